@@ -1,0 +1,12 @@
+# room(NAME USES LIBRARY...): the sources of src/NAME as the static library lckv_NAME.
+set(LCKV_ROOMS "")
+function(room NAME)
+  cmake_parse_arguments(ROOM "" "" "USES;SOURCES" ${ARGN})
+  file(GLOB SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${NAME}/*.c)
+  add_library(lckv_${NAME} STATIC ${SOURCES} ${ROOM_SOURCES})
+  target_include_directories(lckv_${NAME} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+  target_compile_definitions(lckv_${NAME} PRIVATE LCKV_VERSION="${PROJECT_VERSION}")
+  target_link_libraries(lckv_${NAME} PUBLIC ${ROOM_USES})
+  set(LCKV_ROOMS ${LCKV_ROOMS} lckv_${NAME} CACHE INTERNAL "the rooms, leftmost first")
+endfunction()
+set(LCKV_ROOMS "" CACHE INTERNAL "")

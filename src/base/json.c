@@ -1,0 +1,72 @@
+/* JSON through jansson, see json.h. */
+#include "base/json.h"
+
+#include "base/file.h"
+
+#include <stdlib.h>
+
+int json_parse(const char *text, size_t bytes, const char *name, json_t **out) {
+    json_error_t error;
+    *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    REQUIRE(*out, LCKV_ERROR_FORMAT, "%s: line %d, column %d: not JSON: %s", name, error.line, error.column,
+            error.text);
+    return LCKV_OK;
+}
+
+int json_read_file(const char *path, json_t **out) {
+    char *text;
+    size_t bytes;
+    *out = NULL;
+    TRY(file_read(path, &text, &bytes));
+    int status = json_parse(text, bytes, path, out);
+    free(text);
+    return status;
+}
+
+/* The value of a key, NULL where it is absent or null. */
+static const json_t *lookup(const json_t *object, const char *key) {
+    const json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+static int wrong_type(const char *name, const char *key, const char *expected, const json_t *found) {
+    char *text = json_dumps(found, JSON_ENCODE_ANY | JSON_COMPACT);
+    int status = fail(LCKV_ERROR_FORMAT, "%s: '%s' should be %s, found %.80s", name, key, expected, text ? text : "?");
+    free(text);
+    return status;
+}
+
+int json_get_int(const json_t *object, const char *name, const char *key, int64_t fallback, int64_t *out) {
+    const json_t *value = lookup(object, key);
+    if (value && !json_is_integer(value)) return wrong_type(name, key, "a whole number", value);
+    *out = value ? json_integer_value(value) : fallback;
+    return LCKV_OK;
+}
+
+int json_get_number(const json_t *object, const char *name, const char *key, double fallback, double *out) {
+    const json_t *value = lookup(object, key);
+    if (value && !json_is_number(value)) return wrong_type(name, key, "a number", value);
+    *out = value ? json_number_value(value) : fallback;
+    return LCKV_OK;
+}
+
+int json_get_bool(const json_t *object, const char *name, const char *key, bool fallback, bool *out) {
+    const json_t *value = lookup(object, key);
+    if (value && !json_is_boolean(value)) return wrong_type(name, key, "true or false", value);
+    *out = value ? json_is_true(value) : fallback;
+    return LCKV_OK;
+}
+
+int json_get_string(const json_t *object, const char *name, const char *key, const char *fallback, const char **out) {
+    const json_t *value = lookup(object, key);
+    if (value && !json_is_string(value)) return wrong_type(name, key, "a string", value);
+    *out = value ? json_string_value(value) : fallback;
+    return LCKV_OK;
+}
+
+int json_format(const json_t *value, int indent, char **out) {
+    size_t flags = JSON_ENCODE_ANY | JSON_INDENT((size_t)indent);
+    *out = json_dumps(value, flags);
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory to write JSON");
+    return LCKV_OK;
+}

@@ -1,0 +1,25 @@
+/* JSON through jansson, with errors that say where: the file and the key.
+ *
+ * A json_document keeps the parsed tree and the name that errors quote. Getters take an object, a key and a default;
+ * a key that is absent or null gives the default, a value of another type is LCKV_ERROR_FORMAT. */
+#ifndef BASE_JSON_H
+#define BASE_JSON_H
+
+#include "base/status.h"
+
+#include <jansson.h>
+
+/* Parses; duplicate keys are refused, invalid UTF-8 too. `name` is quoted in errors. Release with json_decref(). */
+int json_parse(const char *text, size_t bytes, const char *name, json_t **out);
+int json_read_file(const char *path, json_t **out);
+
+int json_get_int(const json_t *object, const char *name, const char *key, int64_t fallback, int64_t *out);
+int json_get_number(const json_t *object, const char *name, const char *key, double fallback, double *out);
+int json_get_bool(const json_t *object, const char *name, const char *key, bool fallback, bool *out);
+/* Points into the tree; `fallback` may be NULL. */
+int json_get_string(const json_t *object, const char *name, const char *key, const char *fallback, const char **out);
+
+/* Serialized with `indent` spaces (0: one line), ends in no newline; release with free(). */
+int json_format(const json_t *value, int indent, char **out);
+
+#endif

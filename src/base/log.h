@@ -1,0 +1,12 @@
+/* Messages for people, handed to whoever called lckv_set_log(). The library itself prints nothing.
+ *
+ * Levels by how often they fire: warning (something the user should change), info (once a command), debug (once a file
+ * or a step). Nothing is logged per token or per op. */
+#ifndef BASE_LOG_H
+#define BASE_LOG_H
+
+#include "base/status.h"
+
+void log_message(lckv_log_level level, const char *format, ...) PRINTF_LIKE(2, 3);
+
+#endif

@@ -1,0 +1,20 @@
+/* Counter-based random numbers: Philox-4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011).
+ *
+ * A number is a function of (seed, stream, counter) alone, so a seed means the same on every device and at any thread
+ * count. `stream` tells users of one seed apart (a weight, a sequence, the data order).
+ */
+#ifndef BASE_RNG_H
+#define BASE_RNG_H
+
+#include <stdint.h>
+
+/* Four independent 32-bit words. */
+void rng_block(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
+
+/* Uniform in [0, 1) with 53 bits: word pair of `counter`. */
+double rng_uniform(uint64_t seed, uint64_t stream, uint64_t counter);
+
+/* Two standard normal numbers (Box-Muller). */
+void rng_normal2(uint64_t seed, uint64_t stream, uint64_t counter, double out[2]);
+
+#endif

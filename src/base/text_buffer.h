@@ -1,0 +1,20 @@
+/* A growing string of bytes. */
+#ifndef BASE_TEXT_BUFFER_H
+#define BASE_TEXT_BUFFER_H
+
+#include "base/status.h"
+
+#include <stddef.h>
+
+typedef struct text_buffer {
+    char *data; /* ends in NUL whenever not NULL; NUL bytes inside are allowed */
+    size_t length, capacity;
+} text_buffer; /* all zeros is an empty buffer */
+
+int text_append(text_buffer *b, const char *bytes, size_t length);
+int text_printf(text_buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
+/* Hands the string out (never NULL on success: "" when empty) and leaves `b` empty. Release with free(). */
+int text_take(text_buffer *b, char **out);
+void text_free(text_buffer *b);
+
+#endif

@@ -1,0 +1,333 @@
+/* A device: memory, and a table of ops. The forward and backward passes are written once against this page.
+ *
+ * What every entry keeps to:
+ *   - An absent entry (NULL) is "unsupported". An entry returns LCKV_OK or a negative status (status.h).
+ *   - Work is put on the device's compute lane in order; no op waits. wait() is the one call that does. copy_in() may
+ *     return before the copy is done, so its source must stay as it is until wait(); copy_out() likewise.
+ *   - What changes from step to step (ids, positions, sequences, page tables, labels, learning rate, clip factor,
+ *     random counters) is read from device memory; struct fields carry shapes, constants and maxima. So the same
+ *     structs, replayed, do the next step.
+ *   - Tensors are row-major and contiguous: view {data, rows, cols, type}. A view whose data is NULL is absent.
+ *   - "compute type": f32 or bf16, one a call. Weights may be f32, bf16 or f16 whatever the compute type.
+ *     Sums and products accumulate in f32 or wider.
+ *   - Forward entries write their outputs whole. Backward entries ADD to the gradients d*, which are f32, and skip each
+ *     one that is absent. A backward entry reads the fields that its forward wrote.
+ *   - Results are the same bits for the same call at the same thread count and processor features: no floating-point
+ *     atomics.
+ *   - Rows behind the live ones of a batch ("dead rows") hold finite rubbish; nothing reads them.
+ *   - Outputs never overlap inputs unless the op says so.
+ *
+ * Leaves out: models, layers, tapes, and who owns a tensor.
+ */
+#ifndef DEVICE_DEVICE_H
+#define DEVICE_DEVICE_H
+
+#include "base/status.h"
+#include "device/dtype.h"
+
+typedef struct device device;
+
+typedef struct view {
+    void *data; /* device memory */
+    int64_t rows, cols;
+    dtype type;
+} view;
+
+static inline size_t view_bytes(view v) {
+    return (size_t)v.rows * (size_t)v.cols * dtype_bytes(v.type);
+}
+
+/* ---------------------------------------------------------------- rows and embeddings */
+
+/* out[r] = table[ids[r]].   backward: dtable[ids[r]] += dout[r] */
+struct op_embed {
+    view ids;   /* i32 [rows, 1] */
+    view table; /* weight [vocab_size, hidden_size] */
+    view out;   /* f32 [rows, hidden_size] */
+    view dout, dtable;
+};
+
+/* dst[r] = src[index[r]].   backward: dsrc[index[r]] += ddst[r] (an index may occur more than once) */
+struct op_gather_rows {
+    view src;   /* f32 or compute type [n, cols] */
+    view index; /* i32 [rows, 1], 0 <= index < n */
+    view dst;   /* same type [rows, cols] */
+    view dsrc, ddst;
+};
+
+/* dst[index[r]] = src[r], converted to dst's type; rows with a negative index go nowhere; all others of dst stay.
+ * backward: dsrc[r] += ddst[index[r]] (no two rows share an index) */
+struct op_scatter_rows {
+    view src;   /* f32 or bf16 [rows, cols] */
+    view index; /* i64 [rows, 1] */
+    view dst;   /* f32 or bf16 [n, cols] */
+    view dsrc, ddst;
+};
+
+/* ---------------------------------------------------------------- norm, rope, mlp, residual */
+
+/* RMSNorm (Zhang and Sennrich 2019) over each run of `width` columns:
+ *   y = weight * x * rstd,  rstd = 1 / sqrt(mean(x^2) + eps)
+ * With width = cols it is the layer's norm, with width = head_dim Qwen3's norm of each head. */
+struct op_rms_norm {
+    view x;      /* f32 or compute type [rows, cols] */
+    view weight; /* weight [1, width], cols a multiple of width */
+    view y;      /* compute type or f32 [rows, cols] */
+    view rstd;   /* f32 [rows, cols / width] */
+    float eps;
+    view dy, dx, dweight;
+};
+
+/* angles[r] = cos(positions[r] * f), sin(positions[r] * f) for f in inverse_frequencies: the product and the reduction
+ * of the angle in f64, since positions are 64-bit (a stream may be of any length). */
+struct op_rope_angles {
+    view positions;           /* i64 [rows, 1] */
+    view inverse_frequencies; /* f64 [1, head_dim / 2] */
+    view angles;              /* f32 [rows, head_dim]: the cosines, then the sines */
+};
+
+/* RoPE (Su et al. 2021), half-split pairing as in transformers: for d < head_dim / 2, in each head
+ *   y[d] = x[d] cos - x[d + D/2] sin,   y[d + D/2] = x[d + D/2] cos + x[d] sin.   backward: the same with -sin */
+struct op_rope {
+    view x;      /* compute type [rows, heads * head_dim] */
+    view angles; /* f32 [rows, head_dim] */
+    view y;      /* compute type [rows, heads * head_dim] */
+    int head_dim;
+    view dy, dx;
+};
+
+/* y = silu(gate) * up,  silu(x) = x / (1 + exp(-x)) */
+struct op_swiglu {
+    view gate, up, y; /* compute type [rows, cols] */
+    view dy, dgate, dup;
+};
+
+/* y = a + b. y may be a or b. The gradients of a sum are copies: see op_accumulate. */
+struct op_add {
+    view a, b, y; /* f32 [rows, cols] */
+};
+
+/* dst += src */
+struct op_accumulate {
+    view src; /* f32, bf16 or f16 [rows, cols] */
+    view dst; /* f32 [rows, cols] */
+};
+
+/* dst = src, converted (round to nearest even). Any two of f32, bf16, f16; equal types copy. */
+struct op_cast {
+    view src, dst; /* [rows, cols] */
+};
+
+/* ---------------------------------------------------------------- products */
+
+/* y = x weight^T + bias.   backward: dx += dy weight,  dweight += dy^T x,  dbias += sum of dy over rows */
+struct op_linear {
+    view x;      /* compute type [rows, in] */
+    view weight; /* weight [out, in] */
+    view bias;   /* weight [1, out], may be absent */
+    view y;      /* compute type or f32 [rows, out] */
+    view dy, dx, dweight, dbias;
+};
+
+/* Cross-entropy of x weight^T against labels, without ever holding [rows, vocab_size]. It is the root of a backward
+ * pass, and the divisor of the loss is known beforehand (*scale), so that forward and backward share their one pass
+ * over the logits: with dx or dweight given, gradients of *loss are added at once. nll[r] = logsumexp(x[r] weight^T) -
+ * (x[r] weight^T)[labels[r]],   *loss += *scale * sum of nll */
+struct op_linear_cross_entropy {
+    view x;       /* compute type [rows, hidden_size] */
+    view weight;  /* weight [vocab_size, hidden_size] */
+    view labels;  /* i32 [rows, 1]; a negative label is no label: nll 0, no gradient */
+    view scale;   /* f32 [1, 1]: usually 1 / number of labels of the whole step */
+    view loss;    /* f64 [1, 1], added to; may be absent */
+    view nll;     /* f32 [rows, 1]; may be absent */
+    view correct; /* i32 [rows, 1]: 1 where the label has the largest logit (first of equals), else 0; may be absent */
+    view dx, dweight;
+};
+
+/* ---------------------------------------------------------------- attention */
+
+/* Where one sequence's queries, new keys and past keys lie. The list of keys that a sequence sees is its past rows,
+ * then its new rows; query row i stands at index `past + q_offset + i` of that list, and masks count in this list. */
+typedef struct attention_sequence {
+    int32_t q_row, q_rows;   /* its rows of q and out */
+    int32_t kv_row, kv_rows; /* its rows of k and v */
+    int32_t q_offset;        /* query row i stands beside new row q_offset + i */
+    int32_t past;            /* committed rows, found through the page table */
+    int32_t sinks;           /* the first `sinks` of the past rows lie in pages of their own, the table's first ones */
+    int32_t skip;            /* past row sinks + j is row skip + j of the pages after those */
+} attention_sequence;
+
+/* Past row u of a sequence is row table[u / page_rows] * page_rows + u % page_rows of `k` and `v`, where for u < sinks
+ * u counts from the table's first page, and for the others u - sinks + skip counts from page ceil(sinks / page_rows).
+ */
+struct kv_pages {
+    view k, v;         /* f32 or bf16 [pages * page_rows, kv_heads * head_dim]; absent: no sequence has a past */
+    view table;        /* i32 [sequences, most pages a sequence] */
+    int32_t page_rows; /* tokens a page, a power of two */
+};
+
+/* out[i] = sum over visible u of softmax_u(scale * q[i] . k[u]) v[u], for each head; head h reads KV head
+ * h / (heads / kv_heads). Entry u of the list is visible to the query at index t when
+ *   u <= t (strict: u < t), and with a window W > 0 also u > t - W.
+ * A query that sees nothing gets zeros. Keys are stored rotated at their absolute position; sinks, whose place in the
+ * list is not their distance, are met by q_sink, the query rotated to its place in the list.
+ * backward (no past, no q_sink): dq, dk, dv, from dout and lse; FlashAttention-2 (Dao 2023), section 3.1. */
+struct op_attention {
+    view q;      /* compute type [rows, heads * head_dim] */
+    view q_sink; /* the same, rotated for the sinks; may be absent (sinks are then met by q) */
+    view k, v;   /* new rows, compute type [kv rows, kv_heads * head_dim]; may be absent: kv_rows are then 0 */
+    view out;    /* compute type [rows, heads * head_dim] */
+    view lse;    /* f32 [rows, heads]: log of the sum of exp(scores), -inf where nothing is visible; may be absent */
+    struct kv_pages past;
+    view sequences;                            /* attention_sequence as u8 [count, sizeof] */
+    int32_t max_q_rows, max_kv_rows, max_past; /* of any sequence, rounded up as the caller likes */
+    double pairs; /* (query, visible key) pairs over all sequences: what the counting device charges for */
+    int heads, kv_heads, head_dim;
+    bool strict;
+    int64_t window; /* 0: none */
+    float scale;    /* 1 / sqrt(head_dim) */
+    view dout, dq, dk, dv;
+};
+
+/* ---------------------------------------------------------------- choosing tokens */
+
+/* How one row's token is chosen, in the order of transformers' processors: repetition penalty, temperature, top-k,
+ * top-p, min-p. Temperature 0 is greedy: the largest penalized logit, the first of equals. */
+typedef struct sample_row {
+    uint64_t seed, stream, counter; /* rng.h: the token is a function of these and the logits */
+    float temperature;
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* 1: off */
+    int32_t top_k;            /* 0: off */
+    int32_t unused;
+} sample_row;
+
+struct op_sample {
+    view logits;  /* f32 [rows, vocab_size], left as they are */
+    view how;     /* sample_row as u8 [rows, sizeof] */
+    view seen;    /* u8 [rows, vocab_size]: 1 for ids the penalty falls on; the chosen one is added. May be absent */
+    view ids;     /* i32 [rows, 1]; -1 where a logit is NaN */
+    view logprob; /* f32 [rows, 1]: log-softmax of the plain logits at the chosen id; may be absent */
+};
+
+/* ---------------------------------------------------------------- optimizer */
+
+/* *out += sum of x^2 */
+struct op_sum_squares {
+    view x;   /* f32 [rows, cols] */
+    view out; /* f64 [1, 1] */
+};
+
+/* What one optimizer step needs, in device memory: the host fills the first part each step, op_clip the second. */
+typedef struct step_state {
+    float learning_rate, beta1, beta2, epsilon;
+    float correction1, correction2; /* 1 - beta^step */
+    float max_grad_norm;            /* 0: no clipping */
+    float clip_factor;              /* by op_clip: min(1, max_grad_norm / (norm + 1e-6)), 1 without clipping */
+    double grad_norm;               /* by op_clip */
+    int32_t finite;                 /* by op_clip: 1 when norm and loss are finite; 0 makes op_adamw do nothing */
+    int32_t unused;
+} step_state;
+
+/* state->grad_norm = sqrt(*sum_squares), clip_factor and finite from it and *loss. */
+struct op_clip {
+    view sum_squares, loss; /* f64 [1, 1] */
+    view state;             /* step_state as u8 [1, sizeof] */
+};
+
+/* AdamW (Loshchilov and Hutter 2019) as torch.optim.AdamW does it, gradients times clip_factor:
+ *   p *= 1 - lr * decay;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+ *   p -= lr * (m / correction1) / (sqrt(v / correction2) + epsilon)
+ * then weight = p, converted, and grad = 0. */
+struct op_adamw {
+    view master;     /* f32 [rows, cols] */
+    view weight;     /* what the ops read, where that is another buffer (bf16); else absent */
+    view grad, m, v; /* f32 [rows, cols] */
+    view state;      /* step_state */
+    float weight_decay;
+};
+
+/* dst = mean + deviation * standard normal numbers: element i is number i % 2 of rng_normal2(seed, stream, i / 2). */
+struct op_fill_normal {
+    view dst; /* f32, bf16 or f16 */
+    float deviation;
+    uint64_t seed, stream;
+};
+
+/* ---------------------------------------------------------------- the table */
+
+/* name, and the struct it takes; _backward where there is one. */
+#define DEVICE_OPS(ENTRY)                                                                                              \
+    ENTRY(embed, embed)                                                                                                \
+    ENTRY(embed_backward, embed)                                                                                       \
+    ENTRY(gather_rows, gather_rows)                                                                                    \
+    ENTRY(gather_rows_backward, gather_rows)                                                                           \
+    ENTRY(scatter_rows, scatter_rows)                                                                                  \
+    ENTRY(scatter_rows_backward, scatter_rows)                                                                         \
+    ENTRY(rms_norm, rms_norm)                                                                                          \
+    ENTRY(rms_norm_backward, rms_norm)                                                                                 \
+    ENTRY(rope_angles, rope_angles)                                                                                    \
+    ENTRY(rope, rope)                                                                                                  \
+    ENTRY(rope_backward, rope)                                                                                         \
+    ENTRY(swiglu, swiglu)                                                                                              \
+    ENTRY(swiglu_backward, swiglu)                                                                                     \
+    ENTRY(add, add)                                                                                                    \
+    ENTRY(accumulate, accumulate)                                                                                      \
+    ENTRY(cast, cast)                                                                                                  \
+    ENTRY(linear, linear)                                                                                              \
+    ENTRY(linear_backward, linear)                                                                                     \
+    ENTRY(linear_cross_entropy, linear_cross_entropy)                                                                  \
+    ENTRY(attention, attention)                                                                                        \
+    ENTRY(attention_backward, attention)                                                                               \
+    ENTRY(sample, sample)                                                                                              \
+    ENTRY(sum_squares, sum_squares)                                                                                    \
+    ENTRY(clip, clip)                                                                                                  \
+    ENTRY(adamw, adamw)                                                                                                \
+    ENTRY(fill_normal, fill_normal)
+
+struct device_ops {
+#define ENTRY(name, arguments) int (*name)(device * d, const struct op_##arguments *a);
+    DEVICE_OPS(ENTRY)
+#undef ENTRY
+};
+
+/* Memory and waiting: every device has all of them. */
+struct device_memory {
+    int (*alloc)(device *d, size_t bytes, void **out); /* 256-byte aligned, content undefined */
+    void (*release)(device *d, void *memory);
+    int (*copy_in)(device *d, void *to, const void *host, size_t bytes);
+    int (*copy_out)(device *d, void *host, const void *from, size_t bytes);
+    int (*zero)(device *d, void *memory, size_t bytes);
+    int (*wait)(device *d); /* until all work is done; reports what failed on the way */
+    int (*available)(device *d, size_t *free_bytes, size_t *total_bytes);
+    void (*close)(device *d);
+};
+
+/* What the counting device has added up since device_counts_reset(). */
+typedef struct device_counts {
+    double flops;        /* of products and attention, 2 a multiply-add, needed ones alone */
+    double bytes;        /* read and written by ops, each operand once */
+    size_t memory, peak; /* bytes allocated now and at most */
+} device_counts;
+
+struct device {
+    struct device_ops ops;
+    struct device_memory memory;
+    char name[32]; /* "cpu", "count", "cuda:0" */
+    int threads;
+    bool host_memory; /* device pointers are host pointers: weights may be used where a file is mapped */
+    bool counts_only; /* nothing is computed, memory is not real: never read or written by the host */
+    device_counts counts;
+    void *own; /* the device's private state */
+};
+
+/* name: "cpu" or "count". threads: 0 for all processors that this process may use. */
+int device_open(const char *name, int threads, device **out);
+void device_close(device *d); /* NULL is fine */
+
+/* Calls an op, or fails with "DEVICE does not support OP". */
+#define DEVICE_RUN(d, op, ...)                                                                                         \
+    ((d)->ops.op ? (d)->ops.op((d), __VA_ARGS__) : fail(LCKV_ERROR_UNSUPPORTED, "device %s has no %s", (d)->name, #op))
+
+#endif
