@@ -1,9 +1,15 @@
-# room(NAME USES LIBRARY...): the sources of src/NAME as the static library lckv_NAME.
-set(LCKV_ROOMS "")
+# room(NAME USES LIBRARY... [SOURCES FILE...]): the sources of src/NAME, and those given, as the static library lckv_NAME.
+# A room in which nothing stands yet is a name alone, so that its neighbours can be built.
 function(room NAME)
   cmake_parse_arguments(ROOM "" "" "USES;SOURCES" ${ARGN})
   file(GLOB SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${NAME}/*.c)
-  add_library(lckv_${NAME} STATIC ${SOURCES} ${ROOM_SOURCES})
+  list(APPEND SOURCES ${ROOM_SOURCES})
+  if(NOT SOURCES)
+    add_library(lckv_${NAME} INTERFACE)
+    target_link_libraries(lckv_${NAME} INTERFACE ${ROOM_USES})
+    return()
+  endif()
+  add_library(lckv_${NAME} STATIC ${SOURCES})
   target_include_directories(lckv_${NAME} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
   target_compile_definitions(lckv_${NAME} PRIVATE LCKV_VERSION="${PROJECT_VERSION}")
   target_link_libraries(lckv_${NAME} PUBLIC ${ROOM_USES})
