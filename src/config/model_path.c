@@ -1,0 +1,90 @@
+/* Local folders and the Hugging Face cache; see model_path.h. The cache's layout is huggingface_hub's:
+ * CACHE/models--ORG--NAME/refs/main holds a commit, CACHE/models--ORG--NAME/snapshots/COMMIT is the folder. */
+#include "config/model_path.h"
+
+#include "base/file.h"
+#include "base/text_buffer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+
+/* ORG/NAME as the hub allows it: one slash, and nothing that could lead out of the cache. */
+static bool is_hub_name(const char *name) {
+    size_t organisation = strspn(name, NAME_CHARACTERS);
+    if (!organisation || name[organisation] != '/' || name[0] == '.') return false;
+    const char *model = name + organisation + 1;
+    return *model && *model != '.' && strspn(model, NAME_CHARACTERS) == strlen(model);
+}
+
+static const char *environment(const char *variable) {
+    const char *value = getenv(variable);
+    return value && *value ? value : NULL;
+}
+
+/* The folder that huggingface_hub uses, whether it exists or not. */
+static int cache_folder(text_buffer *out) {
+    const char *hub = environment("HF_HUB_CACHE"), *home = environment("HF_HOME");
+    const char *cache = environment("XDG_CACHE_HOME"), *user = environment("HOME");
+    if (hub) return text_printf(out, "%s", hub);
+    if (home) return text_printf(out, "%s/hub", home);
+    if (cache) return text_printf(out, "%s/huggingface/hub", cache);
+    return text_printf(out, "%s/.cache/huggingface/hub", user ? user : "");
+}
+
+/* Reads the commit that refs/main names; "" where there is none. */
+static int read_commit(const char *model, text_buffer *out) {
+    text_buffer path = {0};
+    char *content = NULL;
+    size_t bytes;
+    int status = text_printf(&path, "%s/refs/main", model);
+    if (status >= 0 && file_exists(path.data)) status = file_read(path.data, &content, &bytes);
+    if (status >= 0) {
+        size_t length = content ? strspn(content, "0123456789abcdef") : 0;
+        status = text_append(out, content, length);
+    }
+    free(content);
+    text_free(&path);
+    return status;
+}
+
+/* Puts the snapshot's folder into `folder`; leaves it empty where the cache has none. */
+static int find_snapshot(const char *cache, const char *name, text_buffer *folder) {
+    text_buffer model = {0}, commit = {0};
+    const char *slash = strchr(name, '/');
+    int status = text_printf(&model, "%s/models--%.*s--%s", cache, (int)(slash - name), name, slash + 1);
+    if (status >= 0) status = read_commit(model.data, &commit);
+    if (status >= 0 && commit.length) status = text_printf(folder, "%s/snapshots/%s", model.data, commit.data);
+    if (status >= 0 && folder->length && !folder_exists(folder->data)) text_free(folder);
+    text_free(&model);
+    text_free(&commit);
+    return status;
+}
+
+static int find_in_cache(const char *name, text_buffer *folder) {
+    text_buffer cache = {0};
+    int status = cache_folder(&cache);
+    if (status >= 0) status = find_snapshot(cache.data, name, folder);
+    if (status >= 0 && !folder->length)
+        status = fail(LCKV_ERROR_FILE,
+                      "'%s' is neither a folder here nor in the Hugging Face cache (%s); fetch it with: lckv fetch %s",
+                      name, cache.data, name);
+    text_free(&cache);
+    return status;
+}
+
+int model_path_resolve(const char *name, char **folder) {
+    *folder = NULL;
+    text_buffer found = {0};
+    int status;
+    if (folder_exists(name))
+        status = text_printf(&found, "%s", name);
+    else if (is_hub_name(name))
+        status = find_in_cache(name, &found);
+    else
+        status = fail(LCKV_ERROR_FILE, "'%s' is neither a folder nor of the form ORG/NAME", name);
+    if (status >= 0) status = text_take(&found, folder);
+    text_free(&found);
+    return status;
+}
