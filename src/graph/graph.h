@@ -1,0 +1,90 @@
+/* Tensors and the tape: runs ops as they are asked for, and, when a tape is recording, walks them back for gradients.
+ *
+ * A tensor is counted by those who hold it. Whoever makes one (every graph_* function with `tensor **out`) holds it
+ * once and lets it go with tensor_release(); a record of the tape holds what its backward pass needs, and holds the
+ * memory of a value only where the backward pass reads it. So without a tape a value's memory goes back to the pool as
+ * soon as the decoder lets go, and with one only what must be kept is kept.
+ *
+ * On failure a function hands out nothing and leaves its arguments alone. What is then still held is released together
+ * by graph_reset(), which ends every step, good or bad.
+ *
+ * Gradients are f32 and are always added to. The gradient of an activation appears, zeroed, when something is first
+ * added to it and is given back when the op that made the tensor has been walked. A weight's gradient lies outside (the
+ * params room); a weight without one is frozen and its product is skipped.
+ *
+ * Leaves out: layers, models, devices.
+ */
+#ifndef GRAPH_GRAPH_H
+#define GRAPH_GRAPH_H
+
+#include "device/device.h"
+#include "graph/pool.h"
+
+typedef struct tensor {
+    view value;
+    view grad;       /* f32, the same shape; data NULL: nothing was added yet (activation), or frozen (weight) */
+    bool needs_grad; /* something that requires a gradient lies behind it */
+    bool weight;     /* belongs to the params: never released here */
+    int uses;        /* records not yet walked that add to grad: a weight's gradient is whole when it falls to 0 */
+    int holders, value_holders;
+    struct tensor *alias_of;        /* the value lies in this one's memory */
+    struct tensor *next, *previous; /* the graph's list of live tensors */
+} tensor;
+
+typedef struct tape tape;
+
+typedef struct graph {
+    device *device;
+    pool *pool;
+    tape *tape;     /* NULL where no gradients are wanted at all */
+    bool recording; /* ops are recorded (needs a tape) */
+    dtype compute;  /* DTYPE_F32 or DTYPE_BF16: products' operands, attention, saved activations */
+    tensor *live;   /* every tensor that somebody holds */
+    /* Called in the backward pass as soon as a weight's gradient is whole; may be NULL. */
+    int (*gradient_ready)(void *user, tensor *weight);
+    void *gradient_ready_user;
+} graph;
+
+/* A graph on `d`; with_tape where graph_backward() will be called. */
+int graph_create(device *d, dtype compute, bool with_tape, graph **out);
+void graph_free(graph *g); /* NULL is fine */
+
+/* Lets go of every tensor and record. Weights stay. */
+int graph_reset(graph *g);
+
+/* A fresh tensor, undefined or zero, held once by the caller. */
+int graph_tensor(graph *g, int64_t rows, int64_t cols, dtype type, tensor **out);
+int graph_zeros(graph *g, int64_t rows, int64_t cols, dtype type, tensor **out);
+/* The first `rows` rows of t as a tensor of its own without gradient. */
+int graph_prefix(graph *g, tensor *t, int64_t rows, tensor **out);
+/* One more holder of t. */
+tensor *tensor_hold(tensor *t);
+/* One holder fewer; NULL is fine. */
+void tensor_release(graph *g, tensor *t);
+
+/* The ops of device.h as functions of tensors; shapes and formulas stand there. Types follow from the inputs unless a
+ * dtype is asked for. `view` arguments lie in memory that outlives the step (the batch). */
+int graph_embed(graph *g, view ids, tensor *table, tensor **out);
+int graph_gather_rows(graph *g, tensor *src, view index, tensor **out);
+/* dst[index] = src in place; src's gradient comes from dst's. dst must have been made by graph_zeros(). */
+int graph_scatter_rows(graph *g, tensor *src, view index, tensor *dst);
+int graph_rms_norm(graph *g, tensor *x, tensor *weight, float eps, dtype type, tensor **out);
+int graph_rope_angles(graph *g, view positions, view inverse_frequencies, tensor **out);
+int graph_rope(graph *g, tensor *x, tensor *angles, tensor **out);
+int graph_swiglu(graph *g, tensor *gate, tensor *up, tensor **out);
+int graph_add(graph *g, tensor *a, tensor *b, tensor **out);
+/* bias NULL: none. */
+int graph_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype type, tensor **out);
+/* [rows, cols of bias] f32, each row the bias: a product whose other factor is known to be zero. */
+int graph_bias(graph *g, tensor *bias, int64_t rows, tensor **out);
+/* `constants` has everything but the tensors: past, sequences, maxima, heads, strict, window, scale.
+ * q_sink, k and v may be NULL. */
+int graph_attention(graph *g, tensor *q, tensor *q_sink, tensor *k, tensor *v, const struct op_attention *constants,
+                    tensor **out);
+/* Adds to `constants`' loss, writes nll and correct; when recording, gradients of x and weight are added at once. */
+int graph_linear_cross_entropy(graph *g, tensor *x, tensor *weight, const struct op_linear_cross_entropy *constants);
+
+/* Walks the tape from its end to its start and empties it. */
+int graph_backward(graph *g);
+
+#endif

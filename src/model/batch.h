@@ -1,0 +1,67 @@
+/* A batch: rows of many sequences, end to end, and per sequence where its rows and its past lie.
+ *
+ * It is made once for the largest numbers it will carry and filled for each call; all of it lies in one piece of device
+ * memory at fixed places. Sequences that need the plan's many runs come first ("planned"), so that a run covers a
+ * prefix of the rows; the others (decoding tokens, one row each) join the committing run alone.
+ *
+ * Leaves out: what the cache does (kv_cache.h) and who decides what runs together (generate, train).
+ */
+#ifndef MODEL_BATCH_H
+#define MODEL_BATCH_H
+
+#include "model/model.h"
+
+struct kv_cache;
+
+/* One sequence's part of a call. */
+typedef struct batch_entry {
+    const int32_t *ids;
+    const int32_t *labels; /* label of row i (the id that follows it), negative: none. NULL: no labels */
+    int32_t rows;
+    int32_t wanted; /* the last `wanted` rows' hidden states are handed out: rows, 1 or 0 */
+    int cache_id;   /* sequence of the cache; -1: no past, nothing is kept */
+    bool planned;   /* through the plan; false: rows must be 1 unless the model has no loops */
+} batch_entry;
+
+typedef struct batch_limits {
+    int32_t rows, sequences;
+} batch_limits;
+
+/* Attention's view of the batch for slots of one policy (kv_cache.h). Without a cache there is one group. */
+typedef struct batch_group {
+    view sequences;        /* attention_sequence, all rows query */
+    view wanted_sequences; /* the wanted rows query */
+    view table;            /* i32 [sequences, pages] */
+    view destination;      /* i64 [rows, 1]: the row of the pages that keeps each new row, -1 for none */
+    int32_t max_past, plan_max_past;
+    double pairs[2][2]; /* visible pairs without windows, for counting: [strict][wanted rows alone] */
+} batch_group;
+
+enum { BATCH_MAX_GROUPS = 2 };
+
+typedef struct batch {
+    device *device;
+    batch_limits limits;
+    int32_t rows, sequences;                     /* in this call */
+    int32_t plan_rows, plan_sequences;           /* the prefix that needs many runs */
+    int32_t wanted;                              /* rows handed out */
+    bool wants_all;                              /* wanted rows are all rows */
+    int32_t max_rows;                            /* of one sequence */
+    int32_t labels_counted;                      /* labels that are not negative */
+    view ids, positions, sink_positions, labels; /* [rows, 1] */
+    view wanted_rows;                            /* i32 [wanted, 1] */
+    batch_group groups[BATCH_MAX_GROUPS];
+    int group_count;
+    void *memory, *staging; /* device, host */
+    size_t bytes;
+} batch;
+
+int batch_create(device *d, batch_limits limits, const struct kv_cache *cache, batch **out);
+void batch_free(batch *b);
+
+/* Fills the batch and sends it to the device. Entries with `planned` come first. With a cache, pages for the new rows
+ * are taken (LCKV_ERROR_MEMORY when there are none: nothing has changed then), and the rows count as cached only after
+ * kv_cache_commit(). Positions follow from the cache; without one they start at 0. */
+int batch_fill(batch *b, struct kv_cache *cache, const batch_entry *entries, int count);
+
+#endif

@@ -1,0 +1,45 @@
+/* The KV cache: pages of committed rows for every slot, indexed by slot and never by layer.
+ *
+ * A page holds `page_rows` tokens of every slot of a group; a group is the slots with the same policy, which share page
+ * tables: "full" keeps everything, "window" (a slot all of whose readers have sliding windows) lets go of pages that
+ * lie behind, "sinks" (StreamingLLM, Xiao et al. 2024: all slots) keeps the first rows and the most recent ones. Keys
+ * are stored rotated at their absolute position and never touched again.
+ *
+ * The plan reads pages and only its committing run appends. Leaves out: scheduling, sampling, sharing of prefixes.
+ */
+#ifndef MODEL_KV_CACHE_H
+#define MODEL_KV_CACHE_H
+
+#include "model/model.h"
+
+typedef struct kv_cache_options {
+    int sequences;    /* most sequences at a time; default 1 */
+    int64_t rows;     /* tokens of room to begin with, all sequences together; the cache grows when they are used up */
+    int64_t max_rows; /* no growth beyond this; 0: until memory ends */
+    dtype type;       /* of stored keys and values: the compute type */
+    int page_rows;    /* default 16 */
+    int64_t window_length; /* > 0: the sink cache of that window */
+    int64_t sinks;         /* tokens it keeps from the start, < window_length */
+} kv_cache_options;
+
+typedef struct kv_cache kv_cache;
+
+kv_cache_options kv_cache_defaults(void);
+int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **out);
+void kv_cache_free(kv_cache *c);
+
+int kv_cache_add(kv_cache *c, int *id);    /* an empty sequence; LCKV_ERROR_MEMORY when all are taken */
+void kv_cache_remove(kv_cache *c, int id); /* its pages come back */
+
+int64_t kv_cache_position(const kv_cache *c, int id); /* tokens seen so far: the next one's absolute position */
+bool kv_cache_streams(const kv_cache *c);             /* it is a sink cache */
+size_t kv_cache_bytes(const kv_cache *c);             /* device memory held */
+
+/* The rows of the last batch_fill() are now cached. After the forward pass, or its error: then kv_cache_rollback(). */
+void kv_cache_commit(kv_cache *c);
+void kv_cache_rollback(kv_cache *c);
+
+/* Frees the newest rows of a sequence until `position` are left; not with windows or sinks (LCKV_ERROR_UNSUPPORTED). */
+int kv_cache_truncate(kv_cache *c, int id, int64_t position);
+
+#endif

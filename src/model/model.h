@@ -1,0 +1,24 @@
+/* A model: its config, its plan, its weights, on one device. Weights are one thing, a running sequence another: see
+ * batch.h and kv_cache.h. */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include "base/file.h"
+#include "model/params.h"
+
+typedef struct model {
+    device *device; /* the caller's: outlives the model */
+    model_config *config;
+    plan plan;
+    params *params;
+    view inverse_frequencies; /* f64 [1, head_dim / 2] on the device */
+    int last_slot_layer;      /* the highest layer that owns a slot: what lies above it can run for wanted rows alone */
+    mapped_file *files;       /* files that weights lie in */
+    int file_count;
+} model;
+
+/* Takes ownership of `config` and `params` (also on failure). `params` must have its values. */
+int model_create(device *d, model_config *config, params *params, model **out);
+void model_free(model *m); /* NULL is fine */
+
+#endif

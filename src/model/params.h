@@ -1,0 +1,71 @@
+/* The table of weights: one entry a tensor of the checkpoint, in a fixed order, under its Hugging Face name.
+ *
+ * The same table answers "how many parameters, how much memory?" before anything is allocated, is filled by the io room
+ * or with random numbers, gives the decoder a layer's weights, and is what optimizers walk.
+ * A layer that owns no KV slot has no k_proj, v_proj, k_norm. Leaves out: files, optimizer state.
+ */
+#ifndef MODEL_PARAMS_H
+#define MODEL_PARAMS_H
+
+#include "config/model_config.h"
+#include "graph/graph.h"
+
+typedef struct weight {
+    char name[96];
+    int64_t rows, cols; /* a vector is [1, n] */
+    int dimensions;     /* 1 or 2: as the checkpoint writes it; those of two decay */
+    tensor tensor;      /* value: what the ops read; grad: f32, data NULL while frozen */
+    view master;        /* f32 original where value is a rounded copy of it (training in bf16); else absent */
+} weight;
+
+/* Entries of one layer; NULL where the model has none. */
+typedef struct layer_weights {
+    tensor *input_norm, *post_norm;
+    tensor *q, *k, *v, *o, *q_bias, *k_bias, *v_bias, *o_bias;
+    tensor *q_norm, *k_norm;
+    tensor *gate, *up, *down, *gate_bias, *up_bias, *down_bias;
+} layer_weights;
+
+typedef struct params {
+    weight *table;
+    int count;
+    layer_weights *layers;
+    int layer_count;
+    tensor *embed, *norm;
+    tensor *head; /* lm_head, or the embedding where they are tied */
+    device *device;
+    void *memory, *gradients, *masters; /* device memory that the params own; NULL where nothing is */
+} params;
+
+/* Whether a checkpoint has a tensor: decides about biases and a separate lm_head. */
+typedef bool (*params_has_tensor)(void *user, const char *name);
+
+/* The table for a config, no memory yet. `has` NULL: as the config says. */
+int params_create(const model_config *c, params_has_tensor has, void *user, params **out);
+void params_free(params *p);
+
+weight *params_find(params *p, const char *name); /* NULL if there is none */
+int64_t params_elements(const params *p);
+
+/* One allocation for all values that have none yet, of `type`. */
+int params_allocate(params *p, device *d, dtype type);
+/* Entry i lies in memory of the caller's (a mapped file), which must outlive the params. */
+void params_adopt(params *p, int i, device *d, void *data, dtype type);
+/* Fills entry i from host memory of `type`, converting. */
+int params_set(params *p, int i, const void *host, dtype type);
+/* The f32 values of entry i (its master where it has one) in host memory of rows * cols floats. */
+int params_get(params *p, int i, float *host);
+/* Matrices normal(0, initializer_range) from (seed, entry), norms 1, biases 0; transformers' initialization. */
+int params_randomize(params *p, const model_config *c, uint64_t seed);
+
+/* Zeroed f32 gradients for every entry. */
+int params_enable_gradients(params *p);
+/* f32 masters for values that are not f32, filled from them; values become `type`. For training in bf16. */
+int params_enable_masters(params *p);
+
+/* The decoder asks for a layer's weights at its start and gives them back at its end, so that they may be streamed from
+ * elsewhere. Today they are all resident. */
+const layer_weights *params_layer_begin(params *p, int layer);
+void params_layer_end(params *p, int layer);
+
+#endif
