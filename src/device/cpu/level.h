@@ -1,0 +1,11 @@
+/* The tables that level.c makes, one a processor level that this build has. */
+#ifndef DEVICE_CPU_LEVEL_H
+#define DEVICE_CPU_LEVEL_H
+
+#include "device/device.h"
+
+extern const struct device_ops cpu_ops_base;
+extern const struct device_ops cpu_ops_avx2;
+extern const struct device_ops cpu_ops_avx512;
+
+#endif

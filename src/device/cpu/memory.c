@@ -1,0 +1,91 @@
+/* The CPU's memory: the heap. Every op is done when its entry returns, so nothing is ever waited for. */
+#include "device/cpu/cpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { ALIGNMENT = 256 };
+
+static int allocate(size_t bytes, void **out) {
+    size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    *out = rounded < bytes ? NULL : aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
+    REQUIRE(*out != NULL, LCKV_ERROR_MEMORY, "no memory for %zu bytes on the cpu", bytes);
+    return LCKV_OK;
+}
+
+static int alloc(device *d, size_t bytes, void **out) {
+    (void)d;
+    return allocate(bytes, out);
+}
+
+static void release(device *d, void *memory) {
+    (void)d;
+    free(memory);
+}
+
+static int copy(device *d, void *to, const void *from, size_t bytes) {
+    (void)d;
+    if (bytes > 0) memcpy(to, from, bytes);
+    return LCKV_OK;
+}
+
+static int zero(device *d, void *memory, size_t bytes) {
+    (void)d;
+    if (bytes > 0) memset(memory, 0, bytes);
+    return LCKV_OK;
+}
+
+static int wait(device *d) {
+    (void)d;
+    return LCKV_OK;
+}
+
+/* Linux knows how much could be had without swapping; elsewhere what is unused must do. */
+static size_t available_bytes(void) {
+    size_t kib = 0;
+    char line[128];
+    FILE *file = fopen("/proc/meminfo", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "MemAvailable: %zu kB", &kib) == 1) break;
+    if (file) fclose(file);
+#ifdef _SC_AVPHYS_PAGES
+    if (kib == 0) return (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+#endif
+    return kib * 1024;
+}
+
+static int available(device *d, size_t *free_bytes, size_t *total_bytes) {
+    (void)d;
+    *free_bytes = available_bytes();
+    *total_bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    return LCKV_OK;
+}
+
+int cpu_scratch(device *d, enum cpu_scratch which, size_t bytes, void **out) {
+    struct cpu_state *state = d->own;
+    if (state->scratch[which].bytes < bytes) {
+        free(state->scratch[which].memory);
+        state->scratch[which].memory = NULL;
+        state->scratch[which].bytes = 0;
+        TRY(allocate(bytes, &state->scratch[which].memory));
+        state->scratch[which].bytes = bytes;
+    }
+    *out = state->scratch[which].memory;
+    return LCKV_OK;
+}
+
+void cpu_memory_free(device *d) {
+    struct cpu_state *state = d->own;
+    for (int i = 0; i < CPU_SCRATCHES; i++) free(state->scratch[i].memory);
+}
+
+void cpu_memory_fill(struct device_memory *memory) {
+    memory->alloc = alloc;
+    memory->release = release;
+    memory->copy_in = copy;
+    memory->copy_out = copy;
+    memory->zero = zero;
+    memory->wait = wait;
+    memory->available = available;
+}

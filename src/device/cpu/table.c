@@ -1,0 +1,59 @@
+/* Opening the CPU: which processor level's entries fill the table, and what is put over them. */
+#include "device/cpu/cpu.h"
+#include "device/cpu/level.h"
+#include "device/open.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#ifdef CPU_X86_LEVELS
+#include <cpuid.h>
+#endif
+
+/* The psABI's x86-64-v3 and -v4. __builtin_cpu_supports() also asks whether the operating system keeps the registers;
+ * what it cannot be asked by every compiler's name is looked up. */
+enum cpu_level cpu_level_here(void) {
+#ifdef CPU_X86_LEVELS
+    unsigned a, b, c, d;
+    __builtin_cpu_init();
+    bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+              __builtin_cpu_supports("bmi2");
+    v3 = v3 && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) && (c & bit_MOVBE);
+    v3 = v3 && __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & bit_LZCNT);
+    bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+              __builtin_cpu_supports("avx512vl");
+    return v4 ? CPU_AVX512 : v3 ? CPU_AVX2 : CPU_BASE;
+#else
+    return CPU_BASE;
+#endif
+}
+
+static const struct device_ops *level_ops(enum cpu_level level) {
+#ifdef CPU_X86_LEVELS
+    if (level == CPU_AVX512) return &cpu_ops_avx512;
+    if (level == CPU_AVX2) return &cpu_ops_avx2;
+#endif
+    (void)level;
+    return &cpu_ops_base;
+}
+
+static void close(device *d) {
+    cpu_memory_free(d);
+    free(d->own);
+}
+
+int cpu_open_level(device *d, int threads, enum cpu_level level) {
+    REQUIRE(level <= cpu_level_here(), LCKV_ERROR_UNSUPPORTED, "this build or processor has no level %d", (int)level);
+    struct cpu_state *state = calloc(1, sizeof *state);
+    REQUIRE(state != NULL, LCKV_ERROR_MEMORY, "no memory for the cpu's state");
+    state->level = level;
+    *d = (device){.ops = *level_ops(level), .name = "cpu", .host_memory = true, .own = state};
+    d->threads = threads > 0 ? threads : omp_get_num_procs();
+    cpu_memory_fill(&d->memory);
+    d->memory.close = close;
+    return LCKV_OK;
+}
+
+int cpu_open(device *d, int threads) {
+    return cpu_open_level(d, threads, cpu_level_here());
+}

@@ -1,0 +1,32 @@
+/* Opening and closing a device by its name. What a device does is said by its own folder. */
+#include "device/device.h"
+#include "device/open.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int open_named(device *d, const char *name, int threads) {
+    if (strcmp(name, "cpu") == 0) return cpu_open(d, threads);
+    if (strcmp(name, "count") == 0) return count_open(d);
+    return fail(LCKV_ERROR_ARGUMENT, "expected device cpu or count, found \"%s\"", name);
+}
+
+int device_open(const char *name, int threads, device **out) {
+    *out = NULL;
+    REQUIRE(threads >= 0, LCKV_ERROR_ARGUMENT, "expected a number of threads from 0 (all), found %d", threads);
+    device *d = calloc(1, sizeof *d);
+    REQUIRE(d != NULL, LCKV_ERROR_MEMORY, "no memory for a device");
+    int status = open_named(d, name, threads);
+    if (status < 0) {
+        free(d);
+        return status;
+    }
+    *out = d;
+    return LCKV_OK;
+}
+
+void device_close(device *d) {
+    if (d == NULL) return;
+    d->memory.close(d);
+    free(d);
+}
