@@ -10,7 +10,7 @@
 
 #include "base/status.h"
 
-enum { LAYER_MAP_MAX_LAYERS = 4096, PLAN_MAX_STEPS = 1 << 24 };
+enum { LAYER_MAP_MAX_LAYERS = 4096, PLAN_MAX_STEPS = 1 << 20 };
 
 typedef struct layer_map {
     int layers;

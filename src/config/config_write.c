@@ -1,0 +1,98 @@
+/* A model_config back into config.json; see config_to_json() in model_config.h.
+ *
+ * Fields that lckv knows are all written out, since what a class assumes of an absent one differs from class to class
+ * (transformers' Qwen3 takes head_dim 128). */
+#include "config/model_config.h"
+
+#include <stdlib.h>
+
+static const char *class_name(architecture a) {
+    switch (a) {
+    case ARCH_LCKV_LLAMA:
+        return "LCKVLlamaForCausalLM";
+    case ARCH_LLAMA:
+        return "LlamaForCausalLM";
+    case ARCH_MISTRAL:
+        return "MistralForCausalLM";
+    case ARCH_QWEN2:
+        return "Qwen2ForCausalLM";
+    case ARCH_QWEN3:
+        return "Qwen3ForCausalLM";
+    }
+    return "";
+}
+
+/* Each returns 0, or -1 without memory, as jansson does: callers add them up. */
+static int set_integer(json_t *tree, const char *key, int64_t value) {
+    return json_object_set_new(tree, key, json_integer(value));
+}
+
+static int set_bool(json_t *tree, const char *key, bool value) {
+    return json_object_set_new(tree, key, json_boolean(value));
+}
+
+static int set_real(json_t *tree, const char *key, double value) {
+    return json_object_set_new(tree, key, json_real(value));
+}
+
+static int set_string(json_t *tree, const char *key, const char *value) {
+    return json_object_set_new(tree, key, json_string(value));
+}
+
+/* Absent is not null to every class: LlamaConfig takes EOS 2 where the key is missing. */
+static int set_null_where_absent(json_t *tree, const char *key) {
+    return json_object_get(tree, key) ? 0 : json_object_set_new(tree, key, json_null());
+}
+
+static int set_sizes(const model_config *c, json_t *tree) {
+    return set_integer(tree, "hidden_size", c->hidden_size) +
+           set_integer(tree, "intermediate_size", c->intermediate_size) +
+           set_integer(tree, "vocab_size", c->vocab_size) +
+           set_integer(tree, "max_position_embeddings", c->max_position_embeddings) +
+           set_integer(tree, "num_hidden_layers", c->layers) + set_integer(tree, "num_attention_heads", c->heads) +
+           set_integer(tree, "num_key_value_heads", c->kv_heads) + set_integer(tree, "head_dim", c->head_dim);
+}
+
+static int set_kind(const model_config *c, json_t *tree) {
+    return set_string(tree, "model_type", config_model_type(c)) +
+           json_object_set_new(tree, "architectures", json_pack("[s]", class_name(c->architecture))) +
+           set_string(tree, "hidden_act", "silu") + set_string(tree, "torch_dtype", config_dtype_name(c->torch_dtype)) +
+           set_bool(tree, "tie_word_embeddings", c->tie_word_embeddings) +
+           set_real(tree, "rms_norm_eps", c->rms_norm_eps) + set_real(tree, "rope_theta", c->rope_theta) +
+           set_real(tree, "initializer_range", c->initializer_range) + set_null_where_absent(tree, "rope_scaling") +
+           set_null_where_absent(tree, "bos_token_id") + set_null_where_absent(tree, "eos_token_id");
+}
+
+static int set_biases(const model_config *c, json_t *tree) {
+    bool llama = c->architecture == ARCH_LLAMA || c->architecture == ARCH_LCKV_LLAMA;
+    int failed = 0;
+    if (llama || c->architecture == ARCH_QWEN3) failed += set_bool(tree, "attention_bias", c->attention_bias);
+    if (llama) failed += set_bool(tree, "mlp_bias", c->mlp_bias);
+    return failed;
+}
+
+/* The keys of LCKVLlamaConfig; also on another type whose file has layer_types as a string. */
+static int set_sharing(const model_config *c, const char *layer_types, json_t *tree) {
+    bool shares = c->architecture == ARCH_LCKV_LLAMA || json_is_string(json_object_get(tree, "layer_types"));
+    if (!shares) return 0;
+    return set_string(tree, "layer_types", layer_types) + set_integer(tree, "forward_passes", c->forward_passes) +
+           set_integer(tree, "backward_passes", c->backward_passes) +
+           set_bool(tree, "use_sequential", c->use_sequential) + set_bool(tree, "force_nodiag", c->force_nodiag);
+}
+
+int config_to_json(const model_config *config, json_t **out) {
+    *out = NULL;
+    char *layer_types;
+    TRY(layer_map_format(&config->map, &layer_types));
+    json_t *tree = json_deep_copy(config->raw);
+    int failed = tree ? set_kind(config, tree) + set_sizes(config, tree) + set_biases(config, tree) +
+                            set_sharing(config, layer_types, tree)
+                      : -1;
+    free(layer_types);
+    if (failed) {
+        json_decref(tree);
+        return fail(LCKV_ERROR_MEMORY, "%s: no memory to write it", config->name);
+    }
+    *out = tree;
+    return LCKV_OK;
+}

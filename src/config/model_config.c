@@ -1,0 +1,391 @@
+/* config.json's fields, read and checked; see model_config.h. Writing is config_write.c. */
+#include "config/model_config.h"
+
+#include "base/file.h"
+#include "config/config_source.h"
+#include "config/model_path.h"
+#include "config/rope.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Bounds that no model comes near, chosen so that products of sizes, and a model's bytes, fit 63 bits. */
+#define MAX_HIDDEN (INT64_C(1) << 20)
+#define MAX_INTERMEDIATE (INT64_C(1) << 24)
+#define MAX_VOCABULARY (INT64_C(1) << 24)
+#define MAX_POSITIONS (INT64_C(1) << 40)
+#define MAX_HEADS 4096
+#define MAX_HEAD_DIM 4096
+#define MAX_PASSES 65536
+#define REQUIRED INT64_MIN /* as a fallback: there is none */
+
+static const struct {
+    const char *model_type;
+    architecture architecture;
+} architectures[] = {{"lckv-llama", ARCH_LCKV_LLAMA},
+                     {"llama", ARCH_LLAMA},
+                     {"mistral", ARCH_MISTRAL},
+                     {"qwen2", ARCH_QWEN2},
+                     {"qwen3", ARCH_QWEN3}};
+
+static const char *const dtype_names[] = {"float32", "bfloat16", "float16"}; /* by config_dtype */
+
+enum {
+    ARCHITECTURES = sizeof architectures / sizeof *architectures,
+    DTYPES = sizeof dtype_names / sizeof *dtype_names
+};
+
+const char *config_model_type(const model_config *config) {
+    for (int i = 0; i < ARCHITECTURES; i++)
+        if (architectures[i].architecture == config->architecture) return architectures[i].model_type;
+    return "";
+}
+
+const char *config_dtype_name(config_dtype type) {
+    return dtype_names[type];
+}
+
+/* ---------------------------------------------------------------- single values */
+
+/* A whole number from `least` to `most`; absent or null: `fallback`, or an error where that is REQUIRED. */
+static int read_integer(const model_config *c, const char *key, int64_t fallback, int64_t least, int64_t most,
+                        int64_t *out) {
+    TRY(json_get_int(c->raw, c->name, key, fallback, out));
+    const json_t *given = json_object_get(c->raw, key);
+    bool absent = !given || json_is_null(given);
+    REQUIRE(!absent || fallback != REQUIRED, LCKV_ERROR_FORMAT, "%s: expected '%s', found none", c->name, key);
+    REQUIRE(absent || (*out >= least && *out <= most), LCKV_ERROR_FORMAT,
+            "%s: '%s' should be from %lld to %lld, found %lld", c->name, key, (long long)least, (long long)most,
+            (long long)*out);
+    return LCKV_OK;
+}
+
+static int read_int(const model_config *c, const char *key, int64_t fallback, int64_t least, int64_t most, int *out) {
+    int64_t value;
+    TRY(read_integer(c, key, fallback, least, most, &value));
+    *out = (int)value;
+    return LCKV_OK;
+}
+
+static int read_number(const model_config *c, const char *key, double fallback, double least, double most,
+                       double *out) {
+    TRY(json_get_number(c->raw, c->name, key, fallback, out));
+    REQUIRE(*out >= least && *out <= most, LCKV_ERROR_FORMAT, "%s: '%s' should be from %g to %g, found %g", c->name,
+            key, least, most, *out);
+    return LCKV_OK;
+}
+
+static int read_bool(const model_config *c, const char *key, bool *out) {
+    return json_get_bool(c->raw, c->name, key, false, out);
+}
+
+/* ---------------------------------------------------------------- what kind of model */
+
+/* Types of the first LCKV releases: their layer_types would parse here and mean something else. */
+static int refuse_older_type(const model_config *c, const char *type) {
+    REQUIRE(strcmp(type, "opt-llama") != 0, LCKV_ERROR_UNSUPPORTED,
+            "%s: model_type 'opt-llama' is an older form of lckv-llama whose layer_types mean something else (0 and 2: "
+            "own KV, 1: the KV of the layer marked 2); say which layer reads whose KV in today's form, with "
+            "--config_overrides model_type=lckv-llama,force_nodiag=true,layer_types=0_6_6_6_6_6_6_7 for an old "
+            "0_1_1_1_1_1_2_0",
+            c->name);
+    REQUIRE(strcmp(type, "cla-llama") != 0, LCKV_ERROR_UNSUPPORTED,
+            "%s: model_type 'cla-llama' is an older form of lckv-llama whose layer_types mean something else (0 and 2: "
+            "own KV, 1: the KV of the nearest such layer below); say which layer reads whose KV in today's form, with "
+            "--config_overrides model_type=lckv-llama,layer_types=0_0_2_2 for an old 2_1_2_1",
+            c->name);
+    return LCKV_OK;
+}
+
+static int read_architecture(model_config *c) {
+    const char *type;
+    TRY(json_get_string(c->raw, c->name, "model_type", NULL, &type));
+    REQUIRE(type, LCKV_ERROR_FORMAT, "%s: expected 'model_type', found none", c->name);
+    TRY(refuse_older_type(c, type));
+    for (int i = 0; i < ARCHITECTURES; i++) {
+        if (strcmp(type, architectures[i].model_type) != 0) continue;
+        c->architecture = architectures[i].architecture;
+        return LCKV_OK;
+    }
+    return fail(LCKV_ERROR_UNSUPPORTED,
+                "%s: model_type '%.60s' is not supported, only lckv-llama, llama, mistral, qwen2 and qwen3", c->name,
+                type);
+}
+
+static int read_sizes(model_config *c) {
+    TRY(read_integer(c, "hidden_size", REQUIRED, 1, MAX_HIDDEN, &c->hidden_size));
+    TRY(read_integer(c, "intermediate_size", REQUIRED, 1, MAX_INTERMEDIATE, &c->intermediate_size));
+    TRY(read_integer(c, "vocab_size", REQUIRED, 1, MAX_VOCABULARY, &c->vocab_size));
+    TRY(read_integer(c, "max_position_embeddings", 2048, 1, MAX_POSITIONS, &c->max_position_embeddings));
+    TRY(read_integer(c, "sliding_window", 0, 1, MAX_POSITIONS, &c->sliding_window));
+    TRY(read_int(c, "num_hidden_layers", REQUIRED, 1, LAYER_MAP_MAX_LAYERS, &c->layers));
+    TRY(read_int(c, "num_attention_heads", REQUIRED, 1, MAX_HEADS, &c->heads));
+    TRY(read_int(c, "num_key_value_heads", c->heads, 1, c->heads, &c->kv_heads));
+    REQUIRE(c->heads % c->kv_heads == 0, LCKV_ERROR_FORMAT,
+            "%s: num_attention_heads %d should be a multiple of num_key_value_heads %d", c->name, c->heads,
+            c->kv_heads);
+    TRY(read_int(c, "head_dim", 0, 2, MAX_HEAD_DIM, &c->head_dim));
+    if (!c->head_dim) {
+        REQUIRE(c->hidden_size % c->heads == 0 && c->hidden_size / c->heads <= MAX_HEAD_DIM, LCKV_ERROR_FORMAT,
+                "%s: without 'head_dim', hidden_size %lld should be a multiple of num_attention_heads %d and at most "
+                "%d times it",
+                c->name, (long long)c->hidden_size, c->heads, MAX_HEAD_DIM);
+        c->head_dim = (int)(c->hidden_size / c->heads);
+    }
+    REQUIRE(c->head_dim % 2 == 0, LCKV_ERROR_FORMAT, "%s: head_dim should be even (RoPE turns pairs), found %d",
+            c->name, c->head_dim);
+    return LCKV_OK;
+}
+
+static int read_training(model_config *c) {
+    TRY(read_int(c, "forward_passes", 7, 0, MAX_PASSES, &c->forward_passes));
+    TRY(read_int(c, "backward_passes", 2, 1, MAX_PASSES, &c->backward_passes));
+    TRY(read_bool(c, "use_sequential", &c->use_sequential));
+    TRY(read_bool(c, "force_nodiag", &c->force_nodiag));
+    TRY(read_number(c, "rms_norm_eps", 1e-6, 1e-30, 1, &c->rms_norm_eps));
+    return read_number(c, "initializer_range", 0.02, 0, 1e6, &c->initializer_range);
+}
+
+/* What transformers' class of the model type gives: Llama and Qwen3 read attention_bias, only Llama mlp_bias. */
+static int read_flags(model_config *c) {
+    bool llama = c->architecture == ARCH_LLAMA || c->architecture == ARCH_LCKV_LLAMA;
+    TRY(read_bool(c, "tie_word_embeddings", &c->tie_word_embeddings));
+    if (llama || c->architecture == ARCH_QWEN3) TRY(read_bool(c, "attention_bias", &c->attention_bias));
+    if (llama) TRY(read_bool(c, "mlp_bias", &c->mlp_bias));
+    c->qkv_bias = c->architecture == ARCH_QWEN2;
+    c->head_norm = c->architecture == ARCH_QWEN3;
+    return LCKV_OK;
+}
+
+static int read_dtype(model_config *c) {
+    const char *given;
+    TRY(json_get_string(c->raw, c->name, "torch_dtype", dtype_names[CONFIG_DTYPE_F32], &given));
+    const char *type = strncmp(given, "torch.", 6) ? given : given + 6;
+    for (int i = 0; i < DTYPES; i++) {
+        if (strcmp(type, dtype_names[i]) != 0) continue;
+        c->torch_dtype = (config_dtype)i;
+        return LCKV_OK;
+    }
+    return fail(LCKV_ERROR_UNSUPPORTED, "%s: torch_dtype '%.60s' is not supported, only float32, bfloat16 and float16",
+                c->name, given);
+}
+
+/* ---------------------------------------------------------------- special tokens */
+
+/* null and -1 mean none. */
+static int read_token(const model_config *c, const char *key, int32_t *out) {
+    int64_t token;
+    TRY(read_integer(c, key, -1, -1, INT32_MAX, &token));
+    *out = (int32_t)token;
+    return LCKV_OK;
+}
+
+static int add_eos(model_config *c, const json_t *token, const char *name) {
+    int64_t id = json_integer_value(token);
+    REQUIRE(json_is_integer(token) && id >= -1 && id <= INT32_MAX, LCKV_ERROR_FORMAT,
+            "%s: 'eos_token_id' should be a token id or a list of them", name);
+    if (id < 0) return LCKV_OK;
+    for (int i = 0; i < c->eos_count; i++)
+        if (c->eos_token_ids[i] == id) return LCKV_OK;
+    int32_t *ids = realloc(c->eos_token_ids, ((size_t)c->eos_count + 1) * sizeof *ids);
+    REQUIRE(ids, LCKV_ERROR_MEMORY, "%s: no memory for its EOS tokens", name);
+    c->eos_token_ids = ids;
+    ids[c->eos_count++] = (int32_t)id;
+    return LCKV_OK;
+}
+
+/* Adds what `tree` names as eos_token_id: nothing, one, or a list. */
+static int add_eos_tokens(model_config *c, const json_t *tree, const char *name) {
+    enum { MAX_EOS = 1024 };
+    const json_t *given = json_object_get(tree, "eos_token_id");
+    if (!given || json_is_null(given)) return LCKV_OK;
+    if (!json_is_array(given)) return add_eos(c, given, name);
+    REQUIRE(json_array_size(given) <= MAX_EOS, LCKV_ERROR_FORMAT, "%s: 'eos_token_id' has %zu tokens, at most %d fit",
+            name, json_array_size(given), MAX_EOS);
+    for (size_t i = 0; i < json_array_size(given); i++) TRY(add_eos(c, json_array_get(given, i), name));
+    return LCKV_OK;
+}
+
+static int read_tokens(model_config *c) {
+    TRY(read_token(c, "bos_token_id", &c->bos_token_id));
+    TRY(read_token(c, "pad_token_id", &c->pad_token_id));
+    return add_eos_tokens(c, c->raw, c->name);
+}
+
+/* ---------------------------------------------------------------- the layer map */
+
+/* transformers 5: a list with the kind of each layer, which owns its KV. */
+static int windows_from_list(const model_config *c, const json_t *list, bool *windowed) {
+    REQUIRE(json_array_size(list) == (size_t)c->layers, LCKV_ERROR_FORMAT,
+            "%s: layer_types has %zu entries for %d layers", c->name, json_array_size(list), c->layers);
+    for (int i = 0; i < c->layers; i++) {
+        const char *kind = json_string_value(json_array_get(list, (size_t)i));
+        REQUIRE(kind, LCKV_ERROR_FORMAT, "%s: layer_types: entry %d should be a string", c->name, i);
+        windowed[i] = !strcmp(kind, "sliding_attention");
+        REQUIRE(windowed[i] || !strcmp(kind, "full_attention"), LCKV_ERROR_UNSUPPORTED,
+                "%s: layer_types: entry %d is '%.60s', expected full_attention or sliding_attention", c->name, i, kind);
+        REQUIRE(!windowed[i] || c->sliding_window, LCKV_ERROR_FORMAT,
+                "%s: layer_types: entry %d is '%s', but sliding_window is not given", c->name, i, kind);
+    }
+    return LCKV_OK;
+}
+
+/* Without layer_types: Mistral's window is every layer's, Qwen's is that of the layers from max_window_layers on. */
+static int windows_by_type(const model_config *c, bool *windowed) {
+    bool used = false;
+    int first = 0;
+    if (c->architecture == ARCH_MISTRAL) used = true;
+    if (c->architecture == ARCH_QWEN2 || c->architecture == ARCH_QWEN3) {
+        TRY(read_bool(c, "use_sliding_window", &used));
+        TRY(read_int(c, "max_window_layers", 28, 0, INT32_MAX, &first));
+    }
+    for (int i = first; i < c->layers; i++) windowed[i] = used && c->sliding_window;
+    return LCKV_OK;
+}
+
+static int read_plain_map(model_config *c, const json_t *list) {
+    bool windowed[LAYER_MAP_MAX_LAYERS] = {false};
+    if (list)
+        TRY(windows_from_list(c, list, windowed));
+    else
+        TRY(windows_by_type(c, windowed));
+    return layer_map_plain(windowed, c->layers, c->force_nodiag, &c->map);
+}
+
+static int check_plan(const model_config *c) {
+    plan p;
+    int status = plan_make(&c->map, c->forward_passes, c->backward_passes, &p);
+    plan_free(&p);
+    return status < 0 ? fail_within(status, "%s", c->name) : LCKV_OK;
+}
+
+/* A Llama or Mistral that shares KV, or is strictly causal throughout, is what lckv-llama says. */
+static int read_map(model_config *c) {
+    const json_t *given = json_object_get(c->raw, "layer_types");
+    bool list = json_is_array(given), text = json_is_string(given);
+    REQUIRE(!given || json_is_null(given) || list || text, LCKV_ERROR_FORMAT,
+            "%s: 'layer_types' should be a string such as 0_1_2 or a list", c->name);
+    if (text) {
+        int status =
+            layer_map_parse(json_string_value(given), c->layers, c->sliding_window > 0, c->force_nodiag, &c->map);
+        if (status < 0) return fail_within(status, "%s", c->name);
+    } else {
+        TRY(read_plain_map(c, list ? given : NULL));
+    }
+    bool shares = text || c->force_nodiag;
+    if (shares && (c->architecture == ARCH_LLAMA || c->architecture == ARCH_MISTRAL)) c->architecture = ARCH_LCKV_LLAMA;
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- whole configs */
+
+static int read_fields(model_config *c) {
+    TRY(read_architecture(c));
+    TRY(config_source_check(c->raw, c->name));
+    TRY(read_sizes(c));
+    TRY(read_training(c));
+    TRY(read_flags(c));
+    TRY(read_dtype(c));
+    TRY(read_tokens(c));
+    TRY(rope_read(c->raw, c->name, c));
+    return read_map(c);
+}
+
+int config_from_json(const json_t *tree, const char *name, const char *overrides, model_config **out) {
+    *out = NULL;
+    model_config *c = calloc(1, sizeof *c);
+    REQUIRE(c, LCKV_ERROR_MEMORY, "%s: no memory for a config", name);
+    c->name = strdup(name);
+    int status = c->name ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "%s: no memory for its name", name);
+    if (status >= 0) status = config_source_make(tree, name, overrides, &c->raw);
+    if (status >= 0) status = read_fields(c);
+    if (status < 0)
+        config_free(c);
+    else
+        *out = c;
+    return status;
+}
+
+void config_free(model_config *config) {
+    if (!config) return;
+    layer_map_free(&config->map);
+    free(config->eos_token_ids);
+    free(config->name);
+    json_decref(config->raw);
+    free(config);
+}
+
+int config_copy(const model_config *config, model_config **out) {
+    *out = NULL;
+    model_config *c = malloc(sizeof *c);
+    REQUIRE(c, LCKV_ERROR_MEMORY, "%s: no memory for a config", config->name);
+    *c = *config;
+    c->map = (layer_map){0};
+    c->eos_token_ids = calloc((size_t)config->eos_count + 1, sizeof *c->eos_token_ids);
+    c->name = strdup(config->name);
+    c->raw = json_deep_copy(config->raw);
+    int status = c->eos_token_ids && c->name && c->raw
+                     ? layer_map_copy(&config->map, &c->map)
+                     : fail(LCKV_ERROR_MEMORY, "%s: no memory for a copy", config->name);
+    if (status < 0) {
+        config_free(c);
+        return status;
+    }
+    if (config->eos_count)
+        memcpy(c->eos_token_ids, config->eos_token_ids, (size_t)config->eos_count * sizeof *c->eos_token_ids);
+    *out = c;
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- files */
+
+/* The path of NAME's config.json; free() it. */
+static int find_file(const char *name, char **path) {
+    *path = NULL;
+    size_t length = strlen(name);
+    if (length > 5 && !strcmp(name + length - 5, ".json") && !folder_exists(name)) {
+        *path = strdup(name);
+        REQUIRE(*path, LCKV_ERROR_MEMORY, "no memory for a path");
+        return LCKV_OK;
+    }
+    char *folder;
+    TRY(model_path_resolve(name, &folder));
+    int status = path_join(folder, "config.json", path);
+    free(folder);
+    return status;
+}
+
+/* Chat models end their turns with tokens that only generation_config.json names. */
+static int add_generation_eos(model_config *c) {
+    char *folder = strndup(c->name, (size_t)(path_base(c->name) - c->name)), *path = NULL;
+    REQUIRE(folder, LCKV_ERROR_MEMORY, "no memory for a path");
+    int status =
+        *folder ? path_join(folder, "generation_config.json", &path) : path_join(".", "generation_config.json", &path);
+    json_t *tree = NULL;
+    if (status >= 0 && file_exists(path)) {
+        status = json_read_file(path, &tree);
+        if (status >= 0) status = add_eos_tokens(c, tree, path);
+    }
+    json_decref(tree);
+    free(path);
+    free(folder);
+    return status;
+}
+
+int config_read(const char *name, const char *overrides, model_config **out) {
+    *out = NULL;
+    char *path;
+    json_t *tree = NULL;
+    model_config *c = NULL;
+    TRY(find_file(name, &path));
+    int status = json_read_file(path, &tree);
+    if (status >= 0) status = config_from_json(tree, path, overrides, &c);
+    if (status >= 0) status = add_generation_eos(c);
+    json_decref(tree);
+    free(path);
+    if (status < 0)
+        config_free(c);
+    else
+        *out = c;
+    return status;
+}

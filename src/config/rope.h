@@ -1,0 +1,11 @@
+/* Rotary positions as config.json gives them. The frequencies that follow: config_inverse_frequencies(). */
+#ifndef CONFIG_ROPE_H
+#define CONFIG_ROPE_H
+
+#include "config/model_config.h"
+
+/* Reads rope_theta and rope_scaling of `tree` into `config`. A type other than default, linear, llama3, and a parameter
+ * that these do not have, is LCKV_ERROR_UNSUPPORTED. */
+int rope_read(const json_t *tree, const char *name, model_config *config);
+
+#endif
