@@ -274,7 +274,7 @@ static int read_map(model_config *c) {
     }
     bool shares = text || c->force_nodiag;
     if (shares && (c->architecture == ARCH_LLAMA || c->architecture == ARCH_MISTRAL)) c->architecture = ARCH_LCKV_LLAMA;
-    return LCKV_OK;
+    return check_plan(c);
 }
 
 /* ---------------------------------------------------------------- whole configs */
