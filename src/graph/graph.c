@@ -1,0 +1,139 @@
+/* Tensors: made, held and let go. The tape that walks them back is tape.c; the ops are ops.c. */
+#include "graph/graph.h"
+
+#include "graph/tape.h"
+
+#include <stdlib.h>
+
+int graph_create(device *d, dtype compute, bool with_tape, graph **out) {
+    *out = NULL;
+    REQUIRE(compute == DTYPE_F32 || compute == DTYPE_BF16, LCKV_ERROR_ARGUMENT,
+            "the compute type is float32 or bfloat16, found %s", dtype_name(compute));
+    graph *g = calloc(1, sizeof *g);
+    tape *t = with_tape ? calloc(1, sizeof *t) : NULL;
+    if (!g || (with_tape && !t)) {
+        free(g);
+        free(t);
+        return fail(LCKV_ERROR_MEMORY, "no memory for a graph");
+    }
+    *g = (graph){.device = d, .tape = t, .recording = with_tape, .compute = compute};
+    int status = pool_create(d, &g->pool);
+    if (status < 0)
+        graph_free(g);
+    else
+        *out = g;
+    return status;
+}
+
+static void free_tensors(graph *g) {
+    while (g->live) {
+        tensor *t = g->live;
+        g->live = t->next;
+        free(t);
+    }
+}
+
+void graph_free(graph *g) {
+    if (!g) return;
+    free_tensors(g);
+    pool_free(g->pool);
+    if (g->tape) free(g->tape->records);
+    free(g->tape);
+    free(g);
+}
+
+/* Weights that records were to add to are told that nothing is owed any more. */
+static void forget_records(tape *t) {
+    for (int i = 0; i < t->count; i++)
+        for (int j = 0; j < RECORD_INPUTS; j++)
+            if (t->records[i].in[j]) t->records[i].in[j]->uses = 0;
+    t->count = 0;
+}
+
+int graph_reset(graph *g) {
+    if (g->tape) forget_records(g->tape);
+    free_tensors(g);
+    return pool_reset(g->pool);
+}
+
+static tensor *new_tensor(graph *g, view value) {
+    tensor *t = calloc(1, sizeof *t);
+    if (!t) return NULL;
+    t->value = value;
+    t->grad = (view){NULL, value.rows, value.cols, DTYPE_F32};
+    t->holders = t->value_holders = 1;
+    t->next = g->live;
+    if (g->live) g->live->previous = t;
+    g->live = t;
+    return t;
+}
+
+int graph_tensor(graph *g, int64_t rows, int64_t cols, dtype type, tensor **out) {
+    *out = NULL;
+    view value = {NULL, rows, cols, type};
+    TRY(pool_take(g->pool, view_bytes(value), &value.data));
+    *out = new_tensor(g, value);
+    if (*out) return LCKV_OK;
+    pool_give(g->pool, value.data, view_bytes(value));
+    return fail(LCKV_ERROR_MEMORY, "no memory for a tensor");
+}
+
+int graph_zeros(graph *g, int64_t rows, int64_t cols, dtype type, tensor **out) {
+    TRY(graph_tensor(g, rows, cols, type, out));
+    return tensor_made(g, g->device->memory.zero(g->device, (*out)->value.data, view_bytes((*out)->value)), out);
+}
+
+int graph_prefix(graph *g, tensor *t, int64_t rows, tensor **out) {
+    view value = t->value;
+    value.rows = rows;
+    *out = new_tensor(g, value);
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a tensor");
+    (*out)->alias_of = tensor_hold(t);
+    return LCKV_OK;
+}
+
+tensor *tensor_hold(tensor *t) {
+    t->holders++;
+    t->value_holders++;
+    return t;
+}
+
+void tensor_drop_gradient(graph *g, tensor *t) {
+    if (t->weight || !t->grad.data) return;
+    pool_give(g->pool, t->grad.data, view_bytes(t->grad));
+    t->grad.data = NULL;
+}
+
+void tensor_drop_value(graph *g, tensor *t) {
+    if (t->weight || --t->value_holders) return;
+    if (t->alias_of)
+        tensor_release(g, t->alias_of);
+    else
+        pool_give(g->pool, t->value.data, view_bytes(t->value));
+    t->alias_of = NULL;
+    t->value.data = NULL;
+}
+
+void tensor_drop(graph *g, tensor *t) {
+    if (t->weight || --t->holders) return;
+    tensor_drop_gradient(g, t);
+    if (t->previous)
+        t->previous->next = t->next;
+    else
+        g->live = t->next;
+    if (t->next) t->next->previous = t->previous;
+    free(t);
+}
+
+void tensor_release(graph *g, tensor *t) {
+    if (!t) return;
+    tensor_drop_value(g, t);
+    tensor_drop(g, t);
+}
+
+int tensor_made(graph *g, int status, tensor **t) {
+    if (status >= 0) return status;
+    tensor_release(g, *t);
+    *t = NULL;
+    return status;
+}

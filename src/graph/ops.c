@@ -1,0 +1,179 @@
+/* The ops of device.h as functions of tensors: each runs the device's entry and, where a gradient will be wanted,
+ * pushes the record that runs its _backward. What an op computes stands in device.h; products and attention are in
+ * ops_products.c. */
+#include "graph/tape.h"
+
+#define RUN(g, op, ...) DEVICE_RUN((g)->device, op, __VA_ARGS__)
+
+/* ---------------------------------------------------------------- embed */
+
+static int embed_backward(graph *g, record *r) {
+    struct op_embed *a = &r->op.embed;
+    a->dout = r->out->grad;
+    TRY(tensor_gradient(g, r->in[0], &a->dtable));
+    return RUN(g, embed_backward, a);
+}
+
+static int embed_run(graph *g, view ids, tensor *table, tensor *out) {
+    struct op_embed a = {.ids = ids, .table = table->value, .out = out->value};
+    TRY(RUN(g, embed, &a));
+    if (!tape_wants(g, &table, 1)) return LCKV_OK;
+    return tape_push(g, &(record){.backward = embed_backward, .out = out, .in = {table}, .op.embed = a});
+}
+
+int graph_embed(graph *g, view ids, tensor *table, tensor **out) {
+    TRY(graph_tensor(g, ids.rows, table->value.cols, DTYPE_F32, out));
+    return tensor_made(g, embed_run(g, ids, table, *out), out);
+}
+
+/* ---------------------------------------------------------------- rows */
+
+static int gather_backward(graph *g, record *r) {
+    struct op_gather_rows *a = &r->op.gather_rows;
+    a->ddst = r->out->grad;
+    TRY(tensor_gradient(g, r->in[0], &a->dsrc));
+    return RUN(g, gather_rows_backward, a);
+}
+
+static int gather_run(graph *g, tensor *src, view index, tensor *out) {
+    struct op_gather_rows a = {.src = src->value, .index = index, .dst = out->value};
+    TRY(RUN(g, gather_rows, &a));
+    if (!tape_wants(g, &src, 1)) return LCKV_OK;
+    return tape_push(g, &(record){.backward = gather_backward, .out = out, .in = {src}, .op.gather_rows = a});
+}
+
+int graph_gather_rows(graph *g, tensor *src, view index, tensor **out) {
+    TRY(graph_tensor(g, index.rows, src->value.cols, src->value.type, out));
+    return tensor_made(g, gather_run(g, src, index, *out), out);
+}
+
+/* The record has no output of its own: dst's gradient is complete here, since readers of these rows of dst stand later
+ * on the tape, and other rows of it are none of this record's business. */
+static int scatter_backward(graph *g, record *r) {
+    struct op_scatter_rows *a = &r->op.scatter_rows;
+    a->ddst = r->saved->grad;
+    if (!a->ddst.data) return LCKV_OK;
+    TRY(tensor_gradient(g, r->in[0], &a->dsrc));
+    return RUN(g, scatter_rows_backward, a);
+}
+
+int graph_scatter_rows(graph *g, tensor *src, view index, tensor *dst) {
+    struct op_scatter_rows a = {.src = src->value, .index = index, .dst = dst->value};
+    TRY(RUN(g, scatter_rows, &a));
+    if (!tape_wants(g, &src, 1)) return LCKV_OK;
+    dst->needs_grad = true;
+    return tape_push(g, &(record){.backward = scatter_backward, .in = {src}, .saved = dst, .op.scatter_rows = a});
+}
+
+/* ---------------------------------------------------------------- norm, rope, swiglu */
+
+static int rms_norm_backward(graph *g, record *r) {
+    struct op_rms_norm *a = &r->op.rms_norm;
+    a->dy = r->out->grad;
+    TRY(tensor_gradient(g, r->in[0], &a->dx));
+    TRY(tensor_gradient(g, r->in[1], &a->dweight));
+    return RUN(g, rms_norm_backward, a);
+}
+
+static int rms_norm_run(graph *g, tensor *x, tensor *weight, float eps, tensor *out, tensor *rstd) {
+    struct op_rms_norm a = {.x = x->value, .weight = weight->value, .y = out->value, .rstd = rstd->value, .eps = eps};
+    TRY(RUN(g, rms_norm, &a));
+    tensor *inputs[] = {x, weight};
+    if (!tape_wants(g, inputs, 2)) return LCKV_OK;
+    return tape_push(g, &(record){.backward = rms_norm_backward,
+                                  .out = out,
+                                  .in = {x, weight},
+                                  .kept = {x},
+                                  .saved = rstd,
+                                  .op.rms_norm = a});
+}
+
+int graph_rms_norm(graph *g, tensor *x, tensor *weight, float eps, dtype type, tensor **out) {
+    view v = x->value;
+    tensor *rstd;
+    TRY(graph_tensor(g, v.rows, v.cols, type, out));
+    int status = graph_tensor(g, v.rows, v.cols / weight->value.cols, DTYPE_F32, &rstd);
+    if (status >= 0) status = rms_norm_run(g, x, weight, eps, *out, rstd);
+    tensor_release(g, rstd);
+    return tensor_made(g, status, out);
+}
+
+int graph_rope_angles(graph *g, view positions, view inverse_frequencies, tensor **out) {
+    TRY(graph_tensor(g, positions.rows, 2 * inverse_frequencies.cols, DTYPE_F32, out));
+    struct op_rope_angles a = {positions, inverse_frequencies, (*out)->value};
+    return tensor_made(g, RUN(g, rope_angles, &a), out);
+}
+
+static int rope_backward(graph *g, record *r) {
+    struct op_rope *a = &r->op.rope;
+    a->dy = r->out->grad;
+    TRY(tensor_gradient(g, r->in[0], &a->dx));
+    return RUN(g, rope_backward, a);
+}
+
+static int rope_run(graph *g, tensor *x, tensor *angles, tensor *out) {
+    struct op_rope a = {.x = x->value, .angles = angles->value, .y = out->value, .head_dim = (int)angles->value.cols};
+    TRY(RUN(g, rope, &a));
+    if (!tape_wants(g, &x, 1)) return LCKV_OK;
+    return tape_push(g, &(record){.backward = rope_backward, .out = out, .in = {x}, .kept = {angles}, .op.rope = a});
+}
+
+int graph_rope(graph *g, tensor *x, tensor *angles, tensor **out) {
+    TRY(graph_tensor(g, x->value.rows, x->value.cols, x->value.type, out));
+    return tensor_made(g, rope_run(g, x, angles, *out), out);
+}
+
+static int swiglu_backward(graph *g, record *r) {
+    struct op_swiglu *a = &r->op.swiglu;
+    a->dy = r->out->grad;
+    TRY(tensor_gradient(g, r->in[0], &a->dgate));
+    TRY(tensor_gradient(g, r->in[1], &a->dup));
+    return RUN(g, swiglu_backward, a);
+}
+
+static int swiglu_run(graph *g, tensor *gate, tensor *up, tensor *out) {
+    struct op_swiglu a = {.gate = gate->value, .up = up->value, .y = out->value};
+    TRY(RUN(g, swiglu, &a));
+    tensor *inputs[] = {gate, up};
+    if (!tape_wants(g, inputs, 2)) return LCKV_OK;
+    return tape_push(
+        g, &(record){.backward = swiglu_backward, .out = out, .in = {gate, up}, .kept = {gate, up}, .op.swiglu = a});
+}
+
+int graph_swiglu(graph *g, tensor *gate, tensor *up, tensor **out) {
+    TRY(graph_tensor(g, gate->value.rows, gate->value.cols, gate->value.type, out));
+    return tensor_made(g, swiglu_run(g, gate, up, *out), out);
+}
+
+/* ---------------------------------------------------------------- add */
+
+static int add_to_gradient(graph *g, tensor *t, view dy) {
+    struct op_accumulate a = {.src = dy};
+    TRY(tensor_gradient(g, t, &a.dst));
+    return a.dst.data ? RUN(g, accumulate, &a) : LCKV_OK;
+}
+
+/* Both gradients are dy. Where `a` has none yet it takes over the output's memory instead of a copy: the residual
+ * stream, nearly always. */
+static int add_backward(graph *g, record *r) {
+    tensor *a = r->in[0], *b = r->in[1];
+    if (b) TRY(add_to_gradient(g, b, r->out->grad));
+    if (!a) return LCKV_OK;
+    if (a->weight || a->grad.data) return add_to_gradient(g, a, r->out->grad);
+    a->grad = r->out->grad;
+    r->out->grad.data = NULL;
+    return LCKV_OK;
+}
+
+static int add_run(graph *g, tensor *a, tensor *b, tensor *out) {
+    struct op_add arguments = {a->value, b->value, out->value};
+    TRY(RUN(g, add, &arguments));
+    tensor *inputs[] = {a, b};
+    if (!tape_wants(g, inputs, 2)) return LCKV_OK;
+    return tape_push(g, &(record){.backward = add_backward, .out = out, .in = {a, b}});
+}
+
+int graph_add(graph *g, tensor *a, tensor *b, tensor **out) {
+    TRY(graph_tensor(g, a->value.rows, a->value.cols, DTYPE_F32, out));
+    return tensor_made(g, add_run(g, a, b, *out), out);
+}

@@ -1,0 +1,106 @@
+/* The products as functions of tensors: linear, attention, linear + cross-entropy. See ops.c. */
+#include "graph/tape.h"
+
+#define RUN(g, op, ...) DEVICE_RUN((g)->device, op, __VA_ARGS__)
+
+/* ---------------------------------------------------------------- linear */
+
+static int linear_backward(graph *g, record *r) {
+    struct op_linear *a = &r->op.linear;
+    a->dy = r->out->grad;
+    TRY(tensor_gradient(g, r->in[0], &a->dx));
+    TRY(tensor_gradient(g, r->in[1], &a->dweight));
+    TRY(tensor_gradient(g, r->in[2], &a->dbias));
+    return RUN(g, linear_backward, a);
+}
+
+static int linear_run(graph *g, tensor *x, tensor *weight, tensor *bias, tensor *out) {
+    struct op_linear a = {.x = x->value, .weight = weight->value, .y = out->value};
+    if (bias) a.bias = bias->value;
+    TRY(RUN(g, linear, &a));
+    tensor *inputs[] = {x, weight, bias};
+    if (!tape_wants(g, inputs, 3)) return LCKV_OK;
+    /* x is read for the weight's gradient alone: a frozen weight lets it go */
+    return tape_push(g, &(record){.backward = linear_backward,
+                                  .out = out,
+                                  .in = {x, weight, bias},
+                                  .kept = {weight->needs_grad ? x : NULL},
+                                  .op.linear = a});
+}
+
+int graph_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype type, tensor **out) {
+    TRY(graph_tensor(g, x->value.rows, weight->value.rows, type, out));
+    return tensor_made(g, linear_run(g, x, weight, bias, *out), out);
+}
+
+/* A linear op of no input columns is its bias. */
+static int bias_run(graph *g, tensor *bias, tensor *out) {
+    view v = out->value;
+    struct op_linear a = {.x = {v.data, v.rows, 0, g->compute},
+                          .weight = {bias->value.data, v.cols, 0, bias->value.type},
+                          .bias = bias->value,
+                          .y = v};
+    TRY(RUN(g, linear, &a));
+    if (!tape_wants(g, &bias, 1)) return LCKV_OK;
+    return tape_push(g, &(record){.backward = linear_backward, .out = out, .in = {NULL, NULL, bias}, .op.linear = a});
+}
+
+int graph_bias(graph *g, tensor *bias, int64_t rows, tensor **out) {
+    TRY(graph_tensor(g, rows, bias->value.cols, DTYPE_F32, out));
+    return tensor_made(g, bias_run(g, bias, *out), out);
+}
+
+/* ---------------------------------------------------------------- attention */
+
+static int attention_backward(graph *g, record *r) {
+    struct op_attention *a = &r->op.attention;
+    a->dout = r->out->grad;
+    TRY(tensor_gradient(g, r->in[0], &a->dq));
+    TRY(tensor_gradient(g, r->in[1], &a->dk));
+    TRY(tensor_gradient(g, r->in[2], &a->dv));
+    return RUN(g, attention_backward, a);
+}
+
+static int attention_run(graph *g, struct op_attention *a, tensor *const in[3], tensor *out) {
+    a->out = out->value;
+    if (!tape_wants(g, in, 3)) return RUN(g, attention, a);
+    tensor *lse;
+    TRY(graph_tensor(g, a->q.rows, a->heads, DTYPE_F32, &lse));
+    a->lse = lse->value;
+    int status = RUN(g, attention, a);
+    if (status >= 0)
+        status = tape_push(g, &(record){.backward = attention_backward,
+                                        .out = out,
+                                        .in = {in[0], in[1], in[2]},
+                                        .kept = {in[0], in[1], in[2], out},
+                                        .saved = lse,
+                                        .op.attention = *a});
+    tensor_release(g, lse);
+    return status;
+}
+
+int graph_attention(graph *g, tensor *q, tensor *q_sink, tensor *k, tensor *v, const struct op_attention *constants,
+                    tensor **out) {
+    struct op_attention a = *constants;
+    a.q = q->value;
+    if (q_sink) a.q_sink = q_sink->value;
+    if (k) a.k = k->value;
+    if (v) a.v = v->value;
+    TRY(graph_tensor(g, q->value.rows, q->value.cols, q->value.type, out));
+    return tensor_made(g, attention_run(g, &a, (tensor *[]){q, k, v}, *out), out);
+}
+
+/* ---------------------------------------------------------------- linear + cross-entropy */
+
+/* The root of the walk: its gradients are there as soon as it has run, so it needs no record. */
+int graph_linear_cross_entropy(graph *g, tensor *x, tensor *weight, const struct op_linear_cross_entropy *constants) {
+    struct op_linear_cross_entropy a = *constants;
+    a.x = x->value;
+    a.weight = weight->value;
+    tensor *inputs[] = {x, weight};
+    if (tape_wants(g, inputs, 2)) {
+        TRY(tensor_gradient(g, x, &a.dx));
+        TRY(tensor_gradient(g, weight, &a.dweight));
+    }
+    return RUN(g, linear_cross_entropy, &a);
+}
