@@ -2,8 +2,8 @@
  *
  * What every entry keeps to:
  *   - An absent entry (NULL) is "unsupported". An entry returns LCKV_OK or a negative status (status.h).
- *   - Work is put on the device's compute lane in order; no op waits. wait() is the one call that does. copy_in() may
- *     return before the copy is done, so its source must stay as it is until wait(); copy_out() likewise.
+ *   - Work is put on the device's compute lane in order; no op waits. wait() is the one call that does. copy_in() has
+ *     read its source when it returns; what copy_out() writes is there after wait().
  *   - What changes from step to step (ids, positions, sequences, page tables, labels, learning rate, clip factor,
  *     random counters) is read from device memory; struct fields carry shapes, constants and maxima. So the same
  *     structs, replayed, do the next step.
@@ -124,7 +124,7 @@ struct op_cast {
 struct op_linear {
     view x;      /* compute type [rows, in] */
     view weight; /* weight [out, in] */
-    view bias;   /* weight [1, out], may be absent */
+    view bias;   /* weight [1, out], may be absent. `in` may be 0: then y is the bias */
     view y;      /* compute type or f32 [rows, out] */
     view dy, dx, dweight, dbias;
 };
@@ -175,7 +175,8 @@ struct kv_pages {
 struct op_attention {
     view q;      /* compute type [rows, heads * head_dim] */
     view q_sink; /* the same, rotated for the sinks; may be absent (sinks are then met by q) */
-    view k, v;   /* new rows, compute type [kv rows, kv_heads * head_dim]; may be absent: kv_rows are then 0 */
+    view k, v;   /* new rows, compute type [kv rows, kv_heads * head_dim]; may be absent, or shorter than the sequences
+                  say, where no   query sees the missing rows (decoding tokens of strict layers) */
     view out;    /* compute type [rows, heads * head_dim] */
     view lse;    /* f32 [rows, heads]: log of the sum of exp(scores), -inf where nothing is visible; may be absent */
     struct kv_pages past;
