@@ -1,9 +1,68 @@
-/* The program: lckv COMMAND [flags]. */
+/* The program: lckv COMMAND [flags]. Commands are in cmd_*.c. */
+#include "commands.h"
+#include "flags.h"
 #include "lckv.h"
+#include "output.h"
 
 #include <stdio.h>
+#include <string.h>
 
-int main(void) {
-    fprintf(stderr, "lckv %s\n", lckv_version());
-    return 0;
+static const struct command {
+    const char *name;
+    const char *summary;
+    int (*run)(int argc, char **argv);
+} COMMANDS[] = {
+    {NULL, NULL, NULL},
+};
+
+static const struct command *find_command(const char *name) {
+    for (const struct command *c = COMMANDS; c->name; c++)
+        if (!strcmp(c->name, name)) return c;
+    return NULL;
+}
+
+static int unknown_command(const char *typed) {
+    const char *names[sizeof COMMANDS / sizeof *COMMANDS + 1];
+    int count = 0;
+    for (const struct command *c = COMMANDS; c->name; c++) names[count++] = c->name;
+    names[count++] = "help";
+    names[count] = NULL;
+    const char *nearest = nearest_name(typed, names);
+    if (nearest)
+        fprintf(stderr, "lckv: there is no command \"%s\"; the nearest is %s\n", typed, nearest);
+    else
+        fprintf(stderr, "lckv: there is no command \"%s\"; see lckv help\n", typed);
+    return EXIT_USAGE;
+}
+
+static int print_commands(FILE *stream, int code) {
+    fprintf(stream, "lckv %s: language models whose layers share keys and values\n\n", lckv_version());
+    fprintf(stream, "usage: lckv COMMAND [flags]\n       lckv help COMMAND\n\n");
+    for (const struct command *c = COMMANDS; c->name; c++) fprintf(stream, "  %-10s %s\n", c->name, c->summary);
+    return code;
+}
+
+static int help(int argc, char **argv) {
+    if (argc < 2) return print_commands(stdout, EXIT_FINE);
+    const struct command *c = find_command(argv[1]);
+    if (!c) return unknown_command(argv[1]);
+    char asked[] = "--help", *arguments[] = {argv[1], asked, NULL};
+    return c->run(2, arguments);
+}
+
+static int run(int argc, char **argv) {
+    if (argc < 2) return print_commands(stderr, EXIT_USAGE);
+    if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+        return help(argc - 1, argv + 1);
+    if (!strcmp(argv[1], "--version")) {
+        printf("lckv %s\n", lckv_version());
+        return EXIT_FINE;
+    }
+    const struct command *c = find_command(argv[1]);
+    return c ? c->run(argc - 1, argv + 1) : unknown_command(argv[1]);
+}
+
+int main(int argc, char **argv) {
+    output_begin();
+    return output_end(argc > 1 ? argv[1] : "", run(argc, argv));
 }

@@ -1,0 +1,14 @@
+/* The commands, one file each (cmd_NAME.c). argv[0] is the command's name; the value is the program's exit code:
+ * 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted. A new command is declared here and gets
+ * its line in main.c. */
+#ifndef CLI_COMMANDS_H
+#define CLI_COMMANDS_H
+
+int cmd_inspect(int argc, char **argv);
+int cmd_train(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
+int cmd_generate(int argc, char **argv);
+int cmd_score(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+
+#endif

@@ -1,0 +1,106 @@
+/* Flags of a command: one table says how each is typed, checked, explained and where its value goes.
+ *
+ * `_` and `-` in a name are alike; `--flag value` and `--flag=value` too. A switch takes no value, or True or False. A
+ * list takes spaces or commas, and may be repeated. The names and defaults are those of the Hugging Face scripts; where
+ * a default differs, `note` says so and help prints it.
+ *
+ *     struct options { const char *model; int64_t length; bool json; };
+ *     static const flag FLAGS[] = {
+ *         {"model_name_or_path", FLAG_TEXT, NULL, "Model", "folder or ORG/NAME", FLAG_INTO(struct options, model)},
+ *         {"length", FLAG_INT, "20", "Text", "new tokens", FLAG_INTO(struct options, length), .min = 1, .max = 1e9},
+ *         FLAG_JSON(struct options, json),
+ *         {0},
+ *     };
+ *     static const flag_table TABLE = {"generate", "Writes text.", "--model_name_or_path NAME", FLAGS};
+ *
+ *     struct options options = {0};
+ *     int code;
+ *     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
+ *     ...
+ *     flags_free(&TABLE, &options);
+ *
+ * Leaves out: what flags mean together; a command says that with usage_error() (output.h).
+ */
+#ifndef CLI_FLAGS_H
+#define CLI_FLAGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum flag_type {
+    FLAG_TEXT,   /* const char *: as typed; NULL without a default. Points into argv or the table */
+    FLAG_TEXTS,  /* flag_list: each occurrence is one item, as typed (prompts) */
+    FLAG_LIST,   /* flag_list: each occurrence is items, apart by spaces or commas (files, names) */
+    FLAG_IDS,    /* flag_list: each occurrence is one item, its parts joined by commas (token ids) */
+    FLAG_INT,    /* int64_t: 512, 5e8; must be whole */
+    FLAG_NUMBER, /* double */
+    FLAG_SWITCH, /* bool */
+    FLAG_CHOICE, /* int: index into `choices` */
+} flag_type;
+
+typedef struct flag_list {
+    char **items; /* owned: flags_free() */
+    int count;
+} flag_list; /* begins empty; a default is given as its text */
+
+typedef struct flag {
+    const char *name; /* with underscores, without dashes */
+    flag_type type;
+    const char *fallback; /* the default as one would type it; NULL: none (0, NULL, false, an empty list) */
+    const char *group;    /* heading in help; entries of one group stand together */
+    const char *help;     /* what it does, unit included; one line or more, wrapped when printed */
+    size_t offset;        /* of the value in the command's struct */
+    double min, max;      /* FLAG_INT and FLAG_NUMBER, both inclusive; both 0: any finite value */
+    const char *choices;  /* FLAG_CHOICE: "auto|plan|sequential" */
+    const char *value;    /* what help calls the value; NULL: after its type */
+    const char *note;     /* how the default differs from the Hugging Face script */
+    bool required;        /* must be given */
+    size_t given;         /* offset of a bool that says whether it was given, 0: nobody asks (put no such bool first) */
+} flag;
+
+typedef struct flag_table {
+    const char *command; /* "generate" */
+    const char *about;   /* what it does and prints, in a sentence or some */
+    const char *usage;   /* what follows the command's name in the usage line */
+    const flag *flags;   /* ends with an entry without name */
+} flag_table;
+
+/* Where a flag's value goes: FLAG_INTO(struct options, length). */
+#define FLAG_INTO(options, member) .offset = offsetof(options, member)
+
+enum { FLAGS_MOST = 256 }; /* flags a table */
+
+enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+
+/* Fills `values` (the command's struct, which begins as zeros) with defaults, then with what was typed; the last of
+ * several wins. argv[0] is the command's name. True: go on. False: return *exit_code, since help was asked for and
+ * printed (0), or a flag was wrong and the message is on stderr (2); nothing is owned then. */
+bool flags_parse(const flag_table *table, int argc, char **argv, void *values, int *exit_code);
+
+/* Releases the lists. */
+void flags_free(const flag_table *table, void *values);
+
+/* The text that `lckv help COMMAND` prints. */
+void flags_help(const flag_table *table);
+
+/* The name in `names` (ends with NULL) that is most like `typed`, NULL when none is: the fewest insertions, deletions,
+ * replacements and swaps of neighbours; a name that begins with `typed` is like it. */
+const char *nearest_name(const char *typed, const char *const *names);
+
+/* ---------------------------------------------------------------- flags that many commands have */
+
+#define FLAG_JSON(options, member)                                                                                     \
+    {                                                                                                                  \
+        "json", FLAG_SWITCH, NULL, "Common", "print the result as one JSON object on standard output",                 \
+            FLAG_INTO(options, member)                                                                                 \
+    }
+#define FLAG_THREADS(options, member)                                                                                  \
+    {                                                                                                                  \
+        "threads", FLAG_INT, "0", "Common", "threads to compute with; 0: every processor that may be used",            \
+            FLAG_INTO(options, member), .max = 4096                                                                    \
+    }
+#define FLAG_DEVICE(options, member)                                                                                   \
+    { "device", FLAG_TEXT, "cpu", "Common", "what to compute on", FLAG_INTO(options, member) }
+
+#endif

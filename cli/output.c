@@ -1,0 +1,146 @@
+#include "output.h"
+#include "flags.h"
+#include "lckv.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The two facts about this process that signals and the terminal force to be global. */
+static volatile sig_atomic_t ctrl_c;
+static bool progress_shown;
+
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    ctrl_c = 1;
+}
+
+static void print_message(void *user, lckv_log_level level, const char *message) {
+    (void)user;
+    notice("%s%s", level == LCKV_LOG_WARNING ? "warning: " : "", message);
+}
+
+void output_begin(void) {
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    lckv_set_log(print_message, NULL, LCKV_LOG_INFO);
+}
+
+bool interrupted(void) {
+    return ctrl_c;
+}
+
+static void print_sentence(const char *command, const char *format, va_list arguments) {
+    progress_end();
+    if (command) fprintf(stderr, "lckv %s: ", command);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+}
+
+int usage_error(const char *command, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    print_sentence(command, format, arguments);
+    va_end(arguments);
+    return EXIT_USAGE;
+}
+
+int failure(const char *command, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    print_sentence(command, format, arguments);
+    va_end(arguments);
+    return EXIT_FAILED;
+}
+
+int library_error(const char *command, int status) {
+    if (status != LCKV_ERROR_INTERRUPTED) return failure(command, "%s", lckv_last_error());
+    failure(command, "interrupted");
+    return EXIT_INTERRUPTED;
+}
+
+void notice(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    print_sentence(NULL, format, arguments);
+    va_end(arguments);
+}
+
+void progress(double fraction, const char *format, ...) {
+    enum { CELLS = 24 };
+    if (!isatty(STDERR_FILENO)) return;
+    char bar[CELLS + 1] = "";
+    if (fraction >= 0) {
+        int full = (int)(fmin(fraction, 1) * CELLS);
+        memset(bar, '#', (size_t)full);
+        memset(bar + full, '.', (size_t)(CELLS - full));
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "\r\033[K%s%s", bar, *bar ? " " : "");
+    vfprintf(stderr, format, arguments);
+    fflush(stderr);
+    va_end(arguments);
+    progress_shown = true;
+}
+
+void progress_end(void) {
+    if (progress_shown) fputs("\r\033[K", stderr);
+    progress_shown = false;
+}
+
+bool print_bytes(const char *bytes, size_t length) {
+    return fwrite(bytes, 1, length, stdout) == length;
+}
+
+bool print_json(const json_t *value) {
+    char *text = json_dumps(value, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+    if (!text) return false;
+    bool written = print_bytes(text, strlen(text)) && print_bytes("\n", 1);
+    free(text);
+    return written;
+}
+
+int output_end(const char *command, int code) {
+    progress_end();
+    errno = 0;
+    bool flushed = fflush(stdout) == 0;
+    if (flushed && !ferror(stdout)) return code;
+    bool reader_left = errno == EPIPE;
+    if (!reader_left && code == EXIT_FINE)
+        failure(command, "standard output could not be written%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
+    return code == EXIT_FINE ? EXIT_FAILED : code;
+}
+
+static const char *with_unit(double value, double step, const char *const *units, char out[32]) {
+    int unit = 0;
+    while (fabs(value) >= step && units[unit + 1]) value /= step, unit++;
+    int decimals = unit == 0 || fabs(value) >= 100 ? 0 : fabs(value) >= 10 ? 1 : 2;
+    snprintf(out, 32, "%.*f%s%s", decimals, value, *units[unit] ? " " : "", units[unit]);
+    return out;
+}
+
+const char *people_count(double count, char out[32]) {
+    static const char *const UNITS[] = {"", "k", "M", "B", "T", NULL};
+    return with_unit(count, 1000, UNITS, out);
+}
+
+const char *people_bytes(double bytes, char out[32]) {
+    static const char *const UNITS[] = {"B", "KiB", "MiB", "GiB", "TiB", NULL};
+    return with_unit(bytes, 1024, UNITS, out);
+}
+
+const char *people_time(double seconds, char out[32]) {
+    long long all = seconds > 0 && seconds < 1e9 ? llround(seconds) : 0;
+    if (all >= 3600)
+        snprintf(out, 32, "%lld:%02lld:%02lld", all / 3600, all / 60 % 60, all % 60);
+    else
+        snprintf(out, 32, "%lld:%02lld", all / 60, all % 60);
+    return out;
+}

@@ -1,0 +1,53 @@
+/* What the program prints: results to stdout, everything for people to stderr, a progress line where there is a
+ * terminal; and the two signals that end it, Ctrl-C and a reader of stdout that went away. */
+#ifndef CLI_OUTPUT_H
+#define CLI_OUTPUT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define OUTPUT_FORMAT(at, first) __attribute__((format(printf, at, first)))
+#else
+#define OUTPUT_FORMAT(at, first)
+#endif
+
+/* Called once by main: the library's warnings and notes go to stderr, a closed stdout becomes an error of writing, and
+ * the first Ctrl-C asks to stop (the second one ends the program at once). */
+void output_begin(void);
+
+/* Ctrl-C was pressed. Cheap: ask between steps or tokens. */
+bool interrupted(void);
+
+/* "lckv COMMAND: sentence" to stderr. Both end the progress line first. */
+int usage_error(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3); /* returns EXIT_USAGE */
+/* The library's last error; returns EXIT_FAILED, or EXIT_INTERRUPTED for LCKV_ERROR_INTERRUPTED (and then says only
+ * "interrupted"). `status` is what the library returned. */
+int library_error(const char *command, int status);
+/* The program's own failures. Returns EXIT_FAILED. */
+int failure(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3);
+
+/* A sentence for people, on stderr. */
+void notice(const char *format, ...) OUTPUT_FORMAT(1, 2);
+
+/* A line on stderr that is written over by the next one; nothing where stderr is no terminal. fraction < 0: unknown. */
+void progress(double fraction, const char *format, ...) OUTPUT_FORMAT(2, 3);
+void progress_end(void); /* clears the line */
+
+/* To stdout; false when that failed (the reader is gone, the disk is full): stop then. */
+bool print_bytes(const char *bytes, size_t length);
+bool print_json(const json_t *value); /* one line */
+
+/* Flushes stdout. Returns `code`, or EXIT_FAILED when something could not be written (and says why, except where the
+ * reader has simply gone). */
+int output_end(const char *command, int code);
+
+/* "1.1 B", "842 M", "260 k"; "1.50 GiB", "12.0 KiB". In `out`, which is returned. */
+const char *people_count(double count, char out[32]);
+const char *people_bytes(double bytes, char out[32]);
+/* "1:02:03", "4:05" */
+const char *people_time(double seconds, char out[32]);
+
+#endif
