@@ -2,6 +2,7 @@
  * ever lies where an earlier one lay. The list of blocks, which release() searches, is therefore sorted by itself.
  */
 #include "device/count/count.h"
+#include "device/open.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,10 +7,7 @@
 
 #include "device/device.h"
 
-/* Fills ops, memory, name and flags of a zeroed device. */
-int count_open(device *d);
-
-/* The table of counting ops (count_ops.c): it has an entry for every op. */
+/* An entry for every op: count_ops.c. count.c opens the device (open.h). */
 extern const struct device_ops count_ops;
 
 #endif

@@ -1,0 +1,91 @@
+/* The optimizer's three ops: sum_squares, clip, adamw. */
+#include "device/cpu/blocks.h"
+
+#include <math.h>
+
+static double sum_of_squares(const float *x, int64_t n) {
+    double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+/* Each part has its own sum; these are then added in order. */
+int CPU_ENTRY(cpu_sum_squares)(device *d, const struct op_sum_squares *a) {
+    const float *x = a->x.data;
+    int64_t n = cpu_elements(a->x);
+    int parts = cpu_parts(d, n);
+    void *scratch;
+    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)parts * sizeof(double), &scratch));
+    double *partial = scratch;
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(n, parts, part);
+        partial[part] = sum_of_squares(x + mine.begin, mine.end - mine.begin);
+    }
+    double sum = 0.0;
+    for (int part = 0; part < parts; part++) sum += partial[part];
+    *(double *)a->out.data += sum;
+    return LCKV_OK;
+}
+
+int CPU_ENTRY(cpu_clip)(device *d, const struct op_clip *a) {
+    (void)d;
+    step_state *state = a->state.data;
+    double norm = sqrt(*(const double *)a->sum_squares.data), loss = *(const double *)a->loss.data;
+    double factor = (double)state->max_grad_norm / (norm + 1e-6);
+    state->grad_norm = norm;
+    state->clip_factor = state->max_grad_norm > 0.0f && factor < 1.0 ? (float)factor : 1.0f;
+    state->finite = isfinite(norm) && isfinite(loss);
+    return LCKV_OK;
+}
+
+/* What is the same for all elements of a step. */
+struct step {
+    float shrink; /* 1 - learning_rate * weight_decay */
+    float size;   /* learning_rate / correction1 */
+    float root;   /* 1 / sqrt(correction2) */
+    float beta1, beta2, epsilon, clip_factor;
+};
+
+static struct step step_of(const step_state *state, float weight_decay) {
+    return (struct step){
+        .shrink = (float)(1.0 - (double)state->learning_rate * (double)weight_decay),
+        .size = (float)((double)state->learning_rate / (double)state->correction1),
+        .root = (float)(1.0 / sqrt((double)state->correction2)),
+        .beta1 = state->beta1,
+        .beta2 = state->beta2,
+        .epsilon = state->epsilon,
+        .clip_factor = state->clip_factor,
+    };
+}
+
+static void update(struct step s, float *restrict master, float *restrict grad, float *restrict m, float *restrict v,
+                   int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float g = grad[i] * s.clip_factor;
+        m[i] = s.beta1 * m[i] + (1.0f - s.beta1) * g;
+        v[i] = s.beta2 * v[i] + (1.0f - s.beta2) * (g * g);
+        master[i] = s.shrink * master[i] - s.size * m[i] / (sqrtf(v[i]) * s.root + s.epsilon);
+        grad[i] = 0.0f;
+    }
+}
+
+int CPU_ENTRY(cpu_adamw)(device *d, const struct op_adamw *a) {
+    const step_state *state = a->state.data;
+    if (!state->finite) return LCKV_OK;
+    struct step s = step_of(state, a->weight_decay);
+    float *master = a->master.data, *grad = a->grad.data, *m = a->m.data, *v = a->v.data;
+    int64_t n = cpu_elements(a->master);
+    int parts = cpu_parts(d, 4 * n);
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(n, parts, part);
+        for (int64_t at = mine.begin; at < mine.end; at += CPU_BLOCK) {
+            int64_t length = cpu_block_length(at, mine.end);
+            update(s, master + at, grad + at, m + at, v + at, length);
+            if (a->weight.data) cpu_convert(a->weight, at, a->master, at, length);
+        }
+    }
+    return LCKV_OK;
+}

@@ -1,0 +1,44 @@
+/* Ops on one element at a time: add, accumulate, cast. Tensors are flat here, and threads share out elements. */
+#include "device/cpu/blocks.h"
+
+int CPU_ENTRY(cpu_add)(device *d, const struct op_add *a) {
+    const float *left = a->a.data, *right = a->b.data;
+    float *sum = a->y.data; /* may be `left` or `right` */
+    int64_t n = cpu_elements(a->y);
+    int parts = cpu_parts(d, n);
+#pragma omp parallel for simd num_threads(parts) schedule(static)
+    for (int64_t i = 0; i < n; i++) sum[i] = left[i] + right[i];
+    return LCKV_OK;
+}
+
+static void accumulate(view dst, view src, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; at += CPU_BLOCK) {
+        float buffer[CPU_BLOCK];
+        int64_t n = cpu_block_length(at, end);
+        const float *restrict term = cpu_block_in(src, at, n, buffer);
+        float *restrict sum = cpu_element(dst, at);
+        for (int64_t i = 0; i < n; i++) sum[i] += term[i];
+    }
+}
+
+int CPU_ENTRY(cpu_accumulate)(device *d, const struct op_accumulate *a) {
+    int64_t n = cpu_elements(a->dst);
+    int parts = cpu_parts(d, n);
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(n, parts, part);
+        accumulate(a->dst, a->src, mine.begin, mine.end);
+    }
+    return LCKV_OK;
+}
+
+int CPU_ENTRY(cpu_cast)(device *d, const struct op_cast *a) {
+    int64_t n = cpu_elements(a->dst);
+    int parts = cpu_parts(d, n);
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(n, parts, part);
+        cpu_convert(a->dst, mine.begin, a->src, mine.begin, mine.end - mine.begin);
+    }
+    return LCKV_OK;
+}

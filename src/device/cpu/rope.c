@@ -1,0 +1,85 @@
+/* Rotary position embedding (Su et al. 2021, "RoFormer"): the table of angles, and the rotation. */
+#include "device/cpu/blocks.h"
+
+#include <math.h>
+
+int CPU_ENTRY(cpu_rope_angles)(device *d, const struct op_rope_angles *a) {
+    const int64_t *positions = a->positions.data;
+    const double *frequencies = a->inverse_frequencies.data;
+    int64_t half = a->inverse_frequencies.cols;
+    int parts = cpu_parts(d, 64 * a->positions.rows * half); /* libm's cos and sin, exact for large arguments too */
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(a->positions.rows, parts, part);
+        for (int64_t r = mine.begin; r < mine.end; r++) {
+            float *cosines = cpu_row(a->angles, r), *sines = cosines + half;
+            for (int64_t i = 0; i < half; i++) {
+                double angle = (double)positions[r] * frequencies[i];
+                cosines[i] = (float)cos(angle);
+                sines[i] = (float)sin(angle);
+            }
+        }
+    }
+    return LCKV_OK;
+}
+
+/* One head, which starts at element `at`: its two halves are turned by the row's angles. */
+static void rotate(view y, view x, int64_t at, const float *restrict cosines, const float *restrict sines,
+                   int64_t half) {
+    float buffers[4][CPU_BLOCK];
+    for (int64_t i = 0; i < half; i += CPU_BLOCK) {
+        int64_t n = cpu_block_length(i, half), low = at + i, high = at + half + i;
+        const float *restrict x0 = cpu_block_in(x, low, n, buffers[0]);
+        const float *restrict x1 = cpu_block_in(x, high, n, buffers[1]);
+        float *restrict y0 = cpu_block_out(y, low, buffers[2]);
+        float *restrict y1 = cpu_block_out(y, high, buffers[3]);
+        for (int64_t j = 0; j < n; j++) {
+            y0[j] = x0[j] * cosines[i + j] - x1[j] * sines[i + j];
+            y1[j] = x1[j] * cosines[i + j] + x0[j] * sines[i + j];
+        }
+        cpu_block_store(y, low, n, y0);
+        cpu_block_store(y, high, n, y1);
+    }
+}
+
+int CPU_ENTRY(cpu_rope)(device *d, const struct op_rope *a) {
+    int64_t half = a->head_dim / 2;
+    int parts = cpu_parts(d, cpu_elements(a->y));
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(a->y.rows, parts, part);
+        for (int64_t r = mine.begin; r < mine.end; r++) {
+            const float *cosines = cpu_row(a->angles, r), *sines = cosines + half;
+            for (int64_t at = r * a->y.cols; at < (r + 1) * a->y.cols; at += a->head_dim) {
+                rotate(a->y, a->x, at, cosines, sines, half);
+            }
+        }
+    }
+    return LCKV_OK;
+}
+
+/* dx += dy turned back. */
+static void rotate_back(float *restrict dx, const float *restrict dy, const float *restrict cosines,
+                        const float *restrict sines, int64_t half) {
+    for (int64_t i = 0; i < half; i++) {
+        dx[i] += dy[i] * cosines[i] + dy[half + i] * sines[i];
+        dx[half + i] += dy[half + i] * cosines[i] - dy[i] * sines[i];
+    }
+}
+
+int CPU_ENTRY(cpu_rope_backward)(device *d, const struct op_rope *a) {
+    int64_t half = a->head_dim / 2;
+    if (!a->dx.data) return LCKV_OK;
+    int parts = cpu_parts(d, cpu_elements(a->dx));
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(a->dx.rows, parts, part);
+        for (int64_t r = mine.begin; r < mine.end; r++) {
+            const float *cosines = cpu_row(a->angles, r), *sines = cosines + half;
+            float *dx = cpu_row(a->dx, r);
+            const float *dy = cpu_row(a->dy, r);
+            for (int64_t c = 0; c < a->dx.cols; c += a->head_dim) rotate_back(dx + c, dy + c, cosines, sines, half);
+        }
+    }
+    return LCKV_OK;
+}

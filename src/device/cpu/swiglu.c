@@ -1,0 +1,60 @@
+/* y = silu(gate) * up, the gated activation of the MLP (Shazeer 2020, "GLU Variants Improve Transformer"). */
+#include "device/cpu/blocks.h"
+
+static float sigmoid(float x) {
+    return 1.0f / (1.0f + cpu_exp(-x));
+}
+
+static void forward(const struct op_swiglu *a, int64_t begin, int64_t end) {
+    float gate_buffer[CPU_BLOCK], up_buffer[CPU_BLOCK], y_buffer[CPU_BLOCK];
+    for (int64_t at = begin; at < end; at += CPU_BLOCK) {
+        int64_t n = cpu_block_length(at, end);
+        const float *restrict gate = cpu_block_in(a->gate, at, n, gate_buffer);
+        const float *restrict up = cpu_block_in(a->up, at, n, up_buffer);
+        float *restrict y = cpu_block_out(a->y, at, y_buffer);
+        for (int64_t i = 0; i < n; i++) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
+        cpu_block_store(a->y, at, n, y);
+    }
+}
+
+int CPU_ENTRY(cpu_swiglu)(device *d, const struct op_swiglu *a) {
+    int64_t n = cpu_elements(a->y);
+    int parts = cpu_parts(d, 8 * n);
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(n, parts, part);
+        forward(a, mine.begin, mine.end);
+    }
+    return LCKV_OK;
+}
+
+/* silu'(x) = s (1 + x (1 - s)),  s = sigmoid(x) */
+static void backward(const struct op_swiglu *a, int64_t begin, int64_t end) {
+    float gate_buffer[CPU_BLOCK], up_buffer[CPU_BLOCK], s[CPU_BLOCK];
+    for (int64_t at = begin; at < end; at += CPU_BLOCK) {
+        int64_t n = cpu_block_length(at, end);
+        const float *restrict gate = cpu_block_in(a->gate, at, n, gate_buffer);
+        const float *restrict up = cpu_block_in(a->up, at, n, up_buffer);
+        const float *restrict dy = cpu_element(a->dy, at);
+        for (int64_t i = 0; i < n; i++) s[i] = sigmoid(gate[i]);
+        if (a->dgate.data) {
+            float *restrict dgate = cpu_element(a->dgate, at);
+            for (int64_t i = 0; i < n; i++) dgate[i] += dy[i] * up[i] * s[i] * (1.0f + gate[i] * (1.0f - s[i]));
+        }
+        if (a->dup.data) {
+            float *restrict dup = cpu_element(a->dup, at);
+            for (int64_t i = 0; i < n; i++) dup[i] += dy[i] * gate[i] * s[i];
+        }
+    }
+}
+
+int CPU_ENTRY(cpu_swiglu_backward)(device *d, const struct op_swiglu *a) {
+    int64_t n = cpu_elements(a->dy);
+    int parts = cpu_parts(d, 8 * n);
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(n, parts, part);
+        backward(a, mine.begin, mine.end);
+    }
+    return LCKV_OK;
+}
