@@ -15,6 +15,7 @@ typedef struct model {
     int last_slot_layer;      /* the highest layer that owns a slot: what lies above it can run for wanted rows alone */
     mapped_file *files;       /* files that weights lie in */
     int file_count;
+    char *folder; /* where it was read from: files that travel along when it is saved; NULL: made here */
 } model;
 
 /* Takes ownership of `config` and `params` (also on failure). `params` must have its values. */

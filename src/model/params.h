@@ -35,9 +35,10 @@ typedef struct params {
     tensor *head; /* lm_head, or the embedding where they are tied */
     device *device;
     void *memory, *gradients, *masters; /* device memory that the params own; NULL where nothing is */
+    bool adopted;                       /* some values lie in memory of others, which must not be written */
 } params;
 
-/* Whether a checkpoint has a tensor: decides about biases and a separate lm_head. */
+/* Whether a checkpoint has a tensor: decides about biases. One that any layer has, all are to have. */
 typedef bool (*params_has_tensor)(void *user, const char *name);
 
 /* The table for a config, no memory yet. `has` NULL: as the config says. */
@@ -49,19 +50,25 @@ int64_t params_elements(const params *p);
 
 /* One allocation for all values that have none yet, of `type`. */
 int params_allocate(params *p, device *d, dtype type);
+/* The same, each of the type that its tensor.value already names. */
+int params_allocate_as_typed(params *p, device *d);
 /* Entry i lies in memory of the caller's (a mapped file), which must outlive the params. */
 void params_adopt(params *p, int i, device *d, void *data, dtype type);
 /* Fills entry i from host memory of `type`, converting. */
 int params_set(params *p, int i, const void *host, dtype type);
 /* The f32 values of entry i (its master where it has one) in host memory of rows * cols floats. */
 int params_get(params *p, int i, float *host);
+/* The same as `type`; params_type() is the one that loses nothing. */
+int params_read(params *p, int i, dtype type, void *host);
+dtype params_type(const params *p, int i);
 /* Matrices normal(0, initializer_range) from (seed, entry), norms 1, biases 0; transformers' initialization. */
 int params_randomize(params *p, const model_config *c, uint64_t seed);
 
 /* Zeroed f32 gradients for every entry. */
 int params_enable_gradients(params *p);
-/* f32 masters for values that are not f32, filled from them; values become `type`. For training in bf16. */
-int params_enable_masters(params *p);
+/* Makes the values ones that an optimizer may write: in memory of the params' own, of `type` (f32 or bf16). Where that
+ * is not f32, f32 masters keep what the values were. On failure the params are as before. */
+int params_enable_masters(params *p, dtype type);
 
 /* The decoder asks for a layer's weights at its start and gives them back at its end, so that they may be streamed from
  * elsewhere. Today they are all resident. */

@@ -1,0 +1,61 @@
+/* A model is put together from its parts and taken apart again: see model.h. */
+#include "model/model.h"
+
+#include <stdlib.h>
+
+static int check_values(const params *p) {
+    for (int i = 0; i < p->count; i++)
+        REQUIRE(p->table[i].tensor.value.data, LCKV_ERROR_ARGUMENT, "%s has no value", p->table[i].name);
+    return LCKV_OK;
+}
+
+static int send_frequencies(model *m) {
+    int64_t pairs = m->config->head_dim / 2;
+    double *host = malloc((size_t)pairs * sizeof *host);
+    REQUIRE(host, LCKV_ERROR_MEMORY, "no memory for %d rotary frequencies", (int)pairs);
+    config_inverse_frequencies(m->config, host);
+    view v = {NULL, 1, pairs, DTYPE_F64};
+    int status = m->device->memory.alloc(m->device, view_bytes(v), &v.data);
+    m->inverse_frequencies = v;
+    if (status >= 0) status = m->device->memory.copy_in(m->device, v.data, host, view_bytes(v));
+    if (status >= 0) status = m->device->memory.wait(m->device);
+    free(host);
+    return status;
+}
+
+static int complete(model *m) {
+    const layer_map *map = &m->config->map;
+    TRY(check_values(m->params));
+    TRY(plan_make(map, m->config->forward_passes, m->config->backward_passes, &m->plan));
+    m->last_slot_layer = map->layer_of_slot[map->slots - 1];
+    return send_frequencies(m);
+}
+
+int model_create(device *d, model_config *config, params *params, model **out) {
+    *out = NULL;
+    model *m = calloc(1, sizeof *m);
+    if (!m) {
+        params_free(params);
+        config_free(config);
+        return fail(LCKV_ERROR_MEMORY, "no memory for a model");
+    }
+    *m = (model){.device = d, .config = config, .params = params};
+    int status = complete(m);
+    if (status < 0)
+        model_free(m);
+    else
+        *out = m;
+    return status;
+}
+
+void model_free(model *m) {
+    if (!m) return;
+    if (m->inverse_frequencies.data) m->device->memory.release(m->device, m->inverse_frequencies.data);
+    params_free(m->params);
+    for (int i = 0; i < m->file_count; i++) file_unmap(&m->files[i]);
+    free(m->files);
+    free(m->folder);
+    plan_free(&m->plan);
+    config_free(m->config);
+    free(m);
+}

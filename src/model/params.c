@@ -1,0 +1,158 @@
+/* The table of weights: see params.h. One list of the parts of a layer says names, shapes and which models have them.
+ */
+#include "model/params.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- what a layer has */
+
+enum extent { ONE, HIDDEN, INTERMEDIATE, QUERIES, KEYS, HEAD, EXTENTS };
+
+/* What a model or layer must have for the part to exist; biases exist also where a checkpoint has them. */
+enum { OF_OWNER = 1, WITH_HEAD_NORM = 2, QKV_BIAS = 4, O_BIAS = 8, MLP_BIAS = 16 };
+enum { BIASES = QKV_BIAS | O_BIAS | MLP_BIAS };
+
+struct part {
+    const char *name;
+    size_t member; /* of layer_weights */
+    enum extent rows, cols;
+    int needs;
+};
+
+#define MEMBER(name) offsetof(layer_weights, name)
+/* In the order of transformers' state dict. */
+static const struct part PARTS[] = {
+    {"self_attn.q_proj.weight", MEMBER(q), QUERIES, HIDDEN, 0},
+    {"self_attn.q_proj.bias", MEMBER(q_bias), ONE, QUERIES, QKV_BIAS},
+    {"self_attn.k_proj.weight", MEMBER(k), KEYS, HIDDEN, OF_OWNER},
+    {"self_attn.k_proj.bias", MEMBER(k_bias), ONE, KEYS, OF_OWNER | QKV_BIAS},
+    {"self_attn.v_proj.weight", MEMBER(v), KEYS, HIDDEN, OF_OWNER},
+    {"self_attn.v_proj.bias", MEMBER(v_bias), ONE, KEYS, OF_OWNER | QKV_BIAS},
+    {"self_attn.o_proj.weight", MEMBER(o), HIDDEN, QUERIES, 0},
+    {"self_attn.o_proj.bias", MEMBER(o_bias), ONE, HIDDEN, O_BIAS},
+    {"self_attn.q_norm.weight", MEMBER(q_norm), ONE, HEAD, WITH_HEAD_NORM},
+    {"self_attn.k_norm.weight", MEMBER(k_norm), ONE, HEAD, OF_OWNER | WITH_HEAD_NORM},
+    {"mlp.gate_proj.weight", MEMBER(gate), INTERMEDIATE, HIDDEN, 0},
+    {"mlp.gate_proj.bias", MEMBER(gate_bias), ONE, INTERMEDIATE, MLP_BIAS},
+    {"mlp.up_proj.weight", MEMBER(up), INTERMEDIATE, HIDDEN, 0},
+    {"mlp.up_proj.bias", MEMBER(up_bias), ONE, INTERMEDIATE, MLP_BIAS},
+    {"mlp.down_proj.weight", MEMBER(down), HIDDEN, INTERMEDIATE, 0},
+    {"mlp.down_proj.bias", MEMBER(down_bias), ONE, HIDDEN, MLP_BIAS},
+    {"input_layernorm.weight", MEMBER(input_norm), ONE, HIDDEN, 0},
+    {"post_attention_layernorm.weight", MEMBER(post_norm), ONE, HIDDEN, 0},
+};
+enum { PART_COUNT = sizeof PARTS / sizeof *PARTS, OUTSIDE_LAYERS = 3 };
+
+static int64_t extent_of(const model_config *c, enum extent e) {
+    const int64_t sizes[EXTENTS] = {[ONE] = 1,
+                                    [HIDDEN] = c->hidden_size,
+                                    [INTERMEDIATE] = c->intermediate_size,
+                                    [QUERIES] = (int64_t)c->heads * c->head_dim,
+                                    [KEYS] = (int64_t)c->kv_heads * c->head_dim,
+                                    [HEAD] = c->head_dim};
+    return sizes[e];
+}
+
+static void part_name(const struct part *part, int layer, char *out, size_t bytes) {
+    snprintf(out, bytes, "model.layers.%d.%s", layer, part->name);
+}
+
+static bool layer_may_have(const model_config *c, const struct part *part, int layer) {
+    if ((part->needs & OF_OWNER) && c->map.slot_of_layer[layer] < 0) return false;
+    return !(part->needs & WITH_HEAD_NORM) || c->head_norm;
+}
+
+static bool config_announces(const model_config *c, int needs) {
+    if (needs & QKV_BIAS) return c->attention_bias || c->qkv_bias;
+    return needs & O_BIAS ? c->attention_bias : c->mlp_bias;
+}
+
+/* A bias that one layer of the checkpoint has is one that all layers have: a file that lost some is told from one that
+ * never had any. */
+static bool model_has(const model_config *c, const struct part *part, params_has_tensor has, void *user) {
+    if (!(part->needs & BIASES)) return true;
+    if (!has) return config_announces(c, part->needs);
+    for (int layer = 0; layer < c->layers; layer++) {
+        char name[sizeof((weight *)0)->name];
+        part_name(part, layer, name, sizeof name);
+        if (layer_may_have(c, part, layer) && has(user, name)) return true;
+    }
+    return false;
+}
+
+/* ---------------------------------------------------------------- the table */
+
+static weight *add(params *p, int64_t rows, int64_t cols, int dimensions) {
+    weight *w = &p->table[p->count++];
+    w->rows = rows;
+    w->cols = cols;
+    w->dimensions = dimensions;
+    w->tensor = (tensor){.value = {NULL, rows, cols, DTYPE_F32}, .weight = true};
+    return w;
+}
+
+static tensor *add_named(params *p, const char *name, int64_t rows, int64_t cols, int dimensions) {
+    weight *w = add(p, rows, cols, dimensions);
+    snprintf(w->name, sizeof w->name, "%s", name);
+    return &w->tensor;
+}
+
+static void add_layer(params *p, const model_config *c, const bool *present, int layer) {
+    for (int i = 0; i < PART_COUNT; i++) {
+        const struct part *part = &PARTS[i];
+        if (!present[i] || !layer_may_have(c, part, layer)) continue;
+        weight *w = add(p, extent_of(c, part->rows), extent_of(c, part->cols), part->rows == ONE ? 1 : 2);
+        part_name(part, layer, w->name, sizeof w->name);
+        *(tensor **)((char *)&p->layers[layer] + part->member) = &w->tensor;
+    }
+}
+
+static void fill_table(params *p, const model_config *c, const bool *present) {
+    p->embed = add_named(p, "model.embed_tokens.weight", c->vocab_size, c->hidden_size, 2);
+    for (int layer = 0; layer < c->layers; layer++) add_layer(p, c, present, layer);
+    p->norm = add_named(p, "model.norm.weight", 1, c->hidden_size, 1);
+    p->head = p->embed;
+    if (!c->tie_word_embeddings) p->head = add_named(p, "lm_head.weight", c->vocab_size, c->hidden_size, 2);
+}
+
+int params_create(const model_config *c, params_has_tensor has, void *user, params **out) {
+    *out = NULL;
+    params *p = calloc(1, sizeof *p);
+    REQUIRE(p, LCKV_ERROR_MEMORY, "no memory for the table of weights");
+    p->table = calloc((size_t)c->layers * PART_COUNT + OUTSIDE_LAYERS, sizeof *p->table);
+    p->layers = calloc((size_t)c->layers, sizeof *p->layers);
+    p->layer_count = c->layers;
+    if (!p->table || !p->layers) {
+        params_free(p);
+        return fail(LCKV_ERROR_MEMORY, "no memory for the table of weights of %d layers", c->layers);
+    }
+    bool present[PART_COUNT];
+    for (int i = 0; i < PART_COUNT; i++) present[i] = model_has(c, &PARTS[i], has, user);
+    fill_table(p, c, present);
+    *out = p;
+    return LCKV_OK;
+}
+
+void params_free(params *p) {
+    if (!p) return;
+    void *memory[] = {p->memory, p->gradients, p->masters};
+    for (int i = 0; i < 3; i++)
+        if (memory[i]) p->device->memory.release(p->device, memory[i]);
+    free(p->table);
+    free(p->layers);
+    free(p);
+}
+
+weight *params_find(params *p, const char *name) {
+    for (int i = 0; i < p->count; i++)
+        if (strcmp(p->table[i].name, name) == 0) return &p->table[i];
+    return NULL;
+}
+
+int64_t params_elements(const params *p) {
+    int64_t sum = 0;
+    for (int i = 0; i < p->count; i++) sum += p->table[i].rows * p->table[i].cols;
+    return sum;
+}

@@ -1,0 +1,249 @@
+/* What the table of weights holds: memory carved in the table's order, values in and out, random ones. See params.h.
+ *
+ * Conversions between types are the device's (op_cast), in pieces, so that a large tensor is not staged whole. */
+#include "model/params.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT = 256, PIECE = 1 << 22 /* elements converted at a time */ };
+
+/* ---------------------------------------------------------------- memory */
+
+static view *value_of(weight *w) {
+    return &w->tensor.value;
+}
+
+static view *gradient_of(weight *w) {
+    return &w->tensor.grad;
+}
+
+static view *master_of(weight *w) {
+    return &w->master;
+}
+
+static size_t room_for(view v) {
+    return v.data ? 0 : (view_bytes(v) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* One allocation for all views of a kind that have no data yet. */
+static int carve(params *p, view *(*view_of)(weight *), void **memory) {
+    size_t bytes = 0;
+    for (int i = 0; i < p->count; i++) bytes += room_for(*view_of(&p->table[i]));
+    if (!bytes) return LCKV_OK;
+    REQUIRE(!*memory, LCKV_ERROR_ARGUMENT, "the weights already have their memory");
+    TRY(p->device->memory.alloc(p->device, bytes, memory));
+    char *at = *memory;
+    for (int i = 0; i < p->count; i++) {
+        view *v = view_of(&p->table[i]);
+        size_t room = room_for(*v);
+        if (room) v->data = at;
+        at += room;
+    }
+    return LCKV_OK;
+}
+
+int params_allocate(params *p, device *d, dtype type) {
+    for (int i = 0; i < p->count; i++)
+        if (!p->table[i].tensor.value.data) p->table[i].tensor.value.type = type;
+    return params_allocate_as_typed(p, d);
+}
+
+int params_allocate_as_typed(params *p, device *d) {
+    p->device = d;
+    return carve(p, value_of, &p->memory);
+}
+
+void params_adopt(params *p, int i, device *d, void *data, dtype type) {
+    weight *w = &p->table[i];
+    p->device = d;
+    p->adopted = true;
+    w->tensor.value = (view){data, w->rows, w->cols, type};
+}
+
+int params_enable_gradients(params *p) {
+    REQUIRE(!p->gradients, LCKV_ERROR_ARGUMENT, "the weights already have gradients");
+    size_t bytes = 0;
+    for (int i = 0; i < p->count; i++) {
+        weight *w = &p->table[i];
+        w->tensor.grad = (view){NULL, w->rows, w->cols, DTYPE_F32};
+        bytes += room_for(w->tensor.grad);
+    }
+    TRY(carve(p, gradient_of, &p->gradients));
+    for (int i = 0; i < p->count; i++) p->table[i].tensor.needs_grad = true;
+    return p->device->memory.zero(p->device, p->gradients, bytes);
+}
+
+/* ---------------------------------------------------------------- conversions */
+
+static view piece_of(view v, int64_t first, int64_t count) {
+    return (view){(char *)v.data + (size_t)first * dtype_bytes(v.type), 1, count, v.type};
+}
+
+static int convert(device *d, view src, view dst) {
+    return DEVICE_RUN(d, cast, &(struct op_cast){.src = src, .dst = dst});
+}
+
+/* Host memory of `type` into v, or v into host memory; `buffer` holds a piece of that type on the device. */
+static int move_pieces(device *d, view v, char *host, dtype type, bool in, void *buffer) {
+    int64_t elements = v.rows * v.cols;
+    for (int64_t first = 0; first < elements; first += PIECE) {
+        int64_t count = elements - first < PIECE ? elements - first : PIECE;
+        view staged = {buffer, 1, count, type}, piece = piece_of(v, first, count);
+        char *at = host + (size_t)first * dtype_bytes(type);
+        if (in) TRY(d->memory.copy_in(d, buffer, at, view_bytes(staged)));
+        TRY(in ? convert(d, staged, piece) : convert(d, piece, staged));
+        if (!in) TRY(d->memory.copy_out(d, at, buffer, view_bytes(staged)));
+        TRY(d->memory.wait(d));
+    }
+    return LCKV_OK;
+}
+
+static int move_converted(device *d, view v, char *host, dtype type, bool in) {
+    int64_t elements = v.rows * v.cols;
+    void *buffer;
+    TRY(d->memory.alloc(d, (size_t)(elements < PIECE ? elements : PIECE) * dtype_bytes(type), &buffer));
+    int status = move_pieces(d, v, host, type, in, buffer);
+    d->memory.release(d, buffer);
+    return status;
+}
+
+static int from_host(device *d, view v, const void *host, dtype type) {
+    if (v.type != type) return move_converted(d, v, (char *)(uintptr_t)host, type, true);
+    TRY(d->memory.copy_in(d, v.data, host, view_bytes(v)));
+    return d->memory.wait(d);
+}
+
+static int to_host(device *d, view v, void *host, dtype type) {
+    if (v.type != type) return move_converted(d, v, host, type, false);
+    TRY(d->memory.copy_out(d, host, v.data, view_bytes(v)));
+    return d->memory.wait(d);
+}
+
+/* ---------------------------------------------------------------- values */
+
+/* The master where there is one: what the value is a rounded copy of. */
+static view original(const weight *w) {
+    return w->master.data ? w->master : w->tensor.value;
+}
+
+static int refresh_value(params *p, const weight *w) {
+    return w->master.data ? convert(p->device, w->master, w->tensor.value) : LCKV_OK;
+}
+
+int params_set(params *p, int i, const void *host, dtype type) {
+    const weight *w = &p->table[i];
+    TRY(from_host(p->device, original(w), host, type));
+    return refresh_value(p, w);
+}
+
+int params_read(params *p, int i, dtype type, void *host) {
+    return to_host(p->device, original(&p->table[i]), host, type);
+}
+
+int params_get(params *p, int i, float *host) {
+    return params_read(p, i, DTYPE_F32, host);
+}
+
+dtype params_type(const params *p, int i) {
+    return original(&p->table[i]).type;
+}
+
+/* ---------------------------------------------------------------- masters */
+
+/* Gives every weight memory of its own of `type`, filled from where its value lies now. */
+static int replace_values(params *p, dtype type) {
+    params fresh = {.count = p->count, .device = p->device, .table = malloc((size_t)p->count * sizeof *p->table)};
+    REQUIRE(fresh.table, LCKV_ERROR_MEMORY, "no memory for a table of %d weights", p->count);
+    for (int i = 0; i < p->count; i++)
+        fresh.table[i] = (weight){.tensor.value = {NULL, p->table[i].rows, p->table[i].cols, type}};
+    int status = carve(&fresh, value_of, &fresh.memory);
+    for (int i = 0; i < p->count && status >= 0; i++)
+        status = convert(p->device, p->table[i].tensor.value, fresh.table[i].tensor.value);
+    if (status >= 0) status = p->device->memory.wait(p->device);
+    if (status >= 0) {
+        for (int i = 0; i < p->count; i++) p->table[i].tensor.value = fresh.table[i].tensor.value;
+        void *old = p->memory;
+        p->memory = fresh.memory;
+        fresh.memory = old;
+        p->adopted = false;
+    }
+    if (fresh.memory) p->device->memory.release(p->device, fresh.memory);
+    free(fresh.table);
+    return status;
+}
+
+static int fill_masters(params *p) {
+    for (int i = 0; i < p->count; i++) p->table[i].master = (view){NULL, p->table[i].rows, p->table[i].cols, DTYPE_F32};
+    TRY(carve(p, master_of, &p->masters));
+    for (int i = 0; i < p->count; i++) TRY(convert(p->device, p->table[i].tensor.value, p->table[i].master));
+    return LCKV_OK;
+}
+
+static void drop_masters(params *p) {
+    for (int i = 0; i < p->count; i++) p->table[i].master = (view){0};
+    if (p->masters) p->device->memory.release(p->device, p->masters);
+    p->masters = NULL;
+}
+
+int params_enable_masters(params *p, dtype type) {
+    REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
+    bool as_wanted = !p->adopted && type == DTYPE_F32;
+    for (int i = 0; i < p->count; i++) as_wanted = as_wanted && p->table[i].tensor.value.type == DTYPE_F32;
+    if (as_wanted) return LCKV_OK;
+    int status = type == DTYPE_F32 ? LCKV_OK : fill_masters(p);
+    if (status >= 0) status = replace_values(p, type);
+    if (status < 0) drop_masters(p);
+    return status;
+}
+
+/* ---------------------------------------------------------------- random values */
+
+static int fill_constant(params *p, int i, float constant) {
+    size_t elements = (size_t)(p->table[i].rows * p->table[i].cols);
+    float *host = malloc(elements * sizeof *host);
+    REQUIRE(host, LCKV_ERROR_MEMORY, "no memory for %zu numbers", elements);
+    for (size_t k = 0; k < elements; k++) host[k] = constant;
+    int status = params_set(p, i, host, DTYPE_F32);
+    free(host);
+    return status;
+}
+
+static int fill_normal(params *p, int i, double deviation, uint64_t seed) {
+    const weight *w = &p->table[i];
+    struct op_fill_normal a = {original(w), (float)deviation, seed, (uint64_t)i};
+    TRY(DEVICE_RUN(p->device, fill_normal, &a));
+    return refresh_value(p, w);
+}
+
+/* torch.nn.Embedding keeps the row of its padding_idx at zero. */
+static int zero_pad_row(params *p, const model_config *c) {
+    if (c->pad_token_id < 0 || c->pad_token_id >= c->vocab_size) return LCKV_OK;
+    const weight *w = &p->table[0];
+    view v = original(w);
+    view row = piece_of(v, c->pad_token_id * v.cols, v.cols);
+    TRY(p->device->memory.zero(p->device, row.data, view_bytes(row)));
+    return refresh_value(p, w);
+}
+
+int params_randomize(params *p, const model_config *c, uint64_t seed) {
+    for (int i = 0; i < p->count; i++) {
+        const weight *w = &p->table[i];
+        size_t length = strlen(w->name);
+        bool bias = length > 5 && strcmp(w->name + length - 5, ".bias") == 0;
+        TRY(w->dimensions == 2 ? fill_normal(p, i, c->initializer_range, seed) : fill_constant(p, i, bias ? 0 : 1));
+    }
+    TRY(zero_pad_row(p, c));
+    return p->device->memory.wait(p->device);
+}
+
+/* ---------------------------------------------------------------- for the decoder */
+
+const layer_weights *params_layer_begin(params *p, int layer) {
+    return &p->layers[layer];
+}
+
+void params_layer_end(params *p, int layer) {
+    (void)p;
+    (void)layer;
+}
