@@ -25,43 +25,46 @@ typedef struct batch_entry {
 
 typedef struct batch_limits {
     int32_t rows, sequences;
+    int32_t pages; /* of a sequence; grows by itself, start with 0 */
 } batch_limits;
 
-/* Attention's view of the batch for slots of one policy (kv_cache.h). Without a cache there is one group. */
+/* Attention's view of the batch for slots of one group (kv_cache.h). Without a cache there is one. */
 typedef struct batch_group {
-    view sequences;        /* attention_sequence, all rows query */
-    view wanted_sequences; /* the wanted rows query */
+    view sequences;        /* attention_sequence as u8 [sequences, sizeof], all rows query */
+    view wanted_sequences; /* the wanted rows query, q_row counting wanted rows */
     view table;            /* i32 [sequences, pages] */
     view destination;      /* i64 [rows, 1]: the row of the pages that keeps each new row, -1 for none */
+    const attention_sequence *host, *host_wanted; /* the same, readable by the host */
     int32_t max_past, plan_max_past;
-    double pairs[2][2]; /* visible pairs without windows, for counting: [strict][wanted rows alone] */
 } batch_group;
 
 enum { BATCH_MAX_GROUPS = 2 };
 
 typedef struct batch {
     device *device;
-    batch_limits limits;
-    int32_t rows, sequences;                     /* in this call */
-    int32_t plan_rows, plan_sequences;           /* the prefix that needs many runs */
-    int32_t wanted;                              /* rows handed out */
-    bool wants_all;                              /* wanted rows are all rows */
-    int32_t max_rows;                            /* of one sequence */
-    int32_t labels_counted;                      /* labels that are not negative */
-    view ids, positions, sink_positions, labels; /* [rows, 1] */
-    view wanted_rows;                            /* i32 [wanted, 1] */
+    int32_t rows, sequences;           /* in this call */
+    int32_t plan_rows, plan_sequences; /* the prefix that needs many runs */
+    int32_t wanted;                    /* rows handed out */
+    bool wants_all;                    /* wanted rows are all rows */
+    int32_t max_rows;                  /* of one sequence */
+    int32_t labels_counted;            /* labels that are not negative */
+    view ids, labels;                  /* i32 [rows, 1] */
+    view positions, sink_positions;    /* i64 [rows, 1]: absolute, and in a sink cache's list */
+    view wanted_rows;                  /* i32 [wanted, 1] */
     batch_group groups[BATCH_MAX_GROUPS];
     int group_count;
-    void *memory, *staging; /* device, host */
+    batch_limits limits;
+    void *memory, *staging; /* device, host: the same layout */
     size_t bytes;
 } batch;
 
-int batch_create(device *d, batch_limits limits, const struct kv_cache *cache, batch **out);
-void batch_free(batch *b);
+int batch_create(device *d, batch_limits limits, batch **out);
+void batch_free(batch *b); /* NULL is fine */
 
-/* Fills the batch and sends it to the device. Entries with `planned` come first. With a cache, pages for the new rows
- * are taken (LCKV_ERROR_MEMORY when there are none: nothing has changed then), and the rows count as cached only after
- * kv_cache_commit(). Positions follow from the cache; without one they start at 0. */
+/* Fills the batch (it grows where its limits are passed) and sends it to the device. Entries with `planned` come first.
+ * With a cache, pages for the new rows are taken (LCKV_ERROR_MEMORY when there are none: nothing has changed then), and
+ * the rows count as cached only after kv_cache_commit(). Positions follow from the cache; without one they start at 0.
+ */
 int batch_fill(batch *b, struct kv_cache *cache, const batch_entry *entries, int count);
 
 #endif

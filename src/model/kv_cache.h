@@ -42,4 +42,23 @@ void kv_cache_rollback(kv_cache *c);
 /* Frees the newest rows of a sequence until `position` are left; not with windows or sinks (LCKV_ERROR_UNSUPPORTED). */
 int kv_cache_truncate(kv_cache *c, int id, int64_t position);
 
+/* ---------------------------------------------------------------- for batch.c and the decoder */
+
+int kv_cache_groups(const kv_cache *c);
+int kv_cache_group_of_slot(const kv_cache *c, int slot);
+
+/* Takes pages for `rows` new tokens of a sequence; they are its pending rows until commit or rollback. A sequence that
+ * has pending rows, or a sink cache whose list would pass its window by more than one row, is LCKV_ERROR_ARGUMENT. */
+int kv_cache_prepare(kv_cache *c, int id, int32_t rows);
+
+/* Pages of the longest table that kv_cache_place() will write. */
+int32_t kv_cache_table_pages(const kv_cache *c);
+
+/* Where a prepared sequence's past lies, and where its pending rows go: past, sinks and skip of *s, its page table, and
+ * destination[pending rows]. */
+void kv_cache_place(const kv_cache *c, int group, int id, attention_sequence *s, int32_t *table, int64_t *destination);
+
+/* The pages of a slot, with no table. */
+struct kv_pages kv_cache_pages(const kv_cache *c, int slot);
+
 #endif

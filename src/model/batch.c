@@ -1,0 +1,220 @@
+/* Filling a batch, see batch.h: everything is laid out in host memory and sent in one copy. */
+#include "model/batch.h"
+
+#include "model/kv_cache.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- memory */
+
+/* A field of the batch: its place in the one piece of memory. Fields are whole for the limits, so their places stand
+ * still from call to call. */
+static size_t field(size_t *at, view *v, int64_t rows, int64_t cols, dtype type) {
+    size_t start = *at;
+    *v = (view){NULL, rows, cols, type};
+    *at += (view_bytes(*v) + 255) / 256 * 256;
+    return start;
+}
+
+enum { FIELDS = 6, GROUP_FIELDS = 4 };
+
+/* The views of a batch in the order of their places, for laying out and for pointing. */
+static void list_views(batch *b, view *views[FIELDS + BATCH_MAX_GROUPS * GROUP_FIELDS]) {
+    int n = 0;
+    views[n++] = &b->ids;
+    views[n++] = &b->labels;
+    views[n++] = &b->positions;
+    views[n++] = &b->sink_positions;
+    views[n++] = &b->wanted_rows;
+    for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
+        views[n++] = &b->groups[g].sequences;
+        views[n++] = &b->groups[g].wanted_sequences;
+        views[n++] = &b->groups[g].table;
+        views[n++] = &b->groups[g].destination;
+    }
+    views[n] = NULL;
+}
+
+static size_t lay_out(batch *b, size_t places[FIELDS + BATCH_MAX_GROUPS * GROUP_FIELDS]) {
+    int64_t rows = b->limits.rows, sequences = b->limits.sequences, pages = b->limits.pages;
+    size_t at = 0;
+    int n = 0;
+    places[n++] = field(&at, &b->ids, rows, 1, DTYPE_I32);
+    places[n++] = field(&at, &b->labels, rows, 1, DTYPE_I32);
+    places[n++] = field(&at, &b->positions, rows, 1, DTYPE_I64);
+    places[n++] = field(&at, &b->sink_positions, rows, 1, DTYPE_I64);
+    places[n++] = field(&at, &b->wanted_rows, rows, 1, DTYPE_I32);
+    for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
+        places[n++] = field(&at, &b->groups[g].sequences, sequences, sizeof(attention_sequence), DTYPE_U8);
+        places[n++] = field(&at, &b->groups[g].wanted_sequences, sequences, sizeof(attention_sequence), DTYPE_U8);
+        places[n++] = field(&at, &b->groups[g].table, sequences, pages, DTYPE_I32);
+        places[n++] = field(&at, &b->groups[g].destination, rows, 1, DTYPE_I64);
+    }
+    return at;
+}
+
+/* Memory for at least the limits that are asked for, with room to spare so that pages may grow for a while. */
+static int batch_reserve(batch *b, batch_limits asked) {
+    if (b->memory && asked.rows <= b->limits.rows && asked.sequences <= b->limits.sequences &&
+        asked.pages <= b->limits.pages)
+        return LCKV_OK;
+    if (asked.rows > b->limits.rows) b->limits.rows = asked.rows;
+    if (asked.sequences > b->limits.sequences) b->limits.sequences = asked.sequences;
+    if (asked.pages > b->limits.pages) b->limits.pages = 2 * asked.pages;
+    TRY(b->device->memory.wait(b->device));
+    b->device->memory.release(b->device, b->memory);
+    free(b->staging);
+    b->memory = b->staging = NULL;
+    size_t places[FIELDS + BATCH_MAX_GROUPS * GROUP_FIELDS];
+    view *views[FIELDS + BATCH_MAX_GROUPS * GROUP_FIELDS];
+    b->bytes = lay_out(b, places);
+    b->staging = calloc(1, b->bytes);
+    REQUIRE(b->staging, LCKV_ERROR_MEMORY, "no memory for a batch of %d rows", b->limits.rows);
+    TRY(b->device->memory.alloc(b->device, b->bytes, &b->memory));
+    list_views(b, views);
+    for (int i = 0; views[i]; i++) views[i]->data = (char *)b->memory + places[i];
+    return LCKV_OK;
+}
+
+int batch_create(device *d, batch_limits limits, batch **out) {
+    *out = NULL;
+    batch *b = calloc(1, sizeof *b);
+    REQUIRE(b, LCKV_ERROR_MEMORY, "no memory for a batch");
+    b->device = d;
+    b->limits = limits;
+    int status = batch_reserve(b, limits);
+    if (status < 0)
+        batch_free(b);
+    else
+        *out = b;
+    return status;
+}
+
+void batch_free(batch *b) {
+    if (!b) return;
+    b->device->memory.release(b->device, b->memory);
+    free(b->staging);
+    free(b);
+}
+
+/* Where a device view lies in the staging copy. */
+static void *host_of(const batch *b, view v) {
+    return (char *)b->staging + ((char *)v.data - (char *)b->memory);
+}
+
+/* ---------------------------------------------------------------- filling */
+
+static int check_entries(const batch_entry *entries, int count, bool cached) {
+    REQUIRE(count > 0, LCKV_ERROR_ARGUMENT, "a batch needs a sequence");
+    int64_t rows = 0;
+    for (int i = 0; i < count; i++) {
+        const batch_entry *e = &entries[i];
+        REQUIRE(e->rows > 0 && e->wanted >= 0 && e->wanted <= e->rows, LCKV_ERROR_ARGUMENT,
+                "sequence %d of a batch has %d rows, %d of them wanted", i, e->rows, e->wanted);
+        REQUIRE((e->cache_id >= 0) == cached, LCKV_ERROR_ARGUMENT, "sequence %d of a batch %s a cache", i,
+                cached ? "does not name its place in" : "has no");
+        REQUIRE(!i || entries[i - 1].planned || !e->planned, LCKV_ERROR_ARGUMENT,
+                "sequence %d of a batch is planned and stands behind one that is not", i);
+        rows += e->rows;
+    }
+    REQUIRE(rows <= INT32_MAX / 2, LCKV_ERROR_ARGUMENT, "a batch of %lld rows is too large", (long long)rows);
+    return LCKV_OK;
+}
+
+/* The numbers of a call, before anything is laid out. */
+static void count_rows(batch *b, const batch_entry *entries, int count) {
+    b->rows = b->plan_rows = b->plan_sequences = b->wanted = b->max_rows = b->labels_counted = 0;
+    b->sequences = count;
+    for (int i = 0; i < count; i++) {
+        const batch_entry *e = &entries[i];
+        b->rows += e->rows;
+        b->wanted += e->wanted;
+        if (e->planned) b->plan_rows += e->rows, b->plan_sequences++;
+        if (e->rows > b->max_rows) b->max_rows = e->rows;
+        for (int32_t j = 0; e->labels && j < e->rows; j++) b->labels_counted += e->labels[j] >= 0;
+    }
+    b->wants_all = b->wanted == b->rows;
+}
+
+/* Views cover the rows of this call; their places stay. */
+static void set_shapes(batch *b) {
+    b->ids.rows = b->labels.rows = b->positions.rows = b->sink_positions.rows = b->rows;
+    b->wanted_rows.rows = b->wanted;
+    for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
+        batch_group *group = &b->groups[g];
+        group->sequences.rows = group->wanted_sequences.rows = group->table.rows = b->sequences;
+        group->destination.rows = b->rows;
+        group->host = host_of(b, group->sequences);
+        group->host_wanted = host_of(b, group->wanted_sequences);
+        group->max_past = group->plan_max_past = 0;
+    }
+}
+
+static void fill_rows(batch *b, const kv_cache *cache, const batch_entry *e, int32_t row, int32_t *wanted) {
+    int32_t *ids = host_of(b, b->ids), *labels = host_of(b, b->labels), *rows = host_of(b, b->wanted_rows);
+    int64_t *positions = host_of(b, b->positions), start = cache ? kv_cache_position(cache, e->cache_id) : 0;
+    memcpy(ids + row, e->ids, (size_t)e->rows * sizeof *ids);
+    for (int32_t j = 0; j < e->rows; j++) {
+        labels[row + j] = e->labels ? e->labels[j] : -1;
+        positions[row + j] = start + j;
+    }
+    for (int32_t j = e->rows - e->wanted; j < e->rows; j++) rows[(*wanted)++] = row + j;
+}
+
+/* Sequence i of group g: where its rows, its past and its new keys lie. `wanted` counts wanted rows before it. */
+static void fill_sequence(batch *b, const kv_cache *cache, int g, const batch_entry *e, int i, int32_t row,
+                          int32_t wanted) {
+    batch_group *group = &b->groups[g];
+    attention_sequence s = {.q_row = row, .q_rows = e->rows, .kv_row = row, .kv_rows = e->rows};
+    if (cache) {
+        int32_t *table = host_of(b, group->table);
+        int64_t *destination = host_of(b, group->destination);
+        kv_cache_place(cache, g, e->cache_id, &s, table + i * group->table.cols, destination + row);
+    }
+    ((attention_sequence *)host_of(b, group->sequences))[i] = s;
+    if (s.past > group->max_past) group->max_past = s.past;
+    if (e->planned && s.past > group->plan_max_past) group->plan_max_past = s.past;
+    s.q_row = wanted;
+    s.q_rows = e->wanted;
+    s.q_offset = e->rows - e->wanted;
+    ((attention_sequence *)host_of(b, group->wanted_sequences))[i] = s;
+}
+
+/* In a sink cache a row stands at its place in the list, which group 0 knows. */
+static void fill_sink_positions(batch *b, int32_t row, int32_t rows, int i) {
+    int64_t *positions = host_of(b, b->sink_positions);
+    for (int32_t j = 0; j < rows; j++) positions[row + j] = b->groups[0].host[i].past + j;
+}
+
+static int prepare_cache(kv_cache *cache, const batch_entry *entries, int count) {
+    int status = LCKV_OK;
+    for (int i = 0; i < count && status >= 0; i++)
+        status = kv_cache_prepare(cache, entries[i].cache_id, entries[i].rows);
+    if (status < 0) kv_cache_rollback(cache);
+    return status;
+}
+
+static int lay_and_send(batch *b, kv_cache *cache, const batch_entry *entries, int count) {
+    TRY(batch_reserve(b, (batch_limits){b->rows, count, cache ? kv_cache_table_pages(cache) : 0}));
+    set_shapes(b);
+    int32_t row = 0, wanted = 0;
+    for (int i = 0; i < count; i++) {
+        const batch_entry *e = &entries[i];
+        for (int g = 0; g < b->group_count; g++) fill_sequence(b, cache, g, e, i, row, wanted);
+        fill_rows(b, cache, e, row, &wanted);
+        fill_sink_positions(b, row, e->rows, i);
+        row += e->rows;
+    }
+    return b->device->memory.copy_in(b->device, b->memory, b->staging, b->bytes);
+}
+
+int batch_fill(batch *b, kv_cache *cache, const batch_entry *entries, int count) {
+    TRY(check_entries(entries, count, cache != NULL));
+    count_rows(b, entries, count);
+    b->group_count = cache ? kv_cache_groups(cache) : 1;
+    if (cache) TRY(prepare_cache(cache, entries, count));
+    int status = lay_and_send(b, cache, entries, count);
+    if (status < 0 && cache) kv_cache_rollback(cache);
+    return status;
+}

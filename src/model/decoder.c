@@ -1,0 +1,92 @@
+/* The forward pass: embed, the plan's steps, the last norm. See decoder.h; layers are layer.c's. */
+#include "model/pass.h"
+
+/* The residual stream that a step starts from: a run that does not commit covers the planned rows alone. */
+static int step_input(pass *p, const plan_step *step, tensor *x, tensor **out) {
+    p->commits = step->commit;
+    if (p->rows == &p->wanted) { /* narrowed already: only wanted rows are left */
+        *out = tensor_hold(x);
+        return LCKV_OK;
+    }
+    p->rows = step->commit ? &p->all : &p->planned;
+    if (p->rows->rows == x->value.rows) {
+        *out = tensor_hold(x);
+        return LCKV_OK;
+    }
+    return graph_prefix(p->g, x, p->rows->rows, out);
+}
+
+/* What of a layer a step needs: the last layer of a run that does not commit is there for its keys and values, and
+ * above the last keys and values of all only wanted rows matter. */
+static layer_part part_of(const pass *p, const plan_step *step, int layer) {
+    if (!step->commit && layer == step->last) return LAYER_KV;
+    if (layer == p->m->last_slot_layer && step->commit && !p->b->wants_all) return LAYER_NARROW;
+    return LAYER_WHOLE;
+}
+
+/* Runs one step on *x; a committing one hands its hidden states on in *x (NULL: no row is wanted). */
+static int run_step(pass *p, const plan_step *step, tensor **x) {
+    tensor *y, *next;
+    TRY(step_input(p, step, *x, &y));
+    for (int layer = step->first; y && layer <= step->last; layer++) {
+        TRY(layer_forward(p, layer, part_of(p, step, layer), y, &next));
+        tensor_release(p->g, y);
+        y = next;
+    }
+    if (!step->commit) {
+        tensor_release(p->g, y);
+        return LCKV_OK;
+    }
+    tensor_release(p->g, *x);
+    *x = y;
+    return LCKV_OK;
+}
+
+static int run_plan(pass *p, tensor **x) {
+    const plan *steps = &p->m->plan;
+    bool recording = p->g->recording;
+    int status = LCKV_OK;
+    for (int i = 0; i < steps->count && *x && status >= 0; i++) {
+        const plan_step *step = &steps->steps[i];
+        if (!step->commit && !p->b->plan_rows) continue; /* decoding rows join the committing run alone */
+        p->g->recording = recording && step->with_grad;
+        status = run_step(p, step, x);
+    }
+    p->g->recording = recording;
+    return status;
+}
+
+int decoder_last_norm(const model *m, graph *g, tensor *x, tensor **hidden) {
+    TRY(graph_rms_norm(g, x, m->params->norm, (float)m->config->rms_norm_eps, g->compute, hidden));
+    tensor_release(g, x);
+    return LCKV_OK;
+}
+
+static int forward(pass *p, tensor **hidden) {
+    tensor *x;
+    TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &x));
+    TRY(run_plan(p, &x));
+    return x ? decoder_last_norm(p->m, p->g, x, hidden) : LCKV_OK;
+}
+
+int decoder_forward(const model *m, graph *g, const batch *b, kv_cache *cache, tensor **hidden) {
+    pass p;
+    *hidden = NULL;
+    int status = pass_begin(m, g, b, cache, &p);
+    if (status >= 0) status = forward(&p, hidden);
+    pass_end(&p);
+    return status;
+}
+
+int decoder_logits(const model *m, graph *g, tensor *hidden, tensor **logits) {
+    return graph_linear(g, hidden, m->params->head, NULL, DTYPE_F32, logits);
+}
+
+int decoder_loss(const model *m, graph *g, const batch *b, tensor *hidden, view scale, view loss, view nll,
+                 view correct) {
+    REQUIRE(b->wants_all, LCKV_ERROR_ARGUMENT, "a loss needs the hidden states of all %d rows, %d are wanted", b->rows,
+            b->wanted);
+    struct op_linear_cross_entropy a = {
+        .labels = b->labels, .scale = scale, .loss = loss, .nll = nll, .correct = correct};
+    return graph_linear_cross_entropy(g, hidden, m->params->head, &a);
+}

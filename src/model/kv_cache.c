@@ -1,0 +1,229 @@
+/* The KV cache, see kv_cache.h: which slot lies in which group, and the sequences. Pages are kv_group.c's. */
+#include "model/kv_cache.h"
+
+#include "model/batch.h"
+#include "model/kv_group.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct cached_sequence {
+    bool taken;
+    int64_t position;
+    int32_t pending; /* rows between prepare and commit; 0: none */
+} cached_sequence;
+
+struct kv_cache {
+    kv_cache_options options;
+    kv_group groups[BATCH_MAX_GROUPS];
+    int group_count;
+    int *group_of_slot, *index_in_group; /* [slots] */
+    cached_sequence *sequences;
+};
+
+kv_cache_options kv_cache_defaults(void) {
+    return (kv_cache_options){.sequences = 1, .type = DTYPE_F32, .page_rows = 16};
+}
+
+static int check_options(const kv_cache_options *o) {
+    REQUIRE(o->sequences > 0, LCKV_ERROR_ARGUMENT, "a KV cache needs at least 1 sequence, found %d", o->sequences);
+    REQUIRE(o->page_rows > 0 && !(o->page_rows & (o->page_rows - 1)), LCKV_ERROR_ARGUMENT,
+            "page_rows should be a power of two, found %d", o->page_rows);
+    REQUIRE(o->window_length >= 0 && o->window_length < INT32_MAX / 2, LCKV_ERROR_ARGUMENT,
+            "window_length %lld is out of range", (long long)o->window_length);
+    REQUIRE(!o->window_length || (o->sinks >= 0 && o->sinks < o->window_length), LCKV_ERROR_ARGUMENT,
+            "the sinks (%lld) should be fewer than window_length (%lld)", (long long)o->sinks,
+            (long long)o->window_length);
+    return LCKV_OK;
+}
+
+/* A slot all of whose readers have sliding windows may forget what lies behind them. */
+static bool slot_is_windowed(const layer_map *map, int slot) {
+    for (int i = 0; i < map->layers; i++)
+        if (map->slot_of_source[i] == slot && !map->windowed[i]) return false;
+    return true;
+}
+
+/* One group a policy that occurs: the full (or sink) slots first, then the windowed ones. */
+static int assign_slots(kv_cache *c, const layer_map *map) {
+    c->group_of_slot = calloc((size_t)map->slots, sizeof *c->group_of_slot);
+    c->index_in_group = calloc((size_t)map->slots, sizeof *c->index_in_group);
+    REQUIRE(c->group_of_slot && c->index_in_group, LCKV_ERROR_MEMORY, "no memory for the KV cache's list of slots");
+    for (int windowed = 0; windowed < 2; windowed++) {
+        int slots = 0;
+        for (int s = 0; s < map->slots; s++) {
+            if ((!c->options.window_length && slot_is_windowed(map, s)) != windowed) continue;
+            c->group_of_slot[s] = c->group_count;
+            c->index_in_group[s] = slots++;
+        }
+        if (!slots) continue;
+        c->groups[c->group_count].slots = slots;
+        c->groups[c->group_count++].keep = windowed ? 0 : INT32_MAX;
+    }
+    return LCKV_OK;
+}
+
+static int create_group(kv_cache *c, const model *m, int i) {
+    const kv_cache_options *o = &c->options;
+    const model_config *config = m->config;
+    kv_group shape = {.device = m->device,
+                      .type = o->type,
+                      .cols = (int64_t)config->kv_heads * config->head_dim,
+                      .page_rows = o->page_rows,
+                      .keep = c->groups[i].keep,
+                      .slots = c->groups[i].slots};
+    if (shape.keep != INT32_MAX) shape.keep = config->sliding_window - 1;
+    if (o->window_length) {
+        shape.sinks = (int32_t)o->sinks;
+        shape.keep = o->window_length - o->sinks;
+    }
+    /* a sequence may begin and end inside a page, and has pages of its own for its sinks */
+    int64_t extra = (int64_t)o->sequences * 2, limit = INT32_MAX / o->page_rows;
+    int64_t pages = o->rows / o->page_rows + extra;
+    int64_t most = o->max_rows ? (o->max_rows + o->page_rows - 1) / o->page_rows + extra : limit;
+    REQUIRE(pages <= limit && pages <= most, LCKV_ERROR_ARGUMENT, "a KV cache of %lld tokens is out of range",
+            (long long)o->rows);
+    return kv_group_create(&shape, o->sequences, (int32_t)pages, (int32_t)(most < limit ? most : limit), &c->groups[i]);
+}
+
+static int create(kv_cache *c, const model *m) {
+    c->sequences = calloc((size_t)c->options.sequences, sizeof *c->sequences);
+    REQUIRE(c->sequences, LCKV_ERROR_MEMORY, "no memory for %d cached sequences", c->options.sequences);
+    TRY(assign_slots(c, &m->config->map));
+    for (int i = 0; i < c->group_count; i++) TRY(create_group(c, m, i));
+    return LCKV_OK;
+}
+
+int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **out) {
+    *out = NULL;
+    TRY(check_options(options));
+    kv_cache *c = calloc(1, sizeof *c);
+    REQUIRE(c, LCKV_ERROR_MEMORY, "no memory for a KV cache");
+    c->options = *options;
+    int status = create(c, m);
+    if (status < 0)
+        kv_cache_free(c);
+    else
+        *out = c;
+    return status;
+}
+
+void kv_cache_free(kv_cache *c) {
+    if (!c) return;
+    for (int i = 0; i < BATCH_MAX_GROUPS; i++) kv_group_free(&c->groups[i]);
+    free(c->group_of_slot);
+    free(c->index_in_group);
+    free(c->sequences);
+    free(c);
+}
+
+int kv_cache_add(kv_cache *c, int *id) {
+    for (*id = 0; *id < c->options.sequences; (*id)++) {
+        if (c->sequences[*id].taken) continue;
+        c->sequences[*id] = (cached_sequence){.taken = true};
+        return LCKV_OK;
+    }
+    *id = -1;
+    return fail(LCKV_ERROR_MEMORY, "all %d sequences of the KV cache are in use", c->options.sequences);
+}
+
+void kv_cache_remove(kv_cache *c, int id) {
+    if (c->sequences[id].pending) kv_cache_rollback(c);
+    for (int i = 0; i < c->group_count; i++) kv_group_truncate(&c->groups[i], id, 0);
+    c->sequences[id] = (cached_sequence){0};
+}
+
+int64_t kv_cache_position(const kv_cache *c, int id) {
+    return c->sequences[id].position;
+}
+
+bool kv_cache_streams(const kv_cache *c) {
+    return c->options.window_length > 0;
+}
+
+size_t kv_cache_bytes(const kv_cache *c) {
+    size_t bytes = 0;
+    for (int i = 0; i < c->group_count; i++) bytes += kv_group_bytes(&c->groups[i]);
+    return bytes;
+}
+
+int kv_cache_prepare(kv_cache *c, int id, int32_t rows) {
+    REQUIRE(id >= 0 && id < c->options.sequences && c->sequences[id].taken && !c->sequences[id].pending,
+            LCKV_ERROR_ARGUMENT, "sequence %d is not in the KV cache, or is twice in a batch", id);
+    REQUIRE(rows > 0, LCKV_ERROR_ARGUMENT, "sequence %d has %d new rows", id, rows);
+    int64_t window = c->options.window_length, after = (int64_t)c->groups[0].tables[id].past + rows;
+    REQUIRE(!window || rows == 1 || after <= window, LCKV_ERROR_ARGUMENT,
+            "a sink cache of window %lld takes one token at a time once it is full, found %d", (long long)window, rows);
+    REQUIRE(after < INT32_MAX / 2, LCKV_ERROR_ARGUMENT, "a sequence of %lld cached tokens is too long",
+            (long long)after);
+    for (int i = 0; i < c->group_count; i++) {
+        int status = kv_group_prepare(&c->groups[i], id, rows);
+        if (status >= 0) continue;
+        while (i--) kv_group_rollback(&c->groups[i], id);
+        return status;
+    }
+    c->sequences[id].pending = rows;
+    return LCKV_OK;
+}
+
+void kv_cache_commit(kv_cache *c) {
+    for (int id = 0; id < c->options.sequences; id++) {
+        cached_sequence *s = &c->sequences[id];
+        if (!s->pending) continue;
+        for (int i = 0; i < c->group_count; i++) kv_group_commit(&c->groups[i], id);
+        s->position += s->pending;
+        s->pending = 0;
+    }
+}
+
+void kv_cache_rollback(kv_cache *c) {
+    for (int id = 0; id < c->options.sequences; id++) {
+        cached_sequence *s = &c->sequences[id];
+        if (!s->pending) continue;
+        for (int i = 0; i < c->group_count; i++) kv_group_rollback(&c->groups[i], id);
+        s->pending = 0;
+    }
+}
+
+int kv_cache_truncate(kv_cache *c, int id, int64_t position) {
+    cached_sequence *s = &c->sequences[id];
+    REQUIRE(c->group_count == 1 && !c->options.window_length && c->groups[0].keep == INT32_MAX, LCKV_ERROR_UNSUPPORTED,
+            "a KV cache with windows or sinks cannot go back");
+    REQUIRE(position >= 0 && position <= s->position && !s->pending, LCKV_ERROR_ARGUMENT,
+            "a sequence of %lld tokens cannot go back to %lld", (long long)s->position, (long long)position);
+    kv_group_truncate(&c->groups[0], id, (int32_t)position);
+    s->position = position;
+    return LCKV_OK;
+}
+
+int kv_cache_groups(const kv_cache *c) {
+    return c->group_count;
+}
+
+int kv_cache_group_of_slot(const kv_cache *c, int slot) {
+    return c->group_of_slot[slot];
+}
+
+int32_t kv_cache_table_pages(const kv_cache *c) {
+    int32_t most = 0;
+    for (int i = 0; i < c->group_count; i++)
+        for (int id = 0; id < c->options.sequences; id++)
+            if (c->groups[i].tables[id].count > most) most = c->groups[i].tables[id].count;
+    return most;
+}
+
+void kv_cache_place(const kv_cache *c, int group, int id, attention_sequence *s, int32_t *table, int64_t *destination) {
+    const kv_group *g = &c->groups[group];
+    const kv_table *t = &g->tables[id];
+    s->past = t->past;
+    s->sinks = g->sinks;
+    s->skip = t->skip;
+    if (t->count) memcpy(table, t->pages, (size_t)t->count * sizeof *table);
+    kv_group_destinations(g, id, c->sequences[id].pending, destination);
+}
+
+struct kv_pages kv_cache_pages(const kv_cache *c, int slot) {
+    const kv_group *g = &c->groups[c->group_of_slot[slot]];
+    int i = c->index_in_group[slot];
+    return (struct kv_pages){.k = g->k[i], .v = g->v[i], .page_rows = g->page_rows};
+}

@@ -1,0 +1,52 @@
+/* The pages of the KV slots that share one policy, and each sequence's page table in them.
+ *
+ * A sequence's list of kept rows is `sinks` rows from its start and then the most recent ones, at most `keep`. The
+ * policy is these two numbers: full (0, no limit), window (0, W - 1), sinks (s, window_length - s). Between
+ * kv_group_prepare() and the commit a table has a successor; both may share pages.
+ */
+#ifndef MODEL_KV_GROUP_H
+#define MODEL_KV_GROUP_H
+
+#include "device/device.h"
+
+/* The kept rows of one sequence: sink pages, then the pages of the recent rows, the first `skip` rows of which are
+ * gone. */
+typedef struct kv_table {
+    int32_t *pages;
+    int32_t count, capacity;
+    int32_t past; /* rows in the list */
+    int32_t skip;
+} kv_table;
+
+typedef struct kv_group {
+    device *device;
+    dtype type;
+    int64_t cols; /* kv_heads * head_dim */
+    int32_t page_rows, sinks;
+    int64_t keep; /* most recent rows kept, besides the sinks */
+    int slots;    /* of the model that lie in this group */
+    view *k, *v;  /* [slots]: [capacity * page_rows, cols], all in `memory` */
+    void *memory;
+    int32_t capacity, max_capacity; /* pages */
+    int32_t *free;                  /* stack of free pages */
+    int32_t free_count;
+    kv_table *tables, *next; /* [sequences] */
+    int32_t *dropped;        /* [sequences] recent pages of the table that its successor has not */
+    int sequences;
+} kv_group;
+
+/* pages: to begin with; max_pages: no growth beyond. All fields of `shape` above `slots` are the caller's choice. */
+int kv_group_create(const kv_group *shape, int sequences, int32_t pages, int32_t max_pages, kv_group *out);
+void kv_group_free(kv_group *g);
+size_t kv_group_bytes(const kv_group *g);
+
+/* Makes the successor of a table with `rows` more rows; on failure (no pages) nothing has changed. */
+int kv_group_prepare(kv_group *g, int id, int32_t rows);
+/* Where each of the successor's new rows goes: a row of k and v, -1 for none. */
+void kv_group_destinations(const kv_group *g, int id, int32_t rows, int64_t *destination);
+void kv_group_commit(kv_group *g, int id);
+void kv_group_rollback(kv_group *g, int id);
+/* Leaves the first `rows` of the list; for groups that keep everything. */
+void kv_group_truncate(kv_group *g, int id, int32_t rows);
+
+#endif

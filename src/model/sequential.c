@@ -1,0 +1,126 @@
+/* Sequential training: token by token through all layers, the exact meaning of the model, with gradients through every
+ * step (Wu and Tu 2024, section 3: what the parallel plan approximates). A slot is one tensor for all tokens; each
+ * token writes its rows, and their gradients add up.
+ *
+ * Step t runs token t of every sequence that is long enough. Leaves out speed: it is there for its exactness. */
+#include "model/pass.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What the steps need, all in one tensor on the device: for each step and sequence the row, twice, and where attention
+ * finds it. Step t's entries begin at entry first[t]. */
+typedef struct steps {
+    int32_t count;
+    int32_t *first; /* [count + 1] */
+    void *host;
+    tensor *memory;
+    view gather, scatter, sequences; /* i32, i64, attention_sequence: one entry a row of the batch */
+} steps;
+
+static void *host_of(const steps *s, view v) {
+    return (char *)s->host + ((char *)v.data - (char *)s->memory->value.data);
+}
+
+static void fill_steps(const batch *b, steps *s) {
+    int32_t *gather = host_of(s, s->gather), entry = 0;
+    int64_t *scatter = host_of(s, s->scatter);
+    attention_sequence *sequences = host_of(s, s->sequences);
+    for (int32_t t = 0; t < s->count; t++) {
+        s->first[t] = entry;
+        for (int32_t i = 0; i < b->sequences; i++) {
+            attention_sequence whole = b->groups[0].host[i];
+            if (whole.q_rows <= t) continue;
+            gather[entry] = whole.q_row + t;
+            scatter[entry] = whole.q_row + t;
+            whole.q_row = entry - s->first[t];
+            whole.q_rows = 1;
+            whole.q_offset = t;
+            sequences[entry++] = whole;
+        }
+    }
+    s->first[s->count] = entry;
+}
+
+static int make_steps(graph *g, const batch *b, steps *s) {
+    int64_t rows = b->rows, sequence_bytes = (int64_t)sizeof(attention_sequence);
+    s->count = b->max_rows;
+    s->first = calloc((size_t)s->count + 1, sizeof *s->first);
+    s->host = calloc((size_t)rows, (size_t)sequence_bytes + 12);
+    REQUIRE(s->first && s->host, LCKV_ERROR_MEMORY, "no memory for the steps of %d tokens", b->rows);
+    TRY(graph_tensor(g, rows, sequence_bytes + 12, DTYPE_U8, &s->memory));
+    char *at = s->memory->value.data;
+    s->scatter = (view){at, rows, 1, DTYPE_I64};
+    s->sequences = (view){at + rows * 8, rows, sequence_bytes, DTYPE_U8};
+    s->gather = (view){at + rows * (8 + sequence_bytes), rows, 1, DTYPE_I32};
+    fill_steps(b, s);
+    return g->device->memory.copy_in(g->device, s->memory->value.data, s->host, view_bytes(s->memory->value));
+}
+
+/* Entries first .. last - 1 of a view. */
+static view part(view v, int32_t first, int32_t last) {
+    v.data = (char *)v.data + (size_t)first * (size_t)v.cols * dtype_bytes(v.type);
+    v.rows = last - first;
+    return v;
+}
+
+/* The rows of step t become the rows at hand; attention counts pasts of its own: there are none. */
+static int begin_step(pass *p, const steps *s, int32_t t, row_set *rows) {
+    int32_t first = s->first[t], last = s->first[t + 1];
+    *rows = (row_set){.rows = last - first, .sequences = last - first, .max_q_rows = 1, .max_kv_rows = s->count};
+    rows->attention[0] = part(s->sequences, first, last);
+    rows->host[0] = (const attention_sequence *)host_of(s, s->sequences) + first;
+    p->rows = rows;
+    p->slot_rows = part(s->scatter, first, last);
+    return graph_gather_rows(p->g, p->all.angles, part(s->gather, first, last), &rows->angles);
+}
+
+static int run_step(pass *p, const steps *s, int32_t t, tensor *embedded, tensor *out) {
+    row_set rows;
+    tensor *x, *next;
+    TRY(begin_step(p, s, t, &rows));
+    TRY(graph_gather_rows(p->g, embedded, part(s->gather, s->first[t], s->first[t + 1]), &x));
+    for (int layer = 0; layer < p->m->config->layers; layer++) {
+        TRY(layer_forward(p, layer, LAYER_WHOLE, x, &next));
+        tensor_release(p->g, x);
+        x = next;
+    }
+    TRY(graph_scatter_rows(p->g, x, p->slot_rows, out));
+    tensor_release(p->g, x);
+    tensor_release(p->g, rows.angles);
+    return LCKV_OK;
+}
+
+static int make_slots(pass *p) {
+    const model_config *c = p->m->config;
+    int64_t rows = p->b->rows, cols = (int64_t)c->kv_heads * c->head_dim;
+    for (int s = 0; s < c->map.slots; s++) {
+        TRY(graph_zeros(p->g, rows, cols, p->g->compute, &p->k[s]));
+        TRY(graph_zeros(p->g, rows, cols, p->g->compute, &p->v[s]));
+    }
+    return LCKV_OK;
+}
+
+static int forward(pass *p, steps *s, tensor **hidden) {
+    tensor *embedded, *x;
+    TRY(make_steps(p->g, p->b, s));
+    TRY(make_slots(p));
+    TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &embedded));
+    TRY(graph_zeros(p->g, p->b->rows, p->m->config->hidden_size, DTYPE_F32, &x));
+    for (int32_t t = 0; t < s->count; t++) TRY(run_step(p, s, t, embedded, x));
+    tensor_release(p->g, embedded);
+    return decoder_last_norm(p->m, p->g, x, hidden);
+}
+
+int decoder_forward_sequential(const model *m, graph *g, const batch *b, tensor **hidden) {
+    pass p;
+    steps s = {0};
+    *hidden = NULL;
+    int status = pass_begin(m, g, b, NULL, &p);
+    if (status >= 0) status = forward(&p, &s, hidden);
+    pass_end(&p);
+    /* records of gathers and scatters read the step table: it lives until the graph is reset */
+    free(s.first);
+    free(s.host);
+    return status;
+}
