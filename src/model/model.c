@@ -31,20 +31,40 @@ static int complete(model *m) {
     return send_frequencies(m);
 }
 
-int model_create(device *d, model_config *config, params *params, model **out) {
+int model_create(device *d, model_config *config, params *weights, model **out) {
     *out = NULL;
     model *m = calloc(1, sizeof *m);
     if (!m) {
-        params_free(params);
+        params_free(weights);
         config_free(config);
         return fail(LCKV_ERROR_MEMORY, "no memory for a model");
     }
-    *m = (model){.device = d, .config = config, .params = params};
+    *m = (model){.device = d, .config = config, .params = weights};
     int status = complete(m);
     if (status < 0)
         model_free(m);
     else
         *out = m;
+    return status;
+}
+
+static int random_params(device *d, const model_config *config, dtype type, uint64_t seed, params **out) {
+    TRY(params_create(config, NULL, NULL, out));
+    int status = params_allocate(*out, d, type);
+    if (status >= 0) status = params_randomize(*out, config, seed);
+    if (status < 0) {
+        params_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+int model_create_random(device *d, model_config *config, dtype type, uint64_t seed, model **out) {
+    *out = NULL;
+    params *weights;
+    int status = random_params(d, config, type, seed, &weights);
+    if (status >= 0) return model_create(d, config, weights, out);
+    config_free(config);
     return status;
 }
 

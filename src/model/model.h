@@ -18,8 +18,10 @@ typedef struct model {
     char *folder; /* where it was read from: files that travel along when it is saved; NULL: made here */
 } model;
 
-/* Takes ownership of `config` and `params` (also on failure). `params` must have its values. */
-int model_create(device *d, model_config *config, params *params, model **out);
+/* Takes ownership of `config` and `weights` (also on failure). The weights must have their values. */
+int model_create(device *d, model_config *config, params *weights, model **out);
+/* The same with random weights of `type` (params_randomize). Takes ownership of `config`, also on failure. */
+int model_create_random(device *d, model_config *config, dtype type, uint64_t seed, model **out);
 void model_free(model *m); /* NULL is fine */
 
 #endif

@@ -1,0 +1,170 @@
+/* Opening the weights of a folder: see checkpoint_files.h. */
+#include "io/checkpoint_files.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool checkpoint_shard_name_is_safe(const char *name) {
+    return *name && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\');
+}
+
+static int by_name(const void *left, const void *right) {
+    return strcmp(((const checkpoint_tensor *)left)->entry->name, ((const checkpoint_tensor *)right)->entry->name);
+}
+
+/* ---------------------------------------------------------------- files */
+
+static int open_file(checkpoint_files *c, const char *folder, const char *name) {
+    char *path;
+    TRY(path_join(folder, name, &path));
+    int status = safetensors_open(path, &c->files[c->file_count]);
+    free(path);
+    if (status >= 0) c->file_count++;
+    return status;
+}
+
+static int make_room_for_files(checkpoint_files *c, size_t most) {
+    c->files = calloc(most, sizeof *c->files);
+    REQUIRE(c->files, LCKV_ERROR_MEMORY, "no memory for %zu files", most);
+    return LCKV_OK;
+}
+
+/* One list over all files. */
+static int list_tensors(checkpoint_files *c) {
+    size_t most = 1;
+    for (int f = 0; f < c->file_count; f++) most += (size_t)c->files[f].count;
+    c->tensors = calloc(most, sizeof *c->tensors);
+    REQUIRE(c->tensors, LCKV_ERROR_MEMORY, "%s: no memory for a list of %zu tensors", c->source, most);
+    for (int f = 0; f < c->file_count; f++)
+        for (int i = 0; i < c->files[f].count; i++)
+            c->tensors[c->count++] = (checkpoint_tensor){&c->files[f].entries[i], &c->files[f]};
+    qsort(c->tensors, (size_t)c->count, sizeof *c->tensors, by_name);
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- shards */
+
+static const safetensors_file *opened(const checkpoint_files *c, const char *shard) {
+    for (int i = 0; i < c->file_count; i++)
+        if (strcmp(path_base(c->files[i].path), shard) == 0) return &c->files[i];
+    return NULL;
+}
+
+static int open_shard(checkpoint_files *c, const char *folder, const char *tensor, const char *shard) {
+    REQUIRE(checkpoint_shard_name_is_safe(shard), LCKV_ERROR_FORMAT,
+            "%s: tensor %s should lie in a file of this folder, found '%.200s'", c->source, tensor, shard);
+    if (opened(c, shard)) return LCKV_OK;
+    char *path;
+    TRY(path_join(folder, shard, &path));
+    bool there = file_exists(path);
+    free(path);
+    REQUIRE(there, LCKV_ERROR_FILE, "%s: tensor %s should lie in %s, but there is no such file", c->source, tensor,
+            shard);
+    return open_file(c, folder, shard);
+}
+
+static int open_shards(checkpoint_files *c, const char *folder, json_t *map) {
+    TRY(make_room_for_files(c, json_object_size(map) + 1));
+    const char *tensor;
+    json_t *value;
+    json_object_foreach(map, tensor, value) {
+        const char *shard = json_string_value(value);
+        REQUIRE(shard, LCKV_ERROR_FORMAT, "%s: weight_map of tensor %s should be the name of a file", c->source,
+                tensor);
+        TRY(open_shard(c, folder, tensor, shard));
+        REQUIRE(safetensors_find(opened(c, shard), tensor), LCKV_ERROR_FORMAT,
+                "%s: tensor %s should lie in %s, which has no such tensor", c->source, tensor, shard);
+    }
+    return LCKV_OK;
+}
+
+/* The other direction: what lies in a shard is what the index says. */
+static int check_shards(const checkpoint_files *c, const json_t *map) {
+    for (int i = 0; i < c->count; i++) {
+        const checkpoint_tensor *t = &c->tensors[i];
+        const char *shard = json_string_value(json_object_get(map, t->entry->name));
+        REQUIRE(shard && strcmp(shard, path_base(t->file->path)) == 0, LCKV_ERROR_FORMAT,
+                "%s: tensor %s is here, but %s says %s", t->file->path, t->entry->name, CHECKPOINT_INDEX,
+                shard ? shard : "nothing of it");
+    }
+    return LCKV_OK;
+}
+
+static int open_index(checkpoint_files *c, const char *folder) {
+    json_t *tree;
+    TRY(json_read_file(c->source, &tree));
+    json_t *map = json_object_get(tree, "weight_map");
+    int status = json_is_object(map) ? open_shards(c, folder, map)
+                                     : fail(LCKV_ERROR_FORMAT, "%s: it has no weight_map", c->source);
+    if (status >= 0) status = list_tensors(c);
+    if (status >= 0) status = check_shards(c, map);
+    json_decref(tree);
+    return status;
+}
+
+/* ---------------------------------------------------------------- which of the two */
+
+/* Puts the path of folder/name into *out where it is a file, else NULL. */
+static int path_if_there(const char *folder, const char *name, char **out) {
+    TRY(path_join(folder, name, out));
+    if (file_exists(*out)) return LCKV_OK;
+    free(*out);
+    *out = NULL;
+    return LCKV_OK;
+}
+
+/* Whether the folder holds weights as pickled Python objects, which may run any code when they are read. */
+static int has_pickle(const char *folder, bool *out) {
+    static const char *const names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json"};
+    *out = false;
+    for (int i = 0; i < 2 && !*out; i++) {
+        char *path;
+        TRY(path_if_there(folder, names[i], &path));
+        *out = path != NULL;
+        free(path);
+    }
+    return LCKV_OK;
+}
+
+static int no_weights(const char *folder) {
+    bool pickle;
+    TRY(has_pickle(folder, &pickle));
+    REQUIRE(
+        !pickle, LCKV_ERROR_UNSUPPORTED,
+        "%s has its weights as pytorch_model.bin only, which lckv does not read; load it with transformers once and "
+        "write it with save_pretrained(folder, safe_serialization=True)",
+        folder);
+    return fail(LCKV_ERROR_FILE, "%s has neither %s nor %s", folder, CHECKPOINT_SINGLE, CHECKPOINT_INDEX);
+}
+
+static int open_folder(const char *folder, checkpoint_files *c) {
+    TRY(path_if_there(folder, CHECKPOINT_SINGLE, &c->source));
+    if (c->source) {
+        TRY(make_room_for_files(c, 1));
+        TRY(open_file(c, folder, CHECKPOINT_SINGLE));
+        return list_tensors(c);
+    }
+    TRY(path_if_there(folder, CHECKPOINT_INDEX, &c->source));
+    return c->source ? open_index(c, folder) : no_weights(folder);
+}
+
+int checkpoint_files_open(const char *folder, checkpoint_files *out) {
+    *out = (checkpoint_files){0};
+    int status = open_folder(folder, out);
+    if (status < 0) checkpoint_files_close(out);
+    return status;
+}
+
+void checkpoint_files_close(checkpoint_files *c) {
+    for (int i = 0; i < c->file_count; i++) safetensors_close(&c->files[i]);
+    free(c->files);
+    free(c->tensors);
+    free(c->source);
+    *c = (checkpoint_files){0};
+}
+
+const checkpoint_tensor *checkpoint_files_find(const checkpoint_files *c, const char *name) {
+    safetensors_entry wanted = {.name = name};
+    checkpoint_tensor key = {.entry = &wanted};
+    return c->count ? bsearch(&key, c->tensors, (size_t)c->count, sizeof key, by_name) : NULL;
+}

@@ -1,0 +1,183 @@
+/* Reading safetensors: see safetensors.h. Nothing in the header is believed before it is checked. */
+#include "io/safetensors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define METADATA "__metadata__"
+
+enum { LENGTH_BYTES = 8, MOST_HEADER_BYTES = 100000000 /* as the reference implementation has it */ };
+
+static const struct {
+    const char *name;
+    size_t bytes;
+    dtype type;
+} STORED_TYPES[] = {
+    {"F32", 4, DTYPE_F32},    {"BF16", 2, DTYPE_BF16},     {"F16", 2, DTYPE_F16},       {"F64", 8, DTYPE_F64},
+    {"I64", 8, DTYPE_I64},    {"I32", 4, DTYPE_I32},       {"U8", 1, DTYPE_U8},         {"I16", 2, DTYPE_COUNT},
+    {"I8", 1, DTYPE_COUNT},   {"U64", 8, DTYPE_COUNT},     {"U32", 4, DTYPE_COUNT},     {"U16", 2, DTYPE_COUNT},
+    {"BOOL", 1, DTYPE_COUNT}, {"F8_E4M3", 1, DTYPE_COUNT}, {"F8_E5M2", 1, DTYPE_COUNT},
+};
+
+/* ---------------------------------------------------------------- one tensor's line of the header */
+
+static int read_type(const safetensors_file *file, const json_t *info, safetensors_entry *e, size_t *element_bytes) {
+    const char *name = json_string_value(json_object_get(info, "dtype"));
+    REQUIRE(name, LCKV_ERROR_FORMAT, "%s: tensor %s has no dtype", file->path, e->name);
+    for (size_t i = 0; i < sizeof STORED_TYPES / sizeof *STORED_TYPES; i++) {
+        if (strcmp(STORED_TYPES[i].name, name) != 0) continue;
+        e->stored_type = STORED_TYPES[i].name;
+        e->type = STORED_TYPES[i].type;
+        *element_bytes = STORED_TYPES[i].bytes;
+        return LCKV_OK;
+    }
+    return fail(LCKV_ERROR_FORMAT, "%s: tensor %s is of the unknown dtype '%.40s'", file->path, e->name, name);
+}
+
+/* Also proves that elements times their size is a size_t. */
+static int read_shape(const safetensors_file *file, const json_t *info, safetensors_entry *e, size_t element_bytes) {
+    const json_t *shape = json_object_get(info, "shape");
+    size_t dimensions = json_array_size(shape);
+    REQUIRE(json_is_array(shape) && dimensions <= SAFETENSORS_MOST_DIMENSIONS, LCKV_ERROR_FORMAT,
+            "%s: tensor %s should have a shape of at most %d dimensions", file->path, e->name,
+            SAFETENSORS_MOST_DIMENSIONS);
+    int64_t most = INT64_MAX / (int64_t)element_bytes;
+    e->elements = 1;
+    e->dimensions = (int)dimensions;
+    for (size_t i = 0; i < dimensions; i++) {
+        const json_t *value = json_array_get(shape, i);
+        int64_t size = json_integer_value(value);
+        REQUIRE(json_is_integer(value) && size >= 0, LCKV_ERROR_FORMAT,
+                "%s: tensor %s: dimension %zu should be a whole number from 0", file->path, e->name, i);
+        REQUIRE(size == 0 || e->elements <= most / size, LCKV_ERROR_FORMAT,
+                "%s: tensor %s: the product of its shape is too large", file->path, e->name);
+        e->shape[i] = size;
+        e->elements *= size;
+    }
+    return LCKV_OK;
+}
+
+static int read_offsets(const safetensors_file *file, const json_t *info, safetensors_entry *e, size_t data_at) {
+    const json_t *offsets = json_object_get(info, "data_offsets");
+    const json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
+    REQUIRE(json_array_size(offsets) == 2 && json_is_integer(first) && json_is_integer(last), LCKV_ERROR_FORMAT,
+            "%s: tensor %s should have two data_offsets", file->path, e->name);
+    int64_t begin = json_integer_value(first), end = json_integer_value(last);
+    int64_t room = (int64_t)(file->map.bytes - data_at);
+    REQUIRE(begin >= 0 && begin <= end && end <= room, LCKV_ERROR_FORMAT,
+            "%s: tensor %s should lie within the file's %lld bytes of data, found offsets %lld to %lld", file->path,
+            e->name, (long long)room, (long long)begin, (long long)end);
+    e->data = file->map.data + data_at + begin;
+    e->bytes = (size_t)(end - begin);
+    return LCKV_OK;
+}
+
+static int read_entry(const safetensors_file *file, const char *name, const json_t *info, size_t data_at,
+                      safetensors_entry *e) {
+    *e = (safetensors_entry){.name = name};
+    REQUIRE(json_is_object(info), LCKV_ERROR_FORMAT, "%s: tensor %s should have dtype, shape and data_offsets",
+            file->path, name);
+    size_t element_bytes;
+    TRY(read_type(file, info, e, &element_bytes));
+    TRY(read_shape(file, info, e, element_bytes));
+    TRY(read_offsets(file, info, e, data_at));
+    REQUIRE(e->bytes == (size_t)e->elements * element_bytes, LCKV_ERROR_FORMAT,
+            "%s: tensor %s: its shape takes %zu bytes, its data_offsets leave %zu", file->path, name,
+            (size_t)e->elements * element_bytes, e->bytes);
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- all of them */
+
+static int by_offset(const void *left, const void *right) {
+    const safetensors_entry *a = left, *b = right;
+    if (a->data != b->data) return a->data < b->data ? -1 : 1;
+    return a->bytes < b->bytes ? -1 : a->bytes > b->bytes; /* empty ones first */
+}
+
+static int by_name(const void *left, const void *right) {
+    return strcmp(((const safetensors_entry *)left)->name, ((const safetensors_entry *)right)->name);
+}
+
+/* The tensors fill what follows the header: no two overlap, nothing lies between or behind them. */
+static int check_cover(safetensors_file *file, size_t data_at) {
+    qsort(file->entries, (size_t)file->count, sizeof *file->entries, by_offset);
+    const unsigned char *at = file->map.data + data_at, *end = file->map.data + file->map.bytes;
+    for (int i = 0; i < file->count; i++) {
+        const safetensors_entry *e = &file->entries[i];
+        REQUIRE(e->data >= at, LCKV_ERROR_FORMAT, "%s: tensor %s overlaps tensor %s", file->path, e->name,
+                file->entries[i - 1].name);
+        REQUIRE(e->data == at, LCKV_ERROR_FORMAT, "%s: %zu bytes before tensor %s belong to no tensor", file->path,
+                (size_t)(e->data - at), e->name);
+        at += e->bytes;
+    }
+    REQUIRE(at == end, LCKV_ERROR_FORMAT, "%s: the last %zu bytes belong to no tensor", file->path, (size_t)(end - at));
+    return LCKV_OK;
+}
+
+static int read_entries(safetensors_file *file, size_t data_at) {
+    file->entries = calloc(json_object_size(file->header) + 1, sizeof *file->entries);
+    REQUIRE(file->entries, LCKV_ERROR_MEMORY, "%s: no memory for its %zu tensors", file->path,
+            json_object_size(file->header));
+    const char *name;
+    json_t *info;
+    json_object_foreach(file->header, name, info) {
+        if (strcmp(name, METADATA) == 0) continue;
+        TRY(read_entry(file, name, info, data_at, &file->entries[file->count++]));
+    }
+    TRY(check_cover(file, data_at));
+    qsort(file->entries, (size_t)file->count, sizeof *file->entries, by_name);
+    return LCKV_OK;
+}
+
+static int read_length(const safetensors_file *file, size_t *out) {
+    REQUIRE(file->map.bytes >= LENGTH_BYTES, LCKV_ERROR_FORMAT, "%s: %zu bytes are too few for a safetensors file",
+            file->path, file->map.bytes);
+    uint64_t length = 0;
+    for (int i = LENGTH_BYTES - 1; i >= 0; i--) length = length << 8 | file->map.data[i];
+    REQUIRE(length <= MOST_HEADER_BYTES, LCKV_ERROR_FORMAT, "%s: its header should have at most %d bytes, found %llu",
+            file->path, MOST_HEADER_BYTES, (unsigned long long)length);
+    REQUIRE(length <= file->map.bytes - LENGTH_BYTES, LCKV_ERROR_FORMAT,
+            "%s: its header of %llu bytes is longer than the file of %zu", file->path, (unsigned long long)length,
+            file->map.bytes);
+    *out = (size_t)length;
+    return LCKV_OK;
+}
+
+static int read_header(safetensors_file *file) {
+    size_t length;
+    TRY(read_length(file, &length));
+    const char *text = (const char *)file->map.data + LENGTH_BYTES;
+    REQUIRE(length >= 2 && text[0] == '{', LCKV_ERROR_FORMAT, "%s: its header should be a JSON object", file->path);
+    TRY(json_parse(text, length, file->path, &file->header));
+    const json_t *metadata = json_object_get(file->header, METADATA);
+    REQUIRE(!metadata || json_is_object(metadata), LCKV_ERROR_FORMAT, "%s: %s should be an object of strings",
+            file->path, METADATA);
+    return read_entries(file, LENGTH_BYTES + length);
+}
+
+int safetensors_open(const char *path, safetensors_file *out) {
+    *out = (safetensors_file){.path = strdup(path)};
+    REQUIRE(out->path, LCKV_ERROR_MEMORY, "no memory for a path");
+    int status = file_map(path, &out->map);
+    if (status >= 0) status = read_header(out);
+    if (status < 0) safetensors_close(out);
+    return status;
+}
+
+void safetensors_close(safetensors_file *file) {
+    json_decref(file->header);
+    free(file->entries);
+    file_unmap(&file->map);
+    free(file->path);
+    *file = (safetensors_file){0};
+}
+
+const safetensors_entry *safetensors_find(const safetensors_file *file, const char *name) {
+    safetensors_entry key = {.name = name};
+    return bsearch(&key, file->entries, (size_t)file->count, sizeof key, by_name);
+}
+
+const char *safetensors_metadata(const safetensors_file *file, const char *key) {
+    return json_string_value(json_object_get(json_object_get(file->header, METADATA), key));
+}
