@@ -62,6 +62,55 @@ LCKV_API void lckv_set_log(lckv_log_function function, void *user, lckv_log_leve
 /* Releases a string or array that a function handed out. */
 LCKV_API void lckv_free(void *memory);
 
+/* ---------------------------------------------------------------- tokenizers */
+
+/* A Hugging Face tokenizer (tokenizer.json): byte-pair encoding, over bytes or over characters with byte fallback. Ids are
+ * those that the `tokenizers` library gives. What a file asks for that is not supported is an error when it is opened. */
+typedef struct lckv_tokenizer lckv_tokenizer;
+
+/* `folder_or_file`: a folder with tokenizer.json, or such a file. A tokenizer_config.json beside it tells the ids of the
+ * BOS and EOS tokens, and with add_bos_token and add_eos_token what stands around a text if tokenizer.json leaves that
+ * open. LCKV_ERROR_FILE: absent; LCKV_ERROR_FORMAT: malformed; LCKV_ERROR_UNSUPPORTED: names what it asks for, or how to
+ * convert a folder that has another kind of tokenizer (tokenizer.model). */
+LCKV_API int lckv_tokenizer_open(const char *folder_or_file, lckv_tokenizer **out);
+LCKV_API void lckv_tokenizer_free(lckv_tokenizer *tokenizer);
+
+/* `text`: any bytes, NUL included; each ill-formed part of its UTF-8 counts as U+FFFD (as Python's errors="replace" reads
+ * it). `add_special_tokens`: with what the tokenizer puts around a text, such as BOS. *ids [*count] is released with
+ * lckv_free(), and NULL where there are none. */
+LCKV_API int lckv_tokenizer_encode(lckv_tokenizer *tokenizer, const char *text, size_t bytes, bool add_special_tokens,
+                                   int32_t **ids, size_t *count);
+
+/* *text is valid UTF-8 of *bytes bytes and a NUL behind them; bytes that make no character are U+FFFD. Release it with
+ * lckv_free(). An id that no token has is LCKV_ERROR_ARGUMENT. */
+LCKV_API int lckv_tokenizer_decode(lckv_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                                   bool skip_special_tokens, char **text, size_t *bytes);
+
+/* The largest id + 1, added tokens included: the rows that a model's embedding must have. */
+LCKV_API int32_t lckv_tokenizer_vocab_size(const lckv_tokenizer *tokenizer);
+
+/* -1 where there is no such token. A token is written as in tokenizer.json ("\u0120the", "<0x0A>"). */
+LCKV_API int32_t lckv_tokenizer_token_to_id(const lckv_tokenizer *tokenizer, const char *token);
+/* NULL where no token has the id; else valid as long as the tokenizer. */
+LCKV_API const char *lckv_tokenizer_id_to_token(const lckv_tokenizer *tokenizer, int32_t id);
+/* Whether decoding leaves the token out when asked to skip special ones. */
+LCKV_API bool lckv_tokenizer_is_special(const lckv_tokenizer *tokenizer, int32_t id);
+/* Of tokenizer_config.json; -1 where it names none. */
+LCKV_API int32_t lckv_tokenizer_bos_id(const lckv_tokenizer *tokenizer);
+LCKV_API int32_t lckv_tokenizer_eos_id(const lckv_tokenizer *tokenizer);
+
+/* Decoding as ids come: whole characters only, and in the end the same text as decoding all ids at once. What can still
+ * change waits (a character whose bytes are not all there, a row of byte tokens). A stream counts as a use of its
+ * tokenizer, which must outlive it: both belong to one thread at a time. */
+typedef struct lckv_decode_stream lckv_decode_stream;
+
+LCKV_API int lckv_decode_stream_open(lckv_tokenizer *tokenizer, bool skip_special_tokens, lckv_decode_stream **out);
+/* *text (*bytes, and a NUL) is what this id makes certain, often "". It belongs to the stream, until its next call. */
+LCKV_API int lckv_decode_stream_push(lckv_decode_stream *stream, int32_t id, const char **text, size_t *bytes);
+/* The rest of the text. The stream is then ready for another. */
+LCKV_API int lckv_decode_stream_finish(lckv_decode_stream *stream, const char **text, size_t *bytes);
+LCKV_API void lckv_decode_stream_free(lckv_decode_stream *stream);
+
 /* ---------------------------------------------------------------- training */
 
 typedef enum lckv_schedule_type {
@@ -166,6 +215,21 @@ LCKV_API lckv_train_summary lckv_trainer_summary(const lckv_trainer *trainer);
  * `result` may be NULL. */
 LCKV_API int lckv_trainer_run(lckv_trainer *trainer, lckv_train_result *result);
 LCKV_API void lckv_trainer_free(lckv_trainer *trainer);
+
+/* ---------------------------------------------------------------- generating and scoring */
+
+/* How given tokens enter a model with loops; without loops all of these compute the same. */
+typedef enum lckv_encoding {
+    LCKV_ENCODING_AUTO,      /* up to forward_passes + backward_passes tokens one at a time, longer ones by the plan */
+    LCKV_ENCODING_PLAN,      /* all at once, by the plan: the form that the model was trained in */
+    LCKV_ENCODING_SEQUENTIAL /* one at a time: the exact form */
+} lckv_encoding;
+
+typedef enum lckv_finish {
+    LCKV_FINISH_NONE,  /* it runs */
+    LCKV_FINISH_STOP,  /* an EOS token, or a stop string in the text */
+    LCKV_FINISH_LENGTH /* as long as was asked for, or as the model goes (max_position_embeddings) */
+} lckv_finish;
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,24 @@
+/* A growing list of token ids. */
+#include "text/id_list.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int id_list_append(id_list *list, const int32_t *ids, size_t count) {
+    if (list->capacity - list->count < count) {
+        size_t capacity = list->capacity ? list->capacity * 2 : 64;
+        while (capacity < list->count + count) capacity *= 2;
+        int32_t *grown = realloc(list->ids, capacity * sizeof *grown);
+        REQUIRE(grown, LCKV_ERROR_MEMORY, "no memory for %zu token ids", capacity);
+        list->ids = grown;
+        list->capacity = capacity;
+    }
+    if (count) memcpy(list->ids + list->count, ids, count * sizeof *ids);
+    list->count += count;
+    return LCKV_OK;
+}
+
+void id_list_free(id_list *list) {
+    free(list->ids);
+    *list = (id_list){0};
+}

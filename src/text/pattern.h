@@ -1,0 +1,46 @@
+/* Patterns of tokenizer files: a regular expression, or a plain string, found again and again in a text.
+ *
+ * The files' expressions are written for Oniguruma with Ruby's syntax; they are compiled by PCRE2 after
+ * pattern_syntax.c has put what differs into PCRE2's words, or refused it by name. Leaves out: what is done with the
+ * matches (normalizer.c, pre_tokenizer.c, detokenizer.c). */
+#ifndef TEXT_PATTERN_H
+#define TEXT_PATTERN_H
+
+#include "base/text_buffer.h"
+
+#include <jansson.h>
+
+typedef struct pattern pattern;
+
+/* `expression` ends in NUL. `literal`: the text itself is what is looked for. Errors quote `name` (a file, and what in
+ * it has the pattern). */
+int pattern_compile(const char *expression, size_t bytes, bool literal, const char *name, pattern **out);
+
+/* Compiles {"String": "..."} or {"Regex": "..."}. */
+int pattern_read(const json_t *value, const char *name, pattern **out);
+
+void pattern_free(pattern *p);
+
+/* A walk over the matches in one text, which must be valid UTF-8. Begin with pattern_scan_start(). */
+typedef struct pattern_scan {
+    const char *text;
+    size_t bytes;
+    size_t from, last_end; /* where the search goes on; where the last match ended, SIZE_MAX before the first */
+    size_t begin, end;     /* the match found last */
+} pattern_scan;
+
+pattern_scan pattern_scan_start(const char *text, size_t bytes);
+
+/* 1: the next match lies in [begin, end); 0: there is none; negative: the expression needed more than the library's
+ * limits on time and memory. Matches do not overlap; an empty one right behind a match does not count. */
+int pattern_scan_next(pattern *p, pattern_scan *scan);
+
+/* Appends to `out` the text with each match replaced by `content`. `*first_end`, where not NULL, gets the end of a
+ * match that begins at 0, else 0. */
+int pattern_replace(pattern *p, const char *text, size_t bytes, const char *content, size_t content_bytes,
+                    text_buffer *out, size_t *first_end);
+
+/* Appends the PCRE2 form of a Ruby-syntax expression (pattern_syntax.c). */
+int pattern_translate(const char *expression, size_t bytes, const char *name, text_buffer *out);
+
+#endif

@@ -1,0 +1,415 @@
+/* Regular expressions from Oniguruma's Ruby syntax (what tokenizer files are written in) to PCRE2's.
+ *
+ * Most of the two languages is the same and is copied. What is written alike but means something else is rewritten:
+ * white space, words and hexadecimal digits (\s \w \h \b), \v, (?m), interval quantifiers with a sign behind them,
+ * scripts, nested sets, POSIX brackets. What has no counterpart, or one whose meaning nobody checked, is refused by
+ * name. One difference stays: (?i) does not match ligatures with their letters (U+FB01 with "fi"). */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "text/pattern.h"
+
+#include "text/utf8.h"
+
+#include <ctype.h>
+#include <pcre2.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Sets as they stand inside brackets. Oniguruma's \w: Alphabetic, marks, decimal digits, connectors. */
+#define WORD_SET "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define HEX_SET "0-9A-Fa-f"
+
+enum { MAX_DEPTH = 100, NONE = -1 };
+
+typedef struct translation {
+    const char *at, *end;
+    const char *name; /* errors quote it and `whole` */
+    const char *whole;
+    text_buffer *out;
+    size_t groups[MAX_DEPTH]; /* where in `out` the open groups begin */
+    int depth;
+    int64_t atom;      /* where in `out` the thing begins that a quantifier would repeat, NONE where there is none */
+    bool branch_begun; /* something stands before `at` in this group: an option there would split it as Ruby alone does
+                        */
+} translation;
+
+static int refuse(const translation *t, const char *what) {
+    return fail(LCKV_ERROR_UNSUPPORTED, "%s: the regular expression '%.160s' has %s, which is not supported", t->name,
+                t->whole, what);
+}
+
+static int refuse_escape(const translation *t, char escape) {
+    char what[32];
+    snprintf(what, sizeof what, "the escape \\%c", escape);
+    return refuse(t, what);
+}
+
+static int put(translation *t, const char *text) {
+    return text_append(t->out, text, strlen(text));
+}
+
+static bool next_is(const translation *t, const char *text) {
+    size_t length = strlen(text);
+    return (size_t)(t->end - t->at) >= length && memcmp(t->at, text, length) == 0;
+}
+
+/* ---- properties: \p{...}, and POSIX brackets that are one */
+
+static bool compiles(const char *expression) {
+    int code;
+    PCRE2_SIZE offset;
+    pcre2_code *compiled =
+        pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &offset, NULL);
+    pcre2_code_free(compiled);
+    return compiled != NULL;
+}
+
+/* A bare script name means the property Script in Ruby, Script_Extensions in PCRE2. Long category names are Ruby's. */
+static int put_property(translation *t, const char *property, bool negated) {
+    static const char *const categories[][2] = {{"Letter", "L"},      {"Mark", "M"},   {"Number", "N"},
+                                                {"Punctuation", "P"}, {"Symbol", "S"}, {"Separator", "Z"},
+                                                {"Other", "C"}};
+    for (size_t i = 0; i < sizeof categories / sizeof *categories; i++)
+        if (!strcmp(property, categories[i][0])) property = categories[i][1];
+    char plain[64], script[64], what[64];
+    snprintf(plain, sizeof plain, "\\%c{%s}", negated ? 'P' : 'p', property);
+    snprintf(script, sizeof script, "\\%c{sc:%s}", negated ? 'P' : 'p', property);
+    if (strlen(property) > 2 && compiles(script)) return put(t, script);
+    if (compiles(plain)) return put(t, plain);
+    snprintf(what, sizeof what, "the property '%s'", property);
+    return refuse(t, what);
+}
+
+/* Behind \p or \P. */
+static int property(translation *t, bool negated) {
+    if (!next_is(t, "{")) return refuse(t, "\\p without a name in braces");
+    t->at++;
+    if (next_is(t, "^")) {
+        negated = !negated;
+        t->at++;
+    }
+    char property_name[40];
+    size_t length = 0;
+    while (t->at < t->end && (isalnum((unsigned char)*t->at) || *t->at == '_') && length < sizeof property_name - 1)
+        property_name[length++] = *t->at++;
+    property_name[length] = 0;
+    if (!length || !next_is(t, "}")) return refuse(t, "a property name of another form than \\p{Name}");
+    t->at++;
+    return put_property(t, property_name, negated);
+}
+
+/* Behind "[:" inside a set: the sets that Ruby gives these names in Unicode. */
+static int posix_bracket(translation *t) {
+    static const char *const sets[][2] = {
+        {"space", "\\p{White_Space}"},  {"digit", "\\p{Nd}"},        {"alpha", "\\p{Alphabetic}"},
+        {"upper", "\\p{Uppercase}"},    {"lower", "\\p{Lowercase}"}, {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+        {"punct", "\\p{P}$+<=>\\^`|~"}, {"xdigit", HEX_SET},         {"word", WORD_SET}};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        char closed[16];
+        snprintf(closed, sizeof closed, "%s:]", sets[i][0]);
+        if (!next_is(t, closed)) continue;
+        t->at += strlen(closed);
+        return put(t, sets[i][1]);
+    }
+    return refuse(t, "a POSIX bracket other than space, digit, alpha, upper, lower, alnum, punct, xdigit and word");
+}
+
+/* ---- escapes */
+
+/* Exactly `count` hexadecimal digits, or with braces one to eight of them. */
+static int code_point_escape(translation *t, int count) {
+    char digits[16];
+    int length = 0;
+    bool braces = count == 2 && next_is(t, "{");
+    if (braces) {
+        t->at++;
+        count = 8;
+    }
+    while (length < count && t->at < t->end && isxdigit((unsigned char)*t->at)) digits[length++] = *t->at++;
+    digits[length] = 0;
+    if (!length || (braces && !next_is(t, "}")) || (!braces && length != count))
+        return refuse(t, "a malformed \\x or \\u");
+    if (braces) t->at++;
+    if (!braces && count == 2 && digits[0] >= '8') return refuse(t, "\\x with a byte above 7F");
+    return text_printf(t->out, "\\x{%s}", digits);
+}
+
+/* What means the same inside and outside of a set. `t->at` is behind the letter. */
+static int shared_escape(translation *t, char letter) {
+    switch (letter) {
+    case 's':
+        return put(t, "\\p{White_Space}");
+    case 'S':
+        return put(t, "\\P{White_Space}");
+    case 'd':
+    case 'D':
+    case 't':
+    case 'n':
+    case 'r':
+    case 'f':
+    case 'a':
+    case 'e':
+        return text_printf(t->out, "\\%c", letter);
+    case 'v':
+        return put(t, "\\x{B}");
+    case 'x':
+        return code_point_escape(t, 2);
+    case 'u':
+        return code_point_escape(t, 4);
+    case 'p':
+    case 'P':
+        return property(t, letter == 'P');
+    default:
+        return refuse_escape(t, letter);
+    }
+}
+
+/* A backslash before anything that is no ASCII letter or digit stands for that character. */
+static int escaped_character(translation *t) {
+    size_t bytes = 1;
+    uint32_t code_point;
+    if ((unsigned char)*t->at >= 0x80)
+        bytes = utf8_next(t->at, &code_point);
+    else
+        TRY(put(t, "\\"));
+    TRY(text_append(t->out, t->at, bytes));
+    t->at += bytes;
+    return LCKV_OK;
+}
+
+static int escape_in_set(translation *t) {
+    if (++t->at == t->end) return refuse(t, "a backslash at its end");
+    char letter = *t->at;
+    if (!isalnum((unsigned char)letter)) return escaped_character(t);
+    t->at++;
+    if (letter == 'w') return put(t, WORD_SET);
+    if (letter == 'h') return put(t, HEX_SET);
+    if (letter == 'b') return put(t, "\\x{8}");
+    return shared_escape(t, letter);
+}
+
+static int escape(translation *t) {
+    if (++t->at == t->end) return refuse(t, "a backslash at its end");
+    char letter = *t->at;
+    if (!isalnum((unsigned char)letter)) return escaped_character(t);
+    t->at++;
+    switch (letter) {
+    case 'w':
+        return put(t, "[" WORD_SET "]");
+    case 'W':
+        return put(t, "[^" WORD_SET "]");
+    case 'h':
+        return put(t, "[" HEX_SET "]");
+    case 'H':
+        return put(t, "[^" HEX_SET "]");
+    case 'b':
+        return put(t, "(?:(?<=[" WORD_SET "])(?![" WORD_SET "])|(?<![" WORD_SET "])(?=[" WORD_SET "]))");
+    case 'B':
+        return put(t, "(?:(?<=[" WORD_SET "])(?=[" WORD_SET "])|(?<![" WORD_SET "])(?![" WORD_SET "]))");
+    case 'A':
+    case 'z':
+    case 'Z':
+    case 'R':
+        return text_printf(t->out, "\\%c", letter);
+    default:
+        if (letter >= '1' && letter <= '9' && (t->at == t->end || !isdigit((unsigned char)*t->at)))
+            return text_printf(t->out, "\\g{%c}", letter); /* a back reference */
+        return shared_escape(t, letter);
+    }
+}
+
+/* ---- sets: [...], where Ruby lets sets nest */
+
+/* A nested set that is not negated adds its members to the outer one. */
+static int nested_set(translation *t, int *depth) {
+    if (next_is(t, "[:")) {
+        t->at += 2;
+        return posix_bracket(t);
+    }
+    if (next_is(t, "[^")) return refuse(t, "a negated set inside a set");
+    if (next_is(t, "[]")) return refuse(t, "an empty set");
+    if (t->at[-1] == '-') return refuse(t, "a range that ends in a set");
+    t->at++;
+    ++*depth;
+    return LCKV_OK;
+}
+
+static int set_member(translation *t) {
+    uint32_t code_point;
+    if (*t->at == '\\') return escape_in_set(t);
+    if (next_is(t, "&&")) return refuse(t, "an intersection of sets");
+    size_t bytes = utf8_next(t->at, &code_point);
+    TRY(text_append(t->out, t->at, bytes));
+    t->at += bytes;
+    return LCKV_OK;
+}
+
+static int set(translation *t) {
+    int depth = 1;
+    bool negated = t->at[1] == '^'; /* the expression ends in NUL */
+    TRY(put(t, negated ? "[^" : "["));
+    t->at += negated ? 2 : 1;
+    if (next_is(t, "]")) return refuse(t, "an empty set");
+    while (depth > 0) {
+        if (t->at >= t->end) return refuse(t, "a set without its end");
+        if (*t->at == '[') {
+            TRY(nested_set(t, &depth));
+        } else if (*t->at == ']') {
+            t->at++;
+            depth--;
+            if (depth > 0 && next_is(t, "-") && !next_is(t, "-]")) return refuse(t, "a range that begins with a set");
+        } else {
+            TRY(set_member(t));
+        }
+    }
+    return put(t, "]");
+}
+
+/* ---- groups */
+
+/* Behind "(?" before a letter: options for a group "(?i:" or from here on "(?i)". Ruby's m is PCRE2's s. */
+static int options(translation *t) {
+    TRY(put(t, "(?"));
+    while (t->at < t->end && *t->at != ':' && *t->at != ')') {
+        char letter = *t->at++;
+        if (letter != 'i' && letter != 'm' && letter != '-') return refuse(t, "a group option other than i and m");
+        TRY(put(t, letter == 'i' ? "i" : letter == 'm' ? "s" : "-"));
+    }
+    if (t->at == t->end) return refuse(t, "a group without its end");
+    if (*t->at++ == ':') return put(t, ":");
+    if (t->branch_begun) return refuse(t, "an option behind the start of its group");
+    t->depth--; /* no group was opened */
+    t->atom = NONE;
+    return put(t, ")");
+}
+
+static int group_start(translation *t) {
+    static const char *const plain[] = {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
+    if (t->depth == MAX_DEPTH) return refuse(t, "groups nested deeper than 100");
+    t->groups[t->depth++] = t->out->length;
+    t->atom = NONE;
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        if (!next_is(t, plain[i])) continue;
+        t->at += strlen(plain[i]);
+        t->branch_begun = false;
+        return put(t, plain[i]);
+    }
+    if (next_is(t, "(*")) return refuse(t, "a verb (*");
+    t->at++;
+    bool special = next_is(t, "?");
+    if (!special) {
+        t->branch_begun = false;
+        return put(t, "(");
+    }
+    t->at++;
+    if (t->at == t->end || !(isalpha((unsigned char)*t->at) || *t->at == '-'))
+        return refuse(t, "a group of a kind other than (?:, (?=, (?!, (?<=, (?<!, (?> and options");
+    int depth = t->depth;
+    TRY(options(t));
+    if (t->depth == depth) t->branch_begun = false;
+    return LCKV_OK;
+}
+
+static int group_end(translation *t) {
+    if (t->depth == 0) return refuse(t, "a parenthesis that closes nothing");
+    t->at++;
+    t->atom = (int64_t)t->groups[--t->depth];
+    t->branch_begun = true;
+    return put(t, ")");
+}
+
+/* ---- quantifiers */
+
+/* Reads {n}, {n,}, {n,m} or {,m}; in any other form the brace is a character. */
+static bool interval(const translation *t, unsigned *low, unsigned *high, bool *open, int *length) {
+    char text[16];
+    size_t bytes = (size_t)(t->end - t->at) < sizeof text - 1 ? (size_t)(t->end - t->at) : sizeof text - 1;
+    memcpy(text, t->at, bytes);
+    text[bytes] = 0;
+    *length = 0;
+    *open = false;
+    *low = 0;
+    if (sscanf(text, "{%4u}%n", low, length) == 1 && *length) {
+        *high = *low;
+        return true;
+    }
+    if (sscanf(text, "{%4u,%4u}%n", low, high, length) == 2 && *length) return true;
+    if (sscanf(text, "{,%4u}%n", high, length) == 1 && *length) return true;
+    *open = sscanf(text, "{%4u,}%n", low, length) == 1 && *length;
+    return *open;
+}
+
+/* Puts what was repeated so far into a group, which the next sign repeats. */
+static int wrap_atom(translation *t) {
+    size_t begin = (size_t)t->atom;
+    TRY(put(t, "(?:)"));
+    memmove(t->out->data + begin + 3, t->out->data + begin, t->out->length - begin - 4);
+    memcpy(t->out->data + begin, "(?:", 3);
+    t->out->data[t->out->length - 1] = ')';
+    return LCKV_OK;
+}
+
+/* In Ruby a sign behind an interval repeats it ({n,m}+ is no possessive one), except the lazy {n,m}?. */
+static int interval_quantifier(translation *t) {
+    unsigned low, high;
+    bool open;
+    int length;
+    if (!interval(t, &low, &high, &open, &length)) {
+        t->atom = (int64_t)t->out->length;
+        t->branch_begun = true;
+        t->at++;
+        return put(t, "\\{");
+    }
+    if (t->atom == NONE) return refuse(t, "an interval that repeats nothing");
+    if (!open && low > high) return refuse(t, "an interval whose end is below its start");
+    t->at += length;
+    TRY(open ? text_printf(t->out, "{%u,}", low) : text_printf(t->out, "{%u,%u}", low, high));
+    bool fixed = !memchr(t->at - length, ',', (size_t)length);
+    if (next_is(t, "+") || next_is(t, "*") || (next_is(t, "?") && fixed)) return wrap_atom(t);
+    if (next_is(t, "?")) {
+        t->at++;
+        TRY(put(t, "?"));
+    }
+    t->atom = NONE;
+    return LCKV_OK;
+}
+
+static int quantifier(translation *t) {
+    if (*t->at == '{') return interval_quantifier(t);
+    if (t->atom == NONE) return refuse(t, "a quantifier that repeats nothing");
+    TRY(text_append(t->out, t->at++, 1));
+    if (next_is(t, "+") || next_is(t, "?")) TRY(text_append(t->out, t->at++, 1)); /* possessive, lazy */
+    t->atom = NONE;
+    return LCKV_OK;
+}
+
+/* ---- the whole */
+
+static int translate_next(translation *t) {
+    char c = *t->at;
+    if (c == '*' || c == '+' || c == '?' || c == '{') return quantifier(t);
+    if (c == ')') return group_end(t);
+    if (c == '(') return group_start(t);
+    t->branch_begun = true;
+    if (c == '|') {
+        t->atom = NONE;
+        t->at++;
+        return put(t, "|");
+    }
+    t->atom = (int64_t)t->out->length;
+    if (c == '\\') return escape(t);
+    if (c == '[') return set(t);
+    uint32_t code_point;
+    size_t bytes = utf8_next(t->at, &code_point);
+    TRY(text_append(t->out, t->at, bytes));
+    t->at += bytes;
+    return LCKV_OK;
+}
+
+int pattern_translate(const char *expression, size_t bytes, const char *name, text_buffer *out) {
+    translation t = {
+        .at = expression, .end = expression + bytes, .name = name, .whole = expression, .out = out, .atom = NONE};
+    REQUIRE(!memchr(expression, 0, bytes), LCKV_ERROR_UNSUPPORTED, "%s: a regular expression contains NUL", name);
+    while (t.at < t.end) TRY(translate_next(&t));
+    if (t.depth > 0) return refuse(&t, "a group without its end");
+    return LCKV_OK;
+}

@@ -1,0 +1,194 @@
+/* The pre-tokenizer of a tokenizer file: see pre_tokenizer.h. */
+#include "text/pre_tokenizer.h"
+
+#include "text/byte_alphabet.h"
+#include "text/component.h"
+#include "text/split.h"
+#include "text/utf8.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* How GPT-2 cuts English: contractions, words, numbers and signs with the space before them, and runs of white space.
+ */
+static const char GPT2_EXPRESSION[] =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+typedef enum {
+    STEP_SPLIT,
+    STEP_PREPEND, /* `content`, where a piece does not begin with it */
+    STEP_BYTES,   /* bytes as characters */
+    STEP_REPLACE, /* matches by `content` */
+} step_kind;
+
+struct pre_tokenizer_step {
+    step_kind kind;
+    pattern *pattern;
+    split_behavior behavior;
+    bool invert;
+    text_buffer content;
+    bool at_start_only; /* STEP_PREPEND: to the piece that starts the text */
+};
+
+/* ---- reading: the types of the file become one to three steps */
+
+static int add_step(pre_tokenizer *p, step_kind kind, const char *where, pre_tokenizer_step **out) {
+    *out = NULL;
+    pre_tokenizer_step *steps = realloc(p->steps, (p->count + 1) * sizeof *steps);
+    REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a pre-tokenizer", where);
+    p->steps = steps;
+    *out = &p->steps[p->count++];
+    **out = (pre_tokenizer_step){.kind = kind};
+    return LCKV_OK;
+}
+
+/* Cuts at an expression of our own, or at a plain string. */
+static int add_split(pre_tokenizer *p, const component *c, const char *expression, size_t bytes, bool literal,
+                     split_behavior behavior) {
+    pre_tokenizer_step *step;
+    TRY(add_step(p, STEP_SPLIT, c->where, &step));
+    step->behavior = behavior;
+    return pattern_compile(expression, bytes, literal, c->where, &step->pattern);
+}
+
+static int read_split(pre_tokenizer *p, const component *c) {
+    pre_tokenizer_step *step;
+    const char *behavior;
+    size_t bytes;
+    TRY(component_keys(c, "pattern behavior invert"));
+    TRY(add_step(p, STEP_SPLIT, c->where, &step));
+    TRY(component_string(c, "behavior", &behavior, &bytes));
+    REQUIRE(split_behavior_named(behavior, &step->behavior), LCKV_ERROR_UNSUPPORTED,
+            "%s: behavior '%.40s' is not supported", c->where, behavior);
+    TRY(json_get_bool(c->object, c->where, "invert", false, &step->invert));
+    return pattern_read(json_object_get(c->object, "pattern"), c->where, &step->pattern);
+}
+
+static int read_byte_level(pre_tokenizer *p, const component *c) {
+    pre_tokenizer_step *step;
+    bool prefix_space, use_regex;
+    TRY(component_keys(c, "add_prefix_space trim_offsets use_regex"));
+    TRY(json_get_bool(c->object, c->where, "add_prefix_space", true, &prefix_space));
+    TRY(json_get_bool(c->object, c->where, "use_regex", true, &use_regex));
+    if (prefix_space) {
+        TRY(add_step(p, STEP_PREPEND, c->where, &step));
+        TRY(text_append(&step->content, " ", 1));
+    }
+    if (use_regex) TRY(add_split(p, c, GPT2_EXPRESSION, sizeof GPT2_EXPRESSION - 1, false, SPLIT_ISOLATED));
+    return add_step(p, STEP_BYTES, c->where, &step);
+}
+
+static int read_digits(pre_tokenizer *p, const component *c) {
+    bool individual;
+    TRY(component_keys(c, "individual_digits"));
+    TRY(json_get_bool(c->object, c->where, "individual_digits", false, &individual));
+    return add_split(p, c, "\\p{N}", 5, false, individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS);
+}
+
+/* Where Metaspace puts its mark before a piece: every one, the first of the text, or none. Before there was
+ * `prepend_scheme` there was `add_prefix_space`, true or false. */
+static int metaspace_scheme(const component *c, bool *prepends, bool *at_start_only) {
+    const char *scheme;
+    bool prefix_space;
+    TRY(json_get_string(c->object, c->where, "prepend_scheme", NULL, &scheme));
+    TRY(json_get_bool(c->object, c->where, "add_prefix_space", true, &prefix_space));
+    if (!scheme) scheme = prefix_space ? "always" : "never";
+    *prepends = strcmp(scheme, "never") != 0;
+    *at_start_only = !strcmp(scheme, "first");
+    REQUIRE(!*prepends || *at_start_only || !strcmp(scheme, "always"), LCKV_ERROR_UNSUPPORTED,
+            "%s: prepend_scheme '%.40s' is not supported", c->where, scheme);
+    REQUIRE(prefix_space || !*prepends, LCKV_ERROR_FORMAT, "%s: add_prefix_space false contradicts prepend_scheme '%s'",
+            c->where, scheme);
+    return LCKV_OK;
+}
+
+static int read_metaspace(pre_tokenizer *p, const component *c) {
+    pre_tokenizer_step *step;
+    const char *mark;
+    size_t bytes;
+    bool prepends, at_start_only, split;
+    TRY(component_keys(c, "replacement str_rep add_prefix_space prepend_scheme split"));
+    TRY(component_string(c, "replacement", &mark, &bytes));
+    REQUIRE(bytes && utf8_last(mark, bytes) == 0, LCKV_ERROR_FORMAT, "%s: 'replacement' should be one character",
+            c->where);
+    TRY(metaspace_scheme(c, &prepends, &at_start_only));
+    TRY(json_get_bool(c->object, c->where, "split", true, &split));
+    TRY(add_step(p, STEP_REPLACE, c->where, &step));
+    TRY(text_append(&step->content, mark, bytes));
+    TRY(pattern_compile(" ", 1, true, c->where, &step->pattern));
+    if (prepends) {
+        TRY(add_step(p, STEP_PREPEND, c->where, &step));
+        step->at_start_only = at_start_only;
+        TRY(text_append(&step->content, mark, bytes));
+    }
+    return split ? add_split(p, c, mark, bytes, true, SPLIT_MERGED_WITH_NEXT) : LCKV_OK;
+}
+
+static int read_sequence(pre_tokenizer *p, const component *c, const char *file) {
+    const json_t *list, *item;
+    size_t index;
+    TRY(component_keys(c, "pretokenizers"));
+    TRY(component_list(c, "pretokenizers", &list));
+    json_array_foreach((json_t *)(uintptr_t)list, index, item) {
+        REQUIRE(json_is_object(item), LCKV_ERROR_FORMAT, "%s: entry %zu should be an object", c->where, index);
+        TRY(pre_tokenizer_read(p, item, file));
+    }
+    return LCKV_OK;
+}
+
+int pre_tokenizer_read(pre_tokenizer *p, const json_t *config, const char *file) {
+    component c;
+    if (!config || json_is_null(config)) return LCKV_OK;
+    TRY(component_open(config, file, "pre_tokenizer", NULL, &c));
+    if (!strcmp(c.type, "Sequence")) return read_sequence(p, &c, file);
+    if (!strcmp(c.type, "Split")) return read_split(p, &c);
+    if (!strcmp(c.type, "ByteLevel")) return read_byte_level(p, &c);
+    if (!strcmp(c.type, "Digits")) return read_digits(p, &c);
+    if (!strcmp(c.type, "Metaspace")) return read_metaspace(p, &c);
+    return component_unsupported(&c);
+}
+
+void pre_tokenizer_free(pre_tokenizer *p) {
+    for (size_t i = 0; i < p->count; i++) {
+        pattern_free(p->steps[i].pattern);
+        text_free(&p->steps[i].content);
+    }
+    free(p->steps);
+    *p = (pre_tokenizer){0};
+}
+
+/* ---- applying */
+
+static int prepend(const pre_tokenizer_step *step, const pieces *from, const piece *item, text_buffer *out) {
+    const text_buffer *mark = &step->content;
+    const char *text = piece_text(from, item);
+    bool begins_so = item->bytes >= mark->length && !memcmp(text, mark->data, mark->length);
+    if (!begins_so && (item->starts_text || !step->at_start_only)) TRY(text_append(out, mark->data, mark->length));
+    return text_append(out, text, item->bytes);
+}
+
+static int rewrite(const pre_tokenizer_step *step, const pieces *from, const piece *item, text_buffer *out) {
+    const char *text = piece_text(from, item);
+    if (step->kind == STEP_BYTES) return byte_alphabet_write(out, text, item->bytes);
+    if (step->kind == STEP_PREPEND) return prepend(step, from, item, out);
+    return pattern_replace(step->pattern, text, item->bytes, step->content.data, step->content.length, out, NULL);
+}
+
+static int apply_to_piece(const pre_tokenizer_step *step, const pieces *from, const piece *item, pieces *to) {
+    if (item->id != NO_TOKEN) return pieces_add_token(to, item->id);
+    if (step->kind == STEP_SPLIT) return split_piece(step->pattern, step->behavior, step->invert, from, item, to);
+    size_t begin = to->text.length;
+    TRY(rewrite(step, from, item, &to->text));
+    return pieces_close_text(to, begin, item->starts_text);
+}
+
+int pre_tokenizer_apply(const pre_tokenizer *p, pieces *text, pieces *spare) {
+    for (size_t i = 0; i < p->count; i++) {
+        pieces_clear(spare);
+        for (size_t k = 0; k < text->count; k++) TRY(apply_to_piece(&p->steps[i], text, &text->items[k], spare));
+        pieces swapped = *text;
+        *text = *spare;
+        *spare = swapped;
+    }
+    return LCKV_OK;
+}

@@ -1,0 +1,24 @@
+/* The pre-tokenizer of a tokenizer file: cuts normalized text into the words that the model encodes one by one.
+ *
+ * Split, ByteLevel, Metaspace, Digits, and Sequence, which is flattened. Others are refused. */
+#ifndef TEXT_PRE_TOKENIZER_H
+#define TEXT_PRE_TOKENIZER_H
+
+#include "text/pattern.h"
+#include "text/pieces.h"
+
+typedef struct pre_tokenizer_step pre_tokenizer_step;
+
+typedef struct pre_tokenizer {
+    pre_tokenizer_step *steps;
+    size_t count;
+} pre_tokenizer; /* all zeros does nothing */
+
+/* `config` may be NULL or null. On failure too pre_tokenizer_free() releases what was begun. */
+int pre_tokenizer_read(pre_tokenizer *p, const json_t *config, const char *file);
+void pre_tokenizer_free(pre_tokenizer *p);
+
+/* Cuts the pieces of `text` that are text; `spare` is room to work in. */
+int pre_tokenizer_apply(const pre_tokenizer *p, pieces *text, pieces *spare);
+
+#endif

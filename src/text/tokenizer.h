@@ -1,0 +1,34 @@
+/* A tokenizer, as the other rooms use it; lckv.h has the functions that work on it.
+ *
+ * Encoding runs the parts in this order: added tokens are cut out of the given text; the normalizer; added tokens that
+ * are looked for in normalized text; the pre-tokenizer; the BPE model on each piece; the post-processor. Decoding is
+ * the detokenizer. `truncation` and `padding` of a file are left alone, as transformers does: lengths are the caller's.
+ */
+#ifndef TEXT_TOKENIZER_H
+#define TEXT_TOKENIZER_H
+
+#include "text/added_tokens.h"
+#include "text/bpe.h"
+#include "text/detokenizer.h"
+#include "text/normalizer.h"
+#include "text/post_processor.h"
+#include "text/pre_tokenizer.h"
+
+struct lckv_tokenizer {
+    vocabulary vocabulary;
+    bpe model;
+    added_tokens added;
+    normalizer normalizer;
+    pre_tokenizer pre_tokenizer;
+    post_processor post_processor;
+    detokenizer detokenizer;
+    int32_t bos_id, eos_id;  /* NO_TOKEN where tokenizer_config.json names none */
+    pieces pieces[2];        /* room for encoding, kept between texts */
+    text_buffer given, text; /* likewise: the text made valid, a piece of it on its way through the normalizer */
+};
+
+/* tokenizer_file.c: fills a zeroed tokenizer from FOLDER/tokenizer.json (or that file), and from the
+ * tokenizer_config.json beside it what tokenizer.json does not say. On failure too the caller frees what was begun. */
+int tokenizer_read(lckv_tokenizer *t, const char *folder_or_file);
+
+#endif
