@@ -65,10 +65,10 @@ static int set_kind(const model_config *c, json_t *tree) {
 
 static int set_biases(const model_config *c, json_t *tree) {
     bool llama = c->architecture == ARCH_LLAMA || c->architecture == ARCH_LCKV_LLAMA;
-    int failed = 0;
-    if (llama || c->architecture == ARCH_QWEN3) failed += set_bool(tree, "attention_bias", c->attention_bias);
-    if (llama) failed += set_bool(tree, "mlp_bias", c->mlp_bias);
-    return failed;
+    int errors = 0;
+    if (llama || c->architecture == ARCH_QWEN3) errors += set_bool(tree, "attention_bias", c->attention_bias);
+    if (llama) errors += set_bool(tree, "mlp_bias", c->mlp_bias);
+    return errors;
 }
 
 /* The keys of LCKVLlamaConfig; also on another type whose file has layer_types as a string. */
@@ -85,11 +85,11 @@ int config_to_json(const model_config *config, json_t **out) {
     char *layer_types;
     TRY(layer_map_format(&config->map, &layer_types));
     json_t *tree = json_deep_copy(config->raw);
-    int failed = tree ? set_kind(config, tree) + set_sizes(config, tree) + set_biases(config, tree) +
+    int errors = tree ? set_kind(config, tree) + set_sizes(config, tree) + set_biases(config, tree) +
                             set_sharing(config, layer_types, tree)
                       : -1;
     free(layer_types);
-    if (failed) {
+    if (errors) {
         json_decref(tree);
         return fail(LCKV_ERROR_MEMORY, "%s: no memory to write it", config->name);
     }
