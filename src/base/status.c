@@ -9,14 +9,13 @@
 enum { MESSAGE_BYTES = 1024 };
 static _Thread_local char message[MESSAGE_BYTES];
 
-int fail(lckv_status code, const char *format, ...) {
+void fail_message(const char *format, ...) {
     char fresh[MESSAGE_BYTES]; /* the arguments may point into the old message */
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(fresh, sizeof fresh, format, arguments);
     va_end(arguments);
     memcpy(message, fresh, sizeof fresh);
-    return code;
 }
 
 int fail_within(int code, const char *format, ...) {

@@ -14,8 +14,15 @@
 #define PRINTF_LIKE(at, first)
 #endif
 
-/* Sets the thread's message and returns `code`. The sentence says what was expected, what was found, and where. */
-int fail(lckv_status code, const char *format, ...) PRINTF_LIKE(2, 3);
+/* Sets the thread's message. */
+void fail_message(const char *format, ...) PRINTF_LIKE(1, 2);
+
+/* Sets the thread's message and returns `code`. The sentence says what was expected, what was found, and where. That
+ * the value is `code` is visible to the compiler, which therefore knows that a failure hands nothing out. */
+#define fail(code, ...) (fail_message(__VA_ARGS__), status_of_failure(code))
+static inline int status_of_failure(int code) {
+    return code;
+}
 
 /* Puts "context: " before the thread's message and returns `code`: callers that know the file name add it so. */
 int fail_within(int code, const char *format, ...) PRINTF_LIKE(2, 3);
