@@ -1,0 +1,272 @@
+#include "generate/batcher.h"
+
+#include "generate/encoding.h"
+#include "generate/sampler.h"
+#include "model/decoder.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Prompts enter a step until it has so many rows: enough to keep matrix products busy, and activations bounded. One
+ * prompt always enters, however long. */
+enum { STEP_ROWS = 2048 };
+
+/* What a step needs for each of its sequences, in the order of the batch's entries. */
+typedef struct batcher_call {
+    batch_entry *entries;
+    sequence **owner; /* of entry i */
+    int count;
+    int64_t rows, prompt_rows;
+
+    sampler_row *choices; /* of the rows whose next token is chosen, in order of entries */
+    sequence **chooser;
+    int32_t *ids;
+    float *logprobs;
+    int wanted;
+} batcher_call;
+
+struct batcher {
+    const model *model;
+    batcher_options options;
+    graph *graph;
+    batch *batch;
+    kv_cache *cache;
+    sampler *sampler;
+    sequence **queue; /* running ones first, then those that wait, each in order of arrival */
+    int running, queued, capacity;
+    uint64_t serials;
+    batcher_call call;
+    batcher_timing timing;
+};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int make_call(batcher_call *s, int sequences) {
+    size_t n = (size_t)sequences;
+    *s = (batcher_call){.entries = calloc(n, sizeof *s->entries),
+                        .owner = calloc(n, sizeof *s->owner),
+                        .choices = calloc(n, sizeof *s->choices),
+                        .chooser = calloc(n, sizeof *s->chooser),
+                        .ids = calloc(n, sizeof *s->ids),
+                        .logprobs = calloc(n, sizeof *s->logprobs)};
+    bool made = s->entries && s->owner && s->choices && s->chooser && s->ids && s->logprobs;
+    REQUIRE(made, LCKV_ERROR_MEMORY, "no memory to run %d sequences together", sequences);
+    return LCKV_OK;
+}
+
+static void free_call(batcher_call *s) {
+    free(s->entries);
+    free(s->owner);
+    free(s->choices);
+    free(s->chooser);
+    free(s->ids);
+    free(s->logprobs);
+}
+
+static int build(batcher *b) {
+    const model *m = b->model;
+    const batcher_options *o = &b->options;
+    kv_cache_options cache = kv_cache_defaults();
+    cache.sequences = o->sequences;
+    cache.type = o->compute;
+    cache.window_length = o->window_length;
+    cache.sinks = o->sinks;
+    TRY(make_call(&b->call, o->sequences));
+    TRY(graph_create(m->device, o->compute, false, &b->graph));
+    TRY(kv_cache_create(m, &cache, &b->cache));
+    TRY(batch_create(m->device, (batch_limits){.rows = 1, .sequences = o->sequences}, &b->batch));
+    return sampler_create(m->device, m->config->vocab_size, &b->sampler);
+}
+
+int batcher_create(const model *m, const batcher_options *options, batcher **out) {
+    *out = NULL;
+    batcher *b = calloc(1, sizeof *b);
+    REQUIRE(b, LCKV_ERROR_MEMORY, "no memory to generate");
+    b->model = m;
+    b->options = *options;
+    int status = build(b);
+    if (status < 0)
+        batcher_free(b);
+    else
+        *out = b;
+    return status;
+}
+
+void batcher_free(batcher *b) {
+    if (!b) return;
+    sampler_free(b->sampler);
+    batch_free(b->batch);
+    kv_cache_free(b->cache);
+    graph_free(b->graph);
+    free_call(&b->call);
+    free(b->queue);
+    free(b);
+}
+
+int batcher_add(batcher *b, sequence *s) {
+    if (b->queued == b->capacity) {
+        int capacity = b->capacity ? 2 * b->capacity : 16;
+        sequence **queue = realloc(b->queue, (size_t)capacity * sizeof(sequence *));
+        REQUIRE(queue, LCKV_ERROR_MEMORY, "no memory to queue %d sequences", capacity);
+        b->queue = queue;
+        b->capacity = capacity;
+    }
+    s->serial = ++b->serials;
+    s->cached = 0;
+    s->cache_id = -1;
+    s->finish = LCKV_FINISH_NONE;
+    b->queue[b->queued++] = s;
+    return LCKV_OK;
+}
+
+static void remove_at(batcher *b, int at) {
+    sequence *s = b->queue[at];
+    if (s->cache_id >= 0) kv_cache_remove(b->cache, s->cache_id);
+    s->cache_id = -1;
+    if (at < b->running) b->running--;
+    b->queued--;
+    memmove(b->queue + at, b->queue + at + 1, (size_t)(b->queued - at) * sizeof *b->queue);
+}
+
+void batcher_remove(batcher *b, sequence *s) {
+    for (int i = 0; i < b->queued; i++)
+        if (b->queue[i] == s) return remove_at(b, i);
+}
+
+bool batcher_idle(const batcher *b) {
+    return b->queued == 0;
+}
+
+static int admit(batcher *b) {
+    while (b->running < b->queued && b->running < b->options.sequences) {
+        TRY(kv_cache_add(b->cache, &b->queue[b->running]->cache_id));
+        b->running++;
+    }
+    return LCKV_OK;
+}
+
+/* How many rows of `s` the next call takes. A sink cache takes the first window of a prompt as usual, and the rest
+ * token by token: only then does each token see what it would see in a stream. */
+static int32_t piece_rows(const batcher *b, const sequence *s) {
+    int64_t window = b->options.window_length;
+    int64_t first = window && s->prompt_count > window ? window : s->prompt_count;
+    if (s->cached > 0 || !encoding_in_one_call(b->model, b->options.encoding, first)) return 1;
+    return (int32_t)first;
+}
+
+/* Whether it goes through the plan's many runs: in models with loops, what enters in one call. */
+static bool is_planned(const batcher *b, const sequence *s) {
+    return b->model->config->map.loops > 0 && s->cached == 0 &&
+           encoding_in_one_call(b->model, b->options.encoding, piece_rows(b, s));
+}
+
+static void add_entry(batcher_call *call, sequence *s, int32_t rows, bool planned) {
+    bool last = s->cached + rows == s->count;
+    if (last) call->chooser[call->wanted++] = s;
+    if (s->cached < s->prompt_count) call->prompt_rows += rows;
+    call->rows += rows;
+    call->owner[call->count] = s;
+    call->entries[call->count++] = (batch_entry){
+        .ids = s->ids + s->cached, .rows = rows, .wanted = last, .cache_id = s->cache_id, .planned = planned};
+}
+
+/* Planned entries come first in a batch. */
+static void collect(batcher *b, bool planned) {
+    for (int i = 0; i < b->running; i++) {
+        sequence *s = b->queue[i];
+        if (is_planned(b, s) != planned) continue;
+        int32_t rows = piece_rows(b, s);
+        bool fits = rows == 1 || b->call.rows == 0 || b->call.rows + rows <= STEP_ROWS;
+        if (fits) add_entry(&b->call, s, rows, planned);
+    }
+}
+
+static int choose(batcher *b, tensor *hidden) {
+    batcher_call *call = &b->call;
+    tensor *logits;
+    TRY(decoder_logits(b->model, b->graph, hidden, &logits));
+    for (int i = 0; i < call->wanted; i++) {
+        sequence *s = call->chooser[i];
+        call->choices[i] = (sampler_row){.how = s->how, .seen = s->seen, .owner = s->serial};
+    }
+    return sampler_choose(b->sampler, logits->value, call->choices, call->wanted, call->ids, call->logprobs);
+}
+
+static int forward(batcher *b) {
+    tensor *hidden;
+    TRY(batch_fill(b->batch, b->cache, b->call.entries, b->call.count));
+    int status = decoder_forward(b->model, b->graph, b->batch, b->cache, &hidden);
+    if (status >= 0) status = b->call.wanted ? choose(b, hidden) : b->model->device->memory.wait(b->model->device);
+    if (status < 0) {
+        kv_cache_rollback(b->cache);
+        return status;
+    }
+    kv_cache_commit(b->cache);
+    return LCKV_OK;
+}
+
+static bool is_eos(const model_config *c, int32_t id) {
+    for (int i = 0; i < c->eos_count; i++)
+        if (c->eos_token_ids[i] == id) return true;
+    return false;
+}
+
+static int accept(batcher *b, sequence *s, int32_t id, float logprob) {
+    TRY(sequence_append(s, id));
+    s->how.counter++;
+    s->fresh = true;
+    s->logprob = logprob;
+    if (!s->ignore_eos && is_eos(b->model->config, id))
+        s->finish = LCKV_FINISH_STOP;
+    else if (s->count >= s->most)
+        s->finish = LCKV_FINISH_LENGTH;
+    return LCKV_OK;
+}
+
+static int accept_all(batcher *b) {
+    batcher_call *call = &b->call;
+    for (int i = 0; i < call->count; i++) call->owner[i]->cached += call->entries[i].rows;
+    for (int i = 0; i < call->wanted; i++) TRY(accept(b, call->chooser[i], call->ids[i], call->logprobs[i]));
+    for (int i = b->running - 1; i >= 0; i--)
+        if (b->queue[i]->finish != LCKV_FINISH_NONE) remove_at(b, i);
+    return LCKV_OK;
+}
+
+static void count_time(batcher *b, double seconds) {
+    batcher_timing *t = &b->timing;
+    t->prompt_tokens += b->call.prompt_rows;
+    if (b->call.prompt_rows) {
+        t->prompt_seconds += seconds;
+        return;
+    }
+    t->decode_seconds += seconds;
+    t->decode_tokens += b->call.wanted;
+    t->decode_steps++;
+}
+
+int batcher_step(batcher *b) {
+    double start = now();
+    batcher_call *call = &b->call;
+    call->count = call->wanted = 0;
+    call->rows = call->prompt_rows = 0;
+    TRY(admit(b));
+    for (int i = 0; i < b->running; i++) b->queue[i]->fresh = false;
+    collect(b, true);
+    collect(b, false);
+    int status = forward(b);
+    int reset = graph_reset(b->graph);
+    TRY(status);
+    TRY(reset);
+    TRY(accept_all(b));
+    count_time(b, now() - start);
+    return LCKV_OK;
+}
+
+batcher_timing batcher_times(const batcher *b) {
+    return b->timing;
+}

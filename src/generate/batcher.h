@@ -1,0 +1,42 @@
+/* Runs many sequences together: each step is one call of the decoder over a piece of every running sequence, a whole
+ * prompt, one token of a prompt, or the newest token. A sequence joins when there is room and leaves when it ends, so
+ * their lengths may differ as they like. What a sequence gets does not depend on its company, to rounding.
+ *
+ * Leaves out: text and stop strings (generate.c), sharing a prompt's pages between sequences. */
+#ifndef GENERATE_BATCHER_H
+#define GENERATE_BATCHER_H
+
+#include "generate/sequence.h"
+#include "model/model.h"
+
+typedef struct batcher_options {
+    dtype compute; /* DTYPE_F32 or DTYPE_BF16 */
+    lckv_encoding encoding;
+    int64_t window_length, sinks; /* of the sink cache; 0: everything is kept */
+    int sequences;                /* most that run together; others wait */
+} batcher_options;
+
+/* Seconds spent, and tokens got by them. A step in which any part of a prompt is read is prompt time. */
+typedef struct batcher_timing {
+    double prompt_seconds, decode_seconds;
+    int64_t prompt_tokens, decode_tokens, decode_steps;
+} batcher_timing;
+
+typedef struct batcher batcher;
+
+int batcher_create(const model *m, const batcher_options *options, batcher **out);
+void batcher_free(batcher *b); /* sequences stay the caller's; NULL is fine */
+
+/* `s` stays the caller's and must live until it has ended or batcher_remove(). */
+int batcher_add(batcher *b, sequence *s);
+/* Takes a sequence out, running or waiting, and gives its cache back; one that has ended is left alone. */
+void batcher_remove(batcher *b, sequence *s);
+
+bool batcher_idle(const batcher *b); /* no sequence runs or waits */
+
+/* One step. Sequences that got a token are `fresh`; those that ended have their `finish`. */
+int batcher_step(batcher *b);
+
+batcher_timing batcher_times(const batcher *b);
+
+#endif

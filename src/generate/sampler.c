@@ -1,0 +1,118 @@
+#include "generate/sampler.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Device memory for `capacity` rows, carved from one piece: how, seen, ids, logprob. `seen` is the largest by far and
+ * there only once a row has a penalty. */
+struct sampler {
+    device *device;
+    int64_t vocab_size;
+    int capacity;
+    sample_row *how; /* host, what is sent */
+    uint64_t *owner; /* [capacity] whose marks row i of `seen` holds; 0: nobody's */
+    view how_view, ids, logprob, seen;
+};
+
+int sampler_create(device *d, int64_t vocab_size, sampler **out) {
+    *out = calloc(1, sizeof **out);
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a sampler");
+    **out = (sampler){.device = d, .vocab_size = vocab_size};
+    return LCKV_OK;
+}
+
+static void release_rows(sampler *s) {
+    device *d = s->device;
+    view *views[] = {&s->how_view, &s->ids, &s->logprob, &s->seen};
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
+        d->memory.release(d, views[i]->data);
+        views[i]->data = NULL;
+    }
+    free(s->how);
+    free(s->owner);
+    s->how = NULL;
+    s->owner = NULL;
+    s->capacity = 0;
+}
+
+void sampler_free(sampler *s) {
+    if (!s) return;
+    release_rows(s);
+    free(s);
+}
+
+static int take(device *d, int64_t rows, int64_t cols, dtype type, view *out) {
+    *out = (view){NULL, rows, cols, type};
+    return d->memory.alloc(d, view_bytes(*out), &out->data);
+}
+
+static int make_rows(sampler *s, int capacity) {
+    s->how = calloc((size_t)capacity, sizeof *s->how);
+    s->owner = calloc((size_t)capacity, sizeof *s->owner);
+    REQUIRE(s->how && s->owner, LCKV_ERROR_MEMORY, "no memory to sample %d rows", capacity);
+    TRY(take(s->device, capacity, (int64_t)sizeof *s->how, DTYPE_U8, &s->how_view));
+    TRY(take(s->device, capacity, 1, DTYPE_I32, &s->ids));
+    TRY(take(s->device, capacity, 1, DTYPE_F32, &s->logprob));
+    s->capacity = capacity;
+    return LCKV_OK;
+}
+
+static int make_room(sampler *s, int count) {
+    if (count <= s->capacity) return LCKV_OK;
+    int capacity = 8;
+    while (capacity < count) capacity *= 2;
+    release_rows(s);
+    int status = make_rows(s, capacity);
+    if (status < 0) release_rows(s);
+    return status;
+}
+
+/* Sends the marks of rows whose owner has changed. Rows that are out of use are forgotten: their owner may be sampled
+ * elsewhere before it comes back. */
+static int send_seen(sampler *s, const sampler_row *rows, int count) {
+    device *d = s->device;
+    if (!s->seen.data) TRY(take(d, s->capacity, s->vocab_size, DTYPE_U8, &s->seen));
+    for (int i = 0; i < s->capacity; i++) {
+        uint64_t owner = i < count && rows[i].how.repetition_penalty != 1 ? rows[i].owner : 0;
+        bool stays = owner == s->owner[i];
+        s->owner[i] = owner;
+        if (!owner || stays) continue;
+        uint8_t *to = (uint8_t *)s->seen.data + (size_t)i * (size_t)s->vocab_size;
+        TRY(d->memory.copy_in(d, to, rows[i].seen, (size_t)s->vocab_size));
+    }
+    return LCKV_OK;
+}
+
+static view first_rows(view v, int rows) {
+    v.rows = rows;
+    return v;
+}
+
+static int choose(sampler *s, view logits, const sampler_row *rows, int count) {
+    device *d = s->device;
+    bool penalty = false;
+    for (int i = 0; i < count; i++) {
+        s->how[i] = rows[i].how;
+        penalty |= rows[i].how.repetition_penalty != 1;
+    }
+    if (penalty) TRY(send_seen(s, rows, count));
+    TRY(d->memory.copy_in(d, s->how_view.data, s->how, (size_t)count * sizeof *s->how));
+    struct op_sample sample = {.logits = logits,
+                               .how = first_rows(s->how_view, count),
+                               .ids = first_rows(s->ids, count),
+                               .logprob = first_rows(s->logprob, count)};
+    if (penalty) sample.seen = first_rows(s->seen, count);
+    return DEVICE_RUN(d, sample, &sample);
+}
+
+int sampler_choose(sampler *s, view logits, const sampler_row *rows, int count, int32_t *ids, float *logprobs) {
+    device *d = s->device;
+    TRY(make_room(s, count));
+    TRY(choose(s, logits, rows, count));
+    TRY(d->memory.copy_out(d, ids, s->ids.data, (size_t)count * sizeof *ids));
+    TRY(d->memory.copy_out(d, logprobs, s->logprob.data, (size_t)count * sizeof *logprobs));
+    TRY(d->memory.wait(d));
+    for (int i = 0; i < count; i++)
+        REQUIRE(ids[i] >= 0, LCKV_ERROR_NUMERIC, "the logits of row %d have a NaN: no token can be chosen", i);
+    return LCKV_OK;
+}

@@ -1,0 +1,26 @@
+/* Chooses tokens: tells the device's sample op how for each row, and brings the chosen ids back.
+ *
+ * The choice itself is op_sample (device.h). Leaves out: sequences, and what is done with a token. */
+#ifndef GENERATE_SAMPLER_H
+#define GENERATE_SAMPLER_H
+
+#include "device/device.h"
+
+/* One row of logits. */
+typedef struct sampler_row {
+    sample_row how;
+    const uint8_t *seen; /* [vocab_size] host, 1 for ids that the penalty falls on; not read without a penalty */
+    uint64_t owner;      /* whose row it is, never 0: a row that stays in its place is not sent again */
+} sampler_row;
+
+typedef struct sampler sampler;
+
+int sampler_create(device *d, int64_t vocab_size, sampler **out);
+void sampler_free(sampler *s); /* NULL is fine */
+
+/* ids[i] and logprobs[i] (log-softmax of the plain logits at the chosen id) for the rows of `logits`, f32
+ * [count, vocab_size]. Waits for the device. The caller then marks ids[i] in row i's `seen`. A row with a NaN is
+ * LCKV_ERROR_NUMERIC. */
+int sampler_choose(sampler *s, view logits, const sampler_row *rows, int count, int32_t *ids, float *logprobs);
+
+#endif

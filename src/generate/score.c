@@ -1,0 +1,181 @@
+#include "generate/score.h"
+
+#include "generate/encoding.h"
+#include "model/decoder.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Logits of so many values exist at a time. */
+enum { LOGITS_AT_ONCE = 1 << 24 };
+
+typedef struct scorer {
+    const model *model;
+    const score_options *options;
+    const int32_t *ids;
+    int64_t count;
+    int32_t *labels; /* [count] the id that follows, -1 behind the last one */
+    graph *graph;
+    batch *batch;
+    kv_cache *cache; /* NULL: all ids in one call */
+    int cache_id;
+    view scale; /* f32 [1, 1]: 1 */
+    view index; /* i32 [count, 1]: 0, 1, .., for cutting hidden states into parts; absent without logits */
+    float *nll; /* [count] host */
+    float *logits;
+} scorer;
+
+static int check_ids(const int32_t *ids, int64_t count, int64_t vocab_size) {
+    REQUIRE(count >= 1 && count <= INT32_MAX / 2, LCKV_ERROR_ARGUMENT,
+            "a text of 1 to %d tokens can be scored, not %lld", INT32_MAX / 2, (long long)count);
+    for (int64_t i = 0; i < count; i++)
+        REQUIRE(ids[i] >= 0 && ids[i] < vocab_size, LCKV_ERROR_ARGUMENT,
+                "token %lld is %d; the model has ids 0 to %lld", (long long)i, (int)ids[i], (long long)vocab_size - 1);
+    return LCKV_OK;
+}
+
+static int send(device *d, const void *host, int64_t rows, dtype type, view *out) {
+    *out = (view){NULL, rows, 1, type};
+    TRY(d->memory.alloc(d, view_bytes(*out), &out->data));
+    TRY(d->memory.copy_in(d, out->data, host, view_bytes(*out)));
+    return d->memory.wait(d);
+}
+
+static int make_index(scorer *s) {
+    int32_t *numbers = malloc((size_t)s->count * sizeof *numbers);
+    REQUIRE(numbers, LCKV_ERROR_MEMORY, "no memory to score %lld tokens", (long long)s->count);
+    for (int64_t i = 0; i < s->count; i++) numbers[i] = (int32_t)i;
+    int status = send(s->model->device, numbers, s->count, DTYPE_I32, &s->index);
+    free(numbers);
+    return status;
+}
+
+static int make_cache(scorer *s) {
+    const score_options *o = s->options;
+    kv_cache_options cache = kv_cache_defaults();
+    cache.type = o->compute;
+    cache.rows = o->window_length ? o->window_length + 1 : s->count;
+    cache.window_length = o->window_length;
+    cache.sinks = o->sinks;
+    TRY(kv_cache_create(s->model, &cache, &s->cache));
+    return kv_cache_add(s->cache, &s->cache_id);
+}
+
+static int begin(scorer *s, bool in_one_call) {
+    device *d = s->model->device;
+    size_t n = (size_t)s->count;
+    s->cache_id = -1;
+    s->labels = malloc(n * sizeof *s->labels);
+    s->nll = malloc(n * sizeof *s->nll);
+    REQUIRE(s->labels && s->nll, LCKV_ERROR_MEMORY, "no memory to score %lld tokens", (long long)s->count);
+    memcpy(s->labels, s->ids + 1, (n - 1) * sizeof *s->labels);
+    s->labels[n - 1] = -1;
+    TRY(graph_create(d, s->options->compute, false, &s->graph));
+    TRY(batch_create(d, (batch_limits){.rows = in_one_call ? (int32_t)n : 1, .sequences = 1}, &s->batch));
+    TRY(send(d, &(float){1}, 1, DTYPE_F32, &s->scale));
+    if (s->logits) TRY(make_index(s));
+    return in_one_call ? LCKV_OK : make_cache(s);
+}
+
+static void end(scorer *s) {
+    device *d = s->model->device;
+    kv_cache_free(s->cache);
+    batch_free(s->batch);
+    graph_free(s->graph);
+    d->memory.release(d, s->scale.data);
+    d->memory.release(d, s->index.data);
+    free(s->labels);
+    free(s->nll);
+}
+
+static int read_nll(scorer *s, int64_t first, tensor *hidden) {
+    device *d = s->model->device;
+    tensor *nll;
+    TRY(graph_tensor(s->graph, hidden->value.rows, 1, DTYPE_F32, &nll));
+    TRY(decoder_loss(s->model, s->graph, s->batch, hidden, s->scale, (view){0}, nll->value, (view){0}));
+    TRY(d->memory.copy_out(d, s->nll + first, nll->value.data, view_bytes(nll->value)));
+    TRY(d->memory.wait(d));
+    tensor_release(s->graph, nll);
+    return LCKV_OK;
+}
+
+/* Logits of `rows` rows of hidden states from row `at` on, to row first + at of the result. */
+static int read_logits_part(scorer *s, int64_t first, tensor *hidden, int64_t at, int64_t rows) {
+    device *d = s->model->device;
+    view index = {(int32_t *)s->index.data + at, rows, 1, DTYPE_I32};
+    tensor *part, *logits;
+    TRY(graph_gather_rows(s->graph, hidden, index, &part));
+    TRY(decoder_logits(s->model, s->graph, part, &logits));
+    float *to = s->logits + (first + at) * s->model->config->vocab_size;
+    TRY(d->memory.copy_out(d, to, logits->value.data, view_bytes(logits->value)));
+    TRY(d->memory.wait(d));
+    tensor_release(s->graph, part);
+    tensor_release(s->graph, logits);
+    return LCKV_OK;
+}
+
+static int read_logits(scorer *s, int64_t first, tensor *hidden) {
+    int64_t most = LOGITS_AT_ONCE / s->model->config->vocab_size;
+    if (most < 1) most = 1;
+    for (int64_t at = 0; at < hidden->value.rows; at += most) {
+        int64_t left = hidden->value.rows - at;
+        TRY(read_logits_part(s, first, hidden, at, left < most ? left : most));
+    }
+    return LCKV_OK;
+}
+
+static int read_piece(scorer *s, int64_t first) {
+    tensor *hidden;
+    TRY(decoder_forward(s->model, s->graph, s->batch, s->cache, &hidden));
+    TRY(read_nll(s, first, hidden));
+    return s->logits ? read_logits(s, first, hidden) : LCKV_OK;
+}
+
+/* Runs ids first to first + rows - 1 through the model. */
+static int run_piece(scorer *s, int64_t first, int64_t rows) {
+    batch_entry entry = {.ids = s->ids + first,
+                         .labels = s->labels + first,
+                         .rows = (int32_t)rows,
+                         .wanted = (int32_t)rows,
+                         .cache_id = s->cache_id,
+                         .planned = !s->cache && s->model->config->map.loops > 0};
+    TRY(batch_fill(s->batch, s->cache, &entry, 1));
+    int status = read_piece(s, first);
+    if (s->cache && status >= 0) kv_cache_commit(s->cache);
+    if (s->cache && status < 0) kv_cache_rollback(s->cache);
+    int reset = graph_reset(s->graph);
+    return status < 0 ? status : reset;
+}
+
+static int run(scorer *s, bool in_one_call) {
+    TRY(begin(s, in_one_call));
+    if (in_one_call) return run_piece(s, 0, s->count);
+    for (int64_t i = 0; i < s->count; i++) {
+        bool go_on = !s->options->go_on || s->options->go_on(s->options->user);
+        REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld of %lld tokens", (long long)i,
+                (long long)s->count);
+        TRY(run_piece(s, i, 1));
+    }
+    return LCKV_OK;
+}
+
+static int hand_out(const scorer *s, float *logprobs) {
+    for (int64_t i = 0; i + 1 < s->count; i++) {
+        REQUIRE(isfinite(s->nll[i]), LCKV_ERROR_NUMERIC, "the log-probability of token %lld (id %d) is not finite",
+                (long long)i + 1, (int)s->ids[i + 1]);
+        logprobs[i] = -s->nll[i];
+    }
+    return LCKV_OK;
+}
+
+int score_ids(const model *m, const int32_t *ids, int64_t count, const score_options *options, float *logprobs,
+              float *logits) {
+    TRY(check_ids(ids, count, m->config->vocab_size));
+    scorer s = {.model = m, .options = options, .ids = ids, .count = count, .logits = logits};
+    bool in_one_call = !options->window_length && encoding_in_one_call(m, options->encoding, count);
+    int status = run(&s, in_one_call);
+    if (status >= 0) status = hand_out(&s, logprobs);
+    end(&s);
+    return status;
+}

@@ -1,0 +1,52 @@
+#include "generate/sequence.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int check_prompt(const int32_t *prompt, int64_t count, int64_t vocab_size) {
+    REQUIRE(count >= 1, LCKV_ERROR_ARGUMENT, "a prompt needs at least one token, this one has none");
+    REQUIRE(count <= INT32_MAX, LCKV_ERROR_ARGUMENT, "a prompt of %lld tokens is too long", (long long)count);
+    for (int64_t i = 0; i < count; i++)
+        REQUIRE(prompt[i] >= 0 && prompt[i] < vocab_size, LCKV_ERROR_ARGUMENT,
+                "token %lld of the prompt is %d; the model has ids 0 to %lld", (long long)i, (int)prompt[i],
+                (long long)vocab_size - 1);
+    return LCKV_OK;
+}
+
+int sequence_create(const int32_t *prompt, int64_t count, int64_t vocab_size, const sample_row *how, sequence **out) {
+    *out = NULL;
+    TRY(check_prompt(prompt, count, vocab_size));
+    sequence *s = calloc(1, sizeof *s);
+    REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a sequence");
+    *s = (sequence){.how = *how, .cache_id = -1, .most = INT64_MAX, .count = count, .prompt_count = count};
+    s->capacity = count + 64;
+    s->ids = malloc((size_t)s->capacity * sizeof *s->ids);
+    if (how->repetition_penalty != 1) s->seen = calloc((size_t)vocab_size, 1);
+    if (!s->ids || (how->repetition_penalty != 1 && !s->seen)) {
+        sequence_free(s);
+        return fail(LCKV_ERROR_MEMORY, "no memory for a sequence of %lld tokens", (long long)count);
+    }
+    memcpy(s->ids, prompt, (size_t)count * sizeof *prompt);
+    for (int64_t i = 0; s->seen && i < count; i++) s->seen[prompt[i]] = 1;
+    *out = s;
+    return LCKV_OK;
+}
+
+void sequence_free(sequence *s) {
+    if (!s) return;
+    free(s->ids);
+    free(s->seen);
+    free(s);
+}
+
+int sequence_append(sequence *s, int32_t id) {
+    if (s->count == s->capacity) {
+        int32_t *ids = realloc(s->ids, (size_t)s->capacity * 2 * sizeof *ids);
+        REQUIRE(ids, LCKV_ERROR_MEMORY, "no memory for a sequence of %lld tokens", (long long)s->capacity * 2);
+        s->ids = ids;
+        s->capacity *= 2;
+    }
+    s->ids[s->count++] = id;
+    if (s->seen) s->seen[id] = 1;
+    return LCKV_OK;
+}

@@ -1,0 +1,33 @@
+/* One running sequence: its ids so far, how its tokens are chosen, when it ends.
+ *
+ * Leaves out: what runs when (batcher.h), text (text_stream.h). */
+#ifndef GENERATE_SEQUENCE_H
+#define GENERATE_SEQUENCE_H
+
+#include "device/device.h"
+
+typedef struct sequence {
+    int32_t *ids; /* the prompt, then the new tokens */
+    int64_t count, prompt_count, capacity;
+    int64_t most;       /* ends when it has so many ids, prompt included */
+    bool ignore_eos;    /* does not end at the model's EOS ids */
+    sample_row how;     /* for the next token; how.counter counts the new ones */
+    uint8_t *seen;      /* [vocab_size] 1 for each id that has occurred; NULL without repetition penalty */
+    lckv_finish finish; /* LCKV_FINISH_NONE while it runs */
+
+    /* The batcher's. */
+    int64_t cached; /* leading ids whose keys and values are in the cache */
+    int cache_id;   /* -1: waits for its turn, or has ended */
+    uint64_t serial;
+    bool fresh;    /* the last step gave it a token: ids[count - 1] */
+    float logprob; /* of that token: log-softmax of the plain logits */
+} sequence;
+
+/* A sequence that begins with a prompt of 1 to INT32_MAX ids, each less than vocab_size. how.repetition_penalty falls
+ * on ids of the prompt too, as in transformers. */
+int sequence_create(const int32_t *prompt, int64_t count, int64_t vocab_size, const sample_row *how, sequence **out);
+void sequence_free(sequence *s); /* NULL is fine */
+
+int sequence_append(sequence *s, int32_t id);
+
+#endif
