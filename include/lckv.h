@@ -62,6 +62,63 @@ LCKV_API void lckv_set_log(lckv_log_function function, void *user, lckv_log_leve
 /* Releases a string or array that a function handed out. */
 LCKV_API void lckv_free(void *memory);
 
+/* ---------------------------------------------------------------- configs */
+
+/* A model's config.json: of type lckv-llama, llama, mistral, qwen2 or qwen3, as transformers 4 or 5 writes it. */
+typedef struct model_config lckv_config;
+
+typedef enum lckv_dtype { LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_FLOAT16 } lckv_dtype;
+
+/* `name`: a folder with config.json, a .json file, or ORG/NAME in the Hugging Face cache (HF_HUB_CACHE, HF_HOME, the
+ * default folder). `overrides`: "k=v,k=v" put over the file, NULL for none; a value is JSON where it parses as such, else
+ * a string. A Llama or Mistral given layer_types as a string becomes an lckv-llama. The EOS tokens of a
+ * generation_config.json beside the file count too. Errors quote the file, the key, and an entry of layer_types.
+ *   LCKV_ERROR_FILE: no such file; for ORG/NAME the message prints the command that fetches it.
+ *   LCKV_ERROR_FORMAT: a value is missing, of another type, or out of range.
+ *   LCKV_ERROR_UNSUPPORTED: another model type, or a key that asks for a computation that lckv does not do. */
+LCKV_API int lckv_config_load(const char *name, const char *overrides, lckv_config **out);
+LCKV_API void lckv_config_free(lckv_config *config);
+
+typedef struct lckv_config_info {
+    const char *model_type; /* belongs to the config */
+    int64_t hidden_size, intermediate_size, vocab_size, max_position_embeddings;
+    int layers, heads, kv_heads, head_dim;
+    int kv_slots;                        /* layers that some layer's entry in layer_types names */
+    int loops;                           /* ranges of layers that the plan runs several times */
+    int forward_passes, backward_passes; /* how often: m without gradient, then b with it */
+    int64_t sliding_window;              /* tokens, the current one included; 0: none */
+    bool tie_word_embeddings;
+    lckv_dtype dtype;   /* of the weights, as torch_dtype announces it */
+    int64_t parameters; /* K and V of slot owners alone; biases and head norms that the config announces; tied
+                           embeddings once. A checkpoint may hold biases that no config announces. */
+} lckv_config_info;
+
+LCKV_API lckv_config_info lckv_config_describe(const lckv_config *config);
+
+/* Bytes of K and V that one token leaves in the cache, all slots together: kv_slots * 2 * kv_heads * head_dim values. */
+LCKV_API int64_t lckv_config_kv_bytes_per_token(const lckv_config *config, lckv_dtype dtype);
+/* The same if every layer kept its own. */
+LCKV_API int64_t lckv_config_kv_bytes_per_token_unshared(const lckv_config *config, lckv_dtype dtype);
+
+typedef enum lckv_picture { LCKV_PICTURE_TEXT, LCKV_PICTURE_SVG } lckv_picture;
+
+/* The layer map: which layer reads whose keys and values, slots, windows and loops. Text is UTF-8 for a terminal, SVG
+ * stands alone and suits light and dark pages. Release *text with lckv_free(). */
+LCKV_API int lckv_config_picture(const lckv_config *config, lckv_picture kind, char **text);
+
+/* The plan in words, a line for each range of layers. Release *text with lckv_free(). */
+LCKV_API int lckv_config_plan_text(const lckv_config *config, char **text);
+/* The plan step by step: [{"first": 0, "last": 0, "with_grad": true, "commit": true}, ...], both layers included, in
+ * order. Release *text with lckv_free(). */
+LCKV_API int lckv_config_plan_json(const lckv_config *config, char **text);
+
+/* config.json with the overrides in it, unknown keys kept, as transformers and the published LCKV classes read it. Release
+ * *text with lckv_free(). */
+LCKV_API int lckv_config_json(const lckv_config *config, char **text);
+
+/* layer_types in the one-string form, also where the file has a list or none. Release *text with lckv_free(). */
+LCKV_API int lckv_config_layer_types(const lckv_config *config, char **text);
+
 /* ---------------------------------------------------------------- tokenizers */
 
 /* A Hugging Face tokenizer (tokenizer.json): byte-pair encoding, over bytes or over characters with byte fallback. Ids are
