@@ -1,0 +1,79 @@
+/* Options of a training run, see options.h. */
+#include "train/options.h"
+
+#include <math.h>
+
+lckv_train_options lckv_train_defaults(void) {
+    return (lckv_train_options){
+        .per_device_train_batch_size = 8,
+        .gradient_accumulation_steps = 1,
+        .num_train_epochs = 3,
+        .max_steps = -1,
+        .shuffle = true,
+        .seed = 42,
+        .lr_scheduler_type = LCKV_SCHEDULE_LINEAR,
+        .learning_rate = 5e-5,
+        .adam_beta1 = 0.9,
+        .adam_beta2 = 0.999,
+        .adam_epsilon = 1e-8,
+        .max_grad_norm = 1,
+        .logging_steps = 500,
+        .device = "cpu",
+    };
+}
+
+static int check_int(const char *name, int64_t value, int64_t least, int64_t most) {
+    REQUIRE(value >= least && value <= most, LCKV_ERROR_ARGUMENT, "%s should be %lld to %lld, found %lld", name,
+            (long long)least, (long long)most, (long long)value);
+    return LCKV_OK;
+}
+
+/* NaN is out of every range. */
+static int check_number(const char *name, double value, double least, double most) {
+    REQUIRE(value >= least && value <= most, LCKV_ERROR_ARGUMENT, "%s should be %g to %g, found %g", name, least, most,
+            value);
+    return LCKV_OK;
+}
+
+static int check_sources(const lckv_train_options *o) {
+    REQUIRE(
+        !o->model_name_or_path != !o->config_name, LCKV_ERROR_ARGUMENT,
+        "expected model_name_or_path (to go on from its weights) or config_name (to begin with random ones), found %s",
+        o->config_name ? "both" : "neither");
+    REQUIRE(o->output_dir && *o->output_dir, LCKV_ERROR_ARGUMENT, "expected output_dir, found none");
+    REQUIRE(o->train_files && o->train_file_count > 0, LCKV_ERROR_ARGUMENT, "expected a train_file, found none");
+    REQUIRE(o->validation_file_count == 0 || o->validation_files, LCKV_ERROR_ARGUMENT,
+            "validation_files is NULL, and validation_file_count %d", o->validation_file_count);
+    return LCKV_OK;
+}
+
+static int check_sizes(const lckv_train_options *o) {
+    if (o->block_size) TRY(check_int("block_size", o->block_size, 2, INT32_MAX));
+    TRY(check_int("per_device_train_batch_size", o->per_device_train_batch_size, 1, INT32_MAX));
+    TRY(check_int("gradient_accumulation_steps", o->gradient_accumulation_steps, 1, INT32_MAX));
+    TRY(check_int("max_steps", o->max_steps, -1, INT64_MAX));
+    if (o->max_steps <= 0) TRY(check_number("num_train_epochs", o->num_train_epochs, 1e-6, 1e9));
+    TRY(check_int("logging_steps", o->logging_steps, 1, INT64_MAX));
+    return check_int("threads", o->threads, 0, 4096);
+}
+
+static int check_optimizer(const lckv_train_options *o) {
+    TRY(check_int("lr_scheduler_type", (int64_t)o->lr_scheduler_type, LCKV_SCHEDULE_LINEAR,
+                  LCKV_SCHEDULE_CONSTANT_WITH_WARMUP));
+    TRY(check_number("learning_rate", o->learning_rate, 0, 1e6));
+    TRY(check_int("warmup_steps", o->warmup_steps, 0, INT64_MAX));
+    TRY(check_number("warmup_ratio", o->warmup_ratio, 0, 1));
+    TRY(check_number("weight_decay", o->weight_decay, 0, 1e6));
+    TRY(check_number("adam_beta1", o->adam_beta1, 0, 1));
+    TRY(check_number("adam_beta2", o->adam_beta2, 0, 1));
+    REQUIRE((float)o->adam_beta1 < 1 && (float)o->adam_beta2 < 1, LCKV_ERROR_ARGUMENT,
+            "adam_beta1 and adam_beta2 should be below 1, found %g and %g", o->adam_beta1, o->adam_beta2);
+    TRY(check_number("adam_epsilon", o->adam_epsilon, 0, 1));
+    return check_number("max_grad_norm", o->max_grad_norm, 0, HUGE_VAL);
+}
+
+int train_options_check(const lckv_train_options *o) {
+    TRY(check_sources(o));
+    TRY(check_sizes(o));
+    return check_optimizer(o);
+}

@@ -1,0 +1,192 @@
+/* Setting up a training run: checks first, then the data, then the model. See lckv_trainer_create() in lckv.h. */
+#include "train/trainer.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "config/model_path.h"
+#include "train/corpus.h"
+#include "train/options.h"
+#include "train/start.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- folders */
+
+static int keep(const char *text, char **out) {
+    *out = strdup(text);
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a path");
+    return LCKV_OK;
+}
+
+static bool folder_has_entries(const char *path) {
+    DIR *folder = opendir(path);
+    bool found = false;
+    for (struct dirent *entry; folder && !found && (entry = readdir(folder));)
+        found = strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
+    if (folder) closedir(folder);
+    return found;
+}
+
+static int prepare_output(lckv_trainer *t, const lckv_train_options *o) {
+    REQUIRE(o->overwrite_output_dir || !folder_has_entries(o->output_dir), LCKV_ERROR_ARGUMENT,
+            "output_dir '%s' is not empty; choose another one, or ask for overwrite_output_dir", o->output_dir);
+    TRY(keep(o->output_dir, &t->output_dir));
+    return folder_create(o->output_dir);
+}
+
+/* The folder whose generation_config.json and *.py travel along: of the checkpoint, or of the config. */
+static int find_source(lckv_trainer *t, const lckv_train_options *o) {
+    if (o->model_name_or_path) return model_path_resolve(o->model_name_or_path, &t->source_folder);
+    TRY(keep(t->config->name, &t->source_folder));
+    char *slash = strrchr(t->source_folder, '/');
+    if (slash) *slash = '\0';
+    return slash ? LCKV_OK : (free(t->source_folder), keep(".", &t->source_folder));
+}
+
+/* A tokenizer that was named must be there; the model's own one need not be as long as there is no text. */
+static int find_tokenizer(lckv_trainer *t, const lckv_train_options *o) {
+    if (o->tokenizer_name) {
+        TRY(model_path_resolve(o->tokenizer_name, &t->tokenizer_folder));
+        return lckv_tokenizer_open(t->tokenizer_folder, &t->tokenizer);
+    }
+    char *file;
+    TRY(path_join(t->source_folder, "tokenizer.json", &file));
+    bool there = file_exists(file);
+    free(file);
+    return there ? keep(t->source_folder, &t->tokenizer_folder) : LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- data */
+
+static bool tell_reading(void *user, double fraction) {
+    const lckv_trainer *t = user;
+    lckv_train_progress p = {.phase = LCKV_TRAIN_READING, .fraction = fraction};
+    return !t->callback || t->callback(t->user, &p);
+}
+
+/* run_clm.py: what the model was made for, but no more than 1024 unless asked for. */
+static int32_t choose_block_size(const lckv_trainer *t, const lckv_train_options *o) {
+    int64_t most = t->config->max_position_embeddings;
+    return (int32_t)(o->block_size ? o->block_size : most < 1024 ? most : 1024);
+}
+
+static int read_data(lckv_trainer *t, const lckv_train_options *o) {
+    corpus_options corpus = {
+        .paths = o->train_files,
+        .path_count = o->train_file_count,
+        .block_size = choose_block_size(t, o),
+        .vocab_size = t->config->vocab_size,
+        .tokenizer_folder = t->tokenizer_folder,
+        .go_on = tell_reading,
+        .user = t,
+    };
+    TRY(corpus_read(&corpus, &t->tokenizer, &t->train));
+    if (!o->validation_file_count) return LCKV_OK;
+    corpus.paths = o->validation_files;
+    corpus.path_count = o->validation_file_count;
+    return corpus_read(&corpus, &t->tokenizer, &t->validation);
+}
+
+/* ---------------------------------------------------------------- steps */
+
+static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
+    /* Both are below 2^31. A step never has more blocks than an epoch. */
+    int64_t asked = o->per_device_train_batch_size * o->gradient_accumulation_steps;
+    t->blocks_per_step = asked < t->train.count ? asked : t->train.count;
+    t->steps_per_epoch = (t->train.count + t->blocks_per_step - 1) / t->blocks_per_step;
+    double epochs = ceil(o->num_train_epochs * (double)t->steps_per_epoch);
+    REQUIRE(o->max_steps > 0 || epochs < 0x1p53, LCKV_ERROR_ARGUMENT, "num_train_epochs %g of %lld steps are too many",
+            o->num_train_epochs, (long long)t->steps_per_epoch);
+    t->steps = o->max_steps > 0 ? o->max_steps : (int64_t)epochs;
+    t->chosen = malloc((size_t)t->blocks_per_step * sizeof *t->chosen);
+    REQUIRE(t->chosen, LCKV_ERROR_MEMORY, "no memory for a step of %lld blocks", (long long)t->blocks_per_step);
+    t->schedule = (schedule){
+        .type = o->lr_scheduler_type,
+        .learning_rate = o->learning_rate,
+        .warmup_steps = schedule_warmup_steps(o->warmup_steps, o->warmup_ratio, t->steps),
+        .steps = t->steps,
+    };
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- model */
+
+static int make_model(lckv_trainer *t, const lckv_train_options *o) {
+    int64_t tokens = t->tokenizer ? lckv_tokenizer_vocab_size(t->tokenizer) : 0, rows = t->config->vocab_size;
+    if (tokens > rows)
+        log_message(LCKV_LOG_INFO, "the tokenizer has %lld tokens, the model %lld rows: %lld rows added",
+                    (long long)tokens, (long long)rows, (long long)(tokens - rows));
+    if (o->model_name_or_path) {
+        TRY(start_from_checkpoint(t->device, t->source_folder, o->config_overrides, &t->model));
+        return tokens > rows ? start_add_rows(&t->model, tokens, t->seed) : LCKV_OK;
+    }
+    if (tokens > rows) t->config->vocab_size = tokens;
+    return start_fresh(t->device, t->config, t->seed, &t->model);
+}
+
+static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
+    optimizer_options adamw = {
+        .beta1 = o->adam_beta1,
+        .beta2 = o->adam_beta2,
+        .epsilon = o->adam_epsilon,
+        .weight_decay = o->weight_decay,
+        .max_grad_norm = o->max_grad_norm,
+    };
+    int64_t asked = o->per_device_train_batch_size;
+    int64_t most = t->train.count > t->validation.count ? t->train.count : t->validation.count;
+    return stepper_create(t->model, o->bf16 ? DTYPE_BF16 : DTYPE_F32, (int)(asked < most ? asked : most),
+                          t->train.block_size, &adamw, &t->stepper);
+}
+
+static void keep_options(lckv_trainer *t, const lckv_train_options *o) {
+    t->shuffle = o->shuffle;
+    t->seed = (uint64_t)o->seed;
+    t->logging_steps = o->logging_steps;
+    t->callback = o->callback;
+    t->user = o->user;
+}
+
+static int set_up(lckv_trainer *t, const lckv_train_options *o) {
+    TRY(train_options_check(o));
+    keep_options(t, o);
+    TRY(config_read(o->config_name ? o->config_name : o->model_name_or_path, o->config_overrides, &t->config));
+    TRY(find_source(t, o));
+    TRY(find_tokenizer(t, o));
+    TRY(prepare_output(t, o));
+    TRY(read_data(t, o));
+    TRY(plan_steps(t, o));
+    TRY(device_open(o->device ? o->device : "cpu", o->threads, &t->device));
+    TRY(make_model(t, o));
+    return make_stepper(t, o);
+}
+
+int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out) {
+    *out = NULL;
+    lckv_trainer *t = calloc(1, sizeof *t);
+    REQUIRE(t, LCKV_ERROR_MEMORY, "no memory for a trainer");
+    int status = set_up(t, options);
+    if (status < 0)
+        lckv_trainer_free(t);
+    else
+        *out = t;
+    return status;
+}
+
+void lckv_trainer_free(lckv_trainer *t) {
+    if (!t) return;
+    stepper_free(t->stepper);
+    model_free(t->model);
+    device_close(t->device);
+    config_free(t->config);
+    lckv_tokenizer_free(t->tokenizer);
+    blocks_free(&t->train);
+    blocks_free(&t->validation);
+    free(t->chosen);
+    free(t->output_dir);
+    free(t->source_folder);
+    free(t->tokenizer_folder);
+    free(t);
+}

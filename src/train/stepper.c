@@ -1,0 +1,137 @@
+/* One training step on the device, see stepper.h. */
+#include "train/stepper.h"
+
+#include <stdlib.h>
+
+/* ---------------------------------------------------------------- making one */
+
+static int prepare_weights(model *m, dtype compute) {
+    TRY(params_enable_masters(m->params, compute));
+    return params_enable_gradients(m->params);
+}
+
+static int allocate_host(stepper *s) {
+    s->labels = malloc((size_t)s->batch_size * (size_t)s->block_size * sizeof *s->labels);
+    s->entries = malloc((size_t)s->batch_size * sizeof *s->entries);
+    REQUIRE(s->labels && s->entries, LCKV_ERROR_MEMORY, "no memory for a batch of %d blocks of %d tokens",
+            s->batch_size, s->block_size);
+    return LCKV_OK;
+}
+
+static int allocate_scalars(stepper *s) {
+    device *d = s->model->device;
+    TRY(d->memory.alloc(d, 2 * sizeof(double), &s->scalars));
+    s->loss = (view){s->scalars, 1, 1, DTYPE_F64};
+    s->scale = (view){(char *)s->scalars + sizeof(double), 1, 1, DTYPE_F32};
+    return LCKV_OK;
+}
+
+static int make(stepper *s, dtype compute, const optimizer_options *options) {
+    device *d = s->model->device;
+    batch_limits limits = {.rows = s->batch_size * s->block_size, .sequences = s->batch_size};
+    TRY(allocate_host(s));
+    TRY(allocate_scalars(s));
+    TRY(batch_create(d, limits, &s->batch));
+    TRY(graph_create(d, compute, true, &s->graph));
+    TRY(prepare_weights(s->model, compute));
+    return optimizer_create(s->model->params, options, &s->optimizer);
+}
+
+int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, const optimizer_options *options,
+                   stepper **out) {
+    *out = NULL;
+    REQUIRE(batch_size >= 1 && (int64_t)batch_size * block_size <= INT32_MAX, LCKV_ERROR_ARGUMENT,
+            "a batch of %d blocks of %d tokens: expected at least one block and at most %d tokens", batch_size,
+            block_size, INT32_MAX);
+    stepper *s = calloc(1, sizeof *s);
+    REQUIRE(s, LCKV_ERROR_MEMORY, "no memory to train");
+    *s = (stepper){.model = m, .batch_size = batch_size, .block_size = block_size};
+    int status = make(s, compute, options);
+    if (status < 0)
+        stepper_free(s);
+    else
+        *out = s;
+    return status;
+}
+
+void stepper_free(stepper *s) {
+    if (!s) return;
+    optimizer_free(s->optimizer);
+    graph_free(s->graph);
+    batch_free(s->batch);
+    if (s->scalars) s->model->device->memory.release(s->model->device, s->scalars);
+    free(s->labels);
+    free(s->entries);
+    free(s);
+}
+
+/* ---------------------------------------------------------------- running one */
+
+/* The label of a token is the next one of its block; the last has none. */
+static void add_block(stepper *s, int i, const int32_t *ids) {
+    int32_t *labels = s->labels + (int64_t)i * s->block_size;
+    for (int32_t t = 0; t + 1 < s->block_size; t++) labels[t] = ids[t + 1];
+    labels[s->block_size - 1] = -1;
+    s->entries[i] = (batch_entry){
+        .ids = ids, .labels = labels, .rows = s->block_size, .wanted = s->block_size, .cache_id = -1, .planned = true};
+}
+
+static int forward_and_backward(stepper *s, bool learn) {
+    const model *m = s->model;
+    tensor *hidden;
+    s->graph->recording = learn;
+    TRY(m->config->use_sequential ? decoder_forward_sequential(m, s->graph, s->batch, &hidden)
+                                  : decoder_forward(m, s->graph, s->batch, NULL, &hidden));
+    TRY(decoder_loss(m, s->graph, s->batch, hidden, s->scale, s->loss, (view){0}, (view){0}));
+    tensor_release(s->graph, hidden);
+    return learn ? graph_backward(s->graph) : LCKV_OK;
+}
+
+/* Runs the entries that stand ready; everything of it but the loss and the weights' gradients is let go. */
+static int run_batch(stepper *s, int count, bool learn) {
+    TRY(batch_fill(s->batch, NULL, s->entries, count));
+    int status = forward_and_backward(s, learn);
+    int reset = graph_reset(s->graph);
+    return status < 0 ? status : reset;
+}
+
+/* The loss starts at 0 and will be divided by the labels of `count` blocks. */
+static int begin_loss(stepper *s, int64_t count) {
+    device *d = s->model->device;
+    float scale = (float)(1.0 / ((double)count * (double)(s->block_size - 1)));
+    TRY(d->memory.zero(d, s->loss.data, sizeof(double)));
+    return d->memory.copy_in(d, s->scale.data, &scale, sizeof scale);
+}
+
+static int read_results(stepper *s, step_result *out) {
+    device *d = s->model->device;
+    step_state state;
+    TRY(d->memory.copy_out(d, &out->loss, s->loss.data, sizeof out->loss));
+    TRY(d->memory.copy_out(d, &state, s->optimizer->state.data, sizeof state));
+    TRY(d->memory.wait(d));
+    out->grad_norm = state.grad_norm;
+    out->finite = state.finite;
+    return LCKV_OK;
+}
+
+int stepper_step(stepper *s, const blocks *data, const int64_t *chosen, int64_t count, double learning_rate,
+                 step_result *out) {
+    TRY(begin_loss(s, count));
+    for (int64_t done = 0; done < count;) {
+        int now = count - done < s->batch_size ? (int)(count - done) : s->batch_size;
+        for (int i = 0; i < now; i++) add_block(s, i, blocks_at(data, chosen[done + i]));
+        TRY(run_batch(s, now, true));
+        done += now;
+    }
+    TRY(optimizer_step(s->optimizer, learning_rate, s->loss));
+    return read_results(s, out);
+}
+
+int stepper_evaluate(stepper *s, const blocks *data, int64_t first, int count, double *loss) {
+    device *d = s->model->device;
+    TRY(begin_loss(s, count));
+    for (int i = 0; i < count; i++) add_block(s, i, blocks_at(data, first + i));
+    TRY(run_batch(s, count, false));
+    TRY(d->memory.copy_out(d, loss, s->loss.data, sizeof *loss));
+    return d->memory.wait(d);
+}
