@@ -129,9 +129,20 @@ static inline uint16_t cpu_to_f16(float x) {
     return (uint16_t)(h | sign);
 }
 
-/* Row r of a view. */
+/* Row r of a view, and element (r, i). */
 static inline void *cpu_row(view v, int64_t r) {
     return (char *)v.data + (size_t)r * (size_t)v.cols * dtype_bytes(v.type);
+}
+
+static inline void *cpu_at(view v, int64_t r, int64_t i) {
+    return (char *)v.data + (size_t)(r * v.cols + i) * dtype_bytes(v.type);
+}
+
+/* Element i of a row of `type` (f32, bf16, f16). */
+static inline float cpu_widened(const void *row, dtype type, int64_t i) {
+    if (type == DTYPE_F32) return ((const float *)row)[i];
+    uint16_t half = ((const uint16_t *)row)[i];
+    return type == DTYPE_BF16 ? cpu_from_bf16(half) : cpu_from_f16(half);
 }
 
 /* out[0..n) = elements of `type` (f32, bf16, f16) as f32. */

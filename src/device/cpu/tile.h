@@ -1,0 +1,106 @@
+/* The one inner kernel that products and attention share: a tile of C in registers,
+ *   c[m][n] (+)= sum over k of a[m * a_row + k * a_step] * b[k * b_step + n],   m < TILE_ROWS, n < TILE_COLS,
+ * for f32 in memory that is padded to whole tiles. Vectors are the compilers' own (GNU C), of the level's width. As
+ * many tile rows as the registers hold beside one row of b: each load of b then serves TILE_ROWS products, each
+ * broadcast of a serves two, which keeps both FMA units of a core fed from the first-level cache. */
+#ifndef DEVICE_CPU_TILE_H
+#define DEVICE_CPU_TILE_H
+
+#include "device/cpu/cpu.h"
+
+#if defined(__AVX512F__)
+#define TILE_LANES 16
+#define TILE_ROWS 12
+#elif defined(__AVX__)
+#define TILE_LANES 8
+#define TILE_ROWS 6
+#else
+#define TILE_LANES 4
+#define TILE_ROWS 6
+#endif
+#define TILE_COLS (2 * TILE_LANES)
+
+typedef float tile_vector __attribute__((vector_size(4 * TILE_LANES)));
+typedef float tile_vector_anywhere __attribute__((vector_size(4 * TILE_LANES), aligned(4), may_alias));
+
+static inline tile_vector tile_load(const float *from) {
+    return *(const tile_vector_anywhere *)from;
+}
+
+static inline void tile_store(float *to, tile_vector x) {
+    *(tile_vector_anywhere *)to = x;
+}
+
+typedef uint16_t tile_halves __attribute__((vector_size(2 * TILE_LANES)));
+typedef uint32_t tile_bits __attribute__((vector_size(4 * TILE_LANES)));
+
+/* TILE_LANES elements of `type` from element i of a row on, as f32: cpu_from_bf16() and cpu_from_f16(), lane by lane.
+ */
+static inline __attribute__((always_inline)) tile_vector tile_load_as(const void *row, dtype type, int64_t i) {
+    if (type == DTYPE_F32) return tile_load((const float *)row + i);
+    tile_halves halves;
+    memcpy(&halves, (const uint16_t *)row + i, sizeof halves);
+    tile_bits bits = __builtin_convertvector(halves, tile_bits);
+    if (type == DTYPE_BF16) return (tile_vector)(bits << 16);
+    tile_bits body = (bits & 0x7fff) << 13;
+    tile_bits special = (tile_bits)(body >= 0x0f800000) & 0x7f800000;
+    return (tile_vector)((tile_bits)((tile_vector)body * 0x1p112f) | special | (bits & 0x8000) << 16);
+}
+
+static inline float tile_sum(tile_vector x) {
+    float lane[TILE_LANES];
+    memcpy(lane, &x, sizeof lane);
+    for (int half = TILE_LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
+
+static inline int64_t tile_round(int64_t n, int64_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+typedef float tile_quad __attribute__((vector_size(16)));
+typedef float tile_quad_anywhere __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* out[k * out_row + r] = rows[r][k] for r < 4, k < depth. */
+static inline void tile_transpose4(float *out, ptrdiff_t out_row, const float *const rows[4], int64_t depth) {
+    int64_t k = 0;
+    for (; k + 4 <= depth; k += 4) {
+        tile_quad a = *(const tile_quad_anywhere *)(rows[0] + k), b = *(const tile_quad_anywhere *)(rows[1] + k);
+        tile_quad c = *(const tile_quad_anywhere *)(rows[2] + k), d = *(const tile_quad_anywhere *)(rows[3] + k);
+        tile_quad ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+        tile_quad cd0 = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd1 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+        float *to = out + k * out_row;
+        *(tile_quad_anywhere *)to = __builtin_shufflevector(ab0, cd0, 0, 1, 4, 5);
+        *(tile_quad_anywhere *)(to + out_row) = __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7);
+        *(tile_quad_anywhere *)(to + 2 * out_row) = __builtin_shufflevector(ab1, cd1, 0, 1, 4, 5);
+        *(tile_quad_anywhere *)(to + 3 * out_row) = __builtin_shufflevector(ab1, cd1, 2, 3, 6, 7);
+    }
+    for (; k < depth; k++)
+        for (int r = 0; r < 4; r++) out[k * out_row + r] = rows[r][k];
+}
+
+/* Adds to c when `add`, else overwrites it. */
+static inline __attribute__((always_inline)) void tile_product(float *c, ptrdiff_t c_row, bool add, const float *a,
+                                                               ptrdiff_t a_row, ptrdiff_t a_step, const float *b,
+                                                               ptrdiff_t b_step, int64_t depth) {
+    tile_vector sum[TILE_ROWS][2] = {0};
+    for (int64_t k = 0; k < depth; k++) {
+        tile_vector b0 = tile_load(b), b1 = tile_load(b + TILE_LANES);
+#pragma GCC unroll 12
+        for (int m = 0; m < TILE_ROWS; m++) {
+            sum[m][0] += a[m * a_row] * b0;
+            sum[m][1] += a[m * a_row] * b1;
+        }
+        a += a_step;
+        b += b_step;
+    }
+#pragma GCC unroll 12
+    for (int m = 0; m < TILE_ROWS; m++) {
+        float *to = c + m * c_row;
+        tile_store(to, add ? tile_load(to) + sum[m][0] : sum[m][0]);
+        tile_store(to + TILE_LANES, add ? tile_load(to + TILE_LANES) + sum[m][1] : sum[m][1]);
+    }
+}
+
+#endif
