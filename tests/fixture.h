@@ -1,0 +1,120 @@
+/* Random models for tests, and a way to run ids through them. Brings cmocka along, behind the
+ * project's headers: its macro fail() would hide ours. */
+#ifndef TESTS_FIXTURE_H
+#define TESTS_FIXTURE_H
+
+#include "base/rng.h"
+#include "model/decoder.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+enum { FIXTURE_VOCAB = 37 };
+
+#define OK(expression)                                                                                                 \
+    do {                                                                                                               \
+        int status_ = (expression);                                                                                    \
+        if (status_ < 0) fail_msg("%s: %s", #expression, lckv_last_error());                                           \
+    } while (0)
+
+typedef struct fixture {
+    device *device;
+    model *model;
+    graph *graph;
+    kv_cache *cache;
+    batch *batch;
+} fixture;
+
+/* A model whose weights are large enough that layers matter: initializer_range 0.25 at hidden_size 24. `extra` is more
+ * of config.json, such as ",\"layer_types\":\"1_1\"". */
+static inline void fixture_open(fixture *f, int layers, const char *extra, dtype compute, bool with_tape) {
+    char text[1024];
+    json_t *tree;
+    model_config *c;
+    params *p;
+    *f = (fixture){0};
+    snprintf(
+        text, sizeof text,
+        "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,\"num_attention_heads\":4,"
+        "\"num_key_value_heads\":2,\"head_dim\":6,\"num_hidden_layers\":%d,\"vocab_size\":%d,"
+        "\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\",\"initializer_range\":0.25%s}",
+        layers, FIXTURE_VOCAB, extra);
+    OK(json_parse(text, strlen(text), "fixture", &tree));
+    OK(config_from_json(tree, "fixture", NULL, &c));
+    json_decref(tree);
+    OK(device_open("cpu", 2, &f->device));
+    OK(params_create(c, NULL, NULL, &p));
+    OK(params_allocate(p, f->device, DTYPE_F32));
+    OK(params_randomize(p, c, 7));
+    OK(model_create(f->device, c, p, &f->model));
+    OK(graph_create(f->device, compute, with_tape, &f->graph));
+    OK(batch_create(f->device, (batch_limits){1, 1, 0}, &f->batch));
+}
+
+static inline void fixture_cache(fixture *f, kv_cache_options o) {
+    kv_cache_free(f->cache);
+    o.type = f->graph->compute;
+    OK(kv_cache_create(f->model, &o, &f->cache));
+}
+
+static inline void fixture_close(fixture *f) {
+    batch_free(f->batch);
+    kv_cache_free(f->cache);
+    graph_free(f->graph);
+    model_free(f->model);
+    device_close(f->device);
+}
+
+static inline void fixture_ids(int32_t *ids, int count, uint64_t stream) {
+    for (int i = 0; i < count; i++) ids[i] = (int32_t)(rng_uniform(11, stream, (uint64_t)i) * FIXTURE_VOCAB);
+}
+
+/* Logits of the wanted rows of a batch of entries. */
+static inline void fixture_run(fixture *f, const batch_entry *entries, int count, float *logits) {
+    tensor *hidden, *out;
+    f->graph->recording = false;
+    OK(batch_fill(f->batch, f->cache, entries, count));
+    OK(decoder_forward(f->model, f->graph, f->batch, f->cache, &hidden));
+    if (f->cache) kv_cache_commit(f->cache);
+    if (hidden) {
+        OK(decoder_logits(f->model, f->graph, hidden, &out));
+        OK(f->device->memory.copy_out(f->device, logits, out->value.data, view_bytes(out->value)));
+        OK(f->device->memory.wait(f->device));
+        tensor_release(f->graph, hidden);
+        tensor_release(f->graph, out);
+    }
+    /* whoever made a tensor let it go */
+    if (pool_in_use(f->graph->pool)) fail_msg("%zu bytes of tensors were not released", pool_in_use(f->graph->pool));
+    OK(graph_reset(f->graph));
+}
+
+/* One token at a time through the cache. */
+static inline void fixture_tokens(fixture *f, int id, const int32_t *ids, int count, float *logits) {
+    for (int i = 0; i < count; i++) {
+        batch_entry e = {.ids = ids + i, .rows = 1, .wanted = 1, .cache_id = id};
+        fixture_run(f, &e, 1, logits + i * FIXTURE_VOCAB);
+    }
+}
+
+/* Logits are sums of at most a few thousand f32 products of values around 1, over at most some twenty layer runs: 2^-23
+ * * sqrt(24 * 36 * 20) is 2e-5; ten times that leaves room for the softmax. A wrong mask or position moves them by
+ * tenths. */
+static inline void assert_close(const float *a, const float *b, int count, double tolerance, const char *what) {
+    for (int i = 0; i < count; i++)
+        if (!(fabs((double)a[i] - (double)b[i]) <= tolerance))
+            fail_msg("%s: element %d: %g against %g", what, i, (double)a[i], (double)b[i]);
+}
+
+enum { MANY = 64 };
+#define CLOSE 2e-4
+
+#endif

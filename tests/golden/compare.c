@@ -1,0 +1,90 @@
+/* Found against expected, with the tolerances that are stated or derived; every comparison is one line of output. */
+#include "golden.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const safetensors_entry *golden_expected(golden *g, const char *name) {
+    const safetensors_entry *e = safetensors_find(&g->expected, name);
+    if (e) g->checked[e - g->expected.entries] = true;
+    return e;
+}
+
+void golden_report(golden *g, const char *name, bool good, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    if (good)
+        g->passed++;
+    else
+        g->failed++;
+    printf("%-6s %s %s %s: ", good ? "ok" : "FAILED", path_base(g->folder), dtype_name(g->compute), name);
+    vprintf(format, arguments);
+    printf("\n");
+    va_end(arguments);
+}
+
+/* make.py's groups: the name's first two parts. */
+static double stated_f32_error(golden *g, const char *name) {
+    char key[64];
+    const char *dot = strchr(name, '.'), *end = dot ? strchr(dot + 1, '.') : NULL;
+    snprintf(key, sizeof key, "f32_error.%.*s", (int)(end ? end - name : (long)strlen(name)), name);
+    const char *text = safetensors_metadata(&g->expected, key);
+    return text ? atof(text) : 0;
+}
+
+/* Layers that a hidden state passes on its way to the logits, runs of loops included. */
+static int layers_on_the_way(const golden *g) {
+    int layers = 0;
+    for (int i = 0; i < g->model->plan.count; i++)
+        layers += g->model->plan.steps[i].last - g->model->plan.steps[i].first + 1;
+    return layers;
+}
+
+/* bf16 keeps 8 bits, so a rounding is off by at most u = 2^-9 of the value. In each layer eight roundings lie one
+ * behind the other (two norms' outputs, a projection, rope, attention's probabilities and output, gate or up, their
+ * product). They are independent, so after n of them the error is about u sqrt(n) of the values that are carried; twice
+ * that, and logits at most as large as the largest one, gives u * 2 * sqrt(8 * layers) * max |logit|. */
+static double bf16_tolerance(const golden *g) {
+    return 0x1p-9 * 2 * sqrt(8.0 * layers_on_the_way(g)) * g->largest_logit;
+}
+
+static double tolerance(golden *g, const char *name) {
+    if (g->compute == DTYPE_BF16) return bf16_tolerance(g);
+    if (!strcmp(name, "train.losses")) return 2e-4; /* goldens/README.md */
+    if (!strcmp(name, "train.grad_norms")) return 2e-3;
+    if (!strncmp(name, "train.final.", 12)) return 1e-2;
+    double stated = 10 * stated_f32_error(g, name);
+    return stated > 1e-5 ? stated : 1e-5;
+}
+
+void golden_compare(golden *g, const char *name, const float *found, int64_t count) {
+    const safetensors_entry *e = golden_expected(g, name);
+    if (!e || e->type != DTYPE_F32 || e->elements != count) {
+        golden_report(g, name, false, "expected.safetensors has no such tensor of %lld floats", (long long)count);
+        return;
+    }
+    double worst = 0, allowed = tolerance(g, name);
+    bool finite = true;
+    for (int64_t i = 0; i < count; i++) {
+        float value;
+        memcpy(&value, e->data + 4 * i, 4);
+        double error = fabs((double)found[i] - (double)value);
+        if (!isfinite(found[i]))
+            finite = false;
+        else if (error > worst)
+            worst = error;
+    }
+    golden_report(g, name, finite && worst <= allowed, "largest error %.2e, allowed %.2e%s", worst, allowed,
+                  finite ? "" : ", and values that are not finite");
+}
+
+void golden_compare_ids(golden *g, const char *name, const int32_t *found, int64_t count) {
+    const safetensors_entry *e = golden_expected(g, name);
+    int64_t same = 0;
+    if (e && e->type == DTYPE_I32 && e->elements == count)
+        while (same < count && !memcmp(&found[same], e->data + 4 * same, 4)) same++;
+    golden_report(g, name, e && same == count, "%lld of %lld ids equal", (long long)same, (long long)count);
+}

@@ -1,0 +1,44 @@
+/* The golden runner: one folder, opened, and what its checks share. See main.c. */
+#ifndef GOLDEN_GOLDEN_H
+#define GOLDEN_GOLDEN_H
+
+#include "io/safetensors.h"
+#include "model/decoder.h"
+
+typedef struct golden {
+    const char *folder;
+    device *device;
+    dtype compute;
+    safetensors_file expected;
+    bool *checked; /* [expected.count] tensors that some check has looked at */
+    model *model;
+    graph *graph;       /* with a tape */
+    const int32_t *ids; /* of the main sequence */
+    int32_t length;
+    double largest_logit; /* of the exact plan, for bf16's tolerance */
+    int passed, failed;
+} golden;
+
+int golden_open(device *d, const char *folder, dtype compute, golden *g);
+void golden_close(golden *g);
+
+/* The expected tensor; a name that is not there is NULL. Marks it as checked. */
+const safetensors_entry *golden_expected(golden *g, const char *name);
+
+/* Compares `found` with the expected tensor of that name within the tolerance of goldens/README.md (f32) or the derived
+ * one (bf16, see compare.c), prints a line, counts. */
+void golden_compare(golden *g, const char *name, const float *found, int64_t count);
+void golden_compare_ids(golden *g, const char *name, const int32_t *found, int64_t count);
+void golden_report(golden *g, const char *name, bool good, const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* Everything of a device tensor as floats. */
+int golden_read(golden *g, view v, float *host);
+
+/* The groups of checks; a negative status means that the check itself broke. */
+int golden_plan(golden *g);       /* plan.* */
+int golden_sequential(golden *g); /* sequential.*, second.logits */
+int golden_streaming(golden *g);  /* streaming.logits */
+int golden_generate(golden *g);   /* generate.* */
+int golden_train(golden *g);      /* train.* */
+
+#endif

@@ -1,0 +1,64 @@
+/* golden [--device D] [--threads N] DIR...: checks everything in the expected.safetensors of each folder, in f32, and
+ * logits and losses again with bf16 operands. What the tensors mean stands in goldens/README.md.
+ *
+ * Exit status: 0 when everything holds, 1 when something does not, 2 when the arguments are wrong. */
+#include "golden.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int run_checks(golden *g) {
+    int (*const checks[])(golden *) = {golden_plan, golden_sequential, golden_streaming, golden_generate, golden_train};
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) TRY(checks[i](g));
+    return LCKV_OK;
+}
+
+/* In f32 nothing may be left over: an expectation that nobody checks is a failure of this program. */
+static void report_unchecked(golden *g) {
+    if (g->compute != DTYPE_F32) return;
+    for (int i = 0; i < g->expected.count; i++)
+        if (!g->checked[i]) golden_report(g, g->expected.entries[i].name, false, "expected, and not checked");
+}
+
+static void run_folder(device *d, const char *folder, dtype compute, int *passed, int *failed) {
+    golden g;
+    int status = golden_open(d, folder, compute, &g);
+    if (status >= 0) status = run_checks(&g);
+    if (status < 0)
+        golden_report(&g, "run", false, "%s", lckv_last_error());
+    else
+        report_unchecked(&g);
+    *passed += g.passed;
+    *failed += g.failed;
+    golden_close(&g);
+}
+
+int main(int argc, char **argv) {
+    const char *name = "cpu";
+    int threads = 0, first = 1, passed = 0, failed = 0;
+    for (; first + 1 < argc && !strncmp(argv[first], "--", 2); first += 2) {
+        if (!strcmp(argv[first], "--device"))
+            name = argv[first + 1];
+        else if (!strcmp(argv[first], "--threads"))
+            threads = atoi(argv[first + 1]);
+        else
+            break;
+    }
+    if (first >= argc || argv[first][0] == '-') {
+        fprintf(stderr, "usage: golden [--device cpu] [--threads N] DIR...\n");
+        return 2;
+    }
+    device *d;
+    if (device_open(name, threads, &d) < 0) {
+        fprintf(stderr, "golden: %s\n", lckv_last_error());
+        return 2;
+    }
+    for (int i = first; i < argc; i++) {
+        run_folder(d, argv[i], DTYPE_F32, &passed, &failed);
+        run_folder(d, argv[i], DTYPE_BF16, &passed, &failed);
+    }
+    device_close(d);
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}

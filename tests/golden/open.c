@@ -1,0 +1,45 @@
+/* Opening a golden folder: its model on the device, ready to be differentiated and trained, and what is expected. */
+#include "golden.h"
+#include "io/hf_folder.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int open_expected(golden *g) {
+    char *path;
+    TRY(path_join(g->folder, "expected.safetensors", &path));
+    int status = safetensors_open(path, &g->expected);
+    free(path);
+    TRY(status);
+    g->checked = calloc((size_t)g->expected.count + 1, sizeof *g->checked);
+    REQUIRE(g->checked, LCKV_ERROR_MEMORY, "no memory");
+    const safetensors_entry *ids = golden_expected(g, "ids"), *logits = safetensors_find(&g->expected, "plan.logits");
+    REQUIRE(ids && ids->type == DTYPE_I32 && logits && logits->type == DTYPE_F32, LCKV_ERROR_FORMAT,
+            "%s: expected.safetensors has no ids or no plan.logits", g->folder);
+    g->ids = (const int32_t *)(const void *)ids->data; /* the writer aligns tensors to their elements */
+    g->length = (int32_t)ids->elements;
+    for (int64_t i = 0; i < logits->elements; i++) {
+        float value;
+        memcpy(&value, logits->data + 4 * i, 4);
+        if (fabs((double)value) > g->largest_logit) g->largest_logit = fabs((double)value);
+    }
+    return LCKV_OK;
+}
+
+int golden_open(device *d, const char *folder, dtype compute, golden *g) {
+    *g = (golden){.folder = folder, .device = d, .compute = compute};
+    const checkpoint_load_options as_stored = {.type = DTYPE_COUNT};
+    TRY(open_expected(g));
+    TRY(checkpoint_load(d, folder, &as_stored, &g->model));
+    TRY(params_enable_masters(g->model->params, DTYPE_F32));
+    TRY(params_enable_gradients(g->model->params));
+    return graph_create(d, compute, true, &g->graph);
+}
+
+void golden_close(golden *g) {
+    graph_free(g->graph);
+    model_free(g->model);
+    safetensors_close(&g->expected);
+    free(g->checked);
+}

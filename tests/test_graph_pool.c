@@ -1,0 +1,109 @@
+/* The pool: blocks never overlap, the same calls give the same addresses, everything comes back. */
+#include "base/rng.h"
+#include "graph/pool.h"
+
+#include <stdlib.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define OK(expression) assert_true((expression) >= 0)
+
+enum { BLOCKS = 60, ROUNDS = 4000 };
+
+typedef struct block {
+    char *start;
+    size_t bytes;
+} block;
+
+static void check_apart(const block *blocks, int mine) {
+    for (int i = 0; i < BLOCKS; i++)
+        if (i != mine && blocks[i].start)
+            assert_true(blocks[i].start + blocks[i].bytes <= blocks[mine].start ||
+                        blocks[mine].start + blocks[mine].bytes <= blocks[i].start);
+}
+
+/* Takes and gives at random; returns a mark of all addresses relative to the first. */
+static uint64_t play(pool *p) {
+    block blocks[BLOCKS] = {{0}};
+    char *origin = NULL;
+    uint64_t mark = 0;
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        int at = (int)(rng_uniform(1, 0, i) * BLOCKS);
+        if (blocks[at].start) {
+            pool_give(p, blocks[at].start, blocks[at].bytes);
+            blocks[at].start = NULL;
+            continue;
+        }
+        blocks[at].bytes = (size_t)(rng_uniform(1, 1, i) * rng_uniform(1, 2, i) * 400000);
+        void *memory;
+        OK(pool_take(p, blocks[at].bytes, &memory));
+        blocks[at].start = memory;
+        if (!origin) origin = memory;
+        assert_int_equal((uintptr_t)memory % 256, 0);
+        check_apart(blocks, at);
+        mark = mark * 31 + (uint64_t)(blocks[at].start - origin);
+    }
+    for (int i = 0; i < BLOCKS; i++)
+        if (blocks[i].start) pool_give(p, blocks[i].start, blocks[i].bytes);
+    return mark;
+}
+
+static void blocks_lie_apart(void **state) {
+    (void)state;
+    device *d;
+    pool *p;
+    OK(device_open("cpu", 1, &d));
+    OK(pool_create(d, &p));
+    play(p);
+    assert_int_equal(pool_in_use(p), 0);
+    pool_free(p);
+    device_close(d);
+}
+
+/* From the second round on there is one chunk, and rounds are alike to the address. */
+static void rounds_are_alike(void **state) {
+    (void)state;
+    device *d;
+    pool *p;
+    OK(device_open("cpu", 1, &d));
+    OK(pool_create(d, &p));
+    play(p);
+    OK(pool_reset(p));
+    uint64_t second = play(p);
+    OK(pool_reset(p));
+    assert_true(second == play(p));
+    pool_free(p);
+    device_close(d);
+}
+
+/* The counting device's pool takes what a real one takes. */
+static void counted_as_taken(void **state) {
+    (void)state;
+    device *real, *count;
+    pool *a, *b;
+    OK(device_open("cpu", 1, &real));
+    OK(device_open("count", 1, &count));
+    OK(pool_create(real, &a));
+    OK(pool_create(count, &b));
+    play(a);
+    play(b);
+    assert_int_equal(pool_peak(a), pool_peak(b));
+    pool_free(a);
+    pool_free(b);
+    device_close(real);
+    device_close(count);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(blocks_lie_apart),
+        cmocka_unit_test(rounds_are_alike),
+        cmocka_unit_test(counted_as_taken),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
