@@ -19,26 +19,33 @@
 
 #include <math.h>
 
-#define WEIGHT_ONE 0x1p40f         /* the weight of the largest score */
-#define WEIGHT_FLOOR 28.0f         /* exp(-28) < 2^-40: scores further below the largest weigh 0 */
+#define REACH 28.0f                /* exp(-28) < 2^-40: scores that lie further below the largest weigh 0 */
+#define WEIGHT_ONE 0x1p40          /* the weight of the largest score */
 typedef unsigned __int128 uint128; /* products of two 64-bit integers */
 
-/* A row's scores, and those of its tokens that are still candidates, by ascending id. */
+/* A row on its way from logits to a token: the tokens that are still candidates, by ascending id. */
 struct choice {
-    float *scores;     /* [vocab_size], then of the candidates */
-    int32_t *ids;      /* of the candidates */
-    uint64_t *weights; /* of the candidates */
     int64_t count;
+    float best; /* the largest score */
+    float *scores;
+    int32_t *ids;
+    uint64_t *weights;      /* 0: dropped */
+    float *near_scores;     /* the candidates near a threshold, */
+    uint64_t *near_weights; /* while threshold() looks for it */
 };
 
 static size_t choice_bytes(int64_t vocab_size) {
-    return (size_t)vocab_size * (sizeof(float) + sizeof(int32_t) + sizeof(uint64_t));
+    size_t ids = (size_t)(vocab_size + vocab_size % 2) * sizeof(int32_t); /* whole words of 8 bytes */
+    return (size_t)vocab_size * 2 * (sizeof(uint64_t) + sizeof(float)) + ids;
 }
 
 static struct choice choice_at(void *memory, int64_t vocab_size) {
-    uint64_t *weights = memory;
-    float *scores = (float *)(weights + vocab_size);
-    return (struct choice){scores, (int32_t *)(scores + vocab_size), weights, vocab_size};
+    struct choice c = {.count = vocab_size, .weights = memory};
+    c.near_weights = c.weights + vocab_size;
+    c.scores = (float *)(c.near_weights + vocab_size);
+    c.near_scores = c.scores + vocab_size;
+    c.ids = (int32_t *)(c.near_scores + vocab_size);
+    return c;
 }
 
 /* ---------------------------------------------------------------- order */
@@ -79,33 +86,88 @@ static int32_t first_equal(const float *x, float value, int64_t n) {
     return (int32_t)i;
 }
 
-/* The largest score t such that the candidates with scores of at least t have `need` units (one each, or its weight),
- * and in *above the units of those with scores above t. They must have `need` units together. The order's 32 bits are
- * found in three steps from the top, with a histogram each. */
-static float reach(const struct choice *c, const uint64_t *weights, uint64_t need, uint64_t *above) {
-    uint32_t found = 0; /* the bits known so far */
-    *above = 0;
-    for (int shift = 22; shift >= 0; shift -= 11) {
-        uint64_t units[2048] = {0};
-        uint32_t known = shift == 22 ? 0 : ~0u << (shift + 11);
-        for (int64_t i = 0; i < c->count; i++) {
-            uint32_t order = (uint32_t)order_of(c->scores[i]) ^ 0x80000000u;
-            if ((order & known) == found) units[order >> shift & 2047] += weights ? weights[i] : 1;
-        }
-        uint32_t digit = 2047;
-        while (digit > 0 && *above + units[digit] < need) *above += units[digit--];
-        found |= digit << shift;
+/* ---------------------------------------------------------------- thresholds */
+
+enum { BINS = 2048, LAST_BIN = BINS - 1, BLOCK = 512 };
+
+/* Scores by their distance from the best, in equal bins; those that weigh nothing are in the last. */
+static void bins_of(int32_t *restrict bins, const float *restrict scores, float best, int64_t n) {
+    const float per_unit = (float)LAST_BIN / REACH;
+    for (int64_t i = 0; i < n; i++) {
+        float bin = (best - scores[i]) * per_unit;
+        bins[i] = (int32_t)(bin < (float)LAST_BIN ? bin : (float)LAST_BIN);
     }
-    return float_of((int32_t)(found ^ 0x80000000u));
+}
+
+static void histogram(const struct choice *c, const uint64_t *weights, uint64_t units[BINS]) {
+    int32_t bins[BLOCK];
+    memset(units, 0, BINS * sizeof *units);
+    for (int64_t at = 0; at < c->count; at += BLOCK) {
+        int64_t n = c->count - at < BLOCK ? c->count - at : BLOCK;
+        bins_of(bins, c->scores + at, c->best, n);
+        for (int64_t i = 0; i < n; i++) units[bins[i]] += weights ? weights[at + i] : 1;
+    }
+}
+
+/* Copies one bin's scores and weights side by side and returns how many there are. */
+static int64_t gather_bin(const struct choice *c, const uint64_t *weights, int32_t bin) {
+    int32_t bins[BLOCK];
+    int64_t count = 0;
+    for (int64_t at = 0; at < c->count; at += BLOCK) {
+        int64_t n = c->count - at < BLOCK ? c->count - at : BLOCK;
+        bins_of(bins, c->scores + at, c->best, n);
+        for (int64_t i = 0; i < n; i++) {
+            if (bins[i] != bin) continue;
+            c->near_scores[count] = c->scores[at + i];
+            c->near_weights[count++] = weights ? weights[at + i] : 1;
+        }
+    }
+    return count;
+}
+
+static uint64_t units_from(const float *scores, const uint64_t *weights, int64_t n, float least) {
+    uint64_t units = 0;
+#pragma omp simd reduction(+ : units)
+    for (int64_t i = 0; i < n; i++) units += scores[i] >= least ? weights[i] : 0;
+    return units;
+}
+
+/* The largest score t such that the candidates with scores of at least t have `need` units together, a unit being a
+ * candidate (weights NULL) or one of weight; in *above the units of those with scores above t. -inf if some that weigh
+ * nothing are needed too. First the bin in which t lies is found, then t itself, bit by bit. */
+static float threshold(const struct choice *c, const uint64_t *weights, uint64_t need, uint64_t *above) {
+    uint64_t units[BINS], beyond = 0;
+    int32_t bin = 0;
+    histogram(c, weights, units);
+    while (bin < LAST_BIN && beyond + units[bin] < need) beyond += units[bin++];
+    *above = beyond;
+    if (bin == LAST_BIN) return -INFINITY;
+    int64_t n = gather_bin(c, weights, bin);
+    int64_t low = order_of(-INFINITY), high = (int64_t)order_of(c->best) + 1;
+    while (high - low > 1) { /* units from low on >= need > *above = units from high on */
+        int64_t middle = low + (high - low) / 2;
+        uint64_t there = beyond + units_from(c->near_scores, c->near_weights, n, float_of((int32_t)middle));
+        if (there >= need) {
+            low = middle;
+        } else {
+            high = middle;
+            *above = there;
+        }
+    }
+    return float_of((int32_t)low);
 }
 
 /* ---------------------------------------------------------------- the processors */
 
-/* Scores of all tokens: penalty, then temperature. The sum with 0 turns -0 into 0. */
+/* Penalty, then temperature. The sum with 0 turns -0 into 0. */
 static void score(struct choice *c, const float *restrict logits, const uint8_t *restrict seen, const sample_row *how) {
     float *restrict scores = c->scores;
+    int32_t *restrict ids = c->ids;
     float penalty = how->repetition_penalty, temperature = how->temperature > 0.0f ? how->temperature : 1.0f;
-    for (int64_t i = 0; i < c->count; i++) scores[i] = logits[i] + 0.0f;
+    for (int64_t i = 0; i < c->count; i++) {
+        scores[i] = logits[i] + 0.0f;
+        ids[i] = (int32_t)i;
+    }
     if (seen && penalty != 1.0f) {
         for (int64_t i = 0; i < c->count; i++) {
             float penalized = scores[i] < 0.0f ? scores[i] * penalty : scores[i] / penalty;
@@ -115,75 +177,99 @@ static void score(struct choice *c, const float *restrict logits, const uint8_t 
     if (temperature != 1.0f) {
         for (int64_t i = 0; i < c->count; i++) scores[i] /= temperature;
     }
+    c->best = largest(scores, c->count);
 }
 
-/* Candidates are the tokens that top-k keeps, without those that weigh nothing. */
-static void keep_top_k(struct choice *c, int32_t top_k, float best) {
-    float least = best - WEIGHT_FLOOR;
-    if (top_k > 0 && top_k < c->count) {
-        uint64_t above;
-        float kth = reach(c, NULL, (uint64_t)top_k, &above);
-        if (kth > least) least = kth;
-    }
+/* Drops for good, so that what follows has few candidates to look at. */
+static void keep_top_k(struct choice *c, int32_t top_k) {
+    if (top_k <= 0 || top_k >= c->count) return;
+    uint64_t above;
+    float least = threshold(c, NULL, (uint64_t)top_k, &above);
     int64_t kept = 0;
     for (int64_t i = 0; i < c->count; i++) {
-        float value = c->scores[i];
-        c->scores[kept] = value;
-        c->ids[kept] = (int32_t)i;
-        kept += value >= least;
+        if (c->scores[i] < least) continue;
+        c->scores[kept] = c->scores[i];
+        c->ids[kept++] = c->ids[i];
     }
     c->count = kept;
 }
 
-static uint64_t weigh(struct choice *c, float best) {
-    uint64_t total = 0;
-    for (int64_t i = 0; i < c->count; i++) {
-        c->weights[i] = (uint64_t)(int64_t)(cpu_exp(c->scores[i] - best) * WEIGHT_ONE);
-        total += c->weights[i];
-    }
-    return total;
-}
-
-/* In ascending order, tokens go as long as the sum of their probabilities is at most 1 - top_p. */
-static void keep_top_p(struct choice *c, float top_p, uint64_t total) {
-    double dropped = (1.0 - (double)top_p) * (double)total;
-    uint64_t drop = dropped < (double)total ? (uint64_t)dropped : total, above;
-    uint64_t need = drop < total ? total - drop : 1;
-    float least = reach(c, c->weights, need, &above);
-    for (int64_t i = c->count - 1; i >= 0; i--) { /* of those that equal `least`, the last ones by id stay */
-        bool equal = c->scores[i] == least;
-        if (c->scores[i] < least || (equal && above >= need)) {
-            c->weights[i] = 0;
-        } else if (equal) {
-            above += c->weights[i];
+/* floor(exp(score - best) * 2^40), the upper and the lower 20 bits each by themselves: floats become integers of 32
+ * bits many at a time. Two loops, since compilers make branches of the exponential's limits when an integer hangs on
+ * them. */
+static void weigh(struct choice *c) {
+    float scaled[BLOCK], best = c->best;
+    for (int64_t at = 0; at < c->count; at += BLOCK) {
+        int64_t n = c->count - at < BLOCK ? c->count - at : BLOCK;
+        const float *restrict scores = c->scores + at;
+        uint64_t *restrict weights = c->weights + at;
+        for (int64_t i = 0; i < n; i++) scaled[i] = cpu_exp(scores[i] - best) * 0x1p20f;
+        for (int64_t i = 0; i < n; i++) {
+            int32_t high = (int32_t)scaled[i], low = (int32_t)((scaled[i] - (float)high) * 0x1p20f);
+            weights[i] = ((uint64_t)(uint32_t)high << 20) + (uint64_t)(uint32_t)low;
         }
     }
 }
 
+static uint64_t total_of(const uint64_t *weights, int64_t n) {
+    uint64_t total = 0;
+    for (int64_t i = 0; i < n; i++) total += weights[i];
+    return total;
+}
+
+static void drop_below(struct choice *c, float least) {
+    const float *restrict scores = c->scores;
+    uint64_t *restrict weights = c->weights;
+    for (int64_t i = 0; i < c->count; i++) weights[i] = scores[i] >= least ? weights[i] : 0;
+}
+
+/* In ascending order, tokens go as long as the sum of their probabilities is at most 1 - top_p. */
+static void keep_top_p(struct choice *c, float top_p) {
+    uint64_t total = total_of(c->weights, c->count), above;
+    double dropped = (1.0 - (double)top_p) * (double)total;
+    uint64_t drop = dropped < (double)total ? (uint64_t)dropped : total;
+    uint64_t need = drop < total ? total - drop : 1;
+    float least = threshold(c, c->weights, need, &above);
+    drop_below(c, least);
+    uint64_t equals = 0, weight = 0;
+    for (int64_t i = 0; i < c->count; i++) {
+        equals += c->scores[i] == least;
+        weight = c->scores[i] == least ? c->weights[i] : weight;
+    }
+    if (equals < 2) return;
+    uint64_t kept = (need - above + weight - 1) / weight;
+    for (int64_t i = 0; equals > kept; i++) {
+        if (c->scores[i] != least) continue;
+        c->weights[i] = 0;
+        equals--;
+    }
+}
+
 static void keep_min_p(struct choice *c, float min_p) {
-    uint64_t least = (uint64_t)ceil(fmin((double)min_p, 1.0) * (double)WEIGHT_ONE);
+    uint64_t least = (uint64_t)ceil(fmin((double)min_p, 1.0) * WEIGHT_ONE);
     for (int64_t i = 0; i < c->count; i++) c->weights[i] = c->weights[i] >= least ? c->weights[i] : 0;
 }
 
 static int32_t draw(const struct choice *c, const sample_row *how) {
-    uint64_t total = 0, sum = 0;
-    for (int64_t i = 0; i < c->count; i++) total += c->weights[i];
     uint64_t u = (uint64_t)(rng_uniform(how->seed, how->stream, how->counter) * 0x1p53);
-    uint64_t target = (uint64_t)((uint128)u * total >> 53);
+    uint64_t left = (uint64_t)((uint128)u * total_of(c->weights, c->count) >> 53);
     int64_t i = 0;
-    for (sum = c->weights[0]; sum <= target; sum += c->weights[i]) i++;
+    for (;; i += BLOCK) { /* whole blocks first: their sums vectorize */
+        uint64_t sum = total_of(c->weights + i, c->count - i < BLOCK ? c->count - i : BLOCK);
+        if (sum > left) break;
+        left -= sum;
+    }
+    for (; c->weights[i] <= left; i++) left -= c->weights[i];
     return c->ids[i];
 }
 
 static int32_t choose(struct choice *c, const float *logits, const uint8_t *seen, const sample_row *how) {
     score(c, logits, seen, how);
-    float best = largest(c->scores, c->count);
-    if (!(how->temperature > 0.0f) || !isfinite(best)) { /* so small a temperature that scores overflow: the limit */
-        return first_equal(c->scores, best, c->count);
-    }
-    keep_top_k(c, how->top_k, best);
-    uint64_t total = weigh(c, best);
-    if (how->top_p < 1.0f) keep_top_p(c, how->top_p, total);
+    bool overflow = !isfinite(c->best); /* a temperature next to 0, whose limit is greedy */
+    if (!(how->temperature > 0.0f) || overflow) return first_equal(c->scores, c->best, c->count);
+    keep_top_k(c, how->top_k);
+    weigh(c);
+    if (how->top_p < 1.0f) keep_top_p(c, how->top_p);
     if (how->min_p > 0.0f) keep_min_p(c, how->min_p);
     return draw(c, how);
 }

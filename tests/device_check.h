@@ -1,0 +1,209 @@
+/* What the tests of device ops share: tensors between red zones that start as NaN, reference conversions in double, and
+ * every processor level at one and at several threads.
+ *
+ * The references are straightforward loops in double over the rounded inputs; tolerances are the output's rounding plus
+ * float's epsilon times what a sum in float may lose.
+ */
+#ifndef TESTS_DEVICE_CHECK_H
+#define TESTS_DEVICE_CHECK_H
+
+/* The project's headers first: cmocka has a macro fail() that would hide theirs. */
+#include "base/rng.h"
+#include "device/cpu/cpu.h"
+#include "device/device.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+/* RUN(d, op, ((struct op_...){...})) */
+#define RUN(d, op, arguments)                                                                                          \
+    do {                                                                                                               \
+        assert_non_null((d)->ops.op);                                                                                  \
+        assert_int_equal((d)->ops.op((d), &arguments), LCKV_OK);                                                       \
+    } while (0)
+#define F32_EPSILON 0x1p-24 /* half a unit in the last place, relative: what one rounding may lose */
+#define ABSENT ((view){0})
+
+/* ---------------------------------------------------------------- tensors */
+
+enum { MOST_TENSORS = 64, RED_ZONE = 256, POISON = 0xff }; /* 0xff..ff is a NaN in f32, bf16, f16 and f64 */
+
+/* Tensors of the running check; check_everywhere() releases them and looks at their red zones. */
+static struct {
+    unsigned char *memory[MOST_TENSORS];
+    size_t bytes[MOST_TENSORS];
+    int count;
+    uint64_t random;
+} check_state;
+
+static inline view tensor(int64_t rows, int64_t cols, dtype type) {
+    view v = {NULL, rows, cols, type};
+    size_t bytes = view_bytes(v), whole = (bytes + 2 * RED_ZONE + 255) / 256 * 256;
+    unsigned char *memory = aligned_alloc(256, whole);
+    assert_non_null(memory);
+    assert_true(check_state.count < MOST_TENSORS);
+    memset(memory, POISON, whole);
+    check_state.memory[check_state.count] = memory;
+    check_state.bytes[check_state.count++] = bytes;
+    v.data = memory + RED_ZONE;
+    return v;
+}
+
+static inline void release_tensors(void) {
+    for (int i = 0; i < check_state.count; i++) {
+        unsigned char *memory = check_state.memory[i];
+        for (size_t j = 0; j < RED_ZONE; j++) {
+            if (memory[j] != POISON || memory[RED_ZONE + check_state.bytes[i] + j] != POISON) {
+                fail_msg("tensor %d was written to %s it", i, memory[j] != POISON ? "before" : "behind");
+            }
+        }
+        free(memory);
+    }
+    check_state.count = 0;
+}
+
+/* ---------------------------------------------------------------- elements as double */
+
+/* A number of `mantissa` explicit bits and an exponent bias, from its bits. */
+static inline double decode_half(uint16_t bits, int mantissa, int bias) {
+    int exponent = (bits & 0x7fff) >> mantissa, top = (1 << (15 - mantissa)) - 1;
+    double fraction = bits & ((1 << mantissa) - 1), sign = bits & 0x8000 ? -1.0 : 1.0;
+    if (exponent == top) return fraction != 0 ? (double)NAN : sign * (double)INFINITY;
+    if (exponent == 0) return sign * ldexp(fraction, 1 - bias - mantissa);
+    return sign * ldexp(fraction + (1 << mantissa), exponent - bias - mantissa);
+}
+
+/* The nearest such number, of two equally near ones the even one: x is scaled so that the grid around it is that of the
+ * integers, and rounded there. */
+static inline uint16_t encode_half(double x, int mantissa, int bias) {
+    uint16_t sign = signbit(x) ? 0x8000 : 0, top = (uint16_t)(0x7fff >> mantissa << mantissa);
+    if (isnan(x)) return (uint16_t)(sign | top | 1 << (mantissa - 1));
+    int exponent;
+    frexp(x, &exponent); /* |x| in [2^(exponent - 1), 2^exponent) */
+    if (x == 0 || exponent - 1 < 1 - bias) exponent = 2 - bias;
+    if (isinf(x) || exponent - 1 > bias) return sign | top;
+    double integer = nearbyint(ldexp(fabs(x), mantissa - (exponent - 1))); /* at most 2^(mantissa + 1) */
+    int biased = exponent - 1 + bias - 1; /* the leading bit of a normal number adds the missing 1 */
+    return (uint16_t)(sign | ((biased << mantissa) + (int)integer));
+}
+
+static inline double element(view v, int64_t i) {
+    const uint16_t *half = v.data;
+    switch (v.type) {
+    case DTYPE_F32:
+        return (double)((const float *)v.data)[i];
+    case DTYPE_BF16:
+        return decode_half(half[i], 7, 127);
+    case DTYPE_F16:
+        return decode_half(half[i], 10, 15);
+    case DTYPE_F64:
+        return ((const double *)v.data)[i];
+    case DTYPE_I32:
+        return ((const int32_t *)v.data)[i];
+    default:
+        fail_msg("no element of type %s", dtype_name(v.type));
+        return 0;
+    }
+}
+
+static inline void set_element(view v, int64_t i, double x) {
+    uint16_t *half = v.data;
+    switch (v.type) {
+    case DTYPE_F32:
+        ((float *)v.data)[i] = (float)x;
+        break;
+    case DTYPE_BF16:
+        half[i] = encode_half(x, 7, 127);
+        break;
+    case DTYPE_F16:
+        half[i] = encode_half(x, 10, 15);
+        break;
+    case DTYPE_F64:
+        ((double *)v.data)[i] = x;
+        break;
+    case DTYPE_I32:
+        ((int32_t *)v.data)[i] = (int32_t)x;
+        break;
+    default:
+        fail_msg("no element of type %s", dtype_name(v.type));
+    }
+}
+
+/* What rounding a result to `type` may lose, relative. */
+static inline double rounding(dtype type) {
+    return type == DTYPE_BF16 ? 0x1p-8 : type == DTYPE_F16 ? 0x1p-11 : F32_EPSILON;
+}
+
+static inline int64_t elements(view v) {
+    return v.rows * v.cols;
+}
+
+/* ---------------------------------------------------------------- content */
+
+static inline double random_uniform(void) {
+    return rng_uniform(20241122, 0, check_state.random++);
+}
+
+static inline int64_t random_below(int64_t n) {
+    return (int64_t)(random_uniform() * (double)n);
+}
+
+static inline double random_normal(void) {
+    double pair[2];
+    rng_normal2(20241122, 1, check_state.random++, pair);
+    return pair[0];
+}
+
+static inline view random_tensor(int64_t rows, int64_t cols, dtype type, double deviation) {
+    view v = tensor(rows, cols, type);
+    for (int64_t i = 0; i < elements(v); i++) set_element(v, i, deviation * random_normal());
+    return v;
+}
+
+static inline view copy_tensor(view from) {
+    view v = tensor(from.rows, from.cols, from.type);
+    memcpy(v.data, from.data, view_bytes(v));
+    return v;
+}
+
+/* ---------------------------------------------------------------- comparisons */
+
+/* A NaN on either side fails: so does an element that was left unwritten. */
+static inline void check_near(const char *what, view v, int64_t i, double want, double tolerance) {
+    double got = element(v, i);
+    if (fabs(got - want) <= tolerance) return;
+    fail_msg("%s [%lld x %lld] %s, row %lld column %lld: expected %.9g within %.3g, found %.9g", what,
+             (long long)v.rows, (long long)v.cols, dtype_name(v.type), (long long)(i / v.cols), (long long)(i % v.cols),
+             want, tolerance, got);
+}
+
+static inline void check_same_bits(const char *what, view a, view b) {
+    if (memcmp(a.data, b.data, view_bytes(a)) != 0) fail_msg("%s: not the same bits", what);
+}
+
+/* ---------------------------------------------------------------- everywhere */
+
+/* Runs `check` on every level that this processor has, with one thread and with three. */
+static inline void check_everywhere(void (*check)(device *d)) {
+    for (int level = CPU_BASE; level <= (int)cpu_level_here(); level++) {
+        for (int threads = 1; threads <= 3; threads += 2) {
+            device d;
+            assert_int_equal(cpu_open_level(&d, threads, (enum cpu_level)level), LCKV_OK);
+            check_state.random = 0;
+            check(&d);
+            release_tensors();
+            d.memory.close(&d);
+        }
+    }
+}
+
+#endif
