@@ -85,7 +85,7 @@ static int compare_gradients(golden *g, const char *prefix) {
     return LCKV_OK;
 }
 
-static int plan(golden *g, batch *b, numbers *n, float *logits) {
+static int check_plan(golden *g, batch *b, numbers *n, float *logits) {
     double loss;
     TRY(fill(g, b, g->length));
     TRY(set_numbers(g, b, n));
@@ -107,7 +107,7 @@ int golden_plan(golden *g) {
     numbers n = {0};
     float *logits = calloc((size_t)(g->length * g->model->config->vocab_size), sizeof *logits);
     int status = batch_create(g->device, (batch_limits){g->length, 1, 0}, &b);
-    if (status >= 0) status = plan(g, b, &n, logits);
+    if (status >= 0) status = check_plan(g, b, &n, logits);
     batch_free(b);
     if (n.memory) g->device->memory.release(g->device, n.memory);
     free(logits);
