@@ -46,9 +46,13 @@ static int make_order(const safetensors_item *items, int count, struct place **o
 
 static json_t *describe(const safetensors_item *item, size_t begin) {
     json_t *shape = json_array();
-    for (int i = 0; i < item->dimensions; i++) json_array_append_new(shape, json_integer(item->shape[i]));
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", stored_name(item->type), "shape", shape, "data_offsets",
-                     (json_int_t)begin, (json_int_t)(begin + item_bytes(item)));
+    int failed = 0;
+    for (int i = 0; i < item->dimensions; i++) failed += json_array_append_new(shape, json_integer(item->shape[i]));
+    json_t *line = json_pack("{s:s, s:o, s:[I, I]}", "dtype", stored_name(item->type), "shape", shape, "data_offsets",
+                             (json_int_t)begin, (json_int_t)(begin + item_bytes(item)));
+    if (!failed) return line;
+    json_decref(line);
+    return NULL;
 }
 
 static json_t *header_tree(const struct place *order, int count) {

@@ -1,0 +1,214 @@
+/* Weights of one layer map into another: see convert.h. */
+#include "io/convert.h"
+
+#include "base/log.h"
+#include "io/checkpoint_table.h"
+#include "io/hf_folder.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct conversion {
+    device *device;
+    const convert_options *options;
+    const model_config *to;
+    model_config *from;
+    checkpoint_files files;
+    params *source, *target; /* tables without memory */
+};
+
+/* ---------------------------------------------------------------- do the two fit? */
+
+static int check_sizes(const model_config *from, const model_config *to) {
+    const struct {
+        const char *name;
+        int64_t from, to;
+    } sizes[] = {
+        {"hidden_size", from->hidden_size, to->hidden_size},
+        {"intermediate_size", from->intermediate_size, to->intermediate_size},
+        {"vocab_size", from->vocab_size, to->vocab_size},
+        {"num_hidden_layers", from->layers, to->layers},
+        {"num_attention_heads", from->heads, to->heads},
+        {"num_key_value_heads", from->kv_heads, to->kv_heads},
+        {"head_dim", from->head_dim, to->head_dim},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        REQUIRE(sizes[i].from == sizes[i].to, LCKV_ERROR_ARGUMENT, "%s has %s %lld, but %s has %lld", to->name,
+                sizes[i].name, (long long)sizes[i].to, from->name, (long long)sizes[i].from);
+    REQUIRE(from->head_norm == to->head_norm, LCKV_ERROR_ARGUMENT,
+            "%s (%s) %s norms of queries and keys, but %s (%s) %s", to->name, config_model_type(to),
+            to->head_norm ? "has" : "has no", from->name, config_model_type(from),
+            from->head_norm ? "does" : "does not");
+    REQUIRE(from->tie_word_embeddings || !to->tie_word_embeddings, LCKV_ERROR_ARGUMENT,
+            "%s ties word embeddings, but %s has an lm_head of its own", to->name, from->name);
+    return LCKV_OK;
+}
+
+/* What no weight shows, but weights were trained with. */
+static void warn_of_differences(const model_config *from, const model_config *to) {
+    const rope_scaling *a = &from->rope_scaling, *b = &to->rope_scaling;
+    if (from->rope_theta != to->rope_theta)
+        log_message(LCKV_LOG_WARNING, "%s has rope_theta %g, the weights were made with %g", to->name, to->rope_theta,
+                    from->rope_theta);
+    if (a->type != b->type || a->factor != b->factor || a->low_freq_factor != b->low_freq_factor ||
+        a->high_freq_factor != b->high_freq_factor ||
+        a->original_max_position_embeddings != b->original_max_position_embeddings)
+        log_message(LCKV_LOG_WARNING, "%s has another rope_scaling than the weights were made with", to->name);
+    if (from->rms_norm_eps != to->rms_norm_eps)
+        log_message(LCKV_LOG_WARNING, "%s has rms_norm_eps %g, the weights were made with %g", to->name,
+                    to->rms_norm_eps, from->rms_norm_eps);
+}
+
+/* ---------------------------------------------------------------- where a tensor comes from */
+
+/* Splits "model.layers.L.self_attn.{k_proj,v_proj,k_norm}..." into L and what follows "self_attn.". */
+static bool is_kv(const char *name, int *layer, const char **part) {
+    int at = 0;
+    if (sscanf(name, "model.layers.%d.self_attn.%n", layer, &at) != 1 || !at) return false;
+    *part = name + at;
+    return strncmp(*part, "k_", 2) == 0 || strncmp(*part, "v_", 2) == 0;
+}
+
+/* K or V that a layer of the source owns, else of the slot that it reads. */
+static const checkpoint_tensor *kv_of_layer(const struct conversion *c, int layer, const char *part) {
+    const layer_map *map = &c->from->map;
+    char name[sizeof((weight *)0)->name];
+    int owner = map->slot_of_layer[layer] >= 0 ? layer : map->source[layer];
+    snprintf(name, sizeof name, "model.layers.%d.self_attn.%s", owner, part);
+    return checkpoint_files_find(&c->files, name);
+}
+
+/* A tensor that both models have; a head of its own begins as the embeddings that it was tied to. */
+static const checkpoint_tensor *counterpart(const struct conversion *c, const char *name) {
+    bool untied = strcmp(name, "lm_head.weight") == 0 && c->from->tie_word_embeddings;
+    return checkpoint_files_find(&c->files, untied ? "model.embed_tokens.weight" : name);
+}
+
+/* The tensors whose mean an entry of the target is; [layers] of room. Returns their number. */
+static int origins(const struct conversion *c, const char *name, const checkpoint_tensor **out) {
+    int owner, count = 0;
+    const char *part;
+    if (!is_kv(name, &owner, &part)) {
+        out[0] = counterpart(c, name);
+        return 1;
+    }
+    bool copy = c->options->kv == KV_COPY;
+    for (int layer = 0; layer < c->to->layers; layer++)
+        if (copy ? layer == owner : c->to->map.source[layer] == owner) out[count++] = kv_of_layer(c, layer, part);
+    return count;
+}
+
+static bool target_has(void *user, const char *name) {
+    const struct conversion *c = user;
+    int layer;
+    const char *part;
+    return (is_kv(name, &layer, &part) ? kv_of_layer(c, layer, part) : counterpart(c, name)) != NULL;
+}
+
+/* ---------------------------------------------------------------- values */
+
+/* out = the tensor, converted. What lies in the file is aligned to nothing. */
+static int cast_values(device *d, const safetensors_entry *e, dtype type, void *out) {
+    if (e->type == type) {
+        memcpy(out, e->data, e->bytes);
+        return LCKV_OK;
+    }
+    void *aligned = malloc(e->bytes);
+    REQUIRE(aligned, LCKV_ERROR_MEMORY, "no memory for %s", e->name);
+    memcpy(aligned, e->data, e->bytes);
+    struct op_cast cast = {{aligned, 1, e->elements, e->type}, {out, 1, e->elements, type}};
+    int status = DEVICE_RUN(d, cast, &cast);
+    free(aligned);
+    return status;
+}
+
+/* mean = the mean of tensors of one shape; `sums` are zeros. */
+static int take_mean(device *d, const checkpoint_tensor **tensors, int count, double *sums, float *mean) {
+    int64_t elements = tensors[0]->entry->elements;
+    for (int t = 0; t < count; t++) {
+        TRY(cast_values(d, tensors[t]->entry, DTYPE_F32, mean));
+        for (int64_t i = 0; i < elements; i++) sums[i] += mean[i];
+    }
+    for (int64_t i = 0; i < elements; i++) mean[i] = (float)(sums[i] / count);
+    return LCKV_OK;
+}
+
+static int mean_values(device *d, const checkpoint_tensor **tensors, int count, dtype type, void *out) {
+    int64_t elements = tensors[0]->entry->elements;
+    double *sums = calloc((size_t)elements, sizeof *sums);
+    float *mean = malloc((size_t)elements * sizeof *mean);
+    int status = sums && mean ? take_mean(d, tensors, count, sums, mean)
+                              : fail(LCKV_ERROR_MEMORY, "no memory for the mean of %lld numbers", (long long)elements);
+    struct op_cast cast = {{mean, 1, elements, DTYPE_F32}, {out, 1, elements, type}};
+    if (status >= 0) status = DEVICE_RUN(d, cast, &cast);
+    free(sums);
+    free(mean);
+    return status;
+}
+
+static int target_values(void *user, int entry, dtype type, void *host) {
+    const struct conversion *c = user;
+    const checkpoint_tensor **tensors = malloc((size_t)c->to->layers * sizeof *tensors);
+    REQUIRE(tensors, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", c->to->layers);
+    int count = origins(c, c->target->table[entry].name, tensors);
+    int status = count == 1 ? cast_values(c->device, tensors[0]->entry, type, host)
+                            : mean_values(c->device, tensors, count, type, host);
+    free(tensors);
+    if (status >= 0) log_message(LCKV_LOG_DEBUG, "%s from %d", c->target->table[entry].name, count);
+    return status;
+}
+
+/* ---------------------------------------------------------------- the whole */
+
+/* Each entry of the target is of the type that the source has it in. */
+static int make_target(struct conversion *c) {
+    TRY(params_create(c->to, target_has, c, &c->target));
+    for (int i = 0; i < c->target->count; i++) {
+        const char *part, *name = c->target->table[i].name;
+        int layer;
+        const checkpoint_tensor *t = is_kv(name, &layer, &part) ? kv_of_layer(c, layer, part) : counterpart(c, name);
+        c->target->table[i].tensor.value.type = t->entry->type;
+    }
+    return LCKV_OK;
+}
+
+/* The folder that a config.json lies in, where its auto_map's code is. */
+static int code_folder(const model_config *config, char **out) {
+    size_t length = (size_t)(path_base(config->name) - config->name);
+    *out = length ? strndup(config->name, length) : strdup(".");
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a path");
+    return LCKV_OK;
+}
+
+static int run(struct conversion *c) {
+    const convert_options *o = c->options;
+    char *code;
+    TRY(config_read(o->source, NULL, &c->from));
+    TRY(check_sizes(c->from, c->to));
+    warn_of_differences(c->from, c->to);
+    TRY(checkpoint_files_open(o->source, &c->files));
+    TRY(checkpoint_table(&c->files, c->from, &c->source));
+    TRY(make_target(c));
+    TRY(code_folder(c->to, &code));
+    checkpoint_save_options save = {.type = o->type,
+                                    .shard_bytes = o->shard_bytes,
+                                    .source = o->source,
+                                    .code = code,
+                                    .tokenizer = o->tokenizer ? o->tokenizer : o->source,
+                                    .values = target_values,
+                                    .user = c};
+    int status = checkpoint_save(c->to, c->target, &save, o->output);
+    free(code);
+    return status;
+}
+
+int checkpoint_convert(device *d, const convert_options *options) {
+    struct conversion c = {.device = d, .options = options, .to = options->config};
+    int status = run(&c);
+    params_free(c.target);
+    params_free(c.source);
+    checkpoint_files_close(&c.files);
+    config_free(c.from);
+    return status;
+}

@@ -1,0 +1,26 @@
+/* A checkpoint becomes one of another layer_types: each owner of a KV slot is given the mean of the K and V weights of
+ * the layers that attend to it, or its own (Wu and Tu 2024, section 3.2, begin from such averages). */
+#ifndef IO_CONVERT_H
+#define IO_CONVERT_H
+
+#include "config/model_config.h"
+#include "device/device.h"
+
+typedef enum kv_merge { KV_AVERAGE, KV_COPY } kv_merge;
+
+typedef struct convert_options {
+    const char *source;         /* folder of the checkpoint */
+    const model_config *config; /* of the new one */
+    const char *tokenizer;      /* folder of tokenizer files; NULL: the source's */
+    const char *output;         /* folder to write */
+    kv_merge kv;
+    dtype type;          /* on disk; DTYPE_COUNT: as the source has it */
+    int64_t shard_bytes; /* as in checkpoint_save_options */
+} convert_options;
+
+/* Tensor by tensor: neither model is ever in memory whole. A layer of the source that owns no slot counts with the K
+ * and V of the slot that it reads. `d` computes in host memory. Means are sums in f64, rounded once to f32. Sizes of
+ * the two configs that differ are LCKV_ERROR_ARGUMENT. */
+int checkpoint_convert(device *d, const convert_options *options);
+
+#endif

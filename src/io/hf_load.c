@@ -1,0 +1,92 @@
+/* A folder becomes a model: checkpoint_load() of hf_folder.h. */
+#include "io/checkpoint_table.h"
+#include "io/hf_folder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- values */
+
+static bool usable_in_place(const device *d, const safetensors_entry *e, dtype wanted) {
+    return d->host_memory && !d->counts_only && e->type == wanted && (uintptr_t)e->data % dtype_bytes(wanted) == 0;
+}
+
+/* Entries that stay in the file get their values here; the others their type. */
+static void adopt_in_place(const checkpoint_files *files, device *d, dtype type, params *p) {
+    for (int i = 0; i < p->count; i++) {
+        const safetensors_entry *e = checkpoint_files_find(files, p->table[i].name)->entry;
+        dtype wanted = type == DTYPE_COUNT ? e->type : type;
+        if (usable_in_place(d, e, wanted))
+            params_adopt(p, i, d, (void *)(uintptr_t)e->data, wanted);
+        else
+            p->table[i].tensor.value.type = wanted;
+    }
+}
+
+static int load_values(const checkpoint_files *files, device *d, dtype type, params *p) {
+    adopt_in_place(files, d, type, p);
+    TRY(params_allocate_as_typed(p, d));
+    for (int i = 0; i < p->count && !d->counts_only; i++) {
+        const safetensors_entry *e = checkpoint_files_find(files, p->table[i].name)->entry;
+        if (p->table[i].tensor.value.data == e->data) continue;
+        TRY(params_set(p, i, e->data, e->type));
+    }
+    return LCKV_OK;
+}
+
+static int load_params(const checkpoint_files *files, const model_config *c, device *d, dtype type, params **out) {
+    TRY(checkpoint_table(files, c, out));
+    int status = load_values(files, d, type, *out);
+    if (status < 0) {
+        params_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- the model */
+
+static config_dtype config_type(dtype type) {
+    return type == DTYPE_F32 ? CONFIG_DTYPE_F32 : type == DTYPE_BF16 ? CONFIG_DTYPE_BF16 : CONFIG_DTYPE_F16;
+}
+
+/* The mapped files outlive their headers where weights lie in them. */
+static int keep_files(checkpoint_files *files, model *m) {
+    m->files = calloc((size_t)files->file_count, sizeof *m->files);
+    REQUIRE(m->files, LCKV_ERROR_MEMORY, "no memory for a list of %d files", files->file_count);
+    for (int i = 0; i < files->file_count; i++) {
+        m->files[m->file_count++] = files->files[i].map;
+        files->files[i].map = (mapped_file){0};
+    }
+    return LCKV_OK;
+}
+
+static int make_model(checkpoint_files *files, device *d, model_config *config, params *p, const char *folder,
+                      model **out) {
+    model *m;
+    TRY(model_create(d, config, p, &m));
+    int status = p->adopted ? keep_files(files, m) : LCKV_OK;
+    if (status >= 0 && !(m->folder = strdup(folder))) status = fail(LCKV_ERROR_MEMORY, "no memory for a path");
+    if (status < 0)
+        model_free(m);
+    else
+        *out = m;
+    return status;
+}
+
+int checkpoint_load(device *d, const char *folder, const checkpoint_load_options *options, model **out) {
+    *out = NULL;
+    model_config *config;
+    TRY(config_read(folder, options->config_overrides, &config));
+    if (options->type != DTYPE_COUNT) config->torch_dtype = config_type(options->type);
+    checkpoint_files files;
+    params *p = NULL;
+    int status = checkpoint_files_open(folder, &files);
+    if (status >= 0) status = load_params(&files, config, d, options->type, &p);
+    if (status >= 0)
+        status = make_model(&files, d, config, p, folder, out);
+    else
+        config_free(config);
+    checkpoint_files_close(&files);
+    return status;
+}

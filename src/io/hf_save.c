@@ -1,0 +1,314 @@
+/* A model becomes a folder: checkpoint_save() of hf_folder.h. */
+#include "io/auto_map.h"
+#include "io/checkpoint_files.h"
+#include "io/hf_folder.h"
+#include "io/staging.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SHARD_NAME_BYTES = 64 };
+static const int64_t DEFAULT_SHARD_BYTES = 5000000000;
+
+struct save {
+    const model_config *config;
+    params *params;
+    const checkpoint_save_options *options;
+    const char *folder;
+    staging staged;
+    int *shard_of; /* [params->count] */
+    int shards;
+    int64_t bytes; /* of all tensors */
+    json_t *old;   /* the old index's weight_map, NULL where there is none */
+    bool config_changes;
+};
+
+/* ---------------------------------------------------------------- tensors into shards */
+
+static dtype stored_type(const struct save *s, int entry) {
+    return s->options->type == DTYPE_COUNT ? params_type(s->params, entry) : s->options->type;
+}
+
+static int64_t stored_bytes(const struct save *s, int entry) {
+    const weight *w = &s->params->table[entry];
+    return w->rows * w->cols * (int64_t)dtype_bytes(stored_type(s, entry));
+}
+
+/* In the table's order, a new file whenever the next tensor would not fit. */
+static int divide(struct save *s) {
+    s->shard_of = malloc((size_t)s->params->count * sizeof *s->shard_of);
+    REQUIRE(s->shard_of, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", s->params->count);
+    int64_t most = s->options->shard_bytes ? s->options->shard_bytes : DEFAULT_SHARD_BYTES, used = 0;
+    s->shards = 1;
+    for (int i = 0; i < s->params->count; i++) {
+        int64_t bytes = stored_bytes(s, i);
+        if (used && used + bytes > most) {
+            s->shards++;
+            used = 0;
+        }
+        used += bytes;
+        s->bytes += bytes;
+        s->shard_of[i] = s->shards - 1;
+    }
+    return LCKV_OK;
+}
+
+static void shard_name(const struct save *s, int shard, char out[SHARD_NAME_BYTES]) {
+    if (s->shards == 1)
+        snprintf(out, SHARD_NAME_BYTES, "%s", CHECKPOINT_SINGLE);
+    else
+        snprintf(out, SHARD_NAME_BYTES, "model-%05d-of-%05d.safetensors", shard + 1, s->shards);
+}
+
+/* ---------------------------------------------------------------- writing a shard */
+
+struct shard {
+    const struct save *save;
+    safetensors_item *items;
+    int *entries; /* of the table, by item */
+    int count;
+};
+
+static int shard_values(void *user, int index, void *bytes) {
+    const struct shard *shard = user;
+    const struct save *s = shard->save;
+    int entry = shard->entries[index];
+    dtype type = shard->items[index].type;
+    if (s->options->values) return s->options->values(s->options->user, entry, type, bytes);
+    return params_read(s->params, entry, type, bytes);
+}
+
+static void list_items(struct shard *shard, int number) {
+    const struct save *s = shard->save;
+    for (int i = 0; i < s->params->count; i++) {
+        const weight *w = &s->params->table[i];
+        if (s->shard_of[i] != number) continue;
+        safetensors_item *item = &shard->items[shard->count];
+        *item = (safetensors_item){.name = w->name, .type = stored_type(s, i), .dimensions = w->dimensions};
+        item->shape[0] = w->dimensions == 2 ? w->rows : w->cols;
+        item->shape[1] = w->cols;
+        shard->entries[shard->count++] = i;
+    }
+}
+
+static int stage_shard(struct save *s, int number) {
+    char name[SHARD_NAME_BYTES];
+    shard_name(s, number, name);
+    size_t most = (size_t)s->params->count;
+    struct shard shard = {s, malloc(most * sizeof *shard.items), malloc(most * sizeof *shard.entries), 0};
+    new_file *file;
+    int status = LCKV_OK;
+    if (!shard.items || !shard.entries) status = fail(LCKV_ERROR_MEMORY, "no memory for a list of %zu tensors", most);
+    if (status >= 0) status = staging_begin(&s->staged, name, &file);
+    if (status >= 0) {
+        list_items(&shard, number);
+        status = safetensors_write(file, shard.items, shard.count, shard_values, &shard);
+    }
+    free(shard.items);
+    free(shard.entries);
+    return status;
+}
+
+/* ---------------------------------------------------------------- JSON files */
+
+static int stage_json(struct save *s, const char *name, const json_t *tree, size_t flags) {
+    char *text = json_dumps(tree, JSON_INDENT(2) | flags);
+    REQUIRE(text, LCKV_ERROR_MEMORY, "no memory to write %s", name);
+    size_t length = strlen(text);
+    text[length] = '\n'; /* in place of the NUL: the bytes are counted */
+    int status = staging_add(&s->staged, name, text, length + 1);
+    free(text);
+    return status;
+}
+
+static int stage_index(struct save *s) {
+    json_t *map = json_object();
+    int failed = 0;
+    for (int i = 0; i < s->params->count; i++) {
+        char name[SHARD_NAME_BYTES];
+        shard_name(s, s->shard_of[i], name);
+        failed += json_object_set_new(map, s->params->table[i].name, json_string(name));
+    }
+    json_t *tree = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)s->bytes, "weight_map", map);
+    int status = tree && !failed ? stage_json(s, CHECKPOINT_INDEX, tree, JSON_SORT_KEYS)
+                                 : fail(LCKV_ERROR_MEMORY, "no memory to write %s", CHECKPOINT_INDEX);
+    json_decref(tree);
+    return status;
+}
+
+/* The type that is written, and biases that are there, are what the written config announces. */
+static void describe_weights(const struct save *s, model_config *config) {
+    dtype type = stored_type(s, 0);
+    config->torch_dtype = type == DTYPE_F32    ? CONFIG_DTYPE_F32
+                          : type == DTYPE_BF16 ? CONFIG_DTYPE_BF16
+                                               : CONFIG_DTYPE_F16;
+    const layer_weights *layer = &s->params->layers[0];
+    if (!config->qkv_bias) config->attention_bias = config->attention_bias || layer->q_bias || layer->o_bias;
+    config->mlp_bias = config->mlp_bias || layer->gate_bias;
+}
+
+static int make_config(const struct save *s, json_t **out) {
+    model_config *config;
+    TRY(config_copy(s->config, &config));
+    describe_weights(s, config);
+    int status = config_to_json(config, out);
+    config_free(config);
+    return status;
+}
+
+/* Whether config.json of the folder says something else, or is not there. */
+static int compare_config(struct save *s, const json_t *tree) {
+    char *path;
+    json_t *old = NULL;
+    TRY(path_join(s->folder, "config.json", &path));
+    if (file_exists(path) && json_read_file(path, &old) < 0) old = NULL; /* unreadable: changes */
+    free(path);
+    s->config_changes = !old || !json_equal(old, tree);
+    json_decref(old);
+    return LCKV_OK;
+}
+
+static int stage_config(struct save *s) {
+    json_t *tree;
+    TRY(make_config(s, &tree));
+    int status = compare_config(s, tree);
+    if (status >= 0) status = stage_json(s, "config.json", tree, 0);
+    json_decref(tree);
+    return status;
+}
+
+/* ---------------------------------------------------------------- files that travel along */
+
+static int stage_tokenizer(struct save *s) {
+    static const char *const names[] = {
+        "tokenizer.json",    "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json", "tokenizer.model",       "vocab.json",
+        "merges.txt",        "chat_template.jinja",   "chat_template.json",
+    };
+    if (!s->options->tokenizer) return LCKV_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        TRY(staging_copy(&s->staged, s->options->tokenizer, names[i]));
+    return LCKV_OK;
+}
+
+static int stage_code(struct save *s, const char *folder) {
+    json_t *files = json_object();
+    REQUIRE(files, LCKV_ERROR_MEMORY, "no memory for a list of files");
+    int status = auto_map_files(s->config->raw, folder, files);
+    const char *name;
+    json_t *unused;
+    json_object_foreach(files, name, unused) {
+        if (status >= 0) status = staging_copy(&s->staged, folder, name);
+    }
+    json_decref(files);
+    return status;
+}
+
+static int stage_companions(struct save *s) {
+    const checkpoint_save_options *o = s->options;
+    const char *code = o->code ? o->code : o->source;
+    TRY(stage_tokenizer(s));
+    if (o->source) TRY(staging_copy(&s->staged, o->source, "generation_config.json"));
+    return code ? stage_code(s, code) : LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- what was there before */
+
+/* An old index that cannot be read is none: it names nothing that could be removed. */
+static int read_old_index(struct save *s) {
+    char *path;
+    json_t *tree = NULL;
+    TRY(path_join(s->folder, CHECKPOINT_INDEX, &path));
+    if (file_exists(path) && json_read_file(path, &tree) < 0) tree = NULL;
+    free(path);
+    s->old = json_incref(json_object_get(tree, "weight_map"));
+    json_decref(tree);
+    return LCKV_OK;
+}
+
+static bool writes_file(const struct save *s, const char *name) {
+    for (int i = 0; i < s->shards; i++) {
+        char shard[SHARD_NAME_BYTES];
+        shard_name(s, i, shard);
+        if (strcmp(shard, name) == 0) return true;
+    }
+    return false;
+}
+
+/* One that is not there is fine. */
+static int remove_file(const struct save *s, const char *name) {
+    char *path;
+    int status = LCKV_OK;
+    TRY(path_join(s->folder, name, &path));
+    if (unlink(path) < 0 && errno != ENOENT)
+        status = fail(LCKV_ERROR_FILE, "cannot remove '%s': %s", path, strerror(errno));
+    free(path);
+    return status;
+}
+
+/* Whether renaming file by file would pass through a state that mixes old and new and yet could be loaded: then the old
+ * checkpoint is made unloadable first. Otherwise it stays until the new one stands. */
+static bool would_mix(const struct save *s) {
+    const char *key;
+    json_t *shard;
+    json_object_foreach(s->old, key, shard) {
+        const char *name = json_string_value(shard);
+        if (name && s->shards > 1 && writes_file(s, name)) return true;
+    }
+    return s->config_changes;
+}
+
+/* model-00001-of-00002.safetensors: nothing else is removed, whatever an index says. */
+static bool is_shard_name(const char *name) {
+    int shard, shards, length = 0;
+    return sscanf(name, "model-%5d-of-%5d.safetensors%n", &shard, &shards, &length) == 2 && length && name[length] == 0;
+}
+
+static int remove_old_shards(const struct save *s) {
+    const char *key;
+    json_t *shard;
+    json_object_foreach(s->old, key, shard) {
+        const char *name = json_string_value(shard);
+        if (name && is_shard_name(name) && !writes_file(s, name)) TRY(remove_file(s, name));
+    }
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- all of it */
+
+/* What makes the folder a checkpoint is staged last, since it is renamed last. */
+static int stage_all(struct save *s) {
+    TRY(stage_config(s));
+    TRY(stage_companions(s));
+    for (int i = 0; i < s->shards; i++) TRY(stage_shard(s, i));
+    if (s->shards > 1) TRY(stage_index(s));
+    return staging_sync(&s->staged);
+}
+
+static int put_in_place(struct save *s) {
+    if (would_mix(s)) {
+        TRY(remove_file(s, CHECKPOINT_SINGLE));
+        TRY(remove_file(s, CHECKPOINT_INDEX));
+    }
+    TRY(staging_commit(&s->staged));
+    TRY(remove_file(s, s->shards > 1 ? CHECKPOINT_SINGLE : CHECKPOINT_INDEX));
+    return remove_old_shards(s);
+}
+
+int checkpoint_save(const model_config *config, params *p, const checkpoint_save_options *options, const char *folder) {
+    struct save s = {.config = config, .params = p, .options = options, .folder = folder, .staged.folder = folder};
+    REQUIRE(options->shard_bytes >= 0, LCKV_ERROR_ARGUMENT, "expected a shard size from 0 bytes, found %lld",
+            (long long)options->shard_bytes);
+    int status = folder_create(folder);
+    if (status >= 0) status = divide(&s);
+    if (status >= 0) status = read_old_index(&s);
+    if (status >= 0) status = stage_all(&s);
+    if (status >= 0) status = put_in_place(&s);
+    staging_abandon(&s.staged);
+    json_decref(s.old);
+    free(s.shard_of);
+    return status;
+}
