@@ -4,6 +4,7 @@
 #include "base/file.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int json_parse(const char *text, size_t bytes, const char *name, json_t **out) {
     json_error_t error;
@@ -60,6 +61,8 @@ int json_get_bool(const json_t *object, const char *name, const char *key, bool 
 int json_get_string(const json_t *object, const char *name, const char *key, const char *fallback, const char **out) {
     const json_t *value = lookup(object, key);
     if (value && !json_is_string(value)) return wrong_type(name, key, "a string", value);
+    if (value && memchr(json_string_value(value), 0, json_string_length(value)))
+        return wrong_type(name, key, "a string without NUL", value);
     *out = value ? json_string_value(value) : fallback;
     return LCKV_OK;
 }

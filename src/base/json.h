@@ -1,7 +1,7 @@
 /* JSON through jansson, with errors that say where: the file and the key.
  *
- * A json_document keeps the parsed tree and the name that errors quote. Getters take an object, a key and a default;
- * a key that is absent or null gives the default, a value of another type is LCKV_ERROR_FORMAT. */
+ * Getters take an object, the name that errors quote, a key and a default; a key that is absent or null gives the
+ * default, a value of another type is LCKV_ERROR_FORMAT. */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
 
@@ -16,7 +16,7 @@ int json_read_file(const char *path, json_t **out);
 int json_get_int(const json_t *object, const char *name, const char *key, int64_t fallback, int64_t *out);
 int json_get_number(const json_t *object, const char *name, const char *key, double fallback, double *out);
 int json_get_bool(const json_t *object, const char *name, const char *key, bool fallback, bool *out);
-/* Points into the tree; `fallback` may be NULL. */
+/* Points into the tree; `fallback` may be NULL. A string with a NUL inside is refused: it would be read in part. */
 int json_get_string(const json_t *object, const char *name, const char *key, const char *fallback, const char **out);
 
 /* Serialized with `indent` spaces (0: one line), ends in no newline; release with free(). */

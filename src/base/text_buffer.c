@@ -7,6 +7,7 @@
 #include <string.h>
 
 static int text_reserve(text_buffer *b, size_t more) {
+    REQUIRE(more < SIZE_MAX / 4 - b->length, LCKV_ERROR_MEMORY, "no memory for a string of %zu bytes more", more);
     size_t needed = b->length + more + 1;
     if (needed <= b->capacity) return LCKV_OK;
     size_t capacity = b->capacity ? b->capacity : 64;

@@ -1,0 +1,33 @@
+/* What tests say of functions that return a status. Brings cmocka along. */
+#ifndef TESTS_EXPECT_H
+#define TESTS_EXPECT_H
+
+#include "base/status.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#undef fail /* cmocka has its own, which fail_msg() needs: code that fails our way stands before this include */
+#include <cmocka.h>
+
+#define OK(expression)                                                                                                 \
+    do {                                                                                                               \
+        int status_ = (expression);                                                                                    \
+        if (status_ < 0) fail_msg("%s: %s", #expression, lckv_last_error());                                           \
+    } while (0)
+
+/* `expression` fails with `code`, and its sentence contains `part`. */
+#define FAILS(expression, code, part)                                                                                  \
+    do {                                                                                                               \
+        int status_ = (expression);                                                                                    \
+        if (status_ != (code)) fail_msg("%s: expected %d, found %d", #expression, (int)(code), status_);               \
+        if (!strstr(lckv_last_error(), (part)))                                                                        \
+            fail_msg("%s: expected \"...%s...\", found \"%s\"", #expression, (part), lckv_last_error());               \
+    } while (0)
+
+#endif

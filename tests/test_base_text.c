@@ -1,0 +1,166 @@
+/* Growing strings, JSON with errors that say where, the error sentence, and the log. */
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text_buffer.h"
+
+/* Code under test that fails; cmocka, below, has a fail() of its own. */
+static int fails_with(const char *sentence) {
+    REQUIRE(!sentence, LCKV_ERROR_FORMAT, "%s", sentence);
+    return LCKV_OK;
+}
+
+static int forwards(const char *sentence) {
+    TRY(fails_with(sentence));
+    return LCKV_OK;
+}
+
+#include "expect.h"
+
+#include <pthread.h>
+
+static void buffers_grow(void **state) {
+    (void)state;
+    text_buffer b = {0};
+    char *text;
+    OK(text_take(&b, &text));
+    assert_string_equal(text, "");
+    free(text);
+    for (int i = 0; i < 1000; i++) OK(text_printf(&b, "%d,", i));
+    OK(text_append(&b, "a\0b", 3));
+    OK(text_append(&b, NULL, 0));
+    assert_int_equal(b.length, 10 * 2 + 90 * 3 + 900 * 4 + 3);
+    assert_memory_equal(b.data + b.length - 3, "a\0b", 4); /* the NUL behind it too */
+    OK(text_take(&b, &text));
+    assert_int_equal(strncmp(text, "0,1,2,", 6), 0);
+    assert_null(b.data);
+    free(text);
+    text_free(&b);
+}
+
+static void buffers_refuse_what_cannot_be(void **state) {
+    (void)state;
+    text_buffer b = {0};
+    OK(text_append(&b, "kept", 4));
+    FAILS(text_append(&b, "", SIZE_MAX - 2), LCKV_ERROR_MEMORY, "no memory");
+    FAILS(text_append(&b, "", SIZE_MAX / 2 + 100), LCKV_ERROR_MEMORY, "no memory");
+    assert_string_equal(b.data, "kept");
+    text_free(&b);
+}
+
+static int parse(const char *text, json_t **out) {
+    return json_parse(text, strlen(text), "some.json", out);
+}
+
+static void json_errors_say_where(void **state) {
+    (void)state;
+    json_t *tree;
+    FAILS(parse("{\"a\": 1,\n \"b\" 2}", &tree), LCKV_ERROR_FORMAT, "some.json: line 2");
+    assert_null(tree);
+    FAILS(parse("", &tree), LCKV_ERROR_FORMAT, "not JSON");
+    FAILS(parse("{\"a\": 1, \"a\": 2}", &tree), LCKV_ERROR_FORMAT, "duplicate");
+    FAILS(parse("\"\xff\"", &tree), LCKV_ERROR_FORMAT, "not JSON");
+    FAILS(parse("99999999999999999999", &tree), LCKV_ERROR_FORMAT, "not JSON");
+    FAILS(parse("1e999", &tree), LCKV_ERROR_FORMAT, "not JSON");
+    FAILS(parse("[1] [2]", &tree), LCKV_ERROR_FORMAT, "some.json");
+    FAILS(json_read_file("/nonexistent/x.json", &tree), LCKV_ERROR_FILE, "/nonexistent/x.json");
+    char deep[10001];
+    memset(deep, '[', 10000);
+    deep[10000] = 0;
+    FAILS(parse(deep, &tree), LCKV_ERROR_FORMAT, "not JSON");
+}
+
+static void json_getters(void **state) {
+    (void)state;
+    json_t *t;
+    int64_t i;
+    double d;
+    bool b;
+    const char *s;
+    OK(parse("{\"i\": -7, \"d\": 0.5, \"b\": true, \"s\": \"x\", \"n\": null, \"z\": \"a\\u0000b\"}", &t));
+    OK(json_get_int(t, "f", "i", 3, &i));
+    assert_int_equal(i, -7);
+    OK(json_get_int(t, "f", "n", 3, &i));
+    assert_int_equal(i, 3);
+    OK(json_get_int(t, "f", "absent", 4, &i));
+    assert_int_equal(i, 4);
+    OK(json_get_number(t, "f", "i", 0, &d));
+    assert_true(d == -7);
+    OK(json_get_number(t, "f", "d", 0, &d));
+    assert_true(d == 0.5);
+    OK(json_get_bool(t, "f", "b", false, &b));
+    assert_true(b);
+    OK(json_get_string(t, "f", "s", NULL, &s));
+    assert_string_equal(s, "x");
+    OK(json_get_string(t, "f", "n", NULL, &s));
+    assert_null(s);
+    FAILS(json_get_int(t, "f", "d", 0, &i), LCKV_ERROR_FORMAT, "f: 'd' should be a whole number, found 0.5");
+    FAILS(json_get_number(t, "f", "s", 0, &d), LCKV_ERROR_FORMAT, "f: 's' should be a number, found \"x\"");
+    FAILS(json_get_bool(t, "f", "i", false, &b), LCKV_ERROR_FORMAT, "f: 'i' should be true or false, found -7");
+    FAILS(json_get_string(t, "f", "b", NULL, &s), LCKV_ERROR_FORMAT, "f: 'b' should be a string, found true");
+    FAILS(json_get_string(t, "f", "z", NULL, &s), LCKV_ERROR_FORMAT, "f: 'z' should be a string without NUL");
+    json_decref(t);
+}
+
+static void json_writes(void **state) {
+    (void)state;
+    json_t *t;
+    char *text;
+    OK(parse("{\"b\": [1, 2.5], \"a\": \"\\u00e4\"}", &t));
+    OK(json_format(t, 0, &text));
+    assert_string_equal(text, "{\"b\": [1, 2.5], \"a\": \"\xc3\xa4\"}"); /* keys in their order */
+    free(text);
+    json_decref(t);
+}
+
+static void *fail_elsewhere(void *unused) {
+    (void)unused;
+    fail_within(LCKV_ERROR_FILE, "elsewhere");
+    return NULL;
+}
+
+static void the_sentence_is_the_threads(void **state) {
+    (void)state;
+    assert_int_equal(forwards(NULL), LCKV_OK);
+    FAILS(forwards("the sentence"), LCKV_ERROR_FORMAT, "the sentence");
+    FAILS(forwards(lckv_last_error()), LCKV_ERROR_FORMAT, "the sentence"); /* an argument in the old message */
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, fail_elsewhere, NULL), 0);
+    pthread_join(thread, NULL);
+    assert_string_equal(lckv_last_error(), "the sentence");
+    assert_int_equal(fail_within(LCKV_ERROR_FILE, "file %d", 3), LCKV_ERROR_FILE);
+    assert_string_equal(lckv_last_error(), "file 3: the sentence");
+    char longest[5000];
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = 0;
+    FAILS(forwards(longest), LCKV_ERROR_FORMAT, "xxxx");
+    FAILS(fail_within(LCKV_ERROR_FORMAT, "%s", longest), LCKV_ERROR_FORMAT, ": xxx");
+}
+
+static char logged[64];
+
+static void keep(void *user, lckv_log_level level, const char *message) {
+    snprintf(logged, sizeof logged, "%s %d %s", (const char *)user, (int)level, message);
+}
+
+static void log_filters_by_level(void **state) {
+    (void)state;
+    log_message(LCKV_LOG_WARNING, "to nobody");
+    lckv_set_log(keep, (void *)(uintptr_t) "me", LCKV_LOG_INFO);
+    log_message(LCKV_LOG_INFO, "number %d", 5);
+    assert_string_equal(logged, "me 1 number 5");
+    log_message(LCKV_LOG_DEBUG, "too fine");
+    assert_string_equal(logged, "me 1 number 5");
+    lckv_set_log(NULL, NULL, LCKV_LOG_DEBUG);
+    log_message(LCKV_LOG_WARNING, "to nobody");
+    assert_string_equal(logged, "me 1 number 5");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(buffers_grow),          cmocka_unit_test(buffers_refuse_what_cannot_be),
+        cmocka_unit_test(json_errors_say_where), cmocka_unit_test(json_getters),
+        cmocka_unit_test(json_writes),           cmocka_unit_test(the_sentence_is_the_threads),
+        cmocka_unit_test(log_filters_by_level),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
