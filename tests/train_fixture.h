@@ -1,0 +1,94 @@
+/* A folder of its own for each test of training, and files in it. Brings cmocka along, behind the project's headers:
+ * its macro fail() would hide ours. */
+#ifndef TESTS_TRAIN_FIXTURE_H
+#define TESTS_TRAIN_FIXTURE_H
+
+#include "base/file.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define OK(expression)                                                                                                 \
+    do {                                                                                                               \
+        int status_ = (expression);                                                                                    \
+        if (status_ < 0) fail_msg("%s: %s", #expression, lckv_last_error());                                           \
+    } while (0)
+
+/* The expression fails with `code`, and its message has `part` in it. */
+#define FAILS(expression, code, part)                                                                                  \
+    do {                                                                                                               \
+        int status_ = (expression);                                                                                    \
+        if (status_ != (code)) fail_msg("%s: status %d, expected %d", #expression, status_, (int)(code));              \
+        if (!strstr(lckv_last_error(), (part)))                                                                        \
+            fail_msg("%s: '%s' does not say '%s'", #expression, lckv_last_error(), (part));                            \
+    } while (0)
+
+enum { PATH_BYTES = 512 };
+
+typedef struct room {
+    char folder[PATH_BYTES];
+    char *paths[64]; /* that were asked for */
+    int path_count;
+} room;
+
+static inline int room_open(void **state) {
+    room *r = calloc(1, sizeof *r);
+    const char *place = getenv("TMPDIR");
+    snprintf(r->folder, sizeof r->folder, "%s/lckv-train-XXXXXX", place ? place : "/tmp");
+    if (!mkdtemp(r->folder)) return -1;
+    *state = r;
+    return 0;
+}
+
+static inline void remove_tree(const char *path) {
+    DIR *folder = opendir(path);
+    for (struct dirent *e; folder && (e = readdir(folder));) {
+        char inside[2 * PATH_BYTES];
+        snprintf(inside, sizeof inside, "%.500s/%.500s", path, e->d_name);
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        if (remove(inside) < 0) remove_tree(inside);
+    }
+    if (folder) closedir(folder);
+    remove(path);
+}
+
+static inline int room_close(void **state) {
+    room *r = *state;
+    remove_tree(r->folder);
+    for (int i = 0; i < r->path_count; i++) free(r->paths[i]);
+    free(r);
+    return 0;
+}
+
+/* A path in the test's folder, valid until the test ends. */
+static inline const char *room_path(room *r, const char *name) {
+    char **path = &r->paths[r->path_count++];
+    if (r->path_count > (int)(sizeof r->paths / sizeof *r->paths)) fail_msg("a test asked for too many paths");
+    OK(path_join(r->folder, name, path));
+    return *path;
+}
+
+static inline const char *room_write(room *r, const char *name, const char *text, size_t bytes) {
+    const char *path = room_path(r, name);
+    OK(file_replace(path, text, bytes));
+    return path;
+}
+
+static inline const char *room_file(room *r, const char *name, const char *text) {
+    return room_write(r, name, text, strlen(text));
+}
+
+#define ROOM_TEST(function) cmocka_unit_test_setup_teardown(function, room_open, room_close)
+
+#endif
