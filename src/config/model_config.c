@@ -266,8 +266,9 @@ static int read_map(model_config *c) {
     REQUIRE(!given || json_is_null(given) || list || text, LCKV_ERROR_FORMAT,
             "%s: 'layer_types' should be a string such as 0_1_2 or a list", c->name);
     if (text) {
-        int status =
-            layer_map_parse(json_string_value(given), c->layers, c->sliding_window > 0, c->force_nodiag, &c->map);
+        const char *layer_types;
+        TRY(json_get_string(c->raw, c->name, "layer_types", NULL, &layer_types));
+        int status = layer_map_parse(layer_types, c->layers, c->sliding_window > 0, c->force_nodiag, &c->map);
         if (status < 0) return fail_within(status, "%s", c->name);
     } else {
         TRY(read_plain_map(c, list ? given : NULL));
