@@ -119,6 +119,91 @@ LCKV_API int lckv_config_json(const lckv_config *config, char **text);
 /* layer_types in the one-string form, also where the file has a list or none. Release *text with lckv_free(). */
 LCKV_API int lckv_config_layer_types(const lckv_config *config, char **text);
 
+/* ---------------------------------------------------------------- devices */
+
+/* What models are computed on. */
+typedef struct device lckv_device;
+
+/* `name`: "cpu", or "count", which computes nothing and adds up bytes and FLOPs. threads: 0 for every processor that this
+ * process may use. Models made on a device must be freed before it is closed. */
+LCKV_API int lckv_device_open(const char *name, int threads, lckv_device **out);
+LCKV_API void lckv_device_close(lckv_device *device);
+
+/* ---------------------------------------------------------------- models */
+
+/* A config and weights on a device. */
+typedef struct model lckv_model;
+
+typedef struct lckv_model_options {
+    const char *config_overrides; /* "k=v,k=v" put over config.json; NULL (default): none */
+    const char *torch_dtype;      /* of the weights: "float32", "bfloat16", "float16"; "auto" (default): as stored */
+} lckv_model_options;
+
+LCKV_API lckv_model_options lckv_model_defaults(void);
+
+/* Reads a Hugging Face folder: config.json with model.safetensors, or with shards and model.safetensors.index.json; f32,
+ * bf16 or f16. `name`: a folder, or ORG/NAME in the Hugging Face cache. On the CPU, weights wanted as they are stored are
+ * used in the mapped files, which other processes share. K and V tensors of layers that own no KV slot,
+ * rotary_emb.inv_freq, and the lm_head.weight of tied embeddings are passed over; any other tensor must be the model's.
+ * `options` NULL: the defaults. The device stays the caller's and must outlive the model.
+ *   LCKV_ERROR_FILE: a file is absent, LCKV_ERROR_FORMAT: a tensor is missing, unknown, of another shape or dtype, or a
+ *   file is not what it says: the message names file and tensor. LCKV_ERROR_UNSUPPORTED: a folder with pytorch_model.bin
+ *   only, or a config that lckv_config_load() refuses so. */
+LCKV_API int lckv_model_open(lckv_device *device, const char *name, const lckv_model_options *options,
+                             lckv_model **out);
+
+/* Random weights, a function of the seed: matrices normal with the config's initializer_range, norms 1, biases 0, as
+ * transformers begins. torch_dtype: "float32" (also NULL and "auto"), "bfloat16", "float16". The config is copied. */
+LCKV_API int lckv_model_create(lckv_device *device, const lckv_config *config, const char *torch_dtype, uint64_t seed,
+                               lckv_model **out);
+
+typedef struct lckv_save_options {
+    const char *torch_dtype;    /* on disk: "float32", "bfloat16", "float16"; "auto" (default): without loss */
+    int64_t max_shard_bytes;    /* weights beyond so many bytes are divided over several files; 0 (default): 5e9 */
+    const char *tokenizer_name; /* folder or ORG/NAME of the tokenizer files to put beside the weights; NULL (default):
+                                   those of the folder that the model was read from, if any */
+} lckv_save_options;
+
+LCKV_API lckv_save_options lckv_save_defaults(void);
+
+/* Writes a Hugging Face folder, which is created if absent: config.json (unknown keys kept), weights, tokenizer files,
+ * generation_config.json and the *.py files that auto_map names. Everything is written beside its target and renamed
+ * when all of it is on disk, so that a failure or crash leaves the old checkpoint, the new one, or none that loads.
+ * `options` NULL: the defaults. */
+LCKV_API int lckv_model_save(lckv_model *model, const char *folder, const lckv_save_options *options);
+
+/* Belongs to the model. */
+LCKV_API const lckv_config *lckv_model_config(const lckv_model *model);
+/* Numbers in all weights, as the checkpoint has them (tied embeddings once). */
+LCKV_API int64_t lckv_model_parameters(const lckv_model *model);
+LCKV_API void lckv_model_free(lckv_model *model);
+
+/* What the owner of a KV slot gets when a checkpoint is converted to another layer_types. */
+typedef enum lckv_convert_kv {
+    LCKV_KV_AVERAGE, /* the mean over the layers that attend to it */
+    LCKV_KV_COPY     /* its own */
+} lckv_convert_kv;
+
+typedef struct lckv_convert_options {
+    const char *model_name_or_path; /* the checkpoint: folder or ORG/NAME; required */
+    const char *config_name;        /* the config to be: folder, .json file or ORG/NAME; required */
+    const char *config_overrides;   /* "k=v,k=v" over it; NULL: none */
+    const char *tokenizer_name;     /* folder or ORG/NAME of tokenizer files; NULL: the checkpoint's own */
+    const char *output_dir;         /* folder to write; required */
+    lckv_convert_kv kv;             /* average */
+    const char *torch_dtype;        /* on disk; "auto": as the checkpoint has it */
+    int64_t max_shard_bytes;        /* 0: 5e9 */
+} lckv_convert_options;
+
+LCKV_API lckv_convert_options lckv_convert_defaults(void);
+
+/* Writes the checkpoint's weights as a model of another layer_types: K and V weights, biases and k_norm of each slot's
+ * owner are merged as `kv` says (means in f64), everything else is copied. A layer of the checkpoint that owns no slot
+ * counts with the K and V of the slot that it reads. One tensor at a time is in memory.
+ *   LCKV_ERROR_ARGUMENT: the sizes of the two configs differ; the message names what. Otherwise as lckv_model_open() and
+ *   lckv_model_save(). */
+LCKV_API int lckv_convert(const lckv_convert_options *options);
+
 /* ---------------------------------------------------------------- tokenizers */
 
 /* A Hugging Face tokenizer (tokenizer.json): byte-pair encoding, over bytes or over characters with byte fallback. Ids are
@@ -277,7 +362,7 @@ LCKV_API void lckv_trainer_free(lckv_trainer *trainer);
 
 /* How given tokens enter a model with loops; without loops all of these compute the same. */
 typedef enum lckv_encoding {
-    LCKV_ENCODING_AUTO,      /* up to forward_passes + backward_passes tokens one at a time, longer ones by the plan */
+    LCKV_ENCODING_AUTO,      /* up to forward_passes + backward_passes tokens one at a time, more by the plan */
     LCKV_ENCODING_PLAN,      /* all at once, by the plan: the form that the model was trained in */
     LCKV_ENCODING_SEQUENTIAL /* one at a time: the exact form */
 } lckv_encoding;
@@ -287,6 +372,121 @@ typedef enum lckv_finish {
     LCKV_FINISH_STOP,  /* an EOS token, or a stop string in the text */
     LCKV_FINISH_LENGTH /* as long as was asked for, or as the model goes (max_position_embeddings) */
 } lckv_finish;
+
+/* 1 to INT32_MAX ids of the model; lckv_tokenizer_encode() makes them. */
+typedef struct lckv_prompt {
+    const int32_t *ids;
+    int64_t count;
+} lckv_prompt;
+
+/* A new token of one sequence. Its fields are valid until the callback returns. */
+typedef struct lckv_token {
+    int prompt, sample; /* which sequence: sample 0 .. num_return_sequences - 1 of prompt 0 .. count - 1 */
+    int32_t id;
+    double logprob; /* natural logarithm of its probability under the plain logits: before penalty and temperature */
+    const char *text; /* what can be said after it: whole UTF-8 characters that continue the prompt's text, often "";
+                         text that may become a stop string waits. Always "" without a tokenizer */
+    size_t text_bytes;
+    lckv_finish finish; /* not LCKV_FINISH_NONE: its sequence's last token */
+} lckv_token;
+
+/* Called for each new token, and with NULL after each step that brought none (prompts are being read). Returns whether
+ * to go on. */
+typedef bool (*lckv_token_callback)(void *user, const lckv_token *token);
+
+/* Names and defaults are those of run_generation.py where it has them. */
+typedef struct lckv_generate_options {
+    int64_t length;            /* new tokens at most; 20 */
+    double temperature;        /* 0: greedy, the most probable token always; 1 */
+    int64_t top_k;             /* the k most probable tokens alone; 0 (default): all */
+    double top_p;              /* the fewest tokens whose probabilities come to p; 1: all; 0.9 */
+    double min_p;              /* tokens at least min_p times as probable as the first; 0 (default): all */
+    double repetition_penalty; /* above 1: ids that occurred are less likely (Keskar et al. 2019); 1: none */
+    uint64_t seed;             /* 42. Sample i of prompt j is the same in whatever company it is made */
+    int num_return_sequences;  /* samples a prompt; 1 */
+    bool ignore_eos;           /* go on behind EOS tokens (of config.json and generation_config.json); false */
+    const char *const *stop;   /* [stop_count] strings that end a text, which is cut before them; needs a tokenizer */
+    int stop_count;            /* 0 */
+
+    lckv_encoding encoding;  /* auto */
+    int64_t window_length;   /* > 0: the sink cache (StreamingLLM): so many tokens are kept, and there is no limit of
+                                length; 0 (default): all are kept */
+    int64_t num_sink_tokens; /* of which so many are the first ones; less than window_length */
+    bool bf16;               /* products, attention and KV cache in bfloat16; false: f32 */
+
+    lckv_token_callback callback; /* NULL: nobody is told and nothing interrupts */
+    void *user;
+} lckv_generate_options;
+
+LCKV_API lckv_generate_options lckv_generate_defaults(void);
+
+typedef struct lckv_sequence {
+    int prompt, sample;
+    int32_t *ids; /* [count] the new tokens alone, an ending EOS included */
+    int64_t count;
+    char *text; /* what `ids` decode to by themselves, special tokens left out, cut before a stop string; NUL behind its
+                   text_bytes. NULL without a tokenizer */
+    size_t text_bytes;
+    lckv_finish finish;
+} lckv_sequence;
+
+typedef struct lckv_generation {
+    lckv_sequence *sequences; /* by prompt, then sample */
+    int count;
+    int64_t prompt_tokens, decode_tokens;  /* tokens read, and tokens made in steps that read no prompt */
+    double prompt_seconds, decode_seconds; /* time of the steps that read prompts, and of the others */
+} lckv_generation;
+
+/* Continues `count` prompts, all together. The cache holds prompt and new tokens; without a sink cache a sequence ends at
+ * the model's max_position_embeddings, which is logged as a warning when it is foreseen. With one, the first window of a
+ * prompt is encoded as usual and the rest of it token by token. `tokenizer` may be NULL: there is no text then.
+ *   LCKV_ERROR_ARGUMENT: an option or id is out of range, a prompt fills all positions of the model, or the tokenizer has
+ *   more tokens than the model. LCKV_ERROR_NUMERIC: logits are not numbers. LCKV_ERROR_INTERRUPTED: the callback asked to
+ *   stop. Release *out with lckv_generation_free(). */
+LCKV_API int lckv_generate(lckv_model *model, lckv_tokenizer *tokenizer, const lckv_prompt *prompts, int count,
+                           const lckv_generate_options *options, lckv_generation **out);
+LCKV_API void lckv_generation_free(lckv_generation *generation);
+
+typedef struct lckv_score_options {
+    lckv_encoding encoding;  /* auto */
+    int64_t window_length;   /* > 0: the sink cache, and then token by token; 0 (default): all tokens are kept */
+    int64_t num_sink_tokens; /* less than window_length */
+    bool bf16;               /* products, attention and KV cache in bfloat16; false: f32 */
+    const char *logits_file; /* safetensors file to write: tensor `logits` [count, vocab_size] f32; NULL (default): none */
+    bool (*go_on)(void *user, double fraction); /* asked between tokens where they are read one at a time; NULL: yes */
+    void *user;
+} lckv_score_options;
+
+LCKV_API lckv_score_options lckv_score_defaults(void);
+
+/* Log-probabilities (natural) of ids[1] to ids[count - 1], each given all before it, into logprobs [count - 1], the
+ * caller's. Without logits_file never more than a part of the logits is in memory.
+ *   LCKV_ERROR_ARGUMENT: an id is not the model's. LCKV_ERROR_FILE: logits_file cannot be written.
+ *   LCKV_ERROR_NUMERIC: a log-probability is not finite. LCKV_ERROR_INTERRUPTED: go_on said no. */
+LCKV_API int lckv_score(lckv_model *model, const int32_t *ids, int64_t count, const lckv_score_options *options,
+                        float *logprobs);
+
+/* ---------------------------------------------------------------- memory, foreseen */
+
+/* Bytes of device memory and FLOPs of a run that did not take place: the same code, on a device that only counts. */
+typedef struct lckv_memory {
+    int64_t weights;
+    int64_t gradients, optimizer; /* training; f32 masters of bfloat16 weights count as optimizer */
+    int64_t kv_cache;             /* serving */
+    int64_t activations;          /* the most at any time, with everything else that comes and goes */
+    int64_t total;
+    double flops; /* products and attention, 2 a multiply-add: of one training step; of one token for each sequence */
+} lckv_memory;
+
+/* Training with batch_size blocks of block_size tokens at a time, gradients and AdamW; in f32, or with bf16 operands and
+ * f32 masters. */
+LCKV_API int lckv_memory_for_training(const lckv_config *config, int64_t batch_size, int64_t block_size, bool bf16,
+                                      lckv_memory *out);
+
+/* Serving `sequences` sequences of `length` tokens each, weights as the config's torch_dtype says; operands and KV cache
+ * in f32, or in bf16. */
+LCKV_API int lckv_memory_for_serving(const lckv_config *config, int64_t sequences, int64_t length, bool bf16,
+                                     lckv_memory *out);
 
 #ifdef __cplusplus
 }

@@ -149,7 +149,7 @@ static int mean_values(device *d, const checkpoint_tensor **tensors, int count, 
 
 static int target_values(void *user, int entry, dtype type, void *host) {
     const struct conversion *c = user;
-    const checkpoint_tensor **tensors = malloc((size_t)c->to->layers * sizeof *tensors);
+    const checkpoint_tensor **tensors = calloc((size_t)c->to->layers, sizeof *tensors);
     REQUIRE(tensors, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", c->to->layers);
     int count = origins(c, c->target->table[entry].name, tensors);
     int status = count == 1 ? cast_values(c->device, tensors[0]->entry, type, host)

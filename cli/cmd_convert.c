@@ -1,0 +1,53 @@
+/* lckv convert: a checkpoint into another layer_types. */
+#include "commands.h"
+#include "flags.h"
+#include "lckv.h"
+#include "output.h"
+
+struct options {
+    lckv_convert_options convert;
+    int kv;
+};
+
+#define MODEL(member) .offset = offsetof(struct options, convert.member)
+
+static const flag FLAGS[] = {
+    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "the checkpoint to convert: folder or ORG/NAME",
+     MODEL(model_name_or_path), .required = true},
+    {"config_name", FLAG_TEXT, NULL, "Model", "the config of the new model: folder, .json file or ORG/NAME",
+     MODEL(config_name), .required = true},
+    {"config_overrides", FLAG_TEXT, NULL, "Model",
+     "changes of that config, such as layer_types=0_6_6_6_6_6_6_7,forward_passes=7", MODEL(config_overrides)},
+    {"tokenizer_name", FLAG_TEXT, NULL, "Model",
+     "folder or ORG/NAME of the tokenizer to put beside the weights; without it the checkpoint's own",
+     MODEL(tokenizer_name)},
+    {"kv", FLAG_CHOICE, "average", "Weights",
+     "what the owner of a KV slot gets: the mean of the K and V weights of the layers that attend to it, or a copy of "
+     "its own",
+     .offset = offsetof(struct options, kv), .choices = "average|copy"},
+    {"torch_dtype", FLAG_TEXT, "auto", "Weights",
+     "type of the written weights: float32, bfloat16, float16; auto: as the checkpoint has them", MODEL(torch_dtype)},
+    {"output_dir", FLAG_TEXT, NULL, "Output", "folder to write", MODEL(output_dir), .required = true},
+    {0},
+};
+
+static const flag_table TABLE = {
+    "convert",
+    "Writes a checkpoint as a model whose layers share keys and values in another way. Weights of layers are copied; "
+    "the "
+    "K and V weights of each KV slot are merged from the layers that read it.",
+    "--model_name_or_path NAME --config_name NAME --output_dir DIR",
+    FLAGS,
+};
+
+int cmd_convert(int argc, char **argv) {
+    struct options options = {0};
+    int code;
+    if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
+    lckv_convert_options *convert = &options.convert;
+    convert->kv = options.kv == 1 ? LCKV_KV_COPY : LCKV_KV_AVERAGE;
+    int status = lckv_convert(convert);
+    if (status >= 0) notice("wrote %s", convert->output_dir);
+    flags_free(&TABLE, &options);
+    return status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
+}

@@ -1,0 +1,135 @@
+/* The public functions on devices and models, see lckv.h: names become folders, strings become types. */
+#include "config/model_path.h"
+#include "io/convert.h"
+#include "io/hf_folder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- devices */
+
+int lckv_device_open(const char *name, int threads, lckv_device **out) {
+    return device_open(name, threads, out);
+}
+
+void lckv_device_close(lckv_device *d) {
+    device_close(d);
+}
+
+/* ---------------------------------------------------------------- options */
+
+/* "auto" and NULL become DTYPE_COUNT. */
+static int read_dtype(const char *name, dtype *out) {
+    static const dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    *out = DTYPE_COUNT;
+    if (!name || strcmp(name, "auto") == 0) return LCKV_OK;
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, dtype_name(types[i])) == 0) *out = types[i];
+    REQUIRE(*out != DTYPE_COUNT, LCKV_ERROR_ARGUMENT,
+            "expected torch_dtype auto, float32, bfloat16 or float16, found '%.40s'", name);
+    return LCKV_OK;
+}
+
+/* NULL stays NULL. */
+static int resolve(const char *name, char **folder) {
+    *folder = NULL;
+    return name ? model_path_resolve(name, folder) : LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- models */
+
+lckv_model_options lckv_model_defaults(void) {
+    return (lckv_model_options){.torch_dtype = "auto"};
+}
+
+int lckv_model_open(lckv_device *d, const char *name, const lckv_model_options *options, lckv_model **out) {
+    lckv_model_options o = options ? *options : lckv_model_defaults();
+    checkpoint_load_options load = {.config_overrides = o.config_overrides};
+    char *folder;
+    *out = NULL;
+    TRY(read_dtype(o.torch_dtype, &load.type));
+    TRY(model_path_resolve(name, &folder));
+    int status = checkpoint_load(d, folder, &load, out);
+    free(folder);
+    return status;
+}
+
+int lckv_model_create(lckv_device *d, const lckv_config *config, const char *torch_dtype, uint64_t seed,
+                      lckv_model **out) {
+    dtype type;
+    model_config *copy;
+    *out = NULL;
+    TRY(read_dtype(torch_dtype, &type));
+    TRY(config_copy(config, &copy));
+    return model_create_random(d, copy, type == DTYPE_COUNT ? DTYPE_F32 : type, seed, out);
+}
+
+lckv_save_options lckv_save_defaults(void) {
+    return (lckv_save_options){.torch_dtype = "auto"};
+}
+
+int lckv_model_save(lckv_model *m, const char *folder, const lckv_save_options *options) {
+    lckv_save_options o = options ? *options : lckv_save_defaults();
+    checkpoint_save_options save = {.shard_bytes = o.max_shard_bytes, .source = m->folder};
+    char *tokenizer;
+    TRY(read_dtype(o.torch_dtype, &save.type));
+    TRY(resolve(o.tokenizer_name, &tokenizer));
+    save.tokenizer = tokenizer ? tokenizer : m->folder;
+    int status = checkpoint_save(m->config, m->params, &save, folder);
+    free(tokenizer);
+    return status;
+}
+
+const lckv_config *lckv_model_config(const lckv_model *m) {
+    return m->config;
+}
+
+int64_t lckv_model_parameters(const lckv_model *m) {
+    return params_elements(m->params);
+}
+
+void lckv_model_free(lckv_model *m) {
+    model_free(m);
+}
+
+/* ---------------------------------------------------------------- conversion */
+
+lckv_convert_options lckv_convert_defaults(void) {
+    return (lckv_convert_options){.kv = LCKV_KV_AVERAGE, .torch_dtype = "auto"};
+}
+
+static int convert_between(const lckv_convert_options *o, const model_config *config, dtype type, const char *source,
+                           const char *tokenizer) {
+    convert_options convert = {.source = source,
+                               .config = config,
+                               .tokenizer = tokenizer,
+                               .output = o->output_dir,
+                               .kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE,
+                               .type = type,
+                               .shard_bytes = o->max_shard_bytes};
+    device *cpu;
+    TRY(device_open("cpu", 0, &cpu));
+    int status = checkpoint_convert(cpu, &convert);
+    device_close(cpu);
+    return status;
+}
+
+int lckv_convert(const lckv_convert_options *options) {
+    const lckv_convert_options *o = options;
+    REQUIRE(o->model_name_or_path && o->config_name && o->output_dir, LCKV_ERROR_ARGUMENT,
+            "expected model_name_or_path, config_name and output_dir");
+    REQUIRE(o->kv == LCKV_KV_AVERAGE || o->kv == LCKV_KV_COPY, LCKV_ERROR_ARGUMENT,
+            "expected kv average (%d) or copy (%d), found %d", LCKV_KV_AVERAGE, LCKV_KV_COPY, o->kv);
+    dtype type;
+    TRY(read_dtype(o->torch_dtype, &type));
+    char *source = NULL, *tokenizer = NULL;
+    model_config *config = NULL;
+    int status = model_path_resolve(o->model_name_or_path, &source);
+    if (status >= 0) status = resolve(o->tokenizer_name, &tokenizer);
+    if (status >= 0) status = config_read(o->config_name, o->config_overrides, &config);
+    if (status >= 0) status = convert_between(o, config, type, source, tokenizer);
+    config_free(config);
+    free(tokenizer);
+    free(source);
+    return status;
+}
