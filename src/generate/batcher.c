@@ -73,6 +73,7 @@ static int build(batcher *b) {
     const batcher_options *o = &b->options;
     kv_cache_options cache = kv_cache_defaults();
     cache.sequences = o->sequences;
+    cache.rows = o->rows;
     cache.type = o->compute;
     cache.window_length = o->window_length;
     cache.sinks = o->sinks;

@@ -14,6 +14,7 @@ typedef struct batcher_options {
     lckv_encoding encoding;
     int64_t window_length, sinks; /* of the sink cache; 0: everything is kept */
     int sequences;                /* most that run together; others wait */
+    int64_t rows;                 /* tokens that the cache has room for to begin with */
 } batcher_options;
 
 /* Seconds spent, and tokens got by them. A step in which any part of a prompt is read is prompt time. */

@@ -152,7 +152,8 @@ static int run(scorer *s, bool in_one_call) {
     TRY(begin(s, in_one_call));
     if (in_one_call) return run_piece(s, 0, s->count);
     for (int64_t i = 0; i < s->count; i++) {
-        bool go_on = !s->options->go_on || s->options->go_on(s->options->user);
+        double fraction = (double)i / (double)s->count;
+        bool go_on = !s->options->go_on || s->options->go_on(s->options->user, fraction);
         REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld of %lld tokens", (long long)i,
                 (long long)s->count);
         TRY(run_piece(s, i, 1));

@@ -8,7 +8,8 @@ typedef struct score_options {
     dtype compute; /* DTYPE_F32 or DTYPE_BF16 */
     lckv_encoding encoding;
     int64_t window_length, sinks; /* of the sink cache, and then token by token; 0: everything is kept */
-    bool (*go_on)(void *user);    /* asked between tokens where they are read one at a time; NULL: always */
+    bool (*go_on)(void *user,
+                  double fraction); /* asked between tokens where they are read one at a time; NULL: always */
     void *user;
 } score_options;
 

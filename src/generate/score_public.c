@@ -1,0 +1,49 @@
+/* lckv_score(): see lckv.h. Logits are computed straight into the buffer of the file that is being written. */
+#include "generate/score.h"
+#include "io/safetensors.h"
+
+lckv_score_options lckv_score_defaults(void) {
+    return (lckv_score_options){.encoding = LCKV_ENCODING_AUTO};
+}
+
+typedef struct score_run {
+    const model *model;
+    const int32_t *ids;
+    int64_t count;
+    score_options options;
+    float *logprobs;
+} score_run;
+
+static int compute(void *user, int index, void *bytes) {
+    const score_run *run = user;
+    (void)index; /* there is one tensor */
+    return score_ids(run->model, run->ids, run->count, &run->options, run->logprobs, bytes);
+}
+
+static int write_logits(const char *path, score_run *run) {
+    safetensors_item logits = {
+        .name = "logits", .type = DTYPE_F32, .shape = {run->count, run->model->config->vocab_size}, .dimensions = 2};
+    new_file file;
+    TRY(file_begin(path, &file));
+    int status = safetensors_write(&file, &logits, 1, compute, run);
+    if (status >= 0)
+        status = file_commit(&file);
+    else
+        file_abandon(&file);
+    return status;
+}
+
+int lckv_score(lckv_model *m, const int32_t *ids, int64_t count, const lckv_score_options *options, float *logprobs) {
+    score_run run = {.model = m,
+                     .ids = ids,
+                     .count = count,
+                     .options = {.compute = options->bf16 ? DTYPE_BF16 : DTYPE_F32,
+                                 .encoding = options->encoding,
+                                 .window_length = options->window_length,
+                                 .sinks = options->window_length ? options->num_sink_tokens : 0,
+                                 .go_on = options->go_on,
+                                 .user = options->user},
+                     .logprobs = logprobs};
+    if (options->logits_file) return write_logits(options->logits_file, &run);
+    return compute(&run, 0, NULL);
+}
