@@ -1,0 +1,220 @@
+/* sum_squares, clip, adamw: against double, and against what torch.optim.AdamW and clip_grad_norm_ (torch 2) gave. */
+#include "device_check.h"
+
+static const int64_t sizes[][2] = {{1, 1}, {3, 17}, {1, 1030}, {100, 3}, {211, 257}};
+enum { SIZES = sizeof sizes / sizeof *sizes };
+static const dtype floats[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+
+static view scalar(double x) {
+    view v = tensor(1, 1, DTYPE_F64);
+    set_element(v, 0, x);
+    return v;
+}
+
+static view state_view(step_state *state) {
+    return (view){state, 1, sizeof *state, DTYPE_U8};
+}
+
+/* ---------------------------------------------------------------- norm and clipping */
+
+static void check_sum_squares(device *d) {
+    for (int s = 0; s < SIZES; s++) {
+        view x = random_tensor(sizes[s][0], sizes[s][1], DTYPE_F32, 3.0), out = scalar(0.75);
+        view again = scalar(0.75);
+        double want = 0.75;
+        for (int64_t i = 0; i < elements(x); i++) want += element(x, i) * element(x, i);
+        RUN(d, sum_squares, ((struct op_sum_squares){x, out}));
+        RUN(d, sum_squares, ((struct op_sum_squares){x, again}));
+        check_near("sum of squares", out, 0, want, 0x1p-53 * (double)(elements(x) + 2) * want);
+        check_same_bits("sum of squares again", out, again);
+        release_tensors();
+    }
+}
+
+/* Squares that float could not hold. */
+static void check_large_squares(device *d) {
+    view x = tensor(1, 3, DTYPE_F32), out = scalar(0.0);
+    set_element(x, 0, 1e30), set_element(x, 1, -1e30), set_element(x, 2, 1e-30);
+    RUN(d, sum_squares, ((struct op_sum_squares){x, out}));
+    check_near("sum of squares", out, 0, 2 * (double)1e30f * (double)1e30f, 1e46);
+}
+
+static step_state clip_state(device *d, double sum, double loss, float most) {
+    step_state state = {.max_grad_norm = most, .learning_rate = 7.0f, .finite = -1};
+    RUN(d, clip, ((struct op_clip){scalar(sum), scalar(loss), state_view(&state)}));
+    assert_true(state.learning_rate == 7.0f && state.max_grad_norm == most);
+    return state;
+}
+
+static void check_clip(device *d) {
+    step_state s = clip_state(d, 9.0, 2.5, 1.0f);
+    assert_true(s.finite == 1 && s.grad_norm == 3.0 && s.clip_factor == (float)(1.0 / (3.0 + 1e-6)));
+    s = clip_state(d, 9.0, 2.5, 4.0f);
+    assert_true(s.finite == 1 && s.grad_norm == 3.0 && s.clip_factor == 1.0f);
+    s = clip_state(d, 9.0, 2.5, 0.0f);
+    assert_true(s.finite == 1 && s.grad_norm == 3.0 && s.clip_factor == 1.0f);
+    s = clip_state(d, 0.0, -2.5, 1.0f);
+    assert_true(s.finite == 1 && s.grad_norm == 0.0 && s.clip_factor == 1.0f);
+    assert_int_equal(clip_state(d, (double)NAN, 2.5, 1.0f).finite, 0);
+    assert_int_equal(clip_state(d, (double)INFINITY, 2.5, 1.0f).finite, 0);
+    assert_int_equal(clip_state(d, 9.0, (double)NAN, 1.0f).finite, 0);
+    assert_int_equal(clip_state(d, 9.0, -(double)INFINITY, 0.0f).finite, 0);
+}
+
+/* ---------------------------------------------------------------- steps */
+
+typedef struct settings {
+    double learning_rate, beta1, beta2, epsilon, decay;
+} settings;
+
+static step_state state_of(settings s, int step) {
+    return (step_state){.learning_rate = (float)s.learning_rate,
+                        .beta1 = (float)s.beta1,
+                        .beta2 = (float)s.beta2,
+                        .epsilon = (float)s.epsilon,
+                        .correction1 = (float)(1.0 - pow(s.beta1, step)),
+                        .correction2 = (float)(1.0 - pow(s.beta2, step)),
+                        .clip_factor = 1.0f,
+                        .finite = 1};
+}
+
+typedef struct parameters {
+    view master, weight, grad, m, v;
+} parameters;
+
+static parameters random_parameters(int64_t rows, int64_t cols, dtype type) {
+    parameters p = {random_tensor(rows, cols, DTYPE_F32, 1.0), ABSENT, tensor(rows, cols, DTYPE_F32),
+                    tensor(rows, cols, DTYPE_F32), tensor(rows, cols, DTYPE_F32)};
+    if (type != DTYPE_F32) p.weight = tensor(rows, cols, type);
+    memset(p.m.data, 0, view_bytes(p.m));
+    memset(p.v.data, 0, view_bytes(p.v));
+    return p;
+}
+
+static void adamw(device *d, parameters p, step_state *state, double decay) {
+    RUN(d, adamw,
+        ((struct op_adamw){p.master, p.weight, p.grad, p.m, p.v, state_view(state), .weight_decay = (float)decay}));
+}
+
+/* The formula in double, one element: p, m and v are what they were and become what they are. */
+static void reference(settings s, int step, double clip_factor, double grad, double *p, double *m, double *v) {
+    double g = grad * clip_factor;
+    *p *= 1.0 - s.learning_rate * s.decay;
+    *m = s.beta1 * *m + (1.0 - s.beta1) * g;
+    *v = s.beta2 * *v + (1.0 - s.beta2) * g * g;
+    *p -= s.learning_rate * (*m / (1.0 - pow(s.beta1, step))) / (sqrt(*v / (1.0 - pow(s.beta2, step))) + s.epsilon);
+}
+
+/* The constants, beta and 1 - beta among them, are floats: off by a few epsilons, 1 - beta by epsilon / (1 - beta). An
+ * update is at most about 4 learning rates large here, so a step loses about 4 lr (8 + 1 / (1 - beta2)) epsilons, and
+ * the rounding of p. */
+static double step_error(settings s, double p) {
+    return F32_EPSILON * (2.0 * fabs(p) + 4.0 * s.learning_rate * (8.0 + 1.0 / (1.0 - s.beta2)));
+}
+
+static void check_steps_of(device *d, int64_t rows, int64_t cols, dtype type, settings s) {
+    enum { STEPS = 5 };
+    parameters p = random_parameters(rows, cols, type);
+    int64_t n = rows * cols;
+    view want = tensor(rows, cols, DTYPE_F64), m = tensor(rows, cols, DTYPE_F64), v = tensor(rows, cols, DTYPE_F64);
+    for (int64_t i = 0; i < n; i++) set_element(want, i, element(p.master, i));
+    memset(m.data, 0, view_bytes(m));
+    memset(v.data, 0, view_bytes(v));
+    for (int step = 1; step <= STEPS; step++) {
+        step_state state = state_of(s, step);
+        state.clip_factor = step % 2 ? 1.0f : 0.25f;
+        for (int64_t i = 0; i < n; i++) {
+            set_element(p.grad, i, random_normal() * (i % 3 ? 1.0 : 1e-3));
+            reference(s, step, (double)state.clip_factor, element(p.grad, i), (double *)want.data + i,
+                      (double *)m.data + i, (double *)v.data + i);
+        }
+        adamw(d, p, &state, s.decay);
+        for (int64_t i = 0; i < n; i++) {
+            check_near("p", p.master, i, element(want, i), step * step_error(s, element(want, i)));
+            check_near("grad", p.grad, i, 0.0, 0.0);
+        }
+    }
+    view rounded = tensor(rows, cols, type);
+    for (int64_t i = 0; i < n && p.weight.data; i++) set_element(rounded, i, element(p.master, i));
+    if (p.weight.data) check_same_bits("weight", p.weight, rounded);
+    release_tensors();
+}
+
+static void check_steps(device *d) {
+    for (int s = 0; s < SIZES; s++) {
+        for (int t = 0; t < 3; t++) {
+            check_steps_of(d, sizes[s][0], sizes[s][1], floats[t], (settings){0.01, 0.9, 0.95, 1e-8, 0.1});
+        }
+    }
+    check_steps_of(d, 5, 7, DTYPE_F32, (settings){0.001, 0.9, 0.999, 1e-6, 0.0});
+}
+
+/* torch.optim.AdamW(lr=0.01, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1) after clip_grad_norm_(1.0). */
+static void check_torch(device *d) {
+    static const double grads[3][4] = {{0.25, -2.0, 0.5, 1e-3}, {-0.125, 1.0, 0.25, -1e-3}, {3.0, 0.5, -0.75, 2e-3}};
+    static const double norms[3] = {2.0766561, 1.03832841, 3.13249159};
+    static const double after[3][4] = {{0.489500016, -1.23874998, 1.98800004, -0.00999979209},
+                                       {0.489536822, -1.23803759, 1.97601211, -0.00635610428},
+                                       {0.482973814, -1.23796201, 1.97139037, -0.00717330677}};
+    const settings s = {0.01, 0.9, 0.95, 1e-8, 0.1};
+    parameters p = random_parameters(1, 4, DTYPE_F32);
+    set_element(p.master, 0, 0.5), set_element(p.master, 1, -1.25);
+    set_element(p.master, 2, 2.0), set_element(p.master, 3, 0.0);
+    for (int step = 1; step <= 3; step++) {
+        step_state state = state_of(s, step);
+        state.max_grad_norm = 1.0f, state.finite = 0, state.clip_factor = 0.0f;
+        for (int i = 0; i < 4; i++) set_element(p.grad, i, grads[step - 1][i]);
+        view sum = scalar(0.0);
+        RUN(d, sum_squares, ((struct op_sum_squares){p.grad, sum}));
+        RUN(d, clip, ((struct op_clip){sum, scalar(1.0), state_view(&state)}));
+        assert_true(fabs(state.grad_norm - norms[step - 1]) < 4 * F32_EPSILON * state.grad_norm);
+        adamw(d, p, &state, s.decay);
+        for (int i = 0; i < 4; i++) {
+            check_near("p", p.master, i, after[step - 1][i], step * step_error(s, after[step - 1][i]));
+        }
+    }
+}
+
+/* Not finite: nothing changes, gradients included. */
+static void check_not_finite(device *d) {
+    parameters p = random_parameters(3, 17, DTYPE_BF16);
+    for (int64_t i = 0; i < elements(p.grad); i++) set_element(p.grad, i, random_normal());
+    set_element(p.grad, 5, (double)NAN);
+    memset(p.weight.data, 0x3f, view_bytes(p.weight));
+    view before[] = {copy_tensor(p.master), copy_tensor(p.weight), copy_tensor(p.grad), copy_tensor(p.m),
+                     copy_tensor(p.v)};
+    step_state state = state_of((settings){0.01, 0.9, 0.95, 1e-8, 0.1}, 1);
+    view sum = scalar(0.0);
+    RUN(d, sum_squares, ((struct op_sum_squares){p.grad, sum}));
+    RUN(d, clip, ((struct op_clip){sum, scalar(1.0), state_view(&state)}));
+    adamw(d, p, &state, 0.1);
+    view after[] = {p.master, p.weight, p.grad, p.m, p.v};
+    for (int i = 0; i < 5; i++) check_same_bits("not finite", after[i], before[i]);
+}
+
+static void test_norm(void **state) {
+    (void)state;
+    check_everywhere(check_sum_squares);
+    check_everywhere(check_large_squares);
+    check_everywhere(check_clip);
+}
+
+static void test_steps(void **state) {
+    (void)state;
+    check_everywhere(check_steps);
+    check_everywhere(check_torch);
+}
+
+static void test_not_finite(void **state) {
+    (void)state;
+    check_everywhere(check_not_finite);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_not_finite),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

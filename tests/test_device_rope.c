@@ -1,0 +1,166 @@
+/* rope_angles at positions of any size, and the rotation with its gradient. */
+#include "device_check.h"
+
+static const dtype compute[] = {DTYPE_F32, DTYPE_BF16};
+
+static view inverse_frequencies(int head_dim) {
+    view v = tensor(1, head_dim / 2, DTYPE_F64);
+    for (int64_t i = 0; i < v.cols; i++) set_element(v, i, pow(10000.0, -2.0 * (double)i / head_dim));
+    return v;
+}
+
+/* Small ones, far ones, and ones where a float would be off by whole turns. */
+static view some_positions(int64_t rows) {
+    static const int64_t notable[] = {0, 1, 2, 16777217, 1000000000, 1000000007, 1000000000000000};
+    view v = tensor(rows, 1, DTYPE_I64);
+    for (int64_t r = 0; r < rows; r++) ((int64_t *)v.data)[r] = r < 7 ? notable[r] : random_below(1000000000000);
+    return v;
+}
+
+/* The angle is the product in double, and its cosine and sine are right to float's rounding: long double's functions
+ * reduce it exactly. */
+static void check_angles_of(device *d, int64_t rows, int head_dim) {
+    view positions = some_positions(rows), frequencies = inverse_frequencies(head_dim);
+    view angles = tensor(rows, head_dim, DTYPE_F32);
+    RUN(d, rope_angles, ((struct op_rope_angles){positions, frequencies, angles}));
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < head_dim / 2; i++) {
+            long double angle = (long double)((double)((int64_t *)positions.data)[r] * element(frequencies, i));
+            double cosine = (double)cosl(angle), sine = (double)sinl(angle);
+            check_near("cos", angles, r * head_dim + i, cosine, F32_EPSILON * fabs(cosine) + 1e-15);
+            check_near("sin", angles, r * head_dim + head_dim / 2 + i, sine, F32_EPSILON * fabs(sine) + 1e-15);
+        }
+    }
+    release_tensors();
+}
+
+static void check_angles(device *d) {
+    check_angles_of(d, 1, 2);
+    check_angles_of(d, 17, 6);
+    check_angles_of(d, 100, 128);
+}
+
+/* With pi as the frequency, cosines at whole positions are 1 and -1 in turn as long as the product's rounding, half a
+ * unit of double at position * pi, is small: 1e9 * 3.2 * 2^-53 < 1e-6. */
+static void check_half_turns(device *d) {
+    view positions = some_positions(6), frequencies = tensor(1, 1, DTYPE_F64), angles = tensor(6, 2, DTYPE_F32);
+    set_element(frequencies, 0, 3.14159265358979323846);
+    RUN(d, rope_angles, ((struct op_rope_angles){positions, frequencies, angles}));
+    for (int64_t r = 0; r < 6; r++) {
+        check_near("cos", angles, 2 * r, ((int64_t *)positions.data)[r] % 2 ? -1.0 : 1.0, F32_EPSILON);
+        check_near("sin", angles, 2 * r + 1, 0.0, 1e-6);
+    }
+}
+
+/* ---------------------------------------------------------------- rotation */
+
+typedef struct shape {
+    int64_t rows, heads;
+    int head_dim;
+} shape;
+static const shape shapes[] = {{1, 1, 2}, {3, 5, 6}, {17, 1, 1030}, {100, 3, 16}, {129, 4, 64}};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+static struct op_rope random_rope(shape h, dtype type) {
+    view positions = some_positions(h.rows), angles = tensor(h.rows, h.head_dim, DTYPE_F32);
+    for (int64_t r = 0; r < h.rows; r++) {
+        for (int64_t i = 0; i < h.head_dim / 2; i++) {
+            double angle = fmod((double)((int64_t *)positions.data)[r], 1e6) * pow(100.0, -(double)i / h.head_dim);
+            set_element(angles, r * h.head_dim + i, cos(angle));
+            set_element(angles, r * h.head_dim + h.head_dim / 2 + i, sin(angle));
+        }
+    }
+    int64_t cols = h.heads * h.head_dim;
+    return (struct op_rope){.x = random_tensor(h.rows, cols, type, 1.0),
+                            .angles = angles,
+                            .y = tensor(h.rows, cols, type),
+                            .head_dim = h.head_dim,
+                            .dy = random_tensor(h.rows, cols, DTYPE_F32, 1.0),
+                            .dx = random_tensor(h.rows, cols, DTYPE_F32, 1.0)};
+}
+
+/* Element i of x turned by its row's angle, or back (turn -1), and in *size the sum of both terms' magnitudes. */
+static double turned(view x, const struct op_rope *a, int64_t i, double turn, double *size) {
+    int64_t half = a->head_dim / 2, row = i / x.cols, place = i % a->head_dim;
+    int64_t pair = place < half ? i + half : i - half, at = row * a->head_dim + place % half;
+    double own = element(x, i) * element(a->angles, at);
+    double other = element(x, pair) * element(a->angles, at + half) * turn * (place < half ? -1.0 : 1.0);
+    *size = fabs(own) + fabs(other);
+    return own + other;
+}
+
+static void check_rotation(device *d) {
+    for (int s = 0; s < SHAPES; s++) {
+        for (int t = 0; t < 2; t++) {
+            struct op_rope a = random_rope(shapes[s], compute[t]);
+            RUN(d, rope, a);
+            for (int64_t i = 0; i < elements(a.y); i++) {
+                double size, want = turned(a.x, &a, i, 1.0, &size);
+                check_near("y", a.y, i, want, 3 * F32_EPSILON * size + rounding(a.y.type) * fabs(want));
+            }
+            release_tensors();
+        }
+    }
+}
+
+static void check_gradient(device *d) {
+    for (int s = 0; s < SHAPES; s++) {
+        struct op_rope a = random_rope(shapes[s], compute[s % 2]);
+        view before = copy_tensor(a.dx), again = copy_tensor(a.dx);
+        RUN(d, rope_backward, a);
+        for (int64_t i = 0; i < elements(a.dx); i++) {
+            double size, want = turned(a.dy, &a, i, -1.0, &size) + element(before, i);
+            check_near("dx", a.dx, i, want, 4 * F32_EPSILON * (size + fabs(element(before, i))));
+        }
+        view first = a.dx;
+        a.dx = again;
+        RUN(d, rope_backward, a);
+        check_same_bits("dx again", again, first);
+        a.dx = ABSENT;
+        RUN(d, rope_backward, a);
+        release_tensors();
+    }
+}
+
+/* The rotation is linear, so that differences over any step are its derivative. */
+static void check_differences(device *d) {
+    struct op_rope a = random_rope((shape){3, 2, 6}, DTYPE_F32);
+    memset(a.dx.data, 0, view_bytes(a.dx));
+    RUN(d, rope_backward, a);
+    for (int64_t i = 0; i < elements(a.x); i++) {
+        double loss[2] = {0, 0}, x = element(a.x, i), step = 0.5;
+        for (int side = 0; side < 2; side++) {
+            set_element(a.x, i, side ? x + step : x - step);
+            RUN(d, rope, a);
+            for (int64_t j = 0; j < elements(a.y); j++) loss[side] += element(a.dy, j) * element(a.y, j);
+        }
+        set_element(a.x, i, x);
+        check_near("dx", a.dx, i, loss[1] - loss[0], 64 * F32_EPSILON);
+    }
+}
+
+static void test_angles(void **state) {
+    (void)state;
+    check_everywhere(check_angles);
+    check_everywhere(check_half_turns);
+}
+
+static void test_rotation(void **state) {
+    (void)state;
+    check_everywhere(check_rotation);
+}
+
+static void test_gradient(void **state) {
+    (void)state;
+    check_everywhere(check_gradient);
+    check_everywhere(check_differences);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_angles),
+        cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_gradient),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
