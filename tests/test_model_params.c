@@ -1,0 +1,386 @@
+/* The table of weights: which tensors a model has, in which order, and what goes in comes out. */
+#include "config/model_size.h"
+#include "model/model.h"
+
+#include "expect.h"
+
+#include <math.h>
+
+#define SIZES                                                                                                          \
+    "\"hidden_size\":32,\"intermediate_size\":44,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"vocab_size\":"  \
+    "61"
+
+static model_config *config_of(const char *type, int layers, const char *more) {
+    char text[1024];
+    json_t *tree;
+    model_config *c;
+    snprintf(text, sizeof text, "{\"model_type\":\"%s\"," SIZES ",\"num_hidden_layers\":%d%s}", type, layers, more);
+    OK(json_parse(text, strlen(text), "test", &tree));
+    OK(config_from_json(tree, "test", NULL, &c));
+    json_decref(tree);
+    return c;
+}
+
+static params *table_of(const model_config *c) {
+    params *p;
+    OK(params_create(c, NULL, NULL, &p));
+    return p;
+}
+
+static device *cpu(void) {
+    device *d;
+    OK(device_open("cpu", 2, &d));
+    return d;
+}
+
+/* ---------------------------------------------------------------- which tensors */
+
+/* list(LlamaForCausalLM(LlamaConfig(..., attention_bias=True, mlp_bias=True)).state_dict()), transformers 4.45.2 */
+static void order_is_the_state_dicts(void **state) {
+    (void)state;
+    static const char *const names[] = {
+        "model.embed_tokens.weight",
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.0.self_attn.q_proj.bias",
+        "model.layers.0.self_attn.k_proj.weight",
+        "model.layers.0.self_attn.k_proj.bias",
+        "model.layers.0.self_attn.v_proj.weight",
+        "model.layers.0.self_attn.v_proj.bias",
+        "model.layers.0.self_attn.o_proj.weight",
+        "model.layers.0.self_attn.o_proj.bias",
+        "model.layers.0.mlp.gate_proj.weight",
+        "model.layers.0.mlp.gate_proj.bias",
+        "model.layers.0.mlp.up_proj.weight",
+        "model.layers.0.mlp.up_proj.bias",
+        "model.layers.0.mlp.down_proj.weight",
+        "model.layers.0.mlp.down_proj.bias",
+        "model.layers.0.input_layernorm.weight",
+        "model.layers.0.post_attention_layernorm.weight",
+        "model.norm.weight",
+        "lm_head.weight",
+    };
+    model_config *c = config_of("llama", 1, ",\"attention_bias\":true,\"mlp_bias\":true");
+    params *p = table_of(c);
+    assert_int_equal(p->count, sizeof names / sizeof *names);
+    for (int i = 0; i < p->count; i++) assert_string_equal(p->table[i].name, names[i]);
+    assert_int_equal(params_elements(p), model_parameters(c));
+    params_free(p);
+    config_free(c);
+}
+
+static void expect_shape(params *p, const char *name, int dimensions, int64_t rows, int64_t cols) {
+    const weight *w = params_find(p, name);
+    assert_non_null(w);
+    assert_int_equal(w->dimensions, dimensions);
+    assert_int_equal(w->rows, rows);
+    assert_int_equal(w->cols, cols);
+    assert_true(w->tensor.weight);
+    assert_int_equal(w->tensor.value.rows, rows);
+    assert_int_equal(w->tensor.value.cols, cols);
+}
+
+static void shapes(void **state) {
+    (void)state;
+    model_config *c = config_of("qwen3", 2, ",\"head_dim\":16");
+    params *p = table_of(c);
+    expect_shape(p, "model.embed_tokens.weight", 2, 61, 32);
+    expect_shape(p, "model.layers.1.self_attn.q_proj.weight", 2, 64, 32);
+    expect_shape(p, "model.layers.1.self_attn.k_proj.weight", 2, 32, 32);
+    expect_shape(p, "model.layers.1.self_attn.o_proj.weight", 2, 32, 64);
+    expect_shape(p, "model.layers.1.self_attn.q_norm.weight", 1, 1, 16);
+    expect_shape(p, "model.layers.1.self_attn.k_norm.weight", 1, 1, 16);
+    expect_shape(p, "model.layers.1.mlp.gate_proj.weight", 2, 44, 32);
+    expect_shape(p, "model.layers.1.mlp.down_proj.weight", 2, 32, 44);
+    expect_shape(p, "model.norm.weight", 1, 1, 32);
+    assert_ptr_equal(p->layers[1].q_norm, &params_find(p, "model.layers.1.self_attn.q_norm.weight")->tensor);
+    assert_ptr_equal(p->layers[0].down, &params_find(p, "model.layers.0.mlp.down_proj.weight")->tensor);
+    assert_ptr_equal(p->head, &params_find(p, "lm_head.weight")->tensor);
+    params_free(p);
+    config_free(c);
+}
+
+static void only_owners_have_keys_and_values(void **state) {
+    (void)state;
+    model_config *c = config_of("lckv-llama", 8, ",\"layer_types\":\"0_6_6_6_6_6_6_7\",\"attention_bias\":true");
+    params *p = table_of(c);
+    for (int layer = 0; layer < 8; layer++) {
+        bool owner = layer == 0 || layer == 6 || layer == 7;
+        const layer_weights *w = params_layer_begin(p, layer);
+        assert_int_equal(w->k != NULL, owner);
+        assert_int_equal(w->v != NULL, owner);
+        assert_int_equal(w->k_bias != NULL, owner);
+        assert_int_equal(w->v_bias != NULL, owner);
+        assert_true(w->q && w->o && w->q_bias && w->o_bias && w->input_norm && w->post_norm && w->gate);
+        assert_null(w->k_norm);
+        params_layer_end(p, layer);
+    }
+    assert_int_equal(params_elements(p), model_parameters(c));
+    params_free(p);
+    config_free(c);
+}
+
+static void tied_head_is_the_embedding(void **state) {
+    (void)state;
+    model_config *c = config_of("llama", 2, ",\"tie_word_embeddings\":true");
+    params *p = table_of(c);
+    assert_ptr_equal(p->head, p->embed);
+    assert_null(params_find(p, "lm_head.weight"));
+    params_free(p);
+    config_free(c);
+}
+
+static bool has_one(void *user, const char *name) {
+    return strcmp(user, name) == 0;
+}
+
+/* A checkpoint's own biases rule, and one layer's are every layer's. */
+static void biases_as_the_checkpoint_has_them(void **state) {
+    (void)state;
+    model_config *c = config_of("lckv-llama", 4, ",\"layer_types\":\"0_2_2_3\",\"attention_bias\":true");
+    params *p;
+    char one[] = "model.layers.3.self_attn.k_proj.bias";
+    OK(params_create(c, has_one, one, &p));
+    for (int layer = 0; layer < 4; layer++) {
+        assert_int_equal(p->layers[layer].k_bias != NULL, layer != 1);
+        assert_true(!p->layers[layer].q_bias && !p->layers[layer].v_bias && !p->layers[layer].o_bias);
+    }
+    params_free(p);
+    char unowned[] = "model.layers.1.self_attn.k_proj.bias"; /* passed over: says nothing */
+    OK(params_create(c, has_one, unowned, &p));
+    for (int layer = 0; layer < 4; layer++) assert_null(p->layers[layer].k_bias);
+    params_free(p);
+    config_free(c);
+}
+
+/* ---------------------------------------------------------------- values */
+
+static void carved_in_order(void **state) {
+    (void)state;
+    model_config *c = config_of("qwen3", 2, "");
+    params *p = table_of(c);
+    device *d = cpu();
+    OK(params_allocate(p, d, DTYPE_BF16));
+    char *at = p->memory;
+    for (int i = 0; i < p->count; i++) {
+        view v = p->table[i].tensor.value;
+        assert_int_equal(v.type, DTYPE_BF16);
+        assert_ptr_equal(v.data, at);
+        at += (view_bytes(v) + 255) / 256 * 256;
+    }
+    params_free(p);
+    device_close(d);
+    config_free(c);
+}
+
+static float number_at(int i) {
+    return (float)((i * 37 % 101) - 50) / 16; /* exact in f32, bf16 and f16 */
+}
+
+static void values_come_back(void **state) {
+    (void)state;
+    static const dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    model_config *c = config_of("llama", 1, "");
+    device *d = cpu();
+    float in[61 * 32], out[61 * 32], again[61 * 32];
+    for (int i = 0; i < 61 * 32; i++) in[i] = number_at(i);
+    for (int t = 0; t < 3; t++) {
+        params *p = table_of(c);
+        OK(params_allocate(p, d, types[t]));
+        assert_int_equal(params_type(p, 0), types[t]);
+        OK(params_set(p, 0, in, DTYPE_F32));
+        OK(params_get(p, 0, out));
+        assert_memory_equal(in, out, sizeof in);
+        for (int other = 0; other < 3; other++) { /* out as any type, in again */
+            OK(params_read(p, 0, types[other], again));
+            OK(params_set(p, 0, again, types[other]));
+        }
+        OK(params_get(p, 0, out));
+        assert_memory_equal(in, out, sizeof in);
+        params_free(p);
+    }
+    device_close(d);
+    config_free(c);
+}
+
+/* More elements than are converted at a time. */
+static void large_tensors_in_pieces(void **state) {
+    (void)state;
+    enum { ROWS = 70001, COLS = 64, COUNT = ROWS * COLS };
+    json_t *tree =
+        json_pack("{s:s,s:i,s:i,s:i,s:i,s:i}", "model_type", "llama", "hidden_size", COLS, "intermediate_size", 1,
+                  "num_attention_heads", 1, "num_hidden_layers", 1, "vocab_size", ROWS);
+    model_config *c;
+    OK(config_from_json(tree, "test", NULL, &c));
+    json_decref(tree);
+    device *d = cpu();
+    params *p = table_of(c);
+    OK(params_allocate(p, d, DTYPE_BF16));
+    float *in = malloc(COUNT * sizeof *in), *out = malloc(COUNT * sizeof *out);
+    assert_true(in && out);
+    for (int i = 0; i < COUNT; i++) in[i] = number_at(i % 1009);
+    OK(params_set(p, 0, in, DTYPE_F32));
+    OK(params_get(p, 0, out));
+    assert_memory_equal(in, out, COUNT * sizeof *in);
+    free(in);
+    free(out);
+    params_free(p);
+    device_close(d);
+    config_free(c);
+}
+
+/* ---------------------------------------------------------------- random values */
+
+/* Of n independent normal numbers: the mean is within 5 s / sqrt(n) of 0 and the variance within 5 s^2 sqrt(2 / n) of
+ * s^2 but once in two million times; the seed is fixed, so it does not come and go. */
+static void expect_normal(const float *x, int count, double deviation) {
+    double sum = 0, squares = 0;
+    for (int i = 0; i < count; i++) sum += x[i], squares += (double)x[i] * x[i];
+    double mean = sum / count, variance = squares / count - mean * mean, square = deviation * deviation;
+    assert_true(fabs(mean) < 5 * deviation / sqrt(count));
+    assert_true(fabs(variance - square) < 5 * square * sqrt(2.0 / count));
+}
+
+static void random_weights(void **state) {
+    (void)state;
+    model_config *c = config_of("llama", 2, ",\"attention_bias\":true,\"initializer_range\":0.05,\"pad_token_id\":7");
+    device *d = cpu();
+    params *p = table_of(c), *same = table_of(c), *other = table_of(c);
+    OK(params_allocate(p, d, DTYPE_F32));
+    OK(params_allocate(same, d, DTYPE_F32));
+    OK(params_allocate(other, d, DTYPE_F32));
+    OK(params_randomize(p, c, 3));
+    OK(params_randomize(same, c, 3));
+    OK(params_randomize(other, c, 4));
+    for (int i = 0; i < p->count; i++) {
+        const weight *w = &p->table[i];
+        const float *x = w->tensor.value.data;
+        int count = (int)(w->rows * w->cols);
+        size_t bytes = view_bytes(w->tensor.value);
+        assert_memory_equal(x, same->table[i].tensor.value.data, bytes);
+        if (w->dimensions == 1) {
+            float constant = strstr(w->name, ".bias") ? 0.0f : 1.0f;
+            for (int k = 0; k < count; k++) assert_true(x[k] == constant);
+            continue;
+        }
+        assert_memory_not_equal(x, other->table[i].tensor.value.data, bytes);
+        if (i) expect_normal(x, count, 0.05);
+    }
+    const float *embed = p->embed->value.data;
+    for (int k = 0; k < 32; k++) assert_true(embed[7 * 32 + k] == 0 && embed[6 * 32 + k] != 0);
+    assert_memory_not_equal(p->layers[0].q->value.data, p->layers[1].q->value.data, 32 * 32 * 4);
+    params_free(p);
+    params_free(same);
+    params_free(other);
+    device_close(d);
+    config_free(c);
+}
+
+/* ---------------------------------------------------------------- for training */
+
+static void masters_keep_what_bf16_rounds(void **state) {
+    (void)state;
+    model_config *c = config_of("llama", 1, "");
+    device *d = cpu();
+    params *p = table_of(c);
+    float *before = malloc(61 * 32 * sizeof *before), *after = malloc(61 * 32 * sizeof *after);
+    assert_true(before && after);
+    OK(params_allocate(p, d, DTYPE_F32));
+    OK(params_randomize(p, c, 5));
+    OK(params_get(p, 0, before));
+    OK(params_enable_masters(p, DTYPE_BF16));
+    for (int i = 0; i < p->count; i++) {
+        assert_int_equal(p->table[i].tensor.value.type, DTYPE_BF16);
+        assert_int_equal(p->table[i].master.type, DTYPE_F32);
+        assert_int_equal(params_type(p, i), DTYPE_F32);
+    }
+    OK(params_get(p, 0, after));
+    assert_memory_equal(before, after, 61 * 32 * sizeof *before);
+    const uint16_t *value = p->embed->value.data;
+    for (int k = 0; k < 61 * 32; k++) { /* bf16 has 8 bits: half a unit of the last is at most 2^-8 of the number */
+        uint32_t bits = (uint32_t)value[k] << 16;
+        float rounded;
+        memcpy(&rounded, &bits, sizeof rounded);
+        assert_true(fabsf(rounded - before[k]) <= fabsf(before[k]) * 0x1p-8f);
+    }
+    for (int k = 0; k < 61 * 32; k++) before[k] = number_at(k); /* setting sets both */
+    OK(params_set(p, 0, before, DTYPE_F32));
+    assert_int_equal(value[1], (uint16_t)0xbf50); /* number_at(1) = -13/16 */
+    OK(params_get(p, 0, after));
+    assert_memory_equal(before, after, 61 * 32 * sizeof *before);
+    FAILS(params_enable_masters(p, DTYPE_BF16), LCKV_ERROR_ARGUMENT, "already have masters");
+    free(before);
+    free(after);
+    params_free(p);
+    device_close(d);
+    config_free(c);
+}
+
+/* Weights that lie in memory of others move into the params' own before anything writes them. */
+static void adopted_weights_are_left_alone(void **state) {
+    (void)state;
+    model_config *c = config_of("llama", 1, "");
+    device *d = cpu();
+    params *p = table_of(c);
+    static float mine[61 * 32];
+    for (int k = 0; k < 61 * 32; k++) mine[k] = number_at(k);
+    params_adopt(p, 0, d, mine, DTYPE_F32);
+    OK(params_allocate(p, d, DTYPE_F32));
+    assert_ptr_equal(p->embed->value.data, mine);
+    OK(params_randomize(p, c, 1)); /* writes where it lies */
+    for (int k = 0; k < 61 * 32; k++) mine[k] = number_at(k);
+    OK(params_enable_masters(p, DTYPE_F32));
+    assert_ptr_not_equal(p->embed->value.data, mine);
+    assert_memory_equal(p->embed->value.data, mine, sizeof mine);
+    assert_null(p->masters);
+    void *memory = p->memory;
+    OK(params_enable_masters(p, DTYPE_F32)); /* nothing to do */
+    assert_ptr_equal(p->memory, memory);
+    OK(params_enable_gradients(p));
+    for (int i = 0; i < p->count; i++) {
+        const tensor *t = &p->table[i].tensor;
+        assert_true(t->needs_grad && t->grad.type == DTYPE_F32);
+        for (int64_t k = 0; k < t->grad.rows * t->grad.cols; k++) assert_true(((float *)t->grad.data)[k] == 0);
+    }
+    params_free(p);
+    device_close(d);
+    config_free(c);
+}
+
+/* ---------------------------------------------------------------- the model */
+
+static void model_of_its_parts(void **state) {
+    (void)state;
+    device *d = cpu();
+    model *m;
+    OK(model_create_random(d, config_of("lckv-llama", 4, ",\"layer_types\":\"0_2_2_1\",\"head_dim\":4"), DTYPE_BF16, 9,
+                           &m));
+    assert_int_equal(m->last_slot_layer, 2);
+    assert_int_equal(m->plan.count, 1 + 9 + 1);
+    const double *f = m->inverse_frequencies.data; /* theta^(-2j / head_dim) */
+    assert_true(f[0] == 1 && fabs(f[1] - 0.01) < 1e-15);
+    model_free(m);
+    params *p;
+    model_config *c = config_of("llama", 1, "");
+    OK(params_create(c, NULL, NULL, &p));
+    FAILS(model_create(d, c, p, &m), LCKV_ERROR_ARGUMENT, "model.embed_tokens.weight has no value");
+    assert_null(m);
+    device_close(d);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(order_is_the_state_dicts),
+        cmocka_unit_test(shapes),
+        cmocka_unit_test(only_owners_have_keys_and_values),
+        cmocka_unit_test(tied_head_is_the_embedding),
+        cmocka_unit_test(biases_as_the_checkpoint_has_them),
+        cmocka_unit_test(carved_in_order),
+        cmocka_unit_test(values_come_back),
+        cmocka_unit_test(large_tensors_in_pieces),
+        cmocka_unit_test(random_weights),
+        cmocka_unit_test(masters_keep_what_bf16_rounds),
+        cmocka_unit_test(adopted_weights_are_left_alone),
+        cmocka_unit_test(model_of_its_parts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
