@@ -69,6 +69,11 @@ typedef struct model_config lckv_config;
 
 typedef enum lckv_dtype { LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_FLOAT16 } lckv_dtype;
 
+/* The folder that people mean by `name`: itself, or the snapshot of ORG/NAME in the Hugging Face cache (HF_HUB_CACHE,
+ * HF_HOME, the default folder). LCKV_ERROR_FILE: neither; the message prints the command that fetches it. Release *folder
+ * with lckv_free(). */
+LCKV_API int lckv_find_folder(const char *name, char **folder);
+
 /* `name`: a folder with config.json, a .json file, or ORG/NAME in the Hugging Face cache (HF_HUB_CACHE, HF_HOME, the
  * default folder). `overrides`: "k=v,k=v" put over the file, NULL for none; a value is JSON where it parses as such, else
  * a string. A Llama or Mistral given layer_types as a string becomes an lckv-llama. The EOS tokens of a
