@@ -39,7 +39,8 @@ static int set_string(json_t *tree, const char *key, const char *value) {
     return json_object_set_new(tree, key, json_string(value));
 }
 
-/* Absent is not null to every class: LlamaConfig takes EOS 2 where the key is missing. */
+/* Absent is not null to every class: LlamaConfig takes EOS 2, MistralConfig a window of 4096 where the key is missing.
+ */
 static int set_null_where_absent(json_t *tree, const char *key) {
     return json_object_get(tree, key) ? 0 : json_object_set_new(tree, key, json_null());
 }
@@ -60,7 +61,8 @@ static int set_kind(const model_config *c, json_t *tree) {
            set_bool(tree, "tie_word_embeddings", c->tie_word_embeddings) +
            set_real(tree, "rms_norm_eps", c->rms_norm_eps) + set_real(tree, "rope_theta", c->rope_theta) +
            set_real(tree, "initializer_range", c->initializer_range) + set_null_where_absent(tree, "rope_scaling") +
-           set_null_where_absent(tree, "bos_token_id") + set_null_where_absent(tree, "eos_token_id");
+           set_null_where_absent(tree, "bos_token_id") + set_null_where_absent(tree, "eos_token_id") +
+           (c->architecture == ARCH_MISTRAL ? set_null_where_absent(tree, "sliding_window") : 0);
 }
 
 static int set_biases(const model_config *c, json_t *tree) {
