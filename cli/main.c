@@ -12,6 +12,7 @@ static const struct command {
     const char *summary;
     int (*run)(int argc, char **argv);
 } COMMANDS[] = {
+    {"train", "trains a model, from its weights or from random ones", cmd_train},
     {NULL, NULL, NULL},
 };
 
