@@ -70,13 +70,13 @@ typedef struct model_config lckv_config;
 typedef enum lckv_dtype { LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_FLOAT16 } lckv_dtype;
 
 /* The folder that people mean by `name`: itself, or the snapshot of ORG/NAME in the Hugging Face cache (HF_HUB_CACHE,
- * HF_HOME, the default folder). LCKV_ERROR_FILE: neither; the message prints the command that fetches it. Release *folder
- * with lckv_free(). */
+ * HF_HOME, the default folder). LCKV_ERROR_FILE: neither; the message prints the command that fetches it. Release
+ * *folder with lckv_free(). */
 LCKV_API int lckv_find_folder(const char *name, char **folder);
 
 /* `name`: a folder with config.json, a .json file, or ORG/NAME in the Hugging Face cache (HF_HUB_CACHE, HF_HOME, the
- * default folder). `overrides`: "k=v,k=v" put over the file, NULL for none; a value is JSON where it parses as such, else
- * a string. A Llama or Mistral given layer_types as a string becomes an lckv-llama. The EOS tokens of a
+ * default folder). `overrides`: "k=v,k=v" put over the file, NULL for none; a value is JSON where it parses as such,
+ * else a string. A Llama or Mistral given layer_types as a string becomes an lckv-llama. The EOS tokens of a
  * generation_config.json beside the file count too. Errors quote the file, the key, and an entry of layer_types.
  *   LCKV_ERROR_FILE: no such file; for ORG/NAME the message prints the command that fetches it.
  *   LCKV_ERROR_FORMAT: a value is missing, of another type, or out of range.
@@ -100,7 +100,8 @@ typedef struct lckv_config_info {
 
 LCKV_API lckv_config_info lckv_config_describe(const lckv_config *config);
 
-/* Bytes of K and V that one token leaves in the cache, all slots together: kv_slots * 2 * kv_heads * head_dim values. */
+/* Bytes of K and V that one token leaves in the cache, all slots together:
+ * kv_slots * 2 * kv_heads * head_dim values. */
 LCKV_API int64_t lckv_config_kv_bytes_per_token(const lckv_config *config, lckv_dtype dtype);
 /* The same if every layer kept its own. */
 LCKV_API int64_t lckv_config_kv_bytes_per_token_unshared(const lckv_config *config, lckv_dtype dtype);
@@ -117,8 +118,8 @@ LCKV_API int lckv_config_plan_text(const lckv_config *config, char **text);
  * order. Release *text with lckv_free(). */
 LCKV_API int lckv_config_plan_json(const lckv_config *config, char **text);
 
-/* config.json with the overrides in it, unknown keys kept, as transformers and the published LCKV classes read it. Release
- * *text with lckv_free(). */
+/* config.json with the overrides in it, unknown keys kept, as transformers and the published LCKV classes read it.
+ * Release *text with lckv_free(). */
 LCKV_API int lckv_config_json(const lckv_config *config, char **text);
 
 /* layer_types in the one-string form, also where the file has a list or none. Release *text with lckv_free(). */
