@@ -4,7 +4,7 @@
  *   - penalty: a seen token's logit is divided by it where it is at least 0, else multiplied;
  *   - top-k keeps every token that equals the k-th largest score;
  *   - top-p keeps the fewest of the most probable tokens whose probabilities reach top_p, at least one; of equal ones
- *     the higher ids are kept (a stable ascending sort puts them last);
+ *     the higher ids are kept (a stable ascending sort puts them last; torch's sort is not stable on every processor);
  *   - min-p drops what is less probable than min_p times the most probable one, and keeps at least one.
  *
  * The draw, such that every device can repeat it whatever order it sums in: a token's weight is the integer
@@ -159,11 +159,10 @@ static float threshold(const struct choice *c, const uint64_t *weights, uint64_t
 
 /* ---------------------------------------------------------------- the processors */
 
-/* Penalty, then temperature. The sum with 0 turns -0 into 0. */
-static void score(struct choice *c, const float *restrict logits, const uint8_t *restrict seen, const sample_row *how) {
+/* The sum with 0 turns -0 into 0. */
+static void penalize(struct choice *c, const float *restrict logits, const uint8_t *restrict seen, float penalty) {
     float *restrict scores = c->scores;
     int32_t *restrict ids = c->ids;
-    float penalty = how->repetition_penalty, temperature = how->temperature > 0.0f ? how->temperature : 1.0f;
     for (int64_t i = 0; i < c->count; i++) {
         scores[i] = logits[i] + 0.0f;
         ids[i] = (int32_t)i;
@@ -174,10 +173,13 @@ static void score(struct choice *c, const float *restrict logits, const uint8_t 
             scores[i] = seen[i] ? penalized : scores[i];
         }
     }
-    if (temperature != 1.0f) {
-        for (int64_t i = 0; i < c->count; i++) scores[i] /= temperature;
-    }
     c->best = largest(scores, c->count);
+}
+
+static void apply_temperature(struct choice *c, float temperature) {
+    if (temperature == 1.0f) return;
+    for (int64_t i = 0; i < c->count; i++) c->scores[i] /= temperature;
+    c->best /= temperature;
 }
 
 /* Drops for good, so that what follows has few candidates to look at. */
@@ -264,9 +266,10 @@ static int32_t draw(const struct choice *c, const sample_row *how) {
 }
 
 static int32_t choose(struct choice *c, const float *logits, const uint8_t *seen, const sample_row *how) {
-    score(c, logits, seen, how);
-    bool overflow = !isfinite(c->best); /* a temperature next to 0, whose limit is greedy */
-    if (!(how->temperature > 0.0f) || overflow) return first_equal(c->scores, c->best, c->count);
+    penalize(c, logits, seen, how->repetition_penalty);
+    bool hot = how->temperature > 0.0f && isfinite(c->best / how->temperature); /* else greedy is the limit */
+    if (!hot) return first_equal(c->scores, c->best, c->count);
+    apply_temperature(c, how->temperature);
     keep_top_k(c, how->top_k);
     weigh(c);
     if (how->top_p < 1.0f) keep_top_p(c, how->top_p);
