@@ -105,7 +105,8 @@ static int begin_loss(stepper *s, int64_t count) {
 
 static int read_results(stepper *s, step_result *out) {
     device *d = s->model->device;
-    step_state state;
+    step_state state = {.finite = 1}; /* a device that only counts leaves them as they are */
+    *out = (step_result){0};
     TRY(d->memory.copy_out(d, &out->loss, s->loss.data, sizeof out->loss));
     TRY(d->memory.copy_out(d, &state, s->optimizer->state.data, sizeof state));
     TRY(d->memory.wait(d));
@@ -129,6 +130,7 @@ int stepper_step(stepper *s, const blocks *data, const int64_t *chosen, int64_t 
 
 int stepper_evaluate(stepper *s, const blocks *data, int64_t first, int count, double *loss) {
     device *d = s->model->device;
+    *loss = 0;
     TRY(begin_loss(s, count));
     for (int i = 0; i < count; i++) add_block(s, i, blocks_at(data, first + i));
     TRY(run_batch(s, count, false));

@@ -1,0 +1,209 @@
+/* lckv train as a program: what it prints where, its exit codes, Ctrl-C. Runs the program that was built beside the
+ * tests. */
+#include "base/json.h"
+
+#include "train_fixture.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+typedef struct outcome {
+    int code; /* exit code, or 128 + the signal that ended it */
+    char *output, *messages;
+} outcome;
+
+static char program[PATH_BYTES];
+
+/* build/tests/test_train_command -> build/lckv */
+static bool find_program(void) {
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 16);
+    if (length < 0) return false;
+    program[length] = '\0';
+    for (int up = 0; up < 2; up++) *strrchr(program, '/') = '\0';
+    strcat(program, "/lckv");
+    return access(program, X_OK) == 0;
+}
+
+static void need_program(void) {
+    if (find_program()) return;
+    print_message("skipped: the program is not built\n");
+    skip();
+}
+
+static pid_t start(room *r, const char *const *arguments) {
+    char *words[64] = {program, (char[]){"train"}};
+    int count = 2;
+    while (*arguments) words[count++] = (char *)(uintptr_t)*arguments++;
+    const char *output = room_path(r, "stdout"), *messages = room_path(r, "stderr");
+    pid_t child = fork();
+    if (child) return child;
+    if (dup2(open(output, O_WRONLY | O_CREAT | O_TRUNC, 0666), 1) < 0) _exit(99);
+    if (dup2(open(messages, O_WRONLY | O_CREAT | O_TRUNC, 0666), 2) < 0) _exit(99);
+    execv(program, words);
+    _exit(99);
+}
+
+static outcome finish(room *r, pid_t child) {
+    int status;
+    size_t bytes;
+    outcome o = {0};
+    assert_int_equal(waitpid(child, &status, 0), child);
+    o.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    OK(file_read(room_path(r, "stdout"), &o.output, &bytes));
+    OK(file_read(room_path(r, "stderr"), &o.messages, &bytes));
+    return o;
+}
+
+static void forget(outcome *o) {
+    free(o->output);
+    free(o->messages);
+}
+
+static outcome train(room *r, const char *const *arguments) {
+    return finish(r, start(r, arguments));
+}
+
+static const char CONFIG[] = "{\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,"
+                             "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":2,"
+                             "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}";
+
+static const char *write_ids(room *r) {
+    char text[4096];
+    size_t at = 0;
+    for (int row = 0; row < 12; row++) {
+        at += (size_t)snprintf(text + at, sizeof text - at, "{\"input_ids\":[");
+        for (int i = 0; i < 16; i++)
+            at += (size_t)snprintf(text + at, sizeof text - at, i ? ",%d" : "%d", (row * 7 + i) % 32);
+        at += (size_t)snprintf(text + at, sizeof text - at, "]}\n");
+    }
+    return room_file(r, "ids.jsonl", text);
+}
+
+static int count_lines(const char *text, const char *begin) {
+    int count = 0;
+    for (const char *line = text; line && *line; line = strchr(line, '\n'), line += line != NULL)
+        count += !strncmp(line, begin, strlen(begin));
+    return count;
+}
+
+static void a_run_tells_people_on_stderr_and_programs_on_stdout(void **state) {
+    need_program();
+    room *r = *state;
+    json_t *result;
+    const char *out = room_path(r, "out"), *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    const char *const arguments[] = {"--config_name",
+                                     config,
+                                     "--train_file",
+                                     ids,
+                                     "--validation-file",
+                                     ids,
+                                     "--output-dir",
+                                     out,
+                                     "--block_size",
+                                     "16",
+                                     "--max_steps=6",
+                                     "--bf16",
+                                     "False",
+                                     "--json",
+                                     "--logging_steps",
+                                     "2",
+                                     NULL};
+    outcome o = train(r, arguments);
+    if (o.code) fail_msg("exit code %d: %s", o.code, o.messages);
+    assert_int_equal(count_lines(o.messages, "step "), 3);
+    assert_null(strchr(o.messages, '\r')); /* no progress bar where there is no terminal */
+    OK(json_parse(o.output, strlen(o.output), "stdout", &result));
+    assert_int_equal(json_integer_value(json_object_get(result, "steps")), 6);
+    assert_int_equal(json_integer_value(json_object_get(result, "tokens")), (8 + 4) * 16 * 3);
+    double loss = json_real_value(json_object_get(result, "eval_loss"));
+    double perplexity = json_real_value(json_object_get(result, "perplexity"));
+    assert_true(loss > 1 && loss < 4 && fabs(log(perplexity) - loss) < 1e-6);
+    json_decref(result);
+    forget(&o);
+}
+
+static void ctrl_c_writes_what_there_is(void **state) {
+    need_program();
+    room *r = *state;
+    const char *out = room_path(r, "out"), *log = room_path(r, "out/train_log.jsonl");
+    const char *model = room_path(r, "out/model.safetensors"), *ids = write_ids(r);
+    const char *config = room_file(r, "config.json", CONFIG);
+    const char *const arguments[] = {"--config_name",
+                                     config,
+                                     "--train_file",
+                                     ids,
+                                     "--output_dir",
+                                     out,
+                                     "--block_size",
+                                     "16",
+                                     "--max_steps",
+                                     "100000000",
+                                     "--logging_steps",
+                                     "1",
+                                     NULL};
+    pid_t child = start(r, arguments);
+    char *lines = NULL;
+    size_t bytes = 0;
+    for (int wait = 0; wait < 1000 && !bytes; wait++) { /* until a step has been logged */
+        usleep(10000);
+        if (!file_exists(log)) continue;
+        OK(file_read(log, &lines, &bytes));
+        free(lines);
+    }
+    assert_false(file_exists(model));
+    assert_int_equal(kill(child, SIGINT), 0);
+    outcome o = finish(r, child);
+    assert_int_equal(o.code, 130);
+    assert_non_null(strstr(o.messages, "interrupted"));
+    assert_true(file_exists(model));
+    assert_string_equal(o.output, "");
+    forget(&o);
+}
+
+static void mistakes_end_before_any_work(void **state) {
+    need_program();
+    room *r = *state;
+    const char *out = room_path(r, "out"), *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    const struct {
+        const char *flag, *value, *message;
+    } cases[] = {
+        {"--block_size", "1", "--block_size must be at least 2"},
+        {"--learning_rte", "1", "--learning_rate"},
+        {"--lr_scheduler_type", "cubic", "--lr_scheduler_type must be one of"},
+        {"--warmup_ratio", "2", "--warmup_ratio must be between 0 and 1"},
+        {"--max_steps", "2.5", "--max_steps takes a whole number"},
+        {"--model_name_or_path", "x", "either --config_name or --model_name_or_path"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *const arguments[] = {
+            "--config_name", config, "--train_file", ids, "--output_dir", out, cases[i].flag, cases[i].value, NULL};
+        outcome o = train(r, arguments);
+        assert_int_equal(o.code, 2);
+        if (!strstr(o.messages, cases[i].message)) fail_msg("'%s' does not say '%s'", o.messages, cases[i].message);
+        assert_false(folder_exists(out));
+        forget(&o);
+    }
+}
+
+static void a_failure_is_exit_code_1(void **state) {
+    need_program();
+    room *r = *state;
+    const char *out = room_path(r, "out"), *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    const char *const arguments[] = {"--config_name", config, "--train_file", ids, "--output_dir", out, "--block_size",
+                                     "1000",          NULL};
+    outcome o = train(r, arguments);
+    assert_int_equal(o.code, 1);
+    assert_non_null(strstr(o.messages, "ids.jsonl"));
+    forget(&o);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        ROOM_TEST(a_run_tells_people_on_stderr_and_programs_on_stdout),
+        ROOM_TEST(ctrl_c_writes_what_there_is),
+        ROOM_TEST(mistakes_end_before_any_work),
+        ROOM_TEST(a_failure_is_exit_code_1),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
