@@ -61,8 +61,9 @@ static bool word_behind(const char *text, size_t at, size_t bytes) {
     return utf8_is_word(code_point);
 }
 
-/* Where the white space that ends at `at` begins, not before `limit`. */
+/* Where the white space that ends at `at` begins, not before `limit` (which may lie behind `at`). */
 static size_t space_before(const char *text, size_t at, size_t limit) {
+    if (at < limit) return limit;
     while (at > limit) {
         uint32_t code_point;
         size_t last = utf8_last(text, at);
@@ -96,8 +97,9 @@ int added_tokens_cut(const added_token_set *set, const char *text, size_t bytes,
         if (token->single_word && (word_before(text, begin) || word_behind(text, end, bytes))) continue;
         if (token->lstrip) begin = space_before(text, begin, done);
         if (token->rstrip) end = space_behind(text, end, bytes);
+        if (begin > end) continue;
         if (done < begin) TRY(pieces_add_text(out, text + done, begin - done, starts_text && done == 0));
-        TRY(pieces_add_token(out, token->id));
+        if (begin < end) TRY(pieces_add_token(out, token->id)); /* else it is white space of the token before */
         done = end;
     }
     return done < bytes ? pieces_add_text(out, text + done, bytes - done, starts_text && done == 0) : LCKV_OK;

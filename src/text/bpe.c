@@ -72,10 +72,14 @@ static int encode_word(bpe *b, const char *word, size_t bytes, id_list *out) {
     return LCKV_OK;
 }
 
-/* No token grows across this place: no merge joins these characters, and the right one is a token, so that it ends a
- * row of unknown ones. */
-static bool is_bound(const bpe *b, uint32_t left, uint32_t right, const char *right_text, size_t bytes) {
-    return !pair_table_find(&b->joins, pair_of(left, right)) && character_id(b, right_text, bytes, right) != NO_TOKEN;
+/* No token grows across `at`: both characters are tokens, so that whatever ends and begins there ends and begins with
+ * them, and no merge joins these two. */
+static bool is_bound(const bpe *b, const char *text, size_t before, size_t at) {
+    uint32_t left, right;
+    size_t left_bytes = utf8_next(text + before, &left), right_bytes = utf8_next(text + at, &right);
+    return !pair_table_find(&b->joins, pair_of(left, right)) &&
+           character_id(b, text + at, right_bytes, right) != NO_TOKEN &&
+           character_id(b, text + before, left_bytes, left) != NO_TOKEN;
 }
 
 int bpe_encode(bpe *b, const char *text, size_t bytes, id_list *out) {
@@ -84,14 +88,15 @@ int bpe_encode(bpe *b, const char *text, size_t bytes, id_list *out) {
         int32_t whole = bpe_find(b, text, bytes);
         if (whole != NO_TOKEN) return id_list_append(out, &whole, 1);
     }
-    if (bytes <= CACHED_WORD_BYTES || !b->has_bounds) return encode_word(b, text, bytes, out);
-    size_t begin = 0;
-    uint32_t left = 0, right;
-    for (size_t at = 0, length; at < bytes; at += length, left = right) {
-        length = utf8_next(text + at, &right);
-        if (at == begin || !is_bound(b, left, right, text + at, length)) continue;
-        TRY(encode_word(b, text + begin, at - begin, out));
-        begin = at;
+    if (bytes <= CACHED_WORD_BYTES) return encode_word(b, text, bytes, out);
+    uint32_t code_point;
+    size_t begin = 0, before = 0;
+    for (size_t at = utf8_next(text, &code_point); at < bytes; at += utf8_next(text + at, &code_point)) {
+        if (is_bound(b, text, before, at)) {
+            TRY(encode_word(b, text + begin, at - begin, out));
+            begin = at;
+        }
+        before = at;
     }
     return encode_word(b, text + begin, bytes - begin, out);
 }

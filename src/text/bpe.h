@@ -17,8 +17,8 @@ enum { BPE_CHARACTERS = 0x800 };
 typedef struct bpe {
     const vocabulary *vocabulary;
     pair_table merges; /* (left id, right id) -> merge_value() */
-    pair_table joins;  /* (last character, first character) of the pairs that have a merge */
-    bool has_bounds;   /* between characters that are not in `joins` no token can grow: long pieces are cut there */
+    pair_table joins;  /* (last character, first character) of the pairs that have a merge: long pieces are cut between
+                        * others */
     bool fuse_unk, byte_fallback, ignore_merges;
     char *unk_token; /* NULL: unknown characters vanish */
     int32_t unk_id;

@@ -88,14 +88,9 @@ static int merge_token(const bpe *b, const char *token, size_t bytes, const char
     return LCKV_OK;
 }
 
-/* Notes which characters the merge brings together; see has_bounds in bpe.h. */
-static int note_join(bpe *b, const int32_t ids[2], const char *const sides[2], const size_t bytes[2]) {
+/* Notes which characters the merge brings together. */
+static int note_join(bpe *b, const char *const sides[2], const size_t bytes[2]) {
     uint32_t left, right;
-    for (int side = 0; side < 2; side++) {
-        const token_entry *token = vocabulary_entry(b->vocabulary, ids[side]);
-        bool stands_for_bytes = token->bytes == 6 && !memcmp(vocabulary_text(b->vocabulary, token), "<0x", 3);
-        if (ids[side] == b->unk_id || (b->byte_fallback && stands_for_bytes)) b->has_bounds = false;
-    }
     if (!bytes[0] || !bytes[1]) return LCKV_OK;
     utf8_next(sides[0] + utf8_last(sides[0], bytes[0]), &left);
     utf8_next(sides[1], &right);
@@ -113,7 +108,7 @@ static int read_merge(bpe *b, const json_t *merge, const char *where, size_t ran
         TRY(text_append(whole, sides[side], bytes[side]));
     }
     TRY(merge_token(b, whole->data, whole->length, where, rank, &merged));
-    TRY(note_join(b, ids, sides, bytes));
+    TRY(note_join(b, sides, bytes));
     return pair_table_put(&b->merges, pair_of((uint32_t)ids[0], (uint32_t)ids[1]), merge_value((uint32_t)rank, merged));
 }
 
@@ -125,7 +120,6 @@ static int read_merges(bpe *b, const component *c) {
     if (status >= 0 && json_array_size(merges) >= UINT32_MAX)
         status = fail(LCKV_ERROR_FORMAT, "%s: too many merges", c->where);
     if (status < 0) return status;
-    b->has_bounds = true;
     json_array_foreach((json_t *)(uintptr_t)merges, index, merge) {
         const char *text = json_string_value(merge);
         if (text && !strncmp(text, "#version", 8)) continue; /* the first line of merges.txt, kept by old writers */

@@ -24,22 +24,22 @@ static int library_fail(int code, const char *name, const char *what) {
     return fail(LCKV_ERROR_UNSUPPORTED, "%s: %s: %s", name, what, message);
 }
 
-/* Ruby's anchors match at every line, whose end is \n alone; \R is any line break of Unicode. */
-static int compile_code(const char *expression, size_t bytes, bool literal, const char *name, pcre2_code **out) {
+/* Ruby's anchors match at every line, whose end is \n alone; \R is any line break of Unicode. NULL with PCRE2's code on
+ * failure. */
+static pcre2_code *compile_code(const text_buffer *expression, bool literal, int *code) {
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
-    REQUIRE(context, LCKV_ERROR_MEMORY, "%s: no memory for a regular expression", name);
+    if (!context) {
+        *code = PCRE2_ERROR_NOMEMORY;
+        return NULL;
+    }
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
     uint32_t options = PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C);
-    int code;
     PCRE2_SIZE offset;
-    *out = pcre2_compile((PCRE2_SPTR)expression, bytes, options, &code, &offset, context);
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)(expression->data ? expression->data : ""), expression->length,
+                                         options, code, &offset, context);
     pcre2_compile_context_free(context);
-    if (*out) return LCKV_OK;
-    char what[256];
-    snprintf(what, sizeof what, "the regular expression '%.*s' does not compile", (int)(bytes < 180 ? bytes : 180),
-             expression);
-    return library_fail(code, name, what);
+    return compiled;
 }
 
 static int prepare_match(pattern *p, const char *name) {
@@ -53,23 +53,30 @@ static int prepare_match(pattern *p, const char *name) {
     return LCKV_OK;
 }
 
+static int compile_into(pattern *p, const char *expression, size_t bytes, bool literal, const char *name) {
+    text_buffer translated = {0};
+    int code, status = literal ? text_append(&translated, expression, bytes)
+                               : pattern_translate(expression, bytes, name, &translated);
+    if (status >= 0) p->code = compile_code(&translated, literal, &code);
+    text_free(&translated);
+    if (status >= 0 && !p->code) {
+        char what[240];
+        snprintf(what, sizeof what, "the regular expression '%.160s' does not compile", expression);
+        status = library_fail(code, name, what);
+    }
+    return status < 0 ? status : prepare_match(p, name);
+}
+
 int pattern_compile(const char *expression, size_t bytes, bool literal, const char *name, pattern **out) {
     *out = NULL;
     pattern *p = calloc(1, sizeof *p);
     REQUIRE(p, LCKV_ERROR_MEMORY, "%s: no memory for a regular expression", name);
-    text_buffer translated = {0};
-    int status =
-        literal ? text_append(&translated, expression, bytes) : pattern_translate(expression, bytes, name, &translated);
-    if (status >= 0)
-        status = compile_code(translated.data ? translated.data : "", translated.length, literal, name, &p->code);
-    if (status >= 0) status = prepare_match(p, name);
-    text_free(&translated);
-    if (status < 0) {
+    int status = compile_into(p, expression, bytes, literal, name);
+    if (status < 0)
         pattern_free(p);
-        return status;
-    }
-    *out = p;
-    return LCKV_OK;
+    else
+        *out = p;
+    return status;
 }
 
 int pattern_read(const json_t *value, const char *name, pattern **out) {
@@ -91,7 +98,7 @@ void pattern_free(pattern *p) {
 }
 
 pattern_scan pattern_scan_start(const char *text, size_t bytes) {
-    return (pattern_scan){.text = text ? text : "", .bytes = bytes, .last_end = SIZE_MAX};
+    return (pattern_scan){.text = text ? text : "", .bytes = bytes, .from = bytes ? 0 : 1, .last_end = SIZE_MAX};
 }
 
 int pattern_scan_next(pattern *p, pattern_scan *scan) {

@@ -32,7 +32,8 @@ typedef struct pattern_scan {
 pattern_scan pattern_scan_start(const char *text, size_t bytes);
 
 /* 1: the next match lies in [begin, end); 0: there is none; negative: the expression needed more than the library's
- * limits on time and memory. Matches do not overlap; an empty one right behind a match does not count. */
+ * limits on time and memory. Matches do not overlap; an empty one right behind a match does not count, nor one in an
+ * empty text. */
 int pattern_scan_next(pattern *p, pattern_scan *scan);
 
 /* Appends to `out` the text with each match replaced by `content`. `*first_end`, where not NULL, gets the end of a

@@ -14,8 +14,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Sets as they stand inside brackets. Oniguruma's \w: Alphabetic, marks, decimal digits, connectors. */
+/* Sets as they stand inside brackets. Ruby's words: Alphabetic, marks, decimal digits, connectors. Outside of brackets
+ * Oniguruma's \w and \b count Latin-1's superscripts and fractions too. */
 #define WORD_SET "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define LONE_WORD_SET WORD_SET "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 #define HEX_SET "0-9A-Fa-f"
 
 enum { MAX_DEPTH = 100, NONE = -1 };
@@ -100,9 +102,9 @@ static int property(translation *t, bool negated) {
 /* Behind "[:" inside a set: the sets that Ruby gives these names in Unicode. */
 static int posix_bracket(translation *t) {
     static const char *const sets[][2] = {
-        {"space", "\\p{White_Space}"},  {"digit", "\\p{Nd}"},        {"alpha", "\\p{Alphabetic}"},
-        {"upper", "\\p{Uppercase}"},    {"lower", "\\p{Lowercase}"}, {"alnum", "\\p{Alphabetic}\\p{Nd}"},
-        {"punct", "\\p{P}$+<=>\\^`|~"}, {"xdigit", HEX_SET},         {"word", WORD_SET}};
+        {"space", "\\p{White_Space}"}, {"digit", "\\p{Nd}"},        {"alpha", "\\p{Alphabetic}"},
+        {"upper", "\\p{Uppercase}"},   {"lower", "\\p{Lowercase}"}, {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+        {"punct", "\\p{P}"},           {"xdigit", HEX_SET},         {"word", WORD_SET}};
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         char closed[16];
         snprintf(closed, sizeof closed, "%s:]", sets[i][0]);
@@ -194,17 +196,19 @@ static int escape(translation *t) {
     t->at++;
     switch (letter) {
     case 'w':
-        return put(t, "[" WORD_SET "]");
+        return put(t, "[" LONE_WORD_SET "]");
     case 'W':
-        return put(t, "[^" WORD_SET "]");
+        return put(t, "[^" LONE_WORD_SET "]");
     case 'h':
         return put(t, "[" HEX_SET "]");
     case 'H':
         return put(t, "[^" HEX_SET "]");
     case 'b':
-        return put(t, "(?:(?<=[" WORD_SET "])(?![" WORD_SET "])|(?<![" WORD_SET "])(?=[" WORD_SET "]))");
+        return put(t, "(?:(?<=[" LONE_WORD_SET "])(?![" LONE_WORD_SET "])|(?<![" LONE_WORD_SET "])(?=[" LONE_WORD_SET
+                      "]))");
     case 'B':
-        return put(t, "(?:(?<=[" WORD_SET "])(?=[" WORD_SET "])|(?<![" WORD_SET "])(?![" WORD_SET "]))");
+        return put(t, "(?:(?<=[" LONE_WORD_SET "])(?=[" LONE_WORD_SET "])|(?<![" LONE_WORD_SET "])(?![" LONE_WORD_SET
+                      "]))");
     case 'A':
     case 'z':
     case 'Z':

@@ -148,6 +148,17 @@ int pre_tokenizer_read(pre_tokenizer *p, const json_t *config, const char *file)
     return component_unsupported(&c);
 }
 
+int pre_tokenizer_check_first(const pre_tokenizer *p, bool normalized, const char *file) {
+    bool added = normalized, cut = false;
+    for (size_t i = 0; i < p->count; i++) {
+        REQUIRE(!p->steps[i].at_start_only || !cut, LCKV_ERROR_UNSUPPORTED,
+                "%s: pre_tokenizer 'Metaspace' with prepend_scheme 'first' is not supported behind other steps", file);
+        if (p->steps[i].kind == STEP_SPLIT) cut = cut || added;
+        if (p->steps[i].kind == STEP_PREPEND || p->steps[i].kind == STEP_BYTES) added = true;
+    }
+    return LCKV_OK;
+}
+
 void pre_tokenizer_free(pre_tokenizer *p) {
     for (size_t i = 0; i < p->count; i++) {
         pattern_free(p->steps[i].pattern);

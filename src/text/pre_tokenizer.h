@@ -18,6 +18,10 @@ typedef struct pre_tokenizer {
 int pre_tokenizer_read(pre_tokenizer *p, const json_t *config, const char *file);
 void pre_tokenizer_free(pre_tokenizer *p);
 
+/* Refuses what would need to know, character by character, where in the given text a piece comes from: Metaspace with
+ * prepend_scheme "first" behind a cut through text that had characters added. `normalized`: there is a normalizer. */
+int pre_tokenizer_check_first(const pre_tokenizer *p, bool normalized, const char *file);
+
 /* Cuts the pieces of `text` that are text; `spare` is room to work in. */
 int pre_tokenizer_apply(const pre_tokenizer *p, pieces *text, pieces *spare);
 

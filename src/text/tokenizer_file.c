@@ -28,6 +28,7 @@ static int read_parts(lckv_tokenizer *t, const json_t *root, const char *path) {
     TRY(normalizer_read(&t->normalizer, json_object_get(root, "normalizer"), path));
     TRY(added_tokens_read(&t->added, json_object_get(root, "added_tokens"), &t->vocabulary, &t->normalizer, path));
     TRY(pre_tokenizer_read(&t->pre_tokenizer, json_object_get(root, "pre_tokenizer"), path));
+    TRY(pre_tokenizer_check_first(&t->pre_tokenizer, t->normalizer.count > 0, path));
     TRY(post_processor_read(&t->post_processor, json_object_get(root, "post_processor"), &t->vocabulary, path));
     return detokenizer_read(&t->detokenizer, json_object_get(root, "decoder"), path);
 }
