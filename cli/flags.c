@@ -14,16 +14,14 @@ static const struct {
 } SWITCH_WORDS[] = {{"true", true}, {"false", false}, {"yes", true}, {"no", false}, {"1", true}, {"0", false}};
 
 static char *copy_text(const char *text, size_t length) {
-    char *copy = malloc(length + 1);
-    if (!copy) abort();
+    char *copy = need(malloc(length + 1));
     memcpy(copy, text, length);
     copy[length] = '\0';
     return copy;
 }
 
 static void list_add(flag_list *list, const char *text, size_t length) {
-    char **items = realloc(list->items, (size_t)(list->count + 1) * sizeof *items);
-    if (!items) abort();
+    char **items = need(realloc(list->items, (size_t)(list->count + 1) * sizeof *items));
     items[list->count++] = copy_text(text, length);
     list->items = items;
 }
@@ -160,8 +158,7 @@ static int set_many(const flag_table *table, const flag *f, int argc, char **arg
     int last = *at;
     while (last + 1 < argc && !looks_like_flag(argv[last + 1])) length += strlen(argv[++last]) + 1;
     if (last == *at) return usage_error(table->command, "--%s needs a value", f->name);
-    char *joined = malloc(length + 1);
-    if (!joined) abort();
+    char *joined = need(malloc(length + 1));
     joined[0] = '\0';
     for (int i = *at + 1; i <= last; i++) {
         if (i > *at + 1) strcat(joined, ",");

@@ -118,6 +118,27 @@ int output_end(const char *command, int code) {
     return code == EXIT_FINE ? EXIT_FAILED : code;
 }
 
+void *need(void *memory) {
+    if (memory) return memory;
+    progress_end();
+    fputs("lckv: memory ran out\n", stderr);
+    exit(EXIT_FAILED);
+}
+
+int write_file(const char *command, const char *path, const char *text) {
+    size_t length = strlen(path) + sizeof ".partial";
+    char *partial = need(malloc(length));
+    snprintf(partial, length, "%s.partial", path);
+    FILE *file = fopen(partial, "wb");
+    bool written = file && fputs(text, file) >= 0;
+    if (file && fclose(file)) written = false;
+    if (written && rename(partial, path)) written = false;
+    int code = written ? EXIT_FINE : failure(command, "cannot write '%s': %s", path, strerror(errno));
+    if (!written && file) remove(partial);
+    free(partial);
+    return code;
+}
+
 static const char *with_unit(double value, double step, const char *const *units, char out[32]) {
     int unit = 0;
     while (fabs(value) >= step && units[unit + 1]) value /= step, unit++;

@@ -44,6 +44,12 @@ bool print_json(const json_t *value); /* one line */
  * reader has simply gone). */
 int output_end(const char *command, int code);
 
+/* `memory`; where that is NULL the program ends with a message and EXIT_FAILED. */
+void *need(void *memory);
+
+/* Writes a file beside its target and renames it. EXIT_FINE, or EXIT_FAILED after the message. */
+int write_file(const char *command, const char *path, const char *text);
+
 /* "1.1 B", "842 M", "260 k"; "1.50 GiB", "12.0 KiB". In `out`, which is returned. */
 const char *people_count(double count, char out[32]);
 const char *people_bytes(double bytes, char out[32]);

@@ -271,3 +271,7 @@ int batcher_step(batcher *b) {
 batcher_timing batcher_times(const batcher *b) {
     return b->timing;
 }
+
+int64_t batcher_cache_bytes(const batcher *b) {
+    return (int64_t)kv_cache_bytes(b->cache);
+}

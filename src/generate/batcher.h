@@ -39,5 +39,6 @@ bool batcher_idle(const batcher *b); /* no sequence runs or waits */
 int batcher_step(batcher *b);
 
 batcher_timing batcher_times(const batcher *b);
+int64_t batcher_cache_bytes(const batcher *b); /* device memory that the KV cache holds */
 
 #endif

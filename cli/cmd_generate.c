@@ -1,0 +1,312 @@
+/* lckv generate: text from prompts. The flags are run_generation.py's; text streams as it comes, or all is one JSON
+ * object in the end. */
+#include "commands.h"
+#include "flags.h"
+#include "lckv.h"
+#include "model.h"
+#include "output.h"
+#include "prompts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_SEQUENCES = 1 << 20 };
+
+struct options {
+    struct model_flags model;
+    flag_list prompts, prompt_files, prompt_ids;
+    const char *prefix, *stop, *model_type;
+    bool no_special_tokens;
+    lckv_generate_options generate; /* most flags go straight into the library's options */
+    int64_t seed, num_return_sequences, window_length;
+    int encoding;
+    bool sink_cache, use_cpu, json;
+};
+
+static const flag FLAGS[] = {
+    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "checkpoint: a folder or ORG/NAME",
+     FLAG_INTO(struct options, model.name), .value = "NAME", .required = true},
+    {"config_overrides", FLAG_TEXT, NULL, "Model", "changes to its config, such as forward_passes=3,sliding_window=64",
+     FLAG_INTO(struct options, model.config_overrides), .value = "K=V,..."},
+    {"tokenizer_name", FLAG_TEXT, NULL, "Model",
+     "folder or ORG/NAME of the tokenizer; the model's own one unless given. Needed where there is text",
+     FLAG_INTO(struct options, model.tokenizer_name), .value = "NAME"},
+    {"torch_dtype", FLAG_TEXT, "auto", "Model",
+     "type of the weights in memory: float32, bfloat16, float16; auto: as they are stored",
+     FLAG_INTO(struct options, model.torch_dtype), .value = "TYPE",
+     .note = "without it weights become float32 there; and what is computed in, --bf16 says"},
+    {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
+     FLAG_INTO(struct options, generate.bf16)},
+    {"model_type", FLAG_TEXT, NULL, "Model", "taken for the script's sake; config.json says it",
+     FLAG_INTO(struct options, model_type), .value = "TYPE", .note = "not needed"},
+
+    {"prompt", FLAG_TEXTS, NULL, "Prompts", "text to continue", FLAG_INTO(struct options, prompts),
+     .note = "it is encoded with the special tokens that its tokenizer adds by default (BOS), there without; "
+             "and without a prompt nothing is asked"},
+    {"prompt_file", FLAG_TEXTS, NULL, "Prompts",
+     "a file: text is one prompt (a line break at its end is left off); JSON lines (.jsonl, .ndjson, .json) with text "
+     "or input_ids are a prompt each",
+     FLAG_INTO(struct options, prompt_files), .value = "FILE"},
+    {"prompt_ids", FLAG_IDS, NULL, "Prompts", "token ids to continue, taken as they are",
+     FLAG_INTO(struct options, prompt_ids)},
+    {"prefix", FLAG_TEXT, "", "Prompts", "text before each prompt that is text; it is not printed",
+     FLAG_INTO(struct options, prefix)},
+    {"no_special_tokens", FLAG_SWITCH, NULL, "Prompts", "encode prompts without BOS and the like",
+     FLAG_INTO(struct options, no_special_tokens)},
+    {"encoding", FLAG_CHOICE, "auto", "Prompts",
+     "how a prompt enters a model with loops: by the plan, all tokens at once; sequential, one at a time, which is "
+     "exact; auto: sequential up to forward_passes + backward_passes tokens, else by the plan",
+     FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
+
+    {"length", FLAG_INT, "20", "Text",
+     "new tokens at most; without a sink cache text ends where the model's positions do",
+     FLAG_INTO(struct options, generate.length), .min = 1, .max = INFINITY},
+    {"stop_token", FLAG_TEXT, NULL, "Text", "text ends before this string", FLAG_INTO(struct options, stop),
+     .note = "looked for in new text alone, and generation ends there"},
+    {"ignore_eos", FLAG_SWITCH, NULL, "Text", "go on behind EOS tokens",
+     FLAG_INTO(struct options, generate.ignore_eos)},
+    {"num_return_sequences", FLAG_INT, "1", "Text", "samples of each prompt",
+     FLAG_INTO(struct options, num_return_sequences), .min = 1, .max = 1 << 20},
+
+    {"temperature", FLAG_NUMBER, "1.0", "Sampling", "divides logits; 0: the most probable token always",
+     FLAG_INTO(struct options, generate.temperature), .min = 0, .max = INFINITY},
+    {"k", FLAG_INT, "0", "Sampling", "choose from the k most probable tokens; 0: from all",
+     FLAG_INTO(struct options, generate.top_k), .min = 0, .max = INT32_MAX},
+    {"p", FLAG_NUMBER, "0.9", "Sampling", "choose from the fewest tokens whose probabilities come to p; 1: from all",
+     FLAG_INTO(struct options, generate.top_p), .min = 0, .max = 1},
+    {"min_p", FLAG_NUMBER, "0", "Sampling",
+     "choose from tokens at least min_p times as probable as the most probable one; 0: from all",
+     FLAG_INTO(struct options, generate.min_p), .min = 0, .max = 1},
+    {"repetition_penalty", FLAG_NUMBER, "1.0", "Sampling", "above 1: tokens that occurred are less likely",
+     FLAG_INTO(struct options, generate.repetition_penalty), .min = 1e-3, .max = 1e3},
+    {"seed", FLAG_INT, "42", "Sampling", "of the random numbers; the same seed gives the same text",
+     FLAG_INTO(struct options, seed), .min = 0, .max = INFINITY},
+
+    {"sink_cache", FLAG_SWITCH, NULL, "Streaming",
+     "keep the first tokens and the most recent ones alone (StreamingLLM): text of any length in constant memory",
+     FLAG_INTO(struct options, sink_cache)},
+    {"window_length", FLAG_INT, "256", "Streaming", "tokens that the sink cache keeps",
+     FLAG_INTO(struct options, window_length), .min = 1, .max = 1 << 30},
+    {"num_sink_tokens", FLAG_INT, "2", "Streaming", "of which so many are the first ones",
+     FLAG_INTO(struct options, generate.num_sink_tokens), .min = 0, .max = 1 << 30},
+
+    FLAG_JSON(struct options, json),
+    FLAG_DEVICE(struct options, model.device),
+    FLAG_THREADS(struct options, model.threads),
+    {"use_cpu", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", FLAG_INTO(struct options, use_cpu)},
+    {0},
+};
+
+static const flag_table TABLE = {
+    "generate",
+    "Continues prompts. Text goes to standard output as it comes; with several sequences each is printed when it and\n"
+    "those before it are complete. Without a tokenizer token ids are printed.",
+    "--model_name_or_path NAME --prompt TEXT",
+    FLAGS,
+};
+
+/* ---------------------------------------------------------------- what is printed as it comes */
+
+/* The continuation of one sequence that cannot be printed yet. */
+struct waiting {
+    char *text;
+    size_t bytes;
+    bool complete;
+};
+
+struct printer {
+    const prompt_list *prompts;
+    lckv_tokenizer *tokenizer; /* NULL: ids are printed */
+    int samples;               /* a prompt */
+    struct waiting *waiting;   /* [sequences] */
+    int sequences, current;    /* the one that is being printed */
+    bool begun;                /* its prompt is printed */
+    bool silent;               /* JSON comes in the end */
+    bool broken;               /* standard output takes no more */
+};
+
+static bool print_text(const char *text) {
+    return print_bytes(text, strlen(text));
+}
+
+/* The label where there are several, and the prompt. */
+static bool begin_sequence(struct printer *p) {
+    const given_prompt *prompt = &p->prompts->items[p->current / p->samples];
+    char label[64];
+    snprintf(label, sizeof label, "=== GENERATED SEQUENCE %d ===\n", p->current + 1);
+    p->begun = true;
+    if (p->sequences > 1 && !print_text(label)) return false;
+    if (!p->tokenizer) return true;
+    if (prompt->text) return print_bytes(prompt->text, prompt->text_bytes);
+    char *text;
+    size_t bytes;
+    if (lckv_tokenizer_decode(p->tokenizer, prompt->ids, (size_t)prompt->count, true, &text, &bytes) < 0) return true;
+    bool printed = print_bytes(text, bytes);
+    lckv_free(text);
+    return printed;
+}
+
+/* Prints what may be printed: all that waits of the current sequence, then of the next ones while they are complete. */
+static bool print_waiting(struct printer *p) {
+    while (p->current < p->sequences) {
+        struct waiting *w = &p->waiting[p->current];
+        bool streams = p->sequences == 1 || w->complete;
+        if (!streams) break;
+        if (!p->begun && !begin_sequence(p)) return false;
+        if (!print_bytes(w->text, w->bytes)) return false;
+        w->bytes = 0;
+        if (!w->complete) break;
+        if (!print_text("\n")) return false;
+        p->current++;
+        p->begun = false;
+    }
+    return fflush(stdout) == 0;
+}
+
+static void append(struct waiting *w, const char *text, size_t bytes) {
+    w->text = need(realloc(w->text, w->bytes + bytes + 1));
+    memcpy(w->text + w->bytes, text, bytes);
+    w->bytes += bytes;
+}
+
+static bool on_token(void *user, const lckv_token *token) {
+    struct printer *p = user;
+    if (interrupted()) return false;
+    if (!token || p->silent) return true;
+    int at = token->prompt * p->samples + token->sample;
+    struct waiting *w = &p->waiting[at];
+    char id[16];
+    bool first = !w->text;
+    snprintf(id, sizeof id, first ? "%d" : ",%d", (int)token->id);
+    if (p->tokenizer)
+        append(w, token->text, token->text_bytes);
+    else
+        append(w, id, strlen(id));
+    w->complete = token->finish != LCKV_FINISH_NONE;
+    if (at == p->current) p->broken = !print_waiting(p);
+    return !p->broken;
+}
+
+/* ---------------------------------------------------------------- results */
+
+static json_t *ids_json(const int32_t *ids, int64_t count) {
+    json_t *array = json_array();
+    for (int64_t i = 0; i < count; i++) json_array_append_new(array, json_integer(ids[i]));
+    return array;
+}
+
+static double rate(int64_t tokens, double seconds) {
+    return seconds > 0 ? (double)tokens / seconds : 0;
+}
+
+static json_t *timing_json(const lckv_generation *g) {
+    return json_pack("{s:I, s:f, s:f, s:I, s:f, s:f}", "prompt_tokens", (json_int_t)g->prompt_tokens, "prompt_seconds",
+                     g->prompt_seconds, "prompt_tokens_per_second", rate(g->prompt_tokens, g->prompt_seconds),
+                     "decode_tokens", (json_int_t)g->decode_tokens, "decode_seconds", g->decode_seconds,
+                     "decode_tokens_per_second", rate(g->decode_tokens, g->decode_seconds));
+}
+
+static void print_result(const lckv_generation *g, const prompt_list *prompts) {
+    json_t *sequences = json_array();
+    for (int i = 0; i < g->count; i++) {
+        const lckv_sequence *s = &g->sequences[i];
+        const given_prompt *p = &prompts->items[s->prompt];
+        json_t *text = s->text ? json_stringn(s->text, s->text_bytes) : json_null();
+        json_array_append_new(sequences, json_pack("{s:o, s:o, s:o, s:s}", "prompt_ids", ids_json(p->ids, p->count),
+                                                   "ids", ids_json(s->ids, s->count), "text", text, "finish_reason",
+                                                   s->finish == LCKV_FINISH_STOP ? "stop" : "length"));
+    }
+    json_t *result = json_pack("{s:o, s:o}", "sequences", sequences, "timing", timing_json(g));
+    print_json(result);
+    json_decref(result);
+}
+
+static void notice_speed(const lckv_generation *g) {
+    notice("prompt: %lld tokens, %.1f tokens/s; new: %lld tokens, %.1f tokens/s", (long long)g->prompt_tokens,
+           rate(g->prompt_tokens, g->prompt_seconds), (long long)g->decode_tokens,
+           rate(g->decode_tokens, g->decode_seconds));
+}
+
+/* ---------------------------------------------------------------- the command */
+
+static int run(const struct options *o, const prompt_list *prompts, opened_model *m) {
+    int samples = (int)o->num_return_sequences, sequences = prompts->count * samples;
+    lckv_prompt *given = need(calloc((size_t)prompts->count, sizeof *given));
+    struct printer printer = {.prompts = prompts,
+                              .tokenizer = m->tokenizer,
+                              .samples = samples,
+                              .waiting = need(calloc((size_t)sequences, sizeof(struct waiting))),
+                              .sequences = sequences,
+                              .silent = o->json};
+    for (int i = 0; i < prompts->count; i++) given[i] = (lckv_prompt){prompts->items[i].ids, prompts->items[i].count};
+    lckv_generate_options generate = o->generate;
+    generate.callback = on_token;
+    generate.user = &printer;
+    lckv_generation *result;
+    int status = lckv_generate(m->model, m->tokenizer, given, prompts->count, &generate, &result);
+    int code = EXIT_FINE;
+    if (status < 0) code = printer.broken ? EXIT_FAILED : library_error(TABLE.command, status);
+    if (!code && o->json) print_result(result, prompts);
+    if (!code) notice_speed(result);
+    lckv_generation_free(result);
+    for (int i = 0; i < sequences; i++) free(printer.waiting[i].text);
+    free(printer.waiting);
+    free(given);
+    return code;
+}
+
+static int read_prompts(const struct options *o, prompt_list *prompts) {
+    int code = EXIT_FINE;
+    for (int i = 0; i < o->prompts.count; i++)
+        prompts_add_text(prompts, o->prompts.items[i], strlen(o->prompts.items[i]));
+    for (int i = 0; i < o->prompt_files.count && !code; i++)
+        code = prompts_add_file(TABLE.command, prompts, o->prompt_files.items[i], true);
+    for (int i = 0; i < o->prompt_ids.count && !code; i++)
+        code = prompts_add_ids(TABLE.command, prompts, o->prompt_ids.items[i]);
+    if (code) return code;
+    if (!prompts->count)
+        return usage_error(TABLE.command, "there is no prompt: --prompt, --prompt_file or --prompt_ids gives one");
+    int64_t sequences = prompts->count * o->num_return_sequences;
+    if (sequences <= MOST_SEQUENCES) return EXIT_FINE;
+    return usage_error(TABLE.command, "%lld sequences are too many, %d go together", (long long)sequences,
+                       MOST_SEQUENCES);
+}
+
+static int check(struct options *o) {
+    lckv_generate_options *g = &o->generate;
+    g->seed = (uint64_t)o->seed;
+    g->num_return_sequences = (int)o->num_return_sequences;
+    g->encoding = (lckv_encoding)o->encoding;
+    g->stop = &o->stop;
+    g->stop_count = o->stop ? 1 : 0;
+    g->window_length = o->sink_cache ? o->window_length : 0;
+    if (o->stop && !*o->stop) return usage_error(TABLE.command, "--stop_token is empty");
+    if (o->sink_cache && g->num_sink_tokens >= o->window_length)
+        return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
+                           (long long)g->num_sink_tokens, (long long)o->window_length);
+    return EXIT_FINE;
+}
+
+static int generate(struct options *o) {
+    prompt_list prompts = {0};
+    opened_model m = {0};
+    int code = check(o);
+    if (!code) code = read_prompts(o, &prompts);
+    if (!code) code = open_model(TABLE.command, &o->model, prompts_have_text(&prompts) || o->stop, &m);
+    if (!code) code = prompts_encode(TABLE.command, &prompts, m.tokenizer, o->prefix, !o->no_special_tokens);
+    if (!code) code = run(o, &prompts, &m);
+    close_model(&m);
+    prompts_free(&prompts);
+    return code;
+}
+
+int cmd_generate(int argc, char **argv) {
+    struct options options = {0};
+    int code;
+    if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
+    code = generate(&options);
+    flags_free(&TABLE, &options);
+    return code;
+}

@@ -1,0 +1,164 @@
+/* lckv score: how probable a text is under a model, token by token, and the logits behind that. */
+#include "commands.h"
+#include "flags.h"
+#include "lckv.h"
+#include "model.h"
+#include "output.h"
+#include "prompts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    struct model_flags model;
+    const char *text, *file;
+    flag_list prompt_ids;
+    lckv_score_options score; /* most flags go straight into the library's options */
+    int64_t window_length;
+    int encoding;
+    bool no_special_tokens, sink_cache, json;
+};
+
+static const flag FLAGS[] = {
+    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "checkpoint: a folder or ORG/NAME",
+     FLAG_INTO(struct options, model.name), .value = "NAME", .required = true},
+    {"config_overrides", FLAG_TEXT, NULL, "Model", "changes to its config, such as forward_passes=3,sliding_window=64",
+     FLAG_INTO(struct options, model.config_overrides), .value = "K=V,..."},
+    {"tokenizer_name", FLAG_TEXT, NULL, "Model",
+     "folder or ORG/NAME of the tokenizer; the model's own one unless given. Needed where there is text",
+     FLAG_INTO(struct options, model.tokenizer_name), .value = "NAME"},
+    {"torch_dtype", FLAG_TEXT, "auto", "Model",
+     "type of the weights in memory: float32, bfloat16, float16; auto: as they are stored",
+     FLAG_INTO(struct options, model.torch_dtype), .value = "TYPE"},
+    {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
+     FLAG_INTO(struct options, score.bf16)},
+
+    {"text", FLAG_TEXT, NULL, "What is scored", "this text", FLAG_INTO(struct options, text)},
+    {"file", FLAG_TEXT, NULL, "What is scored",
+     "a file's text, whole and as it is; or one JSON line with text or input_ids", FLAG_INTO(struct options, file),
+     .value = "FILE"},
+    {"prompt_ids", FLAG_IDS, NULL, "What is scored", "these token ids", FLAG_INTO(struct options, prompt_ids)},
+    {"no_special_tokens", FLAG_SWITCH, NULL, "What is scored", "encode text without BOS and the like",
+     FLAG_INTO(struct options, no_special_tokens)},
+
+    {"encoding", FLAG_CHOICE, "auto", "How",
+     "how tokens enter a model with loops: by the plan, all at once, as in training; sequential, one at a time, which "
+     "is "
+     "exact; auto: sequential up to forward_passes + backward_passes tokens, else by the plan",
+     FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
+    {"sink_cache", FLAG_SWITCH, NULL, "How",
+     "one token at a time, each seeing the first tokens and the most recent ones alone (StreamingLLM)",
+     FLAG_INTO(struct options, sink_cache)},
+    {"window_length", FLAG_INT, "256", "How", "tokens that the sink cache keeps",
+     FLAG_INTO(struct options, window_length), .min = 1, .max = 1 << 30},
+    {"num_sink_tokens", FLAG_INT, "2", "How", "of which so many are the first ones",
+     FLAG_INTO(struct options, score.num_sink_tokens), .min = 0, .max = 1 << 30},
+    {"logits", FLAG_TEXT, NULL, "How",
+     "write the logits there: safetensors, tensor `logits` [tokens, vocab_size], float32",
+     FLAG_INTO(struct options, score.logits_file), .value = "FILE"},
+
+    FLAG_JSON(struct options, json),
+    FLAG_DEVICE(struct options, model.device),
+    FLAG_THREADS(struct options, model.threads),
+    {0},
+};
+
+static const flag_table TABLE = {
+    "score",
+    "Prints the mean negative log-likelihood (nats a token) and the perplexity of a text or of token ids, each token\n"
+    "given all before it; with --json also each log-probability.",
+    "--model_name_or_path NAME --text TEXT",
+    FLAGS,
+};
+
+static bool go_on(void *user, double fraction) {
+    (void)user;
+    progress(fraction, "%3.0f %%", 100 * fraction);
+    return !interrupted();
+}
+
+/* Perplexity and the like are of the tokens that something comes before. */
+static double mean_nll(const float *logprobs, int64_t count) {
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) sum -= logprobs[i];
+    return count ? sum / (double)count : NAN;
+}
+
+static json_t *number_json(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static void print_result(const given_prompt *p, const float *logprobs, bool json) {
+    double nll = mean_nll(logprobs, p->count - 1);
+    if (!json) {
+        char line[128];
+        snprintf(line, sizeof line, "tokens      %lld\nmean_nll    %.6f\nperplexity  %.4f\n", (long long)p->count, nll,
+                 exp(nll));
+        print_bytes(line, strlen(line));
+        return;
+    }
+    json_t *ids = json_array(), *values = json_array();
+    for (int64_t i = 0; i < p->count; i++) json_array_append_new(ids, json_integer(p->ids[i]));
+    for (int64_t i = 0; i + 1 < p->count; i++) json_array_append_new(values, json_real(logprobs[i]));
+    json_t *result = json_pack("{s:o, s:o, s:o, s:o}", "ids", ids, "logprobs", values, "mean_nll", number_json(nll),
+                               "perplexity", number_json(exp(nll)));
+    print_json(result);
+    json_decref(result);
+}
+
+static int run(const struct options *o, const given_prompt *p, opened_model *m) {
+    float *logprobs = need(calloc((size_t)p->count + 1, sizeof *logprobs));
+    lckv_score_options score = o->score;
+    score.go_on = go_on;
+    int status = lckv_score(m->model, p->ids, p->count, &score, logprobs);
+    progress_end();
+    int code = status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
+    if (!code) print_result(p, logprobs, o->json);
+    free(logprobs);
+    return code;
+}
+
+static int read_text(const struct options *o, prompt_list *list) {
+    int code = EXIT_FINE;
+    if (o->text) prompts_add_text(list, o->text, strlen(o->text));
+    if (o->file) code = prompts_add_file(TABLE.command, list, o->file, false);
+    for (int i = 0; i < o->prompt_ids.count && !code; i++)
+        code = prompts_add_ids(TABLE.command, list, o->prompt_ids.items[i]);
+    if (code || list->count == 1) return code;
+    return usage_error(TABLE.command, "one of --text, --file and --prompt_ids says what is scored, found %d texts",
+                       list->count);
+}
+
+static int check(struct options *o) {
+    lckv_score_options *s = &o->score;
+    s->encoding = (lckv_encoding)o->encoding;
+    s->window_length = o->sink_cache ? o->window_length : 0;
+    if (o->sink_cache && s->num_sink_tokens >= o->window_length)
+        return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
+                           (long long)s->num_sink_tokens, (long long)o->window_length);
+    return EXIT_FINE;
+}
+
+static int score(struct options *o) {
+    prompt_list list = {0};
+    opened_model m = {0};
+    int code = check(o);
+    if (!code) code = read_text(o, &list);
+    if (!code) code = open_model(TABLE.command, &o->model, prompts_have_text(&list), &m);
+    if (!code) code = prompts_encode(TABLE.command, &list, m.tokenizer, "", !o->no_special_tokens);
+    if (!code) code = run(o, &list.items[0], &m);
+    close_model(&m);
+    prompts_free(&list);
+    return code;
+}
+
+int cmd_score(int argc, char **argv) {
+    struct options options = {0};
+    int code;
+    if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
+    code = score(&options);
+    flags_free(&TABLE, &options);
+    return code;
+}

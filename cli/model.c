@@ -1,0 +1,81 @@
+#include "model.h"
+#include "output.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *tokenizer_name(const struct model_flags *flags) {
+    return flags->tokenizer_name ? flags->tokenizer_name : flags->name;
+}
+
+static int open_named_tokenizer(const char *name, lckv_tokenizer **out) {
+    char *folder;
+    *out = NULL;
+    int status = lckv_find_folder(name, &folder);
+    if (status >= 0) status = lckv_tokenizer_open(folder, out);
+    lckv_free(folder);
+    return status;
+}
+
+/* Whether the model's folder has a tokenizer at all: most tests and some checkpoints have none. */
+static bool has_tokenizer(const char *name) {
+    char *folder, *file;
+    if (lckv_find_folder(name, &folder) < 0) return false;
+    size_t length = strlen(folder) + sizeof "/tokenizer.json";
+    file = need(malloc(length));
+    snprintf(file, length, "%s/tokenizer.json", folder);
+    bool found = access(file, F_OK) == 0;
+    lckv_free(folder);
+    free(file);
+    return found;
+}
+
+int open_tokenizer(const char *command, const struct model_flags *flags, lckv_tokenizer **out) {
+    int status = open_named_tokenizer(tokenizer_name(flags), out);
+    return status < 0 ? library_error(command, status) : EXIT_FINE;
+}
+
+static int open_parts(const struct model_flags *flags, opened_model *out) {
+    lckv_model_options options = lckv_model_defaults();
+    options.config_overrides = flags->config_overrides;
+    options.torch_dtype = flags->torch_dtype;
+    int status = lckv_device_open(flags->device, (int)flags->threads, &out->device);
+    return status < 0 ? status : lckv_model_open(out->device, flags->name, &options, &out->model);
+}
+
+/* Where text is only shown, a tokenizer of another model is left out. */
+static void drop_strange_tokenizer(opened_model *m) {
+    int64_t rows = lckv_config_describe(lckv_model_config(m->model)).vocab_size;
+    if (!m->tokenizer || lckv_tokenizer_vocab_size(m->tokenizer) <= rows) return;
+    notice("the tokenizer has %d tokens, the model %lld: there will be ids and no text",
+           (int)lckv_tokenizer_vocab_size(m->tokenizer), (long long)rows);
+    lckv_tokenizer_free(m->tokenizer);
+    m->tokenizer = NULL;
+}
+
+int open_model(const char *command, const struct model_flags *flags, bool needs_tokenizer, opened_model *out) {
+    *out = (opened_model){0};
+    int status = LCKV_OK;
+    if (needs_tokenizer || flags->tokenizer_name) {
+        status = open_named_tokenizer(tokenizer_name(flags), &out->tokenizer);
+    } else if (has_tokenizer(flags->name) && open_named_tokenizer(flags->name, &out->tokenizer) < 0) {
+        notice("there will be ids and no text: %s", lckv_last_error());
+    }
+    if (status >= 0) status = open_parts(flags, out);
+    if (status >= 0) {
+        if (!needs_tokenizer && !flags->tokenizer_name) drop_strange_tokenizer(out);
+        return EXIT_FINE;
+    }
+    int code = library_error(command, status);
+    close_model(out);
+    return code;
+}
+
+void close_model(opened_model *m) {
+    lckv_tokenizer_free(m->tokenizer);
+    lckv_model_free(m->model);
+    lckv_device_close(m->device);
+    *m = (opened_model){0};
+}

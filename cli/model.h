@@ -1,0 +1,27 @@
+/* Opening what generate and score work with: a device, a model on it, and its tokenizer where there is text. */
+#ifndef CLI_MODEL_H
+#define CLI_MODEL_H
+
+#include "flags.h"
+#include "lckv.h"
+
+struct model_flags {
+    const char *name, *config_overrides, *tokenizer_name, *torch_dtype, *device;
+    int64_t threads;
+};
+
+typedef struct opened_model {
+    lckv_device *device;
+    lckv_model *model;
+    lckv_tokenizer *tokenizer; /* NULL where there is none */
+} opened_model;
+
+/* The tokenizer, then device and model (the tokenizer's errors come fast). Without needs_tokenizer one that is absent
+ * or of no use is left out, with a notice. 0, or an exit code after the message; `out` is then empty. */
+int open_model(const char *command, const struct model_flags *flags, bool needs_tokenizer, opened_model *out);
+void close_model(opened_model *m);
+
+/* The tokenizer that the flags mean, alone. The caller owns it. */
+int open_tokenizer(const char *command, const struct model_flags *flags, lckv_tokenizer **out);
+
+#endif

@@ -1,0 +1,177 @@
+#include "prompts.h"
+#include "output.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static given_prompt *add(prompt_list *list) {
+    given_prompt *items = need(realloc(list->items, (size_t)(list->count + 1) * sizeof *items));
+    list->items = items;
+    items[list->count] = (given_prompt){0};
+    return &items[list->count++];
+}
+
+int prompts_add_text(prompt_list *list, const char *text, size_t bytes) {
+    given_prompt *p = add(list);
+    p->text = need(malloc(bytes + 1));
+    memcpy(p->text, text, bytes);
+    p->text[bytes] = '\0';
+    p->text_bytes = bytes;
+    return EXIT_FINE;
+}
+
+static int32_t *room_for_ids(given_prompt *p, size_t count) {
+    p->ids = need(malloc(count * sizeof *p->ids + 1));
+    return p->ids;
+}
+
+int prompts_add_ids(const char *command, prompt_list *list, const char *text) {
+    given_prompt *p = add(list);
+    room_for_ids(p, strlen(text));
+    for (const char *at = text;;) {
+        at += strspn(at, " ,\t\n");
+        if (!*at) return EXIT_FINE;
+        char *end;
+        errno = 0;
+        long long id = strtoll(at, &end, 10);
+        bool ends = !*end || strchr(" ,\t\n", *end);
+        if (end == at || !ends || errno || id < 0 || id > INT32_MAX)
+            return usage_error(command, "token ids are whole numbers from 0 on, apart by commas, not \"%s\"", at);
+        p->ids[p->count++] = (int32_t)id;
+        at = end;
+    }
+}
+
+/* ---------------------------------------------------------------- files */
+
+static int add_json_ids(prompt_list *list, const json_t *ids) {
+    given_prompt *p = add(list);
+    room_for_ids(p, json_array_size(ids));
+    for (size_t i = 0; i < json_array_size(ids); i++) {
+        const json_t *id = json_array_get(ids, i);
+        json_int_t value = json_integer_value(id);
+        if (!json_is_integer(id) || value < 0 || value > INT32_MAX) return EXIT_FAILED;
+        p->ids[p->count++] = (int32_t)value;
+    }
+    return EXIT_FINE;
+}
+
+static int add_json_row(const char *command, prompt_list *list, const char *path, int line, const char *text,
+                        size_t length) {
+    json_error_t error;
+    json_t *row = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+    const json_t *words = json_object_get(row, "text"), *ids = json_object_get(row, "input_ids");
+    int code = EXIT_FAILED;
+    if (json_is_string(words))
+        code = prompts_add_text(list, json_string_value(words), json_string_length(words));
+    else if (json_is_array(ids))
+        code = add_json_ids(list, ids);
+    if (!row)
+        failure(command, "%s, line %d: %s", path, line, error.text);
+    else if (code)
+        failure(command, "%s, line %d: expected an object with text or input_ids (ids)", path, line);
+    json_decref(row);
+    return code;
+}
+
+static int add_json_lines(const char *command, prompt_list *list, const char *path, const char *text, size_t bytes) {
+    int line = 0, code = EXIT_FINE;
+    for (const char *end = text + bytes; text < end && !code;) {
+        const char *stop = memchr(text, '\n', (size_t)(end - text));
+        size_t length = (size_t)((stop ? stop : end) - text);
+        line++;
+        bool empty = strspn(text, " \t\r") >= length;
+        if (!empty) code = add_json_row(command, list, path, line, text, length);
+        text += length + 1;
+    }
+    return code;
+}
+
+static bool is_json_lines(const char *path) {
+    static const char *const ENDS[] = {".jsonl", ".ndjson", ".json"};
+    for (size_t i = 0; i < sizeof ENDS / sizeof *ENDS; i++) {
+        size_t length = strlen(path), tail = strlen(ENDS[i]);
+        if (length >= tail && !strcmp(path + length - tail, ENDS[i])) return true;
+    }
+    return false;
+}
+
+/* The whole file with a NUL behind it; NULL, with errno, where it cannot be read. */
+static char *read_file(const char *path, size_t *bytes) {
+    FILE *file = fopen(path, "rb");
+    if (!file) return NULL;
+    size_t room = 1 << 16, length = 0, got;
+    char *text = need(malloc(room + 1));
+    while ((got = fread(text + length, 1, room - length, file)) > 0) {
+        length += got;
+        if (length < room) continue;
+        room *= 2;
+        text = need(realloc(text, room + 1));
+    }
+    int error = ferror(file) ? errno : 0;
+    fclose(file);
+    text[length] = '\0';
+    *bytes = length;
+    if (!error) return text;
+    free(text);
+    errno = error;
+    return NULL;
+}
+
+int prompts_add_file(const char *command, prompt_list *list, const char *path, bool strip) {
+    size_t bytes;
+    char *text = read_file(path, &bytes);
+    if (!text) return failure(command, "cannot read '%s': %s", path, strerror(errno));
+    int code;
+    if (is_json_lines(path)) {
+        code = add_json_lines(command, list, path, text, bytes);
+    } else {
+        if (strip && bytes && text[bytes - 1] == '\n') bytes--;
+        if (strip && bytes && text[bytes - 1] == '\r') bytes--;
+        code = prompts_add_text(list, text, bytes);
+    }
+    free(text);
+    return code;
+}
+
+/* ---------------------------------------------------------------- ids */
+
+bool prompts_have_text(const prompt_list *list) {
+    for (int i = 0; i < list->count; i++)
+        if (list->items[i].text) return true;
+    return false;
+}
+
+static int encode(lckv_tokenizer *tokenizer, given_prompt *p, const char *prefix, bool add_special_tokens) {
+    size_t prefix_bytes = strlen(prefix), count;
+    char *text = need(malloc(prefix_bytes + p->text_bytes + 1));
+    memcpy(text, prefix, prefix_bytes);
+    memcpy(text + prefix_bytes, p->text, p->text_bytes);
+    int status =
+        lckv_tokenizer_encode(tokenizer, text, prefix_bytes + p->text_bytes, add_special_tokens, &p->ids, &count);
+    free(text);
+    p->count = status < 0 ? 0 : (int64_t)count;
+    return status;
+}
+
+int prompts_encode(const char *command, prompt_list *list, lckv_tokenizer *tokenizer, const char *prefix,
+                   bool add_special_tokens) {
+    for (int i = 0; i < list->count; i++) {
+        if (!list->items[i].text) continue;
+        int status = encode(tokenizer, &list->items[i], prefix, add_special_tokens);
+        if (status < 0) return library_error(command, status);
+    }
+    return EXIT_FINE;
+}
+
+void prompts_free(prompt_list *list) {
+    for (int i = 0; i < list->count; i++) {
+        free(list->items[i].text);
+        lckv_free(list->items[i].ids);
+    }
+    free(list->items);
+    *list = (prompt_list){0};
+}
