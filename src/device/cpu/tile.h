@@ -103,4 +103,10 @@ static inline __attribute__((always_inline)) void tile_product(float *c, ptrdiff
     }
 }
 
+/* to += factor[0] * from[0] + ... + factor[3] * from[3]: to is read and written once for four rows. */
+static inline void tile_add4(float *restrict to, const float factor[4], const float *const from[4], int64_t n) {
+    const float *restrict a = from[0], *restrict b = from[1], *restrict c = from[2], *restrict d = from[3];
+    for (int64_t i = 0; i < n; i++) to[i] += factor[0] * a[i] + factor[1] * b[i] + factor[2] * c[i] + factor[3] * d[i];
+}
+
 #endif

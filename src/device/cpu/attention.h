@@ -1,0 +1,152 @@
+/* What attention's three files share: which keys a query sees, where a key lies, and the tiles that they work on.
+ *
+ * One KV head of a sequence serves `group` query heads. Its queries are rows of tiles: query i and head h of the group
+ * make row i * group + h, so that a tile of keys is packed once for all of them, and rows go on in the order of i. */
+#ifndef DEVICE_CPU_ATTENTION_H
+#define DEVICE_CPU_ATTENTION_H
+
+#include "device/cpu/cpu.h"
+#include "device/cpu/tile.h"
+
+#include <math.h>
+
+enum {
+    ATTENTION_KEYS = 96, /* a tile of keys: a multiple of TILE_ROWS and TILE_COLS at every level */
+    ATTENTION_FEW = 8,   /* with at most so many rows, the keys are read in place (attention_few.c) */
+    ATTENTION_MOST_DIM = 1024
+};
+
+/* One KV head of one sequence. */
+struct attention_head {
+    const struct op_attention *a;
+    const attention_sequence *sequence;
+    const int32_t *pages; /* the sequence's row of the page table */
+    int64_t kv_head, group, dim, padded_dim /* to TILE_COLS */;
+};
+
+static inline struct attention_head attention_head(const struct op_attention *a, int64_t sequence, int64_t kv_head) {
+    struct attention_head head = {.a = a, .kv_head = kv_head, .group = a->heads / a->kv_heads, .dim = a->head_dim};
+    head.sequence = (const attention_sequence *)a->sequences.data + sequence;
+    head.pages = a->past.k.data ? cpu_row(a->past.table, sequence) : NULL;
+    head.padded_dim = tile_round(a->head_dim, TILE_COLS);
+    return head;
+}
+
+static inline bool attention_is_few(const struct op_attention *a, int64_t q_rows) {
+    return q_rows * (a->heads / a->kv_heads) <= ATTENTION_FEW;
+}
+
+/* The keys [begin, end) that query i sees, in the sequence's list. Both grow with i. */
+static inline struct cpu_range attention_visible(const struct op_attention *a, const attention_sequence *s, int64_t i) {
+    int64_t at = (int64_t)s->past + s->q_offset + i, keys = (int64_t)s->past + s->kv_rows;
+    int64_t end = a->strict ? at : at + 1;
+    int64_t begin = a->window > 0 && at >= a->window ? at - a->window + 1 : 0;
+    end = end < keys ? end : keys;
+    return (struct cpu_range){begin, end > begin ? end : begin};
+}
+
+/* The same for a row of the tiles; rows from `rows` on, which fill the last tile, see nothing. */
+static inline struct cpu_range attention_row_visible(const struct attention_head *head, int64_t row, int64_t rows) {
+    if (row >= rows) return (struct cpu_range){INT64_MAX, INT64_MAX};
+    return attention_visible(head->a, head->sequence, row / head->group);
+}
+
+/* The row of past.k and past.v that holds past row u. */
+static inline int64_t attention_past_row(const struct attention_head *head, int64_t u) {
+    int64_t page_rows = head->a->past.page_rows, sinks = head->sequence->sinks, first = 0;
+    if (u >= sinks) {
+        u += head->sequence->skip - sinks;
+        first = (sinks + page_rows - 1) / page_rows;
+    }
+    return head->pages[first + u / page_rows] * page_rows + u % page_rows;
+}
+
+/* Where key u of the list lies. `what` picks keys or values. */
+enum attention_what { ATTENTION_K, ATTENTION_V };
+
+static inline const void *attention_key(const struct attention_head *head, enum attention_what what, int64_t u,
+                                        dtype *type) {
+    const struct op_attention *a = head->a;
+    bool past = u < head->sequence->past;
+    view from = what == ATTENTION_K ? (past ? a->past.k : a->k) : past ? a->past.v : a->v;
+    int64_t row = past ? attention_past_row(head, u) : head->sequence->kv_row + u - head->sequence->past;
+    *type = from.type;
+    return cpu_at(from, row, head->kv_head * head->dim);
+}
+
+/* Keys (or values) [begin, end) as rows of f32, padded_dim apart, the padding zeros; made up to whole TILE_COLS by rows
+ * of zeros. */
+static inline void attention_rows(float *out, const struct attention_head *head, enum attention_what what,
+                                  int64_t begin, int64_t end) {
+    int64_t behind = tile_round(end - begin, TILE_COLS) - (end - begin);
+    for (int64_t u = begin; u < end; u++, out += head->padded_dim) {
+        dtype type;
+        const void *from = attention_key(head, what, u, &type);
+        cpu_widen(out, from, type, head->dim);
+        memset(out + head->dim, 0, (size_t)(head->padded_dim - head->dim) * sizeof *out);
+    }
+    memset(out, 0, (size_t)(behind * head->padded_dim) * sizeof *out);
+}
+
+/* Such rows as columns [dim, ATTENTION_KEYS]. */
+static inline void attention_columns(float *out, const struct attention_head *head, const float *rows, int64_t keys) {
+    for (int64_t u = 0; u < keys; u += 4, rows += 4 * head->padded_dim) {
+        const float *four[4] = {rows, rows + head->padded_dim, rows + 2 * head->padded_dim,
+                                rows + 3 * head->padded_dim};
+        tile_transpose4(out + u, ATTENTION_KEYS, four, head->dim);
+    }
+}
+
+/* Rows [row, row + rows) of the head's queries (or what lies as they do) times `factor`, as attention_rows(); made up
+ * to `padded_rows` by zeros. */
+static inline void attention_queries(float *out, const struct attention_head *head, view from, float factor,
+                                     int64_t row, int64_t rows, int64_t padded_rows) {
+    int64_t dim = head->dim, first_head = head->kv_head * head->group;
+    for (int64_t r = row; r < row + rows; r++, out += head->padded_dim) {
+        int64_t i = head->sequence->q_row + r / head->group, h = first_head + r % head->group;
+        cpu_widen(out, cpu_at(from, i, h * dim), from.type, dim);
+        for (int64_t c = 0; c < dim; c++) out[c] *= factor;
+        memset(out + dim, 0, (size_t)(head->padded_dim - dim) * sizeof *out);
+    }
+    memset(out, 0, (size_t)((padded_rows - rows) * head->padded_dim) * sizeof *out);
+}
+
+/* The columns of a tile of keys beginning at `key` that rows seeing [first.begin, last.end) need, in whole TILE_COLS.
+ */
+static inline struct cpu_range attention_tile_columns(struct cpu_range first, struct cpu_range last, int64_t key,
+                                                      int64_t keys) {
+    int64_t begin = first.begin > key ? first.begin - key : 0, end = last.end - key < keys ? last.end - key : keys;
+    return (struct cpu_range){begin / TILE_COLS * TILE_COLS, end <= begin ? 0 : tile_round(end, TILE_COLS)};
+}
+
+/* Partial softmaxes of a row over two sets of keys become one (Dao 2023, section 3.1): `sum` and `o` are of exp(score -
+ * most). Returns what the older sums must be multiplied by to stand on the larger of both maxima. */
+static inline float attention_rescale(float *most, float new_most) {
+    float before = *most;
+    if (!(new_most > before)) return 1.0f;
+    *most = new_most;
+    return cpu_exp(before - new_most);
+}
+
+/* Where the keys that are taken together from `key` on end: behind `most` of them, at `end`, and where others begin
+ * that are of another type (the new rows) or are met by another query (behind the sinks). */
+static inline int64_t attention_tile_end(const struct attention_head *head, int64_t key, int64_t end, int64_t most) {
+    const attention_sequence *s = head->sequence;
+    if (key < s->past && end > s->past) end = s->past;
+    if (head->a->q_sink.data && key < s->sinks && end > s->sinks) end = s->sinks;
+    return end - key < most ? end : key + most;
+}
+
+static inline bool attention_meets_sinks(const struct attention_head *head, int64_t key) {
+    return head->a->q_sink.data && key < head->sequence->sinks;
+}
+
+/* How much there is to do, for cpu_parts(). */
+static inline int64_t attention_work(const struct op_attention *a) {
+    int64_t keys = (int64_t)a->max_past + a->max_kv_rows;
+    return a->sequences.rows * a->max_q_rows * keys * a->heads * a->head_dim / TILE_LANES;
+}
+
+int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a);
+
+#endif

@@ -1,0 +1,199 @@
+/* Attention backward: FlashAttention-2 (Dao 2023, algorithm 2) on a CPU, for lists of new rows alone.
+ *
+ * A task is one KV head of one sequence and a part of its tiles of keys. For each tile it goes over the blocks of
+ * queries that see the tile, forms their weights again from the saved logsumexp, and adds dV += P^T dO,   dS = P * (dO
+ * V^T - delta),   dK += dS^T Q,   dQ += dS K,     delta = sum of dO * O over head_dim. dk and dv rows belong to one
+ * task. So does dq while a head is one task; where there are fewer heads than threads, each part adds to a dq of its
+ * own, and these are summed in the order of the parts. */
+#include "device/cpu/attention.h"
+
+#include <omp.h>
+
+enum { BLOCK_ROWS = ATTENTION_KEYS }; /* queries times group */
+
+struct block {
+    struct attention_head head;
+    int64_t first, rows, all_rows; /* the block's rows; all of the head's */
+    view dq;                       /* where this part adds */
+    float *q, *dout;               /* [BLOCK_ROWS, padded_dim]; q times scale */
+    float *dq_panel;               /* [TILE_ROWS, padded_dim] */
+    float *k;                      /* [ATTENTION_KEYS, padded_dim] */
+    float *k_columns, *v_columns;  /* [dim, ATTENTION_KEYS] */
+    float *dk, *dv;                /* [ATTENTION_KEYS, padded_dim] */
+    float p[BLOCK_ROWS * ATTENTION_KEYS], ds[BLOCK_ROWS * ATTENTION_KEYS];
+    float lse[BLOCK_ROWS], delta[BLOCK_ROWS];
+};
+
+enum { BUFFERS = 8 };
+
+static void block_carve(struct block *b, float *scratch, int64_t padded_dim) {
+    float **buffers[BUFFERS] = {&b->q, &b->dout, &b->dq_panel, &b->k, &b->k_columns, &b->v_columns, &b->dk, &b->dv};
+    for (int i = 0; i < BUFFERS; i++) *buffers[i] = scratch + i * ATTENTION_KEYS * padded_dim;
+}
+
+/* The queries' rows: q, dout, lse and delta. */
+static void load_queries(struct block *b) {
+    const struct op_attention *a = b->head.a;
+    int64_t padded_rows = tile_round(b->rows, TILE_ROWS), dim = b->head.dim;
+    attention_queries(b->q, &b->head, a->q, a->scale, b->first, b->rows, padded_rows);
+    attention_queries(b->dout, &b->head, a->dout, 1.0f, b->first, b->rows, padded_rows);
+    for (int64_t r = 0; r < b->rows; r++) {
+        int64_t row = b->head.sequence->q_row + (b->first + r) / b->head.group;
+        int64_t head = b->head.kv_head * b->head.group + (b->first + r) % b->head.group;
+        const float *dout = b->dout + r * b->head.padded_dim;
+        float out[ATTENTION_MOST_DIM], delta = 0;
+        cpu_widen(out, cpu_at(a->out, row, head * dim), a->out.type, dim);
+#pragma omp simd reduction(+ : delta)
+        for (int64_t c = 0; c < dim; c++) delta += dout[c] * out[c];
+        b->delta[r] = delta;
+        b->lse[r] = *(float *)cpu_at(a->lse, row, head);
+    }
+}
+
+/* One row: scores become weights P in place, dP becomes dS in place; both zeros where the row does not see. */
+static void weights_row(struct block *b, int64_t r, int64_t key, int64_t keys) {
+    struct cpu_range sees = attention_row_visible(&b->head, b->first + r, b->first + b->rows);
+    float *p = b->p + r * ATTENTION_KEYS, *ds = b->ds + r * ATTENTION_KEYS;
+    int64_t begin = sees.begin > key ? sees.begin - key : 0, end = sees.end - key < keys ? sees.end - key : keys;
+    if (begin >= end) begin = end = ATTENTION_KEYS;
+    float lse = b->lse[r], delta = b->delta[r];
+    for (int64_t c = 0; c < begin; c++) p[c] = ds[c] = 0;
+    for (int64_t c = begin; c < end; c++) {
+        p[c] = cpu_exp(p[c] - lse);
+        ds[c] = p[c] * (ds[c] - delta);
+    }
+    for (int64_t c = end; c < ATTENTION_KEYS; c++) p[c] = ds[c] = 0;
+}
+
+/* P and dS of TILE_ROWS rows from r on, and their dq. */
+static void panel(struct block *b, int64_t r, struct cpu_range columns, int64_t key, int64_t keys) {
+    int64_t dim = b->head.dim, padded_dim = b->head.padded_dim;
+    float *p = b->p + r * ATTENTION_KEYS, *ds = b->ds + r * ATTENTION_KEYS;
+    for (int64_t c = columns.begin; c < columns.end; c += TILE_COLS) {
+        tile_product(p + c, ATTENTION_KEYS, false, b->q + r * padded_dim, padded_dim, 1, b->k_columns + c,
+                     ATTENTION_KEYS, dim);
+        tile_product(ds + c, ATTENTION_KEYS, false, b->dout + r * padded_dim, padded_dim, 1, b->v_columns + c,
+                     ATTENTION_KEYS, dim);
+    }
+    for (int64_t i = 0; i < TILE_ROWS; i++) weights_row(b, r + i, key, keys);
+    if (b->dq.data == NULL) return;
+    for (int64_t c = 0; c < padded_dim; c += TILE_COLS)
+        tile_product(b->dq_panel + c, padded_dim, false, ds + columns.begin, ATTENTION_KEYS, 1,
+                     b->k + columns.begin * padded_dim + c, padded_dim, columns.end - columns.begin);
+    for (int64_t i = 0; i < TILE_ROWS && r + i < b->rows; i++) {
+        int64_t row = b->head.sequence->q_row + (b->first + r + i) / b->head.group;
+        int64_t head = b->head.kv_head * b->head.group + (b->first + r + i) % b->head.group;
+        float *restrict dq = cpu_at(b->dq, row, head * dim);
+        const float *restrict from = b->dq_panel + i * padded_dim;
+        for (int64_t c = 0; c < dim; c++) dq[c] += b->head.a->scale * from[c];
+    }
+}
+
+/* The same for rows that see nothing of the tile. */
+static void no_weights(struct block *b, int64_t r) {
+    memset(b->p + r * ATTENTION_KEYS, 0, TILE_ROWS * ATTENTION_KEYS * sizeof *b->p);
+    memset(b->ds + r * ATTENTION_KEYS, 0, TILE_ROWS * ATTENTION_KEYS * sizeof *b->ds);
+}
+
+/* dv += P^T dout and dk += dS^T q, for TILE_ROWS keys at a time, over the rows that see any of these. */
+static void add_keys(struct block *b, int64_t key, int64_t keys) {
+    int64_t padded_dim = b->head.padded_dim, begin = 0, end = 0;
+    for (int64_t u = 0; u < keys; u += TILE_ROWS) {
+        while (begin < b->rows && attention_row_visible(&b->head, b->first + begin, b->all_rows).end <= key + u)
+            begin++;
+        while (end < b->rows &&
+               attention_row_visible(&b->head, b->first + end, b->all_rows).begin < key + u + TILE_ROWS)
+            end++;
+        if (end <= begin) continue;
+        for (int64_t c = 0; c < padded_dim; c += TILE_COLS) {
+            int64_t at = begin * ATTENTION_KEYS + u, from = begin * padded_dim + c;
+            tile_product(b->dv + u * padded_dim + c, padded_dim, true, b->p + at, 1, ATTENTION_KEYS, b->dout + from,
+                         padded_dim, end - begin);
+            tile_product(b->dk + u * padded_dim + c, padded_dim, true, b->ds + at, 1, ATTENTION_KEYS, b->q + from,
+                         padded_dim, end - begin);
+        }
+    }
+}
+
+/* Adds a tile's sums to the gradient, where it is wanted. */
+static void store_keys(const struct block *b, view gradient, const float *from, int64_t key, int64_t end) {
+    if (gradient.data == NULL) return;
+    for (int64_t u = key; u < end; u++, from += b->head.padded_dim) {
+        float *restrict to = cpu_at(gradient, b->head.sequence->kv_row + u, b->head.kv_head * b->head.dim);
+        for (int64_t c = 0; c < b->head.dim; c++) to[c] += from[c];
+    }
+}
+
+static void tile_of_keys(struct block *b, int64_t key, int64_t end) {
+    const struct op_attention *a = b->head.a;
+    size_t bytes = (size_t)(ATTENTION_KEYS * b->head.padded_dim) * sizeof(float);
+    attention_rows(b->k, &b->head, ATTENTION_V, key, end);
+    attention_columns(b->v_columns, &b->head, b->k, end - key);
+    attention_rows(b->k, &b->head, ATTENTION_K, key, end);
+    attention_columns(b->k_columns, &b->head, b->k, end - key);
+    memset(b->dk, 0, bytes);
+    memset(b->dv, 0, bytes);
+    for (b->first = 0; b->first < b->all_rows; b->first += BLOCK_ROWS) {
+        b->rows = b->all_rows - b->first < BLOCK_ROWS ? b->all_rows - b->first : BLOCK_ROWS;
+        struct cpu_range top = attention_row_visible(&b->head, b->first, b->all_rows);
+        struct cpu_range bottom = attention_row_visible(&b->head, b->first + b->rows - 1, b->all_rows);
+        if (bottom.end <= key || top.begin >= end) continue;
+        load_queries(b);
+        for (int64_t r = 0; r < b->rows; r += TILE_ROWS) {
+            int64_t last = r + TILE_ROWS < b->rows ? r + TILE_ROWS - 1 : b->rows - 1;
+            struct cpu_range columns =
+                attention_tile_columns(attention_row_visible(&b->head, b->first + r, b->all_rows),
+                                       attention_row_visible(&b->head, b->first + last, b->all_rows), key, end - key);
+            if (columns.end > columns.begin)
+                panel(b, r, columns, key, end - key);
+            else
+                no_weights(b, r);
+        }
+        if (a->dk.data || a->dv.data) add_keys(b, key, end - key);
+    }
+    store_keys(b, a->dk, b->dk, key, end);
+    store_keys(b, a->dv, b->dv, key, end);
+}
+
+/* dq += the parts' own, in their order; rows of sequences alone. */
+static void sum_parts(const struct op_attention *a, int64_t sequence, const float *dqs, int64_t parts) {
+    const attention_sequence *s = (const attention_sequence *)a->sequences.data + sequence;
+    for (int64_t row = s->q_row; row < s->q_row + s->q_rows; row++)
+        for (int64_t part = 0; part < parts; part++) {
+            const float *restrict from = dqs + (part * a->dq.rows + row) * a->dq.cols;
+            float *restrict to = cpu_row(a->dq, row);
+            for (int64_t c = 0; c < a->dq.cols; c++) to[c] += from[c];
+        }
+}
+
+int CPU_ENTRY(cpu_attention_backward)(device *d, const struct op_attention *a) {
+    REQUIRE(a->head_dim <= ATTENTION_MOST_DIM, LCKV_ERROR_UNSUPPORTED, "expected a head_dim of at most %d, found %d",
+            ATTENTION_MOST_DIM, a->head_dim);
+    if (a->k.data == NULL || a->sequences.rows == 0) return LCKV_OK;
+    int threads = cpu_parts(d, attention_work(a));
+    int64_t heads = a->sequences.rows * a->kv_heads, tiles = (a->max_kv_rows + ATTENTION_KEYS - 1) / ATTENTION_KEYS;
+    int64_t wanted = (threads + heads - 1) / heads, parts = wanted < tiles ? wanted : tiles;
+    size_t floats = (size_t)(BUFFERS * ATTENTION_KEYS * tile_round(a->head_dim, TILE_COLS));
+    size_t own = parts > 1 && a->dq.data ? (size_t)(parts * a->dq.rows * a->dq.cols) : 0;
+    float *dqs;
+    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (own + (size_t)threads * floats) * sizeof *dqs, (void **)&dqs));
+    memset(dqs, 0, own * sizeof *dqs);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < parts * heads; task++) {
+            struct block b = {.head = attention_head(a, task / a->kv_heads % a->sequences.rows, task % a->kv_heads)};
+            int64_t part = task / heads;
+            b.dq = a->dq;
+            if (own > 0) b.dq.data = dqs + part * a->dq.rows * a->dq.cols;
+            b.all_rows = b.head.sequence->q_rows * b.head.group;
+            block_carve(&b, dqs + own + (size_t)omp_get_thread_num() * floats, b.head.padded_dim);
+            for (int64_t key = part * ATTENTION_KEYS; key < b.head.sequence->kv_rows; key += parts * ATTENTION_KEYS)
+                tile_of_keys(&b, key, attention_tile_end(&b.head, key, b.head.sequence->kv_rows, ATTENTION_KEYS));
+        }
+#pragma omp for schedule(static)
+        for (int64_t sequence = 0; sequence < a->sequences.rows; sequence++)
+            if (own > 0) sum_parts(a, sequence, dqs, parts);
+    }
+    return LCKV_OK;
+}

@@ -1,0 +1,449 @@
+/* attention and attention_backward against loops in double: every type, past pages with sinks and skipped rows, strict
+ * and windowed masks, groups of heads, sequences of no queries, dead rows. Whatever may not be read is NaN. */
+#include "device_check.h"
+
+#include "device/open.h"
+
+enum { MOST_SEQUENCES = 4, MOST_KEYS = 1024, MOST_DIM = 160 };
+
+struct attention_case {
+    int heads, kv_heads, dim;
+    bool strict;
+    int64_t window;
+    int page_rows; /* 0: no past */
+    bool q_sink;
+    int count;
+    struct {
+        int32_t q_rows, kv_rows, q_offset, past, sinks, skip;
+    } sequence[MOST_SEQUENCES];
+};
+
+static const struct attention_case cases[] = {
+    /* training: many rows, every mask, odd sizes */
+    {4, 2, 16, false, 0, 0, false, 2, {{37, 37}, {1, 1}}},
+    {4, 4, 64, false, 0, 0, false, 1, {{211, 211}}},
+    {2, 1, 80, true, 0, 0, false, 2, {{101, 101}, {99, 99}}},
+    {6, 2, 8, false, 13, 0, false, 2, {{120, 120}, {7, 7}}},
+    {3, 3, 12, true, 1, 0, false, 1, {{40, 40}}},
+    {3, 1, 32, true, 130, 0, false, 3, {{300, 300}, {0, 5}, {64, 64}}},
+    {16, 1, 128, false, 0, 0, false, 1, {{25, 25}}},
+    {5, 5, 7, false, 97, 0, false, 1, {{193, 193}}},
+    {2, 1, 16, true, 0, 0, false, 1, {{409, 409}}},
+    {2, 1, 40, false, 50, 0, false, 1, {{333, 333}}},
+    /* queries that stand behind the first new row; queries of which some see nothing; no new rows at all */
+    {4, 2, 16, false, 0, 0, false, 2, {{1, 150, 149}, {20, 53, 33}}},
+    {2, 2, 24, true, 0, 0, false, 2, {{2, 0, 0}, {30, 10, 0}}},
+    /* a past: whole, windowed, with sinks that are met by q or by q_sink, skipped rows, no new rows */
+    {4, 2, 16, false, 0, 16, false, 3, {{1, 1, 0, 200, 0, 0}, {40, 40, 0, 77, 0, 0}, {3, 3, 0, 0, 0, 0}}},
+    {8, 2, 64, false, 20, 16, false, 2, {{1, 1, 0, 61, 0, 0}, {50, 50, 0, 33, 0, 0}}},
+    {4, 4, 16, true, 0, 4, true, 3, {{1, 0, 0, 31, 4, 3}, {1, 1, 0, 3, 3, 0}, {33, 33, 0, 120, 6, 1}}},
+    {8, 1, 48, false, 0, 8, true, 2, {{1, 1, 0, 900, 5, 7}, {2, 2, 0, 100, 100, 0}}},
+    {6, 3, 20, false, 25, 8, true, 2, {{1, 1, 0, 60, 20, 2}, {17, 17, 0, 60, 20, 5}}},
+    {2, 2, 16, true, 0, 8, false, 1, {{12, 12, 0, 9, 4, 4}}},
+};
+enum { CASES = sizeof cases / sizeof *cases, DEAD_ROWS = 3 };
+
+/* A case with its tensors, and the list of keys of each sequence as rows of k, v or the pages. */
+struct attention_run {
+    const struct attention_case *c;
+    struct op_attention a;
+    struct {
+        view k, v;
+        int64_t row;
+    } key[MOST_SEQUENCES][MOST_KEYS];
+};
+
+static double uniform_of(view v, int64_t row, int64_t col) {
+    return element(v, row * v.cols + col);
+}
+
+static void randomize_row(view v, int64_t row) {
+    for (int64_t c = 0; c < v.cols; c++) set_element(v, row * v.cols + c, random_normal());
+}
+
+/* The pages of sequence i: the rows of its past are put where kv_pages says that they lie; all others stay NaN. */
+static void fill_pages(struct attention_run *r, int i, int32_t *table, int64_t *next_page) {
+    const int32_t page_rows = r->c->page_rows, past = r->c->sequence[i].past, sinks = r->c->sequence[i].sinks;
+    int32_t sink_pages = (sinks + page_rows - 1) / page_rows;
+    int32_t pages = sink_pages + (past - sinks + r->c->sequence[i].skip + page_rows - 1) / page_rows;
+    for (int32_t page = 0; page < pages; page++) table[page] = (int32_t)(*next_page -= 1);
+    for (int32_t u = 0; u < past; u++) {
+        int32_t at = u < sinks ? u : u - sinks + r->c->sequence[i].skip, first = u < sinks ? 0 : sink_pages;
+        int64_t row = (int64_t)table[first + at / page_rows] * page_rows + at % page_rows;
+        randomize_row(r->a.past.k, row);
+        randomize_row(r->a.past.v, row);
+        r->key[i][u].k = r->a.past.k, r->key[i][u].v = r->a.past.v, r->key[i][u].row = row;
+    }
+}
+
+static void make_past(struct attention_run *r, dtype type) {
+    const struct attention_case *c = r->c;
+    int64_t pages = 0, most = 0;
+    for (int i = 0; i < c->count; i++) {
+        int64_t own = (c->sequence[i].past + c->sequence[i].skip) / c->page_rows + 3;
+        pages += own, most = own > most ? own : most;
+    }
+    r->a.past = (struct kv_pages){.k = tensor(pages * c->page_rows, c->kv_heads * c->dim, type),
+                                  .v = tensor(pages * c->page_rows, c->kv_heads * c->dim, type),
+                                  .table = tensor(c->count, most, DTYPE_I32),
+                                  .page_rows = c->page_rows};
+    for (int i = 0; i < c->count; i++) fill_pages(r, i, (int32_t *)r->a.past.table.data + i * most, &pages);
+}
+
+/* New rows of sequence i, behind its past in the list. */
+static void fill_new(struct attention_run *r, int i, const attention_sequence *s) {
+    for (int64_t q = s->q_row; q < s->q_row + s->q_rows; q++) {
+        randomize_row(r->a.q, q);
+        if (r->a.q_sink.data) randomize_row(r->a.q_sink, q);
+        randomize_row(r->a.dout, q);
+    }
+    for (int64_t u = 0; u < s->kv_rows; u++) {
+        randomize_row(r->a.k, s->kv_row + u);
+        randomize_row(r->a.v, s->kv_row + u);
+        r->key[i][s->past + u].k = r->a.k, r->key[i][s->past + u].v = r->a.v;
+        r->key[i][s->past + u].row = s->kv_row + u;
+    }
+}
+
+static struct attention_run *make_run(const struct attention_case *c, dtype compute, dtype past_type) {
+    struct attention_run *r = calloc(1, sizeof *r);
+    assert_non_null(r);
+    r->c = c;
+    struct op_attention *a = &r->a;
+    *a = (struct op_attention){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->dim, .strict = c->strict};
+    a->window = c->window, a->scale = (float)(1 / sqrt(c->dim));
+    a->sequences = tensor(c->count, sizeof(attention_sequence), DTYPE_U8);
+    attention_sequence *s = a->sequences.data;
+    int32_t q_rows = DEAD_ROWS, kv_rows = 0;
+    for (int i = 0; i < c->count; i++) {
+        s[i] = (attention_sequence){q_rows,
+                                    c->sequence[i].q_rows,
+                                    kv_rows,
+                                    c->sequence[i].kv_rows,
+                                    c->sequence[i].q_offset,
+                                    c->sequence[i].past,
+                                    c->sequence[i].sinks,
+                                    c->sequence[i].skip};
+        q_rows += s[i].q_rows, kv_rows += s[i].kv_rows;
+        a->max_q_rows = s[i].q_rows > a->max_q_rows ? s[i].q_rows : a->max_q_rows;
+        a->max_kv_rows = s[i].kv_rows > a->max_kv_rows ? s[i].kv_rows : a->max_kv_rows;
+        a->max_past = s[i].past > a->max_past ? s[i].past : a->max_past;
+    }
+    q_rows += DEAD_ROWS, kv_rows += kv_rows > 0 ? DEAD_ROWS : 0;
+    a->q = tensor(q_rows, c->heads * c->dim, compute);
+    if (c->q_sink) a->q_sink = tensor(q_rows, c->heads * c->dim, compute);
+    a->out = tensor(q_rows, c->heads * c->dim, compute);
+    a->dout = tensor(q_rows, c->heads * c->dim, DTYPE_F32);
+    a->lse = tensor(q_rows, c->heads, DTYPE_F32);
+    if (kv_rows > 0) a->k = tensor(kv_rows, c->kv_heads * c->dim, compute);
+    if (kv_rows > 0) a->v = tensor(kv_rows, c->kv_heads * c->dim, compute);
+    if (c->page_rows > 0) make_past(r, past_type);
+    for (int i = 0; i < c->count; i++) fill_new(r, i, s + i);
+    return r;
+}
+
+/* ---------------------------------------------------------------- the reference */
+
+/* One query and head: its weights on all keys of its sequence, and their sum's logarithm. */
+struct weights {
+    int64_t keys, seen;
+    double p[MOST_KEYS], lse;
+};
+
+static void reference_weights(const struct attention_run *r, int i, int64_t q, int64_t head, struct weights *w) {
+    const struct op_attention *a = &r->a;
+    const attention_sequence *s = (const attention_sequence *)a->sequences.data + i;
+    int64_t at = s->past + s->q_offset + q, kv_head = head / (a->heads / a->kv_heads);
+    double score[MOST_KEYS], most = -(double)INFINITY, sum = 0;
+    w->keys = s->past + s->kv_rows, w->seen = 0;
+    for (int64_t u = 0; u < w->keys; u++) {
+        score[u] = -(double)INFINITY;
+        bool sees = (a->strict ? u < at : u <= at) && (a->window == 0 || u > at - a->window);
+        if (!sees) continue;
+        view from = a->q_sink.data && u < s->sinks ? a->q_sink : a->q;
+        score[u] = 0;
+        for (int64_t c = 0; c < a->head_dim; c++)
+            score[u] += uniform_of(from, s->q_row + q, head * a->head_dim + c) *
+                        uniform_of(r->key[i][u].k, r->key[i][u].row, kv_head * a->head_dim + c);
+        score[u] *= (double)a->scale;
+        most = fmax(most, score[u]);
+        w->seen++;
+    }
+    for (int64_t u = 0; u < w->keys; u++) sum += w->p[u] = w->seen > 0 ? exp(score[u] - most) : 0;
+    for (int64_t u = 0; u < w->keys && w->seen > 0; u++) w->p[u] /= sum;
+    w->lse = w->seen > 0 ? most + log(sum) : -(double)INFINITY;
+}
+
+/* What the scores lose in f32: a sum of head_dim terms whose magnitudes add up to at most some 4 sqrt(head_dim) after
+ * scaling. A weight loses as much, relative, and the rounding of exp and of the sums over the keys. */
+static double weight_error(const struct op_attention *a, int64_t keys) {
+    return F32_EPSILON * (4 * a->head_dim * sqrt(a->head_dim) + (double)keys + 16);
+}
+
+static void check_forward(const struct attention_run *r) {
+    const struct op_attention *a = &r->a;
+    struct weights w;
+    for (int i = 0; i < r->c->count; i++) {
+        const attention_sequence *s = (const attention_sequence *)a->sequences.data + i;
+        for (int64_t q = 0; q < s->q_rows; q++)
+            for (int64_t h = 0; h < a->heads; h++) {
+                reference_weights(r, i, q, h, &w);
+                double error = weight_error(a, w.keys);
+                int64_t row = s->q_row + q, kv_head = h / (a->heads / a->kv_heads);
+                for (int64_t c = 0; c < a->head_dim; c++) {
+                    double want = 0, size = 0;
+                    for (int64_t u = 0; u < w.keys; u++) {
+                        if (w.p[u] == 0) continue;
+                        double v = uniform_of(r->key[i][u].v, r->key[i][u].row, kv_head * a->head_dim + c);
+                        want += w.p[u] * v, size += w.p[u] * fabs(v);
+                    }
+                    check_near("out", a->out, row * a->out.cols + h * a->head_dim + c, want,
+                               rounding(a->out.type) * fabs(want) + 2 * error * size);
+                }
+                float lse = ((float *)a->lse.data)[row * a->heads + h];
+                if (w.seen == 0)
+                    assert_true(isinf(lse) && lse < 0);
+                else
+                    check_near("lse", a->lse, row * a->heads + h, w.lse, error * (1 + fabs(w.lse)));
+            }
+    }
+}
+
+/* dead rows of the outputs stay as they were: poison. */
+static void check_dead(view v) {
+    for (int64_t i = 0; i < DEAD_ROWS * v.cols; i++) {
+        assert_true(isnan(element(v, i)));
+        assert_true(isnan(element(v, (v.rows - DEAD_ROWS) * v.cols + i)));
+    }
+}
+
+static void check_attention(device *d) {
+    for (int i = 0; i < CASES; i++)
+        for (int types = 0; types < 3; types++) {
+            if (types == 2 && cases[i].page_rows == 0) continue; /* mixed: bf16 new rows behind a past of f32 */
+            dtype compute = types == 0 ? DTYPE_F32 : DTYPE_BF16, past = types == 1 ? DTYPE_BF16 : DTYPE_F32;
+            struct attention_run *r = make_run(&cases[i], compute, past);
+            RUN(d, attention, r->a);
+            check_forward(r);
+            check_dead(r->a.out);
+            view once = copy_tensor(r->a.out);
+            r->a.lse = ABSENT;
+            RUN(d, attention, r->a);
+            check_same_bits("attention, again and without lse", once, r->a.out);
+            release_tensors();
+            free(r);
+        }
+}
+
+/* ---------------------------------------------------------------- gradients */
+
+/* The gradients in double, and beside each the sum of its terms' magnitudes. */
+struct gradients {
+    double *dq, *dk, *dv, *dq_size, *dk_size, *dv_size;
+};
+
+static struct gradients make_gradients(const struct op_attention *a) {
+    size_t q = (size_t)elements(a->q), k = (size_t)elements(a->k);
+    struct gradients g = {calloc(q, 8), calloc(k, 8), calloc(k, 8), calloc(q, 8), calloc(k, 8), calloc(k, 8)};
+    return g;
+}
+
+static void free_gradients(struct gradients *g) {
+    double *all[] = {g->dq, g->dk, g->dv, g->dq_size, g->dk_size, g->dv_size};
+    for (int i = 0; i < 6; i++) free(all[i]);
+}
+
+/* The terms of one query and head. Sums run over the saved `out`, as the op's own do. */
+static void reference_row(const struct attention_run *r, int i, int64_t q, int64_t h, struct gradients *g) {
+    const struct op_attention *a = &r->a;
+    const attention_sequence *s = (const attention_sequence *)a->sequences.data + i;
+    int64_t q_at = (s->q_row + q) * a->q.cols + h * a->head_dim, group = a->heads / a->kv_heads;
+    struct weights w;
+    reference_weights(r, i, q, h, &w);
+    double delta = 0, delta_size = 0, scale = (double)a->scale;
+    for (int64_t c = 0; c < a->head_dim; c++) {
+        delta += element(a->dout, q_at + c) * element(a->out, q_at + c);
+        delta_size += fabs(element(a->dout, q_at + c) * element(a->out, q_at + c));
+    }
+    for (int64_t u = 0; u < w.keys; u++) {
+        if (w.p[u] == 0) continue;
+        int64_t k_at = (s->kv_row + u) * a->k.cols + h / group * a->head_dim;
+        double dp = 0, dp_size = 0;
+        for (int64_t c = 0; c < a->head_dim; c++) {
+            double term = element(a->dout, q_at + c) * element(a->v, k_at + c);
+            dp += term, dp_size += fabs(term);
+        }
+        double ds = w.p[u] * (dp - delta) * scale, ds_size = w.p[u] * (dp_size + delta_size) * scale;
+        for (int64_t c = 0; c < a->head_dim; c++) {
+            g->dq[q_at + c] += ds * element(a->k, k_at + c);
+            g->dq_size[q_at + c] += ds_size * fabs(element(a->k, k_at + c));
+            g->dk[k_at + c] += ds * element(a->q, q_at + c);
+            g->dk_size[k_at + c] += ds_size * fabs(element(a->q, q_at + c));
+            g->dv[k_at + c] += w.p[u] * element(a->dout, q_at + c);
+            g->dv_size[k_at + c] += fabs(w.p[u] * element(a->dout, q_at + c));
+        }
+    }
+}
+
+static void reference_backward(const struct attention_run *r, struct gradients *g) {
+    for (int i = 0; i < r->c->count; i++)
+        for (int64_t q = 0; q < r->c->sequence[i].q_rows; q++)
+            for (int64_t h = 0; h < r->a.heads; h++) reference_row(r, i, q, h, g);
+}
+
+/* got = before + want, within what the weights and a sum of that many terms lose. */
+static void check_gradient(const char *what, const struct attention_run *r, view got, view before, const double *want,
+                           const double *size) {
+    double error = 2 * weight_error(&r->a, r->a.max_kv_rows + r->a.max_q_rows * r->a.heads / r->a.kv_heads);
+    for (int64_t i = 0; i < elements(got); i++) {
+        if (isnan(element(before, i))) continue; /* a dead row */
+        check_near(what, got, i, element(before, i) + want[i],
+                   error * size[i] + F32_EPSILON * (fabs(want[i]) + 2 * fabs(element(before, i))));
+    }
+}
+
+/* A gradient that is not zero at first; dead rows of it are NaN, and stay so. */
+static view gradient_tensor(view of, view pattern) {
+    view v = random_tensor(of.rows, of.cols, DTYPE_F32, 1.0);
+    for (int64_t i = 0; i < elements(v); i++)
+        if (isnan(element(pattern, i))) ((uint32_t *)v.data)[i] = UINT32_MAX;
+    return v;
+}
+
+static void check_backward_case(device *d, const struct attention_case *c, dtype compute) {
+    struct attention_run *r = make_run(c, compute, compute);
+    struct op_attention *a = &r->a;
+    RUN(d, attention, r->a);
+    if (a->k.data == NULL) return;
+    struct gradients g = make_gradients(a);
+    reference_backward(r, &g);
+    view dq = gradient_tensor(a->q, a->q), dk = gradient_tensor(a->k, a->k), dv = gradient_tensor(a->v, a->v);
+    a->dq = copy_tensor(dq), a->dk = copy_tensor(dk), a->dv = copy_tensor(dv);
+    RUN(d, attention_backward, r->a);
+    check_gradient("dq", r, a->dq, dq, g.dq, g.dq_size);
+    check_gradient("dk", r, a->dk, dk, g.dk, g.dk_size);
+    check_gradient("dv", r, a->dv, dv, g.dv, g.dv_size);
+    view all[] = {a->dq, a->dk, a->dv};
+    view *each[] = {&a->dq, &a->dk, &a->dv}, start[] = {dq, dk, dv};
+    for (int i = 0; i < 3; i++) { /* each alone, the others absent: the same bits */
+        a->dq = a->dk = a->dv = ABSENT;
+        *each[i] = copy_tensor(start[i]);
+        RUN(d, attention_backward, r->a);
+        check_same_bits("a gradient alone", *each[i], all[i]);
+    }
+    free_gradients(&g);
+    free(r);
+}
+
+static void check_attention_backward(device *d) {
+    for (int i = 0; i < CASES; i++)
+        for (int types = 0; types < 2 && cases[i].page_rows == 0; types++) {
+            check_backward_case(d, &cases[i], types == 0 ? DTYPE_F32 : DTYPE_BF16);
+            release_tensors();
+        }
+}
+
+/* sum of dout * out in double, as a function of q, k and v. */
+static double reference_loss(const struct attention_run *r) {
+    const struct op_attention *a = &r->a;
+    struct weights w;
+    double loss = 0;
+    for (int i = 0; i < r->c->count; i++) {
+        const attention_sequence *s = (const attention_sequence *)a->sequences.data + i;
+        for (int64_t q = 0; q < s->q_rows; q++)
+            for (int64_t h = 0; h < a->heads; h++) {
+                reference_weights(r, i, q, h, &w);
+                for (int64_t u = 0; u < w.keys; u++)
+                    for (int64_t c = 0; c < a->head_dim && w.p[u] != 0; c++)
+                        loss += w.p[u] * uniform_of(a->dout, s->q_row + q, h * a->head_dim + c) *
+                                uniform_of(a->v, s->kv_row + u, h / (a->heads / a->kv_heads) * a->head_dim + c);
+            }
+    }
+    return loss;
+}
+
+static void check_difference(const char *what, const struct attention_run *r, view v, const double *gradient) {
+    const float step = 0x1p-8f; /* added and taken away without rounding worth the name; the error is of its square */
+    for (int64_t i = 0; i < elements(v); i++) {
+        float *x = (float *)v.data + i, at = *x;
+        if (isnan(at)) continue;
+        float above = *x = at + step;
+        double loss = reference_loss(r);
+        float below = *x = at - step;
+        double slope = (loss - reference_loss(r)) / ((double)above - (double)below);
+        *x = at;
+        if (fabs(slope - gradient[i]) > 2e-4)
+            fail_msg("%s %d: %g by differences, %g", what, (int)i, slope, gradient[i]);
+    }
+}
+
+/* The reference's gradients are those of its forward pass. */
+static void test_reference(void **state) {
+    (void)state;
+    static const struct attention_case small = {4, 2, 3, true, 4, 0, false, 2, {{6, 7, 1}, {3, 3}}};
+    device d;
+    assert_int_equal(cpu_open_level(&d, 1, CPU_BASE), LCKV_OK);
+    struct attention_run *r = make_run(&small, DTYPE_F32, DTYPE_F32);
+    struct gradients g = make_gradients(&r->a);
+    RUN(&d, attention, r->a);
+    reference_backward(r, &g);
+    check_difference("dq", r, r->a.q, g.dq);
+    check_difference("dk", r, r->a.k, g.dk);
+    check_difference("dv", r, r->a.v, g.dv);
+    free_gradients(&g);
+    free(r);
+    release_tensors();
+    d.memory.close(&d);
+}
+
+/* ---------------------------------------------------------------- the exponential */
+
+/* Every 251st float between underflow and overflow, and the ends. */
+static void test_exp(void **state) {
+    (void)state;
+    double worst = 0;
+    for (uint32_t bits = 0; bits <= 0x42d20000; bits += 251) /* to 105 */
+        for (int sign = 0; sign < 2; sign++) {
+            float x = cpu_float(bits | (uint32_t)sign << 31);
+            double want = exp((double)x), got = (double)cpu_exp(x);
+            if (want > 0x1.fffffep127)
+                assert_true(isinf(got) || got > 0x1.fffffcp127);
+            else
+                worst = fmax(worst, fabs(got - want) / fmax(0x1p-149, ldexp(1, ilogb(want) - 23)));
+        }
+    if (worst > 1) fail_msg("exp is off by %.3f units in the last place", worst);
+    assert_true(cpu_exp(0.0f) == 1.0f);
+    assert_true(cpu_exp(-INFINITY) == 0.0f);
+    assert_true(isinf(cpu_exp(INFINITY)));
+    assert_true(isnan(cpu_exp(NAN)));
+}
+
+/* ---------------------------------------------------------------- */
+
+static void test_attention(void **state) {
+    (void)state;
+    check_everywhere(check_attention);
+}
+
+static void test_attention_backward(void **state) {
+    (void)state;
+    check_everywhere(check_attention_backward);
+}
+
+static void test_too_wide(void **state) {
+    (void)state;
+    device d;
+    assert_int_equal(cpu_open_level(&d, 1, CPU_BASE), LCKV_OK);
+    struct op_attention a = {.heads = 1, .kv_heads = 1, .head_dim = 2048};
+    assert_int_equal(d.ops.attention(&d, &a), LCKV_ERROR_UNSUPPORTED);
+    assert_int_equal(d.ops.attention_backward(&d, &a), LCKV_ERROR_UNSUPPORTED);
+    d.memory.close(&d);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exp),       cmocka_unit_test(test_reference),          cmocka_unit_test(test_too_wide),
+        cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_backward),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
