@@ -86,10 +86,9 @@ static int pass_over_rest(const checkpoint_files *files, const model_config *c, 
         passed++;
     }
     if (passed)
-        log_message(
-            LCKV_LOG_INFO,
-            "%s: %d tensors passed over (K and V of layers without a slot, rotary_emb.inv_freq, a tied lm_head)",
-            files->source, passed);
+        log_message(LCKV_LOG_INFO,
+                    "%s: unused tensors passed over: %d (K and V of layers without a slot, inv_freq, a tied lm_head)",
+                    files->source, passed);
     return LCKV_OK;
 }
 
