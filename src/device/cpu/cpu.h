@@ -178,7 +178,7 @@ static inline const float *cpu_row_f32(view v, int64_t r, float *buffer) {
 
 /* ---------------------------------------------------------------- exponential */
 
-/* exp(x) within 1 unit in the last place (2 where the result is subnormal), without branches or calls, so that loops over
+/* exp(x) within 1.1 units in the last place, without branches or calls, so that loops over
  * it vectorize. exp(x) = 2^n exp(r) with n = round(x / ln 2) and r = x - n ln 2, ln 2 in two parts of which n times the
  * first is exact (Cody and Waite 1980); exp(r) = 1 + r + r^2 p(r), p of degree 4 fitted for the least relative error on
  * |r| <= ln 2 / 2, which is 3e-9. 2^n is applied in two halves, so that results run smoothly into subnormals, 0 and
