@@ -17,6 +17,7 @@ static const struct command {
     {"inspect", "what a config or a checkpoint is: layer map, plan, parameters, memory", cmd_inspect},
     {"generate", "text from prompts", cmd_generate},
     {"score", "log-probabilities or logits of given text or ids", cmd_score},
+    {"tokenize", "text to ids and back", cmd_tokenize},
     {NULL, NULL, NULL},
 };
 

@@ -1,0 +1,167 @@
+/* lckv tokenize: text to ids and back, a JSON line for each text. */
+#include "commands.h"
+#include "flags.h"
+#include "lckv.h"
+#include "model.h"
+#include "output.h"
+#include "prompts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    struct model_flags model; /* the name of the tokenizer alone */
+    const char *text, *file;
+    bool jsonl, decode, no_special_tokens, skip_special_tokens;
+};
+
+static const flag FLAGS[] = {
+    {"tokenizer_name", FLAG_TEXT, NULL, "Tokenizer", "folder with tokenizer.json, or ORG/NAME",
+     FLAG_INTO(struct options, model.tokenizer_name), .value = "NAME", .required = true},
+
+    {"text", FLAG_TEXT, NULL, "What is encoded", "this text", FLAG_INTO(struct options, text)},
+    {"file", FLAG_TEXT, NULL, "What is encoded",
+     "a file's text, whole and as it is; or JSON lines with text (.jsonl, .ndjson, .json)",
+     FLAG_INTO(struct options, file), .value = "FILE"},
+    {"jsonl", FLAG_SWITCH, NULL, "What is encoded", "JSON lines with text on standard input",
+     FLAG_INTO(struct options, jsonl)},
+    {"no_special_tokens", FLAG_SWITCH, NULL, "What is encoded", "without BOS and the like around a text",
+     FLAG_INTO(struct options, no_special_tokens)},
+
+    {"decode", FLAG_SWITCH, NULL, "The way back",
+     "read JSON lines with ids on standard input and print {\"text\": ...} for each",
+     FLAG_INTO(struct options, decode)},
+    {"skip_special_tokens", FLAG_SWITCH, NULL, "The way back", "leave special tokens out of the text",
+     FLAG_INTO(struct options, skip_special_tokens)},
+    {0},
+};
+
+static const flag_table TABLE = {
+    "tokenize",
+    "Prints {\"ids\": [...]} for each text, a line each; with --decode {\"text\": ...} for each line of ids. Bytes "
+    "that "
+    "are no UTF-8 count as U+FFFD.",
+    "--tokenizer_name NAME --text TEXT",
+    FLAGS,
+};
+
+static int print_result(json_t *result) {
+    int code = need(result) && print_json(result) ? EXIT_FINE : EXIT_FAILED;
+    json_decref(result);
+    return code;
+}
+
+static int print_ids(const int32_t *ids, size_t count) {
+    json_t *list = need(json_array());
+    for (size_t i = 0; i < count; i++) json_array_append_new(list, json_integer(ids[i]));
+    return print_result(json_pack("{s:o}", "ids", list));
+}
+
+/* ---------------------------------------------------------------- --text, --file */
+
+static int encode_given(const struct options *o, lckv_tokenizer *tokenizer) {
+    prompt_list list = {0};
+    int code = o->text ? prompts_add_text(&list, o->text, strlen(o->text))
+                       : prompts_add_file(TABLE.command, &list, o->file, false);
+    if (!code) code = prompts_encode(TABLE.command, &list, tokenizer, "", !o->no_special_tokens);
+    for (int i = 0; i < list.count && !code; i++) code = print_ids(list.items[i].ids, (size_t)list.items[i].count);
+    prompts_free(&list);
+    return code;
+}
+
+/* ---------------------------------------------------------------- --jsonl, --decode: a line at a time */
+
+static int encode_row(const struct options *o, lckv_tokenizer *tokenizer, const json_t *row, int line) {
+    const json_t *text = json_object_get(row, "text");
+    int32_t *ids;
+    size_t count;
+    if (!json_is_string(text)) return failure(TABLE.command, "line %d: expected an object with text", line);
+    int status = lckv_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text),
+                                       !o->no_special_tokens, &ids, &count);
+    if (status < 0) return library_error(TABLE.command, status);
+    int code = print_ids(ids, count);
+    lckv_free(ids);
+    return code;
+}
+
+/* NULL where they are no list of whole numbers of 32 bits. */
+static int32_t *ids_of(const json_t *list) {
+    int32_t *ids = need(malloc(json_array_size(list) * sizeof *ids + 1));
+    bool fine = json_is_array(list);
+    for (size_t i = 0; i < json_array_size(list) && fine; i++) {
+        const json_t *id = json_array_get(list, i);
+        ids[i] = (int32_t)json_integer_value(id);
+        fine = json_is_integer(id) && ids[i] == json_integer_value(id);
+    }
+    if (fine) return ids;
+    free(ids);
+    return NULL;
+}
+
+static int decode_row(const struct options *o, lckv_tokenizer *tokenizer, const json_t *row, int line) {
+    const json_t *list = json_object_get(row, "ids");
+    int32_t *ids = ids_of(list);
+    char *text;
+    size_t bytes;
+    if (!ids) return failure(TABLE.command, "line %d: expected an object with ids, a list of whole numbers", line);
+    int status = lckv_tokenizer_decode(tokenizer, ids, json_array_size(list), o->skip_special_tokens, &text, &bytes);
+    free(ids);
+    if (status < 0) return failure(TABLE.command, "line %d: %s", line, lckv_last_error());
+    int code = print_result(json_pack("{s:o}", "text", json_stringn(text, bytes)));
+    lckv_free(text);
+    return code;
+}
+
+static int run_row(const struct options *o, lckv_tokenizer *tokenizer, const char *text, size_t length, int line) {
+    json_error_t error;
+    json_t *row = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!row) return failure(TABLE.command, "line %d: %s", line, error.text);
+    int code = o->decode ? decode_row(o, tokenizer, row, line) : encode_row(o, tokenizer, row, line);
+    json_decref(row);
+    return code;
+}
+
+static int run_lines(const struct options *o, lckv_tokenizer *tokenizer) {
+    char *text = NULL;
+    size_t room = 0;
+    ssize_t length;
+    int code = EXIT_FINE;
+    for (int line = 1; !code && !interrupted() && (length = getline(&text, &room, stdin)) >= 0; line++)
+        if (strspn(text, " \t\r\n") < (size_t)length) code = run_row(o, tokenizer, text, (size_t)length, line);
+    free(text);
+    if (!code && interrupted()) return library_error(TABLE.command, LCKV_ERROR_INTERRUPTED);
+    if (!code && ferror(stdin)) return failure(TABLE.command, "cannot read standard input: %s", strerror(errno));
+    return code;
+}
+
+static int check(const struct options *o) {
+    int sources = !!o->text + !!o->file + o->jsonl + o->decode;
+    if (sources != 1)
+        return usage_error(TABLE.command, "one of --text, --file, --jsonl and --decode says what to do, found %d",
+                           sources);
+    if (o->decode && o->no_special_tokens)
+        return usage_error(TABLE.command, "--no_special_tokens is for encoding; with --decode, --skip_special_tokens");
+    if (!o->decode && o->skip_special_tokens)
+        return usage_error(TABLE.command, "--skip_special_tokens is for --decode; without it, --no_special_tokens");
+    return EXIT_FINE;
+}
+
+static int tokenize(const struct options *o) {
+    lckv_tokenizer *tokenizer = NULL;
+    int code = check(o);
+    if (!code) code = open_tokenizer(TABLE.command, &o->model, &tokenizer);
+    if (!code) code = o->text || o->file ? encode_given(o, tokenizer) : run_lines(o, tokenizer);
+    lckv_tokenizer_free(tokenizer);
+    return code;
+}
+
+int cmd_tokenize(int argc, char **argv) {
+    struct options options = {0};
+    int code;
+    if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
+    code = tokenize(&options);
+    flags_free(&TABLE, &options);
+    return code;
+}
