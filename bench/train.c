@@ -1,0 +1,130 @@
+/* Training steps beside plain products, see main.c. */
+#include "base/rng.h"
+#include "bench.h"
+#include "train/stepper.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MOST_TURNS = 1000 };
+
+typedef struct trained {
+    device *device;
+    model *model;
+    stepper *stepper;
+    blocks data;
+} trained;
+
+static int random_model(device *d, const bench_options *o, model **out) {
+    model_config *c;
+    params *p;
+    TRY(config_read(o->config, NULL, &c));
+    int status = params_create(c, NULL, NULL, &p);
+    if (status < 0) {
+        config_free(c);
+        return status;
+    }
+    status = params_allocate(p, d, DTYPE_F32);
+    if (status >= 0) status = params_randomize(p, c, 1);
+    if (status >= 0) return model_create(d, c, p, out);
+    params_free(p);
+    config_free(c);
+    return status;
+}
+
+static int random_blocks(const bench_options *o, int64_t vocab_size, blocks *out) {
+    int64_t count = (int64_t)o->batch * o->block;
+    int32_t *ids = malloc((size_t)count * sizeof *ids);
+    REQUIRE(ids, LCKV_ERROR_MEMORY, "no memory for %lld ids", (long long)count);
+    for (int64_t i = 0; i < count; i++) ids[i] = (int32_t)(rng_uniform(1, 9, (uint64_t)i) * (double)vocab_size);
+    int status = blocks_begin(o->block, out);
+    if (status >= 0) status = blocks_add(out, ids, count);
+    if (status >= 0) blocks_finish(out);
+    free(ids);
+    return status;
+}
+
+static int trained_open(const char *device_name, const bench_options *o, trained *t) {
+    const optimizer_options adamw = {
+        .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .max_grad_norm = 1};
+    *t = (trained){0};
+    TRY(device_open(device_name, o->threads, &t->device));
+    TRY(random_model(t->device, o, &t->model));
+    TRY(random_blocks(o, t->model->config->vocab_size, &t->data));
+    return stepper_create(t->model, o->compute, o->batch, o->block, &adamw, &t->stepper);
+}
+
+static void trained_close(trained *t) {
+    stepper_free(t->stepper);
+    blocks_free(&t->data);
+    model_free(t->model);
+    device_close(t->device);
+}
+
+static int step(trained *t, const bench_options *o, double *seconds) {
+    int64_t chosen[1024];
+    step_result result;
+    REQUIRE(o->batch <= 1024, LCKV_ERROR_ARGUMENT, "a batch of %d blocks is too large for this benchmark", o->batch);
+    for (int i = 0; i < o->batch; i++) chosen[i] = i;
+    double start = bench_now();
+    TRY(stepper_step(t->stepper, &t->data, chosen, o->batch, 1e-4, &result));
+    *seconds = bench_now() - start;
+    return LCKV_OK;
+}
+
+/* The same step on the counting device: what it needs. */
+static int count_flops(const bench_options *o, double *flops) {
+    trained t;
+    double ignored;
+    int status = trained_open("count", o, &t);
+    if (status >= 0) {
+        t.device->counts.flops = 0;
+        status = step(&t, o, &ignored);
+        *flops = t.device->counts.flops;
+    }
+    trained_close(&t);
+    return status;
+}
+
+typedef struct turns {
+    double seconds[MOST_TURNS], product[MOST_TURNS];
+    int count;
+} turns;
+
+static int take_turns(trained *t, bench_product *p, const bench_options *o, turns *out) {
+    double first = 0, begin;
+    TRY(step(t, o, &first)); /* primitives are made, memory is touched */
+    TRY(step(t, o, &first));
+    begin = bench_now();
+    for (out->count = 0; out->count < MOST_TURNS; out->count++) {
+        if (out->count >= 5 && bench_now() - begin > o->seconds) break;
+        TRY(step(t, o, &out->seconds[out->count]));
+        TRY(bench_product_run(p, &out->product[out->count]));
+    }
+    return LCKV_OK;
+}
+
+static void report(const trained *t, const bench_options *o, turns *r, double flops) {
+    double seconds = bench_median(r->seconds, r->count), product = bench_median(r->product, r->count);
+    printf("{\"bench\": \"train\", \"config\": \"%s\", \"compute\": \"%s\", \"batch\": %d, \"block\": %d, "
+           "\"threads\": %d, \"steps\": %d, \"tokens_per_second\": %.1f, \"gflops\": %.2f, \"product_gflops\": %.2f, "
+           "\"ratio\": %.3f, \"activation_bytes\": %zu}\n",
+           o->config, dtype_name(o->compute), o->batch, o->block, t->device->threads, r->count,
+           o->batch * o->block / seconds, 1e-9 * flops / seconds, 1e-9 * product, flops / seconds / product,
+           pool_peak(t->stepper->graph->pool));
+}
+
+int bench_train(const bench_options *o) {
+    double flops;
+    trained t;
+    bench_product p = {0};
+    static turns r;
+    TRY(count_flops(o, &flops));
+    int status = trained_open("cpu", o, &t);
+    if (status >= 0) status = bench_product_open(t.device, o->compute, &p);
+    if (status >= 0) status = take_turns(&t, &p, o, &r);
+    if (status >= 0) report(&t, o, &r, flops);
+    bench_product_close(&p);
+    trained_close(&t);
+    return status;
+}
