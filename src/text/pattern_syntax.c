@@ -12,6 +12,7 @@
 #include <ctype.h>
 #include <pcre2.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Sets as they stand inside brackets. Ruby's words: Alphabetic, marks, decimal digits, connectors. Outside of brackets
@@ -22,13 +23,19 @@
 
 enum { MAX_DEPTH = 100, NONE = -1 };
 
+typedef struct open_group {
+    size_t begin;  /* in `out` */
+    bool caseless; /* what held before it */
+} open_group;
+
 typedef struct translation {
     const char *at, *end;
     const char *name; /* errors quote it and `whole` */
     const char *whole;
     text_buffer *out;
-    size_t groups[MAX_DEPTH]; /* where in `out` the open groups begin */
+    open_group groups[MAX_DEPTH];
     int depth;
+    bool caseless;     /* (?i) holds here */
     int64_t atom;      /* where in `out` the thing begins that a quantifier would repeat, NONE where there is none */
     bool branch_begun; /* something stands before `at` in this group: an option there would split it as Ruby alone does
                         */
@@ -52,6 +59,18 @@ static int put(translation *t, const char *text) {
 static bool next_is(const translation *t, const char *text) {
     size_t length = strlen(text);
     return (size_t)(t->end - t->at) >= length && memcmp(t->at, text, length) == 0;
+}
+
+/* Where (?i) holds, a character that could match several, or be part of such a several, is refused. `behind` is the
+ * character before it, 0 where that is no plain one. */
+static int check_folding(const translation *t, uint32_t behind, uint32_t code_point) {
+    static const char *const folded[] = {"ff", "fi", "fl", "ss", "st"};
+    if (!t->caseless) return LCKV_OK;
+    if (code_point >= 0x80) return refuse(t, "a character outside of ASCII where (?i) holds");
+    for (size_t i = 0; i < sizeof folded / sizeof *folded; i++)
+        if (tolower((int)behind) == folded[i][0] && tolower((int)code_point) == folded[i][1])
+            return refuse(t, "ff, fi, fl, ss or st where (?i) holds");
+    return LCKV_OK;
 }
 
 /* ---- properties: \p{...}, and POSIX brackets that are one */
@@ -132,6 +151,7 @@ static int code_point_escape(translation *t, int count) {
         return refuse(t, "a malformed \\x or \\u");
     if (braces) t->at++;
     if (!braces && count == 2 && digits[0] >= '8') return refuse(t, "\\x with a byte above 7F");
+    TRY(check_folding(t, 0, (uint32_t)strtoul(digits, NULL, 16)));
     return text_printf(t->out, "\\x{%s}", digits);
 }
 
@@ -169,10 +189,12 @@ static int shared_escape(translation *t, char letter) {
 static int escaped_character(translation *t) {
     size_t bytes = 1;
     uint32_t code_point;
-    if ((unsigned char)*t->at >= 0x80)
+    if ((unsigned char)*t->at >= 0x80) {
         bytes = utf8_next(t->at, &code_point);
-    else
+        TRY(check_folding(t, 0, code_point));
+    } else {
         TRY(put(t, "\\"));
+    }
     TRY(text_append(t->out, t->at, bytes));
     t->at += bytes;
     return LCKV_OK;
@@ -242,6 +264,7 @@ static int set_member(translation *t) {
     if (*t->at == '\\') return escape_in_set(t);
     if (next_is(t, "&&")) return refuse(t, "an intersection of sets");
     size_t bytes = utf8_next(t->at, &code_point);
+    TRY(check_folding(t, 0, code_point));
     TRY(text_append(t->out, t->at, bytes));
     t->at += bytes;
     return LCKV_OK;
@@ -270,53 +293,56 @@ static int set(translation *t) {
 
 /* ---- groups */
 
-/* Behind "(?" before a letter: options for a group "(?i:" or from here on "(?i)". Ruby's m is PCRE2's s. */
+static int open_a_group(translation *t) {
+    if (t->depth == MAX_DEPTH) return refuse(t, "groups nested deeper than 100");
+    t->groups[t->depth++] = (open_group){t->out->length, t->caseless};
+    t->atom = NONE;
+    t->branch_begun = false;
+    return LCKV_OK;
+}
+
+/* "(?i:" opens a group, "(?i)" holds from there to the end of the group around it. Ruby's m is PCRE2's s. */
 static int options(translation *t) {
-    TRY(put(t, "(?"));
-    while (t->at < t->end && *t->at != ':' && *t->at != ')') {
-        char letter = *t->at++;
-        if (letter != 'i' && letter != 'm' && letter != '-') return refuse(t, "a group option other than i and m");
-        TRY(put(t, letter == 'i' ? "i" : letter == 'm' ? "s" : "-"));
+    char put_options[16] = "(?";
+    size_t length = 2;
+    bool on = true, caseless = t->caseless;
+    for (t->at += 2; t->at < t->end && *t->at != ':' && *t->at != ')'; t->at++) {
+        char letter = *t->at;
+        if ((letter != 'i' && letter != 'm' && letter != '-') || length == sizeof put_options - 2)
+            return refuse(t, "a group option other than i and m");
+        if (letter == '-') on = false;
+        if (letter == 'i') caseless = on;
+        put_options[length++] = letter == 'm' ? 's' : letter;
     }
     if (t->at == t->end) return refuse(t, "a group without its end");
-    if (*t->at++ == ':') return put(t, ":");
-    if (t->branch_begun) return refuse(t, "an option behind the start of its group");
-    t->depth--; /* no group was opened */
-    t->atom = NONE;
-    return put(t, ")");
+    put_options[length] = *t->at++;
+    if (put_options[length] == ':') TRY(open_a_group(t));
+    if (put_options[length] == ')' && t->branch_begun) return refuse(t, "an option behind the start of its group");
+    t->caseless = caseless;
+    return put(t, put_options);
 }
 
 static int group_start(translation *t) {
-    static const char *const plain[] = {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
-    if (t->depth == MAX_DEPTH) return refuse(t, "groups nested deeper than 100");
-    t->groups[t->depth++] = t->out->length;
-    t->atom = NONE;
-    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
-        if (!next_is(t, plain[i])) continue;
-        t->at += strlen(plain[i]);
-        t->branch_begun = false;
-        return put(t, plain[i]);
-    }
+    static const char *const kinds[] = {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
+    const char *kind = next_is(t, "(?") ? NULL : "(";
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (next_is(t, kinds[i])) kind = kinds[i];
     if (next_is(t, "(*")) return refuse(t, "a verb (*");
-    t->at++;
-    bool special = next_is(t, "?");
-    if (!special) {
-        t->branch_begun = false;
-        return put(t, "(");
+    if (kind) {
+        TRY(open_a_group(t));
+        t->at += strlen(kind);
+        return put(t, kind);
     }
-    t->at++;
-    if (t->at == t->end || !(isalpha((unsigned char)*t->at) || *t->at == '-'))
-        return refuse(t, "a group of a kind other than (?:, (?=, (?!, (?<=, (?<!, (?> and options");
-    int depth = t->depth;
-    TRY(options(t));
-    if (t->depth == depth) t->branch_begun = false;
-    return LCKV_OK;
+    if (t->end - t->at > 2 && (isalpha((unsigned char)t->at[2]) || t->at[2] == '-')) return options(t);
+    return refuse(t, "a group of a kind other than (?:, (?=, (?!, (?<=, (?<!, (?> and options");
 }
 
 static int group_end(translation *t) {
     if (t->depth == 0) return refuse(t, "a parenthesis that closes nothing");
     t->at++;
-    t->atom = (int64_t)t->groups[--t->depth];
+    t->depth--;
+    t->atom = (int64_t)t->groups[t->depth].begin;
+    t->caseless = t->groups[t->depth].caseless;
     t->branch_begun = true;
     return put(t, ")");
 }
@@ -388,6 +414,20 @@ static int quantifier(translation *t) {
 
 /* ---- the whole */
 
+/* A row of plain characters, the last of which is what a quantifier would repeat. */
+static int characters(translation *t) {
+    uint32_t behind = 0, code_point;
+    do {
+        size_t bytes = utf8_next(t->at, &code_point);
+        TRY(check_folding(t, behind, code_point));
+        t->atom = (int64_t)t->out->length;
+        TRY(text_append(t->out, t->at, bytes));
+        t->at += bytes;
+        behind = code_point;
+    } while (t->at < t->end && !strchr("\\[(){*+?|", *t->at));
+    return LCKV_OK;
+}
+
 static int translate_next(translation *t) {
     char c = *t->at;
     if (c == '*' || c == '+' || c == '?' || c == '{') return quantifier(t);
@@ -402,11 +442,7 @@ static int translate_next(translation *t) {
     t->atom = (int64_t)t->out->length;
     if (c == '\\') return escape(t);
     if (c == '[') return set(t);
-    uint32_t code_point;
-    size_t bytes = utf8_next(t->at, &code_point);
-    TRY(text_append(t->out, t->at, bytes));
-    t->at += bytes;
-    return LCKV_OK;
+    return characters(t);
 }
 
 int pattern_translate(const char *expression, size_t bytes, const char *name, text_buffer *out) {
