@@ -113,6 +113,6 @@ int sampler_choose(sampler *s, view logits, const sampler_row *rows, int count, 
     TRY(d->memory.copy_out(d, logprobs, s->logprob.data, (size_t)count * sizeof *logprobs));
     TRY(d->memory.wait(d));
     for (int i = 0; i < count; i++)
-        REQUIRE(ids[i] >= 0, LCKV_ERROR_NUMERIC, "the logits of row %d have a NaN: no token can be chosen", i);
+        REQUIRE(ids[i] >= 0, LCKV_ERROR_NUMERIC, "row %d of the logits is not finite: no token can be chosen", i);
     return LCKV_OK;
 }

@@ -129,12 +129,20 @@ const char *text_stream_take(text_stream *s, size_t *bytes) {
     return text;
 }
 
+/* Where `text`, decoded by itself, stops. It is what was streamed, except that the decoder may have taken a space from
+ * its beginning; or that its first bytes belonged to a character of the prompt, and then the stop string tells. */
+static size_t find_end(const text_stream *s, const char *text, size_t bytes) {
+    for (size_t taken = 0; taken <= 1 && taken <= s->text.length; taken++) {
+        size_t end = s->text.length - taken;
+        if (end <= bytes && memcmp(text, s->text.data + taken, end) == 0) return end;
+    }
+    const char *stop = find_stop(s, text, bytes, 0);
+    return stop ? (size_t)(stop - text) : bytes;
+}
+
 int text_stream_decode(const text_stream *s, const int32_t *ids, int64_t count, char **text, size_t *bytes) {
     TRY(decode(s->tokenizer, ids, count, text, bytes));
-    if (!s->stopped) return LCKV_OK;
-    const char *stop = find_stop(s, *text, *bytes, 0);
-    size_t end = stop ? (size_t)(stop - *text) : s->text.length; /* without: it began in a space that is not there */
-    if (end < *bytes) *bytes = end;
+    if (s->stopped) *bytes = find_end(s, *text, *bytes);
     (*text)[*bytes] = '\0';
     return LCKV_OK;
 }

@@ -1,0 +1,288 @@
+/* Many sequences together: each gets what it gets alone, whatever its length, encoding, cache policy and company; seeds
+ * reproduce; penalties, ends and failures are each sequence's own. */
+#include "generate/batcher.h"
+#include "generate/encoding.h"
+
+#include "fixture.h"
+
+static const char *const layouts[] = {"0_1_2_3",   "0_2_2_3",   "3_3_3_3",    "1_2_0_1",
+                                      "0s_1s_1_1", "1_2s_0_3s", "3s_3s_3s_3s"};
+enum { LAYOUTS = sizeof layouts / sizeof *layouts, SEQUENCES = 7, NEW = 9, PROMPT = 23 };
+
+static void open_layout(fixture *f, const char *layout) {
+    char extra[256];
+    snprintf(extra, sizeof extra,
+             ",\"layer_types\":\"%s\",\"sliding_window\":5,\"forward_passes\":2,\"backward_passes\":2,"
+             "\"eos_token_id\":[3,5]",
+             layout);
+    fixture_open(f, 4, extra, DTYPE_F32, false);
+}
+
+/* Sequence i has a prompt of 1 to PROMPT ids of its own. */
+static sequence *make_sequence(const fixture *f, int i, sample_row how) {
+    static const int lengths[SEQUENCES] = {1, 4, 5, 11, PROMPT, 2, 17};
+    int32_t ids[PROMPT];
+    sequence *s;
+    fixture_ids(ids, lengths[i], (uint64_t)i);
+    how.stream = (uint64_t)i;
+    OK(sequence_create(ids, lengths[i], f->model->config->vocab_size, &how, &s));
+    s->most = s->count + NEW - (i == 3 ? 6 : 0); /* one leaves early */
+    s->ignore_eos = true;
+    return s;
+}
+
+static void run_until_idle(batcher *b) {
+    while (!batcher_idle(b)) OK(batcher_step(b));
+}
+
+static void run_one(const fixture *f, const batcher_options *options, sequence *s) {
+    batcher *b;
+    OK(batcher_create(f->model, options, &b));
+    OK(batcher_add(b, s));
+    run_until_idle(b);
+    batcher_free(b);
+}
+
+static void assert_same(const sequence *a, const sequence *b, const char *what) {
+    assert_int_equal(a->count, b->count);
+    for (int64_t i = 0; i < a->count; i++)
+        if (a->ids[i] != b->ids[i]) fail_msg("%s: id %d is %d and %d", what, (int)i, (int)a->ids[i], (int)b->ids[i]);
+    assert_true(fabs((double)a->logprob - (double)b->logprob) < CLOSE);
+    assert_int_equal(a->finish, b->finish);
+}
+
+static void compare_company(const fixture *f, const batcher_options *options, sample_row how, const char *what) {
+    sequence *alone[SEQUENCES], *together[SEQUENCES];
+    batcher *b;
+    OK(batcher_create(f->model, options, &b));
+    for (int i = 0; i < SEQUENCES; i++) {
+        alone[i] = make_sequence(f, i, how);
+        together[i] = make_sequence(f, i, how);
+        run_one(f, options, alone[i]);
+        assert_int_equal(alone[i]->finish, LCKV_FINISH_LENGTH);
+        OK(batcher_add(b, together[i]));
+        if (i % 2) OK(batcher_step(b)); /* others join while these run */
+    }
+    run_until_idle(b);
+    batcher_free(b);
+    for (int i = 0; i < SEQUENCES; i++) {
+        assert_same(alone[i], together[i], what);
+        sequence_free(alone[i]);
+        sequence_free(together[i]);
+    }
+}
+
+static void company_changes_nothing(void **state) {
+    (void)state;
+    const sample_row ways[] = {{.repetition_penalty = 1, .top_p = 1},
+                               {.temperature = 1, .top_p = 0.9f, .repetition_penalty = 1.3f, .seed = 5}};
+    for (int i = 0; i < LAYOUTS; i++) {
+        fixture f;
+        open_layout(&f, layouts[i]);
+        for (int encoding = LCKV_ENCODING_AUTO; encoding <= LCKV_ENCODING_SEQUENTIAL; encoding++) {
+            for (int sinks = 0; sinks < 2; sinks++) {
+                batcher_options o = {.compute = DTYPE_F32, .encoding = (lckv_encoding)encoding, .sequences = 4};
+                if (sinks) o.window_length = 7, o.sinks = 2;
+                compare_company(&f, &o, ways[(i + encoding) % 2], layouts[i]);
+            }
+        }
+        fixture_close(&f);
+    }
+}
+
+static int32_t argmax(const float *logits) {
+    int32_t best = 0;
+    for (int32_t i = 1; i < FIXTURE_VOCAB; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
+/* Greedy decoding by hand: the decoder's logits one token at a time, the best of each. */
+static void greedy_is_the_best_token(void **state) {
+    (void)state;
+    for (int i = 0; i < LAYOUTS; i++) {
+        fixture f;
+        open_layout(&f, layouts[i]);
+        fixture_cache(&f, kv_cache_defaults());
+        batcher_options o = {.compute = DTYPE_F32, .encoding = LCKV_ENCODING_SEQUENTIAL, .sequences = 1};
+        sequence *s = make_sequence(&f, 3, (sample_row){.repetition_penalty = 1, .top_p = 1});
+        s->most = s->count + NEW;
+        run_one(&f, &o, s);
+        float logits[(PROMPT + NEW) * FIXTURE_VOCAB];
+        int id;
+        OK(kv_cache_add(f.cache, &id));
+        fixture_tokens(&f, id, s->ids, (int)s->count, logits);
+        for (int64_t t = s->prompt_count; t < s->count; t++)
+            assert_int_equal(s->ids[t], argmax(logits + (t - 1) * FIXTURE_VOCAB));
+        sequence_free(s);
+        fixture_close(&f);
+    }
+}
+
+/* With m + b runs of at least the prompt's length the plan is the exact form, so that all encodings agree; with few
+ * runs and a long prompt they must differ, or nothing was tested. */
+static void encodings(void **state) {
+    (void)state;
+    fixture f;
+    open_layout(&f, "3_3_3_3");
+    const model *m = f.model;
+    assert_false(encoding_in_one_call(m, LCKV_ENCODING_AUTO, 4));
+    assert_true(encoding_in_one_call(m, LCKV_ENCODING_AUTO, 5));
+    assert_true(encoding_in_one_call(m, LCKV_ENCODING_PLAN, 1));
+    assert_false(encoding_in_one_call(m, LCKV_ENCODING_SEQUENTIAL, 100));
+    sequence *got[2][3];
+    for (int length = 0; length < 2; length++) {
+        for (int e = 0; e < 3; e++) {
+            batcher_options o = {.compute = DTYPE_F32, .encoding = (lckv_encoding)e, .sequences = 1};
+            got[length][e] = make_sequence(&f, length ? 4 : 1, (sample_row){.repetition_penalty = 1, .top_p = 1});
+            run_one(&f, &o, got[length][e]);
+        }
+    }
+    assert_same(got[0][LCKV_ENCODING_AUTO], got[0][LCKV_ENCODING_SEQUENTIAL], "a prompt of m + b tokens");
+    assert_same(got[0][LCKV_ENCODING_AUTO], got[0][LCKV_ENCODING_PLAN], "a prompt of m + b tokens");
+    assert_same(got[1][LCKV_ENCODING_AUTO], got[1][LCKV_ENCODING_PLAN], "a long prompt");
+    assert_true(got[1][LCKV_ENCODING_PLAN]->logprob != got[1][LCKV_ENCODING_SEQUENTIAL]->logprob);
+    for (int i = 0; i < 6; i++) sequence_free(got[i / 3][i % 3]);
+    fixture_close(&f);
+}
+
+static void seeds_reproduce(void **state) {
+    (void)state;
+    fixture f;
+    open_layout(&f, "0_2_2_3");
+    batcher_options o = {.compute = DTYPE_F32, .sequences = 1};
+    sequence *s[4];
+    for (int i = 0; i < 4; i++) {
+        uint64_t seed = i < 2 ? 1 : (uint64_t)i;
+        s[i] = make_sequence(&f, 0, (sample_row){.repetition_penalty = 1, .top_p = 1, .temperature = 1, .seed = seed});
+        run_one(&f, &o, s[i]);
+    }
+    assert_same(s[0], s[1], "the same seed");
+    assert_true(memcmp(s[0]->ids, s[2]->ids, (size_t)s[0]->count * 4) != 0);
+    assert_true(memcmp(s[2]->ids, s[3]->ids, (size_t)s[0]->count * 4) != 0);
+    for (int i = 0; i < 4; i++) sequence_free(s[i]);
+    fixture_close(&f);
+}
+
+/* With a penalty that nothing outweighs no id comes twice, ids of the prompt included. */
+static void penalty_falls_on_all_that_occurred(void **state) {
+    (void)state;
+    fixture f;
+    open_layout(&f, "0_1_2_3");
+    batcher_options o = {.compute = DTYPE_F32, .sequences = 2};
+    sequence *s[2];
+    batcher *b;
+    OK(batcher_create(f.model, &o, &b));
+    for (int i = 0; i < 2; i++) {
+        s[i] = make_sequence(&f, i ? 3 : 0, (sample_row){.repetition_penalty = i ? 1e6f : 1, .top_p = 1});
+        s[i]->most = s[i]->count + NEW;
+        OK(batcher_add(b, s[i]));
+    }
+    run_until_idle(b);
+    bool fresh[FIXTURE_VOCAB], repeats = false;
+    for (int i = 0; i < FIXTURE_VOCAB; i++) fresh[i] = true;
+    for (int64_t t = 0; t < s[1]->count; t++) {
+        if (t >= s[1]->prompt_count) assert_true(fresh[s[1]->ids[t]]);
+        fresh[s[1]->ids[t]] = false;
+    }
+    for (int64_t t = 1; t < s[0]->count; t++)
+        for (int64_t u = 0; u < t; u++) repeats |= s[0]->ids[t] == s[0]->ids[u];
+    assert_true(repeats); /* without a penalty greedy text of a random model does */
+    batcher_free(b);
+    sequence_free(s[0]);
+    sequence_free(s[1]);
+    fixture_close(&f);
+}
+
+static void eos_ends_a_sequence(void **state) {
+    (void)state;
+    fixture f;
+    open_layout(&f, "0_2_2_3");
+    batcher_options o = {.compute = DTYPE_F32, .sequences = 8};
+    int ended = 0;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        sequence *s =
+            make_sequence(&f, 0, (sample_row){.repetition_penalty = 1, .top_p = 1, .temperature = 5, .seed = seed});
+        s->ignore_eos = false;
+        run_one(&f, &o, s);
+        for (int64_t t = s->prompt_count; t < s->count; t++) {
+            bool eos = s->ids[t] == 3 || s->ids[t] == 5, last = t == s->count - 1;
+            assert_true(!eos || (last && s->finish == LCKV_FINISH_STOP));
+            ended += eos;
+        }
+        if (s->finish == LCKV_FINISH_LENGTH) assert_int_equal(s->count, s->most);
+        sequence_free(s);
+    }
+    assert_true(ended > 0);
+    fixture_close(&f);
+}
+
+static void removed_sequences_leave_room(void **state) {
+    (void)state;
+    fixture f;
+    open_layout(&f, "0_2_2_3");
+    batcher_options o = {.compute = DTYPE_F32, .sequences = 1};
+    sequence *s[3], *alone = make_sequence(&f, 2, (sample_row){.repetition_penalty = 1, .top_p = 1});
+    run_one(&f, &o, alone);
+    batcher *b;
+    OK(batcher_create(f.model, &o, &b));
+    for (int i = 0; i < 3; i++) {
+        s[i] = make_sequence(&f, i, (sample_row){.repetition_penalty = 1, .top_p = 1});
+        OK(batcher_add(b, s[i]));
+    }
+    OK(batcher_step(b));
+    batcher_remove(b, s[0]); /* it runs */
+    batcher_remove(b, s[1]); /* it waits */
+    batcher_remove(b, s[1]); /* it is gone */
+    run_until_idle(b);
+    assert_same(alone, s[2], "behind removed ones");
+    assert_int_equal(s[1]->count, s[1]->prompt_count);
+    batcher_free(b);
+    for (int i = 0; i < 3; i++) sequence_free(s[i]);
+    sequence_free(alone);
+    fixture_close(&f);
+}
+
+static void wrong_prompts(void **state) {
+    (void)state;
+    sample_row greedy = {.repetition_penalty = 1};
+    sequence *s;
+    assert_int_equal(sequence_create((int32_t[]){1, 37}, 2, 37, &greedy, &s), LCKV_ERROR_ARGUMENT);
+    assert_non_null(strstr(lckv_last_error(), "token 1 of the prompt is 37; the model has ids 0 to 36"));
+    assert_null(s);
+    assert_int_equal(sequence_create((int32_t[]){-1}, 1, 37, &greedy, &s), LCKV_ERROR_ARGUMENT);
+    assert_int_equal(sequence_create(NULL, 0, 37, &greedy, &s), LCKV_ERROR_ARGUMENT);
+}
+
+/* A weight that is not a number makes logits that are not: an error, never a token. */
+static void nan_is_an_error(void **state) {
+    (void)state;
+    fixture f;
+    open_layout(&f, "0_2_2_3");
+    ((float *)f.model->params->norm->value.data)[3] = NAN;
+    batcher_options o = {.compute = DTYPE_F32, .sequences = 1};
+    batcher *b;
+    sequence *s = make_sequence(&f, 3, (sample_row){.repetition_penalty = 1, .top_p = 1});
+    OK(batcher_create(f.model, &o, &b));
+    OK(batcher_add(b, s));
+    assert_int_equal(batcher_step(b), LCKV_ERROR_NUMERIC);
+    assert_int_equal(s->count, s->prompt_count);
+    batcher_free(b);
+    sequence_free(s);
+    fixture_close(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(company_changes_nothing),
+        cmocka_unit_test(greedy_is_the_best_token),
+        cmocka_unit_test(encodings),
+        cmocka_unit_test(seeds_reproduce),
+        cmocka_unit_test(penalty_falls_on_all_that_occurred),
+        cmocka_unit_test(eos_ends_a_sequence),
+        cmocka_unit_test(removed_sequences_leave_room),
+        cmocka_unit_test(wrong_prompts),
+        cmocka_unit_test(nan_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
