@@ -134,7 +134,7 @@ const char *text_stream_take(text_stream *s, size_t *bytes) {
 static size_t find_end(const text_stream *s, const char *text, size_t bytes) {
     for (size_t taken = 0; taken <= 1 && taken <= s->text.length; taken++) {
         size_t end = s->text.length - taken;
-        if (end <= bytes && memcmp(text, s->text.data + taken, end) == 0) return end;
+        if (!end || (end <= bytes && memcmp(text, s->text.data + taken, end) == 0)) return end;
     }
     const char *stop = find_stop(s, text, bytes, 0);
     return stop ? (size_t)(stop - text) : bytes;

@@ -1,0 +1,137 @@
+/* Memory foreseen: the counting device's pool has the peak of a real one, weights and cache are what the config says,
+ * and FLOPs follow from the shapes. */
+#include "train/stepper.h"
+
+#include "fixture.h"
+
+static lckv_config *load(const char *extra) {
+    fixture f;
+    lckv_config *copy;
+    fixture_open(&f, 4, extra, DTYPE_F32, false);
+    OK(config_copy(f.model->config, &copy));
+    fixture_close(&f);
+    return copy;
+}
+
+static const char LCKV[] = ",\"layer_types\":\"0_2_2_3\",\"forward_passes\":3,\"backward_passes\":2";
+
+static model *empty_model(device *d, const lckv_config *config) {
+    model_config *c;
+    params *p;
+    model *m;
+    OK(config_copy(config, &c));
+    OK(params_create(c, NULL, NULL, &p));
+    OK(params_allocate(p, d, DTYPE_F32));
+    if (!d->counts_only) OK(params_randomize(p, c, 1));
+    OK(model_create(d, c, p, &m));
+    return m;
+}
+
+static size_t peak_of_a_step(const char *device_name, const lckv_config *config, dtype compute) {
+    enum { BATCH = 3, BLOCK = 21 };
+    device *d;
+    stepper *s;
+    step_result result;
+    int32_t ids[BATCH * BLOCK];
+    const int64_t chosen[BATCH] = {0, 1, 2};
+    blocks data = {.block_size = BLOCK, .count = BATCH, .ids = ids};
+    optimizer_options options = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1};
+    fixture_ids(ids, BATCH * BLOCK, 0);
+    OK(device_open(device_name, 2, &d));
+    model *m = empty_model(d, config);
+    OK(stepper_create(m, compute, BATCH, BLOCK, &options, &s));
+    OK(stepper_step(s, &data, chosen, BATCH, 0, &result));
+    size_t peak = pool_peak(s->graph->pool);
+    stepper_free(s);
+    model_free(m);
+    device_close(d);
+    return peak;
+}
+
+static void counted_steps_are_real_ones(void **state) {
+    (void)state;
+    const char *const extras[] = {"", LCKV, ",\"layer_types\":\"3_3_3_3\",\"use_sequential\":true"};
+    for (int i = 0; i < 3; i++) {
+        lckv_config *c = load(extras[i]);
+        for (int compute = DTYPE_F32; compute <= DTYPE_BF16; compute++) {
+            size_t real = peak_of_a_step("cpu", c, (dtype)compute);
+            assert_true(real > 0);
+            assert_int_equal(peak_of_a_step("count", c, (dtype)compute), real);
+        }
+        lckv_config_free(c);
+    }
+}
+
+static void training_is_the_sum_of_its_parts(void **state) {
+    (void)state;
+    lckv_config *c = load(LCKV);
+    int64_t bytes = 4 * lckv_config_describe(c).parameters;
+    lckv_memory one, two, mixed;
+    OK(lckv_memory_for_training(c, 8, 512, false, &one));
+    OK(lckv_memory_for_training(c, 16, 512, false, &two));
+    OK(lckv_memory_for_training(c, 8, 512, true, &mixed));
+    assert_int_equal(one.weights, bytes);
+    assert_int_equal(one.gradients, bytes);
+    assert_true(one.optimizer >= 2 * bytes && one.optimizer < 2 * bytes + (1 << 18)); /* two moments, and the batch */
+    assert_int_equal(one.total, one.weights + one.gradients + one.optimizer + one.activations);
+    assert_true(two.activations > one.activations);
+    assert_true(fabs(two.flops / one.flops - 2) < 1e-12); /* blocks do not see each other */
+    assert_int_equal(mixed.weights, bytes / 2);
+    assert_true(mixed.optimizer >= 3 * bytes && mixed.activations < one.activations);
+    lckv_config_free(c);
+}
+
+/* A plain model's products take 6 FLOPs a weight and token (Kaplan et al. 2020), the embedding's rows none; attention
+ * comes on top: 2 products of head_dim a pair and head forward, 5 backward at most (FlashAttention-2 forms the scores
+ * again). */
+static void flops_follow_from_the_shapes(void **state) {
+    (void)state;
+    enum { TOKENS = 32, HEADS = 4, HEAD_DIM = 6, LAYERS = 4, HIDDEN = 24 };
+    lckv_config *c = load("");
+    lckv_memory m;
+    OK(lckv_memory_for_training(c, 1, TOKENS, false, &m));
+    double norms = (2 * LAYERS + 1) * HIDDEN, table = FIXTURE_VOCAB * HIDDEN;
+    double products = 6 * ((double)lckv_config_describe(c).parameters - norms - table) * TOKENS;
+    double pairs = TOKENS * (TOKENS + 1) / 2.0, attention = 2.0 * pairs * HEADS * HEAD_DIM * LAYERS;
+    assert_true(m.flops >= products + 6 * attention && m.flops <= products + 7 * attention);
+    lckv_config_free(c);
+}
+
+static void the_cache_is_what_the_config_says(void **state) {
+    (void)state;
+    lckv_config *c = load(LCKV);
+    const int64_t shapes[][2] = {{1, 100}, {5, 333}, {3, 1}};
+    for (int i = 0; i < 3; i++) {
+        lckv_memory m, half;
+        int64_t tokens = shapes[i][0] * shapes[i][1], token = lckv_config_kv_bytes_per_token(c, LCKV_FLOAT32);
+        OK(lckv_memory_for_serving(c, shapes[i][0], shapes[i][1], false, &m));
+        OK(lckv_memory_for_serving(c, shapes[i][0], shapes[i][1], true, &half));
+        assert_true(m.kv_cache >= tokens * token);
+        assert_true(m.kv_cache <= (tokens + 64 * shapes[i][0]) * token); /* pages of 16 that are not full */
+        assert_int_equal(half.kv_cache, m.kv_cache / 2);
+        assert_int_equal(m.total, m.weights + m.kv_cache + m.activations);
+        assert_true(m.flops > 0);
+    }
+    lckv_config_free(c);
+}
+
+static void shapes_are_checked(void **state) {
+    (void)state;
+    lckv_config *c = load("");
+    lckv_memory m;
+    assert_int_equal(lckv_memory_for_training(c, 0, 8, false, &m), LCKV_ERROR_ARGUMENT);
+    assert_int_equal(lckv_memory_for_training(c, 1, 1, false, &m), LCKV_ERROR_ARGUMENT);
+    assert_int_equal(lckv_memory_for_training(c, 1 << 20, 1 << 20, false, &m), LCKV_ERROR_ARGUMENT);
+    assert_int_equal(lckv_memory_for_serving(c, 0, 8, false, &m), LCKV_ERROR_ARGUMENT);
+    assert_int_equal(lckv_memory_for_serving(c, 1, 0, false, &m), LCKV_ERROR_ARGUMENT);
+    lckv_config_free(c);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(counted_steps_are_real_ones),  cmocka_unit_test(training_is_the_sum_of_its_parts),
+        cmocka_unit_test(flops_follow_from_the_shapes), cmocka_unit_test(the_cache_is_what_the_config_says),
+        cmocka_unit_test(shapes_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
