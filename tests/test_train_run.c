@@ -70,7 +70,7 @@ static void run_begin(run *t, void **state) {
     o->learning_rate = 0.01;
     o->lr_scheduler_type = LCKV_SCHEDULE_CONSTANT;
     o->logging_steps = 1;
-    o->threads = 2;
+    o->threads = 1;
 }
 
 static int run_go(run *t) {
@@ -188,6 +188,7 @@ static void check_golden(room *r, const char *name) {
     o->adam_beta2 = 0.95;
     o->weight_decay = 0.1;
     o->shuffle = false;
+    o->threads = 1;
     OK(run_go(&t));
     assert_int_equal(t.story.count, 4);
     const safetensors_entry *losses = safetensors_find(&expected, "train.losses");
@@ -264,8 +265,10 @@ static void accumulation_equals_a_bigger_batch(void **state) {
 static void the_same_run_gives_the_same_bits(void **state) {
     run a, b;
     run_begin(&a, state);
+    a.options.threads = 2;
     OK(run_go(&a));
     run_begin(&b, state);
+    b.options.threads = 2;
     use_output(&b, "again");
     OK(run_go(&b));
     for (int i = 0; i < a.story.count; i++) {
@@ -491,11 +494,10 @@ static void a_loss_that_is_not_finite_stops_the_run(void **state) {
     OK(run_go(&good));
     bad = good;
     bad.options.overwrite_output_dir = true;
-    bad.options.learning_rate = 1e6;
-    bad.options.max_grad_norm = 0;
-    bad.options.max_steps = 50;
+    bad.options.adam_epsilon = 0; /* 0 / 0 in the embeddings of ids that a step did not have */
+    bad.options.per_device_train_batch_size = 1;
     FAILS(run_go(&bad), LCKV_ERROR_NUMERIC, "step ");
-    assert_true(bad.story.count < 50);
+    assert_true(bad.story.count >= 1 && bad.story.count < 6);
     char named[32];
     snprintf(named, sizeof named, "step %d:", bad.story.count + 1);
     assert_non_null(strstr(lckv_last_error(), named));
