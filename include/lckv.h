@@ -130,8 +130,8 @@ LCKV_API int lckv_config_layer_types(const lckv_config *config, char **text);
 /* What models are computed on. */
 typedef struct device lckv_device;
 
-/* `name`: "cpu", or "count", which computes nothing and adds up bytes and FLOPs. threads: 0 for every processor that this
- * process may use. Models made on a device must be freed before it is closed. */
+/* `name`: "cpu", or "count", which computes nothing and adds up bytes and FLOPs. threads: 0 for every processor that
+ * this process may use. Models made on a device must be freed before it is closed. */
 LCKV_API int lckv_device_open(const char *name, int threads, lckv_device **out);
 LCKV_API void lckv_device_close(lckv_device *device);
 
@@ -147,14 +147,14 @@ typedef struct lckv_model_options {
 
 LCKV_API lckv_model_options lckv_model_defaults(void);
 
-/* Reads a Hugging Face folder: config.json with model.safetensors, or with shards and model.safetensors.index.json; f32,
- * bf16 or f16. `name`: a folder, or ORG/NAME in the Hugging Face cache. On the CPU, weights wanted as they are stored are
- * used in the mapped files, which other processes share. K and V tensors of layers that own no KV slot,
+/* Reads a Hugging Face folder: config.json with model.safetensors, or with shards and model.safetensors.index.json;
+ * f32, bf16 or f16. `name`: a folder, or ORG/NAME in the Hugging Face cache. On the CPU, weights wanted as they are
+ * stored are used in the mapped files, which other processes share. K and V tensors of layers that own no KV slot,
  * rotary_emb.inv_freq, and the lm_head.weight of tied embeddings are passed over; any other tensor must be the model's.
  * `options` NULL: the defaults. The device stays the caller's and must outlive the model.
  *   LCKV_ERROR_FILE: a file is absent, LCKV_ERROR_FORMAT: a tensor is missing, unknown, of another shape or dtype, or a
- *   file is not what it says: the message names file and tensor. LCKV_ERROR_UNSUPPORTED: a folder with pytorch_model.bin
- *   only, or a config that lckv_config_load() refuses so. */
+ *   file is not what it says: the message names file and tensor. LCKV_ERROR_UNSUPPORTED: a folder with
+ * pytorch_model.bin only, or a config that lckv_config_load() refuses so. */
 LCKV_API int lckv_model_open(lckv_device *device, const char *name, const lckv_model_options *options,
                              lckv_model **out);
 
@@ -206,8 +206,8 @@ LCKV_API lckv_convert_options lckv_convert_defaults(void);
 /* Writes the checkpoint's weights as a model of another layer_types: K and V weights, biases and k_norm of each slot's
  * owner are merged as `kv` says (means in f64), everything else is copied. A layer of the checkpoint that owns no slot
  * counts with the K and V of the slot that it reads. One tensor at a time is in memory.
- *   LCKV_ERROR_ARGUMENT: the sizes of the two configs differ; the message names what. Otherwise as lckv_model_open() and
- *   lckv_model_save(). */
+ *   LCKV_ERROR_ARGUMENT: the sizes of the two configs differ; the message names what. Otherwise as lckv_model_open()
+ * and lckv_model_save(). */
 LCKV_API int lckv_convert(const lckv_convert_options *options);
 
 /* ---------------------------------------------------------------- tokenizers */

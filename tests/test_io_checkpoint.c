@@ -168,6 +168,22 @@ static void masters_are_what_is_saved(void **state) {
     device_close(d);
 }
 
+/* The counting device has no memory to write: its weights are as large, and nothing is read. */
+static void the_counting_device_loads_too(void **state) {
+    device *real = cpu(), *d;
+    model *m = small_model(real, "llama", 2, "", DTYPE_F32, 1);
+    save_model(m, in(*state, "model"), 0);
+    OK(device_open("count", 0, &d));
+    model *counted = load_model(d, in(*state, "model"), DTYPE_BF16);
+    assert_true(d->counts.memory >= (size_t)params_elements(m->params) * 2);
+    assert_true(d->counts.memory <= (size_t)params_elements(m->params) * 2 + 256 * ((size_t)m->params->count + 1));
+    model_free(counted);
+    assert_int_equal(d->counts.memory, 0);
+    model_free(m);
+    device_close(d);
+    device_close(real);
+}
+
 /* ---------------------------------------------------------------- given checkpoints */
 
 static void folder_loads(device *d, const char *path) {
@@ -349,6 +365,7 @@ int main(void) {
         IN_FOLDER(unaligned_files_are_copied),
         IN_FOLDER(types_may_be_mixed),
         IN_FOLDER(masters_are_what_is_saved),
+        IN_FOLDER(the_counting_device_loads_too),
         cmocka_unit_test(shared_checkpoints_load),
         IN_FOLDER(companions_travel),
         IN_FOLDER(a_failed_save_leaves_the_old),
