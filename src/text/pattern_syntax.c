@@ -349,23 +349,27 @@ static int group_end(translation *t) {
 
 /* ---- quantifiers */
 
-/* Reads {n}, {n,}, {n,m} or {,m}; in any other form the brace is a character. */
-static bool interval(const translation *t, unsigned *low, unsigned *high, bool *open, int *length) {
-    char text[16];
-    size_t bytes = (size_t)(t->end - t->at) < sizeof text - 1 ? (size_t)(t->end - t->at) : sizeof text - 1;
-    memcpy(text, t->at, bytes);
-    text[bytes] = 0;
-    *length = 0;
-    *open = false;
-    *low = 0;
-    if (sscanf(text, "{%4u}%n", low, length) == 1 && *length) {
-        *high = *low;
-        return true;
-    }
-    if (sscanf(text, "{%4u,%4u}%n", low, high, length) == 2 && *length) return true;
-    if (sscanf(text, "{,%4u}%n", high, length) == 1 && *length) return true;
-    *open = sscanf(text, "{%4u,}%n", low, length) == 1 && *length;
-    return *open;
+typedef struct interval {
+    unsigned low, high; /* high is not looked at where `open` */
+    bool open, comma;   /* {n,}; a comma is there at all */
+    const char *end;    /* behind the brace */
+} interval;
+
+static const char *read_number(const char *at, unsigned *out) {
+    for (*out = 0; isdigit((unsigned char)*at); at++)
+        if (*out < 100000) *out = *out * 10 + (unsigned)(*at - '0');
+    return at;
+}
+
+/* Reads {n}, {n,}, {n,m} or {,m}; in any other form the brace is a character. The expression ends in NUL. */
+static bool read_interval(const char *text, interval *out) {
+    const char *low_end = read_number(text + 1, &out->low), *high_end = low_end;
+    out->comma = *low_end == ',';
+    out->high = out->low;
+    if (out->comma) high_end = read_number(low_end + 1, &out->high);
+    out->open = out->comma && high_end == low_end + 1;
+    out->end = high_end + 1;
+    return *high_end == '}' && (low_end > text + 1 || (out->comma && !out->open));
 }
 
 /* Puts what was repeated so far into a group, which the next sign repeats. */
@@ -380,21 +384,18 @@ static int wrap_atom(translation *t) {
 
 /* In Ruby a sign behind an interval repeats it ({n,m}+ is no possessive one), except the lazy {n,m}?. */
 static int interval_quantifier(translation *t) {
-    unsigned low, high;
-    bool open;
-    int length;
-    if (!interval(t, &low, &high, &open, &length)) {
+    interval i;
+    if (!read_interval(t->at, &i)) {
         t->atom = (int64_t)t->out->length;
         t->branch_begun = true;
         t->at++;
         return put(t, "\\{");
     }
     if (t->atom == NONE) return refuse(t, "an interval that repeats nothing");
-    if (!open && low > high) return refuse(t, "an interval whose end is below its start");
-    t->at += length;
-    TRY(open ? text_printf(t->out, "{%u,}", low) : text_printf(t->out, "{%u,%u}", low, high));
-    bool fixed = !memchr(t->at - length, ',', (size_t)length);
-    if (next_is(t, "+") || next_is(t, "*") || (next_is(t, "?") && fixed)) return wrap_atom(t);
+    if (!i.open && i.low > i.high) return refuse(t, "an interval whose end is below its start");
+    t->at = i.end;
+    TRY(i.open ? text_printf(t->out, "{%u,}", i.low) : text_printf(t->out, "{%u,%u}", i.low, i.high));
+    if (next_is(t, "+") || next_is(t, "*") || (next_is(t, "?") && !i.comma)) return wrap_atom(t);
     if (next_is(t, "?")) {
         t->at++;
         TRY(put(t, "?"));

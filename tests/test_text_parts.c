@@ -1,0 +1,537 @@
+/* The parts of a tokenizer one by one: normalizers, pre-tokenizers, decoders and regular expressions.
+ *
+ * The expected texts were computed with the tokenizers library, version 0.20.3 (whose regular expressions are
+ * Oniguruma's); '|' stands between pieces and between tokens. */
+#include "text_fixture.h"
+
+#include "text/detokenizer.h"
+#include "text/normalizer.h"
+#include "text/pre_tokenizer.h"
+
+typedef struct part_case {
+    const char *config, *text, *expected;
+} part_case;
+
+static const part_case NORMALIZERS[] = {
+    {"{\"type\": \"Prepend\", \"prepend\": \"\xE2\x96\x81\"}", "ab",
+     "\xE2\x96\x81"
+     "ab"},
+    {"{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xE2\x96\x81\"}", " a b  c",
+     "\xE2\x96\x81"
+     "a\xE2\x96\x81"
+     "b\xE2\x96\x81\xE2\x96\x81"
+     "c"},
+    {"{\"type\": \"Replace\", \"pattern\": {\"String\": \"aa\"}, \"content\": \"\"}", "aaab", "ab"},
+    {"{\"type\": \"Replace\", \"pattern\": {\"Regex\": \" {2,}\"}, \"content\": \"\xE2\x96\x81\"}", "a  b   c d",
+     "a\xE2\x96\x81"
+     "b\xE2\x96\x81"
+     "c d"},
+    {"{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"x*\"}, \"content\": \"-\"}", "axxb", "-a-b-"},
+    {"{\"type\": \"NFC\"}",
+     "e\xCC\x81"
+     "A\xCC\x8A \xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8 \xE2\x84\xAB\xEF\xAC\x81",
+     "\xC3\xA9\xC3\x85 \xEA\xB0\x81 \xC3\x85\xEF\xAC\x81"},
+    {"{\"type\": \"NFD\"}", "\xC3\xA9\xC3\x85\xEA\xB0\x81\xE2\x84\xAB\xEF\xAC\x81",
+     "e\xCC\x81"
+     "A\xCC\x8A\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8"
+     "A\xCC\x8A\xEF\xAC\x81"},
+    {"{\"type\": \"NFKC\"}", "\xEF\xAC\x81\xEF\xBC\x92\xC2\xBD\xC3\x85 e\xCC\x81",
+     "fi21\xE2\x81\x84"
+     "2\xC3\x85 \xC3\xA9"},
+    {"{\"type\": \"NFKD\"}", "\xEF\xAC\x81\xEF\xBC\x92\xC2\xBD\xC3\xA9",
+     "fi21\xE2\x81\x84"
+     "2e\xCC\x81"},
+    {"{\"type\": \"NFC\"}", "q\xCC\x87\xCC\xA3", "q\xCC\xA3\xCC\x87"},
+    {"{\"type\": \"Lowercase\"}", "\xC3\x80\xC3\x89 \xC4\xB0I \xCE\x91\xCE\xA3 \xE1\xBA\x9E \xC7\x85 ABC",
+     "\xC3\xA0\xC3\xA9 i\xCC\x87i \xCE\xB1\xCF\x83 \xC3\x9F \xC7\x86 abc"},
+    {"{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}", " \t\xE3\x80\x80 a b \n\xC2\xA0", "a b"},
+    {"{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": false}", "  a  ", "a  "},
+    {"{\"type\": \"Strip\", \"strip_left\": false, \"strip_right\": true}", "  a\xE1\xA0\x8E", "  a\xE1\xA0\x8E"},
+    {"{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", \"prepend\": \"\xE2\x96\x81\"}, {\"type\": "
+     "\"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xE2\x96\x81\"}]}",
+     "Hello  world", "\xE2\x96\x81Hello\xE2\x96\x81\xE2\x96\x81world"},
+    {"{\"type\": \"Sequence\", \"normalizers\": []}", "A b", "A b"},
+};
+
+static const part_case PRE_TOKENIZERS[] = {
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, \"behavior\": \"Removed\", \"invert\": false}",
+     "-the-final--countdown-", "the|final|countdown"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, \"behavior\": \"Removed\", \"invert\": true}",
+     "-the-final--countdown-", "-|-|-|-|-"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, \"behavior\": \"Isolated\", \"invert\": false}",
+     "-the-final--countdown-", "-|the|-|final|-|-|countdown|-"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, \"behavior\": \"Isolated\", \"invert\": true}",
+     "-the-final--countdown-", "-|the|-|final|-|-|countdown|-"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, \"behavior\": \"MergedWithPrevious\", \"invert\": false}",
+     "-the-final--countdown-", "-|the-|final-|-|countdown-"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, \"behavior\": \"MergedWithPrevious\", \"invert\": true}",
+     "-the-final--countdown-", "-the|-final|-|-countdown|-"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, \"behavior\": \"MergedWithNext\", \"invert\": false}",
+     "-the-final--countdown-", "-the|-final|-|-countdown|-"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, \"behavior\": \"MergedWithNext\", \"invert\": true}",
+     "-the-final--countdown-", "-|the-|final-|-|countdown-"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, \"behavior\": \"Contiguous\", \"invert\": false}",
+     "-the-final--countdown-", "-|the|-|final|--|countdown|-"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, \"behavior\": \"Contiguous\", \"invert\": true}",
+     "-the-final--countdown-", "-|the|-|final|--|countdown|-"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+|\\\\d\"}, \"behavior\": \"Removed\", \"invert\": false}",
+     "a 12  b3", "a|b"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+|\\\\d\"}, \"behavior\": \"Isolated\", \"invert\": false}",
+     "a 12  b3", "a| |1|2|  |b|3"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+|\\\\d\"}, \"behavior\": \"MergedWithPrevious\", "
+     "\"invert\": false}",
+     "a 12  b3", "a |1|2|  |b3"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+|\\\\d\"}, \"behavior\": \"MergedWithNext\", \"invert\": "
+     "false}",
+     "a 12  b3", "a| |1|2|  b|3"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+|\\\\d\"}, \"behavior\": \"Contiguous\", \"invert\": "
+     "false}",
+     "a 12  b3", "a| 12  |b|3"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"x*\"}, \"behavior\": \"Removed\", \"invert\": false}", "axxb",
+     "a|b"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"x*\"}, \"behavior\": \"Isolated\", \"invert\": false}", "axxb",
+     "a|xx|b"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"x*\"}, \"behavior\": \"MergedWithPrevious\", \"invert\": false}",
+     "axxb", "axx|b"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"x*\"}, \"behavior\": \"MergedWithNext\", \"invert\": false}",
+     "axxb", "a|xxb"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"x*\"}, \"behavior\": \"Contiguous\", \"invert\": false}", "axxb",
+     "a|xx|b"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": "
+     "\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "
+     "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": "
+     "\"Isolated\", \"invert\": false}",
+     "I'LL say: na\xC3\xAFve 12345\r\n\n  don't!!\n x", "I|'LL| say|:| na\xC3\xAFve| |123|45|\r\n\n| | don|'t|!!\n| x"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": "
+     "\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| "
+     "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, \"behavior\": "
+     "\"Isolated\", \"invert\": false}",
+     "\xE6\x88\x91\xE6\x83\xB3\xE5\x9C\xA8"
+     "apple\xE5\xB7\xA5\xE4\xBD\x9C"
+     "1314151\xE5\xA4\xA9\xEF\xBD\x9E '\xC5\xBF",
+     "\xE6\x88\x91\xE6\x83\xB3\xE5\x9C\xA8"
+     "apple\xE5\xB7\xA5\xE4\xBD\x9C|1|3|1|4|1|5|1|\xE5\xA4\xA9|\xEF\xBD\x9E| '|\xC5\xBF"},
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}",
+     "I'm 20, na\xC3\xAFve  ok\n\n \xF0\x9F\x99\x82",
+     "I'm\xC4\xA0"
+     "20,\xC4\xA0na\xC3\x83\xC2\xAFve\xC4\xA0\xC4\xA0ok\xC4\x8A\xC4\x8A\xC4\xA0\xC3\xB0\xC5\x81\xC4\xBB\xC4\xA4"},
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": true}",
+     "I'm 20, na\xC3\xAFve  ok\n\n \xF0\x9F\x99\x82",
+     "I|'m|\xC4\xA0"
+     "20|,|\xC4\xA0na\xC3\x83\xC2\xAFve|\xC4\xA0|\xC4\xA0ok|\xC4\x8A\xC4\x8A|\xC4\xA0\xC3\xB0\xC5\x81\xC4\xBB\xC4\xA4"},
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": false}",
+     "I'm 20, na\xC3\xAFve  ok\n\n \xF0\x9F\x99\x82",
+     "\xC4\xA0I'm\xC4\xA0"
+     "20,\xC4\xA0na\xC3\x83\xC2\xAFve\xC4\xA0\xC4\xA0ok\xC4\x8A\xC4\x8A\xC4\xA0\xC3\xB0\xC5\x81\xC4\xBB\xC4\xA4"},
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true}",
+     "I'm 20, na\xC3\xAFve  ok\n\n \xF0\x9F\x99\x82",
+     "\xC4\xA0I|'m|\xC4\xA0"
+     "20|,|\xC4\xA0na\xC3\x83\xC2\xAFve|\xC4\xA0|\xC4\xA0ok|\xC4\x8A\xC4\x8A|\xC4\xA0\xC3\xB0\xC5\x81\xC4\xBB\xC4\xA4"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"always\", \"split\": true}",
+     "a  bc d",
+     "\xE2\x96\x81"
+     "a|\xE2\x96\x81|\xE2\x96\x81"
+     "bc|\xE2\x96\x81"
+     "d"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"always\", \"split\": false}",
+     "a  bc d",
+     "\xE2\x96\x81"
+     "a\xE2\x96\x81\xE2\x96\x81"
+     "bc\xE2\x96\x81"
+     "d"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"first\", \"split\": true}",
+     "a  bc d",
+     "\xE2\x96\x81"
+     "a|\xE2\x96\x81|\xE2\x96\x81"
+     "bc|\xE2\x96\x81"
+     "d"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"first\", \"split\": false}",
+     "a  bc d",
+     "\xE2\x96\x81"
+     "a\xE2\x96\x81\xE2\x96\x81"
+     "bc\xE2\x96\x81"
+     "d"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"never\", \"split\": true}",
+     "a  bc d",
+     "a|\xE2\x96\x81|\xE2\x96\x81"
+     "bc|\xE2\x96\x81"
+     "d"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"never\", \"split\": false}",
+     "a  bc d",
+     "a\xE2\x96\x81\xE2\x96\x81"
+     "bc\xE2\x96\x81"
+     "d"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"always\", \"split\": true}",
+     " a",
+     "\xE2\x96\x81"
+     "a"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"always\", \"split\": true}",
+     "\xE2\x96\x81"
+     "a",
+     "\xE2\x96\x81"
+     "a"},
+    {"{\"type\": \"Digits\", \"individual_digits\": true}",
+     "ab12\xC2\xBD\xD9\xA3"
+     "c",
+     "ab|1|2|\xC2\xBD|\xD9\xA3|c"},
+    {"{\"type\": \"Digits\", \"individual_digits\": false}",
+     "ab12\xC2\xBD\xD9\xA3"
+     "c",
+     "ab|12\xC2\xBD\xD9\xA3|c"},
+    {"{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", \"individual_digits\": true}, {\"type\": "
+     "\"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": true}]}",
+     "call 911 now", "call|\xC4\xA0|9|1|1|\xC4\xA0now"},
+    {"{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"String\": \"-\"}, "
+     "\"behavior\": \"Isolated\", \"invert\": false}, {\"type\": \"Metaspace\", \"replacement\": \"_\", "
+     "\"prepend_scheme\": \"first\", \"split\": true}]}",
+     "a b-c d", "_a|_b|-|c|_d"},
+    {"{\"type\": \"Sequence\", \"pretokenizers\": []}", "a b", "a b"},
+};
+
+static const part_case DECODERS[] = {
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true}",
+     "Hello|\xC4\xA0w|\xC3\x83|\xC2\xA9|\xC3\xB0\xC5\x81|\xC4\xBB|\xC4\xA4", "Hello w\xC3\xA9\xF0\x9F\x99\x82"},
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true}",
+     "\xC3\xB0\xC5\x81|\xC4\xBB|a|\xC3\x83|\xE6\x97\xA5|\xC3\xA9|\xC4\x8A|\xC3\x83",
+     "\xEF\xBF\xBD"
+     "a\xEF\xBF\xBD\xE6\x97\xA5\xEF\xBF\xBD\n\xEF\xBF\xBD"},
+    {"{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xE2\x96\x81\"}, \"content\": \" \"}",
+     "\xE2\x96\x81Hi|\xE2\x96\x81\xE2\x96\x81x", " Hi  x"},
+    {"{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"b+\"}, \"content\": \"\"}", "abb|b|cb", "ac"},
+    {"{\"type\": \"ByteFallback\"}", "a|<0xE6>|<0x97>|<0xA5>|b|<0xE6>|<0x97>|c|<0x0a>|<0xGG>",
+     "a\xE6\x97\xA5"
+     "b\xEF\xBF\xBD\xEF\xBF\xBD"
+     "c\n<0xGG>"},
+    {"{\"type\": \"ByteFallback\"}", "<0xE6>|<0x97>|<0xA5>|<0xE6>", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+    {"{\"type\": \"Fuse\"}", "a|b", "ab"},
+    {"{\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}", "  a | b| ", " a b"},
+    {"{\"type\": \"Strip\", \"content\": \"a\", \"start\": 2, \"stop\": 1}", "aaab|caa|baa", "abcaba"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"always\", \"split\": true}",
+     "\xE2\x96\x81Hey|\xE2\x96\x81"
+     "fri|\xE2\x96\x81"
+     "end",
+     "Hey fri end"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"never\", \"split\": true}",
+     "\xE2\x96\x81Hey|\xE2\x96\x81"
+     "fri",
+     " Hey fri"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\", \"prepend_scheme\": \"first\", \"split\": false}",
+     "\xE2\x96\x81\xE2\x96\x81"
+     "a\xE2\x96\x81|\xE2\x96\x81"
+     "b",
+     "a b"},
+    {"{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xE2\x96\x81\"}, "
+     "\"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}, {\"type\": \"Strip\", \"content\": \" "
+     "\", \"start\": 1, \"stop\": 0}]}",
+     "\xE2\x96\x81\xE2\x96\x81Hey|\xE2\x96\x81|<0xF0>|<0x9F>|<0x99>|<0x82>|\xE2\x96\x81x", " Hey \xF0\x9F\x99\x82 x"},
+    {"{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Fuse\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": "
+     "\"ab\"}, \"content\": \"-\"}, {\"type\": \"Strip\", \"content\": \"c\", \"start\": 1, \"stop\": 2}]}",
+     "ca|b|xcc|c", "-xc"},
+    {"{\"type\": \"Sequence\", \"decoders\": []}", "a|b", "ab"},
+    {"null", "a|b||c", "a b  c"},
+    {"null", "", ""},
+};
+
+static const part_case PATTERNS[] = {
+    {"\\w+", "a\xC2\xB2\xC2\xBD_\xD9\xA3-x", "#-#"},
+    {"\\w+", "\xE6\x97\xA5\xE6\x9C\xAC a1", "# #"},
+    {"\\b\xC3\xA9", "\xC3\xA9x\xC3\xA9 \xC3\xA9", "#x\xC3\xA9 #"},
+    {"[\\w]", "\xC2\xB2_-\xC3\xA9", "\xC2\xB2#-#"},
+    {"[^\\w]", "\xC2\xB2_-\xC3\xA9", "#_#\xC3\xA9"},
+    {"\\W+", "a, b!", "a#b#"},
+    {"\\s",
+     "a\xE1\xA0\x8E\xC2\xA0\xE2\x80\x83\xC2\x85"
+     "b",
+     "a\xE1\xA0\x8E###b"},
+    {"\\h+", "xa0fz", "x#z"},
+    {"[[:punct:]]+", "a!+?$", "a#+#$"},
+    {"[[:alpha:][:digit:]]+", "a\xD9\xA1-\xC2\xBD", "#-\xC2\xBD"},
+    {"^.", "ab\ncd", "#b\n#d"},
+    {"a$", "a\nba", "#\nb#"},
+    {"(?m)a.b", "a\nb a\rb", "# #"},
+    {"(?m:.)b", "a\nb", "a#"},
+    {"a{,2}b", "aaab b", "a# #"},
+    {"[ab]{1,2}+", "ababa", "#"},
+    {"a{2}?b", "aab b", "# #"},
+    {"a{1,2}?", "aaa", "###"},
+    {"a{b", "xa{b", "x#"},
+    {"a++b?", "aaab", "#"},
+    {"(?<=a)b|(?<!a)c", "abcbac", "a##bac"},
+    {"(ab|c)\\1", "ababccc", "##c"},
+    {"\\x41\\x{e9}\\u00df", "xA\xC3\xA9\xC3\x9F", "x#"},
+    {"\\v", "a\x0B\n", "a#\n"},
+    {"[a[bc]d]", "abcdX", "####X"},
+    {" ?[^(\\s|[.,!?\xE2\x80\xA6])]+", "Hi, (a|b) ok\xE2\x80\xA6", "#, (#|#)#\xE2\x80\xA6"},
+    {"\\p{Han}+", "a\xE6\x97\xA5\xE6\x9C\xAC\xE8\xAA\x9E\xE3\x80\x86", "a#\xE3\x80\x86"},
+    {"\\p{^L}", "a1-\xE6\x97\xA5", "a##\xE6\x97\xA5"},
+    {"\\p{Letter}+", "abc1\xC3\xA9", "#1#"},
+    {"(?i)[j-l]|as", "jAS Kk\xE2\x84\xAA a\xC5\xBF l", "## ### # #"},
+    {"\\Aa|b\\z", "ab ab", "#b a#"},
+    {"a\\Z", "aab\na\n", "aab\n#\n"},
+    {"\\R",
+     "a\r\nb\xE2\x80\xA8"
+     "c\n",
+     "a#b#c#"},
+    {"(?>a+)a|b", "aab", "aa#"},
+    {"[\\]a\\-z]", "a]-bz", "###b#"},
+    {"[\\h]+", "xA0fg", "x#g"},
+    {"x*", "axxb", "#a#b#"},
+    {"\\p{Greek}",
+     "\xCE\xB1\xCD\x85\xCC\x88"
+     "a\xCE\xA9",
+     "#\xCD\x85\xCC\x88"
+     "a#"},
+    {"\xC3\xA9|\xE6\x97\xA5",
+     "a\xC3\xA9\xE6\x97\xA5"
+     "b",
+     "a##b"},
+    {"[^\\x00-\\x7F]+",
+     "a\xC3\xA9\xE6\x97\xA5"
+     "b",
+     "a#b"},
+    {"\\B", "ab -c", "a#b #-c"},
+    {"(?i)a(?-i:B)c", "aBc ABC abc", "# # abc"},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* ---- normalizers */
+
+static void test_normalizers(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT(NORMALIZERS); i++) {
+        const part_case *c = &NORMALIZERS[i];
+        normalizer n = {0};
+        text_buffer text = {0};
+        bool keeps_start = true;
+        json_t *config = json_of(c->config);
+        OK(normalizer_read(&n, config, "file"));
+        OK(text_append(&text, c->text, strlen(c->text)));
+        OK(normalizer_apply(&n, &text, &keeps_start));
+        assert_text(c->config, text.data, text.length, c->expected);
+        text_free(&text);
+        normalizer_free(&n);
+        json_decref(config);
+    }
+}
+
+static void test_normalizer_tells_whether_the_start_is_kept(void **state) {
+    (void)state;
+    static const struct {
+        const char *config, *text;
+        bool keeps;
+    } cases[] = {
+        {"{\"type\": \"Prepend\", \"prepend\": \"_\"}", "a", true},
+        {"{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}", " a", false},
+        {"{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}", "a ", true},
+        {"{\"type\": \"Replace\", \"pattern\": {\"String\": \"a\"}, \"content\": \"b\"}", "aa", true},
+        {"{\"type\": \"Replace\", \"pattern\": {\"String\": \"aa\"}, \"content\": \"b\"}", "aab", false},
+        {"{\"type\": \"Replace\", \"pattern\": {\"String\": \"a\"}, \"content\": \"\"}", "ab", false},
+        {"{\"type\": \"Replace\", \"pattern\": {\"String\": \"b\"}, \"content\": \"\"}", "ab", true},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        normalizer n = {0};
+        text_buffer text = {0};
+        bool keeps_start = true;
+        json_t *config = json_of(cases[i].config);
+        OK(normalizer_read(&n, config, "file"));
+        OK(text_append(&text, cases[i].text, strlen(cases[i].text)));
+        OK(normalizer_apply(&n, &text, &keeps_start));
+        if (keeps_start != cases[i].keeps) fail_msg("case %zu, %s", i, cases[i].config);
+        text_free(&text);
+        normalizer_free(&n);
+        json_decref(config);
+    }
+}
+
+/* ---- pre-tokenizers */
+
+static void pre_tokenize(const part_case *c) {
+    pre_tokenizer p = {0};
+    pieces text = {0}, spare = {0};
+    text_buffer joined = {0};
+    json_t *config = json_of(c->config);
+    OK(pre_tokenizer_read(&p, config, "file"));
+    OK(pre_tokenizer_check_first(&p, false, "file"));
+    OK(pieces_add_text(&text, c->text, strlen(c->text), true));
+    OK(pre_tokenizer_apply(&p, &text, &spare));
+    for (size_t i = 0; i < text.count; i++)
+        OK(text_printf(&joined, "%s%.*s", i ? "|" : "", (int)text.items[i].bytes, piece_text(&text, &text.items[i])));
+    assert_text(c->config, joined.data, joined.length, c->expected);
+    text_free(&joined);
+    pieces_free(&text);
+    pieces_free(&spare);
+    pre_tokenizer_free(&p);
+    json_decref(config);
+}
+
+static void test_pre_tokenizers(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT(PRE_TOKENIZERS); i++) pre_tokenize(&PRE_TOKENIZERS[i]);
+}
+
+static void test_pre_tokenizers_leave_added_tokens_alone(void **state) {
+    (void)state;
+    pre_tokenizer p = {0};
+    pieces text = {0}, spare = {0};
+    json_t *config = json_of("{\"type\": \"ByteLevel\", \"add_prefix_space\": true}");
+    OK(pre_tokenizer_read(&p, config, "file"));
+    OK(pieces_add_token(&text, 7));
+    OK(pieces_add_text(&text, "a b", 3, false));
+    OK(pre_tokenizer_apply(&p, &text, &spare));
+    assert_int_equal(text.count, 3);
+    assert_int_equal(text.items[0].id, 7);
+    assert_int_equal(text.items[1].id, NO_TOKEN);
+    pieces_free(&text);
+    pieces_free(&spare);
+    pre_tokenizer_free(&p);
+    json_decref(config);
+}
+
+/* ---- decoders */
+
+static void decode(const part_case *c) {
+    detokenizer d = {0};
+    detokenizer_run *run;
+    text_buffer text = {0};
+    json_t *config = json_of(c->config);
+    OK(detokenizer_read(&d, config, "file"));
+    OK(detokenizer_begin(&d, &run));
+    for (const char *token = c->text, *end; *c->text && token; token = end ? end + 1 : NULL) {
+        end = strchr(token, '|');
+        OK(detokenizer_push(run, token, end ? (size_t)(end - token) : strlen(token), &text));
+        if (!utf8_valid(text.data, text.length)) fail_msg("%s: half a character", c->config);
+    }
+    OK(detokenizer_finish(run, &text));
+    assert_text(c->config, text.data, text.length, c->expected);
+    text_free(&text);
+    detokenizer_end(run);
+    detokenizer_free(&d);
+    json_decref(config);
+}
+
+static void test_decoders(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT(DECODERS); i++) decode(&DECODERS[i]);
+}
+
+/* ---- regular expressions: each match is replaced by # */
+
+static void test_patterns(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT(PATTERNS); i++) {
+        const part_case *c = &PATTERNS[i];
+        pattern *p;
+        text_buffer text = {0};
+        OK(pattern_compile(c->config, strlen(c->config), false, "file", &p));
+        OK(pattern_replace(p, c->text, strlen(c->text), "#", 1, &text, NULL));
+        assert_text(c->config, text.data, text.length, c->expected);
+        text_free(&text);
+        pattern_free(p);
+    }
+}
+
+/* What is written alike in Ruby and PCRE2 and means different things, or is only in one of them. */
+static void test_patterns_that_are_refused_by_name(void **state) {
+    (void)state;
+    static const char *const refused[][2] = {
+        {"a\\Gb", "\\G"},
+        {"\\K", "\\K"},
+        {"\\X", "\\X"},
+        {"\\Q", "\\Q"},
+        {"\\0", "\\0"},
+        {"a\\12", "\\1"},
+        {"(?<name>a)", "a group of a kind"},
+        {"(?#note)", "a group of a kind"},
+        {"(?x)a", "option other than i and m"},
+        {"(?s)a", "option other than i and m"},
+        {"a(?i)b", "behind the start of its group"},
+        {"(*FAIL)", "a verb"},
+        {"[a&&b]", "an intersection"},
+        {"[a[^b]]", "a negated set inside a set"},
+        {"[a-[b]]", "a range that ends in a set"},
+        {"[[a]-z]", "a range that begins with a set"},
+        {"[]", "an empty set"},
+        {"[a[]]", "an empty set"},
+        {"[^]", "an empty set"},
+        {"[^\\W]", "\\W"},
+        {"[[:graph:]]", "a POSIX bracket"},
+        {"[[:^alpha:]]", "a POSIX bracket"},
+        {"\\p{Punct}", "the property 'Punct'"},
+        {"\\p{Nonsense}", "the property 'Nonsense'"},
+        {"\\pL", "without a name in braces"},
+        {"\\p{L", "of another form"},
+        {"\\xE4", "a byte above 7F"},
+        {"\\x{110000}", "does not compile"},
+        {"\\u12", "a malformed"},
+        {"(?i)stra\xC3\x9F"
+         "e",
+         "(?i) holds"},
+        {"(?i:\xC3\xA9)", "(?i) holds"},
+        {"(?i:[\xC3\x80-\xC3\xBF])", "(?i) holds"},
+        {"(?i)\\x{DF}", "(?i) holds"},
+        {"(?i)off", "(?i) holds"},
+        {"(a", "a group without its end"},
+        {"a)", "closes nothing"},
+        {"[a", "a set without its end"},
+        {"a\\", "a backslash at its end"},
+        {"*a", "repeats nothing"},
+        {"(|+)", "repeats nothing"},
+        {"{2}", "repeats nothing"},
+        {"a{3,2}", "below its start"},
+        {"(?<=a+)b", "does not compile"},
+        {"a{99999}", "does not compile"},
+    };
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        pattern *p;
+        int status = pattern_compile(refused[i][0], strlen(refused[i][0]), false, "file", &p);
+        if (status != LCKV_ERROR_UNSUPPORTED || p) fail_msg("%s: status %d", refused[i][0], status);
+        if (!strstr(lckv_last_error(), refused[i][1]))
+            fail_msg("%s: '%s' is not in: %s", refused[i][0], refused[i][1], lckv_last_error());
+    }
+}
+
+static void test_a_pattern_that_takes_too_long_gives_up(void **state) {
+    (void)state;
+    static const char expression[] = "(?:a|a)*(?:a|a)*(?:a|a)*[cd]";
+    pattern *p;
+    char text[200];
+    memset(text, 'a', sizeof text);
+    OK(pattern_compile(expression, strlen(expression), false, "file", &p));
+    pattern_scan scan = pattern_scan_start(text, sizeof text);
+    assert_int_equal(pattern_scan_next(p, &scan), LCKV_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(lckv_last_error(), "gave up"));
+    pattern_free(p);
+}
+
+/* Groups that repeat need a place to come back to for each time. */
+static void test_a_pattern_may_go_far_back(void **state) {
+    (void)state;
+    enum { BYTES = 300000 };
+    pattern *p;
+    char *text = malloc(BYTES);
+    assert_non_null(text);
+    memset(text, 'a', BYTES);
+    OK(pattern_compile("(?:a|b)+", 8, false, "file", &p));
+    pattern_scan scan = pattern_scan_start(text, BYTES);
+    assert_int_equal(pattern_scan_next(p, &scan), 1);
+    assert_int_equal(scan.end, BYTES);
+    assert_int_equal(pattern_scan_next(p, &scan), 0);
+    pattern_free(p);
+    free(text);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_normalizers),
+        cmocka_unit_test(test_normalizer_tells_whether_the_start_is_kept),
+        cmocka_unit_test(test_pre_tokenizers),
+        cmocka_unit_test(test_pre_tokenizers_leave_added_tokens_alone),
+        cmocka_unit_test(test_decoders),
+        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_patterns_that_are_refused_by_name),
+        cmocka_unit_test(test_a_pattern_that_takes_too_long_gives_up),
+        cmocka_unit_test(test_a_pattern_may_go_far_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,124 @@
+/* Tokenizers for tests: from JSON in the test, or from the data that lies beside the project. Brings cmocka along,
+ * behind the project's headers: its macro fail() would hide ours. */
+#ifndef TESTS_TEXT_FIXTURE_H
+#define TESTS_TEXT_FIXTURE_H
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/rng.h"
+#include "base/text_buffer.h"
+#include "text/tokenizer.h"
+#include "text/utf8.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define OK(expression)                                                                                                 \
+    do {                                                                                                               \
+        int status_ = (expression);                                                                                    \
+        if (status_ < 0) fail_msg("%s: %s", #expression, lckv_last_error());                                           \
+    } while (0)
+
+static inline json_t *json_of(const char *text) {
+    json_t *value;
+    OK(json_parse(text, strlen(text), "test", &value));
+    return value;
+}
+
+static inline void assert_text(const char *what, const char *text, size_t bytes, const char *expected) {
+    if (bytes == strlen(expected) && (bytes == 0 || !memcmp(text, expected, bytes))) return;
+    fail_msg("%s: found '%.*s', expected '%s'", what, (int)bytes, text ? text : "", expected);
+}
+
+/* Opens a tokenizer.json of this text, and a tokenizer_config.json where `config` is not NULL; returns the status. */
+static inline int open_json(const char *text, size_t bytes, const char *config, lckv_tokenizer **out) {
+    char folder[] = "/tmp/lckv_text_XXXXXX", file[64], config_file[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(file, sizeof file, "%s/tokenizer.json", folder);
+    snprintf(config_file, sizeof config_file, "%s/tokenizer_config.json", folder);
+    OK(file_replace(file, text, bytes));
+    if (config) OK(file_replace(config_file, config, strlen(config)));
+    int status = lckv_tokenizer_open(folder, out);
+    unlink(file);
+    unlink(config_file);
+    rmdir(folder);
+    return status;
+}
+
+/* The parts of a tokenizer.json; NULL stands for null (for added_tokens: an empty list). */
+typedef struct tokenizer_parts {
+    const char *added_tokens, *normalizer, *pre_tokenizer, *post_processor, *decoder;
+    const char *model; /* what follows "type": "BPE" */
+} tokenizer_parts;
+
+static inline int open_parts(const tokenizer_parts *p, lckv_tokenizer **out) {
+    text_buffer text = {0};
+    OK(text_printf(&text,
+                   "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null, \"added_tokens\": %s, "
+                   "\"normalizer\": %s, \"pre_tokenizer\": %s, \"post_processor\": %s, \"decoder\": %s, "
+                   "\"model\": {\"type\": \"BPE\", %s}}",
+                   p->added_tokens ? p->added_tokens : "[]", p->normalizer ? p->normalizer : "null",
+                   p->pre_tokenizer ? p->pre_tokenizer : "null", p->post_processor ? p->post_processor : "null",
+                   p->decoder ? p->decoder : "null", p->model));
+    int status = open_json(text.data, text.length, NULL, out);
+    text_free(&text);
+    return status;
+}
+
+/* The tokens of a text, '|' between them; release with free(). */
+static inline char *tokens_of(lckv_tokenizer *t, const char *text, size_t bytes) {
+    int32_t *ids;
+    size_t count;
+    text_buffer joined = {0};
+    char *out;
+    OK(lckv_tokenizer_encode(t, text, bytes, true, &ids, &count));
+    for (size_t i = 0; i < count; i++)
+        OK(text_printf(&joined, "%s%s", i ? "|" : "", lckv_tokenizer_id_to_token(t, ids[i])));
+    OK(text_take(&joined, &out));
+    lckv_free(ids);
+    return out;
+}
+
+static inline void assert_tokens(lckv_tokenizer *t, const char *text, const char *expected) {
+    char *found = tokens_of(t, text, strlen(text));
+    if (strcmp(found, expected) != 0) fail_msg("'%s' became '%s', expected '%s'", text, found, expected);
+    free(found);
+}
+
+/* SHARED_DIR/data/tokenizers/NAME, with tokenizer.json unpacked where only its .gz lies there; skips the test where the
+ * data is absent. */
+static inline lckv_tokenizer *open_shared(const char *name) {
+    char path[1024], command[1100];
+    lckv_tokenizer *t = NULL;
+    snprintf(path, sizeof path, "%s/data/tokenizers/%s/tokenizer.json", SHARED_DIR, name);
+    if (file_exists(path)) {
+        OK(lckv_tokenizer_open(path, &t));
+        return t;
+    }
+    snprintf(path, sizeof path, "%s/data/tokenizers/%s/tokenizer.json.gz", SHARED_DIR, name);
+    if (!file_exists(path)) {
+        print_message("skipped: no %s\n", path);
+        skip();
+    }
+    snprintf(command, sizeof command, "gzip -dc '%s'", path);
+    FILE *stream = popen(command, "r");
+    text_buffer text = {0};
+    char chunk[65536];
+    assert_non_null(stream);
+    for (size_t got; (got = fread(chunk, 1, sizeof chunk, stream)) > 0;) OK(text_append(&text, chunk, got));
+    assert_int_equal(pclose(stream), 0);
+    OK(open_json(text.data, text.length, NULL, &t));
+    text_free(&text);
+    return t;
+}
+
+#endif
