@@ -1,5 +1,5 @@
 /* A checkpoint becomes one of another layer_types: each owner of a KV slot is given the mean of the K and V weights of
- * the layers that attend to it, or its own (Wu and Tu 2024, section 3.2, begin from such averages). */
+ * the layers that attend to it, as the published convert_pretrained.py does, or its own. */
 #ifndef IO_CONVERT_H
 #define IO_CONVERT_H
 
