@@ -163,6 +163,21 @@ static void check_known(device *d) {
     }
 }
 
+/* Four equal tokens: quarters are exact, and those whose sum is just 1 - top_p go, lower ids first. */
+static void check_exact_shares(device *d) {
+    for (int kept = 1; kept <= 4; kept++) {
+        sample_row how = plain;
+        how.top_p = (float)kept / 4.0f;
+        call c = make_call(200, 4, how);
+        same_logits(c, (float[]){2, 2, 2, 2});
+        sample(d, c);
+        double probability[4];
+        for (int i = 0; i < 4; i++) probability[i] = i < 4 - kept ? 0.0 : 1.0 / kept;
+        for (int64_t r = 0; r < 200; r++) check_draw(probability, 4, *how_of(c, r), id_of(c, r));
+        release_tensors();
+    }
+}
+
 /* ---------------------------------------------------------------- random rows */
 
 static sample_row random_how(int64_t vocab_size, int64_t r) {
@@ -356,6 +371,7 @@ static void check_logprob(device *d) {
 static void test_known(void **state) {
     (void)state;
     check_everywhere(check_known);
+    check_everywhere(check_exact_shares);
 }
 
 static void test_random(void **state) {
