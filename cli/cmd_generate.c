@@ -162,7 +162,7 @@ static bool print_waiting(struct printer *p) {
         p->current++;
         p->begun = false;
     }
-    return fflush(stdout) == 0;
+    return print_flush();
 }
 
 static void append(struct waiting *w, const char *text, size_t bytes) {

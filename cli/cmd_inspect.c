@@ -159,22 +159,22 @@ static void print_kv(const struct report *r) {
 
 static void print_training(const struct options *o, const lckv_memory *m) {
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32];
-    printf("training    %s for %lld blocks of %lld tokens in %s: weights %s, gradients %s, optimizer %s, "
-           "activations %s; %sFLOP a step\n",
-           people_bytes((double)m->total, total), (long long)o->batch_size, (long long)o->block_size,
-           o->bf16 ? "bfloat16" : "float32", people_bytes((double)m->weights, weights),
-           people_bytes((double)m->gradients, gradients), people_bytes((double)m->optimizer, optimizer),
-           people_bytes((double)m->activations, activations), people_count(m->flops, flops));
+    printf("training    %s for %lld blocks of %lld tokens in %s; %s a step\n", people_bytes((double)m->total, total),
+           (long long)o->batch_size, (long long)o->block_size, o->bf16 ? "bfloat16" : "float32",
+           people_flops(m->flops, flops));
+    printf("            weights %s, gradients %s, optimizer %s, activations %s\n",
+           people_bytes((double)m->weights, weights), people_bytes((double)m->gradients, gradients),
+           people_bytes((double)m->optimizer, optimizer), people_bytes((double)m->activations, activations));
 }
 
 static void print_serving(const struct options *o, const lckv_memory *m) {
     char total[32], weights[32], cache[32], activations[32], flops[32];
-    printf("serving     %s for %lld sequence%s of %lld tokens in %s: weights %s, KV cache %s, activations %s; %sFLOP a "
-           "token\n",
+    printf("serving     %s for %lld sequence%s of %lld tokens in %s; %s a token\n",
            people_bytes((double)m->total, total), (long long)o->sequences, o->sequences == 1 ? "" : "s",
-           (long long)o->length, o->bf16 ? "bfloat16" : "float32", people_bytes((double)m->weights, weights),
-           people_bytes((double)m->kv_cache, cache), people_bytes((double)m->activations, activations),
-           people_count(m->flops / (double)o->sequences, flops));
+           (long long)o->length, o->bf16 ? "bfloat16" : "float32",
+           people_flops(m->flops / (double)o->sequences, flops));
+    printf("            weights %s, KV cache %s, activations %s\n", people_bytes((double)m->weights, weights),
+           people_bytes((double)m->kv_cache, cache), people_bytes((double)m->activations, activations));
 }
 
 static void print_report(const struct options *o, const struct report *r) {

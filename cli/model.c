@@ -6,10 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *tokenizer_name(const struct model_flags *flags) {
-    return flags->tokenizer_name ? flags->tokenizer_name : flags->name;
-}
-
 static int open_named_tokenizer(const char *name, lckv_tokenizer **out) {
     char *folder;
     *out = NULL;
@@ -32,6 +28,10 @@ static bool has_tokenizer(const char *name) {
     return found;
 }
 
+static const char *tokenizer_name(const struct model_flags *flags) {
+    return flags->tokenizer_name ? flags->tokenizer_name : flags->name;
+}
+
 int open_tokenizer(const char *command, const struct model_flags *flags, lckv_tokenizer **out) {
     int status = open_named_tokenizer(tokenizer_name(flags), out);
     return status < 0 ? library_error(command, status) : EXIT_FINE;
@@ -45,31 +45,33 @@ static int open_parts(const struct model_flags *flags, opened_model *out) {
     return status < 0 ? status : lckv_model_open(out->device, flags->name, &options, &out->model);
 }
 
-/* Where text is only shown, a tokenizer of another model is left out. */
-static void drop_strange_tokenizer(opened_model *m) {
+/* Ids that the model has no rows for cannot be read. Where text is only shown, the tokenizer is left out then. */
+static int check_tokenizer(const char *command, bool needed, opened_model *m) {
     int64_t rows = lckv_config_describe(lckv_model_config(m->model)).vocab_size;
-    if (!m->tokenizer || lckv_tokenizer_vocab_size(m->tokenizer) <= rows) return;
-    notice("the tokenizer has %d tokens, the model %lld: there will be ids and no text",
-           (int)lckv_tokenizer_vocab_size(m->tokenizer), (long long)rows);
+    int64_t tokens = m->tokenizer ? lckv_tokenizer_vocab_size(m->tokenizer) : 0;
+    if (tokens <= rows) return EXIT_FINE;
+    if (needed)
+        return failure(command, "the tokenizer has %lld tokens, the model %lld: they do not belong together",
+                       (long long)tokens, (long long)rows);
+    notice("there will be ids and no text: the tokenizer has %lld tokens, the model %lld", (long long)tokens,
+           (long long)rows);
     lckv_tokenizer_free(m->tokenizer);
     m->tokenizer = NULL;
+    return EXIT_FINE;
 }
 
 int open_model(const char *command, const struct model_flags *flags, bool needs_tokenizer, opened_model *out) {
-    *out = (opened_model){0};
+    bool needed = needs_tokenizer || flags->tokenizer_name;
     int status = LCKV_OK;
-    if (needs_tokenizer || flags->tokenizer_name) {
+    *out = (opened_model){0};
+    if (needed) {
         status = open_named_tokenizer(tokenizer_name(flags), &out->tokenizer);
     } else if (has_tokenizer(flags->name) && open_named_tokenizer(flags->name, &out->tokenizer) < 0) {
         notice("there will be ids and no text: %s", lckv_last_error());
     }
     if (status >= 0) status = open_parts(flags, out);
-    if (status >= 0) {
-        if (!needs_tokenizer && !flags->tokenizer_name) drop_strange_tokenizer(out);
-        return EXIT_FINE;
-    }
-    int code = library_error(command, status);
-    close_model(out);
+    int code = status < 0 ? library_error(command, status) : check_tokenizer(command, needed, out);
+    if (code) close_model(out);
     return code;
 }
 

@@ -16,12 +16,14 @@ typedef struct opened_model {
     lckv_tokenizer *tokenizer; /* NULL where there is none */
 } opened_model;
 
-/* The tokenizer, then device and model (the tokenizer's errors come fast). Without needs_tokenizer one that is absent
- * or of no use is left out, with a notice. 0, or an exit code after the message; `out` is then empty. */
+/* The tokenizer, then device and model (the tokenizer's errors come fast). Without needs_tokenizer, the model's own one
+ * is left out where it is absent, and with a notice where it is of no use. 0, or an exit code after the message; `out`
+ * is then empty. */
 int open_model(const char *command, const struct model_flags *flags, bool needs_tokenizer, opened_model *out);
 void close_model(opened_model *m);
 
-/* The tokenizer that the flags mean, alone. The caller owns it. */
+/* The tokenizer that the flags mean, alone: a named one, else the model's own. 0, or an exit code after the message.
+ * The caller owns it. */
 int open_tokenizer(const char *command, const struct model_flags *flags, lckv_tokenizer **out);
 
 #endif

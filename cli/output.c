@@ -11,9 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The two facts about this process that signals and the terminal force to be global. */
+/* Facts about this process that are global by nature: its signals, its terminal, its standard output. */
 static volatile sig_atomic_t ctrl_c;
 static bool progress_shown;
+static int output_error; /* errno of the first failure to write to stdout */
 
 static void on_interrupt(int signal_number) {
     (void)signal_number;
@@ -95,8 +96,17 @@ void progress_end(void) {
     progress_shown = false;
 }
 
+static bool remember_failure(bool written) {
+    if (!written && !output_error) output_error = errno ? errno : EIO;
+    return written;
+}
+
 bool print_bytes(const char *bytes, size_t length) {
-    return fwrite(bytes, 1, length, stdout) == length;
+    return remember_failure(fwrite(bytes, 1, length, stdout) == length);
+}
+
+bool print_flush(void) {
+    return remember_failure(fflush(stdout) == 0);
 }
 
 bool print_json(const json_t *value) {
@@ -109,12 +119,9 @@ bool print_json(const json_t *value) {
 
 int output_end(const char *command, int code) {
     progress_end();
-    errno = 0;
-    bool flushed = fflush(stdout) == 0;
-    if (flushed && !ferror(stdout)) return code;
-    bool reader_left = errno == EPIPE;
-    if (!reader_left && code == EXIT_FINE)
-        failure(command, "standard output could not be written%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
+    bool written = remember_failure(print_flush() && !ferror(stdout));
+    if (written && !output_error) return code;
+    if (output_error != EPIPE) failure(command, "standard output could not be written: %s", strerror(output_error));
     return code == EXIT_FINE ? EXIT_FAILED : code;
 }
 
@@ -155,6 +162,11 @@ const char *people_count(double count, char out[32]) {
 const char *people_bytes(double bytes, char out[32]) {
     static const char *const UNITS[] = {"B", "KiB", "MiB", "GiB", "TiB", NULL};
     return with_unit(bytes, 1024, UNITS, out);
+}
+
+const char *people_flops(double flops, char out[32]) {
+    static const char *const UNITS[] = {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", NULL};
+    return with_unit(flops, 1000, UNITS, out);
 }
 
 const char *people_time(double seconds, char out[32]) {

@@ -36,8 +36,9 @@ void notice(const char *format, ...) OUTPUT_FORMAT(1, 2);
 void progress(double fraction, const char *format, ...) OUTPUT_FORMAT(2, 3);
 void progress_end(void); /* clears the line */
 
-/* To stdout; false when that failed (the reader is gone, the disk is full): stop then. */
+/* To stdout; false when that failed (the reader is gone, the disk is full): stop then. output_end() will say why. */
 bool print_bytes(const char *bytes, size_t length);
+bool print_flush(void);
 bool print_json(const json_t *value); /* one line */
 
 /* Flushes stdout. Returns `code`, or EXIT_FAILED when something could not be written (and says why, except where the
@@ -50,9 +51,10 @@ void *need(void *memory);
 /* Writes a file beside its target and renames it. EXIT_FINE, or EXIT_FAILED after the message. */
 int write_file(const char *command, const char *path, const char *text);
 
-/* "1.1 B", "842 M", "260 k"; "1.50 GiB", "12.0 KiB". In `out`, which is returned. */
+/* "1.10 B", "842 M", "260 k"; "1.50 GiB", "12.0 KiB"; "57.8 GFLOP". In `out`, which is returned. */
 const char *people_count(double count, char out[32]);
 const char *people_bytes(double bytes, char out[32]);
+const char *people_flops(double flops, char out[32]);
 /* "1:02:03", "4:05" */
 const char *people_time(double seconds, char out[32]);
 
