@@ -14,7 +14,8 @@
  *     one that is absent. A backward entry reads the fields that its forward wrote.
  *   - Results are the same bits for the same call at the same thread count and processor features: no floating-point
  *     atomics.
- *   - Rows behind the live ones of a batch ("dead rows") hold finite rubbish; nothing reads them.
+ *   - Rows behind the live ones of a batch ("dead rows") hold finite rubbish; nothing reads them. An index outside its
+ *     table reads zeros and writes nothing.
  *   - Outputs never overlap inputs unless the op says so.
  *
  * Leaves out: models, layers, tapes, and who owns a tensor.
@@ -193,7 +194,8 @@ struct op_attention {
 /* ---------------------------------------------------------------- choosing tokens */
 
 /* How one row's token is chosen, in the order of transformers' processors: repetition penalty, temperature, top-k,
- * top-p, min-p. Temperature 0 is greedy: the largest penalized logit, the first of equals. */
+ * top-p, min-p. Temperature 0 is greedy: the largest penalized logit, the first of equals. Edges and the draw itself,
+ * in integers so that every device repeats it: the head of cpu/sample.c. */
 typedef struct sample_row {
     uint64_t seed, stream, counter; /* rng.h: the token is a function of these and the logits */
     float temperature;
@@ -208,7 +210,7 @@ struct op_sample {
     view logits;  /* f32 [rows, vocab_size], left as they are */
     view how;     /* sample_row as u8 [rows, sizeof] */
     view seen;    /* u8 [rows, vocab_size]: 1 for ids the penalty falls on; the chosen one is added. May be absent */
-    view ids;     /* i32 [rows, 1]; -1 where a logit is NaN */
+    view ids;     /* i32 [rows, 1]; -1 where a logit is NaN or +inf, or all are -inf: logprob is then NaN */
     view logprob; /* f32 [rows, 1]: log-softmax of the plain logits at the chosen id; may be absent */
 };
 
@@ -249,7 +251,7 @@ struct op_adamw {
     float weight_decay;
 };
 
-/* dst = mean + deviation * standard normal numbers: element i is number i % 2 of rng_normal2(seed, stream, i / 2). */
+/* dst = deviation * standard normal numbers: element i is number i % 2 of rng_normal2(seed, stream, i / 2). */
 struct op_fill_normal {
     view dst; /* f32, bf16 or f16 */
     float deviation;
@@ -305,7 +307,7 @@ struct device_memory {
     void (*close)(device *d);
 };
 
-/* What the counting device has added up since device_counts_reset(). */
+/* What the counting device has added up since its owner last set them to zero. */
 typedef struct device_counts {
     double flops;        /* of products and attention, 2 a multiply-add, needed ones alone */
     double bytes;        /* read and written by ops, each operand once */
