@@ -23,10 +23,13 @@ static int append_special(const component *c, const json_t *special, const vocab
 }
 
 /* Fills what `single` puts before and behind the text, which must stand in it once. */
-static int read_single(const component *c, const vocabulary *v, post_processor *out) {
+static int read_template(post_processor *out, const component *c, const vocabulary *v) {
     const json_t *single, *item;
     size_t index;
     int texts = 0;
+    REQUIRE(!out->before.count && !out->behind.count, LCKV_ERROR_UNSUPPORTED, "%s: a second template is not supported",
+            c->where);
+    TRY(component_keys(c, "single pair special_tokens"));
     TRY(component_list(c, "single", &single));
     json_array_foreach((json_t *)(uintptr_t)single, index, item) {
         const json_t *special = json_object_get(item, "SpecialToken"), *text = json_object_get(item, "Sequence");
@@ -39,23 +42,6 @@ static int read_single(const component *c, const vocabulary *v, post_processor *
             texts++;
     }
     REQUIRE(texts == 1, LCKV_ERROR_UNSUPPORTED, "%s: 'single' has the text %d times, not once", c->where, texts);
-    return LCKV_OK;
-}
-
-/* A later processor's tokens stand around those of the earlier ones. */
-static int read_template(post_processor *p, const component *c, const vocabulary *v) {
-    post_processor own = {0};
-    int status = component_keys(c, "single pair special_tokens");
-    if (status >= 0) status = read_single(c, v, &own);
-    if (status >= 0) status = id_list_append(&own.before, p->before.ids, p->before.count);
-    if (status >= 0) status = id_list_append(&p->behind, own.behind.ids, own.behind.count);
-    id_list_free(&own.behind);
-    if (status < 0) {
-        id_list_free(&own.before);
-        return status;
-    }
-    id_list_free(&p->before);
-    p->before = own.before;
     return LCKV_OK;
 }
 
