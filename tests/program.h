@@ -1,0 +1,94 @@
+/* Runs the program that was built beside the tests, in a folder of the test's own (io_fixture.h). */
+#ifndef TESTS_PROGRAM_H
+#define TESTS_PROGRAM_H
+
+#include "base/json.h"
+
+#include "io_fixture.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+typedef struct outcome {
+    int code; /* exit code, or 128 + the signal that ended it */
+    char *output, *messages;
+} outcome;
+
+/* build/tests/test_... -> build/lckv */
+static inline const char *program_path(void) {
+    static char path[PATH_BYTES];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 16);
+    if (length < 0) skip();
+    path[length] = '\0';
+    for (int up = 0; up < 2; up++) *strrchr(path, '/') = '\0';
+    strcat(path, "/lckv");
+    if (access(path, X_OK) == 0) return path;
+    print_message("skipped: %s is not built\n", path);
+    skip();
+    return NULL;
+}
+
+/* `words` ends with NULL and begins with the command; what it prints goes to the files `stdout` and `stderr`. */
+static inline pid_t program_start(const folder *f, const char *const *words, int output) {
+    char *arguments[128] = {(char *)(uintptr_t)program_path()};
+    int count = 1;
+    while (*words) arguments[count++] = (char *)(uintptr_t)*words++;
+    const char *messages = in(f, "stderr");
+    pid_t child = fork();
+    if (child) return child;
+    if (dup2(open("/dev/null", O_RDONLY), 0) < 0 || dup2(output, 1) < 0) _exit(99);
+    if (dup2(open(messages, O_WRONLY | O_CREAT | O_TRUNC, 0666), 2) < 0) _exit(99);
+    execv(arguments[0], arguments);
+    _exit(99);
+}
+
+static inline int program_wait(pid_t child) {
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static inline outcome program_run(const folder *f, const char *const *words) {
+    size_t bytes;
+    outcome o;
+    int output = open(in(f, "stdout"), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    assert_true(output >= 0);
+    o.code = program_wait(program_start(f, words, output));
+    close(output);
+    o.output = get(in(f, "stdout"), &bytes);
+    o.messages = get(in(f, "stderr"), &bytes);
+    return o;
+}
+
+#define RUN(f, ...) program_run((f), (const char *const[]){__VA_ARGS__, NULL})
+
+static inline void outcome_free(outcome *o) {
+    free(o->output);
+    free(o->messages);
+}
+
+/* Runs, wants exit code 0, and gives what was printed as JSON; release with json_decref(). */
+static inline json_t *program_json(const folder *f, const char *const *words) {
+    json_t *json;
+    outcome o = program_run(f, words);
+    if (o.code) fail_msg("exit code %d: %s", o.code, o.messages);
+    OK(json_parse(o.output, strlen(o.output), "stdout", &json));
+    outcome_free(&o);
+    return json;
+}
+
+#define RUN_JSON(f, ...) program_json((f), (const char *const[]){__VA_ARGS__, "--json", NULL})
+
+/* Runs, wants this exit code, these words on stderr, and nothing on stdout. */
+static inline void program_refuses(const folder *f, int code, const char *part, const char *const *words) {
+    outcome o = program_run(f, words);
+    if (o.code != code) fail_msg("exit code %d, expected %d: %s", o.code, code, o.messages);
+    if (!strstr(o.messages, part)) fail_msg("'%s' does not say '%s'", o.messages, part);
+    assert_string_equal(o.output, "");
+    outcome_free(&o);
+}
+
+#define REFUSES(f, code, part, ...) program_refuses((f), (code), (part), (const char *const[]){__VA_ARGS__, NULL})
+
+#endif

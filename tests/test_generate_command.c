@@ -1,0 +1,369 @@
+/* lckv generate, score and inspect as programs: results on stdout, messages on stderr, exit codes, wrong flags, Ctrl-C,
+ * a reader that goes away. On a small random model with a tokenizer, made here. */
+#include "program.h"
+
+#include "small_tokenizer.h"
+
+#include <math.h>
+
+static const char CONFIG[] =
+    "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,"
+    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"num_hidden_layers\":4,"
+    "\"layer_types\":\"0_2_2_3\",\"forward_passes\":2,\"backward_passes\":1,\"vocab_size\":277,"
+    "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,\"initializer_range\":0.3,"
+    "\"eos_token_id\":2,\"torch_dtype\":\"float32\"}";
+
+/* FOLDER/model: weights, config and the small tokenizer. */
+static int open_model_folder(void **state) {
+    lckv_device *d;
+    lckv_config *c;
+    lckv_model *m;
+    if (folder_open(state)) return -1;
+    folder *f = *state, inside;
+    snprintf(inside.path, sizeof inside.path, "%.480s/model", f->path);
+    OK(folder_create(inside.path));
+    put_text(in(f, "config.json"), CONFIG);
+    OK(lckv_device_open("cpu", 2, &d));
+    OK(lckv_config_load(in(f, "config.json"), NULL, &c));
+    OK(lckv_model_create(d, c, NULL, 1, &m));
+    OK(lckv_model_save(m, inside.path, NULL));
+    small_tokenizer_write(&inside);
+    lckv_model_free(m);
+    lckv_config_free(c);
+    lckv_device_close(d);
+    return 0;
+}
+
+#define WITH_MODEL(test) cmocka_unit_test_setup_teardown(test, open_model_folder, folder_close)
+#define GENERATE(f) "generate", "--model_name_or_path", in((f), "model")
+#define SCORE(f) "score", "--model_name_or_path", in((f), "model")
+
+static json_t *sequence_of(const json_t *result, size_t i) {
+    return json_array_get(json_object_get(result, "sequences"), i);
+}
+
+static const char *text_of(const json_t *result, size_t i) {
+    return json_string_value(json_object_get(sequence_of(result, i), "text"));
+}
+
+static void assert_ids(const json_t *ids, const int32_t *expected, size_t count) {
+    assert_int_equal(json_array_size(ids), count);
+    for (size_t i = 0; i < count; i++) assert_int_equal(json_integer_value(json_array_get(ids, i)), expected[i]);
+}
+
+/* ---------------------------------------------------------------- generate */
+
+static void json_has_what_it_says(void **state) {
+    const folder *f = *state;
+    json_t *r = RUN_JSON(f, GENERATE(f), "--prompt", "a b", "--prompt_ids", "5,6,7", "--prompt-ids=8", "--length", "6",
+                         "--num_return_sequences", "2", "--ignore_eos");
+    assert_int_equal(json_object_size(r), 2);
+    assert_true(json_is_object(json_object_get(r, "timing")));
+    assert_int_equal(json_array_size(json_object_get(r, "sequences")), 6);
+    const int32_t prompts[3][3] = {{1, 273, 274}, {5, 6, 7}, {8}};
+    for (size_t i = 0; i < 6; i++) {
+        const json_t *s = sequence_of(r, i);
+        assert_int_equal(json_object_size(s), 4);
+        assert_ids(json_object_get(s, "prompt_ids"), prompts[i / 2], i < 4 ? 3 : 1);
+        assert_int_equal(json_array_size(json_object_get(s, "ids")), 6);
+        assert_true(json_is_string(json_object_get(s, "text")));
+        assert_string_equal(json_string_value(json_object_get(s, "finish_reason")), "length");
+    }
+    json_decref(r);
+}
+
+static void seeds_and_company(void **state) {
+    const folder *f = *state;
+    json_t *a = RUN_JSON(f, GENERATE(f), "--prompt", "the cat", "--prompt", "b", "--seed", "7");
+    json_t *b = RUN_JSON(f, GENERATE(f), "--prompt=the cat", "--seed=7");
+    json_t *c = RUN_JSON(f, GENERATE(f), "--prompt", "the cat", "--seed", "8");
+    assert_true(json_equal(sequence_of(a, 0), sequence_of(b, 0)));
+    assert_false(json_equal(sequence_of(b, 0), sequence_of(c, 0)));
+    json_decref(a);
+    json_decref(b);
+    json_decref(c);
+}
+
+/* Printed text is the prompt, then what JSON calls text with the space that stands before it. */
+static void text_streams(void **state) {
+    const folder *f = *state;
+    const char *words[] = {GENERATE(f), "--prompt", "the cat", "--prefix", "a ",           "--length", "30",
+                           "--k",       "3",        "--seed",  "3",        "--ignore_eos", NULL,       NULL};
+    outcome o = program_run(f, words);
+    words[14] = "--json";
+    json_t *r = program_json(f, words);
+    const char *text = text_of(r, 0);
+    size_t length = strlen(o.output), seam = length - strlen("the cat") - strlen(text) - 1;
+    assert_int_equal(o.code, 0);
+    if (strncmp(o.output, "the cat", 7) || seam > 1 || o.output[length - 1] != '\n')
+        fail_msg("printed '%s', text is '%s'", o.output, text);
+    assert_memory_equal(o.output + 7 + seam, text, strlen(text));
+    assert_non_null(strstr(o.messages, "tokens/s"));
+    outcome_free(&o);
+    json_decref(r);
+    o = RUN(f, GENERATE(f), "--prompt", "a", "--prompt", "b", "--length", "3");
+    assert_true(!strncmp(o.output, "=== GENERATED SEQUENCE 1 ===\na", 30));
+    assert_non_null(strstr(o.output, "\n=== GENERATED SEQUENCE 2 ===\nb"));
+    outcome_free(&o);
+}
+
+static void stop_strings_and_eos(void **state) {
+    const folder *f = *state;
+    json_t *r = RUN_JSON(f, GENERATE(f), "--prompt", "the stop", "--length", "60", "--stop_token", "op", "--p", "1",
+                         "--temperature", "3");
+    assert_null(strstr(text_of(r, 0), "op"));
+    json_decref(r);
+    bool ended = false;
+    for (int seed = 0; seed < 30 && !ended; seed++) {
+        char number[8];
+        snprintf(number, sizeof number, "%d", seed);
+        r = RUN_JSON(f, GENERATE(f), "--prompt_ids", "9", "--length", "60", "--p", "1", "--temperature", "4", "--seed",
+                     number);
+        const json_t *ids = json_object_get(sequence_of(r, 0), "ids");
+        size_t count = json_array_size(ids);
+        ended = !strcmp(json_string_value(json_object_get(sequence_of(r, 0), "finish_reason")), "stop");
+        for (size_t i = 0; i < count; i++) {
+            bool eos = json_integer_value(json_array_get(ids, i)) == 2;
+            assert_int_equal(eos, ended && i == count - 1);
+        }
+        json_decref(r);
+    }
+    assert_true(ended);
+}
+
+static void prompts_from_files(void **state) {
+    const folder *f = *state;
+    put_text(in(f, "prompt.txt"), "a b\n");
+    put_text(in(f, "prompts.jsonl"), "{\"text\": \"a b\"}\n\n{\"input_ids\": [1, 273, 274]}\n");
+    put_text(in(f, "bad.jsonl"), "{\"text\": \"a b\"}\n{\"text\": 5}\n");
+    json_t *r = RUN_JSON(f, GENERATE(f), "--prompt_file", in(f, "prompt.txt"), "--prompt_file", in(f, "prompts.jsonl"),
+                         "--prompt", "a b", "--temperature", "0");
+    assert_int_equal(json_array_size(json_object_get(r, "sequences")), 4);
+    for (size_t i = 1; i < 4; i++) assert_true(json_equal(sequence_of(r, 0), sequence_of(r, i)));
+    json_decref(r);
+    REFUSES(f, 1, "bad.jsonl, line 2: expected an object with text or input_ids", GENERATE(f), "--prompt_file",
+            in(f, "bad.jsonl"));
+    REFUSES(f, 1, "cannot read '", GENERATE(f), "--prompt_file", in(f, "absent.txt"));
+}
+
+static void without_a_tokenizer(void **state) {
+    const folder *f = *state;
+    const char *tokenizer = in(f, "model/tokenizer.json");
+    assert_int_equal(rename(tokenizer, in(f, "tokenizer.json")), 0);
+    json_t *r = RUN_JSON(f, GENERATE(f), "--prompt_ids", "5,6", "--length", "4", "--temperature", "0", "--ignore_eos");
+    assert_true(json_is_null(json_object_get(sequence_of(r, 0), "text")));
+    outcome o = RUN(f, GENERATE(f), "--prompt_ids", "5,6", "--length", "4", "--temperature", "0", "--ignore_eos");
+    const json_t *ids = json_object_get(sequence_of(r, 0), "ids");
+    char expected[64] = "", *at = expected;
+    for (size_t i = 0; i < 4; i++)
+        at += sprintf(at, "%s%d", i ? "," : "", (int)json_integer_value(json_array_get(ids, i)));
+    strcpy(at, "\n");
+    assert_string_equal(o.output, expected);
+    outcome_free(&o);
+    json_decref(r);
+    REFUSES(f, 1, "tokenizer.json", GENERATE(f), "--prompt", "a");
+    REFUSES(f, 1, "tokenizer.json", GENERATE(f), "--prompt_ids", "5", "--stop_token", "a");
+    r = RUN_JSON(f, GENERATE(f), "--prompt", "a", "--tokenizer_name", f->path);
+    json_decref(r);
+}
+
+/* The limit of positions ends a text with a warning; a sink cache has none. */
+static void positions(void **state) {
+    const folder *f = *state;
+    outcome o = RUN(f, GENERATE(f), "--prompt_ids", "5,6", "--length", "100", "--ignore_eos", "--json");
+    json_t *r;
+    assert_int_equal(o.code, 0);
+    assert_non_null(strstr(o.messages, "warning: prompt 0 with 100 new tokens would pass the model's 64 positions"));
+    OK(json_parse(o.output, strlen(o.output), "stdout", &r));
+    assert_int_equal(json_array_size(json_object_get(sequence_of(r, 0), "ids")), 62);
+    json_decref(r);
+    outcome_free(&o);
+    r = RUN_JSON(f, GENERATE(f), "--prompt_ids", "5,6", "--length", "300", "--ignore_eos", "--sink_cache",
+                 "--window_length", "16", "--num_sink_tokens", "3");
+    assert_int_equal(json_array_size(json_object_get(sequence_of(r, 0), "ids")), 300);
+    json_decref(r);
+}
+
+/* ---------------------------------------------------------------- score */
+
+static void scores(void **state) {
+    const folder *f = *state;
+    put_text(in(f, "text.txt"), "the cat sat");
+    json_t *a = RUN_JSON(f, SCORE(f), "--text", "the cat sat"), *b = RUN_JSON(f, SCORE(f), "--file", in(f, "text.txt"));
+    assert_int_equal(json_object_size(a), 4);
+    assert_true(json_equal(a, b));
+    size_t count = json_array_size(json_object_get(a, "ids"));
+    assert_int_equal(json_array_size(json_object_get(a, "logprobs")), count - 1);
+    double sum = 0, nll = json_real_value(json_object_get(a, "mean_nll"));
+    for (size_t i = 0; i + 1 < count; i++) sum -= json_real_value(json_array_get(json_object_get(a, "logprobs"), i));
+    assert_true(fabs(sum / (double)(count - 1) - nll) < 1e-6);
+    assert_true(fabs(log(json_real_value(json_object_get(a, "perplexity"))) - nll) < 1e-6);
+    json_decref(a);
+    json_decref(b);
+    outcome o = RUN(f, SCORE(f), "--prompt_ids", "1", "2", "3");
+    assert_true(!strncmp(o.output, "tokens      3\nmean_nll    ", 26));
+    outcome_free(&o);
+    a = RUN_JSON(f, SCORE(f), "--prompt_ids", "1"); /* nothing stands before it */
+    assert_true(json_is_null(json_object_get(a, "mean_nll")) && json_is_null(json_object_get(a, "perplexity")));
+    json_decref(a);
+    REFUSES(f, 2, "one of --text, --file and --prompt_ids", SCORE(f), "--text", "a", "--prompt_ids", "1");
+    REFUSES(f, 2, "one of --text, --file and --prompt_ids", SCORE(f));
+}
+
+/* ---------------------------------------------------------------- inspect */
+
+static void inspects(void **state) {
+    const folder *f = *state;
+    const char *svg = in(f, "map.svg");
+    json_t *r = RUN_JSON(f, "inspect", "--model_name_or_path", in(f, "model"), "--svg", svg);
+    assert_int_equal(json_integer_value(json_object_get(r, "kv_slots")), 3);
+    assert_int_equal(json_integer_value(json_object_get(r, "loops")), 1);
+    assert_int_equal(json_integer_value(json_object_get(r, "kv_bytes_per_token")), 3 * 2 * 2 * 6 * 4);
+    assert_int_equal(json_integer_value(json_object_get(r, "kv_bytes_per_token_unshared")), 4 * 2 * 2 * 6 * 4);
+    int64_t layer = 24 * 24 * 2 + 3 * 24 * 36 + 2 * 24, slot = 2 * 24 * 12;
+    assert_int_equal(json_integer_value(json_object_get(r, "parameters")), 4 * layer + 3 * slot + 2 * 277 * 24 + 24);
+    assert_int_equal(json_array_size(json_object_get(r, "plan")), 1 + 3 + 1);
+    const json_t *memory = json_object_get(r, "memory"), *training = json_object_get(memory, "training");
+    assert_int_equal(json_integer_value(json_object_get(training, "weights")),
+                     4 * json_integer_value(json_object_get(r, "parameters")));
+    assert_int_equal(json_integer_value(json_object_get(training, "block_size")), 64);
+    assert_true(json_is_integer(json_object_get(json_object_get(memory, "serving"), "kv_cache")));
+    json_decref(r);
+    assert_file_says(svg, "<svg");
+    outcome o = RUN(f, "inspect", "--config_name", in(f, "config.json"), "--config_overrides", "layer_types=0_1_2_3");
+    assert_int_equal(o.code, 0);
+    assert_non_null(strstr(o.output, "every layer keeps its own"));
+    outcome_free(&o);
+    REFUSES(f, 2, "one of --config_name and --model_name_or_path", "inspect");
+    REFUSES(f, 1, "layer_types", "inspect", "--config_name", in(f, "config.json"), "--config_overrides",
+            "layer_types=0_9_2_3");
+}
+
+/* ---------------------------------------------------------------- wrong flags, signals, pipes */
+
+static void wrong_flags(void **state) {
+    const folder *f = *state;
+    REFUSES(f, 2, "there is no flag --lenght; the nearest is --length", GENERATE(f), "--prompt", "a", "--lenght", "3");
+    REFUSES(f, 2, "--length must be at least 1, not 0", GENERATE(f), "--prompt", "a", "--length", "0");
+    REFUSES(f, 2, "--p must be between 0 and 1, not 2", GENERATE(f), "--prompt", "a", "--p", "2");
+    REFUSES(f, 2, "--k takes a whole number, not \"1.5\"", GENERATE(f), "--prompt", "a", "--k", "1.5");
+    REFUSES(f, 2, "--encoding must be one of auto|plan|sequential", GENERATE(f), "--prompt", "a", "--encoding", "x");
+    REFUSES(f, 2, "--prompt needs a value", GENERATE(f), "--prompt", "--length", "3");
+    REFUSES(f, 2, "--ignore_eos is a switch", GENERATE(f), "--prompt", "a", "--ignore_eos=maybe");
+    REFUSES(f, 2, "unexpected \"b\"", GENERATE(f), "--prompt", "a", "b");
+    REFUSES(f, 2, "--model_name_or_path is needed", "generate", "--prompt", "a");
+    REFUSES(f, 2, "there is no prompt", GENERATE(f));
+    REFUSES(f, 2, "--num_sink_tokens (9) must be less than --window_length (9)", GENERATE(f), "--prompt", "a",
+            "--sink_cache", "--window_length", "9", "--num_sink_tokens", "9");
+    REFUSES(f, 2, "token ids are whole numbers", GENERATE(f), "--prompt_ids", "1,x");
+    REFUSES(f, 1, "the model has ids 0 to 276", GENERATE(f), "--prompt_ids", "277");
+    REFUSES(f, 2, "there is no command \"generat\"; the nearest is generate", "generat");
+    REFUSES(f, 1, "device", GENERATE(f), "--prompt", "a", "--device", "abacus");
+}
+
+static void flags_are_read_as_people_type_them(void **state) {
+    const folder *f = *state;
+    json_t *a = RUN_JSON(f, GENERATE(f), "--prompt", "a", "--length", "1e1", "--ignore-eos", "True", "--k", "5");
+    json_t *b = RUN_JSON(f, "generate", "--model-name-or-path", in(f, "model"), "--prompt=a", "--length=3",
+                         "--length=10", "--ignore_eos", "--k=5", "--sink_cache", "False");
+    assert_int_equal(json_array_size(json_object_get(sequence_of(a, 0), "ids")), 10);
+    assert_true(json_equal(sequence_of(a, 0), sequence_of(b, 0)));
+    json_decref(a);
+    json_decref(b);
+}
+
+static void help_says_defaults_and_exceptions(void **state) {
+    const folder *f = *state;
+    outcome a = RUN(f, "help", "generate"), b = RUN(f, "generate", "--length", "x", "--help"), c = RUN(f, "help");
+    assert_int_equal(a.code, 0);
+    assert_string_equal(a.output, b.output);
+    assert_non_null(strstr(a.output, "--repetition_penalty X"));
+    assert_non_null(strstr(a.output, "(default 0.9)"));
+    assert_non_null(strstr(a.output, "[unlike the Hugging Face script:"));
+    const char *const commands[] = {"inspect", "train", "convert", "generate", "score", "tokenize"};
+    for (int i = 0; i < 6; i++) {
+        assert_non_null(strstr(c.output, commands[i]));
+        outcome o = RUN(f, "help", commands[i]);
+        assert_int_equal(o.code, 0);
+        assert_true(!strncmp(o.output, "usage: lckv ", 12));
+        outcome_free(&o);
+    }
+    outcome_free(&a);
+    outcome_free(&b);
+    outcome_free(&c);
+}
+
+/* An endless stream, whose first bytes have come. */
+static pid_t start_stream(const folder *f, int *reader) {
+    const char *const words[] = {GENERATE(f),    "--prompt",        "a",  "--length", "1e15", "--ignore_eos",
+                                 "--sink_cache", "--window_length", "16", NULL};
+    int pipe_ends[2];
+    char bytes[32];
+    assert_int_equal(pipe(pipe_ends), 0);
+    fcntl(pipe_ends[0], F_SETFD, FD_CLOEXEC);
+    pid_t child = program_start(f, words, pipe_ends[1]);
+    close(pipe_ends[1]);
+    *reader = pipe_ends[0];
+    size_t got = 0;
+    while (got < sizeof bytes) {
+        ssize_t n = read(*reader, bytes + got, sizeof bytes - got);
+        assert_true(n > 0);
+        got += (size_t)n;
+    }
+    return child;
+}
+
+static void ctrl_c_is_130(void **state) {
+    const folder *f = *state;
+    int reader;
+    pid_t child = start_stream(f, &reader);
+    char rest[4096];
+    assert_int_equal(kill(child, SIGINT), 0);
+    while (read(reader, rest, sizeof rest) > 0) continue;
+    assert_int_equal(program_wait(child), 130);
+    assert_file_says(in(f, "stderr"), "lckv generate: interrupted");
+    close(reader);
+}
+
+static void a_reader_that_leaves_ends_it_quietly(void **state) {
+    const folder *f = *state;
+    int reader;
+    size_t bytes;
+    pid_t child = start_stream(f, &reader);
+    close(reader);
+    assert_int_equal(program_wait(child), 1);
+    char *messages = get(in(f, "stderr"), &bytes);
+    assert_string_equal(messages, "");
+    free(messages);
+}
+
+static void a_full_disk_is_an_error(void **state) {
+    const folder *f = *state;
+    const char *const words[] = {SCORE(f), "--text", "a b", NULL};
+    int full = open("/dev/full", O_WRONLY);
+    if (full < 0) skip();
+    assert_int_equal(program_wait(program_start(f, words, full)), 1);
+    assert_file_says(in(f, "stderr"), "lckv score: standard output could not be written: No space left on device");
+    close(full);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_MODEL(json_has_what_it_says),
+        WITH_MODEL(seeds_and_company),
+        WITH_MODEL(text_streams),
+        WITH_MODEL(stop_strings_and_eos),
+        WITH_MODEL(prompts_from_files),
+        WITH_MODEL(without_a_tokenizer),
+        WITH_MODEL(positions),
+        WITH_MODEL(scores),
+        WITH_MODEL(inspects),
+        WITH_MODEL(wrong_flags),
+        WITH_MODEL(flags_are_read_as_people_type_them),
+        IN_FOLDER(help_says_defaults_and_exceptions),
+        WITH_MODEL(ctrl_c_is_130),
+        WITH_MODEL(a_reader_that_leaves_ends_it_quietly),
+        WITH_MODEL(a_full_disk_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
