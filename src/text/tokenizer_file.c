@@ -101,19 +101,21 @@ static int read_tokenizer_config(lckv_tokenizer *t, const char *path, bool has_p
 
 /* A folder without tokenizer.json: what it has instead says what to do. */
 static int explain_absence(const char *folder) {
-    static const char *const others[] = {"tokenizer.model", "vocab.json", "spiece.model", "tiktoken.model"};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    static const char *const others[] = {"tokenizer.json.gz", "tokenizer.model", "vocab.json", "tiktoken.model"};
+    const char *found = NULL;
+    for (size_t i = 0; i < sizeof others / sizeof *others && !found; i++) {
         char *path;
         TRY(path_join(folder, others[i], &path));
-        bool found = file_exists(path);
+        if (file_exists(path)) found = others[i];
         free(path);
-        if (found)
-            return fail(LCKV_ERROR_UNSUPPORTED,
-                        "'%s' has %s but no tokenizer.json; convert it with Python's transformers: "
-                        "AutoTokenizer.from_pretrained(\"%s\").save_pretrained(\"%s\")",
-                        folder, others[i], folder, folder);
     }
-    return fail(LCKV_ERROR_FILE, "'%s' has no tokenizer.json", folder);
+    if (!found) return fail(LCKV_ERROR_FILE, "'%s' has no tokenizer.json", folder);
+    if (found == others[0])
+        return fail(LCKV_ERROR_UNSUPPORTED, "'%s' has %s but no tokenizer.json; unpack it with gunzip", folder, found);
+    return fail(LCKV_ERROR_UNSUPPORTED,
+                "'%s' has %s but no tokenizer.json; convert it with Python's transformers: "
+                "AutoTokenizer.from_pretrained(\"%s\").save_pretrained(\"%s\")",
+                folder, found, folder, folder);
 }
 
 static int read_both(lckv_tokenizer *t, const char *file, const char *folder) {
