@@ -145,11 +145,11 @@ static void test_added_tokens_enlarge_the_vocabulary(void **state) {
 
 /* ---- tokenizer_config.json */
 
-static lckv_tokenizer *open_with_config(const char *surrounding, const char *config) {
+static lckv_tokenizer *open_surrounded(const char *surrounding, const char *config) {
     text_buffer text = {0};
     lckv_tokenizer *t;
     OK(text_printf(&text, "{\"post_processor\": %s, \"model\": {\"type\": \"BPE\", %s}}", surrounding, MODEL));
-    OK(open_json(text.data, text.length, config, &t));
+    OK(open_with_config(text.data, config, &t));
     text_free(&text);
     return t;
 }
@@ -157,13 +157,13 @@ static lckv_tokenizer *open_with_config(const char *surrounding, const char *con
 static void test_config_names_bos_and_eos(void **state) {
     (void)state;
     lckv_tokenizer *t =
-        open_with_config("null", "{\"bos_token\": \"<s>\", \"eos_token\": {\"content\": \"</s>\", "
-                                 "\"lstrip\": false}, \"model_max_length\": 1000000000000000019884624838656}");
+        open_surrounded("null", "{\"bos_token\": \"<s>\", \"eos_token\": {\"content\": \"</s>\", "
+                                "\"lstrip\": false}, \"model_max_length\": 1000000000000000019884624838656}");
     assert_int_equal(lckv_tokenizer_bos_id(t), 1);
     assert_int_equal(lckv_tokenizer_eos_id(t), 2);
     assert_tokens(t, "ab", "ab");
     lckv_tokenizer_free(t);
-    t = open_with_config("null", "{\"bos_token\": null, \"eos_token\": \"not there\"}");
+    t = open_surrounded("null", "{\"bos_token\": null, \"eos_token\": \"not there\"}");
     assert_int_equal(lckv_tokenizer_bos_id(t), -1);
     assert_int_equal(lckv_tokenizer_eos_id(t), -1);
     lckv_tokenizer_free(t);
@@ -173,10 +173,10 @@ static void test_config_adds_bos_where_the_tokenizer_leaves_it_open(void **state
     (void)state;
     static const char config[] =
         "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"add_bos_token\": true, \"add_eos_token\": true}";
-    lckv_tokenizer *t = open_with_config("null", config);
+    lckv_tokenizer *t = open_surrounded("null", config);
     assert_tokens(t, "ab", "<s>|ab|</s>");
     lckv_tokenizer_free(t);
-    t = open_with_config("{\"type\": \"ByteLevel\"}", config); /* it says that nothing is added */
+    t = open_surrounded("{\"type\": \"ByteLevel\"}", config); /* it says that nothing is added */
     assert_tokens(t, "ab", "ab");
     lckv_tokenizer_free(t);
 }

@@ -59,10 +59,9 @@ static void check_decoding(lckv_tokenizer *t, const json_t *row) {
     free(ids);
 }
 
-static void check_known(const char *name) {
+static void check_known(lckv_tokenizer *t, const char *name) {
     char path[1024], *text, *next;
     size_t bytes, rows = 0;
-    lckv_tokenizer *t = open_shared(name);
     snprintf(path, sizeof path, "%s/data/tokenizers/%s/expected.jsonl", SHARED_DIR, name);
     OK(file_read(path, &text, &bytes));
     for (char *line = text; *line; line = next, rows++) {
@@ -77,27 +76,6 @@ static void check_known(const char *name) {
     }
     assert_true(rows > 100);
     free(text);
-    lckv_tokenizer_free(t);
-}
-
-static void test_gpt2(void **state) {
-    (void)state;
-    check_known("gpt2");
-}
-
-static void test_llama2(void **state) {
-    (void)state;
-    check_known("llama2");
-}
-
-static void test_llama3(void **state) {
-    (void)state;
-    check_known("llama3");
-}
-
-static void test_stories512(void **state) {
-    (void)state;
-    check_known("stories512");
 }
 
 /* ---- vectors: texts apart by lines, a line of ids for each */
@@ -117,11 +95,10 @@ static void check_vector(lckv_tokenizer *t, const char *text, size_t bytes, cons
     lckv_free(ids);
 }
 
-static void check_vectors(const char *name, const char *vectors) {
+static void check_vectors(lckv_tokenizer *t, const char *vectors) {
     static const char between[] = "\n__ggml_vocab_test__\n";
     char path[1024], *texts, *ids;
     size_t bytes, checked = 0;
-    lckv_tokenizer *t = open_shared(name);
     snprintf(path, sizeof path, "%s/data/tokenizers/vectors/ggml-vocab-%s.gguf.inp", SHARED_DIR, vectors);
     OK(file_read(path, &texts, &bytes));
     snprintf(path, sizeof path, "%s/data/tokenizers/vectors/ggml-vocab-%s.gguf.out", SHARED_DIR, vectors);
@@ -134,22 +111,39 @@ static void check_vectors(const char *name, const char *vectors) {
     assert_true(checked > 40);
     free(texts);
     free(ids);
+}
+
+/* ---- the four */
+
+static void test_gpt2(void **state) {
+    (void)state;
+    lckv_tokenizer *t = open_shared("gpt2");
+    check_known(t, "gpt2");
+    check_vectors(t, "gpt-2");
     lckv_tokenizer_free(t);
 }
 
-static void test_vectors_of_gpt2(void **state) {
+static void test_llama2(void **state) {
     (void)state;
-    check_vectors("gpt2", "gpt-2");
+    lckv_tokenizer *t = open_shared("llama2");
+    check_known(t, "llama2");
+    check_vectors(t, "llama-spm");
+    lckv_tokenizer_free(t);
 }
 
-static void test_vectors_of_llama2(void **state) {
+static void test_llama3(void **state) {
     (void)state;
-    check_vectors("llama2", "llama-spm");
+    lckv_tokenizer *t = open_shared("llama3");
+    check_known(t, "llama3");
+    check_vectors(t, "llama-bpe");
+    lckv_tokenizer_free(t);
 }
 
-static void test_vectors_of_llama3(void **state) {
+static void test_stories512(void **state) {
     (void)state;
-    check_vectors("llama3", "llama-bpe");
+    lckv_tokenizer *t = open_shared("stories512");
+    check_known(t, "stories512");
+    lckv_tokenizer_free(t);
 }
 
 /* ---- what callers ask */
@@ -173,14 +167,8 @@ static void test_questions(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gpt2),
-        cmocka_unit_test(test_llama2),
-        cmocka_unit_test(test_llama3),
-        cmocka_unit_test(test_stories512),
-        cmocka_unit_test(test_vectors_of_gpt2),
-        cmocka_unit_test(test_vectors_of_llama2),
-        cmocka_unit_test(test_vectors_of_llama3),
-        cmocka_unit_test(test_questions),
+        cmocka_unit_test(test_gpt2),       cmocka_unit_test(test_llama2),    cmocka_unit_test(test_llama3),
+        cmocka_unit_test(test_stories512), cmocka_unit_test(test_questions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,7 +96,7 @@ static void test_a_model_without_its_type(void **state) {
     (void)state;
     static const char text[] = "{\"model\": {\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]}}";
     lckv_tokenizer *t;
-    OK(open_json(text, strlen(text), NULL, &t));
+    OK(open_json(text, strlen(text), &t));
     assert_tokens(t, "aba", "ab|a");
     lckv_tokenizer_free(t);
 }

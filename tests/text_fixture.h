@@ -39,22 +39,30 @@ static inline void assert_text(const char *what, const char *text, size_t bytes,
     fail_msg("%s: found '%.*s', expected '%s'", what, (int)bytes, text ? text : "", expected);
 }
 
-/* Without the care that file_replace() takes: tests write thousands of these. */
-static inline void put_file(const char *path, const char *text, size_t bytes) {
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(text, 1, bytes, file), bytes);
-    assert_int_equal(fclose(file), 0);
+/* Opens a tokenizer.json of this text, without a file; returns the status. */
+static inline int open_json(const char *text, size_t bytes, lckv_tokenizer **out) {
+    lckv_tokenizer *t = calloc(1, sizeof *t);
+    json_t *root;
+    *out = NULL;
+    assert_non_null(t);
+    int status = json_parse(text, bytes, "tokenizer.json", &root);
+    if (status >= 0) status = tokenizer_read_parts(t, root, "tokenizer.json");
+    json_decref(root);
+    if (status < 0)
+        lckv_tokenizer_free(t);
+    else
+        *out = t;
+    return status;
 }
 
-/* Opens a tokenizer.json of this text, and a tokenizer_config.json where `config` is not NULL; returns the status. */
-static inline int open_json(const char *text, size_t bytes, const char *config, lckv_tokenizer **out) {
+/* The same from a folder, with a tokenizer_config.json beside it. */
+static inline int open_with_config(const char *text, const char *config, lckv_tokenizer **out) {
     char folder[] = "/tmp/lckv_text_XXXXXX", file[64], config_file[64];
     assert_non_null(mkdtemp(folder));
     snprintf(file, sizeof file, "%s/tokenizer.json", folder);
     snprintf(config_file, sizeof config_file, "%s/tokenizer_config.json", folder);
-    put_file(file, text, bytes);
-    if (config) put_file(config_file, config, strlen(config));
+    OK(file_replace(file, text, strlen(text)));
+    OK(file_replace(config_file, config, strlen(config)));
     int status = lckv_tokenizer_open(folder, out);
     unlink(file);
     unlink(config_file);
@@ -77,7 +85,7 @@ static inline int open_parts(const tokenizer_parts *p, lckv_tokenizer **out) {
                    p->added_tokens ? p->added_tokens : "[]", p->normalizer ? p->normalizer : "null",
                    p->pre_tokenizer ? p->pre_tokenizer : "null", p->post_processor ? p->post_processor : "null",
                    p->decoder ? p->decoder : "null", p->model));
-    int status = open_json(text.data, text.length, NULL, out);
+    int status = open_json(text.data, text.length, out);
     text_free(&text);
     return status;
 }
@@ -124,7 +132,7 @@ static inline lckv_tokenizer *open_shared(const char *name) {
     assert_non_null(stream);
     for (size_t got; (got = fread(chunk, 1, sizeof chunk, stream)) > 0;) OK(text_append(&text, chunk, got));
     assert_int_equal(pclose(stream), 0);
-    OK(open_json(text.data, text.length, NULL, &t));
+    OK(open_json(text.data, text.length, &t));
     text_free(&text);
     return t;
 }

@@ -68,7 +68,8 @@ static int encode_word(bpe *b, const char *word, size_t bytes, id_list *out) {
     b->work.count = 0;
     TRY(push_characters(b, word, bytes));
     TRY(merge_word(&b->work, &b->merges, out));
-    if (place) word_cache_store(place, word, bytes, out->ids + before, out->count - before);
+    size_t count = out->count - before;
+    if (place) word_cache_store(place, word, bytes, count ? out->ids + before : NULL, count);
     return LCKV_OK;
 }
 

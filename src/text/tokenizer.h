@@ -31,4 +31,7 @@ struct lckv_tokenizer {
  * tokenizer_config.json beside it what tokenizer.json does not say. On failure too the caller frees what was begun. */
 int tokenizer_read(lckv_tokenizer *t, const char *folder_or_file);
 
+/* The same from what a tokenizer.json holds; errors quote `name`. */
+int tokenizer_read_parts(lckv_tokenizer *t, const json_t *root, const char *name);
+
 #endif

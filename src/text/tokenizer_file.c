@@ -22,21 +22,22 @@ static int check_file(const json_t *root, const char *path) {
     return LCKV_OK;
 }
 
-static int read_parts(lckv_tokenizer *t, const json_t *root, const char *path) {
-    TRY(check_file(root, path));
-    TRY(bpe_read(&t->model, json_object_get(root, "model"), &t->vocabulary, path));
-    TRY(normalizer_read(&t->normalizer, json_object_get(root, "normalizer"), path));
-    TRY(added_tokens_read(&t->added, json_object_get(root, "added_tokens"), &t->vocabulary, &t->normalizer, path));
-    TRY(pre_tokenizer_read(&t->pre_tokenizer, json_object_get(root, "pre_tokenizer"), path));
-    TRY(pre_tokenizer_check_first(&t->pre_tokenizer, t->normalizer.count > 0, path));
-    TRY(post_processor_read(&t->post_processor, json_object_get(root, "post_processor"), &t->vocabulary, path));
-    return detokenizer_read(&t->detokenizer, json_object_get(root, "decoder"), path);
+int tokenizer_read_parts(lckv_tokenizer *t, const json_t *root, const char *name) {
+    t->bos_id = t->eos_id = NO_TOKEN;
+    TRY(check_file(root, name));
+    TRY(bpe_read(&t->model, json_object_get(root, "model"), &t->vocabulary, name));
+    TRY(normalizer_read(&t->normalizer, json_object_get(root, "normalizer"), name));
+    TRY(added_tokens_read(&t->added, json_object_get(root, "added_tokens"), &t->vocabulary, &t->normalizer, name));
+    TRY(pre_tokenizer_read(&t->pre_tokenizer, json_object_get(root, "pre_tokenizer"), name));
+    TRY(pre_tokenizer_check_first(&t->pre_tokenizer, t->normalizer.count > 0, name));
+    TRY(post_processor_read(&t->post_processor, json_object_get(root, "post_processor"), &t->vocabulary, name));
+    return detokenizer_read(&t->detokenizer, json_object_get(root, "decoder"), name);
 }
 
 static int read_tokenizer_json(lckv_tokenizer *t, const char *path, bool *has_post_processor) {
     json_t *root;
     TRY(json_read_file(path, &root));
-    int status = read_parts(t, root, path);
+    int status = tokenizer_read_parts(t, root, path);
     const json_t *surrounding = json_object_get(root, "post_processor");
     *has_post_processor = surrounding && !json_is_null(surrounding);
     json_decref(root);
@@ -137,7 +138,6 @@ static int read_folder(lckv_tokenizer *t, const char *folder) {
 }
 
 int tokenizer_read(lckv_tokenizer *t, const char *folder_or_file) {
-    t->bos_id = t->eos_id = NO_TOKEN;
     if (folder_exists(folder_or_file)) return read_folder(t, folder_or_file);
     size_t length = (size_t)(path_base(folder_or_file) - folder_or_file);
     char *folder = length ? strndup(folder_or_file, length) : strdup(".");
