@@ -54,8 +54,7 @@ static void scores(const struct piece *p, const float *queries, int64_t key, int
             rows[o] = attention_key(&p->head, ATTENTION_K, key + (j + o < n ? j + o : n - 1), &type);
         for (int64_t g = 0; g < kv_heads; g++) {
             for (int64_t o = 0; o < at_once; o++) k[o] = rows[o] + (size_t)(g * dim) * dtype_bytes(type);
-            dots[f->which].of[type](p->weights + (g * KEYS + j) * DOTS_ROWS, queries + g * f->rows * dim, dim, k,
-                                    kv_heads * dim, dim);
+            dots[f->which].of[type](p->weights + (g * KEYS + j) * DOTS_ROWS, queries + g * f->rows * dim, dim, k, dim);
         }
     }
 }

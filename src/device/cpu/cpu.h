@@ -51,7 +51,7 @@ struct cpu_state {
         void *memory;
         size_t bytes;
     } scratch[CPU_SCRATCHES];
-    void *products; /* oneDNN's engine and primitives: onednn.c */
+    struct onednn *products; /* onednn.c; NULL without oneDNN */
 };
 
 /* At least `bytes`, aligned to 256; content undefined, the former content lost. The device keeps it. */

@@ -13,15 +13,13 @@ enum {
 /* sum[o * DOTS_ROWS + r] += x[r] . w[o], for R rows of x, [R, x_row], and O rows of w. Each vector of w is widened once
  * for all rows of x; R * O chains of sums hide the latency of one. */
 static inline __attribute__((always_inline)) void dot_rows(int R, int O, dtype type, float *sum, const float *x,
-                                                           int64_t x_row, const void *const *w, int64_t w_row,
-                                                           int64_t depth) {
+                                                           int64_t x_row, const void *const *w, int64_t depth) {
     tile_vector wide[8] = {0};
     int64_t k = 0;
     for (; k + TILE_LANES <= depth; k += TILE_LANES) {
 #pragma GCC unroll 8
         for (int o = 0; o < O; o++) {
             tile_vector part = tile_load_as(w[o], type, k);
-            __builtin_prefetch((const char *)w[o] + (O * w_row + k) * (type == DTYPE_F32 ? 4 : 2));
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) wide[o * R + r] += tile_load(x + r * x_row + k) * part;
         }
@@ -36,13 +34,11 @@ static inline __attribute__((always_inline)) void dot_rows(int R, int O, dtype t
         }
 }
 
-typedef void dot_function(float *sum, const float *x, int64_t x_row, const void *const *w, int64_t w_row,
-                          int64_t depth);
+typedef void dot_function(float *sum, const float *x, int64_t x_row, const void *const *w, int64_t depth);
 
 #define DOT(R, O, name, type)                                                                                          \
-    static void dot_##R##_##name(float *sum, const float *x, int64_t x_row, const void *const *w, int64_t w_row,       \
-                                 int64_t depth) {                                                                      \
-        dot_rows(R, O, type, sum, x, x_row, w, w_row, depth);                                                          \
+    static void dot_##R##_##name(float *sum, const float *x, int64_t x_row, const void *const *w, int64_t depth) {     \
+        dot_rows(R, O, type, sum, x, x_row, w, depth);                                                                 \
     }
 #define DOTS(name, type) DOT(1, 4, name, type) DOT(2, 4, name, type) DOT(4, 2, name, type) DOT(8, 1, name, type)
 DOTS(f32, DTYPE_F32)

@@ -23,7 +23,7 @@ static void few_outputs(float *sum, const float *x, int64_t x_row, int64_t rows,
             const void *w[DOTS_MOST];
             for (int i = 0; i < dots[which].outputs; i++) /* behind the last: the last once more, not kept */
                 w[i] = cpu_at(weight, first + (o + i < count ? o + i : count - 1), k);
-            dots[which].of[weight.type](sum + o * GROUP, x + k, x_row, w, weight.cols,
+            dots[which].of[weight.type](sum + o * GROUP, x + k, x_row, w,
                                         weight.cols - k < piece ? weight.cols - k : piece);
         }
 }

@@ -3,13 +3,20 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 256 };
+enum { ALIGNMENT = 256, HUGE_PAGE = 2 << 20 };
 
+/* Large pieces ask for huge pages: a product that walks down the rows of a weight would else wait for the page table as
+ * much as for the memory (a fifth of the time of a product with one row). */
 static int allocate(size_t bytes, void **out) {
-    size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    *out = rounded < bytes ? NULL : aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
+    size_t alignment = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+    *out = rounded < bytes ? NULL : aligned_alloc(alignment, rounded ? rounded : alignment);
+#ifdef MADV_HUGEPAGE
+    if (*out && alignment == HUGE_PAGE) madvise(*out, rounded, MADV_HUGEPAGE); /* a wish: failure is no harm */
+#endif
     REQUIRE(*out != NULL, LCKV_ERROR_MEMORY, "no memory for %zu bytes on the cpu", bytes);
     return LCKV_OK;
 }

@@ -1,2 +1,300 @@
-/* Matrix products by oneDNN, over the plain ones. */
+/* Matrix products by oneDNN, versions 2 and 3, over the plain entries.
+ *
+ * Used for more than LINEAR_FEW_ROWS rows, where all operands are f32, or all bf16 and the processor multiplies bf16
+ * itself (oneDNN would otherwise go without, or emulate it at a fraction of the speed). Weights and gradients stay
+ * where and as they are: a transposed operand is a matter of strides, adding to a gradient is a "sum" after the
+ * product. All else goes to the plain entries: few rows, for which calling oneDNN costs more than it saves, and mixed
+ * types, which they widen block by block.
+ *
+ * A primitive (code for one shape) takes up to a millisecond to make, so the device keeps the last PRIMITIVES. */
+#include "device/cpu/onednn.h"
 #include "device/cpu/cpu.h"
+#include "device/cpu/linear.h"
+
+#include <omp.h>
+#include <oneapi/dnnl/dnnl.h>
+#include <stdlib.h>
+
+enum { PRIMITIVES = 128 };
+
+/* c (+)= a b + bias. a is [rows, depth], or where transposed lies as [depth, rows]; b [depth, cols] likewise. Compared
+ * as bytes: all of one width. */
+struct shape {
+    int64_t rows, cols, depth, a_transposed, b_transposed, type, c_type, bias_type /* NO_BIAS: none */, add;
+};
+
+enum { NO_BIAS = -1 };
+
+struct primitive {
+    struct shape shape;
+    uint64_t used; /* 0: an empty place */
+    dnnl_primitive_t run;
+    dnnl_memory_t a, b, c, bias;
+};
+
+struct onednn {
+    struct device_ops plain;
+    bool has_bf16;
+    uint64_t calls;
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    struct primitive primitives[PRIMITIVES];
+};
+
+static struct onednn *onednn_of(device *d) {
+    return ((struct cpu_state *)d->own)->products;
+}
+
+/* Forwards oneDNN's failures within this file, as TRY does ours. */
+#define CALL(expression)                                                                                               \
+    do {                                                                                                               \
+        dnnl_status_t status_ = (expression);                                                                          \
+        if (status_ != dnnl_success) return status_;                                                                   \
+    } while (0)
+
+/* ---------------------------------------------------------------- what differs between versions 2 and 3 */
+
+#if DNNL_VERSION_MAJOR >= 3
+
+typedef dnnl_memory_desc_t descriptor;
+
+static dnnl_status_t describe(descriptor *out, const dnnl_dims_t dims, dnnl_data_type_t type,
+                              const dnnl_dims_t strides) {
+    return dnnl_memory_desc_create_with_strides(out, 2, dims, type, strides);
+}
+
+static void forget(descriptor *d) {
+    if (*d) dnnl_memory_desc_destroy(*d);
+}
+
+static dnnl_status_t create_memory(dnnl_memory_t *out, const descriptor *d, dnnl_engine_t engine) {
+    return dnnl_memory_create(out, *d, engine, NULL);
+}
+
+static dnnl_status_t append_sum(dnnl_post_ops_t after) {
+    return dnnl_post_ops_append_sum(after, 1.0f, 0, dnnl_data_type_undef);
+}
+
+static dnnl_status_t create_matmul(dnnl_primitive_desc_t *out, dnnl_engine_t engine, const descriptor *a,
+                                   const descriptor *b, const descriptor *bias, const descriptor *c,
+                                   dnnl_primitive_attr_t attributes) {
+    return dnnl_matmul_primitive_desc_create(out, engine, *a, *b, bias ? *bias : NULL, *c, attributes);
+}
+
+#else
+
+typedef dnnl_memory_desc_t descriptor; /* a struct here, a pointer there */
+
+static dnnl_status_t describe(descriptor *out, const dnnl_dims_t dims, dnnl_data_type_t type,
+                              const dnnl_dims_t strides) {
+    return dnnl_memory_desc_init_by_strides(out, 2, dims, type, strides);
+}
+
+static void forget(descriptor *d) {
+    (void)d;
+}
+
+static dnnl_status_t create_memory(dnnl_memory_t *out, const descriptor *d, dnnl_engine_t engine) {
+    return dnnl_memory_create(out, d, engine, NULL);
+}
+
+static dnnl_status_t append_sum(dnnl_post_ops_t after) {
+    return dnnl_post_ops_append_sum(after, 1.0f);
+}
+
+static dnnl_status_t create_matmul(dnnl_primitive_desc_t *out, dnnl_engine_t engine, const descriptor *a,
+                                   const descriptor *b, const descriptor *bias, const descriptor *c,
+                                   dnnl_primitive_attr_t attributes) {
+    dnnl_matmul_desc_t operation;
+    CALL(dnnl_matmul_desc_init(&operation, a, b, bias, c));
+    return dnnl_primitive_desc_create(out, &operation, attributes, engine, NULL);
+}
+
+#endif
+
+/* ---------------------------------------------------------------- primitives */
+
+static dnnl_data_type_t type_of(int64_t type) {
+    return type == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32;
+}
+
+/* A row-major matrix, or one that lies transposed. */
+static dnnl_status_t describe_matrix(descriptor *out, int64_t rows, int64_t cols, bool transposed, int64_t type) {
+    dnnl_dims_t dims = {rows, cols}, strides = {transposed ? 1 : cols, transposed ? rows : 1};
+    return describe(out, dims, type_of(type), strides);
+}
+
+/* What is needed to make a primitive, and not afterwards. */
+struct making {
+    descriptor a, b, c, bias;
+    dnnl_post_ops_t after;
+    dnnl_primitive_attr_t attributes;
+    dnnl_primitive_desc_t description;
+};
+
+static dnnl_status_t make(struct making *m, struct primitive *p, dnnl_engine_t engine) {
+    const struct shape *s = &p->shape;
+    bool bias = s->bias_type != NO_BIAS;
+    CALL(describe_matrix(&m->a, s->rows, s->depth, s->a_transposed, s->type));
+    CALL(describe_matrix(&m->b, s->depth, s->cols, s->b_transposed, s->type));
+    CALL(describe_matrix(&m->c, s->rows, s->cols, false, s->c_type));
+    if (bias) CALL(describe_matrix(&m->bias, 1, s->cols, false, s->bias_type));
+    CALL(dnnl_primitive_attr_create(&m->attributes));
+    CALL(dnnl_post_ops_create(&m->after));
+    if (s->add) CALL(append_sum(m->after));
+    CALL(dnnl_primitive_attr_set_post_ops(m->attributes, m->after));
+    CALL(create_matmul(&m->description, engine, &m->a, &m->b, bias ? &m->bias : NULL, &m->c, m->attributes));
+    CALL(dnnl_primitive_create(&p->run, m->description));
+    CALL(create_memory(&p->a, &m->a, engine));
+    CALL(create_memory(&p->b, &m->b, engine));
+    CALL(create_memory(&p->c, &m->c, engine));
+    if (bias) CALL(create_memory(&p->bias, &m->bias, engine));
+    return dnnl_success;
+}
+
+static void empty(struct primitive *p) {
+    if (p->run) dnnl_primitive_destroy(p->run);
+    dnnl_memory_t all[] = {p->a, p->b, p->c, p->bias};
+    for (int i = 0; i < 4; i++)
+        if (all[i]) dnnl_memory_destroy(all[i]);
+    *p = (struct primitive){0};
+}
+
+/* The primitive for a shape, made where it is not kept, in the place of the one that has not been used for longest.
+ * NULL where oneDNN has none. */
+static struct primitive *primitive_for(struct onednn *o, const struct shape *shape) {
+    struct primitive *oldest = o->primitives;
+    o->calls++;
+    for (struct primitive *p = o->primitives; p < o->primitives + PRIMITIVES; p++) {
+        if (p->used && memcmp(&p->shape, shape, sizeof *shape) == 0) {
+            p->used = o->calls;
+            return p;
+        }
+        if (p->used < oldest->used) oldest = p;
+    }
+    empty(oldest);
+    oldest->shape = *shape;
+    struct making m = {0};
+    dnnl_status_t status = make(&m, oldest, o->engine);
+    if (m.description) dnnl_primitive_desc_destroy(m.description);
+    if (m.after) dnnl_post_ops_destroy(m.after);
+    if (m.attributes) dnnl_primitive_attr_destroy(m.attributes);
+    forget(&m.a), forget(&m.b), forget(&m.c), forget(&m.bias);
+    if (status == dnnl_success)
+        oldest->used = o->calls;
+    else
+        empty(oldest);
+    return status == dnnl_success ? oldest : NULL;
+}
+
+static dnnl_status_t execute(struct onednn *o, struct primitive *p, const void *a, const void *b, const void *bias,
+                             void *c) {
+    dnnl_exec_arg_t arguments[] = {
+        {DNNL_ARG_SRC, p->a}, {DNNL_ARG_WEIGHTS, p->b}, {DNNL_ARG_DST, p->c}, {DNNL_ARG_BIAS, p->bias}};
+    CALL(dnnl_memory_set_data_handle(p->a, (void *)a));
+    CALL(dnnl_memory_set_data_handle(p->b, (void *)b));
+    CALL(dnnl_memory_set_data_handle(p->c, c));
+    if (p->bias) CALL(dnnl_memory_set_data_handle(p->bias, (void *)bias));
+    CALL(dnnl_primitive_execute(p->run, o->stream, p->bias ? 4 : 3, arguments));
+    return dnnl_stream_wait(o->stream);
+}
+
+/* oneDNN takes as many threads as OpenMP would give; these are the device's while it works. *done: false where oneDNN
+ * has nothing for the shape. */
+static int multiply(device *d, const struct shape *shape, const void *a, const void *b, const void *bias, void *c,
+                    bool *done) {
+    struct onednn *o = onednn_of(d);
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(d->threads);
+    struct primitive *p = primitive_for(o, shape);
+    dnnl_status_t status = p ? execute(o, p, a, b, bias, c) : dnnl_success;
+    omp_set_num_threads(threads);
+    *done = p != NULL;
+    REQUIRE(status == dnnl_success, LCKV_ERROR_DEVICE, "oneDNN failed with status %d in a product %lld x %lld x %lld",
+            (int)status, (long long)shape->rows, (long long)shape->depth, (long long)shape->cols);
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- the entries */
+
+/* Whether oneDNN multiplies rows of the compute type with the weight as they are. */
+static bool takes(const struct onednn *o, int64_t rows, dtype compute, view weight) {
+    return rows > LINEAR_FEW_ROWS && compute == weight.type &&
+           (compute == DTYPE_F32 || (compute == DTYPE_BF16 && o->has_bf16));
+}
+
+static int linear(device *d, const struct op_linear *a) {
+    struct onednn *o = onednn_of(d);
+    bool bias = a->bias.data != NULL, done = false;
+    if (takes(o, a->x.rows, a->x.type, a->weight) &&
+        (!bias || a->bias.type == DTYPE_F32 || a->bias.type == a->x.type)) {
+        struct shape y = {.rows = a->x.rows, .cols = a->weight.rows, .depth = a->x.cols, .b_transposed = true};
+        y.type = a->x.type, y.c_type = a->y.type, y.bias_type = bias ? (int64_t)a->bias.type : NO_BIAS;
+        TRY(multiply(d, &y, a->x.data, a->weight.data, a->bias.data, a->y.data, &done));
+    }
+    return done ? LCKV_OK : o->plain.linear(d, a);
+}
+
+/* dy as the products' type: those of bf16 take a rounded copy. */
+static int rounded_dy(device *d, const struct op_linear *a, dtype compute, const void **dy) {
+    *dy = a->dy.data;
+    if (compute == DTYPE_F32) return LCKV_OK;
+    void *copy;
+    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(a->dy.rows * a->dy.cols) * 2, &copy));
+    struct op_cast cast = {.src = a->dy, .dst = {copy, a->dy.rows, a->dy.cols, DTYPE_BF16}};
+    *dy = copy;
+    return d->ops.cast(d, &cast);
+}
+
+/* What oneDNN does not do stays for the plain entry, the bias always. x may be absent where the weight is frozen. */
+static int linear_backward(device *d, const struct op_linear *a) {
+    struct onednn *o = onednn_of(d);
+    struct op_linear rest = *a;
+    dtype compute = a->x.data ? a->x.type : DTYPE_F32;
+    bool done = false;
+    if (!takes(o, a->dy.rows, compute, a->weight)) return o->plain.linear_backward(d, a);
+    const void *dy;
+    TRY(rounded_dy(d, a, compute, &dy));
+    struct shape dx = {.rows = a->dy.rows, .cols = a->weight.cols, .depth = a->weight.rows, .add = true};
+    dx.type = compute, dx.c_type = DTYPE_F32, dx.bias_type = NO_BIAS;
+    if (a->dx.data) TRY(multiply(d, &dx, dy, a->weight.data, NULL, a->dx.data, &done));
+    if (done) rest.dx.data = NULL;
+    struct shape dweight = dx;
+    dweight.rows = a->weight.rows, dweight.depth = a->dy.rows, dweight.a_transposed = true, done = false;
+    if (a->dweight.data) TRY(multiply(d, &dweight, dy, a->x.data, NULL, a->dweight.data, &done));
+    if (done) rest.dweight.data = NULL;
+    return o->plain.linear_backward(d, &rest);
+}
+
+/* ---------------------------------------------------------------- opening */
+
+static bool processor_has_bf16(void) {
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
+static dnnl_status_t create(struct onednn *o) {
+    CALL(dnnl_engine_create(&o->engine, dnnl_cpu, 0));
+    return dnnl_stream_create(&o->stream, o->engine, dnnl_stream_default_flags);
+}
+
+int onednn_open(device *d) {
+    struct onednn *o = calloc(1, sizeof *o);
+    REQUIRE(o != NULL, LCKV_ERROR_MEMORY, "no memory for oneDNN's state");
+    ((struct cpu_state *)d->own)->products = o;
+    o->plain = d->ops;
+    o->has_bf16 = processor_has_bf16();
+    dnnl_status_t status = create(o);
+    REQUIRE(status == dnnl_success, LCKV_ERROR_DEVICE, "oneDNN failed with status %d when it was opened", (int)status);
+    d->ops.linear = linear;
+    d->ops.linear_backward = linear_backward;
+    return LCKV_OK;
+}
+
+void onednn_close(device *d) {
+    struct onednn *o = onednn_of(d);
+    if (o == NULL) return;
+    for (int i = 0; i < PRIMITIVES; i++) empty(&o->primitives[i]);
+    if (o->stream) dnnl_stream_destroy(o->stream);
+    if (o->engine) dnnl_engine_destroy(o->engine);
+    free(o);
+}

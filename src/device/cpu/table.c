@@ -1,6 +1,7 @@
 /* Opening the CPU: which processor level's entries fill the table, and what is put over them. */
 #include "device/cpu/cpu.h"
 #include "device/cpu/level.h"
+#include "device/cpu/onednn.h"
 #include "device/open.h"
 
 #include <omp.h>
@@ -38,6 +39,9 @@ static const struct device_ops *level_ops(enum cpu_level level) {
 }
 
 static void close(device *d) {
+#ifdef CPU_ONEDNN
+    onednn_close(d);
+#endif
     cpu_memory_free(d);
     free(d->own);
 }
@@ -55,5 +59,12 @@ int cpu_open_level(device *d, int threads, enum cpu_level level) {
 }
 
 int cpu_open(device *d, int threads) {
-    return cpu_open_level(d, threads, cpu_level_here());
+    TRY(cpu_open_level(d, threads, cpu_level_here()));
+#ifdef CPU_ONEDNN
+    int status = onednn_open(d);
+    if (status < 0) close(d);
+    return status;
+#else
+    return LCKV_OK;
+#endif
 }
