@@ -28,7 +28,7 @@ static bool listen(void *user, const lckv_token *token) {
     h->ends += token->finish != LCKV_FINISH_NONE;
     h->last[at] = token->id;
     assert_true(token->logprob <= 0);
-    OK(text_append(&h->text[at], token->text, token->text_bytes));
+    if (token->text_bytes) OK(text_append(&h->text[at], token->text, token->text_bytes));
     return h->tokens != h->stop_after;
 }
 

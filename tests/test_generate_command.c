@@ -115,7 +115,7 @@ static void stop_strings_and_eos(void **state) {
     json_decref(r);
     bool ended = false;
     for (int seed = 0; seed < 30 && !ended; seed++) {
-        char number[8];
+        char number[16];
         snprintf(number, sizeof number, "%d", seed);
         r = RUN_JSON(f, GENERATE(f), "--prompt_ids", "9", "--length", "60", "--p", "1", "--temperature", "4", "--seed",
                      number);
