@@ -350,7 +350,8 @@ typedef struct lckv_train_result {
 typedef struct lckv_trainer lckv_trainer;
 
 /* Checks the options, reads the data, and loads or makes the model. Where the tokenizer has more tokens than the model
- * has rows, rows are added, drawn with the config's initializer range, which is logged. Nothing is written yet.
+ * has rows, rows are added, drawn with the config's initializer range, which is logged. Nothing is written yet,
+ * but output_dir is made.
  * LCKV_ERROR_INTERRUPTED when the callback asked to stop. */
 LCKV_API int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out);
 LCKV_API lckv_train_summary lckv_trainer_summary(const lckv_trainer *trainer);
