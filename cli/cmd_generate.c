@@ -197,15 +197,17 @@ static json_t *ids_json(const int32_t *ids, int64_t count) {
     return array;
 }
 
-static double rate(int64_t tokens, double seconds) {
-    return seconds > 0 ? (double)tokens / seconds : 0;
+static double rate(double amount, double seconds) {
+    return seconds > 0 ? amount / seconds : 0;
 }
 
 static json_t *timing_json(const lckv_generation *g) {
-    return json_pack("{s:I, s:f, s:f, s:I, s:f, s:f}", "prompt_tokens", (json_int_t)g->prompt_tokens, "prompt_seconds",
-                     g->prompt_seconds, "prompt_tokens_per_second", rate(g->prompt_tokens, g->prompt_seconds),
-                     "decode_tokens", (json_int_t)g->decode_tokens, "decode_seconds", g->decode_seconds,
-                     "decode_tokens_per_second", rate(g->decode_tokens, g->decode_seconds));
+    return json_pack("{s:I, s:f, s:f, s:I, s:f, s:f, s:f}", "prompt_tokens", (json_int_t)g->prompt_tokens,
+                     "prompt_seconds", g->prompt_seconds, "prompt_tokens_per_second",
+                     rate((double)g->prompt_tokens, g->prompt_seconds), "decode_tokens", (json_int_t)g->decode_tokens,
+                     "decode_seconds", g->decode_seconds, "decode_tokens_per_second",
+                     rate((double)g->decode_tokens, g->decode_seconds), "decode_gigabytes_per_second",
+                     rate(g->decode_bytes / 1e9, g->decode_seconds));
 }
 
 static void print_result(const lckv_generation *g, const prompt_list *prompts) {
@@ -224,9 +226,9 @@ static void print_result(const lckv_generation *g, const prompt_list *prompts) {
 }
 
 static void notice_speed(const lckv_generation *g) {
-    notice("prompt: %lld tokens, %.1f tokens/s; new: %lld tokens, %.1f tokens/s", (long long)g->prompt_tokens,
-           rate(g->prompt_tokens, g->prompt_seconds), (long long)g->decode_tokens,
-           rate(g->decode_tokens, g->decode_seconds));
+    notice("prompt: %lld tokens, %.1f tokens/s; new: %lld tokens, %.1f tokens/s, %.2f GB/s of weights",
+           (long long)g->prompt_tokens, rate((double)g->prompt_tokens, g->prompt_seconds), (long long)g->decode_tokens,
+           rate((double)g->decode_tokens, g->decode_seconds), rate(g->decode_bytes / 1e9, g->decode_seconds));
 }
 
 /* ---------------------------------------------------------------- the command */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct options {
     struct model_flags model;
@@ -108,7 +109,14 @@ static void print_result(const given_prompt *p, const float *logprobs, bool json
     json_decref(result);
 }
 
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static int run(const struct options *o, const given_prompt *p, opened_model *m) {
+    double begin = now();
     float *logprobs = need(calloc((size_t)p->count + 1, sizeof *logprobs));
     lckv_score_options score = o->score;
     score.go_on = go_on;
@@ -116,6 +124,7 @@ static int run(const struct options *o, const given_prompt *p, opened_model *m) 
     progress_end();
     int code = status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
     if (!code) print_result(p, logprobs, o->json);
+    if (!code) notice("%lld tokens, %.1f tokens/s", (long long)p->count, (double)p->count / (now() - begin));
     free(logprobs);
     return code;
 }

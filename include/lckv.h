@@ -212,20 +212,21 @@ LCKV_API int lckv_convert(const lckv_convert_options *options);
 
 /* ---------------------------------------------------------------- tokenizers */
 
-/* A Hugging Face tokenizer (tokenizer.json): byte-pair encoding, over bytes or over characters with byte fallback. Ids are
- * those that the `tokenizers` library gives. What a file asks for that is not supported is an error when it is opened. */
+/* A Hugging Face tokenizer (tokenizer.json): byte-pair encoding, over bytes or over characters with byte fallback. Ids
+ * are those that the `tokenizers` library gives. What a file asks for that is not supported is an error when it is
+ * opened. */
 typedef struct lckv_tokenizer lckv_tokenizer;
 
-/* `folder_or_file`: a folder with tokenizer.json, or such a file. A tokenizer_config.json beside it tells the ids of the
- * BOS and EOS tokens, and with add_bos_token and add_eos_token what stands around a text if tokenizer.json leaves that
- * open. LCKV_ERROR_FILE: absent; LCKV_ERROR_FORMAT: malformed; LCKV_ERROR_UNSUPPORTED: names what it asks for, or how to
- * convert a folder that has another kind of tokenizer (tokenizer.model). */
+/* `folder_or_file`: a folder with tokenizer.json, or such a file. A tokenizer_config.json beside it tells the ids of
+ * the BOS and EOS tokens, and with add_bos_token and add_eos_token what stands around a text if tokenizer.json leaves
+ * that open. LCKV_ERROR_FILE: absent; LCKV_ERROR_FORMAT: malformed; LCKV_ERROR_UNSUPPORTED: names what it asks for, or
+ * how to convert a folder that has another kind of tokenizer (tokenizer.model). */
 LCKV_API int lckv_tokenizer_open(const char *folder_or_file, lckv_tokenizer **out);
 LCKV_API void lckv_tokenizer_free(lckv_tokenizer *tokenizer);
 
-/* `text`: any bytes, NUL included; each ill-formed part of its UTF-8 counts as U+FFFD (as Python's errors="replace" reads
- * it). `add_special_tokens`: with what the tokenizer puts around a text, such as BOS. *ids [*count] is released with
- * lckv_free(), and NULL where there are none. */
+/* `text`: any bytes, NUL included; each ill-formed part of its UTF-8 counts as U+FFFD (as Python's errors="replace"
+ * reads it). `add_special_tokens`: with what the tokenizer puts around a text, such as BOS. *ids [*count] is released
+ * with lckv_free(), and NULL where there are none. */
 LCKV_API int lckv_tokenizer_encode(lckv_tokenizer *tokenizer, const char *text, size_t bytes, bool add_special_tokens,
                                    int32_t **ids, size_t *count);
 
@@ -276,12 +277,12 @@ typedef enum lckv_train_phase {
 
 typedef struct lckv_train_progress {
     lckv_train_phase phase;
-    double fraction;      /* of the phase that is done, 0 to 1 */
-    int64_t step, steps;  /* steps done and in all; what follows is set while stepping */
-    double loss;          /* of this step: mean over its labels, in nats */
-    double mean_loss;     /* mean of the losses since the last logged step, this one included */
-    double grad_norm;     /* of this step, before clipping */
-    double learning_rate; /* that this step used */
+    double fraction;          /* of the phase that is done, 0 to 1 */
+    int64_t step, steps;      /* steps done and in all; what follows is set while stepping */
+    double loss;              /* of this step: mean over its labels, in nats */
+    double mean_loss;         /* mean of the losses since the last logged step, this one included */
+    double grad_norm;         /* of this step, before clipping */
+    double learning_rate;     /* that this step used */
     double tokens_per_second; /* since the last logged step */
     double seconds, seconds_left;
     bool logged; /* this step has its line in train_log.jsonl */
@@ -300,7 +301,7 @@ typedef struct lckv_train_options {
     int train_file_count;
     const char *const *validation_files; /* the same; evaluated when training ends */
     int validation_file_count;
-    const char *output_dir; /* where model, tokenizer and train_log.jsonl are written; created if absent */
+    const char *output_dir;    /* where model, tokenizer and train_log.jsonl are written; created if absent */
     bool overwrite_output_dir; /* false: one that has files in it is an error */
 
     int64_t block_size;                  /* tokens; 0 (default): max_position_embeddings, at most 1024 */
@@ -311,11 +312,11 @@ typedef struct lckv_train_options {
     bool shuffle;                        /* true: a new order each epoch, a function of `seed` */
     int64_t seed;                        /* 42 */
 
-    lckv_schedule_type lr_scheduler_type; /* linear */
-    double learning_rate;                 /* the highest; 5e-5 */
-    int64_t warmup_steps;                 /* 0; not used where 0: */
-    double warmup_ratio;                  /* of all steps, 0 to 1; 0 */
-    double weight_decay;                  /* of matrices alone; 0 */
+    lckv_schedule_type lr_scheduler_type;        /* linear */
+    double learning_rate;                        /* the highest; 5e-5 */
+    int64_t warmup_steps;                        /* 0; not used where 0: */
+    double warmup_ratio;                         /* of all steps, 0 to 1; 0 */
+    double weight_decay;                         /* of matrices alone; 0 */
     double adam_beta1, adam_beta2, adam_epsilon; /* 0.9, 0.999, 1e-8 */
     double max_grad_norm;                        /* 1; 0: gradients are not clipped */
 
@@ -334,8 +335,8 @@ LCKV_API lckv_train_options lckv_train_defaults(void);
 typedef struct lckv_train_summary {
     int64_t parameters;
     int64_t block_size, train_blocks, validation_blocks; /* run_clm.py's grouping, see train/blocks.h */
-    int64_t train_tokens;    /* of the training files, dropped ones included */
-    int64_t steps_per_epoch; /* the last step of an epoch takes what is left of it */
+    int64_t train_tokens;                                /* of the training files, dropped ones included */
+    int64_t steps_per_epoch;                             /* the last step of an epoch takes what is left of it */
     int64_t steps;
 } lckv_train_summary;
 
@@ -356,11 +357,10 @@ typedef struct lckv_trainer lckv_trainer;
 LCKV_API int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out);
 LCKV_API lckv_train_summary lckv_trainer_summary(const lckv_trainer *trainer);
 
-/* Trains, evaluates, and writes the model to output_dir as a Hugging Face folder; once a trainer. AdamW; a step's loss is
- * the sum over all its labels divided by their number, accumulated batches included.
- *   LCKV_ERROR_INTERRUPTED: the callback asked to stop; what there is has been written, *result says how far it came.
- *   LCKV_ERROR_NUMERIC: a loss or gradient is not finite; the message names the step, and no model is written, so that
- *   one that output_dir had stays.
+/* Trains, evaluates, and writes the model to output_dir as a Hugging Face folder; once a trainer. AdamW; a step's loss
+ * is the sum over all its labels divided by their number, accumulated batches included. LCKV_ERROR_INTERRUPTED: the
+ * callback asked to stop; what there is has been written, *result says how far it came. LCKV_ERROR_NUMERIC: a loss or
+ * gradient is not finite; the message names the step, and no model is written, so that one that output_dir had stays.
  * `result` may be NULL. */
 LCKV_API int lckv_trainer_run(lckv_trainer *trainer, lckv_train_result *result);
 LCKV_API void lckv_trainer_free(lckv_trainer *trainer);
@@ -390,7 +390,7 @@ typedef struct lckv_prompt {
 typedef struct lckv_token {
     int prompt, sample; /* which sequence: sample 0 .. num_return_sequences - 1 of prompt 0 .. count - 1 */
     int32_t id;
-    double logprob; /* natural logarithm of its probability under the plain logits: before penalty and temperature */
+    double logprob;   /* natural logarithm of its probability under the plain logits: before penalty and temperature */
     const char *text; /* what can be said after it: whole UTF-8 characters that continue the prompt's text, often "";
                          text that may become a stop string waits. Always "" without a tokenizer */
     size_t text_bytes;
@@ -442,14 +442,15 @@ typedef struct lckv_generation {
     int count;
     int64_t prompt_tokens, decode_tokens;  /* tokens read, and tokens made in steps that read no prompt */
     double prompt_seconds, decode_seconds; /* time of the steps that read prompts, and of the others */
+    double decode_bytes;                   /* of weights that the others read: each weight once a step */
 } lckv_generation;
 
-/* Continues `count` prompts, all together. The cache holds prompt and new tokens; without a sink cache a sequence ends at
- * the model's max_position_embeddings, which is logged as a warning when it is foreseen. With one, the first window of a
- * prompt is encoded as usual and the rest of it token by token. `tokenizer` may be NULL: there is no text then.
- *   LCKV_ERROR_ARGUMENT: an option or id is out of range, a prompt fills all positions of the model, or the tokenizer has
- *   more tokens than the model. LCKV_ERROR_NUMERIC: logits are not numbers. LCKV_ERROR_INTERRUPTED: the callback asked to
- *   stop. Release *out with lckv_generation_free(). */
+/* Continues `count` prompts, all together. The cache holds prompt and new tokens; without a sink cache a sequence ends
+ * at the model's max_position_embeddings, which is logged as a warning when it is foreseen. With one, the first window
+ * of a prompt is encoded as usual and the rest of it token by token. `tokenizer` may be NULL: there is no text then.
+ *   LCKV_ERROR_ARGUMENT: an option or id is out of range, a prompt fills all positions of the model, or the tokenizer
+ * has more tokens than the model. LCKV_ERROR_NUMERIC: logits are not numbers. LCKV_ERROR_INTERRUPTED: the callback
+ * asked to stop. Release *out with lckv_generation_free(). */
 LCKV_API int lckv_generate(lckv_model *model, lckv_tokenizer *tokenizer, const lckv_prompt *prompts, int count,
                            const lckv_generate_options *options, lckv_generation **out);
 LCKV_API void lckv_generation_free(lckv_generation *generation);
@@ -459,7 +460,8 @@ typedef struct lckv_score_options {
     int64_t window_length;   /* > 0: the sink cache, and then token by token; 0 (default): all tokens are kept */
     int64_t num_sink_tokens; /* less than window_length */
     bool bf16;               /* products, attention and KV cache in bfloat16; false: f32 */
-    const char *logits_file; /* safetensors file to write: tensor `logits` [count, vocab_size] f32; NULL (default): none */
+    const char
+        *logits_file; /* safetensors file to write: tensor `logits` [count, vocab_size] f32; NULL (default): none */
     bool (*go_on)(void *user, double fraction); /* asked between tokens where they are read one at a time; NULL: yes */
     void *user;
 } lckv_score_options;
@@ -467,9 +469,10 @@ typedef struct lckv_score_options {
 LCKV_API lckv_score_options lckv_score_defaults(void);
 
 /* Log-probabilities (natural) of ids[1] to ids[count - 1], each given all before it, into logprobs [count - 1], the
- * caller's. Without logits_file never more than a part of the logits is in memory.
- *   LCKV_ERROR_ARGUMENT: an id is not the model's. LCKV_ERROR_FILE: logits_file cannot be written.
- *   LCKV_ERROR_NUMERIC: a log-probability is not finite. LCKV_ERROR_INTERRUPTED: go_on said no. */
+ * caller's. Without logits_file never more than a part of the logits is in memory. More ids than the model has
+ * positions are scored too, with a warning in the log. LCKV_ERROR_ARGUMENT: an id is not the model's. LCKV_ERROR_FILE:
+ * logits_file cannot be written. LCKV_ERROR_NUMERIC: a log-probability is not finite. LCKV_ERROR_INTERRUPTED: go_on
+ * said no. */
 LCKV_API int lckv_score(lckv_model *model, const int32_t *ids, int64_t count, const lckv_score_options *options,
                         float *logprobs);
 
@@ -485,13 +488,13 @@ typedef struct lckv_memory {
     double flops; /* products and attention, 2 a multiply-add: of one training step; of one token for each sequence */
 } lckv_memory;
 
-/* Training with batch_size blocks of block_size tokens at a time, gradients and AdamW; in f32, or with bf16 operands and
- * f32 masters. */
+/* Training with batch_size blocks of block_size tokens at a time, gradients and AdamW; in f32, or with bf16 operands
+ * and f32 masters. */
 LCKV_API int lckv_memory_for_training(const lckv_config *config, int64_t batch_size, int64_t block_size, bool bf16,
                                       lckv_memory *out);
 
-/* Serving `sequences` sequences of `length` tokens each, weights as the config's torch_dtype says; operands and KV cache
- * in f32, or in bf16. */
+/* Serving `sequences` sequences of `length` tokens each, weights as the config's torch_dtype says; operands and KV
+ * cache in f32, or in bf16. */
 LCKV_API int lckv_memory_for_serving(const lckv_config *config, int64_t sequences, int64_t length, bool bf16,
                                      lckv_memory *out);
 

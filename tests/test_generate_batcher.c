@@ -119,6 +119,32 @@ static void greedy_is_the_best_token(void **state) {
     }
 }
 
+/* Without loops a first window that enters at once is what it is token by token; and what is chosen behind it is the
+ * best of the logits that a sink cache gives to all these tokens. */
+static void the_first_window_enters_at_once(void **state) {
+    (void)state;
+    const char *const plain[] = {"0_1_2_3", "0s_1s_1_1"};
+    for (int i = 0; i < 2; i++) {
+        fixture f;
+        open_layout(&f, plain[i]);
+        kv_cache_options sinks = kv_cache_defaults();
+        sinks.window_length = 7;
+        sinks.sinks = 2;
+        fixture_cache(&f, sinks);
+        batcher_options o = {.compute = DTYPE_F32, .sequences = 1, .window_length = 7, .sinks = 2};
+        sequence *s = make_sequence(&f, 4, (sample_row){.repetition_penalty = 1, .top_p = 1});
+        run_one(&f, &o, s);
+        float logits[(PROMPT + NEW) * FIXTURE_VOCAB];
+        int id;
+        OK(kv_cache_add(f.cache, &id));
+        fixture_tokens(&f, id, s->ids, (int)s->count, logits);
+        for (int64_t t = s->prompt_count; t < s->count; t++)
+            assert_int_equal(s->ids[t], argmax(logits + (t - 1) * FIXTURE_VOCAB));
+        sequence_free(s);
+        fixture_close(&f);
+    }
+}
+
 /* With m + b runs of at least the prompt's length the plan is the exact form, so that all encodings agree; with few
  * runs and a long prompt they must differ, or nothing was tested. */
 static void encodings(void **state) {
@@ -276,6 +302,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(company_changes_nothing),
         cmocka_unit_test(greedy_is_the_best_token),
+        cmocka_unit_test(the_first_window_enters_at_once),
         cmocka_unit_test(encodings),
         cmocka_unit_test(seeds_reproduce),
         cmocka_unit_test(penalty_falls_on_all_that_occurred),

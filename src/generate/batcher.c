@@ -38,6 +38,7 @@ struct batcher {
     uint64_t serials;
     batcher_call call;
     batcher_timing timing;
+    double weight_bytes; /* that a step reads */
 };
 
 static double now(void) {
@@ -68,6 +69,13 @@ static void free_call(batcher_call *s) {
     free(s->logprobs);
 }
 
+/* Every weight is read, but of the embedding only a row a token, unless it is the head too. */
+static double count_weight_bytes(const params *p) {
+    double bytes = p->head == p->embed ? 0 : -(double)view_bytes(p->embed->value);
+    for (int i = 0; i < p->count; i++) bytes += (double)view_bytes(p->table[i].tensor.value);
+    return bytes;
+}
+
 static int build(batcher *b) {
     const model *m = b->model;
     const batcher_options *o = &b->options;
@@ -90,6 +98,7 @@ int batcher_create(const model *m, const batcher_options *options, batcher **out
     REQUIRE(b, LCKV_ERROR_MEMORY, "no memory to generate");
     b->model = m;
     b->options = *options;
+    b->weight_bytes = count_weight_bytes(m->params);
     int status = build(b);
     if (status < 0)
         batcher_free(b);
@@ -247,7 +256,7 @@ static void count_time(batcher *b, double seconds) {
     }
     t->decode_seconds += seconds;
     t->decode_tokens += b->call.wanted;
-    t->decode_steps++;
+    t->decode_bytes += b->weight_bytes;
 }
 
 int batcher_step(batcher *b) {

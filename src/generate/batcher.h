@@ -20,7 +20,8 @@ typedef struct batcher_options {
 /* Seconds spent, and tokens got by them. A step in which any part of a prompt is read is prompt time. */
 typedef struct batcher_timing {
     double prompt_seconds, decode_seconds;
-    int64_t prompt_tokens, decode_tokens, decode_steps;
+    int64_t prompt_tokens, decode_tokens;
+    double decode_bytes; /* of weights */
 } batcher_timing;
 
 typedef struct batcher batcher;

@@ -207,6 +207,7 @@ static int hand_out(const generate_run *run, lckv_generation **out) {
     g->prompt_seconds = t.prompt_seconds;
     g->decode_tokens = t.decode_tokens;
     g->decode_seconds = t.decode_seconds;
+    g->decode_bytes = t.decode_bytes;
     for (int i = 0; i < run->count; i++) {
         g->count++; /* what a failure leaves half made is released with the others */
         TRY(hand_out_member(run, &run->members[i], &g->sequences[i]));

@@ -19,8 +19,8 @@ int sampler_create(device *d, int64_t vocab_size, sampler **out);
 void sampler_free(sampler *s); /* NULL is fine */
 
 /* ids[i] and logprobs[i] (log-softmax of the plain logits at the chosen id) for the rows of `logits`, f32
- * [count, vocab_size]. Waits for the device. The caller then marks ids[i] in row i's `seen`. A row that is not finite is
- * LCKV_ERROR_NUMERIC. */
+ * [count, vocab_size]. Waits for the device. The caller then marks ids[i] in row i's `seen`. A row that is not finite
+ * is LCKV_ERROR_NUMERIC. */
 int sampler_choose(sampler *s, view logits, const sampler_row *rows, int count, int32_t *ids, float *logprobs);
 
 #endif

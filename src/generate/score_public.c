@@ -1,4 +1,5 @@
 /* lckv_score(): see lckv.h. Logits are computed straight into the buffer of the file that is being written. */
+#include "base/log.h"
 #include "generate/score.h"
 #include "io/safetensors.h"
 
@@ -44,6 +45,10 @@ int lckv_score(lckv_model *m, const int32_t *ids, int64_t count, const lckv_scor
                                  .go_on = options->go_on,
                                  .user = options->user},
                      .logprobs = logprobs};
+    int64_t positions = m->config->max_position_embeddings;
+    if (!options->window_length && count > positions)
+        log_message(LCKV_LOG_WARNING, "%lld tokens are more than the model's %lld positions (max_position_embeddings)",
+                    (long long)count, (long long)positions);
     if (options->logits_file) return write_logits(options->logits_file, &run);
     return compute(&run, 0, NULL);
 }
