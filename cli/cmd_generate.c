@@ -33,9 +33,8 @@ static const flag FLAGS[] = {
     {"tokenizer_name", FLAG_TEXT, NULL, "Model",
      "folder or ORG/NAME of the tokenizer; the model's own one unless given. Needed where there is text",
      FLAG_INTO(struct options, model.tokenizer_name), .value = "NAME"},
-    {"torch_dtype", FLAG_TEXT, "auto", "Model",
-     "type of the weights in memory: float32, bfloat16, float16; auto: as they are stored",
-     FLAG_INTO(struct options, model.torch_dtype), .value = "TYPE",
+    {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
+     FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES,
      .note = "without it weights become float32 there; and what is computed in, --bf16 says"},
     {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
      FLAG_INTO(struct options, generate.bf16)},
@@ -102,7 +101,7 @@ static const flag FLAGS[] = {
 static const flag_table TABLE = {
     "generate",
     "Continues prompts. Text goes to standard output as it comes; with several sequences each is printed when it and\n"
-    "those before it are complete. Without a tokenizer token ids are printed.",
+    "those before it are complete. Special tokens are not printed; without a tokenizer token ids are.",
     "--model_name_or_path NAME --prompt TEXT",
     FLAGS,
 };
@@ -278,6 +277,7 @@ static int read_prompts(const struct options *o, prompt_list *prompts) {
 
 static int check(struct options *o) {
     lckv_generate_options *g = &o->generate;
+    if (o->use_cpu) o->model.device = "cpu";
     g->seed = (uint64_t)o->seed;
     g->num_return_sequences = (int)o->num_return_sequences;
     g->encoding = (lckv_encoding)o->encoding;

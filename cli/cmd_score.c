@@ -30,9 +30,8 @@ static const flag FLAGS[] = {
     {"tokenizer_name", FLAG_TEXT, NULL, "Model",
      "folder or ORG/NAME of the tokenizer; the model's own one unless given. Needed where there is text",
      FLAG_INTO(struct options, model.tokenizer_name), .value = "NAME"},
-    {"torch_dtype", FLAG_TEXT, "auto", "Model",
-     "type of the weights in memory: float32, bfloat16, float16; auto: as they are stored",
-     FLAG_INTO(struct options, model.torch_dtype), .value = "TYPE"},
+    {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
+     FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
      FLAG_INTO(struct options, score.bf16)},
 

@@ -38,9 +38,10 @@ int open_tokenizer(const char *command, const struct model_flags *flags, lckv_to
 }
 
 static int open_parts(const struct model_flags *flags, opened_model *out) {
+    static const char *const TYPES[] = {"auto", "float32", "bfloat16", "float16"};
     lckv_model_options options = lckv_model_defaults();
     options.config_overrides = flags->config_overrides;
-    options.torch_dtype = flags->torch_dtype;
+    options.torch_dtype = TYPES[flags->torch_dtype];
     int status = lckv_device_open(flags->device, (int)flags->threads, &out->device);
     return status < 0 ? status : lckv_model_open(out->device, flags->name, &options, &out->model);
 }

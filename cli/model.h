@@ -5,8 +5,11 @@
 #include "flags.h"
 #include "lckv.h"
 
+#define TORCH_DTYPES "auto|float32|bfloat16|float16"
+
 struct model_flags {
-    const char *name, *config_overrides, *tokenizer_name, *torch_dtype, *device;
+    const char *name, *config_overrides, *tokenizer_name, *device;
+    int torch_dtype; /* index into TORCH_DTYPES */
     int64_t threads;
 };
 

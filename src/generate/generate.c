@@ -108,12 +108,12 @@ static int start_member(generate_run *run, member *m, const lckv_prompt *prompt,
 static int64_t expected_rows(const generate_run *run, const lckv_prompt *prompts, int count) {
     enum { REASON = 1 << 14 };
     const lckv_generate_options *o = run->options;
-    int64_t rows = 0, together = 0;
-    for (int i = 0; i < count && together < SEQUENCES_TOGETHER; i++) {
+    int64_t most = o->window_length ? o->window_length + 1 : run->model->config->max_position_embeddings, rows = 0;
+    for (int i = 0, room = SEQUENCES_TOGETHER; i < count && room > 0; i++) {
         int64_t each = prompts[i].count + (o->length < REASON ? o->length : REASON);
-        if (o->window_length && each > o->window_length + 1) each = o->window_length + 1;
-        rows += each * o->num_return_sequences;
-        together += o->num_return_sequences;
+        int samples = o->num_return_sequences < room ? o->num_return_sequences : room;
+        rows += (each < most ? each : most) * samples;
+        room -= samples;
     }
     return rows;
 }
