@@ -173,7 +173,6 @@ static int set_many(const flag_table *table, const flag *f, int argc, char **arg
 /* The flag argv[*at] with the value it takes; *at moves to the last word used. */
 static int set_flag(const flag_table *table, int argc, char **argv, int *at, const flag *f, void *values) {
     const char *equals = strchr(argv[*at], '=');
-    if (f->given) *(bool *)((char *)values + f->given) = true;
     if (equals) return set_value(table, f, equals + 1, values);
     const char *next = *at + 1 < argc ? argv[*at + 1] : NULL;
     if (f->type == FLAG_SWITCH) {

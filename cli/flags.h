@@ -56,7 +56,6 @@ typedef struct flag {
     const char *value;    /* what help calls the value; NULL: after its type */
     const char *note;     /* how the default differs from the Hugging Face script */
     bool required;        /* must be given */
-    size_t given;         /* offset of a bool that says whether it was given, 0: nobody asks (put no such bool first) */
 } flag;
 
 typedef struct flag_table {
