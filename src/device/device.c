@@ -2,13 +2,28 @@
 #include "device/device.h"
 #include "device/open.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* "cuda" is the first GPU, "cuda:N" the one of number N. */
+static int open_cuda(device *d, const char *name) {
+    int number = 0, length = 4;
+    if (name[4] == ':') sscanf(name, "cuda:%4d%n", &number, &length);
+    REQUIRE(!name[length] && number >= 0, LCKV_ERROR_ARGUMENT, "expected device cuda or cuda:N, found \"%s\"", name);
+#ifdef DEVICE_CUDA
+    return cuda_open(d, number);
+#else
+    (void)d;
+    return fail(LCKV_ERROR_UNSUPPORTED, "device %s: this lckv was built without CUDA", name);
+#endif
+}
 
 static int open_named(device *d, const char *name, int threads) {
     if (strcmp(name, "cpu") == 0) return cpu_open(d, threads);
     if (strcmp(name, "count") == 0) return count_open(d);
-    return fail(LCKV_ERROR_ARGUMENT, "expected device cpu or count, found \"%s\"", name);
+    if (strncmp(name, "cuda", 4) == 0) return open_cuda(d, name);
+    return fail(LCKV_ERROR_ARGUMENT, "expected device cpu, cuda, cuda:N or count, found \"%s\"", name);
 }
 
 int device_open(const char *name, int threads, device **out) {

@@ -6,5 +6,6 @@
 
 int cpu_open(device *d, int threads);
 int count_open(device *d);
+int cuda_open(device *d, int number); /* the GPU of that number, from 0; only where DEVICE_CUDA is defined */
 
 #endif

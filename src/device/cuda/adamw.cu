@@ -1,0 +1,112 @@
+/* The optimizer's three ops: sum_squares, clip, adamw. */
+#include "device/cuda/cuda.h"
+
+enum { THREADS = 256, EACH = 4, BLOCKS_EACH = 8 /* of a multiprocessor */, MOST_PARTS = 1024 };
+
+static unsigned grid(device *d, int64_t n, int64_t most) {
+    int64_t blocks = (n + THREADS * EACH - 1) / (THREADS * EACH),
+            enough = BLOCKS_EACH * cuda_state_of(d)->multiprocessors;
+    if (enough > most) enough = most;
+    return (unsigned)(blocks < enough ? blocks : enough);
+}
+
+/* ---------------------------------------------------------------- sum_squares */
+
+__global__ static void squares(view x, int64_t n, double *partial) {
+    double sum = 0;
+    int64_t step = (int64_t)gridDim.x * THREADS * EACH;
+    for (int64_t at = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * EACH; at < n; at += step) {
+        struct cuda_four value = cuda_get4(x.data, DTYPE_F32, at, n);
+        for (int i = 0; i < EACH; i++) sum += (double)value.at[i] * (double)value.at[i];
+    }
+    sum = cuda_join_block(sum, cuda_plus());
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+/* One block: the parts, a thread's in their order. */
+__global__ static void add_squares(const double *partial, int parts, double *out) {
+    double sum = 0;
+    for (int i = threadIdx.x; i < parts; i += THREADS) sum += partial[i];
+    sum = cuda_join_block(sum, cuda_plus());
+    if (threadIdx.x == 0) *out += sum;
+}
+
+int cuda_sum_squares(device *d, const struct op_sum_squares *a) {
+    int64_t n = cuda_elements(a->x);
+    if (n == 0) return LCKV_OK;
+    unsigned parts = grid(d, n, MOST_PARTS);
+    double *partial;
+    TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, MOST_PARTS * sizeof *partial, (void **)&partial));
+    squares<<<parts, THREADS, 0, cuda_stream(d)>>>(a->x, n, partial);
+    add_squares<<<1, THREADS, 0, cuda_stream(d)>>>(partial, (int)parts, (double *)a->out.data);
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- clip */
+
+__global__ static void clip(const double *sum_squares, const double *loss, step_state *state) {
+    double norm = sqrt(*sum_squares), factor = (double)state->max_grad_norm / (norm + 1e-6);
+    state->grad_norm = norm;
+    state->clip_factor = state->max_grad_norm > 0.0f && factor < 1.0 ? (float)factor : 1.0f;
+    state->finite = isfinite(norm) && isfinite(*loss);
+}
+
+int cuda_clip(device *d, const struct op_clip *a) {
+    clip<<<1, 1, 0, cuda_stream(d)>>>((const double *)a->sum_squares.data, (const double *)a->loss.data,
+                                      (step_state *)a->state.data);
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- adamw */
+
+/* What is the same for all elements of a step. */
+struct step {
+    float shrink; /* 1 - learning_rate * weight_decay */
+    float size;   /* learning_rate / correction1 */
+    float root;   /* 1 / sqrt(correction2) */
+};
+
+__device__ static struct step step_of(const step_state *state, float weight_decay) {
+    struct step s;
+    s.shrink = (float)(1.0 - (double)state->learning_rate * (double)weight_decay);
+    s.size = (float)((double)state->learning_rate / (double)state->correction1);
+    s.root = (float)(1.0 / sqrt((double)state->correction2));
+    return s;
+}
+
+__device__ static void update(const struct op_adamw *a, const step_state *state, struct step s, int64_t at, int64_t n) {
+    struct cuda_four p = cuda_get4(a->master.data, DTYPE_F32, at, n), g = cuda_get4(a->grad.data, DTYPE_F32, at, n);
+    struct cuda_four m = cuda_get4(a->m.data, DTYPE_F32, at, n), v = cuda_get4(a->v.data, DTYPE_F32, at, n);
+    for (int i = 0; i < EACH; i++) {
+        float gradient = g.at[i] * state->clip_factor;
+        m.at[i] = state->beta1 * m.at[i] + (1.0f - state->beta1) * gradient;
+        v.at[i] = state->beta2 * v.at[i] + (1.0f - state->beta2) * (gradient * gradient);
+        p.at[i] = s.shrink * p.at[i] - s.size * m.at[i] / (sqrtf(v.at[i]) * s.root + state->epsilon);
+    }
+    cuda_set4(a->master.data, DTYPE_F32, at, n, p);
+    cuda_set4(a->m.data, DTYPE_F32, at, n, m);
+    cuda_set4(a->v.data, DTYPE_F32, at, n, v);
+    cuda_set4(a->grad.data, DTYPE_F32, at, n, cuda_four{});
+    if (a->weight.data) cuda_set4(a->weight.data, a->weight.type, at, n, p);
+}
+
+__global__ static void adamw(struct op_adamw a, int64_t n) {
+    __shared__ struct step shared_step;
+    __shared__ step_state state;
+    if (threadIdx.x == 0) {
+        state = *(const step_state *)a.state.data;
+        shared_step = step_of(&state, a.weight_decay);
+    }
+    __syncthreads();
+    if (!state.finite) return;
+    int64_t step = (int64_t)gridDim.x * THREADS * EACH;
+    for (int64_t at = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * EACH; at < n; at += step) {
+        update(&a, &state, shared_step, at, n);
+    }
+}
+
+int cuda_adamw(device *d, const struct op_adamw *a) {
+    int64_t n = cuda_elements(a->master);
+    if (n > 0) adamw<<<grid(d, n, INT32_MAX), THREADS, 0, cuda_stream(d)>>>(*a, n);
+    return LCKV_OK;
+}

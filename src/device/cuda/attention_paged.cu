@@ -1,0 +1,263 @@
+/* Attention of a few queries on a long list of keys (decoding): keys and values are read once, in place, straight from
+ * their pages into registers.
+ *
+ * A block takes a piece of the list of one sequence and KV head, for up to ROWS rows; there are as many pieces as keep
+ * the GPU busy. In a warp some lanes share a key, SLICE elements each, and several keys go side by side, each such
+ * group of lanes with a softmax of its own. The groups are joined at the end of the piece, and the pieces, in their
+ * order, by a second kernel (FlashAttention's partial softmaxes, split along the keys). */
+#include "device/cuda/attention.h"
+
+enum { SLICE = 16, WARPS = 4, LEAST_PIECE = 128 /* keys for which another block is worth its joining */ };
+
+/* The whole call: how it is cut. */
+struct cut {
+    int sequences, pieces, rows /* of a KV head at most */, row_blocks;
+    float *results; /* [sequences, pieces, kv_heads, rows, 2 + head_dim]: maximum, sum, weighted values */
+};
+
+__host__ __device__ static inline int64_t result_at(const struct attention_call &call, const struct cut &cut,
+                                                    int64_t sequence, int piece, int kv_head, int row) {
+    int64_t at = ((sequence * cut.pieces + piece) * call.a.kv_heads + kv_head) * cut.rows + row;
+    return at * (2 + call.a.head_dim);
+}
+
+/* Elements [c, c + SLICE) of a row, zeros from `dim` on. */
+__device__ static void load_slice(float out[SLICE], const void *row, dtype type, int c, int dim) {
+    uintptr_t at = (uintptr_t)row + (uintptr_t)c * cuda_bytes(type);
+    if (type == DTYPE_BF16 && at % 16 == 0 && c + SLICE <= dim) {
+        const uint4 *from = (const uint4 *)at;
+        uint4 wide[2] = {from[0], from[1]};
+        const __nv_bfloat162 *pairs = (const __nv_bfloat162 *)wide;
+#pragma unroll
+        for (int i = 0; i < SLICE / 2; i++) {
+            float2 pair = __bfloat1622float2(pairs[i]);
+            out[2 * i] = pair.x, out[2 * i + 1] = pair.y;
+        }
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < SLICE; i += 4) {
+        struct cuda_four four = cuda_get4(row, type, c + i, dim);
+#pragma unroll
+        for (int j = 0; j < 4; j++) out[i + j] = four.at[j];
+    }
+}
+
+/* A lane's slices of the queries and of the result, and its group's softmax, for each row. */
+template <int ROWS> struct slices {
+    float q[ROWS][SLICE], out[ROWS][SLICE];
+    struct attention_range sees[ROWS];
+    float most[ROWS], sum[ROWS];
+};
+
+template <int ROWS>
+__device__ void load_queries(struct slices<ROWS> *own, const struct attention_call &call,
+                             const struct attention_head &head, view from, int first, int count, int c) {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        int row = min(first + r, count - 1); /* behind the last: the last once more, which then sees nothing */
+        const char *data = (const char *)from.data + attention_query(call, head, row) * (int64_t)cuda_bytes(from.type);
+        load_slice(own->q[r], data, from.type, c, call.a.head_dim);
+#pragma unroll
+        for (int i = 0; i < SLICE; i++) own->q[r][i] *= call.a.scale;
+    }
+}
+
+/* Key u, or none where !there, meets all rows. LANES lanes have it together. */
+template <int LANES, int ROWS>
+__device__ void meet(struct slices<ROWS> *own, const float k[SLICE], const float v[SLICE], int u, bool there) {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        float score = 0;
+#pragma unroll
+        for (int i = 0; i < SLICE; i++) score += own->q[r][i] * k[i];
+        score = cuda_join_lanes(score, LANES, cuda_plus());
+        if (!there || u < own->sees[r].begin || u >= own->sees[r].end) continue;
+        float most = fmaxf(own->most[r], score), factor = expf(own->most[r] - most), weight = expf(score - most);
+        own->most[r] = most;
+        own->sum[r] = own->sum[r] * factor + weight;
+#pragma unroll
+        for (int i = 0; i < SLICE; i++) own->out[r][i] = own->out[r][i] * factor + weight * v[i];
+    }
+}
+
+/* Keys [begin, end), shared out among the block's groups of lanes. */
+template <int DIM, int ROWS>
+__device__ void run_keys(struct slices<ROWS> *own, const struct attention_call &call, const struct attention_head &head,
+                         int begin, int end, int c) {
+    constexpr int LANES = DIM / SLICE, KEYS = CUDA_WARP / LANES;
+    int group = threadIdx.x % CUDA_WARP / LANES;
+    for (int base = begin + threadIdx.x / CUDA_WARP * KEYS; base < end; base += WARPS * KEYS) {
+        float k[SLICE] = {}, v[SLICE] = {};
+        int u = base + group;
+        if (u < end) {
+            dtype k_type, v_type;
+            const void *k_row = attention_key(call, head, call.a.past.k, call.a.k, u, &k_type);
+            const void *v_row = attention_key(call, head, call.a.past.v, call.a.v, u, &v_type);
+            load_slice(k, k_row, k_type, c, call.a.head_dim);
+            load_slice(v, v_row, v_type, c, call.a.head_dim);
+        }
+        meet<LANES, ROWS>(own, k, v, u, u < end);
+    }
+}
+
+/* The groups' softmaxes of a row become one: returns the maximum and the sum of all, and brings this lane's slice of
+ * the result, summed over the warp's groups, onto that maximum. `maxima` and `sums`: [WARPS], shared. */
+template <int LANES>
+__device__ float2 join_groups(float most, float sum, float out[SLICE], float *maxima, float *sums) {
+    int warp = threadIdx.x / CUDA_WARP;
+    float all = most;
+    for (int i = LANES; i < CUDA_WARP; i *= 2) all = fmaxf(all, __shfl_xor_sync(CUDA_ALL_LANES, all, i));
+    if (threadIdx.x % CUDA_WARP == 0) maxima[warp] = all;
+    __syncthreads();
+    for (int w = 0; w < WARPS; w++) all = fmaxf(all, maxima[w]);
+    float factor = most == -INFINITY ? 0 : expf(most - all);
+    sum *= factor;
+    for (int i = LANES; i < CUDA_WARP; i *= 2) sum += __shfl_xor_sync(CUDA_ALL_LANES, sum, i);
+    if (threadIdx.x % CUDA_WARP == 0) sums[warp] = sum;
+#pragma unroll
+    for (int e = 0; e < SLICE; e++) {
+        out[e] *= factor;
+        for (int i = LANES; i < CUDA_WARP; i *= 2) out[e] += __shfl_xor_sync(CUDA_ALL_LANES, out[e], i);
+    }
+    __syncthreads();
+    sum = 0;
+    for (int w = 0; w < WARPS; w++) sum += sums[w];
+    return make_float2(all, sum);
+}
+
+/* A finished row: into `out` where there is one piece alone, else into the results. */
+__device__ static void store_element(const struct attention_call &call, const struct cut &cut,
+                                     const struct attention_head &head, int64_t result, int row, int c, float value,
+                                     float2 softmax) {
+    if (cut.pieces > 1) {
+        cut.results[result + 2 + c] = value;
+        if (c == 0) cut.results[result] = softmax.x, cut.results[result + 1] = softmax.y;
+        return;
+    }
+    int64_t at = attention_query(call, head, row);
+    cuda_set(call.a.out.data, call.a.out.type, at + c, softmax.y == 0 ? 0 : value / softmax.y);
+    if (c == 0 && call.a.lse.data) {
+        ((float *)call.a.lse.data)[at / call.a.head_dim] = softmax.x + logf(softmax.y);
+    }
+}
+
+template <int DIM, int ROWS>
+__global__ static void __launch_bounds__(WARPS *CUDA_WARP) attend_piece(struct attention_call call, struct cut cut) {
+    constexpr int LANES = DIM / SLICE;
+    __shared__ float maxima[ROWS][WARPS], sums[ROWS][WARPS], values[WARPS][DIM];
+    int task = blockIdx.x, kv_head = task % call.a.kv_heads, lane = threadIdx.x % CUDA_WARP;
+    int sequence = (task /= call.a.kv_heads) % cut.sequences, first = (task /= cut.sequences) % cut.row_blocks * ROWS;
+    int piece = task / cut.row_blocks, c = lane % LANES * SLICE;
+    struct attention_head head = attention_head_of(call, sequence, kv_head);
+    int count = head.s.q_rows * call.group;
+    if (first >= count || count > ATTENTION_FEW) return;
+
+    struct slices<ROWS> own;
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        own.sees[r] = attention_row_visible(call, head.s, first + r, count);
+        own.most[r] = -INFINITY, own.sum[r] = 0;
+#pragma unroll
+        for (int i = 0; i < SLICE; i++) own.out[r][i] = 0;
+    }
+    int all_begin = attention_visible(call, head.s, 0).begin;
+    int all_end = attention_visible(call, head.s, head.s.q_rows - 1).end;
+    int each = (all_end - all_begin + cut.pieces - 1) / cut.pieces;
+    int begin = all_begin + piece * each, end = min(begin + each, all_end);
+    if (attention_meets_sinks(call, head, begin)) {
+        int sinks_end = min(end, head.s.sinks);
+        load_queries<ROWS>(&own, call, head, call.a.q_sink, first, count, c);
+        run_keys<DIM, ROWS>(&own, call, head, begin, sinks_end, c);
+        begin = sinks_end;
+    }
+    load_queries<ROWS>(&own, call, head, call.a.q, first, count, c);
+    run_keys<DIM, ROWS>(&own, call, head, begin, end, c);
+
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        float2 softmax = join_groups<LANES>(own.most[r], own.sum[r], own.out[r], maxima[r], sums[r]);
+        if (lane < LANES)
+            for (int i = 0; i < SLICE; i++) values[threadIdx.x / CUDA_WARP][c + i] = own.out[r][i];
+        __syncthreads();
+        int64_t result = result_at(call, cut, sequence, piece, kv_head, first + r);
+        for (int i = threadIdx.x; i < call.a.head_dim && first + r < count; i += WARPS * CUDA_WARP) {
+            float value = 0;
+            for (int w = 0; w < WARPS; w++) value += values[w][i];
+            store_element(call, cut, head, result, first + r, i, value, softmax);
+        }
+        __syncthreads();
+    }
+}
+
+/* One row of one KV head: the pieces' values, each on the maximum of all, by the sum of all. A warp does it. */
+__global__ static void join_pieces(struct attention_call call, struct cut cut) {
+    int task = blockIdx.x, row = task % cut.rows, kv_head = (task /= cut.rows) % call.a.kv_heads;
+    int sequence = task / call.a.kv_heads;
+    struct attention_head head = attention_head_of(call, sequence, kv_head);
+    int count = head.s.q_rows * call.group;
+    if (row >= count || count > ATTENTION_FEW) return;
+    float most = -INFINITY, sum = 0;
+    for (int piece = 0; piece < cut.pieces; piece++) {
+        most = fmaxf(most, cut.results[result_at(call, cut, sequence, piece, kv_head, row)]);
+    }
+    for (int piece = 0; piece < cut.pieces; piece++) {
+        const float *result = cut.results + result_at(call, cut, sequence, piece, kv_head, row);
+        sum += result[1] == 0 ? 0 : result[1] * expf(result[0] - most);
+    }
+    int64_t at = attention_query(call, head, row);
+    for (int c = threadIdx.x; c < call.a.head_dim; c += CUDA_WARP) {
+        float value = 0;
+        for (int piece = 0; piece < cut.pieces; piece++) {
+            const float *result = cut.results + result_at(call, cut, sequence, piece, kv_head, row);
+            value += result[1] == 0 ? 0 : result[2 + c] * expf(result[0] - most);
+        }
+        cuda_set(call.a.out.data, call.a.out.type, at + c, sum == 0 ? 0 : value / sum);
+    }
+    if (call.a.lse.data && threadIdx.x == 0) ((float *)call.a.lse.data)[at / call.a.head_dim] = most + logf(sum);
+}
+
+/* ---------------------------------------------------------------- cutting */
+
+static int pieces_for(device *d, const struct attention_call *call, const struct cut *cut) {
+    int64_t keys = (int64_t)call->a.max_past + call->a.max_kv_rows, seen = (int64_t)call->window + call->a.max_q_rows;
+    if (call->window > 0 && keys > seen) keys = seen;
+    int64_t blocks = (int64_t)cut->sequences * call->a.kv_heads * cut->row_blocks, worth = keys / LEAST_PIECE;
+    int64_t wanted = (4 * cuda_state_of(d)->multiprocessors + blocks - 1) / blocks;
+    int64_t pieces = wanted < worth ? wanted : worth;
+    return pieces < 1 ? 1 : (int)pieces;
+}
+
+template <int DIM, int ROWS> static int run(device *d, const struct attention_call *call, struct cut cut) {
+    cut.row_blocks = (cut.rows + ROWS - 1) / ROWS;
+    cut.pieces = pieces_for(d, call, &cut);
+    int64_t heads = (int64_t)cut.sequences * call->a.kv_heads;
+    if (cut.pieces > 1) {
+        size_t floats = (size_t)result_at(*call, cut, cut.sequences, 0, 0, 0);
+        TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, floats * sizeof(float), (void **)&cut.results));
+    }
+    attend_piece<DIM, ROWS>
+        <<<(unsigned)(heads * cut.row_blocks * cut.pieces), WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
+    if (cut.pieces > 1) {
+        join_pieces<<<(unsigned)(heads * cut.rows), CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
+    }
+    return LCKV_OK;
+}
+
+template <int DIM> static int run_rows(device *d, const struct attention_call *call, struct cut cut) {
+    if (cut.rows == 1) return run<DIM, 1>(d, call, cut);
+    if (cut.rows == 2) return run<DIM, 2>(d, call, cut);
+    return run<DIM, 4>(d, call, cut);
+}
+
+int cuda_attention_few(device *d, const struct attention_call *call) {
+    struct cut cut = {};
+    cut.sequences = (int)call->a.sequences.rows;
+    int64_t rows = (int64_t)call->a.max_q_rows * call->group;
+    cut.rows = rows < ATTENTION_FEW ? (int)rows : ATTENTION_FEW;
+    if (cut.sequences == 0 || cut.rows == 0) return LCKV_OK;
+    if (call->a.head_dim <= 32) return run_rows<32>(d, call, cut);
+    if (call->a.head_dim <= 64) return run_rows<64>(d, call, cut);
+    if (call->a.head_dim <= 128) return run_rows<128>(d, call, cut);
+    return run_rows<256>(d, call, cut);
+}

@@ -1,0 +1,135 @@
+/* Cross-entropy fused with the product that makes the logits: rows go through in pieces whose logits fit a bounded
+ * buffer, [rows, vocab_size] of all rows never exists, and where gradients are wanted each piece's logits become their
+ * own gradient, in the compute type, before the next piece. */
+#include "device/cuda/products.h"
+
+enum { THREADS = 512, LEAST_ROWS = 128 };
+static const int64_t LOGITS_BYTES = 128 << 20;
+
+/* One piece: rows [first, first + rows) of the call. */
+struct piece {
+    int64_t first, rows;
+    view logits, gradient; /* f32 and compute type [rows, vocab_size], one memory where both are f32 */
+    double *losses;        /* [all rows of the call] */
+    bool wants_gradient;
+};
+
+/* ---------------------------------------------------------------- one row, one block */
+
+__device__ static float largest(const float *x, int64_t n) {
+    float most = -INFINITY;
+    for (int64_t i = threadIdx.x; i < n; i += THREADS) most = fmaxf(most, x[i]);
+    return cuda_join_block(most, cuda_larger());
+}
+
+/* Each thread's part in f32, all in f64: the error does not grow with the vocabulary. */
+__device__ static double sum_exponentials(const float *x, int64_t n, float most) {
+    float sum = 0;
+    for (int64_t i = threadIdx.x; i < n; i += THREADS) sum += expf(x[i] - most);
+    return cuda_join_block((double)sum, cuda_plus());
+}
+
+/* 1 where no logit is larger, and none before is as large. */
+__device__ static int is_first_of_largest(const float *x, int64_t label, float most) {
+    int before = 0;
+    for (int64_t i = threadIdx.x; i < label; i += THREADS) before |= x[i] == most;
+    before = __syncthreads_or(before);
+    return x[label] == most && !before;
+}
+
+/* d *loss / d logits = scale * (softmax - one at the label). A thread reads a logit before it writes that element
+ * alone, so that both may lie in one memory. */
+__device__ static void gradient_row(const struct piece &p, const float *x, int64_t n, float most, double sum,
+                                    int64_t label, float scale) {
+    void *out = cuda_row(p.gradient, blockIdx.x);
+    float factor = label < 0 ? 0 : (float)((double)scale / sum);
+    for (int64_t i = threadIdx.x; i < n; i += THREADS) {
+        float g = label < 0 ? 0 : factor * expf(x[i] - most);
+        cuda_set(out, p.gradient.type, i, i == label ? g - scale : g);
+    }
+}
+
+__global__ static void loss_rows(struct op_linear_cross_entropy a, struct piece p) {
+    int64_t row = p.first + blockIdx.x, n = a.weight.rows, label = ((const int32_t *)a.labels.data)[row];
+    const float *x = (const float *)p.logits.data + blockIdx.x * n;
+    if (label >= n) label = -1;
+    double loss = 0, sum = 1;
+    float most = 0;
+    int correct = 0;
+    if (label >= 0) {
+        most = largest(x, n);
+        sum = sum_exponentials(x, n, most);
+        loss = log(sum) + (double)most - (double)x[label];
+        if (a.correct.data) correct = is_first_of_largest(x, label, most);
+    }
+    __syncthreads(); /* all have read x[label] */
+    if (p.wants_gradient) gradient_row(p, x, n, most, sum, label, *(const float *)a.scale.data);
+    if (threadIdx.x != 0) return;
+    p.losses[row] = loss;
+    if (a.nll.data) ((float *)a.nll.data)[row] = (float)loss;
+    if (a.correct.data) ((int32_t *)a.correct.data)[row] = correct;
+}
+
+/* ---------------------------------------------------------------- all rows */
+
+/* One block. */
+__global__ static void add_losses(const double *losses, int64_t rows, const float *scale, double *loss) {
+    double sum = 0;
+    for (int64_t i = threadIdx.x; i < rows; i += THREADS) sum += losses[i];
+    sum = cuda_join_block(sum, cuda_plus());
+    if (threadIdx.x == 0) *loss += (double)*scale * sum;
+}
+
+static view rows_of(view v, int64_t first, int64_t rows) {
+    if (v.data == NULL) return v;
+    v.data = (char *)v.data + (size_t)(first * v.cols) * dtype_bytes(v.type);
+    v.rows = rows;
+    return v;
+}
+
+static int run_piece(device *d, const struct op_linear_cross_entropy *a, view weight, const struct piece *p) {
+    struct cuda_product product = {};
+    product.a = rows_of(a->x, p->first, p->rows);
+    product.b = weight;
+    product.b_transposed = true;
+    product.c = p->logits;
+    TRY(cuda_multiply(d, &product));
+    loss_rows<<<(unsigned)p->rows, THREADS, 0, cuda_stream(d)>>>(*a, *p);
+    if (!p->wants_gradient) return LCKV_OK;
+    return cuda_linear_gradients(d, product.a, weight, p->gradient, rows_of(a->dx, p->first, p->rows), a->dweight);
+}
+
+/* Workspace for the losses of all rows and for pieces of `each` rows. */
+static int carve(device *d, const struct op_linear_cross_entropy *a, int64_t each, struct piece *p) {
+    int64_t rows = a->x.rows, vocab_size = a->weight.rows;
+    size_t losses = ((size_t)rows * sizeof(double) + 255) / 256 * 256;
+    size_t logits = ((size_t)(each * vocab_size) * sizeof(float) + 255) / 256 * 256;
+    bool apart = p->wants_gradient && a->x.type != DTYPE_F32;
+    size_t gradient = apart ? (size_t)(each * vocab_size) * dtype_bytes(a->x.type) : 0;
+    char *memory;
+    TRY(cuda_workspace(d, CUDA_WORK_LOGITS, losses + logits + gradient, (void **)&memory));
+    p->losses = (double *)memory;
+    p->logits = {memory + losses, each, vocab_size, DTYPE_F32};
+    p->gradient = {apart ? memory + losses + logits : memory + losses, each, vocab_size, a->x.type};
+    return LCKV_OK;
+}
+
+int cuda_linear_cross_entropy(device *d, const struct op_linear_cross_entropy *a) {
+    int64_t rows = a->x.rows, most = LOGITS_BYTES / (int64_t)sizeof(float) / a->weight.rows;
+    if (rows == 0) return LCKV_OK;
+    if (most < LEAST_ROWS) most = LEAST_ROWS;
+    int64_t pieces = (rows + most - 1) / most, each = (rows + pieces - 1) / pieces;
+    struct piece p = {};
+    p.wants_gradient = a->dx.data || a->dweight.data;
+    view weight;
+    TRY(carve(d, a, each, &p));
+    TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &weight));
+    for (; p.first < rows; p.first += each) {
+        p.rows = rows - p.first < each ? rows - p.first : each;
+        p.logits.rows = p.gradient.rows = p.rows;
+        TRY(run_piece(d, a, weight, &p));
+    }
+    if (!a->loss.data) return LCKV_OK;
+    add_losses<<<1, THREADS, 0, cuda_stream(d)>>>(p.losses, rows, (const float *)a->scale.data, (double *)a->loss.data);
+    return LCKV_OK;
+}

@@ -1,0 +1,220 @@
+/* What the CUDA entries share: the device's private state, its workspaces, errors, elements of any floating type, sums
+ * and maxima over warps and blocks.
+ *
+ * Everything is put on one stream, the compute lane, so that workspaces are free again when the next op begins. No op
+ * waits for the GPU, reads its memory or asks for memory, with one exception: a workspace that is too small grows. It
+ * grows outside of a capture only (run a step once before capturing it), and what it outgrew stays until the device is
+ * closed, so that the addresses in a captured graph stay good.
+ *
+ * Reductions have a fixed order, and nothing uses floating-point atomics: the same call gives the same bits.
+ *
+ * Leaves out: products (products.h), attention's common part (attention.h).
+ */
+#ifndef DEVICE_CUDA_CUDA_H
+#define DEVICE_CUDA_CUDA_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+extern "C" {
+#include "device/device.h"
+}
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+/* The entries of the table, each in the file of its name. */
+#define ENTRY(name, arguments) int cuda_##name(device *d, const struct op_##arguments *a);
+DEVICE_OPS(ENTRY)
+#undef ENTRY
+
+/* ---------------------------------------------------------------- private state */
+
+/* An entry that calls another holds what it needs itself in a workspace that the other does not use. */
+enum cuda_work {
+    CUDA_WORK_WEIGHT,   /* a weight in the compute type */
+    CUDA_WORK_GRADIENT, /* an output's gradient in the compute type */
+    CUDA_WORK_LOGITS,   /* cross-entropy's pieces */
+    CUDA_WORK_PARTIAL,  /* partial sums and what belongs to one op alone */
+    CUDA_WORKS
+};
+
+enum { CUDA_STAGES = 4, CUDA_STAGE_BYTES = 4 << 20, CUDA_RESULTS = 256 };
+
+struct cuda_state {
+    int number, multiprocessors, shared_bytes /* of a block at most */;
+    cudaStream_t stream;
+    struct {
+        void *memory;
+        size_t bytes;
+    } works[CUDA_WORKS];
+    struct cuda_outgrown *outgrown; /* former workspaces */
+    struct {
+        void *memory; /* pinned */
+        cudaEvent_t sent;
+    } stages[CUDA_STAGES]; /* copy_in() takes them in turn */
+    int next_stage;
+    char *results; /* pinned: what copy_out() fetched and wait() hands on */
+    size_t results_bytes;
+    struct {
+        void *host;
+        size_t at, bytes;
+    } result[CUDA_RESULTS];
+    int result_count;
+    struct cuda_products *products; /* products.cu */
+};
+
+static inline struct cuda_state *cuda_state_of(device *d) {
+    return (struct cuda_state *)d->own;
+}
+
+static inline cudaStream_t cuda_stream(device *d) {
+    return cuda_state_of(d)->stream;
+}
+
+/* At least `bytes`, aligned to 256; content undefined. */
+int cuda_workspace(device *d, enum cuda_work which, size_t bytes, void **out);
+
+/* Fails while the stream is being captured: `what` cannot be part of a captured step. */
+int cuda_outside_capture(device *d, const char *what);
+
+int cuda_memory_open(device *d); /* memory.cu: fills d->memory but for close() */
+void cuda_memory_close(device *d);
+
+/* ---------------------------------------------------------------- errors */
+
+/* Sets the message "cuda:N: CALL: text" and returns LCKV_ERROR_DEVICE. `call` may go on behind a parenthesis. */
+int cuda_failed(const device *d, const char *call, cudaError_t error);
+
+#define CUDA_TRY(d, call)                                                                                              \
+    do {                                                                                                               \
+        cudaError_t error_ = (call);                                                                                   \
+        if (error_ != cudaSuccess) return cuda_failed((d), #call, error_);                                             \
+    } while (0)
+
+/* ---------------------------------------------------------------- launching */
+
+static inline unsigned cuda_blocks(int64_t n, int64_t each) {
+    return (unsigned)((n + each - 1) / each);
+}
+
+static inline int64_t cuda_elements(view v) {
+    return v.rows * v.cols;
+}
+
+/* Lets `kernel` use more shared memory than the 48 KiB that every kernel has. */
+template <typename K> int cuda_allow_shared(device *d, K kernel, size_t bytes) {
+    if (bytes > 48 << 10) {
+        CUDA_TRY(d, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+    }
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- elements of f32, bf16 and f16 */
+
+__host__ __device__ static inline size_t cuda_bytes(dtype type) {
+    return type == DTYPE_F32 ? 4 : 2;
+}
+
+__device__ static inline float cuda_get(const void *from, dtype type, int64_t at) {
+    if (type == DTYPE_F32) return ((const float *)from)[at];
+    if (type == DTYPE_BF16) return __bfloat162float(((const __nv_bfloat16 *)from)[at]);
+    return __half2float(((const __half *)from)[at]);
+}
+
+/* Rounds to nearest even. */
+__device__ static inline void cuda_set(void *to, dtype type, int64_t at, float x) {
+    if (type == DTYPE_F32) {
+        ((float *)to)[at] = x;
+    } else if (type == DTYPE_BF16) {
+        ((__nv_bfloat16 *)to)[at] = __float2bfloat16_rn(x);
+    } else {
+        ((__half *)to)[at] = __float2half_rn(x);
+    }
+}
+
+struct cuda_four {
+    float at[4];
+};
+
+/* Four elements of two bytes each, as they lie. */
+struct alignas(8) cuda_four_halves {
+    uint16_t at[4];
+};
+
+__device__ static inline bool cuda_together(const void *from, dtype type, int64_t at) {
+    return ((uintptr_t)from + (uintptr_t)at * cuda_bytes(type)) % (4 * cuda_bytes(type)) == 0;
+}
+
+/* Elements [at, at + 4) as f32, those from `end` on zeros: one access where they lie so. */
+__device__ static inline struct cuda_four cuda_get4(const void *from, dtype type, int64_t at, int64_t end) {
+    struct cuda_four x = {{0, 0, 0, 0}};
+    if (at + 4 > end || !cuda_together(from, type, at)) {
+        for (int i = 0; i < 4 && at + i < end; i++) x.at[i] = cuda_get(from, type, at + i);
+    } else if (type == DTYPE_F32) {
+        float4 wide = *(const float4 *)((const float *)from + at);
+        x = {{wide.x, wide.y, wide.z, wide.w}};
+    } else {
+        struct cuda_four_halves halves = *(const struct cuda_four_halves *)((const uint16_t *)from + at);
+        for (int i = 0; i < 4; i++) x.at[i] = cuda_get(halves.at, type, i);
+    }
+    return x;
+}
+
+__device__ static inline void cuda_set4(void *to, dtype type, int64_t at, int64_t end, struct cuda_four x) {
+    if (at + 4 > end || !cuda_together(to, type, at)) {
+        for (int i = 0; i < 4 && at + i < end; i++) cuda_set(to, type, at + i, x.at[i]);
+    } else if (type == DTYPE_F32) {
+        *(float4 *)((float *)to + at) = make_float4(x.at[0], x.at[1], x.at[2], x.at[3]);
+    } else {
+        struct cuda_four_halves halves;
+        for (int i = 0; i < 4; i++) cuda_set(halves.at, type, i, x.at[i]);
+        *(struct cuda_four_halves *)((uint16_t *)to + at) = halves;
+    }
+}
+
+/* The element of a tensor at which row r begins. */
+__device__ static inline void *cuda_row(view v, int64_t r) {
+    return (char *)v.data + r * v.cols * (int64_t)cuda_bytes(v.type);
+}
+
+/* ---------------------------------------------------------------- warps and blocks */
+
+enum { CUDA_WARP = 32, CUDA_MOST_WARPS = 32 };
+#define CUDA_ALL_LANES 0xffffffffu
+
+struct cuda_plus {
+    template <typename T> __device__ T operator()(T a, T b) const {
+        return a + b;
+    }
+};
+
+struct cuda_larger {
+    template <typename T> __device__ T operator()(T a, T b) const {
+        return a > b ? a : b;
+    }
+};
+
+/* All values of groups of `lanes` lanes as one, in every lane. `join` is commutative. */
+template <typename T, typename Join> __device__ T cuda_join_lanes(T x, int lanes, Join join) {
+    for (int i = lanes / 2; i > 0; i /= 2) x = join(x, __shfl_xor_sync(CUDA_ALL_LANES, x, i));
+    return x;
+}
+
+/* The same for the whole block, whose threads all call it; blockDim.x is a multiple of CUDA_WARP. */
+template <typename T, typename Join> __device__ T cuda_join_block(T x, Join join) {
+    __shared__ T warps[CUDA_MOST_WARPS];
+    x = cuda_join_lanes(x, CUDA_WARP, join);
+    if (blockDim.x == CUDA_WARP) return x;
+    __syncthreads(); /* an earlier call's values may still be read */
+    if (threadIdx.x % CUDA_WARP == 0) warps[threadIdx.x / CUDA_WARP] = x;
+    __syncthreads();
+    x = warps[0];
+    for (unsigned w = 1; w < blockDim.x / CUDA_WARP; w++) x = join(x, warps[w]);
+    return x;
+}
+
+#endif

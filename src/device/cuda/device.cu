@@ -1,0 +1,100 @@
+/* Opening a GPU: which one, what it must be able to do, and its table of ops. */
+#include "device/cuda/cuda.h"
+#include "device/cuda/products.h"
+
+extern "C" {
+#include "device/open.h"
+}
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int cuda_failed(const device *d, const char *call, cudaError_t error) {
+    cudaGetLastError(); /* an error that is not of the kind that stays is thereby forgotten */
+    const char *kind = error == cudaErrorDevicesUnavailable ? " (another process has the GPU for itself)" : "";
+    return fail(LCKV_ERROR_DEVICE, "%s: %.*s: %s%s", d->name, (int)strcspn(call, "("), call, cudaGetErrorString(error),
+                kind);
+}
+
+/* ---------------------------------------------------------------- the table */
+
+/* Every entry runs on its own GPU, whichever the thread used last, and tells of kernels that did not start. */
+#define ENTRY(name, arguments)                                                                                         \
+    static int enter_##name(device *d, const struct op_##arguments *a) {                                               \
+        CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));                                                          \
+        TRY(cuda_##name(d, a));                                                                                        \
+        cudaError_t error = cudaPeekAtLastError();                                                                     \
+        return error == cudaSuccess ? LCKV_OK : cuda_failed(d, #name, error);                                          \
+    }
+DEVICE_OPS(ENTRY)
+#undef ENTRY
+
+static void fill_ops(struct device_ops *ops) {
+#define ENTRY(name, arguments) ops->name = enter_##name;
+    DEVICE_OPS(ENTRY)
+#undef ENTRY
+}
+
+/* ---------------------------------------------------------------- opening */
+
+enum { LEAST_MAJOR = 8 }; /* compute capability: bf16 in the matrix units */
+
+static int find_gpu(const device *d, int number) {
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    REQUIRE(error == cudaSuccess, LCKV_ERROR_DEVICE, "%s: no NVIDIA GPU can be used here: %s", d->name,
+            cudaGetErrorString(error));
+    REQUIRE(number < count, LCKV_ERROR_DEVICE, "expected a GPU from cuda:0 to cuda:%d, found %s", count - 1, d->name);
+    return LCKV_OK;
+}
+
+static int attribute(const device *d, enum cudaDeviceAttr which, int *value) {
+    CUDA_TRY(d, cudaDeviceGetAttribute(value, which, cuda_state_of((device *)d)->number));
+    return LCKV_OK;
+}
+
+static int check_gpu(device *d) {
+    struct cuda_state *s = cuda_state_of(d);
+    int major, minor;
+    TRY(attribute(d, cudaDevAttrComputeCapabilityMajor, &major));
+    TRY(attribute(d, cudaDevAttrComputeCapabilityMinor, &minor));
+    REQUIRE(major >= LEAST_MAJOR, LCKV_ERROR_DEVICE, "%s: expected compute capability %d.0 or more, found %d.%d",
+            d->name, LEAST_MAJOR, major, minor);
+    TRY(attribute(d, cudaDevAttrMultiProcessorCount, &s->multiprocessors));
+    return attribute(d, cudaDevAttrMaxSharedMemoryPerBlockOptin, &s->shared_bytes);
+}
+
+static void close(device *d) {
+    struct cuda_state *s = cuda_state_of(d);
+    cudaSetDevice(s->number);
+    if (s->stream) cudaStreamSynchronize(s->stream);
+    cuda_products_close(d);
+    cuda_memory_close(d);
+    if (s->stream) cudaStreamDestroy(s->stream);
+    free(s);
+}
+
+static int open(device *d, int number) {
+    struct cuda_state *s = cuda_state_of(d);
+    s->number = number;
+    TRY(find_gpu(d, number));
+    CUDA_TRY(d, cudaSetDevice(number));
+    TRY(check_gpu(d));
+    CUDA_TRY(d, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+    TRY(cuda_memory_open(d));
+    return cuda_products_open(d);
+}
+
+int cuda_open(device *d, int number) {
+    struct cuda_state *s = (struct cuda_state *)calloc(1, sizeof *s);
+    REQUIRE(s != NULL, LCKV_ERROR_MEMORY, "no memory for the state of cuda:%d", number);
+    snprintf(d->name, sizeof d->name, "cuda:%d", number);
+    d->own = s;
+    d->threads = 1;
+    fill_ops(&d->ops);
+    d->memory.close = close;
+    int status = open(d, number);
+    if (status < 0) close(d);
+    return status;
+}

@@ -1,0 +1,84 @@
+/* Products of rows with weights: y = x weight^T + bias, and its three gradients.
+ *
+ * Operands of other types are converted to the compute type first; few rows (decoding) go to linear_few.cu, which reads
+ * weights as they are. */
+#include "device/cuda/columns.h"
+#include "device/cuda/products.h"
+
+enum { THREADS = 256, EACH = 4 };
+
+/* Every row of y = bias */
+__global__ static void spread_bias(view y, view bias) {
+    int64_t pieces = (y.cols + EACH - 1) / EACH, at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    int64_t row = at / pieces, c = at % pieces * EACH;
+    if (row >= y.rows) return;
+    cuda_set4(cuda_row(y, row), y.type, c, y.cols, cuda_get4(bias.data, bias.type, c, bias.cols));
+}
+
+/* y = what the product is added to. */
+static int begin(device *d, const struct op_linear *a) {
+    int64_t threads = a->y.rows * ((a->y.cols + EACH - 1) / EACH);
+    if (a->bias.data) {
+        spread_bias<<<cuda_blocks(threads, THREADS), THREADS, 0, cuda_stream(d)>>>(a->y, a->bias);
+    } else if (a->x.cols == 0) {
+        CUDA_TRY(d, cudaMemsetAsync(a->y.data, 0, view_bytes(a->y), cuda_stream(d)));
+    }
+    return LCKV_OK;
+}
+
+int cuda_linear(device *d, const struct op_linear *a) {
+    if (cuda_elements(a->y) == 0) return LCKV_OK;
+    if (a->x.rows <= LINEAR_FEW_ROWS && a->x.cols > 0) return cuda_linear_few(d, a);
+    TRY(begin(d, a));
+    if (a->x.cols == 0) return LCKV_OK;
+    struct cuda_product y = {};
+    y.a = a->x;
+    TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &y.b));
+    y.c = a->y;
+    y.b_transposed = true;
+    y.add = a->bias.data != NULL;
+    return cuda_multiply(d, &y);
+}
+
+/* ---------------------------------------------------------------- gradients */
+
+int cuda_linear_gradients(device *d, view x, view weight, view dy, view dx, view dweight) {
+    struct cuda_product p = {};
+    p.a = dy;
+    p.add = true;
+    if (dx.data) {
+        p.b = weight;
+        p.c = dx;
+        TRY(cuda_multiply(d, &p));
+    }
+    if (!dweight.data) return LCKV_OK;
+    p.a_transposed = true;
+    p.b = x;
+    p.c = dweight;
+    return cuda_multiply(d, &p);
+}
+
+struct bias_term {
+    view dy;
+    __device__ float operator()(int64_t row, int64_t column) const {
+        return ((const float *)dy.data)[row * dy.cols + column];
+    }
+};
+
+static int add_dbias(device *d, const struct op_linear *a) {
+    struct columns_plan plan;
+    TRY(columns_begin(d, a->dy.rows, a->dy.cols, &plan));
+    columns_parts<<<plan.blocks, COLUMNS_THREADS, 0, cuda_stream(d)>>>(plan, bias_term{a->dy});
+    columns_end(d, &plan, (float *)a->dbias.data);
+    return LCKV_OK;
+}
+
+int cuda_linear_backward(device *d, const struct op_linear *a) {
+    view weight = a->weight, dy;
+    if (cuda_elements(a->dy) == 0) return LCKV_OK;
+    if (a->dbias.data) TRY(add_dbias(d, a));
+    if (!a->dx.data && !a->dweight.data) return LCKV_OK;
+    if (a->dx.data) TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &weight));
+    TRY(cuda_as(d, a->dy, a->x.type, CUDA_WORK_GRADIENT, &dy));
+    return cuda_linear_gradients(d, a->x, weight, dy, a->dx, a->dweight);
+}

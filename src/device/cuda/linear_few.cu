@@ -1,0 +1,57 @@
+/* y = x weight^T + bias for a few rows (decoding): what counts is that every weight is read once, and fast. A warp
+ * makes COLS columns of y for all rows; its lanes go along the weights' rows, four elements at a time, and add up at
+ * the end. Weights are read in their own type. */
+#include "device/cuda/products.h"
+
+enum { WARPS = 4, COLS = 2, EACH = 4 };
+
+/* The lane's share of the products of all rows with COLS rows of weights from `column` on. */
+template <int ROWS> __device__ void dot_products(const struct op_linear &a, int64_t column, float sum[ROWS][COLS]) {
+    int64_t depth = a.x.cols;
+    for (int64_t at = threadIdx.x % CUDA_WARP * EACH; at < depth; at += CUDA_WARP * EACH) {
+        struct cuda_four weight[COLS];
+#pragma unroll
+        for (int c = 0; c < COLS; c++) { /* behind the last column: the last once more, not used */
+            int64_t row = column + c < a.weight.rows ? column + c : a.weight.rows - 1;
+            weight[c] = cuda_get4(cuda_row(a.weight, row), a.weight.type, at, depth);
+        }
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            if (r >= a.x.rows) break;
+            struct cuda_four x = cuda_get4(cuda_row(a.x, r), a.x.type, at, depth);
+#pragma unroll
+            for (int c = 0; c < COLS; c++) {
+                for (int i = 0; i < EACH; i++) sum[r][c] += x.at[i] * weight[c].at[i];
+            }
+        }
+    }
+}
+
+template <int ROWS> __global__ static void few_rows(struct op_linear a) {
+    int64_t column = ((int64_t)blockIdx.x * WARPS + threadIdx.x / CUDA_WARP) * COLS;
+    float sum[ROWS][COLS] = {};
+    if (column >= a.y.cols) return;
+    dot_products<ROWS>(a, column, sum);
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+#pragma unroll
+        for (int c = 0; c < COLS; c++) {
+            float y = cuda_join_lanes(sum[r][c], CUDA_WARP, cuda_plus());
+            if (threadIdx.x % CUDA_WARP != 0 || r >= a.y.rows || column + c >= a.y.cols) continue;
+            if (a.bias.data) y += cuda_get(a.bias.data, a.bias.type, column + c);
+            cuda_set(cuda_row(a.y, r), a.y.type, column + c, y);
+        }
+    }
+}
+
+int cuda_linear_few(device *d, const struct op_linear *a) {
+    unsigned blocks = cuda_blocks(a->y.cols, WARPS * COLS), threads = WARPS * CUDA_WARP;
+    if (a->x.rows == 1) {
+        few_rows<1><<<blocks, threads, 0, cuda_stream(d)>>>(*a);
+    } else if (a->x.rows <= 4) {
+        few_rows<4><<<blocks, threads, 0, cuda_stream(d)>>>(*a);
+    } else {
+        few_rows<LINEAR_FEW_ROWS><<<blocks, threads, 0, cuda_stream(d)>>>(*a);
+    }
+    return LCKV_OK;
+}

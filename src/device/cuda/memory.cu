@@ -1,0 +1,172 @@
+/* The GPU's memory, copies, waiting, and workspaces.
+ *
+ * copy_in() goes through pinned buffers that are taken in turn, so that it need not wait for the work before it: it
+ * waits only where more than all buffers are under way. copy_out() lands in pinned memory and wait() hands it on. */
+#include "device/cuda/cuda.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { RESULTS_BYTES = 4 << 20 };
+
+static int enter(device *d) {
+    CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));
+    return LCKV_OK;
+}
+
+int cuda_outside_capture(device *d, const char *what) {
+    cudaStreamCaptureStatus status;
+    CUDA_TRY(d, cudaStreamIsCapturing(cuda_stream(d), &status));
+    REQUIRE(status == cudaStreamCaptureStatusNone, LCKV_ERROR_DEVICE, "%s: %s cannot be part of a captured step",
+            d->name, what);
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- allocating */
+
+static int out_of_memory(device *d, size_t bytes) {
+    size_t free_bytes = 0, total = 0;
+    cudaGetLastError();
+    cudaMemGetInfo(&free_bytes, &total);
+    const double mib = 1024.0 * 1024.0;
+    return fail(LCKV_ERROR_MEMORY,
+                "%s: out of memory: asked for %.1f MiB, %.1f of %.1f MiB are free; a smaller "
+                "--per_device_train_batch_size, --block_size or --torch_dtype bfloat16 needs less",
+                d->name, (double)bytes / mib, (double)free_bytes / mib, (double)total / mib);
+}
+
+static int allocate(device *d, size_t bytes, void **out) {
+    *out = NULL;
+    TRY(enter(d));
+    TRY(cuda_outside_capture(d, "an allocation"));
+    cudaError_t error = cudaMalloc(out, bytes > 0 ? bytes : 1);
+    if (error == cudaErrorMemoryAllocation) return out_of_memory(d, bytes);
+    return error == cudaSuccess ? LCKV_OK : cuda_failed(d, "cudaMalloc", error);
+}
+
+static void release(device *d, void *memory) {
+    if (memory == NULL || enter(d) < 0) return;
+    cudaFree(memory);
+}
+
+struct cuda_outgrown {
+    struct cuda_outgrown *next;
+    void *memory;
+};
+
+/* At least doubled, so that all that was outgrown together is no larger than what there is. */
+static int grow(device *d, enum cuda_work which, size_t bytes) {
+    struct cuda_state *s = cuda_state_of(d);
+    struct cuda_outgrown *old = (struct cuda_outgrown *)malloc(sizeof *old);
+    REQUIRE(old != NULL, LCKV_ERROR_MEMORY, "no memory for a list of workspaces");
+    size_t wanted = bytes > 2 * s->works[which].bytes ? bytes : 2 * s->works[which].bytes;
+    void *memory;
+    int status = allocate(d, wanted, &memory);
+    if (status < 0 && wanted > bytes) status = allocate(d, wanted = bytes, &memory);
+    if (status < 0) {
+        free(old);
+        return status;
+    }
+    *old = {s->outgrown, s->works[which].memory};
+    s->outgrown = old;
+    s->works[which] = {memory, wanted};
+    return LCKV_OK;
+}
+
+int cuda_workspace(device *d, enum cuda_work which, size_t bytes, void **out) {
+    struct cuda_state *s = cuda_state_of(d);
+    if (s->works[which].bytes < bytes) TRY(grow(d, which, bytes));
+    *out = s->works[which].memory;
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- copies */
+
+static int copy_in(device *d, void *to, const void *host, size_t bytes) {
+    struct cuda_state *s = cuda_state_of(d);
+    TRY(enter(d));
+    TRY(cuda_outside_capture(d, "a copy from the host"));
+    for (size_t done = 0; done < bytes; done += CUDA_STAGE_BYTES) {
+        size_t now = bytes - done < CUDA_STAGE_BYTES ? bytes - done : (size_t)CUDA_STAGE_BYTES;
+        auto stage = &s->stages[s->next_stage++ % CUDA_STAGES];
+        CUDA_TRY(d, cudaEventSynchronize(stage->sent));
+        memcpy(stage->memory, (const char *)host + done, now);
+        CUDA_TRY(d, cudaMemcpyAsync((char *)to + done, stage->memory, now, cudaMemcpyHostToDevice, s->stream));
+        CUDA_TRY(d, cudaEventRecord(stage->sent, s->stream));
+    }
+    return LCKV_OK;
+}
+
+static int wait(device *d) {
+    struct cuda_state *s = cuda_state_of(d);
+    TRY(enter(d));
+    int count = s->result_count;
+    s->result_count = 0;
+    s->results_bytes = 0;
+    CUDA_TRY(d, cudaStreamSynchronize(s->stream));
+    for (int i = 0; i < count; i++) memcpy(s->result[i].host, s->results + s->result[i].at, s->result[i].bytes);
+    return LCKV_OK;
+}
+
+/* What is too large for the pinned memory is copied at once, which waits for it. */
+static int copy_out(device *d, void *host, const void *from, size_t bytes) {
+    struct cuda_state *s = cuda_state_of(d);
+    TRY(enter(d));
+    TRY(cuda_outside_capture(d, "a copy to the host"));
+    if (bytes > RESULTS_BYTES) {
+        CUDA_TRY(d, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, s->stream));
+        return LCKV_OK;
+    }
+    if (s->results_bytes + bytes > RESULTS_BYTES || s->result_count == CUDA_RESULTS) TRY(wait(d));
+    CUDA_TRY(d, cudaMemcpyAsync(s->results + s->results_bytes, from, bytes, cudaMemcpyDeviceToHost, s->stream));
+    s->result[s->result_count++] = {host, s->results_bytes, bytes};
+    s->results_bytes += bytes;
+    return LCKV_OK;
+}
+
+static int zero(device *d, void *memory, size_t bytes) {
+    TRY(enter(d));
+    if (bytes > 0) CUDA_TRY(d, cudaMemsetAsync(memory, 0, bytes, cuda_stream(d)));
+    return LCKV_OK;
+}
+
+static int available(device *d, size_t *free_bytes, size_t *total_bytes) {
+    TRY(enter(d));
+    CUDA_TRY(d, cudaMemGetInfo(free_bytes, total_bytes));
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- opening and closing */
+
+int cuda_memory_open(device *d) {
+    struct cuda_state *s = cuda_state_of(d);
+    d->memory.alloc = allocate;
+    d->memory.release = release;
+    d->memory.copy_in = copy_in;
+    d->memory.copy_out = copy_out;
+    d->memory.zero = zero;
+    d->memory.wait = wait;
+    d->memory.available = available;
+    for (int i = 0; i < CUDA_STAGES; i++) {
+        CUDA_TRY(d, cudaHostAlloc(&s->stages[i].memory, CUDA_STAGE_BYTES, cudaHostAllocDefault));
+        CUDA_TRY(d, cudaEventCreateWithFlags(&s->stages[i].sent, cudaEventDisableTiming));
+    }
+    CUDA_TRY(d, cudaHostAlloc((void **)&s->results, RESULTS_BYTES, cudaHostAllocDefault));
+    return LCKV_OK;
+}
+
+void cuda_memory_close(device *d) {
+    struct cuda_state *s = cuda_state_of(d);
+    for (int i = 0; i < CUDA_STAGES; i++) {
+        if (s->stages[i].memory) cudaFreeHost(s->stages[i].memory);
+        if (s->stages[i].sent) cudaEventDestroy(s->stages[i].sent);
+    }
+    if (s->results) cudaFreeHost(s->results);
+    for (int i = 0; i < CUDA_WORKS; i++) cudaFree(s->works[i].memory);
+    while (s->outgrown) {
+        struct cuda_outgrown *next = s->outgrown->next;
+        cudaFree(s->outgrown->memory);
+        free(s->outgrown);
+        s->outgrown = next;
+    }
+}

@@ -1,0 +1,29 @@
+/* Matrix products by cuBLASLt, for linear and cross-entropy. */
+#ifndef DEVICE_CUDA_PRODUCTS_H
+#define DEVICE_CUDA_PRODUCTS_H
+
+#include "device/cuda/cuda.h"
+
+int cuda_products_open(device *d);
+void cuda_products_close(device *d); /* also where opening failed */
+
+/* c = A B, or c += A B with `add`, all row-major: A [c.rows, k] is `a` or its transpose, B [k, c.cols] is `b` or its
+ * transpose. a and b are both f32 or both bf16, c is either. Sums are f32; f32 operands are not rounded (no TF32). k
+ * may not be 0. */
+struct cuda_product {
+    view a, b, c;
+    bool a_transposed, b_transposed, add;
+};
+int cuda_multiply(device *d, const struct cuda_product *p);
+
+/* v in `type`: v itself, or converted into the workspace `where`. */
+int cuda_as(device *d, view v, dtype type, enum cuda_work where, view *out);
+
+/* Products of up to LINEAR_FEW_ROWS rows, for every mix of types: linear_few.cu. */
+enum { LINEAR_FEW_ROWS = 8 };
+int cuda_linear_few(device *d, const struct op_linear *a);
+
+/* dx += dy weight,  dweight += dy^T x  where they are there; all operands in x's type. */
+int cuda_linear_gradients(device *d, view x, view weight, view dy, view dx, view dweight);
+
+#endif

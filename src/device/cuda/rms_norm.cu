@@ -1,0 +1,76 @@
+/* RMSNorm (Zhang and Sennrich 2019), of whole rows or of each head: a row is cols / width runs with a norm each. A
+ * block takes a run. */
+#include "device/cuda/columns.h"
+#include "device/cuda/cuda.h"
+
+enum { EACH = 4, MOST_THREADS = 512 };
+
+/* Threads for a run: four elements each, up to MOST_THREADS. */
+static unsigned run_threads(int64_t width) {
+    int64_t threads = (width + EACH * CUDA_WARP - 1) / (EACH * CUDA_WARP) * CUDA_WARP;
+    return (unsigned)(threads < MOST_THREADS ? threads : (int64_t)MOST_THREADS);
+}
+
+__global__ static void forward(struct op_rms_norm a) {
+    int64_t width = a.weight.cols, begin = blockIdx.x * width, end = begin + width, step = blockDim.x * EACH;
+    float sum = 0;
+    for (int64_t at = begin + threadIdx.x * EACH; at < end; at += step) {
+        struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end);
+        for (int i = 0; i < EACH; i++) sum += x.at[i] * x.at[i];
+    }
+    float rstd = 1.0f / sqrtf(cuda_join_block(sum, cuda_plus()) / (float)width + a.eps);
+    if (threadIdx.x == 0) ((float *)a.rstd.data)[blockIdx.x] = rstd;
+    for (int64_t at = begin + threadIdx.x * EACH; at < end; at += step) {
+        struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end);
+        struct cuda_four weight = cuda_get4(a.weight.data, a.weight.type, at - begin, width);
+        for (int i = 0; i < EACH; i++) x.at[i] = weight.at[i] * (x.at[i] * rstd);
+        cuda_set4(a.y.data, a.y.type, at, end, x);
+    }
+}
+
+int cuda_rms_norm(device *d, const struct op_rms_norm *a) {
+    int64_t runs = cuda_elements(a->rstd);
+    if (runs > 0) forward<<<(unsigned)runs, run_threads(a->weight.cols), 0, cuda_stream(d)>>>(*a);
+    return LCKV_OK;
+}
+
+/* With g = dy * weight:  dx += rstd * g - x * rstd^3 * mean(g * x) */
+__global__ static void backward(struct op_rms_norm a) {
+    int64_t width = a.weight.cols, begin = blockIdx.x * width, end = begin + width, step = blockDim.x * EACH;
+    float rstd = ((const float *)a.rstd.data)[blockIdx.x], sum = 0;
+    for (int64_t at = begin + threadIdx.x * EACH; at < end; at += step) {
+        struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end), dy = cuda_get4(a.dy.data, DTYPE_F32, at, end);
+        struct cuda_four weight = cuda_get4(a.weight.data, a.weight.type, at - begin, width);
+        for (int i = 0; i < EACH; i++) sum += dy.at[i] * weight.at[i] * x.at[i];
+    }
+    float pull = cuda_join_block(sum, cuda_plus()) / (float)width * rstd * rstd * rstd;
+    for (int64_t at = begin + threadIdx.x * EACH; at < end; at += step) {
+        struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end), dy = cuda_get4(a.dy.data, DTYPE_F32, at, end);
+        struct cuda_four weight = cuda_get4(a.weight.data, a.weight.type, at - begin, width);
+        struct cuda_four dx = cuda_get4(a.dx.data, DTYPE_F32, at, end);
+        for (int i = 0; i < EACH; i++) dx.at[i] += rstd * dy.at[i] * weight.at[i] - pull * x.at[i];
+        cuda_set4(a.dx.data, DTYPE_F32, at, end, dx);
+    }
+}
+
+/* dweight += dy * x * rstd, summed over runs */
+struct weight_term {
+    struct op_rms_norm a;
+    __device__ float operator()(int64_t run, int64_t column) const {
+        int64_t at = run * a.weight.cols + column;
+        float x = cuda_get(a.x.data, a.x.type, at), dy = ((const float *)a.dy.data)[at];
+        return dy * x * ((const float *)a.rstd.data)[run];
+    }
+};
+
+int cuda_rms_norm_backward(device *d, const struct op_rms_norm *a) {
+    int64_t runs = cuda_elements(a->rstd);
+    if (runs == 0) return LCKV_OK;
+    if (a->dx.data) backward<<<(unsigned)runs, run_threads(a->weight.cols), 0, cuda_stream(d)>>>(*a);
+    if (!a->dweight.data) return LCKV_OK;
+    struct columns_plan plan;
+    TRY(columns_begin(d, runs, a->weight.cols, &plan));
+    columns_parts<<<plan.blocks, COLUMNS_THREADS, 0, cuda_stream(d)>>>(plan, weight_term{*a});
+    columns_end(d, &plan, (float *)a->dweight.data);
+    return LCKV_OK;
+}

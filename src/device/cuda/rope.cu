@@ -1,0 +1,96 @@
+/* RoPE (Su et al. 2021, "RoFormer"): the table of angles, and the rotation. A thread turns four pairs of a head. */
+#include "device/cuda/cuda.h"
+
+enum { THREADS = 256, EACH = 4 };
+
+__global__ static void make_angles(struct op_rope_angles a) {
+    int64_t half = a.inverse_frequencies.cols, at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (at >= a.positions.rows * half) return;
+    int64_t r = at / half, i = at % half;
+    double position = (double)((const int64_t *)a.positions.data)[r], sine, cosine;
+    sincos(position * ((const double *)a.inverse_frequencies.data)[i], &sine, &cosine);
+    float *angles = (float *)a.angles.data + r * a.angles.cols;
+    angles[i] = (float)cosine;
+    angles[half + i] = (float)sine;
+}
+
+int cuda_rope_angles(device *d, const struct op_rope_angles *a) {
+    int64_t n = a->positions.rows * a->inverse_frequencies.cols;
+    if (n > 0) make_angles<<<cuda_blocks(n, THREADS), THREADS, 0, cuda_stream(d)>>>(*a);
+    return LCKV_OK;
+}
+
+/* Where this thread's pairs lie: elements low + j and high + j of the tensor for j < count, of the row's angles i + j.
+ */
+struct pairs {
+    int64_t row, low, low_end, high, high_end, i, half;
+};
+
+static int64_t pair_threads(view v, int head_dim) {
+    return v.rows * (v.cols / head_dim) * ((head_dim / 2 + EACH - 1) / EACH);
+}
+
+__device__ static bool find_pairs(view v, int head_dim, struct pairs *p) {
+    int64_t half = head_dim / 2, heads = v.cols / head_dim, pieces = (half + EACH - 1) / EACH;
+    int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x, head = at / pieces;
+    p->i = at % pieces * EACH;
+    p->half = half;
+    p->row = head / heads;
+    p->low = head * head_dim + p->i;
+    p->low_end = head * head_dim + half;
+    p->high = p->low + half;
+    p->high_end = p->low_end + half;
+    return p->row < v.rows;
+}
+
+__device__ static void find_angles(view angles, const struct pairs *p, struct cuda_four *cosines,
+                                   struct cuda_four *sines) {
+    const float *row = (const float *)angles.data + p->row * angles.cols;
+    *cosines = cuda_get4(row, DTYPE_F32, p->i, p->half);
+    *sines = cuda_get4(row, DTYPE_F32, p->half + p->i, 2 * p->half);
+}
+
+__global__ static void rotate(struct op_rope a) {
+    struct pairs p;
+    struct cuda_four cosines, sines, y0, y1;
+    if (!find_pairs(a.y, a.head_dim, &p)) return;
+    find_angles(a.angles, &p, &cosines, &sines);
+    struct cuda_four x0 = cuda_get4(a.x.data, a.x.type, p.low, p.low_end);
+    struct cuda_four x1 = cuda_get4(a.x.data, a.x.type, p.high, p.high_end);
+    for (int j = 0; j < EACH; j++) {
+        y0.at[j] = x0.at[j] * cosines.at[j] - x1.at[j] * sines.at[j];
+        y1.at[j] = x1.at[j] * cosines.at[j] + x0.at[j] * sines.at[j];
+    }
+    cuda_set4(a.y.data, a.y.type, p.low, p.low_end, y0);
+    cuda_set4(a.y.data, a.y.type, p.high, p.high_end, y1);
+}
+
+int cuda_rope(device *d, const struct op_rope *a) {
+    int64_t n = pair_threads(a->y, a->head_dim);
+    if (n > 0) rotate<<<cuda_blocks(n, THREADS), THREADS, 0, cuda_stream(d)>>>(*a);
+    return LCKV_OK;
+}
+
+/* dx += dy turned back. */
+__global__ static void rotate_back(struct op_rope a) {
+    struct pairs p;
+    struct cuda_four cosines, sines;
+    if (!find_pairs(a.dx, a.head_dim, &p)) return;
+    find_angles(a.angles, &p, &cosines, &sines);
+    struct cuda_four dy0 = cuda_get4(a.dy.data, DTYPE_F32, p.low, p.low_end);
+    struct cuda_four dy1 = cuda_get4(a.dy.data, DTYPE_F32, p.high, p.high_end);
+    struct cuda_four dx0 = cuda_get4(a.dx.data, DTYPE_F32, p.low, p.low_end);
+    struct cuda_four dx1 = cuda_get4(a.dx.data, DTYPE_F32, p.high, p.high_end);
+    for (int j = 0; j < EACH; j++) {
+        dx0.at[j] += dy0.at[j] * cosines.at[j] + dy1.at[j] * sines.at[j];
+        dx1.at[j] += dy1.at[j] * cosines.at[j] - dy0.at[j] * sines.at[j];
+    }
+    cuda_set4(a.dx.data, DTYPE_F32, p.low, p.low_end, dx0);
+    cuda_set4(a.dx.data, DTYPE_F32, p.high, p.high_end, dx1);
+}
+
+int cuda_rope_backward(device *d, const struct op_rope *a) {
+    int64_t n = pair_threads(a->dy, a->head_dim);
+    if (a->dx.data && n > 0) rotate_back<<<cuda_blocks(n, THREADS), THREADS, 0, cuda_stream(d)>>>(*a);
+    return LCKV_OK;
+}

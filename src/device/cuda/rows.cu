@@ -1,0 +1,121 @@
+/* Ops that find rows through an index: embed, gather_rows, scatter_rows. A block takes a row, or a part of a long one.
+ *
+ * Dead rows of a batch may hold any index, so one outside the table is met without harm: such a row reads zeros and
+ * goes nowhere. */
+#include "device/cuda/cuda.h"
+
+enum { THREADS = 128, EACH = 4, COLS = THREADS * EACH };
+
+/* The first of this thread's columns, and the row. */
+__device__ static int64_t first_column(void) {
+    return (int64_t)blockIdx.y * COLS + threadIdx.x * EACH;
+}
+
+static dim3 row_blocks(view v) {
+    return dim3((unsigned)v.rows, cuda_blocks(v.cols, COLS));
+}
+
+/* dst[r] = src[index[r]] */
+__global__ static void copy_rows(view dst, view src, const int32_t *index) {
+    int64_t r = blockIdx.x, c = first_column(), from = index[r];
+    struct cuda_four x = {};
+    if (c >= dst.cols) return;
+    if (from >= 0 && from < src.rows) x = cuda_get4(cuda_row(src, from), src.type, c, src.cols);
+    cuda_set4(cuda_row(dst, r), dst.type, c, dst.cols, x);
+}
+
+/* dst[index[r]] += src[r], both f32. An index may occur more than once: the block of the row in which it occurs first
+ * adds the rows of all, in their order. The others see that they are not the first and go. */
+__global__ static void add_rows(view dst, view src, const int32_t *index) {
+    __shared__ unsigned occurs[THREADS / CUDA_WARP];
+    int64_t first = blockIdx.x, c = first_column();
+    int32_t to = index[first];
+    if (to < 0 || to >= dst.rows) return;
+    for (int64_t base = 0; base < first; base += THREADS) {
+        int64_t r = base + threadIdx.x;
+        if (__syncthreads_or(r < first && index[r] == to)) return;
+    }
+    struct cuda_four sum = {};
+    if (c < dst.cols) sum = cuda_get4(cuda_row(dst, to), DTYPE_F32, c, dst.cols);
+    for (int64_t base = first; base < src.rows; base += THREADS) {
+        int64_t r = base + threadIdx.x;
+        unsigned found = __ballot_sync(CUDA_ALL_LANES, r < src.rows && index[r] == to);
+        if (threadIdx.x % CUDA_WARP == 0) occurs[threadIdx.x / CUDA_WARP] = found;
+        __syncthreads();
+        for (int w = 0; w < THREADS / CUDA_WARP; w++) {
+            for (unsigned left = occurs[w]; left != 0; left &= left - 1) {
+                int64_t row = base + w * CUDA_WARP + __ffs((int)left) - 1;
+                if (c >= dst.cols) continue;
+                struct cuda_four x = cuda_get4(cuda_row(src, row), DTYPE_F32, c, src.cols);
+                for (int i = 0; i < EACH; i++) sum.at[i] += x.at[i];
+            }
+        }
+        __syncthreads();
+    }
+    if (c < dst.cols) cuda_set4(cuda_row(dst, to), DTYPE_F32, c, dst.cols, sum);
+}
+
+/* dst[index[r]] = src[r] */
+__global__ static void spread_rows(view dst, view src, const int64_t *index) {
+    int64_t r = blockIdx.x, c = first_column(), to = index[r];
+    if (c >= src.cols || to < 0 || to >= dst.rows) return;
+    cuda_set4(cuda_row(dst, to), dst.type, c, dst.cols, cuda_get4(cuda_row(src, r), src.type, c, src.cols));
+}
+
+/* dst[r] += src[index[r]], both f32 */
+__global__ static void collect_rows(view dst, view src, const int64_t *index) {
+    int64_t r = blockIdx.x, c = first_column(), from = index[r];
+    if (c >= dst.cols || from < 0 || from >= src.rows) return;
+    struct cuda_four sum = cuda_get4(cuda_row(dst, r), DTYPE_F32, c, dst.cols);
+    struct cuda_four x = cuda_get4(cuda_row(src, from), DTYPE_F32, c, src.cols);
+    for (int i = 0; i < EACH; i++) sum.at[i] += x.at[i];
+    cuda_set4(cuda_row(dst, r), DTYPE_F32, c, dst.cols, sum);
+}
+
+int cuda_embed(device *d, const struct op_embed *a) {
+    const int32_t *ids = (const int32_t *)a->ids.data;
+    if (cuda_elements(a->out) > 0) {
+        copy_rows<<<row_blocks(a->out), THREADS, 0, cuda_stream(d)>>>(a->out, a->table, ids);
+    }
+    return LCKV_OK;
+}
+
+int cuda_embed_backward(device *d, const struct op_embed *a) {
+    const int32_t *ids = (const int32_t *)a->ids.data;
+    if (a->dtable.data && cuda_elements(a->dout) > 0) {
+        add_rows<<<row_blocks(a->dout), THREADS, 0, cuda_stream(d)>>>(a->dtable, a->dout, ids);
+    }
+    return LCKV_OK;
+}
+
+int cuda_gather_rows(device *d, const struct op_gather_rows *a) {
+    const int32_t *index = (const int32_t *)a->index.data;
+    if (cuda_elements(a->dst) > 0) {
+        copy_rows<<<row_blocks(a->dst), THREADS, 0, cuda_stream(d)>>>(a->dst, a->src, index);
+    }
+    return LCKV_OK;
+}
+
+int cuda_gather_rows_backward(device *d, const struct op_gather_rows *a) {
+    const int32_t *index = (const int32_t *)a->index.data;
+    if (a->dsrc.data && cuda_elements(a->ddst) > 0) {
+        add_rows<<<row_blocks(a->ddst), THREADS, 0, cuda_stream(d)>>>(a->dsrc, a->ddst, index);
+    }
+    return LCKV_OK;
+}
+
+int cuda_scatter_rows(device *d, const struct op_scatter_rows *a) {
+    const int64_t *index = (const int64_t *)a->index.data;
+    if (cuda_elements(a->src) > 0) {
+        spread_rows<<<row_blocks(a->src), THREADS, 0, cuda_stream(d)>>>(a->dst, a->src, index);
+    }
+    return LCKV_OK;
+}
+
+int cuda_scatter_rows_backward(device *d, const struct op_scatter_rows *a) {
+    const int64_t *index = (const int64_t *)a->index.data;
+    if (a->dsrc.data && cuda_elements(a->dsrc) > 0) {
+        collect_rows<<<row_blocks(a->dsrc), THREADS, 0, cuda_stream(d)>>>(a->dsrc, a->ddst, index);
+    }
+    return LCKV_OK;
+}
