@@ -45,40 +45,25 @@ static void block_begin(struct block *b) {
     for (int64_t r = 0; r < padded_rows; r++) b->most[r] = -INFINITY, b->sum[r] = 0;
 }
 
-static float largest(const float *x, int64_t n) {
-    float most = x[0];
-#pragma omp simd reduction(max : most)
-    for (int64_t i = 0; i < n; i++) most = x[i] > most ? x[i] : most;
-    return most;
-}
-
-/* x = exp(x - most); returns the sum. */
-static float exponentials(float *x, int64_t n, float most) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) {
-        x[i] = cpu_exp(x[i] - most);
-        sum += x[i];
-    }
-    return sum;
-}
-
-/* Scores of one row become weights on the row's running maximum; columns that it does not see, and those behind the
- * tile's keys, become zeros. */
+/* Scores of one row, in whole columns of tiles, become weights on the row's running maximum; columns that it does not
+ * see, and those behind the tile's keys, become zeros. */
 static void softmax_row(struct block *b, int64_t r, float *scores, struct cpu_range columns, int64_t key,
                         int64_t keys) {
     struct cpu_range sees = attention_row_visible(&b->head, b->first + r, b->first + b->rows);
     int64_t begin = sees.begin - key > columns.begin ? sees.begin - key : columns.begin;
-    int64_t end = sees.end - key < keys ? sees.end - key : keys;
+    int64_t end = sees.end - key < keys ? sees.end - key : keys, padded_dim = b->head.padded_dim;
+    float nothing = end > begin ? -INFINITY : 0;
     if (end <= begin) begin = end = columns.end;
-    for (int64_t c = columns.begin; c < begin; c++) scores[c] = 0;
-    for (int64_t c = end; c < columns.end; c++) scores[c] = 0;
+    for (int64_t c = columns.begin; c < begin; c++) scores[c] = nothing;
+    for (int64_t c = end; c < columns.end; c++) scores[c] = nothing;
     if (end == begin) return;
-    float factor = attention_rescale(&b->most[r], largest(scores + begin, end - begin));
-    b->sum[r] = b->sum[r] * factor + exponentials(scores + begin, end - begin, b->most[r]);
-    float *o = b->o + r * b->head.padded_dim;
+    float *row = scores + columns.begin, *o = b->o + r * padded_dim;
+    int64_t n = columns.end - columns.begin;
+    float factor = attention_rescale(&b->most[r], tile_largest(row, n)), most = b->most[r];
+    for (int64_t c = 0; c < n; c++) row[c] = cpu_exp(row[c] - most);
+    b->sum[r] = b->sum[r] * factor + tile_sum_of(row, n);
     if (factor != 1.0f)
-        for (int64_t c = 0; c < b->head.padded_dim; c++) o[c] *= factor;
+        for (int64_t c = 0; c < padded_dim; c++) o[c] *= factor;
 }
 
 /* TILE_ROWS rows from r on meet the tile's keys in `columns`. */

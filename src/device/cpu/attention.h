@@ -54,11 +54,12 @@ static inline struct cpu_range attention_row_visible(const struct attention_head
 /* The row of past.k and past.v that holds past row u. */
 static inline int64_t attention_past_row(const struct attention_head *head, int64_t u) {
     int64_t page_rows = head->a->past.page_rows, sinks = head->sequence->sinks, first = 0;
+    int shift = __builtin_ctz((unsigned)page_rows);
     if (u >= sinks) {
         u += head->sequence->skip - sinks;
-        first = (sinks + page_rows - 1) / page_rows;
+        first = (sinks + page_rows - 1) >> shift;
     }
-    return head->pages[first + u / page_rows] * page_rows + u % page_rows;
+    return ((int64_t)head->pages[first + (u >> shift)] << shift) + (u & (page_rows - 1));
 }
 
 /* Where key u of the list lies. `what` picks keys or values. */
@@ -82,8 +83,8 @@ static inline void attention_rows(float *out, const struct attention_head *head,
     for (int64_t u = begin; u < end; u++, out += head->padded_dim) {
         dtype type;
         const void *from = attention_key(head, what, u, &type);
-        cpu_widen(out, from, type, head->dim);
-        memset(out + head->dim, 0, (size_t)(head->padded_dim - head->dim) * sizeof *out);
+        tile_widen(out, from, type, head->dim, 1.0f);
+        for (int64_t c = head->dim; c < head->padded_dim; c++) out[c] = 0;
     }
     memset(out, 0, (size_t)(behind * head->padded_dim) * sizeof *out);
 }
@@ -104,9 +105,8 @@ static inline void attention_queries(float *out, const struct attention_head *he
     int64_t dim = head->dim, first_head = head->kv_head * head->group;
     for (int64_t r = row; r < row + rows; r++, out += head->padded_dim) {
         int64_t i = head->sequence->q_row + r / head->group, h = first_head + r % head->group;
-        cpu_widen(out, cpu_at(from, i, h * dim), from.type, dim);
-        for (int64_t c = 0; c < dim; c++) out[c] *= factor;
-        memset(out + dim, 0, (size_t)(head->padded_dim - dim) * sizeof *out);
+        tile_widen(out, cpu_at(from, i, h * dim), from.type, dim, factor);
+        for (int64_t c = dim; c < head->padded_dim; c++) out[c] = 0;
     }
     memset(out, 0, (size_t)((padded_rows - rows) * head->padded_dim) * sizeof *out);
 }

@@ -15,6 +15,7 @@ struct block {
     struct attention_head head;
     int64_t first, rows, all_rows; /* the block's rows; all of the head's */
     view dq;                       /* where this part adds */
+    const float *deltas;           /* [rows, heads] */
     float *q, *dout;               /* [BLOCK_ROWS, padded_dim]; q times scale */
     float *dq_panel;               /* [TILE_ROWS, padded_dim] */
     float *k;                      /* [ATTENTION_KEYS, padded_dim] */
@@ -31,21 +32,29 @@ static void block_carve(struct block *b, float *scratch, int64_t padded_dim) {
     for (int i = 0; i < BUFFERS; i++) *buffers[i] = scratch + i * ATTENTION_KEYS * padded_dim;
 }
 
-/* The queries' rows: q, dout, lse and delta. */
+/* delta = sum of dout * out over head_dim, [rows, heads]: of one row. */
+static void form_delta(const struct op_attention *a, int64_t row, float *delta) {
+    float out[ATTENTION_MOST_DIM];
+    for (int64_t h = 0; h < a->heads; h++) {
+        const float *dout = cpu_at(a->dout, row, h * a->head_dim);
+        float sum = 0;
+        tile_widen(out, cpu_at(a->out, row, h * a->head_dim), a->out.type, a->head_dim, 1.0f);
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < a->head_dim; c++) sum += dout[c] * out[c];
+        delta[row * a->heads + h] = sum;
+    }
+}
+
+/* The block's rows: q, dout, lse and delta. */
 static void load_queries(struct block *b) {
     const struct op_attention *a = b->head.a;
-    int64_t padded_rows = tile_round(b->rows, TILE_ROWS), dim = b->head.dim;
+    int64_t padded_rows = tile_round(b->rows, TILE_ROWS);
     attention_queries(b->q, &b->head, a->q, a->scale, b->first, b->rows, padded_rows);
     attention_queries(b->dout, &b->head, a->dout, 1.0f, b->first, b->rows, padded_rows);
     for (int64_t r = 0; r < b->rows; r++) {
         int64_t row = b->head.sequence->q_row + (b->first + r) / b->head.group;
         int64_t head = b->head.kv_head * b->head.group + (b->first + r) % b->head.group;
-        const float *dout = b->dout + r * b->head.padded_dim;
-        float out[ATTENTION_MOST_DIM], delta = 0;
-        cpu_widen(out, cpu_at(a->out, row, head * dim), a->out.type, dim);
-#pragma omp simd reduction(+ : delta)
-        for (int64_t c = 0; c < dim; c++) delta += dout[c] * out[c];
-        b->delta[r] = delta;
+        b->delta[r] = b->deltas[row * a->heads + head];
         b->lse[r] = *(float *)cpu_at(a->lse, row, head);
     }
 }
@@ -155,15 +164,54 @@ static void tile_of_keys(struct block *b, int64_t key, int64_t end) {
     store_keys(b, a->dv, b->dv, key, end);
 }
 
-/* dq += the parts' own, in their order; rows of sequences alone. */
-static void sum_parts(const struct op_attention *a, int64_t sequence, const float *dqs, int64_t parts) {
-    const attention_sequence *s = (const attention_sequence *)a->sequences.data + sequence;
-    for (int64_t row = s->q_row; row < s->q_row + s->q_rows; row++)
-        for (int64_t part = 0; part < parts; part++) {
-            const float *restrict from = dqs + (part * a->dq.rows + row) * a->dq.cols;
-            float *restrict to = cpu_row(a->dq, row);
-            for (int64_t c = 0; c < a->dq.cols; c++) to[c] += from[c];
+/* dq += the parts' own, in their order. */
+static void sum_parts(const struct op_attention *a, int64_t row, const float *dqs, int64_t parts) {
+    float *restrict to = cpu_row(a->dq, row);
+    for (int64_t part = 0; part < parts; part++) {
+        const float *restrict from = dqs + (part * a->dq.rows + row) * a->dq.cols;
+        for (int64_t c = 0; c < a->dq.cols; c++) to[c] += from[c];
+    }
+}
+
+/* The whole call. */
+struct work {
+    const struct op_attention *a;
+    int64_t parts;
+    bool own_dq;                /* of each part */
+    size_t floats;              /* of a thread's buffers */
+    float *deltas, *dqs, *mine; /* [rows, heads], [parts, rows, heads * head_dim], [threads, floats] */
+};
+
+static void run_task(const struct work *w, int64_t task) {
+    const struct op_attention *a = w->a;
+    int64_t heads = a->sequences.rows * a->kv_heads, part = task / heads;
+    struct block b = {.head = attention_head(a, task / a->kv_heads % a->sequences.rows, task % a->kv_heads)};
+    b.dq = a->dq, b.deltas = w->deltas;
+    if (w->own_dq) b.dq.data = w->dqs + part * a->dq.rows * a->dq.cols;
+    b.all_rows = b.head.sequence->q_rows * b.head.group;
+    block_carve(&b, w->mine + (size_t)omp_get_thread_num() * w->floats, b.head.padded_dim);
+    int64_t keys = b.head.sequence->kv_rows;
+    for (int64_t key = part * ATTENTION_KEYS; key < keys; key += w->parts * ATTENTION_KEYS)
+        tile_of_keys(&b, key, keys - key < ATTENTION_KEYS ? keys : key + ATTENTION_KEYS);
+}
+
+/* Rows of sequences alone: others are dead. */
+static void run(const struct work *w, int threads) {
+    const struct op_attention *a = w->a;
+    const attention_sequence *s = a->sequences.data;
+#pragma omp parallel num_threads(threads)
+    {
+        for (int64_t i = 0; i < a->sequences.rows; i++) {
+#pragma omp for schedule(static)
+            for (int64_t row = s[i].q_row; row < s[i].q_row + s[i].q_rows; row++) form_delta(a, row, w->deltas);
         }
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < w->parts * a->sequences.rows * a->kv_heads; task++) run_task(w, task);
+        for (int64_t i = 0; i < a->sequences.rows && w->own_dq; i++) {
+#pragma omp for schedule(static)
+            for (int64_t row = s[i].q_row; row < s[i].q_row + s[i].q_rows; row++) sum_parts(a, row, w->dqs, w->parts);
+        }
+    }
 }
 
 int CPU_ENTRY(cpu_attention_backward)(device *d, const struct op_attention *a) {
@@ -172,28 +220,18 @@ int CPU_ENTRY(cpu_attention_backward)(device *d, const struct op_attention *a) {
     if (a->k.data == NULL || a->sequences.rows == 0) return LCKV_OK;
     int threads = cpu_parts(d, attention_work(a));
     int64_t heads = a->sequences.rows * a->kv_heads, tiles = (a->max_kv_rows + ATTENTION_KEYS - 1) / ATTENTION_KEYS;
-    int64_t wanted = (threads + heads - 1) / heads, parts = wanted < tiles ? wanted : tiles;
-    size_t floats = (size_t)(BUFFERS * ATTENTION_KEYS * tile_round(a->head_dim, TILE_COLS));
-    size_t own = parts > 1 && a->dq.data ? (size_t)(parts * a->dq.rows * a->dq.cols) : 0;
-    float *dqs;
-    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (own + (size_t)threads * floats) * sizeof *dqs, (void **)&dqs));
-    memset(dqs, 0, own * sizeof *dqs);
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < parts * heads; task++) {
-            struct block b = {.head = attention_head(a, task / a->kv_heads % a->sequences.rows, task % a->kv_heads)};
-            int64_t part = task / heads;
-            b.dq = a->dq;
-            if (own > 0) b.dq.data = dqs + part * a->dq.rows * a->dq.cols;
-            b.all_rows = b.head.sequence->q_rows * b.head.group;
-            block_carve(&b, dqs + own + (size_t)omp_get_thread_num() * floats, b.head.padded_dim);
-            for (int64_t key = part * ATTENTION_KEYS; key < b.head.sequence->kv_rows; key += parts * ATTENTION_KEYS)
-                tile_of_keys(&b, key, attention_tile_end(&b.head, key, b.head.sequence->kv_rows, ATTENTION_KEYS));
-        }
-#pragma omp for schedule(static)
-        for (int64_t sequence = 0; sequence < a->sequences.rows; sequence++)
-            if (own > 0) sum_parts(a, sequence, dqs, parts);
-    }
+    int64_t wanted = (threads + heads - 1) / heads;
+    struct work w = {.a = a, .parts = wanted < tiles ? wanted : tiles};
+    w.own_dq = w.parts > 1 && a->dq.data;
+    w.floats = (size_t)(BUFFERS * ATTENTION_KEYS * tile_round(a->head_dim, TILE_COLS));
+    size_t deltas = (size_t)(a->q.rows * a->heads);
+    size_t dqs = w.own_dq ? (size_t)(w.parts * a->dq.rows * a->dq.cols) : 0;
+    void *scratch;
+    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (deltas + dqs + (size_t)threads * w.floats) * sizeof(float), &scratch));
+    w.mine = scratch;
+    w.deltas = w.mine + (size_t)threads * w.floats;
+    w.dqs = w.deltas + deltas;
+    memset(w.dqs, 0, dqs * sizeof(float));
+    run(&w, threads);
     return LCKV_OK;
 }

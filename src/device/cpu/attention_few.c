@@ -21,7 +21,7 @@ struct few {
     int64_t record;                /* floats of one row's result: its maximum, its sum, its weighted values */
     float *queries, *sink_queries; /* [sequences, kv_heads, rows, head_dim], times scale */
     float *results;                /* [sequences, pieces, kv_heads, rows, record] */
-    float *weights;                /* [threads, kv_heads, KEYS, DOTS_ROWS] */
+    float *weights;                /* [threads, 2, kv_heads, KEYS, DOTS_ROWS] */
 };
 
 static float *queries_of(const struct few *f, float *queries, int64_t sequence, int64_t kv_head) {
@@ -34,95 +34,112 @@ static float *result_of(const struct few *f, int64_t sequence, int64_t piece, in
 
 /* ---------------------------------------------------------------- one piece */
 
-struct piece {
-    const struct few *f;
-    int64_t sequence, piece, q_rows;
-    struct attention_head head; /* of KV head 0: pointers to keys are pointers to their whole rows */
-    float *weights;
+/* Keys that are taken together: where their rows, of all KV heads, lie. */
+struct tile {
+    int64_t key, keys;
+    const char *k[KEYS], *v[KEYS]; /* behind the last: the last once more */
+    dtype type;
 };
 
-/* weights[kv_head][key][row] = scores of keys [key, key + n). */
-static void scores(const struct piece *p, const float *queries, int64_t key, int64_t n) {
-    const struct few *f = p->f;
-    int64_t dim = f->a->head_dim, kv_heads = f->a->kv_heads, at_once = dots[f->which].outputs;
-    memset(p->weights, 0, (size_t)(kv_heads * KEYS * DOTS_ROWS) * sizeof *p->weights);
-    for (int64_t j = 0; j < n; j += at_once) {
-        const char *rows[DOTS_MOST];
-        const void *k[DOTS_MOST];
-        dtype type = DTYPE_F32;
-        for (int64_t o = 0; o < at_once; o++) /* behind the last: the last once more, not used */
-            rows[o] = attention_key(&p->head, ATTENTION_K, key + (j + o < n ? j + o : n - 1), &type);
-        for (int64_t g = 0; g < kv_heads; g++) {
-            for (int64_t o = 0; o < at_once; o++) k[o] = rows[o] + (size_t)(g * dim) * dtype_bytes(type);
-            dots[f->which].of[type](p->weights + (g * KEYS + j) * DOTS_ROWS, queries + g * f->rows * dim, dim, k, dim);
-        }
+struct piece {
+    const struct few *f;
+    int64_t sequence, piece, rows;        /* rows that there are, of f->rows */
+    struct attention_head head;           /* of KV head 0: pointers to its keys are pointers to whole rows */
+    struct cpu_range sees[ATTENTION_FEW]; /* of each row */
+    float *scores;                        /* [kv_heads, KEYS, DOTS_ROWS] */
+    float *weights;                       /* [kv_heads, DOTS_ROWS, KEYS] */
+};
+
+static struct tile tile_at(const struct piece *p, int64_t key, int64_t end) {
+    struct tile t = {.key = key, .keys = attention_tile_end(&p->head, key, end, KEYS) - key};
+    if (key >= end) return (struct tile){.key = end};
+    for (int64_t j = 0; j < KEYS; j++) {
+        int64_t u = key + (j < t.keys ? j : t.keys - 1);
+        t.k[j] = attention_key(&p->head, ATTENTION_K, u, &t.type);
+        t.v[j] = attention_key(&p->head, ATTENTION_V, u, &t.type);
     }
+    return t;
 }
 
-/* One row's scores become weights on its running maximum, those that it does not see zeros. */
-static void softmax_row(const struct piece *p, int64_t kv_head, int64_t row, int64_t key, int64_t n) {
-    float *column = p->weights + kv_head * KEYS * DOTS_ROWS + row, line[KEYS], sum = 0, most = -INFINITY;
-    float *result = result_of(p->f, p->sequence, p->piece, kv_head, row);
-    struct cpu_range sees = attention_visible(p->f->a, p->head.sequence, row / p->head.group);
-    for (int64_t j = 0; j < KEYS; j++) {
-        bool seen = j < n && key + j >= sees.begin && key + j < sees.end;
-        line[j] = seen ? column[j * DOTS_ROWS] : -INFINITY;
-        most = line[j] > most ? line[j] : most;
-    }
-    float factor = attention_rescale(&result[0], most), shift = result[0] == -INFINITY ? 0 : result[0];
-    for (int64_t j = 0; j < KEYS; j++) line[j] = cpu_exp(line[j] - shift);
-    for (int64_t j = 0; j < KEYS; j++) sum += line[j], column[j * DOTS_ROWS] = line[j];
-    result[1] = result[1] * factor + sum;
+/* Asks for rows that will be read next: they are too short, and lie in pages, for the processor to foresee them. */
+static void prefetch(const struct piece *p, const struct tile *t, const char *const *rows) {
+    int64_t bytes = p->f->a->kv_heads * p->head.dim * (int64_t)dtype_bytes(t->type);
+    for (int64_t j = 0; j < t->keys; j++)
+        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(rows[j] + i);
+}
+
+static void score_tile(const struct piece *p, const struct tile *t) {
+    const struct few *f = p->f;
+    int64_t dim = f->a->head_dim, kv_heads = f->a->kv_heads, at_once = dots[f->which].outputs;
+    size_t slice = (size_t)dim * dtype_bytes(t->type);
+    bool sinks = attention_meets_sinks(&p->head, t->key);
+    const float *queries = queries_of(f, sinks ? f->sink_queries : f->queries, p->sequence, 0);
+    memset(p->scores, 0, (size_t)(kv_heads * KEYS * DOTS_ROWS) * sizeof *p->scores);
+    for (int64_t j = 0; j < t->keys; j += at_once)
+        for (int64_t g = 0; g < kv_heads; g++) {
+            const void *k[DOTS_MOST];
+            for (int64_t o = 0; o < at_once; o++) k[o] = t->k[j + o] + (size_t)g * slice;
+            dots[f->which].of[t->type](p->scores + (g * KEYS + j) * DOTS_ROWS, queries + g * f->rows * dim, dim, k,
+                                       dim);
+        }
+}
+
+/* One row's scores become weights on its running maximum, zeros for keys that it does not see. */
+static void softmax_row(const struct piece *p, const struct tile *t, int64_t kv_head, int64_t row) {
+    const float *scores = p->scores + kv_head * KEYS * DOTS_ROWS + row;
+    float *result = result_of(p->f, p->sequence, p->piece, kv_head, row), line[KEYS];
+    float *weights = p->weights + (kv_head * DOTS_ROWS + row) * KEYS;
+    int64_t begin = p->sees[row].begin - t->key, end = p->sees[row].end - t->key;
+    if (end > t->keys) end = t->keys;
+    for (int64_t j = 0; j < KEYS; j++) line[j] = j >= begin && j < end ? scores[j * DOTS_ROWS] : -INFINITY;
+    float factor = attention_rescale(&result[0], tile_largest(line, KEYS));
+    float most = result[0] == -INFINITY ? 0 : result[0];
+    for (int64_t j = 0; j < KEYS; j++) weights[j] = cpu_exp(line[j] - most);
+    result[1] = result[1] * factor + tile_sum_of(weights, KEYS);
     if (factor != 1.0f)
         for (int64_t c = 0; c < p->f->a->head_dim; c++) result[2 + c] *= factor;
 }
 
-/* Adds the weighted values of keys [key, key + n). */
-static void values(const struct piece *p, int64_t key, int64_t n) {
+static void add_values(const struct piece *p, const struct tile *t) {
     const struct few *f = p->f;
-    int64_t dim = f->a->head_dim, rows = p->q_rows * p->head.group;
+    int64_t dim = f->a->head_dim;
+    size_t slice = (size_t)dim * dtype_bytes(t->type);
     float wide[4][ATTENTION_MOST_DIM];
-    for (int64_t j = 0; j < n; j += 4) {
-        const char *from[4];
-        const float *v[4];
-        dtype type = DTYPE_F32;
-        for (int64_t o = 0; o < 4; o++) /* behind the last: the last once more, by weights of zero */
-            from[o] = attention_key(&p->head, ATTENTION_V, key + (j + o < n ? j + o : n - 1), &type);
+    for (int64_t j = 0; j < t->keys; j += 4)
         for (int64_t g = 0; g < f->a->kv_heads; g++) {
+            const float *v[4];
             for (int64_t o = 0; o < 4; o++) {
-                const void *slice = from[o] + (size_t)(g * dim) * dtype_bytes(type);
-                if (type != DTYPE_F32) cpu_widen(wide[o], slice, type, dim);
-                v[o] = type == DTYPE_F32 ? slice : wide[o];
+                const void *row = t->v[j + o] + (size_t)g * slice;
+                if (t->type != DTYPE_F32) tile_widen(wide[o], row, t->type, dim, 1.0f);
+                v[o] = t->type == DTYPE_F32 ? row : wide[o];
             }
-            const float *weights = p->weights + (g * KEYS + j) * DOTS_ROWS;
-            for (int64_t r = 0; r < rows; r++) {
-                float four[4] = {weights[r], weights[DOTS_ROWS + r], weights[2 * DOTS_ROWS + r],
-                                 weights[3 * DOTS_ROWS + r]};
-                tile_add4(result_of(f, p->sequence, p->piece, g, r) + 2, four, v, dim);
-            }
+            for (int64_t r = 0; r < p->rows; r++)
+                tile_add4(result_of(f, p->sequence, p->piece, g, r) + 2, p->weights + (g * DOTS_ROWS + r) * KEYS + j, v,
+                          dim);
         }
-    }
 }
 
-static void run_piece(const struct piece *p) {
+static void run_piece(struct piece *p) {
     const struct few *f = p->f;
-    const attention_sequence *s = p->head.sequence;
-    int64_t rows = p->q_rows * p->head.group;
     for (int64_t g = 0; g < f->a->kv_heads; g++)
-        for (int64_t r = 0; r < rows; r++) {
+        for (int64_t r = 0; r < p->rows; r++) {
             float *result = result_of(f, p->sequence, p->piece, g, r);
             memset(result, 0, (size_t)f->record * sizeof *result);
             result[0] = -INFINITY;
         }
-    int64_t begin = attention_visible(f->a, s, 0).begin, end = attention_visible(f->a, s, p->q_rows - 1).end;
+    for (int64_t r = 0; r < p->rows; r++) p->sees[r] = attention_row_visible(&p->head, r, p->rows);
+    int64_t begin = p->sees[0].begin, end = p->sees[p->rows - 1].end;
     struct cpu_range mine = cpu_share(end - begin, (int)f->pieces, (int)p->piece);
-    for (int64_t key = begin + mine.begin, n; key < begin + mine.end; key += n) {
-        n = attention_tile_end(&p->head, key, begin + mine.end, KEYS) - key;
-        float *queries = attention_meets_sinks(&p->head, key) ? f->sink_queries : f->queries;
-        scores(p, queries_of(f, queries, p->sequence, 0), key, n);
+    struct tile t = tile_at(p, begin + mine.begin, begin + mine.end);
+    while (t.keys > 0) {
+        struct tile next = tile_at(p, t.key + t.keys, begin + mine.end);
+        prefetch(p, &t, t.v);
+        score_tile(p, &t);
         for (int64_t g = 0; g < f->a->kv_heads; g++)
-            for (int64_t r = 0; r < rows; r++) softmax_row(p, g, r, key, n);
-        values(p, key, n);
+            for (int64_t r = 0; r < p->rows; r++) softmax_row(p, &t, g, r);
+        prefetch(p, &next, next.k);
+        add_values(p, &t);
+        t = next;
     }
 }
 
@@ -162,7 +179,7 @@ static int carve(device *d, struct few *f, int parts) {
     const struct op_attention *a = f->a;
     int64_t queries = a->sequences.rows * a->kv_heads * f->rows * a->head_dim;
     int64_t results = a->sequences.rows * f->pieces * a->kv_heads * f->rows * f->record;
-    int64_t weights = (int64_t)parts * a->kv_heads * KEYS * DOTS_ROWS;
+    int64_t weights = (int64_t)parts * 2 * a->kv_heads * KEYS * DOTS_ROWS;
     void *scratch;
     TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(2 * queries + results + weights) * sizeof(float), &scratch));
     f->queries = scratch;
@@ -192,10 +209,11 @@ static void run(const struct few *f, int parts) {
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < sequences * f->pieces; i++) {
             struct piece p = {.f = f, .sequence = i / f->pieces, .piece = i % f->pieces};
-            p.q_rows = few_rows(a, p.sequence);
             p.head = attention_head(a, p.sequence, 0);
-            p.weights = f->weights + (int64_t)omp_get_thread_num() * a->kv_heads * KEYS * DOTS_ROWS;
-            if (p.q_rows > 0) run_piece(&p);
+            p.rows = few_rows(a, p.sequence) * p.head.group;
+            p.scores = f->weights + (int64_t)omp_get_thread_num() * 2 * a->kv_heads * KEYS * DOTS_ROWS;
+            p.weights = p.scores + a->kv_heads * KEYS * DOTS_ROWS;
+            if (p.rows > 0) run_piece(&p);
         }
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < sequences * a->kv_heads; i++)

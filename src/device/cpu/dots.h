@@ -27,11 +27,10 @@ static inline __attribute__((always_inline)) void dot_rows(int R, int O, dtype t
 #pragma GCC unroll 8
     for (int o = 0; o < O; o++)
 #pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-            float total = tile_sum(wide[o * R + r]);
-            for (int64_t rest = k; rest < depth; rest++) total += x[r * x_row + rest] * cpu_widened(w[o], type, rest);
-            sum[o * DOTS_ROWS + r] += total;
-        }
+        for (int r = 0; r < R; r++) sum[o * DOTS_ROWS + r] += tile_sum(wide[o * R + r]);
+    for (; k < depth; k++)
+        for (int o = 0; o < O; o++)
+            for (int r = 0; r < R; r++) sum[o * DOTS_ROWS + r] += x[r * x_row + k] * cpu_widened(w[o], type, k);
 }
 
 typedef void dot_function(float *sum, const float *x, int64_t x_row, const void *const *w, int64_t depth);

@@ -47,6 +47,21 @@ static inline __attribute__((always_inline)) tile_vector tile_load_as(const void
     return (tile_vector)((tile_bits)((tile_vector)body * 0x1p112f) | special | (bits & 0x8000) << 16);
 }
 
+/* The largest of x[0..n) and the sum, n whole vectors. A NaN may not be the largest, but then is in the sum. */
+static inline float tile_largest(const float *x, int64_t n) {
+    float lane[TILE_LANES], most;
+    tile_vector so_far = tile_load(x);
+    for (int64_t i = TILE_LANES; i < n; i += TILE_LANES) {
+        tile_vector here = tile_load(x + i);
+        tile_bits larger = (tile_bits)(here > so_far);
+        so_far = (tile_vector)(((tile_bits)here & larger) | ((tile_bits)so_far & ~larger));
+    }
+    memcpy(lane, &so_far, sizeof lane);
+    most = lane[0];
+    for (int i = 1; i < TILE_LANES; i++) most = lane[i] > most ? lane[i] : most;
+    return most;
+}
+
 static inline float tile_sum(tile_vector x) {
     float lane[TILE_LANES];
     memcpy(lane, &x, sizeof lane);
@@ -57,6 +72,30 @@ static inline float tile_sum(tile_vector x) {
 
 static inline int64_t tile_round(int64_t n, int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
+}
+
+static inline float tile_sum_of(const float *x, int64_t n) {
+    tile_vector sum = tile_load(x);
+    for (int64_t i = TILE_LANES; i < n; i += TILE_LANES) sum += tile_load(x + i);
+    return tile_sum(sum);
+}
+
+/* out[0..n) = factor * elements of `type`, as f32. (A loop that copies would become a call, which for rows as short as
+ * a head's costs more than the copy.) */
+static inline __attribute__((always_inline)) void tile_widen_as(float *out, const void *from, dtype type, int64_t n,
+                                                                float factor) {
+    int64_t i = 0;
+    for (; i + TILE_LANES <= n; i += TILE_LANES) tile_store(out + i, tile_load_as(from, type, i) * factor);
+    for (; i < n; i++) out[i] = cpu_widened(from, type, i) * factor;
+}
+
+static inline void tile_widen(float *out, const void *from, dtype type, int64_t n, float factor) {
+    if (type == DTYPE_F32)
+        tile_widen_as(out, from, DTYPE_F32, n, factor);
+    else if (type == DTYPE_BF16)
+        tile_widen_as(out, from, DTYPE_BF16, n, factor);
+    else
+        tile_widen_as(out, from, DTYPE_F16, n, factor);
 }
 
 typedef float tile_quad __attribute__((vector_size(16)));
