@@ -40,9 +40,8 @@ static const flag FLAGS[] = {
 
 static const flag_table TABLE = {
     "tokenize",
-    "Prints {\"ids\": [...]} for each text, a line each; with --decode {\"text\": ...} for each line of ids. Bytes "
-    "that "
-    "are no UTF-8 count as U+FFFD.",
+    "Prints {\"ids\": [...]} for each text, a line each; with --decode {\"text\": ...} for each line of ids.\n"
+    "Bytes that are no UTF-8 count as U+FFFD.",
     "--tokenizer_name NAME --text TEXT",
     FLAGS,
 };

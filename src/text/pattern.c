@@ -11,6 +11,13 @@
  * before a match is given up. It is reserved, not touched, until needed. */
 enum { STACK_START_BYTES = 32 << 10, STACK_LIMIT_BYTES = 64 << 20 };
 
+/* Steps that a match may take: some for each byte of the text (a run of white space is walked to its end and back), and
+ * no more, so that an expression whose time explodes ends in an error. */
+static uint32_t step_limit(size_t bytes) {
+    const uint32_t least = 10000000, per_byte = 8;
+    return bytes < (UINT32_MAX - least) / per_byte ? least + per_byte * (uint32_t)bytes : UINT32_MAX;
+}
+
 struct pattern {
     pcre2_code *code;
     pcre2_match_data *found;
@@ -102,6 +109,7 @@ pattern_scan pattern_scan_start(const char *text, size_t bytes) {
 }
 
 int pattern_scan_next(pattern *p, pattern_scan *scan) {
+    pcre2_set_match_limit(p->context, step_limit(scan->bytes));
     while (scan->from <= scan->bytes) {
         int count = pcre2_match(p->code, (PCRE2_SPTR)scan->text, scan->bytes, scan->from, PCRE2_NO_UTF_CHECK, p->found,
                                 p->context);
