@@ -1,5 +1,5 @@
 /* What the tests of device ops share: tensors between red zones that start as NaN, reference conversions in double, and
- * every processor level at one and at several threads.
+ * every processor level at one and at several threads, and a GPU where there is one.
  *
  * The references are straightforward loops in double over the rounded inputs; tolerances are the output's rounding plus
  * float's epsilon times what a sum in float may lose.
@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "device/cpu/cpu.h"
 #include "device/device.h"
+#include "device_mirror.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -190,9 +191,38 @@ static inline void check_same_bits(const char *what, view a, view b) {
     if (memcmp(a.data, b.data, view_bytes(a)) != 0) fail_msg("%s: not the same bits", what);
 }
 
+/* What rounding a product's operands to bf16 loses, relative, where the compute type is bf16: plain entries take them
+ * as they are, oneDNN and GPUs do not. */
+static inline double operand_rounding(const device *d, dtype compute) {
+    bool cpu = strcmp(d->name, "cpu") == 0;
+    bool plain = cpu && ((const struct cpu_state *)d->own)->products == NULL;
+    return compute == DTYPE_BF16 && !plain ? rounding(DTYPE_BF16) : 0;
+}
+
 /* ---------------------------------------------------------------- everywhere */
 
-/* Runs `check` on every level that this processor has, with one thread and with three. */
+static inline int list_tensors(mirrored *out) {
+    for (int i = 0; i < check_state.count; i++) {
+        out[i].memory = (char *)check_state.memory[i];
+        out[i].bytes = (check_state.bytes[i] + 2 * RED_ZONE + 255) / 256 * 256;
+    }
+    return check_state.count;
+}
+
+/* The first GPU, or a line that says why there is none. */
+static inline void check_on_gpu(void (*check)(device *d)) {
+    device d;
+    if (mirror_open(&d, list_tensors) < 0) {
+        printf("skipped on a GPU: %s\n", lckv_last_error());
+        return;
+    }
+    check_state.random = 0;
+    check(&d);
+    release_tensors();
+    d.memory.close(&d);
+}
+
+/* Runs `check` on every level that this processor has, with one thread and with three, and on a GPU. */
 static inline void check_everywhere(void (*check)(device *d)) {
     for (int level = CPU_BASE; level <= (int)cpu_level_here(); level++) {
         for (int threads = 1; threads <= 3; threads += 2) {
@@ -204,6 +234,7 @@ static inline void check_everywhere(void (*check)(device *d)) {
             d.memory.close(&d);
         }
     }
+    check_on_gpu(check);
 }
 
 #endif

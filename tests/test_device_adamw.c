@@ -11,8 +11,16 @@ static view scalar(double x) {
     return v;
 }
 
-static view state_view(step_state *state) {
-    return (view){state, 1, sizeof *state, DTYPE_U8};
+static view state_tensor(const step_state *state) {
+    view v = tensor(1, sizeof *state, DTYPE_U8);
+    memcpy(v.data, state, sizeof *state);
+    return v;
+}
+
+static void clip(device *d, view sum, view loss, step_state *state) {
+    view v = state_tensor(state);
+    RUN(d, clip, ((struct op_clip){sum, loss, v}));
+    memcpy(state, v.data, sizeof *state);
 }
 
 /* ---------------------------------------------------------------- norm and clipping */
@@ -41,7 +49,7 @@ static void check_large_squares(device *d) {
 
 static step_state clip_state(device *d, double sum, double loss, float most) {
     step_state state = {.max_grad_norm = most, .learning_rate = 7.0f, .finite = -1};
-    RUN(d, clip, ((struct op_clip){scalar(sum), scalar(loss), state_view(&state)}));
+    clip(d, scalar(sum), scalar(loss), &state);
     assert_true(state.learning_rate == 7.0f && state.max_grad_norm == most);
     return state;
 }
@@ -93,7 +101,7 @@ static parameters random_parameters(int64_t rows, int64_t cols, dtype type) {
 
 static void adamw(device *d, parameters p, step_state *state, double decay) {
     RUN(d, adamw,
-        ((struct op_adamw){p.master, p.weight, p.grad, p.m, p.v, state_view(state), .weight_decay = (float)decay}));
+        ((struct op_adamw){p.master, p.weight, p.grad, p.m, p.v, state_tensor(state), .weight_decay = (float)decay}));
 }
 
 /* The formula in double, one element: p, m and v are what they were and become what they are. */
@@ -166,7 +174,7 @@ static void check_torch(device *d) {
         for (int i = 0; i < 4; i++) set_element(p.grad, i, grads[step - 1][i]);
         view sum = scalar(0.0);
         RUN(d, sum_squares, ((struct op_sum_squares){p.grad, sum}));
-        RUN(d, clip, ((struct op_clip){sum, scalar(1.0), state_view(&state)}));
+        clip(d, sum, scalar(1.0), &state);
         assert_true(fabs(state.grad_norm - norms[step - 1]) < 4 * F32_EPSILON * state.grad_norm);
         adamw(d, p, &state, s.decay);
         for (int i = 0; i < 4; i++) {
@@ -186,7 +194,7 @@ static void check_not_finite(device *d) {
     step_state state = state_of((settings){0.01, 0.9, 0.95, 1e-8, 0.1}, 1);
     view sum = scalar(0.0);
     RUN(d, sum_squares, ((struct op_sum_squares){p.grad, sum}));
-    RUN(d, clip, ((struct op_clip){sum, scalar(1.0), state_view(&state)}));
+    clip(d, sum, scalar(1.0), &state);
     adamw(d, p, &state, 0.1);
     view after[] = {p.master, p.weight, p.grad, p.m, p.v};
     for (int i = 0; i < 5; i++) check_same_bits("not finite", after[i], before[i]);

@@ -37,7 +37,13 @@ struct reference {
     double *x, *weight, *p, *nll, *error;
 };
 
-static struct reference make_reference(const struct op_linear_cross_entropy *a) {
+/* What the device rounds of the weight, relative: conversions to the compute type. */
+static double weight_rounding(const device *d, const struct op_linear_cross_entropy *a) {
+    return a->weight.type != a->x.type ? operand_rounding(d, a->x.type) : 0;
+}
+
+/* rounded: what rounding the weight to the compute type loses, relative. */
+static struct reference make_reference(const struct op_linear_cross_entropy *a, double rounded) {
     int64_t rows = a->x.rows, hidden = a->x.cols, vocab = a->weight.rows;
     struct reference f = {calloc((size_t)elements(a->x), 8), calloc((size_t)elements(a->weight), 8),
                           calloc((size_t)(rows * vocab), 8), calloc((size_t)rows, 8), calloc((size_t)rows, 8)};
@@ -53,7 +59,7 @@ static struct reference make_reference(const struct op_linear_cross_entropy *a) 
                 p[v] += term, size += fabs(term);
             }
             most = fmax(most, p[v]);
-            f.error[r] = fmax(f.error[r], F32_EPSILON * (double)(hidden + 2) * size);
+            f.error[r] = fmax(f.error[r], (F32_EPSILON * (double)(hidden + 2) + rounded) * size);
         }
         double own = label >= 0 ? p[label] : 0;
         for (int64_t v = 0; v < vocab; v++) sum += p[v] = exp(p[v] - most);
@@ -67,16 +73,15 @@ static void free_reference(struct reference *f) {
     free(f->x), free(f->weight), free(f->p), free(f->nll), free(f->error);
 }
 
-/* d loss / d logit, and what it may be off by: the weight's error, one rounding of exp and of the factor; and, where
- * oneDNN is given it as bf16, that rounding. */
+/* d loss / d logit, and what it may be off by: the weight's error, one rounding of exp and of the factor; and what
+ * the device rounds of operands. */
 static double logit_gradient(const device *d, const struct op_linear_cross_entropy *a, const struct reference *f,
                              int64_t r, int64_t v, double *error) {
     int32_t label = ((int32_t *)a->labels.data)[r];
     double scale = element(a->scale, 0), p = f->p[r * a->weight.rows + v];
     *error = label < 0 ? 0 : scale * p * (2 * f->error[r] + 8 * F32_EPSILON) + (v == label ? scale * F32_EPSILON : 0);
     double gradient = label < 0 ? 0 : scale * (p - (v == label));
-    bool plain = ((const struct cpu_state *)d->own)->products == NULL;
-    if (a->x.type == DTYPE_BF16 && !plain) *error += rounding(DTYPE_BF16) * fabs(gradient);
+    *error += (operand_rounding(d, a->x.type) + weight_rounding(d, a)) * fabs(gradient);
     return gradient;
 }
 
@@ -129,7 +134,7 @@ static void check_case(device *d, int s, int t) {
     struct op_linear_cross_entropy a =
         make_case(sizes[s].rows, sizes[s].hidden, sizes[s].vocab, types[t][0], types[t][1]);
     view dx = copy_tensor(a.dx), dweight = copy_tensor(a.dweight), start = copy_tensor(a.loss);
-    struct reference f = make_reference(&a);
+    struct reference f = make_reference(&a, weight_rounding(d, &a));
     RUN(d, linear_cross_entropy, a);
     check_losses(&a, &f);
     check_dx(d, &a, &f, dx);
@@ -170,7 +175,7 @@ static void test_opened(void **state) {
 }
 
 static double reference_loss(const struct op_linear_cross_entropy *a) {
-    struct reference f = make_reference(a);
+    struct reference f = make_reference(a, 0);
     double loss = 0;
     for (int64_t r = 0; r < a->x.rows; r++) loss += element(a->scale, 0) * f.nll[r];
     free_reference(&f);

@@ -30,24 +30,25 @@ static double *doubles(view v) {
 }
 
 /* got[r][c] = before + sum over k of a[r][k] b[c][k], within f32's epsilon a term, the result's own rounding, and what
- * rounding factor a to `a_type` loses. a[r][k] lies at r * a_row + k * a_step; b likewise. */
+ * rounding the operands loses. a[r][k] lies at r * a_row + k * a_step; b likewise. */
 struct expected {
     const double *a, *b, *before; /* before: of row r and column c, or of column c alone (a bias), or NULL */
     int64_t a_row, a_step, b_row, b_step, depth, before_row;
-    double a_rounding;
+    double products_rounding, before_rounding; /* relative */
 };
 
 static void check_product(const char *what, view got, const struct expected *e) {
     for (int64_t r = 0; r < got.rows; r++)
         for (int64_t c = 0; c < got.cols; c++) {
             double want = e->before ? e->before[r * e->before_row + c] : 0, size = fabs(want), products = 0;
+            double error = e->before_rounding * fabs(want);
             for (int64_t k = 0; k < e->depth; k++) {
                 double term = e->a[r * e->a_row + k * e->a_step] * e->b[c * e->b_row + k * e->b_step];
                 want += term, products += fabs(term);
             }
             size += products;
             check_near(what, got, r * got.cols + c, want,
-                       F32_EPSILON * (double)(e->depth + 2) * size + e->a_rounding * products +
+                       F32_EPSILON * (double)(e->depth + 2) * size + e->products_rounding * products + error +
                            rounding(got.type) * fabs(want));
         }
 }
@@ -62,6 +63,8 @@ static void check_forward(device *d, int s, int t) {
     double *x = doubles(a.x), *weight = doubles(a.weight), *bias = types[t].has_bias ? doubles(a.bias) : NULL;
     struct expected y = {.a = x, .a_row = in, .a_step = 1, .b = weight, .b_row = in, .b_step = 1, .depth = in};
     y.before = bias;
+    if (a.weight.type != a.x.type) y.products_rounding = operand_rounding(d, a.x.type);
+    if (a.bias.type != a.y.type) y.before_rounding = operand_rounding(d, a.y.type);
     check_product("y", a.y, &y);
     view first = a.y;
     a.y = tensor(rows, out, types[t].y);
@@ -79,12 +82,6 @@ static void check_dbias(const struct op_linear *a, view dbias, const double *bef
     }
 }
 
-/* oneDNN gets dy rounded to bf16, where the processor multiplies bf16 itself. */
-static double dy_rounding(const device *d, const struct op_linear *a) {
-    bool plain = ((const struct cpu_state *)d->own)->products == NULL;
-    return a->x.type == DTYPE_BF16 && !plain ? rounding(DTYPE_BF16) : 0;
-}
-
 static void check_backward(device *d, int s, int t) {
     int64_t rows = sizes[s].rows, in = sizes[s].in, out = sizes[s].out;
     struct op_linear a = {.x = random_tensor(rows, in, types[t].x, 1.0),
@@ -98,10 +95,10 @@ static void check_backward(device *d, int s, int t) {
     for (int i = 0; i < 3; i++) before[i] = doubles(start[i]);
     RUN(d, linear_backward, a);
     struct expected dx = {.a = dy, .a_row = out, .a_step = 1, .b = weight, .b_row = 1, .b_step = in, .depth = out};
-    dx.before = before[0], dx.before_row = in, dx.a_rounding = dy_rounding(d, &a);
+    dx.before = before[0], dx.before_row = in, dx.products_rounding = 2 * operand_rounding(d, a.x.type);
     check_product("dx", a.dx, &dx);
     struct expected dweight = {.a = dy, .a_row = 1, .a_step = out, .b = x, .b_row = 1, .b_step = in, .depth = rows};
-    dweight.before = before[1], dweight.before_row = in, dweight.a_rounding = dy_rounding(d, &a);
+    dweight.before = before[1], dweight.before_row = in, dweight.products_rounding = operand_rounding(d, a.x.type);
     check_product("dweight", a.dweight, &dweight);
     check_dbias(&a, a.dbias, before[2], dy);
     view all[] = {a.dx, a.dweight, a.dbias}, *each[] = {&a.dx, &a.dweight, &a.dbias};
