@@ -21,7 +21,7 @@ struct few {
     int64_t record;                /* floats of one row's result: its maximum, its sum, its weighted values */
     float *queries, *sink_queries; /* [sequences, kv_heads, rows, head_dim], times scale */
     float *results;                /* [sequences, pieces, kv_heads, rows, record] */
-    float *weights;                /* [threads, 2, kv_heads, KEYS, DOTS_ROWS] */
+    float *weights;                /* [threads, kv_heads, DOTS_ROWS, KEYS] */
 };
 
 static float *queries_of(const struct few *f, float *queries, int64_t sequence, int64_t kv_head) {
@@ -46,8 +46,7 @@ struct piece {
     int64_t sequence, piece, rows;        /* rows that there are, of f->rows */
     struct attention_head head;           /* of KV head 0: pointers to its keys are pointers to whole rows */
     struct cpu_range sees[ATTENTION_FEW]; /* of each row */
-    float *scores;                        /* [kv_heads, KEYS, DOTS_ROWS] */
-    float *weights;                       /* [kv_heads, DOTS_ROWS, KEYS] */
+    float *weights;                       /* [kv_heads, DOTS_ROWS, KEYS]: the scores at first */
 };
 
 static struct tile tile_at(const struct piece *p, int64_t key, int64_t end) {
@@ -74,27 +73,26 @@ static void score_tile(const struct piece *p, const struct tile *t) {
     size_t slice = (size_t)dim * dtype_bytes(t->type);
     bool sinks = attention_meets_sinks(&p->head, t->key);
     const float *queries = queries_of(f, sinks ? f->sink_queries : f->queries, p->sequence, 0);
-    memset(p->scores, 0, (size_t)(kv_heads * KEYS * DOTS_ROWS) * sizeof *p->scores);
+    memset(p->weights, 0, (size_t)(kv_heads * DOTS_ROWS * KEYS) * sizeof *p->weights);
     for (int64_t j = 0; j < t->keys; j += at_once)
         for (int64_t g = 0; g < kv_heads; g++) {
             const void *k[DOTS_MOST];
             for (int64_t o = 0; o < at_once; o++) k[o] = t->k[j + o] + (size_t)g * slice;
-            dots[f->which].of[t->type](p->scores + (g * KEYS + j) * DOTS_ROWS, queries + g * f->rows * dim, dim, k,
+            dots[f->which].of[t->type](p->weights + g * DOTS_ROWS * KEYS + j, KEYS, queries + g * f->rows * dim, dim, k,
                                        dim);
         }
 }
 
 /* One row's scores become weights on its running maximum, zeros for keys that it does not see. */
 static void softmax_row(const struct piece *p, const struct tile *t, int64_t kv_head, int64_t row) {
-    const float *scores = p->scores + kv_head * KEYS * DOTS_ROWS + row;
-    float *result = result_of(p->f, p->sequence, p->piece, kv_head, row), line[KEYS];
+    float *result = result_of(p->f, p->sequence, p->piece, kv_head, row);
     float *weights = p->weights + (kv_head * DOTS_ROWS + row) * KEYS;
     int64_t begin = p->sees[row].begin - t->key, end = p->sees[row].end - t->key;
-    if (end > t->keys) end = t->keys;
-    for (int64_t j = 0; j < KEYS; j++) line[j] = j >= begin && j < end ? scores[j * DOTS_ROWS] : -INFINITY;
-    float factor = attention_rescale(&result[0], tile_largest(line, KEYS));
+    for (int64_t j = 0; j < begin && j < KEYS; j++) weights[j] = -INFINITY;
+    for (int64_t j = end < 0 ? 0 : end < t->keys ? end : t->keys; j < KEYS; j++) weights[j] = -INFINITY;
+    float factor = attention_rescale(&result[0], tile_largest(weights, KEYS));
     float most = result[0] == -INFINITY ? 0 : result[0];
-    for (int64_t j = 0; j < KEYS; j++) weights[j] = cpu_exp(line[j] - most);
+    for (int64_t j = 0; j < KEYS; j++) weights[j] = cpu_exp(weights[j] - most);
     result[1] = result[1] * factor + tile_sum_of(weights, KEYS);
     if (factor != 1.0f)
         for (int64_t c = 0; c < p->f->a->head_dim; c++) result[2 + c] *= factor;
@@ -179,7 +177,7 @@ static int carve(device *d, struct few *f, int parts) {
     const struct op_attention *a = f->a;
     int64_t queries = a->sequences.rows * a->kv_heads * f->rows * a->head_dim;
     int64_t results = a->sequences.rows * f->pieces * a->kv_heads * f->rows * f->record;
-    int64_t weights = (int64_t)parts * 2 * a->kv_heads * KEYS * DOTS_ROWS;
+    int64_t weights = (int64_t)parts * a->kv_heads * KEYS * DOTS_ROWS;
     void *scratch;
     TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(2 * queries + results + weights) * sizeof(float), &scratch));
     f->queries = scratch;
@@ -211,8 +209,7 @@ static void run(const struct few *f, int parts) {
             struct piece p = {.f = f, .sequence = i / f->pieces, .piece = i % f->pieces};
             p.head = attention_head(a, p.sequence, 0);
             p.rows = few_rows(a, p.sequence) * p.head.group;
-            p.scores = f->weights + (int64_t)omp_get_thread_num() * 2 * a->kv_heads * KEYS * DOTS_ROWS;
-            p.weights = p.scores + a->kv_heads * KEYS * DOTS_ROWS;
+            p.weights = f->weights + (int64_t)omp_get_thread_num() * a->kv_heads * DOTS_ROWS * KEYS;
             if (p.rows > 0) run_piece(&p);
         }
 #pragma omp for schedule(static)

@@ -10,10 +10,11 @@ enum {
     DOTS_MOST = 4  /* most rows of w at a time */
 };
 
-/* sum[o * DOTS_ROWS + r] += x[r] . w[o], for R rows of x, [R, x_row], and O rows of w. Each vector of w is widened once
+/* sum[r * sum_row + o] += x[r] . w[o], for R rows of x, [R, x_row], and O rows of w. Each vector of w is widened once
  * for all rows of x; R * O chains of sums hide the latency of one. */
-static inline __attribute__((always_inline)) void dot_rows(int R, int O, dtype type, float *sum, const float *x,
-                                                           int64_t x_row, const void *const *w, int64_t depth) {
+static inline __attribute__((always_inline)) void dot_rows(int R, int O, dtype type, float *sum, int64_t sum_row,
+                                                           const float *x, int64_t x_row, const void *const *w,
+                                                           int64_t depth) {
     tile_vector wide[8] = {0};
     int64_t k = 0;
     for (; k + TILE_LANES <= depth; k += TILE_LANES) {
@@ -27,17 +28,19 @@ static inline __attribute__((always_inline)) void dot_rows(int R, int O, dtype t
 #pragma GCC unroll 8
     for (int o = 0; o < O; o++)
 #pragma GCC unroll 8
-        for (int r = 0; r < R; r++) sum[o * DOTS_ROWS + r] += tile_sum(wide[o * R + r]);
+        for (int r = 0; r < R; r++) sum[r * sum_row + o] += tile_sum(wide[o * R + r]);
     for (; k < depth; k++)
         for (int o = 0; o < O; o++)
-            for (int r = 0; r < R; r++) sum[o * DOTS_ROWS + r] += x[r * x_row + k] * cpu_widened(w[o], type, k);
+            for (int r = 0; r < R; r++) sum[r * sum_row + o] += x[r * x_row + k] * cpu_widened(w[o], type, k);
 }
 
-typedef void dot_function(float *sum, const float *x, int64_t x_row, const void *const *w, int64_t depth);
+typedef void dot_function(float *sum, int64_t sum_row, const float *x, int64_t x_row, const void *const *w,
+                          int64_t depth);
 
 #define DOT(R, O, name, type)                                                                                          \
-    static void dot_##R##_##name(float *sum, const float *x, int64_t x_row, const void *const *w, int64_t depth) {     \
-        dot_rows(R, O, type, sum, x, x_row, w, depth);                                                                 \
+    static void dot_##R##_##name(float *sum, int64_t sum_row, const float *x, int64_t x_row, const void *const *w,     \
+                                 int64_t depth) {                                                                      \
+        dot_rows(R, O, type, sum, sum_row, x, x_row, w, depth);                                                        \
     }
 #define DOTS(name, type) DOT(1, 4, name, type) DOT(2, 4, name, type) DOT(4, 2, name, type) DOT(8, 1, name, type)
 DOTS(f32, DTYPE_F32)

@@ -6,24 +6,23 @@
 
 enum {
     GROUP = DOTS_ROWS, /* rows of x that share one pass over the weight */
-    OUTPUTS = 32,      /* that are finished together */
-    SUMS = (OUTPUTS + DOTS_MOST) * GROUP,
-    LINE = 1024 /* floats of a row that fit the first-level cache beside others */
+    OUTPUTS = 32,      /* that are finished together: a multiple of DOTS_MOST */
+    LINE = 1024        /* floats of a row that fit the first-level cache beside others */
 };
 
-/* The products of up to GROUP rows of x with outputs [first, first + count) of the weight, in pieces of depth of
- * which x's stay in the first-level cache. */
+/* sum[r * OUTPUTS + o]: the products of up to GROUP rows of x with outputs [first, first + count) of the weight, in
+ * pieces of depth of which x's stay in the first-level cache. */
 static void few_outputs(float *sum, const float *x, int64_t x_row, int64_t rows, view weight, int64_t first,
                         int64_t count) {
     int which = dots_for(rows);
     int64_t piece = 4096 / dots[which].rows;
-    memset(sum, 0, SUMS * sizeof *sum);
+    memset(sum, 0, GROUP * OUTPUTS * sizeof *sum);
     for (int64_t k = 0; k < weight.cols; k += piece)
         for (int64_t o = 0; o < count; o += dots[which].outputs) {
             const void *w[DOTS_MOST];
             for (int i = 0; i < dots[which].outputs; i++) /* behind the last: the last once more, not kept */
                 w[i] = cpu_at(weight, first + (o + i < count ? o + i : count - 1), k);
-            dots[which].of[weight.type](sum + o * GROUP, x + k, x_row, w,
+            dots[which].of[weight.type](sum + o, OUTPUTS, x + k, x_row, w,
                                         weight.cols - k < piece ? weight.cols - k : piece);
         }
 }
@@ -33,7 +32,7 @@ static void store_few(const struct op_linear *a, const float *sum, int64_t row, 
     float line[OUTPUTS], bias[OUTPUTS];
     if (a->bias.data) cpu_widen(bias, cpu_at(a->bias, 0, first), a->bias.type, count);
     for (int64_t r = 0; r < rows; r++) {
-        for (int64_t o = 0; o < count; o++) line[o] = sum[o * GROUP + r] + (a->bias.data ? bias[o] : 0);
+        for (int64_t o = 0; o < count; o++) line[o] = sum[r * OUTPUTS + o] + (a->bias.data ? bias[o] : 0);
         cpu_narrow(cpu_at(a->y, row + r, first), a->y.type, line, count);
     }
 }
@@ -57,7 +56,7 @@ int CPU_ENTRY(linear_few)(device *d, const struct op_linear *a) {
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(a->weight.rows, parts, part);
-        float sum[SUMS];
+        float sum[GROUP * OUTPUTS];
         for (int64_t o = mine.begin; o < mine.end; o += OUTPUTS)
             for (int64_t r = 0; r < a->x.rows; r += GROUP) {
                 int64_t count = mine.end - o < OUTPUTS ? mine.end - o : OUTPUTS;
