@@ -199,6 +199,11 @@ static inline double operand_rounding(const device *d, dtype compute) {
     return compute == DTYPE_BF16 && !plain ? rounding(DTYPE_BF16) : 0;
 }
 
+/* What rounding attention's weights (and dout) to bf16 for the matrix units loses, relative: on GPUs alone. */
+static inline double weight_rounding_of(const device *d, dtype compute) {
+    return strcmp(d->name, "cpu") != 0 ? operand_rounding(d, compute) : 0;
+}
+
 /* ---------------------------------------------------------------- everywhere */
 
 static inline int list_tensors(mirrored *out) {

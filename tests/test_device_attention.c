@@ -46,6 +46,7 @@ enum { CASES = sizeof cases / sizeof *cases, DEAD_ROWS = 3 };
 /* A case with its tensors, what they hold in double, and the list of keys of each sequence as rows of k, v or pages. */
 struct attention_run {
     const struct attention_case *c;
+    double rounded; /* what the device rounds of weights and dout, relative */
     struct op_attention a;
     double *q, *q_sink, *dout, *k, *v, *past_k, *past_v;
     struct {
@@ -216,7 +217,7 @@ static void check_forward_row(const struct attention_run *r, int i, int64_t row,
     }
     for (int64_t c = 0; c < a->head_dim; c++)
         check_near("out", a->out, row * a->out.cols + h * a->head_dim + c, want[c],
-                   rounding(a->out.type) * fabs(want[c]) + 2 * error * size[c]);
+                   rounding(a->out.type) * fabs(want[c]) + (2 * error + r->rounded) * size[c]);
     float lse = ((float *)a->lse.data)[row * a->heads + h];
     if (w->seen == 0)
         assert_true(isinf(lse) && lse < 0);
@@ -250,6 +251,7 @@ static void check_attention(device *d) {
             if (types == 2 && cases[i].page_rows == 0) continue; /* mixed: bf16 new rows behind a past of f32 */
             dtype compute = types == 0 ? DTYPE_F32 : DTYPE_BF16, past = types == 1 ? DTYPE_BF16 : DTYPE_F32;
             struct attention_run *r = make_run(&cases[i], compute, past);
+            r->rounded = weight_rounding_of(d, compute);
             RUN(d, attention, r->a);
             check_forward(r);
             check_dead(r->a.out);
@@ -323,6 +325,7 @@ static void reference_backward(const struct attention_run *r, struct gradients *
 static void check_gradient(const char *what, const struct attention_run *r, view got, view before, const double *want,
                            const double *size) {
     double error = 2 * weight_error(&r->a, r->a.max_kv_rows + r->a.max_q_rows * r->a.heads / r->a.kv_heads);
+    error += 2 * r->rounded; /* of the weight or its gradient, and of dout */
     for (int64_t i = 0; i < elements(got); i++) {
         if (isnan(element(before, i))) continue; /* a dead row */
         check_near(what, got, i, element(before, i) + want[i],
@@ -341,6 +344,7 @@ static view gradient_tensor(view of, view pattern) {
 static void check_backward_case(device *d, const struct attention_case *c, dtype compute) {
     struct attention_run *r = make_run(c, compute, compute);
     struct op_attention *a = &r->a;
+    r->rounded = weight_rounding_of(d, compute);
     RUN(d, attention, r->a);
     struct gradients g = make_gradients(a);
     reference_backward(r, &g);

@@ -4,6 +4,7 @@
  * a time, with a running maximum and sum for each row: no more scores than TILE by TILE are ever held. The tiles of the
  * last queries, which see most, come first. Sequences of few queries with a past go to attention_paged.cu. */
 #include "device/cuda/attention.h"
+#include "device/cuda/attention_matrix.h"
 
 template <int TILE, int DIM> struct forward_tiles {
     static constexpr int PER = TILE / ATTENTION_SIDE, COLS = DIM / ATTENTION_SIDE, WEIGHTS = TILE + 4;
@@ -131,6 +132,7 @@ int cuda_attention(device *d, const struct op_attention *a) {
     int few = a->past.k.data || a->max_q_rows * call.group <= ATTENTION_FEW ? ATTENTION_FEW : 0;
     if (few > 0) TRY(cuda_attention_few(d, &call));
     if (a->max_q_rows * call.group <= few) return LCKV_OK;
+    if (attention_for_matrix(a)) return attention_matrix(d, &call, few);
     if (a->head_dim <= 32) return run<64, 32>(d, &call, few);
     if (a->head_dim <= 64) return run<64, 64>(d, &call, few);
     if (a->head_dim <= 128) return run<64, 128>(d, &call, few);

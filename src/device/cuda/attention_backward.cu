@@ -7,6 +7,7 @@
  * delta = sum of dout * out over head_dim. So two of seven products are done twice, and no sum depends on who comes
  * first. */
 #include "device/cuda/attention.h"
+#include "device/cuda/attention_matrix.h"
 
 enum { WARPS = 8 };
 
@@ -185,6 +186,7 @@ int cuda_attention_backward(device *d, const struct op_attention *a) {
     TRY(attention_check(a));
     if (a->k.data == NULL || a->sequences.rows == 0 || a->max_q_rows == 0) return LCKV_OK;
     struct attention_call call = attention_call_of(a);
+    if (attention_for_matrix(a)) return attention_matrix_backward(d, &call);
     int64_t count = a->dout.rows * a->heads;
     float *deltas;
     TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, (size_t)count * sizeof *deltas, (void **)&deltas));

@@ -36,6 +36,7 @@ DEVICE_OPS(ENTRY)
 /* An entry that calls another holds what it needs itself in a workspace that the other does not use. */
 enum cuda_work {
     CUDA_WORK_WEIGHT,   /* a weight in the compute type */
+    CUDA_WORK_BIAS,     /* a bias in the result's type */
     CUDA_WORK_GRADIENT, /* an output's gradient in the compute type */
     CUDA_WORK_LOGITS,   /* cross-entropy's pieces */
     CUDA_WORK_PARTIAL,  /* partial sums and what belongs to one op alone */

@@ -7,36 +7,30 @@
 
 enum { THREADS = 256, EACH = 4 };
 
-/* Every row of y = bias */
+/* Every row of y = bias, or 0. */
 __global__ static void spread_bias(view y, view bias) {
     int64_t pieces = (y.cols + EACH - 1) / EACH, at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     int64_t row = at / pieces, c = at % pieces * EACH;
+    struct cuda_four x = {};
     if (row >= y.rows) return;
-    cuda_set4(cuda_row(y, row), y.type, c, y.cols, cuda_get4(bias.data, bias.type, c, bias.cols));
-}
-
-/* y = what the product is added to. */
-static int begin(device *d, const struct op_linear *a) {
-    int64_t threads = a->y.rows * ((a->y.cols + EACH - 1) / EACH);
-    if (a->bias.data) {
-        spread_bias<<<cuda_blocks(threads, THREADS), THREADS, 0, cuda_stream(d)>>>(a->y, a->bias);
-    } else if (a->x.cols == 0) {
-        CUDA_TRY(d, cudaMemsetAsync(a->y.data, 0, view_bytes(a->y), cuda_stream(d)));
-    }
-    return LCKV_OK;
+    if (bias.data) x = cuda_get4(bias.data, bias.type, c, bias.cols);
+    cuda_set4(cuda_row(y, row), y.type, c, y.cols, x);
 }
 
 int cuda_linear(device *d, const struct op_linear *a) {
     if (cuda_elements(a->y) == 0) return LCKV_OK;
-    if (a->x.rows <= LINEAR_FEW_ROWS && a->x.cols > 0) return cuda_linear_few(d, a);
-    TRY(begin(d, a));
-    if (a->x.cols == 0) return LCKV_OK;
+    if (a->x.cols == 0) {
+        int64_t threads = a->y.rows * ((a->y.cols + EACH - 1) / EACH);
+        spread_bias<<<cuda_blocks(threads, THREADS), THREADS, 0, cuda_stream(d)>>>(a->y, a->bias);
+        return LCKV_OK;
+    }
+    if (a->x.rows <= LINEAR_FEW_ROWS) return cuda_linear_few(d, a);
     struct cuda_product y = {};
     y.a = a->x;
     TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &y.b));
+    if (a->bias.data) TRY(cuda_as(d, a->bias, a->y.type, CUDA_WORK_BIAS, &y.bias));
     y.c = a->y;
     y.b_transposed = true;
-    y.add = a->bias.data != NULL;
     return cuda_multiply(d, &y);
 }
 

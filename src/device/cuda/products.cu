@@ -15,8 +15,8 @@ enum { KEPT = 1024, WORKSPACE_BYTES = 32 << 20 };
 struct key {
     int64_t rows, cols, depth;
     int operand, result; /* cudaDataType */
-    int a_transposed, b_transposed, add;
-    uint32_t a_aligned, b_aligned, c_aligned; /* bytes */
+    int a_transposed, b_transposed, add, has_bias;
+    uint32_t a_aligned, b_aligned, c_aligned, bias_aligned; /* bytes */
 };
 
 struct recommendation {
@@ -85,6 +85,8 @@ static struct key key_of(const struct cuda_product *p) {
     key.a_aligned = alignment(p->a);
     key.b_aligned = alignment(p->b);
     key.c_aligned = alignment(p->c);
+    key.has_bias = p->bias.data != NULL;
+    key.bias_aligned = alignment(p->bias);
     return key;
 }
 
@@ -107,16 +109,21 @@ static int layout(const device *d, view v, cublasLtMatrixLayoutOpaque_t *out) {
     return LCKV_OK;
 }
 
+static int set(const device *d, struct problem *out, cublasLtMatmulDescAttributes_t what, const void *value,
+               size_t bytes) {
+    LT_TRY(d, cublasLtMatmulDescSetAttribute(&out->product, what, value, bytes));
+    return LCKV_OK;
+}
+
 static int describe(const device *d, const struct cuda_product *p, struct problem *out) {
     cublasOperation_t transpose = CUBLAS_OP_T;
+    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     LT_TRY(d, cublasLtMatmulDescInit(&out->product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    if (p->b_transposed) {
-        LT_TRY(d, cublasLtMatmulDescSetAttribute(&out->product, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
-                                                 sizeof transpose));
-    }
-    if (p->a_transposed) {
-        LT_TRY(d, cublasLtMatmulDescSetAttribute(&out->product, CUBLASLT_MATMUL_DESC_TRANSB, &transpose,
-                                                 sizeof transpose));
+    if (p->b_transposed) TRY(set(d, out, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose));
+    if (p->a_transposed) TRY(set(d, out, CUBLASLT_MATMUL_DESC_TRANSB, &transpose, sizeof transpose));
+    if (p->bias.data) {
+        TRY(set(d, out, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+        TRY(set(d, out, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias.data, sizeof p->bias.data));
     }
     TRY(layout(d, p->b, &out->b));
     TRY(layout(d, p->a, &out->a));

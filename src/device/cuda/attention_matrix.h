@@ -1,0 +1,65 @@
+/* Attention by the matrix units, for bf16: what forward and backward share. Tiles as in attention.h, in shared memory
+ * as matrix.h has them. */
+#ifndef DEVICE_CUDA_ATTENTION_MATRIX_H
+#define DEVICE_CUDA_ATTENTION_MATRIX_H
+
+#include "device/cuda/attention.h"
+#include "device/cuda/matrix.h"
+
+enum { ATTENTION_MATRIX_WARPS = 4, ATTENTION_MATRIX_THREADS = ATTENTION_MATRIX_WARPS * CUDA_WARP };
+
+static inline bool attention_in_chunks(view v) {
+    return v.data == NULL || (v.type == DTYPE_BF16 && (uintptr_t)v.data % 16 == 0);
+}
+
+/* Whether the matrix units' kernels take the call: bf16 in whole chunks, no sinks met by another query. */
+static inline bool attention_for_matrix(const struct op_attention *a) {
+    return a->head_dim % MATRIX_CHUNK == 0 && a->head_dim <= 128 && !a->q_sink.data && attention_in_chunks(a->q) &&
+           attention_in_chunks(a->k) && attention_in_chunks(a->v) && attention_in_chunks(a->past.k) &&
+           attention_in_chunks(a->past.v) && attention_in_chunks(a->out);
+}
+
+int attention_matrix(device *d, const struct attention_call *call, int few);
+int attention_matrix_backward(device *d, const struct attention_call *call);
+
+/* Begins to copy rows [first, first + ROWS) of the head's queries in `from`; rows from `count` on are zeros. */
+template <int DIM, int ROWS>
+__device__ void attention_copy_queries(char *tile, const struct attention_call &call, const struct attention_head &head,
+                                       const void *from, int first, int count) {
+    constexpr int CHUNKS = DIM / MATRIX_CHUNK;
+    for (int i = threadIdx.x; i < ROWS * CHUNKS; i += ATTENTION_MATRIX_THREADS) {
+        int row = i / CHUNKS, chunk = i % CHUNKS;
+        bool there = first + row < count && chunk * MATRIX_CHUNK < call.a.head_dim;
+        const uint16_t *at = (const uint16_t *)from;
+        if (there) at += attention_query(call, head, first + row) + chunk * MATRIX_CHUNK;
+        matrix_copy16(matrix_at<DIM>(tile, row, chunk), at, there);
+    }
+}
+
+/* Begins to copy keys (or values) [key, end), made up to KEYS by zeros. */
+template <int DIM, int KEYS>
+__device__ void attention_copy_keys(char *tile, const struct attention_call &call, const struct attention_head &head,
+                                    view past, view fresh, int key, int end) {
+    constexpr int CHUNKS = DIM / MATRIX_CHUNK;
+    for (int i = threadIdx.x; i < KEYS * CHUNKS; i += ATTENTION_MATRIX_THREADS) {
+        int row = i / CHUNKS, chunk = i % CHUNKS;
+        bool there = key + row < end && chunk * MATRIX_CHUNK < call.a.head_dim;
+        const void *at = call.a.q.data; /* any address will do where nothing is read */
+        dtype type;
+        if (there) {
+            at = attention_key(call, head, past, fresh, key + row, &type);
+            at = (const uint16_t *)at + chunk * MATRIX_CHUNK;
+        }
+        matrix_copy16(matrix_at<DIM>(tile, row, chunk), at, there);
+    }
+}
+
+/* Whether every row of the tile [first, first + rows) sees every key of [key, key + keys). */
+__device__ static inline bool attention_sees_all(const struct attention_call &call, const attention_sequence &s,
+                                                 int first, int rows, int count, int key, int keys) {
+    if (first + rows > count) return false;
+    return attention_row_visible(call, s, first, count).end >= key + keys &&
+           attention_row_visible(call, s, first + rows - 1, count).begin <= key;
+}
+
+#endif
