@@ -17,19 +17,8 @@ typedef struct trained {
 
 static int random_model(device *d, const bench_options *o, model **out) {
     model_config *c;
-    params *p;
     TRY(config_read(o->config, NULL, &c));
-    int status = params_create(c, NULL, NULL, &p);
-    if (status < 0) {
-        config_free(c);
-        return status;
-    }
-    status = params_allocate(p, d, DTYPE_F32);
-    if (status >= 0) status = params_randomize(p, c, 1);
-    if (status >= 0) return model_create(d, c, p, out);
-    params_free(p);
-    config_free(c);
-    return status;
+    return model_create_random(d, c, DTYPE_F32, 1, out);
 }
 
 static int random_blocks(const bench_options *o, int64_t vocab_size, blocks *out) {

@@ -1,30 +1,15 @@
-/* Random models for tests, and a way to run ids through them. Brings cmocka along, behind the
- * project's headers: its macro fail() would hide ours. */
+/* Random models for tests, and a way to run ids through them. */
 #ifndef TESTS_FIXTURE_H
 #define TESTS_FIXTURE_H
 
 #include "base/rng.h"
 #include "model/decoder.h"
 
+#include "expect.h"
+
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 enum { FIXTURE_VOCAB = 37 };
-
-#define OK(expression)                                                                                                 \
-    do {                                                                                                               \
-        int status_ = (expression);                                                                                    \
-        if (status_ < 0) fail_msg("%s: %s", #expression, lckv_last_error());                                           \
-    } while (0)
 
 typedef struct fixture {
     device *device;

@@ -3,22 +3,9 @@
 #include "base/rng.h"
 #include "graph/graph.h"
 
+#include "expect.h"
+
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#define OK(expression)                                                                                                 \
-    do {                                                                                                               \
-        int status_ = (expression);                                                                                    \
-        if (status_ < 0) fail_msg("%s: %s", #expression, lckv_last_error());                                           \
-    } while (0)
 
 enum { ROWS = 7, HIDDEN = 8, VOCAB = 11, HEADS = 2, HEAD_DIM = 4, WEIGHTS = 9 };
 

@@ -2,16 +2,7 @@
 #include "base/rng.h"
 #include "graph/pool.h"
 
-#include <stdlib.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#define OK(expression) assert_true((expression) >= 0)
+#include "expect.h"
 
 enum { BLOCKS = 60, ROUNDS = 4000 };
 

@@ -1,38 +1,14 @@
-/* A folder of its own for each test of training, and files in it. Brings cmocka along, behind the project's headers:
- * its macro fail() would hide ours. */
+/* A folder of its own for each test of training, and files in it. */
 #ifndef TESTS_TRAIN_FIXTURE_H
 #define TESTS_TRAIN_FIXTURE_H
 
 #include "base/file.h"
 
+#include "expect.h"
+
 #include <dirent.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#define OK(expression)                                                                                                 \
-    do {                                                                                                               \
-        int status_ = (expression);                                                                                    \
-        if (status_ < 0) fail_msg("%s: %s", #expression, lckv_last_error());                                           \
-    } while (0)
-
-/* The expression fails with `code`, and its message has `part` in it. */
-#define FAILS(expression, code, part)                                                                                  \
-    do {                                                                                                               \
-        int status_ = (expression);                                                                                    \
-        if (status_ != (code)) fail_msg("%s: status %d, expected %d", #expression, status_, (int)(code));              \
-        if (!strstr(lckv_last_error(), (part)))                                                                        \
-            fail_msg("%s: '%s' does not say '%s'", #expression, lckv_last_error(), (part));                            \
-    } while (0)
 
 enum { PATH_BYTES = 512 };
 

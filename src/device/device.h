@@ -123,7 +123,7 @@ struct op_cast {
 
 /* y = x weight^T + bias.   backward: dx += dy weight,  dweight += dy^T x,  dbias += sum of dy over rows */
 struct op_linear {
-    view x;      /* compute type [rows, in] */
+    view x;      /* compute type [rows, in]; backward reads it for dweight alone and takes an absent one without */
     view weight; /* weight [out, in] */
     view bias;   /* weight [1, out], may be absent. `in` may be 0: then y is the bias */
     view y;      /* compute type or f32 [rows, out] */
