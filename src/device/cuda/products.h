@@ -8,8 +8,8 @@ int cuda_products_open(device *d);
 void cuda_products_close(device *d); /* also where opening failed */
 
 /* c = A B + bias, or c += A B with `add`, all row-major: A [c.rows, k] is `a` or its transpose, B [k, c.cols] is `b` or
- * its transpose. a and b are both f32 or both bf16, c is either; bias [1, c.cols] is of c's type or absent. Sums are f32;
- * f32 operands are not rounded (no TF32). k may not be 0. */
+ * its transpose. a and b are both f32 or both bf16, c is either; bias [1, c.cols] is of c's type or absent. Sums are
+ * f32; f32 operands are not rounded (no TF32). k may not be 0. */
 struct cuda_product {
     view a, b, c, bias;
     bool a_transposed, b_transposed, add;
