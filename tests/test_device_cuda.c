@@ -260,7 +260,8 @@ static void check_long_past(device *d, int past, dtype type) {
             }
             /* scores of some 64 terms, and sums of past + 1 terms that are split into pieces of some hundred */
             check_near("out", a.out, h * DIM + c, want,
-                       rounding(type) * fabs(want) + F32_EPSILON * (4 * DIM + 400) * size);
+                       rounding(type) * fabs(want) +
+                           (weight_rounding_of(d, type) + F32_EPSILON * (4 * DIM + 400)) * size);
         }
     }
     free(weight);

@@ -1,25 +1,19 @@
 /* Attention of a few queries on a long list of keys (decoding): keys and values are read once, in place, straight from
  * their pages into registers.
  *
- * A block takes a piece of the list of one sequence and KV head, for up to ROWS rows; there are as many pieces as keep
- * the GPU busy. In a warp some lanes share a key, SLICE elements each, and several keys go side by side, each such
- * group of lanes with a softmax of its own. The groups are joined at the end of the piece, and the pieces, in their
- * order, by a second kernel (FlashAttention's partial softmaxes, split along the keys). */
-#include "device/cuda/attention.h"
+ * This file is for every type and head_dim; what the matrix units take goes to attention_paged_matrix.cu. A block takes
+ * a piece of the list of one sequence and KV head, for up to ROWS rows; there are as many pieces as keep the GPU busy.
+ * In a warp some lanes share a key, SLICE elements each, and several keys go side by side, each such group of lanes
+ * with a softmax of its own. The groups are joined at the end of the piece, and the pieces, in their order, by a second
+ * kernel (FlashAttention's partial softmaxes, split along the keys). */
+#include "device/cuda/attention_paged.h"
 
-enum { SLICE = 16, WARPS = 4, LEAST_PIECE = 128 /* keys for which another block is worth its joining */ };
-
-/* The whole call: how it is cut. */
-struct cut {
-    int sequences, pieces, rows /* of a KV head at most */, row_blocks;
-    float *results; /* [sequences, pieces, kv_heads, rows, 2 + head_dim]: maximum, sum, weighted values */
+enum {
+    SLICE = 16,
+    WARPS = 4,
+    MOST_ROWS = 4,
+    LEAST_PIECE = 128 /* keys for which another block is worth its joining */
 };
-
-__host__ __device__ static inline int64_t result_at(const struct attention_call &call, const struct cut &cut,
-                                                    int64_t sequence, int piece, int kv_head, int row) {
-    int64_t at = ((sequence * cut.pieces + piece) * call.a.kv_heads + kv_head) * cut.rows + row;
-    return at * (2 + call.a.head_dim);
-}
 
 /* Elements [c, c + SLICE) of a row, zeros from `dim` on. */
 __device__ static void load_slice(float out[SLICE], const void *row, dtype type, int c, int dim) {
@@ -126,24 +120,9 @@ __device__ float2 join_groups(float most, float sum, float out[SLICE], float *ma
     return make_float2(all, sum);
 }
 
-/* A finished row: into `out` where there is one piece alone, else into the results. */
-__device__ static void store_element(const struct attention_call &call, const struct cut &cut,
-                                     const struct attention_head &head, int64_t result, int row, int c, float value,
-                                     float2 softmax) {
-    if (cut.pieces > 1) {
-        cut.results[result + 2 + c] = value;
-        if (c == 0) cut.results[result] = softmax.x, cut.results[result + 1] = softmax.y;
-        return;
-    }
-    int64_t at = attention_query(call, head, row);
-    cuda_set(call.a.out.data, call.a.out.type, at + c, softmax.y == 0 ? 0 : value / softmax.y);
-    if (c == 0 && call.a.lse.data) {
-        ((float *)call.a.lse.data)[at / call.a.head_dim] = softmax.x + logf(softmax.y);
-    }
-}
-
 template <int DIM, int ROWS>
-__global__ static void __launch_bounds__(WARPS *CUDA_WARP) attend_piece(struct attention_call call, struct cut cut) {
+__global__ static void __launch_bounds__(WARPS *CUDA_WARP)
+    attend_piece(struct attention_call call, struct attention_cut cut) {
     constexpr int LANES = DIM / SLICE;
     __shared__ float maxima[ROWS][WARPS], sums[ROWS][WARPS], values[WARPS][DIM];
     int task = blockIdx.x, kv_head = task % call.a.kv_heads, lane = threadIdx.x % CUDA_WARP;
@@ -161,10 +140,8 @@ __global__ static void __launch_bounds__(WARPS *CUDA_WARP) attend_piece(struct a
 #pragma unroll
         for (int i = 0; i < SLICE; i++) own.out[r][i] = 0;
     }
-    int all_begin = attention_visible(call, head.s, 0).begin;
-    int all_end = attention_visible(call, head.s, head.s.q_rows - 1).end;
-    int each = (all_end - all_begin + cut.pieces - 1) / cut.pieces;
-    int begin = all_begin + piece * each, end = min(begin + each, all_end);
+    struct attention_range keys = attention_piece(call, head.s, cut.pieces, piece);
+    int begin = keys.begin, end = keys.end;
     if (attention_meets_sinks(call, head, begin)) {
         int sinks_end = min(end, head.s.sinks);
         load_queries<ROWS>(&own, call, head, call.a.q_sink, first, count, c);
@@ -180,18 +157,18 @@ __global__ static void __launch_bounds__(WARPS *CUDA_WARP) attend_piece(struct a
         if (lane < LANES)
             for (int i = 0; i < SLICE; i++) values[threadIdx.x / CUDA_WARP][c + i] = own.out[r][i];
         __syncthreads();
-        int64_t result = result_at(call, cut, sequence, piece, kv_head, first + r);
+        int64_t result = attention_result(call, cut, sequence, piece, kv_head, first + r);
         for (int i = threadIdx.x; i < call.a.head_dim && first + r < count; i += WARPS * CUDA_WARP) {
             float value = 0;
             for (int w = 0; w < WARPS; w++) value += values[w][i];
-            store_element(call, cut, head, result, first + r, i, value, softmax);
+            attention_store_piece(call, cut, head, result, first + r, i, value, softmax);
         }
         __syncthreads();
     }
 }
 
 /* One row of one KV head: the pieces' values, each on the maximum of all, by the sum of all. A warp does it. */
-__global__ static void join_pieces(struct attention_call call, struct cut cut) {
+__global__ static void join_pieces(struct attention_call call, struct attention_cut cut) {
     int task = blockIdx.x, row = task % cut.rows, kv_head = (task /= cut.rows) % call.a.kv_heads;
     int sequence = task / call.a.kv_heads;
     struct attention_head head = attention_head_of(call, sequence, kv_head);
@@ -199,17 +176,17 @@ __global__ static void join_pieces(struct attention_call call, struct cut cut) {
     if (row >= count || count > ATTENTION_FEW) return;
     float most = -INFINITY, sum = 0;
     for (int piece = 0; piece < cut.pieces; piece++) {
-        most = fmaxf(most, cut.results[result_at(call, cut, sequence, piece, kv_head, row)]);
+        most = fmaxf(most, cut.results[attention_result(call, cut, sequence, piece, kv_head, row)]);
     }
     for (int piece = 0; piece < cut.pieces; piece++) {
-        const float *result = cut.results + result_at(call, cut, sequence, piece, kv_head, row);
+        const float *result = cut.results + attention_result(call, cut, sequence, piece, kv_head, row);
         sum += result[1] == 0 ? 0 : result[1] * expf(result[0] - most);
     }
     int64_t at = attention_query(call, head, row);
     for (int c = threadIdx.x; c < call.a.head_dim; c += CUDA_WARP) {
         float value = 0;
         for (int piece = 0; piece < cut.pieces; piece++) {
-            const float *result = cut.results + result_at(call, cut, sequence, piece, kv_head, row);
+            const float *result = cut.results + attention_result(call, cut, sequence, piece, kv_head, row);
             value += result[1] == 0 ? 0 : result[2 + c] * expf(result[0] - most);
         }
         cuda_set(call.a.out.data, call.a.out.type, at + c, sum == 0 ? 0 : value / sum);
@@ -219,7 +196,7 @@ __global__ static void join_pieces(struct attention_call call, struct cut cut) {
 
 /* ---------------------------------------------------------------- cutting */
 
-static int pieces_for(device *d, const struct attention_call *call, const struct cut *cut) {
+static int pieces_for(device *d, const struct attention_call *call, const struct attention_cut *cut) {
     int64_t keys = (int64_t)call->a.max_past + call->a.max_kv_rows, seen = (int64_t)call->window + call->a.max_q_rows;
     if (call->window > 0 && keys > seen) keys = seen;
     int64_t blocks = (int64_t)cut->sequences * call->a.kv_heads * cut->row_blocks, worth = keys / LEAST_PIECE;
@@ -228,36 +205,47 @@ static int pieces_for(device *d, const struct attention_call *call, const struct
     return pieces < 1 ? 1 : (int)pieces;
 }
 
-template <int DIM, int ROWS> static int run(device *d, const struct attention_call *call, struct cut cut) {
-    cut.row_blocks = (cut.rows + ROWS - 1) / ROWS;
-    cut.pieces = pieces_for(d, call, &cut);
-    int64_t heads = (int64_t)cut.sequences * call->a.kv_heads;
-    if (cut.pieces > 1) {
-        size_t floats = (size_t)result_at(*call, cut, cut.sequences, 0, 0, 0);
-        TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, floats * sizeof(float), (void **)&cut.results));
+template <int DIM>
+static void run(device *d, const struct attention_call *call, const struct attention_cut &cut, int rows_each) {
+    unsigned blocks = (unsigned)(cut.sequences * call->a.kv_heads * cut.row_blocks * cut.pieces);
+    if (rows_each == 1) {
+        attend_piece<DIM, 1><<<blocks, WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
+    } else if (rows_each == 2) {
+        attend_piece<DIM, 2><<<blocks, WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
+    } else {
+        attend_piece<DIM, MOST_ROWS><<<blocks, WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
     }
-    attend_piece<DIM, ROWS>
-        <<<(unsigned)(heads * cut.row_blocks * cut.pieces), WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
-    if (cut.pieces > 1) {
-        join_pieces<<<(unsigned)(heads * cut.rows), CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
-    }
-    return LCKV_OK;
 }
 
-template <int DIM> static int run_rows(device *d, const struct attention_call *call, struct cut cut) {
-    if (cut.rows == 1) return run<DIM, 1>(d, call, cut);
-    if (cut.rows == 2) return run<DIM, 2>(d, call, cut);
-    return run<DIM, 4>(d, call, cut);
+static void run_dim(device *d, const struct attention_call *call, const struct attention_cut &cut, int rows_each) {
+    if (call->a.head_dim <= 32) return run<32>(d, call, cut, rows_each);
+    if (call->a.head_dim <= 64) return run<64>(d, call, cut, rows_each);
+    if (call->a.head_dim <= 128) return run<128>(d, call, cut, rows_each);
+    return run<256>(d, call, cut, rows_each);
 }
 
 int cuda_attention_few(device *d, const struct attention_call *call) {
-    struct cut cut = {};
-    cut.sequences = (int)call->a.sequences.rows;
+    struct attention_cut cut = {};
+    bool matrix = attention_paged_in_chunks(&call->a);
     int64_t rows = (int64_t)call->a.max_q_rows * call->group;
+    cut.sequences = (int)call->a.sequences.rows;
     cut.rows = rows < ATTENTION_FEW ? (int)rows : ATTENTION_FEW;
     if (cut.sequences == 0 || cut.rows == 0) return LCKV_OK;
-    if (call->a.head_dim <= 32) return run_rows<32>(d, call, cut);
-    if (call->a.head_dim <= 64) return run_rows<64>(d, call, cut);
-    if (call->a.head_dim <= 128) return run_rows<128>(d, call, cut);
-    return run_rows<256>(d, call, cut);
+    int rows_each = matrix ? ATTENTION_FEW : cut.rows < MOST_ROWS ? cut.rows : MOST_ROWS;
+    if (rows_each == 3) rows_each = MOST_ROWS;
+    cut.row_blocks = (cut.rows + rows_each - 1) / rows_each;
+    cut.pieces = pieces_for(d, call, &cut);
+    if (cut.pieces > 1) {
+        size_t floats = (size_t)attention_result(*call, cut, cut.sequences, 0, 0, 0);
+        TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, floats * sizeof(float), (void **)&cut.results));
+    }
+    if (matrix) {
+        TRY(attention_paged_matrix(d, call, &cut));
+    } else {
+        run_dim(d, call, cut, rows_each);
+    }
+    if (cut.pieces == 1) return LCKV_OK;
+    unsigned joins = (unsigned)(cut.sequences * call->a.kv_heads * cut.rows);
+    join_pieces<<<joins, CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
+    return LCKV_OK;
 }

@@ -3,7 +3,7 @@
  * own gradient, in the compute type, before the next piece. */
 #include "device/cuda/products.h"
 
-enum { THREADS = 512, LEAST_ROWS = 128 };
+enum { THREADS = 512, EACH = 4, LEAST_ROWS = 128 };
 static const int64_t LOGITS_BYTES = 128 << 20;
 
 /* One piece: rows [first, first + rows) of the call. */
@@ -16,17 +16,21 @@ struct piece {
 
 /* ---------------------------------------------------------------- one row, one block */
 
-__device__ static float largest(const float *x, int64_t n) {
-    float most = -INFINITY;
-    for (int64_t i = threadIdx.x; i < n; i += THREADS) most = fmaxf(most, x[i]);
-    return cuda_join_block(most, cuda_larger());
-}
-
-/* Each thread's part in f32, all in f64: the error does not grow with the vocabulary. */
-__device__ static double sum_exponentials(const float *x, int64_t n, float most) {
-    float sum = 0;
-    for (int64_t i = threadIdx.x; i < n; i += THREADS) sum += expf(x[i] - most);
-    return cuda_join_block((double)sum, cuda_plus());
+/* The largest logit, and the sum of exp(logit - largest), in one pass: each thread brings its sum onto a larger maximum
+ * as it meets one. A thread's part is summed in f32, all in f64: the error does not grow with the vocabulary. */
+__device__ static float sum_exponentials(const float *x, int64_t n, double *sum) {
+    float most = -INFINITY, own = 0;
+    for (int64_t i = threadIdx.x * EACH; i < n; i += THREADS * EACH) {
+        struct cuda_four four = cuda_get4(x, DTYPE_F32, i, n);
+        float larger = most;
+        for (int j = 0; j < EACH; j++) larger = i + j < n ? fmaxf(larger, four.at[j]) : larger;
+        own *= larger > most ? expf(most - larger) : 1.0f;
+        most = larger;
+        for (int j = 0; j < EACH; j++) own += i + j < n ? expf(four.at[j] - most) : 0;
+    }
+    float all = cuda_join_block(most, cuda_larger());
+    *sum = cuda_join_block(own != 0 ? (double)(own * expf(most - all)) : 0, cuda_plus());
+    return all;
 }
 
 /* 1 where no logit is larger, and none before is as large. */
@@ -43,9 +47,13 @@ __device__ static void gradient_row(const struct piece &p, const float *x, int64
                                     int64_t label, float scale) {
     void *out = cuda_row(p.gradient, blockIdx.x);
     float factor = label < 0 ? 0 : (float)((double)scale / sum);
-    for (int64_t i = threadIdx.x; i < n; i += THREADS) {
-        float g = label < 0 ? 0 : factor * expf(x[i] - most);
-        cuda_set(out, p.gradient.type, i, i == label ? g - scale : g);
+    for (int64_t i = threadIdx.x * EACH; i < n; i += THREADS * EACH) {
+        struct cuda_four four = cuda_get4(x, DTYPE_F32, i, n);
+        for (int j = 0; j < EACH; j++) {
+            float g = label < 0 ? 0 : factor * expf(four.at[j] - most);
+            four.at[j] = i + j == label ? g - scale : g;
+        }
+        cuda_set4(out, p.gradient.type, i, n, four);
     }
 }
 
@@ -57,8 +65,7 @@ __global__ static void loss_rows(struct op_linear_cross_entropy a, struct piece 
     float most = 0;
     int correct = 0;
     if (label >= 0) {
-        most = largest(x, n);
-        sum = sum_exponentials(x, n, most);
+        most = sum_exponentials(x, n, &sum);
         loss = log(sum) + (double)most - (double)x[label];
         if (a.correct.data) correct = is_first_of_largest(x, label, most);
     }

@@ -24,7 +24,7 @@ int cuda_linear(device *d, const struct op_linear *a) {
         spread_bias<<<cuda_blocks(threads, THREADS), THREADS, 0, cuda_stream(d)>>>(a->y, a->bias);
         return LCKV_OK;
     }
-    if (a->x.rows <= LINEAR_FEW_ROWS) return cuda_linear_few(d, a);
+    if (cuda_linear_few(d, a)) return LCKV_OK;
     struct cuda_product y = {};
     y.a = a->x;
     TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &y.b));

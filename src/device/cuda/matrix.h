@@ -14,10 +14,10 @@ enum { MATRIX_CHUNK = 8 };
 /* c [16, 8] += a [16, 16] b [16, 8]. Lane l has of c the rows l / 4 (c[0], c[1]) and l / 4 + 8 (c[2], c[3]) in columns
  * 2 (l % 4) and the next one. */
 __device__ static inline void matrix_multiply(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* Four tiles of eight rows of a chunk each: lane l names row l % 8 of tile l / 8. A lane gets of each the elements

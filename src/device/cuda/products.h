@@ -19,9 +19,9 @@ int cuda_multiply(device *d, const struct cuda_product *p);
 /* v in `type`: v itself, or converted into the workspace `where`. */
 int cuda_as(device *d, view v, dtype type, enum cuda_work where, view *out);
 
-/* Products of up to LINEAR_FEW_ROWS rows, for every mix of types: linear_few.cu. */
-enum { LINEAR_FEW_ROWS = 8 };
-int cuda_linear_few(device *d, const struct op_linear *a);
+/* The same product for few rows, for every mix of types (linear_few.cu); false, and nothing done, where there are too
+ * many. The depth may not be 0. */
+bool cuda_linear_few(device *d, const struct op_linear *a);
 
 /* dx += dy weight,  dweight += dy^T x  where they are there; all operands in x's type. */
 int cuda_linear_gradients(device *d, view x, view weight, view dy, view dx, view dweight);

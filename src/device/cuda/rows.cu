@@ -24,33 +24,64 @@ __global__ static void copy_rows(view dst, view src, const int32_t *index) {
     cuda_set4(cuda_row(dst, r), dst.type, c, dst.cols, x);
 }
 
+enum { ROWS_EACH = 8, SEARCHED = THREADS * ROWS_EACH, AT_ONCE = 8 };
+
+/* Which of the rows [base, base + SEARCHED) have this index, in their order: the list and its length, in shared memory.
+ */
+__device__ static int find_rows(int *list, const int32_t *index, int32_t to, int64_t base, int64_t rows) {
+    __shared__ int warps[THREADS / CUDA_WARP];
+    int warp = threadIdx.x / CUDA_WARP, lane = threadIdx.x % CUDA_WARP, own = 0;
+    unsigned found = 0;
+    for (int i = 0; i < ROWS_EACH; i++) {
+        int64_t r = base + threadIdx.x * ROWS_EACH + i;
+        if (r < rows && index[r] == to) found |= 1u << i, own++;
+    }
+    int running = own;
+    for (int i = 1; i < CUDA_WARP; i *= 2) {
+        int lower = __shfl_up_sync(CUDA_ALL_LANES, running, i);
+        if (lane >= i) running += lower;
+    }
+    __syncthreads(); /* the list may still be read */
+    if (lane == CUDA_WARP - 1) warps[warp] = running;
+    __syncthreads();
+    int at = running - own, count = 0;
+    for (int w = 0; w < THREADS / CUDA_WARP; w++) {
+        if (w < warp) at += warps[w];
+        count += warps[w];
+    }
+    for (; found != 0; found &= found - 1) list[at++] = threadIdx.x * ROWS_EACH + __ffs((int)found) - 1;
+    __syncthreads();
+    return count;
+}
+
 /* dst[index[r]] += src[r], both f32. An index may occur more than once: the block of the row in which it occurs first
  * adds the rows of all, in their order. The others see that they are not the first and go. */
 __global__ static void add_rows(view dst, view src, const int32_t *index) {
-    __shared__ unsigned occurs[THREADS / CUDA_WARP];
+    __shared__ int list[SEARCHED];
     int64_t first = blockIdx.x, c = first_column();
     int32_t to = index[first];
     if (to < 0 || to >= dst.rows) return;
-    for (int64_t base = 0; base < first; base += THREADS) {
-        int64_t r = base + threadIdx.x;
-        if (__syncthreads_or(r < first && index[r] == to)) return;
+    for (int64_t base = 0; base < first; base += SEARCHED) {
+        bool before = false;
+        for (int64_t r = base + threadIdx.x; r < first && r < base + SEARCHED; r += THREADS) before |= index[r] == to;
+        if (__syncthreads_or(before)) return;
     }
     struct cuda_four sum = {};
     if (c < dst.cols) sum = cuda_get4(cuda_row(dst, to), DTYPE_F32, c, dst.cols);
-    for (int64_t base = first; base < src.rows; base += THREADS) {
-        int64_t r = base + threadIdx.x;
-        unsigned found = __ballot_sync(CUDA_ALL_LANES, r < src.rows && index[r] == to);
-        if (threadIdx.x % CUDA_WARP == 0) occurs[threadIdx.x / CUDA_WARP] = found;
-        __syncthreads();
-        for (int w = 0; w < THREADS / CUDA_WARP; w++) {
-            for (unsigned left = occurs[w]; left != 0; left &= left - 1) {
-                int64_t row = base + w * CUDA_WARP + __ffs((int)left) - 1;
-                if (c >= dst.cols) continue;
-                struct cuda_four x = cuda_get4(cuda_row(src, row), DTYPE_F32, c, src.cols);
-                for (int i = 0; i < EACH; i++) sum.at[i] += x.at[i];
+    for (int64_t base = first; base < src.rows; base += SEARCHED) {
+        int count = find_rows(list, index, to, base, src.rows);
+        for (int at = 0; at < count && c < dst.cols; at += AT_ONCE) {
+            struct cuda_four x[AT_ONCE] = {};
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; j++) {
+                if (at + j < count) x[j] = cuda_get4(cuda_row(src, base + list[at + j]), DTYPE_F32, c, src.cols);
+            }
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; j++) {
+                if (at + j >= count) break;
+                for (int i = 0; i < EACH; i++) sum.at[i] += x[j].at[i];
             }
         }
-        __syncthreads();
     }
     if (c < dst.cols) cuda_set4(cuda_row(dst, to), DTYPE_F32, c, dst.cols, sum);
 }

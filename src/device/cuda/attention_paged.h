@@ -1,0 +1,51 @@
+/* How attention of few queries is cut into pieces of the list of keys: what its two kernels share. */
+#ifndef DEVICE_CUDA_ATTENTION_PAGED_H
+#define DEVICE_CUDA_ATTENTION_PAGED_H
+
+#include "device/cuda/attention.h"
+
+/* The whole call. Results: [sequences, pieces, kv_heads, rows, 2 + head_dim], of each row and piece the maximum, the
+ * sum and the weighted values; where there is one piece alone the rows go straight to `out`. */
+struct attention_cut {
+    int sequences, pieces, rows /* of a KV head at most */, row_blocks;
+    float *results;
+};
+
+__host__ __device__ static inline int64_t attention_result(const struct attention_call &call,
+                                                           const struct attention_cut &cut, int64_t sequence, int piece,
+                                                           int kv_head, int row) {
+    int64_t at = ((sequence * cut.pieces + piece) * call.a.kv_heads + kv_head) * cut.rows + row;
+    return at * (2 + call.a.head_dim);
+}
+
+/* The keys of one piece, of all that any query of the sequence sees. */
+__device__ static inline struct attention_range attention_piece(const struct attention_call &call,
+                                                                const attention_sequence &s, int pieces, int piece) {
+    int begin = attention_visible(call, s, 0).begin, end = attention_visible(call, s, s.q_rows - 1).end;
+    int each = (end - begin + pieces - 1) / pieces, first = begin + piece * each;
+    return {min(first, end), min(first + each, end)};
+}
+
+/* An element of a finished row; softmax: its maximum and sum. */
+__device__ static inline void attention_store_piece(const struct attention_call &call, const struct attention_cut &cut,
+                                                    const struct attention_head &head, int64_t result, int row, int c,
+                                                    float value, float2 softmax) {
+    if (cut.pieces > 1) {
+        cut.results[result + 2 + c] = value;
+        if (c == 0) cut.results[result] = softmax.x, cut.results[result + 1] = softmax.y;
+        return;
+    }
+    int64_t at = attention_query(call, head, row);
+    cuda_set(call.a.out.data, call.a.out.type, at + c, softmax.y == 0 ? 0 : value / softmax.y);
+    if (c == 0 && call.a.lse.data) {
+        ((float *)call.a.lse.data)[at / call.a.head_dim] = softmax.x + logf(softmax.y);
+    }
+}
+
+/* attention_paged_matrix.cu: all pieces, all rows of a KV head in one block, for what attention_paged_in_chunks()
+ * takes.
+ */
+bool attention_paged_in_chunks(const struct op_attention *a);
+int attention_paged_matrix(device *d, const struct attention_call *call, const struct attention_cut *cut);
+
+#endif
