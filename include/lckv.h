@@ -288,6 +288,13 @@ typedef struct lckv_train_progress {
     bool logged; /* this step has its line in train_log.jsonl */
 } lckv_train_progress;
 
+/* What running through the validation blocks has found. */
+typedef struct lckv_evaluation {
+    double loss;       /* mean over their labels, in nats */
+    double perplexity; /* exp(loss) */
+    int64_t blocks;
+} lckv_evaluation;
+
 /* Called many times a second at most, on the trainer's thread. Returns whether to go on. */
 typedef bool (*lckv_train_callback)(void *user, const lckv_train_progress *progress);
 

@@ -7,6 +7,7 @@
 #include "train/corpus.h"
 #include "train/options.h"
 #include "train/start.h"
+#include "train/train_log.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -149,6 +150,11 @@ static void keep_options(lckv_trainer *t, const lckv_train_options *o) {
     t->user = o->user;
 }
 
+/* Whoever wants to know how a run goes gets a line here. */
+static int add_watchers(lckv_trainer *t) {
+    return train_log_watch(&t->watchers);
+}
+
 static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     TRY(train_options_check(o));
     keep_options(t, o);
@@ -160,7 +166,8 @@ static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     TRY(plan_steps(t, o));
     TRY(device_open(o->device ? o->device : "cpu", o->threads, &t->device));
     TRY(make_model(t, o));
-    return make_stepper(t, o);
+    TRY(make_stepper(t, o));
+    return add_watchers(t);
 }
 
 int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out) {
@@ -177,6 +184,7 @@ int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out) {
 
 void lckv_trainer_free(lckv_trainer *t) {
     if (!t) return;
+    watchers_free(&t->watchers);
     stepper_free(t->stepper);
     model_free(t->model);
     device_close(t->device);
@@ -188,5 +196,6 @@ void lckv_trainer_free(lckv_trainer *t) {
     free(t->output_dir);
     free(t->source_folder);
     free(t->tokenizer_folder);
+    free(t->resumed_from);
     free(t);
 }

@@ -3,39 +3,56 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "train/trainer.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-int train_log_open(const char *folder, train_log *out) {
-    *out = (train_log){0};
-    TRY(path_join(folder, "train_log.jsonl", &out->path));
-    out->stream = fopen(out->path, "w");
-    if (out->stream) return LCKV_OK;
-    int status = fail(LCKV_ERROR_FILE, "cannot write '%s': %s", out->path, strerror(errno));
-    train_log_close(out);
-    return status;
+typedef struct train_log {
+    FILE *stream;
+    char *path;
+} train_log;
+
+static int begin(void *self, const lckv_trainer *t) {
+    train_log *log = self;
+    TRY(path_join(t->output_dir, "train_log.jsonl", &log->path));
+    log->stream = fopen(log->path, "w");
+    REQUIRE(log->stream, LCKV_ERROR_FILE, "cannot write '%s': %s", log->path, strerror(errno));
+    return LCKV_OK;
 }
 
-int train_log_write(train_log *log, const train_log_line *line) {
-    json_t *object =
-        json_pack("{sI sf sf sf sf}", "step", (json_int_t)line->step, "loss", line->loss, "grad_norm", line->grad_norm,
-                  "learning_rate", line->learning_rate, "tokens_per_second", line->tokens_per_second);
-    REQUIRE(object, LCKV_ERROR_NUMERIC, "the figures of step %lld cannot be logged: one is not finite",
-            (long long)line->step);
+static int write_line(train_log *log, const json_t *object) {
     char *text;
-    int status = json_format(object, 0, &text);
-    json_decref(object);
-    TRY(status);
+    TRY(json_format(object, 0, &text));
     bool written = fprintf(log->stream, "%s\n", text) > 0 && fflush(log->stream) == 0;
     free(text);
     REQUIRE(written, LCKV_ERROR_FILE, "cannot write '%s': %s", log->path, strerror(errno));
     return LCKV_OK;
 }
 
-void train_log_close(train_log *log) {
+static int step(void *self, const lckv_trainer *t, const lckv_train_progress *p) {
+    (void)t;
+    if (!p->logged) return LCKV_OK;
+    json_t *object =
+        json_pack("{sI sf sf sf sf}", "step", (json_int_t)p->step, "loss", p->mean_loss, "grad_norm", p->grad_norm,
+                  "learning_rate", p->learning_rate, "tokens_per_second", p->tokens_per_second);
+    REQUIRE(object, LCKV_ERROR_NUMERIC, "the figures of step %lld cannot be logged: one is not finite",
+            (long long)p->step);
+    int status = write_line(self, object);
+    json_decref(object);
+    return status;
+}
+
+static void release(void *self) {
+    train_log *log = self;
     if (log->stream) fclose(log->stream);
     free(log->path);
-    *log = (train_log){0};
+    free(log);
+}
+
+int train_log_watch(watchers *all) {
+    train_log *log = calloc(1, sizeof *log);
+    REQUIRE(log, LCKV_ERROR_MEMORY, "no memory for a log");
+    return watchers_add(all, (watcher){.self = log, .begin = begin, .step = step, .release = release});
 }

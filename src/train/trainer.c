@@ -38,12 +38,6 @@ static lckv_train_progress progress_of_step(const lckv_trainer *t, const step_re
     };
 }
 
-static int write_log(lckv_trainer *t, const lckv_train_progress *p) {
-    train_log_line line = {p->step, p->mean_loss, p->grad_norm, p->learning_rate, p->tokens_per_second};
-    t->window = (log_window){.begin = now()};
-    return train_log_write(&t->log, &line);
-}
-
 /* A step has ended well: counts it, logs it when its turn has come, tells the caller. */
 static int report_step(lckv_trainer *t, const step_result *r, int64_t tokens, double learning_rate) {
     t->step++;
@@ -53,7 +47,8 @@ static int report_step(lckv_trainer *t, const step_result *r, int64_t tokens, do
     t->window.tokens += tokens;
     t->window.loss += r->loss;
     lckv_train_progress p = progress_of_step(t, r, learning_rate);
-    if (p.logged) TRY(write_log(t, &p));
+    if (p.logged) t->window = (log_window){.begin = now()};
+    TRY(watchers_step(&t->watchers, t, &p));
     return tell(t, &p);
 }
 
@@ -83,7 +78,7 @@ static int train(lckv_trainer *t) {
     return LCKV_OK;
 }
 
-static int evaluate(lckv_trainer *t, double *loss) {
+static int evaluate(lckv_trainer *t, lckv_evaluation *out) {
     double sum = 0;
     int64_t count = t->validation.count;
     for (int64_t first = 0; first < count;) {
@@ -96,8 +91,9 @@ static int evaluate(lckv_trainer *t, double *loss) {
         lckv_train_progress p = {.phase = LCKV_TRAIN_EVALUATING, .fraction = (double)first / (double)count};
         TRY(tell(t, &p));
     }
-    *loss = sum / (double)count;
-    return LCKV_OK;
+    double loss = sum / (double)count;
+    *out = (lckv_evaluation){.loss = loss, .perplexity = exp(loss), .blocks = count};
+    return watchers_evaluated(&t->watchers, t, out);
 }
 
 /* ---------------------------------------------------------------- a whole run */
@@ -124,18 +120,21 @@ static int train_save_evaluate(lckv_trainer *t, lckv_train_result *result) {
     if (status < 0 && status != LCKV_ERROR_INTERRUPTED) return status;
     TRY(save(t)); /* leaves the message of an interruption alone */
     if (status < 0 || !t->validation.count) return status;
-    TRY(evaluate(t, &result->eval_loss));
-    result->perplexity = exp(result->eval_loss);
+    lckv_evaluation e;
+    TRY(evaluate(t, &e));
+    result->eval_loss = e.loss;
+    result->perplexity = e.perplexity;
     return LCKV_OK;
 }
 
 int lckv_trainer_run(lckv_trainer *t, lckv_train_result *result) {
     lckv_train_result ignored;
+    if (!result) result = &ignored;
     REQUIRE(!t->ran, LCKV_ERROR_ARGUMENT, "this trainer has run already");
     t->ran = true;
-    TRY(train_log_open(t->output_dir, &t->log));
-    int status = train_save_evaluate(t, result ? result : &ignored);
-    train_log_close(&t->log);
+    TRY(watchers_begin(&t->watchers, t));
+    int status = train_save_evaluate(t, result);
+    TRY(watchers_end(&t->watchers, t, result, status)); /* leaves the message of a failure alone */
     return status;
 }
 

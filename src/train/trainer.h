@@ -5,7 +5,7 @@
 #include "train/blocks.h"
 #include "train/schedule.h"
 #include "train/stepper.h"
-#include "train/train_log.h"
+#include "train/watch.h"
 
 /* Sums over the steps since the last logged one. */
 typedef struct log_window {
@@ -36,12 +36,13 @@ struct lckv_trainer {
     char *source_folder;    /* of the config or checkpoint: files that travel along */
     char *tokenizer_folder; /* NULL where there is none */
     int64_t logging_steps;
-    train_log log;
+    watchers watchers;
     lckv_train_callback callback;
     void *user;
 
     /* how far it is */
     bool ran;
+    char *resumed_from; /* checkpoint folder that this run goes on from; NULL: none */
     int64_t step, tokens;
     double loss_sum, begin;
     log_window window;

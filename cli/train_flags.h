@@ -1,0 +1,18 @@
+/* The flags of lckv train, and where their values go. Names, defaults and meaning are run_clm.py's and
+ * TrainingArguments' (4.45). Leaves out: what they mean together, which cmd_train.c says. */
+#ifndef CLI_TRAIN_FLAGS_H
+#define CLI_TRAIN_FLAGS_H
+
+#include "flags.h"
+#include "lckv.h"
+
+struct train_flags {
+    lckv_train_options train; /* most flags go straight into the library's options */
+    flag_list train_files, validation_files;
+    int64_t threads;
+    bool no_shuffle, json;
+};
+
+extern const flag_table TRAIN_FLAGS;
+
+#endif
