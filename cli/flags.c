@@ -1,5 +1,8 @@
-/* Reads flags into a command's struct. Help and spelling: flags_help.c. */
+/* Reads flags into a command's struct. Help and spelling: flags_help.c. Files of flags: args_file.c. Flags that set
+ * nothing: foreign_flags.c. */
 #include "flags.h"
+#include "args_file.h"
+#include "foreign_flags.h"
 #include "output.h"
 
 #include <ctype.h>
@@ -37,6 +40,12 @@ static bool same_name(const char *name, const char *typed, size_t length) {
 
 static const flag *find_flag(const flag_table *table, const char *typed, size_t length) {
     for (const flag *f = table->flags; f->name; f++)
+        if (same_name(f->name, typed, length)) return f;
+    return NULL;
+}
+
+static const foreign_flag *find_foreign(const flag_table *table, const char *typed, size_t length) {
+    for (const foreign_flag *f = table->foreign; f && f->name; f++)
         if (same_name(f->name, typed, length)) return f;
     return NULL;
 }
@@ -120,6 +129,10 @@ static void add_parts(flag_list *list, const char *text) {
     }
 }
 
+static int not_a_switch(const flag_table *table, const char *name, const char *text) {
+    return usage_error(table->command, "--%s is a switch: True, False or nothing, not \"%s\"", name, text);
+}
+
 static int set_value(const flag_table *table, const flag *f, const char *text, void *values) {
     void *target = (char *)values + f->offset;
     switch (f->type) {
@@ -133,12 +146,14 @@ static int set_value(const flag_table *table, const flag *f, const char *text, v
     case FLAG_LIST:
         add_parts(target, text);
         return 0;
+    case FLAG_FILE: /* args_file_read() has filled it */
+        return 0;
     case FLAG_INT:
     case FLAG_NUMBER:
         return set_number(table, f, text, target);
     case FLAG_SWITCH:
         if (parse_switch(text, target)) return 0;
-        return usage_error(table->command, "--%s is a switch: True, False or nothing, not \"%s\"", f->name, text);
+        return not_a_switch(table, f->name, text);
     case FLAG_CHOICE:
         *(int *)target = parse_choice(f->choices, text);
         if (*(int *)target >= 0) return 0;
@@ -147,49 +162,112 @@ static int set_value(const flag_table *table, const flag *f, const char *text, v
     return 0;
 }
 
+/* One reading of a command's flags: the table, what has been given so far, and the words being read. */
+typedef struct reading {
+    const flag_table *table;
+    void *values;
+    uint64_t given[FLAGS_MOST / 64];   /* flags of the table that have a value other than their default */
+    uint64_t here[FLAGS_MOST / 64];    /* and have got it from these words, not from a file before them */
+    uint64_t foreign[FLAGS_MOST / 64]; /* foreign flags that have been given */
+    char **words;
+    int count, at;
+} reading;
+
+static bool add_bit(uint64_t *bits, size_t index) {
+    bool had = bits[index / 64] >> index % 64 & 1;
+    bits[index / 64] |= (uint64_t)1 << index % 64;
+    return had;
+}
+
+static bool is_list(flag_type type) {
+    return type == FLAG_TEXTS || type == FLAG_LIST || type == FLAG_IDS || type == FLAG_FILE;
+}
+
+static void clear_list(const flag *f, void *values) {
+    flag_list *list = (flag_list *)((char *)values + f->offset);
+    for (int i = 0; i < list->count; i++) free(list->items[i]);
+    free(list->items);
+    *list = (flag_list){0};
+}
+
 /* A value that begins with a dash must be a negative number; any other is more likely a flag ("--prompt --length"). */
 static bool looks_like_flag(const char *text) {
     return text[0] == '-' && (text[1] == '-' || isalpha((unsigned char)text[1]));
 }
 
-/* Reads the words after a flag that takes many: up to the next flag, joined by commas. */
-static int set_many(const flag_table *table, const flag *f, int argc, char **argv, int *at, void *values) {
+/* The words after a flag that takes many: up to the next flag, joined by commas. NULL when there is none. */
+static char *join_words(reading *r) {
     size_t length = 0;
-    int last = *at;
-    while (last + 1 < argc && !looks_like_flag(argv[last + 1])) length += strlen(argv[++last]) + 1;
-    if (last == *at) return usage_error(table->command, "--%s needs a value", f->name);
+    int first = r->at + 1, end = first;
+    while (end < r->count && !looks_like_flag(r->words[end])) length += strlen(r->words[end++]) + 1;
+    if (end == first) return NULL;
     char *joined = need(malloc(length + 1));
     joined[0] = '\0';
-    for (int i = *at + 1; i <= last; i++) {
-        if (i > *at + 1) strcat(joined, ",");
-        strcat(joined, argv[i]);
+    for (int i = first; i < end; i++) {
+        if (i > first) strcat(joined, ",");
+        strcat(joined, r->words[i]);
     }
-    *at = last;
-    int code = set_value(table, f, joined, values);
-    free(joined);
+    r->at = end - 1;
+    return joined;
+}
+
+/* The value of the flag at words[at], which moves to the last word used. *owned is released with free(). */
+static int take_value(reading *r, const char *name, flag_type type, const char **value, char **owned) {
+    const char *command = r->table->command, *equals = strchr(r->words[r->at], '=');
+    const char *next = r->at + 1 < r->count ? r->words[r->at + 1] : NULL;
+    bool ignored;
+    *owned = NULL;
+    *value = equals ? equals + 1 : next;
+    if (equals) return 0;
+    if (type == FLAG_SWITCH) {
+        if (next && parse_switch(next, &ignored))
+            r->at++;
+        else
+            *value = "True";
+        return 0;
+    }
+    if (type == FLAG_LIST || type == FLAG_IDS) {
+        *value = *owned = join_words(r);
+        return *owned ? 0 : usage_error(command, "--%s needs a value", name);
+    }
+    if (!next) return usage_error(command, "--%s needs a value", name);
+    if (looks_like_flag(next))
+        return usage_error(command, "--%s needs a value (if \"%s\" is meant, write --%s=%s)", name, next, name, next);
+    r->at++;
+    return 0;
+}
+
+/* What a list held, from its default or a file of flags, is replaced; repeating the flag then adds to it. */
+static int set_flag(reading *r, const flag *f) {
+    const char *value;
+    char *owned;
+    int code = take_value(r, f->name, f->type, &value, &owned);
+    size_t index = (size_t)(f - r->table->flags);
+    add_bit(r->given, index);
+    bool again = add_bit(r->here, index);
+    if (!code && f->type != FLAG_FILE) {
+        if (is_list(f->type) && !again) clear_list(f, r->values);
+        code = set_value(r->table, f, value, r->values);
+    }
+    free(owned);
     return code;
 }
 
-/* The flag argv[*at] with the value it takes; *at moves to the last word used. */
-static int set_flag(const flag_table *table, int argc, char **argv, int *at, const flag *f, void *values) {
-    const char *equals = strchr(argv[*at], '=');
-    if (equals) return set_value(table, f, equals + 1, values);
-    const char *next = *at + 1 < argc ? argv[*at + 1] : NULL;
-    if (f->type == FLAG_SWITCH) {
-        bool *target = (bool *)((char *)values + f->offset);
-        if (next && parse_switch(next, target))
-            ++*at;
+static int set_foreign(reading *r, const foreign_flag *f) {
+    const char *value;
+    char *owned;
+    int code = take_value(r, f->name, f->type, &value, &owned);
+    bool on;
+    if (!code && f->type == FLAG_SWITCH) {
+        if (parse_switch(value, &on))
+            value = on ? "True" : "False";
         else
-            *target = true;
-        return 0;
+            code = not_a_switch(r->table, f->name, value);
     }
-    if (f->type == FLAG_LIST || f->type == FLAG_IDS) return set_many(table, f, argc, argv, at, values);
-    if (!next) return usage_error(table->command, "--%s needs a value", f->name);
-    if (looks_like_flag(next))
-        return usage_error(table->command, "--%s needs a value (if \"%s\" is meant, write --%s=%s)", f->name, next,
-                           f->name, next);
-    ++*at;
-    return set_value(table, f, next, values);
+    if (!code) code = foreign_check(r->table->command, f, value);
+    free(owned);
+    add_bit(r->foreign, (size_t)(f - r->table->foreign));
+    return code;
 }
 
 static int unknown_flag(const flag_table *table, const char *word) {
@@ -203,6 +281,7 @@ static int unknown_flag(const flag_table *table, const char *word) {
     const char *names[FLAGS_MOST + 1];
     int count = 0;
     for (const flag *f = table->flags; f->name; f++) names[count++] = f->name;
+    for (const foreign_flag *f = table->foreign; f && f->name; f++) names[count++] = f->name;
     names[count] = NULL;
     const char *nearest = nearest_name(name, names);
     if (nearest)
@@ -213,20 +292,80 @@ static int unknown_flag(const flag_table *table, const char *word) {
     return EXIT_USAGE;
 }
 
-static int set_all(const flag_table *table, int argc, char **argv, void *values, uint64_t *seen) {
-    for (int i = 1; i < argc; i++) {
-        bool dashes = argv[i][0] == '-' && argv[i][1] == '-' && argv[i][2];
-        const flag *f = dashes ? find_flag(table, argv[i] + 2, strcspn(argv[i] + 2, "=")) : NULL;
-        if (!f) return unknown_flag(table, argv[i]);
-        size_t index = (size_t)(f - table->flags);
-        seen[index / 64] |= (uint64_t)1 << index % 64;
-        int code = set_flag(table, argc, argv, &i, f, values);
+/* What --no_name says no to, as the script's parser has it for a switch that is True unless given: "name", else NULL.
+ */
+static const char *negated(const char *typed) {
+    return strncmp(typed, "no_", 3) && strncmp(typed, "no-", 3) ? NULL : typed + 3;
+}
+
+/* `typed` is no name of a flag; all that it may be is a negation. */
+static int set_negation(reading *r, const char *typed) {
+    const char *name = negated(typed);
+    const flag *f = name ? find_flag(r->table, name, strlen(name)) : NULL;
+    if (f && f->type == FLAG_SWITCH && f->fallback && !strcmp(f->fallback, "True")) {
+        add_bit(r->given, (size_t)(f - r->table->flags));
+        return set_value(r->table, f, "False", r->values);
+    }
+    const foreign_flag *foreign = name && !f ? find_foreign(r->table, name, strlen(name)) : NULL;
+    if (!foreign || foreign->type != FLAG_SWITCH || foreign->stands_for) return unknown_flag(r->table, r->words[r->at]);
+    add_bit(r->foreign, (size_t)(foreign - r->table->foreign));
+    return foreign_check(r->table->command, foreign, "False");
+}
+
+static int set_word(reading *r) {
+    const char *word = r->words[r->at];
+    if (word[0] != '-' || word[1] != '-' || !word[2]) return unknown_flag(r->table, word);
+    size_t length = strcspn(word + 2, "=");
+    const flag *f = find_flag(r->table, word + 2, length);
+    const foreign_flag *foreign = f ? NULL : find_foreign(r->table, word + 2, length);
+    if (foreign && foreign->stands_for) f = find_flag(r->table, foreign->stands_for, strlen(foreign->stands_for));
+    if (f) return set_flag(r, f);
+    return foreign && !foreign->stands_for ? set_foreign(r, foreign) : set_negation(r, word + 2);
+}
+
+static int set_words(reading *r, int count, char **words) {
+    memset(r->here, 0, sizeof r->here);
+    r->count = count;
+    r->words = words;
+    for (r->at = 0; r->at < count; r->at++) {
+        int code = set_word(r);
         if (code) return code;
     }
-    for (const flag *f = table->flags; f->name; f++) {
-        size_t index = (size_t)(f - table->flags);
-        if (f->required && !(seen[index / 64] >> index % 64 & 1))
-            return usage_error(table->command, "--%s is needed; see lckv help %s", f->name, table->command);
+    return 0;
+}
+
+/* The words of the file that words[at] names, into the flag's list, and then the flags that they give. */
+static int set_from_file(reading *r, const flag *f, int count, char **words, int at) {
+    reading place = {.table = r->table, .words = words, .count = count, .at = at};
+    const char *path;
+    char *owned;
+    int code = take_value(&place, f->name, f->type, &path, &owned);
+    flag_list *list = (flag_list *)((char *)r->values + f->offset);
+    int before = list->count;
+    if (!code) code = args_file_read(r->table->command, path, list);
+    for (int i = before; i < list->count && !code; i++)
+        if (same_name(f->name, list->items[i] + strspn(list->items[i], "-"), strlen(f->name)))
+            code = usage_error(r->table->command, "'%s' names a file of flags itself", path);
+    if (!code) code = set_words(r, list->count - before, list->items + before);
+    return code;
+}
+
+static int set_files(reading *r, int count, char **words) {
+    const flag *f = r->table->flags;
+    while (f->name && f->type != FLAG_FILE) f++;
+    for (int i = 0; i < count && f->name; i++) {
+        bool named = !strncmp(words[i], "--", 2) && same_name(f->name, words[i] + 2, strcspn(words[i] + 2, "="));
+        int code = named ? set_from_file(r, f, count, words, i) : 0;
+        if (code) return code;
+    }
+    return 0;
+}
+
+static int need_required(const reading *r) {
+    for (const flag *f = r->table->flags; f->name; f++) {
+        size_t index = (size_t)(f - r->table->flags);
+        if (f->required && !(r->given[index / 64] >> index % 64 & 1))
+            return usage_error(r->table->command, "--%s is needed; see lckv help %s", f->name, r->table->command);
     }
     return 0;
 }
@@ -246,25 +385,29 @@ static bool asks_for_help(int argc, char **argv) {
 }
 
 bool flags_parse(const flag_table *table, int argc, char **argv, void *values, int *exit_code) {
-    uint64_t seen[FLAGS_MOST / 64] = {0};
+    reading r = {.table = table, .values = values};
     *exit_code = EXIT_FINE;
     if (asks_for_help(argc, argv)) {
-        flags_help(table);
+        bool markdown = argc == 3 && !strcmp(argv[2], "--markdown");
+        if (markdown)
+            flags_markdown(table);
+        else
+            flags_help(table);
         return false;
     }
     *exit_code = set_defaults(table, values);
-    if (*exit_code == EXIT_FINE) *exit_code = set_all(table, argc, argv, values, seen);
-    if (*exit_code == EXIT_FINE) return true;
+    if (*exit_code == EXIT_FINE) *exit_code = set_files(&r, argc - 1, argv + 1);
+    if (*exit_code == EXIT_FINE) *exit_code = set_words(&r, argc - 1, argv + 1);
+    if (*exit_code == EXIT_FINE) *exit_code = need_required(&r);
+    if (*exit_code == EXIT_FINE) {
+        foreign_tell(table, r.foreign);
+        return true;
+    }
     flags_free(table, values);
     return false;
 }
 
 void flags_free(const flag_table *table, void *values) {
-    for (const flag *f = table->flags; f->name; f++) {
-        if (f->type != FLAG_TEXTS && f->type != FLAG_LIST && f->type != FLAG_IDS) continue;
-        flag_list *list = (flag_list *)((char *)values + f->offset);
-        for (int i = 0; i < list->count; i++) free(list->items[i]);
-        free(list->items);
-        *list = (flag_list){0};
-    }
+    for (const flag *f = table->flags; f->name; f++)
+        if (is_list(f->type)) clear_list(f, values);
 }

@@ -1,8 +1,9 @@
 /* Flags of a command: one table says how each is typed, checked, explained and where its value goes.
  *
  * `_` and `-` in a name are alike; `--flag value` and `--flag=value` too. A switch takes no value, or True or False. A
- * list takes spaces or commas, and may be repeated. The names and defaults are those of the Hugging Face scripts; where
- * a default differs, `note` says so and help prints it.
+ * list takes spaces or commas, and may be repeated. `--no_name` is `--name False` for a switch that is True by default.
+ * The names and defaults are those of the Hugging Face scripts; where a default differs, `note` says so and help prints
+ * it.
  *
  *     struct options { const char *model; int64_t length; bool json; };
  *     static const flag FLAGS[] = {
@@ -37,6 +38,7 @@ typedef enum flag_type {
     FLAG_NUMBER, /* double */
     FLAG_SWITCH, /* bool */
     FLAG_CHOICE, /* int: index into `choices` */
+    FLAG_FILE,   /* flag_list: the words of a file of flags (args_file.h), which FLAG_TEXT values point into */
 } flag_type;
 
 typedef struct flag_list {
@@ -58,23 +60,35 @@ typedef struct flag {
     bool required;        /* must be given */
 } flag;
 
+/* A flag of the script that this command stands in for, understood although nothing here is set by it. */
+typedef struct foreign_flag {
+    const char *name;
+    flag_type type;         /* FLAG_SWITCH, FLAG_TEXT or FLAG_LIST: what follows the name */
+    const char *nothing;    /* "nothing to do: ...": said when it is given; NULL: not said */
+    const char *refused;    /* "refused: ...", for values other than `accepted`; NULL: any value is taken */
+    const char *accepted;   /* "False|0": the values that are not refused; NULL: none is taken where `refused` stands */
+    const char *stands_for; /* or: another name of this flag of the command, and nothing else here counts */
+} foreign_flag;
+
 typedef struct flag_table {
-    const char *command; /* "generate" */
-    const char *about;   /* what it does and prints, in a sentence or some */
-    const char *usage;   /* what follows the command's name in the usage line */
-    const flag *flags;   /* ends with an entry without name */
+    const char *command;         /* "generate" */
+    const char *about;           /* what it does and prints, in a sentence or some */
+    const char *usage;           /* what follows the command's name in the usage line */
+    const flag *flags;           /* ends with an entry without name */
+    const foreign_flag *foreign; /* ends with an entry without name; NULL: none */
 } flag_table;
 
 /* Where a flag's value goes: FLAG_INTO(struct options, length). */
 #define FLAG_INTO(options, member) .offset = offsetof(options, member)
 
-enum { FLAGS_MOST = 256 }; /* flags a table */
+enum { FLAGS_MOST = 256 }; /* flags a table, foreign ones included */
 
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
-/* Fills `values` (the command's struct, which begins as zeros) with defaults, then with what was typed; the last of
- * several wins. argv[0] is the command's name. True: go on. False: return *exit_code, since help was asked for and
- * printed (0), or a flag was wrong and the message is on stderr (2); nothing is owned then. */
+/* Fills `values` (the command's struct, which begins as zeros) with defaults, then with what files of flags say, then
+ * with what was typed; the last of several wins. argv[0] is the command's name. True: go on. False: return *exit_code,
+ * since help was asked for and printed (0), or a flag was wrong and the message is on stderr (2); nothing is owned
+ * then. */
 bool flags_parse(const flag_table *table, int argc, char **argv, void *values, int *exit_code);
 
 /* Releases the lists. */
@@ -82,6 +96,10 @@ void flags_free(const flag_table *table, void *values);
 
 /* The text that `lckv help COMMAND` prints. */
 void flags_help(const flag_table *table);
+
+/* What `lckv help --markdown COMMAND` prints, which docs/flags.md is made of: a row "| `--name` | acts | text |" a
+ * flag, the middle being one of acts, nothing to do, refused. */
+void flags_markdown(const flag_table *table);
 
 /* The name in `names` (ends with NULL) that is most like `typed`, NULL when none is: the fewest insertions, deletions,
  * replacements and swaps of neighbours; a name that begins with `typed` is like it. */
@@ -98,6 +116,12 @@ const char *nearest_name(const char *typed, const char *const *names);
     {                                                                                                                  \
         "threads", FLAG_INT, "0", "Common", "threads to compute with; 0: every processor that may be used",            \
             FLAG_INTO(options, member), .max = 4096                                                                    \
+    }
+#define FLAG_ARGS_FILE(options, member)                                                                                \
+    {                                                                                                                  \
+        "args_file", FLAG_FILE, NULL, "Common",                                                                        \
+            "flags from a file: a JSON object, or text as one types it; those on the command line win",                \
+            FLAG_INTO(options, member)                                                                                 \
     }
 #define FLAG_DEVICE(options, member)                                                                                   \
     { "device", FLAG_TEXT, "cpu", "Common", "what to compute on", FLAG_INTO(options, member) }

@@ -40,6 +40,8 @@ static const char *value_name(const flag *f) {
         return "N";
     case FLAG_NUMBER:
         return "X";
+    case FLAG_FILE:
+        return "FILE";
     case FLAG_CHOICE:
         return f->choices;
     case FLAG_SWITCH:
@@ -79,6 +81,58 @@ void flags_help(const flag_table *table) {
         group = f->group;
         print_flag(f);
     }
+    if (table->foreign)
+        printf("\nAll other flags of the Hugging Face script are known, too: for each, docs/flags.md says why there is "
+               "nothing to do, or why it is refused.\n");
+}
+
+/* Bars would end the cell. */
+static void print_cell(const char *text) {
+    for (; *text; text++) printf(*text == '|' ? "\\|" : "%c", *text);
+}
+
+static void print_row(const char *name, const char *kind, const char *before, const char *text) {
+    printf("| `--%s` | %s | ", name, kind);
+    print_cell(before);
+    print_cell(text);
+}
+
+static void print_acting_row(const flag *f) {
+    print_row(f->name, "acts", "", f->help);
+    if (f->type == FLAG_CHOICE) {
+        printf(": ");
+        print_cell(f->choices);
+    }
+    if (f->fallback && *f->fallback) printf(" (default %s)", f->fallback);
+    if (f->note) printf(" [unlike the Hugging Face script: %s]", f->note);
+    printf(" |\n");
+}
+
+static void print_foreign_row(const foreign_flag *f) {
+    if (f->stands_for)
+        print_row(f->name, "acts", "as --", f->stands_for);
+    else
+        print_row(f->name, f->nothing ? "nothing to do" : "refused", "", f->nothing ? f->nothing : f->refused);
+    if (f->nothing && f->refused) {
+        printf("; refused unless ");
+        print_cell(f->accepted);
+        printf(": ");
+        print_cell(f->refused);
+    }
+    printf(" |\n");
+}
+
+static bool has_flag(const flag_table *table, const char *name) {
+    const flag *f = table->flags;
+    while (f->name && strcmp(f->name, name)) f++;
+    return f->name;
+}
+
+/* A foreign flag of a name that the command has, too, is never asked for. */
+void flags_markdown(const flag_table *table) {
+    for (const flag *f = table->flags; f->name; f++) print_acting_row(f);
+    for (const foreign_flag *f = table->foreign; f && f->name; f++)
+        if (!has_flag(table, f->name) && (!f->stands_for || has_flag(table, f->stands_for))) print_foreign_row(f);
 }
 
 static int smaller(int a, int b) {

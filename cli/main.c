@@ -48,12 +48,15 @@ static int print_commands(FILE *stream, int code) {
     return code;
 }
 
+/* help [--markdown] [COMMAND]: the command itself is asked, whose table of flags nobody else knows. */
 static int help(int argc, char **argv) {
+    bool markdown = argc > 2 && !strcmp(argv[1], "--markdown");
+    if (markdown) argc--, argv++;
     if (argc < 2) return print_commands(stdout, EXIT_FINE);
     const struct command *c = find_command(argv[1]);
     if (!c) return unknown_command(argv[1]);
-    char asked[] = "--help", *arguments[] = {argv[1], asked, NULL};
-    return c->run(2, arguments);
+    char asked[] = "--help", as_rows[] = "--markdown", *arguments[] = {argv[1], asked, as_rows, NULL};
+    return c->run(markdown ? 3 : 2, arguments);
 }
 
 static int run(int argc, char **argv) {

@@ -1,5 +1,6 @@
 /* The flags of lckv train: run_clm.py's and TrainingArguments', see train_flags.h. */
 #include "train_flags.h"
+#include "foreign_flags.h"
 
 #include <math.h>
 
@@ -70,6 +71,7 @@ static const flag FLAGS[] = {
 
     FLAG_DEVICE(struct train_flags, train.device),
     FLAG_THREADS(struct train_flags, threads),
+    FLAG_ARGS_FILE(struct train_flags, args_file),
     FLAG_JSON(struct train_flags, json),
     {0},
 };
@@ -77,4 +79,4 @@ const flag_table TRAIN_FLAGS = {
     "train",
     "Trains a model on text or token ids and writes it as a Hugging Face folder. The learning rate, the loss and the "
     "speed are logged in train_log.jsonl. Ctrl-C writes what there is.",
-    "(--config_name CONFIG | --model_name_or_path MODEL) --train_file FILES --output_dir DIR", FLAGS};
+    "(--config_name CONFIG | --model_name_or_path MODEL) --train_file FILES --output_dir DIR", FLAGS, TRAINING_FOREIGN};

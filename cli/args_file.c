@@ -1,0 +1,179 @@
+/* Files of flags: see args_file.h. */
+#include "args_file.h"
+#include "output.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILE_MOST = 1 << 20 }; /* bytes; a longer file holds no flags */
+
+static void add_word(flag_list *words, char *word) {
+    words->items = need(realloc(words->items, (size_t)(words->count + 1) * sizeof *words->items));
+    words->items[words->count++] = word;
+}
+
+/* ---------------------------------------------------------------- JSON */
+
+static void add_json_word(flag_list *words, const char *name, const char *value) {
+    size_t bytes = strlen(name) + strlen(value) + sizeof "--=";
+    char *word = need(malloc(bytes));
+    snprintf(word, bytes, "--%s=%s", name, value);
+    add_word(words, word);
+}
+
+static void add_json(flag_list *words, const char *name, const json_t *value) {
+    size_t index;
+    json_t *item;
+    if (json_is_null(value)) return;
+    if (json_is_array(value)) {
+        json_array_foreach(value, index, item) add_json(words, name, item);
+    } else if (json_is_string(value)) {
+        add_json_word(words, name, json_string_value(value));
+    } else if (json_is_boolean(value)) {
+        add_json_word(words, name, json_is_true(value) ? "True" : "False");
+    } else {
+        char *text = need(json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY));
+        add_json_word(words, name, text);
+        free(text);
+    }
+}
+
+static int read_json(const char *command, const char *path, const char *text, flag_list *words) {
+    json_error_t error;
+    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &error), *value;
+    const char *name;
+    int code = EXIT_FINE;
+    if (!object)
+        code = usage_error(command, "'%s', line %d: %s", path, error.line, error.text);
+    else if (!json_is_object(object))
+        code = usage_error(command, "'%s' must be a JSON object of flags and values", path);
+    else
+        json_object_foreach(object, name, value) add_json(words, name, value);
+    json_decref(object);
+    return code;
+}
+
+/* ---------------------------------------------------------------- text */
+
+/* Where reading the text stands. A word begun is at `word`, of `length` bytes so far. */
+typedef struct lexer {
+    const char *at;
+    int line;
+    char *word; /* room for all the text */
+    size_t length;
+    bool begun; /* "" is a word, too */
+    bool flags; /* the first flag has begun */
+} lexer;
+
+static const char NOT_REPLACED[] = "a $ or ` is not replaced here; write its value";
+
+static void put(lexer *l, char c) {
+    l->word[l->length++] = c;
+    l->begun = true;
+    l->flags |= l->length == 3 && l->word[0] == '-' && l->word[1] == '-';
+}
+
+static void end_word(lexer *l, flag_list *words) {
+    if (l->begun && l->flags) {
+        char *word = need(malloc(l->length + 1));
+        memcpy(word, l->word, l->length);
+        word[l->length] = '\0';
+        add_word(words, word);
+    }
+    l->length = 0;
+    l->begun = false;
+}
+
+/* A backslash and what it stands before; inside double quotes it escapes only what would mean something there. */
+static void read_escape(lexer *l, bool quoted) {
+    char next = l->at[1];
+    if (next == '\n') {
+        l->line++;
+    } else if (quoted && (!next || !strchr("\"\\$`", next))) {
+        put(l, '\\');
+        l->at++;
+        return;
+    } else if (next) {
+        put(l, next);
+    }
+    l->at += next ? 2 : 1;
+}
+
+/* What a shell would replace, and this does not. NULL where there is nothing wrong. */
+static const char *read_quoted(lexer *l) {
+    char quote = *l->at++;
+    l->begun = true;
+    while (*l->at && *l->at != quote) {
+        if (l->flags && quote == '"' && (*l->at == '$' || *l->at == '`')) return NOT_REPLACED;
+        if (quote == '"' && *l->at == '\\') {
+            read_escape(l, true);
+            continue;
+        }
+        l->line += *l->at == '\n';
+        put(l, *l->at++);
+    }
+    if (!*l->at) return "a quote is not closed";
+    l->at++;
+    return NULL;
+}
+
+static const char *read_character(lexer *l, flag_list *words) {
+    char c = *l->at;
+    if (c == '"' || c == '\'') return read_quoted(l);
+    if (c == '\\') {
+        read_escape(l, false);
+        return NULL;
+    }
+    if (l->flags && (c == '$' || c == '`')) return NOT_REPLACED;
+    if (strchr(" \t\r\n", c)) {
+        end_word(l, words);
+        l->line += c == '\n';
+    } else if (c == '#' && !l->begun) {
+        l->at += strcspn(l->at, "\n");
+        return NULL;
+    } else {
+        put(l, c);
+    }
+    l->at++;
+    return NULL;
+}
+
+static int read_text(const char *command, const char *path, const char *text, flag_list *words) {
+    flag_list found = {0}; /* of this file alone: what stands before its first flag is left out */
+    lexer l = {.at = text, .line = 1, .word = need(malloc(strlen(text) + 1))};
+    const char *wrong = NULL;
+    while (*l.at && !wrong) wrong = read_character(&l, &found);
+    if (!wrong) end_word(&l, &found);
+    for (int i = 0; i < found.count; i++) add_word(words, found.items[i]);
+    free(found.items);
+    free(l.word);
+    return wrong ? usage_error(command, "'%s', line %d: %s", path, l.line, wrong) : EXIT_FINE;
+}
+
+/* ---------------------------------------------------------------- either */
+
+static int read_file(const char *command, const char *path, char *text) {
+    FILE *file = fopen(path, "rbe");
+    if (!file) return usage_error(command, "cannot read '%s': %s", path, strerror(errno));
+    size_t length = fread(text, 1, FILE_MOST, file);
+    bool failed = ferror(file), whole = length < FILE_MOST;
+    fclose(file);
+    if (failed) return usage_error(command, "cannot read '%s'", path);
+    if (!whole) return usage_error(command, "'%s' is too long for a file of flags", path);
+    if (memchr(text, '\0', length)) return usage_error(command, "'%s' is no text", path);
+    text[length] = '\0';
+    return EXIT_FINE;
+}
+
+int args_file_read(const char *command, const char *path, flag_list *words) {
+    size_t length = strlen(path);
+    bool json = length > 5 && !strcmp(path + length - 5, ".json");
+    char *text = need(malloc(FILE_MOST + 1));
+    int code = read_file(command, path, text);
+    if (!code) code = (json ? read_json : read_text)(command, path, text, words);
+    free(text);
+    return code;
+}

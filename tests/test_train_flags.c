@@ -1,0 +1,159 @@
+/* How flags are read, as the program: those of the Hugging Face scripts that set nothing here, flags from a file, and
+ * what is said of a wrong one. What each flag does is for the tests of its room. */
+#include "program.h"
+
+static const char CONFIG[] = "{\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,"
+                             "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":2,"
+                             "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}";
+
+/* 12 documents of 16 ids: blocks of 8 make 24. */
+static void put_data(const folder *f) {
+    char text[2048];
+    size_t at = 0;
+    for (int row = 0; row < 12; row++) {
+        at += (size_t)snprintf(text + at, sizeof text - at, "{\"input_ids\":[");
+        for (int i = 0; i < 16; i++)
+            at += (size_t)snprintf(text + at, sizeof text - at, i ? ",%d" : "%d", (row * 7 + i) % 32);
+        at += (size_t)snprintf(text + at, sizeof text - at, "]}\n");
+    }
+    put_text(in(f, "ids.jsonl"), text);
+    put_text(in(f, "config.json"), CONFIG);
+}
+
+/* A run of three steps with these flags more. */
+#define TRAINS(f, ...)                                                                                                 \
+    RUN(f, "train", "--config_name", in(f, "config.json"), "--train_file", in(f, "ids.jsonl"), "--output_dir",         \
+        in(f, "out"), "--block_size=8", "--max_steps=3", __VA_ARGS__)
+
+static void flags_with_nothing_to_do_are_taken_with_a_line_that_says_so(void **state) {
+    const folder *f = *state;
+    put_data(f);
+    outcome o = TRAINS(f, "--use_liger_kernel", "--attn_implementation", "sdpa", "--fp16", "False", "--do-train",
+                       "--no_dataloader_pin_memory", "--fsdp_min_num_params=0", "--past_index", "-1");
+    if (o.code) fail_msg("exit code %d: %s", o.code, o.messages);
+    assert_non_null(strstr(o.messages, "--use_liger_kernel: nothing to do, norms, "));
+    assert_non_null(strstr(o.messages, "--attn_implementation: nothing to do, "));
+    assert_non_null(strstr(o.messages, "--do_train: nothing to do, lckv train always trains\n"));
+    assert_non_null(strstr(o.messages, "--dataloader_pin_memory: nothing to do, "));
+    assert_null(strstr(o.messages, "fp16"));       /* False asks for nothing, and nothing is said */
+    assert_null(strstr(o.messages, "past_index")); /* so does -1 */
+    outcome_free(&o);
+}
+
+static void flags_that_would_change_the_result_are_refused_with_the_reason(void **state) {
+    const folder *f = *state;
+    REFUSES(f, 2, "--fp16 True is refused: its range is too small", "train", "--fp16");
+    REFUSES(f, 2, "--label_smoothing_factor 0.1 is refused: the loss is", "train", "--label_smoothing_factor", "0.1");
+    REFUSES(f, 2, "--do_train False is refused: lckv eval", "train", "--do_train=False");
+    REFUSES(f, 2, "--fsdp full_shard,auto_wrap is refused", "train", "--fsdp", "full_shard", "auto_wrap");
+    REFUSES(f, 2, "--save_safetensors False is refused", "train", "--no_save_safetensors");
+    REFUSES(f, 2, "--deepspeed ds_config.json is refused", "train", "--deepspeed", "ds_config.json");
+}
+
+static void a_misspelt_flag_names_the_nearest_of_all_that_are_known(void **state) {
+    const folder *f = *state;
+    REFUSES(f, 2, "there is no flag --use_ligerkernel; the nearest is --use_liger_kernel", "train",
+            "--use_ligerkernel");
+    REFUSES(f, 2, "there is no flag --lerning_rate; the nearest is --learning_rate", "train", "--lerning-rate", "1");
+    REFUSES(f, 2, "there is no flag --no_bf16", "train",
+            "--no_bf16"); /* False by default: there is nothing to negate */
+    REFUSES(f, 2, "--use_liger_kernel is a switch", "train", "--use_liger_kernel=maybe");
+}
+
+static json_int_t steps_of(const folder *f, const char *const *words) {
+    json_t *result = program_json(f, words);
+    json_int_t steps = json_integer_value(json_object_get(result, "steps"));
+    json_decref(result);
+    return steps;
+}
+
+/* `script` is a format for the paths of config, data and output. */
+static void put_script(const folder *f, const char *name, const char *script) {
+    char text[4096];
+    snprintf(text, sizeof text, script, in(f, "config.json"), in(f, "ids.jsonl"), in(f, "out"));
+    put_text(in(f, name), text);
+}
+
+static void flags_come_from_a_script_and_the_command_line_wins(void **state) {
+    const folder *f = *state;
+    put_data(f);
+    put_script(f, "run.sh.txt",
+               "#!/usr/bin/env bash\n"
+               "export JOB=$RANDOM  # isn't used\n"
+               "echo \"Start $JOB\"\n"
+               "accelerate launch run_clm.py \\\n"
+               "    --config_name '%s' --train_file \"%s\" \\\n"
+               "    --output_dir %s --overwrite_output_dir \\\n"
+               "    # a line left out: --max_steps 9\n"
+               "    --block_size 8 \\\n"
+               "    --use_liger_kernel --max_steps 2\n");
+    char *script = strdup(in(f, "run.sh.txt")); /* in() forgets */
+    assert_int_equal(steps_of(f, (const char *const[]){"train", "--args_file", script, "--json", NULL}), 2);
+    const char *const typed[] = {"train", "--max_steps", "4", "--args_file", script, "--json", NULL};
+    assert_int_equal(steps_of(f, typed), 4);
+    put_text(in(f, "more.jsonl"), "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n");
+    const char *const other[] = {
+        "train",          "--args_file", script, "--train_file", in(f, "more.jsonl"), "--json", "--num_train_epochs=3",
+        "--max_steps=-1", NULL};
+    assert_int_equal(steps_of(f, other), 3); /* one block: the list of files was replaced, not added to */
+    free(script);
+}
+
+static void flags_come_from_json_as_the_scripts_parser_takes_it(void **state) {
+    const folder *f = *state;
+    put_data(f);
+    put_script(f, "run.json",
+               "{\"config_name\": \"%s\", \"train_file\": [\"%s\"], \"output_dir\": \"%s\", \"max_steps\": 2,\n"
+               " \"learning_rate\": 3e-4, \"bf16\": false, \"model_name_or_path\": null, \"block_size\": 8}\n");
+    const char *path = in(f, "run.json");
+    assert_int_equal(steps_of(f, (const char *const[]){"train", "--args_file", path, "--json", NULL}), 2);
+}
+
+static void files_of_flags_that_cannot_be_read_are_named(void **state) {
+    const folder *f = *state;
+    REFUSES(f, 2, "cannot read 'absent.txt'", "train", "--args_file", "absent.txt");
+    REFUSES(f, 2, "--args_file needs a value", "train", "--args_file");
+    put_text(in(f, "variable.txt"), "run.py --seed 1\n  --output_dir out-$RANDOM\n");
+    REFUSES(f, 2, "variable.txt', line 2: a $ or ` is not replaced here", "train", "--args_file",
+            in(f, "variable.txt"));
+    put_text(in(f, "quote.txt"), "--output_dir 'out");
+    REFUSES(f, 2, "quote.txt', line 1: a quote is not closed", "train", "--args_file", in(f, "quote.txt"));
+    put_text(in(f, "itself.txt"), "--args_file=itself.txt");
+    REFUSES(f, 2, "itself.txt' names a file of flags itself", "train", "--args_file", in(f, "itself.txt"));
+    put_text(in(f, "wrong.txt"), "--block_sise 8");
+    REFUSES(f, 2, "the nearest is --block_size", "train", "--args_file", in(f, "wrong.txt"));
+    put_text(in(f, "broken.json"), "{\"seed\": 1,\n}");
+    REFUSES(f, 2, "broken.json', line 2: ", "train", "--args_file", in(f, "broken.json"));
+    put_text(in(f, "list.json"), "[1]");
+    REFUSES(f, 2, "list.json' must be a JSON object", "train", "--args_file", in(f, "list.json"));
+    put(in(f, "binary.txt"), "--seed\0", 7);
+    REFUSES(f, 2, "binary.txt' is no text", "train", "--args_file", in(f, "binary.txt"));
+}
+
+static void the_table_is_printed_as_rows(void **state) {
+    const folder *f = *state;
+    outcome o = RUN(f, "help", "--markdown", "train");
+    assert_int_equal(o.code, 0);
+    assert_non_null(strstr(o.output, "| `--seed` | acts | "));
+    assert_non_null(strstr(o.output, "| `--use_liger_kernel` | nothing to do | "));
+    assert_non_null(strstr(o.output, "| `--fp16` | refused | "));
+    for (const char *line = o.output; *line; line = strchr(line, '\n') + 1) {
+        int bars = 0;
+        for (const char *c = line; *c != '\n'; c++) bars += *c == '|' && (c == line || c[-1] != '\\');
+        assert_int_equal(bars, 4);
+    }
+    outcome_free(&o);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        IN_FOLDER(flags_with_nothing_to_do_are_taken_with_a_line_that_says_so),
+        IN_FOLDER(flags_that_would_change_the_result_are_refused_with_the_reason),
+        IN_FOLDER(a_misspelt_flag_names_the_nearest_of_all_that_are_known),
+        IN_FOLDER(flags_come_from_a_script_and_the_command_line_wins),
+        IN_FOLDER(flags_come_from_json_as_the_scripts_parser_takes_it),
+        IN_FOLDER(files_of_flags_that_cannot_be_read_are_named),
+        IN_FOLDER(the_table_is_printed_as_rows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
