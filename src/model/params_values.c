@@ -180,10 +180,12 @@ static int fill_masters(params *p) {
     return LCKV_OK;
 }
 
-static void drop_masters(params *p) {
+int params_drop_masters(params *p) {
+    int status = p->device->memory.wait(p->device);
     for (int i = 0; i < p->count; i++) p->table[i].master = (view){0};
     if (p->masters) p->device->memory.release(p->device, p->masters);
     p->masters = NULL;
+    return status;
 }
 
 int params_enable_masters(params *p, dtype type) {
@@ -193,7 +195,7 @@ int params_enable_masters(params *p, dtype type) {
     if (as_wanted) return LCKV_OK;
     int status = type == DTYPE_F32 ? LCKV_OK : fill_masters(p);
     if (status >= 0) status = replace_values(p, type);
-    if (status < 0) drop_masters(p);
+    if (status < 0) params_drop_masters(p); /* leaves the message alone unless the device has failed as well */
     return status;
 }
 

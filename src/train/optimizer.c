@@ -4,7 +4,90 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { ALIGNMENT = 256 };
+enum {
+    ALIGNMENT = 256,
+    WHOLE = 64, /* elements: parts are cut at multiples of it, which are on 16 bytes also where elements have 2 */
+};
+
+/* ---------------------------------------------------------------- parts */
+
+/* Elements from the first entry's gradient to that of entry i. Gradients lie in one memory in the table's order, each
+ * on 256 bytes, with zeros between them that may be summed along. */
+static int64_t place(const params *p, int i) {
+    return (float *)p->table[i].tensor.grad.data - (float *)p->table[0].tensor.grad.data;
+}
+
+static int64_t elements(const weight *w) {
+    return w->rows * w->cols;
+}
+
+static view slice(view whole, int64_t first, int64_t count) {
+    if (!whole.data) return whole;
+    return (view){(char *)whole.data + first * (int64_t)dtype_bytes(whole.type), 1, count, whole.type};
+}
+
+/* Elements from the first entry's value to that of entry i: values lie in one memory too, see params_enable_masters().
+ */
+static int64_t value_place(const params *p, int i) {
+    view first = p->table[0].tensor.value, v = p->table[i].tensor.value;
+    return ((char *)v.data - (char *)first.data) / (int64_t)dtype_bytes(v.type);
+}
+
+/* Entries start at multiples of WHOLE, so that no part begins between two of them. */
+static int divide(optimizer *o) {
+    const params *p = o->params;
+    int ranks = o->exchange->ranks;
+    int64_t end = place(p, p->count - 1) + elements(&p->table[p->count - 1]);
+    o->begin = calloc((size_t)ranks + 1, sizeof *o->begin);
+    o->value_begin = calloc((size_t)ranks + 1, sizeof *o->value_begin);
+    REQUIRE(o->begin && o->value_begin, LCKV_ERROR_MEMORY, "no memory for the optimizer's parts");
+    for (int r = 1; r < ranks; r++) o->begin[r] = end / ranks * r / WHOLE * WHOLE;
+    o->begin[ranks] = end;
+    return LCKV_OK;
+}
+
+int64_t optimizer_overlap(const optimizer *o, int entry, int rank, int64_t *first) {
+    int64_t at = place(o->params, entry), count = elements(&o->params->table[entry]);
+    int64_t begin = o->begin[rank] - at, end = o->begin[rank + 1] - at;
+    *first = begin < 0 ? 0 : begin > count ? count : begin;
+    end = end < *first ? *first : end > count ? count : end;
+    return end - *first;
+}
+
+/* A part without elements begins where the next one does. */
+static void divide_values(optimizer *o) {
+    const params *p = o->params;
+    int last = p->count - 1, ranks = o->exchange->ranks;
+    o->value_begin[ranks] = value_place(p, last) + elements(&p->table[last]);
+    for (int r = ranks - 1; r > 0; r--) {
+        int64_t first;
+        int i = 0;
+        while (i < p->count && !optimizer_overlap(o, i, r, &first)) i++;
+        o->value_begin[r] = i < p->count ? value_place(p, i) + first : o->value_begin[r + 1];
+    }
+}
+
+static int list_pieces(optimizer *o) {
+    const params *p = o->params;
+    o->pieces = calloc((size_t)p->count, sizeof *o->pieces);
+    REQUIRE(o->pieces, LCKV_ERROR_MEMORY, "no memory for the optimizer's table");
+    for (int i = 0; i < p->count; i++) {
+        const weight *w = &p->table[i];
+        int64_t first, count = optimizer_overlap(o, i, o->exchange->rank, &first);
+        if (!count) continue;
+        o->pieces[o->piece_count++] = (piece){
+            .entry = i,
+            .first = first,
+            .count = count,
+            .value = slice(w->tensor.value, first, count),
+            .grad = slice(w->tensor.grad, first, count),
+            .master = slice(w->master, first, count),
+        };
+    }
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- memory */
 
 /* The next `bytes` of a piece of memory whose layout is being counted (base NULL) or handed out. */
 static void *carve(void *base, size_t *at, size_t bytes) {
@@ -24,29 +107,48 @@ static size_t lay_out(optimizer *o, void *base) {
     size_t at = 0;
     o->state = carve_view(base, &at, 1, sizeof(step_state), DTYPE_U8);
     o->sum_squares = carve_view(base, &at, 1, 1, DTYPE_F64);
-    for (int i = 0; i < o->params->count; i++) {
-        const weight *w = &o->params->table[i];
-        o->table[i].m = carve_view(base, &at, w->rows, w->cols, DTYPE_F32);
-        o->table[i].v = carve_view(base, &at, w->rows, w->cols, DTYPE_F32);
+    bool masters = o->exchange->ranks > 1 && o->params->masters;
+    for (piece *q = o->pieces; q < o->pieces + o->piece_count; q++) {
+        if (masters) q->master = carve_view(base, &at, 1, q->count, DTYPE_F32);
+        q->m = carve_view(base, &at, 1, q->count, DTYPE_F32);
+        q->v = carve_view(base, &at, 1, q->count, DTYPE_F32);
     }
     return at;
 }
 
 static int allocate(optimizer *o) {
-    o->table = calloc((size_t)o->params->count, sizeof *o->table);
-    REQUIRE(o->table, LCKV_ERROR_MEMORY, "no memory for the optimizer's table");
     size_t bytes = lay_out(o, NULL);
     TRY(o->device->memory.alloc(o->device, bytes, &o->memory));
     lay_out(o, o->memory);
     return o->device->memory.zero(o->device, o->memory, bytes);
 }
 
+/* Of the f32 masters a process among several keeps those of its part alone. */
+static int take_masters(optimizer *o) {
+    if (o->exchange->ranks == 1 || !o->params->masters) return LCKV_OK;
+    for (const piece *q = o->pieces; q < o->pieces + o->piece_count; q++) {
+        view whole = o->params->table[q->entry].master;
+        struct op_cast a = {.src = slice(whole, q->first, q->count), .dst = q->master};
+        TRY(DEVICE_RUN(o->device, cast, &a));
+    }
+    return params_drop_masters(o->params);
+}
+
+static int make(optimizer *o) {
+    TRY(divide(o));
+    divide_values(o);
+    TRY(list_pieces(o));
+    TRY(allocate(o));
+    return take_masters(o);
+}
+
 int optimizer_create(params *p, const optimizer_options *options, optimizer **out) {
     *out = NULL;
     optimizer *o = calloc(1, sizeof *o);
     REQUIRE(o, LCKV_ERROR_MEMORY, "no memory for an optimizer");
-    *o = (optimizer){.params = p, .device = p->device, .options = *options};
-    int status = allocate(o);
+    const exchange *e = options->exchange ? options->exchange : exchange_alone();
+    *o = (optimizer){.params = p, .device = p->device, .exchange = e, .options = *options};
+    int status = make(o);
     if (status < 0) {
         optimizer_free(o);
         return status;
@@ -58,9 +160,13 @@ int optimizer_create(params *p, const optimizer_options *options, optimizer **ou
 void optimizer_free(optimizer *o) {
     if (!o) return;
     if (o->memory) o->device->memory.release(o->device, o->memory);
-    free(o->table);
+    free(o->pieces);
+    free(o->begin);
+    free(o->value_begin);
     free(o);
 }
+
+/* ---------------------------------------------------------------- a step */
 
 /* Corrections are of the betas as f32 has them, so that the first step's m / correction1 is the gradient itself. */
 static step_state state_of_step(const optimizer *o, double learning_rate) {
@@ -76,36 +182,57 @@ static step_state state_of_step(const optimizer *o, double learning_rate) {
     return s;
 }
 
+static int sum_gradients(optimizer *o, view loss) {
+    exchange_parts gradients = {o->params->table[0].tensor.grad.data, DTYPE_F32, o->begin};
+    TRY(exchange_sum(o->exchange, loss));
+    return exchange_sum_parts(o->exchange, gradients);
+}
+
 static int find_norm(optimizer *o, view loss) {
     TRY(o->device->memory.zero(o->device, o->sum_squares.data, sizeof(double)));
-    for (int i = 0; i < o->params->count; i++) {
-        struct op_sum_squares a = {.x = o->params->table[i].tensor.grad, .out = o->sum_squares};
+    for (int i = 0; i < o->piece_count; i++) {
+        struct op_sum_squares a = {.x = o->pieces[i].grad, .out = o->sum_squares};
         TRY(DEVICE_RUN(o->device, sum_squares, &a));
     }
+    TRY(exchange_sum(o->exchange, o->sum_squares));
     struct op_clip a = {.sum_squares = o->sum_squares, .loss = loss, .state = o->state};
     return DEVICE_RUN(o->device, clip, &a);
 }
 
-static int update(optimizer *o, int i) {
-    const weight *w = &o->params->table[i];
-    bool rounded = w->master.data != NULL;
+static int update(optimizer *o, const piece *q) {
+    bool rounded = q->master.data != NULL;
     struct op_adamw a = {
-        .master = rounded ? w->master : w->tensor.value,
-        .weight = rounded ? w->tensor.value : (view){0},
-        .grad = w->tensor.grad,
-        .m = o->table[i].m,
-        .v = o->table[i].v,
+        .master = rounded ? q->master : q->value,
+        .weight = rounded ? q->value : (view){0},
+        .grad = q->grad,
+        .m = q->m,
+        .v = q->v,
         .state = o->state,
-        .weight_decay = w->dimensions == 2 ? (float)o->options.weight_decay : 0,
+        .weight_decay = o->params->table[q->entry].dimensions == 2 ? (float)o->options.weight_decay : 0,
     };
     return DEVICE_RUN(o->device, adamw, &a);
+}
+
+static int update_pieces(optimizer *o, view loss) {
+    TRY(find_norm(o, loss));
+    for (int i = 0; i < o->piece_count; i++) TRY(update(o, &o->pieces[i]));
+    return LCKV_OK;
+}
+
+/* Each part's new values go to all; the gradients of other parts, which no op_adamw has seen, become zero. */
+static int gather(optimizer *o) {
+    if (o->exchange->ranks == 1) return LCKV_OK;
+    view values = o->params->table[0].tensor.value, gradients = o->params->table[0].tensor.grad;
+    size_t bytes = (size_t)o->begin[o->exchange->ranks] * sizeof(float);
+    TRY(exchange_gather_parts(o->exchange, (exchange_parts){values.data, values.type, o->value_begin}));
+    return o->device->memory.zero(o->device, gradients.data, bytes);
 }
 
 int optimizer_step(optimizer *o, double learning_rate, view loss) {
     o->steps++;
     step_state state = state_of_step(o, learning_rate);
     TRY(o->device->memory.copy_in(o->device, o->state.data, &state, sizeof state));
-    TRY(find_norm(o, loss));
-    for (int i = 0; i < o->params->count; i++) TRY(update(o, i));
-    return LCKV_OK;
+    TRY(sum_gradients(o, loss));
+    TRY(exchange_agree(o->exchange, update_pieces(o, loss)));
+    return gather(o);
 }

@@ -1,40 +1,60 @@
 /* AdamW over the table of weights: its two moments a weight, the clipping of the global gradient norm, and the numbers
  * that a step needs, all in device memory.
  *
+ * Where several processes train together (exchange.h), each owns a contiguous part of the weights' elements: it alone
+ * keeps their moments and f32 masters, and updates them with the sum of all gradients; then the parts are gathered. One
+ * process owns everything.
+ *
  * Matrices decay, vectors (norms, biases) do not: transformers' Trainer.get_decay_parameter_names. Gradients are zero
- * again after a step. Leaves out: schedules (schedule.h), the formulas themselves (device.h). */
+ * again after a step. Leaves out: schedules (schedule.h), the formulas themselves (device.h), and the state of an entry
+ * as a whole (optimizer_state.h). */
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
 
 #include "model/params.h"
+#include "train/exchange.h"
 
 typedef struct optimizer_options {
     double beta1, beta2, epsilon, weight_decay;
-    double max_grad_norm; /* 0: no clipping */
+    double max_grad_norm;     /* 0: no clipping */
+    const exchange *exchange; /* the processes that share the work, which outlive it; NULL: this one alone */
 } optimizer_options;
 
-/* The two moments of one weight, f32 in its shape. */
-typedef struct moments {
-    view m, v;
-} moments;
+/* What this process owns of one entry: `count` elements from element `first` on. All views are [1, count]. */
+typedef struct piece {
+    int entry;
+    int64_t first, count;
+    view value, grad; /* of the weight's own */
+    view master;      /* f32: where value is a rounded copy of it; else absent */
+    view m, v;        /* f32: the moments */
+} piece;
 
 typedef struct optimizer {
     params *params; /* the caller's */
     device *device;
+    const exchange *exchange;
     optimizer_options options;
-    moments *table;   /* [params->count] */
-    int64_t steps;    /* taken */
-    view state;       /* step_state: what op_clip found is read from here */
-    view sum_squares; /* f64 [1, 1] */
-    void *memory;     /* all of it */
+    piece *pieces; /* in the table's order, at most one an entry */
+    int piece_count;
+    int64_t *begin;       /* [ranks + 1]: where each process's part begins in the memory of gradients, in elements */
+    int64_t *value_begin; /* the same in the memory of values */
+    int64_t steps;        /* taken */
+    view state;           /* step_state: what op_clip found is read from here */
+    view sum_squares;     /* f64 [1, 1] */
+    void *memory;         /* all of it */
 } optimizer;
 
-/* `p` has values and gradients (params_enable_gradients) and outlives the optimizer. */
+/* `p` has values and gradients (params_enable_gradients) and outlives the optimizer. Among several processes its
+ * masters go: the optimizer takes those of its part. */
 int optimizer_create(params *p, const optimizer_options *options, optimizer **out);
 void optimizer_free(optimizer *o); /* NULL is fine */
 
+/* What of an entry lies in the part of process `rank`: the elements that are returned, from element *first on. */
+int64_t optimizer_overlap(const optimizer *o, int entry, int rank, int64_t *first);
+
 /* One step with the gradients of the whole step. `loss` (f64 [1, 1]) is looked at for being finite: where it or the
- * norm is not, no weight changes. */
+ * norm is not, no weight changes. All processes call this, none having failed since they last agreed; gradients and
+ * loss are then sums over all of them. */
 int optimizer_step(optimizer *o, double learning_rate, view loss);
 
 #endif

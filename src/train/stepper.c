@@ -37,12 +37,20 @@ static int make(stepper *s, dtype compute, const optimizer_options *options) {
     return optimizer_create(s->model->params, options, &s->optimizer);
 }
 
+static int check_exchange(const device *d, const exchange *e) {
+    bool taken = !e || e->ranks == 1 || d->host_memory || !e->host_memory;
+    REQUIRE(taken, LCKV_ERROR_UNSUPPORTED, "%d processes on device %s: several processes train on CPUs alone", e->ranks,
+            d->name);
+    return LCKV_OK;
+}
+
 int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, const optimizer_options *options,
                    stepper **out) {
     *out = NULL;
     REQUIRE(batch_size >= 1 && (int64_t)batch_size * block_size <= INT32_MAX, LCKV_ERROR_ARGUMENT,
             "a batch of %d blocks of %d tokens: expected at least one block and at most %d tokens", batch_size,
             block_size, INT32_MAX);
+    TRY(check_exchange(m->device, options->exchange));
     stepper *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory to train");
     *s = (stepper){.model = m, .batch_size = batch_size, .block_size = block_size};
@@ -115,25 +123,43 @@ static int read_results(stepper *s, step_result *out) {
     return LCKV_OK;
 }
 
+/* The share of this process, one batch after the other. */
+static int run_share(stepper *s, const blocks *data, const int64_t *chosen, int64_t count) {
+    TRY(begin_loss(s, count));
+    int64_t first, end = exchange_share(s->optimizer->exchange, count, &first) + first;
+    for (int64_t at = first; at < end;) {
+        int now = end - at < s->batch_size ? (int)(end - at) : s->batch_size;
+        for (int i = 0; i < now; i++) add_block(s, i, blocks_at(data, chosen[at + i]));
+        TRY(run_batch(s, now, true));
+        at += now;
+    }
+    return LCKV_OK;
+}
+
 int stepper_step(stepper *s, const blocks *data, const int64_t *chosen, int64_t count, double learning_rate,
                  step_result *out) {
-    TRY(begin_loss(s, count));
-    for (int64_t done = 0; done < count;) {
-        int now = count - done < s->batch_size ? (int)(count - done) : s->batch_size;
-        for (int i = 0; i < now; i++) add_block(s, i, blocks_at(data, chosen[done + i]));
-        TRY(run_batch(s, now, true));
-        done += now;
-    }
+    TRY(exchange_agree(s->optimizer->exchange, run_share(s, data, chosen, count)));
     TRY(optimizer_step(s->optimizer, learning_rate, s->loss));
     return read_results(s, out);
 }
 
+int stepper_blocks_at_once(const stepper *s) {
+    return s->batch_size * s->optimizer->exchange->ranks;
+}
+
+static int evaluate_share(stepper *s, const blocks *data, int64_t first, int count) {
+    TRY(begin_loss(s, count));
+    int64_t mine, here = exchange_share(s->optimizer->exchange, count, &mine);
+    for (int64_t i = 0; i < here; i++) add_block(s, (int)i, blocks_at(data, first + mine + i));
+    return here ? run_batch(s, (int)here, false) : LCKV_OK;
+}
+
 int stepper_evaluate(stepper *s, const blocks *data, int64_t first, int count, double *loss) {
     device *d = s->model->device;
+    const exchange *e = s->optimizer->exchange;
     *loss = 0;
-    TRY(begin_loss(s, count));
-    for (int i = 0; i < count; i++) add_block(s, i, blocks_at(data, first + i));
-    TRY(run_batch(s, count, false));
+    TRY(exchange_agree(e, evaluate_share(s, data, first, count)));
+    TRY(exchange_sum(e, s->loss));
     TRY(d->memory.copy_out(d, loss, s->loss.data, sizeof *loss));
     return d->memory.wait(d);
 }

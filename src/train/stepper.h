@@ -34,12 +34,15 @@ int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, 
                    stepper **out);
 void stepper_free(stepper *s); /* NULL is fine */
 
-/* One step over blocks chosen[0 .. count - 1], batch_size of them at a time. The loss is the sum over all labels of the
- * step divided by their number, so that it does not matter how a step is cut into batches. */
+/* One step over blocks chosen[0 .. count - 1], of which each process takes its share, batch_size at a time. The loss is
+ * the sum over all labels of the step divided by their number, so that it does not matter how a step is cut into
+ * batches and shares. What comes out is the same in all processes, a failure included. */
 int stepper_step(stepper *s, const blocks *data, const int64_t *chosen, int64_t count, double learning_rate,
                  step_result *out);
 
-/* The mean loss of blocks first .. first + count - 1, count at most batch_size, without learning from them. */
+/* Blocks that all processes together can evaluate at once. */
+int stepper_blocks_at_once(const stepper *s);
+/* The mean loss of blocks first .. first + count - 1, at most as many as that, without learning from them. */
 int stepper_evaluate(stepper *s, const blocks *data, int64_t first, int count, double *loss);
 
 #endif

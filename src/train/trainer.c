@@ -83,7 +83,7 @@ static int evaluate(lckv_trainer *t, lckv_evaluation *out) {
     int64_t count = t->validation.count;
     for (int64_t first = 0; first < count;) {
         int64_t left = count - first;
-        int these = left < t->stepper->batch_size ? (int)left : t->stepper->batch_size;
+        int at_once = stepper_blocks_at_once(t->stepper), these = left < at_once ? (int)left : at_once;
         double mean;
         TRY(stepper_evaluate(t->stepper, &t->validation, first, these, &mean));
         sum += mean * these;
