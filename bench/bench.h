@@ -5,8 +5,9 @@
 #include "device/device.h"
 
 typedef struct bench_options {
-    const char *config;
+    const char *config, *device;
     int batch, block, seconds, threads;
+    int prompt, length; /* tokens of each sequence that is generated */
     dtype compute;
 } bench_options;
 
@@ -14,17 +15,20 @@ typedef struct bench_options {
 double bench_now(void);
 double bench_median(double *values, int count); /* sorts them */
 
-/* A plain square product y = x weight^T of `compute` operands on a device. */
+/* The yardsticks of a device: a plain square product y = x weight^T of `compute` operands, and a plain copy. */
 typedef struct bench_product {
     device *device;
-    struct op_linear op;
-    double flops;
+    struct op_linear product;
+    struct op_cast copy;
+    double flops, bytes; /* of one run: operations, and bytes read and written */
 } bench_product;
 
 int bench_product_open(device *d, dtype compute, bench_product *out);
 void bench_product_close(bench_product *p);
 int bench_product_run(bench_product *p, double *flops_per_second); /* once */
+int bench_copy_run(bench_product *p, double *bytes_per_second);    /* once */
 
 int bench_train(const bench_options *o);
+int bench_generate(const bench_options *o);
 
 #endif

@@ -1,9 +1,10 @@
-/* bench train CONFIG [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]
+/* bench train CONFIG [--device D] [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]
+ * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--seconds S] [--threads N] [--bf16]
  *
- * Trains a model of random weights on random ids and, in turn with its steps, runs a plain matrix product through the
- * device's own entry (oneDNN where it was built with it), so that both are measured in one run while the machine
- * drifts. Prints one JSON object: tokens/s, needed FLOP/s (counted by the counting device, not by a formula), the
- * product's FLOP/s, and their ratio, medians over the turns. Leaves out: data, logging, checkpoints. */
+ * train: a model of random weights on random ids and, in turn with its steps, a plain matrix product through the
+ * device's own entry, so that both are measured in one run while the machine drifts. generate: prompts, then decoding,
+ * of many sequences together, in turn with the product and a plain copy. Each prints one JSON object: tokens/s, and
+ * what it is compared with; medians over the turns. Leaves out: data, logging, checkpoints, text. */
 #include "bench.h"
 
 #include <stdio.h>
@@ -11,16 +12,29 @@
 #include <string.h>
 
 static int usage(void) {
-    fprintf(stderr, "usage: bench train CONFIG [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]\n");
+    fprintf(stderr, "usage: bench train|generate CONFIG [--device D] [--batch N] [--block N] [--prompt N] [--length N] "
+                    "[--seconds S] [--threads N] [--bf16]\n");
     return 2;
 }
 
 static int read_options(int argc, char **argv, bench_options *o) {
-    *o = (bench_options){.config = argv[2], .batch = 4, .block = 512, .seconds = 60, .compute = DTYPE_F32};
+    *o = (bench_options){.config = argv[2],
+                         .device = "cpu",
+                         .batch = 4,
+                         .block = 512,
+                         .prompt = 512,
+                         .length = 64,
+                         .seconds = 60,
+                         .compute = DTYPE_F32};
     for (int i = 3; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (!strcmp(argv[i], "--bf16")) {
             o->compute = DTYPE_BF16;
+            continue;
+        }
+        if (!strcmp(argv[i], "--device")) {
+            o->device = value;
+            i++;
             continue;
         }
         int number = atoi(value);
@@ -31,6 +45,10 @@ static int read_options(int argc, char **argv, bench_options *o) {
             o->block = number;
         else if (!strcmp(argv[i], "--seconds"))
             o->seconds = number;
+        else if (!strcmp(argv[i], "--prompt"))
+            o->prompt = number;
+        else if (!strcmp(argv[i], "--length"))
+            o->length = number;
         else if (!strcmp(argv[i], "--threads"))
             o->threads = number;
         else
@@ -42,8 +60,10 @@ static int read_options(int argc, char **argv, bench_options *o) {
 
 int main(int argc, char **argv) {
     bench_options o;
-    if (argc < 3 || strcmp(argv[1], "train") || read_options(argc, argv, &o) < 0) return usage();
-    if (bench_train(&o) >= 0) return 0;
+    if (argc < 3 || read_options(argc, argv, &o) < 0) return usage();
+    bool train = !strcmp(argv[1], "train");
+    if (!train && strcmp(argv[1], "generate")) return usage();
+    if ((train ? bench_train(&o) : bench_generate(&o)) >= 0) return 0;
     fprintf(stderr, "bench: %s\n", lckv_last_error());
     return 1;
 }

@@ -95,10 +95,11 @@ static int take_turns(trained *t, bench_product *p, const bench_options *o, turn
 
 static void report(const trained *t, const bench_options *o, turns *r, double flops) {
     double seconds = bench_median(r->seconds, r->count), product = bench_median(r->product, r->count);
-    printf("{\"bench\": \"train\", \"config\": \"%s\", \"compute\": \"%s\", \"batch\": %d, \"block\": %d, "
+    printf("{\"bench\": \"train\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
+           "\"block\": %d, "
            "\"threads\": %d, \"steps\": %d, \"tokens_per_second\": %.1f, \"gflops\": %.2f, \"product_gflops\": %.2f, "
            "\"ratio\": %.3f, \"activation_bytes\": %zu}\n",
-           o->config, dtype_name(o->compute), o->batch, o->block, t->device->threads, r->count,
+           o->config, o->device, dtype_name(o->compute), o->batch, o->block, t->device->threads, r->count,
            o->batch * o->block / seconds, 1e-9 * flops / seconds, 1e-9 * product, flops / seconds / product,
            pool_peak(t->stepper->graph->pool));
 }
@@ -109,7 +110,7 @@ int bench_train(const bench_options *o) {
     bench_product p = {0};
     static turns r;
     TRY(count_flops(o, &flops));
-    int status = trained_open("cpu", o, &t);
+    int status = trained_open(o->device, o, &t);
     if (status >= 0) status = bench_product_open(t.device, o->compute, &p);
     if (status >= 0) status = take_turns(&t, &p, o, &r);
     if (status >= 0) report(&t, o, &r, flops);
