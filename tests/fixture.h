@@ -21,7 +21,8 @@ typedef struct fixture {
 
 /* A model whose weights are large enough that layers matter: initializer_range 0.25 at hidden_size 24. `extra` is more
  * of config.json, such as ",\"layer_types\":\"1_1\"". */
-static inline void fixture_open(fixture *f, int layers, const char *extra, dtype compute, bool with_tape) {
+static inline void fixture_open_on(fixture *f, const char *device_name, int layers, const char *extra, dtype compute,
+                                   bool with_tape) {
     char text[1024];
     json_t *tree;
     model_config *c;
@@ -36,13 +37,26 @@ static inline void fixture_open(fixture *f, int layers, const char *extra, dtype
     OK(json_parse(text, strlen(text), "fixture", &tree));
     OK(config_from_json(tree, "fixture", NULL, &c));
     json_decref(tree);
-    OK(device_open("cpu", 2, &f->device));
+    OK(device_open(device_name, 2, &f->device));
     OK(params_create(c, NULL, NULL, &p));
     OK(params_allocate(p, f->device, DTYPE_F32));
     OK(params_randomize(p, c, 7));
     OK(model_create(f->device, c, p, &f->model));
     OK(graph_create(f->device, compute, with_tape, &f->graph));
     OK(batch_create(f->device, (batch_limits){1, 1, 0}, &f->batch));
+}
+
+static inline void fixture_open(fixture *f, int layers, const char *extra, dtype compute, bool with_tape) {
+    fixture_open_on(f, "cpu", layers, extra, compute, with_tape);
+}
+
+/* Whether there is a GPU; where there is none the reason is printed. */
+static inline bool fixture_has_gpu(void) {
+    device *d;
+    int status = device_open("cuda", 0, &d);
+    if (status < 0) printf("skipped: %s\n", lckv_last_error());
+    device_close(d);
+    return status >= 0;
 }
 
 static inline void fixture_cache(fixture *f, kv_cache_options o) {

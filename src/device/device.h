@@ -295,16 +295,33 @@ struct device_ops {
 #undef ENTRY
 };
 
-/* Memory and waiting: every device has all of them. */
+enum { DEVICE_MARKS = 8 };
+
+/* Memory and waiting: every device has all of them. copy_out()'s result is there after wait(), or after reach() of a
+ * mark that was set behind it: so results can be read a step late, while the next step runs. */
 struct device_memory {
     int (*alloc)(device *d, size_t bytes, void **out); /* 256-byte aligned, content undefined */
     void (*release)(device *d, void *memory);
     int (*copy_in)(device *d, void *to, const void *host, size_t bytes);
     int (*copy_out)(device *d, void *host, const void *from, size_t bytes);
     int (*zero)(device *d, void *memory, size_t bytes);
-    int (*wait)(device *d); /* until all work is done; reports what failed on the way */
+    int (*wait)(device *d);                /* until all work is done; reports what failed on the way */
+    int (*mark)(device *d, int64_t *mark); /* the place behind all work so far; the last DEVICE_MARKS can be reached */
+    int (*reach)(device *d, int64_t mark); /* waits until all work before the mark is done */
     int (*available)(device *d, size_t *free_bytes, size_t *total_bytes);
     void (*close)(device *d);
+};
+
+/* Work that is recorded once and put on the lane again as a whole, with the same arguments: what changes from step to
+ * step lies in device memory. All NULL where a device cannot. */
+typedef struct device_program device_program;
+
+struct device_recording {
+    int (*begin)(device *d); /* from here on work is not done but recorded; copies from and to the host, allocations and
+                                waiting are errors */
+    int (*end)(device *d, device_program **out); /* out NULL: forgets what was recorded, also after an error */
+    int (*replay)(device *d, device_program *p);
+    void (*release)(device *d, device_program *p); /* NULL is fine */
 };
 
 /* What the counting device has added up since its owner last set them to zero. */
@@ -317,6 +334,7 @@ typedef struct device_counts {
 struct device {
     struct device_ops ops;
     struct device_memory memory;
+    struct device_recording recording;
     char name[32]; /* "cpu", "count", "cuda:0" */
     int threads;
     bool host_memory; /* device pointers are host pointers: weights may be used where a file is mapped */

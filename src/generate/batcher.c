@@ -2,6 +2,7 @@
 
 #include "generate/encoding.h"
 #include "generate/sampler.h"
+#include "graph/replay.h"
 #include "model/decoder.h"
 
 #include <stdlib.h>
@@ -11,6 +12,9 @@
 /* Prompts enter a step until it has so many rows: enough to keep matrix products busy, and activations bounded. One
  * prompt always enters, however long. */
 enum { STEP_ROWS = 2048 };
+
+/* Recorded decoding steps: as many as there may be of different sizes at a time. */
+enum { REPLAYS = 8 };
 
 /* What a step needs for each of its sequences, in the order of the batch's entries. */
 typedef struct batcher_call {
@@ -37,6 +41,8 @@ struct batcher {
     int running, queued, capacity;
     uint64_t serials;
     batcher_call call;
+    replay replays[REPLAYS];
+    int next_replay; /* the one that gives way */
     batcher_timing timing;
     double weight_bytes; /* that a step reads */
 };
@@ -109,6 +115,7 @@ int batcher_create(const model *m, const batcher_options *options, batcher **out
 
 void batcher_free(batcher *b) {
     if (!b) return;
+    for (int i = 0; i < REPLAYS; i++) replay_forget(&b->replays[i], b->model->device);
     sampler_free(b->sampler);
     batch_free(b->batch);
     kv_cache_free(b->cache);
@@ -196,22 +203,50 @@ static void collect(batcher *b, bool planned) {
     }
 }
 
-static int choose(batcher *b, tensor *hidden) {
+static int send_choices(batcher *b) {
     batcher_call *call = &b->call;
-    tensor *logits;
-    TRY(decoder_logits(b->model, b->graph, hidden, &logits));
     for (int i = 0; i < call->wanted; i++) {
         sequence *s = call->chooser[i];
         call->choices[i] = (sampler_row){.how = s->how, .seen = s->seen, .owner = s->serial};
     }
-    return sampler_choose(b->sampler, logits->value, call->choices, call->wanted, call->ids, call->logprobs);
+    return sampler_send(b->sampler, call->choices, call->wanted);
+}
+
+/* What the device does in a step. It copies nothing, so that it can be recorded. */
+static int compute(void *user) {
+    batcher *b = user;
+    tensor *hidden, *logits;
+    TRY(decoder_forward(b->model, b->graph, b->batch, b->cache, &hidden));
+    if (!b->call.wanted) return LCKV_OK;
+    TRY(decoder_logits(b->model, b->graph, hidden, &logits));
+    return sampler_choose(b->sampler, logits->value);
+}
+
+static replay *find_replay(batcher *b, const replay_key *key) {
+    for (int i = 0; i < REPLAYS; i++)
+        if (replay_knows(&b->replays[i], key)) return &b->replays[i];
+    return &b->replays[b->next_replay++ % REPLAYS];
+}
+
+/* A step in which each sequence has one row looks like the one before it, but for what lies in the batch. */
+static int compute_decoding(batcher *b) {
+    const batch *rows = b->batch;
+    replay_key key = {{rows->rows, rows->wanted, rows->groups[0].max_past, rows->groups[1].max_past, rows->moves,
+                       kv_cache_moves(b->cache), sampler_moves(b->sampler)}};
+    return replay_run(find_replay(b, &key), b->graph, &key, compute, b);
+}
+
+static int run_call(batcher *b) {
+    device *d = b->model->device;
+    batcher_call *call = &b->call;
+    TRY(batch_fill(b->batch, b->cache, call->entries, call->count));
+    if (call->wanted) TRY(send_choices(b));
+    TRY(b->batch->max_rows == 1 && !b->batch->plan_rows ? compute_decoding(b) : compute(b));
+    return call->wanted ? sampler_fetch(b->sampler, call->ids, call->logprobs) : d->memory.wait(d);
 }
 
 static int forward(batcher *b) {
-    tensor *hidden;
-    TRY(batch_fill(b->batch, b->cache, b->call.entries, b->call.count));
-    int status = decoder_forward(b->model, b->graph, b->batch, b->cache, &hidden);
-    if (status >= 0) status = b->call.wanted ? choose(b, hidden) : b->model->device->memory.wait(b->model->device);
+    int status = run_call(b);
     if (status < 0) {
         kv_cache_rollback(b->cache);
         return status;

@@ -12,6 +12,9 @@ struct sampler {
     sample_row *how; /* host, what is sent */
     uint64_t *owner; /* [capacity] whose marks row i of `seen` holds; 0: nobody's */
     view how_view, ids, logprob, seen;
+    int count;     /* rows that were sent */
+    bool penalty;  /* one of them has a penalty */
+    int64_t moves; /* see sampler_moves() */
 };
 
 int sampler_create(device *d, int64_t vocab_size, sampler **out) {
@@ -54,6 +57,7 @@ static int make_rows(sampler *s, int capacity) {
     TRY(take(s->device, capacity, 1, DTYPE_I32, &s->ids));
     TRY(take(s->device, capacity, 1, DTYPE_F32, &s->logprob));
     s->capacity = capacity;
+    s->moves++;
     return LCKV_OK;
 }
 
@@ -71,7 +75,10 @@ static int make_room(sampler *s, int count) {
  * elsewhere before it comes back. */
 static int send_seen(sampler *s, const sampler_row *rows, int count) {
     device *d = s->device;
-    if (!s->seen.data) TRY(take(d, s->capacity, s->vocab_size, DTYPE_U8, &s->seen));
+    if (!s->seen.data) {
+        TRY(take(d, s->capacity, s->vocab_size, DTYPE_U8, &s->seen));
+        s->moves++;
+    }
     for (int i = 0; i < s->capacity; i++) {
         uint64_t owner = i < count && rows[i].how.repetition_penalty != 1 ? rows[i].owner : 0;
         bool stays = owner == s->owner[i];
@@ -88,31 +95,40 @@ static view first_rows(view v, int rows) {
     return v;
 }
 
-static int choose(sampler *s, view logits, const sampler_row *rows, int count) {
+int sampler_send(sampler *s, const sampler_row *rows, int count) {
     device *d = s->device;
+    TRY(make_room(s, count));
+    s->count = count;
     bool penalty = false;
     for (int i = 0; i < count; i++) {
         s->how[i] = rows[i].how;
         penalty |= rows[i].how.repetition_penalty != 1;
     }
+    if (penalty != s->penalty) s->moves++;
+    s->penalty = penalty;
     if (penalty) TRY(send_seen(s, rows, count));
-    TRY(d->memory.copy_in(d, s->how_view.data, s->how, (size_t)count * sizeof *s->how));
-    struct op_sample sample = {.logits = logits,
-                               .how = first_rows(s->how_view, count),
-                               .ids = first_rows(s->ids, count),
-                               .logprob = first_rows(s->logprob, count)};
-    if (penalty) sample.seen = first_rows(s->seen, count);
-    return DEVICE_RUN(d, sample, &sample);
+    return d->memory.copy_in(d, s->how_view.data, s->how, (size_t)count * sizeof *s->how);
 }
 
-int sampler_choose(sampler *s, view logits, const sampler_row *rows, int count, int32_t *ids, float *logprobs) {
+int sampler_choose(sampler *s, view logits) {
+    struct op_sample sample = {.logits = logits,
+                               .how = first_rows(s->how_view, s->count),
+                               .ids = first_rows(s->ids, s->count),
+                               .logprob = first_rows(s->logprob, s->count)};
+    if (s->penalty) sample.seen = first_rows(s->seen, s->count);
+    return DEVICE_RUN(s->device, sample, &sample);
+}
+
+int sampler_fetch(sampler *s, int32_t *ids, float *logprobs) {
     device *d = s->device;
-    TRY(make_room(s, count));
-    TRY(choose(s, logits, rows, count));
-    TRY(d->memory.copy_out(d, ids, s->ids.data, (size_t)count * sizeof *ids));
-    TRY(d->memory.copy_out(d, logprobs, s->logprob.data, (size_t)count * sizeof *logprobs));
+    TRY(d->memory.copy_out(d, ids, s->ids.data, (size_t)s->count * sizeof *ids));
+    TRY(d->memory.copy_out(d, logprobs, s->logprob.data, (size_t)s->count * sizeof *logprobs));
     TRY(d->memory.wait(d));
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < s->count; i++)
         REQUIRE(ids[i] >= 0, LCKV_ERROR_NUMERIC, "row %d of the logits is not finite: no token can be chosen", i);
     return LCKV_OK;
+}
+
+int64_t sampler_moves(const sampler *s) {
+    return s->moves;
 }

@@ -18,9 +18,17 @@ typedef struct sampler sampler;
 int sampler_create(device *d, int64_t vocab_size, sampler **out);
 void sampler_free(sampler *s); /* NULL is fine */
 
-/* ids[i] and logprobs[i] (log-softmax of the plain logits at the chosen id) for the rows of `logits`, f32
- * [count, vocab_size]. Waits for the device. The caller then marks ids[i] in row i's `seen`. A row that is not finite
- * is LCKV_ERROR_NUMERIC. */
-int sampler_choose(sampler *s, view logits, const sampler_row *rows, int count, int32_t *ids, float *logprobs);
+/* The three parts of a choice, so that the middle one, which copies nothing, can be part of a recorded step. */
+
+/* Sends how each row's token is to be chosen. */
+int sampler_send(sampler *s, const sampler_row *rows, int count);
+/* Chooses for the rows of `logits`, f32 [count as sent, vocab_size]. */
+int sampler_choose(sampler *s, view logits);
+/* Waits for the device; ids[i] and logprobs[i] (log-softmax of the plain logits at the chosen id) of the rows. The
+ * caller then marks ids[i] in row i's `seen`. A row that is not finite is LCKV_ERROR_NUMERIC. */
+int sampler_fetch(sampler *s, int32_t *ids, float *logprobs);
+
+/* Changes whenever sampler_choose() would use other memory, or other memory was sent to. */
+int64_t sampler_moves(const sampler *s);
 
 #endif

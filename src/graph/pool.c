@@ -22,6 +22,7 @@ struct pool {
     span *spans; /* free ones */
     int span_count, span_capacity;
     size_t held, in_use, peak;
+    int64_t generation;
 };
 
 enum { ALIGNMENT = 256, SMALLEST_CHUNK = 1 << 22 };
@@ -41,6 +42,7 @@ static void release_chunks(pool *p) {
     for (int i = 0; i < p->chunk_count; i++) p->device->memory.release(p->device, p->chunks[i].start);
     p->chunk_count = p->span_count = 0;
     p->held = 0;
+    p->generation++;
 }
 
 void pool_free(pool *p) {
@@ -101,6 +103,7 @@ static int add_chunk(pool *p, size_t bytes) {
     if (status < 0) return status;
     chunks[p->chunk_count] = (chunk){start, wanted};
     p->held += wanted;
+    p->generation++;
     insert_span(p, span_at(p, start), (span){start, wanted, p->chunk_count++});
     return LCKV_OK;
 }
@@ -169,6 +172,10 @@ int pool_reset(pool *p) {
     }
     if (p->chunk_count == 1) insert_span(p, 0, (span){p->chunks[0].start, p->chunks[0].bytes, 0});
     return LCKV_OK;
+}
+
+int64_t pool_generation(const pool *p) {
+    return p->generation;
 }
 
 size_t pool_in_use(const pool *p) {

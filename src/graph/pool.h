@@ -22,6 +22,10 @@ void pool_give(pool *p, void *memory, size_t bytes); /* the same number of bytes
  * pool waits by itself then. */
 int pool_reset(pool *p);
 
+/* Changes whenever memory came from the device or went back to it: while it stays, the same calls after a reset give
+ * the same addresses. */
+int64_t pool_generation(const pool *p);
+
 size_t pool_in_use(const pool *p);
 size_t pool_peak(const pool *p); /* most in use since the pool was made */
 

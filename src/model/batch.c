@@ -74,6 +74,7 @@ static int batch_reserve(batch *b, batch_limits asked) {
     TRY(b->device->memory.alloc(b->device, b->bytes, &b->memory));
     list_views(b, views);
     for (int i = 0; views[i]; i++) views[i]->data = (char *)b->memory + places[i];
+    b->moves++;
     return LCKV_OK;
 }
 
@@ -83,6 +84,7 @@ int batch_create(device *d, batch_limits limits, batch **out) {
     REQUIRE(b, LCKV_ERROR_MEMORY, "no memory for a batch");
     b->device = d;
     b->limits = limits;
+    b->rounds_pasts = d->recording.begin != NULL;
     int status = batch_reserve(b, limits);
     if (status < 0)
         batch_free(b);
@@ -187,6 +189,21 @@ static void fill_sink_positions(batch *b, int32_t row, int32_t rows, int i) {
     for (int32_t j = 0; j < rows; j++) positions[row + j] = b->groups[0].host[i].past + j;
 }
 
+/* The next multiple of an eighth of its power of two, and of 64 at least: a growing past passes few such numbers. */
+static int32_t rounded_past(int32_t past) {
+    int32_t step = 64;
+    while (step < past / 8) step *= 2;
+    return (past + step - 1) / step * step;
+}
+
+static void round_pasts(batch *b) {
+    if (!b->rounds_pasts) return;
+    for (int g = 0; g < b->group_count; g++) {
+        b->groups[g].max_past = rounded_past(b->groups[g].max_past);
+        b->groups[g].plan_max_past = rounded_past(b->groups[g].plan_max_past);
+    }
+}
+
 static int prepare_cache(kv_cache *cache, const batch_entry *entries, int count) {
     int status = LCKV_OK;
     for (int i = 0; i < count && status >= 0; i++)
@@ -206,6 +223,7 @@ static int lay_and_send(batch *b, kv_cache *cache, const batch_entry *entries, i
         fill_sink_positions(b, row, e->rows, i);
         row += e->rows;
     }
+    round_pasts(b);
     return b->device->memory.copy_in(b->device, b->memory, b->staging, b->bytes);
 }
 

@@ -35,7 +35,7 @@ typedef struct batch_group {
     view table;            /* i32 [sequences, pages] */
     view destination;      /* i64 [rows, 1]: the row of the pages that keeps each new row, -1 for none */
     const attention_sequence *host, *host_wanted; /* the same, readable by the host */
-    int32_t max_past, plan_max_past;
+    int32_t max_past, plan_max_past;              /* at least; see rounds_pasts */
 } batch_group;
 
 enum { BATCH_MAX_GROUPS = 2 };
@@ -56,6 +56,8 @@ typedef struct batch {
     batch_limits limits;
     void *memory, *staging; /* device, host: the same layout */
     size_t bytes;
+    int64_t moves;     /* times that the memory got another place */
+    bool rounds_pasts; /* the device records steps: maxima are rounded up, so that steps are alike */
 } batch;
 
 int batch_create(device *d, batch_limits limits, batch **out);

@@ -147,6 +147,12 @@ size_t kv_cache_bytes(const kv_cache *c) {
     return bytes;
 }
 
+int64_t kv_cache_moves(const kv_cache *c) {
+    int64_t moves = 0;
+    for (int i = 0; i < c->group_count; i++) moves += c->groups[i].moves;
+    return moves;
+}
+
 int kv_cache_prepare(kv_cache *c, int id, int32_t rows) {
     REQUIRE(id >= 0 && id < c->options.sequences && c->sequences[id].taken && !c->sequences[id].pending,
             LCKV_ERROR_ARGUMENT, "sequence %d is not in the KV cache, or is twice in a batch", id);

@@ -34,6 +34,7 @@ void kv_cache_remove(kv_cache *c, int id); /* its pages come back */
 int64_t kv_cache_position(const kv_cache *c, int id); /* tokens seen so far: the next one's absolute position */
 bool kv_cache_streams(const kv_cache *c);             /* it is a sink cache */
 size_t kv_cache_bytes(const kv_cache *c);             /* device memory held */
+int64_t kv_cache_moves(const kv_cache *c);            /* changes whenever pages got another place */
 
 /* The rows of the last batch_fill() are now cached. After the forward pass, or its error: then kv_cache_rollback(). */
 void kv_cache_commit(kv_cache *c);

@@ -74,6 +74,7 @@ static int grow(kv_group *g, int32_t pages) {
     }
     g->device->memory.release(g->device, g->memory);
     g->memory = memory;
+    g->moves++;
     for (int32_t page = pages - 1; page >= old; page--) g->free[g->free_count++] = page; /* low pages come first */
     return LCKV_OK;
 }

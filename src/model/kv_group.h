@@ -28,6 +28,7 @@ typedef struct kv_group {
     view *k, *v;  /* [slots]: [capacity * page_rows, cols], all in `memory` */
     void *memory;
     int32_t capacity, max_capacity; /* pages */
+    int64_t moves;                  /* times that the pages got another place */
     int32_t *free;                  /* stack of free pages */
     int32_t free_count;
     kv_table *tables, *next; /* [sequences] */

@@ -228,10 +228,13 @@ static int gather(optimizer *o) {
     return o->device->memory.zero(o->device, gradients.data, bytes);
 }
 
-int optimizer_step(optimizer *o, double learning_rate, view loss) {
+int optimizer_send(optimizer *o, double learning_rate) {
     o->steps++;
     step_state state = state_of_step(o, learning_rate);
-    TRY(o->device->memory.copy_in(o->device, o->state.data, &state, sizeof state));
+    return o->device->memory.copy_in(o->device, o->state.data, &state, sizeof state);
+}
+
+int optimizer_update(optimizer *o, view loss) {
     TRY(sum_gradients(o, loss));
     TRY(exchange_agree(o->exchange, update_pieces(o, loss)));
     return gather(o);

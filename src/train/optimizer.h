@@ -52,9 +52,11 @@ void optimizer_free(optimizer *o); /* NULL is fine */
 /* What of an entry lies in the part of process `rank`: the elements that are returned, from element *first on. */
 int64_t optimizer_overlap(const optimizer *o, int entry, int rank, int64_t *first);
 
-/* One step with the gradients of the whole step. `loss` (f64 [1, 1]) is looked at for being finite: where it or the
- * norm is not, no weight changes. All processes call this, none having failed since they last agreed; gradients and
- * loss are then sums over all of them. */
-int optimizer_step(optimizer *o, double learning_rate, view loss);
+/* One step with the gradients of the whole step, in two parts: what the step needs is sent, then it is done. The second
+ * copies nothing, so that it can be part of a recorded step of one process alone. `loss` (f64 [1, 1]) is looked at for
+ * being finite: where it or the norm is not, no weight changes. All processes call this, none having failed since they
+ * last agreed; gradients and loss are then sums over all of them. */
+int optimizer_send(optimizer *o, double learning_rate);
+int optimizer_update(optimizer *o, view loss);
 
 #endif

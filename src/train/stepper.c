@@ -64,6 +64,8 @@ int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, 
 
 void stepper_free(stepper *s) {
     if (!s) return;
+    for (int i = 0; i < STEPPER_REPLAYS; i++) replay_forget(&s->batches[i], s->model->device);
+    replay_forget(&s->update, s->model->device);
     optimizer_free(s->optimizer);
     graph_free(s->graph);
     batch_free(s->batch);
@@ -84,21 +86,38 @@ static void add_block(stepper *s, int i, const int32_t *ids) {
         .ids = ids, .labels = labels, .rows = s->block_size, .wanted = s->block_size, .cache_id = -1, .planned = true};
 }
 
-static int forward_and_backward(stepper *s, bool learn) {
+static int forward(stepper *s) {
     const model *m = s->model;
     tensor *hidden;
-    s->graph->recording = learn;
     TRY(m->config->use_sequential ? decoder_forward_sequential(m, s->graph, s->batch, &hidden)
                                   : decoder_forward(m, s->graph, s->batch, NULL, &hidden));
     TRY(decoder_loss(m, s->graph, s->batch, hidden, s->scale, s->loss, (view){0}, (view){0}));
     tensor_release(s->graph, hidden);
-    return learn ? graph_backward(s->graph) : LCKV_OK;
+    return LCKV_OK;
+}
+
+static int forward_and_backward(void *user) {
+    stepper *s = user;
+    TRY(forward(s));
+    return graph_backward(s->graph);
+}
+
+/* The exact form sends a table of its steps, so it is done as it comes. */
+static int learn_from_batch(stepper *s) {
+    if (s->model->config->use_sequential) return forward_and_backward(s);
+    replay_key key = {{s->batch->rows, s->batch->moves}};
+    for (int i = 0; i < STEPPER_REPLAYS; i++)
+        if (replay_knows(&s->batches[i], &key))
+            return replay_run(&s->batches[i], s->graph, &key, forward_and_backward, s);
+    replay *r = &s->batches[s->next_batch++ % STEPPER_REPLAYS];
+    return replay_run(r, s->graph, &key, forward_and_backward, s);
 }
 
 /* Runs the entries that stand ready; everything of it but the loss and the weights' gradients is let go. */
 static int run_batch(stepper *s, int count, bool learn) {
     TRY(batch_fill(s->batch, NULL, s->entries, count));
-    int status = forward_and_backward(s, learn);
+    s->graph->recording = learn;
+    int status = learn ? learn_from_batch(s) : forward(s);
     int reset = graph_reset(s->graph);
     return status < 0 ? status : reset;
 }
@@ -111,16 +130,9 @@ static int begin_loss(stepper *s, int64_t count) {
     return d->memory.copy_in(d, s->scale.data, &scale, sizeof scale);
 }
 
-static int read_results(stepper *s, step_result *out) {
-    device *d = s->model->device;
-    step_state state = {.finite = 1}; /* a device that only counts leaves them as they are */
-    *out = (step_result){0};
-    TRY(d->memory.copy_out(d, &out->loss, s->loss.data, sizeof out->loss));
-    TRY(d->memory.copy_out(d, &state, s->optimizer->state.data, sizeof state));
-    TRY(d->memory.wait(d));
-    out->grad_norm = state.grad_norm;
-    out->finite = state.finite;
-    return LCKV_OK;
+static int update(void *user) {
+    stepper *s = user;
+    return optimizer_update(s->optimizer, s->loss);
 }
 
 /* The share of this process, one batch after the other. */
@@ -136,11 +148,47 @@ static int run_share(stepper *s, const blocks *data, const int64_t *chosen, int6
     return LCKV_OK;
 }
 
+/* What processes exchange is not recorded. */
+static int update_weights(stepper *s) {
+    replay_key always = {{0}};
+    return s->optimizer->exchange->ranks > 1 ? update(s) : replay_run(&s->update, s->graph, &always, update, s);
+}
+
+static int send_results(stepper *s) {
+    device *d = s->model->device;
+    step_pending *p = &s->pending[s->begun % STEPPER_AHEAD];
+    TRY(d->memory.copy_out(d, &p->loss, s->loss.data, sizeof p->loss));
+    TRY(d->memory.copy_out(d, &p->state, s->optimizer->state.data, sizeof p->state));
+    return d->memory.mark(d, &p->mark);
+}
+
+int stepper_begin(stepper *s, const blocks *data, const int64_t *chosen, int64_t count, double learning_rate) {
+    REQUIRE(s->begun - s->ended < STEPPER_AHEAD, LCKV_ERROR_ARGUMENT, "%d steps have begun and not ended",
+            STEPPER_AHEAD);
+    int status = run_share(s, data, chosen, count);
+    if (status >= 0) status = optimizer_send(s->optimizer, learning_rate);
+    TRY(exchange_agree(s->optimizer->exchange, status));
+    TRY(update_weights(s));
+    TRY(send_results(s));
+    s->begun++;
+    return LCKV_OK;
+}
+
+int stepper_end(stepper *s, step_result *out) {
+    device *d = s->model->device;
+    const step_pending *p = &s->pending[s->ended % STEPPER_AHEAD];
+    *out = (step_result){0};
+    REQUIRE(s->ended < s->begun, LCKV_ERROR_ARGUMENT, "no step has begun");
+    TRY(d->memory.reach(d, p->mark));
+    *out = (step_result){.loss = p->loss, .grad_norm = p->state.grad_norm, .finite = p->state.finite};
+    s->ended++;
+    return LCKV_OK;
+}
+
 int stepper_step(stepper *s, const blocks *data, const int64_t *chosen, int64_t count, double learning_rate,
                  step_result *out) {
-    TRY(exchange_agree(s->optimizer->exchange, run_share(s, data, chosen, count)));
-    TRY(optimizer_step(s->optimizer, learning_rate, s->loss));
-    return read_results(s, out);
+    TRY(stepper_begin(s, data, chosen, count, learning_rate));
+    return stepper_end(s, out);
 }
 
 int stepper_blocks_at_once(const stepper *s) {

@@ -1,13 +1,33 @@
 /* One training step on the device: the gradients of all its blocks, batch by batch, then the optimizer.
  *
- * Nothing waits inside a step; its results are read once at its end. Leaves out: which blocks, how many steps, and what
- * is told to whom (trainer.c). */
+ * Nothing waits inside a step. Its results may be read when the next step has begun, so that the device always has
+ * work; where the device records (device.h), a batch and the optimizer's part are recorded once and replayed. Leaves
+ * out: which blocks, how many steps, and what is told to whom (trainer.c). */
 #ifndef TRAIN_STEPPER_H
 #define TRAIN_STEPPER_H
 
+#include "graph/replay.h"
 #include "model/decoder.h"
 #include "train/blocks.h"
 #include "train/optimizer.h"
+
+typedef struct step_result {
+    double loss;      /* mean over the labels of the step */
+    double grad_norm; /* before clipping */
+    bool finite;      /* both are; else no weight has changed */
+} step_result;
+
+enum {
+    STEPPER_AHEAD = 2,  /* steps that may have begun and not ended */
+    STEPPER_REPLAYS = 2 /* sizes of a batch: a whole one, and what is left at a step's end */
+};
+
+/* What a step leaves on the host. */
+typedef struct step_pending {
+    double loss;
+    step_state state;
+    int64_t mark;
+} step_pending;
 
 typedef struct stepper {
     model *model; /* the caller's */
@@ -21,22 +41,25 @@ typedef struct stepper {
     void *scalars;        /* device memory of the next two */
     view loss;            /* f64: of the step so far */
     view scale;           /* f32: 1 / labels of the step */
+    replay batches[STEPPER_REPLAYS], update;
+    int next_batch; /* the replay that gives way */
+    step_pending pending[STEPPER_AHEAD];
+    int64_t begun, ended; /* steps */
 } stepper;
-
-typedef struct step_result {
-    double loss;      /* mean over the labels of the step */
-    double grad_norm; /* before clipping */
-    bool finite;      /* both are; else no weight has changed */
-} step_result;
 
 /* Makes the weights of `m` trainable: writable values of type `compute` (f32, or bf16 with f32 masters), gradients. */
 int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, const optimizer_options *options,
                    stepper **out);
 void stepper_free(stepper *s); /* NULL is fine */
 
-/* One step over blocks chosen[0 .. count - 1], of which each process takes its share, batch_size at a time. The loss is
- * the sum over all labels of the step divided by their number, so that it does not matter how a step is cut into
- * batches and shares. What comes out is the same in all processes, a failure included. */
+/* Puts one step on the device, over blocks chosen[0 .. count - 1], of which each process takes its share, batch_size at
+ * a time. The loss is the sum over all labels of the step divided by their number, so that it does not matter how a
+ * step is cut into batches and shares. What comes out is the same in all processes, a failure included. At most
+ * STEPPER_AHEAD steps may have begun and not ended. */
+int stepper_begin(stepper *s, const blocks *data, const int64_t *chosen, int64_t count, double learning_rate);
+/* Waits for the earliest step that has not ended. */
+int stepper_end(stepper *s, step_result *out);
+/* Both, for those who want one step alone. */
 int stepper_step(stepper *s, const blocks *data, const int64_t *chosen, int64_t count, double learning_rate,
                  step_result *out);
 

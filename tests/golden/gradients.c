@@ -147,7 +147,8 @@ static int train(golden *g, batch *b, numbers *n, optimizer *o) {
         TRY(set_numbers(g, b, n));
         TRY(differentiate(g, b, false, n, NULL, &loss));
         TRY(graph_reset(g->graph));
-        TRY(optimizer_step(o, 1e-2, n->loss));
+        TRY(optimizer_send(o, 1e-2));
+        TRY(optimizer_update(o, n->loss));
         TRY(read_norm(g, o, &norms[step]));
         losses[step] = (float)loss;
     }

@@ -93,6 +93,17 @@ static int count_wait(device *d) {
     return LCKV_OK;
 }
 
+static int count_mark(device *d, int64_t *mark) {
+    (void)d;
+    *mark = 0;
+    return LCKV_OK;
+}
+
+static int count_reach(device *d, int64_t mark) {
+    (void)d, (void)mark;
+    return LCKV_OK;
+}
+
 static int count_available(device *d, size_t *free_bytes, size_t *total_bytes) {
     *total_bytes = SIZE_MAX >> 2;
     *free_bytes = *total_bytes - d->counts.memory;
@@ -113,8 +124,16 @@ int count_open(device *d) {
     s->next = FIRST_ADDRESS;
     d->own = s;
     d->ops = count_ops;
-    d->memory = (struct device_memory){count_alloc, count_release, count_copy_in,   count_copy_out,
-                                       count_zero,  count_wait,    count_available, count_close};
+    d->memory = (struct device_memory){.alloc = count_alloc,
+                                       .release = count_release,
+                                       .copy_in = count_copy_in,
+                                       .copy_out = count_copy_out,
+                                       .zero = count_zero,
+                                       .wait = count_wait,
+                                       .mark = count_mark,
+                                       .reach = count_reach,
+                                       .available = count_available,
+                                       .close = count_close};
     snprintf(d->name, sizeof d->name, "count");
     d->host_memory = false;
     d->counts_only = true;

@@ -48,6 +48,17 @@ static int wait(device *d) {
     return LCKV_OK;
 }
 
+static int mark(device *d, int64_t *mark) {
+    (void)d;
+    *mark = 0;
+    return LCKV_OK;
+}
+
+static int reach(device *d, int64_t mark) {
+    (void)d, (void)mark;
+    return LCKV_OK;
+}
+
 /* Linux knows how much could be had without swapping; elsewhere what is unused must do. */
 static size_t available_bytes(void) {
     size_t kib = 0;
@@ -94,5 +105,7 @@ void cpu_memory_fill(struct device_memory *memory) {
     memory->copy_out = copy;
     memory->zero = zero;
     memory->wait = wait;
+    memory->mark = mark;
+    memory->reach = reach;
     memory->available = available;
 }

@@ -43,7 +43,7 @@ enum cuda_work {
     CUDA_WORKS
 };
 
-enum { CUDA_STAGES = 4, CUDA_STAGE_BYTES = 4 << 20, CUDA_RESULTS = 256 };
+enum { CUDA_STAGES = 16, CUDA_STAGE_BYTES = 1 << 20, CUDA_RESULTS = 256, CUDA_RESULT_BYTES = 4 << 20 };
 
 struct cuda_state {
     int number, multiprocessors, shared_bytes /* of a block at most */;
@@ -58,13 +58,20 @@ struct cuda_state {
         cudaEvent_t sent;
     } stages[CUDA_STAGES]; /* copy_in() takes them in turn */
     int next_stage;
-    char *results; /* pinned: what copy_out() fetched and wait() hands on */
-    size_t results_bytes;
+    /* Two rings, of bytes and of what they are, for results under way: copy_out() puts them in, wait() and reach() hand
+     * them on. Places are counted from the device's opening. */
+    char *result_memory; /* pinned */
+    int64_t results_put, results_taken;
+    size_t result_bytes_put, result_bytes_taken;
     struct {
         void *host;
         size_t at, bytes;
     } result[CUDA_RESULTS];
-    int result_count;
+    struct {
+        cudaEvent_t passed;
+        int64_t results; /* put before it */
+    } marks[DEVICE_MARKS];
+    int64_t marks_set;
     struct cuda_products *products; /* products.cu */
 };
 
@@ -82,7 +89,8 @@ int cuda_workspace(device *d, enum cuda_work which, size_t bytes, void **out);
 /* Fails while the stream is being captured: `what` cannot be part of a captured step. */
 int cuda_outside_capture(device *d, const char *what);
 
-int cuda_memory_open(device *d); /* memory.cu: fills d->memory but for close() */
+void cuda_recording_open(device *d); /* recording.cu */
+int cuda_memory_open(device *d);     /* memory.cu: fills d->memory but for close() */
 void cuda_memory_close(device *d);
 
 /* ---------------------------------------------------------------- errors */

@@ -93,6 +93,7 @@ int cuda_open(device *d, int number) {
     d->own = s;
     d->threads = 1;
     fill_ops(&d->ops);
+    cuda_recording_open(d);
     d->memory.close = close;
     int status = open(d, number);
     if (status < 0) close(d);

@@ -17,6 +17,12 @@ __global__ static void spread_bias(view y, view bias) {
     cuda_set4(cuda_row(y, row), y.type, c, y.cols, x);
 }
 
+/* cuBLASLt's products of operands that are not in chunks of 16 bytes round before they add the bias: such a result is
+ * made in f32 and rounded once. */
+static bool rounds_twice(const struct op_linear *a) {
+    return a->bias.data && a->y.type != DTYPE_F32 && (a->x.cols % 8 != 0 || a->y.cols % 8 != 0);
+}
+
 int cuda_linear(device *d, const struct op_linear *a) {
     if (cuda_elements(a->y) == 0) return LCKV_OK;
     if (a->x.cols == 0) {
@@ -28,10 +34,16 @@ int cuda_linear(device *d, const struct op_linear *a) {
     struct cuda_product y = {};
     y.a = a->x;
     TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &y.b));
-    if (a->bias.data) TRY(cuda_as(d, a->bias, a->y.type, CUDA_WORK_BIAS, &y.bias));
+    if (a->bias.data && !rounds_twice(a)) TRY(cuda_as(d, a->bias, a->y.type, CUDA_WORK_BIAS, &y.bias));
     y.c = a->y;
     y.b_transposed = true;
-    return cuda_multiply(d, &y);
+    if (!rounds_twice(a)) return cuda_multiply(d, &y);
+    y.c.type = DTYPE_F32;
+    TRY(cuda_as(d, a->bias, DTYPE_F32, CUDA_WORK_BIAS, &y.bias));
+    TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, view_bytes(y.c), &y.c.data));
+    TRY(cuda_multiply(d, &y));
+    struct op_cast rounded = {y.c, a->y};
+    return cuda_cast(d, &rounded);
 }
 
 /* ---------------------------------------------------------------- gradients */

@@ -1,13 +1,12 @@
 /* The GPU's memory, copies, waiting, and workspaces.
  *
  * copy_in() goes through pinned buffers that are taken in turn, so that it need not wait for the work before it: it
- * waits only where more than all buffers are under way. copy_out() lands in pinned memory and wait() hands it on. */
+ * waits only where more than all buffers are under way. copy_out() lands in pinned memory, and wait() or reach() hands
+ * it on. */
 #include "device/cuda/cuda.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { RESULTS_BYTES = 4 << 20 };
 
 static int enter(device *d) {
     CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));
@@ -97,30 +96,75 @@ static int copy_in(device *d, void *to, const void *host, size_t bytes) {
     return LCKV_OK;
 }
 
+/* ---------------------------------------------------------------- results */
+
+/* Hands on the results that were put in before `end`; their copies have ended. */
+static void hand_on(struct cuda_state *s, int64_t end) {
+    for (; s->results_taken < end; s->results_taken++) {
+        auto result = &s->result[s->results_taken % CUDA_RESULTS];
+        memcpy(result->host, s->result_memory + result->at % CUDA_RESULT_BYTES, result->bytes);
+        s->result_bytes_taken = result->at + result->bytes;
+    }
+}
+
+/* Also after a failure nothing is handed on that has not arrived: the results are forgotten. */
 static int wait(device *d) {
     struct cuda_state *s = cuda_state_of(d);
     TRY(enter(d));
-    int count = s->result_count;
-    s->result_count = 0;
-    s->results_bytes = 0;
-    CUDA_TRY(d, cudaStreamSynchronize(s->stream));
-    for (int i = 0; i < count; i++) memcpy(s->result[i].host, s->results + s->result[i].at, s->result[i].bytes);
+    cudaError_t error = cudaStreamSynchronize(s->stream);
+    if (error == cudaSuccess) hand_on(s, s->results_put);
+    s->results_taken = s->results_put;
+    s->result_bytes_taken = s->result_bytes_put;
+    return error == cudaSuccess ? LCKV_OK : cuda_failed(d, "cudaStreamSynchronize", error);
+}
+
+static int mark(device *d, int64_t *mark) {
+    struct cuda_state *s = cuda_state_of(d);
+    TRY(enter(d));
+    auto place = &s->marks[s->marks_set % DEVICE_MARKS];
+    CUDA_TRY(d, cudaEventRecord(place->passed, s->stream));
+    place->results = s->results_put;
+    *mark = s->marks_set++;
     return LCKV_OK;
 }
 
-/* What is too large for the pinned memory is copied at once, which waits for it. */
+static int reach(device *d, int64_t mark) {
+    struct cuda_state *s = cuda_state_of(d);
+    TRY(enter(d));
+    REQUIRE(mark >= 0 && mark < s->marks_set && mark >= s->marks_set - DEVICE_MARKS, LCKV_ERROR_ARGUMENT,
+            "%s: mark %lld is none of the last %d of %lld", d->name, (long long)mark, DEVICE_MARKS,
+            (long long)s->marks_set);
+    auto place = &s->marks[mark % DEVICE_MARKS];
+    CUDA_TRY(d, cudaEventSynchronize(place->passed));
+    hand_on(s, place->results);
+    return LCKV_OK;
+}
+
+/* The place in the ring for `bytes`, in one piece: what does not fit before the ring's end begins at its start. */
+static size_t result_place(const struct cuda_state *s, size_t bytes) {
+    size_t at = s->result_bytes_put, left = CUDA_RESULT_BYTES - at % CUDA_RESULT_BYTES;
+    return left < bytes ? at + left : at;
+}
+
+/* What is too large for the ring is copied at once, which waits for it. */
 static int copy_out(device *d, void *host, const void *from, size_t bytes) {
     struct cuda_state *s = cuda_state_of(d);
     TRY(enter(d));
     TRY(cuda_outside_capture(d, "a copy to the host"));
-    if (bytes > RESULTS_BYTES) {
+    if (bytes > CUDA_RESULT_BYTES) {
         CUDA_TRY(d, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, s->stream));
         return LCKV_OK;
     }
-    if (s->results_bytes + bytes > RESULTS_BYTES || s->result_count == CUDA_RESULTS) TRY(wait(d));
-    CUDA_TRY(d, cudaMemcpyAsync(s->results + s->results_bytes, from, bytes, cudaMemcpyDeviceToHost, s->stream));
-    s->result[s->result_count++] = {host, s->results_bytes, bytes};
-    s->results_bytes += bytes;
+    size_t at = result_place(s, bytes);
+    if (at + bytes - s->result_bytes_taken > CUDA_RESULT_BYTES || s->results_put - s->results_taken == CUDA_RESULTS) {
+        TRY(wait(d));
+        at = result_place(s, bytes);
+        s->result_bytes_taken = at;
+    }
+    CUDA_TRY(
+        d, cudaMemcpyAsync(s->result_memory + at % CUDA_RESULT_BYTES, from, bytes, cudaMemcpyDeviceToHost, s->stream));
+    s->result[s->results_put++ % CUDA_RESULTS] = {host, at, bytes};
+    s->result_bytes_put = at + bytes;
     return LCKV_OK;
 }
 
@@ -146,12 +190,17 @@ int cuda_memory_open(device *d) {
     d->memory.copy_out = copy_out;
     d->memory.zero = zero;
     d->memory.wait = wait;
+    d->memory.mark = mark;
+    d->memory.reach = reach;
     d->memory.available = available;
     for (int i = 0; i < CUDA_STAGES; i++) {
         CUDA_TRY(d, cudaHostAlloc(&s->stages[i].memory, CUDA_STAGE_BYTES, cudaHostAllocDefault));
         CUDA_TRY(d, cudaEventCreateWithFlags(&s->stages[i].sent, cudaEventDisableTiming));
     }
-    CUDA_TRY(d, cudaHostAlloc((void **)&s->results, RESULTS_BYTES, cudaHostAllocDefault));
+    for (int i = 0; i < DEVICE_MARKS; i++) {
+        CUDA_TRY(d, cudaEventCreateWithFlags(&s->marks[i].passed, cudaEventDisableTiming));
+    }
+    CUDA_TRY(d, cudaHostAlloc((void **)&s->result_memory, CUDA_RESULT_BYTES, cudaHostAllocDefault));
     return LCKV_OK;
 }
 
@@ -161,7 +210,10 @@ void cuda_memory_close(device *d) {
         if (s->stages[i].memory) cudaFreeHost(s->stages[i].memory);
         if (s->stages[i].sent) cudaEventDestroy(s->stages[i].sent);
     }
-    if (s->results) cudaFreeHost(s->results);
+    for (int i = 0; i < DEVICE_MARKS; i++) {
+        if (s->marks[i].passed) cudaEventDestroy(s->marks[i].passed);
+    }
+    if (s->result_memory) cudaFreeHost(s->result_memory);
     for (int i = 0; i < CUDA_WORKS; i++) cudaFree(s->works[i].memory);
     while (s->outgrown) {
         struct cuda_outgrown *next = s->outgrown->next;

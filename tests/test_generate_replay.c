@@ -1,0 +1,72 @@
+/* Decoding on a GPU: recorded steps, replayed with new ids, positions and page tables, choose the tokens and give the
+ * probabilities, bit for bit, of steps done as they come, while sequences grow, leave, and are penalized. */
+#include "generate/batcher.h"
+
+#include "fixture.h"
+
+enum { SEQUENCES = 3, PROMPT = 23, NEW = 150 };
+
+typedef struct output {
+    int32_t ids[SEQUENCES][PROMPT + NEW];
+    float logprobs[SEQUENCES][PROMPT + NEW];
+    int64_t counts[SEQUENCES];
+} output;
+
+static sequence *make_sequence(int i, sample_row how) {
+    int32_t ids[PROMPT];
+    sequence *s;
+    fixture_ids(ids, PROMPT - i, (uint64_t)i);
+    how.stream = (uint64_t)i;
+    OK(sequence_create(ids, PROMPT - i, FIXTURE_VOCAB, &how, &s));
+    s->most = PROMPT + NEW - 40 * i; /* they leave one after the other */
+    s->ignore_eos = true;
+    return s;
+}
+
+static void generate(const char *layout, dtype compute, sample_row how, bool records, output *out) {
+    fixture f;
+    batcher *b;
+    sequence *s[SEQUENCES];
+    char extra[256];
+    snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"sliding_window\":5", layout);
+    fixture_open_on(&f, "cuda", 4, extra, compute, false);
+    batcher_options options = {.compute = compute, .encoding = LCKV_ENCODING_AUTO, .sequences = SEQUENCES, .rows = 64};
+    OK(batcher_create(f.model, &options, &b)); /* pasts are rounded up in both, so that their kernels are the same */
+    if (!records) f.device->recording = (struct device_recording){0};
+    for (int i = 0; i < SEQUENCES; i++) OK(batcher_add(b, s[i] = make_sequence(i, how)));
+    while (!batcher_idle(b)) {
+        OK(batcher_step(b));
+        for (int i = 0; i < SEQUENCES; i++)
+            if (s[i]->fresh) out->logprobs[i][s[i]->count - 1] = s[i]->logprob;
+    }
+    for (int i = 0; i < SEQUENCES; i++) {
+        out->counts[i] = s[i]->count;
+        memcpy(out->ids[i], s[i]->ids, (size_t)s[i]->count * sizeof(int32_t));
+        sequence_free(s[i]);
+    }
+    batcher_free(b);
+    fixture_close(&f);
+}
+
+static void recorded_decoding_is_the_same(void **state) {
+    (void)state;
+    static const char *const layouts[] = {"0_1_2_3", "0_2_2_3", "0s_1s_1_1"};
+    const sample_row ways[] = {{.repetition_penalty = 1, .top_p = 1},
+                               {.temperature = 1, .top_p = 0.9f, .repetition_penalty = 1.3f, .seed = 5}};
+    if (!fixture_has_gpu()) skip();
+    for (int i = 0; i < 3; i++)
+        for (int w = 0; w < 2; w++)
+            for (int compute = DTYPE_F32; compute <= DTYPE_BF16; compute++) {
+                output *plain = calloc(1, sizeof *plain), *replayed = calloc(1, sizeof *replayed);
+                assert_true(plain && replayed);
+                generate(layouts[i], (dtype)compute, ways[w], false, plain);
+                generate(layouts[i], (dtype)compute, ways[w], true, replayed);
+                assert_memory_equal(plain, replayed, sizeof *plain);
+                free(plain), free(replayed);
+            }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(recorded_decoding_is_the_same)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,113 @@
+/* Steps on the device: results read a step late are those read at once; on a GPU, recorded steps with new blocks, new
+ * learning rates and clipping give the bits of steps done as they come. */
+#include "train/stepper.h"
+
+#include "fixture.h"
+
+enum { BATCH = 2, BLOCK = 21, BLOCKS = 13, STEPS = 7, PER_STEP = 5 /* batches of 2, 2 and 1 */ };
+
+typedef struct run {
+    step_result results[STEPS];
+    float *weights;
+    int64_t count;
+} run;
+
+static void take_weights(const params *p, run *out) {
+    out->count = params_elements(p);
+    out->weights = malloc((size_t)out->count * sizeof *out->weights);
+    assert_non_null(out->weights);
+    float *at = out->weights;
+    for (int i = 0; i < p->count; at += p->table[i].rows * p->table[i].cols, i++) OK(params_get((params *)p, i, at));
+}
+
+static void begin(stepper *s, const blocks *data, int step) {
+    int64_t chosen[PER_STEP];
+    for (int i = 0; i < PER_STEP; i++) chosen[i] = (step * PER_STEP + i) % BLOCKS;
+    OK(stepper_begin(s, data, chosen, PER_STEP, 0.01 / (1 + step)));
+}
+
+/* STEPS steps of a model with a loop; with `ahead` the results of each are read when the next has begun. */
+static void train(const char *device_name, dtype compute, bool records, bool ahead, run *out) {
+    fixture f;
+    stepper *s;
+    int32_t ids[BLOCKS * BLOCK];
+    blocks data = {.block_size = BLOCK, .count = BLOCKS, .ids = ids};
+    optimizer_options options = {
+        .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .max_grad_norm = 0.5};
+    fixture_open_on(&f, device_name, 4, ",\"layer_types\":\"0_2_2_3\",\"forward_passes\":2,\"backward_passes\":2",
+                    compute, false);
+    if (!records) f.device->recording = (struct device_recording){0};
+    fixture_ids(ids, BLOCKS * BLOCK, 3);
+    OK(stepper_create(f.model, compute, BATCH, BLOCK, &options, &s));
+    for (int i = 0; i < STEPS; i++) {
+        begin(s, &data, i);
+        if (!ahead) OK(stepper_end(s, &out->results[i]));
+        if (ahead && i) OK(stepper_end(s, &out->results[i - 1]));
+    }
+    if (ahead) OK(stepper_end(s, &out->results[STEPS - 1]));
+    take_weights(f.model->params, out);
+    stepper_free(s);
+    fixture_close(&f);
+}
+
+static void assert_same(const run *a, const run *b) {
+    for (int i = 0; i < STEPS; i++) {
+        assert_true(a->results[i].finite && b->results[i].finite);
+        assert_true(a->results[i].loss > 0 && a->results[i].grad_norm > 0);
+        assert_memory_equal(&a->results[i].loss, &b->results[i].loss, sizeof(double));
+        assert_memory_equal(&a->results[i].grad_norm, &b->results[i].grad_norm, sizeof(double));
+    }
+    assert_int_equal(a->count, b->count);
+    assert_memory_equal(a->weights, b->weights, (size_t)a->count * sizeof *a->weights);
+}
+
+static void compare(const char *device_name, dtype compute) {
+    run plain = {0}, late = {0};
+    train(device_name, compute, false, false, &plain);
+    train(device_name, compute, true, true, &late);
+    assert_same(&plain, &late);
+    free(plain.weights), free(late.weights);
+}
+
+static void late_results_are_the_same(void **state) {
+    (void)state;
+    compare("cpu", DTYPE_F32);
+}
+
+static void recorded_steps_are_the_same(void **state) {
+    (void)state;
+    if (!fixture_has_gpu()) skip();
+    compare("cuda", DTYPE_F32);
+    compare("cuda", DTYPE_BF16);
+}
+
+static void steps_end_in_order(void **state) {
+    (void)state;
+    fixture f;
+    stepper *s;
+    step_result r;
+    int32_t ids[BLOCKS * BLOCK];
+    blocks data = {.block_size = BLOCK, .count = BLOCKS, .ids = ids};
+    optimizer_options options = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8};
+    int64_t chosen[1] = {0};
+    fixture_open(&f, 2, "", DTYPE_F32, false);
+    fixture_ids(ids, BLOCKS * BLOCK, 3);
+    OK(stepper_create(f.model, DTYPE_F32, BATCH, BLOCK, &options, &s));
+    FAILS(stepper_end(s, &r), LCKV_ERROR_ARGUMENT, "no step has begun");
+    begin(s, &data, 0);
+    begin(s, &data, 1);
+    FAILS(stepper_begin(s, &data, chosen, 1, 0.1), LCKV_ERROR_ARGUMENT, "2 steps have begun");
+    OK(stepper_end(s, &r));
+    OK(stepper_end(s, &r));
+    stepper_free(s);
+    fixture_close(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(late_results_are_the_same),
+        cmocka_unit_test(recorded_steps_are_the_same),
+        cmocka_unit_test(steps_end_in_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
