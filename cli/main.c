@@ -18,6 +18,7 @@ static const struct command {
     {"generate", "text from prompts", cmd_generate},
     {"score", "log-probabilities or logits of given text or ids", cmd_score},
     {"tokenize", "text to ids and back", cmd_tokenize},
+    {"fetch", "a model or data set from a hub into the Hugging Face cache", cmd_fetch},
     {NULL, NULL, NULL},
 };
 

@@ -260,6 +260,53 @@ LCKV_API int lckv_decode_stream_push(lckv_decode_stream *stream, int32_t id, con
 LCKV_API int lckv_decode_stream_finish(lckv_decode_stream *stream, const char **text, size_t *bytes);
 LCKV_API void lckv_decode_stream_free(lckv_decode_stream *stream);
 
+/* ---------------------------------------------------------------- fetching from a hub */
+
+/* How far lckv_fetch() has come. Pointers are valid during the call. */
+typedef struct lckv_fetch_progress {
+    const char *file;           /* the file being brought, or waited for while another process brings it */
+    int64_t file_index, files;  /* file_index from 0 */
+    int64_t bytes, total_bytes; /* of all files; what was there already counts as brought */
+    int64_t received_bytes;     /* over the network in this call */
+    double seconds;             /* since the first file was begun */
+} lckv_fetch_progress;
+
+/* Returns whether to go on. Called at least once a file, and about once a second. */
+typedef bool (*lckv_fetch_callback)(void *user, const lckv_fetch_progress *progress);
+
+typedef struct lckv_fetch_options {
+    const char *name;     /* ORG/NAME */
+    bool dataset;         /* a data set, not a model */
+    const char *revision; /* branch, tag or commit; default "main" */
+    const char *const *include, *const
+                                    *exclude; /* patterns of paths, as the shell has them, where * takes / too: what */
+    int include_count, exclude_count;         /* matches one of `include` (none: all) and none of `exclude` */
+    int retries;                              /* how often a lost connection is tried again without a byte's progress;
+                                               * default 5, waiting 0.2, 0.8, 3.2, 12.8, 30 seconds */
+    lckv_fetch_callback callback;             /* NULL: none */
+    void *user;
+} lckv_fetch_options;
+
+typedef struct lckv_fetch_result {
+    char *folder;           /* the snapshot; release with lckv_free() */
+    char commit[41];        /* what the revision is, 40 hexadecimal digits */
+    int64_t files, bytes;   /* of the snapshot, as far as asked for */
+    int64_t received_bytes; /* over the network */
+} lckv_fetch_result;
+
+LCKV_API lckv_fetch_options lckv_fetch_defaults(void);
+
+/* Brings a model or data set into the Hugging Face cache (HF_HUB_CACHE, HF_HOME, the default folder) in the layout of
+ * huggingface_hub, from HF_ENDPOINT (https://huggingface.co) and with the token of HF_TOKEN or of the file that
+ * huggingface-cli login writes. The token goes to no other host. What is there already is not fetched again; a file
+ * begun is gone on with (BLOB.incomplete), also by huggingface_hub. Each file is checked: against its SHA-256 where the
+ * hub keeps it as a large file, else against git's SHA-1; the reference of the revision is written once all files are
+ * there. Two processes may fetch the same at once. LCKV_ERROR_ARGUMENT: `name` or `revision` is none. LCKV_ERROR_FILE:
+ * no such repository, revision or permission, the network failed, or the disk is full; the message says which.
+ * LCKV_ERROR_FORMAT: the hub's answer is not what it should be, or a file has another checksum (what was brought of it
+ * is removed). LCKV_ERROR_UNSUPPORTED: built without libcurl. LCKV_ERROR_INTERRUPTED: the callback asked to stop. */
+LCKV_API int lckv_fetch(const lckv_fetch_options *options, lckv_fetch_result *result);
+
 /* ---------------------------------------------------------------- training */
 
 typedef enum lckv_schedule_type {

@@ -6,6 +6,12 @@ pkg_check_modules(jansson REQUIRED IMPORTED_TARGET jansson>=2.13)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.40)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 
+# lckv fetch is built where libcurl is. 7.85 (CURLOPT_PROTOCOLS_STR) is older than what any system of docs/dependencies.md has.
+pkg_check_modules(curl IMPORTED_TARGET libcurl>=7.85)
+if(NOT curl_FOUND)
+  message(STATUS "libcurl not found: lckv fetch will say so. Install libcurl4-openssl-dev (conda-forge: libcurl).")
+endif()
+
 # oneDNN is looked for by hand: Debian has no pkg-config file for it, and its CMake package asks for OpenCL's headers,
 # which Debian's package neither brings nor its C interface for CPUs needs.
 set(dnnl_FOUND FALSE)

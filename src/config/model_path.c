@@ -10,8 +10,7 @@
 
 #define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 
-/* ORG/NAME as the hub allows it: one slash, and nothing that could lead out of the cache. */
-static bool is_hub_name(const char *name) {
+bool hub_name_allowed(const char *name) {
     size_t organisation = strspn(name, NAME_CHARACTERS);
     if (!organisation || name[organisation] != '/' || name[0] == '.') return false;
     const char *model = name + organisation + 1;
@@ -23,14 +22,18 @@ static const char *environment(const char *variable) {
     return value && *value ? value : NULL;
 }
 
-/* The folder that huggingface_hub uses, whether it exists or not. */
-static int cache_folder(text_buffer *out) {
-    const char *hub = environment("HF_HUB_CACHE"), *home = environment("HF_HOME");
-    const char *cache = environment("XDG_CACHE_HOME"), *user = environment("HOME");
+int hub_home_folder(text_buffer *out) {
+    const char *home = environment("HF_HOME"), *cache = environment("XDG_CACHE_HOME"), *user = environment("HOME");
+    if (home) return text_printf(out, "%s", home);
+    if (cache) return text_printf(out, "%s/huggingface", cache);
+    return text_printf(out, "%s/.cache/huggingface", user ? user : "");
+}
+
+int hub_cache_folder(text_buffer *out) {
+    const char *hub = environment("HF_HUB_CACHE");
     if (hub) return text_printf(out, "%s", hub);
-    if (home) return text_printf(out, "%s/hub", home);
-    if (cache) return text_printf(out, "%s/huggingface/hub", cache);
-    return text_printf(out, "%s/.cache/huggingface/hub", user ? user : "");
+    TRY(hub_home_folder(out));
+    return text_printf(out, "/hub");
 }
 
 /* Reads the commit that refs/main names; "" where there is none. */
@@ -64,7 +67,7 @@ static int find_snapshot(const char *cache, const char *name, text_buffer *folde
 
 static int find_in_cache(const char *name, text_buffer *folder) {
     text_buffer cache = {0};
-    int status = cache_folder(&cache);
+    int status = hub_cache_folder(&cache);
     if (status >= 0) status = find_snapshot(cache.data, name, folder);
     if (status >= 0 && !folder->length)
         status = fail(LCKV_ERROR_FILE,
@@ -80,7 +83,7 @@ int model_path_resolve(const char *name, char **folder) {
     int status;
     if (folder_exists(name))
         status = text_printf(&found, "%s", name);
-    else if (is_hub_name(name))
+    else if (hub_name_allowed(name))
         status = find_in_cache(name, &found);
     else
         status = fail(LCKV_ERROR_FILE, "'%s' is neither a folder nor of the form ORG/NAME", name);

@@ -1,0 +1,114 @@
+/* lckv fetch: a model or data set from a hub into the Hugging Face cache. */
+#include "commands.h"
+#include "flags.h"
+#include "lckv.h"
+#include "output.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct options {
+    const char *name, *revision;
+    flag_list include, exclude;
+    int repo_type;
+    bool json;
+};
+
+#define AT(member) FLAG_INTO(struct options, member)
+static const flag FLAGS[] = {
+    {"name", FLAG_TEXT, NULL, "What", "of the model or data set; may stand alone, before the flags", AT(name),
+     .value = "ORG/NAME", .required = true},
+    {"repo_type", FLAG_CHOICE, "model", "What", "what it is", AT(repo_type), .choices = "model|dataset"},
+    {"revision", FLAG_TEXT, "main", "What", "branch, tag or commit", AT(revision)},
+    {"include", FLAG_LIST, NULL, "What", "only files whose path is like one of these, as the shell has it: '*.json'",
+     AT(include), .value = "PATTERNS"},
+    {"exclude", FLAG_LIST, NULL, "What", "no files whose path is like one of these", AT(exclude), .value = "PATTERNS"},
+    FLAG_JSON(struct options, json),
+    {0},
+};
+static const flag_table TABLE = {
+    "fetch",
+    "Brings a model or data set into the Hugging Face cache (HF_HUB_CACHE, HF_HOME), where every command finds it by "
+    "its "
+    "name, and prints its folder. From HF_ENDPOINT, https://huggingface.co unless set; with the token of HF_TOKEN or "
+    "of "
+    "huggingface-cli login. What is there is not fetched again, a file begun is gone on with, and every file's "
+    "checksum is "
+    "checked.",
+    "ORG/NAME [--repo_type dataset] [--revision REVISION]",
+    FLAGS,
+};
+
+static bool show(void *user, const lckv_fetch_progress *p) {
+    char done[32], total[32], speed[32], left[32];
+    (void)user;
+    double fraction = p->total_bytes ? (double)p->bytes / (double)p->total_bytes : -1;
+    double rate = p->seconds > 0 ? (double)p->received_bytes / p->seconds : 0;
+    people_bytes((double)p->bytes, done);
+    people_bytes((double)p->total_bytes, total);
+    people_bytes(rate, speed);
+    people_time(rate > 0 ? (double)(p->total_bytes - p->bytes) / rate : 0, left);
+    if (p->files)
+        progress(fraction, "%lld/%lld  %s of %s  %s/s  %s left  %.40s", (long long)p->file_index + 1,
+                 (long long)p->files, done, total, speed, left, p->file);
+    else
+        progress(-1, "%s", p->file);
+    return !interrupted();
+}
+
+static int print_result(const lckv_fetch_result *r, bool json) {
+    char size[32], received[32];
+    if (!json) {
+        notice("%lld files, %s, of which %s came over the network; commit %.12s", (long long)r->files,
+               people_bytes((double)r->bytes, size), people_bytes((double)r->received_bytes, received), r->commit);
+        return print_bytes(r->folder, strlen(r->folder)) && print_bytes("\n", 1) ? EXIT_FINE : EXIT_FAILED;
+    }
+    json_t *object =
+        json_pack("{ss ss sI sI sI}", "folder", r->folder, "commit", r->commit, "files", (json_int_t)r->files, "bytes",
+                  (json_int_t)r->bytes, "received_bytes", (json_int_t)r->received_bytes);
+    bool printed = object && print_json(object);
+    json_decref(object);
+    return printed ? EXIT_FINE : EXIT_FAILED;
+}
+
+static int fetch(const struct options *o) {
+    lckv_fetch_options options = lckv_fetch_defaults();
+    lckv_fetch_result result;
+    options.name = o->name;
+    options.dataset = o->repo_type == 1;
+    options.revision = o->revision;
+    options.include = (const char *const *)o->include.items;
+    options.include_count = o->include.count;
+    options.exclude = (const char *const *)o->exclude.items;
+    options.exclude_count = o->exclude.count;
+    options.callback = show;
+    int status = lckv_fetch(&options, &result);
+    if (status < 0) return library_error(TABLE.command, status);
+    progress_end();
+    int code = print_result(&result, o->json);
+    lckv_free(result.folder);
+    return code;
+}
+
+/* "fetch ORG/NAME ..." is "fetch --name ORG/NAME ...". */
+static bool parse(int argc, char **argv, struct options *options, int *code) {
+    char flag_name[] = "--name";
+    if (argc < 2 || argv[1][0] == '-') return flags_parse(&TABLE, argc, argv, options, code);
+    char **words = need(malloc((size_t)(argc + 2) * sizeof *words));
+    words[0] = argv[0];
+    words[1] = flag_name;
+    memcpy(words + 2, argv + 1, (size_t)argc * sizeof *words);
+    bool parsed = flags_parse(&TABLE, argc + 1, words, options, code);
+    free(words);
+    return parsed;
+}
+
+int cmd_fetch(int argc, char **argv) {
+    struct options options = {0};
+    int code;
+    if (!parse(argc, argv, &options, &code)) return code;
+    code = fetch(&options);
+    flags_free(&TABLE, &options);
+    return code;
+}
