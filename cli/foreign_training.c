@@ -62,6 +62,20 @@ const foreign_flag TRAINING_FOREIGN[] = {
     {"label_names", FLAG_LIST, .refused = "labels are the ids themselves", .accepted = "labels|None"},
     {"past_index", FLAG_TEXT, .refused = "no state goes from one step to the next", .accepted = "-1"},
 
+    {"data_seed", FLAG_TEXT, .refused = "the order of the data comes from --seed", .accepted = "None"},
+    {"streaming", FLAG_SWITCH, "data never has to fit into memory"},
+    {"overwrite_cache", FLAG_SWITCH, "what is kept of the data is found by its content, and never stale"},
+
+    /* when what is written */
+    {"logging_strategy", FLAG_TEXT, .refused = "the log goes by --logging_steps", .accepted = "steps"},
+    {"logging_first_step", FLAG_SWITCH, .refused = "the log goes by --logging_steps", .accepted = "False"},
+    {"eval_delay", FLAG_TEXT, .refused = "evaluations go by --eval_steps from the beginning", .accepted = "0|0.0"},
+    {"eval_on_start", FLAG_SWITCH, .refused = "evaluations go by --eval_steps", .accepted = "False"},
+    {"greater_is_better", FLAG_SWITCH, .refused = "a loss is better where it is smaller", .accepted = "False"},
+    {"save_only_model", FLAG_SWITCH, .refused = "a checkpoint of a run has what going on takes", .accepted = "False"},
+    {"restore_callback_states_from_checkpoint", FLAG_SWITCH, "all that a run goes on with is restored"},
+    {"ignore_data_skip", FLAG_SWITCH, .refused = "a run goes on with the data where it stopped", .accepted = "False"},
+
     /* several devices */
     {"local_rank", FLAG_TEXT, "mpirun tells each process its rank"},
     {"ddp_backend", FLAG_TEXT, "there is one exchange for each kind of device"},
@@ -95,11 +109,14 @@ const foreign_flag TRAINING_FOREIGN[] = {
     /* what would change the result */
     {"fp16", FLAG_SWITCH, .refused = "its range is too small to train in without scaling the loss; use --bf16",
      .accepted = "False"},
+    {"optim", FLAG_TEXT, "AdamW is the optimizer, in one pass over the weights", .refused = "the optimizer is AdamW",
+     .accepted = "adamw_torch|adamw_torch_fused|adamw_hf|adamw_torch_xla|adamw_apex_fused"},
     {"fp16_opt_level", FLAG_TEXT, "it is said of --fp16, which is refused"},
     {"bf16_full_eval", FLAG_SWITCH, .refused = "an evaluation computes as training does; use --bf16",
      .accepted = "False"},
     {"fp16_full_eval", FLAG_SWITCH, .refused = "an evaluation computes as training does; use --bf16",
      .accepted = "False"},
+    {"lr_scheduler_kwargs", FLAG_TEXT, .refused = "a schedule has flags of its own", .accepted = "None|{}"},
     {"label_smoothing_factor", FLAG_TEXT, .refused = "the loss is the plain cross-entropy", .accepted = "0|0.0"},
     {"neftune_noise_alpha", FLAG_TEXT, .refused = "no noise is added to embeddings", .accepted = "None|0|0.0"},
     {"adafactor", FLAG_SWITCH, .refused = "the optimizer is AdamW", .accepted = "False"},

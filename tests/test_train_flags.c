@@ -28,12 +28,14 @@ static void put_data(const folder *f) {
 static void flags_with_nothing_to_do_are_taken_with_a_line_that_says_so(void **state) {
     const folder *f = *state;
     put_data(f);
-    outcome o = TRAINS(f, "--use_liger_kernel", "--attn_implementation", "sdpa", "--fp16", "False", "--do-train",
-                       "--no_dataloader_pin_memory", "--fsdp_min_num_params=0", "--past_index", "-1");
+    outcome o =
+        TRAINS(f, "--use_liger_kernel", "--attn_implementation", "sdpa", "--fp16", "False", "--low-cpu-mem-usage",
+               "--no_dataloader_pin_memory", "--fsdp_min_num_params=0", "--past_index", "-1");
     if (o.code) fail_msg("exit code %d: %s", o.code, o.messages);
     assert_non_null(strstr(o.messages, "--use_liger_kernel: nothing to do, norms, "));
     assert_non_null(strstr(o.messages, "--attn_implementation: nothing to do, "));
-    assert_non_null(strstr(o.messages, "--do_train: nothing to do, lckv train always trains\n"));
+    assert_non_null(strstr(
+        o.messages, "--low_cpu_mem_usage: nothing to do, weights are read once, from the file where they lie\n"));
     assert_non_null(strstr(o.messages, "--dataloader_pin_memory: nothing to do, "));
     assert_null(strstr(o.messages, "fp16"));       /* False asks for nothing, and nothing is said */
     assert_null(strstr(o.messages, "past_index")); /* so does -1 */
@@ -44,7 +46,7 @@ static void flags_that_would_change_the_result_are_refused_with_the_reason(void 
     const folder *f = *state;
     REFUSES(f, 2, "--fp16 True is refused: its range is too small", "train", "--fp16");
     REFUSES(f, 2, "--label_smoothing_factor 0.1 is refused: the loss is", "train", "--label_smoothing_factor", "0.1");
-    REFUSES(f, 2, "--do_train False is refused: lckv eval", "train", "--do_train=False");
+    REFUSES(f, 2, "--optim adafactor is refused: the optimizer is AdamW", "train", "--optim=adafactor");
     REFUSES(f, 2, "--fsdp full_shard,auto_wrap is refused", "train", "--fsdp", "full_shard", "auto_wrap");
     REFUSES(f, 2, "--save_safetensors False is refused", "train", "--no_save_safetensors");
     REFUSES(f, 2, "--deepspeed ds_config.json is refused", "train", "--deepspeed", "ds_config.json");
