@@ -101,11 +101,23 @@ static int train(struct train_flags *o) {
     return code;
 }
 
+/* With the processes that mpirun or Slurm started, of which the first one speaks. What it says must be out before they
+ * part: where one ends badly, mpirun ends the others. */
+static int train_together(struct train_flags *o) {
+    int status = lckv_processes_open(&o->train.processes);
+    if (status < 0) return library_error("train", status);
+    if (lckv_processes_rank(o->train.processes) > 0) output_mute();
+    int code = train(o);
+    print_flush();
+    lckv_processes_close(o->train.processes);
+    return code;
+}
+
 int cmd_train(int argc, char **argv) {
     struct train_flags options = {.train = lckv_train_defaults()};
     int code;
     if (!flags_parse(&TRAIN_FLAGS, argc, argv, &options, &code)) return code;
-    code = train(&options);
+    code = train_together(&options);
     flags_free(&TRAIN_FLAGS, &options);
     return code;
 }

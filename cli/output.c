@@ -14,6 +14,7 @@
 /* Facts about this process that are global by nature: its signals, its terminal, its standard output. */
 static volatile sig_atomic_t ctrl_c;
 static bool progress_shown;
+static bool muted;
 static int output_error; /* errno of the first failure to write to stdout */
 
 static void on_interrupt(int signal_number) {
@@ -33,11 +34,16 @@ void output_begin(void) {
     lckv_set_log(print_message, NULL, LCKV_LOG_INFO);
 }
 
+void output_mute(void) {
+    muted = true;
+}
+
 bool interrupted(void) {
     return ctrl_c;
 }
 
 static void print_sentence(const char *command, const char *format, va_list arguments) {
+    if (muted) return;
     progress_end();
     if (command) fprintf(stderr, "lckv %s: ", command);
     vfprintf(stderr, format, arguments);
@@ -75,7 +81,7 @@ void notice(const char *format, ...) {
 
 void progress(double fraction, const char *format, ...) {
     enum { CELLS = 24 };
-    if (!isatty(STDERR_FILENO)) return;
+    if (muted || !isatty(STDERR_FILENO)) return;
     char bar[CELLS + 1] = "";
     if (fraction >= 0) {
         int full = (int)(fmin(fraction, 1) * CELLS);
@@ -102,7 +108,7 @@ static bool remember_failure(bool written) {
 }
 
 bool print_bytes(const char *bytes, size_t length) {
-    return remember_failure(fwrite(bytes, 1, length, stdout) == length);
+    return muted || remember_failure(fwrite(bytes, 1, length, stdout) == length);
 }
 
 bool print_flush(void) {

@@ -18,6 +18,9 @@
  * the first Ctrl-C asks to stop (the second one ends the program at once). */
 void output_begin(void);
 
+/* From now on nothing is printed, neither for people nor results: another process of the same command does it. */
+void output_mute(void);
+
 /* Ctrl-C was pressed. Cheap: ask between steps or tokens. */
 bool interrupted(void);
 

@@ -345,6 +345,20 @@ typedef struct lckv_evaluation {
 /* Called many times a second at most, on the trainer's thread. Returns whether to go on. */
 typedef bool (*lckv_train_callback)(void *user, const lckv_train_progress *progress);
 
+/* Processes that train one model together, on one machine or several: those that mpirun or Slurm started
+ * (docs/processes.md). They make the same calls with the same options. Each gets its share of a step's blocks and keeps
+ * its part of the optimizer's state; the process of rank 0 alone writes files. */
+typedef struct exchange lckv_processes;
+
+/* Joins the processes that this one was started with, or stands for it alone where it was started by itself. Once in
+ * the life of a process, where there are several.
+ *   LCKV_ERROR_UNSUPPORTED: there are several, and this lckv was built without MPI. LCKV_ERROR_DEVICE: MPI failed. */
+LCKV_API int lckv_processes_open(lckv_processes **out);
+LCKV_API int lckv_processes_rank(const lckv_processes *processes); /* 0 .. count - 1 */
+LCKV_API int lckv_processes_count(const lckv_processes *processes);
+/* Waits until all processes come here. After it a process may end as it likes, before it only with all others. */
+LCKV_API void lckv_processes_close(lckv_processes *processes);
+
 /* Names and defaults are those of TrainingArguments 4.45 and run_clm.py. */
 typedef struct lckv_train_options {
     const char *model_name_or_path; /* weights to go on from: folder or ORG/NAME. Or: */
@@ -378,6 +392,9 @@ typedef struct lckv_train_options {
     int64_t logging_steps; /* 500: each such step and the last one get a line in train_log.jsonl */
     const char *device;    /* "cpu" */
     int threads;           /* 0: all processors that this process may use */
+    /* Those that train together, which outlive the trainer; NULL (default): this process alone. The batch sizes above
+     * are each one's: a step has as many blocks from each of them. */
+    lckv_processes *processes;
 
     lckv_train_callback callback; /* NULL: nobody is told and nothing interrupts */
     void *user;

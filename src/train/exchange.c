@@ -38,3 +38,49 @@ int64_t exchange_share(const exchange *e, int64_t count, int64_t *first) {
     *first = each * e->rank + (e->rank < more ? e->rank : more);
     return each + (e->rank < more);
 }
+
+/* ---------------------------------------------------------------- joining */
+
+/* How many processes a launcher says it started; 0: one did, and does not say how many; 1: none did. What launchers
+ * tell their children: mpirun of Open MPI the first, mpiexec of others and Slurm's PMI-1 and PMI-2 the second, Slurm's
+ * PMIx the third. */
+static int announced_processes(void) {
+    const char *size = getenv("OMPI_COMM_WORLD_SIZE");
+    if (!size) size = getenv("PMI_SIZE");
+    if (size) return atoi(size) > 1 ? atoi(size) : 1;
+    return getenv("PMIX_NAMESPACE") ? 0 : 1;
+}
+
+int lckv_processes_open(lckv_processes **out) {
+    int announced = announced_processes();
+    *out = NULL;
+    if (announced != 1) {
+#ifdef TRAIN_MPI
+        return exchange_mpi_open(announced, out);
+#else
+        return fail(LCKV_ERROR_UNSUPPORTED,
+                    "started as one of several processes, but this lckv was built without MPI: install Open MPI "
+                    "(libopenmpi-dev) and build again, or start it without mpirun or srun");
+#endif
+    }
+    *out = malloc(sizeof **out);
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a process");
+    **out = ALONE;
+    return LCKV_OK;
+}
+
+int lckv_processes_rank(const lckv_processes *processes) {
+    return processes->rank;
+}
+
+int lckv_processes_count(const lckv_processes *processes) {
+    return processes->ranks;
+}
+
+void lckv_processes_close(lckv_processes *processes) {
+    if (!processes) return;
+    if (processes->close)
+        processes->close(processes);
+    else
+        free(processes);
+}

@@ -58,4 +58,8 @@ int exchange_agree(const exchange *e, int status);
 /* The share of this process of `count` things: *first .. *first + what is returned - 1. Shares differ by 1 at most. */
 int64_t exchange_share(const exchange *e, int64_t count, int64_t *first);
 
+/* mpi/exchange.c, built where MPI is found: joins the processes that this one was started with. `announced`: how many
+ * the launcher says there are; 0: it does not say. */
+int exchange_mpi_open(int announced, exchange **out);
+
 #endif

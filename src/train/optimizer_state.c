@@ -74,12 +74,13 @@ int optimizer_read(optimizer *o, int entry, optimizer_what what, float *host) {
     return collect(o, entry, what, host);
 }
 
-int optimizer_read_end(optimizer *o) {
+static int end_reading(optimizer *o) {
     request r = {-1, 0};
     return exchange_broadcast(o->exchange, &r, sizeof r);
 }
 
-int optimizer_serve(optimizer *o) {
+/* The other processes' side. */
+static int serve(optimizer *o) {
     request r;
     for (;;) {
         TRY(exchange_broadcast(o->exchange, &r, sizeof r));
@@ -89,11 +90,19 @@ int optimizer_serve(optimizer *o) {
     }
 }
 
+int optimizer_while_one_writes(optimizer *o, int (*write)(void *user), void *user) {
+    int status = o->exchange->rank ? serve(o) : write(user);
+    if (!o->exchange->rank) TRY(end_reading(o));
+    return exchange_agree(o->exchange, status);
+}
+
 /* ---------------------------------------------------------------- writing */
 
 int optimizer_write(optimizer *o, int entry, optimizer_what what, const float *host) {
     const piece *q = piece_of(o, entry);
-    if (!q) return LCKV_OK;
+    if (what == OPTIMIZER_VALUE) TRY(params_set(o->params, entry, host, DTYPE_F32));
+    bool kept_here = what != OPTIMIZER_VALUE || (q && q->master.data && !o->params->masters);
+    if (!q || !kept_here) return LCKV_OK;
     float *mine = (float *)(uintptr_t)(host + q->first); /* copied from */
     return move_piece(o->device, view_of(q, what), mine, true);
 }

@@ -95,8 +95,8 @@ static int read_data(lckv_trainer *t, const lckv_train_options *o) {
 
 static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
     /* Both are below 2^31. A step never has more blocks than an epoch. */
-    int64_t asked = o->per_device_train_batch_size * o->gradient_accumulation_steps;
-    t->blocks_per_step = asked < t->train.count ? asked : t->train.count;
+    int64_t each = o->per_device_train_batch_size * o->gradient_accumulation_steps, all = t->train.count;
+    t->blocks_per_step = each < all / t->exchange->ranks ? each * t->exchange->ranks : all;
     t->steps_per_epoch = (t->train.count + t->blocks_per_step - 1) / t->blocks_per_step;
     double epochs = ceil(o->num_train_epochs * (double)t->steps_per_epoch);
     REQUIRE(o->max_steps > 0 || epochs < 0x1p53, LCKV_ERROR_ARGUMENT, "num_train_epochs %g of %lld steps are too many",
@@ -135,6 +135,7 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
         .epsilon = o->adam_epsilon,
         .weight_decay = o->weight_decay,
         .max_grad_norm = o->max_grad_norm,
+        .exchange = t->exchange,
     };
     int64_t asked = o->per_device_train_batch_size;
     int64_t most = t->train.count > t->validation.count ? t->train.count : t->validation.count;
@@ -150,8 +151,9 @@ static void keep_options(lckv_trainer *t, const lckv_train_options *o) {
     t->user = o->user;
 }
 
-/* Whoever wants to know how a run goes gets a line here. */
+/* Whoever wants to know how a run goes gets a line here. One process of a run writes. */
 static int add_watchers(lckv_trainer *t) {
+    if (t->exchange->rank) return LCKV_OK;
     return train_log_watch(&t->watchers);
 }
 
@@ -174,7 +176,8 @@ int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out) {
     *out = NULL;
     lckv_trainer *t = calloc(1, sizeof *t);
     REQUIRE(t, LCKV_ERROR_MEMORY, "no memory for a trainer");
-    int status = set_up(t, options);
+    t->exchange = options->processes ? options->processes : exchange_alone();
+    int status = exchange_agree(t->exchange, set_up(t, options));
     if (status < 0)
         lckv_trainer_free(t);
     else

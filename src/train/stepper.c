@@ -179,7 +179,7 @@ int stepper_end(stepper *s, step_result *out) {
     const step_pending *p = &s->pending[s->ended % STEPPER_AHEAD];
     *out = (step_result){0};
     REQUIRE(s->ended < s->begun, LCKV_ERROR_ARGUMENT, "no step has begun");
-    TRY(d->memory.reach(d, p->mark));
+    TRY(exchange_agree(s->optimizer->exchange, d->memory.reach(d, p->mark)));
     *out = (step_result){.loss = p->loss, .grad_norm = p->state.grad_norm, .finite = p->state.finite};
     s->ended++;
     return LCKV_OK;
@@ -209,5 +209,5 @@ int stepper_evaluate(stepper *s, const blocks *data, int64_t first, int count, d
     TRY(exchange_agree(e, evaluate_share(s, data, first, count)));
     TRY(exchange_sum(e, s->loss));
     TRY(d->memory.copy_out(d, loss, s->loss.data, sizeof *loss));
-    return d->memory.wait(d);
+    return exchange_agree(e, d->memory.wait(d));
 }

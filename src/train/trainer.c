@@ -2,6 +2,7 @@
 #include "train/trainer.h"
 
 #include "io/hf_folder.h"
+#include "train/optimizer_state.h"
 #include "train/order.h"
 
 #include <math.h>
@@ -15,9 +16,14 @@ static double now(void) {
 
 /* ---------------------------------------------------------------- telling */
 
-static int tell(lckv_trainer *t, const lckv_train_progress *progress) {
+static int ask(lckv_trainer *t, const lckv_train_progress *progress) {
     if (!t->callback || t->callback(t->user, progress)) return LCKV_OK;
     return fail(LCKV_ERROR_INTERRUPTED, "stopped after step %lld of %lld", (long long)t->step, (long long)t->steps);
+}
+
+/* `status` is what the watchers said, who are with one process: all stop where one is to. */
+static int tell(lckv_trainer *t, const lckv_train_progress *progress, int status) {
+    return exchange_agree(t->exchange, status < 0 ? status : ask(t, progress));
 }
 
 static lckv_train_progress progress_of_step(const lckv_trainer *t, const step_result *r, double learning_rate) {
@@ -48,8 +54,7 @@ static int report_step(lckv_trainer *t, const step_result *r, int64_t tokens, do
     t->window.loss += r->loss;
     lckv_train_progress p = progress_of_step(t, r, learning_rate);
     if (p.logged) t->window = (log_window){.begin = now()};
-    TRY(watchers_step(&t->watchers, t, &p));
-    return tell(t, &p);
+    return tell(t, &p, watchers_step(&t->watchers, t, &p));
 }
 
 /* ---------------------------------------------------------------- training */
@@ -89,18 +94,30 @@ static int evaluate(lckv_trainer *t, lckv_evaluation *out) {
         sum += mean * these;
         first += these;
         lckv_train_progress p = {.phase = LCKV_TRAIN_EVALUATING, .fraction = (double)first / (double)count};
-        TRY(tell(t, &p));
+        TRY(tell(t, &p, LCKV_OK));
     }
     double loss = sum / (double)count;
     *out = (lckv_evaluation){.loss = loss, .perplexity = exp(loss), .blocks = count};
-    return watchers_evaluated(&t->watchers, t, out);
+    return exchange_agree(t->exchange, watchers_evaluated(&t->watchers, t, out));
 }
 
 /* ---------------------------------------------------------------- a whole run */
 
-static int save(lckv_trainer *t) {
-    checkpoint_save_options options = {.type = DTYPE_F32, .source = t->source_folder, .tokenizer = t->tokenizer_folder};
+static int values(void *user, int entry, dtype type, void *host) {
+    const lckv_trainer *t = user;
+    (void)type; /* f32, see below */
+    return optimizer_read(t->stepper->optimizer, entry, OPTIMIZER_VALUE, host);
+}
+
+static int write_model(void *user) {
+    lckv_trainer *t = user;
+    checkpoint_save_options options = {
+        .type = DTYPE_F32, .source = t->source_folder, .tokenizer = t->tokenizer_folder, .values = values, .user = t};
     return checkpoint_save(t->model->config, t->model->params, &options, t->output_dir);
+}
+
+static int save(lckv_trainer *t) {
+    return optimizer_while_one_writes(t->stepper->optimizer, write_model, t);
 }
 
 static lckv_train_result result_so_far(const lckv_trainer *t) {
@@ -132,9 +149,10 @@ int lckv_trainer_run(lckv_trainer *t, lckv_train_result *result) {
     if (!result) result = &ignored;
     REQUIRE(!t->ran, LCKV_ERROR_ARGUMENT, "this trainer has run already");
     t->ran = true;
-    TRY(watchers_begin(&t->watchers, t));
+    TRY(exchange_agree(t->exchange, watchers_begin(&t->watchers, t)));
     int status = train_save_evaluate(t, result);
-    TRY(watchers_end(&t->watchers, t, result, status)); /* leaves the message of a failure alone */
+    int told = watchers_end(&t->watchers, t, result, status); /* leaves the message of a failure alone */
+    TRY(exchange_agree(t->exchange, told));
     return status;
 }
 

@@ -16,6 +16,7 @@ typedef struct log_window {
 
 struct lckv_trainer {
     /* what it trains, and on what */
+    const exchange *exchange; /* the processes that train together, the caller's */
     device *device;
     model_config *config; /* until there is a model */
     model *model;
@@ -26,7 +27,7 @@ struct lckv_trainer {
     /* how it goes through the data */
     schedule schedule;
     int64_t steps, steps_per_epoch;
-    int64_t blocks_per_step; /* accumulated batches together */
+    int64_t blocks_per_step; /* accumulated batches of all processes together */
     bool shuffle;
     uint64_t seed;
     int64_t *chosen; /* [blocks_per_step] */

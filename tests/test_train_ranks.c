@@ -1,0 +1,318 @@
+/* Several processes: the program under mpirun against one process, and what becomes of all when one of them fails, is
+ * asked to stop, or dies. Skipped, with the reason, where there is no mpirun or lckv was built without MPI. */
+#include "io/safetensors.h"
+
+#include "program.h"
+
+#include <math.h>
+#include <time.h>
+
+static const char CONFIG[] =
+    "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,\"num_attention_heads\":4,"
+    "\"num_key_value_heads\":2,\"num_hidden_layers\":4,\"vocab_size\":37,\"max_position_embeddings\":64,"
+    "\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\",\"initializer_range\":0.2,\"layer_types\":\"0_2_2_3\","
+    "\"forward_passes\":3,\"backward_passes\":2}";
+enum { VOCAB = 37, ROWS = 60, LENGTH = 16, MOST_WORDS = 96 };
+
+static int open_with_data(void **state) {
+    if (folder_open(state)) return -1;
+    const folder *f = *state;
+    FILE *file = fopen(in(f, "data.jsonl"), "w");
+    if (!file) return -1;
+    for (int row = 0, id = 0; row < ROWS; row++) {
+        for (int i = 0; i < LENGTH; i++) {
+            fprintf(file, i ? ",%d" : "{\"input_ids\":[%d", id);
+            id = (id * (i % 5 ? 2 : 5) + row % 7 + 1) % VOCAB;
+        }
+        fprintf(file, "]}\n");
+    }
+    put_text(in(f, "tiny.json"), CONFIG);
+    return fclose(file);
+}
+
+#define RANKS_TEST(test) cmocka_unit_test_setup_teardown(test, open_with_data, folder_close)
+
+/* ---------------------------------------------------------------- starting */
+
+/* In a container all are root, and processes share one machine's cores, which are fewer than they: waiting ones give
+ * theirs away. A sanitizer would report what MPI itself keeps to the end. */
+static void prepare_environment(void) {
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
+    setenv("OMPI_MCA_btl", "vader,self", 1);
+    setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
+    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+}
+
+static void need_mpi(void) {
+    if (access(MPIRUN, X_OK) == 0) return;
+    print_message("skipped: built without MPI, or there is no mpirun\n");
+    skip();
+}
+
+/* `words` end with NULL. Standard output and error go to the files "stdout" and "stderr". */
+static pid_t launch(const folder *f, const char *const *words) {
+    const char *output = in(f, "stdout"), *messages = in(f, "stderr");
+    pid_t child = fork();
+    if (child) return child;
+    prepare_environment();
+    if (dup2(open("/dev/null", O_RDONLY), 0) < 0) _exit(99);
+    if (dup2(open(output, O_WRONLY | O_CREAT | O_TRUNC, 0666), 1) < 0) _exit(99);
+    if (dup2(open(messages, O_WRONLY | O_CREAT | O_TRUNC, 0666), 2) < 0) _exit(99);
+    execv(words[0], (char *const *)(uintptr_t)words);
+    _exit(99);
+}
+
+/* lckv train by so many processes with the words that every run here has, then `more`, ended by NULL. `wrapper`: a
+ * script that starts the program; NULL: mpirun does. */
+static pid_t train(const folder *f, int processes, const char *output, const char *wrapper, const char *const *more) {
+    const char *words[MOST_WORDS], *config = in(f, "tiny.json"), *data = in(f, "data.jsonl"), *out = in(f, output);
+    char number[16];
+    int count = 0;
+    snprintf(number, sizeof number, "%d", processes);
+    const char *const begin[] = {MPIRUN, "-n", number, "/bin/sh", wrapper};
+    for (int i = 0; processes > 1 && i < (wrapper ? 5 : 3); i++) words[count++] = begin[i];
+    const char *const always[] = {program_path(), "train", "--config_name",   config,
+                                  "--train_file", data,    "--block_size",    "16",
+                                  "--threads",    "1",     "--logging_steps", "1",
+                                  "--output_dir", out,     "--json",          "--overwrite_output_dir"};
+    for (size_t i = 0; i < sizeof always / sizeof *always; i++) words[count++] = always[i];
+    while (*more) words[count++] = *more++;
+    words[count] = NULL;
+    return launch(f, words);
+}
+
+static char *messages_of(const folder *f) {
+    size_t bytes;
+    return get(in(f, "stderr"), &bytes);
+}
+
+static void finish_well(const folder *f, pid_t child) {
+    int code = program_wait(child);
+    if (code) fail_msg("exit code %d: %s", code, messages_of(f));
+}
+
+#define TRAIN(f, processes, output, ...)                                                                               \
+    finish_well((f), train((f), (processes), (output), NULL, (const char *const[]){__VA_ARGS__, NULL}))
+
+/* ---------------------------------------------------------------- what a run says */
+
+static double log_number(const json_t *line, const char *key) {
+    const json_t *value = json_object_get(line, key);
+    assert_true(json_is_number(value));
+    return json_number_value(value);
+}
+
+/* Losses of train_log.jsonl, one a step; returns how many. */
+static int read_losses(const folder *f, const char *output, double *losses, int most) {
+    char path[2 * PATH_BYTES];
+    size_t bytes;
+    int count = 0;
+    snprintf(path, sizeof path, "%s/train_log.jsonl", in(f, output));
+    char *text = get(path, &bytes), *at = text;
+    for (char *end; (end = strchr(at, '\n')); at = end + 1) {
+        json_t *line;
+        OK(json_parse(at, (size_t)(end - at), path, &line));
+        if (json_object_get(line, "loss") && count < most) losses[count++] = log_number(line, "loss");
+        json_decref(line);
+    }
+    free(text);
+    return count;
+}
+
+/* The numbers of one JSON object on standard output: one process has printed. */
+static double printed(const folder *f, const char *key) {
+    size_t bytes;
+    char *text = get(in(f, "stdout"), &bytes);
+    json_t *object;
+    OK(json_parse(text, bytes, "stdout", &object));
+    double value = log_number(object, key);
+    json_decref(object);
+    free(text);
+    return value;
+}
+
+/* ---------------------------------------------------------------- the same training */
+
+enum { STEPS = 100 };
+
+/* 60 blocks in steps of 8: the last step of an epoch has 4. In f32 a gradient is
+ * a sum in another order, roundings of 2^-24 each, of which AdamW makes steps of the learning rate times a ratio. */
+static void processes_equal_accumulation(void **state) {
+    need_mpi();
+    static const struct {
+        int processes;
+        const char *accumulation;
+    } WAYS[] = {{1, "4"}, {2, "2"}, {4, "1"}};
+    double losses[3][STEPS], evaluations[3];
+    const folder *f = *state;
+    for (int i = 0; i < 3; i++) {
+        TRAIN(f, WAYS[i].processes, "out", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps",
+              WAYS[i].accumulation, "--learning_rate", "1e-3", "--max_steps", "100", "--validation_file",
+              in(f, "data.jsonl"));
+        assert_int_equal(read_losses(f, "out", losses[i], STEPS), STEPS);
+        evaluations[i] = printed(f, "eval_loss");
+    }
+    for (int i = 1; i < 3; i++) {
+        for (int s = 0; s < STEPS; s++)
+            if (!(fabs(losses[i][s] - losses[0][s]) <= 1e-6 * losses[0][s]))
+                fail_msg("%d processes, step %d: loss %.9g, of one %.9g", WAYS[i].processes, s + 1, losses[i][s],
+                         losses[0][s]);
+        assert_true(fabs(evaluations[i] - evaluations[0]) <= 1e-6 * evaluations[0]);
+    }
+    assert_true(losses[0][STEPS - 1] < 0.9 * losses[0][0]); /* it has learned: the losses are worth comparing */
+}
+
+static safetensors_file weights_of(const folder *f, const char *output) {
+    char path[2 * PATH_BYTES];
+    safetensors_file file;
+    snprintf(path, sizeof path, "%s/model.safetensors", in(f, output));
+    OK(safetensors_open(path, &file));
+    return file;
+}
+
+/* Products in bf16, so that a rounding may fall the other way: 2^-8 of an activation in a few places, whose share of a
+ * gradient AdamW turns into a part of the learning rate a step. Weights that a process had mixed up, or had from
+ * before the run, are away by their own size of 0.2. */
+static void masters_are_divided_and_saved_whole(void **state) {
+    need_mpi();
+    const folder *f = *state;
+    const double STEP_BOUND = 0.25 * 20 * 1e-3, LOSS_BOUND = 1e-3;
+    double one[20], three[20];
+    int64_t fine = 0, all = 0;
+    TRAIN(f, 1, "one", "--bf16", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "3",
+          "--learning_rate", "1e-3", "--max_steps", "20");
+    TRAIN(f, 3, "three", "--bf16", "--per_device_train_batch_size", "2", "--learning_rate", "1e-3", "--max_steps",
+          "20");
+    assert_int_equal(read_losses(f, "one", one, 20), 20);
+    assert_int_equal(read_losses(f, "three", three, 20), 20);
+    for (int s = 0; s < 20; s++) assert_true(fabs(three[s] - one[s]) <= LOSS_BOUND * one[s]);
+    safetensors_file a = weights_of(f, "one"), b = weights_of(f, "three");
+    assert_int_equal(a.count, b.count);
+    for (int i = 0; i < a.count; i++) {
+        for (int64_t k = 0; k < a.entries[i].elements; k++) {
+            float x, y;
+            uint32_t bits;
+            memcpy(&x, a.entries[i].data + k * 4, 4);
+            memcpy(&y, b.entries[i].data + k * 4, 4);
+            memcpy(&bits, &y, 4);
+            assert_true(fabs((double)x - (double)y) <= STEP_BOUND);
+            fine += (bits & 0xffff) != 0;
+            all++;
+        }
+    }
+    assert_true(fine > all / 2); /* masters, not what was rounded to bf16 */
+    safetensors_close(&a);
+    safetensors_close(&b);
+}
+
+/* ---------------------------------------------------------------- how all end */
+
+static void contains(const folder *f, const char *part, int times) {
+    char *messages = messages_of(f);
+    int found = 0;
+    for (const char *at = messages; (at = strstr(at, part)); at++) found++;
+    if (found != times) fail_msg("'%s' says '%s' %d times, expected %d", messages, part, found, times);
+    free(messages);
+}
+
+/* The second process is given a file that is not there: the first one tells what happened to it. */
+static void a_failure_of_one_is_that_of_all(void **state) {
+    need_mpi();
+    const folder *f = *state;
+    put_text(in(f, "start.sh"),
+             "[ $OMPI_COMM_WORLD_RANK = 1 ] && set -- \"$@\" --train_file absent.jsonl\nexec \"$@\"\n");
+    pid_t child = train(f, 2, "out", in(f, "start.sh"), (const char *const[]){"--max_steps", "3", NULL});
+    assert_int_equal(program_wait(child), 1);
+    contains(f, "process 1 of 2: ", 1);
+    contains(f, "absent.jsonl", 1);
+    contains(f, "lckv train:", 1);
+}
+
+/* The newest child of a process; 0: there is none. */
+static pid_t child_of(pid_t parent) {
+    DIR *processes = opendir("/proc");
+    pid_t found = 0;
+    for (struct dirent *e; processes && (e = readdir(processes));) {
+        char path[PATH_BYTES], text[256] = "";
+        int id = atoi(e->d_name), of = 0;
+        snprintf(path, sizeof path, "/proc/%d/stat", id);
+        FILE *file = id > 0 ? fopen(path, "r") : NULL;
+        if (!file) continue;
+        if (fgets(text, sizeof text, file) && strrchr(text, ')')) sscanf(strrchr(text, ')'), ") %*c %d", &of);
+        fclose(file);
+        if (of == parent && id > found) found = id;
+    }
+    if (processes) closedir(processes);
+    return found;
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A run without an end, once it has logged a step. */
+static pid_t train_on_and_on(const folder *f) {
+    double losses[1], begin = now();
+    char log[2 * PATH_BYTES];
+    snprintf(log, sizeof log, "%s/train_log.jsonl", in(f, "out"));
+    const char *const words[] = {"--max_steps", "10000000", "--per_device_train_batch_size", "1", NULL};
+    pid_t child = train(f, 2, "out", NULL, words);
+    while (!file_exists(log) || !read_losses(f, "out", losses, 1)) {
+        if (now() - begin > 120) fail_msg("no step in two minutes: %s", messages_of(f));
+        usleep(20000);
+    }
+    return child;
+}
+
+enum { SECONDS_TO_END = 20 }; /* a second or two, on a machine that has nothing else to do */
+
+static void what_stops_one_stops_all(void **state) {
+    need_mpi();
+    const folder *f = *state;
+    pid_t job = train_on_and_on(f);
+    assert_int_equal(kill(child_of(job), SIGINT), 0);
+    double begin = now();
+    assert_int_equal(program_wait(job), 130);
+    assert_true(now() - begin < SECONDS_TO_END);
+    contains(f, "interrupted", 1);
+}
+
+static void a_process_that_dies_takes_the_job_down(void **state) {
+    need_mpi();
+    const folder *f = *state;
+    pid_t job = train_on_and_on(f);
+    assert_int_equal(kill(child_of(job), SIGKILL), 0);
+    double begin = now();
+    assert_true(program_wait(job) != 0);
+    assert_true(now() - begin < SECONDS_TO_END);
+}
+
+/* What tells a process that it is one of two, where MPI does not find the other, or is not there to look. */
+static void nobody_trains_alone_who_should_not(void **state) {
+    const folder *f = *state;
+    setenv("OMPI_COMM_WORLD_SIZE", "2", 1);
+    outcome o = RUN(f, "train", "--config_name", in(f, "tiny.json"), "--train_file", in(f, "data.jsonl"),
+                    "--output_dir", in(f, "out"));
+    unsetenv("OMPI_COMM_WORLD_SIZE");
+    assert_int_equal(o.code, 1);
+    bool told = strstr(o.messages, "built without MPI") || strstr(o.messages, "of which MPI finds 1");
+    if (!told) fail_msg("'%s' does not say what is wrong", o.messages);
+    assert_false(folder_exists(in(f, "out")));
+    outcome_free(&o);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        RANKS_TEST(nobody_trains_alone_who_should_not),
+        RANKS_TEST(processes_equal_accumulation),
+        RANKS_TEST(masters_are_divided_and_saved_whole),
+        RANKS_TEST(a_failure_of_one_is_that_of_all),
+        RANKS_TEST(what_stops_one_stops_all),
+        RANKS_TEST(a_process_that_dies_takes_the_job_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
