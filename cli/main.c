@@ -17,6 +17,7 @@ static const struct command {
     {"inspect", "what a config or a checkpoint is: layer map, plan, parameters, memory", cmd_inspect},
     {"generate", "text from prompts", cmd_generate},
     {"score", "log-probabilities or logits of given text or ids", cmd_score},
+    {"eval", "accuracy on the tasks of lm-evaluation-harness", cmd_eval},
     {"tokenize", "text to ids and back", cmd_tokenize},
     {"fetch", "a model or data set from a hub into the Hugging Face cache", cmd_fetch},
     {NULL, NULL, NULL},

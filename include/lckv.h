@@ -547,6 +547,45 @@ LCKV_API lckv_score_options lckv_score_defaults(void);
 LCKV_API int lckv_score(lckv_model *model, const int32_t *ids, int64_t count, const lckv_score_options *options,
                         float *logprobs);
 
+/* ---------------------------------------------------------------- evaluating */
+
+typedef struct lckv_eval_progress {
+    const char *task;        /* the one at hand; valid until the callback returns */
+    int64_t done, documents; /* of all tasks */
+    double seconds, seconds_left;
+} lckv_eval_progress;
+
+/* Called after each call of the model, on the caller's thread. Returns whether to go on. */
+typedef bool (*lckv_eval_callback)(void *user, const lckv_eval_progress *progress);
+
+/* What lm-evaluation-harness 0.4.13 asks, of the same documents in the same words. */
+typedef struct lckv_eval_options {
+    const char *const
+        *tasks; /* names that lckv knows (hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq,
+                   piqa, mmlu, lambada_openai, sciq), or files with a description (docs/evaluation.md) */
+    int task_count;
+    const char *data_dir;  /* folder of the tasks' documents: see docs/evaluation.md for the names of files */
+    int64_t num_fewshot;   /* examples before each document; -1 (default): as the task says */
+    uint32_t fewshot_seed; /* of their choice; 1234 */
+    double limit;          /* documents a task, the first ones; below 1: of so large a part of them; 0 (default): all */
+    bool log_samples;      /* each document's context, continuations and log-likelihoods in the results; false */
+    lckv_encoding
+        encoding; /* auto and plan: by the plan, which is exact up to forward_passes + backward_passes tokens */
+    bool bf16;    /* products and attention in bfloat16; false: f32 */
+    lckv_eval_callback callback; /* NULL: nobody is told and nothing interrupts */
+    void *user;
+} lckv_eval_options;
+
+LCKV_API lckv_eval_options lckv_eval_defaults(void);
+
+/* Asks a model the tasks. *json is an object in the layout of the harness's results file ("results" has for each task
+ * "acc,none", "acc_stderr,none" and so on). Contexts too long for the model's max_position_embeddings keep their last
+ * tokens. Release *json with lckv_free().
+ *   LCKV_ERROR_FILE: a task's documents or description are not there; LCKV_ERROR_FORMAT: they are not what they should
+ * be; LCKV_ERROR_ARGUMENT: an option is out of range, or there is no such task; LCKV_ERROR_NUMERIC: a log-likelihood is
+ * not finite; LCKV_ERROR_INTERRUPTED: the callback asked to stop. */
+LCKV_API int lckv_eval(lckv_model *model, lckv_tokenizer *tokenizer, const lckv_eval_options *options, char **json);
+
 /* ---------------------------------------------------------------- memory, foreseen */
 
 /* Bytes of device memory and FLOPs of a run that did not take place: the same code, on a device that only counts. */

@@ -134,15 +134,15 @@ static void count_rows(batch *b, const batch_entry *entries, int count) {
         b->wanted += e->wanted;
         if (e->planned) b->plan_rows += e->rows, b->plan_sequences++;
         if (e->rows > b->max_rows) b->max_rows = e->rows;
-        for (int32_t j = 0; e->labels && j < e->rows; j++) b->labels_counted += e->labels[j] >= 0;
+        for (int32_t j = e->rows - e->wanted; e->labels && j < e->rows; j++) b->labels_counted += e->labels[j] >= 0;
     }
     b->wants_all = b->wanted == b->rows;
 }
 
 /* Views cover the rows of this call; their places stay. */
 static void set_shapes(batch *b) {
-    b->ids.rows = b->labels.rows = b->positions.rows = b->sink_positions.rows = b->rows;
-    b->wanted_rows.rows = b->wanted;
+    b->ids.rows = b->positions.rows = b->sink_positions.rows = b->rows;
+    b->wanted_rows.rows = b->labels.rows = b->wanted;
     for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
         batch_group *group = &b->groups[g];
         group->sequences.rows = group->wanted_sequences.rows = group->table.rows = b->sequences;
@@ -157,11 +157,11 @@ static void fill_rows(batch *b, const kv_cache *cache, const batch_entry *e, int
     int32_t *ids = host_of(b, b->ids), *labels = host_of(b, b->labels), *rows = host_of(b, b->wanted_rows);
     int64_t *positions = host_of(b, b->positions), start = cache ? kv_cache_position(cache, e->cache_id) : 0;
     memcpy(ids + row, e->ids, (size_t)e->rows * sizeof *ids);
-    for (int32_t j = 0; j < e->rows; j++) {
-        labels[row + j] = e->labels ? e->labels[j] : -1;
-        positions[row + j] = start + j;
+    for (int32_t j = 0; j < e->rows; j++) positions[row + j] = start + j;
+    for (int32_t j = e->rows - e->wanted; j < e->rows; j++) {
+        labels[*wanted] = e->labels ? e->labels[j] : -1;
+        rows[(*wanted)++] = row + j;
     }
-    for (int32_t j = e->rows - e->wanted; j < e->rows; j++) rows[(*wanted)++] = row + j;
 }
 
 /* Sequence i of group g: where its rows, its past and its new keys lie. `wanted` counts wanted rows before it. */

@@ -47,8 +47,9 @@ typedef struct batch {
     int32_t wanted;                    /* rows handed out */
     bool wants_all;                    /* wanted rows are all rows */
     int32_t max_rows;                  /* of one sequence */
-    int32_t labels_counted;            /* labels that are not negative */
-    view ids, labels;                  /* i32 [rows, 1] */
+    int32_t labels_counted;            /* labels of wanted rows that are not negative */
+    view ids;                          /* i32 [rows, 1] */
+    view labels;                       /* i32 [wanted, 1] */
     view positions, sink_positions;    /* i64 [rows, 1]: absolute, and in a sink cache's list */
     view wanted_rows;                  /* i32 [wanted, 1] */
     batch_group groups[BATCH_MAX_GROUPS];

@@ -84,8 +84,6 @@ int decoder_logits(const model *m, graph *g, tensor *hidden, tensor **logits) {
 
 int decoder_loss(const model *m, graph *g, const batch *b, tensor *hidden, view scale, view loss, view nll,
                  view correct) {
-    REQUIRE(b->wants_all, LCKV_ERROR_ARGUMENT, "a loss needs the hidden states of all %d rows, %d are wanted", b->rows,
-            b->wanted);
     struct op_linear_cross_entropy a = {
         .labels = b->labels, .scale = scale, .loss = loss, .nll = nll, .correct = correct};
     return graph_linear_cross_entropy(g, hidden, m->params->head, &a);

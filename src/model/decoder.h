@@ -22,8 +22,9 @@ int decoder_forward_sequential(const model *m, graph *g, const batch *b, tensor 
 /* f32 [rows, vocab_size]. */
 int decoder_logits(const model *m, graph *g, tensor *hidden, tensor **logits);
 
-/* The cross-entropy of the batch's labels (rows = wanted = all): *loss (f64, device) += scale * sum of nll. With a
- * recording graph, gradients of it are added. nll and correct as in op_linear_cross_entropy, absent if not wanted. */
+/* The cross-entropy of the labels of the batch's wanted rows, whose hidden states these are: *loss (f64, device) +=
+ * scale * sum of nll. With a recording graph, gradients of it are added. nll and correct as in op_linear_cross_entropy,
+ * absent if not wanted. */
 int decoder_loss(const model *m, graph *g, const batch *b, tensor *hidden, view scale, view loss, view nll,
                  view correct);
 

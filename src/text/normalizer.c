@@ -138,7 +138,7 @@ static int lowercase(const text_buffer *text, text_buffer *out) {
         uint32_t code_point;
         char lower[4];
         at += utf8_next(text->data + at, &code_point);
-        size_t bytes = utf8_write((uint32_t)utf8proc_tolower((utf8proc_int32_t)code_point), lower);
+        size_t bytes = utf8_write(utf8_to_lower(code_point), lower);
         TRY(text_append(out, lower, bytes));
         if (code_point == 0x130) TRY(text_append(out, "\xCC\x87", 2)); /* a combining dot above */
     }

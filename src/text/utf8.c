@@ -118,3 +118,11 @@ bool utf8_is_word(uint32_t c) {
         return c == 0x200C || c == 0x200D || is_alphabetic_symbol(c);
     }
 }
+
+uint32_t utf8_to_lower(uint32_t code_point) {
+    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)code_point);
+}
+
+uint32_t utf8_to_title(uint32_t code_point) {
+    return (uint32_t)utf8proc_totitle((utf8proc_int32_t)code_point);
+}

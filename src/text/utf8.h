@@ -1,6 +1,6 @@
-/* UTF-8: code points in and out, ill-formed bytes made U+FFFD, and the two character classes that tokenizers ask for.
+/* UTF-8: code points in and out, ill-formed bytes made U+FFFD, character classes and case.
  *
- * Leaves out: normal forms and case (normalizer.c, through utf8proc), regular expressions (pattern.h). */
+ * Leaves out: normal forms (normalizer.c), regular expressions (pattern.h). */
 #ifndef TEXT_UTF8_H
 #define TEXT_UTF8_H
 
@@ -32,5 +32,9 @@ bool utf8_is_white_space(uint32_t code_point);
 
 /* Letters, marks, digits, connectors and joiners: what Unicode's regular expressions (UTS #18, annex C) call \w. */
 bool utf8_is_word(uint32_t code_point);
+
+/* Unicode's simple case mappings. */
+uint32_t utf8_to_lower(uint32_t code_point);
+uint32_t utf8_to_title(uint32_t code_point);
 
 #endif

@@ -1,0 +1,125 @@
+/* Finding and reading a task's files, see documents.h. */
+#include "eval/documents.h"
+
+#include "base/file.h"
+#include "base/text_buffer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- finding */
+
+static const char *const ENDINGS[] = {".jsonl", ".json", ".txt"};
+static const char *const PACKINGS[] = {"", ".gz", ".bz2", ".xz", ".zst"};
+
+/* *path stays NULL where FOLDER/NAME with no ending is there. */
+static int find_one(const char *folder, const char *name, char **path) {
+    for (size_t i = 0; i < 3 * 5; i++) {
+        text_buffer candidate = {0};
+        TRY(text_printf(&candidate, "%s/%s%s%s", folder, name, ENDINGS[i / 5], PACKINGS[i % 5]));
+        if (file_exists(candidate.data)) return text_take(&candidate, path);
+        text_free(&candidate);
+    }
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- reading */
+
+/* The next line of `text` without its break, or false behind the last one. */
+static bool next_line(const char **at, const char *end, const char **line, size_t *bytes) {
+    if (*at >= end) return false;
+    const char *feed = memchr(*at, '\n', (size_t)(end - *at));
+    *line = *at;
+    *bytes = (size_t)((feed ? feed : end) - *at);
+    *at = feed ? feed + 1 : end;
+    if (*bytes && (*line)[*bytes - 1] == '\r') --*bytes;
+    return true;
+}
+
+static int append_object(const char *path, int64_t number, json_t *rows, json_t *row) {
+    bool object = json_is_object(row);
+    if (object && json_array_append(rows, row) == 0) return LCKV_OK;
+    return fail(object ? LCKV_ERROR_MEMORY : LCKV_ERROR_FORMAT, "%s:%lld: expected an object on each line", path,
+                (long long)number);
+}
+
+static int read_json_lines(const char *path, const char *text, size_t bytes, json_t *rows) {
+    const char *at = text, *line;
+    size_t length;
+    char where[512];
+    for (int64_t number = 1; next_line(&at, text + bytes, &line, &length); number++) {
+        json_t *row;
+        if (strspn(line, " \t") >= length) continue;
+        snprintf(where, sizeof where, "%.480s:%lld", path, (long long)number);
+        TRY(json_parse(line, length, where, &row));
+        int status = append_object(path, number, rows, row);
+        json_decref(row);
+        TRY(status);
+    }
+    return LCKV_OK;
+}
+
+static int read_json_array(const char *path, const char *text, size_t bytes, json_t *rows) {
+    json_t *array, *row;
+    size_t i;
+    TRY(json_parse(text, bytes, path, &array));
+    int status = LCKV_OK;
+    json_array_foreach(array, i, row) if (status >= 0) status = append_object(path, (int64_t)i + 1, rows, row);
+    json_decref(array);
+    return status;
+}
+
+/* A text line becomes the next of the last document's `lines`, or begins another. */
+static int append_line(const char *path, int64_t number, int64_t lines, const char *line, size_t bytes, json_t *rows) {
+    json_t *text = json_stringn(line, bytes);
+    REQUIRE(text, LCKV_ERROR_FORMAT, "%s:%lld: is not UTF-8", path, (long long)number);
+    bool first = (number - 1) % lines == 0;
+    json_t *row = first ? json_pack("{s:[o]}", "lines", text) : json_array_get(rows, json_array_size(rows) - 1);
+    int failed = first ? json_array_append_new(rows, row) : json_array_append_new(json_object_get(row, "lines"), text);
+    REQUIRE(!failed, LCKV_ERROR_MEMORY, "%s:%lld: no memory for a document", path, (long long)number);
+    return LCKV_OK;
+}
+
+static int read_text_lines(const char *path, const char *text, size_t bytes, int64_t lines, json_t *rows) {
+    const char *at = text, *line;
+    size_t length;
+    int64_t number = 0;
+    REQUIRE(lines, LCKV_ERROR_FORMAT, "%s: the task's description does not say how many lines a document has", path);
+    while (next_line(&at, text + bytes, &line, &length)) TRY(append_line(path, ++number, lines, line, length, rows));
+    REQUIRE(number % lines == 0, LCKV_ERROR_FORMAT, "%s: %lld lines are no whole number of documents of %lld lines",
+            path, (long long)number, (long long)lines);
+    return LCKV_OK;
+}
+
+static int read_rows(const char *path, const char *text, size_t bytes, int64_t lines, json_t *rows) {
+    const char *name = path_base(path);
+    size_t space = strspn(text, " \t\r\n");
+    if (strstr(name, ".txt")) return read_text_lines(path, text, bytes, lines, rows);
+    if (text[space] == '[') return read_json_array(path, text, bytes, rows);
+    return read_json_lines(path, text, bytes, rows);
+}
+
+static int read_file(const char *path, int64_t lines, json_t **rows) {
+    char *text;
+    size_t bytes;
+    TRY(file_read(path, &text, &bytes));
+    *rows = json_array();
+    int status = *rows ? read_rows(path, text, bytes, lines, *rows) : fail(LCKV_ERROR_MEMORY, "%s: no memory", path);
+    free(text);
+    return status;
+}
+
+int eval_documents_load(const char *folder, const char *const *names, int count, int64_t lines, eval_documents *out) {
+    int status = LCKV_OK;
+    *out = (eval_documents){0};
+    for (int i = 0; i < count && !out->path && status >= 0; i++) status = find_one(folder, names[i], &out->path);
+    if (status >= 0 && out->path) status = read_file(out->path, lines, &out->rows);
+    if (status < 0) eval_documents_free(out);
+    return status;
+}
+
+void eval_documents_free(eval_documents *d) {
+    json_decref(d->rows);
+    free(d->path);
+    *d = (eval_documents){0};
+}

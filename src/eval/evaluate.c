@@ -1,0 +1,175 @@
+/* lckv_eval(): see lckv.h. All questions of all tasks are made first, so that a task that cannot be asked fails before
+ * any work and the time left can be told; then they are asked, many at a time. */
+#include "eval/results.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* Rows of one call: enough to keep matrix products busy, and activations bounded. One question's pairs always go
+ * together. */
+enum { CALL_ROWS = 2048, CALL_PAIRS = 256 };
+
+typedef struct asked_task {
+    eval_task task;
+    eval_questions *parts;
+    int part_count;
+} asked_task;
+
+typedef struct evaluation {
+    const lckv_model *model;
+    lckv_tokenizer *tokenizer;
+    const lckv_eval_options *options;
+    asked_task *tasks;
+    int task_count;
+    eval_scorer *scorer;
+    eval_pair pairs[CALL_PAIRS + TASK_MOST_CHOICES]; /* of the call that is being filled */
+    int pair_count;
+    int64_t rows, questions, done; /* rows of that call; questions in all, and those answered or in it */
+    double begin;
+} evaluation;
+
+lckv_eval_options lckv_eval_defaults(void) {
+    return (lckv_eval_options){.num_fewshot = -1, .fewshot_seed = 1234, .encoding = LCKV_ENCODING_AUTO};
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---------------------------------------------------------------- making questions */
+
+static int make_task(evaluation *e, const char *name, asked_task *t) {
+    const lckv_eval_options *o = e->options;
+    question_options questions = {
+        .data_dir = o->data_dir, .num_fewshot = o->num_fewshot, .limit = o->limit, .fewshot_seed = o->fewshot_seed};
+    TRY(eval_task_open(name, &t->task));
+    TRY(eval_questions_make(&t->task, &questions, &t->parts, &t->part_count));
+    for (int i = 0; i < t->part_count; i++) e->questions += t->parts[i].count;
+    return LCKV_OK;
+}
+
+static int make_tasks(evaluation *e) {
+    const lckv_eval_options *o = e->options;
+    REQUIRE(o->task_count > 0, LCKV_ERROR_ARGUMENT, "there is no task to evaluate");
+    REQUIRE(o->data_dir, LCKV_ERROR_ARGUMENT, "data_dir, the folder of the tasks' documents, is missing");
+    REQUIRE(o->limit >= 0 && o->limit <= 1e12, LCKV_ERROR_ARGUMENT, "limit should be at least 0, found %g", o->limit);
+    REQUIRE(o->num_fewshot >= -1 && o->num_fewshot <= 1000, LCKV_ERROR_ARGUMENT,
+            "num_fewshot should be 0 to 1000, or -1, found %lld", (long long)o->num_fewshot);
+    e->tasks = calloc((size_t)o->task_count, sizeof *e->tasks);
+    REQUIRE(e->tasks, LCKV_ERROR_MEMORY, "no memory for %d tasks", o->task_count);
+    while (e->task_count < o->task_count) {
+        int i = e->task_count++;
+        TRY(make_task(e, o->tasks[i], &e->tasks[i]));
+    }
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- asking them */
+
+static int tell(evaluation *e, const char *name) {
+    const lckv_eval_options *o = e->options;
+    double seconds = now() - e->begin, done = (double)e->done, all = (double)e->questions;
+    lckv_eval_progress progress = {.task = name,
+                                   .done = e->done,
+                                   .documents = e->questions,
+                                   .seconds = seconds,
+                                   .seconds_left = done > 0 ? seconds / done * (all - done) : 0};
+    bool go_on = !o->callback || o->callback(o->user, &progress);
+    REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld of %lld documents", (long long)e->done,
+            (long long)e->questions);
+    return LCKV_OK;
+}
+
+static int run_call(evaluation *e) {
+    int status = e->pair_count ? eval_scorer_run(e->scorer, e->pairs, e->pair_count) : LCKV_OK;
+    for (int i = 0; i < e->pair_count; i++) eval_pair_free(&e->pairs[i]);
+    e->pair_count = 0;
+    e->rows = 0;
+    return status;
+}
+
+/* Encodes the pairs of a question into the call; *rows of them. */
+static int add_pairs(evaluation *e, eval_question *q, int64_t *rows) {
+    int64_t most = e->model->config->max_position_embeddings;
+    *rows = 0;
+    for (int i = 0; i < q->count; i++) {
+        eval_pair *p = &e->pairs[e->pair_count];
+        TRY(eval_pair_encode(e->tokenizer, eval_question_context(q, i), eval_question_continuation(q, i), most, p));
+        p->answer = &q->answers[i];
+        e->pair_count++;
+        *rows += p->count;
+    }
+    return LCKV_OK;
+}
+
+static int ask_part(evaluation *e, eval_questions *part) {
+    int64_t rows = 0;
+    for (int64_t i = 0; i < part->count; i++) {
+        int status = add_pairs(e, &part->items[i], &rows);
+        if (status < 0) return fail_within(status, "%s, document %lld", part->name, (long long)i + 1);
+        e->rows += rows;
+        e->done++;
+        if (e->rows + rows <= CALL_ROWS && e->pair_count < CALL_PAIRS) continue;
+        TRY(run_call(e));
+        TRY(tell(e, part->name));
+    }
+    return run_call(e);
+}
+
+static int ask_all(evaluation *e) {
+    dtype compute = e->options->bf16 ? DTYPE_BF16 : DTYPE_F32;
+    TRY(eval_scorer_create(e->model, compute, e->options->encoding, &e->scorer));
+    e->begin = now();
+    for (int t = 0; t < e->task_count; t++)
+        for (int i = 0; i < e->tasks[t].part_count; i++) TRY(ask_part(e, &e->tasks[t].parts[i]));
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- what came out */
+
+static int write_results(const evaluation *e, char **text) {
+    const lckv_eval_options *o = e->options;
+    json_t *results = json_object();
+    int status = results ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for results");
+    for (int i = 0; i < e->task_count && status >= 0; i++) {
+        const asked_task *t = &e->tasks[i];
+        status = eval_results_add(&t->task, t->parts, t->part_count, o->log_samples, results);
+    }
+    json_object_set_new(results, "config",
+                        json_pack("{s:s?, s:o, s:I, s:b}", "model", e->model->folder, "limit",
+                                  o->limit > 0 ? json_real(o->limit) : json_null(), "fewshot_seed",
+                                  (json_int_t)o->fewshot_seed, "bf16", o->bf16));
+    json_object_set_new(results, "date", json_real((double)time(NULL)));
+    json_object_set_new(results, "total_evaluation_time_seconds", json_real(now() - e->begin));
+    if (status >= 0) status = json_format(results, 2, text);
+    json_decref(results);
+    return status;
+}
+
+static void end(evaluation *e) {
+    for (int i = 0; i < e->pair_count; i++) eval_pair_free(&e->pairs[i]);
+    for (int i = 0; i < e->task_count; i++) {
+        eval_questions_free(e->tasks[i].parts, e->tasks[i].part_count);
+        eval_task_close(&e->tasks[i].task);
+    }
+    free(e->tasks);
+    eval_scorer_free(e->scorer);
+    free(e);
+}
+
+int lckv_eval(lckv_model *m, lckv_tokenizer *tokenizer, const lckv_eval_options *options, char **json) {
+    *json = NULL;
+    evaluation *e = calloc(1, sizeof *e);
+    REQUIRE(e, LCKV_ERROR_MEMORY, "no memory to evaluate");
+    e->model = m;
+    e->tokenizer = tokenizer;
+    e->options = options;
+    int status = make_tasks(e);
+    if (status >= 0) status = ask_all(e);
+    if (status >= 0) status = write_results(e, json);
+    end(e);
+    return status;
+}

@@ -1,0 +1,175 @@
+/* lckv_eval() against lm-evaluation-harness 0.4.13 with the trained model stories260k: the seven tasks on the documents
+ * of SHARED/data/eval, and MMLU, LAMBADA and SciQ on those of tests/eval (reference.py there says how expected.json was
+ * made). Log-likelihoods to 1e-3, everything that is counted exactly.
+ *
+ * A few documents each, since tests are light; docs/evaluation.md has the run over all of them. */
+#include "base/json.h"
+
+#include "io_fixture.h"
+
+#include <math.h>
+
+#define TOLERANCE 1e-3
+#define MODEL SHARED_DIR "/data/models/stories260k"
+
+typedef struct opened {
+    lckv_device *device;
+    lckv_model *model;
+    lckv_tokenizer *tokenizer;
+    json_t *own, *shared; /* what is expected */
+    folder *folder;       /* documents, decompressed */
+} opened;
+
+static int unpack(const folder *f) {
+    char command[2048];
+    snprintf(command, sizeof command,
+             "cd '%s/data/eval' && for f in *.jsonl.gz; do gzip -dc $f > '%s'/${f%%.gz}; done && "
+             "bzip2 -dc hellaswag_val_full.txt.bz2 > '%s'/hellaswag_val_full.txt",
+             SHARED_DIR, f->path, f->path);
+    return system(command);
+}
+
+static int open_all(void **state) {
+    static opened o;
+    if (access(MODEL, R_OK)) return 0;
+    if (folder_open((void **)&o.folder) || unpack(o.folder)) return -1;
+    OK(lckv_device_open("cpu", 2, &o.device));
+    OK(lckv_model_open(o.device, MODEL, NULL, &o.model));
+    OK(lckv_tokenizer_open(MODEL, &o.tokenizer));
+    OK(json_read_file(SOURCE_DIR "/tests/eval/expected.json", &o.own));
+    OK(json_read_file(SHARED_DIR "/data/eval/expected_stories260k.json", &o.shared));
+    *state = &o;
+    return 0;
+}
+
+static int close_all(void **state) {
+    opened *o = *state;
+    if (!o) return 0;
+    lckv_tokenizer_free(o->tokenizer);
+    lckv_model_free(o->model);
+    lckv_device_close(o->device);
+    json_decref(o->own);
+    json_decref(o->shared);
+    return folder_close((void **)&o->folder);
+}
+
+static json_t *evaluate(const opened *o, const char *task, const char *data_dir, int64_t shots, int limit) {
+    lckv_eval_options options = lckv_eval_defaults();
+    char *text;
+    json_t *results;
+    options.tasks = &task;
+    options.task_count = 1;
+    options.data_dir = data_dir;
+    options.num_fewshot = shots;
+    options.limit = limit;
+    options.log_samples = true;
+    OK(lckv_eval(o->model, o->tokenizer, &options, &text));
+    OK(json_parse(text, strlen(text), "results", &results));
+    lckv_free(text);
+    return results;
+}
+
+/* Sample i of a task: its log-likelihoods, and whether greedy decoding says them where that is known. */
+static void compare_sample(const json_t *sample, const json_t *expected, size_t i) {
+    const json_t *answers = json_object_get(sample, "filtered_resps"), *answer;
+    const json_t *sums = json_array_get(json_object_get(expected, "loglikelihoods"), i);
+    const json_t *greedy = json_array_get(json_object_get(expected, "greedy"), i);
+    size_t j;
+    assert_int_equal(json_array_size(answers), json_array_size(sums));
+    json_array_foreach(answers, j, answer) {
+        double found = json_real_value(json_array_get(answer, 0)), right = json_number_value(json_array_get(sums, j));
+        if (!(fabs(found - right) <= TOLERANCE)) fail_msg("document %zu, choice %zu: %g, not %g", i, j, found, right);
+        if (greedy) assert_true(json_equal(json_array_get(answer, 1), json_array_get(greedy, j)));
+    }
+}
+
+static void compare_task(const json_t *results, const char *task, const json_t *expected, int documents) {
+    const json_t *samples = json_object_get(json_object_get(results, "samples"), task), *sample;
+    const json_t *first = json_object_get(expected, "first_document");
+    size_t i;
+    assert_non_null(expected);
+    assert_int_equal(json_array_size(samples), documents);
+    json_array_foreach(samples, i, sample) compare_sample(sample, expected, i);
+    if (first) assert_true(json_equal(json_object_get(json_array_get(samples, 0), "arguments"), first));
+}
+
+static void compare_metrics(const json_t *results, const char *task, const json_t *expected) {
+    const json_t *found = json_object_get(json_object_get(results, "results"), task);
+    const char *name;
+    json_t *value;
+    json_object_foreach(json_object_get(expected, "metrics"), name, value) {
+        double right = json_number_value(value), a = json_number_value(json_object_get(found, name));
+        double tolerance = strstr(name, "perplexity") ? 1e-3 * right : 1e-12; /* perplexity is e to a mean of sums */
+        if (!(fabs(a - right) <= tolerance)) fail_msg("%s %s: %.15g, not %.15g", task, name, a, right);
+    }
+}
+
+static const opened *opened_or_skip(void **state) {
+    if (*state) return *state;
+    print_message("skipped: %s is absent\n", MODEL);
+    skip();
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- documents of our own */
+
+#define OWN SOURCE_DIR "/tests/eval"
+
+static void mmlu_by_subject(void **state) {
+    const opened *o = opened_or_skip(state);
+    json_t *r = evaluate(o, "mmlu", OWN, 5, 1);
+    const json_t *parts = json_object_get(json_object_get(r, "group_subtasks"), "mmlu");
+    assert_int_equal(json_array_size(parts), 2);
+    compare_task(r, "mmlu_high_school_chemistry", json_object_get(o->own, "mmlu_high_school_chemistry 5"), 1);
+    compare_task(r, "mmlu_elementary_mathematics", json_object_get(o->own, "mmlu_elementary_mathematics 5"), 1);
+    json_decref(r);
+}
+
+/* All documents, so that the metrics can be compared too: perplexity with its bootstrapped error. */
+static void lambada(void **state) {
+    const opened *o = opened_or_skip(state);
+    const json_t *expected = json_object_get(o->own, "lambada_openai 0");
+    json_t *r = evaluate(o, "lambada_openai", OWN, 0, 0);
+    compare_task(r, "lambada_openai", expected, 50);
+    compare_metrics(r, "lambada_openai", expected);
+    json_decref(r);
+}
+
+static void sciq_with_examples(void **state) {
+    const opened *o = opened_or_skip(state);
+    json_t *r = evaluate(o, "sciq", OWN, 2, 2);
+    compare_task(r, "sciq", json_object_get(o->own, "sciq 2"), 2);
+    json_decref(r);
+}
+
+/* ---------------------------------------------------------------- shared documents */
+
+static void compare_shared(const opened *o, const char *task) {
+    json_t *r = evaluate(o, task, o->folder->path, 0, 1);
+    compare_task(r, task, json_object_get(o->shared, task), 1);
+    json_decref(r);
+}
+
+static void the_seven_tasks(void **state) {
+    static const char *const TASKS[] = {"piqa",  "openbookqa", "arc_easy",  "arc_challenge",
+                                        "boolq", "hellaswag",  "winogrande"};
+    const opened *o = opened_or_skip(state);
+    for (int i = 0; i < 7; i++) compare_shared(o, TASKS[i]);
+}
+
+/* Contexts that name a choice each, with examples before them, drawn with the harness's seed. */
+static void examples_of_winogrande(void **state) {
+    const opened *o = opened_or_skip(state);
+    json_t *r = evaluate(o, "winogrande", o->folder->path, 3, 2);
+    compare_task(r, "winogrande", json_object_get(o->own, "winogrande 3"), 2);
+    json_decref(r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mmlu_by_subject),        cmocka_unit_test(lambada),
+        cmocka_unit_test(sciq_with_examples),     cmocka_unit_test(the_seven_tasks),
+        cmocka_unit_test(examples_of_winogrande),
+    };
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}
