@@ -1,6 +1,7 @@
-/* lckv eval: the harness's tasks. */
+/* lckv eval: the harness's tasks (the library's, and eval_table.c), or perplexity of long texts (eval_text.c). */
 #include "commands.h"
 #include "eval_table.h"
+#include "eval_text.h"
 #include "flags.h"
 #include "lckv.h"
 #include "model.h"
@@ -13,10 +14,11 @@ struct options {
     struct model_flags model;
     flag_list tasks;
     lckv_eval_options eval; /* most flags go straight into the library's options */
+    struct eval_text text;
     const char *output;
     int64_t fewshot_seed;
     int encoding;
-    bool json;
+    bool bf16, json;
 };
 
 static const flag FLAGS[] = {
@@ -30,7 +32,7 @@ static const flag FLAGS[] = {
     {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention; else in float32",
-     FLAG_INTO(struct options, eval.bf16)},
+     FLAG_INTO(struct options, bf16)},
 
     {"tasks", FLAG_LIST, NULL, "Tasks",
      "hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq, piqa, mmlu, lambada_openai, sciq; or files "
@@ -46,7 +48,32 @@ static const flag FLAGS[] = {
     {"limit", FLAG_NUMBER, "0", "Tasks",
      "documents a task, the first ones; below 1: of so large a part of them; 0: all",
      FLAG_INTO(struct options, eval.limit), .min = 0, .max = 1e12},
-    {"encoding", FLAG_CHOICE, "auto", "Tasks",
+    {"file", FLAG_LIST, NULL, "Texts",
+     "instead of tasks: perplexity of these files, each whole and as it is, or JSON lines with text or input_ids, one "
+     "after the other",
+     FLAG_INTO(struct options, text.files), .value = "FILE,..."},
+    {"num_samples", FLAG_INT, "0", "Texts", "texts, the first ones; 0: all",
+     FLAG_INTO(struct options, text.num_samples), .min = 0, .max = 1e12},
+    {"num_eval_tokens", FLAG_INT, "0", "Texts", "tokens that are scored; 0: all",
+     FLAG_INTO(struct options, text.perplexity.num_eval_tokens), .min = 0, .max = 1e15},
+    {"block_size", FLAG_INT, "0", "Texts", "tokens of a window; 0: max_position_embeddings",
+     FLAG_INTO(struct options, text.perplexity.block_size), .min = 0, .max = 1 << 30},
+    {"stride", FLAG_INT, "0", "Texts", "tokens from one window to the next; 0: half a window",
+     FLAG_INTO(struct options, text.perplexity.stride), .min = 0, .max = 1 << 30},
+    {"streaming", FLAG_SWITCH, NULL, "Texts",
+     "no windows: token by token, each seeing the first tokens and the most recent ones alone (StreamingLLM)",
+     FLAG_INTO(struct options, text.perplexity.streaming)},
+    {"window_length", FLAG_INT, "256", "Texts", "streaming: tokens that the cache keeps",
+     FLAG_INTO(struct options, text.perplexity.window_length), .min = 1, .max = 1 << 30},
+    {"num_sink_tokens", FLAG_INT, "2", "Texts", "streaming: of which so many are the first ones",
+     FLAG_INTO(struct options, text.perplexity.num_sink_tokens), .min = 0, .max = 1 << 30},
+    {"start_position", FLAG_INT, "0", "Texts",
+     "streaming: the first token behind the sinks stands so far on, as if so many tokens had come and gone",
+     FLAG_INTO(struct options, text.perplexity.start_position), .min = 0, .max = 1e15},
+    {"no_special_tokens", FLAG_SWITCH, NULL, "Texts", "encode text without BOS and the like",
+     FLAG_INTO(struct options, text.no_special_tokens)},
+
+    {"encoding", FLAG_CHOICE, "auto", "How",
      "how tokens enter a model with loops: auto, plan: by the plan, as in training; sequential: one at a time, which "
      "is "
      "exact and slow",
@@ -54,6 +81,9 @@ static const flag FLAGS[] = {
 
     {"output", FLAG_TEXT, NULL, "Output", "write the results there, in the layout of the harness's results file (JSON)",
      FLAG_INTO(struct options, output), .value = "FILE"},
+    {"output_dir", FLAG_TEXT, NULL, "Output",
+     "texts: write log.txt (the nll of each token), ppl.txt, curve.csv and curve.svg (nll over position) there",
+     FLAG_INTO(struct options, text.output_dir), .value = "FOLDER"},
     {"log_samples", FLAG_SWITCH, NULL, "Output",
      "with each document's context, continuations and log-likelihoods in the results",
      FLAG_INTO(struct options, eval.log_samples)},
@@ -64,12 +94,19 @@ static const flag FLAGS[] = {
     {0},
 };
 
+/* test_streaming.py's name of the switch. */
+static const foreign_flag FOREIGN[] = {
+    {"sink_cache", FLAG_SWITCH, .stands_for = "streaming"},
+    {0},
+};
+
 static const flag_table TABLE = {
     "eval",
     "Asks a model the tasks of lm-evaluation-harness, in its words, and prints its table: accuracy with standard\n"
-    "errors.",
+    "errors. Or, with --file, measures the perplexity of long texts, in windows or as a stream without end.",
     "--model_name_or_path NAME --tasks TASK,... --data_dir FOLDER",
     FLAGS,
+    FOREIGN,
 };
 
 static bool show(void *user, const lckv_eval_progress *p) {
@@ -101,15 +138,15 @@ static int run(const struct options *o, opened_model *m) {
     return code;
 }
 
-static int eval(struct options *o) {
+static int eval_tasks(struct options *o) {
     opened_model m;
     lckv_eval_options *e = &o->eval;
-    if (!o->tasks.count) return usage_error(TABLE.command, "--tasks names what is evaluated");
     if (!e->data_dir) return usage_error(TABLE.command, "--data_dir says where the tasks' documents are");
     e->tasks = (const char *const *)o->tasks.items;
     e->task_count = o->tasks.count;
     e->fewshot_seed = (uint32_t)o->fewshot_seed;
     e->encoding = (lckv_encoding)o->encoding;
+    e->bf16 = o->bf16;
     e->callback = show;
     int code = open_model(TABLE.command, &o->model, true, &m);
     if (!code) code = run(o, &m);
@@ -117,8 +154,28 @@ static int eval(struct options *o) {
     return code;
 }
 
+static int eval_long_texts(struct options *o) {
+    lckv_perplexity_options *p = &o->text.perplexity;
+    if (p->streaming && p->num_sink_tokens >= p->window_length)
+        return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
+                           (long long)p->num_sink_tokens, (long long)p->window_length);
+    if (p->block_size == 1 || (p->block_size && p->stride >= p->block_size))
+        return usage_error(TABLE.command, "--stride (%lld) must be less than --block_size (%lld)", (long long)p->stride,
+                           (long long)p->block_size);
+    p->encoding = (lckv_encoding)o->encoding;
+    p->bf16 = o->bf16;
+    o->text.json = o->json;
+    return eval_texts(TABLE.command, &o->text, &o->model);
+}
+
+static int eval(struct options *o) {
+    if (!o->tasks.count == !o->text.files.count)
+        return usage_error(TABLE.command, "either --tasks or --file says what is evaluated");
+    return o->tasks.count ? eval_tasks(o) : eval_long_texts(o);
+}
+
 int cmd_eval(int argc, char **argv) {
-    struct options options = {.eval = lckv_eval_defaults()};
+    struct options options = {.eval = lckv_eval_defaults(), .text.perplexity = lckv_perplexity_defaults()};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
     code = eval(&options);

@@ -586,6 +586,54 @@ LCKV_API lckv_eval_options lckv_eval_defaults(void);
  * not finite; LCKV_ERROR_INTERRUPTED: the callback asked to stop. */
 LCKV_API int lckv_eval(lckv_model *model, lckv_tokenizer *tokenizer, const lckv_eval_options *options, char **json);
 
+/* Perplexity of long texts. Windows: the text in pieces of block_size tokens that begin `stride` tokens after one
+ * another, each token scored once, by the first window that has it. Streaming: token by token through the sink cache
+ * (StreamingLLM), texts one after the other as one stream, memory flat however long it is. */
+typedef struct lckv_perplexity_options {
+    bool streaming;          /* false: windows */
+    int64_t window_length;   /* streaming: tokens that the cache keeps; 256 */
+    int64_t num_sink_tokens; /* of which so many are the first ones; 2 */
+    int64_t start_position;  /* streaming: the first token behind the sinks stands so far on, as if so many tokens had
+                                come and gone; 0 */
+    int64_t block_size;      /* windows: tokens; 0 (default): max_position_embeddings */
+    int64_t stride;          /* less than block_size; 0 (default): half of it */
+    int64_t num_eval_tokens; /* of all texts, scored ones; 0 (default): all */
+    lckv_encoding encoding;  /* of windows: auto and plan by the plan, sequential exactly */
+    bool bf16;               /* products, attention and KV cache in bfloat16; false: f32 */
+    bool (*callback)(void *user, double nll); /* of each token in turn, in nats; returns whether to go on. NULL: yes */
+    void *user;
+} lckv_perplexity_options;
+
+LCKV_API lckv_perplexity_options lckv_perplexity_defaults(void);
+
+typedef struct lckv_perplexity_result {
+    int64_t tokens;      /* that were scored: all of a text but its first */
+    double mean_nll;     /* nats a token; NAN before the first */
+    double perplexity;   /* exp(mean_nll) */
+    int64_t cache_bytes; /* streaming: device memory of the KV cache */
+} lckv_perplexity_result;
+
+/* Mean nll of `tokens` scored tokens, the first of which is the first-th of all, from 0. */
+typedef struct lckv_curve_point {
+    int64_t first, tokens;
+    double nll;
+} lckv_curve_point;
+
+typedef struct lckv_perplexity lckv_perplexity;
+
+/* The model must outlive it. LCKV_ERROR_ARGUMENT: an option is out of range. */
+LCKV_API int lckv_perplexity_open(lckv_model *model, const lckv_perplexity_options *options, lckv_perplexity **out);
+/* Scores a text; it ends early once num_eval_tokens are scored. LCKV_ERROR_ARGUMENT: an id is not the model's.
+ * LCKV_ERROR_NUMERIC: an nll is not finite. LCKV_ERROR_INTERRUPTED: the callback said no. What was scored counts in any
+ * case. */
+LCKV_API int lckv_perplexity_read(lckv_perplexity *p, const int32_t *ids, int64_t count);
+LCKV_API lckv_perplexity_result lckv_perplexity_so_far(const lckv_perplexity *p);
+/* nll over position, at most 256 points; release *points with lckv_free(). And the same as a picture: SVG that stands
+ * alone and suits light and dark pages; release *svg with lckv_free(). */
+LCKV_API int lckv_perplexity_curve(const lckv_perplexity *p, lckv_curve_point **points, int *count);
+LCKV_API int lckv_perplexity_picture(const lckv_perplexity *p, char **svg);
+LCKV_API void lckv_perplexity_free(lckv_perplexity *p);
+
 /* ---------------------------------------------------------------- memory, foreseen */
 
 /* Bytes of device memory and FLOPs of a run that did not take place: the same code, on a device that only counts. */

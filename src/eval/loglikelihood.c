@@ -199,6 +199,7 @@ static int read_answers(const eval_scorer *s, const eval_pair *pairs, int count)
         for (int64_t j = 0; j < pairs[i].continuation; j++, row++) {
             answer.loglikelihood -= (double)s->nll[row];
             answer.greedy = answer.greedy && s->correct[row];
+            if (pairs[i].nll) pairs[i].nll[j] = s->nll[row];
         }
         REQUIRE(isfinite(answer.loglikelihood), LCKV_ERROR_NUMERIC, "a log-likelihood is not finite");
         *pairs[i].answer = answer;

@@ -19,6 +19,7 @@ typedef struct eval_pair {
     int32_t *ids;
     int64_t count, continuation;
     eval_answer *answer; /* where it goes */
+    float *nll;          /* [continuation] of each token; NULL where nobody asks */
 } eval_pair;
 
 /* Where a context ends in white space, that is encoded with the continuation; an empty one becomes the BOS token, or

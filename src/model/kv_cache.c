@@ -202,6 +202,16 @@ int kv_cache_truncate(kv_cache *c, int id, int64_t position) {
     return LCKV_OK;
 }
 
+int kv_cache_skip(kv_cache *c, int id, int64_t tokens) {
+    cached_sequence *s = &c->sequences[id];
+    REQUIRE(c->options.window_length && s->position == c->options.sinks && !s->pending, LCKV_ERROR_ARGUMENT,
+            "only a sink cache that holds its %lld sinks alone can skip tokens", (long long)c->options.sinks);
+    REQUIRE(tokens >= 0 && tokens <= INT64_MAX / 2, LCKV_ERROR_ARGUMENT, "%lld tokens cannot be skipped",
+            (long long)tokens);
+    s->position += tokens;
+    return LCKV_OK;
+}
+
 int kv_cache_groups(const kv_cache *c) {
     return c->group_count;
 }

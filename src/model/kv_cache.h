@@ -43,6 +43,10 @@ void kv_cache_rollback(kv_cache *c);
 /* Frees the newest rows of a sequence until `position` are left; not with windows or sinks (LCKV_ERROR_UNSUPPORTED). */
 int kv_cache_truncate(kv_cache *c, int id, int64_t position);
 
+/* A sink cache whose sequence holds its sinks and no more: the next token stands `tokens` further on, as if so many had
+ * come and gone, which is how a stream gets to any position at once. */
+int kv_cache_skip(kv_cache *c, int id, int64_t tokens);
+
 /* ---------------------------------------------------------------- for batch.c and the decoder */
 
 int kv_cache_groups(const kv_cache *c);

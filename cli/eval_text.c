@@ -1,0 +1,208 @@
+/* lckv eval on texts, see eval_text.h. With --output_dir it leaves what the published test_streaming.py leaves:
+ * log.txt, the nll of each token, written as it goes, and ppl.txt; and the curve of nll over position. */
+#include "eval_text.h"
+
+#include "output.h"
+#include "prompts.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+typedef struct reading {
+    const struct eval_text *flags;
+    lckv_perplexity *perplexity;
+    FILE *log; /* NULL where nothing is written */
+    int64_t tokens, all;
+    double begin, shown, sum; /* seconds when it began and when the line was last written; of nll */
+} reading;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---------------------------------------------------------------- while it runs */
+
+static void show(reading *r) {
+    enum { TIMES_A_SECOND = 10 };
+    double time = now(), seconds = time - r->begin;
+    char left[32];
+    if (time - r->shown < 1.0 / TIMES_A_SECOND) return;
+    r->shown = time;
+    people_time(seconds / (double)r->tokens * (double)(r->all - r->tokens), left);
+    progress((double)r->tokens / (double)r->all, "%lld/%lld tokens  mean nll %.4f  %.1f tokens/s  %s left",
+             (long long)r->tokens, (long long)r->all, r->sum / (double)r->tokens, (double)r->tokens / seconds, left);
+}
+
+static bool each_token(void *user, double nll) {
+    reading *r = user;
+    r->tokens++;
+    r->sum += nll;
+    if (r->log) fprintf(r->log, "%.17g\n", nll);
+    show(r);
+    return !interrupted();
+}
+
+static int read_texts(const char *command, reading *r, const prompt_list *texts) {
+    int status = LCKV_OK;
+    for (int i = 0; i < texts->count && status >= 0; i++)
+        status = lckv_perplexity_read(r->perplexity, texts->items[i].ids, texts->items[i].count);
+    progress_end();
+    return status < 0 ? library_error(command, status) : EXIT_FINE;
+}
+
+/* ---------------------------------------------------------------- what is written */
+
+static char *path_in(const char *folder, const char *name) {
+    size_t length = strlen(folder) + strlen(name) + 2;
+    char *path = need(malloc(length));
+    snprintf(path, length, "%s/%s", folder, name);
+    return path;
+}
+
+static int write_in(const char *command, const char *folder, const char *name, const char *text) {
+    char *path = path_in(folder, name);
+    int code = write_file(command, path, text);
+    free(path);
+    return code;
+}
+
+static int write_points(const char *command, const char *folder, const lckv_curve_point *points, int count) {
+    enum { LINE_BYTES = 80 };
+    char *text = need(malloc((size_t)(count + 1) * LINE_BYTES));
+    size_t length = (size_t)snprintf(text, LINE_BYTES, "first,tokens,mean_nll\n");
+    for (int i = 0; i < count; i++)
+        length += (size_t)snprintf(text + length, LINE_BYTES, "%lld,%lld,%.6f\n", (long long)points[i].first,
+                                   (long long)points[i].tokens, points[i].nll);
+    int code = write_in(command, folder, "curve.csv", text);
+    free(text);
+    return code;
+}
+
+static int write_picture(const char *command, const reading *r) {
+    char *svg;
+    int status = lckv_perplexity_picture(r->perplexity, &svg);
+    int code = status < 0 ? library_error(command, status) : EXIT_FINE;
+    if (!code) code = write_in(command, r->flags->output_dir, "curve.svg", svg);
+    lckv_free(svg);
+    return code;
+}
+
+static int write_folder(const char *command, const reading *r, const lckv_curve_point *points, int count) {
+    char ppl[64];
+    const char *folder = r->flags->output_dir;
+    if (!folder) return EXIT_FINE;
+    snprintf(ppl, sizeof ppl, "%.17g\n", lckv_perplexity_so_far(r->perplexity).perplexity);
+    int code = write_in(command, folder, "ppl.txt", ppl);
+    if (!code) code = write_points(command, folder, points, count);
+    return code ? code : write_picture(command, r);
+}
+
+/* ---------------------------------------------------------------- what is printed */
+
+static json_t *curve_json(const lckv_curve_point *points, int count) {
+    json_t *curve = json_array();
+    for (int i = 0; i < count; i++)
+        json_array_append_new(curve, json_pack("{s:I, s:I, s:f}", "first", (json_int_t)points[i].first, "tokens",
+                                               (json_int_t)points[i].tokens, "mean_nll", points[i].nll));
+    return curve;
+}
+
+static int print_result(const reading *r, const lckv_curve_point *points, int count) {
+    lckv_perplexity_result result = lckv_perplexity_so_far(r->perplexity);
+    double seconds = now() - r->begin;
+    if (!r->flags->json) {
+        char line[160];
+        snprintf(line, sizeof line, "tokens      %lld\nmean_nll    %.6f\nperplexity  %.4f\n", (long long)result.tokens,
+                 result.mean_nll, result.perplexity);
+        notice("%.1f tokens/s", (double)result.tokens / seconds);
+        return print_bytes(line, strlen(line)) ? EXIT_FINE : EXIT_FAILED;
+    }
+    json_t *object = json_pack("{s:I, s:f, s:f, s:f, s:f, s:I, s:o}", "tokens", (json_int_t)result.tokens, "mean_nll",
+                               result.mean_nll, "perplexity", result.perplexity, "seconds", seconds,
+                               "tokens_per_second", (double)result.tokens / seconds, "cache_bytes",
+                               (json_int_t)result.cache_bytes, "curve", curve_json(points, count));
+    bool printed = object && print_json(object);
+    json_decref(object);
+    return printed ? EXIT_FINE : EXIT_FAILED;
+}
+
+static int finish(const char *command, const reading *r) {
+    lckv_curve_point *points;
+    int count, status = lckv_perplexity_curve(r->perplexity, &points, &count);
+    if (status < 0) return library_error(command, status);
+    int code = r->tokens ? write_folder(command, r, points, count)
+                         : failure(command, "there is no token to score: a text needs at least two");
+    if (!code) code = print_result(r, points, count);
+    lckv_free(points);
+    return code;
+}
+
+/* ---------------------------------------------------------------- whole */
+
+static int64_t tokens_to_score(const struct eval_text *flags, const prompt_list *texts) {
+    int64_t all = 0, wanted = flags->perplexity.num_eval_tokens;
+    for (int i = 0; i < texts->count; i++) all += texts->items[i].count > 1 ? texts->items[i].count - 1 : 0;
+    return wanted && wanted < all ? wanted : all;
+}
+
+static int open_log(const char *command, reading *r) {
+    const char *folder = r->flags->output_dir;
+    if (!folder) return EXIT_FINE;
+    if (mkdir(folder, 0777) && errno != EEXIST)
+        return failure(command, "cannot make the folder '%s': %s", folder, strerror(errno));
+    char *path = path_in(folder, "log.txt");
+    r->log = fopen(path, "w");
+    int code = r->log ? EXIT_FINE : failure(command, "cannot write '%s': %s", path, strerror(errno));
+    free(path);
+    return code;
+}
+
+static int close_log(const char *command, reading *r, int code) {
+    bool written = !r->log || (!ferror(r->log) & !fclose(r->log));
+    return written || code ? code : failure(command, "log.txt could not be written: %s", strerror(errno));
+}
+
+static int score(const char *command, const struct eval_text *flags, const prompt_list *texts, lckv_model *model) {
+    reading r = {.flags = flags, .all = tokens_to_score(flags, texts), .begin = now()};
+    lckv_perplexity_options options = flags->perplexity;
+    options.callback = each_token;
+    options.user = &r;
+    int status = lckv_perplexity_open(model, &options, &r.perplexity);
+    int code = status < 0 ? library_error(command, status) : open_log(command, &r);
+    if (!code) code = read_texts(command, &r, texts);
+    code = close_log(command, &r, code);
+    if (!code) code = finish(command, &r);
+    lckv_perplexity_free(r.perplexity);
+    return code;
+}
+
+static int read_files(const char *command, const struct eval_text *flags, prompt_list *texts) {
+    int code = EXIT_FINE;
+    for (int i = 0; i < flags->files.count && !code; i++)
+        code = prompts_add_file(command, texts, flags->files.items[i], false);
+    while (flags->num_samples && texts->count > flags->num_samples) {
+        given_prompt *last = &texts->items[--texts->count];
+        free(last->text);
+        lckv_free(last->ids);
+    }
+    return code;
+}
+
+int eval_texts(const char *command, const struct eval_text *flags, const struct model_flags *model) {
+    prompt_list texts = {0};
+    opened_model m = {0};
+    int code = read_files(command, flags, &texts);
+    if (!code) code = open_model(command, model, prompts_have_text(&texts), &m);
+    if (!code) code = prompts_encode(command, &texts, m.tokenizer, "", !flags->no_special_tokens);
+    if (!code) code = score(command, flags, &texts, m.model);
+    close_model(&m);
+    prompts_free(&texts);
+    return code;
+}

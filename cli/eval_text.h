@@ -1,0 +1,20 @@
+/* lckv eval on texts: perplexity in windows or as a stream. */
+#ifndef CLI_EVAL_TEXT_H
+#define CLI_EVAL_TEXT_H
+
+#include "flags.h"
+#include "lckv.h"
+#include "model.h"
+
+struct eval_text {
+    flag_list files;
+    int64_t num_samples; /* texts, the first ones; 0: all */
+    lckv_perplexity_options perplexity;
+    const char *output_dir; /* log.txt, ppl.txt, curve.csv and curve.svg; NULL: nothing is written */
+    bool no_special_tokens, json;
+};
+
+/* Reads, scores and prints. 0, or an exit code after the message. */
+int eval_texts(const char *command, const struct eval_text *flags, const struct model_flags *model);
+
+#endif
