@@ -274,6 +274,38 @@ static void means_and_their_errors(void **state) {
     FAILS(eval_metrics_of(&task, &part, metrics, &count), LCKV_ERROR_FORMAT, "no documents");
 }
 
+/* From the harness's log-likelihoods its metrics (tests/eval/expected.json): its own were rounded to 4 digits there. */
+static void metrics_are_the_harnesss(void **state) {
+    (void)state;
+    json_t *all, *sums;
+    size_t i;
+    int count;
+    eval_answer answers[50];
+    eval_question items[50];
+    eval_metric metrics[EVAL_MOST_METRICS];
+    eval_task task = {.kind = TASK_LOGLIKELIHOOD, .acc = true, .perplexity = true};
+    eval_questions part = {.name = "t", .items = items, .count = 50};
+    OK(json_read_file(SOURCE_DIR "/tests/eval/expected.json", &all));
+    const json_t *expected = json_object_get(all, "lambada_openai 2"), *greedy = json_object_get(expected, "greedy");
+    json_array_foreach(json_object_get(expected, "loglikelihoods"), i, sums) {
+        answers[i].loglikelihood = json_number_value(json_array_get(sums, 0));
+        answers[i].greedy = json_is_true(json_array_get(json_array_get(greedy, i), 0));
+        items[i] = (eval_question){.count = 1, .answers = &answers[i]};
+    }
+    OK(eval_metrics_of(&task, &part, metrics, &count));
+    assert_int_equal(count, 2);
+    for (int m = 0; m < count; m++) {
+        char value[64], error[64];
+        snprintf(value, sizeof value, "%s,none", metrics[m].name);
+        snprintf(error, sizeof error, "%s_stderr,none", metrics[m].name);
+        const json_t *right = json_object_get(expected, "metrics");
+        double a = json_number_value(json_object_get(right, value)),
+               b = json_number_value(json_object_get(right, error));
+        assert_true(fabs(metrics[m].value / a - 1) < 1e-4 && fabs(metrics[m].error / b - 1) < 1e-4);
+    }
+    json_decref(all);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(templates_fill),
@@ -286,6 +318,7 @@ int main(void) {
         cmocka_unit_test(tasks_know_the_hubs_fields),
         cmocka_unit_test(documents_that_do_not_fit_say_so),
         cmocka_unit_test(means_and_their_errors),
+        cmocka_unit_test(metrics_are_the_harnesss),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

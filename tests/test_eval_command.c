@@ -1,0 +1,147 @@
+/* lckv eval as a program: the table, results files, wrong flags. On a small random model with a tokenizer, made here.
+ */
+#include "program.h"
+
+#include "small_tokenizer.h"
+
+static const char CONFIG[] =
+    "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,"
+    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"num_hidden_layers\":4,"
+    "\"layer_types\":\"0_2_2_3\",\"forward_passes\":2,\"backward_passes\":1,\"vocab_size\":277,"
+    "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,\"initializer_range\":0.3,"
+    "\"eos_token_id\":2,\"torch_dtype\":\"float32\"}";
+static const char PIQA[] = "{\"goal\": \"the cat\", \"sol1\": \"sat on\", \"sol2\": \"a b\", \"label\": 0}\n"
+                           "{\"goal\": \"a stop\", \"sol1\": \"b\", \"sol2\": \"the cat\", \"label\": 1}\n"
+                           "{\"goal\": \"on a\", \"sol1\": \"cat.\", \"sol2\": \"sat\", \"label\": 1}\n";
+
+static int open_model_folder(void **state) {
+    lckv_device *d;
+    lckv_config *c;
+    lckv_model *m;
+    if (folder_open(state)) return -1;
+    folder *f = *state, inside;
+    snprintf(inside.path, sizeof inside.path, "%.480s/model", f->path);
+    OK(folder_create(inside.path));
+    put_text(in(f, "config.json"), CONFIG);
+    OK(lckv_device_open("cpu", 1, &d));
+    OK(lckv_config_load(in(f, "config.json"), NULL, &c));
+    OK(lckv_model_create(d, c, NULL, 1, &m));
+    OK(lckv_model_save(m, inside.path, NULL));
+    small_tokenizer_write(&inside);
+    lckv_model_free(m);
+    lckv_config_free(c);
+    lckv_device_close(d);
+    put_text(in(f, "piqa.jsonl"), PIQA);
+    return 0;
+}
+
+#define WITH_MODEL(test) cmocka_unit_test_setup_teardown(test, open_model_folder, folder_close)
+#define EVAL(f) "eval", "--model_name_or_path", in((f), "model")
+#define TASKS(f) EVAL(f), "--data_dir", (f)->path, "--tasks"
+
+static void the_table_and_the_file(void **state) {
+    const folder *f = *state;
+    size_t bytes;
+    outcome o = RUN(f, TASKS(f), "piqa", "--output", in(f, "r.json"), "--log_samples", "--encoding", "sequential");
+    json_t *r;
+    if (o.code) fail_msg("%s", o.messages);
+    const char *head = "|Tasks|Version|Filter|n-shot| Metric |   |";
+    assert_true(!strncmp(o.output, head, strlen(head)));
+    assert_non_null(strstr(o.output, "\n|piqa |      1|none  |     0|acc     |↑  |"));
+    assert_non_null(strstr(o.output, "\n|     |       |none  |     0|acc_norm|↑  |"));
+    outcome_free(&o);
+    char *text = get(in(f, "r.json"), &bytes);
+    OK(json_parse(text, bytes, "r.json", &r));
+    json_t *samples = json_object_get(json_object_get(r, "samples"), "piqa");
+    assert_int_equal(json_array_size(samples), 3);
+    json_t *wanted =
+        json_pack("[[s, s], [s, s]]", "Question: the cat\nAnswer:", " sat on", "Question: the cat\nAnswer:", " a b");
+    assert_true(json_equal(json_object_get(json_array_get(samples, 0), "arguments"), wanted));
+    json_t *n = json_object_get(json_object_get(r, "n-samples"), "piqa");
+    assert_int_equal(json_integer_value(json_object_get(n, "effective")), 3);
+    json_decref(wanted);
+    json_decref(r);
+    free(text);
+}
+
+/* With m + b = 3 and longer texts the plan is an approximation: the exact form gives other sums. */
+static void encodings_differ_and_limits_hold(void **state) {
+    const folder *f = *state;
+    json_t *a = RUN_JSON(f, TASKS(f), "piqa", "--log_samples", "--limit", "0.5");
+    json_t *b = RUN_JSON(f, TASKS(f), "piqa", "--log_samples", "--limit", "2", "--encoding", "sequential");
+    json_t *x = json_object_get(json_object_get(a, "samples"), "piqa");
+    json_t *y = json_object_get(json_object_get(b, "samples"), "piqa");
+    assert_int_equal(json_array_size(x), 2); /* half of three, rounded up */
+    assert_int_equal(json_array_size(y), 2);
+    assert_false(json_equal(x, y));
+    json_decref(a);
+    json_decref(b);
+}
+
+static void a_described_task(void **state) {
+    const folder *f = *state;
+    put_text(in(f, "own.json"),
+             "{\"task\": \"own\", \"files\": [\"own_rows\"], \"metrics\": [\"acc\"], \"group_by\": \"kind\","
+             "\"forms\": [{\"text\": \"{{q}}\", \"choices\": [\"a\", \"b\"], \"gold\": \"g\"}]}");
+    put_text(in(f, "own_rows.jsonl"),
+             "{\"q\": \"the\", \"g\": 0, \"kind\": \"x\"}\n{\"q\": \"on\", \"g\": 1, \"kind\": "
+             "\"y\"}\n{\"q\": \"a\", \"g\": 1, \"kind\": \"x\"}\n");
+    outcome o = RUN(f, TASKS(f), in(f, "own.json"));
+    if (o.code) fail_msg("%s", o.messages);
+    assert_non_null(strstr(o.output, "\n| - own_x|"));
+    assert_non_null(strstr(o.output, "\n| - own_y|"));
+    assert_non_null(strstr(o.output, "\n\n|Groups|"));
+    outcome_free(&o);
+}
+
+static void texts_and_their_files(void **state) {
+    const folder *f = *state;
+    size_t bytes;
+    put_text(in(f, "t.txt"), "the cat sat on the cat. a b a b the stop on a cat");
+    json_t *r = RUN_JSON(f, EVAL(f), "--file", in(f, "t.txt"), "--sink_cache", "--window_length", "6",
+                         "--num_eval_tokens", "9", "--output_dir", in(f, "out"));
+    json_t *again = RUN_JSON(f, EVAL(f), "--file", in(f, "t.txt"), "--streaming", "--window_length", "6",
+                             "--num_eval_tokens", "9", "--start_position", "4000000");
+    double nll = json_real_value(json_object_get(r, "mean_nll")),
+           other = json_real_value(json_object_get(again, "mean_nll"));
+    assert_int_equal(json_integer_value(json_object_get(r, "tokens")), 9);
+    assert_true(nll > 0 && nll - other < 1e-4 && other - nll < 1e-4);
+    json_decref(r);
+    json_decref(again);
+    char *log = get(in(f, "out/log.txt"), &bytes), *ppl = get(in(f, "out/ppl.txt"), &bytes);
+    int lines = 0;
+    double sum = 0;
+    for (char *at = log; *at; at = strchr(at, '\n') + 1, lines++) sum += strtod(at, NULL);
+    assert_int_equal(lines, 9);
+    assert_true(sum / 9 - nll < 1e-6 && nll - sum / 9 < 1e-6);
+    assert_true(strtod(ppl, NULL) > 1);
+    assert_true(file_exists(in(f, "out/curve.csv")) && file_exists(in(f, "out/curve.svg")));
+    free(log);
+    free(ppl);
+}
+
+static void wrong_use(void **state) {
+    const folder *f = *state;
+    REFUSES(f, 2, "either --tasks or --file", EVAL(f));
+    REFUSES(f, 2, "either --tasks or --file", TASKS(f), "piqa", "--file", "x");
+    REFUSES(f, 2, "--data_dir says", EVAL(f), "--tasks", "piqa");
+    REFUSES(f, 2, "must be less than --window_length", EVAL(f), "--file", "x", "--streaming", "--window_length", "2");
+    REFUSES(f, 2, "must be less than --block_size", EVAL(f), "--file", "x", "--stride", "9", "--block_size", "9");
+    REFUSES(f, 1, "there is no task 'piqqa'", TASKS(f), "piqqa");
+    REFUSES(f, 1, "has no file sciq/test.jsonl", TASKS(f), "sciq");
+    REFUSES(f, 1, "3 examples are asked for, and there are 2", TASKS(f), "piqa", "--num_fewshot", "3");
+    REFUSES(f, 1, "cannot read", EVAL(f), "--file", in(f, "none.txt"));
+    put_text(in(f, "empty.txt"), "");
+    REFUSES(f, 1, "there is no token to score", EVAL(f), "--file", in(f, "empty.txt"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_MODEL(the_table_and_the_file),
+        WITH_MODEL(encodings_differ_and_limits_hold),
+        WITH_MODEL(a_described_task),
+        WITH_MODEL(texts_and_their_files),
+        WITH_MODEL(wrong_use),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
