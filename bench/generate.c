@@ -101,26 +101,48 @@ static int take_rounds(const bench_options *o, generated *g, bench_product *p, r
     return status;
 }
 
-static void report(const bench_options *o, rounds *r) {
+/* What the prompts need, by the counting device, and one token of each. */
+static int count_flops(const bench_options *o, double *flops) {
+    bench_options prompts = *o;
+    generated g;
+    batcher_timing ignored;
+    prompts.device = "count";
+    prompts.length = 1;
+    int32_t *ids = malloc((size_t)o->prompt * sizeof *ids);
+    int status = ids ? generated_open(&prompts, &g) : fail(LCKV_ERROR_MEMORY, "no memory for a prompt");
+    if (status >= 0) {
+        g.device->counts.flops = 0;
+        status = run_round(&prompts, &g, ids, &ignored);
+        *flops = g.device->counts.flops;
+    }
+    if (ids) generated_close(&prompts, &g);
+    free(ids);
+    return status;
+}
+
+static void report(const bench_options *o, rounds *r, double flops) {
     double product = bench_median(r->product, r->count), copy = bench_median(r->copy, r->count);
-    double bytes = bench_median(r->bytes, r->count);
+    double bytes = bench_median(r->bytes, r->count), prompt = bench_median(r->prompt, r->count);
+    double gflops = 1e-9 * flops * prompt / ((double)o->batch * o->prompt);
     printf("{\"bench\": \"generate\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
            "\"prompt\": %d, \"length\": %d, \"rounds\": %d, \"prompt_tokens_per_second\": %.1f, "
-           "\"decode_tokens_per_second\": %.1f, \"weight_gbytes_per_second\": %.2f, \"copy_gbytes_per_second\": %.2f, "
+           "\"prompt_gflops\": %.2f, \"decode_tokens_per_second\": %.1f, \"weight_gbytes_per_second\": %.2f, "
+           "\"copy_gbytes_per_second\": %.2f, "
            "\"product_gflops\": %.2f}\n",
-           o->config, o->device, dtype_name(o->compute), o->batch, o->prompt, o->length, r->count,
-           bench_median(r->prompt, r->count), bench_median(r->decode, r->count), 1e-9 * bytes, 1e-9 * copy,
-           1e-9 * product);
+           o->config, o->device, dtype_name(o->compute), o->batch, o->prompt, o->length, r->count, prompt, gflops,
+           bench_median(r->decode, r->count), 1e-9 * bytes, 1e-9 * copy, 1e-9 * product);
 }
 
 int bench_generate(const bench_options *o) {
     generated g;
     bench_product p = {0};
     static rounds r;
+    double flops = 0;
+    TRY(count_flops(o, &flops));
     int status = generated_open(o, &g);
     if (status >= 0) status = bench_product_open(g.device, o->compute, &p);
     if (status >= 0) status = take_rounds(o, &g, &p, &r);
-    if (status >= 0) report(o, &r);
+    if (status >= 0) report(o, &r, flops);
     bench_product_close(&p);
     generated_close(o, &g);
     return status;

@@ -114,7 +114,7 @@ static void report(const trained *t, const bench_options *o, turns *r, double fl
 }
 
 int bench_train(const bench_options *o) {
-    double flops;
+    double flops = 0;
     trained t;
     bench_product p = {0};
     static turns r;

@@ -91,6 +91,7 @@ static int train(struct train_flags *o) {
     o->train.validation_files = (const char *const *)o->validation_files.items;
     o->train.validation_file_count = o->validation_files.count;
     o->train.shuffle = !o->no_shuffle;
+    if (o->use_cpu || o->no_cuda) o->train.device = "cpu";
     o->train.threads = (int)o->threads;
     o->train.callback = show;
     lckv_trainer *trainer;

@@ -124,6 +124,10 @@ const char *nearest_name(const char *typed, const char *const *names);
             FLAG_INTO(options, member)                                                                                 \
     }
 #define FLAG_DEVICE(options, member)                                                                                   \
-    { "device", FLAG_TEXT, "cpu", "Common", "what to compute on", FLAG_INTO(options, member) }
+    {                                                                                                                  \
+        "device", FLAG_TEXT, "auto", "Common",                                                                         \
+            "what to compute on: cpu, cuda (the first NVIDIA GPU), cuda:N; auto: a GPU where there is one",            \
+            FLAG_INTO(options, member)                                                                                 \
+    }
 
 #endif

@@ -69,6 +69,8 @@ static const flag FLAGS[] = {
     {"bf16", FLAG_SWITCH, NULL, "Optimizer", "products and attention in bfloat16, with master weights in float32",
      AT(train.bf16)},
 
+    {"use_cpu", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", AT(use_cpu)},
+    {"no_cuda", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", AT(no_cuda)},
     FLAG_DEVICE(struct train_flags, train.device),
     FLAG_THREADS(struct train_flags, threads),
     FLAG_ARGS_FILE(struct train_flags, args_file),

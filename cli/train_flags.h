@@ -11,7 +11,7 @@ struct train_flags {
     flag_list train_files, validation_files;
     flag_list args_file; /* the words that texts from a file of flags point into */
     int64_t threads;
-    bool no_shuffle, json;
+    bool no_shuffle, use_cpu, no_cuda, json;
 };
 
 extern const flag_table TRAIN_FLAGS;

@@ -130,8 +130,12 @@ LCKV_API int lckv_config_layer_types(const lckv_config *config, char **text);
 /* What models are computed on. */
 typedef struct device lckv_device;
 
-/* `name`: "cpu", or "count", which computes nothing and adds up bytes and FLOPs. threads: 0 for every processor that
- * this process may use. Models made on a device must be freed before it is closed. */
+/* `name`: "cpu"; "cuda" or "cuda:N", an NVIDIA GPU, the first or the one of that number; "auto", the first GPU, or the
+ * CPU where there is none that can be used; "count", which computes nothing and adds up bytes and FLOPs. threads, for
+ * the CPU: 0 for every processor that this process may use. Models made on a device must be freed before it is closed.
+ *   LCKV_ERROR_ARGUMENT: another name.
+ *   LCKV_ERROR_UNSUPPORTED: a GPU, and the library was built without CUDA.
+ *   LCKV_ERROR_DEVICE: the GPU is absent, too old, or another process has it for itself. */
 LCKV_API int lckv_device_open(const char *name, int threads, lckv_device **out);
 LCKV_API void lckv_device_close(lckv_device *device);
 
@@ -390,7 +394,7 @@ typedef struct lckv_train_options {
 
     bool bf16;             /* products and attention in bfloat16, master weights in f32; false: all in f32 */
     int64_t logging_steps; /* 500: each such step and the last one get a line in train_log.jsonl */
-    const char *device;    /* "cpu" */
+    const char *device;    /* as in lckv_device_open(); "auto" */
     int threads;           /* 0: all processors that this process may use */
     /* Those that train together, which outlive the trainer; NULL (default): this process alone. The batch sizes above
      * are each one's: a step has as many blocks from each of them. */

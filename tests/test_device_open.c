@@ -29,6 +29,17 @@ static void test_names(void **state) {
 }
 
 /* Every op of the table is there, at every level. */
+/* The first GPU where one can be used, else the CPU. */
+static void test_auto(void **state) {
+    (void)state;
+    device *d, *gpu;
+    assert_int_equal(device_open("auto", 1, &d), LCKV_OK);
+    bool has_gpu = device_open("cuda", 0, &gpu) >= 0;
+    assert_string_equal(d->name, has_gpu ? "cuda:0" : "cpu");
+    device_close(gpu);
+    device_close(d);
+}
+
 static void test_table(void **state) {
     (void)state;
     for (int level = CPU_BASE; level < CPU_LEVELS; level++) {
@@ -93,10 +104,8 @@ static void test_scratch(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_names),  cmocka_unit_test(test_auto),    cmocka_unit_test(test_table),
+        cmocka_unit_test(test_memory), cmocka_unit_test(test_scratch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,11 +19,21 @@ static int open_cuda(device *d, const char *name) {
 #endif
 }
 
+/* The first GPU where there is one that lckv can use, else the CPU. A GPU that is there and fails is an error: work is
+ * not moved to a far slower device without a word. */
+static int open_best(device *d, int threads) {
+#ifdef DEVICE_CUDA
+    if (cuda_usable()) return open_cuda(d, "cuda");
+#endif
+    return cpu_open(d, threads);
+}
+
 static int open_named(device *d, const char *name, int threads) {
+    if (strcmp(name, "auto") == 0) return open_best(d, threads);
     if (strcmp(name, "cpu") == 0) return cpu_open(d, threads);
     if (strcmp(name, "count") == 0) return count_open(d);
     if (strncmp(name, "cuda", 4) == 0) return open_cuda(d, name);
-    return fail(LCKV_ERROR_ARGUMENT, "expected device cpu, cuda, cuda:N or count, found \"%s\"", name);
+    return fail(LCKV_ERROR_ARGUMENT, "expected device auto, cpu, cuda, cuda:N or count, found \"%s\"", name);
 }
 
 int device_open(const char *name, int threads, device **out) {

@@ -343,7 +343,8 @@ struct device {
     void *own; /* the device's private state */
 };
 
-/* name: "cpu" or "count". threads: 0 for all processors that this process may use. */
+/* name: "cpu", "cuda", "cuda:N", "count", or "auto" (the first GPU, or the CPU where none can be used). threads: 0 for
+ * all processors that this process may use. */
 int device_open(const char *name, int threads, device **out);
 void device_close(device *d); /* NULL is fine */
 

@@ -6,6 +6,9 @@
 
 int cpu_open(device *d, int threads);
 int count_open(device *d);
-int cuda_open(device *d, int number); /* the GPU of that number, from 0; only where DEVICE_CUDA is defined */
+
+/* Only where DEVICE_CUDA is defined. */
+int cuda_open(device *d, int number); /* the GPU of that number, from 0 */
+bool cuda_usable(void);               /* whether the first GPU is there and can do what lckv asks of one */
 
 #endif

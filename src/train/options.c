@@ -18,7 +18,7 @@ lckv_train_options lckv_train_defaults(void) {
         .adam_epsilon = 1e-8,
         .max_grad_norm = 1,
         .logging_steps = 500,
-        .device = "cpu",
+        .device = "auto",
     };
 }
 

@@ -166,7 +166,7 @@ static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     TRY(prepare_output(t, o));
     TRY(read_data(t, o));
     TRY(plan_steps(t, o));
-    TRY(device_open(o->device ? o->device : "cpu", o->threads, &t->device));
+    TRY(device_open(o->device ? o->device : "auto", o->threads, &t->device));
     TRY(make_model(t, o));
     TRY(make_stepper(t, o));
     return add_watchers(t);

@@ -10,11 +10,29 @@ extern "C" {
 #include <stdlib.h>
 #include <string.h>
 
+/* Errors after which a process can do nothing more with the GPU (CUDA runtime API, "Data types used by CUDA Runtime":
+ * "leaves the process in an inconsistent state"). */
+static bool is_lost(cudaError_t error) {
+    static const cudaError_t lost[] = {
+        cudaErrorIllegalAddress,      cudaErrorLaunchFailure,
+        cudaErrorLaunchTimeout,       cudaErrorHardwareStackError,
+        cudaErrorIllegalInstruction,  cudaErrorMisalignedAddress,
+        cudaErrorInvalidAddressSpace, cudaErrorInvalidPc,
+        cudaErrorECCUncorrectable,    cudaErrorAssert,
+        cudaErrorContextIsDestroyed,
+    };
+    for (size_t i = 0; i < sizeof lost / sizeof *lost; i++)
+        if (error == lost[i]) return true;
+    return false;
+}
+
 int cuda_failed(const device *d, const char *call, cudaError_t error) {
     cudaGetLastError(); /* an error that is not of the kind that stays is thereby forgotten */
-    const char *kind = error == cudaErrorDevicesUnavailable ? " (another process has the GPU for itself)" : "";
+    const char *what = error == cudaErrorDevicesUnavailable ? " (another process has the GPU for itself)"
+                       : is_lost(error) ? " (the GPU is lost to this process, which must be started again)"
+                                        : "";
     return fail(LCKV_ERROR_DEVICE, "%s: %.*s: %s%s", d->name, (int)strcspn(call, "("), call, cudaGetErrorString(error),
-                kind);
+                what);
 }
 
 /* ---------------------------------------------------------------- the table */
@@ -39,6 +57,14 @@ static void fill_ops(struct device_ops *ops) {
 /* ---------------------------------------------------------------- opening */
 
 enum { LEAST_MAJOR = 8 }; /* compute capability: bf16 in the matrix units */
+
+bool cuda_usable(void) {
+    int count = 0, major = 0;
+    bool usable = cudaGetDeviceCount(&count) == cudaSuccess && count > 0 &&
+                  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess;
+    cudaGetLastError(); /* that there is none is an answer */
+    return usable && major >= LEAST_MAJOR;
+}
 
 static int find_gpu(const device *d, int number) {
     int count = 0;
