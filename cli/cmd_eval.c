@@ -39,7 +39,7 @@ static const flag FLAGS[] = {
      "(.json) that describe others",
      FLAG_INTO(struct options, tasks), .value = "TASK,..."},
     {"data_dir", FLAG_TEXT, NULL, "Tasks",
-     "folder of the tasks' documents, such as piqa.jsonl.gz or piqa/validation.jsonl",
+     "folder of the tasks' documents, such as piqa.jsonl or piqa/validation.jsonl",
      FLAG_INTO(struct options, eval.data_dir), .value = "FOLDER"},
     {"num_fewshot", FLAG_INT, "-1", "Tasks", "examples before each document; -1: as the task says",
      FLAG_INTO(struct options, eval.num_fewshot), .min = -1, .max = 1000},

@@ -10,13 +10,12 @@
 /* ---------------------------------------------------------------- finding */
 
 static const char *const ENDINGS[] = {".jsonl", ".json", ".txt"};
-static const char *const PACKINGS[] = {"", ".gz", ".bz2", ".xz", ".zst"};
 
 /* *path stays NULL where FOLDER/NAME with no ending is there. */
 static int find_one(const char *folder, const char *name, char **path) {
-    for (size_t i = 0; i < 3 * 5; i++) {
+    for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++) {
         text_buffer candidate = {0};
-        TRY(text_printf(&candidate, "%s/%s%s%s", folder, name, ENDINGS[i / 5], PACKINGS[i % 5]));
+        TRY(text_printf(&candidate, "%s/%s%s", folder, name, ENDINGS[i]));
         if (file_exists(candidate.data)) return text_take(&candidate, path);
         text_free(&candidate);
     }

@@ -207,7 +207,7 @@ static int make_parts(const maker *m, const question_options *o, eval_questions 
 /* ---------------------------------------------------------------- files */
 
 static int missing(const eval_task *task, const char *folder) {
-    return fail(LCKV_ERROR_FILE, "task %s: '%s' has no file %s.jsonl (nor %s.jsonl.gz, .json, .txt ..)", task->name,
+    return fail(LCKV_ERROR_FILE, "task %s: '%s' has no file %s.jsonl (nor %s.jsonl, .json, .txt ..)", task->name,
                 folder, task->files[task->file_count - 1], task->files[0]);
 }
 
