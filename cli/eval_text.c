@@ -165,7 +165,8 @@ static int open_log(const char *command, reading *r) {
 }
 
 static int close_log(const char *command, reading *r, int code) {
-    bool written = !r->log || (!ferror(r->log) & !fclose(r->log));
+    bool written = !r->log || !ferror(r->log);
+    if (r->log && fclose(r->log)) written = false;
     return written || code ? code : failure(command, "log.txt could not be written: %s", strerror(errno));
 }
 
