@@ -22,31 +22,31 @@ void watchers_free(watchers *all) {
 }
 
 int watchers_begin(const watchers *all, const lckv_trainer *t) {
-    for (const watcher *w = all->list; w < all->list + all->count; w++)
-        if (w->begin) TRY(w->begin(w->self, t));
+    for (int i = 0; i < all->count; i++)
+        if (all->list[i].begin) TRY(all->list[i].begin(all->list[i].self, t));
     return LCKV_OK;
 }
 
 int watchers_step(const watchers *all, const lckv_trainer *t, const lckv_train_progress *p) {
-    for (const watcher *w = all->list; w < all->list + all->count; w++)
-        if (w->step) TRY(w->step(w->self, t, p));
+    for (int i = 0; i < all->count; i++)
+        if (all->list[i].step) TRY(all->list[i].step(all->list[i].self, t, p));
     return LCKV_OK;
 }
 
 int watchers_evaluated(const watchers *all, const lckv_trainer *t, const lckv_evaluation *e) {
-    for (const watcher *w = all->list; w < all->list + all->count; w++)
-        if (w->evaluated) TRY(w->evaluated(w->self, t, e));
+    for (int i = 0; i < all->count; i++)
+        if (all->list[i].evaluated) TRY(all->list[i].evaluated(all->list[i].self, t, e));
     return LCKV_OK;
 }
 
 int watchers_saving(const watchers *all, const lckv_trainer *t, const char *folder) {
-    for (const watcher *w = all->list; w < all->list + all->count; w++)
-        if (w->saving) TRY(w->saving(w->self, t, folder));
+    for (int i = 0; i < all->count; i++)
+        if (all->list[i].saving) TRY(all->list[i].saving(all->list[i].self, t, folder));
     return LCKV_OK;
 }
 
 int watchers_end(const watchers *all, const lckv_trainer *t, const lckv_train_result *result, int status) {
-    for (const watcher *w = all->list; w < all->list + all->count; w++)
-        if (w->end) TRY(w->end(w->self, t, result, status));
+    for (int i = 0; i < all->count; i++)
+        if (all->list[i].end) TRY(all->list[i].end(all->list[i].self, t, result, status));
     return LCKV_OK;
 }
