@@ -43,15 +43,13 @@ static void show_summary(const lckv_train_summary *s) {
 
 /* ---------------------------------------------------------------- at the end */
 
-static double tokens_per_second(const lckv_train_result *r) {
-    return r->seconds > 0 ? (double)r->tokens / r->seconds : 0;
-}
-
 static void show_result(const lckv_train_result *r, const char *output_dir) {
     char tokens[32], time[32], speed[32];
-    notice("%lld steps, %s tokens in %s (%s tokens/s), mean loss %.4f; the model is in '%s'", (long long)r->steps,
-           people_count((double)r->tokens, tokens), people_time(r->seconds, time),
-           people_count(tokens_per_second(r), speed), r->train_loss, output_dir);
+    if (r->steps > 0)
+        notice("%lld steps, %s tokens in %s (%s tokens/s), mean loss %.4f; written to '%s'", (long long)r->steps,
+               people_count((double)r->tokens, tokens), people_time(r->seconds, time),
+               people_count(r->tokens_per_second, speed), r->train_loss, output_dir);
+    if (r->skipped_steps > 0) notice("%lld steps were skipped: not finite", (long long)r->skipped_steps);
     if (isfinite(r->eval_loss)) notice("validation: loss %.4f, perplexity %.3f", r->eval_loss, r->perplexity);
 }
 
@@ -60,12 +58,13 @@ static json_t *number_or_null(double value) {
 }
 
 static int print_result(const lckv_train_summary *s, const lckv_train_result *r, const char *output_dir) {
-    json_t *object = json_pack("{ss sI sI sI sI sI so so so so so}", "output_dir", output_dir, "parameters",
+    json_t *object = json_pack("{ss sI sI sI sI sI sI so so so so so}", "output_dir", output_dir, "parameters",
                                (json_int_t)s->parameters, "block_size", (json_int_t)s->block_size, "train_blocks",
                                (json_int_t)s->train_blocks, "steps", (json_int_t)r->steps, "tokens",
-                               (json_int_t)r->tokens, "seconds", number_or_null(r->seconds), "tokens_per_second",
-                               number_or_null(tokens_per_second(r)), "train_loss", number_or_null(r->train_loss),
-                               "eval_loss", number_or_null(r->eval_loss), "perplexity", number_or_null(r->perplexity));
+                               (json_int_t)r->tokens, "skipped_steps", (json_int_t)r->skipped_steps, "seconds",
+                               number_or_null(r->seconds), "tokens_per_second", number_or_null(r->tokens_per_second),
+                               "train_loss", number_or_null(r->train_loss), "eval_loss", number_or_null(r->eval_loss),
+                               "perplexity", number_or_null(r->perplexity));
     bool printed = object && print_json(object);
     json_decref(object);
     return printed ? EXIT_FINE : EXIT_FAILED;
@@ -85,6 +84,8 @@ static int run(lckv_trainer *trainer, const struct train_flags *o) {
 static int train(struct train_flags *o) {
     if (!o->train.model_name_or_path == !o->train.config_name)
         return usage_error("train", "expected either --config_name or --model_name_or_path");
+    if (o->train.do_train && !o->train_files.count)
+        return usage_error("train", "--train_file is needed; see lckv help train");
     if (o->train.block_size == 1) return usage_error("train", "--block_size must be at least 2, or 0");
     o->train.train_files = (const char *const *)o->train_files.items;
     o->train.train_file_count = o->train_files.count;
@@ -94,6 +95,7 @@ static int train(struct train_flags *o) {
     if (o->use_cpu || o->no_cuda) o->train.device = "cpu";
     o->train.threads = (int)o->threads;
     o->train.callback = show;
+    stop_on_warnings();
     lckv_trainer *trainer;
     int status = lckv_trainer_create(&o->train, &trainer);
     if (status < 0) return library_error("train", status);

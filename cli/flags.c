@@ -211,8 +211,10 @@ static char *join_words(reading *r) {
     return joined;
 }
 
-/* The value of the flag at words[at], which moves to the last word used. *owned is released with free(). */
-static int take_value(reading *r, const char *name, flag_type type, const char **value, char **owned) {
+/* The value of the flag at words[at], which moves to the last word used; `alone` where none follows. *owned is released
+ * with free(). */
+static int take_value(reading *r, const char *name, flag_type type, const char *alone, const char **value,
+                      char **owned) {
     const char *command = r->table->command, *equals = strchr(r->words[r->at], '=');
     const char *next = r->at + 1 < r->count ? r->words[r->at + 1] : NULL;
     bool ignored;
@@ -230,6 +232,10 @@ static int take_value(reading *r, const char *name, flag_type type, const char *
         *value = *owned = join_words(r);
         return *owned ? 0 : usage_error(command, "--%s needs a value", name);
     }
+    if (alone && (!next || looks_like_flag(next))) {
+        *value = alone;
+        return 0;
+    }
     if (!next) return usage_error(command, "--%s needs a value", name);
     if (looks_like_flag(next))
         return usage_error(command, "--%s needs a value (if \"%s\" is meant, write --%s=%s)", name, next, name, next);
@@ -241,7 +247,7 @@ static int take_value(reading *r, const char *name, flag_type type, const char *
 static int set_flag(reading *r, const flag *f) {
     const char *value;
     char *owned;
-    int code = take_value(r, f->name, f->type, &value, &owned);
+    int code = take_value(r, f->name, f->type, f->alone, &value, &owned);
     size_t index = (size_t)(f - r->table->flags);
     add_bit(r->given, index);
     bool again = add_bit(r->here, index);
@@ -256,7 +262,7 @@ static int set_flag(reading *r, const flag *f) {
 static int set_foreign(reading *r, const foreign_flag *f) {
     const char *value;
     char *owned;
-    int code = take_value(r, f->name, f->type, &value, &owned);
+    int code = take_value(r, f->name, f->type, NULL, &value, &owned);
     bool on;
     if (!code && f->type == FLAG_SWITCH) {
         if (parse_switch(value, &on))
@@ -339,7 +345,7 @@ static int set_from_file(reading *r, const flag *f, int count, char **words, int
     reading place = {.table = r->table, .words = words, .count = count, .at = at};
     const char *path;
     char *owned;
-    int code = take_value(&place, f->name, f->type, &path, &owned);
+    int code = take_value(&place, f->name, f->type, NULL, &path, &owned);
     flag_list *list = (flag_list *)((char *)r->values + f->offset);
     int before = list->count;
     if (!code) code = args_file_read(r->table->command, path, list);

@@ -56,6 +56,7 @@ typedef struct flag {
     double min, max;      /* FLAG_INT and FLAG_NUMBER, both inclusive; both 0: any finite value */
     const char *choices;  /* FLAG_CHOICE: "auto|plan|sequential" */
     const char *value;    /* what help calls the value; NULL: after its type */
+    const char *alone;    /* FLAG_TEXT: the value where none follows; NULL: one must */
     const char *note;     /* how the default differs from the Hugging Face script */
     bool required;        /* must be given */
 } flag;

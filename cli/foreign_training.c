@@ -12,10 +12,6 @@
 
 const foreign_flag TRAINING_FOREIGN[] = {
     /* what is so anyway */
-    {"do_train", FLAG_SWITCH, "lckv train always trains",
-     .refused = "lckv eval and lckv score evaluate without training", .accepted = "True"},
-    {"do_eval", FLAG_SWITCH, "data to validate on is evaluated wherever it is given",
-     .refused = "leave out the data to validate on", .accepted = "True"},
     {"do_predict", FLAG_SWITCH, "run_clm.py predicts nothing either"},
     {"use_liger_kernel", FLAG_SWITCH, "norms, rotations, SwiGLU, and the loss with its logits are fused always"},
     {"attn_implementation", FLAG_TEXT, "attention never writes its scores to memory, and sums in float32"},
@@ -44,7 +40,7 @@ const foreign_flag TRAINING_FOREIGN[] = {
     {"log_level_replica", FLAG_TEXT, "the first process alone writes"},
     {"log_on_each_node", FLAG_SWITCH, "the first process alone writes"},
     {"save_on_each_node", FLAG_SWITCH, "the first process alone names a checkpoint whole"},
-    {"logging_nan_inf_filter", FLAG_SWITCH, "a loss that is not finite is told as it is, and stops the run"},
+    {"logging_nan_inf_filter", FLAG_SWITCH, "a loss that is not finite is told as it is, see --max_skipped_steps"},
     {"disable_tqdm", FLAG_SWITCH, "the bar is there only where there is a terminal"},
 
     /* loading data */

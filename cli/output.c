@@ -12,14 +12,13 @@
 #include <unistd.h>
 
 /* Facts about this process that are global by nature: its signals, its terminal, its standard output. */
-static volatile sig_atomic_t ctrl_c;
+static volatile sig_atomic_t stop_signal; /* that asked to stop; 0: none */
 static bool progress_shown;
 static bool muted;
 static int output_error; /* errno of the first failure to write to stdout */
 
 static void on_interrupt(int signal_number) {
-    (void)signal_number;
-    ctrl_c = 1;
+    stop_signal = signal_number;
 }
 
 static void print_message(void *user, lckv_log_level level, const char *message) {
@@ -27,10 +26,15 @@ static void print_message(void *user, lckv_log_level level, const char *message)
     notice("%s%s", level == LCKV_LOG_WARNING ? "warning: " : "", message);
 }
 
-void output_begin(void) {
+static void stop_on(int signal_number) {
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
-    sigaction(SIGINT, &action, NULL);
+    sigaction(signal_number, &action, NULL);
+}
+
+void output_begin(void) {
+    stop_on(SIGINT);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes becomes an error of writing */
     lckv_set_log(print_message, NULL, LCKV_LOG_INFO);
 }
 
@@ -38,8 +42,13 @@ void output_mute(void) {
     muted = true;
 }
 
+void stop_on_warnings(void) {
+    stop_on(SIGTERM);
+    stop_on(SIGUSR1);
+}
+
 bool interrupted(void) {
-    return ctrl_c;
+    return stop_signal != 0;
 }
 
 static void print_sentence(const char *command, const char *format, va_list arguments) {
@@ -69,7 +78,7 @@ int failure(const char *command, const char *format, ...) {
 int library_error(const char *command, int status) {
     if (status != LCKV_ERROR_INTERRUPTED) return failure(command, "%s", lckv_last_error());
     failure(command, "interrupted");
-    return EXIT_INTERRUPTED;
+    return stop_signal ? 128 + stop_signal : EXIT_INTERRUPTED;
 }
 
 void notice(const char *format, ...) {

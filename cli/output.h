@@ -21,13 +21,16 @@ void output_begin(void);
 /* From now on nothing is printed, neither for people nor results: another process of the same command does it. */
 void output_mute(void);
 
-/* Ctrl-C was pressed. Cheap: ask between steps or tokens. */
+/* SIGTERM and SIGUSR1, which schedulers send before they end a job, ask to stop as Ctrl-C does. */
+void stop_on_warnings(void);
+
+/* Ctrl-C was pressed, or a signal asked to stop. Cheap: ask between steps or tokens. */
 bool interrupted(void);
 
 /* "lckv COMMAND: sentence" to stderr. Both end the progress line first. */
 int usage_error(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3); /* returns EXIT_USAGE */
-/* The library's last error; returns EXIT_FAILED, or EXIT_INTERRUPTED for LCKV_ERROR_INTERRUPTED (and then says only
- * "interrupted"). `status` is what the library returned. */
+/* The library's last error; returns EXIT_FAILED, or 128 + the signal for LCKV_ERROR_INTERRUPTED (130 for Ctrl-C; and
+ * then says only "interrupted"). `status` is what the library returned. */
 int library_error(const char *command, int status);
 /* The program's own failures. Returns EXIT_FAILED. */
 int failure(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3);

@@ -20,8 +20,8 @@ static const flag FLAGS[] = {
     {"train_file", FLAG_LIST, NULL, "Data",
      "files to train on, one corpus in this order: text (a line is a document, its break kept), or JSON lines with "
      "text or input_ids (.jsonl, .ndjson, .json)",
-     AT(train_files), .value = "FILES", .required = true},
-    {"validation_file", FLAG_LIST, NULL, "Data", "files of the same kinds, evaluated at the end", AT(validation_files),
+     AT(train_files), .value = "FILES"},
+    {"validation_file", FLAG_LIST, NULL, "Data", "files of the same kinds, to evaluate on", AT(validation_files),
      .value = "FILES"},
     {"block_size", FLAG_INT, "0", "Data",
      "tokens of a training sequence: documents are joined and cut, a thousand at a time, as run_clm.py does it; 0: the "
@@ -31,10 +31,41 @@ static const flag FLAGS[] = {
 
     {"output_dir", FLAG_TEXT, NULL, "Output", "folder for the model, its tokenizer and train_log.jsonl",
      AT(train.output_dir), .required = true},
-    {"overwrite_output_dir", FLAG_SWITCH, NULL, "Output", "even if the folder is not empty",
+    {"overwrite_output_dir", FLAG_SWITCH, NULL, "Output",
+     "begin anew even if the folder is not empty; checkpoints in it are removed when the first one of this run stands",
      AT(train.overwrite_output_dir)},
     {"logging_steps", FLAG_INT, "500", "Output", "steps between lines of the log; the last step has one too",
      AT(train.logging_steps), .min = 1, .max = INFINITY},
+    {"save_strategy", FLAG_CHOICE, "steps", "Output",
+     "when training checkpoints (OUTPUT_DIR/checkpoint-STEP) are written; the last step has one too",
+     AT(train.save_strategy), .choices = "no|steps|epoch"},
+    {"save_steps", FLAG_NUMBER, "500", "Output", "steps between checkpoints; below 1: that share of all steps",
+     AT(train.save_steps), .min = 1e-9, .max = 9e15},
+    {"save_total_limit", FLAG_INT, "0", "Output",
+     "checkpoints to keep, the newest (and the best, with load_best_model_at_end); 0: all", AT(train.save_total_limit),
+     .min = 0, .max = INFINITY},
+    {"resume_from_checkpoint", FLAG_TEXT, NULL, "Output",
+     "the checkpoint folder to go on from; alone or True: the newest in output_dir, which must be there. Without this "
+     "flag the newest one is taken if there is one",
+     AT(train.resume_from_checkpoint), .value = "DIR", .alone = "True"},
+
+    {"do_train", FLAG_SWITCH, "True", "Evaluation", "train", AT(train.do_train), .note = "run_clm.py: False"},
+    {"do_eval", FLAG_SWITCH, "True", "Evaluation", "evaluate at the end, where there is a validation_file",
+     AT(train.do_eval), .note = "run_clm.py: False"},
+    {"eval_strategy", FLAG_CHOICE, "no", "Evaluation", "when to evaluate besides", AT(train.eval_strategy),
+     .choices = "no|steps|epoch"},
+    {"eval_steps", FLAG_NUMBER, "0", "Evaluation",
+     "steps between evaluations; below 1: that share of all steps; 0: logging_steps", AT(train.eval_steps), .min = 0,
+     .max = 9e15},
+    {"per_device_eval_batch_size", FLAG_INT, "8", "Evaluation", "blocks run at a time",
+     AT(train.per_device_eval_batch_size), .min = 1, .max = 2147483647},
+    {"load_best_model_at_end", FLAG_SWITCH, NULL, "Evaluation",
+     "the model that is written is the checkpoint whose evaluation was best", AT(train.load_best_model_at_end)},
+    {"metric_for_best_model", FLAG_CHOICE, "eval_loss", "Evaluation", "what is best: the lowest",
+     AT(metric_for_best_model), .choices = "eval_loss|loss"},
+    {"early_stopping_patience", FLAG_INT, "0", "Evaluation",
+     "evaluations in a row that are not better than the best one, then the run ends; 0: never",
+     AT(train.early_stopping_patience), .min = 0, .max = INFINITY},
 
     {"per_device_train_batch_size", FLAG_INT, "8", "Steps", "blocks run at a time",
      AT(train.per_device_train_batch_size), .min = 1, .max = 2147483647},
@@ -66,6 +97,11 @@ static const flag FLAGS[] = {
      .min = 0, .max = 1},
     {"max_grad_norm", FLAG_NUMBER, "1", "Optimizer", "longer gradients are shortened to this; 0: never",
      AT(train.max_grad_norm), .min = 0, .max = INFINITY},
+    {"max_skipped_steps", FLAG_INT, "0", "Optimizer",
+     "steps whose loss or gradient is not finite are skipped, so many at most; one more ends the run",
+     AT(train.max_skipped_steps), .min = 0, .max = INFINITY},
+    {"skip_grad_norm", FLAG_NUMBER, "0", "Optimizer", "a step with a longer gradient is skipped; 0: none is",
+     AT(train.skip_grad_norm), .min = 0, .max = INFINITY},
     {"bf16", FLAG_SWITCH, NULL, "Optimizer", "products and attention in bfloat16, with master weights in float32",
      AT(train.bf16)},
 
@@ -80,5 +116,6 @@ static const flag FLAGS[] = {
 const flag_table TRAIN_FLAGS = {
     "train",
     "Trains a model on text or token ids and writes it as a Hugging Face folder. The learning rate, the loss and the "
-    "speed are logged in train_log.jsonl. Ctrl-C writes what there is.",
+    "speed are logged in train_log.jsonl. The same command run again goes on from the newest checkpoint. Ctrl-C, "
+    "SIGTERM and SIGUSR1 write one before the program ends.",
     "(--config_name CONFIG | --model_name_or_path MODEL) --train_file FILES --output_dir DIR", FLAGS, TRAINING_FOREIGN};

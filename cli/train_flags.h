@@ -11,6 +11,7 @@ struct train_flags {
     flag_list train_files, validation_files;
     flag_list args_file; /* the words that texts from a file of flags point into */
     int64_t threads;
+    int metric_for_best_model; /* both of its names mean the loss */
     bool no_shuffle, use_cpu, no_cuda, json;
 };
 

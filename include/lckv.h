@@ -320,6 +320,12 @@ typedef enum lckv_schedule_type {
     LCKV_SCHEDULE_CONSTANT_WITH_WARMUP /* rises from 0, then stays */
 } lckv_schedule_type;
 
+typedef enum lckv_interval_strategy {
+    LCKV_INTERVAL_NO,
+    LCKV_INTERVAL_STEPS, /* every so many steps */
+    LCKV_INTERVAL_EPOCH  /* at the end of each epoch, and of the run */
+} lckv_interval_strategy;
+
 typedef enum lckv_train_phase {
     LCKV_TRAIN_READING,   /* documents are read, encoded and cut into blocks */
     LCKV_TRAIN_STEPPING,  /* a step has ended */
@@ -331,12 +337,13 @@ typedef struct lckv_train_progress {
     double fraction;          /* of the phase that is done, 0 to 1 */
     int64_t step, steps;      /* steps done and in all; what follows is set while stepping */
     double loss;              /* of this step: mean over its labels, in nats */
-    double mean_loss;         /* mean of the losses since the last logged step, this one included */
+    double mean_loss;         /* mean of the losses since the last logged step, this one included, skipped ones not */
     double grad_norm;         /* of this step, before clipping */
     double learning_rate;     /* that this step used */
     double tokens_per_second; /* since the last logged step */
     double seconds, seconds_left;
-    bool logged; /* this step has its line in train_log.jsonl */
+    bool skipped; /* loss or gradient were not finite, or above skip_grad_norm: no weight has changed */
+    bool logged;  /* this step has its line in train_log.jsonl */
 } lckv_train_progress;
 
 /* What running through the validation blocks has found. */
@@ -373,11 +380,14 @@ typedef struct lckv_train_options {
     int train_file_count;
     const char *const *validation_files; /* the same; evaluated when training ends */
     int validation_file_count;
-    const char *output_dir;    /* where model, tokenizer and train_log.jsonl are written; created if absent */
-    bool overwrite_output_dir; /* false: one that has files in it is an error */
+    const char *output_dir;    /* where model, tokenizer, checkpoints and train_log.jsonl are written; made if absent */
+    bool overwrite_output_dir; /* true: begin anew in one that has files in it. Checkpoints in it are removed when the
+                                * first one of this run stands */
+    bool do_train, do_eval;    /* true: train; run through the validation files, if there are any, at the end too */
 
     int64_t block_size;                  /* tokens; 0 (default): max_position_embeddings, at most 1024 */
     int64_t per_device_train_batch_size; /* blocks run at a time; 8 */
+    int64_t per_device_eval_batch_size;  /* the same when evaluating; 8 */
     int64_t gradient_accumulation_steps; /* such batches a step; 1 */
     double num_train_epochs;             /* 3; not used where there is: */
     int64_t max_steps;                   /* -1 */
@@ -394,8 +404,25 @@ typedef struct lckv_train_options {
 
     bool bf16;             /* products and attention in bfloat16, master weights in f32; false: all in f32 */
     int64_t logging_steps; /* 500: each such step and the last one get a line in train_log.jsonl */
-    const char *device;    /* as in lckv_device_open(); "auto" */
-    int threads;           /* 0: all processors that this process may use */
+
+    /* Training checkpoints, OUTPUT_DIR/checkpoint-STEP. The last step gets one too, unless there are none. */
+    lckv_interval_strategy save_strategy; /* steps */
+    double save_steps;                    /* 500; below 1: that share of all steps */
+    int64_t save_total_limit;             /* 0: all are kept, else so many of the newest, and the best */
+    /* NULL: the newest good one in output_dir, if there is one. "True": the same, and it must be there. Else a folder.
+     */
+    const char *resume_from_checkpoint;
+
+    lckv_interval_strategy eval_strategy; /* no: at the end alone */
+    double eval_steps;                    /* below 1: that share of all steps; 0: logging_steps */
+    bool load_best_model_at_end;          /* the model written is the checkpoint with the lowest loss in evaluation */
+    int64_t early_stopping_patience;      /* evaluations in a row without a better one, then the run ends; 0: never */
+
+    int64_t max_skipped_steps; /* steps whose loss or gradient is not finite; one more ends the run. 0 */
+    double skip_grad_norm;     /* a step with a longer gradient is skipped; 0: none is */
+
+    const char *device; /* as in lckv_device_open(); "auto" */
+    int threads;        /* 0: all processors that this process may use */
     /* Those that train together, which outlive the trainer; NULL (default): this process alone. The batch sizes above
      * are each one's: a step has as many blocks from each of them. */
     lckv_processes *processes;
@@ -413,30 +440,37 @@ typedef struct lckv_train_summary {
     int64_t train_tokens;                                /* of the training files, dropped ones included */
     int64_t steps_per_epoch;                             /* the last step of an epoch takes what is left of it */
     int64_t steps;
+    int64_t first_step; /* that have been done before: the checkpoint's that this run goes on from */
 } lckv_train_summary;
 
 typedef struct lckv_train_result {
-    int64_t steps, tokens; /* done */
-    double seconds;        /* of training alone */
-    double train_loss;     /* mean over the steps */
-    double eval_loss;      /* mean over the labels of the validation files, NAN without */
-    double perplexity;     /* exp(eval_loss) */
+    int64_t steps, tokens;    /* done, before this process too */
+    int64_t skipped_steps;    /* of these, those whose loss or gradient was not finite */
+    double seconds;           /* of training in this process */
+    double tokens_per_second; /* of this process */
+    double train_loss;        /* mean over the steps that were not skipped */
+    double eval_loss;         /* mean over the labels of the validation files, NAN without */
+    double perplexity;        /* exp(eval_loss) */
 } lckv_train_result;
 
 typedef struct lckv_trainer lckv_trainer;
 
 /* Checks the options, reads the data, and loads or makes the model. Where the tokenizer has more tokens than the model
- * has rows, rows are added, drawn with the config's initializer range, which is logged. Nothing is written yet,
- * but output_dir is made.
- * LCKV_ERROR_INTERRUPTED when the callback asked to stop. */
+ * has rows, rows are added, drawn with the config's initializer range, which is logged. Where output_dir has
+ * checkpoints (and overwrite_output_dir is not asked for), the run goes on from the newest one that is whole; damaged
+ * ones are named in warnings. One run at a time writes into a folder; nothing but its run.lock is written yet.
+ * LCKV_ERROR_ARGUMENT where output_dir has files but no checkpoint; LCKV_ERROR_FORMAT where all of them are damaged, or
+ * the one that was asked for is; LCKV_ERROR_INTERRUPTED when the callback asked to stop. */
 LCKV_API int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out);
 LCKV_API lckv_train_summary lckv_trainer_summary(const lckv_trainer *trainer);
 
 /* Trains, evaluates, and writes the model to output_dir as a Hugging Face folder; once a trainer. AdamW; a step's loss
- * is the sum over all its labels divided by their number, accumulated batches included. LCKV_ERROR_INTERRUPTED: the
- * callback asked to stop; what there is has been written, *result says how far it came. LCKV_ERROR_NUMERIC: a loss or
- * gradient is not finite; the message names the step, and no model is written, so that one that output_dir had stays.
- * `result` may be NULL. */
+ * is the sum over all its labels divided by their number, accumulated batches included. A run that goes on from a
+ * checkpoint ends with the bytes of one that never stopped, at the same threads, processor features and options; where
+ * these differ, a warning says so. A checkpoint that cannot be written (a full disk) is a warning too, and the run goes
+ * on. LCKV_ERROR_INTERRUPTED: the callback asked to stop; a checkpoint has been written, *result says how far the run
+ * came. LCKV_ERROR_NUMERIC: more losses or gradients than max_skipped_steps are not finite; the message names the step
+ * and the last checkpoint, and a model that output_dir had stays. `result` may be NULL. */
 LCKV_API int lckv_trainer_run(lckv_trainer *trainer, lckv_train_result *result);
 LCKV_API void lckv_trainer_free(lckv_trainer *trainer);
 

@@ -123,42 +123,60 @@ static void a_run_tells_people_on_stderr_and_programs_on_stdout(void **state) {
     forget(&o);
 }
 
-static void ctrl_c_writes_what_there_is(void **state) {
-    need_program();
-    room *r = *state;
-    const char *out = room_path(r, "out"), *log = room_path(r, "out/train_log.jsonl");
-    const char *model = room_path(r, "out/model.safetensors"), *ids = write_ids(r);
-    const char *config = room_file(r, "config.json", CONFIG);
-    const char *const arguments[] = {"--config_name",
-                                     config,
-                                     "--train_file",
-                                     ids,
-                                     "--output_dir",
-                                     out,
-                                     "--block_size",
-                                     "16",
-                                     "--max_steps",
-                                     "100000000",
-                                     "--logging_steps",
-                                     "1",
-                                     NULL};
-    pid_t child = start(r, arguments);
-    char *lines = NULL;
+/* Whether a folder has an entry that begins so. */
+static bool has_entry(const char *folder, const char *begin) {
+    DIR *entries = opendir(folder);
+    bool found = false;
+    for (struct dirent *e; entries && (e = readdir(entries));) found |= !strncmp(e->d_name, begin, strlen(begin));
+    if (entries) closedir(entries);
+    return found;
+}
+
+static void wait_for_a_step(const char *log) {
+    char *lines;
     size_t bytes = 0;
-    for (int wait = 0; wait < 1000 && !bytes; wait++) { /* until a step has been logged */
+    for (int wait = 0; wait < 1000 && !bytes; wait++) { /* until one has been logged */
         usleep(10000);
         if (!file_exists(log)) continue;
         OK(file_read(log, &lines, &bytes));
         free(lines);
     }
-    assert_false(file_exists(model));
-    assert_int_equal(kill(child, SIGINT), 0);
-    outcome o = finish(r, child);
-    assert_int_equal(o.code, 130);
-    assert_non_null(strstr(o.messages, "interrupted"));
-    assert_true(file_exists(model));
-    assert_string_equal(o.output, "");
-    forget(&o);
+}
+
+static void signals_write_a_checkpoint(void **state) {
+    need_program();
+    room *r = *state;
+    const int signals[] = {SIGINT, SIGTERM, SIGUSR1}, codes[] = {130, 143, 138};
+    const char *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    for (int i = 0; i < 3; i++) {
+        const char *const outs[] = {"int", "term", "usr1"};
+        const char *const logs[] = {"int/train_log.jsonl", "term/train_log.jsonl", "usr1/train_log.jsonl"};
+        const char *out = room_path(r, outs[i]), *log = room_path(r, logs[i]);
+        const char *const arguments[] = {"--config_name",
+                                         config,
+                                         "--train_file",
+                                         ids,
+                                         "--output_dir",
+                                         out,
+                                         "--block_size",
+                                         "16",
+                                         "--max_steps",
+                                         "100000000",
+                                         "--logging_steps",
+                                         "1",
+                                         NULL};
+        pid_t child = start(r, arguments);
+        wait_for_a_step(log);
+        assert_false(has_entry(out, "checkpoint-"));
+        assert_int_equal(kill(child, signals[i]), 0);
+        outcome o = finish(r, child);
+        assert_int_equal(o.code, codes[i]);
+        assert_non_null(strstr(o.messages, "interrupted"));
+        assert_true(has_entry(out, "checkpoint-"));
+        assert_false(has_entry(out, "model.safetensors"));
+        assert_string_equal(o.output, "");
+        forget(&o);
+    }
 }
 
 static void mistakes_end_before_any_work(void **state) {
@@ -201,7 +219,7 @@ static void a_failure_is_exit_code_1(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         ROOM_TEST(a_run_tells_people_on_stderr_and_programs_on_stdout),
-        ROOM_TEST(ctrl_c_writes_what_there_is),
+        ROOM_TEST(signals_write_a_checkpoint),
         ROOM_TEST(mistakes_end_before_any_work),
         ROOM_TEST(a_failure_is_exit_code_1),
     };

@@ -1,130 +1,5 @@
 /* Whole runs through lckv.h: the golden folders, what must not matter, what must be refused, how a run ends. */
-#include "base/rng.h"
-#include "io/safetensors.h"
-#include "lckv.h"
-
-#include "train_fixture.h"
-
-static const char CONFIG[] =
-    "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,\"num_attention_heads\":4,"
-    "\"num_key_value_heads\":2,\"num_hidden_layers\":4,\"vocab_size\":37,\"max_position_embeddings\":64,"
-    "\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\",\"initializer_range\":0.2,\"layer_types\":\"0_2_2_3\","
-    "\"forward_passes\":3,\"backward_passes\":2,\"unknown_key\":[1]}";
-enum { VOCAB = 37, MOST_STEPS = 64 };
-
-/* What a callback has seen of a run. */
-typedef struct story {
-    lckv_train_progress steps[MOST_STEPS];
-    int count, evaluations;
-    int64_t stop_after; /* 0: never */
-} story;
-
-static bool listen(void *user, const lckv_train_progress *p) {
-    story *s = user;
-    if (p->phase == LCKV_TRAIN_EVALUATING) s->evaluations++;
-    if (p->phase != LCKV_TRAIN_STEPPING) return true;
-    if (s->count < MOST_STEPS) s->steps[s->count++] = *p;
-    return p->step != s->stop_after;
-}
-
-/* A small run on ids; cases change what they are about. */
-typedef struct run {
-    room *room;
-    lckv_train_options options;
-    const char *train, *validation;
-    story story;
-    lckv_train_result result;
-    lckv_train_summary summary;
-} run;
-
-/* `rows` rows of ids that follow a simple rule often enough to be learned. */
-static const char *write_ids(room *r, const char *name, int rows, int length) {
-    char *text = malloc((size_t)rows * ((size_t)length * 4 + 32));
-    size_t at = 0;
-    for (int row = 0; row < rows; row++) {
-        int id = row % VOCAB;
-        at += (size_t)sprintf(text + at, "{\"input_ids\":[");
-        for (int i = 0; i < length; i++) {
-            at += (size_t)sprintf(text + at, i ? ",%d" : "%d", id);
-            bool jump = rng_uniform(9, (uint64_t)row, (uint64_t)i) < 0.2;
-            id = (id * (jump ? 5 : 2) + 1) % VOCAB;
-        }
-        at += (size_t)sprintf(text + at, "]}\n");
-    }
-    const char *path = room_write(r, name, text, at);
-    free(text);
-    return path;
-}
-
-static void run_begin(run *t, void **state) {
-    *t = (run){.room = *state, .options = lckv_train_defaults()};
-    lckv_train_options *o = &t->options;
-    o->config_name = room_file(t->room, "tiny.json", CONFIG);
-    t->train = write_ids(t->room, "train.jsonl", 12, 16);
-    o->train_files = &t->train;
-    o->train_file_count = 1;
-    o->output_dir = room_path(t->room, "out");
-    o->block_size = 16;
-    o->per_device_train_batch_size = 4;
-    o->max_steps = 6;
-    o->learning_rate = 0.01;
-    o->lr_scheduler_type = LCKV_SCHEDULE_CONSTANT;
-    o->logging_steps = 1;
-    o->threads = 1;
-}
-
-static int run_go(run *t) {
-    lckv_trainer *trainer;
-    t->story = (story){.stop_after = t->story.stop_after};
-    t->options.callback = listen;
-    t->options.user = &t->story;
-    int status = lckv_trainer_create(&t->options, &trainer);
-    if (status < 0) return status;
-    t->summary = lckv_trainer_summary(trainer);
-    status = lckv_trainer_run(trainer, &t->result);
-    lckv_trainer_free(trainer);
-    return status;
-}
-
-static void use_output(run *t, const char *name) {
-    t->options.output_dir = room_path(t->room, name);
-}
-
-static bool output_has(const run *t, const char *name) {
-    char *path;
-    OK(path_join(t->options.output_dir, name, &path));
-    bool there = file_exists(path);
-    free(path);
-    return there;
-}
-
-static void open_weights(const run *t, safetensors_file *file) {
-    char *path;
-    OK(path_join(t->options.output_dir, "model.safetensors", &path));
-    OK(safetensors_open(path, file));
-    free(path);
-}
-
-/* The largest difference between the weights that two runs wrote. */
-static double weights_differ(const run *a, const run *b) {
-    safetensors_file x, y;
-    double most = 0;
-    open_weights(a, &x);
-    open_weights(b, &y);
-    assert_int_equal(x.count, y.count);
-    for (int i = 0; i < x.count; i++) {
-        assert_string_equal(x.entries[i].name, y.entries[i].name);
-        for (int64_t k = 0; k < x.entries[i].elements; k++) {
-            float u, v;
-            memcpy(&u, x.entries[i].data + k * 4, 4);
-            memcpy(&v, y.entries[i].data + k * 4, 4);
-            most = fmax(most, fabs((double)u - (double)v));
-        }
-    }
-    safetensors_close(&x);
-    safetensors_close(&y);
-    return most;
-}
+#include "train_run_fixture.h"
 
 /* ---------------------------------------------------------------- golden folders */
 
@@ -375,6 +250,7 @@ static void validation_is_the_mean_over_its_labels(void **state) {
     t.validation = write_ids(t.room, "validation.jsonl", 7, 16);
     t.options.validation_files = &t.validation;
     t.options.validation_file_count = 1;
+    t.options.per_device_eval_batch_size = 4;
     OK(run_go(&t));
     assert_int_equal(t.summary.validation_blocks, 7);
     assert_int_equal(t.story.evaluations, 2); /* batches of 4 and 3 */
@@ -478,16 +354,18 @@ static void the_log_has_a_line_a_logged_step(void **state) {
 
 /* ---------------------------------------------------------------- how a run ends */
 
-static void a_stopped_run_writes_what_there_is(void **state) {
+static void a_stopped_run_writes_a_checkpoint(void **state) {
     run stopped, short_one;
     run_begin(&stopped, state);
     stopped.story.stop_after = 3;
     FAILS(run_go(&stopped), LCKV_ERROR_INTERRUPTED, "after step 3 of 6");
     assert_int_equal(stopped.result.steps, 3);
+    assert_false(output_has(&stopped, "model.safetensors")); /* that is for runs that have ended */
     run_begin(&short_one, state);
     use_output(&short_one, "short");
     short_one.options.max_steps = 3;
     OK(run_go(&short_one));
+    use_output(&stopped, "out/checkpoint-3");
     assert_true(weights_differ(&stopped, &short_one) == 0);
 }
 
@@ -504,6 +382,7 @@ static void a_loss_that_is_not_finite_stops_the_run(void **state) {
     char named[32];
     snprintf(named, sizeof named, "step %d:", bad.story.count + 1);
     assert_non_null(strstr(lckv_last_error(), named));
+    assert_non_null(strstr(lckv_last_error(), "no model was written"));
     /* the model that was there is still there */
     run again;
     run_begin(&again, state);
@@ -539,6 +418,18 @@ static void bad_options_are_refused_before_any_work(void **state) {
     REFUSED(adam_beta2 = 0.99999999999, "adam_beta2");
     REFUSED(lr_scheduler_type = (lckv_schedule_type)9, "lr_scheduler_type");
     REFUSED(threads = -1, "threads");
+    REFUSED(do_train = false, "nothing to do");
+    REFUSED(save_strategy = (lckv_interval_strategy)7, "save_strategy");
+    REFUSED(save_steps = 2.5, "save_steps");
+    REFUSED(save_steps = 0, "save_steps");
+    REFUSED(eval_steps = NAN, "eval_steps");
+    REFUSED(save_total_limit = -1, "save_total_limit");
+    REFUSED(per_device_eval_batch_size = 0, "per_device_eval_batch_size");
+    REFUSED(max_skipped_steps = -1, "max_skipped_steps");
+    REFUSED(skip_grad_norm = -1, "skip_grad_norm");
+    REFUSED(eval_strategy = LCKV_INTERVAL_EPOCH, "validation_file");
+    REFUSED(load_best_model_at_end = true, "to be the same");
+    REFUSED(early_stopping_patience = 1, "load_best_model_at_end");
 #undef REFUSED
 }
 
@@ -557,6 +448,7 @@ static void bad_data_and_folders_are_named(void **state) {
     t.options.tokenizer_name = t.room->folder;
     FAILS(run_go(&t), LCKV_ERROR_FILE, "tokenizer");
     run_begin(&t, state);
+    t.options.save_strategy = LCKV_INTERVAL_NO;
     OK(run_go(&t));
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is not empty");
 }
@@ -573,7 +465,7 @@ int main(void) {
         ROOM_TEST(validation_is_the_mean_over_its_labels),
         ROOM_TEST(a_larger_tokenizer_adds_rows),
         ROOM_TEST(the_log_has_a_line_a_logged_step),
-        ROOM_TEST(a_stopped_run_writes_what_there_is),
+        ROOM_TEST(a_stopped_run_writes_a_checkpoint),
         ROOM_TEST(a_loss_that_is_not_finite_stops_the_run),
         ROOM_TEST(bad_options_are_refused_before_any_work),
         ROOM_TEST(bad_data_and_folders_are_named),

@@ -14,7 +14,7 @@ enum { PATH_BYTES = 512 };
 
 typedef struct room {
     char folder[PATH_BYTES];
-    char *paths[64]; /* that were asked for */
+    char *paths[256]; /* that were asked for */
     int path_count;
 } room;
 

@@ -229,8 +229,9 @@ typedef struct step_state {
     float max_grad_norm;            /* 0: no clipping */
     float clip_factor;              /* by op_clip: min(1, max_grad_norm / (norm + 1e-6)), 1 without clipping */
     double grad_norm;               /* by op_clip */
-    int32_t finite;                 /* by op_clip: 1 when norm and loss are finite; 0 makes op_adamw do nothing */
-    int32_t unused;
+    int32_t finite;                 /* by op_clip: 1 when norm and loss are finite and the norm is not above
+                                     * skip_grad_norm; with 0 op_adamw only sets gradients to 0 */
+    float skip_grad_norm;           /* 0: none is too long */
 } step_state;
 
 /* state->grad_norm = sqrt(*sum_squares), clip_factor and finite from it and *loss. */
@@ -335,7 +336,8 @@ struct device {
     struct device_ops ops;
     struct device_memory memory;
     struct device_recording recording;
-    char name[32]; /* "cpu", "count", "cuda:0" */
+    char name[32];     /* "cpu", "count", "cuda:0" */
+    char features[64]; /* what results depend on to the bit, besides threads: processor level, library's choice */
     int threads;
     bool host_memory; /* device pointers are host pointers: weights may be used where a file is mapped */
     bool counts_only; /* nothing is computed, memory is not real: never read or written by the host */

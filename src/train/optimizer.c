@@ -176,6 +176,7 @@ static step_state state_of_step(const optimizer *o, double learning_rate) {
         .beta2 = (float)o->options.beta2,
         .epsilon = (float)o->options.epsilon,
         .max_grad_norm = (float)o->options.max_grad_norm,
+        .skip_grad_norm = (float)o->options.skip_grad_norm,
     };
     s.correction1 = (float)(1 - pow((double)s.beta1, (double)o->steps));
     s.correction2 = (float)(1 - pow((double)s.beta2, (double)o->steps));

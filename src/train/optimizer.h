@@ -17,6 +17,7 @@
 typedef struct optimizer_options {
     double beta1, beta2, epsilon, weight_decay;
     double max_grad_norm;     /* 0: no clipping */
+    double skip_grad_norm;    /* a step with a longer gradient changes no weight; 0: none is skipped for that */
     const exchange *exchange; /* the processes that share the work, which outlive it; NULL: this one alone */
 } optimizer_options;
 
@@ -54,7 +55,8 @@ int64_t optimizer_overlap(const optimizer *o, int entry, int rank, int64_t *firs
 
 /* One step with the gradients of the whole step, in two parts: what the step needs is sent, then it is done. The second
  * copies nothing, so that it can be part of a recorded step of one process alone. `loss` (f64 [1, 1]) is looked at for
- * being finite: where it or the norm is not, no weight changes. All processes call this, none having failed since they
+ * being finite: where it or the norm is not, or the norm is above skip_grad_norm, no weight and no moment
+ * changes. All processes call this, none having failed since they
  * last agreed; gradients and loss are then sums over all of them. */
 int optimizer_send(optimizer *o, double learning_rate);
 int optimizer_update(optimizer *o, view loss);

@@ -5,7 +5,10 @@
 
 lckv_train_options lckv_train_defaults(void) {
     return (lckv_train_options){
+        .do_train = true,
+        .do_eval = true,
         .per_device_train_batch_size = 8,
+        .per_device_eval_batch_size = 8,
         .gradient_accumulation_steps = 1,
         .num_train_epochs = 3,
         .max_steps = -1,
@@ -18,6 +21,8 @@ lckv_train_options lckv_train_defaults(void) {
         .adam_epsilon = 1e-8,
         .max_grad_norm = 1,
         .logging_steps = 500,
+        .save_strategy = LCKV_INTERVAL_STEPS,
+        .save_steps = 500,
         .device = "auto",
     };
 }
@@ -41,7 +46,10 @@ static int check_sources(const lckv_train_options *o) {
         "expected model_name_or_path (to go on from its weights) or config_name (to begin with random ones), found %s",
         o->config_name ? "both" : "neither");
     REQUIRE(o->output_dir && *o->output_dir, LCKV_ERROR_ARGUMENT, "expected output_dir, found none");
-    REQUIRE(o->train_files && o->train_file_count > 0, LCKV_ERROR_ARGUMENT, "expected a train_file, found none");
+    REQUIRE(!o->do_train || (o->train_files && o->train_file_count > 0), LCKV_ERROR_ARGUMENT,
+            "expected a train_file, found none");
+    REQUIRE(o->do_train || (o->do_eval && o->validation_file_count > 0), LCKV_ERROR_ARGUMENT,
+            "without do_train, expected do_eval and a validation_file: there is nothing to do");
     REQUIRE(o->validation_file_count == 0 || o->validation_files, LCKV_ERROR_ARGUMENT,
             "validation_files is NULL, and validation_file_count %d", o->validation_file_count);
     return LCKV_OK;
@@ -50,6 +58,7 @@ static int check_sources(const lckv_train_options *o) {
 static int check_sizes(const lckv_train_options *o) {
     if (o->block_size) TRY(check_int("block_size", o->block_size, 2, INT32_MAX));
     TRY(check_int("per_device_train_batch_size", o->per_device_train_batch_size, 1, INT32_MAX));
+    TRY(check_int("per_device_eval_batch_size", o->per_device_eval_batch_size, 1, INT32_MAX));
     TRY(check_int("gradient_accumulation_steps", o->gradient_accumulation_steps, 1, INT32_MAX));
     TRY(check_int("max_steps", o->max_steps, -1, INT64_MAX));
     if (o->max_steps <= 0) TRY(check_number("num_train_epochs", o->num_train_epochs, 1e-6, 1e9));
@@ -72,8 +81,50 @@ static int check_optimizer(const lckv_train_options *o) {
     return check_number("max_grad_norm", o->max_grad_norm, 0, HUGE_VAL);
 }
 
+/* Below 1 it is a share of all steps; else it must be whole. */
+static int check_interval(const char *name, double steps, double least) {
+    TRY(check_number(name, steps, least, 0x1p53));
+    REQUIRE(steps < 1 || steps == floor(steps), LCKV_ERROR_ARGUMENT,
+            "%s should be a whole number of steps, or a share of them below 1, found %g", name, steps);
+    return LCKV_OK;
+}
+
+static int check_strategy(const char *name, lckv_interval_strategy strategy) {
+    return check_int(name, (int64_t)strategy, LCKV_INTERVAL_NO, LCKV_INTERVAL_EPOCH);
+}
+
+/* As TrainingArguments asks for it: what an evaluation has found best must have been saved. */
+static int check_best(const lckv_train_options *o) {
+    if (o->early_stopping_patience > 0)
+        REQUIRE(o->load_best_model_at_end, LCKV_ERROR_ARGUMENT,
+                "early_stopping_patience needs load_best_model_at_end: else the model is the one that got worse");
+    if (!o->load_best_model_at_end) return LCKV_OK;
+    REQUIRE(o->eval_strategy != LCKV_INTERVAL_NO && o->eval_strategy == o->save_strategy, LCKV_ERROR_ARGUMENT,
+            "load_best_model_at_end needs eval_strategy and save_strategy to be the same, and not no");
+    double eval = o->eval_steps > 0 ? o->eval_steps : (double)o->logging_steps, times = o->save_steps / eval;
+    REQUIRE(o->eval_strategy != LCKV_INTERVAL_STEPS || fabs(times - round(times)) < 1e-9, LCKV_ERROR_ARGUMENT,
+            "load_best_model_at_end needs save_steps to be a multiple of eval_steps, found %g and %g", o->save_steps,
+            eval);
+    return LCKV_OK;
+}
+
+static int check_milestones(const lckv_train_options *o) {
+    TRY(check_strategy("save_strategy", o->save_strategy));
+    TRY(check_strategy("eval_strategy", o->eval_strategy));
+    TRY(check_interval("save_steps", o->save_steps, 1e-9));
+    TRY(check_interval("eval_steps", o->eval_steps, 0));
+    TRY(check_int("save_total_limit", o->save_total_limit, 0, INT64_MAX));
+    TRY(check_int("early_stopping_patience", o->early_stopping_patience, 0, INT64_MAX));
+    TRY(check_int("max_skipped_steps", o->max_skipped_steps, 0, INT64_MAX));
+    TRY(check_number("skip_grad_norm", o->skip_grad_norm, 0, HUGE_VAL));
+    REQUIRE(o->eval_strategy == LCKV_INTERVAL_NO || !o->do_train || (o->do_eval && o->validation_file_count > 0),
+            LCKV_ERROR_ARGUMENT, "eval_strategy needs a validation_file and do_eval");
+    return check_best(o);
+}
+
 int train_options_check(const lckv_train_options *o) {
     TRY(check_sources(o));
     TRY(check_sizes(o));
+    TRY(check_milestones(o));
     return check_optimizer(o);
 }

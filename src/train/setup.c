@@ -4,12 +4,12 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "config/model_path.h"
+#include "train/checkpoint.h"
 #include "train/corpus.h"
 #include "train/options.h"
 #include "train/start.h"
 #include "train/train_log.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,20 +22,16 @@ static int keep(const char *text, char **out) {
     return LCKV_OK;
 }
 
-static bool folder_has_entries(const char *path) {
-    DIR *folder = opendir(path);
-    bool found = false;
-    for (struct dirent *entry; folder && !found && (entry = readdir(folder));)
-        found = strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
-    if (folder) closedir(folder);
-    return found;
+static bool begins_anew(const lckv_train_options *o) {
+    return o->overwrite_output_dir && !o->resume_from_checkpoint;
 }
 
+/* Process 0 makes it ready for all. */
 static int prepare_output(lckv_trainer *t, const lckv_train_options *o) {
-    REQUIRE(o->overwrite_output_dir || !folder_has_entries(o->output_dir), LCKV_ERROR_ARGUMENT,
-            "output_dir '%s' is not empty; choose another one, or ask for overwrite_output_dir", o->output_dir);
+    bool any = begins_anew(o) || o->resume_from_checkpoint || !o->do_train;
     TRY(keep(o->output_dir, &t->output_dir));
-    return folder_create(o->output_dir);
+    if (t->exchange->rank) return run_folder_join(o->output_dir, &t->folder);
+    return run_folder_open(o->output_dir, any, &t->folder);
 }
 
 /* The folder whose generation_config.json and *.py travel along: of the checkpoint, or of the config. */
@@ -84,8 +80,8 @@ static int read_data(lckv_trainer *t, const lckv_train_options *o) {
         .go_on = tell_reading,
         .user = t,
     };
-    TRY(corpus_read(&corpus, &t->tokenizer, &t->train));
-    if (!o->validation_file_count) return LCKV_OK;
+    if (o->do_train) TRY(corpus_read(&corpus, &t->tokenizer, &t->train));
+    if (!o->do_eval || !o->validation_file_count) return LCKV_OK;
     corpus.paths = o->validation_files;
     corpus.path_count = o->validation_file_count;
     return corpus_read(&corpus, &t->tokenizer, &t->validation);
@@ -93,7 +89,23 @@ static int read_data(lckv_trainer *t, const lckv_train_options *o) {
 
 /* ---------------------------------------------------------------- steps */
 
+/* A share of all steps is rounded up, as transformers does it. */
+static rhythm rhythm_of(const lckv_trainer *t, lckv_interval_strategy strategy, double steps) {
+    return (rhythm){strategy, (int64_t)ceil(steps < 1 ? steps * (double)t->steps : steps)};
+}
+
+static void plan_milestones(lckv_trainer *t, const lckv_train_options *o) {
+    t->saving = rhythm_of(t, o->save_strategy, o->save_steps);
+    t->evaluating = rhythm_of(t, o->eval_strategy, o->eval_steps > 0 ? o->eval_steps : (double)o->logging_steps);
+    t->save_total_limit = o->save_total_limit;
+    t->early_stopping_patience = o->early_stopping_patience;
+    t->load_best_model_at_end = o->load_best_model_at_end;
+    t->max_skipped_steps = o->max_skipped_steps;
+    t->best.step = -1;
+}
+
 static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
+    if (!o->do_train) return LCKV_OK;
     /* Both are below 2^31. A step never has more blocks than an epoch. */
     int64_t each = o->per_device_train_batch_size * o->gradient_accumulation_steps, all = t->train.count;
     t->blocks_per_step = each < all / t->exchange->ranks ? each * t->exchange->ranks : all;
@@ -110,6 +122,7 @@ static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
         .warmup_steps = schedule_warmup_steps(o->warmup_steps, o->warmup_ratio, t->steps),
         .steps = t->steps,
     };
+    plan_milestones(t, o);
     return LCKV_OK;
 }
 
@@ -120,12 +133,19 @@ static int make_model(lckv_trainer *t, const lckv_train_options *o) {
     if (tokens > rows)
         log_message(LCKV_LOG_INFO, "the tokenizer has %lld tokens, the model %lld rows: %lld rows added",
                     (long long)tokens, (long long)rows, (long long)(tokens - rows));
+    if (t->resumed_from) return train_checkpoint_start(t, tokens > rows ? tokens : rows);
     if (o->model_name_or_path) {
         TRY(start_from_checkpoint(t->device, t->source_folder, o->config_overrides, &t->model));
         return tokens > rows ? start_add_rows(&t->model, tokens, t->seed) : LCKV_OK;
     }
     if (tokens > rows) t->config->vocab_size = tokens;
     return start_fresh(t->device, t->config, t->seed, &t->model);
+}
+
+/* A batch never has more blocks than there are. */
+static int batch_size(int64_t asked, int64_t there) {
+    int64_t most = there > 1 ? there : 1;
+    return (int)(asked < most ? asked : most);
 }
 
 static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
@@ -136,16 +156,19 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
         .weight_decay = o->weight_decay,
         .max_grad_norm = o->max_grad_norm,
         .exchange = t->exchange,
+        .skip_grad_norm = o->skip_grad_norm,
     };
-    int64_t asked = o->per_device_train_batch_size;
-    int64_t most = t->train.count > t->validation.count ? t->train.count : t->validation.count;
-    return stepper_create(t->model, o->bf16 ? DTYPE_BF16 : DTYPE_F32, (int)(asked < most ? asked : most),
-                          t->train.block_size, &adamw, &t->stepper);
+    int32_t block_size = o->do_train ? t->train.block_size : t->validation.block_size;
+    TRY(stepper_create(t->model, o->bf16 ? DTYPE_BF16 : DTYPE_F32,
+                       batch_size(o->per_device_train_batch_size, t->train.count), block_size, &adamw, &t->stepper));
+    return stepper_set_eval_batch(t->stepper, batch_size(o->per_device_eval_batch_size, t->validation.count));
 }
 
 static void keep_options(lckv_trainer *t, const lckv_train_options *o) {
     t->shuffle = o->shuffle;
     t->seed = (uint64_t)o->seed;
+    t->do_train = o->do_train;
+    t->do_eval = o->do_eval;
     t->logging_steps = o->logging_steps;
     t->callback = o->callback;
     t->user = o->user;
@@ -157,18 +180,24 @@ static int add_watchers(lckv_trainer *t) {
     return train_log_watch(&t->watchers);
 }
 
-static int set_up(lckv_trainer *t, const lckv_train_options *o) {
+/* What leaves the output folder ready. */
+static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     TRY(train_options_check(o));
     keep_options(t, o);
     TRY(config_read(o->config_name ? o->config_name : o->model_name_or_path, o->config_overrides, &t->config));
     TRY(find_source(t, o));
     TRY(find_tokenizer(t, o));
-    TRY(prepare_output(t, o));
+    return prepare_output(t, o);
+}
+
+static int set_up(lckv_trainer *t, const lckv_train_options *o) {
+    if (o->do_train && !begins_anew(o)) TRY(train_checkpoint_choose(t, o->resume_from_checkpoint));
     TRY(read_data(t, o));
     TRY(plan_steps(t, o));
     TRY(device_open(o->device ? o->device : "auto", o->threads, &t->device));
     TRY(make_model(t, o));
     TRY(make_stepper(t, o));
+    TRY(train_checkpoint_restore(t));
     return add_watchers(t);
 }
 
@@ -177,7 +206,8 @@ int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out) {
     lckv_trainer *t = calloc(1, sizeof *t);
     REQUIRE(t, LCKV_ERROR_MEMORY, "no memory for a trainer");
     t->exchange = options->processes ? options->processes : exchange_alone();
-    int status = exchange_agree(t->exchange, set_up(t, options));
+    int status = exchange_agree(t->exchange, set_up_folder(t, options));
+    if (status >= 0) status = exchange_agree(t->exchange, set_up(t, options));
     if (status < 0)
         lckv_trainer_free(t);
     else
@@ -188,6 +218,7 @@ int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out) {
 void lckv_trainer_free(lckv_trainer *t) {
     if (!t) return;
     watchers_free(&t->watchers);
+    run_folder_close(&t->folder, t->finished || (!t->ran && !t->folder.lock_was_there));
     stepper_free(t->stepper);
     model_free(t->model);
     device_close(t->device);

@@ -10,12 +10,23 @@ static int prepare_weights(model *m, dtype compute) {
     return params_enable_gradients(m->params);
 }
 
-static int allocate_host(stepper *s) {
-    s->labels = malloc((size_t)s->batch_size * (size_t)s->block_size * sizeof *s->labels);
-    s->entries = malloc((size_t)s->batch_size * sizeof *s->entries);
-    REQUIRE(s->labels && s->entries, LCKV_ERROR_MEMORY, "no memory for a batch of %d blocks of %d tokens",
-            s->batch_size, s->block_size);
-    return LCKV_OK;
+/* Room for `most` blocks at a time. */
+static int allocate_batch(stepper *s, int most) {
+    batch_limits limits = {.rows = most * s->block_size, .sequences = most};
+    s->labels = malloc((size_t)most * (size_t)s->block_size * sizeof *s->labels);
+    s->entries = malloc((size_t)most * sizeof *s->entries);
+    REQUIRE(s->labels && s->entries, LCKV_ERROR_MEMORY, "no memory for a batch of %d blocks of %d tokens", most,
+            s->block_size);
+    return batch_create(s->model->device, limits, &s->batch);
+}
+
+static void free_batch(stepper *s) {
+    batch_free(s->batch);
+    free(s->labels);
+    free(s->entries);
+    s->batch = NULL;
+    s->labels = NULL;
+    s->entries = NULL;
 }
 
 static int allocate_scalars(stepper *s) {
@@ -28,10 +39,8 @@ static int allocate_scalars(stepper *s) {
 
 static int make(stepper *s, dtype compute, const optimizer_options *options) {
     device *d = s->model->device;
-    batch_limits limits = {.rows = s->batch_size * s->block_size, .sequences = s->batch_size};
-    TRY(allocate_host(s));
+    TRY(allocate_batch(s, s->batch_size));
     TRY(allocate_scalars(s));
-    TRY(batch_create(d, limits, &s->batch));
     TRY(graph_create(d, compute, true, &s->graph));
     TRY(prepare_weights(s->model, compute));
     return optimizer_create(s->model->params, options, &s->optimizer);
@@ -44,16 +53,21 @@ static int check_exchange(const device *d, const exchange *e) {
     return LCKV_OK;
 }
 
-int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, const optimizer_options *options,
-                   stepper **out) {
-    *out = NULL;
+static int check_batch(int batch_size, int32_t block_size) {
     REQUIRE(batch_size >= 1 && (int64_t)batch_size * block_size <= INT32_MAX, LCKV_ERROR_ARGUMENT,
             "a batch of %d blocks of %d tokens: expected at least one block and at most %d tokens", batch_size,
             block_size, INT32_MAX);
+    return LCKV_OK;
+}
+
+int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, const optimizer_options *options,
+                   stepper **out) {
+    *out = NULL;
+    TRY(check_batch(batch_size, block_size));
     TRY(check_exchange(m->device, options->exchange));
     stepper *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory to train");
-    *s = (stepper){.model = m, .batch_size = batch_size, .block_size = block_size};
+    *s = (stepper){.model = m, .batch_size = batch_size, .eval_batch_size = batch_size, .block_size = block_size};
     int status = make(s, compute, options);
     if (status < 0)
         stepper_free(s);
@@ -68,11 +82,17 @@ void stepper_free(stepper *s) {
     replay_forget(&s->update, s->model->device);
     optimizer_free(s->optimizer);
     graph_free(s->graph);
-    batch_free(s->batch);
     if (s->scalars) s->model->device->memory.release(s->model->device, s->scalars);
-    free(s->labels);
-    free(s->entries);
+    free_batch(s);
     free(s);
+}
+
+int stepper_set_eval_batch(stepper *s, int eval_batch_size) {
+    TRY(check_batch(eval_batch_size, s->block_size));
+    s->eval_batch_size = eval_batch_size;
+    if (eval_batch_size <= s->batch_size) return LCKV_OK;
+    free_batch(s);
+    return allocate_batch(s, eval_batch_size);
 }
 
 /* ---------------------------------------------------------------- running one */
@@ -192,7 +212,7 @@ int stepper_step(stepper *s, const blocks *data, const int64_t *chosen, int64_t 
 }
 
 int stepper_blocks_at_once(const stepper *s) {
-    return s->batch_size * s->optimizer->exchange->ranks;
+    return s->eval_batch_size * s->optimizer->exchange->ranks;
 }
 
 static int evaluate_share(stepper *s, const blocks *data, int64_t first, int count) {

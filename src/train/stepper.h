@@ -34,10 +34,11 @@ typedef struct stepper {
     graph *graph;
     batch *batch;
     optimizer *optimizer;
-    int batch_size; /* blocks run at a time */
+    int batch_size;      /* blocks run at a time */
+    int eval_batch_size; /* the same, without learning */
     int32_t block_size;
-    int32_t *labels;      /* [batch_size, block_size] */
-    batch_entry *entries; /* [batch_size] */
+    int32_t *labels;      /* [the larger of the two, block_size] */
+    batch_entry *entries; /* [the larger of the two] */
     void *scalars;        /* device memory of the next two */
     view loss;            /* f64: of the step so far */
     view scale;           /* f32: 1 / labels of the step */
@@ -51,6 +52,9 @@ typedef struct stepper {
 int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, const optimizer_options *options,
                    stepper **out);
 void stepper_free(stepper *s); /* NULL is fine */
+
+/* Evaluations run so many blocks at a time, instead of batch_size. To be said before the first step. */
+int stepper_set_eval_batch(stepper *s, int eval_batch_size);
 
 /* Puts one step on the device, over blocks chosen[0 .. count - 1], of which each process takes its share, batch_size at
  * a time. The loss is the sum over all labels of the step divided by their number, so that it does not matter how a

@@ -1,11 +1,13 @@
-/* The training loop: blocks in order, a step each, log, evaluation, and what is written at the end. See lckv.h. */
+/* The training loop: blocks in order, a step each, what is due between steps, and the model at the end. See lckv.h. */
 #include "train/trainer.h"
 
-#include "io/hf_folder.h"
-#include "train/optimizer_state.h"
+#include "base/log.h"
+#include "train/checkpoint.h"
+#include "train/milestones.h"
 #include "train/order.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <time.h>
 
 static double now(void) {
@@ -16,48 +18,94 @@ static double now(void) {
 
 /* ---------------------------------------------------------------- telling */
 
-static int ask(lckv_trainer *t, const lckv_train_progress *progress) {
+static int ask(const lckv_trainer *t, const lckv_train_progress *progress) {
     if (!t->callback || t->callback(t->user, progress)) return LCKV_OK;
     return fail(LCKV_ERROR_INTERRUPTED, "stopped after step %lld of %lld", (long long)t->step, (long long)t->steps);
 }
 
-/* `status` is what the watchers said, who are with one process: all stop where one is to. */
-static int tell(lckv_trainer *t, const lckv_train_progress *progress, int status) {
+int trainer_tell(const lckv_trainer *t, const lckv_train_progress *progress, int status) {
     return exchange_agree(t->exchange, status < 0 ? status : ask(t, progress));
 }
 
 static lckv_train_progress progress_of_step(const lckv_trainer *t, const step_result *r, double learning_rate) {
     double clock = now(), seconds = clock - t->begin, since_log = clock - t->window.begin;
+    int64_t here = t->step - t->first_step;
     return (lckv_train_progress){
         .phase = LCKV_TRAIN_STEPPING,
         .fraction = (double)t->step / (double)t->steps,
         .step = t->step,
         .steps = t->steps,
         .loss = r->loss,
-        .mean_loss = t->window.loss / (double)t->window.steps,
+        .mean_loss = t->window.steps ? t->window.loss / (double)t->window.steps : NAN,
         .grad_norm = r->grad_norm,
         .learning_rate = learning_rate,
         .tokens_per_second = since_log > 0 ? (double)t->window.tokens / since_log : 0,
         .seconds = seconds,
-        .seconds_left = seconds / (double)t->step * (double)(t->steps - t->step),
+        .seconds_left = seconds / (double)here * (double)(t->steps - t->step),
+        .skipped = !r->finite,
         .logged = t->step % t->logging_steps == 0 || t->step == t->steps,
     };
 }
 
-/* A step has ended well: counts it, logs it when its turn has come, tells the caller. */
-static int report_step(lckv_trainer *t, const step_result *r, int64_t tokens, double learning_rate) {
-    t->step++;
-    t->tokens += tokens;
+/* ---------------------------------------------------------------- steps that go wrong */
+
+/* A norm so many times the usual one is told; it takes a few steps to know what is usual. */
+static const double SPIKE = 10, MEMORY = 0.98;
+enum { STEPS_TO_KNOW = 50 };
+
+static void watch_norm(lckv_trainer *t, double norm) {
+    if (t->step > STEPS_TO_KNOW && norm > SPIKE * t->usual_grad_norm)
+        log_message(LCKV_LOG_WARNING, "step %lld: the gradient norm is %.4g, %.4g is usual", (long long)t->step, norm,
+                    t->usual_grad_norm);
+    t->usual_grad_norm = t->usual_grad_norm > 0 ? MEMORY * t->usual_grad_norm + (1 - MEMORY) * norm : norm;
+}
+
+static int too_many_skipped(const lckv_trainer *t, const step_result *r) {
+    char newest[64];
+    snprintf(newest, sizeof newest, "checkpoint-%lld", (long long)t->saved_at);
+    return fail(LCKV_ERROR_NUMERIC,
+                "step %lld: loss %g, gradient norm %g: not finite, training stops (max_skipped_steps %lld). The last "
+                "good checkpoint in '%s': %s",
+                (long long)t->step, r->loss, r->grad_norm, (long long)t->max_skipped_steps, t->output_dir,
+                t->saved_at > 0 ? newest : "none, and no model was written");
+}
+
+/* No weight has changed. */
+static int skip_step(lckv_trainer *t, const step_result *r) {
+    if (isfinite(r->loss) && isfinite(r->grad_norm)) {
+        log_message(LCKV_LOG_WARNING, "step %lld: gradient norm %g, above skip_grad_norm: skipped", (long long)t->step,
+                    r->grad_norm);
+        return LCKV_OK;
+    }
+    t->skipped++;
+    if (t->skipped > t->max_skipped_steps) return too_many_skipped(t, r);
+    log_message(LCKV_LOG_WARNING, "step %lld: loss %g, gradient norm %g: not finite, skipped (%lld of at most %lld)",
+                (long long)t->step, r->loss, r->grad_norm, (long long)t->skipped, (long long)t->max_skipped_steps);
+    return LCKV_OK;
+}
+
+static void count_step(lckv_trainer *t, const step_result *r) {
     t->loss_sum += r->loss;
-    t->window.steps++;
-    t->window.tokens += tokens;
     t->window.loss += r->loss;
-    lckv_train_progress p = progress_of_step(t, r, learning_rate);
-    if (p.logged) t->window = (log_window){.begin = now()};
-    return tell(t, &p, watchers_step(&t->watchers, t, &p));
+    t->window.steps++;
+    watch_norm(t, r->grad_norm);
 }
 
 /* ---------------------------------------------------------------- training */
+
+/* A step has ended: counts it, logs it when its turn has come, tells those who want to know. */
+static int report_step(lckv_trainer *t, const step_result *r, int64_t tokens, double learning_rate) {
+    t->step++;
+    t->tokens += tokens;
+    t->window.tokens += tokens;
+    if (r->finite)
+        count_step(t, r);
+    else
+        TRY(skip_step(t, r));
+    lckv_train_progress p = progress_of_step(t, r, learning_rate);
+    if (p.logged) t->window = (log_window){.begin = now()};
+    return trainer_tell(t, &p, watchers_step(&t->watchers, t, &p));
+}
 
 /* The blocks of a step, a function of seed and step alone. The last step of an epoch takes what is left of it. */
 static int64_t choose_blocks(lckv_trainer *t, int64_t step) {
@@ -68,80 +116,79 @@ static int64_t choose_blocks(lckv_trainer *t, int64_t step) {
     return count;
 }
 
-static int train(lckv_trainer *t) {
-    t->begin = t->window.begin = now();
-    while (t->step < t->steps) {
-        int64_t count = choose_blocks(t, t->step);
-        double learning_rate = schedule_learning_rate(&t->schedule, t->step);
-        step_result r;
-        TRY(stepper_step(t->stepper, &t->train, t->chosen, count, learning_rate, &r));
-        REQUIRE(r.finite, LCKV_ERROR_NUMERIC,
-                "step %lld: loss %g, gradient norm %g: not finite, training stops. No model was written to '%s'",
-                (long long)t->step + 1, r.loss, r.grad_norm, t->output_dir);
-        TRY(report_step(t, &r, count * t->train.block_size, learning_rate));
-    }
-    return LCKV_OK;
+static int learn(lckv_trainer *t) {
+    step_result r;
+    int64_t count = choose_blocks(t, t->step);
+    double learning_rate = schedule_learning_rate(&t->schedule, t->step);
+    TRY(stepper_step(t->stepper, &t->train, t->chosen, count, learning_rate, &r));
+    return report_step(t, &r, count * t->train.block_size, learning_rate);
 }
 
-static int evaluate(lckv_trainer *t, lckv_evaluation *out) {
-    double sum = 0;
-    int64_t count = t->validation.count;
-    for (int64_t first = 0; first < count;) {
-        int64_t left = count - first;
-        int at_once = stepper_blocks_at_once(t->stepper), these = left < at_once ? (int)left : at_once;
-        double mean;
-        TRY(stepper_evaluate(t->stepper, &t->validation, first, these, &mean));
-        sum += mean * these;
-        first += these;
-        lckv_train_progress p = {.phase = LCKV_TRAIN_EVALUATING, .fraction = (double)first / (double)count};
-        TRY(tell(t, &p, LCKV_OK));
+static int train(lckv_trainer *t) {
+    t->begin = t->window.begin = now();
+    t->first_step = t->step;
+    t->first_tokens = t->tokens;
+    for (;;) {
+        TRY(milestones_reach(t));
+        if (milestones_finished(t)) return LCKV_OK;
+        TRY(learn(t));
     }
-    double loss = sum / (double)count;
-    *out = (lckv_evaluation){.loss = loss, .perplexity = exp(loss), .blocks = count};
-    return exchange_agree(t->exchange, watchers_evaluated(&t->watchers, t, out));
 }
 
 /* ---------------------------------------------------------------- a whole run */
 
-static int values(void *user, int entry, dtype type, void *host) {
-    const lckv_trainer *t = user;
-    (void)type; /* f32, see below */
-    return optimizer_read(t->stepper->optimizer, entry, OPTIMIZER_VALUE, host);
-}
-
-static int write_model(void *user) {
-    lckv_trainer *t = user;
-    checkpoint_save_options options = {
-        .type = DTYPE_F32, .source = t->source_folder, .tokenizer = t->tokenizer_folder, .values = values, .user = t};
-    return checkpoint_save(t->model->config, t->model->params, &options, t->output_dir);
-}
-
-static int save(lckv_trainer *t) {
-    return optimizer_while_one_writes(t->stepper->optimizer, write_model, t);
-}
-
 static lckv_train_result result_so_far(const lckv_trainer *t) {
+    double seconds = now() - t->begin;
     return (lckv_train_result){
         .steps = t->step,
         .tokens = t->tokens,
-        .seconds = now() - t->begin,
-        .train_loss = t->step ? t->loss_sum / (double)t->step : NAN,
+        .skipped_steps = t->skipped,
+        .seconds = t->do_train ? seconds : 0,
+        .tokens_per_second = seconds > 0 ? (double)(t->tokens - t->first_tokens) / seconds : 0,
+        .train_loss = t->step > t->skipped ? t->loss_sum / (double)(t->step - t->skipped) : NAN,
         .eval_loss = NAN,
         .perplexity = NAN,
     };
 }
 
-static int train_save_evaluate(lckv_trainer *t, lckv_train_result *result) {
-    int status = train(t);
-    *result = result_so_far(t);
-    if (status < 0 && status != LCKV_ERROR_INTERRUPTED) return status;
-    TRY(save(t)); /* leaves the message of an interruption alone */
-    if (status < 0 || !t->validation.count) return status;
-    lckv_evaluation e;
-    TRY(evaluate(t, &e));
-    result->eval_loss = e.loss;
-    result->perplexity = e.perplexity;
+/* Leaves the message of the interruption alone unless saving fails too, which is only told: the caller asked to stop.
+ */
+static int save_interrupted(lckv_trainer *t) {
+    if (milestones_save(t) < 0)
+        log_message(LCKV_LOG_WARNING, "no checkpoint of step %lld: %s", (long long)t->step, lckv_last_error());
+    return fail(LCKV_ERROR_INTERRUPTED, "stopped after step %lld of %lld; the newest checkpoint is of step %lld",
+                (long long)t->step, (long long)t->steps, (long long)t->saved_at);
+}
+
+static int take_best(lckv_trainer *t) {
+    char *folder;
+    if (!t->load_best_model_at_end || t->best.step < 0 || t->best.step == t->step) return LCKV_OK;
+    TRY(run_folder_checkpoint(&t->folder, t->best.step, "", &folder));
+    int status = train_checkpoint_weights(t, folder);
+    log_message(LCKV_LOG_INFO, "the best evaluation was at step %lld: its weights are taken", (long long)t->best.step);
+    t->evaluated_at = 0;
+    free(folder);
+    return status;
+}
+
+static int evaluate_at_end(lckv_trainer *t, lckv_train_result *result) {
+    if (!t->do_eval || !t->validation.count) return LCKV_OK;
+    if (t->evaluation.blocks == 0 || t->evaluated_at != t->step) TRY(milestones_evaluate(t, &t->evaluation));
+    result->eval_loss = t->evaluation.loss;
+    result->perplexity = t->evaluation.perplexity;
     return LCKV_OK;
+}
+
+static int train_save_evaluate(lckv_trainer *t, lckv_train_result *result) {
+    int status = t->do_train ? train(t) : LCKV_OK;
+    *result = result_so_far(t);
+    if (status == LCKV_ERROR_INTERRUPTED) return save_interrupted(t);
+    TRY(status);
+    if (t->do_train) {
+        TRY(take_best(t));
+        TRY(train_checkpoint_model(t, t->output_dir));
+    }
+    return evaluate_at_end(t, result);
 }
 
 int lckv_trainer_run(lckv_trainer *t, lckv_train_result *result) {
@@ -153,17 +200,19 @@ int lckv_trainer_run(lckv_trainer *t, lckv_train_result *result) {
     int status = train_save_evaluate(t, result);
     int told = watchers_end(&t->watchers, t, result, status); /* leaves the message of a failure alone */
     TRY(exchange_agree(t->exchange, told));
+    t->finished = status >= 0;
     return status;
 }
 
 lckv_train_summary lckv_trainer_summary(const lckv_trainer *t) {
     return (lckv_train_summary){
         .parameters = params_elements(t->model->params),
-        .block_size = t->train.block_size,
+        .block_size = t->stepper->block_size,
         .train_blocks = t->train.count,
         .validation_blocks = t->validation.count,
         .train_tokens = t->train.tokens,
         .steps_per_epoch = t->steps_per_epoch,
         .steps = t->steps,
+        .first_step = t->step,
     };
 }

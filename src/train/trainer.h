@@ -3,6 +3,7 @@
 #define TRAIN_TRAINER_H
 
 #include "train/blocks.h"
+#include "train/run_folder.h"
 #include "train/schedule.h"
 #include "train/stepper.h"
 #include "train/watch.h"
@@ -13,6 +14,19 @@ typedef struct log_window {
     int64_t steps, tokens;
     double begin; /* seconds on the clock */
 } log_window;
+
+/* What happens every so often. */
+typedef struct rhythm {
+    lckv_interval_strategy strategy;
+    int64_t steps; /* for LCKV_INTERVAL_STEPS */
+} rhythm;
+
+/* Of those whose evaluation is known. */
+typedef struct best_checkpoint {
+    double metric;
+    int64_t step;  /* -1: there is none */
+    int64_t since; /* evaluations that were not better than it */
+} best_checkpoint;
 
 struct lckv_trainer {
     /* what it trains, and on what */
@@ -32,8 +46,16 @@ struct lckv_trainer {
     uint64_t seed;
     int64_t *chosen; /* [blocks_per_step] */
 
+    /* when it evaluates and saves, and when it stops */
+    rhythm evaluating, saving;
+    int64_t save_total_limit;        /* 0: all are kept */
+    int64_t early_stopping_patience; /* evaluations; 0: never */
+    int64_t max_skipped_steps;
+    bool do_train, do_eval, load_best_model_at_end;
+
     /* where it writes, whom it tells */
     char *output_dir;
+    run_folder folder;
     char *source_folder;    /* of the config or checkpoint: files that travel along */
     char *tokenizer_folder; /* NULL where there is none */
     int64_t logging_steps;
@@ -41,12 +63,26 @@ struct lckv_trainer {
     lckv_train_callback callback;
     void *user;
 
-    /* how far it is */
-    bool ran;
-    char *resumed_from; /* checkpoint folder that this run goes on from; NULL: none */
+    /* how far it is: what a checkpoint keeps (run_state.h) */
     int64_t step, tokens;
-    double loss_sum, begin;
+    double loss_sum;
     log_window window;
+    int64_t skipped;        /* steps whose loss or gradient was not finite */
+    double usual_grad_norm; /* smoothed; 0: not known yet */
+    int64_t evaluated_at;   /* the step of the last evaluation; 0: none */
+    best_checkpoint best;
+
+    /* and what it does not */
+    bool ran, finished;
+    char *resumed_from;               /* checkpoint folder that this run goes on from; NULL: none */
+    int64_t first_step, first_tokens; /* that this process began with */
+    int64_t saved_at;                 /* the step of the newest checkpoint of this run; 0: none */
+    lckv_evaluation evaluation;       /* of evaluated_at, where this process made it */
+    double begin;                     /* seconds on the clock */
 };
+
+/* Tells the caller's callback; LCKV_ERROR_INTERRUPTED when that asks to stop. `status` is what the watchers said, who
+ * are with one process: all processes stop where one is to. */
+int trainer_tell(const lckv_trainer *t, const lckv_train_progress *progress, int status);
 
 #endif

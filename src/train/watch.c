@@ -1,6 +1,8 @@
 /* Telling watchers, see watch.h. */
 #include "train/watch.h"
 
+#include "base/log.h"
+
 #include <stdlib.h>
 
 int watchers_add(watchers *all, watcher one) {
@@ -21,6 +23,12 @@ void watchers_free(watchers *all) {
     *all = (watchers){0};
 }
 
+/* A disk that is full takes no lines, but ends no run. */
+static int or_warn(int status) {
+    if (status == LCKV_ERROR_FILE) log_message(LCKV_LOG_WARNING, "%s; training goes on", lckv_last_error());
+    return status == LCKV_ERROR_FILE ? LCKV_OK : status;
+}
+
 int watchers_begin(const watchers *all, const lckv_trainer *t) {
     for (int i = 0; i < all->count; i++)
         if (all->list[i].begin) TRY(all->list[i].begin(all->list[i].self, t));
@@ -29,13 +37,13 @@ int watchers_begin(const watchers *all, const lckv_trainer *t) {
 
 int watchers_step(const watchers *all, const lckv_trainer *t, const lckv_train_progress *p) {
     for (int i = 0; i < all->count; i++)
-        if (all->list[i].step) TRY(all->list[i].step(all->list[i].self, t, p));
+        if (all->list[i].step) TRY(or_warn(all->list[i].step(all->list[i].self, t, p)));
     return LCKV_OK;
 }
 
 int watchers_evaluated(const watchers *all, const lckv_trainer *t, const lckv_evaluation *e) {
     for (int i = 0; i < all->count; i++)
-        if (all->list[i].evaluated) TRY(all->list[i].evaluated(all->list[i].self, t, e));
+        if (all->list[i].evaluated) TRY(or_warn(all->list[i].evaluated(all->list[i].self, t, e)));
     return LCKV_OK;
 }
 

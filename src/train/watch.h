@@ -2,7 +2,8 @@
  *
  * The loop tells each watcher what happens, in the order in which they were added, on its own thread; a watcher reads
  * the trainer and never changes it. A function may be NULL: not interested. A failure of one ends the run with its
- * message. Leaves out: the caller's own callback (lckv.h), which may also stop a run. */
+ * message, except that a file which cannot be written between steps (LCKV_ERROR_FILE) is only warned about. Leaves out:
+ * the caller's own callback (lckv.h), which may also stop a run. */
 #ifndef TRAIN_WATCH_H
 #define TRAIN_WATCH_H
 

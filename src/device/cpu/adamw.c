@@ -36,7 +36,8 @@ int CPU_ENTRY(cpu_clip)(device *d, const struct op_clip *a) {
     double factor = (double)state->max_grad_norm / (norm + 1e-6);
     state->grad_norm = norm;
     state->clip_factor = state->max_grad_norm > 0.0f && factor < 1.0 ? (float)factor : 1.0f;
-    state->finite = isfinite(norm) && isfinite(loss);
+    bool too_long = state->skip_grad_norm > 0.0f && norm > (double)state->skip_grad_norm;
+    state->finite = isfinite(norm) && isfinite(loss) && !too_long;
     return LCKV_OK;
 }
 
@@ -73,7 +74,7 @@ static void update(struct step s, float *restrict master, float *restrict grad, 
 
 int CPU_ENTRY(cpu_adamw)(device *d, const struct op_adamw *a) {
     const step_state *state = a->state.data;
-    if (!state->finite) return LCKV_OK;
+    if (!state->finite) return d->memory.zero(d, a->grad.data, view_bytes(a->grad));
     struct step s = step_of(state, a->weight_decay);
     float *master = a->master.data, *grad = a->grad.data, *m = a->m.data, *v = a->v.data;
     int64_t n = cpu_elements(a->master);

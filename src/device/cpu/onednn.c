@@ -13,6 +13,7 @@
 
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { PRIMITIVES = 128 };
@@ -287,6 +288,10 @@ int onednn_open(device *d) {
     REQUIRE(status == dnnl_success, LCKV_ERROR_DEVICE, "oneDNN failed with status %d when it was opened", (int)status);
     d->ops.linear = linear;
     d->ops.linear_backward = linear_backward;
+    const dnnl_version_t *v = dnnl_version();
+    size_t length = strlen(d->features);
+    snprintf(d->features + length, sizeof d->features - length, ", oneDNN %d.%d.%d isa %x", v->major, v->minor,
+             v->patch, (unsigned)dnnl_get_effective_cpu_isa());
     return LCKV_OK;
 }
 

@@ -5,6 +5,7 @@
 #include "device/open.h"
 
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #ifdef CPU_X86_LEVELS
 #include <cpuid.h>
@@ -53,6 +54,8 @@ int cpu_open_level(device *d, int threads, enum cpu_level level) {
     state->level = level;
     *d = (device){.ops = *level_ops(level), .name = "cpu", .host_memory = true, .own = state};
     d->threads = threads > 0 ? threads : omp_get_num_procs();
+    static const char *const names[] = {[CPU_BASE] = "base", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
+    snprintf(d->features, sizeof d->features, "cpu %s", names[level]);
     cpu_memory_fill(&d->memory);
     d->memory.close = close;
     return LCKV_OK;

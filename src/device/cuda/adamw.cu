@@ -48,7 +48,8 @@ __global__ static void clip(const double *sum_squares, const double *loss, step_
     double norm = sqrt(*sum_squares), factor = (double)state->max_grad_norm / (norm + 1e-6);
     state->grad_norm = norm;
     state->clip_factor = state->max_grad_norm > 0.0f && factor < 1.0 ? (float)factor : 1.0f;
-    state->finite = isfinite(norm) && isfinite(*loss);
+    bool too_long = state->skip_grad_norm > 0.0f && norm > (double)state->skip_grad_norm;
+    state->finite = isfinite(norm) && isfinite(*loss) && !too_long;
 }
 
 int cuda_clip(device *d, const struct op_clip *a) {
@@ -98,10 +99,12 @@ __global__ static void adamw(struct op_adamw a, int64_t n) {
         shared_step = step_of(&state, a.weight_decay);
     }
     __syncthreads();
-    if (!state.finite) return;
     int64_t step = (int64_t)gridDim.x * THREADS * EACH;
     for (int64_t at = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * EACH; at < n; at += step) {
-        update(&a, &state, shared_step, at, n);
+        if (state.finite)
+            update(&a, &state, shared_step, at, n);
+        else
+            cuda_set4(a.grad.data, DTYPE_F32, at, n, cuda_four{});
     }
 }
 

@@ -88,6 +88,8 @@ static int check_gpu(device *d) {
     REQUIRE(major >= LEAST_MAJOR, LCKV_ERROR_DEVICE, "%s: expected compute capability %d.0 or more, found %d.%d",
             d->name, LEAST_MAJOR, major, minor);
     TRY(attribute(d, cudaDevAttrMultiProcessorCount, &s->multiprocessors));
+    snprintf(d->features, sizeof d->features, "cuda compute capability %d.%d, %d multiprocessors", major, minor,
+             s->multiprocessors);
     return attribute(d, cudaDevAttrMaxSharedMemoryPerBlockOptin, &s->shared_bytes);
 }
 

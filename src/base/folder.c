@@ -1,0 +1,51 @@
+/* Whole folders, see folder.h. */
+#include "base/folder.h"
+
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int remove_entries(const char *path, DIR *folder) {
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        char *inside;
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+        TRY(path_join(path, entry->d_name, &inside));
+        int status = unlink(inside) < 0 ? folder_remove(inside) : LCKV_OK; /* a link is unlinked, never followed */
+        free(inside);
+        TRY(status);
+    }
+    return LCKV_OK;
+}
+
+int folder_remove(const char *path) {
+    DIR *folder = opendir(path);
+    if (!folder && errno == ENOENT) return LCKV_OK;
+    REQUIRE(folder, LCKV_ERROR_FILE, "cannot remove '%s': %s", path, strerror(errno));
+    int status = remove_entries(path, folder);
+    closedir(folder);
+    TRY(status);
+    REQUIRE(rmdir(path) == 0, LCKV_ERROR_FILE, "cannot remove '%s': %s", path, strerror(errno));
+    return LCKV_OK;
+}
+
+/* Best effort: some file systems refuse to sync a folder. */
+static void sync_parent(const char *path) {
+    char *parent = strndup(path, (size_t)(path_base(path) - path));
+    int fd = parent ? open(*parent ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    free(parent);
+}
+
+int folder_move(const char *from, const char *to) {
+    REQUIRE(rename(from, to) == 0, LCKV_ERROR_FILE, "cannot rename '%s' to '%s': %s", from, to, strerror(errno));
+    sync_parent(to);
+    return LCKV_OK;
+}

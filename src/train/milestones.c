@@ -1,0 +1,110 @@
+/* What happens between steps, see milestones.h. */
+#include "train/milestones.h"
+
+#include "base/log.h"
+#include "train/checkpoint.h"
+
+#include <math.h>
+
+/* ---------------------------------------------------------------- when */
+
+static bool due(const lckv_trainer *t, const rhythm *r) {
+    if (r->strategy == LCKV_INTERVAL_NO || t->step == 0) return false;
+    if (r->strategy == LCKV_INTERVAL_STEPS) return t->step % r->steps == 0;
+    return t->step % t->steps_per_epoch == 0 || t->step == t->steps;
+}
+
+/* So many evaluations in a row have not been the best one. */
+static bool out_of_patience(const lckv_trainer *t) {
+    return t->early_stopping_patience > 0 && t->best.since >= t->early_stopping_patience;
+}
+
+bool milestones_finished(const lckv_trainer *t) {
+    return t->step >= t->steps || out_of_patience(t);
+}
+
+/* ---------------------------------------------------------------- evaluations */
+
+static int run_through(lckv_trainer *t, double *mean) {
+    double sum = 0;
+    int64_t count = t->validation.count;
+    for (int64_t first = 0; first < count;) {
+        int64_t left = count - first;
+        int at_once = stepper_blocks_at_once(t->stepper), these = left < at_once ? (int)left : at_once;
+        double loss;
+        TRY(stepper_evaluate(t->stepper, &t->validation, first, these, &loss));
+        sum += loss * these;
+        first += these;
+        lckv_train_progress p = {.phase = LCKV_TRAIN_EVALUATING,
+                                 .fraction = (double)first / (double)count,
+                                 .step = t->step,
+                                 .steps = t->steps};
+        TRY(trainer_tell(t, &p, LCKV_OK));
+    }
+    *mean = sum / (double)count;
+    return LCKV_OK;
+}
+
+int milestones_evaluate(lckv_trainer *t, lckv_evaluation *out) {
+    double loss;
+    TRY(run_through(t, &loss));
+    *out = (lckv_evaluation){.loss = loss, .perplexity = exp(loss), .blocks = t->validation.count};
+    t->evaluation = *out;
+    t->evaluated_at = t->step;
+    return exchange_agree(t->exchange, watchers_evaluated(&t->watchers, t, out));
+}
+
+/* A loss that is not a number is never better. */
+static bool is_better(const lckv_trainer *t, double loss) {
+    return t->best.step < 0 ? isfinite(loss) : loss < t->best.metric;
+}
+
+/* ---------------------------------------------------------------- checkpoints */
+
+static void rotate(const lckv_trainer *t) {
+    int64_t best = t->load_best_model_at_end ? t->best.step : -1;
+    if (t->exchange->rank == 0 && t->save_total_limit > 0 &&
+        run_folder_rotate(&t->folder, t->save_total_limit, t->step, best) < 0)
+        log_message(LCKV_LOG_WARNING, "an old checkpoint stays: %s", lckv_last_error());
+}
+
+int milestones_save(lckv_trainer *t) {
+    if (t->saved_at == t->step) return LCKV_OK;
+    best_checkpoint before = t->best;
+    if (t->evaluated_at == t->step && is_better(t, t->evaluation.loss))
+        t->best = (best_checkpoint){.metric = t->evaluation.loss, .step = t->step, .since = t->best.since};
+    int status = train_checkpoint_write(t);
+    if (status < 0) {
+        t->best = before;
+        return status;
+    }
+    t->saved_at = t->step;
+    rotate(t);
+    return LCKV_OK;
+}
+
+static int save_or_warn(lckv_trainer *t) {
+    int status = milestones_save(t);
+    if (status != LCKV_ERROR_FILE) return status;
+    if (t->saved_at > 0)
+        log_message(LCKV_LOG_WARNING,
+                    "no checkpoint of step %lld: %s. Training goes on; the last one is checkpoint-%lld",
+                    (long long)t->step, lckv_last_error(), (long long)t->saved_at);
+    else
+        log_message(LCKV_LOG_WARNING, "no checkpoint of step %lld: %s. Training goes on, and there is none yet",
+                    (long long)t->step, lckv_last_error());
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- both */
+
+int milestones_reach(lckv_trainer *t) {
+    if (due(t, &t->evaluating) && t->evaluated_at != t->step) {
+        lckv_evaluation e;
+        TRY(milestones_evaluate(t, &e));
+        t->best.since = is_better(t, e.loss) ? 0 : t->best.since + 1;
+        if (t->saved_at == t->step) t->saved_at = -1; /* by a run that was stopped while it evaluated */
+    }
+    bool last = t->step > 0 && t->saving.strategy != LCKV_INTERVAL_NO && milestones_finished(t);
+    return due(t, &t->saving) || last ? save_or_warn(t) : LCKV_OK;
+}

@@ -1,0 +1,150 @@
+/* lckv train killed with SIGKILL at random moments, also while it writes, and started again with the same command: it
+ * ends with the bytes of a run that was never stopped. */
+#include "base/checksum.h"
+#include "base/rng.h"
+
+#include "train_fixture.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+enum { KILLS = 20, LONGEST = 50000 /* microseconds that a process may live */ };
+
+static const char CONFIG[] = "{\"model_type\":\"lckv-llama\",\"hidden_size\":16,\"intermediate_size\":24,"
+                             "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":3,"
+                             "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,"
+                             "\"layer_types\":\"0_2_2\",\"forward_passes\":1,\"backward_passes\":2}";
+
+static const char *write_ids(room *r) {
+    char text[4096];
+    size_t at = 0;
+    for (int row = 0; row < 12; row++) {
+        at += (size_t)snprintf(text + at, sizeof text - at, "{\"input_ids\":[");
+        for (int i = 0; i < 16; i++)
+            at += (size_t)snprintf(text + at, sizeof text - at, i ? ",%d" : "%d", (row * 7 + i) % 32);
+        at += (size_t)snprintf(text + at, sizeof text - at, "]}\n");
+    }
+    return room_file(r, "ids.jsonl", text);
+}
+
+/* build/tests/test_train_kill -> build/lckv */
+static const char *program(void) {
+    static char path[PATH_BYTES];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 16);
+    if (length < 0) skip();
+    path[length] = '\0';
+    for (int up = 0; up < 2; up++) *strrchr(path, '/') = '\0';
+    strcat(path, "/lckv");
+    if (access(path, X_OK) == 0) return path;
+    print_message("skipped: the program is not built\n");
+    skip();
+    return NULL;
+}
+
+typedef struct job {
+    const char *program, *config, *ids, *messages;
+} job;
+
+static pid_t start(const job *j, const char *output) {
+    const char *const words[] = {j->program,
+                                 "train",
+                                 "--config_name",
+                                 j->config,
+                                 "--train_file",
+                                 j->ids,
+                                 "--validation_file",
+                                 j->ids,
+                                 "--output_dir",
+                                 output,
+                                 "--block_size",
+                                 "16",
+                                 "--per_device_train_batch_size",
+                                 "3",
+                                 "--max_steps",
+                                 "300",
+                                 "--save_steps",
+                                 "4",
+                                 "--eval_strategy",
+                                 "steps",
+                                 "--eval_steps",
+                                 "8",
+                                 "--save_total_limit",
+                                 "2",
+                                 "--logging_steps",
+                                 "3",
+                                 "--lr_scheduler_type",
+                                 "cosine",
+                                 "--threads",
+                                 "1",
+                                 NULL};
+    pid_t child = fork();
+    if (child) return child;
+    int messages = open(j->messages, O_WRONLY | O_CREAT | O_APPEND, 0666);
+    if (dup2(messages, 1) < 0 || dup2(messages, 2) < 0) _exit(99);
+    execv(words[0], (char *const *)(uintptr_t)words);
+    _exit(99);
+}
+
+/* True when it was killed, false when it had ended well before. */
+static bool run_for(const job *j, const char *output, int64_t microseconds) {
+    int status;
+    pid_t child = start(j, output);
+    usleep((useconds_t)microseconds);
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFSIGNALED(status)) return true;
+    assert_int_equal(WEXITSTATUS(status), 0);
+    return false;
+}
+
+static void run_to_the_end(const job *j, const char *output) {
+    int status;
+    char *messages;
+    size_t bytes;
+    pid_t child = start(j, output);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    OK(file_read(j->messages, &messages, &bytes));
+    if (!WIFEXITED(status) || WEXITSTATUS(status)) fail_msg("status %d: %s", status, messages);
+    free(messages);
+}
+
+static int compare_folders(const char *left, const char *right) {
+    int files = 0;
+    DIR *folder = opendir(left);
+    assert_non_null(folder);
+    for (struct dirent *e; (e = readdir(folder));) {
+        char a[2 * PATH_BYTES], b[2 * PATH_BYTES];
+        uint64_t x, y;
+        size_t bytes;
+        if (e->d_name[0] == '.') continue;
+        snprintf(a, sizeof a, "%.500s/%.200s", left, e->d_name);
+        snprintf(b, sizeof b, "%.500s/%.200s", right, e->d_name);
+        OK(checksum_file(a, &x, &bytes));
+        OK(checksum_file(b, &y, &bytes));
+        if (x != y) fail_msg("%s and %s differ", a, b);
+        files++;
+    }
+    closedir(folder);
+    return files;
+}
+
+static void killed_runs_end_with_the_same_bytes(void **state) {
+    room *r = *state;
+    job j = {program(), room_file(r, "config.json", CONFIG), write_ids(r), room_path(r, "messages")};
+    const char *whole = room_path(r, "whole"), *killed = room_path(r, "killed");
+    int hits = 0;
+    run_to_the_end(&j, whole);
+    for (uint64_t i = 0; i < KILLS; i++)
+        hits += run_for(&j, killed, (int64_t)(rng_uniform((uint64_t)getpid(), 1, i) * LONGEST));
+    run_to_the_end(&j, killed);
+    if (hits < KILLS / 2) fail_msg("only %d of %d processes were killed before they ended", hits, KILLS);
+    assert_true(compare_folders(room_path(r, "whole/checkpoint-300"), room_path(r, "killed/checkpoint-300")) >= 5);
+    assert_true(compare_folders(room_path(r, "whole/checkpoint-296"), room_path(r, "killed/checkpoint-296")) >= 5);
+    assert_false(file_exists(room_path(r, "killed/run.lock")));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {ROOM_TEST(killed_runs_end_with_the_same_bytes)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
