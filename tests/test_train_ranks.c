@@ -257,14 +257,27 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* A run without an end, once it has logged a step. */
+/* The highest step of out/checkpoint-STEP; -1: there is none. */
+static long newest_checkpoint(const folder *f) {
+    DIR *output = opendir(in(f, "out"));
+    long newest = -1, step;
+    int length;
+    for (struct dirent *e; output && (e = readdir(output));)
+        if (sscanf(e->d_name, "checkpoint-%ld%n", &step, &length) == 1 && !e->d_name[length] && step > newest)
+            newest = step;
+    if (output) closedir(output);
+    return newest;
+}
+
+/* A run without an end, once it has logged a step and written a checkpoint. */
 static pid_t train_on_and_on(const folder *f) {
     double losses[1], begin = now();
     char log[2 * PATH_BYTES];
     snprintf(log, sizeof log, "%s/train_log.jsonl", in(f, "out"));
-    const char *const words[] = {"--max_steps", "10000000", "--per_device_train_batch_size", "1", NULL};
+    const char *const words[] = {"--max_steps", "10000000", "--per_device_train_batch_size", "1", "--save_steps",
+                                 "5",           NULL};
     pid_t child = train(f, 2, "out", NULL, words);
-    while (!file_exists(log) || !read_losses(f, "out", losses, 1)) {
+    while (!file_exists(log) || !read_losses(f, "out", losses, 1) || newest_checkpoint(f) < 0) {
         if (now() - begin > 120) fail_msg("no step in two minutes: %s", messages_of(f));
         usleep(20000);
     }
@@ -292,6 +305,39 @@ static void a_process_that_dies_takes_the_job_down(void **state) {
     double begin = now();
     assert_true(program_wait(job) != 0);
     assert_true(now() - begin < SECONDS_TO_END);
+    /* the checkpoint is intact, and three processes go on from what two have left */
+    char to_do[32], going_on[64];
+    long step = newest_checkpoint(f);
+    snprintf(to_do, sizeof to_do, "%ld", step + 2);
+    snprintf(going_on, sizeof going_on, "checkpoint-%ld', step %ld of %ld", step, step, step + 2);
+    TRAIN(f, 3, "out", "--resume_from_checkpoint", "True", "--max_steps", to_do, "--per_device_train_batch_size", "1");
+    contains(f, going_on, 1);
+    contains(f, "processes 2 (now 3)", 1);
+    assert_true(newest_checkpoint(f) == step + 2);
+}
+
+/* The model that is written is the best checkpoint's, also where its f32 masters are divided. */
+static void the_best_model_is_taken_by_all(void **state) {
+    need_mpi();
+    const folder *f = *state;
+    TRAIN(f, 2, "out", "--bf16", "--per_device_train_batch_size", "4", "--learning_rate", "0.5", "--warmup_steps", "3",
+          "--max_steps", "6", "--validation_file", in(f, "data.jsonl"), "--eval_strategy", "steps", "--eval_steps", "1",
+          "--save_steps", "1", "--load_best_model_at_end");
+    contains(f, "the best evaluation was at step ", 1);
+    char best[64];
+    json_t *state_of_run;
+    OK(json_read_file(in(f, "out/checkpoint-6/training_state.json"), &state_of_run));
+    json_t *evaluation = json_object_get(state_of_run, "evaluation");
+    snprintf(best, sizeof best, "out/checkpoint-%d", (int)log_number(evaluation, "best_step"));
+    json_decref(state_of_run);
+    safetensors_file a = weights_of(f, best), b = weights_of(f, "out");
+    assert_int_equal(a.count, b.count);
+    for (int i = 0; i < a.count; i++) {
+        assert_int_equal(a.entries[i].bytes, b.entries[i].bytes);
+        assert_memory_equal(a.entries[i].data, b.entries[i].data, a.entries[i].bytes);
+    }
+    safetensors_close(&a);
+    safetensors_close(&b);
 }
 
 /* What tells a process that it is one of two, where MPI does not find the other, or is not there to look. */
@@ -316,6 +362,7 @@ int main(void) {
         RANKS_TEST(a_failure_of_one_is_that_of_all),
         RANKS_TEST(what_stops_one_stops_all),
         RANKS_TEST(a_process_that_dies_takes_the_job_down),
+        RANKS_TEST(the_best_model_is_taken_by_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

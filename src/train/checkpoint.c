@@ -130,15 +130,25 @@ int train_checkpoint_choose(lckv_trainer *t, const char *asked) {
 
 /* ---------------------------------------------------------------- going on */
 
-static int set_weight(params *p, int i, const checkpoint_files *files) {
-    const weight *w = &p->table[i];
+/* Through the optimizer, which keeps f32 masters that processes have divided. */
+static int set_f32_weight(optimizer *o, int i, const safetensors_entry *e) {
+    float *values = malloc(e->bytes); /* what lies in the file is aligned to nothing */
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %zu bytes of %s", e->bytes, e->name);
+    memcpy(values, e->data, e->bytes);
+    int status = optimizer_write(o, i, OPTIMIZER_VALUE, values);
+    free(values);
+    return status;
+}
+
+static int set_weight(optimizer *o, int i, const checkpoint_files *files) {
+    const weight *w = &o->params->table[i];
     const checkpoint_tensor *found = checkpoint_files_find(files, w->name);
     REQUIRE(found, LCKV_ERROR_FORMAT, "%s has no %s: it is of another model", files->source, w->name);
     const safetensors_entry *e = found->entry;
     REQUIRE(e->elements == w->rows * w->cols && e->shape[e->dimensions - 1] == w->cols && e->type != DTYPE_COUNT,
             LCKV_ERROR_FORMAT, "%s: %s is not of the shape [%lld, %lld]: it is of another model", files->source,
             w->name, (long long)w->rows, (long long)w->cols);
-    return params_set(p, i, e->data, e->type);
+    return e->type == DTYPE_F32 ? set_f32_weight(o, i, e) : params_set(o->params, i, e->data, e->type);
 }
 
 int train_checkpoint_weights(lckv_trainer *t, const char *folder) {
@@ -149,7 +159,7 @@ int train_checkpoint_weights(lckv_trainer *t, const char *folder) {
     if (files.count != p->count)
         status = fail(LCKV_ERROR_FORMAT, "'%s' has %d weights, the model %d: it is of another model", folder,
                       files.count, p->count);
-    for (int i = 0; i < p->count && status >= 0; i++) status = set_weight(p, i, &files);
+    for (int i = 0; i < p->count && status >= 0; i++) status = set_weight(t->stepper->optimizer, i, &files);
     checkpoint_files_close(&files);
     return status;
 }
