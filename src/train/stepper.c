@@ -48,8 +48,8 @@ static int make(stepper *s, dtype compute, const optimizer_options *options) {
 
 static int check_exchange(const device *d, const exchange *e) {
     bool taken = !e || e->ranks == 1 || d->host_memory || !e->host_memory;
-    REQUIRE(taken, LCKV_ERROR_UNSUPPORTED, "%d processes on device %s: several processes train on CPUs alone", e->ranks,
-            d->name);
+    REQUIRE(taken, LCKV_ERROR_UNSUPPORTED,
+            "%d processes on device %s: several processes train on CPUs alone (device cpu)", e->ranks, d->name);
     return LCKV_OK;
 }
 
