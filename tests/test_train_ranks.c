@@ -278,7 +278,8 @@ static pid_t train_on_and_on(const folder *f) {
                                  "5",           NULL};
     pid_t child = train(f, 2, "out", NULL, words);
     while (!file_exists(log) || !read_losses(f, "out", losses, 1) || newest_checkpoint(f) < 0) {
-        if (now() - begin > 120) fail_msg("no step in two minutes: %s", messages_of(f));
+        bool over = waitpid(child, NULL, WNOHANG) != 0;
+        if (over || now() - begin > 120) fail_msg("no step, %s: %s", over ? "but an end" : "for long", messages_of(f));
         usleep(20000);
     }
     return child;
