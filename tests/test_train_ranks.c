@@ -73,10 +73,10 @@ static pid_t train(const folder *f, int processes, const char *output, const cha
     snprintf(number, sizeof number, "%d", processes);
     const char *const begin[] = {MPIRUN, "-n", number, "/bin/sh", wrapper};
     for (int i = 0; processes > 1 && i < (wrapper ? 5 : 3); i++) words[count++] = begin[i];
-    const char *const always[] = {program_path(), "train", "--config_name",   config,
-                                  "--train_file", data,    "--block_size",    "16",
-                                  "--threads",    "1",     "--logging_steps", "1",
-                                  "--output_dir", out,     "--json",          "--overwrite_output_dir"};
+    const char *const always[] = {
+        program_path(), "train", "--config_name", config, "--train_file",    data,
+        "--block_size", "16",    "--threads",     "1",    "--logging_steps", "1",
+        "--device",     "cpu",   "--output_dir",  out,    "--json",          "--overwrite_output_dir"};
     for (size_t i = 0; i < sizeof always / sizeof *always; i++) words[count++] = always[i];
     while (*more) words[count++] = *more++;
     words[count] = NULL;

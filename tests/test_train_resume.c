@@ -307,6 +307,7 @@ static double loss_of(run *t, const char *folder) {
     alone.options.validation_file_count = 1;
     alone.options.block_size = 16;
     alone.options.threads = 1;
+    alone.options.device = "cpu";
     alone.options.output_dir = room_path(t->room, "evaluated");
     OK(run_go(&alone));
     assert_int_equal(alone.story.count, 0);

@@ -58,6 +58,7 @@ static void check_golden(room *r, const char *name) {
     o->train_file_count = 1;
     o->output_dir = room_path(r, "out");
     o->overwrite_output_dir = true;
+    o->device = "cpu"; /* several processes train on CPUs alone */
     o->block_size = 20;
     o->num_train_epochs = 4;
     o->learning_rate = 0.01;

@@ -73,6 +73,7 @@ static inline void run_begin(run *t, void **state) {
     o->lr_scheduler_type = LCKV_SCHEDULE_CONSTANT;
     o->logging_steps = 1;
     o->threads = 1;
+    o->device = "cpu"; /* whose threads are counted, and whose memory tests write to */
 }
 
 static inline int run_go(run *t) {
