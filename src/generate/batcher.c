@@ -13,9 +13,6 @@
  * prompt always enters, however long. */
 enum { STEP_ROWS = 2048 };
 
-/* Recorded decoding steps: as many as there may be of different sizes at a time. */
-enum { REPLAYS = 8 };
-
 /* What a step needs for each of its sequences, in the order of the batch's entries. */
 typedef struct batcher_call {
     batch_entry *entries;
@@ -41,8 +38,7 @@ struct batcher {
     int running, queued, capacity;
     uint64_t serials;
     batcher_call call;
-    replay replays[REPLAYS];
-    int next_replay; /* the one that gives way */
+    replay_set decoding;
     batcher_timing timing;
     double weight_bytes; /* that a step reads */
 };
@@ -115,7 +111,7 @@ int batcher_create(const model *m, const batcher_options *options, batcher **out
 
 void batcher_free(batcher *b) {
     if (!b) return;
-    for (int i = 0; i < REPLAYS; i++) replay_forget(&b->replays[i], b->model->device);
+    replay_set_forget(&b->decoding, b->model->device);
     sampler_free(b->sampler);
     batch_free(b->batch);
     kv_cache_free(b->cache);
@@ -222,18 +218,12 @@ static int compute(void *user) {
     return sampler_choose(b->sampler, logits->value);
 }
 
-static replay *find_replay(batcher *b, const replay_key *key) {
-    for (int i = 0; i < REPLAYS; i++)
-        if (replay_knows(&b->replays[i], key)) return &b->replays[i];
-    return &b->replays[b->next_replay++ % REPLAYS];
-}
-
 /* A step in which each sequence has one row looks like the one before it, but for what lies in the batch. */
 static int compute_decoding(batcher *b) {
     const batch *rows = b->batch;
     replay_key key = {{rows->rows, rows->wanted, rows->groups[0].max_past, rows->groups[1].max_past, rows->moves,
                        kv_cache_moves(b->cache), sampler_moves(b->sampler)}};
-    return replay_run(find_replay(b, &key), b->graph, &key, compute, b);
+    return replay_set_run(&b->decoding, b->graph, &key, compute, b);
 }
 
 static int run_call(batcher *b) {

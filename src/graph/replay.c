@@ -35,3 +35,17 @@ int replay_run(replay *r, graph *g, const replay_key *key, int (*work)(void *use
     if (status < 0) replay_forget(r, d);
     return status;
 }
+
+static replay *find(replay_set *s, const replay_key *key) {
+    for (int i = 0; i < REPLAY_SET; i++)
+        if (replay_knows(&s->replays[i], key)) return &s->replays[i];
+    return &s->replays[s->next++ % REPLAY_SET];
+}
+
+int replay_set_run(replay_set *s, graph *g, const replay_key *key, int (*work)(void *user), void *user) {
+    return replay_run(find(s, key), g, key, work, user);
+}
+
+void replay_set_forget(replay_set *s, device *d) {
+    for (int i = 0; i < REPLAY_SET; i++) replay_forget(&s->replays[i], d);
+}

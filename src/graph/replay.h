@@ -24,9 +24,20 @@ typedef struct replay {
  * graph_reset() leaves it, and is to be reset afterwards, as after any step. A failure leaves nothing recorded. */
 int replay_run(replay *r, graph *g, const replay_key *key, int (*work)(void *user), void *user);
 
-/* Whether replay_run() with this key would begin anew rather than go on. */
+/* Whether the last time was with this key. */
 bool replay_knows(const replay *r, const replay_key *key);
 
 void replay_forget(replay *r, device *d); /* zeros are fine */
+
+/* The same for work that takes turns at several sizes: one replay for each key, of which the oldest gives way. */
+enum { REPLAY_SET = 8 };
+
+typedef struct replay_set {
+    replay replays[REPLAY_SET];
+    int next; /* the one that gives way */
+} replay_set; /* begins as zeros */
+
+int replay_set_run(replay_set *s, graph *g, const replay_key *key, int (*work)(void *user), void *user);
+void replay_set_forget(replay_set *s, device *d); /* zeros are fine */
 
 #endif

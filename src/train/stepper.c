@@ -20,7 +20,9 @@ static int allocate_batch(stepper *s, int most) {
     return batch_create(s->model->device, limits, &s->batch);
 }
 
+/* What was recorded reads the batch's memory and goes with it. */
 static void free_batch(stepper *s) {
+    replay_set_forget(&s->batches, s->model->device);
     batch_free(s->batch);
     free(s->labels);
     free(s->entries);
@@ -78,7 +80,6 @@ int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, 
 
 void stepper_free(stepper *s) {
     if (!s) return;
-    for (int i = 0; i < STEPPER_REPLAYS; i++) replay_forget(&s->batches[i], s->model->device);
     replay_forget(&s->update, s->model->device);
     optimizer_free(s->optimizer);
     graph_free(s->graph);
@@ -126,11 +127,7 @@ static int forward_and_backward(void *user) {
 static int learn_from_batch(stepper *s) {
     if (s->model->config->use_sequential) return forward_and_backward(s);
     replay_key key = {{s->batch->rows, s->batch->moves}};
-    for (int i = 0; i < STEPPER_REPLAYS; i++)
-        if (replay_knows(&s->batches[i], &key))
-            return replay_run(&s->batches[i], s->graph, &key, forward_and_backward, s);
-    replay *r = &s->batches[s->next_batch++ % STEPPER_REPLAYS];
-    return replay_run(r, s->graph, &key, forward_and_backward, s);
+    return replay_set_run(&s->batches, s->graph, &key, forward_and_backward, s);
 }
 
 /* Runs the entries that stand ready; everything of it but the loss and the weights' gradients is let go. */

@@ -17,10 +17,7 @@ typedef struct step_result {
     bool finite;      /* both are; else no weight has changed */
 } step_result;
 
-enum {
-    STEPPER_AHEAD = 2,  /* steps that may have begun and not ended */
-    STEPPER_REPLAYS = 2 /* sizes of a batch: a whole one, and what is left at a step's end */
-};
+enum { STEPPER_AHEAD = 2 }; /* steps that may have begun and not ended */
 
 /* What a step leaves on the host. */
 typedef struct step_pending {
@@ -42,8 +39,8 @@ typedef struct stepper {
     void *scalars;        /* device memory of the next two */
     view loss;            /* f64: of the step so far */
     view scale;           /* f32: 1 / labels of the step */
-    replay batches[STEPPER_REPLAYS], update;
-    int next_batch; /* the replay that gives way */
+    replay_set batches;   /* whole ones, and what is left at a step's end */
+    replay update;
     step_pending pending[STEPPER_AHEAD];
     int64_t begun, ended; /* steps */
 } stepper;
