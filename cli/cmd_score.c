@@ -23,13 +23,7 @@ struct options {
 };
 
 static const flag FLAGS[] = {
-    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "checkpoint: a folder or ORG/NAME",
-     FLAG_INTO(struct options, model.name), .value = "NAME", .required = true},
-    {"config_overrides", FLAG_TEXT, NULL, "Model", "changes to its config, such as forward_passes=3,sliding_window=64",
-     FLAG_INTO(struct options, model.config_overrides), .value = "K=V,..."},
-    {"tokenizer_name", FLAG_TEXT, NULL, "Model",
-     "folder or ORG/NAME of the tokenizer; the model's own one unless given. Needed where there is text",
-     FLAG_INTO(struct options, model.tokenizer_name), .value = "NAME"},
+    FLAGS_MODEL(struct options, model, ". Needed where there is text"),
     {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",

@@ -7,6 +7,30 @@
 
 #define TORCH_DTYPES "auto|float32|bfloat16|float16"
 
+/* The flags that name a model, for tables of commands that have a struct model_flags. `when` ends the help of
+ * --tokenizer_name: in which case it is asked for. */
+#define FLAGS_MODEL(options, member, when)                                                                             \
+    {"model_name_or_path",                                                                                             \
+     FLAG_TEXT,                                                                                                        \
+     NULL,                                                                                                             \
+     "Model",                                                                                                          \
+     "checkpoint: a folder or ORG/NAME",                                                                               \
+     FLAG_INTO(options, member.name),                                                                                  \
+     .value = "NAME",                                                                                                  \
+     .required = true},                                                                                                \
+        {"config_overrides",                                                                                           \
+         FLAG_TEXT,                                                                                                    \
+         NULL,                                                                                                         \
+         "Model",                                                                                                      \
+         "changes to its config, such as forward_passes=3,sliding_window=64",                                          \
+         FLAG_INTO(options, member.config_overrides),                                                                  \
+         .value = "K=V,..."},                                                                                          \
+    {                                                                                                                  \
+        "tokenizer_name", FLAG_TEXT, NULL, "Model",                                                                    \
+            "folder or ORG/NAME of the tokenizer; the model's own one unless given" when,                              \
+            FLAG_INTO(options, member.tokenizer_name), .value = "NAME"                                                 \
+    }
+
 struct model_flags {
     const char *name, *config_overrides, *tokenizer_name, *device;
     int torch_dtype; /* index into TORCH_DTYPES */

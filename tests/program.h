@@ -5,6 +5,7 @@
 #include "base/json.h"
 
 #include "io_fixture.h"
+#include "program_path.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -14,20 +15,6 @@ typedef struct outcome {
     int code; /* exit code, or 128 + the signal that ended it */
     char *output, *messages;
 } outcome;
-
-/* build/tests/test_... -> build/lckv */
-static inline const char *program_path(void) {
-    static char path[PATH_BYTES];
-    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 16);
-    if (length < 0) skip();
-    path[length] = '\0';
-    for (int up = 0; up < 2; up++) *strrchr(path, '/') = '\0';
-    strcat(path, "/lckv");
-    if (access(path, X_OK) == 0) return path;
-    print_message("skipped: %s is not built\n", path);
-    skip();
-    return NULL;
-}
 
 /* `words` ends with NULL and begins with the command; what it prints goes to the files `stdout` and `stderr`. */
 static inline pid_t program_start(const folder *f, const char *const *words, int output) {

@@ -2,40 +2,19 @@
  */
 #include "program.h"
 
-#include "small_tokenizer.h"
+#include "model_folder.h"
 
-static const char CONFIG[] =
-    "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,"
-    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"num_hidden_layers\":4,"
-    "\"layer_types\":\"0_2_2_3\",\"forward_passes\":2,\"backward_passes\":1,\"vocab_size\":277,"
-    "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,\"initializer_range\":0.3,"
-    "\"eos_token_id\":2,\"torch_dtype\":\"float32\"}";
 static const char PIQA[] = "{\"goal\": \"the cat\", \"sol1\": \"sat on\", \"sol2\": \"a b\", \"label\": 0}\n"
                            "{\"goal\": \"a stop\", \"sol1\": \"b\", \"sol2\": \"the cat\", \"label\": 1}\n"
                            "{\"goal\": \"on a\", \"sol1\": \"cat.\", \"sol2\": \"sat\", \"label\": 1}\n";
 
-static int open_model_folder(void **state) {
-    lckv_device *d;
-    lckv_config *c;
-    lckv_model *m;
-    if (folder_open(state)) return -1;
-    folder *f = *state, inside;
-    snprintf(inside.path, sizeof inside.path, "%.480s/model", f->path);
-    OK(folder_create(inside.path));
-    put_text(in(f, "config.json"), CONFIG);
-    OK(lckv_device_open("cpu", 1, &d));
-    OK(lckv_config_load(in(f, "config.json"), NULL, &c));
-    OK(lckv_model_create(d, c, NULL, 1, &m));
-    OK(lckv_model_save(m, inside.path, NULL));
-    small_tokenizer_write(&inside);
-    lckv_model_free(m);
-    lckv_config_free(c);
-    lckv_device_close(d);
-    put_text(in(f, "piqa.jsonl"), PIQA);
+static int open_with_questions(void **state) {
+    if (model_folder_open(state)) return -1;
+    put_text(in((folder *)*state, "piqa.jsonl"), PIQA);
     return 0;
 }
 
-#define WITH_MODEL(test) cmocka_unit_test_setup_teardown(test, open_model_folder, folder_close)
+#define WITH_MODEL(test) cmocka_unit_test_setup_teardown(test, open_with_questions, folder_close)
 #define EVAL(f) "eval", "--model_name_or_path", in((f), "model")
 #define TASKS(f) EVAL(f), "--data_dir", (f)->path, "--tasks"
 

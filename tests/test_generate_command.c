@@ -2,39 +2,11 @@
  * a reader that goes away. On a small random model with a tokenizer, made here. */
 #include "program.h"
 
-#include "small_tokenizer.h"
+#include "model_folder.h"
 
 #include <math.h>
 
-static const char CONFIG[] =
-    "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,"
-    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"num_hidden_layers\":4,"
-    "\"layer_types\":\"0_2_2_3\",\"forward_passes\":2,\"backward_passes\":1,\"vocab_size\":277,"
-    "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,\"initializer_range\":0.3,"
-    "\"eos_token_id\":2,\"torch_dtype\":\"float32\"}";
-
-/* FOLDER/model: weights, config and the small tokenizer. */
-static int open_model_folder(void **state) {
-    lckv_device *d;
-    lckv_config *c;
-    lckv_model *m;
-    if (folder_open(state)) return -1;
-    folder *f = *state, inside;
-    snprintf(inside.path, sizeof inside.path, "%.480s/model", f->path);
-    OK(folder_create(inside.path));
-    put_text(in(f, "config.json"), CONFIG);
-    OK(lckv_device_open("cpu", 2, &d));
-    OK(lckv_config_load(in(f, "config.json"), NULL, &c));
-    OK(lckv_model_create(d, c, NULL, 1, &m));
-    OK(lckv_model_save(m, inside.path, NULL));
-    small_tokenizer_write(&inside);
-    lckv_model_free(m);
-    lckv_config_free(c);
-    lckv_device_close(d);
-    return 0;
-}
-
-#define WITH_MODEL(test) cmocka_unit_test_setup_teardown(test, open_model_folder, folder_close)
+#define WITH_MODEL(test) cmocka_unit_test_setup_teardown(test, model_folder_open, folder_close)
 #define GENERATE(f) "generate", "--model_name_or_path", in((f), "model")
 #define SCORE(f) "score", "--model_name_or_path", in((f), "model")
 

@@ -4,6 +4,9 @@
 
 #include "train_fixture.h"
 
+#include "id_rows.h"
+#include "program_path.h"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -13,26 +16,8 @@ typedef struct outcome {
     char *output, *messages;
 } outcome;
 
-static char program[PATH_BYTES];
-
-/* build/tests/test_train_command -> build/lckv */
-static bool find_program(void) {
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 16);
-    if (length < 0) return false;
-    program[length] = '\0';
-    for (int up = 0; up < 2; up++) *strrchr(program, '/') = '\0';
-    strcat(program, "/lckv");
-    return access(program, X_OK) == 0;
-}
-
-static void need_program(void) {
-    if (find_program()) return;
-    print_message("skipped: the program is not built\n");
-    skip();
-}
-
 static pid_t start(room *r, const char *const *arguments) {
-    char *words[64] = {program, (char[]){"train"}};
+    char *words[64] = {(char *)(uintptr_t)program_path(), (char[]){"train"}};
     int count = 2;
     while (*arguments) words[count++] = (char *)(uintptr_t)*arguments++;
     const char *output = room_path(r, "stdout"), *messages = room_path(r, "stderr");
@@ -40,7 +25,7 @@ static pid_t start(room *r, const char *const *arguments) {
     if (child) return child;
     if (dup2(open(output, O_WRONLY | O_CREAT | O_TRUNC, 0666), 1) < 0) _exit(99);
     if (dup2(open(messages, O_WRONLY | O_CREAT | O_TRUNC, 0666), 2) < 0) _exit(99);
-    execv(program, words);
+    execv(words[0], words);
     _exit(99);
 }
 
@@ -69,14 +54,8 @@ static const char CONFIG[] = "{\"model_type\":\"llama\",\"hidden_size\":16,\"int
                              "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}";
 
 static const char *write_ids(room *r) {
-    char text[4096];
-    size_t at = 0;
-    for (int row = 0; row < 12; row++) {
-        at += (size_t)snprintf(text + at, sizeof text - at, "{\"input_ids\":[");
-        for (int i = 0; i < 16; i++)
-            at += (size_t)snprintf(text + at, sizeof text - at, i ? ",%d" : "%d", (row * 7 + i) % 32);
-        at += (size_t)snprintf(text + at, sizeof text - at, "]}\n");
-    }
+    char text[ID_ROWS_BYTES];
+    id_rows(text);
     return room_file(r, "ids.jsonl", text);
 }
 
@@ -88,7 +67,7 @@ static int count_lines(const char *text, const char *begin) {
 }
 
 static void a_run_tells_people_on_stderr_and_programs_on_stdout(void **state) {
-    need_program();
+    program_path(); /* or the test is skipped */
     room *r = *state;
     json_t *result;
     const char *out = room_path(r, "out"), *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
@@ -144,7 +123,7 @@ static void wait_for_a_step(const char *log) {
 }
 
 static void signals_write_a_checkpoint(void **state) {
-    need_program();
+    program_path(); /* or the test is skipped */
     room *r = *state;
     const int signals[] = {SIGINT, SIGTERM, SIGUSR1}, codes[] = {130, 143, 138};
     const char *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
@@ -180,7 +159,7 @@ static void signals_write_a_checkpoint(void **state) {
 }
 
 static void mistakes_end_before_any_work(void **state) {
-    need_program();
+    program_path(); /* or the test is skipped */
     room *r = *state;
     const char *out = room_path(r, "out"), *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
     const struct {
@@ -205,7 +184,7 @@ static void mistakes_end_before_any_work(void **state) {
 }
 
 static void a_failure_is_exit_code_1(void **state) {
-    need_program();
+    program_path(); /* or the test is skipped */
     room *r = *state;
     const char *out = room_path(r, "out"), *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
     const char *const arguments[] = {"--config_name", config, "--train_file", ids, "--output_dir", out, "--block_size",

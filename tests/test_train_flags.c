@@ -2,20 +2,16 @@
  * what is said of a wrong one. What each flag does is for the tests of its room. */
 #include "program.h"
 
+#include "id_rows.h"
+
 static const char CONFIG[] = "{\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,"
                              "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":2,"
                              "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}";
 
 /* 12 documents of 16 ids: blocks of 8 make 24. */
 static void put_data(const folder *f) {
-    char text[2048];
-    size_t at = 0;
-    for (int row = 0; row < 12; row++) {
-        at += (size_t)snprintf(text + at, sizeof text - at, "{\"input_ids\":[");
-        for (int i = 0; i < 16; i++)
-            at += (size_t)snprintf(text + at, sizeof text - at, i ? ",%d" : "%d", (row * 7 + i) % 32);
-        at += (size_t)snprintf(text + at, sizeof text - at, "]}\n");
-    }
+    char text[ID_ROWS_BYTES];
+    id_rows(text);
     put_text(in(f, "ids.jsonl"), text);
     put_text(in(f, "config.json"), CONFIG);
 }

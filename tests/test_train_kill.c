@@ -5,6 +5,9 @@
 
 #include "train_fixture.h"
 
+#include "id_rows.h"
+#include "program_path.h"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -17,29 +20,9 @@ static const char CONFIG[] = "{\"model_type\":\"lckv-llama\",\"hidden_size\":16,
                              "\"layer_types\":\"0_2_2\",\"forward_passes\":1,\"backward_passes\":2}";
 
 static const char *write_ids(room *r) {
-    char text[4096];
-    size_t at = 0;
-    for (int row = 0; row < 12; row++) {
-        at += (size_t)snprintf(text + at, sizeof text - at, "{\"input_ids\":[");
-        for (int i = 0; i < 16; i++)
-            at += (size_t)snprintf(text + at, sizeof text - at, i ? ",%d" : "%d", (row * 7 + i) % 32);
-        at += (size_t)snprintf(text + at, sizeof text - at, "]}\n");
-    }
+    char text[ID_ROWS_BYTES];
+    id_rows(text);
     return room_file(r, "ids.jsonl", text);
-}
-
-/* build/tests/test_train_kill -> build/lckv */
-static const char *program(void) {
-    static char path[PATH_BYTES];
-    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 16);
-    if (length < 0) skip();
-    path[length] = '\0';
-    for (int up = 0; up < 2; up++) *strrchr(path, '/') = '\0';
-    strcat(path, "/lckv");
-    if (access(path, X_OK) == 0) return path;
-    print_message("skipped: the program is not built\n");
-    skip();
-    return NULL;
 }
 
 typedef struct job {
@@ -131,7 +114,7 @@ static int compare_folders(const char *left, const char *right) {
 
 static void killed_runs_end_with_the_same_bytes(void **state) {
     room *r = *state;
-    job j = {program(), room_file(r, "config.json", CONFIG), write_ids(r), room_path(r, "messages")};
+    job j = {program_path(), room_file(r, "config.json", CONFIG), write_ids(r), room_path(r, "messages")};
     const char *whole = room_path(r, "whole"), *killed = room_path(r, "killed");
     int hits = 0;
     run_to_the_end(&j, whole);
