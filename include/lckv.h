@@ -314,10 +314,12 @@ LCKV_API int lckv_fetch(const lckv_fetch_options *options, lckv_fetch_result *re
 /* ---------------------------------------------------------------- training */
 
 typedef enum lckv_schedule_type {
-    LCKV_SCHEDULE_LINEAR,              /* falls to 0 at the end of the run */
-    LCKV_SCHEDULE_COSINE,              /* the same, along half a cosine */
-    LCKV_SCHEDULE_CONSTANT,            /* without warming up */
-    LCKV_SCHEDULE_CONSTANT_WITH_WARMUP /* rises from 0, then stays */
+    LCKV_SCHEDULE_LINEAR,               /* falls to 0 at the end of the run */
+    LCKV_SCHEDULE_COSINE,               /* the same, along half a cosine */
+    LCKV_SCHEDULE_CONSTANT,             /* without warming up */
+    LCKV_SCHEDULE_CONSTANT_WITH_WARMUP, /* rises from 0, then stays */
+    LCKV_SCHEDULE_COSINE_WITH_MIN_LR,   /* as cosine, but to min_lr_rate of the highest */
+    LCKV_SCHEDULE_WARMUP_STABLE_DECAY   /* rises, stays, and in the last num_decay_steps falls as the one above */
 } lckv_schedule_type;
 
 typedef enum lckv_interval_strategy {
@@ -398,6 +400,8 @@ typedef struct lckv_train_options {
     double learning_rate;                        /* the highest; 5e-5 */
     int64_t warmup_steps;                        /* 0; not used where 0: */
     double warmup_ratio;                         /* of all steps, 0 to 1; 0 */
+    double min_lr_rate;                          /* of the two schedules that have it, 0 to 1; 0 */
+    int64_t num_decay_steps;                     /* of warmup_stable_decay; 0: a tenth of all steps, rounded up */
     double weight_decay;                         /* of matrices alone; 0 */
     double adam_beta1, adam_beta2, adam_epsilon; /* 0.9, 0.999, 1e-8 */
     double max_grad_norm;                        /* 1; 0: gradients are not clipped */

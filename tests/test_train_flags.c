@@ -4,6 +4,8 @@
 
 #include "id_rows.h"
 
+#include <math.h>
+
 static const char CONFIG[] = "{\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,"
                              "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":2,"
                              "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}";
@@ -128,6 +130,33 @@ static void files_of_flags_that_cannot_be_read_are_named(void **state) {
     REFUSES(f, 2, "binary.txt' is no text", "train", "--args_file", in(f, "binary.txt"));
 }
 
+/* The learning rate that the log has of the last of three steps. */
+static double last_learning_rate(const folder *f) {
+    size_t bytes;
+    char *text;
+    OK(file_read(in(f, "out/train_log.jsonl"), &text, &bytes));
+    const char *at = strstr(text, "\"learning_rate\": ");
+    assert_non_null(at);
+    double found = atof(at + strlen("\"learning_rate\": "));
+    free(text);
+    return found;
+}
+
+static void schedules_are_chosen_by_flags(void **state) {
+    const folder *f = *state;
+    put_data(f);
+    outcome o = TRAINS(f, "--learning_rate=0.01", "--lr_scheduler_type", "cosine_with_min_lr", "--min_lr_rate=0.5",
+                       "--warmup_steps=1");
+    assert_int_equal(o.code, 0);
+    assert_true(fabs(last_learning_rate(f) - 0.0075) < 1e-15); /* one of two steps after warming up */
+    outcome_free(&o);
+    o = TRAINS(f, "--overwrite_output_dir", "--learning_rate=0.01", "--lr_scheduler_type", "warmup_stable_decay",
+               "--min_lr_rate=0.5", "--num_decay_steps=2");
+    assert_int_equal(o.code, 0);
+    assert_true(fabs(last_learning_rate(f) - 0.0075) < 1e-15);
+    outcome_free(&o);
+}
+
 static void the_table_is_printed_as_rows(void **state) {
     const folder *f = *state;
     outcome o = RUN(f, "help", "--markdown", "train");
@@ -151,6 +180,7 @@ int main(void) {
         IN_FOLDER(flags_come_from_a_script_and_the_command_line_wins),
         IN_FOLDER(flags_come_from_json_as_the_scripts_parser_takes_it),
         IN_FOLDER(files_of_flags_that_cannot_be_read_are_named),
+        IN_FOLDER(schedules_are_chosen_by_flags),
         IN_FOLDER(the_table_is_printed_as_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,8 @@ static const struct {
     lckv_schedule_type type;
     int64_t warmup_steps, steps;
     double expected[10];
+    double min_lr_rate;
+    int64_t decay_steps;
 } SCHEDULES[] = {
     {LCKV_SCHEDULE_LINEAR, 0, 5, {0.5, 0.4, 0.3, 0.2, 0.1}},
     {LCKV_SCHEDULE_LINEAR,
@@ -34,12 +36,35 @@ static const struct {
      3,
      10,
      {0, 0.16666666666666666, 0.33333333333333331, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5}},
+    {LCKV_SCHEDULE_COSINE_WITH_MIN_LR,
+     0,
+     5,
+     {0.5, 0.45702882373436315, 0.34452882373436317, 0.20547117626563688, 0.092971176265636862},
+     0.1,
+     0},
+    {LCKV_SCHEDULE_COSINE_WITH_MIN_LR,
+     3,
+     10,
+     {0, 0.16666666666666666, 0.33333333333333331, 0.5, 0.48143166273170357, 0.42940433784851256, 0.35422267511680894,
+      0.27077732488319106, 0.19559566215148746, 0.14356833726829643},
+     0.25,
+     0},
+    {LCKV_SCHEDULE_WARMUP_STABLE_DECAY, 0, 5, {0.5, 0.5, 0.5, 0.5, 0.25}, 0, 2},
+    {LCKV_SCHEDULE_WARMUP_STABLE_DECAY,
+     3,
+     10,
+     {0, 0.16666666666666666, 0.33333333333333331, 0.5, 0.5, 0.5, 0.5, 0.43409902576697318, 0.27500000000000002,
+      0.11590097423302682},
+     0.1,
+     4},
 };
 
 static void schedules_are_those_of_transformers(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof SCHEDULES / sizeof *SCHEDULES; i++) {
-        schedule s = {SCHEDULES[i].type, 0.5, SCHEDULES[i].warmup_steps, SCHEDULES[i].steps};
+        schedule s = {SCHEDULES[i].type,         0.5,
+                      SCHEDULES[i].warmup_steps, SCHEDULES[i].steps,
+                      SCHEDULES[i].min_lr_rate,  SCHEDULES[i].decay_steps};
         for (int64_t step = 0; step < s.steps; step++)
             assert_true(fabs(schedule_learning_rate(&s, step) - SCHEDULES[i].expected[step]) < 1e-15);
     }
@@ -57,6 +82,14 @@ static void warmup_is_steps_or_a_ratio(void **state) {
     assert_int_equal(schedule_warmup_steps(7, 0.5, 100), 7);
     assert_int_equal(schedule_warmup_steps(0, 0.015, 100), 2);
     assert_int_equal(schedule_warmup_steps(0, 0, 100), 0);
+}
+
+static void decay_is_steps_or_a_tenth(void **state) {
+    (void)state;
+    assert_int_equal(schedule_decay_steps(7, 10, 100), 7);
+    assert_int_equal(schedule_decay_steps(0, 10, 101), 11);
+    assert_int_equal(schedule_decay_steps(50, 60, 100), 40);
+    assert_int_equal(schedule_decay_steps(0, 200, 100), 0);
 }
 
 /* ---------------------------------------------------------------- AdamW */
@@ -289,6 +322,7 @@ int main(void) {
         cmocka_unit_test(schedules_are_those_of_transformers),
         cmocka_unit_test(schedules_end_well),
         cmocka_unit_test(warmup_is_steps_or_a_ratio),
+        cmocka_unit_test(decay_is_steps_or_a_tenth),
         cmocka_unit_test(adamw_is_torch_s),
         cmocka_unit_test(adamw_keeps_masters_in_f32),
         cmocka_unit_test(nothing_changes_where_a_number_is_not_finite),

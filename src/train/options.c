@@ -66,9 +66,23 @@ static int check_sizes(const lckv_train_options *o) {
     return check_int("threads", o->threads, 0, 4096);
 }
 
+/* A number that the schedule has no use for was meant for another one. */
+static int check_minimum(const lckv_train_options *o) {
+    bool stable = o->lr_scheduler_type == LCKV_SCHEDULE_WARMUP_STABLE_DECAY;
+    bool falls = stable || o->lr_scheduler_type == LCKV_SCHEDULE_COSINE_WITH_MIN_LR;
+    TRY(check_number("min_lr_rate", o->min_lr_rate, 0, 1));
+    TRY(check_int("num_decay_steps", o->num_decay_steps, 0, INT64_MAX));
+    REQUIRE(falls || o->min_lr_rate == 0, LCKV_ERROR_ARGUMENT,
+            "min_lr_rate is for lr_scheduler_type cosine_with_min_lr and warmup_stable_decay");
+    REQUIRE(stable || o->num_decay_steps == 0, LCKV_ERROR_ARGUMENT,
+            "num_decay_steps is for lr_scheduler_type warmup_stable_decay");
+    return LCKV_OK;
+}
+
 static int check_optimizer(const lckv_train_options *o) {
     TRY(check_int("lr_scheduler_type", (int64_t)o->lr_scheduler_type, LCKV_SCHEDULE_LINEAR,
-                  LCKV_SCHEDULE_CONSTANT_WITH_WARMUP));
+                  LCKV_SCHEDULE_WARMUP_STABLE_DECAY));
+    TRY(check_minimum(o));
     TRY(check_number("learning_rate", o->learning_rate, 0, 1e6));
     TRY(check_int("warmup_steps", o->warmup_steps, 0, INT64_MAX));
     TRY(check_number("warmup_ratio", o->warmup_ratio, 0, 1));

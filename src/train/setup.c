@@ -104,6 +104,18 @@ static void plan_milestones(lckv_trainer *t, const lckv_train_options *o) {
     t->best.step = -1;
 }
 
+static void plan_schedule(lckv_trainer *t, const lckv_train_options *o) {
+    int64_t warmup_steps = schedule_warmup_steps(o->warmup_steps, o->warmup_ratio, t->steps);
+    t->schedule = (schedule){
+        .type = o->lr_scheduler_type,
+        .learning_rate = o->learning_rate,
+        .warmup_steps = warmup_steps,
+        .steps = t->steps,
+        .min_lr_rate = o->min_lr_rate,
+        .decay_steps = schedule_decay_steps(o->num_decay_steps, warmup_steps, t->steps),
+    };
+}
+
 static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
     if (!o->do_train) return LCKV_OK;
     /* Both are below 2^31. A step never has more blocks than an epoch. */
@@ -116,12 +128,7 @@ static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
     t->steps = o->max_steps > 0 ? o->max_steps : (int64_t)epochs;
     t->chosen = malloc((size_t)t->blocks_per_step * sizeof *t->chosen);
     REQUIRE(t->chosen, LCKV_ERROR_MEMORY, "no memory for a step of %lld blocks", (long long)t->blocks_per_step);
-    t->schedule = (schedule){
-        .type = o->lr_scheduler_type,
-        .learning_rate = o->learning_rate,
-        .warmup_steps = schedule_warmup_steps(o->warmup_steps, o->warmup_ratio, t->steps),
-        .steps = t->steps,
-    };
+    plan_schedule(t, o);
     plan_milestones(t, o);
     return LCKV_OK;
 }
