@@ -50,7 +50,8 @@ static void show_result(const lckv_train_result *r, const char *output_dir) {
                people_count((double)r->tokens, tokens), people_time(r->seconds, time),
                people_count(r->tokens_per_second, speed), r->train_loss, output_dir);
     if (r->skipped_steps > 0) notice("%lld steps were skipped: not finite", (long long)r->skipped_steps);
-    if (isfinite(r->eval_loss)) notice("validation: loss %.4f, perplexity %.3f", r->eval_loss, r->perplexity);
+    if (isfinite(r->eval_loss))
+        notice("validation: loss %.4f, perplexity %.3f, accuracy %.4f", r->eval_loss, r->perplexity, r->eval_accuracy);
 }
 
 static json_t *number_or_null(double value) {
@@ -58,13 +59,13 @@ static json_t *number_or_null(double value) {
 }
 
 static int print_result(const lckv_train_summary *s, const lckv_train_result *r, const char *output_dir) {
-    json_t *object = json_pack("{ss sI sI sI sI sI sI so so so so so}", "output_dir", output_dir, "parameters",
-                               (json_int_t)s->parameters, "block_size", (json_int_t)s->block_size, "train_blocks",
-                               (json_int_t)s->train_blocks, "steps", (json_int_t)r->steps, "tokens",
-                               (json_int_t)r->tokens, "skipped_steps", (json_int_t)r->skipped_steps, "seconds",
-                               number_or_null(r->seconds), "tokens_per_second", number_or_null(r->tokens_per_second),
-                               "train_loss", number_or_null(r->train_loss), "eval_loss", number_or_null(r->eval_loss),
-                               "perplexity", number_or_null(r->perplexity));
+    json_t *object = json_pack(
+        "{ss sI sI sI sI sI sI so so so so so so}", "output_dir", output_dir, "parameters", (json_int_t)s->parameters,
+        "block_size", (json_int_t)s->block_size, "train_blocks", (json_int_t)s->train_blocks, "steps",
+        (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "skipped_steps", (json_int_t)r->skipped_steps, "seconds",
+        number_or_null(r->seconds), "tokens_per_second", number_or_null(r->tokens_per_second), "train_loss",
+        number_or_null(r->train_loss), "eval_loss", number_or_null(r->eval_loss), "perplexity",
+        number_or_null(r->perplexity), "eval_accuracy", number_or_null(r->eval_accuracy));
     bool printed = object && print_json(object);
     json_decref(object);
     return printed ? EXIT_FINE : EXIT_FAILED;

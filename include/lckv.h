@@ -352,6 +352,7 @@ typedef struct lckv_train_progress {
 typedef struct lckv_evaluation {
     double loss;       /* mean over their labels, in nats */
     double perplexity; /* exp(loss) */
+    double accuracy;   /* the share of labels that have the largest logit (the first of equals), 0 to 1 */
     int64_t blocks;
 } lckv_evaluation;
 
@@ -455,6 +456,7 @@ typedef struct lckv_train_result {
     double train_loss;        /* mean over the steps that were not skipped */
     double eval_loss;         /* mean over the labels of the validation files, NAN without */
     double perplexity;        /* exp(eval_loss) */
+    double eval_accuracy;     /* the share of those labels that the model would have chosen, 0 to 1; NAN without */
 } lckv_train_result;
 
 typedef struct lckv_trainer lckv_trainer;

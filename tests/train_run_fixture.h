@@ -39,22 +39,29 @@ typedef struct run {
     lckv_train_summary summary;
 } run;
 
-/* `rows` rows of ids that follow a simple rule often enough to be learned. */
+/* A row of ids that follow a simple rule often enough to be learned. */
+static void row_ids(int row, int length, int32_t *ids) {
+    int id = row % VOCAB;
+    for (int i = 0; i < length; i++) {
+        ids[i] = id;
+        bool jump = rng_uniform(9, (uint64_t)row, (uint64_t)i) < 0.2;
+        id = (id * (jump ? 5 : 2) + 1) % VOCAB;
+    }
+}
+
 static const char *write_ids(room *r, const char *name, int rows, int length) {
     char *text = malloc((size_t)rows * ((size_t)length * 4 + 32));
+    int32_t *ids = malloc((size_t)length * sizeof *ids);
     size_t at = 0;
     for (int row = 0; row < rows; row++) {
-        int id = row % VOCAB;
+        row_ids(row, length, ids);
         at += (size_t)sprintf(text + at, "{\"input_ids\":[");
-        for (int i = 0; i < length; i++) {
-            at += (size_t)sprintf(text + at, i ? ",%d" : "%d", id);
-            bool jump = rng_uniform(9, (uint64_t)row, (uint64_t)i) < 0.2;
-            id = (id * (jump ? 5 : 2) + 1) % VOCAB;
-        }
+        for (int i = 0; i < length; i++) at += (size_t)sprintf(text + at, i ? ",%d" : "%d", ids[i]);
         at += (size_t)sprintf(text + at, "]}\n");
     }
     const char *path = room_write(r, name, text, at);
     free(text);
+    free(ids);
     return path;
 }
 

@@ -25,15 +25,17 @@ bool milestones_finished(const lckv_trainer *t) {
 
 /* ---------------------------------------------------------------- evaluations */
 
-static int run_through(lckv_trainer *t, double *mean) {
+static int run_through(lckv_trainer *t, step_evaluation *all) {
     double sum = 0;
     int64_t count = t->validation.count;
     for (int64_t first = 0; first < count;) {
         int64_t left = count - first;
         int at_once = stepper_blocks_at_once(t->stepper), these = left < at_once ? (int)left : at_once;
-        double loss;
-        TRY(stepper_evaluate(t->stepper, &t->validation, first, these, &loss));
-        sum += loss * these;
+        step_evaluation e;
+        TRY(stepper_evaluate(t->stepper, &t->validation, first, these, &e));
+        sum += e.loss * (double)e.labels;
+        all->labels += e.labels;
+        all->correct += e.correct;
         first += these;
         lckv_train_progress p = {.phase = LCKV_TRAIN_EVALUATING,
                                  .fraction = (double)first / (double)count,
@@ -41,14 +43,17 @@ static int run_through(lckv_trainer *t, double *mean) {
                                  .steps = t->steps};
         TRY(trainer_tell(t, &p, LCKV_OK));
     }
-    *mean = sum / (double)count;
+    all->loss = sum / (double)all->labels;
     return LCKV_OK;
 }
 
 int milestones_evaluate(lckv_trainer *t, lckv_evaluation *out) {
-    double loss;
-    TRY(run_through(t, &loss));
-    *out = (lckv_evaluation){.loss = loss, .perplexity = exp(loss), .blocks = t->validation.count};
+    step_evaluation all = {0};
+    TRY(run_through(t, &all));
+    *out = (lckv_evaluation){.loss = all.loss,
+                             .perplexity = exp(all.loss),
+                             .accuracy = (double)all.correct / (double)all.labels,
+                             .blocks = t->validation.count};
     t->evaluation = *out;
     t->evaluated_at = t->step;
     return exchange_agree(t->exchange, watchers_evaluated(&t->watchers, t, out));

@@ -17,6 +17,8 @@ static int allocate_batch(stepper *s, int most) {
     s->entries = malloc((size_t)most * sizeof *s->entries);
     REQUIRE(s->labels && s->entries, LCKV_ERROR_MEMORY, "no memory for a batch of %d blocks of %d tokens", most,
             s->block_size);
+    s->correct = (view){NULL, limits.rows, 1, DTYPE_I32};
+    TRY(s->model->device->memory.alloc(s->model->device, (size_t)limits.rows * sizeof(int32_t), &s->correct.data));
     return batch_create(s->model->device, limits, &s->batch);
 }
 
@@ -26,16 +28,18 @@ static void free_batch(stepper *s) {
     batch_free(s->batch);
     free(s->labels);
     free(s->entries);
+    if (s->correct.data) s->model->device->memory.release(s->model->device, s->correct.data);
     s->batch = NULL;
+    s->correct.data = NULL;
     s->labels = NULL;
     s->entries = NULL;
 }
 
 static int allocate_scalars(stepper *s) {
     device *d = s->model->device;
-    TRY(d->memory.alloc(d, 2 * sizeof(double), &s->scalars));
-    s->loss = (view){s->scalars, 1, 1, DTYPE_F64};
-    s->scale = (view){(char *)s->scalars + sizeof(double), 1, 1, DTYPE_F32};
+    TRY(d->memory.alloc(d, 3 * sizeof(double), &s->scalars));
+    s->sums = (view){s->scalars, 1, 2, DTYPE_F64};
+    s->scale = (view){(char *)s->scalars + 2 * sizeof(double), 1, 1, DTYPE_F32};
     return LCKV_OK;
 }
 
@@ -107,19 +111,23 @@ static void add_block(stepper *s, int i, const int32_t *ids) {
         .ids = ids, .labels = labels, .rows = s->block_size, .wanted = s->block_size, .cache_id = -1, .planned = true};
 }
 
-static int forward(stepper *s) {
+static view loss_of(const stepper *s) {
+    return (view){s->sums.data, 1, 1, DTYPE_F64};
+}
+
+static int forward(stepper *s, view correct) {
     const model *m = s->model;
     tensor *hidden;
     TRY(m->config->use_sequential ? decoder_forward_sequential(m, s->graph, s->batch, &hidden)
                                   : decoder_forward(m, s->graph, s->batch, NULL, &hidden));
-    TRY(decoder_loss(m, s->graph, s->batch, hidden, s->scale, s->loss, (view){0}, (view){0}));
+    TRY(decoder_loss(m, s->graph, s->batch, hidden, s->scale, loss_of(s), (view){0}, correct));
     tensor_release(s->graph, hidden);
     return LCKV_OK;
 }
 
 static int forward_and_backward(void *user) {
     stepper *s = user;
-    TRY(forward(s));
+    TRY(forward(s, (view){0}));
     return graph_backward(s->graph);
 }
 
@@ -130,11 +138,16 @@ static int learn_from_batch(stepper *s) {
     return replay_set_run(&s->batches, s->graph, &key, forward_and_backward, s);
 }
 
-/* Runs the entries that stand ready; everything of it but the loss and the weights' gradients is let go. */
+static view correct_of_batch(const stepper *s) {
+    return (view){s->correct.data, s->batch->rows, 1, DTYPE_I32};
+}
+
+/* Runs the entries that stand ready; everything of it but the loss, what is correct, and the weights' gradients is let
+ * go. */
 static int run_batch(stepper *s, int count, bool learn) {
     TRY(batch_fill(s->batch, NULL, s->entries, count));
     s->graph->recording = learn;
-    int status = learn ? learn_from_batch(s) : forward(s);
+    int status = learn ? learn_from_batch(s) : forward(s, correct_of_batch(s));
     int reset = graph_reset(s->graph);
     return status < 0 ? status : reset;
 }
@@ -143,13 +156,13 @@ static int run_batch(stepper *s, int count, bool learn) {
 static int begin_loss(stepper *s, int64_t count) {
     device *d = s->model->device;
     float scale = (float)(1.0 / ((double)count * (double)(s->block_size - 1)));
-    TRY(d->memory.zero(d, s->loss.data, sizeof(double)));
+    TRY(d->memory.zero(d, s->sums.data, 2 * sizeof(double)));
     return d->memory.copy_in(d, s->scale.data, &scale, sizeof scale);
 }
 
 static int update(void *user) {
     stepper *s = user;
-    return optimizer_update(s->optimizer, s->loss);
+    return optimizer_update(s->optimizer, loss_of(s));
 }
 
 /* The share of this process, one batch after the other. */
@@ -174,7 +187,7 @@ static int update_weights(stepper *s) {
 static int send_results(stepper *s) {
     device *d = s->model->device;
     step_pending *p = &s->pending[s->begun % STEPPER_AHEAD];
-    TRY(d->memory.copy_out(d, &p->loss, s->loss.data, sizeof p->loss));
+    TRY(d->memory.copy_out(d, &p->loss, s->sums.data, sizeof p->loss));
     TRY(d->memory.copy_out(d, &p->state, s->optimizer->state.data, sizeof p->state));
     return d->memory.mark(d, &p->mark);
 }
@@ -212,19 +225,40 @@ int stepper_blocks_at_once(const stepper *s) {
     return s->eval_batch_size * s->optimizer->exchange->ranks;
 }
 
+/* Adds up what the batch has right, to be summed over processes. */
+static int count_correct(stepper *s) {
+    device *d = s->model->device;
+    int64_t rows = s->batch->rows;
+    double sum = 0;
+    int32_t *correct = malloc((size_t)rows * sizeof *correct);
+    int status = correct ? d->memory.copy_out(d, correct, s->correct.data, (size_t)rows * sizeof *correct)
+                         : fail(LCKV_ERROR_MEMORY, "no memory for %lld numbers", (long long)rows);
+    if (status >= 0) status = d->memory.wait(d);
+    for (int64_t r = 0; status >= 0 && r < rows; r++) sum += correct[r];
+    free(correct);
+    TRY(status);
+    return d->memory.copy_in(d, (double *)s->sums.data + 1, &sum, sizeof sum);
+}
+
 static int evaluate_share(stepper *s, const blocks *data, int64_t first, int count) {
     TRY(begin_loss(s, count));
     int64_t mine, here = exchange_share(s->optimizer->exchange, count, &mine);
+    if (!here) return LCKV_OK;
     for (int64_t i = 0; i < here; i++) add_block(s, (int)i, blocks_at(data, first + mine + i));
-    return here ? run_batch(s, (int)here, false) : LCKV_OK;
+    TRY(run_batch(s, (int)here, false));
+    return count_correct(s);
 }
 
-int stepper_evaluate(stepper *s, const blocks *data, int64_t first, int count, double *loss) {
+int stepper_evaluate(stepper *s, const blocks *data, int64_t first, int count, step_evaluation *out) {
     device *d = s->model->device;
     const exchange *e = s->optimizer->exchange;
-    *loss = 0;
+    double sums[2];
+    *out = (step_evaluation){0};
     TRY(exchange_agree(e, evaluate_share(s, data, first, count)));
-    TRY(exchange_sum(e, s->loss));
-    TRY(d->memory.copy_out(d, loss, s->loss.data, sizeof *loss));
-    return exchange_agree(e, d->memory.wait(d));
+    TRY(exchange_sum(e, s->sums));
+    TRY(d->memory.copy_out(d, sums, s->sums.data, sizeof sums));
+    TRY(exchange_agree(e, d->memory.wait(d)));
+    *out =
+        (step_evaluation){.loss = sums[0], .labels = (int64_t)count * (s->block_size - 1), .correct = (int64_t)sums[1]};
+    return LCKV_OK;
 }

@@ -17,6 +17,12 @@ typedef struct step_result {
     bool finite;      /* both are; else no weight has changed */
 } step_result;
 
+/* What evaluating some blocks has found, all processes together. */
+typedef struct step_evaluation {
+    double loss;             /* mean over `labels` */
+    int64_t labels, correct; /* correct: the label has the largest logit, the first of equals */
+} step_evaluation;
+
 enum { STEPPER_AHEAD = 2 }; /* steps that may have begun and not ended */
 
 /* What a step leaves on the host. */
@@ -35,9 +41,10 @@ typedef struct stepper {
     int eval_batch_size; /* the same, without learning */
     int32_t block_size;
     int32_t *labels;      /* [the larger of the two, block_size] */
+    view correct;         /* i32 [as many, 1]: on the device */
     batch_entry *entries; /* [the larger of the two] */
     void *scalars;        /* device memory of the next two */
-    view loss;            /* f64: of the step so far */
+    view sums;            /* f64 [1, 2]: the loss of the step so far; labels that an evaluation got right */
     view scale;           /* f32: 1 / labels of the step */
     replay_set batches;   /* whole ones, and what is left at a step's end */
     replay update;
@@ -66,7 +73,7 @@ int stepper_step(stepper *s, const blocks *data, const int64_t *chosen, int64_t 
 
 /* Blocks that all processes together can evaluate at once. */
 int stepper_blocks_at_once(const stepper *s);
-/* The mean loss of blocks first .. first + count - 1, at most as many as that, without learning from them. */
-int stepper_evaluate(stepper *s, const blocks *data, int64_t first, int count, double *loss);
+/* Runs blocks first .. first + count - 1, at most as many as that, without learning from them. */
+int stepper_evaluate(stepper *s, const blocks *data, int64_t first, int count, step_evaluation *out);
 
 #endif

@@ -148,6 +148,7 @@ static lckv_train_result result_so_far(const lckv_trainer *t) {
         .train_loss = t->step > t->skipped ? t->loss_sum / (double)(t->step - t->skipped) : NAN,
         .eval_loss = NAN,
         .perplexity = NAN,
+        .eval_accuracy = NAN,
     };
 }
 
@@ -176,6 +177,7 @@ static int evaluate_at_end(lckv_trainer *t, lckv_train_result *result) {
     if (t->evaluation.blocks == 0 || t->evaluated_at != t->step) TRY(milestones_evaluate(t, &t->evaluation));
     result->eval_loss = t->evaluation.loss;
     result->perplexity = t->evaluation.perplexity;
+    result->eval_accuracy = t->evaluation.accuracy;
     return LCKV_OK;
 }
 
