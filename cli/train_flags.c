@@ -8,11 +8,21 @@
 static const flag FLAGS[] = {
     {"config_name", FLAG_TEXT, NULL, "Model",
      "begin with random weights of this config: a folder, a .json file or ORG/NAME", AT(train.config_name)},
-    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "go on from this checkpoint: a folder or ORG/NAME",
+    {"model_name_or_path", FLAG_TEXT, NULL, "Model",
+     "go on from this checkpoint: a folder or ORG/NAME. With --config_name: its weights become those of that config, "
+     "as by lckv convert",
      AT(train.model_name_or_path)},
+    {"kv", FLAG_CHOICE, "average", "Model",
+     "then what the owner of a KV slot gets: the mean of the K and V weights of the layers that attend to it, or a "
+     "copy of its own",
+     AT(train.kv), .choices = "average|copy"},
     {"config_overrides", FLAG_TEXT, NULL, "Model",
      "changes to the config: layer_types=0_6_6_6_6_6_6_7,forward_passes=7", AT(train.config_overrides),
      .value = "K=V,..."},
+    {"use_sequential", FLAG_SWITCH, NULL, "Model",
+     "train token by token, through the exact form of a model with loops; the same as "
+     "--config_overrides use_sequential=true",
+     AT(train.use_sequential)},
     {"tokenizer_name", FLAG_TEXT, NULL, "Model",
      "folder or ORG/NAME; the model's own one unless given, needed where there is text. Where it has more tokens than "
      "the model, the model gets rows for them",
@@ -125,4 +135,4 @@ const flag_table TRAIN_FLAGS = {
     "Trains a model on text or token ids and writes it as a Hugging Face folder. The learning rate, the loss and the "
     "speed are logged in train_log.jsonl. The same command run again goes on from the newest checkpoint. Ctrl-C, "
     "SIGTERM and SIGUSR1 write one before the program ends.",
-    "(--config_name CONFIG | --model_name_or_path MODEL) --train_file FILES --output_dir DIR", FLAGS, TRAINING_FOREIGN};
+    "[--config_name CONFIG] [--model_name_or_path MODEL] --train_file FILES --output_dir DIR", FLAGS, TRAINING_FOREIGN};

@@ -376,8 +376,11 @@ LCKV_API void lckv_processes_close(lckv_processes *processes);
 /* Names and defaults are those of TrainingArguments 4.45 and run_clm.py. */
 typedef struct lckv_train_options {
     const char *model_name_or_path; /* weights to go on from: folder or ORG/NAME. Or: */
-    const char *config_name;        /* fresh weights of this config (folder, .json file, ORG/NAME), random by `seed` */
+    const char *config_name;        /* fresh weights of this config (folder, .json file, ORG/NAME), random by `seed`.
+                                     * Both: those weights as lckv_convert() makes them into a model of this config */
+    lckv_convert_kv kv;             /* then: what the owner of a KV slot gets; the mean */
     const char *config_overrides;   /* "k=v,k=v" over either one's config; NULL: none */
+    bool use_sequential;            /* token by token, exactly, as the config's use_sequential; false: as that says */
     const char *tokenizer_name;     /* NULL: the model's own. Needed where there is text */
     const char *const *train_files; /* text, or JSON lines with `text` or `input_ids` (.jsonl, .ndjson, .json) */
     int train_file_count;

@@ -50,6 +50,12 @@ static void flags_that_would_change_the_result_are_refused_with_the_reason(void 
     REFUSES(f, 2, "--deepspeed ds_config.json is refused", "train", "--deepspeed", "ds_config.json");
 }
 
+static void flags_that_are_missing_are_named(void **state) {
+    const folder *f = *state;
+    REFUSES(f, 2, "expected --config_name, --model_name_or_path, or both", "train", "--output_dir", "out");
+    REFUSES(f, 2, "--train_file is needed", "train", "--output_dir", "out", "--config_name", "x");
+}
+
 static void a_misspelt_flag_names_the_nearest_of_all_that_are_known(void **state) {
     const folder *f = *state;
     REFUSES(f, 2, "there is no flag --use_ligerkernel; the nearest is --use_liger_kernel", "train",
@@ -176,6 +182,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(flags_with_nothing_to_do_are_taken_with_a_line_that_says_so),
         IN_FOLDER(flags_that_would_change_the_result_are_refused_with_the_reason),
+        IN_FOLDER(flags_that_are_missing_are_named),
         IN_FOLDER(a_misspelt_flag_names_the_nearest_of_all_that_are_known),
         IN_FOLDER(flags_come_from_a_script_and_the_command_line_wins),
         IN_FOLDER(flags_come_from_json_as_the_scripts_parser_takes_it),

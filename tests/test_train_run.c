@@ -403,7 +403,7 @@ static void bad_options_are_refused_before_any_work(void **state) {
         assert_false(folder_exists(t.options.output_dir ? t.options.output_dir : "/absent"));                          \
     } while (0)
     REFUSED(config_name = NULL, "neither");
-    REFUSED(model_name_or_path = "x", "both");
+    REFUSED(kv = LCKV_KV_COPY, "expected both");
     REFUSED(output_dir = NULL, "output_dir");
     REFUSED(train_file_count = 0, "train_file");
     REFUSED(validation_file_count = 1, "validation_file");

@@ -181,15 +181,26 @@ static int code_folder(const model_config *config, char **out) {
     return LCKV_OK;
 }
 
-static int run(struct conversion *c) {
-    const convert_options *o = c->options;
-    char *code;
-    TRY(config_read(o->source, NULL, &c->from));
+static int open_both(struct conversion *c) {
+    TRY(config_read(c->options->source, NULL, &c->from));
     TRY(check_sizes(c->from, c->to));
     warn_of_differences(c->from, c->to);
-    TRY(checkpoint_files_open(o->source, &c->files));
+    TRY(checkpoint_files_open(c->options->source, &c->files));
     TRY(checkpoint_table(&c->files, c->from, &c->source));
-    TRY(make_target(c));
+    return make_target(c);
+}
+
+static void close_both(struct conversion *c) {
+    params_free(c->target);
+    params_free(c->source);
+    checkpoint_files_close(&c->files);
+    config_free(c->from);
+}
+
+static int write_target(struct conversion *c) {
+    const convert_options *o = c->options;
+    char *code;
+    TRY(open_both(c));
     TRY(code_folder(c->to, &code));
     checkpoint_save_options save = {.type = o->type,
                                     .shard_bytes = o->shard_bytes,
@@ -205,10 +216,43 @@ static int run(struct conversion *c) {
 
 int checkpoint_convert(device *d, const convert_options *options) {
     struct conversion c = {.device = d, .options = options, .to = options->config};
-    int status = run(&c);
-    params_free(c.target);
-    params_free(c.source);
-    checkpoint_files_close(&c.files);
-    config_free(c.from);
+    int status = write_target(&c);
+    close_both(&c);
+    return status;
+}
+
+/* ---------------------------------------------------------------- into memory */
+
+static int set_value(struct conversion *c, int i) {
+    const weight *w = &c->target->table[i];
+    dtype type = w->tensor.value.type;
+    void *host = malloc((size_t)(w->rows * w->cols) * dtype_bytes(type));
+    REQUIRE(host, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
+    int status = target_values(c, i, type, host);
+    if (status >= 0) status = params_set(c->target, i, host, type);
+    free(host);
+    return status;
+}
+
+/* The target's table, filled, is handed on with a copy of its config. */
+static int make_model(struct conversion *c, device *d, model **out) {
+    model_config *config;
+    TRY(open_both(c));
+    TRY(params_allocate_as_typed(c->target, d));
+    for (int i = 0; i < c->target->count; i++) TRY(set_value(c, i));
+    TRY(config_copy(c->to, &config));
+    params *weights = c->target;
+    c->target = NULL;
+    return model_create(d, config, weights, out);
+}
+
+int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv, model **out) {
+    convert_options options = {.source = folder, .config = config, .kv = kv};
+    struct conversion c = {.options = &options, .to = config};
+    *out = NULL;
+    TRY(device_open("cpu", 1, &c.device)); /* converts in host memory */
+    int status = make_model(&c, d, out);
+    close_both(&c);
+    device_close(c.device);
     return status;
 }

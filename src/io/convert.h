@@ -1,10 +1,9 @@
-/* A checkpoint becomes one of another layer_types: each owner of a KV slot is given the mean of the K and V weights of
- * the layers that attend to it, as the published convert_pretrained.py does, or its own. */
+/* A checkpoint becomes one, or a model, of another layer_types: each owner of a KV slot is given the mean of the K and
+ * V weights of the layers that attend to it, as the published convert_pretrained.py does, or its own. */
 #ifndef IO_CONVERT_H
 #define IO_CONVERT_H
 
-#include "config/model_config.h"
-#include "device/device.h"
+#include "model/model.h"
 
 typedef enum kv_merge { KV_AVERAGE, KV_COPY } kv_merge;
 
@@ -22,5 +21,8 @@ typedef struct convert_options {
  * and V of the slot that it reads. `d` computes in host memory. Means are sums in f64, rounded once to f32. Sizes of
  * the two configs that differ are LCKV_ERROR_ARGUMENT. */
 int checkpoint_convert(device *d, const convert_options *options);
+
+/* The same as a model on `d`, which may be any device: no file is written. `config` is copied. */
+int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv, model **out);
 
 #endif

@@ -25,6 +25,7 @@ static int read_value(void *user, int entry, dtype type, void *host) {
 static int write_model(lckv_trainer *t, const char *folder) {
     checkpoint_save_options options = {.type = DTYPE_F32,
                                        .source = t->source_folder,
+                                       .code = t->code_folder,
                                        .tokenizer = t->tokenizer_folder,
                                        .values = read_value,
                                        .user = t->stepper->optimizer};

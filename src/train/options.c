@@ -41,10 +41,12 @@ static int check_number(const char *name, double value, double least, double mos
 }
 
 static int check_sources(const lckv_train_options *o) {
-    REQUIRE(
-        !o->model_name_or_path != !o->config_name, LCKV_ERROR_ARGUMENT,
-        "expected model_name_or_path (to go on from its weights) or config_name (to begin with random ones), found %s",
-        o->config_name ? "both" : "neither");
+    REQUIRE(o->model_name_or_path || o->config_name, LCKV_ERROR_ARGUMENT,
+            "expected model_name_or_path (to go on from its weights), config_name (to begin with random ones), or both "
+            "(to make those weights into a model of that config), found neither");
+    TRY(check_int("kv", (int64_t)o->kv, LCKV_KV_AVERAGE, LCKV_KV_COPY));
+    REQUIRE(o->kv == LCKV_KV_AVERAGE || (o->model_name_or_path && o->config_name), LCKV_ERROR_ARGUMENT,
+            "kv says how the weights of model_name_or_path become those of config_name, expected both");
     REQUIRE(o->output_dir && *o->output_dir, LCKV_ERROR_ARGUMENT, "expected output_dir, found none");
     REQUIRE(!o->do_train || (o->train_files && o->train_file_count > 0), LCKV_ERROR_ARGUMENT,
             "expected a train_file, found none");

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "config/model_path.h"
+#include "io/convert.h"
 #include "train/checkpoint.h"
 #include "train/corpus.h"
 #include "train/options.h"
@@ -34,13 +35,19 @@ static int prepare_output(lckv_trainer *t, const lckv_train_options *o) {
     return run_folder_open(o->output_dir, any, &t->folder);
 }
 
-/* The folder whose generation_config.json and *.py travel along: of the checkpoint, or of the config. */
+static int folder_of_config(const model_config *config, char **out) {
+    const char *slash = strrchr(config->name, '/');
+    *out = slash ? strndup(config->name, (size_t)(slash - config->name)) : strdup(".");
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a path");
+    return LCKV_OK;
+}
+
+/* The folders whose files travel along: generation_config.json of the checkpoint's, or of the config's where there is
+ * none; *.py of the config's. */
 static int find_source(lckv_trainer *t, const lckv_train_options *o) {
-    if (o->model_name_or_path) return model_path_resolve(o->model_name_or_path, &t->source_folder);
-    TRY(keep(t->config->name, &t->source_folder));
-    char *slash = strrchr(t->source_folder, '/');
-    if (slash) *slash = '\0';
-    return slash ? LCKV_OK : (free(t->source_folder), keep(".", &t->source_folder));
+    TRY(folder_of_config(t->config, &t->code_folder));
+    return o->model_name_or_path ? model_path_resolve(o->model_name_or_path, &t->source_folder)
+                                 : keep(t->code_folder, &t->source_folder);
 }
 
 /* A tokenizer that was named must be there; the model's own one need not be as long as there is no text. */
@@ -135,6 +142,15 @@ static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
 
 /* ---------------------------------------------------------------- model */
 
+/* Of the checkpoint's own config, or made into one of another. */
+static int load_model(lckv_trainer *t, const lckv_train_options *o) {
+    if (!o->config_name) return start_from_checkpoint(t->device, t->source_folder, o->config_overrides, &t->model);
+    kv_merge kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE;
+    log_message(LCKV_LOG_INFO, "the weights of '%s' become those of '%s'; K and V are %s", o->model_name_or_path,
+                o->config_name, kv == KV_COPY ? "copied" : "averaged");
+    return checkpoint_load_converted(t->device, t->source_folder, t->config, kv, &t->model);
+}
+
 static int make_model(lckv_trainer *t, const lckv_train_options *o) {
     int64_t tokens = t->tokenizer ? lckv_tokenizer_vocab_size(t->tokenizer) : 0, rows = t->config->vocab_size;
     if (tokens > rows)
@@ -142,7 +158,8 @@ static int make_model(lckv_trainer *t, const lckv_train_options *o) {
                     (long long)tokens, (long long)rows, (long long)(tokens - rows));
     if (t->resumed_from) return train_checkpoint_start(t, tokens > rows ? tokens : rows);
     if (o->model_name_or_path) {
-        TRY(start_from_checkpoint(t->device, t->source_folder, o->config_overrides, &t->model));
+        TRY(load_model(t, o));
+        t->model->config->use_sequential = t->config->use_sequential;
         return tokens > rows ? start_add_rows(&t->model, tokens, t->seed) : LCKV_OK;
     }
     if (tokens > rows) t->config->vocab_size = tokens;
@@ -192,6 +209,7 @@ static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     TRY(train_options_check(o));
     keep_options(t, o);
     TRY(config_read(o->config_name ? o->config_name : o->model_name_or_path, o->config_overrides, &t->config));
+    t->config->use_sequential |= o->use_sequential;
     TRY(find_source(t, o));
     TRY(find_tokenizer(t, o));
     return prepare_output(t, o);
@@ -236,6 +254,7 @@ void lckv_trainer_free(lckv_trainer *t) {
     free(t->chosen);
     free(t->output_dir);
     free(t->source_folder);
+    free(t->code_folder);
     free(t->tokenizer_folder);
     free(t->resumed_from);
     free(t);

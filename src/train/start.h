@@ -1,4 +1,5 @@
-/* The model that a training run starts from: a checkpoint's, or fresh random weights. */
+/* The model that a training run starts from: a checkpoint's, that of a checkpoint made into one of another config
+ * (io/convert.h), or fresh random weights. */
 #ifndef TRAIN_START_H
 #define TRAIN_START_H
 

@@ -56,7 +56,8 @@ struct lckv_trainer {
     /* where it writes, whom it tells */
     char *output_dir;
     run_folder folder;
-    char *source_folder;    /* of the config or checkpoint: files that travel along */
+    char *source_folder;    /* of the checkpoint, or config: generation_config.json travels along */
+    char *code_folder;      /* of the config: *.py do */
     char *tokenizer_folder; /* NULL where there is none */
     int64_t logging_steps;
     watchers watchers;
