@@ -80,6 +80,59 @@ static void put_script(const folder *f, const char *name, const char *script) {
     put_text(in(f, name), text);
 }
 
+static double number_of(const folder *f, const char *const *words, const char *key) {
+    json_t *result = program_json(f, words), *value = json_object_get(result, key);
+    double number = json_is_number(value) ? json_number_value(value) : NAN;
+    json_decref(result);
+    return number;
+}
+
+/* A run from the model in `out` with these flags more: a number of what it prints. */
+#define GOES_ON(f, key, ...)                                                                                           \
+    number_of(f, (const char *const[]){"train", "--args_file", in(f, "on.txt"), "--json", __VA_ARGS__, NULL}, key)
+
+static void flags_of_order_batches_and_evaluation_act(void **state) {
+    const folder *f = *state;
+    put_data(f);
+    outcome o = TRAINS(f, "--save_strategy=no");
+    assert_int_equal(o.code, 0);
+    outcome_free(&o);
+    char text[4096];
+    snprintf(text, sizeof text,
+             "--model_name_or_path %s --train_file %s --validation_file %s --output_dir %s --overwrite_output_dir "
+             "--block_size 8",
+             in(f, "out"), in(f, "ids.jsonl"), in(f, "ids.jsonl"), in(f, "on"));
+    put_text(in(f, "on.txt"), text);
+    double shuffled = GOES_ON(f, "train_loss", "--max_steps=1", "--seed=1");
+    double in_order = GOES_ON(f, "train_loss", "--max_steps=1", "--seed=1", "--no_shuffle");
+    assert_true(shuffled != GOES_ON(f, "train_loss", "--max_steps=1", "--seed=2"));
+    assert_true(in_order == GOES_ON(f, "train_loss", "--max_steps=1", "--seed=2", "--no_shuffle"));
+    assert_true(isfinite(GOES_ON(f, "eval_loss", "--max_steps=1", "--per_gpu_eval_batch_size=3")));
+    assert_true(isnan(GOES_ON(f, "eval_loss", "--max_steps=1", "--do_eval=False")));
+    assert_true(GOES_ON(f, "steps", "--num_train_epochs=1", "--per_gpu_train_batch_size=4") == 6);
+}
+
+static void older_names_and_choices_are_checked_as_the_newer_ones(void **state) {
+    const folder *f = *state;
+    put_data(f);
+    char *config = strdup(in(f, "config.json")), *ids = strdup(in(f, "ids.jsonl")), *on = strdup(in(f, "on"));
+    REFUSES(f, 2, "per_device_eval_batch_size must be", "train", "--per_gpu_eval_batch_size=0");
+    REFUSES(f, 2, "--metric_for_best_model must be one of", "train", "--metric_for_best_model=bleu");
+    REFUSES(f, 1, "eval_strategy needs a validation_file", "train", "--evaluation_strategy=epoch", "--config_name",
+            config, "--train_file", ids, "--output_dir", on);
+    REFUSES(f, 1, "cuda:99", "train", "--device=cuda:99", "--config_name", config, "--train_file", ids, "--output_dir",
+            on);
+    free(config);
+    free(ids);
+    free(on);
+    outcome o = TRAINS(f, "--device=cuda:99", "--use_cpu", "--metric_for_best_model=eval_loss");
+    assert_int_equal(o.code, 0);
+    outcome_free(&o);
+    o = TRAINS(f, "--device=cuda:99", "--no_cuda", "--overwrite_output_dir");
+    assert_int_equal(o.code, 0);
+    outcome_free(&o);
+}
+
 static void flags_come_from_a_script_and_the_command_line_wins(void **state) {
     const folder *f = *state;
     put_data(f);
@@ -184,6 +237,8 @@ int main(void) {
         IN_FOLDER(flags_that_would_change_the_result_are_refused_with_the_reason),
         IN_FOLDER(flags_that_are_missing_are_named),
         IN_FOLDER(a_misspelt_flag_names_the_nearest_of_all_that_are_known),
+        IN_FOLDER(flags_of_order_batches_and_evaluation_act),
+        IN_FOLDER(older_names_and_choices_are_checked_as_the_newer_ones),
         IN_FOLDER(flags_come_from_a_script_and_the_command_line_wins),
         IN_FOLDER(flags_come_from_json_as_the_scripts_parser_takes_it),
         IN_FOLDER(files_of_flags_that_cannot_be_read_are_named),
