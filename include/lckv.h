@@ -44,6 +44,8 @@ typedef enum lckv_status {
     LCKV_ERROR_DEVICE = -6,      /* a device is absent, busy or lost, or its library reported an error */
     LCKV_ERROR_NUMERIC = -7,     /* a loss or gradient is not finite */
     LCKV_ERROR_INTERRUPTED = -8, /* the caller's callback asked to stop */
+    LCKV_ERROR_BUSY = -9,        /* a queue is full: later there will be room */
+    LCKV_ERROR_TOO_LONG = -10,   /* more tokens than model or memory can ever hold */
 } lckv_status;
 
 /* The sentence of this thread's last failure, "" before the first. Valid until this thread's next failure. */
@@ -483,7 +485,7 @@ LCKV_API lckv_train_summary lckv_trainer_summary(const lckv_trainer *trainer);
 LCKV_API int lckv_trainer_run(lckv_trainer *trainer, lckv_train_result *result);
 LCKV_API void lckv_trainer_free(lckv_trainer *trainer);
 
-/* ---------------------------------------------------------------- generating and scoring */
+/* ---------------------------------------------------------------- generating */
 
 /* How given tokens enter a model with loops; without loops all of these compute the same. */
 typedef enum lckv_encoding {
@@ -493,9 +495,10 @@ typedef enum lckv_encoding {
 } lckv_encoding;
 
 typedef enum lckv_finish {
-    LCKV_FINISH_NONE,  /* it runs */
-    LCKV_FINISH_STOP,  /* an EOS token, or a stop string in the text */
-    LCKV_FINISH_LENGTH /* as long as was asked for, or as the model goes (max_position_embeddings) */
+    LCKV_FINISH_NONE,   /* it runs */
+    LCKV_FINISH_STOP,   /* an EOS token, or a stop string in the text */
+    LCKV_FINISH_LENGTH, /* as long as was asked for, or as the model goes (max_position_embeddings) */
+    LCKV_FINISH_ERROR   /* its logits are not numbers: there is no token */
 } lckv_finish;
 
 /* 1 to INT32_MAX ids of the model; lckv_tokenizer_encode() makes them. */
@@ -572,6 +575,103 @@ typedef struct lckv_generation {
 LCKV_API int lckv_generate(lckv_model *model, lckv_tokenizer *tokenizer, const lckv_prompt *prompts, int count,
                            const lckv_generate_options *options, lckv_generation **out);
 LCKV_API void lckv_generation_free(lckv_generation *generation);
+
+/* ---------------------------------------------------------------- many requests at once */
+
+/* Runs many requests together over one model: requests come and go between steps, and each gets what it would get
+ * alone. One thread owns an engine, its model, and the tokenizer while the engine uses it. */
+typedef struct lckv_engine lckv_engine;
+
+/* Something that a sample of a request got. Pointers are valid until the callback returns. */
+typedef struct lckv_event {
+    uint64_t request; /* as lckv_engine_submit() numbered it */
+    int sample;       /* 0 .. n - 1 */
+    int32_t token;    /* the new token; -1: none came, the sample only ended */
+    double logprob;   /* natural logarithm of its probability under the plain logits */
+    const char *text; /* what can be said after it: whole UTF-8 characters that continue the prompt's text, often "";
+                         text that may become a stop string waits, and a stop string is cut off. "" without a
+                         tokenizer */
+    size_t text_bytes;
+    lckv_finish finish; /* not LCKV_FINISH_NONE: this sample's last event */
+    int64_t new_tokens; /* of this sample so far, this one included */
+    int64_t prompt_tokens;
+} lckv_event;
+
+/* Called for each event, within lckv_engine_step(). It must not call the engine. */
+typedef void (*lckv_event_callback)(void *user, const lckv_event *event);
+
+typedef struct lckv_engine_options {
+    int max_num_seqs;      /* samples that run together; 64 */
+    int64_t max_model_len; /* tokens of a sample, prompt included; 0 (default): the model's max_position_embeddings, or
+                              fewer where the KV cache is too small for one sample of so many. No limit with a sink
+                              cache */
+    int64_t kv_cache_memory; /* bytes of device memory for the KV cache, taken at once; 0 (default): what max_num_seqs
+                                samples of max_model_len tokens need, at most half of what is free */
+    int64_t max_num_batched_tokens; /* prompts enter a step until it has so many tokens, one always; 2048 */
+    int max_queue;                  /* requests that may wait; 1024 */
+    int64_t window_length;          /* > 0: the sink cache (StreamingLLM): so many tokens are kept; 0 (default): all */
+    int64_t num_sink_tokens;        /* of which so many are the first ones; less than window_length */
+    bool bf16;                      /* products, attention and KV cache in bfloat16; false: f32 */
+    lckv_event_callback callback;   /* NULL: nobody is told */
+    void *user;
+} lckv_engine_options;
+
+LCKV_API lckv_engine_options lckv_engine_defaults(void);
+
+/* Model and tokenizer stay the caller's and must outlive the engine. `tokenizer` may be NULL: there is no text then.
+ *   LCKV_ERROR_ARGUMENT: an option is out of range, or the tokenizer has more tokens than the model.
+ *   LCKV_ERROR_MEMORY: no memory for the KV cache, or it is too small for a sample of max_model_len tokens. */
+LCKV_API int lckv_engine_create(lckv_model *model, lckv_tokenizer *tokenizer, const lckv_engine_options *options,
+                                lckv_engine **out);
+LCKV_API void lckv_engine_free(lckv_engine *engine); /* whatever runs ends untold */
+
+typedef struct lckv_request {
+    lckv_prompt prompt;
+    int n;                     /* samples; 1. At most max_num_seqs */
+    int64_t max_new_tokens;    /* of each; -1 (default): as many as max_model_len leaves */
+    double temperature;        /* 0: greedy, the most probable token always; 1 */
+    int64_t top_k;             /* the k most probable tokens alone; 0 (default): all */
+    double top_p;              /* the fewest tokens whose probabilities come to p; 1 (default): all */
+    double min_p;              /* tokens at least min_p times as probable as the first; 0 (default): all */
+    double repetition_penalty; /* above 1: ids that occurred, in the prompt too, are less likely; 1: none */
+    uint64_t seed, stream;   /* of the random numbers: a sample is a function of these, its number, prompt and options;
+                                0, 0 */
+    bool ignore_eos;         /* go on behind EOS tokens (of config.json and generation_config.json); false */
+    const char *const *stop; /* [stop_count] strings that end a text, which is cut before them; need a tokenizer */
+    int stop_count;          /* 0 */
+    lckv_encoding encoding;  /* auto */
+} lckv_request;
+
+LCKV_API lckv_request lckv_request_defaults(void);
+
+/* Queues a request, numbered from 1 on. It starts, in order of submission, when there is room for all of it; then
+ * nothing that comes later can take its room.
+ *   LCKV_ERROR_ARGUMENT: an option or id is out of range.
+ *   LCKV_ERROR_TOO_LONG: prompt and new tokens are more than max_model_len.
+ *   LCKV_ERROR_BUSY: max_queue requests wait already. */
+LCKV_API int lckv_engine_submit(lckv_engine *engine, const lckv_request *request, uint64_t *id);
+/* Ends a request wherever it is; its memory is free at once and no more events come. One that has ended, or never was,
+ * is no error. */
+LCKV_API void lckv_engine_cancel(lckv_engine *engine, uint64_t id);
+
+LCKV_API bool lckv_engine_idle(const lckv_engine *engine); /* no request runs or waits */
+/* One step: a token for each sample that runs, and as much of the waiting prompts as max_num_batched_tokens lets in.
+ * Nothing when idle. After an error of the device or of memory the engine can only be freed. */
+LCKV_API int lckv_engine_step(lckv_engine *engine);
+
+typedef struct lckv_engine_stats {
+    int running, waiting; /* samples */
+    int64_t max_model_len;
+    int64_t submitted, finished, cancelled;                   /* requests so far */
+    int64_t kv_pages, kv_pages_used, kv_bytes, kv_bytes_used; /* of the KV cache, now */
+    int64_t steps, prompt_tokens, decode_tokens; /* tokens read, and tokens made in steps that read no prompt */
+    double prompt_seconds, decode_seconds;       /* time of the steps that read prompts, and of the others */
+    double decode_bytes;                         /* of weights that the others read: each weight once a step */
+} lckv_engine_stats;
+
+LCKV_API lckv_engine_stats lckv_engine_describe(const lckv_engine *engine);
+
+/* ---------------------------------------------------------------- scoring */
 
 typedef struct lckv_score_options {
     lckv_encoding encoding;  /* auto */

@@ -51,13 +51,15 @@ static void assert_same(const sequence *a, const sequence *b, const char *what) 
     assert_int_equal(a->finish, b->finish);
 }
 
-static void compare_company(const fixture *f, const batcher_options *options, sample_row how, const char *what) {
+static void compare_company(const fixture *f, const batcher_options *options, lckv_encoding encoding, sample_row how,
+                            const char *what) {
     sequence *alone[SEQUENCES], *together[SEQUENCES];
     batcher *b;
     OK(batcher_create(f->model, options, &b));
     for (int i = 0; i < SEQUENCES; i++) {
         alone[i] = make_sequence(f, i, how);
         together[i] = make_sequence(f, i, how);
+        alone[i]->encoding = together[i]->encoding = encoding;
         run_one(f, options, alone[i]);
         assert_int_equal(alone[i]->finish, LCKV_FINISH_LENGTH);
         OK(batcher_add(b, together[i]));
@@ -81,9 +83,9 @@ static void company_changes_nothing(void **state) {
         open_layout(&f, layouts[i]);
         for (int encoding = LCKV_ENCODING_AUTO; encoding <= LCKV_ENCODING_SEQUENTIAL; encoding++) {
             for (int sinks = 0; sinks < 2; sinks++) {
-                batcher_options o = {.compute = DTYPE_F32, .encoding = (lckv_encoding)encoding, .sequences = 4};
+                batcher_options o = {.compute = DTYPE_F32, .sequences = 4};
                 if (sinks) o.window_length = 7, o.sinks = 2;
-                compare_company(&f, &o, ways[(i + encoding) % 2], layouts[i]);
+                compare_company(&f, &o, (lckv_encoding)encoding, ways[(i + encoding) % 2], layouts[i]);
             }
         }
         fixture_close(&f);
@@ -104,8 +106,9 @@ static void greedy_is_the_best_token(void **state) {
         fixture f;
         open_layout(&f, layouts[i]);
         fixture_cache(&f, kv_cache_defaults());
-        batcher_options o = {.compute = DTYPE_F32, .encoding = LCKV_ENCODING_SEQUENTIAL, .sequences = 1};
+        batcher_options o = {.compute = DTYPE_F32, .sequences = 1};
         sequence *s = make_sequence(&f, 3, (sample_row){.repetition_penalty = 1, .top_p = 1});
+        s->encoding = LCKV_ENCODING_SEQUENTIAL;
         s->most = s->count + NEW;
         run_one(&f, &o, s);
         float logits[(PROMPT + NEW) * FIXTURE_VOCAB];
@@ -159,8 +162,9 @@ static void encodings(void **state) {
     sequence *got[2][3];
     for (int length = 0; length < 2; length++) {
         for (int e = 0; e < 3; e++) {
-            batcher_options o = {.compute = DTYPE_F32, .encoding = (lckv_encoding)e, .sequences = 1};
+            batcher_options o = {.compute = DTYPE_F32, .sequences = 1};
             got[length][e] = make_sequence(&f, length ? 4 : 1, (sample_row){.repetition_penalty = 1, .top_p = 1});
+            got[length][e]->encoding = (lckv_encoding)e;
             run_one(&f, &o, got[length][e]);
         }
     }
@@ -280,8 +284,8 @@ static void wrong_prompts(void **state) {
     assert_int_equal(sequence_create(NULL, 0, 37, &greedy, &s), LCKV_ERROR_ARGUMENT);
 }
 
-/* A weight that is not a number makes logits that are not: an error, never a token. */
-static void nan_is_an_error(void **state) {
+/* A weight that is not a number makes logits that are not: an end, never a token. */
+static void nan_is_an_end(void **state) {
     (void)state;
     fixture f;
     open_layout(&f, "0_2_2_3");
@@ -291,8 +295,10 @@ static void nan_is_an_error(void **state) {
     sequence *s = make_sequence(&f, 3, (sample_row){.repetition_penalty = 1, .top_p = 1});
     OK(batcher_create(f.model, &o, &b));
     OK(batcher_add(b, s));
-    assert_int_equal(batcher_step(b), LCKV_ERROR_NUMERIC);
+    OK(batcher_step(b));
     assert_int_equal(s->count, s->prompt_count);
+    assert_int_equal(s->finish, LCKV_FINISH_ERROR);
+    assert_true(s->fresh && s->token == -1 && batcher_idle(b));
     batcher_free(b);
     sequence_free(s);
     fixture_close(&f);
@@ -309,7 +315,7 @@ int main(void) {
         cmocka_unit_test(eos_ends_a_sequence),
         cmocka_unit_test(removed_sequences_leave_room),
         cmocka_unit_test(wrong_prompts),
-        cmocka_unit_test(nan_is_an_error),
+        cmocka_unit_test(nan_is_an_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

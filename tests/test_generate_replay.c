@@ -30,7 +30,7 @@ static void generate(const char *layout, dtype compute, sample_row how, bool rec
     char extra[256];
     snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"sliding_window\":5", layout);
     fixture_open_on(&f, "cuda", 4, extra, compute, false);
-    batcher_options options = {.compute = compute, .encoding = LCKV_ENCODING_AUTO, .sequences = SEQUENCES, .rows = 64};
+    batcher_options options = {.compute = compute, .sequences = SEQUENCES, .rows = 64};
     OK(batcher_create(f.model, &options, &b)); /* pasts are rounded up in both, so that their kernels are the same */
     if (!records) f.device->recording = (struct device_recording){0};
     for (int i = 0; i < SEQUENCES; i++) OK(batcher_add(b, s[i] = make_sequence(i, how)));

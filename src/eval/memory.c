@@ -103,6 +103,7 @@ static int add_sequences(batcher *b, sequence **all, int count, const int32_t *p
     for (int i = 0; i < count; i++) {
         TRY(sequence_create(prompt, length, vocab_size, &greedy, &all[i]));
         all[i]->ignore_eos = true;
+        all[i]->encoding = LCKV_ENCODING_PLAN;
         TRY(batcher_add(b, all[i]));
     }
     return LCKV_OK;
@@ -123,10 +124,7 @@ static int run_serving(device *d, batcher *b, sequence **all, int count, lckv_me
 }
 
 static int count_serving(device *d, const model *m, int count, int64_t length, bool bf16, lckv_memory *out) {
-    batcher_options options = {.compute = bf16 ? DTYPE_BF16 : DTYPE_F32,
-                               .encoding = LCKV_ENCODING_PLAN,
-                               .sequences = count,
-                               .rows = count * length};
+    batcher_options options = {.compute = bf16 ? DTYPE_BF16 : DTYPE_F32, .sequences = count, .rows = count * length};
     int64_t prompt_count = length > 2 ? length - 2 : 1;
     int32_t *prompt = calloc((size_t)prompt_count, sizeof *prompt);
     sequence **all = calloc((size_t)count, sizeof(sequence *));

@@ -9,9 +9,8 @@
 #include <string.h>
 #include <time.h>
 
-/* Prompts enter a step until it has so many rows: enough to keep matrix products busy, and activations bounded. One
- * prompt always enters, however long. */
-enum { STEP_ROWS = 2048 };
+/* Enough to keep matrix products busy, and activations bounded. */
+enum { STEP_TOKENS = 2048 };
 
 /* What a step needs for each of its sequences, in the order of the batch's entries. */
 typedef struct batcher_call {
@@ -84,6 +83,7 @@ static int build(batcher *b) {
     kv_cache_options cache = kv_cache_defaults();
     cache.sequences = o->sequences;
     cache.rows = o->rows;
+    cache.max_bytes = o->cache_bytes;
     cache.type = o->compute;
     cache.window_length = o->window_length;
     cache.sinks = o->sinks;
@@ -100,6 +100,7 @@ int batcher_create(const model *m, const batcher_options *options, batcher **out
     REQUIRE(b, LCKV_ERROR_MEMORY, "no memory to generate");
     b->model = m;
     b->options = *options;
+    if (!b->options.step_tokens) b->options.step_tokens = STEP_TOKENS;
     b->weight_bytes = count_weight_bytes(m->params);
     int status = build(b);
     if (status < 0)
@@ -122,6 +123,8 @@ void batcher_free(batcher *b) {
 }
 
 int batcher_add(batcher *b, sequence *s) {
+    REQUIRE(kv_cache_can_hold(b->cache, s->most), LCKV_ERROR_TOO_LONG,
+            "a sequence of %lld tokens is more than the whole KV cache holds", (long long)s->most);
     if (b->queued == b->capacity) {
         int capacity = b->capacity ? 2 * b->capacity : 16;
         sequence **queue = realloc(b->queue, (size_t)capacity * sizeof(sequence *));
@@ -157,7 +160,10 @@ bool batcher_idle(const batcher *b) {
 
 static int admit(batcher *b) {
     while (b->running < b->queued && b->running < b->options.sequences) {
-        TRY(kv_cache_add(b->cache, &b->queue[b->running]->cache_id));
+        sequence *s = b->queue[b->running];
+        if (!kv_cache_has_room(b->cache, s->most)) return LCKV_OK; /* nor may a shorter one pass it */
+        TRY(kv_cache_add(b->cache, &s->cache_id));
+        kv_cache_reserve(b->cache, s->cache_id, s->most);
         b->running++;
     }
     return LCKV_OK;
@@ -168,14 +174,14 @@ static int admit(batcher *b) {
 static int32_t piece_rows(const batcher *b, const sequence *s) {
     int64_t window = b->options.window_length;
     int64_t first = window && s->prompt_count > window ? window : s->prompt_count;
-    if (s->cached > 0 || !encoding_in_one_call(b->model, b->options.encoding, first)) return 1;
+    if (s->cached > 0 || !encoding_in_one_call(b->model, s->encoding, first)) return 1;
     return (int32_t)first;
 }
 
 /* Whether it goes through the plan's many runs: in models with loops, what enters in one call. */
 static bool is_planned(const batcher *b, const sequence *s) {
     return b->model->config->map.loops > 0 && s->cached == 0 &&
-           encoding_in_one_call(b->model, b->options.encoding, piece_rows(b, s));
+           encoding_in_one_call(b->model, s->encoding, piece_rows(b, s));
 }
 
 static void add_entry(batcher_call *call, sequence *s, int32_t rows, bool planned) {
@@ -194,7 +200,7 @@ static void collect(batcher *b, bool planned) {
         sequence *s = b->queue[i];
         if (is_planned(b, s) != planned) continue;
         int32_t rows = piece_rows(b, s);
-        bool fits = rows == 1 || b->call.rows == 0 || b->call.rows + rows <= STEP_ROWS;
+        bool fits = rows == 1 || b->call.rows == 0 || b->call.rows + rows <= b->options.step_tokens;
         if (fits) add_entry(&b->call, s, rows, planned);
     }
 }
@@ -252,10 +258,15 @@ static bool is_eos(const model_config *c, int32_t id) {
 }
 
 static int accept(batcher *b, sequence *s, int32_t id, float logprob) {
+    s->fresh = true;
+    s->token = id;
+    s->logprob = logprob;
+    if (id < 0) {
+        s->finish = LCKV_FINISH_ERROR;
+        return LCKV_OK;
+    }
     TRY(sequence_append(s, id));
     s->how.counter++;
-    s->fresh = true;
-    s->logprob = logprob;
     if (!s->ignore_eos && is_eos(b->model->config, id))
         s->finish = LCKV_FINISH_STOP;
     else if (s->count >= s->most)
@@ -308,4 +319,21 @@ batcher_timing batcher_times(const batcher *b) {
 
 int64_t batcher_cache_bytes(const batcher *b) {
     return (int64_t)kv_cache_bytes(b->cache);
+}
+
+kv_cache_usage batcher_cache_usage(const batcher *b) {
+    return kv_cache_used(b->cache);
+}
+
+int batcher_running(const batcher *b) {
+    return b->running;
+}
+
+int batcher_waiting(const batcher *b) {
+    return b->queued - b->running;
+}
+
+sequence *const *batcher_stepped(const batcher *b, int *count) {
+    *count = b->call.count;
+    return b->call.owner;
 }

@@ -7,14 +7,15 @@
 #define GENERATE_BATCHER_H
 
 #include "generate/sequence.h"
-#include "model/model.h"
+#include "model/kv_cache.h"
 
 typedef struct batcher_options {
-    dtype compute; /* DTYPE_F32 or DTYPE_BF16 */
-    lckv_encoding encoding;
+    dtype compute;                /* DTYPE_F32 or DTYPE_BF16 */
     int64_t window_length, sinks; /* of the sink cache; 0: everything is kept */
     int sequences;                /* most that run together; others wait */
-    int64_t rows;                 /* tokens that the cache has room for to begin with */
+    int64_t step_tokens;          /* prompts enter a step until it has so many tokens, one always; 0: 2048 */
+    int64_t rows;                 /* tokens that the cache has room for to begin with; it grows */
+    size_t cache_bytes; /* > 0: the cache has so much from the beginning, and no more; rows is not read then */
 } batcher_options;
 
 /* Seconds spent, and tokens got by them. A step in which any part of a prompt is read is prompt time. */
@@ -29,7 +30,8 @@ typedef struct batcher batcher;
 int batcher_create(const model *m, const batcher_options *options, batcher **out);
 void batcher_free(batcher *b); /* sequences stay the caller's; NULL is fine */
 
-/* `s` stays the caller's and must live until it has ended or batcher_remove(). */
+/* `s` stays the caller's and must live until it has ended or batcher_remove(). It waits until there is room in the
+ * cache for all that it may come to; LCKV_ERROR_TOO_LONG where there never will be. */
 int batcher_add(batcher *b, sequence *s);
 /* Takes a sequence out, running or waiting, and gives its cache back; one that has ended is left alone. */
 void batcher_remove(batcher *b, sequence *s);
@@ -41,5 +43,10 @@ int batcher_step(batcher *b);
 
 batcher_timing batcher_times(const batcher *b);
 int64_t batcher_cache_bytes(const batcher *b); /* device memory that the KV cache holds */
+kv_cache_usage batcher_cache_usage(const batcher *b);
+int batcher_running(const batcher *b); /* sequences */
+int batcher_waiting(const batcher *b);
+/* The sequences of the last step, in its order. Those that got a token or ended are `fresh`. */
+sequence *const *batcher_stepped(const batcher *b, int *count);
 
 #endif

@@ -123,10 +123,7 @@ int sampler_fetch(sampler *s, int32_t *ids, float *logprobs) {
     device *d = s->device;
     TRY(d->memory.copy_out(d, ids, s->ids.data, (size_t)s->count * sizeof *ids));
     TRY(d->memory.copy_out(d, logprobs, s->logprob.data, (size_t)s->count * sizeof *logprobs));
-    TRY(d->memory.wait(d));
-    for (int i = 0; i < s->count; i++)
-        REQUIRE(ids[i] >= 0, LCKV_ERROR_NUMERIC, "row %d of the logits is not finite: no token can be chosen", i);
-    return LCKV_OK;
+    return d->memory.wait(d);
 }
 
 int64_t sampler_moves(const sampler *s) {

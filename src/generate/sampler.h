@@ -25,7 +25,7 @@ int sampler_send(sampler *s, const sampler_row *rows, int count);
 /* Chooses for the rows of `logits`, f32 [count as sent, vocab_size]. */
 int sampler_choose(sampler *s, view logits);
 /* Waits for the device; ids[i] and logprobs[i] (log-softmax of the plain logits at the chosen id) of the rows. The
- * caller then marks ids[i] in row i's `seen`. A row that is not finite is LCKV_ERROR_NUMERIC. */
+ * caller then marks ids[i] in row i's `seen`. A row that is not finite has id -1. */
 int sampler_fetch(sampler *s, int32_t *ids, float *logprobs);
 
 /* Changes whenever sampler_choose() would use other memory, or other memory was sent to. */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int check_prompt(const int32_t *prompt, int64_t count, int64_t vocab_size) {
+int sequence_check_prompt(const int32_t *prompt, int64_t count, int64_t vocab_size) {
     REQUIRE(count >= 1, LCKV_ERROR_ARGUMENT, "a prompt needs at least one token, this one has none");
     REQUIRE(count <= INT32_MAX, LCKV_ERROR_ARGUMENT, "a prompt of %lld tokens is too long", (long long)count);
     for (int64_t i = 0; i < count; i++)
@@ -15,7 +15,7 @@ static int check_prompt(const int32_t *prompt, int64_t count, int64_t vocab_size
 
 int sequence_create(const int32_t *prompt, int64_t count, int64_t vocab_size, const sample_row *how, sequence **out) {
     *out = NULL;
-    TRY(check_prompt(prompt, count, vocab_size));
+    TRY(sequence_check_prompt(prompt, count, vocab_size));
     sequence *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a sequence");
     *s = (sequence){.how = *how, .cache_id = -1, .most = INT64_MAX, .count = count, .prompt_count = count};

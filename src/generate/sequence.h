@@ -9,22 +9,29 @@
 typedef struct sequence {
     int32_t *ids; /* the prompt, then the new tokens */
     int64_t count, prompt_count, capacity;
-    int64_t most;       /* ends when it has so many ids, prompt included */
-    bool ignore_eos;    /* does not end at the model's EOS ids */
-    sample_row how;     /* for the next token; how.counter counts the new ones */
-    uint8_t *seen;      /* [vocab_size] 1 for each id that has occurred; NULL without repetition penalty */
-    lckv_finish finish; /* LCKV_FINISH_NONE while it runs */
+    int64_t most;           /* ends when it has so many ids, prompt included */
+    lckv_encoding encoding; /* of the prompt */
+    bool ignore_eos;        /* does not end at the model's EOS ids */
+    sample_row how;         /* for the next token; how.counter counts the new ones */
+    uint8_t *seen;          /* [vocab_size] 1 for each id that has occurred; NULL without repetition penalty */
+    lckv_finish finish;     /* LCKV_FINISH_NONE while it runs */
+
+    void *owner; /* whoever wants to know; not read here */
 
     /* The batcher's. */
     int64_t cached; /* leading ids whose keys and values are in the cache */
     int cache_id;   /* -1: waits for its turn, or has ended */
     uint64_t serial;
-    bool fresh;    /* the last step gave it a token: ids[count - 1] */
+    bool fresh;    /* the last step gave it a token, ids[count - 1], or ended it */
+    int32_t token; /* that token; -1: it ended without one, its logits being no numbers */
     float logprob; /* of that token: log-softmax of the plain logits */
 } sequence;
 
-/* A sequence that begins with a prompt of 1 to INT32_MAX ids, each less than vocab_size. how.repetition_penalty falls
- * on ids of the prompt too, as in transformers. */
+/* 1 to INT32_MAX ids, each less than vocab_size, else LCKV_ERROR_ARGUMENT. */
+int sequence_check_prompt(const int32_t *prompt, int64_t count, int64_t vocab_size);
+
+/* A sequence that begins with a prompt, which is checked. how.repetition_penalty falls on ids of the prompt too, as in
+ * transformers. */
 int sequence_create(const int32_t *prompt, int64_t count, int64_t vocab_size, const sample_row *how, sequence **out);
 void sequence_free(sequence *s); /* NULL is fine */
 

@@ -63,7 +63,7 @@ static int assign_slots(kv_cache *c, const layer_map *map) {
     return LCKV_OK;
 }
 
-static int create_group(kv_cache *c, const model *m, int i) {
+static kv_group group_shape(const kv_cache *c, const model *m, int i) {
     const kv_cache_options *o = &c->options;
     const model_config *config = m->config;
     kv_group shape = {.device = m->device,
@@ -77,21 +77,74 @@ static int create_group(kv_cache *c, const model *m, int i) {
         shape.sinks = (int32_t)o->sinks;
         shape.keep = o->window_length - o->sinks;
     }
+    return shape;
+}
+
+/* Pages to begin with, and the most. */
+static int count_pages(const kv_cache_options *o, int64_t *pages, int64_t *most) {
     /* a sequence may begin and end inside a page, and has pages of its own for its sinks */
     int64_t extra = (int64_t)o->sequences * 2, limit = INT32_MAX / o->page_rows;
-    int64_t pages = o->rows / o->page_rows + extra;
-    int64_t most = o->max_rows ? (o->max_rows + o->page_rows - 1) / o->page_rows + extra : limit;
-    REQUIRE(pages <= limit && pages <= most, LCKV_ERROR_ARGUMENT, "a KV cache of %lld tokens is out of range",
+    *pages = o->rows / o->page_rows + extra;
+    *most = o->max_rows ? (o->max_rows + o->page_rows - 1) / o->page_rows + extra : limit;
+    REQUIRE(*pages <= limit && *pages <= *most, LCKV_ERROR_ARGUMENT, "a KV cache of %lld tokens is out of range",
             (long long)o->rows);
-    return kv_group_create(&shape, o->sequences, (int32_t)pages, (int32_t)(most < limit ? most : limit), &c->groups[i]);
+    if (*most > limit) *most = limit;
+    return LCKV_OK;
+}
+
+/* Divides max_bytes: a group whose sequences let go of pages gets what all of them can hold, if the other group does
+ * not get less than it. */
+static void divide_bytes(const kv_cache *c, const kv_group *shapes, int64_t pages[BATCH_MAX_GROUPS]) {
+    const kv_cache_options *o = &c->options;
+    int64_t limit = INT32_MAX / o->page_rows, each = 0, left = (int64_t)o->max_bytes;
+    for (int i = 0; i < c->group_count; i++) each += (int64_t)kv_group_page_bytes(&shapes[i]);
+    for (int i = c->group_count - 1; i >= 0; i--) {
+        int64_t page_bytes = (int64_t)kv_group_page_bytes(&shapes[i]), equal = left / each;
+        int64_t enough = o->sequences * kv_group_most_pages(&shapes[i], INT32_MAX / 2);
+        pages[i] = equal < enough ? equal : enough;
+        if (pages[i] > limit) pages[i] = limit;
+        left -= pages[i] * page_bytes;
+        each -= page_bytes;
+    }
+}
+
+static int create_groups(kv_cache *c, const model *m) {
+    const kv_cache_options *o = &c->options;
+    kv_group shapes[BATCH_MAX_GROUPS];
+    int64_t pages[BATCH_MAX_GROUPS], most[BATCH_MAX_GROUPS];
+    for (int i = 0; i < c->group_count; i++) shapes[i] = group_shape(c, m, i);
+    if (o->max_bytes) divide_bytes(c, shapes, pages);
+    for (int i = 0; i < c->group_count; i++) {
+        if (o->max_bytes)
+            most[i] = pages[i];
+        else
+            TRY(count_pages(o, &pages[i], &most[i]));
+        REQUIRE(pages[i] > 0, LCKV_ERROR_ARGUMENT, "a KV cache of %zu bytes has no room for a page of %d tokens",
+                o->max_bytes, o->page_rows);
+        TRY(kv_group_create(&shapes[i], o->sequences, (int32_t)pages[i], (int32_t)most[i], &c->groups[i]));
+    }
+    return LCKV_OK;
 }
 
 static int create(kv_cache *c, const model *m) {
     c->sequences = calloc((size_t)c->options.sequences, sizeof *c->sequences);
     REQUIRE(c->sequences, LCKV_ERROR_MEMORY, "no memory for %d cached sequences", c->options.sequences);
     TRY(assign_slots(c, &m->config->map));
-    for (int i = 0; i < c->group_count; i++) TRY(create_group(c, m, i));
-    return LCKV_OK;
+    return create_groups(c, m);
+}
+
+int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int sequences, int64_t rows, double *bytes) {
+    kv_cache c = {.options = *options};
+    *bytes = 0;
+    TRY(check_options(options));
+    int status = assign_slots(&c, &m->config->map);
+    for (int i = 0; status >= 0 && i < c.group_count; i++) {
+        kv_group shape = group_shape(&c, m, i);
+        *bytes += (double)sequences * (double)kv_group_most_pages(&shape, rows) * (double)kv_group_page_bytes(&shape);
+    }
+    free(c.group_of_slot);
+    free(c.index_in_group);
+    return status;
 }
 
 int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **out) {
@@ -129,8 +182,43 @@ int kv_cache_add(kv_cache *c, int *id) {
 
 void kv_cache_remove(kv_cache *c, int id) {
     if (c->sequences[id].pending) kv_cache_rollback(c);
-    for (int i = 0; i < c->group_count; i++) kv_group_truncate(&c->groups[i], id, 0);
+    for (int i = 0; i < c->group_count; i++) {
+        kv_group_truncate(&c->groups[i], id, 0);
+        c->groups[i].reserved[id] = 0;
+    }
     c->sequences[id] = (cached_sequence){0};
+}
+
+static bool is_bounded(const kv_cache *c) {
+    return c->options.max_bytes || c->options.max_rows;
+}
+
+bool kv_cache_has_room(const kv_cache *c, int64_t rows) {
+    for (int i = 0; is_bounded(c) && i < c->group_count; i++)
+        if (kv_group_most_pages(&c->groups[i], rows) > kv_group_unpromised(&c->groups[i])) return false;
+    return true;
+}
+
+bool kv_cache_can_hold(const kv_cache *c, int64_t rows) {
+    for (int i = 0; is_bounded(c) && i < c->group_count; i++)
+        if (kv_group_most_pages(&c->groups[i], rows) > c->groups[i].max_capacity) return false;
+    return true;
+}
+
+void kv_cache_reserve(kv_cache *c, int id, int64_t rows) {
+    for (int i = 0; is_bounded(c) && i < c->group_count; i++)
+        c->groups[i].reserved[id] = kv_group_most_pages(&c->groups[i], rows);
+}
+
+kv_cache_usage kv_cache_used(const kv_cache *c) {
+    kv_cache_usage u = {0};
+    for (int i = 0; i < c->group_count; i++) {
+        const kv_group *g = &c->groups[i];
+        u.pages += g->capacity;
+        u.used_pages += g->capacity - g->free_count;
+        u.used_bytes += (int64_t)(g->capacity - g->free_count) * (int64_t)kv_group_page_bytes(g);
+    }
+    return u;
 }
 
 int64_t kv_cache_position(const kv_cache *c, int id) {

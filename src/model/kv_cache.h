@@ -16,6 +16,7 @@ typedef struct kv_cache_options {
     int sequences;    /* most sequences at a time; default 1 */
     int64_t rows;     /* tokens of room to begin with, all sequences together; the cache grows when they are used up */
     int64_t max_rows; /* no growth beyond this; 0: until memory ends */
+    size_t max_bytes; /* > 0: so much is taken at once, and there is no growth; rows and max_rows are not read then */
     dtype type;       /* of stored keys and values: the compute type */
     int page_rows;    /* default 16 */
     int64_t window_length; /* > 0: the sink cache of that window */
@@ -26,11 +27,25 @@ typedef struct kv_cache kv_cache;
 
 kv_cache_options kv_cache_defaults(void);
 int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **out);
+/* Bytes in which `sequences` sequences of `rows` tokens each find room, however they are read. */
+int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int sequences, int64_t rows, double *bytes);
 void kv_cache_free(kv_cache *c);
 
 int kv_cache_add(kv_cache *c, int *id);    /* an empty sequence; LCKV_ERROR_MEMORY when all are taken */
 void kv_cache_remove(kv_cache *c, int id); /* its pages come back */
 
+/* Pages set aside: a sequence that has reserved so many tokens never fails for want of pages. Whether a further one of
+ * `rows` tokens could have them now, and whether it ever could. Without a limit to growth always. */
+bool kv_cache_has_room(const kv_cache *c, int64_t rows);
+bool kv_cache_can_hold(const kv_cache *c, int64_t rows);
+void kv_cache_reserve(kv_cache *c, int id, int64_t rows);
+
+typedef struct kv_cache_usage {
+    int64_t pages, used_pages; /* of all groups together */
+    int64_t used_bytes;
+} kv_cache_usage;
+
+kv_cache_usage kv_cache_used(const kv_cache *c);
 int64_t kv_cache_position(const kv_cache *c, int id); /* tokens seen so far: the next one's absolute position */
 bool kv_cache_streams(const kv_cache *c);             /* it is a sink cache */
 size_t kv_cache_bytes(const kv_cache *c);             /* device memory held */

@@ -12,8 +12,27 @@ static int32_t sink_pages(const kv_group *g) {
     return pages_for(g->sinks, g->page_rows);
 }
 
+size_t kv_group_page_bytes(const kv_group *g) {
+    return 2 * (size_t)g->slots * (size_t)g->page_rows * (size_t)g->cols * dtype_bytes(g->type);
+}
+
 size_t kv_group_bytes(const kv_group *g) {
-    return 2 * (size_t)g->slots * (size_t)g->capacity * (size_t)g->page_rows * (size_t)g->cols * dtype_bytes(g->type);
+    return (size_t)g->capacity * kv_group_page_bytes(g);
+}
+
+/* The list may begin inside a page, and so hold one more. While a table and its successor exist, pages that only one of
+ * them has count too: where rows are let go, they may have none in common. */
+int64_t kv_group_most_pages(const kv_group *g, int64_t rows) {
+    int64_t sinks = sink_pages(g), recent = rows > g->sinks ? rows - g->sinks : 0;
+    int64_t all = recent / g->page_rows + 2, kept = 2 * (g->keep / g->page_rows + 2);
+    return sinks + (all < kept ? all : kept);
+}
+
+int64_t kv_group_unpromised(const kv_group *g) {
+    int64_t pages = (int64_t)g->max_capacity - g->capacity + g->free_count;
+    for (int i = 0; i < g->sequences; i++)
+        if (g->reserved[i] > g->tables[i].count) pages -= g->reserved[i] - g->tables[i].count;
+    return pages;
 }
 
 /* Carves one allocation into the pages of each slot. */
@@ -86,7 +105,8 @@ int kv_group_create(const kv_group *shape, int sequences, int32_t pages, int32_t
     out->tables = calloc((size_t)sequences, sizeof *out->tables);
     out->next = calloc((size_t)sequences, sizeof *out->next);
     out->dropped = calloc((size_t)sequences, sizeof *out->dropped);
-    int status = out->tables && out->next && out->dropped
+    out->reserved = calloc((size_t)sequences, sizeof *out->reserved);
+    int status = out->tables && out->next && out->dropped && out->reserved
                      ? grow(out, pages)
                      : fail(LCKV_ERROR_MEMORY, "no memory for the KV cache's tables of %d sequences", sequences);
     if (status < 0) kv_group_free(out);
@@ -102,6 +122,7 @@ void kv_group_free(kv_group *g) {
     free(g->tables);
     free(g->next);
     free(g->dropped);
+    free(g->reserved);
     free(g->free);
     free(g->k);
     *g = (kv_group){0};

@@ -33,6 +33,7 @@ typedef struct kv_group {
     int32_t free_count;
     kv_table *tables, *next; /* [sequences] */
     int32_t *dropped;        /* [sequences] recent pages of the table that its successor has not */
+    int64_t *reserved;       /* [sequences] pages that a sequence may come to hold; 0: nothing was set aside */
     int sequences;
 } kv_group;
 
@@ -40,6 +41,12 @@ typedef struct kv_group {
 int kv_group_create(const kv_group *shape, int sequences, int32_t pages, int32_t max_pages, kv_group *out);
 void kv_group_free(kv_group *g);
 size_t kv_group_bytes(const kv_group *g);
+size_t kv_group_page_bytes(const kv_group *g);
+
+/* Pages that a sequence of `rows` tokens holds at most at any time, its successor's included. Reads the shape alone. */
+int64_t kv_group_most_pages(const kv_group *g, int64_t rows);
+/* Pages that are neither held nor promised to a sequence, growth included. */
+int64_t kv_group_unpromised(const kv_group *g);
 
 /* Makes the successor of a table with `rows` more rows; on failure (no pages) nothing has changed. */
 int kv_group_prepare(kv_group *g, int id, int32_t rows);

@@ -1,0 +1,319 @@
+/* The engine of lckv.h: requests in, events out. What runs together is the batcher's, what a request is made of
+ * request.h's. Leaves out: threads, HTTP; one thread owns an engine. */
+#include "generate/engine.h"
+
+#include "generate/batcher.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct lckv_engine {
+    model *model;
+    lckv_tokenizer *tokenizer; /* may be NULL */
+    lckv_engine_options options;
+    int64_t max_model_len; /* the one that holds */
+    batcher *batcher;
+    request **requests; /* [count] that have not ended, in order of their ids */
+    int count, capacity;
+    uint64_t submitted, finished, cancelled;
+    int64_t steps;
+};
+
+lckv_engine_options lckv_engine_defaults(void) {
+    return (lckv_engine_options){.max_num_seqs = 64, .max_num_batched_tokens = 2048, .max_queue = 1024};
+}
+
+lckv_request lckv_request_defaults(void) {
+    return (lckv_request){.n = 1, .max_new_tokens = -1, .temperature = 1, .top_p = 1, .repetition_penalty = 1};
+}
+
+/* ---------------------------------------------------------------- creating */
+
+int engine_check_tokenizer(const model *m, const lckv_tokenizer *tokenizer) {
+    int32_t tokens = tokenizer ? lckv_tokenizer_vocab_size(tokenizer) : 0;
+    REQUIRE(tokens <= m->config->vocab_size, LCKV_ERROR_ARGUMENT,
+            "the tokenizer has %d tokens, the model %lld: they do not belong together", (int)tokens,
+            (long long)m->config->vocab_size);
+    return LCKV_OK;
+}
+
+static int check_options(const lckv_engine_options *o, const model *m) {
+    int64_t positions = m->config->max_position_embeddings;
+    REQUIRE(o->max_num_seqs >= 1 && o->max_num_seqs <= 1 << 20, LCKV_ERROR_ARGUMENT,
+            "max_num_seqs should be 1 to %d, found %d", 1 << 20, o->max_num_seqs);
+    REQUIRE(o->max_model_len >= 0, LCKV_ERROR_ARGUMENT, "max_model_len should be 0 (the model's) or more, found %lld",
+            (long long)o->max_model_len);
+    REQUIRE(o->window_length || o->max_model_len <= positions, LCKV_ERROR_ARGUMENT,
+            "max_model_len is %lld and the model has %lld positions (max_position_embeddings)",
+            (long long)o->max_model_len, (long long)positions);
+    REQUIRE(o->kv_cache_memory >= 0, LCKV_ERROR_ARGUMENT, "kv_cache_memory should be 0 (automatic) or more, found %lld",
+            (long long)o->kv_cache_memory);
+    REQUIRE(o->max_num_batched_tokens >= 1, LCKV_ERROR_ARGUMENT,
+            "max_num_batched_tokens should be at least 1, found %lld", (long long)o->max_num_batched_tokens);
+    REQUIRE(o->max_queue >= 1, LCKV_ERROR_ARGUMENT, "max_queue should be at least 1, found %d", o->max_queue);
+    return LCKV_OK;
+}
+
+static kv_cache_options cache_options(const lckv_engine *e) {
+    kv_cache_options cache = kv_cache_defaults();
+    cache.sequences = e->options.max_num_seqs;
+    cache.type = e->options.bf16 ? DTYPE_BF16 : DTYPE_F32;
+    cache.window_length = e->options.window_length;
+    cache.sinks = e->options.window_length ? e->options.num_sink_tokens : 0;
+    return cache;
+}
+
+/* Bytes of the KV cache where nobody says how many. */
+static int default_memory(const lckv_engine *e, double *bytes) {
+    kv_cache_options cache = cache_options(e);
+    size_t available, total;
+    device *d = e->model->device;
+    TRY(kv_cache_bytes_for(e->model, &cache, cache.sequences, e->max_model_len, bytes));
+    TRY(d->memory.available(d, &available, &total));
+    if (*bytes > (double)available / 2) *bytes = (double)available / 2;
+    return LCKV_OK;
+}
+
+/* The longest sample that finds room in so many bytes, `most` at most. */
+static int longest_sample(const lckv_engine *e, double bytes, int64_t most, int64_t *length) {
+    kv_cache_options cache = cache_options(e);
+    int64_t fits = 0, fits_not = most + 1;
+    while (fits_not - fits > 1) {
+        int64_t middle = fits + (fits_not - fits) / 2;
+        double needed;
+        TRY(kv_cache_bytes_for(e->model, &cache, 1, middle, &needed));
+        if (needed <= bytes)
+            fits = middle;
+        else
+            fits_not = middle;
+    }
+    *length = fits;
+    return LCKV_OK;
+}
+
+static int choose_memory(lckv_engine *e, size_t *bytes) {
+    const lckv_engine_options *o = &e->options;
+    double memory = (double)o->kv_cache_memory;
+    int64_t positions = o->window_length ? INT32_MAX / 2 : e->model->config->max_position_embeddings, fits;
+    e->max_model_len = o->max_model_len && o->max_model_len < positions ? o->max_model_len : positions;
+    if (!o->kv_cache_memory) TRY(default_memory(e, &memory));
+    TRY(longest_sample(e, memory, e->max_model_len, &fits));
+    REQUIRE(fits >= (o->max_model_len ? e->max_model_len : 2), LCKV_ERROR_MEMORY,
+            "a KV cache of %.0f bytes holds samples of %lld tokens, max_model_len is %lld", memory, (long long)fits,
+            (long long)e->max_model_len);
+    e->max_model_len = o->window_length ? INT64_MAX : fits;
+    *bytes = (size_t)memory;
+    return LCKV_OK;
+}
+
+static int create(lckv_engine *e) {
+    const lckv_engine_options *o = &e->options;
+    batcher_options b = {.compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32,
+                         .window_length = o->window_length,
+                         .sinks = o->window_length ? o->num_sink_tokens : 0,
+                         .sequences = o->max_num_seqs,
+                         .step_tokens = o->max_num_batched_tokens};
+    TRY(check_options(o, e->model));
+    TRY(engine_check_tokenizer(e->model, e->tokenizer));
+    TRY(choose_memory(e, &b.cache_bytes));
+    return batcher_create(e->model, &b, &e->batcher);
+}
+
+int lckv_engine_create(lckv_model *m, lckv_tokenizer *tokenizer, const lckv_engine_options *options,
+                       lckv_engine **out) {
+    *out = NULL;
+    lckv_engine *e = calloc(1, sizeof *e);
+    REQUIRE(e, LCKV_ERROR_MEMORY, "no memory for an engine");
+    e->model = m;
+    e->tokenizer = tokenizer;
+    e->options = *options;
+    int status = create(e);
+    if (status < 0)
+        lckv_engine_free(e);
+    else
+        *out = e;
+    return status;
+}
+
+void lckv_engine_free(lckv_engine *e) {
+    if (!e) return;
+    batcher_free(e->batcher);
+    for (int i = 0; i < e->count; i++) request_free(e->requests[i]);
+    free(e->requests);
+    free(e);
+}
+
+/* ---------------------------------------------------------------- requests */
+
+/* Where the request with this id stands, or the first with a larger one. */
+static int find(const lckv_engine *e, uint64_t id) {
+    int low = 0, high = e->count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (e->requests[middle]->id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const request *engine_request(const lckv_engine *e, uint64_t id) {
+    int at = find(e, id);
+    return at < e->count && e->requests[at]->id == id ? e->requests[at] : NULL;
+}
+
+static void forget(lckv_engine *e, int at) {
+    request_free(e->requests[at]);
+    e->count--;
+    memmove(e->requests + at, e->requests + at + 1, (size_t)(e->count - at) * sizeof *e->requests);
+}
+
+static bool waits(const request *r) {
+    return r->left == r->n && r->samples[0].sequence->cache_id < 0;
+}
+
+/* Those that wait stand at the end. */
+static int count_waiting(const lckv_engine *e) {
+    int waiting = 0;
+    while (waiting < e->count && waits(e->requests[e->count - 1 - waiting])) waiting++;
+    return waiting;
+}
+
+static int find_most(const lckv_engine *e, const lckv_request *r, int64_t *most) {
+    int64_t prompt = r->prompt.count, limit = e->max_model_len, left = limit - prompt;
+    int64_t asked = r->max_new_tokens == -1 ? 1 : r->max_new_tokens;
+    REQUIRE(asked <= left, LCKV_ERROR_TOO_LONG,
+            "a prompt of %lld tokens and %lld new ones are more than the %lld that a sample can have (max_model_len)",
+            (long long)prompt, (long long)asked, (long long)limit);
+    *most = r->max_new_tokens == -1 ? limit : prompt + asked;
+    return LCKV_OK;
+}
+
+static int reserve(lckv_engine *e) {
+    if (e->count < e->capacity) return LCKV_OK;
+    int capacity = e->capacity ? 2 * e->capacity : 16;
+    request **requests = realloc(e->requests, (size_t)capacity * sizeof *requests);
+    REQUIRE(requests, LCKV_ERROR_MEMORY, "no memory for %d requests", capacity);
+    e->requests = requests;
+    e->capacity = capacity;
+    return LCKV_OK;
+}
+
+static int queue(lckv_engine *e, request *r) {
+    for (int i = 0; i < r->n; i++) {
+        int status = batcher_add(e->batcher, r->samples[i].sequence);
+        if (status >= 0) continue;
+        while (i--) batcher_remove(e->batcher, r->samples[i].sequence);
+        return status;
+    }
+    return LCKV_OK;
+}
+
+int lckv_engine_submit(lckv_engine *e, const lckv_request *asked, uint64_t *id) {
+    int64_t vocab_size = e->model->config->vocab_size, most;
+    request *r;
+    *id = 0;
+    TRY(request_check(asked, e->tokenizer, vocab_size));
+    REQUIRE(asked->n <= e->options.max_num_seqs, LCKV_ERROR_ARGUMENT, "n is %d, at most %d run together (max_num_seqs)",
+            asked->n, e->options.max_num_seqs);
+    TRY(find_most(e, asked, &most));
+    REQUIRE(count_waiting(e) < e->options.max_queue, LCKV_ERROR_BUSY, "%d requests wait already (max_queue)",
+            e->options.max_queue);
+    TRY(reserve(e));
+    TRY(request_create(asked, e->tokenizer, vocab_size, most, &r));
+    int status = queue(e, r);
+    if (status < 0) {
+        request_free(r);
+        return status;
+    }
+    *id = r->id = ++e->submitted;
+    e->requests[e->count++] = r;
+    return LCKV_OK;
+}
+
+void lckv_engine_cancel(lckv_engine *e, uint64_t id) {
+    int at = find(e, id);
+    if (at == e->count || e->requests[at]->id != id) return;
+    request *r = e->requests[at];
+    for (int i = 0; i < r->n; i++) batcher_remove(e->batcher, r->samples[i].sequence);
+    e->cancelled++;
+    forget(e, at);
+}
+
+/* ---------------------------------------------------------------- steps */
+
+static int add_text(request_sample *s) {
+    sequence *q = s->sequence;
+    if (!s->request->tokenizer) return LCKV_OK;
+    if (q->token >= 0) TRY(text_stream_push(&s->text, q->token));
+    if (q->finish != LCKV_FINISH_NONE) TRY(text_stream_finish(&s->text));
+    if (s->text.stopped) q->finish = LCKV_FINISH_STOP;
+    return LCKV_OK;
+}
+
+static void tell(const lckv_engine *e, request_sample *s) {
+    const sequence *q = s->sequence;
+    lckv_event event = {.request = s->request->id,
+                        .sample = (int)(s - s->request->samples),
+                        .token = q->token,
+                        .logprob = q->token < 0 ? (double)NAN : (double)q->logprob,
+                        .text = "",
+                        .finish = q->finish,
+                        .new_tokens = q->count - q->prompt_count,
+                        .prompt_tokens = q->prompt_count};
+    if (s->request->tokenizer) event.text = text_stream_take(&s->text, &event.text_bytes);
+    if (e->options.callback) e->options.callback(e->options.user, &event);
+}
+
+static int take(lckv_engine *e, request_sample *s) {
+    request *r = s->request;
+    TRY(add_text(s));
+    tell(e, s);
+    if (s->sequence->finish == LCKV_FINISH_NONE) return LCKV_OK;
+    batcher_remove(e->batcher, s->sequence); /* a stop string ends what the batcher would go on with */
+    if (--r->left) return LCKV_OK;
+    e->finished++;
+    forget(e, find(e, r->id));
+    return LCKV_OK;
+}
+
+int lckv_engine_step(lckv_engine *e) {
+    if (batcher_idle(e->batcher)) return LCKV_OK;
+    int count;
+    TRY(batcher_step(e->batcher));
+    e->steps++;
+    sequence *const *stepped = batcher_stepped(e->batcher, &count);
+    for (int i = 0; i < count; i++) {
+        /* a request goes with its last sample, which is the last of it here */
+        sequence *s = stepped[i];
+        if (s->fresh) TRY(take(e, s->owner));
+    }
+    return LCKV_OK;
+}
+
+bool lckv_engine_idle(const lckv_engine *e) {
+    return batcher_idle(e->batcher);
+}
+
+lckv_engine_stats lckv_engine_describe(const lckv_engine *e) {
+    kv_cache_usage cache = batcher_cache_usage(e->batcher);
+    batcher_timing t = batcher_times(e->batcher);
+    return (lckv_engine_stats){.running = batcher_running(e->batcher),
+                               .waiting = batcher_waiting(e->batcher),
+                               .max_model_len = e->max_model_len,
+                               .submitted = (int64_t)e->submitted,
+                               .finished = (int64_t)e->finished,
+                               .cancelled = (int64_t)e->cancelled,
+                               .kv_pages = cache.pages,
+                               .kv_pages_used = cache.used_pages,
+                               .kv_bytes = batcher_cache_bytes(e->batcher),
+                               .kv_bytes_used = cache.used_bytes,
+                               .steps = e->steps,
+                               .prompt_tokens = t.prompt_tokens,
+                               .decode_tokens = t.decode_tokens,
+                               .prompt_seconds = t.prompt_seconds,
+                               .decode_seconds = t.decode_seconds,
+                               .decode_bytes = t.decode_bytes};
+}
