@@ -1,10 +1,12 @@
 /* lckv train: pre-training and continued training. Its flags: train_flags.h; the library does the work, this
  * file shows how it goes. */
+#include "command_line.h"
 #include "commands.h"
 #include "output.h"
 #include "train_flags.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 /* ---------------------------------------------------------------- while it runs */
@@ -121,7 +123,10 @@ int cmd_train(int argc, char **argv) {
     struct train_flags options = {.train = lckv_train_defaults()};
     int code;
     if (!flags_parse(&TRAIN_FLAGS, argc, argv, &options, &code)) return code;
+    char *command = command_line(argc, argv);
+    options.train.command = command;
     code = train_together(&options);
+    free(command);
     flags_free(&TRAIN_FLAGS, &options);
     return code;
 }

@@ -356,6 +356,7 @@ typedef struct lckv_evaluation {
     double perplexity; /* exp(loss) */
     double accuracy;   /* the share of labels that have the largest logit (the first of equals), 0 to 1 */
     int64_t blocks;
+    double seconds; /* that it took */
 } lckv_evaluation;
 
 /* Called many times a second at most, on the trainer's thread. Returns whether to go on. */
@@ -388,7 +389,8 @@ typedef struct lckv_train_options {
     int train_file_count;
     const char *const *validation_files; /* the same; evaluated when training ends */
     int validation_file_count;
-    const char *output_dir;    /* where model, tokenizer, checkpoints and train_log.jsonl are written; made if absent */
+    const char *output_dir; /* where model, tokenizer, checkpoints and the files of docs/watching.md are written; made
+                             * if absent */
     bool overwrite_output_dir; /* true: begin anew in one that has files in it. Checkpoints in it are removed when the
                                 * first one of this run stands */
     bool do_train, do_eval;    /* true: train; run through the validation files, if there are any, at the end too */
@@ -436,6 +438,8 @@ typedef struct lckv_train_options {
     /* Those that train together, which outlive the trainer; NULL (default): this process alone. The batch sizes above
      * are each one's: a step has as many blocks from each of them. */
     lckv_processes *processes;
+
+    const char *command; /* that asked for it, as one would type it: for training_args.json; NULL: unknown */
 
     lckv_train_callback callback; /* NULL: nobody is told and nothing interrupts */
     void *user;

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,9 +68,38 @@ int json_get_string(const json_t *object, const char *name, const char *key, con
     return LCKV_OK;
 }
 
+json_t *json_number_or_null(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
 int json_format(const json_t *value, int indent, char **out) {
     size_t flags = JSON_ENCODE_ANY | JSON_INDENT((size_t)indent);
     *out = json_dumps(value, flags);
     REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory to write JSON");
     return LCKV_OK;
+}
+
+static int write_text(const char *folder, const char *name, const char *text) {
+    char *path;
+    new_file file;
+    TRY(path_join(folder, name, &path));
+    int status = file_begin(path, &file);
+    free(path);
+    TRY(status);
+    status = file_write(&file, text, strlen(text));
+    if (status >= 0) status = file_write(&file, "\n", 1);
+    if (status >= 0) return file_commit(&file);
+    file_abandon(&file);
+    return status;
+}
+
+int json_write_file(json_t *value, const char *folder, const char *name) {
+    char *text;
+    REQUIRE(value, LCKV_ERROR_MEMORY, "no memory for %s", name);
+    int status = json_format(value, 2, &text);
+    json_decref(value);
+    TRY(status);
+    status = write_text(folder, name, text);
+    free(text);
+    return status;
 }

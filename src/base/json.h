@@ -19,7 +19,13 @@ int json_get_bool(const json_t *object, const char *name, const char *key, bool 
 /* Points into the tree; `fallback` may be NULL. A string with a NUL inside is refused: it would be read in part. */
 int json_get_string(const json_t *object, const char *name, const char *key, const char *fallback, const char **out);
 
+/* JSON has no word for numbers that are not finite. A new reference, NULL where there is no memory. */
+json_t *json_number_or_null(double value);
+
 /* Serialized with `indent` spaces (0: one line), ends in no newline; release with free(). */
 int json_format(const json_t *value, int indent, char **out);
+/* Into folder/name, with indent 2 and a newline at its end; written beside it and renamed. `value` (NULL: there was no
+ * memory for it) is the function's, also on failure. */
+int json_write_file(json_t *value, const char *folder, const char *name);
 
 #endif

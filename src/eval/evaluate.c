@@ -1,5 +1,6 @@
 /* lckv_eval(): see lckv.h. All questions of all tasks are made first, so that a task that cannot be asked fails before
  * any work and the time left can be told; then they are asked, many at a time. */
+#include "base/clock.h"
 #include "eval/results.h"
 
 #include <math.h>
@@ -31,12 +32,6 @@ typedef struct evaluation {
 
 lckv_eval_options lckv_eval_defaults(void) {
     return (lckv_eval_options){.num_fewshot = -1, .fewshot_seed = 1234, .encoding = LCKV_ENCODING_AUTO};
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ---------------------------------------------------------------- making questions */
@@ -71,7 +66,7 @@ static int make_tasks(evaluation *e) {
 
 static int tell(evaluation *e, const char *name) {
     const lckv_eval_options *o = e->options;
-    double seconds = now() - e->begin, done = (double)e->done, all = (double)e->questions;
+    double seconds = clock_seconds() - e->begin, done = (double)e->done, all = (double)e->questions;
     lckv_eval_progress progress = {.task = name,
                                    .done = e->done,
                                    .documents = e->questions,
@@ -122,7 +117,7 @@ static int ask_part(evaluation *e, eval_questions *part) {
 static int ask_all(evaluation *e) {
     dtype compute = e->options->bf16 ? DTYPE_BF16 : DTYPE_F32;
     TRY(eval_scorer_create(e->model, compute, e->options->encoding, &e->scorer));
-    e->begin = now();
+    e->begin = clock_seconds();
     for (int t = 0; t < e->task_count; t++)
         for (int i = 0; i < e->tasks[t].part_count; i++) TRY(ask_part(e, &e->tasks[t].parts[i]));
     return LCKV_OK;
@@ -143,7 +138,7 @@ static int write_results(const evaluation *e, char **text) {
                                   o->limit > 0 ? json_real(o->limit) : json_null(), "fewshot_seed",
                                   (json_int_t)o->fewshot_seed, "bf16", o->bf16));
     json_object_set_new(results, "date", json_real((double)time(NULL)));
-    json_object_set_new(results, "total_evaluation_time_seconds", json_real(now() - e->begin));
+    json_object_set_new(results, "total_evaluation_time_seconds", json_real(clock_seconds() - e->begin));
     if (status >= 0) status = json_format(results, 2, text);
     json_decref(results);
     return status;

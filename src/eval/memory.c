@@ -2,28 +2,13 @@
  * See lckv_memory_for_training() and lckv_memory_for_serving() in lckv.h. Leaves out: memory of the host, and what a
  * device's libraries take for themselves. */
 #include "generate/batcher.h"
+#include "train/start.h"
 #include "train/stepper.h"
 
 #include <stdlib.h>
 
 static int64_t in_use(const device *d) {
     return (int64_t)d->counts.memory;
-}
-
-/* A model whose weights have no values: the counting device does not ask. */
-static int empty_model(device *d, const model_config *config, dtype type, model **out) {
-    model_config *copy;
-    params *p;
-    *out = NULL;
-    TRY(config_copy(config, &copy));
-    int status = params_create(copy, NULL, NULL, &p);
-    if (status >= 0) {
-        status = params_allocate(p, d, type);
-        if (status >= 0) return model_create(d, copy, p, out);
-        params_free(p);
-    }
-    config_free(copy);
-    return status;
 }
 
 /* ---------------------------------------------------------------- training */
@@ -74,7 +59,7 @@ int lckv_memory_for_training(const lckv_config *config, int64_t batch_size, int6
             "a batch should have blocks of 2 tokens or more and at most %d tokens, found %lld blocks of %lld",
             INT32_MAX / 2, (long long)batch_size, (long long)block_size);
     TRY(device_open("count", 0, &d));
-    int status = empty_model(d, config, DTYPE_F32, &m);
+    int status = start_empty(d, config, DTYPE_F32, &m);
     if (status >= 0) {
         status = count_training(d, m, (int)batch_size, (int32_t)block_size, bf16, out);
         model_free(m);
@@ -148,7 +133,7 @@ int lckv_memory_for_serving(const lckv_config *config, int64_t sequences, int64_
             "expected 1 to %d sequences of 1 to %d tokens, found %lld of %lld", 1 << 20, INT32_MAX / 2,
             (long long)sequences, (long long)length);
     TRY(device_open("count", 0, &d));
-    int status = empty_model(d, config, weight_type(config), &m);
+    int status = start_empty(d, config, weight_type(config), &m);
     if (status >= 0) {
         out->weights = in_use(d);
         status = count_serving(d, m, (int)sequences, length, bf16, out);

@@ -1,5 +1,6 @@
 #include "generate/batcher.h"
 
+#include "base/clock.h"
 #include "generate/encoding.h"
 #include "generate/sampler.h"
 #include "graph/replay.h"
@@ -7,7 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Enough to keep matrix products busy, and activations bounded. */
 enum { STEP_TOKENS = 2048 };
@@ -41,12 +41,6 @@ struct batcher {
     batcher_timing timing;
     double weight_bytes; /* that a step reads */
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int make_call(batcher_call *s, int sequences) {
     size_t n = (size_t)sequences;
@@ -296,7 +290,7 @@ static void count_time(batcher *b, double seconds) {
 }
 
 int batcher_step(batcher *b) {
-    double start = now();
+    double start = clock_seconds();
     batcher_call *call = &b->call;
     call->count = call->wanted = 0;
     call->rows = call->prompt_rows = 0;
@@ -309,7 +303,7 @@ int batcher_step(batcher *b) {
     TRY(status);
     TRY(reset);
     TRY(accept_all(b));
-    count_time(b, now() - start);
+    count_time(b, clock_seconds() - start);
     return LCKV_OK;
 }
 

@@ -42,23 +42,11 @@ static int add_files(const char *folder, json_t *files) {
     return status;
 }
 
-static int write_tree(const char *folder, const json_t *tree) {
-    char *text, *path;
-    TRY(json_format(tree, 2, &text));
-    int status = path_join(folder, NAME, &path);
-    if (status >= 0) {
-        status = file_replace(path, text, strlen(text));
-        free(path);
-    }
-    free(text);
-    return status;
-}
-
 int manifest_write(const char *folder) {
     json_t *files = json_object();
     REQUIRE(files, LCKV_ERROR_MEMORY, "no memory for a list of files");
     int status = add_files(folder, files);
-    if (status >= 0) status = write_tree(folder, files);
+    if (status >= 0) return json_write_file(files, folder, NAME);
     json_decref(files);
     return status;
 }

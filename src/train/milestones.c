@@ -1,6 +1,7 @@
 /* What happens between steps, see milestones.h. */
 #include "train/milestones.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "train/checkpoint.h"
 
@@ -49,11 +50,13 @@ static int run_through(lckv_trainer *t, step_evaluation *all) {
 
 int milestones_evaluate(lckv_trainer *t, lckv_evaluation *out) {
     step_evaluation all = {0};
+    double begin = clock_seconds();
     TRY(run_through(t, &all));
     *out = (lckv_evaluation){.loss = all.loss,
                              .perplexity = exp(all.loss),
                              .accuracy = (double)all.correct / (double)all.labels,
-                             .blocks = t->validation.count};
+                             .blocks = t->validation.count,
+                             .seconds = clock_seconds() - begin};
     t->evaluation = *out;
     t->evaluated_at = t->step;
     return exchange_agree(t->exchange, watchers_evaluated(&t->watchers, t, out));
@@ -103,7 +106,7 @@ static int save_or_warn(lckv_trainer *t) {
 
 /* ---------------------------------------------------------------- both */
 
-int milestones_reach(lckv_trainer *t) {
+static int reach(lckv_trainer *t) {
     if (due(t, &t->evaluating) && t->evaluated_at != t->step) {
         lckv_evaluation e;
         TRY(milestones_evaluate(t, &e));
@@ -112,4 +115,11 @@ int milestones_reach(lckv_trainer *t) {
     }
     bool last = t->step > 0 && t->saving.strategy != LCKV_INTERVAL_NO && milestones_finished(t);
     return due(t, &t->saving) || last ? save_or_warn(t) : LCKV_OK;
+}
+
+int milestones_reach(lckv_trainer *t) {
+    double begin = clock_seconds();
+    int status = reach(t);
+    t->window.begin += clock_seconds() - begin; /* the speed that is logged is that of steps */
+    return status;
 }

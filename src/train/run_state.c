@@ -25,34 +25,18 @@ static json_t *repeats_under(const lckv_trainer *t) {
                      "blocks_per_step", (json_int_t)t->blocks_per_step);
 }
 
-static json_t *number_or_null(double value) {
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
 static json_t *describe(const lckv_trainer *t) {
     return json_pack("{sI sI sI sf s{sf sI sI} sf sI s{sI so sI sI} so}", "format", (json_int_t)1, "step",
                      (json_int_t)t->step, "tokens", (json_int_t)t->tokens, "loss_sum", t->loss_sum, "since_log", "loss",
                      t->window.loss, "steps", (json_int_t)t->window.steps, "tokens", (json_int_t)t->window.tokens,
                      "usual_grad_norm", t->usual_grad_norm, "skipped_steps", (json_int_t)t->skipped, "evaluation",
-                     "last_step", (json_int_t)t->evaluated_at, "best_eval_loss", number_or_null(t->best.metric),
+                     "last_step", (json_int_t)t->evaluated_at, "best_eval_loss", json_number_or_null(t->best.metric),
                      "best_step", (json_int_t)t->best.step, "since_best", (json_int_t)t->best.since, "repeats_under",
                      repeats_under(t));
 }
 
 int run_state_write(const lckv_trainer *t, const char *folder) {
-    char *text, *path;
-    json_t *tree = describe(t);
-    REQUIRE(tree, LCKV_ERROR_MEMORY, "no memory for %s", NAME);
-    int status = json_format(tree, 2, &text);
-    json_decref(tree);
-    TRY(status);
-    status = path_join(folder, NAME, &path);
-    if (status >= 0) {
-        status = file_replace(path, text, strlen(text));
-        free(path);
-    }
-    free(text);
-    return status;
+    return json_write_file(describe(t), folder, NAME);
 }
 
 /* ---------------------------------------------------------------- reading */

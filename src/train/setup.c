@@ -7,7 +7,9 @@
 #include "io/convert.h"
 #include "train/checkpoint.h"
 #include "train/corpus.h"
+#include "train/flops.h"
 #include "train/options.h"
+#include "train/results.h"
 #include "train/start.h"
 #include "train/train_log.h"
 
@@ -185,6 +187,7 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
     int32_t block_size = o->do_train ? t->train.block_size : t->validation.block_size;
     TRY(stepper_create(t->model, o->bf16 ? DTYPE_BF16 : DTYPE_F32,
                        batch_size(o->per_device_train_batch_size, t->train.count), block_size, &adamw, &t->stepper));
+    TRY(flops_of_block(t->model->config, o->bf16 ? DTYPE_BF16 : DTYPE_F32, block_size, &t->flops_of_block));
     return stepper_set_eval_batch(t->stepper, batch_size(o->per_device_eval_batch_size, t->validation.count));
 }
 
@@ -199,9 +202,12 @@ static void keep_options(lckv_trainer *t, const lckv_train_options *o) {
 }
 
 /* Whoever wants to know how a run goes gets a line here. One process of a run writes. */
-static int add_watchers(lckv_trainer *t) {
+static int add_watchers(lckv_trainer *t, const lckv_train_options *o) {
+    history *h;
     if (t->exchange->rank) return LCKV_OK;
-    return train_log_watch(&t->watchers);
+    TRY(history_watch(&t->watchers, &h));
+    TRY(train_log_watch(&t->watchers));
+    return results_watch(&t->watchers, h, o);
 }
 
 /* What leaves the output folder ready. */
@@ -223,7 +229,7 @@ static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     TRY(make_model(t, o));
     TRY(make_stepper(t, o));
     TRY(train_checkpoint_restore(t));
-    return add_watchers(t);
+    return add_watchers(t, o);
 }
 
 int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out) {

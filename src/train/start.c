@@ -13,14 +13,14 @@ int start_from_checkpoint(device *d, const char *folder, const char *overrides, 
     return checkpoint_load(d, folder, &options, out);
 }
 
-/* An f32 table for a config, without values. Both are the caller's. */
-static int make_table(device *d, const model_config *config, params_has_tensor has, void *user, model_config **copy,
-                      params **weights) {
+/* A table for a config, without values. Both are the caller's. */
+static int make_table(device *d, const model_config *config, dtype type, params_has_tensor has, void *user,
+                      model_config **copy, params **weights) {
     *copy = NULL;
     *weights = NULL;
     int status = config_copy(config, copy);
     if (status >= 0) status = params_create(*copy, has, user, weights);
-    if (status >= 0) status = params_allocate(*weights, d, DTYPE_F32);
+    if (status >= 0) status = params_allocate(*weights, d, type);
     return status;
 }
 
@@ -32,10 +32,17 @@ static int finish(device *d, int status, model_config *config, params *weights, 
     return status;
 }
 
+int start_empty(device *d, const model_config *config, dtype type, model **out) {
+    model_config *copy;
+    params *weights;
+    int status = make_table(d, config, type, NULL, NULL, &copy, &weights);
+    return finish(d, status, copy, weights, out);
+}
+
 int start_fresh(device *d, const model_config *config, uint64_t seed, model **out) {
     model_config *copy;
     params *weights;
-    int status = make_table(d, config, NULL, NULL, &copy, &weights);
+    int status = make_table(d, config, DTYPE_F32, NULL, NULL, &copy, &weights);
     if (status >= 0) status = params_randomize(weights, copy, seed);
     return finish(d, status, copy, weights, out);
 }
@@ -74,7 +81,7 @@ int start_add_rows(model **m, int64_t vocab_size, uint64_t seed) {
     model_config config = *old->config, *copy; /* a shallow copy, only to be copied */
     params *weights;
     config.vocab_size = vocab_size;
-    int status = make_table(old->device, &config, has_entry, old->params, &copy, &weights);
+    int status = make_table(old->device, &config, DTYPE_F32, has_entry, old->params, &copy, &weights);
     for (int i = 0; status >= 0 && i < weights->count; i++)
         status = copy_entry(old->params, weights, i, config.initializer_range, seed);
     TRY(finish(old->device, status, copy, weights, &wider));

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char NAME[] = "train_log.jsonl";
+
 typedef struct train_log {
     FILE *stream;
     char *path;
@@ -38,16 +40,14 @@ static int keep_earlier_lines(const train_log *log, int64_t step) {
 
 static int begin(void *self, const lckv_trainer *t) {
     train_log *log = self;
-    TRY(path_join(t->output_dir, "train_log.jsonl", &log->path));
+    TRY(path_join(t->output_dir, NAME, &log->path));
     TRY(keep_earlier_lines(log, t->step));
     log->stream = fopen(log->path, "a");
     REQUIRE(log->stream, LCKV_ERROR_FILE, "cannot write '%s': %s", log->path, strerror(errno));
     return LCKV_OK;
 }
 
-static json_t *number_or_null(double value) {
-    return isfinite(value) ? json_real(value) : json_null();
-}
+/* ---------------------------------------------------------------- writing */
 
 static int write_line(train_log *log, const json_t *object) {
     char *text;
@@ -58,16 +58,30 @@ static int write_line(train_log *log, const json_t *object) {
     return LCKV_OK;
 }
 
-static int step(void *self, const lckv_trainer *t, const lckv_train_progress *p) {
-    (void)t;
-    if (!p->logged) return LCKV_OK;
-    json_t *object = json_pack("{sI so so sf sf}", "step", (json_int_t)p->step, "loss", number_or_null(p->mean_loss),
-                               "grad_norm", number_or_null(p->grad_norm), "learning_rate", p->learning_rate,
-                               "tokens_per_second", p->tokens_per_second);
+/* `object` (NULL: there was no memory for it) is the function's. */
+static int log_object(train_log *log, json_t *object) {
     REQUIRE(object, LCKV_ERROR_MEMORY, "no memory for a line of the log");
-    int status = write_line(self, object);
+    int status = write_line(log, object);
     json_decref(object);
     return status;
+}
+
+/* A skipped step has a line of its own, so that none goes unseen. */
+static int step(void *self, const lckv_trainer *t, const lckv_train_progress *p) {
+    (void)t;
+    if (!p->logged && !p->skipped) return LCKV_OK;
+    json_t *object = json_pack("{sI so so sf sf}", "step", (json_int_t)p->step, "loss",
+                               json_number_or_null(p->logged ? p->mean_loss : p->loss), "grad_norm",
+                               json_number_or_null(p->grad_norm), "learning_rate", p->learning_rate,
+                               "tokens_per_second", p->tokens_per_second);
+    if (object && p->skipped) json_object_set_new(object, "skipped", json_true());
+    return log_object(self, object);
+}
+
+static int evaluated(void *self, const lckv_trainer *t, const lckv_evaluation *e) {
+    return log_object(self, json_pack("{sI so so so}", "step", (json_int_t)t->step, "eval_loss",
+                                      json_number_or_null(e->loss), "perplexity", json_number_or_null(e->perplexity),
+                                      "eval_accuracy", json_number_or_null(e->accuracy)));
 }
 
 static void release(void *self) {
@@ -80,5 +94,33 @@ static void release(void *self) {
 int train_log_watch(watchers *all) {
     train_log *log = calloc(1, sizeof *log);
     REQUIRE(log, LCKV_ERROR_MEMORY, "no memory for a log");
-    return watchers_add(all, (watcher){.self = log, .begin = begin, .step = step, .release = release});
+    return watchers_add(
+        all, (watcher){.self = log, .begin = begin, .step = step, .evaluated = evaluated, .release = release});
+}
+
+/* ---------------------------------------------------------------- reading */
+
+/* A line that is half written, or of another kind, tells nothing. */
+static void take_speed(history *h, int64_t *at, const char *line, size_t bytes) {
+    json_t *object = json_loadb(line, bytes, 0, NULL);
+    const json_t *speed = json_object_get(object, "tokens_per_second");
+    int64_t step = json_integer_value(json_object_get(object, "step"));
+    while (speed && *at < h->count && h->list[*at].step < step) ++*at;
+    for (int64_t i = *at; speed && i < h->count && h->list[i].step == step; i++)
+        if (!h->list[i].is_evaluation) h->list[i].tokens_per_second = json_number_value(speed);
+    json_decref(object);
+}
+
+int train_log_read_speeds(const char *output_dir, history *h) {
+    char *path, *text;
+    size_t bytes;
+    TRY(path_join(output_dir, NAME, &path));
+    int status = file_exists(path) ? file_read(path, &text, &bytes) : 1;
+    free(path);
+    if (status) return status < 0 ? status : LCKV_OK;
+    int64_t at = 0;
+    for (const char *line = text, *end; (end = strchr(line, '\n')); line = end + 1)
+        take_speed(h, &at, line, (size_t)(end - line));
+    free(text);
+    return LCKV_OK;
 }

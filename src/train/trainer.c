@@ -1,6 +1,7 @@
 /* The training loop: blocks in order, a step each, what is due between steps, and the model at the end. See lckv.h. */
 #include "train/trainer.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "train/checkpoint.h"
 #include "train/milestones.h"
@@ -8,13 +9,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---------------------------------------------------------------- telling */
 
@@ -28,7 +22,7 @@ int trainer_tell(const lckv_trainer *t, const lckv_train_progress *progress, int
 }
 
 static lckv_train_progress progress_of_step(const lckv_trainer *t, const step_result *r, double learning_rate) {
-    double clock = now(), seconds = clock - t->begin, since_log = clock - t->window.begin;
+    double clock = clock_seconds(), seconds = clock - t->begin, since_log = clock - t->window.begin;
     int64_t here = t->step - t->first_step;
     return (lckv_train_progress){
         .phase = LCKV_TRAIN_STEPPING,
@@ -103,7 +97,7 @@ static int report_step(lckv_trainer *t, const step_result *r, int64_t tokens, do
     else
         TRY(skip_step(t, r));
     lckv_train_progress p = progress_of_step(t, r, learning_rate);
-    if (p.logged) t->window = (log_window){.begin = now()};
+    if (p.logged) t->window = (log_window){.begin = clock_seconds()};
     return trainer_tell(t, &p, watchers_step(&t->watchers, t, &p));
 }
 
@@ -125,7 +119,7 @@ static int learn(lckv_trainer *t) {
 }
 
 static int train(lckv_trainer *t) {
-    t->begin = t->window.begin = now();
+    t->begin = t->window.begin = clock_seconds();
     t->first_step = t->step;
     t->first_tokens = t->tokens;
     for (;;) {
@@ -137,8 +131,12 @@ static int train(lckv_trainer *t) {
 
 /* ---------------------------------------------------------------- a whole run */
 
+double trainer_flops(const lckv_trainer *t) {
+    return t->train.block_size ? t->flops_of_block * (double)(t->tokens / t->train.block_size) : 0;
+}
+
 static lckv_train_result result_so_far(const lckv_trainer *t) {
-    double seconds = now() - t->begin;
+    double seconds = clock_seconds() - t->begin;
     return (lckv_train_result){
         .steps = t->step,
         .tokens = t->tokens,

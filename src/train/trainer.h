@@ -44,7 +44,8 @@ struct lckv_trainer {
     int64_t blocks_per_step; /* accumulated batches of all processes together */
     bool shuffle;
     uint64_t seed;
-    int64_t *chosen; /* [blocks_per_step] */
+    int64_t *chosen;       /* [blocks_per_step] */
+    double flops_of_block; /* flops.h */
 
     /* when it evaluates and saves, and when it stops */
     rhythm evaluating, saving;
@@ -85,5 +86,8 @@ struct lckv_trainer {
 /* Tells the caller's callback; LCKV_ERROR_INTERRUPTED when that asks to stop. `status` is what the watchers said, who
  * are with one process: all processes stop where one is to. */
 int trainer_tell(const lckv_trainer *t, const lckv_train_progress *progress, int status);
+
+/* FLOPs that the steps so far have needed. */
+double trainer_flops(const lckv_trainer *t);
 
 #endif

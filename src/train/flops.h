@@ -1,0 +1,11 @@
+/* What training needs to compute, whatever computes it: told by the counting device. */
+#ifndef TRAIN_FLOPS_H
+#define TRAIN_FLOPS_H
+
+#include "config/model_config.h"
+#include "device/dtype.h"
+
+/* FLOPs of one block forward and backward, the optimizer's left out. */
+int flops_of_block(const model_config *config, dtype compute, int32_t block_size, double *flops);
+
+#endif
