@@ -393,8 +393,17 @@ typedef struct lckv_train_options {
                              * if absent */
     bool overwrite_output_dir; /* true: begin anew in one that has files in it. Checkpoints in it are removed when the
                                 * first one of this run stands */
-    bool do_train, do_eval;    /* true: train; run through the validation files, if there are any, at the end too */
+    bool do_train, do_eval;    /* true: train; run through the validation data, if there is any, at the end too */
 
+    /* What documents are, and which blocks they make: docs/data.md. */
+    bool keep_linebreaks;                /* true: a line of a text file is encoded with its break */
+    bool append_eos;                     /* false; true: EOS behind each text, where the tokenizer puts none */
+    bool group_all;                      /* false: each thousand documents is cut into blocks on its own and what is
+                                          * left is dropped; true: they are cut together */
+    int64_t max_train_samples;           /* blocks, the first ones; 0 (default): all */
+    int64_t max_eval_samples;            /* the same of the validation data */
+    int64_t validation_split_percentage; /* without validation files, so many percent of the training documents, the
+                                          * first ones, are validation data instead; 0 (default): none */
     int64_t block_size;                  /* tokens; 0 (default): max_position_embeddings, at most 1024 */
     int64_t per_device_train_batch_size; /* blocks run at a time; 8 */
     int64_t per_device_eval_batch_size;  /* the same when evaluating; 8 */
@@ -451,7 +460,7 @@ LCKV_API lckv_train_options lckv_train_defaults(void);
 typedef struct lckv_train_summary {
     int64_t parameters;
     int64_t block_size, train_blocks, validation_blocks; /* run_clm.py's grouping, see train/blocks.h */
-    int64_t train_tokens;                                /* of the training files, dropped ones included */
+    int64_t train_tokens;                                /* of the training documents, dropped ones included */
     int64_t steps_per_epoch;                             /* the last step of an epoch takes what is left of it */
     int64_t steps;
     int64_t first_step; /* that have been done before: the checkpoint's that this run goes on from */
@@ -463,7 +472,7 @@ typedef struct lckv_train_result {
     double seconds;           /* of training in this process */
     double tokens_per_second; /* of this process */
     double train_loss;        /* mean over the steps that were not skipped */
-    double eval_loss;         /* mean over the labels of the validation files, NAN without */
+    double eval_loss;         /* mean over the labels of the validation data, NAN without */
     double perplexity;        /* exp(eval_loss) */
     double eval_accuracy;     /* the share of those labels that the model would have chosen, 0 to 1; NAN without */
 } lckv_train_result;

@@ -9,6 +9,8 @@
 
 /* ---------------------------------------------------------------- documents */
 
+static const document_options KEEP = {.keep_linebreaks = true};
+
 static void expect_text(document_reader *r, const char *text, const char *file, int64_t line) {
     document d;
     bool found;
@@ -33,7 +35,7 @@ static void a_line_is_a_document_with_its_break(void **state) {
     const char *paths[] = {room_file(*state, "a.txt", "one\n\ntwo\r\nthree\rfour\r\n\rno break"),
                            room_file(*state, "empty.txt", ""), room_file(*state, "b.raw", "last\r")};
     document_reader *r;
-    OK(document_reader_create(paths, 3, &r));
+    OK(document_reader_create(paths, 3, &KEEP, &r));
     expect_text(r, "one\n", "a.txt", 1);
     expect_text(r, "\n", "a.txt", 2);
     expect_text(r, "two\n", "a.txt", 3);
@@ -42,6 +44,20 @@ static void a_line_is_a_document_with_its_break(void **state) {
     expect_text(r, "\n", "a.txt", 6);
     expect_text(r, "no break", "a.txt", 7);
     expect_text(r, "last\n", "b.raw", 1);
+    expect_end(r);
+    document_reader_free(r);
+}
+
+static void breaks_are_left_out_where_asked_for(void **state) {
+    const char *path = room_file(*state, "a.txt", "one\n\ntwo\r\n three \rno break");
+    const document_options options = {.keep_linebreaks = false};
+    document_reader *r;
+    OK(document_reader_create(&path, 1, &options, &r));
+    expect_text(r, "one", "a.txt", 1);
+    expect_text(r, "", "a.txt", 2);
+    expect_text(r, "two", "a.txt", 3);
+    expect_text(r, " three ", "a.txt", 4);
+    expect_text(r, "no break", "a.txt", 5);
     expect_end(r);
     document_reader_free(r);
 }
@@ -55,7 +71,7 @@ static void json_lines_hold_text_or_ids(void **state) {
     document_reader *r;
     document d;
     bool found;
-    OK(document_reader_create(&path, 1, &r));
+    OK(document_reader_create(&path, 1, &KEEP, &r));
     expect_text(r, "h\xc3\xa9\n", "a.jsonl", 1);
     OK(document_reader_next(r, &d, &found));
     assert_true(found && !d.text && d.id_count == 3 && d.line == 4);
@@ -71,7 +87,7 @@ static void text_may_hold_a_zero_byte(void **state) {
     document_reader *r;
     document d;
     bool found;
-    OK(document_reader_create(&path, 1, &r));
+    OK(document_reader_create(&path, 1, &KEEP, &r));
     OK(document_reader_next(r, &d, &found));
     assert_int_equal(d.bytes, 3);
     assert_memory_equal(d.text, "a\0b", 3);
@@ -102,7 +118,7 @@ static void bad_rows_are_named(void **state) {
         bool found;
         snprintf(text, sizeof text, "{\"text\": \"good\"}\n%s\n", cases[i].row);
         const char *path = room_file(*state, "bad.jsonl", text);
-        OK(document_reader_create(&path, 1, &r));
+        OK(document_reader_create(&path, 1, &KEEP, &r));
         OK(document_reader_next(r, &d, &found));
         FAILS(document_reader_next(r, &d, &found), LCKV_ERROR_FORMAT, cases[i].message);
         document_reader_free(r);
@@ -113,9 +129,9 @@ static void files_that_cannot_be_read_are_named(void **state) {
     room *here = *state;
     const char *absent = room_path(here, "absent.txt"), *folder = here->folder;
     document_reader *r;
-    FAILS(document_reader_create(&absent, 1, &r), LCKV_ERROR_FILE, "absent.txt");
+    FAILS(document_reader_create(&absent, 1, &KEEP, &r), LCKV_ERROR_FILE, "absent.txt");
     assert_null(r);
-    FAILS(document_reader_create(&folder, 1, &r), LCKV_ERROR_FILE, folder);
+    FAILS(document_reader_create(&folder, 1, &KEEP, &r), LCKV_ERROR_FILE, folder);
 }
 
 /* ---------------------------------------------------------------- blocks */
@@ -126,58 +142,90 @@ static int32_t document_length(int i) {
     return (int32_t)(rng_uniform(1, 0, (uint64_t)i) * (LONGEST + 1));
 }
 
-/* group_texts() of run_clm.py, written down plainly: lists of a thousand, joined, cut, the remainder dropped. */
-static int64_t group_plainly(int32_t block_size, int32_t *out) {
+/* Documents first .. DOCUMENTS - 1 by group_texts() of run_clm.py, written down plainly: lists of `group`, joined, cut,
+ * the remainder dropped. Ids count on through all documents. */
+static int64_t group_plainly(int first, int group, int32_t block_size, int32_t *out) {
     int64_t written = 0;
-    int32_t next = 0;
-    for (int first = 0; first < DOCUMENTS; first += 1000) {
-        int last = first + 1000 < DOCUMENTS ? first + 1000 : DOCUMENTS;
-        int32_t joined[1000 * LONGEST];
+    int32_t next = 0, *joined = malloc((size_t)DOCUMENTS * LONGEST * sizeof *joined);
+    for (int i = 0; i < first; i++) next += document_length(i);
+    for (int begin = first; begin < DOCUMENTS; begin += group) {
+        int last = begin + group < DOCUMENTS ? begin + group : DOCUMENTS;
         int64_t length = 0;
-        for (int i = first; i < last; i++)
+        for (int i = begin; i < last; i++)
             for (int32_t t = 0; t < document_length(i); t++) joined[length++] = next++;
         length = length / block_size * block_size;
         memcpy(out + written, joined, (size_t)length * sizeof *out);
         written += length;
     }
+    free(joined);
     return written / block_size;
+}
+
+static token_store numbered_documents(void) {
+    token_store s = {0};
+    int32_t next = 0, ids[LONGEST];
+    for (int i = 0; i < DOCUMENTS; i++) {
+        for (int32_t t = 0; t < document_length(i); t++) ids[t] = next++;
+        OK(token_store_add(&s, ids, document_length(i)));
+    }
+    assert_true(s.documents == DOCUMENTS && s.tokens == next);
+    return s;
 }
 
 static void blocks_are_cut_as_the_script_cuts_them(void **state) {
     (void)state;
     const int32_t sizes[] = {2, 7, 100, 4000, 5000};
-    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-        int32_t *expected = malloc((size_t)DOCUMENTS * LONGEST * sizeof *expected), next = 0, ids[LONGEST];
-        int64_t count = group_plainly(sizes[s], expected);
+    token_store s = numbered_documents();
+    int32_t *expected = malloc((size_t)DOCUMENTS * LONGEST * sizeof *expected);
+    for (int i = 0; i < 5 * 2 * 2; i++) {
+        int first = i & 1 ? 123 : 0;
+        block_rules rules = {.block_size = sizes[i / 4], .group_all = i & 2};
+        int64_t count = group_plainly(first, rules.group_all ? DOCUMENTS : 1000, rules.block_size, expected);
         blocks b;
-        OK(blocks_begin(sizes[s], &b));
-        for (int i = 0; i < DOCUMENTS; i++) {
-            for (int32_t t = 0; t < document_length(i); t++) ids[t] = next++;
-            OK(blocks_add(&b, ids, document_length(i)));
-        }
-        blocks_finish(&b);
+        OK(blocks_cut(&s, first, DOCUMENTS - first, &rules, &b));
         assert_int_equal(b.count, count);
-        assert_int_equal(b.documents, DOCUMENTS);
-        assert_int_equal(b.tokens, next);
-        for (int64_t i = 0; i < count; i++)
-            assert_memory_equal(blocks_at(&b, i), expected + i * sizes[s], (size_t)sizes[s] * sizeof(int32_t));
+        assert_int_equal(b.documents, DOCUMENTS - first);
+        assert_int_equal(b.tokens, s.tokens - token_store_begin(&s, first));
+        for (int64_t k = 0; k < count; k++)
+            assert_memory_equal(blocks_at(&b, k), expected + k * rules.block_size,
+                                (size_t)rules.block_size * sizeof(int32_t));
         blocks_free(&b);
-        free(expected);
     }
+    free(expected);
+    token_store_free(&s);
+}
+
+static void no_more_blocks_than_asked_for(void **state) {
+    (void)state;
+    token_store s = numbered_documents();
+    block_rules rules = {.block_size = 7, .most = 5};
+    blocks b;
+    OK(blocks_cut(&s, 0, DOCUMENTS, &rules, &b));
+    assert_int_equal(b.count, 5);
+    blocks_free(&b);
+    OK(blocks_cut(&s, 0, 3, &rules, &b));
+    assert_int_equal(b.count, token_store_begin(&s, 3) / 7);
+    blocks_free(&b);
+    OK(blocks_cut(&s, 5, 0, &rules, &b));
+    assert_int_equal(b.count, 0);
+    blocks_free(&b);
+    token_store_free(&s);
 }
 
 static void a_block_needs_two_tokens(void **state) {
     (void)state;
     blocks b;
-    FAILS(blocks_begin(1, &b), LCKV_ERROR_ARGUMENT, "block_size");
+    token_store s = {0};
+    FAILS(blocks_cut(&s, 0, 0, &(block_rules){.block_size = 1}, &b), LCKV_ERROR_ARGUMENT, "block_size");
 }
 
 /* ---------------------------------------------------------------- corpora */
 
-static int read_file(const char *path, int32_t block_size, const char *tokenizer_folder, blocks *out) {
+static int read_file(const char *path, const char *tokenizer_folder, bool append_eos, token_store *out) {
     corpus_options o = {.paths = &path,
                         .path_count = 1,
-                        .block_size = block_size,
+                        .documents = KEEP,
+                        .append_eos = append_eos,
                         .vocab_size = 100,
                         .tokenizer_folder = tokenizer_folder};
     lckv_tokenizer *t = NULL;
@@ -188,52 +236,66 @@ static int read_file(const char *path, int32_t block_size, const char *tokenizer
 
 static void a_corpus_of_ids_needs_no_tokenizer(void **state) {
     const char *path = room_file(*state, "a.jsonl", "{\"input_ids\": [9, 8, 7]}\n{\"input_ids\": [6, 99]}\n");
-    blocks b;
-    OK(read_file(path, 2, "there is none here", &b));
-    assert_int_equal(b.count, 2);
-    assert_true(b.ids[0] == 9 && b.ids[1] == 8 && b.ids[2] == 7 && b.ids[3] == 6);
-    blocks_free(&b);
+    const int32_t expected[] = {9, 8, 7, 6, 99};
+    token_store s;
+    OK(read_file(path, "there is none here", true, &s));
+    assert_true(s.documents == 2 && s.tokens == 5 && s.ends[0] == 3 && s.ends[1] == 5);
+    assert_memory_equal(s.ids, expected, sizeof expected);
+    token_store_free(&s);
 }
 
 static void bad_corpora_are_named(void **state) {
-    blocks b;
-    FAILS(read_file(room_file(*state, "v.jsonl", "{\"input_ids\": [1, 99]}\n{\"input_ids\": [100]}"), 2, NULL, &b),
+    token_store s;
+    FAILS(read_file(room_file(*state, "v.jsonl", "{\"input_ids\": [1, 99]}\n{\"input_ids\": [100]}"), NULL, false, &s),
           LCKV_ERROR_FORMAT, "v.jsonl:2: entry 0 of 'input_ids' is 100, and the vocabulary has 100 tokens");
-    FAILS(read_file(room_file(*state, "empty.txt", ""), 2, NULL, &b), LCKV_ERROR_FORMAT, "empty.txt': nothing to read");
-    FAILS(read_file(room_file(*state, "s.jsonl", "{\"input_ids\": [1, 2, 3]}"), 4, NULL, &b), LCKV_ERROR_FORMAT,
-          "3 tokens in 1 documents give no block of 4 tokens");
-    FAILS(read_file(room_file(*state, "t.txt", "text\n"), 2, NULL, &b), LCKV_ERROR_ARGUMENT, "t.txt:1 is text");
-    assert_null(b.ids);
+    FAILS(read_file(room_file(*state, "empty.txt", ""), NULL, false, &s), LCKV_ERROR_FORMAT,
+          "empty.txt': nothing to read");
+    FAILS(read_file(room_file(*state, "t.txt", "text\n"), NULL, false, &s), LCKV_ERROR_ARGUMENT, "t.txt:1 is text");
+    assert_null(s.ids);
 }
 
-/* Each line of the bundled book, encoded alone and joined, makes up the blocks of its first thousand lines. */
+/* Each line of the bundled book, encoded alone; with EOS behind each where it is asked for. */
 static void text_is_encoded_line_by_line(void **state) {
     (void)state;
     const char *book = SOURCE_DIR "/data/pride_and_prejudice.txt", *folder = SOURCE_DIR "/data/tokenizer";
     char *text;
     size_t bytes;
-    blocks b, joined;
+    token_store s, ended;
     lckv_tokenizer *t;
-    OK(read_file(book, 64, folder, &b));
-    OK(blocks_begin(64, &joined));
+    OK(read_file(book, folder, false, &s));
+    OK(read_file(book, folder, true, &ended));
     OK(lckv_tokenizer_open(folder, &t));
     OK(file_read(book, &text, &bytes));
     const char *line = text;
     for (int i = 0; i < 1000; i++) {
         const char *end = strchr(line, '\n') + 1;
+        int64_t begin = token_store_begin(&s, i);
         int32_t *ids;
         size_t count;
         OK(lckv_tokenizer_encode(t, line, (size_t)(end - line), true, &ids, &count));
-        OK(blocks_add(&joined, ids, (int64_t)count));
+        assert_int_equal(s.ends[i] - begin, count);
+        assert_memory_equal(s.ids + begin, ids, count * sizeof *ids);
+        assert_int_equal(ended.ends[i], s.ends[i] + i + 1);
+        assert_memory_equal(ended.ids + begin + i, ids, count * sizeof *ids);
+        assert_int_equal(ended.ids[ended.ends[i] - 1], lckv_tokenizer_eos_id(t));
         line = end;
         lckv_free(ids);
     }
-    assert_true(joined.count > 100 && b.count > joined.count);
-    assert_memory_equal(b.ids, joined.ids, (size_t)joined.filled * sizeof *b.ids);
+    assert_true(s.documents > 1000 && ended.tokens == s.tokens + s.documents);
     free(text);
     lckv_tokenizer_free(t);
-    blocks_free(&b);
-    blocks_free(&joined);
+    token_store_free(&s);
+    token_store_free(&ended);
+}
+
+static void eos_must_have_a_name(void **state) {
+    room *r = *state;
+    token_store s;
+    const char *text = room_file(r, "a.txt", "a\n");
+    OK(file_copy(SOURCE_DIR "/data/tokenizer/tokenizer.json", room_path(r, "tokenizer.json")));
+    FAILS(read_file(text, r->folder, true, &s), LCKV_ERROR_ARGUMENT, "names no EOS token");
+    OK(read_file(text, r->folder, false, &s));
+    token_store_free(&s);
 }
 
 static bool stop_at_once(void *user, double fraction) {
@@ -246,14 +308,13 @@ static void reading_can_be_stopped(void **state) {
     const char *book = SOURCE_DIR "/data/pride_and_prejudice.txt";
     int calls = 0;
     lckv_tokenizer *t = NULL;
-    blocks b;
+    token_store s;
     corpus_options o = {.paths = &book,
                         .path_count = 1,
-                        .block_size = 64,
                         .tokenizer_folder = SOURCE_DIR "/data/tokenizer",
                         .go_on = stop_at_once,
                         .user = &calls};
-    FAILS(corpus_read(&o, &t, &b), LCKV_ERROR_INTERRUPTED, "pride_and_prejudice.txt");
+    FAILS(corpus_read(&o, &t, &s), LCKV_ERROR_INTERRUPTED, "pride_and_prejudice.txt");
     assert_int_equal(calls, 1);
     lckv_tokenizer_free(t);
 }
@@ -290,15 +351,18 @@ static void an_order_favours_no_place(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         ROOM_TEST(a_line_is_a_document_with_its_break),
+        ROOM_TEST(breaks_are_left_out_where_asked_for),
         ROOM_TEST(json_lines_hold_text_or_ids),
         ROOM_TEST(text_may_hold_a_zero_byte),
         ROOM_TEST(bad_rows_are_named),
         ROOM_TEST(files_that_cannot_be_read_are_named),
         cmocka_unit_test(blocks_are_cut_as_the_script_cuts_them),
+        cmocka_unit_test(no_more_blocks_than_asked_for),
         cmocka_unit_test(a_block_needs_two_tokens),
         ROOM_TEST(a_corpus_of_ids_needs_no_tokenizer),
         ROOM_TEST(bad_corpora_are_named),
         cmocka_unit_test(text_is_encoded_line_by_line),
+        ROOM_TEST(eos_must_have_a_name),
         cmocka_unit_test(reading_can_be_stopped),
         cmocka_unit_test(an_order_has_each_block_once),
         cmocka_unit_test(an_order_favours_no_place),

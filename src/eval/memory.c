@@ -22,15 +22,16 @@ static int64_t bytes_of_gradients(const params *p) {
 /* One step over batch_size blocks of zeros: what is in a token costs nothing. */
 static int count_step(stepper *s, lckv_memory *out) {
     int64_t tokens = (int64_t)s->batch_size * s->block_size;
-    blocks data = {.block_size = s->block_size, .count = s->batch_size, .ids = calloc((size_t)tokens, sizeof(int32_t))};
+    int32_t *ids = calloc((size_t)tokens, sizeof *ids);
+    blocks data = {.block_size = s->block_size, .count = s->batch_size, .ids = ids};
     int64_t *chosen = calloc((size_t)s->batch_size, sizeof *chosen);
     device *d = s->model->device;
     double before = d->counts.flops;
     step_result result;
-    int status = data.ids && chosen ? stepper_step(s, &data, chosen, s->batch_size, 0, &result)
-                                    : fail(LCKV_ERROR_MEMORY, "no memory for %lld tokens", (long long)tokens);
+    int status = ids && chosen ? stepper_step(s, &data, chosen, s->batch_size, 0, &result)
+                               : fail(LCKV_ERROR_MEMORY, "no memory for %lld tokens", (long long)tokens);
     out->flops = d->counts.flops - before;
-    free(data.ids);
+    free(ids);
     free(chosen);
     return status;
 }

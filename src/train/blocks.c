@@ -2,48 +2,57 @@
 #include "train/blocks.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-int blocks_begin(int32_t block_size, blocks *out) {
-    *out = (blocks){.block_size = block_size};
-    REQUIRE(block_size >= 2, LCKV_ERROR_ARGUMENT, "block_size should be at least 2, found %d", block_size);
-    return LCKV_OK;
-}
 
 void blocks_free(blocks *b) {
-    free(b->ids);
+    free(b->groups);
     *b = (blocks){0};
 }
 
-static int reserve(blocks *b, int64_t more) {
-    if (b->capacity - b->filled >= more) return LCKV_OK;
-    int64_t capacity = b->capacity ? b->capacity : 1 << 16;
-    while (capacity - b->filled < more) capacity *= 2;
-    int32_t *ids = realloc(b->ids, (size_t)capacity * sizeof *ids);
-    REQUIRE(ids, LCKV_ERROR_MEMORY, "no memory for %lld token ids", (long long)capacity);
-    b->ids = ids;
-    b->capacity = capacity;
+/* The groups of BLOCKS_DOCUMENTS_A_GROUP documents, and how many blocks they make together. */
+static int cut_groups(const token_store *s, int64_t first, blocks *b) {
+    int64_t begin = token_store_begin(s, first), each = BLOCKS_DOCUMENTS_A_GROUP;
+    b->group_count = (b->documents + each - 1) / each;
+    b->groups = malloc((size_t)(b->group_count + 1) * sizeof *b->groups);
+    REQUIRE(b->groups, LCKV_ERROR_MEMORY, "no memory for %lld groups of documents", (long long)b->group_count);
+    for (int64_t g = 0; g < b->group_count; g++) {
+        int64_t last = (g + 1) * each < b->documents ? (g + 1) * each : b->documents;
+        int64_t from = token_store_begin(s, first + g * each), to = token_store_begin(s, first + last);
+        b->groups[g] = (block_group){b->count, from - begin};
+        b->count += (to - from) / b->block_size;
+    }
     return LCKV_OK;
 }
 
-static void end_group(blocks *b) {
-    b->count = b->filled / b->block_size;
-    b->filled = b->count * b->block_size;
-}
-
-int blocks_add(blocks *b, const int32_t *ids, int64_t count) {
-    TRY(reserve(b, count));
-    if (count) memcpy(b->ids + b->filled, ids, (size_t)count * sizeof *ids);
-    b->filled += count;
-    b->tokens += count;
-    if (++b->documents % BLOCKS_DOCUMENTS_A_GROUP == 0) end_group(b);
+int blocks_cut(const token_store *store, int64_t first, int64_t documents, const block_rules *rules, blocks *out) {
+    int64_t begin = token_store_begin(store, first), end = token_store_begin(store, first + documents);
+    *out = (blocks){0};
+    REQUIRE(rules->block_size >= 2, LCKV_ERROR_ARGUMENT, "block_size should be at least 2, found %d",
+            rules->block_size);
+    *out = (blocks){.block_size = rules->block_size, .documents = documents, .tokens = end - begin};
+    if (end > begin) out->ids = store->ids + begin;
+    if (rules->group_all)
+        out->count = out->tokens / rules->block_size;
+    else
+        TRY(cut_groups(store, first, out));
+    if (rules->most && out->count > rules->most) out->count = rules->most;
     return LCKV_OK;
 }
 
-void blocks_finish(blocks *b) {
-    end_group(b);
-    int32_t *ids = b->filled ? realloc(b->ids, (size_t)b->filled * sizeof *ids) : NULL;
-    if (!ids) return; /* nothing to give back, or realloc left all as it was */
-    b->ids = ids;
-    b->capacity = b->filled;
+/* The last group that begins at block i or before it: those before it at the same block have none. */
+static const block_group *group_of(const blocks *b, int64_t i) {
+    int64_t low = 0, high = b->group_count - 1;
+    while (low < high) {
+        int64_t middle = low + (high - low + 1) / 2;
+        if (b->groups[middle].block <= i)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return &b->groups[low];
+}
+
+const int32_t *blocks_at(const blocks *b, int64_t i) {
+    if (!b->groups) return b->ids + i * b->block_size;
+    const block_group *g = group_of(b, i);
+    return b->ids + g->id + (i - g->block) * b->block_size;
 }

@@ -15,6 +15,7 @@ typedef struct source {
 } source;
 
 struct document_reader {
+    document_options options;
     source *sources;
     int count, current;
     size_t at;                         /* in the current file */
@@ -40,7 +41,8 @@ static int open_source(document_reader *r, const char *path, source *s) {
     return LCKV_OK;
 }
 
-int document_reader_create(const char *const *paths, int count, document_reader **out) {
+int document_reader_create(const char *const *paths, int count, const document_options *options,
+                           document_reader **out) {
     *out = NULL;
     document_reader *r = calloc(1, sizeof *r);
     source *sources = calloc((size_t)count + 1, sizeof *sources);
@@ -50,6 +52,7 @@ int document_reader_create(const char *const *paths, int count, document_reader 
         free(sources);
         return status;
     }
+    r->options = *options;
     r->sources = sources;
     for (r->count = 0; r->count < count && status >= 0; r->count++)
         status = open_source(r, paths[r->count], &sources[r->count]);
@@ -80,7 +83,8 @@ double document_reader_fraction(const document_reader *r) {
 
 /* ---------------------------------------------------------------- text */
 
-/* A line of a text file with whatever break it has, handed out with "\n". Only a line that has a "\r" is copied. */
+/* A line of a text file with whatever break it has, handed out with "\n" or without. Only a line that has a "\r" is
+ * copied. */
 static int text_document(document_reader *r, const char *rest, size_t bytes, document *out) {
     const char *feed = memchr(rest, '\n', bytes);
     size_t length = feed ? (size_t)(feed - rest) + 1 : bytes;
@@ -97,6 +101,7 @@ static int text_document(document_reader *r, const char *rest, size_t bytes, doc
         out->bytes = r->line_copy.length;
     }
     r->at += length;
+    if (!r->options.keep_linebreaks && out->text[out->bytes - 1] == '\n') out->bytes--;
     return LCKV_OK;
 }
 

@@ -1,8 +1,8 @@
 /* Documents: the rows of a corpus, one at a time, as the Hugging Face script's data sets give them.
  *
- * A text file has a document a line, its break kept; a break may be "\n", "\r\n" or "\r" and is always handed out as
- * "\n". A file whose name ends in .jsonl, .ndjson or .json has one object a line, with `input_ids` or else `text`;
- * blank lines in it are passed over. Files are mapped, so that a corpus may be larger than memory.
+ * A text file has a document a line; its break may be "\n", "\r\n" or "\r" and is handed out as "\n", or not at all. A
+ * file whose name ends in .jsonl, .ndjson or .json has one object a line, with `input_ids` or else `text`; blank lines
+ * in it are passed over. Files are mapped, so that a corpus may be larger than memory.
  *
  * Leaves out: tokenizers, blocks. */
 #ifndef TRAIN_DOCUMENTS_H
@@ -19,10 +19,14 @@ typedef struct document {
     int64_t line;     /* from 1 */
 } document;           /* valid until the next call of its reader */
 
+typedef struct document_options {
+    bool keep_linebreaks; /* of the lines of text files */
+} document_options;
+
 typedef struct document_reader document_reader;
 
 /* Opens all `paths`, to be read one after the other. */
-int document_reader_create(const char *const *paths, int count, document_reader **out);
+int document_reader_create(const char *const *paths, int count, const document_options *options, document_reader **out);
 void document_reader_free(document_reader *r); /* NULL is fine */
 
 /* The next document; *found is false behind the last one. A row that is neither is LCKV_ERROR_FORMAT. */

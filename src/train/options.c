@@ -7,6 +7,7 @@ lckv_train_options lckv_train_defaults(void) {
     return (lckv_train_options){
         .do_train = true,
         .do_eval = true,
+        .keep_linebreaks = true,
         .per_device_train_batch_size = 8,
         .per_device_eval_batch_size = 8,
         .gradient_accumulation_steps = 1,
@@ -40,6 +41,11 @@ static int check_number(const char *name, double value, double least, double mos
     return LCKV_OK;
 }
 
+/* There is validation data, of its own or split off. */
+static bool can_evaluate(const lckv_train_options *o) {
+    return o->validation_file_count > 0 || o->validation_split_percentage > 0;
+}
+
 static int check_sources(const lckv_train_options *o) {
     REQUIRE(o->model_name_or_path || o->config_name, LCKV_ERROR_ARGUMENT,
             "expected model_name_or_path (to go on from its weights), config_name (to begin with random ones), or both "
@@ -48,9 +54,10 @@ static int check_sources(const lckv_train_options *o) {
     REQUIRE(o->kv == LCKV_KV_AVERAGE || (o->model_name_or_path && o->config_name), LCKV_ERROR_ARGUMENT,
             "kv says how the weights of model_name_or_path become those of config_name, expected both");
     REQUIRE(o->output_dir && *o->output_dir, LCKV_ERROR_ARGUMENT, "expected output_dir, found none");
-    REQUIRE(!o->do_train || (o->train_files && o->train_file_count > 0), LCKV_ERROR_ARGUMENT,
+    bool split = o->validation_split_percentage > 0 && o->validation_file_count == 0;
+    REQUIRE((!o->do_train && !split) || (o->train_files && o->train_file_count > 0), LCKV_ERROR_ARGUMENT,
             "expected a train_file, found none");
-    REQUIRE(o->do_train || (o->do_eval && o->validation_file_count > 0), LCKV_ERROR_ARGUMENT,
+    REQUIRE(o->do_train || (o->do_eval && can_evaluate(o)), LCKV_ERROR_ARGUMENT,
             "without do_train, expected do_eval and a validation_file: there is nothing to do");
     REQUIRE(o->validation_file_count == 0 || o->validation_files, LCKV_ERROR_ARGUMENT,
             "validation_files is NULL, and validation_file_count %d", o->validation_file_count);
@@ -59,6 +66,9 @@ static int check_sources(const lckv_train_options *o) {
 
 static int check_sizes(const lckv_train_options *o) {
     if (o->block_size) TRY(check_int("block_size", o->block_size, 2, INT32_MAX));
+    TRY(check_int("max_train_samples", o->max_train_samples, 0, INT64_MAX));
+    TRY(check_int("max_eval_samples", o->max_eval_samples, 0, INT64_MAX));
+    TRY(check_int("validation_split_percentage", o->validation_split_percentage, 0, 99));
     TRY(check_int("per_device_train_batch_size", o->per_device_train_batch_size, 1, INT32_MAX));
     TRY(check_int("per_device_eval_batch_size", o->per_device_eval_batch_size, 1, INT32_MAX));
     TRY(check_int("gradient_accumulation_steps", o->gradient_accumulation_steps, 1, INT32_MAX));
@@ -133,8 +143,8 @@ static int check_milestones(const lckv_train_options *o) {
     TRY(check_int("early_stopping_patience", o->early_stopping_patience, 0, INT64_MAX));
     TRY(check_int("max_skipped_steps", o->max_skipped_steps, 0, INT64_MAX));
     TRY(check_number("skip_grad_norm", o->skip_grad_norm, 0, HUGE_VAL));
-    REQUIRE(o->eval_strategy == LCKV_INTERVAL_NO || !o->do_train || (o->do_eval && o->validation_file_count > 0),
-            LCKV_ERROR_ARGUMENT, "eval_strategy needs a validation_file and do_eval");
+    REQUIRE(o->eval_strategy == LCKV_INTERVAL_NO || !o->do_train || (o->do_eval && can_evaluate(o)),
+            LCKV_ERROR_ARGUMENT, "eval_strategy needs a validation_file or validation_split_percentage, and do_eval");
     return check_best(o);
 }
 

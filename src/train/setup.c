@@ -6,7 +6,7 @@
 #include "config/model_path.h"
 #include "io/convert.h"
 #include "train/checkpoint.h"
-#include "train/corpus.h"
+#include "train/data.h"
 #include "train/flops.h"
 #include "train/options.h"
 #include "train/results.h"
@@ -63,37 +63,6 @@ static int find_tokenizer(lckv_trainer *t, const lckv_train_options *o) {
     bool there = file_exists(file);
     free(file);
     return there ? keep(t->source_folder, &t->tokenizer_folder) : LCKV_OK;
-}
-
-/* ---------------------------------------------------------------- data */
-
-static bool tell_reading(void *user, double fraction) {
-    const lckv_trainer *t = user;
-    lckv_train_progress p = {.phase = LCKV_TRAIN_READING, .fraction = fraction};
-    return !t->callback || t->callback(t->user, &p);
-}
-
-/* run_clm.py: what the model was made for, but no more than 1024 unless asked for. */
-static int32_t choose_block_size(const lckv_trainer *t, const lckv_train_options *o) {
-    int64_t most = t->config->max_position_embeddings;
-    return (int32_t)(o->block_size ? o->block_size : most < 1024 ? most : 1024);
-}
-
-static int read_data(lckv_trainer *t, const lckv_train_options *o) {
-    corpus_options corpus = {
-        .paths = o->train_files,
-        .path_count = o->train_file_count,
-        .block_size = choose_block_size(t, o),
-        .vocab_size = t->config->vocab_size,
-        .tokenizer_folder = t->tokenizer_folder,
-        .go_on = tell_reading,
-        .user = t,
-    };
-    if (o->do_train) TRY(corpus_read(&corpus, &t->tokenizer, &t->train));
-    if (!o->do_eval || !o->validation_file_count) return LCKV_OK;
-    corpus.paths = o->validation_files;
-    corpus.path_count = o->validation_file_count;
-    return corpus_read(&corpus, &t->tokenizer, &t->validation);
 }
 
 /* ---------------------------------------------------------------- steps */
@@ -223,7 +192,7 @@ static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
 
 static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     if (o->do_train && !begins_anew(o)) TRY(train_checkpoint_choose(t, o->resume_from_checkpoint));
-    TRY(read_data(t, o));
+    TRY(train_data_read(t, o));
     TRY(plan_steps(t, o));
     TRY(device_open(o->device ? o->device : "auto", o->threads, &t->device));
     TRY(make_model(t, o));
@@ -255,8 +224,7 @@ void lckv_trainer_free(lckv_trainer *t) {
     device_close(t->device);
     config_free(t->config);
     lckv_tokenizer_free(t->tokenizer);
-    blocks_free(&t->train);
-    blocks_free(&t->validation);
+    train_data_free(t);
     free(t->chosen);
     free(t->output_dir);
     free(t->source_folder);

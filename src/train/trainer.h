@@ -35,7 +35,8 @@ struct lckv_trainer {
     model_config *config; /* until there is a model */
     model *model;
     stepper *stepper;
-    lckv_tokenizer *tokenizer; /* NULL where the data is ids alone */
+    lckv_tokenizer *tokenizer;             /* NULL where the data is ids alone */
+    token_store train_ids, validation_ids; /* the latter empty where the validation blocks are a part of the former */
     blocks train, validation;
 
     /* how it goes through the data */

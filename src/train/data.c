@@ -1,0 +1,90 @@
+/* The data of a training run, see data.h. */
+#include "train/data.h"
+
+#include "train/corpus.h"
+
+#include <math.h>
+
+static bool tell_reading(void *user, double fraction) {
+    const lckv_trainer *t = user;
+    lckv_train_progress p = {.phase = LCKV_TRAIN_READING, .fraction = fraction};
+    return !t->callback || t->callback(t->user, &p);
+}
+
+/* ---------------------------------------------------------------- which documents */
+
+static int read_files(lckv_trainer *t, const lckv_train_options *o, const char *const *paths, int count,
+                      token_store *out) {
+    corpus_options corpus = {
+        .paths = paths,
+        .path_count = count,
+        .documents = {.keep_linebreaks = o->keep_linebreaks},
+        .append_eos = o->append_eos,
+        .vocab_size = t->config->vocab_size,
+        .tokenizer_folder = t->tokenizer_folder,
+        .go_on = tell_reading,
+        .user = t,
+    };
+    return corpus_read(&corpus, &t->tokenizer, out);
+}
+
+static bool splits(const lckv_train_options *o) {
+    return !o->validation_file_count && o->validation_split_percentage > 0;
+}
+
+/* The validation part comes first, rounded as the data sets library rounds a slice in percent: a half to the even
+ * number. */
+static int64_t split_documents(const lckv_train_options *o, int64_t documents) {
+    if (!splits(o)) return 0;
+    return (int64_t)nearbyint((double)(o->validation_split_percentage * documents) / 100);
+}
+
+/* ---------------------------------------------------------------- which blocks */
+
+/* run_clm.py: what the model was made for, but no more than 1024 unless asked for. */
+static int32_t choose_block_size(const lckv_trainer *t, const lckv_train_options *o) {
+    int64_t most = t->config->max_position_embeddings;
+    return (int32_t)(o->block_size ? o->block_size : most < 1024 ? most : 1024);
+}
+
+/* `file` is one of them, for the message. */
+static int check_blocks(const lckv_train_options *o, const blocks *b, const char *file) {
+    REQUIRE(b->count, LCKV_ERROR_FORMAT,
+            "'%s'%s: %lld tokens in %lld documents give no block of %d tokens%s; choose a smaller block_size", file,
+            splits(o) ? ", a part of it" : "", (long long)b->tokens, (long long)b->documents, b->block_size,
+            o->group_all ? "" : " (each thousand documents is cut on its own, unless group_all is set)");
+    return LCKV_OK;
+}
+
+static int cut_train(lckv_trainer *t, const lckv_train_options *o, int64_t first) {
+    block_rules rules = {choose_block_size(t, o), o->group_all, o->max_train_samples};
+    TRY(blocks_cut(&t->train_ids, first, t->train_ids.documents - first, &rules, &t->train));
+    return check_blocks(o, &t->train, o->train_files[0]);
+}
+
+static int cut_validation(lckv_trainer *t, const lckv_train_options *o, const token_store *ids, int64_t documents) {
+    block_rules rules = {choose_block_size(t, o), o->group_all, o->max_eval_samples};
+    TRY(blocks_cut(ids, 0, documents, &rules, &t->validation));
+    return check_blocks(o, &t->validation, splits(o) ? o->train_files[0] : o->validation_files[0]);
+}
+
+int train_data_read(lckv_trainer *t, const lckv_train_options *o) {
+    int64_t split = 0;
+    if (o->do_train || splits(o)) {
+        TRY(read_files(t, o, o->train_files, o->train_file_count, &t->train_ids));
+        split = split_documents(o, t->train_ids.documents);
+    }
+    if (o->do_train) TRY(cut_train(t, o, split));
+    if (!o->do_eval) return LCKV_OK;
+    if (splits(o)) return cut_validation(t, o, &t->train_ids, split);
+    if (!o->validation_file_count) return LCKV_OK;
+    TRY(read_files(t, o, o->validation_files, o->validation_file_count, &t->validation_ids));
+    return cut_validation(t, o, &t->validation_ids, t->validation_ids.documents);
+}
+
+void train_data_free(lckv_trainer *t) {
+    blocks_free(&t->train);
+    blocks_free(&t->validation);
+    token_store_free(&t->train_ids);
+    token_store_free(&t->validation_ids);
+}

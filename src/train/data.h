@@ -1,0 +1,14 @@
+/* The data of a training run: which documents are for training, which for validation, and the blocks they make.
+ *
+ * Leaves out: reading and encoding (corpus.h), cutting (blocks.h). */
+#ifndef TRAIN_DATA_H
+#define TRAIN_DATA_H
+
+#include "train/trainer.h"
+
+/* Reads what the options name into t->train and t->validation; the model's config and the tokenizer's folder are known
+ * by then. No blocks where some are needed is LCKV_ERROR_FORMAT. */
+int train_data_read(lckv_trainer *t, const lckv_train_options *o);
+void train_data_free(lckv_trainer *t);
+
+#endif

@@ -1,0 +1,105 @@
+/* The flags of lckv train that say what the documents are and which blocks they make, as the program. */
+#include "base/text_buffer.h"
+
+#include "program.h"
+
+#include <math.h>
+
+static const char CONFIG[] = "{\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,"
+                             "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":1,"
+                             "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}";
+
+/* `count` lines, each the same. */
+static void put_lines(const folder *f, const char *name, const char *line, int count) {
+    char *text = malloc(strlen(line) * (size_t)count + 1), *end = text;
+    for (int i = 0; i < count; i++) end = stpcpy(end, line);
+    put_text(in(f, name), text);
+    free(text);
+}
+
+/* What one step on FILE in blocks of 32 prints, with these flags more. */
+static json_t *step_on(const folder *f, const char *file, const char *const *flags) {
+    const char *words[32] = {"train",
+                             "--json",
+                             "--max_steps=1",
+                             "--block_size=32",
+                             "--save_strategy=no",
+                             "--overwrite_output_dir",
+                             "--tokenizer_name",
+                             SOURCE_DIR "/data/tokenizer"};
+    char *config = strdup(in(f, "config.json")), *data = strdup(in(f, file)), *out = strdup(in(f, "out"));
+    const char *const files[] = {"--config_name", config, "--train_file", data, "--output_dir", out};
+    int count = 8;
+    for (int i = 0; i < 6; i++) words[count++] = files[i];
+    while (*flags) words[count++] = *flags++;
+    put_text(config, CONFIG);
+    json_t *result = program_json(f, words);
+    free(config);
+    free(data);
+    free(out);
+    return result;
+}
+
+static json_int_t blocks_with(const folder *f, const char *file, const char *const *flags) {
+    json_t *result = step_on(f, file, flags);
+    json_int_t blocks = json_integer_value(json_object_get(result, "train_blocks"));
+    json_decref(result);
+    return blocks;
+}
+
+#define BLOCKS(f, file, ...) blocks_with((f), (file), (const char *const[]){__VA_ARGS__, NULL})
+
+/* 1,500 documents of 3 ids: 3,000 / 32 and 1,500 / 32 blocks, or 4,500 / 32. */
+static void documents_are_cut_by_the_thousand_or_all_together(void **state) {
+    const folder *f = *state;
+    put_lines(f, "ids.jsonl", "{\"input_ids\":[1,2,3]}\n", 1500);
+    assert_int_equal(BLOCKS(f, "ids.jsonl", "--group_all=False"), 93 + 46);
+    assert_int_equal(BLOCKS(f, "ids.jsonl", "--group_all"), 140);
+    assert_int_equal(BLOCKS(f, "ids.jsonl", "--max_train_samples", "100"), 100);
+    assert_int_equal(BLOCKS(f, "ids.jsonl", "--max_train_samples", "1000"), 93 + 46);
+}
+
+/* The loss on the validation part, and the blocks that are left for training. */
+static double loss_of_part(const folder *f, const char *file, const char *most, json_int_t blocks) {
+    const char *const flags[] = {
+        "--validation_split_percentage", "10", "--learning_rate=0", "--max_eval_samples", most, NULL};
+    json_t *result = step_on(f, file, flags);
+    double loss = json_real_value(json_object_get(result, "eval_loss"));
+    assert_int_equal(json_integer_value(json_object_get(result, "train_blocks")), blocks);
+    json_decref(result);
+    return loss;
+}
+
+/* 150 documents of 32 times the id 5 come first, then 1,350 of 3 ids: a model that does not learn has a loss of its own
+ * on the former, and the same on one block of it as on all. */
+static void the_first_documents_are_split_off_for_validation(void **state) {
+    const folder *f = *state;
+    text_buffer text = {0};
+    for (int i = 0; i < 1500; i++) {
+        const char *ids = i < 150 ? "5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5" : "1,2,3";
+        OK(text_printf(&text, "{\"input_ids\":[%s]}\n", ids));
+    }
+    put_text(in(f, "parts.jsonl"), text.data);
+    text_free(&text);
+    put_lines(f, "fives.jsonl", "{\"input_ids\":[5,5,5,5,5,5,5,5,5,5,5,5,5,5,5,5]}\n", 200);
+    double part = loss_of_part(f, "parts.jsonl", "0", 93 + 32);
+    assert_true(part > 0 && fabs(part - loss_of_part(f, "parts.jsonl", "8", 93 + 32)) < 1e-6);
+    assert_true(fabs(part - loss_of_part(f, "fives.jsonl", "0", 90)) < 1e-6);
+}
+
+static void a_text_has_its_break_and_no_eos_unless_asked_for(void **state) {
+    const folder *f = *state;
+    put_lines(f, "a.txt", "a\n", 640);
+    json_int_t usual = BLOCKS(f, "a.txt", "--append_eos=False");
+    assert_true(BLOCKS(f, "a.txt", "--keep_linebreaks", "False") < usual);
+    assert_int_equal(BLOCKS(f, "a.txt", "--append_eos"), usual + 640 / 32);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        IN_FOLDER(documents_are_cut_by_the_thousand_or_all_together),
+        IN_FOLDER(the_first_documents_are_split_off_for_validation),
+        IN_FOLDER(a_text_has_its_break_and_no_eos_unless_asked_for),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
