@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* ---------------------------------------------------------------- while it runs */
@@ -84,12 +85,37 @@ static int run(lckv_trainer *trainer, const struct train_flags *o) {
     return status < 0 ? library_error("train", status) : code;
 }
 
+/* What transformers reports to besides; as there, the run goes on without what is not installed. */
+static const char *const ELSEWHERE[] = {"azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive",
+                                        "flyte",    "mlflow",  "neptune",    "swanlab",  "wandb",   NULL};
+
+static bool is_elsewhere(const char *name) {
+    int i = 0;
+    while (ELSEWHERE[i] && strcmp(ELSEWHERE[i], name)) i++;
+    return ELSEWHERE[i] != NULL;
+}
+
+static int choose_reports(struct train_flags *o) {
+    for (int i = 0; i < o->report_to.count; i++) {
+        const char *name = o->report_to.items[i];
+        if (!strcmp(name, "tensorboard") || !strcmp(name, "all"))
+            o->train.tensorboard = true;
+        else if (is_elsewhere(name))
+            notice("--report_to %s: not here, nothing is sent there; tensorboard is", name);
+        else if (strcmp(name, "none"))
+            return usage_error("train", "--report_to must be one of none, tensorboard, all, not \"%s\"", name);
+    }
+    return EXIT_FINE;
+}
+
 static int train(struct train_flags *o) {
     if (!o->train.model_name_or_path && !o->train.config_name)
         return usage_error("train", "expected --config_name, --model_name_or_path, or both");
     if (o->train.do_train && !o->train_files.count)
         return usage_error("train", "--train_file is needed; see lckv help train");
     if (o->train.block_size == 1) return usage_error("train", "--block_size must be at least 2, or 0");
+    int code = choose_reports(o);
+    if (code) return code;
     o->train.train_files = (const char *const *)o->train_files.items;
     o->train.train_file_count = o->train_files.count;
     o->train.validation_files = (const char *const *)o->validation_files.items;
@@ -102,7 +128,7 @@ static int train(struct train_flags *o) {
     lckv_trainer *trainer;
     int status = lckv_trainer_create(&o->train, &trainer);
     if (status < 0) return library_error("train", status);
-    int code = run(trainer, o);
+    code = run(trainer, o);
     lckv_trainer_free(trainer);
     return code;
 }

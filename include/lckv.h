@@ -448,7 +448,10 @@ typedef struct lckv_train_options {
      * are each one's: a step has as many blocks from each of them. */
     lckv_processes *processes;
 
-    const char *command; /* that asked for it, as one would type it: for training_args.json; NULL: unknown */
+    bool tensorboard;        /* event files for TensorBoard in logging_dir */
+    const char *logging_dir; /* NULL: OUTPUT_DIR/runs */
+    const char *run_name;    /* a folder in logging_dir, which several runs may share; NULL: logging_dir itself */
+    const char *command;     /* that asked for it, as one would type it: for training_args.json; NULL: unknown */
 
     lckv_train_callback callback; /* NULL: nobody is told and nothing interrupts */
     void *user;

@@ -231,6 +231,18 @@ static void the_table_is_printed_as_rows(void **state) {
     outcome_free(&o);
 }
 
+static void reports_are_written_here_or_said_not_to_be(void **state) {
+    const folder *f = *state;
+    put_data(f);
+    outcome o = TRAINS(f, "--report_to", "wandb", "tensorboard", "--logging_dir", in(f, "logs"), "--run_name", "one");
+    assert_int_equal(o.code, 0);
+    assert_non_null(strstr(o.messages, "--report_to wandb: not here, nothing is sent there; tensorboard is"));
+    assert_int_equal(access(in(f, "logs/one"), F_OK), 0);
+    outcome_free(&o);
+    REFUSES(f, 2, "--report_to must be one of none, tensorboard, all, not \"tensorbord\"", "train", "--output_dir=out",
+            "--config_name=x", "--train_file=y", "--report_to=tensorbord");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(flags_with_nothing_to_do_are_taken_with_a_line_that_says_so),
@@ -244,6 +256,7 @@ int main(void) {
         IN_FOLDER(files_of_flags_that_cannot_be_read_are_named),
         IN_FOLDER(schedules_are_chosen_by_flags),
         IN_FOLDER(the_table_is_printed_as_rows),
+        IN_FOLDER(reports_are_written_here_or_said_not_to_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

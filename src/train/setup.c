@@ -11,6 +11,7 @@
 #include "train/options.h"
 #include "train/results.h"
 #include "train/start.h"
+#include "train/tensorboard.h"
 #include "train/train_log.h"
 
 #include <math.h>
@@ -176,7 +177,8 @@ static int add_watchers(lckv_trainer *t, const lckv_train_options *o) {
     if (t->exchange->rank) return LCKV_OK;
     TRY(history_watch(&t->watchers, &h));
     TRY(train_log_watch(&t->watchers));
-    return results_watch(&t->watchers, h, o);
+    TRY(results_watch(&t->watchers, h, o));
+    return o->tensorboard ? tensorboard_watch(&t->watchers, o) : LCKV_OK;
 }
 
 /* What leaves the output folder ready. */

@@ -70,11 +70,12 @@ static json_t *optimizer(const lckv_train_options *o) {
 }
 
 static json_t *milestones(const lckv_train_options *o) {
-    return json_pack("{sI ss sf sI ss? ss sf sb sI ss? sI sI}", "logging_steps", (json_int_t)o->logging_steps,
-                     "save_strategy", strategy_name(o->save_strategy), "save_steps", o->save_steps, "save_total_limit",
-                     (json_int_t)o->save_total_limit, "resume_from_checkpoint", o->resume_from_checkpoint,
-                     "eval_strategy", strategy_name(o->eval_strategy), "eval_steps", o->eval_steps,
-                     "load_best_model_at_end", o->load_best_model_at_end, "early_stopping_patience",
+    return json_pack("{sI sb ss? ss? ss sf sI ss? ss sf sb sI ss? sI sI}", "logging_steps",
+                     (json_int_t)o->logging_steps, "tensorboard", o->tensorboard, "logging_dir", o->logging_dir,
+                     "run_name", o->run_name, "save_strategy", strategy_name(o->save_strategy), "save_steps",
+                     o->save_steps, "save_total_limit", (json_int_t)o->save_total_limit, "resume_from_checkpoint",
+                     o->resume_from_checkpoint, "eval_strategy", strategy_name(o->eval_strategy), "eval_steps",
+                     o->eval_steps, "load_best_model_at_end", o->load_best_model_at_end, "early_stopping_patience",
                      (json_int_t)o->early_stopping_patience, "device", o->device, "threads", (json_int_t)o->threads,
                      "processes", (json_int_t)(o->processes ? o->processes->ranks : 1));
 }
