@@ -9,6 +9,7 @@
 #include "train/data.h"
 #include "train/flops.h"
 #include "train/options.h"
+#include "train/report.h"
 #include "train/results.h"
 #include "train/start.h"
 #include "train/tensorboard.h"
@@ -178,6 +179,7 @@ static int add_watchers(lckv_trainer *t, const lckv_train_options *o) {
     TRY(history_watch(&t->watchers, &h));
     TRY(train_log_watch(&t->watchers));
     TRY(results_watch(&t->watchers, h, o));
+    TRY(report_watch(&t->watchers, h, o));
     return o->tensorboard ? tensorboard_watch(&t->watchers, o) : LCKV_OK;
 }
 
