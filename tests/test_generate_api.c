@@ -225,6 +225,28 @@ static float *read_logits(const char *path, int64_t rows, int64_t vocab_size) {
 
 /* Each way of reading: log-probabilities are those of the logits, and the logits those of the decoder. With sinks
  * enough nothing is forgotten, and with passes enough the plan is exact: then all ways agree. */
+/* The most probable ids of each place against a plain search through its logits, and no other number for an id that is
+ * both given and among them. */
+static void expect_top(lckv_model *m, const int32_t *ids, int count, const float *logits, lckv_score_options o) {
+    enum { TOP = 3 };
+    int32_t *top = calloc((size_t)count * TOP, sizeof *top);
+    float *values = calloc((size_t)count * TOP, sizeof *values), *logprobs = calloc((size_t)count, sizeof *logprobs);
+    o.logits_file = NULL;
+    o.top_logprobs = TOP, o.top_ids = top, o.top_values = values;
+    OK(lckv_score(m, ids, count, &o, logprobs));
+    for (int i = 0; i < count * TOP; i++) {
+        const float *row = logits + i / TOP * FIXTURE_VOCAB;
+        int above = 0;
+        for (int v = 0; v < FIXTURE_VOCAB; v++) above += row[v] > row[top[i]];
+        assert_int_equal(above, i % TOP);
+        assert_true(fabs(logprob_of(row, FIXTURE_VOCAB, top[i]) - (double)values[i]) < 1e-5);
+        if (i / TOP + 1 < count && top[i] == ids[i / TOP + 1]) assert_true(values[i] == logprobs[i / TOP]);
+    }
+    free(top);
+    free(values);
+    free(logprobs);
+}
+
 static void ways_of_scoring_agree(void **state) {
     enum { T = 19 };
     const char *path = in(*state, "logits.safetensors");
@@ -248,6 +270,7 @@ static void ways_of_scoring_agree(void **state) {
             OK(lckv_score(f.model, ids, T, &o, logprobs));
             float *logits = read_logits(path, T, FIXTURE_VOCAB);
             assert_close(logits, exact, T * FIXTURE_VOCAB, CLOSE, "logits");
+            expect_top(f.model, ids, T, logits, o);
             for (int t = 0; t + 1 < T; t++)
                 assert_true(fabs(logprob_of(logits + t * FIXTURE_VOCAB, FIXTURE_VOCAB, ids[t + 1]) - logprobs[t]) <
                             1e-5);
@@ -305,6 +328,10 @@ static void scoring_fails_in_words(void **state) {
     assert_int_equal(files_in(((folder *)*state)->path), 0); /* nothing half written */
     o.logits_file = in(*state, "no/such/folder");
     assert_int_equal(lckv_score(f.model, ids, 2, &o, logprobs), LCKV_ERROR_FILE);
+    o = lckv_score_defaults();
+    o.top_logprobs = 38;
+    assert_int_equal(lckv_score(f.model, ids, 2, &o, logprobs), LCKV_ERROR_ARGUMENT);
+    assert_non_null(strstr(lckv_last_error(), "top_logprobs should be 0 to the 37 ids"));
     o = lckv_score_defaults();
     ((float *)f.model->params->norm->value.data)[0] = NAN;
     assert_int_equal(lckv_score(f.model, ids, 2, &o, logprobs), LCKV_ERROR_NUMERIC);

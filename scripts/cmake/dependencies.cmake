@@ -12,6 +12,12 @@ if(NOT curl_FOUND)
   message(STATUS "libcurl not found: lckv fetch will say so. Install libcurl4-openssl-dev (conda-forge: libcurl).")
 endif()
 
+# lckv serve is built where libmicrohttpd is.
+pkg_check_modules(microhttpd IMPORTED_TARGET libmicrohttpd>=0.9.75)
+if(NOT microhttpd_FOUND)
+  message(STATUS "libmicrohttpd not found: lckv serve will say so. Install libmicrohttpd-dev (conda-forge: libmicrohttpd).")
+endif()
+
 # oneDNN is looked for by hand: Debian has no pkg-config file for it, and its CMake package asks for OpenCL's headers,
 # which Debian's package neither brings nor its C interface for CPUs needs.
 set(dnnl_FOUND FALSE)

@@ -1,6 +1,7 @@
 #include "generate/score.h"
 
 #include "generate/encoding.h"
+#include "generate/score_top.h"
 #include "model/decoder.h"
 
 #include <math.h>
@@ -20,10 +21,12 @@ typedef struct scorer {
     batch *batch;
     kv_cache *cache; /* NULL: all ids in one call */
     int cache_id;
-    view scale; /* f32 [1, 1]: 1 */
-    view index; /* i32 [count, 1]: 0, 1, .., for cutting hidden states into parts; absent without logits */
-    float *nll; /* [count] host */
-    float *logits;
+    view scale;    /* f32 [1, 1]: 1 */
+    view index;    /* i32 [count, 1]: 0, 1, .., for cutting hidden states into parts; absent without logits */
+    float *nll;    /* [count] host */
+    float *logits; /* [count, vocab_size] of the caller's, or */
+    float *part;   /* those of a part of the rows, of which only the top ones are kept */
+    int64_t part_rows;
 } scorer;
 
 static int check_ids(const int32_t *ids, int64_t count, int64_t vocab_size) {
@@ -51,6 +54,19 @@ static int make_index(scorer *s) {
     return status;
 }
 
+/* Rows whose logits exist at a time. */
+static int64_t rows_at_once(const scorer *s) {
+    int64_t most = LOGITS_AT_ONCE / s->model->config->vocab_size;
+    return most < 1 ? 1 : most < s->count ? most : s->count;
+}
+
+static int make_part(scorer *s) {
+    s->part_rows = rows_at_once(s);
+    s->part = malloc((size_t)s->part_rows * (size_t)s->model->config->vocab_size * sizeof *s->part);
+    REQUIRE(s->part, LCKV_ERROR_MEMORY, "no memory for the logits of %lld tokens", (long long)s->part_rows);
+    return LCKV_OK;
+}
+
 static int make_cache(scorer *s) {
     const score_options *o = s->options;
     kv_cache_options cache = kv_cache_defaults();
@@ -74,7 +90,8 @@ static int begin(scorer *s, bool in_one_call) {
     TRY(graph_create(d, s->options->compute, false, &s->graph));
     TRY(batch_create(d, (batch_limits){.rows = in_one_call ? (int32_t)n : 1, .sequences = 1}, &s->batch));
     TRY(send(d, &(float){1}, 1, DTYPE_F32, &s->scale));
-    if (s->logits) TRY(make_index(s));
+    if (s->logits || s->options->top) TRY(make_index(s));
+    if (s->options->top && !s->logits) TRY(make_part(s));
     return in_one_call ? LCKV_OK : make_cache(s);
 }
 
@@ -85,6 +102,7 @@ static void end(scorer *s) {
     graph_free(s->graph);
     d->memory.release(d, s->scale.data);
     d->memory.release(d, s->index.data);
+    free(s->part);
     free(s->labels);
     free(s->nll);
 }
@@ -100,6 +118,13 @@ static int read_nll(scorer *s, int64_t first, tensor *hidden) {
     return LCKV_OK;
 }
 
+static void keep_top(const scorer *s, int64_t first, int64_t rows, const float *logits) {
+    int64_t vocab_size = s->model->config->vocab_size, top = s->options->top;
+    for (int64_t r = 0; r < rows; r++)
+        score_top(logits + r * vocab_size, vocab_size, top, s->options->top_ids + (first + r) * top,
+                  s->options->top_values + (first + r) * top);
+}
+
 /* Logits of `rows` rows of hidden states from row `at` on, to row first + at of the result. */
 static int read_logits_part(scorer *s, int64_t first, tensor *hidden, int64_t at, int64_t rows) {
     device *d = s->model->device;
@@ -107,17 +132,17 @@ static int read_logits_part(scorer *s, int64_t first, tensor *hidden, int64_t at
     tensor *part, *logits;
     TRY(graph_gather_rows(s->graph, hidden, index, &part));
     TRY(decoder_logits(s->model, s->graph, part, &logits));
-    float *to = s->logits + (first + at) * s->model->config->vocab_size;
+    float *to = s->logits ? s->logits + (first + at) * s->model->config->vocab_size : s->part;
     TRY(d->memory.copy_out(d, to, logits->value.data, view_bytes(logits->value)));
     TRY(d->memory.wait(d));
+    if (s->options->top) keep_top(s, first + at, rows, to);
     tensor_release(s->graph, part);
     tensor_release(s->graph, logits);
     return LCKV_OK;
 }
 
 static int read_logits(scorer *s, int64_t first, tensor *hidden) {
-    int64_t most = LOGITS_AT_ONCE / s->model->config->vocab_size;
-    if (most < 1) most = 1;
+    int64_t most = rows_at_once(s);
     for (int64_t at = 0; at < hidden->value.rows; at += most) {
         int64_t left = hidden->value.rows - at;
         TRY(read_logits_part(s, first, hidden, at, left < most ? left : most));
@@ -129,7 +154,7 @@ static int read_piece(scorer *s, int64_t first) {
     tensor *hidden;
     TRY(decoder_forward(s->model, s->graph, s->batch, s->cache, &hidden));
     TRY(read_nll(s, first, hidden));
-    return s->logits ? read_logits(s, first, hidden) : LCKV_OK;
+    return s->logits || s->options->top ? read_logits(s, first, hidden) : LCKV_OK;
 }
 
 /* Runs ids first to first + rows - 1 through the model. */
@@ -166,6 +191,8 @@ static int hand_out(const scorer *s, float *logprobs) {
         REQUIRE(isfinite(s->nll[i]), LCKV_ERROR_NUMERIC, "the log-probability of token %lld (id %d) is not finite",
                 (long long)i + 1, (int)s->ids[i + 1]);
         logprobs[i] = -s->nll[i];
+        for (int64_t t = i * s->options->top; t < (i + 1) * s->options->top; t++)
+            if (s->options->top_ids[t] == s->ids[i + 1]) logprobs[i] = s->options->top_values[t];
     }
     return LCKV_OK;
 }
@@ -173,6 +200,9 @@ static int hand_out(const scorer *s, float *logprobs) {
 int score_ids(const model *m, const int32_t *ids, int64_t count, const score_options *options, float *logprobs,
               float *logits) {
     TRY(check_ids(ids, count, m->config->vocab_size));
+    REQUIRE(options->top >= 0 && options->top <= m->config->vocab_size, LCKV_ERROR_ARGUMENT,
+            "top_logprobs should be 0 to the %lld ids of the model, found %lld", (long long)m->config->vocab_size,
+            (long long)options->top);
     scorer s = {.model = m, .options = options, .ids = ids, .count = count, .logits = logits};
     bool in_one_call = !options->window_length && encoding_in_one_call(m, options->encoding, count);
     int status = run(&s, in_one_call);

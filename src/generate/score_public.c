@@ -42,6 +42,9 @@ int lckv_score(lckv_model *m, const int32_t *ids, int64_t count, const lckv_scor
                                  .encoding = options->encoding,
                                  .window_length = options->window_length,
                                  .sinks = options->window_length ? options->num_sink_tokens : 0,
+                                 .top = options->top_logprobs,
+                                 .top_ids = options->top_ids,
+                                 .top_values = options->top_values,
                                  .go_on = options->go_on,
                                  .user = options->user},
                      .logprobs = logprobs};

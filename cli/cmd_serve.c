@@ -1,0 +1,109 @@
+/* lckv serve: the OpenAI-style API and a web page. Its flags; serve/ does the work. */
+#include "commands.h"
+#include "flags.h"
+#include "model.h"
+#include "output.h"
+#include "serve/serve.h"
+
+struct options {
+    struct model_flags model;
+    serve_options serve;
+    int64_t port, timeout, max_num_seqs, max_queue;
+    flag_list origins;
+    bool use_cpu;
+};
+
+#define SERVE(member) FLAG_INTO(struct options, serve.member)
+#define OWN(member) FLAG_INTO(struct options, member)
+
+static const flag FLAGS[] = {
+    FLAGS_MODEL(struct options, model, ""),
+    {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
+     FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
+    {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
+     SERVE(engine.bf16)},
+    {"served_model_name", FLAG_TEXT, NULL, "Model", "what clients call it; --model_name_or_path unless given",
+     SERVE(model_name)},
+
+    {"host", FLAG_TEXT, "127.0.0.1", "Server", "address to listen on; 0.0.0.0: all of the machine's", SERVE(host)},
+    {"port", FLAG_INT, "8000", "Server", "port to listen on; 0: any free one", OWN(port), .max = 65535},
+    {"api_key", FLAG_TEXT, NULL, "Server", "what clients must say (Authorization: Bearer KEY)", SERVE(api_key)},
+    {"allowed_origins", FLAG_LIST, NULL, "Server",
+     "web origins, such as https://example.org, whose pages may ask besides the server's own; *: all", OWN(origins)},
+    {"max_body_bytes", FLAG_INT, "33554432", "Server", "bytes of a request at most", SERVE(max_body), .min = 1024,
+     .max = 1e12},
+    {"max_connections", FLAG_INT, "1024", "Server", "connections at a time", SERVE(max_connections), .min = 1,
+     .max = 65536},
+    {"timeout", FLAG_INT, "120", "Server", "seconds after which a silent connection is closed", OWN(timeout), .min = 1,
+     .max = 86400},
+
+    {"max_model_len", FLAG_INT, "0", "Engine",
+     "tokens of a request, new ones included; 0: the model's max_position_embeddings", SERVE(engine.max_model_len),
+     .max = 1e15},
+    {"max_num_seqs", FLAG_INT, "64", "Engine", "samples that run together", OWN(max_num_seqs), .min = 1, .max = 65536},
+    {"max_queue", FLAG_INT, "1024", "Engine", "requests that may wait; more are answered with 429", OWN(max_queue),
+     .max = 1 << 24},
+    {"max_num_batched_tokens", FLAG_INT, "2048", "Engine", "prompt tokens of a step",
+     SERVE(engine.max_num_batched_tokens), .min = 1, .max = 1 << 24},
+    {"kv_cache_memory", FLAG_INT, "0", "Engine",
+     "bytes for the KV cache; 0: what max_num_seqs samples need, at most half of what is free",
+     SERVE(engine.kv_cache_memory), .max = 1e15},
+
+    FLAG_DEVICE(struct options, model.device),
+    FLAG_THREADS(struct options, model.threads),
+    {"use_cpu", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", OWN(use_cpu)},
+    {0},
+};
+
+static const flag_table TABLE = {
+    "serve",
+    "Answers requests over HTTP as OpenAI's API does: /v1/completions, /v1/models, /tokenize, /health, /metrics. Many\n"
+    "requests run together. SIGTERM and Ctrl-C answer what runs and end.",
+    "--model_name_or_path NAME [--port N]",
+    FLAGS,
+};
+
+#ifdef LCKV_SERVE
+static bool stopping(void *user) {
+    (void)user;
+    return interrupted();
+}
+
+static void started(void *user, const char *host, int port) {
+    const struct options *o = user;
+    notice("serving '%s' on http://%s:%d", o->serve.model_name, host, port);
+}
+
+static int serve(struct options *o) {
+    opened_model opened;
+    char error[SERVE_ERROR_BYTES];
+    if (o->use_cpu) o->model.device = "cpu";
+    int code = open_model("serve", &o->model, false, &opened);
+    if (code) return code;
+    o->serve.port = (int)o->port, o->serve.timeout = (int)o->timeout;
+    o->serve.origins = (const char *const *)o->origins.items, o->serve.origin_count = o->origins.count;
+    o->serve.engine.max_num_seqs = (int)o->max_num_seqs, o->serve.engine.max_queue = (int)o->max_queue;
+    if (!o->serve.model_name) o->serve.model_name = o->model.name;
+    if (opened.tokenizer) o->serve.tokenizer_name = o->model.tokenizer_name ? o->model.tokenizer_name : o->model.name;
+    o->serve.stopping = stopping, o->serve.started = started, o->serve.user = o;
+    stop_on_warnings();
+    code = serve_run(opened.model, &o->serve, error) ? EXIT_FINE : failure("serve", "%s", error);
+    close_model(&opened);
+    return code;
+}
+
+#else
+static int serve(struct options *o) {
+    (void)o;
+    return failure("serve", "this lckv was built without libmicrohttpd, and serves nothing");
+}
+#endif
+
+int cmd_serve(int argc, char **argv) {
+    struct options options = {.serve.engine = lckv_engine_defaults()};
+    int code;
+    if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
+    code = serve(&options);
+    flags_free(&TABLE, &options);
+    return code;
+}

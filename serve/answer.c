@@ -1,0 +1,168 @@
+/* A job becomes an answer, see answer.h: waiting, streaming, errors. */
+#include "answer.h"
+
+#include <stdio.h>
+#include <time.h>
+
+/* ---------------------------------------------------------------- making one */
+
+answer *answer_create(server *s, job *j, bool chat) {
+    answer *a = calloc(1, sizeof *a);
+    if (!a) {
+        job_free(j);
+        return NULL;
+    }
+    *a = (answer){.server = s, .job = j, .chat = chat, .logprobs = -1, .created = (int64_t)time(NULL)};
+    a->told = calloc((size_t)j->prompt_count * (size_t)j->request.n, sizeof *a->told);
+    snprintf(a->id, sizeof a->id, "%s-%llx-%llx", chat ? "chatcmpl" : "cmpl", (long long)s->started,
+             (unsigned long long)++s->numbered);
+    if (a->told) return a;
+    answer_free(a);
+    return NULL;
+}
+
+void answer_free(answer *a) {
+    if (!a) return;
+    for (int i = 0; a->prompt_texts && i < a->job->prompt_count; i++) free(a->prompt_texts[i]);
+    free(a->prompt_texts);
+    free(a->told);
+    bytes_free(&a->out);
+    worker_let_go(a->server->worker, a->job);
+    free(a);
+}
+
+/* ---------------------------------------------------------------- waiting */
+
+/* Under the lock. */
+static void wait_for_job(answer *a) {
+    a->job->suspended = true;
+    MHD_suspend_connection(a->job->connection);
+}
+
+enum MHD_Result answer_post(answer *a, const asker *who) {
+    job *j = a->job;
+    worker *w = a->server->worker;
+    j->connection = who->connection;
+    j->streaming = a->stream;
+    if (!worker_post(w, j)) {
+        worker_view view;
+        worker_look(w, &view);
+        if (view.failed) return reply_error(who, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "engine_lost", view.error);
+        return reply_error(who, MHD_HTTP_TOO_MANY_REQUESTS, NULL, "queue_full",
+                           "too many requests wait: try again later");
+    }
+    worker_lock(w);
+    if (j->state == JOB_POSTED) wait_for_job(a);
+    worker_unlock(w);
+    return MHD_YES;
+}
+
+/* ---------------------------------------------------------------- errors */
+
+static unsigned http_status(int status) {
+    switch (status) {
+    case LCKV_ERROR_ARGUMENT:
+    case LCKV_ERROR_TOO_LONG:
+        return MHD_HTTP_BAD_REQUEST;
+    case LCKV_ERROR_BUSY:
+        return MHD_HTTP_TOO_MANY_REQUESTS;
+    default:
+        return MHD_HTTP_INTERNAL_SERVER_ERROR;
+    }
+}
+
+static const char *error_code(int status) {
+    return status == LCKV_ERROR_TOO_LONG ? "context_length_exceeded" : status == LCKV_ERROR_BUSY ? "queue_full" : NULL;
+}
+
+static enum MHD_Result reply_job_error(const asker *who, const job *j) {
+    return reply_error(who, http_status(j->status), NULL, error_code(j->status), j->error);
+}
+
+/* ---------------------------------------------------------------- streaming */
+
+static void add_event(answer *a, json_t *object) {
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    if (!text) {
+        a->out.failed = true;
+        return;
+    }
+    bytes_add_text(&a->out, "data: ");
+    bytes_add_text(&a->out, text);
+    bytes_add_text(&a->out, "\n\n");
+    free(text);
+}
+
+static void add_token(answer *a, const job_token *t) {
+    if (!a->told[t->choice].begun) {
+        json_t *first = answer_first_chunk(a, t->choice);
+        if (first) add_event(a, first);
+    }
+    a->told[t->choice].begun = true;
+    a->told[t->choice].tokens += t->token >= 0;
+    if (t->text_bytes || t->finish != LCKV_FINISH_NONE || a->logprobs >= 0) add_event(a, answer_chunk(a, t));
+}
+
+static void end_stream(answer *a, job_state state) {
+    const job *j = a->job;
+    a->ended = true;
+    if (state != JOB_DONE) {
+        add_event(a, error_object(http_status(j->status), NULL, error_code(j->status), j->error));
+        return;
+    }
+    if (a->include_usage) add_event(a, answer_usage_chunk(a));
+    bytes_add_text(&a->out, "data: [DONE]\n\n");
+}
+
+enum { TOKENS_AT_ONCE = 64 };
+
+/* Puts what has come into `out`; where nothing has, the connection waits. */
+static void read_job(answer *a) {
+    job *j = a->job;
+    job_token tokens[TOKENS_AT_ONCE];
+    size_t count = 0;
+    worker_lock(a->server->worker);
+    while (count < TOKENS_AT_ONCE && j->tokens_read < j->token_count) tokens[count++] = j->tokens[j->tokens_read++];
+    job_state state = j->state;
+    bool all = j->tokens_read == j->token_count && state != JOB_POSTED && state != JOB_RUNNING;
+    if (!count && !all) wait_for_job(a);
+    worker_unlock(a->server->worker);
+    for (size_t i = 0; i < count; i++) add_token(a, &tokens[i]);
+    if (all) end_stream(a, state);
+}
+
+static ssize_t read_stream(void *user, uint64_t at, char *buffer, size_t most) {
+    answer *a = user;
+    (void)at;
+    if (!a->out.length && a->ended) return MHD_CONTENT_READER_END_OF_STREAM;
+    if (!a->out.length) read_job(a);
+    if (a->out.failed) return MHD_CONTENT_READER_END_WITH_ERROR;
+    size_t count = a->out.length < most ? a->out.length : most;
+    if (!count) return 0; /* it waits */
+    memcpy(buffer, a->out.data, count);
+    bytes_drop(&a->out, count);
+    return (ssize_t)count;
+}
+
+static enum MHD_Result begin_stream(answer *a, const asker *who) {
+    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, read_stream, a, NULL);
+    if (response) {
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
+        MHD_add_response_header(response, "X-Accel-Buffering", "no"); /* nginx passes events on as they come */
+    }
+    return reply_queue(who, MHD_HTTP_OK, "text/event-stream", response);
+}
+
+/* ---------------------------------------------------------------- going on */
+
+enum MHD_Result answer_continue(answer *a, const asker *who) {
+    worker_lock(a->server->worker);
+    job_state state = a->job->state;
+    bool waits = state == JOB_POSTED || (state == JOB_RUNNING && !a->stream);
+    if (waits) wait_for_job(a);
+    worker_unlock(a->server->worker);
+    if (waits) return MHD_YES;
+    if (state == JOB_REFUSED || (state == JOB_FAILED && !a->stream)) return reply_job_error(who, a->job);
+    return a->stream ? begin_stream(a, who) : reply_json(who, MHD_HTTP_OK, answer_whole(a));
+}

@@ -1,0 +1,49 @@
+/* The answer to a request for text: made of a job's tokens, whole at the end or as a stream of events.
+ *
+ * Shapes as OpenAI's API has them, of /v1/completions and /v1/chat/completions. Leaves out: what was asked for
+ * (completions.c, chat.c). */
+#ifndef SERVE_ANSWER_H
+#define SERVE_ANSWER_H
+
+#include "server.h"
+
+/* What has been told of a choice. */
+typedef struct told {
+    int64_t tokens;
+    int64_t characters; /* of its text, prompt included where that is echoed: where the next token begins */
+    bool begun;
+} told;
+
+typedef struct answer {
+    server *server;
+    job *job;
+    bool chat, stream, include_usage, echo;
+    int logprobs;         /* top ones of each token; -1: none */
+    bool one_from_scores; /* the one new token is the most probable after the scored prompt, and nothing is generated */
+    char **prompt_texts;  /* [prompt_count]; NULL without echo */
+    char id[64];
+    int64_t created;
+    told *told; /* [prompt_count * n] */
+    bytes out;  /* of a stream: not sent yet */
+    bool ended; /* all of it is in `out` */
+} answer;
+
+/* Takes the job; NULL without memory, and the job is freed. */
+answer *answer_create(server *s, job *j, bool chat);
+void answer_free(answer *a); /* lets go of the job */
+
+/* Posts the job, and lets the connection wait for it. */
+enum MHD_Result answer_post(answer *a, const asker *who);
+/* The connection goes on: answers, or waits again. */
+enum MHD_Result answer_continue(answer *a, const asker *who);
+
+/* ---- answer_json.c: the pieces of it */
+
+json_t *answer_whole(answer *a);
+/* The chunk of a stream that tells of a token. */
+json_t *answer_chunk(answer *a, const job_token *t);
+/* Its first chunk for a choice: the role of a chat, the echoed prompt. NULL: there is none. */
+json_t *answer_first_chunk(answer *a, int choice);
+json_t *answer_usage_chunk(answer *a);
+
+#endif

@@ -1,0 +1,138 @@
+/* /v1/completions: prompts of text or ids, one or many. */
+#include "sampling.h"
+
+#include <stdio.h>
+
+enum { PROMPTS_MOST = 4096, LOGPROBS_MOST = JOB_TOP_MOST };
+
+/* ---------------------------------------------------------------- prompts */
+
+/* A text becomes ids; without a tokenizer there are none. */
+static bool set_text(fields *f, const server *s, job_prompt *p, const json_t *text) {
+    size_t count;
+    if (!s->tokenizer) return fields_wrong(f, "prompt", "this model has no tokenizer: 'prompt' must be token ids");
+    if (lckv_tokenizer_encode(s->tokenizer, json_string_value(text), json_string_length(text), true, &p->ids, &count) <
+        0)
+        return fields_wrong(f, "prompt", "%s", lckv_last_error());
+    p->count = (int64_t)count;
+    return count > 0 || fields_wrong(f, "prompt", "'prompt' is empty: there is nothing to go on from");
+}
+
+static bool set_ids(fields *f, job_prompt *p, const json_t *list) {
+    size_t count = json_array_size(list);
+    p->ids = malloc((count + 1) * sizeof *p->ids);
+    if (!p->ids) return fields_wrong(f, "prompt", "no memory");
+    for (size_t i = 0; i < count; i++) {
+        const json_t *id = json_array_get(list, i);
+        int64_t value = json_integer_value(id);
+        if (!json_is_integer(id) || value < 0 || value > INT32_MAX)
+            return fields_wrong(f, "prompt", "'prompt' has something that is no token id at place %zu", i);
+        p->ids[i] = (int32_t)value;
+    }
+    p->count = (int64_t)count;
+    return count > 0 || fields_wrong(f, "prompt", "'prompt' is empty: there is nothing to go on from");
+}
+
+static bool set_prompt(fields *f, const server *s, job_prompt *p, const json_t *prompt) {
+    if (json_is_string(prompt)) return set_text(f, s, p, prompt);
+    if (json_is_array(prompt)) return set_ids(f, p, prompt);
+    return fields_wrong(f, "prompt", "'prompt' must be a string, token ids, or a list of either");
+}
+
+/* [1, 2] is one prompt, ["a"] and [[1, 2]] are lists of them. */
+static job *read_prompts(fields *f, const server *s) {
+    const json_t *prompt = field_any(f, "prompt");
+    const json_t *first = json_array_get(prompt, 0);
+    bool many = json_is_string(first) || json_is_array(first);
+    size_t count = many ? json_array_size(prompt) : 1;
+    if (!prompt || count > PROMPTS_MOST) {
+        fields_wrong(f, "prompt", "expected 'prompt': text, token ids, or at most %d of them", PROMPTS_MOST);
+        return NULL;
+    }
+    job *j = job_create((int)count);
+    if (!j) {
+        fields_wrong(f, "prompt", "no memory");
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (!set_prompt(f, s, &j->prompts[i], many ? json_array_get(prompt, i) : prompt)) break;
+    return j;
+}
+
+static bool keep_texts(fields *f, answer *a) {
+    const job *j = a->job;
+    a->prompt_texts = calloc((size_t)j->prompt_count, sizeof *a->prompt_texts);
+    for (int i = 0; a->prompt_texts && i < j->prompt_count; i++) {
+        size_t length;
+        if (!a->server->tokenizer)
+            a->prompt_texts[i] = strdup("");
+        else if (lckv_tokenizer_decode(a->server->tokenizer, j->prompts[i].ids, (size_t)j->prompts[i].count, true,
+                                       &a->prompt_texts[i], &length) < 0)
+            return fields_wrong(f, "prompt", "%s", lckv_last_error());
+        if (!a->prompt_texts[i]) return fields_wrong(f, "prompt", "no memory");
+    }
+    return a->prompt_texts || fields_wrong(f, "prompt", "no memory");
+}
+
+/* ---------------------------------------------------------------- what is asked for */
+
+typedef struct asked {
+    bool stream, include_usage, echo;
+    int logprobs;
+} asked;
+
+static void read_fields(fields *f, const server *s, job *j, asked *o) {
+    model_read(f, s);
+    sampling_read(f, j, &o->stream, &o->include_usage);
+    o->echo = field_bool(f, "echo", false);
+    o->logprobs = (int)field_int(f, "logprobs", -1, 0, LOGPROBS_MOST);
+    j->request.max_new_tokens = field_int(f, "max_tokens", 16, 0, INT32_MAX);
+    int64_t best_of = field_int(f, "best_of", j->request.n, 1, INT32_MAX);
+    if (best_of != j->request.n) fields_wrong(f, "best_of", "'best_of' is not supported beyond 'n'");
+    field_unsupported(f, "suffix", "\"\"");
+    if (j->request.max_new_tokens == 0 && !o->echo)
+        fields_wrong(f, "max_tokens", "'max_tokens' may be 0 with 'echo' alone");
+    if (o->stream && o->echo && o->logprobs >= 0) fields_wrong(f, "stream", "'echo' with 'logprobs' is not streamed");
+}
+
+/* What scoring alone answers is not generated: the harness asks for one greedy token behind each scored prompt. */
+static void plan_work(answer *a) {
+    job *j = a->job;
+    j->top_logprobs = a->logprobs;
+    j->score_prompt = a->echo && a->logprobs >= 0;
+    bool one_greedy = j->request.max_new_tokens == 1 && j->request.temperature == 0 && j->request.n == 1;
+    a->one_from_scores = j->score_prompt && one_greedy;
+    j->generate = j->request.max_new_tokens > 0 && !a->one_from_scores;
+    if (!j->generate) j->request.max_new_tokens = 1;
+}
+
+static answer *read_request(fields *f, server *s) {
+    asked o = {0};
+    job *j = read_prompts(f, s);
+    if (!j) return NULL;
+    if (!f->wrong) read_fields(f, s, j, &o);
+    if (f->wrong || !fields_end(f)) {
+        job_free(j);
+        return NULL;
+    }
+    answer *a = answer_create(s, j, false);
+    if (!a) {
+        fields_wrong(f, "", "no memory");
+        return NULL;
+    }
+    a->stream = o.stream, a->include_usage = o.include_usage, a->echo = o.echo, a->logprobs = o.logprobs;
+    plan_work(a);
+    if (!o.echo || keep_texts(f, a)) return a;
+    answer_free(a);
+    return NULL;
+}
+
+enum MHD_Result completions_ask(server *s, const asker *who, visit *v) {
+    fields f;
+    json_t *object;
+    if (!fields_begin(&f, v->body.data, v->body.length, &object)) return reply_wrong(who, &f);
+    v->answer = read_request(&f, s);
+    json_decref(object);
+    bytes_free(&v->body);
+    return v->answer ? answer_post(v->answer, who) : reply_wrong(who, &f);
+}

@@ -1,0 +1,114 @@
+/* Fields of a request, see fields.h. */
+#include "fields.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool fields_wrong(fields *f, const char *param, const char *format, ...) {
+    va_list arguments;
+    if (f->wrong) return false;
+    f->wrong = true;
+    snprintf(f->param, sizeof f->param, "%s", param);
+    va_start(arguments, format);
+    vsnprintf(f->message, sizeof f->message, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+bool fields_begin(fields *f, const char *text, size_t length, json_t **out) {
+    json_error_t error;
+    *f = (fields){0};
+    *out = json_loadb(length ? text : "", length, JSON_REJECT_DUPLICATES, &error);
+    if (!*out)
+        return fields_wrong(f, "", "the body is not JSON: %s (line %d, column %d)", error.text, error.line,
+                            error.column);
+    if (json_is_object(*out)) {
+        f->object = *out;
+        return true;
+    }
+    json_decref(*out);
+    *out = NULL;
+    return fields_wrong(f, "", "the body must be a JSON object");
+}
+
+bool fields_end(fields *f) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)f->object, key, value) {
+        int i = 0;
+        while (i < f->known_count && strcmp(f->known[i], key)) i++;
+        if (i == f->known_count) fields_wrong(f, key, "there is no field '%.80s'", key);
+    }
+    return !f->wrong;
+}
+
+/* NULL where it is absent or null. */
+static const json_t *find(fields *f, const char *name) {
+    if (f->known_count < FIELDS_MOST) f->known[f->known_count++] = name;
+    const json_t *value = json_object_get(f->object, name);
+    return json_is_null(value) ? NULL : value;
+}
+
+bool field_given(fields *f, const char *name) {
+    return find(f, name) != NULL;
+}
+
+const json_t *field_any(fields *f, const char *name) {
+    return find(f, name);
+}
+
+double field_number(fields *f, const char *name, double fallback, double least, double most) {
+    const json_t *value = find(f, name);
+    if (!value) return fallback;
+    double number = json_number_value(value);
+    if (json_is_number(value) && isfinite(number) && number >= least && number <= most) return number;
+    fields_wrong(f, name, "'%s' must be a number from %g to %g", name, least, most);
+    return fallback;
+}
+
+int64_t field_int(fields *f, const char *name, int64_t fallback, int64_t least, int64_t most) {
+    const json_t *value = find(f, name);
+    if (!value) return fallback;
+    int64_t number = json_integer_value(value);
+    if (json_is_integer(value) && number >= least && number <= most) return number;
+    fields_wrong(f, name, "'%s' must be a whole number from %lld to %lld", name, (long long)least, (long long)most);
+    return fallback;
+}
+
+bool field_bool(fields *f, const char *name, bool fallback) {
+    const json_t *value = find(f, name);
+    if (!value) return fallback;
+    if (!json_is_boolean(value)) fields_wrong(f, name, "'%s' must be true or false", name);
+    return json_is_true(value);
+}
+
+const char *field_text(fields *f, const char *name) {
+    const json_t *value = find(f, name);
+    if (!value) return NULL;
+    const char *text = json_string_value(value);
+    if (text && strlen(text) == json_string_length(value)) return text;
+    fields_wrong(f, name, "'%s' must be a string", name);
+    return NULL;
+}
+
+void field_unsupported(fields *f, const char *name, const char *nothing) {
+    const json_t *value = find(f, name);
+    if (!value) return;
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+    size_t length = text ? strlen(text) : 0;
+    bool asks = true;
+    for (const char *at = nothing; text && asks && *at;) {
+        size_t part = strcspn(at, "|");
+        asks = part != length || memcmp(at, text, part);
+        at += part + (at[part] == '|');
+    }
+    free(text);
+    if (asks) fields_wrong(f, name, "'%s' is not supported", name);
+}
+
+void field_ignored(fields *f, const char *name) {
+    find(f, name);
+}

@@ -1,0 +1,68 @@
+/* What the server says of itself: models, health, its state, metrics. */
+#include "page.h"
+#include "server.h"
+
+enum MHD_Result reply_wrong(const asker *a, const fields *f) {
+    return reply_error(a, MHD_HTTP_BAD_REQUEST, *f->param ? f->param : NULL, NULL, f->message);
+}
+
+static json_t *model_object(const server *s) {
+    worker_view view;
+    worker_look(s->worker, &view);
+    return json_pack("{ss ss sI ss sI}", "id", s->options->model_name, "object", "model", "created",
+                     (json_int_t)s->started, "owned_by", "lckv", "max_model_len",
+                     (json_int_t)view.engine.max_model_len);
+}
+
+enum MHD_Result models_answer(server *s, const asker *a, const char *name) {
+    if (!name) return reply_json(a, MHD_HTTP_OK, json_pack("{ss s[o]}", "object", "list", "data", model_object(s)));
+    if (!strcmp(name, s->options->model_name)) return reply_json(a, MHD_HTTP_OK, model_object(s));
+    return reply_error(a, MHD_HTTP_NOT_FOUND, "model", "model_not_found", "there is no model of this name here");
+}
+
+enum MHD_Result health_answer(server *s, const asker *a) {
+    worker_view view;
+    worker_look(s->worker, &view);
+    if (view.failed) return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "engine_lost", view.error);
+    if (s->draining) return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "stopping", "the server is stopping");
+    return reply_json(a, MHD_HTTP_OK, json_pack("{ss}", "status", "ok"));
+}
+
+/* For the web page: what runs, and what memory it takes. */
+enum MHD_Result state_answer(server *s, const asker *a) {
+    worker_view v;
+    worker_look(s->worker, &v);
+    const lckv_engine_stats *e = &v.engine;
+    lckv_config_info config = lckv_config_describe(lckv_model_config(s->model));
+    json_t *object =
+        json_pack("{ss sb si si sI sI si si}", "model", s->options->model_name, "chat", 0, "running", e->running,
+                  "waiting", e->waiting, "max_model_len", (json_int_t)e->max_model_len, "new_tokens",
+                  (json_int_t)v.metrics.new_tokens, "kv_slots", config.kv_slots, "kv_layers", config.layers);
+    json_t *memory =
+        json_pack("{sI sI sI sI}", "kv_pages", (json_int_t)e->kv_pages, "kv_pages_used", (json_int_t)e->kv_pages_used,
+                  "kv_bytes", (json_int_t)e->kv_bytes, "kv_bytes_used", (json_int_t)e->kv_bytes_used);
+    if (object && memory) json_object_update(object, memory);
+    json_decref(memory);
+    return reply_json(a, MHD_HTTP_OK, object);
+}
+
+enum MHD_Result layers_answer(server *s, const asker *a) {
+    char *svg;
+    if (lckv_config_picture(lckv_model_config(s->model), LCKV_PICTURE_SVG, &svg) < 0)
+        return reply_error(a, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, lckv_last_error());
+    bytes content = {.data = svg, .length = strlen(svg)}; /* malloc()'s, as lckv_free() says */
+    return reply_bytes(a, MHD_HTTP_OK, "image/svg+xml", &content);
+}
+
+enum MHD_Result page_answer(server *s, const asker *a) {
+    (void)s;
+    return reply_static(a, "text/html; charset=utf-8", (const char *)serve_pages[0].text, serve_pages[0].bytes);
+}
+
+enum MHD_Result metrics_answer(server *s, const asker *a) {
+    worker_view view;
+    bytes page = {0};
+    worker_look(s->worker, &view);
+    metrics_write(&view.metrics, &view.engine, &page);
+    return reply_bytes(a, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", &page);
+}

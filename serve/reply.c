@@ -1,0 +1,70 @@
+/* Answers, see reply.h. */
+#include "reply.h"
+
+enum MHD_Result reply_queue(const asker *a, unsigned status, const char *type, struct MHD_Response *response) {
+    if (!response) return MHD_NO;
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    if (!strncmp(type, "text/html", 9)) /* the page is one file, and asks this server alone */
+        MHD_add_response_header(
+            response, "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src "
+            "'self'; img-src blob: data:; form-action 'none'; frame-ancestors 'none'");
+    if (status == MHD_HTTP_TOO_MANY_REQUESTS || status == MHD_HTTP_SERVICE_UNAVAILABLE)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    if (status == MHD_HTTP_UNAUTHORIZED) MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+    if (a->origin) {
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, a->origin);
+        MHD_add_response_header(response, MHD_HTTP_HEADER_VARY, "Origin");
+    }
+    enum MHD_Result queued = MHD_queue_response(a->connection, status, response);
+    MHD_destroy_response(response);
+    return queued;
+}
+
+enum MHD_Result reply_bytes(const asker *a, unsigned status, const char *type, bytes *content) {
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(content->length, content->data ? content->data : (char[]){0},
+                                        content->data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_MUST_COPY);
+    if (!response) bytes_free(content);
+    *content = (bytes){0};
+    return reply_queue(a, status, type, response);
+}
+
+enum MHD_Result reply_static(const asker *a, const char *type, const char *content, size_t length) {
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(length, (void *)(uintptr_t)content, MHD_RESPMEM_PERSISTENT);
+    return reply_queue(a, MHD_HTTP_OK, type, response);
+}
+
+enum MHD_Result reply_json(const asker *a, unsigned status, json_t *object) {
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    if (!text) return MHD_NO;
+    bytes content = {.data = text, .length = strlen(text)};
+    return reply_bytes(a, status, "application/json", &content);
+}
+
+static const char *type_of(unsigned status) {
+    switch (status) {
+    case MHD_HTTP_UNAUTHORIZED:
+        return "authentication_error";
+    case MHD_HTTP_FORBIDDEN:
+        return "permission_error";
+    case MHD_HTTP_NOT_FOUND:
+        return "not_found_error";
+    case MHD_HTTP_TOO_MANY_REQUESTS:
+        return "rate_limit_error";
+    default:
+        return status >= 500 ? "server_error" : "invalid_request_error";
+    }
+}
+
+json_t *error_object(unsigned status, const char *param, const char *code, const char *message) {
+    return json_pack("{s{ss ss ss? ss?}}", "error", "message", message, "type", type_of(status), "param", param, "code",
+                     code);
+}
+
+enum MHD_Result reply_error(const asker *a, unsigned status, const char *param, const char *code, const char *message) {
+    return reply_json(a, status, error_object(status, param, code, message));
+}

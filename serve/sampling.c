@@ -1,0 +1,82 @@
+/* Sampling, limits and stops, see sampling.h. */
+#include "sampling.h"
+
+#include <sys/random.h>
+
+enum { STOPS_MOST = 16, CHOICES_MOST = 128 };
+
+void model_read(fields *f, const server *s) {
+    const char *name = field_text(f, "model");
+    if (name && strcmp(name, s->options->model_name))
+        fields_wrong(f, "model", "there is no model '%.80s'; this server has '%.80s'", name, s->options->model_name);
+}
+
+static bool add_stop(fields *f, job *j, const json_t *text) {
+    if (!json_is_string(text) || !json_string_length(text) ||
+        strlen(json_string_value(text)) != json_string_length(text))
+        return fields_wrong(f, "stop", "'stop' must be a string that is not empty, or a list of at most %d",
+                            STOPS_MOST);
+    char *copy = strdup(json_string_value(text));
+    if (!copy) return fields_wrong(f, "stop", "no memory");
+    j->stops[j->request.stop_count++] = copy;
+    return true;
+}
+
+static void read_stops(fields *f, job *j) {
+    const json_t *stop = field_any(f, "stop");
+    size_t count = json_is_array(stop) ? json_array_size(stop) : stop ? 1 : 0;
+    if (count == 0) return;
+    if (count > STOPS_MOST) {
+        fields_wrong(f, "stop", "'stop' must have at most %d strings", STOPS_MOST);
+        return;
+    }
+    j->stops = calloc(count, sizeof *j->stops);
+    if (!j->stops) {
+        fields_wrong(f, "stop", "no memory");
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (!add_stop(f, j, json_is_array(stop) ? json_array_get(stop, i) : stop)) return;
+    j->request.stop = (const char *const *)j->stops;
+}
+
+static void read_stream(fields *f, bool *stream, bool *include_usage) {
+    *stream = field_bool(f, "stream", false);
+    *include_usage = false;
+    const json_t *options = field_any(f, "stream_options");
+    if (!options) return;
+    if (!json_is_object(options) || !*stream) {
+        fields_wrong(f, "stream_options", "'stream_options' must be an object, and is for streams alone");
+        return;
+    }
+    fields inner = {.object = options};
+    *include_usage = field_bool(&inner, "include_usage", false);
+    field_ignored(&inner, "include_obfuscation");
+    if (!fields_end(&inner)) fields_wrong(f, "stream_options", "stream_options: %.300s", inner.message);
+}
+
+/* Without a seed no two answers are alike. */
+static int64_t any_seed(void) {
+    int64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) seed = 0;
+    return seed;
+}
+
+void sampling_read(fields *f, job *j, bool *stream, bool *include_usage) {
+    lckv_request *r = &j->request;
+    r->n = (int)field_int(f, "n", 1, 1, CHOICES_MOST);
+    r->temperature = field_number(f, "temperature", 1, 0, 100);
+    r->top_p = field_number(f, "top_p", 1, 0, 1);
+    r->top_k = field_int(f, "top_k", 0, -1, INT32_MAX);
+    if (r->top_k < 0) r->top_k = 0;
+    r->min_p = field_number(f, "min_p", 0, 0, 1);
+    r->repetition_penalty = field_number(f, "repetition_penalty", 1, 1e-3, 1e3);
+    r->ignore_eos = field_bool(f, "ignore_eos", false);
+    r->seed = (uint64_t)field_int(f, "seed", any_seed(), INT64_MIN, INT64_MAX);
+    read_stops(f, j);
+    read_stream(f, stream, include_usage);
+    field_unsupported(f, "frequency_penalty", "0|0.0");
+    field_unsupported(f, "presence_penalty", "0|0.0");
+    field_unsupported(f, "logit_bias", "{}");
+    field_ignored(f, "user");
+}

@@ -1,0 +1,38 @@
+/* lckv serve: the OpenAI-style API over HTTP, and a web page, on an engine (lckv.h).
+ *
+ * Two threads do the work. One reads and answers HTTP (server.c, and a file for each kind of path), one owns model and
+ * engine (worker.c); between them stands a job (job.h) for each request. Leaves out: TLS, and balancing load between
+ * several servers, which a proxy in front does (docs/serving.md). */
+#ifndef SERVE_SERVE_H
+#define SERVE_SERVE_H
+
+#include "lckv.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct serve_options {
+    const char *host;           /* address to listen on: "127.0.0.1" */
+    int port;                   /* 0: any free one */
+    const char *model_name;     /* what /v1/models says, and requests may name */
+    const char *api_key;        /* NULL: whoever reaches the port may ask */
+    const char *const *origins; /* [origin_count] web origins whose pages may ask; "*": all */
+    int origin_count;
+    int64_t max_body;             /* bytes of a request */
+    int64_t max_connections;      /* at a time */
+    int timeout;                  /* seconds after which a silent connection is closed */
+    lckv_engine_options engine;   /* callback and user are the server's */
+    const char *tokenizer_name;   /* folder; NULL: there is none, and requests are ids */
+    bool (*stopping)(void *user); /* asked some ten times a second; true: answer what runs, then end */
+    void (*started)(void *user, const char *host, int port); /* it listens */
+    void *user;
+} serve_options;
+
+enum { SERVE_ERROR_BYTES = 512 };
+
+/* Serves until `stopping` says so and what runs is answered. The model is the caller's. False with a sentence in
+ * `error` where it cannot begin, or the engine failed. */
+bool serve_run(lckv_model *model, const serve_options *options, char error[SERVE_ERROR_BYTES]);
+
+#endif

@@ -1,0 +1,94 @@
+/* /tokenize, /detokenize, /tokenizer_info: the tokenizer for those who have none. */
+#include "server.h"
+
+static enum MHD_Result no_tokenizer(const asker *a) {
+    return reply_error(a, MHD_HTTP_NOT_FOUND, NULL, "no_tokenizer", "this model has no tokenizer");
+}
+
+static json_t *ids_array(const int32_t *ids, size_t count) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) json_array_append_new(list, json_integer(ids[i]));
+    return list;
+}
+
+enum MHD_Result tokenize_answer(server *s, const asker *a, const bytes *body) {
+    fields f;
+    json_t *object;
+    int32_t *ids;
+    size_t count;
+    if (!s->tokenizer) return no_tokenizer(a);
+    if (!fields_begin(&f, body->data, body->length, &object)) return reply_wrong(a, &f);
+    const json_t *text = field_any(&f, "prompt");
+    if (!json_is_string(text)) fields_wrong(&f, "prompt", "expected 'prompt', a string");
+    bool special = field_bool(&f, "add_special_tokens", true);
+    field_ignored(&f, "model");
+    enum MHD_Result result;
+    if (!fields_end(&f))
+        result = reply_wrong(a, &f);
+    else if (lckv_tokenizer_encode(s->tokenizer, json_string_value(text), json_string_length(text), special, &ids,
+                                   &count) < 0)
+        result = reply_error(a, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, lckv_last_error());
+    else {
+        worker_view view;
+        worker_look(s->worker, &view);
+        result = reply_json(a, MHD_HTTP_OK,
+                            json_pack("{sI sI so}", "count", (json_int_t)count, "max_model_len",
+                                      (json_int_t)view.engine.max_model_len, "tokens", ids_array(ids, count)));
+        lckv_free(ids);
+    }
+    json_decref(object);
+    return result;
+}
+
+/* NULL after fields_wrong(). */
+static int32_t *read_ids(fields *f, size_t *count) {
+    const json_t *list = field_any(f, "tokens");
+    *count = json_array_size(list);
+    int32_t *ids = json_is_array(list) ? malloc((*count + 1) * sizeof *ids) : NULL;
+    for (size_t i = 0; ids && i < *count; i++) {
+        const json_t *id = json_array_get(list, i);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX) {
+            free(ids);
+            ids = NULL;
+        } else {
+            ids[i] = (int32_t)json_integer_value(id);
+        }
+    }
+    if (!ids) fields_wrong(f, "tokens", "expected 'tokens', a list of token ids");
+    return ids;
+}
+
+enum MHD_Result detokenize_answer(server *s, const asker *a, const bytes *body) {
+    fields f;
+    json_t *object;
+    char *text;
+    size_t count, length;
+    if (!s->tokenizer) return no_tokenizer(a);
+    if (!fields_begin(&f, body->data, body->length, &object)) return reply_wrong(a, &f);
+    int32_t *ids = read_ids(&f, &count);
+    field_ignored(&f, "model");
+    enum MHD_Result result;
+    if (!fields_end(&f)) {
+        result = reply_wrong(a, &f);
+    } else if (lckv_tokenizer_decode(s->tokenizer, ids, count, false, &text, &length) < 0) {
+        result = reply_error(a, MHD_HTTP_BAD_REQUEST, "tokens", NULL, lckv_last_error());
+    } else {
+        result = reply_json(a, MHD_HTTP_OK, json_pack("{so}", "prompt", json_stringn(text, length)));
+        lckv_free(text);
+    }
+    free(ids);
+    json_decref(object);
+    return result;
+}
+
+/* The names that the harness asks for: what stands at the ends of a text. */
+enum MHD_Result tokenizer_info_answer(server *s, const asker *a) {
+    if (!s->tokenizer) return no_tokenizer(a);
+    int32_t bos = lckv_tokenizer_bos_id(s->tokenizer), eos = lckv_tokenizer_eos_id(s->tokenizer);
+    const char *bos_text = bos >= 0 ? lckv_tokenizer_id_to_token(s->tokenizer, bos) : NULL;
+    const char *eos_text = eos >= 0 ? lckv_tokenizer_id_to_token(s->tokenizer, eos) : NULL;
+    return reply_json(a, MHD_HTTP_OK,
+                      json_pack("{ss? ss? sI sI sI}", "bos_token", bos_text, "eos_token", eos_text, "bos_token_id",
+                                (json_int_t)bos, "eos_token_id", (json_int_t)eos, "vocab_size",
+                                (json_int_t)lckv_tokenizer_vocab_size(s->tokenizer)));
+}

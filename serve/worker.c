@@ -1,0 +1,372 @@
+/* The engine's thread, see worker.h. */
+#include "worker.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <time.h>
+
+struct worker {
+    lckv_model *model;
+    lckv_engine *engine;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t posted_one;
+    /* under the lock */
+    job *posted; /* newest first */
+    int jobs, most_jobs;
+    bool stop;
+    worker_view view;
+    /* the thread's own */
+    job *running;
+    double looked; /* for clients that went away */
+};
+
+enum { LOOK_EVERY_MS = 100 };
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---------------------------------------------------------------- under the lock */
+
+static void resume(job *j) {
+    if (!j->suspended) return;
+    j->suspended = false;
+    MHD_resume_connection(j->connection);
+}
+
+static void release(job *j) {
+    if (--j->holders == 0) job_free(j);
+}
+
+static bool ended(const job *j) {
+    return j->state == JOB_REFUSED || j->state == JOB_FAILED || j->state == JOB_DONE;
+}
+
+static void end_job(worker *w, job *j, job_state state, int status, const char *why) {
+    metrics *m = &w->view.metrics;
+    j->state = state;
+    j->status = status;
+    snprintf(j->error, sizeof j->error, "%s", why);
+    if (j->abandoned)
+        m->abandoned++;
+    else if (state == JOB_DONE)
+        m->finished++, histogram_add(&m->whole, now() - j->posted);
+    else if (state == JOB_REFUSED)
+        m->refused++;
+    else
+        m->failed++;
+    resume(j);
+}
+
+static void end_if_done(worker *w, job *j) {
+    bool scored = !j->score_prompt || j->scored == j->prompt_count;
+    if (scored && (!j->generate || j->running == 0)) end_job(w, j, JOB_DONE, LCKV_OK, "");
+}
+
+/* ---------------------------------------------------------------- what comes */
+
+static job *job_of(worker *w, uint64_t request, int *prompt) {
+    for (job *j = w->running; j; j = j->next)
+        for (int i = 0; i < j->prompt_count; i++)
+            if (j->prompts[i].request == request) {
+                *prompt = i;
+                return j;
+            }
+    return NULL;
+}
+
+static void count_token(worker *w, job *j) {
+    metrics *m = &w->view.metrics;
+    double clock = now();
+    m->new_tokens++;
+    histogram_add(j->last > 0 ? &m->between : &m->first_token, clock - (j->last > 0 ? j->last : j->posted));
+    j->last = clock;
+}
+
+static void on_event(void *user, const lckv_event *e) {
+    worker *w = user;
+    int prompt = 0;
+    worker_lock(w);
+    job *j = job_of(w, e->request, &prompt);
+    if (j && !ended(j)) {
+        job_token token = {.choice = prompt * j->request.n + e->sample,
+                           .token = e->token,
+                           .logprob = e->logprob,
+                           .text_bytes = e->text_bytes,
+                           .finish = e->finish};
+        if (e->token >= 0) count_token(w, j);
+        if (!job_add_token(j, &token, e->text))
+            end_job(w, j, JOB_FAILED, LCKV_ERROR_MEMORY, "no memory for the answer");
+        else if (e->finish == LCKV_FINISH_ERROR)
+            end_job(w, j, JOB_FAILED, LCKV_ERROR_NUMERIC, "the model's logits are not numbers");
+        else if (e->finish != LCKV_FINISH_NONE && --j->running == 0)
+            end_if_done(w, j);
+    }
+    worker_unlock(w);
+}
+
+/* ---------------------------------------------------------------- jobs */
+
+static void cancel(worker *w, const job *j) {
+    for (int i = 0; i < j->prompt_count; i++)
+        if (j->prompts[i].request) lckv_engine_cancel(w->engine, j->prompts[i].request);
+}
+
+/* All of its prompts or none. */
+static int submit(worker *w, job *j) {
+    for (int i = 0; i < j->prompt_count && j->generate; i++) {
+        lckv_request r = j->request;
+        r.prompt = (lckv_prompt){j->prompts[i].ids, j->prompts[i].count};
+        r.stream = (uint64_t)i;
+        int status = lckv_engine_submit(w->engine, &r, &j->prompts[i].request);
+        if (status < 0) {
+            cancel(w, j);
+            return status;
+        }
+    }
+    return LCKV_OK;
+}
+
+static void begin_job(worker *w, job *j) {
+    int status = submit(w, j);
+    j->next = w->running;
+    w->running = j;
+    worker_lock(w);
+    if (status < 0) {
+        end_job(w, j, JOB_REFUSED, status, lckv_last_error());
+    } else {
+        j->state = JOB_RUNNING;
+        for (int i = 0; i < j->prompt_count; i++) w->view.metrics.prompt_tokens += j->prompts[i].count;
+        if (j->streaming) resume(j);
+    }
+    worker_unlock(w);
+}
+
+static void begin_posted(worker *w) {
+    job *list = NULL;
+    worker_lock(w);
+    while (w->posted) { /* oldest first */
+        job *j = w->posted;
+        w->posted = j->next;
+        j->next = list;
+        list = j;
+    }
+    worker_unlock(w);
+    while (list) {
+        job *j = list;
+        list = j->next;
+        begin_job(w, j);
+    }
+}
+
+/* A client that has closed its end, or is lost, will not read the answer. */
+static bool client_gone(job *j) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(j->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    char byte;
+    if (!info) return false;
+    ssize_t got = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+static void look_for_clients(worker *w) {
+    if (now() - w->looked < 1e-3 * LOOK_EVERY_MS) return;
+    w->looked = now();
+    for (job *j = w->running; j; j = j->next)
+        if (j->suspended && !ended(j) && client_gone(j)) j->abandoned = true;
+}
+
+/* Lets go of what has ended; cancels what nobody waits for any more. */
+static void sweep(worker *w) {
+    worker_lock(w);
+    look_for_clients(w);
+    for (job **at = &w->running; *at;) {
+        job *j = *at;
+        if (j->abandoned && !ended(j)) {
+            cancel(w, j);
+            end_job(w, j, JOB_FAILED, LCKV_ERROR_INTERRUPTED, "the client has gone");
+        }
+        if (ended(j)) {
+            if (j->state == JOB_FAILED && !j->abandoned) cancel(w, j);
+            *at = j->next;
+            w->jobs--;
+            release(j);
+        } else {
+            if (j->streaming && j->tokens_read < j->token_count) resume(j);
+            at = &j->next;
+        }
+    }
+    w->view.engine = lckv_engine_describe(w->engine);
+    worker_unlock(w);
+}
+
+/* ---------------------------------------------------------------- scoring */
+
+static int score(worker *w, const job *j, job_prompt *p) {
+    lckv_score_options o = lckv_score_defaults();
+    size_t n = (size_t)p->count, top = (size_t)(j->top_logprobs > 0 ? j->top_logprobs : 1);
+    p->logprobs = calloc(n, sizeof *p->logprobs);
+    p->top_ids = calloc(n * top, sizeof *p->top_ids);
+    p->top_values = calloc(n * top, sizeof *p->top_values);
+    if (!p->logprobs || !p->top_ids || !p->top_values) return LCKV_ERROR_MEMORY;
+    o.encoding = j->request.encoding;
+    o.top_logprobs = (int64_t)top;
+    o.top_ids = p->top_ids;
+    o.top_values = p->top_values;
+    return lckv_score(w->model, p->ids, p->count, &o, p->logprobs);
+}
+
+/* One prompt of the job that has waited longest. Whether there was one. */
+static bool score_one(worker *w) {
+    job *oldest = NULL;
+    worker_lock(w);
+    for (job *j = w->running; j; j = j->next)
+        if (j->score_prompt && j->scored < j->prompt_count && !ended(j)) oldest = j;
+    worker_unlock(w);
+    if (!oldest) return false;
+    int status = score(w, oldest, &oldest->prompts[oldest->scored]);
+    worker_lock(w);
+    if (status < 0)
+        end_job(w, oldest, JOB_FAILED, status, status == LCKV_ERROR_MEMORY ? "no memory" : lckv_last_error());
+    else if (++oldest->scored == oldest->prompt_count)
+        end_if_done(w, oldest);
+    worker_unlock(w);
+    return true;
+}
+
+/* ---------------------------------------------------------------- the thread */
+
+static void wait_for_work(worker *w) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LOOK_EVERY_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
+    worker_lock(w);
+    if (!w->posted && !w->stop) pthread_cond_timedwait(&w->posted_one, &w->lock, &until);
+    worker_unlock(w);
+}
+
+/* The engine is lost: every job ends, and none will begin. */
+static void fail_all(worker *w) {
+    begin_posted(w);
+    worker_lock(w);
+    if (!w->view.failed) snprintf(w->view.error, sizeof w->view.error, "%s", lckv_last_error());
+    w->view.failed = true;
+    for (job *j = w->running; j; j = j->next)
+        if (!ended(j)) end_job(w, j, JOB_FAILED, LCKV_ERROR_DEVICE, w->view.error);
+    worker_unlock(w);
+}
+
+static bool goes_on(worker *w) {
+    worker_lock(w);
+    bool on = !w->stop || w->jobs > 0;
+    worker_unlock(w);
+    return on;
+}
+
+static void *run(void *user) {
+    worker *w = user;
+    while (goes_on(w)) {
+        begin_posted(w);
+        bool worked = score_one(w);
+        if (!lckv_engine_idle(w->engine)) {
+            worked = true;
+            if (lckv_engine_step(w->engine) < 0) fail_all(w);
+        }
+        sweep(w);
+        if (!worked) wait_for_work(w);
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- what the HTTP thread calls */
+
+bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_options *options, worker **out,
+                  char error[SERVE_ERROR_BYTES]) {
+    lckv_engine_options engine = options->engine;
+    worker *w = calloc(1, sizeof *w);
+    *out = NULL;
+    snprintf(error, SERVE_ERROR_BYTES, "no memory to serve");
+    if (!w) return false;
+    engine.callback = on_event;
+    engine.user = w;
+    w->model = model;
+    w->most_jobs = engine.max_queue + engine.max_num_seqs;
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->posted_one, NULL);
+    bool made = lckv_engine_create(model, tokenizer, &engine, &w->engine) >= 0;
+    if (!made) snprintf(error, SERVE_ERROR_BYTES, "%s", lckv_last_error());
+    if (made) w->view.engine = lckv_engine_describe(w->engine);
+    if (made && pthread_create(&w->thread, NULL, run, w) == 0) {
+        *out = w;
+        return true;
+    }
+    lckv_engine_free(w->engine);
+    free(w);
+    return false;
+}
+
+void worker_stop(worker *w) {
+    if (!w) return;
+    worker_lock(w);
+    w->stop = true;
+    pthread_cond_signal(&w->posted_one);
+    worker_unlock(w);
+    pthread_join(w->thread, NULL);
+    lckv_engine_free(w->engine);
+    pthread_cond_destroy(&w->posted_one);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
+}
+
+bool worker_post(worker *w, job *j) {
+    worker_lock(w);
+    bool room = w->jobs < w->most_jobs && !w->view.failed;
+    w->view.metrics.requests++;
+    if (room) {
+        w->jobs++;
+        j->holders++;
+        j->posted = now();
+        j->running = j->prompt_count * j->request.n;
+        j->next = w->posted;
+        w->posted = j;
+        pthread_cond_signal(&w->posted_one);
+    } else {
+        w->view.metrics.refused++;
+    }
+    worker_unlock(w);
+    return room;
+}
+
+void worker_let_go(worker *w, job *j) {
+    worker_lock(w);
+    if (!ended(j)) j->abandoned = true;
+    release(j);
+    worker_unlock(w);
+}
+
+int worker_jobs(worker *w) {
+    worker_lock(w);
+    int jobs = w->jobs;
+    worker_unlock(w);
+    return jobs;
+}
+
+void worker_lock(worker *w) {
+    pthread_mutex_lock(&w->lock);
+}
+
+void worker_unlock(worker *w) {
+    pthread_mutex_unlock(&w->lock);
+}
+
+void worker_look(worker *w, worker_view *out) {
+    worker_lock(w);
+    *out = w->view;
+    worker_unlock(w);
+}

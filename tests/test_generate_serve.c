@@ -1,0 +1,432 @@
+/* lckv serve as its clients see it: shapes, streams, scores, what is refused, who leaves, how it ends. On a small
+ * random model with a tokenizer, made here. */
+#include "program.h"
+
+#include "http_client.h"
+#include "model_folder.h"
+
+#include <math.h>
+#include <pthread.h>
+
+typedef struct served {
+    folder *f;
+    pid_t process;
+    int port;
+} served;
+
+/* The port is in the line that says that it listens. */
+static int port_of(const folder *f) {
+    for (int i = 0; i < 600; i++) {
+        size_t bytes;
+        char *text = file_exists(in(f, "stderr")) ? get(in(f, "stderr"), &bytes) : NULL;
+        const char *at = text ? strstr(text, "http://127.0.0.1:") : NULL;
+        int port = at && strchr(at, '\n') ? atoi(at + 17) : 0;
+        free(text);
+        if (port) return port;
+        usleep(50000);
+    }
+    fail_msg("the server does not listen");
+    return 0;
+}
+
+static served serve(void **state, const char *const *flags) {
+    const char *words[64] = {"serve",
+                             "--model_name_or_path",
+                             in(*state, "model"),
+                             "--port",
+                             "0",
+                             "--device",
+                             "cpu",
+                             "--threads",
+                             "2",
+                             "--served_model_name",
+                             "small",
+                             "--config_overrides",
+                             "max_position_embeddings=20000"};
+    int count = 13;
+    while (*flags) words[count++] = *flags++;
+    served s = {.f = *state};
+    unlink(in(*state, "stderr"));
+    int output = open(in(*state, "stdout"), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    s.process = program_start(*state, words, output);
+    close(output);
+    s.port = port_of(*state);
+    return s;
+}
+
+#define SERVE(state, ...) serve(state, (const char *const[]){__VA_ARGS__, NULL})
+
+static void stop(served *s) {
+    kill(s->process, SIGTERM);
+    assert_int_equal(program_wait(s->process), 0);
+}
+
+static json_t *json_of(http_answer *a) {
+    json_t *json;
+    OK(json_parse(a->body, a->body_bytes, "the answer", &json));
+    http_free(a);
+    return json;
+}
+
+/* POST; the answer must be 200. */
+static json_t *ask(const served *s, const char *path, const char *body) {
+    http_answer a = http_do(s->port, "POST", path, "Content-Type: application/json\r\n", body);
+    if (a.status != 200) fail_msg("%s: status %d: %s", body, a.status, a.body ? a.body : "");
+    return json_of(&a);
+}
+
+static const json_t *choice(const json_t *answer, size_t i) {
+    return json_array_get(json_object_get(answer, "choices"), i);
+}
+
+static const char *text_at(const json_t *answer, size_t i) {
+    return json_string_value(json_object_get(choice(answer, i), "text"));
+}
+
+static json_int_t usage_of(const json_t *answer, const char *key) {
+    return json_integer_value(json_object_get(json_object_get(answer, "usage"), key));
+}
+
+/* ---------------------------------------------------------------- answers */
+
+static const char GREEDY[] = "{\"prompt\":[1,260,261,262],\"max_tokens\":12,\"temperature\":0,\"ignore_eos\":true}";
+
+static void completions_are_what_generate_writes(void **state) {
+    served s = SERVE(state, "--max_num_seqs", "8");
+    json_t *a = ask(&s, "/v1/completions", GREEDY);
+    json_t *g = RUN_JSON(s.f, "generate", "--model_name_or_path", in(s.f, "model"), "--prompt_ids", "1,260,261,262",
+                         "--length=12", "--temperature=0", "--ignore_eos");
+    const json_t *sequence = json_array_get(json_object_get(g, "sequences"), 0);
+    assert_string_equal(text_at(a, 0), json_string_value(json_object_get(sequence, "text")));
+    assert_string_equal(json_string_value(json_object_get(choice(a, 0), "finish_reason")), "length");
+    assert_string_equal(json_string_value(json_object_get(a, "object")), "text_completion");
+    assert_int_equal(usage_of(a, "prompt_tokens"), 4);
+    assert_int_equal(usage_of(a, "completion_tokens"), 12);
+    assert_int_equal(usage_of(a, "total_tokens"), 16);
+    json_decref(g);
+
+    json_t *many = ask(&s, "/v1/completions",
+                       "{\"prompt\":[[1,260,261,262],[5,6]],\"n\":2,\"max_tokens\":12,\"temperature\":0,"
+                       "\"ignore_eos\":true,\"model\":\"small\"}");
+    assert_int_equal(json_array_size(json_object_get(many, "choices")), 4);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(json_integer_value(json_object_get(choice(many, (size_t)i), "index")), i);
+    assert_string_equal(text_at(many, 0), text_at(a, 0)); /* the ids of the same text, in company */
+    assert_string_equal(text_at(many, 1), text_at(a, 0));
+    assert_string_equal(text_at(many, 2), text_at(many, 3));
+    json_decref(many);
+    json_decref(a);
+    stop(&s);
+}
+
+/* The data of each event; the last is [DONE]. Joins the texts of choice 0. */
+static char *join_events(const char *body, int *events, json_t **last) {
+    text_buffer text = {0};
+    bool done = false;
+    *events = 0;
+    *last = NULL;
+    for (const char *at = body; (at = strstr(at, "data: ")); *events += 1) {
+        const char *data = at + 6, *end = strstr(data, "\n\n");
+        assert_non_null(end);
+        at = end;
+        done = !strncmp(data, "[DONE]", 6);
+        if (done) continue;
+        json_decref(*last);
+        OK(json_parse(data, (size_t)(end - data), "event", last));
+        const char *piece = text_at(*last, 0);
+        if (piece) OK(text_append(&text, piece, strlen(piece)));
+    }
+    assert_true(done);
+    char *joined;
+    OK(text_take(&text, &joined));
+    return joined;
+}
+
+static void streams_say_the_same(void **state) {
+    served s = SERVE(state, "--max_num_seqs", "8");
+    json_t *whole = ask(&s, "/v1/completions", GREEDY), *last;
+    http_answer a = http_do(s.port, "POST", "/v1/completions", "",
+                            "{\"prompt\":[1,260,261,262],\"max_tokens\":12,\"temperature\":0,\"ignore_eos\":true,"
+                            "\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+    int events;
+    assert_int_equal(a.status, 200);
+    assert_non_null(strstr(a.head, "text/event-stream"));
+    char *text = join_events(a.body, &events, &last);
+    assert_string_equal(text, text_at(whole, 0));
+    assert_true(events >= 3);
+    assert_int_equal(usage_of(last, "completion_tokens"), 12); /* the last one before [DONE] */
+    free(text);
+    http_free(&a);
+    json_decref(last);
+    json_decref(whole);
+    stop(&s);
+}
+
+/* As lm-evaluation-harness asks: both lists one longer than the prompt, the first entry null, and the chosen token's
+ * number among the top ones where it is one of them. */
+static void echoed_prompts_are_scored(void **state) {
+    served s = SERVE(state, "--max_num_seqs", "8");
+    json_t *a = ask(&s, "/v1/completions",
+                    "{\"prompt\":[[1,260,261,262,263],[7,8]],\"max_tokens\":1,\"logprobs\":1,\"echo\":true,"
+                    "\"temperature\":0,\"seed\":1234}");
+    json_t *scores =
+        RUN_JSON(s.f, "score", "--model_name_or_path", in(s.f, "model"), "--prompt_ids", "1,260,261,262,263");
+    const json_t *lists = json_object_get(choice(a, 0), "logprobs");
+    const json_t *given = json_object_get(lists, "token_logprobs"), *top = json_object_get(lists, "top_logprobs");
+    const json_t *expected = json_object_get(scores, "logprobs");
+    assert_int_equal(json_array_size(given), 6);
+    assert_int_equal(json_array_size(top), 6);
+    assert_true(json_is_null(json_array_get(given, 0)) && json_is_null(json_array_get(top, 0)));
+    for (size_t i = 1; i < 5; i++) {
+        double logprob = json_real_value(json_array_get(given, i)), best = -HUGE_VAL;
+        const char *key;
+        json_t *value;
+        assert_true(fabs(logprob - json_real_value(json_array_get(expected, i - 1))) < 1e-5);
+        json_object_foreach(json_array_get(top, i), key, value) best = fmax(best, json_real_value(value));
+        assert_true(best >= logprob);
+    }
+    assert_int_equal(json_array_size(json_object_get(json_object_get(choice(a, 1), "logprobs"), "tokens")), 3);
+    json_decref(scores);
+    json_decref(a);
+    stop(&s);
+}
+
+static void tokenizers_are_served(void **state) {
+    served s = SERVE(state, "--max_num_seqs", "2");
+    json_t *a = ask(&s, "/tokenize", "{\"prompt\":\"a b\"}");
+    assert_int_equal(json_integer_value(json_object_get(a, "count")), 3);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(a, "tokens"), 0)), 1);
+    json_decref(a);
+    a = ask(&s, "/detokenize", "{\"tokens\":[260,261]}");
+    assert_string_equal(json_string_value(json_object_get(a, "prompt")), "the cat");
+    json_decref(a);
+    http_answer info = http_do(s.port, "GET", "/tokenizer_info", "", ""),
+                models = http_do(s.port, "GET", "/v1/models", "", "");
+    assert_int_equal(info.status, 200);
+    assert_non_null(strstr(models.body, "\"id\":\"small\""));
+    http_free(&info);
+    http_free(&models);
+    stop(&s);
+}
+
+/* ---------------------------------------------------------------- what is refused */
+
+static void expect_refused(const served *s, const char *method, const char *path, const char *body, size_t bytes,
+                           int status, const char *part) {
+    int fd = http_connect(s->port);
+    http_ask(fd, method, path, "", body, bytes);
+    http_answer a = http_read(fd);
+    if (a.status != status || !strstr(a.body, part))
+        fail_msg("%s %s %.100s: %d %s; expected %d with '%s'", method, path, body, a.status, a.body ? a.body : "",
+                 status, part);
+    assert_non_null(strstr(a.body, "\"error\""));
+    http_free(&a);
+}
+
+static void mistakes_are_named(void **state) {
+    served s = SERVE(state, "--max_body_bytes", "20000", "--max_model_len", "100");
+    static const struct {
+        const char *body, *part;
+    } cases[] = {
+        {"{\"prompt\":", "not JSON"},
+        {"[1]", "must be a JSON object"},
+        {"", "not JSON"},
+        {"{\"prompt\":\"a\xff\"}", "not JSON"},
+        {"{\"prompt\":\"a\",\"max_tokens\":1e400}", "not JSON"},
+        {"{\"prompt\":\"a\",\"max_tokens\":99999999999999999999}", "not JSON"},
+        {"{\"max_tokens\":1}", "\"param\":\"prompt\""},
+        {"{\"prompt\":{}}", "\"param\":\"prompt\""},
+        {"{\"prompt\":[]}", "\"param\":\"prompt\""},
+        {"{\"prompt\":[1,\"a\"]}", "\"param\":\"prompt\""},
+        {"{\"prompt\":[1,-1]}", "\"param\":\"prompt\""},
+        {"{\"prompt\":[1,70000]}", "70000"},
+        {"{\"prompt\":\"a\",\"temperature\":\"hot\"}", "\"param\":\"temperature\""},
+        {"{\"prompt\":\"a\",\"temperature\":-1}", "\"param\":\"temperature\""},
+        {"{\"prompt\":\"a\",\"n\":0}", "\"param\":\"n\""},
+        {"{\"prompt\":\"a\",\"stream\":1}", "\"param\":\"stream\""},
+        {"{\"prompt\":\"a\",\"stop\":[\"\"]}", "\"param\":\"stop\""},
+        {"{\"prompt\":\"a\",\"stream_options\":{}}", "\"param\":\"stream_options\""},
+        {"{\"prompt\":\"a\",\"tools\":[]}", "\"param\":\"tools\""},
+        {"{\"prompt\":\"a\",\"suffix\":\"b\"}", "'suffix' is not supported"},
+        {"{\"prompt\":\"a\",\"model\":\"other\"}", "\"param\":\"model\""},
+        {"{\"prompt\":\"a\",\"max_tokens\":101}", "\"code\":\"context_length_exceeded\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_refused(&s, "POST", "/v1/completions", cases[i].body, strlen(cases[i].body), 400, cases[i].part);
+    char deep[12000];
+    memset(deep, '[', sizeof deep);
+    expect_refused(&s, "POST", "/v1/completions", deep, sizeof deep, 400, "not JSON");
+    static char large[40000];
+    memset(large, ' ', sizeof large);
+    expect_refused(&s, "POST", "/v1/completions", large, sizeof large, 413, "larger");
+    expect_refused(&s, "POST", "/v1/embeddings", "{}", 2, 400, "embeddings are not supported");
+    expect_refused(&s, "GET", "/v1/completions", "", 0, 405, "POST");
+    expect_refused(&s, "GET", "/no/such/path", "", 0, 404, "no such path");
+    expect_refused(&s, "GET", "/v1/models/other", "", 0, 404, "model_not_found");
+    stop(&s);
+}
+
+static void keys_and_origins_are_asked_for(void **state) {
+    served s = SERVE(state, "--api_key", "secret", "--allowed_origins", "https://good.example");
+    http_answer none = http_do(s.port, "GET", "/v1/models", "", "");
+    http_answer wrong = http_do(s.port, "GET", "/v1/models", "Authorization: Bearer secre\r\n", "");
+    http_answer right = http_do(s.port, "GET", "/v1/models", "Authorization: Bearer secret\r\n", "");
+    http_answer health = http_do(s.port, "GET", "/health", "", "");
+    http_answer bad = http_do(s.port, "POST", "/v1/completions",
+                              "Authorization: Bearer secret\r\nOrigin: https://bad.example\r\n", "{}");
+    http_answer good =
+        http_do(s.port, "GET", "/v1/models", "Authorization: Bearer secret\r\nOrigin: https://good.example\r\n", "");
+    assert_int_equal(none.status, 401);
+    assert_int_equal(wrong.status, 401);
+    assert_int_equal(right.status, 200);
+    assert_int_equal(health.status, 200);
+    assert_int_equal(bad.status, 403);
+    assert_int_equal(good.status, 200);
+    assert_non_null(strstr(good.head, "Access-Control-Allow-Origin: https://good.example"));
+    http_answer *all[] = {&none, &wrong, &right, &health, &bad, &good};
+    for (int i = 0; i < 6; i++) http_free(all[i]);
+    stop(&s);
+}
+
+/* ---------------------------------------------------------------- clients that leave, too many of them */
+
+static double metric(const served *s, const char *name) {
+    http_answer a = http_do(s->port, "GET", "/metrics", "", "");
+    char line[128];
+    snprintf(line, sizeof line, "\nlckv_%s ", name);
+    const char *at = a.body ? strstr(a.body, line) : NULL;
+    if (!at) fail_msg("no metric %s", name);
+    double value = atof(at + strlen(line));
+    http_free(&a);
+    return value;
+}
+
+static void expect_metric_soon(const served *s, const char *name, double value) {
+    for (int i = 0; i < 200 && metric(s, name) != value; i++) usleep(50000);
+    assert_true(metric(s, name) == value);
+}
+
+static const char LONG_STREAM[] = "{\"prompt\":\"a\",\"max_tokens\":15000,\"ignore_eos\":true,\"stream\":true}";
+static const char LONG_WHOLE[] = "{\"prompt\":\"a\",\"max_tokens\":15000,\"ignore_eos\":true}";
+
+static int begin(const served *s, const char *body) {
+    int fd = http_connect(s->port);
+    assert_true(fd >= 0 && http_ask(fd, "POST", "/v1/completions", "", body, strlen(body)));
+    return fd;
+}
+
+static void who_leaves_gives_back_the_pages(void **state) {
+    served s = SERVE(state, "--max_num_seqs", "4");
+    char byte;
+    int streaming = begin(&s, LONG_STREAM), waiting = begin(&s, LONG_WHOLE);
+    assert_int_equal(recv(streaming, &byte, 1, 0), 1);
+    expect_metric_soon(&s, "samples_running", 2);
+    assert_true(metric(&s, "kv_pages_used") > 0);
+    close(streaming);
+    close(waiting);
+    expect_metric_soon(&s, "kv_pages_used", 0);
+    expect_metric_soon(&s, "requests_abandoned_total", 2);
+    stop(&s);
+}
+
+static void a_full_queue_says_so(void **state) {
+    served s = SERVE(state, "--max_num_seqs", "1", "--max_queue", "1");
+    int first = begin(&s, LONG_STREAM);
+    expect_metric_soon(&s, "samples_running", 1);
+    int second = begin(&s, LONG_STREAM);
+    expect_metric_soon(&s, "samples_waiting", 1);
+    http_answer a = http_do(s.port, "POST", "/v1/completions", "", LONG_WHOLE);
+    assert_int_equal(a.status, 429);
+    assert_non_null(strstr(a.head, "Retry-After"));
+    assert_non_null(strstr(a.body, "rate_limit_error"));
+    http_free(&a);
+    close(first);
+    close(second);
+    stop(&s);
+}
+
+static void sigterm_answers_what_runs(void **state) {
+    served s = SERVE(state, "--max_num_seqs", "4");
+    int fd = begin(&s, "{\"prompt\":\"a\",\"max_tokens\":3000,\"ignore_eos\":true}");
+    expect_metric_soon(&s, "samples_running", 1);
+    kill(s.process, SIGTERM);
+    http_answer a = http_read(fd);
+    assert_int_equal(a.status, 200);
+    json_t *answer = json_of(&a);
+    assert_int_equal(usage_of(answer, "completion_tokens"), 3000);
+    json_decref(answer);
+    assert_int_equal(program_wait(s.process), 0);
+}
+
+/* ---------------------------------------------------------------- many at once */
+
+enum { CLIENTS = 12, REQUESTS = 8 };
+
+typedef struct client {
+    const served *s;
+    const char *expected;
+    int number, right, wrong;
+    pthread_t thread;
+} client;
+
+/* Some leave in the middle; the others must get what the request gets alone. */
+static void *be_client(void *user) {
+    client *c = user;
+    for (int i = 0; i < REQUESTS; i++) {
+        if ((c->number + i) % 3 == 0) {
+            int fd = http_connect(c->s->port);
+            http_ask(fd, "POST", "/v1/completions", "", LONG_STREAM, sizeof LONG_STREAM - 1);
+            usleep((useconds_t)(1000 * (1 + (c->number * 7 + i * 13) % 60)));
+            close(fd);
+            continue;
+        }
+        http_answer a = http_do(c->s->port, "POST", "/v1/completions", "", GREEDY);
+        json_t *json = a.status == 200 ? json_loads(a.body, 0, NULL) : NULL;
+        const char *text = json ? text_at(json, 0) : NULL;
+        if (text && !strcmp(text, c->expected))
+            c->right++;
+        else
+            c->wrong++;
+        json_decref(json);
+        http_free(&a);
+    }
+    return NULL;
+}
+
+static void many_clients_get_what_one_gets(void **state) {
+    served s = SERVE(state, "--max_num_seqs", "8");
+    json_t *alone = ask(&s, "/v1/completions", GREEDY);
+    client clients[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = (client){.s = &s, .expected = text_at(alone, 0), .number = i};
+        assert_int_equal(pthread_create(&clients[i].thread, NULL, be_client, &clients[i]), 0);
+    }
+    int right = 0;
+    for (int i = 0; i < CLIENTS; i++) {
+        pthread_join(clients[i].thread, NULL);
+        assert_int_equal(clients[i].wrong, 0);
+        right += clients[i].right;
+    }
+    assert_true(right > CLIENTS * REQUESTS / 2);
+    expect_metric_soon(&s, "kv_pages_used", 0);
+    json_decref(alone);
+    stop(&s);
+}
+
+#define WITH_MODEL(test) cmocka_unit_test_setup_teardown(test, model_folder_open, folder_close)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_MODEL(completions_are_what_generate_writes),
+        WITH_MODEL(streams_say_the_same),
+        WITH_MODEL(echoed_prompts_are_scored),
+        WITH_MODEL(tokenizers_are_served),
+        WITH_MODEL(mistakes_are_named),
+        WITH_MODEL(keys_and_origins_are_asked_for),
+        WITH_MODEL(who_leaves_gives_back_the_pages),
+        WITH_MODEL(a_full_queue_says_so),
+        WITH_MODEL(sigterm_answers_what_runs),
+        WITH_MODEL(many_clients_get_what_one_gets),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
