@@ -161,6 +161,58 @@ static void other_threads_are_said_in_one_line(void **state) {
     assert_ptr_equal(strchr(warned, '\n'), warned + strlen(warned) - 1);
 }
 
+/* As on a device that works on its own: a step begins before the results of the one before it are read. */
+static int run_ahead(run *t, int64_t stop_after) {
+    lckv_trainer *trainer;
+    t->story = (story){.stop_after = stop_after};
+    t->options.callback = listen;
+    t->options.user = &t->story;
+    OK(lckv_trainer_create(&t->options, &trainer));
+    trainer->run_ahead = true;
+    int status = lckv_trainer_run(trainer, &t->result);
+    lckv_trainer_free(trainer);
+    return status;
+}
+
+static void results_that_are_read_a_step_late_change_nothing(void **state) {
+    run whole, ahead, parts;
+    begin(&whole, state, "whole");
+    validate(&whole);
+    whole.options.eval_strategy = LCKV_INTERVAL_STEPS;
+    whole.options.eval_steps = 3;
+    ahead = parts = whole;
+    OK(run_go(&whole));
+    use_output(&ahead, "ahead");
+    OK(run_ahead(&ahead, 0));
+    assert_int_equal(ahead.story.count, 12);
+    for (int i = 0; i < 12; i++) {
+        lckv_train_progress *p = &whole.story.steps[i], *q = &ahead.story.steps[i];
+        assert_true(p->step == q->step && p->loss == q->loss && p->learning_rate == q->learning_rate);
+    }
+    for (int step = 3; step <= 12; step += 3) {
+        char name[32];
+        snprintf(name, sizeof name, "checkpoint-%d", step);
+        expect_same_checkpoint(&whole, &ahead, name);
+    }
+    /* the step that has begun when the callback says stop is done, and is in the checkpoint */
+    use_output(&parts, "parts");
+    FAILS(run_ahead(&parts, 4), LCKV_ERROR_INTERRUPTED, "after step 5");
+    FAILS(run_ahead(&parts, 8), LCKV_ERROR_INTERRUPTED, "after step 9"); /* at which it would have evaluated */
+    OK(run_ahead(&parts, 0));
+    assert_int_equal(parts.story.count, 3);
+    expect_same_checkpoint(&whole, &parts, "checkpoint-9");
+    expect_same_checkpoint(&whole, &parts, "checkpoint-12");
+}
+
+static void a_step_that_has_begun_after_a_bad_one_is_harmless(void **state) {
+    run t;
+    begin(&t, state, "out");
+    t.options.adam_epsilon = 0; /* 0 / 0 in the embeddings of ids that a step did not have */
+    t.options.per_device_train_batch_size = 1;
+    FAILS(run_ahead(&t, 0), LCKV_ERROR_NUMERIC, "step ");
+    assert_true(t.story.count >= 1 && t.story.count < 12);
+}
+
 /* ---------------------------------------------------------------- which one is taken */
 
 static void damage(const run *t, const char *file) {
@@ -457,6 +509,8 @@ int main(void) {
         CASE(a_run_that_was_stopped_ends_with_the_same_bytes),
         CASE(a_log_goes_on_where_the_checkpoint_was),
         CASE(max_steps_may_grow),
+        CASE(results_that_are_read_a_step_late_change_nothing),
+        CASE(a_step_that_has_begun_after_a_bad_one_is_harmless),
         CASE(other_threads_are_said_in_one_line),
         CASE(damaged_checkpoints_are_named_and_passed_over),
         CASE(half_a_checkpoint_is_never_taken),

@@ -9,10 +9,14 @@
 
 /* ---------------------------------------------------------------- when */
 
-static bool due(const lckv_trainer *t, const rhythm *r) {
-    if (r->strategy == LCKV_INTERVAL_NO || t->step == 0) return false;
-    if (r->strategy == LCKV_INTERVAL_STEPS) return t->step % r->steps == 0;
-    return t->step % t->steps_per_epoch == 0 || t->step == t->steps;
+static bool due(const lckv_trainer *t, const rhythm *r, int64_t step) {
+    if (r->strategy == LCKV_INTERVAL_NO || step == 0) return false;
+    if (r->strategy == LCKV_INTERVAL_STEPS) return step % r->steps == 0;
+    return step % t->steps_per_epoch == 0 || step == t->steps;
+}
+
+bool milestones_at(const lckv_trainer *t, int64_t step) {
+    return step >= t->steps || due(t, &t->evaluating, step) || due(t, &t->saving, step);
 }
 
 /* So many evaluations in a row have not been the best one. */
@@ -107,14 +111,14 @@ static int save_or_warn(lckv_trainer *t) {
 /* ---------------------------------------------------------------- both */
 
 static int reach(lckv_trainer *t) {
-    if (due(t, &t->evaluating) && t->evaluated_at != t->step) {
+    if (due(t, &t->evaluating, t->step) && t->evaluated_at != t->step) {
         lckv_evaluation e;
         TRY(milestones_evaluate(t, &e));
         t->best.since = is_better(t, e.loss) ? 0 : t->best.since + 1;
         if (t->saved_at == t->step) t->saved_at = -1; /* by a run that was stopped while it evaluated */
     }
     bool last = t->step > 0 && t->saving.strategy != LCKV_INTERVAL_NO && milestones_finished(t);
-    return due(t, &t->saving) || last ? save_or_warn(t) : LCKV_OK;
+    return due(t, &t->saving, t->step) || last ? save_or_warn(t) : LCKV_OK;
 }
 
 int milestones_reach(lckv_trainer *t) {

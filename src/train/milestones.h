@@ -14,6 +14,9 @@ int milestones_evaluate(lckv_trainer *t, lckv_evaluation *out);
  * not take is warned about, and the run goes on. */
 int milestones_reach(lckv_trainer *t);
 
+/* Whether something is due after `step`, or it is the last one: whatever comes of it, the next one waits for it. */
+bool milestones_at(const lckv_trainer *t, int64_t step);
+
 /* Whether there is no step left to do. */
 bool milestones_finished(const lckv_trainer *t);
 

@@ -201,6 +201,7 @@ static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     TRY(device_open(o->device ? o->device : "auto", o->threads, &t->device));
     TRY(make_model(t, o));
     TRY(make_stepper(t, o));
+    t->run_ahead = !t->device->host_memory;
     TRY(train_checkpoint_restore(t));
     return add_watchers(t, o);
 }

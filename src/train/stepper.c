@@ -84,6 +84,7 @@ int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, 
 
 void stepper_free(stepper *s) {
     if (!s) return;
+    if (s->begun > s->ended) s->model->device->memory.wait(s->model->device); /* results are still on their way here */
     replay_forget(&s->update, s->model->device);
     optimizer_free(s->optimizer);
     graph_free(s->graph);

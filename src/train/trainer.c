@@ -87,8 +87,16 @@ static void count_step(lckv_trainer *t, const step_result *r) {
 
 /* ---------------------------------------------------------------- training */
 
+/* The blocks of a step: the last one of an epoch takes what is left of it. */
+static int64_t blocks_of_step(const lckv_trainer *t, int64_t step) {
+    int64_t first = step % t->steps_per_epoch * t->blocks_per_step, left = t->train.count - first;
+    return left < t->blocks_per_step ? left : t->blocks_per_step;
+}
+
 /* A step has ended: counts it, logs it when its turn has come, tells those who want to know. */
-static int report_step(lckv_trainer *t, const step_result *r, int64_t tokens, double learning_rate) {
+static int report_step(lckv_trainer *t, const step_result *r) {
+    double learning_rate = schedule_learning_rate(&t->schedule, t->step);
+    int64_t tokens = blocks_of_step(t, t->step) * t->train.block_size;
     t->step++;
     t->tokens += tokens;
     t->window.tokens += tokens;
@@ -101,32 +109,52 @@ static int report_step(lckv_trainer *t, const step_result *r, int64_t tokens, do
     return trainer_tell(t, &p, watchers_step(&t->watchers, t, &p));
 }
 
-/* The blocks of a step, a function of seed and step alone. The last step of an epoch takes what is left of it. */
-static int64_t choose_blocks(lckv_trainer *t, int64_t step) {
+/* A function of seed and step alone. */
+static void choose_blocks(lckv_trainer *t, int64_t step, int64_t count) {
     int64_t epoch = step / t->steps_per_epoch, first = step % t->steps_per_epoch * t->blocks_per_step;
-    int64_t left = t->train.count - first, count = left < t->blocks_per_step ? left : t->blocks_per_step;
     for (int64_t i = 0; i < count; i++)
         t->chosen[i] = t->shuffle ? order_index(t->seed, (uint64_t)epoch, t->train.count, first + i) : first + i;
-    return count;
 }
 
-static int learn(lckv_trainer *t) {
+static int begin_step(lckv_trainer *t) {
+    int64_t count = blocks_of_step(t, t->begun);
+    double learning_rate = schedule_learning_rate(&t->schedule, t->begun);
+    choose_blocks(t, t->begun, count);
+    TRY(stepper_begin(t->stepper, &t->train, t->chosen, count, learning_rate));
+    t->begun++;
+    return LCKV_OK;
+}
+
+static int end_step(lckv_trainer *t) {
     step_result r;
-    int64_t count = choose_blocks(t, t->step);
-    double learning_rate = schedule_learning_rate(&t->schedule, t->step);
-    TRY(stepper_step(t->stepper, &t->train, t->chosen, count, learning_rate, &r));
-    return report_step(t, &r, count * t->train.block_size, learning_rate);
+    TRY(stepper_end(t->stepper, &r));
+    return report_step(t, &r);
+}
+
+/* The results of a step are read when the next one has begun, unless something is due between the two. */
+static int take_steps(lckv_trainer *t) {
+    for (;;) {
+        if (t->begun == t->step) {
+            TRY(milestones_reach(t));
+            if (milestones_finished(t)) return LCKV_OK;
+            TRY(begin_step(t));
+        }
+        if (t->run_ahead && !milestones_at(t, t->begun)) TRY(begin_step(t));
+        TRY(end_step(t));
+    }
 }
 
 static int train(lckv_trainer *t) {
     t->begin = t->window.begin = clock_seconds();
-    t->first_step = t->step;
+    t->first_step = t->begun = t->step;
     t->first_tokens = t->tokens;
-    for (;;) {
-        TRY(milestones_reach(t));
-        if (milestones_finished(t)) return LCKV_OK;
-        TRY(learn(t));
+    int status = take_steps(t);
+    /* The weights have the step that has begun, and so must what is saved of them. */
+    while (status == LCKV_ERROR_INTERRUPTED && t->begun > t->step) {
+        int ended = end_step(t);
+        if (ended < 0) status = ended;
     }
+    return status;
 }
 
 /* ---------------------------------------------------------------- a whole run */

@@ -79,9 +79,11 @@ struct lckv_trainer {
     bool ran, finished;
     char *resumed_from;               /* checkpoint folder that this run goes on from; NULL: none */
     int64_t first_step, first_tokens; /* that this process began with */
-    int64_t saved_at;                 /* the step of the newest checkpoint of this run; 0: none */
-    lckv_evaluation evaluation;       /* of evaluated_at, where this process made it */
-    double begin;                     /* seconds on the clock */
+    int64_t begun;                    /* steps, those included that have not ended */
+    bool run_ahead;   /* a step begins before the one before it has ended: where the device works on its own */
+    int64_t saved_at; /* the step of the newest checkpoint of this run; 0: none */
+    lckv_evaluation evaluation; /* of evaluated_at, where this process made it */
+    double begin;               /* seconds on the clock */
 };
 
 /* Tells the caller's callback; LCKV_ERROR_INTERRUPTED when that asks to stop. `status` is what the watchers said, who
