@@ -9,6 +9,7 @@ typedef struct bench_options {
     int batch, block, seconds, threads;
     int prompt, length; /* tokens of each sequence that is generated */
     dtype compute;
+    bool gradient_checkpointing;
 } bench_options;
 
 /* Seconds, monotonic. */
@@ -29,6 +30,7 @@ int bench_product_run(bench_product *p, double *flops_per_second); /* once */
 int bench_copy_run(bench_product *p, double *bytes_per_second);    /* once */
 
 int bench_train(const bench_options *o);
+int bench_checkpointing(const bench_options *o);
 int bench_generate(const bench_options *o);
 
 #endif

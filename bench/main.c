@@ -1,10 +1,11 @@
-/* bench train CONFIG [--device D] [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]
+/* bench train|checkpointing CONFIG [--device D] [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]
  * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--seconds S] [--threads N] [--bf16]
  *
  * train: a model of random weights on random ids and, in turn with its steps, a plain matrix product through the
  * device's own entry, so that both are measured in one run while the machine drifts. generate: prompts, then decoding,
- * of many sequences together, in turn with the product and a plain copy. Each prints one JSON object: tokens/s, and
- * what it is compared with; medians over the turns. Leaves out: data, logging, checkpoints, text. */
+ * of many sequences together, in turn with the product and a plain copy. checkpointing: steps with layers computed
+ * again in turn with steps without, and the memory of each beside what was foreseen. Each prints one JSON object:
+ * tokens/s, and what it is compared with; medians over the turns. Leaves out: data, logging, checkpoints, text. */
 #include "bench.h"
 
 #include <stdio.h>
@@ -12,7 +13,8 @@
 #include <string.h>
 
 static int usage(void) {
-    fprintf(stderr, "usage: bench train|generate CONFIG [--device D] [--batch N] [--block N] [--prompt N] [--length N] "
+    fprintf(stderr, "usage: bench train|checkpointing|generate CONFIG [--device D] [--batch N] [--block N] [--prompt "
+                    "N] [--length N] "
                     "[--seconds S] [--threads N] [--bf16]\n");
     return 2;
 }
@@ -61,9 +63,14 @@ static int read_options(int argc, char **argv, bench_options *o) {
 int main(int argc, char **argv) {
     bench_options o;
     if (argc < 3 || read_options(argc, argv, &o) < 0) return usage();
-    bool train = !strcmp(argv[1], "train");
-    if (!train && strcmp(argv[1], "generate")) return usage();
-    if ((train ? bench_train(&o) : bench_generate(&o)) >= 0) return 0;
+    static const struct {
+        const char *name;
+        int (*run)(const bench_options *o);
+    } benches[] = {{"train", bench_train}, {"checkpointing", bench_checkpointing}, {"generate", bench_generate}};
+    int which = 0;
+    while (which < 3 && strcmp(argv[1], benches[which].name)) which++;
+    if (which == 3) return usage();
+    if (benches[which].run(&o) >= 0) return 0;
     fprintf(stderr, "bench: %s\n", lckv_last_error());
     return 1;
 }

@@ -1,10 +1,11 @@
-/* Training steps beside plain products, see main.c. */
+/* Training steps beside plain products, and with layers computed again beside those without, see main.c. */
 #include "base/rng.h"
 #include "bench.h"
 #include "train/stepper.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { MOST_TURNS = 1000, GPU_STEPS = 8 };
 
@@ -34,13 +35,18 @@ static int random_blocks(const bench_options *o, int64_t vocab_size, blocks *out
 }
 
 static int trained_open(const char *device_name, const bench_options *o, trained *t) {
-    const optimizer_options adamw = {
-        .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .max_grad_norm = 1};
+    const stepper_options options = {
+        .compute = o->compute,
+        .batch_size = o->batch,
+        .block_size = o->block,
+        .gradient_checkpointing = o->gradient_checkpointing,
+        .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .max_grad_norm = 1},
+    };
     *t = (trained){0};
     TRY(device_open(device_name, o->threads, &t->device));
     TRY(random_model(t->device, o, &t->model));
     TRY(random_blocks(o, t->model->config->vocab_size, &t->data));
-    return stepper_create(t->model, o->compute, o->batch, o->block, &adamw, &t->stepper);
+    return stepper_create(t->model, &options, &t->stepper);
 }
 
 static void trained_close(trained *t) {
@@ -125,5 +131,85 @@ int bench_train(const bench_options *o) {
     if (status >= 0) report(&t, o, &r, flops);
     bench_product_close(&p);
     trained_close(&t);
+    return status;
+}
+
+/* ---------------------------------------------------------------- gradient checkpointing */
+
+/* Bytes of this process that lie in memory. */
+static double resident_bytes(void) {
+    double pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file && fscanf(file, "%*s %lf", &pages) != 1) pages = 0;
+    if (file) fclose(file);
+    return pages * (double)sysconf(_SC_PAGESIZE);
+}
+
+static int foresee(const bench_options *o, lckv_memory *out) {
+    const lckv_training_shape shape = {.batch_size = o->batch,
+                                       .block_size = o->block,
+                                       .bf16 = o->compute == DTYPE_BF16,
+                                       .gradient_checkpointing = o->gradient_checkpointing};
+    model_config *c;
+    TRY(config_read(o->config, NULL, &c));
+    int status = lckv_memory_for_training(c, &shape, out);
+    config_free(c);
+    return status;
+}
+
+typedef struct side {
+    bench_options options;
+    trained trained;
+    lckv_memory foreseen;
+    double resident; /* what the process grew by until its memory stood still */
+    double seconds[MOST_TURNS];
+} side;
+
+static int side_open(side *s) {
+    double before = resident_bytes(), seconds;
+    TRY(foresee(&s->options, &s->foreseen));
+    TRY(trained_open(s->options.device, &s->options, &s->trained));
+    for (int i = 0; i < 2; i++) TRY(steps(&s->trained, &s->options, &seconds));
+    s->resident = resident_bytes() - before;
+    return LCKV_OK;
+}
+
+static int alternate(side sides[2], int seconds, int *rounds) {
+    double begin = bench_now();
+    for (*rounds = 0; *rounds < MOST_TURNS; ++*rounds) {
+        if (*rounds >= 5 && bench_now() - begin > seconds) break;
+        for (int i = 0; i < 2; i++) TRY(steps(&sides[i].trained, &sides[i].options, &sides[i].seconds[*rounds]));
+    }
+    return LCKV_OK;
+}
+
+static void report_sides(side sides[2], int rounds) {
+    const bench_options *o = &sides[0].options;
+    double seconds[2];
+    for (int i = 0; i < 2; i++) seconds[i] = bench_median(sides[i].seconds, rounds);
+    printf("{\"bench\": \"checkpointing\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
+           "\"block\": %d, \"threads\": %d, \"steps\": %d, \"time_ratio\": %.3f, \"flops_ratio\": %.3f, "
+           "\"activations_ratio\": %.4f, ",
+           o->config, o->device, dtype_name(o->compute), o->batch, o->block, sides[0].trained.device->threads, rounds,
+           seconds[1] / seconds[0], sides[1].foreseen.flops / sides[0].foreseen.flops,
+           (double)sides[1].foreseen.activations / (double)sides[0].foreseen.activations);
+    for (int i = 0; i < 2; i++)
+        printf("\"%s\": {\"tokens_per_second\": %.1f, \"foreseen_bytes\": %lld, \"resident_bytes\": %.0f}%s",
+               i ? "recomputed" : "kept", o->batch * o->block / seconds[i], (long long)sides[i].foreseen.total,
+               sides[i].resident, i ? "}\n" : ", ");
+}
+
+/* Both in one process, in turn, while the machine drifts. */
+int bench_checkpointing(const bench_options *o) {
+    static side sides[2];
+    int status = LCKV_OK, rounds = 0;
+    for (int i = 0; i < 2 && status >= 0; i++) {
+        sides[i].options = *o;
+        sides[i].options.gradient_checkpointing = i == 1;
+        status = side_open(&sides[i]);
+    }
+    if (status >= 0) status = alternate(sides, o->seconds, &rounds);
+    if (status >= 0) report_sides(sides, rounds);
+    for (int i = 0; i < 2; i++) trained_close(&sides[i].trained);
     return status;
 }

@@ -56,7 +56,7 @@ struct report {
     lckv_config *config;
     lckv_config_info info;
     int64_t parameters;
-    lckv_memory training, serving;
+    lckv_memory training, checkpointed, serving; /* checkpointed: training with gradient_checkpointing */
     char *layer_types, *picture, *plan_text, *plan_json;
 };
 
@@ -85,6 +85,14 @@ static int describe_map(struct report *r) {
     return status;
 }
 
+static int foresee_training(const struct options *o, struct report *r) {
+    lckv_training_shape shape = {.batch_size = o->batch_size, .block_size = o->block_size, .bf16 = o->bf16};
+    int status = lckv_memory_for_training(r->config, &shape, &r->training);
+    if (status < 0 || r->info.use_sequential) return status;
+    shape.gradient_checkpointing = true;
+    return lckv_memory_for_training(r->config, &shape, &r->checkpointed);
+}
+
 static int find_out(struct options *o, struct report *r) {
     int status = lckv_config_load(o->model ? o->model : o->config, o->overrides, &r->config);
     if (status < 0) return status;
@@ -95,7 +103,7 @@ static int find_out(struct options *o, struct report *r) {
     if (!o->length) o->length = positions;
     if (o->model) status = count_checkpoint(o, &r->parameters);
     if (status >= 0) status = describe_map(r);
-    if (status >= 0) status = lckv_memory_for_training(r->config, o->batch_size, o->block_size, o->bf16, &r->training);
+    if (status >= 0) status = foresee_training(o, r);
     if (status >= 0) status = lckv_memory_for_serving(r->config, o->sequences, o->length, o->bf16, &r->serving);
     return status;
 }
@@ -127,6 +135,8 @@ static json_t *report_json(const struct options *o, const struct report *r) {
     json_t *training = memory_json(&r->training, true), *serving = memory_json(&r->serving, false);
     json_object_set_new(training, "per_device_train_batch_size", json_integer(o->batch_size));
     json_object_set_new(training, "block_size", json_integer(o->block_size));
+    if (r->checkpointed.total)
+        json_object_set_new(training, "gradient_checkpointing", memory_json(&r->checkpointed, true));
     json_object_set_new(serving, "num_sequences", json_integer(o->sequences));
     json_object_set_new(serving, "length", json_integer(o->length));
     json_t *plan = json_loads(r->plan_json, 0, NULL);
@@ -157,7 +167,7 @@ static void print_kv(const struct report *r) {
         printf(": every layer keeps its own\n");
 }
 
-static void print_training(const struct options *o, const lckv_memory *m) {
+static void print_training(const struct options *o, const lckv_memory *m, const lckv_memory *less) {
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32];
     printf("training    %s for %lld blocks of %lld tokens in %s; %s a step\n", people_bytes((double)m->total, total),
            (long long)o->batch_size, (long long)o->block_size, o->bf16 ? "bfloat16" : "float32",
@@ -165,6 +175,10 @@ static void print_training(const struct options *o, const lckv_memory *m) {
     printf("            weights %s, gradients %s, optimizer %s, activations %s\n",
            people_bytes((double)m->weights, weights), people_bytes((double)m->gradients, gradients),
            people_bytes((double)m->optimizer, optimizer), people_bytes((double)m->activations, activations));
+    if (!less->total) return;
+    printf("            with --gradient_checkpointing %s, activations %s; %s a step\n",
+           people_bytes((double)less->total, total), people_bytes((double)less->activations, activations),
+           people_flops(less->flops, flops));
 }
 
 static void print_serving(const struct options *o, const lckv_memory *m) {
@@ -182,7 +196,7 @@ static void print_report(const struct options *o, const struct report *r) {
     printf("%s\n%s\n", r->picture, r->plan_text);
     printf("parameters  %s (%lld)\n", people_count((double)r->parameters, count), (long long)r->parameters);
     print_kv(r);
-    print_training(o, &r->training);
+    print_training(o, &r->training, &r->checkpointed);
     print_serving(o, &r->serving);
 }
 

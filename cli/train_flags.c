@@ -141,6 +141,9 @@ static const flag FLAGS[] = {
      AT(train.skip_grad_norm), .min = 0, .max = INFINITY},
     {"bf16", FLAG_SWITCH, NULL, "Optimizer", "products and attention in bfloat16, with master weights in float32",
      AT(train.bf16)},
+    {"gradient_checkpointing", FLAG_SWITCH, NULL, "Optimizer",
+     "compute layers again in the backward pass instead of keeping what is inside them: the same result in less memory",
+     AT(train.gradient_checkpointing)},
 
     {"use_cpu", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", AT(use_cpu)},
     {"no_cuda", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", AT(no_cuda)},

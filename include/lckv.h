@@ -95,9 +95,10 @@ typedef struct lckv_config_info {
     int forward_passes, backward_passes; /* how often: m without gradient, then b with it */
     int64_t sliding_window;              /* tokens, the current one included; 0: none */
     bool tie_word_embeddings;
-    lckv_dtype dtype;   /* of the weights, as torch_dtype announces it */
-    int64_t parameters; /* K and V of slot owners alone; biases and head norms that the config announces; tied
-                           embeddings once. A checkpoint may hold biases that no config announces. */
+    bool use_sequential; /* trained token by token, in the exact form */
+    lckv_dtype dtype;    /* of the weights, as torch_dtype announces it */
+    int64_t parameters;  /* K and V of slot owners alone; biases and head norms that the config announces; tied
+                            embeddings once. A checkpoint may hold biases that no config announces. */
 } lckv_config_info;
 
 LCKV_API lckv_config_info lckv_config_describe(const lckv_config *config);
@@ -423,8 +424,10 @@ typedef struct lckv_train_options {
     double adam_beta1, adam_beta2, adam_epsilon; /* 0.9, 0.999, 1e-8 */
     double max_grad_norm;                        /* 1; 0: gradients are not clipped */
 
-    bool bf16;             /* products and attention in bfloat16, master weights in f32; false: all in f32 */
-    int64_t logging_steps; /* 500: each such step and the last one get a line in train_log.jsonl */
+    bool bf16;                   /* products and attention in bfloat16, master weights in f32; false: all in f32 */
+    bool gradient_checkpointing; /* layers keep their inputs alone and are computed again in the backward pass: the same
+                                  * bits with less memory and more time. Not with use_sequential. false */
+    int64_t logging_steps;       /* 500: each such step and the last one get a line in train_log.jsonl */
 
     /* Training checkpoints, OUTPUT_DIR/checkpoint-STEP. The last step gets one too, unless there are none. */
     lckv_interval_strategy save_strategy; /* steps */
@@ -814,10 +817,14 @@ typedef struct lckv_memory {
     double flops; /* products and attention, 2 a multiply-add: of one training step; of one token for each sequence */
 } lckv_memory;
 
-/* Training with batch_size blocks of block_size tokens at a time, gradients and AdamW; in f32, or with bf16 operands
- * and f32 masters. */
-LCKV_API int lckv_memory_for_training(const lckv_config *config, int64_t batch_size, int64_t block_size, bool bf16,
-                                      lckv_memory *out);
+/* What training takes depends on these, which mean what they mean in lckv_train_options. */
+typedef struct lckv_training_shape {
+    int64_t batch_size, block_size; /* blocks run at a time, and tokens of one */
+    bool bf16, gradient_checkpointing;
+} lckv_training_shape;
+
+/* Training with gradients and AdamW, as one process alone. */
+LCKV_API int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *shape, lckv_memory *out);
 
 /* Serving `sequences` sequences of `length` tokens each, weights as the config's torch_dtype says; operands and KV
  * cache in f32, or in bf16. */

@@ -27,19 +27,26 @@ static model *empty_model(device *d, const lckv_config *config) {
     return m;
 }
 
-static size_t peak_of_a_step(const char *device_name, const lckv_config *config, dtype compute) {
-    enum { BATCH = 3, BLOCK = 21 };
+enum { BATCH = 3, BLOCK = 21 };
+
+static size_t peak_of_a_step(const char *device_name, const lckv_config *config, dtype compute, bool checkpointing) {
     device *d;
     stepper *s;
     step_result result;
     int32_t ids[BATCH * BLOCK];
     const int64_t chosen[BATCH] = {0, 1, 2};
     blocks data = {.block_size = BLOCK, .count = BATCH, .ids = ids};
-    optimizer_options options = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1};
+    const stepper_options options = {
+        .compute = compute,
+        .batch_size = BATCH,
+        .block_size = BLOCK,
+        .gradient_checkpointing = checkpointing,
+        .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1},
+    };
     fixture_ids(ids, BATCH * BLOCK, 0);
     OK(device_open(device_name, 2, &d));
     model *m = empty_model(d, config);
-    OK(stepper_create(m, compute, BATCH, BLOCK, &options, &s));
+    OK(stepper_create(m, &options, &s));
     OK(stepper_step(s, &data, chosen, BATCH, 0, &result));
     size_t peak = pool_peak(s->graph->pool);
     stepper_free(s);
@@ -50,16 +57,25 @@ static size_t peak_of_a_step(const char *device_name, const lckv_config *config,
 
 static void counted_steps_are_real_ones(void **state) {
     (void)state;
+    enum { SEQUENTIAL = 2 };
     const char *const extras[] = {"", LCKV, ",\"layer_types\":\"3_3_3_3\",\"use_sequential\":true"};
     for (int i = 0; i < 3; i++) {
         lckv_config *c = load(extras[i]);
-        for (int compute = DTYPE_F32; compute <= DTYPE_BF16; compute++) {
-            size_t real = peak_of_a_step("cpu", c, (dtype)compute);
+        for (int how = 0; how < 4; how++) {
+            dtype compute = how % 2 ? DTYPE_BF16 : DTYPE_F32;
+            bool checkpointing = how / 2;
+            if (checkpointing && i == SEQUENTIAL) continue;
+            size_t real = peak_of_a_step("cpu", c, compute, checkpointing);
             assert_true(real > 0);
-            assert_int_equal(peak_of_a_step("count", c, (dtype)compute), real);
+            assert_int_equal(peak_of_a_step("count", c, compute, checkpointing), real);
         }
         lckv_config_free(c);
     }
+}
+
+static int count(const lckv_config *c, int64_t batch_size, int64_t block_size, bool bf16, lckv_memory *out) {
+    lckv_training_shape shape = {.batch_size = batch_size, .block_size = block_size, .bf16 = bf16};
+    return lckv_memory_for_training(c, &shape, out);
 }
 
 static void training_is_the_sum_of_its_parts(void **state) {
@@ -67,9 +83,9 @@ static void training_is_the_sum_of_its_parts(void **state) {
     lckv_config *c = load(LCKV);
     int64_t bytes = 4 * lckv_config_describe(c).parameters;
     lckv_memory one, two, mixed;
-    OK(lckv_memory_for_training(c, 8, 512, false, &one));
-    OK(lckv_memory_for_training(c, 16, 512, false, &two));
-    OK(lckv_memory_for_training(c, 8, 512, true, &mixed));
+    OK(count(c, 8, 512, false, &one));
+    OK(count(c, 16, 512, false, &two));
+    OK(count(c, 8, 512, true, &mixed));
     assert_int_equal(one.weights, bytes);
     assert_int_equal(one.gradients, bytes);
     assert_true(one.optimizer >= 2 * bytes && one.optimizer < 2 * bytes + (1 << 18)); /* two moments, and the batch */
@@ -81,6 +97,26 @@ static void training_is_the_sum_of_its_parts(void **state) {
     lckv_config_free(c);
 }
 
+/* The model of the published script's size, 4 blocks of 512 tokens: activations at most 30 % of what they were, and the
+ * FLOPs of the layers' second run on top, which are less than those of a forward pass: a third of the step. */
+static void checkpointing_keeps_less(void **state) {
+    (void)state;
+    const char *const configs[] = {SOURCE_DIR "/configs/lckv-50m.json", SOURCE_DIR "/configs/llama-50m.json"};
+    for (int i = 0; i < 2; i++) {
+        lckv_config *c;
+        lckv_memory kept, again;
+        lckv_training_shape shape = {.batch_size = 4, .block_size = 512};
+        OK(lckv_config_load(configs[i], NULL, &c));
+        OK(lckv_memory_for_training(c, &shape, &kept));
+        shape.gradient_checkpointing = true;
+        OK(lckv_memory_for_training(c, &shape, &again));
+        assert_true((double)again.activations <= 0.3 * (double)kept.activations);
+        assert_int_equal(again.total - again.activations, kept.total - kept.activations);
+        assert_true(again.flops > 1.05 * kept.flops && again.flops < 4.0 / 3 * kept.flops);
+        lckv_config_free(c);
+    }
+}
+
 /* A plain model's products take 6 FLOPs a weight and token (Kaplan et al. 2020), the embedding's rows none; attention
  * comes on top: 2 products of head_dim a pair and head forward, 5 backward at most (FlashAttention-2 forms the scores
  * again). */
@@ -89,7 +125,7 @@ static void flops_follow_from_the_shapes(void **state) {
     enum { TOKENS = 32, HEADS = 4, HEAD_DIM = 6, LAYERS = 4, HIDDEN = 24 };
     lckv_config *c = load("");
     lckv_memory m;
-    OK(lckv_memory_for_training(c, 1, TOKENS, false, &m));
+    OK(count(c, 1, TOKENS, false, &m));
     double norms = (2 * LAYERS + 1) * HIDDEN, table = FIXTURE_VOCAB * HIDDEN;
     double products = 6 * ((double)lckv_config_describe(c).parameters - norms - table) * TOKENS;
     double pairs = TOKENS * (TOKENS + 1) / 2.0, attention = 2.0 * pairs * HEADS * HEAD_DIM * LAYERS;
@@ -119,9 +155,9 @@ static void shapes_are_checked(void **state) {
     (void)state;
     lckv_config *c = load("");
     lckv_memory m;
-    assert_int_equal(lckv_memory_for_training(c, 0, 8, false, &m), LCKV_ERROR_ARGUMENT);
-    assert_int_equal(lckv_memory_for_training(c, 1, 1, false, &m), LCKV_ERROR_ARGUMENT);
-    assert_int_equal(lckv_memory_for_training(c, 1 << 20, 1 << 20, false, &m), LCKV_ERROR_ARGUMENT);
+    assert_int_equal(count(c, 0, 8, false, &m), LCKV_ERROR_ARGUMENT);
+    assert_int_equal(count(c, 1, 1, false, &m), LCKV_ERROR_ARGUMENT);
+    assert_int_equal(count(c, 1 << 20, 1 << 20, false, &m), LCKV_ERROR_ARGUMENT);
     assert_int_equal(lckv_memory_for_serving(c, 0, 8, false, &m), LCKV_ERROR_ARGUMENT);
     assert_int_equal(lckv_memory_for_serving(c, 1, 0, false, &m), LCKV_ERROR_ARGUMENT);
     lckv_config_free(c);
@@ -129,9 +165,9 @@ static void shapes_are_checked(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counted_steps_are_real_ones),  cmocka_unit_test(training_is_the_sum_of_its_parts),
-        cmocka_unit_test(flops_follow_from_the_shapes), cmocka_unit_test(the_cache_is_what_the_config_says),
-        cmocka_unit_test(shapes_are_checked),
+        cmocka_unit_test(counted_steps_are_real_ones),       cmocka_unit_test(training_is_the_sum_of_its_parts),
+        cmocka_unit_test(checkpointing_keeps_less),          cmocka_unit_test(flops_follow_from_the_shapes),
+        cmocka_unit_test(the_cache_is_what_the_config_says), cmocka_unit_test(shapes_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

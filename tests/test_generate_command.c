@@ -199,12 +199,15 @@ static void inspects(void **state) {
     assert_int_equal(json_integer_value(json_object_get(training, "weights")),
                      4 * json_integer_value(json_object_get(r, "parameters")));
     assert_int_equal(json_integer_value(json_object_get(training, "block_size")), 64);
+    const json_t *again = json_object_get(training, "gradient_checkpointing"); /* the memory of so little is rounded */
+    assert_true(json_real_value(json_object_get(again, "flops")) > json_real_value(json_object_get(training, "flops")));
     assert_true(json_is_integer(json_object_get(json_object_get(memory, "serving"), "kv_cache")));
     json_decref(r);
     assert_file_says(svg, "<svg");
     outcome o = RUN(f, "inspect", "--config_name", in(f, "config.json"), "--config_overrides", "layer_types=0_1_2_3");
     assert_int_equal(o.code, 0);
     assert_non_null(strstr(o.output, "every layer keeps its own"));
+    assert_non_null(strstr(o.output, "with --gradient_checkpointing "));
     outcome_free(&o);
     REFUSES(f, 2, "one of --config_name and --model_name_or_path", "inspect");
     REFUSES(f, 1, "layer_types", "inspect", "--config_name", in(f, "config.json"), "--config_overrides",

@@ -15,6 +15,8 @@ typedef struct net {
     graph *g;
     tensor weights[WEIGHTS]; /* embed and head, norm, q, k, v, o, bias, gate, up */
     view ids, labels, positions, frequencies, index, destination, sequences, scale, loss;
+    bool recompute; /* the attention part runs again in the backward pass */
+    int runs;       /* of the attention part */
 } net;
 
 static const int shapes[WEIGHTS][2] = {{VOCAB, HIDDEN},  {1, HIDDEN},      {HIDDEN, HIDDEN},
@@ -37,6 +39,7 @@ static void net_open(net *n) {
     double frequencies[HEAD_DIM / 2] = {1.0, 0.1};
     attention_sequence s[2] = {{.q_rows = 4, .kv_rows = 4}, {.q_row = 4, .q_rows = 3, .kv_row = 4, .kv_rows = 3}};
     float scale = 1.0f / 3;
+    *n = (net){0};
     OK(device_open("cpu", 2, &n->d));
     OK(graph_create(n->d, DTYPE_F32, true, &n->g));
     n->ids = on_device(n->d, ROWS, 1, DTYPE_I32, ids);
@@ -95,6 +98,22 @@ static tensor *attention_part(net *n, tensor *x, tensor *angles) {
     return out;
 }
 
+static int run_attention_part(graph *g, const void *what, tensor *const in[WORK_INPUTS], tensor *out[WORK_OUTPUTS]) {
+    net *n;
+    memcpy(&n, what, sizeof n);
+    assert_ptr_equal(g, n->g);
+    n->runs++;
+    out[0] = attention_part(n, in[0], in[1]);
+    return LCKV_OK;
+}
+
+static tensor *recomputed_part(net *n, tensor *x, tensor *angles) {
+    graph_work work = {.run = run_attention_part, .what = &n, .bytes = sizeof n, .in = {x, angles}};
+    tensor *out[WORK_OUTPUTS] = {NULL};
+    OK(graph_recompute(n->g, &work, out));
+    return out[0];
+}
+
 static tensor *rows_part(net *n, tensor *x) {
     tensor *w = n->weights, *some, *moved, *gate, *up, *inner, *bias, *out;
     OK(graph_gather_rows(n->g, x, n->index, &some));
@@ -118,7 +137,7 @@ static double run(net *n, bool with_gradients) {
     OK(graph_embed(n->g, n->ids, &w[0], &x));
     OK(graph_rms_norm(n->g, x, &w[1], 1e-5f, DTYPE_F32, &h));
     OK(graph_rope_angles(n->g, n->positions, n->frequencies, &angles));
-    branch = attention_part(n, h, angles);
+    branch = n->recompute && with_gradients ? recomputed_part(n, h, angles) : attention_part(n, h, angles);
     OK(graph_add(n->g, x, branch, &sum));
     last = rows_part(n, sum);
     struct op_linear_cross_entropy a = {.labels = n->labels, .scale = n->scale, .loss = n->loss};
@@ -171,6 +190,22 @@ static void steps_repeat_and_add(void **state) {
     net_close(&n);
 }
 
+/* A part that runs again gives the bits of one that was kept, with less memory in between. */
+static void recomputed_parts_give_the_same_bits(void **state) {
+    (void)state;
+    net kept, again;
+    net_open(&kept);
+    net_open(&again);
+    again.recompute = true;
+    assert_true(run(&kept, true) == run(&again, true));
+    assert_int_equal(again.runs, 2);
+    for (int i = 0; i < WEIGHTS; i++)
+        assert_memory_equal(kept.weights[i].grad.data, again.weights[i].grad.data, view_bytes(kept.weights[i].grad));
+    assert_int_equal(pool_in_use(again.g->pool), 0);
+    net_close(&kept);
+    net_close(&again);
+}
+
 static int note_ready(void *user, tensor *weight) {
     int *ready = user;
     ready[weight->uses == 0]++;
@@ -178,12 +213,12 @@ static int note_ready(void *user, tensor *weight) {
 }
 
 /* Every weight that the tape used is announced once, when its gradient is whole; a frozen one gets nothing. */
-static void weights_are_announced(void **state) {
-    (void)state;
+static void check_announcements(bool recompute) {
     net n;
     int ready[2] = {0, 0};
     float zeros[HIDDEN * HIDDEN] = {0};
     net_open(&n);
+    n.recompute = recompute;
     n.g->gradient_ready = note_ready;
     n.g->gradient_ready_user = ready;
     n.weights[7].needs_grad = false; /* the gate is frozen */
@@ -191,6 +226,36 @@ static void weights_are_announced(void **state) {
     assert_int_equal(ready[0], 0);
     assert_int_equal(ready[1], WEIGHTS - 1);
     assert_memory_equal(n.weights[7].grad.data, zeros, sizeof zeros);
+    net_close(&n);
+}
+
+static void weights_are_announced(void **state) {
+    (void)state;
+    check_announcements(false);
+    check_announcements(true);
+}
+
+/* Where no gradient arrives, work does not run again; its weights' gradients are whole all the same. */
+static void work_without_a_gradient_does_not_run_again(void **state) {
+    (void)state;
+    net n;
+    int ready[2] = {0, 0};
+    tensor *x, *angles, *branch;
+    net_open(&n);
+    n.g->gradient_ready = note_ready;
+    n.g->gradient_ready_user = ready;
+    n.g->recording = true;
+    OK(graph_embed(n.g, n.ids, &n.weights[0], &x));
+    OK(graph_rope_angles(n.g, n.positions, n.frequencies, &angles));
+    branch = recomputed_part(&n, x, angles);
+    assert_int_equal(n.weights[2].uses, 1);
+    tensor *all[] = {x, angles, branch};
+    for (int i = 0; i < 3; i++) tensor_release(n.g, all[i]);
+    OK(graph_backward(n.g));
+    assert_int_equal(n.runs, 1);
+    assert_int_equal(ready[1], 6); /* the embedding; q, k, v, o and the bias */
+    assert_int_equal(n.weights[2].uses, 0);
+    assert_int_equal(pool_in_use(n.g->pool), 0);
     net_close(&n);
 }
 
@@ -203,9 +268,12 @@ static void reset_forgets(void **state) {
     n.g->recording = true;
     OK(graph_embed(n.g, n.ids, &n.weights[0], &x));
     OK(graph_rms_norm(n.g, x, &n.weights[1], 1e-5f, DTYPE_F32, &h));
+    recomputed_part(&n, h, h); /* rows of HIDDEN numbers do for angles of HEAD_DIM */
     assert_int_equal(n.weights[0].uses, 1);
+    assert_int_equal(n.weights[2].uses, 1);
     OK(graph_reset(n.g));
     assert_int_equal(n.weights[0].uses, 0);
+    assert_int_equal(n.weights[2].uses, 0);
     assert_int_equal(pool_in_use(n.g->pool), 0);
     run(&n, true);
     net_close(&n);
@@ -216,6 +284,8 @@ int main(void) {
         cmocka_unit_test(gradients_are_derivatives),
         cmocka_unit_test(steps_repeat_and_add),
         cmocka_unit_test(weights_are_announced),
+        cmocka_unit_test(recomputed_parts_give_the_same_bits),
+        cmocka_unit_test(work_without_a_gradient_does_not_run_again),
         cmocka_unit_test(reset_forgets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,6 +56,18 @@ static void flags_that_are_missing_are_named(void **state) {
     REFUSES(f, 2, "--train_file is needed", "train", "--output_dir", "out", "--config_name", "x");
 }
 
+/* What it does to memory and bits is the stepper's test; here that it gets there. */
+static void gradient_checkpointing_reaches_the_step(void **state) {
+    const folder *f = *state;
+    put_data(f);
+    outcome o = TRAINS(f, "--gradient_checkpointing");
+    if (o.code) fail_msg("exit code %d: %s", o.code, o.messages);
+    outcome_free(&o);
+    REFUSES(f, 1, "gradient_checkpointing is for the plan", "train", "--config_name", in(f, "config.json"),
+            "--config_overrides", "use_sequential=true", "--train_file", in(f, "ids.jsonl"), "--output_dir",
+            in(f, "other"), "--block_size=8", "--gradient_checkpointing");
+}
+
 static void a_misspelt_flag_names_the_nearest_of_all_that_are_known(void **state) {
     const folder *f = *state;
     REFUSES(f, 2, "there is no flag --use_ligerkernel; the nearest is --use_liger_kernel", "train",
@@ -248,6 +260,7 @@ int main(void) {
         IN_FOLDER(flags_with_nothing_to_do_are_taken_with_a_line_that_says_so),
         IN_FOLDER(flags_that_would_change_the_result_are_refused_with_the_reason),
         IN_FOLDER(flags_that_are_missing_are_named),
+        IN_FOLDER(gradient_checkpointing_reaches_the_step),
         IN_FOLDER(a_misspelt_flag_names_the_nearest_of_all_that_are_known),
         IN_FOLDER(flags_of_order_batches_and_evaluation_act),
         IN_FOLDER(older_names_and_choices_are_checked_as_the_newer_ones),

@@ -1,5 +1,6 @@
 /* Steps on the device: results read a step late are those read at once; on a GPU, recorded steps with new blocks, new
- * learning rates and clipping give the bits of steps done as they come. */
+ * learning rates and clipping give the bits of steps done as they come; so do layers that run again in the backward
+ * pass. */
 #include "train/stepper.h"
 
 #include "fixture.h"
@@ -26,25 +27,39 @@ static void begin(stepper *s, const blocks *data, int step) {
     OK(stepper_begin(s, data, chosen, PER_STEP, 0.01 / (1 + step)));
 }
 
-/* STEPS steps of a model with a loop; with `ahead` the results of each are read when the next has begun. */
-static void train(const char *device_name, dtype compute, bool records, bool ahead, run *out) {
+static const char LOOP[] = ",\"layer_types\":\"0_2_2_3\",\"forward_passes\":2,\"backward_passes\":2";
+
+typedef struct manner {
+    const char *model; /* more of its config */
+    dtype compute;
+    bool checkpointing;
+    bool records; /* where the device can */
+    bool ahead;   /* the results of a step are read when the next has begun */
+} manner;
+
+/* STEPS steps. */
+static void train(const char *device_name, manner how, run *out) {
     fixture f;
     stepper *s;
     int32_t ids[BLOCKS * BLOCK];
     blocks data = {.block_size = BLOCK, .count = BLOCKS, .ids = ids};
-    optimizer_options options = {
-        .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .max_grad_norm = 0.5};
-    fixture_open_on(&f, device_name, 4, ",\"layer_types\":\"0_2_2_3\",\"forward_passes\":2,\"backward_passes\":2",
-                    compute, false);
-    if (!records) f.device->recording = (struct device_recording){0};
+    stepper_options options = {
+        .compute = how.compute,
+        .batch_size = BATCH,
+        .block_size = BLOCK,
+        .gradient_checkpointing = how.checkpointing,
+        .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .max_grad_norm = 0.5},
+    };
+    fixture_open_on(&f, device_name, 4, how.model, how.compute, false);
+    if (!how.records) f.device->recording = (struct device_recording){0};
     fixture_ids(ids, BLOCKS * BLOCK, 3);
-    OK(stepper_create(f.model, compute, BATCH, BLOCK, &options, &s));
+    OK(stepper_create(f.model, &options, &s));
     for (int i = 0; i < STEPS; i++) {
         begin(s, &data, i);
-        if (!ahead) OK(stepper_end(s, &out->results[i]));
-        if (ahead && i) OK(stepper_end(s, &out->results[i - 1]));
+        if (!how.ahead) OK(stepper_end(s, &out->results[i]));
+        if (how.ahead && i) OK(stepper_end(s, &out->results[i - 1]));
     }
-    if (ahead) OK(stepper_end(s, &out->results[STEPS - 1]));
+    if (how.ahead) OK(stepper_end(s, &out->results[STEPS - 1]));
     take_weights(f.model->params, out);
     stepper_free(s);
     fixture_close(&f);
@@ -63,8 +78,8 @@ static void assert_same(const run *a, const run *b) {
 
 static void compare(const char *device_name, dtype compute) {
     run plain = {0}, late = {0};
-    train(device_name, compute, false, false, &plain);
-    train(device_name, compute, true, true, &late);
+    train(device_name, (manner){LOOP, compute}, &plain);
+    train(device_name, (manner){LOOP, compute, .records = true, .ahead = true}, &late);
     assert_same(&plain, &late);
     free(plain.weights), free(late.weights);
 }
@@ -72,6 +87,38 @@ static void compare(const char *device_name, dtype compute) {
 static void late_results_are_the_same(void **state) {
     (void)state;
     compare("cpu", DTYPE_F32);
+}
+
+/* With accumulation, so that gradients of layers that ran again are added to. */
+static void compare_checkpointing(const char *device_name) {
+    static const char *const models[] = {
+        "",
+        ",\"tie_word_embeddings\":true,\"attention_bias\":true",
+        LOOP,
+        ",\"layer_types\":\"0_3_3_3\",\"forward_passes\":1,\"backward_passes\":3,\"tie_word_embeddings\":true",
+        ",\"layer_types\":\"2_2_1_1\",\"force_nodiag\":true,\"backward_passes\":2,\"mlp_bias\":true",
+        ",\"layer_types\":\"1_1_3s_3s\",\"sliding_window\":5",
+    };
+    for (size_t i = 0; i < 2 * sizeof models / sizeof *models; i++) {
+        run kept = {0}, again = {0};
+        manner how = {models[i / 2], i % 2 ? DTYPE_BF16 : DTYPE_F32};
+        train(device_name, how, &kept);
+        how.checkpointing = how.records = true;
+        train(device_name, how, &again);
+        assert_same(&kept, &again);
+        free(kept.weights), free(again.weights);
+    }
+}
+
+static void layers_that_run_again_give_the_same_bits(void **state) {
+    (void)state;
+    compare_checkpointing("cpu");
+}
+
+static void layers_that_run_again_are_recorded(void **state) {
+    (void)state;
+    if (!fixture_has_gpu()) skip();
+    compare_checkpointing("cuda");
 }
 
 static void recorded_steps_are_the_same(void **state) {
@@ -88,11 +135,12 @@ static void steps_end_in_order(void **state) {
     step_result r;
     int32_t ids[BLOCKS * BLOCK];
     blocks data = {.block_size = BLOCK, .count = BLOCKS, .ids = ids};
-    optimizer_options options = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8};
+    stepper_options options = {
+        .batch_size = BATCH, .block_size = BLOCK, .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8}};
     int64_t chosen[1] = {0};
     fixture_open(&f, 2, "", DTYPE_F32, false);
     fixture_ids(ids, BLOCKS * BLOCK, 3);
-    OK(stepper_create(f.model, DTYPE_F32, BATCH, BLOCK, &options, &s));
+    OK(stepper_create(f.model, &options, &s));
     FAILS(stepper_end(s, &r), LCKV_ERROR_ARGUMENT, "no step has begun");
     begin(s, &data, 0);
     begin(s, &data, 1);
@@ -103,10 +151,23 @@ static void steps_end_in_order(void **state) {
     fixture_close(&f);
 }
 
+static void the_exact_form_keeps_everything(void **state) {
+    (void)state;
+    fixture f;
+    stepper *s;
+    stepper_options options = {.batch_size = BATCH, .block_size = BLOCK, .gradient_checkpointing = true};
+    fixture_open(&f, 2, ",\"use_sequential\":true", DTYPE_F32, false);
+    FAILS(stepper_create(f.model, &options, &s), LCKV_ERROR_UNSUPPORTED, "gradient_checkpointing is for the plan");
+    fixture_close(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(late_results_are_the_same),
         cmocka_unit_test(recorded_steps_are_the_same),
+        cmocka_unit_test(layers_that_run_again_give_the_same_bits),
+        cmocka_unit_test(layers_that_run_again_are_recorded),
+        cmocka_unit_test(the_exact_form_keeps_everything),
         cmocka_unit_test(steps_end_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

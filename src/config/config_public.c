@@ -35,6 +35,7 @@ lckv_config_info lckv_config_describe(const lckv_config *config) {
                               .backward_passes = config->backward_passes,
                               .sliding_window = config->sliding_window,
                               .tie_word_embeddings = config->tie_word_embeddings,
+                              .use_sequential = config->use_sequential,
                               .dtype = (lckv_dtype)config->torch_dtype,
                               .parameters = model_parameters(config)};
 }

@@ -37,7 +37,10 @@ void graph_free(graph *g) {
     if (!g) return;
     free_tensors(g);
     pool_free(g->pool);
-    if (g->tape) free(g->tape->records);
+    if (g->tape) {
+        free(g->tape->records);
+        free(g->tape->owed);
+    }
     free(g->tape);
     free(g);
 }
@@ -47,7 +50,8 @@ static void forget_records(tape *t) {
     for (int i = 0; i < t->count; i++)
         for (int j = 0; j < RECORD_INPUTS; j++)
             if (t->records[i].in[j]) t->records[i].in[j]->uses = 0;
-    t->count = 0;
+    for (int i = 0; i < t->owed_count; i++) t->owed[i]->uses = 0;
+    t->count = t->owed_count = 0;
 }
 
 int graph_reset(graph *g) {

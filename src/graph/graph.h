@@ -38,6 +38,7 @@ typedef struct graph {
     pool *pool;
     tape *tape;     /* NULL where no gradients are wanted at all */
     bool recording; /* ops are recorded (needs a tape) */
+    bool recompute; /* for whoever runs a model: what can go through graph_recompute() is to do so */
     dtype compute;  /* DTYPE_F32 or DTYPE_BF16: products' operands, attention, saved activations */
     tensor *live;   /* every tensor that somebody holds */
     /* Called in the backward pass as soon as a weight's gradient is whole; may be NULL. */
@@ -83,6 +84,22 @@ int graph_attention(graph *g, tensor *q, tensor *q_sink, tensor *k, tensor *v, c
                     tensor **out);
 /* Adds to `constants`' loss, writes nll and correct; when recording, gradients of x and weight are added at once. */
 int graph_linear_cross_entropy(graph *g, tensor *x, tensor *weight, const struct op_linear_cross_entropy *constants);
+
+/* A piece of the forward pass with few inputs and outputs, such as a layer. It may be run again: the same inputs must
+ * then lead to the same ops and bits. */
+enum { WORK_INPUTS = 4, WORK_OUTPUTS = 3, WORK_BYTES = 240 };
+
+typedef struct graph_work {
+    /* Makes out[], fresh tensors held once by the caller, from in[]. Absent ones are NULL. */
+    int (*run)(graph *g, const void *what, tensor *const in[WORK_INPUTS], tensor *out[WORK_OUTPUTS]);
+    const void *what; /* which work it is: `bytes` (at most WORK_BYTES) that are copied where they are needed later */
+    size_t bytes;
+    tensor *in[WORK_INPUTS];
+} graph_work;
+
+/* Runs it while recording and keeps its inputs alone: the backward pass runs it again (Chen et al. 2016, "Training Deep
+ * Nets with Sublinear Memory Cost"). Gradients are the same bits as those of run() by itself. */
+int graph_recompute(graph *g, const graph_work *work, tensor *out[WORK_OUTPUTS]);
 
 /* Walks the tape from its end to its start and empties it. */
 int graph_backward(graph *g);

@@ -2,6 +2,8 @@
  * Follows Decoder.layer of goldens/oracle.py line by line. On failure what is held is left to graph_reset(). */
 #include "model/pass.h"
 
+#include <string.h>
+
 /* RMSNorm over each head (Qwen3), where the model has it. Takes x. */
 static int head_norm(pass *p, tensor *norm, tensor *x, tensor **out) {
     *out = x;
@@ -113,9 +115,78 @@ static int run(pass *p, int layer, layer_part part, const layer_weights *w, tens
     return LCKV_OK;
 }
 
-int layer_forward(pass *p, int layer, layer_part part, tensor *x, tensor **out) {
+static int run_with_weights(pass *p, int layer, layer_part part, tensor *x, tensor **out) {
     const layer_weights *w = params_layer_begin(p->m->params, layer);
     int status = run(p, layer, part, w, x, out);
     params_layer_end(p->m->params, layer);
     return status;
+}
+
+/* ---------------------------------------------------------------- a layer that runs again */
+
+/* What a layer runs on, for when its pass is gone. */
+typedef struct layer_work {
+    const model *m;
+    const batch *b;
+    int layer;
+    layer_part part;
+    row_set rows;
+} layer_work;
+
+enum { IN_X, IN_ANGLES, IN_K, IN_V, OUT_X = 0, OUT_K, OUT_V };
+
+_Static_assert(sizeof(layer_work) <= WORK_BYTES, "a graph has no room for a layer's work");
+
+static void hold_slot(pass *p, int slot, tensor *k, tensor *v) {
+    p->k[slot] = k ? tensor_hold(k) : NULL;
+    p->v[slot] = v ? tensor_hold(v) : NULL;
+}
+
+/* The slot that it reads comes in unless the layer writes it first; the one that it writes goes out. */
+static int run_work(graph *g, const void *what, tensor *const in[WORK_INPUTS], tensor *out[WORK_OUTPUTS]) {
+    layer_work w;
+    pass p;
+    memcpy(&w, what, sizeof w);
+    const layer_map *map = &w.m->config->map;
+    int own = map->slot_of_layer[w.layer];
+    int status = pass_begin_on(w.m, g, w.b, &w.rows, &p);
+    if (status >= 0) {
+        hold_slot(&p, map->slot_of_source[w.layer], in[IN_K], in[IN_V]);
+        status = run_with_weights(&p, w.layer, w.part, in[IN_X], &out[OUT_X]);
+    }
+    if (status >= 0 && own >= 0) {
+        out[OUT_K] = tensor_hold(p.k[own]);
+        out[OUT_V] = tensor_hold(p.v[own]);
+    }
+    pass_end(&p);
+    return status;
+}
+
+static int recompute(pass *p, int layer, layer_part part, tensor *x, tensor **out) {
+    const layer_map *map = &p->m->config->map;
+    int own = map->slot_of_layer[layer], source = map->slot_of_source[layer];
+    layer_work w = {.m = p->m, .b = p->b, .layer = layer, .part = part, .rows = *p->rows};
+    graph_work work = {.run = run_work, .what = &w, .bytes = sizeof w, .in = {x, p->rows->angles}};
+    tensor *made[WORK_OUTPUTS] = {NULL};
+    if (part == LAYER_WHOLE && source != own) {
+        work.in[IN_K] = p->k[source];
+        work.in[IN_V] = p->v[source];
+    }
+    TRY(graph_recompute(p->g, &work, made));
+    *out = made[OUT_X];
+    if (own < 0) return LCKV_OK;
+    TRY(pass_write_slot(p, own, made[OUT_K], made[OUT_V]));
+    tensor_release(p->g, made[OUT_K]);
+    tensor_release(p->g, made[OUT_V]);
+    return LCKV_OK;
+}
+
+/* A layer by itself is a function of its rows and of the slot that it reads; not where rows of slots are written one by
+ * one, pages are appended to, or the wanted rows are chosen inside. */
+static bool may_recompute(const pass *p, layer_part part) {
+    return p->g->recompute && p->g->recording && !p->cache && !p->slot_rows.data && part != LAYER_NARROW;
+}
+
+int layer_forward(pass *p, int layer, layer_part part, tensor *x, tensor **out) {
+    return may_recompute(p, part) ? recompute(p, layer, part, x, out) : run_with_weights(p, layer, part, x, out);
 }

@@ -37,11 +37,17 @@ static int plan_rows(pass *p) {
     return LCKV_OK;
 }
 
-int pass_begin(const model *m, graph *g, const batch *b, kv_cache *cache, pass *p) {
-    *p = (pass){.m = m, .g = g, .b = b, .cache = cache};
+int pass_begin_on(const model *m, graph *g, const batch *b, const row_set *rows, pass *p) {
+    *p = (pass){.m = m, .g = g, .b = b, .rows = rows};
     p->k = calloc(2 * (size_t)m->config->map.slots, sizeof(tensor *));
     REQUIRE(p->k, LCKV_ERROR_MEMORY, "no memory for a forward pass");
     p->v = p->k + m->config->map.slots;
+    return LCKV_OK;
+}
+
+int pass_begin(const model *m, graph *g, const batch *b, kv_cache *cache, pass *p) {
+    TRY(pass_begin_on(m, g, b, NULL, p));
+    p->cache = cache;
     p->all = batch_rows(b, cache);
     TRY(graph_rope_angles(g, b->positions, m->inverse_frequencies, &p->all.angles));
     if (cache && kv_cache_streams(cache))

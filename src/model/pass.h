@@ -30,6 +30,8 @@ typedef struct pass {
 } pass;
 
 int pass_begin(const model *m, graph *g, const batch *b, kv_cache *cache, pass *p);
+/* One that runs on `rows`, which are the caller's, without a cache; its slots are empty. */
+int pass_begin_on(const model *m, graph *g, const batch *b, const row_set *rows, pass *p);
 void pass_end(pass *p);
 
 /* The rows of `all` that are wanted; made when they are first needed. */

@@ -19,11 +19,14 @@ static int count_step(stepper *s, const blocks *data, int64_t count, double *flo
 
 /* The optimizer's part is the same in a step of one block and of two. */
 static int count_blocks(model *m, dtype compute, int32_t block_size, int32_t *ids, double *flops) {
-    const optimizer_options options = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8};
+    const stepper_options options = {.compute = compute,
+                                     .batch_size = 1,
+                                     .block_size = block_size,
+                                     .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8}};
     blocks data = {.block_size = block_size, .count = 1, .ids = ids};
     double one = 0, two = 0;
     stepper *s;
-    TRY(stepper_create(m, compute, 1, block_size, &options, &s));
+    TRY(stepper_create(m, &options, &s));
     int status = count_step(s, &data, 1, &one);
     if (status >= 0) status = count_step(s, &data, 2, &two);
     *flops = two - one;

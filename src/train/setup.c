@@ -146,19 +146,21 @@ static int batch_size(int64_t asked, int64_t there) {
 }
 
 static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
-    optimizer_options adamw = {
-        .beta1 = o->adam_beta1,
-        .beta2 = o->adam_beta2,
-        .epsilon = o->adam_epsilon,
-        .weight_decay = o->weight_decay,
-        .max_grad_norm = o->max_grad_norm,
-        .exchange = t->exchange,
-        .skip_grad_norm = o->skip_grad_norm,
+    stepper_options options = {
+        .compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32,
+        .batch_size = batch_size(o->per_device_train_batch_size, t->train.count),
+        .block_size = o->do_train ? t->train.block_size : t->validation.block_size,
+        .gradient_checkpointing = o->gradient_checkpointing,
+        .optimizer = {.beta1 = o->adam_beta1,
+                      .beta2 = o->adam_beta2,
+                      .epsilon = o->adam_epsilon,
+                      .weight_decay = o->weight_decay,
+                      .max_grad_norm = o->max_grad_norm,
+                      .exchange = t->exchange,
+                      .skip_grad_norm = o->skip_grad_norm},
     };
-    int32_t block_size = o->do_train ? t->train.block_size : t->validation.block_size;
-    TRY(stepper_create(t->model, o->bf16 ? DTYPE_BF16 : DTYPE_F32,
-                       batch_size(o->per_device_train_batch_size, t->train.count), block_size, &adamw, &t->stepper));
-    TRY(flops_of_block(t->model->config, o->bf16 ? DTYPE_BF16 : DTYPE_F32, block_size, &t->flops_of_block));
+    TRY(stepper_create(t->model, &options, &t->stepper));
+    TRY(flops_of_block(t->model->config, options.compute, options.block_size, &t->flops_of_block));
     return stepper_set_eval_batch(t->stepper, batch_size(o->per_device_eval_batch_size, t->validation.count));
 }
 

@@ -43,13 +43,14 @@ static int allocate_scalars(stepper *s) {
     return LCKV_OK;
 }
 
-static int make(stepper *s, dtype compute, const optimizer_options *options) {
+static int make(stepper *s, const stepper_options *o) {
     device *d = s->model->device;
     TRY(allocate_batch(s, s->batch_size));
     TRY(allocate_scalars(s));
-    TRY(graph_create(d, compute, true, &s->graph));
-    TRY(prepare_weights(s->model, compute));
-    return optimizer_create(s->model->params, options, &s->optimizer);
+    TRY(graph_create(d, o->compute, true, &s->graph));
+    s->graph->recompute = o->gradient_checkpointing;
+    TRY(prepare_weights(s->model, o->compute));
+    return optimizer_create(s->model->params, &o->optimizer, &s->optimizer);
 }
 
 static int check_exchange(const device *d, const exchange *e) {
@@ -66,15 +67,22 @@ static int check_batch(int batch_size, int32_t block_size) {
     return LCKV_OK;
 }
 
-int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, const optimizer_options *options,
-                   stepper **out) {
+static int check_checkpointing(const model *m, bool asked) {
+    REQUIRE(!asked || !m->config->use_sequential, LCKV_ERROR_UNSUPPORTED,
+            "gradient_checkpointing is for the plan: use_sequential writes its slots token by token");
+    return LCKV_OK;
+}
+
+int stepper_create(model *m, const stepper_options *o, stepper **out) {
     *out = NULL;
-    TRY(check_batch(batch_size, block_size));
-    TRY(check_exchange(m->device, options->exchange));
+    TRY(check_batch(o->batch_size, o->block_size));
+    TRY(check_exchange(m->device, o->optimizer.exchange));
+    TRY(check_checkpointing(m, o->gradient_checkpointing));
     stepper *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory to train");
-    *s = (stepper){.model = m, .batch_size = batch_size, .eval_batch_size = batch_size, .block_size = block_size};
-    int status = make(s, compute, options);
+    *s = (stepper){
+        .model = m, .batch_size = o->batch_size, .eval_batch_size = o->batch_size, .block_size = o->block_size};
+    int status = make(s, o);
     if (status < 0)
         stepper_free(s);
     else

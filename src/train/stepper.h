@@ -52,9 +52,16 @@ typedef struct stepper {
     int64_t begun, ended; /* steps */
 } stepper;
 
-/* Makes the weights of `m` trainable: writable values of type `compute` (f32, or bf16 with f32 masters), gradients. */
-int stepper_create(model *m, dtype compute, int batch_size, int32_t block_size, const optimizer_options *options,
-                   stepper **out);
+typedef struct stepper_options {
+    dtype compute;  /* f32, or bf16 with f32 masters */
+    int batch_size; /* blocks run at a time */
+    int32_t block_size;
+    bool gradient_checkpointing; /* layers keep their inputs alone and run again in the backward pass */
+    optimizer_options optimizer;
+} stepper_options;
+
+/* Makes the weights of `m` trainable: writable values of type `compute`, gradients. */
+int stepper_create(model *m, const stepper_options *options, stepper **out);
 void stepper_free(stepper *s); /* NULL is fine */
 
 /* Evaluations run so many blocks at a time, instead of batch_size. To be said before the first step. */

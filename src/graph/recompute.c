@@ -1,0 +1,62 @@
+/* Work that keeps its inputs alone and runs again in the backward pass, see graph_recompute() in graph.h.
+ *
+ * In the forward pass its records are pushed as always and then forgotten together; one record stands for them. Walking
+ * that one runs the work again, gives the gradients that have reached the outputs to the fresh ones, and walks the
+ * fresh records. These read and add to the same inputs, in the order that they would have had: the bits are the same.
+ */
+#include "graph/tape.h"
+
+#include <string.h>
+
+static bool any_gradient(tensor *const out[WORK_OUTPUTS]) {
+    for (int i = 0; i < WORK_OUTPUTS; i++)
+        if (out[i] && out[i]->grad.data) return true;
+    return false;
+}
+
+/* From outputs of the forward pass to the same outputs made again. */
+static void move_gradients(tensor *const from[WORK_OUTPUTS], tensor *const to[WORK_OUTPUTS]) {
+    for (int i = 0; i < WORK_OUTPUTS; i++) {
+        if (!from[i] || !from[i]->grad.data) continue;
+        to[i]->grad.data = from[i]->grad.data;
+        from[i]->grad.data = NULL;
+    }
+}
+
+static int run_again(graph *g, const record *r) {
+    tensor *fresh[WORK_OUTPUTS] = {NULL};
+    bool recording = g->recording;
+    g->recording = true;
+    int status = r->op.recompute.run(g, r->op.recompute.what, r->kept, fresh);
+    g->recording = recording;
+    TRY(status);
+    move_gradients(r->outputs, fresh);
+    for (int i = 0; i < WORK_OUTPUTS; i++) tensor_release(g, fresh[i]);
+    return LCKV_OK;
+}
+
+static int recompute_backward(graph *g, record *walked) {
+    record r = *walked; /* the records may move */
+    int first = g->tape->count;
+    if (!any_gradient(r.outputs)) return tape_settle(g, r.op.recompute.owed, true);
+    TRY(run_again(g, &r));
+    TRY(tape_settle(g, r.op.recompute.owed, false)); /* the fresh records use these weights now */
+    return tape_walk(g, first);
+}
+
+static int push(graph *g, const graph_work *work, int owed, tensor *const out[WORK_OUTPUTS]) {
+    record r = {.backward = recompute_backward, .op.recompute = {.run = work->run, .owed = owed}};
+    memcpy(r.in, work->in, sizeof work->in);
+    memcpy(r.kept, work->in, sizeof work->in);
+    memcpy(r.outputs, out, sizeof r.outputs);
+    memcpy(r.op.recompute.what, work->what, work->bytes);
+    return tape_push(g, &r);
+}
+
+int graph_recompute(graph *g, const graph_work *work, tensor *out[WORK_OUTPUTS]) {
+    int first = g->tape->count, owed;
+    TRY(work->run(g, work->what, work->in, out));
+    if (g->tape->count == first) return LCKV_OK; /* nothing in it wants a gradient */
+    TRY(tape_forget(g, first, &owed));
+    return push(g, work, owed, out);
+}
