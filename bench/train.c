@@ -13,6 +13,7 @@ typedef struct trained {
     device *device;
     model *model;
     stepper *stepper;
+    int32_t *ids; /* of data */
     blocks data;
 } trained;
 
@@ -22,16 +23,14 @@ static int random_model(device *d, const bench_options *o, model **out) {
     return model_create_random(d, c, DTYPE_F32, 1, out);
 }
 
-static int random_blocks(const bench_options *o, int64_t vocab_size, blocks *out) {
+/* `ids` [batch * block] lie in memory of the bench. */
+static int random_blocks(const bench_options *o, int64_t vocab_size, int32_t **ids, blocks *out) {
     int64_t count = (int64_t)o->batch * o->block;
-    int32_t *ids = malloc((size_t)count * sizeof *ids);
-    REQUIRE(ids, LCKV_ERROR_MEMORY, "no memory for %lld ids", (long long)count);
-    for (int64_t i = 0; i < count; i++) ids[i] = (int32_t)(rng_uniform(1, 9, (uint64_t)i) * (double)vocab_size);
-    int status = blocks_begin(o->block, out);
-    if (status >= 0) status = blocks_add(out, ids, count);
-    if (status >= 0) blocks_finish(out);
-    free(ids);
-    return status;
+    *ids = malloc((size_t)count * sizeof **ids);
+    REQUIRE(*ids, LCKV_ERROR_MEMORY, "no memory for %lld ids", (long long)count);
+    for (int64_t i = 0; i < count; i++) (*ids)[i] = (int32_t)(rng_uniform(1, 9, (uint64_t)i) * (double)vocab_size);
+    *out = (blocks){.block_size = o->block, .count = o->batch, .ids = *ids};
+    return LCKV_OK;
 }
 
 static int trained_open(const char *device_name, const bench_options *o, trained *t) {
@@ -45,13 +44,13 @@ static int trained_open(const char *device_name, const bench_options *o, trained
     *t = (trained){0};
     TRY(device_open(device_name, o->threads, &t->device));
     TRY(random_model(t->device, o, &t->model));
-    TRY(random_blocks(o, t->model->config->vocab_size, &t->data));
+    TRY(random_blocks(o, t->model->config->vocab_size, &t->ids, &t->data));
     return stepper_create(t->model, &options, &t->stepper);
 }
 
 static void trained_close(trained *t) {
     stepper_free(t->stepper);
-    blocks_free(&t->data);
+    free(t->ids);
     model_free(t->model);
     device_close(t->device);
 }
