@@ -28,8 +28,9 @@ static const flag FLAGS[] = {
      "the model, the model gets rows for them",
      AT(train.tokenizer_name)},
     {"train_file", FLAG_LIST, NULL, "Data",
-     "files to train on, one corpus in this order: text (a line is a document, its break kept), or JSON lines with "
-     "text or input_ids (.jsonl, .ndjson, .json)",
+     "files to train on, one corpus in this order: text (a line is a document, its break kept), .jsonl, .json, .csv, "
+     "or "
+     "token ids (.bin, .npy); plain, .gz, .bz2, .xz or .zst",
      AT(train_files), .value = "FILES"},
     {"validation_file", FLAG_LIST, NULL, "Data", "files of the same kinds, to evaluate on", AT(validation_files),
      .value = "FILES"},
@@ -38,6 +39,12 @@ static const flag FLAGS[] = {
      AT(train.validation_split_percentage), .min = 0, .max = 99, .note = "run_clm.py: 5"},
     {"keep_linebreaks", FLAG_SWITCH, "True", "Data", "a line of a text file is encoded with its break",
      AT(train.keep_linebreaks)},
+    {"text_column", FLAG_TEXT, NULL, "Data",
+     "the field of JSON rows or the column of CSV to train on; else input_ids or text, and of CSV text or the first "
+     "one",
+     AT(train.text_column)},
+    {"ids_dtype", FLAG_CHOICE, "uint16", "Data", "what an id in a .bin file is, little-endian", AT(train.ids_dtype),
+     .choices = "uint16|uint32"},
     {"append_eos", FLAG_SWITCH, NULL, "Data", "put EOS behind each text, where the tokenizer puts none",
      AT(train.append_eos)},
     {"block_size", FLAG_INT, "0", "Data",

@@ -377,6 +377,9 @@ LCKV_API int lckv_processes_count(const lckv_processes *processes);
 /* Waits until all processes come here. After it a process may end as it likes, before it only with all others. */
 LCKV_API void lckv_processes_close(lckv_processes *processes);
 
+/* What an id in a .bin file is, little-endian. */
+typedef enum lckv_ids_dtype { LCKV_IDS_UINT16, LCKV_IDS_UINT32 } lckv_ids_dtype;
+
 /* Names and defaults are those of TrainingArguments 4.45 and run_clm.py. */
 typedef struct lckv_train_options {
     const char *model_name_or_path; /* weights to go on from: folder or ORG/NAME. Or: */
@@ -386,7 +389,7 @@ typedef struct lckv_train_options {
     const char *config_overrides;   /* "k=v,k=v" over either one's config; NULL: none */
     bool use_sequential;            /* token by token, exactly, as the config's use_sequential; false: as that says */
     const char *tokenizer_name;     /* NULL: the model's own. Needed where there is text */
-    const char *const *train_files; /* text, or JSON lines with `text` or `input_ids` (.jsonl, .ndjson, .json) */
+    const char *const *train_files; /* text, JSON, CSV or ids, plain or compressed: docs/data.md */
     int train_file_count;
     const char *const *validation_files; /* the same; evaluated when training ends */
     int validation_file_count;
@@ -397,12 +400,15 @@ typedef struct lckv_train_options {
     bool do_train, do_eval;    /* true: train; run through the validation data, if there is any, at the end too */
 
     /* What documents are, and which blocks they make: docs/data.md. */
-    bool keep_linebreaks;                /* true: a line of a text file is encoded with its break */
-    bool append_eos;                     /* false; true: EOS behind each text, where the tokenizer puts none */
-    bool group_all;                      /* false: each thousand documents is cut into blocks on its own and what is
-                                          * left is dropped; true: they are cut together */
-    int64_t max_train_samples;           /* blocks, the first ones; 0 (default): all */
-    int64_t max_eval_samples;            /* the same of the validation data */
+    bool keep_linebreaks;      /* true: a line of a text file is encoded with its break */
+    const char *text_column;   /* field of JSON rows, column of CSV; NULL: `input_ids` or `text`; of CSV `text`,
+                                * else the first one */
+    lckv_ids_dtype ids_dtype;  /* of .bin files; uint16 */
+    bool append_eos;           /* false; true: EOS behind each text, where the tokenizer puts none */
+    bool group_all;            /* false: each thousand documents is cut into blocks on its own and what is
+                                * left is dropped; true: they are cut together */
+    int64_t max_train_samples; /* blocks, the first ones; 0 (default): all */
+    int64_t max_eval_samples;  /* the same of the validation data */
     int64_t validation_split_percentage; /* without validation files, so many percent of the training documents, the
                                           * first ones, are validation data instead; 0 (default): none */
     int64_t block_size;                  /* tokens; 0 (default): max_position_embeddings, at most 1024 */

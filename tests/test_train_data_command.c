@@ -95,11 +95,22 @@ static void a_text_has_its_break_and_no_eos_unless_asked_for(void **state) {
     assert_int_equal(BLOCKS(f, "a.txt", "--append_eos"), usual + 640 / 32);
 }
 
+static void columns_and_widths_of_ids_are_named(void **state) {
+    const folder *f = *state;
+    put_lines(f, "a.jsonl", "{\"text\": 5, \"ids\": [1,2,3,4,5,6,7,8]}\n", 16);
+    assert_int_equal(BLOCKS(f, "a.jsonl", "--text_column", "ids"), 4);
+    char zeros[256] = {0};
+    put(in(f, "a.bin"), zeros, sizeof zeros);
+    assert_int_equal(BLOCKS(f, "a.bin", "--ids_dtype=uint16"), 4);
+    assert_int_equal(BLOCKS(f, "a.bin", "--ids_dtype=uint32"), 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(documents_are_cut_by_the_thousand_or_all_together),
         IN_FOLDER(the_first_documents_are_split_off_for_validation),
         IN_FOLDER(a_text_has_its_break_and_no_eos_unless_asked_for),
+        IN_FOLDER(columns_and_widths_of_ids_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@ find_package(OpenMP REQUIRED COMPONENTS C)
 pkg_check_modules(jansson REQUIRED IMPORTED_TARGET jansson>=2.13)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.40)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(archive REQUIRED IMPORTED_TARGET libarchive>=3.4)
 
 # lckv fetch is built where libcurl is. 7.85 (CURLOPT_PROTOCOLS_STR) is older than what any system of docs/dependencies.md has.
 pkg_check_modules(curl IMPORTED_TARGET libcurl>=7.85)

@@ -31,14 +31,20 @@ static int add_text(const corpus_options *o, lckv_tokenizer **t, const document 
     return status;
 }
 
+static int bad_id(const document *d, int64_t i, int64_t limit) {
+    if (!d->line)
+        return fail(LCKV_ERROR_FORMAT, "%s: id %lld is %d, and the vocabulary has %lld tokens", d->file,
+                    (long long)(d->before + i), d->ids[i], (long long)limit);
+    return fail(LCKV_ERROR_FORMAT, "%s:%lld: entry %lld of 'input_ids' is %d, and the vocabulary has %lld tokens",
+                d->file, (long long)d->line, (long long)i, d->ids[i], (long long)limit);
+}
+
 static int add_ids(const corpus_options *o, const lckv_tokenizer *t, const document *d, token_store *s) {
     int64_t limit = t ? lckv_tokenizer_vocab_size(t) : 0;
     if (limit < o->vocab_size) limit = o->vocab_size;
     for (int64_t i = 0; i < d->id_count; i++)
-        REQUIRE(d->ids[i] < limit, LCKV_ERROR_FORMAT,
-                "%s:%lld: entry %lld of 'input_ids' is %d, and the vocabulary has %lld tokens", d->file,
-                (long long)d->line, (long long)i, d->ids[i], (long long)limit);
-    return token_store_add(s, d->ids, d->id_count);
+        if (d->ids[i] >= limit) return bad_id(d, i, limit);
+    return d->goes_on ? token_store_extend(s, d->ids, d->id_count) : token_store_add(s, d->ids, d->id_count);
 }
 
 static int add_documents(const corpus_options *o, document_reader *r, lckv_tokenizer **t, token_store *s) {

@@ -18,7 +18,7 @@ static int read_files(lckv_trainer *t, const lckv_train_options *o, const char *
     corpus_options corpus = {
         .paths = paths,
         .path_count = count,
-        .documents = {.keep_linebreaks = o->keep_linebreaks},
+        .documents = {o->keep_linebreaks, o->text_column, o->ids_dtype == LCKV_IDS_UINT32 ? 4 : 2},
         .append_eos = o->append_eos,
         .vocab_size = t->config->vocab_size,
         .tokenizer_folder = t->tokenizer_folder,

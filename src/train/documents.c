@@ -1,43 +1,98 @@
-/* Documents out of text files and JSON lines, see documents.h. */
-#include "train/documents.h"
+/* One file of documents after the other, and those of text: see documents.h. */
+#include "train/document_file.h"
 
-#include "base/file.h"
-#include "base/json.h"
-#include "base/text_buffer.h"
-
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct source {
-    char *path;
-    mapped_file file;
-    bool json_lines;
-} source;
+#include <sys/stat.h>
 
 struct document_reader {
-    document_options options;
-    source *sources;
+    const char *const *paths;
     int count, current;
-    size_t at;                         /* in the current file */
-    int64_t line;                      /* lines of it that were handed out or passed over */
-    size_t bytes_before, bytes_in_all; /* of the files before the current one, of all */
-    text_buffer line_copy;             /* a text line whose break had to be replaced */
-    json_t *row;                       /* owns the text of the document that was handed out */
-    int32_t *ids;
-    int64_t id_capacity;
+    document_options options;
+    document_file file; /* the current one; its stream is NULL before it is open */
+    int64_t *sizes;     /* [count] bytes on disk */
+    int64_t bytes_before, bytes_in_all;
 };
 
+/* ---------------------------------------------------------------- kinds, by name */
+
+typedef struct document_kind {
+    const char *ending;
+    int (*next)(document_file *f, document *out, bool *found);
+} document_kind;
+
+static const document_kind KINDS[] = {
+    {".jsonl", json_lines_next}, {".ndjson", json_lines_next}, {".json", json_file_next}, {".csv", csv_file_next},
+    {".bin", bin_file_next},     {".npy", npy_file_next},      {".txt", text_file_next},
+};
+static const char *const REFUSED[] = {".parquet", ".arrow", ".feather", ".tar", ".zip", ".tgz"};
+
 static bool ends_in(const char *path, const char *ending) {
-    size_t length = strlen(path), tail = strlen(ending);
-    return length >= tail && !strcmp(path + length - tail, ending);
+    size_t length = byte_stream_plain_length(path), tail = strlen(ending);
+    return length > tail && !memcmp(path + length - tail, ending, tail);
 }
 
-static int open_source(document_reader *r, const char *path, source *s) {
-    s->json_lines = ends_in(path, ".jsonl") || ends_in(path, ".ndjson") || ends_in(path, ".json");
-    s->path = strdup(path);
-    REQUIRE(s->path, LCKV_ERROR_MEMORY, "no memory for a path");
-    TRY(file_map(path, &s->file));
-    r->bytes_in_all += s->file.bytes;
+static const document_kind *kind_of(const char *path) {
+    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
+        if (ends_in(path, KINDS[i].ending)) return &KINDS[i];
+    return NULL;
+}
+
+bool document_name_is_known(const char *path) {
+    return kind_of(path) != NULL;
+}
+
+/* ---------------------------------------------------------------- text */
+
+/* The bytes up to the first break and with it; all of them where there is none. */
+static size_t line_length(const char *bytes, size_t count) {
+    const char *feed = memchr(bytes, '\n', count);
+    size_t length = feed ? (size_t)(feed - bytes) + 1 : count;
+    const char *carriage = memchr(bytes, '\r', length);
+    if (!carriage) return length;
+    length = (size_t)(carriage - bytes) + 1;
+    return length < count && bytes[length] == '\n' ? length + 1 : length;
+}
+
+/* A line of a text file with whatever break it has, handed out with "\n" or without. Only a line that has a "\r" is
+ * copied. */
+int text_file_next(document_file *f, document *out, bool *found) {
+    const char *bytes;
+    size_t count, length;
+    TRY(byte_stream_line(f->stream, &bytes, &count));
+    *found = count > 0;
+    if (!count) return LCKV_OK;
+    length = line_length(bytes, count);
+    byte_stream_skip(f->stream, length);
+    out->line = ++f->line;
+    size_t kept = length;
+    while (kept && (bytes[kept - 1] == '\n' || bytes[kept - 1] == '\r')) kept--;
+    bool has_break = kept < length;
+    out->text = bytes;
+    out->bytes = f->options->keep_linebreaks && has_break ? kept + 1 : kept;
+    if (out->bytes == kept || bytes[kept] == '\n') return LCKV_OK;
+    f->text.length = 0;
+    TRY(text_append(&f->text, bytes, kept));
+    TRY(text_append(&f->text, "\n", 1));
+    out->text = f->text.data;
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- a file at a time */
+
+static int check_path(document_reader *r, int i) {
+    struct stat s;
+    const char *path = r->paths[i];
+    REQUIRE(stat(path, &s) == 0, LCKV_ERROR_FILE, "cannot open '%s': %s", path, strerror(errno));
+    REQUIRE(S_ISREG(s.st_mode), LCKV_ERROR_FILE, "'%s' is not a file", path);
+    for (size_t k = 0; k < sizeof REFUSED / sizeof *REFUSED; k++)
+        REQUIRE(!ends_in(path, REFUSED[k]), LCKV_ERROR_UNSUPPORTED,
+                "'%s': %s files are not read; expected text, .jsonl, .json, .csv, .bin or .npy, plain or compressed "
+                "(.gz, .bz2, .xz, .zst)",
+                path, REFUSED[k]);
+    r->sizes[i] = s.st_size;
+    r->bytes_in_all += s.st_size;
     return LCKV_OK;
 }
 
@@ -45,144 +100,64 @@ int document_reader_create(const char *const *paths, int count, const document_o
                            document_reader **out) {
     *out = NULL;
     document_reader *r = calloc(1, sizeof *r);
-    source *sources = calloc((size_t)count + 1, sizeof *sources);
-    int status = r && sources ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory to open %d files", count);
-    if (status < 0) {
-        free(r);
-        free(sources);
-        return status;
-    }
-    r->options = *options;
-    r->sources = sources;
-    for (r->count = 0; r->count < count && status >= 0; r->count++)
-        status = open_source(r, paths[r->count], &sources[r->count]);
-    if (status < 0) {
+    REQUIRE(r, LCKV_ERROR_MEMORY, "no memory to open %d files", count);
+    *r = (document_reader){
+        .paths = paths, .count = count, .options = *options, .sizes = calloc((size_t)count + 1, sizeof *r->sizes)};
+    int status = r->sizes ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory to open %d files", count);
+    for (int i = 0; i < count && status >= 0; i++) status = check_path(r, i);
+    if (status < 0)
         document_reader_free(r);
-        return status;
-    }
-    *out = r;
-    return LCKV_OK;
+    else
+        *out = r;
+    return status;
+}
+
+/* Leaves it as new, but for its room. */
+static void close_file(document_file *f) {
+    byte_stream_close(f->stream);
+    json_decref(f->row);
+    *f = (document_file){.text = f->text, .ids = f->ids, .id_capacity = f->id_capacity};
 }
 
 void document_reader_free(document_reader *r) {
     if (!r) return;
-    for (int i = 0; i < r->count; i++) {
-        file_unmap(&r->sources[i].file);
-        free(r->sources[i].path);
-    }
-    text_free(&r->line_copy);
-    json_decref(r->row);
-    free(r->ids);
-    free(r->sources);
+    close_file(&r->file);
+    text_free(&r->file.text);
+    free(r->file.ids);
+    free(r->sizes);
     free(r);
 }
 
 double document_reader_fraction(const document_reader *r) {
-    return r->bytes_in_all ? (double)(r->bytes_before + r->at) / (double)r->bytes_in_all : 1;
+    int64_t here = r->file.stream ? byte_stream_position(r->file.stream) : 0;
+    return r->bytes_in_all ? (double)(r->bytes_before + here) / (double)r->bytes_in_all : 1;
 }
 
-/* ---------------------------------------------------------------- text */
-
-/* A line of a text file with whatever break it has, handed out with "\n" or without. Only a line that has a "\r" is
- * copied. */
-static int text_document(document_reader *r, const char *rest, size_t bytes, document *out) {
-    const char *feed = memchr(rest, '\n', bytes);
-    size_t length = feed ? (size_t)(feed - rest) + 1 : bytes;
-    const char *carriage = memchr(rest, '\r', length);
-    out->text = rest;
-    out->bytes = length;
-    if (carriage) {
-        size_t kept = (size_t)(carriage - rest);
-        length = kept + 1 < bytes && carriage[1] == '\n' ? kept + 2 : kept + 1;
-        r->line_copy.length = 0;
-        TRY(text_append(&r->line_copy, rest, kept));
-        TRY(text_append(&r->line_copy, "\n", 1));
-        out->text = r->line_copy.data;
-        out->bytes = r->line_copy.length;
-    }
-    r->at += length;
-    if (!r->options.keep_linebreaks && out->text[out->bytes - 1] == '\n') out->bytes--;
+int document_file_ids(document_file *f, int64_t count) {
+    if (count < f->id_capacity) return LCKV_OK;
+    int32_t *ids = realloc(f->ids, (size_t)(count + 1) * sizeof *ids);
+    REQUIRE(ids, LCKV_ERROR_MEMORY, "no memory for a row of %lld ids", (long long)count);
+    f->ids = ids;
+    f->id_capacity = count + 1;
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- JSON lines */
-
-static int read_ids(document_reader *r, const json_t *array, document *out) {
-    REQUIRE(json_is_array(array), LCKV_ERROR_FORMAT, "%s:%lld: 'input_ids' should be an array of whole numbers",
-            out->file, (long long)out->line);
-    int64_t count = (int64_t)json_array_size(array);
-    if (count >= r->id_capacity) {
-        int32_t *ids = realloc(r->ids, (size_t)(count + 1) * sizeof *ids);
-        REQUIRE(ids, LCKV_ERROR_MEMORY, "no memory for a row of %lld ids", (long long)count);
-        r->ids = ids;
-        r->id_capacity = count + 1;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        const json_t *item = json_array_get(array, (size_t)i);
-        json_int_t id = json_integer_value(item);
-        REQUIRE(json_is_integer(item) && id >= 0 && id <= INT32_MAX, LCKV_ERROR_FORMAT,
-                "%s:%lld: entry %lld of 'input_ids' should be a token id (a whole number, at least 0)", out->file,
-                (long long)out->line, (long long)i);
-        r->ids[i] = (int32_t)id;
-    }
-    out->ids = r->ids;
-    out->id_count = count;
-    return LCKV_OK;
+static int open_file(document_reader *r) {
+    r->file.path = r->paths[r->current];
+    r->file.options = &r->options;
+    return byte_stream_open(r->file.path, &r->file.stream);
 }
-
-static int read_row(document_reader *r, document *out) {
-    REQUIRE(json_is_object(r->row), LCKV_ERROR_FORMAT,
-            "%s:%lld: expected an object with 'text' or 'input_ids' on each line", out->file, (long long)out->line);
-    const json_t *ids = json_object_get(r->row, "input_ids"), *text = json_object_get(r->row, "text");
-    if (ids) return read_ids(r, ids, out);
-    REQUIRE(text, LCKV_ERROR_FORMAT, "%s:%lld: the row has neither 'text' nor 'input_ids'", out->file,
-            (long long)out->line);
-    REQUIRE(json_is_string(text), LCKV_ERROR_FORMAT, "%s:%lld: 'text' should be a string", out->file,
-            (long long)out->line);
-    out->text = json_string_value(text);
-    out->bytes = json_string_length(text);
-    return LCKV_OK;
-}
-
-static bool is_blank(const char *line, size_t length) {
-    for (size_t i = 0; i < length; i++)
-        if (!strchr(" \t\r\n", line[i]) || !line[i]) return false;
-    return true;
-}
-
-/* *found is false where the line is blank. */
-static int json_document(document_reader *r, const char *rest, size_t bytes, document *out, bool *found) {
-    const char *feed = memchr(rest, '\n', bytes);
-    size_t length = feed ? (size_t)(feed - rest) + 1 : bytes;
-    r->at += length;
-    *found = !is_blank(rest, length);
-    if (!*found) return LCKV_OK;
-    char where[512];
-    snprintf(where, sizeof where, "%.480s:%lld", out->file, (long long)out->line);
-    json_decref(r->row);
-    r->row = NULL;
-    TRY(json_parse(rest, length, where, &r->row));
-    return read_row(r, out);
-}
-
-/* ---------------------------------------------------------------- all files */
 
 int document_reader_next(document_reader *r, document *out, bool *found) {
     *found = false;
-    while (!*found && r->current < r->count) {
-        source *s = &r->sources[r->current];
-        if (r->at == s->file.bytes) {
-            r->bytes_before += s->file.bytes;
-            r->at = 0;
-            r->line = 0;
-            r->current++;
-            continue;
-        }
-        *out = (document){.file = s->path, .line = ++r->line};
-        const char *rest = (const char *)s->file.data + r->at;
-        size_t bytes = s->file.bytes - r->at;
-        *found = true;
-        TRY(s->json_lines ? json_document(r, rest, bytes, out, found) : text_document(r, rest, bytes, out));
+    while (r->current < r->count) {
+        const document_kind *kind = kind_of(r->paths[r->current]);
+        if (!r->file.stream) TRY(open_file(r));
+        *out = (document){.file = r->file.path};
+        TRY(kind ? kind->next(&r->file, out, found) : text_file_next(&r->file, out, found));
+        if (*found) return LCKV_OK;
+        close_file(&r->file);
+        r->bytes_before += r->sizes[r->current++];
     }
     return LCKV_OK;
 }
