@@ -632,12 +632,16 @@ typedef struct lckv_engine_options {
                               cache */
     int64_t kv_cache_memory; /* bytes of device memory for the KV cache, taken at once; 0 (default): what max_num_seqs
                                 samples of max_model_len tokens need, at most half of what is free */
-    int64_t max_num_batched_tokens; /* prompts enter a step until it has so many tokens, one always; 2048 */
-    int max_queue;                  /* requests that may wait; 1024 */
-    int64_t window_length;          /* > 0: the sink cache (StreamingLLM): so many tokens are kept; 0 (default): all */
-    int64_t num_sink_tokens;        /* of which so many are the first ones; less than window_length */
-    bool bf16;                      /* products, attention and KV cache in bfloat16; false: f32 */
-    lckv_event_callback callback;   /* NULL: nobody is told */
+    int64_t max_num_batched_tokens; /* pieces of prompts enter a step until it has so many tokens, one always; 2048 */
+    int64_t prompt_piece;  /* tokens: a prompt is read in pieces that end at multiples of this, counted from its start.
+                              In  models with loops the result depends on it; it depends on nothing else. 512 */
+    bool batch_invariant;  /* a sample is the same to the bit alone and in any company, which takes slower products;
+                              false:  to rounding. CPU alone */
+    int max_queue;         /* requests that may wait; 1024 */
+    int64_t window_length; /* > 0: the sink cache (StreamingLLM): so many tokens are kept; 0 (default): all */
+    int64_t num_sink_tokens;      /* of which so many are the first ones; less than window_length */
+    bool bf16;                    /* products, attention and KV cache in bfloat16; false: f32 */
+    lckv_event_callback callback; /* NULL: nobody is told */
     void *user;
 } lckv_engine_options;
 
@@ -664,7 +668,7 @@ typedef struct lckv_request {
     bool ignore_eos;         /* go on behind EOS tokens (of config.json and generation_config.json); false */
     const char *const *stop; /* [stop_count] strings that end a text, which is cut before them; need a tokenizer */
     int stop_count;          /* 0 */
-    lckv_encoding encoding;  /* auto */
+    lckv_encoding encoding;  /* of the prompt; auto. Plan: in one piece */
 } lckv_request;
 
 LCKV_API lckv_request lckv_request_defaults(void);

@@ -1,99 +1,6 @@
 /* The engine: requests come, wait, run, end and are cancelled in any order; each gets what it gets alone, in its turn,
  * and memory comes back. */
-#include "fixture.h"
-
-static const char *const layouts[] = {"0_1_2_3", "0_2_2_3", "3_3_3_3", "0s_1s_1_1", "1_2s_0_3s"};
-enum { LAYOUTS = sizeof layouts / sizeof *layouts, REQUESTS = 24, SAMPLES = 2, MOST = 16, LENGTH = 64 };
-
-static void open_layout(fixture *f, const char *layout) {
-    char extra[256];
-    snprintf(extra, sizeof extra,
-             ",\"layer_types\":\"%s\",\"sliding_window\":5,\"forward_passes\":2,\"backward_passes\":2,"
-             "\"eos_token_id\":[3,5]",
-             layout);
-    fixture_open(f, 4, extra, DTYPE_F32, false);
-}
-
-typedef struct heard_sample {
-    int32_t ids[LENGTH];
-    int count;
-    double logprob; /* of all of them */
-    lckv_finish finish;
-} heard_sample;
-
-/* What is told of each request, by its id. */
-typedef struct heard {
-    heard_sample samples[REQUESTS + 1][SAMPLES];
-} heard;
-
-static void listen(void *user, const lckv_event *event) {
-    heard *h = user;
-    assert_in_range(event->request, 1, REQUESTS);
-    heard_sample *s = &h->samples[event->request][event->sample];
-    assert_int_equal(s->finish, LCKV_FINISH_NONE);
-    s->finish = event->finish;
-    assert_true((event->token < 0) == (event->finish == LCKV_FINISH_ERROR));
-    if (event->token < 0) return;
-    s->ids[s->count++] = event->token;
-    s->logprob += event->logprob;
-    assert_int_equal(event->new_tokens, s->count);
-    assert_string_equal(event->text, "");
-}
-
-static lckv_engine *open_engine(const fixture *f, lckv_engine_options o, heard *h) {
-    lckv_engine *e;
-    memset(h, 0, sizeof *h);
-    o.callback = listen;
-    o.user = h;
-    OK(lckv_engine_create(f->model, NULL, &o, &e));
-    return e;
-}
-
-/* Request i: every other one sampled, of 1 to 29 ids of its own. */
-static lckv_request make_request(int i, int32_t *ids) {
-    lckv_request r = lckv_request_defaults();
-    r.prompt = (lckv_prompt){ids, 1 + i * 7 % 29};
-    fixture_ids(ids, (int)r.prompt.count, (uint64_t)i);
-    r.n = 1 + i % SAMPLES;
-    r.max_new_tokens = 1 + i * 5 % MOST;
-    r.temperature = i % 2;
-    r.seed = (uint64_t)i;
-    return r;
-}
-
-static void finish(lckv_engine *e) {
-    for (int step = 0; !lckv_engine_idle(e); step++) {
-        OK(lckv_engine_step(e));
-        assert_true(step < 10000);
-    }
-}
-
-static heard_sample run_alone(const fixture *f, int i, int sample) {
-    static heard h;
-    int32_t ids[LENGTH];
-    uint64_t id;
-    lckv_request r = make_request(i, ids);
-    lckv_engine *e = open_engine(f, lckv_engine_defaults(), &h);
-    OK(lckv_engine_submit(e, &r, &id));
-    finish(e);
-    lckv_engine_free(e);
-    return h.samples[1][sample];
-}
-
-static void assert_same(const heard_sample *a, const heard_sample *b) {
-    assert_int_equal(a->count, b->count);
-    assert_memory_equal(a->ids, b->ids, (size_t)a->count * sizeof *a->ids);
-    assert_int_equal(a->finish, b->finish);
-    assert_true(fabs(a->logprob - b->logprob) < CLOSE * MOST);
-}
-
-static void assert_empty(const lckv_engine *e) {
-    lckv_engine_stats s = lckv_engine_describe(e);
-    assert_int_equal(s.running, 0);
-    assert_int_equal(s.waiting, 0);
-    assert_int_equal(s.kv_pages_used, 0);
-    assert_int_equal(s.kv_bytes_used, 0);
-}
+#include "engine_fixture.h"
 
 /* Memory of a cache in which two or three of the requests have room. */
 static lckv_engine_options small_engine(const fixture *f) {
@@ -135,7 +42,7 @@ static void each_gets_what_it_gets_alone(void **state) {
             lckv_engine_free(e);
             for (int i = 1; i <= REQUESTS; i++)
                 for (int j = 0; j < 1 + i % SAMPLES; j++) {
-                    heard_sample alone = run_alone(&f, i, j);
+                    heard_sample alone = run_alone(&f, lckv_engine_defaults(), i, j);
                     assert_same(&alone, &h.samples[i][j]);
                 }
         }
@@ -177,7 +84,7 @@ static void cancelled_requests_leave_no_trace(void **state) {
         assert_true(s.cancelled > 2 && s.finished > 2);
         lckv_engine_free(e);
         for (int i = 1; i <= REQUESTS; i++) {
-            heard_sample alone = run_alone(&f, i, 0);
+            heard_sample alone = run_alone(&f, lckv_engine_defaults(), i, 0);
             if (!cancelled[i]) assert_same(&alone, &h.samples[i][0]);
         }
         fixture_close(&f);
@@ -234,8 +141,8 @@ static void options_are_checked(void **state) {
     fixture f;
     lckv_engine *e;
     open_layout(&f, "0_2_2_3");
-    lckv_engine_options o[7];
-    for (int i = 0; i < 7; i++) o[i] = lckv_engine_defaults();
+    lckv_engine_options o[8];
+    for (int i = 0; i < 8; i++) o[i] = lckv_engine_defaults();
     o[0].max_num_seqs = 0;
     o[1].max_model_len = -1;
     o[2].max_model_len = 4097;
@@ -243,9 +150,10 @@ static void options_are_checked(void **state) {
     o[4].max_num_batched_tokens = 0;
     o[5].max_queue = 0;
     o[6].window_length = 4, o[6].num_sink_tokens = 4;
+    o[7].prompt_piece = 0;
     const char *const words[] = {"max_num_seqs",           "max_model_len", "4096 positions", "kv_cache_memory",
-                                 "max_num_batched_tokens", "max_queue",     "sinks"};
-    for (int i = 0; i < 7; i++) FAILS(lckv_engine_create(f.model, NULL, &o[i], &e), LCKV_ERROR_ARGUMENT, words[i]);
+                                 "max_num_batched_tokens", "max_queue",     "sinks",          "prompt_piece"};
+    for (int i = 0; i < 8; i++) FAILS(lckv_engine_create(f.model, NULL, &o[i], &e), LCKV_ERROR_ARGUMENT, words[i]);
     o[0] = lckv_engine_defaults();
     o[0].kv_cache_memory = 1 << 16;
     OK(lckv_engine_create(f.model, NULL, &o[0], &e)); /* no length was asked for: what fits */

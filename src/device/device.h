@@ -339,8 +339,10 @@ struct device {
     char name[32];     /* "cpu", "count", "cuda:0" */
     char features[64]; /* what results depend on to the bit, besides threads: processor level, library's choice */
     int threads;
-    bool host_memory; /* device pointers are host pointers: weights may be used where a file is mapped */
-    bool counts_only; /* nothing is computed, memory is not real: never read or written by the host */
+    bool host_memory;        /* device pointers are host pointers: weights may be used where a file is mapped */
+    bool has_invariant_rows; /* it can do what the next says */
+    bool invariant_rows;     /* a row of an op's result is the same bits whatever rows are beside it; set between ops */
+    bool counts_only;        /* nothing is computed, memory is not real: never read or written by the host */
     device_counts counts;
     void *own; /* the device's private state */
 };

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* Enough to keep matrix products busy, and activations bounded. */
-enum { STEP_TOKENS = 2048 };
+enum { STEP_TOKENS = 2048, PIECE_TOKENS = 512 };
 
 /* What a step needs for each of its sequences, in the order of the batch's entries. */
 typedef struct batcher_call {
@@ -74,6 +74,8 @@ static double count_weight_bytes(const params *p) {
 static int build(batcher *b) {
     const model *m = b->model;
     const batcher_options *o = &b->options;
+    REQUIRE(!o->batch_invariant || m->device->has_invariant_rows, LCKV_ERROR_UNSUPPORTED,
+            "%s has no products whose sums do not depend on the rows beside them (batch_invariant)", m->device->name);
     kv_cache_options cache = kv_cache_defaults();
     cache.sequences = o->sequences;
     cache.rows = o->rows;
@@ -95,6 +97,7 @@ int batcher_create(const model *m, const batcher_options *options, batcher **out
     b->model = m;
     b->options = *options;
     if (!b->options.step_tokens) b->options.step_tokens = STEP_TOKENS;
+    if (!b->options.piece_tokens) b->options.piece_tokens = PIECE_TOKENS;
     b->weight_bytes = count_weight_bytes(m->params);
     int status = build(b);
     if (status < 0)
@@ -163,39 +166,61 @@ static int admit(batcher *b) {
     return LCKV_OK;
 }
 
-/* How many rows of `s` the next call takes. A sink cache takes the first window of a prompt as usual, and the rest
- * token by token: only then does each token see what it would see in a stream. */
-static int32_t piece_rows(const batcher *b, const sequence *s) {
-    int64_t window = b->options.window_length;
-    int64_t first = window && s->prompt_count > window ? window : s->prompt_count;
-    if (s->cached > 0 || !encoding_in_one_call(b->model, s->encoding, first)) return 1;
-    return (int32_t)first;
+/* Without loops it matters to nothing but rounding where a prompt is cut, and long pieces keep matrix products busy. */
+static bool pieces_join(const batcher *b) {
+    return b->model->config->map.loops == 0 && !b->options.batch_invariant;
 }
 
-/* Whether it goes through the plan's many runs: in models with loops, what enters in one call. */
-static bool is_planned(const batcher *b, const sequence *s) {
-    return b->model->config->map.loops > 0 && s->cached == 0 &&
-           encoding_in_one_call(b->model, s->encoding, piece_rows(b, s));
+/* Rows of the next call for `s`, of which `room` more are wanted in this step: a piece, or as many as there is room
+ * for. */
+static int64_t next_rows(const batcher *b, const sequence *s, int64_t room) {
+    const encoding_rules rules = {b->options.piece_tokens, b->options.window_length};
+    int64_t rows = encoding_next(b->model, s->encoding, &rules, s->prompt_count, s->cached), more;
+    while (rows > 1 && pieces_join(b) && s->cached + rows < s->prompt_count) {
+        more = encoding_next(b->model, s->encoding, &rules, s->prompt_count, s->cached + rows);
+        if (more == 1 || rows + more > room) break;
+        rows += more;
+    }
+    return rows;
 }
 
-static void add_entry(batcher_call *call, sequence *s, int32_t rows, bool planned) {
-    bool last = s->cached + rows == s->count;
-    if (last) call->chooser[call->wanted++] = s;
-    if (s->cached < s->prompt_count) call->prompt_rows += rows;
-    call->rows += rows;
-    call->owner[call->count] = s;
-    call->entries[call->count++] = (batch_entry){
-        .ids = s->ids + s->cached, .rows = rows, .wanted = last, .cache_id = s->cache_id, .planned = planned};
+/* Who goes in this step: single tokens always; pieces of prompts in their order, one at least, as long as there is
+ * room. A piece that has to wait is not passed by those behind it. */
+static void choose_rows(batcher *b) {
+    int64_t room = b->options.step_tokens;
+    bool first = true, full = false;
+    for (int i = 0; i < b->running; i++) {
+        sequence *s = b->queue[i];
+        s->fresh = s->planned = false;
+        s->rows = next_rows(b, s, 0) == 1;
+        room -= s->rows;
+    }
+    for (int i = 0; i < b->running && !full; i++) {
+        sequence *s = b->queue[i];
+        if (s->rows) continue;
+        int64_t rows = next_rows(b, s, room);
+        full = !first && rows > room;
+        if (full) continue;
+        first = false;
+        room -= rows;
+        s->rows = (int32_t)rows;
+        s->planned = b->model->config->map.loops > 0;
+    }
 }
 
 /* Planned entries come first in a batch. */
 static void collect(batcher *b, bool planned) {
+    batcher_call *call = &b->call;
     for (int i = 0; i < b->running; i++) {
         sequence *s = b->queue[i];
-        if (is_planned(b, s) != planned) continue;
-        int32_t rows = piece_rows(b, s);
-        bool fits = rows == 1 || b->call.rows == 0 || b->call.rows + rows <= b->options.step_tokens;
-        if (fits) add_entry(&b->call, s, rows, planned);
+        if (!s->rows || s->planned != planned) continue;
+        bool last = s->cached + s->rows == s->count;
+        if (last) call->chooser[call->wanted++] = s;
+        if (s->cached < s->prompt_count) call->prompt_rows += s->rows;
+        call->rows += s->rows;
+        call->owner[call->count] = s;
+        call->entries[call->count++] = (batch_entry){
+            .ids = s->ids + s->cached, .rows = s->rows, .wanted = last, .cache_id = s->cache_id, .planned = planned};
     }
 }
 
@@ -236,7 +261,9 @@ static int run_call(batcher *b) {
 }
 
 static int forward(batcher *b) {
+    b->model->device->invariant_rows = b->options.batch_invariant;
     int status = run_call(b);
+    b->model->device->invariant_rows = false;
     if (status < 0) {
         kv_cache_rollback(b->cache);
         return status;
@@ -295,7 +322,7 @@ int batcher_step(batcher *b) {
     call->count = call->wanted = 0;
     call->rows = call->prompt_rows = 0;
     TRY(admit(b));
-    for (int i = 0; i < b->running; i++) b->queue[i]->fresh = false;
+    choose_rows(b);
     collect(b, true);
     collect(b, false);
     int status = forward(b);

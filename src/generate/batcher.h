@@ -1,6 +1,7 @@
-/* Runs many sequences together: each step is one call of the decoder over a piece of every running sequence, a whole
- * prompt, one token of a prompt, or the newest token. A sequence joins when there is room and leaves when it ends, so
- * their lengths may differ as they like. What a sequence gets does not depend on its company, to rounding.
+/* Runs many sequences together: each step is one call of the decoder over a part of every running sequence, a piece of
+ * its prompt (encoding.h) or its newest token. A sequence joins when there is room and leaves when it ends, so their
+ * lengths may differ as they like. What a sequence gets does not depend on its company, to rounding; with
+ * batch_invariant to the bit.
  *
  * Leaves out: text and stop strings (generate.c), sharing a prompt's pages between sequences. */
 #ifndef GENERATE_BATCHER_H
@@ -13,8 +14,10 @@ typedef struct batcher_options {
     dtype compute;                /* DTYPE_F32 or DTYPE_BF16 */
     int64_t window_length, sinks; /* of the sink cache; 0: everything is kept */
     int sequences;                /* most that run together; others wait */
-    int64_t step_tokens;          /* prompts enter a step until it has so many tokens, one always; 0: 2048 */
-    int64_t rows;                 /* tokens that the cache has room for to begin with; it grows */
+    int64_t step_tokens;          /* pieces of prompts enter a step until it has so many tokens, one always; 0: 2048 */
+    int64_t piece_tokens;         /* see encoding.h; 0: 512 */
+    bool batch_invariant;
+    int64_t rows;       /* tokens that the cache has room for to begin with; it grows */
     size_t cache_bytes; /* > 0: the cache has so much from the beginning, and no more; rows is not read then */
 } batcher_options;
 

@@ -21,7 +21,8 @@ struct lckv_engine {
 };
 
 lckv_engine_options lckv_engine_defaults(void) {
-    return (lckv_engine_options){.max_num_seqs = 64, .max_num_batched_tokens = 2048, .max_queue = 1024};
+    return (lckv_engine_options){
+        .max_num_seqs = 64, .max_num_batched_tokens = 2048, .prompt_piece = 512, .max_queue = 1024};
 }
 
 lckv_request lckv_request_defaults(void) {
@@ -51,6 +52,8 @@ static int check_options(const lckv_engine_options *o, const model *m) {
             (long long)o->kv_cache_memory);
     REQUIRE(o->max_num_batched_tokens >= 1, LCKV_ERROR_ARGUMENT,
             "max_num_batched_tokens should be at least 1, found %lld", (long long)o->max_num_batched_tokens);
+    REQUIRE(o->prompt_piece >= 1, LCKV_ERROR_ARGUMENT, "prompt_piece should be at least 1, found %lld",
+            (long long)o->prompt_piece);
     REQUIRE(o->max_queue >= 1, LCKV_ERROR_ARGUMENT, "max_queue should be at least 1, found %d", o->max_queue);
     return LCKV_OK;
 }
@@ -113,7 +116,9 @@ static int create(lckv_engine *e) {
                          .window_length = o->window_length,
                          .sinks = o->window_length ? o->num_sink_tokens : 0,
                          .sequences = o->max_num_seqs,
-                         .step_tokens = o->max_num_batched_tokens};
+                         .step_tokens = o->max_num_batched_tokens,
+                         .piece_tokens = o->prompt_piece,
+                         .batch_invariant = o->batch_invariant};
     TRY(check_options(o, e->model));
     TRY(engine_check_tokenizer(e->model, e->tokenizer));
     TRY(choose_memory(e, &b.cache_bytes));

@@ -20,6 +20,8 @@ typedef struct sequence {
 
     /* The batcher's. */
     int64_t cached; /* leading ids whose keys and values are in the cache */
+    int32_t rows;   /* that go in this step; 0: it sits this step out */
+    bool planned;   /* through the plan's many runs */
     int cache_id;   /* -1: waits for its turn, or has ended */
     uint64_t serial;
     bool fresh;    /* the last step gave it a token, ids[count - 1], or ended it */

@@ -232,7 +232,7 @@ int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
     f.rows = dots[f.which].rows;
     int64_t worth = (keys + LEAST_PIECE - 1) / LEAST_PIECE, wanted = 4 * parts / a->sequences.rows;
     f.pieces = wanted < worth ? wanted : worth;
-    if (f.pieces < 1 || parts == 1) f.pieces = 1;
+    if (f.pieces < 1 || parts == 1 || d->invariant_rows) f.pieces = 1; /* how many there are depends on all sequences */
     TRY(carve(d, &f, parts));
     run(&f, parts);
     return LCKV_OK;

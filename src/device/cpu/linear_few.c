@@ -1,5 +1,6 @@
-/* Products of a few rows with a weight (decoding; training token by token): the weight and its gradient are read once,
- * in place, which is all that can be asked for where memory sets the pace. */
+/* Products of a few rows with a weight (decoding; training token by token; any number of rows whose sums must not
+ * depend on their number): the weight and its gradient are read once, in place, which is all that can be asked for
+ * where memory sets the pace. */
 #include "device/cpu/cpu.h"
 #include "device/cpu/dots.h"
 #include "device/cpu/linear.h"
@@ -11,11 +12,12 @@ enum {
 };
 
 /* sum[r * OUTPUTS + o]: the products of up to GROUP rows of x with outputs [first, first + count) of the weight, in
- * pieces of depth of which x's stay in the first-level cache. */
+ * pieces of depth of which x's stay in the first-level cache. With `invariant` in pieces that are the same for any
+ * number of rows: the rest of the order of a row's sum is. */
 static void few_outputs(float *sum, const float *x, int64_t x_row, int64_t rows, view weight, int64_t first,
-                        int64_t count) {
+                        int64_t count, bool invariant) {
     int which = dots_for(rows);
-    int64_t piece = 4096 / dots[which].rows;
+    int64_t piece = 4096 / (invariant ? GROUP : dots[which].rows);
     memset(sum, 0, GROUP * OUTPUTS * sizeof *sum);
     for (int64_t k = 0; k < weight.cols; k += piece)
         for (int64_t o = 0; o < count; o += dots[which].outputs) {
@@ -61,7 +63,7 @@ int CPU_ENTRY(linear_few)(device *d, const struct op_linear *a) {
             for (int64_t r = 0; r < a->x.rows; r += GROUP) {
                 int64_t count = mine.end - o < OUTPUTS ? mine.end - o : OUTPUTS;
                 int64_t rows = a->x.rows - r < GROUP ? a->x.rows - r : GROUP;
-                few_outputs(sum, x + r * x_row, x_row, rows, a->weight, o, count);
+                few_outputs(sum, x + r * x_row, x_row, rows, a->weight, o, count, d->invariant_rows);
                 store_few(a, sum, r, rows, o, count);
             }
     }

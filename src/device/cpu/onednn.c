@@ -218,16 +218,18 @@ static int multiply(device *d, const struct shape *shape, const void *a, const v
 
 /* ---------------------------------------------------------------- the entries */
 
-/* Whether oneDNN multiplies rows of the compute type with the weight as they are. */
-static bool takes(const struct onednn *o, int64_t rows, dtype compute, view weight) {
-    return rows > LINEAR_FEW_ROWS && compute == weight.type &&
+/* Whether oneDNN multiplies rows of the compute type with the weight as they are. In which order it sums depends on the
+ * number of rows. */
+static bool takes(const device *d, int64_t rows, dtype compute, view weight) {
+    const struct onednn *o = ((struct cpu_state *)d->own)->products;
+    return !d->invariant_rows && rows > LINEAR_FEW_ROWS && compute == weight.type &&
            (compute == DTYPE_F32 || (compute == DTYPE_BF16 && o->has_bf16));
 }
 
 static int linear(device *d, const struct op_linear *a) {
     struct onednn *o = onednn_of(d);
     bool bias = a->bias.data != NULL, done = false;
-    if (takes(o, a->x.rows, a->x.type, a->weight) &&
+    if (takes(d, a->x.rows, a->x.type, a->weight) &&
         (!bias || a->bias.type == DTYPE_F32 || a->bias.type == a->x.type)) {
         struct shape y = {.rows = a->x.rows, .cols = a->weight.rows, .depth = a->x.cols, .b_transposed = true};
         y.type = a->x.type, y.c_type = a->y.type, y.bias_type = bias ? (int64_t)a->bias.type : NO_BIAS;
@@ -253,7 +255,7 @@ static int linear_backward(device *d, const struct op_linear *a) {
     struct op_linear rest = *a;
     dtype compute = a->x.data ? a->x.type : DTYPE_F32;
     bool done = false;
-    if (!takes(o, a->dy.rows, compute, a->weight)) return o->plain.linear_backward(d, a);
+    if (!takes(d, a->dy.rows, compute, a->weight)) return o->plain.linear_backward(d, a);
     const void *dy;
     TRY(rounded_dy(d, a, compute, &dy));
     struct shape dx = {.rows = a->dy.rows, .cols = a->weight.cols, .depth = a->weight.rows, .add = true};

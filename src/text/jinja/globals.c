@@ -1,0 +1,99 @@
+/* The functions that every template sees: Jinja's range, dict and namespace; transformers' raise_exception and
+ * strftime_now. */
+#include "text/jinja/machine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static int range_name(machine *m, int64_t start, int64_t stop, int64_t step, const char **name) {
+    value text;
+    if (step == 1)
+        TRY(text_format(m, &text, "range(%" PRId64 ", %" PRId64 ")", start, stop));
+    else
+        TRY(text_format(m, &text, "range(%" PRId64 ", %" PRId64 ", %" PRId64 ")", start, stop, step));
+    *name = text.text; /* a NUL is behind it: text_format() leaves one */
+    return LCKV_OK;
+}
+
+static int run_range(machine *m, const call *c, value *out) {
+    int64_t first, second, step;
+    value_list *list;
+    bool one = c->at[1].kind == VALUE_UNSET;
+    TRY(argument_whole(m, c->at[0], 0, "the start of range()", &first));
+    TRY(argument_whole(m, c->at[1], 0, "the end of range()", &second));
+    TRY(argument_whole(m, c->at[2], 1, "the step of range()", &step));
+    int64_t start = one ? 0 : first, stop = one ? first : second;
+    if (step == 0) return RAISE(m, "range() arg 3 must not be zero");
+    double count = ((double)stop - (double)start) / (double)step;
+    if (count > MAX_RANGE)
+        return RAISE(m, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", MAX_RANGE);
+    TRY(list_new(&m->arena, count > 0 ? (size_t)count + 1 : 0, &list));
+    for (int64_t i = 0, at = start; step > 0 ? at < stop : at > stop; i++) {
+        TRY(list_add(&m->arena, list, value_int(at)));
+        if (__builtin_add_overflow(at, step, &at)) break;
+    }
+    TRY(range_name(m, start, stop, step, &list->name));
+    *out = value_of_list(VALUE_RANGE, list);
+    return machine_tick(m, list->count);
+}
+
+/* A dict of another one or of pairs. */
+static int add_pairs(machine *m, value from, value_dict *to) {
+    const value_list *items;
+    if (from.kind == VALUE_DICT || from.kind == VALUE_NAMESPACE) {
+        for (size_t i = 0; i < from.dict->count; i++) {
+            TRY(machine_tick(m, 1 + to->count / 16));
+            TRY(dict_set(&m->arena, to, from.dict->pairs[i].key, from.dict->pairs[i].value));
+        }
+        return LCKV_OK;
+    }
+    TRY(value_items(m, from, &items));
+    for (size_t i = 0; i < items->count; i++) {
+        const value_list *pair;
+        TRY(value_items(m, items->items[i], &pair));
+        TRY(machine_tick(m, 1 + to->count / 16));
+        if (pair->count != 2)
+            return RAISE(m, "dictionary update sequence element #%zu has length %zu; 2 is required", i, pair->count);
+        if (!value_hashable(pair->items[0])) return RAISE(m, "unhashable type: '%s'", value_type(pair->items[0]));
+        TRY(dict_set(&m->arena, to, pair->items[0], pair->items[1]));
+    }
+    return LCKV_OK;
+}
+
+/* dict(mapping or pairs, name=value, ...), and namespace() likewise */
+static int make_dict(machine *m, const call *c, value_kind kind, value *out) {
+    value_dict *dict;
+    if (c->given->count > 1) return RAISE(m, "dict expected at most 1 argument, got %zu", c->given->count);
+    TRY(dict_new(&m->arena, c->given->named_count, &dict));
+    if (c->given->count) TRY(add_pairs(m, c->given->items[0], dict));
+    for (size_t i = 0; i < c->given->named_count; i++) {
+        const named_value *n = &c->given->named[i];
+        TRY(dict_set(&m->arena, dict, value_text(n->name, n->bytes), n->value));
+    }
+    *out = (value){.kind = kind, .dict = dict};
+    return LCKV_OK;
+}
+static int run_dict(machine *m, const call *c, value *out) {
+    return make_dict(m, c, VALUE_DICT, out);
+}
+static int run_namespace(machine *m, const call *c, value *out) {
+    return make_dict(m, c, VALUE_NAMESPACE, out);
+}
+
+/* The template does not take this conversation. */
+static int run_raise_exception(machine *m, const call *c, value *out) {
+    (void)out;
+    value message;
+    TRY(value_string(m, c->at[0], &message));
+    return RAISE_CODE(m, LCKV_ERROR_ARGUMENT, "%.*s", message.bytes > 500 ? 500 : (int)message.bytes, message.text);
+}
+
+static const builtin globals[] = {
+    {"range", "start stop? step?", run_range}, {"dict", NULL, run_dict},
+    {"namespace", NULL, run_namespace},        {"raise_exception", "message", run_raise_exception},
+    {"strftime_now", "format", strftime_now},  {NULL}};
+
+const builtin *global_find(const char *name, size_t bytes) {
+    return builtin_find(globals, name, bytes);
+}

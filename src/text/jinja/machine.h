@@ -1,0 +1,166 @@
+/* What runs while a template is rendered: its memory, limits, scopes and text so far, and how functions, filters, tests
+ * and methods are written and called. */
+#ifndef TEXT_JINJA_MACHINE_H
+#define TEXT_JINJA_MACHINE_H
+
+#include "text/jinja/value.h"
+
+#include <time.h>
+
+/* A hostile template ends in an error. None of these is near what a conversation needs. */
+enum {
+    MAX_STEPS = 20000000, /* nodes evaluated, elements walked, and 64 bytes each of strings looked through */
+    MAX_DEPTH = 400,      /* evaluations within evaluations, values within values */
+    MAX_RANGE = 100000,   /* elements of range(), Jinja's own limit in its sandbox */
+    MAX_TEXT = 1 << 26,   /* bytes of one string */
+    MAX_MEMORY = 1 << 28  /* bytes of one rendering */
+};
+
+/* Names that can be seen: those of this scope, then those around it. */
+typedef struct scope {
+    struct scope *outer;
+    value_dict names;
+} scope;
+
+/* A string that is being made. */
+typedef struct output {
+    char *data;
+    size_t length, capacity;
+} output;
+
+typedef enum flow { FLOW_ON, FLOW_BREAK, FLOW_CONTINUE } flow;
+
+typedef struct span {
+    size_t first, end; /* bytes of the text */
+} span;
+
+typedef struct machine {
+    arena arena;
+    const char *name;     /* of the template, for errors */
+    const struct tm *now; /* NULL: the clock */
+    int line;             /* of what is evaluated, for errors */
+    int depth;
+    int64_t steps;
+    scope *scope;
+    output *text; /* where statements write */
+    output root;  /* the rendering's own */
+    flow flow;    /* set by break and continue, until their loop sees it */
+    span *spans;  /* of {% generation %} */
+    size_t span_count, span_capacity;
+    bool nested_generation; /* one stood in a macro or a set block, where it has no place in the text */
+} machine;
+
+/* Sets the message "NAME: line N: ..." and returns the code. */
+#define RAISE_CODE(m, code, ...) (machine_message((m), __VA_ARGS__), status_of_failure(code))
+#define RAISE(m, ...) RAISE_CODE(m, LCKV_ERROR_FORMAT, __VA_ARGS__)
+void machine_message(const machine *m, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Counts steps; an error when there were too many. */
+int machine_tick(machine *m, size_t steps);
+/* Goes one level down; `m->depth--` afterwards, whatever happened between: errors end the rendering. */
+int machine_enter(machine *m);
+
+int output_add(machine *m, output *o, const char *bytes, size_t count);
+int output_word(machine *m, output *o, const char *word);
+static inline value output_value(const output *o) {
+    return value_text(o->length ? o->data : "", o->length);
+}
+/* A formatted string as a value; not for long ones. */
+int text_format(machine *m, value *out, const char *format, ...) PRINTF_LIKE(3, 4);
+/* A value that is undefined, and says why when it is used. */
+int undefined_format(machine *m, value *out, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* ---- print.c, tojson.c */
+
+int print_value(machine *m, output *o, value v); /* as str() */
+int print_repr(machine *m, output *o, value v);
+int value_string(machine *m, value v, value *out); /* str(v) */
+void float_repr(double number, char out[40]);
+
+/* ---- operators.c */
+
+#define OPERATOR_POWER ('*' << 8 | '*')
+#define OPERATOR_FLOOR_DIVIDE ('/' << 8 | '/')
+
+int value_equal(machine *m, value a, value b, bool *out);
+/* Three ways: *order is negative, 0 or positive. `operator` names what is asked, for errors. */
+int value_compare(machine *m, value a, value b, const char *operator, int * order);
+int value_contains(machine *m, value container, value item, bool *out);
+int value_arithmetic(machine *m, int operator, value a, value b, value *out);
+int value_negate(machine *m, value v, value *out);
+int value_length(machine *m, value v, int64_t *out);
+/* The elements as a list; an iterator is used up by it. The list may be the value's own: it is not changed. */
+int value_items(machine *m, value v, const value_list **out);
+
+/* ---- access.c */
+
+int value_attribute(machine *m, value v, const char *name, size_t bytes, value *out); /* v.name */
+int value_element(machine *m, value v, value key, value *out);                        /* v[key] */
+int value_slice(machine *m, value v, value start, value stop, value step, value *out);
+
+/* ---- functions, filters, tests, methods */
+
+typedef struct named_value {
+    const char *name;
+    size_t bytes;
+    value value;
+} named_value;
+
+typedef struct arguments {
+    value *items;
+    size_t count;
+    named_value *named;
+    size_t named_count;
+} arguments;
+
+enum { MAX_PARAMETERS = 5 };
+
+typedef struct call {
+    value self;               /* what a filter or test is given, what a method belongs to */
+    value at[MAX_PARAMETERS]; /* the arguments, VALUE_UNSET where one may be left out and was */
+    const arguments *given;   /* as they stand in the template */
+} call;
+
+/* One thing that is written in C. `parameters`: their names, those that may be left out with a '?' behind; NULL: it
+ * looks at what is given itself. */
+typedef struct builtin {
+    const char *name, *parameters;
+    int (*run)(machine *m, const call *c, value *out);
+} builtin;
+
+struct function {
+    const builtin *code;
+    value self;
+};
+
+/* Tables end in a builtin without a name. */
+const builtin *builtin_find(const builtin *table, const char *name, size_t bytes);
+int builtin_call(machine *m, const builtin *b, value self, const arguments *given, value *out);
+const builtin *filter_find(const char *name, size_t bytes);
+const builtin *test_find(const char *name, size_t bytes);
+const builtin *global_find(const char *name, size_t bytes);
+int filter_call(machine *m, const char *name, size_t bytes, value self, const arguments *given, value *out);
+int test_call(machine *m, const char *name, size_t bytes, value self, const arguments *given, bool *out);
+
+extern const builtin text_filters[], sequence_filters[], select_filters[], string_methods[], dict_methods[],
+    list_methods[], loop_methods[];
+
+/* calls.c: anything that can be called. */
+int value_call(machine *m, value callee, const arguments *given, value *out);
+
+int tojson(machine *m, const call *c, value *out);
+int strftime_now(machine *m, const call *c, value *out);
+int format_percent(machine *m, value format, value items, value *out); /* '%s' % items */
+int format_braces(machine *m, value format, const arguments *given, value *out);
+
+/* An argument of a kind; `what` names it in errors. */
+int argument_text(machine *m, value v, const char *what, value *out);
+int argument_whole(machine *m, value v, int64_t fallback, const char *what, int64_t *out);
+
+/* The filter `sort`'s way to look at elements: attribute "a.b" or number, or NONE/UNSET for the element itself. */
+int value_at_path(machine *m, value v, value path, value *out);
+int value_without_case(machine *m, value v, value *out);
+/* Stable. Keys [count] are sorted along. */
+int sort_items(machine *m, value *items, value *keys, size_t count, bool reverse);
+
+#endif

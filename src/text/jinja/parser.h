@@ -1,0 +1,42 @@
+/* What the two halves of the parser share: the tokens, and where they stand in them. */
+#ifndef TEXT_JINJA_PARSER_H
+#define TEXT_JINJA_PARSER_H
+
+#include "text/jinja/ast.h"
+
+typedef struct parser {
+    arena *arena;
+    const char *name;
+    const token *at; /* the last one is TOKEN_END, and is not moved over */
+    int depth;
+    macro_node *macro; /* whose body is read; NULL: none */
+    int loops;         /* around this place, inside of the same macro */
+} parser;
+
+#define PARSER_FAIL(p, code, ...) (fail_message(__VA_ARGS__), parser_fail((p), (code)))
+int parser_fail(const parser *p, int code); /* puts name and line before the message */
+int parser_unexpected(const parser *p, const char *expected);
+
+int node_new(parser *p, node_kind kind, node **out); /* of the line where the parser stands */
+int node_list_add(parser *p, node_list *list, node *item);
+
+bool at_operator(const parser *p, int operator);
+bool at_name(const parser *p, const char *name);
+bool skip_operator(parser *p, int operator);
+bool skip_name(parser *p, const char *name);
+int expect_operator(parser *p, int operator);
+int expect_name(parser *p, const char **text, size_t *bytes); /* any name */
+
+/* Nesting has a limit. `p->depth--` afterwards. */
+int parser_enter(parser *p);
+
+int parse_expression(parser *p, node **out);
+/* One expression, or several with commas between: a tuple. */
+int parse_tuple(parser *p, bool conditions, node **out);
+int parse_target(parser *p, node **out); /* names, members of namespaces, tuples of them */
+int parse_call(parser *p, call_node **out);
+int parse_filters(parser *p, bool first_without_bar, node **out); /* `out` is what they are applied to */
+int parse_postfix(parser *p, node **out);
+int parse_primary(parser *p, node **out);
+
+#endif

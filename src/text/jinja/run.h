@@ -1,0 +1,40 @@
+/* Running a tree: expressions to values, statements to text, and the things that only trees make: macros and loops. */
+#ifndef TEXT_JINJA_RUN_H
+#define TEXT_JINJA_RUN_H
+
+#include "text/jinja/ast.h"
+#include "text/jinja/machine.h"
+
+struct macro {
+    const macro_node *code;
+    scope *scope; /* in which it was defined, which is where its body looks for names */
+};
+
+/* What `loop` is inside of a loop. */
+struct loop {
+    const value_list *items;
+    size_t index; /* from 0 */
+    int depth;    /* from 0 */
+    const node *code;
+    scope *scope;  /* in which it stands; loop(items) of a recursive one runs it again */
+    value changed; /* what loop.changed() was given last */
+};
+
+int evaluate(machine *m, const node *n, value *out);
+int execute(machine *m, const node *body);
+/* Filters of a filter block or a block set on what it rendered. */
+int evaluate_filters(machine *m, const node *filters, value self, value *out);
+int evaluate_arguments(machine *m, const call_node *c, arguments *out);
+
+int scope_open(machine *m, scope *outer); /* m->scope becomes a new one inside of `outer` */
+int scope_set(machine *m, const char *name, size_t bytes, value v);
+int assign(machine *m, const node *target, value v);
+
+/* Renders a body into a string of its own. */
+int execute_captured(machine *m, const node *body, value *out);
+int macro_call(machine *m, const macro *called, const arguments *given, value *out);
+int loop_run(machine *m, const node *n, scope *outer, value items, int depth);
+int loop_call(machine *m, const loop *called, const arguments *given, value *out);
+int loop_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found);
+
+#endif

@@ -1,0 +1,140 @@
+/* Values of the template language, which are Python's: numbers, strings, lists, dicts, and what can be called. They lie
+ * in the arena of one rendering and are never changed once made, except namespaces and iterators.
+ *
+ * Leaves out: integers of more than 64 bits (an error says so), sets, Markup (`safe` is the string itself). */
+#ifndef TEXT_JINJA_VALUE_H
+#define TEXT_JINJA_VALUE_H
+
+#include "text/jinja/arena.h"
+
+#include <jansson.h>
+
+typedef enum value_kind {
+    VALUE_UNSET, /* no value at all: an argument that was not given */
+    VALUE_UNDEFINED,
+    VALUE_NONE,
+    VALUE_BOOL,
+    VALUE_INT,
+    VALUE_FLOAT,
+    VALUE_STRING,
+    VALUE_LIST,
+    VALUE_TUPLE,
+    VALUE_RANGE,
+    VALUE_VIEW,     /* dict.items() and its like: has a length, but no elements by number */
+    VALUE_ITERATOR, /* what map and select give: walked once */
+    VALUE_DICT,
+    VALUE_NAMESPACE,
+    VALUE_FUNCTION, /* a function or a method, bound to its object */
+    VALUE_MACRO,
+    VALUE_LOOP
+} value_kind;
+
+typedef struct value_list value_list;
+typedef struct value_dict value_dict;
+typedef struct function function;
+typedef struct macro macro;
+typedef struct loop loop;
+
+typedef struct value {
+    value_kind kind;
+    union {
+        bool boolean;
+        int64_t integer;
+        double number;
+        struct {
+            const char *text; /* VALUE_STRING: UTF-8, no NUL behind; VALUE_UNDEFINED: why, as Jinja says it */
+            size_t bytes;
+        };
+        value_list *list; /* LIST, TUPLE, RANGE, VIEW, ITERATOR */
+        value_dict *dict; /* DICT, NAMESPACE */
+        function *function;
+        macro *macro;
+        loop *loop;
+    };
+} value;
+
+struct value_list {
+    value *items;
+    size_t count, capacity;
+    size_t next;      /* of an iterator: how many were taken */
+    const char *name; /* RANGE: as it prints; VIEW, ITERATOR: its Python type; TUPLE: "group" of groupby, or NULL */
+};
+
+typedef struct value_pair {
+    value key, value;
+} value_pair;
+
+struct value_dict {
+    value_pair *pairs; /* in the order of their making */
+    size_t count, capacity;
+};
+
+static inline value value_none(void) {
+    return (value){.kind = VALUE_NONE};
+}
+static inline value value_bool(bool b) {
+    return (value){.kind = VALUE_BOOL, .boolean = b};
+}
+static inline value value_int(int64_t i) {
+    return (value){.kind = VALUE_INT, .integer = i};
+}
+static inline value value_float(double number) {
+    return (value){.kind = VALUE_FLOAT, .number = number};
+}
+static inline value value_text(const char *text, size_t bytes) {
+    return (value){.kind = VALUE_STRING, .text = text, .bytes = bytes};
+}
+static inline value value_of_list(value_kind kind, value_list *list) {
+    return (value){.kind = kind, .list = list};
+}
+static inline value value_of_dict(value_dict *dict) {
+    return (value){.kind = VALUE_DICT, .dict = dict};
+}
+/* Made of a string that lives as long as the value: a constant of the program. */
+value value_word(const char *word);
+
+static inline bool is_string(value v) {
+    return v.kind == VALUE_STRING;
+}
+static inline bool is_number(value v) {
+    return v.kind == VALUE_BOOL || v.kind == VALUE_INT || v.kind == VALUE_FLOAT;
+}
+/* bool is an int, as in Python. */
+static inline bool is_whole(value v) {
+    return v.kind == VALUE_BOOL || v.kind == VALUE_INT;
+}
+static inline int64_t whole(value v) {
+    return v.kind == VALUE_BOOL ? v.boolean : v.integer;
+}
+static inline double real(value v) {
+    return v.kind == VALUE_FLOAT ? v.number : (double)whole(v);
+}
+static inline bool has_list(value v) {
+    return v.kind >= VALUE_LIST && v.kind <= VALUE_ITERATOR;
+}
+/* Whether a string is this word. */
+bool text_is(const char *text, size_t bytes, const char *word);
+
+/* Python's name of the type: "str", "NoneType". */
+const char *value_type(value v);
+
+bool value_truth(value v);
+
+int list_new(arena *a, size_t capacity, value_list **out);
+int list_add(arena *a, value_list *list, value item);
+int dict_new(arena *a, size_t capacity, value_dict **out);
+/* Replaces what the key has, or adds a pair at the end. */
+int dict_set(arena *a, value_dict *dict, value key, value item);
+/* NULL where there is none. Keys are compared as ==, of which scalars and tuples of them can be keys. */
+value *dict_find(const value_dict *dict, value key);
+value *dict_find_text(const value_dict *dict, const char *text, size_t bytes);
+
+/* Whether the value can be a key: scalars, and tuples of such, a few levels deep. */
+bool value_hashable(value v);
+/* == of keys. */
+bool key_equal(value a, value b);
+
+/* What JSON holds; strings are copied. */
+int value_from_json(arena *a, const json_t *json, value *out);
+
+#endif
