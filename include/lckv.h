@@ -607,12 +607,22 @@ LCKV_API void lckv_generation_free(lckv_generation *generation);
  * alone. One thread owns an engine, its model, and the tokenizer while the engine uses it. */
 typedef struct lckv_engine lckv_engine;
 
+typedef struct lckv_logprob {
+    int32_t id;
+    float logprob; /* natural logarithm of its probability under the plain logits */
+} lckv_logprob;
+
 /* Something that a sample of a request got. Pointers are valid until the callback returns. */
 typedef struct lckv_event {
     uint64_t request; /* as lckv_engine_submit() numbered it */
     int sample;       /* 0 .. n - 1 */
+    bool of_prompt;   /* with prompt_logprobs, before anything else: the prompt's tokens in order, from the second on,
+                         told to sample 0 alone; text is "" and new_tokens 0 */
     int32_t token;    /* the new token; -1: none came, the sample only ended */
-    double logprob;   /* natural logarithm of its probability under the plain logits */
+    double logprob;   /* natural logarithm of its probability under the plain logits; NAN without a token */
+    const lckv_logprob *top; /* [top_count] the most probable tokens at its place, the first one first; where the token
+                                is among them it has the same logprob there */
+    int top_count;           /* top_logprobs; 0 without a token */
     const char *text; /* what can be said after it: whole UTF-8 characters that continue the prompt's text, often "";
                          text that may become a stop string waits, and a stop string is cut off. "" without a
                          tokenizer */
@@ -657,12 +667,19 @@ LCKV_API void lckv_engine_free(lckv_engine *engine); /* whatever runs ends untol
 typedef struct lckv_request {
     lckv_prompt prompt;
     int n;                     /* samples; 1. At most max_num_seqs */
-    int64_t max_new_tokens;    /* of each; -1 (default): as many as max_model_len leaves */
+    int64_t max_new_tokens;    /* of each; -1 (default): as many as max_model_len leaves; 0: the prompt is only read */
     double temperature;        /* 0: greedy, the most probable token always; 1 */
     int64_t top_k;             /* the k most probable tokens alone; 0 (default): all */
     double top_p;              /* the fewest tokens whose probabilities come to p; 1 (default): all */
     double min_p;              /* tokens at least min_p times as probable as the first; 0 (default): all */
     double repetition_penalty; /* above 1: ids that occurred, in the prompt too, are less likely; 1: none */
+    double presence_penalty;   /* off the logits of tokens that the sample has so far, its prompt not counted; 0 */
+    double frequency_penalty;  /* the same each time that they came; 0 */
+    const int32_t *bias_ids;   /* [bias_count] tokens to whose logits bias_values are added, before all else */
+    const float *bias_values;  /* finite */
+    int bias_count;            /* 0 */
+    int top_logprobs;          /* told of each token, the most probable ones; 0 (default) to 100 */
+    bool prompt_logprobs;      /* also tell of the prompt's tokens; false */
     uint64_t seed, stream;   /* of the random numbers: a sample is a function of these, its number, prompt and options;
                                 0, 0 */
     bool ignore_eos;         /* go on behind EOS tokens (of config.json and generation_config.json); false */

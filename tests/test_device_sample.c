@@ -36,11 +36,12 @@ static void filter(entry *sorted, double *weight, int64_t n, sample_row how) {
 }
 
 /* probability[id] of every token */
-static void reference(const float *logits, const uint8_t *seen, int64_t n, sample_row how, double *probability) {
+static void reference(const float *logits, const float *bias, const uint8_t *seen, int64_t n, sample_row how,
+                      double *probability) {
     entry *sorted = malloc((size_t)n * sizeof *sorted);
     double *weight = malloc((size_t)n * sizeof *weight), total = 0;
     for (int64_t i = 0; i < n; i++) {
-        float score = logits[i];
+        float score = how.biased ? logits[i] + bias[i] : logits[i];
         if (seen && seen[i]) score = score < 0 ? score * how.repetition_penalty : score / how.repetition_penalty;
         sorted[i] = (entry){score / how.temperature, (int32_t)i};
     }
@@ -69,7 +70,7 @@ static void check_draw(const double *probability, int64_t n, sample_row how, int
 /* ---------------------------------------------------------------- calls */
 
 typedef struct call {
-    view logits, how, seen, ids, logprob;
+    view logits, how, seen, ids, logprob, bias;
 } call;
 
 static sample_row *how_of(call c, int64_t r) {
@@ -85,7 +86,9 @@ static call make_call(int64_t rows, int64_t vocab_size, sample_row how) {
               .how = tensor(rows, sizeof(sample_row), DTYPE_U8),
               .seen = tensor(rows, vocab_size, DTYPE_U8),
               .ids = tensor(rows, 1, DTYPE_I32),
-              .logprob = tensor(rows, 1, DTYPE_F32)};
+              .logprob = tensor(rows, 1, DTYPE_F32),
+              .bias = tensor(rows, vocab_size, DTYPE_F32)};
+    memset(c.bias.data, 0, view_bytes(c.bias));
     memset(c.seen.data, 0, view_bytes(c.seen));
     for (int64_t r = 0; r < rows; r++) {
         *how_of(c, r) = how;
@@ -95,7 +98,7 @@ static call make_call(int64_t rows, int64_t vocab_size, sample_row how) {
 }
 
 static void sample(device *d, call c) {
-    RUN(d, sample, ((struct op_sample){c.logits, c.how, c.seen, c.ids, c.logprob}));
+    RUN(d, sample, ((struct op_sample){c.logits, c.how, c.seen, c.ids, c.logprob, c.bias}));
 }
 
 static void same_logits(call c, const float *logits) {
@@ -187,6 +190,7 @@ static sample_row random_how(int64_t vocab_size, int64_t r) {
     if (random_below(2)) how.top_k = (int32_t)random_below(vocab_size + 2);
     if (random_below(2)) how.top_p = (float)random_uniform();
     if (random_below(2)) how.min_p = (float)(0.3 * random_uniform());
+    how.biased = (int32_t)random_below(2);
     if (random_below(2)) how.repetition_penalty = (float)(0.5 + random_uniform());
     return how;
 }
@@ -195,11 +199,13 @@ static sample_row random_how(int64_t vocab_size, int64_t r) {
 static void random_logits(call c, int64_t r) {
     float *logits = cpu_row(c.logits, r);
     uint8_t *seen = cpu_row(c.seen, r);
+    float *bias = cpu_row(c.bias, r);
     double spread = random_below(2) ? 1.0 : 5.0, grid = random_below(2) ? 0.5 : 0x1p-20;
     for (int64_t i = 0; i < c.logits.cols; i++) {
         logits[i] = (float)(nearbyint(spread * random_normal() / grid) * grid);
         if (i > 0 && random_below(50) == 0) logits[i] = -INFINITY;
         seen[i] = random_below(4) == 0;
+        bias[i] = random_below(3) ? 0.0f : (float)(nearbyint(random_normal() / grid) * grid);
     }
 }
 
@@ -214,7 +220,7 @@ static void check_random_rows(device *d, int64_t rows, int64_t vocab_size) {
     check_same_bits("logits stay as they are", c.logits, logits);
     double *probability = malloc((size_t)vocab_size * sizeof *probability);
     for (int64_t r = 0; r < rows; r++) {
-        reference(cpu_row(logits, r), cpu_row(seen, r), vocab_size, *how_of(c, r), probability);
+        reference(cpu_row(logits, r), cpu_row(c.bias, r), cpu_row(seen, r), vocab_size, *how_of(c, r), probability);
         check_draw(probability, vocab_size, *how_of(c, r), id_of(c, r));
         ((uint8_t *)cpu_row(seen, r))[id_of(c, r)] = 1;
     }
@@ -244,6 +250,7 @@ static void check_alone(device *d) {
         *how_of(one, 0) = *how_of(c, r);
         memcpy(one.logits.data, cpu_row(c.logits, r), view_bytes(one.logits));
         memcpy(one.seen.data, cpu_row(seen, r), view_bytes(one.seen));
+        memcpy(one.bias.data, cpu_row(c.bias, r), view_bytes(one.bias));
         sample(d, one);
         assert_int_equal(id_of(one, 0), id_of(c, r));
         assert_true(element(one.logprob, 0) == element(c.logprob, r));
@@ -260,7 +267,7 @@ static void check_frequencies(device *d) {
     call c = make_call(DRAWS, VOCAB, plain);
     same_logits(c, logits);
     sample(d, c);
-    reference(logits, NULL, VOCAB, plain, probability);
+    reference(logits, NULL, NULL, VOCAB, plain, probability);
     for (int64_t r = 0; r < DRAWS; r++) count[id_of(c, r)]++;
     for (int i = 0; i < VOCAB; i++) {
         double expected = DRAWS * probability[i];

@@ -193,9 +193,9 @@ struct op_attention {
 
 /* ---------------------------------------------------------------- choosing tokens */
 
-/* How one row's token is chosen, in the order of transformers' processors: repetition penalty, temperature, top-k,
- * top-p, min-p. Temperature 0 is greedy: the largest penalized logit, the first of equals. Edges and the draw itself,
- * in integers so that every device repeats it: the head of cpu/sample.c. */
+/* How one row's token is chosen, in the order of transformers' processors: bias, repetition penalty, temperature,
+ * top-k, top-p, min-p. Temperature 0 is greedy: the largest penalized logit, the first of equals. Edges and the draw
+ * itself, in integers so that every device repeats it: the head of cpu/sample.c. */
 typedef struct sample_row {
     uint64_t seed, stream, counter; /* rng.h: the token is a function of these and the logits */
     float temperature;
@@ -203,7 +203,7 @@ typedef struct sample_row {
     float min_p;              /* 0: off */
     float repetition_penalty; /* 1: off */
     int32_t top_k;            /* 0: off */
-    int32_t unused;
+    int32_t biased;           /* 1: its row of `bias` counts */
 } sample_row;
 
 struct op_sample {
@@ -212,6 +212,7 @@ struct op_sample {
     view seen;    /* u8 [rows, vocab_size]: 1 for ids the penalty falls on; the chosen one is added. May be absent */
     view ids;     /* i32 [rows, 1]; -1 where a logit is NaN or +inf, or all are -inf: logprob is then NaN */
     view logprob; /* f32 [rows, 1]: log-softmax of the plain logits at the chosen id; may be absent */
+    view bias;    /* f32 [rows, vocab_size], finite: added to the logits of biased rows; may be absent */
 };
 
 /* ---------------------------------------------------------------- optimizer */

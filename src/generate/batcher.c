@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "generate/encoding.h"
+#include "generate/logprobs.h"
 #include "generate/sampler.h"
 #include "graph/replay.h"
 #include "model/decoder.h"
@@ -17,13 +18,19 @@ typedef struct batcher_call {
     batch_entry *entries;
     sequence **owner; /* of entry i */
     int count;
-    int64_t rows, prompt_rows;
+    int64_t prompt_rows;
 
     sampler_row *choices; /* of the rows whose next token is chosen, in order of entries */
     sequence **chooser;
     int32_t *ids;
     float *logprobs;
     int wanted;
+    bool top; /* one of them tells the most probable tokens */
+
+    int32_t hidden_rows;  /* that the decoder hands out: those in which a token is chosen, and those that are scored */
+    int32_t *rows_of;     /* [index_capacity] which of them: first the ones in which a token is chosen */
+    logprobs_row *scores; /* [index_capacity] of the scored ones */
+    int scored, index_capacity;
 } batcher_call;
 
 struct batcher {
@@ -33,7 +40,11 @@ struct batcher {
     batch *batch;
     kv_cache *cache;
     sampler *sampler;
-    sequence **queue; /* running ones first, then those that wait, each in order of arrival */
+    tensor *hidden, *logits; /* rows that the decoder handed out; of those in which a token is chosen. Until the step
+                                ends, and not where it was replayed */
+    view index;              /* i32 [index_capacity, 1] rows_of, on the device */
+    float *row;              /* [vocab_size] one row of logits, for the most probable tokens */
+    sequence **queue;        /* running ones first, then those that wait, each in order of arrival */
     int running, queued, capacity;
     uint64_t serials;
     batcher_call call;
@@ -62,6 +73,8 @@ static void free_call(batcher_call *s) {
     free(s->chooser);
     free(s->ids);
     free(s->logprobs);
+    free(s->rows_of);
+    free(s->scores);
 }
 
 /* Every weight is read, but of the embedding only a row a token, unless it is the head too. */
@@ -84,6 +97,8 @@ static int build(batcher *b) {
     cache.window_length = o->window_length;
     cache.sinks = o->sinks;
     TRY(make_call(&b->call, o->sequences));
+    b->row = malloc((size_t)m->config->vocab_size * sizeof *b->row);
+    REQUIRE(b->row, LCKV_ERROR_MEMORY, "no memory for a row of logits");
     TRY(graph_create(m->device, o->compute, false, &b->graph));
     TRY(kv_cache_create(m, &cache, &b->cache));
     TRY(batch_create(m->device, (batch_limits){.rows = 1, .sequences = o->sequences}, &b->batch));
@@ -114,7 +129,9 @@ void batcher_free(batcher *b) {
     batch_free(b->batch);
     kv_cache_free(b->cache);
     graph_free(b->graph);
+    b->model->device->memory.release(b->model->device, b->index.data);
     free_call(&b->call);
+    free(b->row);
     free(b->queue);
     free(b);
 }
@@ -132,6 +149,7 @@ int batcher_add(batcher *b, sequence *s) {
     s->serial = ++b->serials;
     s->cached = 0;
     s->cache_id = -1;
+    s->token = -1;
     s->finish = LCKV_FINISH_NONE;
     b->queue[b->queued++] = s;
     return LCKV_OK;
@@ -192,6 +210,7 @@ static void choose_rows(batcher *b) {
     for (int i = 0; i < b->running; i++) {
         sequence *s = b->queue[i];
         s->fresh = s->planned = false;
+        s->scored_count = 0;
         s->rows = next_rows(b, s, 0) == 1;
         room -= s->rows;
     }
@@ -208,27 +227,92 @@ static void choose_rows(batcher *b) {
     }
 }
 
+/* Room for so many rows that are chosen from or scored. */
+static int reserve_index(batcher *b, int64_t rows) {
+    batcher_call *call = &b->call;
+    device *d = b->model->device;
+    if (rows <= call->index_capacity) return LCKV_OK;
+    int32_t *rows_of = realloc(call->rows_of, (size_t)rows * sizeof *rows_of);
+    if (rows_of) call->rows_of = rows_of;
+    logprobs_row *scores = realloc(call->scores, (size_t)rows * sizeof *scores);
+    if (scores) call->scores = scores;
+    REQUIRE(rows_of && scores, LCKV_ERROR_MEMORY, "no memory to score %lld tokens", (long long)rows);
+    TRY(d->memory.wait(d));
+    d->memory.release(d, b->index.data);
+    b->index = (view){NULL, rows, 1, DTYPE_I32};
+    TRY(d->memory.alloc(d, view_bytes(b->index), &b->index.data));
+    call->index_capacity = (int)rows;
+    return LCKV_OK;
+}
+
+static bool chooses(const sequence *s) {
+    return s->cached + s->rows == s->count && s->count < s->most;
+}
+
+static bool scores(const sequence *s) {
+    return s->prompt_logprobs && s->cached < s->prompt_count;
+}
+
+/* The prompt's tokens behind this step's rows, the last of which may have none. */
+static int score(batcher_call *call, sequence *s, int32_t hidden) {
+    int64_t left = s->prompt_count - 1 - s->cached, each = 1 + s->top_logprobs;
+    s->scored_first = s->cached + 1;
+    s->scored_count = s->rows < left ? s->rows : (int32_t)left;
+    TRY(sequence_reserve_scored(s, s->scored_count));
+    for (int32_t i = 0; i < s->scored_count; i++) {
+        call->rows_of[call->wanted + call->scored] = hidden + i;
+        call->scores[call->scored++] =
+            (logprobs_row){.id = s->ids[s->scored_first + i], .top = s->top_logprobs, .out = s->scored + i * each};
+    }
+    return LCKV_OK;
+}
+
+static void add_entry(batcher_call *call, sequence *s) {
+    int32_t wanted = scores(s) ? s->rows : chooses(s);
+    if (chooses(s)) call->chooser[call->wanted++] = s;
+    if (s->cached < s->prompt_count) call->prompt_rows += s->rows;
+    call->top |= chooses(s) && s->top_logprobs > 0;
+    call->hidden_rows += wanted;
+    call->owner[call->count] = s;
+    call->entries[call->count++] = (batch_entry){
+        .ids = s->ids + s->cached, .rows = s->rows, .wanted = wanted, .cache_id = s->cache_id, .planned = s->planned};
+}
+
 /* Planned entries come first in a batch. */
 static void collect(batcher *b, bool planned) {
-    batcher_call *call = &b->call;
     for (int i = 0; i < b->running; i++) {
         sequence *s = b->queue[i];
-        if (!s->rows || s->planned != planned) continue;
-        bool last = s->cached + s->rows == s->count;
-        if (last) call->chooser[call->wanted++] = s;
-        if (s->cached < s->prompt_count) call->prompt_rows += s->rows;
-        call->rows += s->rows;
-        call->owner[call->count] = s;
-        call->entries[call->count++] = (batch_entry){
-            .ids = s->ids + s->cached, .rows = s->rows, .wanted = last, .cache_id = s->cache_id, .planned = planned};
+        if (s->rows && s->planned == planned) add_entry(&b->call, s);
     }
+}
+
+/* Which of the rows that the decoder hands out are for what. Nothing to do where all are to choose from. */
+static int send_index(batcher *b) {
+    batcher_call *call = &b->call;
+    device *d = b->model->device;
+    if (call->hidden_rows == call->wanted) return LCKV_OK;
+    TRY(reserve_index(b, call->hidden_rows + call->wanted));
+    int32_t hidden = 0;
+    int choice = 0;
+    for (int i = 0; i < call->count; i++) {
+        hidden += call->entries[i].wanted;
+        if (chooses(call->owner[i])) call->rows_of[choice++] = hidden - 1;
+    }
+    hidden = 0;
+    call->scored = 0;
+    for (int i = 0; i < call->count; i++) {
+        if (scores(call->owner[i])) TRY(score(call, call->owner[i], hidden));
+        hidden += call->entries[i].wanted;
+    }
+    return d->memory.copy_in(d, b->index.data, call->rows_of, (size_t)(call->wanted + call->scored) * sizeof(int32_t));
 }
 
 static int send_choices(batcher *b) {
     batcher_call *call = &b->call;
     for (int i = 0; i < call->wanted; i++) {
         sequence *s = call->chooser[i];
-        call->choices[i] = (sampler_row){.how = s->how, .seen = s->seen, .owner = s->serial};
+        call->choices[i] =
+            (sampler_row){.how = s->how, .seen = s->seen, .bias = s->bias, .changed = s->token, .owner = s->serial};
     }
     return sampler_send(b->sampler, call->choices, call->wanted);
 }
@@ -236,11 +320,18 @@ static int send_choices(batcher *b) {
 /* What the device does in a step. It copies nothing, so that it can be recorded. */
 static int compute(void *user) {
     batcher *b = user;
-    tensor *hidden, *logits;
+    const batcher_call *call = &b->call;
+    tensor *hidden, *chosen;
     TRY(decoder_forward(b->model, b->graph, b->batch, b->cache, &hidden));
-    if (!b->call.wanted) return LCKV_OK;
-    TRY(decoder_logits(b->model, b->graph, hidden, &logits));
-    return sampler_choose(b->sampler, logits->value);
+    b->hidden = chosen = hidden;
+    if (!call->wanted) return LCKV_OK;
+    if (call->hidden_rows != call->wanted) {
+        view index = b->index;
+        index.rows = call->wanted;
+        TRY(graph_gather_rows(b->graph, hidden, index, &chosen));
+    }
+    TRY(decoder_logits(b->model, b->graph, chosen, &b->logits));
+    return sampler_choose(b->sampler, b->logits->value);
 }
 
 /* A step in which each sequence has one row looks like the one before it, but for what lies in the batch. */
@@ -251,13 +342,37 @@ static int compute_decoding(batcher *b) {
     return replay_set_run(&b->decoding, b->graph, &key, compute, b);
 }
 
+/* The most probable tokens where one was chosen; its own log-probability is then the same number as in their list. */
+static int read_top(batcher *b) {
+    device *d = b->model->device;
+    int64_t vocab_size = b->model->config->vocab_size;
+    for (int i = 0; i < b->call.wanted; i++) {
+        sequence *s = b->call.chooser[i];
+        lckv_logprob out[1 + LOGPROBS_MOST];
+        logprobs_row row = {.id = b->call.ids[i], .top = s->top_logprobs, .out = out};
+        if (!row.top) continue;
+        size_t bytes = (size_t)vocab_size * sizeof(float);
+        TRY(d->memory.copy_out(d, b->row, (char *)b->logits->value.data + (size_t)i * bytes, bytes));
+        TRY(d->memory.wait(d));
+        logprobs_of(b->row, vocab_size, &row);
+        b->call.logprobs[i] = out[0].logprob;
+        memcpy(s->top, out + 1, (size_t)row.top * sizeof *out);
+    }
+    return LCKV_OK;
+}
+
 static int run_call(batcher *b) {
     device *d = b->model->device;
     batcher_call *call = &b->call;
     TRY(batch_fill(b->batch, b->cache, call->entries, call->count));
+    TRY(send_index(b));
     if (call->wanted) TRY(send_choices(b));
-    TRY(b->batch->max_rows == 1 && !b->batch->plan_rows ? compute_decoding(b) : compute(b));
-    return call->wanted ? sampler_fetch(b->sampler, call->ids, call->logprobs) : d->memory.wait(d);
+    bool alike = b->batch->max_rows == 1 && !b->batch->plan_rows && !call->top && call->hidden_rows == call->wanted;
+    TRY(alike ? compute_decoding(b) : compute(b));
+    TRY(call->wanted ? sampler_fetch(b->sampler, call->ids, call->logprobs) : d->memory.wait(d));
+    if (call->top) TRY(read_top(b));
+    if (!call->scored) return LCKV_OK;
+    return logprobs_read(b->model, b->graph, b->hidden, b->index, call->wanted, call->scores, call->scored);
 }
 
 static int forward(batcher *b) {
@@ -295,9 +410,20 @@ static int accept(batcher *b, sequence *s, int32_t id, float logprob) {
     return LCKV_OK;
 }
 
+/* It was only to be read. */
+static void end_without_token(sequence *s) {
+    s->fresh = true;
+    s->token = -1;
+    s->finish = LCKV_FINISH_LENGTH;
+}
+
 static int accept_all(batcher *b) {
     batcher_call *call = &b->call;
-    for (int i = 0; i < call->count; i++) call->owner[i]->cached += call->entries[i].rows;
+    for (int i = 0; i < call->count; i++) {
+        sequence *s = call->owner[i];
+        s->cached += call->entries[i].rows;
+        if (s->cached == s->count && s->count >= s->most) end_without_token(s);
+    }
     for (int i = 0; i < call->wanted; i++) TRY(accept(b, call->chooser[i], call->ids[i], call->logprobs[i]));
     for (int i = b->running - 1; i >= 0; i--)
         if (b->queue[i]->finish != LCKV_FINISH_NONE) remove_at(b, i);
@@ -319,8 +445,10 @@ static void count_time(batcher *b, double seconds) {
 int batcher_step(batcher *b) {
     double start = clock_seconds();
     batcher_call *call = &b->call;
-    call->count = call->wanted = 0;
-    call->rows = call->prompt_rows = 0;
+    call->count = call->wanted = call->scored = 0;
+    call->hidden_rows = 0;
+    call->prompt_rows = 0;
+    call->top = false;
     TRY(admit(b));
     choose_rows(b);
     collect(b, true);

@@ -266,10 +266,28 @@ static void tell(const lckv_engine *e, request_sample *s) {
                         .logprob = q->token < 0 ? (double)NAN : (double)q->logprob,
                         .text = "",
                         .finish = q->finish,
+                        .top = q->top,
+                        .top_count = q->token < 0 ? 0 : q->top_logprobs,
                         .new_tokens = q->count - q->prompt_count,
                         .prompt_tokens = q->prompt_count};
     if (s->request->tokenizer) event.text = text_stream_take(&s->text, &event.text_bytes);
     if (e->options.callback) e->options.callback(e->options.user, &event);
+}
+
+static void tell_scored(const lckv_engine *e, const request_sample *s) {
+    const sequence *q = s->sequence;
+    for (int32_t i = 0; i < q->scored_count && e->options.callback; i++) {
+        const lckv_logprob *scored = q->scored + (int64_t)i * (1 + q->top_logprobs);
+        lckv_event event = {.request = s->request->id,
+                            .of_prompt = true,
+                            .token = scored->id,
+                            .logprob = (double)scored->logprob,
+                            .top = scored + 1,
+                            .top_count = q->top_logprobs,
+                            .text = "",
+                            .prompt_tokens = q->prompt_count};
+        e->options.callback(e->options.user, &event);
+    }
 }
 
 static int take(lckv_engine *e, request_sample *s) {
@@ -293,6 +311,7 @@ int lckv_engine_step(lckv_engine *e) {
     for (int i = 0; i < count; i++) {
         /* a request goes with its last sample, which is the last of it here */
         sequence *s = stepped[i];
+        tell_scored(e, s->owner);
         if (s->fresh) TRY(take(e, s->owner));
     }
     return LCKV_OK;

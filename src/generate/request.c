@@ -1,5 +1,7 @@
 #include "generate/request.h"
 
+#include "generate/logprobs.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,15 +17,29 @@ static int check_sampling(const lckv_request *r) {
             r->min_p);
     REQUIRE(r->repetition_penalty > 0 && isfinite(r->repetition_penalty), LCKV_ERROR_ARGUMENT,
             "repetition_penalty should be above 0, found %g", r->repetition_penalty);
+    REQUIRE(isfinite(r->presence_penalty) && isfinite(r->frequency_penalty), LCKV_ERROR_ARGUMENT,
+            "presence_penalty and frequency_penalty should be finite, found %g and %g", r->presence_penalty,
+            r->frequency_penalty);
+    return LCKV_OK;
+}
+
+static int check_logprobs(const lckv_request *r, int64_t vocab_size) {
+    REQUIRE(r->top_logprobs >= 0 && r->top_logprobs <= LOGPROBS_MOST, LCKV_ERROR_ARGUMENT,
+            "top_logprobs should be 0 to %d, found %d", LOGPROBS_MOST, r->top_logprobs);
+    for (int i = 0; i < r->bias_count; i++)
+        REQUIRE(r->bias_ids[i] >= 0 && r->bias_ids[i] < vocab_size && isfinite(r->bias_values[i]), LCKV_ERROR_ARGUMENT,
+                "a bias of %g for token %d: the model has ids 0 to %lld, and a bias is finite",
+                (double)r->bias_values[i], (int)r->bias_ids[i], (long long)vocab_size - 1);
     return LCKV_OK;
 }
 
 int request_check(const lckv_request *r, const lckv_tokenizer *tokenizer, int64_t vocab_size) {
     TRY(sequence_check_prompt(r->prompt.ids, r->prompt.count, vocab_size));
     TRY(check_sampling(r));
+    TRY(check_logprobs(r, vocab_size));
     REQUIRE(r->n >= 1, LCKV_ERROR_ARGUMENT, "n should be at least 1, found %d", r->n);
-    REQUIRE(r->max_new_tokens >= 1 || r->max_new_tokens == -1, LCKV_ERROR_ARGUMENT,
-            "max_new_tokens should be at least 1, or -1 (as many as fit), found %lld", (long long)r->max_new_tokens);
+    REQUIRE(r->max_new_tokens >= -1, LCKV_ERROR_ARGUMENT,
+            "max_new_tokens should be 0 or more, or -1 (as many as fit), found %lld", (long long)r->max_new_tokens);
     REQUIRE(r->encoding >= LCKV_ENCODING_AUTO && r->encoding <= LCKV_ENCODING_SEQUENTIAL, LCKV_ERROR_ARGUMENT,
             "there is no encoding %d", (int)r->encoding);
     REQUIRE(!r->stop_count || tokenizer, LCKV_ERROR_ARGUMENT, "stop strings need a tokenizer, there is none");
@@ -58,6 +74,12 @@ static int add_sample(request *r, const lckv_request *asked, int64_t vocab_size,
     s->sequence->ignore_eos = asked->ignore_eos;
     s->sequence->encoding = asked->encoding;
     s->sequence->owner = s;
+    s->sequence->prompt_logprobs = asked->prompt_logprobs && r->n == 1;
+    s->sequence->presence_penalty = (float)asked->presence_penalty;
+    s->sequence->frequency_penalty = (float)asked->frequency_penalty;
+    TRY(sequence_tell_top(s->sequence, asked->top_logprobs));
+    if (asked->bias_count || asked->presence_penalty != 0 || asked->frequency_penalty != 0)
+        TRY(sequence_add_bias(s->sequence, vocab_size, asked->bias_ids, asked->bias_values, asked->bias_count));
     if (!r->tokenizer) return LCKV_OK;
     return text_stream_open(&s->text, r->tokenizer, asked->prompt.ids, asked->prompt.count,
                             (const char *const *)r->stops, r->stop_count);

@@ -10,6 +10,8 @@
 typedef struct sampler_row {
     sample_row how;
     const uint8_t *seen; /* [vocab_size] host, 1 for ids that the penalty falls on; not read without a penalty */
+    const float *bias;   /* [vocab_size] host, added to the logits; not read unless how.biased */
+    int32_t changed;     /* the id at which `bias` may differ from the last time; -1: none */
     uint64_t owner;      /* whose row it is, never 0: a row that stays in its place is not sent again */
 } sampler_row;
 

@@ -36,7 +36,41 @@ void sequence_free(sequence *s) {
     if (!s) return;
     free(s->ids);
     free(s->seen);
+    free(s->bias);
+    free(s->top);
+    free(s->scored);
     free(s);
+}
+
+int sequence_tell_top(sequence *s, int top_logprobs) {
+    s->top = calloc((size_t)top_logprobs + 1, sizeof *s->top);
+    REQUIRE(s->top, LCKV_ERROR_MEMORY, "no memory for %d log-probabilities", top_logprobs);
+    s->top_logprobs = top_logprobs;
+    return LCKV_OK;
+}
+
+int sequence_add_bias(sequence *s, int64_t vocab_size, const int32_t *ids, const float *values, int count) {
+    s->bias = calloc((size_t)vocab_size, sizeof *s->bias);
+    REQUIRE(s->bias, LCKV_ERROR_MEMORY, "no memory for a bias of %lld tokens", (long long)vocab_size);
+    for (int i = 0; i < count; i++) s->bias[ids[i]] += values[i];
+    s->how.biased = 1;
+    return LCKV_OK;
+}
+
+int sequence_reserve_scored(sequence *s, int32_t count) {
+    if (count <= s->scored_capacity) return LCKV_OK;
+    lckv_logprob *scored = realloc(s->scored, (size_t)count * (1 + (size_t)s->top_logprobs) * sizeof *scored);
+    REQUIRE(scored, LCKV_ERROR_MEMORY, "no memory for log-probabilities of %d tokens", (int)count);
+    s->scored = scored;
+    s->scored_capacity = count;
+    return LCKV_OK;
+}
+
+static void penalize(sequence *s, int32_t id) {
+    bool occurred = false;
+    for (int64_t i = s->prompt_count; i < s->count && !occurred; i++) occurred = s->ids[i] == id;
+    if (!occurred) s->bias[id] -= s->presence_penalty;
+    s->bias[id] -= s->frequency_penalty;
 }
 
 int sequence_append(sequence *s, int32_t id) {
@@ -46,6 +80,7 @@ int sequence_append(sequence *s, int32_t id) {
         s->ids = ids;
         s->capacity *= 2;
     }
+    if (s->bias) penalize(s, id);
     s->ids[s->count++] = id;
     if (s->seen) s->seen[id] = 1;
     return LCKV_OK;

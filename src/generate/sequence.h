@@ -1,4 +1,4 @@
-/* One running sequence: its ids so far, how its tokens are chosen, when it ends.
+/* One running sequence: its ids so far, how its tokens are chosen, what is told of them, when it ends.
  *
  * Leaves out: what runs when (batcher.h), text (text_stream.h). */
 #ifndef GENERATE_SEQUENCE_H
@@ -14,7 +14,11 @@ typedef struct sequence {
     bool ignore_eos;        /* does not end at the model's EOS ids */
     sample_row how;         /* for the next token; how.counter counts the new ones */
     uint8_t *seen;          /* [vocab_size] 1 for each id that has occurred; NULL without repetition penalty */
-    lckv_finish finish;     /* LCKV_FINISH_NONE while it runs */
+    float *bias;            /* [vocab_size] added to the logits; NULL unless how.biased */
+    float presence_penalty, frequency_penalty; /* off the bias of new ids, once and each time that they occur */
+    int top_logprobs;                          /* told of each token, the most probable ones; 0: none */
+    bool prompt_logprobs;                      /* also of the prompt's tokens, from the second on */
+    lckv_finish finish;                        /* LCKV_FINISH_NONE while it runs */
 
     void *owner; /* whoever wants to know; not read here */
 
@@ -24,9 +28,13 @@ typedef struct sequence {
     bool planned;   /* through the plan's many runs */
     int cache_id;   /* -1: waits for its turn, or has ended */
     uint64_t serial;
-    bool fresh;    /* the last step gave it a token, ids[count - 1], or ended it */
-    int32_t token; /* that token; -1: it ended without one, its logits being no numbers */
-    float logprob; /* of that token: log-softmax of the plain logits */
+    bool fresh;           /* the last step gave it a token, ids[count - 1], or ended it */
+    int32_t token;        /* that token; -1: it ended without one, its logits being no numbers */
+    float logprob;        /* of that token: log-softmax of the plain logits */
+    lckv_logprob *top;    /* [top_logprobs] for that token's place, the most probable first */
+    lckv_logprob *scored; /* [scored_count, 1 + top_logprobs]: of prompt tokens, the token itself and the top ones */
+    int64_t scored_first; /* the first of them is ids[scored_first] */
+    int32_t scored_count, scored_capacity;
 } sequence;
 
 /* 1 to INT32_MAX ids, each less than vocab_size, else LCKV_ERROR_ARGUMENT. */
@@ -36,6 +44,11 @@ int sequence_check_prompt(const int32_t *prompt, int64_t count, int64_t vocab_si
  * transformers. */
 int sequence_create(const int32_t *prompt, int64_t count, int64_t vocab_size, const sample_row *how, sequence **out);
 void sequence_free(sequence *s); /* NULL is fine */
+
+/* What it takes to tell `top_logprobs`, and to have a bias; each once, before it runs. */
+int sequence_tell_top(sequence *s, int top_logprobs);
+int sequence_add_bias(sequence *s, int64_t vocab_size, const int32_t *ids, const float *values, int count);
+int sequence_reserve_scored(sequence *s, int32_t count);
 
 int sequence_append(sequence *s, int32_t id);
 

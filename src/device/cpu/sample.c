@@ -1,6 +1,6 @@
 /* Choosing a token from each row of logits, as transformers 4.45's processors do, without sorting.
  *
- * The order: repetition penalty, temperature, top-k, top-p, min-p. At the edges, as there:
+ * The order: bias, repetition penalty, temperature, top-k, top-p, min-p. At the edges, as there:
  *   - penalty: a seen token's logit is divided by it where it is at least 0, else multiplied;
  *   - top-k keeps every token that equals the k-th largest score;
  *   - top-p keeps the fewest of the most probable tokens whose probabilities reach top_p, at least one; of equal ones
@@ -160,13 +160,15 @@ static float threshold(const struct choice *c, const uint64_t *weights, uint64_t
 /* ---------------------------------------------------------------- the processors */
 
 /* The sum with 0 turns -0 into 0. */
-static void penalize(struct choice *c, const float *restrict logits, const uint8_t *restrict seen, float penalty) {
+static void penalize(struct choice *c, const float *restrict logits, const float *restrict bias,
+                     const uint8_t *restrict seen, float penalty) {
     float *restrict scores = c->scores;
     int32_t *restrict ids = c->ids;
     for (int64_t i = 0; i < c->count; i++) {
         scores[i] = logits[i] + 0.0f;
         ids[i] = (int32_t)i;
     }
+    for (int64_t i = 0; bias && i < c->count; i++) scores[i] += bias[i];
     if (seen && penalty != 1.0f) {
         for (int64_t i = 0; i < c->count; i++) {
             float penalized = scores[i] < 0.0f ? scores[i] * penalty : scores[i] / penalty;
@@ -265,8 +267,9 @@ static int32_t draw(const struct choice *c, const sample_row *how) {
     return c->ids[i];
 }
 
-static int32_t choose(struct choice *c, const float *logits, const uint8_t *seen, const sample_row *how) {
-    penalize(c, logits, seen, how->repetition_penalty);
+static int32_t choose(struct choice *c, const float *logits, const float *bias, const uint8_t *seen,
+                      const sample_row *how) {
+    penalize(c, logits, how->biased ? bias : NULL, seen, how->repetition_penalty);
     bool hot = how->temperature > 0.0f && isfinite(c->best / how->temperature); /* else greedy is the limit */
     if (!hot) return first_equal(c->scores, c->best, c->count);
     apply_temperature(c, how->temperature);
@@ -295,9 +298,10 @@ static void sample_row_at(const struct op_sample *a, int64_t r, struct choice c)
     const float *logits = cpu_row(a->logits, r);
     const sample_row *how = (const sample_row *)cpu_row(a->how, r);
     uint8_t *seen = a->seen.data ? cpu_row(a->seen, r) : NULL;
+    const float *bias = a->bias.data ? cpu_row(a->bias, r) : NULL;
     float best = largest(logits, c.count);
     int32_t id = -1;
-    if (!has_nan(logits, c.count) && isfinite(best)) id = choose(&c, logits, seen, how);
+    if (!has_nan(logits, c.count) && isfinite(best)) id = choose(&c, logits, bias, seen, how);
     ((int32_t *)a->ids.data)[r] = id;
     if (seen && id >= 0) seen[id] = 1;
     if (a->logprob.data) {

@@ -4,7 +4,7 @@
  * integer floor(exp(score - largest score) * 2^40), so that sums are exact in whatever order, and it is drawn by an
  * integer.
  *
- *   - The order: repetition penalty, temperature, top-k, top-p, min-p.
+ *   - The order: bias, repetition penalty, temperature, top-k, top-p, min-p.
  *   - Thresholds are found digit by digit from the top of the scores' bits, with a histogram of each digit.
  *   - Of tokens with equal scores at top-p's threshold the lower ids go.
  *
@@ -19,6 +19,7 @@ typedef unsigned long long u64;
  * the first `dropped_end` ids where it equals `drop_equal`, and weighs at least `least_weight`. */
 struct choice {
     const float *logits;
+    const float *bias;   /* may be NULL */
     const uint8_t *seen; /* may be NULL */
     float penalty, temperature, best;
     float least, drop_equal;
@@ -41,6 +42,7 @@ __device__ static float float_of(uint32_t order) {
 /* The sum with 0 turns -0 into 0. */
 __device__ static float score_of(const struct choice &c, int i) {
     float score = c.logits[i] + 0.0f;
+    if (c.bias) score += c.bias[i];
     if (c.seen && c.seen[i] && c.penalty != 1.0f) score = score < 0.0f ? score * c.penalty : score / c.penalty;
     return c.temperature == 1.0f ? score : score / c.temperature;
 }
@@ -231,6 +233,7 @@ __global__ static void __launch_bounds__(THREADS) sample_rows(struct op_sample a
     c.logits = (const float *)a.logits.data + r * c.count;
     uint8_t *seen = a.seen.data ? (uint8_t *)a.seen.data + r * c.count : NULL;
     const sample_row &how = ((const sample_row *)a.how.data)[r];
+    c.bias = a.bias.data && how.biased ? (const float *)a.bias.data + r * c.count : NULL;
     c.seen = seen;
     c.penalty = how.repetition_penalty;
     c.least = c.drop_equal = -INFINITY;

@@ -1,0 +1,64 @@
+#include "generate/logprobs.h"
+
+#include "model/decoder.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* Logits of so many values exist at a time, on the device and here. */
+enum { LOGITS_AT_ONCE = 1 << 22 };
+
+static void keep_top(const float *logits, int64_t vocab_size, int top, lckv_logprob *out) {
+    int kept = 0;
+    for (int32_t id = 0; top && id < vocab_size; id++) {
+        if (kept == top && !(logits[id] > out[top - 1].logprob)) continue;
+        int at = kept < top ? kept++ : top - 1;
+        for (; at > 0 && logits[id] > out[at - 1].logprob; at--) out[at] = out[at - 1];
+        out[at] = (lckv_logprob){id, logits[id]};
+    }
+    for (; kept < top; kept++) out[kept] = (lckv_logprob){-1, -INFINITY}; /* a vocabulary of less */
+}
+
+void logprobs_of(const float *logits, int64_t vocab_size, const logprobs_row *row) {
+    double most = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < vocab_size; i++) most = logits[i] > most ? (double)logits[i] : most;
+    for (int64_t i = 0; i < vocab_size; i++) sum += (double)expf(logits[i] - (float)most);
+    double log_sum = most + log(sum);
+    row->out[0] = (lckv_logprob){row->id, row->id < 0 ? NAN : (float)((double)logits[row->id] - log_sum)};
+    keep_top(logits, vocab_size, row->top, row->out + 1);
+    for (int i = 1; i <= row->top; i++) row->out[i].logprob = (float)((double)row->out[i].logprob - log_sum);
+}
+
+static int read_part(const model *m, graph *g, tensor *hidden, view index, const logprobs_row *rows, int64_t count,
+                     float *logits) {
+    device *d = m->device;
+    int64_t vocab_size = m->config->vocab_size;
+    tensor *part, *out;
+    TRY(graph_gather_rows(g, hidden, index, &part));
+    TRY(decoder_logits(m, g, part, &out));
+    TRY(d->memory.copy_out(d, logits, out->value.data, view_bytes(out->value)));
+    TRY(d->memory.wait(d));
+    tensor_release(g, part);
+    tensor_release(g, out);
+#pragma omp parallel for num_threads(d->threads)
+    for (int64_t i = 0; i < count; i++) logprobs_of(logits + i * vocab_size, vocab_size, &rows[i]);
+    return LCKV_OK;
+}
+
+int logprobs_read(const model *m, graph *g, tensor *hidden, view index, int64_t first, const logprobs_row *rows,
+                  int64_t count) {
+    int64_t vocab_size = m->config->vocab_size, most = LOGITS_AT_ONCE / vocab_size;
+    if (most < 1) most = 1;
+    if (most > count) most = count;
+    float *logits = malloc((size_t)(most * vocab_size) * sizeof *logits);
+    REQUIRE(logits, LCKV_ERROR_MEMORY, "no memory for the logits of %lld tokens", (long long)most);
+    int status = LCKV_OK;
+    for (int64_t at = 0; at < count && status >= 0; at += most) {
+        view part = index;
+        part.data = (int32_t *)index.data + first + at;
+        part.rows = count - at < most ? count - at : most;
+        status = read_part(m, g, hidden, part, rows + at, part.rows, logits);
+    }
+    free(logits);
+    return status;
+}
