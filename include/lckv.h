@@ -630,6 +630,7 @@ typedef struct lckv_event {
     lckv_finish finish; /* not LCKV_FINISH_NONE: this sample's last event */
     int64_t new_tokens; /* of this sample so far, this one included */
     int64_t prompt_tokens;
+    int64_t cached_tokens; /* of them, those that had been read before: by an earlier prompt, or for another sample */
 } lckv_event;
 
 /* Called for each event, within lckv_engine_step(). It must not call the engine. */
@@ -709,7 +710,9 @@ typedef struct lckv_engine_stats {
     int running, waiting; /* samples */
     int64_t max_model_len;
     int64_t submitted, finished, cancelled;                   /* requests so far */
-    int64_t kv_pages, kv_pages_used, kv_bytes, kv_bytes_used; /* of the KV cache, now */
+    int64_t kv_pages, kv_pages_used, kv_bytes, kv_bytes_used; /* of the KV cache, by samples that run */
+    int64_t kv_pages_shared;                                  /* of the used pages, those of two samples or more */
+    int64_t kv_pages_kept; /* not used, with prefixes of prompts for those that begin in the same way; they give way */
     int64_t steps, prompt_tokens, decode_tokens; /* tokens read, and tokens made in steps that read no prompt */
     double prompt_seconds, decode_seconds;       /* time of the steps that read prompts, and of the others */
     double decode_bytes;                         /* of weights that the others read: each weight once a step */

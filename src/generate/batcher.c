@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "generate/encoding.h"
 #include "generate/logprobs.h"
+#include "generate/prefixes.h"
 #include "generate/sampler.h"
 #include "graph/replay.h"
 #include "model/decoder.h"
@@ -18,6 +19,8 @@ typedef struct batcher_call {
     batch_entry *entries;
     sequence **owner; /* of entry i */
     int count;
+    sequence **stepped; /* all of them, and those that follow one whose prompt was read */
+    int stepped_count;
     int64_t prompt_rows;
 
     sampler_row *choices; /* of the rows whose next token is chosen, in order of entries */
@@ -28,6 +31,7 @@ typedef struct batcher_call {
     bool top; /* one of them tells the most probable tokens */
 
     int32_t hidden_rows;  /* that the decoder hands out: those in which a token is chosen, and those that are scored */
+    bool direct;          /* in each of them one token is chosen, and nothing is scored */
     int32_t *rows_of;     /* [index_capacity] which of them: first the ones in which a token is chosen */
     logprobs_row *scores; /* [index_capacity] of the scored ones */
     int scored, index_capacity;
@@ -39,6 +43,7 @@ struct batcher {
     graph *graph;
     batch *batch;
     kv_cache *cache;
+    prefixes *prefixes; /* NULL: none are kept */
     sampler *sampler;
     tensor *hidden, *logits; /* rows that the decoder handed out; of those in which a token is chosen. Until the step
                                 ends, and not where it was replayed */
@@ -57,11 +62,12 @@ static int make_call(batcher_call *s, int sequences) {
     size_t n = (size_t)sequences;
     *s = (batcher_call){.entries = calloc(n, sizeof *s->entries),
                         .owner = calloc(n, sizeof *s->owner),
+                        .stepped = calloc(n, sizeof *s->stepped),
                         .choices = calloc(n, sizeof *s->choices),
                         .chooser = calloc(n, sizeof *s->chooser),
                         .ids = calloc(n, sizeof *s->ids),
                         .logprobs = calloc(n, sizeof *s->logprobs)};
-    bool made = s->entries && s->owner && s->choices && s->chooser && s->ids && s->logprobs;
+    bool made = s->entries && s->owner && s->stepped && s->choices && s->chooser && s->ids && s->logprobs;
     REQUIRE(made, LCKV_ERROR_MEMORY, "no memory to run %d sequences together", sequences);
     return LCKV_OK;
 }
@@ -69,6 +75,7 @@ static int make_call(batcher_call *s, int sequences) {
 static void free_call(batcher_call *s) {
     free(s->entries);
     free(s->owner);
+    free(s->stepped);
     free(s->choices);
     free(s->chooser);
     free(s->ids);
@@ -84,6 +91,15 @@ static double count_weight_bytes(const params *p) {
     return bytes;
 }
 
+/* So many that pieces which lie in pages of their own fill the cache. */
+static int count_prefixes(const batcher *b, const kv_cache_options *cache) {
+    enum { MOST = 4096 };
+    double bytes;
+    if (kv_cache_bytes_for(b->model, cache, 1, b->options.piece_tokens, &bytes) < 0 || bytes <= 0) return 0;
+    double pieces = (double)b->options.cache_bytes / bytes + 1;
+    return pieces < MOST ? (int)pieces : MOST;
+}
+
 static int build(batcher *b) {
     const model *m = b->model;
     const batcher_options *o = &b->options;
@@ -96,11 +112,13 @@ static int build(batcher *b) {
     cache.type = o->compute;
     cache.window_length = o->window_length;
     cache.sinks = o->sinks;
+    if (o->keeps_prefixes) cache.kept = count_prefixes(b, &cache);
     TRY(make_call(&b->call, o->sequences));
     b->row = malloc((size_t)m->config->vocab_size * sizeof *b->row);
     REQUIRE(b->row, LCKV_ERROR_MEMORY, "no memory for a row of logits");
     TRY(graph_create(m->device, o->compute, false, &b->graph));
     TRY(kv_cache_create(m, &cache, &b->cache));
+    if (cache.kept) TRY(prefixes_create(b->cache, o->piece_tokens, cache.kept, &b->prefixes));
     TRY(batch_create(m->device, (batch_limits){.rows = 1, .sequences = o->sequences}, &b->batch));
     return sampler_create(m->device, m->config->vocab_size, &b->sampler);
 }
@@ -127,6 +145,7 @@ void batcher_free(batcher *b) {
     replay_set_forget(&b->decoding, b->model->device);
     sampler_free(b->sampler);
     batch_free(b->batch);
+    prefixes_free(b->prefixes);
     kv_cache_free(b->cache);
     graph_free(b->graph);
     b->model->device->memory.release(b->model->device, b->index.data);
@@ -136,57 +155,109 @@ void batcher_free(batcher *b) {
     free(b);
 }
 
-int batcher_add(batcher *b, sequence *s) {
-    REQUIRE(kv_cache_can_hold(b->cache, s->most), LCKV_ERROR_TOO_LONG,
-            "a sequence of %lld tokens is more than the whole KV cache holds", (long long)s->most);
-    if (b->queued == b->capacity) {
-        int capacity = b->capacity ? 2 * b->capacity : 16;
-        sequence **queue = realloc(b->queue, (size_t)capacity * sizeof(sequence *));
-        REQUIRE(queue, LCKV_ERROR_MEMORY, "no memory to queue %d sequences", capacity);
-        b->queue = queue;
-        b->capacity = capacity;
-    }
-    s->serial = ++b->serials;
-    s->cached = 0;
-    s->cache_id = -1;
-    s->token = -1;
-    s->finish = LCKV_FINISH_NONE;
-    b->queue[b->queued++] = s;
+static int reserve_queue(batcher *b, int count) {
+    if (count <= b->capacity) return LCKV_OK;
+    int capacity = b->capacity ? b->capacity : 16;
+    while (capacity < count) capacity *= 2;
+    sequence **queue = realloc(b->queue, (size_t)capacity * sizeof(sequence *));
+    REQUIRE(queue, LCKV_ERROR_MEMORY, "no memory to queue %d sequences", capacity);
+    b->queue = queue;
+    b->capacity = capacity;
     return LCKV_OK;
 }
 
-static void remove_at(batcher *b, int at) {
-    sequence *s = b->queue[at];
+static int members_of(const sequence *leader) {
+    int members = 1;
+    for (const sequence *s = leader->follows; s; s = s->follows) members++;
+    return members;
+}
+
+int batcher_add(batcher *b, sequence *leader) {
+    int members = members_of(leader);
+    REQUIRE(members <= b->options.sequences && kv_cache_can_hold(b->cache, members, leader->most, leader->prompt_count),
+            LCKV_ERROR_TOO_LONG, "%d sequences of %lld tokens are more than the whole KV cache holds", members,
+            (long long)leader->most);
+    TRY(reserve_queue(b, b->queued + members));
+    for (sequence *s = leader; s; s = s->follows) {
+        s->leader = s == leader ? NULL : leader;
+        s->serial = ++b->serials;
+        s->cached = s->found = 0;
+        s->cache_id = -1;
+        s->token = -1;
+        s->finish = LCKV_FINISH_NONE;
+        b->queue[b->queued++] = s;
+    }
+    return LCKV_OK;
+}
+
+static void leave_cache(batcher *b, sequence *s) {
     if (s->cache_id >= 0) kv_cache_remove(b->cache, s->cache_id);
     s->cache_id = -1;
+}
+
+static void remove_at(batcher *b, int at) {
+    leave_cache(b, b->queue[at]);
     if (at < b->running) b->running--;
     b->queued--;
     memmove(b->queue + at, b->queue + at + 1, (size_t)(b->queued - at) * sizeof *b->queue);
 }
 
+/* Whether it goes on from what another will have read. */
+static bool follows(const sequence *s) {
+    return s->leader && s->cached < s->prompt_count;
+}
+
 void batcher_remove(batcher *b, sequence *s) {
-    for (int i = 0; i < b->queued; i++)
-        if (b->queue[i] == s) return remove_at(b, i);
+    for (int i = 0; i < b->queued; i++) {
+        if (b->queue[i] != s) continue;
+        remove_at(b, i);
+        while (i < b->queued && b->queue[i]->leader == s && follows(b->queue[i])) remove_at(b, i);
+        return;
+    }
 }
 
 bool batcher_idle(const batcher *b) {
     return b->queued == 0;
 }
 
-static int admit(batcher *b) {
-    while (b->running < b->queued && b->running < b->options.sequences) {
-        sequence *s = b->queue[b->running];
-        if (!kv_cache_has_room(b->cache, s->most)) return LCKV_OK; /* nor may a shorter one pass it */
-        TRY(kv_cache_add(b->cache, &s->cache_id));
-        kv_cache_reserve(b->cache, s->cache_id, s->most);
-        b->running++;
+/* What others have read of a prompt. Whoever asks for its log-probabilities reads all of it. */
+static int begin_with_prefix(batcher *b, sequence *s) {
+    int kept;
+    if (!b->prefixes || s->encoding == LCKV_ENCODING_PLAN || s->prompt_logprobs) return LCKV_OK;
+    s->found = s->cached = prefixes_find(b->prefixes, s->ids, s->prompt_count, s->encoding, &kept);
+    return kept < 0 ? LCKV_OK : kv_cache_copy(b->cache, kept, s->cache_id);
+}
+
+/* Whether all that belong to the first that waits begin; if so they run. */
+static int admit_first(batcher *b, bool *begin) {
+    sequence *leader = b->queue[b->running];
+    *begin = b->running + members_of(leader) <= b->options.sequences;
+    int begun = 0, status = LCKV_OK;
+    for (sequence *s = leader; s && *begin && status >= 0; s = s->follows, begun++) {
+        status = kv_cache_add(b->cache, &s->cache_id);
+        if (status >= 0 && s == leader) status = begin_with_prefix(b, s);
+        if (status >= 0) *begin = kv_cache_reserve(b->cache, s->cache_id, s->most, s == leader ? 0 : s->prompt_count);
     }
+    if (*begin && status >= 0) {
+        b->running += begun;
+        return LCKV_OK;
+    }
+    for (sequence *s = leader; s; s = s->follows) leave_cache(b, s);
+    leader->cached = leader->found = 0;
+    return status;
+}
+
+/* In order: one that has room does not pass one that has not. */
+static int admit(batcher *b) {
+    bool begin = true;
+    while (begin && b->running < b->queued) TRY(admit_first(b, &begin));
     return LCKV_OK;
 }
 
-/* Without loops it matters to nothing but rounding where a prompt is cut, and long pieces keep matrix products busy. */
+/* Without loops it matters to nothing but rounding where a prompt is cut, and long pieces keep matrix products busy. A
+ * cache that cannot go back has to be met at the end of each piece, where prefixes are kept. */
 static bool pieces_join(const batcher *b) {
-    return b->model->config->map.loops == 0 && !b->options.batch_invariant;
+    return b->model->config->map.loops == 0 && !b->options.batch_invariant && kv_cache_goes_back(b->cache);
 }
 
 /* Rows of the next call for `s`, of which `room` more are wanted in this step: a piece, or as many as there is room
@@ -211,12 +282,12 @@ static void choose_rows(batcher *b) {
         sequence *s = b->queue[i];
         s->fresh = s->planned = false;
         s->scored_count = 0;
-        s->rows = next_rows(b, s, 0) == 1;
+        s->rows = !follows(s) && next_rows(b, s, 0) == 1;
         room -= s->rows;
     }
     for (int i = 0; i < b->running && !full; i++) {
         sequence *s = b->queue[i];
-        if (s->rows) continue;
+        if (s->rows || follows(s)) continue;
         int64_t rows = next_rows(b, s, room);
         full = !first && rows > room;
         if (full) continue;
@@ -267,12 +338,30 @@ static int score(batcher_call *call, sequence *s, int32_t hidden) {
     return LCKV_OK;
 }
 
+/* Those that follow one whose prompt is read with this step choose from the same row as it. */
+static void add_followers(batcher_call *call, sequence *leader) {
+    for (sequence *s = leader->follows; s; s = s->follows) {
+        call->stepped[call->stepped_count++] = s;
+        call->direct = false;
+        if (!chooses(leader)) continue;
+        call->chooser[call->wanted++] = s;
+        call->top |= s->top_logprobs > 0;
+    }
+}
+
+static bool ends_prompt(const sequence *s) {
+    return s->cached < s->prompt_count && s->cached + s->rows == s->prompt_count;
+}
+
 static void add_entry(batcher_call *call, sequence *s) {
     int32_t wanted = scores(s) ? s->rows : chooses(s);
     if (chooses(s)) call->chooser[call->wanted++] = s;
     if (s->cached < s->prompt_count) call->prompt_rows += s->rows;
     call->top |= chooses(s) && s->top_logprobs > 0;
+    call->direct = call->direct && !scores(s);
     call->hidden_rows += wanted;
+    call->stepped[call->stepped_count++] = s;
+    if (ends_prompt(s)) add_followers(call, s);
     call->owner[call->count] = s;
     call->entries[call->count++] = (batch_entry){
         .ids = s->ids + s->cached, .rows = s->rows, .wanted = wanted, .cache_id = s->cache_id, .planned = s->planned};
@@ -290,13 +379,16 @@ static void collect(batcher *b, bool planned) {
 static int send_index(batcher *b) {
     batcher_call *call = &b->call;
     device *d = b->model->device;
-    if (call->hidden_rows == call->wanted) return LCKV_OK;
-    TRY(reserve_index(b, call->hidden_rows + call->wanted));
+    if (call->direct) return LCKV_OK;
+    TRY(reserve_index(b, (int64_t)call->hidden_rows + call->wanted));
     int32_t hidden = 0;
     int choice = 0;
     for (int i = 0; i < call->count; i++) {
         hidden += call->entries[i].wanted;
-        if (chooses(call->owner[i])) call->rows_of[choice++] = hidden - 1;
+        if (!chooses(call->owner[i])) continue;
+        do {
+            call->rows_of[choice] = hidden - 1;
+        } while (++choice < call->wanted && follows(call->chooser[choice]));
     }
     hidden = 0;
     call->scored = 0;
@@ -325,7 +417,7 @@ static int compute(void *user) {
     TRY(decoder_forward(b->model, b->graph, b->batch, b->cache, &hidden));
     b->hidden = chosen = hidden;
     if (!call->wanted) return LCKV_OK;
-    if (call->hidden_rows != call->wanted) {
+    if (!call->direct) {
         view index = b->index;
         index.rows = call->wanted;
         TRY(graph_gather_rows(b->graph, hidden, index, &chosen));
@@ -367,7 +459,7 @@ static int run_call(batcher *b) {
     TRY(batch_fill(b->batch, b->cache, call->entries, call->count));
     TRY(send_index(b));
     if (call->wanted) TRY(send_choices(b));
-    bool alike = b->batch->max_rows == 1 && !b->batch->plan_rows && !call->top && call->hidden_rows == call->wanted;
+    bool alike = b->batch->max_rows == 1 && !b->batch->plan_rows && !call->top && call->direct;
     TRY(alike ? compute_decoding(b) : compute(b));
     TRY(call->wanted ? sampler_fetch(b->sampler, call->ids, call->logprobs) : d->memory.wait(d));
     if (call->top) TRY(read_top(b));
@@ -417,11 +509,25 @@ static void end_without_token(sequence *s) {
     s->finish = LCKV_FINISH_LENGTH;
 }
 
+/* Its rows are in the cache now: for those that follow it, and for prompts to come. */
+static int advance(batcher *b, sequence *s) {
+    int64_t before = s->cached, piece = b->options.piece_tokens;
+    s->cached += s->rows;
+    if (before >= s->prompt_count) return LCKV_OK;
+    if (b->prefixes && s->encoding != LCKV_ENCODING_PLAN && before / piece != s->cached / piece)
+        TRY(prefixes_keep(b->prefixes, s->ids, s->cached, s->encoding, s->cache_id));
+    for (sequence *f = s->follows; f && s->cached == s->prompt_count; f = f->follows) {
+        TRY(kv_cache_copy(b->cache, s->cache_id, f->cache_id));
+        f->cached = f->found = s->cached;
+    }
+    return LCKV_OK;
+}
+
 static int accept_all(batcher *b) {
     batcher_call *call = &b->call;
-    for (int i = 0; i < call->count; i++) {
-        sequence *s = call->owner[i];
-        s->cached += call->entries[i].rows;
+    for (int i = 0; i < call->count; i++) TRY(advance(b, call->owner[i]));
+    for (int i = 0; i < call->stepped_count; i++) {
+        sequence *s = call->stepped[i];
         if (s->cached == s->count && s->count >= s->most) end_without_token(s);
     }
     for (int i = 0; i < call->wanted; i++) TRY(accept(b, call->chooser[i], call->ids[i], call->logprobs[i]));
@@ -446,7 +552,8 @@ int batcher_step(batcher *b) {
     double start = clock_seconds();
     batcher_call *call = &b->call;
     call->count = call->wanted = call->scored = 0;
-    call->hidden_rows = 0;
+    call->hidden_rows = call->stepped_count = 0;
+    call->direct = true;
     call->prompt_rows = 0;
     call->top = false;
     TRY(admit(b));
@@ -483,6 +590,6 @@ int batcher_waiting(const batcher *b) {
 }
 
 sequence *const *batcher_stepped(const batcher *b, int *count) {
-    *count = b->call.count;
-    return b->call.owner;
+    *count = b->call.stepped_count;
+    return b->call.stepped;
 }

@@ -3,7 +3,10 @@
  * lengths may differ as they like. What a sequence gets does not depend on its company, to rounding; with
  * batch_invariant to the bit.
  *
- * Leaves out: text and stop strings (generate.c), sharing a prompt's pages between sequences. */
+ * What sequences have in common lies in the cache once: samples of a prompt all of it, prompts with a common prefix its
+ * whole pieces (prefixes.h).
+ *
+ * Leaves out: text and stop strings (text_stream.h), requests (engine.c). */
 #ifndef GENERATE_BATCHER_H
 #define GENERATE_BATCHER_H
 
@@ -17,8 +20,9 @@ typedef struct batcher_options {
     int64_t step_tokens;          /* pieces of prompts enter a step until it has so many tokens, one always; 0: 2048 */
     int64_t piece_tokens;         /* see encoding.h; 0: 512 */
     bool batch_invariant;
-    int64_t rows;       /* tokens that the cache has room for to begin with; it grows */
-    size_t cache_bytes; /* > 0: the cache has so much from the beginning, and no more; rows is not read then */
+    int64_t rows;        /* tokens that the cache has room for to begin with; it grows */
+    size_t cache_bytes;  /* > 0: the cache has so much from the beginning, and no more; rows is not read then */
+    bool keeps_prefixes; /* for prompts to come; with cache_bytes alone */
 } batcher_options;
 
 /* Seconds spent, and tokens got by them. A step in which any part of a prompt is read is prompt time. */
@@ -33,10 +37,12 @@ typedef struct batcher batcher;
 int batcher_create(const model *m, const batcher_options *options, batcher **out);
 void batcher_free(batcher *b); /* sequences stay the caller's; NULL is fine */
 
-/* `s` stays the caller's and must live until it has ended or batcher_remove(). It waits until there is room in the
- * cache for all that it may come to; LCKV_ERROR_TOO_LONG where there never will be. */
+/* `s` and those that follow it (a prompt's samples) stay the caller's and must live until they have ended or
+ * batcher_remove(). They wait until there is room in the cache for all that they may come to, and begin together;
+ * LCKV_ERROR_TOO_LONG where there never will be. */
 int batcher_add(batcher *b, sequence *s);
-/* Takes a sequence out, running or waiting, and gives its cache back; one that has ended is left alone. */
+/* Takes a sequence out, running or waiting, and gives its cache back; one that has ended is left alone. A leader whose
+ * prompt is not read yet goes with all that follow it. */
 void batcher_remove(batcher *b, sequence *s);
 
 bool batcher_idle(const batcher *b); /* no sequence runs or waits */
@@ -49,7 +55,7 @@ int64_t batcher_cache_bytes(const batcher *b); /* device memory that the KV cach
 kv_cache_usage batcher_cache_usage(const batcher *b);
 int batcher_running(const batcher *b); /* sequences */
 int batcher_waiting(const batcher *b);
-/* The sequences of the last step, in its order. Those that got a token or ended are `fresh`. */
+/* The sequences of the last step. Those that got a token or ended are `fresh`. */
 sequence *const *batcher_stepped(const batcher *b, int *count);
 
 #endif

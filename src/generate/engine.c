@@ -118,7 +118,8 @@ static int create(lckv_engine *e) {
                          .sequences = o->max_num_seqs,
                          .step_tokens = o->max_num_batched_tokens,
                          .piece_tokens = o->prompt_piece,
-                         .batch_invariant = o->batch_invariant};
+                         .batch_invariant = o->batch_invariant,
+                         .keeps_prefixes = true};
     TRY(check_options(o, e->model));
     TRY(engine_check_tokenizer(e->model, e->tokenizer));
     TRY(choose_memory(e, &b.cache_bytes));
@@ -206,16 +207,6 @@ static int reserve(lckv_engine *e) {
     return LCKV_OK;
 }
 
-static int queue(lckv_engine *e, request *r) {
-    for (int i = 0; i < r->n; i++) {
-        int status = batcher_add(e->batcher, r->samples[i].sequence);
-        if (status >= 0) continue;
-        while (i--) batcher_remove(e->batcher, r->samples[i].sequence);
-        return status;
-    }
-    return LCKV_OK;
-}
-
 int lckv_engine_submit(lckv_engine *e, const lckv_request *asked, uint64_t *id) {
     int64_t vocab_size = e->model->config->vocab_size, most;
     request *r;
@@ -228,7 +219,7 @@ int lckv_engine_submit(lckv_engine *e, const lckv_request *asked, uint64_t *id) 
             e->options.max_queue);
     TRY(reserve(e));
     TRY(request_create(asked, e->tokenizer, vocab_size, most, &r));
-    int status = queue(e, r);
+    int status = batcher_add(e->batcher, r->samples[0].sequence);
     if (status < 0) {
         request_free(r);
         return status;
@@ -269,7 +260,8 @@ static void tell(const lckv_engine *e, request_sample *s) {
                         .top = q->top,
                         .top_count = q->token < 0 ? 0 : q->top_logprobs,
                         .new_tokens = q->count - q->prompt_count,
-                        .prompt_tokens = q->prompt_count};
+                        .prompt_tokens = q->prompt_count,
+                        .cached_tokens = q->found};
     if (s->request->tokenizer) event.text = text_stream_take(&s->text, &event.text_bytes);
     if (e->options.callback) e->options.callback(e->options.user, &event);
 }
@@ -332,6 +324,8 @@ lckv_engine_stats lckv_engine_describe(const lckv_engine *e) {
                                .cancelled = (int64_t)e->cancelled,
                                .kv_pages = cache.pages,
                                .kv_pages_used = cache.used_pages,
+                               .kv_pages_shared = cache.shared_pages,
+                               .kv_pages_kept = cache.kept_pages,
                                .kv_bytes = batcher_cache_bytes(e->batcher),
                                .kv_bytes_used = cache.used_bytes,
                                .steps = e->steps,

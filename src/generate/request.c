@@ -74,6 +74,7 @@ static int add_sample(request *r, const lckv_request *asked, int64_t vocab_size,
     s->sequence->ignore_eos = asked->ignore_eos;
     s->sequence->encoding = asked->encoding;
     s->sequence->owner = s;
+    if (r->n > 1) s[-1].sequence->follows = s->sequence;
     s->sequence->prompt_logprobs = asked->prompt_logprobs && r->n == 1;
     s->sequence->presence_penalty = (float)asked->presence_penalty;
     s->sequence->frequency_penalty = (float)asked->frequency_penalty;

@@ -22,8 +22,13 @@ typedef struct sequence {
 
     void *owner; /* whoever wants to know; not read here */
 
+    /* Samples of one prompt: it is read once, by the first, and the others go on from what the first then holds. */
+    struct sequence *leader;  /* NULL: itself */
+    struct sequence *follows; /* the next of those that follow the same one; of the leader, the first */
+
     /* The batcher's. */
     int64_t cached; /* leading ids whose keys and values are in the cache */
+    int64_t found;  /* of them, those that had been read for another prompt */
     int32_t rows;   /* that go in this step; 0: it sits this step out */
     bool planned;   /* through the plan's many runs */
     int cache_id;   /* -1: waits for its turn, or has ended */

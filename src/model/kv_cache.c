@@ -18,7 +18,7 @@ struct kv_cache {
     kv_group groups[BATCH_MAX_GROUPS];
     int group_count;
     int *group_of_slot, *index_in_group; /* [slots] */
-    cached_sequence *sequences;
+    cached_sequence *sequences;          /* [sequences + kept] */
 };
 
 kv_cache_options kv_cache_defaults(void) {
@@ -121,13 +121,13 @@ static int create_groups(kv_cache *c, const model *m) {
             TRY(count_pages(o, &pages[i], &most[i]));
         REQUIRE(pages[i] > 0, LCKV_ERROR_ARGUMENT, "a KV cache of %zu bytes has no room for a page of %d tokens",
                 o->max_bytes, o->page_rows);
-        TRY(kv_group_create(&shapes[i], o->sequences, (int32_t)pages[i], (int32_t)most[i], &c->groups[i]));
+        TRY(kv_group_create(&shapes[i], o->sequences, o->kept, (int32_t)pages[i], (int32_t)most[i], &c->groups[i]));
     }
     return LCKV_OK;
 }
 
 static int create(kv_cache *c, const model *m) {
-    c->sequences = calloc((size_t)c->options.sequences, sizeof *c->sequences);
+    c->sequences = calloc((size_t)(c->options.sequences + c->options.kept), sizeof *c->sequences);
     REQUIRE(c->sequences, LCKV_ERROR_MEMORY, "no memory for %d cached sequences", c->options.sequences);
     TRY(assign_slots(c, &m->config->map));
     return create_groups(c, m);
@@ -184,7 +184,7 @@ void kv_cache_remove(kv_cache *c, int id) {
     if (c->sequences[id].pending) kv_cache_rollback(c);
     for (int i = 0; i < c->group_count; i++) {
         kv_group_truncate(&c->groups[i], id, 0);
-        c->groups[i].reserved[id] = 0;
+        if (id < c->options.sequences) c->groups[i].reserved[id] = c->groups[i].lent[id] = 0;
     }
     c->sequences[id] = (cached_sequence){0};
 }
@@ -193,30 +193,70 @@ static bool is_bounded(const kv_cache *c) {
     return c->options.max_bytes || c->options.max_rows;
 }
 
-bool kv_cache_has_room(const kv_cache *c, int64_t rows) {
-    for (int i = 0; is_bounded(c) && i < c->group_count; i++)
-        if (kv_group_most_pages(&c->groups[i], rows) > kv_group_unpromised(&c->groups[i])) return false;
+/* Pages of a sequence that a group can leave to another: those that it keeps, and that are full. */
+static int64_t lent_pages(const kv_group *g, int64_t lent) {
+    return g->keep == INT32_MAX ? lent / g->page_rows : 0;
+}
+
+bool kv_cache_can_hold(const kv_cache *c, int count, int64_t rows, int64_t lent) {
+    for (int i = 0; is_bounded(c) && i < c->group_count; i++) {
+        const kv_group *g = &c->groups[i];
+        int64_t each = kv_group_most_pages(g, rows);
+        if (each + (count - 1) * (each - lent_pages(g, lent)) > g->max_capacity) return false;
+    }
     return true;
 }
 
-bool kv_cache_can_hold(const kv_cache *c, int64_t rows) {
-    for (int i = 0; is_bounded(c) && i < c->group_count; i++)
-        if (kv_group_most_pages(&c->groups[i], rows) > c->groups[i].max_capacity) return false;
-    return true;
+bool kv_cache_reserve(kv_cache *c, int id, int64_t rows, int64_t lent) {
+    bool fits = true;
+    if (!is_bounded(c)) return true;
+    for (int i = 0; i < c->group_count; i++) {
+        kv_group *g = &c->groups[i];
+        g->reserved[id] = kv_group_most_pages(g, rows);
+        g->lent[id] = lent_pages(g, lent);
+        fits = fits && kv_group_unpromised(g) >= 0;
+    }
+    for (int i = 0; !fits && i < c->group_count; i++) c->groups[i].reserved[id] = c->groups[i].lent[id] = 0;
+    return fits;
 }
 
-void kv_cache_reserve(kv_cache *c, int id, int64_t rows) {
-    for (int i = 0; is_bounded(c) && i < c->group_count; i++)
-        c->groups[i].reserved[id] = kv_group_most_pages(&c->groups[i], rows);
+int kv_cache_copy(kv_cache *c, int from, int to) {
+    for (int i = 0; i < c->group_count; i++) {
+        int status = kv_group_copy(&c->groups[i], from, to);
+        if (status >= 0) continue;
+        while (i--) kv_group_truncate(&c->groups[i], to, 0);
+        return status;
+    }
+    c->sequences[to].position = c->sequences[from].position;
+    return LCKV_OK;
+}
+
+int kv_cache_keep(kv_cache *c, int from, int64_t position, int *id) {
+    int most = c->options.sequences + c->options.kept;
+    for (*id = c->options.sequences; *id < most && c->sequences[*id].taken;) ++*id;
+    REQUIRE(*id < most, LCKV_ERROR_MEMORY, "all %d kept sequences of the KV cache are in use", c->options.kept);
+    TRY(kv_cache_copy(c, from, *id));
+    c->sequences[*id].taken = true;
+    return position < c->sequences[*id].position ? kv_cache_truncate(c, *id, position) : LCKV_OK;
+}
+
+void kv_cache_set_drop(kv_cache *c, bool (*drop_kept)(void *user), void *user) {
+    for (int i = 0; i < c->group_count; i++) {
+        c->groups[i].drop_kept = drop_kept;
+        c->groups[i].user = user;
+    }
 }
 
 kv_cache_usage kv_cache_used(const kv_cache *c) {
     kv_cache_usage u = {0};
     for (int i = 0; i < c->group_count; i++) {
         const kv_group *g = &c->groups[i];
+        int64_t used = (int64_t)g->capacity - g->free_count - g->idle;
         u.pages += g->capacity;
-        u.used_pages += g->capacity - g->free_count;
-        u.used_bytes += (int64_t)(g->capacity - g->free_count) * (int64_t)kv_group_page_bytes(g);
+        u.used_pages += used;
+        u.shared_pages += kv_group_shared(g);
+        u.kept_pages += g->idle;
+        u.used_bytes += used * (int64_t)kv_group_page_bytes(g);
     }
     return u;
 }
@@ -279,10 +319,13 @@ void kv_cache_rollback(kv_cache *c) {
     }
 }
 
+bool kv_cache_goes_back(const kv_cache *c) {
+    return c->group_count == 1 && !c->options.window_length && c->groups[0].keep == INT32_MAX;
+}
+
 int kv_cache_truncate(kv_cache *c, int id, int64_t position) {
     cached_sequence *s = &c->sequences[id];
-    REQUIRE(c->group_count == 1 && !c->options.window_length && c->groups[0].keep == INT32_MAX, LCKV_ERROR_UNSUPPORTED,
-            "a KV cache with windows or sinks cannot go back");
+    REQUIRE(kv_cache_goes_back(c), LCKV_ERROR_UNSUPPORTED, "a KV cache with windows or sinks cannot go back");
     REQUIRE(position >= 0 && position <= s->position && !s->pending, LCKV_ERROR_ARGUMENT,
             "a sequence of %lld tokens cannot go back to %lld", (long long)s->position, (long long)position);
     kv_group_truncate(&c->groups[0], id, (int32_t)position);

@@ -5,7 +5,9 @@
  * lie behind, "sinks" (StreamingLLM, Xiao et al. 2024: all slots) keeps the first rows and the most recent ones. Keys
  * are stored rotated at their absolute position and never touched again.
  *
- * The plan reads pages and only its committing run appends. Leaves out: scheduling, sampling, sharing of prefixes.
+ * The plan reads pages and only its committing run appends. A sequence may begin as a copy of another, with its pages;
+ * one that does not run ("kept") lends its pages to those that come. Leaves out: scheduling, sampling, and which
+ * prefixes are worth keeping (generate/prefixes.h).
  */
 #ifndef MODEL_KV_CACHE_H
 #define MODEL_KV_CACHE_H
@@ -14,6 +16,7 @@
 
 typedef struct kv_cache_options {
     int sequences;    /* most sequences at a time; default 1 */
+    int kept;         /* most kept ones; default 0 */
     int64_t rows;     /* tokens of room to begin with, all sequences together; the cache grows when they are used up */
     int64_t max_rows; /* no growth beyond this; 0: until memory ends */
     size_t max_bytes; /* > 0: so much is taken at once, and there is no growth; rows and max_rows are not read then */
@@ -34,14 +37,26 @@ void kv_cache_free(kv_cache *c);
 int kv_cache_add(kv_cache *c, int *id);    /* an empty sequence; LCKV_ERROR_MEMORY when all are taken */
 void kv_cache_remove(kv_cache *c, int id); /* its pages come back */
 
-/* Pages set aside: a sequence that has reserved so many tokens never fails for want of pages. Whether a further one of
- * `rows` tokens could have them now, and whether it ever could. Without a limit to growth always. */
-bool kv_cache_has_room(const kv_cache *c, int64_t rows);
-bool kv_cache_can_hold(const kv_cache *c, int64_t rows);
-void kv_cache_reserve(kv_cache *c, int id, int64_t rows);
+/* An empty sequence becomes what another is now; pages are copied when one of both writes to them. */
+int kv_cache_copy(kv_cache *c, int from, int to);
+/* The first `position` tokens of a sequence (all of them, where the cache cannot go back) as a kept one, which cannot
+ * run; LCKV_ERROR_MEMORY when all kept ones are taken. */
+int kv_cache_keep(kv_cache *c, int from, int64_t position, int *id);
+/* Whoever keeps sequences lets go of one when pages are wanted; returns false where there is none. */
+void kv_cache_set_drop(kv_cache *c, bool (*drop_kept)(void *user), void *user);
+bool kv_cache_goes_back(const kv_cache *c); /* kv_cache_truncate() works */
+
+/* Pages set aside: a sequence that has reserved so many tokens never fails for want of pages. The first `lent` tokens
+ * (0: none) will be those of another that has reserved, and take no pages of their own. */
+bool kv_cache_reserve(kv_cache *c, int id, int64_t rows, int64_t lent); /* false: not now, nothing has changed */
+/* Whether `count` sequences of `rows` tokens, all but the first with `lent` of them, could ever run together. Without a
+ * limit to growth always. */
+bool kv_cache_can_hold(const kv_cache *c, int count, int64_t rows, int64_t lent);
 
 typedef struct kv_cache_usage {
-    int64_t pages, used_pages; /* of all groups together */
+    int64_t pages, used_pages; /* of all groups together; used by sequences that run, */
+    int64_t shared_pages;      /* of these, by two or more; */
+    int64_t kept_pages;        /* by kept ones alone */
     int64_t used_bytes;
 } kv_cache_usage;
 

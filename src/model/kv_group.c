@@ -29,11 +29,21 @@ int64_t kv_group_most_pages(const kv_group *g, int64_t rows) {
 }
 
 int64_t kv_group_unpromised(const kv_group *g) {
-    int64_t pages = (int64_t)g->max_capacity - g->capacity + g->free_count;
-    for (int i = 0; i < g->sequences; i++)
-        if (g->reserved[i] > g->tables[i].count) pages -= g->reserved[i] - g->tables[i].count;
+    int64_t pages = (int64_t)g->max_capacity - g->capacity + g->free_count + g->idle;
+    for (int i = 0; i < g->sequences; i++) {
+        int64_t held = g->tables[i].count > g->lent[i] ? g->tables[i].count : g->lent[i];
+        if (g->reserved[i] > held) pages -= g->reserved[i] - held;
+    }
     return pages;
 }
+
+int64_t kv_group_shared(const kv_group *g) {
+    int64_t pages = 0;
+    for (int32_t i = 0; i < g->capacity; i++) pages += g->runs[i] > 1;
+    return pages;
+}
+
+/* ---------------------------------------------------------------- memory */
 
 /* Carves one allocation into the pages of each slot. */
 static void carve(kv_group *g, char *memory, view *k, view *v) {
@@ -76,12 +86,20 @@ static int move_pages(kv_group *g, char *memory) {
     return LCKV_OK;
 }
 
+static int lengthen(int32_t **list, int32_t from, int32_t to) {
+    int32_t *longer = realloc(*list, (size_t)to * sizeof *longer);
+    REQUIRE(longer, LCKV_ERROR_MEMORY, "no memory for the KV cache's list of %d pages", to);
+    memset(longer + from, 0, (size_t)(to - from) * sizeof *longer);
+    *list = longer;
+    return LCKV_OK;
+}
+
 /* More pages, the old ones' content kept. */
 static int grow(kv_group *g, int32_t pages) {
     int32_t old = g->capacity;
-    int32_t *spare = realloc(g->free, (size_t)pages * sizeof *spare);
-    REQUIRE(spare, LCKV_ERROR_MEMORY, "no memory for the KV cache's list of %d pages", pages);
-    g->free = spare;
+    TRY(lengthen(&g->free, old, pages));
+    TRY(lengthen(&g->uses, old, pages));
+    TRY(lengthen(&g->runs, old, pages));
     g->capacity = pages;
     void *memory = NULL;
     int status = g->device->memory.alloc(g->device, kv_group_bytes(g), &memory);
@@ -98,15 +116,16 @@ static int grow(kv_group *g, int32_t pages) {
     return LCKV_OK;
 }
 
-int kv_group_create(const kv_group *shape, int sequences, int32_t pages, int32_t max_pages, kv_group *out) {
+int kv_group_create(const kv_group *shape, int sequences, int kept, int32_t pages, int32_t max_pages, kv_group *out) {
     *out = *shape;
     out->sequences = sequences;
+    out->kept = kept;
     out->max_capacity = max_pages;
-    out->tables = calloc((size_t)sequences, sizeof *out->tables);
+    out->tables = calloc((size_t)(sequences + kept), sizeof *out->tables);
     out->next = calloc((size_t)sequences, sizeof *out->next);
-    out->dropped = calloc((size_t)sequences, sizeof *out->dropped);
     out->reserved = calloc((size_t)sequences, sizeof *out->reserved);
-    int status = out->tables && out->next && out->dropped && out->reserved
+    out->lent = calloc((size_t)sequences, sizeof *out->lent);
+    int status = out->tables && out->next && out->reserved && out->lent
                      ? grow(out, pages)
                      : fail(LCKV_ERROR_MEMORY, "no memory for the KV cache's tables of %d sequences", sequences);
     if (status < 0) kv_group_free(out);
@@ -114,21 +133,48 @@ int kv_group_create(const kv_group *shape, int sequences, int32_t pages, int32_t
 }
 
 void kv_group_free(kv_group *g) {
-    for (int i = 0; i < g->sequences; i++) {
-        if (g->tables) free(g->tables[i].pages);
-        if (g->next) free(g->next[i].pages);
-    }
+    for (int i = 0; g->tables && i < g->sequences + g->kept; i++) free(g->tables[i].pages);
+    for (int i = 0; g->next && i < g->sequences; i++) free(g->next[i].pages);
     if (g->memory) g->device->memory.release(g->device, g->memory);
     free(g->tables);
     free(g->next);
-    free(g->dropped);
     free(g->reserved);
+    free(g->lent);
     free(g->free);
+    free(g->uses);
+    free(g->runs);
     free(g->k);
     *g = (kv_group){0};
 }
 
+/* ---------------------------------------------------------------- pages */
+
+static bool is_kept(const kv_group *g, int id) {
+    return id >= g->sequences;
+}
+
+static int32_t use_page(kv_group *g, int id, int32_t page) {
+    if (!is_kept(g, id) && g->uses[page] && !g->runs[page]) g->idle--;
+    if (is_kept(g, id) && !g->uses[page]) g->idle++;
+    g->uses[page]++;
+    g->runs[page] += !is_kept(g, id);
+    return page;
+}
+
+static void leave_page(kv_group *g, int id, int32_t page) {
+    g->uses[page]--;
+    g->runs[page] -= !is_kept(g, id);
+    if (!g->uses[page]) g->free[g->free_count++] = page;
+    if (!is_kept(g, id) && g->uses[page] && !g->runs[page]) g->idle++;
+    if (is_kept(g, id) && !g->uses[page]) g->idle--;
+}
+
+static void leave_pages(kv_group *g, int id, const int32_t *pages, int32_t count) {
+    for (int32_t i = count - 1; i >= 0; i--) leave_page(g, id, pages[i]);
+}
+
 static int reserve_pages(kv_group *g, int32_t needed) {
+    while (needed > g->free_count && g->drop_kept && g->drop_kept(g->user)) continue;
     if (needed <= g->free_count) return LCKV_OK;
     int64_t pages = (int64_t)g->capacity - g->free_count + needed;
     REQUIRE(pages <= g->max_capacity, LCKV_ERROR_MEMORY,
@@ -170,22 +216,72 @@ static successor succeed(const kv_group *g, const kv_table *t, int32_t rows) {
     return s;
 }
 
+/* ---------------------------------------------------------------- tables */
+
+/* Whether new rows of a table go into a page that it has: entry `i` of the sink pages, or the page that its list ends
+ * in. */
+static bool writes_sink_page(const kv_group *g, const kv_table *t, int32_t i) {
+    int64_t end = (int64_t)(i + 1) * g->page_rows;
+    return t->past < (end < g->sinks ? end : g->sinks);
+}
+
+static bool writes_last_page(const kv_group *g, const kv_table *t, const successor *s) {
+    int64_t at = (int64_t)t->past - g->sinks + t->skip;
+    bool begins_inside = t->past > g->sinks && at % g->page_rows != 0;
+    return begins_inside && s->shared > 0 && at / g->page_rows == s->first + s->shared - 1;
+}
+
+static int copy_page(kv_group *g, int32_t from, int32_t to) {
+    for (int i = 0; i < 2 * g->slots; i++) {
+        view src = i < g->slots ? g->k[i] : g->v[i - g->slots], dst = src;
+        size_t bytes = (size_t)g->page_rows * (size_t)g->cols * dtype_bytes(g->type);
+        src.rows = dst.rows = g->page_rows;
+        src.data = (char *)src.data + (size_t)from * bytes;
+        dst.data = (char *)dst.data + (size_t)to * bytes;
+        TRY(DEVICE_RUN(g->device, cast, &(struct op_cast){src, dst}));
+    }
+    return LCKV_OK;
+}
+
+/* The successor's page in the place of `page`, which is another's too if it is in more than this table. */
+static int32_t page_to_write(kv_group *g, int id, int32_t page, int *status) {
+    if (g->uses[page] == 1) return use_page(g, id, page);
+    int32_t fresh = use_page(g, id, g->free[--g->free_count]);
+    if (*status >= 0) *status = copy_page(g, page, fresh);
+    return fresh;
+}
+
+/* Pages that the successor takes. */
+static int32_t count_fresh(const kv_group *g, const kv_table *t, const successor *s) {
+    int32_t sinks = sink_pages(g), fresh = s->pages - s->shared;
+    if (!t->count) return fresh + sinks;
+    for (int32_t i = 0; i < sinks; i++) fresh += writes_sink_page(g, t, i) && g->uses[t->pages[i]] > 1;
+    if (writes_last_page(g, t, s)) fresh += g->uses[t->pages[t->count - 1]] > 1;
+    return fresh;
+}
+
 int kv_group_prepare(kv_group *g, int id, int32_t rows) {
     const kv_table *t = &g->tables[id];
     kv_table *n = &g->next[id];
     successor s = succeed(g, t, rows);
-    int32_t sinks = sink_pages(g), fresh = s.pages - s.shared + (t->count ? 0 : sinks);
-    TRY(reserve_pages(g, fresh));
+    int32_t sinks = sink_pages(g);
+    int status = LCKV_OK;
+    TRY(reserve_pages(g, count_fresh(g, t, &s)));
     TRY(reserve_table(n, sinks + s.pages + 1));
     n->count = 0;
-    for (int32_t i = 0; i < sinks; i++) n->pages[n->count++] = t->count ? t->pages[i] : g->free[--g->free_count];
-    for (int32_t i = 0; i < s.pages; i++)
-        n->pages[n->count++] = i < s.shared ? t->pages[sinks + s.first + i] : g->free[--g->free_count];
+    for (int32_t i = 0; i < sinks; i++)
+        n->pages[n->count++] = !t->count                   ? use_page(g, id, g->free[--g->free_count])
+                               : writes_sink_page(g, t, i) ? page_to_write(g, id, t->pages[i], &status)
+                                                           : use_page(g, id, t->pages[i]);
+    for (int32_t i = 0; i < s.pages; i++) {
+        int32_t page = i < s.shared ? t->pages[sinks + s.first + i] : g->free[--g->free_count];
+        bool writes = i == s.shared - 1 && writes_last_page(g, t, &s);
+        n->pages[n->count++] = writes ? page_to_write(g, id, page, &status) : use_page(g, id, page);
+    }
     n->past = s.past;
     n->skip = s.skip;
-    int32_t old_pages = t->count ? t->count - sinks : 0;
-    g->dropped[id] = old_pages - s.shared;
-    return LCKV_OK;
+    if (status < 0) kv_group_rollback(g, id);
+    return status;
 }
 
 void kv_group_destinations(const kv_group *g, int id, int32_t rows, int64_t *destination) {
@@ -204,31 +300,36 @@ void kv_group_destinations(const kv_group *g, int id, int32_t rows, int64_t *des
     }
 }
 
-static void give_pages(kv_group *g, const int32_t *pages, int32_t count) {
-    for (int32_t i = count - 1; i >= 0; i--) g->free[g->free_count++] = pages[i];
-}
-
-/* Dropped pages are those in front of the shared ones: pages leave a list at its old end alone. */
 void kv_group_commit(kv_group *g, int id) {
     kv_table *t = &g->tables[id], *n = &g->next[id], old = *t;
-    if (t->count) give_pages(g, t->pages + sink_pages(g), g->dropped[id]);
+    leave_pages(g, id, t->pages, t->count);
     *t = *n;
     *n = old;
     n->count = 0;
 }
 
 void kv_group_rollback(kv_group *g, int id) {
-    kv_table *t = &g->tables[id], *n = &g->next[id];
-    int32_t shared = t->count ? t->count - g->dropped[id] : 0;
-    give_pages(g, n->pages + shared, n->count - shared);
+    kv_table *n = &g->next[id];
+    leave_pages(g, id, n->pages, n->count);
     n->count = 0;
+}
+
+int kv_group_copy(kv_group *g, int from, int to) {
+    const kv_table *t = &g->tables[from];
+    kv_table *copy = &g->tables[to];
+    TRY(reserve_table(copy, t->count));
+    for (int32_t i = 0; i < t->count; i++) copy->pages[i] = use_page(g, to, t->pages[i]);
+    copy->count = t->count;
+    copy->past = t->past;
+    copy->skip = t->skip;
+    return LCKV_OK;
 }
 
 void kv_group_truncate(kv_group *g, int id, int32_t rows) {
     kv_table *t = &g->tables[id];
     int32_t pages = pages_for(rows, g->page_rows);
     if (!rows) pages = 0;
-    give_pages(g, t->pages + pages, t->count - pages);
+    leave_pages(g, id, t->pages + pages, t->count - pages);
     t->count = pages;
     t->past = rows;
     if (!rows) t->skip = 0;

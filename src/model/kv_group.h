@@ -1,5 +1,8 @@
 /* The pages of the KV slots that share one policy, and each sequence's page table in them.
  *
+ * A page may be in several tables; one that is, and would be written to, is copied first. Tables beyond those of
+ * sequences that run are "kept": their pages count as free where somebody asks what could be had.
+ *
  * A sequence's list of kept rows is `sinks` rows from its start and then the most recent ones, at most `keep`. The
  * policy is these two numbers: full (0, no limit), window (0, W - 1), sinks (s, window_length - s). Between
  * kv_group_prepare() and the commit a table has a successor; both may share pages.
@@ -31,22 +34,30 @@ typedef struct kv_group {
     int64_t moves;                  /* times that the pages got another place */
     int32_t *free;                  /* stack of free pages */
     int32_t free_count;
-    kv_table *tables, *next; /* [sequences] */
-    int32_t *dropped;        /* [sequences] recent pages of the table that its successor has not */
-    int64_t *reserved;       /* [sequences] pages that a sequence may come to hold; 0: nothing was set aside */
-    int sequences;
+    int32_t *uses;     /* [capacity] tables that a page is in, */
+    int32_t *runs;     /* those of them that are not kept */
+    int32_t idle;      /* pages that are in kept tables alone */
+    kv_table *tables;  /* [sequences + kept]: the kept ones last */
+    kv_table *next;    /* [sequences] */
+    int64_t *reserved; /* [sequences] pages that a sequence may come to hold; 0: nothing was set aside */
+    int64_t *lent;     /* [sequences] of which so many will be another's */
+    int sequences, kept;
+    bool (*drop_kept)(void *user); /* lets go of a kept table; false: there is none. NULL: nobody can */
+    void *user;
 } kv_group;
 
 /* pages: to begin with; max_pages: no growth beyond. All fields of `shape` above `slots` are the caller's choice. */
-int kv_group_create(const kv_group *shape, int sequences, int32_t pages, int32_t max_pages, kv_group *out);
+int kv_group_create(const kv_group *shape, int sequences, int kept, int32_t pages, int32_t max_pages, kv_group *out);
 void kv_group_free(kv_group *g);
 size_t kv_group_bytes(const kv_group *g);
 size_t kv_group_page_bytes(const kv_group *g);
 
 /* Pages that a sequence of `rows` tokens holds at most at any time, its successor's included. Reads the shape alone. */
 int64_t kv_group_most_pages(const kv_group *g, int64_t rows);
-/* Pages that are neither held nor promised to a sequence, growth included. */
+/* Pages that are neither held by a sequence nor promised to one, growth and kept ones included. */
 int64_t kv_group_unpromised(const kv_group *g);
+/* Pages that are in the tables of two or more sequences. */
+int64_t kv_group_shared(const kv_group *g);
 
 /* Makes the successor of a table with `rows` more rows; on failure (no pages) nothing has changed. */
 int kv_group_prepare(kv_group *g, int id, int32_t rows);
@@ -54,6 +65,8 @@ int kv_group_prepare(kv_group *g, int id, int32_t rows);
 void kv_group_destinations(const kv_group *g, int id, int32_t rows, int64_t *destination);
 void kv_group_commit(kv_group *g, int id);
 void kv_group_rollback(kv_group *g, int id);
+/* An empty table becomes a copy of another, with the same pages. */
+int kv_group_copy(kv_group *g, int from, int to);
 /* Leaves the first `rows` of the list; for groups that keep everything. */
 void kv_group_truncate(kv_group *g, int id, int32_t rows);
 
