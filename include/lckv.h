@@ -267,6 +267,61 @@ LCKV_API int lckv_decode_stream_push(lckv_decode_stream *stream, int32_t id, con
 LCKV_API int lckv_decode_stream_finish(lckv_decode_stream *stream, const char **text, size_t *bytes);
 LCKV_API void lckv_decode_stream_free(lckv_decode_stream *stream);
 
+/* ---------------------------------------------------------------- chat templates */
+
+/* How a checkpoint wants a conversation as text: the Jinja template in its tokenizer files, read and rendered as
+ * transformers' apply_chat_template does. It is not trusted: it cannot run without end or take all memory. */
+typedef struct lckv_chat_template lckv_chat_template;
+
+/* `folder`: a folder with tokenizer files. Its template is FOLDER/chat_template.jinja, else `chat_template` of
+ * tokenizer_config.json: one, or a list of named ones, of which `default` is taken, and `tool_use` where there are
+ * tools. `chat_template`: a file with a template to take instead; NULL: none. `folder` may then be NULL too: no special
+ * tokens are known. *out is NULL, and that is no error, where there is no template.
+ *   LCKV_ERROR_FILE, LCKV_ERROR_FORMAT: a file is absent or malformed, with file and line; LCKV_ERROR_UNSUPPORTED: the
+ * template has a statement that chat templates do not have. */
+LCKV_API int lckv_chat_template_open(const char *folder, const char *chat_template, lckv_chat_template **out);
+LCKV_API void lckv_chat_template_free(lckv_chat_template *chat_template);
+
+/* The template's text, as it stands in its file: the default one. Belongs to the handle. */
+LCKV_API const char *lckv_chat_template_source(const lckv_chat_template *chat_template);
+
+/* JSON text is what transformers takes as Python objects. */
+typedef struct lckv_chat {
+    const char *messages;         /* [{"role": "user", "content": "..."}, ...]; required */
+    const char *tools;            /* a list of JSON schemas; NULL (default): none */
+    const char *documents;        /* a list of objects; NULL (default): none */
+    const char *variables;        /* an object: more names for the template, such as {"enable_thinking": false}; they go
+                                     before the tokenizer's special tokens. NULL (default): none */
+    bool add_generation_prompt;   /* ends in what begins an answer; false */
+    bool continue_final_message;  /* ends inside of the last message, for its text to be gone on with; false */
+    bool return_assistant_tokens; /* asks for `assistant` below, which the template must mark; false */
+    int64_t now;                  /* what strftime_now() tells, in seconds since 1970, shown in local time; 0 (default):
+                                     the clock */
+} lckv_chat;
+
+LCKV_API lckv_chat lckv_chat_defaults(void);
+
+/* Bytes [first, end) of a text. */
+typedef struct lckv_text_span {
+    size_t first, end;
+} lckv_text_span;
+
+typedef struct lckv_chat_text {
+    char *text; /* to be encoded without special tokens: they stand in it. NUL behind its `bytes` */
+    size_t bytes;
+    lckv_text_span *assistant; /* [assistant_count] what {% generation %} blocks rendered, in order; NULL without */
+    int assistant_count;
+} lckv_chat_text;
+
+/* The conversation as text. `out` is released with lckv_chat_text_free().
+ *   LCKV_ERROR_ARGUMENT: the JSON is not what it should be; or the template refuses the conversation, and the message
+ * ends in its own words. LCKV_ERROR_FORMAT: a mistake shows in the template; LCKV_ERROR_UNSUPPORTED: it has a filter or
+ * test that is not supported. These name the line. LCKV_ERROR_UNSUPPORTED too where assistant tokens are asked for and
+ * the template marks none. */
+LCKV_API int lckv_chat_template_render(const lckv_chat_template *chat_template, const lckv_chat *chat,
+                                       lckv_chat_text *out);
+LCKV_API void lckv_chat_text_free(lckv_chat_text *text);
+
 /* ---------------------------------------------------------------- fetching from a hub */
 
 /* How far lckv_fetch() has come. Pointers are valid during the call. */

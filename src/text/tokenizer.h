@@ -34,4 +34,7 @@ int tokenizer_read(lckv_tokenizer *t, const char *folder_or_file);
 /* The same from what a tokenizer.json holds; errors quote `name`. */
 int tokenizer_read_parts(lckv_tokenizer *t, const json_t *root, const char *name);
 
+/* A tokenizer_config.json. Whole numbers in it are read as real ones: "model_max_length" is often 10^30. */
+int tokenizer_config_read(const char *path, json_t **out);
+
 #endif

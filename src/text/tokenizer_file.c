@@ -76,8 +76,7 @@ static int read_config(lckv_tokenizer *t, const json_t *config, const char *path
     return add_surrounding(config, path, "add_eos_token", t->eos_id, &t->post_processor.behind);
 }
 
-/* Whole numbers are read as real ones: "model_max_length" is often 10^30. */
-static int parse_config(const char *path, json_t **out) {
+int tokenizer_config_read(const char *path, json_t **out) {
     char *text;
     size_t bytes;
     json_error_t error;
@@ -92,7 +91,7 @@ static int parse_config(const char *path, json_t **out) {
 static int read_tokenizer_config(lckv_tokenizer *t, const char *path, bool has_post_processor) {
     json_t *config = NULL;
     if (!file_exists(path)) return LCKV_OK;
-    TRY(parse_config(path, &config));
+    TRY(tokenizer_config_read(path, &config));
     int status = read_config(t, config, path, has_post_processor);
     json_decref(config);
     return status;

@@ -91,7 +91,7 @@ struct node {
     node *next;
 };
 
-/* `source`: valid UTF-8. Errors quote `name` and the line. */
-int template_parse(arena *a, const char *source, size_t bytes, const char *name, node **body);
+/* `source`: valid UTF-8. Errors quote `name` and the line. *marks_answers: whether there is a {% generation %}. */
+int template_parse(arena *a, const char *source, size_t bytes, const char *name, node **body, bool *marks_answers);
 
 #endif

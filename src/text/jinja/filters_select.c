@@ -11,6 +11,12 @@ static arguments arguments_from(const arguments *given, size_t from) {
     return rest;
 }
 
+/* The elements; none of whatever is not true, also where it has no elements. */
+static int items_if_true(machine *m, value v, const value_list **out) {
+    value nothing = {.kind = VALUE_UNDEFINED};
+    return value_items(m, value_truth(v) ? v : nothing, out);
+}
+
 static const value *find_named(const arguments *given, const char *name) {
     for (size_t i = 0; i < given->named_count; i++)
         if (text_is(given->named[i].name, given->named[i].bytes, name)) return &given->named[i].value;
@@ -35,7 +41,7 @@ static int run_map(machine *m, const call *c, value *out) {
         if (!given->count) return RAISE(m, "map requires a filter argument");
         TRY(argument_text(m, given->items[0], "the filter of map", &filter));
     }
-    TRY(value_items(m, c->self, &items));
+    TRY(items_if_true(m, c->self, &items));
     TRY(list_new(&m->arena, items->count, &mapped));
     for (size_t i = 0; i < items->count; i++) {
         arguments rest = arguments_from(given, !by_attribute);
@@ -63,7 +69,7 @@ static int select_items(machine *m, const call *c, bool by_attribute, bool wante
     const value_list *items;
     value_list *kept;
     if (by_attribute && !c->given->count) return RAISE(m, "Missing parameter for attribute name");
-    TRY(value_items(m, c->self, &items));
+    TRY(items_if_true(m, c->self, &items));
     TRY(list_new(&m->arena, 0, &kept));
     for (size_t i = 0; i < items->count; i++) {
         value seen = items->items[i];

@@ -13,6 +13,7 @@ struct jinja_template {
     arena arena;
     char *name;
     node *body;
+    bool marks_answers;
 };
 
 static int compile(jinja_template *t, const char *source, size_t bytes, const char *name) {
@@ -21,7 +22,7 @@ static int compile(jinja_template *t, const char *source, size_t bytes, const ch
     REQUIRE(t->name, LCKV_ERROR_MEMORY, "no memory for a template");
     REQUIRE(bytes <= MAX_TEMPLATE, LCKV_ERROR_UNSUPPORTED, "%s: a template of more than %d bytes", name, MAX_TEMPLATE);
     REQUIRE(utf8_valid(source, bytes), LCKV_ERROR_FORMAT, "%s: the template is not UTF-8", name);
-    return template_parse(&t->arena, source, bytes, t->name, &t->body);
+    return template_parse(&t->arena, source, bytes, t->name, &t->body, &t->marks_answers);
 }
 
 int jinja_compile(const char *source, size_t bytes, const char *name, jinja_template **out) {
@@ -34,6 +35,10 @@ int jinja_compile(const char *source, size_t bytes, const char *name, jinja_temp
     else
         *out = t;
     return status;
+}
+
+bool jinja_marks_answers(const jinja_template *t) {
+    return t->marks_answers;
 }
 
 void jinja_free(jinja_template *t) {

@@ -17,6 +17,7 @@ typedef struct jinja_template jinja_template;
  * statement that is not supported. */
 int jinja_compile(const char *source, size_t bytes, const char *name, jinja_template **out);
 void jinja_free(jinja_template *t);
+bool jinja_marks_answers(const jinja_template *t); /* it has a {% generation %} */
 
 typedef struct jinja_span {
     size_t first, end; /* bytes of the text */

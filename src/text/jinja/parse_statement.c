@@ -154,6 +154,7 @@ static int parse_with(parser *p, node **out) {
 
 static int parse_generation(parser *p, node **out) {
     TRY(node_new(p, NODE_GENERATION, out));
+    p->marks_answers = true;
     return parse_body_to(p, "endgeneration", &(*out)->body);
 }
 
@@ -240,10 +241,12 @@ static int parse_body(parser *p, const char *const *ends, node **out) {
     return PARSER_FAIL(p, LCKV_ERROR_FORMAT, "unexpected end of template: a {%% %s %%} is missing", *ends);
 }
 
-int template_parse(arena *a, const char *source, size_t bytes, const char *name, node **body) {
+int template_parse(arena *a, const char *source, size_t bytes, const char *name, node **body, bool *marks_answers) {
     static const char *const none[] = {NULL};
     token_list tokens;
     TRY(tokens_read(a, source, bytes, name, &tokens));
     parser p = {.arena = a, .name = name, .at = tokens.items};
-    return parse_body(&p, none, body);
+    TRY(parse_body(&p, none, body));
+    *marks_answers = p.marks_answers;
+    return LCKV_OK;
 }

@@ -9,8 +9,9 @@ typedef struct parser {
     const char *name;
     const token *at; /* the last one is TOKEN_END, and is not moved over */
     int depth;
-    macro_node *macro; /* whose body is read; NULL: none */
-    int loops;         /* around this place, inside of the same macro */
+    macro_node *macro;  /* whose body is read; NULL: none */
+    int loops;          /* around this place, inside of the same macro */
+    bool marks_answers; /* a {% generation %} was read */
 } parser;
 
 #define PARSER_FAIL(p, code, ...) (fail_message(__VA_ARGS__), parser_fail((p), (code)))
