@@ -4,38 +4,11 @@
 #include "commands.h"
 #include "output.h"
 #include "train_flags.h"
+#include "train_progress.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-/* ---------------------------------------------------------------- while it runs */
-
-static void show_phase(const char *what, double fraction) {
-    progress(fraction, "%s %.0f %%", what, 100 * fraction);
-}
-
-static void show_step(const lckv_train_progress *p) {
-    char speed[32], left[32];
-    people_count(p->tokens_per_second, speed);
-    people_time(p->seconds_left, left);
-    if (isatty(STDERR_FILENO))
-        progress(p->fraction, "step %lld/%lld  loss %.4f  %s tokens/s  %s left", (long long)p->step,
-                 (long long)p->steps, p->mean_loss, speed, left);
-    else if (p->logged)
-        notice("step %lld/%lld  loss %.4f  grad_norm %.3f  learning_rate %.3g  %s tokens/s  %s left",
-               (long long)p->step, (long long)p->steps, p->mean_loss, p->grad_norm, p->learning_rate, speed, left);
-}
-
-static bool show(void *user, const lckv_train_progress *p) {
-    (void)user;
-    if (p->phase == LCKV_TRAIN_STEPPING)
-        show_step(p);
-    else
-        show_phase(p->phase == LCKV_TRAIN_READING ? "reading" : "evaluating", p->fraction);
-    return !interrupted();
-}
 
 static void show_summary(const lckv_train_summary *s) {
     char parameters[32], tokens[32];
@@ -78,6 +51,7 @@ static int run(lckv_trainer *trainer, const struct train_flags *o) {
     lckv_train_result result;
     lckv_train_summary summary = lckv_trainer_summary(trainer);
     show_summary(&summary);
+    train_progress_begin(o->train.user, trainer, lckv_processes_rank(o->train.processes) == 0);
     int status = lckv_trainer_run(trainer, &result);
     if (status < 0 && status != LCKV_ERROR_INTERRUPTED) return library_error("train", status);
     show_result(&result, o->train.output_dir);
@@ -123,7 +97,9 @@ static int train(struct train_flags *o) {
     o->train.shuffle = !o->no_shuffle;
     if (o->use_cpu || o->no_cuda) o->train.device = "cpu";
     o->train.threads = (int)o->threads;
-    o->train.callback = show;
+    train_progress shown = {0};
+    o->train.callback = train_progress_show;
+    o->train.user = &shown;
     stop_on_warnings();
     lckv_trainer *trainer;
     int status = lckv_trainer_create(&o->train, &trainer);

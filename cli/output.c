@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* Facts about this process that are global by nature: its signals, its terminal, its standard output. */
@@ -88,21 +89,31 @@ void notice(const char *format, ...) {
     va_end(arguments);
 }
 
+static int terminal_width(void) {
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* As many cells as fit beside the text; none where they would be too few. */
+static void draw_bar(double fraction, int room) {
+    enum { MOST = 24, LEAST = 6 };
+    int cells = room < MOST ? room : MOST, full = (int)(fmin(fraction, 1) * cells);
+    if (fraction < 0 || cells < LEAST) return;
+    for (int i = 0; i < cells; i++) fputc(i < full ? '#' : '.', stderr);
+    fputc(' ', stderr);
+}
+
 void progress(double fraction, const char *format, ...) {
-    enum { CELLS = 24 };
-    if (muted || !isatty(STDERR_FILENO)) return;
-    char bar[CELLS + 1] = "";
-    if (fraction >= 0) {
-        int full = (int)(fmin(fraction, 1) * CELLS);
-        memset(bar, '#', (size_t)full);
-        memset(bar + full, '.', (size_t)(CELLS - full));
-    }
+    char text[256];
     va_list arguments;
+    if (muted || !isatty(STDERR_FILENO)) return;
     va_start(arguments, format);
-    fprintf(stderr, "\r\033[K%s%s", bar, *bar ? " " : "");
-    vfprintf(stderr, format, arguments);
-    fflush(stderr);
+    int length = vsnprintf(text, sizeof text, format, arguments), width = terminal_width() - 1;
     va_end(arguments);
+    fputs("\r\033[K", stderr);
+    draw_bar(fraction, width - length - 1);
+    fprintf(stderr, "%.*s", width, text); /* a line that wraps cannot be written over */
+    fflush(stderr);
     progress_shown = true;
 }
 

@@ -38,7 +38,8 @@ int failure(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3);
 /* A sentence for people, on stderr. */
 void notice(const char *format, ...) OUTPUT_FORMAT(1, 2);
 
-/* A line on stderr that is written over by the next one; nothing where stderr is no terminal. fraction < 0: unknown. */
+/* A line on stderr that is written over by the next one, with a bar where the terminal is wide enough; nothing where
+ * stderr is no terminal. fraction < 0: unknown. */
 void progress(double fraction, const char *format, ...) OUTPUT_FORMAT(2, 3);
 void progress_end(void); /* clears the line */
 

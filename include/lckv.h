@@ -387,10 +387,20 @@ typedef enum lckv_interval_strategy {
 } lckv_interval_strategy;
 
 typedef enum lckv_train_phase {
-    LCKV_TRAIN_READING,   /* documents are read, encoded and cut into blocks */
-    LCKV_TRAIN_STEPPING,  /* a step has ended */
-    LCKV_TRAIN_EVALUATING /* the validation blocks are run through */
+    LCKV_TRAIN_READING,    /* documents are read, encoded and cut into blocks */
+    LCKV_TRAIN_STEPPING,   /* a step has ended */
+    LCKV_TRAIN_EVALUATING, /* the validation blocks are run through */
+    LCKV_TRAIN_EVALUATED   /* they have been: see `evaluation` */
 } lckv_train_phase;
+
+/* What running through the validation blocks has found. */
+typedef struct lckv_evaluation {
+    double loss;       /* mean over their labels, in nats */
+    double perplexity; /* exp(loss) */
+    double accuracy;   /* the share of labels that have the largest logit (the first of equals), 0 to 1 */
+    int64_t blocks;
+    double seconds; /* that it took */
+} lckv_evaluation;
 
 typedef struct lckv_train_progress {
     lckv_train_phase phase;
@@ -402,20 +412,13 @@ typedef struct lckv_train_progress {
     double learning_rate;     /* that this step used */
     double tokens_per_second; /* since the last logged step */
     double seconds, seconds_left;
-    bool skipped; /* loss or gradient were not finite, or above skip_grad_norm: no weight has changed */
-    bool logged;  /* this step has its line in train_log.jsonl */
+    bool skipped;               /* loss or gradient were not finite, or above skip_grad_norm: no weight has changed */
+    bool logged;                /* this step has its line in train_log.jsonl */
+    lckv_evaluation evaluation; /* in the phase of its name alone */
 } lckv_train_progress;
 
-/* What running through the validation blocks has found. */
-typedef struct lckv_evaluation {
-    double loss;       /* mean over their labels, in nats */
-    double perplexity; /* exp(loss) */
-    double accuracy;   /* the share of labels that have the largest logit (the first of equals), 0 to 1 */
-    int64_t blocks;
-    double seconds; /* that it took */
-} lckv_evaluation;
-
-/* Called many times a second at most, on the trainer's thread. Returns whether to go on. */
+/* Called many times a second at most, on the trainer's thread. Returns whether to go on; where the device works on its
+ * own (a GPU), the next step has begun by then, and is done and counted still. */
 typedef bool (*lckv_train_callback)(void *user, const lckv_train_progress *progress);
 
 /* Processes that train one model together, on one machine or several: those that mpirun or Slurm started
@@ -530,7 +533,8 @@ typedef struct lckv_train_summary {
     int64_t train_tokens;                                /* of the training documents, dropped ones included */
     int64_t steps_per_epoch;                             /* the last step of an epoch takes what is left of it */
     int64_t steps;
-    int64_t first_step; /* that have been done before: the checkpoint's that this run goes on from */
+    int64_t first_step;     /* that have been done before: the checkpoint's that this run goes on from */
+    double flops_per_token; /* that training needs, forward and backward, all passes of loops included */
 } lckv_train_summary;
 
 typedef struct lckv_train_result {
@@ -554,6 +558,13 @@ typedef struct lckv_trainer lckv_trainer;
  * the one that was asked for is; LCKV_ERROR_INTERRUPTED when the callback asked to stop. */
 LCKV_API int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out);
 LCKV_API lckv_train_summary lckv_trainer_summary(const lckv_trainer *trainer);
+
+/* FLOP/s of plain matrix products of the type that the trainer computes in, on its device, times the processes: what
+ * its speed can be compared with. Measured, in a fraction of a second; on the trainer's thread, while it does not run.
+ */
+LCKV_API int lckv_trainer_peak(lckv_trainer *trainer, double *flops_per_second);
+/* Bytes: what this process has in memory, or on a GPU what is taken there by all. 0: unknown. */
+LCKV_API int64_t lckv_trainer_memory(const lckv_trainer *trainer);
 
 /* Trains, evaluates, and writes the model to output_dir as a Hugging Face folder; once a trainer. AdamW; a step's loss
  * is the sum over all its labels divided by their number, accumulated batches included. A run that goes on from a

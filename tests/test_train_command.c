@@ -1,5 +1,6 @@
 /* lckv train as a program: what it prints where, its exit codes, Ctrl-C. Runs the program that was built beside the
  * tests. */
+#define _GNU_SOURCE /* posix_openpt */
 #include "base/json.h"
 
 #include "train_fixture.h"
@@ -9,6 +10,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 typedef struct outcome {
@@ -101,6 +103,99 @@ static void a_run_tells_people_on_stderr_and_programs_on_stdout(void **state) {
     json_decref(result);
     forget(&o);
 }
+
+/* ---------------------------------------------------------------- on a terminal */
+
+/* The terminal that a program writes its messages to. */
+static int open_terminal(unsigned short columns, int *inside) {
+    struct winsize size = {.ws_row = 24, .ws_col = columns};
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    assert_true(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    *inside = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    assert_true(*inside >= 0 && ioctl(*inside, TIOCSWINSZ, &size) == 0);
+    return terminal;
+}
+
+static pid_t start_on_terminal(int inside, const char *const *arguments) {
+    char *words[64] = {(char *)(uintptr_t)program_path(), (char[]){"train"}};
+    int count = 2;
+    while (*arguments) words[count++] = (char *)(uintptr_t)*arguments++;
+    pid_t child = fork();
+    if (child) return child;
+    if (dup2(inside, 2) < 0 || dup2(open("/dev/null", O_WRONLY), 1) < 0) _exit(99);
+    execv(words[0], words);
+    _exit(99);
+}
+
+/* Until the program has closed its side. */
+static void read_terminal(int terminal, char *text, size_t most) {
+    size_t length = 0;
+    for (ssize_t got; length + 1 < most && (got = read(terminal, text + length, most - length - 1)) > 0;)
+        length += (size_t)got;
+    text[length] = '\0';
+}
+
+/* The length of what is shown at once: nothing wraps, or it could not be written over. */
+static size_t widest(const char *text) {
+    size_t most = 0;
+    while (*text) {
+        size_t length = strcspn(text, "\r\n");
+        size_t shown = strncmp(text, "\033[K", 3) ? length : length - 3;
+        if (strstr(text, " tok/s") && shown > most && strstr(text, " tok/s") < text + length) most = shown;
+        text += length + (text[length] != '\0');
+    }
+    return most;
+}
+
+static void a_terminal_shows_a_line_that_is_written_over(void **state) {
+    program_path(); /* or the test is skipped */
+    room *r = *state;
+    enum { MOST = 1 << 20 };
+    const unsigned short columns[] = {120, 50};
+    const char *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    char *text = malloc(MOST);
+    for (int i = 0; i < 2; i++) {
+        int status, inside, terminal = open_terminal(columns[i], &inside);
+        const char *const arguments[] = {"--config_name",
+                                         config,
+                                         "--train_file",
+                                         ids,
+                                         "--output_dir",
+                                         room_path(r, i ? "narrow" : "wide"),
+                                         "--block_size",
+                                         "16",
+                                         "--max_steps",
+                                         "40",
+                                         "--validation_file",
+                                         ids,
+                                         "--eval_strategy",
+                                         "steps",
+                                         "--eval_steps",
+                                         "20",
+                                         "--device",
+                                         "cpu",
+                                         "--threads",
+                                         "1",
+                                         NULL};
+        pid_t child = start_on_terminal(inside, arguments);
+        close(inside);
+        read_terminal(terminal, text, MOST);
+        close(terminal);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+        assert_true(widest(text) > 20 && widest(text) < columns[i]);
+        assert_non_null(strstr(text, "evaluation after step 20: loss "));
+        char *last = strstr(text, "40/40  loss ");
+        double loss, smoothed;
+        assert_non_null(last);
+        assert_int_equal(sscanf(last, "40/40  loss %lf ~%lf", &loss, &smoothed), 2);
+        assert_true(loss > 1 && loss < 4 && smoothed > loss && smoothed < 4); /* it learns */
+        if (i == 0) assert_true(strstr(last, "% of peak)") && strstr(last, " left  ") && strstr(last, "MiB"));
+    }
+    free(text);
+}
+
+/* ---------------------------------------------------------------- signals and mistakes */
 
 /* Whether a folder has an entry that begins so. */
 static bool has_entry(const char *folder, const char *begin) {
@@ -197,6 +292,7 @@ static void a_failure_is_exit_code_1(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         ROOM_TEST(a_run_tells_people_on_stderr_and_programs_on_stdout),
+        ROOM_TEST(a_terminal_shows_a_line_that_is_written_over),
         ROOM_TEST(signals_write_a_checkpoint),
         ROOM_TEST(mistakes_end_before_any_work),
         ROOM_TEST(a_failure_is_exit_code_1),

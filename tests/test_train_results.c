@@ -229,6 +229,7 @@ static void the_arguments_are_kept(void **state) {
     assert_string_equal(json_string_value(json_array_get(json_object_get(found, "train_files"), 0)), t.train);
     assert_true(json_is_null(json_object_get(found, "model_name_or_path")));
     assert_true(json_is_false(json_object_get(found, "bf16")));
+    assert_true(json_is_true(json_object_get(found, "keep_linebreaks")));
     assert_int_equal(number(found, "max_steps"), 10);
     assert_true(number(found, "learning_rate") == 0.01);
     json_decref(found);

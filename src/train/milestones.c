@@ -63,7 +63,9 @@ int milestones_evaluate(lckv_trainer *t, lckv_evaluation *out) {
                              .seconds = clock_seconds() - begin};
     t->evaluation = *out;
     t->evaluated_at = t->step;
-    return exchange_agree(t->exchange, watchers_evaluated(&t->watchers, t, out));
+    lckv_train_progress p = {
+        .phase = LCKV_TRAIN_EVALUATED, .fraction = 1, .step = t->step, .steps = t->steps, .evaluation = *out};
+    return trainer_tell(t, &p, watchers_evaluated(&t->watchers, t, out));
 }
 
 /* A loss that is not a number is never better. */

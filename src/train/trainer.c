@@ -242,5 +242,6 @@ lckv_train_summary lckv_trainer_summary(const lckv_trainer *t) {
         .steps_per_epoch = t->steps_per_epoch,
         .steps = t->steps,
         .first_step = t->step,
+        .flops_per_token = t->train.count ? t->flops_of_block / t->train.block_size : 0,
     };
 }

@@ -50,6 +50,13 @@ static json_t *sources(const lckv_train_options *o) {
                      "overwrite_output_dir", o->overwrite_output_dir, "do_train", o->do_train, "do_eval", o->do_eval);
 }
 
+static json_t *data(const lckv_train_options *o) {
+    return json_pack("{sb sb sb sI sI sI}", "keep_linebreaks", o->keep_linebreaks, "append_eos", o->append_eos,
+                     "group_all", o->group_all, "max_train_samples", (json_int_t)o->max_train_samples,
+                     "max_eval_samples", (json_int_t)o->max_eval_samples, "validation_split_percentage",
+                     (json_int_t)o->validation_split_percentage);
+}
+
 static json_t *steps(const lckv_train_options *o) {
     return json_pack("{sI sI sI sI sf sI sb sI}", "block_size", (json_int_t)o->block_size,
                      "per_device_train_batch_size", (json_int_t)o->per_device_train_batch_size,
@@ -82,7 +89,7 @@ static json_t *milestones(const lckv_train_options *o) {
 }
 
 json_t *training_args(const lckv_train_options *o) {
-    json_t *all = json_object(), *parts[] = {sources(o), steps(o), optimizer(o), milestones(o)};
+    json_t *all = json_object(), *parts[] = {sources(o), data(o), steps(o), optimizer(o), milestones(o)};
     int failed = all == NULL;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         failed |= !parts[i] || json_object_update(all, parts[i]);
