@@ -59,8 +59,9 @@ static const flag FLAGS[] = {
      .max = INFINITY},
     {"no_shuffle", FLAG_SWITCH, NULL, "Data", "take blocks in their order, every epoch", AT(no_shuffle)},
 
-    {"output_dir", FLAG_TEXT, NULL, "Output", "folder for the model, its tokenizer and train_log.jsonl",
-     AT(train.output_dir), .required = true},
+    {"output_dir", FLAG_TEXT, NULL, "Output",
+     "folder for the model, its tokenizer, checkpoints, train_log.jsonl, report.html and results", AT(train.output_dir),
+     .required = true},
     {"overwrite_output_dir", FLAG_SWITCH, NULL, "Output",
      "begin anew even if the folder is not empty; checkpoints in it are removed when the first one of this run stands",
      AT(train.overwrite_output_dir)},

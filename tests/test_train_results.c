@@ -4,6 +4,8 @@
 
 #include "train_run_fixture.h"
 
+#include <ctype.h>
+
 static json_t *read_json(const run *t, const char *name) {
     char *path;
     json_t *object;
@@ -235,6 +237,57 @@ static void the_arguments_are_kept(void **state) {
     json_decref(found);
 }
 
+/* What belongs to the call, or is told by the name beside it. */
+static bool is_no_argument(const char *name) {
+    const char *const names[] = {"callback", "user", "train_file_count", "validation_file_count"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(name, names[i])) return true;
+    return false;
+}
+
+/* `declaration` is "type a, *b": each name in it is a key. Returns how many. */
+static int expect_names(char *declaration, const json_t *found) {
+    int count = 0;
+    for (char *part = strtok(declaration, ","); part; part = strtok(NULL, ",")) {
+        char *name = part + strlen(part);
+        while (name > part && (name[-1] == '_' || isalnum((unsigned char)name[-1]))) name--;
+        if (!is_no_argument(name) && !json_object_get(found, name))
+            fail_msg("training_args.json has no %s, which lckv_train_options has", name);
+        count++;
+    }
+    return count;
+}
+
+static void remove_comments(char *text) {
+    for (char *begin; (begin = strstr(text, "/*"));) {
+        char *end = strstr(begin, "*/");
+        assert_non_null(end);
+        memset(begin, ' ', (size_t)(end + 2 - begin));
+    }
+}
+
+static void no_option_is_forgotten(void **state) {
+    run t;
+    char *header, *at, *end;
+    size_t bytes;
+    int count = 0;
+    begin(&t, state);
+    OK(run_go(&t));
+    json_t *found = read_json(&t, "training_args.json");
+    OK(file_read(SOURCE_DIR "/include/lckv.h", &header, &bytes));
+    remove_comments(header);
+    at = strstr(header, "typedef struct lckv_train_options {");
+    assert_non_null(at);
+    *strstr(at, "} lckv_train_options;") = '\0';
+    for (at = strchr(at, '{') + 1; (end = strchr(at, ';')); at = end + 1) {
+        *end = '\0';
+        count += expect_names(at, found);
+    }
+    assert_true(count > 40);
+    free(header);
+    json_decref(found);
+}
+
 /* ---------------------------------------------------------------- steps that were skipped */
 
 static void skipped_steps_are_logged_and_counted(void **state) {
@@ -268,6 +321,7 @@ int main(void) {
         ROOM_TEST(an_evaluation_alone_leaves_what_training_came_to),
         ROOM_TEST(a_command_that_has_nothing_to_do_leaves_its_speed),
         ROOM_TEST(the_arguments_are_kept),
+        ROOM_TEST(no_option_is_forgotten),
         ROOM_TEST(skipped_steps_are_logged_and_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
