@@ -29,7 +29,7 @@ static int random_blocks(const bench_options *o, int64_t vocab_size, int32_t **i
     *ids = malloc((size_t)count * sizeof **ids);
     REQUIRE(*ids, LCKV_ERROR_MEMORY, "no memory for %lld ids", (long long)count);
     for (int64_t i = 0; i < count; i++) (*ids)[i] = (int32_t)(rng_uniform(1, 9, (uint64_t)i) * (double)vocab_size);
-    *out = (blocks){.block_size = o->block, .count = o->batch, .ids = *ids};
+    *out = blocks_of_ids(*ids, o->block, o->batch);
     return LCKV_OK;
 }
 

@@ -1,4 +1,4 @@
-/* lckv tokenize: text to ids and back, a JSON line for each text. */
+/* lckv tokenize: text to ids and back, a JSON line for each text; or the data of a training run, kept for it. */
 #include "commands.h"
 #include "flags.h"
 #include "lckv.h"
@@ -15,6 +15,9 @@ struct options {
     struct model_flags model; /* the name of the tokenizer alone */
     const char *text, *file;
     bool jsonl, decode, no_special_tokens, skip_special_tokens;
+    flag_list train_files;
+    lckv_train_options train; /* what it says of data alone */
+    bool json;
 };
 
 static const flag FLAGS[] = {
@@ -35,14 +38,36 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, decode)},
     {"skip_special_tokens", FLAG_SWITCH, NULL, "The way back", "leave special tokens out of the text",
      FLAG_INTO(struct options, skip_special_tokens)},
+
+    {"train_file", FLAG_LIST, NULL, "Data for training",
+     "encode these files as lckv train would with the same flags, and keep them in output_dir",
+     FLAG_INTO(struct options, train_files), .value = "FILES"},
+    {"output_dir", FLAG_TEXT, NULL, "Data for training", "lckv train finds them there with --token_cache_dir",
+     FLAG_INTO(struct options, train.token_cache_dir), .value = "DIR"},
+    {"keep_linebreaks", FLAG_SWITCH, "True", "Data for training", "a line of a text file is encoded with its break",
+     FLAG_INTO(struct options, train.keep_linebreaks)},
+    {"text_column", FLAG_TEXT, NULL, "Data for training", "the field of JSON rows or the column of CSV to encode",
+     FLAG_INTO(struct options, train.text_column)},
+    {"ids_dtype", FLAG_CHOICE, "uint16", "Data for training", "what an id in a .bin file is, little-endian",
+     FLAG_INTO(struct options, train.ids_dtype), .choices = "uint16|uint32"},
+    {"append_eos", FLAG_SWITCH, NULL, "Data for training", "put EOS behind each text, where the tokenizer puts none",
+     FLAG_INTO(struct options, train.append_eos)},
+    {"overwrite_cache", FLAG_SWITCH, NULL, "Data for training", "encode anew what is kept",
+     FLAG_INTO(struct options, train.overwrite_cache)},
+    {"preprocessing_num_workers", FLAG_INT, "0", "Data for training",
+     "threads, with a tokenizer each; 0: every processor, at most 16",
+     FLAG_INTO(struct options, train.preprocessing_num_workers), .min = 0, .max = 4096},
+    FLAG_JSON(struct options, json),
     {0},
 };
 
 static const flag_table TABLE = {
     "tokenize",
     "Prints {\"ids\": [...]} for each text, a line each; with --decode {\"text\": ...} for each line of ids.\n"
-    "Bytes that are no UTF-8 count as U+FFFD.",
-    "--tokenizer_name NAME --text TEXT",
+    "Bytes that are no UTF-8 count as U+FFFD.\n"
+    "With --train_file nothing but data for training is encoded; lckv train does that by itself, this does it "
+    "beforehand.",
+    "--tokenizer_name NAME (--text TEXT | --train_file FILES --output_dir DIR)",
     FLAGS,
 };
 
@@ -135,10 +160,45 @@ static int run_lines(const struct options *o, lckv_tokenizer *tokenizer) {
     return code;
 }
 
+/* ---------------------------------------------------------------- --train_file */
+
+static bool show_reading(void *user, const lckv_train_progress *p) {
+    (void)user;
+    progress(p->fraction, "encoding %.0f %%", 100 * p->fraction);
+    return !interrupted();
+}
+
+static int print_kept(const struct options *o, const lckv_tokenized *kept) {
+    char tokens[32];
+    notice("%s tokens in %lld documents, kept in '%s'", people_count((double)kept->tokens, tokens),
+           (long long)kept->documents, kept->path);
+    if (!o->json) return EXIT_FINE;
+    return print_result(json_pack("{sI sI ss}", "documents", (json_int_t)kept->documents, "tokens",
+                                  (json_int_t)kept->tokens, "path", kept->path));
+}
+
+static int encode_corpus(struct options *o) {
+    lckv_tokenized kept;
+    if (!o->train.token_cache_dir) return usage_error(TABLE.command, "--train_file needs --output_dir");
+    o->train.tokenizer_name = o->model.tokenizer_name;
+    o->train.train_files = (const char *const *)o->train_files.items;
+    o->train.train_file_count = o->train_files.count;
+    o->train.callback = show_reading;
+    stop_on_warnings();
+    int status = lckv_tokenize(&o->train, &kept);
+    if (status < 0) return library_error(TABLE.command, status);
+    int code = print_kept(o, &kept);
+    lckv_free(kept.path);
+    return code;
+}
+
+/* ---------------------------------------------------------------- one of them */
+
 static int check(const struct options *o) {
-    int sources = !!o->text + !!o->file + o->jsonl + o->decode;
+    int sources = !!o->text + !!o->file + o->jsonl + o->decode + !!o->train_files.count;
     if (sources != 1)
-        return usage_error(TABLE.command, "one of --text, --file, --jsonl and --decode says what to do, found %d",
+        return usage_error(TABLE.command,
+                           "one of --text, --file, --jsonl, --decode and --train_file says what to do, found %d",
                            sources);
     if (o->decode && o->no_special_tokens)
         return usage_error(TABLE.command, "--no_special_tokens is for encoding; with --decode, --skip_special_tokens");
@@ -147,9 +207,10 @@ static int check(const struct options *o) {
     return EXIT_FINE;
 }
 
-static int tokenize(const struct options *o) {
+static int tokenize(struct options *o) {
     lckv_tokenizer *tokenizer = NULL;
     int code = check(o);
+    if (!code && o->train_files.count) return encode_corpus(o);
     if (!code) code = open_tokenizer(TABLE.command, &o->model, &tokenizer);
     if (!code) code = o->text || o->file ? encode_given(o, tokenizer) : run_lines(o, tokenizer);
     lckv_tokenizer_free(tokenizer);
@@ -157,7 +218,7 @@ static int tokenize(const struct options *o) {
 }
 
 int cmd_tokenize(int argc, char **argv) {
-    struct options options = {0};
+    struct options options = {.train = lckv_train_defaults()};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
     code = tokenize(&options);

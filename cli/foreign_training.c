@@ -59,7 +59,6 @@ const foreign_flag TRAINING_FOREIGN[] = {
 
     {"data_seed", FLAG_TEXT, .refused = "the order of the data comes from --seed", .accepted = "None"},
     {"streaming", FLAG_SWITCH, "data never has to fit into memory"},
-    {"overwrite_cache", FLAG_SWITCH, "what is kept of the data is found by its content, and never stale"},
 
     /* when what is written */
     {"logging_strategy", FLAG_TEXT, .refused = "the log goes by --logging_steps", .accepted = "steps"},

@@ -47,6 +47,14 @@ static const flag FLAGS[] = {
      .choices = "uint16|uint32"},
     {"append_eos", FLAG_SWITCH, NULL, "Data", "put EOS behind each text, where the tokenizer puts none",
      AT(train.append_eos)},
+    {"token_cache_dir", FLAG_TEXT, NULL, "Data",
+     "where encoded data is kept, so that the next run on it starts at once; else lckv-ids in HF_HOME or "
+     "~/.cache/huggingface",
+     AT(train.token_cache_dir), .value = "DIR"},
+    {"overwrite_cache", FLAG_SWITCH, NULL, "Data", "encode anew what is kept", AT(train.overwrite_cache)},
+    {"preprocessing_num_workers", FLAG_INT, "0", "Data",
+     "threads that encode, with a tokenizer each; 0: every processor, at most 16", AT(train.preprocessing_num_workers),
+     .min = 0, .max = 4096, .note = "run_clm.py: 1"},
     {"block_size", FLAG_INT, "0", "Data",
      "tokens of a training sequence: documents are joined and cut, a thousand at a time, as run_clm.py does it; 0: the "
      "model's max_position_embeddings, at most 1024",

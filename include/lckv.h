@@ -458,15 +458,19 @@ typedef struct lckv_train_options {
     bool do_train, do_eval;    /* true: train; run through the validation data, if there is any, at the end too */
 
     /* What documents are, and which blocks they make: docs/data.md. */
-    bool keep_linebreaks;      /* true: a line of a text file is encoded with its break */
-    const char *text_column;   /* field of JSON rows, column of CSV; NULL: `input_ids` or `text`; of CSV `text`,
-                                * else the first one */
-    lckv_ids_dtype ids_dtype;  /* of .bin files; uint16 */
-    bool append_eos;           /* false; true: EOS behind each text, where the tokenizer puts none */
-    bool group_all;            /* false: each thousand documents is cut into blocks on its own and what is
-                                * left is dropped; true: they are cut together */
-    int64_t max_train_samples; /* blocks, the first ones; 0 (default): all */
-    int64_t max_eval_samples;  /* the same of the validation data */
+    bool keep_linebreaks;              /* true: a line of a text file is encoded with its break */
+    const char *text_column;           /* field of JSON rows, column of CSV; NULL: `input_ids` or `text`; of CSV `text`,
+                                        * else the first one */
+    lckv_ids_dtype ids_dtype;          /* of .bin files; uint16 */
+    bool append_eos;                   /* false; true: EOS behind each text, where the tokenizer puts none */
+    const char *token_cache_dir;       /* where encoded data is kept, so that the next run finds it; NULL: lckv-ids in
+                                        * HF_HOME or ~/.cache/huggingface */
+    bool overwrite_cache;              /* true: encode anew what is kept; false */
+    int64_t preprocessing_num_workers; /* threads that encode; 0 (default): all processors, at most 16 */
+    bool group_all;                    /* false: each thousand documents is cut into blocks on its own and what is
+                                        * left is dropped; true: they are cut together */
+    int64_t max_train_samples;         /* blocks, the first ones; 0 (default): all */
+    int64_t max_eval_samples;          /* the same of the validation data */
     int64_t validation_split_percentage; /* without validation files, so many percent of the training documents, the
                                           * first ones, are validation data instead; 0 (default): none */
     int64_t block_size;                  /* tokens; 0 (default): max_position_embeddings, at most 1024 */
@@ -547,6 +551,17 @@ typedef struct lckv_train_result {
     double perplexity;        /* exp(eval_loss) */
     double eval_accuracy;     /* the share of those labels that the model would have chosen, 0 to 1; NAN without */
 } lckv_train_result;
+
+/* Encoded data that is kept for training. */
+typedef struct lckv_tokenized {
+    int64_t documents, tokens;
+    char *path; /* of the file that keeps it, in token_cache_dir; release with lckv_free() */
+} lckv_tokenized;
+
+/* Encodes train_files as lckv_trainer_create() would, where they are not kept already, and trains nothing. Of the
+ * options count tokenizer_name (needed where there is text), those that say what documents are, token_cache_dir,
+ * overwrite_cache, preprocessing_num_workers, and the callback. */
+LCKV_API int lckv_tokenize(const lckv_train_options *options, lckv_tokenized *out);
 
 typedef struct lckv_trainer lckv_trainer;
 

@@ -33,9 +33,9 @@ static size_t peak_of_a_step(const char *device_name, const lckv_config *config,
     device *d;
     stepper *s;
     step_result result;
-    int32_t ids[BATCH * BLOCK];
+    int32_t ids[BATCH * BLOCK] = {0};
     const int64_t chosen[BATCH] = {0, 1, 2};
-    blocks data = {.block_size = BLOCK, .count = BATCH, .ids = ids};
+    blocks data = blocks_of_ids(ids, BLOCK, BATCH);
     const stepper_options options = {
         .compute = compute,
         .batch_size = BATCH,

@@ -4,6 +4,7 @@
 #include "train/corpus.h"
 #include "train/documents.h"
 #include "train/order.h"
+#include "train/token_writer.h"
 
 #include "train_fixture.h"
 
@@ -161,24 +162,31 @@ static int64_t group_plainly(int first, int group, int32_t block_size, int32_t *
     return written / block_size;
 }
 
-static token_store numbered_documents(void) {
-    token_store s = {0};
+/* The same documents, kept in a file. */
+static token_store numbered_documents(room *r, int id_bytes) {
+    token_writer w;
+    token_store s;
     int32_t next = 0, ids[LONGEST];
+    OK(token_writer_begin(room_path(r, "numbered.ids"), id_bytes, &w));
     for (int i = 0; i < DOCUMENTS; i++) {
-        for (int32_t t = 0; t < document_length(i); t++) ids[t] = next++;
-        OK(token_store_add(&s, ids, document_length(i)));
+        int32_t length = document_length(i);
+        for (int32_t t = 0; t < length; t++) ids[t] = next++;
+        OK(token_writer_add(&w, ids, length / 2, false));
+        OK(token_writer_add(&w, ids + length / 2, length - length / 2, true));
     }
-    assert_true(s.documents == DOCUMENTS && s.tokens == next);
+    OK(token_writer_commit(&w, false));
+    OK(token_store_open(room_path(r, "numbered.ids"), &s));
+    assert_true(s.documents == DOCUMENTS && s.tokens == next && s.ids.bytes == id_bytes && !s.has_text);
+    assert_int_equal(s.ids.largest, next - 1);
     return s;
 }
 
 static void blocks_are_cut_as_the_script_cuts_them(void **state) {
-    (void)state;
     const int32_t sizes[] = {2, 7, 100, 4000, 5000};
-    token_store s = numbered_documents();
-    int32_t *expected = malloc((size_t)DOCUMENTS * LONGEST * sizeof *expected);
+    int32_t *expected = malloc((size_t)DOCUMENTS * LONGEST * sizeof *expected), found[5000];
     for (int i = 0; i < 5 * 2 * 2; i++) {
         int first = i & 1 ? 123 : 0;
+        token_store s = numbered_documents(*state, i & 4 ? 4 : 2);
         block_rules rules = {.block_size = sizes[i / 4], .group_all = i & 2};
         int64_t count = group_plainly(first, rules.group_all ? DOCUMENTS : 1000, rules.block_size, expected);
         blocks b;
@@ -186,18 +194,18 @@ static void blocks_are_cut_as_the_script_cuts_them(void **state) {
         assert_int_equal(b.count, count);
         assert_int_equal(b.documents, DOCUMENTS - first);
         assert_int_equal(b.tokens, s.tokens - token_store_begin(&s, first));
-        for (int64_t k = 0; k < count; k++)
-            assert_memory_equal(blocks_at(&b, k), expected + k * rules.block_size,
-                                (size_t)rules.block_size * sizeof(int32_t));
+        for (int64_t k = 0; k < count; k++) {
+            OK(blocks_read(&b, k, found));
+            assert_memory_equal(found, expected + k * rules.block_size, (size_t)rules.block_size * sizeof *found);
+        }
         blocks_free(&b);
+        token_store_close(&s);
     }
     free(expected);
-    token_store_free(&s);
 }
 
 static void no_more_blocks_than_asked_for(void **state) {
-    (void)state;
-    token_store s = numbered_documents();
+    token_store s = numbered_documents(*state, 2);
     block_rules rules = {.block_size = 7, .most = 5};
     blocks b;
     OK(blocks_cut(&s, 0, DOCUMENTS, &rules, &b));
@@ -209,7 +217,7 @@ static void no_more_blocks_than_asked_for(void **state) {
     OK(blocks_cut(&s, 5, 0, &rules, &b));
     assert_int_equal(b.count, 0);
     blocks_free(&b);
-    token_store_free(&s);
+    token_store_close(&s);
 }
 
 static void a_block_needs_two_tokens(void **state) {
@@ -221,15 +229,17 @@ static void a_block_needs_two_tokens(void **state) {
 
 /* ---------------------------------------------------------------- corpora */
 
-static int read_file(const char *path, const char *tokenizer_folder, bool append_eos, token_store *out) {
+/* Keeps what it encodes in a folder of the test's. */
+static int read_file(room *r, const char *path, const char *tokenizer_folder, bool append_eos, token_store *out) {
     corpus_options o = {.paths = &path,
+                        .cache_folder = room_path(r, "cache"),
                         .path_count = 1,
                         .documents = KEEP,
                         .append_eos = append_eos,
                         .vocab_size = 100,
                         .tokenizer_folder = tokenizer_folder};
     lckv_tokenizer *t = NULL;
-    int status = corpus_read(&o, &t, out);
+    int status = corpus_open(&o, &t, out, NULL);
     lckv_tokenizer_free(t);
     return status;
 }
@@ -237,55 +247,61 @@ static int read_file(const char *path, const char *tokenizer_folder, bool append
 static void a_corpus_of_ids_needs_no_tokenizer(void **state) {
     const char *path = room_file(*state, "a.jsonl", "{\"input_ids\": [9, 8, 7]}\n{\"input_ids\": [6, 99]}\n");
     const int32_t expected[] = {9, 8, 7, 6, 99};
+    int32_t ids[5];
     token_store s;
-    OK(read_file(path, "there is none here", true, &s));
+    OK(read_file(*state, path, "there is none here", true, &s));
     assert_true(s.documents == 2 && s.tokens == 5 && s.ends[0] == 3 && s.ends[1] == 5);
-    assert_memory_equal(s.ids, expected, sizeof expected);
-    token_store_free(&s);
+    OK(id_view_read(&s.ids, 0, 5, ids));
+    assert_memory_equal(ids, expected, sizeof expected);
+    token_store_close(&s);
 }
 
 static void bad_corpora_are_named(void **state) {
     token_store s;
-    FAILS(read_file(room_file(*state, "v.jsonl", "{\"input_ids\": [1, 99]}\n{\"input_ids\": [100]}"), NULL, false, &s),
+    FAILS(read_file(*state, room_file(*state, "v.jsonl", "{\"input_ids\": [1, 99]}\n{\"input_ids\": [100]}"), NULL,
+                    false, &s),
           LCKV_ERROR_FORMAT, "v.jsonl:2: entry 0 of 'input_ids' is 100, and the vocabulary has 100 tokens");
-    FAILS(read_file(room_file(*state, "empty.txt", ""), NULL, false, &s), LCKV_ERROR_FORMAT,
+    FAILS(read_file(*state, room_file(*state, "empty.txt", ""), NULL, false, &s), LCKV_ERROR_FORMAT,
           "empty.txt': nothing to read");
-    FAILS(read_file(room_file(*state, "t.txt", "text\n"), NULL, false, &s), LCKV_ERROR_ARGUMENT, "t.txt:1 is text");
-    assert_null(s.ids);
+    FAILS(read_file(*state, room_file(*state, "t.txt", "text\n"), NULL, false, &s), LCKV_ERROR_ARGUMENT,
+          "t.txt:1 is text");
+    assert_null(s.ids.data);
 }
 
 /* Each line of the bundled book, encoded alone; with EOS behind each where it is asked for. */
 static void text_is_encoded_line_by_line(void **state) {
-    (void)state;
     const char *book = SOURCE_DIR "/data/pride_and_prejudice.txt", *folder = SOURCE_DIR "/data/tokenizer";
     char *text;
     size_t bytes;
     token_store s, ended;
     lckv_tokenizer *t;
-    OK(read_file(book, folder, false, &s));
-    OK(read_file(book, folder, true, &ended));
+    OK(read_file(*state, book, folder, false, &s));
+    OK(read_file(*state, book, folder, true, &ended));
     OK(lckv_tokenizer_open(folder, &t));
     OK(file_read(book, &text, &bytes));
     const char *line = text;
     for (int i = 0; i < 1000; i++) {
         const char *end = strchr(line, '\n') + 1;
         int64_t begin = token_store_begin(&s, i);
-        int32_t *ids;
+        int32_t *ids, found[1 << 12];
         size_t count;
         OK(lckv_tokenizer_encode(t, line, (size_t)(end - line), true, &ids, &count));
         assert_int_equal(s.ends[i] - begin, count);
-        assert_memory_equal(s.ids + begin, ids, count * sizeof *ids);
+        assert_true(count < sizeof found / sizeof *found);
+        OK(id_view_read(&s.ids, begin, (int64_t)count, found));
+        assert_memory_equal(found, ids, count * sizeof *ids);
         assert_int_equal(ended.ends[i], s.ends[i] + i + 1);
-        assert_memory_equal(ended.ids + begin + i, ids, count * sizeof *ids);
-        assert_int_equal(ended.ids[ended.ends[i] - 1], lckv_tokenizer_eos_id(t));
+        OK(id_view_read(&ended.ids, begin + i, (int64_t)count + 1, found));
+        assert_memory_equal(found, ids, count * sizeof *ids);
+        assert_int_equal(found[count], lckv_tokenizer_eos_id(t));
         line = end;
         lckv_free(ids);
     }
     assert_true(s.documents > 1000 && ended.tokens == s.tokens + s.documents);
     free(text);
     lckv_tokenizer_free(t);
-    token_store_free(&s);
-    token_store_free(&ended);
+    token_store_close(&s);
+    token_store_close(&ended);
 }
 
 static void eos_must_have_a_name(void **state) {
@@ -293,9 +309,9 @@ static void eos_must_have_a_name(void **state) {
     token_store s;
     const char *text = room_file(r, "a.txt", "a\n");
     OK(file_copy(SOURCE_DIR "/data/tokenizer/tokenizer.json", room_path(r, "tokenizer.json")));
-    FAILS(read_file(text, r->folder, true, &s), LCKV_ERROR_ARGUMENT, "names no EOS token");
-    OK(read_file(text, r->folder, false, &s));
-    token_store_free(&s);
+    FAILS(read_file(r, text, r->folder, true, &s), LCKV_ERROR_ARGUMENT, "names no EOS token");
+    OK(read_file(r, text, r->folder, false, &s));
+    token_store_close(&s);
 }
 
 static bool stop_at_once(void *user, double fraction) {
@@ -304,17 +320,18 @@ static bool stop_at_once(void *user, double fraction) {
 }
 
 static void reading_can_be_stopped(void **state) {
-    (void)state;
+    room *r = *state;
     const char *book = SOURCE_DIR "/data/pride_and_prejudice.txt";
     int calls = 0;
     lckv_tokenizer *t = NULL;
     token_store s;
     corpus_options o = {.paths = &book,
                         .path_count = 1,
+                        .cache_folder = room_path(r, "cache"),
                         .tokenizer_folder = SOURCE_DIR "/data/tokenizer",
                         .go_on = stop_at_once,
                         .user = &calls};
-    FAILS(corpus_read(&o, &t, &s), LCKV_ERROR_INTERRUPTED, "pride_and_prejudice.txt");
+    FAILS(corpus_open(&o, &t, &s, NULL), LCKV_ERROR_INTERRUPTED, "pride_and_prejudice.txt");
     assert_int_equal(calls, 1);
     lckv_tokenizer_free(t);
 }
@@ -356,14 +373,14 @@ int main(void) {
         ROOM_TEST(text_may_hold_a_zero_byte),
         ROOM_TEST(bad_rows_are_named),
         ROOM_TEST(files_that_cannot_be_read_are_named),
-        cmocka_unit_test(blocks_are_cut_as_the_script_cuts_them),
-        cmocka_unit_test(no_more_blocks_than_asked_for),
+        ROOM_TEST(blocks_are_cut_as_the_script_cuts_them),
+        ROOM_TEST(no_more_blocks_than_asked_for),
         cmocka_unit_test(a_block_needs_two_tokens),
         ROOM_TEST(a_corpus_of_ids_needs_no_tokenizer),
         ROOM_TEST(bad_corpora_are_named),
-        cmocka_unit_test(text_is_encoded_line_by_line),
+        ROOM_TEST(text_is_encoded_line_by_line),
         ROOM_TEST(eos_must_have_a_name),
-        cmocka_unit_test(reading_can_be_stopped),
+        ROOM_TEST(reading_can_be_stopped),
         cmocka_unit_test(an_order_has_each_block_once),
         cmocka_unit_test(an_order_favours_no_place),
     };

@@ -4,6 +4,7 @@
 #include "program.h"
 
 #include <math.h>
+#include <sys/stat.h>
 
 static const char CONFIG[] = "{\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,"
                              "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":1,"
@@ -105,12 +106,43 @@ static void columns_and_widths_of_ids_are_named(void **state) {
     assert_int_equal(BLOCKS(f, "a.bin", "--ids_dtype=uint32"), 2);
 }
 
+/* What lckv tokenize keeps, lckv train finds: the file that it would have encoded is not encoded again. */
+static void data_is_encoded_beforehand(void **state) {
+    const folder *f = *state;
+    const char *const flags[] = {"--token_cache_dir", strdup(in(f, "cache")), "--preprocessing_num_workers=1", NULL};
+    char *data = strdup(in(f, "b.txt"));
+    put_lines(f, "b.txt", "some words\n", 400);
+    json_t *kept = RUN_JSON(f, "tokenize", "--tokenizer_name", SOURCE_DIR "/data/tokenizer", "--train_file", data,
+                            "--output_dir", flags[1]);
+    char *path = strdup(json_string_value(json_object_get(kept, "path")));
+    json_int_t tokens = json_integer_value(json_object_get(kept, "tokens"));
+    assert_int_equal(json_integer_value(json_object_get(kept, "documents")), 400);
+    json_decref(kept);
+
+    struct stat before, after;
+    assert_int_equal(stat(path, &before), 0);
+    assert_int_equal(blocks_with(f, "b.txt", flags), tokens / 32);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino);
+    outcome o = RUN(f, "tokenize", "--tokenizer_name", SOURCE_DIR "/data/tokenizer", "--train_file", data,
+                    "--output_dir", flags[1], "--overwrite_cache");
+    assert_int_equal(o.code, 0);
+    assert_int_equal(stat(path, &after), 0);
+    assert_true(before.st_ino != after.st_ino);
+    outcome_free(&o);
+    REFUSES(f, 2, "--train_file needs --output_dir", "tokenize", "--tokenizer_name", "x", "--train_file", data);
+    free((char *)(uintptr_t)flags[1]);
+    free(data);
+    free(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(documents_are_cut_by_the_thousand_or_all_together),
         IN_FOLDER(the_first_documents_are_split_off_for_validation),
         IN_FOLDER(a_text_has_its_break_and_no_eos_unless_asked_for),
         IN_FOLDER(columns_and_widths_of_ids_are_named),
+        IN_FOLDER(data_is_encoded_beforehand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

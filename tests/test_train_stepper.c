@@ -41,8 +41,8 @@ typedef struct manner {
 static void train(const char *device_name, manner how, run *out) {
     fixture f;
     stepper *s;
-    int32_t ids[BLOCKS * BLOCK];
-    blocks data = {.block_size = BLOCK, .count = BLOCKS, .ids = ids};
+    int32_t ids[BLOCKS * BLOCK] = {0};
+    blocks data = blocks_of_ids(ids, BLOCK, BLOCKS);
     stepper_options options = {
         .compute = how.compute,
         .batch_size = BATCH,
@@ -133,8 +133,8 @@ static void steps_end_in_order(void **state) {
     fixture f;
     stepper *s;
     step_result r;
-    int32_t ids[BLOCKS * BLOCK];
-    blocks data = {.block_size = BLOCK, .count = BLOCKS, .ids = ids};
+    int32_t ids[BLOCKS * BLOCK] = {0};
+    blocks data = blocks_of_ids(ids, BLOCK, BLOCKS);
     stepper_options options = {
         .batch_size = BATCH, .block_size = BLOCK, .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8}};
     int64_t chosen[1] = {0};

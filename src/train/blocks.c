@@ -29,7 +29,8 @@ int blocks_cut(const token_store *store, int64_t first, int64_t documents, const
     REQUIRE(rules->block_size >= 2, LCKV_ERROR_ARGUMENT, "block_size should be at least 2, found %d",
             rules->block_size);
     *out = (blocks){.block_size = rules->block_size, .documents = documents, .tokens = end - begin};
-    if (end > begin) out->ids = store->ids + begin;
+    out->ids = store->ids;
+    out->begin = begin;
     if (rules->group_all)
         out->count = out->tokens / rules->block_size;
     else
@@ -51,8 +52,16 @@ static const block_group *group_of(const blocks *b, int64_t i) {
     return &b->groups[low];
 }
 
-const int32_t *blocks_at(const blocks *b, int64_t i) {
-    if (!b->groups) return b->ids + i * b->block_size;
-    const block_group *g = group_of(b, i);
-    return b->ids + g->id + (i - g->block) * b->block_size;
+int blocks_read(const blocks *b, int64_t i, int32_t *out) {
+    int64_t first = i * b->block_size;
+    if (b->groups) {
+        const block_group *g = group_of(b, i);
+        first = g->id + (i - g->block) * b->block_size;
+    }
+    return id_view_read(&b->ids, b->begin + first, b->block_size, out);
+}
+
+blocks blocks_of_ids(const int32_t *ids, int32_t block_size, int64_t count) {
+    return (blocks){
+        .block_size = block_size, .count = count, .ids = {.data = ids, .bytes = sizeof *ids, .largest = INT32_MAX}};
 }

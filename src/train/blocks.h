@@ -23,7 +23,8 @@ typedef struct block_group {
 typedef struct blocks {
     int32_t block_size;
     int64_t count;
-    const int32_t *ids;  /* the store's, from the first group's first one on */
+    id_view ids;         /* the store's */
+    int64_t begin;       /* of them, the first group's first one, from which groups are counted */
     block_group *groups; /* [group_count] in order; NULL: one group, all blocks side by side */
     int64_t group_count;
     int64_t documents, tokens; /* that were cut, dropped ones included */
@@ -33,7 +34,10 @@ typedef struct blocks {
 int blocks_cut(const token_store *store, int64_t first, int64_t documents, const block_rules *rules, blocks *out);
 void blocks_free(blocks *b); /* all zeros is fine */
 
-/* The ids of block i, [block_size]. */
-const int32_t *blocks_at(const blocks *b, int64_t i);
+/* Copies the ids of block i into out [block_size]. LCKV_ERROR_FORMAT: they are not what the store says. */
+int blocks_read(const blocks *b, int64_t i, int32_t *out);
+
+/* Blocks that lie in memory side by side: ids [count, block_size], which must outlive them. */
+blocks blocks_of_ids(const int32_t *ids, int32_t block_size, int64_t count);
 
 #endif

@@ -1,9 +1,11 @@
 /* The data of a training run, see data.h. */
 #include "train/data.h"
 
+#include "config/model_path.h"
 #include "train/corpus.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static bool tell_reading(void *user, double fraction) {
     const lckv_trainer *t = user;
@@ -13,19 +15,27 @@ static bool tell_reading(void *user, double fraction) {
 
 /* ---------------------------------------------------------------- which documents */
 
-static int read_files(lckv_trainer *t, const lckv_train_options *o, const char *const *paths, int count,
-                      token_store *out) {
-    corpus_options corpus = {
+/* What the options say of any files. */
+static corpus_options corpus_of(const lckv_train_options *o, const char *const *paths, int count) {
+    return (corpus_options){
         .paths = paths,
         .path_count = count,
         .documents = {o->keep_linebreaks, o->text_column, o->ids_dtype == LCKV_IDS_UINT32 ? 4 : 2},
         .append_eos = o->append_eos,
-        .vocab_size = t->config->vocab_size,
-        .tokenizer_folder = t->tokenizer_folder,
-        .go_on = tell_reading,
-        .user = t,
+        .cache_folder = o->token_cache_dir,
+        .threads = (int)o->preprocessing_num_workers,
     };
-    return corpus_read(&corpus, &t->tokenizer, out);
+}
+
+static int read_files(lckv_trainer *t, const lckv_train_options *o, const char *const *paths, int count,
+                      token_store *out) {
+    corpus_options corpus = corpus_of(o, paths, count);
+    corpus.overwrite_cache = o->overwrite_cache && t->exchange->rank == 0; /* once is enough */
+    corpus.vocab_size = t->config->vocab_size;
+    corpus.tokenizer_folder = t->tokenizer_folder;
+    corpus.go_on = tell_reading;
+    corpus.user = t;
+    return corpus_open(&corpus, &t->tokenizer, out, NULL);
 }
 
 static bool splits(const lckv_train_options *o) {
@@ -85,6 +95,42 @@ int train_data_read(lckv_trainer *t, const lckv_train_options *o) {
 void train_data_free(lckv_trainer *t) {
     blocks_free(&t->train);
     blocks_free(&t->validation);
-    token_store_free(&t->train_ids);
-    token_store_free(&t->validation_ids);
+    token_store_close(&t->train_ids);
+    token_store_close(&t->validation_ids);
+}
+
+/* ---------------------------------------------------------------- encoding alone */
+
+static bool tell_alone(void *user, double fraction) {
+    const lckv_train_options *o = user;
+    lckv_train_progress p = {.phase = LCKV_TRAIN_READING, .fraction = fraction};
+    return !o->callback || o->callback(o->user, &p);
+}
+
+static int tokenize_in(const lckv_train_options *o, const char *folder, lckv_tokenized *out) {
+    lckv_tokenizer *t = NULL;
+    token_store s;
+    corpus_options corpus = corpus_of(o, o->train_files, o->train_file_count);
+    corpus.tokenizer_folder = folder;
+    corpus.overwrite_cache = o->overwrite_cache;
+    corpus.vocab_size = INT32_MAX; /* there is no model to ask */
+    corpus.go_on = tell_alone;
+    corpus.user = (void *)(uintptr_t)o;
+    int status = corpus_open(&corpus, &t, &s, &out->path);
+    lckv_tokenizer_free(t);
+    TRY(status);
+    out->documents = s.documents;
+    out->tokens = s.tokens;
+    token_store_close(&s);
+    return LCKV_OK;
+}
+
+int lckv_tokenize(const lckv_train_options *o, lckv_tokenized *out) {
+    char *folder = NULL;
+    *out = (lckv_tokenized){0};
+    REQUIRE(o->train_files && o->train_file_count > 0, LCKV_ERROR_ARGUMENT, "expected a train_file, found none");
+    if (o->tokenizer_name) TRY(model_path_resolve(o->tokenizer_name, &folder));
+    int status = tokenize_in(o, folder, out);
+    free(folder);
+    return status;
 }

@@ -23,7 +23,7 @@ static int count_blocks(model *m, dtype compute, int32_t block_size, int32_t *id
                                      .batch_size = 1,
                                      .block_size = block_size,
                                      .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8}};
-    blocks data = {.block_size = block_size, .count = 1, .ids = ids};
+    blocks data = blocks_of_ids(ids, block_size, 1);
     double one = 0, two = 0;
     stepper *s;
     TRY(stepper_create(m, &options, &s));

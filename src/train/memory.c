@@ -22,7 +22,7 @@ static int64_t bytes_of_gradients(const params *p) {
 static int count_step(stepper *s, lckv_memory *out) {
     int64_t tokens = (int64_t)s->batch_size * s->block_size;
     int32_t *ids = calloc((size_t)tokens, sizeof *ids);
-    blocks data = {.block_size = s->block_size, .count = s->batch_size, .ids = ids};
+    blocks data = blocks_of_ids(ids, s->block_size, s->batch_size);
     int64_t *chosen = calloc((size_t)s->batch_size, sizeof *chosen);
     device *d = s->model->device;
     double before = d->counts.flops;

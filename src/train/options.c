@@ -67,6 +67,7 @@ static int check_sources(const lckv_train_options *o) {
 static int check_sizes(const lckv_train_options *o) {
     if (o->block_size) TRY(check_int("block_size", o->block_size, 2, INT32_MAX));
     TRY(check_int("ids_dtype", (int64_t)o->ids_dtype, LCKV_IDS_UINT16, LCKV_IDS_UINT32));
+    TRY(check_int("preprocessing_num_workers", o->preprocessing_num_workers, 0, 4096));
     TRY(check_int("max_train_samples", o->max_train_samples, 0, INT64_MAX));
     TRY(check_int("max_eval_samples", o->max_eval_samples, 0, INT64_MAX));
     TRY(check_int("validation_split_percentage", o->validation_split_percentage, 0, 99));

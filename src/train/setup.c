@@ -196,9 +196,14 @@ static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     return prepare_output(t, o);
 }
 
-static int set_up(lckv_trainer *t, const lckv_train_options *o) {
+/* Process 0 encodes the data first; the others then find what it has kept. */
+static int set_up_data(lckv_trainer *t, const lckv_train_options *o) {
     if (o->do_train && !begins_anew(o)) TRY(train_checkpoint_choose(t, o->resume_from_checkpoint));
-    TRY(train_data_read(t, o));
+    return t->exchange->rank ? LCKV_OK : train_data_read(t, o);
+}
+
+static int set_up(lckv_trainer *t, const lckv_train_options *o) {
+    if (t->exchange->rank) TRY(train_data_read(t, o));
     TRY(plan_steps(t, o));
     TRY(device_open(o->device ? o->device : "auto", o->threads, &t->device));
     TRY(make_model(t, o));
@@ -214,6 +219,7 @@ int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out) {
     REQUIRE(t, LCKV_ERROR_MEMORY, "no memory for a trainer");
     t->exchange = options->processes ? options->processes : exchange_alone();
     int status = exchange_agree(t->exchange, set_up_folder(t, options));
+    if (status >= 0) status = exchange_agree(t->exchange, set_up_data(t, options));
     if (status >= 0) status = exchange_agree(t->exchange, set_up(t, options));
     if (status < 0)
         lckv_trainer_free(t);

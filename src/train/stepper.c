@@ -13,10 +13,11 @@ static int prepare_weights(model *m, dtype compute) {
 /* Room for `most` blocks at a time. */
 static int allocate_batch(stepper *s, int most) {
     batch_limits limits = {.rows = most * s->block_size, .sequences = most};
+    s->ids = malloc((size_t)most * (size_t)s->block_size * sizeof *s->ids);
     s->labels = malloc((size_t)most * (size_t)s->block_size * sizeof *s->labels);
     s->entries = malloc((size_t)most * sizeof *s->entries);
-    REQUIRE(s->labels && s->entries, LCKV_ERROR_MEMORY, "no memory for a batch of %d blocks of %d tokens", most,
-            s->block_size);
+    REQUIRE(s->ids && s->labels && s->entries, LCKV_ERROR_MEMORY, "no memory for a batch of %d blocks of %d tokens",
+            most, s->block_size);
     s->correct = (view){NULL, limits.rows, 1, DTYPE_I32};
     TRY(s->model->device->memory.alloc(s->model->device, (size_t)limits.rows * sizeof(int32_t), &s->correct.data));
     return batch_create(s->model->device, limits, &s->batch);
@@ -26,11 +27,13 @@ static int allocate_batch(stepper *s, int most) {
 static void free_batch(stepper *s) {
     replay_set_forget(&s->batches, s->model->device);
     batch_free(s->batch);
+    free(s->ids);
     free(s->labels);
     free(s->entries);
     if (s->correct.data) s->model->device->memory.release(s->model->device, s->correct.data);
     s->batch = NULL;
     s->correct.data = NULL;
+    s->ids = NULL;
     s->labels = NULL;
     s->entries = NULL;
 }
@@ -112,12 +115,14 @@ int stepper_set_eval_batch(stepper *s, int eval_batch_size) {
 /* ---------------------------------------------------------------- running one */
 
 /* The label of a token is the next one of its block; the last has none. */
-static void add_block(stepper *s, int i, const int32_t *ids) {
-    int32_t *labels = s->labels + (int64_t)i * s->block_size;
+static int add_block(stepper *s, int i, const blocks *data, int64_t block) {
+    int32_t *ids = s->ids + (int64_t)i * s->block_size, *labels = s->labels + (int64_t)i * s->block_size;
+    TRY(blocks_read(data, block, ids));
     for (int32_t t = 0; t + 1 < s->block_size; t++) labels[t] = ids[t + 1];
     labels[s->block_size - 1] = -1;
     s->entries[i] = (batch_entry){
         .ids = ids, .labels = labels, .rows = s->block_size, .wanted = s->block_size, .cache_id = -1, .planned = true};
+    return LCKV_OK;
 }
 
 static view loss_of(const stepper *s) {
@@ -180,7 +185,7 @@ static int run_share(stepper *s, const blocks *data, const int64_t *chosen, int6
     int64_t first, end = exchange_share(s->optimizer->exchange, count, &first) + first;
     for (int64_t at = first; at < end;) {
         int now = end - at < s->batch_size ? (int)(end - at) : s->batch_size;
-        for (int i = 0; i < now; i++) add_block(s, i, blocks_at(data, chosen[at + i]));
+        for (int i = 0; i < now; i++) TRY(add_block(s, i, data, chosen[at + i]));
         TRY(run_batch(s, now, true));
         at += now;
     }
@@ -253,7 +258,7 @@ static int evaluate_share(stepper *s, const blocks *data, int64_t first, int cou
     TRY(begin_loss(s, count));
     int64_t mine, here = exchange_share(s->optimizer->exchange, count, &mine);
     if (!here) return LCKV_OK;
-    for (int64_t i = 0; i < here; i++) add_block(s, (int)i, blocks_at(data, first + mine + i));
+    for (int64_t i = 0; i < here; i++) TRY(add_block(s, (int)i, data, first + mine + i));
     TRY(run_batch(s, (int)here, false));
     return count_correct(s);
 }

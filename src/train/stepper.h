@@ -40,6 +40,7 @@ typedef struct stepper {
     int batch_size;      /* blocks run at a time */
     int eval_batch_size; /* the same, without learning */
     int32_t block_size;
+    int32_t *ids;         /* [the larger of the two, block_size] */
     int32_t *labels;      /* [the larger of the two, block_size] */
     view correct;         /* i32 [as many, 1]: on the device */
     batch_entry *entries; /* [the larger of the two] */
