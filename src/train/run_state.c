@@ -26,13 +26,13 @@ static json_t *repeats_under(const lckv_trainer *t) {
 }
 
 static json_t *describe(const lckv_trainer *t) {
-    return json_pack("{sI sI sI sf s{sf sI sI} sf sI s{sI so sI sI} so}", "format", (json_int_t)1, "step",
-                     (json_int_t)t->step, "tokens", (json_int_t)t->tokens, "loss_sum", t->loss_sum, "since_log", "loss",
-                     t->window.loss, "steps", (json_int_t)t->window.steps, "tokens", (json_int_t)t->window.tokens,
-                     "usual_grad_norm", t->usual_grad_norm, "skipped_steps", (json_int_t)t->skipped, "evaluation",
-                     "last_step", (json_int_t)t->evaluated_at, "best_eval_loss", json_number_or_null(t->best.metric),
-                     "best_step", (json_int_t)t->best.step, "since_best", (json_int_t)t->best.since, "repeats_under",
-                     repeats_under(t));
+    return json_pack("{sI sI sI sf sI s{sf sI sI} sf sI s{sI so sI sI} so}", "format", (json_int_t)1, "step",
+                     (json_int_t)t->step, "tokens", (json_int_t)t->tokens, "loss_sum", t->loss_sum, "learned_steps",
+                     (json_int_t)t->learned, "since_log", "loss", t->window.loss, "steps", (json_int_t)t->window.steps,
+                     "tokens", (json_int_t)t->window.tokens, "usual_grad_norm", t->usual_grad_norm, "skipped_steps",
+                     (json_int_t)t->skipped, "evaluation", "last_step", (json_int_t)t->evaluated_at, "best_eval_loss",
+                     json_number_or_null(t->best.metric), "best_step", (json_int_t)t->best.step, "since_best",
+                     (json_int_t)t->best.since, "repeats_under", repeats_under(t));
 }
 
 int run_state_write(const lckv_trainer *t, const char *folder) {
@@ -86,6 +86,7 @@ static int read_tree(lckv_trainer *t, const json_t *tree, const char *path) {
     TRY(json_get_number(tree, path, "loss_sum", 0, &t->loss_sum));
     TRY(json_get_number(tree, path, "usual_grad_norm", 0, &t->usual_grad_norm));
     TRY(json_get_int(tree, path, "skipped_steps", 0, &t->skipped));
+    TRY(json_get_int(tree, path, "learned_steps", t->step - t->skipped, &t->learned));
     TRY(json_get_number(since_log, path, "loss", 0, &t->window.loss));
     TRY(json_get_int(since_log, path, "steps", 0, &t->window.steps));
     TRY(json_get_int(since_log, path, "tokens", 0, &t->window.tokens));

@@ -79,6 +79,7 @@ static int skip_step(lckv_trainer *t, const step_result *r) {
 }
 
 static void count_step(lckv_trainer *t, const step_result *r) {
+    t->learned++;
     t->loss_sum += r->loss;
     t->window.loss += r->loss;
     t->window.steps++;
@@ -171,7 +172,7 @@ static lckv_train_result result_so_far(const lckv_trainer *t) {
         .skipped_steps = t->skipped,
         .seconds = t->do_train ? seconds : 0,
         .tokens_per_second = seconds > 0 ? (double)(t->tokens - t->first_tokens) / seconds : 0,
-        .train_loss = t->step > t->skipped ? t->loss_sum / (double)(t->step - t->skipped) : NAN,
+        .train_loss = t->learned ? t->loss_sum / (double)t->learned : NAN,
         .eval_loss = NAN,
         .perplexity = NAN,
         .eval_accuracy = NAN,

@@ -68,7 +68,8 @@ struct lckv_trainer {
 
     /* how far it is: what a checkpoint keeps (run_state.h) */
     int64_t step, tokens;
-    double loss_sum;
+    double loss_sum; /* of `learned` steps */
+    int64_t learned; /* steps that were not skipped, for whatever reason */
     log_window window;
     int64_t skipped;        /* steps whose loss or gradient was not finite */
     double usual_grad_norm; /* smoothed; 0: not known yet */
