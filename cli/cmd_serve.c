@@ -25,6 +25,10 @@ static const flag FLAGS[] = {
     {"served_model_name", FLAG_TEXT, NULL, "Model", "what clients call it; --model_name_or_path unless given",
      SERVE(model_name)},
 
+    {"chat_template", FLAG_TEXT, NULL, "Model",
+     "a file with a chat template (Jinja), instead of the one that the checkpoint has", SERVE(chat_template),
+     .value = "FILE"},
+
     {"host", FLAG_TEXT, "127.0.0.1", "Server", "address to listen on; 0.0.0.0: all of the machine's", SERVE(host)},
     {"port", FLAG_INT, "8000", "Server", "port to listen on; 0: any free one", OWN(port), .max = 65535},
     {"api_key", FLAG_TEXT, NULL, "Server", "what clients must say (Authorization: Bearer KEY)", SERVE(api_key)},
@@ -57,7 +61,8 @@ static const flag FLAGS[] = {
 
 static const flag_table TABLE = {
     "serve",
-    "Answers requests over HTTP as OpenAI's API does: /v1/completions, /v1/models, /tokenize, /health, /metrics. Many\n"
+    "Answers requests over HTTP as OpenAI's API does: /v1/completions, /v1/chat/completions, /v1/models, /tokenize, "
+    "/health, /metrics. Many\n"
     "requests run together. SIGTERM and Ctrl-C answer what runs and end.",
     "--model_name_or_path NAME [--port N]",
     FLAGS,

@@ -34,10 +34,10 @@ enum MHD_Result state_answer(server *s, const asker *a) {
     worker_look(s->worker, &v);
     const lckv_engine_stats *e = &v.engine;
     lckv_config_info config = lckv_config_describe(lckv_model_config(s->model));
-    json_t *object =
-        json_pack("{ss sb si si sI sI si si}", "model", s->options->model_name, "chat", 0, "running", e->running,
-                  "waiting", e->waiting, "max_model_len", (json_int_t)e->max_model_len, "new_tokens",
-                  (json_int_t)v.metrics.new_tokens, "kv_slots", config.kv_slots, "kv_layers", config.layers);
+    json_t *object = json_pack("{ss sb si si sI sI si si}", "model", s->options->model_name, "chat",
+                               s->chat_template != NULL, "running", e->running, "waiting", e->waiting, "max_model_len",
+                               (json_int_t)e->max_model_len, "new_tokens", (json_int_t)v.metrics.new_tokens, "kv_slots",
+                               config.kv_slots, "kv_layers", config.layers);
     json_t *memory =
         json_pack("{sI sI sI sI}", "kv_pages", (json_int_t)e->kv_pages, "kv_pages_used", (json_int_t)e->kv_pages_used,
                   "kv_bytes", (json_int_t)e->kv_bytes, "kv_bytes_used", (json_int_t)e->kv_bytes_used);

@@ -23,6 +23,7 @@ typedef struct serve_options {
     int64_t max_connections;      /* at a time */
     int timeout;                  /* seconds after which a silent connection is closed */
     lckv_engine_options engine;   /* callback and user are the server's */
+    const char *chat_template;    /* a file with a template, instead of the tokenizer's; NULL: that */
     const char *tokenizer_name;   /* folder; NULL: there is none, and requests are ids */
     bool (*stopping)(void *user); /* asked some ten times a second; true: answer what runs, then end */
     void (*started)(void *user, const char *host, int port); /* it listens */

@@ -82,6 +82,8 @@ static const path PATHS[] = {
     {"/v1/models", PATH_GET, false, .get = all_models},
     {"/tokenizer_info", PATH_GET, false, .get = tokenizer_info_answer},
     {"/v1/completions", PATH_POST, false, .ask = completions_ask},
+    {"/v1/chat/completions", PATH_POST, false, .ask = chat_ask},
+    {"/apply_template", PATH_POST, false, .post = apply_template_answer},
     {"/v1/embeddings", PATH_POST, false, .post = no_embeddings},
     {"/tokenize", PATH_POST, false, .post = tokenize_answer},
     {"/detokenize", PATH_POST, false, .post = detokenize_answer},
@@ -228,7 +230,7 @@ static void end_daemon(server *s) {
     if (listening != MHD_INVALID_SOCKET) close(listening);
 }
 
-static bool open_tokenizer(server *s, lckv_tokenizer **of_engine, char error[SERVE_ERROR_BYTES]) {
+static bool open_texts(server *s, lckv_tokenizer **of_engine, char error[SERVE_ERROR_BYTES]) {
     const char *name = s->options->tokenizer_name;
     *of_engine = NULL;
     if (!name) return true;
@@ -236,6 +238,7 @@ static bool open_tokenizer(server *s, lckv_tokenizer **of_engine, char error[SER
     int status = lckv_find_folder(name, &folder);
     if (status >= 0) status = lckv_tokenizer_open(folder, &s->tokenizer);
     if (status >= 0) status = lckv_tokenizer_open(folder, of_engine);
+    if (status >= 0) status = lckv_chat_template_open(folder, s->options->chat_template, &s->chat_template);
     if (status < 0) snprintf(error, SERVE_ERROR_BYTES, "%s", lckv_last_error());
     lckv_free(folder);
     return status >= 0;
@@ -259,10 +262,11 @@ bool serve_run(lckv_model *model, const serve_options *options, char error[SERVE
     server s = {.options = options, .model = model, .started = (int64_t)time(NULL)};
     lckv_tokenizer *of_engine;
     int fd, port;
-    bool served = open_tokenizer(&s, &of_engine, error) && worker_start(model, of_engine, options, &s.worker, error) &&
+    bool served = open_texts(&s, &of_engine, error) && worker_start(model, of_engine, options, &s.worker, error) &&
                   listen_on(options, &fd, &port, error) && serve_on(&s, fd, port, error);
     worker_stop(s.worker);
     lckv_tokenizer_free(of_engine);
     lckv_tokenizer_free(s.tokenizer);
+    lckv_chat_template_free(s.chat_template);
     return served;
 }

@@ -9,8 +9,9 @@
 
 typedef struct server {
     const serve_options *options;
-    lckv_model *model;         /* the worker's, of which only the config is read here */
-    lckv_tokenizer *tokenizer; /* the HTTP thread's own; NULL: none */
+    lckv_model *model;                 /* the worker's, of which only the config is read here */
+    lckv_tokenizer *tokenizer;         /* the HTTP thread's own; NULL: none */
+    lckv_chat_template *chat_template; /* NULL: none */
     worker *worker;
     struct MHD_Daemon *daemon;
     int64_t started;   /* seconds since 1970 */
@@ -29,6 +30,8 @@ typedef struct visit {
 
 /* The paths. `body` is all of it. */
 enum MHD_Result completions_ask(server *s, const asker *a, visit *v);
+enum MHD_Result chat_ask(server *s, const asker *a, visit *v);
+enum MHD_Result apply_template_answer(server *s, const asker *a, const bytes *body);
 enum MHD_Result tokenize_answer(server *s, const asker *a, const bytes *body);
 enum MHD_Result detokenize_answer(server *s, const asker *a, const bytes *body);
 enum MHD_Result tokenizer_info_answer(server *s, const asker *a);

@@ -209,6 +209,46 @@ static void tokenizers_are_served(void **state) {
     stop(&s);
 }
 
+/* ---------------------------------------------------------------- chats */
+
+static const char TEMPLATE[] = "{% for m in messages %}{{ '[' + m.role + ']' + m.content }}{% endfor %}"
+                               "{% if add_generation_prompt %}[assistant]{% endif %}";
+#define MESSAGES                                                                                                       \
+    "\"messages\":[{\"role\":\"developer\",\"content\":\"a\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\","     \
+    "\"text\":\"the \"},{\"type\":\"text\",\"text\":\"cat\"}]}]"
+
+static char *content_of(const json_t *answer) {
+    const json_t *message = json_object_get(choice(answer, 0), "message");
+    assert_string_equal(json_string_value(json_object_get(message, "role")), "assistant");
+    return strdup(json_string_value(json_object_get(message, "content")));
+}
+
+/* A chat is the completion of what its template makes of it. */
+static void chats_go_by_the_template(void **state) {
+    put_text(in(*state, "model/chat_template.jinja"), TEMPLATE);
+    served s = SERVE(state, "--max_num_seqs", "4");
+    json_t *prompt = ask(&s, "/apply_template", "{" MESSAGES "}");
+    assert_string_equal(json_string_value(json_object_get(prompt, "prompt")), "[system]a[user]the cat[assistant]");
+    json_t *question = json_pack("{sO sb}", "prompt", json_object_get(prompt, "prompt"), "add_special_tokens", 0);
+    char *text = json_dumps(question, 0);
+    json_t *ids = ask(&s, "/tokenize", text);
+    json_t *plain = json_pack("{sO si si sb}", "prompt", json_object_get(ids, "tokens"), "max_tokens", 9, "temperature",
+                              0, "ignore_eos", 1);
+    char *body = json_dumps(plain, 0);
+    json_t *expected = ask(&s, "/v1/completions", body);
+    json_t *chat = ask(&s, "/v1/chat/completions",
+                       "{" MESSAGES ",\"max_completion_tokens\":9,\"temperature\":0,\"ignore_eos\":true}");
+    char *content = content_of(chat);
+    assert_string_equal(content, text_at(expected, 0));
+    assert_int_equal(usage_of(chat, "prompt_tokens"), json_integer_value(json_object_get(ids, "count")));
+    free(content);
+    free(text);
+    free(body);
+    json_t *all[] = {prompt, question, ids, plain, expected, chat};
+    for (int i = 0; i < 6; i++) json_decref(all[i]);
+    stop(&s);
+}
+
 /* ---------------------------------------------------------------- what is refused */
 
 static void expect_refused(const served *s, const char *method, const char *path, const char *body, size_t bytes,
@@ -263,6 +303,33 @@ static void mistakes_are_named(void **state) {
     expect_refused(&s, "GET", "/v1/completions", "", 0, 405, "POST");
     expect_refused(&s, "GET", "/no/such/path", "", 0, 404, "no such path");
     expect_refused(&s, "GET", "/v1/models/other", "", 0, 404, "model_not_found");
+    stop(&s);
+}
+
+static void chats_that_cannot_be_are_named(void **state) {
+    served without = SERVE(state, "--max_num_seqs", "2");
+    static const char hello[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}";
+    expect_refused(&without, "POST", "/v1/chat/completions", hello, sizeof hello - 1, 400, "no chat template");
+    stop(&without);
+    put_text(in(*state, "t.jinja"), "{{ raise_exception('never') if messages[0].content == 'x' else 'a' }}");
+    served s = SERVE(state, "--chat_template", in(*state, "t.jinja"));
+    static const struct {
+        const char *body, *part;
+    } cases[] = {
+        {"{}", "\"param\":\"messages\""},
+        {"{\"messages\":[]}", "\"param\":\"messages\""},
+        {"{\"messages\":[1]}", "messages[0] must be an object"},
+        {"{\"messages\":[{\"role\":\"user\"}]}", "messages[0] must have a 'content'"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
+         "\"param\":\"messages[0].content[0]\""},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}", "never"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"tools\":[{}]}", "'tools' is not supported"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"response_format\":{\"type\":\"json_object\"}}",
+         "'response_format' is not supported"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"top_logprobs\":2}", "needs 'logprobs'"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_refused(&s, "POST", "/v1/chat/completions", cases[i].body, strlen(cases[i].body), 400, cases[i].part);
     stop(&s);
 }
 
@@ -421,7 +488,9 @@ int main(void) {
         WITH_MODEL(streams_say_the_same),
         WITH_MODEL(echoed_prompts_are_scored),
         WITH_MODEL(tokenizers_are_served),
+        WITH_MODEL(chats_go_by_the_template),
         WITH_MODEL(mistakes_are_named),
+        WITH_MODEL(chats_that_cannot_be_are_named),
         WITH_MODEL(keys_and_origins_are_asked_for),
         WITH_MODEL(who_leaves_gives_back_the_pages),
         WITH_MODEL(a_full_queue_says_so),
