@@ -183,8 +183,9 @@ json_t *answer_first_chunk(answer *a, int choice) {
 static json_t *usage(const answer *a, int64_t new_tokens) {
     int64_t prompt_tokens = 0;
     for (int i = 0; i < a->job->prompt_count; i++) prompt_tokens += a->job->prompts[i].count;
-    return json_pack("{sI sI sI}", "prompt_tokens", (json_int_t)prompt_tokens, "completion_tokens",
-                     (json_int_t)new_tokens, "total_tokens", (json_int_t)(prompt_tokens + new_tokens));
+    return json_pack("{sI sI sI s{sI}}", "prompt_tokens", (json_int_t)prompt_tokens, "completion_tokens",
+                     (json_int_t)new_tokens, "total_tokens", (json_int_t)(prompt_tokens + new_tokens),
+                     "prompt_tokens_details", "cached_tokens", (json_int_t)a->job->cached);
 }
 
 json_t *answer_usage_chunk(answer *a) {

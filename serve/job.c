@@ -28,6 +28,8 @@ void job_free(job *j) {
     for (size_t i = 0; i < j->token_count; i++) free(j->tokens[i].text);
     for (int i = 0; i < j->request.stop_count; i++) free(j->stops[i]);
     free(j->stops);
+    free(j->bias_ids);
+    free(j->bias_values);
     free(j->prompts);
     free(j->tokens);
     free(j);

@@ -53,6 +53,8 @@ typedef struct job {
     bool generate;     /* false: nothing but that */
     bool streaming;    /* the connection wants to know of each token */
     char **stops;      /* [request.stop_count], which request.stop points to */
+    int32_t *bias_ids; /* [request.bias_count], as request.bias_ids */
+    float *bias_values;
     struct MHD_Connection *connection;
 
     /* under the lock */
@@ -62,6 +64,7 @@ typedef struct job {
     job_token *tokens; /* [token_count] */
     size_t token_count, token_capacity, tokens_read;
     int running;         /* choices that have not ended */
+    int64_t cached;      /* tokens of the prompts that had been read before */
     int scored;          /* prompts whose tokens have been scored */
     bool suspended;      /* the connection waits for this job */
     bool abandoned;      /* the client has gone */

@@ -52,12 +52,16 @@ void metrics_write(const metrics *m, const lckv_engine_stats *e, bytes *out) {
     number(out, "requests_abandoned_total", "counter", "Of these, whose client went away.", m->abandoned);
     number(out, "requests_finished_total", "counter", "Of these, answered whole.", m->finished);
     number(out, "prompt_tokens_total", "counter", "Tokens of prompts that came.", m->prompt_tokens);
+    number(out, "cached_tokens_total", "counter", "Of these, read before, for a prompt that begins alike.",
+           m->cached_tokens);
     number(out, "new_tokens_total", "counter", "Tokens made.", m->new_tokens);
     number(out, "samples_running", "gauge", "Samples that run now.", e->running);
     number(out, "samples_waiting", "gauge", "Samples that wait for room.", e->waiting);
     number(out, "steps_total", "counter", "Steps of the engine.", e->steps);
     number(out, "kv_pages", "gauge", "Pages of the KV cache.", e->kv_pages);
     number(out, "kv_pages_used", "gauge", "Of these, in use now.", e->kv_pages_used);
+    number(out, "kv_pages_shared", "gauge", "Of the used ones, those of several samples.", e->kv_pages_shared);
+    number(out, "kv_pages_kept", "gauge", "Not used, kept for prompts that begin alike.", e->kv_pages_kept);
     number(out, "kv_bytes", "gauge", "Bytes of the KV cache.", e->kv_bytes);
     number(out, "kv_bytes_used", "gauge", "Of these, in use now.", e->kv_bytes_used);
     seconds(out, "time_to_first_token_seconds", "From a request's coming to its first token.", &m->first_token);

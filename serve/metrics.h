@@ -16,7 +16,7 @@ typedef struct histogram {
 
 typedef struct metrics {
     int64_t requests, refused, failed, abandoned, finished; /* jobs */
-    int64_t prompt_tokens, new_tokens;
+    int64_t prompt_tokens, cached_tokens, new_tokens;
     histogram first_token; /* seconds from a request's coming to its first token */
     histogram between;     /* seconds from a token to the next one of the same request */
     histogram whole;       /* seconds from a request's coming to its end */

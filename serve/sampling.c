@@ -40,6 +40,39 @@ static void read_stops(fields *f, job *j) {
     j->request.stop = (const char *const *)j->stops;
 }
 
+/* {"token id": number, ..} */
+static bool add_bias(fields *f, job *j, const char *key, const json_t *value) {
+    char *end;
+    long id = strtol(key, &end, 10);
+    double bias = json_number_value(value);
+    if (*key < '0' || *key > '9' || *end || id > INT32_MAX || !json_is_number(value) || !(bias >= -100 && bias <= 100))
+        return fields_wrong(f, "logit_bias",
+                            "'logit_bias' must have numbers from -100 to 100 by token ids, not '%.40s'", key);
+    j->bias_ids[j->request.bias_count] = (int32_t)id;
+    j->bias_values[j->request.bias_count++] = (float)bias;
+    return true;
+}
+
+static void read_biases(fields *f, job *j) {
+    const json_t *biases = field_any(f, "logit_bias");
+    const char *key;
+    json_t *value;
+    if (!biases) return;
+    if (!json_is_object(biases)) {
+        fields_wrong(f, "logit_bias", "'logit_bias' must be an object");
+        return;
+    }
+    j->bias_ids = malloc((json_object_size(biases) + 1) * sizeof *j->bias_ids);
+    j->bias_values = malloc((json_object_size(biases) + 1) * sizeof *j->bias_values);
+    if (!j->bias_ids || !j->bias_values) {
+        fields_wrong(f, "logit_bias", "no memory");
+        return;
+    }
+    json_object_foreach((json_t *)(uintptr_t)biases, key, value) if (!add_bias(f, j, key, value)) return;
+    j->request.bias_ids = j->bias_ids;
+    j->request.bias_values = j->bias_values;
+}
+
 static void read_stream(fields *f, bool *stream, bool *include_usage) {
     *stream = field_bool(f, "stream", false);
     *include_usage = false;
@@ -75,8 +108,8 @@ void sampling_read(fields *f, job *j, bool *stream, bool *include_usage) {
     r->seed = (uint64_t)field_int(f, "seed", any_seed(), INT64_MIN, INT64_MAX);
     read_stops(f, j);
     read_stream(f, stream, include_usage);
-    field_unsupported(f, "frequency_penalty", "0|0.0");
-    field_unsupported(f, "presence_penalty", "0|0.0");
-    field_unsupported(f, "logit_bias", "{}");
+    r->presence_penalty = field_number(f, "presence_penalty", 0, -2, 2);
+    r->frequency_penalty = field_number(f, "frequency_penalty", 0, -2, 2);
+    read_biases(f, j);
     field_ignored(f, "user");
 }

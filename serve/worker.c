@@ -89,6 +89,14 @@ static void count_token(worker *w, job *j) {
     j->last = clock;
 }
 
+static void copy_top(job_token *token, const lckv_event *e) {
+    token->top_count = e->top_count < JOB_TOP_MOST ? e->top_count : JOB_TOP_MOST;
+    for (int i = 0; i < token->top_count; i++) {
+        token->top_ids[i] = e->top[i].id;
+        token->top_values[i] = e->top[i].logprob;
+    }
+}
+
 static void on_event(void *user, const lckv_event *e) {
     worker *w = user;
     int prompt = 0;
@@ -100,7 +108,12 @@ static void on_event(void *user, const lckv_event *e) {
                            .logprob = e->logprob,
                            .text_bytes = e->text_bytes,
                            .finish = e->finish};
+        copy_top(&token, e);
         if (e->token >= 0) count_token(w, j);
+        if (e->new_tokens == 1 && e->sample == 0) {
+            j->cached += e->cached_tokens;
+            w->view.metrics.cached_tokens += e->cached_tokens;
+        }
         if (!job_add_token(j, &token, e->text))
             end_job(w, j, JOB_FAILED, LCKV_ERROR_MEMORY, "no memory for the answer");
         else if (e->finish == LCKV_FINISH_ERROR)
@@ -124,6 +137,7 @@ static int submit(worker *w, job *j) {
         lckv_request r = j->request;
         r.prompt = (lckv_prompt){j->prompts[i].ids, j->prompts[i].count};
         r.stream = (uint64_t)i;
+        r.top_logprobs = j->top_logprobs > 0 ? j->top_logprobs : 0;
         int status = lckv_engine_submit(w->engine, &r, &j->prompts[i].request);
         if (status < 0) {
             cancel(w, j);

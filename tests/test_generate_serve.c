@@ -191,6 +191,24 @@ static void echoed_prompts_are_scored(void **state) {
     stop(&s);
 }
 
+/* Most probable tokens of new ones, and biases: one of 100 makes any token the most probable. */
+static void new_tokens_have_log_probabilities(void **state) {
+    served s = SERVE(state, "--batch_invariant");
+    json_t *a = ask(&s, "/v1/completions",
+                    "{\"prompt\":[1,260],\"max_tokens\":4,\"temperature\":0,\"logprobs\":3,"
+                    "\"logit_bias\":{\"270\":100},\"presence_penalty\":-1}");
+    const json_t *lists = json_object_get(choice(a, 0), "logprobs");
+    assert_string_equal(text_at(a, 0), "....");
+    for (size_t i = 0; i < 4; i++) {
+        double logprob = json_real_value(json_array_get(json_object_get(lists, "token_logprobs"), i));
+        const json_t *top = json_array_get(json_object_get(lists, "top_logprobs"), i);
+        assert_true(logprob < 0);
+        assert_true(json_object_size(top) >= 1 && json_object_size(top) <= 3);
+    }
+    json_decref(a);
+    stop(&s);
+}
+
 static void tokenizers_are_served(void **state) {
     served s = SERVE(state, "--max_num_seqs", "2");
     json_t *a = ask(&s, "/tokenize", "{\"prompt\":\"a b\"}");
@@ -287,6 +305,7 @@ static void mistakes_are_named(void **state) {
         {"{\"prompt\":\"a\",\"stop\":[\"\"]}", "\"param\":\"stop\""},
         {"{\"prompt\":\"a\",\"stream_options\":{}}", "\"param\":\"stream_options\""},
         {"{\"prompt\":\"a\",\"tools\":[]}", "\"param\":\"tools\""},
+        {"{\"prompt\":\"a\",\"logit_bias\":{\"x\":1}}", "\"param\":\"logit_bias\""},
         {"{\"prompt\":\"a\",\"suffix\":\"b\"}", "'suffix' is not supported"},
         {"{\"prompt\":\"a\",\"model\":\"other\"}", "\"param\":\"model\""},
         {"{\"prompt\":\"a\",\"max_tokens\":101}", "\"code\":\"context_length_exceeded\""},
@@ -487,6 +506,7 @@ int main(void) {
         WITH_MODEL(completions_are_what_generate_writes),
         WITH_MODEL(streams_say_the_same),
         WITH_MODEL(echoed_prompts_are_scored),
+        WITH_MODEL(new_tokens_have_log_probabilities),
         WITH_MODEL(tokenizers_are_served),
         WITH_MODEL(chats_go_by_the_template),
         WITH_MODEL(mistakes_are_named),
