@@ -56,7 +56,8 @@ struct report {
     lckv_config *config;
     lckv_config_info info;
     int64_t parameters;
-    lckv_memory training, checkpointed, serving; /* checkpointed: training with gradient_checkpointing */
+    lckv_memory training, serving;
+    lckv_memory checkpointed, bf16_weights; /* training with these switches more; zeros: that cannot be */
     char *layer_types, *picture, *plan_text, *plan_json;
 };
 
@@ -88,6 +89,11 @@ static int describe_map(struct report *r) {
 static int foresee_training(const struct options *o, struct report *r) {
     lckv_training_shape shape = {.batch_size = o->batch_size, .block_size = o->block_size, .bf16 = o->bf16};
     int status = lckv_memory_for_training(r->config, &shape, &r->training);
+    if (status >= 0 && o->bf16) {
+        shape.bf16_weights = true;
+        status = lckv_memory_for_training(r->config, &shape, &r->bf16_weights);
+        shape.bf16_weights = false;
+    }
     if (status < 0 || r->info.use_sequential) return status;
     shape.gradient_checkpointing = true;
     return lckv_memory_for_training(r->config, &shape, &r->checkpointed);
@@ -137,6 +143,7 @@ static json_t *report_json(const struct options *o, const struct report *r) {
     json_object_set_new(training, "block_size", json_integer(o->block_size));
     if (r->checkpointed.total)
         json_object_set_new(training, "gradient_checkpointing", memory_json(&r->checkpointed, true));
+    if (r->bf16_weights.total) json_object_set_new(training, "bfloat16_weights", memory_json(&r->bf16_weights, true));
     json_object_set_new(serving, "num_sequences", json_integer(o->sequences));
     json_object_set_new(serving, "length", json_integer(o->length));
     json_t *plan = json_loads(r->plan_json, 0, NULL);
@@ -167,7 +174,8 @@ static void print_kv(const struct report *r) {
         printf(": every layer keeps its own\n");
 }
 
-static void print_training(const struct options *o, const lckv_memory *m, const lckv_memory *less) {
+static void print_training(const struct options *o, const struct report *r) {
+    const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32];
     printf("training    %s for %lld blocks of %lld tokens in %s; %s a step\n", people_bytes((double)m->total, total),
            (long long)o->batch_size, (long long)o->block_size, o->bf16 ? "bfloat16" : "float32",
@@ -175,6 +183,9 @@ static void print_training(const struct options *o, const lckv_memory *m, const 
     printf("            weights %s, gradients %s, optimizer %s, activations %s\n",
            people_bytes((double)m->weights, weights), people_bytes((double)m->gradients, gradients),
            people_bytes((double)m->optimizer, optimizer), people_bytes((double)m->activations, activations));
+    if (narrow->total)
+        printf("            with --torch_dtype bfloat16 %s, optimizer %s\n", people_bytes((double)narrow->total, total),
+               people_bytes((double)narrow->optimizer, optimizer));
     if (!less->total) return;
     printf("            with --gradient_checkpointing %s, activations %s; %s a step\n",
            people_bytes((double)less->total, total), people_bytes((double)less->activations, activations),
@@ -196,7 +207,7 @@ static void print_report(const struct options *o, const struct report *r) {
     printf("%s\n%s\n", r->picture, r->plan_text);
     printf("parameters  %s (%lld)\n", people_count((double)r->parameters, count), (long long)r->parameters);
     print_kv(r);
-    print_training(o, &r->training, &r->checkpointed);
+    print_training(o, r);
     print_serving(o, &r->serving);
 }
 

@@ -492,7 +492,11 @@ typedef struct lckv_train_options {
     double adam_beta1, adam_beta2, adam_epsilon; /* 0.9, 0.999, 1e-8 */
     double max_grad_norm;                        /* 1; 0: gradients are not clipped */
 
-    bool bf16;                   /* products and attention in bfloat16, master weights in f32; false: all in f32 */
+    bool bf16; /* products and attention in bfloat16, master weights in f32; false: all in f32 */
+    /* Of the weights. "bfloat16", with bf16: weights and moments in bfloat16, stochastically rounded by `seed`, which
+     * takes 6 bytes a parameter instead of 14, and 4 for its gradient; checkpoints are bfloat16 too. NULL (default),
+     * "auto" and "float32": in f32. */
+    const char *torch_dtype;
     bool gradient_checkpointing; /* layers keep their inputs alone and are computed again in the backward pass: the same
                                   * bits with less memory and more time. Not with use_sequential. false */
     int64_t logging_steps;       /* 500: each such step and the last one get a line in train_log.jsonl */
@@ -932,6 +936,7 @@ typedef struct lckv_memory {
 typedef struct lckv_training_shape {
     int64_t batch_size, block_size; /* blocks run at a time, and tokens of one */
     bool bf16, gradient_checkpointing;
+    bool bf16_weights; /* torch_dtype bfloat16 */
 } lckv_training_shape;
 
 /* Training with gradients and AdamW, as one process alone. */

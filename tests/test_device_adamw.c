@@ -1,4 +1,5 @@
 /* sum_squares, clip, adamw: against double, and against what torch.optim.AdamW and clip_grad_norm_ (torch 2) gave. */
+#include "base/rng.h"
 #include "device_check.h"
 
 static const int64_t sizes[][2] = {{1, 1}, {3, 17}, {1, 1030}, {100, 3}, {211, 257}};
@@ -205,6 +206,126 @@ static void check_not_finite(device *d) {
     for (int64_t i = 0; i < elements(p.grad); i++) assert_true(element(p.grad, i) == 0);
 }
 
+/* ---------------------------------------------------------------- bf16 */
+
+/* Every factor is a power of 2 and every gradient has 8 bits, so that each line of the formula rounds once, fused or
+ * not: the f32 results are the same bits everywhere, and only then rounded. */
+static const step_state POWERS = {.learning_rate = 0.125f,
+                                  .beta1 = 0.5f,
+                                  .beta2 = 0.5f,
+                                  .epsilon = 0x1p-10f,
+                                  .correction1 = 1.0f,
+                                  .correction2 = 1.0f,
+                                  .clip_factor = 1.0f,
+                                  .finite = 1,
+                                  .rounding_seed = 0x123456789abcdef};
+
+static void in_powers(float grad, float *p, float *m, float *v) {
+    *m = 0.5f * *m + 0.5f * grad;
+    *v = 0.5f * *v + 0.5f * (grad * grad);
+    float length = sqrtf(*v) + 0x1p-10f;
+    float step = 0.125f * *m / length;
+    *p = *p - step;
+}
+
+/* The upper half of x after noise was added to the lower one. */
+static double rounded_up_by(float x, uint32_t noise) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + noise) >> 16 << 16;
+    memcpy(&x, &bits, sizeof x);
+    return (double)x;
+}
+
+static parameters bf16_parameters(int64_t rows, int64_t cols) {
+    view rough = random_tensor(rows, cols, DTYPE_BF16, 1.0);
+    parameters p = {random_tensor(rows, cols, DTYPE_BF16, 1.0), ABSENT, tensor(rows, cols, DTYPE_F32),
+                    random_tensor(rows, cols, DTYPE_BF16, 1.0), random_tensor(rows, cols, DTYPE_BF16, 1.0)};
+    for (int64_t i = 0; i < rows * cols; i++) {
+        set_element(p.grad, i, element(rough, i));
+        set_element(p.v, i, fabs(element(p.v, i)));
+    }
+    return p;
+}
+
+static void adamw_from(device *d, parameters p, step_state state, int64_t first) {
+    RUN(d, adamw,
+        ((struct op_adamw){p.master, p.weight, p.grad, p.m, p.v, state_tensor(&state), .stream = 77, .first = first}));
+}
+
+static void check_bf16_of(device *d, int64_t rows, int64_t cols, int64_t first) {
+    parameters p = bf16_parameters(rows, cols);
+    view want[3] = {tensor(rows, cols, DTYPE_BF16), tensor(rows, cols, DTYPE_BF16), tensor(rows, cols, DTYPE_BF16)};
+    for (int64_t i = 0; i < rows * cols; i++) {
+        float x[3] = {(float)element(p.master, i), (float)element(p.m, i), (float)element(p.v, i)};
+        uint32_t words[4];
+        int64_t e = first + i, k = e % 2 * 2;
+        in_powers((float)element(p.grad, i), &x[0], &x[1], &x[2]);
+        rng_block(POWERS.rounding_seed, 77, (uint64_t)e / 2, words);
+        const uint32_t noise[3] = {words[k] & 0xffff, words[k] >> 16, words[k + 1] & 0xffff};
+        for (int j = 0; j < 3; j++) set_element(want[j], i, rounded_up_by(x[j], noise[j]));
+    }
+    adamw_from(d, p, POWERS, first);
+    check_same_bits("p", p.master, want[0]);
+    check_same_bits("m", p.m, want[1]);
+    check_same_bits("v", p.v, want[2]);
+    for (int64_t i = 0; i < rows * cols; i++) check_near("grad", p.grad, i, 0.0, 0.0);
+    release_tensors();
+}
+
+static void check_bf16(device *d) {
+    for (int s = 0; s < SIZES; s++)
+        for (int64_t first = 0; first < 300; first += 149) check_bf16_of(d, sizes[s][0], sizes[s][1], first);
+}
+
+/* 2^14 equal elements: their mean is the f32 result within 5 deviations of the mean of as many roundings, each of which
+ * deviates by half a place at most. An element that lies on a bf16 number stays there. */
+static void check_unbiased(device *d) {
+    enum { COUNT = 1 << 14 };
+    const float start[3] = {0.6328125f, 0.25f, 0.015625f}, grad = 0.3125f;
+    parameters p = {tensor(1, COUNT, DTYPE_BF16), ABSENT, tensor(1, COUNT, DTYPE_F32), tensor(1, COUNT, DTYPE_BF16),
+                    tensor(1, COUNT, DTYPE_BF16)};
+    view all[3] = {p.master, p.m, p.v};
+    float exact[3] = {start[0], start[1], start[2]};
+    for (int64_t i = 0; i < COUNT; i++) {
+        for (int j = 0; j < 3; j++) set_element(all[j], i, (double)start[j]);
+        set_element(p.grad, i, (double)grad);
+    }
+    in_powers(grad, &exact[0], &exact[1], &exact[2]);
+    adamw_from(d, p, POWERS, 0);
+    for (int j = 0; j < 3; j++) {
+        double sum = 0, place = ldexp(1.0, ilogb((double)exact[j]) - 7);
+        for (int64_t i = 0; i < COUNT; i++) {
+            sum += element(all[j], i);
+            assert_true(fabs(element(all[j], i) - (double)exact[j]) < place);
+        }
+        if (fabs(sum / COUNT - (double)exact[j]) > 5 * place / 2 / sqrt(COUNT))
+            fail_msg("tensor %d: the mean is %.9g, expected %.9g", j, sum / COUNT, (double)exact[j]);
+    }
+    for (int64_t i = 0; i < COUNT; i++) assert_true(element(p.m, i) == 0.28125); /* (0.25 + 0.3125) / 2 */
+    release_tensors();
+}
+
+static void check_bf16_not_finite(device *d) {
+    parameters p = bf16_parameters(3, 17);
+    view before[] = {copy_tensor(p.master), copy_tensor(p.m), copy_tensor(p.v)};
+    step_state state = POWERS;
+    state.finite = 0;
+    adamw_from(d, p, state, 0);
+    check_same_bits("p", p.master, before[0]);
+    check_same_bits("m", p.m, before[1]);
+    check_same_bits("v", p.v, before[2]);
+    for (int64_t i = 0; i < elements(p.grad); i++) assert_true(element(p.grad, i) == 0);
+    release_tensors();
+}
+
+static void test_bf16(void **state) {
+    (void)state;
+    check_everywhere(check_bf16);
+    check_everywhere(check_unbiased);
+    check_everywhere(check_bf16_not_finite);
+}
+
 static void test_norm(void **state) {
     (void)state;
     check_everywhere(check_sum_squares);
@@ -228,6 +349,7 @@ int main(void) {
         cmocka_unit_test(test_norm),
         cmocka_unit_test(test_steps),
         cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -97,6 +97,22 @@ static void training_is_the_sum_of_its_parts(void **state) {
     lckv_config_free(c);
 }
 
+/* Two bytes of weight, four of moments, and the gradient's four. */
+static void weights_in_bf16_take_ten_bytes(void **state) {
+    (void)state;
+    lckv_config *c = load(LCKV);
+    lckv_training_shape shape = {.batch_size = 8, .block_size = 512, .bf16 = true, .bf16_weights = true};
+    int64_t count = lckv_config_describe(c).parameters;
+    lckv_memory m;
+    OK(lckv_memory_for_training(c, &shape, &m));
+    assert_int_equal(m.weights, 2 * count);
+    assert_int_equal(m.gradients, 4 * count);
+    assert_true(m.optimizer >= 4 * count && m.optimizer < 4 * count + (1 << 18));
+    shape.bf16 = false;
+    FAILS(lckv_memory_for_training(c, &shape, &m), LCKV_ERROR_ARGUMENT, "weights in bfloat16 need bf16");
+    lckv_config_free(c);
+}
+
 /* The model of the published script's size, 4 blocks of 512 tokens: activations at most 30 % of what they were, and the
  * FLOPs of the layers' second run on top, which are less than those of a forward pass: a third of the step. */
 static void checkpointing_keeps_less(void **state) {
@@ -165,9 +181,10 @@ static void shapes_are_checked(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counted_steps_are_real_ones),       cmocka_unit_test(training_is_the_sum_of_its_parts),
-        cmocka_unit_test(checkpointing_keeps_less),          cmocka_unit_test(flops_follow_from_the_shapes),
-        cmocka_unit_test(the_cache_is_what_the_config_says), cmocka_unit_test(shapes_are_checked),
+        cmocka_unit_test(counted_steps_are_real_ones),  cmocka_unit_test(training_is_the_sum_of_its_parts),
+        cmocka_unit_test(checkpointing_keeps_less),     cmocka_unit_test(weights_in_bf16_take_ten_bytes),
+        cmocka_unit_test(flops_follow_from_the_shapes), cmocka_unit_test(the_cache_is_what_the_config_says),
+        cmocka_unit_test(shapes_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -208,6 +208,10 @@ static void inspects(void **state) {
     assert_int_equal(o.code, 0);
     assert_non_null(strstr(o.output, "every layer keeps its own"));
     assert_non_null(strstr(o.output, "with --gradient_checkpointing "));
+    assert_null(strstr(o.output, "with --torch_dtype bfloat16 "));
+    outcome_free(&o);
+    o = RUN(f, "inspect", "--config_name", in(f, "config.json"), "--bf16");
+    assert_non_null(strstr(o.output, "with --torch_dtype bfloat16 "));
     outcome_free(&o);
     REFUSES(f, 2, "one of --config_name and --model_name_or_path", "inspect");
     REFUSES(f, 1, "layer_types", "inspect", "--config_name", in(f, "config.json"), "--config_overrides",

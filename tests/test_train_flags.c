@@ -68,6 +68,31 @@ static void gradient_checkpointing_reaches_the_step(void **state) {
             in(f, "other"), "--block_size=8", "--gradient_checkpointing");
 }
 
+/* By the names of types in the header, which is JSON behind 8 bytes. */
+static bool has_bf16_alone(const char *safetensors) {
+    size_t count;
+    char *text = get(safetensors, &count);
+    bool alone = strstr(text + 8, "\"BF16\"") && !strstr(text + 8, "\"F32\"");
+    free(text);
+    return alone;
+}
+
+static void torch_dtype_is_the_type_of_the_weights(void **state) {
+    const folder *f = *state;
+    put_data(f);
+    outcome o = TRAINS(f, "--bf16", "--torch_dtype", "bfloat16");
+    if (o.code) fail_msg("exit code %d: %s", o.code, o.messages);
+    outcome_free(&o);
+    assert_file_says(in(f, "out/config.json"), "\"torch_dtype\": \"bfloat16\"");
+    assert_true(has_bf16_alone(in(f, "out/model.safetensors")));
+    assert_true(has_bf16_alone(in(f, "out/checkpoint-3/optimizer.safetensors")));
+    REFUSES(f, 1, "torch_dtype bfloat16 needs bf16", "train", "--config_name", in(f, "config.json"), "--train_file",
+            in(f, "ids.jsonl"), "--output_dir", in(f, "other"), "--torch_dtype", "bfloat16");
+    REFUSES(f, 1, "torch_dtype should be auto, float32 or bfloat16, found float16", "train", "--config_name",
+            in(f, "config.json"), "--train_file", in(f, "ids.jsonl"), "--output_dir", in(f, "other"), "--torch_dtype",
+            "float16");
+}
+
 static void a_misspelt_flag_names_the_nearest_of_all_that_are_known(void **state) {
     const folder *f = *state;
     REFUSES(f, 2, "there is no flag --use_ligerkernel; the nearest is --use_liger_kernel", "train",
@@ -261,6 +286,7 @@ int main(void) {
         IN_FOLDER(flags_that_would_change_the_result_are_refused_with_the_reason),
         IN_FOLDER(flags_that_are_missing_are_named),
         IN_FOLDER(gradient_checkpointing_reaches_the_step),
+        IN_FOLDER(torch_dtype_is_the_type_of_the_weights),
         IN_FOLDER(a_misspelt_flag_names_the_nearest_of_all_that_are_known),
         IN_FOLDER(flags_of_order_batches_and_evaluation_act),
         IN_FOLDER(older_names_and_choices_are_checked_as_the_newer_ones),

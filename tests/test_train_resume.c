@@ -86,19 +86,26 @@ static void expect_same_checkpoint(const run *a, const run *b, const char *check
 }
 
 static void a_run_that_was_stopped_ends_with_the_same_bytes(void **state) {
-    for (int bf16 = 0; bf16 < 2; bf16++) {
+    static const struct {
+        bool bf16;
+        const char *torch_dtype, *whole, *parts, *stopped;
+    } recipes[] = {{false, NULL, "whole", "parts", "parts/checkpoint-4"},
+                   {true, NULL, "whole16", "parts16", "parts16/checkpoint-4"},
+                   {true, "bfloat16", "wholeb", "partsb", "partsb/checkpoint-4"}};
+    for (int i = 0; i < 3; i++) {
         run whole, parts;
-        begin(&whole, state, bf16 ? "whole16" : "whole");
+        begin(&whole, state, recipes[i].whole);
         validate(&whole);
-        whole.options.bf16 = bf16;
+        whole.options.bf16 = recipes[i].bf16;
+        whole.options.torch_dtype = recipes[i].torch_dtype;
         whole.options.threads = 2;
         whole.options.eval_strategy = LCKV_INTERVAL_STEPS;
         whole.options.eval_steps = 3;
         parts = whole;
         OK(run_go(&whole));
-        use_output(&parts, bf16 ? "parts16" : "parts");
+        use_output(&parts, recipes[i].parts);
         FAILS(stop_and_go_on(&parts, 4), LCKV_ERROR_INTERRUPTED, "after step 4");
-        assert_true(folder_exists(room_path(parts.room, bf16 ? "parts16/checkpoint-4" : "parts/checkpoint-4")));
+        assert_true(folder_exists(room_path(parts.room, recipes[i].stopped)));
         FAILS(stop_and_go_on(&parts, 9), LCKV_ERROR_INTERRUPTED, "after step 9");
         assert_int_equal(parts.summary.first_step, 4);
         OK(run_go(&parts));

@@ -233,6 +233,7 @@ typedef struct step_state {
     int32_t finite;                 /* by op_clip: 1 when norm and loss are finite and the norm is not above
                                      * skip_grad_norm; with 0 op_adamw only sets gradients to 0 */
     float skip_grad_norm;           /* 0: none is too long */
+    uint64_t rounding_seed;         /* of this step, see op_adamw */
 } step_state;
 
 /* state->grad_norm = sqrt(*sum_squares), clip_factor and finite from it and *loss. */
@@ -244,13 +245,22 @@ struct op_clip {
 /* AdamW (Loshchilov and Hutter 2019) as torch.optim.AdamW does it, gradients times clip_factor:
  *   p *= 1 - lr * decay;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
  *   p -= lr * (m / correction1) / (sqrt(v / correction2) + epsilon)
- * then weight = p, converted, and grad = 0. */
+ * then weight = p, converted, and grad = 0.
+ *
+ * Where p, m and v are bf16 they are computed in f32 and rounded stochastically: up with a probability that is the
+ * share of the way, so that they are right on average however small a step is (Gupta et al. 2015, "Deep Learning with
+ * Limited Numerical Precision"). 16 random bits are added to the lower half of the f32, which is then dropped. Element
+ * i of the call is element e = first + i of its tensor; of the words w of rng_block(rounding_seed, stream, e / 2), p, m
+ * and v take the lower half of w[k], the upper half of it, and the lower half of w[k + 1], with k = 2 (e % 2). */
 struct op_adamw {
-    view master;     /* f32 [rows, cols] */
-    view weight;     /* what the ops read, where that is another buffer (bf16); else absent */
-    view grad, m, v; /* f32 [rows, cols] */
-    view state;      /* step_state */
+    view master; /* f32 or bf16 [rows, cols] */
+    view weight; /* what the ops read, where that is another buffer (bf16 of an f32 master); else absent */
+    view grad;   /* f32 [rows, cols] */
+    view m, v;   /* of master's type [rows, cols] */
+    view state;  /* step_state */
     float weight_decay;
+    uint64_t stream; /* tells the tensors of a model apart */
+    int64_t first;
 };
 
 /* dst = deviation * standard normal numbers: element i is number i % 2 of rng_normal2(seed, stream, i / 2). */

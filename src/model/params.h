@@ -69,6 +69,8 @@ int params_enable_gradients(params *p);
 /* Makes the values ones that an optimizer may write: in memory of the params' own, of `type` (f32 or bf16). Where that
  * is not f32, f32 masters keep what the values were. On failure the params are as before. */
 int params_enable_masters(params *p, dtype type);
+/* The same of f32 or bf16 without masters: the values are all there is. */
+int params_enable_values(params *p, dtype type);
 /* Releases the f32 masters, after whoever keeps them elsewhere has them. What is read then are rounded values. */
 int params_drop_masters(params *p);
 

@@ -188,12 +188,21 @@ int params_drop_masters(params *p) {
     return status;
 }
 
-int params_enable_masters(params *p, dtype type) {
+static bool owns_all(const params *p, dtype type) {
+    bool owned = !p->adopted;
+    for (int i = 0; i < p->count; i++) owned = owned && p->table[i].tensor.value.type == type;
+    return owned;
+}
+
+int params_enable_values(params *p, dtype type) {
     REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
-    bool as_wanted = !p->adopted && type == DTYPE_F32;
-    for (int i = 0; i < p->count; i++) as_wanted = as_wanted && p->table[i].tensor.value.type == DTYPE_F32;
-    if (as_wanted) return LCKV_OK;
-    int status = type == DTYPE_F32 ? LCKV_OK : fill_masters(p);
+    return owns_all(p, type) ? LCKV_OK : replace_values(p, type);
+}
+
+int params_enable_masters(params *p, dtype type) {
+    if (type == DTYPE_F32) return params_enable_values(p, type);
+    REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
+    int status = fill_masters(p);
     if (status >= 0) status = replace_values(p, type);
     if (status < 0) params_drop_masters(p); /* leaves the message alone unless the device has failed as well */
     return status;

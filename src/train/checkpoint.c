@@ -18,12 +18,11 @@
 /* ---------------------------------------------------------------- writing */
 
 static int read_value(void *user, int entry, dtype type, void *host) {
-    (void)type; /* f32 */
-    return optimizer_read(user, entry, OPTIMIZER_VALUE, host);
+    return optimizer_read_as(user, entry, OPTIMIZER_VALUE, type, host);
 }
 
 static int write_model(lckv_trainer *t, const char *folder) {
-    checkpoint_save_options options = {.type = DTYPE_F32,
+    checkpoint_save_options options = {.type = t->stepper->optimizer->kept,
                                        .source = t->source_folder,
                                        .code = t->code_folder,
                                        .tokenizer = t->tokenizer_folder,

@@ -64,8 +64,10 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
             LCKV_ERROR_ARGUMENT,
             "a batch should have blocks of 2 tokens or more and at most %d tokens, found %lld blocks of %lld",
             INT32_MAX / 2, (long long)shape->batch_size, (long long)shape->block_size);
+    REQUIRE(shape->bf16 || !shape->bf16_weights, LCKV_ERROR_ARGUMENT, "weights in bfloat16 need bf16");
     const stepper_options options = {
         .compute = shape->bf16 ? DTYPE_BF16 : DTYPE_F32,
+        .bf16_weights = shape->bf16_weights,
         .batch_size = (int)shape->batch_size,
         .block_size = (int32_t)shape->block_size,
         .gradient_checkpointing = shape->gradient_checkpointing,

@@ -9,6 +9,8 @@ enum {
     WHOLE = 64, /* elements: parts are cut at multiples of it, which are on 16 bytes also where elements have 2 */
 };
 
+static const uint64_t ROUNDING_STREAM = 0x726f756e64000000; /* "round": apart from the streams of fresh weights */
+
 /* ---------------------------------------------------------------- parts */
 
 /* Elements from the first entry's gradient to that of entry i. Gradients lie in one memory in the table's order, each
@@ -110,8 +112,8 @@ static size_t lay_out(optimizer *o, void *base) {
     bool masters = o->exchange->ranks > 1 && o->params->masters;
     for (piece *q = o->pieces; q < o->pieces + o->piece_count; q++) {
         if (masters) q->master = carve_view(base, &at, 1, q->count, DTYPE_F32);
-        q->m = carve_view(base, &at, 1, q->count, DTYPE_F32);
-        q->v = carve_view(base, &at, 1, q->count, DTYPE_F32);
+        q->m = carve_view(base, &at, 1, q->count, o->kept);
+        q->v = carve_view(base, &at, 1, q->count, o->kept);
     }
     return at;
 }
@@ -147,7 +149,9 @@ int optimizer_create(params *p, const optimizer_options *options, optimizer **ou
     optimizer *o = calloc(1, sizeof *o);
     REQUIRE(o, LCKV_ERROR_MEMORY, "no memory for an optimizer");
     const exchange *e = options->exchange ? options->exchange : exchange_alone();
-    *o = (optimizer){.params = p, .device = p->device, .exchange = e, .options = *options};
+    bool bf16 = p->table[0].tensor.value.type == DTYPE_BF16 && !p->masters;
+    *o = (optimizer){
+        .params = p, .device = p->device, .exchange = e, .options = *options, .kept = bf16 ? DTYPE_BF16 : DTYPE_F32};
     int status = make(o);
     if (status < 0) {
         optimizer_free(o);
@@ -177,6 +181,7 @@ static step_state state_of_step(const optimizer *o, double learning_rate) {
         .epsilon = (float)o->options.epsilon,
         .max_grad_norm = (float)o->options.max_grad_norm,
         .skip_grad_norm = (float)o->options.skip_grad_norm,
+        .rounding_seed = o->options.seed + (uint64_t)o->steps,
     };
     s.correction1 = (float)(1 - pow((double)s.beta1, (double)o->steps));
     s.correction2 = (float)(1 - pow((double)s.beta2, (double)o->steps));
@@ -210,6 +215,8 @@ static int update(optimizer *o, const piece *q) {
         .v = q->v,
         .state = o->state,
         .weight_decay = o->params->table[q->entry].dimensions == 2 ? (float)o->options.weight_decay : 0,
+        .stream = ROUNDING_STREAM + (uint64_t)q->entry,
+        .first = q->first,
     };
     return DEVICE_RUN(o->device, adamw, &a);
 }

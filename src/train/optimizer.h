@@ -5,6 +5,8 @@
  * keeps their moments and f32 masters, and updates them with the sum of all gradients; then the parts are gathered. One
  * process owns everything.
  *
+ * Weights in bf16 without f32 masters have moments in bf16 too: 6 bytes an element, and 4 of its gradient.
+ *
  * Matrices decay, vectors (norms, biases) do not: transformers' Trainer.get_decay_parameter_names. Gradients are zero
  * again after a step. Leaves out: schedules (schedule.h), the formulas themselves (device.h), and the state of an entry
  * as a whole (optimizer_state.h). */
@@ -17,6 +19,7 @@
 typedef struct optimizer_options {
     double beta1, beta2, epsilon, weight_decay;
     double max_grad_norm;     /* 0: no clipping */
+    uint64_t seed;            /* of stochastic rounding, where weights are bf16 without masters */
     double skip_grad_norm;    /* a step with a longer gradient changes no weight; 0: none is skipped for that */
     const exchange *exchange; /* the processes that share the work, which outlive it; NULL: this one alone */
 } optimizer_options;
@@ -27,7 +30,7 @@ typedef struct piece {
     int64_t first, count;
     view value, grad; /* of the weight's own */
     view master;      /* f32: where value is a rounded copy of it; else absent */
-    view m, v;        /* f32: the moments */
+    view m, v;        /* of optimizer.kept: the moments */
 } piece;
 
 typedef struct optimizer {
@@ -40,6 +43,8 @@ typedef struct optimizer {
     int64_t *begin;       /* [ranks + 1]: where each process's part begins in the memory of gradients, in elements */
     int64_t *value_begin; /* the same in the memory of values */
     int64_t steps;        /* taken */
+    dtype kept;           /* type of what a step goes on from, weights and moments: bf16 where weights are bf16 and
+                           * without masters (see op_adamw), else f32 */
     view state;           /* step_state: what op_clip found is read from here */
     view sum_squares;     /* f64 [1, 1] */
     void *memory;         /* all of it */

@@ -20,7 +20,8 @@ static void name_of(const optimizer *o, int item, char name[NAME_BYTES]) {
 /* ---------------------------------------------------------------- writing */
 
 static int read_values(void *user, int item, void *bytes) {
-    return optimizer_read(user, item / 2, what_of(item), bytes);
+    optimizer *o = user;
+    return optimizer_read_as(o, item / 2, what_of(item), o->kept, bytes);
 }
 
 static int write_file(optimizer *o, safetensors_item *items, char (*names)[NAME_BYTES], const char *path) {
@@ -28,7 +29,7 @@ static int write_file(optimizer *o, safetensors_item *items, char (*names)[NAME_
     for (int i = 0; i < count; i++) {
         const weight *w = &o->params->table[i / 2];
         name_of(o, i, names[i]);
-        items[i] = (safetensors_item){.name = names[i], .type = DTYPE_F32, .dimensions = w->dimensions};
+        items[i] = (safetensors_item){.name = names[i], .type = o->kept, .dimensions = w->dimensions};
         items[i].shape[0] = w->dimensions == 2 ? w->rows : w->cols;
         items[i].shape[1] = w->cols;
     }
@@ -53,18 +54,33 @@ int optimizer_save(optimizer *o, const char *path) {
 
 /* ---------------------------------------------------------------- reading */
 
+/* What lies in the file is aligned to nothing. */
+static void widen(const safetensors_entry *e, float *values) {
+    if (e->type == DTYPE_F32) {
+        memcpy(values, e->data, e->bytes);
+        return;
+    }
+    for (int64_t i = 0; i < e->elements; i++) {
+        uint16_t half;
+        memcpy(&half, (const char *)e->data + 2 * i, sizeof half);
+        uint32_t bits = (uint32_t)half << 16;
+        memcpy(&values[i], &bits, sizeof bits);
+    }
+}
+
 static int load_item(optimizer *o, const safetensors_file *file, int item) {
     char name[NAME_BYTES];
     const weight *w = &o->params->table[item / 2];
     name_of(o, item, name);
     const safetensors_entry *e = safetensors_find(file, name);
     REQUIRE(e, LCKV_ERROR_FORMAT, "'%s' has no %s: it is of another model", file->path, name);
-    REQUIRE(e->type == DTYPE_F32 && e->elements == w->rows * w->cols, LCKV_ERROR_FORMAT,
-            "'%s': %s has %lld elements of type %s, expected %lld of type F32", file->path, name,
+    bool typed = e->type == DTYPE_F32 || e->type == DTYPE_BF16;
+    REQUIRE(typed && e->elements == w->rows * w->cols, LCKV_ERROR_FORMAT,
+            "'%s': %s has %lld elements of type %s, expected %lld of type F32 or BF16", file->path, name,
             (long long)e->elements, e->stored_type, (long long)(w->rows * w->cols));
-    float *values = malloc(e->bytes); /* what lies in the file is aligned to nothing */
-    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %zu bytes of %s", e->bytes, name);
-    memcpy(values, e->data, e->bytes);
+    float *values = malloc((size_t)e->elements * sizeof *values);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)e->elements, name);
+    widen(e, values);
     int status = optimizer_write(o, item / 2, what_of(item), values);
     free(values);
     return status;

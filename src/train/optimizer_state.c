@@ -2,6 +2,7 @@
 #include "train/optimizer_state.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* What process 0 asks the others for. */
 typedef struct request {
@@ -72,6 +73,27 @@ int optimizer_read(optimizer *o, int entry, optimizer_what what, float *host) {
     request r = {entry, what};
     TRY(exchange_broadcast(o->exchange, &r, sizeof r));
     return collect(o, entry, what, host);
+}
+
+/* f32 numbers that are bf16 ones: their upper halves. */
+static void halve(const float *values, int64_t count, uint16_t *out) {
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        out[i] = (uint16_t)(bits >> 16);
+    }
+}
+
+int optimizer_read_as(optimizer *o, int entry, optimizer_what what, dtype type, void *host) {
+    if (type == DTYPE_F32) return optimizer_read(o, entry, what, host);
+    int64_t count = o->params->table[entry].rows * o->params->table[entry].cols;
+    float *values = malloc((size_t)count * sizeof *values);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)count,
+            o->params->table[entry].name);
+    int status = optimizer_read(o, entry, what, values);
+    if (status >= 0) halve(values, count, host);
+    free(values);
+    return status;
 }
 
 static int end_reading(optimizer *o) {

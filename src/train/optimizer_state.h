@@ -21,6 +21,9 @@ int optimizer_while_one_writes(optimizer *o, int (*write)(void *user), void *use
 /* Whole entry `entry` as f32 into host memory [rows * cols]. Among several processes only within write(). */
 int optimizer_read(optimizer *o, int entry, optimizer_what what, float *host);
 
+/* The same as o->kept, which is what it is, or as f32. */
+int optimizer_read_as(optimizer *o, int entry, optimizer_what what, dtype type, void *host);
+
 /* Whole entry from host memory, f32 [rows * cols]: every process calls it and takes what it keeps of that. No exchange.
  */
 int optimizer_write(optimizer *o, int entry, optimizer_what what, const float *host);

@@ -2,6 +2,7 @@
 #include "train/options.h"
 
 #include <math.h>
+#include <string.h>
 
 lckv_train_options lckv_train_defaults(void) {
     return (lckv_train_options){
@@ -93,6 +94,16 @@ static int check_minimum(const lckv_train_options *o) {
     return LCKV_OK;
 }
 
+static int check_torch_dtype(const lckv_train_options *o) {
+    const char *type = o->torch_dtype ? o->torch_dtype : "auto";
+    bool bf16 = !strcmp(type, "bfloat16");
+    REQUIRE(bf16 || !strcmp(type, "auto") || !strcmp(type, "float32"), LCKV_ERROR_ARGUMENT,
+            "torch_dtype should be auto, float32 or bfloat16, found %s", type);
+    REQUIRE(!bf16 || o->bf16, LCKV_ERROR_ARGUMENT,
+            "torch_dtype bfloat16 needs bf16: products of f32 would be of no use");
+    return LCKV_OK;
+}
+
 static int check_optimizer(const lckv_train_options *o) {
     TRY(check_int("lr_scheduler_type", (int64_t)o->lr_scheduler_type, LCKV_SCHEDULE_LINEAR,
                   LCKV_SCHEDULE_WARMUP_STABLE_DECAY));
@@ -153,6 +164,7 @@ static int check_milestones(const lckv_train_options *o) {
 int train_options_check(const lckv_train_options *o) {
     TRY(check_sources(o));
     TRY(check_sizes(o));
+    TRY(check_torch_dtype(o));
     TRY(check_milestones(o));
     return check_optimizer(o);
 }

@@ -150,6 +150,7 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
         .compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32,
         .batch_size = batch_size(o->per_device_train_batch_size, t->train.count),
         .block_size = o->do_train ? t->train.block_size : t->validation.block_size,
+        .bf16_weights = o->torch_dtype && !strcmp(o->torch_dtype, "bfloat16"),
         .gradient_checkpointing = o->gradient_checkpointing,
         .optimizer = {.beta1 = o->adam_beta1,
                       .beta2 = o->adam_beta2,
@@ -157,6 +158,7 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
                       .weight_decay = o->weight_decay,
                       .max_grad_norm = o->max_grad_norm,
                       .exchange = t->exchange,
+                      .seed = t->seed,
                       .skip_grad_norm = o->skip_grad_norm},
     };
     TRY(stepper_create(t->model, &options, &t->stepper));

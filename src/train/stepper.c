@@ -5,8 +5,8 @@
 
 /* ---------------------------------------------------------------- making one */
 
-static int prepare_weights(model *m, dtype compute) {
-    TRY(params_enable_masters(m->params, compute));
+static int prepare_weights(model *m, const stepper_options *o) {
+    TRY(o->bf16_weights ? params_enable_values(m->params, DTYPE_BF16) : params_enable_masters(m->params, o->compute));
     return params_enable_gradients(m->params);
 }
 
@@ -52,7 +52,7 @@ static int make(stepper *s, const stepper_options *o) {
     TRY(allocate_scalars(s));
     TRY(graph_create(d, o->compute, true, &s->graph));
     s->graph->recompute = o->gradient_checkpointing;
-    TRY(prepare_weights(s->model, o->compute));
+    TRY(prepare_weights(s->model, o));
     return optimizer_create(s->model->params, &o->optimizer, &s->optimizer);
 }
 

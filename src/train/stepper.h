@@ -54,8 +54,9 @@ typedef struct stepper {
 } stepper;
 
 typedef struct stepper_options {
-    dtype compute;  /* f32, or bf16 with f32 masters */
-    int batch_size; /* blocks run at a time */
+    dtype compute;     /* f32, or bf16 with f32 masters */
+    bool bf16_weights; /* with bf16: weights and moments in bf16 too, without masters */
+    int batch_size;    /* blocks run at a time */
     int32_t block_size;
     bool gradient_checkpointing; /* layers keep their inputs alone and run again in the backward pass */
     optimizer_options optimizer;

@@ -1,4 +1,5 @@
 /* The optimizer's three ops: sum_squares, clip, adamw. */
+#include "base/rng.h"
 #include "device/cpu/blocks.h"
 
 #include <math.h>
@@ -72,21 +73,61 @@ static void update(struct step s, float *restrict master, float *restrict grad, 
     }
 }
 
+/* ---------------------------------------------------------------- bf16 */
+
+/* A bf16 number in f32. What is not finite is left to the usual rounding. */
+static float round_at_random(float x, uint32_t noise) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7f800000u) == 0x7f800000u) return x;
+    bits = (bits + noise) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* p, m and v of the elements from number `at` of the call on. */
+static void round_block(const struct op_adamw *a, int64_t at, int64_t n, float *p, float *m, float *v) {
+    uint64_t seed = ((const step_state *)a->state.data)->rounding_seed;
+    uint32_t words[4];
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t element = (uint64_t)(a->first + at + i);
+        if (i == 0 || element % 2 == 0) rng_block(seed, a->stream, element / 2, words);
+        const uint32_t *noise = words + 2 * (element % 2);
+        p[i] = round_at_random(p[i], noise[0] & 0xffff);
+        m[i] = round_at_random(m[i], noise[0] >> 16);
+        v[i] = round_at_random(v[i], noise[1] & 0xffff);
+    }
+}
+
+/* A block to change: the tensor's memory, or its elements in `buffer`. */
+static float *open_block(view v, int64_t at, int64_t n, float *buffer) {
+    if (v.type != DTYPE_F32) cpu_widen(buffer, cpu_element(v, at), v.type, n);
+    return cpu_block_out(v, at, buffer);
+}
+
+static void update_block(const struct op_adamw *a, struct step s, int64_t at, int64_t n) {
+    float buffers[3][CPU_BLOCK];
+    float *p = open_block(a->master, at, n, buffers[0]), *m = open_block(a->m, at, n, buffers[1]);
+    float *v = open_block(a->v, at, n, buffers[2]);
+    update(s, p, (float *)a->grad.data + at, m, v, n);
+    if (a->master.type == DTYPE_BF16) round_block(a, at, n, p, m, v);
+    cpu_block_store(a->master, at, n, p);
+    cpu_block_store(a->m, at, n, m);
+    cpu_block_store(a->v, at, n, v);
+    if (a->weight.data) cpu_convert(a->weight, at, a->master, at, n);
+}
+
 int CPU_ENTRY(cpu_adamw)(device *d, const struct op_adamw *a) {
     const step_state *state = a->state.data;
     if (!state->finite) return d->memory.zero(d, a->grad.data, view_bytes(a->grad));
     struct step s = step_of(state, a->weight_decay);
-    float *master = a->master.data, *grad = a->grad.data, *m = a->m.data, *v = a->v.data;
     int64_t n = cpu_elements(a->master);
     int parts = cpu_parts(d, 4 * n);
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(n, parts, part);
-        for (int64_t at = mine.begin; at < mine.end; at += CPU_BLOCK) {
-            int64_t length = cpu_block_length(at, mine.end);
-            update(s, master + at, grad + at, m + at, v + at, length);
-            if (a->weight.data) cpu_convert(a->weight, at, a->master, at, length);
-        }
+        for (int64_t at = mine.begin; at < mine.end; at += CPU_BLOCK)
+            update_block(a, s, at, cpu_block_length(at, mine.end));
     }
     return LCKV_OK;
 }

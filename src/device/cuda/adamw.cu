@@ -1,5 +1,6 @@
 /* The optimizer's three ops: sum_squares, clip, adamw. */
 #include "device/cuda/cuda.h"
+#include "device/cuda/random.h"
 
 enum { THREADS = 256, EACH = 4, BLOCKS_EACH = 8 /* of a multiprocessor */, MOST_PARTS = 1024 };
 
@@ -75,18 +76,38 @@ __device__ static struct step step_of(const step_state *state, float weight_deca
     return s;
 }
 
+/* A bf16 number in f32. What is not finite is left to the usual rounding. */
+__device__ static float round_at_random(float x, uint32_t noise) {
+    uint32_t bits = __float_as_uint(x);
+    if ((bits & 0x7f800000u) == 0x7f800000u) return x;
+    return __uint_as_float((bits + noise) & 0xffff0000u);
+}
+
+__device__ static void round_element(const struct op_adamw *a, uint64_t seed, int64_t at, float *p, float *m,
+                                     float *v) {
+    uint32_t words[4];
+    uint64_t element = (uint64_t)(a->first + at);
+    random_block(seed, a->stream, element / 2, words);
+    uint32_t first = element % 2 ? words[2] : words[0], second = element % 2 ? words[3] : words[1];
+    *p = round_at_random(*p, first & 0xffff);
+    *m = round_at_random(*m, first >> 16);
+    *v = round_at_random(*v, second & 0xffff);
+}
+
 __device__ static void update(const struct op_adamw *a, const step_state *state, struct step s, int64_t at, int64_t n) {
-    struct cuda_four p = cuda_get4(a->master.data, DTYPE_F32, at, n), g = cuda_get4(a->grad.data, DTYPE_F32, at, n);
-    struct cuda_four m = cuda_get4(a->m.data, DTYPE_F32, at, n), v = cuda_get4(a->v.data, DTYPE_F32, at, n);
+    dtype type = a->master.type;
+    struct cuda_four p = cuda_get4(a->master.data, type, at, n), g = cuda_get4(a->grad.data, DTYPE_F32, at, n);
+    struct cuda_four m = cuda_get4(a->m.data, type, at, n), v = cuda_get4(a->v.data, type, at, n);
     for (int i = 0; i < EACH; i++) {
         float gradient = g.at[i] * state->clip_factor;
         m.at[i] = state->beta1 * m.at[i] + (1.0f - state->beta1) * gradient;
         v.at[i] = state->beta2 * v.at[i] + (1.0f - state->beta2) * (gradient * gradient);
         p.at[i] = s.shrink * p.at[i] - s.size * m.at[i] / (sqrtf(v.at[i]) * s.root + state->epsilon);
+        if (type == DTYPE_BF16) round_element(a, state->rounding_seed, at + i, &p.at[i], &m.at[i], &v.at[i]);
     }
-    cuda_set4(a->master.data, DTYPE_F32, at, n, p);
-    cuda_set4(a->m.data, DTYPE_F32, at, n, m);
-    cuda_set4(a->v.data, DTYPE_F32, at, n, v);
+    cuda_set4(a->master.data, type, at, n, p);
+    cuda_set4(a->m.data, type, at, n, m);
+    cuda_set4(a->v.data, type, at, n, v);
     cuda_set4(a->grad.data, DTYPE_F32, at, n, cuda_four{});
     if (a->weight.data) cuda_set4(a->weight.data, a->weight.type, at, n, p);
 }
