@@ -2,6 +2,7 @@
  * object in the end. */
 #include "commands.h"
 #include "flags.h"
+#include "generate_lines.h"
 #include "lckv.h"
 #include "model.h"
 #include "output.h"
@@ -17,10 +18,10 @@ enum { MOST_SEQUENCES = 1 << 20 };
 struct options {
     struct model_flags model;
     flag_list prompts, prompt_files, prompt_ids;
-    const char *prefix, *stop, *model_type;
+    const char *prefix, *stop, *model_type, *output_file;
     bool no_special_tokens;
     lckv_generate_options generate; /* most flags go straight into the library's options */
-    int64_t seed, num_return_sequences, window_length;
+    int64_t seed, num_return_sequences, window_length, encoding_runs;
     int encoding;
     bool sink_cache, use_cpu, json;
 };
@@ -39,8 +40,8 @@ static const flag FLAGS[] = {
      .note = "it is encoded with the special tokens that its tokenizer adds by default (BOS), there without; "
              "and without a prompt nothing is asked"},
     {"prompt_file", FLAG_TEXTS, NULL, "Prompts",
-     "a file: text is one prompt (a line break at its end is left off); JSON lines (.jsonl, .ndjson, .json) with text "
-     "or input_ids are a prompt each",
+     "a file: text is one prompt (a line break at its end is left off); JSON lines (.jsonl, .ndjson, .json) with "
+     "prompt, text or input_ids are a prompt each",
      FLAG_INTO(struct options, prompt_files), .value = "FILE"},
     {"prompt_ids", FLAG_IDS, NULL, "Prompts", "token ids to continue, taken as they are",
      FLAG_INTO(struct options, prompt_ids)},
@@ -52,6 +53,13 @@ static const flag FLAGS[] = {
      "how a prompt enters a model with loops: by the plan, all tokens at once; sequential, one at a time, which is "
      "exact; auto: sequential up to forward_passes + backward_passes tokens, else by the plan",
      FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
+    {"encoding_runs", FLAG_INT, "0", "Prompts",
+     "runs of a loop for a prompt that is encoded by the plan; 0: forward_passes + backward_passes. Fewer are faster "
+     "and less exact",
+     FLAG_INTO(struct options, encoding_runs), .min = 0, .max = 1 << 16},
+    {"encoding_tolerance", FLAG_NUMBER, "0", "Prompts",
+     "the runs end early once keys and values move less than this part of their length; 0: never",
+     FLAG_INTO(struct options, generate.encoding_tolerance), .min = 0, .max = 0.999},
 
     {"length", FLAG_INT, "20", "Text",
      "new tokens at most; without a sink cache text ends where the model's positions do",
@@ -85,6 +93,11 @@ static const flag FLAGS[] = {
     {"num_sink_tokens", FLAG_INT, "2", "Streaming", "of which so many are the first ones",
      FLAG_INTO(struct options, generate.num_sink_tokens), .min = 0, .max = 1 << 30},
 
+    {"output_file", FLAG_TEXT, NULL, "Common",
+     "JSON lines instead of what is printed: one for each prompt, in order, as soon as it is done. A file that has "
+     "some "
+     "of them already is gone on with",
+     FLAG_INTO(struct options, output_file), .value = "FILE"},
     FLAG_JSON(struct options, json),
     FLAG_DEVICE(struct options, model.device),
     FLAG_THREADS(struct options, model.threads),
@@ -264,7 +277,7 @@ static int read_prompts(const struct options *o, prompt_list *prompts) {
     if (!prompts->count)
         return usage_error(TABLE.command, "there is no prompt: --prompt, --prompt_file or --prompt_ids gives one");
     int64_t sequences = prompts->count * o->num_return_sequences;
-    if (sequences <= MOST_SEQUENCES) return EXIT_FINE;
+    if (sequences <= MOST_SEQUENCES || o->output_file) return EXIT_FINE;
     return usage_error(TABLE.command, "%lld sequences are too many, %d go together", (long long)sequences,
                        MOST_SEQUENCES);
 }
@@ -275,9 +288,11 @@ static int check(struct options *o) {
     g->seed = (uint64_t)o->seed;
     g->num_return_sequences = (int)o->num_return_sequences;
     g->encoding = (lckv_encoding)o->encoding;
+    g->encoding_runs = (int)o->encoding_runs;
     g->stop = &o->stop;
     g->stop_count = o->stop ? 1 : 0;
     g->window_length = o->sink_cache ? o->window_length : 0;
+    if (o->output_file && o->json) return usage_error(TABLE.command, "--output_file and --json exclude each other");
     if (o->stop && !*o->stop) return usage_error(TABLE.command, "--stop_token is empty");
     if (o->sink_cache && g->num_sink_tokens >= o->window_length)
         return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
@@ -292,7 +307,10 @@ static int generate(struct options *o) {
     if (!code) code = read_prompts(o, &prompts);
     if (!code) code = open_model(TABLE.command, &o->model, prompts_have_text(&prompts) || o->stop, &m);
     if (!code) code = prompts_encode(TABLE.command, &prompts, m.tokenizer, o->prefix, !o->no_special_tokens);
-    if (!code) code = run(o, &prompts, &m);
+    if (!code && o->output_file)
+        code = generate_lines(TABLE.command, &m, &prompts, &o->generate, o->output_file);
+    else if (!code)
+        code = run(o, &prompts, &m);
     close_model(&m);
     prompts_free(&prompts);
     return code;

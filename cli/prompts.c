@@ -63,7 +63,8 @@ static int add_json_row(const char *command, prompt_list *list, const char *path
                         size_t length) {
     json_error_t error;
     json_t *row = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-    const json_t *words = json_object_get(row, "text"), *ids = json_object_get(row, "input_ids");
+    const json_t *prompt = json_object_get(row, "prompt"), *ids = json_object_get(row, "input_ids");
+    const json_t *words = prompt ? prompt : json_object_get(row, "text");
     int code = EXIT_FAILED;
     if (json_is_string(words))
         code = prompts_add_text(list, json_string_value(words), json_string_length(words));
@@ -72,7 +73,7 @@ static int add_json_row(const char *command, prompt_list *list, const char *path
     if (!row)
         failure(command, "%s, line %d: %s", path, line, error.text);
     else if (code)
-        failure(command, "%s, line %d: expected an object with text or input_ids (ids)", path, line);
+        failure(command, "%s, line %d: expected an object with prompt or text, or input_ids (ids)", path, line);
     json_decref(row);
     return code;
 }

@@ -20,8 +20,8 @@ typedef struct prompt_list {
 /* These return 0, or an exit code after the message. */
 int prompts_add_text(prompt_list *list, const char *text, size_t bytes);
 int prompts_add_ids(const char *command, prompt_list *list, const char *text); /* "1,15,7" */
-/* A file: of JSON lines with `text` or `input_ids` (.jsonl, .ndjson, .json) as many prompts, else its text as one. With
- * `strip` one line break at the text's end is not part of it. */
+/* A file: of JSON lines with `prompt`, `text` or `input_ids` (.jsonl, .ndjson, .json) as many prompts, else its text as
+ * one. With `strip` one line break at the text's end is not part of it. */
 int prompts_add_file(const char *command, prompt_list *list, const char *path, bool strip);
 
 bool prompts_have_text(const prompt_list *list);

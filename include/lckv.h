@@ -646,11 +646,13 @@ typedef struct lckv_generate_options {
     const char *const *stop;   /* [stop_count] strings that end a text, which is cut before them; needs a tokenizer */
     int stop_count;            /* 0 */
 
-    lckv_encoding encoding;  /* auto */
-    int64_t window_length;   /* > 0: the sink cache (StreamingLLM): so many tokens are kept, and there is no limit of
-                                length; 0 (default): all are kept */
-    int64_t num_sink_tokens; /* of which so many are the first ones; less than window_length */
-    bool bf16;               /* products, attention and KV cache in bfloat16; false: f32 */
+    lckv_encoding encoding;    /* auto */
+    int encoding_runs;         /* as in lckv_engine_options; 0 */
+    double encoding_tolerance; /* 0 */
+    int64_t window_length;     /* > 0: the sink cache (StreamingLLM): so many tokens are kept, and there is no limit of
+                                  length; 0 (default): all are kept */
+    int64_t num_sink_tokens;   /* of which so many are the first ones; less than window_length */
+    bool bf16;                 /* products, attention and KV cache in bfloat16; false: f32 */
 
     lckv_token_callback callback; /* NULL: nobody is told and nothing interrupts */
     void *user;
@@ -729,14 +731,18 @@ typedef struct lckv_engine_options {
     int64_t kv_cache_memory; /* bytes of device memory for the KV cache, taken at once; 0 (default): what max_num_seqs
                                 samples of max_model_len tokens need, at most half of what is free */
     int64_t max_num_batched_tokens; /* pieces of prompts enter a step until it has so many tokens, one always; 2048 */
-    int64_t prompt_piece;  /* tokens: a prompt is read in pieces that end at multiples of this, counted from its start.
-                              In  models with loops the result depends on it; it depends on nothing else. 512 */
-    bool batch_invariant;  /* a sample is the same to the bit alone and in any company, which takes slower products;
-                              false:  to rounding. CPU alone */
-    int max_queue;         /* requests that may wait; 1024 */
-    int64_t window_length; /* > 0: the sink cache (StreamingLLM): so many tokens are kept; 0 (default): all */
-    int64_t num_sink_tokens;      /* of which so many are the first ones; less than window_length */
-    bool bf16;                    /* products, attention and KV cache in bfloat16; false: f32 */
+    int64_t prompt_piece; /* tokens: a prompt is read in pieces that end at multiples of this, counted from its start.
+                             In  models with loops the result depends on it; it depends on nothing else. 512 */
+    int encoding_runs;    /* of each loop, for a piece of a prompt that is encoded by the plan; 0 (default): the model's
+                             forward_passes + backward_passes. Fewer are faster and less exact: docs/serving.md */
+    double encoding_tolerance; /* a piece's runs end early once its keys and values move less than this part of their
+                                  length; 0 (default): never */
+    bool batch_invariant;      /* a sample is the same to the bit alone and in any company, which takes slower products;
+                                  false:  to rounding. CPU alone */
+    int max_queue;             /* requests that may wait; 1024 */
+    int64_t window_length;     /* > 0: the sink cache (StreamingLLM): so many tokens are kept; 0 (default): all */
+    int64_t num_sink_tokens;   /* of which so many are the first ones; less than window_length */
+    bool bf16;                 /* products, attention and KV cache in bfloat16; false: f32 */
     lckv_event_callback callback; /* NULL: nobody is told */
     void *user;
 } lckv_engine_options;

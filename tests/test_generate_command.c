@@ -56,6 +56,88 @@ static void seeds_and_company(void **state) {
     json_decref(c);
 }
 
+static json_t *run_encoded(const folder *f, const char *flag, const char *value, const char *more) {
+    json_t *r = RUN_JSON(f, GENERATE(f), "--prompt_ids", "5,6,7,200,9,30,11,120,13,14,150,16,17,18", "--length", "12",
+                         "--temperature", "0", "--encoding", "plan", flag, value, more);
+    json_t *ids = json_incref(json_object_get(sequence_of(r, 0), "ids"));
+    json_decref(r);
+    return ids;
+}
+
+/* So many runs are a model's of so many passes; with a tolerance that all undercut a loop ends with its third run. */
+static void runs_of_a_prompt(void **state) {
+    const folder *f = *state;
+    json_t *model = run_encoded(f, "--config_overrides", "forward_passes=4,backward_passes=1", "--seed=1");
+    json_t *five = run_encoded(f, "--encoding_runs", "5", "--seed=1"),
+           *one = run_encoded(f, "--encoding_runs", "1", "--seed=1");
+    json_t *three = run_encoded(f, "--encoding_runs", "3", "--seed=1");
+    json_t *settled = run_encoded(f, "--encoding_tolerance", "0.999", "--encoding_runs=50");
+    assert_true(json_equal(model, five));
+    assert_false(json_equal(five, one));
+    assert_true(json_equal(settled, three));
+    json_t *all[] = {model, five, one, three, settled};
+    for (int i = 0; i < 5; i++) json_decref(all[i]);
+}
+
+static outcome run_lines(const folder *f) {
+    return RUN(f, GENERATE(f), "--prompt_file", in(f, "p.jsonl"), "--output_file", in(f, "o.jsonl"), "--length", "6",
+               "--num_return_sequences", "2", "--ignore_eos", "--temperature", "0");
+}
+
+/* One line a prompt; behind what a file has already the rest comes as it would have, also where the last line is torn;
+ * and what is of other prompts is left alone. */
+static void lines_are_gone_on_with(void **state) {
+    const folder *f = *state;
+    size_t bytes, again;
+    put(in(f, "p.jsonl"),
+        "{\"prompt\": \"the cat\"}\n{\"input_ids\": [5, 6, 7]}\n\n{\"text\": \"a b\"}\n{\"input_ids\": []}\n", 82);
+    outcome o = run_lines(f);
+    if (o.code) fail_msg("%s", o.messages);
+    assert_string_equal(o.output, "");
+    outcome_free(&o);
+    char *all = get(in(f, "o.jsonl"), &bytes), *line = all;
+    json_t *r = RUN_JSON(f, GENERATE(f), "--prompt", "the cat", "--prompt_ids", "5,6,7", "--prompt", "a b", "--length",
+                         "6", "--num_return_sequences", "2", "--ignore_eos", "--temperature", "0");
+    const size_t order[] = {0, 2, 1}; /* text comes before ids there */
+    for (size_t i = 0; i < 4; i++) {
+        char *end = strchr(line, '\n');
+        json_t *row = json_loadb(line, (size_t)(end - line), 0, NULL);
+        assert_int_equal(json_integer_value(json_object_get(row, "index")), i);
+        for (size_t j = 0; j < 2 && i < 3; j++) {
+            const json_t *s = json_array_get(json_object_get(row, "sequences"), j);
+            const json_t *t = sequence_of(r, 2 * order[i] + j);
+            assert_true(json_equal(json_object_get(s, "ids"), json_object_get(t, "ids")));
+            assert_string_equal(json_string_value(json_object_get(s, "finish_reason")), "length");
+            assert_non_null(
+                strstr(json_string_value(json_object_get(s, "text")), json_string_value(json_object_get(t, "text"))));
+        }
+        if (i == 3) assert_non_null(strstr(json_string_value(json_object_get(row, "error")), "at least one token"));
+        json_decref(row);
+        line = end + 1;
+    }
+    assert_string_equal(line, "");
+    json_decref(r);
+    for (size_t kept = 0; kept <= bytes; kept += bytes / 5) {
+        put(in(f, "o.jsonl"), all, kept);
+        o = run_lines(f);
+        assert_int_equal(o.code, 0);
+        outcome_free(&o);
+        char *whole = get(in(f, "o.jsonl"), &again);
+        assert_int_equal(again, bytes);
+        assert_memory_equal(whole, all, bytes);
+        free(whole);
+    }
+    put(in(f, "o.jsonl"), "{\"index\": 7}\n", 13);
+    o = run_lines(f);
+    assert_int_equal(o.code, 1);
+    assert_non_null(strstr(o.messages, "line 1: expected the result of prompt 0 of 4"));
+    outcome_free(&o);
+    o = RUN(f, GENERATE(f), "--prompt", "a", "--output_file", "x", "--json");
+    assert_int_equal(o.code, 2);
+    outcome_free(&o);
+    free(all);
+}
+
 /* Printed text is the prompt, then what JSON calls text with the space that stands before it. */
 static void text_streams(void **state) {
     const folder *f = *state;
@@ -113,8 +195,8 @@ static void prompts_from_files(void **state) {
     assert_int_equal(json_array_size(json_object_get(r, "sequences")), 4);
     for (size_t i = 1; i < 4; i++) assert_true(json_equal(sequence_of(r, 0), sequence_of(r, i)));
     json_decref(r);
-    REFUSES(f, 1, "bad.jsonl, line 2: expected an object with text or input_ids", GENERATE(f), "--prompt_file",
-            in(f, "bad.jsonl"));
+    REFUSES(f, 1, "bad.jsonl, line 2: expected an object with prompt or text, or input_ids", GENERATE(f),
+            "--prompt_file", in(f, "bad.jsonl"));
     REFUSES(f, 1, "cannot read '", GENERATE(f), "--prompt_file", in(f, "absent.txt"));
 }
 
@@ -330,6 +412,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_MODEL(json_has_what_it_says),
         WITH_MODEL(seeds_and_company),
+        WITH_MODEL(runs_of_a_prompt),
+        WITH_MODEL(lines_are_gone_on_with),
         WITH_MODEL(text_streams),
         WITH_MODEL(stop_strings_and_eos),
         WITH_MODEL(prompts_from_files),

@@ -43,6 +43,7 @@ struct batcher {
     graph *graph;
     batch *batch;
     kv_cache *cache;
+    plan plan;          /* with encoding_runs */
     prefixes *prefixes; /* NULL: none are kept */
     sampler *sampler;
     tensor *hidden, *logits; /* rows that the decoder handed out; of those in which a token is chosen. Until the step
@@ -120,6 +121,9 @@ static int build(batcher *b) {
     TRY(kv_cache_create(m, &cache, &b->cache));
     if (cache.kept) TRY(prefixes_create(b->cache, o->piece_tokens, cache.kept, &b->prefixes));
     TRY(batch_create(m->device, (batch_limits){.rows = 1, .sequences = o->sequences}, &b->batch));
+    if (o->encoding_runs) TRY(plan_make(&m->config->map, o->encoding_runs - 1, 1, &b->plan));
+    if (o->encoding_runs) b->batch->plan = &b->plan;
+    b->batch->tolerance = o->encoding_tolerance;
     return sampler_create(m->device, m->config->vocab_size, &b->sampler);
 }
 
@@ -146,6 +150,7 @@ void batcher_free(batcher *b) {
     sampler_free(b->sampler);
     batch_free(b->batch);
     prefixes_free(b->prefixes);
+    plan_free(&b->plan);
     kv_cache_free(b->cache);
     graph_free(b->graph);
     b->model->device->memory.release(b->model->device, b->index.data);
@@ -273,6 +278,11 @@ static int64_t next_rows(const batcher *b, const sequence *s, int64_t room) {
     return rows;
 }
 
+/* How many runs a piece gets is its own affair, so that it goes without other pieces. */
+static bool decides_by_itself(const batcher *b) {
+    return b->options.encoding_tolerance > 0 && b->model->config->map.loops > 0;
+}
+
 /* Who goes in this step: single tokens always; pieces of prompts in their order, one at least, as long as there is
  * room. A piece that has to wait is not passed by those behind it. */
 static void choose_rows(batcher *b) {
@@ -292,7 +302,7 @@ static void choose_rows(batcher *b) {
         full = !first && rows > room;
         if (full) continue;
         first = false;
-        room -= rows;
+        room = decides_by_itself(b) ? 0 : room - rows;
         s->rows = (int32_t)rows;
         s->planned = b->model->config->map.loops > 0;
     }

@@ -19,6 +19,8 @@ typedef struct batcher_options {
     int sequences;                /* most that run together; others wait */
     int64_t step_tokens;          /* pieces of prompts enter a step until it has so many tokens, one always; 0: 2048 */
     int64_t piece_tokens;         /* see encoding.h; 0: 512 */
+    int encoding_runs;            /* of a loop, for a piece by the plan; 0: the model's m + b */
+    double encoding_tolerance;    /* see batch.h; 0: all of them */
     bool batch_invariant;
     int64_t rows;        /* tokens that the cache has room for to begin with; it grows */
     size_t cache_bytes;  /* > 0: the cache has so much from the beginning, and no more; rows is not read then */

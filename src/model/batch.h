@@ -57,6 +57,10 @@ typedef struct batch {
     batch_limits limits;
     void *memory, *staging; /* device, host: the same layout */
     size_t bytes;
+    const plan *plan;  /* of the planned rows, the caller's; NULL (default): the model's */
+    double tolerance;  /* a loop commits once its slots move less than this part of their length from one run to the
+                          next; 0 (default): it does all runs. For one planned sequence: what is said of a batch of
+                          several would depend on all of them */
     int64_t moves;     /* times that the memory got another place */
     bool rounds_pasts; /* the device records steps: maxima are rounded up, so that steps are alike */
 } batch;

@@ -42,15 +42,24 @@ static int run_step(pass *p, const plan_step *step, tensor **x) {
     return LCKV_OK;
 }
 
+/* Whether the slots of a loop have moved so little in a run that the next may be its last. Nothing was measured in the
+ * first. */
+static bool is_settled(const pass *p) {
+    return p->length > 0 && p->moved < p->b->tolerance * p->b->tolerance * p->length;
+}
+
 static int run_plan(pass *p, tensor **x) {
-    const plan *steps = &p->m->plan;
-    bool recording = p->g->recording;
+    const plan *steps = p->b->plan ? p->b->plan : &p->m->plan;
+    bool recording = p->g->recording, settled = false;
     int status = LCKV_OK;
     for (int i = 0; i < steps->count && *x && status >= 0; i++) {
         const plan_step *step = &steps->steps[i];
-        if (!step->commit && !p->b->plan_rows) continue; /* decoding rows join the committing run alone */
+        if (step->commit || step->run == 0) settled = false;
+        if (!step->commit && (!p->b->plan_rows || settled)) continue; /* decoding rows join the committing run alone */
         p->g->recording = recording && step->with_grad;
+        p->moved = p->length = 0;
         status = run_step(p, step, x);
+        settled = is_settled(p);
     }
     p->g->recording = recording;
     return status;

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static row_set batch_rows(const batch *b, const kv_cache *cache) {
     row_set r = {.rows = b->rows, .sequences = b->sequences, .max_q_rows = b->max_rows, .max_kv_rows = b->max_rows};
@@ -101,10 +102,48 @@ static int append(pass *p, int slot, tensor *k, tensor *v) {
     return DEVICE_RUN(p->g->device, scatter_rows, &values);
 }
 
+/* Element i of a compute type. */
+static double value_of(const void *data, dtype type, int64_t i) {
+    if (type == DTYPE_F32) return (double)((const float *)data)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)data)[i] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return (double)value;
+}
+
+static double square_distance(const void *a, const void *b, dtype type, int64_t count, double *length) {
+    double moved = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double x = value_of(a, type, i), y = value_of(b, type, i);
+        moved += (x - y) * (x - y);
+        *length += y * y;
+    }
+    return moved;
+}
+
+/* How far a slot's new version is from the old one. On the host: it is asked for once a run, and little. */
+static int measure(pass *p, const tensor *old, const tensor *new) {
+    device *d = p->g->device;
+    size_t bytes = view_bytes(new->value);
+    char *both = malloc(2 * bytes);
+    REQUIRE(both, LCKV_ERROR_MEMORY, "no memory to compare two runs of %lld rows", (long long)new->value.rows);
+    int status = d->memory.copy_out(d, both, old->value.data, bytes);
+    if (status >= 0) status = d->memory.copy_out(d, both + bytes, new->value.data, bytes);
+    if (status >= 0) status = d->memory.wait(d);
+    int64_t count = new->value.rows *new->value.cols;
+    if (status >= 0) p->moved += square_distance(both, both + bytes, new->value.type, count, &p->length);
+    free(both);
+    return status;
+}
+
 int pass_write_slot(pass *p, int slot, tensor *k, tensor *v) {
     if (p->slot_rows.data) { /* sequential training: the slot is one tensor, each token writes its row */
         TRY(graph_scatter_rows(p->g, k, p->slot_rows, p->k[slot]));
         return graph_scatter_rows(p->g, v, p->slot_rows, p->v[slot]);
+    }
+    if (p->b->tolerance > 0 && !p->commits && p->k[slot]) {
+        TRY(measure(p, p->k[slot], k));
+        TRY(measure(p, p->v[slot], v));
     }
     tensor_release(p->g, p->k[slot]);
     tensor_release(p->g, p->v[slot]);

@@ -26,7 +26,9 @@ typedef struct pass {
     const row_set *rows; /* the ones at hand */
     tensor **k, **v;     /* [slots] newest version of the new rows' keys and values; NULL before the first */
     bool commits;        /* this run's keys and values are the ones to keep */
-    view slot_rows;      /* sequential: i64 [rows], the rows of k and v that the rows at hand write; else absent */
+    double moved,
+        length;     /* of the slots that this run has written: squares of how far they moved, and of what they are */
+    view slot_rows; /* sequential: i64 [rows], the rows of k and v that the rows at hand write; else absent */
 } pass;
 
 int pass_begin(const model *m, graph *g, const batch *b, kv_cache *cache, pass *p);

@@ -1,0 +1,226 @@
+#include "generate_lines.h"
+#include "output.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What came of a prompt so far. */
+struct line {
+    json_t *sequences; /* of its samples; NULL: it has not begun */
+    json_t *texts;     /* the pieces of each one's text */
+    int left;          /* samples that have not ended */
+    char *error;       /* why there are none */
+};
+
+struct lines {
+    const char *command;
+    const opened_model *model;
+    const prompt_list *prompts;
+    const lckv_generate_options *options;
+    FILE *file;
+    struct line *lines; /* [prompts] */
+    int first;          /* prompts before it were in the file */
+    int *of_request;    /* [prompts + 1] the prompt of each request */
+    int submitted, written;
+    bool broken; /* the file takes no more */
+};
+
+/* ---------------------------------------------------------------- what a file has already */
+
+/* Whole lines at its beginning, which must be those of prompts 0, 1, ..; *end is where they end. */
+static int count_lines(struct lines *l, const char *path, long *end) {
+    char *text = NULL;
+    size_t room = 0;
+    ssize_t length;
+    int code = EXIT_FINE;
+    *end = 0;
+    while (!code && (length = getline(&text, &room, l->file)) > 0 && text[length - 1] == '\n') {
+        json_t *row = json_loadb(text, (size_t)length, 0, NULL);
+        const json_t *index = json_object_get(row, "index");
+        if (!json_is_integer(index) || json_integer_value(index) != l->first || l->first >= l->prompts->count)
+            code = failure(l->command, "%s, line %d: expected the result of prompt %d of %d; is it of other prompts?",
+                           path, l->first + 1, l->first, l->prompts->count);
+        json_decref(row);
+        l->first++;
+        *end += (long)length;
+    }
+    free(text);
+    return code;
+}
+
+static int open_file(struct lines *l, const char *path) {
+    long end;
+    l->file = fopen(path, "a+b");
+    if (!l->file) return failure(l->command, "cannot open '%s': %s", path, strerror(errno));
+    rewind(l->file);
+    int code = count_lines(l, path, &end);
+    if (code) return code;
+    /* a line that was being written when the program ended is written again */
+    if (ftruncate(fileno(l->file), end) || fseek(l->file, end, SEEK_SET))
+        return failure(l->command, "cannot write to '%s': %s", path, strerror(errno));
+    if (l->first) notice("%s has %d of %d results: going on behind them", path, l->first, l->prompts->count);
+    l->submitted = l->written = l->first;
+    return EXIT_FINE;
+}
+
+/* ---------------------------------------------------------------- what comes */
+
+static void release(struct line *line) {
+    json_decref(line->sequences);
+    json_decref(line->texts);
+    free(line->error);
+    *line = (struct line){0};
+}
+
+static bool is_done(const struct line *line) {
+    return line->error || (line->sequences && !line->left);
+}
+
+/* Writes all that may be written. */
+static void write_lines(struct lines *l) {
+    while (l->written < l->submitted && is_done(&l->lines[l->written]) && !l->broken) {
+        struct line *line = &l->lines[l->written];
+        json_t *row = line->error ? json_pack("{s:i, s:s}", "index", l->written, "error", line->error)
+                                  : json_pack("{s:i, s:O}", "index", l->written, "sequences", line->sequences);
+        char *text = need(json_dumps(row, JSON_COMPACT | JSON_ENSURE_ASCII));
+        l->broken = fprintf(l->file, "%s\n", text) < 0 || fflush(l->file) != 0;
+        free(text);
+        json_decref(row);
+        release(line);
+        l->written++;
+    }
+}
+
+static void on_event(void *user, const lckv_event *event) {
+    struct lines *l = user;
+    struct line *line = &l->lines[l->of_request[event->request]];
+    json_t *sequence = json_array_get(line->sequences, (size_t)event->sample);
+    if (event->token >= 0) json_array_append_new(json_object_get(sequence, "ids"), json_integer(event->token));
+    json_t *pieces = json_array_get(line->texts, (size_t)event->sample);
+    if (event->text_bytes) json_array_append_new(pieces, json_stringn(event->text, event->text_bytes));
+    if (event->finish == LCKV_FINISH_NONE) return;
+    static const char *const reasons[] = {
+        [LCKV_FINISH_STOP] = "stop", [LCKV_FINISH_LENGTH] = "length", [LCKV_FINISH_ERROR] = "error"};
+    json_object_set_new(sequence, "finish_reason", json_string(reasons[event->finish]));
+    if (l->model->tokenizer) {
+        size_t bytes = 0, i;
+        json_t *piece;
+        json_array_foreach(pieces, i, piece) bytes += json_string_length(piece);
+        char *text = need(malloc(bytes + 1));
+        bytes = 0;
+        json_array_foreach(pieces, i, piece) {
+            memcpy(text + bytes, json_string_value(piece), json_string_length(piece));
+            bytes += json_string_length(piece);
+        }
+        json_object_set_new(sequence, "text", json_stringn(text, bytes));
+        free(text);
+    }
+    line->left--;
+}
+
+/* ---------------------------------------------------------------- running */
+
+static int64_t new_tokens(const struct lines *l, const given_prompt *p) {
+    const lckv_generate_options *o = l->options;
+    int64_t positions = lckv_config_describe(lckv_model_config(l->model->model)).max_position_embeddings;
+    if (o->window_length || p->count >= positions || o->length <= positions - p->count) return o->length;
+    return positions - p->count;
+}
+
+static int open_engine(struct lines *l, lckv_engine **engine) {
+    const lckv_generate_options *o = l->options;
+    lckv_engine_options e = lckv_engine_defaults();
+    int64_t positions = lckv_config_describe(lckv_model_config(l->model->model)).max_position_embeddings;
+    for (int i = l->first; i < l->prompts->count && !o->window_length; i++) {
+        int64_t length = l->prompts->items[i].count + new_tokens(l, &l->prompts->items[i]);
+        if (length <= positions && length > e.max_model_len) e.max_model_len = length;
+    }
+    if (o->num_return_sequences > e.max_num_seqs) e.max_num_seqs = o->num_return_sequences;
+    e.window_length = o->window_length;
+    e.num_sink_tokens = o->num_sink_tokens;
+    e.bf16 = o->bf16;
+    e.encoding_runs = o->encoding_runs;
+    e.encoding_tolerance = o->encoding_tolerance;
+    e.callback = on_event;
+    e.user = l;
+    return lckv_engine_create(l->model->model, l->model->tokenizer, &e, engine);
+}
+
+static int submit(struct lines *l, lckv_engine *engine, int at) {
+    const lckv_generate_options *o = l->options;
+    const given_prompt *p = &l->prompts->items[at];
+    lckv_request r = lckv_request_defaults();
+    uint64_t id;
+    r.prompt = (lckv_prompt){p->ids, p->count};
+    r.n = o->num_return_sequences;
+    r.max_new_tokens = new_tokens(l, p);
+    r.temperature = o->temperature;
+    r.top_k = o->top_k;
+    r.top_p = o->top_p;
+    r.min_p = o->min_p;
+    r.repetition_penalty = o->repetition_penalty;
+    r.seed = o->seed;
+    r.stream = (uint64_t)at;
+    r.ignore_eos = o->ignore_eos;
+    r.stop = o->stop;
+    r.stop_count = o->stop_count;
+    r.encoding = o->encoding;
+    int status = lckv_engine_submit(engine, &r, &id);
+    if (status < 0) return status;
+    struct line *line = &l->lines[at];
+    *line = (struct line){.sequences = json_array(), .texts = json_array(), .left = r.n};
+    for (int i = 0; i < r.n; i++) {
+        json_array_append_new(line->sequences, json_pack("{s:[]}", "ids"));
+        json_array_append_new(line->texts, json_array());
+    }
+    l->of_request[id] = at;
+    return status;
+}
+
+/* As many as the queue takes. One that cannot be is told in its line, and the others go on. */
+static void submit_some(struct lines *l, lckv_engine *engine) {
+    for (; l->submitted < l->prompts->count; l->submitted++) {
+        int status = submit(l, engine, l->submitted);
+        if (status == LCKV_ERROR_BUSY) return;
+        if (status < 0) l->lines[l->submitted].error = need(strdup(lckv_last_error()));
+    }
+}
+
+static int run(struct lines *l) {
+    lckv_engine *engine;
+    int status = open_engine(l, &engine);
+    while (status >= 0 && l->written < l->prompts->count && !l->broken) {
+        submit_some(l, engine);
+        status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_engine_step(engine);
+        write_lines(l);
+        progress((double)l->written / l->prompts->count, "%d of %d prompts", l->written, l->prompts->count);
+    }
+    progress_end();
+    int code = status < 0 ? library_error(l->command, status) : EXIT_FINE;
+    if (status >= 0) {
+        lckv_engine_stats s = lckv_engine_describe(engine);
+        double seconds = s.prompt_seconds + s.decode_seconds;
+        notice("%d prompts: %lld tokens read, %.1f s", l->prompts->count - l->first, (long long)s.prompt_tokens,
+               seconds);
+    }
+    lckv_engine_free(engine);
+    return code;
+}
+
+int generate_lines(const char *command, const opened_model *m, const prompt_list *prompts,
+                   const lckv_generate_options *options, const char *path) {
+    struct lines l = {.command = command, .model = m, .prompts = prompts, .options = options};
+    l.lines = need(calloc((size_t)prompts->count + 1, sizeof *l.lines));
+    l.of_request = need(calloc((size_t)prompts->count + 1, sizeof *l.of_request));
+    int code = open_file(&l, path);
+    if (!code && l.first < prompts->count) code = run(&l);
+    if (l.file && (fclose(l.file) || l.broken) && !code)
+        code = failure(command, "cannot write to '%s': %s", path, strerror(errno));
+    for (int i = 0; i < prompts->count; i++) release(&l.lines[i]);
+    free(l.lines);
+    free(l.of_request);
+    return code;
+}
