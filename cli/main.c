@@ -16,6 +16,7 @@ static const struct command {
     {"convert", "a checkpoint into another layer_types", cmd_convert},
     {"inspect", "what a config or a checkpoint is: layer map, plan, parameters, memory", cmd_inspect},
     {"generate", "text from prompts", cmd_generate},
+    {"chat", "a conversation in the terminal", cmd_chat},
     {"score", "log-probabilities or logits of given text or ids", cmd_score},
     {"eval", "accuracy on the tasks of lm-evaluation-harness", cmd_eval},
     {"tokenize", "text to ids and back", cmd_tokenize},

@@ -52,6 +52,18 @@ bool interrupted(void) {
     return stop_signal != 0;
 }
 
+/* Reads from the terminal end when it is pressed: nothing is restarted. */
+void interrupts_only_ask(void) {
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+}
+
+bool take_interrupt(void) {
+    if (stop_signal != SIGINT) return false;
+    stop_signal = 0;
+    return true;
+}
+
 static void print_sentence(const char *command, const char *format, va_list arguments) {
     if (muted) return;
     progress_end();

@@ -27,6 +27,11 @@ void stop_on_warnings(void);
 /* Ctrl-C was pressed, or a signal asked to stop. Cheap: ask between steps or tokens. */
 bool interrupted(void);
 
+/* For a command that goes on behind Ctrl-C: from now on it ends nothing, however often it is pressed, but a read() that
+ * waits. take_interrupt() tells whether it was pressed, and forgets it. */
+void interrupts_only_ask(void);
+bool take_interrupt(void);
+
 /* "lckv COMMAND: sentence" to stderr. Both end the progress line first. */
 int usage_error(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3); /* returns EXIT_USAGE */
 /* The library's last error; returns EXIT_FAILED, or 128 + the signal for LCKV_ERROR_INTERRUPTED (130 for Ctrl-C; and

@@ -14,6 +14,12 @@ if(NOT curl_FOUND)
   message(STATUS "libcurl not found: lckv fetch will say so. Install libcurl4-openssl-dev (conda-forge: libcurl).")
 endif()
 
+# lckv chat edits lines where libedit is.
+pkg_check_modules(edit IMPORTED_TARGET libedit)
+if(NOT edit_FOUND)
+  message(STATUS "libedit not found: lckv chat reads plain lines. Install libedit-dev (conda-forge: libedit).")
+endif()
+
 # lckv serve is built where libmicrohttpd is.
 pkg_check_modules(microhttpd IMPORTED_TARGET libmicrohttpd>=0.9.75)
 if(NOT microhttpd_FOUND)

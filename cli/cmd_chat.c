@@ -1,0 +1,264 @@
+/* lckv chat: a conversation in the terminal, from lines on standard input, or of the turns of a file. */
+#include "chat.h"
+#include "commands.h"
+#include "flags.h"
+#include "model.h"
+#include "output.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    struct model_flags model;
+    chat_settings settings;
+    const char *system_prompt, *chat_template, *examples_path, *questions;
+    flag_list eos_tokens;
+    int64_t window_length, num_sink_tokens;
+    bool sink_cache, bf16, use_cpu, json;
+};
+
+static const flag FLAGS[] = {
+    FLAGS_MODEL(struct options, model, ""),
+    {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
+     FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
+    {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
+     FLAG_INTO(struct options, bf16)},
+
+    {"system_prompt", FLAG_TEXT, NULL, "Conversation", "what the model is told first",
+     FLAG_INTO(struct options, system_prompt)},
+    {"chat_template", FLAG_TEXT, NULL, "Conversation",
+     "a file with the Jinja template to write the conversation with; the tokenizer's own one unless given",
+     FLAG_INTO(struct options, chat_template), .value = "FILE"},
+    {"examples_path", FLAG_TEXT, NULL, "Conversation",
+     "questions for the command example: a JSON or simple YAML file, name: text",
+     FLAG_INTO(struct options, examples_path), .value = "FILE"},
+    {"questions", FLAG_TEXT, NULL, "Conversation",
+     "JSON lines with turns (MT-bench's form): all of them are asked as one conversation, without a terminal",
+     FLAG_INTO(struct options, questions), .value = "FILE"},
+
+    {"max_new_tokens", FLAG_INT, "256", "Answers", "tokens of an answer at most",
+     FLAG_INTO(struct options, settings.max_new_tokens), .min = 1, .max = 1e9},
+    {"eos_tokens", FLAG_LIST, NULL, "Answers", "tokens that end an answer, besides the model's own EOS",
+     FLAG_INTO(struct options, eos_tokens)},
+    {"temperature", FLAG_NUMBER, "1.0", "Answers", "divides logits; 0: the most probable token always",
+     FLAG_INTO(struct options, settings.temperature), .min = 0, .max = INFINITY},
+    {"k", FLAG_INT, "50", "Answers", "choose from the k most probable tokens; 0: from all",
+     FLAG_INTO(struct options, settings.top_k), .min = 0, .max = INT32_MAX},
+    {"p", FLAG_NUMBER, "1.0", "Answers", "choose from the fewest tokens whose probabilities come to p; 1: from all",
+     FLAG_INTO(struct options, settings.top_p), .min = 0, .max = 1},
+    {"min_p", FLAG_NUMBER, "0", "Answers",
+     "choose from tokens at least min_p times as probable as the most probable one; 0: from all",
+     FLAG_INTO(struct options, settings.min_p), .min = 0, .max = 1},
+    {"repetition_penalty", FLAG_NUMBER, "1.0", "Answers", "above 1: tokens that occurred are less likely",
+     FLAG_INTO(struct options, settings.repetition_penalty), .min = 1e-3, .max = 1e3},
+    {"seed", FLAG_INT, "42", "Answers", "of the random numbers; the same seed and questions give the same answers",
+     FLAG_INTO(struct options, settings.seed), .min = 0, .max = 9e15},
+
+    {"sink_cache", FLAG_SWITCH, NULL, "Streaming",
+     "keep the first tokens and the most recent ones alone (StreamingLLM): a conversation without end",
+     FLAG_INTO(struct options, sink_cache)},
+    {"window_length", FLAG_INT, "256", "Streaming", "tokens that the sink cache keeps",
+     FLAG_INTO(struct options, window_length), .min = 1, .max = 1 << 30},
+    {"num_sink_tokens", FLAG_INT, "2", "Streaming", "of which so many are the first ones",
+     FLAG_INTO(struct options, num_sink_tokens), .min = 0, .max = 1 << 30},
+
+    FLAG_JSON(struct options, json),
+    FLAG_DEVICE(struct options, model.device),
+    FLAG_THREADS(struct options, model.threads),
+    {"use_cpu", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", FLAG_INTO(struct options, use_cpu)},
+    {0},
+};
+
+static const flag_table TABLE = {
+    "chat",
+    "Talks with a model, in the form that its chat template says. Ctrl-C stops an answer; the command help tells what\n"
+    "else a line may be than something to say. Without a terminal, each line of standard input is said. --json: with\n"
+    "--questions, one object with all turns in the end.",
+    "--model_name_or_path NAME [--questions FILE]",
+    FLAGS,
+};
+
+/* ---------------------------------------------------------------- what is said by people */
+
+static int show_failure(int status, bool ends) {
+    if (status == LCKV_ERROR_TOO_LONG)
+        notice("%s; clear begins anew, and --sink_cache has no end", lckv_last_error());
+    else if (!ends)
+        notice("%s", lckv_last_error());
+    if (!ends && status != LCKV_ERROR_DEVICE && status != LCKV_ERROR_MEMORY) return EXIT_FINE;
+    return status == LCKV_ERROR_TOO_LONG ? EXIT_FAILED : library_error(TABLE.command, status);
+}
+
+static bool label(const char *text) {
+    return print_bytes(text, strlen(text)) && print_flush();
+}
+
+static int say(chat *c, const char *message, bool terminal) {
+    const chat_result *r;
+    if (terminal) label("Assistant: ");
+    int status = chat_answer(c, message, &r);
+    label("\n");
+    return status < 0 ? show_failure(status, false) : EXIT_FINE;
+}
+
+static int talk(chat *c) {
+    chat_lines *lines = chat_lines_open();
+    bool terminal = chat_lines_has_terminal(lines), stopped;
+    const char *line, *message;
+    int code = EXIT_FINE;
+    c->shows = true;
+    if (terminal) notice("help tells what there is besides talking; exit or Ctrl-D ends.");
+    while (!code && !c->broken && (line = chat_lines_read(lines, "Human: ", &stopped))) {
+        if (stopped) continue;
+        chat_verdict verdict = chat_read_line(c, line, &message);
+        if (verdict == CHAT_EXIT) break;
+        if (verdict == CHAT_SAY) code = say(c, message, terminal);
+        if (interrupted()) break;
+    }
+    chat_lines_close(lines);
+    return code;
+}
+
+/* ---------------------------------------------------------------- what is asked by a file */
+
+static int ask_turn(chat *c, const json_t *row, const char *turn, json_t *turns) {
+    const chat_result *r;
+    if (c->shows && !(label("Human: ") && label(turn) && label("\n\nAssistant: "))) return EXIT_FAILED;
+    int status = chat_answer(c, turn, &r);
+    if (status < 0) return show_failure(status, true);
+    if (c->shows) label("\n\n");
+    if (r->interrupted) return EXIT_INTERRUPTED;
+    json_t *id = json_object_get(row, "question_id");
+    json_array_append_new(turns, json_pack("{s:O, s:s, s:o, s:I, s:I, s:I}", "question_id", id ? id : json_null(),
+                                           "prompt", turn, "answer", json_stringn(r->text, r->bytes), "prompt_tokens",
+                                           (json_int_t)r->prompt_tokens, "cached_tokens", (json_int_t)r->cached_tokens,
+                                           "new_tokens", (json_int_t)r->new_tokens));
+    return c->broken ? EXIT_FAILED : EXIT_FINE;
+}
+
+static int ask_row(chat *c, const char *path, int number, const char *line, json_t *turns) {
+    json_error_t error;
+    json_t *row = json_loads(line, JSON_REJECT_DUPLICATES, &error);
+    const json_t *asked = json_object_get(row, "turns");
+    int code = EXIT_FINE;
+    if (!row) code = failure(TABLE.command, "%s: line %d: not JSON: %s", path, number, error.text);
+    if (row && !json_is_array(asked))
+        code = failure(TABLE.command, "%s: line %d: expected 'turns', a list", path, number);
+    for (size_t i = 0; i < json_array_size(asked) && !code; i++) {
+        const char *turn = json_string_value(json_array_get(asked, i));
+        code = turn ? ask_turn(c, row, turn, turns)
+                    : failure(TABLE.command, "%s: line %d: a turn should be a text", path, number);
+    }
+    json_decref(row);
+    return code;
+}
+
+static int ask(chat *c, const struct options *o) {
+    FILE *stream = fopen(o->questions, "r");
+    char *line = NULL;
+    size_t capacity = 0;
+    int code = EXIT_FINE;
+    if (!stream) return failure(TABLE.command, "cannot read '%s': %s", o->questions, strerror(errno));
+    json_t *turns = need(json_array());
+    c->shows = !o->json;
+    for (int number = 1; !code && getline(&line, &capacity, stream) >= 0; number++)
+        if (line[strspn(line, " \t\r\n")]) code = ask_row(c, o->questions, number, line, turns);
+    if (!code && o->json) {
+        json_t *all = need(json_pack("{s:O}", "turns", turns));
+        print_json(all);
+        json_decref(all);
+    }
+    json_decref(turns);
+    free(line);
+    fclose(stream);
+    return code;
+}
+
+/* ---------------------------------------------------------------- the command */
+
+static int find_eos(const struct options *o, chat *c) {
+    c->eos_ids = need(calloc((size_t)o->eos_tokens.count + 1, sizeof *c->eos_ids));
+    for (int i = 0; i < o->eos_tokens.count; i++) {
+        int32_t id = lckv_tokenizer_token_to_id(c->tokenizer, o->eos_tokens.items[i]);
+        if (id < 0) return usage_error(TABLE.command, "--eos_tokens: there is no token '%s'", o->eos_tokens.items[i]);
+        c->eos_ids[c->eos_count++] = id;
+    }
+    return EXIT_FINE;
+}
+
+static int open_template(const struct options *o, chat *c) {
+    char *folder;
+    int status = lckv_find_folder(o->model.tokenizer_name ? o->model.tokenizer_name : o->model.name, &folder);
+    if (status >= 0) status = lckv_chat_template_open(folder, o->chat_template, &c->chat_template);
+    lckv_free(folder);
+    if (status < 0) return library_error(TABLE.command, status);
+    if (!c->chat_template) notice("the checkpoint has no chat template: lines begin with Human: and Assistant:");
+    return EXIT_FINE;
+}
+
+/* Prompts are read in short pieces, since whole pieces are what is kept for the next turn. */
+static int open_engine(const struct options *o, const opened_model *m, chat *c) {
+    lckv_engine_options options = lckv_engine_defaults();
+    options.max_num_seqs = o->sink_cache ? 4 : 2; /* room for what is kept beside what runs */
+    options.prompt_piece = 32;
+    options.window_length = o->sink_cache ? o->window_length : 0;
+    options.num_sink_tokens = o->num_sink_tokens;
+    options.bf16 = o->bf16;
+    options.callback = chat_on_event;
+    options.user = c;
+    int status = lckv_engine_create(m->model, m->tokenizer, &options, &c->engine);
+    return status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
+}
+
+static int check(struct options *o) {
+    if (o->use_cpu) o->model.device = "cpu";
+    if (o->json && !o->questions) return usage_error(TABLE.command, "--json goes with --questions");
+    if (!o->sink_cache || o->num_sink_tokens < o->window_length) return EXIT_FINE;
+    return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
+                       (long long)o->num_sink_tokens, (long long)o->window_length);
+}
+
+static void close_chat(chat *c) {
+    lckv_engine_free(c->engine);
+    lckv_chat_template_free(c->chat_template);
+    free(c->eos_ids);
+    free(c->system_prompt);
+    free(c->initial_system_prompt);
+    json_decref(c->messages);
+    json_decref(c->examples);
+    free(c->result.text);
+}
+
+static int run(struct options *o) {
+    opened_model m = {0};
+    chat c = {.model_name = o->model.name, .settings = o->settings, .initial = o->settings};
+    bool prompted = o->system_prompt && *o->system_prompt;
+    c.messages = need(json_array());
+    c.system_prompt = prompted ? need(strdup(o->system_prompt)) : NULL;
+    c.initial_system_prompt = prompted ? need(strdup(o->system_prompt)) : NULL;
+    int code = check(o);
+    if (!code) code = chat_examples_read(TABLE.command, o->examples_path, &c.examples);
+    if (!code) code = open_template(o, &c);
+    if (!code) code = open_model(TABLE.command, &o->model, true, &m);
+    c.tokenizer = m.tokenizer;
+    if (!code) code = find_eos(o, &c);
+    if (!code) code = open_engine(o, &m, &c);
+    interrupts_only_ask();
+    stop_on_warnings();
+    if (!code) code = o->questions ? ask(&c, o) : talk(&c);
+    close_chat(&c);
+    close_model(&m);
+    return code;
+}
+
+int cmd_chat(int argc, char **argv) {
+    struct options options = {0};
+    int code;
+    if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
+    code = run(&options);
+    flags_free(&TABLE, &options);
+    return code;
+}
