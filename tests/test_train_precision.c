@@ -28,7 +28,7 @@ static double last_losses(const char *extra, recipe r) {
     static int32_t ids[BLOCKS * BLOCK];
     int64_t chosen[BATCH];
     double sum = 0;
-    const blocks data = {.block_size = BLOCK, .count = BLOCKS, .ids = ids};
+    const blocks data = blocks_of_ids(ids, BLOCK, BLOCKS);
     const stepper_options options = {
         .compute = r.compute,
         .bf16_weights = r.bf16_weights,

@@ -80,6 +80,7 @@ void digest_begin(digest *d, digest_kind kind) {
 void digest_add(digest *d, const void *bytes, size_t count) {
     const unsigned char *from = bytes;
     size_t held = d->bytes % 64;
+    if (!count) return; /* `bytes` may be NULL */
     d->bytes += count;
     if (held) {
         size_t missing = 64 - held, taken = count < missing ? count : missing;
