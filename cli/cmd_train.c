@@ -85,8 +85,8 @@ static int choose_reports(struct train_flags *o) {
 static int train(struct train_flags *o) {
     if (!o->train.model_name_or_path && !o->train.config_name)
         return usage_error("train", "expected --config_name, --model_name_or_path, or both");
-    if (o->train.do_train && !o->train_files.count)
-        return usage_error("train", "--train_file is needed; see lckv help train");
+    if (o->train.do_train && !o->train_files.count && !o->train.dataset_name)
+        return usage_error("train", "--train_file or --dataset_name is needed; see lckv help train");
     if (o->train.block_size == 1) return usage_error("train", "--block_size must be at least 2, or 0");
     int code = choose_reports(o);
     if (code) return code;

@@ -28,10 +28,17 @@ static const flag FLAGS[] = {
      "the model, the model gets rows for them",
      AT(train.tokenizer_name)},
     {"train_file", FLAG_LIST, NULL, "Data",
-     "files to train on, one corpus in this order: text (a line is a document, its break kept), .jsonl, .json, .csv, "
+     "files, folders and patterns (a/b-*.jsonl) to train on, one corpus in this order: text (a line is a document, its "
+     "break kept), .jsonl, .json, .csv, "
      "or "
      "token ids (.bin, .npy); plain, .gz, .bz2, .xz or .zst",
      AT(train_files), .value = "FILES"},
+    {"dataset_name", FLAG_TEXT, NULL, "Data",
+     "a data set: a file, a folder, or ORG/NAME in the Hugging Face cache (lckv fetch --repo_type dataset); files with "
+     "train in their path are for training, those with validation, valid, val or dev for evaluation",
+     AT(train.dataset_name), .value = "NAME"},
+    {"dataset_config_name", FLAG_TEXT, NULL, "Data", "only files of it that have this word or folder in their path",
+     AT(train.dataset_config_name), .value = "NAME"},
     {"validation_file", FLAG_LIST, NULL, "Data", "files of the same kinds, to evaluate on", AT(validation_files),
      .value = "FILES"},
     {"validation_split_percentage", FLAG_INT, "0", "Data",

@@ -447,7 +447,12 @@ typedef struct lckv_train_options {
     const char *config_overrides;   /* "k=v,k=v" over either one's config; NULL: none */
     bool use_sequential;            /* token by token, exactly, as the config's use_sequential; false: as that says */
     const char *tokenizer_name;     /* NULL: the model's own. Needed where there is text */
-    const char *const *train_files; /* text, JSON, CSV or ids, plain or compressed: docs/data.md */
+    /* Files, folders (all data in them), and patterns such as a/b-*.jsonl: text, JSON, CSV or ids, plain or compressed,
+     * see docs/data.md; one corpus in this order. Or: */
+    const char *const *train_files;
+    const char *dataset_name; /* a file, a folder, or ORG/NAME in the Hugging Face cache, with files for training and
+                               * for validation, which count where train_files and validation_files name none */
+    const char *dataset_config_name; /* only those files of it that have this word in their path; NULL: all */
     int train_file_count;
     const char *const *validation_files; /* the same; evaluated when training ends */
     int validation_file_count;

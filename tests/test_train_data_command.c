@@ -136,6 +136,26 @@ static void data_is_encoded_beforehand(void **state) {
     free(path);
 }
 
+/* A data set with two parts: 16 times 8 ids to train on, 8 times as many to evaluate on. */
+static void a_data_set_is_trained_and_evaluated_on(void **state) {
+    const folder *f = *state;
+    OK(folder_create(in(f, "set")));
+    put_text(in(f, "config.json"), CONFIG);
+    put_lines(f, "set/a.train.jsonl", "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n", 16);
+    put_lines(f, "set/a.valid.jsonl", "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n", 8);
+    char *config = strdup(in(f, "config.json")), *set = strdup(in(f, "set")), *out = strdup(in(f, "out"));
+    json_t *result = RUN_JSON(f, "train", "--config_name", config, "--dataset_name", set, "--dataset_config_name", "a",
+                              "--output_dir", out, "--block_size=32", "--max_steps=1", "--save_strategy=no");
+    assert_int_equal(json_integer_value(json_object_get(result, "train_blocks")), 4);
+    assert_true(json_real_value(json_object_get(result, "eval_loss")) > 0);
+    json_decref(result);
+    REFUSES(f, 1, "of the config b", "train", "--config_name", config, "--dataset_name", set, "--dataset_config_name",
+            "b", "--output_dir", out, "--overwrite_output_dir");
+    free(config);
+    free(set);
+    free(out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(documents_are_cut_by_the_thousand_or_all_together),
@@ -143,6 +163,7 @@ int main(void) {
         IN_FOLDER(a_text_has_its_break_and_no_eos_unless_asked_for),
         IN_FOLDER(columns_and_widths_of_ids_are_named),
         IN_FOLDER(data_is_encoded_beforehand),
+        IN_FOLDER(a_data_set_is_trained_and_evaluated_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,42 +52,57 @@ static int read_commit(const char *model, text_buffer *out) {
     return status;
 }
 
+/* What the cache holds of ORG/NAME: how its folder begins, and the command that fetches it. */
+typedef struct repository_kind {
+    const char *begins, *command;
+} repository_kind;
+
+static const repository_kind MODEL = {"models", "lckv fetch"}, DATASET = {"datasets", "lckv fetch --repo_type dataset"};
+
 /* Puts the snapshot's folder into `folder`; leaves it empty where the cache has none. */
-static int find_snapshot(const char *cache, const char *name, text_buffer *folder) {
-    text_buffer model = {0}, commit = {0};
+static int find_snapshot(const char *cache, const repository_kind *kind, const char *name, text_buffer *folder) {
+    text_buffer repository = {0}, commit = {0};
     const char *slash = strchr(name, '/');
-    int status = text_printf(&model, "%s/models--%.*s--%s", cache, (int)(slash - name), name, slash + 1);
-    if (status >= 0) status = read_commit(model.data, &commit);
-    if (status >= 0 && commit.length) status = text_printf(folder, "%s/snapshots/%s", model.data, commit.data);
+    int status = text_printf(&repository, "%s/%s--%.*s--%s", cache, kind->begins, (int)(slash - name), name, slash + 1);
+    if (status >= 0) status = read_commit(repository.data, &commit);
+    if (status >= 0 && commit.length) status = text_printf(folder, "%s/snapshots/%s", repository.data, commit.data);
     if (status >= 0 && folder->length && !folder_exists(folder->data)) text_free(folder);
-    text_free(&model);
+    text_free(&repository);
     text_free(&commit);
     return status;
 }
 
-static int find_in_cache(const char *name, text_buffer *folder) {
+static int find_in_cache(const repository_kind *kind, const char *name, text_buffer *folder) {
     text_buffer cache = {0};
     int status = hub_cache_folder(&cache);
-    if (status >= 0) status = find_snapshot(cache.data, name, folder);
+    if (status >= 0) status = find_snapshot(cache.data, kind, name, folder);
     if (status >= 0 && !folder->length)
         status = fail(LCKV_ERROR_FILE,
-                      "'%s' is neither a folder here nor in the Hugging Face cache (%s); fetch it with: lckv fetch %s",
-                      name, cache.data, name);
+                      "'%s' is neither a folder here nor in the Hugging Face cache (%s); fetch it with: %s %s", name,
+                      cache.data, kind->command, name);
     text_free(&cache);
     return status;
 }
 
-int model_path_resolve(const char *name, char **folder) {
+static int resolve(const repository_kind *kind, const char *name, char **folder) {
     *folder = NULL;
     text_buffer found = {0};
     int status;
     if (folder_exists(name))
         status = text_printf(&found, "%s", name);
     else if (hub_name_allowed(name))
-        status = find_in_cache(name, &found);
+        status = find_in_cache(kind, name, &found);
     else
         status = fail(LCKV_ERROR_FILE, "'%s' is neither a folder nor of the form ORG/NAME", name);
     if (status >= 0) status = text_take(&found, folder);
     text_free(&found);
     return status;
+}
+
+int model_path_resolve(const char *name, char **folder) {
+    return resolve(&MODEL, name, folder);
+}
+
+int dataset_path_resolve(const char *name, char **folder) {
+    return resolve(&DATASET, name, folder);
 }

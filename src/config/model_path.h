@@ -10,6 +10,9 @@
  * On success *folder is released with free(). */
 int model_path_resolve(const char *name, char **folder);
 
+/* The same of data sets. */
+int dataset_path_resolve(const char *name, char **folder);
+
 /* ORG/NAME as the hub allows it: one slash, and nothing that could lead out of the cache. */
 bool hub_name_allowed(const char *name);
 

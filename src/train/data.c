@@ -3,6 +3,7 @@
 
 #include "config/model_path.h"
 #include "train/corpus.h"
+#include "train/sources.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -78,7 +79,8 @@ static int cut_validation(lckv_trainer *t, const lckv_train_options *o, const to
     return check_blocks(o, &t->validation, splits(o) ? o->train_files[0] : o->validation_files[0]);
 }
 
-int train_data_read(lckv_trainer *t, const lckv_train_options *o) {
+/* `o` names files alone. */
+static int read_and_cut(lckv_trainer *t, const lckv_train_options *o) {
     int64_t split = 0;
     if (o->do_train || splits(o)) {
         TRY(read_files(t, o, o->train_files, o->train_file_count, &t->train_ids));
@@ -90,6 +92,50 @@ int train_data_read(lckv_trainer *t, const lckv_train_options *o) {
     if (!o->validation_file_count) return LCKV_OK;
     TRY(read_files(t, o, o->validation_files, o->validation_file_count, &t->validation_ids));
     return cut_validation(t, o, &t->validation_ids, t->validation_ids.documents);
+}
+
+/* Files that are named go before those of the data set. */
+static int find_sources(const lckv_train_options *o, source_list *train, source_list *validation) {
+    source_list ours[2] = {0};
+    TRY(sources_add(o->train_files, o->train_file_count, train));
+    TRY(sources_add(o->validation_files, o->validation_file_count, validation));
+    if (!o->dataset_name) return LCKV_OK;
+    int status = sources_of_dataset(o->dataset_name, o->dataset_config_name, &ours[0], &ours[1]);
+    if (status >= 0 && !train->count) status = sources_add((const char *const *)ours[0].paths, ours[0].count, train);
+    if (status >= 0 && !validation->count)
+        status = sources_add((const char *const *)ours[1].paths, ours[1].count, validation);
+    source_list_free(&ours[0]);
+    source_list_free(&ours[1]);
+    return status;
+}
+
+/* What the options check cannot know of a data set. */
+static int check_parts(const lckv_train_options *o) {
+    bool split = splits(o);
+    REQUIRE((!o->do_train && !split) || o->train_file_count, LCKV_ERROR_FILE,
+            "the data set '%s' has no files for training", o->dataset_name);
+    REQUIRE(o->eval_strategy == LCKV_INTERVAL_NO || o->validation_file_count || split, LCKV_ERROR_FILE,
+            "the data set '%s' has no files for validation, and eval_strategy needs them; validation_split_percentage "
+            "takes a part of the others",
+            o->dataset_name);
+    REQUIRE(o->do_train || o->validation_file_count || split, LCKV_ERROR_FILE,
+            "the data set '%s' has no files for validation: there is nothing to do", o->dataset_name);
+    return LCKV_OK;
+}
+
+int train_data_read(lckv_trainer *t, const lckv_train_options *o) {
+    source_list train = {0}, validation = {0};
+    lckv_train_options found = *o;
+    int status = find_sources(o, &train, &validation);
+    found.train_files = (const char *const *)train.paths;
+    found.train_file_count = train.count;
+    found.validation_files = (const char *const *)validation.paths;
+    found.validation_file_count = validation.count;
+    if (status >= 0) status = check_parts(&found);
+    if (status >= 0) status = read_and_cut(t, &found);
+    source_list_free(&train);
+    source_list_free(&validation);
+    return status;
 }
 
 void train_data_free(lckv_trainer *t) {
@@ -107,10 +153,10 @@ static bool tell_alone(void *user, double fraction) {
     return !o->callback || o->callback(o->user, &p);
 }
 
-static int tokenize_in(const lckv_train_options *o, const char *folder, lckv_tokenized *out) {
+static int tokenize_in(const lckv_train_options *o, const source_list *files, const char *folder, lckv_tokenized *out) {
     lckv_tokenizer *t = NULL;
     token_store s;
-    corpus_options corpus = corpus_of(o, o->train_files, o->train_file_count);
+    corpus_options corpus = corpus_of(o, (const char *const *)files->paths, files->count);
     corpus.tokenizer_folder = folder;
     corpus.overwrite_cache = o->overwrite_cache;
     corpus.vocab_size = INT32_MAX; /* there is no model to ask */
@@ -130,7 +176,10 @@ int lckv_tokenize(const lckv_train_options *o, lckv_tokenized *out) {
     *out = (lckv_tokenized){0};
     REQUIRE(o->train_files && o->train_file_count > 0, LCKV_ERROR_ARGUMENT, "expected a train_file, found none");
     if (o->tokenizer_name) TRY(model_path_resolve(o->tokenizer_name, &folder));
-    int status = tokenize_in(o, folder, out);
+    source_list files = {0};
+    int status = sources_add(o->train_files, o->train_file_count, &files);
+    if (status >= 0) status = tokenize_in(o, &files, folder, out);
+    source_list_free(&files);
     free(folder);
     return status;
 }

@@ -44,7 +44,7 @@ static int check_number(const char *name, double value, double least, double mos
 
 /* There is validation data, of its own or split off. */
 static bool can_evaluate(const lckv_train_options *o) {
-    return o->validation_file_count > 0 || o->validation_split_percentage > 0;
+    return o->validation_file_count > 0 || o->validation_split_percentage > 0 || o->dataset_name;
 }
 
 static int check_sources(const lckv_train_options *o) {
@@ -56,8 +56,8 @@ static int check_sources(const lckv_train_options *o) {
             "kv says how the weights of model_name_or_path become those of config_name, expected both");
     REQUIRE(o->output_dir && *o->output_dir, LCKV_ERROR_ARGUMENT, "expected output_dir, found none");
     bool split = o->validation_split_percentage > 0 && o->validation_file_count == 0;
-    REQUIRE((!o->do_train && !split) || (o->train_files && o->train_file_count > 0), LCKV_ERROR_ARGUMENT,
-            "expected a train_file, found none");
+    REQUIRE((!o->do_train && !split) || (o->train_files && o->train_file_count > 0) || o->dataset_name,
+            LCKV_ERROR_ARGUMENT, "expected a train_file or a dataset_name, found neither");
     REQUIRE(o->do_train || (o->do_eval && can_evaluate(o)), LCKV_ERROR_ARGUMENT,
             "without do_train, expected do_eval and a validation_file: there is nothing to do");
     REQUIRE(o->validation_file_count == 0 || o->validation_files, LCKV_ERROR_ARGUMENT,
