@@ -11,6 +11,7 @@
 
 #ifdef LCKV_EDIT
 #include <histedit.h>
+#include <poll.h>
 #include <wchar.h>
 #endif
 
@@ -64,14 +65,24 @@ static char *prompt_of(EditLine *editor) {
     return (char *)(uintptr_t)l->prompt;
 }
 
+/* Waits for a key. A signal may come just before the wait begins, and then does not end it. */
+static bool wait_for_key(void) {
+    enum { LOOK_AGAIN = 200 }; /* milliseconds */
+    struct pollfd key = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (!interrupted())
+        if (poll(&key, 1, LOOK_AGAIN) > 0) return true;
+    return false;
+}
+
 /* The next character. libedit's own would go on waiting behind Ctrl-C. */
 static int read_character(EditLine *editor, wchar_t *out) {
     chat_lines *l;
     char byte;
     el_get(editor, EL_CLIENTDATA, &l);
     while (true) {
+        if (!wait_for_key()) return -1;
         ssize_t got = read(STDIN_FILENO, &byte, 1);
-        if (got < 0 && errno == EINTR && !interrupted()) continue; /* the window's size has changed */
+        if (got < 0 && errno == EINTR) continue;
         if (got <= 0) return (int)got;
         size_t used = mbrtowc(out, &byte, 1, &l->state);
         if (used <= 1) return 1;
