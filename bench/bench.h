@@ -8,6 +8,7 @@ typedef struct bench_options {
     const char *config, *device;
     int batch, block, seconds, threads;
     int prompt, length; /* tokens of each sequence that is generated */
+    int piece;          /* of a prompt, in tokens; 0: the default */
     dtype compute;
     bool gradient_checkpointing;
 } bench_options;
@@ -32,5 +33,6 @@ int bench_copy_run(bench_product *p, double *bytes_per_second);    /* once */
 int bench_train(const bench_options *o);
 int bench_checkpointing(const bench_options *o);
 int bench_generate(const bench_options *o);
+int bench_prefix(const bench_options *o);
 
 #endif

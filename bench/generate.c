@@ -19,8 +19,10 @@ typedef struct generated {
 
 static int generated_open(const bench_options *o, generated *g) {
     model_config *c;
-    batcher_options options = {
-        .compute = o->compute, .sequences = o->batch, .rows = (int64_t)o->batch * (o->prompt + o->length)};
+    batcher_options options = {.compute = o->compute,
+                               .sequences = o->batch,
+                               .rows = (int64_t)o->batch * (o->prompt + o->length),
+                               .piece_tokens = o->piece};
     *g = (generated){0};
     g->sequences = calloc((size_t)o->batch, sizeof *g->sequences);
     REQUIRE(g->sequences, LCKV_ERROR_MEMORY, "no memory for %d sequences", o->batch);

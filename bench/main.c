@@ -1,10 +1,13 @@
 /* bench train|checkpointing CONFIG [--device D] [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]
- * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--seconds S] [--threads N] [--bf16]
+ * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--piece N] [--seconds S] [--threads N]
+ *                       [--bf16]
+ * bench prefix CONFIG [--device D] [--prompt N] [--piece N] [--seconds S] [--threads N] [--bf16]
  *
  * train: a model of random weights on random ids and, in turn with its steps, a plain matrix product through the
  * device's own entry, so that both are measured in one run while the machine drifts. generate: prompts, then decoding,
  * of many sequences together, in turn with the product and a plain copy. checkpointing: steps with layers computed
- * again in turn with steps without, and the memory of each beside what was foreseen. Each prints one JSON object:
+ * again in turn with steps without, and the memory of each beside what was foreseen. prefix: a request
+ * and another that begins with the same --prompt tokens. Each prints one JSON object:
  * tokens/s, and what it is compared with; medians over the turns. Leaves out: data, logging, checkpoints, text. */
 #include "bench.h"
 
@@ -13,9 +16,10 @@
 #include <string.h>
 
 static int usage(void) {
-    fprintf(stderr, "usage: bench train|checkpointing|generate CONFIG [--device D] [--batch N] [--block N] [--prompt "
-                    "N] [--length N] "
-                    "[--seconds S] [--threads N] [--bf16]\n");
+    fprintf(stderr,
+            "usage: bench train|checkpointing|generate|prefix CONFIG [--device D] [--batch N] [--block N] [--prompt "
+            "N] [--length N] "
+            "[--piece N] [--seconds S] [--threads N] [--bf16]\n");
     return 2;
 }
 
@@ -51,6 +55,8 @@ static int read_options(int argc, char **argv, bench_options *o) {
             o->prompt = number;
         else if (!strcmp(argv[i], "--length"))
             o->length = number;
+        else if (!strcmp(argv[i], "--piece"))
+            o->piece = number;
         else if (!strcmp(argv[i], "--threads"))
             o->threads = number;
         else
@@ -66,10 +72,13 @@ int main(int argc, char **argv) {
     static const struct {
         const char *name;
         int (*run)(const bench_options *o);
-    } benches[] = {{"train", bench_train}, {"checkpointing", bench_checkpointing}, {"generate", bench_generate}};
+    } benches[] = {{"train", bench_train},
+                   {"checkpointing", bench_checkpointing},
+                   {"generate", bench_generate},
+                   {"prefix", bench_prefix}};
     int which = 0;
-    while (which < 3 && strcmp(argv[1], benches[which].name)) which++;
-    if (which == 3) return usage();
+    while (which < 4 && strcmp(argv[1], benches[which].name)) which++;
+    if (which == 4) return usage();
     if (benches[which].run(&o) >= 0) return 0;
     fprintf(stderr, "bench: %s\n", lckv_last_error());
     return 1;

@@ -57,4 +57,9 @@ int sequence_reserve_scored(sequence *s, int32_t count);
 
 int sequence_append(sequence *s, int32_t id);
 
+/* Whether it goes on from what another will have read. */
+static inline bool sequence_follows(const sequence *s) {
+    return s->leader && s->cached < s->prompt_count;
+}
+
 #endif

@@ -1,0 +1,226 @@
+/* One step of the batcher as a call of the decoder, see batcher_call.h: which rows go in, which of those that come out
+ * are chosen from and which are scored. */
+#include "generate/batcher_call.h"
+
+#include "model/decoder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int batcher_call_make(batcher_call *s, int sequences) {
+    size_t n = (size_t)sequences;
+    *s = (batcher_call){.entries = calloc(n, sizeof *s->entries),
+                        .owner = calloc(n, sizeof *s->owner),
+                        .stepped = calloc(n, sizeof *s->stepped),
+                        .choices = calloc(n, sizeof *s->choices),
+                        .chooser = calloc(n, sizeof *s->chooser),
+                        .ids = calloc(n, sizeof *s->ids),
+                        .logprobs = calloc(n, sizeof *s->logprobs)};
+    bool made = s->entries && s->owner && s->stepped && s->choices && s->chooser && s->ids && s->logprobs;
+    REQUIRE(made, LCKV_ERROR_MEMORY, "no memory to run %d sequences together", sequences);
+    return LCKV_OK;
+}
+
+void batcher_call_free(batcher_call *s) {
+    free(s->entries);
+    free(s->owner);
+    free(s->stepped);
+    free(s->choices);
+    free(s->chooser);
+    free(s->ids);
+    free(s->logprobs);
+    free(s->rows_of);
+    free(s->scores);
+}
+
+/* Room for so many rows that are chosen from or scored. */
+static int reserve_index(batcher *b, int64_t rows) {
+    batcher_call *call = &b->call;
+    device *d = b->model->device;
+    if (rows <= call->index_capacity) return LCKV_OK;
+    int32_t *rows_of = realloc(call->rows_of, (size_t)rows * sizeof *rows_of);
+    if (rows_of) call->rows_of = rows_of;
+    logprobs_row *scores = realloc(call->scores, (size_t)rows * sizeof *scores);
+    if (scores) call->scores = scores;
+    REQUIRE(rows_of && scores, LCKV_ERROR_MEMORY, "no memory to score %lld tokens", (long long)rows);
+    TRY(d->memory.wait(d));
+    d->memory.release(d, b->index.data);
+    b->index = (view){NULL, rows, 1, DTYPE_I32};
+    TRY(d->memory.alloc(d, view_bytes(b->index), &b->index.data));
+    call->index_capacity = (int)rows;
+    return LCKV_OK;
+}
+
+static bool chooses(const sequence *s) {
+    return s->cached + s->rows == s->count && s->count < s->most;
+}
+
+static bool scores(const sequence *s) {
+    return s->prompt_logprobs && s->cached < s->prompt_count;
+}
+
+/* The prompt's tokens behind this step's rows, the last of which may have none. */
+static int score(batcher_call *call, sequence *s, int32_t hidden) {
+    int64_t left = s->prompt_count - 1 - s->cached, each = 1 + s->top_logprobs;
+    s->scored_first = s->cached + 1;
+    s->scored_count = s->rows < left ? s->rows : (int32_t)left;
+    TRY(sequence_reserve_scored(s, s->scored_count));
+    for (int32_t i = 0; i < s->scored_count; i++) {
+        call->rows_of[call->wanted + call->scored] = hidden + i;
+        call->scores[call->scored++] =
+            (logprobs_row){.id = s->ids[s->scored_first + i], .top = s->top_logprobs, .out = s->scored + i * each};
+    }
+    return LCKV_OK;
+}
+
+/* Those that follow one whose prompt is read with this step choose from the same row as it. */
+static void add_followers(batcher_call *call, sequence *leader) {
+    for (sequence *s = leader->follows; s; s = s->follows) {
+        call->stepped[call->stepped_count++] = s;
+        call->direct = false;
+        if (!chooses(leader)) continue;
+        call->chooser[call->wanted++] = s;
+        call->top |= s->top_logprobs > 0;
+    }
+}
+
+static bool ends_prompt(const sequence *s) {
+    return s->cached < s->prompt_count && s->cached + s->rows == s->prompt_count;
+}
+
+static void add_entry(batcher_call *call, sequence *s) {
+    int32_t wanted = scores(s) ? s->rows : chooses(s);
+    if (chooses(s)) call->chooser[call->wanted++] = s;
+    if (s->cached < s->prompt_count) call->prompt_rows += s->rows;
+    call->top |= chooses(s) && s->top_logprobs > 0;
+    call->direct = call->direct && !scores(s);
+    call->hidden_rows += wanted;
+    call->stepped[call->stepped_count++] = s;
+    if (ends_prompt(s)) add_followers(call, s);
+    call->owner[call->count] = s;
+    call->entries[call->count++] = (batch_entry){
+        .ids = s->ids + s->cached, .rows = s->rows, .wanted = wanted, .cache_id = s->cache_id, .planned = s->planned};
+}
+
+/* Planned entries come first in a batch. */
+static void collect(batcher *b, bool planned) {
+    for (int i = 0; i < b->running; i++) {
+        sequence *s = b->queue[i];
+        if (s->rows && s->planned == planned) add_entry(&b->call, s);
+    }
+}
+
+void batcher_call_fill(batcher *b) {
+    batcher_call *call = &b->call;
+    call->count = call->stepped_count = call->wanted = call->scored = 0;
+    call->hidden_rows = 0;
+    call->prompt_rows = 0;
+    call->direct = true;
+    call->top = false;
+    collect(b, true);
+    collect(b, false);
+}
+
+/* Which of the rows that the decoder hands out are for what. Nothing to do where all are to choose from. */
+static int send_index(batcher *b) {
+    batcher_call *call = &b->call;
+    device *d = b->model->device;
+    if (call->direct) return LCKV_OK;
+    TRY(reserve_index(b, (int64_t)call->hidden_rows + call->wanted));
+    int32_t hidden = 0;
+    int choice = 0;
+    for (int i = 0; i < call->count; i++) {
+        hidden += call->entries[i].wanted;
+        if (!chooses(call->owner[i])) continue;
+        do {
+            call->rows_of[choice] = hidden - 1;
+        } while (++choice < call->wanted && sequence_follows(call->chooser[choice]));
+    }
+    hidden = 0;
+    call->scored = 0;
+    for (int i = 0; i < call->count; i++) {
+        if (scores(call->owner[i])) TRY(score(call, call->owner[i], hidden));
+        hidden += call->entries[i].wanted;
+    }
+    return d->memory.copy_in(d, b->index.data, call->rows_of, (size_t)(call->wanted + call->scored) * sizeof(int32_t));
+}
+
+static int send_choices(batcher *b) {
+    batcher_call *call = &b->call;
+    for (int i = 0; i < call->wanted; i++) {
+        sequence *s = call->chooser[i];
+        call->choices[i] =
+            (sampler_row){.how = s->how, .seen = s->seen, .bias = s->bias, .changed = s->token, .owner = s->serial};
+    }
+    return sampler_send(b->sampler, call->choices, call->wanted);
+}
+
+/* What the device does in a step. It copies nothing, so that it can be recorded. */
+static int compute(void *user) {
+    batcher *b = user;
+    const batcher_call *call = &b->call;
+    tensor *hidden, *chosen;
+    TRY(decoder_forward(b->model, b->graph, b->batch, b->cache, &hidden));
+    b->hidden = chosen = hidden;
+    if (!call->wanted) return LCKV_OK;
+    if (!call->direct) {
+        view index = b->index;
+        index.rows = call->wanted;
+        TRY(graph_gather_rows(b->graph, hidden, index, &chosen));
+    }
+    TRY(decoder_logits(b->model, b->graph, chosen, &b->logits));
+    return sampler_choose(b->sampler, b->logits->value);
+}
+
+/* A step in which each sequence has one row looks like the one before it, but for what lies in the batch. */
+static int compute_decoding(batcher *b) {
+    const batch *rows = b->batch;
+    replay_key key = {{rows->rows, rows->wanted, rows->groups[0].max_past, rows->groups[1].max_past, rows->moves,
+                       kv_cache_moves(b->cache), sampler_moves(b->sampler)}};
+    return replay_set_run(&b->decoding, b->graph, &key, compute, b);
+}
+
+/* The most probable tokens where one was chosen; its own log-probability is then the same number as in their list. */
+static int read_top(batcher *b) {
+    device *d = b->model->device;
+    int64_t vocab_size = b->model->config->vocab_size;
+    for (int i = 0; i < b->call.wanted; i++) {
+        sequence *s = b->call.chooser[i];
+        lckv_logprob out[1 + LOGPROBS_MOST];
+        logprobs_row row = {.id = b->call.ids[i], .top = s->top_logprobs, .out = out};
+        if (!row.top) continue;
+        size_t bytes = (size_t)vocab_size * sizeof(float);
+        TRY(d->memory.copy_out(d, b->row, (char *)b->logits->value.data + (size_t)i * bytes, bytes));
+        TRY(d->memory.wait(d));
+        logprobs_of(b->row, vocab_size, &row);
+        b->call.logprobs[i] = out[0].logprob;
+        memcpy(s->top, out + 1, (size_t)row.top * sizeof *out);
+    }
+    return LCKV_OK;
+}
+
+static int run_call(batcher *b) {
+    device *d = b->model->device;
+    batcher_call *call = &b->call;
+    TRY(batch_fill(b->batch, b->cache, call->entries, call->count));
+    TRY(send_index(b));
+    if (call->wanted) TRY(send_choices(b));
+    bool alike = b->batch->max_rows == 1 && !b->batch->plan_rows && !call->top && call->direct;
+    TRY(alike ? compute_decoding(b) : compute(b));
+    TRY(call->wanted ? sampler_fetch(b->sampler, call->ids, call->logprobs) : d->memory.wait(d));
+    if (call->top) TRY(read_top(b));
+    if (!call->scored) return LCKV_OK;
+    return logprobs_read(b->model, b->graph, b->hidden, b->index, call->wanted, call->scores, call->scored);
+}
+
+int batcher_call_run(batcher *b) {
+    b->model->device->invariant_rows = b->options.batch_invariant;
+    int status = run_call(b);
+    b->model->device->invariant_rows = false;
+    if (status < 0) {
+        kv_cache_rollback(b->cache);
+        return status;
+    }
+    kv_cache_commit(b->cache);
+    return LCKV_OK;
+}
