@@ -737,7 +737,7 @@ typedef struct lckv_engine_options {
                                 samples of max_model_len tokens need, at most half of what is free */
     int64_t max_num_batched_tokens; /* pieces of prompts enter a step until it has so many tokens, one always; 2048 */
     int64_t prompt_piece; /* tokens: a prompt is read in pieces that end at multiples of this, counted from its start.
-                             In  models with loops the result depends on it; it depends on nothing else. 512 */
+                             In  models with loops the result depends on it; it depends on nothing else. 64 */
     int encoding_runs;    /* of each loop, for a piece of a prompt that is encoded by the plan; 0 (default): the model's
                              forward_passes + backward_passes. Fewer are faster and less exact: docs/serving.md */
     double encoding_tolerance; /* a piece's runs end early once its keys and values move less than this part of their

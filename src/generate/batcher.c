@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Enough to keep matrix products busy, and activations bounded. */
-enum { STEP_TOKENS = 2048, PIECE_TOKENS = 512 };
+enum { STEP_TOKENS = 2048, PIECE_TOKENS = 64 };
 
 /* Every weight is read, but of the embedding only a row a token, unless it is the head too. */
 static double count_weight_bytes(const params *p) {

@@ -22,7 +22,7 @@ struct lckv_engine {
 
 lckv_engine_options lckv_engine_defaults(void) {
     return (lckv_engine_options){
-        .max_num_seqs = 64, .max_num_batched_tokens = 2048, .prompt_piece = 512, .max_queue = 1024};
+        .max_num_seqs = 64, .max_num_batched_tokens = 2048, .prompt_piece = 64, .max_queue = 1024};
 }
 
 lckv_request lckv_request_defaults(void) {
