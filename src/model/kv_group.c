@@ -329,7 +329,7 @@ void kv_group_truncate(kv_group *g, int id, int32_t rows) {
     kv_table *t = &g->tables[id];
     int32_t pages = pages_for(rows, g->page_rows);
     if (!rows) pages = 0;
-    leave_pages(g, id, t->pages + pages, t->count - pages);
+    if (t->count > pages) leave_pages(g, id, t->pages + pages, t->count - pages);
     t->count = pages;
     t->past = rows;
     if (!rows) t->skip = 0;
