@@ -122,6 +122,12 @@ static const flag FLAGS[] = {
 
     {"per_device_train_batch_size", FLAG_INT, "8", "Steps", "blocks run at a time",
      AT(train.per_device_train_batch_size), .min = 1, .max = 2147483647},
+    {"auto_find_batch_size", FLAG_SWITCH, NULL, "Steps",
+     "run as many blocks at a time as fit into memory, and as often as makes the same step; one process alone",
+     AT(train.auto_find_batch_size)},
+    {"memory_limit", FLAG_INT, "0", "Steps",
+     "bytes of memory that a run may take: one that takes more is refused before it begins; 0: what is free",
+     AT(train.memory_limit), .min = 0, .max = INFINITY},
     {"gradient_accumulation_steps", FLAG_INT, "1", "Steps",
      "batches whose gradients make one step; at the end of an epoch a step takes what is left",
      AT(train.gradient_accumulation_steps), .min = 1, .max = 2147483647},

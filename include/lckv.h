@@ -480,6 +480,9 @@ typedef struct lckv_train_options {
                                           * first ones, are validation data instead; 0 (default): none */
     int64_t block_size;                  /* tokens; 0 (default): max_position_embeddings, at most 1024 */
     int64_t per_device_train_batch_size; /* blocks run at a time; 8 */
+    bool auto_find_batch_size; /* as many blocks at a time as fit, while those of a step (the two numbers multiplied)
+                                * stay; one process alone. false: a run that does not fit is refused */
+    int64_t memory_limit;      /* bytes of the device that may be used; 0 (default): those that are free now */
     int64_t per_device_eval_batch_size;  /* the same when evaluating; 8 */
     int64_t gradient_accumulation_steps; /* such batches a step; 1 */
     double num_train_epochs;             /* 3; not used where there is: */
@@ -578,6 +581,7 @@ typedef struct lckv_trainer lckv_trainer;
  * has rows, rows are added, drawn with the config's initializer range, which is logged. Where output_dir has
  * checkpoints (and overwrite_output_dir is not asked for), the run goes on from the newest one that is whole; damaged
  * ones are named in warnings. One run at a time writes into a folder; nothing but its run.lock is written yet.
+ * LCKV_ERROR_MEMORY before anything is read where the run would not fit, by what the counting device says of it;
  * LCKV_ERROR_ARGUMENT where output_dir has files but no checkpoint; LCKV_ERROR_FORMAT where all of them are damaged, or
  * the one that was asked for is; LCKV_ERROR_INTERRUPTED when the callback asked to stop. */
 LCKV_API int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out);

@@ -53,7 +53,7 @@ static int64_t split_documents(const lckv_train_options *o, int64_t documents) {
 /* ---------------------------------------------------------------- which blocks */
 
 /* run_clm.py: what the model was made for, but no more than 1024 unless asked for. */
-static int32_t choose_block_size(const lckv_trainer *t, const lckv_train_options *o) {
+int32_t train_data_block_size(const lckv_trainer *t, const lckv_train_options *o) {
     int64_t most = t->config->max_position_embeddings;
     return (int32_t)(o->block_size ? o->block_size : most < 1024 ? most : 1024);
 }
@@ -68,13 +68,13 @@ static int check_blocks(const lckv_train_options *o, const blocks *b, const char
 }
 
 static int cut_train(lckv_trainer *t, const lckv_train_options *o, int64_t first) {
-    block_rules rules = {choose_block_size(t, o), o->group_all, o->max_train_samples};
+    block_rules rules = {train_data_block_size(t, o), o->group_all, o->max_train_samples};
     TRY(blocks_cut(&t->train_ids, first, t->train_ids.documents - first, &rules, &t->train));
     return check_blocks(o, &t->train, o->train_files[0]);
 }
 
 static int cut_validation(lckv_trainer *t, const lckv_train_options *o, const token_store *ids, int64_t documents) {
-    block_rules rules = {choose_block_size(t, o), o->group_all, o->max_eval_samples};
+    block_rules rules = {train_data_block_size(t, o), o->group_all, o->max_eval_samples};
     TRY(blocks_cut(ids, 0, documents, &rules, &t->validation));
     return check_blocks(o, &t->validation, splits(o) ? o->train_files[0] : o->validation_files[0]);
 }

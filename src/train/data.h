@@ -6,6 +6,9 @@
 
 #include "train/trainer.h"
 
+/* Tokens of a block. */
+int32_t train_data_block_size(const lckv_trainer *t, const lckv_train_options *o);
+
 /* Reads what the options name into t->train and t->validation; the model's config and the tokenizer's folder are known
  * by then. No blocks where some are needed is LCKV_ERROR_FORMAT. */
 int train_data_read(lckv_trainer *t, const lckv_train_options *o);

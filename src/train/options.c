@@ -73,6 +73,7 @@ static int check_sizes(const lckv_train_options *o) {
     TRY(check_int("max_eval_samples", o->max_eval_samples, 0, INT64_MAX));
     TRY(check_int("validation_split_percentage", o->validation_split_percentage, 0, 99));
     TRY(check_int("per_device_train_batch_size", o->per_device_train_batch_size, 1, INT32_MAX));
+    TRY(check_int("memory_limit", o->memory_limit, 0, INT64_MAX));
     TRY(check_int("per_device_eval_batch_size", o->per_device_eval_batch_size, 1, INT32_MAX));
     TRY(check_int("gradient_accumulation_steps", o->gradient_accumulation_steps, 1, INT32_MAX));
     TRY(check_int("max_steps", o->max_steps, -1, INT64_MAX));

@@ -7,6 +7,7 @@
 #include "io/convert.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
+#include "train/fit.h"
 #include "train/flops.h"
 #include "train/options.h"
 #include "train/report.h"
@@ -148,7 +149,7 @@ static int batch_size(int64_t asked, int64_t there) {
 static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
     stepper_options options = {
         .compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32,
-        .batch_size = batch_size(o->per_device_train_batch_size, t->train.count),
+        .batch_size = batch_size(t->batch_size, t->train.count),
         .block_size = o->do_train ? t->train.block_size : t->validation.block_size,
         .bf16_weights = o->torch_dtype && !strcmp(o->torch_dtype, "bfloat16"),
         .gradient_checkpointing = o->gradient_checkpointing,
@@ -195,6 +196,8 @@ static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     t->config->use_sequential |= o->use_sequential;
     TRY(find_source(t, o));
     TRY(find_tokenizer(t, o));
+    TRY(device_open(o->device ? o->device : "auto", o->threads, &t->device));
+    TRY(fit_batch(t, o, train_data_block_size(t, o)));
     return prepare_output(t, o);
 }
 
@@ -207,7 +210,6 @@ static int set_up_data(lckv_trainer *t, const lckv_train_options *o) {
 static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     if (t->exchange->rank) TRY(train_data_read(t, o));
     TRY(plan_steps(t, o));
-    TRY(device_open(o->device ? o->device : "auto", o->threads, &t->device));
     TRY(make_model(t, o));
     TRY(make_stepper(t, o));
     t->run_ahead = !t->device->host_memory;

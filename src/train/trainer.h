@@ -42,6 +42,7 @@ struct lckv_trainer {
     /* how it goes through the data */
     schedule schedule;
     int64_t steps, steps_per_epoch;
+    int64_t batch_size;      /* blocks that this process runs at a time, at most */
     int64_t blocks_per_step; /* accumulated batches of all processes together */
     bool shuffle;
     uint64_t seed;

@@ -62,7 +62,8 @@ static json_t *data(const lckv_train_options *o) {
 }
 
 static json_t *steps(const lckv_train_options *o) {
-    return json_pack("{sI sI sI sI sf sI sb sI}", "block_size", (json_int_t)o->block_size,
+    return json_pack("{sI sb sI sI sI sI sf sI sb sI}", "block_size", (json_int_t)o->block_size, "auto_find_batch_size",
+                     o->auto_find_batch_size, "memory_limit", (json_int_t)o->memory_limit,
                      "per_device_train_batch_size", (json_int_t)o->per_device_train_batch_size,
                      "per_device_eval_batch_size", (json_int_t)o->per_device_eval_batch_size,
                      "gradient_accumulation_steps", (json_int_t)o->gradient_accumulation_steps, "num_train_epochs",

@@ -1,0 +1,76 @@
+/* Memory known before a run begins: what does not fit is refused, and auto_find_batch_size finds what does. */
+#include "train/trainer.h"
+
+#include "train_run_fixture.h"
+
+/* A model large enough that a batch's activations are more than the least that a pool takes. */
+static const char WIDE[] = "hidden_size=64,intermediate_size=128,max_position_embeddings=256";
+enum { LENGTH = 128, ROWS = 64 };
+
+static void begin(run *t, void **state) {
+    run_begin(t, state);
+    t->train = write_ids(t->room, "long.jsonl", ROWS, LENGTH);
+    t->options.config_overrides = WIDE;
+    t->options.block_size = LENGTH;
+    t->options.per_device_train_batch_size = 6;
+    t->options.gradient_accumulation_steps = 2;
+    t->options.max_steps = 2;
+}
+
+/* What is needed for batches of so many blocks, with the twentieth that is left for others. */
+static int64_t needed(const run *t, int64_t batch_size) {
+    lckv_config *c;
+    lckv_memory m;
+    const lckv_training_shape shape = {.batch_size = batch_size, .block_size = LENGTH};
+    OK(lckv_config_load(t->options.config_name, WIDE, &c));
+    OK(lckv_memory_for_training(c, &shape, &m));
+    lckv_config_free(c);
+    return (int64_t)(1.05 * (double)m.total) + 1;
+}
+
+static void what_does_not_fit_is_refused_before_anything_is_written(void **state) {
+    run t;
+    begin(&t, state);
+    t.options.memory_limit = needed(&t, 6) - 1000;
+    FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training 6 blocks of 128 tokens at a time takes ");
+    assert_non_null(strstr(lckv_last_error(), " GiB more than the "));
+    assert_false(output_has(&t, "."));
+    t.options.memory_limit = needed(&t, 6);
+    OK(run_go(&t));
+}
+
+/* A step has 12 blocks, of which the largest part that fits is run at a time: 6, 4, 3, 2 or 1. */
+static void the_largest_batch_that_fits_is_found(void **state) {
+    static const int64_t room_for[][2] = {{12, 12}, {11, 6}, {5, 4}, {3, 3}, {1, 1}};
+    run t;
+    begin(&t, state);
+    t.options.auto_find_batch_size = true;
+    for (int i = 0; i < 5; i++) {
+        lckv_trainer *trainer;
+        t.options.memory_limit = needed(&t, room_for[i][0]);
+        OK(lckv_trainer_create(&t.options, &trainer));
+        assert_int_equal(trainer->batch_size, room_for[i][1]);
+        assert_int_equal(trainer->stepper->batch_size, room_for[i][1]);
+        assert_int_equal(trainer->blocks_per_step, 12);
+        lckv_trainer_free(trainer);
+    }
+    t.options.memory_limit = needed(&t, 1) - 1000;
+    FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training 1 blocks of 128 tokens");
+}
+
+static void checkpointing_makes_room(void **state) {
+    run t;
+    begin(&t, state);
+    t.options.memory_limit = needed(&t, 6) - 1000;
+    t.options.gradient_checkpointing = true;
+    OK(run_go(&t));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        ROOM_TEST(what_does_not_fit_is_refused_before_anything_is_written),
+        ROOM_TEST(the_largest_batch_that_fits_is_found),
+        ROOM_TEST(checkpointing_makes_room),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
