@@ -35,7 +35,7 @@ const foreign_flag TRAINING_FOREIGN[] = {
     {"fp16_backend", FLAG_TEXT, "there is one form of mixed precision"},
     {"skip_memory_metrics", FLAG_SWITCH, "lckv inspect tells the memory beforehand"},
     {"include_tokens_per_second", FLAG_SWITCH, "it is always logged"},
-    {"include_num_input_tokens_seen", FLAG_SWITCH, "it is always logged"},
+    {"include_num_input_tokens_seen", FLAG_SWITCH, "trainer_state.json always has it"},
     {"log_level", FLAG_TEXT, "there is one level: progress, warnings and errors, on standard error"},
     {"log_level_replica", FLAG_TEXT, "the first process alone writes"},
     {"log_on_each_node", FLAG_SWITCH, "the first process alone writes"},

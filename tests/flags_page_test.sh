@@ -1,0 +1,12 @@
+#!/bin/sh
+# docs/flags.md is what the program's own table says, and that knows every argument of the Hugging Face scripts.
+#
+#   flags_page_test.sh PROGRAM SOURCE
+set -eu
+page=$(mktemp)
+trap 'rm -f "$page"' EXIT
+"$2/scripts/flags-page" "$1" >"$page"
+diff -u "$2/docs/flags.md" "$page" || {
+    echo "docs/flags.md is another than the program's: scripts/flags-page build/lckv > docs/flags.md" >&2
+    exit 1
+}
