@@ -53,7 +53,7 @@ static void flags_that_would_change_the_result_are_refused_with_the_reason(void 
 static void flags_that_are_missing_are_named(void **state) {
     const folder *f = *state;
     REFUSES(f, 2, "expected --config_name, --model_name_or_path, or both", "train", "--output_dir", "out");
-    REFUSES(f, 2, "--train_file is needed", "train", "--output_dir", "out", "--config_name", "x");
+    REFUSES(f, 2, "--train_file or --dataset_name is needed", "train", "--output_dir", "out", "--config_name", "x");
 }
 
 /* What it does to memory and bits is the stepper's test; here that it gets there. */
