@@ -49,13 +49,10 @@ static const char *read_plain(chat_lines *l, bool *was_interrupted) {
         print_bytes(l->prompt, strlen(l->prompt));
         print_flush();
     }
-    errno = 0;
     ssize_t bytes = getline(&l->line, &l->capacity, stdin);
-    if (bytes >= 0) return keep_line(l, l->line, (size_t)bytes);
-    *was_interrupted = errno == EINTR && take_interrupt();
-    if (!*was_interrupted) return NULL;
-    clearerr(stdin);
-    return nothing(l);
+    *was_interrupted = take_interrupt(); /* the line in which it was pressed does not count */
+    if (*was_interrupted) return nothing(l);
+    return bytes < 0 ? NULL : keep_line(l, l->line, (size_t)bytes);
 }
 
 #ifdef LCKV_EDIT

@@ -52,9 +52,9 @@ bool interrupted(void) {
     return stop_signal != 0;
 }
 
-/* Reads from the terminal end when it is pressed: nothing is restarted. */
+/* A write that waits goes on behind it: text would be lost, and the output be taken for broken. */
 void interrupts_only_ask(void) {
-    struct sigaction action = {.sa_handler = on_interrupt};
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
 }
 

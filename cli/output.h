@@ -27,7 +27,7 @@ void stop_on_warnings(void);
 /* Ctrl-C was pressed, or a signal asked to stop. Cheap: ask between steps or tokens. */
 bool interrupted(void);
 
-/* For a command that goes on behind Ctrl-C: from now on it ends nothing, however often it is pressed, but a read() that
+/* For a command that goes on behind Ctrl-C: from now on it ends nothing, however often it is pressed, but a poll() that
  * waits. take_interrupt() tells whether it was pressed, and forgets it. */
 void interrupts_only_ask(void);
 bool take_interrupt(void);
