@@ -39,7 +39,7 @@ static void wait_for_job(answer *a) {
     MHD_suspend_connection(a->job->connection);
 }
 
-enum MHD_Result answer_post(answer *a, const asker *who) {
+static enum MHD_Result post(answer *a, const asker *who) {
     job *j = a->job;
     worker *w = a->server->worker;
     j->connection = who->connection;
@@ -55,6 +55,16 @@ enum MHD_Result answer_post(answer *a, const asker *who) {
     if (j->state == JOB_POSTED) wait_for_job(a);
     worker_unlock(w);
     return MHD_YES;
+}
+
+enum MHD_Result answer_ask(server *s, const asker *who, visit *v, answer *(*read)(fields *f, server *s)) {
+    fields f;
+    json_t *object;
+    if (!fields_begin(&f, v->body.data, v->body.length, &object)) return reply_wrong(who, &f);
+    v->answer = read(&f, s);
+    json_decref(object);
+    bytes_free(&v->body);
+    return v->answer ? post(v->answer, who) : reply_wrong(who, &f);
 }
 
 /* ---------------------------------------------------------------- errors */

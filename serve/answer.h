@@ -32,8 +32,8 @@ typedef struct answer {
 answer *answer_create(server *s, job *j, bool chat);
 void answer_free(answer *a); /* lets go of the job */
 
-/* Posts the job, and lets the connection wait for it. */
-enum MHD_Result answer_post(answer *a, const asker *who);
+/* What a body asks for, read by `read` (NULL after fields_wrong()), is posted, and the connection waits for it. */
+enum MHD_Result answer_ask(server *s, const asker *who, visit *v, answer *(*read)(fields *f, server *s));
 /* The connection goes on: answers, or waits again. */
 enum MHD_Result answer_continue(answer *a, const asker *who);
 

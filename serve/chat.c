@@ -164,13 +164,7 @@ static answer *read_request(fields *f, server *s) {
 }
 
 enum MHD_Result chat_ask(server *s, const asker *who, visit *v) {
-    fields f;
-    json_t *object;
-    if (!fields_begin(&f, v->body.data, v->body.length, &object)) return reply_wrong(who, &f);
-    v->answer = read_request(&f, s);
-    json_decref(object);
-    bytes_free(&v->body);
-    return v->answer ? answer_post(v->answer, who) : reply_wrong(who, &f);
+    return answer_ask(s, who, v, read_request);
 }
 
 enum MHD_Result apply_template_answer(server *s, const asker *a, const bytes *body) {

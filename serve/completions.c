@@ -19,16 +19,9 @@ static bool set_text(fields *f, const server *s, job_prompt *p, const json_t *te
 }
 
 static bool set_ids(fields *f, job_prompt *p, const json_t *list) {
-    size_t count = json_array_size(list);
-    p->ids = malloc((count + 1) * sizeof *p->ids);
-    if (!p->ids) return fields_wrong(f, "prompt", "no memory");
-    for (size_t i = 0; i < count; i++) {
-        const json_t *id = json_array_get(list, i);
-        int64_t value = json_integer_value(id);
-        if (!json_is_integer(id) || value < 0 || value > INT32_MAX)
-            return fields_wrong(f, "prompt", "'prompt' has something that is no token id at place %zu", i);
-        p->ids[i] = (int32_t)value;
-    }
+    size_t count;
+    if (!ids_read(list, &p->ids, &count))
+        return fields_wrong(f, "prompt", "'prompt' has something that is no token id at place %zu", count);
     p->count = (int64_t)count;
     return count > 0 || fields_wrong(f, "prompt", "'prompt' is empty: there is nothing to go on from");
 }
@@ -128,11 +121,5 @@ static answer *read_request(fields *f, server *s) {
 }
 
 enum MHD_Result completions_ask(server *s, const asker *who, visit *v) {
-    fields f;
-    json_t *object;
-    if (!fields_begin(&f, v->body.data, v->body.length, &object)) return reply_wrong(who, &f);
-    v->answer = read_request(&f, s);
-    json_decref(object);
-    bytes_free(&v->body);
-    return v->answer ? answer_post(v->answer, who) : reply_wrong(who, &f);
+    return answer_ask(s, who, v, read_request);
 }

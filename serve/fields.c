@@ -94,6 +94,20 @@ const char *field_text(fields *f, const char *name) {
     return NULL;
 }
 
+bool ids_read(const json_t *list, int32_t **out, size_t *count) {
+    size_t all = json_array_size(list);
+    *out = malloc((all + 1) * sizeof **out);
+    for (*count = 0; *out && *count < all; ++*count) {
+        const json_t *id = json_array_get(list, *count);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX) break;
+        (*out)[*count] = (int32_t)json_integer_value(id);
+    }
+    if (*out && *count == all) return true;
+    free(*out);
+    *out = NULL;
+    return false;
+}
+
 void field_unsupported(fields *f, const char *name, const char *nothing) {
     const json_t *value = find(f, name);
     if (!value) return;

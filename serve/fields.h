@@ -37,6 +37,10 @@ bool field_bool(fields *f, const char *name, bool fallback);
 /* NULL where absent. A string with a NUL inside is refused. */
 const char *field_text(fields *f, const char *name);
 
+/* A list of token ids: *out [*count], released with free(). False, and nothing is owned: entry *count is no id, or
+ * there is no memory for so many. */
+bool ids_read(const json_t *list, int32_t **out, size_t *count);
+
 /* Taken where it asks for nothing: absent, null, or equal to one of `nothing` (JSON texts, apart by |). Else refused:
  * "NAME is not supported". */
 void field_unsupported(fields *f, const char *name, const char *nothing);

@@ -52,11 +52,8 @@ static enum MHD_Result preflight(const asker *a) {
 
 /* ---------------------------------------------------------------- paths */
 
-typedef enum path_kind { PATH_GET, PATH_POST } path_kind;
-
 typedef struct path {
     const char *name;
-    path_kind kind;
     bool open; /* needs no key */
     enum MHD_Result (*get)(server *s, const asker *a);
     enum MHD_Result (*post)(server *s, const asker *a, const bytes *body);
@@ -74,19 +71,19 @@ static enum MHD_Result no_embeddings(server *s, const asker *a, const bytes *bod
 }
 
 static const path PATHS[] = {
-    {"/", PATH_GET, true, .get = page_answer},
-    {"/health", PATH_GET, true, .get = health_answer},
-    {"/layers.svg", PATH_GET, false, .get = layers_answer},
-    {"/metrics", PATH_GET, false, .get = metrics_answer},
-    {"/state", PATH_GET, false, .get = state_answer},
-    {"/v1/models", PATH_GET, false, .get = all_models},
-    {"/tokenizer_info", PATH_GET, false, .get = tokenizer_info_answer},
-    {"/v1/completions", PATH_POST, false, .ask = completions_ask},
-    {"/v1/chat/completions", PATH_POST, false, .ask = chat_ask},
-    {"/apply_template", PATH_POST, false, .post = apply_template_answer},
-    {"/v1/embeddings", PATH_POST, false, .post = no_embeddings},
-    {"/tokenize", PATH_POST, false, .post = tokenize_answer},
-    {"/detokenize", PATH_POST, false, .post = detokenize_answer},
+    {"/", true, .get = page_answer},
+    {"/health", true, .get = health_answer},
+    {"/layers.svg", false, .get = layers_answer},
+    {"/metrics", false, .get = metrics_answer},
+    {"/state", false, .get = state_answer},
+    {"/v1/models", false, .get = all_models},
+    {"/tokenizer_info", false, .get = tokenizer_info_answer},
+    {"/v1/completions", false, .ask = completions_ask},
+    {"/v1/chat/completions", false, .ask = chat_ask},
+    {"/apply_template", false, .post = apply_template_answer},
+    {"/v1/embeddings", false, .post = no_embeddings},
+    {"/tokenize", false, .post = tokenize_answer},
+    {"/detokenize", false, .post = detokenize_answer},
 };
 
 static const path *find_path(const char *url) {
@@ -97,7 +94,7 @@ static const path *find_path(const char *url) {
 
 static enum MHD_Result wrong_method(const asker *a, const path *p) {
     return reply_error(a, MHD_HTTP_METHOD_NOT_ALLOWED, NULL, "method_not_allowed",
-                       p->kind == PATH_GET ? "this path is for GET" : "this path is for POST");
+                       p->get ? "this path is for GET" : "this path is for POST");
 }
 
 static enum MHD_Result route(server *s, const asker *a, const char *url, const char *method, visit *v) {
@@ -110,7 +107,7 @@ static enum MHD_Result route(server *s, const asker *a, const char *url, const c
                            "an API key is needed: Authorization: Bearer KEY");
     if (!p && get && !strncmp(url, MODEL, sizeof MODEL - 1)) return models_answer(s, a, url + sizeof MODEL - 1);
     if (!p) return reply_error(a, MHD_HTTP_NOT_FOUND, NULL, "unknown_path", "there is no such path");
-    if (p->kind == PATH_GET) return get ? p->get(s, a) : wrong_method(a, p);
+    if (p->get) return get ? p->get(s, a) : wrong_method(a, p);
     if (strcmp(method, MHD_HTTP_METHOD_POST)) return wrong_method(a, p);
     if (p->post) return p->post(s, a, &v->body);
     if (s->draining) return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "stopping", "the server is stopping");
@@ -219,12 +216,6 @@ static void serve_until_stopped(server *s) {
 /* The last bytes of answers get a moment to go out. */
 static void end_daemon(server *s) {
     MHD_socket listening = MHD_quiesce_daemon(s->daemon);
-    for (int i = 0; i < 50; i++) {
-        const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
-        if (!info || info->num_connections == 0) break;
-        if (i == 2 || worker_jobs(s->worker) == 0) break;
-        pause_briefly();
-    }
     pause_briefly();
     MHD_stop_daemon(s->daemon);
     if (listening != MHD_INVALID_SOCKET) close(listening);

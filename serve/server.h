@@ -14,9 +14,9 @@ typedef struct server {
     lckv_chat_template *chat_template; /* NULL: none */
     worker *worker;
     struct MHD_Daemon *daemon;
-    int64_t started;   /* seconds since 1970 */
-    bool draining;     /* what runs is answered, what comes is refused */
-    uint64_t numbered; /* requests so far, for their names */
+    int64_t started;       /* seconds since 1970 */
+    _Atomic bool draining; /* what runs is answered, what comes is refused */
+    uint64_t numbered;     /* requests so far, for their names */
 } server;
 
 struct answer;

@@ -43,18 +43,9 @@ enum MHD_Result tokenize_answer(server *s, const asker *a, const bytes *body) {
 /* NULL after fields_wrong(). */
 static int32_t *read_ids(fields *f, size_t *count) {
     const json_t *list = field_any(f, "tokens");
-    *count = json_array_size(list);
-    int32_t *ids = json_is_array(list) ? malloc((*count + 1) * sizeof *ids) : NULL;
-    for (size_t i = 0; ids && i < *count; i++) {
-        const json_t *id = json_array_get(list, i);
-        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX) {
-            free(ids);
-            ids = NULL;
-        } else {
-            ids[i] = (int32_t)json_integer_value(id);
-        }
-    }
-    if (!ids) fields_wrong(f, "tokens", "expected 'tokens', a list of token ids");
+    int32_t *ids = NULL;
+    if (!json_is_array(list) || !ids_read(list, &ids, count))
+        fields_wrong(f, "tokens", "expected 'tokens', a list of token ids");
     return ids;
 }
 
