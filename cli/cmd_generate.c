@@ -71,17 +71,7 @@ static const flag FLAGS[] = {
     {"num_return_sequences", FLAG_INT, "1", "Text", "samples of each prompt",
      FLAG_INTO(struct options, num_return_sequences), .min = 1, .max = 1 << 20},
 
-    {"temperature", FLAG_NUMBER, "1.0", "Sampling", "divides logits; 0: the most probable token always",
-     FLAG_INTO(struct options, generate.temperature), .min = 0, .max = INFINITY},
-    {"k", FLAG_INT, "0", "Sampling", "choose from the k most probable tokens; 0: from all",
-     FLAG_INTO(struct options, generate.top_k), .min = 0, .max = INT32_MAX},
-    {"p", FLAG_NUMBER, "0.9", "Sampling", "choose from the fewest tokens whose probabilities come to p; 1: from all",
-     FLAG_INTO(struct options, generate.top_p), .min = 0, .max = 1},
-    {"min_p", FLAG_NUMBER, "0", "Sampling",
-     "choose from tokens at least min_p times as probable as the most probable one; 0: from all",
-     FLAG_INTO(struct options, generate.min_p), .min = 0, .max = 1},
-    {"repetition_penalty", FLAG_NUMBER, "1.0", "Sampling", "above 1: tokens that occurred are less likely",
-     FLAG_INTO(struct options, generate.repetition_penalty), .min = 1e-3, .max = 1e3},
+    FLAGS_SAMPLING(struct options, generate, "Sampling", "0", "0.9"),
     {"seed", FLAG_INT, "42", "Sampling", "of the random numbers; the same seed gives the same text",
      FLAG_INTO(struct options, seed), .min = 0, .max = INFINITY},
 

@@ -31,6 +31,46 @@
             FLAG_INTO(options, member.tokenizer_name), .value = "NAME"                                                 \
     }
 
+/* The flags that choose among tokens, for structs whose `member` has temperature, top_k, top_p, min_p and
+ * repetition_penalty; top_k and top_p differ in their defaults. */
+#define FLAGS_SAMPLING(options, member, group, top_k_default, top_p_default)                                           \
+    {"temperature",                                                                                                    \
+     FLAG_NUMBER,                                                                                                      \
+     "1.0",                                                                                                            \
+     group,                                                                                                            \
+     "divides logits; 0: the most probable token always",                                                              \
+     FLAG_INTO(options, member.temperature),                                                                           \
+     .min = 0,                                                                                                         \
+     .max = INFINITY},                                                                                                 \
+        {"k",                                                                                                          \
+         FLAG_INT,                                                                                                     \
+         top_k_default,                                                                                                \
+         group,                                                                                                        \
+         "choose from the k most probable tokens; 0: from all",                                                        \
+         FLAG_INTO(options, member.top_k),                                                                             \
+         .min = 0,                                                                                                     \
+         .max = INT32_MAX},                                                                                            \
+        {"p",                                                                                                          \
+         FLAG_NUMBER,                                                                                                  \
+         top_p_default,                                                                                                \
+         group,                                                                                                        \
+         "choose from the fewest tokens whose probabilities come to p; 1: from all",                                   \
+         FLAG_INTO(options, member.top_p),                                                                             \
+         .min = 0,                                                                                                     \
+         .max = 1},                                                                                                    \
+        {"min_p",                                                                                                      \
+         FLAG_NUMBER,                                                                                                  \
+         "0",                                                                                                          \
+         group,                                                                                                        \
+         "choose from tokens at least min_p times as probable as the most probable one; 0: from all",                  \
+         FLAG_INTO(options, member.min_p),                                                                             \
+         .min = 0,                                                                                                     \
+         .max = 1},                                                                                                    \
+    {                                                                                                                  \
+        "repetition_penalty", FLAG_NUMBER, "1.0", group, "above 1: tokens that occurred are less likely",              \
+            FLAG_INTO(options, member.repetition_penalty), .min = 1e-3, .max = 1e3                                     \
+    }
+
 struct model_flags {
     const char *name, *config_overrides, *tokenizer_name, *device;
     int torch_dtype; /* index into TORCH_DTYPES */
