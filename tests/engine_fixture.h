@@ -70,16 +70,21 @@ static inline void finish(lckv_engine *e) {
     }
 }
 
-static inline heard_sample run_alone(const fixture *f, lckv_engine_options options, int i, int sample) {
+/* What a sample of a request is told with nobody beside it. */
+static inline heard_sample run_one(const fixture *f, lckv_engine_options options, const lckv_request *r, int sample) {
     static heard h;
-    int32_t ids[LENGTH];
     uint64_t id;
-    lckv_request r = make_request(i, ids);
     lckv_engine *e = open_engine(f, options, &h);
-    OK(lckv_engine_submit(e, &r, &id));
+    OK(lckv_engine_submit(e, r, &id));
     finish(e);
     lckv_engine_free(e);
     return h.samples[1][sample];
+}
+
+static inline heard_sample run_alone(const fixture *f, lckv_engine_options options, int i, int sample) {
+    int32_t ids[LENGTH];
+    lckv_request r = make_request(i, ids);
+    return run_one(f, options, &r, sample);
 }
 
 static inline void assert_same(const heard_sample *a, const heard_sample *b) {

@@ -116,4 +116,12 @@ static inline void assert_close(const float *a, const float *b, int count, doubl
 enum { MANY = 64 };
 #define CLOSE 2e-4
 
+/* The id with the largest of FIXTURE_VOCAB logits, the first of equals. */
+static inline int32_t argmax(const float *logits) {
+    int32_t best = 0;
+    for (int32_t i = 1; i < FIXTURE_VOCAB; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
 #endif

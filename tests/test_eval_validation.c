@@ -46,9 +46,7 @@ static void expect_accuracy(const run *t, int rows) {
 static void accuracy_is_the_share_of_labels_that_are_the_largest(void **state) {
     run t;
     run_begin(&t, state);
-    t.validation = write_ids(t.room, "validation.jsonl", 7, 16);
-    t.options.validation_files = &t.validation;
-    t.options.validation_file_count = 1;
+    use_validation(&t, 7);
     t.options.per_device_eval_batch_size = 4;
     OK(run_go(&t));
     expect_accuracy(&t, 7);

@@ -92,13 +92,6 @@ static void company_changes_nothing(void **state) {
     }
 }
 
-static int32_t argmax(const float *logits) {
-    int32_t best = 0;
-    for (int32_t i = 1; i < FIXTURE_VOCAB; i++)
-        if (logits[i] > logits[best]) best = i;
-    return best;
-}
-
 /* Greedy decoding by hand: the decoder's logits one token at a time, the best of each. */
 static void greedy_is_the_best_token(void **state) {
     (void)state;

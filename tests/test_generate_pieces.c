@@ -37,13 +37,6 @@ static void cuts_follow_from_the_prompt(void **state) {
     fixture_close(&f);
 }
 
-static int32_t argmax(const float *logits) {
-    int32_t best = 0;
-    for (int32_t i = 1; i < FIXTURE_VOCAB; i++)
-        if (logits[i] > logits[best]) best = i;
-    return best;
-}
-
 /* The token behind a prompt of 21 ids, cut at 8 and 16 by hand, and its log-probability; and cutting matters. */
 static void pieces_are_what_the_decoder_makes_of_them(void **state) {
     (void)state;

@@ -71,15 +71,9 @@ static lckv_request make_relative(int i, int32_t *ids) {
 }
 
 static heard_sample run_relative(const fixture *f, lckv_engine_options o, int i, int sample) {
-    static heard h;
     int32_t ids[LENGTH];
-    uint64_t id;
     lckv_request r = make_relative(i, ids);
-    lckv_engine *e = open_engine(f, o, &h);
-    OK(lckv_engine_submit(e, &r, &id));
-    finish(e);
-    lckv_engine_free(e);
-    return h.samples[1][sample];
+    return run_one(f, o, &r, sample);
 }
 
 /* Submitted, stepped and cancelled at random, in a cache that holds a few of them. */

@@ -196,9 +196,7 @@ static void a_folder_that_cannot_be_made_is_named(void **state) {
 
 static void begin(run *t, void **state) {
     run_begin(t, state);
-    t->validation = write_ids(t->room, "validation.jsonl", 5, 16);
-    t->options.validation_files = &t->validation;
-    t->options.validation_file_count = 1;
+    use_validation(t, 5);
     t->options.max_steps = 6;
     t->options.logging_steps = 2;
     t->options.eval_strategy = LCKV_INTERVAL_STEPS;

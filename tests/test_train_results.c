@@ -24,9 +24,7 @@ static double number(const json_t *object, const char *key) {
 /* 12 blocks in steps of 5: an epoch is 3 steps, of which the last has 2. */
 static void begin(run *t, void **state) {
     run_begin(t, state);
-    t->validation = write_ids(t->room, "validation.jsonl", 5, 16);
-    t->options.validation_files = &t->validation;
-    t->options.validation_file_count = 1;
+    use_validation(t, 5);
     t->options.per_device_train_batch_size = 5;
     t->options.per_device_eval_batch_size = 2;
     t->options.max_steps = 10;

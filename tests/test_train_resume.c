@@ -48,9 +48,7 @@ static void begin(run *t, void **state, const char *output) {
 }
 
 static void validate(run *t) {
-    t->validation = write_ids(t->room, "validation.jsonl", 5, 16);
-    t->options.validation_files = &t->validation;
-    t->options.validation_file_count = 1;
+    use_validation(t, 5);
 }
 
 static int stop_and_go_on(run *t, int64_t step) {

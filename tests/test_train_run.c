@@ -248,9 +248,7 @@ static void training_goes_on_from_what_was_written(void **state) {
 static void validation_is_the_mean_over_its_labels(void **state) {
     run t, alone;
     run_begin(&t, state);
-    t.validation = write_ids(t.room, "validation.jsonl", 7, 16);
-    t.options.validation_files = &t.validation;
-    t.options.validation_file_count = 1;
+    use_validation(&t, 7);
     t.options.per_device_eval_batch_size = 4;
     OK(run_go(&t));
     assert_int_equal(t.summary.validation_blocks, 7);

@@ -83,6 +83,13 @@ static inline void run_begin(run *t, void **state) {
     o->device = "cpu"; /* whose threads are counted, and whose memory tests write to */
 }
 
+/* `rows` rows of 16 ids to evaluate on. */
+static inline void use_validation(run *t, int rows) {
+    t->validation = write_ids(t->room, "validation.jsonl", rows, 16);
+    t->options.validation_files = &t->validation;
+    t->options.validation_file_count = 1;
+}
+
 static inline int run_go(run *t) {
     lckv_trainer *trainer;
     t->story = (story){.stop_after = t->story.stop_after};
