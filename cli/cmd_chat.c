@@ -180,13 +180,10 @@ static int find_eos(const struct options *o, chat *c) {
 }
 
 static int open_template(const struct options *o, chat *c) {
-    char *folder;
-    int status = lckv_find_folder(o->model.tokenizer_name ? o->model.tokenizer_name : o->model.name, &folder);
-    if (status >= 0) status = lckv_chat_template_open(folder, o->chat_template, &c->chat_template);
-    lckv_free(folder);
-    if (status < 0) return library_error(TABLE.command, status);
-    if (!c->chat_template) notice("the checkpoint has no chat template: lines begin with Human: and Assistant:");
-    return EXIT_FINE;
+    int code = open_chat_template(TABLE.command, &o->model, o->chat_template, &c->chat_template);
+    if (!code && !c->chat_template)
+        notice("the checkpoint has no chat template: lines begin with Human: and Assistant:");
+    return code;
 }
 
 /* Prompts are read in short pieces, since whole pieces are what is kept for the next turn. */

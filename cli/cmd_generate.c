@@ -18,7 +18,7 @@ enum { MOST_SEQUENCES = 1 << 20 };
 struct options {
     struct model_flags model;
     flag_list prompts, prompt_files, prompt_ids;
-    const char *prefix, *stop, *model_type, *output_file;
+    const char *prefix, *stop, *model_type, *output_file, *chat_template;
     bool no_special_tokens;
     lckv_generate_options generate; /* most flags go straight into the library's options */
     int64_t seed, num_return_sequences, window_length, encoding_runs;
@@ -41,8 +41,11 @@ static const flag FLAGS[] = {
              "and without a prompt nothing is asked"},
     {"prompt_file", FLAG_TEXTS, NULL, "Prompts",
      "a file: text is one prompt (a line break at its end is left off); JSON lines (.jsonl, .ndjson, .json) with "
-     "prompt, text or input_ids are a prompt each",
+     "prompt, text, input_ids or messages (a conversation, to be answered) are a prompt each",
      FLAG_INTO(struct options, prompt_files), .value = "FILE"},
+    {"chat_template", FLAG_TEXT, NULL, "Prompts",
+     "a file with the Jinja template to write messages with; the tokenizer's own one unless given",
+     FLAG_INTO(struct options, chat_template), .value = "FILE"},
     {"prompt_ids", FLAG_IDS, NULL, "Prompts", "token ids to continue, taken as they are",
      FLAG_INTO(struct options, prompt_ids)},
     {"prefix", FLAG_TEXT, "", "Prompts", "text before each prompt that is text; it is not printed",
@@ -53,13 +56,7 @@ static const flag FLAGS[] = {
      "how a prompt enters a model with loops: by the plan, all tokens at once; sequential, one at a time, which is "
      "exact; auto: sequential up to forward_passes + backward_passes tokens, else by the plan",
      FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
-    {"encoding_runs", FLAG_INT, "0", "Prompts",
-     "runs of a loop for a prompt that is encoded by the plan; 0: forward_passes + backward_passes. Fewer are faster "
-     "and less exact",
-     FLAG_INTO(struct options, encoding_runs), .min = 0, .max = 1 << 16},
-    {"encoding_tolerance", FLAG_NUMBER, "0", "Prompts",
-     "the runs end early once keys and values move less than this part of their length; 0: never",
-     FLAG_INTO(struct options, generate.encoding_tolerance), .min = 0, .max = 0.999},
+    FLAGS_ENCODING_RUNS(struct options, encoding_runs, generate.encoding_tolerance, "Prompts"),
 
     {"length", FLAG_INT, "20", "Text",
      "new tokens at most; without a sink cache text ends where the model's positions do",
@@ -135,7 +132,7 @@ static bool begin_sequence(struct printer *p) {
     p->begun = true;
     if (p->sequences > 1 && !print_text(label)) return false;
     if (!p->tokenizer) return true;
-    if (prompt->text) return print_bytes(prompt->text, prompt->text_bytes);
+    if (prompt->text && !prompt->messages) return print_bytes(prompt->text, prompt->text_bytes);
     char *text;
     size_t bytes;
     if (lckv_tokenizer_decode(p->tokenizer, prompt->ids, (size_t)prompt->count, true, &text, &bytes) < 0) return true;
@@ -290,11 +287,23 @@ static int check(struct options *o) {
     return EXIT_FINE;
 }
 
+static int render_messages(const struct options *o, prompt_list *prompts) {
+    lckv_chat_template *chat_template;
+    if (!prompts_have_messages(prompts)) return EXIT_FINE;
+    int code = open_chat_template(TABLE.command, &o->model, o->chat_template, &chat_template);
+    if (!code && !chat_template)
+        code = failure(TABLE.command, "messages need a chat template, and the checkpoint has none: --chat_template");
+    if (!code) code = prompts_render(TABLE.command, prompts, chat_template);
+    lckv_chat_template_free(chat_template);
+    return code;
+}
+
 static int generate(struct options *o) {
-    prompt_list prompts = {0};
+    prompt_list prompts = {.takes_messages = true};
     opened_model m = {0};
     int code = check(o);
     if (!code) code = read_prompts(o, &prompts);
+    if (!code) code = render_messages(o, &prompts);
     if (!code) code = open_model(TABLE.command, &o->model, prompts_have_text(&prompts) || o->stop, &m);
     if (!code) code = prompts_encode(TABLE.command, &prompts, m.tokenizer, o->prefix, !o->no_special_tokens);
     if (!code && o->output_file)

@@ -8,7 +8,7 @@
 struct options {
     struct model_flags model;
     serve_options serve;
-    int64_t port, timeout, max_num_seqs, max_queue;
+    int64_t port, timeout, max_num_seqs, max_queue, encoding_runs;
     flag_list origins;
     bool use_cpu;
 };
@@ -49,9 +49,10 @@ static const flag FLAGS[] = {
      .max = 1 << 24},
     {"max_num_batched_tokens", FLAG_INT, "2048", "Engine", "prompt tokens of a step",
      SERVE(engine.max_num_batched_tokens), .min = 1, .max = 1 << 24},
-    {"prompt_piece", FLAG_INT, "512", "Engine",
+    {"prompt_piece", FLAG_INT, "64", "Engine",
      "tokens: prompts are read in pieces that end at multiples of this; in models with loops the result depends on it",
      SERVE(engine.prompt_piece), .min = 1, .max = 1 << 24},
+    FLAGS_ENCODING_RUNS(struct options, encoding_runs, serve.engine.encoding_tolerance, "Engine"),
     {"batch_invariant", FLAG_SWITCH, NULL, "Engine",
      "the answer to a request depends on it alone, bit for bit, whatever runs beside it; slower",
      SERVE(engine.batch_invariant)},
@@ -94,6 +95,7 @@ static int serve(struct options *o) {
     o->serve.port = (int)o->port, o->serve.timeout = (int)o->timeout;
     o->serve.origins = (const char *const *)o->origins.items, o->serve.origin_count = o->origins.count;
     o->serve.engine.max_num_seqs = (int)o->max_num_seqs, o->serve.engine.max_queue = (int)o->max_queue;
+    o->serve.engine.encoding_runs = (int)o->encoding_runs;
     if (!o->serve.model_name) o->serve.model_name = o->model.name;
     if (opened.tokenizer) o->serve.tokenizer_name = o->model.tokenizer_name ? o->model.tokenizer_name : o->model.name;
     o->serve.stopping = stopping, o->serve.started = started, o->serve.user = o;

@@ -37,6 +37,16 @@ int open_tokenizer(const char *command, const struct model_flags *flags, lckv_to
     return status < 0 ? library_error(command, status) : EXIT_FINE;
 }
 
+int open_chat_template(const char *command, const struct model_flags *flags, const char *file,
+                       lckv_chat_template **out) {
+    char *folder;
+    *out = NULL;
+    int status = lckv_find_folder(tokenizer_name(flags), &folder);
+    if (status >= 0) status = lckv_chat_template_open(folder, file, out);
+    lckv_free(folder);
+    return status < 0 ? library_error(command, status) : EXIT_FINE;
+}
+
 static int open_parts(const struct model_flags *flags, opened_model *out) {
     static const char *const TYPES[] = {"auto", "float32", "bfloat16", "float16"};
     lckv_model_options options = lckv_model_defaults();

@@ -71,6 +71,23 @@
             FLAG_INTO(options, member.repetition_penalty), .min = 1e-3, .max = 1e3                                     \
     }
 
+/* The flags that say how many runs a loop takes for a prompt: an int64_t and a double. */
+#define FLAGS_ENCODING_RUNS(options, runs, tolerance, group)                                                           \
+    {"encoding_runs",                                                                                                  \
+     FLAG_INT,                                                                                                         \
+     "0",                                                                                                              \
+     group,                                                                                                            \
+     "runs of a loop for a prompt that is encoded by the plan; 0: forward_passes + backward_passes. Fewer are faster " \
+     "and less exact",                                                                                                 \
+     FLAG_INTO(options, runs),                                                                                         \
+     .min = 0,                                                                                                         \
+     .max = 1 << 16},                                                                                                  \
+    {                                                                                                                  \
+        "encoding_tolerance", FLAG_NUMBER, "0", group,                                                                 \
+            "the runs end early once keys and values move less than this part of their length; 0: never",              \
+            FLAG_INTO(options, tolerance), .min = 0, .max = 0.999                                                      \
+    }
+
 struct model_flags {
     const char *name, *config_overrides, *tokenizer_name, *device;
     int torch_dtype; /* index into TORCH_DTYPES */
@@ -92,5 +109,10 @@ void close_model(opened_model *m);
 /* The tokenizer that the flags mean, alone: a named one, else the model's own. 0, or an exit code after the message.
  * The caller owns it. */
 int open_tokenizer(const char *command, const struct model_flags *flags, lckv_tokenizer **out);
+
+/* The chat template: of `file`, or of the same tokenizer where that is NULL; *out is NULL where it has none. 0, or an
+ * exit code after the message. The caller owns it. */
+int open_chat_template(const char *command, const struct model_flags *flags, const char *file,
+                       lckv_chat_template **out);
 
 #endif

@@ -59,21 +59,26 @@ static int add_json_ids(prompt_list *list, const json_t *ids) {
     return EXIT_FINE;
 }
 
+static int add_json_prompt(prompt_list *list, const json_t *row) {
+    const json_t *prompt = json_object_get(row, "prompt"), *ids = json_object_get(row, "input_ids");
+    const json_t *words = prompt ? prompt : json_object_get(row, "text"), *messages = json_object_get(row, "messages");
+    if (json_is_string(words)) return prompts_add_text(list, json_string_value(words), json_string_length(words));
+    if (json_is_array(ids)) return add_json_ids(list, ids);
+    if (!json_is_array(messages) || !list->takes_messages) return EXIT_FAILED;
+    add(list)->messages = need(json_dumps(messages, JSON_COMPACT));
+    return EXIT_FINE;
+}
+
 static int add_json_row(const char *command, prompt_list *list, const char *path, int line, const char *text,
                         size_t length) {
     json_error_t error;
     json_t *row = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-    const json_t *prompt = json_object_get(row, "prompt"), *ids = json_object_get(row, "input_ids");
-    const json_t *words = prompt ? prompt : json_object_get(row, "text");
-    int code = EXIT_FAILED;
-    if (json_is_string(words))
-        code = prompts_add_text(list, json_string_value(words), json_string_length(words));
-    else if (json_is_array(ids))
-        code = add_json_ids(list, ids);
+    int code = add_json_prompt(list, row);
     if (!row)
         failure(command, "%s, line %d: %s", path, line, error.text);
     else if (code)
-        failure(command, "%s, line %d: expected an object with prompt or text, or input_ids (ids)", path, line);
+        failure(command, "%s, line %d: expected an object with prompt or text, or input_ids (ids)%s", path, line,
+                list->takes_messages ? ", or messages" : "");
     json_decref(row);
     return code;
 }
@@ -138,15 +143,42 @@ int prompts_add_file(const char *command, prompt_list *list, const char *path, b
     return code;
 }
 
+/* ---------------------------------------------------------------- conversations */
+
+bool prompts_have_messages(const prompt_list *list) {
+    for (int i = 0; i < list->count; i++)
+        if (list->items[i].messages) return true;
+    return false;
+}
+
+int prompts_render(const char *command, prompt_list *list, const lckv_chat_template *chat_template) {
+    lckv_chat asked = lckv_chat_defaults();
+    lckv_chat_text rendered;
+    asked.add_generation_prompt = true;
+    for (int i = 0; i < list->count; i++) {
+        given_prompt *p = &list->items[i];
+        if (!p->messages) continue;
+        asked.messages = p->messages;
+        if (lckv_chat_template_render(chat_template, &asked, &rendered) < 0)
+            return failure(command, "prompt %d: %s", i, lckv_last_error());
+        p->text = need(malloc(rendered.bytes + 1));
+        memcpy(p->text, rendered.text, rendered.bytes + 1);
+        p->text_bytes = rendered.bytes;
+        lckv_chat_text_free(&rendered);
+    }
+    return EXIT_FINE;
+}
+
 /* ---------------------------------------------------------------- ids */
 
 bool prompts_have_text(const prompt_list *list) {
     for (int i = 0; i < list->count; i++)
-        if (list->items[i].text) return true;
+        if (list->items[i].text || list->items[i].messages) return true;
     return false;
 }
 
 static int encode(lckv_tokenizer *tokenizer, given_prompt *p, const char *prefix, bool add_special_tokens) {
+    if (p->messages) prefix = "", add_special_tokens = false;
     size_t prefix_bytes = strlen(prefix), count;
     char *text = need(malloc(prefix_bytes + p->text_bytes + 1));
     memcpy(text, prefix, prefix_bytes);
@@ -171,6 +203,7 @@ int prompts_encode(const char *command, prompt_list *list, lckv_tokenizer *token
 void prompts_free(prompt_list *list) {
     for (int i = 0; i < list->count; i++) {
         free(list->items[i].text);
+        free(list->items[i].messages);
         lckv_free(list->items[i].ids);
     }
     free(list->items);

@@ -200,6 +200,25 @@ static void prompts_from_files(void **state) {
     REFUSES(f, 1, "cannot read '", GENERATE(f), "--prompt_file", in(f, "absent.txt"));
 }
 
+/* A conversation is the text that the template makes of it, special tokens included, and no prefix stands before it. */
+static void conversations_are_answered(void **state) {
+    const folder *f = *state;
+    static const char CHAT[] = "<s>{% for m in messages %}{{ m.content }} {% endfor %}"
+                               "{% if add_generation_prompt %}the{% endif %}";
+    put_text(in(f, "c.jsonl"), "{\"messages\": [{\"role\": \"user\", \"content\": \"the cat\"}]}\n");
+    REFUSES(f, 1, "has none: --chat_template", GENERATE(f), "--prompt_file", in(f, "c.jsonl"));
+    REFUSES(f, 1, "input_ids (ids)", "score", "--model_name_or_path", in(f, "model"), "--file", in(f, "c.jsonl"));
+    put_text(in(f, "t.jinja"), CHAT);
+    json_t *r = RUN_JSON(f, GENERATE(f), "--prompt_file", in(f, "c.jsonl"), "--chat_template", in(f, "t.jinja"),
+                         "--prefix", "a b", "--temperature", "0");
+    json_t *same = RUN_JSON(f, GENERATE(f), "--prompt", "the cat the", "--temperature", "0"); /* with BOS */
+    assert_true(json_equal(sequence_of(r, 0), sequence_of(same, 0)));
+    put_text(in(f, "model/chat_template.jinja"), "{{ raise_exception('no') }}");
+    REFUSES(f, 1, "prompt 0: ", GENERATE(f), "--prompt_file", in(f, "c.jsonl"));
+    json_decref(same);
+    json_decref(r);
+}
+
 static void without_a_tokenizer(void **state) {
     const folder *f = *state;
     const char *tokenizer = in(f, "model/tokenizer.json");
@@ -417,6 +436,7 @@ int main(void) {
         WITH_MODEL(text_streams),
         WITH_MODEL(stop_strings_and_eos),
         WITH_MODEL(prompts_from_files),
+        WITH_MODEL(conversations_are_answered),
         WITH_MODEL(without_a_tokenizer),
         WITH_MODEL(positions),
         WITH_MODEL(scores),

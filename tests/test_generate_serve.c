@@ -119,6 +119,21 @@ static void completions_are_what_generate_writes(void **state) {
     stop(&s);
 }
 
+/* As many runs as generate takes, which is another text than that of the model's own number. */
+static void prompts_take_the_runs_that_are_asked_for(void **state) {
+    served s = SERVE(state, "--encoding_runs", "1");
+    json_t *a = ask(&s, "/v1/completions", GREEDY);
+    for (int runs = 0; runs < 2; runs++) {
+        json_t *g = RUN_JSON(s.f, "generate", "--model_name_or_path", in(s.f, "model"), "--prompt_ids", "1,260,261,262",
+                             "--length=12", "--temperature=0", "--ignore_eos", "--encoding_runs", runs ? "1" : "0");
+        const json_t *text = json_object_get(json_array_get(json_object_get(g, "sequences"), 0), "text");
+        assert_int_equal(!strcmp(text_at(a, 0), json_string_value(text)), runs);
+        json_decref(g);
+    }
+    json_decref(a);
+    stop(&s);
+}
+
 /* The data of each event; the last is [DONE]. Joins the texts of choice 0. */
 static char *join_events(const char *body, int *events, json_t **last) {
     text_buffer text = {0};
@@ -504,6 +519,7 @@ static void many_clients_get_what_one_gets(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_MODEL(completions_are_what_generate_writes),
+        WITH_MODEL(prompts_take_the_runs_that_are_asked_for),
         WITH_MODEL(streams_say_the_same),
         WITH_MODEL(echoed_prompts_are_scored),
         WITH_MODEL(new_tokens_have_log_probabilities),
