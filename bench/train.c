@@ -1,6 +1,7 @@
 /* Training steps beside plain products, and with layers computed again beside those without, see main.c. */
 #include "base/rng.h"
 #include "bench.h"
+#include "train/blocks.h"
 #include "train/stepper.h"
 
 #include <stdio.h>
@@ -65,7 +66,7 @@ static int steps(trained *t, const bench_options *o, double *seconds) {
     for (int i = 0; i < o->batch; i++) chosen[i] = i;
     double start = bench_now();
     for (int i = 0; i < count; i++) {
-        TRY(stepper_begin(t->stepper, &t->data, chosen, o->batch, 1e-4));
+        TRY(stepper_begin(t->stepper, &t->data.examples, chosen, o->batch, 1e-4));
         if (i > 0) TRY(stepper_end(t->stepper, &result));
     }
     TRY(stepper_end(t->stepper, &result));
@@ -82,7 +83,7 @@ static int count_flops(const bench_options *o, double *flops) {
     for (int i = 0; i < o->batch && i < 1024; i++) chosen[i] = i;
     if (status >= 0) {
         t.device->counts.flops = 0;
-        status = stepper_step(t.stepper, &t.data, chosen, o->batch, 0, &ignored);
+        status = stepper_step(t.stepper, &t.data.examples, chosen, o->batch, 0, &ignored);
         *flops = t.device->counts.flops;
     }
     trained_close(&t);

@@ -29,9 +29,8 @@ static const flag FLAGS[] = {
      AT(train.tokenizer_name)},
     {"train_file", FLAG_LIST, NULL, "Data",
      "files, folders and patterns (a/b-*.jsonl) to train on, one corpus in this order: text (a line is a document, its "
-     "break kept), .jsonl, .json, .csv, "
-     "or "
-     "token ids (.bin, .npy); plain, .gz, .bz2, .xz or .zst",
+     "break kept), .jsonl, .json, .csv, or token ids (.bin, .npy); plain, .gz, .bz2, .xz or .zst. "
+     "NAME:WEIGHT NAME:WEIGHT...: a mixture, a weight being the share of an epoch's blocks",
      AT(train_files), .value = "FILES"},
     {"dataset_name", FLAG_TEXT, NULL, "Data",
      "a data set: a file, a folder, or ORG/NAME in the Hugging Face cache (lckv fetch --repo_type dataset); files with "
@@ -68,6 +67,8 @@ static const flag FLAGS[] = {
      AT(train.block_size), .min = 0, .max = 2147483647},
     {"group_all", FLAG_SWITCH, NULL, "Data",
      "join all documents before cutting, so that no thousand of them loses its remainder", AT(train.group_all)},
+    {"document_mask", FLAG_SWITCH, NULL, "Data",
+     "keep attention and positions within documents, several of which may lie in a block", AT(train.document_mask)},
     {"max_train_samples", FLAG_INT, "0", "Data", "blocks to train on, the first ones; 0: all",
      AT(train.max_train_samples), .min = 0, .max = INFINITY},
     {"max_eval_samples", FLAG_INT, "0", "Data", "the same of the validation data", AT(train.max_eval_samples), .min = 0,

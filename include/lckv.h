@@ -448,7 +448,8 @@ typedef struct lckv_train_options {
     bool use_sequential;            /* token by token, exactly, as the config's use_sequential; false: as that says */
     const char *tokenizer_name;     /* NULL: the model's own. Needed where there is text */
     /* Files, folders (all data in them), and patterns such as a/b-*.jsonl: text, JSON, CSV or ids, plain or compressed,
-     * see docs/data.md; one corpus in this order. Or: */
+     * see docs/data.md; one corpus in this order. Or each NAME:WEIGHT: corpora of their own, a weight (divided by their
+     * sum) being the share of an epoch's blocks; an epoch ends where the first of them does. Or: */
     const char *const *train_files;
     const char *dataset_name; /* a file, a folder, or ORG/NAME in the Hugging Face cache, with files for training and
                                * for validation, which count where train_files and validation_files name none */
@@ -474,6 +475,8 @@ typedef struct lckv_train_options {
     int64_t preprocessing_num_workers; /* threads that encode; 0 (default): all processors, at most 16 */
     bool group_all;                    /* false: each thousand documents is cut into blocks on its own and what is
                                         * left is dropped; true: they are cut together */
+    bool document_mask;                /* true: attention and positions stay within documents, and the last token of
+                                        * each predicts nothing; false */
     int64_t max_train_samples;         /* blocks, the first ones; 0 (default): all */
     int64_t max_eval_samples;          /* the same of the validation data */
     int64_t validation_split_percentage; /* without validation files, so many percent of the training documents, the

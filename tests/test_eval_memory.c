@@ -1,5 +1,6 @@
 /* Memory foreseen: the counting device's pool has the peak of a real one, weights and cache are what the config says,
  * and FLOPs follow from the shapes. */
+#include "train/blocks.h"
 #include "train/stepper.h"
 
 #include "fixture.h"
@@ -47,7 +48,7 @@ static size_t peak_of_a_step(const char *device_name, const lckv_config *config,
     OK(device_open(device_name, 2, &d));
     model *m = empty_model(d, config);
     OK(stepper_create(m, &options, &s));
-    OK(stepper_step(s, &data, chosen, BATCH, 0, &result));
+    OK(stepper_step(s, &data.examples, chosen, BATCH, 0, &result));
     size_t peak = pool_peak(s->graph->pool);
     stepper_free(s);
     model_free(m);

@@ -183,7 +183,8 @@ static token_store numbered_documents(room *r, int id_bytes) {
 
 static void blocks_are_cut_as_the_script_cuts_them(void **state) {
     const int32_t sizes[] = {2, 7, 100, 4000, 5000};
-    int32_t *expected = malloc((size_t)DOCUMENTS * LONGEST * sizeof *expected), found[5000];
+    int32_t *expected = malloc((size_t)DOCUMENTS * LONGEST * sizeof *expected), found[3 * 5000];
+    example e = {.ids = found, .labels = found + 5000, .lengths = found + 10000};
     for (int i = 0; i < 5 * 2 * 2; i++) {
         int first = i & 1 ? 123 : 0;
         token_store s = numbered_documents(*state, i & 4 ? 4 : 2);
@@ -191,11 +192,11 @@ static void blocks_are_cut_as_the_script_cuts_them(void **state) {
         int64_t count = group_plainly(first, rules.group_all ? DOCUMENTS : 1000, rules.block_size, expected);
         blocks b;
         OK(blocks_cut(&s, first, DOCUMENTS - first, &rules, &b));
-        assert_int_equal(b.count, count);
+        assert_int_equal(b.examples.count, count);
         assert_int_equal(b.documents, DOCUMENTS - first);
         assert_int_equal(b.tokens, s.tokens - token_store_begin(&s, first));
         for (int64_t k = 0; k < count; k++) {
-            OK(blocks_read(&b, k, found));
+            OK(b.examples.read(&b.examples, k, &e));
             assert_memory_equal(found, expected + k * rules.block_size, (size_t)rules.block_size * sizeof *found);
         }
         blocks_free(&b);
@@ -204,18 +205,59 @@ static void blocks_are_cut_as_the_script_cuts_them(void **state) {
     free(expected);
 }
 
+/* The ids of numbered documents say which document each of them is of. */
+static int document_of(int32_t id) {
+    int found = 0;
+    for (int32_t begin = 0; begin + document_length(found) <= id; found++) begin += document_length(found);
+    return found;
+}
+
+/* Block k: a sequence a document, wherever the ids of two documents meet; a label wherever they do not. */
+static void check_masked(const blocks *b, int64_t k) {
+    int32_t ids[100], labels[100], lengths[100], sequences = 1, begin = 0, size = b->examples.block_size;
+    int64_t count, labelled = 0;
+    example e = {ids, labels, lengths, 0, 0};
+    OK(b->examples.read(&b->examples, k, &e));
+    OK(b->examples.count_labels(&b->examples, k, &count));
+    for (int32_t i = 0; i < size; i++) {
+        bool last = i + 1 == size || document_of(ids[i]) != document_of(ids[i + 1]);
+        assert_int_equal(labels[i], last ? -1 : ids[i + 1]);
+        labelled += !last;
+        if (last && i + 1 < size) {
+            assert_int_equal(lengths[sequences - 1], i + 1 - begin);
+            begin = i + 1;
+            sequences++;
+        }
+    }
+    assert_int_equal(lengths[sequences - 1], size - begin);
+    assert_true(e.tokens == size && e.sequences == sequences && count == labelled);
+}
+
+static void masked_blocks_know_their_documents(void **state) {
+    for (int i = 0; i < 4; i++) {
+        token_store s = numbered_documents(*state, 2);
+        block_rules rules = {.block_size = i & 1 ? 100 : 7, .document_mask = true, .group_all = i & 2, .most = 40};
+        blocks b;
+        OK(blocks_cut(&s, 123, DOCUMENTS - 123, &rules, &b));
+        assert_int_equal(b.examples.count, 40);
+        for (int64_t k = 0; k < 40; k++) check_masked(&b, k);
+        blocks_free(&b);
+        token_store_close(&s);
+    }
+}
+
 static void no_more_blocks_than_asked_for(void **state) {
     token_store s = numbered_documents(*state, 2);
     block_rules rules = {.block_size = 7, .most = 5};
     blocks b;
     OK(blocks_cut(&s, 0, DOCUMENTS, &rules, &b));
-    assert_int_equal(b.count, 5);
+    assert_int_equal(b.examples.count, 5);
     blocks_free(&b);
     OK(blocks_cut(&s, 0, 3, &rules, &b));
-    assert_int_equal(b.count, token_store_begin(&s, 3) / 7);
+    assert_int_equal(b.examples.count, token_store_begin(&s, 3) / 7);
     blocks_free(&b);
     OK(blocks_cut(&s, 5, 0, &rules, &b));
-    assert_int_equal(b.count, 0);
+    assert_int_equal(b.examples.count, 0);
     blocks_free(&b);
     token_store_close(&s);
 }
@@ -374,6 +416,7 @@ int main(void) {
         ROOM_TEST(bad_rows_are_named),
         ROOM_TEST(files_that_cannot_be_read_are_named),
         ROOM_TEST(blocks_are_cut_as_the_script_cuts_them),
+        ROOM_TEST(masked_blocks_know_their_documents),
         ROOM_TEST(no_more_blocks_than_asked_for),
         cmocka_unit_test(a_block_needs_two_tokens),
         ROOM_TEST(a_corpus_of_ids_needs_no_tokenizer),

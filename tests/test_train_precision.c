@@ -1,5 +1,6 @@
 /* What the precision of training costs: the mean loss of the last 50 of 300 steps in bf16, with f32 masters and
  * without, against that in f32; plain and with a loop. */
+#include "train/blocks.h"
 #include "train/stepper.h"
 
 #include "fixture.h"
@@ -41,7 +42,7 @@ static double last_losses(const char *extra, recipe r) {
     OK(stepper_create(f.model, &options, &s));
     for (int step = 0; step < STEPS; step++) {
         for (int i = 0; i < BATCH; i++) chosen[i] = step * BATCH + i;
-        OK(stepper_step(s, &data, chosen, BATCH, 3e-3, &result));
+        OK(stepper_step(s, &data.examples, chosen, BATCH, 3e-3, &result));
         assert_true(result.finite);
         if (step >= STEPS - LAST) sum += result.loss;
     }

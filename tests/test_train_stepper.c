@@ -1,6 +1,7 @@
 /* Steps on the device: results read a step late are those read at once; on a GPU, recorded steps with new blocks, new
  * learning rates and clipping give the bits of steps done as they come; so do layers that run again in the backward
  * pass. */
+#include "train/blocks.h"
 #include "train/stepper.h"
 
 #include "fixture.h"
@@ -21,7 +22,7 @@ static void take_weights(const params *p, run *out) {
     for (int i = 0; i < p->count; at += p->table[i].rows * p->table[i].cols, i++) OK(params_get((params *)p, i, at));
 }
 
-static void begin(stepper *s, const blocks *data, int step) {
+static void begin(stepper *s, const examples *data, int step) {
     int64_t chosen[PER_STEP];
     for (int i = 0; i < PER_STEP; i++) chosen[i] = (step * PER_STEP + i) % BLOCKS;
     OK(stepper_begin(s, data, chosen, PER_STEP, 0.01 / (1 + step)));
@@ -35,14 +36,27 @@ typedef struct manner {
     bool checkpointing;
     bool records; /* where the device can */
     bool ahead;   /* the results of a step are read when the next has begun */
+    bool masked;  /* blocks hold documents of many lengths */
 } manner;
+
+/* Documents of 1 to 9 tokens, so that each batch has another number of them. */
+static void mask(blocks *data, int64_t ends[BLOCKS * BLOCK]) {
+    int64_t end = 0;
+    for (data->documents = 0; end < BLOCKS * BLOCK; data->documents++) {
+        end += 1 + (int64_t)(9 * rng_uniform(5, 0, (uint64_t)data->documents));
+        ends[data->documents] = end < BLOCKS * BLOCK ? end : BLOCKS * BLOCK;
+    }
+    data->ends = ends;
+}
 
 /* STEPS steps. */
 static void train(const char *device_name, manner how, run *out) {
     fixture f;
     stepper *s;
     int32_t ids[BLOCKS * BLOCK] = {0};
+    int64_t ends[BLOCKS * BLOCK];
     blocks data = blocks_of_ids(ids, BLOCK, BLOCKS);
+    if (how.masked) mask(&data, ends);
     stepper_options options = {
         .compute = how.compute,
         .batch_size = BATCH,
@@ -55,7 +69,7 @@ static void train(const char *device_name, manner how, run *out) {
     fixture_ids(ids, BLOCKS * BLOCK, 3);
     OK(stepper_create(f.model, &options, &s));
     for (int i = 0; i < STEPS; i++) {
-        begin(s, &data, i);
+        begin(s, &data.examples, i);
         if (!how.ahead) OK(stepper_end(s, &out->results[i]));
         if (how.ahead && i) OK(stepper_end(s, &out->results[i - 1]));
     }
@@ -77,11 +91,13 @@ static void assert_same(const run *a, const run *b) {
 }
 
 static void compare(const char *device_name, dtype compute) {
-    run plain = {0}, late = {0};
-    train(device_name, (manner){LOOP, compute}, &plain);
-    train(device_name, (manner){LOOP, compute, .records = true, .ahead = true}, &late);
-    assert_same(&plain, &late);
-    free(plain.weights), free(late.weights);
+    for (int masked = 0; masked < 2; masked++) {
+        run plain = {0}, late = {0};
+        train(device_name, (manner){LOOP, compute, .masked = masked}, &plain);
+        train(device_name, (manner){LOOP, compute, .records = true, .ahead = true, .masked = masked}, &late);
+        assert_same(&plain, &late);
+        free(plain.weights), free(late.weights);
+    }
 }
 
 static void late_results_are_the_same(void **state) {
@@ -142,9 +158,9 @@ static void steps_end_in_order(void **state) {
     fixture_ids(ids, BLOCKS * BLOCK, 3);
     OK(stepper_create(f.model, &options, &s));
     FAILS(stepper_end(s, &r), LCKV_ERROR_ARGUMENT, "no step has begun");
-    begin(s, &data, 0);
-    begin(s, &data, 1);
-    FAILS(stepper_begin(s, &data, chosen, 1, 0.1), LCKV_ERROR_ARGUMENT, "2 steps have begun");
+    begin(s, &data.examples, 0);
+    begin(s, &data.examples, 1);
+    FAILS(stepper_begin(s, &data.examples, chosen, 1, 0.1), LCKV_ERROR_ARGUMENT, "2 steps have begun");
     OK(stepper_end(s, &r));
     OK(stepper_end(s, &r));
     stepper_free(s);

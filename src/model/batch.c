@@ -84,7 +84,7 @@ int batch_create(device *d, batch_limits limits, batch **out) {
     REQUIRE(b, LCKV_ERROR_MEMORY, "no memory for a batch");
     b->device = d;
     b->limits = limits;
-    b->rounds_pasts = d->recording.begin != NULL;
+    b->rounds = d->recording.begin != NULL;
     int status = batch_reserve(b, limits);
     if (status < 0)
         batch_free(b);
@@ -124,6 +124,13 @@ static int check_entries(const batch_entry *entries, int count, bool cached) {
     return LCKV_OK;
 }
 
+/* The next multiple of an eighth of its power of two, and of 64 at least: a growing one passes few such numbers. */
+static int32_t rounded_up(int32_t rows) {
+    int32_t step = 64;
+    while (step < rows / 8) step *= 2;
+    return (rows + step - 1) / step * step;
+}
+
 /* The numbers of a call, before anything is laid out. */
 static void count_rows(batch *b, const batch_entry *entries, int count) {
     b->rows = b->plan_rows = b->plan_sequences = b->wanted = b->max_rows = b->labels_counted = 0;
@@ -137,6 +144,16 @@ static void count_rows(batch *b, const batch_entry *entries, int count) {
         for (int32_t j = e->rows - e->wanted; e->labels && j < e->rows; j++) b->labels_counted += e->labels[j] >= 0;
     }
     b->wants_all = b->wanted == b->rows;
+    b->most_rows = b->max_rows;
+}
+
+/* Without a cache, as training has it, the number of sequences follows from where documents end. */
+static void round_sequences(batch *b) {
+    int32_t rounded = 1;
+    while (rounded < b->sequences) rounded *= 2;
+    if (b->plan_sequences == b->sequences) b->plan_sequences = rounded;
+    b->sequences = rounded;
+    b->most_rows = rounded_up(b->max_rows);
 }
 
 /* Views cover the rows of this call; their places stay. */
@@ -183,24 +200,23 @@ static void fill_sequence(batch *b, const kv_cache *cache, int g, const batch_en
     ((attention_sequence *)host_of(b, group->wanted_sequences))[i] = s;
 }
 
+/* Sequence i, which fills up a batch without a cache. */
+static void leave_empty(batch *b, int i) {
+    ((attention_sequence *)host_of(b, b->groups[0].sequences))[i] = (attention_sequence){0};
+    ((attention_sequence *)host_of(b, b->groups[0].wanted_sequences))[i] = (attention_sequence){0};
+}
+
 /* In a sink cache a row stands at its place in the list, which group 0 knows. */
 static void fill_sink_positions(batch *b, int32_t row, int32_t rows, int i) {
     int64_t *positions = host_of(b, b->sink_positions);
     for (int32_t j = 0; j < rows; j++) positions[row + j] = b->groups[0].host[i].past + j;
 }
 
-/* The next multiple of an eighth of its power of two, and of 64 at least: a growing past passes few such numbers. */
-static int32_t rounded_past(int32_t past) {
-    int32_t step = 64;
-    while (step < past / 8) step *= 2;
-    return (past + step - 1) / step * step;
-}
-
 static void round_pasts(batch *b) {
-    if (!b->rounds_pasts) return;
+    if (!b->rounds) return;
     for (int g = 0; g < b->group_count; g++) {
-        b->groups[g].max_past = rounded_past(b->groups[g].max_past);
-        b->groups[g].plan_max_past = rounded_past(b->groups[g].plan_max_past);
+        b->groups[g].max_past = rounded_up(b->groups[g].max_past);
+        b->groups[g].plan_max_past = rounded_up(b->groups[g].plan_max_past);
     }
 }
 
@@ -213,7 +229,7 @@ static int prepare_cache(kv_cache *cache, const batch_entry *entries, int count)
 }
 
 static int lay_and_send(batch *b, kv_cache *cache, const batch_entry *entries, int count) {
-    TRY(batch_reserve(b, (batch_limits){b->rows, count, cache ? kv_cache_table_pages(cache) : 0}));
+    TRY(batch_reserve(b, (batch_limits){b->rows, b->sequences, cache ? kv_cache_table_pages(cache) : 0}));
     set_shapes(b);
     int32_t row = 0, wanted = 0;
     for (int i = 0; i < count; i++) {
@@ -223,6 +239,7 @@ static int lay_and_send(batch *b, kv_cache *cache, const batch_entry *entries, i
         fill_sink_positions(b, row, e->rows, i);
         row += e->rows;
     }
+    for (int i = count; i < b->sequences; i++) leave_empty(b, i);
     round_pasts(b);
     return b->device->memory.copy_in(b->device, b->memory, b->staging, b->bytes);
 }
@@ -231,7 +248,10 @@ int batch_fill(batch *b, kv_cache *cache, const batch_entry *entries, int count)
     TRY(check_entries(entries, count, cache != NULL));
     count_rows(b, entries, count);
     b->group_count = cache ? kv_cache_groups(cache) : 1;
-    if (cache) TRY(prepare_cache(cache, entries, count));
+    if (cache)
+        TRY(prepare_cache(cache, entries, count));
+    else if (b->rounds)
+        round_sequences(b);
     int status = lay_and_send(b, cache, entries, count);
     if (status < 0 && cache) kv_cache_rollback(cache);
     return status;

@@ -35,18 +35,19 @@ typedef struct batch_group {
     view table;            /* i32 [sequences, pages] */
     view destination;      /* i64 [rows, 1]: the row of the pages that keeps each new row, -1 for none */
     const attention_sequence *host, *host_wanted; /* the same, readable by the host */
-    int32_t max_past, plan_max_past;              /* at least; see rounds_pasts */
+    int32_t max_past, plan_max_past;              /* at least; see `rounds` */
 } batch_group;
 
 enum { BATCH_MAX_GROUPS = 2 };
 
 typedef struct batch {
     device *device;
-    int32_t rows, sequences;           /* in this call */
+    int32_t rows, sequences;           /* in this call; the last sequences may be empty, see `rounds` */
     int32_t plan_rows, plan_sequences; /* the prefix that needs many runs */
     int32_t wanted;                    /* rows handed out */
     bool wants_all;                    /* wanted rows are all rows */
     int32_t max_rows;                  /* of one sequence */
+    int32_t most_rows;                 /* at least; see `rounds` */
     int32_t labels_counted;            /* labels of wanted rows that are not negative */
     view ids;                          /* i32 [rows, 1] */
     view labels;                       /* i32 [wanted, 1] */
@@ -57,12 +58,13 @@ typedef struct batch {
     batch_limits limits;
     void *memory, *staging; /* device, host: the same layout */
     size_t bytes;
-    const plan *plan;  /* of the planned rows, the caller's; NULL (default): the model's */
-    double tolerance;  /* a loop commits once its slots move less than this part of their length from one run to the
-                          next; 0 (default): it does all runs. For one planned sequence: what is said of a batch of
-                          several would depend on all of them */
-    int64_t moves;     /* times that the memory got another place */
-    bool rounds_pasts; /* the device records steps: maxima are rounded up, so that steps are alike */
+    const plan *plan; /* of the planned rows, the caller's; NULL (default): the model's */
+    double tolerance; /* a loop commits once its slots move less than this part of their length from one run to the
+                         next; 0 (default): it does all runs. For one planned sequence: what is said of a batch of
+                         several would depend on all of them */
+    int64_t moves;    /* times that the memory got another place */
+    bool rounds;      /* the device records steps: maxima are rounded up, and empty sequences fill a batch without a
+                         cache up, so that steps are alike */
 } batch;
 
 int batch_create(device *d, batch_limits limits, batch **out);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static row_set batch_rows(const batch *b, const kv_cache *cache) {
-    row_set r = {.rows = b->rows, .sequences = b->sequences, .max_q_rows = b->max_rows, .max_kv_rows = b->max_rows};
+    row_set r = {.rows = b->rows, .sequences = b->sequences, .max_q_rows = b->most_rows, .max_kv_rows = b->most_rows};
     for (int g = 0; g < b->group_count; g++) {
         r.attention[g] = b->groups[g].sequences;
         r.host[g] = b->groups[g].host;

@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static bool tell_reading(void *user, double fraction) {
     const lckv_trainer *t = user;
@@ -60,48 +61,100 @@ int32_t train_data_block_size(const lckv_trainer *t, const lckv_train_options *o
 
 /* `file` is one of them, for the message. */
 static int check_blocks(const lckv_train_options *o, const blocks *b, const char *file) {
-    REQUIRE(b->count, LCKV_ERROR_FORMAT,
+    REQUIRE(b->examples.count, LCKV_ERROR_FORMAT,
             "'%s'%s: %lld tokens in %lld documents give no block of %d tokens%s; choose a smaller block_size", file,
-            splits(o) ? ", a part of it" : "", (long long)b->tokens, (long long)b->documents, b->block_size,
+            splits(o) ? ", a part of it" : "", (long long)b->tokens, (long long)b->documents, b->examples.block_size,
             o->group_all ? "" : " (each thousand documents is cut on its own, unless group_all is set)");
     return LCKV_OK;
 }
 
+static block_rules rules_of(const lckv_trainer *t, const lckv_train_options *o, int64_t most) {
+    return (block_rules){train_data_block_size(t, o), o->group_all, most, o->document_mask};
+}
+
 static int cut_train(lckv_trainer *t, const lckv_train_options *o, int64_t first) {
-    block_rules rules = {train_data_block_size(t, o), o->group_all, o->max_train_samples};
-    TRY(blocks_cut(&t->train_ids, first, t->train_ids.documents - first, &rules, &t->train));
-    return check_blocks(o, &t->train, o->train_files[0]);
+    block_rules rules = rules_of(t, o, o->max_train_samples);
+    TRY(blocks_cut(&t->train_ids, first, t->train_ids.documents - first, &rules, &t->train_blocks));
+    t->train_tokens = t->train_blocks.tokens;
+    return check_blocks(o, &t->train_blocks, o->train_files[0]);
 }
 
 static int cut_validation(lckv_trainer *t, const lckv_train_options *o, const token_store *ids, int64_t documents) {
-    block_rules rules = {train_data_block_size(t, o), o->group_all, o->max_eval_samples};
-    TRY(blocks_cut(ids, 0, documents, &rules, &t->validation));
-    return check_blocks(o, &t->validation, splits(o) ? o->train_files[0] : o->validation_files[0]);
+    block_rules rules = rules_of(t, o, o->max_eval_samples);
+    TRY(blocks_cut(ids, 0, documents, &rules, &t->validation_blocks));
+    return check_blocks(o, &t->validation_blocks, splits(o) ? o->train_files[0] : o->validation_files[0]);
 }
 
-/* `o` names files alone. */
-static int read_and_cut(lckv_trainer *t, const lckv_train_options *o) {
-    int64_t split = 0;
-    if (o->do_train || splits(o)) {
-        TRY(read_files(t, o, o->train_files, o->train_file_count, &t->train_ids));
-        split = split_documents(o, t->train_ids.documents);
-    }
+/* ---------------------------------------------------------------- sources with weights */
+
+/* NAME:WEIGHT: a corpus of its own. */
+static int read_source(lckv_trainer *t, const lckv_train_options *o, mixture_source *s, const char *name) {
+    size_t length;
+    source_list files = {0};
+    s->name = name;
+    s->weight = sources_weight(name, &length);
+    char *bare = strndup(name, length);
+    const char *const names[] = {bare};
+    int status = bare ? sources_add(names, 1, &files) : fail(LCKV_ERROR_MEMORY, "no memory for a path");
+    if (status >= 0) status = read_files(t, o, (const char *const *)files.paths, files.count, &s->ids);
+    source_list_free(&files);
+    free(bare);
+    TRY(status);
+    block_rules rules = rules_of(t, o, 0);
+    TRY(blocks_cut(&s->ids, 0, s->ids.documents, &rules, &s->blocks));
+    t->train_tokens += s->blocks.tokens;
+    return check_blocks(o, &s->blocks, name);
+}
+
+static int read_mixture(lckv_trainer *t, const lckv_train_options *o) {
+    mixture *m = &t->mixture;
+    TRY(mixture_create(o->train_file_count, o->shuffle, (uint64_t)o->seed, m));
+    for (int i = 0; i < m->count; i++) TRY(read_source(t, o, &m->sources[i], o->train_files[i]));
+    TRY(mixture_weigh(m, o->max_train_samples));
+    t->train = &m->examples;
+    return LCKV_OK;
+}
+
+/* All of them or none. */
+static int check_weights(const lckv_train_options *o, bool *weighted) {
+    int count = 0;
+    size_t length;
+    for (int i = 0; i < o->train_file_count; i++) count += sources_weight(o->train_files[i], &length) > 0;
+    *weighted = count > 0;
+    REQUIRE(!count || count == o->train_file_count, LCKV_ERROR_ARGUMENT,
+            "%d of %d sources of train_file have a weight, expected all of them or none", count, o->train_file_count);
+    REQUIRE(!count || !splits(o), LCKV_ERROR_ARGUMENT,
+            "validation_split_percentage takes a part of one corpus, and sources with weights are several: expected a "
+            "validation_file");
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- reading and cutting */
+
+/* One corpus, of which validation may take a part. */
+static int read_train(lckv_trainer *t, const lckv_train_options *o) {
+    if (!o->do_train && !splits(o)) return LCKV_OK;
+    TRY(read_files(t, o, o->train_files, o->train_file_count, &t->train_ids));
+    int64_t split = split_documents(o, t->train_ids.documents);
     if (o->do_train) TRY(cut_train(t, o, split));
-    if (!o->do_eval) return LCKV_OK;
-    if (splits(o)) return cut_validation(t, o, &t->train_ids, split);
-    if (!o->validation_file_count) return LCKV_OK;
+    return o->do_eval && splits(o) ? cut_validation(t, o, &t->train_ids, split) : LCKV_OK;
+}
+
+static int read_validation(lckv_trainer *t, const lckv_train_options *o) {
+    if (!o->do_eval || !o->validation_file_count) return LCKV_OK;
     TRY(read_files(t, o, o->validation_files, o->validation_file_count, &t->validation_ids));
     return cut_validation(t, o, &t->validation_ids, t->validation_ids.documents);
 }
 
-/* Files that are named go before those of the data set. */
-static int find_sources(const lckv_train_options *o, source_list *train, source_list *validation) {
+/* Files that are named go before those of the data set. Sources with weights stay as they are. */
+static int find_sources(const lckv_train_options *o, bool weighted, source_list *train, source_list *validation) {
     source_list ours[2] = {0};
-    TRY(sources_add(o->train_files, o->train_file_count, train));
+    if (!weighted) TRY(sources_add(o->train_files, o->train_file_count, train));
     TRY(sources_add(o->validation_files, o->validation_file_count, validation));
     if (!o->dataset_name) return LCKV_OK;
     int status = sources_of_dataset(o->dataset_name, o->dataset_config_name, &ours[0], &ours[1]);
-    if (status >= 0 && !train->count) status = sources_add((const char *const *)ours[0].paths, ours[0].count, train);
+    if (status >= 0 && !train->count && !weighted)
+        status = sources_add((const char *const *)ours[0].paths, ours[0].count, train);
     if (status >= 0 && !validation->count)
         status = sources_add((const char *const *)ours[1].paths, ours[1].count, validation);
     source_list_free(&ours[0]);
@@ -126,21 +179,28 @@ static int check_parts(const lckv_train_options *o) {
 int train_data_read(lckv_trainer *t, const lckv_train_options *o) {
     source_list train = {0}, validation = {0};
     lckv_train_options found = *o;
-    int status = find_sources(o, &train, &validation);
-    found.train_files = (const char *const *)train.paths;
-    found.train_file_count = train.count;
+    bool weighted;
+    TRY(check_weights(o, &weighted));
+    int status = find_sources(o, weighted, &train, &validation);
+    if (!weighted) {
+        found.train_files = (const char *const *)train.paths;
+        found.train_file_count = train.count;
+    }
     found.validation_files = (const char *const *)validation.paths;
     found.validation_file_count = validation.count;
     if (status >= 0) status = check_parts(&found);
-    if (status >= 0) status = read_and_cut(t, &found);
+    if (status >= 0 && !weighted) status = read_train(t, &found);
+    if (status >= 0 && weighted && o->do_train) status = read_mixture(t, &found);
+    if (status >= 0) status = read_validation(t, &found);
     source_list_free(&train);
     source_list_free(&validation);
     return status;
 }
 
 void train_data_free(lckv_trainer *t) {
-    blocks_free(&t->train);
-    blocks_free(&t->validation);
+    blocks_free(&t->train_blocks);
+    blocks_free(&t->validation_blocks);
+    mixture_free(&t->mixture);
     token_store_close(&t->train_ids);
     token_store_close(&t->validation_ids);
 }
@@ -173,8 +233,13 @@ static int tokenize_in(const lckv_train_options *o, const source_list *files, co
 
 int lckv_tokenize(const lckv_train_options *o, lckv_tokenized *out) {
     char *folder = NULL;
+    bool weighted;
     *out = (lckv_tokenized){0};
     REQUIRE(o->train_files && o->train_file_count > 0, LCKV_ERROR_ARGUMENT, "expected a train_file, found none");
+    TRY(check_weights(o, &weighted));
+    REQUIRE(!weighted, LCKV_ERROR_ARGUMENT,
+            "sources with weights are kept each on its own: name one at a time, without "
+            "its weight");
     if (o->tokenizer_name) TRY(model_path_resolve(o->tokenizer_name, &folder));
     source_list files = {0};
     int status = sources_add(o->train_files, o->train_file_count, &files);

@@ -1,13 +1,14 @@
 /* FLOPs of a block, see flops.h. */
 #include "train/flops.h"
 
+#include "train/blocks.h"
 #include "train/start.h"
 #include "train/stepper.h"
 
 #include <stdlib.h>
 
 /* A step over `count` blocks of zeros: what is in a token costs nothing. */
-static int count_step(stepper *s, const blocks *data, int64_t count, double *flops) {
+static int count_step(stepper *s, const examples *data, int64_t count, double *flops) {
     static const int64_t ALL_THE_SAME[2] = {0};
     device *d = s->model->device;
     double before = d->counts.flops;
@@ -27,8 +28,8 @@ static int count_blocks(model *m, dtype compute, int32_t block_size, int32_t *id
     double one = 0, two = 0;
     stepper *s;
     TRY(stepper_create(m, &options, &s));
-    int status = count_step(s, &data, 1, &one);
-    if (status >= 0) status = count_step(s, &data, 2, &two);
+    int status = count_step(s, &data.examples, 1, &one);
+    if (status >= 0) status = count_step(s, &data.examples, 2, &two);
     *flops = two - one;
     stepper_free(s);
     return status;

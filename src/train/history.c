@@ -24,7 +24,7 @@ int history_add(history *h, history_entry one) {
 double history_epoch(const lckv_trainer *t, int64_t step) {
     if (!t->steps_per_epoch) return 0; /* it does not train */
     int64_t whole = step / t->steps_per_epoch, more = step % t->steps_per_epoch * t->blocks_per_step;
-    return (double)whole + (double)more / (double)t->train.count;
+    return (double)whole + (double)more / (double)t->train->count;
 }
 
 /* ---------------------------------------------------------------- watching */

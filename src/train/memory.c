@@ -1,6 +1,7 @@
 /* Memory and FLOPs of training, foreseen: the trainer's step itself, on the counting device. See
  * lckv_memory_for_training() in lckv.h. Leaves out: memory of the host, and what a device's libraries take for
  * themselves. */
+#include "train/blocks.h"
 #include "train/start.h"
 #include "train/stepper.h"
 
@@ -27,7 +28,7 @@ static int count_step(stepper *s, lckv_memory *out) {
     device *d = s->model->device;
     double before = d->counts.flops;
     step_result result;
-    int status = ids && chosen ? stepper_step(s, &data, chosen, s->batch_size, 0, &result)
+    int status = ids && chosen ? stepper_step(s, &data.examples, chosen, s->batch_size, 0, &result)
                                : fail(LCKV_ERROR_MEMORY, "no memory for %lld tokens", (long long)tokens);
     out->flops = d->counts.flops - before;
     free(ids);

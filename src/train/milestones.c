@@ -32,12 +32,12 @@ bool milestones_finished(const lckv_trainer *t) {
 
 static int run_through(lckv_trainer *t, step_evaluation *all) {
     double sum = 0;
-    int64_t count = t->validation.count;
+    int64_t count = t->validation->count;
     for (int64_t first = 0; first < count;) {
         int64_t left = count - first;
         int at_once = stepper_blocks_at_once(t->stepper), these = left < at_once ? (int)left : at_once;
         step_evaluation e;
-        TRY(stepper_evaluate(t->stepper, &t->validation, first, these, &e));
+        TRY(stepper_evaluate(t->stepper, t->validation, first, these, &e));
         sum += e.loss * (double)e.labels;
         all->labels += e.labels;
         all->correct += e.correct;
@@ -59,7 +59,7 @@ int milestones_evaluate(lckv_trainer *t, lckv_evaluation *out) {
     *out = (lckv_evaluation){.loss = all.loss,
                              .perplexity = exp(all.loss),
                              .accuracy = (double)all.correct / (double)all.labels,
-                             .blocks = t->validation.count,
+                             .blocks = t->validation->count,
                              .seconds = clock_seconds() - begin};
     t->evaluation = *out;
     t->evaluated_at = t->step;

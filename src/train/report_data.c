@@ -103,10 +103,10 @@ static json_t *local_time(void) {
 static json_t *about_run(const lckv_trainer *t, const report_labels *l) {
     return json_pack("{ss ss ss? so sb sI sI ss sI sI sI}", "name", l->name, "version", lckv_version(), "command",
                      l->command, "written", local_time(), "finished", l->finished, "parameters",
-                     (json_int_t)params_elements(t->model->params), "block_size", (json_int_t)t->train.block_size,
+                     (json_int_t)params_elements(t->model->params), "block_size", (json_int_t)t->train->block_size,
                      "device", t->device->features, "threads", (json_int_t)t->device->threads, "processes",
                      (json_int_t)t->exchange->ranks, "tokens_per_step",
-                     (json_int_t)(t->blocks_per_step * t->train.block_size));
+                     (json_int_t)(t->blocks_per_step * t->train->block_size));
 }
 
 static json_t *progress(const lckv_trainer *t) {

@@ -30,11 +30,11 @@ static json_t *rate(double count, double seconds) {
 /* Speeds are of this process; all else is of the whole run. */
 static json_t *train_results(const lckv_trainer *t, const lckv_train_result *r) {
     double steps = (double)(r->steps - t->first_step);
-    double samples = (double)(r->tokens - t->first_tokens) / (double)t->train.block_size;
+    double samples = (double)(r->tokens - t->first_tokens) / (double)t->train->block_size;
     return json_pack("{sf sI sf so sf sI so so so}", "epoch", history_epoch(t, r->steps), "skipped_steps",
                      (json_int_t)r->skipped_steps, "total_flos", trainer_flops(t), "train_loss",
                      json_number_or_null(r->train_loss), "train_runtime", r->seconds, "train_samples",
-                     (json_int_t)t->train.count, "train_samples_per_second", rate(samples, r->seconds),
+                     (json_int_t)t->train->count, "train_samples_per_second", rate(samples, r->seconds),
                      "train_steps_per_second", rate(steps, r->seconds), "train_tokens_per_second",
                      json_number_or_null(r->tokens_per_second));
 }
@@ -104,7 +104,7 @@ static int end(void *self, const lckv_trainer *t, const lckv_train_result *resul
     json_t *all = read_results(t->output_dir, "all_results.json");
     REQUIRE(all, LCKV_ERROR_MEMORY, "no memory for all_results.json");
     if (has_news_of_training(t)) status = write_training(self, t, result, all);
-    if (status >= 0 && t->do_eval && t->validation.count) status = write_evaluation(t, all);
+    if (status >= 0 && t->do_eval && t->validation->count) status = write_evaluation(t, all);
     if (status >= 0) return json_write_file(all, t->output_dir, "all_results.json");
     json_decref(all);
     return status;

@@ -100,9 +100,9 @@ static void plan_schedule(lckv_trainer *t, const lckv_train_options *o) {
 static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
     if (!o->do_train) return LCKV_OK;
     /* Both are below 2^31. A step never has more blocks than an epoch. */
-    int64_t each = o->per_device_train_batch_size * o->gradient_accumulation_steps, all = t->train.count;
+    int64_t each = o->per_device_train_batch_size * o->gradient_accumulation_steps, all = t->train->count;
     t->blocks_per_step = each < all / t->exchange->ranks ? each * t->exchange->ranks : all;
-    t->steps_per_epoch = (t->train.count + t->blocks_per_step - 1) / t->blocks_per_step;
+    t->steps_per_epoch = (t->train->count + t->blocks_per_step - 1) / t->blocks_per_step;
     double epochs = ceil(o->num_train_epochs * (double)t->steps_per_epoch);
     REQUIRE(o->max_steps > 0 || epochs < 0x1p53, LCKV_ERROR_ARGUMENT, "num_train_epochs %g of %lld steps are too many",
             o->num_train_epochs, (long long)t->steps_per_epoch);
@@ -149,8 +149,8 @@ static int batch_size(int64_t asked, int64_t there) {
 static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
     stepper_options options = {
         .compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32,
-        .batch_size = batch_size(t->batch_size, t->train.count),
-        .block_size = o->do_train ? t->train.block_size : t->validation.block_size,
+        .batch_size = batch_size(t->batch_size, t->train->count),
+        .block_size = o->do_train ? t->train->block_size : t->validation->block_size,
         .bf16_weights = o->torch_dtype && !strcmp(o->torch_dtype, "bfloat16"),
         .gradient_checkpointing = o->gradient_checkpointing,
         .optimizer = {.beta1 = o->adam_beta1,
@@ -164,7 +164,7 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
     };
     TRY(stepper_create(t->model, &options, &t->stepper));
     TRY(flops_of_block(t->model->config, options.compute, options.block_size, &t->flops_of_block));
-    return stepper_set_eval_batch(t->stepper, batch_size(o->per_device_eval_batch_size, t->validation.count));
+    return stepper_set_eval_batch(t->stepper, batch_size(o->per_device_eval_batch_size, t->validation->count));
 }
 
 static void keep_options(lckv_trainer *t, const lckv_train_options *o) {
@@ -221,6 +221,8 @@ int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out) {
     *out = NULL;
     lckv_trainer *t = calloc(1, sizeof *t);
     REQUIRE(t, LCKV_ERROR_MEMORY, "no memory for a trainer");
+    t->train = &t->train_blocks.examples;
+    t->validation = &t->validation_blocks.examples;
     t->exchange = options->processes ? options->processes : exchange_alone();
     int status = exchange_agree(t->exchange, set_up_folder(t, options));
     if (status >= 0) status = exchange_agree(t->exchange, set_up_data(t, options));

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <glob.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,6 +93,17 @@ int sources_add(const char *const *names, int count, source_list *out) {
             TRY(add_path(out, names[i]));
     }
     return LCKV_OK;
+}
+
+double sources_weight(const char *name, size_t *length) {
+    const char *colon = strrchr(name, ':');
+    char *end = NULL;
+    *length = strlen(name);
+    if (!colon || colon == name || !isdigit((unsigned char)colon[1]) || file_exists(name)) return 0;
+    double weight = strtod(colon + 1, &end);
+    if (*end || !(weight > 0) || isinf(weight)) return 0;
+    *length = (size_t)(colon - name);
+    return weight;
 }
 
 /* ---------------------------------------------------------------- data sets */

@@ -19,6 +19,10 @@ typedef struct source_list {
 /* Adds what `names` stand for, in their order. LCKV_ERROR_FILE: there is nothing of one's name, or no data in it. */
 int sources_add(const char *const *names, int count, source_list *out);
 
+/* The weight behind a name, NAME:WEIGHT, above 0; *length: of the name without it. 0: there is none, or a file has this
+ * whole name. */
+double sources_weight(const char *name, size_t *length);
+
 /* The parts of a data set: a file (for training), a folder, or ORG/NAME in the Hugging Face cache. `config_name`: only
  * files with this word or folder in their path; NULL: all. */
 int sources_of_dataset(const char *name, const char *config_name, source_list *train, source_list *validation);

@@ -10,14 +10,24 @@ static int prepare_weights(model *m, const stepper_options *o) {
     return params_enable_gradients(m->params);
 }
 
-/* Room for `most` blocks at a time. */
+/* Where each example of a batch is written. */
+static void place_examples(stepper *s, int most) {
+    for (int i = 0; i < most; i++) {
+        int32_t *at = s->rows + 3 * (int64_t)i * s->block_size;
+        s->examples[i] = (example){.ids = at, .labels = at + s->block_size, .lengths = at + 2 * (int64_t)s->block_size};
+    }
+}
+
+/* Room for `most` examples at a time, and for as many sequences to begin with. */
 static int allocate_batch(stepper *s, int most) {
     batch_limits limits = {.rows = most * s->block_size, .sequences = most};
-    s->ids = malloc((size_t)most * (size_t)s->block_size * sizeof *s->ids);
-    s->labels = malloc((size_t)most * (size_t)s->block_size * sizeof *s->labels);
+    s->examples = malloc((size_t)most * sizeof *s->examples);
+    s->rows = malloc(3 * (size_t)limits.rows * sizeof *s->rows);
     s->entries = malloc((size_t)most * sizeof *s->entries);
-    REQUIRE(s->ids && s->labels && s->entries, LCKV_ERROR_MEMORY, "no memory for a batch of %d blocks of %d tokens",
+    s->entry_room = most;
+    REQUIRE(s->examples && s->rows && s->entries, LCKV_ERROR_MEMORY, "no memory for a batch of %d blocks of %d tokens",
             most, s->block_size);
+    place_examples(s, most);
     s->correct = (view){NULL, limits.rows, 1, DTYPE_I32};
     TRY(s->model->device->memory.alloc(s->model->device, (size_t)limits.rows * sizeof(int32_t), &s->correct.data));
     return batch_create(s->model->device, limits, &s->batch);
@@ -27,14 +37,14 @@ static int allocate_batch(stepper *s, int most) {
 static void free_batch(stepper *s) {
     replay_set_forget(&s->batches, s->model->device);
     batch_free(s->batch);
-    free(s->ids);
-    free(s->labels);
+    free(s->examples);
+    free(s->rows);
     free(s->entries);
     if (s->correct.data) s->model->device->memory.release(s->model->device, s->correct.data);
     s->batch = NULL;
     s->correct.data = NULL;
-    s->ids = NULL;
-    s->labels = NULL;
+    s->examples = NULL;
+    s->rows = NULL;
     s->entries = NULL;
 }
 
@@ -114,15 +124,38 @@ int stepper_set_eval_batch(stepper *s, int eval_batch_size) {
 
 /* ---------------------------------------------------------------- running one */
 
-/* The label of a token is the next one of its block; the last has none. */
-static int add_block(stepper *s, int i, const blocks *data, int64_t block) {
-    int32_t *ids = s->ids + (int64_t)i * s->block_size, *labels = s->labels + (int64_t)i * s->block_size;
-    TRY(blocks_read(data, block, ids));
-    for (int32_t t = 0; t + 1 < s->block_size; t++) labels[t] = ids[t + 1];
-    labels[s->block_size - 1] = -1;
-    s->entries[i] = (batch_entry){
-        .ids = ids, .labels = labels, .rows = s->block_size, .wanted = s->block_size, .cache_id = -1, .planned = true};
+static int reserve_entries(stepper *s, int sequences) {
+    if (sequences <= s->entry_room) return LCKV_OK;
+    batch_entry *more = realloc(s->entries, (size_t)sequences * sizeof *more);
+    REQUIRE(more, LCKV_ERROR_MEMORY, "no memory for a batch of %d sequences", sequences);
+    s->entries = more;
+    s->entry_room = sequences;
     return LCKV_OK;
+}
+
+/* The sequences of one example become entries of the batch, from `at` on. */
+static void add_entries(batch_entry *at, const example *e) {
+    int32_t begin = 0;
+    for (int32_t i = 0; i < e->sequences; i++) {
+        int32_t rows = e->lengths[i];
+        at[i] = (batch_entry){.ids = e->ids + begin,
+                              .labels = e->labels + begin,
+                              .rows = rows,
+                              .wanted = rows,
+                              .cache_id = -1,
+                              .planned = true};
+        begin += rows;
+    }
+}
+
+/* Sends the first `count` of s->examples to the device. */
+static int fill_batch(stepper *s, int count) {
+    int64_t sequences = 0;
+    for (int i = 0; i < count; i++) sequences += s->examples[i].sequences;
+    TRY(reserve_entries(s, (int)sequences)); /* no more than there are tokens */
+    batch_entry *at = s->entries;
+    for (int i = 0; i < count; at += s->examples[i++].sequences) add_entries(at, &s->examples[i]);
+    return batch_fill(s->batch, NULL, s->entries, (int)sequences);
 }
 
 static view loss_of(const stepper *s) {
@@ -148,7 +181,8 @@ static int forward_and_backward(void *user) {
 /* The exact form sends a table of its steps, so it is done as it comes. */
 static int learn_from_batch(stepper *s) {
     if (s->model->config->use_sequential) return forward_and_backward(s);
-    replay_key key = {{s->batch->rows, s->batch->moves}};
+    const batch *b = s->batch;
+    replay_key key = {{b->rows, b->moves, b->sequences, b->most_rows}};
     return replay_set_run(&s->batches, s->graph, &key, forward_and_backward, s);
 }
 
@@ -156,20 +190,20 @@ static view correct_of_batch(const stepper *s) {
     return (view){s->correct.data, s->batch->rows, 1, DTYPE_I32};
 }
 
-/* Runs the entries that stand ready; everything of it but the loss, what is correct, and the weights' gradients is let
- * go. */
+/* Runs the first `count` of s->examples; everything of it but the loss, what is correct, and the weights' gradients is
+ * let go. */
 static int run_batch(stepper *s, int count, bool learn) {
-    TRY(batch_fill(s->batch, NULL, s->entries, count));
+    TRY(fill_batch(s, count));
     s->graph->recording = learn;
     int status = learn ? learn_from_batch(s) : forward(s, correct_of_batch(s));
     int reset = graph_reset(s->graph);
     return status < 0 ? status : reset;
 }
 
-/* The loss starts at 0 and will be divided by the labels of `count` blocks. */
-static int begin_loss(stepper *s, int64_t count) {
+/* The loss starts at 0 and will be divided by `labels`, if there are any. */
+static int begin_loss(stepper *s, int64_t labels) {
     device *d = s->model->device;
-    float scale = (float)(1.0 / ((double)count * (double)(s->block_size - 1)));
+    float scale = labels ? (float)(1.0 / (double)labels) : 0;
     TRY(d->memory.zero(d, s->sums.data, 2 * sizeof(double)));
     return d->memory.copy_in(d, s->scale.data, &scale, sizeof scale);
 }
@@ -179,13 +213,25 @@ static int update(void *user) {
     return optimizer_update(s->optimizer, loss_of(s));
 }
 
+static int count_labels(const examples *data, const int64_t *chosen, int64_t count, int64_t *all) {
+    *all = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t labels;
+        TRY(data->count_labels(data, chosen[i], &labels));
+        *all += labels;
+    }
+    return LCKV_OK;
+}
+
 /* The share of this process, one batch after the other. */
-static int run_share(stepper *s, const blocks *data, const int64_t *chosen, int64_t count) {
-    TRY(begin_loss(s, count));
+static int run_share(stepper *s, const examples *data, const int64_t *chosen, int64_t count) {
+    int64_t labels;
+    TRY(count_labels(data, chosen, count, &labels));
+    TRY(begin_loss(s, labels));
     int64_t first, end = exchange_share(s->optimizer->exchange, count, &first) + first;
     for (int64_t at = first; at < end;) {
         int now = end - at < s->batch_size ? (int)(end - at) : s->batch_size;
-        for (int i = 0; i < now; i++) TRY(add_block(s, i, data, chosen[at + i]));
+        for (int i = 0; i < now; i++) TRY(data->read(data, chosen[at + i], &s->examples[i]));
         TRY(run_batch(s, now, true));
         at += now;
     }
@@ -206,7 +252,7 @@ static int send_results(stepper *s) {
     return d->memory.mark(d, &p->mark);
 }
 
-int stepper_begin(stepper *s, const blocks *data, const int64_t *chosen, int64_t count, double learning_rate) {
+int stepper_begin(stepper *s, const examples *data, const int64_t *chosen, int64_t count, double learning_rate) {
     REQUIRE(s->begun - s->ended < STEPPER_AHEAD, LCKV_ERROR_ARGUMENT, "%d steps have begun and not ended",
             STEPPER_AHEAD);
     int status = run_share(s, data, chosen, count);
@@ -229,7 +275,7 @@ int stepper_end(stepper *s, step_result *out) {
     return LCKV_OK;
 }
 
-int stepper_step(stepper *s, const blocks *data, const int64_t *chosen, int64_t count, double learning_rate,
+int stepper_step(stepper *s, const examples *data, const int64_t *chosen, int64_t count, double learning_rate,
                  step_result *out) {
     TRY(stepper_begin(s, data, chosen, count, learning_rate));
     return stepper_end(s, out);
@@ -254,25 +300,31 @@ static int count_correct(stepper *s) {
     return d->memory.copy_in(d, (double *)s->sums.data + 1, &sum, sizeof sum);
 }
 
-static int evaluate_share(stepper *s, const blocks *data, int64_t first, int count) {
-    TRY(begin_loss(s, count));
+static int evaluate_share(stepper *s, const examples *data, int64_t first, int count, int64_t *labels) {
+    *labels = 0;
+    for (int64_t i = first; i < first + count; i++) {
+        int64_t here;
+        TRY(data->count_labels(data, i, &here));
+        *labels += here;
+    }
+    TRY(begin_loss(s, *labels));
     int64_t mine, here = exchange_share(s->optimizer->exchange, count, &mine);
     if (!here) return LCKV_OK;
-    for (int64_t i = 0; i < here; i++) TRY(add_block(s, (int)i, data, first + mine + i));
+    for (int64_t i = 0; i < here; i++) TRY(data->read(data, first + mine + i, &s->examples[i]));
     TRY(run_batch(s, (int)here, false));
     return count_correct(s);
 }
 
-int stepper_evaluate(stepper *s, const blocks *data, int64_t first, int count, step_evaluation *out) {
+int stepper_evaluate(stepper *s, const examples *data, int64_t first, int count, step_evaluation *out) {
     device *d = s->model->device;
     const exchange *e = s->optimizer->exchange;
     double sums[2];
+    int64_t labels;
     *out = (step_evaluation){0};
-    TRY(exchange_agree(e, evaluate_share(s, data, first, count)));
+    TRY(exchange_agree(e, evaluate_share(s, data, first, count, &labels)));
     TRY(exchange_sum(e, s->sums));
     TRY(d->memory.copy_out(d, sums, s->sums.data, sizeof sums));
     TRY(exchange_agree(e, d->memory.wait(d)));
-    *out =
-        (step_evaluation){.loss = sums[0], .labels = (int64_t)count * (s->block_size - 1), .correct = (int64_t)sums[1]};
+    *out = (step_evaluation){.loss = sums[0], .labels = labels, .correct = (int64_t)sums[1]};
     return LCKV_OK;
 }

@@ -90,14 +90,14 @@ static void count_step(lckv_trainer *t, const step_result *r) {
 
 /* The blocks of a step: the last one of an epoch takes what is left of it. */
 static int64_t blocks_of_step(const lckv_trainer *t, int64_t step) {
-    int64_t first = step % t->steps_per_epoch * t->blocks_per_step, left = t->train.count - first;
+    int64_t first = step % t->steps_per_epoch * t->blocks_per_step, left = t->train->count - first;
     return left < t->blocks_per_step ? left : t->blocks_per_step;
 }
 
 /* A step has ended: counts it, logs it when its turn has come, tells those who want to know. */
 static int report_step(lckv_trainer *t, const step_result *r) {
     double learning_rate = schedule_learning_rate(&t->schedule, t->step);
-    int64_t tokens = blocks_of_step(t, t->step) * t->train.block_size;
+    int64_t tokens = blocks_of_step(t, t->step) * t->train->block_size;
     t->step++;
     t->tokens += tokens;
     t->window.tokens += tokens;
@@ -113,15 +113,18 @@ static int report_step(lckv_trainer *t, const step_result *r) {
 /* A function of seed and step alone. */
 static void choose_blocks(lckv_trainer *t, int64_t step, int64_t count) {
     int64_t epoch = step / t->steps_per_epoch, first = step % t->steps_per_epoch * t->blocks_per_step;
-    for (int64_t i = 0; i < count; i++)
-        t->chosen[i] = t->shuffle ? order_index(t->seed, (uint64_t)epoch, t->train.count, first + i) : first + i;
+    int64_t all = t->train->count;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t place = t->shuffle ? order_index(t->seed, (uint64_t)epoch, all, first + i) : first + i;
+        t->chosen[i] = epoch * all + place; /* below 2^63: no run has so many steps */
+    }
 }
 
 static int begin_step(lckv_trainer *t) {
     int64_t count = blocks_of_step(t, t->begun);
     double learning_rate = schedule_learning_rate(&t->schedule, t->begun);
     choose_blocks(t, t->begun, count);
-    TRY(stepper_begin(t->stepper, &t->train, t->chosen, count, learning_rate));
+    TRY(stepper_begin(t->stepper, t->train, t->chosen, count, learning_rate));
     t->begun++;
     return LCKV_OK;
 }
@@ -161,7 +164,7 @@ static int train(lckv_trainer *t) {
 /* ---------------------------------------------------------------- a whole run */
 
 double trainer_flops(const lckv_trainer *t) {
-    return t->train.block_size ? t->flops_of_block * (double)(t->tokens / t->train.block_size) : 0;
+    return t->train->block_size ? t->flops_of_block * (double)(t->tokens / t->train->block_size) : 0;
 }
 
 static lckv_train_result result_so_far(const lckv_trainer *t) {
@@ -200,7 +203,7 @@ static int take_best(lckv_trainer *t) {
 }
 
 static int evaluate_at_end(lckv_trainer *t, lckv_train_result *result) {
-    if (!t->do_eval || !t->validation.count) return LCKV_OK;
+    if (!t->do_eval || !t->validation->count) return LCKV_OK;
     if (t->evaluation.blocks == 0 || t->evaluated_at != t->step) TRY(milestones_evaluate(t, &t->evaluation));
     result->eval_loss = t->evaluation.loss;
     result->perplexity = t->evaluation.perplexity;
@@ -237,12 +240,12 @@ lckv_train_summary lckv_trainer_summary(const lckv_trainer *t) {
     return (lckv_train_summary){
         .parameters = params_elements(t->model->params),
         .block_size = t->stepper->block_size,
-        .train_blocks = t->train.count,
-        .validation_blocks = t->validation.count,
-        .train_tokens = t->train.tokens,
+        .train_blocks = t->train->count,
+        .validation_blocks = t->validation->count,
+        .train_tokens = t->train_tokens,
         .steps_per_epoch = t->steps_per_epoch,
         .steps = t->steps,
         .first_step = t->step,
-        .flops_per_token = t->train.count ? t->flops_of_block / t->train.block_size : 0,
+        .flops_per_token = t->train->count ? t->flops_of_block / t->train->block_size : 0,
     };
 }

@@ -2,7 +2,7 @@
 #ifndef TRAIN_TRAINER_H
 #define TRAIN_TRAINER_H
 
-#include "train/blocks.h"
+#include "train/mixture.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
 #include "train/stepper.h"
@@ -37,7 +37,10 @@ struct lckv_trainer {
     stepper *stepper;
     lckv_tokenizer *tokenizer;             /* NULL where the data is ids alone */
     token_store train_ids, validation_ids; /* the latter empty where the validation blocks are a part of the former */
-    blocks train, validation;
+    blocks train_blocks, validation_blocks;
+    mixture mixture;                    /* of weighted sources, instead of train_ids and train_blocks */
+    const examples *train, *validation; /* what of these it learns from; of no examples where there are none */
+    int64_t train_tokens;               /* that were cut into them, dropped ones included */
 
     /* how it goes through the data */
     schedule schedule;

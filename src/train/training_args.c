@@ -51,14 +51,14 @@ static json_t *sources(const lckv_train_options *o) {
 }
 
 static json_t *data(const lckv_train_options *o) {
-    return json_pack("{ss? ss? ss? sb sI ss? ss sb sb sb sI sI sI}", "dataset_name", o->dataset_name,
-                     "dataset_config_name", o->dataset_config_name, "token_cache_dir", o->token_cache_dir,
-                     "overwrite_cache", o->overwrite_cache, "preprocessing_num_workers",
-                     (json_int_t)o->preprocessing_num_workers, "text_column", o->text_column, "ids_dtype",
-                     o->ids_dtype == LCKV_IDS_UINT32 ? "uint32" : "uint16", "keep_linebreaks", o->keep_linebreaks,
-                     "append_eos", o->append_eos, "group_all", o->group_all, "max_train_samples",
-                     (json_int_t)o->max_train_samples, "max_eval_samples", (json_int_t)o->max_eval_samples,
-                     "validation_split_percentage", (json_int_t)o->validation_split_percentage);
+    return json_pack(
+        "{ss? ss? ss? sb sI ss? ss sb sb sb sb sI sI sI}", "dataset_name", o->dataset_name, "dataset_config_name",
+        o->dataset_config_name, "token_cache_dir", o->token_cache_dir, "overwrite_cache", o->overwrite_cache,
+        "preprocessing_num_workers", (json_int_t)o->preprocessing_num_workers, "text_column", o->text_column,
+        "ids_dtype", o->ids_dtype == LCKV_IDS_UINT32 ? "uint32" : "uint16", "keep_linebreaks", o->keep_linebreaks,
+        "append_eos", o->append_eos, "group_all", o->group_all, "document_mask", o->document_mask, "max_train_samples",
+        (json_int_t)o->max_train_samples, "max_eval_samples", (json_int_t)o->max_eval_samples,
+        "validation_split_percentage", (json_int_t)o->validation_split_percentage);
 }
 
 static json_t *steps(const lckv_train_options *o) {
