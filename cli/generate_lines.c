@@ -23,7 +23,6 @@ struct lines {
     FILE *file;
     struct line *lines; /* [prompts] */
     int first;          /* prompts before it were in the file */
-    int *of_request;    /* [prompts + 1] the prompt of each request */
     int submitted, written;
     bool broken; /* the file takes no more */
 };
@@ -96,7 +95,7 @@ static void write_lines(struct lines *l) {
 
 static void on_event(void *user, const lckv_event *event) {
     struct lines *l = user;
-    struct line *line = &l->lines[l->of_request[event->request]];
+    struct line *line = event->mark;
     json_t *sequence = json_array_get(line->sequences, (size_t)event->sample);
     if (event->token >= 0) json_array_append_new(json_object_get(sequence, "ids"), json_integer(event->token));
     json_t *pieces = json_array_get(line->texts, (size_t)event->sample);
@@ -168,6 +167,7 @@ static int submit(struct lines *l, lckv_engine *engine, int at) {
     r.stop = o->stop;
     r.stop_count = o->stop_count;
     r.encoding = o->encoding;
+    r.mark = &l->lines[at];
     int status = lckv_engine_submit(engine, &r, &id);
     if (status < 0) return status;
     struct line *line = &l->lines[at];
@@ -176,7 +176,6 @@ static int submit(struct lines *l, lckv_engine *engine, int at) {
         json_array_append_new(line->sequences, json_pack("{s:[]}", "ids"));
         json_array_append_new(line->texts, json_array());
     }
-    l->of_request[id] = at;
     return status;
 }
 
@@ -214,13 +213,11 @@ int generate_lines(const char *command, const opened_model *m, const prompt_list
                    const lckv_generate_options *options, const char *path) {
     struct lines l = {.command = command, .model = m, .prompts = prompts, .options = options};
     l.lines = need(calloc((size_t)prompts->count + 1, sizeof *l.lines));
-    l.of_request = need(calloc((size_t)prompts->count + 1, sizeof *l.of_request));
     int code = open_file(&l, path);
     if (!code && l.first < prompts->count) code = run(&l);
     if (l.file && (fclose(l.file) || l.broken) && !code)
         code = failure(command, "cannot write to '%s': %s", path, strerror(errno));
     for (int i = 0; i < prompts->count; i++) release(&l.lines[i]);
     free(l.lines);
-    free(l.of_request);
     return code;
 }

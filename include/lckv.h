@@ -714,6 +714,7 @@ typedef struct lckv_logprob {
 /* Something that a sample of a request got. Pointers are valid until the callback returns. */
 typedef struct lckv_event {
     uint64_t request; /* as lckv_engine_submit() numbered it */
+    void *mark;       /* the request's own */
     int sample;       /* 0 .. n - 1 */
     bool of_prompt;   /* with prompt_logprobs, before anything else: the prompt's tokens in order, from the second on,
                          told to sample 0 alone; text is "" and new_tokens 0 */
@@ -783,13 +784,15 @@ typedef struct lckv_request {
     const float *bias_values;  /* finite */
     int bias_count;            /* 0 */
     int top_logprobs;          /* told of each token, the most probable ones; 0 (default) to 100 */
-    bool prompt_logprobs;      /* also tell of the prompt's tokens; false */
+    bool prompt_logprobs;      /* also tell of the prompt's tokens; false. In models with loops such a prompt is read in
+                                  one piece, as by lckv_score() */
     uint64_t seed, stream;   /* of the random numbers: a sample is a function of these, its number, prompt and options;
                                 0, 0 */
     bool ignore_eos;         /* go on behind EOS tokens (of config.json and generation_config.json); false */
     const char *const *stop; /* [stop_count] strings that end a text, which is cut before them; need a tokenizer */
     int stop_count;          /* 0 */
     lckv_encoding encoding;  /* of the prompt; auto. Plan: in one piece */
+    void *mark;              /* handed out with each event, for whoever asked to know it by; NULL */
 } lckv_request;
 
 LCKV_API lckv_request lckv_request_defaults(void);

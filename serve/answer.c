@@ -12,7 +12,7 @@ answer *answer_create(server *s, job *j, bool chat) {
         job_free(j);
         return NULL;
     }
-    *a = (answer){.server = s, .job = j, .chat = chat, .logprobs = -1, .created = (int64_t)time(NULL)};
+    *a = (answer){.server = s, .job = j, .chat = chat, .created = (int64_t)time(NULL)};
     a->told = calloc((size_t)j->prompt_count * (size_t)j->request.n, sizeof *a->told);
     snprintf(a->id, sizeof a->id, "%s-%llx-%llx", chat ? "chatcmpl" : "cmpl", (long long)s->started,
              (unsigned long long)++s->numbered);
@@ -111,7 +111,7 @@ static void add_token(answer *a, const job_token *t) {
     }
     a->told[t->choice].begun = true;
     a->told[t->choice].tokens += t->token >= 0;
-    if (t->text_bytes || t->finish != LCKV_FINISH_NONE || a->logprobs >= 0) add_event(a, answer_chunk(a, t));
+    if (t->text_bytes || t->finish != LCKV_FINISH_NONE || a->logprobs) add_event(a, answer_chunk(a, t));
 }
 
 static void end_stream(answer *a, job_state state) {

@@ -18,9 +18,8 @@ typedef struct answer {
     server *server;
     job *job;
     bool chat, stream, include_usage, echo;
-    int logprobs;         /* top ones of each token; -1: none */
-    bool one_from_scores; /* the one new token is the most probable after the scored prompt, and nothing is generated */
-    char **prompt_texts;  /* [prompt_count]; NULL without echo */
+    bool logprobs;       /* of each token; the request says how many top ones */
+    char **prompt_texts; /* [prompt_count]; NULL without echo */
     char id[64];
     int64_t created;
     told *told; /* [prompt_count * n] */

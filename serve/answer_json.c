@@ -45,28 +45,22 @@ static json_t *logarithm(double value) {
 typedef struct token_view {
     int32_t id;
     double logprob;
-    const int32_t *top_ids;
-    const float *top_values;
+    const lckv_logprob *top;
     int top_count;
     bool known; /* false: nothing stands before it, so it has none */
 } token_view;
 
 static token_view view_of(const job_token *t) {
-    return (token_view){.id = t->token,
-                        .logprob = t->logprob,
-                        .top_ids = t->top_ids,
-                        .top_values = t->top_values,
-                        .top_count = t->top_count,
-                        .known = true};
+    return (token_view){.id = t->token, .logprob = t->logprob, .top = t->top, .top_count = t->top_count, .known = true};
 }
 
 /* {"token text": logprob, ..}: of equal texts the more probable stays. */
 static json_t *top_object(const answer *a, const token_view *t) {
     json_t *object = json_object();
     for (int i = 0; i < t->top_count; i++) {
-        char *text = token_text(a, t->top_ids[i]);
+        char *text = token_text(a, t->top[i].id);
         if (text && !json_object_get(object, text))
-            json_object_set_new(object, text, logarithm((double)t->top_values[i]));
+            json_object_set_new(object, text, logarithm((double)t->top[i].logprob));
         free(text);
     }
     return object;
@@ -96,18 +90,13 @@ static json_t *lists_end(logprob_lists *l) {
                      l->top_logprobs, "text_offset", l->text_offset);
 }
 
-/* Row i of a scored prompt tells of id i + 1. */
 static void lists_add_prompt(const answer *a, logprob_lists *l, const job_prompt *p, int64_t *offset) {
-    int top = a->logprobs;
-    for (int64_t i = 0; i < p->count; i++) {
-        token_view t = {.id = p->ids[i], .known = i > 0};
-        if (i > 0) {
-            int64_t row = (i - 1) * (top > 0 ? top : 1);
-            t.logprob = (double)p->logprobs[i - 1];
-            t.top_ids = p->top_ids + row;
-            t.top_values = p->top_values + row;
-            t.top_count = top;
-        }
+    int top = a->job->request.top_logprobs;
+    lists_add(a, l, &(token_view){.id = p->ids[0]}, offset);
+    for (int64_t i = 0; i < p->scored_count; i++) {
+        const lckv_logprob *row = p->scored + i * (1 + top);
+        token_view t = {
+            .id = row->id, .logprob = (double)row->logprob, .top = row + 1, .top_count = top, .known = true};
         lists_add(a, l, &t, offset);
     }
 }
@@ -125,7 +114,7 @@ static json_t *chat_entry(const answer *a, int32_t id, double logprob) {
 static json_t *chat_token(const answer *a, const token_view *t) {
     json_t *entry = chat_entry(a, t->id, t->logprob), *top = json_array();
     for (int i = 0; i < t->top_count; i++)
-        json_array_append_new(top, chat_entry(a, t->top_ids[i], (double)t->top_values[i]));
+        json_array_append_new(top, chat_entry(a, t->top[i].id, (double)t->top[i].logprob));
     json_object_set_new(entry, "top_logprobs", top);
     return entry;
 }
@@ -147,7 +136,7 @@ static json_t *text_value(const char *text, size_t length) {
 json_t *answer_chunk(answer *a, const job_token *t) {
     told *so_far = &a->told[t->choice];
     json_t *logprobs = json_null(), *choice;
-    if (a->logprobs >= 0 && t->token >= 0) {
+    if (a->logprobs && t->token >= 0) {
         token_view view = view_of(t);
         if (a->chat) {
             logprobs = json_pack("{s[o]}", "content", chat_token(a, &view));
@@ -198,20 +187,6 @@ json_t *answer_usage_chunk(answer *a) {
 
 /* ---------------------------------------------------------------- whole answers */
 
-/* The most probable token behind the scored prompt, as if it had been generated. */
-static job_token token_from_scores(const answer *a, int prompt) {
-    const job_prompt *p = &a->job->prompts[prompt];
-    int top = a->logprobs > 0 ? a->logprobs : 1;
-    int64_t row = (p->count - 1) * top;
-    job_token t = {.choice = prompt,
-                   .token = p->top_ids[row],
-                   .logprob = (double)p->top_values[row],
-                   .finish = LCKV_FINISH_LENGTH};
-    t.top_count = a->logprobs;
-    for (int i = 0; i < a->logprobs; i++) t.top_ids[i] = p->top_ids[row + i], t.top_values[i] = p->top_values[row + i];
-    return t;
-}
-
 typedef struct whole_choice {
     bytes text;
     int64_t new_tokens;
@@ -225,7 +200,7 @@ static void add_new_token(const answer *a, const job_token *t, whole_choice *c, 
     if (t->finish != LCKV_FINISH_NONE) c->finish = t->finish;
     if (t->token < 0) return;
     c->new_tokens++;
-    if (a->logprobs < 0) return;
+    if (!a->logprobs) return;
     token_view view = view_of(t);
     if (a->chat)
         json_array_append_new(content, chat_token(a, &view));
@@ -241,18 +216,11 @@ static void gather(const answer *a, int index, whole_choice *c) {
     int64_t offset = 0;
     *c = (whole_choice){.finish = LCKV_FINISH_LENGTH};
     if (a->echo) bytes_add_text(&c->text, a->prompt_texts[index / j->request.n]);
-    if (a->echo && a->logprobs >= 0) lists_add_prompt(a, &lists, p, &offset);
+    if (a->echo && a->logprobs) lists_add_prompt(a, &lists, p, &offset);
     for (size_t i = 0; i < j->token_count; i++)
         if (j->tokens[i].choice == index) add_new_token(a, &j->tokens[i], c, &lists, content, &offset);
-    if (a->one_from_scores) {
-        job_token t = token_from_scores(a, index);
-        t.text = token_text(a, t.token);
-        t.text_bytes = t.text ? strlen(t.text) : 0;
-        add_new_token(a, &t, c, &lists, content, &offset);
-        free(t.text);
-    }
     json_t *all = lists_end(&lists);
-    c->logprobs = a->logprobs < 0 ? json_null() : a->chat ? json_pack("{sO}", "content", content) : json_incref(all);
+    c->logprobs = !a->logprobs ? json_null() : a->chat ? json_pack("{sO}", "content", content) : json_incref(all);
     json_decref(all);
     json_decref(content);
 }

@@ -109,13 +109,14 @@ static bool set_prompt(fields *f, const server *s, job_prompt *p) {
 
 /* ---------------------------------------------------------------- what is asked for */
 
-static void read_limits(fields *f, job *j) {
+/* Whether log-probabilities are asked for. */
+static bool read_limits(fields *f, job *j) {
     int64_t older = field_int(f, "max_tokens", -1, 1, INT32_MAX);
     j->request.max_new_tokens = field_int(f, "max_completion_tokens", older, 1, INT32_MAX);
     bool logprobs = field_bool(f, "logprobs", false), top = field_given(f, "top_logprobs");
-    j->top_logprobs = (int)field_int(f, "top_logprobs", 0, 0, JOB_TOP_MOST);
+    j->request.top_logprobs = (int)field_int(f, "top_logprobs", 0, 0, JOB_TOP_MOST);
     if (top && !logprobs) fields_wrong(f, "top_logprobs", "'top_logprobs' needs 'logprobs'");
-    if (!logprobs) j->top_logprobs = -1;
+    return logprobs;
 }
 
 static void refuse_unsupported(fields *f) {
@@ -147,13 +148,12 @@ static answer *read_request(fields *f, server *s) {
     }
     model_read(f, s);
     sampling_read(f, j, &stream, &include_usage);
-    read_limits(f, j);
+    bool logprobs = read_limits(f, j);
     refuse_unsupported(f);
     if (!set_prompt(f, s, &j->prompts[0]) || !fields_end(f)) {
         job_free(j);
         return NULL;
     }
-    int logprobs = j->top_logprobs;
     answer *a = answer_create(s, j, true);
     if (!a) {
         fields_wrong(f, "", "no memory");

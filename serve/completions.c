@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-enum { PROMPTS_MOST = 4096, LOGPROBS_MOST = JOB_TOP_MOST };
+enum { PROMPTS_MOST = 4096 };
 
 /* ---------------------------------------------------------------- prompts */
 
@@ -37,9 +37,10 @@ static job *read_prompts(fields *f, const server *s) {
     const json_t *prompt = field_any(f, "prompt");
     const json_t *first = json_array_get(prompt, 0);
     bool many = json_is_string(first) || json_is_array(first);
+    int queue = s->options->engine.max_queue, most = queue < PROMPTS_MOST ? queue : PROMPTS_MOST;
     size_t count = many ? json_array_size(prompt) : 1;
-    if (!prompt || count > PROMPTS_MOST) {
-        fields_wrong(f, "prompt", "expected 'prompt': text, token ids, or at most %d of them", PROMPTS_MOST);
+    if (!prompt || count > (size_t)most) {
+        fields_wrong(f, "prompt", "expected 'prompt': text, token ids, or at most %d of them", most);
         return NULL;
     }
     job *j = job_create((int)count);
@@ -70,33 +71,23 @@ static bool keep_texts(fields *f, answer *a) {
 /* ---------------------------------------------------------------- what is asked for */
 
 typedef struct asked {
-    bool stream, include_usage, echo;
-    int logprobs;
+    bool stream, include_usage, echo, logprobs;
 } asked;
 
 static void read_fields(fields *f, const server *s, job *j, asked *o) {
     model_read(f, s);
     sampling_read(f, j, &o->stream, &o->include_usage);
     o->echo = field_bool(f, "echo", false);
-    o->logprobs = (int)field_int(f, "logprobs", -1, 0, LOGPROBS_MOST);
+    o->logprobs = field_given(f, "logprobs");
+    j->request.top_logprobs = (int)field_int(f, "logprobs", 0, 0, JOB_TOP_MOST);
+    j->request.prompt_logprobs = o->echo && o->logprobs;
     j->request.max_new_tokens = field_int(f, "max_tokens", 16, 0, INT32_MAX);
     int64_t best_of = field_int(f, "best_of", j->request.n, 1, INT32_MAX);
     if (best_of != j->request.n) fields_wrong(f, "best_of", "'best_of' is not supported beyond 'n'");
     field_unsupported(f, "suffix", "\"\"");
     if (j->request.max_new_tokens == 0 && !o->echo)
         fields_wrong(f, "max_tokens", "'max_tokens' may be 0 with 'echo' alone");
-    if (o->stream && o->echo && o->logprobs >= 0) fields_wrong(f, "stream", "'echo' with 'logprobs' is not streamed");
-}
-
-/* What scoring alone answers is not generated: the harness asks for one greedy token behind each scored prompt. */
-static void plan_work(answer *a) {
-    job *j = a->job;
-    j->top_logprobs = a->logprobs;
-    j->score_prompt = a->echo && a->logprobs >= 0;
-    bool one_greedy = j->request.max_new_tokens == 1 && j->request.temperature == 0 && j->request.n == 1;
-    a->one_from_scores = j->score_prompt && one_greedy;
-    j->generate = j->request.max_new_tokens > 0 && !a->one_from_scores;
-    if (!j->generate) j->request.max_new_tokens = 1;
+    if (o->stream && j->request.prompt_logprobs) fields_wrong(f, "stream", "'echo' with 'logprobs' is not streamed");
 }
 
 static answer *read_request(fields *f, server *s) {
@@ -114,7 +105,6 @@ static answer *read_request(fields *f, server *s) {
         return NULL;
     }
     a->stream = o.stream, a->include_usage = o.include_usage, a->echo = o.echo, a->logprobs = o.logprobs;
-    plan_work(a);
     if (!o.echo || keep_texts(f, a)) return a;
     answer_free(a);
     return NULL;

@@ -10,9 +10,8 @@ job *job_create(int prompt_count) {
         return NULL;
     }
     j->prompt_count = prompt_count;
+    for (int i = 0; i < prompt_count; i++) j->prompts[i].job = j;
     j->request = lckv_request_defaults();
-    j->top_logprobs = -1;
-    j->generate = true;
     j->holders = 1;
     return j;
 }
@@ -21,9 +20,7 @@ void job_free(job *j) {
     if (!j) return;
     for (int i = 0; i < j->prompt_count; i++) {
         free(j->prompts[i].ids);
-        free(j->prompts[i].logprobs);
-        free(j->prompts[i].top_ids);
-        free(j->prompts[i].top_values);
+        free(j->prompts[i].scored);
     }
     for (size_t i = 0; i < j->token_count; i++) free(j->tokens[i].text);
     for (int i = 0; i < j->request.stop_count; i++) free(j->stops[i]);
@@ -45,14 +42,32 @@ static bool make_room(job *j) {
     return true;
 }
 
-bool job_add_token(job *j, const job_token *token, const char *text) {
-    char *copy = malloc(token->text_bytes + 1);
-    if (!copy || !make_room(j)) {
-        free(copy);
+bool job_add_token(job_prompt *p, const lckv_event *e) {
+    job *j = p->job;
+    char *text = malloc(e->text_bytes + 1);
+    if (!text || !make_room(j)) {
+        free(text);
         return false;
     }
-    memcpy(copy, text, token->text_bytes);
-    j->tokens[j->token_count] = *token;
-    j->tokens[j->token_count++].text = copy;
+    memcpy(text, e->text, e->text_bytes);
+    job_token token = {.choice = (int)(p - j->prompts) * j->request.n + e->sample,
+                       .token = e->token,
+                       .logprob = e->logprob,
+                       .text = text,
+                       .text_bytes = e->text_bytes,
+                       .finish = e->finish,
+                       .top_count = e->top_count};
+    for (int i = 0; i < e->top_count; i++) token.top[i] = e->top[i];
+    j->tokens[j->token_count++] = token;
+    return true;
+}
+
+bool job_add_scored(job_prompt *p, const lckv_event *e) {
+    size_t row = 1 + (size_t)p->job->request.top_logprobs;
+    if (!p->scored) p->scored = calloc((size_t)p->count * row, sizeof *p->scored);
+    if (!p->scored) return false;
+    lckv_logprob *to = p->scored + (size_t)p->scored_count++ * row;
+    to[0] = (lckv_logprob){e->token, (float)e->logprob};
+    for (int i = 0; i < e->top_count; i++) to[1 + i] = e->top[i];
     return true;
 }

@@ -13,13 +13,13 @@ struct MHD_Connection;
 enum { JOB_TOP_MOST = 20, JOB_ERROR_BYTES = 512 };
 
 typedef struct job_prompt {
+    struct job *job;
     int32_t *ids;
     int64_t count;
-    uint64_t request; /* the engine's number; 0: not submitted, or ended */
-    /* where the prompt's own tokens are scored: [count] and [count, top_logprobs], entry i about what follows id i */
-    float *logprobs;
-    int32_t *top_ids;
-    float *top_values;
+    uint64_t request;     /* the engine's number; 0: not submitted */
+    lckv_logprob *scored; /* with prompt_logprobs, [scored_count, 1 + top_logprobs]: ids[i + 1] itself, and the most
+                             probable ones in its place */
+    int64_t scored_count; /* so far */
 } job_prompt;
 
 /* A token that came, in the order of coming. */
@@ -31,8 +31,7 @@ typedef struct job_token {
     size_t text_bytes;
     lckv_finish finish;
     int top_count;
-    int32_t top_ids[JOB_TOP_MOST];
-    float top_values[JOB_TOP_MOST];
+    lckv_logprob top[JOB_TOP_MOST];
 } job_token;
 
 typedef enum job_state {
@@ -48,9 +47,6 @@ typedef struct job {
     lckv_request request; /* without its prompt */
     job_prompt *prompts;
     int prompt_count;
-    int top_logprobs;  /* of each token; -1: no log-probabilities at all */
-    bool score_prompt; /* log-probabilities of the prompts' tokens, too */
-    bool generate;     /* false: nothing but that */
     bool streaming;    /* the connection wants to know of each token */
     char **stops;      /* [request.stop_count], which request.stop points to */
     int32_t *bias_ids; /* [request.bias_count], as request.bias_ids */
@@ -65,7 +61,6 @@ typedef struct job {
     size_t token_count, token_capacity, tokens_read;
     int running;         /* choices that have not ended */
     int64_t cached;      /* tokens of the prompts that had been read before */
-    int scored;          /* prompts whose tokens have been scored */
     bool suspended;      /* the connection waits for this job */
     bool abandoned;      /* the client has gone */
     int holders;         /* 2, 1, 0 */
@@ -76,7 +71,8 @@ typedef struct job {
 job *job_create(int prompt_count); /* NULL: no memory */
 void job_free(job *j);
 
-/* Appends a token; false: no memory. */
-bool job_add_token(job *j, const job_token *token, const char *text);
+/* What an event of the engine tells, appended; false: no memory. */
+bool job_add_token(job_prompt *p, const lckv_event *e);
+bool job_add_scored(job_prompt *p, const lckv_event *e);
 
 #endif

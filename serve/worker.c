@@ -9,7 +9,6 @@
 #include <time.h>
 
 struct worker {
-    lckv_model *model;
     lckv_engine *engine;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -64,22 +63,7 @@ static void end_job(worker *w, job *j, job_state state, int status, const char *
     resume(j);
 }
 
-static void end_if_done(worker *w, job *j) {
-    bool scored = !j->score_prompt || j->scored == j->prompt_count;
-    if (scored && (!j->generate || j->running == 0)) end_job(w, j, JOB_DONE, LCKV_OK, "");
-}
-
 /* ---------------------------------------------------------------- what comes */
-
-static job *job_of(worker *w, uint64_t request, int *prompt) {
-    for (job *j = w->running; j; j = j->next)
-        for (int i = 0; i < j->prompt_count; i++)
-            if (j->prompts[i].request == request) {
-                *prompt = i;
-                return j;
-            }
-    return NULL;
-}
 
 static void count_token(worker *w, job *j) {
     metrics *m = &w->view.metrics;
@@ -89,37 +73,29 @@ static void count_token(worker *w, job *j) {
     j->last = clock;
 }
 
-static void copy_top(job_token *token, const lckv_event *e) {
-    token->top_count = e->top_count < JOB_TOP_MOST ? e->top_count : JOB_TOP_MOST;
-    for (int i = 0; i < token->top_count; i++) {
-        token->top_ids[i] = e->top[i].id;
-        token->top_values[i] = e->top[i].logprob;
+static bool take_token(worker *w, job_prompt *p, const lckv_event *e) {
+    job *j = p->job;
+    if (e->token >= 0) count_token(w, j);
+    if (e->new_tokens == 1 && e->sample == 0) {
+        j->cached += e->cached_tokens;
+        w->view.metrics.cached_tokens += e->cached_tokens;
     }
+    return job_add_token(p, e);
 }
 
 static void on_event(void *user, const lckv_event *e) {
     worker *w = user;
-    int prompt = 0;
+    job_prompt *p = e->mark;
+    job *j = p->job;
     worker_lock(w);
-    job *j = job_of(w, e->request, &prompt);
-    if (j && !ended(j)) {
-        job_token token = {.choice = prompt * j->request.n + e->sample,
-                           .token = e->token,
-                           .logprob = e->logprob,
-                           .text_bytes = e->text_bytes,
-                           .finish = e->finish};
-        copy_top(&token, e);
-        if (e->token >= 0) count_token(w, j);
-        if (e->new_tokens == 1 && e->sample == 0) {
-            j->cached += e->cached_tokens;
-            w->view.metrics.cached_tokens += e->cached_tokens;
-        }
-        if (!job_add_token(j, &token, e->text))
+    if (!ended(j)) {
+        bool taken = e->of_prompt ? job_add_scored(p, e) : take_token(w, p, e);
+        if (!taken)
             end_job(w, j, JOB_FAILED, LCKV_ERROR_MEMORY, "no memory for the answer");
         else if (e->finish == LCKV_FINISH_ERROR)
             end_job(w, j, JOB_FAILED, LCKV_ERROR_NUMERIC, "the model's logits are not numbers");
         else if (e->finish != LCKV_FINISH_NONE && --j->running == 0)
-            end_if_done(w, j);
+            end_job(w, j, JOB_DONE, LCKV_OK, "");
     }
     worker_unlock(w);
 }
@@ -133,11 +109,11 @@ static void cancel(worker *w, const job *j) {
 
 /* All of its prompts or none. */
 static int submit(worker *w, job *j) {
-    for (int i = 0; i < j->prompt_count && j->generate; i++) {
+    for (int i = 0; i < j->prompt_count; i++) {
         lckv_request r = j->request;
         r.prompt = (lckv_prompt){j->prompts[i].ids, j->prompts[i].count};
         r.stream = (uint64_t)i;
-        r.top_logprobs = j->top_logprobs > 0 ? j->top_logprobs : 0;
+        r.mark = &j->prompts[i];
         int status = lckv_engine_submit(w->engine, &r, &j->prompts[i].request);
         if (status < 0) {
             cancel(w, j);
@@ -206,7 +182,7 @@ static void sweep(worker *w) {
             end_job(w, j, JOB_FAILED, LCKV_ERROR_INTERRUPTED, "the client has gone");
         }
         if (ended(j)) {
-            if (j->state == JOB_FAILED && !j->abandoned) cancel(w, j);
+            if (j->state == JOB_FAILED) cancel(w, j);
             *at = j->next;
             w->jobs--;
             release(j);
@@ -217,40 +193,6 @@ static void sweep(worker *w) {
     }
     w->view.engine = lckv_engine_describe(w->engine);
     worker_unlock(w);
-}
-
-/* ---------------------------------------------------------------- scoring */
-
-static int score(worker *w, const job *j, job_prompt *p) {
-    lckv_score_options o = lckv_score_defaults();
-    size_t n = (size_t)p->count, top = (size_t)(j->top_logprobs > 0 ? j->top_logprobs : 1);
-    p->logprobs = calloc(n, sizeof *p->logprobs);
-    p->top_ids = calloc(n * top, sizeof *p->top_ids);
-    p->top_values = calloc(n * top, sizeof *p->top_values);
-    if (!p->logprobs || !p->top_ids || !p->top_values) return LCKV_ERROR_MEMORY;
-    o.encoding = j->request.encoding;
-    o.top_logprobs = (int64_t)top;
-    o.top_ids = p->top_ids;
-    o.top_values = p->top_values;
-    return lckv_score(w->model, p->ids, p->count, &o, p->logprobs);
-}
-
-/* One prompt of the job that has waited longest. Whether there was one. */
-static bool score_one(worker *w) {
-    job *oldest = NULL;
-    worker_lock(w);
-    for (job *j = w->running; j; j = j->next)
-        if (j->score_prompt && j->scored < j->prompt_count && !ended(j)) oldest = j;
-    worker_unlock(w);
-    if (!oldest) return false;
-    int status = score(w, oldest, &oldest->prompts[oldest->scored]);
-    worker_lock(w);
-    if (status < 0)
-        end_job(w, oldest, JOB_FAILED, status, status == LCKV_ERROR_MEMORY ? "no memory" : lckv_last_error());
-    else if (++oldest->scored == oldest->prompt_count)
-        end_if_done(w, oldest);
-    worker_unlock(w);
-    return true;
 }
 
 /* ---------------------------------------------------------------- the thread */
@@ -287,13 +229,10 @@ static void *run(void *user) {
     worker *w = user;
     while (goes_on(w)) {
         begin_posted(w);
-        bool worked = score_one(w);
-        if (!lckv_engine_idle(w->engine)) {
-            worked = true;
-            if (lckv_engine_step(w->engine) < 0) fail_all(w);
-        }
+        bool idle = lckv_engine_idle(w->engine);
+        if (!idle && lckv_engine_step(w->engine) < 0) fail_all(w);
         sweep(w);
-        if (!worked) wait_for_work(w);
+        if (idle) wait_for_work(w);
     }
     return NULL;
 }
@@ -309,7 +248,6 @@ bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_opti
     if (!w) return false;
     engine.callback = on_event;
     engine.user = w;
-    w->model = model;
     w->most_jobs = engine.max_queue + engine.max_num_seqs;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->posted_one, NULL);

@@ -1,7 +1,7 @@
 /* The thread that owns model and engine: takes jobs, steps the engine, hands out what comes.
  *
- * Between steps it scores prompts (one at a time, in bounded memory) and looks whether clients that wait are still
- * there: a socket whose other end is closed ends its job, and its pages come back at once. Leaves out: HTTP itself. */
+ * Between steps it looks whether clients that wait are still there: a socket whose other end is closed ends its job,
+ * and its pages come back at once. Leaves out: HTTP itself. */
 #ifndef SERVE_WORKER_H
 #define SERVE_WORKER_H
 

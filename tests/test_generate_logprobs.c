@@ -86,8 +86,8 @@ static void rows_against_a_sort(void **state) {
     assert_true(isnan(out[0].logprob) && isnan(out[1].logprob));
 }
 
-/* The prompt's are those of lckv_score(), a piece or all at once; a greedy token is the first of the top ones, as
- * floats. */
+/* The prompt's are those of lckv_score(): in pieces, or with loops, where they would matter, all at once. A greedy
+ * token is the first of the top ones, as floats. */
 static void prompts_are_scored(void **state) {
     (void)state;
     static told t;
@@ -101,7 +101,6 @@ static void prompts_are_scored(void **state) {
             lckv_request r = ask(ids);
             lckv_score_options score = lckv_score_defaults();
             score.encoding = LCKV_ENCODING_PLAN;
-            r.encoding = layout == 1 ? LCKV_ENCODING_PLAN : LCKV_ENCODING_AUTO; /* pieces matter in loops alone */
             r.prompt_logprobs = true;
             r.top_logprobs = 4;
             r.n = 2;

@@ -177,22 +177,32 @@ static void streams_say_the_same(void **state) {
     stop(&s);
 }
 
+/* "1,260,261,..": `count` ids. */
+static void write_ids(char *to, int count) {
+    for (int i = 0; i < count; i++) to += sprintf(to, i ? ",%d" : "%d", i ? 259 + i * 7 % 15 : 1);
+}
+
 /* As lm-evaluation-harness asks: both lists one longer than the prompt, the first entry null, and the chosen token's
- * number among the top ones where it is one of them. */
+ * number among the top ones where it is one of them. The prompt is longer than the pieces that prompts are read in,
+ * which scores must not depend on. */
 static void echoed_prompts_are_scored(void **state) {
+    enum { PROMPT = 150 };
+    char ids[5 * PROMPT], body[6 * PROMPT];
     served s = SERVE(state, "--max_num_seqs", "8");
-    json_t *a = ask(&s, "/v1/completions",
-                    "{\"prompt\":[[1,260,261,262,263],[7,8]],\"max_tokens\":1,\"logprobs\":1,\"echo\":true,"
-                    "\"temperature\":0,\"seed\":1234}");
-    json_t *scores =
-        RUN_JSON(s.f, "score", "--model_name_or_path", in(s.f, "model"), "--prompt_ids", "1,260,261,262,263");
+    write_ids(ids, PROMPT);
+    snprintf(body, sizeof body,
+             "{\"prompt\":[[%s],[7,8]],\"max_tokens\":1,\"logprobs\":1,\"echo\":true,\"temperature\":0,"
+             "\"seed\":1234}",
+             ids);
+    json_t *a = ask(&s, "/v1/completions", body);
+    json_t *scores = RUN_JSON(s.f, "score", "--model_name_or_path", in(s.f, "model"), "--prompt_ids", ids);
     const json_t *lists = json_object_get(choice(a, 0), "logprobs");
     const json_t *given = json_object_get(lists, "token_logprobs"), *top = json_object_get(lists, "top_logprobs");
     const json_t *expected = json_object_get(scores, "logprobs");
-    assert_int_equal(json_array_size(given), 6);
-    assert_int_equal(json_array_size(top), 6);
+    assert_int_equal(json_array_size(given), PROMPT + 1);
+    assert_int_equal(json_array_size(top), PROMPT + 1);
     assert_true(json_is_null(json_array_get(given, 0)) && json_is_null(json_array_get(top, 0)));
-    for (size_t i = 1; i < 5; i++) {
+    for (size_t i = 1; i < PROMPT; i++) {
         double logprob = json_real_value(json_array_get(given, i)), best = -HUGE_VAL;
         const char *key;
         json_t *value;
@@ -201,6 +211,12 @@ static void echoed_prompts_are_scored(void **state) {
         assert_true(best >= logprob);
     }
     assert_int_equal(json_array_size(json_object_get(json_object_get(choice(a, 1), "logprobs"), "tokens")), 3);
+    json_decref(a);
+    a = ask(&s, "/v1/completions", "{\"prompt\":[[1,260,261],[7]],\"max_tokens\":0,\"logprobs\":0,\"echo\":true}");
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(json_array_size(json_object_get(json_object_get(choice(a, i), "logprobs"), "tokens")),
+                         i ? 1 : 3);
+    assert_int_equal(usage_of(a, "completion_tokens"), 0);
     json_decref(scores);
     json_decref(a);
     stop(&s);
@@ -297,7 +313,7 @@ static void expect_refused(const served *s, const char *method, const char *path
 }
 
 static void mistakes_are_named(void **state) {
-    served s = SERVE(state, "--max_body_bytes", "20000", "--max_model_len", "100");
+    served s = SERVE(state, "--max_body_bytes", "20000", "--max_model_len", "100", "--max_queue", "3");
     static const struct {
         const char *body, *part;
     } cases[] = {
@@ -324,6 +340,8 @@ static void mistakes_are_named(void **state) {
         {"{\"prompt\":\"a\",\"suffix\":\"b\"}", "'suffix' is not supported"},
         {"{\"prompt\":\"a\",\"model\":\"other\"}", "\"param\":\"model\""},
         {"{\"prompt\":\"a\",\"max_tokens\":101}", "\"code\":\"context_length_exceeded\""},
+        {"{\"prompt\":\"a\",\"max_tokens\":101,\"echo\":true,\"logprobs\":1}", "context_length_exceeded"},
+        {"{\"prompt\":[[1],[1],[1],[1]]}", "at most 3"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_refused(&s, "POST", "/v1/completions", cases[i].body, strlen(cases[i].body), 400, cases[i].part);

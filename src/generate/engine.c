@@ -3,6 +3,7 @@
 #include "generate/engine.h"
 
 #include "generate/batcher.h"
+#include "generate/encoding.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -203,6 +204,20 @@ static int find_most(const lckv_engine *e, const lckv_request *r, int64_t *most)
     return LCKV_OK;
 }
 
+/* What a prompt's tokens are scored at depends, in a model with loops, on where it is cut: scores are those of the
+ * whole text, as lckv_score() has them. Elsewhere pieces change nothing, and keep memory bounded. */
+static lckv_encoding encoding_of(const lckv_engine *e, const lckv_request *r) {
+    bool whole = r->prompt_logprobs && e->model->config->map.loops > 0;
+    if (r->encoding != LCKV_ENCODING_AUTO || !whole) return r->encoding;
+    return encoding_in_one_call(e->model, r->encoding, r->prompt.count) ? LCKV_ENCODING_PLAN : LCKV_ENCODING_SEQUENTIAL;
+}
+
+static int create_request(const lckv_engine *e, const lckv_request *asked, int64_t most, request **out) {
+    lckv_request with_encoding = *asked;
+    with_encoding.encoding = encoding_of(e, asked);
+    return request_create(&with_encoding, e->tokenizer, e->model->config->vocab_size, most, out);
+}
+
 static int reserve(lckv_engine *e) {
     if (e->count < e->capacity) return LCKV_OK;
     int capacity = e->capacity ? 2 * e->capacity : 16;
@@ -214,17 +229,17 @@ static int reserve(lckv_engine *e) {
 }
 
 int lckv_engine_submit(lckv_engine *e, const lckv_request *asked, uint64_t *id) {
-    int64_t vocab_size = e->model->config->vocab_size, most;
     request *r;
+    int64_t most;
     *id = 0;
-    TRY(request_check(asked, e->tokenizer, vocab_size));
+    TRY(request_check(asked, e->tokenizer, e->model->config->vocab_size));
     REQUIRE(asked->n <= e->options.max_num_seqs, LCKV_ERROR_ARGUMENT, "n is %d, at most %d run together (max_num_seqs)",
             asked->n, e->options.max_num_seqs);
     TRY(find_most(e, asked, &most));
     REQUIRE(count_waiting(e) < e->options.max_queue, LCKV_ERROR_BUSY, "%d requests wait already (max_queue)",
             e->options.max_queue);
     TRY(reserve(e));
-    TRY(request_create(asked, e->tokenizer, vocab_size, most, &r));
+    TRY(create_request(e, asked, most, &r));
     int status = batcher_add(e->batcher, r->samples[0].sequence);
     if (status < 0) {
         request_free(r);
@@ -258,6 +273,7 @@ static int add_text(request_sample *s) {
 static void tell(const lckv_engine *e, request_sample *s) {
     const sequence *q = s->sequence;
     lckv_event event = {.request = s->request->id,
+                        .mark = s->request->mark,
                         .sample = (int)(s - s->request->samples),
                         .token = q->token,
                         .logprob = q->token < 0 ? (double)NAN : (double)q->logprob,
@@ -277,6 +293,7 @@ static void tell_scored(const lckv_engine *e, const request_sample *s) {
     for (int32_t i = 0; i < q->scored_count && e->options.callback; i++) {
         const lckv_logprob *scored = q->scored + (int64_t)i * (1 + q->top_logprobs);
         lckv_event event = {.request = s->request->id,
+                            .mark = s->request->mark,
                             .of_prompt = true,
                             .token = scored->id,
                             .logprob = (double)scored->logprob,

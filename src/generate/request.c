@@ -100,6 +100,7 @@ int request_create(const lckv_request *asked, lckv_tokenizer *tokenizer, int64_t
     request *r = calloc(1, sizeof *r);
     REQUIRE(r, LCKV_ERROR_MEMORY, "no memory for a request");
     r->tokenizer = tokenizer;
+    r->mark = asked->mark;
     int status = fill(r, asked, vocab_size, most);
     if (status < 0)
         request_free(r);

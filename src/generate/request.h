@@ -15,6 +15,7 @@ typedef struct request_sample {
 
 typedef struct request {
     uint64_t id;
+    void *mark;                /* the caller's */
     lckv_tokenizer *tokenizer; /* NULL: no text */
     char **stops;              /* [stop_count] */
     int stop_count;
