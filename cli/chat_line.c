@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <locale.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,6 @@
 
 #ifdef LCKV_EDIT
 #include <histedit.h>
-#include <poll.h>
 #include <wchar.h>
 #endif
 
@@ -44,13 +44,33 @@ static const char *nothing(chat_lines *l) {
     return keep_line(l, "", 0);
 }
 
+/* Waits for a key, or for a line where the terminal keeps lines until they end. A signal may come just before the wait
+ * begins, and then does not end it. */
+static bool wait_for_key(void) {
+    enum { LOOK_AGAIN = 200 }; /* milliseconds */
+    struct pollfd key = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (!interrupted())
+        if (poll(&key, 1, LOOK_AGAIN) > 0) return true;
+    return false;
+}
+
+/* The line in which Ctrl-C was pressed does not count. */
+static const char *leave_line(chat_lines *l) {
+    print_bytes("\n", 1);
+    print_flush();
+    return nothing(l);
+}
+
 static const char *read_plain(chat_lines *l, bool *was_interrupted) {
     if (l->terminal) {
         print_bytes(l->prompt, strlen(l->prompt));
         print_flush();
+        wait_for_key();
+        *was_interrupted = take_interrupt();
+        if (*was_interrupted) return leave_line(l);
     }
     ssize_t bytes = getline(&l->line, &l->capacity, stdin);
-    *was_interrupted = take_interrupt(); /* the line in which it was pressed does not count */
+    *was_interrupted = take_interrupt();
     if (*was_interrupted) return nothing(l);
     return bytes < 0 ? NULL : keep_line(l, l->line, (size_t)bytes);
 }
@@ -60,15 +80,6 @@ static char *prompt_of(EditLine *editor) {
     chat_lines *l;
     el_get(editor, EL_CLIENTDATA, &l);
     return (char *)(uintptr_t)l->prompt;
-}
-
-/* Waits for a key. A signal may come just before the wait begins, and then does not end it. */
-static bool wait_for_key(void) {
-    enum { LOOK_AGAIN = 200 }; /* milliseconds */
-    struct pollfd key = {.fd = STDIN_FILENO, .events = POLLIN};
-    while (!interrupted())
-        if (poll(&key, 1, LOOK_AGAIN) > 0) return true;
-    return false;
 }
 
 /* The next character. libedit's own would go on waiting behind Ctrl-C. */
@@ -107,11 +118,7 @@ static const char *read_edited(chat_lines *l, bool *was_interrupted) {
     HistEvent event;
     const char *line = el_gets(l->editor, &count);
     *was_interrupted = take_interrupt();
-    if (*was_interrupted) {
-        print_bytes("\n", 1);
-        print_flush();
-        return nothing(l);
-    }
+    if (*was_interrupted) return leave_line(l);
     if (!line || count <= 0) return NULL;
     line = keep_line(l, line, strlen(line));
     if (line[strspn(line, " ")]) history(l->history, &event, H_ENTER, line);

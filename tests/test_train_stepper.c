@@ -65,9 +65,9 @@ static void train(const char *device_name, manner how, run *out) {
         .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .max_grad_norm = 0.5},
     };
     fixture_open_on(&f, device_name, 4, how.model, how.compute, false);
-    if (!how.records) f.device->recording = (struct device_recording){0};
     fixture_ids(ids, BLOCKS * BLOCK, 3);
     OK(stepper_create(f.model, &options, &s));
+    if (!how.records) f.device->recording = (struct device_recording){0}; /* its batches are filled up all the same */
     for (int i = 0; i < STEPS; i++) {
         begin(s, &data.examples, i);
         if (!how.ahead) OK(stepper_end(s, &out->results[i]));
