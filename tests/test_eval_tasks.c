@@ -11,28 +11,18 @@
 
 #define TOLERANCE 1e-3
 #define MODEL SHARED_DIR "/data/models/stories260k"
+#define DOCUMENTS SHARED_DIR "/data/eval" /* compressed */
 
 typedef struct opened {
     lckv_device *device;
     lckv_model *model;
     lckv_tokenizer *tokenizer;
     json_t *own, *shared; /* what is expected */
-    folder *folder;       /* documents, decompressed */
 } opened;
-
-static int unpack(const folder *f) {
-    char command[2048];
-    snprintf(command, sizeof command,
-             "cd '%s/data/eval' && for f in *.jsonl.gz; do gzip -dc $f > '%s'/${f%%.gz}; done && "
-             "bzip2 -dc hellaswag_val_full.txt.bz2 > '%s'/hellaswag_val_full.txt",
-             SHARED_DIR, f->path, f->path);
-    return system(command);
-}
 
 static int open_all(void **state) {
     static opened o;
     if (access(MODEL, R_OK)) return 0;
-    if (folder_open((void **)&o.folder) || unpack(o.folder)) return -1;
     OK(lckv_device_open("cpu", 2, &o.device));
     OK(lckv_model_open(o.device, MODEL, NULL, &o.model));
     OK(lckv_tokenizer_open(MODEL, &o.tokenizer));
@@ -50,7 +40,7 @@ static int close_all(void **state) {
     lckv_device_close(o->device);
     json_decref(o->own);
     json_decref(o->shared);
-    return folder_close((void **)&o->folder);
+    return 0;
 }
 
 static json_t *evaluate(const opened *o, const char *task, const char *data_dir, int64_t shots, int limit) {
@@ -131,7 +121,7 @@ static void sciq_with_examples(void **state) {
 /* ---------------------------------------------------------------- shared documents */
 
 static void compare_shared(const opened *o, const char *task) {
-    json_t *r = evaluate(o, task, o->folder->path, 0, 1);
+    json_t *r = evaluate(o, task, DOCUMENTS, 0, 1);
     compare_task(r, task, json_object_get(o->shared, task), 1);
     json_decref(r);
 }
@@ -146,7 +136,7 @@ static void the_seven_tasks(void **state) {
 /* Contexts that name a choice each, with examples before them, drawn with the harness's seed. */
 static void examples_of_winogrande(void **state) {
     const opened *o = opened_or_skip(state);
-    json_t *r = evaluate(o, "winogrande", o->folder->path, 3, 1);
+    json_t *r = evaluate(o, "winogrande", DOCUMENTS, 3, 1);
     compare_task(r, "winogrande", json_object_get(o->own, "winogrande 3"), 1);
     json_decref(r);
 }

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/text_buffer.h"
+#include "train/byte_stream.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,9 @@ static int find_one(const char *folder, const char *name, char **path) {
     for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++) {
         text_buffer candidate = {0};
         TRY(text_printf(&candidate, "%s/%s%s", folder, name, ENDINGS[i]));
-        if (file_exists(candidate.data)) return text_take(&candidate, path);
+        int status = byte_stream_find(candidate.data, path);
         text_free(&candidate);
+        if (status < 0 || *path) return status;
     }
     return LCKV_OK;
 }
@@ -101,7 +103,7 @@ static int read_rows(const char *path, const char *text, size_t bytes, int64_t l
 static int read_file(const char *path, int64_t lines, json_t **rows) {
     char *text;
     size_t bytes;
-    TRY(file_read(path, &text, &bytes));
+    TRY(byte_stream_read_file(path, &text, &bytes));
     *rows = json_array();
     int status = *rows ? read_rows(path, text, bytes, lines, *rows) : fail(LCKV_ERROR_MEMORY, "%s: no memory", path);
     free(text);

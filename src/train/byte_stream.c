@@ -1,6 +1,9 @@
 /* Bytes of plain and compressed files through libarchive, see byte_stream.h. */
 #include "train/byte_stream.h"
 
+#include "base/file.h"
+#include "base/text_buffer.h"
+
 #include <archive.h>
 #include <archive_entry.h>
 #include <stdlib.h>
@@ -44,6 +47,17 @@ static const compression *compression_of(const char *path) {
 size_t byte_stream_plain_length(const char *path) {
     const compression *c = compression_of(path);
     return strlen(path) - (c ? strlen(c->ending) : 0);
+}
+
+int byte_stream_find(const char *path, char **out) {
+    *out = NULL;
+    for (size_t i = 0; i <= sizeof COMPRESSIONS / sizeof *COMPRESSIONS; i++) {
+        text_buffer candidate = {0};
+        TRY(text_printf(&candidate, "%s%s", path, i ? COMPRESSIONS[i - 1].ending : ""));
+        if (file_exists(candidate.data)) return text_take(&candidate, out);
+        text_free(&candidate);
+    }
+    return LCKV_OK;
 }
 
 /* ---------------------------------------------------------------- opening */
@@ -137,4 +151,27 @@ int byte_stream_line(byte_stream *s, const char **line, size_t *count) {
 
 int64_t byte_stream_position(const byte_stream *s) {
     return archive_filter_bytes(s->archive, -1);
+}
+
+static int take_all(byte_stream *s, text_buffer *all) {
+    for (size_t count = 1; count;) {
+        const char *bytes;
+        TRY(byte_stream_look(s, 1, &bytes, &count));
+        TRY(text_append(all, bytes, count));
+        byte_stream_skip(s, count);
+    }
+    return LCKV_OK;
+}
+
+int byte_stream_read_file(const char *path, char **out, size_t *bytes) {
+    byte_stream *s;
+    text_buffer all = {0};
+    *out = NULL;
+    TRY(byte_stream_open(path, &s));
+    int status = take_all(s, &all);
+    *bytes = all.length;
+    if (status >= 0) status = text_take(&all, out);
+    byte_stream_close(s);
+    text_free(&all);
+    return status;
 }

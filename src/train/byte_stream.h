@@ -13,6 +13,12 @@ typedef struct byte_stream byte_stream;
 int byte_stream_open(const char *path, byte_stream **out);
 void byte_stream_close(byte_stream *s); /* NULL is fine */
 
+/* The whole of a file, and a zero byte behind it; release with free(). */
+int byte_stream_read_file(const char *path, char **out, size_t *bytes);
+
+/* Finds `path` as it is or with an ending that says how it is compressed; *out is NULL where there is none of these. */
+int byte_stream_find(const char *path, char **out);
+
 /* The length of `path` without an ending that says how it is compressed. */
 size_t byte_stream_plain_length(const char *path);
 
