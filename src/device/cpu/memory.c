@@ -1,6 +1,8 @@
 /* The CPU's memory: the heap. Every op is done when its entry returns, so nothing is ever waited for. */
 #include "device/cpu/cpu.h"
 
+#include "base/memory_limit.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -75,7 +77,8 @@ static size_t available_bytes(void) {
 
 static int available(device *d, size_t *free_bytes, size_t *total_bytes) {
     (void)d;
-    *free_bytes = available_bytes();
+    size_t here = available_bytes(), allowed = memory_limit_left("");
+    *free_bytes = here < allowed ? here : allowed;
     *total_bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     return LCKV_OK;
 }
