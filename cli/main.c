@@ -19,6 +19,7 @@ static const struct command {
     {"chat", "a conversation in the terminal", cmd_chat},
     {"score", "log-probabilities or logits of given text or ids", cmd_score},
     {"eval", "accuracy on the tasks of lm-evaluation-harness", cmd_eval},
+    {"bench", "speed, the largest batch, latency over position, a server under load", cmd_bench},
     {"tokenize", "text to ids and back", cmd_tokenize},
     {"serve", "the OpenAI-style API over HTTP", cmd_serve},
     {"fetch", "a model or data set from a hub into the Hugging Face cache", cmd_fetch},

@@ -142,6 +142,20 @@ typedef struct device lckv_device;
 LCKV_API int lckv_device_open(const char *name, int threads, lckv_device **out);
 LCKV_API void lckv_device_close(lckv_device *device);
 
+typedef struct lckv_device_info {
+    char name[32];                   /* "cpu", "cuda:0", "count" */
+    int64_t free_bytes, total_bytes; /* of its memory, now */
+    int64_t peak_bytes;              /* "count": the most that was taken at a time; others: 0 */
+} lckv_device_info;
+
+/* LCKV_ERROR_DEVICE: the device cannot be asked. */
+LCKV_API int lckv_device_describe(lckv_device *device, lckv_device_info *out);
+
+/* From now on what takes more memory of the device than `bytes` in all fails with LCKV_ERROR_MEMORY; 0: no limit. A CPU
+ * promises memory that it has not, and what uses it is ended: so its memory is filled safely. Files that are mapped do
+ * not count. LCKV_ERROR_UNSUPPORTED: a GPU, which says no by itself. */
+LCKV_API int lckv_device_limit(lckv_device *device, int64_t bytes);
+
 /* ---------------------------------------------------------------- models */
 
 /* A config and weights on a device. */

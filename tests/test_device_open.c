@@ -84,6 +84,31 @@ static void test_memory(void **state) {
     device_close(d);
 }
 
+/* What is given back can be had again; a limit below what is taken only forbids more. */
+static void test_limit(void **state) {
+    (void)state;
+    enum { PIECE = 1 << 16 };
+    device *d;
+    void *first, *second;
+    assert_int_equal(device_open("cpu", 1, &d), LCKV_OK);
+    assert_int_equal(d->memory.alloc(d, PIECE, &first), LCKV_OK);
+    assert_int_equal(d->memory.limit(d, 2 * PIECE), LCKV_OK);
+    assert_int_equal(d->memory.alloc(d, 2 * PIECE, &second), LCKV_ERROR_MEMORY);
+    assert_null(second);
+    assert_non_null(strstr(lckv_last_error(), "limited"));
+    assert_int_equal(d->memory.alloc(d, PIECE / 2, &second), LCKV_OK);
+    d->memory.release(d, first);
+    assert_int_equal(d->memory.alloc(d, PIECE, &first), LCKV_OK);
+    assert_int_equal(d->memory.limit(d, 1), LCKV_OK);
+    d->memory.release(d, second);
+    assert_int_equal(d->memory.alloc(d, 0, &second), LCKV_ERROR_MEMORY);
+    assert_int_equal(d->memory.limit(d, 0), LCKV_OK);
+    assert_int_equal(d->memory.alloc(d, 100 * PIECE, &second), LCKV_OK);
+    d->memory.release(d, first);
+    d->memory.release(d, second);
+    device_close(d);
+}
+
 static void test_scratch(void **state) {
     (void)state;
     device d;
@@ -104,8 +129,8 @@ static void test_scratch(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),  cmocka_unit_test(test_auto),    cmocka_unit_test(test_table),
-        cmocka_unit_test(test_memory), cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_names),  cmocka_unit_test(test_auto),  cmocka_unit_test(test_table),
+        cmocka_unit_test(test_memory), cmocka_unit_test(test_limit), cmocka_unit_test(test_scratch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

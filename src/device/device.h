@@ -321,6 +321,8 @@ struct device_memory {
     int (*mark)(device *d, int64_t *mark); /* the place behind all work so far; the last DEVICE_MARKS can be reached */
     int (*reach)(device *d, int64_t mark); /* waits until all work before the mark is done */
     int (*available)(device *d, size_t *free_bytes, size_t *total_bytes);
+    int (*limit)(device *d,
+                 size_t bytes); /* alloc() fails beyond so many in all; 0: none. NULL: it cannot be limited */
     void (*close)(device *d);
 };
 

@@ -16,6 +16,24 @@ void lckv_device_close(lckv_device *d) {
     device_close(d);
 }
 
+int lckv_device_describe(lckv_device *d, lckv_device_info *out) {
+    size_t unused, total;
+    *out = (lckv_device_info){0};
+    TRY(d->memory.available(d, &unused, &total));
+    memcpy(out->name, d->name, sizeof out->name);
+    out->free_bytes = (int64_t)unused;
+    out->total_bytes = (int64_t)total;
+    out->peak_bytes = (int64_t)d->counts.peak;
+    return LCKV_OK;
+}
+
+int lckv_device_limit(lckv_device *d, int64_t bytes) {
+    REQUIRE(bytes >= 0, LCKV_ERROR_ARGUMENT, "a limit of memory should be 0 (none) or more bytes, found %lld",
+            (long long)bytes);
+    REQUIRE(d->memory.limit, LCKV_ERROR_UNSUPPORTED, "the memory of %s cannot be limited", d->name);
+    return d->memory.limit(d, (size_t)bytes);
+}
+
 /* ---------------------------------------------------------------- options */
 
 /* "auto" and NULL become DTYPE_COUNT. */

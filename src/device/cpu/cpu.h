@@ -47,6 +47,7 @@ enum cpu_scratch { CPU_SCRATCH_OPERAND, CPU_SCRATCH_OUTER, CPU_SCRATCHES };
 
 struct cpu_state {
     enum cpu_level level;
+    size_t held, limit; /* bytes that alloc() has given out, and may give out; limit 0: any */
     struct {
         void *memory;
         size_t bytes;

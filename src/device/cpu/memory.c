@@ -3,6 +3,7 @@
 
 #include "base/memory_limit.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -24,13 +25,26 @@ static int allocate(size_t bytes, void **out) {
 }
 
 static int alloc(device *d, size_t bytes, void **out) {
-    (void)d;
-    return allocate(bytes, out);
+    struct cpu_state *state = d->own;
+    *out = NULL;
+    REQUIRE(!state->limit || (state->held <= state->limit && bytes <= state->limit - state->held), LCKV_ERROR_MEMORY,
+            "no memory for %zu bytes on the cpu: %zu of the %zu that it is limited to are taken", bytes, state->held,
+            state->limit);
+    TRY(allocate(bytes, out));
+    state->held += malloc_usable_size(*out);
+    return LCKV_OK;
 }
 
 static void release(device *d, void *memory) {
-    (void)d;
+    struct cpu_state *state = d->own;
+    state->held -= malloc_usable_size(memory);
     free(memory);
+}
+
+static int limit(device *d, size_t bytes) {
+    struct cpu_state *state = d->own;
+    state->limit = bytes;
+    return LCKV_OK;
 }
 
 static int copy(device *d, void *to, const void *from, size_t bytes) {
@@ -111,4 +125,5 @@ void cpu_memory_fill(struct device_memory *memory) {
     memory->mark = mark;
     memory->reach = reach;
     memory->available = available;
+    memory->limit = limit;
 }

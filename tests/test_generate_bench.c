@@ -1,0 +1,207 @@
+/* lckv bench as a program: each measure's rows, and what can be known of them: which tests there are, which batch a
+ * budget of memory holds, that the plan and the device agree about it, how many tokens a server sends; the forms of
+ * output; wrong flags. Nothing is said of speed, which proves nothing. */
+#include "served.h"
+
+#include "model_folder.h"
+
+#include <math.h>
+
+static const char CONFIG[] =
+    "{\"model_type\":\"%s\",\"hidden_size\":64,\"intermediate_size\":96,\"num_attention_heads\":4,"
+    "\"num_key_value_heads\":4,\"num_hidden_layers\":8,\"vocab_size\":300,\"max_position_embeddings\":64,"
+    "\"rms_norm_eps\":1e-5,\"initializer_range\":0.1,\"torch_dtype\":\"float32\"%s}";
+
+static int folder_with_configs(void **state) {
+    char text[1024];
+    if (model_folder_open(state)) return -1;
+    snprintf(text, sizeof text, CONFIG, "llama", "");
+    put_text(in(*state, "plain.json"), text);
+    snprintf(text, sizeof text, CONFIG, "lckv-llama", ",\"layer_types\":\"0_6_6_6_6_6_6_7\"");
+    put_text(in(*state, "lckv.json"), text);
+    return 0;
+}
+
+#define WITH_CONFIGS(test) cmocka_unit_test_setup_teardown(test, folder_with_configs, folder_close)
+#define BENCH(f)                                                                                                       \
+    "bench", "--device", "cpu", "--threads", "2", "--config_name", in((f), "plain.json"), in((f), "lckv.json")
+
+enum { KV_PLAIN = 8 * 2 * 64 * 4, KV_LCKV = 3 * 2 * 64 * 4 }; /* bytes a token: slots, K and V, heads, f32 */
+
+static const json_t *row_of(const json_t *result, size_t i) {
+    return json_array_get(json_object_get(result, "rows"), i);
+}
+
+static double number(const json_t *row, const char *key) {
+    const json_t *value = json_object_get(row, key);
+    if (!json_is_number(value)) fail_msg("there is no number '%s'", key);
+    return json_number_value(value);
+}
+
+static const char *word(const json_t *row, const char *key) {
+    return json_string_value(json_object_get(row, key));
+}
+
+/* ---------------------------------------------------------------- speed */
+
+static void speed_has_a_row_for_each_test(void **state) {
+    const folder *f = *state;
+    static const char *const TESTS[] = {"pp40", "tg8", "pp40 @ d64", "tg8 @ d64"};
+    json_t *r = RUN_JSON(f, BENCH(f), "--prompt_lengths", "40", "--new_lengths", "8", "--depths", "0,64",
+                         "--repetitions", "2", "--num_sequences", "2", "--svg", in(f, "chart.svg"));
+    assert_string_equal(word(r, "measure"), "speed");
+    assert_int_equal(json_array_size(json_object_get(r, "rows")), 8);
+    for (size_t i = 0; i < 8; i++) {
+        const json_t *row = row_of(r, i);
+        assert_string_equal(word(row, "model"), i < 4 ? "plain" : "lckv");
+        assert_string_equal(word(row, "test"), TESTS[i % 4]);
+        assert_int_equal((int)number(row, "kv_bytes_per_token"), i < 4 ? KV_PLAIN : KV_LCKV);
+        assert_true(number(row, "tokens_per_second") > 0 && number(row, "deviation") >= 0);
+        double first = number(row_of(r, i % 4), "tokens_per_second");
+        assert_true(fabs(number(row, "ratio") - number(row, "tokens_per_second") / first) < 1e-6);
+    }
+    assert_file_says(in(f, "chart.svg"), "pp40 @ d64</text>");
+    json_decref(r);
+}
+
+static void forms_of_output(void **state) {
+    const folder *f = *state;
+    outcome csv = RUN(f, BENCH(f), "--prompt_lengths", "0", "--new_lengths", "4", "--repetitions", "1", "--csv");
+    assert_int_equal(csv.code, 0);
+    assert_non_null(strstr(csv.output, "model,kv_bytes_per_token,sequences,test,tokens_per_second,deviation,ratio\n"));
+    assert_non_null(strstr(csv.output, "\nlckv,1536,1,tg4,"));
+    outcome md = RUN(f, BENCH(f), "--prompt_lengths", "4", "--new_lengths", "0", "--repetitions", "1", "--md");
+    assert_int_equal(md.code, 0);
+    assert_true(!strncmp(md.output, "| model |", 9));
+    assert_non_null(strstr(md.output, "|-------|---------------:|"));
+    assert_non_null(strstr(md.output, "\n| lckv  |           1536 |"));
+    outcome_free(&csv);
+    outcome_free(&md);
+}
+
+/* ---------------------------------------------------------------- the largest batch */
+
+enum { BUDGET = 40 << 20, PROMPT = 20, NEW = 80 };
+
+static json_t *find_batch(const folder *f, const char *flag, const char *value) {
+    return RUN_JSON(f, BENCH(f), "--measure", "batch", "--lengths", "20+80", "--memory_limit", "41943040",
+                    "--repetitions", "1", flag, value);
+}
+
+/* By the plan: what is left beside the weights is KV cache and some activations. */
+static void the_plan_fills_the_budget(void **state) {
+    const folder *f = *state;
+    json_t *r = find_batch(f, "--plan_only", "True");
+    static const int KV[] = {KV_PLAIN, KV_LCKV};
+    assert_int_equal(json_array_size(json_object_get(r, "rows")), 2);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *row = row_of(r, i);
+        double batch = number(row, "batch"), planned = number(row, "planned_bytes");
+        assert_string_equal(word(row, "batch_from"), "memory plan");
+        assert_null(json_object_get(row, "tokens_per_second"));
+        assert_true(batch >= 1 && 1.05 * planned <= BUDGET);
+        assert_true(1.05 * planned > 0.85 * BUDGET); /* one more sequence, or chunk of 4 MiB, would be too much */
+        assert_true(planned > batch * (PROMPT + NEW) * KV[i]);
+    }
+    assert_true(number(row_of(r, 1), "batch_ratio") > 2); /* 8 slots to 3, and weights of K and V that are not there */
+    json_decref(r);
+}
+
+/* Up to the 5 % that the plan keeps free, and the 2 MiB in which the CPU takes its large pieces. */
+static void trying_finds_what_the_plan_says(void **state) {
+    const folder *f = *state;
+    json_t *planned = find_batch(f, "--search", "plan"), *tried = find_batch(f, "--search", "try");
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *p = row_of(planned, i), *t = row_of(tried, i);
+        assert_string_equal(word(t, "batch_from"), "trying");
+        double bytes = number(t, "planned_bytes");
+        assert_true(bytes <= BUDGET && bytes > 0.85 * number(p, "planned_bytes"));
+        assert_true(number(t, "tokens_per_second") > 0 && number(p, "tokens_per_second") > 0);
+        assert_true(number(t, "prompt_seconds") > 0 && number(t, "decode_seconds") > 0);
+    }
+    json_decref(planned);
+    json_decref(tried);
+}
+
+static void no_batch_at_all(void **state) {
+    const folder *f = *state;
+    json_t *r = RUN_JSON(f, BENCH(f), "--measure", "batch", "--lengths", "20+80", "--memory_limit", "1000");
+    assert_int_equal((int)number(row_of(r, 0), "batch"), 0);
+    assert_null(json_object_get(row_of(r, 0), "tokens_per_second"));
+    json_decref(r);
+}
+
+/* ---------------------------------------------------------------- streams */
+
+static void a_stream_is_told_over_position(void **state) {
+    const folder *f = *state;
+    enum { TOKENS = 200 };
+    json_t *r = RUN_JSON(f, BENCH(f), "--measure", "stream", "--num_tokens", "200", "--window_length", "16", "--svg",
+                         in(f, "chart.svg"));
+    size_t rows = json_array_size(json_object_get(r, "rows"));
+    double next = 1; /* the first token comes with the prompt */
+    for (size_t i = 0; i < rows / 2; i++) {
+        const json_t *row = row_of(r, i);
+        assert_true(number(row, "first") == next);
+        assert_true(number(row, "mean_ms") > 0 && number(row, "max_ms") >= number(row, "p50_ms"));
+        next += number(row, "tokens");
+    }
+    assert_true(next == TOKENS);
+    assert_file_says(in(f, "chart.svg"), "<polyline");
+    json_decref(r);
+}
+
+/* ---------------------------------------------------------------- servers */
+
+static void a_server_is_asked(void **state) {
+    const folder *f = *state;
+    char url[64];
+    served s = SERVE(state, "--api_key", "secret");
+    snprintf(url, sizeof url, "http://127.0.0.1:%d", s.port);
+    json_t *r = RUN_JSON(f, "bench", "--measure", "load", "--url", url, "--api_key", "secret", "--request_rates",
+                         "100,0", "--num_requests", "6", "--lengths", "9+7", "--svg", in(f, "chart.svg"));
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *row = row_of(r, i);
+        assert_int_equal((int)number(row, "answered"), 6);
+        assert_int_equal((int)number(row, "failed"), 0);
+        assert_int_equal((int)number(row, "tokens"), 6 * 7);
+        assert_true(number(row, "first_p99_ms") >= number(row, "first_p50_ms") && number(row, "first_p50_ms") > 0);
+        assert_true(number(row, "between_p50_ms") >= 0);
+    }
+    json_decref(r);
+    REFUSES(f, 1, "the server answered 401", "bench", "--measure", "load", "--url", url, "--num_requests", "2",
+            "--request_rates", "0");
+    stop(&s);
+    REFUSES(f, 1, "no request to", "bench", "--measure", "load", "--url", url, "--num_requests", "2", "--request_rates",
+            "0");
+}
+
+/* ---------------------------------------------------------------- what is refused */
+
+static void wrong_flags_are_refused(void **state) {
+    const folder *f = *state;
+    REFUSES(f, 2, "--config_name says which", "bench");
+    REFUSES(f, 2, "one of them", BENCH(f), "--csv", "--md");
+    REFUSES(f, 2, "found \"12x\"", BENCH(f), "--prompt_lengths", "12x");
+    REFUSES(f, 2, "nothing to measure", BENCH(f), "--prompt_lengths", "0", "--new_lengths", "0");
+    REFUSES(f, 2, "such as 512+128, found \"512\"", BENCH(f), "--measure", "batch", "--lengths", "512");
+    REFUSES(f, 2, "nothing can be tried", BENCH(f), "--measure", "batch", "--plan_only", "--search", "try");
+    REFUSES(f, 2, "must be less than --window_length", BENCH(f), "--measure", "stream", "--window_length", "4",
+            "--num_sink_tokens", "4");
+    REFUSES(f, 2, "found \"-1\"", "bench", "--measure", "load", "--request_rates=-1");
+    REFUSES(f, 1, "nowhere.json", "bench", "--device", "cpu", "--config_name", in(f, "nowhere.json"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        WITH_CONFIGS(speed_has_a_row_for_each_test),
+        WITH_CONFIGS(forms_of_output),
+        WITH_CONFIGS(the_plan_fills_the_budget),
+        WITH_CONFIGS(trying_finds_what_the_plan_says),
+        WITH_CONFIGS(no_batch_at_all),
+        WITH_CONFIGS(a_stream_is_told_over_position),
+        WITH_CONFIGS(a_server_is_asked),
+        WITH_CONFIGS(wrong_flags_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
