@@ -15,7 +15,7 @@
 struct options {
     struct model_flags model;
     const char *text, *file;
-    flag_list prompt_ids;
+    flag_list prompt_ids, dump;
     lckv_score_options score; /* most flags go straight into the library's options */
     int64_t window_length;
     int encoding;
@@ -52,6 +52,15 @@ static const flag FLAGS[] = {
     {"logits", FLAG_TEXT, NULL, "How",
      "write the logits there: safetensors, tensor `logits` [tokens, vocab_size], float32",
      FLAG_INTO(struct options, score.logits_file), .value = "FILE"},
+
+    {"dump", FLAG_PAIR, NULL, "A look inside",
+     "write what layers compute to a safetensors file, float32 [tokens, ..] each: tensors whose names match, such as "
+     "'layers.*.{hidden,attn,k,v}'. hidden: the residual stream behind a layer; attn: what its attention gives, before "
+     "o_proj; k, v: as they are cached, of owners of KV slots",
+     FLAG_INTO(struct options, dump), .value = "NAMES FILE"},
+    {"dump_runs", FLAG_SWITCH, NULL, "A look inside",
+     "layers of a loop in each of its runs (layers.1.run.0.hidden); else in the one that stays",
+     FLAG_INTO(struct options, score.dump_runs)},
 
     FLAG_JSON(struct options, json),
     FLAG_DEVICE(struct options, model.device),
@@ -137,6 +146,9 @@ static int check(struct options *o) {
     lckv_score_options *s = &o->score;
     s->encoding = (lckv_encoding)o->encoding;
     s->window_length = o->sink_cache ? o->window_length : 0;
+    if (o->dump.count) s->dump = o->dump.items[0], s->dump_file = o->dump.items[1];
+    if (s->dump_runs && !s->dump)
+        return usage_error(TABLE.command, "--dump_runs says how --dump names what it writes, and there is no --dump");
     if (o->sink_cache && s->num_sink_tokens >= o->window_length)
         return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
                            (long long)s->num_sink_tokens, (long long)o->window_length);

@@ -141,6 +141,7 @@ static int set_value(const flag_table *table, const flag *f, const char *text, v
         return 0;
     case FLAG_TEXTS:
     case FLAG_IDS:
+    case FLAG_PAIR:
         list_add(target, text, strlen(text));
         return 0;
     case FLAG_LIST:
@@ -180,7 +181,7 @@ static bool add_bit(uint64_t *bits, size_t index) {
 }
 
 static bool is_list(flag_type type) {
-    return type == FLAG_TEXTS || type == FLAG_LIST || type == FLAG_IDS || type == FLAG_FILE;
+    return type == FLAG_TEXTS || type == FLAG_LIST || type == FLAG_IDS || type == FLAG_FILE || type == FLAG_PAIR;
 }
 
 static void clear_list(const flag *f, void *values) {
@@ -243,6 +244,16 @@ static int take_value(reading *r, const char *name, flag_type type, const char *
     return 0;
 }
 
+/* The word behind the first one of a pair. */
+static int take_second(reading *r, const flag *f) {
+    flag_list *list = (flag_list *)((char *)r->values + f->offset);
+    if (r->at + 1 >= r->count || looks_like_flag(r->words[r->at + 1]))
+        return usage_error(r->table->command, "--%s needs two values: %s", f->name, f->value);
+    r->at++;
+    list_add(list, r->words[r->at], strlen(r->words[r->at]));
+    return 0;
+}
+
 /* What a list held, from its default or a file of flags, is replaced; repeating the flag then adds to it. */
 static int set_flag(reading *r, const flag *f) {
     const char *value;
@@ -252,8 +263,9 @@ static int set_flag(reading *r, const flag *f) {
     add_bit(r->given, index);
     bool again = add_bit(r->here, index);
     if (!code && f->type != FLAG_FILE) {
-        if (is_list(f->type) && !again) clear_list(f, r->values);
+        if (is_list(f->type) && (!again || f->type == FLAG_PAIR)) clear_list(f, r->values);
         code = set_value(r->table, f, value, r->values);
+        if (!code && f->type == FLAG_PAIR) code = take_second(r, f);
     }
     free(owned);
     return code;

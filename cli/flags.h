@@ -34,6 +34,7 @@ typedef enum flag_type {
     FLAG_TEXTS,  /* flag_list: each occurrence is one item, as typed (prompts) */
     FLAG_LIST,   /* flag_list: each occurrence is items, apart by spaces or commas (files, names) */
     FLAG_IDS,    /* flag_list: each occurrence is one item, its parts joined by commas (token ids) */
+    FLAG_PAIR,   /* flag_list: two words, each an item, as typed */
     FLAG_INT,    /* int64_t: 512, 5e8; must be whole */
     FLAG_NUMBER, /* double */
     FLAG_SWITCH, /* bool */

@@ -34,6 +34,7 @@ static const char *value_name(const flag *f) {
         return "TEXT";
     case FLAG_LIST:
         return "A,B,..";
+    case FLAG_PAIR:
     case FLAG_IDS:
         return "1,15,7";
     case FLAG_INT:

@@ -848,7 +848,14 @@ typedef struct lckv_score_options {
     int64_t num_sink_tokens; /* less than window_length */
     bool bf16;               /* products, attention and KV cache in bfloat16; false: f32 */
     const char
-        *logits_file;     /* safetensors file to write: tensor `logits` [count, vocab_size] f32; NULL (default): none */
+        *logits_file; /* safetensors file to write: tensor `logits` [count, vocab_size] f32; NULL (default): none */
+    const char *dump; /* what of the layers is written to dump_file, f32 [count, ..] each: tensors whose names match,
+                         with * and {a,b} as the shell has them. layers.N.hidden: the residual stream behind layer N;
+                         attn: what its attention gives, before o_proj; k, v: of owners of KV slots, as they are
+                         cached. NULL (default): none */
+    const char *dump_file;
+    bool dump_runs;       /* layers of a loop in each of its runs, layers.N.run.R.hidden and so on, R from 0; false: in
+                             the one that stays. What a run does not compute, since nothing reads it, is not there */
     int64_t top_logprobs; /* the most probable ids of each place that are told; 0 (default): none. Then: */
     int32_t *top_ids;     /* [count, top_logprobs], the caller's: what may follow each id, the last one too, the most
                              probable first */

@@ -89,6 +89,7 @@ static int begin(scorer *s, bool in_one_call) {
     s->labels[n - 1] = -1;
     TRY(graph_create(d, s->options->compute, false, &s->graph));
     TRY(batch_create(d, (batch_limits){.rows = in_one_call ? (int32_t)n : 1, .sequences = 1}, &s->batch));
+    s->batch->watch = s->options->watch;
     TRY(send(d, &(float){1}, 1, DTYPE_F32, &s->scale));
     if (s->logits || s->options->top) TRY(make_index(s));
     if (s->options->top && !s->logits) TRY(make_part(s));

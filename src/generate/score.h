@@ -2,7 +2,7 @@
 #ifndef GENERATE_SCORE_H
 #define GENERATE_SCORE_H
 
-#include "model/model.h"
+#include "model/batch.h"
 
 typedef struct score_options {
     dtype compute; /* DTYPE_F32 or DTYPE_BF16 */
@@ -10,7 +10,8 @@ typedef struct score_options {
     int64_t window_length, sinks; /* of the sink cache, and then token by token; 0: everything is kept */
     int64_t top;                  /* so many of the most probable ids of each place are told; 0: none */
     int32_t *top_ids;             /* [count, top] of what follows each id */
-    float *top_values; /* their log-probabilities; that of an id that follows is the same number in `logprobs` */
+    float *top_values;        /* their log-probabilities; that of an id that follows is the same number in `logprobs` */
+    const layer_watch *watch; /* told of what layers make; NULL: nobody */
     bool (*go_on)(void *user,
                   double fraction); /* asked between tokens where they are read one at a time; NULL: always */
     void *user;

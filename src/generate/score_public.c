@@ -1,5 +1,6 @@
 /* lckv_score(): see lckv.h. Logits are computed straight into the buffer of the file that is being written. */
 #include "base/log.h"
+#include "generate/dump.h"
 #include "generate/score.h"
 #include "io/safetensors.h"
 
@@ -34,6 +35,26 @@ static int write_logits(const char *path, score_run *run) {
     return status;
 }
 
+static int score(const lckv_score_options *options, score_run *run) {
+    int64_t positions = run->model->config->max_position_embeddings;
+    if (!options->window_length && run->count > positions)
+        log_message(LCKV_LOG_WARNING, "%lld tokens are more than the model's %lld positions (max_position_embeddings)",
+                    (long long)run->count, (long long)positions);
+    if (options->logits_file) return write_logits(options->logits_file, run);
+    return compute(run, 0, NULL);
+}
+
+static int score_and_dump(const lckv_score_options *options, score_run *run) {
+    dump *d;
+    REQUIRE(options->dump_file, LCKV_ERROR_ARGUMENT, "dump asks for tensors, and dump_file names no file for them");
+    TRY(dump_create(run->model->device, options->dump, options->dump_runs, run->count, &d));
+    run->options.watch = dump_watch(d);
+    int status = score(options, run);
+    if (status >= 0) status = dump_write(d, options->dump_file);
+    dump_free(d);
+    return status;
+}
+
 int lckv_score(lckv_model *m, const int32_t *ids, int64_t count, const lckv_score_options *options, float *logprobs) {
     score_run run = {.model = m,
                      .ids = ids,
@@ -48,10 +69,5 @@ int lckv_score(lckv_model *m, const int32_t *ids, int64_t count, const lckv_scor
                                  .go_on = options->go_on,
                                  .user = options->user},
                      .logprobs = logprobs};
-    int64_t positions = m->config->max_position_embeddings;
-    if (!options->window_length && count > positions)
-        log_message(LCKV_LOG_WARNING, "%lld tokens are more than the model's %lld positions (max_position_embeddings)",
-                    (long long)count, (long long)positions);
-    if (options->logits_file) return write_logits(options->logits_file, &run);
-    return compute(&run, 0, NULL);
+    return options->dump ? score_and_dump(options, &run) : score(options, &run);
 }

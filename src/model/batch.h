@@ -23,6 +23,21 @@ typedef struct batch_entry {
     bool planned;   /* through the plan; false: rows must be 1 unless the model has no loops */
 } batch_entry;
 
+/* What a layer makes, for whoever looks inside. */
+typedef enum layer_value {
+    LAYER_HIDDEN, /* the residual stream behind it, f32 [rows, hidden_size] */
+    LAYER_ATTN,   /* what its attention gives, before o_proj, [rows, heads * head_dim] */
+    LAYER_K,      /* keys as they are cached: normed and rotated, [rows, kv_heads * head_dim]; of slot owners alone */
+    LAYER_V
+} layer_value;
+
+/* Told of each of them in each run of the plan; `step` says which run, and whether its values are the ones that stay. A
+ * value without data is zeros. */
+typedef struct layer_watch {
+    int (*see)(void *user, int layer, const plan_step *step, layer_value what, view value);
+    void *user;
+} layer_watch;
+
 typedef struct batch_limits {
     int32_t rows, sequences;
     int32_t pages; /* of a sequence; grows by itself, start with 0 */
@@ -62,9 +77,10 @@ typedef struct batch {
     double tolerance; /* a loop commits once its slots move less than this part of their length from one run to the
                          next; 0 (default): it does all runs. For one planned sequence: what is said of a batch of
                          several would depend on all of them */
-    int64_t moves;    /* times that the memory got another place */
-    bool rounds;      /* the device records steps: maxima are rounded up, and empty sequences fill a batch without a
-                         cache up, so that steps are alike */
+    const layer_watch *watch; /* the caller's; NULL (default): nobody looks */
+    int64_t moves;            /* times that the memory got another place */
+    bool rounds; /* the device records steps: maxima are rounded up, and empty sequences fill a batch without a
+                    cache up, so that steps are alike */
 } batch;
 
 int batch_create(device *d, batch_limits limits, batch **out);

@@ -3,6 +3,7 @@
 
 /* The residual stream that a step starts from: a run that does not commit covers the planned rows alone. */
 static int step_input(pass *p, const plan_step *step, tensor *x, tensor **out) {
+    p->step = step;
     p->commits = step->commit;
     if (p->rows == &p->wanted) { /* narrowed already: only wanted rows are left */
         *out = tensor_hold(x);

@@ -13,8 +13,13 @@ static int head_norm(pass *p, tensor *norm, tensor *x, tensor **out) {
     return LCKV_OK;
 }
 
+static int show(const pass *p, int layer, layer_value what, view value) {
+    const layer_watch *watch = p->b->watch;
+    return watch && p->step ? watch->see(watch->user, layer, p->step, what, value) : LCKV_OK;
+}
+
 /* h [rows, hidden_size] -> rotated keys, and values, into the slot. */
-static int keys_values(pass *p, int slot, const layer_weights *w, tensor *h) {
+static int keys_values(pass *p, int layer, const layer_weights *w, tensor *h) {
     graph *g = p->g;
     tensor *k, *rotated, *v;
     TRY(graph_linear(g, h, w->k, w->k_bias, g->compute, &k));
@@ -22,7 +27,9 @@ static int keys_values(pass *p, int slot, const layer_weights *w, tensor *h) {
     TRY(graph_rope(g, k, p->rows->angles, &rotated));
     tensor_release(g, k);
     TRY(graph_linear(g, h, w->v, w->v_bias, g->compute, &v));
-    TRY(pass_write_slot(p, slot, rotated, v));
+    TRY(show(p, layer, LAYER_K, rotated->value));
+    TRY(show(p, layer, LAYER_V, v->value));
+    TRY(pass_write_slot(p, p->m->config->map.slot_of_layer[layer], rotated, v));
     tensor_release(g, rotated);
     tensor_release(g, v);
     return LCKV_OK;
@@ -50,14 +57,19 @@ static int attend(pass *p, int layer, const layer_weights *w, tensor *h, tensor 
 /* x + o_proj(attention). Where the queries see zeros alone the product is zero and only a bias is left of it. */
 static int attention_block(pass *p, int layer, const layer_weights *w, tensor *x, tensor *h, tensor **out) {
     graph *g = p->g;
+    const model_config *c = p->m->config;
+    const view nothing = {NULL, x->value.rows, (int64_t)c->heads * c->head_dim, DTYPE_F32};
     tensor *heads, *branch;
-    if (!pass_sees_nothing(p, p->m->config->map.slot_of_source[layer])) {
+    if (!pass_sees_nothing(p, c->map.slot_of_source[layer])) {
         TRY(attend(p, layer, w, h, &heads));
+        TRY(show(p, layer, LAYER_ATTN, heads->value));
         TRY(graph_linear(g, heads, w->o, w->o_bias, DTYPE_F32, &branch));
         tensor_release(g, heads);
     } else if (w->o_bias) {
+        TRY(show(p, layer, LAYER_ATTN, nothing));
         TRY(graph_bias(g, w->o_bias, x->value.rows, &branch));
     } else {
+        TRY(show(p, layer, LAYER_ATTN, nothing));
         *out = tensor_hold(x);
         return LCKV_OK;
     }
@@ -99,15 +111,15 @@ static int narrow(pass *p, tensor **x, tensor **h) {
 static int run(pass *p, int layer, layer_part part, const layer_weights *w, tensor *x, tensor **out) {
     graph *g = p->g;
     tensor *h, *middle;
-    int slot = p->m->config->map.slot_of_layer[layer];
     *out = NULL;
     TRY(graph_rms_norm(g, x, w->input_norm, (float)p->m->config->rms_norm_eps, g->compute, &h));
-    if (slot >= 0) TRY(keys_values(p, slot, w, h));
+    if (p->m->config->map.slot_of_layer[layer] >= 0) TRY(keys_values(p, layer, w, h));
     tensor_hold(x);
     if (part == LAYER_NARROW && p->b->wanted) TRY(narrow(p, &x, &h));
     if (part == LAYER_WHOLE || (part == LAYER_NARROW && p->b->wanted)) {
         TRY(attention_block(p, layer, w, x, h, &middle));
         TRY(mlp_block(p, w, middle, out));
+        TRY(show(p, layer, LAYER_HIDDEN, (*out)->value));
         tensor_release(g, middle);
     }
     tensor_release(g, x);

@@ -23,9 +23,10 @@ typedef struct pass {
     const batch *b;
     kv_cache *cache; /* NULL: nothing is kept */
     row_set all, planned, wanted;
-    const row_set *rows; /* the ones at hand */
-    tensor **k, **v;     /* [slots] newest version of the new rows' keys and values; NULL before the first */
-    bool commits;        /* this run's keys and values are the ones to keep */
+    const row_set *rows;   /* the ones at hand */
+    tensor **k, **v;       /* [slots] newest version of the new rows' keys and values; NULL before the first */
+    const plan_step *step; /* that runs; NULL where there is no plan */
+    bool commits;          /* this run's keys and values are the ones to keep */
     double moved,
         length;     /* of the slots that this run has written: squares of how far they moved, and of what they are */
     view slot_rows; /* sequential: i64 [rows], the rows of k and v that the rows at hand write; else absent */

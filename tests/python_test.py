@@ -1,0 +1,225 @@
+"""python/lckv.py: its structs are the header's, and what it gives is what the goldens have.
+
+    python_test.py SOURCE LIBRARY SHARED      exits with 77 where numpy is absent: skipped
+"""
+
+import ctypes
+import os
+import re
+import sys
+
+try:
+    import numpy
+except ImportError:
+    print("skipped: python3 has no numpy")
+    sys.exit(77)
+
+SOURCE, LIBRARY, SHARED = sys.argv[1:4]
+sys.path.insert(0, os.path.join(SOURCE, "python"))
+sys.dont_write_bytecode = True
+import lckv  # noqa: E402
+
+lckv.use_library(LIBRARY)
+
+
+# ---------------------------------------------------------------- the header
+
+
+def declared(header, name):
+    """(name, kind) of the fields of a struct as the header has them, in order."""
+    body = re.search(r"typedef struct %s \{(.*?)\n\} %s;" % (name, name), header, re.S).group(1)
+    body = re.sub(r"/\*.*?\*/", "", body, flags=re.S)
+    fields = []
+    for line in body.split(";"):
+        line = " ".join(line.split())
+        if not line:
+            continue
+        callback = re.match(r"bool \(\*(\w+)\)", line)
+        if callback:
+            fields.append((callback.group(1), "pointer"))
+            continue
+        first, *rest = line.split(",")
+        kind, first = re.match(r"(.*?)(\**\w+)$", first).groups()
+        for one in [first] + rest:
+            stars = "*" in one or "*" in kind or kind.strip().endswith("callback")
+            fields.append((one.strip(" *"), "pointer" if stars else kind.replace("const", "").strip()))
+    return fields
+
+
+SIZES = {"int64_t": 8, "uint64_t": 8, "double": 8, "size_t": 8, "pointer": 8, "int": 4, "bool": 1}
+
+
+def structs_are_the_headers():
+    with open(os.path.join(SOURCE, "include", "lckv.h")) as file:
+        header = file.read()
+    for name in ("model_options", "config_info", "prompt", "generate_options", "sequence", "generation", "score_options"):
+        mirror = getattr(lckv, "_" + "".join(word.capitalize() for word in name.split("_")))
+        expected = declared(header, "lckv_" + name)
+        assert [f[0] for f in mirror._fields_] == [f[0] for f in expected], (name, expected)
+        for (field, kind), (_, c_kind) in zip(mirror._fields_, expected):
+            assert ctypes.sizeof(kind) == SIZES.get(c_kind, 4), (name, field, c_kind)  # else an enum
+
+
+# ---------------------------------------------------------------- goldens
+
+
+def golden(name):
+    folder = os.path.join(SHARED, "goldens", name)
+    expected = lckv.read_safetensors(os.path.join(folder, "expected.safetensors"))
+    with open(os.path.join(folder, "expected.safetensors"), "rb") as file:
+        header = lckv.json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    tolerances = {k[len("f32_error.") :]: float(v) for k, v in header["__metadata__"].items() if k.startswith("f32_error")}
+    return folder, expected, tolerances
+
+
+def assert_close(found, right, tolerance, what):
+    difference = numpy.abs(found.astype(float) - right)
+    assert found.shape == right.shape and numpy.isfinite(difference).all(), (what, found.shape, right.shape)
+    assert difference.max() <= tolerance, (what, difference.max(), tolerance)
+
+
+def logits_are_the_oracles(name):
+    folder, expected, errors = golden(name)
+    model, ids = lckv.Model(folder, device="cpu", threads=2), expected["ids"]
+    ways = {"plan": {"encoding": "plan"}, "sequential": {"encoding": "sequential"},
+            "streaming": {"window_length": 12, "num_sink_tokens": 3}}  # fmt: skip
+    for way, options in ways.items():
+        group = way + ".logits"
+        if group in expected:
+            found = model.logits(ids, **options)
+            assert_close(found, expected[group], max(10 * errors[group], 1e-5), (name, way))
+    for length, group in ((5, "short"), (24, "long")):
+        right = expected[f"generate.{group}.tokens"]
+        if f"generate.{group}.tokens" in expected:
+            made = model.generate(ids[:length], length=16, temperature=0, ignore_eos=True)
+            assert (made[0].ids == right).all(), (name, group)
+            assert made[0].finish == "length" and made[0].text is None
+
+
+# ---------------------------------------------------------------- a look inside
+
+
+def norm(x, weight, epsilon):
+    return x / numpy.sqrt((x * x).mean(-1, keepdims=True) + epsilon) * weight
+
+
+def what_was_dumped_belongs_together(name, **options):
+    """From a layer to the next by the weights alone: x + o_proj(attn) + mlp; v from the layer below; rotation leaves the
+    length of each pair of a key as it is; the last layer gives the logits. Tolerance: f32 of sums of some 100 terms."""
+    folder, expected, _ = golden(name)
+    model, ids = lckv.Model(folder, device="cpu", threads=2), expected["ids"]
+    w = {k.removeprefix("model."): v.astype(float) for k, v in
+         lckv.read_safetensors(os.path.join(folder, "model.safetensors")).items()}  # fmt: skip
+    with open(os.path.join(folder, "config.json")) as file:
+        epsilon = lckv.json.load(file)["rms_norm_eps"]
+    c, d = model.config, model.dump(ids, **options)
+    x = w["embed_tokens.weight"][ids]
+    owners = 0
+    for i in range(c["layers"]):
+        at, inside = f"layers.{i}.", {k: v for k, v in w.items() if k.startswith(f"layers.{i}.")}
+
+        def linear(rows, part):
+            return rows @ inside[f"{at}{part}.weight"].T + inside.get(f"{at}{part}.bias", 0)
+
+        h = norm(x, w[at + "input_layernorm.weight"], epsilon)
+        if at + "v" in d:
+            owners += 1
+            assert_close(d[at + "v"], linear(h, "self_attn.v_proj"), 1e-4, (name, at + "v"))
+            if at + "self_attn.k_norm.weight" not in w:
+                right = linear(h, "self_attn.k_proj").reshape(len(ids), c["kv_heads"], 2, -1)
+                keys = d[at + "k"].reshape(right.shape)
+                assert_close(numpy.hypot(keys[:, :, 0], keys[:, :, 1]), numpy.hypot(right[:, :, 0], right[:, :, 1]),
+                             1e-4, (name, at + "k"))  # fmt: skip
+        x = x + linear(d[at + "attn"], "self_attn.o_proj")
+        h = norm(x, w[at + "post_attention_layernorm.weight"], epsilon)
+        gate = linear(h, "mlp.gate_proj")
+        x = x + linear(gate / (1 + numpy.exp(-gate)) * linear(h, "mlp.up_proj"), "mlp.down_proj")
+        assert_close(d[at + "hidden"], x, 1e-4, (name, at + "hidden"))
+        x = d[at + "hidden"].astype(float)
+    assert owners == c["kv_slots"]
+    head = w.get("lm_head.weight", w["embed_tokens.weight"])
+    assert_close(model.logits(ids, **options), norm(x, w["norm.weight"], epsilon) @ head.T, 1e-3, (name, "logits"))
+
+
+def runs_are_told_apart():
+    folder, expected, _ = golden("lckv-w2")
+    model, ids = lckv.Model(folder, device="cpu", threads=2), expected["ids"]
+    c = model.config
+    runs = c["forward_passes"] + c["backward_passes"]
+    all_runs = model.dump(ids, "layers.6.*", runs=True, encoding="plan")
+    last = model.dump(ids, "layers.6.*", encoding="plan")
+    assert sorted(k for k in all_runs if k.endswith(".k")) == [f"layers.6.run.{r}.k" for r in range(runs)]
+    assert [k for k in all_runs if k.endswith(".hidden")] == [f"layers.6.run.{runs - 1}.hidden"]  # others need it not
+    for what in ("hidden", "attn", "k", "v"):
+        assert (all_runs[f"layers.6.run.{runs - 1}.{what}"] == last[f"layers.6.{what}"]).all()
+    # Token i is exact from run i + 1 on (DESIGN section 1): the exact form's value, to rounding.
+    exact = model.dump(ids, "layers.6.v", encoding="sequential")["layers.6.v"]
+    for r in range(runs):
+        assert_close(all_runs[f"layers.6.run.{r}.v"][: r + 1], exact[: r + 1], 1e-4, f"run {r}")
+    first = model.dump(ids, "layers.1.run.0.attn", runs=True, encoding="plan")["layers.1.run.0.attn"]
+    assert not first.any()  # nothing to look up to yet
+
+
+# ---------------------------------------------------------------- text, errors
+
+
+def text_goes_both_ways():
+    folder = os.path.join(SHARED, "data", "models", "stories260k")
+    if not os.path.exists(folder):
+        print("skipped: no text,", folder, "is absent")
+        return
+    model = lckv.Model(folder, device="cpu", threads=2)
+    ids = model.encode("Once upon a time")
+    assert ids.dtype == numpy.int32 and model.decode(ids) == "Once upon a time"
+    one, two = model.generate(["Once upon", "The dog"], length=8, temperature=0)
+    assert one.prompt == 0 and two.prompt == 1 and one.text == model.decode(one.ids)
+    assert (model.generate(model.encode("Once upon"), length=8, temperature=0)[0].ids == one.ids).all()
+    assert (model.logprobs("Once upon a time") <= 0).all()
+
+
+def errors_are_told():
+    def says(part, call):
+        try:
+            call()
+        except lckv.Error as error:
+            assert part in str(error) and error.status < 0, error
+        else:
+            raise AssertionError(part)
+
+    says("nowhere", lambda: lckv.Model("./nowhere/at/all"))
+    folder, expected, _ = golden("llama")
+    model = lckv.Model(folder, device="cpu", threads=1)
+    says("ids 0 to", lambda: model.logits([1, 10**6]))
+    says("no tensor is called", lambda: model.dump(expected["ids"], "layer.0"))
+    try:
+        model.generate([1, 2], lenght=3)
+        raise AssertionError("lenght")
+    except TypeError as error:
+        assert "lenght" in str(error)
+    try:
+        model.encode("text")
+        raise AssertionError("tokenizer")
+    except ValueError as error:
+        assert "no tokenizer" in str(error)
+
+
+def random_models():
+    config = os.path.join(SOURCE, "data", "demo-config.json")
+    one, same, other = (lckv.Model(config, device="cpu", random=seed).logits([5, 6, 7]) for seed in (1, 1, 2))
+    assert (one == same).all() and not (one == other).any()
+    assert one.shape == (3, lckv.Model(config, device="count", random=1).config["vocab_size"])
+
+
+structs_are_the_headers()
+if not os.path.exists(os.path.join(SHARED, "goldens", "llama", "expected.safetensors")):
+    print("skipped: no golden models,", SHARED, "is absent")
+    sys.exit(77)
+for case in ("llama", "qwen2", "qwen3", "lckv-w2", "lckv-bias", "mixattention", "tangled"):
+    logits_are_the_oracles(case)
+    what_was_dumped_belongs_together(case, encoding="plan")
+    what_was_dumped_belongs_together(case, encoding="sequential")
+runs_are_told_apart()
+text_goes_both_ways()
+errors_are_told()
+random_models()
+print("all of it")
