@@ -84,7 +84,7 @@ static void test_elements(void **state) {
     expect(d, 0, 2 * 5 * 8 * 2 + 2 * 5 * 8 * 4);
     RUN(d, add, ((struct op_add){f32(5, 8), f32(5, 8), f32(5, 8)}));
     expect(d, 0, 3 * 160);
-    RUN(d, accumulate, ((struct op_accumulate){bf16(5, 8), f32(5, 8)}));
+    RUN(d, accumulate, ((struct op_accumulate){bf16(5, 8), f32(5, 8), 1}));
     expect(d, 0, 80 + 160);
     RUN(d, cast, ((struct op_cast){bf16(5, 8), f32(5, 8)}));
     expect(d, 0, 80 + 160);

@@ -25,12 +25,29 @@ static void check_accumulate(device *d) {
         for (int t = 0; t < 3; t++) {
             view src = random_tensor(sizes[s][0], sizes[s][1], floats[t], 1.0);
             view dst = random_tensor(src.rows, src.cols, DTYPE_F32, 1.0), before = copy_tensor(dst);
-            RUN(d, accumulate, ((struct op_accumulate){src, dst}));
+            RUN(d, accumulate, ((struct op_accumulate){src, dst, 1}));
             for (int64_t i = 0; i < elements(dst); i++) {
                 check_near("dst += src", dst, i, (float)(element(before, i) + element(src, i)), 0);
             }
             release_tensors();
         }
+    }
+}
+
+/* The product and the sum are rounded to f32, or as one, and the result to dst's type. */
+static void check_scaled(device *d) {
+    const float scale = 0.3f;
+    for (int pair = 0; pair < 6; pair++) {
+        view src = random_tensor(31, 67, floats[pair / 2], 1.0);
+        view dst = random_tensor(31, 67, floats[pair % 2], 1.0), before = copy_tensor(dst);
+        RUN(d, accumulate, ((struct op_accumulate){src, dst, scale}));
+        for (int64_t i = 0; i < elements(dst); i++) {
+            double old = element(before, i), term = (double)scale * element(src, i), sum = old + term;
+            double lost = F32_EPSILON * (fabs(term) + fabs(sum));
+            if (dst.type == DTYPE_BF16) lost += rounding(DTYPE_BF16) * (fabs(sum) + lost);
+            check_near("dst += scale src", dst, i, sum, lost);
+        }
+        release_tensors();
     }
 }
 
@@ -131,6 +148,7 @@ static void test_add(void **state) {
 static void test_accumulate(void **state) {
     (void)state;
     check_everywhere(check_accumulate);
+    check_everywhere(check_scaled);
 }
 
 static void test_cast(void **state) {

@@ -7,21 +7,22 @@
 
 #include <math.h>
 
-enum { ROWS = 7, HIDDEN = 8, VOCAB = 11, HEADS = 2, HEAD_DIM = 4, WEIGHTS = 9 };
+enum { ROWS = 7, HIDDEN = 8, VOCAB = 11, HEADS = 2, HEAD_DIM = 4, RANK = 2, PLAIN = 9, WEIGHTS = PLAIN + 2 };
 
 /* embed -> norm -> q, k, v -> head norm -> rope -> attention -> o -> add -> gather -> scatter -> swiglu -> loss */
 typedef struct net {
     device *d;
     graph *g;
-    tensor weights[WEIGHTS]; /* embed and head, norm, q, k, v, o, bias, gate, up */
+    tensor weights[WEIGHTS]; /* embed and head, norm, q, k, v, o, bias, gate, up; and a and b, added to v */
+    low_rank plus;
     view ids, labels, positions, frequencies, index, destination, sequences, scale, loss;
     bool recompute; /* the attention part runs again in the backward pass */
     int runs;       /* of the attention part */
 } net;
 
-static const int shapes[WEIGHTS][2] = {{VOCAB, HIDDEN},  {1, HIDDEN},      {HIDDEN, HIDDEN},
-                                       {HIDDEN, HIDDEN}, {HIDDEN, HIDDEN}, {HIDDEN, HIDDEN},
-                                       {1, HIDDEN},      {HIDDEN, HIDDEN}, {HIDDEN, HIDDEN}};
+static const int shapes[WEIGHTS][2] = {{VOCAB, HIDDEN},  {1, HIDDEN},      {HIDDEN, HIDDEN}, {HIDDEN, HIDDEN},
+                                       {HIDDEN, HIDDEN}, {HIDDEN, HIDDEN}, {1, HIDDEN},      {HIDDEN, HIDDEN},
+                                       {HIDDEN, HIDDEN}, {RANK, HIDDEN},   {HIDDEN, RANK}};
 
 static view on_device(device *d, int64_t rows, int64_t cols, dtype type, const void *values) {
     view v = {NULL, rows, cols, type};
@@ -61,6 +62,8 @@ static void net_open(net *n) {
                                  .needs_grad = true,
                                  .weight = true};
     }
+    n->plus = (low_rank){.a = &n->weights[PLAIN], .b = &n->weights[PLAIN + 1], .scale = 1.5f};
+    n->weights[4].plus = &n->plus;
 }
 
 static void net_close(net *n) {
@@ -253,10 +256,30 @@ static void work_without_a_gradient_does_not_run_again(void **state) {
     for (int i = 0; i < 3; i++) tensor_release(n.g, all[i]);
     OK(graph_backward(n.g));
     assert_int_equal(n.runs, 1);
-    assert_int_equal(ready[1], 6); /* the embedding; q, k, v, o and the bias */
+    assert_int_equal(ready[1], 8); /* the embedding; q, k, v with what is added to it, o and the bias */
     assert_int_equal(n.weights[2].uses, 0);
     assert_int_equal(pool_in_use(n.g->pool), 0);
     net_close(&n);
+}
+
+/* Where all else is frozen, what is added to a weight gets the gradient that it had, and nothing else gets one. */
+static void what_is_added_learns_alone(void **state) {
+    (void)state;
+    net all, alone;
+    float zeros[VOCAB * HIDDEN] = {0};
+    net_open(&all);
+    net_open(&alone);
+    for (int i = 0; i < PLAIN; i++) alone.weights[i].needs_grad = false;
+    assert_true(run(&all, true) == run(&alone, true));
+    for (int i = 0; i < WEIGHTS; i++) {
+        const tensor *w = &alone.weights[i];
+        const void *expected = i < PLAIN ? zeros : all.weights[i].grad.data;
+        assert_memory_equal(w->grad.data, expected, view_bytes(w->grad));
+    }
+    assert_memory_not_equal(alone.weights[PLAIN].grad.data, zeros, sizeof(float) * RANK * HIDDEN);
+    assert_int_equal(pool_in_use(alone.g->pool), 0);
+    net_close(&all);
+    net_close(&alone);
 }
 
 /* A pass that breaks off leaves nothing behind once the graph is reset. */
@@ -287,6 +310,7 @@ int main(void) {
         cmocka_unit_test(recomputed_parts_give_the_same_bits),
         cmocka_unit_test(work_without_a_gradient_does_not_run_again),
         cmocka_unit_test(reset_forgets),
+        cmocka_unit_test(what_is_added_learns_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

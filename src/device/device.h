@@ -108,10 +108,11 @@ struct op_add {
     view a, b, y; /* f32 [rows, cols] */
 };
 
-/* dst += src */
+/* dst += scale * src, rounded once where dst is bf16 */
 struct op_accumulate {
     view src; /* f32, bf16 or f16 [rows, cols] */
-    view dst; /* f32 [rows, cols] */
+    view dst; /* f32 or bf16 [rows, cols] */
+    float scale;
 };
 
 /* dst = src, converted (round to nearest even). Any two of f32, bf16, f16; equal types copy. */

@@ -20,16 +20,26 @@
 #include "device/device.h"
 #include "graph/pool.h"
 
-typedef struct tensor {
+typedef struct tensor tensor;
+
+/* What is added to a weight [rows, cols]: scale * b a, of low rank (LoRA: Hu et al. 2021, section 4.1). */
+typedef struct low_rank {
+    tensor *a; /* weight [rank, cols] */
+    tensor *b; /* weight [rows, rank] */
+    float scale;
+} low_rank;
+
+struct tensor {
     view value;
-    view grad;       /* f32, the same shape; data NULL: nothing was added yet (activation), or frozen (weight) */
-    bool needs_grad; /* something that requires a gradient lies behind it */
-    bool weight;     /* belongs to the params: never released here */
-    int uses;        /* records not yet walked that add to grad: a weight's gradient is whole when it falls to 0 */
+    view grad;            /* f32, the same shape; data NULL: nothing was added yet (activation), or frozen (weight) */
+    bool needs_grad;      /* something that requires a gradient lies behind it */
+    bool weight;          /* belongs to the params: never released here */
+    const low_rank *plus; /* of a weight: what graph_linear() adds to it; NULL: nothing */
+    int uses;             /* records not yet walked that add to grad: a weight's gradient is whole when it falls to 0 */
     int holders, value_holders;
-    struct tensor *alias_of;        /* the value lies in this one's memory */
-    struct tensor *next, *previous; /* the graph's list of live tensors */
-} tensor;
+    tensor *alias_of;        /* the value lies in this one's memory */
+    tensor *next, *previous; /* the graph's list of live tensors */
+};
 
 typedef struct tape tape;
 
@@ -74,7 +84,7 @@ int graph_rope_angles(graph *g, view positions, view inverse_frequencies, tensor
 int graph_rope(graph *g, tensor *x, tensor *angles, tensor **out);
 int graph_swiglu(graph *g, tensor *gate, tensor *up, tensor **out);
 int graph_add(graph *g, tensor *a, tensor *b, tensor **out);
-/* bias NULL: none. */
+/* bias NULL: none. With weight->plus, y = x weight^T + bias + scale (x a^T) b^T: neither b a nor the sum is formed. */
 int graph_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype type, tensor **out);
 /* [rows, cols of bias] f32, each row the bias: a product whose other factor is known to be zero. */
 int graph_bias(graph *g, tensor *bias, int64_t rows, tensor **out);

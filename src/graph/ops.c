@@ -148,7 +148,7 @@ int graph_swiglu(graph *g, tensor *gate, tensor *up, tensor **out) {
 /* ---------------------------------------------------------------- add */
 
 static int add_to_gradient(graph *g, tensor *t, view dy) {
-    struct op_accumulate a = {.src = dy};
+    struct op_accumulate a = {.src = dy, .scale = 1};
     TRY(tensor_gradient(g, t, &a.dst));
     return a.dst.data ? RUN(g, accumulate, &a) : LCKV_OK;
 }

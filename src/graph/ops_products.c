@@ -28,9 +28,52 @@ static int linear_run(graph *g, tensor *x, tensor *weight, tensor *bias, tensor 
                                   .op.linear = a});
 }
 
-int graph_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype type, tensor **out) {
+static int plain_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype type, tensor **out) {
     TRY(graph_tensor(g, x->value.rows, weight->value.rows, type, out));
     return tensor_made(g, linear_run(g, x, weight, bias, *out), out);
+}
+
+/* Nobody else has added to y's gradient: what is summed into y's memory is its one reader. */
+static int sum_backward(graph *g, record *r) {
+    tensor *y = r->in[0], *term = r->in[1];
+    struct op_accumulate a = {.src = r->out->grad, .scale = r->op.accumulate.scale};
+    TRY(tensor_gradient(g, term, &a.dst));
+    if (a.dst.data) TRY(RUN(g, accumulate, &a));
+    if (!y) return LCKV_OK;
+    y->grad = r->out->grad;
+    r->out->grad.data = NULL;
+    return LCKV_OK;
+}
+
+static int sum_run(graph *g, tensor *y, tensor *term, float scale, tensor *out) {
+    struct op_accumulate a = {.src = term->value, .dst = out->value, .scale = scale};
+    TRY(RUN(g, accumulate, &a));
+    tensor *inputs[] = {y, term};
+    if (!tape_wants(g, inputs, 2)) return LCKV_OK;
+    return tape_push(g, &(record){.backward = sum_backward, .out = out, .in = {y, term}, .op.accumulate = a});
+}
+
+/* out = y + scale (x a^T) b^T, in y's memory. */
+static int add_low_rank(graph *g, tensor *x, const low_rank *plus, tensor *y, tensor **out) {
+    tensor *inner, *term;
+    TRY(plain_linear(g, x, plus->a, NULL, g->compute, &inner));
+    int status = plain_linear(g, inner, plus->b, NULL, DTYPE_F32, &term);
+    tensor_release(g, inner);
+    TRY(status);
+    status = graph_prefix(g, y, y->value.rows, out);
+    if (status >= 0) status = tensor_made(g, sum_run(g, y, term, plus->scale, *out), out);
+    tensor_release(g, term);
+    return status;
+}
+
+int graph_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype type, tensor **out) {
+    tensor *y;
+    if (!weight->plus) return plain_linear(g, x, weight, bias, type, out);
+    *out = NULL;
+    TRY(plain_linear(g, x, weight, bias, type, &y));
+    int status = add_low_rank(g, x, weight->plus, y, out);
+    tensor_release(g, y);
+    return status;
 }
 
 /* A linear op of no input columns is its bias. */

@@ -30,6 +30,7 @@ struct record {
         struct op_rope rope;
         struct op_swiglu swiglu;
         struct op_linear linear;
+        struct op_accumulate accumulate;
         struct op_attention attention;
         struct recompute {
             int (*run)(graph *g, const void *what, tensor *const in[WORK_INPUTS], tensor *out[WORK_OUTPUTS]);

@@ -11,13 +11,15 @@ int CPU_ENTRY(cpu_add)(device *d, const struct op_add *a) {
     return LCKV_OK;
 }
 
-static void accumulate(view dst, view src, int64_t begin, int64_t end) {
+static void accumulate(const struct op_accumulate *a, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += CPU_BLOCK) {
-        float buffer[CPU_BLOCK];
+        float src_buffer[CPU_BLOCK], old_buffer[CPU_BLOCK], dst_buffer[CPU_BLOCK];
         int64_t n = cpu_block_length(at, end);
-        const float *restrict term = cpu_block_in(src, at, n, buffer);
-        float *restrict sum = cpu_element(dst, at);
-        for (int64_t i = 0; i < n; i++) sum[i] += term[i];
+        const float *term = cpu_block_in(a->src, at, n, src_buffer), *old = cpu_block_in(a->dst, at, n, old_buffer);
+        float *sum = cpu_block_out(a->dst, at, dst_buffer); /* may be `old` */
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) sum[i] = old[i] + a->scale * term[i];
+        cpu_block_store(a->dst, at, n, sum);
     }
 }
 
@@ -27,7 +29,7 @@ int CPU_ENTRY(cpu_accumulate)(device *d, const struct op_accumulate *a) {
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(n, parts, part);
-        accumulate(a->dst, a->src, mine.begin, mine.end);
+        accumulate(a, mine.begin, mine.end);
     }
     return LCKV_OK;
 }

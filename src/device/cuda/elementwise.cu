@@ -22,9 +22,9 @@ int cuda_add(device *d, const struct op_add *a) {
 
 __global__ static void accumulate(struct op_accumulate a, int64_t n) {
     int64_t at = first_element();
-    struct cuda_four x = cuda_get4(a.src.data, a.src.type, at, n), y = cuda_get4(a.dst.data, DTYPE_F32, at, n);
-    for (int i = 0; i < EACH; i++) y.at[i] += x.at[i];
-    cuda_set4(a.dst.data, DTYPE_F32, at, n, y);
+    struct cuda_four x = cuda_get4(a.src.data, a.src.type, at, n), y = cuda_get4(a.dst.data, a.dst.type, at, n);
+    for (int i = 0; i < EACH; i++) y.at[i] += a.scale * x.at[i];
+    cuda_set4(a.dst.data, a.dst.type, at, n, y);
 }
 
 int cuda_accumulate(device *d, const struct op_accumulate *a) {
