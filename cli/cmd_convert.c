@@ -1,4 +1,4 @@
-/* lckv convert: a checkpoint into another layer_types. */
+/* lckv convert: a checkpoint into another layer_types, or with an adapter merged into it. */
 #include "commands.h"
 #include "flags.h"
 #include "lckv.h"
@@ -14,8 +14,13 @@ struct options {
 static const flag FLAGS[] = {
     {"model_name_or_path", FLAG_TEXT, NULL, "Model", "the checkpoint to convert: folder or ORG/NAME",
      MODEL(model_name_or_path), .required = true},
-    {"config_name", FLAG_TEXT, NULL, "Model", "the config of the new model: folder, .json file or ORG/NAME",
-     MODEL(config_name), .required = true},
+    {"config_name", FLAG_TEXT, NULL, "Model",
+     "the config of the new model: folder, .json file or ORG/NAME; the checkpoint's own unless given",
+     MODEL(config_name)},
+    {"adapter", FLAG_TEXT, NULL, "Model",
+     "folder or ORG/NAME of a LoRA adapter (peft's files) that is merged into the checkpoint's weights first; with it "
+     "come its tokenizer files",
+     MODEL(adapter), .value = "DIR"},
     {"config_overrides", FLAG_TEXT, NULL, "Model",
      "changes of that config, such as layer_types=0_6_6_6_6_6_6_7,forward_passes=7", MODEL(config_overrides)},
     {"tokenizer_name", FLAG_TEXT, NULL, "Model",
@@ -34,9 +39,10 @@ static const flag FLAGS[] = {
 static const flag_table TABLE = {
     "convert",
     "Writes a checkpoint as a model whose layers share keys and values in another way. Weights of layers are copied; "
-    "the "
-    "K and V weights of each KV slot are merged from the layers that read it.",
-    "--model_name_or_path NAME --config_name NAME --output_dir DIR",
+    "the K and V weights of each KV slot are merged from the layers that read it. With --adapter, what LoRA has "
+    "learned "
+    "becomes part of the weights.",
+    "--model_name_or_path NAME [--config_name NAME] [--adapter DIR] --output_dir DIR",
     FLAGS,
 };
 

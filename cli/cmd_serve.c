@@ -97,7 +97,7 @@ static int serve(struct options *o) {
     o->serve.engine.max_num_seqs = (int)o->max_num_seqs, o->serve.engine.max_queue = (int)o->max_queue;
     o->serve.engine.encoding_runs = (int)o->encoding_runs;
     if (!o->serve.model_name) o->serve.model_name = o->model.name;
-    if (opened.tokenizer) o->serve.tokenizer_name = o->model.tokenizer_name ? o->model.tokenizer_name : o->model.name;
+    if (opened.tokenizer) o->serve.tokenizer_name = model_tokenizer_name(&o->model);
     o->serve.stopping = stopping, o->serve.started = started, o->serve.user = o;
     stop_on_warnings();
     code = serve_run(opened.model, &o->serve, error) ? EXIT_FINE : failure("serve", "%s", error);

@@ -28,12 +28,13 @@ static bool has_tokenizer(const char *name) {
     return found;
 }
 
-static const char *tokenizer_name(const struct model_flags *flags) {
-    return flags->tokenizer_name ? flags->tokenizer_name : flags->name;
+const char *model_tokenizer_name(const struct model_flags *flags) {
+    if (flags->tokenizer_name) return flags->tokenizer_name;
+    return flags->adapter && has_tokenizer(flags->adapter) ? flags->adapter : flags->name;
 }
 
 int open_tokenizer(const char *command, const struct model_flags *flags, lckv_tokenizer **out) {
-    int status = open_named_tokenizer(tokenizer_name(flags), out);
+    int status = open_named_tokenizer(model_tokenizer_name(flags), out);
     return status < 0 ? library_error(command, status) : EXIT_FINE;
 }
 
@@ -51,6 +52,7 @@ static int open_parts(const struct model_flags *flags, opened_model *out) {
     static const char *const TYPES[] = {"auto", "float32", "bfloat16", "float16"};
     lckv_model_options options = lckv_model_defaults();
     options.config_overrides = flags->config_overrides;
+    options.adapter = flags->adapter;
     options.torch_dtype = TYPES[flags->torch_dtype];
     int status = lckv_device_open(flags->device, (int)flags->threads, &out->device);
     return status < 0 ? status : lckv_model_open(out->device, flags->name, &options, &out->model);
@@ -76,8 +78,9 @@ int open_model(const char *command, const struct model_flags *flags, bool needs_
     int status = LCKV_OK;
     *out = (opened_model){0};
     if (needed) {
-        status = open_named_tokenizer(tokenizer_name(flags), &out->tokenizer);
-    } else if (has_tokenizer(flags->name) && open_named_tokenizer(flags->name, &out->tokenizer) < 0) {
+        status = open_named_tokenizer(model_tokenizer_name(flags), &out->tokenizer);
+    } else if (has_tokenizer(model_tokenizer_name(flags)) &&
+               open_named_tokenizer(model_tokenizer_name(flags), &out->tokenizer) < 0) {
         notice("there will be ids and no text: %s", lckv_last_error());
     }
     if (status >= 0) status = open_parts(flags, out);

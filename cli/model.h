@@ -25,9 +25,16 @@
          "changes to its config, such as forward_passes=3,sliding_window=64",                                          \
          FLAG_INTO(options, member.config_overrides),                                                                  \
          .value = "K=V,..."},                                                                                          \
+        {"adapter",                                                                                                    \
+         FLAG_TEXT,                                                                                                    \
+         NULL,                                                                                                         \
+         "Model",                                                                                                      \
+         "folder or ORG/NAME of a LoRA adapter (peft's files) to merge into the weights",                              \
+         FLAG_INTO(options, member.adapter),                                                                           \
+         .value = "DIR"},                                                                                              \
     {                                                                                                                  \
         "tokenizer_name", FLAG_TEXT, NULL, "Model",                                                                    \
-            "folder or ORG/NAME of the tokenizer; the model's own one unless given" when,                              \
+            "folder or ORG/NAME of the tokenizer; the adapter's or the model's own one unless given" when,             \
             FLAG_INTO(options, member.tokenizer_name), .value = "NAME"                                                 \
     }
 
@@ -89,7 +96,7 @@
     }
 
 struct model_flags {
-    const char *name, *config_overrides, *tokenizer_name, *device;
+    const char *name, *config_overrides, *adapter, *tokenizer_name, *device;
     int torch_dtype; /* index into TORCH_DTYPES */
     int64_t threads;
 };
@@ -106,6 +113,8 @@ typedef struct opened_model {
 int open_model(const char *command, const struct model_flags *flags, bool needs_tokenizer, opened_model *out);
 void close_model(opened_model *m);
 
+/* The folder or ORG/NAME whose tokenizer, and chat template, the flags mean. */
+const char *model_tokenizer_name(const struct model_flags *flags);
 /* The tokenizer that the flags mean, alone: a named one, else the model's own. 0, or an exit code after the message.
  * The caller owns it. */
 int open_tokenizer(const char *command, const struct model_flags *flags, lckv_tokenizer **out);

@@ -164,6 +164,8 @@ typedef struct model lckv_model;
 typedef struct lckv_model_options {
     const char *config_overrides; /* "k=v,k=v" put over config.json; NULL (default): none */
     const char *torch_dtype;      /* of the weights: "float32", "bfloat16", "float16"; "auto" (default): as stored */
+    const char *adapter;          /* folder or ORG/NAME of a LoRA adapter in peft's layout, merged into the weights:
+                                     W + scale B A in f32, then of the type; NULL (default): none */
 } lckv_model_options;
 
 LCKV_API lckv_model_options lckv_model_defaults(void);
@@ -172,6 +174,7 @@ LCKV_API lckv_model_options lckv_model_defaults(void);
  * f32, bf16 or f16. `name`: a folder, or ORG/NAME in the Hugging Face cache. On the CPU, weights wanted as they are
  * stored are used in the mapped files, which other processes share. K and V tensors of layers that own no KV slot,
  * rotary_emb.inv_freq, and the lm_head.weight of tied embeddings are passed over; any other tensor must be the model's.
+ * A folder that has an adapter and no model stands for the checkpoint that its adapter_config.json names, with it.
  * `options` NULL: the defaults. The device stays the caller's and must outlive the model.
  *   LCKV_ERROR_FILE: a file is absent, LCKV_ERROR_FORMAT: a tensor is missing, unknown, of another shape or dtype, or a
  *   file is not what it says: the message names file and tensor. LCKV_ERROR_UNSUPPORTED: a folder with
@@ -213,7 +216,8 @@ typedef enum lckv_convert_kv {
 
 typedef struct lckv_convert_options {
     const char *model_name_or_path; /* the checkpoint: folder or ORG/NAME; required */
-    const char *config_name;        /* the config to be: folder, .json file or ORG/NAME; required */
+    const char *config_name;        /* the config to be: folder, .json file or ORG/NAME; NULL: the checkpoint's own */
+    const char *adapter;            /* folder or ORG/NAME of a LoRA adapter, merged in first; NULL: none */
     const char *config_overrides;   /* "k=v,k=v" over it; NULL: none */
     const char *tokenizer_name;     /* folder or ORG/NAME of tokenizer files; NULL: the checkpoint's own */
     const char *output_dir;         /* folder to write; required */

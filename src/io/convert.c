@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "io/checkpoint_table.h"
 #include "io/hf_folder.h"
+#include "io/tensor_values.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@ struct conversion {
     model_config *from;
     checkpoint_files files;
     params *source, *target; /* tables without memory */
+    adapter_file adapter;    /* added to the source; all zeros: none */
 };
 
 /* ---------------------------------------------------------------- do the two fit? */
@@ -108,40 +110,32 @@ static bool target_has(void *user, const char *name) {
 
 /* ---------------------------------------------------------------- values */
 
-/* out = the tensor, converted. What lies in the file is aligned to nothing. */
-static int cast_values(device *d, const safetensors_entry *e, dtype type, void *out) {
-    if (e->type == type) {
-        memcpy(out, e->data, e->bytes);
-        return LCKV_OK;
-    }
-    void *aligned = malloc(e->bytes);
-    REQUIRE(aligned, LCKV_ERROR_MEMORY, "no memory for %s", e->name);
-    memcpy(aligned, e->data, e->bytes);
-    struct op_cast cast = {{aligned, 1, e->elements, e->type}, {out, 1, e->elements, type}};
-    int status = DEVICE_RUN(d, cast, &cast);
-    free(aligned);
-    return status;
+static int source_values(const struct conversion *c, const checkpoint_tensor *t, dtype type, void *out) {
+    const adapter_file *a = c->adapter.folder ? &c->adapter : NULL;
+    return tensor_values_adapted(c->device, t->entry, a, type, out);
 }
 
 /* mean = the mean of tensors of one shape; `sums` are zeros. */
-static int take_mean(device *d, const checkpoint_tensor **tensors, int count, double *sums, float *mean) {
+static int take_mean(const struct conversion *c, const checkpoint_tensor **tensors, int count, double *sums,
+                     float *mean) {
     int64_t elements = tensors[0]->entry->elements;
     for (int t = 0; t < count; t++) {
-        TRY(cast_values(d, tensors[t]->entry, DTYPE_F32, mean));
+        TRY(source_values(c, tensors[t], DTYPE_F32, mean));
         for (int64_t i = 0; i < elements; i++) sums[i] += mean[i];
     }
     for (int64_t i = 0; i < elements; i++) mean[i] = (float)(sums[i] / count);
     return LCKV_OK;
 }
 
-static int mean_values(device *d, const checkpoint_tensor **tensors, int count, dtype type, void *out) {
+static int mean_values(const struct conversion *c, const checkpoint_tensor **tensors, int count, dtype type,
+                       void *out) {
     int64_t elements = tensors[0]->entry->elements;
     double *sums = calloc((size_t)elements, sizeof *sums);
     float *mean = malloc((size_t)elements * sizeof *mean);
-    int status = sums && mean ? take_mean(d, tensors, count, sums, mean)
+    int status = sums && mean ? take_mean(c, tensors, count, sums, mean)
                               : fail(LCKV_ERROR_MEMORY, "no memory for the mean of %lld numbers", (long long)elements);
     struct op_cast cast = {{mean, 1, elements, DTYPE_F32}, {out, 1, elements, type}};
-    if (status >= 0) status = DEVICE_RUN(d, cast, &cast);
+    if (status >= 0) status = DEVICE_RUN(c->device, cast, &cast);
     free(sums);
     free(mean);
     return status;
@@ -152,8 +146,7 @@ static int target_values(void *user, int entry, dtype type, void *host) {
     const checkpoint_tensor **tensors = calloc((size_t)c->to->layers, sizeof *tensors);
     REQUIRE(tensors, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", c->to->layers);
     int count = origins(c, c->target->table[entry].name, tensors);
-    int status = count == 1 ? cast_values(c->device, tensors[0]->entry, type, host)
-                            : mean_values(c->device, tensors, count, type, host);
+    int status = count == 1 ? source_values(c, tensors[0], type, host) : mean_values(c, tensors, count, type, host);
     free(tensors);
     if (status >= 0) log_message(LCKV_LOG_DEBUG, "%s from %d", c->target->table[entry].name, count);
     return status;
@@ -187,12 +180,17 @@ static int open_both(struct conversion *c) {
     warn_of_differences(c->from, c->to);
     TRY(checkpoint_files_open(c->options->source, &c->files));
     TRY(checkpoint_table(&c->files, c->from, &c->source));
+    if (c->options->adapter) {
+        TRY(adapter_file_open(c->options->adapter, &c->adapter));
+        TRY(adapter_file_check(&c->adapter, c->source));
+    }
     return make_target(c);
 }
 
 static void close_both(struct conversion *c) {
     params_free(c->target);
     params_free(c->source);
+    adapter_file_close(&c->adapter);
     checkpoint_files_close(&c->files);
     config_free(c->from);
 }

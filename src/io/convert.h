@@ -10,6 +10,7 @@ typedef enum kv_merge { KV_AVERAGE, KV_COPY } kv_merge;
 typedef struct convert_options {
     const char *source;         /* folder of the checkpoint */
     const model_config *config; /* of the new one */
+    const char *adapter;        /* folder of an adapter that is merged into the source first; NULL: none */
     const char *tokenizer;      /* folder of tokenizer files; NULL: the source's */
     const char *output;         /* folder to write */
     kv_merge kv;

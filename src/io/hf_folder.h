@@ -10,6 +10,7 @@
 typedef struct checkpoint_load_options {
     const char *config_overrides; /* "k=v,k=v"; NULL: none */
     dtype type;                   /* of the weights: f32, bf16 or f16; DTYPE_COUNT: each as it is stored */
+    const char *adapter;          /* folder of an adapter (adapter_file.h) that is merged into them; NULL: none */
 } checkpoint_load_options;
 
 /* Reads `folder` onto a device. Where the device computes in host memory, weights that are wanted as they are stored

@@ -1,6 +1,7 @@
 /* A folder becomes a model: checkpoint_load() of hf_folder.h. */
 #include "io/checkpoint_table.h"
 #include "io/hf_folder.h"
+#include "io/tensor_values.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,32 +12,63 @@ static bool usable_in_place(const device *d, const safetensors_entry *e, dtype w
     return d->host_memory && !d->counts_only && e->type == wanted && (uintptr_t)e->data % dtype_bytes(wanted) == 0;
 }
 
+/* What weights are made of. */
+typedef struct source {
+    const checkpoint_files *files;
+    adapter_file adapter; /* all zeros: none */
+} source;
+
+static bool is_adapted(const source *s, const char *name) {
+    return s->adapter.folder && adapter_file_has(&s->adapter, name);
+}
+
 /* Entries that stay in the file get their values here; the others their type. */
-static void adopt_in_place(const checkpoint_files *files, device *d, dtype type, params *p) {
+static void adopt_in_place(const source *s, device *d, dtype type, params *p) {
     for (int i = 0; i < p->count; i++) {
-        const safetensors_entry *e = checkpoint_files_find(files, p->table[i].name)->entry;
+        const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
         dtype wanted = type == DTYPE_COUNT ? e->type : type;
-        if (usable_in_place(d, e, wanted))
+        if (usable_in_place(d, e, wanted) && !is_adapted(s, e->name))
             params_adopt(p, i, d, (void *)(uintptr_t)e->data, wanted);
         else
             p->table[i].tensor.value.type = wanted;
     }
 }
 
-static int load_values(const checkpoint_files *files, device *d, dtype type, params *p) {
-    adopt_in_place(files, d, type, p);
+/* Merged in f32 and then rounded to the weight's type. */
+static int set_merged(const source *s, params *p, int i, const safetensors_entry *e) {
+    float *values = malloc((size_t)e->elements * sizeof *values);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)e->elements, e->name);
+    int status = tensor_values_adapted(s->adapter.host, e, &s->adapter, DTYPE_F32, values);
+    if (status >= 0) status = params_set(p, i, values, DTYPE_F32);
+    free(values);
+    return status;
+}
+
+static int load_values(const source *s, device *d, dtype type, params *p) {
+    adopt_in_place(s, d, type, p);
     TRY(params_allocate_as_typed(p, d));
     for (int i = 0; i < p->count && !d->counts_only; i++) {
-        const safetensors_entry *e = checkpoint_files_find(files, p->table[i].name)->entry;
+        const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
         if (p->table[i].tensor.value.data == e->data) continue;
-        TRY(params_set(p, i, e->data, e->type));
+        TRY(is_adapted(s, e->name) ? set_merged(s, p, i, e) : params_set(p, i, e->data, e->type));
     }
     return LCKV_OK;
 }
 
-static int load_params(const checkpoint_files *files, const model_config *c, device *d, dtype type, params **out) {
+static int load_adapted(source *s, const char *folder, device *d, dtype type, params *p) {
+    if (folder) {
+        TRY(adapter_file_open(folder, &s->adapter));
+        TRY(adapter_file_check(&s->adapter, p));
+    }
+    return load_values(s, d, type, p);
+}
+
+static int load_params(const checkpoint_files *files, const model_config *c, device *d,
+                       const checkpoint_load_options *o, params **out) {
+    source s = {.files = files};
     TRY(checkpoint_table(files, c, out));
-    int status = load_values(files, d, type, *out);
+    int status = load_adapted(&s, o->adapter, d, o->type, *out);
+    adapter_file_close(&s.adapter);
     if (status < 0) {
         params_free(*out);
         *out = NULL;
@@ -82,7 +114,7 @@ int checkpoint_load(device *d, const char *folder, const checkpoint_load_options
     checkpoint_files files;
     params *p = NULL;
     int status = checkpoint_files_open(folder, &files);
-    if (status >= 0) status = load_params(&files, config, d, options->type, &p);
+    if (status >= 0) status = load_params(&files, config, d, options, &p);
     if (status >= 0)
         status = make_model(&files, d, config, p, folder, out);
     else

@@ -114,16 +114,6 @@ static int stage_shard(struct save *s, int number) {
 
 /* ---------------------------------------------------------------- JSON files */
 
-static int stage_json(struct save *s, const char *name, const json_t *tree, size_t flags) {
-    char *text = json_dumps(tree, JSON_INDENT(2) | flags);
-    REQUIRE(text, LCKV_ERROR_MEMORY, "no memory to write %s", name);
-    size_t length = strlen(text);
-    text[length] = '\n'; /* in place of the NUL: the bytes are counted */
-    int status = staging_add(&s->staged, name, text, length + 1);
-    free(text);
-    return status;
-}
-
 static int stage_index(struct save *s) {
     json_t *map = json_object();
     int failed = 0;
@@ -133,10 +123,9 @@ static int stage_index(struct save *s) {
         failed += json_object_set_new(map, s->params->table[i].name, json_string(name));
     }
     json_t *tree = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)s->bytes, "weight_map", map);
-    int status = tree && !failed ? stage_json(s, CHECKPOINT_INDEX, tree, JSON_SORT_KEYS)
-                                 : fail(LCKV_ERROR_MEMORY, "no memory to write %s", CHECKPOINT_INDEX);
+    if (!failed) return staging_json(&s->staged, CHECKPOINT_INDEX, tree, JSON_SORT_KEYS);
     json_decref(tree);
-    return status;
+    return fail(LCKV_ERROR_MEMORY, "no memory to write %s", CHECKPOINT_INDEX);
 }
 
 /* The type that is written, and biases that are there, are what the written config announces. */
@@ -175,24 +164,12 @@ static int stage_config(struct save *s) {
     json_t *tree;
     TRY(make_config(s, &tree));
     int status = compare_config(s, tree);
-    if (status >= 0) status = stage_json(s, "config.json", tree, 0);
+    if (status >= 0) return staging_json(&s->staged, "config.json", tree, 0);
     json_decref(tree);
     return status;
 }
 
 /* ---------------------------------------------------------------- files that travel along */
-
-static int stage_tokenizer(struct save *s) {
-    static const char *const names[] = {
-        "tokenizer.json",    "tokenizer_config.json", "special_tokens_map.json",
-        "added_tokens.json", "tokenizer.model",       "vocab.json",
-        "merges.txt",        "chat_template.jinja",   "chat_template.json",
-    };
-    if (!s->options->tokenizer) return LCKV_OK;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        TRY(staging_copy(&s->staged, s->options->tokenizer, names[i]));
-    return LCKV_OK;
-}
 
 static int stage_code(struct save *s, const char *folder) {
     json_t *files = json_object();
@@ -210,7 +187,7 @@ static int stage_code(struct save *s, const char *folder) {
 static int stage_companions(struct save *s) {
     const checkpoint_save_options *o = s->options;
     const char *code = o->code ? o->code : o->source;
-    TRY(stage_tokenizer(s));
+    if (o->tokenizer) TRY(staging_tokenizer(&s->staged, o->tokenizer));
     if (o->source) TRY(staging_copy(&s->staged, o->source, "generation_config.json"));
     return code ? stage_code(s, code) : LCKV_OK;
 }

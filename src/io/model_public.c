@@ -1,5 +1,7 @@
 /* The public functions on devices and models, see lckv.h: names become folders, strings become types. */
+#include "base/file.h"
 #include "config/model_path.h"
+#include "io/adapter_file.h"
 #include "io/convert.h"
 #include "io/hf_folder.h"
 
@@ -60,14 +62,40 @@ lckv_model_options lckv_model_defaults(void) {
     return (lckv_model_options){.torch_dtype = "auto"};
 }
 
+/* The folder of the checkpoint that an adapter was trained on. */
+static int find_base(const char *folder, char **out) {
+    adapter_file f;
+    TRY(adapter_file_open(folder, &f));
+    int status = f.base ? model_path_resolve(f.base, out)
+                        : fail(LCKV_ERROR_FILE, "'%s' does not name the checkpoint that it was trained on", folder);
+    adapter_file_close(&f);
+    return status;
+}
+
+/* An adapter's folder becomes that of its checkpoint, and the adapter one that was asked for. */
+static int look_behind_adapter(char **folder, char **adapter_of) {
+    char *base;
+    if (!adapter_folder(*folder)) return LCKV_OK;
+    REQUIRE(!*adapter_of, LCKV_ERROR_ARGUMENT, "'%s' is an adapter; expected a checkpoint to add '%s' to", *folder,
+            *adapter_of);
+    TRY(find_base(*folder, &base));
+    *adapter_of = *folder;
+    *folder = base;
+    return LCKV_OK;
+}
+
 int lckv_model_open(lckv_device *d, const char *name, const lckv_model_options *options, lckv_model **out) {
     lckv_model_options o = options ? *options : lckv_model_defaults();
     checkpoint_load_options load = {.config_overrides = o.config_overrides};
-    char *folder;
+    char *folder = NULL, *adapter_of = NULL;
     *out = NULL;
     TRY(read_dtype(o.torch_dtype, &load.type));
-    TRY(model_path_resolve(name, &folder));
-    int status = checkpoint_load(d, folder, &load, out);
+    int status = model_path_resolve(name, &folder);
+    if (status >= 0) status = resolve(o.adapter, &adapter_of);
+    if (status >= 0) status = look_behind_adapter(&folder, &adapter_of);
+    load.adapter = adapter_of;
+    if (status >= 0) status = checkpoint_load(d, folder, &load, out);
+    free(adapter_of);
     free(folder);
     return status;
 }
@@ -116,38 +144,48 @@ lckv_convert_options lckv_convert_defaults(void) {
     return (lckv_convert_options){.kv = LCKV_KV_AVERAGE, .torch_dtype = "auto"};
 }
 
-static int convert_between(const lckv_convert_options *o, const model_config *config, dtype type, const char *source,
-                           const char *tokenizer) {
-    convert_options convert = {.source = source,
-                               .config = config,
-                               .tokenizer = tokenizer,
-                               .output = o->output_dir,
-                               .kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE,
-                               .type = type,
-                               .shard_bytes = o->max_shard_bytes};
+/* An adapter's own tokenizer files, where it has them: a chat template that it was tuned with is among them. */
+static const char *tokenizer_beside(const char *adapter_of) {
+    char *file;
+    if (!adapter_of || path_join(adapter_of, "tokenizer.json", &file) < 0) return NULL;
+    bool there = file_exists(file);
+    free(file);
+    return there ? adapter_of : NULL;
+}
+
+static int convert_between(const lckv_convert_options *o, convert_options *convert) {
     device *cpu;
+    convert->output = o->output_dir;
+    convert->kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE;
+    convert->shard_bytes = o->max_shard_bytes;
     TRY(device_open("cpu", 0, &cpu));
-    int status = checkpoint_convert(cpu, &convert);
+    int status = checkpoint_convert(cpu, convert);
     device_close(cpu);
     return status;
 }
 
 int lckv_convert(const lckv_convert_options *options) {
     const lckv_convert_options *o = options;
-    REQUIRE(o->model_name_or_path && o->config_name && o->output_dir, LCKV_ERROR_ARGUMENT,
-            "expected model_name_or_path, config_name and output_dir");
+    REQUIRE(o->model_name_or_path && o->output_dir, LCKV_ERROR_ARGUMENT, "expected model_name_or_path and output_dir");
     REQUIRE(o->kv == LCKV_KV_AVERAGE || o->kv == LCKV_KV_COPY, LCKV_ERROR_ARGUMENT,
             "expected kv average (%d) or copy (%d), found %d", LCKV_KV_AVERAGE, LCKV_KV_COPY, o->kv);
-    dtype type;
-    TRY(read_dtype(o->torch_dtype, &type));
-    char *source = NULL, *tokenizer = NULL;
+    convert_options convert = {0};
+    TRY(read_dtype(o->torch_dtype, &convert.type));
+    char *source = NULL, *tokenizer = NULL, *adapter_of = NULL;
     model_config *config = NULL;
     int status = model_path_resolve(o->model_name_or_path, &source);
     if (status >= 0) status = resolve(o->tokenizer_name, &tokenizer);
-    if (status >= 0) status = config_read(o->config_name, o->config_overrides, &config);
-    if (status >= 0) status = convert_between(o, config, type, source, tokenizer);
+    if (status >= 0) status = resolve(o->adapter, &adapter_of);
+    if (status >= 0) status = look_behind_adapter(&source, &adapter_of);
+    if (status >= 0) status = config_read(o->config_name ? o->config_name : source, o->config_overrides, &config);
+    convert.source = source;
+    convert.config = config;
+    convert.tokenizer = tokenizer ? tokenizer : tokenizer_beside(adapter_of);
+    convert.adapter = adapter_of;
+    if (status >= 0) status = convert_between(o, &convert);
     config_free(config);
     free(tokenizer);
+    free(adapter_of);
     free(source);
     return status;
 }

@@ -29,6 +29,17 @@ int staging_add(staging *s, const char *name, const void *bytes, size_t count) {
     return file_write(file, bytes, count);
 }
 
+int staging_json(staging *s, const char *name, json_t *value, size_t flags) {
+    char *text = json_dumps(value, JSON_INDENT(2) | flags);
+    json_decref(value);
+    REQUIRE(text, LCKV_ERROR_MEMORY, "no memory to write %s", name);
+    size_t length = strlen(text);
+    text[length] = '\n'; /* in place of the NUL: the bytes are counted */
+    int status = staging_add(s, name, text, length + 1);
+    free(text);
+    return status;
+}
+
 static bool same_file(const char *left, const char *right) {
     struct stat a, b;
     return stat(left, &a) == 0 && stat(right, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
@@ -50,6 +61,16 @@ int staging_copy(staging *s, const char *from_folder, const char *name) {
     int status = file_exists(path) ? copy_from(s, path, name) : LCKV_OK;
     free(path);
     return status;
+}
+
+int staging_tokenizer(staging *s, const char *from_folder) {
+    static const char *const names[] = {
+        "tokenizer.json",    "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json", "tokenizer.model",       "vocab.json",
+        "merges.txt",        "chat_template.jinja",   "chat_template.json",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) TRY(staging_copy(s, from_folder, names[i]));
+    return LCKV_OK;
 }
 
 int staging_sync(staging *s) {

@@ -5,6 +5,7 @@
 #define IO_STAGING_H
 
 #include "base/file.h"
+#include "base/json.h"
 
 typedef struct staging {
     const char *folder; /* the caller's */
@@ -15,8 +16,12 @@ typedef struct staging {
 /* A new file of the folder to write into; it stays the staging's. */
 int staging_begin(staging *s, const char *name, new_file **out);
 int staging_add(staging *s, const char *name, const void *bytes, size_t count);
+/* Indented by two; `flags` are jansson's. `value` (NULL: there was no memory for it) is the function's. */
+int staging_json(staging *s, const char *name, json_t *value, size_t flags);
 /* The file of that name from another folder; nothing where it has none, or is this folder. */
 int staging_copy(staging *s, const char *from_folder, const char *name);
+/* The files of a tokenizer and its chat template, those that there are. */
+int staging_tokenizer(staging *s, const char *from_folder);
 
 /* Everything is on disk, under its temporary name. */
 int staging_sync(staging *s);

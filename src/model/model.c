@@ -68,9 +68,14 @@ int model_create_random(device *d, model_config *config, dtype type, uint64_t se
     return status;
 }
 
+params *model_trainable(const model *m) {
+    return m->adapter ? m->adapter->weights : m->params;
+}
+
 void model_free(model *m) {
     if (!m) return;
     if (m->inverse_frequencies.data) m->device->memory.release(m->device, m->inverse_frequencies.data);
+    adapter_free(m->adapter);
     params_free(m->params);
     for (int i = 0; i < m->file_count; i++) file_unmap(&m->files[i]);
     free(m->files);

@@ -4,13 +4,14 @@
 #define MODEL_MODEL_H
 
 #include "base/file.h"
-#include "model/params.h"
+#include "model/adapter.h"
 
 typedef struct model {
     device *device; /* the caller's: outlives the model */
     model_config *config;
     plan plan;
     params *params;
+    adapter *adapter;         /* added to some of them, which are then frozen; NULL: none */
     view inverse_frequencies; /* f64 [1, head_dim / 2] on the device */
     int last_slot_layer;      /* the highest layer that owns a slot: what lies above it can run for wanted rows alone */
     mapped_file *files;       /* files that weights lie in */
@@ -22,6 +23,8 @@ typedef struct model {
 int model_create(device *d, model_config *config, params *weights, model **out);
 /* The same with random weights of `type` (params_randomize). Takes ownership of `config`, also on failure. */
 int model_create_random(device *d, model_config *config, dtype type, uint64_t seed, model **out);
+/* The weights that training changes: the adapter's where there is one, else the model's own. */
+params *model_trainable(const model *m);
 void model_free(model *m); /* NULL is fine */
 
 #endif

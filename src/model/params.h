@@ -71,6 +71,8 @@ int params_enable_gradients(params *p);
 int params_enable_masters(params *p, dtype type);
 /* The same of f32 or bf16 without masters: the values are all there is. */
 int params_enable_values(params *p, dtype type);
+/* The same of weights that nobody writes: those that are of the type stay where they lie. */
+int params_convert(params *p, dtype type);
 /* Releases the f32 masters, after whoever keeps them elsewhere has them. What is read then are rounded values. */
 int params_drop_masters(params *p);
 

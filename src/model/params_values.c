@@ -188,15 +188,15 @@ int params_drop_masters(params *p) {
     return status;
 }
 
-static bool owns_all(const params *p, dtype type) {
-    bool owned = !p->adopted;
-    for (int i = 0; i < p->count; i++) owned = owned && p->table[i].tensor.value.type == type;
-    return owned;
+int params_convert(params *p, dtype type) {
+    bool same = true;
+    for (int i = 0; i < p->count; i++) same = same && p->table[i].tensor.value.type == type;
+    return same ? LCKV_OK : replace_values(p, type);
 }
 
 int params_enable_values(params *p, dtype type) {
     REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
-    return owns_all(p, type) ? LCKV_OK : replace_values(p, type);
+    return p->adopted ? replace_values(p, type) : params_convert(p, type);
 }
 
 int params_enable_masters(params *p, dtype type) {

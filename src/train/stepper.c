@@ -6,8 +6,10 @@
 /* ---------------------------------------------------------------- making one */
 
 static int prepare_weights(model *m, const stepper_options *o) {
-    TRY(o->bf16_weights ? params_enable_values(m->params, DTYPE_BF16) : params_enable_masters(m->params, o->compute));
-    return params_enable_gradients(m->params);
+    params *p = model_trainable(m);
+    if (p != m->params) TRY(params_convert(m->params, o->compute));
+    TRY(o->bf16_weights ? params_enable_values(p, DTYPE_BF16) : params_enable_masters(p, o->compute));
+    return params_enable_gradients(p);
 }
 
 /* Where each example of a batch is written. */
@@ -63,7 +65,7 @@ static int make(stepper *s, const stepper_options *o) {
     TRY(graph_create(d, o->compute, true, &s->graph));
     s->graph->recompute = o->gradient_checkpointing;
     TRY(prepare_weights(s->model, o));
-    return optimizer_create(s->model->params, &o->optimizer, &s->optimizer);
+    return optimizer_create(model_trainable(s->model), &o->optimizer, &s->optimizer);
 }
 
 static int check_exchange(const device *d, const exchange *e) {

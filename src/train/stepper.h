@@ -63,7 +63,8 @@ typedef struct stepper_options {
     optimizer_options optimizer;
 } stepper_options;
 
-/* Makes the weights of `m` trainable: writable values of type `compute`, gradients. */
+/* Makes the weights of `m` trainable: writable values of type `compute`, gradients. Those of its adapter where it has
+ * one; its own, frozen, become values of type `compute`. */
 int stepper_create(model *m, const stepper_options *options, stepper **out);
 void stepper_free(stepper *s); /* NULL is fine */
 

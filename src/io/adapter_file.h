@@ -1,0 +1,52 @@
+/* An adapter (model/adapter.h) as peft keeps it: adapter_config.json and adapter_model.safetensors in a folder.
+ *
+ * What is read may have been written by peft or here. A file that asks for more than LoRA on the matrices of layers
+ * (DoRA, trained biases or embeddings, other kinds of adapters) is an error that says so. Leaves out: training. */
+#ifndef IO_ADAPTER_FILE_H
+#define IO_ADAPTER_FILE_H
+
+#include "io/safetensors.h"
+#include "model/adapter.h"
+
+#define ADAPTER_CONFIG "adapter_config.json"
+#define ADAPTER_WEIGHTS "adapter_model.safetensors"
+
+typedef struct adapter_file {
+    char *folder,
+        *base; /* base: the checkpoint that it was trained on, as the config names it; NULL where it does not */
+    adapter_options options; /* targets: what the file has */
+    bool rank_stabilized;    /* use_rslora: scale = alpha / sqrt(rank), not alpha / rank */
+    safetensors_file tensors;
+    device *host; /* a CPU, which multiplies */
+} adapter_file;
+
+/* Opens and checks what can be checked without a model. On failure *out is all zeros. */
+int adapter_file_open(const char *folder, adapter_file *out);
+void adapter_file_close(adapter_file *f); /* all zeros is fine */
+
+/* Whether a folder has an adapter, and no model. */
+bool adapter_folder(const char *folder);
+
+/* LCKV_ERROR_FORMAT unless every tensor of it belongs to a weight of this table, in its shape, A and B together. */
+int adapter_file_check(const adapter_file *f, const params *base);
+
+/* Whether it adds to this weight. */
+bool adapter_file_has(const adapter_file *f, const char *weight_name);
+
+/* values [rows, cols] += scale b a, in host memory: what the weight of that name becomes; nothing where it adds nothing
+ * to it. The file has been checked. */
+int adapter_file_merge(const adapter_file *f, const char *weight_name, int64_t rows, int64_t cols, float *values);
+
+typedef struct adapter_save_options {
+    dtype type;            /* on disk */
+    const char *base;      /* base_model_name_or_path; NULL: null */
+    const char *tokenizer; /* folder that tokenizer files are taken from; NULL: none */
+    /* Puts the values of an entry of the adapter's table into host memory. */
+    int (*values)(void *user, int entry, dtype type, void *host);
+    void *user;
+} adapter_save_options;
+
+/* Writes config, tokenizer files and weights, in this order, each whole or not at all (as checkpoint_save()). */
+int adapter_save(const adapter *a, const adapter_save_options *options, const char *folder);
+
+#endif

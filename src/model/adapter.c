@@ -1,0 +1,166 @@
+/* LoRA beside a model's weights: see adapter.h. */
+#include "model/adapter.h"
+
+#include "base/rng.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const KINDS[ADAPTER_KINDS] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                                 "gate_proj", "up_proj", "down_proj"};
+static const uint64_t ADAPTER_STREAM = 0x6c6f726100000000; /* "lora": apart from the streams of fresh weights */
+
+/* ---------------------------------------------------------------- names */
+
+const char *adapter_target_name(int bit) {
+    return KINDS[bit];
+}
+
+/* The bits of one name; 0 where there is no such. */
+static unsigned bits_of(const char *name, size_t length) {
+    for (int i = 0; i < ADAPTER_KINDS; i++)
+        if (strlen(KINDS[i]) == length && strncmp(KINDS[i], name, length) == 0) return 1u << i;
+    return length == strlen("all-linear") && strncmp(name, "all-linear", length) == 0 ? ADAPTER_ALL : 0;
+}
+
+int adapter_targets(const char *const *names, int count, unsigned *out) {
+    *out = count ? 0 : bits_of("q_proj", 6) | bits_of("v_proj", 6);
+    for (int i = 0; i < count; i++) {
+        unsigned bits = bits_of(names[i], strlen(names[i]));
+        REQUIRE(bits, LCKV_ERROR_ARGUMENT,
+                "lora_target_modules: expected q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj or "
+                "all-linear, found '%.60s'",
+                names[i]);
+        *out |= bits;
+    }
+    return LCKV_OK;
+}
+
+/* "model.layers.0.self_attn.q_proj" of that ".weight": its bytes, and its bit. False: none that can be adapted. */
+static bool split_name(const char *weight_name, int *length, unsigned *bit) {
+    static const char END[] = ".weight";
+    size_t all = strlen(weight_name), end = sizeof END - 1;
+    if (all <= end || strcmp(weight_name + all - end, END)) return false;
+    size_t last = all - end;
+    while (last > 0 && weight_name[last - 1] != '.') last--;
+    *length = (int)(all - end);
+    *bit = bits_of(weight_name + last, all - end - last);
+    return *bit != 0;
+}
+
+bool adapter_name(const char *weight_name, char a_or_b, char out[ADAPTER_NAME_BYTES]) {
+    int length;
+    unsigned bit;
+    if (!split_name(weight_name, &length, &bit)) return false;
+    int bytes = snprintf(out, ADAPTER_NAME_BYTES, "base_model.model.%.*s.lora_%c.weight", length, weight_name, a_or_b);
+    return bytes < ADAPTER_NAME_BYTES;
+}
+
+/* ---------------------------------------------------------------- the table */
+
+static bool is_adapted(const weight *w, unsigned targets) {
+    int length;
+    unsigned bit;
+    return split_name(w->name, &length, &bit) && (bit & targets);
+}
+
+static int count_adapted(const params *base, unsigned targets) {
+    int count = 0;
+    for (int i = 0; i < base->count; i++) count += is_adapted(&base->table[i], targets);
+    return count;
+}
+
+static tensor *add(params *p, const weight *of, char a_or_b, int64_t rows, int64_t cols) {
+    weight *w = &p->table[p->count++];
+    *w = (weight){.rows = rows, .cols = cols, .dimensions = 2};
+    w->tensor = (tensor){.value = {NULL, rows, cols, DTYPE_F32}, .weight = true};
+    adapter_name(of->name, a_or_b, w->name);
+    return &w->tensor;
+}
+
+/* The model's tensors point to the pairs as soon as the adapter is whole. */
+static void fill_table(adapter *a, params *base) {
+    float scale = (float)(a->options.alpha / (double)a->options.rank);
+    for (int i = 0; i < base->count; i++) {
+        weight *w = &base->table[i];
+        if (!is_adapted(w, a->options.targets)) continue;
+        low_rank *pair = &a->pairs[a->count++];
+        pair->a = add(a->weights, w, 'A', a->options.rank, w->cols);
+        pair->b = add(a->weights, w, 'B', w->rows, a->options.rank);
+        pair->scale = scale;
+        w->tensor.plus = pair;
+    }
+}
+
+static int make(adapter *a, params *base) {
+    int count = count_adapted(base, a->options.targets);
+    a->weights = calloc(1, sizeof *a->weights);
+    a->pairs = calloc((size_t)count + 1, sizeof *a->pairs);
+    if (a->weights) a->weights->table = calloc(2 * (size_t)count + 1, sizeof *a->weights->table);
+    REQUIRE(a->weights && a->weights->table && a->pairs, LCKV_ERROR_MEMORY, "no memory for an adapter of %d matrices",
+            count);
+    REQUIRE(count, LCKV_ERROR_ARGUMENT, "lora_target_modules name no matrix that this model has");
+    fill_table(a, base);
+    return params_allocate(a->weights, base->device, DTYPE_F32);
+}
+
+static int check(const adapter_options *o) {
+    REQUIRE(o->rank >= 1 && o->rank <= 1 << 20, LCKV_ERROR_ARGUMENT, "lora_r should be 1 to %d, found %lld", 1 << 20,
+            (long long)o->rank);
+    REQUIRE(isfinite(o->alpha) && o->alpha > 0, LCKV_ERROR_ARGUMENT, "lora_alpha should be above 0, found %g",
+            o->alpha);
+    return LCKV_OK;
+}
+
+static void detach(const adapter *a, params *base) {
+    for (int i = 0; i < base->count; i++) {
+        const low_rank *plus = base->table[i].tensor.plus;
+        if (plus >= a->pairs && plus < a->pairs + a->count) base->table[i].tensor.plus = NULL;
+    }
+}
+
+int adapter_create(params *base, const adapter_options *options, adapter **out) {
+    *out = NULL;
+    TRY(check(options));
+    adapter *a = calloc(1, sizeof *a);
+    REQUIRE(a, LCKV_ERROR_MEMORY, "no memory for an adapter");
+    a->options = *options;
+    int status = make(a, base);
+    if (status < 0) {
+        if (a->count) detach(a, base);
+        adapter_free(a);
+    } else {
+        *out = a;
+    }
+    return status;
+}
+
+void adapter_free(adapter *a) {
+    if (!a) return;
+    params_free(a->weights);
+    free(a->pairs);
+    free(a);
+}
+
+/* ---------------------------------------------------------------- fresh values */
+
+static int fill(params *p, int i, uint64_t seed) {
+    const weight *w = &p->table[i];
+    int64_t elements = w->rows * w->cols;
+    bool is_b = i % 2;
+    double bound = 1 / sqrt((double)w->cols);
+    float *values = calloc((size_t)elements, sizeof *values);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)elements, w->name);
+    for (int64_t k = 0; k < elements && !is_b; k++)
+        values[k] = (float)(bound * (2 * rng_uniform(seed, ADAPTER_STREAM + (uint64_t)i, (uint64_t)k) - 1));
+    int status = params_set(p, i, values, DTYPE_F32);
+    free(values);
+    return status;
+}
+
+int adapter_randomize(adapter *a, uint64_t seed) {
+    for (int i = 0; i < a->weights->count; i++) TRY(fill(a->weights, i, seed));
+    return LCKV_OK;
+}
