@@ -15,6 +15,9 @@ static void show_summary(const lckv_train_summary *s) {
     notice("%s parameters; %s tokens in %lld blocks of %lld; %lld steps, %lld an epoch",
            people_count((double)s->parameters, parameters), people_count((double)s->train_tokens, tokens),
            (long long)s->train_blocks, (long long)s->block_size, (long long)s->steps, (long long)s->steps_per_epoch);
+    if (s->trainable_parameters < s->parameters)
+        notice("of the parameters %s learn, %.2f %%", people_count((double)s->trainable_parameters, parameters),
+               100.0 * (double)s->trainable_parameters / (double)s->parameters);
 }
 
 /* ---------------------------------------------------------------- at the end */
@@ -90,6 +93,8 @@ static int train(struct train_flags *o) {
     if (o->train.block_size == 1) return usage_error("train", "--block_size must be at least 2, or 0");
     int code = choose_reports(o);
     if (code) return code;
+    o->train.lora.target_modules = (const char *const *)o->lora_target_modules.items;
+    o->train.lora.target_module_count = o->lora_target_modules.count;
     o->train.train_files = (const char *const *)o->train_files.items;
     o->train.train_file_count = o->train_files.count;
     o->train.validation_files = (const char *const *)o->validation_files.items;

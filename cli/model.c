@@ -42,7 +42,7 @@ int open_chat_template(const char *command, const struct model_flags *flags, con
                        lckv_chat_template **out) {
     char *folder;
     *out = NULL;
-    int status = lckv_find_folder(tokenizer_name(flags), &folder);
+    int status = lckv_find_folder(model_tokenizer_name(flags), &folder);
     if (status >= 0) status = lckv_chat_template_open(folder, file, out);
     lckv_free(folder);
     return status < 0 ? library_error(command, status) : EXIT_FINE;

@@ -27,6 +27,19 @@ static const flag FLAGS[] = {
      "folder or ORG/NAME; the model's own one unless given, needed where there is text. Where it has more tokens than "
      "the model, the model gets rows for them",
      AT(train.tokenizer_name)},
+    {"use_peft", FLAG_SWITCH, NULL, "LoRA",
+     "learn an adapter beside the weights of --model_name_or_path, which stay as they are, and write it as peft does "
+     "(adapter_config.json, adapter_model.safetensors); lckv convert --adapter merges it",
+     AT(train.use_peft)},
+    {"lora_r", FLAG_INT, "16", "LoRA", "rank of the adapter's matrices", AT(train.lora.r), .min = 1, .max = 1048576},
+    {"lora_alpha", FLAG_NUMBER, "32", "LoRA", "what they add is multiplied by lora_alpha / lora_r",
+     AT(train.lora.alpha), .min = 1e-6, .max = 1e6},
+    {"lora_target_modules", FLAG_LIST, NULL, "LoRA",
+     "which matrices get one: q_proj, k_proj, v_proj (of layers with a KV slot), o_proj, gate_proj, up_proj, "
+     "down_proj, "
+     "all-linear; q_proj and v_proj unless given",
+     AT(lora_target_modules), .value = "NAMES"},
+
     {"train_file", FLAG_LIST, NULL, "Data",
      "files, folders and patterns (a/b-*.jsonl) to train on, one corpus in this order: text (a line is a document, its "
      "break kept), .jsonl, .json, .csv, or token ids (.bin, .npy); plain, .gz, .bz2, .xz or .zst. "

@@ -8,7 +8,7 @@
 
 struct train_flags {
     lckv_train_options train; /* most flags go straight into the library's options */
-    flag_list train_files, validation_files, report_to;
+    flag_list train_files, validation_files, report_to, lora_target_modules;
     flag_list args_file; /* the words that texts from a file of flags point into */
     int64_t threads;
     int metric_for_best_model; /* both of its names mean the loss */

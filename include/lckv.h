@@ -456,6 +456,17 @@ LCKV_API void lckv_processes_close(lckv_processes *processes);
 /* What an id in a .bin file is, little-endian. */
 typedef enum lckv_ids_dtype { LCKV_IDS_UINT16, LCKV_IDS_UINT32 } lckv_ids_dtype;
 
+/* LoRA (Hu et al. 2021): each chosen matrix W of a layer stays as it is and gets two of low rank that are learned,
+ * y = x W^T + alpha / r (x A^T) B^T, without dropout. Names are peft's, defaults trl's (ModelConfig). */
+typedef struct lckv_lora {
+    int64_t r;    /* the rank; 16 */
+    double alpha; /* 32 */
+    const char *const
+        *target_modules; /* of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or all-linear;
+                          * NULL (default): q_proj and v_proj. k_proj and v_proj are those of KV slots */
+    int target_module_count;
+} lckv_lora;
+
 /* Names and defaults are those of TrainingArguments 4.45 and run_clm.py. */
 typedef struct lckv_train_options {
     const char *model_name_or_path; /* weights to go on from: folder or ORG/NAME. Or: */
@@ -464,7 +475,11 @@ typedef struct lckv_train_options {
     lckv_convert_kv kv;             /* then: what the owner of a KV slot gets; the mean */
     const char *config_overrides;   /* "k=v,k=v" over either one's config; NULL: none */
     bool use_sequential;            /* token by token, exactly, as the config's use_sequential; false: as that says */
-    const char *tokenizer_name;     /* NULL: the model's own. Needed where there is text */
+    /* Learn an adapter beside the weights of model_name_or_path, which stay as they are: it is written in peft's layout
+     * instead of a model, without f32 masters or moments of anything else. false */
+    bool use_peft;
+    lckv_lora lora;
+    const char *tokenizer_name; /* NULL: the model's own. Needed where there is text */
     /* Files, folders (all data in them), and patterns such as a/b-*.jsonl: text, JSON, CSV or ids, plain or compressed,
      * see docs/data.md; one corpus in this order. Or each NAME:WEIGHT: corpora of their own, a weight (divided by their
      * sum) being the share of an epoch's blocks; an epoch ends where the first of them does. Or: */
@@ -565,7 +580,8 @@ LCKV_API lckv_train_options lckv_train_defaults(void);
 
 /* What a trainer is about to do. */
 typedef struct lckv_train_summary {
-    int64_t parameters;
+    int64_t parameters;                                  /* an adapter's included */
+    int64_t trainable_parameters;                        /* all of them, or the adapter's alone */
     int64_t block_size, train_blocks, validation_blocks; /* run_clm.py's grouping, see train/blocks.h */
     int64_t train_tokens;                                /* of the training documents, dropped ones included */
     int64_t steps_per_epoch;                             /* the last step of an epoch takes what is left of it */
@@ -982,7 +998,8 @@ typedef struct lckv_memory {
 typedef struct lckv_training_shape {
     int64_t batch_size, block_size; /* blocks run at a time, and tokens of one */
     bool bf16, gradient_checkpointing;
-    bool bf16_weights; /* torch_dtype bfloat16 */
+    bool bf16_weights;     /* torch_dtype bfloat16 */
+    const lckv_lora *lora; /* use_peft; NULL: all weights are trained */
 } lckv_training_shape;
 
 /* Training with gradients and AdamW, as one process alone. */

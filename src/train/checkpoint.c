@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/folder.h"
 #include "base/log.h"
+#include "io/adapter_file.h"
 #include "io/checkpoint_files.h"
 #include "io/hf_folder.h"
 #include "train/manifest.h"
@@ -21,7 +22,17 @@ static int read_value(void *user, int entry, dtype type, void *host) {
     return optimizer_read_as(user, entry, OPTIMIZER_VALUE, type, host);
 }
 
+static int write_adapter(const lckv_trainer *t, const char *folder) {
+    adapter_save_options options = {.type = t->stepper->optimizer->kept,
+                                    .base = t->model_name,
+                                    .tokenizer = t->tokenizer_folder,
+                                    .values = read_value,
+                                    .user = t->stepper->optimizer};
+    return adapter_save(t->model->adapter, &options, folder);
+}
+
 static int write_model(lckv_trainer *t, const char *folder) {
+    if (t->model->adapter) return write_adapter(t, folder);
     checkpoint_save_options options = {.type = t->stepper->optimizer->kept,
                                        .source = t->source_folder,
                                        .code = t->code_folder,
@@ -140,28 +151,49 @@ static int set_f32_weight(optimizer *o, int i, const safetensors_entry *e) {
     return status;
 }
 
-static int set_weight(optimizer *o, int i, const checkpoint_files *files) {
+/* `e` is the tensor of its name, NULL: there is none. */
+static int set_weight(optimizer *o, int i, const safetensors_entry *e, const char *source) {
     const weight *w = &o->params->table[i];
-    const checkpoint_tensor *found = checkpoint_files_find(files, w->name);
-    REQUIRE(found, LCKV_ERROR_FORMAT, "%s has no %s: it is of another model", files->source, w->name);
-    const safetensors_entry *e = found->entry;
+    REQUIRE(e, LCKV_ERROR_FORMAT, "%s has no %s: it is of another model", source, w->name);
     REQUIRE(e->elements == w->rows * w->cols && e->shape[e->dimensions - 1] == w->cols && e->type != DTYPE_COUNT,
-            LCKV_ERROR_FORMAT, "%s: %s is not of the shape [%lld, %lld]: it is of another model", files->source,
-            w->name, (long long)w->rows, (long long)w->cols);
+            LCKV_ERROR_FORMAT, "%s: %s is not of the shape [%lld, %lld]: it is of another model", source, w->name,
+            (long long)w->rows, (long long)w->cols);
     return e->type == DTYPE_F32 ? set_f32_weight(o, i, e) : params_set(o->params, i, e->data, e->type);
 }
 
-int train_checkpoint_weights(lckv_trainer *t, const char *folder) {
+static int check_count(const char *folder, int there, int expected) {
+    REQUIRE(there == expected, LCKV_ERROR_FORMAT, "'%s' has %d weights, the model %d: it is of another model", folder,
+            there, expected);
+    return LCKV_OK;
+}
+
+static int set_model(lckv_trainer *t, const char *folder) {
     checkpoint_files files;
-    params *p = t->model->params;
+    const params *p = t->model->params;
     TRY(checkpoint_files_open(folder, &files));
-    int status = LCKV_OK;
-    if (files.count != p->count)
-        status = fail(LCKV_ERROR_FORMAT, "'%s' has %d weights, the model %d: it is of another model", folder,
-                      files.count, p->count);
-    for (int i = 0; i < p->count && status >= 0; i++) status = set_weight(t->stepper->optimizer, i, &files);
+    int status = check_count(folder, files.count, p->count);
+    for (int i = 0; i < p->count && status >= 0; i++) {
+        const checkpoint_tensor *found = checkpoint_files_find(&files, p->table[i].name);
+        status = set_weight(t->stepper->optimizer, i, found ? found->entry : NULL, files.source);
+    }
     checkpoint_files_close(&files);
     return status;
+}
+
+static int set_adapter(lckv_trainer *t, const char *folder) {
+    adapter_file file;
+    const params *p = t->model->adapter->weights;
+    TRY(adapter_file_open(folder, &file));
+    const safetensors_file *tensors = &file.tensors;
+    int status = check_count(folder, tensors->count, p->count);
+    for (int i = 0; i < p->count && status >= 0; i++)
+        status = set_weight(t->stepper->optimizer, i, safetensors_find(tensors, p->table[i].name), tensors->path);
+    adapter_file_close(&file);
+    return status;
+}
+
+int train_checkpoint_weights(lckv_trainer *t, const char *folder) {
+    return t->model->adapter ? set_adapter(t, folder) : set_model(t, folder);
 }
 
 static int read_optimizer(lckv_trainer *t, const char *folder) {
@@ -186,7 +218,29 @@ static int check_model(const model_config *now, const model_config *then) {
     return LCKV_OK;
 }
 
+int train_checkpoint_check_adapter(const lckv_trainer *t) {
+    const adapter_options *now = &t->model->adapter->options;
+    adapter_file then;
+    REQUIRE(adapter_folder(t->resumed_from), LCKV_ERROR_ARGUMENT,
+            "'%s' has no adapter: it is of a run without use_peft; choose another output_dir, or ask for "
+            "overwrite_output_dir",
+            t->resumed_from);
+    TRY(adapter_file_open(t->resumed_from, &then));
+    bool same = then.options.rank == now->rank && then.options.alpha == now->alpha &&
+                then.tensors.count == t->model->adapter->weights->count;
+    adapter_file_close(&then);
+    REQUIRE(same, LCKV_ERROR_ARGUMENT,
+            "'%s' is of another adapter (lora_r, lora_alpha, lora_target_modules): choose another output_dir, or ask "
+            "for overwrite_output_dir",
+            t->resumed_from);
+    return LCKV_OK;
+}
+
 int train_checkpoint_start(lckv_trainer *t, int64_t vocab_size) {
+    REQUIRE(!adapter_folder(t->resumed_from), LCKV_ERROR_ARGUMENT,
+            "'%s' has an adapter: it is of a run with use_peft; choose another output_dir, or ask for "
+            "overwrite_output_dir",
+            t->resumed_from);
     TRY(start_from_checkpoint(t->device, t->resumed_from, NULL, &t->model));
     t->config->vocab_size = vocab_size;
     return check_model(t->config, t->model->config);
@@ -194,6 +248,7 @@ int train_checkpoint_start(lckv_trainer *t, int64_t vocab_size) {
 
 int train_checkpoint_restore(lckv_trainer *t) {
     if (!t->resumed_from) return LCKV_OK;
+    if (t->model->adapter) TRY(set_adapter(t, t->resumed_from));
     TRY(read_optimizer(t, t->resumed_from));
     TRY(run_state_read(t, t->resumed_from));
     t->stepper->optimizer->steps = t->step;

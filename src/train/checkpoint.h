@@ -1,6 +1,7 @@
 /* A training checkpoint: OUTPUT_DIR/checkpoint-STEP, from which a run goes on bit for bit.
  *
  *   config.json, model.safetensors, tokenizer files   a Hugging Face folder; weights lose nothing (masters, in f32)
+ *                                                     (with use_peft the adapter: io/adapter_file.h)
  *   optimizer.safetensors                             the optimizer's moments (optimizer_file.h)
  *   training_state.json                               where the run is (run_state.h)
  *   checksums.json                                    of all the others (manifest.h)
@@ -21,13 +22,16 @@ int train_checkpoint_choose(lckv_trainer *t, const char *asked);
 /* Makes t->model from t->resumed_from. The options ask for t->config with `vocab_size` rows: LCKV_ERROR_ARGUMENT where
  * that is another model. */
 int train_checkpoint_start(lckv_trainer *t, int64_t vocab_size);
+/* With an adapter the model is that of the options, and t->resumed_from has the adapter alone: LCKV_ERROR_ARGUMENT
+ * where it is of other options than t->model->adapter. */
+int train_checkpoint_check_adapter(const lckv_trainer *t);
 /* The rest of it, once there is a stepper. Nothing where t->resumed_from is NULL. */
 int train_checkpoint_restore(lckv_trainer *t);
 
 /* The weights alone of a checkpoint of this run, which trains no further. */
 int train_checkpoint_weights(lckv_trainer *t, const char *folder);
 
-/* Writes the model without the rest: a Hugging Face folder. */
+/* Writes the model without the rest: a Hugging Face folder, or the adapter in peft's layout. */
 int train_checkpoint_model(lckv_trainer *t, const char *folder);
 
 #endif

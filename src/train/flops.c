@@ -2,6 +2,7 @@
 #include "train/flops.h"
 
 #include "train/blocks.h"
+#include "train/lora.h"
 #include "train/start.h"
 #include "train/stepper.h"
 
@@ -35,7 +36,8 @@ static int count_blocks(model *m, dtype compute, int32_t block_size, int32_t *id
     return status;
 }
 
-int flops_of_block(const model_config *config, dtype compute, int32_t block_size, double *flops) {
+int flops_of_block(const model_config *config, const lckv_lora *lora, dtype compute, int32_t block_size,
+                   double *flops) {
     device *d;
     model *m;
     *flops = 0;
@@ -43,8 +45,8 @@ int flops_of_block(const model_config *config, dtype compute, int32_t block_size
     int status = start_empty(d, config, DTYPE_F32, &m);
     if (status >= 0) {
         int32_t *ids = calloc((size_t)block_size, sizeof *ids);
-        status = ids ? count_blocks(m, compute, block_size, ids, flops)
-                     : fail(LCKV_ERROR_MEMORY, "no memory for %d tokens", block_size);
+        status = ids ? lora_add(m, lora) : fail(LCKV_ERROR_MEMORY, "no memory for %d tokens", block_size);
+        if (status >= 0) status = count_blocks(m, compute, block_size, ids, flops);
         free(ids);
         model_free(m);
     }

@@ -2,6 +2,7 @@
  * lckv_memory_for_training() in lckv.h. Leaves out: memory of the host, and what a device's libraries take for
  * themselves. */
 #include "train/blocks.h"
+#include "train/lora.h"
 #include "train/start.h"
 #include "train/stepper.h"
 
@@ -40,8 +41,8 @@ static int count_training(device *d, model *m, const stepper_options *options, l
     stepper *s;
     TRY(stepper_create(m, options, &s));
     int64_t kept = (int64_t)d->counts.memory;
-    out->weights = bytes_of_values(m->params);
-    out->gradients = bytes_of_gradients(m->params);
+    out->weights = bytes_of_values(m->params) + (m->adapter ? bytes_of_values(m->adapter->weights) : 0);
+    out->gradients = bytes_of_gradients(model_trainable(m));
     out->optimizer = kept - out->weights - out->gradients;
     int status = count_step(s, out);
     out->total = (int64_t)d->counts.peak;
@@ -50,10 +51,12 @@ static int count_training(device *d, model *m, const stepper_options *options, l
     return status;
 }
 
-static int count_config(device *d, const model_config *config, const stepper_options *options, lckv_memory *out) {
+static int count_config(device *d, const model_config *config, const lckv_lora *lora, const stepper_options *options,
+                        lckv_memory *out) {
     model *m;
     TRY(start_empty(d, config, DTYPE_F32, &m));
-    int status = count_training(d, m, options, out);
+    int status = lora_add(m, lora);
+    if (status >= 0) status = count_training(d, m, options, out);
     model_free(m);
     return status;
 }
@@ -75,7 +78,7 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
         .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1},
     };
     TRY(device_open("count", 0, &d));
-    int status = count_config(d, config, &options, out);
+    int status = count_config(d, config, shape->lora, &options, out);
     device_close(d);
     return status;
 }

@@ -6,6 +6,7 @@
 
 lckv_train_options lckv_train_defaults(void) {
     return (lckv_train_options){
+        .lora = {.r = 16, .alpha = 32},
         .do_train = true,
         .do_eval = true,
         .keep_linebreaks = true,
@@ -62,6 +63,13 @@ static int check_sources(const lckv_train_options *o) {
             "without do_train, expected do_eval and a validation_file: there is nothing to do");
     REQUIRE(o->validation_file_count == 0 || o->validation_files, LCKV_ERROR_ARGUMENT,
             "validation_files is NULL, and validation_file_count %d", o->validation_file_count);
+    return LCKV_OK;
+}
+
+/* An adapter belongs to a checkpoint that is there to be loaded with it. */
+static int check_peft(const lckv_train_options *o) {
+    REQUIRE(!o->use_peft || (o->model_name_or_path && !o->config_name), LCKV_ERROR_ARGUMENT,
+            "use_peft adds an adapter to the weights of model_name_or_path, expected that and no config_name");
     return LCKV_OK;
 }
 
@@ -164,6 +172,7 @@ static int check_milestones(const lckv_train_options *o) {
 
 int train_options_check(const lckv_train_options *o) {
     TRY(check_sources(o));
+    TRY(check_peft(o));
     TRY(check_sizes(o));
     TRY(check_torch_dtype(o));
     TRY(check_milestones(o));

@@ -9,6 +9,7 @@
 #include "train/data.h"
 #include "train/fit.h"
 #include "train/flops.h"
+#include "train/lora.h"
 #include "train/options.h"
 #include "train/report.h"
 #include "train/results.h"
@@ -51,6 +52,7 @@ static int folder_of_config(const model_config *config, char **out) {
  * none; *.py of the config's. */
 static int find_source(lckv_trainer *t, const lckv_train_options *o) {
     TRY(folder_of_config(t->config, &t->code_folder));
+    if (o->model_name_or_path) TRY(keep(o->model_name_or_path, &t->model_name));
     return o->model_name_or_path ? model_path_resolve(o->model_name_or_path, &t->source_folder)
                                  : keep(t->code_folder, &t->source_folder);
 }
@@ -125,8 +127,27 @@ static int load_model(lckv_trainer *t, const lckv_train_options *o) {
     return checkpoint_load_converted(t->device, t->source_folder, t->config, kv, &t->model);
 }
 
+/* Fresh; where the run goes on from a checkpoint, its values come with the rest of that. */
+static int add_adapter(lckv_trainer *t, const lckv_train_options *o) {
+    TRY(lora_add(t->model, &o->lora));
+    TRY(adapter_randomize(t->model->adapter, t->seed));
+    return t->resumed_from ? train_checkpoint_check_adapter(t) : LCKV_OK;
+}
+
+/* The weights that an adapter is added to stay as they are, rows included. */
+static int make_base(lckv_trainer *t, const lckv_train_options *o, int64_t tokens, int64_t rows) {
+    REQUIRE(tokens <= rows, LCKV_ERROR_ARGUMENT,
+            "the tokenizer has %lld tokens, the model %lld rows, and use_peft adds none: expected the model's own "
+            "tokenizer",
+            (long long)tokens, (long long)rows);
+    TRY(load_model(t, o));
+    t->model->config->use_sequential = t->config->use_sequential;
+    return add_adapter(t, o);
+}
+
 static int make_model(lckv_trainer *t, const lckv_train_options *o) {
     int64_t tokens = t->tokenizer ? lckv_tokenizer_vocab_size(t->tokenizer) : 0, rows = t->config->vocab_size;
+    if (o->use_peft) return make_base(t, o, tokens, rows);
     if (tokens > rows)
         log_message(LCKV_LOG_INFO, "the tokenizer has %lld tokens, the model %lld rows: %lld rows added",
                     (long long)tokens, (long long)rows, (long long)(tokens - rows));
@@ -163,7 +184,8 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
                       .skip_grad_norm = o->skip_grad_norm},
     };
     TRY(stepper_create(t->model, &options, &t->stepper));
-    TRY(flops_of_block(t->model->config, options.compute, options.block_size, &t->flops_of_block));
+    TRY(flops_of_block(t->model->config, o->use_peft ? &o->lora : NULL, options.compute, options.block_size,
+                       &t->flops_of_block));
     return stepper_set_eval_batch(t->stepper, batch_size(o->per_device_eval_batch_size, t->validation->count));
 }
 
@@ -246,6 +268,7 @@ void lckv_trainer_free(lckv_trainer *t) {
     train_data_free(t);
     free(t->chosen);
     free(t->output_dir);
+    free(t->model_name);
     free(t->source_folder);
     free(t->code_folder);
     free(t->tokenizer_folder);

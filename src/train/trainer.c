@@ -237,8 +237,10 @@ int lckv_trainer_run(lckv_trainer *t, lckv_train_result *result) {
 }
 
 lckv_train_summary lckv_trainer_summary(const lckv_trainer *t) {
+    int64_t trainable = params_elements(model_trainable(t->model));
     return (lckv_train_summary){
-        .parameters = params_elements(t->model->params),
+        .parameters = params_elements(t->model->params) + (t->model->adapter ? trainable : 0),
+        .trainable_parameters = trainable,
         .block_size = t->stepper->block_size,
         .train_blocks = t->train->count,
         .validation_blocks = t->validation->count,

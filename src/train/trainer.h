@@ -62,6 +62,7 @@ struct lckv_trainer {
     /* where it writes, whom it tells */
     char *output_dir;
     run_folder folder;
+    char *model_name;       /* of the checkpoint, as it was asked for; NULL: none */
     char *source_folder;    /* of the checkpoint, or config: generation_config.json travels along */
     char *code_folder;      /* of the config: *.py do */
     char *tokenizer_folder; /* NULL where there is none */

@@ -50,6 +50,11 @@ static json_t *sources(const lckv_train_options *o) {
                      "overwrite_output_dir", o->overwrite_output_dir, "do_train", o->do_train, "do_eval", o->do_eval);
 }
 
+static json_t *lora(const lckv_train_options *o) {
+    return json_pack("{sb sI sf so}", "use_peft", o->use_peft, "lora_r", (json_int_t)o->lora.r, "lora_alpha",
+                     o->lora.alpha, "lora_target_modules", texts(o->lora.target_modules, o->lora.target_module_count));
+}
+
 static json_t *data(const lckv_train_options *o) {
     return json_pack(
         "{ss? ss? ss? sb sI ss? ss sb sb sb sb sI sI sI}", "dataset_name", o->dataset_name, "dataset_config_name",
@@ -95,7 +100,7 @@ static json_t *milestones(const lckv_train_options *o) {
 }
 
 json_t *training_args(const lckv_train_options *o) {
-    json_t *all = json_object(), *parts[] = {sources(o), data(o), steps(o), optimizer(o), milestones(o)};
+    json_t *all = json_object(), *parts[] = {sources(o), lora(o), data(o), steps(o), optimizer(o), milestones(o)};
     int failed = all == NULL;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         failed |= !parts[i] || json_object_update(all, parts[i]);

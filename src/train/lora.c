@@ -1,0 +1,9 @@
+/* Options of LoRA become an adapter, see lora.h. */
+#include "train/lora.h"
+
+int lora_add(model *m, const lckv_lora *lora) {
+    if (!lora) return LCKV_OK;
+    adapter_options options = {.rank = lora->r, .alpha = lora->alpha};
+    TRY(adapter_targets(lora->target_modules, lora->target_module_count, &options.targets));
+    return adapter_create(m->params, &options, &m->adapter);
+}
