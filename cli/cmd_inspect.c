@@ -12,7 +12,9 @@
 struct options {
     const char *model, *config, *overrides, *svg;
     int64_t batch_size, block_size, sequences, length;
-    bool bf16, json;
+    lckv_lora lora;
+    flag_list lora_target_modules;
+    bool use_peft, bf16, json;
 };
 
 static const flag FLAGS[] = {
@@ -34,6 +36,11 @@ static const flag FLAGS[] = {
      .min = 1, .max = 1 << 20},
     {"length", FLAG_INT, "0", "Memory", "tokens of a served sequence; 0: the model's max_position_embeddings",
      FLAG_INTO(struct options, length), .min = 0, .max = 1 << 30},
+    {"use_peft", FLAG_SWITCH, NULL, "Memory", "training learns an adapter alone (LoRA)",
+     FLAG_INTO(struct options, use_peft)},
+    {"lora_r", FLAG_INT, "16", "Memory", "its rank", FLAG_INTO(struct options, lora.r), .min = 1, .max = 1048576},
+    {"lora_target_modules", FLAG_LIST, NULL, "Memory", "the matrices that have one; q_proj and v_proj unless given",
+     FLAG_INTO(struct options, lora_target_modules), .value = "NAMES"},
     {"bf16", FLAG_SWITCH, NULL, "Memory", "compute in bfloat16; else in float32", FLAG_INTO(struct options, bf16)},
 
     {"svg", FLAG_TEXT, NULL, "Output", "write the picture of the layer map there", FLAG_INTO(struct options, svg),
@@ -87,7 +94,10 @@ static int describe_map(struct report *r) {
 }
 
 static int foresee_training(const struct options *o, struct report *r) {
-    lckv_training_shape shape = {.batch_size = o->batch_size, .block_size = o->block_size, .bf16 = o->bf16};
+    lckv_training_shape shape = {.batch_size = o->batch_size,
+                                 .block_size = o->block_size,
+                                 .bf16 = o->bf16,
+                                 .lora = o->use_peft ? &o->lora : NULL};
     int status = lckv_memory_for_training(r->config, &shape, &r->training);
     if (status >= 0 && o->bf16) {
         shape.bf16_weights = true;
@@ -100,6 +110,9 @@ static int foresee_training(const struct options *o, struct report *r) {
 }
 
 static int find_out(struct options *o, struct report *r) {
+    o->lora.alpha = 1; /* changes no memory */
+    o->lora.target_modules = (const char *const *)o->lora_target_modules.items;
+    o->lora.target_module_count = o->lora_target_modules.count;
     int status = lckv_config_load(o->model ? o->model : o->config, o->overrides, &r->config);
     if (status < 0) return status;
     r->info = lckv_config_describe(r->config);
@@ -177,9 +190,9 @@ static void print_kv(const struct report *r) {
 static void print_training(const struct options *o, const struct report *r) {
     const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32];
-    printf("training    %s for %lld blocks of %lld tokens in %s; %s a step\n", people_bytes((double)m->total, total),
+    printf("training    %s for %lld blocks of %lld tokens in %s%s; %s a step\n", people_bytes((double)m->total, total),
            (long long)o->batch_size, (long long)o->block_size, o->bf16 ? "bfloat16" : "float32",
-           people_flops(m->flops, flops));
+           o->use_peft ? ", of an adapter alone" : "", people_flops(m->flops, flops));
     printf("            weights %s, gradients %s, optimizer %s, activations %s\n",
            people_bytes((double)m->weights, weights), people_bytes((double)m->gradients, gradients),
            people_bytes((double)m->optimizer, optimizer), people_bytes((double)m->activations, activations));
