@@ -9,10 +9,11 @@
 #include "lckv.h"
 #include "table.h"
 
-enum { BENCH_SPEED, BENCH_BATCH, BENCH_STREAM, BENCH_LOAD };
+enum { BENCH_SPEED, BENCH_BATCH, BENCH_STREAM, BENCH_RUNS, BENCH_LOAD };
 
 typedef struct bench_options {
     flag_list configs;
+    flag_list models; /* runs: checkpoints */
     const char *overrides, *device;
     int torch_dtype;
     bool bf16;
@@ -27,7 +28,9 @@ typedef struct bench_options {
     int64_t memory_limit;
     bool plan_only;
     int64_t num_tokens, window_length, num_sink_tokens; /* stream */
-    const char *url, *api_key;                          /* load */
+    const char *file;                                   /* runs */
+    int64_t block_size, num_blocks, most_runs;
+    const char *url, *api_key; /* load */
     flag_list rates;
     int64_t num_requests;
 
@@ -49,6 +52,7 @@ typedef struct bench_result {
 int bench_speed(const bench_options *o, bench_result *out);
 int bench_batch(const bench_options *o, bench_result *out);
 int bench_stream(const bench_options *o, bench_result *out);
+int bench_runs(const bench_options *o, bench_result *out);
 int bench_load(const bench_options *o, bench_result *out);
 
 /* ---------------------------------------------------------------- models and runs */

@@ -12,12 +12,15 @@
 static const flag FLAGS[] = {
     {"measure", FLAG_CHOICE, "speed", "What is measured",
      "speed: prompts and decoding apart, in tokens/s; batch: the largest batch that memory holds, and its throughput; "
-     "stream: the time of a token over its position; load: a running server",
-     OWN(measure), .choices = "speed|batch|stream|load"},
+     "stream: the time of a token over its position; runs: how near a loop's runs come to the exact form; load: a "
+     "running server",
+     OWN(measure), .choices = "speed|batch|stream|runs|load"},
 
     {"config_name", FLAG_LIST, NULL, "Models",
      "configs, each a folder, .json file or ORG/NAME; weights are random. Ratios are to the first", OWN(configs),
      .value = "NAME,..."},
+    {"model_name_or_path", FLAG_LIST, NULL, "Models", "runs: checkpoints instead, each a folder or ORG/NAME",
+     OWN(models), .value = "NAME,..."},
     {"config_overrides", FLAG_TEXT, NULL, "Models", "changes to all of them, such as forward_passes=3", OWN(overrides),
      .value = "K=V,..."},
     {"torch_dtype", FLAG_CHOICE, "auto", "Models", "type of the weights in memory; auto: as the config says",
@@ -56,6 +59,13 @@ static const flag FLAGS[] = {
     {"num_sink_tokens", FLAG_INT, "2", "Stream", "of which so many are the first ones", OWN(num_sink_tokens),
      .max = 1 << 30},
 
+    {"file", FLAG_TEXT, NULL, "Runs", "text that is read, whole and as it is", OWN(file), .value = "FILE"},
+    {"block_size", FLAG_INT, "256", "Runs", "tokens of a block of it, which is read by itself", OWN(block_size),
+     .min = 2, .max = 1 << 24},
+    {"num_blocks", FLAG_INT, "4", "Runs", "blocks, the first ones", OWN(num_blocks), .min = 1, .max = 1 << 20},
+    {"most_runs", FLAG_INT, "12", "Runs", "runs of a loop, from 1 to so many", OWN(most_runs), .min = 1,
+     .max = 1 << 12},
+
     {"csv", FLAG_SWITCH, NULL, "Output", "print comma-separated values", OWN(csv)},
     {"md", FLAG_SWITCH, NULL, "Output", "print a Markdown table", OWN(md)},
     {"svg", FLAG_TEXT, NULL, "Output", "write a chart there", OWN(svg), .value = "FILE"},
@@ -68,21 +78,23 @@ static const flag FLAGS[] = {
 static const flag_table TABLE = {
     "bench",
     "Measures models of random weights side by side, such as a plain config and one whose layers share keys and "
-    "values,\nor a running server.",
-    "--config_name NAME,... [--measure speed|batch|stream|load]",
+    "values,\nhow near the runs of a loop come to the exact form, or a running server.",
+    "--config_name NAME,... [--measure speed|batch|stream|runs|load]",
     FLAGS,
 };
 
 static int check(const bench_options *o) {
-    if (o->measure != BENCH_LOAD && !o->configs.count)
-        return usage_error("bench", "--config_name says which models are measured");
+    bool takes_configs = o->measure != BENCH_LOAD && o->measure != BENCH_RUNS;
+    if (o->measure == BENCH_RUNS && (!o->models.count || !o->file))
+        return usage_error("bench", "--model_name_or_path and --file say whose runs are measured, and over which text");
+    if (takes_configs && !o->configs.count) return usage_error("bench", "--config_name says which models are measured");
     if (o->json + o->csv + o->md > 1) return usage_error("bench", "--json, --csv and --md: one of them");
     return EXIT_FINE;
 }
 
 /* With what was asked, so that the figures stand alone. */
 static void print_result_json(const bench_options *o, const bench_result *r) {
-    static const char *const MEASURES[] = {"speed", "batch", "stream", "load"};
+    static const char *const MEASURES[] = {"speed", "batch", "stream", "runs", "load"};
     json_t *whole = json_pack("{s:s, s:s}", "measure", MEASURES[o->measure], "version", lckv_version());
     if (o->measure != BENCH_LOAD) { /* of a server that is not known */
         json_object_set_new(whole, "device", json_string(r->device));
@@ -116,7 +128,7 @@ static int name_device(const bench_options *o, bench_result *r) {
 
 static int bench(const bench_options *o) {
     static int (*const MEASURES[])(const bench_options *, bench_result *) = {bench_speed, bench_batch, bench_stream,
-                                                                             bench_load};
+                                                                             bench_runs, bench_load};
     bench_result r = {.rows = json_array()};
     int code = check(o);
     if (!code && o->measure != BENCH_LOAD) code = name_device(o, &r);

@@ -869,6 +869,7 @@ typedef struct lckv_score_options {
     bool bf16;               /* products, attention and KV cache in bfloat16; false: f32 */
     const char
         *logits_file; /* safetensors file to write: tensor `logits` [count, vocab_size] f32; NULL (default): none */
+    float *logits; /* [count, vocab_size], the caller's, for the logits; NULL (default): none. Not with logits_file */
     const char *dump; /* what of the layers is written to dump_file, f32 [count, ..] each: tensors whose names match,
                          with * and {a,b} as the shell has them. layers.N.hidden: the residual stream behind layer N;
                          attn: what its attention gives, before o_proj; k, v: of owners of KV slots, as they are
@@ -888,10 +889,10 @@ typedef struct lckv_score_options {
 LCKV_API lckv_score_options lckv_score_defaults(void);
 
 /* Log-probabilities (natural) of ids[1] to ids[count - 1], each given all before it, into logprobs [count - 1], the
- * caller's. Without logits_file never more than a part of the logits is in memory. More ids than the model has
- * positions are scored too, with a warning in the log. LCKV_ERROR_ARGUMENT: an id is not the model's. LCKV_ERROR_FILE:
- * logits_file cannot be written. LCKV_ERROR_NUMERIC: a log-probability is not finite. LCKV_ERROR_INTERRUPTED: go_on
- * said no. */
+ * caller's. Without logits and logits_file never more than a part of the logits is in memory. More ids than the model
+ * has positions are scored too, with a warning in the log. LCKV_ERROR_ARGUMENT: an id is not the model's.
+ * LCKV_ERROR_FILE: logits_file cannot be written. LCKV_ERROR_NUMERIC: a log-probability is not finite.
+ * LCKV_ERROR_INTERRUPTED: go_on said no. */
 LCKV_API int lckv_score(lckv_model *model, const int32_t *ids, int64_t count, const lckv_score_options *options,
                         float *logprobs);
 

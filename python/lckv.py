@@ -37,7 +37,7 @@ class Error(Exception):
 
 
 class _ModelOptions(ctypes.Structure):  # lckv_model_options
-    _fields_ = [("config_overrides", c_char_p), ("torch_dtype", c_char_p)]
+    _fields_ = [("config_overrides", c_char_p), ("torch_dtype", c_char_p), ("adapter", c_char_p)]
 
 
 class _ConfigInfo(ctypes.Structure):  # lckv_config_info
@@ -81,7 +81,7 @@ class _Generation(ctypes.Structure):  # lckv_generation
 class _ScoreOptions(ctypes.Structure):  # lckv_score_options
     _fields_ = [
         ("encoding", c_int), ("window_length", c_int64), ("num_sink_tokens", c_int64), ("bf16", c_bool),
-        ("logits_file", c_char_p), ("dump", c_char_p), ("dump_file", c_char_p), ("dump_runs", c_bool),
+        ("logits_file", c_char_p), ("logits", c_void_p), ("dump", c_char_p), ("dump_file", c_char_p), ("dump_runs", c_bool),
         ("top_logprobs", c_int64), ("top_ids", POINTER(c_int32)), ("top_values", c_void_p), ("go_on", c_void_p),
         ("user", c_void_p),
     ]  # fmt: skip
@@ -199,13 +199,14 @@ class Model:
     """
 
     def __init__(self, name, device="auto", threads=0, tokenizer=None, config_overrides=None, torch_dtype="auto",
-                 random=None):  # fmt: skip
+                 adapter=None, random=None):  # fmt: skip
         lib = library()
         self._device, self._model, self._tokenizer = c_void_p(), c_void_p(), c_void_p()
         _check(lib.lckv_device_open(_bytes(device), threads, byref(self._device)))
         if random is None:
             options = lib.lckv_model_defaults()
             options.config_overrides, options.torch_dtype = _bytes(config_overrides), _bytes(torch_dtype)
+            options.adapter = _bytes(adapter)
             _check(lib.lckv_model_open(self._device, _bytes(name), byref(options), byref(self._model)))
         else:
             config = c_void_p()
@@ -274,19 +275,13 @@ class Model:
 
     # ------------------------------------------------------------ scoring
 
-    def _score(self, ids, options, **files):
+    def _score(self, ids, options, **results):
         values = library().lckv_score_defaults()
-        _set(values, {**options, **files})
+        _set(values, {**options, **results})
         ids = self._ids(ids)
         logprobs = numpy.zeros(max(len(ids) - 1, 1), numpy.float32)
         _check(library().lckv_score(self._model, ids.ctypes.data, len(ids), byref(values), logprobs.ctypes.data))
         return logprobs[: len(ids) - 1]
-
-    def _score_into_file(self, ids, options, key, **files):
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "tensors.safetensors")
-            self._score(ids, options, **{key: _bytes(path)}, **files)
-            return read_safetensors(path)
 
     def logprobs(self, ids, **options):
         """Of ids[1:], each given all before it: float32 [tokens - 1], in nats."""
@@ -294,11 +289,17 @@ class Model:
 
     def logits(self, ids, **options):
         """float32 [tokens, vocab_size]: what may follow each token."""
-        return self._score_into_file(ids, options, "logits_file")["logits"]
+        ids = self._ids(ids)
+        logits = numpy.empty((len(ids), self.config["vocab_size"]), numpy.float32)
+        self._score(ids, options, logits=logits.ctypes.data)
+        return logits
 
     def dump(self, ids, names="layers.*.{hidden,attn,k,v}", runs=False, **options):
         """{name: float32 [tokens, ..]} of what layers compute; with `runs`, in each run of a loop."""
-        return self._score_into_file(ids, options, "dump_file", dump=names.encode(), dump_runs=runs)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "inside.safetensors")
+            self._score(ids, options, dump=names.encode(), dump_file=_bytes(path), dump_runs=runs)
+            return read_safetensors(path)
 
     # ------------------------------------------------------------ generating
 

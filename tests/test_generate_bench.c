@@ -151,6 +151,33 @@ static void a_stream_is_told_over_position(void **state) {
     json_decref(r);
 }
 
+/* ---------------------------------------------------------------- runs */
+
+/* Twelve tokens are exact after twelve runs (DESIGN section 1), to rounding; before, ever nearer on the whole. */
+static void runs_come_to_the_exact_form(void **state) {
+    const folder *f = *state;
+    enum { BLOCK = 12 };
+    put_text(in(f, "text.txt"), "the cat sat on the cat. a b, a b; the stopping. the cat sat on the cat. a b, a b;");
+    json_t *r = RUN_JSON(f, "bench", "--device", "cpu", "--threads", "2", "--measure", "runs", "--model_name_or_path",
+                         in(f, "model"), "--file", in(f, "text.txt"), "--block_size", "12", "--num_blocks", "2",
+                         "--most_runs", "12", "--svg", in(f, "chart.svg"));
+    assert_int_equal(json_array_size(json_object_get(r, "rows")), BLOCK + 1);
+    const json_t *last = row_of(r, BLOCK - 1), *exact = row_of(r, BLOCK);
+    assert_string_equal(word(exact, "form"), "exact");
+    assert_true(number(row_of(r, 0), "kl") > 1e-3 && number(last, "kl") < 1e-9);
+    assert_true(number(row_of(r, 2), "kl") > number(row_of(r, 8), "kl"));
+    assert_true(fabs(number(last, "loss") - number(exact, "loss")) < 1e-5);
+    for (size_t i = 0; i < BLOCK; i++)
+        assert_true(fabs(number(row_of(r, i), "loss") - number(row_of(r, i), "more_than_exact") -
+                         number(exact, "loss")) < 1e-6);
+    assert_file_says(in(f, "chart.svg"), "<polyline");
+    json_decref(r);
+    r = RUN_JSON(f, "bench", "--device", "cpu", "--measure", "runs", "--model_name_or_path", in(f, "model"), "--file",
+                 in(f, "text.txt"), "--block_size", "12", "--config_overrides", "layer_types=0_0_2_3");
+    assert_int_equal(json_array_size(json_object_get(r, "rows")), 1); /* no loop: there is one form */
+    json_decref(r);
+}
+
 /* ---------------------------------------------------------------- servers */
 
 static void a_server_is_asked(void **state) {
@@ -188,6 +215,10 @@ static void wrong_flags_are_refused(void **state) {
     REFUSES(f, 2, "nothing can be tried", BENCH(f), "--measure", "batch", "--plan_only", "--search", "try");
     REFUSES(f, 2, "must be less than --window_length", BENCH(f), "--measure", "stream", "--window_length", "4",
             "--num_sink_tokens", "4");
+    REFUSES(f, 2, "--model_name_or_path and --file say", "bench", "--measure", "runs", "--file", "x");
+    put_text(in(f, "short.txt"), "the cat");
+    REFUSES(f, 2, "a block 256", "bench", "--device", "cpu", "--measure", "runs", "--model_name_or_path",
+            in(f, "model"), "--file", in(f, "short.txt"));
     REFUSES(f, 2, "found \"-1\"", "bench", "--measure", "load", "--request_rates=-1");
     REFUSES(f, 1, "nowhere.json", "bench", "--device", "cpu", "--config_name", in(f, "nowhere.json"));
 }
@@ -200,6 +231,7 @@ int main(void) {
         WITH_CONFIGS(trying_finds_what_the_plan_says),
         WITH_CONFIGS(no_batch_at_all),
         WITH_CONFIGS(a_stream_is_told_over_position),
+        WITH_CONFIGS(runs_come_to_the_exact_form),
         WITH_CONFIGS(a_server_is_asked),
         WITH_CONFIGS(wrong_flags_are_refused),
     };

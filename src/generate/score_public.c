@@ -40,8 +40,10 @@ static int score(const lckv_score_options *options, score_run *run) {
     if (!options->window_length && run->count > positions)
         log_message(LCKV_LOG_WARNING, "%lld tokens are more than the model's %lld positions (max_position_embeddings)",
                     (long long)run->count, (long long)positions);
+    REQUIRE(!options->logits_file || !options->logits, LCKV_ERROR_ARGUMENT,
+            "logits go to logits_file or to the caller, not to both");
     if (options->logits_file) return write_logits(options->logits_file, run);
-    return compute(run, 0, NULL);
+    return compute(run, 0, options->logits);
 }
 
 static int score_and_dump(const lckv_score_options *options, score_run *run) {
