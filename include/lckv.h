@@ -852,13 +852,23 @@ typedef struct lckv_engine_stats {
     int64_t submitted, finished, cancelled;                   /* requests so far */
     int64_t kv_pages, kv_pages_used, kv_bytes, kv_bytes_used; /* of the KV cache, by samples that run */
     int64_t kv_pages_shared;                                  /* of the used pages, those of two samples or more */
-    int64_t kv_pages_kept; /* not used, with prefixes of prompts for those that begin in the same way; they give way */
+    int64_t kv_bytes_plain; /* what plain attention would use now: the same tokens in every layer, all of them, nothing
+                               shared */
+    int64_t kv_pages_kept;  /* not used, with prefixes of prompts for those that begin in the same way; they give way */
     int64_t steps, prompt_tokens, decode_tokens; /* tokens read, and tokens made in steps that read no prompt */
     double prompt_seconds, decode_seconds;       /* time of the steps that read prompts, and of the others */
     double decode_bytes;                         /* of weights that the others read: each weight once a step */
 } lckv_engine_stats;
 
 LCKV_API lckv_engine_stats lckv_engine_describe(const lckv_engine *engine);
+
+typedef struct lckv_slot_usage {
+    int layer;          /* that owns the slot */
+    int64_t bytes_used; /* of kv_bytes_used */
+} lckv_slot_usage;
+
+/* Of each KV slot: `out` [kv_slots of the model's config], the caller's. */
+LCKV_API void lckv_engine_describe_slots(const lckv_engine *engine, lckv_slot_usage *out);
 
 /* ---------------------------------------------------------------- scoring */
 

@@ -28,19 +28,31 @@ enum MHD_Result health_answer(server *s, const asker *a) {
     return reply_json(a, MHD_HTTP_OK, json_pack("{ss}", "status", "ok"));
 }
 
+static json_t *slots_array(const server *s) {
+    int count;
+    lckv_slot_usage *slots = worker_look_slots(s->worker, &count);
+    json_t *array = json_array();
+    for (int i = 0; i < count; i++)
+        json_array_append_new(
+            array, json_pack("{si sI}", "layer", slots[i].layer, "bytes_used", (json_int_t)slots[i].bytes_used));
+    free(slots);
+    return array;
+}
+
 /* For the web page: what runs, and what memory it takes. */
 enum MHD_Result state_answer(server *s, const asker *a) {
     worker_view v;
     worker_look(s->worker, &v);
     const lckv_engine_stats *e = &v.engine;
     lckv_config_info config = lckv_config_describe(lckv_model_config(s->model));
-    json_t *object = json_pack("{ss sb si si sI sI si si}", "model", s->options->model_name, "chat",
+    json_t *object = json_pack("{ss sb si si sI sI sI si}", "model", s->options->model_name, "chat",
                                s->chat_template != NULL, "running", e->running, "waiting", e->waiting, "max_model_len",
-                               (json_int_t)e->max_model_len, "new_tokens", (json_int_t)v.metrics.new_tokens, "kv_slots",
-                               config.kv_slots, "kv_layers", config.layers);
+                               (json_int_t)e->max_model_len, "new_tokens", (json_int_t)v.metrics.new_tokens,
+                               "prompt_tokens", (json_int_t)v.metrics.prompt_tokens, "layers", config.layers);
     json_t *memory =
-        json_pack("{sI sI sI sI}", "kv_pages", (json_int_t)e->kv_pages, "kv_pages_used", (json_int_t)e->kv_pages_used,
-                  "kv_bytes", (json_int_t)e->kv_bytes, "kv_bytes_used", (json_int_t)e->kv_bytes_used);
+        json_pack("{so sI sI sI sI sI}", "slots", slots_array(s), "kv_bytes_plain", (json_int_t)e->kv_bytes_plain,
+                  "kv_pages", (json_int_t)e->kv_pages, "kv_pages_used", (json_int_t)e->kv_pages_used, "kv_bytes",
+                  (json_int_t)e->kv_bytes, "kv_bytes_used", (json_int_t)e->kv_bytes_used);
     if (object && memory) json_object_update(object, memory);
     json_decref(memory);
     return reply_json(a, MHD_HTTP_OK, object);
@@ -62,7 +74,10 @@ enum MHD_Result page_answer(server *s, const asker *a) {
 enum MHD_Result metrics_answer(server *s, const asker *a) {
     worker_view view;
     bytes page = {0};
+    int count;
     worker_look(s->worker, &view);
-    metrics_write(&view.metrics, &view.engine, &page);
+    lckv_slot_usage *slots = worker_look_slots(s->worker, &count);
+    metrics_write(&view.metrics, &view.engine, slots, count, &page);
+    free(slots);
     return reply_bytes(a, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", &page);
 }

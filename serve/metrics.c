@@ -45,7 +45,15 @@ static void seconds(bytes *out, const char *name, const char *help, const histog
         name, h->sum, name, h->count);
 }
 
-void metrics_write(const metrics *m, const lckv_engine_stats *e, bytes *out) {
+static void slot_bytes(bytes *out, const lckv_slot_usage *slots, int count) {
+    head(out, "kv_slot_bytes_used", "gauge", "Bytes in use now, by KV slot and the layer that owns it.");
+    for (int i = 0; i < count; i++)
+        add(out, "lckv_kv_slot_bytes_used{slot=\"%d\",layer=\"%d\"} %" PRId64 "\n", i, slots[i].layer,
+            slots[i].bytes_used);
+}
+
+void metrics_write(const metrics *m, const lckv_engine_stats *e, const lckv_slot_usage *slots, int slot_count,
+                   bytes *out) {
     number(out, "requests_total", "counter", "Requests that came for the engine.", m->requests);
     number(out, "requests_refused_total", "counter", "Of these, refused: too long, or the queue was full.", m->refused);
     number(out, "requests_failed_total", "counter", "Of these, ended by an error.", m->failed);
@@ -64,6 +72,9 @@ void metrics_write(const metrics *m, const lckv_engine_stats *e, bytes *out) {
     number(out, "kv_pages_kept", "gauge", "Not used, kept for prompts that begin alike.", e->kv_pages_kept);
     number(out, "kv_bytes", "gauge", "Bytes of the KV cache.", e->kv_bytes);
     number(out, "kv_bytes_used", "gauge", "Of these, in use now.", e->kv_bytes_used);
+    slot_bytes(out, slots, slot_count);
+    number(out, "kv_bytes_plain", "gauge",
+           "Bytes that plain attention would use: all tokens in every layer, none shared.", e->kv_bytes_plain);
     seconds(out, "time_to_first_token_seconds", "From a request's coming to its first token.", &m->first_token);
     seconds(out, "time_between_tokens_seconds", "From a token to the next one of the same request.", &m->between);
     seconds(out, "request_seconds", "From a request's coming to its end.", &m->whole);

@@ -24,7 +24,8 @@ typedef struct metrics {
 
 void histogram_add(histogram *h, double seconds);
 
-/* Appends the whole page. */
-void metrics_write(const metrics *m, const lckv_engine_stats *engine, bytes *out);
+/* Appends the whole page. slots [slot_count]. */
+void metrics_write(const metrics *m, const lckv_engine_stats *engine, const lckv_slot_usage *slots, int slot_count,
+                   bytes *out);
 
 #endif

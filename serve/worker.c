@@ -18,6 +18,8 @@ struct worker {
     int jobs, most_jobs;
     bool stop;
     worker_view view;
+    lckv_slot_usage *slots; /* [slot_count] */
+    int slot_count;
     /* the thread's own */
     job *running;
     double looked; /* for clients that went away */
@@ -164,6 +166,11 @@ static bool client_gone(job *j) {
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
+static void look_at_engine(worker *w) {
+    w->view.engine = lckv_engine_describe(w->engine);
+    lckv_engine_describe_slots(w->engine, w->slots);
+}
+
 static void look_for_clients(worker *w) {
     if (now() - w->looked < 1e-3 * LOOK_EVERY_MS) return;
     w->looked = now();
@@ -191,7 +198,7 @@ static void sweep(worker *w) {
             at = &j->next;
         }
     }
-    w->view.engine = lckv_engine_describe(w->engine);
+    look_at_engine(w);
     worker_unlock(w);
 }
 
@@ -251,14 +258,17 @@ bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_opti
     w->most_jobs = engine.max_queue + engine.max_num_seqs;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->posted_one, NULL);
-    bool made = lckv_engine_create(model, tokenizer, &engine, &w->engine) >= 0;
-    if (!made) snprintf(error, SERVE_ERROR_BYTES, "%s", lckv_last_error());
-    if (made) w->view.engine = lckv_engine_describe(w->engine);
+    w->slot_count = lckv_config_describe(lckv_model_config(model)).kv_slots;
+    w->slots = calloc((size_t)w->slot_count, sizeof *w->slots);
+    bool made = w->slots && lckv_engine_create(model, tokenizer, &engine, &w->engine) >= 0;
+    if (!made && w->slots) snprintf(error, SERVE_ERROR_BYTES, "%s", lckv_last_error());
+    if (made) look_at_engine(w);
     if (made && pthread_create(&w->thread, NULL, run, w) == 0) {
         *out = w;
         return true;
     }
     lckv_engine_free(w->engine);
+    free(w->slots);
     free(w);
     return false;
 }
@@ -273,6 +283,7 @@ void worker_stop(worker *w) {
     lckv_engine_free(w->engine);
     pthread_cond_destroy(&w->posted_one);
     pthread_mutex_destroy(&w->lock);
+    free(w->slots);
     free(w);
 }
 
@@ -321,4 +332,13 @@ void worker_look(worker *w, worker_view *out) {
     worker_lock(w);
     *out = w->view;
     worker_unlock(w);
+}
+
+lckv_slot_usage *worker_look_slots(worker *w, int *count) {
+    lckv_slot_usage *slots = malloc((size_t)w->slot_count * sizeof *slots);
+    worker_lock(w);
+    if (slots) memcpy(slots, w->slots, (size_t)w->slot_count * sizeof *slots);
+    worker_unlock(w);
+    *count = slots ? w->slot_count : 0;
+    return slots;
 }

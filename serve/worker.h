@@ -34,5 +34,7 @@ typedef struct worker_view {
 } worker_view;
 
 void worker_look(worker *w, worker_view *out);
+/* What each KV slot of the model takes: [*count], released with free(); NULL, and a count of 0, without memory. */
+lckv_slot_usage *worker_look_slots(worker *w, int *count);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 typedef struct outcome {
@@ -24,6 +25,7 @@ static inline pid_t program_start(const folder *f, const char *const *words, int
     const char *messages = in(f, "stderr");
     pid_t child = fork();
     if (child) return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves no server behind */
     if (dup2(open("/dev/null", O_RDONLY), 0) < 0 || dup2(output, 1) < 0) _exit(99);
     if (dup2(open(messages, O_WRONLY | O_CREAT | O_TRUNC, 0666), 2) < 0) _exit(99);
     execv(arguments[0], arguments);

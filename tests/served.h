@@ -1,8 +1,12 @@
-/* A server of the small model (model_folder.h) in a process of its own, on a free port. */
+/* lckv serve as a program of its own, for tests that ask it over HTTP: on the small model of model_folder.h, with many
+ * positions and no EOS, so that it can write for long. */
 #ifndef TESTS_SERVED_H
 #define TESTS_SERVED_H
 
 #include "program.h"
+
+#include "http_client.h"
+#include "model_folder.h"
 
 typedef struct served {
     folder *f;
@@ -38,7 +42,7 @@ static inline served serve(void **state, const char *const *flags) {
                              "--served_model_name",
                              "small",
                              "--config_overrides",
-                             "max_position_embeddings=20000"};
+                             "max_position_embeddings=20000,eos_token_id=null"};
     int count = 13;
     while (*flags) words[count++] = *flags++;
     served s = {.f = *state};
@@ -55,6 +59,36 @@ static inline served serve(void **state, const char *const *flags) {
 static inline void stop(served *s) {
     kill(s->process, SIGTERM);
     assert_int_equal(program_wait(s->process), 0);
+}
+
+static inline json_t *json_of(http_answer *a) {
+    json_t *json;
+    OK(json_parse(a->body, a->body_bytes, "the answer", &json));
+    http_free(a);
+    return json;
+}
+
+/* POST; the answer must be 200. */
+static inline json_t *ask(const served *s, const char *path, const char *body) {
+    http_answer a = http_do(s->port, "POST", path, "Content-Type: application/json\r\n", body);
+    if (a.status != 200) fail_msg("%s: status %d: %s", body, a.status, a.body ? a.body : "");
+    return json_of(&a);
+}
+
+static inline double metric(const served *s, const char *name) {
+    http_answer a = http_do(s->port, "GET", "/metrics", "", "");
+    char line[128];
+    snprintf(line, sizeof line, "\nlckv_%s ", name);
+    const char *at = a.body ? strstr(a.body, line) : NULL;
+    if (!at) fail_msg("no metric %s", name);
+    double value = atof(at + strlen(line));
+    http_free(&a);
+    return value;
+}
+
+static inline void expect_metric_soon(const served *s, const char *name, double value) {
+    for (int i = 0; i < 200 && metric(s, name) != value; i++) usleep(50000);
+    assert_true(metric(s, name) == value);
 }
 
 #endif

@@ -2,25 +2,8 @@
  * random model with a tokenizer, made here. */
 #include "served.h"
 
-#include "http_client.h"
-#include "model_folder.h"
-
 #include <math.h>
 #include <pthread.h>
-
-static json_t *json_of(http_answer *a) {
-    json_t *json;
-    OK(json_parse(a->body, a->body_bytes, "the answer", &json));
-    http_free(a);
-    return json;
-}
-
-/* POST; the answer must be 200. */
-static json_t *ask(const served *s, const char *path, const char *body) {
-    http_answer a = http_do(s->port, "POST", path, "Content-Type: application/json\r\n", body);
-    if (a.status != 200) fail_msg("%s: status %d: %s", body, a.status, a.body ? a.body : "");
-    return json_of(&a);
-}
 
 static const json_t *choice(const json_t *answer, size_t i) {
     return json_array_get(json_object_get(answer, "choices"), i);
@@ -355,22 +338,6 @@ static void keys_and_origins_are_asked_for(void **state) {
 }
 
 /* ---------------------------------------------------------------- clients that leave, too many of them */
-
-static double metric(const served *s, const char *name) {
-    http_answer a = http_do(s->port, "GET", "/metrics", "", "");
-    char line[128];
-    snprintf(line, sizeof line, "\nlckv_%s ", name);
-    const char *at = a.body ? strstr(a.body, line) : NULL;
-    if (!at) fail_msg("no metric %s", name);
-    double value = atof(at + strlen(line));
-    http_free(&a);
-    return value;
-}
-
-static void expect_metric_soon(const served *s, const char *name, double value) {
-    for (int i = 0; i < 200 && metric(s, name) != value; i++) usleep(50000);
-    assert_true(metric(s, name) == value);
-}
 
 static const char LONG_STREAM[] = "{\"prompt\":\"a\",\"max_tokens\":15000,\"ignore_eos\":true,\"stream\":true}";
 static const char LONG_WHOLE[] = "{\"prompt\":\"a\",\"max_tokens\":15000,\"ignore_eos\":true}";

@@ -3,19 +3,30 @@
 #include "fixture.h"
 
 static const char *const layouts[] = {"0_1_2_3", "0_2_2_3", "3_3_3_3", "0s_1s_1_1", "1_2s_0_3s", "3s_3s_3s_3s"};
-enum { LAYOUTS = sizeof layouts / sizeof *layouts, T = 11, MORE = 14 };
+enum { LAYOUTS = sizeof layouts / sizeof *layouts, T = 11, MORE = 14, PAGE_ROWS = 4 };
 
 static void open_layout(fixture *f, const char *layout, bool sinks, kv_cache_options o) {
     char extra[256];
     snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"sliding_window\":5", layout);
     fixture_open(f, 4, extra, DTYPE_F32, false);
-    o.page_rows = 4;
+    o.page_rows = PAGE_ROWS;
     if (sinks) o.window_length = 9, o.sinks = 6; /* a page and a half of sinks */
     fixture_cache(f, o);
 }
 
 static int64_t used(const fixture *f) {
     return kv_cache_used(f->cache).used_pages;
+}
+
+/* The slots' bytes are all that is used; plain attention takes all pages of the one sequence in every layer. */
+static void assert_slots_and_plain(const fixture *f, int64_t tokens) {
+    const model_config *c = f->model->config;
+    kv_cache_usage u = kv_cache_used(f->cache);
+    int64_t pages = (tokens + PAGE_ROWS - 1) / PAGE_ROWS, slots = 0;
+    for (int i = 0; i < c->map.slots; i++) slots += kv_cache_used_by_slot(f->cache, i);
+    assert_int_equal(slots, u.used_bytes);
+    assert_int_equal(u.plain_bytes,
+                     2 * pages * PAGE_ROWS * c->layers * c->kv_heads * c->head_dim * (int64_t)sizeof(float));
 }
 
 /* Copies at each place, of each other, written to in turns. */
@@ -42,6 +53,7 @@ static void copies_go_their_own_ways(void **state) {
                 for (int i = 0; i < 3; i++) OK(kv_cache_add(f.cache, &id[i]));
                 fixture_tokens(&f, id[0], ids[0], at, expected[0]);
                 int64_t one = used(&f);
+                assert_slots_and_plain(&f, at);
                 OK(kv_cache_copy(f.cache, id[0], id[1]));
                 OK(kv_cache_copy(f.cache, id[1], id[2]));
                 assert_int_equal(used(&f), one);
@@ -81,7 +93,7 @@ static void kept_rows_give_way(void **state) {
     int id, other;
     o.sequences = 2;
     o.kept = 2;
-    o.page_rows = 4;
+    o.page_rows = PAGE_ROWS;
     fixture_open(&f, 2, "", DTYPE_F32, false);
     OK(kv_cache_bytes_for(f.model, &o, 1, 24, &bytes)); /* 6 pages and two more */
     o.max_bytes = (size_t)bytes;

@@ -323,6 +323,10 @@ kv_cache_usage batcher_cache_usage(const batcher *b) {
     return kv_cache_used(b->cache);
 }
 
+int64_t batcher_cache_used_by_slot(const batcher *b, int slot) {
+    return kv_cache_used_by_slot(b->cache, slot);
+}
+
 int batcher_running(const batcher *b) {
     return b->running;
 }

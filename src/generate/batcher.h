@@ -55,7 +55,8 @@ int batcher_step(batcher *b);
 batcher_timing batcher_times(const batcher *b);
 int64_t batcher_cache_bytes(const batcher *b); /* device memory that the KV cache holds */
 kv_cache_usage batcher_cache_usage(const batcher *b);
-int batcher_running(const batcher *b); /* sequences */
+int64_t batcher_cache_used_by_slot(const batcher *b, int slot); /* bytes */
+int batcher_running(const batcher *b);                          /* sequences */
 int batcher_waiting(const batcher *b);
 /* The sequences of the last step. Those that got a token or ended are `fresh`. */
 sequence *const *batcher_stepped(const batcher *b, int *count);

@@ -351,10 +351,17 @@ lckv_engine_stats lckv_engine_describe(const lckv_engine *e) {
                                .kv_pages_kept = cache.kept_pages,
                                .kv_bytes = batcher_cache_bytes(e->batcher),
                                .kv_bytes_used = cache.used_bytes,
+                               .kv_bytes_plain = cache.plain_bytes,
                                .steps = e->steps,
                                .prompt_tokens = t.prompt_tokens,
                                .decode_tokens = t.decode_tokens,
                                .prompt_seconds = t.prompt_seconds,
                                .decode_seconds = t.decode_seconds,
                                .decode_bytes = t.decode_bytes};
+}
+
+void lckv_engine_describe_slots(const lckv_engine *e, lckv_slot_usage *out) {
+    const layer_map *map = &e->model->config->map;
+    for (int i = 0; i < map->slots; i++)
+        out[i] = (lckv_slot_usage){map->layer_of_slot[i], batcher_cache_used_by_slot(e->batcher, i)};
 }

@@ -15,6 +15,7 @@ typedef struct cached_sequence {
 
 struct kv_cache {
     kv_cache_options options;
+    int layers; /* of the model */
     kv_group groups[BATCH_MAX_GROUPS];
     int group_count;
     int *group_of_slot, *index_in_group; /* [slots] */
@@ -153,6 +154,7 @@ int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **
     kv_cache *c = calloc(1, sizeof *c);
     REQUIRE(c, LCKV_ERROR_MEMORY, "no memory for a KV cache");
     c->options = *options;
+    c->layers = m->config->layers;
     int status = create(c, m);
     if (status < 0)
         kv_cache_free(c);
@@ -247,11 +249,24 @@ void kv_cache_set_drop(kv_cache *c, bool (*drop_kept)(void *user), void *user) {
     }
 }
 
+static int64_t used_pages(const kv_group *g) {
+    return (int64_t)g->capacity - g->free_count - g->idle;
+}
+
+/* In whole pages too. */
+static int64_t plain_bytes(const kv_cache *c) {
+    const kv_group *g = &c->groups[0];
+    int64_t pages = 0;
+    for (int i = 0; i < c->options.sequences; i++)
+        pages += (c->sequences[i].position + g->page_rows - 1) / g->page_rows;
+    return pages * c->layers * ((int64_t)kv_group_page_bytes(g) / g->slots);
+}
+
 kv_cache_usage kv_cache_used(const kv_cache *c) {
-    kv_cache_usage u = {0};
+    kv_cache_usage u = {.plain_bytes = plain_bytes(c)};
     for (int i = 0; i < c->group_count; i++) {
         const kv_group *g = &c->groups[i];
-        int64_t used = (int64_t)g->capacity - g->free_count - g->idle;
+        int64_t used = used_pages(g);
         u.pages += g->capacity;
         u.used_pages += used;
         u.shared_pages += kv_group_shared(g);
@@ -259,6 +274,11 @@ kv_cache_usage kv_cache_used(const kv_cache *c) {
         u.used_bytes += used * (int64_t)kv_group_page_bytes(g);
     }
     return u;
+}
+
+int64_t kv_cache_used_by_slot(const kv_cache *c, int slot) {
+    const kv_group *g = &c->groups[c->group_of_slot[slot]];
+    return used_pages(g) * ((int64_t)kv_group_page_bytes(g) / g->slots);
 }
 
 int64_t kv_cache_position(const kv_cache *c, int id) {

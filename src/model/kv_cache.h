@@ -58,13 +58,15 @@ typedef struct kv_cache_usage {
     int64_t shared_pages;      /* of these, by two or more; */
     int64_t kept_pages;        /* by kept ones alone */
     int64_t used_bytes;
+    int64_t plain_bytes; /* that plain attention would use: the same tokens, all of them, once a sequence and layer */
 } kv_cache_usage;
 
 kv_cache_usage kv_cache_used(const kv_cache *c);
-int64_t kv_cache_position(const kv_cache *c, int id); /* tokens seen so far: the next one's absolute position */
-bool kv_cache_streams(const kv_cache *c);             /* it is a sink cache */
-size_t kv_cache_bytes(const kv_cache *c);             /* device memory held */
-int64_t kv_cache_moves(const kv_cache *c);            /* changes whenever pages got another place */
+int64_t kv_cache_used_by_slot(const kv_cache *c, int slot); /* bytes, of used_bytes */
+int64_t kv_cache_position(const kv_cache *c, int id);       /* tokens seen so far: the next one's absolute position */
+bool kv_cache_streams(const kv_cache *c);                   /* it is a sink cache */
+size_t kv_cache_bytes(const kv_cache *c);                   /* device memory held */
+int64_t kv_cache_moves(const kv_cache *c);                  /* changes whenever pages got another place */
 
 /* The rows of the last batch_fill() are now cached. After the forward pass, or its error: then kv_cache_rollback(). */
 void kv_cache_commit(kv_cache *c);
