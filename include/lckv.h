@@ -777,7 +777,8 @@ typedef struct lckv_engine_options {
                               cache */
     int64_t kv_cache_memory; /* bytes of device memory for the KV cache, taken at once; 0 (default): what max_num_seqs
                                 samples of max_model_len tokens need, at most half of what is free */
-    int64_t max_num_batched_tokens; /* pieces of prompts enter a step until it has so many tokens, one always; 2048 */
+    int64_t
+        max_num_batched_tokens; /* pieces of prompts enter a step until they have so many tokens, one always; 2048 */
     int64_t prompt_piece; /* tokens: a prompt is read in pieces that end at multiples of this, counted from its start.
                              In  models with loops the result depends on it; it depends on nothing else. 64 */
     int encoding_runs;    /* of each loop, for a piece of a prompt that is encoded by the plan; 0 (default): the model's

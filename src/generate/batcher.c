@@ -204,7 +204,8 @@ static bool decides_by_itself(const batcher *b) {
 }
 
 /* Who goes in this step: single tokens always; pieces of prompts in their order, one at least, as long as there is
- * room. A piece that has to wait is not passed by those behind it. */
+ * room. Tokens that decode take none of it: were they more than it, prompts would enter one by one. A piece that has to
+ * wait is not passed by those behind it. */
 static void choose_rows(batcher *b) {
     int64_t room = b->options.step_tokens;
     bool first = true, full = false;
@@ -213,7 +214,6 @@ static void choose_rows(batcher *b) {
         s->fresh = s->planned = false;
         s->scored_count = 0;
         s->rows = !sequence_follows(s) && next_rows(b, s, 0) == 1;
-        room -= s->rows;
     }
     for (int i = 0; i < b->running && !full; i++) {
         sequence *s = b->queue[i];
