@@ -17,10 +17,10 @@ typedef struct batcher_options {
     dtype compute;                /* DTYPE_F32 or DTYPE_BF16 */
     int64_t window_length, sinks; /* of the sink cache; 0: everything is kept */
     int sequences;                /* most that run together; others wait */
-    int64_t step_tokens;          /* pieces of prompts enter a step until they have so many tokens, one always; 0: 2048 */
-    int64_t piece_tokens;         /* see encoding.h; 0: 64 */
-    int encoding_runs;            /* of a loop, for a piece by the plan; 0: the model's m + b */
-    double encoding_tolerance;    /* see batch.h; 0: all of them */
+    int64_t step_tokens;       /* pieces of prompts enter a step until they have so many tokens, one always; 0: 2048 */
+    int64_t piece_tokens;      /* see encoding.h; 0: 64 */
+    int encoding_runs;         /* of a loop, for a piece by the plan; 0: the model's m + b */
+    double encoding_tolerance; /* see batch.h; 0: all of them */
     bool batch_invariant;
     int64_t rows;        /* tokens that the cache has room for to begin with; it grows */
     size_t cache_bytes;  /* > 0: the cache has so much from the beginning, and no more; rows is not read then */
