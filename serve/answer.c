@@ -51,10 +51,7 @@ static enum MHD_Result post(answer *a, const asker *who) {
         return reply_error(who, MHD_HTTP_TOO_MANY_REQUESTS, NULL, "queue_full",
                            "too many requests wait: try again later");
     }
-    worker_lock(w);
-    if (j->state == JOB_POSTED) wait_for_job(a);
-    worker_unlock(w);
-    return MHD_YES;
+    return answer_continue(a, who);
 }
 
 enum MHD_Result answer_ask(server *s, const asker *who, visit *v, answer *(*read)(fields *f, server *s)) {

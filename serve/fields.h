@@ -17,6 +17,7 @@ typedef struct fields {
     const char *known[FIELDS_MOST];
     int known_count;
     bool wrong;
+    bool unknown_model;
     char param[FIELD_NAME_BYTES];
     char message[FIELD_MESSAGE_BYTES];
 } fields;

@@ -3,6 +3,7 @@
 #include "server.h"
 
 enum MHD_Result reply_wrong(const asker *a, const fields *f) {
+    if (f->unknown_model) return reply_error(a, MHD_HTTP_NOT_FOUND, "model", "model_not_found", f->message);
     return reply_error(a, MHD_HTTP_BAD_REQUEST, *f->param ? f->param : NULL, NULL, f->message);
 }
 

@@ -51,8 +51,6 @@ static const char *type_of(unsigned status) {
         return "authentication_error";
     case MHD_HTTP_FORBIDDEN:
         return "permission_error";
-    case MHD_HTTP_NOT_FOUND:
-        return "not_found_error";
     case MHD_HTTP_TOO_MANY_REQUESTS:
         return "rate_limit_error";
     default:

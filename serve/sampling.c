@@ -7,8 +7,9 @@ enum { STOPS_MOST = 16, CHOICES_MOST = 128 };
 
 void model_read(fields *f, const server *s) {
     const char *name = field_text(f, "model");
-    if (name && strcmp(name, s->options->model_name))
-        fields_wrong(f, "model", "there is no model '%.80s'; this server has '%.80s'", name, s->options->model_name);
+    if (f->wrong || !name || !strcmp(name, s->options->model_name)) return;
+    f->unknown_model = true;
+    fields_wrong(f, "model", "there is no model '%.80s'; this server has '%.80s'", name, s->options->model_name);
 }
 
 static bool add_stop(fields *f, job *j, const json_t *text) {

@@ -187,7 +187,9 @@ static bool listen_on(const serve_options *o, int *out, int *port, char error[SE
 
 static bool start_daemon(server *s, int fd, char error[SERVE_ERROR_BYTES]) {
     const serve_options *o = s->options;
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO;
+    /* poll() and not epoll, of whose edges libmicrohttpd loses one where a connection's end comes with part of a
+     * request */
+    unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO;
     s->daemon = MHD_start_daemon(flags, 0, NULL, NULL, handle, s, MHD_OPTION_LISTEN_SOCKET, fd,
                                  MHD_OPTION_NOTIFY_COMPLETED, finished, NULL, MHD_OPTION_CONNECTION_LIMIT,
                                  (unsigned)o->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)o->timeout,

@@ -42,7 +42,7 @@ enum MHD_Result layers_answer(server *s, const asker *a);
 enum MHD_Result state_answer(server *s, const asker *a);
 enum MHD_Result metrics_answer(server *s, const asker *a);
 
-/* 400 with what `f` has found wrong. */
+/* 400, or 404 where there is no such model, with what `f` has found wrong. */
 enum MHD_Result reply_wrong(const asker *a, const fields *f);
 
 #endif

@@ -268,7 +268,6 @@ static void mistakes_are_named(void **state) {
         {"{\"prompt\":\"a\",\"tools\":[]}", "\"param\":\"tools\""},
         {"{\"prompt\":\"a\",\"logit_bias\":{\"x\":1}}", "\"param\":\"logit_bias\""},
         {"{\"prompt\":\"a\",\"suffix\":\"b\"}", "'suffix' is not supported"},
-        {"{\"prompt\":\"a\",\"model\":\"other\"}", "\"param\":\"model\""},
         {"{\"prompt\":\"a\",\"max_tokens\":101}", "\"code\":\"context_length_exceeded\""},
         {"{\"prompt\":\"a\",\"max_tokens\":101,\"echo\":true,\"logprobs\":1}", "context_length_exceeded"},
         {"{\"prompt\":[[1],[1],[1],[1]]}", "at most 3"},
@@ -282,6 +281,8 @@ static void mistakes_are_named(void **state) {
     memset(large, ' ', sizeof large);
     expect_refused(&s, "POST", "/v1/completions", large, sizeof large, 413, "larger");
     expect_refused(&s, "POST", "/v1/embeddings", "{}", 2, 400, "embeddings are not supported");
+    static const char other[] = "{\"prompt\":\"a\",\"model\":\"other\"}";
+    expect_refused(&s, "POST", "/v1/completions", other, sizeof other - 1, 404, "\"code\":\"model_not_found\"");
     expect_refused(&s, "GET", "/v1/completions", "", 0, 405, "POST");
     expect_refused(&s, "GET", "/no/such/path", "", 0, 404, "no such path");
     expect_refused(&s, "GET", "/v1/models/other", "", 0, 404, "model_not_found");

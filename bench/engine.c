@@ -1,0 +1,41 @@
+/* Requests of random ids through an engine on a model of random weights, for the benchmarks of serving. */
+#include "bench.h"
+
+#include "base/rng.h"
+
+#include <stdlib.h>
+
+int bench_model_open(const bench_options *o, const char *overrides, bench_model *out) {
+    model_config *c;
+    *out = (bench_model){0};
+    TRY(device_open(o->device, o->threads, &out->device));
+    TRY(config_read(o->config, overrides, &c));
+    return model_create_random(out->device, c, o->compute, 1, &out->model);
+}
+
+void bench_model_close(bench_model *m) {
+    model_free(m->model);
+    device_close(m->device);
+    *m = (bench_model){0};
+}
+
+void bench_random_ids(const bench_model *m, uint64_t stream, int32_t *ids, int count) {
+    for (int i = 0; i < count; i++)
+        ids[i] = (int32_t)(rng_uniform(2, stream, (uint64_t)i) * (double)m->model->config->vocab_size);
+}
+
+int bench_engine_run(lckv_engine *e, const int32_t *ids, int prompt, int new_tokens, int count, double *seconds) {
+    double begin = bench_now();
+    for (int i = 0; i < count; i++) {
+        lckv_request r = lckv_request_defaults();
+        uint64_t id;
+        r.prompt = (lckv_prompt){ids + (int64_t)i * prompt, prompt};
+        r.max_new_tokens = new_tokens;
+        r.temperature = 0;
+        r.ignore_eos = true;
+        TRY(lckv_engine_submit(e, &r, &id));
+    }
+    while (!lckv_engine_idle(e)) TRY(lckv_engine_step(e));
+    *seconds = bench_now() - begin;
+    return LCKV_OK;
+}
