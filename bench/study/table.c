@@ -1,0 +1,237 @@
+/* study_table DIR: what bench/study/run has left there as one table (table.md, table.csv) and figures (*.svg): dev loss
+ * against KV bytes a token, divergence by runs, and what training with fewer passes loses. Leaves out: measuring. */
+#include "cli/table.h"
+#include "cli/chart.h"
+#include "cli/flags.h"
+#include "cli/output.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_LAYOUTS = 64, PATH_BYTES = 1024, NAME_BYTES = 64 };
+
+static const table_column COLUMNS[] = {
+    {.key = "layout", .title = "layout"},
+    {.key = "passes", .title = "m + b"},
+    {.key = "kv_bytes_per_token", .title = "KV bytes/token"},
+    {.key = "parameters", .title = "parameters"},
+    {.key = "dev_loss", .title = "dev loss", .decimals = 3},
+    {.key = "exact_loss", .title = "exact form", .decimals = 3},
+    {.key = "plan_loss", .title = "by m + b runs", .decimals = 3},
+    {.key = "kl", .title = "KL", .decimals = 5},
+    {.key = "prompt_ratio", .title = "prompt speed", .decimals = 2},
+    {.key = "decode_ratio", .title = "decoding speed", .decimals = 2},
+    {.key = "batch_ratio", .title = "largest batch", .decimals = 2},
+    {0},
+};
+
+typedef struct layout {
+    char name[NAME_BYTES];
+    int m, b;
+    json_t *runs; /* rows of bench --measure runs */
+} layout;
+
+typedef struct study {
+    const char *folder;
+    layout layouts[MOST_LAYOUTS];
+    int count;
+    json_t *rows; /* of the table, a layout each */
+} study;
+
+/* ---------------------------------------------------------------- reading */
+
+static int complain(const char *what, const char *name) {
+    return failure("study_table", "%s '%s'", what, name);
+}
+
+static json_t *load(const study *s, const layout *l, const char *file) {
+    char path[PATH_BYTES];
+    json_error_t error;
+    snprintf(path, sizeof path, "%s/%s/%s", s->folder, l->name, file);
+    json_t *json = json_load_file(path, 0, &error);
+    if (!json) failure("study_table", "%s: %s", path, error.text);
+    return json;
+}
+
+static json_t *row_of(const json_t *bench, size_t i) {
+    return json_array_get(json_object_get(bench, "rows"), i);
+}
+
+static void copy_value(json_t *row, const char *key, const json_t *from, const char *from_key) {
+    json_t *value = json_object_get(from, from_key);
+    if (value) json_object_set(row, key, value);
+}
+
+/* Serving 1024 tokens: windows keep fewer than all of them. */
+static void add_sizes(json_t *row, const json_t *inspected) {
+    const json_t *serving = json_object_get(json_object_get(inspected, "memory"), "serving");
+    double tokens = json_number_value(json_object_get(serving, "length"));
+    double bytes = json_number_value(json_object_get(serving, "kv_cache"));
+    json_object_set_new(row, "kv_bytes_per_token", json_integer(llround(bytes / tokens)));
+    copy_value(row, "parameters", inspected, "parameters");
+    copy_value(row, "layer_types", inspected, "layer_types");
+}
+
+/* The row of as many runs as the model was trained with, and the exact one, which is the last. */
+static void add_forms(json_t *row, const layout *l) {
+    size_t i, count = json_array_size(l->runs);
+    json_t *form;
+    copy_value(row, "exact_loss", json_array_get(l->runs, count - 1), "loss");
+    json_array_foreach(l->runs, i, form) {
+        if (json_integer_value(json_object_get(form, "runs")) != l->m + l->b) continue;
+        copy_value(row, "plan_loss", form, "loss");
+        copy_value(row, "kl", form, "kl");
+    }
+}
+
+/* Rows of the plain model come first: two tests, or one pair of lengths. */
+static void add_speed(json_t *row, const json_t *speed, const json_t *batch) {
+    copy_value(row, "prompt_ratio", row_of(speed, 2), "ratio");
+    copy_value(row, "decode_ratio", row_of(speed, 3), "ratio");
+    copy_value(row, "prompt_tokens_per_second", row_of(speed, 2), "tokens_per_second");
+    copy_value(row, "decode_tokens_per_second", row_of(speed, 3), "tokens_per_second");
+    copy_value(row, "batch", row_of(batch, 1), "batch");
+    copy_value(row, "batch_ratio", row_of(batch, 1), "batch_ratio");
+}
+
+static int read_layout(study *s, layout *l) {
+    char passes[32];
+    json_t *trained = load(s, l, "train.json"), *inspected = load(s, l, "inspect.json"),
+           *runs = load(s, l, "runs.json");
+    json_t *speed = load(s, l, "speed.json"), *batch = load(s, l, "batch.json");
+    json_t *row = json_pack("{s:s}", "layout", l->name);
+    bool whole = trained && inspected && runs && speed && batch;
+    if (whole) {
+        l->runs = json_incref(json_object_get(runs, "rows"));
+        snprintf(passes, sizeof passes, "%d + %d", l->m, l->b);
+        json_object_set_new(row, "passes", json_string(json_array_size(l->runs) > 1 ? passes : "-"));
+        add_sizes(row, inspected);
+        copy_value(row, "dev_loss", trained, "eval_loss");
+        add_forms(row, l);
+        add_speed(row, speed, batch);
+        json_array_append(s->rows, row);
+    }
+    json_t *all[] = {trained, inspected, runs, speed, batch, row};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) json_decref(all[i]);
+    return whole ? EXIT_FINE : EXIT_FAILED;
+}
+
+static int read_layouts(study *s) {
+    char path[PATH_BYTES], line[1024];
+    int code = EXIT_FINE;
+    snprintf(path, sizeof path, "%s/layouts.txt", s->folder);
+    FILE *file = fopen(path, "r");
+    if (!file) return complain("there is no", path);
+    while (!code && s->count < MOST_LAYOUTS && fgets(line, sizeof line, file)) {
+        layout *l = &s->layouts[s->count++];
+        if (sscanf(line, "%63s %*s %d %d", l->name, &l->m, &l->b) != 3)
+            code = complain("expected NAME LAYER_TYPES M B, found", line);
+        else
+            code = read_layout(s, l);
+    }
+    fclose(file);
+    return code;
+}
+
+/* ---------------------------------------------------------------- figures */
+
+static int write_chart(const study *s, const char *name, const chart *c) {
+    char path[PATH_BYTES], *svg = chart_svg(c);
+    snprintf(path, sizeof path, "%s/%s", s->folder, name);
+    int code = write_file("study_table", path, svg);
+    free(svg);
+    return code;
+}
+
+static double value_of(const study *s, int i, const char *key) {
+    const json_t *value = json_object_get(json_array_get(s->rows, (size_t)i), key);
+    return value ? json_number_value(value) : NAN;
+}
+
+static bool is_trained_with_fewer(const layout *l) {
+    return l->m != 7 || l->b != 2;
+}
+
+static int draw_losses(const study *s) {
+    static const char *const SHAPES[] = {"plain", "pizza", "sandwich", "lasagna", "mixattention", "yoco"};
+    enum { COUNT = sizeof SHAPES / sizeof *SHAPES };
+    static chart_point points[COUNT][MOST_LAYOUTS];
+    chart_series series[COUNT];
+    for (int shape = 0; shape < COUNT; shape++) {
+        int count = 0;
+        size_t length = strlen(SHAPES[shape]);
+        for (int i = 0; i < s->count; i++) {
+            const layout *l = &s->layouts[i];
+            if (is_trained_with_fewer(l) || strncmp(l->name, SHAPES[shape], length)) continue;
+            const char *label = l->name[length] == '-' ? l->name + length + 1 : NULL;
+            points[shape][count++] =
+                (chart_point){value_of(s, i, "kv_bytes_per_token"), value_of(s, i, "dev_loss"), label};
+        }
+        series[shape] = (chart_series){SHAPES[shape], points[shape], count, false};
+    }
+    const chart c = {.title = "Dev loss against KV bytes a token",
+                     .x_title = "KV bytes a token (float32, 1024 tokens)",
+                     .y_title = "nats a token",
+                     .series = series,
+                     .count = COUNT,
+                     .level = value_of(s, 0, "dev_loss")};
+    return write_chart(s, "loss.svg", &c);
+}
+
+/* Divergence from the exact form by runs: of layouts that loop, or of one layout by the passes that it learnt with. */
+static int draw_runs(const study *s, bool fewer, const char *title, const char *file) {
+    enum { MOST_SERIES = 16, MOST_RUNS = 64 };
+    static chart_point points[MOST_SERIES][MOST_RUNS];
+    chart_series series[MOST_SERIES];
+    int count = 0;
+    for (int i = 0; i < s->count && count < MOST_SERIES; i++) {
+        const layout *l = &s->layouts[i];
+        int runs = (int)json_array_size(l->runs) - 1;
+        bool base = !strcmp(l->name, "sandwich-top-3");
+        if (runs < 1 || runs > MOST_RUNS || (fewer ? !base && !is_trained_with_fewer(l) : is_trained_with_fewer(l)))
+            continue;
+        for (int r = 0; r < runs; r++) {
+            const json_t *row = json_array_get(l->runs, (size_t)r);
+            points[count][r] = (chart_point){json_number_value(json_object_get(row, "runs")),
+                                             json_number_value(json_object_get(row, "kl")), NULL};
+        }
+        series[count] = (chart_series){l->name, points[count], runs, true};
+        count++;
+    }
+    const chart c = {.title = title,
+                     .x_title = "runs of the loop at inference",
+                     .y_title = "KL, nats a token",
+                     .series = series,
+                     .count = count,
+                     .log_y = true,
+                     .level = NAN};
+    return write_chart(s, file, &c);
+}
+
+/* ---------------------------------------------------------------- whole */
+
+static int write_table(const study *s, table_form form, const char *name) {
+    char path[PATH_BYTES], *text = table_text(form, COLUMNS, s->rows);
+    snprintf(path, sizeof path, "%s/%s", s->folder, name);
+    int code = write_file("study_table", path, text);
+    free(text);
+    return code;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) return usage_error("study_table", "usage: study_table DIR");
+    static study s;
+    s.folder = argv[1];
+    s.rows = json_array();
+    int code = read_layouts(&s);
+    if (!code) code = write_table(&s, TABLE_MARKDOWN, "table.md");
+    if (!code) code = write_table(&s, TABLE_CSV, "table.csv");
+    if (!code) code = draw_losses(&s);
+    if (!code) code = draw_runs(&s, false, "How prompts converge, by layout", "runs.svg");
+    if (!code) code = draw_runs(&s, true, "How prompts converge, by the passes of training (m, b)", "passes.svg");
+    for (int i = 0; i < s.count; i++) json_decref(s.layouts[i].runs);
+    json_decref(s.rows);
+    return code;
+}

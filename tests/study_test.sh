@@ -1,0 +1,34 @@
+#!/bin/sh
+# The study's quick form: from nothing to table and figures, and on where it was after pieces are lost.
+#
+#   study_test.sh SOURCE BUILD
+set -eu
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+die() {
+    echo "study_test: $*" >&2
+    cat "$folder/messages" >&2
+    exit 1
+}
+
+study() {
+    "$1/bench/study/run" --quick --build "$2" --output_dir "$folder/out" --threads 2 >"$folder/table" 2>"$folder/messages" ||
+        die "the study failed"
+}
+
+study "$@"
+[ "$(wc -l <"$folder/out/table.csv")" = 4 ] || die "expected three layouts in table.csv"
+[ "$(grep -c 'sandwich-top-3' "$folder/table")" = 2 ] || die "expected two layouts that loop in the table"
+grep -q 'sandwich-top-3 *| 7 + 2 *| .*[0-9] | .*[0-9] |$' "$folder/table" || die "a value is missing"
+for figure in loss runs passes; do grep -q '</svg>' "$folder/out/$figure.svg" || die "there is no $figure.svg"; done
+cp "$folder/out/table.csv" "$folder/before.csv"
+
+# Nothing is done twice; what is lost is done again, training included where it has left no result.
+study "$@"
+[ ! -s "$folder/messages" ] || die "something was done again"
+rm "$folder/out/plain/runs.json" "$folder/out/sandwich-top-3/train.json"
+: >"$folder/out/plain/runs.json.part"
+study "$@"
+[ "$(wc -l <"$folder/messages")" = 2 ] || die "expected one training and one measurement"
+cmp -s "$folder/before.csv" "$folder/out/table.csv" || die "the same steps gave another table"
