@@ -30,7 +30,7 @@ static const flag FLAGS[] = {
 
     {"tasks", FLAG_LIST, NULL, "Tasks",
      "hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq, piqa, mmlu, lambada_openai, sciq; or files "
-     "(.json) that describe others",
+     "(.json) that describe others. The first seven unless given",
      FLAG_INTO(struct options, tasks), .value = "TASK,..."},
     {"data_dir", FLAG_TEXT, NULL, "Tasks",
      "folder of the tasks' documents, such as piqa.jsonl or piqa/validation.jsonl",
@@ -44,7 +44,7 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, eval.limit), .min = 0, .max = 1e12},
     {"file", FLAG_LIST, NULL, "Texts",
      "instead of tasks: perplexity of these files, each whole and as it is, or JSON lines with text or input_ids, one "
-     "after the other",
+     "after the other; of a folder all .txt and .jsonl in it",
      FLAG_INTO(struct options, text.files), .value = "FILE,..."},
     {"num_samples", FLAG_INT, "0", "Texts", "texts, the first ones; 0: all",
      FLAG_INTO(struct options, text.num_samples), .min = 0, .max = 1e12},
@@ -88,9 +88,18 @@ static const flag FLAGS[] = {
     {0},
 };
 
-/* test_streaming.py's name of the switch. */
+#define FILES_ARE_NAMED "the files that --dataset_name or --file names are read as they are"
+
+/* What test_streaming.py and test_harness.py call things. */
 static const foreign_flag FOREIGN[] = {
     {"sink_cache", FLAG_SWITCH, .stands_for = "streaming"},
+    {"dataset_name", FLAG_LIST, .stands_for = "file"},
+    {"dtype", FLAG_TEXT, .stands_for = "torch_dtype"},
+    {"tokenizer_name_or_path", FLAG_TEXT, .stands_for = "tokenizer_name"},
+    {"download_streaming", FLAG_SWITCH, .nothing = "nothing is downloaded: " FILES_ARE_NAMED},
+    {"task", FLAG_TEXT, .nothing = FILES_ARE_NAMED},
+    {"split", FLAG_TEXT, .nothing = FILES_ARE_NAMED, .refused = FILES_ARE_NAMED ", name others", .accepted = "test"},
+    {"revision", FLAG_TEXT, .refused = "lckv fetch --revision brings another one", .accepted = "main"},
     {0},
 };
 
@@ -98,10 +107,14 @@ static const flag_table TABLE = {
     "eval",
     "Asks a model the tasks of lm-evaluation-harness, in its words, and prints its table: accuracy with standard\n"
     "errors. Or, with --file, measures the perplexity of long texts, in windows or as a stream without end.",
-    "--model_name_or_path NAME --tasks TASK,... --data_dir FOLDER",
+    "--model_name_or_path NAME --data_dir FOLDER [--tasks TASK,...]",
     FLAGS,
     FOREIGN,
 };
+
+/* Those of test_harness.py where none are named. */
+static const char *const SEVEN_TASKS[] = {"hellaswag", "openbookqa", "winogrande", "arc_challenge",
+                                          "arc_easy",  "boolq",      "piqa"};
 
 static bool show(void *user, const lckv_eval_progress *p) {
     char left[32];
@@ -126,7 +139,8 @@ static int run(const struct options *o, opened_model *m) {
     int status = lckv_eval(m->model, m->tokenizer, &o->eval, &text);
     progress_end();
     if (status < 0) return library_error(TABLE.command, status);
-    int code = o->output ? write_file(TABLE.command, o->output, text) : EXIT_FINE;
+    int code = o->output ? make_folders_of(TABLE.command, o->output) : EXIT_FINE;
+    if (!code && o->output) code = write_file(TABLE.command, o->output, text);
     if (!code) code = print_results(o, text);
     lckv_free(text);
     return code;
@@ -136,8 +150,8 @@ static int eval_tasks(struct options *o) {
     opened_model m;
     lckv_eval_options *e = &o->eval;
     if (!e->data_dir) return usage_error(TABLE.command, "--data_dir says where the tasks' documents are");
-    e->tasks = (const char *const *)o->tasks.items;
-    e->task_count = o->tasks.count;
+    e->tasks = o->tasks.count ? (const char *const *)o->tasks.items : SEVEN_TASKS;
+    e->task_count = o->tasks.count ? o->tasks.count : (int)(sizeof SEVEN_TASKS / sizeof *SEVEN_TASKS);
     e->fewshot_seed = (uint32_t)o->fewshot_seed;
     e->encoding = (lckv_encoding)o->encoding;
     e->bf16 = o->bf16;
@@ -163,9 +177,10 @@ static int eval_long_texts(struct options *o) {
 }
 
 static int eval(struct options *o) {
-    if (!o->tasks.count == !o->text.files.count)
-        return usage_error(TABLE.command, "either --tasks or --file says what is evaluated");
-    return o->tasks.count ? eval_tasks(o) : eval_long_texts(o);
+    bool has_tasks = o->tasks.count || o->eval.data_dir, has_texts = o->text.files.count;
+    if (has_tasks == has_texts)
+        return usage_error(TABLE.command, "either --tasks and --data_dir or --file says what is evaluated");
+    return has_tasks ? eval_tasks(o) : eval_long_texts(o);
 }
 
 int cmd_eval(int argc, char **argv) {

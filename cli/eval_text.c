@@ -5,6 +5,7 @@
 #include "output.h"
 #include "prompts.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -155,8 +156,7 @@ static int64_t tokens_to_score(const struct eval_text *flags, const prompt_list 
 static int open_log(const char *command, reading *r) {
     const char *folder = r->flags->output_dir;
     if (!folder) return EXIT_FINE;
-    if (mkdir(folder, 0777) && errno != EEXIST)
-        return failure(command, "cannot make the folder '%s': %s", folder, strerror(errno));
+    if (make_folders(command, folder)) return EXIT_FAILED;
     char *path = path_in(folder, "log.txt");
     r->log = fopen(path, "w");
     int code = r->log ? EXIT_FINE : failure(command, "cannot write '%s': %s", path, strerror(errno));
@@ -184,10 +184,36 @@ static int score(const char *command, const struct eval_text *flags, const promp
     return code;
 }
 
+static int is_text(const struct dirent *entry) {
+    static const char *const ENDINGS[] = {".txt", ".jsonl", ".ndjson", ".json"};
+    size_t length = strlen(entry->d_name);
+    for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++) {
+        size_t ending = strlen(ENDINGS[i]);
+        if (length > ending && !strcmp(entry->d_name + length - ending, ENDINGS[i])) return 1;
+    }
+    return 0;
+}
+
+/* A file, or all texts in a folder, in order of their names. */
+static int add_path(const char *command, prompt_list *texts, const char *path) {
+    struct stat info;
+    struct dirent **entries;
+    if (stat(path, &info) || !S_ISDIR(info.st_mode)) return prompts_add_file(command, texts, path, false);
+    int count = scandir(path, &entries, is_text, alphasort), code = EXIT_FINE;
+    if (count < 1) code = failure(command, "there is no .txt or .jsonl file in the folder '%s'", path);
+    for (int i = 0; i < count; i++) {
+        char *file = path_in(path, entries[i]->d_name);
+        if (!code) code = prompts_add_file(command, texts, file, false);
+        free(file);
+        free(entries[i]);
+    }
+    if (count >= 0) free(entries);
+    return code;
+}
+
 static int read_files(const char *command, const struct eval_text *flags, prompt_list *texts) {
     int code = EXIT_FINE;
-    for (int i = 0; i < flags->files.count && !code; i++)
-        code = prompts_add_file(command, texts, flags->files.items[i], false);
+    for (int i = 0; i < flags->files.count && !code; i++) code = add_path(command, texts, flags->files.items[i]);
     while (flags->num_samples && texts->count > flags->num_samples) {
         given_prompt *last = &texts->items[--texts->count];
         free(last->text);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Facts about this process that are global by nature: its signals, its terminal, its standard output. */
@@ -181,6 +182,31 @@ int write_file(const char *command, const char *path, const char *text) {
     int code = written ? EXIT_FINE : failure(command, "cannot write '%s': %s", path, strerror(errno));
     if (!written && file) remove(partial);
     free(partial);
+    return code;
+}
+
+/* Each part of the path in turn: those in front of a slash, then the whole. */
+int make_folders(const char *command, const char *path) {
+    char *part = need(strdup(path));
+    int code = EXIT_FINE;
+    for (char *at = part + (*part == '/'); *at; at++) {
+        if (*at != '/') continue;
+        *at = '\0';
+        mkdir(part, 0777); /* the whole will tell */
+        *at = '/';
+    }
+    if (mkdir(part, 0777) && errno != EEXIST)
+        code = failure(command, "cannot make the folder '%s': %s", path, strerror(errno));
+    free(part);
+    return code;
+}
+
+int make_folders_of(const char *command, const char *file) {
+    const char *slash = strrchr(file, '/');
+    if (!slash || slash == file) return EXIT_FINE;
+    char *folder = need(strndup(file, (size_t)(slash - file)));
+    int code = make_folders(command, folder);
+    free(folder);
     return code;
 }
 

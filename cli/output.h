@@ -63,6 +63,10 @@ void *need(void *memory);
 /* Writes a file beside its target and renames it. EXIT_FINE, or EXIT_FAILED after the message. */
 int write_file(const char *command, const char *path, const char *text);
 
+/* Makes a folder and those above it; one that is there already is fine. The same of the folder that a file lies in. */
+int make_folders(const char *command, const char *path);
+int make_folders_of(const char *command, const char *file);
+
 /* "1.10 B", "842 M", "260 k"; "1.50 GiB", "12.0 KiB"; "57.8 GFLOP". In `out`, which is returned. */
 const char *people_count(double count, char out[32]);
 const char *people_bytes(double bytes, char out[32]);

@@ -101,8 +101,8 @@ static void texts_and_their_files(void **state) {
 
 static void wrong_use(void **state) {
     const folder *f = *state;
-    REFUSES(f, 2, "either --tasks or --file", EVAL(f));
-    REFUSES(f, 2, "either --tasks or --file", TASKS(f), "piqa", "--file", "x");
+    REFUSES(f, 2, "either --tasks and --data_dir or --file", EVAL(f));
+    REFUSES(f, 2, "either --tasks and --data_dir or --file", TASKS(f), "piqa", "--file", "x");
     REFUSES(f, 2, "--data_dir says", EVAL(f), "--tasks", "piqa");
     REFUSES(f, 2, "must be less than --window_length", EVAL(f), "--file", "x", "--streaming", "--window_length", "2");
     REFUSES(f, 2, "must be less than --block_size", EVAL(f), "--file", "x", "--stride", "9", "--block_size", "9");
