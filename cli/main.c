@@ -13,6 +13,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
 } COMMANDS[] = {
     {"train", "trains a model, from its weights or from random ones", cmd_train},
+    {"sft", "instruction tuning: conversations, prompts with completions, texts", cmd_sft},
     {"convert", "a checkpoint into another layer_types", cmd_convert},
     {"inspect", "what a config or a checkpoint is: layer map, plan, parameters, memory", cmd_inspect},
     {"generate", "text from prompts", cmd_generate},

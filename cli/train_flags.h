@@ -1,5 +1,5 @@
-/* The flags of lckv train, and where their values go. Names, defaults and meaning are run_clm.py's and
- * TrainingArguments' (4.45). Leaves out: what they mean together, which cmd_train.c says. */
+/* The flags of lckv train (which lckv sft shares), and where their values go. Names, defaults and meaning are
+ * run_clm.py's and TrainingArguments' (4.45). Leaves out: what they mean together, which train_run.c says. */
 #ifndef CLI_TRAIN_FLAGS_H
 #define CLI_TRAIN_FLAGS_H
 
@@ -7,6 +7,7 @@
 #include "lckv.h"
 
 struct train_flags {
+    const char *command;      /* its name, for messages */
     lckv_train_options train; /* most flags go straight into the library's options */
     flag_list train_files, validation_files, report_to, lora_target_modules;
     flag_list args_file; /* the words that texts from a file of flags point into */

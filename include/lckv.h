@@ -467,6 +467,26 @@ typedef struct lckv_lora {
     int target_module_count;
 } lckv_lora;
 
+/* What of a row with prompt and completion is learned. */
+typedef enum lckv_completion_loss {
+    LCKV_COMPLETION_LOSS_AUTO, /* the completion, as YES: the default of trl too */
+    LCKV_COMPLETION_LOSS_YES,
+    LCKV_COMPLETION_LOSS_NO /* both */
+} lckv_completion_loss;
+
+/* Instruction tuning as trl's SFTTrainer (0.24) does it: rows are messages, prompt and completion, text, or Alpaca's
+ * fields, each an example of its own. Names are those of SFTConfig where it has them. */
+typedef struct lckv_tuning {
+    const char *chat_template;      /* file with a template to use instead of the tokenizer's; NULL (default): that */
+    const char *dataset_text_field; /* the field with the text; "text" */
+    bool packing;                   /* several rows an example, each seeing itself alone; false */
+    bool drop_long;                 /* rows of more than block_size tokens are left out; false: cut at their end */
+    bool assistant_only_loss;       /* of conversations, what the template marks with {% generation %}; false: all */
+    lckv_completion_loss completion_only_loss; /* auto */
+} lckv_tuning;
+
+LCKV_API lckv_tuning lckv_tuning_defaults(void);
+
 /* Names and defaults are those of TrainingArguments 4.45 and run_clm.py. */
 typedef struct lckv_train_options {
     const char *model_name_or_path; /* weights to go on from: folder or ORG/NAME. Or: */
@@ -494,7 +514,11 @@ typedef struct lckv_train_options {
                              * if absent */
     bool overwrite_output_dir; /* true: begin anew in one that has files in it. Checkpoints in it are removed when the
                                 * first one of this run stands */
-    bool do_train, do_eval;    /* true: train; run through the validation data, if there is any, at the end too */
+    /* Instruction tuning; NULL (default): documents are joined and cut into blocks. With it block_size is the longest
+     * row, max_train_samples and max_eval_samples count rows, and what is below until block_size does not count. The
+     * checkpoint that is written has the chat template. */
+    const lckv_tuning *tuning;
+    bool do_train, do_eval; /* true: train; run through the validation data, if there is any, at the end too */
 
     /* What documents are, and which blocks they make: docs/data.md. */
     bool keep_linebreaks;              /* true: a line of a text file is encoded with its break */

@@ -38,9 +38,10 @@ bool adapter_file_has(const adapter_file *f, const char *weight_name);
 int adapter_file_merge(const adapter_file *f, const char *weight_name, int64_t rows, int64_t cols, float *values);
 
 typedef struct adapter_save_options {
-    dtype type;            /* on disk */
-    const char *base;      /* base_model_name_or_path; NULL: null */
-    const char *tokenizer; /* folder that tokenizer files are taken from; NULL: none */
+    dtype type;                /* on disk */
+    const char *base;          /* base_model_name_or_path; NULL: null */
+    const char *tokenizer;     /* folder that tokenizer files are taken from; NULL: none */
+    const char *chat_template; /* text to write as chat_template.jinja; NULL: that folder's */
     /* Puts the values of an entry of the adapter's table into host memory. */
     int (*values)(void *user, int entry, dtype type, void *host);
     void *user;

@@ -47,7 +47,7 @@ int adapter_save(const adapter *a, const adapter_save_options *o, const char *fo
     REQUIRE(items, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", a->weights->count);
     int status = folder_create(folder);
     if (status >= 0) status = staging_json(&s, ADAPTER_CONFIG, describe(a, o->base), JSON_SORT_KEYS);
-    if (status >= 0 && o->tokenizer) status = staging_tokenizer(&s, o->tokenizer);
+    if (status >= 0 && o->tokenizer) status = staging_tokenizer(&s, o->tokenizer, o->chat_template);
     if (status >= 0) status = stage_weights(&s, a, o, items);
     if (status >= 0) status = staging_sync(&s);
     if (status >= 0) status = staging_commit(&s);

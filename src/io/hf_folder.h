@@ -21,11 +21,12 @@ typedef struct checkpoint_load_options {
 int checkpoint_load(device *d, const char *folder, const checkpoint_load_options *options, model **out);
 
 typedef struct checkpoint_save_options {
-    dtype type;            /* on disk: f32, bf16 or f16; DTYPE_COUNT: what loses nothing (params_type) */
-    int64_t shard_bytes;   /* a file holds at most so much, or one tensor; 0: 5e9, as transformers */
-    const char *source;    /* folder that generation_config.json is taken from; NULL: none */
-    const char *code;      /* folder that the *.py files of auto_map are taken from; NULL: `source` */
-    const char *tokenizer; /* folder that tokenizer files are taken from; NULL: none */
+    dtype type;                /* on disk: f32, bf16 or f16; DTYPE_COUNT: what loses nothing (params_type) */
+    int64_t shard_bytes;       /* a file holds at most so much, or one tensor; 0: 5e9, as transformers */
+    const char *source;        /* folder that generation_config.json is taken from; NULL: none */
+    const char *code;          /* folder that the *.py files of auto_map are taken from; NULL: `source` */
+    const char *tokenizer;     /* folder that tokenizer files are taken from; NULL: none */
+    const char *chat_template; /* text to write as chat_template.jinja; NULL: that folder's */
     /* Puts the values of an entry into host memory; NULL: params_read(). */
     int (*values)(void *user, int entry, dtype type, void *host);
     void *user;

@@ -187,7 +187,7 @@ static int stage_code(struct save *s, const char *folder) {
 static int stage_companions(struct save *s) {
     const checkpoint_save_options *o = s->options;
     const char *code = o->code ? o->code : o->source;
-    if (o->tokenizer) TRY(staging_tokenizer(&s->staged, o->tokenizer));
+    if (o->tokenizer) TRY(staging_tokenizer(&s->staged, o->tokenizer, o->chat_template));
     if (o->source) TRY(staging_copy(&s->staged, o->source, "generation_config.json"));
     return code ? stage_code(s, code) : LCKV_OK;
 }

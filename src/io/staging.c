@@ -63,14 +63,14 @@ int staging_copy(staging *s, const char *from_folder, const char *name) {
     return status;
 }
 
-int staging_tokenizer(staging *s, const char *from_folder) {
-    static const char *const names[] = {
-        "tokenizer.json",    "tokenizer_config.json", "special_tokens_map.json",
-        "added_tokens.json", "tokenizer.model",       "vocab.json",
-        "merges.txt",        "chat_template.jinja",   "chat_template.json",
-    };
+int staging_tokenizer(staging *s, const char *from_folder, const char *chat_template) {
+    static const char *const names[] = {"tokenizer.json",    "tokenizer_config.json", "special_tokens_map.json",
+                                        "added_tokens.json", "tokenizer.model",       "vocab.json",
+                                        "merges.txt"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) TRY(staging_copy(s, from_folder, names[i]));
-    return LCKV_OK;
+    if (chat_template) return staging_add(s, "chat_template.jinja", chat_template, strlen(chat_template));
+    TRY(staging_copy(s, from_folder, "chat_template.jinja"));
+    return staging_copy(s, from_folder, "chat_template.json");
 }
 
 int staging_sync(staging *s) {

@@ -20,8 +20,8 @@ int staging_add(staging *s, const char *name, const void *bytes, size_t count);
 int staging_json(staging *s, const char *name, json_t *value, size_t flags);
 /* The file of that name from another folder; nothing where it has none, or is this folder. */
 int staging_copy(staging *s, const char *from_folder, const char *name);
-/* The files of a tokenizer and its chat template, those that there are. */
-int staging_tokenizer(staging *s, const char *from_folder);
+/* The files of a tokenizer and its chat template, those that there are; or this text as the template. */
+int staging_tokenizer(staging *s, const char *from_folder, const char *chat_template);
 
 /* Everything is on disk, under its temporary name. */
 int staging_sync(staging *s);

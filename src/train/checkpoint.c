@@ -26,6 +26,7 @@ static int write_adapter(const lckv_trainer *t, const char *folder) {
     adapter_save_options options = {.type = t->stepper->optimizer->kept,
                                     .base = t->model_name,
                                     .tokenizer = t->tokenizer_folder,
+                                    .chat_template = t->template_text,
                                     .values = read_value,
                                     .user = t->stepper->optimizer};
     return adapter_save(t->model->adapter, &options, folder);
@@ -37,6 +38,7 @@ static int write_model(lckv_trainer *t, const char *folder) {
                                        .source = t->source_folder,
                                        .code = t->code_folder,
                                        .tokenizer = t->tokenizer_folder,
+                                       .chat_template = t->template_text,
                                        .values = read_value,
                                        .user = t->stepper->optimizer};
     return checkpoint_save(t->model->config, t->model->params, &options, folder);

@@ -4,6 +4,7 @@
 #include "config/model_path.h"
 #include "train/corpus.h"
 #include "train/sources.h"
+#include "train/tuning_data.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -22,7 +23,9 @@ static corpus_options corpus_of(const lckv_train_options *o, const char *const *
     return (corpus_options){
         .paths = paths,
         .path_count = count,
-        .documents = {o->keep_linebreaks, o->text_column, o->ids_dtype == LCKV_IDS_UINT32 ? 4 : 2},
+        .documents = {.keep_linebreaks = o->keep_linebreaks,
+                      .text_column = o->text_column,
+                      .id_bytes = o->ids_dtype == LCKV_IDS_UINT32 ? 4 : 2},
         .append_eos = o->append_eos,
         .cache_folder = o->token_cache_dir,
         .threads = (int)o->preprocessing_num_workers,
@@ -123,9 +126,35 @@ static int check_weights(const lckv_train_options *o, bool *weighted) {
     *weighted = count > 0;
     REQUIRE(!count || count == o->train_file_count, LCKV_ERROR_ARGUMENT,
             "%d of %d sources of train_file have a weight, expected all of them or none", count, o->train_file_count);
+    REQUIRE(!count || !o->tuning, LCKV_ERROR_ARGUMENT,
+            "sources of train_file with weights are for blocks, not for rows of instructions");
     REQUIRE(!count || !splits(o), LCKV_ERROR_ARGUMENT,
             "validation_split_percentage takes a part of one corpus, and sources with weights are several: expected a "
             "validation_file");
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- rows of instructions */
+
+static int read_train_rows(lckv_trainer *t, const lckv_train_options *o) {
+    TRY(tuning_data_rows(t, o, o->train_files, o->train_file_count, &t->train_rows));
+    int64_t all = t->train_rows.count, split = split_documents(o, all);
+    if (o->do_train) {
+        TRY(tuning_data_set(t, o, &t->train_rows, split, all - split, o->max_train_samples, &t->train_set));
+        t->train = &t->train_set.examples;
+        t->train_tokens = t->train_set.tokens;
+    }
+    if (!o->do_eval || !splits(o)) return LCKV_OK;
+    TRY(tuning_data_set(t, o, &t->train_rows, 0, split, o->max_eval_samples, &t->validation_set));
+    t->validation = &t->validation_set.examples;
+    return LCKV_OK;
+}
+
+static int read_validation_rows(lckv_trainer *t, const lckv_train_options *o) {
+    tuning_rows *rows = &t->validation_rows;
+    TRY(tuning_data_rows(t, o, o->validation_files, o->validation_file_count, rows));
+    TRY(tuning_data_set(t, o, rows, 0, rows->count, o->max_eval_samples, &t->validation_set));
+    t->validation = &t->validation_set.examples;
     return LCKV_OK;
 }
 
@@ -134,6 +163,7 @@ static int check_weights(const lckv_train_options *o, bool *weighted) {
 /* One corpus, of which validation may take a part. */
 static int read_train(lckv_trainer *t, const lckv_train_options *o) {
     if (!o->do_train && !splits(o)) return LCKV_OK;
+    if (o->tuning) return read_train_rows(t, o);
     TRY(read_files(t, o, o->train_files, o->train_file_count, &t->train_ids));
     int64_t split = split_documents(o, t->train_ids.documents);
     if (o->do_train) TRY(cut_train(t, o, split));
@@ -142,6 +172,7 @@ static int read_train(lckv_trainer *t, const lckv_train_options *o) {
 
 static int read_validation(lckv_trainer *t, const lckv_train_options *o) {
     if (!o->do_eval || !o->validation_file_count) return LCKV_OK;
+    if (o->tuning) return read_validation_rows(t, o);
     TRY(read_files(t, o, o->validation_files, o->validation_file_count, &t->validation_ids));
     return cut_validation(t, o, &t->validation_ids, t->validation_ids.documents);
 }
@@ -189,9 +220,11 @@ int train_data_read(lckv_trainer *t, const lckv_train_options *o) {
     found.validation_files = (const char *const *)validation.paths;
     found.validation_file_count = validation.count;
     if (status >= 0) status = check_parts(&found);
+    if (status >= 0) status = tuning_data_begin(t, &found);
     if (status >= 0 && !weighted) status = read_train(t, &found);
     if (status >= 0 && weighted && o->do_train) status = read_mixture(t, &found);
     if (status >= 0) status = read_validation(t, &found);
+    if (status >= 0) status = tuning_data_choose_template(t, &found);
     source_list_free(&train);
     source_list_free(&validation);
     return status;
@@ -201,6 +234,10 @@ void train_data_free(lckv_trainer *t) {
     blocks_free(&t->train_blocks);
     blocks_free(&t->validation_blocks);
     mixture_free(&t->mixture);
+    tuning_set_free(&t->train_set);
+    tuning_set_free(&t->validation_set);
+    tuning_rows_free(&t->train_rows);
+    tuning_rows_free(&t->validation_rows);
     token_store_close(&t->train_ids);
     token_store_close(&t->validation_ids);
 }

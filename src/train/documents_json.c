@@ -50,9 +50,10 @@ static int read_object(document_file *f, const char *text, size_t bytes, documen
     json_decref(f->row);
     f->row = NULL;
     TRY(json_parse(text, bytes, where, &f->row));
-    REQUIRE(json_is_object(f->row), LCKV_ERROR_FORMAT,
-            "%s:%lld: expected an object with 'text' or 'input_ids' on each line", out->file, (long long)out->line);
-    return read_field(f, out);
+    REQUIRE(json_is_object(f->row), LCKV_ERROR_FORMAT, "%s:%lld: expected an object on each line", out->file,
+            (long long)out->line);
+    out->row = f->options->whole_rows ? f->row : NULL;
+    return out->row ? LCKV_OK : read_field(f, out);
 }
 
 /* ---------------------------------------------------------------- an object a line */

@@ -1,8 +1,8 @@
 /* Examples: what a step learns from, some at a time. An example is the tokens of one or more sequences, end to end;
  * each has positions and attention of its own, so that nothing of one is seen by another.
  *
- * This is the stepper's only view of data. Blocks of documents (blocks.h) and mixtures of them (mixture.h) are such
- * sources. Leaves out: which examples, and in which order (order.h, trainer.c). */
+ * This is the stepper's only view of data. Blocks of documents (blocks.h), mixtures of them (mixture.h) and rows of
+ * instructions (tuning_set.h) are such sources. Leaves out: which examples, and in which order (order.h, trainer.c). */
 #ifndef TRAIN_EXAMPLES_H
 #define TRAIN_EXAMPLES_H
 
@@ -24,6 +24,10 @@ struct examples {
     int (*read)(const examples *from, int64_t number, example *out);
     /* The tokens of it that have a label. */
     int (*count_labels)(const examples *from, int64_t number, int64_t *out);
+    /* All tokens of it; NULL: block_size, always. */
+    int64_t (*count_tokens)(const examples *from, int64_t number);
+    /* What it adds to the divisor of a step's loss; NULL: its labels. */
+    int (*count_items)(const examples *from, int64_t number, int64_t *out);
 };
 
 /* The one sequence of `tokens` tokens that out->ids holds: each one's label is the next. */

@@ -30,6 +30,10 @@ lckv_train_options lckv_train_defaults(void) {
     };
 }
 
+lckv_tuning lckv_tuning_defaults(void) {
+    return (lckv_tuning){.dataset_text_field = "text"};
+}
+
 static int check_int(const char *name, int64_t value, int64_t least, int64_t most) {
     REQUIRE(value >= least && value <= most, LCKV_ERROR_ARGUMENT, "%s should be %lld to %lld, found %lld", name,
             (long long)least, (long long)most, (long long)value);
@@ -71,6 +75,16 @@ static int check_peft(const lckv_train_options *o) {
     REQUIRE(!o->use_peft || (o->model_name_or_path && !o->config_name), LCKV_ERROR_ARGUMENT,
             "use_peft adds an adapter to the weights of model_name_or_path, expected that and no config_name");
     return LCKV_OK;
+}
+
+static int check_tuning(const lckv_train_options *o) {
+    const lckv_tuning *how = o->tuning;
+    if (!how) return LCKV_OK;
+    REQUIRE(how->dataset_text_field && *how->dataset_text_field, LCKV_ERROR_ARGUMENT,
+            "expected dataset_text_field, found none");
+    REQUIRE(!o->document_mask, LCKV_ERROR_ARGUMENT, "document_mask is for blocks: rows of instructions always have it");
+    return check_int("completion_only_loss", (int64_t)how->completion_only_loss, LCKV_COMPLETION_LOSS_AUTO,
+                     LCKV_COMPLETION_LOSS_NO);
 }
 
 static int check_sizes(const lckv_train_options *o) {
@@ -173,6 +187,7 @@ static int check_milestones(const lckv_train_options *o) {
 int train_options_check(const lckv_train_options *o) {
     TRY(check_sources(o));
     TRY(check_peft(o));
+    TRY(check_tuning(o));
     TRY(check_sizes(o));
     TRY(check_torch_dtype(o));
     TRY(check_milestones(o));

@@ -271,6 +271,8 @@ void lckv_trainer_free(lckv_trainer *t) {
     free(t->model_name);
     free(t->source_folder);
     free(t->code_folder);
+    lckv_chat_template_free(t->chat_template);
+    free(t->template_text);
     free(t->tokenizer_folder);
     free(t->resumed_from);
     free(t);

@@ -202,10 +202,10 @@ static int run_batch(stepper *s, int count, bool learn) {
     return status < 0 ? status : reset;
 }
 
-/* The loss starts at 0 and will be divided by `labels`, if there are any. */
-static int begin_loss(stepper *s, int64_t labels) {
+/* The loss starts at 0 and will be divided by `items`, if there are any. */
+static int begin_loss(stepper *s, int64_t items) {
     device *d = s->model->device;
-    float scale = labels ? (float)(1.0 / (double)labels) : 0;
+    float scale = items ? (float)(1.0 / (double)items) : 0;
     TRY(d->memory.zero(d, s->sums.data, 2 * sizeof(double)));
     return d->memory.copy_in(d, s->scale.data, &scale, sizeof scale);
 }
@@ -215,21 +215,22 @@ static int update(void *user) {
     return optimizer_update(s->optimizer, loss_of(s));
 }
 
-static int count_labels(const examples *data, const int64_t *chosen, int64_t count, int64_t *all) {
+/* Of all processes together. */
+static int count_items(const examples *data, const int64_t *chosen, int64_t count, int64_t *all) {
     *all = 0;
     for (int64_t i = 0; i < count; i++) {
-        int64_t labels;
-        TRY(data->count_labels(data, chosen[i], &labels));
-        *all += labels;
+        int64_t items;
+        TRY((data->count_items ? data->count_items : data->count_labels)(data, chosen[i], &items));
+        *all += items;
     }
     return LCKV_OK;
 }
 
 /* The share of this process, one batch after the other. */
 static int run_share(stepper *s, const examples *data, const int64_t *chosen, int64_t count) {
-    int64_t labels;
-    TRY(count_labels(data, chosen, count, &labels));
-    TRY(begin_loss(s, labels));
+    int64_t items;
+    TRY(count_items(data, chosen, count, &items));
+    TRY(begin_loss(s, items));
     int64_t first, end = exchange_share(s->optimizer->exchange, count, &first) + first;
     for (int64_t at = first; at < end;) {
         int now = end - at < s->batch_size ? (int)(end - at) : s->batch_size;

@@ -94,10 +94,25 @@ static int64_t blocks_of_step(const lckv_trainer *t, int64_t step) {
     return left < t->blocks_per_step ? left : t->blocks_per_step;
 }
 
+/* The number of a step's i-th block: a function of seed and step alone. */
+static int64_t block_of_step(const lckv_trainer *t, int64_t step, int64_t i) {
+    int64_t epoch = step / t->steps_per_epoch, first = step % t->steps_per_epoch * t->blocks_per_step;
+    int64_t all = t->train->count;
+    int64_t place = t->shuffle ? order_index(t->seed, (uint64_t)epoch, all, first + i) : first + i;
+    return epoch * all + place; /* below 2^63: no run has so many steps */
+}
+
+static int64_t tokens_of_step(const lckv_trainer *t, int64_t step) {
+    int64_t count = blocks_of_step(t, step), tokens = 0;
+    if (!t->train->count_tokens) return count * t->train->block_size;
+    for (int64_t i = 0; i < count; i++) tokens += t->train->count_tokens(t->train, block_of_step(t, step, i));
+    return tokens;
+}
+
 /* A step has ended: counts it, logs it when its turn has come, tells those who want to know. */
 static int report_step(lckv_trainer *t, const step_result *r) {
     double learning_rate = schedule_learning_rate(&t->schedule, t->step);
-    int64_t tokens = blocks_of_step(t, t->step) * t->train->block_size;
+    int64_t tokens = tokens_of_step(t, t->step);
     t->step++;
     t->tokens += tokens;
     t->window.tokens += tokens;
@@ -110,20 +125,10 @@ static int report_step(lckv_trainer *t, const step_result *r) {
     return trainer_tell(t, &p, watchers_step(&t->watchers, t, &p));
 }
 
-/* A function of seed and step alone. */
-static void choose_blocks(lckv_trainer *t, int64_t step, int64_t count) {
-    int64_t epoch = step / t->steps_per_epoch, first = step % t->steps_per_epoch * t->blocks_per_step;
-    int64_t all = t->train->count;
-    for (int64_t i = 0; i < count; i++) {
-        int64_t place = t->shuffle ? order_index(t->seed, (uint64_t)epoch, all, first + i) : first + i;
-        t->chosen[i] = epoch * all + place; /* below 2^63: no run has so many steps */
-    }
-}
-
 static int begin_step(lckv_trainer *t) {
     int64_t count = blocks_of_step(t, t->begun);
     double learning_rate = schedule_learning_rate(&t->schedule, t->begun);
-    choose_blocks(t, t->begun, count);
+    for (int64_t i = 0; i < count; i++) t->chosen[i] = block_of_step(t, t->begun, i);
     TRY(stepper_begin(t->stepper, t->train, t->chosen, count, learning_rate));
     t->begun++;
     return LCKV_OK;
@@ -164,7 +169,7 @@ static int train(lckv_trainer *t) {
 /* ---------------------------------------------------------------- a whole run */
 
 double trainer_flops(const lckv_trainer *t) {
-    return t->train->block_size ? t->flops_of_block * (double)(t->tokens / t->train->block_size) : 0;
+    return t->train->block_size ? t->flops_of_block * ((double)t->tokens / t->train->block_size) : 0;
 }
 
 static lckv_train_result result_so_far(const lckv_trainer *t) {

@@ -6,6 +6,7 @@
 #include "train/run_folder.h"
 #include "train/schedule.h"
 #include "train/stepper.h"
+#include "train/tuning_set.h"
 #include "train/watch.h"
 
 /* Sums over the steps since the last logged one. */
@@ -38,7 +39,10 @@ struct lckv_trainer {
     lckv_tokenizer *tokenizer;             /* NULL where the data is ids alone */
     token_store train_ids, validation_ids; /* the latter empty where the validation blocks are a part of the former */
     blocks train_blocks, validation_blocks;
-    mixture mixture;                    /* of weighted sources, instead of train_ids and train_blocks */
+    mixture mixture;                         /* of weighted sources, instead of train_ids and train_blocks */
+    tuning_rows train_rows, validation_rows; /* of instruction tuning, instead of all these, and its examples */
+    tuning_set train_set, validation_set;
+    lckv_chat_template *chat_template;  /* of such rows; NULL: none */
     const examples *train, *validation; /* what of these it learns from; of no examples where there are none */
     int64_t train_tokens;               /* that were cut into them, dropped ones included */
 
@@ -66,6 +70,7 @@ struct lckv_trainer {
     char *source_folder;    /* of the checkpoint, or config: generation_config.json travels along */
     char *code_folder;      /* of the config: *.py do */
     char *tokenizer_folder; /* NULL where there is none */
+    char *template_text;    /* the chat template of what is written; NULL: the tokenizer's */
     int64_t logging_steps;
     watchers watchers;
     lckv_train_callback callback;

@@ -55,6 +55,16 @@ static json_t *lora(const lckv_train_options *o) {
                      o->lora.alpha, "target_modules", texts(o->lora.target_modules, o->lora.target_module_count));
 }
 
+static json_t *tuning(const lckv_train_options *o) {
+    static const char *const LOSSES[] = {"auto", "yes", "no"};
+    const lckv_tuning *how = o->tuning;
+    if (!how) return json_pack("{sn}", "tuning");
+    return json_pack("{s{ss? ss sb sb sb ss}}", "tuning", "chat_template", how->chat_template, "dataset_text_field",
+                     how->dataset_text_field, "packing", how->packing, "drop_long", how->drop_long,
+                     "assistant_only_loss", how->assistant_only_loss, "completion_only_loss",
+                     LOSSES[how->completion_only_loss]);
+}
+
 static json_t *data(const lckv_train_options *o) {
     return json_pack(
         "{ss? ss? ss? sb sI ss? ss sb sb sb sb sI sI sI}", "dataset_name", o->dataset_name, "dataset_config_name",
@@ -100,7 +110,8 @@ static json_t *milestones(const lckv_train_options *o) {
 }
 
 json_t *training_args(const lckv_train_options *o) {
-    json_t *all = json_object(), *parts[] = {sources(o), lora(o), data(o), steps(o), optimizer(o), milestones(o)};
+    json_t *all = json_object(),
+           *parts[] = {sources(o), lora(o), tuning(o), data(o), steps(o), optimizer(o), milestones(o)};
     int failed = all == NULL;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         failed |= !parts[i] || json_object_update(all, parts[i]);

@@ -1,0 +1,143 @@
+/* A training run, see train_run.h: the library does the work, this file shows how it goes. */
+#include "train_run.h"
+#include "command_line.h"
+#include "output.h"
+#include "train_progress.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void show_summary(const lckv_train_summary *s) {
+    char parameters[32], tokens[32];
+    notice("%s parameters; %s tokens in %lld blocks of %lld; %lld steps, %lld an epoch",
+           people_count((double)s->parameters, parameters), people_count((double)s->train_tokens, tokens),
+           (long long)s->train_blocks, (long long)s->block_size, (long long)s->steps, (long long)s->steps_per_epoch);
+    if (s->trainable_parameters < s->parameters)
+        notice("of the parameters %s learn, %.2f %%", people_count((double)s->trainable_parameters, parameters),
+               100.0 * (double)s->trainable_parameters / (double)s->parameters);
+}
+
+/* ---------------------------------------------------------------- at the end */
+
+static void show_result(const lckv_train_result *r, const char *output_dir) {
+    char tokens[32], time[32], speed[32];
+    if (r->steps > 0)
+        notice("%lld steps, %s tokens in %s (%s tokens/s), mean loss %.4f; written to '%s'", (long long)r->steps,
+               people_count((double)r->tokens, tokens), people_time(r->seconds, time),
+               people_count(r->tokens_per_second, speed), r->train_loss, output_dir);
+    if (r->skipped_steps > 0) notice("%lld steps were skipped: not finite", (long long)r->skipped_steps);
+    if (isfinite(r->eval_loss))
+        notice("validation: loss %.4f, perplexity %.3f, accuracy %.4f", r->eval_loss, r->perplexity, r->eval_accuracy);
+}
+
+static json_t *number_or_null(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static int print_result(const lckv_train_summary *s, const lckv_train_result *r, const char *output_dir) {
+    json_t *object = json_pack(
+        "{ss sI sI sI sI sI sI so so so so so so}", "output_dir", output_dir, "parameters", (json_int_t)s->parameters,
+        "block_size", (json_int_t)s->block_size, "train_blocks", (json_int_t)s->train_blocks, "steps",
+        (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "skipped_steps", (json_int_t)r->skipped_steps, "seconds",
+        number_or_null(r->seconds), "tokens_per_second", number_or_null(r->tokens_per_second), "train_loss",
+        number_or_null(r->train_loss), "eval_loss", number_or_null(r->eval_loss), "perplexity",
+        number_or_null(r->perplexity), "eval_accuracy", number_or_null(r->eval_accuracy));
+    bool printed = object && print_json(object);
+    json_decref(object);
+    return printed ? EXIT_FINE : EXIT_FAILED;
+}
+
+static int run(lckv_trainer *trainer, const struct train_flags *o) {
+    lckv_train_result result;
+    lckv_train_summary summary = lckv_trainer_summary(trainer);
+    show_summary(&summary);
+    train_progress_begin(o->train.user, trainer, lckv_processes_rank(o->train.processes) == 0);
+    int status = lckv_trainer_run(trainer, &result);
+    if (status < 0 && status != LCKV_ERROR_INTERRUPTED) return library_error(o->command, status);
+    show_result(&result, o->train.output_dir);
+    int code = o->json ? print_result(&summary, &result, o->train.output_dir) : EXIT_FINE;
+    return status < 0 ? library_error(o->command, status) : code;
+}
+
+/* What transformers reports to besides; as there, the run goes on without what is not installed. */
+static const char *const ELSEWHERE[] = {"azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive",
+                                        "flyte",    "mlflow",  "neptune",    "swanlab",  "wandb",   NULL};
+
+static bool is_elsewhere(const char *name) {
+    int i = 0;
+    while (ELSEWHERE[i] && strcmp(ELSEWHERE[i], name)) i++;
+    return ELSEWHERE[i] != NULL;
+}
+
+static int choose_reports(struct train_flags *o) {
+    for (int i = 0; i < o->report_to.count; i++) {
+        const char *name = o->report_to.items[i];
+        if (!strcmp(name, "tensorboard") || !strcmp(name, "all"))
+            o->train.tensorboard = true;
+        else if (is_elsewhere(name))
+            notice("--report_to %s: not here, nothing is sent there; tensorboard is", name);
+        else if (strcmp(name, "none"))
+            return usage_error(o->command, "--report_to must be one of none, tensorboard, all, not \"%s\"", name);
+    }
+    return EXIT_FINE;
+}
+
+static int check(const struct train_flags *o) {
+    if (!o->train.model_name_or_path && !o->train.config_name)
+        return usage_error(o->command, "expected --config_name, --model_name_or_path, or both");
+    if (o->train.do_train && !o->train_files.count && !o->train.dataset_name)
+        return usage_error(o->command, "--train_file or --dataset_name is needed; see lckv help %s", o->command);
+    if (o->train.block_size == 1) return usage_error(o->command, "a sequence must have at least 2 tokens, or 0");
+    return EXIT_FINE;
+}
+
+/* What does not go straight from flags into options. */
+static void complete(struct train_flags *o) {
+    o->train.lora.target_modules = (const char *const *)o->lora_target_modules.items;
+    o->train.lora.target_module_count = o->lora_target_modules.count;
+    o->train.train_files = (const char *const *)o->train_files.items;
+    o->train.train_file_count = o->train_files.count;
+    o->train.validation_files = (const char *const *)o->validation_files.items;
+    o->train.validation_file_count = o->validation_files.count;
+    o->train.shuffle = !o->no_shuffle;
+    if (o->use_cpu || o->no_cuda) o->train.device = "cpu";
+    o->train.threads = (int)o->threads;
+}
+
+static int train(struct train_flags *o) {
+    int code = check(o);
+    if (!code) code = choose_reports(o);
+    if (code) return code;
+    complete(o);
+    train_progress shown = {0};
+    o->train.callback = train_progress_show;
+    o->train.user = &shown;
+    stop_on_warnings();
+    lckv_trainer *trainer;
+    int status = lckv_trainer_create(&o->train, &trainer);
+    if (status < 0) return library_error(o->command, status);
+    code = run(trainer, o);
+    lckv_trainer_free(trainer);
+    return code;
+}
+
+/* With the processes that mpirun or Slurm started, of which the first one speaks. What it says must be out before they
+ * part: where one ends badly, mpirun ends the others. */
+static int train_together(struct train_flags *o) {
+    int status = lckv_processes_open(&o->train.processes);
+    if (status < 0) return library_error(o->command, status);
+    if (lckv_processes_rank(o->train.processes) > 0) output_mute();
+    int code = train(o);
+    print_flush();
+    lckv_processes_close(o->train.processes);
+    return code;
+}
+
+int train_run(struct train_flags *o, int argc, char **argv) {
+    char *typed = command_line(argc, argv);
+    o->train.command = typed;
+    int code = train_together(o);
+    free(typed);
+    return code;
+}
