@@ -42,7 +42,8 @@ static const flag ROWS[] = {
     {0},
 };
 
-/* Of SFTConfig and ModelConfig, those that set nothing here; TRAINING_FOREIGN has those of TrainingArguments. */
+/* Of SFTConfig, ModelConfig and ScriptArguments, those that set nothing here; TRAINING_FOREIGN has those of
+ * TrainingArguments. */
 static const foreign_flag FOREIGN[] = {
     {"max_length", .stands_for = "max_seq_length"},
     {"chat_template_path", .stands_for = "chat_template"},
@@ -61,6 +62,19 @@ static const foreign_flag FOREIGN[] = {
     {"lora_modules_to_save", FLAG_LIST, .refused = "an adapter has low-rank matrices alone", .accepted = "None"},
     {"lora_task_type", FLAG_TEXT, .refused = "there is one task", .accepted = "CAUSAL_LM"},
     {"use_rslora", FLAG_SWITCH, .refused = "--lora_alpha sets the scale", .accepted = "False"},
+    {"lora_target_parameters", FLAG_LIST, .refused = "an adapter is on matrices of layers", .accepted = "None"},
+    {"model_init_kwargs", FLAG_TEXT, .refused = "--config_overrides changes a config", .accepted = "None|{}"},
+    {"dtype", .stands_for = "torch_dtype"},
+    {"bnb_4bit_quant_type", FLAG_TEXT, "it is said of --load_in_4bit, which is refused"},
+    {"use_bnb_nested_quant", FLAG_SWITCH, "it is said of --load_in_4bit, which is refused"},
+    {"bnb_4bit_quant_storage", FLAG_TEXT, "it is said of --load_in_4bit, which is refused"},
+    {"dataset_config", .stands_for = "dataset_config_name"},
+    {"dataset_train_split", FLAG_TEXT, .refused = "the files' paths say what they are for", .accepted = "train"},
+    {"dataset_test_split", FLAG_TEXT, .refused = "the files' paths say what they are for",
+     .accepted = "test|validation"},
+    {"dataset_streaming", FLAG_SWITCH, "rows are read one at a time"},
+    {"gradient_checkpointing_use_reentrant", FLAG_SWITCH, "there is one way to compute a layer again"},
+    {"ignore_bias_buffers", FLAG_SWITCH, "there are no buffers besides weights"},
     {"use_dora", FLAG_SWITCH, .refused = "LoRA is the one kind of adapter", .accepted = "False"},
     {0},
 };
@@ -80,13 +94,43 @@ static const char *const LEFT_OUT[] = {"config_name",
                                        "group_all",
                                        NULL};
 
-/* Defaults of SFTConfig that are not those of TrainingArguments. */
-static const char *const OTHERS[][2] = {{"learning_rate", "2e-5"}, {"logging_steps", "10"}};
+/* What of train's flags is said otherwise here; NULL: not so. Defaults are those of SFTConfig where these are not
+ * TrainingArguments'. */
+static const struct {
+    const char *name, *fallback, *help, *note;
+} OTHERS[] = {
+    {"learning_rate", .fallback = "2e-5"},
+    {"logging_steps", .fallback = "10"},
+    {"gradient_checkpointing", .note = "SFTConfig: True"},
+    {"bf16", .note = "SFTConfig: True"},
+    {"model_name_or_path", .help = "the checkpoint to tune: a folder or ORG/NAME"},
+    {"tokenizer_name",
+     .help = "folder or ORG/NAME; the model's own one unless given. Where it has more tokens than the model, the model "
+             "gets rows for them (not with --use_peft)"},
+    {"train_file",
+     .help =
+         "files, folders and patterns (a/b-*.jsonl) of rows, in this order: .jsonl or .json (objects with messages, "
+         "prompt and completion, text, or instruction, input and output), .csv and text (a line is a row); plain, "
+         ".gz, .bz2, .xz or .zst"},
+    {"validation_split_percentage",
+     .help = "without a validation_file: so many percent of the rows, the first ones, are for evaluation alone"},
+    {"max_train_samples", .help = "rows to train on, the first ones; 0: all"},
+    {"no_shuffle", .help = "take rows in their order, every epoch"},
+    {"per_device_train_batch_size", .help = "rows, or packed examples, run at a time"},
+    {"per_device_eval_batch_size", .help = "the same of an evaluation"},
+    {"seed", .help = "of the order of rows, and of a fresh adapter"},
+};
 
 static bool is_left_out(const char *name) {
     int i = 0;
     while (LEFT_OUT[i] && strcmp(LEFT_OUT[i], name)) i++;
     return LEFT_OUT[i] != NULL;
+}
+
+static void change(flag *f, size_t i) {
+    if (OTHERS[i].fallback) f->fallback = OTHERS[i].fallback;
+    if (OTHERS[i].help) f->help = OTHERS[i].help;
+    f->note = OTHERS[i].note;
 }
 
 /* Flags of train, and behind those about the model the ones about rows. */
@@ -101,8 +145,9 @@ static void make_flags(flag *out) {
         if (is_left_out(f->name)) continue;
         flag *mine = &out[count++];
         *mine = *f;
+        mine->note = NULL; /* of run_clm.py */
         for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
-            if (!strcmp(f->name, OTHERS[i][0])) mine->fallback = OTHERS[i][1];
+            if (!strcmp(f->name, OTHERS[i].name)) change(mine, i);
     }
     out[count] = (flag){0};
 }

@@ -8,11 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void show_summary(const lckv_train_summary *s) {
+static void show_summary(const lckv_train_summary *s, bool tuning) {
     char parameters[32], tokens[32];
-    notice("%s parameters; %s tokens in %lld blocks of %lld; %lld steps, %lld an epoch",
+    notice("%s parameters; %s tokens in %lld %s %lld; %lld steps, %lld an epoch",
            people_count((double)s->parameters, parameters), people_count((double)s->train_tokens, tokens),
-           (long long)s->train_blocks, (long long)s->block_size, (long long)s->steps, (long long)s->steps_per_epoch);
+           (long long)s->train_blocks, tuning ? "examples of at most" : "blocks of", (long long)s->block_size,
+           (long long)s->steps, (long long)s->steps_per_epoch);
     if (s->trainable_parameters < s->parameters)
         notice("of the parameters %s learn, %.2f %%", people_count((double)s->trainable_parameters, parameters),
                100.0 * (double)s->trainable_parameters / (double)s->parameters);
@@ -51,7 +52,7 @@ static int print_result(const lckv_train_summary *s, const lckv_train_result *r,
 static int run(lckv_trainer *trainer, const struct train_flags *o) {
     lckv_train_result result;
     lckv_train_summary summary = lckv_trainer_summary(trainer);
-    show_summary(&summary);
+    show_summary(&summary, o->train.tuning != NULL);
     train_progress_begin(o->train.user, trainer, lckv_processes_rank(o->train.processes) == 0);
     int status = lckv_trainer_run(trainer, &result);
     if (status < 0 && status != LCKV_ERROR_INTERRUPTED) return library_error(o->command, status);
