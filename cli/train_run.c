@@ -89,7 +89,9 @@ static int check(const struct train_flags *o) {
         return usage_error(o->command, "expected --config_name, --model_name_or_path, or both");
     if (o->train.do_train && !o->train_files.count && !o->train.dataset_name)
         return usage_error(o->command, "--train_file or --dataset_name is needed; see lckv help %s", o->command);
-    if (o->train.block_size == 1) return usage_error(o->command, "a sequence must have at least 2 tokens, or 0");
+    if (o->train.block_size == 1)
+        return usage_error(o->command, "--%s must be at least 2, or 0",
+                           o->train.tuning ? "max_seq_length" : "block_size");
     return EXIT_FINE;
 }
 
