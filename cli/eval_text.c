@@ -2,6 +2,7 @@
  * log.txt, the nll of each token, written as it goes, and ppl.txt; and the curve of nll over position. */
 #include "eval_text.h"
 
+#include "chart.h"
 #include "output.h"
 #include "prompts.h"
 
@@ -86,12 +87,26 @@ static int write_points(const char *command, const char *folder, const lckv_curv
     return code;
 }
 
-static int write_picture(const char *command, const reading *r) {
-    char *svg;
-    int status = lckv_perplexity_picture(r->perplexity, &svg);
-    int code = status < 0 ? library_error(command, status) : EXIT_FINE;
-    if (!code) code = write_in(command, r->flags->output_dir, "curve.svg", svg);
-    lckv_free(svg);
+/* The curve, over a line at the mean of all. */
+static int write_picture(const char *command, const reading *r, const lckv_curve_point *points, int count) {
+    lckv_perplexity_result result = lckv_perplexity_so_far(r->perplexity);
+    chart_point *places = need(calloc((size_t)count + 1, sizeof *places));
+    char title[96];
+    for (int i = 0; i < count; i++)
+        places[i] = (chart_point){(double)points[i].first + (double)points[i].tokens / 2, points[i].nll, NULL};
+    snprintf(title, sizeof title, "nll over position: mean %.3f, %lld tokens", result.mean_nll,
+             (long long)result.tokens);
+    const chart_series curve = {NULL, places, count, true};
+    const chart c = {.title = title,
+                     .x_title = "tokens",
+                     .y_title = "nats a token",
+                     .series = &curve,
+                     .count = 1,
+                     .level = result.mean_nll};
+    char *svg = chart_svg(&c);
+    int code = write_in(command, r->flags->output_dir, "curve.svg", svg);
+    free(svg);
+    free(places);
     return code;
 }
 
@@ -102,7 +117,7 @@ static int write_folder(const char *command, const reading *r, const lckv_curve_
     snprintf(ppl, sizeof ppl, "%.17g\n", lckv_perplexity_so_far(r->perplexity).perplexity);
     int code = write_in(command, folder, "ppl.txt", ppl);
     if (!code) code = write_points(command, folder, points, count);
-    return code ? code : write_picture(command, r);
+    return code ? code : write_picture(command, r, points, count);
 }
 
 /* ---------------------------------------------------------------- what is printed */

@@ -1012,10 +1012,8 @@ LCKV_API int lckv_perplexity_open(lckv_model *model, const lckv_perplexity_optio
  * case. */
 LCKV_API int lckv_perplexity_read(lckv_perplexity *p, const int32_t *ids, int64_t count);
 LCKV_API lckv_perplexity_result lckv_perplexity_so_far(const lckv_perplexity *p);
-/* nll over position, at most 256 points; release *points with lckv_free(). And the same as a picture: SVG that stands
- * alone and suits light and dark pages; release *svg with lckv_free(). */
+/* nll over position, at most 256 points; release *points with lckv_free(). */
 LCKV_API int lckv_perplexity_curve(const lckv_perplexity *p, lckv_curve_point **points, int *count);
-LCKV_API int lckv_perplexity_picture(const lckv_perplexity *p, char **svg);
 LCKV_API void lckv_perplexity_free(lckv_perplexity *p);
 
 /* ---------------------------------------------------------------- memory, foreseen */

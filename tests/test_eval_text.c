@@ -1,6 +1,6 @@
 /* Perplexity of long texts: windows against plain scoring, streams against the oracle wherever they begin, the curve.
  */
-#include "eval/curve_svg.h"
+#include "eval/curve.h"
 #include "eval/stream.h"
 #include "io/hf_folder.h"
 #include "io/safetensors.h"
@@ -237,28 +237,12 @@ static void bins_double_and_lose_nothing(void **state) {
     assert_int_equal(points[250].tokens, 1);
 }
 
-static void the_picture_has_all_points(void **state) {
-    (void)state;
-    lckv_curve_point points[3] = {{0, 2, 3.25}, {2, 2, 2.5}, {4, 1, 2.75}};
-    char *svg;
-    int pairs = 0;
-    OK(curve_svg(points, 3, 5, 2.85, &svg));
-    assert_true(!strncmp(svg, "<svg xmlns=", 11));
-    assert_non_null(strstr(svg, "mean 2.850, 5 tokens"));
-    const char *line = strstr(svg, "<polyline");
-    assert_non_null(line);
-    for (const char *at = strstr(line, "points=\""); *at != '>'; at++) pairs += *at == ',';
-    assert_int_equal(pairs, 3);
-    assert_string_equal(svg + strlen(svg) - 7, "</svg>\n");
-    free(svg);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_do_not_drift),         cmocka_unit_test(only_sinks_skip),
         cmocka_unit_test(wrong_streams_are_refused),    cmocka_unit_test(windows_score_each_token_once),
         cmocka_unit_test(streams_go_on_over_texts),     cmocka_unit_test(perplexity_refuses),
-        cmocka_unit_test(bins_double_and_lose_nothing), cmocka_unit_test(the_picture_has_all_points),
+        cmocka_unit_test(bins_double_and_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,5 @@
 /* lckv_perplexity: see lckv.h. Long texts in overlapping windows, or as a stream (stream.h). */
 #include "eval/curve.h"
-#include "eval/curve_svg.h"
 #include "eval/loglikelihood.h"
 #include "eval/stream.h"
 
@@ -147,10 +146,4 @@ int lckv_perplexity_curve(const lckv_perplexity *p, lckv_curve_point **points, i
     REQUIRE(*points, LCKV_ERROR_MEMORY, "no memory for a curve");
     *count = curve_points(&p->curve, *points);
     return LCKV_OK;
-}
-
-int lckv_perplexity_picture(const lckv_perplexity *p, char **svg) {
-    lckv_curve_point points[CURVE_BINS];
-    int count = curve_points(&p->curve, points);
-    return curve_svg(points, count, p->tokens, p->tokens ? p->sum / (double)p->tokens : 0, svg);
 }
