@@ -45,6 +45,7 @@ static const flag ROWS[] = {
 /* Of SFTConfig, ModelConfig and ScriptArguments, those that set nothing here; TRAINING_FOREIGN has those of
  * TrainingArguments. */
 static const foreign_flag FOREIGN[] = {
+    {"use_liger", FLAG_SWITCH, "what Liger kernels fuse is fused always"},
     {"max_length", .stands_for = "max_seq_length"},
     {"chat_template_path", .stands_for = "chat_template"},
     {"packing_strategy", FLAG_TEXT, .refused = "rows are packed whole, best fit decreasing", .accepted = "bfd"},

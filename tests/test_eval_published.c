@@ -1,6 +1,6 @@
-/* The published commands of generation, streaming, the harness, conversion and chat, with only the program's name and
- * the paths of models and data changed: each is taken and does its work. On a small model, so that a test ends; that of
- * pre-training is test_train_published.c's. */
+/* The published commands of generation, streaming, the harness, conversion, tuning and chat, with only the program's
+ * name and the paths of models and data changed: each is taken and does its work. On a small model, so that a test
+ * ends; that of pre-training is test_train_published.c's. */
 #include "program.h"
 
 #include "model_folder.h"
@@ -59,6 +59,25 @@ static const char HARNESS[] = "LCKV eval --model_name_or_path model --data_dir d
 static const char CONVERSION[] =
     "LCKV convert --model_name_or_path model --config_name config.json --output_dir outputs/tinyllama-converted\n";
 static const char CHAT[] = "echo 'the cat' | LCKV chat --model_name_or_path model\n";
+
+/* run_sft.sh */
+static const char TUNING[] = "# Full training\n"
+                             "LCKV sft \\\n"
+                             "    --model_name_or_path model \\\n"
+                             "    --dataset_name openassistant-guanaco \\\n"
+                             "    --dataset_text_field text \\\n"
+                             "    --max_seq_length 1024 \\\n"
+                             "    --use_liger \\\n"
+                             "    --bf16 \\\n"
+                             "    --torch_dtype bfloat16 \\\n"
+                             "    --attn_implementation flash_attention_2 \\\n"
+                             "    --per_device_train_batch_size 16 \\\n"
+                             "    --gradient_accumulation_steps 1 \\\n"
+                             "    --learning_rate 1.41e-5 \\\n"
+                             "    --logging_steps 1 \\\n"
+                             "    --num_train_epochs 3 \\\n"
+                             "    --report_to none \\\n"
+                             "    --output_dir outputs/llamatiny-sft-test\n";
 
 /* Runs it in the test's folder: what it printed, after an exit code of 0. */
 static outcome run_script(const folder *f, const char *script) {
@@ -144,6 +163,20 @@ static void conversion(void **state) {
     outcome_free(&o);
 }
 
+static void tuning(void **state) {
+    const folder *f = *state;
+    folder guanaco;
+    snprintf(guanaco.path, sizeof guanaco.path, "%.480s/openassistant-guanaco", f->path);
+    OK(folder_create(guanaco.path));
+    put_text(in(&guanaco, "train.jsonl"), "{\"text\": \"the cat sat\"}\n{\"text\": \"a b a b; the stop\"}\n");
+    put_text(in(f, "model/tokenizer_config.json"), "{\"eos_token\": \"</s>\"}"); /* which ends a row */
+    outcome o = run_script(f, TUNING);
+    assert_non_null(strstr(o.messages, "--use_liger: nothing to do"));
+    assert_true(file_exists(in(f, "outputs/llamatiny-sft-test/model.safetensors")));
+    assert_int_equal(lines_of(in(f, "outputs/llamatiny-sft-test/train_log.jsonl")), 3); /* an epoch is a step */
+    outcome_free(&o);
+}
+
 static void chat(void **state) {
     outcome o = run_script(*state, CHAT);
     assert_true(strlen(o.output) > 0);
@@ -155,7 +188,7 @@ static void chat(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_MODEL(generation), WITH_MODEL(streaming), WITH_MODEL(the_harness),
-        WITH_MODEL(conversion), WITH_MODEL(chat),
+        WITH_MODEL(conversion), WITH_MODEL(tuning),    WITH_MODEL(chat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
