@@ -246,7 +246,8 @@ static char *draw(const json_t *rows) {
     for (int k = 0; k < 4; k++) {
         for (int i = 0; i < count; i++) {
             const json_t *row = json_array_get(rows, (size_t)i), *value = json_object_get(row, KEYS[k]);
-            points[k * count + i].x = json_number_value(json_object_get(row, "request_rate"));
+            double rate = json_number_value(json_object_get(row, "request_rate"));
+            points[k * count + i].x = rate > 0 ? rate : NAN; /* all at once is no rate */
             points[k * count + i].y = value ? json_number_value(value) : NAN;
         }
         series[k] = (chart_series){NAMES[k], points + k * count, count, true};

@@ -14,6 +14,19 @@ static const char *const HUES[] = {"#3b82f6", "#f59e0b", "#10b981", "#ef4444",
                                    "#a855f7", "#06b6d4", "#ec4899", "#84a30d"};
 enum { HUE_COUNT = sizeof HUES / sizeof *HUES };
 
+/* When the colours come round again, lines are dashed and points hollow. */
+static const char *line_style(int series) {
+    return series / HUE_COUNT % 2 ? " stroke-dasharray=\"5 3\"" : "";
+}
+
+static void put_dot_style(FILE *out, int series) {
+    const char *hue = HUES[series % HUE_COUNT];
+    if (series / HUE_COUNT % 2)
+        fprintf(out, "fill=\"none\" stroke=\"%s\" stroke-width=\"1.6\"", hue);
+    else
+        fprintf(out, "fill=\"%s\"", hue);
+}
+
 static const char STYLE[] =
     "<style>text{font-family:ui-sans-serif,system-ui,'Segoe UI',Helvetica,Arial,sans-serif;font-size:12px;"
     "fill:#6b7280}.title{font-size:15px;font-weight:600;fill:#1f2937}.page{fill:#ffffff;stroke:#e5e7eb}"
@@ -161,8 +174,9 @@ static void draw_x_axis(const drawing *d) {
     fputs("</text>\n", d->out);
 }
 
-static void draw_line(const drawing *d, const chart_series *s, const char *hue) {
-    fprintf(d->out, "<polyline class=\"line\" stroke=\"%s\" points=\"", hue);
+static void draw_line(const drawing *d, int series) {
+    const chart_series *s = &d->chart->series[series];
+    fprintf(d->out, "<polyline class=\"line\" stroke=\"%s\"%s points=\"", HUES[series % HUE_COUNT], line_style(series));
     for (int i = 0; i < s->count; i++)
         if (has_place(d, &s->points[i]))
             fprintf(d->out, "%.1f,%.1f ", x_of(d, s->points[i].x), y_of(d, s->points[i].y));
@@ -170,13 +184,16 @@ static void draw_line(const drawing *d, const chart_series *s, const char *hue) 
 }
 
 /* A line of many points says itself where they are. */
-static void draw_points(const drawing *d, const chart_series *s, const char *hue) {
+static void draw_points(const drawing *d, int series) {
     enum { FEW = 40 };
+    const chart_series *s = &d->chart->series[series];
     for (int i = 0; i < s->count; i++) {
         const chart_point *p = &s->points[i];
         if (!has_place(d, p) || (s->joined && s->count > FEW)) continue;
         double x = x_of(d, p->x), y = y_of(d, p->y);
-        fprintf(d->out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"/>\n", x, y, hue);
+        fprintf(d->out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" ", x, y);
+        put_dot_style(d->out, series);
+        fputs("/>\n", d->out);
         if (!p->label) continue;
         bool left = x > WIDTH - 160;
         fprintf(d->out, "<text x=\"%.1f\" y=\"%.1f\"%s>", left ? x - 7 : x + 7, y - 5,
@@ -190,9 +207,10 @@ static void draw_legend(const drawing *d) {
     int y = TOP + PLOT_HEIGHT + BOTTOM;
     for (int i = 0; i < d->chart->count; i++) {
         const chart_series *s = &d->chart->series[i];
-        if (!s->name) continue;
-        fprintf(d->out, "<circle cx=\"%d\" cy=\"%d\" r=\"4\" fill=\"%s\"/><text x=\"%d\" y=\"%d\">", LEFT + 4, y - 4,
-                HUES[i % HUE_COUNT], LEFT + 16, y);
+        if (!s->name || !s->count) continue;
+        fprintf(d->out, "<circle cx=\"%d\" cy=\"%d\" r=\"4\" ", LEFT + 4, y - 4);
+        put_dot_style(d->out, i);
+        fprintf(d->out, "/><text x=\"%d\" y=\"%d\">", LEFT + 16, y);
         put_text(d->out, s->name);
         fputs("</text>\n", d->out);
         y += LEGEND_LINE;
@@ -203,7 +221,7 @@ static void draw_legend(const drawing *d) {
 
 static int legend_lines(const chart *c) {
     int lines = 0;
-    for (int i = 0; i < c->count; i++) lines += c->series[i].name != NULL;
+    for (int i = 0; i < c->count; i++) lines += c->series[i].name && c->series[i].count;
     return lines;
 }
 
@@ -227,8 +245,8 @@ static void draw_series(const drawing *d) {
         fprintf(d->out, "<line class=\"level\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", LEFT, WIDTH - RIGHT,
                 y_of(d, c->level), y_of(d, c->level));
     for (int i = 0; i < c->count; i++) {
-        if (c->series[i].joined) draw_line(d, &c->series[i], HUES[i % HUE_COUNT]);
-        draw_points(d, &c->series[i], HUES[i % HUE_COUNT]);
+        if (c->series[i].joined) draw_line(d, i);
+        draw_points(d, i);
     }
 }
 

@@ -11,7 +11,7 @@ typedef struct chart_point {
 } chart_point;
 
 typedef struct chart_series {
-    const char *name; /* in the legend; NULL: it has no entry */
+    const char *name; /* in the legend; NULL, or without points: it has no entry */
     const chart_point *points;
     int count;
     bool joined;
