@@ -8,24 +8,12 @@
 
 /* Pixels. */
 enum { WIDTH = 760, PLOT_HEIGHT = 270, LEFT = 72, RIGHT = 28, TOP = 52, BOTTOM = 60, LEGEND_LINE = 20, MOST_TICKS = 6 };
+enum { LEGEND_COLUMNS = 3, LABEL_WIDTH = 64, LABEL_HEIGHT = 12, MOST_LABELS = 64 };
 
 /* Colours that read on white and on near-black. */
 static const char *const HUES[] = {"#3b82f6", "#f59e0b", "#10b981", "#ef4444",
                                    "#a855f7", "#06b6d4", "#ec4899", "#84a30d"};
 enum { HUE_COUNT = sizeof HUES / sizeof *HUES };
-
-/* When the colours come round again, lines are dashed and points hollow. */
-static const char *line_style(int series) {
-    return series / HUE_COUNT % 2 ? " stroke-dasharray=\"5 3\"" : "";
-}
-
-static void put_dot_style(FILE *out, int series) {
-    const char *hue = HUES[series % HUE_COUNT];
-    if (series / HUE_COUNT % 2)
-        fprintf(out, "fill=\"none\" stroke=\"%s\" stroke-width=\"1.6\"", hue);
-    else
-        fprintf(out, "fill=\"%s\"", hue);
-}
 
 static const char STYLE[] =
     "<style>text{font-family:ui-sans-serif,system-ui,'Segoe UI',Helvetica,Arial,sans-serif;font-size:12px;"
@@ -44,6 +32,10 @@ typedef struct drawing {
     const chart *chart;
     FILE *out;
     axis x, y;
+    struct {
+        double x, y;
+    } labels[MOST_LABELS]; /* where they were put */
+    int label_count;
 } drawing;
 
 /* ---------------------------------------------------------------- scales */
@@ -134,9 +126,13 @@ static void put_number(FILE *out, double value, double step) {
 }
 
 static void draw_tick(const drawing *d, const axis *a, double at, const char *where) {
-    double value = a->logarithmic ? pow(10, at) : at;
     fprintf(d->out, "<text %s>", where);
-    put_number(d->out, value, a->logarithmic ? value : a->step);
+    if (a->logarithmic && (at < -3 || at > 5))
+        fprintf(d->out, "1e%d", (int)at);
+    else if (a->logarithmic)
+        put_number(d->out, pow(10, at), pow(10, at));
+    else
+        put_number(d->out, at, a->step);
     fputs("</text>\n", d->out);
 }
 
@@ -174,55 +170,87 @@ static void draw_x_axis(const drawing *d) {
     fputs("</text>\n", d->out);
 }
 
+static const char *hue_of(int series) {
+    return HUES[series % HUE_COUNT];
+}
+
+/* Series beyond the hues are dashed, and their points hollow. */
+static bool is_dashed(int series) {
+    return series / HUE_COUNT % 2 == 1;
+}
+
 static void draw_line(const drawing *d, int series) {
     const chart_series *s = &d->chart->series[series];
-    fprintf(d->out, "<polyline class=\"line\" stroke=\"%s\"%s points=\"", HUES[series % HUE_COUNT], line_style(series));
+    fprintf(d->out, "<polyline class=\"line\" stroke=\"%s\"%s points=\"", hue_of(series),
+            is_dashed(series) ? " stroke-dasharray=\"5 3\"" : "");
     for (int i = 0; i < s->count; i++)
         if (has_place(d, &s->points[i]))
             fprintf(d->out, "%.1f,%.1f ", x_of(d, s->points[i].x), y_of(d, s->points[i].y));
     fputs("\"/>\n", d->out);
 }
 
+static void draw_point(const drawing *d, double x, double y, double radius, int series) {
+    bool hollow = is_dashed(series);
+    fprintf(d->out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\" %s=\"%s\"%s/>\n", x, y, radius,
+            hollow ? "stroke" : "fill", hue_of(series), hollow ? " fill=\"none\" stroke-width=\"1.6\"" : "");
+}
+
+static bool is_taken(const drawing *d, double x, double y) {
+    for (int i = 0; i < d->label_count; i++)
+        if (fabs(d->labels[i].x - x) < LABEL_WIDTH && fabs(d->labels[i].y - y) < LABEL_HEIGHT) return true;
+    return false;
+}
+
+/* Beside the point, or as near to it as there is room: above and below by turns. */
+static void draw_label(drawing *d, double x, double y, const char *label, int series) {
+    double at = y + 4;
+    for (int i = 1; is_taken(d, x, at) && i < 2 * MOST_LABELS; i++)
+        at = y + 4 + (i % 2 ? -1 : 1) * (i + 1) / 2 * (LABEL_HEIGHT / 2);
+    if (d->label_count < MOST_LABELS) {
+        d->labels[d->label_count].x = x;
+        d->labels[d->label_count++].y = at;
+    }
+    bool left = x > WIDTH - 160;
+    fprintf(d->out, "<text x=\"%.1f\" y=\"%.1f\" style=\"fill:%s\"%s>", left ? x - 7 : x + 7, at, hue_of(series),
+            left ? " text-anchor=\"end\"" : "");
+    put_text(d->out, label);
+    fputs("</text>\n", d->out);
+}
+
 /* A line of many points says itself where they are. */
-static void draw_points(const drawing *d, int series) {
+static void draw_points(drawing *d, int series) {
     enum { FEW = 40 };
     const chart_series *s = &d->chart->series[series];
     for (int i = 0; i < s->count; i++) {
         const chart_point *p = &s->points[i];
         if (!has_place(d, p) || (s->joined && s->count > FEW)) continue;
         double x = x_of(d, p->x), y = y_of(d, p->y);
-        fprintf(d->out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" ", x, y);
-        put_dot_style(d->out, series);
-        fputs("/>\n", d->out);
-        if (!p->label) continue;
-        bool left = x > WIDTH - 160;
-        fprintf(d->out, "<text x=\"%.1f\" y=\"%.1f\"%s>", left ? x - 7 : x + 7, y - 5,
-                left ? " text-anchor=\"end\"" : "");
-        put_text(d->out, p->label);
-        fputs("</text>\n", d->out);
+        draw_point(d, x, y, 3.5, series);
+        if (p->label) draw_label(d, x, y, p->label, series);
     }
 }
 
 static void draw_legend(const drawing *d) {
-    int y = TOP + PLOT_HEIGHT + BOTTOM;
+    int entry = 0;
     for (int i = 0; i < d->chart->count; i++) {
         const chart_series *s = &d->chart->series[i];
         if (!s->name || !s->count) continue;
-        fprintf(d->out, "<circle cx=\"%d\" cy=\"%d\" r=\"4\" ", LEFT + 4, y - 4);
-        put_dot_style(d->out, i);
-        fprintf(d->out, "/><text x=\"%d\" y=\"%d\">", LEFT + 16, y);
+        int x = LEFT + entry % LEGEND_COLUMNS * ((WIDTH - LEFT - RIGHT) / LEGEND_COLUMNS);
+        int y = TOP + PLOT_HEIGHT + BOTTOM + entry / LEGEND_COLUMNS * LEGEND_LINE;
+        draw_point(d, x + 4, y - 4, 4, i);
+        fprintf(d->out, "<text x=\"%d\" y=\"%d\">", x + 16, y);
         put_text(d->out, s->name);
         fputs("</text>\n", d->out);
-        y += LEGEND_LINE;
+        entry++;
     }
 }
 
 /* ---------------------------------------------------------------- whole */
 
 static int legend_lines(const chart *c) {
-    int lines = 0;
-    for (int i = 0; i < c->count; i++) lines += c->series[i].name && c->series[i].count;
-    return lines;
+    int entries = 0;
+    for (int i = 0; i < c->count; i++) entries += c->series[i].name && c->series[i].count;
+    return (entries + LEGEND_COLUMNS - 1) / LEGEND_COLUMNS;
 }
 
 static void draw_frame(const drawing *d) {
@@ -239,7 +267,7 @@ static void draw_frame(const drawing *d) {
     fputs("</text>\n", d->out);
 }
 
-static void draw_series(const drawing *d) {
+static void draw_series(drawing *d) {
     const chart *c = d->chart;
     if (isfinite(on_axis(&d->y, c->level)))
         fprintf(d->out, "<line class=\"level\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", LEFT, WIDTH - RIGHT,

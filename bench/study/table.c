@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MOST_LAYOUTS = 64, PATH_BYTES = 1024, NAME_BYTES = 64 };
 
@@ -17,7 +18,7 @@ static const table_column COLUMNS[] = {
     {.key = "passes", .title = "m + b"},
     {.key = "kv_bytes_per_token", .title = "KV bytes/token"},
     {.key = "parameters", .title = "parameters"},
-    {.key = "dev_loss", .title = "dev loss", .decimals = 3},
+    {.key = "dev_loss", .title = "dev loss", .decimals = 3, .deviation = "dev_loss_deviation"},
     {.key = "exact_loss", .title = "exact form", .decimals = 3},
     {.key = "plan_loss", .title = "by m + b runs", .decimals = 3},
     {.key = "kl", .title = "KL", .decimals = 5},
@@ -55,6 +56,12 @@ static json_t *load(const study *s, const layout *l, const char *file) {
     return json;
 }
 
+static bool has_file(const study *s, const layout *l, const char *file) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/%s/%s", s->folder, l->name, file);
+    return access(path, R_OK) == 0;
+}
+
 static json_t *row_of(const json_t *bench, size_t i) {
     return json_array_get(json_object_get(bench, "rows"), i);
 }
@@ -86,6 +93,23 @@ static void add_forms(json_t *row, const layout *l) {
     }
 }
 
+/* The mean over all seeds that were trained, and its deviation from one to another. */
+static void add_losses(const study *s, const layout *l, json_t *row, const json_t *trained) {
+    double sum = json_number_value(json_object_get(trained, "eval_loss")), squares = sum * sum;
+    int count = 1;
+    for (char file[] = "seed-2.json"; has_file(s, l, file); file[5]++, count++) {
+        json_t *again = load(s, l, file);
+        double loss = json_number_value(json_object_get(again, "eval_loss"));
+        sum += loss;
+        squares += loss * loss;
+        json_decref(again);
+    }
+    double mean = sum / count, variance = count > 1 ? (squares - sum * mean) / (count - 1) : 0;
+    json_object_set_new(row, "dev_loss", json_real(mean));
+    json_object_set_new(row, "seeds", json_integer(count));
+    if (count > 1) json_object_set_new(row, "dev_loss_deviation", json_real(sqrt(fmax(variance, 0))));
+}
+
 /* Rows of the plain model come first: two tests, or one pair of lengths. */
 static void add_speed(json_t *row, const json_t *speed, const json_t *batch) {
     copy_value(row, "prompt_ratio", row_of(speed, 2), "ratio");
@@ -108,7 +132,7 @@ static int read_layout(study *s, layout *l) {
         snprintf(passes, sizeof passes, "%d + %d", l->m, l->b);
         json_object_set_new(row, "passes", json_string(json_array_size(l->runs) > 1 ? passes : "-"));
         add_sizes(row, inspected);
-        copy_value(row, "dev_loss", trained, "eval_loss");
+        add_losses(s, l, row, trained);
         add_forms(row, l);
         add_speed(row, speed, batch);
         json_array_append(s->rows, row);
@@ -183,6 +207,7 @@ static int draw_losses(const study *s) {
 /* Divergence from the exact form by runs: of layouts that loop, or of one layout by the passes that it learnt with. */
 static int draw_runs(const study *s, bool fewer, const char *title, const char *file) {
     enum { MOST_SERIES = 16, MOST_RUNS = 64 };
+    const double ROUNDING = 1e-8; /* below it f32 alone speaks */
     static chart_point points[MOST_SERIES][MOST_RUNS];
     chart_series series[MOST_SERIES];
     int count = 0;
@@ -194,8 +219,9 @@ static int draw_runs(const study *s, bool fewer, const char *title, const char *
             continue;
         for (int r = 0; r < runs; r++) {
             const json_t *row = json_array_get(l->runs, (size_t)r);
-            points[count][r] = (chart_point){json_number_value(json_object_get(row, "runs")),
-                                             json_number_value(json_object_get(row, "kl")), NULL};
+            double kl = json_number_value(json_object_get(row, "kl"));
+            points[count][r] =
+                (chart_point){json_number_value(json_object_get(row, "runs")), kl > ROUNDING ? kl : NAN, NULL};
         }
         series[count] = (chart_series){l->name, points[count], runs, true};
         count++;
