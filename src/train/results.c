@@ -30,9 +30,7 @@ static json_t *rate(double count, double seconds) {
 /* Speeds are of this process; all else is of the whole run. */
 static json_t *train_results(const lckv_trainer *t, const lckv_train_result *r) {
     double steps = (double)(r->steps - t->first_step);
-    double an_example =
-        t->train->count_tokens ? (double)t->train_tokens / (double)t->train->count : (double)t->train->block_size;
-    double samples = (double)(r->tokens - t->first_tokens) / an_example;
+    double samples = (double)(r->tokens - t->first_tokens) / trainer_tokens_of_example(t);
     return json_pack("{sf sI sf so sf sI so so so}", "epoch", history_epoch(t, r->steps), "skipped_steps",
                      (json_int_t)r->skipped_steps, "total_flos", trainer_flops(t), "train_loss",
                      json_number_or_null(r->train_loss), "train_runtime", r->seconds, "train_samples",

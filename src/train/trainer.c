@@ -168,6 +168,11 @@ static int train(lckv_trainer *t) {
 
 /* ---------------------------------------------------------------- a whole run */
 
+double trainer_tokens_of_example(const lckv_trainer *t) {
+    bool differ = t->train->count_tokens && t->train->count;
+    return differ ? (double)t->train_tokens / (double)t->train->count : (double)t->train->block_size;
+}
+
 double trainer_flops(const lckv_trainer *t) {
     return t->train->block_size ? t->flops_of_block * ((double)t->tokens / t->train->block_size) : 0;
 }

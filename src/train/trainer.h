@@ -101,6 +101,9 @@ struct lckv_trainer {
  * are with one process: all processes stop where one is to. */
 int trainer_tell(const lckv_trainer *t, const lckv_train_progress *progress, int status);
 
+/* Tokens of an example to train on: a block's, or the mean of rows. */
+double trainer_tokens_of_example(const lckv_trainer *t);
+
 /* FLOPs that the steps so far have needed. */
 double trainer_flops(const lckv_trainer *t);
 

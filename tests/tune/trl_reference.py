@@ -12,6 +12,8 @@ import sys
 import tempfile
 
 import torch
+import transformers
+import trl
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
@@ -84,7 +86,8 @@ def main(shared):
         cases = {case: steps_of(name, rows, what, folder) for case, what in CASES.items()}
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "trl.json"), "w") as file:
         lines = [f'  {json.dumps(case)}: {json.dumps(what)}' for case, what in cases.items()]
-        file.write(f'{{\n "template": {json.dumps(TEMPLATE)},\n "rows": {ROWS},\n "cases": {{\n')
+        file.write(f'{{\n "trl": "{trl.__version__}",\n "transformers": "{transformers.__version__}",\n')
+        file.write(f' "template": {json.dumps(TEMPLATE)},\n "rows": {ROWS},\n "cases": {{\n')
         file.write(",\n".join(lines) + "\n }\n}\n")
 
 
