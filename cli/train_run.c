@@ -85,6 +85,8 @@ static int choose_reports(struct train_flags *o) {
 }
 
 static int check(const struct train_flags *o) {
+    if (!o->train.model_name_or_path && o->train.tuning)
+        return usage_error(o->command, "--model_name_or_path is needed; see lckv help %s", o->command);
     if (!o->train.model_name_or_path && !o->train.config_name)
         return usage_error(o->command, "expected --config_name, --model_name_or_path, or both");
     if (o->train.do_train && !o->train_files.count && !o->train.dataset_name)

@@ -56,6 +56,26 @@ static void flags_that_are_missing_are_named(void **state) {
     REFUSES(f, 2, "--train_file or --dataset_name is needed", "train", "--output_dir", "out", "--config_name", "x");
 }
 
+/* sft has the flags of train but those about blocks, its own, and trl's names for them. */
+static void sft_has_flags_of_its_own(void **state) {
+    const folder *f = *state;
+    put_data(f);
+    REFUSES(f, 2, "--model_name_or_path is needed", "sft", "--output_dir", "out", "--train_file", "x");
+    REFUSES(f, 2, "--train_file or --dataset_name is needed", "sft", "--output_dir", "out", "--model_name_or_path",
+            "x");
+    REFUSES(f, 2, "--completion_only_loss must be True or False, not \"maybe\"", "sft", "--output_dir", "out",
+            "--completion_only_loss", "maybe");
+    REFUSES(f, 2, "--max_seq_length must be at least 2", "sft", "--output_dir", "out", "--model_name_or_path", "x",
+            "--train_file", "x", "--max_length", "1");
+    REFUSES(f, 2, "--packing_strategy wrapped is refused: rows are packed whole", "sft", "--packing_strategy",
+            "wrapped");
+    REFUSES(f, 2, "--lora_dropout 0.05 is refused: LoRA is trained without dropout", "sft", "--lora_dropout", "0.05");
+    REFUSES(f, 2, "block_size", "sft", "--output_dir", "out", "--block_size", "8");
+    REFUSES(f, 1, "tuning needs a tokenizer, and", "sft", "--output_dir", in(f, "out"), "--model_name_or_path",
+            in(f, "."), "--train_file", in(f, "ids.jsonl"), "--padding_free", "--packing_strategy", "bfd",
+            "--lora_dropout", "0");
+}
+
 /* What it does to memory and bits is the stepper's test; here that it gets there. */
 static void gradient_checkpointing_reaches_the_step(void **state) {
     const folder *f = *state;
@@ -284,6 +304,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(flags_with_nothing_to_do_are_taken_with_a_line_that_says_so),
         IN_FOLDER(flags_that_would_change_the_result_are_refused_with_the_reason),
+        IN_FOLDER(sft_has_flags_of_its_own),
         IN_FOLDER(flags_that_are_missing_are_named),
         IN_FOLDER(gradient_checkpointing_reaches_the_step),
         IN_FOLDER(torch_dtype_is_the_type_of_the_weights),

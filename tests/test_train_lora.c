@@ -221,6 +221,12 @@ static void what_does_not_go_together_is_refused(void **state) {
     run t;
     begin(&t, state);
     OK(run_go(&t));
+    const char *base = t.options.model_name_or_path, *added = t.options.output_dir;
+    t.options.model_name_or_path = added;
+    use_output(&t, "other");
+    FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is an adapter, expected a checkpoint");
+    t.options.model_name_or_path = base;
+    t.options.output_dir = added;
     t.options.lora.r = 4;
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is of another adapter");
     t.options.lora.r = LORA_RANK;

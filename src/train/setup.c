@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "config/model_path.h"
+#include "io/adapter_file.h"
 #include "io/convert.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
@@ -210,9 +211,18 @@ static int add_watchers(lckv_trainer *t, const lckv_train_options *o) {
     return o->tensorboard ? tensorboard_watch(&t->watchers, o) : LCKV_OK;
 }
 
+/* What learns is a checkpoint, or an adapter beside one. */
+static int check_model(const lckv_train_options *o) {
+    REQUIRE(!o->model_name_or_path || !adapter_folder(o->model_name_or_path), LCKV_ERROR_ARGUMENT,
+            "'%s' is an adapter, expected a checkpoint: lckv convert --adapter makes one of both",
+            o->model_name_or_path);
+    return LCKV_OK;
+}
+
 /* What leaves the output folder ready. */
 static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     TRY(train_options_check(o));
+    TRY(check_model(o));
     keep_options(t, o);
     TRY(config_read(o->config_name ? o->config_name : o->model_name_or_path, o->config_overrides, &t->config));
     t->config->use_sequential |= o->use_sequential;
