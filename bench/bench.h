@@ -15,6 +15,7 @@ typedef struct bench_options {
 
 /* Seconds, monotonic. */
 double bench_now(void);
+double bench_cpu(void); /* of this process, all threads: what a busy machine changes little about */
 double bench_median(double *values, int count); /* sorts them */
 
 /* The yardsticks of a device: a plain square product y = x weight^T of `compute` operands, and a plain copy. */
@@ -41,8 +42,10 @@ int bench_model_open(const bench_options *o, const char *overrides, bench_model 
 void bench_model_close(bench_model *m);
 void bench_random_ids(const bench_model *m, uint64_t stream, int32_t *ids, int count);
 
-/* `count` greedy requests, the prompts [count, prompt] in `ids`, from the first one's coming to the last one's end. */
-int bench_engine_run(lckv_engine *e, const int32_t *ids, int prompt, int new_tokens, int count, double *seconds);
+/* `count` greedy requests, the prompts [count, prompt] in `ids`, from the first one's coming to the last one's end: in
+ * seconds, and on the counting device in GFLOP, so that ratios are those of the work that is needed. */
+int bench_engine_run(const bench_model *m, lckv_engine *e, const int32_t *ids, int prompt, int new_tokens, int count,
+                     double *seconds);
 
 int bench_train(const bench_options *o);
 int bench_checkpointing(const bench_options *o);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FEWER_RUNS = 6, KINDS = 5, LEAST_ROUNDS = 3, MOST_ROUNDS = 20 };
+enum { FEWER_RUNS = 6, KINDS = 5, MOST_ROUNDS = 20 };
 
 /* How it is read: by the plan in one piece, as in training, or in the engine's pieces. */
 typedef struct kind {
@@ -14,7 +14,8 @@ typedef struct kind {
     int runs; /* 0: the model's */
     bool whole;
     lckv_engine *engine;
-    double seconds[MOST_ROUNDS], ratios[MOST_ROUNDS];
+    double seconds[MOST_ROUNDS], cpu[MOST_ROUNDS];       /* of the processors */
+    double ratios[MOST_ROUNDS], cpu_ratios[MOST_ROUNDS]; /* to the plain one */
 } kind;
 
 static kind kinds[KINDS] = {
@@ -55,24 +56,40 @@ static int open_engines(const bench_options *o, bench_model models[2]) {
     return LCKV_OK;
 }
 
-static int take_rounds(const bench_options *o, const bench_model *m, int32_t *ids) {
-    double begin = 0, ignored;
-    int rounds = 0;
-    for (int round = -1; round < MOST_ROUNDS; round++) { /* the first makes primitives */
-        if (round == 0) begin = bench_now();
-        if (round >= LEAST_ROUNDS && bench_now() - begin > o->seconds) break;
-        bench_random_ids(m, (uint64_t)(round + 1), ids, o->prompt); /* nothing is known of them */
-        for (int i = 0; i < KINDS; i++) {
-            double *seconds = round < 0 ? &ignored : &kinds[i].seconds[round];
-            TRY(bench_engine_run(kinds[i].engine, ids, round < 0 ? o->prompt / 8 : o->prompt, 1, 1, seconds));
-            if (round >= 0) kinds[i].ratios[round] = kinds[i].seconds[round] / kinds[0].seconds[round];
-        }
-        rounds = round + 1;
+/* A part of a prompt in each, which makes primitives. */
+static int warm_up(const bench_options *o, const bench_model models[2], const int32_t *ids) {
+    double ignored;
+    for (int i = 0; i < KINDS; i++)
+        TRY(bench_engine_run(&models[kinds[i].loops], kinds[i].engine, ids, o->prompt / 8, 1, 1, &ignored));
+    return LCKV_OK;
+}
+
+static int take_round(const bench_options *o, const bench_model models[2], const int32_t *ids, int round) {
+    for (int i = 0; i < KINDS; i++) {
+        kind *k = &kinds[i];
+        double begin = bench_cpu();
+        TRY(bench_engine_run(&models[k->loops], k->engine, ids, o->prompt, 1, 1, &k->seconds[round]));
+        k->cpu[round] = bench_cpu() - begin;
+        k->ratios[round] = k->seconds[round] / kinds[0].seconds[round];
+        k->cpu_ratios[round] = k->cpu[round] / kinds[0].cpu[round];
     }
-    printf("{\"bench\": \"encoding\", \"config\": \"%s\", \"compute\": \"%s\", \"prompt\": %d, \"rounds\": %d, "
-           "\"plain_seconds\": %.3f",
-           o->config, dtype_name(o->compute), o->prompt, rounds, bench_median(kinds[0].seconds, rounds));
-    for (int i = 1; i < KINDS; i++) printf(", \"%s\": %.2f", kinds[i].name, bench_median(kinds[i].ratios, rounds));
+    return LCKV_OK;
+}
+
+static int take_rounds(const bench_options *o, const bench_model models[2], int32_t *ids) {
+    int rounds = 0;
+    bench_random_ids(&models[0], 0, ids, o->prompt);
+    TRY(warm_up(o, models, ids));
+    for (double begin = bench_now(); rounds < MOST_ROUNDS && (!rounds || bench_now() - begin < o->seconds); rounds++) {
+        bench_random_ids(&models[0], (uint64_t)(rounds + 1), ids, o->prompt); /* nothing is known of them */
+        TRY(take_round(o, models, ids, rounds));
+    }
+    printf("{\"bench\": \"encoding\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"prompt\": %d, "
+           "\"rounds\": %d, \"plain_seconds\": %.3f",
+           o->config, o->device, dtype_name(o->compute), o->prompt, rounds, bench_median(kinds[0].seconds, rounds));
+    for (int i = 1; i < KINDS; i++)
+        printf(", \"%s\": {\"ratio\": %.2f, \"cpu_ratio\": %.2f}", kinds[i].name, bench_median(kinds[i].ratios, rounds),
+               bench_median(kinds[i].cpu_ratios, rounds));
     printf("}\n");
     return LCKV_OK;
 }
@@ -82,7 +99,7 @@ int bench_encoding(const bench_options *o) {
     int32_t *ids = malloc((size_t)o->prompt * sizeof *ids);
     int status = ids ? open_models(o, models) : fail(LCKV_ERROR_MEMORY, "no memory for a prompt");
     if (status >= 0) status = open_engines(o, models);
-    if (status >= 0) status = take_rounds(o, &models[0], ids);
+    if (status >= 0) status = take_rounds(o, models, ids);
     for (int i = 0; i < KINDS; i++) lckv_engine_free(kinds[i].engine);
     for (int i = 0; i < 2; i++) bench_model_close(&models[i]);
     free(ids);

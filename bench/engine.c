@@ -3,7 +3,7 @@
 
 #include "base/rng.h"
 
-#include <stdlib.h>
+#include <string.h>
 
 int bench_model_open(const bench_options *o, const char *overrides, bench_model *out) {
     model_config *c;
@@ -24,8 +24,13 @@ void bench_random_ids(const bench_model *m, uint64_t stream, int32_t *ids, int c
         ids[i] = (int32_t)(rng_uniform(2, stream, (uint64_t)i) * (double)m->model->config->vocab_size);
 }
 
-int bench_engine_run(lckv_engine *e, const int32_t *ids, int prompt, int new_tokens, int count, double *seconds) {
-    double begin = bench_now();
+static double clock_of(const device *d) {
+    return strcmp(d->name, "count") ? bench_now() : 1e-9 * d->counts.flops;
+}
+
+int bench_engine_run(const bench_model *m, lckv_engine *e, const int32_t *ids, int prompt, int new_tokens, int count,
+                     double *seconds) {
+    double begin = clock_of(m->device);
     for (int i = 0; i < count; i++) {
         lckv_request r = lckv_request_defaults();
         uint64_t id;
@@ -36,6 +41,6 @@ int bench_engine_run(lckv_engine *e, const int32_t *ids, int prompt, int new_tok
         TRY(lckv_engine_submit(e, &r, &id));
     }
     while (!lckv_engine_idle(e)) TRY(lckv_engine_step(e));
-    *seconds = bench_now() - begin;
+    *seconds = clock_of(m->device) - begin;
     return LCKV_OK;
 }

@@ -12,15 +12,16 @@ static int take_rounds(const bench_options *o, const bench_model *m, lckv_engine
     int count = 0, prompt = o->prompt + PRIVATE;
     for (int round = -1; round < MOST_ROUNDS && (round < LEAST_ROUNDS || bench_now() - begin < o->seconds); round++) {
         bench_random_ids(m, (uint64_t)(round + 1), ids, prompt + PRIVATE);
-        TRY(bench_engine_run(e, ids, prompt, 1, 1, round < 0 ? &ignored : &first[round]));
+        TRY(bench_engine_run(m, e, ids, prompt, 1, 1, round < 0 ? &ignored : &first[round]));
         for (int i = o->prompt; i < prompt; i++) ids[i] = ids[i + PRIVATE];
-        TRY(bench_engine_run(e, ids, prompt, 1, 1, round < 0 ? &ignored : &second[round]));
+        TRY(bench_engine_run(m, e, ids, prompt, 1, 1, round < 0 ? &ignored : &second[round]));
         count = round + 1;
     }
     double a = bench_median(first, count), b = bench_median(second, count);
-    printf("{\"bench\": \"prefix\", \"config\": \"%s\", \"prefix\": %d, \"piece\": %d, \"rounds\": %d, "
+    printf("{\"bench\": \"prefix\", \"config\": \"%s\", \"device\": \"%s\", \"prefix\": %d, \"piece\": %d, \"rounds\": "
+           "%d, "
            "\"first_seconds\": %.4f, \"second_seconds\": %.4f, \"ratio\": %.4f}\n",
-           o->config, o->prompt, o->piece, count, a, b, b / a);
+           o->config, o->device, o->prompt, o->piece, count, a, b, b / a);
     return LCKV_OK;
 }
 

@@ -129,22 +129,38 @@ static int ask_server(server *s, const bench_options *o, const int32_t *ids, dou
 
 /* ---------------------------------------------------------------- in turns */
 
+typedef struct rounds {
+    double alone[MOST_ROUNDS], served[MOST_ROUNDS], ratios[MOST_ROUNDS], cpu_ratios[MOST_ROUNDS];
+} rounds;
+
+/* Seconds on the clock and of the processors, the client's included. */
+static int take_round(const bench_options *o, const bench_model *m, lckv_engine *e, server *s, const int32_t *ids,
+                      rounds *r, int round) {
+    double begin = bench_cpu(), middle;
+    TRY(bench_engine_run(m, e, ids, o->prompt, o->length, o->batch, &r->alone[round]));
+    middle = bench_cpu();
+    TRY(ask_server(s, o, ids, &r->served[round]));
+    r->ratios[round] = r->served[round] / r->alone[round];
+    r->cpu_ratios[round] = (bench_cpu() - middle) / (middle - begin);
+    return LCKV_OK;
+}
+
 static int take_rounds(const bench_options *o, const bench_model *m, lckv_engine *e, server *s, int32_t *ids) {
-    double alone[MOST_ROUNDS], served[MOST_ROUNDS], ratios[MOST_ROUNDS], begin = 0, ignored;
-    int rounds = 0, count = o->batch * o->prompt;
-    for (int round = -1; round < MOST_ROUNDS; round++) {
+    static rounds r;
+    double begin = 0;
+    int count = 0;
+    for (int round = -1; round < MOST_ROUNDS; round++) { /* the first makes primitives */
         if (round == 0) begin = bench_now();
         if (round >= LEAST_ROUNDS && bench_now() - begin > o->seconds) break;
-        bench_random_ids(m, (uint64_t)(round + 1), ids, count);
-        TRY(bench_engine_run(e, ids, o->prompt, o->length, o->batch, round < 0 ? &ignored : &alone[round]));
-        TRY(ask_server(s, o, ids, round < 0 ? &ignored : &served[round]));
-        if (round >= 0) ratios[round] = served[round] / alone[round];
-        rounds = round + 1;
+        bench_random_ids(m, (uint64_t)(round + 1), ids, o->batch * o->prompt);
+        TRY(take_round(o, m, e, s, ids, &r, round < 0 ? 0 : round));
+        count = round + 1;
     }
     printf("{\"bench\": \"server\", \"config\": \"%s\", \"compute\": \"%s\", \"clients\": %d, \"prompt\": %d, "
-           "\"length\": %d, \"rounds\": %d, \"engine_seconds\": %.3f, \"server_seconds\": %.3f, \"ratio\": %.4f}\n",
-           o->config, dtype_name(o->compute), o->batch, o->prompt, o->length, rounds, bench_median(alone, rounds),
-           bench_median(served, rounds), bench_median(ratios, rounds));
+           "\"length\": %d, \"rounds\": %d, \"engine_seconds\": %.3f, \"server_seconds\": %.3f, \"ratio\": %.4f, "
+           "\"cpu_ratio\": %.4f}\n",
+           o->config, dtype_name(o->compute), o->batch, o->prompt, o->length, count, bench_median(r.alone, count),
+           bench_median(r.served, count), bench_median(r.ratios, count), bench_median(r.cpu_ratios, count));
     return LCKV_OK;
 }
 
