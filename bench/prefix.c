@@ -7,21 +7,36 @@
 
 enum { PRIVATE = 10, LEAST_ROUNDS = 3, MOST_ROUNDS = 50 };
 
+typedef struct rounds {
+    double first[MOST_ROUNDS], second[MOST_ROUNDS], ratios[MOST_ROUNDS], cpu_ratios[MOST_ROUNDS];
+} rounds;
+
+static int take_round(const bench_options *o, const bench_model *m, lckv_engine *e, int32_t *ids, rounds *r,
+                      int round) {
+    int prompt = o->prompt + PRIVATE;
+    double begin = bench_cpu(), middle;
+    TRY(bench_engine_run(m, e, ids, prompt, 1, 1, &r->first[round]));
+    for (int i = o->prompt; i < prompt; i++) ids[i] = ids[i + PRIVATE];
+    middle = bench_cpu();
+    TRY(bench_engine_run(m, e, ids, prompt, 1, 1, &r->second[round]));
+    r->ratios[round] = r->second[round] / r->first[round];
+    r->cpu_ratios[round] = (bench_cpu() - middle) / (middle - begin);
+    return LCKV_OK;
+}
+
 static int take_rounds(const bench_options *o, const bench_model *m, lckv_engine *e, int32_t *ids) {
-    double first[MOST_ROUNDS], second[MOST_ROUNDS], begin = bench_now(), ignored;
-    int count = 0, prompt = o->prompt + PRIVATE;
+    static rounds r;
+    double begin = bench_now();
+    int count = 0;
     for (int round = -1; round < MOST_ROUNDS && (round < LEAST_ROUNDS || bench_now() - begin < o->seconds); round++) {
-        bench_random_ids(m, (uint64_t)(round + 1), ids, prompt + PRIVATE);
-        TRY(bench_engine_run(m, e, ids, prompt, 1, 1, round < 0 ? &ignored : &first[round]));
-        for (int i = o->prompt; i < prompt; i++) ids[i] = ids[i + PRIVATE];
-        TRY(bench_engine_run(m, e, ids, prompt, 1, 1, round < 0 ? &ignored : &second[round]));
+        bench_random_ids(m, (uint64_t)(round + 1), ids, o->prompt + 2 * PRIVATE);
+        TRY(take_round(o, m, e, ids, &r, round < 0 ? 0 : round)); /* the first makes primitives */
         count = round + 1;
     }
-    double a = bench_median(first, count), b = bench_median(second, count);
-    printf("{\"bench\": \"prefix\", \"config\": \"%s\", \"device\": \"%s\", \"prefix\": %d, \"piece\": %d, \"rounds\": "
-           "%d, "
-           "\"first_seconds\": %.4f, \"second_seconds\": %.4f, \"ratio\": %.4f}\n",
-           o->config, o->device, o->prompt, o->piece, count, a, b, b / a);
+    printf("{\"bench\": \"prefix\", \"config\": \"%s\", \"device\": \"%s\", \"prefix\": %d, \"piece\": %d, "
+           "\"rounds\": %d, \"first_seconds\": %.4f, \"second_seconds\": %.4f, \"ratio\": %.4f, \"cpu_ratio\": %.4f}\n",
+           o->config, o->device, o->prompt, o->piece, count, bench_median(r.first, count),
+           bench_median(r.second, count), bench_median(r.ratios, count), bench_median(r.cpu_ratios, count));
     return LCKV_OK;
 }
 
