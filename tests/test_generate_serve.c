@@ -112,13 +112,13 @@ static void write_ids(char *to, int count) {
     for (int i = 0; i < count; i++) to += sprintf(to, i ? ",%d" : "%d", i ? 259 + i * 7 % 15 : 1);
 }
 
-/* As lm-evaluation-harness asks: both lists one longer than the prompt, the first entry null, and the chosen token's
- * number among the top ones where it is one of them. The prompt is longer than the pieces that prompts are read in,
- * which scores must not depend on. */
 /* Two ways to the same sums, in other orders: 2^-24 * 4 * sqrt(8 * 30 layer runs) * the largest logit of 20, as
  * golden/compare.c derives it. */
 static const double SCORES_CLOSE = 1e-4;
 
+/* As lm-evaluation-harness asks: both lists one longer than the prompt, the first entry null, and the chosen token's
+ * number among the top ones where it is one of them. The prompt is longer than the pieces that prompts are read in,
+ * which scores must not depend on. */
 static void echoed_prompts_are_scored(void **state) {
     enum { PROMPT = 150 };
     char ids[5 * PROMPT], body[6 * PROMPT];
