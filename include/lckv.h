@@ -461,9 +461,9 @@ typedef enum lckv_ids_dtype { LCKV_IDS_UINT16, LCKV_IDS_UINT32 } lckv_ids_dtype;
 typedef struct lckv_lora {
     int64_t r;    /* the rank; 16 */
     double alpha; /* 32 */
-    const char *const
-        *target_modules; /* of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or all-linear;
-                          * NULL (default): q_proj and v_proj. k_proj and v_proj are those of KV slots */
+    /* Of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or all-linear; NULL (default): q_proj and
+     * v_proj. Of k_proj and v_proj there are those of layers with a KV slot. */
+    const char *const *target_modules;
     int target_module_count;
 } lckv_lora;
 

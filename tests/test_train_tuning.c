@@ -128,6 +128,24 @@ static void conversations_are_put_into_words(void **state) {
     end(&r);
 }
 
+/* The answer " b " of "a b a": its last blank is in the token that comes behind it. */
+static void tokens_across_the_end_of_an_answer_count(void **state) {
+    reading r;
+    begin(&r, *state, false);
+    put_text(in(*state, "tight.jinja"),
+             "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}{% generation %}"
+             "{{ m.content }}{% endgeneration %}{{ 'a' }}{% endif %}{% endfor %}");
+    OK(lckv_chat_template_open(in(*state, "model"), in(*state, "tight.jinja"), &r.chat_template));
+    r.how.assistant_only_loss = true;
+    OK(read_rows(&r, *state,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},"
+                 "{\"role\":\"assistant\",\"content\":\" b \"}]}\n",
+                 64));
+    expect_row(&r, 0, "a b a", ".xx");
+    assert_int_equal(r.rows.endless, 1);
+    end(&r);
+}
+
 /* Without a template in Alpaca's own words, with one by it. */
 static void alpacas_rows_are_prompts(void **state) {
     static const char rows[] = "{\"instruction\":\"the\",\"input\":\"cat\",\"output\":\"sat\"}\n"
@@ -403,6 +421,7 @@ int main(void) {
         MODEL_TEST(texts_end_in_eos_once),
         MODEL_TEST(completions_are_learned),
         MODEL_TEST(conversations_are_put_into_words),
+        MODEL_TEST(tokens_across_the_end_of_an_answer_count),
         MODEL_TEST(alpacas_rows_are_prompts),
         MODEL_TEST(alpacas_template_says_alpacas_words),
         MODEL_TEST(long_rows_are_cut_or_left_out),

@@ -39,20 +39,41 @@ static int pass_over_prompt(const tuning_options *o, const tuning_text *t, encod
     return LCKV_OK;
 }
 
-/* The token that the byte at `at` is in, or the first one behind: tokens that the text up to there gives by itself, and
- * gives in the whole too, end before it. *inside: a token goes across. */
+static int bytes_of(const tuning_options *o, const int32_t *ids, size_t count, size_t *bytes) {
+    char *text;
+    TRY(lckv_tokenizer_decode(o->tokenizer, ids, count, false, &text, bytes));
+    lckv_free(text);
+    return LCKV_OK;
+}
+
+/* Goes on from *token, up to which the row has these tokens too, until its own say as many bytes. Both are decoded from
+ * the token before on, since a decoder may take a blank off the front. */
+static int go_past(const tuning_options *o, const encoded *e, const int32_t *ids, size_t count, size_t *token,
+                   bool *inside) {
+    size_t wanted, here = 0, first = *token ? *token - 1 : 0;
+    TRY(bytes_of(o, ids + first, count - first, &wanted));
+    TRY(bytes_of(o, e->ids + first, *token - first, &here));
+    while (here < wanted && *token < e->count) TRY(bytes_of(o, e->ids + first, ++*token - first, &here));
+    *inside = here > wanted;
+    *token -= *inside;
+    return LCKV_OK;
+}
+
+/* The token that the byte at `at` is in, or begins with it. Tokens that the text up to there gives by itself and that
+ * the whole begins with, too, end before it; those that a border of tokens does not part go across (*inside). */
 static int token_at(const tuning_options *o, const tuning_text *t, const encoded *e, size_t at, size_t *token,
                     bool *inside) {
     int32_t *ids;
     size_t count;
     TRY(lckv_tokenizer_encode(o->tokenizer, t->whole, at, false, &ids, &count));
     for (*token = 0; *token < count && *token < e->count && ids[*token] == e->ids[*token];) ++*token;
-    *inside = *token < count;
+    int status = go_past(o, e, ids, count, token, inside);
     lckv_free(ids);
-    return LCKV_OK;
+    return status;
 }
 
-/* As transformers' return_assistant_tokens_mask: tokens that have a character of an answer. */
+/* As transformers' return_assistant_tokens_mask: tokens that have a character of an answer. (Where an answer's last
+ * character is several tokens and no other token ends it, that takes the first of these alone; here all are.) */
 static int keep_answers(const tuning_options *o, const tuning_text *t, encoded *e) {
     bool *answer = calloc(e->count + 1, sizeof *answer);
     REQUIRE(answer, LCKV_ERROR_MEMORY, "no memory for a row of %zu tokens", e->count);
