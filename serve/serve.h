@@ -21,7 +21,8 @@ typedef struct serve_options {
     int origin_count;
     int64_t max_body;             /* bytes of a request */
     int64_t max_connections;      /* at a time */
-    int timeout;                  /* seconds after which a silent connection is closed */
+    int timeout;                  /* seconds after which a connection is closed that is silent, or has not said a whole
+                                     request */
     lckv_engine_options engine;   /* callback and user are the server's */
     const char *chat_template;    /* a file with a template, instead of the tokenizer's; NULL: that */
     const char *tokenizer_name;   /* folder; NULL: there is none, and requests are ids */

@@ -133,6 +133,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *c, const char *
     (void)version;
     if (!v) return (*state = calloc(1, sizeof *v)) ? MHD_YES : MHD_NO;
     if (*size) return take_body(s, v, data, size);
+    patience_asked(&s->patience, c);
     const char *origin = header(c, MHD_HTTP_HEADER_ORIGIN);
     asker a = {.connection = c, .origin = origin && origin_may(s, c, origin) ? origin : NULL};
     if (v->answer) return answer_continue(v->answer, &a);
@@ -147,7 +148,9 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *c, const char *
 
 static void finished(void *user, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode how) {
     visit *v = *state;
-    (void)user, (void)c, (void)how;
+    server *s = user;
+    (void)how;
+    patience_answered(&s->patience, c);
     if (!v) return;
     answer_free(v->answer);
     bytes_free(&v->body);
@@ -191,7 +194,8 @@ static bool start_daemon(server *s, int fd, char error[SERVE_ERROR_BYTES]) {
      * request */
     unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO;
     s->daemon = MHD_start_daemon(flags, 0, NULL, NULL, handle, s, MHD_OPTION_LISTEN_SOCKET, fd,
-                                 MHD_OPTION_NOTIFY_COMPLETED, finished, NULL, MHD_OPTION_CONNECTION_LIMIT,
+                                 MHD_OPTION_NOTIFY_COMPLETED, finished, s, MHD_OPTION_NOTIFY_CONNECTION,
+                                 patience_notified, &s->patience, MHD_OPTION_CONNECTION_LIMIT,
                                  (unsigned)o->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)o->timeout,
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS_MOST, MHD_OPTION_END);
     if (!s->daemon) snprintf(error, SERVE_ERROR_BYTES, "cannot start the HTTP server: %s", strerror(errno));
@@ -209,6 +213,7 @@ static void serve_until_stopped(server *s) {
     worker_view view = {0};
     while (!s->options->stopping(s->options->user) && !view.failed) {
         pause_briefly();
+        patience_end(&s->patience, s->options->timeout);
         worker_look(s->worker, &view);
     }
     s->draining = true;
@@ -252,7 +257,7 @@ static bool serve_on(server *s, int fd, int port, char error[SERVE_ERROR_BYTES])
 }
 
 bool serve_run(lckv_model *model, const serve_options *options, char error[SERVE_ERROR_BYTES]) {
-    server s = {.options = options, .model = model, .started = (int64_t)time(NULL)};
+    server s = {.options = options, .model = model, .patience = PATIENCE_AT_FIRST, .started = (int64_t)time(NULL)};
     lckv_tokenizer *of_engine;
     int fd, port;
     bool served = open_texts(&s, &of_engine, error) && worker_start(model, of_engine, options, &s.worker, error) &&

@@ -3,6 +3,7 @@
 #define SERVE_SERVER_H
 
 #include "fields.h"
+#include "patience.h"
 #include "reply.h"
 #include "serve.h"
 #include "worker.h"
@@ -14,6 +15,7 @@ typedef struct server {
     lckv_chat_template *chat_template; /* NULL: none */
     worker *worker;
     struct MHD_Daemon *daemon;
+    patience patience;
     int64_t started;       /* seconds since 1970 */
     _Atomic bool draining; /* what runs is answered, what comes is refused */
     uint64_t numbered;     /* requests so far, for their names */

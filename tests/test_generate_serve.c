@@ -353,6 +353,28 @@ static int begin(const served *s, const char *body) {
     return fd;
 }
 
+/* Sends `first` and then a byte five times a second; returns whether the connection was ended within ten seconds. */
+static bool is_ended(int port, const char *first) {
+    char byte;
+    bool ended = false;
+    int fd = http_connect(port);
+    assert_true(fd >= 0 && http_send(fd, first, strlen(first)));
+    for (int i = 0; i < 50 && !ended; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+        ended = !http_send(fd, "1", 1) || recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
+    }
+    close(fd);
+    return ended;
+}
+
+/* Silence ends a connection, and so does a request that comes a byte at a time, in its head or its body. */
+static void a_request_has_its_time_to_come(void **state) {
+    served s = SERVE(state, "--timeout", "1");
+    assert_true(is_ended(s.port, "GET /health HTTP/1.1\r\nHost: here\r\nX-Slow: "));
+    assert_true(is_ended(s.port, "POST /tokenize HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n[1,"));
+    json_decref(ask(&s, "/v1/completions", GREEDY));
+}
+
 static void who_leaves_gives_back_the_pages(void **state) {
     served s = SERVE(state, "--max_num_seqs", "4");
     char byte;
@@ -465,6 +487,7 @@ int main(void) {
         WITH_MODEL(mistakes_are_named),
         WITH_MODEL(chats_that_cannot_be_are_named),
         WITH_MODEL(keys_and_origins_are_asked_for),
+        WITH_MODEL(a_request_has_its_time_to_come),
         WITH_MODEL(who_leaves_gives_back_the_pages),
         WITH_MODEL(a_full_queue_says_so),
         WITH_MODEL(sigterm_answers_what_runs),
