@@ -38,8 +38,9 @@ static const flag FLAGS[] = {
      .max = 1e12},
     {"max_connections", FLAG_INT, "1024", "Server", "connections at a time", SERVE(max_connections), .min = 1,
      .max = 65536},
-    {"timeout", FLAG_INT, "120", "Server", "seconds after which a connection is closed that is silent or has not said a whole request", OWN(timeout), .min = 1,
-     .max = 86400},
+    {"timeout", FLAG_INT, "120", "Server",
+     "seconds after which a connection is closed that is silent or has not said a whole request", OWN(timeout),
+     .min = 1, .max = 86400},
 
     {"max_model_len", FLAG_INT, "0", "Engine",
      "tokens of a request, new ones included; 0: the model's max_position_embeddings", SERVE(engine.max_model_len),
