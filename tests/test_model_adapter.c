@@ -218,8 +218,8 @@ static void gradients_are_derivatives(void **state) {
         "",
         ",\"layer_types\":\"0_0_2_2\",\"tie_word_embeddings\":true",
         ",\"layer_types\":\"0_2_2_3\",\"forward_passes\":0,\"backward_passes\":3",
-        ",\"layer_types\":\"1_1_3s_3s\",\"sliding_window\":5,\"attention_bias\":true,\"mlp_bias\":true,"
-        "\"forward_passes\":0,\"backward_passes\":2",
+        (",\"layer_types\":\"1_1_3s_3s\",\"sliding_window\":5,\"attention_bias\":true,\"mlp_bias\":true,"
+         "\"forward_passes\":0,\"backward_passes\":2"),
     };
     for (int i = 0; i < 4; i++) {
         fixture f;
