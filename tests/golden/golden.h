@@ -15,8 +15,11 @@ typedef struct golden {
     graph *graph;       /* with a tape */
     const int32_t *ids; /* of the main sequence */
     int32_t length;
-    double largest_logit; /* of the exact plan, for bf16's tolerance */
-    int passed, failed;
+    double largest_logit;    /* of the exact plan, for bf16's tolerance */
+    double readme_tolerance; /* f32 tolerance that the folder's README.md states; 0: none stated */
+    char lacking[64];        /* the last group that was reported as lacking */
+    int lacking_bytes;
+    int passed, failed, lacked;
 } golden;
 
 int golden_open(device *d, const char *folder, dtype compute, golden *g);
@@ -25,8 +28,9 @@ void golden_close(golden *g);
 /* The expected tensor; a name that is not there is NULL. Marks it as checked. */
 const safetensors_entry *golden_expected(golden *g, const char *name);
 
-/* Compares `found` with the expected tensor of that name within the tolerance of goldens/README.md (f32) or the derived
- * one (bf16, see compare.c), prints a line, counts. */
+/* Compares `found` with the expected tensor of that name within the tolerance of reference/README.md (f32) or the
+ * derived one (bf16, see compare.c), prints a line and counts. A tensor whose whole group is absent is reported as
+ * lacking. */
 void golden_compare(golden *g, const char *name, const float *found, int64_t count);
 void golden_compare_ids(golden *g, const char *name, const int32_t *found, int64_t count);
 void golden_report(golden *g, const char *name, bool good, const char *format, ...) PRINTF_LIKE(4, 5);

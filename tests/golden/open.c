@@ -3,6 +3,7 @@
 #include "io/hf_folder.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,10 +28,23 @@ static int open_expected(golden *g) {
     return LCKV_OK;
 }
 
+/* A line "f32 tolerance: X" in the folder's README.md, for folders whose expected values were made by other means. */
+static int read_tolerance(golden *g) {
+    char *path, line[256];
+    TRY(path_join(g->folder, "README.md", &path));
+    FILE *f = fopen(path, "r");
+    free(path);
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, "f32 tolerance:", 14)) g->readme_tolerance = atof(line + 14);
+    if (f) fclose(f);
+    return LCKV_OK;
+}
+
 int golden_open(device *d, const char *folder, dtype compute, golden *g) {
     *g = (golden){.folder = folder, .device = d, .compute = compute};
     const checkpoint_load_options as_stored = {.type = DTYPE_COUNT};
     TRY(open_expected(g));
+    TRY(read_tolerance(g));
     TRY(checkpoint_load(d, folder, &as_stored, &g->model));
     TRY(params_enable_masters(g->model->params, DTYPE_F32));
     TRY(params_enable_gradients(g->model->params));
