@@ -94,6 +94,7 @@ int added_tokens_cut(const added_token_set *set, const char *text, size_t bytes,
         }
         size_t begin = at, end = at + token->bytes;
         at = end; /* a token that is found but refused hides what it covers */
+        if (token->special && set->splits_special) continue;
         if (token->single_word && (word_before(text, begin) || word_behind(text, end, bytes))) continue;
         if (token->lstrip) begin = space_before(text, begin, done);
         if (token->rstrip) end = space_behind(text, end, bytes);

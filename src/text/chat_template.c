@@ -3,8 +3,8 @@
  *
  * Leaves out: the language (jinja/), and turning the text into ids, which is the tokenizer's. */
 #include "base/file.h"
+#include "text/folder_rules.h"
 #include "text/jinja/jinja.h"
-#include "text/tokenizer.h"
 #include "text/utf8.h"
 
 #include <stdlib.h>

@@ -27,14 +27,11 @@ struct lckv_tokenizer {
     text_buffer given, text; /* likewise: the text made valid, a piece of it on its way through the normalizer */
 };
 
-/* tokenizer_file.c: fills a zeroed tokenizer from FOLDER/tokenizer.json (or that file), and from the
- * tokenizer_config.json beside it what tokenizer.json does not say. On failure too the caller frees what was begun. */
+/* tokenizer_file.c: fills a zeroed tokenizer from FOLDER/tokenizer.json (or that file), and from the files beside it
+ * what they add to it (folder_rules.h). On failure too the caller frees what was begun. */
 int tokenizer_read(lckv_tokenizer *t, const char *folder_or_file);
 
 /* The same from what a tokenizer.json holds; errors quote `name`. */
 int tokenizer_read_parts(lckv_tokenizer *t, const json_t *root, const char *name);
-
-/* A tokenizer_config.json. Whole numbers in it are read as real ones: "model_max_length" is often 10^30. */
-int tokenizer_config_read(const char *path, json_t **out);
 
 #endif

@@ -1,6 +1,7 @@
 /* Opening a tokenizer: which files, and the parts that tokenizer.json names. See tokenizer.h. */
 #include "base/file.h"
 #include "text/component.h"
+#include "text/folder_rules.h"
 #include "text/tokenizer.h"
 
 #include <stdio.h>
@@ -22,78 +23,63 @@ static int check_file(const json_t *root, const char *path) {
     return LCKV_OK;
 }
 
-int tokenizer_read_parts(lckv_tokenizer *t, const json_t *root, const char *name) {
+static int read_parts(lckv_tokenizer *t, const json_t *root, const json_t *more_tokens, const char *name) {
+    const json_t *listed = json_object_get(root, "added_tokens");
     t->bos_id = t->eos_id = NO_TOKEN;
     TRY(check_file(root, name));
     TRY(bpe_read(&t->model, json_object_get(root, "model"), &t->vocabulary, name));
     TRY(normalizer_read(&t->normalizer, json_object_get(root, "normalizer"), name));
-    TRY(added_tokens_read(&t->added, json_object_get(root, "added_tokens"), &t->vocabulary, &t->normalizer, name));
+    TRY(added_tokens_read(&t->added, listed, more_tokens, &t->vocabulary, &t->normalizer, name));
     TRY(pre_tokenizer_read(&t->pre_tokenizer, json_object_get(root, "pre_tokenizer"), name));
     TRY(pre_tokenizer_check_first(&t->pre_tokenizer, t->normalizer.count > 0, name));
     TRY(post_processor_read(&t->post_processor, json_object_get(root, "post_processor"), &t->vocabulary, name));
     return detokenizer_read(&t->detokenizer, json_object_get(root, "decoder"), name);
 }
 
-static int read_tokenizer_json(lckv_tokenizer *t, const char *path, bool *has_post_processor) {
-    json_t *root;
-    TRY(json_read_file(path, &root));
-    int status = tokenizer_read_parts(t, root, path);
-    const json_t *surrounding = json_object_get(root, "post_processor");
-    *has_post_processor = surrounding && !json_is_null(surrounding);
-    json_decref(root);
-    return status;
+int tokenizer_read_parts(lckv_tokenizer *t, const json_t *root, const char *name) {
+    return read_parts(t, root, NULL, name);
 }
 
-/* ---- tokenizer_config.json */
+/* ---- the files beside it */
 
-/* The id of "bos_token" and the like: a string, or an object with "content"; NO_TOKEN where there is none. */
-static int special_id(const lckv_tokenizer *t, const json_t *config, const char *path, const char *key, int32_t *out) {
-    const json_t *value = json_object_get(config, key),
-                 *content = json_is_object(value) ? json_object_get(value, "content") : value;
-    *out = NO_TOKEN;
-    if (!value || json_is_null(value)) return LCKV_OK;
-    REQUIRE(json_is_string(content), LCKV_ERROR_FORMAT, "%s: '%s' should be a string or an object with 'content'", path,
-            key);
-    *out = vocabulary_find(&t->vocabulary, json_string_value(content), json_string_length(content));
-    return LCKV_OK;
+/* The id of a named token; NO_TOKEN where there is none. */
+static int32_t special_id(const lckv_tokenizer *t, const json_t *content) {
+    return content ? vocabulary_find(&t->vocabulary, json_string_value(content), json_string_length(content))
+                   : NO_TOKEN;
 }
 
-/* add_bos_token and add_eos_token count where tokenizer.json leaves open what surrounds a text. */
-static int add_surrounding(const json_t *config, const char *path, const char *key, int32_t id, id_list *out) {
-    bool wanted;
-    TRY(json_get_bool(config, path, key, false, &wanted));
+static int surround_with(id_list *out, bool wanted, int32_t id, const char *path, const char *key) {
+    out->count = 0;
     if (!wanted) return LCKV_OK;
     REQUIRE(id != NO_TOKEN, LCKV_ERROR_FORMAT, "%s: '%s' is true, but there is no such token", path, key);
     return id_list_append(out, &id, 1);
 }
 
-static int read_config(lckv_tokenizer *t, const json_t *config, const char *path, bool has_post_processor) {
-    REQUIRE(json_is_object(config), LCKV_ERROR_FORMAT, "%s: should be a JSON object", path);
-    TRY(special_id(t, config, path, "bos_token", &t->bos_id));
-    TRY(special_id(t, config, path, "eos_token", &t->eos_id));
-    if (has_post_processor) return LCKV_OK;
-    TRY(add_surrounding(config, path, "add_bos_token", t->bos_id, &t->post_processor.before));
-    return add_surrounding(config, path, "add_eos_token", t->eos_id, &t->post_processor.behind);
+static int apply_rules(lckv_tokenizer *t, const folder_rules *rules, const json_t *root, const char *path) {
+    const json_t *given = json_object_get(root, "post_processor");
+    bool has_post_processor = given && !json_is_null(given);
+    t->bos_id = special_id(t, rules->bos);
+    t->eos_id = special_id(t, rules->eos);
+    t->added.in_given.splits_special = t->added.in_normalized.splits_special = rules->splits_special;
+    if (rules->surround == SURROUND_FILE || (rules->surround == SURROUND_ABSENT && has_post_processor)) return LCKV_OK;
+    TRY(surround_with(&t->post_processor.before, rules->adds_bos, t->bos_id, path, "add_bos_token"));
+    return surround_with(&t->post_processor.behind, rules->adds_eos, t->eos_id, path, "add_eos_token");
 }
 
-int tokenizer_config_read(const char *path, json_t **out) {
-    char *text;
-    size_t bytes;
-    json_error_t error;
-    TRY(file_read(path, &text, &bytes));
-    *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &error);
-    free(text);
-    REQUIRE(*out, LCKV_ERROR_FORMAT, "%s: line %d, column %d: not JSON: %s", path, error.line, error.column,
-            error.text);
-    return LCKV_OK;
+static int read_root(lckv_tokenizer *t, json_t *root, const char *path, const char *folder) {
+    folder_rules rules;
+    int status = folder_rules_read(&rules, root, folder);
+    if (status >= 0) status = read_parts(t, root, rules.more_tokens, path);
+    if (status >= 0) status = apply_rules(t, &rules, root, path);
+    folder_rules_free(&rules);
+    return status;
 }
 
-static int read_tokenizer_config(lckv_tokenizer *t, const char *path, bool has_post_processor) {
-    json_t *config = NULL;
-    if (!file_exists(path)) return LCKV_OK;
-    TRY(tokenizer_config_read(path, &config));
-    int status = read_config(t, config, path, has_post_processor);
-    json_decref(config);
+static int read_with_rules(lckv_tokenizer *t, const char *path, const char *folder) {
+    json_t *root;
+    TRY(json_read_file(path, &root));
+    int status = json_is_object(root) ? read_root(t, root, path, folder) : check_file(root, path);
+    json_decref(root);
     return status;
 }
 
@@ -118,20 +104,10 @@ static int explain_absence(const char *folder) {
                 folder, found, folder, folder);
 }
 
-static int read_both(lckv_tokenizer *t, const char *file, const char *folder) {
-    bool has_post_processor;
-    char *config;
-    TRY(read_tokenizer_json(t, file, &has_post_processor));
-    TRY(path_join(folder, "tokenizer_config.json", &config));
-    int status = read_tokenizer_config(t, config, has_post_processor);
-    free(config);
-    return status;
-}
-
 static int read_folder(lckv_tokenizer *t, const char *folder) {
     char *file;
     TRY(path_join(folder, "tokenizer.json", &file));
-    int status = file_exists(file) ? read_both(t, file, folder) : explain_absence(folder);
+    int status = file_exists(file) ? read_with_rules(t, file, folder) : explain_absence(folder);
     free(file);
     return status;
 }
@@ -141,7 +117,7 @@ int tokenizer_read(lckv_tokenizer *t, const char *folder_or_file) {
     size_t length = (size_t)(path_base(folder_or_file) - folder_or_file);
     char *folder = length ? strndup(folder_or_file, length) : strdup(".");
     REQUIRE(folder, LCKV_ERROR_MEMORY, "no memory for a path");
-    int status = read_both(t, folder_or_file, folder);
+    int status = read_with_rules(t, folder_or_file, folder);
     free(folder);
     return status;
 }
