@@ -152,10 +152,12 @@ static int append_more_special(reading *r, const json_t *value, const char *key)
     return LCKV_OK;
 }
 
-/* "extra_special_tokens" with names: each is a special token like the others. */
-static int append_named(reading *r, const json_t *value) {
+/* "extra_special_tokens": a list (from 5.x on), or an object that names each token. */
+static int append_extra(reading *r) {
+    const json_t *value = json_object_get(r->config, "extra_special_tokens");
     const char *key;
     json_t *item;
+    if (json_is_array(value)) return append_more_special(r, value, "extra_special_tokens");
     json_object_foreach((json_t *)(uintptr_t)value, key, item) {
         TRY(check_token(r, item, key));
         if (json_array_append(r->more_special, item)) return out_of_memory(r);
@@ -225,10 +227,7 @@ static int name_from_config(reading *r) {
             if (!r->special[i]) return out_of_memory(r);
         }
     }
-    const json_t *extra = json_object_get(r->config, "extra_special_tokens");
-    TRY(append_more_special(r, json_object_get(r->config, "additional_special_tokens"), "additional_special_tokens"));
-    if (json_is_object(extra)) return append_named(r, extra);
-    return append_more_special(r, extra, "extra_special_tokens");
+    return append_more_special(r, json_object_get(r->config, "additional_special_tokens"), "additional_special_tokens");
 }
 
 /* special_tokens_map.json, an older file, has the last word where it is read at all. A token that it describes by an
@@ -410,6 +409,7 @@ static int gather_tokens(reading *r) {
     TRY(index_names(r, false));
     TRY(list_decoder(r));
     TRY(append_class_tokens(r));
+    TRY(append_extra(r));
     TRY(index_names(r, true));
     if (!has_decoder) json_array_foreach(json_object_get(r->root, "added_tokens"), index, token) TRY(note(r, token));
     return LCKV_OK;
@@ -426,13 +426,13 @@ static int python_bool(const reading *r, const char *key, bool fallback, bool *o
     return json_get_bool(r->config, r->config_path, key, fallback, out);
 }
 
-/* Where add_prefix_space is given, 4.57 builds these classes from tokenizer.model; without that file 5.24 alone opens
- * the folder, and it leaves the post-processor as it is. */
-static int opens_from_model(const reading *r, bool *out) {
+/* Whether 4.57 opens the folder. It knows no list of extra_special_tokens, and where add_prefix_space is given it
+ * builds some classes from tokenizer.model. 5.24, which then decides, leaves the post-processor as it is. */
+static int opens_in_4_57(const reading *r, bool *out) {
     const json_t *prefix = json_object_get(r->config, "add_prefix_space");
     char *path;
-    *out = true;
-    if (r->class->prefix != PREFIX_REBUILT || !prefix || json_is_null(prefix)) return LCKV_OK;
+    *out = !json_is_array(json_object_get(r->config, "extra_special_tokens"));
+    if (!*out || r->class->prefix != PREFIX_REBUILT || !prefix || json_is_null(prefix)) return LCKV_OK;
     TRY(path_join(r->folder, "tokenizer.model", &path));
     *out = file_exists(path);
     free(path);
@@ -444,7 +444,7 @@ static int read_surrounding(folder_rules *out, const reading *r) {
     TRY(python_bool(r, "split_special_tokens", false, &out->splits_special));
     TRY(python_bool(r, "add_bos_token", r->class->adds_bos, &out->adds_bos));
     TRY(python_bool(r, "add_eos_token", false, &out->adds_eos));
-    TRY(opens_from_model(r, &flags_count));
+    TRY(opens_in_4_57(r, &flags_count));
     bool names_them = (!out->adds_bos || out->bos) && (!out->adds_eos || out->eos); /* else 4.57 does not open it */
     out->surround = !*r->class->name ? SURROUND_ABSENT : SURROUND_FILE;
     if (r->class->surrounds && flags_count && names_them) out->surround = SURROUND_FLAGS;

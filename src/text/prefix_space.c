@@ -115,7 +115,14 @@ static int first_word_only(json_t *root) {
     return json_object_set_new(root, "normalizer", json_null());
 }
 
+/* Such a file has the class of a SentencePiece tokenizer by mistake; it stays as it is. */
+static bool has_bytes(const json_t *root) {
+    return find_part(json_object_get(root, "pre_tokenizer"), "ByteLevel") ||
+           find_part(json_object_get(root, "decoder"), "ByteLevel");
+}
+
 static int rebuild(json_t *root, bool value, bool legacy) {
+    if (has_bytes(root)) return 0;
     json_t *prepend = find_part(json_object_get(root, "normalizer"), "Prepend"),
            *metaspace = find_part(json_object_get(root, "pre_tokenizer"), "Metaspace");
     bool has = prepend || (metaspace && prepends(metaspace));

@@ -22,6 +22,7 @@ int lckv_tokenizer_open(const char *folder_or_file, lckv_tokenizer **out) {
 void lckv_tokenizer_free(lckv_tokenizer *t) {
     if (!t) return;
     bpe_free(&t->model);
+    unigram_free(&t->unigram);
     vocabulary_free(&t->vocabulary);
     added_tokens_free(&t->added);
     normalizer_free(&t->normalizer);
@@ -54,6 +55,10 @@ static int normalize_pieces(lckv_tokenizer *t, const pieces *from, pieces *to) {
     return LCKV_OK;
 }
 
+static int encode_word(lckv_tokenizer *t, const char *word, size_t bytes, id_list *ids) {
+    return t->unigram.nodes ? unigram_encode(&t->unigram, word, bytes, ids) : bpe_encode(&t->model, word, bytes, ids);
+}
+
 static int encode_text(lckv_tokenizer *t, const char *text, size_t bytes, id_list *ids) {
     pieces *given = &t->pieces[0], *words = &t->pieces[1];
     size_t used;
@@ -68,7 +73,7 @@ static int encode_text(lckv_tokenizer *t, const char *text, size_t bytes, id_lis
         if (item->id != NO_TOKEN)
             TRY(id_list_append(ids, &item->id, 1));
         else
-            TRY(bpe_encode(&t->model, piece_text(words, item), item->bytes, ids));
+            TRY(encode_word(t, piece_text(words, item), item->bytes, ids));
     }
     return LCKV_OK;
 }

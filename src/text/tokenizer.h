@@ -1,8 +1,9 @@
 /* A tokenizer, as the other rooms use it; lckv.h has the functions that work on it.
  *
  * Encoding runs the parts in this order: added tokens are cut out of the given text; the normalizer; added tokens that
- * are looked for in normalized text; the pre-tokenizer; the BPE model on each piece; the post-processor. Decoding is
- * the detokenizer. `truncation` and `padding` of a file are left alone, as transformers does: lengths are the caller's.
+ * are looked for in normalized text; the pre-tokenizer; the model (BPE or Unigram) on each piece; the post-processor.
+ * Decoding is the detokenizer. `truncation` and `padding` of a file are left alone, as transformers does: lengths are
+ * the caller's.
  */
 #ifndef TEXT_TOKENIZER_H
 #define TEXT_TOKENIZER_H
@@ -13,10 +14,12 @@
 #include "text/normalizer.h"
 #include "text/post_processor.h"
 #include "text/pre_tokenizer.h"
+#include "text/unigram.h"
 
 struct lckv_tokenizer {
     vocabulary vocabulary;
     bpe model;
+    unigram unigram; /* in place of `model`, where it has tokens */
     added_tokens added;
     normalizer normalizer;
     pre_tokenizer pre_tokenizer;

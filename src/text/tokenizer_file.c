@@ -23,11 +23,19 @@ static int check_file(const json_t *root, const char *path) {
     return LCKV_OK;
 }
 
+/* Early files do not name the type of their model: a list of tokens is Unigram's. */
+static int read_model(lckv_tokenizer *t, const json_t *model, const char *name) {
+    const char *type = json_string_value(json_object_get(model, "type"));
+    bool is_unigram = type ? !strcmp(type, "Unigram") : json_is_array(json_object_get(model, "vocab"));
+    return is_unigram ? unigram_read(&t->unigram, model, &t->vocabulary, name)
+                      : bpe_read(&t->model, model, &t->vocabulary, name);
+}
+
 static int read_parts(lckv_tokenizer *t, const json_t *root, const json_t *more_tokens, const char *name) {
     const json_t *listed = json_object_get(root, "added_tokens");
     t->bos_id = t->eos_id = NO_TOKEN;
     TRY(check_file(root, name));
-    TRY(bpe_read(&t->model, json_object_get(root, "model"), &t->vocabulary, name));
+    TRY(read_model(t, json_object_get(root, "model"), name));
     TRY(normalizer_read(&t->normalizer, json_object_get(root, "normalizer"), name));
     TRY(added_tokens_read(&t->added, listed, more_tokens, &t->vocabulary, &t->normalizer, name));
     TRY(pre_tokenizer_read(&t->pre_tokenizer, json_object_get(root, "pre_tokenizer"), name));

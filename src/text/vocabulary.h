@@ -1,6 +1,6 @@
 /* The tokens of a tokenizer: from text to id through a hash table, from id to text through an array.
  *
- * Holds the tokens of the BPE model and those added behind it; what an added token does in a text is added_tokens.h. */
+ * Holds the tokens of the model and those added behind it; what an added token does in a text is added_tokens.h. */
 #ifndef TEXT_VOCABULARY_H
 #define TEXT_VOCABULARY_H
 
@@ -14,7 +14,7 @@ typedef struct token_entry {
     size_t begin; /* in vocabulary.text */
     uint32_t bytes;
     bool present; /* ids may have holes */
-    bool added;   /* not one of the BPE model's */
+    bool added;   /* not one of the model's */
     bool listed;  /* among the file's added tokens, be it the model's too */
     bool special; /* left out of decoded text on demand */
 } token_entry;
