@@ -1,6 +1,8 @@
 /* The normalizer of a tokenizer file: see normalizer.h. */
 #include "text/normalizer.h"
 
+#include "text/charsmap.h"
+#include "text/cleaning.h"
 #include "text/component.h"
 #include "text/utf8.h"
 
@@ -8,7 +10,15 @@
 #include <string.h>
 #include <utf8proc.h>
 
-typedef enum { STEP_PREPEND, STEP_REPLACE, STEP_UNICODE_FORM, STEP_LOWERCASE, STEP_STRIP } step_kind;
+typedef enum {
+    STEP_PREPEND,
+    STEP_REPLACE,
+    STEP_UNICODE_FORM,
+    STEP_LOWERCASE,
+    STEP_STRIP,
+    STEP_CLEAN,
+    STEP_CHARSMAP
+} step_kind;
 
 struct normalizer_step {
     step_kind kind;
@@ -16,6 +26,8 @@ struct normalizer_step {
     text_buffer content;    /* Replace, Prepend */
     utf8proc_option_t form; /* NFC and so on */
     bool left, right;       /* Strip */
+    cleaning cleaning;      /* StripAccents and the like */
+    charsmap *charsmap;     /* Precompiled */
 };
 
 /* ---- reading */
@@ -43,7 +55,21 @@ static bool unicode_form(const char *type, utf8proc_option_t *form) {
     return false;
 }
 
+static int read_charsmap(normalizer_step *step, const component *c) {
+    const char *table;
+    size_t bytes;
+    step->kind = STEP_CHARSMAP;
+    TRY(component_keys(c, "precompiled_charsmap"));
+    TRY(component_string(c, "precompiled_charsmap", &table, &bytes));
+    return charsmap_read(table, bytes, c->where, &step->charsmap);
+}
+
 static int read_step(normalizer_step *step, const component *c) {
+    if (!strcmp(c->type, "Precompiled")) return read_charsmap(step, c);
+    if (cleaning_named(c->type, &step->cleaning)) {
+        step->kind = STEP_CLEAN;
+        return component_keys(c, "");
+    }
     if (unicode_form(c->type, &step->form)) {
         step->kind = STEP_UNICODE_FORM;
         return component_keys(c, "");
@@ -84,22 +110,46 @@ static int read_sequence(normalizer *n, const component *c, const char *file) {
     return LCKV_OK;
 }
 
+static int add_step(normalizer *n, normalizer_step step, const char *file) {
+    normalizer_step *steps = realloc(n->steps, (n->count + 1) * sizeof *steps);
+    REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a normalizer", file);
+    n->steps = steps;
+    n->steps[n->count++] = step;
+    return LCKV_OK;
+}
+
+/* Accents go where `strip_accents` says so, else together with upper case. */
+static int read_bert(normalizer *n, const component *c, const char *file) {
+    bool cleans, spaces_han, lowers, strips;
+    normalizer_step decompose = {.kind = STEP_UNICODE_FORM};
+    TRY(component_keys(c, "clean_text handle_chinese_chars strip_accents lowercase"));
+    TRY(json_get_bool(c->object, c->where, "clean_text", true, &cleans));
+    TRY(json_get_bool(c->object, c->where, "handle_chinese_chars", true, &spaces_han));
+    TRY(json_get_bool(c->object, c->where, "lowercase", true, &lowers));
+    TRY(json_get_bool(c->object, c->where, "strip_accents", lowers, &strips));
+    unicode_form("NFD", &decompose.form);
+    if (cleans) TRY(add_step(n, (normalizer_step){.kind = STEP_CLEAN, .cleaning = CLEAN_CONTROLS}, file));
+    if (spaces_han) TRY(add_step(n, (normalizer_step){.kind = STEP_CLEAN, .cleaning = CLEAN_HAN}, file));
+    if (strips) TRY(add_step(n, decompose, file));
+    if (strips) TRY(add_step(n, (normalizer_step){.kind = STEP_CLEAN, .cleaning = CLEAN_NONSPACING}, file));
+    return lowers ? add_step(n, (normalizer_step){.kind = STEP_LOWERCASE}, file) : LCKV_OK;
+}
+
 int normalizer_read(normalizer *n, const json_t *config, const char *file) {
     component c;
     if (!config || json_is_null(config)) return LCKV_OK;
     TRY(component_open(config, file, "normalizer", NULL, &c));
     if (!strcmp(c.type, "Sequence")) return read_sequence(n, &c, file);
-    normalizer_step *steps = realloc(n->steps, (n->count + 1) * sizeof *steps);
-    REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a normalizer", file);
-    n->steps = steps;
-    n->steps[n->count] = (normalizer_step){0};
-    return read_step(&n->steps[n->count++], &c);
+    if (!strcmp(c.type, "BertNormalizer")) return read_bert(n, &c, file);
+    TRY(add_step(n, (normalizer_step){0}, file));
+    return read_step(&n->steps[n->count - 1], &c);
 }
 
 void normalizer_free(normalizer *n) {
     for (size_t i = 0; i < n->count; i++) {
         pattern_free(n->steps[i].pattern);
         text_free(&n->steps[i].content);
+        charsmap_free(n->steps[i].charsmap);
     }
     free(n->steps);
     *n = (normalizer){0};
@@ -175,6 +225,10 @@ static int apply_step(const normalizer_step *step, const text_buffer *text, text
         return lowercase(text, out);
     case STEP_STRIP:
         return strip(step, text, out, keeps_start);
+    case STEP_CLEAN:
+        return clean_text(step->cleaning, text->data, text->length, out, keeps_start);
+    case STEP_CHARSMAP:
+        return charsmap_apply(step->charsmap, text->data, text->length, out);
     }
     return LCKV_OK;
 }

@@ -1,6 +1,7 @@
 /* The normalizer of a tokenizer file: what is done to text before it is cut into words.
  *
- * Prepend, Replace, NFC, NFD, NFKC, NFKD, Lowercase, Strip, and Sequence, which is flattened. Others are refused. */
+ * Prepend, Replace, NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Nmt, ByteLevel, BertNormalizer, Precompiled,
+ * and Sequence, which is flattened. Others are refused. */
 #ifndef TEXT_NORMALIZER_H
 #define TEXT_NORMALIZER_H
 

@@ -2,8 +2,8 @@
  *
  * Most of the two languages is the same and is copied. What is written alike but means something else is rewritten:
  * white space, words and hexadecimal digits (\s \w \h \b), \v, (?m), interval quantifiers with a sign behind them,
- * scripts, nested sets, POSIX brackets. What has no counterpart, or one whose meaning nobody checked, is refused by
- * name. One difference stays: (?i) does not match ligatures with their letters (U+FB01 with "fi"). */
+ * scripts, nested and intersected sets, POSIX brackets. What has no counterpart, or one whose meaning nobody checked,
+ * is refused by name. One difference stays: (?i) does not match ligatures with their letters (U+FB01 with "fi"). */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/pattern.h"
 
@@ -84,6 +84,14 @@ static bool compiles(const char *expression) {
     return compiled != NULL;
 }
 
+/* In Ruby (?i) makes classes of case match the other case too; in PCRE2 it does not. */
+static int check_case_class(const translation *t, const char *name) {
+    static const char *const of_case[] = {"Lu", "Ll", "Lt", "Uppercase", "Lowercase", "upper", "lower"};
+    for (size_t i = 0; t->caseless && i < sizeof of_case / sizeof *of_case; i++)
+        if (!strcmp(name, of_case[i])) return refuse(t, "a class of upper or lower case where (?i) holds");
+    return LCKV_OK;
+}
+
 /* A bare script name means the property Script in Ruby, Script_Extensions in PCRE2. Long category names are Ruby's. */
 static int put_property(translation *t, const char *property, bool negated) {
     static const char *const categories[][2] = {{"Letter", "L"},      {"Mark", "M"},   {"Number", "N"},
@@ -91,6 +99,7 @@ static int put_property(translation *t, const char *property, bool negated) {
                                                 {"Other", "C"}};
     for (size_t i = 0; i < sizeof categories / sizeof *categories; i++)
         if (!strcmp(property, categories[i][0])) property = categories[i][1];
+    TRY(check_case_class(t, property));
     char plain[64], script[64], what[64];
     snprintf(plain, sizeof plain, "\\%c{%s}", negated ? 'P' : 'p', property);
     snprintf(script, sizeof script, "\\%c{sc:%s}", negated ? 'P' : 'p', property);
@@ -129,6 +138,7 @@ static int posix_bracket(translation *t) {
         snprintf(closed, sizeof closed, "%s:]", sets[i][0]);
         if (!next_is(t, closed)) continue;
         t->at += strlen(closed);
+        TRY(check_case_class(t, sets[i][0]));
         return put(t, sets[i][1]);
     }
     return refuse(t, "a POSIX bracket other than space, digit, alpha, upper, lower, alnum, punct, xdigit and word");
@@ -243,52 +253,119 @@ static int escape(translation *t) {
     }
 }
 
-/* ---- sets: [...], where Ruby lets sets nest */
+/* ---- sets: [...], where Ruby lets sets nest and intersect
+ *
+ * PCRE2 knows neither. A set is an intersection (&&) of unions. A union is plain members, which stay a set of PCRE2,
+ * and nested sets that are negated or intersections, which become alternatives. All of an intersection but its last
+ * union are looked for ahead: [a-z&&[^aeiou]] becomes (?:(?=[a-z])[^aeiou]). */
 
-/* A nested set that is not negated adds its members to the outer one. */
-static int nested_set(translation *t, int *depth) {
-    if (next_is(t, "[:")) {
-        t->at += 2;
-        return posix_bracket(t);
-    }
-    if (next_is(t, "[^")) return refuse(t, "a negated set inside a set");
-    if (next_is(t, "[]")) return refuse(t, "an empty set");
+typedef struct set_work {
+    text_buffer members, others; /* the union that is being read: plain members; "|" and an expression for each other */
+    text_buffer ahead;           /* the unions before it, looked for ahead */
+} set_work;
+
+static int any_set(translation *t, int depth, bool *is_plain, text_buffer *out);
+
+/* The last union, as an expression that matches one character. */
+static int put_union(const translation *t, const set_work *s, text_buffer *out) {
+    if (!s->members.length && !s->others.length) return refuse(t, "an empty set");
+    if (!s->others.length) return text_printf(out, "[%s]", s->members.data);
+    if (!s->members.length) return text_printf(out, "(?:%s)", s->others.data + 1);
+    return text_printf(out, "(?:[%s]%s)", s->members.data, s->others.data);
+}
+
+/* A union ends at &&. */
+static int intersect(translation *t, set_work *s) {
+    t->at += 2;
+    TRY(text_append(&s->ahead, "(?=", 3));
+    TRY(put_union(t, s, &s->ahead));
+    s->members.length = s->others.length = 0;
+    return text_append(&s->ahead, ")", 1);
+}
+
+/* A set inside a set. Plain members of one that is not negated join the outer ones. */
+static int nested_set(translation *t, int depth, set_work *s) {
+    text_buffer inner = {0};
+    bool is_plain;
     if (t->at[-1] == '-') return refuse(t, "a range that ends in a set");
-    t->at++;
-    ++*depth;
-    return LCKV_OK;
+    bool negated = t->at[1] == '^';
+    int status = any_set(t, depth + 1, &is_plain, &inner);
+    if (status >= 0 && is_plain && !negated)
+        status = text_append(&s->members, inner.data + 1, inner.length - 2); /* without its brackets */
+    else if (status >= 0)
+        status = text_printf(&s->others, "|%s", inner.data);
+    text_free(&inner);
+    if (status >= 0 && next_is(t, "-") && !next_is(t, "-]")) return refuse(t, "a range that begins with a set");
+    return status;
 }
 
 static int set_member(translation *t) {
     uint32_t code_point;
+    if (next_is(t, "[:")) {
+        t->at += 2;
+        return posix_bracket(t);
+    }
     if (*t->at == '\\') return escape_in_set(t);
-    if (next_is(t, "&&")) return refuse(t, "an intersection of sets");
     size_t bytes = utf8_next(t->at, &code_point);
     TRY(check_folding(t, 0, code_point));
+    if (strchr(".:=", *t->at)) TRY(put(t, "\\")); /* behind a bracket they would begin a POSIX class */
     TRY(text_append(t->out, t->at, bytes));
     t->at += bytes;
     return LCKV_OK;
 }
 
-static int set(translation *t) {
-    int depth = 1;
-    bool negated = t->at[1] == '^'; /* the expression ends in NUL */
-    TRY(put(t, negated ? "[^" : "["));
-    t->at += negated ? 2 : 1;
+/* A member goes where `members` says, not into the expression. */
+static int plain_member(translation *t, text_buffer *members) {
+    text_buffer *outer = t->out;
+    t->out = members;
+    int status = set_member(t);
+    t->out = outer;
+    return status;
+}
+
+static int read_set(translation *t, int depth, set_work *s) {
     if (next_is(t, "]")) return refuse(t, "an empty set");
-    while (depth > 0) {
-        if (t->at >= t->end) return refuse(t, "a set without its end");
-        if (*t->at == '[') {
-            TRY(nested_set(t, &depth));
-        } else if (*t->at == ']') {
-            t->at++;
-            depth--;
-            if (depth > 0 && next_is(t, "-") && !next_is(t, "-]")) return refuse(t, "a range that begins with a set");
-        } else {
-            TRY(set_member(t));
-        }
+    while (t->at < t->end && *t->at != ']') {
+        if (next_is(t, "&&"))
+            TRY(intersect(t, s));
+        else if (*t->at == '[' && !next_is(t, "[:"))
+            TRY(nested_set(t, depth, s));
+        else
+            TRY(plain_member(t, &s->members));
     }
-    return put(t, "]");
+    if (t->at >= t->end) return refuse(t, "a set without its end");
+    t->at++;
+    return LCKV_OK;
+}
+
+/* Appends the set that was read to `out`. A negated one that is not plain matches any character that it is not. */
+static int write_set(const translation *t, const set_work *s, bool negated, bool *is_plain, text_buffer *out) {
+    *is_plain = !s->ahead.length && !s->others.length;
+    if (*is_plain && negated && s->members.length) return text_printf(out, "[^%s]", s->members.data);
+    if (*is_plain) return put_union(t, s, out);
+    TRY(text_printf(out, negated ? "(?:(?!" : "(?:"));
+    if (s->ahead.length) TRY(text_append(out, s->ahead.data, s->ahead.length));
+    TRY(put_union(t, s, out));
+    return text_printf(out, negated ? ")(?s:.))" : ")");
+}
+
+/* `t->at` is at the opening bracket. */
+static int any_set(translation *t, int depth, bool *is_plain, text_buffer *out) {
+    set_work s = {0};
+    bool negated = t->at[1] == '^'; /* the expression ends in NUL */
+    if (depth == MAX_DEPTH) return refuse(t, "sets nested deeper than 100");
+    t->at += negated ? 2 : 1;
+    int status = read_set(t, depth, &s);
+    if (status >= 0) status = write_set(t, &s, negated, is_plain, out);
+    text_free(&s.members);
+    text_free(&s.others);
+    text_free(&s.ahead);
+    return status;
+}
+
+static int set(translation *t) {
+    bool is_plain;
+    return any_set(t, 0, &is_plain, t->out);
 }
 
 /* ---- groups */

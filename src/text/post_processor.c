@@ -45,6 +45,22 @@ static int read_template(post_processor *out, const component *c, const vocabula
     return LCKV_OK;
 }
 
+/* The pair ["token", id] that BERT's and RoBERTa's post-processors put at one end of a text. */
+static int read_end(const component *c, const char *key, const vocabulary *v, id_list *out) {
+    const json_t *pair = json_object_get(c->object, key), *id = json_array_get(pair, 1);
+    REQUIRE(json_array_size(pair) == 2 && json_is_integer(id) && vocabulary_entry(v, json_integer_value(id)),
+            LCKV_ERROR_FORMAT, "%s: '%s' should be [\"token\", id] with the id of a token", c->where, key);
+    return id_list_append(out, &(int32_t){(int32_t)json_integer_value(id)}, 1);
+}
+
+static int read_ends(post_processor *out, const component *c, const vocabulary *v) {
+    REQUIRE(!out->before.count && !out->behind.count, LCKV_ERROR_UNSUPPORTED, "%s: a second template is not supported",
+            c->where);
+    TRY(component_keys(c, "sep cls trim_offsets add_prefix_space"));
+    TRY(read_end(c, "cls", v, &out->before));
+    return read_end(c, "sep", v, &out->behind);
+}
+
 static int read_sequence(post_processor *p, const component *c, const vocabulary *v, const char *file) {
     const json_t *list, *item;
     size_t index;
@@ -63,6 +79,7 @@ int post_processor_read(post_processor *p, const json_t *config, const vocabular
     TRY(component_open(config, file, "post_processor", NULL, &c));
     if (!strcmp(c.type, "Sequence")) return read_sequence(p, &c, v, file);
     if (!strcmp(c.type, "TemplateProcessing")) return read_template(p, &c, v);
+    if (!strcmp(c.type, "BertProcessing") || !strcmp(c.type, "RobertaProcessing")) return read_ends(p, &c, v);
     if (!strcmp(c.type, "ByteLevel")) return component_keys(&c, "add_prefix_space trim_offsets use_regex");
     return component_unsupported(&c);
 }

@@ -1,7 +1,7 @@
 /* The post-processor of a tokenizer file: the special tokens that stand before and behind a text.
  *
- * TemplateProcessing (its template for one text), ByteLevel (which moves offsets alone: nothing here), and Sequence.
- * Others are refused. */
+ * TemplateProcessing (its template for one text), BertProcessing and RobertaProcessing (one token at each end),
+ * ByteLevel (which moves offsets alone: nothing here), and Sequence. Others are refused. */
 #ifndef TEXT_POST_PROCESSOR_H
 #define TEXT_POST_PROCESSOR_H
 

@@ -6,6 +6,7 @@
 #include "text/split.h"
 #include "text/utf8.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,6 +86,61 @@ static int read_digits(pre_tokenizer *p, const component *c) {
     return add_split(p, c, "\\p{N}", 5, false, individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS);
 }
 
+/* Punctuation: ASCII's, some of which Unicode counts as symbols, and Unicode's. */
+#define PUNCTUATION "[!-/:-@\\[-`{-~\\p{P}]"
+
+static int read_punctuation(pre_tokenizer *p, const component *c) {
+    const char *name;
+    split_behavior behavior;
+    TRY(component_keys(c, "behavior"));
+    TRY(json_get_string(c->object, c->where, "behavior", "Isolated", &name));
+    REQUIRE(split_behavior_named(name, &behavior), LCKV_ERROR_UNSUPPORTED, "%s: behavior '%.40s' is not supported",
+            c->where, name);
+    return add_split(p, c, PUNCTUATION, sizeof PUNCTUATION - 1, false, behavior);
+}
+
+static int read_bert(pre_tokenizer *p, const component *c) {
+    TRY(component_keys(c, ""));
+    TRY(add_split(p, c, "\\s", 2, false, SPLIT_REMOVED));
+    return add_split(p, c, PUNCTUATION, sizeof PUNCTUATION - 1, false, SPLIT_ISOLATED);
+}
+
+/* Words, and rows of what is neither word nor space. */
+static int read_whitespace(pre_tokenizer *p, const component *c) {
+    static const char expression[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}]+|"
+                                     "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}\\s]+";
+    TRY(component_keys(c, ""));
+    TRY(add_split(p, c, expression, sizeof expression - 1, false, SPLIT_REMOVED));
+    p->steps[p->count - 1].invert = true;
+    return LCKV_OK;
+}
+
+static int read_whitespace_split(pre_tokenizer *p, const component *c) {
+    TRY(component_keys(c, ""));
+    return add_split(p, c, "\\s", 2, false, SPLIT_REMOVED);
+}
+
+static int read_delimiter(pre_tokenizer *p, const component *c) {
+    const char *delimiter;
+    size_t bytes;
+    TRY(component_keys(c, "delimiter"));
+    TRY(component_string(c, "delimiter", &delimiter, &bytes));
+    REQUIRE(bytes && utf8_last(delimiter, bytes) == 0, LCKV_ERROR_FORMAT, "%s: 'delimiter' should be one character",
+            c->where);
+    return add_split(p, c, delimiter, bytes, true, SPLIT_REMOVED);
+}
+
+static int read_fixed_length(pre_tokenizer *p, const component *c) {
+    int64_t length;
+    char expression[32];
+    TRY(component_keys(c, "length"));
+    TRY(json_get_int(c->object, c->where, "length", 5, &length));
+    REQUIRE(length >= 1 && length <= UINT16_MAX, LCKV_ERROR_UNSUPPORTED, "%s: 'length' should be 1 to %d", c->where,
+            UINT16_MAX);
+    int bytes = snprintf(expression, sizeof expression, "(?m:.{1,%d})", (int)length);
+    return add_split(p, c, expression, (size_t)bytes, false, SPLIT_ISOLATED);
+}
+
 /* Where Metaspace puts its mark before a piece: every one, the first of the text, or none. Before there was
  * `prepend_scheme` there was `add_prefix_space`, true or false. */
 static int metaspace_scheme(const component *c, bool *prepends, bool *at_start_only) {
@@ -137,14 +193,25 @@ static int read_sequence(pre_tokenizer *p, const component *c, const char *file)
 }
 
 int pre_tokenizer_read(pre_tokenizer *p, const json_t *config, const char *file) {
+    static const struct {
+        const char *type;
+        int (*read)(pre_tokenizer *, const component *);
+    } types[] = {{"Split", read_split},
+                 {"ByteLevel", read_byte_level},
+                 {"Digits", read_digits},
+                 {"Metaspace", read_metaspace},
+                 {"Punctuation", read_punctuation},
+                 {"Whitespace", read_whitespace},
+                 {"WhitespaceSplit", read_whitespace_split},
+                 {"BertPreTokenizer", read_bert},
+                 {"CharDelimiterSplit", read_delimiter},
+                 {"FixedLength", read_fixed_length}};
     component c;
     if (!config || json_is_null(config)) return LCKV_OK;
     TRY(component_open(config, file, "pre_tokenizer", NULL, &c));
     if (!strcmp(c.type, "Sequence")) return read_sequence(p, &c, file);
-    if (!strcmp(c.type, "Split")) return read_split(p, &c);
-    if (!strcmp(c.type, "ByteLevel")) return read_byte_level(p, &c);
-    if (!strcmp(c.type, "Digits")) return read_digits(p, &c);
-    if (!strcmp(c.type, "Metaspace")) return read_metaspace(p, &c);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(c.type, types[i].type)) return types[i].read(p, &c);
     return component_unsupported(&c);
 }
 
