@@ -426,28 +426,41 @@ static int python_bool(const reading *r, const char *key, bool fallback, bool *o
     return json_get_bool(r->config, r->config_path, key, fallback, out);
 }
 
-/* Whether 4.57 opens the folder. It knows no list of extra_special_tokens, and where add_prefix_space is given it
- * builds some classes from tokenizer.model. 5.24, which then decides, leaves the post-processor as it is. */
-static int opens_in_4_57(const reading *r, bool *out) {
+static bool gives_prefix(const reading *r) {
     const json_t *prefix = json_object_get(r->config, "add_prefix_space");
+    return prefix && !json_is_null(prefix);
+}
+
+/* Whether 4.57 opens the folder; where it does not, 5.24 decides. 4.57 knows no list of extra_special_tokens, and where
+ * add_prefix_space is given it builds some classes from tokenizer.model. */
+static int opens_in_4_57(const reading *r, bool *out) {
     char *path;
     *out = !json_is_array(json_object_get(r->config, "extra_special_tokens"));
-    if (!*out || r->class->prefix != PREFIX_REBUILT || !prefix || json_is_null(prefix)) return LCKV_OK;
+    if (!*out || r->class->prefix != PREFIX_REBUILT || !gives_prefix(r)) return LCKV_OK;
     TRY(path_join(r->folder, "tokenizer.model", &path));
     *out = file_exists(path);
     free(path);
     return LCKV_OK;
 }
 
-static int read_surrounding(folder_rules *out, const reading *r) {
-    bool flags_count;
+/* Whether 5.24 takes tokenizer.json as it is: for models of these types whatever their config says, and where no file
+ * names a class. */
+static bool is_backend_in_5_24(const reading *r) {
+    static const char *const types[] = {"mistral", "mixtral", "ministral", "phi3"};
+    const char *type = json_string_value(json_object_get(r->model, "model_type"));
+    for (size_t i = 0; type && i < sizeof types / sizeof *types; i++)
+        if (!strcmp(type, types[i])) return true;
+    return !json_is_string(json_object_get(r->config, "tokenizer_class")) &&
+           !json_is_string(json_object_get(r->model, "tokenizer_class"));
+}
+
+static int read_surrounding(folder_rules *out, const reading *r, bool in_4_57) {
     TRY(python_bool(r, "split_special_tokens", false, &out->splits_special));
     TRY(python_bool(r, "add_bos_token", r->class->adds_bos, &out->adds_bos));
     TRY(python_bool(r, "add_eos_token", false, &out->adds_eos));
-    TRY(opens_in_4_57(r, &flags_count));
     bool names_them = (!out->adds_bos || out->bos) && (!out->adds_eos || out->eos); /* else 4.57 does not open it */
     out->surround = !*r->class->name ? SURROUND_ABSENT : SURROUND_FILE;
-    if (r->class->surrounds && flags_count && names_them) out->surround = SURROUND_FLAGS;
+    if (r->class->surrounds && in_4_57 && names_them) out->surround = SURROUND_FLAGS;
     return LCKV_OK;
 }
 
@@ -472,7 +485,10 @@ static int read_rules(folder_rules *out, reading *r, json_t *root) {
     out->bos = content_reference(r->special[SPECIAL_BOS]);
     out->eos = content_reference(r->special[SPECIAL_EOS]);
     TRY(status);
-    TRY(read_surrounding(out, r));
+    bool in_4_57;
+    TRY(opens_in_4_57(r, &in_4_57));
+    TRY(read_surrounding(out, r, in_4_57));
+    if (!in_4_57 && is_backend_in_5_24(r)) return LCKV_OK;
     return prefix_space_apply(root, r->class->prefix, json_object_get(r->config, "add_prefix_space"), r->config,
                               r->config_path);
 }
