@@ -96,6 +96,10 @@ static const struct {
      "[1], \"tokens\": [\"<s>\"]}, \"end\": {\"id\": \"end\", \"ids\": [2, 17], \"tokens\": [\"</s>\", \"d\"]}}}]}",
      "ab", "<s>|ab|</s>|d"},
     {"{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": false, \"use_regex\": true}", "ab", "ab"},
+    {"{\"type\": \"BertProcessing\", \"sep\": [\"</s>\", 2], \"cls\": [\"<s>\", 1]}", "ab", "<s>|ab|</s>"},
+    {"{\"type\": \"RobertaProcessing\", \"sep\": [\"</s>\", 2], \"cls\": [\"<s>\", 1], \"trim_offsets\": true, "
+     "\"add_prefix_space\": false}",
+     "ab", "<s>|ab|</s>"},
 };
 
 static void test_post_processors(void **state) {
