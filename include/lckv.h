@@ -237,15 +237,15 @@ LCKV_API int lckv_convert(const lckv_convert_options *options);
 
 /* ---------------------------------------------------------------- tokenizers */
 
-/* A Hugging Face tokenizer (tokenizer.json): byte-pair encoding, over bytes or over characters with byte fallback. Ids
- * are those that the `tokenizers` library gives. What a file asks for that is not supported is an error when it is
- * opened. */
+/* A Hugging Face tokenizer (tokenizer.json): byte-pair encoding, over bytes or over characters with byte fallback, or
+ * Unigram (SentencePiece). Ids are those that the `tokenizers` library gives. What a file asks for that is not
+ * supported is an error when it is opened. */
 typedef struct lckv_tokenizer lckv_tokenizer;
 
-/* `folder_or_file`: a folder with tokenizer.json, or such a file. A tokenizer_config.json beside it tells the ids of
- * the BOS and EOS tokens, and with add_bos_token and add_eos_token what stands around a text if tokenizer.json leaves
- * that open. LCKV_ERROR_FILE: absent; LCKV_ERROR_FORMAT: malformed; LCKV_ERROR_UNSUPPORTED: names what it asks for, or
- * how to convert a folder that has another kind of tokenizer (tokenizer.model). */
+/* `folder_or_file`: a folder with tokenizer.json, or such a file. tokenizer_config.json, special_tokens_map.json
+ * and added_tokens.json beside it add tokens, name BOS and EOS and decide what stands around a text, as in transformers
+ * (docs/file-formats.md, "Tokenizers"). LCKV_ERROR_FILE: absent; LCKV_ERROR_FORMAT: malformed; LCKV_ERROR_UNSUPPORTED:
+ * names what it asks for, or how to convert a folder that has another kind of tokenizer (tokenizer.model). */
 LCKV_API int lckv_tokenizer_open(const char *folder_or_file, lckv_tokenizer **out);
 LCKV_API void lckv_tokenizer_free(lckv_tokenizer *tokenizer);
 
