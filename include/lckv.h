@@ -260,6 +260,13 @@ LCKV_API int lckv_tokenizer_encode(lckv_tokenizer *tokenizer, const char *text, 
 LCKV_API int lckv_tokenizer_decode(lckv_tokenizer *tokenizer, const int32_t *ids, size_t count,
                                    bool skip_special_tokens, char **text, size_t *bytes);
 
+/* Bytes that a token adds to a text behind other tokens: with its leading space, and a token that is a part of a
+ * character has the bytes of that part. Joined, they are the text. `at_start`: bytes at the start of a text, where many
+ * tokenizers drop a space. *bytes [*count] has a NUL behind it and is released with lckv_free(). LCKV_ERROR_ARGUMENT:
+ * no token has the id. */
+LCKV_API int lckv_tokenizer_token_bytes(lckv_tokenizer *tokenizer, int32_t id, bool at_start, char **bytes,
+                                        size_t *count);
+
 /* The largest id + 1, added tokens included: the rows that a model's embedding must have. */
 LCKV_API int32_t lckv_tokenizer_vocab_size(const lckv_tokenizer *tokenizer);
 

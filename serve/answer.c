@@ -23,8 +23,9 @@ answer *answer_create(server *s, job *j, bool chat) {
 
 void answer_free(answer *a) {
     if (!a) return;
-    for (int i = 0; a->prompt_texts && i < a->job->prompt_count; i++) free(a->prompt_texts[i]);
+    for (int i = 0; a->prompt_texts && i < a->job->prompt_count; i++) free(a->prompt_texts[i].text);
     free(a->prompt_texts);
+    for (int i = 0; a->told && i < a->job->prompt_count * a->job->request.n; i++) json_decref(a->told[i].held);
     free(a->told);
     bytes_free(&a->out);
     worker_let_go(a->server->worker, a->job);
@@ -158,7 +159,7 @@ static enum MHD_Result begin_stream(answer *a, const asker *who) {
         MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
         MHD_add_response_header(response, "X-Accel-Buffering", "no"); /* nginx passes events on as they come */
     }
-    return reply_queue(who, MHD_HTTP_OK, "text/event-stream", response);
+    return reply_queue(who, MHD_HTTP_OK, "text/event-stream; charset=utf-8", response);
 }
 
 /* ---------------------------------------------------------------- going on */

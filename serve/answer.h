@@ -5,21 +5,30 @@
 #ifndef SERVE_ANSWER_H
 #define SERVE_ANSWER_H
 
+#include "logprobs.h"
 #include "server.h"
 
 /* What has been told of a choice. */
 typedef struct told {
     int64_t tokens;
-    int64_t characters; /* of its text, prompt included where that is echoed: where the next token begins */
+    int64_t characters; /* of its text, prompt included where that is echoed */
+    text_place place;   /* where in it the next token begins */
+    json_t *held;       /* entries of log-probabilities whose text may yet be cut by a stop string; NULL: none */
     bool begun;
 } told;
+
+/* A text that may have NUL in it. */
+typedef struct answer_text {
+    char *text;
+    size_t bytes;
+} answer_text;
 
 typedef struct answer {
     server *server;
     job *job;
     bool chat, stream, include_usage, echo;
-    bool logprobs;       /* of each token; the request says how many top ones */
-    char **prompt_texts; /* [prompt_count]; NULL without echo */
+    bool logprobs;             /* of each token; the request says how many top ones */
+    answer_text *prompt_texts; /* [prompt_count]; NULL without echo */
     char id[64];
     int64_t created;
     told *told; /* [prompt_count * n] */

@@ -1,9 +1,6 @@
 /* The JSON of answers, see answer.h. */
 #include "answer.h"
 
-#include <math.h>
-#include <stdio.h>
-
 /* ---------------------------------------------------------------- words for things */
 
 static json_t *finish_reason(lckv_finish finish) {
@@ -17,106 +14,60 @@ static json_t *finish_reason(lckv_finish finish) {
     }
 }
 
-/* The text of one token; without a tokenizer its id. Never NULL unless memory ended; release with free(). */
-static char *token_text(const answer *a, int32_t id) {
-    char *text = NULL;
-    size_t length;
-    if (a->server->tokenizer && lckv_tokenizer_decode(a->server->tokenizer, &id, 1, false, &text, &length) >= 0)
-        return text;
-    text = malloc(16);
-    if (text) snprintf(text, 16, "%d", (int)id);
-    return text;
-}
-
-static int64_t characters(const char *text) {
-    int64_t count = 0;
-    for (; *text; text++) count += ((unsigned char)*text & 0xc0) != 0x80;
-    return count;
-}
-
-/* A logarithm as JSON can hold it. */
-static json_t *logarithm(double value) {
-    return json_real(isfinite(value) ? value : -9999.0);
-}
-
 /* ---------------------------------------------------------------- log-probabilities */
 
-/* What is told of one token: its own, and the most probable ones in its place. */
-typedef struct token_view {
-    int32_t id;
-    double logprob;
-    const lckv_logprob *top;
-    int top_count;
-    bool known; /* false: nothing stands before it, so it has none */
-} token_view;
+static logprob_style style_of(const answer *a) {
+    return (logprob_style){.tokenizer = a->server->tokenizer, .chat = a->chat};
+}
 
 static token_view view_of(const job_token *t) {
     return (token_view){.id = t->token, .logprob = t->logprob, .top = t->top, .top_count = t->top_count, .known = true};
 }
 
-/* {"token text": logprob, ..}: of equal texts the more probable stays. */
-static json_t *top_object(const answer *a, const token_view *t) {
-    json_t *object = json_object();
-    for (int i = 0; i < t->top_count; i++) {
-        char *text = token_text(a, t->top[i].id);
-        if (text && !json_object_get(object, text))
-            json_object_set_new(object, text, logarithm((double)t->top[i].logprob));
-        free(text);
-    }
-    return object;
+/* The place of a choice's first new token. */
+static text_place place_of(const answer *a, const job_prompt *p, int64_t characters) {
+    logprob_style style = style_of(a);
+    text_place place = text_place_behind(&style, p->ids, p->count);
+    place.characters = characters;
+    return place;
 }
 
-/* The lists of /v1/completions. */
-typedef struct logprob_lists {
-    json_t *tokens, *token_logprobs, *top_logprobs, *text_offset;
-} logprob_lists;
-
-static logprob_lists lists_begin(void) {
-    return (logprob_lists){json_array(), json_array(), json_array(), json_array()};
+static void add_entry(const answer *a, json_t *entries, text_place *place, const token_view *t, int64_t emitted) {
+    logprob_style style = style_of(a);
+    json_array_append_new(entries, logprob_entry_make(&style, place, t, emitted).json);
 }
 
-static void lists_add(const answer *a, logprob_lists *l, const token_view *t, int64_t *offset) {
-    char *text = token_text(a, t->id);
-    json_array_append_new(l->tokens, json_string(text ? text : ""));
-    json_array_append_new(l->text_offset, json_integer(*offset));
-    json_array_append_new(l->token_logprobs, t->known ? logarithm(t->logprob) : json_null());
-    json_array_append_new(l->top_logprobs, t->known ? top_object(a, t) : json_null());
-    *offset += text ? characters(text) : 0;
-    free(text);
+/* Characters that are certain when the decoder has read one token more; 0 without a tokenizer. */
+static int64_t decoded(lckv_decode_stream *stream, int32_t id) {
+    const char *text;
+    size_t length;
+    if (!stream || lckv_decode_stream_push(stream, id, &text, &length) < 0) return 0;
+    return count_characters(text, length);
 }
 
-static json_t *lists_end(logprob_lists *l) {
-    return json_pack("{so so so so}", "tokens", l->tokens, "token_logprobs", l->token_logprobs, "top_logprobs",
-                     l->top_logprobs, "text_offset", l->text_offset);
-}
-
-static void lists_add_prompt(const answer *a, logprob_lists *l, const job_prompt *p, int64_t *offset) {
+/* The entries of an echoed prompt. The first token has no log-probability. */
+static json_t *prompt_entries(const answer *a, const job_prompt *p) {
     int top = a->job->request.top_logprobs;
-    lists_add(a, l, &(token_view){.id = p->ids[0]}, offset);
+    json_t *entries = json_array();
+    text_place place = {0};
+    lckv_decode_stream *stream = NULL;
+    if (a->server->tokenizer) lckv_decode_stream_open(a->server->tokenizer, true, &stream);
+    int64_t emitted = decoded(stream, p->ids[0]);
+    add_entry(a, entries, &place, &(token_view){.id = p->ids[0]}, emitted);
     for (int64_t i = 0; i < p->scored_count; i++) {
         const lckv_logprob *row = p->scored + i * (1 + top);
         token_view t = {
             .id = row->id, .logprob = (double)row->logprob, .top = row + 1, .top_count = top, .known = true};
-        lists_add(a, l, &t, offset);
+        emitted += decoded(stream, row->id);
+        add_entry(a, entries, &place, &t, emitted);
     }
+    lckv_decode_stream_free(stream);
+    return entries;
 }
 
-/* An entry of a chat's list. */
-static json_t *chat_entry(const answer *a, int32_t id, double logprob) {
-    char *text = token_text(a, id);
-    json_t *numbers = json_array();
-    for (const char *c = text ? text : ""; *c; c++) json_array_append_new(numbers, json_integer((unsigned char)*c));
-    json_t *entry = json_pack("{ss so so}", "token", text ? text : "", "logprob", logarithm(logprob), "bytes", numbers);
-    free(text);
-    return entry;
-}
-
-static json_t *chat_token(const answer *a, const token_view *t) {
-    json_t *entry = chat_entry(a, t->id, t->logprob), *top = json_array();
-    for (int i = 0; i < t->top_count; i++)
-        json_array_append_new(top, chat_entry(a, t->top[i].id, (double)t->top[i].logprob));
-    json_object_set_new(entry, "top_logprobs", top);
-    return entry;
+/* Whether the entry is of the text: a stop string cuts the tokens that begin behind the end too. */
+static bool is_shown(const logprob_entry *e, int64_t characters) {
+    return !e->adds || e->start < characters;
 }
 
 /* ---------------------------------------------------------------- chunks */
@@ -129,24 +80,48 @@ static json_t *chunk(const answer *a, json_t *choices) {
     return object;
 }
 
-static json_t *text_value(const char *text, size_t length) {
-    return json_stringn(text, length);
+/* Keeps the entry until its text is certain, and moves the entries whose text is to `out`. With the end of the choice
+ * those that are left begin behind its text. */
+static void hold_entry(told *so_far, const logprob_entry *e, json_t *out, bool ends) {
+    if (!so_far->held) so_far->held = json_array();
+    if (e->json)
+        json_array_append_new(
+            so_far->held, json_pack("{sI sb so}", "start", (json_int_t)e->start, "adds", e->adds, "entry", e->json));
+    while (json_array_size(so_far->held)) {
+        json_t *first = json_array_get(so_far->held, 0);
+        logprob_entry held = {.start = json_integer_value(json_object_get(first, "start")),
+                              .adds = json_is_true(json_object_get(first, "adds"))};
+        bool shown = is_shown(&held, so_far->characters);
+        if (shown) json_array_append(out, json_object_get(first, "entry"));
+        if (!shown && !ends) break;
+        json_array_remove(so_far->held, 0);
+    }
+}
+
+/* The log-probabilities that go with a chunk; null: none. */
+static json_t *chunk_logprobs(answer *a, const job_token *t) {
+    told *so_far = &a->told[t->choice];
+    logprob_style style = style_of(a);
+    token_view view = view_of(t);
+    logprob_entry e = {0};
+    json_t *entries = json_array();
+    if (!a->logprobs || (t->token < 0 && !so_far->held)) {
+        json_decref(entries);
+        return json_null();
+    }
+    if (t->token >= 0) e = logprob_entry_make(&style, &so_far->place, &view, so_far->characters);
+    if (a->job->request.stop_count)
+        hold_entry(so_far, &e, entries, t->finish != LCKV_FINISH_NONE);
+    else
+        json_array_append_new(entries, e.json);
+    if (json_array_size(entries)) return logprobs_value(&style, entries);
+    json_decref(entries);
+    return json_null();
 }
 
 json_t *answer_chunk(answer *a, const job_token *t) {
-    told *so_far = &a->told[t->choice];
-    json_t *logprobs = json_null(), *choice;
-    if (a->logprobs && t->token >= 0) {
-        token_view view = view_of(t);
-        if (a->chat) {
-            logprobs = json_pack("{s[o]}", "content", chat_token(a, &view));
-        } else {
-            logprob_lists lists = lists_begin();
-            lists_add(a, &lists, &view, &so_far->characters);
-            logprobs = lists_end(&lists);
-        }
-    }
-    json_t *text = text_value(t->text, t->text_bytes);
+    a->told[t->choice].characters += count_characters(t->text, t->text_bytes);
+    json_t *logprobs = chunk_logprobs(a, t), *text = json_stringn(t->text, t->text_bytes), *choice;
     if (a->chat)
         choice = json_pack("{si so so so}", "index", t->choice, "delta",
                            t->text_bytes ? json_pack("{so}", "content", text) : (json_decref(text), json_object()),
@@ -157,14 +132,23 @@ json_t *answer_chunk(answer *a, const job_token *t) {
     return chunk(a, json_pack("[o]", choice));
 }
 
+static json_t *echo_value(const answer_text *echo) {
+    return json_stringn(echo->text ? echo->text : "", echo->bytes);
+}
+
 json_t *answer_first_chunk(answer *a, int choice) {
+    const job_prompt *p = &a->job->prompts[choice / a->job->request.n];
+    logprob_style style = style_of(a);
+    a->told[choice].place = place_of(a, p, 0);
     if (a->chat)
         return chunk(a, json_pack("[{si s{ss ss} sn sn}]", "index", choice, "delta", "role", "assistant", "content", "",
                                   "logprobs", "finish_reason"));
     if (!a->echo) return NULL;
-    const char *text = a->prompt_texts[choice / a->job->request.n];
-    a->told[choice].characters = characters(text);
-    return chunk(a, json_pack("[{si ss sn sn}]", "index", choice, "text", text, "logprobs", "finish_reason"));
+    const answer_text *echo = &a->prompt_texts[choice / a->job->request.n];
+    a->told[choice].characters = a->told[choice].place.characters = count_characters(echo->text, echo->bytes);
+    json_t *logprobs = a->logprobs ? logprobs_value(&style, prompt_entries(a, p)) : json_null();
+    return chunk(a, json_pack("[{si so so sn}]", "index", choice, "text", echo_value(echo), "logprobs", logprobs,
+                              "finish_reason"));
 }
 
 /* ---------------------------------------------------------------- usage */
@@ -191,47 +175,56 @@ typedef struct whole_choice {
     bytes text;
     int64_t new_tokens;
     lckv_finish finish;
-    json_t *logprobs;
 } whole_choice;
 
-static void add_new_token(const answer *a, const job_token *t, whole_choice *c, logprob_lists *lists, json_t *content,
-                          int64_t *offset) {
-    if (t->text_bytes) bytes_add(&c->text, t->text, t->text_bytes);
-    if (t->finish != LCKV_FINISH_NONE) c->finish = t->finish;
-    if (t->token < 0) return;
-    c->new_tokens++;
-    if (!a->logprobs) return;
-    token_view view = view_of(t);
-    if (a->chat)
-        json_array_append_new(content, chat_token(a, &view));
-    else
-        lists_add(a, lists, &view, offset);
+static void gather_text(const answer *a, int index, whole_choice *c) {
+    const job *j = a->job;
+    *c = (whole_choice){.finish = LCKV_FINISH_LENGTH};
+    if (a->echo) {
+        const answer_text *echo = &a->prompt_texts[index / j->request.n];
+        bytes_add(&c->text, echo->text, echo->bytes);
+    }
+    for (size_t i = 0; i < j->token_count; i++) {
+        const job_token *t = &j->tokens[i];
+        if (t->choice != index) continue;
+        bytes_add(&c->text, t->text, t->text_bytes);
+        if (t->finish != LCKV_FINISH_NONE) c->finish = t->finish;
+        c->new_tokens += t->token >= 0;
+    }
 }
 
-static void gather(const answer *a, int index, whole_choice *c) {
+static json_t *gather_logprobs(const answer *a, int index, const whole_choice *c) {
     const job *j = a->job;
     const job_prompt *p = &j->prompts[index / j->request.n];
-    logprob_lists lists = lists_begin();
-    json_t *content = json_array();
-    int64_t offset = 0;
-    *c = (whole_choice){.finish = LCKV_FINISH_LENGTH};
-    if (a->echo) bytes_add_text(&c->text, a->prompt_texts[index / j->request.n]);
-    if (a->echo && a->logprobs) lists_add_prompt(a, &lists, p, &offset);
-    for (size_t i = 0; i < j->token_count; i++)
-        if (j->tokens[i].choice == index) add_new_token(a, &j->tokens[i], c, &lists, content, &offset);
-    json_t *all = lists_end(&lists);
-    c->logprobs = !a->logprobs ? json_null() : a->chat ? json_pack("{sO}", "content", content) : json_incref(all);
-    json_decref(all);
-    json_decref(content);
+    const answer_text *echo = a->echo ? &a->prompt_texts[index / j->request.n] : NULL;
+    logprob_style style = style_of(a);
+    json_t *entries = echo ? prompt_entries(a, p) : json_array();
+    int64_t emitted = echo ? count_characters(echo->text, echo->bytes) : 0;
+    int64_t characters = count_characters(c->text.data, c->text.length);
+    text_place place = place_of(a, p, emitted);
+    for (size_t i = 0; i < j->token_count; i++) {
+        const job_token *t = &j->tokens[i];
+        if (t->choice != index || t->token < 0) continue;
+        token_view view = view_of(t);
+        emitted += count_characters(t->text, t->text_bytes);
+        logprob_entry e = logprob_entry_make(&style, &place, &view, emitted);
+        if (is_shown(&e, characters))
+            json_array_append_new(entries, e.json);
+        else
+            json_decref(e.json);
+    }
+    return logprobs_value(&style, entries);
 }
 
 static json_t *whole_json(const answer *a, int index, whole_choice *c) {
-    json_t *text = text_value(c->text.data ? c->text.data : "", c->text.length);
+    gather_text(a, index, c);
+    json_t *logprobs = a->logprobs ? gather_logprobs(a, index, c) : json_null();
+    json_t *text = json_stringn(c->text.data ? c->text.data : "", c->text.length);
     bytes_free(&c->text);
     if (a->chat)
         return json_pack("{si s{ss so sn} so so}", "index", index, "message", "role", "assistant", "content", text,
-                         "refusal", "logprobs", c->logprobs, "finish_reason", finish_reason(c->finish));
-    return json_pack("{si so so so}", "index", index, "text", text, "logprobs", c->logprobs, "finish_reason",
+                         "refusal", "logprobs", logprobs, "finish_reason", finish_reason(c->finish));
+    return json_pack("{si so so so}", "index", index, "text", text, "logprobs", logprobs, "finish_reason",
                      finish_reason(c->finish));
 }
 
@@ -240,9 +233,8 @@ json_t *answer_whole(answer *a) {
     int64_t new_tokens = 0;
     for (int i = 0; i < a->job->prompt_count * a->job->request.n; i++) {
         whole_choice c;
-        gather(a, i, &c);
-        new_tokens += c.new_tokens;
         json_array_append_new(choices, whole_json(a, i, &c));
+        new_tokens += c.new_tokens;
     }
     return json_pack("{ss ss sI ss so so}", "id", a->id, "object", a->chat ? "chat.completion" : "text_completion",
                      "created", (json_int_t)a->created, "model", a->server->options->model_name, "choices", choices,

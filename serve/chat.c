@@ -1,69 +1,6 @@
 /* /v1/chat/completions and /apply_template: a conversation becomes a prompt by the checkpoint's template. */
+#include "messages.h"
 #include "sampling.h"
-
-#include <stdio.h>
-
-enum { MESSAGES_MOST = 65536 };
-
-/* ---------------------------------------------------------------- messages */
-
-/* The text of a list of parts, which are to be text. NULL after fields_wrong(). */
-static json_t *join_parts(fields *f, const json_t *parts, size_t message) {
-    bytes text = {0};
-    char param[FIELD_NAME_BYTES];
-    size_t i;
-    json_t *part;
-    json_array_foreach(parts, i, part) {
-        const char *type = json_string_value(json_object_get(part, "type"));
-        const json_t *said = json_object_get(part, "text");
-        if (!type || strcmp(type, "text") || !json_is_string(said)) {
-            snprintf(param, sizeof param, "messages[%zu].content[%zu]", message, i);
-            fields_wrong(f, param, "%s: only parts of type 'text' are supported", param);
-            bytes_free(&text);
-            return NULL;
-        }
-        bytes_add(&text, json_string_value(said), json_string_length(said));
-    }
-    json_t *joined = json_stringn(text.length ? text.data : "", text.length);
-    bytes_free(&text);
-    return joined;
-}
-
-/* Contents as text, and the role `developer` by the name that templates know. */
-static bool plain_message(fields *f, json_t *message, size_t i) {
-    char param[FIELD_NAME_BYTES];
-    snprintf(param, sizeof param, "messages[%zu]", i);
-    const json_t *content = json_object_get(message, "content");
-    const char *role = json_string_value(json_object_get(message, "role"));
-    if (!role) return fields_wrong(f, param, "%s must be an object with a 'role'", param);
-    if (json_object_get(message, "tool_calls"))
-        return fields_wrong(f, param, "%s: 'tool_calls' is not supported", param);
-    if (!strcmp(role, "developer")) json_object_set_new(message, "role", json_string("system"));
-    if (json_is_string(content)) return true;
-    if (!json_is_array(content)) return fields_wrong(f, param, "%s must have a 'content' of text", param);
-    json_t *joined = join_parts(f, content, i);
-    if (!joined) return false;
-    json_object_set_new(message, "content", joined);
-    return true;
-}
-
-/* The messages as the template takes them; NULL after fields_wrong(). */
-static json_t *read_messages(fields *f) {
-    const json_t *given = field_any(f, "messages");
-    json_t *messages = json_is_array(given) ? json_deep_copy(given) : NULL, *message;
-    size_t i, count = json_array_size(messages);
-    if (!messages || count == 0 || count > MESSAGES_MOST) {
-        fields_wrong(f, "messages", "expected 'messages', a list of 1 to %d", MESSAGES_MOST);
-        json_decref(messages);
-        return NULL;
-    }
-    json_array_foreach(messages, i, message) {
-        if (plain_message(f, message, i)) continue;
-        json_decref(messages);
-        return NULL;
-    }
-    return messages;
-}
 
 /* ---------------------------------------------------------------- the prompt */
 
@@ -76,7 +13,7 @@ static char *dump_variables(fields *f) {
 
 /* Whether *out has the text of the conversation. */
 static bool render(fields *f, const server *s, lckv_chat_text *out) {
-    json_t *messages = read_messages(f);
+    json_t *messages = messages_read(f);
     lckv_chat chat = lckv_chat_defaults();
     chat.add_generation_prompt = field_bool(f, "add_generation_prompt", true);
     chat.continue_final_message = field_bool(f, "continue_final_message", false);

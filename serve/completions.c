@@ -56,16 +56,12 @@ static job *read_prompts(fields *f, const server *s) {
 static bool keep_texts(fields *f, answer *a) {
     const job *j = a->job;
     a->prompt_texts = calloc((size_t)j->prompt_count, sizeof *a->prompt_texts);
-    for (int i = 0; a->prompt_texts && i < j->prompt_count; i++) {
-        size_t length;
-        if (!a->server->tokenizer)
-            a->prompt_texts[i] = strdup("");
-        else if (lckv_tokenizer_decode(a->server->tokenizer, j->prompts[i].ids, (size_t)j->prompts[i].count, true,
-                                       &a->prompt_texts[i], &length) < 0)
+    if (!a->prompt_texts) return fields_wrong(f, "prompt", "no memory");
+    for (int i = 0; a->server->tokenizer && i < j->prompt_count; i++)
+        if (lckv_tokenizer_decode(a->server->tokenizer, j->prompts[i].ids, (size_t)j->prompts[i].count, true,
+                                  &a->prompt_texts[i].text, &a->prompt_texts[i].bytes) < 0)
             return fields_wrong(f, "prompt", "%s", lckv_last_error());
-        if (!a->prompt_texts[i]) return fields_wrong(f, "prompt", "no memory");
-    }
-    return a->prompt_texts || fields_wrong(f, "prompt", "no memory");
+    return true;
 }
 
 /* ---------------------------------------------------------------- what is asked for */
@@ -87,7 +83,6 @@ static void read_fields(fields *f, const server *s, job *j, asked *o) {
     field_unsupported(f, "suffix", "\"\"");
     if (j->request.max_new_tokens == 0 && !o->echo)
         fields_wrong(f, "max_tokens", "'max_tokens' may be 0 with 'echo' alone");
-    if (o->stream && j->request.prompt_logprobs) fields_wrong(f, "stream", "'echo' with 'logprobs' is not streamed");
 }
 
 static answer *read_request(fields *f, server *s) {

@@ -21,7 +21,7 @@ bool fields_wrong(fields *f, const char *param, const char *format, ...) {
 bool fields_begin(fields *f, const char *text, size_t length, json_t **out) {
     json_error_t error;
     *f = (fields){0};
-    *out = json_loadb(length ? text : "", length, JSON_REJECT_DUPLICATES, &error);
+    *out = json_loadb(length ? text : "", length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!*out)
         return fields_wrong(f, "", "the body is not JSON: %s (line %d, column %d)", error.text, error.line,
                             error.column);
@@ -39,6 +39,7 @@ bool fields_end(fields *f) {
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)f->object, key, value) {
         int i = 0;
+        if (json_is_null(value)) continue; /* the same as absent */
         while (i < f->known_count && strcmp(f->known[i], key)) i++;
         if (i == f->known_count) fields_wrong(f, key, "there is no field '%.80s'", key);
     }
@@ -90,7 +91,7 @@ const char *field_text(fields *f, const char *name) {
     if (!value) return NULL;
     const char *text = json_string_value(value);
     if (text && strlen(text) == json_string_length(value)) return text;
-    fields_wrong(f, name, "'%s' must be a string", name);
+    fields_wrong(f, name, "'%s' must %s", name, text ? "not contain NUL (\\u0000)" : "be a string");
     return NULL;
 }
 

@@ -64,7 +64,7 @@ enum MHD_Result layers_answer(server *s, const asker *a) {
     if (lckv_config_picture(lckv_model_config(s->model), LCKV_PICTURE_SVG, &svg) < 0)
         return reply_error(a, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, lckv_last_error());
     bytes content = {.data = svg, .length = strlen(svg)}; /* malloc()'s, as lckv_free() says */
-    return reply_bytes(a, MHD_HTTP_OK, "image/svg+xml", &content);
+    return reply_bytes(a, MHD_HTTP_OK, "image/svg+xml; charset=utf-8", &content);
 }
 
 enum MHD_Result page_answer(server *s, const asker *a) {

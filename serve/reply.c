@@ -42,7 +42,7 @@ enum MHD_Result reply_json(const asker *a, unsigned status, json_t *object) {
     json_decref(object);
     if (!text) return MHD_NO;
     bytes content = {.data = text, .length = strlen(text)};
-    return reply_bytes(a, status, "application/json", &content);
+    return reply_bytes(a, status, "application/json; charset=utf-8", &content);
 }
 
 static const char *type_of(unsigned status) {

@@ -13,10 +13,11 @@ void model_read(fields *f, const server *s) {
 }
 
 static bool add_stop(fields *f, job *j, const json_t *text) {
-    if (!json_is_string(text) || !json_string_length(text) ||
-        strlen(json_string_value(text)) != json_string_length(text))
+    if (!json_is_string(text) || !json_string_length(text))
         return fields_wrong(f, "stop", "'stop' must be a string that is not empty, or a list of at most %d",
                             STOPS_MOST);
+    if (strlen(json_string_value(text)) != json_string_length(text))
+        return fields_wrong(f, "stop", "'stop' must not contain NUL (\\u0000)");
     char *copy = strdup(json_string_value(text));
     if (!copy) return fields_wrong(f, "stop", "no memory");
     j->stops[j->request.stop_count++] = copy;

@@ -45,10 +45,8 @@ static int replace_end_token(decoder_stage *stage) {
 
 /* ---- ByteFallback */
 
-/* The byte of a token <0x00> to <0xFF>, -1 for any other. */
-static int byte_token(const text_buffer *token) {
-    const char *text = token->data;
-    if (token->length != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>') return -1;
+int decoder_byte(const char *text, size_t bytes) {
+    if (bytes != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>') return -1;
     if (!isxdigit((unsigned char)text[3]) || !isxdigit((unsigned char)text[4])) return -1;
     return (int)strtol((const char[]){text[3], text[4], 0}, NULL, 16);
 }
@@ -63,7 +61,7 @@ static int end_byte_row(decoder_stage *stage) {
 }
 
 static int byte_fallback_end_token(decoder_stage *stage) {
-    int byte = byte_token(&stage->token);
+    int byte = decoder_byte(stage->token.data, stage->token.length);
     int status = LCKV_OK;
     if (byte >= 0) {
         status = text_append(&stage->bytes, &(char){(char)byte}, 1);

@@ -42,4 +42,7 @@ int decoder_stage_end_token(decoder_stage *stage);
 int decoder_stage_finish(decoder_stage *stage);
 void decoder_stage_free(decoder_stage *stage);
 
+/* The byte of a token <0x00> to <0xFF>, -1 for any other. */
+int decoder_byte(const char *token, size_t bytes);
+
 #endif
