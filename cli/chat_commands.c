@@ -10,13 +10,13 @@
 #include <string.h>
 #include <time.h>
 
-/* What may stand behind a command's name for a line without a slash to be one. */
-typedef enum form { ALONE, MAYBE_WORD, WORD, SETTINGS, TEXT } form;
+/* What may stand behind a command's name for a line without a slash to be one. SLASHED: only the slash makes it one. */
+typedef enum form { ALONE, SLASHED, MAYBE_WORD, WORD, SETTINGS, TEXT } form;
 
 typedef struct command {
     const char *name;
     form form;
-    const char *shown, *help;
+    const char *shown, *help; /* NULL: another name of a command that is shown */
     chat_verdict (*run)(chat *c, const char *rest, const char **message);
 } command;
 
@@ -168,7 +168,8 @@ static chat_verdict run_example(chat *c, const char *rest, const char **message)
 
 static chat_verdict run_help(chat *c, const char *rest, const char **message) {
     (void)c, (void)rest, (void)message;
-    for (const command *known = COMMANDS; known->name; known++) notice("  %-30s %s", known->shown, known->help);
+    for (const command *known = COMMANDS; known->name; known++)
+        if (known->shown) notice("  %-30s %s", known->shown, known->help);
     notice("Each also with a / before it. A line that begins with a space is said as it is.");
     return CHAT_DONE;
 }
@@ -187,17 +188,21 @@ static const command COMMANDS[] = {
     {"example", WORD, "example NAME", "asks a question from the list; one that is not there shows the list",
      run_example},
     {"system", TEXT, "system TEXT", "begins anew with this system prompt; /system alone: with none", run_system},
-    {"exit", ALONE, "exit", "ends, as Ctrl-D does", run_exit},
+    {"exit", ALONE, "exit, quit", "ends, as /bye and Ctrl-D do", run_exit},
+    {"quit", ALONE, NULL, NULL, run_exit},
+    {"bye", SLASHED, NULL, NULL, run_exit},
     {0},
 };
 
 /* ---- lines */
 
-static bool has_form(form wanted, const char *rest) {
+static bool has_form(form wanted, bool slash, const char *rest) {
     bool one_word = *rest && !strchr(rest, ' ');
     switch (wanted) {
     case ALONE:
         return !*rest;
+    case SLASHED:
+        return slash && !*rest;
     case MAYBE_WORD:
         return !*rest || one_word;
     case WORD:
@@ -217,11 +222,11 @@ chat_verdict chat_read_line(chat *c, const char *line, const char **message) {
     *message = *line == ' ' ? line + 1 : line;
     for (const command *known = COMMANDS; known->name; known++) {
         if (strlen(known->name) != length || memcmp(known->name, word, length) != 0) continue;
-        if (has_form(known->form, rest)) return known->run(c, rest, message);
+        if (has_form(known->form, slash, rest)) return known->run(c, rest, message);
         bool bare_system = known->form == TEXT, bare_set = known->form == SETTINGS;
         if (slash && (bare_system || bare_set)) return known->run(c, rest, message);
         if (slash) {
-            notice("/%s: it goes %s", known->name, known->shown);
+            notice("/%s: expected: %s", known->name, known->shown ? known->shown : known->name);
             return CHAT_DONE;
         }
     }

@@ -19,7 +19,7 @@ static const char BUILT_IN[] = "{\"story\": \"Tell me a short story about a cat 
 
 static bool add_example(json_t *to, const char *name, const json_t *value) {
     if (json_is_object(value)) value = json_object_get(value, "text");
-    if (!json_is_string(value)) return false;
+    if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value)) return false;
     json_object_set(to, name, (json_t *)(uintptr_t)value);
     return true;
 }
@@ -32,7 +32,8 @@ static int add_json(const char *command, const char *path, json_t *root, json_t 
     if (!json_is_object(all)) return failure(command, "%s: the examples should be an object", path);
     json_object_foreach((json_t *)(uintptr_t)all, name, value) {
         if (!add_example(to, name, value))
-            return failure(command, "%s: '%s' should be a text, or an object with 'text'", path, name);
+            return failure(command, "%s: '%s' should be a text without NUL, or an object with such a 'text'", path,
+                           name);
     }
     return EXIT_FINE;
 }
@@ -133,7 +134,7 @@ int chat_examples_read(const char *command, const char *path, json_t **out) {
     char *text = read_file(path);
     if (!text) return failure(command, "cannot read '%s': %s", path, strerror(errno));
     bool json = text[strspn(text, " \t\r\n")] == '{';
-    json_t *root = json ? json_loads(text, JSON_REJECT_DUPLICATES, &error) : NULL;
+    json_t *root = json ? json_loads(text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error) : NULL;
     int code = json && !root ? failure(command, "%s: line %d: not JSON: %s", path, error.line, error.text)
                : json        ? add_json(command, path, root, *out)
                              : add_yaml(command, path, text, *out);

@@ -100,7 +100,7 @@ static int talk(chat *c) {
     const char *line, *message;
     int code = EXIT_FINE;
     c->shows = true;
-    if (terminal) notice("help tells what there is besides talking; exit or Ctrl-D ends.");
+    if (terminal) notice("help lists the commands; quit, exit or Ctrl-D ends.");
     while (!code && !c->broken && (line = chat_lines_read(lines, "Human: ", &stopped))) {
         if (stopped) continue;
         chat_verdict verdict = chat_read_line(c, line, &message);
@@ -131,16 +131,19 @@ static int ask_turn(chat *c, const json_t *row, const char *turn, json_t *turns)
 
 static int ask_row(chat *c, const char *path, int number, const char *line, json_t *turns) {
     json_error_t error;
-    json_t *row = json_loads(line, JSON_REJECT_DUPLICATES, &error);
+    json_t *row = json_loads(line, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     const json_t *asked = json_object_get(row, "turns");
     int code = EXIT_FINE;
     if (!row) code = failure(TABLE.command, "%s: line %d: not JSON: %s", path, number, error.text);
     if (row && !json_is_array(asked))
         code = failure(TABLE.command, "%s: line %d: expected 'turns', a list", path, number);
     for (size_t i = 0; i < json_array_size(asked) && !code; i++) {
-        const char *turn = json_string_value(json_array_get(asked, i));
-        code = turn ? ask_turn(c, row, turn, turns)
-                    : failure(TABLE.command, "%s: line %d: a turn should be a text", path, number);
+        const json_t *turn = json_array_get(asked, i);
+        const char *text = json_string_value(turn);
+        bool whole = text && strlen(text) == json_string_length(turn);
+        code = whole ? ask_turn(c, row, text, turns)
+                     : failure(TABLE.command, "%s: line %d: a turn should be a text%s", path, number,
+                               text ? " without NUL (\\u0000)" : "");
     }
     json_decref(row);
     return code;

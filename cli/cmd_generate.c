@@ -194,11 +194,17 @@ static double rate(double amount, double seconds) {
     return seconds > 0 ? amount / seconds : 0;
 }
 
+static int64_t new_tokens(const lckv_generation *g) {
+    int64_t tokens = 0;
+    for (int i = 0; i < g->count; i++) tokens += g->sequences[i].count;
+    return tokens;
+}
+
 static json_t *timing_json(const lckv_generation *g) {
-    return json_pack("{s:I, s:f, s:f, s:I, s:f, s:f, s:f}", "prompt_tokens", (json_int_t)g->prompt_tokens,
-                     "prompt_seconds", g->prompt_seconds, "prompt_tokens_per_second",
-                     rate((double)g->prompt_tokens, g->prompt_seconds), "decode_tokens", (json_int_t)g->decode_tokens,
-                     "decode_seconds", g->decode_seconds, "decode_tokens_per_second",
+    return json_pack("{s:I, s:I, s:f, s:f, s:I, s:f, s:f, s:f}", "new_tokens", (json_int_t)new_tokens(g),
+                     "prompt_tokens", (json_int_t)g->prompt_tokens, "prompt_seconds", g->prompt_seconds,
+                     "prompt_tokens_per_second", rate((double)g->prompt_tokens, g->prompt_seconds), "decode_tokens",
+                     (json_int_t)g->decode_tokens, "decode_seconds", g->decode_seconds, "decode_tokens_per_second",
                      rate((double)g->decode_tokens, g->decode_seconds), "decode_gigabytes_per_second",
                      rate(g->decode_bytes / 1e9, g->decode_seconds));
 }
@@ -218,10 +224,38 @@ static void print_result(const lckv_generation *g, const prompt_list *prompts) {
     json_decref(result);
 }
 
+/* "1,342": digits in groups of three. */
+static void write_grouped(char out[40], int64_t number) {
+    char digits[24];
+    int length = snprintf(digits, sizeof digits, "%lld", (long long)number), at = 0;
+    for (int i = 0; i < length; i++) {
+        if (i && (length - i) % 3 == 0) out[at++] = ',';
+        out[at++] = digits[i];
+    }
+    out[at] = 0;
+}
+
+/* "60 tokens, 2,058 tokens/s"; no rate where no time was taken. */
+static void write_speed(char out[128], int64_t tokens, double tokens_per_second) {
+    char count[40], speed[40];
+    write_grouped(count, tokens);
+    if (tokens_per_second < 100)
+        snprintf(speed, sizeof speed, "%.1f", tokens_per_second);
+    else
+        write_grouped(speed, (int64_t)(tokens_per_second + 0.5));
+    snprintf(out, 128, "%s token%s%s%s%s", count, tokens == 1 ? "" : "s", tokens_per_second > 0 ? ", " : "",
+             tokens_per_second > 0 ? speed : "", tokens_per_second > 0 ? " tokens/s" : "");
+}
+
+/* `decode` counts all new tokens. Its rate is that of the steps that only decode: a sequence's first token comes out of
+ * the prefill, whose time is not decoding's. */
 static void notice_speed(const lckv_generation *g) {
-    notice("prompt: %lld tokens, %.1f tokens/s; new: %lld tokens, %.1f tokens/s, %.2f GB/s of weights",
-           (long long)g->prompt_tokens, rate((double)g->prompt_tokens, g->prompt_seconds), (long long)g->decode_tokens,
-           rate((double)g->decode_tokens, g->decode_seconds), rate(g->decode_bytes / 1e9, g->decode_seconds));
+    char prefill[128], decode[128], weights[64] = "";
+    write_speed(prefill, g->prompt_tokens, rate((double)g->prompt_tokens, g->prompt_seconds));
+    write_speed(decode, new_tokens(g), rate((double)g->decode_tokens, g->decode_seconds));
+    if (g->decode_tokens)
+        snprintf(weights, sizeof weights, ", %.2f GB/s of weights", rate(g->decode_bytes / 1e9, g->decode_seconds));
+    notice("prefill: %s; decode: %s%s", prefill, decode, weights);
 }
 
 /* ---------------------------------------------------------------- the command */

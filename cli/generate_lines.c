@@ -37,7 +37,7 @@ static int count_lines(struct lines *l, const char *path, long *end) {
     int code = EXIT_FINE;
     *end = 0;
     while (!code && (length = getline(&text, &room, l->file)) > 0 && text[length - 1] == '\n') {
-        json_t *row = json_loadb(text, (size_t)length, 0, NULL);
+        json_t *row = json_loadb(text, (size_t)length, JSON_ALLOW_NUL, NULL);
         const json_t *index = json_object_get(row, "index");
         if (!json_is_integer(index) || json_integer_value(index) != l->first || l->first >= l->prompts->count)
             code = failure(l->command, "%s, line %d: expected the result of prompt %d of %d; is it of other prompts?",

@@ -72,7 +72,7 @@ static int add_json_prompt(prompt_list *list, const json_t *row) {
 static int add_json_row(const char *command, prompt_list *list, const char *path, int line, const char *text,
                         size_t length) {
     json_error_t error;
-    json_t *row = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+    json_t *row = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     int code = add_json_prompt(list, row);
     if (!row)
         failure(command, "%s, line %d: %s", path, line, error.text);

@@ -312,6 +312,23 @@ static void commands_do_what_they_say(void **state) {
     terminal_end(&t, 0);
 }
 
+static void words_that_end(void **state) {
+    static const char *const words[] = {"exit", "quit", "/exit", "/quit", "/bye"};
+    const folder *f = *state;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        terminal t = START(CHAT(f), LONG_MODEL, "--max_new_tokens", "2");
+        enter(&t, words[i]);
+        terminal_end(&t, 0);
+    }
+    terminal t = START(CHAT(f), LONG_MODEL, "--max_new_tokens", "2");
+    enter(&t, "bye"); /* without the slash it is said */
+    expect(&t, "Assistant: ");
+    enter(&t, "help");
+    expect(&t, "exit, quit");
+    enter(&t, "quit");
+    terminal_end(&t, 0);
+}
+
 /* An answer that would not end in this life. */
 static void ctrl_c_stops_the_answer(void **state) {
     const folder *f = *state;
@@ -383,6 +400,7 @@ int main(void) {
         WITH_MODEL(eos_tokens_end_answers),
         WITH_MODEL(wrong_files_and_flags_are_refused),
         WITH_MODEL(commands_do_what_they_say),
+        WITH_MODEL(words_that_end),
         WITH_MODEL(ctrl_c_stops_the_answer),
         WITH_MODEL(lines_are_edited_and_remembered),
         WITH_MODEL(too_long_is_told),

@@ -341,6 +341,29 @@ static void wrong_flags(void **state) {
     REFUSES(f, 1, "device", GENERATE(f), "--prompt", "a", "--device", "abacus");
 }
 
+/* All new tokens count, also where the prefill made them; the rate is that of the steps that decode. */
+static void new_tokens_are_counted(void **state) {
+    static const char *const lengths[] = {"1", "2", "60"};
+    static const char *const counts[] = {"decode: 1 token\n", "decode: 2 tokens, ", "decode: 60 tokens, "};
+    const folder *f = *state;
+    for (int i = 0; i < 3; i++) {
+        outcome o = RUN(f, GENERATE(f), "--prompt_ids", "1,260,261", "--length", lengths[i], "--ignore_eos");
+        assert_int_equal(o.code, 0);
+        if (!strstr(o.messages, "prefill: 3 tokens, ") || !strstr(o.messages, counts[i])) fail_msg("%s", o.messages);
+        outcome_free(&o);
+    }
+    json_t *a = RUN_JSON(f, GENERATE(f), "--prompt_ids", "1,260,261", "--length", "9", "--ignore_eos",
+                         "--num_return_sequences", "2");
+    const json_t *timing = json_object_get(a, "timing");
+    double tokens = json_number_value(json_object_get(timing, "decode_tokens"));
+    assert_int_equal(json_integer_value(json_object_get(timing, "new_tokens")), 18);
+    assert_true(tokens == 16);
+    double rate = json_number_value(json_object_get(timing, "decode_tokens_per_second"));
+    double expected = tokens / json_number_value(json_object_get(timing, "decode_seconds"));
+    assert_true(rate > 0.999 * expected && rate < 1.001 * expected);
+    json_decref(a);
+}
+
 static void flags_are_read_as_people_type_them(void **state) {
     const folder *f = *state;
     json_t *a = RUN_JSON(f, GENERATE(f), "--prompt", "a", "--length", "1e1", "--ignore-eos", "True", "--k", "5");
@@ -442,6 +465,7 @@ int main(void) {
         WITH_MODEL(scores),
         WITH_MODEL(inspects),
         WITH_MODEL(wrong_flags),
+        WITH_MODEL(new_tokens_are_counted),
         WITH_MODEL(flags_are_read_as_people_type_them),
         IN_FOLDER(help_says_defaults_and_exceptions),
         WITH_MODEL(ctrl_c_is_130),

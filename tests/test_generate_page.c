@@ -153,6 +153,26 @@ static void refusals_are_told(void **state) {
     shut(&o);
 }
 
+/* What an answer took stays on the page when it has ended: memory, its bars, and the speed. */
+static void last_values_stay(void **state) {
+    OPEN(state, "--max_num_seqs", "4");
+    wait_until_ready(&o.b);
+    set(&o.b, "temperature", "0");
+    set(&o.b, "max_tokens", "1500");
+    say(&o.b, "the cat");
+    browser_wait(&o.b, "state.kv_bytes_used > 0");
+    browser_wait(&o.b, NOT_WRITING " && " WRITTEN " > 0");
+    browser_wait(&o.b, "state.running === 0 && state.kv_bytes_used === 0 && last.running === 0");
+    assert_true(browser_true(&o.b, "held.kv_bytes_used > 0 && document.getElementById('kv-now').textContent === "
+                                   "bytes(held.kv_bytes_used)"));
+    assert_true(browser_true(&o.b, "document.getElementById('kv-plain').textContent !== '0 B'"));
+    assert_true(browser_true(&o.b, "parseFloat(document.getElementById('speed').textContent) > 0"));
+    assert_true(browser_true(&o.b, "[...document.querySelectorAll('.row .shared:not(.most)')].some(e => "
+                                   "parseFloat(e.style.width) > 0)"));
+    expect_text(&o.b, "#kv-when", "last answer");
+    shut(&o);
+}
+
 /* ---------------------------------------------------------------- for everyone */
 
 /* Every control and picture has a name that can be read out, and Tab reaches all controls in the order of the page. */
@@ -194,9 +214,9 @@ static void names_and_keyboard(void **state) {
     "return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05); })"
 
 static void light_dark_wide_narrow(void **state) {
-    static const char *const TEXTS[] = {"#model",      ".empty",    ".keys",       "#send",   "#clear",
-                                        ".numbers dt", ".key span", "#room",       "summary", "label input",
-                                        "h2",          ".row span", ".note.error", ".given",  ".turn p"};
+    static const char *const TEXTS[] = {"#model",    ".empty",      ".keys",   "#send",       "#clear", ".numbers dt",
+                                        ".key span", "#room",       "summary", "label input", "h2",     "#kv-when",
+                                        ".row span", ".note.error", ".given",  ".turn p"};
     OPEN(state, "--max_num_seqs", "4");
     wait_until_ready(&o.b);
     set(&o.b, "max_tokens", "0");
@@ -230,8 +250,9 @@ static void light_dark_wide_narrow(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        WITH_MODEL(text_is_gone_on_with), WITH_MODEL(writing_can_be_stopped), WITH_MODEL(conversations_go_on),
-        WITH_MODEL(refusals_are_told),    WITH_MODEL(names_and_keyboard),     WITH_MODEL(light_dark_wide_narrow),
+        WITH_MODEL(text_is_gone_on_with),   WITH_MODEL(writing_can_be_stopped), WITH_MODEL(conversations_go_on),
+        WITH_MODEL(last_values_stay),       WITH_MODEL(refusals_are_told),      WITH_MODEL(names_and_keyboard),
+        WITH_MODEL(light_dark_wide_narrow),
     };
     if (!browser_path()) {
         print_message("skipped: there is no Chromium\n");
