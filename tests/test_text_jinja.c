@@ -124,7 +124,9 @@ static void assert_fails(const char *source, int code, const char *expected) {
 static void errors_name_line_and_construct(void **state) {
     (void)state;
     assert_fails("a\n{% include 'x' %}", LCKV_ERROR_UNSUPPORTED, "test: line 2: the statement {% include %}");
-    assert_fails("\n\n{{ 1|urlize }}", LCKV_ERROR_UNSUPPORTED, "test: line 3: No filter named 'urlize'.");
+    assert_fails("\n\n{{ 1|urlize }}", LCKV_ERROR_UNSUPPORTED, "test: line 3: the filter 'urlize' is not supported");
+    assert_fails("{{ 1|zork }}", LCKV_ERROR_UNSUPPORTED, "test: line 1: No filter named 'zork'.");
+    assert_fails("{{ lipsum() }}", LCKV_ERROR_UNSUPPORTED, "test: line 1: the function 'lipsum' is not supported");
     assert_fails("{{ 1 is zork }}", LCKV_ERROR_UNSUPPORTED, "test: line 1: No test named 'zork'.");
     assert_fails("{% if true %}\n", LCKV_ERROR_FORMAT, "{% endif %} is missing");
     assert_fails("{% for x in [] %}{% endif %}", LCKV_ERROR_FORMAT, "unexpected {% endif %}");

@@ -173,26 +173,88 @@ static int add_more(json_t *variables, const char *text) {
     return LCKV_OK;
 }
 
+/* The names under which a message has its reasoning. Templates read the first, some the second: whichever is given,
+ * both are there, as transformers has it. */
+static const char *const REASONING[] = {"reasoning_content", "thinking", "reasoning"};
+
+static json_t *reasoning_of(const json_t *message) {
+    for (size_t i = 0; i < sizeof REASONING / sizeof *REASONING; i++) {
+        json_t *reasoning = json_object_get(message, REASONING[i]);
+        if (reasoning && !json_is_null(reasoning)) return reasoning;
+    }
+    return NULL;
+}
+
+/* The order of keys shows where a template prints a message: `thinking` goes first. */
+static json_t *with_reasoning(json_t *message, json_t *reasoning) {
+    json_t *aliased = json_object();
+    json_object_set(aliased, REASONING[1], reasoning);
+    json_object_update(aliased, message);
+    json_object_set(aliased, REASONING[0], reasoning);
+    return aliased;
+}
+
+static int alias_reasoning(json_t *messages) {
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        json_t *message = json_array_get(messages, i), *reasoning = reasoning_of(message);
+        if (!reasoning) continue;
+        json_t *aliased = with_reasoning(message, reasoning);
+        REQUIRE(aliased && json_array_set_new(messages, i, aliased) == 0, LCKV_ERROR_MEMORY,
+                "no memory for a conversation");
+    }
+    return LCKV_OK;
+}
+
 static int make_variables(const lckv_chat_template *t, const lckv_chat *chat, json_t *variables) {
     REQUIRE(chat->messages, LCKV_ERROR_ARGUMENT, "chat: there are no messages");
     REQUIRE(!chat->continue_final_message || !chat->add_generation_prompt, LCKV_ERROR_ARGUMENT,
             "chat: either a new answer is begun (add_generation_prompt) or the last message gone on with");
     json_object_update(variables, t->special_tokens);
     TRY(add_json(variables, "messages", chat->messages, true));
+    TRY(alias_reasoning(json_object_get(variables, "messages")));
     TRY(add_json(variables, "tools", chat->tools, true));
     TRY(add_json(variables, "documents", chat->documents, true));
     json_object_set_new(variables, "add_generation_prompt", json_boolean(chat->add_generation_prompt));
     return add_more(variables, chat->variables);
 }
 
-/* The words of the last message: its content, or the text of the content's last part. */
-static const json_t *final_words(const json_t *variables) {
-    const json_t *messages = json_object_get(variables, "messages");
+/* Stands behind the last message's words while they are rendered: whatever the template puts behind it is cut. Its
+ * space shows whether the template keeps white space at the end. The same word as in transformers, since templates may
+ * look at the words. */
+static const char TAG[] = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+/* Where the last message has its words: an object and the key in it. *where is NULL where it has none. */
+static void find_final_words(const json_t *messages, json_t **where, const char **key) {
     size_t count = json_array_size(messages);
-    const json_t *content = count ? json_object_get(json_array_get(messages, count - 1), "content") : NULL;
-    if (json_is_array(content) && json_array_size(content))
-        content = json_object_get(json_array_get(content, json_array_size(content) - 1), "text");
-    return json_is_string(content) ? content : NULL;
+    json_t *message = count ? json_array_get(messages, count - 1) : NULL,
+           *content = json_object_get(message, "content");
+    *key = "content";
+    *where = json_is_string(content) ? message : NULL;
+    for (size_t i = json_array_size(content); i-- > 0 && !*where;) {
+        json_t *part = json_array_get(content, i);
+        *key = "text";
+        if (json_is_string(json_object_get(part, *key))) *where = part;
+    }
+}
+
+/* Puts the tag behind the last message's words; *words is what they were, a new reference. */
+static int add_tag(json_t *variables, json_t **words) {
+    json_t *where;
+    const char *key;
+    find_final_words(json_object_get(variables, "messages"), &where, &key);
+    REQUIRE(where, LCKV_ERROR_ARGUMENT, "chat: the last message has no text that could be gone on with");
+    json_t *bare = json_incref(json_object_get(where, key));
+    size_t bytes = json_string_length(bare);
+    char *tagged = malloc(bytes + sizeof TAG);
+    if (tagged) {
+        memcpy(tagged, json_string_value(bare), bytes);
+        memcpy(tagged + bytes, TAG, sizeof TAG);
+    }
+    bool set = tagged && json_object_set_new(where, key, json_stringn(tagged, bytes + sizeof TAG - 1)) == 0;
+    free(tagged);
+    *words = bare;
+    REQUIRE(set, LCKV_ERROR_MEMORY, "no memory for a conversation");
+    return LCKV_OK;
 }
 
 /* Where the words stand last in the text; -1 where they do not. */
@@ -203,13 +265,18 @@ static ptrdiff_t find_last(const char *text, size_t bytes, const char *words, si
     return -1;
 }
 
+/* What Python's strip() takes. */
+static bool is_blank(uint32_t c) {
+    return utf8_is_white_space(c) || (c >= 0x1C && c <= 0x1F);
+}
+
 /* Behind the white space at the start of a string. */
 static size_t leading_space(const char *text, size_t bytes) {
     size_t at = 0;
     uint32_t c;
     while (at < bytes) {
         size_t length = utf8_next(text + at, &c);
-        if (!utf8_is_white_space(c)) break;
+        if (!is_blank(c)) break;
         at += length;
     }
     return at;
@@ -221,38 +288,40 @@ static size_t without_trailing_space(const char *text, size_t bytes) {
     while (bytes > 0) {
         size_t last = utf8_last(text, bytes);
         utf8_next(text + last, &c);
-        if (!utf8_is_white_space(c)) break;
+        if (!is_blank(c)) break;
         bytes = last;
     }
     return bytes;
 }
 
-/* Cuts the text behind the last message's words: with the white space at their end where the template keeps it. */
-static int cut_behind_words(jinja_text *text, const json_t *variables) {
-    const json_t *content = final_words(variables);
-    REQUIRE(content, LCKV_ERROR_ARGUMENT, "chat: the last message has no text that could be gone on with");
-    const char *words = json_string_value(content);
-    size_t start = leading_space(words, json_string_length(content)), whole = json_string_length(content) - start;
-    words += start;
-    size_t bare = without_trailing_space(words, whole);
-    ptrdiff_t at = find_last(text->text, text->bytes, words, bare);
-    REQUIRE(at >= 0, LCKV_ERROR_ARGUMENT, "chat: the template does not show the last message as it is");
-    size_t rest = text->bytes - (size_t)at;
-    bool kept = whole <= rest && !memcmp(text->text + at, words, whole);
-    text->bytes = (size_t)at + (kept ? whole : bare);
+/* Cuts the text at the tag. Where the template took the tag's space, it took white space from the words too. */
+static int cut_at_tag(jinja_text *text, const json_t *words) {
+    const char *said = json_string_value(words);
+    size_t tag = sizeof TAG - 1, start = leading_space(said, json_string_length(words));
+    size_t bare = without_trailing_space(said + start, json_string_length(words) - start);
+    ptrdiff_t at = find_last(text->text, text->bytes, TAG, tag - 1);
+    REQUIRE(at >= 0 && find_last(text->text, text->bytes, said + start, bare) >= 0, LCKV_ERROR_ARGUMENT,
+            "chat: the template does not show the last message as it is");
+    bool kept = text->bytes - (size_t)at >= tag && text->text[(size_t)at + tag - 1] == ' ';
+    text->bytes = kept ? (size_t)at : without_trailing_space(text->text, (size_t)at);
     text->text[text->bytes] = 0;
     return LCKV_OK;
 }
 
-static int render(const lckv_chat_template *t, const lckv_chat *chat, const json_t *variables, jinja_text *out) {
+static int render(const lckv_chat_template *t, const lckv_chat *chat, json_t *variables, jinja_text *out) {
+    json_t *words = NULL;
     time_t now = (time_t)chat->now;
     struct tm when;
     REQUIRE(!chat->now || localtime_r(&now, &when), LCKV_ERROR_ARGUMENT, "chat: 'now' is out of range");
     const jinja_template *used = chat->tools && t->tool_use ? t->tool_use : t->standard;
     REQUIRE(!chat->return_assistant_tokens || jinja_marks_answers(used), LCKV_ERROR_UNSUPPORTED,
             "the chat template does not mark answers: it has no {%% generation %%}");
-    TRY(jinja_render(used, variables, chat->now ? &when : NULL, chat->return_assistant_tokens, out));
-    return chat->continue_final_message ? cut_behind_words(out, variables) : LCKV_OK;
+    int status = chat->continue_final_message ? add_tag(variables, &words) : LCKV_OK;
+    if (status >= 0)
+        status = jinja_render(used, variables, chat->now ? &when : NULL, chat->return_assistant_tokens, out);
+    if (status >= 0 && words) status = cut_at_tag(out, words);
+    json_decref(words);
+    return status;
 }
 
 /* Text and spans become the caller's. A span that the cut left behind ends where the text does. */

@@ -14,6 +14,9 @@ static const char *object_name(value v, char room[64]) {
              v.kind == VALUE_NAMESPACE ? "jinja2.utils.Namespace"
              : v.kind == VALUE_LOOP    ? "jinja2.runtime.LoopContext"
              : v.kind == VALUE_MACRO   ? "jinja2.runtime.Macro"
+             : v.kind == VALUE_JOINER  ? "jinja2.utils.Joiner"
+             : v.kind == VALUE_CYCLER  ? "jinja2.utils.Cycler"
+             : is_markup(v)            ? "markupsafe.Markup"
                                        : value_type(v));
     return room;
 }
@@ -46,6 +49,7 @@ static bool listed(const char *words, const char *name, size_t bytes) {
 
 /* What the immutable sandbox keeps from templates. */
 static bool is_unsafe(value v, const char *name, size_t bytes) {
+    if (bytes >= 1 && *name == '_' && v.kind != VALUE_DICT) return true;
     if (bytes >= 2 && !memcmp(name, "__", 2)) return true;
     if (v.kind == VALUE_LIST) return listed("append clear extend insert pop remove reverse sort", name, bytes);
     if (v.kind == VALUE_DICT) return listed("clear pop popitem setdefault update", name, bytes);
@@ -64,6 +68,10 @@ static const builtin *method_of(value v, const char *name, size_t bytes) {
         return builtin_find(list_methods, name, bytes);
     case VALUE_LOOP:
         return builtin_find(loop_methods, name, bytes);
+    case VALUE_CYCLER:
+        return builtin_find(cycler_methods, name, bytes);
+    case VALUE_FUNCTION:
+        return global_method_find(v.function->code, name, bytes);
     default:
         return NULL;
     }
@@ -86,6 +94,8 @@ static int find_attribute(machine *m, value v, const char *name, size_t bytes, v
                                 bytes > 200 ? 200 : (int)bytes, name, value_type(v));
     if (method) return bind_method(m, method, v, out);
     if (v.kind == VALUE_LOOP) return loop_attribute(m, v, name, bytes, out, found);
+    if (v.kind == VALUE_MACRO) return macro_attribute(m, v, name, bytes, out, found);
+    if (v.kind == VALUE_CYCLER) return cycler_attribute(m, v, name, bytes, out, found);
     if (v.kind == VALUE_NAMESPACE) {
         const value *item = dict_find_text(v.dict, name, bytes);
         *found = item != NULL;
@@ -117,6 +127,12 @@ int value_attribute(machine *m, value v, const char *name, size_t bytes, value *
     return no_attribute(m, v, name, bytes, out);
 }
 
+int value_own_attribute(machine *m, value v, const char *name, size_t bytes, value *out) {
+    bool found = false;
+    if (v.kind != VALUE_NAMESPACE && v.kind != VALUE_UNDEFINED) TRY(find_attribute(m, v, name, bytes, out, &found));
+    return found ? LCKV_OK : no_attribute(m, v, name, bytes, out);
+}
+
 /* ---- elements */
 
 /* The byte at which a string's character of this number begins. */
@@ -144,6 +160,7 @@ static int element_at(machine *m, value v, int64_t index, value *out, bool *foun
     size_t first = byte_of_character(v, index);
     uint32_t c;
     *out = value_text(v.text + first, utf8_next(v.text + first, &c));
+    out->markup = v.markup;
     return LCKV_OK;
 }
 
@@ -204,12 +221,14 @@ static int slice_text(machine *m, value v, const slice *s, value *out) {
                          ? first + byte_of_character(value_text(v.text + first, v.bytes - first), s->stop - s->start)
                          : first;
         *out = value_text(v.text + first, end - first);
+        out->markup = v.markup;
         return LCKV_OK;
     }
     TRY(value_items(m, v, &list));
     for (int64_t i = s->start; inside(s, i); i += s->step)
         TRY(output_add(m, &o, list->items[i].text, list->items[i].bytes));
     *out = output_value(&o);
+    out->markup = v.markup;
     return LCKV_OK;
 }
 

@@ -72,6 +72,7 @@ typedef struct macro_node {
     keyword *parameters; /* value: the default, NULL for none */
     size_t count, capacity;
     bool uses_caller, uses_varargs, uses_kwargs;
+    bool is_caller; /* of a {% call %} */
     node *body;
 } macro_node;
 

@@ -62,11 +62,15 @@ int value_call(machine *m, value callee, const arguments *given, value *out) {
     TRY(machine_tick(m, 1));
     switch (callee.kind) {
     case VALUE_FUNCTION:
+        if (is_markup(callee.function->self))
+            return markup_method(m, callee.function->code, callee.function->self, given, out);
         return builtin_call(m, callee.function->code, callee.function->self, given, out);
     case VALUE_MACRO:
         return macro_call(m, callee.macro, given, out);
     case VALUE_LOOP:
         return loop_call(m, callee.loop, given, out);
+    case VALUE_JOINER:
+        return joiner_call(m, callee.list, given, out);
     case VALUE_UNDEFINED:
         return RAISE(m, "%.*s", (int)callee.bytes, callee.text);
     default:
@@ -75,7 +79,7 @@ int value_call(machine *m, value callee, const arguments *given, value *out) {
 }
 
 const builtin *filter_find(const char *name, size_t bytes) {
-    const builtin *const tables[] = {text_filters, sequence_filters, select_filters};
+    const builtin *const tables[] = {text_filters, html_filters, sequence_filters, select_filters};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         const builtin *found = builtin_find(tables[i], name, bytes);
         if (found) return found;

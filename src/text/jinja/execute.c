@@ -20,6 +20,7 @@ static int assign_member(machine *m, const node *target, value v) {
     value space;
     TRY(evaluate(m, target->right, &space));
     if (space.kind != VALUE_NAMESPACE) return RAISE(m, "cannot assign attribute on non-namespace object");
+    TRY(check_member_name(m, value_text(target->text, target->bytes)));
     return dict_set(&m->arena, space.dict, value_text(target->text, target->bytes), v);
 }
 
@@ -221,6 +222,33 @@ int macro_call(machine *m, const macro *called, const arguments *given, value *o
     TRY(execute_captured(m, called->code->body, out));
     m->scope = outer;
     m->depth--;
+    return LCKV_OK;
+}
+
+/* The names of the parameters. */
+static int parameter_names(machine *m, const macro_node *code, value *out) {
+    value_list *names;
+    TRY(list_new(&m->arena, code->count, &names));
+    for (size_t i = 0; i < code->count; i++)
+        TRY(list_add(&m->arena, names, value_text(code->parameters[i].name, code->parameters[i].bytes)));
+    *out = value_of_list(VALUE_TUPLE, names);
+    return LCKV_OK;
+}
+
+int macro_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found) {
+    const macro_node *code = v.macro->code;
+    *found = true;
+    if (text_is(name, bytes, "arguments")) return parameter_names(m, code, out);
+    if (text_is(name, bytes, "name"))
+        *out = code->is_caller ? value_none() : value_text(code->name, code->bytes);
+    else if (text_is(name, bytes, "catch_kwargs"))
+        *out = value_bool(code->uses_kwargs);
+    else if (text_is(name, bytes, "catch_varargs"))
+        *out = value_bool(code->uses_varargs);
+    else if (text_is(name, bytes, "caller"))
+        *out = value_bool(code->uses_caller);
+    else
+        *found = false;
     return LCKV_OK;
 }
 

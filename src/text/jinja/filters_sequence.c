@@ -73,6 +73,7 @@ static int run_reverse(machine *m, const call *c, value *out) {
     if (!is_string(c->self)) return iterator_of(list, out);
     for (size_t i = 0; i < list->count; i++) TRY(output_add(m, &o, list->items[i].text, list->items[i].bytes));
     *out = output_value(&o);
+    out->markup = c->self.markup;
     return LCKV_OK;
 }
 
@@ -102,6 +103,13 @@ static int run_items(machine *m, const call *c, value *out) {
         TRY(list_add(&m->arena, list, value_of_list(VALUE_TUPLE, pair)));
     }
     return iterator_of(list, out);
+}
+
+/* attr(name): the attribute alone, never an element of that name. */
+static int run_attr(machine *m, const call *c, value *out) {
+    value name;
+    TRY(argument_text(m, c->at[0], "the name of an attribute", &name));
+    return value_own_attribute(m, c->self, name.text, name.bytes, out);
 }
 
 /* ---- order */
@@ -177,21 +185,23 @@ static int key_of(machine *m, value item, value path, bool case_sensitive, value
     return case_sensitive ? LCKV_OK : value_without_case(m, *out, out);
 }
 
-/* The key of sort: of several attributes, "a,b", a list. */
+/* The key of sort is a list, also of one part: lists compare what is equal as equal, so that None can be sorted. */
 static int sort_key(machine *m, value item, value path, bool case_sensitive, value *out) {
     value_list *parts;
-    if (!is_string(path) || !path.bytes || !memchr(path.text, ',', path.bytes))
-        return key_of(m, item, path, case_sensitive, out);
+    value key;
     TRY(list_new(&m->arena, 2, &parts));
+    *out = value_of_list(VALUE_LIST, parts);
+    if (!is_string(path)) {
+        TRY(key_of(m, item, path, case_sensitive, &key));
+        return list_add(&m->arena, parts, key);
+    }
     for (size_t at = 0; at <= path.bytes;) {
         const char *comma = path.bytes > at ? memchr(path.text + at, ',', path.bytes - at) : NULL;
         size_t bytes = comma ? (size_t)(comma - path.text) - at : path.bytes - at;
-        value key;
         TRY(key_of(m, item, value_text(path.text + at, bytes), case_sensitive, &key));
         TRY(list_add(&m->arena, parts, key));
         at += bytes + 1;
     }
-    *out = value_of_list(VALUE_LIST, parts);
     return LCKV_OK;
 }
 
@@ -372,6 +382,7 @@ const builtin sequence_filters[] = {{"default", "default_value? boolean?", run_d
                                     {"reverse", "", run_reverse},
                                     {"join", "d? attribute?", run_join},
                                     {"items", "", run_items},
+                                    {"attr", "name", run_attr},
                                     {"sort", "reverse? case_sensitive? attribute?", run_sort},
                                     {"dictsort", "case_sensitive? by? reverse?", run_dictsort},
                                     {"min", "case_sensitive? attribute?", run_min},

@@ -11,10 +11,23 @@
 
 /* ---- strings: what is piped in counts as str(value) */
 
+/* str(v), but Markup stays what it is. */
+static int soft_string(machine *m, value v, value *out) {
+    *out = v;
+    return is_string(v) ? LCKV_OK : value_string(m, v, out);
+}
+
+static value like(value v, value original) {
+    v.markup = is_markup(original);
+    return v;
+}
+
 static int in_case(machine *m, const call *c, text_case how, value *out) {
     value v;
-    TRY(value_string(m, c->self, &v));
-    return text_to_case(m, v, how, out);
+    TRY(soft_string(m, c->self, &v));
+    TRY(text_to_case(m, v, how, out));
+    *out = like(*out, v);
+    return LCKV_OK;
 }
 static int run_upper(machine *m, const call *c, value *out) {
     return in_case(m, c, CASE_UPPER, out);
@@ -48,8 +61,10 @@ static int run_title(machine *m, const call *c, value *out) {
 
 static int run_trim(machine *m, const call *c, value *out) {
     value v;
-    TRY(value_string(m, c->self, &v));
-    return text_strip(m, v, c->at[0], true, true, out);
+    TRY(soft_string(m, c->self, &v));
+    TRY(text_strip(m, v, c->at[0], true, true, out));
+    *out = like(*out, v);
+    return LCKV_OK;
 }
 
 static int run_replace(machine *m, const call *c, value *out) {
@@ -65,28 +80,15 @@ static int run_replace(machine *m, const call *c, value *out) {
 static int run_center(machine *m, const call *c, value *out) {
     value v;
     int64_t width;
-    TRY(value_string(m, c->self, &v));
+    TRY(soft_string(m, c->self, &v));
     TRY(argument_whole(m, c->at[0], 80, "width", &width));
-    return text_pad(m, v, width, 'c', value_word(" "), out);
-}
-
-static int run_escape(machine *m, const call *c, value *out) {
-    static const char special[] = "&<>'\"";
-    static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
-    value v;
-    output o = {0};
-    TRY(value_string(m, c->self, &v));
-    TRY(machine_tick(m, v.bytes / 16));
-    for (size_t i = 0; i < v.bytes; i++) {
-        const char *at = memchr(special, v.text[i], sizeof special - 1);
-        TRY(at ? output_word(m, &o, names[at - special]) : output_add(m, &o, v.text + i, 1));
-    }
-    *out = output_value(&o);
+    TRY(text_pad(m, v, width, 'c', value_word(" "), out));
+    *out = like(*out, v);
     return LCKV_OK;
 }
 
 static int run_string(machine *m, const call *c, value *out) {
-    return value_string(m, c->self, out);
+    return soft_string(m, c->self, out);
 }
 
 /* indent(width=4, first=False, blank=False); width may be the string itself. */
@@ -107,7 +109,7 @@ static int run_indent(machine *m, const call *c, value *out) {
         if (indented) TRY(output_add(m, &o, by.text, by.bytes));
         TRY(output_add(m, &o, lines->items[i].text, lines->items[i].bytes));
     }
-    *out = output_value(&o);
+    *out = like(output_value(&o), c->self);
     return LCKV_OK;
 }
 
@@ -154,7 +156,7 @@ static int run_format(machine *m, const call *c, value *out) {
     value v, items;
     value_list *list;
     value_dict *dict;
-    TRY(value_string(m, c->self, &v));
+    TRY(soft_string(m, c->self, &v));
     if (c->given->count && c->given->named_count)
         return RAISE(m, "can't handle positional and keyword arguments at the same time");
     TRY(list_new(&m->arena, c->given->count, &list));
@@ -169,6 +171,24 @@ static int run_format(machine *m, const call *c, value *out) {
 }
 
 /* ---- numbers */
+
+/* filesizeformat(binary=False) */
+static int run_filesizeformat(machine *m, const call *c, value *out) {
+    static const char prefixes[] = "kMGTPEZY";
+    bool binary = value_truth(c->at[0]);
+    double base = binary ? 1024 : 1000, number = 0;
+    arguments none = {0};
+    value v;
+    TRY(builtin_call(m, filter_find("float", 5), c->self, &none, &v));
+    number = v.number;
+    if (number == 1) return text_format(m, out, "1 Byte");
+    if (number < base) return text_format(m, out, "%.0f Bytes", trunc(number));
+    size_t at = 0;
+    double unit = base * base;
+    while (number >= unit && prefixes[at + 1]) at++, unit *= base;
+    return text_format(m, out, "%.1f %c%sB", base * number / unit,
+                       binary ? toupper((unsigned char)prefixes[at]) : prefixes[at], binary ? "i" : "");
+}
 
 /* The string as C's number functions take it: no white space around, no underscores; false where it is too long. */
 static bool plain_number(value v, char out[100]) {
@@ -277,15 +297,13 @@ const builtin text_filters[] = {{"upper", "", run_upper},
                                 {"trim", "chars?", run_trim},
                                 {"replace", "old new count?", run_replace},
                                 {"center", "width?", run_center},
-                                {"escape", "", run_escape},
-                                {"e", "", run_escape},
                                 {"string", "", run_string},
-                                {"safe", "", run_string},
                                 {"indent", "width? first? blank?", run_indent},
                                 {"truncate", "length? killwords? end? leeway?", run_truncate},
                                 {"wordcount", "", run_wordcount},
                                 {"format", NULL, run_format},
                                 {"tojson", "ensure_ascii? indent? separators? sort_keys?", tojson},
+                                {"filesizeformat", "binary?", run_filesizeformat},
                                 {"int", "default? base?", run_int},
                                 {"float", "default?", run_float},
                                 {"abs", "", run_abs},

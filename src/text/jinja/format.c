@@ -179,7 +179,9 @@ static int show_percent(percent *p, const form *f, value v, value *out) {
     as_text.align = f->align ? f->align : '>';
     if (f->type == 's' || f->type == 'r') {
         TRY(f->type == 's' ? print_value(p->m, &o, v) : print_repr(p->m, &o, v));
-        return show_text(p->m, &as_text, output_value(&o), out);
+        value shown = output_value(&o);
+        if (p->format.markup && !(f->type == 's' && is_markup(v))) TRY(text_escape(p->m, shown, &shown));
+        return show_text(p->m, &as_text, shown, out);
     }
     if (f->type == 'c' && is_string(v)) return show_text(p->m, &as_text, v, out);
     if (!f->type || !strchr("diuxXoeEfFgG", f->type))
@@ -216,6 +218,7 @@ int format_percent(machine *m, value format, value items, value *out) {
     bool all = items.kind == VALUE_TUPLE ? p.next >= items.list->count : p.next || items.kind == VALUE_DICT;
     if (!all) return RAISE(m, "not all arguments converted during string formatting");
     *out = output_value(&o);
+    out->markup = format.markup;
     return LCKV_OK;
 }
 
@@ -270,6 +273,7 @@ typedef struct braces {
     machine *m;
     const arguments *given;
     size_t next;
+    bool escapes; /* the format is Markup */
 } braces;
 
 /* The field's first part: nothing, a number, or a name. */
@@ -330,11 +334,12 @@ static int one_brace(braces *b, const char *text, size_t bytes, output *o) {
         v = output_value(&written);
     }
     TRY(show_brace(b->m, v, spec, &shown));
+    if (b->escapes && !is_markup(v)) TRY(text_escape(b->m, shown, &shown));
     return output_add(b->m, o, shown.text, shown.bytes);
 }
 
 int format_braces(machine *m, value format, const arguments *given, value *out) {
-    braces b = {.m = m, .given = given};
+    braces b = {.m = m, .given = given, .escapes = format.markup};
     output o = {0};
     for (size_t at = 0; at < format.bytes;) {
         const char *here = format.text + at;

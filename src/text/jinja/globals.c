@@ -1,5 +1,5 @@
-/* The functions that every template sees: Jinja's range, dict and namespace; transformers' raise_exception and
- * strftime_now. */
+/* The functions that every template sees: Jinja's range, dict, namespace, joiner and cycler; transformers'
+ * raise_exception and strftime_now. */
 #include "text/jinja/machine.h"
 
 #include <inttypes.h>
@@ -61,6 +61,14 @@ static int add_pairs(machine *m, value from, value_dict *to) {
     return LCKV_OK;
 }
 
+int check_member_name(machine *m, value name) {
+    if (!is_string(name) || !name.bytes || *name.text != '_') return LCKV_OK;
+    return RAISE(m,
+                 "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '%.*s'. Please "
+                 "rename the attribute.",
+                 name.bytes > 100 ? 100 : (int)name.bytes, name.text);
+}
+
 /* dict(mapping or pairs, name=value, ...), and namespace() likewise */
 static int make_dict(machine *m, const call *c, value_kind kind, value *out) {
     value_dict *dict;
@@ -71,6 +79,7 @@ static int make_dict(machine *m, const call *c, value_kind kind, value *out) {
         const named_value *n = &c->given->named[i];
         TRY(dict_set(&m->arena, dict, value_text(n->name, n->bytes), n->value));
     }
+    for (size_t i = 0; kind == VALUE_NAMESPACE && i < dict->count; i++) TRY(check_member_name(m, dict->pairs[i].key));
     *out = (value){.kind = kind, .dict = dict};
     return LCKV_OK;
 }
@@ -81,6 +90,92 @@ static int run_namespace(machine *m, const call *c, value *out) {
     return make_dict(m, c, VALUE_NAMESPACE, out);
 }
 
+/* dict.fromkeys(keys, value=None) */
+static int run_fromkeys(machine *m, const call *c, value *out) {
+    const value_list *keys;
+    value_dict *dict;
+    TRY(value_items(m, c->at[0], &keys));
+    TRY(dict_new(&m->arena, keys->count, &dict));
+    for (size_t i = 0; i < keys->count; i++) {
+        if (!value_hashable(keys->items[i])) return RAISE(m, "unhashable type: '%s'", value_type(keys->items[i]));
+        TRY(machine_tick(m, 1 + dict->count / 16));
+        TRY(dict_set(&m->arena, dict, keys->items[i], c->at[1].kind == VALUE_UNSET ? value_none() : c->at[1]));
+    }
+    *out = value_of_dict(dict);
+    return LCKV_OK;
+}
+
+static const builtin dict_functions[] = {{"fromkeys", "iterable value?", run_fromkeys}, {NULL}};
+
+const builtin *global_method_find(const builtin *global, const char *name, size_t bytes) {
+    return global->run == run_dict ? builtin_find(dict_functions, name, bytes) : NULL;
+}
+
+/* ---- joiner(sep=", ") and cycler(a, b, ...) */
+
+static int run_joiner(machine *m, const call *c, value *out) {
+    value_list *list;
+    TRY(list_new(&m->arena, 1, &list));
+    TRY(list_add(&m->arena, list, c->at[0].kind == VALUE_UNSET ? value_word(", ") : c->at[0]));
+    *out = value_of_list(VALUE_JOINER, list);
+    return LCKV_OK;
+}
+
+/* Nothing the first time, then the separator. */
+int joiner_call(machine *m, value_list *joiner, const arguments *given, value *out) {
+    if (given->count || given->named_count) return RAISE(m, "a joiner takes no arguments");
+    *out = joiner->next ? joiner->items[0] : value_text("", 0);
+    joiner->next = 1;
+    return LCKV_OK;
+}
+
+static int run_cycler(machine *m, const call *c, value *out) {
+    value_list *list;
+    if (!c->given->count) return RAISE(m, "at least one item has to be provided");
+    if (c->given->named_count) return RAISE(m, "cycler() takes no keyword arguments");
+    TRY(list_new(&m->arena, c->given->count, &list));
+    for (size_t i = 0; i < c->given->count; i++) TRY(list_add(&m->arena, list, c->given->items[i]));
+    *out = value_of_list(VALUE_CYCLER, list);
+    return LCKV_OK;
+}
+
+static int run_next(machine *m, const call *c, value *out) {
+    value_list *cycler = c->self.list;
+    (void)m;
+    *out = cycler->items[cycler->next];
+    cycler->next = (cycler->next + 1) % cycler->count;
+    return LCKV_OK;
+}
+
+static int run_reset(machine *m, const call *c, value *out) {
+    (void)m;
+    c->self.list->next = 0;
+    *out = value_none();
+    return LCKV_OK;
+}
+
+const builtin cycler_methods[] = {{"next", "", run_next}, {"reset", "", run_reset}, {NULL}};
+
+int cycler_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found) {
+    (void)m;
+    *found = true;
+    if (text_is(name, bytes, "current"))
+        *out = v.list->items[v.list->next];
+    else if (text_is(name, bytes, "items"))
+        *out = value_of_list(VALUE_TUPLE, v.list);
+    else if (text_is(name, bytes, "pos"))
+        *out = value_int((int64_t)v.list->next);
+    else
+        *found = false;
+    return LCKV_OK;
+}
+
+/* Words at random have no place in a prompt. */
+static int run_lipsum(machine *m, const call *c, value *out) {
+    (void)c, (void)out;
+    return RAISE_CODE(m, LCKV_ERROR_UNSUPPORTED, "the function 'lipsum' is not supported");
+}
+
 /* The template does not take this conversation. */
 static int run_raise_exception(machine *m, const call *c, value *out) {
     (void)out;
@@ -89,10 +184,15 @@ static int run_raise_exception(machine *m, const call *c, value *out) {
     return RAISE_CODE(m, LCKV_ERROR_ARGUMENT, "%.*s", message.bytes > 500 ? 500 : (int)message.bytes, message.text);
 }
 
-static const builtin globals[] = {
-    {"range", "start stop? step?", run_range}, {"dict", NULL, run_dict},
-    {"namespace", NULL, run_namespace},        {"raise_exception", "message", run_raise_exception},
-    {"strftime_now", "format", strftime_now},  {NULL}};
+static const builtin globals[] = {{"range", "start stop? step?", run_range},
+                                  {"dict", NULL, run_dict},
+                                  {"namespace", NULL, run_namespace},
+                                  {"raise_exception", "message", run_raise_exception},
+                                  {"strftime_now", "format", strftime_now},
+                                  {"joiner", "sep?", run_joiner},
+                                  {"cycler", NULL, run_cycler},
+                                  {"lipsum", NULL, run_lipsum},
+                                  {NULL}};
 
 const builtin *global_find(const char *name, size_t bytes) {
     return builtin_find(globals, name, bytes);

@@ -95,7 +95,9 @@ int value_items(machine *m, value v, const value_list **out);
 /* ---- access.c */
 
 int value_attribute(machine *m, value v, const char *name, size_t bytes, value *out); /* v.name */
-int value_element(machine *m, value v, value key, value *out);                        /* v[key] */
+/* The same without keys of dicts and members of namespaces. */
+int value_own_attribute(machine *m, value v, const char *name, size_t bytes, value *out);
+int value_element(machine *m, value v, value key, value *out); /* v[key] */
 int value_slice(machine *m, value v, value start, value stop, value step, value *out);
 
 /* ---- functions, filters, tests, methods */
@@ -142,11 +144,21 @@ const builtin *global_find(const char *name, size_t bytes);
 int filter_call(machine *m, const char *name, size_t bytes, value self, const arguments *given, value *out);
 int test_call(machine *m, const char *name, size_t bytes, value self, const arguments *given, bool *out);
 
-extern const builtin text_filters[], sequence_filters[], select_filters[], string_methods[], dict_methods[],
-    list_methods[], loop_methods[];
+extern const builtin text_filters[], html_filters[], sequence_filters[], select_filters[], string_methods[],
+    dict_methods[], list_methods[], loop_methods[], cycler_methods[];
+
+/* globals.c: joiner() and cycler(), and methods of functions, such as dict.fromkeys. */
+int joiner_call(machine *m, value_list *joiner, const arguments *given, value *out);
+int cycler_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found);
+/* Names that begin with an underscore are kept from namespaces. */
+int check_member_name(machine *m, value name);
+const builtin *global_method_find(const builtin *global, const char *name, size_t bytes);
 
 /* calls.c: anything that can be called. */
 int value_call(machine *m, value callee, const arguments *given, value *out);
+
+/* markup.c: a string method of Markup. */
+int markup_method(machine *m, const builtin *method, value self, const arguments *given, value *out);
 
 int tojson(machine *m, const call *c, value *out);
 int strftime_now(machine *m, const call *c, value *out);

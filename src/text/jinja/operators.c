@@ -1,6 +1,6 @@
 /* Arithmetic, comparisons, lengths and elements, as Python has them. */
 #define _GNU_SOURCE /* memmem */
-#include "text/jinja/machine.h"
+#include "text/jinja/strings.h"
 
 #include "text/utf8.h"
 
@@ -222,7 +222,8 @@ static const char *operator_name(int operator) {
 }
 
 static int not_supported(machine *m, int operator, value a, value b) {
-    if (operator== '+' && is_string(a)) return RAISE(m, "can only concatenate str (not \"%s\") to str", value_type(b));
+    if (operator== '+' && is_string(a) && !a.markup)
+        return RAISE(m, "can only concatenate str (not \"%s\") to str", value_type(b));
     return RAISE(m, "unsupported operand type(s) for %s: '%s' and '%s'", operator_name(operator), value_type(a),
                  value_type(b));
 }
@@ -236,6 +237,15 @@ static int add_texts(machine *m, value a, value b, value *out) {
     if (!text) return status_of_failure(LCKV_ERROR_MEMORY);
     memcpy(text + a.bytes, b.text, b.bytes);
     *out = value_text(text, a.bytes + b.bytes);
+    return LCKV_OK;
+}
+
+/* Markup and a string: the string is escaped. */
+static int add_markup(machine *m, value a, value b, value *out) {
+    TRY(text_escape(m, a, &a));
+    TRY(text_escape(m, b, &b));
+    TRY(add_texts(m, a, b, out));
+    *out = as_markup(*out);
     return LCKV_OK;
 }
 
@@ -258,6 +268,7 @@ static int repeat_text(machine *m, value v, int64_t times, value *out) {
         TRY(output_add(m, &o, v.text, v.bytes));
     }
     *out = output_value(&o);
+    out->markup = v.markup;
     return LCKV_OK;
 }
 
@@ -355,7 +366,8 @@ int value_arithmetic(machine *m, int operator, value a, value b, value *out) {
     TRY(check_defined(m, b));
     if (is_whole(a) && is_whole(b)) return whole_arithmetic(m, operator, whole(a), whole(b), out);
     if (is_number(a) && is_number(b)) return real_arithmetic(m, operator, real(a), real(b), out);
-    if (operator== '+' && is_string(a) && is_string(b)) return add_texts(m, a, b, out);
+    if (operator== '+' && is_string(a) && is_string(b))
+        return a.markup || b.markup ? add_markup(m, a, b, out) : add_texts(m, a, b, out);
     if (operator== '+' && a.kind == b.kind && is_repeatable(a)) return add_lists(m, a, b, out);
     if (operator== '*' && is_repeatable(a) && is_whole(b)) return repeat(m, a, whole(b), out);
     if (operator== '*' && is_whole(a) && is_repeatable(b)) return repeat(m, b, whole(a), out);

@@ -124,6 +124,7 @@ static int parse_macro(parser *p, node **out) {
 static int parse_call_block(parser *p, node **out) {
     TRY(node_new(p, NODE_CALL_BLOCK, out));
     TAKE((*out)->macro, p->arena, sizeof *(*out)->macro);
+    (*out)->macro->is_caller = true;
     (*out)->macro->name = "caller";
     (*out)->macro->bytes = strlen("caller");
     if (at_operator(p, '(')) TRY(parse_parameters(p, (*out)->macro));

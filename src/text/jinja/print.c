@@ -65,13 +65,15 @@ static int repr_string(machine *m, output *o, value v) {
     bool single = v.bytes && memchr(v.text, '\'', v.bytes), twice = v.bytes && memchr(v.text, '"', v.bytes);
     char quote = single && !twice ? '"' : '\'';
     TRY(machine_tick(m, v.bytes / 64));
+    if (v.markup) TRY(output_word(m, o, "Markup("));
     TRY(output_add(m, o, &quote, 1));
     for (size_t at = 0, bytes; at < v.bytes; at += bytes) {
         uint32_t c;
         bytes = utf8_next(v.text + at, &c);
         TRY(repr_character(m, o, v.text + at, bytes, c, quote));
     }
-    return output_add(m, o, &quote, 1);
+    TRY(output_add(m, o, &quote, 1));
+    return v.markup ? output_word(m, o, ")") : LCKV_OK;
 }
 
 static int repr_items(machine *m, output *o, const value_list *list, const char *open, const char *close) {
@@ -161,6 +163,7 @@ int print_value(machine *m, output *o, value v) {
 int value_string(machine *m, value v, value *out) {
     output o = {0};
     *out = v;
+    out->markup = false;
     if (v.kind == VALUE_STRING) return LCKV_OK;
     TRY(print_value(m, &o, v));
     *out = output_value(&o);

@@ -33,6 +33,7 @@ int assign(machine *m, const node *target, value v);
 /* Renders a body into a string of its own. */
 int execute_captured(machine *m, const node *body, value *out);
 int macro_call(machine *m, const macro *called, const arguments *given, value *out);
+int macro_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found);
 int loop_run(machine *m, const node *n, scope *outer, value items, int depth);
 int loop_call(machine *m, const loop *called, const arguments *given, value *out);
 int loop_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found);

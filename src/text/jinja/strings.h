@@ -22,6 +22,9 @@ int text_join(machine *m, value separator, value items, bool any_values, value *
 /* -1 where it is not there. */
 int64_t text_find(value v, size_t from, value what);
 
+/* markup.c. str(v), escaped for HTML, as Markup; what is Markup stays as it is. */
+int text_escape(machine *m, value v, value *out);
+
 /* format.c. Pads to a number of characters: '<', '>', '^' as formats do, 'c' as center() does. */
 int text_pad(machine *m, value v, int64_t width, char align, value fill, value *out);
 

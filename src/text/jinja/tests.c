@@ -25,8 +25,8 @@ KIND_TEST(mapping, v.kind == VALUE_DICT)
 KIND_TEST(sequence, is_string(v) || v.kind == VALUE_DICT || v.kind == VALUE_LIST || v.kind == VALUE_TUPLE ||
                         v.kind == VALUE_RANGE || v.kind == VALUE_UNDEFINED)
 KIND_TEST(iterable, is_string(v) || v.kind == VALUE_DICT || has_list(v) || v.kind == VALUE_UNDEFINED)
-KIND_TEST(callable, v.kind == VALUE_FUNCTION || v.kind == VALUE_MACRO || v.kind == VALUE_LOOP)
-KIND_TEST(escaped, v.kind == VALUE_UNSET) /* nothing is Markup */
+KIND_TEST(callable, v.kind == VALUE_FUNCTION || v.kind == VALUE_MACRO || v.kind == VALUE_LOOP || v.kind == VALUE_JOINER)
+KIND_TEST(escaped, is_markup(v))
 KIND_TEST(filter, is_string(v) && filter_find(v.text, v.bytes))
 KIND_TEST(test, is_string(v) && test_find(v.text, v.bytes))
 

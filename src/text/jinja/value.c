@@ -27,7 +27,7 @@ const char *value_type(value v) {
     case VALUE_FLOAT:
         return "float";
     case VALUE_STRING:
-        return "str";
+        return v.markup ? "Markup" : "str";
     case VALUE_LIST:
         return "list";
     case VALUE_TUPLE:
@@ -47,6 +47,10 @@ const char *value_type(value v) {
         return "Macro";
     case VALUE_LOOP:
         return "LoopContext";
+    case VALUE_JOINER:
+        return "Joiner";
+    case VALUE_CYCLER:
+        return "Cycler";
     }
     return "?";
 }

@@ -1,7 +1,7 @@
 /* Values of the template language, which are Python's: numbers, strings, lists, dicts, and what can be called. They lie
  * in the arena of one rendering and are never changed once made, except namespaces and iterators.
  *
- * Leaves out: integers of more than 64 bits (an error says so), sets, Markup (`safe` is the string itself). */
+ * Leaves out: integers of more than 64 bits (an error says so), sets. */
 #ifndef TEXT_JINJA_VALUE_H
 #define TEXT_JINJA_VALUE_H
 
@@ -26,7 +26,9 @@ typedef enum value_kind {
     VALUE_NAMESPACE,
     VALUE_FUNCTION, /* a function or a method, bound to its object */
     VALUE_MACRO,
-    VALUE_LOOP
+    VALUE_LOOP,
+    VALUE_JOINER, /* joiner(): its items are the separator; `next`: it was called */
+    VALUE_CYCLER  /* cycler(): `next` is the number of the current item */
 } value_kind;
 
 typedef struct value_list value_list;
@@ -37,6 +39,7 @@ typedef struct loop loop;
 
 typedef struct value {
     value_kind kind;
+    bool markup; /* a string that is HTML already: markup.c */
     union {
         bool boolean;
         int64_t integer;
@@ -45,7 +48,7 @@ typedef struct value {
             const char *text; /* VALUE_STRING: UTF-8, no NUL behind; VALUE_UNDEFINED: why, as Jinja says it */
             size_t bytes;
         };
-        value_list *list; /* LIST, TUPLE, RANGE, VIEW, ITERATOR */
+        value_list *list; /* LIST, TUPLE, RANGE, VIEW, ITERATOR, JOINER, CYCLER */
         value_dict *dict; /* DICT, NAMESPACE */
         function *function;
         macro *macro;
@@ -95,6 +98,13 @@ value value_word(const char *word);
 
 static inline bool is_string(value v) {
     return v.kind == VALUE_STRING;
+}
+static inline bool is_markup(value v) {
+    return v.kind == VALUE_STRING && v.markup;
+}
+static inline value as_markup(value v) {
+    v.markup = true;
+    return v;
 }
 static inline bool is_number(value v) {
     return v.kind == VALUE_BOOL || v.kind == VALUE_INT || v.kind == VALUE_FLOAT;
