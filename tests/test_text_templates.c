@@ -100,7 +100,7 @@ static int check_case(const lckv_chat_template *t, const json_t *item, const jso
                             : expected && !strcmp(expected, text.text) &&
                                   same_spans(&text, json_object_get(item, "expected_assistant_spans"));
     if (!right)
-        print_message("%s: %s\n  expected: %s\n", json_string_value(json_object_get(item, "name")),
+        print_message("%s: %.200s\n  expected: %.200s\n", json_string_value(json_object_get(item, "name")),
                       status < 0 ? lckv_last_error() : text.text,
                       expected ? expected : json_string_value(json_object_get(item, "expected_error")));
     lckv_chat_text_free(&text);

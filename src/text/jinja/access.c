@@ -96,6 +96,7 @@ static int find_attribute(machine *m, value v, const char *name, size_t bytes, v
     if (v.kind == VALUE_LOOP) return loop_attribute(m, v, name, bytes, out, found);
     if (v.kind == VALUE_MACRO) return macro_attribute(m, v, name, bytes, out, found);
     if (v.kind == VALUE_CYCLER) return cycler_attribute(m, v, name, bytes, out, found);
+    if (v.kind == VALUE_JOINER) return joiner_attribute(m, v, name, bytes, out, found);
     if (v.kind == VALUE_NAMESPACE) {
         const value *item = dict_find_text(v.dict, name, bytes);
         *found = item != NULL;
@@ -129,7 +130,8 @@ int value_attribute(machine *m, value v, const char *name, size_t bytes, value *
 
 int value_own_attribute(machine *m, value v, const char *name, size_t bytes, value *out) {
     bool found = false;
-    if (v.kind != VALUE_NAMESPACE && v.kind != VALUE_UNDEFINED) TRY(find_attribute(m, v, name, bytes, out, &found));
+    if (v.kind == VALUE_UNDEFINED) return RAISE(m, "%.*s", (int)v.bytes, v.text);
+    TRY(find_attribute(m, v, name, bytes, out, &found));
     return found ? LCKV_OK : no_attribute(m, v, name, bytes, out);
 }
 
@@ -238,7 +240,8 @@ int value_slice(machine *m, value v, value start, value stop, value step, value 
     value_list *list;
     if (v.kind == VALUE_UNDEFINED) return RAISE(m, "%.*s", (int)v.bytes, v.text);
     bool sliced = is_string(v) || v.kind == VALUE_LIST || v.kind == VALUE_TUPLE || v.kind == VALUE_RANGE;
-    if (!sliced) return undefined_format(m, out, "%s object has no element slice(...)", value_type(v));
+    if (v.kind == VALUE_DICT) return RAISE(m, "unhashable type: 'slice'");
+    if (!sliced) return RAISE(m, "'%s' object is not subscriptable", value_type(v));
     TRY(value_length(m, v, &length));
     TRY(slice_of(m, start, stop, step, length, &s));
     if (is_string(v)) return slice_text(m, v, &s, out);

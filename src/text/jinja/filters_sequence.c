@@ -58,6 +58,7 @@ static int run_last(machine *m, const call *c, value *out) {
     TRY(value_items(m, c->self, &items));
     if (!items->count) return undefined_format(m, out, "No last item, sequence was empty.");
     *out = items->items[items->count - 1];
+    if (is_markup(c->self)) out->markup = true;
     return LCKV_OK;
 }
 

@@ -50,9 +50,13 @@ static int run_title(machine *m, const call *c, value *out) {
         bytes = utf8_next(v.text + at, &code_point);
         bool between = is_space(code_point) || (code_point < 0x80 && code_point && strchr("-({[<", (int)code_point));
         if (!between && at + bytes < v.bytes) continue;
-        value word = value_text(v.text + first, at + bytes - first);
-        TRY(text_to_case(m, word, CASE_CAPITALIZE, &word));
+        size_t head = utf8_next(v.text + first, &code_point);
+        value word = value_text(v.text + first, head),
+              rest = value_text(v.text + first + head, at + bytes - first - head);
+        TRY(text_to_case(m, word, CASE_UPPER, &word));
+        TRY(text_to_case(m, rest, CASE_LOWER, &rest));
         TRY(output_add(m, &o, word.text, word.bytes));
+        TRY(output_add(m, &o, rest.text, rest.bytes));
         first = at + bytes;
     }
     *out = output_value(&o);
@@ -119,12 +123,13 @@ static int run_truncate(machine *m, const call *c, value *out) {
     value end = c->at[2].kind == VALUE_UNSET ? value_word("...") : c->at[2], none = {0};
     TRY(argument_whole(m, c->at[0], 255, "length", &length));
     TRY(argument_whole(m, c->at[3], 5, "leeway", &leeway));
-    TRY(argument_text(m, c->self, "what is cut", out));
     TRY(argument_text(m, end, "end", &end));
-    TRY(value_length(m, c->self, &count));
     TRY(value_length(m, end, &end_length));
     if (length < end_length) return RAISE(m, "expected length >= %lld", (long long)end_length);
+    *out = c->self;
+    TRY(value_length(m, c->self, &count));
     if (count <= length + leeway) return LCKV_OK;
+    TRY(argument_text(m, c->self, "what is cut", out));
     TRY(value_slice(m, c->self, none, value_int(length - end_length), none, out));
     if (!value_truth(c->at[1])) {
         size_t word = out->bytes;
@@ -171,24 +176,6 @@ static int run_format(machine *m, const call *c, value *out) {
 }
 
 /* ---- numbers */
-
-/* filesizeformat(binary=False) */
-static int run_filesizeformat(machine *m, const call *c, value *out) {
-    static const char prefixes[] = "kMGTPEZY";
-    bool binary = value_truth(c->at[0]);
-    double base = binary ? 1024 : 1000, number = 0;
-    arguments none = {0};
-    value v;
-    TRY(builtin_call(m, filter_find("float", 5), c->self, &none, &v));
-    number = v.number;
-    if (number == 1) return text_format(m, out, "1 Byte");
-    if (number < base) return text_format(m, out, "%.0f Bytes", trunc(number));
-    size_t at = 0;
-    double unit = base * base;
-    while (number >= unit && prefixes[at + 1]) at++, unit *= base;
-    return text_format(m, out, "%.1f %c%sB", base * number / unit,
-                       binary ? toupper((unsigned char)prefixes[at]) : prefixes[at], binary ? "i" : "");
-}
 
 /* The string as C's number functions take it: no white space around, no underscores; false where it is too long. */
 static bool plain_number(value v, char out[100]) {
@@ -241,9 +228,10 @@ static int run_int(machine *m, const call *c, value *out) {
     if (c->self.kind == VALUE_UNDEFINED) return RAISE(m, "%.*s", (int)c->self.bytes, c->self.text);
     if (parse_int(c->self, base, &number))
         *out = value_int(number);
-    else if (parse_float(c->self, &fraction) && fraction > -9.2e18 && fraction < 9.2e18)
+    else if (parse_float(c->self, &fraction) && isfinite(fraction)) {
+        if (!(fraction > -9.2e18 && fraction < 9.2e18)) return RAISE(m, "a number that does not fit in 64 bits");
         *out = value_int((int64_t)fraction);
-    else
+    } else
         *out = c->at[0].kind == VALUE_UNSET ? value_int(0) : c->at[0];
     return LCKV_OK;
 }
@@ -264,6 +252,27 @@ static int run_abs(machine *m, const call *c, value *out) {
     if (!is_number(c->self)) return RAISE(m, "bad operand type for abs(): '%s'", value_type(c->self));
     if (c->self.kind == VALUE_BOOL) *out = value_int(c->self.boolean);
     return real(c->self) < 0 ? value_negate(m, c->self, out) : LCKV_OK;
+}
+
+/* filesizeformat(binary=False) */
+static int run_filesizeformat(machine *m, const call *c, value *out) {
+    static const char prefixes[] = "kMGTPEZY";
+    bool binary = value_truth(c->at[0]);
+    double base = binary ? 1024 : 1000, number = 0;
+    output shown = {0};
+    if (is_string(c->self) && !parse_float(c->self, &number)) {
+        TRY(print_repr(m, &shown, c->self));
+        return RAISE(m, "could not convert string to float: %.*s", shown.length > 100 ? 100 : (int)shown.length,
+                     shown.data);
+    }
+    if (!parse_float(c->self, &number)) return RAISE(m, "filesizeformat takes a number, not %s", value_type(c->self));
+    if (number == 1) return text_format(m, out, "1 Byte");
+    if (number < base) return text_format(m, out, "%.0f Bytes", trunc(number));
+    size_t at = 0;
+    double unit = base * base;
+    while (number >= unit && prefixes[at + 1]) at++, unit *= base;
+    return text_format(m, out, "%.1f %c%sB", base * number / unit,
+                       binary ? toupper((unsigned char)prefixes[at]) : prefixes[at], binary ? "i" : "");
 }
 
 /* round(precision=0, method='common') */

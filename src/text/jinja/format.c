@@ -215,7 +215,9 @@ int format_percent(machine *m, value format, value items, value *out) {
         TRY(machine_tick(m, 1));
         if (found) TRY(one_percent(&p, &o));
     }
-    bool all = items.kind == VALUE_TUPLE ? p.next >= items.list->count : p.next || items.kind == VALUE_DICT;
+    bool has_elements = items.kind == VALUE_DICT || items.kind == VALUE_LIST || items.kind == VALUE_RANGE ||
+                        items.kind == VALUE_UNDEFINED; /* of these Python takes none for granted */
+    bool all = items.kind == VALUE_TUPLE ? p.next >= items.list->count : p.next || has_elements;
     if (!all) return RAISE(m, "not all arguments converted during string formatting");
     *out = output_value(&o);
     out->markup = format.markup;

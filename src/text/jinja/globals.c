@@ -129,6 +129,14 @@ int joiner_call(machine *m, value_list *joiner, const arguments *given, value *o
     return LCKV_OK;
 }
 
+int joiner_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found) {
+    bool used = text_is(name, bytes, "used");
+    (void)m;
+    *found = used || text_is(name, bytes, "sep");
+    if (*found) *out = used ? value_bool(v.list->next != 0) : v.list->items[0];
+    return LCKV_OK;
+}
+
 static int run_cycler(machine *m, const call *c, value *out) {
     value_list *list;
     if (!c->given->count) return RAISE(m, "at least one item has to be provided");

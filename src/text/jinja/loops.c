@@ -20,7 +20,8 @@ static int filter_items(machine *m, const node *n, const value_list *all, const 
     return LCKV_OK;
 }
 
-static int run_turns(machine *m, const node *n, scope *outer, loop *state) {
+/* *through: some turn came to the end of the body. Jinja takes the else part also where each was cut short. */
+static int run_turns(machine *m, const node *n, scope *outer, loop *state, bool *through) {
     for (; state->index < state->items->count && m->flow != FLOW_BREAK; state->index++) {
         m->flow = FLOW_ON;
         TRY(machine_tick(m, 1));
@@ -28,6 +29,7 @@ static int run_turns(machine *m, const node *n, scope *outer, loop *state) {
         TRY(scope_set(m, "loop", 4, (value){.kind = VALUE_LOOP, .loop = state}));
         TRY(assign(m, n->left, state->items->items[state->index]));
         TRY(execute(m, n->body));
+        *through |= m->flow == FLOW_ON;
     }
     m->flow = FLOW_ON;
     return LCKV_OK;
@@ -35,15 +37,15 @@ static int run_turns(machine *m, const node *n, scope *outer, loop *state) {
 
 int loop_run(machine *m, const node *n, scope *outer, value items, int depth) {
     scope *around = m->scope;
+    bool through = false;
     loop *state;
     TAKE(state, &m->arena, sizeof *state);
     *state = (loop){.depth = depth, .code = n, .scope = outer};
     TRY(value_items(m, items, &state->items));
     m->scope = outer;
     if (n->third) TRY(filter_items(m, n, state->items, &state->items));
-    if (state->items->count) {
-        TRY(run_turns(m, n, outer, state));
-    } else if (n->otherwise) {
+    TRY(run_turns(m, n, outer, state, &through));
+    if (!through && n->otherwise) {
         TRY(scope_open(m, outer));
         TRY(execute(m, n->otherwise));
     }

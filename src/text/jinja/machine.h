@@ -95,7 +95,7 @@ int value_items(machine *m, value v, const value_list **out);
 /* ---- access.c */
 
 int value_attribute(machine *m, value v, const char *name, size_t bytes, value *out); /* v.name */
-/* The same without keys of dicts and members of namespaces. */
+/* The same without keys of dicts. */
 int value_own_attribute(machine *m, value v, const char *name, size_t bytes, value *out);
 int value_element(machine *m, value v, value key, value *out); /* v[key] */
 int value_slice(machine *m, value v, value start, value stop, value step, value *out);
@@ -149,6 +149,7 @@ extern const builtin text_filters[], html_filters[], sequence_filters[], select_
 
 /* globals.c: joiner() and cycler(), and methods of functions, such as dict.fromkeys. */
 int joiner_call(machine *m, value_list *joiner, const arguments *given, value *out);
+int joiner_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found);
 int cycler_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found);
 /* Names that begin with an underscore are kept from namespaces. */
 int check_member_name(machine *m, value name);

@@ -260,6 +260,11 @@ static int run_upper(machine *m, const call *c, value *out) {
 static int run_lower(machine *m, const call *c, value *out) {
     return text_to_case(m, c->self, CASE_LOWER, out);
 }
+static int run_casefold(machine *m, const call *c, value *out) {
+    value v;
+    TRY(text_to_case(m, c->self, CASE_LOWER, &v));
+    return text_replace(m, v, value_word("ß"), value_word("ss"), -1, out);
+}
 static int run_title(machine *m, const call *c, value *out) {
     return text_to_case(m, c->self, CASE_TITLE, out);
 }
@@ -275,10 +280,12 @@ static int run_join(machine *m, const call *c, value *out) {
 }
 
 static int pad(machine *m, const call *c, char align, value *out) {
-    int64_t width;
+    int64_t width, characters;
     value fill = c->at[1].kind == VALUE_UNSET ? value_word(" ") : c->at[1];
     TRY(argument_whole(m, c->at[0], 0, "the width", &width));
     TRY(argument_text(m, fill, "the fill character", &fill));
+    TRY(value_length(m, fill, &characters));
+    if (characters != 1) return RAISE(m, "The fill character must be exactly one character long");
     return text_pad(m, c->self, width, align, fill, out);
 }
 static int run_ljust(machine *m, const call *c, value *out) {
@@ -301,6 +308,25 @@ static int run_zfill(machine *m, const call *c, value *out) {
     }
     TRY(text_pad(m, digits, width - (int64_t)sign.bytes, '>', value_word("0"), &digits));
     return value_arithmetic(m, '+', sign, digits, out);
+}
+
+/* Tabs become spaces up to the next column that `tabsize` divides. */
+static int run_expandtabs(machine *m, const call *c, value *out) {
+    int64_t size, column = 0;
+    output o = {0};
+    TRY(argument_whole(m, c->at[0], 8, "the size of tabs", &size));
+    if (size > MAX_RANGE) return RAISE(m, "tabs of more than %d characters", MAX_RANGE);
+    for (size_t at = 0, bytes; at < c->self.bytes; at += bytes) {
+        uint32_t code_point;
+        bytes = utf8_next(c->self.text + at, &code_point);
+        int64_t spaces = code_point == '\t' && size > 0 ? size - column % size : 0;
+        TRY(machine_tick(m, 1 + (size_t)spaces / 16));
+        for (int64_t i = 0; i < spaces; i++) TRY(output_word(m, &o, " "));
+        if (code_point != '\t') TRY(output_add(m, &o, c->self.text + at, bytes));
+        column = code_point == '\n' || code_point == '\r' ? 0 : column + (code_point == '\t' ? spaces : 1);
+    }
+    *out = output_value(&o);
+    return LCKV_OK;
 }
 
 static int run_format(machine *m, const call *c, value *out) {
@@ -369,6 +395,32 @@ static int test_case(machine *m, value v, utf8proc_category_t wanted, value *out
     *out = value_bool(some && all);
     return LCKV_OK;
 }
+/* Whether letters with a case are upper at the start of words and lower elsewhere, and there is one. */
+static int run_istitle(machine *m, const call *c, value *out) {
+    bool some = false, right = true, in_word = false;
+    TRY(machine_tick(m, c->self.bytes / 64));
+    for (size_t at = 0, bytes; at < c->self.bytes; at += bytes) {
+        uint32_t code_point;
+        bytes = utf8_next(c->self.text + at, &code_point);
+        bool cased = is_cased(code_point);
+        bool lower = utf8proc_category((utf8proc_int32_t)code_point) == UTF8PROC_CATEGORY_LL;
+        right &= !cased || lower == in_word;
+        some |= cased;
+        in_word = cased;
+    }
+    *out = value_bool(some && right);
+    return LCKV_OK;
+}
+
+static bool is_ascii(uint32_t c) {
+    return c < 0x80;
+}
+static int run_isascii(machine *m, const call *c, value *out) {
+    TRY(test_all(m, c->self, is_ascii, out));
+    if (!c->self.bytes) *out = value_bool(true);
+    return LCKV_OK;
+}
+
 static int run_isupper(machine *m, const call *c, value *out) {
     return test_case(m, c->self, UTF8PROC_CATEGORY_LU, out);
 }
@@ -396,7 +448,7 @@ const builtin string_methods[] = {{"strip", "chars?", run_strip},
                                   {"replace", "old new count?", run_replace},
                                   {"upper", "", run_upper},
                                   {"lower", "", run_lower},
-                                  {"casefold", "", run_lower},
+                                  {"casefold", "", run_casefold},
                                   {"title", "", run_title},
                                   {"capitalize", "", run_capitalize},
                                   {"swapcase", "", run_swapcase},
@@ -405,6 +457,7 @@ const builtin string_methods[] = {{"strip", "chars?", run_strip},
                                   {"rjust", "width fillchar?", run_rjust},
                                   {"center", "width fillchar?", run_center},
                                   {"zfill", "width", run_zfill},
+                                  {"expandtabs", "tabsize?", run_expandtabs},
                                   {"format", NULL, run_format},
                                   {"isdigit", "", run_isdigit},
                                   {"isdecimal", "", run_isdecimal},
@@ -412,6 +465,8 @@ const builtin string_methods[] = {{"strip", "chars?", run_strip},
                                   {"isalpha", "", run_isalpha},
                                   {"isalnum", "", run_isalnum},
                                   {"isspace", "", run_isspace},
+                                  {"isascii", "", run_isascii},
+                                  {"istitle", "", run_istitle},
                                   {"isupper", "", run_isupper},
                                   {"islower", "", run_islower},
                                   {NULL}};

@@ -25,10 +25,22 @@ KIND_TEST(mapping, v.kind == VALUE_DICT)
 KIND_TEST(sequence, is_string(v) || v.kind == VALUE_DICT || v.kind == VALUE_LIST || v.kind == VALUE_TUPLE ||
                         v.kind == VALUE_RANGE || v.kind == VALUE_UNDEFINED)
 KIND_TEST(iterable, is_string(v) || v.kind == VALUE_DICT || has_list(v) || v.kind == VALUE_UNDEFINED)
-KIND_TEST(callable, v.kind == VALUE_FUNCTION || v.kind == VALUE_MACRO || v.kind == VALUE_LOOP || v.kind == VALUE_JOINER)
+KIND_TEST(callable, v.kind == VALUE_FUNCTION || v.kind == VALUE_MACRO || v.kind == VALUE_LOOP ||
+                        v.kind == VALUE_JOINER || v.kind == VALUE_UNDEFINED)
 KIND_TEST(escaped, is_markup(v))
-KIND_TEST(filter, is_string(v) && filter_find(v.text, v.bytes))
-KIND_TEST(test, is_string(v) && test_find(v.text, v.bytes))
+
+static int is_known(machine *m, const call *c, const builtin *(*find)(const char *, size_t), value *out) {
+    value v = c->self;
+    if (v.kind == VALUE_LIST || v.kind == VALUE_DICT) return RAISE(m, "unhashable type: '%s'", value_type(v));
+    *out = value_bool(is_string(v) && find(v.text, v.bytes));
+    return LCKV_OK;
+}
+static int run_filter(machine *m, const call *c, value *out) {
+    return is_known(m, c, filter_find, out);
+}
+static int run_test(machine *m, const call *c, value *out) {
+    return is_known(m, c, test_find, out);
+}
 
 static int run_divisibleby(machine *m, const call *c, value *out) {
     value rest;
