@@ -95,7 +95,10 @@ static const flag FLAGS[] = {
 static const flag_table TABLE = {
     "generate",
     "Continues prompts. Text goes to standard output as it comes; with several sequences each is printed when it and\n"
-    "those before it are complete. Special tokens are not printed; without a tokenizer token ids are.",
+    "those before it are complete. Special tokens are not printed; without a tokenizer token ids are. The last line "
+    "on\n"
+    "standard error counts the tokens of the prompts and all new tokens. The rate of decode is that of the steps that\n"
+    "only decode: the first token of a sequence comes out of the prefill, and its time counts there.",
     "--model_name_or_path NAME --prompt TEXT",
     FLAGS,
 };

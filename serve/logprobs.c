@@ -42,7 +42,6 @@ static int64_t advance(text_place *p, const bytes *piece, int64_t emitted) {
         start += emitted - p->characters;
         p->characters = emitted;
     }
-    p->begun |= piece->length > 0;
     return start;
 }
 
@@ -109,12 +108,6 @@ static json_t *logarithm(double value) {
 
 /* ---------------------------------------------------------------- completions */
 
-static bool is_top(const token_view *t) {
-    for (int i = 0; i < t->top_count; i++)
-        if (t->top[i].id == t->id) return true;
-    return false;
-}
-
 static bool has_key(const json_t *object, const json_t *label) {
     return json_object_getn(object, json_string_value(label), json_string_length(label)) != NULL;
 }
@@ -126,13 +119,12 @@ static void set_key(json_t *object, const json_t *label, double logprob) {
 /* {"token": logprob, ..}, with one key for each token. `own`: the label of the token that came. */
 static json_t *top_object(const logprob_style *style, const token_view *t, const json_t *own, bool at_start) {
     json_t *object = json_object();
-    bool own_is_top = is_top(t);
     for (int i = 0; i < t->top_count; i++) {
         int32_t id = t->top[i].id;
         if (id < 0) continue; /* a vocabulary of less */
         bytes piece = piece_of(style, id, at_start);
         json_t *label = id == t->id ? json_incref((json_t *)(uintptr_t)own) : other_label(style, id, &piece);
-        bool taken = id != t->id && (has_key(object, label) || (own_is_top && json_equal(label, own)));
+        bool taken = id != t->id && (has_key(object, label) || json_equal(label, own));
         if (taken) {
             json_decref(label);
             label = id_label(id);
@@ -180,6 +172,7 @@ logprob_entry logprob_entry_make(const logprob_style *style, text_place *place, 
     bytes piece = piece_of(style, t->id, at_start);
     json_t *label = own_label(style, t->id, &piece);
     logprob_entry entry = {.start = advance(place, &piece, emitted), .adds = piece.length > 0};
+    place->begun |= has_text(style, t->id); /* also where the decoder took its space */
     if (style->chat) {
         entry.json = chat_object(label, t->logprob, byte_numbers(&piece));
         json_object_set_new(entry.json, "top_logprobs", top_list(style, t, &piece, at_start));
