@@ -48,7 +48,8 @@ typedef enum lckv_status {
     LCKV_ERROR_TOO_LONG = -10,   /* more tokens than model or memory can ever hold */
 } lckv_status;
 
-/* The sentence of this thread's last failure, "" before the first. Valid until this thread's next failure. */
+/* The sentence of this thread's last failure, "" before the first. Always valid UTF-8; bytes of names that are not are
+ * shown as U+FFFD. Valid until this thread's next failure. */
 LCKV_API const char *lckv_last_error(void);
 
 /* "0.1.0" */

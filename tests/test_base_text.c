@@ -136,6 +136,39 @@ static void the_sentence_is_the_threads(void **state) {
     FAILS(fail_within(LCKV_ERROR_FORMAT, "%s", longest), LCKV_ERROR_FORMAT, ": xxx");
 }
 
+/* A message is cut between characters wherever the limit falls, and what is no UTF-8 is shown as U+FFFD, so that JSON
+ * can hold every message. */
+static void the_sentence_is_utf8(void **state) {
+    (void)state;
+    static const char *const CHARACTERS[] = {"\xc3\xa4", "\xe6\x97\xa5", "\xf0\x9f\x98\x80"};
+    for (int c = 0; c < 3; c++) {
+        for (int shift = 0; shift < 5; shift++) {
+            text_buffer b = {0};
+            OK(text_append(&b, "xxxx", (size_t)shift));
+            for (int i = 0; i < 1000; i++) OK(text_append(&b, CHARACTERS[c], strlen(CHARACTERS[c])));
+            for (int depth = 0; depth < 3; depth++) {
+                if (depth)
+                    fail_within(LCKV_ERROR_FORMAT, "%s", b.data);
+                else
+                    fail_message("%s", b.data);
+                json_t *string = json_string(lckv_last_error()); /* NULL where it is no UTF-8 */
+                assert_non_null(string);
+                assert_null(strstr(lckv_last_error(), "\xef\xbf\xbd"));
+                assert_true(strlen(lckv_last_error()) > 900);
+                json_decref(string);
+            }
+            text_free(&b);
+        }
+    }
+    static const char *const WRONG[] = {"a\xff",     "a\xc0\x80", "a\xed\xa0\x80", "a\xf4\x90\x80\x80",
+                                        "a\xe6\x97", "a\x80"};
+    for (size_t i = 0; i < sizeof WRONG / sizeof *WRONG; i++) {
+        fail_message("'%s' b", WRONG[i]);
+        assert_string_equal(strrchr(lckv_last_error(), '\''), "' b");
+        assert_memory_equal(lckv_last_error(), "'a\xef\xbf\xbd", 5);
+    }
+}
+
 static char logged[64];
 
 static void keep(void *user, lckv_log_level level, const char *message) {
@@ -160,7 +193,7 @@ int main(void) {
         cmocka_unit_test(buffers_grow),          cmocka_unit_test(buffers_refuse_what_cannot_be),
         cmocka_unit_test(json_errors_say_where), cmocka_unit_test(json_getters),
         cmocka_unit_test(json_writes),           cmocka_unit_test(the_sentence_is_the_threads),
-        cmocka_unit_test(log_filters_by_level),
+        cmocka_unit_test(the_sentence_is_utf8),  cmocka_unit_test(log_filters_by_level),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
