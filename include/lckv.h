@@ -255,6 +255,10 @@ LCKV_API void lckv_tokenizer_free(lckv_tokenizer *tokenizer);
  * with lckv_free(), and NULL where there are none. */
 LCKV_API int lckv_tokenizer_encode(lckv_tokenizer *tokenizer, const char *text, size_t bytes, bool add_special_tokens,
                                    int32_t **ids, size_t *count);
+/* The same for texts that may have at most `most` tokens (0: any number): LCKV_ERROR_TOO_LONG as soon as it is certain
+ * that there are more, without encoding the rest. */
+LCKV_API int lckv_tokenizer_encode_at_most(lckv_tokenizer *tokenizer, const char *text, size_t bytes,
+                                           bool add_special_tokens, size_t most, int32_t **ids, size_t *count);
 
 /* *text is valid UTF-8 of *bytes bytes and a NUL behind them; bytes that make no character are U+FFFD. Release it with
  * lckv_free(). An id that no token has is LCKV_ERROR_ARGUMENT. */

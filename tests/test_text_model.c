@@ -165,6 +165,18 @@ static int merge_plainly(const plain_model *m, int *ids, int count) {
     }
 }
 
+/* A text with exactly as many ids as allowed is encoded, one with more is refused. */
+static void expect_limit(lckv_tokenizer *t, const char *text, size_t bytes, size_t count) {
+    int32_t *ids;
+    size_t found;
+    for (size_t most = 1; most < count + 3; most++) {
+        int status = lckv_tokenizer_encode_at_most(t, text, bytes, true, most, &ids, &found);
+        assert_int_equal(status, most < count ? LCKV_ERROR_TOO_LONG : LCKV_OK);
+        assert_int_equal(found, most < count ? 0 : count);
+        lckv_free(ids);
+    }
+}
+
 static void compare_one(const plain_model *m, lckv_tokenizer *t, int most) {
     char text[MOST_BYTES + 1];
     int expected[MOST_BYTES], count = draw(most) + 1;
@@ -181,6 +193,7 @@ static void compare_one(const plain_model *m, lckv_tokenizer *t, int most) {
     for (int i = 0; i < count; i++)
         if (ids[i] != expected[i]) fail_msg("%s: id %d is %d, expected %d", text, i, ids[i], expected[i]);
     lckv_free(ids);
+    expect_limit(t, text, strlen(text), found);
 }
 
 static void test_beside_a_plain_implementation(void **state) {
@@ -211,6 +224,12 @@ static void test_a_million_letters_without_a_space(void **state) {
     assert_int_equal(count, BYTES / 4); /* "aaaa" is the longest token of a's */
     if (seconds > 10) fail_msg("%.1f s", seconds);
     lckv_free(ids);
+    lckv_tokenizer_free(t);
+
+    /* That there are more than 100 tokens is seen before anything is merged. */
+    t = open_model("", MERGES);
+    assert_int_equal(lckv_tokenizer_encode_at_most(t, text, BYTES, true, 100, &ids, &count), LCKV_ERROR_TOO_LONG);
+    assert_int_equal(t->model.work.capacity, 0);
     free(text);
     lckv_tokenizer_free(t);
 }

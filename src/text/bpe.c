@@ -23,11 +23,16 @@ static int32_t character_id(const bpe *b, const char *character, size_t bytes, u
     return code_point < BPE_CHARACTERS ? b->character_ids[code_point] : bpe_find(b, character, bytes);
 }
 
-/* A character that is no token becomes its bytes' tokens, where the model has them all. */
-static bool push_bytes(bpe *b, const char *character, size_t bytes) {
+static bool has_byte_tokens(const bpe *b, const char *character, size_t bytes) {
     if (!b->byte_fallback) return false;
     for (size_t i = 0; i < bytes; i++)
         if (b->byte_ids[(unsigned char)character[i]] == NO_TOKEN) return false;
+    return true;
+}
+
+/* A character that is no token becomes its bytes' tokens, where the model has them all. */
+static bool push_bytes(bpe *b, const char *character, size_t bytes) {
+    if (!has_byte_tokens(b, character, bytes)) return false;
     for (size_t i = 0; i < bytes; i++) merge_push(&b->work, b->byte_ids[(unsigned char)character[i]]);
     return true;
 }
@@ -56,6 +61,20 @@ static int push_characters(bpe *b, const char *word, size_t bytes) {
     return LCKV_OK;
 }
 
+/* LCKV_ERROR_TOO_LONG if a long text must have more tokens than `out` may take: a token covers at most `longest` bytes
+ * of the characters that the model knows. The others are left out, because any number of them may become one token. */
+static int check_length(const bpe *b, const char *text, size_t bytes, const id_list *out) {
+    uint32_t code_point;
+    size_t covered = 0;
+    if (!out->most || bytes / b->longest <= out->most - out->count) return LCKV_OK;
+    for (size_t at = 0, length; at < bytes; at += length) {
+        length = utf8_next(text + at, &code_point);
+        bool known = character_id(b, text + at, length, code_point) != NO_TOKEN;
+        if (known || has_byte_tokens(b, text + at, length)) covered += length;
+    }
+    return id_list_check(out, covered / b->longest);
+}
+
 static int encode_word(bpe *b, const char *word, size_t bytes, id_list *out) {
     cached_word *place = NULL;
     if (bytes <= CACHED_WORD_BYTES) {
@@ -64,6 +83,7 @@ static int encode_word(bpe *b, const char *word, size_t bytes, id_list *out) {
         if (hit) return id_list_append(out, place->ids, place->count);
     }
     size_t before = out->count;
+    TRY(check_length(b, word, bytes, out));
     TRY(merge_reserve(&b->work, bytes));
     b->work.count = 0;
     TRY(push_characters(b, word, bytes));

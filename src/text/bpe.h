@@ -26,6 +26,7 @@ typedef struct bpe {
     int32_t character_ids[BPE_CHARACTERS]; /* of the first code points; the others are looked up */
     merge_work work;
     word_cache cache;
+    size_t longest; /* bytes of the longest token that a character or a merge can become */
 } bpe;
 
 /* Reads the file's "model", putting its tokens into `v`, which must be empty and outlive the model. `name` is the file.

@@ -61,6 +61,13 @@ static void index_characters(bpe *b) {
     b->unk_id = b->unk_token ? bpe_find(b, b->unk_token, strlen(b->unk_token)) : NO_TOKEN;
 }
 
+static size_t longest_token(const vocabulary *v) {
+    size_t longest = 1;
+    for (int32_t id = 0; id < v->size; id++)
+        if (v->tokens[id].present && v->tokens[id].bytes > longest) longest = v->tokens[id].bytes;
+    return longest;
+}
+
 /* The two sides of a merge: "left right", or ["left", "right"] where a side may hold spaces. */
 static int merge_sides(const json_t *merge, const char *where, size_t rank, const char *sides[2], size_t bytes[2]) {
     const json_t *left = json_array_get(merge, 0), *right = json_array_get(merge, 1);
@@ -141,6 +148,7 @@ int bpe_read(bpe *b, const json_t *model, vocabulary *v, const char *name) {
     TRY(read_settings(b, &c));
     TRY(read_vocabulary(&c, v));
     index_characters(b);
+    b->longest = longest_token(v);
     TRY(read_merges(b, &c));
     return word_cache_create(&b->cache);
 }

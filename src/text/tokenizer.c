@@ -88,7 +88,12 @@ static int encode_all(lckv_tokenizer *t, const char *text, size_t bytes, bool ad
 
 int lckv_tokenizer_encode(lckv_tokenizer *t, const char *text, size_t bytes, bool add_special_tokens, int32_t **ids,
                           size_t *count) {
-    id_list list = {0};
+    return lckv_tokenizer_encode_at_most(t, text, bytes, add_special_tokens, 0, ids, count);
+}
+
+int lckv_tokenizer_encode_at_most(lckv_tokenizer *t, const char *text, size_t bytes, bool add_special_tokens,
+                                  size_t most, int32_t **ids, size_t *count) {
+    id_list list = {.most = most};
     *ids = NULL;
     *count = 0;
     int status = encode_all(t, text, bytes, add_special_tokens, &list);
