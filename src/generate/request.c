@@ -82,6 +82,7 @@ static int add_sample(request *r, const lckv_request *asked, int64_t vocab_size,
     if (asked->bias_count || asked->presence_penalty != 0 || asked->frequency_penalty != 0)
         TRY(sequence_add_bias(s->sequence, vocab_size, asked->bias_ids, asked->bias_values, asked->bias_count));
     if (!r->tokenizer) return LCKV_OK;
+    if (r->n > 1) return text_stream_copy(&s->text, &s[-1].text); /* the prompt is decoded once */
     return text_stream_open(&s->text, r->tokenizer, asked->prompt.ids, asked->prompt.count,
                             (const char *const *)r->stops, r->stop_count);
 }

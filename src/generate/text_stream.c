@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "generate/text_stream.h"
 
+#include "text/tokenizer.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +47,12 @@ int text_stream_open(text_stream *s, lckv_tokenizer *tokenizer, const int32_t *p
     *s = (text_stream){.tokenizer = tokenizer, .stops = stops, .stop_count = stop_count};
     TRY(lckv_decode_stream_open(tokenizer, true, &s->decoder));
     return read_prompt(s, prompt, count);
+}
+
+int text_stream_copy(text_stream *s, const text_stream *from) {
+    *s = (text_stream){.tokenizer = from->tokenizer, .stops = from->stops, .stop_count = from->stop_count};
+    TRY(decode_stream_copy(from->decoder, &s->decoder));
+    return from->owed.length ? text_append(&s->owed, from->owed.data, from->owed.length) : LCKV_OK;
 }
 
 void text_stream_close(text_stream *s) {

@@ -24,6 +24,9 @@ typedef struct text_stream {
  * begun. */
 int text_stream_open(text_stream *s, lckv_tokenizer *tokenizer, const int32_t *prompt, int64_t count,
                      const char *const *stops, int stop_count);
+/* A second stream behind the same prompt, which is not decoded again; nothing has been pushed to `from`. As
+ * text_stream_open() otherwise. */
+int text_stream_copy(text_stream *s, const text_stream *from);
 void text_stream_close(text_stream *s); /* all zeros is fine */
 
 int text_stream_push(text_stream *s, int32_t id);

@@ -140,6 +140,32 @@ void detokenizer_end(detokenizer_run *run) {
     free(run);
 }
 
+static int copy_text(const text_buffer *from, text_buffer *to) {
+    *to = (text_buffer){0};
+    return from->length ? text_append(to, from->data, from->length) : LCKV_OK;
+}
+
+int detokenizer_copy(const detokenizer_run *run, detokenizer_run **out) {
+    *out = NULL;
+    detokenizer_run *copy = calloc(1, sizeof *copy);
+    REQUIRE(copy, LCKV_ERROR_MEMORY, "no memory to decode a text");
+    copy->stages = calloc(run->count + 1, sizeof *copy->stages);
+    int status = copy->stages ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory to decode a text");
+    for (; status >= 0 && copy->count < run->count; copy->count++) {
+        const decoder_stage *from = &run->stages[copy->count];
+        decoder_stage *to = &copy->stages[copy->count];
+        *to = *from;
+        to->bytes = (text_buffer){0};
+        status = copy_text(&from->token, &to->token);
+        if (status >= 0) status = copy_text(&from->bytes, &to->bytes);
+    }
+    if (status < 0)
+        detokenizer_end(copy);
+    else
+        *out = copy;
+    return status;
+}
+
 /* The last stage hands on to `out`; it has no step. */
 int detokenizer_push(detokenizer_run *run, const char *token, size_t bytes, text_buffer *out) {
     run->stages[run->count].out = out;

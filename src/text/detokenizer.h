@@ -26,6 +26,8 @@ typedef struct detokenizer_run detokenizer_run;
 
 int detokenizer_begin(const detokenizer *d, detokenizer_run **out);
 void detokenizer_end(detokenizer_run *run);
+/* A second run that goes on from where `run` is; both are ended. */
+int detokenizer_copy(const detokenizer_run *run, detokenizer_run **out);
 
 /* Appends to `out` the text that is certain after this token; after the last one, detokenizer_finish() the rest. */
 int detokenizer_push(detokenizer_run *run, const char *token, size_t bytes, text_buffer *out);

@@ -128,6 +128,19 @@ int lckv_decode_stream_open(lckv_tokenizer *t, bool skip_special_tokens, lckv_de
     return status;
 }
 
+int decode_stream_copy(const lckv_decode_stream *from, lckv_decode_stream **out) {
+    *out = NULL;
+    lckv_decode_stream *stream = calloc(1, sizeof *stream);
+    REQUIRE(stream, LCKV_ERROR_MEMORY, "no memory to decode a text");
+    *stream = (lckv_decode_stream){.tokenizer = from->tokenizer, .skip_special_tokens = from->skip_special_tokens};
+    int status = detokenizer_copy(from->run, &stream->run);
+    if (status < 0)
+        lckv_decode_stream_free(stream);
+    else
+        *out = stream;
+    return status;
+}
+
 void lckv_decode_stream_free(lckv_decode_stream *stream) {
     if (!stream) return;
     detokenizer_end(stream->run);

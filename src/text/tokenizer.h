@@ -37,4 +37,7 @@ int tokenizer_read(lckv_tokenizer *t, const char *folder_or_file);
 /* The same from what a tokenizer.json holds; errors quote `name`. */
 int tokenizer_read_parts(lckv_tokenizer *t, const json_t *root, const char *name);
 
+/* A second stream that goes on from where `from` is: several texts that begin alike are decoded once up to there. */
+int decode_stream_copy(const lckv_decode_stream *from, lckv_decode_stream **out);
+
 #endif
