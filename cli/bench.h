@@ -30,7 +30,7 @@ typedef struct bench_options {
     int64_t num_tokens, window_length, num_sink_tokens; /* stream */
     const char *file;                                   /* runs */
     int64_t block_size, num_blocks, most_runs;
-    const char *url, *api_key; /* load */
+    const char *url, *api_key, *api_key_file; /* load */
     flag_list rates;
     int64_t num_requests;
 

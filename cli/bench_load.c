@@ -6,6 +6,7 @@
  * answered: a server that is too slow shows it. */
 #include "bench.h"
 
+#include "api_key.h"
 #include "output.h"
 
 #ifdef LCKV_CURL
@@ -276,14 +277,18 @@ static int read_rates(const bench_options *o, double *rates) {
     return EXIT_FINE;
 }
 
-static void set_headers(loading *all) {
+static int set_headers(loading *all) {
+    char *key;
+    int code = read_api_key("bench", all->o->api_key, all->o->api_key_file, &key);
     all->headers = curl_slist_append(NULL, "Content-Type: application/json");
-    if (!all->o->api_key) return;
-    size_t bytes = strlen(all->o->api_key) + 32;
+    if (!key) return code;
+    size_t bytes = strlen(key) + 32;
     char *header = need(malloc(bytes));
-    snprintf(header, bytes, "Authorization: Bearer %s", all->o->api_key);
+    snprintf(header, bytes, "Authorization: Bearer %s", key);
     all->headers = curl_slist_append(all->headers, header);
     free(header);
+    free(key);
+    return code;
 }
 
 int bench_load(const bench_options *o, bench_result *out) {
@@ -295,7 +300,7 @@ int bench_load(const bench_options *o, bench_result *out) {
     loading all = {.o = o, .url = need(malloc(strlen(o->url) + 32))};
     sprintf(all.url, "%s/v1/completions", o->url);
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    set_headers(&all);
+    code = set_headers(&all);
     for (int i = 0; i < o->rates.count && !code; i++)
         code = run_rate(&all, &lengths[0], rates[i], (uint64_t)i + 1, out->rows);
     curl_slist_free_all(all.headers);

@@ -1,4 +1,5 @@
 /* lckv bench: its flags, and how what was measured is printed. The measures are in bench_*.c. */
+#include "api_key.h"
 #include "bench.h"
 #include "commands.h"
 #include "model.h"
@@ -47,7 +48,10 @@ static const flag FLAGS[] = {
     {"plan_only", FLAG_SWITCH, NULL, "Batch and load", "only say which batch fits: nothing is run", OWN(plan_only)},
     {"url", FLAG_TEXT, "http://127.0.0.1:8000", "Batch and load", "the server (lckv serve, or another of its kind)",
      OWN(url)},
-    {"api_key", FLAG_TEXT, NULL, "Batch and load", "what the server wants to hear", OWN(api_key), .value = "KEY"},
+    {"api_key", FLAG_TEXT, NULL, "Batch and load",
+     "what the server wants to hear; else --api_key_file, else the environment variable LCKV_API_KEY", OWN(api_key),
+     .value = "KEY"},
+    FLAG_API_KEY_FILE(bench_options, "Batch and load", api_key_file),
     {"request_rates", FLAG_LIST, "1,2,4", "Batch and load",
      "requests a second, at random times (a Poisson process); 0: all at once", OWN(rates), .value = "X,..."},
     {"num_requests", FLAG_INT, "32", "Batch and load", "requests at each rate", OWN(num_requests), .min = 1,

@@ -1,15 +1,21 @@
 /* lckv serve: the OpenAI-style API and a web page. Its flags; serve/ does the work. */
+#include "api_key.h"
 #include "commands.h"
 #include "flags.h"
 #include "model.h"
 #include "output.h"
 #include "serve/serve.h"
 
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
 struct options {
     struct model_flags model;
     serve_options serve;
     int64_t port, timeout, max_num_seqs, max_queue, encoding_runs;
-    flag_list origins;
+    flag_list model_names, hosts, origins;
+    const char *api_key, *api_key_file, *access_log;
     bool use_cpu;
 };
 
@@ -22,8 +28,10 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
      SERVE(engine.bf16)},
-    {"served_model_name", FLAG_TEXT, NULL, "Model", "what clients call it; --model_name_or_path unless given",
-     SERVE(model_name)},
+    {"served_model_name", FLAG_LIST, NULL, "Model",
+     "names by which clients may call the model, the first of which answers have; unless given, ORG/NAME or the last "
+     "part of the path. --model_name_or_path is understood, too",
+     OWN(model_names), .value = "NAME"},
 
     {"chat_template", FLAG_TEXT, NULL, "Model",
      "a file with a chat template (Jinja), instead of the one that the checkpoint has", SERVE(chat_template),
@@ -31,11 +39,25 @@ static const flag FLAGS[] = {
 
     {"host", FLAG_TEXT, "127.0.0.1", "Server", "address to listen on; 0.0.0.0: all of the machine's", SERVE(host)},
     {"port", FLAG_INT, "8000", "Server", "port to listen on; 0: any free one", OWN(port), .max = 65535},
-    {"api_key", FLAG_TEXT, NULL, "Server", "what clients must say (Authorization: Bearer KEY)", SERVE(api_key)},
+    {"api_key", FLAG_TEXT, NULL, "Server",
+     "what clients must say (Authorization: Bearer KEY); else --api_key_file, else the environment variable "
+     "LCKV_API_KEY",
+     OWN(api_key), .value = "KEY"},
+    FLAG_API_KEY_FILE(struct options, "Server", api_key_file),
+    {"allowed_hosts", FLAG_LIST, NULL, "Server",
+     "names of this server, such as example.org, that requests may have in their Host header besides IP addresses, "
+     "localhost and --host; *: all",
+     OWN(hosts), .value = "NAME"},
     {"allowed_origins", FLAG_LIST, NULL, "Server",
      "web origins, such as https://example.org, whose pages may ask besides the server's own; *: all", OWN(origins)},
+    {"access_log", FLAG_TEXT, "-", "Server",
+     "file to which a line is appended for each request; -: standard error; none: no log", OWN(access_log),
+     .value = "FILE"},
     {"max_body_bytes", FLAG_INT, "33554432", "Server", "bytes of a request at most", SERVE(max_body), .min = 1024,
      .max = 1e12},
+    {"max_bodies_bytes", FLAG_INT, "0", "Server",
+     "bytes of all requests that have come and are not read yet; more are answered with 503. 0: 8 * max_body_bytes",
+     SERVE(max_bodies), .max = 1e15},
     {"max_connections", FLAG_INT, "1024", "Server", "connections at a time", SERVE(max_connections), .min = 1,
      .max = 65536},
     {"timeout", FLAG_INT, "120", "Server",
@@ -84,25 +106,70 @@ static bool stopping(void *user) {
 
 static void started(void *user, const char *host, int port) {
     const struct options *o = user;
-    notice("serving '%s' on http://%s:%d", o->serve.model_name, host, port);
+    bool bare = strchr(host, ':') != NULL; /* an IPv6 address, which has brackets in a URL */
+    notice("serving '%s' on http://%s%s%s:%d", o->serve.model_name, bare ? "[" : "", host, bare ? "]" : "", port);
+}
+
+/* ORG/NAME in ".../models--ORG--NAME/snapshots/COMMIT" of the Hugging Face cache; NULL elsewhere. */
+static char *name_in_cache(const char *path) {
+    static const char BEGIN[] = "/models--", END[] = "/snapshots/";
+    const char *begin = strstr(path, BEGIN), *end = begin ? strstr(begin, END) : NULL;
+    if (!end || strchr(end + strlen(END), '/')) return NULL;
+    char *name = need(strndup(begin + strlen(BEGIN), (size_t)(end - begin) - strlen(BEGIN))), *dashes;
+    if ((dashes = strstr(name, "--"))) {
+        *dashes = '/';
+        memmove(dashes + 1, dashes + 2, strlen(dashes + 2) + 1);
+    }
+    return name;
+}
+
+/* What clients call a model that has been given no name. Release with free(). */
+static char *name_of(const char *model) {
+    struct stat info;
+    char *path = stat(model, &info) == 0 ? realpath(model, NULL) : NULL;
+    if (!path) return need(strdup(model)); /* ORG/NAME */
+    char *name = name_in_cache(path);
+    if (!name && strrchr(path, '/')[1]) name = need(strdup(strrchr(path, '/') + 1));
+    free(path);
+    return name ? name : need(strdup(model));
+}
+
+static void set_names(struct options *o, char **own) {
+    *own = o->model_names.count ? NULL : name_of(o->model.name);
+    o->serve.model_name = *own ? *own : o->model_names.items[0];
+    o->serve.model_names = *own ? &o->serve.model_name : (const char *const *)o->model_names.items;
+    o->serve.model_name_count = *own ? 1 : o->model_names.count;
+    o->serve.model_path = o->model.name;
+}
+
+static void set_server(struct options *o) {
+    o->serve.port = (int)o->port, o->serve.timeout = (int)o->timeout;
+    o->serve.origins = (const char *const *)o->origins.items, o->serve.origin_count = o->origins.count;
+    o->serve.hosts = (const char *const *)o->hosts.items, o->serve.host_count = o->hosts.count;
+    o->serve.access_log = strcmp(o->access_log, "none") ? o->access_log : NULL;
+    o->serve.engine.max_num_seqs = (int)o->max_num_seqs, o->serve.engine.max_queue = (int)o->max_queue;
+    o->serve.engine.encoding_runs = (int)o->encoding_runs;
+    o->serve.stopping = stopping, o->serve.started = started, o->serve.user = o;
 }
 
 static int serve(struct options *o) {
     opened_model opened;
     char error[SERVE_ERROR_BYTES];
+    char *key, *name;
     if (o->use_cpu) o->model.device = "cpu";
-    int code = open_model("serve", &o->model, false, &opened);
-    if (code) return code;
-    o->serve.port = (int)o->port, o->serve.timeout = (int)o->timeout;
-    o->serve.origins = (const char *const *)o->origins.items, o->serve.origin_count = o->origins.count;
-    o->serve.engine.max_num_seqs = (int)o->max_num_seqs, o->serve.engine.max_queue = (int)o->max_queue;
-    o->serve.engine.encoding_runs = (int)o->encoding_runs;
-    if (!o->serve.model_name) o->serve.model_name = o->model.name;
-    if (opened.tokenizer) o->serve.tokenizer_name = model_tokenizer_name(&o->model);
-    o->serve.stopping = stopping, o->serve.started = started, o->serve.user = o;
-    stop_on_warnings();
-    code = serve_run(opened.model, &o->serve, error) ? EXIT_FINE : failure("serve", "%s", error);
-    close_model(&opened);
+    int code = read_api_key("serve", o->api_key, o->api_key_file, &key);
+    if (!code) code = open_model("serve", &o->model, false, &opened);
+    if (!code) {
+        set_names(o, &name);
+        set_server(o);
+        o->serve.api_key = key;
+        if (opened.tokenizer) o->serve.tokenizer_name = model_tokenizer_name(&o->model);
+        stop_on_warnings();
+        code = serve_run(opened.model, &o->serve, error) ? EXIT_FINE : failure("serve", "%s", error);
+        close_model(&opened);
+        free(name);
+    }
+    free(key);
     return code;
 }
 

@@ -15,7 +15,7 @@ answer *answer_create(server *s, job *j, bool chat) {
     *a = (answer){.server = s, .job = j, .chat = chat, .created = (int64_t)time(NULL)};
     a->told = calloc((size_t)j->prompt_count * (size_t)j->request.n, sizeof *a->told);
     snprintf(a->id, sizeof a->id, "%s-%llx-%llx", chat ? "chatcmpl" : "cmpl", (long long)s->started,
-             (unsigned long long)++s->numbered);
+             (unsigned long long)++s->shared->numbered);
     if (a->told) return a;
     answer_free(a);
     return NULL;
@@ -32,37 +32,56 @@ void answer_free(answer *a) {
     free(a);
 }
 
+void answer_count_tokens(const answer *a, int64_t *prompt, int64_t *new_tokens) {
+    *prompt = 0;
+    for (int i = 0; i < a->job->prompt_count; i++) *prompt += a->job->prompts[i].count;
+    worker_lock(a->server->worker);
+    *new_tokens = a->job->new_tokens;
+    worker_unlock(a->server->worker);
+}
+
 /* ---------------------------------------------------------------- waiting */
 
 /* Under the lock. */
 static void wait_for_job(answer *a) {
-    a->job->suspended = true;
-    MHD_suspend_connection(a->job->connection);
+    a->job->suspended = holds_take(&a->server->shared->holds, a->job->connection);
 }
 
-static enum MHD_Result post(answer *a, const asker *who) {
+/* Whether it is posted. Then the hold of the connection is the job's, and the HTTP thread may be at work on the answer,
+ * or have freed it. */
+static bool post(answer *a, const asker *who) {
     job *j = a->job;
     worker *w = a->server->worker;
     j->connection = who->connection;
     j->streaming = a->stream;
-    if (!worker_post(w, j)) {
-        worker_view view;
-        worker_look(w, &view);
-        if (view.failed) return reply_error(who, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "engine_lost", view.error);
-        return reply_error(who, MHD_HTTP_TOO_MANY_REQUESTS, NULL, "queue_full",
-                           "too many requests wait: try again later");
-    }
-    return answer_continue(a, who);
+    j->suspended = true;
+    if (worker_post(w, j)) return true;
+    worker_view view;
+    j->suspended = false;
+    worker_look(w, &view);
+    if (view.failed)
+        reply_error(who, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "engine_lost", view.error);
+    else
+        reply_error(who, MHD_HTTP_TOO_MANY_REQUESTS, NULL, "queue_full", "too many requests wait: try again later");
+    return false;
 }
 
-enum MHD_Result answer_ask(server *s, const asker *who, visit *v, answer *(*read)(fields *f, server *s)) {
+bool answer_ask(server *s, const asker *who, visit *v, answer *(*read)(fields *f, server *s)) {
     fields f;
     json_t *object;
-    if (!fields_begin(&f, v->body.data, v->body.length, &object)) return reply_wrong(who, &f);
+    if (!fields_begin(&f, v->body.data, v->body.length, &object)) {
+        reply_wrong(who, &f);
+        return false;
+    }
     v->answer = read(&f, s);
     json_decref(object);
-    bytes_free(&v->body);
-    return v->answer ? post(v->answer, who) : reply_wrong(who, &f);
+    visit_drop_body(s, v);
+    if (v->answer) {
+        v->answer->visit = v;
+        return post(v->answer, who);
+    }
+    reply_wrong(who, &f);
+    return false;
 }
 
 /* ---------------------------------------------------------------- errors */
@@ -149,6 +168,7 @@ static ssize_t read_stream(void *user, uint64_t at, char *buffer, size_t most) {
     size_t count = a->out.length < most ? a->out.length : most;
     if (!count) return 0; /* it waits */
     memcpy(buffer, a->out.data, count);
+    a->visit->reply.bytes += (int64_t)count;
     bytes_drop(&a->out, count);
     return (ssize_t)count;
 }
@@ -164,6 +184,24 @@ static enum MHD_Result begin_stream(answer *a, const asker *who) {
 
 /* ---------------------------------------------------------------- going on */
 
+static bool write_whole(server *s, visit *v) {
+    v->answer->server = s;
+    reply_json(&v->asker, MHD_HTTP_OK, answer_whole(v->answer));
+    return true;
+}
+
+/* On a thread of the intake: the log-probabilities of a long prompt take a while. */
+static enum MHD_Result reply_whole(answer *a, const asker *who) {
+    enum { LARGE = 4096 };
+    const job *j = a->job;
+    int64_t rows = (int64_t)j->token_count;
+    for (int i = 0; i < j->prompt_count; i++) rows += a->echo ? j->prompts[i].count * j->request.n : 0;
+    a->visit->reply.later = true;
+    if (server_defer(a->server, a->visit, write_whole, rows * (1 + j->request.top_logprobs) > LARGE)) return MHD_YES;
+    a->visit->reply.later = false;
+    return reply_json(who, MHD_HTTP_OK, answer_whole(a));
+}
+
 enum MHD_Result answer_continue(answer *a, const asker *who) {
     worker_lock(a->server->worker);
     job_state state = a->job->state;
@@ -172,5 +210,5 @@ enum MHD_Result answer_continue(answer *a, const asker *who) {
     worker_unlock(a->server->worker);
     if (waits) return MHD_YES;
     if (state == JOB_REFUSED || (state == JOB_FAILED && !a->stream)) return reply_job_error(who, a->job);
-    return a->stream ? begin_stream(a, who) : reply_json(who, MHD_HTTP_OK, answer_whole(a));
+    return a->stream ? begin_stream(a, who) : reply_whole(a, who);
 }

@@ -24,7 +24,8 @@ typedef struct answer_text {
 } answer_text;
 
 typedef struct answer {
-    server *server;
+    server *server; /* of the thread that works on it */
+    struct visit *visit;
     job *job;
     bool chat, stream, include_usage, echo;
     bool logprobs;             /* of each token; the request says how many top ones */
@@ -40,10 +41,13 @@ typedef struct answer {
 answer *answer_create(server *s, job *j, bool chat);
 void answer_free(answer *a); /* lets go of the job */
 
-/* What a body asks for, read by `read` (NULL after fields_wrong()), is posted, and the connection waits for it. */
-enum MHD_Result answer_ask(server *s, const asker *who, visit *v, answer *(*read)(fields *f, server *s));
-/* The connection goes on: answers, or waits again. */
+/* What a body asks for, read by `read` (NULL after fields_wrong()), is posted; returns what completions_ask() does. */
+bool answer_ask(server *s, const asker *who, visit *v, answer *(*read)(fields *f, server *s));
+/* On the HTTP thread, the connection goes on: answers, or waits again. */
 enum MHD_Result answer_continue(answer *a, const asker *who);
+
+/* What the access log says of it. */
+void answer_count_tokens(const answer *a, int64_t *prompt, int64_t *new_tokens);
 
 /* ---- answer_json.c: the pieces of it */
 

@@ -1,6 +1,8 @@
 /* The JSON of answers, see answer.h. */
 #include "answer.h"
 
+#include "json_text.h"
+
 /* ---------------------------------------------------------------- words for things */
 
 static json_t *finish_reason(lckv_finish finish) {
@@ -72,10 +74,15 @@ static bool is_shown(const logprob_entry *e, int64_t characters) {
 
 /* ---------------------------------------------------------------- chunks */
 
+static json_t *model_name(const answer *a) {
+    const char *name = a->server->options->model_name;
+    return string_json(name, strlen(name));
+}
+
 static json_t *chunk(const answer *a, json_t *choices) {
     json_t *object =
-        json_pack("{ss ss sI ss so}", "id", a->id, "object", a->chat ? "chat.completion.chunk" : "text_completion",
-                  "created", (json_int_t)a->created, "model", a->server->options->model_name, "choices", choices);
+        json_pack("{ss ss sI so so}", "id", a->id, "object", a->chat ? "chat.completion.chunk" : "text_completion",
+                  "created", (json_int_t)a->created, "model", model_name(a), "choices", choices);
     if (a->include_usage && object) json_object_set_new(object, "usage", json_null());
     return object;
 }
@@ -121,7 +128,7 @@ static json_t *chunk_logprobs(answer *a, const job_token *t) {
 
 json_t *answer_chunk(answer *a, const job_token *t) {
     a->told[t->choice].characters += count_characters(t->text, t->text_bytes);
-    json_t *logprobs = chunk_logprobs(a, t), *text = json_stringn(t->text, t->text_bytes), *choice;
+    json_t *logprobs = chunk_logprobs(a, t), *text = string_json(t->text, t->text_bytes), *choice;
     if (a->chat)
         choice = json_pack("{si so so so}", "index", t->choice, "delta",
                            t->text_bytes ? json_pack("{so}", "content", text) : (json_decref(text), json_object()),
@@ -133,7 +140,7 @@ json_t *answer_chunk(answer *a, const job_token *t) {
 }
 
 static json_t *echo_value(const answer_text *echo) {
-    return json_stringn(echo->text ? echo->text : "", echo->bytes);
+    return string_json(echo->text ? echo->text : "", echo->bytes);
 }
 
 json_t *answer_first_chunk(answer *a, int choice) {
@@ -219,7 +226,7 @@ static json_t *gather_logprobs(const answer *a, int index, const whole_choice *c
 static json_t *whole_json(const answer *a, int index, whole_choice *c) {
     gather_text(a, index, c);
     json_t *logprobs = a->logprobs ? gather_logprobs(a, index, c) : json_null();
-    json_t *text = json_stringn(c->text.data ? c->text.data : "", c->text.length);
+    json_t *text = string_json(c->text.data ? c->text.data : "", c->text.length);
     bytes_free(&c->text);
     if (a->chat)
         return json_pack("{si s{ss so sn} so so}", "index", index, "message", "role", "assistant", "content", text,
@@ -236,7 +243,7 @@ json_t *answer_whole(answer *a) {
         json_array_append_new(choices, whole_json(a, i, &c));
         new_tokens += c.new_tokens;
     }
-    return json_pack("{ss ss sI ss so so}", "id", a->id, "object", a->chat ? "chat.completion" : "text_completion",
-                     "created", (json_int_t)a->created, "model", a->server->options->model_name, "choices", choices,
-                     "usage", usage(a, new_tokens));
+    return json_pack("{ss ss sI so so so}", "id", a->id, "object", a->chat ? "chat.completion" : "text_completion",
+                     "created", (json_int_t)a->created, "model", model_name(a), "choices", choices, "usage",
+                     usage(a, new_tokens));
 }

@@ -1,4 +1,5 @@
 /* /v1/chat/completions and /apply_template: a conversation becomes a prompt by the checkpoint's template. */
+#include "json_text.h"
 #include "messages.h"
 #include "sampling.h"
 
@@ -37,10 +38,10 @@ static bool set_prompt(fields *f, const server *s, job_prompt *p) {
     lckv_chat_text text;
     size_t count = 0;
     if (!render(f, s, &text)) return false;
-    int status = lckv_tokenizer_encode(s->tokenizer, text.text, text.bytes, false, &p->ids, &count);
+    int status = prompt_encode(s, text.text, text.bytes, false, &p->ids, &count);
     lckv_chat_text_free(&text);
     p->count = (int64_t)count;
-    if (status < 0) return fields_wrong(f, "messages", "%s", lckv_last_error());
+    if (status < 0) return fields_failed(f, "messages", status);
     return count > 0 || fields_wrong(f, "messages", "the conversation is empty");
 }
 
@@ -100,7 +101,7 @@ static answer *read_request(fields *f, server *s) {
     return a;
 }
 
-enum MHD_Result chat_ask(server *s, const asker *who, visit *v) {
+bool chat_ask(server *s, const asker *who, visit *v) {
     return answer_ask(s, who, v, read_request);
 }
 
@@ -112,7 +113,7 @@ enum MHD_Result apply_template_answer(server *s, const asker *a, const bytes *bo
     field_ignored(&f, "model");
     enum MHD_Result result =
         render(&f, s, &text) && fields_end(&f)
-            ? reply_json(a, MHD_HTTP_OK, json_pack("{so}", "prompt", json_stringn(text.text, text.bytes)))
+            ? reply_json(a, MHD_HTTP_OK, json_pack("{so}", "prompt", string_json(text.text, text.bytes)))
             : reply_wrong(a, &f);
     lckv_chat_text_free(&text);
     json_decref(object);

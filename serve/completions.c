@@ -11,9 +11,8 @@ enum { PROMPTS_MOST = 4096 };
 static bool set_text(fields *f, const server *s, job_prompt *p, const json_t *text) {
     size_t count;
     if (!s->tokenizer) return fields_wrong(f, "prompt", "this model has no tokenizer: 'prompt' must be token ids");
-    if (lckv_tokenizer_encode(s->tokenizer, json_string_value(text), json_string_length(text), true, &p->ids, &count) <
-        0)
-        return fields_wrong(f, "prompt", "%s", lckv_last_error());
+    int status = prompt_encode(s, json_string_value(text), json_string_length(text), true, &p->ids, &count);
+    if (status < 0) return fields_failed(f, "prompt", status);
     p->count = (int64_t)count;
     return count > 0 || fields_wrong(f, "prompt", "'prompt' is empty: there is nothing to go on from");
 }
@@ -105,6 +104,6 @@ static answer *read_request(fields *f, server *s) {
     return NULL;
 }
 
-enum MHD_Result completions_ask(server *s, const asker *who, visit *v) {
+bool completions_ask(server *s, const asker *who, visit *v) {
     return answer_ask(s, who, v, read_request);
 }

@@ -1,6 +1,9 @@
 /* Fields of a request, see fields.h. */
 #include "fields.h"
 
+#include "json_text.h"
+#include "lckv.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,11 +14,18 @@ bool fields_wrong(fields *f, const char *param, const char *format, ...) {
     va_list arguments;
     if (f->wrong) return false;
     f->wrong = true;
-    snprintf(f->param, sizeof f->param, "%s", param);
+    char message[2048];
+    string_copy(f->param, sizeof f->param, param);
     va_start(arguments, format);
-    vsnprintf(f->message, sizeof f->message, format, arguments);
+    vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    string_copy(f->message, sizeof f->message, message);
     return false;
+}
+
+bool fields_failed(fields *f, const char *param, int status) {
+    f->too_long = !f->wrong && status == LCKV_ERROR_TOO_LONG;
+    return fields_wrong(f, param, "%s", lckv_last_error());
 }
 
 bool fields_begin(fields *f, const char *text, size_t length, json_t **out) {
@@ -36,12 +46,13 @@ bool fields_begin(fields *f, const char *text, size_t length, json_t **out) {
 
 bool fields_end(fields *f) {
     const char *key;
+    char given[STRING_SHORT_BYTES];
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)f->object, key, value) {
         int i = 0;
         if (json_is_null(value)) continue; /* the same as absent */
         while (i < f->known_count && strcmp(f->known[i], key)) i++;
-        if (i == f->known_count) fields_wrong(f, key, "there is no field '%.80s'", key);
+        if (i == f->known_count) fields_wrong(f, key, "there is no field '%s'", string_short(given, key));
     }
     return !f->wrong;
 }

@@ -18,6 +18,7 @@ typedef struct fields {
     int known_count;
     bool wrong;
     bool unknown_model;
+    bool too_long; /* a prompt has more tokens than a request can have */
     char param[FIELD_NAME_BYTES];
     char message[FIELD_MESSAGE_BYTES];
 } fields;
@@ -29,6 +30,9 @@ bool fields_end(fields *f);
 
 /* Keeps the sentence, unless something was wrong before. Always false. */
 bool fields_wrong(fields *f, const char *param, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same with the library's last error, whose status is given. */
+bool fields_failed(fields *f, const char *param, int status);
 
 bool field_given(fields *f, const char *name); /* there, and not null */
 const json_t *field_any(fields *f, const char *name);

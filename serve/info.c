@@ -2,30 +2,50 @@
 #include "page.h"
 #include "server.h"
 
+#include <stdio.h>
+
 enum MHD_Result reply_wrong(const asker *a, const fields *f) {
     if (f->unknown_model) return reply_error(a, MHD_HTTP_NOT_FOUND, "model", "model_not_found", f->message);
-    return reply_error(a, MHD_HTTP_BAD_REQUEST, *f->param ? f->param : NULL, NULL, f->message);
+    return reply_error(a, MHD_HTTP_BAD_REQUEST, *f->param ? f->param : NULL,
+                       f->too_long ? "context_length_exceeded" : NULL, f->message);
 }
 
-static json_t *model_object(const server *s) {
+bool server_has_model(const server *s, const char *name) {
+    for (int i = 0; i < s->options->model_name_count; i++)
+        if (!strcmp(name, s->options->model_names[i])) return true;
+    return s->options->model_path && !strcmp(name, s->options->model_path);
+}
+
+static json_t *model_object(const server *s, const char *name) {
     worker_view view;
     worker_look(s->worker, &view);
-    return json_pack("{ss ss sI ss sI}", "id", s->options->model_name, "object", "model", "created",
+    return json_pack("{so ss sI ss sI}", "id", string_json(name, strlen(name)), "object", "model", "created",
                      (json_int_t)s->started, "owned_by", "lckv", "max_model_len",
                      (json_int_t)view.engine.max_model_len);
 }
 
+static enum MHD_Result all_models(const server *s, const asker *a) {
+    json_t *list = json_array();
+    for (int i = 0; i < s->options->model_name_count; i++)
+        json_array_append_new(list, model_object(s, s->options->model_names[i]));
+    return reply_json(a, MHD_HTTP_OK, json_pack("{ss so}", "object", "list", "data", list));
+}
+
 enum MHD_Result models_answer(server *s, const asker *a, const char *name) {
-    if (!name) return reply_json(a, MHD_HTTP_OK, json_pack("{ss s[o]}", "object", "list", "data", model_object(s)));
-    if (!strcmp(name, s->options->model_name)) return reply_json(a, MHD_HTTP_OK, model_object(s));
-    return reply_error(a, MHD_HTTP_NOT_FOUND, "model", "model_not_found", "there is no model of this name here");
+    char message[SERVE_ERROR_BYTES], given[STRING_SHORT_BYTES], served[STRING_SHORT_BYTES];
+    if (!name) return all_models(s, a);
+    if (server_has_model(s, name)) return reply_json(a, MHD_HTTP_OK, model_object(s, name));
+    snprintf(message, sizeof message, "model \"%s\" not found; this server serves \"%s\"", string_short(given, name),
+             string_short(served, s->options->model_name));
+    return reply_error(a, MHD_HTTP_NOT_FOUND, "model", "model_not_found", message);
 }
 
 enum MHD_Result health_answer(server *s, const asker *a) {
     worker_view view;
     worker_look(s->worker, &view);
     if (view.failed) return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "engine_lost", view.error);
-    if (s->draining) return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "stopping", "the server is stopping");
+    if (s->shared->draining)
+        return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "stopping", "the server is stopping");
     return reply_json(a, MHD_HTTP_OK, json_pack("{ss}", "status", "ok"));
 }
 
@@ -46,7 +66,8 @@ enum MHD_Result state_answer(server *s, const asker *a) {
     worker_look(s->worker, &v);
     const lckv_engine_stats *e = &v.engine;
     lckv_config_info config = lckv_config_describe(lckv_model_config(s->model));
-    json_t *object = json_pack("{ss sb si si sI sI sI si}", "model", s->options->model_name, "chat",
+    json_t *object = json_pack("{so sb si si sI sI sI si}", "model",
+                               string_json(s->options->model_name, strlen(s->options->model_name)), "chat",
                                s->chat_template != NULL, "running", e->running, "waiting", e->waiting, "max_model_len",
                                (json_int_t)e->max_model_len, "new_tokens", (json_int_t)v.metrics.new_tokens,
                                "prompt_tokens", (json_int_t)v.metrics.prompt_tokens, "layers", config.layers);
@@ -69,7 +90,8 @@ enum MHD_Result layers_answer(server *s, const asker *a) {
 
 enum MHD_Result page_answer(server *s, const asker *a) {
     (void)s;
-    return reply_static(a, "text/html; charset=utf-8", (const char *)serve_pages[0].text, serve_pages[0].bytes);
+    return reply_static(a, MHD_HTTP_OK, "text/html; charset=utf-8", (const char *)serve_pages[0].text,
+                        serve_pages[0].bytes);
 }
 
 enum MHD_Result metrics_answer(server *s, const asker *a) {

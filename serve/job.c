@@ -59,6 +59,7 @@ bool job_add_token(job_prompt *p, const lckv_event *e) {
                        .top_count = e->top_count};
     for (int i = 0; i < e->top_count; i++) token.top[i] = e->top[i];
     j->tokens[j->token_count++] = token;
+    j->new_tokens += e->token >= 0;
     return true;
 }
 

@@ -59,9 +59,10 @@ typedef struct job {
     char error[JOB_ERROR_BYTES];
     job_token *tokens; /* [token_count] */
     size_t token_count, token_capacity, tokens_read;
+    int64_t new_tokens;  /* of all choices */
     int running;         /* choices that have not ended */
     int64_t cached;      /* tokens of the prompts that had been read before */
-    bool suspended;      /* the connection waits for this job */
+    bool suspended;      /* the connection is on hold for this job */
     bool abandoned;      /* the client has gone */
     int holders;         /* 2, 1, 0 */
     double posted, last; /* seconds on the clock: of posting, and of the last token */

@@ -4,6 +4,8 @@
 #ifndef SERVE_PATIENCE_H
 #define SERVE_PATIENCE_H
 
+#include "discards.h"
+
 #include <microhttpd.h>
 #include <pthread.h>
 
@@ -12,6 +14,7 @@ struct talk;
 typedef struct patience {
     pthread_mutex_t lock;
     struct talk *talks; /* one a connection */
+    discards *discards; /* of connections whose request was refused early */
 } patience;
 
 #define PATIENCE_AT_FIRST                                                                                              \
@@ -21,6 +24,7 @@ typedef struct patience {
 void patience_notified(void *user, struct MHD_Connection *c, void **context, enum MHD_ConnectionNotificationCode code);
 
 void patience_asked(patience *p, struct MHD_Connection *c);    /* its request is whole */
+void patience_refused(patience *p, struct MHD_Connection *c);  /* its request is answered before it is whole */
 void patience_answered(patience *p, struct MHD_Connection *c); /* and what followed is over */
 
 /* Ends the connections that have been asking for longer than that. From any thread. */

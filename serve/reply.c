@@ -1,6 +1,18 @@
 /* Answers, see reply.h. */
 #include "reply.h"
 
+#include "json_text.h"
+
+#define JSON_TYPE "application/json; charset=utf-8"
+
+enum MHD_Result reply_send(const asker *a) {
+    struct MHD_Response *response = a->reply->response;
+    a->reply->response = NULL;
+    enum MHD_Result queued = MHD_queue_response(a->connection, a->reply->status, response);
+    MHD_destroy_response(response);
+    return queued;
+}
+
 enum MHD_Result reply_queue(const asker *a, unsigned status, const char *type, struct MHD_Response *response) {
     if (!response) return MHD_NO;
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
@@ -17,32 +29,45 @@ enum MHD_Result reply_queue(const asker *a, unsigned status, const char *type, s
         MHD_add_response_header(response, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, a->origin);
         MHD_add_response_header(response, MHD_HTTP_HEADER_VARY, "Origin");
     }
-    enum MHD_Result queued = MHD_queue_response(a->connection, status, response);
-    MHD_destroy_response(response);
-    return queued;
+    a->reply->status = status;
+    a->reply->response = response;
+    return a->reply->later ? MHD_YES : reply_send(a);
 }
 
 enum MHD_Result reply_bytes(const asker *a, unsigned status, const char *type, bytes *content) {
     struct MHD_Response *response =
         MHD_create_response_from_buffer(content->length, content->data ? content->data : (char[]){0},
                                         content->data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_MUST_COPY);
+    a->reply->bytes = (int64_t)content->length;
     if (!response) bytes_free(content);
     *content = (bytes){0};
     return reply_queue(a, status, type, response);
 }
 
-enum MHD_Result reply_static(const asker *a, const char *type, const char *content, size_t length) {
+enum MHD_Result reply_static(const asker *a, unsigned status, const char *type, const char *content, size_t length) {
+    a->reply->bytes = (int64_t)length;
     struct MHD_Response *response =
         MHD_create_response_from_buffer(length, (void *)(uintptr_t)content, MHD_RESPMEM_PERSISTENT);
-    return reply_queue(a, MHD_HTTP_OK, type, response);
+    return reply_queue(a, status, type, response);
+}
+
+static enum MHD_Result reply_no_memory(const asker *a) {
+    static const char TEXT[] = "{\"error\":{\"message\":\"not enough memory for the answer\",\"type\":\"server_error\","
+                               "\"param\":null,\"code\":null}}";
+    return reply_static(a, MHD_HTTP_SERVICE_UNAVAILABLE, JSON_TYPE, TEXT, sizeof TEXT - 1);
+}
+
+enum MHD_Result reply_text_as_json(const asker *a, unsigned status, bytes *text) {
+    if (!text->failed) return reply_bytes(a, status, JSON_TYPE, text);
+    bytes_free(text);
+    return reply_no_memory(a);
 }
 
 enum MHD_Result reply_json(const asker *a, unsigned status, json_t *object) {
     char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
-    if (!text) return MHD_NO;
-    bytes content = {.data = text, .length = strlen(text)};
-    return reply_bytes(a, status, "application/json; charset=utf-8", &content);
+    bytes content = {.data = text, .length = text ? strlen(text) : 0, .failed = !text};
+    return reply_text_as_json(a, status, &content);
 }
 
 static const char *type_of(unsigned status) {
@@ -59,8 +84,8 @@ static const char *type_of(unsigned status) {
 }
 
 json_t *error_object(unsigned status, const char *param, const char *code, const char *message) {
-    return json_pack("{s{ss ss ss? ss?}}", "error", "message", message, "type", type_of(status), "param", param, "code",
-                     code);
+    return json_pack("{s{so ss so? ss?}}", "error", "message", string_json(message, strlen(message)), "type",
+                     type_of(status), "param", param ? string_json(param, strlen(param)) : NULL, "code", code);
 }
 
 enum MHD_Result reply_error(const asker *a, unsigned status, const char *param, const char *code, const char *message) {

@@ -7,9 +7,18 @@ enum { STOPS_MOST = 16, CHOICES_MOST = 128 };
 
 void model_read(fields *f, const server *s) {
     const char *name = field_text(f, "model");
-    if (f->wrong || !name || !strcmp(name, s->options->model_name)) return;
+    char given[STRING_SHORT_BYTES], served[STRING_SHORT_BYTES];
+    if (f->wrong || !name || server_has_model(s, name)) return;
     f->unknown_model = true;
-    fields_wrong(f, "model", "there is no model '%.80s'; this server has '%.80s'", name, s->options->model_name);
+    fields_wrong(f, "model", "model \"%s\" not found; this server serves \"%s\"", string_short(given, name),
+                 string_short(served, s->options->model_name));
+}
+
+int prompt_encode(const server *s, const char *text, size_t length, bool special, int32_t **ids, size_t *count) {
+    worker_view view;
+    worker_look(s->worker, &view);
+    size_t most = view.engine.max_model_len < INT32_MAX ? (size_t)view.engine.max_model_len : 0;
+    return lckv_tokenizer_encode_at_most(s->tokenizer, text, length, special, most, ids, count);
 }
 
 static bool add_stop(fields *f, job *j, const json_t *text) {
@@ -47,9 +56,10 @@ static bool add_bias(fields *f, job *j, const char *key, const json_t *value) {
     char *end;
     long id = strtol(key, &end, 10);
     double bias = json_number_value(value);
+    char given[STRING_SHORT_BYTES];
     if (*key < '0' || *key > '9' || *end || id > INT32_MAX || !json_is_number(value) || !(bias >= -100 && bias <= 100))
-        return fields_wrong(f, "logit_bias",
-                            "'logit_bias' must have numbers from -100 to 100 by token ids, not '%.40s'", key);
+        return fields_wrong(f, "logit_bias", "'logit_bias' must have numbers from -100 to 100 by token ids, not '%s'",
+                            string_short(given, key));
     j->bias_ids[j->request.bias_count] = (int32_t)id;
     j->bias_values[j->request.bias_count++] = (float)bias;
     return true;
@@ -87,7 +97,7 @@ static void read_stream(fields *f, bool *stream, bool *include_usage) {
     fields inner = {.object = options};
     *include_usage = field_bool(&inner, "include_usage", false);
     field_ignored(&inner, "include_obfuscation");
-    if (!fields_end(&inner)) fields_wrong(f, "stream_options", "stream_options: %.300s", inner.message);
+    if (!fields_end(&inner)) fields_wrong(f, "stream_options", "stream_options: %s", inner.message);
 }
 
 /* Without a seed no two answers are alike. */

@@ -1,7 +1,8 @@
 /* lckv serve: the OpenAI-style API over HTTP, and a web page, on an engine (lckv.h).
  *
- * Two threads do the work. One reads and answers HTTP (server.c, and a file for each kind of path), one owns model and
- * engine (worker.c); between them stands a job (job.h) for each request. Leaves out: TLS, and balancing load between
+ * One thread reads and answers HTTP (server.c) and never does work that depends on the size of a request. Two threads
+ * parse and tokenize requests (intake.c; a file for each kind of path). One owns model and engine (worker.c); a job
+ * (job.h) carries a request to it and the tokens back. Leaves out: TLS, and balancing load between
  * several servers, which a proxy in front does (docs/serving.md). */
 #ifndef SERVE_SERVE_H
 #define SERVE_SERVE_H
@@ -13,13 +14,22 @@
 #include <stdint.h>
 
 typedef struct serve_options {
-    const char *host;           /* address to listen on: "127.0.0.1" */
-    int port;                   /* 0: any free one */
-    const char *model_name;     /* what /v1/models says, and requests may name */
-    const char *api_key;        /* NULL: whoever reaches the port may ask */
+    const char *host;       /* address to listen on: "127.0.0.1" */
+    int port;               /* 0: any free one */
+    const char *model_name; /* what answers call the model */
+    const char *const
+        *model_names; /* [model_name_count] what /v1/models lists and requests may use, model_name first */
+    int model_name_count;
+    const char *model_path; /* requests may use this, too; NULL: none */
+    const char *api_key;    /* NULL: whoever reaches the port may ask */
+    const char *const
+        *hosts; /* [host_count] names of this server that a Host header may have, see access.h; "*": all */
+    int host_count;
     const char *const *origins; /* [origin_count] web origins whose pages may ask; "*": all */
     int origin_count;
+    const char *access_log;       /* file; "-": standard error; NULL: none */
     int64_t max_body;             /* bytes of a request */
+    int64_t max_bodies;           /* bytes of all requests that are held at a time; 0: 8 * max_body */
     int64_t max_connections;      /* at a time */
     int timeout;                  /* seconds after which a connection is closed that is silent, or has not said a whole
                                      request */

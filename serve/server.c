@@ -1,54 +1,18 @@
-/* HTTP: listening, who may ask, which path is meant, limits, and how it ends. */
-#include "answer.h"
+/* HTTP: which path is meant, the life of a request, and how the server begins and ends. */
+#include "server.h"
 
-#include <arpa/inet.h>
+#include "access.h"
+#include "answer.h"
+#include "clock.h"
+#include "intake.h"
+#include "listen.h"
+
 #include <errno.h>
-#include <netdb.h>
-#include <poll.h>
+#include <inttypes.h>
 #include <stdio.h>
-#include <sys/socket.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
-
-/* ---------------------------------------------------------------- who may ask */
-
-static const char *header(struct MHD_Connection *c, const char *name) {
-    return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
-}
-
-/* A page of the server itself, or of an origin that was named. */
-static bool origin_may(const server *s, struct MHD_Connection *c, const char *origin) {
-    const char *host = header(c, MHD_HTTP_HEADER_HOST);
-    const char *after = strstr(origin, "://");
-    if (host && after && !strcmp(after + 3, host)) return true;
-    for (int i = 0; i < s->options->origin_count; i++)
-        if (!strcmp(s->options->origins[i], "*") || !strcmp(s->options->origins[i], origin)) return true;
-    return false;
-}
-
-/* In a time that does not tell how much of it is right. */
-static bool same_secret(const char *a, const char *b) {
-    size_t length = strlen(a);
-    unsigned char different = strlen(b) != length;
-    for (size_t i = 0; i < length; i++) different |= (unsigned char)(a[i] ^ b[i < strlen(b) ? i : 0]);
-    return !different;
-}
-
-static bool has_key(const server *s, struct MHD_Connection *c) {
-    const char *said = header(c, MHD_HTTP_HEADER_AUTHORIZATION);
-    if (!s->options->api_key) return true;
-    return said && !strncmp(said, "Bearer ", 7) && same_secret(s->options->api_key, said + 7);
-}
-
-static enum MHD_Result preflight(const asker *a) {
-    struct MHD_Response *response = MHD_create_response_from_buffer(0, (char[]){0}, MHD_RESPMEM_MUST_COPY);
-    if (response) {
-        MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST");
-        MHD_add_response_header(response, "Access-Control-Allow-Headers", "authorization, content-type");
-        MHD_add_response_header(response, "Access-Control-Max-Age", "600");
-    }
-    return reply_queue(a, MHD_HTTP_NO_CONTENT, "text/plain", response);
-}
 
 /* ---------------------------------------------------------------- paths */
 
@@ -57,7 +21,7 @@ typedef struct path {
     bool open; /* needs no key */
     enum MHD_Result (*get)(server *s, const asker *a);
     enum MHD_Result (*post)(server *s, const asker *a, const bytes *body);
-    enum MHD_Result (*ask)(server *s, const asker *a, visit *v);
+    bool (*ask)(server *s, const asker *a, visit *v);
 } path;
 
 static enum MHD_Result all_models(server *s, const asker *a) {
@@ -86,10 +50,76 @@ static const path PATHS[] = {
     {"/detokenize", false, .post = detokenize_answer},
 };
 
+/* The name of a model follows. */
+static const path ONE_MODEL = {"/v1/models/", false, .get = all_models};
+
+static const char *model_in(const char *url) {
+    return url + strlen(ONE_MODEL.name);
+}
+
 static const path *find_path(const char *url) {
     for (size_t i = 0; i < sizeof PATHS / sizeof *PATHS; i++)
         if (!strcmp(PATHS[i].name, url)) return &PATHS[i];
-    return NULL;
+    return strncmp(url, ONE_MODEL.name, strlen(ONE_MODEL.name)) ? NULL : &ONE_MODEL;
+}
+
+/* ---------------------------------------------------------------- who is let in */
+
+static const char *header(struct MHD_Connection *c, const char *name) {
+    return MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
+}
+
+static enum MHD_Result preflight(const asker *a) {
+    struct MHD_Response *response = MHD_create_response_from_buffer(0, (char[]){0}, MHD_RESPMEM_MUST_COPY);
+    if (response) {
+        MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST");
+        MHD_add_response_header(response, "Access-Control-Allow-Headers", "authorization, content-type");
+        MHD_add_response_header(response, "Access-Control-Max-Age", "600");
+    }
+    return reply_queue(a, MHD_HTTP_NO_CONTENT, "text/plain", response);
+}
+
+static enum MHD_Result refuse_host(const asker *a, const char *host) {
+    char message[2 * STRING_SHORT_BYTES + 128], given[STRING_SHORT_BYTES];
+    snprintf(
+        message, sizeof message,
+        "host \"%s\" is not allowed: name it with --allowed_hosts when the server is started, or use its IP address",
+        string_short(given, host));
+    return reply_error(a, MHD_HTTP_FORBIDDEN, NULL, "host_not_allowed", message);
+}
+
+static enum MHD_Result refuse_origin(const asker *a, const char *origin) {
+    char message[2 * STRING_SHORT_BYTES + 128], given[STRING_SHORT_BYTES];
+    snprintf(message, sizeof message,
+             "origin \"%s\" is not allowed: name it with --allowed_origins when the server is started",
+             string_short(given, origin));
+    return reply_error(a, MHD_HTTP_FORBIDDEN, NULL, "origin_not_allowed", message);
+}
+
+static enum MHD_Result refuse_stopping(const asker *a) {
+    return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "stopping", "the server is stopping");
+}
+
+static enum MHD_Result refuse_body(const server *s, const asker *a, body_problem problem) {
+    char message[256];
+    long long most = s->shared->bodies.most_body;
+    switch (problem) {
+    case BODY_TOO_LARGE:
+        snprintf(message, sizeof message, "the body is larger than the %lld bytes that this server takes", most);
+        return reply_error(a, MHD_HTTP_CONTENT_TOO_LARGE, NULL, "too_large", message);
+    case BODY_TOO_MANY_VALUES:
+        snprintf(message, sizeof message,
+                 "the body has too many JSON values: they would take more than %d times the %lld bytes of the largest "
+                 "body",
+                 BODY_VALUES_FACTOR, most);
+        return reply_error(a, MHD_HTTP_CONTENT_TOO_LARGE, NULL, "too_large", message);
+    case BODY_NO_ROOM:
+        return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "bodies_full",
+                           "the bodies of other requests take all the memory for bodies: try again later");
+    default:
+        return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "no_memory",
+                           "not enough memory for a request of this size");
+    }
 }
 
 static enum MHD_Result wrong_method(const asker *a, const path *p) {
@@ -97,33 +127,106 @@ static enum MHD_Result wrong_method(const asker *a, const path *p) {
                        p->get ? "this path is for GET" : "this path is for POST");
 }
 
-static enum MHD_Result route(server *s, const asker *a, const char *url, const char *method, visit *v) {
-    static const char MODEL[] = "/v1/models/";
-    const path *p = find_path(url);
-    bool get = !strcmp(method, MHD_HTTP_METHOD_GET) || !strcmp(method, MHD_HTTP_METHOD_HEAD);
-    if (!strcmp(method, MHD_HTTP_METHOD_OPTIONS) && a->origin) return preflight(a);
-    if (!(p && p->open) && !has_key(s, a->connection))
+static enum MHD_Result admit_to_path(server *s, visit *v) {
+    const asker *a = &v->asker;
+    const path *p = v->path = find_path(v->url);
+    bool get = !strcmp(v->method, MHD_HTTP_METHOD_GET) || !strcmp(v->method, MHD_HTTP_METHOD_HEAD);
+    if (!(p && p->open) && !access_key(s->options, header(a->connection, MHD_HTTP_HEADER_AUTHORIZATION)))
         return reply_error(a, MHD_HTTP_UNAUTHORIZED, NULL, "invalid_api_key",
                            "an API key is needed: Authorization: Bearer KEY");
-    if (!p && get && !strncmp(url, MODEL, sizeof MODEL - 1)) return models_answer(s, a, url + sizeof MODEL - 1);
     if (!p) return reply_error(a, MHD_HTTP_NOT_FOUND, NULL, "unknown_path", "there is no such path");
-    if (p->get) return get ? p->get(s, a) : wrong_method(a, p);
-    if (strcmp(method, MHD_HTTP_METHOD_POST)) return wrong_method(a, p);
-    if (p->post) return p->post(s, a, &v->body);
-    if (s->draining) return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "stopping", "the server is stopping");
-    return p->ask(s, a, v);
+    if (p->get ? !get : strcmp(v->method, MHD_HTTP_METHOD_POST) != 0) return wrong_method(a, p);
+    if (!p->get && s->shared->draining) return refuse_stopping(a);
+    body_problem problem = p->get ? BODY_FINE : body_begin(&s->shared->bodies, v->body_count.announced);
+    if (problem != BODY_FINE) return refuse_body(s, a, problem);
+    v->admitted = true;
+    return MHD_YES;
+}
+
+/* By its head alone: sets v->path and v->admitted, or replies. */
+static enum MHD_Result admit(server *s, visit *v) {
+    asker *a = &v->asker;
+    const char *host = header(a->connection, MHD_HTTP_HEADER_HOST);
+    const char *origin = header(a->connection, MHD_HTTP_HEADER_ORIGIN);
+    if (host && !access_host(s->options, host)) return refuse_host(a, host);
+    if (origin && !access_origin(s->options, host, origin)) return refuse_origin(a, origin);
+    a->origin = origin;
+    if (origin && !strcmp(v->method, MHD_HTTP_METHOD_OPTIONS)) return preflight(a);
+    return admit_to_path(s, v);
+}
+
+/* ---------------------------------------------------------------- work for the intake */
+
+bool server_defer(server *s, visit *v, bool (*work)(server *s, visit *v), bool large) {
+    v->work = work;
+    if (!holds_take(&s->shared->holds, v->asker.connection)) return false;
+    intake_post(s->shared->intake, v, large);
+    return true;
+}
+
+void visit_drop_body(server *s, visit *v) {
+    body_drop(&s->shared->bodies, &v->body_count, &v->body);
+}
+
+/* On a thread of the intake. */
+static bool work_on_request(server *s, visit *v) {
+    const asker *a = &v->asker;
+    body_problem problem = body_check(&s->shared->bodies, &v->body);
+    bool posted = false;
+    if (s->shared->draining)
+        refuse_stopping(a);
+    else if (problem != BODY_FINE)
+        refuse_body(s, a, problem);
+    else if (v->path->post)
+        v->path->post(s, a, &v->body);
+    else
+        posted = v->path->ask(s, a, v);
+    if (posted) return false; /* the visit may have ended */
+    visit_drop_body(s, v);
+    return true;
 }
 
 /* ---------------------------------------------------------------- one request */
 
-static enum MHD_Result take_body(server *s, visit *v, const char *data, size_t *size) {
-    if (v->body.length + *size > (size_t)s->options->max_body) {
-        v->too_large = true;
-        bytes_free(&v->body);
+/* Bytes of the body that will come; -1: unknown. */
+static int64_t announced(struct MHD_Connection *c) {
+    const char *length = header(c, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    if (header(c, MHD_HTTP_HEADER_TRANSFER_ENCODING)) return -1;
+    return length ? strtoll(length, NULL, 10) : 0;
+}
+
+/* Its head has come. Where a body will follow, it is admitted before, or refused at once and its body not read. */
+static enum MHD_Result begin(server *s, struct MHD_Connection *c, const char *url, const char *method, void **state) {
+    visit *v = *state = calloc(1, sizeof *v);
+    if (!v) return MHD_NO;
+    v->asker = (asker){.connection = c, .reply = &v->reply};
+    v->method = method;
+    v->url = url;
+    v->since = clock_now();
+    v->body_count.announced = announced(c);
+    s->shared->in_flight++;
+    if (v->body_count.announced == 0) return MHD_YES;
+    enum MHD_Result result = admit(s, v);
+    if (v->reply.status) patience_refused(&s->shared->patience, c);
+    return result;
+}
+
+/* Its body has come. */
+static enum MHD_Result answer_now(server *s, visit *v) {
+    const asker *a = &v->asker;
+    v->whole = true;
+    patience_asked(&s->shared->patience, a->connection);
+    if (!v->admitted) {
+        enum MHD_Result result = admit(s, v);
+        if (!v->admitted) return result;
     }
-    if (!v->too_large) bytes_add(&v->body, data, *size);
-    *size = 0;
-    return MHD_YES;
+    if (v->path == &ONE_MODEL) return models_answer(s, a, model_in(v->url));
+    if (v->path->get) return v->path->get(s, a);
+    if (v->body_count.problem != BODY_FINE) return refuse_body(s, a, v->body_count.problem);
+    v->reply.later = true;
+    if (!s->shared->draining && server_defer(s, v, work_on_request, v->body.length > BODY_SMALL)) return MHD_YES;
+    v->reply.later = false;
+    return refuse_stopping(a);
 }
 
 static enum MHD_Result handle(void *user, struct MHD_Connection *c, const char *url, const char *method,
@@ -131,140 +234,161 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *c, const char *
     server *s = user;
     visit *v = *state;
     (void)version;
-    if (!v) return (*state = calloc(1, sizeof *v)) ? MHD_YES : MHD_NO;
-    if (*size) return take_body(s, v, data, size);
-    patience_asked(&s->patience, c);
-    const char *origin = header(c, MHD_HTTP_HEADER_ORIGIN);
-    asker a = {.connection = c, .origin = origin && origin_may(s, c, origin) ? origin : NULL};
-    if (v->answer) return answer_continue(v->answer, &a);
-    if (v->too_large)
-        return reply_error(&a, MHD_HTTP_CONTENT_TOO_LARGE, NULL, "too_large",
-                           "the body is larger than this server takes");
-    if (v->body.failed) return MHD_NO;
-    if (origin && !a.origin)
-        return reply_error(&a, MHD_HTTP_FORBIDDEN, NULL, "origin_not_allowed", "pages of this origin may not ask here");
-    return route(s, &a, url, method, v);
+    if (!v) return begin(s, c, url, method, state);
+    if (*size) {
+        if (v->admitted && !v->path->get) body_add(&s->shared->bodies, &v->body_count, &v->body, data, *size);
+        *size = 0;
+        return MHD_YES;
+    }
+    if (!v->whole) return answer_now(s, v);
+    if (v->left) return MHD_NO;
+    if (v->reply.response) return reply_send(&v->asker);
+    if (!v->answer) return MHD_NO;
+    v->reply.later = false;
+    v->answer->server = s; /* from here on this thread's own tokenizer reads tokens */
+    return answer_continue(v->answer, &v->asker);
+}
+
+static void log_access(server *s, const visit *v, bool aborted) {
+    access_line line = {.connection = v->asker.connection,
+                        .method = v->method,
+                        .url = v->url,
+                        .status = v->reply.status,
+                        .bytes = v->reply.bytes,
+                        .aborted = aborted,
+                        .has_tokens = v->answer != NULL,
+                        .seconds = clock_now() - v->since};
+    if (v->path && v->path->get == state_answer && line.status == MHD_HTTP_OK) return; /* the page asks all the time */
+    if (v->answer) answer_count_tokens(v->answer, &line.prompt_tokens, &line.new_tokens);
+    access_log_add(&s->shared->log, &line);
 }
 
 static void finished(void *user, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode how) {
     visit *v = *state;
     server *s = user;
-    (void)how;
-    patience_answered(&s->patience, c);
+    patience_answered(&s->shared->patience, c);
     if (!v) return;
+    log_access(s, v, how != MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    if (v->reply.response) MHD_destroy_response(v->reply.response);
     answer_free(v->answer);
-    bytes_free(&v->body);
+    visit_drop_body(s, v);
     free(v);
     *state = NULL;
+    s->shared->in_flight--;
 }
 
-/* ---------------------------------------------------------------- listening */
+/* ---------------------------------------------------------------- from beginning to end */
 
-enum { HEADERS_MOST = 32768 };
-
-static bool listen_on(const serve_options *o, int *out, int *port, char error[SERVE_ERROR_BYTES]) {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found = NULL;
-    char service[16];
-    snprintf(service, sizeof service, "%d", o->port);
-    int problem = getaddrinfo(o->host, service, &hints, &found);
-    if (problem) {
-        snprintf(error, SERVE_ERROR_BYTES, "no address '%s': %s", o->host, gai_strerror(problem));
-        return false;
-    }
-    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
-    struct sockaddr_storage address;
-    socklen_t length = sizeof address;
-    bool listens = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
-                   bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, 511) == 0 &&
-                   getsockname(fd, (struct sockaddr *)&address, &length) == 0;
-    if (!listens) {
-        snprintf(error, SERVE_ERROR_BYTES, "cannot listen on %s port %d: %s", o->host, o->port, strerror(errno));
-        if (fd >= 0) close(fd);
-    }
-    freeaddrinfo(found);
-    *out = fd;
-    *port = address.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)&address)->sin6_port)
-                                          : ntohs(((struct sockaddr_in *)&address)->sin_port);
-    return listens;
-}
+enum { HEADERS_MOST = 32768, TICK_MS = 100, GRACE_SECONDS = 5 };
 
 static bool start_daemon(server *s, int fd, char error[SERVE_ERROR_BYTES]) {
     const serve_options *o = s->options;
     /* poll() and not epoll, of whose edges libmicrohttpd loses one where a connection's end comes with part of a
      * request */
     unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO;
-    s->daemon = MHD_start_daemon(flags, 0, NULL, NULL, handle, s, MHD_OPTION_LISTEN_SOCKET, fd,
-                                 MHD_OPTION_NOTIFY_COMPLETED, finished, s, MHD_OPTION_NOTIFY_CONNECTION,
-                                 patience_notified, &s->patience, MHD_OPTION_CONNECTION_LIMIT,
-                                 (unsigned)o->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)o->timeout,
-                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS_MOST, MHD_OPTION_END);
-    if (!s->daemon) snprintf(error, SERVE_ERROR_BYTES, "cannot start the HTTP server: %s", strerror(errno));
-    return s->daemon != NULL;
+    s->shared->daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, handle, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, finished, s,
+        MHD_OPTION_NOTIFY_CONNECTION, patience_notified, &s->shared->patience, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)o->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)o->timeout,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS_MOST, MHD_OPTION_END);
+    if (!s->shared->daemon) snprintf(error, SERVE_ERROR_BYTES, "cannot start the HTTP server: %s", strerror(errno));
+    return s->shared->daemon != NULL;
 }
 
-/* ---------------------------------------------------------------- from beginning to end */
-
-static void pause_briefly(void) {
-    nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+/* What this thread does while the others work. */
+static void tick(server *s) {
+    discards_wait(&s->shared->discards, TICK_MS);
+    patience_end(&s->shared->patience, s->options->timeout);
+    access_log_flush(&s->shared->log);
 }
 
-/* Until it is asked to stop; then what runs is answered, and what comes is refused. */
-static void serve_until_stopped(server *s) {
-    worker_view view = {0};
-    while (!s->options->stopping(s->options->user) && !view.failed) {
-        pause_briefly();
-        patience_end(&s->patience, s->options->timeout);
-        worker_look(s->worker, &view);
+/* Answers what is there and refuses what comes, until no connection is on hold and none ever will be. Clients get some
+ * seconds to send the rest of a request, which is refused, and to read the rest of an answer. */
+static void finish_requests(server *s) {
+    double end = 0;
+    s->shared->draining = true;
+    for (;;) {
+        tick(s);
+        /* in this order: what is on hold can become a job, and not the other way round */
+        bool busy = holds_count(&s->shared->holds) > 0 || worker_jobs(s->worker) > 0;
+        if (busy || end == 0) end = clock_now() + GRACE_SECONDS;
+        bool waits = s->shared->in_flight > 0 && clock_now() < end;
+        if (!busy && !waits && holds_close(&s->shared->holds)) return;
     }
-    s->draining = true;
-    while (worker_jobs(s->worker) > 0) pause_briefly();
 }
 
-/* The last bytes of answers get a moment to go out. */
+/* What comes at the last moment is still refused, and the last bytes of answers go out. */
 static void end_daemon(server *s) {
-    MHD_socket listening = MHD_quiesce_daemon(s->daemon);
-    pause_briefly();
-    MHD_stop_daemon(s->daemon);
+    MHD_socket listening = MHD_quiesce_daemon(s->shared->daemon);
+    double end = clock_now() + GRACE_SECONDS;
+    do tick(s);
+    while (s->shared->in_flight > 0 && clock_now() < end);
+    MHD_stop_daemon(s->shared->daemon);
     if (listening != MHD_INVALID_SOCKET) close(listening);
 }
 
-static bool open_texts(server *s, lckv_tokenizer **of_engine, char error[SERVE_ERROR_BYTES]) {
-    const char *name = s->options->tokenizer_name;
-    *of_engine = NULL;
-    if (!name) return true;
-    char *folder;
-    int status = lckv_find_folder(name, &folder);
-    if (status >= 0) status = lckv_tokenizer_open(folder, &s->tokenizer);
-    if (status >= 0) status = lckv_tokenizer_open(folder, of_engine);
-    if (status >= 0) status = lckv_chat_template_open(folder, s->options->chat_template, &s->chat_template);
-    if (status < 0) snprintf(error, SERVE_ERROR_BYTES, "%s", lckv_last_error());
-    lckv_free(folder);
-    return status >= 0;
-}
-
 static bool serve_on(server *s, int fd, int port, char error[SERVE_ERROR_BYTES]) {
+    worker_view view = {0};
     if (!start_daemon(s, fd, error)) {
         close(fd);
         return false;
     }
     if (s->options->started) s->options->started(s->options->user, s->options->host, port);
-    serve_until_stopped(s);
-    worker_view view;
+    while (!s->options->stopping(s->options->user) && !view.failed) {
+        tick(s);
+        worker_look(s->worker, &view);
+    }
+    finish_requests(s);
     worker_look(s->worker, &view);
-    if (view.failed) snprintf(error, SERVE_ERROR_BYTES, "%s", view.error);
+    if (view.failed) string_copy(error, SERVE_ERROR_BYTES, view.error);
     end_daemon(s);
     return !view.failed;
 }
 
+bool server_open_texts(server *s, char error[SERVE_ERROR_BYTES]) {
+    const char *name = s->options->tokenizer_name;
+    s->tokenizer = NULL;
+    s->chat_template = NULL;
+    if (!name) return true;
+    char *folder;
+    int status = lckv_find_folder(name, &folder);
+    if (status >= 0) status = lckv_tokenizer_open(folder, &s->tokenizer);
+    if (status >= 0) status = lckv_chat_template_open(folder, s->options->chat_template, &s->chat_template);
+    if (status < 0) string_copy(error, SERVE_ERROR_BYTES, lckv_last_error());
+    lckv_free(folder);
+    return status >= 0;
+}
+
+void server_close_texts(server *s) {
+    lckv_tokenizer_free(s->tokenizer);
+    lckv_chat_template_free(s->chat_template);
+}
+
+static bool open_log(server *s, char error[SERVE_ERROR_BYTES]) {
+    const char *file = s->options->access_log;
+    bool opened = access_log_open(&s->shared->log, file);
+    if (!opened)
+        snprintf(error, SERVE_ERROR_BYTES, "cannot write the access log \"%.300s\": %s", file, strerror(errno));
+    return opened;
+}
+
 bool serve_run(lckv_model *model, const serve_options *options, char error[SERVE_ERROR_BYTES]) {
-    server s = {.options = options, .model = model, .patience = PATIENCE_AT_FIRST, .started = (int64_t)time(NULL)};
-    lckv_tokenizer *of_engine;
+    shared all = {.holds = HOLDS_AT_FIRST, .discards = DISCARDS_AT_FIRST, .patience = PATIENCE_AT_FIRST};
+    server s = {.options = options, .model = model, .started = (int64_t)time(NULL), .shared = &all};
+    server engine = s; /* of which only the tokenizer is needed */
     int fd, port;
-    bool served = open_texts(&s, &of_engine, error) && worker_start(model, of_engine, options, &s.worker, error) &&
-                  listen_on(options, &fd, &port, error) && serve_on(&s, fd, port, error);
+    all.patience.discards = &all.discards;
+    all.bodies.most_body = options->max_body;
+    all.bodies.most_all = options->max_bodies ? options->max_bodies : 8 * options->max_body;
+    bool served = open_log(&s, error) && server_open_texts(&s, error) && server_open_texts(&engine, error) &&
+                  worker_start(model, engine.tokenizer, options, &all.holds, &s.worker, error) &&
+                  intake_start(&s, &all.intake, error) && listen_on(options, &fd, &port, error) &&
+                  serve_on(&s, fd, port, error);
+    intake_stop(all.intake);
     worker_stop(s.worker);
-    lckv_tokenizer_free(of_engine);
-    lckv_tokenizer_free(s.tokenizer);
-    lckv_chat_template_free(s.chat_template);
+    server_close_texts(&engine);
+    server_close_texts(&s);
+    discards_end(&all.discards);
+    access_log_close(&all.log);
     return served;
 }

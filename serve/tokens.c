@@ -1,14 +1,26 @@
 /* /tokenize, /detokenize, /tokenizer_info: the tokenizer for those who have none. */
+#include "json_text.h"
 #include "server.h"
+
+#include <stdio.h>
 
 static enum MHD_Result no_tokenizer(const asker *a) {
     return reply_error(a, MHD_HTTP_NOT_FOUND, NULL, "no_tokenizer", "this model has no tokenizer");
 }
 
-static json_t *ids_array(const int32_t *ids, size_t count) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < count; i++) json_array_append_new(list, json_integer(ids[i]));
-    return list;
+/* Written as text: as JSON values, millions of ids would take a hundred times their bytes. */
+static enum MHD_Result reply_ids(const asker *a, int64_t max_model_len, const int32_t *ids, size_t count) {
+    bytes text = {0};
+    char piece[96];
+    snprintf(piece, sizeof piece, "{\"count\":%zu,\"max_model_len\":%lld,\"tokens\":[", count,
+             (long long)max_model_len);
+    bytes_add_text(&text, piece);
+    for (size_t i = 0; i < count && !text.failed; i++) {
+        snprintf(piece, sizeof piece, i ? ",%d" : "%d", (int)ids[i]);
+        bytes_add_text(&text, piece);
+    }
+    bytes_add_text(&text, "]}");
+    return reply_text_as_json(a, MHD_HTTP_OK, &text);
 }
 
 enum MHD_Result tokenize_answer(server *s, const asker *a, const bytes *body) {
@@ -31,9 +43,7 @@ enum MHD_Result tokenize_answer(server *s, const asker *a, const bytes *body) {
     else {
         worker_view view;
         worker_look(s->worker, &view);
-        result = reply_json(a, MHD_HTTP_OK,
-                            json_pack("{sI sI so}", "count", (json_int_t)count, "max_model_len",
-                                      (json_int_t)view.engine.max_model_len, "tokens", ids_array(ids, count)));
+        result = reply_ids(a, view.engine.max_model_len, ids, count);
         lckv_free(ids);
     }
     json_decref(object);
@@ -64,7 +74,7 @@ enum MHD_Result detokenize_answer(server *s, const asker *a, const bytes *body) 
     } else if (lckv_tokenizer_decode(s->tokenizer, ids, count, false, &text, &length) < 0) {
         result = reply_error(a, MHD_HTTP_BAD_REQUEST, "tokens", NULL, lckv_last_error());
     } else {
-        result = reply_json(a, MHD_HTTP_OK, json_pack("{so}", "prompt", json_stringn(text, length)));
+        result = reply_json(a, MHD_HTTP_OK, json_pack("{so}", "prompt", string_json(text, length)));
         lckv_free(text);
     }
     free(ids);

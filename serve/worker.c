@@ -1,15 +1,14 @@
 /* The engine's thread, see worker.h. */
 #include "worker.h"
 
-#include <errno.h>
-#include <microhttpd.h>
+#include "clock.h"
+#include "json_text.h"
+
 #include <pthread.h>
-#include <stdio.h>
-#include <sys/socket.h>
-#include <time.h>
 
 struct worker {
     lckv_engine *engine;
+    holds *holds;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t posted_one;
@@ -27,18 +26,12 @@ struct worker {
 
 enum { LOOK_EVERY_MS = 100 };
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ---------------------------------------------------------------- under the lock */
 
-static void resume(job *j) {
+static void resume(worker *w, job *j) {
     if (!j->suspended) return;
     j->suspended = false;
-    MHD_resume_connection(j->connection);
+    holds_end(w->holds, j->connection);
 }
 
 static void release(job *j) {
@@ -53,23 +46,23 @@ static void end_job(worker *w, job *j, job_state state, int status, const char *
     metrics *m = &w->view.metrics;
     j->state = state;
     j->status = status;
-    snprintf(j->error, sizeof j->error, "%s", why);
+    string_copy(j->error, sizeof j->error, why);
     if (j->abandoned)
         m->abandoned++;
     else if (state == JOB_DONE)
-        m->finished++, histogram_add(&m->whole, now() - j->posted);
+        m->finished++, histogram_add(&m->whole, clock_now() - j->posted);
     else if (state == JOB_REFUSED)
         m->refused++;
     else
         m->failed++;
-    resume(j);
+    resume(w, j);
 }
 
 /* ---------------------------------------------------------------- what comes */
 
 static void count_token(worker *w, job *j) {
     metrics *m = &w->view.metrics;
-    double clock = now();
+    double clock = clock_now();
     m->new_tokens++;
     histogram_add(j->last > 0 ? &m->between : &m->first_token, clock - (j->last > 0 ? j->last : j->posted));
     j->last = clock;
@@ -135,7 +128,7 @@ static void begin_job(worker *w, job *j) {
     } else {
         j->state = JOB_RUNNING;
         for (int i = 0; i < j->prompt_count; i++) w->view.metrics.prompt_tokens += j->prompts[i].count;
-        if (j->streaming) resume(j);
+        if (j->streaming) resume(w, j);
     }
     worker_unlock(w);
 }
@@ -157,25 +150,16 @@ static void begin_posted(worker *w) {
     }
 }
 
-/* A client that has closed its end, or is lost, will not read the answer. */
-static bool client_gone(job *j) {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(j->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    char byte;
-    if (!info) return false;
-    ssize_t got = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
-}
-
 static void look_at_engine(worker *w) {
     w->view.engine = lckv_engine_describe(w->engine);
     lckv_engine_describe_slots(w->engine, w->slots);
 }
 
 static void look_for_clients(worker *w) {
-    if (now() - w->looked < 1e-3 * LOOK_EVERY_MS) return;
-    w->looked = now();
+    if (clock_now() - w->looked < 1e-3 * LOOK_EVERY_MS) return;
+    w->looked = clock_now();
     for (job *j = w->running; j; j = j->next)
-        if (j->suspended && !ended(j) && client_gone(j)) j->abandoned = true;
+        if (j->suspended && !ended(j) && holds_client_gone(j->connection)) j->abandoned = true;
 }
 
 /* Lets go of what has ended; cancels what nobody waits for any more. */
@@ -194,7 +178,7 @@ static void sweep(worker *w) {
             w->jobs--;
             release(j);
         } else {
-            if (j->streaming && j->tokens_read < j->token_count) resume(j);
+            if (j->streaming && j->tokens_read < j->token_count) resume(w, j);
             at = &j->next;
         }
     }
@@ -218,7 +202,7 @@ static void wait_for_work(worker *w) {
 static void fail_all(worker *w) {
     begin_posted(w);
     worker_lock(w);
-    if (!w->view.failed) snprintf(w->view.error, sizeof w->view.error, "%s", lckv_last_error());
+    if (!w->view.failed) string_copy(w->view.error, sizeof w->view.error, lckv_last_error());
     w->view.failed = true;
     for (job *j = w->running; j; j = j->next)
         if (!ended(j)) end_job(w, j, JOB_FAILED, LCKV_ERROR_DEVICE, w->view.error);
@@ -246,22 +230,23 @@ static void *run(void *user) {
 
 /* ---------------------------------------------------------------- what the HTTP thread calls */
 
-bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_options *options, worker **out,
+bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_options *options, holds *h, worker **out,
                   char error[SERVE_ERROR_BYTES]) {
     lckv_engine_options engine = options->engine;
     worker *w = calloc(1, sizeof *w);
     *out = NULL;
-    snprintf(error, SERVE_ERROR_BYTES, "no memory to serve");
+    string_copy(error, SERVE_ERROR_BYTES, "not enough memory to serve");
     if (!w) return false;
     engine.callback = on_event;
     engine.user = w;
+    w->holds = h;
     w->most_jobs = engine.max_queue + engine.max_num_seqs;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->posted_one, NULL);
     w->slot_count = lckv_config_describe(lckv_model_config(model)).kv_slots;
     w->slots = calloc((size_t)w->slot_count, sizeof *w->slots);
     bool made = w->slots && lckv_engine_create(model, tokenizer, &engine, &w->engine) >= 0;
-    if (!made && w->slots) snprintf(error, SERVE_ERROR_BYTES, "%s", lckv_last_error());
+    if (!made && w->slots) string_copy(error, SERVE_ERROR_BYTES, lckv_last_error());
     if (made) look_at_engine(w);
     if (made && pthread_create(&w->thread, NULL, run, w) == 0) {
         *out = w;
@@ -294,7 +279,7 @@ bool worker_post(worker *w, job *j) {
     if (room) {
         w->jobs++;
         j->holders++;
-        j->posted = now();
+        j->posted = clock_now();
         j->running = j->prompt_count * j->request.n;
         j->next = w->posted;
         w->posted = j;

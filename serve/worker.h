@@ -5,6 +5,7 @@
 #ifndef SERVE_WORKER_H
 #define SERVE_WORKER_H
 
+#include "holds.h"
 #include "job.h"
 #include "metrics.h"
 #include "serve.h"
@@ -12,12 +13,13 @@
 typedef struct worker worker;
 
 /* False with a sentence in `error`. */
-bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_options *options, worker **out,
+bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_options *options, holds *h, worker **out,
                   char error[SERVE_ERROR_BYTES]);
 /* Ends when all jobs are done, and frees it. */
 void worker_stop(worker *w);
 
-/* The worker holds the job from now on, too. False: there are too many already, and it does not. */
+/* The worker holds the job from now on, too, and ends the connection's hold, which j->suspended says is the job's.
+ * False: there are too many already, and it does not. From any thread. */
 bool worker_post(worker *w, job *j);
 /* The HTTP thread lets go of a job; one that has not ended is cancelled. */
 void worker_let_go(worker *w, job *j);

@@ -370,8 +370,8 @@ static bool is_ended(int port, const char *first) {
 /* Silence ends a connection, and so does a request that comes a byte at a time, in its head or its body. */
 static void a_request_has_its_time_to_come(void **state) {
     served s = SERVE(state, "--timeout", "1");
-    assert_true(is_ended(s.port, "GET /health HTTP/1.1\r\nHost: here\r\nX-Slow: "));
-    assert_true(is_ended(s.port, "POST /tokenize HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n[1,"));
+    assert_true(is_ended(s.port, "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "));
+    assert_true(is_ended(s.port, "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n[1,"));
     json_decref(ask(&s, "/v1/completions", GREEDY));
 }
 

@@ -177,7 +177,8 @@ static void leave(client *c) {
     int fd = http_connect(c->soak->s.port);
     if (fd < 0) return;
     char head[128];
-    snprintf(head, sizeof head, "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n", length);
+    snprintf(head, sizeof head, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n",
+             length);
     http_send(fd, head, strlen(head));
     http_send(fd, LONG, sent);
     for (uint64_t i = draw(c, 20); i && sent == length; i--) {
@@ -213,7 +214,7 @@ static void send_nonsense(client *c) {
         "POST /v1/completions HTTP/1.1\r\nContent-",
         "POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
         "\x16\x03\x01\x02",
-        "GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /health HTTP/1.1\r\nHost: a\r\n\r\n"};
+        "GET /health HTTP/1.1\r\nHost: [::1]\r\n\r\nGET /health HTTP/1.1\r\nHost: [::1]\r\n\r\n"};
     const char *bytes = BYTES[draw(c, sizeof BYTES / sizeof *BYTES)];
     char ignored[256];
     int fd = http_connect(c->soak->s.port);
