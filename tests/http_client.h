@@ -97,6 +97,14 @@ static inline http_answer http_do(int port, const char *method, const char *path
     return http_read(fd);
 }
 
+/* Sends these bytes as they are and reads the answer. */
+static inline http_answer http_raw(int port, const char *request) {
+    int fd = http_connect(port);
+    if (fd < 0) return (http_answer){0};
+    http_send(fd, request, strlen(request));
+    return http_read(fd);
+}
+
 static inline void http_free(http_answer *a) {
     free(a->head);
     free(a->body);

@@ -29,6 +29,17 @@ static inline int port_of(const folder *f) {
     return 0;
 }
 
+/* `words` begins with "serve" and ends with NULL. */
+static inline served serve_words(void **state, const char *const *words) {
+    served s = {.f = *state};
+    unlink(in(*state, "stderr"));
+    int output = open(in(*state, "stdout"), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    s.process = program_start(*state, words, output);
+    close(output);
+    s.port = port_of(*state);
+    return s;
+}
+
 static inline served serve(void **state, const char *const *flags) {
     const char *words[64] = {"serve",
                              "--model_name_or_path",
@@ -45,13 +56,7 @@ static inline served serve(void **state, const char *const *flags) {
                              "max_position_embeddings=20000,eos_token_id=null"};
     int count = 13;
     while (*flags) words[count++] = *flags++;
-    served s = {.f = *state};
-    unlink(in(*state, "stderr"));
-    int output = open(in(*state, "stdout"), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    s.process = program_start(*state, words, output);
-    close(output);
-    s.port = port_of(*state);
-    return s;
+    return serve_words(state, words);
 }
 
 #define SERVE(state, ...) serve(state, (const char *const[]){__VA_ARGS__, NULL})
