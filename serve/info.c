@@ -100,7 +100,7 @@ enum MHD_Result metrics_answer(server *s, const asker *a) {
     int count;
     worker_look(s->worker, &view);
     lckv_slot_usage *slots = worker_look_slots(s->worker, &count);
-    metrics_write(&view.metrics, &view.engine, slots, count, &page);
+    metrics_write(&view.metrics, &view.engine, slots, count, s->shared->bodies.held, &page);
     free(slots);
     return reply_bytes(a, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", &page);
 }

@@ -53,7 +53,7 @@ static void slot_bytes(bytes *out, const lckv_slot_usage *slots, int count) {
 }
 
 void metrics_write(const metrics *m, const lckv_engine_stats *e, const lckv_slot_usage *slots, int slot_count,
-                   bytes *out) {
+                   int64_t body_bytes, bytes *out) {
     number(out, "requests_total", "counter", "Requests that came for the engine.", m->requests);
     number(out, "requests_refused_total", "counter", "Of these, refused: too long, or the queue was full.", m->refused);
     number(out, "requests_failed_total", "counter", "Of these, ended by an error.", m->failed);
@@ -63,6 +63,7 @@ void metrics_write(const metrics *m, const lckv_engine_stats *e, const lckv_slot
     number(out, "cached_tokens_total", "counter", "Of these, read before, for a prompt that begins alike.",
            m->cached_tokens);
     number(out, "new_tokens_total", "counter", "Tokens made.", m->new_tokens);
+    number(out, "body_bytes", "gauge", "Bytes of large request bodies that are held now.", body_bytes);
     number(out, "samples_running", "gauge", "Samples that run now.", e->running);
     number(out, "samples_waiting", "gauge", "Samples that wait for room.", e->waiting);
     number(out, "steps_total", "counter", "Steps of the engine.", e->steps);

@@ -24,8 +24,8 @@ typedef struct metrics {
 
 void histogram_add(histogram *h, double seconds);
 
-/* Appends the whole page. slots [slot_count]. */
+/* Appends the whole page. slots [slot_count]; body_bytes: of large request bodies that are held now. */
 void metrics_write(const metrics *m, const lckv_engine_stats *engine, const lckv_slot_usage *slots, int slot_count,
-                   bytes *out);
+                   int64_t body_bytes, bytes *out);
 
 #endif

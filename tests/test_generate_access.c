@@ -35,11 +35,15 @@ static void expect_host(const served *s, const char *host, int expected) {
 
 /* A name that anybody can point to this machine is not taken (DNS rebinding); addresses and localhost are. */
 static void hosts_are_addresses_or_named(void **state) {
-    static const char *const RIGHT[] = {"127.0.0.1",     "127.0.0.1:8000", "localhost",        "LocalHost:1",
-                                        "localhost.",    "localhost.:80",  "app.localhost:80", "10.1.2.3:8000",
-                                        "192.168.0.7",   "[::1]",          "[::1]:8000",       "[FE80::1%25eth0]:80",
-                                        "[2001:db8::1]", "::1",            "127.0.0.1.",       "127.1:8000",
-                                        "localhost:",    ""};
+    static const char *const RIGHT[] = {"127.0.0.1",        "127.0.0.1:8000",
+                                        "localhost",        "LocalHost:1",
+                                        "localhost.",       "localhost.:80",
+                                        "app.localhost:80", "10.1.2.3:8000",
+                                        "192.168.0.7",      "[::1]",
+                                        "[::1]:8000",       "[FE80::1%25eth0]:80",
+                                        "[2001:db8::1]",    "::1",
+                                        "127.0.0.1.",       "127.1:8000",
+                                        "localhost:",       ""};
     static const char *const WRONG[] = {"evil.example",
                                         "evil.example:8000",
                                         "127.0.0.1.evil.example",
@@ -104,9 +108,9 @@ static void origins_are_the_server_or_named(void **state) {
         int status = status_of(&s, "GET", "/health", cases[i].headers, "");
         if (status != cases[i].status) fail_msg("%s: %d, expected %d", cases[i].headers, status, cases[i].status);
     }
-    assert_int_equal(status_of(&s, "GET", "/health", "Host: localhost\r\nOrigin: https://bad.example\r\n",
-                               "--allowed_origins"),
-                     403);
+    assert_int_equal(
+        status_of(&s, "GET", "/health", "Host: localhost\r\nOrigin: https://bad.example\r\n", "--allowed_origins"),
+        403);
     http_answer a = http_raw(s.port, "OPTIONS /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                                      "Origin: https://good.example\r\n\r\n");
     assert_int_equal(a.status, 204);
@@ -125,7 +129,8 @@ static int status_with(const served *s, const char *authorization) {
 }
 
 static void expect_key(const served *s, const char *key) {
-    static const char *const RIGHT[] = {"Bearer %s", "bearer %s", "BEARER %s", "Bearer   %s", "Bearer\t%s", "Bearer %s  "};
+    static const char *const RIGHT[] = {"Bearer %s",   "bearer %s",  "BEARER %s",
+                                        "Bearer   %s", "Bearer\t%s", "Bearer %s  "};
     static const char *const WRONG[] = {"Bearer %sx", "Bearer x%s", "Bearer%s", "Basic %s", "%s", "Bearer %s %s"};
     char text[256];
     for (size_t i = 0; i < sizeof RIGHT / sizeof *RIGHT; i++) {
@@ -184,7 +189,8 @@ static void keys_that_cannot_be_are_refused(void **state) {
 
 /* Without the name that serve() of served.h gives. */
 static served serve_named(void **state, const char *model, const char *const *flags) {
-    const char *words[32] = {"serve", "--model_name_or_path", model, "--port", "0", "--device", "cpu", "--threads", "1"};
+    const char *words[32] = {"serve", "--model_name_or_path", model, "--port", "0", "--device", "cpu", "--threads",
+                             "1"};
     int count = 9;
     while (*flags) words[count++] = *flags++;
     return serve_words(state, words);
