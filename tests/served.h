@@ -40,6 +40,15 @@ static inline served serve_words(void **state, const char *const *words) {
     return s;
 }
 
+/* Under the name that lckv gives it, or `flags` do. */
+static inline served serve_named(void **state, const char *model, const char *const *flags) {
+    const char *words[32] = {"serve", "--model_name_or_path", model, "--port", "0", "--device", "cpu", "--threads",
+                             "1"};
+    int count = 9;
+    while (*flags) words[count++] = *flags++;
+    return serve_words(state, words);
+}
+
 static inline served serve(void **state, const char *const *flags) {
     const char *words[64] = {"serve",
                              "--model_name_or_path",

@@ -187,15 +187,6 @@ static void keys_that_cannot_be_are_refused(void **state) {
 
 /* ---------------------------------------------------------------- names */
 
-/* Without the name that serve() of served.h gives. */
-static served serve_named(void **state, const char *model, const char *const *flags) {
-    const char *words[32] = {"serve", "--model_name_or_path", model, "--port", "0", "--device", "cpu", "--threads",
-                             "1"};
-    int count = 9;
-    while (*flags) words[count++] = *flags++;
-    return serve_words(state, words);
-}
-
 static void expect_name(const served *s, const char *name, int status) {
     char body[1024];
     snprintf(body, sizeof body, "{\"prompt\":\"a\",\"max_tokens\":1,\"model\":\"%s\"}", name);

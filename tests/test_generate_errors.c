@@ -122,7 +122,8 @@ static void heads_are_quoted(void **state) {
 static void names_are_quoted(void **state) {
     static const char *const NAMES[] = {"caf\xe9", "\xe6\x97\xa5\xe6\x9c\xac", "\xe6\x97"};
     for (size_t i = 0; i < 3; i++) {
-        served s = SERVE(state, "--served_model_name", NAMES[i]);
+        served s =
+            serve_named(state, in(*state, "model"), (const char *const[]){"--served_model_name", NAMES[i], NULL});
         json_t *answer = ask(&s, "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":1}");
         const char *name = json_string_value(json_object_get(answer, "model"));
         assert_string_equal(name, i == 1 ? NAMES[1] : i ? "\xef\xbf\xbd\xef\xbf\xbd" : "caf\xef\xbf\xbd");
