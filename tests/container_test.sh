@@ -1,0 +1,45 @@
+#!/bin/sh
+# The packages that Containerfile installs in its last stage are those of the libraries that the program loads, and
+# .dockerignore leaves out what git ignores.
+#
+#   container_test.sh SOURCE PROGRAM
+#
+# Skips (77) where the system is not the image's, Debian 12: packages have other names there.
+set -eu
+source=$1 program=$2
+
+for ignored in $(sed 's/#.*//; s|^/||; s|/$||' "$source/.gitignore"); do
+    grep -qxF -e "$ignored" -e "**/$ignored" "$source/.dockerignore" || {
+        echo "container_test: .dockerignore has no line '$ignored', which .gitignore has" >&2
+        exit 1
+    }
+done
+
+grep -qx 'VERSION_ID="12"' /etc/os-release 2>/dev/null && grep -qx 'ID=debian' /etc/os-release || {
+    echo "skipped: this system is not Debian 12, which the image is made of"
+    exit 77
+}
+
+installed=$(sed -n 's/.*apt-get install -y --no-install-recommends \([^\\]*\).*/\1/p' "$source/Containerfile")
+[ -n "$installed" ] || {
+    echo "container_test: Containerfile installs nothing" >&2
+    exit 1
+}
+# What libraries need themselves apt installs with them, so only the program's own are asked for, and its library's.
+status=0
+for object in "$program" "$(ldd "$program" | sed -n 's/.*=> \(.*liblckv[^ ]*\) .*/\1/p')"; do
+    [ -e "$object" ] || continue
+    for library in $(objdump -p "$object" | sed -n 's/ *NEEDED *//p' | grep -v liblckv); do
+        path=$(ldd "$object" | sed -n "s|^[[:space:]]*$library => \([^ ]*\) .*|\1|p")
+        [ -n "$path" ] || continue
+        package=$(dpkg -S "$(readlink -f "$path")" "/usr$(readlink -f "$path")" 2>/dev/null | sed 's/:.*//; q')
+        case " $installed libc6 " in
+        *" $package "*) ;;
+        *)
+            echo "container_test: $library is of the package '$package', which Containerfile does not install" >&2
+            status=1
+            ;;
+        esac
+    done
+done
+exit $status
