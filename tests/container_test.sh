@@ -5,7 +5,7 @@
 #   container_test.sh SOURCE PROGRAM
 #
 # Skips (77) where the system is not the image's, Debian 12: packages have other names there.
-set -eu
+set -euf
 source=$1 program=$2
 
 for ignored in $(sed 's/#.*//; s|^/||; s|/$||' "$source/.gitignore"); do
@@ -25,14 +25,13 @@ installed=$(sed -n 's/.*apt-get install -y --no-install-recommends \([^\\]*\).*/
     echo "container_test: Containerfile installs nothing" >&2
     exit 1
 }
-# What libraries need themselves apt installs with them, so only the program's own are asked for, and its library's.
+# apt installs what these libraries need themselves. The image is built without MPI and CUDA.
 status=0
 for object in "$program" "$(ldd "$program" | sed -n 's/.*=> \(.*liblckv[^ ]*\) .*/\1/p')"; do
     [ -e "$object" ] || continue
-    for library in $(objdump -p "$object" | sed -n 's/ *NEEDED *//p' | grep -v liblckv); do
-        path=$(ldd "$object" | sed -n "s|^[[:space:]]*$library => \([^ ]*\) .*|\1|p")
-        [ -n "$path" ] || continue
-        package=$(dpkg -S "$(readlink -f "$path")" "/usr$(readlink -f "$path")" 2>/dev/null | sed 's/:.*//; q')
+    for library in $(objdump -p "$object" | sed -n 's/ *NEEDED *//p' | grep -Ev '^(liblckv|libmpi|libcuda|libcublas|libnccl|ld-linux)'); do
+        path=$(readlink -f "$(ldd "$object" | sed -n "s|^[[:space:]]*$library => \([^ ]*\) .*|\1|p")")
+        package=$(dpkg -S "$path" "${path#/usr}" 2>/dev/null | sed 's/:.*//; q')
         case " $installed libc6 " in
         *" $package "*) ;;
         *)
