@@ -16,7 +16,7 @@ bool access_log_open(access_log *log, const char *path) {
     *log = (access_log){.fd = -1};
     pthread_mutex_init(&log->lock, NULL);
     if (!path) return true;
-    log->fd = strcmp(path, "-") ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)
+    log->fd = strcmp(path, "-") ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666)
                                 : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
     return log->fd >= 0;
 }

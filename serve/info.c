@@ -10,10 +10,19 @@ enum MHD_Result reply_wrong(const asker *a, const fields *f) {
                        f->too_long ? "context_length_exceeded" : NULL, f->message);
 }
 
+/* Also as answers show a name that is no UTF-8. */
+static bool same_name(const char *name, const char *own) {
+    if (!strcmp(name, own)) return true;
+    json_t *shown = string_json(own, strlen(own));
+    bool same = shown && !strcmp(name, json_string_value(shown));
+    json_decref(shown);
+    return same;
+}
+
 bool server_has_model(const server *s, const char *name) {
     for (int i = 0; i < s->options->model_name_count; i++)
-        if (!strcmp(name, s->options->model_names[i])) return true;
-    return s->options->model_path && !strcmp(name, s->options->model_path);
+        if (same_name(name, s->options->model_names[i])) return true;
+    return s->options->model_path && same_name(name, s->options->model_path);
 }
 
 static json_t *model_object(const server *s, const char *name) {

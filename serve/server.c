@@ -143,12 +143,27 @@ static enum MHD_Result admit_to_path(server *s, visit *v) {
     return MHD_YES;
 }
 
+typedef struct host_check {
+    const serve_options *options;
+    const char *wrong; /* the first Host header that is not allowed */
+} host_check;
+
+static enum MHD_Result check_host(void *user, enum MHD_ValueKind kind, const char *name, const char *value) {
+    host_check *check = user;
+    (void)kind;
+    if (strcasecmp(name, MHD_HTTP_HEADER_HOST) || access_host(check->options, value ? value : "")) return MHD_YES;
+    check->wrong = value;
+    return MHD_NO;
+}
+
 /* By its head alone: sets v->path and v->admitted, or replies. */
 static enum MHD_Result admit(server *s, visit *v) {
     asker *a = &v->asker;
     const char *host = header(a->connection, MHD_HTTP_HEADER_HOST);
     const char *origin = header(a->connection, MHD_HTTP_HEADER_ORIGIN);
-    if (host && !access_host(s->options, host)) return refuse_host(a, host);
+    host_check check = {.options = s->options};
+    MHD_get_connection_values(a->connection, MHD_HEADER_KIND, check_host, &check);
+    if (check.wrong) return refuse_host(a, check.wrong);
     if (origin && !access_origin(s->options, host, origin)) return refuse_origin(a, origin);
     a->origin = origin;
     if (origin && !strcmp(v->method, MHD_HTTP_METHOD_OPTIONS)) return preflight(a);

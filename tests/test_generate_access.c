@@ -73,6 +73,7 @@ static void hosts_are_addresses_or_named(void **state) {
     for (size_t i = 0; i < sizeof WRONG / sizeof *WRONG; i++) expect_host(&s, WRONG[i], 403);
     static const char *const NAMED[] = {"example.org", "EXAMPLE.org.:99", "other.example", "other.example:1"};
     for (size_t i = 0; i < 4; i++) expect_host(&s, NAMED[i], 200);
+    assert_int_equal(status_of(&s, "GET", "/health", "Host: localhost\r\nHost: evil.example\r\n", "evil.example"), 403);
     http_answer old = http_raw(s.port, "GET /health HTTP/1.0\r\n\r\n"); /* of a time before the header */
     assert_int_equal(old.status, 200);
     http_free(&old);
@@ -321,6 +322,23 @@ static void the_log_goes_to_stderr(void **state) {
             "--access_log", in(f, "absent/log"));
 }
 
+/* A reader that stops reading does not stop the server; one that is not there is an error. */
+static void a_log_that_nobody_reads(void **state) {
+    const folder *f = *state;
+    assert_int_equal(mkfifo(in(f, "pipe"), 0666), 0);
+    REFUSES(f, 1, "cannot write the access log", "serve", "--model_name_or_path", in(f, "model"), "--port", "0",
+            "--access_log", in(f, "pipe"));
+    int reader = open(in(f, "pipe"), O_RDONLY | O_NONBLOCK);
+    served s = SERVE(state, "--access_log", in(f, "pipe"));
+    for (int i = 0; i < 1000; i++) { /* lines of some 70 bytes into 65,536 */
+        http_answer a = http_do(s.port, "GET", "/health", "", "");
+        assert_int_equal(a.status, 200);
+        http_free(&a);
+    }
+    stop(&s);
+    close(reader);
+}
+
 static void addresses_are_urls(void **state) {
     const folder *f = *state;
     REFUSES(f, 1, "no address \"no such host\"", "serve", "--model_name_or_path", in(f, "model"), "--host",
@@ -362,6 +380,7 @@ int main(void) {
         WITH_MODEL(models_of_the_hub_have_their_names),
         WITH_MODEL(requests_are_logged),
         WITH_MODEL(the_log_goes_to_stderr),
+        WITH_MODEL(a_log_that_nobody_reads),
         WITH_MODEL(addresses_are_urls),
     };
     unsetenv("LCKV_API_KEY");

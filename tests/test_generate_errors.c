@@ -127,6 +127,9 @@ static void names_are_quoted(void **state) {
         json_t *answer = ask(&s, "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":1}");
         const char *name = json_string_value(json_object_get(answer, "model"));
         assert_string_equal(name, i == 1 ? NAMES[1] : i ? "\xef\xbf\xbd\xef\xbf\xbd" : "caf\xef\xbf\xbd");
+        char body[128];
+        snprintf(body, sizeof body, "{\"prompt\":\"a\",\"max_tokens\":1,\"model\":\"%s\"}", name);
+        json_decref(ask(&s, "/v1/completions", body));
         json_decref(answer);
         http_answer a = http_do(s.port, "POST", "/v1/completions", "", "{\"prompt\":\"a\",\"model\":\"x\"}");
         check_error(&a, 404, "model x");
