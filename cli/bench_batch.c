@@ -18,6 +18,7 @@ static const table_column COLUMNS[] = {
     {.key = "batch", .title = "batch"},
     {.key = "batch_ratio", .title = "ratio", .decimals = 2},
     {.key = "batch_from", .title = "batch from"},
+    {.key = "kv_gib", .title = "KV GiB", .decimals = 2},
     {.key = "planned_gib", .title = "GiB, by the plan", .decimals = 2},
     {.key = "prompt_seconds", .title = "prompts, s", .decimals = 2},
     {.key = "decode_seconds", .title = "decoding, s", .decimals = 2},
@@ -47,36 +48,20 @@ static bench_requests part_of(const searching *s, int64_t batch) {
         .count = batch, .prompt_length = s->lengths.prompt, .new_tokens = s->lengths.new_tokens, .stop_early = true};
 }
 
-typedef struct planned {
-    double bytes; /* of all at most */
-    int64_t kv_bytes;
-} planned;
-
-/* The run on a counting device of its own, whose peak it is. */
-static int plan(const searching *s, int64_t batch, planned *out) {
-    bench_model m;
-    bench_engine e;
-    bench_times times;
-    lckv_device_info info;
-    bench_requests r = part_of(s, batch);
-    int64_t length = s->lengths.prompt + s->lengths.new_tokens;
-    int status = bench_model_open(s->o, s->config, "count", length, &m);
-    if (status < 0) return status;
-    status = bench_engine_open(s->o, &m, batch, length, 0, &e);
-    if (status >= 0) status = bench_engine_run(&e, &r, &times);
-    if (status >= 0) out->kv_bytes = lckv_engine_describe(e.engine).kv_bytes;
-    if (status >= 0) status = lckv_device_describe(m.device, &info);
-    if (status >= 0) out->bytes = (double)info.peak_bytes;
-    bench_engine_close(&e);
-    bench_model_close(&m);
-    return status;
+/* What the same run takes on the counting device. */
+static int plan(const searching *s, int64_t batch, lckv_memory *out) {
+    const lckv_serving_shape shape = {.sequences = batch,
+                                      .length = s->lengths.prompt + s->lengths.new_tokens,
+                                      .prompt_length = s->lengths.prompt,
+                                      .bf16 = s->o->bf16};
+    return lckv_memory_for_serving(s->counted.config, &shape, out);
 }
 
 static bool fits_by_plan(searching *s, int64_t batch) {
-    planned p;
+    lckv_memory p;
     progress(-1, "%s %s: batch %lld by the plan", s->config, s->lengths.text, (long long)batch);
     s->status = plan(s, batch, &p);
-    return s->status >= 0 && BESIDES * p.bytes <= s->room;
+    return s->status >= 0 && BESIDES * (double)p.total <= s->room;
 }
 
 /* ---------------------------------------------------------------- by trying */
@@ -90,14 +75,15 @@ static int bound_memory(const searching *s) {
 }
 
 static bool fits_when_tried(searching *s, int64_t batch) {
-    planned p;
+    lckv_memory p;
     bench_engine e = {0};
     bench_times times;
     bench_requests r = part_of(s, batch);
     progress(-1, "%s %s: batch %lld tried", s->config, s->lengths.text, (long long)batch);
     s->status = plan(s, batch, &p); /* how large the cache has to be */
     if (s->status < 0) return false;
-    s->status = bench_engine_open(s->o, s->real, batch, s->lengths.prompt + s->lengths.new_tokens, p.kv_bytes, &e);
+    s->status =
+        bench_engine_open(s->o, s->real, batch, s->lengths.prompt + s->lengths.new_tokens, p.kv_cache_reserved, &e);
     if (s->status >= 0) s->status = bench_engine_run(&e, &r, &times);
     bench_engine_close(&e);
     bool fits = s->status >= 0;
@@ -167,10 +153,10 @@ static int take_rounds(const searching *s, bench_engine *e, int64_t batch, throu
     return status;
 }
 
-static int measure(const searching *s, int64_t batch, const planned *p, throughput *t) {
+static int measure(const searching *s, int64_t batch, const lckv_memory *p, throughput *t) {
     bench_engine e;
     int64_t length = s->lengths.prompt + s->lengths.new_tokens;
-    int status = bench_engine_open(s->o, s->real, batch, length, p->kv_bytes, &e);
+    int status = bench_engine_open(s->o, s->real, batch, length, p->kv_cache_reserved, &e);
     if (status >= 0) status = take_rounds(s, &e, batch, t);
     int code = status == LCKV_ERROR_MEMORY ? NOT_ENOUGH : bench_outcome(&e, status);
     bench_engine_close(&e);
@@ -178,7 +164,7 @@ static int measure(const searching *s, int64_t batch, const planned *p, throughp
 }
 
 /* Of memory that is all but full, a run may find a little less than the one before it: then with a fiftieth fewer. */
-static int measure_what_fits(searching *s, int64_t *batch, planned *p, throughput *t) {
+static int measure_what_fits(searching *s, int64_t *batch, lckv_memory *p, throughput *t) {
     int code = measure(s, *batch, p, t);
     while (code == NOT_ENOUGH && *batch > 1) {
         *batch -= (*batch + 49) / 50;
@@ -209,13 +195,15 @@ static void set_ratio(json_t *rows, json_t *row, const char *lengths, const char
     if (isfinite(ratio)) json_object_set_new(row, ratio_key, json_real(ratio));
 }
 
-static void add_row(const searching *s, int64_t batch, const planned *p, const throughput *t, json_t *rows) {
+static void add_row(const searching *s, int64_t batch, const lckv_memory *p, const throughput *t, json_t *rows) {
     static const char *const FROM[] = {"memory plan", "trying"};
     char name[64];
-    json_t *row = json_pack("{s:s, s:I, s:s, s:I, s:s, s:I, s:f}", "model", bench_name(s->config, name),
-                            "kv_bytes_per_token", (json_int_t)bench_kv_bytes(s->o, &s->counted), "lengths",
-                            s->lengths.text, "batch", (json_int_t)batch, "batch_from", FROM[s->found_by],
-                            "planned_bytes", (json_int_t)p->bytes, "planned_gib", p->bytes / (1 << 30));
+    json_t *row =
+        json_pack("{s:s, s:I, s:s, s:I, s:s, s:I, s:I, s:f, s:I, s:f}", "model", bench_name(s->config, name),
+                  "kv_bytes_per_token", (json_int_t)bench_kv_bytes(s->o, &s->counted), "lengths", s->lengths.text,
+                  "batch", (json_int_t)batch, "batch_from", FROM[s->found_by], "kv_bytes", (json_int_t)p->kv_cache,
+                  "kv_bytes_reserved", (json_int_t)p->kv_cache_reserved, "kv_gib", (double)p->kv_cache / (1 << 30),
+                  "planned_bytes", (json_int_t)p->total, "planned_gib", (double)p->total / (1 << 30));
     set_ratio(rows, row, s->lengths.text, "batch", "batch_ratio");
     if (t->speeds.count) {
         json_object_set_new(row, "prompt_seconds", json_real(bench_mean(&t->prompts)));
@@ -228,7 +216,7 @@ static void add_row(const searching *s, int64_t batch, const planned *p, const t
 }
 
 static int run_lengths(searching *s, json_t *rows) {
-    planned p = {0};
+    lckv_memory p = {0};
     throughput t = {0};
     s->found_by = s->o->search;
     int64_t batch = largest(s, s->o->search == BENCH_BY_TRYING ? fits_when_tried : fits_by_plan);

@@ -1,6 +1,7 @@
 /* Models of random weights, and requests run through an engine. See bench.h. */
 #include "bench.h"
 
+#include "model.h"
 #include "output.h"
 
 #include <stdio.h>
@@ -23,27 +24,26 @@ const char *bench_name(const char *config, char out[64]) {
 /* The config, and where it has fewer positions than are asked for, with so many: where a random model's positions end
  * is no matter of speed. */
 static int load_config(const bench_options *o, const char *name, int64_t positions, lckv_config **out) {
-    int status = lckv_config_load(name, o->overrides, out);
-    if (status < 0 || lckv_config_describe(*out).max_position_embeddings >= positions) return status;
-    size_t bytes = (o->overrides ? strlen(o->overrides) : 0) + 64;
-    char *overrides = need(malloc(bytes));
-    snprintf(overrides, bytes, "%s%smax_position_embeddings=%lld", o->overrides ? o->overrides : "",
-             o->overrides ? "," : "", (long long)positions);
-    lckv_config_free(*out);
-    status = lckv_config_load(name, overrides, out);
+    char *overrides = add_overrides(o->overrides, o->torch_dtype, 0);
+    int status = lckv_config_load(name, overrides, out);
+    if (status >= 0 && lckv_config_describe(*out).max_position_embeddings < positions) {
+        lckv_config_free(*out);
+        free(overrides);
+        overrides = add_overrides(o->overrides, o->torch_dtype, positions);
+        status = lckv_config_load(name, overrides, out);
+    }
     free(overrides);
     return status;
 }
 
 int bench_model_open(const bench_options *o, const char *config, const char *device, int64_t positions,
                      bench_model *out) {
-    static const char *const TYPES[] = {"float32", "bfloat16", "float16"};
     *out = (bench_model){0};
     int status = lckv_device_open(device, (int)o->threads, &out->device);
     if (status >= 0) status = load_config(o, config, positions, &out->config);
     if (status >= 0) {
-        int type = o->torch_dtype ? o->torch_dtype - 1 : (int)lckv_config_describe(out->config).dtype;
-        status = lckv_model_create(out->device, out->config, TYPES[type], 1, &out->model);
+        const char *type = torch_dtype_name(1 + (int)lckv_config_describe(out->config).dtype);
+        status = lckv_model_create(out->device, out->config, type, 1, &out->model);
     }
     if (status < 0) bench_model_close(out);
     return status;

@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "flags.h"
 #include "lckv.h"
+#include "model.h"
 #include "output.h"
 
 #include <math.h>
@@ -11,10 +12,13 @@
 
 struct options {
     const char *model, *config, *overrides, *svg;
-    int64_t batch_size, block_size, sequences, length;
+    int64_t batch_size, block_size;
+    lckv_serving_shape serving;
+    int64_t window_length;
+    int torch_dtype;
     lckv_lora lora;
     flag_list lora_target_modules;
-    bool use_peft, bf16, json;
+    bool use_peft, sink_cache, bf16, json;
 };
 
 static const flag FLAGS[] = {
@@ -32,16 +36,29 @@ static const flag FLAGS[] = {
     {"block_size", FLAG_INT, "0", "Memory",
      "tokens of a block; 0: the model's max_position_embeddings, at most 1024, as train takes it",
      FLAG_INTO(struct options, block_size), .min = 0, .max = 1 << 30},
-    {"num_sequences", FLAG_INT, "1", "Memory", "sequences served at a time", FLAG_INTO(struct options, sequences),
-     .min = 1, .max = 1 << 20},
+    {"num_sequences", FLAG_INT, "1", "Memory", "sequences served at a time",
+     FLAG_INTO(struct options, serving.sequences), .min = 1, .max = 1 << 20},
     {"length", FLAG_INT, "0", "Memory", "tokens of a served sequence; 0: the model's max_position_embeddings",
-     FLAG_INTO(struct options, length), .min = 0, .max = 1 << 30},
+     FLAG_INTO(struct options, serving.length), .min = 0, .max = 1 << 29},
+    {"sink_cache", FLAG_SWITCH, NULL, "Memory",
+     "serving keeps the first tokens and the most recent ones alone (StreamingLLM)",
+     FLAG_INTO(struct options, sink_cache)},
+    {"window_length", FLAG_INT, "256", "Memory", "tokens that the sink cache keeps",
+     FLAG_INTO(struct options, window_length), .min = 1, .max = 1 << 29},
+    {"num_sink_tokens", FLAG_INT, "2", "Memory", "of which so many are the first ones",
+     FLAG_INTO(struct options, serving.num_sink_tokens), .min = 0, .max = 1 << 29},
     {"use_peft", FLAG_SWITCH, NULL, "Memory", "training learns an adapter alone (LoRA)",
      FLAG_INTO(struct options, use_peft)},
     {"lora_r", FLAG_INT, "16", "Memory", "its rank", FLAG_INTO(struct options, lora.r), .min = 1, .max = 1048576},
     {"lora_target_modules", FLAG_LIST, NULL, "Memory", "the matrices that have one; q_proj and v_proj unless given",
      FLAG_INTO(struct options, lora_target_modules), .value = "NAMES"},
-    {"bf16", FLAG_SWITCH, NULL, "Memory", "compute in bfloat16; else in float32", FLAG_INTO(struct options, bf16)},
+    {"torch_dtype", FLAG_CHOICE, "auto", "Memory",
+     "type of the weights in memory when they are served, bfloat16 with --bf16 also when they are trained; auto: as "
+     "the "
+     "config says",
+     FLAG_INTO(struct options, torch_dtype), .choices = TORCH_DTYPES},
+    {"bf16", FLAG_SWITCH, NULL, "Memory", "compute in bfloat16: products, attention, KV cache; else in float32",
+     FLAG_INTO(struct options, bf16)},
 
     {"svg", FLAG_TEXT, NULL, "Output", "write the picture of the layer map there", FLAG_INTO(struct options, svg),
      .value = "FILE"},
@@ -93,13 +110,18 @@ static int describe_map(struct report *r) {
     return status;
 }
 
+static bool wants_bf16_weights(const struct options *o) {
+    return !strcmp(torch_dtype_name(o->torch_dtype), "bfloat16");
+}
+
 static int foresee_training(const struct options *o, struct report *r) {
     lckv_training_shape shape = {.batch_size = o->batch_size,
                                  .block_size = o->block_size,
                                  .bf16 = o->bf16,
+                                 .bf16_weights = o->bf16 && wants_bf16_weights(o),
                                  .lora = o->use_peft ? &o->lora : NULL};
     int status = lckv_memory_for_training(r->config, &shape, &r->training);
-    if (status >= 0 && o->bf16) {
+    if (status >= 0 && o->bf16 && !shape.bf16_weights) {
         shape.bf16_weights = true;
         status = lckv_memory_for_training(r->config, &shape, &r->bf16_weights);
         shape.bf16_weights = false;
@@ -109,21 +131,31 @@ static int foresee_training(const struct options *o, struct report *r) {
     return lckv_memory_for_training(r->config, &shape, &r->checkpointed);
 }
 
+/* With --torch_dtype in the place of what the file says. */
+static int load_config(const struct options *o, lckv_config **out) {
+    char *overrides = add_overrides(o->overrides, o->torch_dtype, 0);
+    int status = lckv_config_load(o->model ? o->model : o->config, overrides, out);
+    free(overrides);
+    return status;
+}
+
 static int find_out(struct options *o, struct report *r) {
     o->lora.alpha = 1; /* changes no memory */
     o->lora.target_modules = (const char *const *)o->lora_target_modules.items;
     o->lora.target_module_count = o->lora_target_modules.count;
-    int status = lckv_config_load(o->model ? o->model : o->config, o->overrides, &r->config);
+    int status = load_config(o, &r->config);
     if (status < 0) return status;
     r->info = lckv_config_describe(r->config);
     r->parameters = r->info.parameters;
     int64_t positions = r->info.max_position_embeddings;
     if (!o->block_size) o->block_size = positions < 1024 ? positions : 1024;
-    if (!o->length) o->length = positions;
+    if (!o->serving.length) o->serving.length = positions;
+    o->serving.bf16 = o->bf16;
+    if (o->sink_cache) o->serving.window_length = o->window_length;
     if (o->model) status = count_checkpoint(o, &r->parameters);
     if (status >= 0) status = describe_map(r);
     if (status >= 0) status = foresee_training(o, r);
-    if (status >= 0) status = lckv_memory_for_serving(r->config, o->sequences, o->length, o->bf16, &r->serving);
+    if (status >= 0) status = lckv_memory_for_serving(r->config, &o->serving, &r->serving);
     return status;
 }
 
@@ -137,6 +169,16 @@ static void free_report(struct report *r) {
 
 /* ---------------------------------------------------------------- for programs */
 
+static const char *dtype_text(lckv_dtype dtype) {
+    static const char *const NAMES[] = {"float32", "bfloat16", "float16"};
+    return NAMES[dtype];
+}
+
+/* Keys and values are cached in the type that is computed in, whatever that of the weights. */
+static lckv_dtype kv_dtype(const struct options *o) {
+    return o->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32;
+}
+
 static json_t *memory_json(const lckv_memory *m, bool training) {
     json_t *json = json_pack("{s:I, s:I, s:I, s:f}", "weights", (json_int_t)m->weights, "activations",
                              (json_int_t)m->activations, "total", (json_int_t)m->total, "flops", m->flops);
@@ -145,46 +187,86 @@ static json_t *memory_json(const lckv_memory *m, bool training) {
         json_object_set_new(json, "optimizer", json_integer(m->optimizer));
     } else {
         json_object_set_new(json, "kv_cache", json_integer(m->kv_cache));
+        json_object_set_new(json, "kv_cache_reserved", json_integer(m->kv_cache_reserved));
+        json_object_set_new(json, "kv_cache_plain", json_integer(m->kv_cache_plain));
     }
     return json;
 }
 
-static json_t *report_json(const struct options *o, const struct report *r) {
-    lckv_dtype kept = r->info.dtype;
-    json_t *training = memory_json(&r->training, true), *serving = memory_json(&r->serving, false);
+/* For each layer its window, null where it has none. */
+static json_t *windows_json(const struct report *r) {
+    json_t *windows = json_array();
+    for (const char *entry = r->layer_types; entry; entry = strchr(entry, '_')) {
+        entry += *entry == '_';
+        bool windowed = entry[strcspn(entry, "_s")] == 's';
+        json_array_append_new(windows, windowed ? json_integer(r->info.sliding_window) : json_null());
+    }
+    return windows;
+}
+
+/* Under the names of config.json, with the values that hold: the model type's where the file is silent. */
+static json_t *shape_json(const struct report *r) {
+    const lckv_config_info *i = &r->info;
+    return json_pack("{s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:o, s:b, s:s}", "hidden_size", (json_int_t)i->hidden_size,
+                     "intermediate_size", (json_int_t)i->intermediate_size, "vocab_size", (json_int_t)i->vocab_size,
+                     "max_position_embeddings", (json_int_t)i->max_position_embeddings, "num_attention_heads", i->heads,
+                     "num_key_value_heads", i->kv_heads, "head_dim", i->head_dim, "sliding_window",
+                     i->sliding_window ? json_integer(i->sliding_window) : json_null(), "tie_word_embeddings",
+                     i->tie_word_embeddings, "torch_dtype", dtype_text(i->dtype));
+}
+
+static json_t *training_json(const struct options *o, const struct report *r) {
+    json_t *training = memory_json(&r->training, true);
     json_object_set_new(training, "per_device_train_batch_size", json_integer(o->batch_size));
     json_object_set_new(training, "block_size", json_integer(o->block_size));
     if (r->checkpointed.total)
         json_object_set_new(training, "gradient_checkpointing", memory_json(&r->checkpointed, true));
     if (r->bf16_weights.total) json_object_set_new(training, "bfloat16_weights", memory_json(&r->bf16_weights, true));
-    json_object_set_new(serving, "num_sequences", json_integer(o->sequences));
-    json_object_set_new(serving, "length", json_integer(o->length));
-    json_t *plan = json_loads(r->plan_json, 0, NULL);
-    return json_pack("{s:s, s:s, s:i, s:I, s:i, s:i, s:i, s:i, s:o, s:I, s:I, s:{s:o, s:o}}", "model_type",
-                     r->info.model_type, "layer_types", r->layer_types, "layers", r->info.layers, "parameters",
-                     (json_int_t)r->parameters, "kv_slots", r->info.kv_slots, "loops", r->info.loops, "forward_passes",
-                     r->info.forward_passes, "backward_passes", r->info.backward_passes, "plan", plan,
-                     "kv_bytes_per_token", (json_int_t)lckv_config_kv_bytes_per_token(r->config, kept),
-                     "kv_bytes_per_token_unshared",
-                     (json_int_t)lckv_config_kv_bytes_per_token_unshared(r->config, kept), "memory", "training",
-                     training, "serving", serving);
+    return training;
+}
+
+static json_t *serving_json(const struct options *o, const struct report *r) {
+    json_t *serving = memory_json(&r->serving, false);
+    json_object_set_new(serving, "num_sequences", json_integer(o->serving.sequences));
+    json_object_set_new(serving, "length", json_integer(o->serving.length));
+    return serving;
+}
+
+static json_t *report_json(const struct options *o, const struct report *r) {
+    lckv_dtype kept = kv_dtype(o);
+    json_t *json =
+        json_pack("{s:s, s:s, s:i, s:I, s:i, s:i, s:i, s:i, s:i, s:o, s:o}", "model_type", r->info.model_type,
+                  "layer_types", r->layer_types, "layers", r->info.layers, "parameters", (json_int_t)r->parameters,
+                  "kv_slots", r->info.kv_slots, "windowed_slots", r->info.windowed_slots, "loops", r->info.loops,
+                  "forward_passes", r->info.forward_passes, "backward_passes", r->info.backward_passes, "layer_windows",
+                  windows_json(r), "plan", json_loads(r->plan_json, 0, NULL));
+    json_t *shape = shape_json(r);
+    json_object_update(json, shape);
+    json_decref(shape);
+    json_t *memory =
+        json_pack("{s:s, s:I, s:I, s:{s:o, s:o}}", "kv_dtype", dtype_text(kept), "kv_bytes_per_token",
+                  (json_int_t)lckv_config_kv_bytes_per_token(r->config, kept), "kv_bytes_per_token_unshared",
+                  (json_int_t)lckv_config_kv_bytes_per_token_unshared(r->config, kept), "memory", "training",
+                  training_json(o, r), "serving", serving_json(o, r));
+    json_object_update(json, memory);
+    json_decref(memory);
+    return json;
 }
 
 /* ---------------------------------------------------------------- for people */
 
-static const char *dtype_text(lckv_dtype dtype) {
-    static const char *const NAMES[] = {"float32", "bfloat16", "float16"};
-    return NAMES[dtype];
-}
-
-static void print_kv(const struct report *r) {
-    long long bytes = lckv_config_kv_bytes_per_token(r->config, r->info.dtype);
-    long long unshared = lckv_config_kv_bytes_per_token_unshared(r->config, r->info.dtype);
-    printf("KV cache    %lld bytes a token in %s", bytes, dtype_text(r->info.dtype));
+static void print_kv(const struct options *o, const struct report *r) {
+    long long bytes = lckv_config_kv_bytes_per_token(r->config, kv_dtype(o));
+    long long unshared = lckv_config_kv_bytes_per_token_unshared(r->config, kv_dtype(o));
+    printf("KV cache    %lld bytes a token in %s", bytes, dtype_text(kv_dtype(o)));
     if (bytes < unshared)
         printf("; without sharing %lld, %.3g times as much\n", unshared, (double)unshared / (double)bytes);
     else
         printf(": every layer keeps its own\n");
+    if (r->info.windowed_slots)
+        printf("            %d of %d slots keep the last %lld tokens alone (sliding_window %lld)\n",
+               r->info.windowed_slots, r->info.kv_slots, (long long)r->info.sliding_window - 1,
+               (long long)r->info.sliding_window);
 }
 
 static void print_training(const struct options *o, const struct report *r) {
@@ -205,23 +287,27 @@ static void print_training(const struct options *o, const struct report *r) {
            people_flops(less->flops, flops));
 }
 
-static void print_serving(const struct options *o, const lckv_memory *m) {
-    char total[32], weights[32], cache[32], activations[32], flops[32];
-    printf("serving     %s for %lld sequence%s of %lld tokens in %s; %s a token\n",
-           people_bytes((double)m->total, total), (long long)o->sequences, o->sequences == 1 ? "" : "s",
-           (long long)o->length, o->bf16 ? "bfloat16" : "float32",
-           people_flops(m->flops / (double)o->sequences, flops));
-    printf("            weights %s, KV cache %s, activations %s\n", people_bytes((double)m->weights, weights),
-           people_bytes((double)m->kv_cache, cache), people_bytes((double)m->activations, activations));
+static void print_serving(const struct options *o, const struct report *r) {
+    char total[32], weights[32], cache[32], reserved[32], activations[32], flops[32], window[64] = "";
+    const lckv_memory *m = &r->serving;
+    const lckv_serving_shape *s = &o->serving;
+    if (s->window_length) snprintf(window, sizeof window, " in a sink cache of %lld", (long long)s->window_length);
+    printf("serving     %s for %lld sequence%s of %lld token%s%s in %s, weights in %s; %s a token\n",
+           people_bytes((double)m->total, total), (long long)s->sequences, s->sequences == 1 ? "" : "s",
+           (long long)s->length, s->length == 1 ? "" : "s", window, dtype_text(kv_dtype(o)), dtype_text(r->info.dtype),
+           people_flops(m->flops / (double)s->sequences, flops));
+    printf("            weights %s, KV cache %s (%s reserved), activations %s\n",
+           people_bytes((double)m->weights, weights), people_bytes((double)m->kv_cache, cache),
+           people_bytes((double)m->kv_cache_reserved, reserved), people_bytes((double)m->activations, activations));
 }
 
 static void print_report(const struct options *o, const struct report *r) {
     char count[32];
     printf("%s\n%s\n", r->picture, r->plan_text);
     printf("parameters  %s (%lld)\n", people_count((double)r->parameters, count), (long long)r->parameters);
-    print_kv(r);
+    print_kv(o, r);
     print_training(o, r);
-    print_serving(o, &r->serving);
+    print_serving(o, r);
 }
 
 /* ---------------------------------------------------------------- the command */

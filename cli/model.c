@@ -48,12 +48,31 @@ int open_chat_template(const char *command, const struct model_flags *flags, con
     return status < 0 ? library_error(command, status) : EXIT_FINE;
 }
 
+const char *torch_dtype_name(int torch_dtype) {
+    static const char *const NAMES[] = {"auto", "float32", "bfloat16", "float16"};
+    return NAMES[torch_dtype];
+}
+
+char *add_overrides(const char *overrides, int torch_dtype, int64_t positions) {
+    size_t bytes = (overrides ? strlen(overrides) : 0) + 96, length;
+    char *all = need(malloc(bytes));
+    length = (size_t)snprintf(all, bytes, "%s", overrides ? overrides : "");
+    if (torch_dtype)
+        length += (size_t)snprintf(all + length, bytes - length, "%storch_dtype=%s", length ? "," : "",
+                                   torch_dtype_name(torch_dtype));
+    if (positions)
+        length += (size_t)snprintf(all + length, bytes - length, "%smax_position_embeddings=%lld", length ? "," : "",
+                                   (long long)positions);
+    if (length) return all;
+    free(all);
+    return NULL;
+}
+
 static int open_parts(const struct model_flags *flags, opened_model *out) {
-    static const char *const TYPES[] = {"auto", "float32", "bfloat16", "float16"};
     lckv_model_options options = lckv_model_defaults();
     options.config_overrides = flags->config_overrides;
     options.adapter = flags->adapter;
-    options.torch_dtype = TYPES[flags->torch_dtype];
+    options.torch_dtype = torch_dtype_name(flags->torch_dtype);
     int status = lckv_device_open(flags->device, (int)flags->threads, &out->device);
     return status < 0 ? status : lckv_model_open(out->device, flags->name, &options, &out->model);
 }

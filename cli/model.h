@@ -95,6 +95,12 @@
             FLAG_INTO(options, tolerance), .min = 0, .max = 0.999                                                      \
     }
 
+/* The name of an index into TORCH_DTYPES. */
+const char *torch_dtype_name(int torch_dtype);
+/* "K=V,..": `overrides` (NULL: none), with torch_dtype unless it is auto and with at least `positions` positions unless
+ * that is 0. The caller's, free(); NULL where there are none. */
+char *add_overrides(const char *overrides, int torch_dtype, int64_t positions);
+
 struct model_flags {
     const char *name, *config_overrides, *adapter, *tokenizer_name, *device;
     int torch_dtype; /* index into TORCH_DTYPES */

@@ -100,6 +100,8 @@ typedef struct lckv_config_info {
     lckv_dtype dtype;    /* of the weights, as torch_dtype announces it */
     int64_t parameters;  /* K and V of slot owners alone; biases and head norms that the config announces; tied
                             embeddings once. A checkpoint may hold biases that no config announces. */
+    int windowed_slots;  /* of kv_slots, those whose readers all have sliding windows: a cache keeps sliding_window - 1
+                            tokens of them */
 } lckv_config_info;
 
 LCKV_API lckv_config_info lckv_config_describe(const lckv_config *config);
@@ -1034,10 +1036,14 @@ LCKV_API void lckv_perplexity_free(lckv_perplexity *p);
 typedef struct lckv_memory {
     int64_t weights;
     int64_t gradients, optimizer; /* training; f32 masters of bfloat16 weights count as optimizer */
-    int64_t kv_cache;             /* serving */
+    int64_t kv_cache;             /* serving: pages that the sequences hold, kv_bytes_used of an engine that has them */
+    int64_t kv_cache_plain;       /* serving: kv_bytes_plain of that engine */
+    int64_t kv_cache_reserved;    /* serving: device memory of the KV cache in which the sequences find room however
+                                     they are read; kv_bytes of an engine that chooses its size itself */
     int64_t activations;          /* the most at any time, with everything else that comes and goes */
-    int64_t total;
-    double flops; /* products and attention, 2 a multiply-add: of one training step; of one token for each sequence */
+    int64_t total;                /* all of these but kv_cache and kv_cache_plain, which lie in kv_cache_reserved */
+    double flops; /* products and attention, 2 a multiply-add: of one training step; of one token for each sequence
+                     (0 where all have ended with their prompt) */
 } lckv_memory;
 
 /* What training takes depends on these, which mean what they mean in lckv_train_options. */
@@ -1051,10 +1057,17 @@ typedef struct lckv_training_shape {
 /* Training with gradients and AdamW, as one process alone. */
 LCKV_API int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *shape, lckv_memory *out);
 
-/* Serving `sequences` sequences of `length` tokens each, weights as the config's torch_dtype says; operands and KV
- * cache in f32, or in bf16. */
-LCKV_API int lckv_memory_for_serving(const lckv_config *config, int64_t sequences, int64_t length, bool bf16,
-                                     lckv_memory *out);
+/* What serving takes depends on these. Weights are of the config's torch_dtype. */
+typedef struct lckv_serving_shape {
+    int64_t sequences;                      /* served at a time */
+    int64_t length;                         /* tokens of each, new ones included */
+    int64_t prompt_length;                  /* of these, tokens of the prompt; 0 (default): all but the last two */
+    bool bf16;                              /* operands and KV cache in bfloat16; false (default): f32 */
+    int64_t window_length, num_sink_tokens; /* as in lckv_engine_options: the sink cache; 0 (default): none */
+} lckv_serving_shape;
+
+/* Serving sequences that share nothing: all prompts, then one step of decoding. */
+LCKV_API int lckv_memory_for_serving(const lckv_config *config, const lckv_serving_shape *shape, lckv_memory *out);
 
 #ifdef __cplusplus
 }

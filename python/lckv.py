@@ -47,6 +47,7 @@ class _ConfigInfo(ctypes.Structure):  # lckv_config_info
         + [(name, c_int) for name in ("layers", "heads", "kv_heads", "head_dim", "kv_slots", "loops")]
         + [("forward_passes", c_int), ("backward_passes", c_int), ("sliding_window", c_int64)]
         + [("tie_word_embeddings", c_bool), ("use_sequential", c_bool), ("dtype", c_int), ("parameters", c_int64)]
+        + [("windowed_slots", c_int)]
     )
 
 

@@ -157,12 +157,15 @@ static void the_cache_is_what_the_config_says(void **state) {
     for (int i = 0; i < 3; i++) {
         lckv_memory m, half;
         int64_t tokens = shapes[i][0] * shapes[i][1], token = lckv_config_kv_bytes_per_token(c, LCKV_FLOAT32);
-        OK(lckv_memory_for_serving(c, shapes[i][0], shapes[i][1], false, &m));
-        OK(lckv_memory_for_serving(c, shapes[i][0], shapes[i][1], true, &half));
+        lckv_serving_shape shape = {.sequences = shapes[i][0], .length = shapes[i][1]};
+        OK(lckv_memory_for_serving(c, &shape, &m));
+        shape.bf16 = true;
+        OK(lckv_memory_for_serving(c, &shape, &half));
         assert_true(m.kv_cache >= tokens * token);
-        assert_true(m.kv_cache <= (tokens + 64 * shapes[i][0]) * token); /* pages of 16 that are not full */
+        assert_true(m.kv_cache < (tokens + 16 * shapes[i][0]) * token); /* pages of 16 that are not full */
+        assert_true(m.kv_cache_reserved <= (tokens + 32 * shapes[i][0]) * token);
         assert_int_equal(half.kv_cache, m.kv_cache / 2);
-        assert_int_equal(m.total, m.weights + m.kv_cache + m.activations);
+        assert_int_equal(m.total, m.weights + m.kv_cache_reserved + m.activations);
         assert_true(m.flops > 0);
     }
     lckv_config_free(c);
@@ -175,8 +178,8 @@ static void shapes_are_checked(void **state) {
     assert_int_equal(count(c, 0, 8, false, &m), LCKV_ERROR_ARGUMENT);
     assert_int_equal(count(c, 1, 1, false, &m), LCKV_ERROR_ARGUMENT);
     assert_int_equal(count(c, 1 << 20, 1 << 20, false, &m), LCKV_ERROR_ARGUMENT);
-    assert_int_equal(lckv_memory_for_serving(c, 0, 8, false, &m), LCKV_ERROR_ARGUMENT);
-    assert_int_equal(lckv_memory_for_serving(c, 1, 0, false, &m), LCKV_ERROR_ARGUMENT);
+    const lckv_serving_shape wrong[] = {{0, 8}, {1, 0}, {1, 8, 8}, {1, 8, -1}, {1, INT32_MAX}};
+    for (int i = 0; i < 5; i++) assert_int_equal(lckv_memory_for_serving(c, &wrong[i], &m), LCKV_ERROR_ARGUMENT);
     lckv_config_free(c);
 }
 

@@ -303,6 +303,16 @@ static void inspects(void **state) {
     const json_t *again = json_object_get(training, "gradient_checkpointing"); /* the memory of so little is rounded */
     assert_true(json_real_value(json_object_get(again, "flops")) > json_real_value(json_object_get(training, "flops")));
     assert_true(json_is_integer(json_object_get(json_object_get(memory, "serving"), "kv_cache")));
+    static const struct {
+        const char *key;
+        int value;
+    } SHAPE[] = {{"max_position_embeddings", 64}, {"num_attention_heads", 4},
+                 {"num_key_value_heads", 2},      {"head_dim", 6},
+                 {"windowed_slots", 0},           {"vocab_size", 277}};
+    for (size_t i = 0; i < sizeof SHAPE / sizeof *SHAPE; i++)
+        assert_int_equal(json_integer_value(json_object_get(r, SHAPE[i].key)), SHAPE[i].value);
+    assert_true(json_is_null(json_object_get(r, "sliding_window")));
+    assert_string_equal(json_string_value(json_object_get(r, "kv_dtype")), "float32");
     json_decref(r);
     assert_file_says(svg, "<svg");
     outcome o = RUN(f, "inspect", "--config_name", in(f, "config.json"), "--config_overrides", "layer_types=0_1_2_3");
@@ -317,6 +327,46 @@ static void inspects(void **state) {
     REFUSES(f, 2, "one of --config_name and --model_name_or_path", "inspect");
     REFUSES(f, 1, "layer_types", "inspect", "--config_name", in(f, "config.json"), "--config_overrides",
             "layer_types=0_9_2_3");
+}
+
+/* Weights take the type that is asked for, keys and values the one that is computed in, per token and in all; windows
+ * and what a model type leaves out are shown as they hold. */
+static void inspects_types_and_windows(void **state) {
+    const folder *f = *state;
+    const char *windows = "layer_types=0s_1s_3_3,sliding_window=17";
+    put_text(in(f, "bare.json"), "{\"model_type\":\"mistral\",\"num_hidden_layers\":2,\"vocab_size\":64,"
+                                 "\"hidden_size\":32,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+                                 "\"intermediate_size\":48,\"max_position_embeddings\":256,\"sliding_window\":17}");
+    for (int narrow = 0; narrow < 2; narrow++) {
+        json_t *r = RUN_JSON(f, "inspect", "--config_name", in(f, "config.json"), "--config_overrides", windows,
+                             "--length", "50", "--torch_dtype", narrow ? "bfloat16" : "float32");
+        json_t *half = RUN_JSON(f, "inspect", "--config_name", in(f, "config.json"), "--config_overrides", windows,
+                                "--length", "50", "--torch_dtype", narrow ? "bfloat16" : "float32", "--bf16");
+        const json_t *serving = json_object_get(json_object_get(r, "memory"), "serving");
+        const json_t *less = json_object_get(json_object_get(half, "memory"), "serving");
+        int64_t slot = 16 * 2 * 2 * 6 * 4; /* a page of a slot */
+        assert_int_equal(json_integer_value(json_object_get(r, "windowed_slots")), 2);
+        assert_int_equal(json_integer_value(json_object_get(serving, "kv_cache")), (4 + 2 * 2) * slot);
+        assert_int_equal(json_integer_value(json_object_get(less, "kv_cache")), (4 + 2 * 2) * slot / 2);
+        assert_int_equal(json_integer_value(json_object_get(r, "kv_bytes_per_token")), 3 * slot / 16);
+        assert_int_equal(json_integer_value(json_object_get(half, "kv_bytes_per_token")), 3 * slot / 32);
+        assert_string_equal(json_string_value(json_object_get(half, "kv_dtype")), "bfloat16");
+        assert_string_equal(json_string_value(json_object_get(r, "torch_dtype")), narrow ? "bfloat16" : "float32");
+        int64_t weights = json_integer_value(json_object_get(serving, "weights"));
+        int64_t values = json_integer_value(json_object_get(r, "parameters"));
+        assert_true(weights >= (narrow ? 2 : 4) * values && weights < (narrow ? 2 : 4) * values + 8192);
+        json_decref(half);
+        json_decref(r);
+    }
+    json_t *r = RUN_JSON(f, "inspect", "--config_name", in(f, "bare.json"), "--sink_cache", "--window_length", "32",
+                         "--num_sink_tokens", "2", "--length", "200");
+    assert_int_equal(json_integer_value(json_object_get(r, "sliding_window")), 17);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(r, "layer_windows"), 1)), 17);
+    const json_t *serving = json_object_get(json_object_get(r, "memory"), "serving");
+    assert_true(
+        json_integer_value(json_object_get(serving, "kv_cache")) <=
+        64 * json_integer_value(json_object_get(r, "kv_bytes_per_token"))); /* a page of sinks, three of others */
+    json_decref(r);
 }
 
 /* ---------------------------------------------------------------- wrong flags, signals, pipes */
@@ -464,6 +514,7 @@ int main(void) {
         WITH_MODEL(positions),
         WITH_MODEL(scores),
         WITH_MODEL(inspects),
+        WITH_MODEL(inspects_types_and_windows),
         WITH_MODEL(wrong_flags),
         WITH_MODEL(new_tokens_are_counted),
         WITH_MODEL(flags_are_read_as_people_type_them),

@@ -87,7 +87,7 @@ static void kept_rows_give_way(void **state) {
     (void)state;
     fixture f;
     kv_cache_options o = kv_cache_defaults();
-    double bytes;
+    kv_cache_need need;
     int32_t ids[40];
     float logits[40 * FIXTURE_VOCAB], again[FIXTURE_VOCAB];
     int id, other;
@@ -95,8 +95,8 @@ static void kept_rows_give_way(void **state) {
     o.kept = 2;
     o.page_rows = PAGE_ROWS;
     fixture_open(&f, 2, "", DTYPE_F32, false);
-    OK(kv_cache_bytes_for(f.model, &o, 1, 24, &bytes)); /* 6 pages and two more */
-    o.max_bytes = (size_t)bytes;
+    OK(kv_cache_bytes_for(f.model, &o, 1, 24, &need)); /* 6 pages and two more */
+    o.max_bytes = (size_t)need.reserved;
     fixture_cache(&f, o);
     keeper k = {.cache = f.cache};
     kv_cache_set_drop(f.cache, drop_last, &k);

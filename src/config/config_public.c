@@ -19,6 +19,12 @@ void lckv_config_free(lckv_config *config) {
     config_free(config);
 }
 
+static int count_windowed_slots(const layer_map *map) {
+    int count = 0;
+    for (int i = 0; i < map->slots; i++) count += layer_map_slot_is_windowed(map, i);
+    return count;
+}
+
 lckv_config_info lckv_config_describe(const lckv_config *config) {
     return (lckv_config_info){.model_type = config_model_type(config),
                               .hidden_size = config->hidden_size,
@@ -37,7 +43,8 @@ lckv_config_info lckv_config_describe(const lckv_config *config) {
                               .tie_word_embeddings = config->tie_word_embeddings,
                               .use_sequential = config->use_sequential,
                               .dtype = (lckv_dtype)config->torch_dtype,
-                              .parameters = model_parameters(config)};
+                              .parameters = model_parameters(config),
+                              .windowed_slots = count_windowed_slots(&config->map)};
 }
 
 int64_t lckv_config_kv_bytes_per_token(const lckv_config *config, lckv_dtype dtype) {

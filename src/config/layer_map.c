@@ -151,6 +151,12 @@ int layer_map_plain(const bool *windowed, int layers, bool force_nodiag, layer_m
     return LCKV_OK;
 }
 
+bool layer_map_slot_is_windowed(const layer_map *map, int slot) {
+    for (int i = 0; i < map->layers; i++)
+        if (map->slot_of_source[i] == slot && !map->windowed[i]) return false;
+    return true;
+}
+
 int layer_map_format(const layer_map *map, char **out) {
     *out = NULL;
     text_buffer text = {0};

@@ -39,6 +39,9 @@ void layer_map_free(layer_map *map);
 /* Back into layer_types; release with free(). */
 int layer_map_format(const layer_map *map, char **out);
 
+/* All readers of the slot have sliding windows, so that a cache may forget what lies behind them. */
+bool layer_map_slot_is_windowed(const layer_map *map, int slot);
+
 /* One run of the layers first..last (both inclusive). Every run of a loop starts from the same hidden states, and only
  * the one that commits hands its own on. Layers outside loops run once, with gradient, and commit. */
 typedef struct plan_step {

@@ -20,9 +20,9 @@ static double count_weight_bytes(const params *p) {
 /* So many that pieces which lie in pages of their own fill the cache. */
 static int count_prefixes(const batcher *b, const kv_cache_options *cache) {
     enum { MOST = 4096 };
-    double bytes;
-    if (kv_cache_bytes_for(b->model, cache, 1, b->options.piece_tokens, &bytes) < 0 || bytes <= 0) return 0;
-    double pieces = (double)b->options.cache_bytes / bytes + 1;
+    kv_cache_need piece;
+    if (kv_cache_bytes_for(b->model, cache, 1, b->options.piece_tokens, &piece) < 0) return 0;
+    double pieces = (double)b->options.cache_bytes / piece.reserved + 1;
     return pieces < MOST ? (int)pieces : MOST;
 }
 

@@ -75,11 +75,12 @@ static kv_cache_options cache_options(const lckv_engine *e) {
 /* Bytes of the KV cache where nobody says how many. */
 static int default_memory(const lckv_engine *e, double *bytes) {
     kv_cache_options cache = cache_options(e);
+    kv_cache_need need;
     size_t available, total;
     device *d = e->model->device;
-    TRY(kv_cache_bytes_for(e->model, &cache, cache.sequences, e->max_model_len, bytes));
+    TRY(kv_cache_bytes_for(e->model, &cache, cache.sequences, e->max_model_len, &need));
     TRY(d->memory.available(d, &available, &total));
-    if (*bytes > (double)available / 2) *bytes = (double)available / 2;
+    *bytes = need.reserved < (double)available / 2 ? need.reserved : (double)available / 2;
     return LCKV_OK;
 }
 
@@ -89,9 +90,9 @@ static int longest_sample(const lckv_engine *e, double bytes, int64_t most, int6
     int64_t fits = 0, fits_not = most + 1;
     while (fits_not - fits > 1) {
         int64_t middle = fits + (fits_not - fits) / 2;
-        double needed;
-        TRY(kv_cache_bytes_for(e->model, &cache, 1, middle, &needed));
-        if (needed <= bytes)
+        kv_cache_need need;
+        TRY(kv_cache_bytes_for(e->model, &cache, 1, middle, &need));
+        if (need.reserved <= bytes)
             fits = middle;
         else
             fits_not = middle;

@@ -38,13 +38,6 @@ static int check_options(const kv_cache_options *o) {
     return LCKV_OK;
 }
 
-/* A slot all of whose readers have sliding windows may forget what lies behind them. */
-static bool slot_is_windowed(const layer_map *map, int slot) {
-    for (int i = 0; i < map->layers; i++)
-        if (map->slot_of_source[i] == slot && !map->windowed[i]) return false;
-    return true;
-}
-
 /* One group a policy that occurs: the full (or sink) slots first, then the windowed ones. */
 static int assign_slots(kv_cache *c, const layer_map *map) {
     c->group_of_slot = calloc((size_t)map->slots, sizeof *c->group_of_slot);
@@ -53,7 +46,7 @@ static int assign_slots(kv_cache *c, const layer_map *map) {
     for (int windowed = 0; windowed < 2; windowed++) {
         int slots = 0;
         for (int s = 0; s < map->slots; s++) {
-            if ((!c->options.window_length && slot_is_windowed(map, s)) != windowed) continue;
+            if ((!c->options.window_length && layer_map_slot_is_windowed(map, s)) != windowed) continue;
             c->group_of_slot[s] = c->group_count;
             c->index_in_group[s] = slots++;
         }
@@ -81,11 +74,13 @@ static kv_group group_shape(const kv_cache *c, const model *m, int i) {
     return shape;
 }
 
-/* Pages to begin with, and the most. */
-static int count_pages(const kv_cache_options *o, int64_t *pages, int64_t *most) {
+/* Pages to begin with, and the most. A group whose sequences let go of pages begins with what they can hold. */
+static int count_pages(const kv_cache_options *o, const kv_group *shape, int64_t *pages, int64_t *most) {
     /* a sequence may begin and end inside a page, and has pages of its own for its sinks */
     int64_t extra = (int64_t)o->sequences * 2, limit = INT32_MAX / o->page_rows;
+    int64_t held = o->sequences * kv_group_most_pages(shape, o->rows);
     *pages = o->rows / o->page_rows + extra;
+    if (*pages > held) *pages = held;
     *most = o->max_rows ? (o->max_rows + o->page_rows - 1) / o->page_rows + extra : limit;
     REQUIRE(*pages <= limit && *pages <= *most, LCKV_ERROR_ARGUMENT, "a KV cache of %lld tokens is out of range",
             (long long)o->rows);
@@ -119,7 +114,7 @@ static int create_groups(kv_cache *c, const model *m) {
         if (o->max_bytes)
             most[i] = pages[i];
         else
-            TRY(count_pages(o, &pages[i], &most[i]));
+            TRY(count_pages(o, &shapes[i], &pages[i], &most[i]));
         REQUIRE(pages[i] > 0, LCKV_ERROR_ARGUMENT, "a KV cache of %zu bytes has no room for a page of %d tokens",
                 o->max_bytes, o->page_rows);
         TRY(kv_group_create(&shapes[i], o->sequences, o->kept, (int32_t)pages[i], (int32_t)most[i], &c->groups[i]));
@@ -134,14 +129,29 @@ static int create(kv_cache *c, const model *m) {
     return create_groups(c, m);
 }
 
-int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int sequences, int64_t rows, double *bytes) {
+/* Bytes of a page that one slot of the group has. */
+static int64_t slot_page_bytes(const kv_group *g) {
+    return (int64_t)kv_group_page_bytes(g) / g->slots;
+}
+
+/* In whole pages too. */
+static int64_t plain_bytes_of(const kv_group *g, int layers, int64_t rows) {
+    return (rows + g->page_rows - 1) / g->page_rows * layers * slot_page_bytes(g);
+}
+
+int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int64_t sequences, int64_t rows,
+                       kv_cache_need *out) {
     kv_cache c = {.options = *options};
-    *bytes = 0;
+    double count = (double)sequences;
+    *out = (kv_cache_need){0};
     TRY(check_options(options));
     int status = assign_slots(&c, &m->config->map);
     for (int i = 0; status >= 0 && i < c.group_count; i++) {
         kv_group shape = group_shape(&c, m, i);
-        *bytes += (double)sequences * (double)kv_group_most_pages(&shape, rows) * (double)kv_group_page_bytes(&shape);
+        double page_bytes = (double)kv_group_page_bytes(&shape);
+        out->held += count * (double)kv_group_held_pages(&shape, rows) * page_bytes;
+        out->reserved += count * (double)kv_group_most_pages(&shape, rows) * page_bytes;
+        if (!i) out->plain = count * (double)plain_bytes_of(&shape, m->config->layers, rows);
     }
     free(c.group_of_slot);
     free(c.index_in_group);
@@ -253,13 +263,11 @@ static int64_t used_pages(const kv_group *g) {
     return (int64_t)g->capacity - g->free_count - g->idle;
 }
 
-/* In whole pages too. */
 static int64_t plain_bytes(const kv_cache *c) {
-    const kv_group *g = &c->groups[0];
-    int64_t pages = 0;
+    int64_t bytes = 0;
     for (int i = 0; i < c->options.sequences; i++)
-        pages += (c->sequences[i].position + g->page_rows - 1) / g->page_rows;
-    return pages * c->layers * ((int64_t)kv_group_page_bytes(g) / g->slots);
+        bytes += plain_bytes_of(&c->groups[0], c->layers, c->sequences[i].position);
+    return bytes;
 }
 
 kv_cache_usage kv_cache_used(const kv_cache *c) {
@@ -278,7 +286,7 @@ kv_cache_usage kv_cache_used(const kv_cache *c) {
 
 int64_t kv_cache_used_by_slot(const kv_cache *c, int slot) {
     const kv_group *g = &c->groups[c->group_of_slot[slot]];
-    return used_pages(g) * ((int64_t)kv_group_page_bytes(g) / g->slots);
+    return used_pages(g) * slot_page_bytes(g);
 }
 
 int64_t kv_cache_position(const kv_cache *c, int id) {

@@ -30,8 +30,17 @@ typedef struct kv_cache kv_cache;
 
 kv_cache_options kv_cache_defaults(void);
 int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **out);
-/* Bytes in which `sequences` sequences of `rows` tokens each find room, however they are read. */
-int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int sequences, int64_t rows, double *bytes);
+/* Bytes of `sequences` sequences that share nothing, of `rows` tokens each. Every forecast comes from here, and the
+ * usage of a cache that holds such sequences equals it. */
+typedef struct kv_cache_need {
+    double held;     /* by their pages: used_bytes of kv_cache_used() */
+    double reserved; /* a cache of so many bytes has room for them, however they are read: max_bytes */
+    double plain;    /* plain_bytes of kv_cache_used() */
+} kv_cache_need;
+
+/* Of the options it reads type, page_rows, window_length and sinks. */
+int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int64_t sequences, int64_t rows,
+                       kv_cache_need *out);
 void kv_cache_free(kv_cache *c);
 
 int kv_cache_add(kv_cache *c, int *id);    /* an empty sequence; LCKV_ERROR_MEMORY when all are taken */

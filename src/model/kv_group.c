@@ -20,6 +20,13 @@ size_t kv_group_bytes(const kv_group *g) {
     return (size_t)g->capacity * kv_group_page_bytes(g);
 }
 
+int64_t kv_group_held_pages(const kv_group *g, int64_t rows) {
+    if (!rows) return 0;
+    int64_t recent = rows > g->sinks ? rows - g->sinks : 0, gone = recent > g->keep ? recent - g->keep : 0;
+    int64_t pages = (recent + g->page_rows - 1) / g->page_rows - gone / g->page_rows;
+    return sink_pages(g) + (recent > gone ? pages : 0);
+}
+
 /* The list may begin inside a page, and so hold one more. While a table and its successor exist, pages that only one of
  * them has count too: where rows are let go, they may have none in common. */
 int64_t kv_group_most_pages(const kv_group *g, int64_t rows) {

@@ -52,6 +52,8 @@ void kv_group_free(kv_group *g);
 size_t kv_group_bytes(const kv_group *g);
 size_t kv_group_page_bytes(const kv_group *g);
 
+/* Pages that a sequence of `rows` tokens holds. Reads the shape alone. */
+int64_t kv_group_held_pages(const kv_group *g, int64_t rows);
 /* Pages that a sequence of `rows` tokens holds at most at any time, its successor's included. Reads the shape alone. */
 int64_t kv_group_most_pages(const kv_group *g, int64_t rows);
 /* Pages that are neither held by a sequence nor promised to one, growth and kept ones included. */
