@@ -233,6 +233,11 @@ const char *people_flops(double flops, char out[32]) {
     return with_unit(flops, 1000, UNITS, out);
 }
 
+const char *people_number(int64_t count, const char *noun, char out[48]) {
+    snprintf(out, 48, "%lld %s%s", (long long)count, noun, count == 1 ? "" : "s");
+    return out;
+}
+
 const char *people_time(double seconds, char out[32]) {
     long long all = seconds > 0 && seconds < 1e9 ? llround(seconds) : 0;
     if (all >= 3600)

@@ -71,6 +71,8 @@ int make_folders_of(const char *command, const char *file);
 const char *people_count(double count, char out[32]);
 const char *people_bytes(double bytes, char out[32]);
 const char *people_flops(double flops, char out[32]);
+/* "1 step", "400 steps": a noun that takes an s. */
+const char *people_number(int64_t count, const char *noun, char out[48]);
 /* "1:02:03", "4:05" */
 const char *people_time(double seconds, char out[32]);
 

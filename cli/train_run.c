@@ -5,15 +5,16 @@
 #include "train_progress.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static void show_summary(const lckv_train_summary *s, bool tuning) {
-    char parameters[32], tokens[32];
-    notice("%s parameters; %s tokens in %lld %s %lld; %lld steps, %lld an epoch",
+    char parameters[32], tokens[32], blocks[48], steps[48];
+    notice("%s parameters; %s tokens in %s of %s%lld; %s, %lld an epoch",
            people_count((double)s->parameters, parameters), people_count((double)s->train_tokens, tokens),
-           (long long)s->train_blocks, tuning ? "examples of at most" : "blocks of", (long long)s->block_size,
-           (long long)s->steps, (long long)s->steps_per_epoch);
+           people_number(s->train_blocks, tuning ? "example" : "block", blocks), tuning ? "at most " : "",
+           (long long)s->block_size, people_number(s->steps, "step", steps), (long long)s->steps_per_epoch);
     if (s->trainable_parameters < s->parameters)
         notice("of the parameters %s learn, %.2f %%", people_count((double)s->trainable_parameters, parameters),
                100.0 * (double)s->trainable_parameters / (double)s->parameters);
@@ -21,13 +22,27 @@ static void show_summary(const lckv_train_summary *s, bool tuning) {
 
 /* ---------------------------------------------------------------- at the end */
 
-static void show_result(const lckv_train_result *r, const char *output_dir) {
-    char tokens[32], time[32], speed[32];
-    if (r->steps > 0)
-        notice("%lld steps, %s tokens in %s (%s tokens/s), mean loss %.4f; written to '%s'", (long long)r->steps,
-               people_count((double)r->tokens, tokens), people_time(r->seconds, time),
-               people_count(r->tokens_per_second, speed), r->train_loss, output_dir);
-    if (r->skipped_steps > 0) notice("%lld steps were skipped: not finite", (long long)r->skipped_steps);
+/* What this process did; the steps before it are another's. */
+static void show_training(const lckv_train_result *r, bool ended, const char *output_dir) {
+    char steps[48], all[48] = "", tokens[32], time[32], speed[32];
+    if (r->new_steps < r->steps) snprintf(all, sizeof all, " (of %lld so far)", (long long)r->steps);
+    if (r->new_steps > 0)
+        notice("%s%s, %s tokens in %s (%s tokens/s), mean loss %.4f; written to '%s'",
+               people_number(r->new_steps, "step", steps), all, people_count((double)r->new_tokens, tokens),
+               people_time(r->seconds, time), people_count(r->tokens_per_second, speed), r->train_loss, output_dir);
+    else if (r->steps > 0 && ended)
+        notice("nothing was left to train: %s, %s tokens, mean loss %.4f, from runs before this one; the model is in "
+               "'%s'",
+               people_number(r->steps, "step", steps), people_count((double)r->tokens, tokens), r->train_loss,
+               output_dir);
+}
+
+static void show_result(const lckv_train_result *r, bool ended, const char *output_dir) {
+    char skipped[48];
+    show_training(r, ended, output_dir);
+    if (r->skipped_steps > 0)
+        notice("%s %s skipped: not finite", people_number(r->skipped_steps, "step", skipped),
+               r->skipped_steps == 1 ? "was" : "were");
     if (isfinite(r->eval_loss))
         notice("validation: loss %.4f, perplexity %.3f, accuracy %.4f", r->eval_loss, r->perplexity, r->eval_accuracy);
 }
@@ -38,9 +53,10 @@ static json_t *number_or_null(double value) {
 
 static int print_result(const lckv_train_summary *s, const lckv_train_result *r, const char *output_dir) {
     json_t *object = json_pack(
-        "{ss sI sI sI sI sI sI so so so so so so}", "output_dir", output_dir, "parameters", (json_int_t)s->parameters,
-        "block_size", (json_int_t)s->block_size, "train_blocks", (json_int_t)s->train_blocks, "steps",
-        (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "skipped_steps", (json_int_t)r->skipped_steps, "seconds",
+        "{ss sI sI sI sI sI sI sI sI so so so so so so}", "output_dir", output_dir, "parameters",
+        (json_int_t)s->parameters, "block_size", (json_int_t)s->block_size, "train_blocks", (json_int_t)s->train_blocks,
+        "steps", (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "new_steps", (json_int_t)r->new_steps,
+        "new_tokens", (json_int_t)r->new_tokens, "skipped_steps", (json_int_t)r->skipped_steps, "seconds",
         number_or_null(r->seconds), "tokens_per_second", number_or_null(r->tokens_per_second), "train_loss",
         number_or_null(r->train_loss), "eval_loss", number_or_null(r->eval_loss), "perplexity",
         number_or_null(r->perplexity), "eval_accuracy", number_or_null(r->eval_accuracy));
@@ -56,7 +72,7 @@ static int run(lckv_trainer *trainer, const struct train_flags *o) {
     train_progress_begin(o->train.user, trainer, lckv_processes_rank(o->train.processes) == 0);
     int status = lckv_trainer_run(trainer, &result);
     if (status < 0 && status != LCKV_ERROR_INTERRUPTED) return library_error(o->command, status);
-    show_result(&result, o->train.output_dir);
+    show_result(&result, status >= 0, o->train.output_dir);
     int code = o->json ? print_result(&summary, &result, o->train.output_dir) : EXIT_FINE;
     return status < 0 ? library_error(o->command, status) : code;
 }

@@ -629,14 +629,15 @@ typedef struct lckv_train_summary {
 } lckv_train_summary;
 
 typedef struct lckv_train_result {
-    int64_t steps, tokens;    /* done, before this process too */
-    int64_t skipped_steps;    /* of these, those whose loss or gradient was not finite */
-    double seconds;           /* of training in this process */
-    double tokens_per_second; /* of this process */
-    double train_loss;        /* mean over the steps that were not skipped */
-    double eval_loss;         /* mean over the labels of the validation data, NAN without */
-    double perplexity;        /* exp(eval_loss) */
-    double eval_accuracy;     /* the share of those labels that the model would have chosen, 0 to 1; NAN without */
+    int64_t steps, tokens;         /* done, before this process too */
+    int64_t skipped_steps;         /* of these, those whose loss or gradient was not finite */
+    int64_t new_steps, new_tokens; /* of steps and tokens, done by this process; 0 where nothing was left to do */
+    double seconds;                /* of training in this process; 0 without new steps */
+    double tokens_per_second;      /* of this process; NAN without new steps */
+    double train_loss;             /* mean over the steps that were not skipped, before this process too */
+    double eval_loss;              /* mean over the labels of the validation data, NAN without */
+    double perplexity;             /* exp(eval_loss) */
+    double eval_accuracy;          /* the share of those labels that the model would have chosen, 0 to 1; NAN without */
 } lckv_train_result;
 
 /* Encoded data that is kept for training. */

@@ -18,8 +18,8 @@ typedef struct outcome {
     char *output, *messages;
 } outcome;
 
-static pid_t start(room *r, const char *const *arguments) {
-    char *words[64] = {(char *)(uintptr_t)program_path(), (char[]){"train"}};
+static pid_t start_command(room *r, const char *command, const char *const *arguments) {
+    char *words[64] = {(char *)(uintptr_t)program_path(), (char *)(uintptr_t)command};
     int count = 2;
     while (*arguments) words[count++] = (char *)(uintptr_t)*arguments++;
     const char *output = room_path(r, "stdout"), *messages = room_path(r, "stderr");
@@ -29,6 +29,10 @@ static pid_t start(room *r, const char *const *arguments) {
     if (dup2(open(messages, O_WRONLY | O_CREAT | O_TRUNC, 0666), 2) < 0) _exit(99);
     execv(words[0], words);
     _exit(99);
+}
+
+static pid_t start(room *r, const char *const *arguments) {
+    return start_command(r, "train", arguments);
 }
 
 static outcome finish(room *r, pid_t child) {
@@ -289,6 +293,73 @@ static void a_failure_is_exit_code_1(void **state) {
     forget(&o);
 }
 
+/* ---------------------------------------------------------------- started again */
+
+static json_t *result_of(const outcome *o) {
+    json_t *result;
+    if (o->code) fail_msg("exit code %d: %s", o->code, o->messages);
+    OK(json_parse(o->output, strlen(o->output), "stdout", &result));
+    return result;
+}
+
+static int64_t whole(const json_t *result, const char *key) {
+    return json_integer_value(json_object_get(result, key));
+}
+
+/* A run of 3 steps in two parts, then once more: each process tells what it did itself. */
+static void expect_own_work(room *r, const char **arguments, int count, const char *command) {
+    const char *const STEPS[] = {"1", "3", "3"};
+    const int NEW[] = {1, 2, 0};
+    arguments[count++] = "--json";
+    arguments[count++] = "--max_steps";
+    for (int i = 0; i < 3; i++) {
+        arguments[count] = STEPS[i];
+        outcome o = finish(r, start_command(r, command, arguments));
+        json_t *result = result_of(&o);
+        assert_int_equal(whole(result, "steps"), atoi(STEPS[i]));
+        assert_int_equal(whole(result, "new_steps"), NEW[i]);
+        assert_true((whole(result, "new_tokens") > 0) == (NEW[i] > 0));
+        assert_true(json_is_null(json_object_get(result, "tokens_per_second")) == (NEW[i] == 0));
+        assert_true((json_real_value(json_object_get(result, "seconds")) > 0) == (NEW[i] > 0));
+        assert_true(json_is_real(json_object_get(result, "train_loss")));
+        if (i == 0) assert_int_equal(count_lines(o.messages, "1 step, "), 1);
+        if (i == 1) assert_int_equal(count_lines(o.messages, "2 steps (of 3 so far), "), 1);
+        if (i == 2) assert_int_equal(count_lines(o.messages, "nothing was left to train: 3 steps, "), 1);
+        if (i == 2) assert_null(strstr(o.messages, "tokens/s"));
+        json_decref(result);
+        forget(&o);
+    }
+}
+
+static void a_run_started_again_tells_its_own_work(void **state) {
+    program_path();
+    room *r = *state;
+    const char *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    const char *rows = room_file(r, "rows.jsonl",
+                                 "{\"prompt\":\"a cat\",\"completion\":\" sat down\"}\n"
+                                 "{\"prompt\":\"a dog\",\"completion\":\" stood up\"}\n");
+    const char *out[] = {room_path(r, "plain"), room_path(r, "evaluated"), room_path(r, "tuned"),
+                         room_path(r, "tuned-evaluated")};
+    for (int i = 0; i < 4; i++) {
+        bool tunes = i / 2, evaluates = i % 2;
+        const char *words[32] = {tunes ? "--model_name_or_path" : "--config_name",
+                                 tunes ? out[0] : config,
+                                 "--train_file",
+                                 tunes ? rows : ids,
+                                 "--output_dir",
+                                 out[i],
+                                 "--device",
+                                 "cpu",
+                                 "--threads",
+                                 "1"};
+        int count = 10;
+        if (!tunes) words[count++] = "--block_size", words[count++] = "16";
+        if (tunes) words[count++] = "--tokenizer_name", words[count++] = SOURCE_DIR "/data/tokenizer";
+        if (evaluates) words[count++] = "--validation_file", words[count++] = tunes ? rows : ids;
+        expect_own_work(r, words, count, tunes ? "sft" : "train");
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         ROOM_TEST(a_run_tells_people_on_stderr_and_programs_on_stdout),
@@ -296,6 +367,7 @@ int main(void) {
         ROOM_TEST(signals_write_a_checkpoint),
         ROOM_TEST(mistakes_end_before_any_work),
         ROOM_TEST(a_failure_is_exit_code_1),
+        ROOM_TEST(a_run_started_again_tells_its_own_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

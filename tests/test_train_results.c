@@ -204,17 +204,59 @@ static void an_evaluation_alone_leaves_what_training_came_to(void **state) {
     json_decref(after);
 }
 
-static void a_command_that_has_nothing_to_do_leaves_its_speed(void **state) {
-    run t;
-    begin(&t, state);
-    OK(run_go(&t));
-    json_t *before = read_json(&t, "train_results.json");
-    OK(run_go(&t));
-    assert_int_equal(t.summary.first_step, 10);
-    json_t *after = read_json(&t, "train_results.json");
-    assert_true(json_equal(before, after));
-    json_decref(before);
-    json_decref(after);
+static char *read_text(const run *t, const char *name) {
+    char *path, *text;
+    size_t bytes;
+    OK(path_join(t->options.output_dir, name, &path));
+    OK(file_read(path, &text, &bytes));
+    free(path);
+    return text;
+}
+
+/* With evaluation, which takes place again, and without; also once training's results are gone. */
+static void a_command_that_has_nothing_to_do_leaves_what_was_done(void **state) {
+    static const char *const FILES[] = {"train_results.json", "all_results.json", "trainer_state.json", "report.html"};
+    enum { FILE_COUNT = 4 };
+    for (int evaluates = 0; evaluates < 2; evaluates++) {
+        run t;
+        char *before[FILE_COUNT];
+        begin(&t, state);
+        use_output(&t, evaluates ? "evaluated" : "trained");
+        if (!evaluates) {
+            t.options.do_eval = t.options.load_best_model_at_end = false;
+            t.options.eval_strategy = LCKV_INTERVAL_NO;
+        }
+        OK(run_go(&t));
+        double loss = t.result.train_loss;
+        assert_int_equal(t.result.new_steps, 10);
+        assert_true(t.result.new_tokens == t.result.tokens && t.result.seconds > 0);
+        for (int i = 0; i < FILE_COUNT; i++) before[i] = read_text(&t, FILES[i]);
+        OK(run_go(&t));
+        assert_int_equal(t.summary.first_step, 10);
+        assert_int_equal(t.result.steps, 10);
+        assert_true(t.result.train_loss == loss);
+        assert_true(t.result.new_steps == 0 && t.result.new_tokens == 0 && t.result.seconds == 0);
+        assert_true(isnan(t.result.tokens_per_second));
+        for (int i = 0; i < FILE_COUNT; i++) {
+            char *after = read_text(&t, FILES[i]);
+            if (i == 0 || !evaluates) assert_string_equal(after, before[i]);
+            free(after);
+            free(before[i]);
+        }
+        json_t *all = read_json(&t, "all_results.json");
+        assert_true(number(all, "train_runtime") > 0 && number(all, "train_tokens_per_second") > 0);
+        json_decref(all);
+        char *path;
+        OK(path_join(t.options.output_dir, "train_results.json", &path));
+        unlink(path);
+        free(path);
+        OK(run_go(&t)); /* what is known is written, and nothing is made up */
+        json_t *again = read_json(&t, "train_results.json");
+        assert_true(number(again, "train_loss") == loss && number(again, "train_runtime") == 0);
+        assert_true(json_is_null(json_object_get(again, "train_tokens_per_second")));
+        assert_true(json_is_null(json_object_get(again, "train_steps_per_second")));
+        json_decref(again);
+    }
 }
 
 static void the_arguments_are_kept(void **state) {
@@ -317,7 +359,7 @@ int main(void) {
         ROOM_TEST(a_run_that_was_stopped_tells_the_whole_story),
         ROOM_TEST(results_have_the_keys_of_run_clm),
         ROOM_TEST(an_evaluation_alone_leaves_what_training_came_to),
-        ROOM_TEST(a_command_that_has_nothing_to_do_leaves_its_speed),
+        ROOM_TEST(a_command_that_has_nothing_to_do_leaves_what_was_done),
         ROOM_TEST(the_arguments_are_kept),
         ROOM_TEST(no_option_is_forgotten),
         ROOM_TEST(skipped_steps_are_logged_and_counted),

@@ -14,6 +14,7 @@
 typedef struct report {
     const history *history;
     report_labels labels;
+    bool evaluated; /* in this process */
 } report;
 
 /* ---------------------------------------------------------------- the page */
@@ -63,8 +64,10 @@ static int write_report(const report *r, const lckv_trainer *t) {
 /* ---------------------------------------------------------------- watching */
 
 static int evaluated(void *self, const lckv_trainer *t, const lckv_evaluation *e) {
+    report *r = self;
     (void)e;
-    return write_report(self, t);
+    r->evaluated = true;
+    return write_report(r, t);
 }
 
 /* It is no part of the checkpoint, which does not fail where this does. */
@@ -76,11 +79,12 @@ static int saving(void *self, const lckv_trainer *t, const char *folder) {
     return LCKV_OK;
 }
 
+/* The page of the run that did the work stays where nothing is left to do. */
 static int end(void *self, const lckv_trainer *t, const lckv_train_result *result, int status) {
     report *r = self;
-    (void)result;
+    bool news = result->new_steps || r->evaluated || !trainer_has_output(t, "report.html");
     r->labels.finished = true;
-    return status < 0 ? LCKV_OK : write_report(r, t);
+    return status < 0 || !news ? LCKV_OK : write_report(r, t);
 }
 
 static void release(void *self) {

@@ -112,9 +112,11 @@ static json_t *about_run(const lckv_trainer *t, const report_labels *l) {
 static json_t *progress(const lckv_trainer *t) {
     double seconds = clock_seconds() - t->begin, here = (double)(t->step - t->first_step);
     double left = here > 0 ? seconds / here * (double)(t->steps - t->step) : NAN;
-    return json_pack("{sI sI sf sI sI sf so sf}", "step", (json_int_t)t->step, "steps", (json_int_t)t->steps, "epoch",
+    if (here <= 0) seconds = NAN; /* nothing was trained in this time */
+    return json_pack("{sI sI sf sI sI so so sf}", "step", (json_int_t)t->step, "steps", (json_int_t)t->steps, "epoch",
                      history_epoch(t, t->step), "tokens", (json_int_t)t->tokens, "skipped", (json_int_t)t->skipped,
-                     "seconds", seconds, "seconds_left", json_number_or_null(left), "flops", trainer_flops(t));
+                     "seconds", json_number_or_null(seconds), "seconds_left", json_number_or_null(left), "flops",
+                     trainer_flops(t));
 }
 
 static json_t *describe(const lckv_trainer *t, const history *h, const report_labels *l) {

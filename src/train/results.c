@@ -29,13 +29,12 @@ static json_t *rate(double count, double seconds) {
 
 /* Speeds are of this process; all else is of the whole run. */
 static json_t *train_results(const lckv_trainer *t, const lckv_train_result *r) {
-    double steps = (double)(r->steps - t->first_step);
-    double samples = (double)(r->tokens - t->first_tokens) / trainer_tokens_of_example(t);
+    double samples = (double)r->new_tokens / trainer_tokens_of_example(t);
     return json_pack("{sf sI sf so sf sI so so so}", "epoch", history_epoch(t, r->steps), "skipped_steps",
                      (json_int_t)r->skipped_steps, "total_flos", trainer_flops(t), "train_loss",
                      json_number_or_null(r->train_loss), "train_runtime", r->seconds, "train_samples",
                      (json_int_t)t->train->count, "train_samples_per_second", rate(samples, r->seconds),
-                     "train_steps_per_second", rate(steps, r->seconds), "train_tokens_per_second",
+                     "train_steps_per_second", rate((double)r->new_steps, r->seconds), "train_tokens_per_second",
                      json_number_or_null(r->tokens_per_second));
 }
 
@@ -86,24 +85,16 @@ static int write_evaluation(const lckv_trainer *t, json_t *all) {
     return status;
 }
 
-static bool has(const char *folder, const char *name) {
-    char *path;
-    if (path_join(folder, name, &path) < 0) return false;
-    bool there = file_exists(path);
-    free(path);
-    return there;
-}
-
 /* A command that finds nothing left to do leaves the speeds of the one that did it. */
-static bool has_news_of_training(const lckv_trainer *t) {
-    return t->do_train && (t->step > t->first_step || !has(t->output_dir, "train_results.json"));
+static bool has_news_of_training(const lckv_trainer *t, const lckv_train_result *result) {
+    return t->do_train && (result->new_steps || !trainer_has_output(t, "train_results.json"));
 }
 
 static int end(void *self, const lckv_trainer *t, const lckv_train_result *result, int status) {
     if (status < 0) return LCKV_OK;
     json_t *all = read_results(t->output_dir, "all_results.json");
     REQUIRE(all, LCKV_ERROR_MEMORY, "no memory for all_results.json");
-    if (has_news_of_training(t)) status = write_training(self, t, result, all);
+    if (has_news_of_training(t, result)) status = write_training(self, t, result, all);
     if (status >= 0 && t->do_eval && t->validation->count) status = write_evaluation(t, all);
     if (status >= 0) return json_write_file(all, t->output_dir, "all_results.json");
     json_decref(all);

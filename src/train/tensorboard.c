@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "train/event_file.h"
 #include "train/history.h"
+#include "train/milestones.h"
 #include "train/trainer.h"
 
 #include <stdlib.h>
@@ -13,10 +14,14 @@ typedef struct tensorboard {
     event_file events;
 } tensorboard;
 
-/* One file a process: the steps of an earlier one stay in its file, up to where this one goes on. */
+/* One file a process: the steps of an earlier one stay in its file, up to where this one goes on. None where nothing
+ * is left to do. */
 static int begin(void *self, const lckv_trainer *t) {
     tensorboard *b = self;
-    return t->do_train ? event_file_create(b->folder, t->step ? t->step + 1 : 0, &b->events) : LCKV_OK;
+    bool evaluates = t->do_eval && t->validation->count;
+    return t->do_train && (!milestones_finished(t) || evaluates)
+               ? event_file_create(b->folder, t->step ? t->step + 1 : 0, &b->events)
+               : LCKV_OK;
 }
 
 typedef struct scalar {

@@ -2,6 +2,7 @@
 #include "train/trainer.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "train/checkpoint.h"
 #include "train/milestones.h"
@@ -177,14 +178,26 @@ double trainer_flops(const lckv_trainer *t) {
     return t->train->block_size ? t->flops_of_block * ((double)t->tokens / t->train->block_size) : 0;
 }
 
+bool trainer_has_output(const lckv_trainer *t, const char *name) {
+    char *path;
+    if (path_join(t->output_dir, name, &path) < 0) return false;
+    bool there = file_exists(path);
+    free(path);
+    return there;
+}
+
 static lckv_train_result result_so_far(const lckv_trainer *t) {
-    double seconds = clock_seconds() - t->begin;
+    int64_t new_steps = t->do_train ? t->step - t->first_step : 0;
+    int64_t new_tokens = new_steps ? t->tokens - t->first_tokens : 0;
+    double seconds = new_steps ? clock_seconds() - t->begin : 0;
     return (lckv_train_result){
         .steps = t->step,
         .tokens = t->tokens,
         .skipped_steps = t->skipped,
-        .seconds = t->do_train ? seconds : 0,
-        .tokens_per_second = seconds > 0 ? (double)(t->tokens - t->first_tokens) / seconds : 0,
+        .new_steps = new_steps,
+        .new_tokens = new_tokens,
+        .seconds = seconds,
+        .tokens_per_second = seconds > 0 ? (double)new_tokens / seconds : NAN,
         .train_loss = t->learned ? t->loss_sum / (double)t->learned : NAN,
         .eval_loss = NAN,
         .perplexity = NAN,

@@ -106,5 +106,6 @@ double trainer_tokens_of_example(const lckv_trainer *t);
 
 /* FLOPs that the steps so far have needed. */
 double trainer_flops(const lckv_trainer *t);
+bool trainer_has_output(const lckv_trainer *t, const char *name); /* a file in output_dir */
 
 #endif
