@@ -121,9 +121,16 @@ typedef struct bench_lengths {
 /* All of o->lengths; 0, or an exit code after the message. */
 int bench_read_lengths(const bench_options *o, bench_lengths *out, int *count);
 
-/* A series of points for each config over words->names, from rows that stand by config, then by name: the values of
- * `key`, on a logarithmic axis. The caller's, free(). */
-char *bench_chart(const bench_options *o, const json_t *rows, const char *key, const chart *words);
+typedef struct bench_bars_of {
+    const char *title, *value_title;
+    const char *const *groups; /* [group_count] names */
+    int group_count;
+    const char *key, *deviation; /* of a row's value and of its deviation, NULL: none */
+    int decimals;
+} bench_bars_of;
+
+/* A bar for each config in each group, from rows that stand by config, then by group. The caller's, free(). */
+char *bench_bars(const bench_options *o, const json_t *rows, const bench_bars_of *of);
 
 double bench_now(void); /* seconds, monotonic */
 

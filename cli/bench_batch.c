@@ -264,12 +264,20 @@ int bench_batch(const bench_options *o, bench_result *out) {
     if (code || !o->svg) return code;
     const char *names[BENCH_MOST_LENGTHS];
     for (int i = 0; i < count; i++) names[i] = lengths[i].text;
-    const chart words = {.title =
-                             o->plan_only ? "Largest batch, from the memory plan" : "Throughput of the largest batch",
-                         .x_title = "tokens of prompts + new ones",
-                         .y_title = o->plan_only ? "sequences" : "tokens/s",
-                         .names = names,
-                         .name_count = count};
-    out->svg = bench_chart(o, out->rows, o->plan_only ? "batch" : "tokens_per_second", &words);
+    const bench_bars_of planned = {.title = "Largest batch, from the memory plan, by tokens of prompt + new ones",
+                                   .value_title = "sequences",
+                                   .groups = names,
+                                   .group_count = count,
+                                   .key = "batch"};
+    const bench_bars_of measured = {
+        .title = "Throughput of the largest batch, by tokens of prompt + new ones",
+        .value_title = "new tokens/s, mean ± standard deviation",
+        .groups = names,
+        .group_count = count,
+        .key = "tokens_per_second",
+        .deviation = "deviation",
+        .decimals = 1,
+    };
+    out->svg = bench_bars(o, out->rows, o->plan_only ? &planned : &measured);
     return code;
 }

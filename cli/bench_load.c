@@ -237,32 +237,69 @@ static int run_rate(loading *all, const bench_lengths *l, double rate, uint64_t 
 
 /* ---------------------------------------------------------------- whole */
 
-static char *draw(const json_t *rows) {
-    static const char *const KEYS[] = {"first_p50_ms", "first_p99_ms", "between_p50_ms", "between_p99_ms"};
-    static const char *const NAMES[] = {"first token, p50", "first token, p99", "between tokens, p50",
-                                        "between tokens, p99"};
-    chart_series series[4];
-    int count = (int)json_array_size(rows);
-    chart_point *points = need(calloc((size_t)(4 * count), sizeof *points));
-    for (int k = 0; k < 4; k++) {
-        for (int i = 0; i < count; i++) {
-            const json_t *row = json_array_get(rows, (size_t)i), *value = json_object_get(row, KEYS[k]);
-            double rate = json_number_value(json_object_get(row, "request_rate"));
-            points[k * count + i].x = rate > 0 ? rate : NAN; /* all at once is no rate */
-            points[k * count + i].y = value ? json_number_value(value) : NAN;
+enum { TIMES = 4 };
+static const char *const TIME_KEYS[TIMES] = {"first_p50_ms", "first_p99_ms", "between_p50_ms", "between_p99_ms"};
+static const char *const TIME_NAMES[TIMES] = {"first token, p50", "first token, p99", "between tokens, p50",
+                                              "between tokens, p99"};
+
+static double value_of(const json_t *rows, size_t i, const char *key) {
+    const json_t *value = json_object_get(json_array_get(rows, i), key);
+    return value ? json_number_value(value) : NAN;
+}
+
+static char *draw_lines(const json_t *rows, size_t count) {
+    chart_series series[TIMES];
+    chart_point *points = need(calloc(TIMES * count, sizeof *points));
+    for (int k = 0; k < TIMES; k++) {
+        for (size_t i = 0; i < count; i++) {
+            double rate = value_of(rows, i, "request_rate");
+            points[(size_t)k * count + i] = (chart_point){rate > 0 ? rate : NAN, value_of(rows, i, TIME_KEYS[k]), 0};
         }
-        series[k] = (chart_series){NAMES[k], points + k * count, count, true};
+        series[k] = (chart_series){TIME_NAMES[k], points + (size_t)k * count, (int)count};
     }
-    const chart c = {.title = "Waiting for tokens under load",
-                     .x_title = "requests a second",
-                     .y_title = "ms",
-                     .series = series,
-                     .count = 4,
-                     .log_y = true,
-                     .level = NAN};
-    char *svg = chart_svg(&c);
+    const chart_lines c = {.title = "Waiting for tokens under load",
+                           .x_title = "requests a second",
+                           .y_title = "ms",
+                           .series = series,
+                           .count = TIMES,
+                           .log_y = true,
+                           .level = NAN};
+    char *svg = chart_lines_svg(&c);
     free(points);
     return svg;
+}
+
+/* Where no line can be drawn: of one rate, or where requests come all at once, which is no rate. */
+static char *draw_bars(const json_t *rows, size_t count) {
+    chart_group *groups = need(calloc(count, sizeof *groups));
+    chart_row *bars = need(calloc(TIMES * count, sizeof *bars));
+    char(*names)[64] = need(calloc(count, sizeof *names));
+    for (size_t i = 0; i < count; i++) {
+        double rate = value_of(rows, i, "request_rate");
+        snprintf(names[i], sizeof names[i], "all requests at once");
+        if (rate > 0) snprintf(names[i], sizeof names[i], "%g requests a second", rate);
+        groups[i] = (chart_group){names[i], bars + TIMES * i, TIMES};
+        for (int k = 0; k < TIMES; k++)
+            bars[TIMES * i + (size_t)k] = (chart_row){TIME_NAMES[k], value_of(rows, i, TIME_KEYS[k]), 0, k};
+    }
+    const chart_rows c = {.title = "Waiting for tokens under load",
+                          .value_title = "ms",
+                          .groups = groups,
+                          .count = (int)count,
+                          .bars = true,
+                          .decimals = 1,
+                          .level = NAN};
+    char *svg = chart_rows_svg(&c);
+    free(names);
+    free(bars);
+    free(groups);
+    return svg;
+}
+
+static char *draw(const json_t *rows) {
+    size_t count = json_array_size(rows), rates = 0;
+    for (size_t i = 0; i < count; i++) rates += value_of(rows, i, "request_rate") > 0;
+    return rates == count && rates > 1 ? draw_lines(rows, count) : draw_bars(rows, count);
 }
 
 static int read_rates(const bench_options *o, double *rates) {

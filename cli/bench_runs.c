@@ -180,19 +180,18 @@ static char *draw(const bench_options *o, const json_t *rows) {
         points[i].x = json_number_value(runs);
         points[i].y = json_number_value(json_object_get(row, "kl"));
         if (runs) continue;
-        series[model] =
-            (chart_series){bench_name(o->models.items[model], names[model]), points + first, i - first, true};
+        series[model] = (chart_series){bench_name(o->models.items[model], names[model]), points + first, i - first};
         model++;
         first = i + 1;
     }
-    const chart c = {.title = "From the exact form, after so many runs",
-                     .x_title = "runs of the loop",
-                     .y_title = "KL, nats a token",
-                     .series = series,
-                     .count = model,
-                     .log_y = true,
-                     .level = NAN};
-    char *svg = chart_svg(&c);
+    const chart_lines c = {.title = "From the exact form, after so many runs",
+                           .x_title = "runs of the loop",
+                           .y_title = "KL, nats a token",
+                           .series = series,
+                           .count = model,
+                           .log_y = true,
+                           .level = NAN};
+    char *svg = chart_lines_svg(&c);
     free(names);
     free(points);
     free(series);

@@ -149,11 +149,15 @@ int bench_speed(const bench_options *o, bench_result *out) {
     if (code || !o->svg) return code;
     const char *names[MOST_TESTS];
     for (int i = 0; i < count; i++) names[i] = tests[i].name;
-    const chart words = {.title = "Speed of prompts (pp) and of decoding (tg)",
-                         .x_title = "tokens; @ d: behind so many",
-                         .y_title = "tokens/s",
-                         .names = names,
-                         .name_count = count};
-    out->svg = bench_chart(o, out->rows, "tokens_per_second", &words);
+    const bench_bars_of bars = {
+        .title = "Speed of prompts (pp) and of decoding (tg), by tokens; @ d: behind so many",
+        .value_title = "tokens/s, mean ± standard deviation",
+        .groups = names,
+        .group_count = count,
+        .key = "tokens_per_second",
+        .deviation = "deviation",
+        .decimals = 1,
+    };
+    out->svg = bench_bars(o, out->rows, &bars);
     return code;
 }

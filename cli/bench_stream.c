@@ -114,16 +114,17 @@ static char *draw(const bench_options *o, const json_t *rows) {
         points[i].x =
             json_number_value(json_object_get(row, "first")) + json_number_value(json_object_get(row, "tokens")) / 2;
         points[i].y = json_number_value(json_object_get(row, "mean_ms"));
+        points[i].deviation = json_number_value(json_object_get(row, "deviation_ms"));
     }
     for (int c = 0; c < configs; c++)
-        series[c] = (chart_series){bench_name(o->configs.items[c], names[c]), points + c * each, each, true};
-    const chart c = {.title = "Time of a token over its position",
-                     .x_title = "position",
-                     .y_title = "ms a token",
-                     .series = series,
-                     .count = configs,
-                     .level = 0};
-    char *svg = chart_svg(&c);
+        series[c] = (chart_series){bench_name(o->configs.items[c], names[c]), points + c * each, each};
+    const chart_lines c = {.title = "Time of a token over its position",
+                           .x_title = "position",
+                           .y_title = "ms a token, mean ± standard deviation",
+                           .series = series,
+                           .count = configs,
+                           .level = 0};
+    char *svg = chart_lines_svg(&c);
     free(names);
     free(points);
     free(series);

@@ -93,26 +93,30 @@ double bench_quantile(const bench_sample *s, double share) {
 
 /* ---------------------------------------------------------------- the chart */
 
-char *bench_chart(const bench_options *o, const json_t *rows, const char *key, const chart *words) {
-    int configs = o->configs.count, count = words->name_count;
-    chart_series *series = need(calloc((size_t)configs, sizeof *series));
-    chart_point *points = need(calloc((size_t)configs * (size_t)count, sizeof *points));
+char *bench_bars(const bench_options *o, const json_t *rows, const bench_bars_of *of) {
+    int configs = o->configs.count, groups = of->group_count;
+    chart_group *group = need(calloc((size_t)groups, sizeof *group));
+    chart_row *bars = need(calloc((size_t)configs * (size_t)groups, sizeof *bars));
     char(*names)[64] = need(calloc((size_t)configs, sizeof *names));
-    for (int c = 0; c < configs; c++) {
-        for (int i = 0; i < count; i++) {
-            const json_t *value = json_object_get(json_array_get(rows, (size_t)(c * count + i)), key);
-            points[c * count + i] = (chart_point){i, value ? json_number_value(value) : NAN, NULL};
+    for (int c = 0; c < configs; c++) bench_name(o->configs.items[c], names[c]);
+    for (int g = 0; g < groups; g++) {
+        group[g] = (chart_group){of->groups[g], bars + g * configs, configs};
+        for (int c = 0; c < configs; c++) {
+            const json_t *row = json_array_get(rows, (size_t)(c * groups + g)), *value = json_object_get(row, of->key);
+            double deviation = of->deviation ? json_number_value(json_object_get(row, of->deviation)) : 0;
+            bars[g * configs + c] = (chart_row){names[c], value ? json_number_value(value) : NAN, deviation, c};
         }
-        series[c] = (chart_series){bench_name(o->configs.items[c], names[c]), points + c * count, count, false};
     }
-    chart whole = *words;
-    whole.series = series;
-    whole.count = configs;
-    whole.log_y = true;
-    whole.level = NAN;
-    char *svg = chart_svg(&whole);
+    const chart_rows whole = {.title = of->title,
+                              .value_title = of->value_title,
+                              .groups = group,
+                              .count = groups,
+                              .bars = true,
+                              .decimals = of->decimals,
+                              .level = NAN};
+    char *svg = chart_rows_svg(&whole);
     free(names);
-    free(points);
-    free(series);
+    free(bars);
+    free(group);
     return svg;
 }

@@ -93,17 +93,17 @@ static int write_picture(const char *command, const reading *r, const lckv_curve
     chart_point *places = need(calloc((size_t)count + 1, sizeof *places));
     char title[96];
     for (int i = 0; i < count; i++)
-        places[i] = (chart_point){(double)points[i].first + (double)points[i].tokens / 2, points[i].nll, NULL};
+        places[i] = (chart_point){(double)points[i].first + (double)points[i].tokens / 2, points[i].nll, 0};
     snprintf(title, sizeof title, "nll over position: mean %.3f, %lld tokens", result.mean_nll,
              (long long)result.tokens);
-    const chart_series curve = {NULL, places, count, true};
-    const chart c = {.title = title,
-                     .x_title = "tokens",
-                     .y_title = "nats a token",
-                     .series = &curve,
-                     .count = 1,
-                     .level = result.mean_nll};
-    char *svg = chart_svg(&c);
+    const chart_series curve = {NULL, places, count};
+    const chart_lines c = {.title = title,
+                           .x_title = "tokens",
+                           .y_title = "nats a token",
+                           .series = &curve,
+                           .count = 1,
+                           .level = result.mean_nll};
+    char *svg = chart_lines_svg(&c);
     int code = write_in(command, r->flags->output_dir, "curve.svg", svg);
     free(svg);
     free(places);

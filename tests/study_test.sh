@@ -24,6 +24,15 @@ grep -q 'sandwich-top-3 *| 7 + 2 *| .*[0-9] | .*[0-9] |$' "$folder/table" || die
 for figure in loss runs passes; do grep -q '</svg>' "$folder/out/$figure.svg" || die "there is no $figure.svg"; done
 cp "$folder/out/table.csv" "$folder/before.csv"
 
+# The figures of the documents are what their tables give.
+mkdir "$folder/figures"
+cp "$1"/docs/study/*.csv "$folder/figures"
+"$2/bench/study/study_table" --figures "$folder/figures" 2>"$folder/messages" || die "no figures from tables alone"
+for figure in loss runs passes; do
+    cmp -s "$folder/figures/$figure.svg" "$1/docs/study/$figure.svg" ||
+        die "docs/study/$figure.svg is not what study_table --figures docs/study draws"
+done
+
 # Nothing is done twice; what is lost is done again, training included where it has left no result.
 study "$@"
 [ ! -s "$folder/messages" ] || die "something was done again"

@@ -1,9 +1,11 @@
-/* study_table DIR: what bench/study/run has left there as one table (table.md, table.csv) and figures (*.svg): dev loss
- * against KV bytes a token, divergence by runs, and what training with fewer passes loses. Leaves out: measuring. */
-#include "cli/table.h"
-#include "cli/chart.h"
+/* study_table DIR: what bench/study/run has left there as one table (table.md, table.csv), the runs of loops
+ * (runs.csv), and figures (figures.c). study_table --figures DIR: the figures alone, again from the two .csv files.
+ * Leaves out: measuring. */
+#include "figures.h"
+
 #include "cli/flags.h"
 #include "cli/output.h"
+#include "cli/table.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,6 +27,13 @@ static const table_column COLUMNS[] = {
     {.key = "prompt_ratio", .title = "prompt speed", .decimals = 2},
     {.key = "decode_ratio", .title = "decoding speed", .decimals = 2},
     {.key = "batch_ratio", .title = "largest batch", .decimals = 2},
+    {0},
+};
+
+static const table_column RUNS_COLUMNS[] = {
+    {.key = "layout", .title = "layout"},
+    {.key = "runs", .title = "runs"},
+    {.key = "kl", .title = "KL", .decimals = 6},
     {0},
 };
 
@@ -159,105 +168,47 @@ static int read_layouts(study *s) {
     return code;
 }
 
-/* ---------------------------------------------------------------- figures */
-
-static int write_chart(const study *s, const char *name, const chart *c) {
-    char path[PATH_BYTES], *svg = chart_svg(c);
-    snprintf(path, sizeof path, "%s/%s", s->folder, name);
-    int code = write_file("study_table", path, svg);
-    free(svg);
-    return code;
-}
-
-static double value_of(const study *s, int i, const char *key) {
-    const json_t *value = json_object_get(json_array_get(s->rows, (size_t)i), key);
-    return value ? json_number_value(value) : NAN;
-}
-
-static bool is_trained_with_fewer(const layout *l) {
-    return l->m != 7 || l->b != 2;
-}
-
-static int draw_losses(const study *s) {
-    static const char *const SHAPES[] = {"plain", "pizza", "sandwich", "lasagna", "mixattention", "yoco"};
-    enum { COUNT = sizeof SHAPES / sizeof *SHAPES };
-    static chart_point points[COUNT][MOST_LAYOUTS];
-    chart_series series[COUNT];
-    for (int shape = 0; shape < COUNT; shape++) {
-        int count = 0;
-        size_t length = strlen(SHAPES[shape]);
-        for (int i = 0; i < s->count; i++) {
-            const layout *l = &s->layouts[i];
-            if (is_trained_with_fewer(l) || strncmp(l->name, SHAPES[shape], length)) continue;
-            const char *label = l->name[length] == '-' ? l->name + length + 1 : NULL;
-            points[shape][count++] =
-                (chart_point){value_of(s, i, "kv_bytes_per_token"), value_of(s, i, "dev_loss"), label};
-        }
-        series[shape] = (chart_series){SHAPES[shape], points[shape], count, false};
-    }
-    const chart c = {.title = "Dev loss against KV bytes a token",
-                     .x_title = "KV bytes a token (float32, 1024 tokens)",
-                     .y_title = "nats a token",
-                     .series = series,
-                     .count = COUNT,
-                     .level = value_of(s, 0, "dev_loss")};
-    return write_chart(s, "loss.svg", &c);
-}
-
-/* Divergence from the exact form by runs: of layouts that loop, or of one layout by the passes that it learnt with. */
-static int draw_runs(const study *s, bool fewer, const char *title, const char *file) {
-    enum { MOST_SERIES = 16, MOST_RUNS = 64 };
-    const double ROUNDING = 1e-8; /* below it f32 alone speaks */
-    static chart_point points[MOST_SERIES][MOST_RUNS];
-    chart_series series[MOST_SERIES];
-    int count = 0;
-    for (int i = 0; i < s->count && count < MOST_SERIES; i++) {
-        const layout *l = &s->layouts[i];
-        int runs = (int)json_array_size(l->runs) - 1;
-        bool base = !strcmp(l->name, "sandwich-top-3");
-        if (runs < 1 || runs > MOST_RUNS || (fewer ? !base && !is_trained_with_fewer(l) : is_trained_with_fewer(l)))
-            continue;
-        for (int r = 0; r < runs; r++) {
-            const json_t *row = json_array_get(l->runs, (size_t)r);
-            double kl = json_number_value(json_object_get(row, "kl"));
-            points[count][r] =
-                (chart_point){json_number_value(json_object_get(row, "runs")), kl > ROUNDING ? kl : NAN, NULL};
-        }
-        series[count] = (chart_series){l->name, points[count], runs, true};
-        count++;
-    }
-    const chart c = {.title = title,
-                     .x_title = "runs of the loop at inference",
-                     .y_title = "KL, nats a token",
-                     .series = series,
-                     .count = count,
-                     .log_y = true,
-                     .level = NAN};
-    return write_chart(s, file, &c);
-}
-
 /* ---------------------------------------------------------------- whole */
 
-static int write_table(const study *s, table_form form, const char *name) {
-    char path[PATH_BYTES], *text = table_text(form, COLUMNS, s->rows);
+static int write_table(const study *s, table_form form, const table_column *columns, const json_t *rows,
+                       const char *name) {
+    char path[PATH_BYTES], *text = table_text(form, columns, rows);
     snprintf(path, sizeof path, "%s/%s", s->folder, name);
     int code = write_file("study_table", path, text);
     free(text);
     return code;
 }
 
-int main(int argc, char **argv) {
-    if (argc != 2) return usage_error("study_table", "usage: study_table DIR");
+static int write_runs(const study *s) {
+    json_t *all = json_array(), *row;
+    size_t j;
+    for (int i = 0; i < s->count; i++) json_array_foreach(s->layouts[i].runs, j, row) {
+            json_t *named = json_deep_copy(row);
+            json_object_set_new(named, "layout", json_string(s->layouts[i].name));
+            if (json_object_get(row, "runs")) json_array_append(all, named);
+            json_decref(named);
+        }
+    int code = write_table(s, TABLE_CSV, RUNS_COLUMNS, all, "runs.csv");
+    json_decref(all);
+    return code;
+}
+
+static int tabulate(const char *folder) {
     static study s;
-    s.folder = argv[1];
+    s.folder = folder;
     s.rows = json_array();
     int code = read_layouts(&s);
-    if (!code) code = write_table(&s, TABLE_MARKDOWN, "table.md");
-    if (!code) code = write_table(&s, TABLE_CSV, "table.csv");
-    if (!code) code = draw_losses(&s);
-    if (!code) code = draw_runs(&s, false, "How prompts converge, by layout", "runs.svg");
-    if (!code) code = draw_runs(&s, true, "How prompts converge, by the passes of training (m, b)", "passes.svg");
+    if (!code) code = write_table(&s, TABLE_MARKDOWN, COLUMNS, s.rows, "table.md");
+    if (!code) code = write_table(&s, TABLE_CSV, COLUMNS, s.rows, "table.csv");
+    if (!code) code = write_runs(&s);
     for (int i = 0; i < s.count; i++) json_decref(s.layouts[i].runs);
     json_decref(s.rows);
     return code;
+}
+
+int main(int argc, char **argv) {
+    bool figures_alone = argc == 3 && !strcmp(argv[1], "--figures");
+    if (argc != 2 && !figures_alone) return usage_error("study_table", "usage: study_table [--figures] DIR");
+    int code = figures_alone ? EXIT_FINE : tabulate(argv[argc - 1]);
+    return code ? code : study_figures(argv[argc - 1]);
 }

@@ -1,0 +1,204 @@
+/* The study's figures, see figures.h: dev loss by layout, grouped by KV bytes a token; divergence from the exact form
+ * by runs, of the layouts that loop and of one layout by the passes of training. */
+#include "figures.h"
+
+#include "cli/chart.h"
+#include "cli/flags.h"
+#include "cli/output.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_BYTES = 1024, LINE_BYTES = 4096, MOST_COLUMNS = 32, MOST_ROWS = 64, MOST_RUNS = 64 };
+
+typedef struct figures {
+    const char *folder;
+    json_t *table, *runs; /* arrays of objects, a line each */
+} figures;
+
+/* ---------------------------------------------------------------- reading */
+
+/* Fields of a line that has no quotes, as table.c writes them; the line is cut up. */
+static int split_line(char *line, char *fields[MOST_COLUMNS]) {
+    int count = 0;
+    line[strcspn(line, "\r\n")] = '\0';
+    for (char *at = line; at && count < MOST_COLUMNS; count++) {
+        fields[count] = at;
+        at = strchr(at, ',');
+        if (at) *at++ = '\0';
+    }
+    return count;
+}
+
+static json_t *value_json(const char *text) {
+    char *end;
+    double number = strtod(text, &end);
+    return *text && !*end ? json_real(number) : json_string(text);
+}
+
+/* Empty fields are left out. */
+static json_t *row_json(char *const *keys, char *const *fields, int count) {
+    json_t *row = json_object();
+    for (int i = 0; i < count; i++)
+        if (*fields[i]) json_object_set_new(row, keys[i], value_json(fields[i]));
+    return row;
+}
+
+static int read_csv(const figures *f, const char *name, json_t **out) {
+    char path[PATH_BYTES], head[LINE_BYTES], line[LINE_BYTES], *keys[MOST_COLUMNS], *fields[MOST_COLUMNS];
+    *out = json_array();
+    snprintf(path, sizeof path, "%s/%s", f->folder, name);
+    FILE *file = fopen(path, "r");
+    if (!file) return failure("study_table", "cannot read '%s'", path);
+    int columns = fgets(head, sizeof head, file) ? split_line(head, keys) : 0, code = EXIT_FINE;
+    while (!code && fgets(line, sizeof line, file)) {
+        if (split_line(line, fields) == columns)
+            json_array_append_new(*out, row_json(keys, fields, columns));
+        else
+            code = failure("study_table", "%s: expected %d fields in the line of '%s'", path, columns, line);
+    }
+    fclose(file);
+    return code;
+}
+
+static double number_of(const json_t *row, const char *key) {
+    const json_t *value = json_object_get(row, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+static const char *layout_of(const json_t *row) {
+    const char *name = json_string_value(json_object_get(row, "layout"));
+    return name ? name : "";
+}
+
+/* NAME-mXbY */
+static bool is_trained_with_fewer(const char *name) {
+    const char *at = name;
+    while ((at = strstr(at, "-m")) && !isdigit((unsigned char)at[2])) at += 2;
+    return at != NULL;
+}
+
+static int write_chart(const figures *f, const char *name, char *svg) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/%s", f->folder, name);
+    int code = write_file("study_table", path, svg);
+    free(svg);
+    return code;
+}
+
+/* ---------------------------------------------------------------- losses */
+
+static int shape_of(const char *layout) {
+    static const char *const SHAPES[] = {"plain", "pizza", "sandwich", "lasagna", "mixattention", "yoco"};
+    enum { COUNT = sizeof SHAPES / sizeof *SHAPES };
+    int shape = 0;
+    while (shape < COUNT && strncmp(layout, SHAPES[shape], strlen(SHAPES[shape]))) shape++;
+    return shape;
+}
+
+static int by_bytes(const void *a, const void *b) {
+    double x = number_of(*(json_t *const *)a, "kv_bytes_per_token");
+    double y = number_of(*(json_t *const *)b, "kv_bytes_per_token");
+    if (x != y) return (x > y) - (x < y);
+    x = number_of(*(json_t *const *)a, "place"), y = number_of(*(json_t *const *)b, "place");
+    return (x > y) - (x < y);
+}
+
+/* Layouts of m = 7, b = 2 by KV bytes, otherwise in the table's order. */
+static int sort_layouts(const figures *f, json_t *sorted[MOST_ROWS]) {
+    int count = 0;
+    json_t *row;
+    size_t i;
+    json_array_foreach(f->table, i, row) {
+        if (is_trained_with_fewer(layout_of(row)) || count == MOST_ROWS) continue;
+        json_object_set_new(row, "place", json_integer((json_int_t)i));
+        sorted[count++] = row;
+    }
+    qsort(sorted, (size_t)count, sizeof *sorted, by_bytes);
+    return count;
+}
+
+static int draw_losses(const figures *f) {
+    static char names[MOST_ROWS][64];
+    json_t *sorted[MOST_ROWS];
+    chart_row rows[MOST_ROWS];
+    chart_group groups[MOST_ROWS];
+    int count = sort_layouts(f, sorted), group_count = 0;
+    for (int i = 0; i < count; i++) {
+        double bytes = number_of(sorted[i], "kv_bytes_per_token");
+        rows[i] = (chart_row){layout_of(sorted[i]), number_of(sorted[i], "dev_loss"),
+                              number_of(sorted[i], "dev_loss_deviation"), shape_of(layout_of(sorted[i]))};
+        if (!i || bytes != number_of(sorted[i - 1], "kv_bytes_per_token")) {
+            snprintf(names[group_count], sizeof names[0], "%.0f KV bytes a token", bytes);
+            groups[group_count] = (chart_group){names[group_count], rows + i, 0};
+            group_count++;
+        }
+        groups[group_count - 1].count++;
+    }
+    const chart_rows c = {
+        .title = "Dev loss by layout",
+        .value_title = "nats a token: mean and standard deviation over seeds; dashed: the plain model",
+        .groups = groups,
+        .count = group_count,
+        .decimals = 3,
+        .level = number_of(json_array_get(f->table, 0), "dev_loss"),
+    };
+    return write_chart(f, "loss.svg", chart_rows_svg(&c));
+}
+
+/* ---------------------------------------------------------------- runs */
+
+/* Divergences of a layout, in the file's order. */
+static int take_runs(const figures *f, const char *layout, chart_point points[MOST_RUNS]) {
+    const double ROUNDING = 1e-8; /* below it f32 alone speaks */
+    json_t *row;
+    size_t i;
+    int count = 0;
+    json_array_foreach(f->runs, i, row) {
+        double kl = number_of(row, "kl");
+        if (strcmp(layout_of(row), layout) || count == MOST_RUNS) continue;
+        points[count++] = (chart_point){number_of(row, "runs"), kl > ROUNDING ? kl : NAN, 0};
+    }
+    return count;
+}
+
+/* Of layouts that loop, or of one layout by the passes that it learnt with. */
+static int draw_runs(const figures *f, bool fewer, const char *title, const char *file) {
+    static chart_point points[MOST_ROWS][MOST_RUNS];
+    chart_series series[MOST_ROWS];
+    json_t *row;
+    size_t i;
+    int count = 0;
+    json_array_foreach(f->table, i, row) {
+        const char *name = layout_of(row);
+        bool base = fewer && !strcmp(name, "sandwich-top-3");
+        if (count == MOST_ROWS || (!base && is_trained_with_fewer(name) != fewer)) continue;
+        int runs = take_runs(f, name, points[count]);
+        if (!runs) continue;
+        series[count] = (chart_series){name, points[count], runs};
+        count++;
+    }
+    const chart_lines c = {.title = title,
+                           .x_title = "runs of the loop at inference",
+                           .y_title = "KL, nats a token",
+                           .series = series,
+                           .count = count,
+                           .log_y = true,
+                           .level = NAN};
+    return write_chart(f, file, chart_lines_svg(&c));
+}
+
+int study_figures(const char *folder) {
+    figures f = {.folder = folder};
+    int code = read_csv(&f, "table.csv", &f.table);
+    if (!code) code = read_csv(&f, "runs.csv", &f.runs);
+    if (!code) code = draw_losses(&f);
+    if (!code) code = draw_runs(&f, false, "How prompts converge, by layout", "runs.svg");
+    if (!code) code = draw_runs(&f, true, "How prompts converge, by the passes of training (m, b)", "passes.svg");
+    json_decref(f.table);
+    json_decref(f.runs);
+    return code;
+}
