@@ -92,7 +92,9 @@ typedef struct bench_requests {
     int64_t count, prefix, prompt_length; /* tokens of a prompt, its prefix included */
     int64_t new_tokens;
     uint64_t seed;
-    bool stop_early; /* as soon as a step has made tokens without reading a prompt */
+    bool stop_early;      /* as soon as a step has made tokens without reading a prompt */
+    const char *what;     /* for the progress line; NULL: none is shown */
+    double begins, share; /* where this run begins in all that is measured, 0 to 1, and what part of it it is */
 } bench_requests;
 
 typedef struct bench_times {

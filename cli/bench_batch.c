@@ -9,6 +9,7 @@
 #include "output.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const table_column COLUMNS[] = {
@@ -43,9 +44,12 @@ typedef struct searching {
 
 /* ---------------------------------------------------------------- by the plan */
 
-static bench_requests part_of(const searching *s, int64_t batch) {
-    return (bench_requests){
-        .count = batch, .prompt_length = s->lengths.prompt, .new_tokens = s->lengths.new_tokens, .stop_early = true};
+static bench_requests part_of(const searching *s, int64_t batch, const char *what) {
+    return (bench_requests){.count = batch,
+                            .prompt_length = s->lengths.prompt,
+                            .new_tokens = s->lengths.new_tokens,
+                            .stop_early = true,
+                            .what = what};
 }
 
 /* What the same run takes on the counting device. */
@@ -78,8 +82,10 @@ static bool fits_when_tried(searching *s, int64_t batch) {
     lckv_memory p;
     bench_engine e = {0};
     bench_times times;
-    bench_requests r = part_of(s, batch);
-    progress(-1, "%s %s: batch %lld tried", s->config, s->lengths.text, (long long)batch);
+    char what[128];
+    bench_requests r = part_of(s, batch, what);
+    snprintf(what, sizeof what, "%.60s %.20s: batch %lld tried", s->config, s->lengths.text, (long long)batch);
+    progress(-1, "%s", what);
     s->status = plan(s, batch, &p); /* how large the cache has to be */
     if (s->status < 0) return false;
     s->status =
@@ -135,14 +141,17 @@ static void throughput_free(throughput *t) {
 /* All of a batch, again and again. The first round made primitives and is not counted. */
 static int take_rounds(const searching *s, bench_engine *e, int64_t batch, throughput *t) {
     bench_times times;
-    bench_requests r = part_of(s, batch);
+    char what[128];
+    bench_requests r = part_of(s, batch, what);
     int64_t rounds = s->o->repetitions;
     int status = LCKV_OK;
+    snprintf(what, sizeof what, "%.60s %.20s: batch %lld", s->config, s->lengths.text, (long long)batch);
     r.stop_early = false;
+    r.share = 1 / (double)(rounds + 1);
     for (int64_t i = 0; i <= rounds && status >= 0; i++) {
         r.seed = (uint64_t)i;
         r.new_tokens = i ? s->lengths.new_tokens : 1 + (s->lengths.new_tokens > 1);
-        progress((double)i / (double)(rounds + 1), "%s %s: batch %lld", s->config, s->lengths.text, (long long)batch);
+        r.begins = (double)i * r.share;
         status = bench_engine_run(e, &r, &times);
         if (!i || status < 0) continue;
         bench_sample_add(&t->speeds, (double)(batch * s->lengths.new_tokens) / times.seconds);

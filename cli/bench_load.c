@@ -177,8 +177,9 @@ static int run(loading *all, double *seconds) {
         curl_multi_poll(all->multi, NULL, 0, wait, NULL);
         curl_multi_perform(all->multi, &running);
         take_ended(all);
-        progress((double)started / (double)count, "%lld of %lld requests, %d run", (long long)started, (long long)count,
-                 running);
+        if (progress_due())
+            progress((double)(started - running) / (double)count, "%lld of %lld requests sent, %d running",
+                     (long long)started, (long long)count, running);
     }
     *seconds = bench_now() - begin;
     progress_end();

@@ -39,6 +39,7 @@ static int load_config(const bench_options *o, const char *name, int64_t positio
 int bench_model_open(const bench_options *o, const char *config, const char *device, int64_t positions,
                      bench_model *out) {
     *out = (bench_model){0};
+    progress(-1, "making a model of %s", config);
     int status = lckv_device_open(device, (int)o->threads, &out->device);
     if (status >= 0) status = load_config(o, config, positions, &out->config);
     if (status >= 0) {
@@ -108,6 +109,17 @@ static int submit(bench_engine *e, const bench_requests *r, uint64_t number, int
     return lckv_engine_submit(e->engine, &request, &id);
 }
 
+/* Tokens that are read and made, of all that will be; with stop_early of those that are read. */
+static void show_run(const bench_requests *r, const lckv_engine_stats *before, const lckv_engine_stats *now) {
+    int64_t all = r->count * (r->prompt_length + (r->stop_early ? 1 : r->new_tokens));
+    int64_t done = now->prompt_tokens - before->prompt_tokens + now->decode_tokens - before->decode_tokens;
+    if (!r->what || !progress_due()) return;
+    if (r->share > 0)
+        progress(r->begins + r->share * (double)done / (double)all, "%s", r->what);
+    else
+        progress(-1, "%s", r->what);
+}
+
 int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out) {
     int32_t *ids = need(malloc((size_t)r->prompt_length * sizeof *ids));
     lckv_engine_stats before = lckv_engine_describe(e->engine), after = before;
@@ -118,6 +130,7 @@ int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out)
     while (status >= 0 && !lckv_engine_idle(e->engine)) {
         status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_engine_step(e->engine);
         after = lckv_engine_describe(e->engine);
+        show_run(r, &before, &after);
         if (r->stop_early && after.decode_tokens > before.decode_tokens) break;
     }
     *out = (bench_times){.seconds = bench_now() - begin,

@@ -51,15 +51,26 @@ static int open_with_runs(const reading *r, int64_t runs, opened_model *out) {
     return open_model("bench", &flags, true, out);
 }
 
-/* Mean loss of the text in one form, whose logits go to `logits`. */
-static int read_text(const reading *r, lckv_model *model, lckv_encoding encoding, float *logits, double *loss) {
+/* Of all forms, the exact one first; one token at a time it takes about as long as the others together. */
+static void show_block(const reading *r, int64_t runs, int64_t block) {
+    int64_t most = r->loops ? r->o->most_runs : 0;
+    double place = (double)block / (double)r->blocks;
+    double fraction = runs ? 0.5 + 0.5 * ((double)(runs - 1) + place) / (double)most : place / (most ? 2 : 1);
+    char form[48] = "exactly";
+    if (runs) people_number(runs, "run", form);
+    progress(fraction, "%s: %s, block %lld of %lld", r->name, form, (long long)block + 1, (long long)r->blocks);
+}
+
+/* Mean loss of the text by so many runs, 0: in the exact form. Its logits go to `logits`. */
+static int read_text(const reading *r, lckv_model *model, int64_t runs, float *logits, double *loss) {
     int64_t size = r->o->block_size;
     float *logprobs = need(malloc((size_t)size * sizeof *logprobs));
     int status = LCKV_OK;
     *loss = 0;
     for (int64_t b = 0; b < r->blocks && status >= 0; b++) {
         lckv_score_options score = lckv_score_defaults();
-        score.encoding = encoding;
+        score.encoding = runs ? LCKV_ENCODING_PLAN : LCKV_ENCODING_SEQUENTIAL;
+        show_block(r, runs, b);
         score.bf16 = r->o->bf16;
         score.logits = logits + b * size * r->vocab_size;
         status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_score(model, r->ids + b * size, size, &score, logprobs);
@@ -133,7 +144,7 @@ static int read_exactly(reading *r) {
         size_t values = (size_t)(r->blocks * r->o->block_size * r->vocab_size);
         r->exact = need(malloc(values * sizeof *r->exact));
         r->logits = need(malloc(values * sizeof *r->logits));
-        code = read_text(r, m.model, LCKV_ENCODING_SEQUENTIAL, r->exact, &r->exact_loss);
+        code = read_text(r, m.model, 0, r->exact, &r->exact_loss);
     }
     close_model(&m);
     return code;
@@ -144,7 +155,7 @@ static int read_with_runs(reading *r, int64_t runs) {
     double loss;
     int code = open_with_runs(r, runs, &m);
     if (code) return code;
-    code = read_text(r, m.model, LCKV_ENCODING_PLAN, r->logits, &loss);
+    code = read_text(r, m.model, runs, r->logits, &loss);
     if (!code) add_row(r, runs, loss, divergence(r));
     close_model(&m);
     return code;
@@ -153,12 +164,8 @@ static int read_with_runs(reading *r, int64_t runs) {
 /* Without loops there is one form. */
 static int measure_model(const bench_options *o, const char *name, json_t *rows) {
     reading r = {.o = o, .name = name, .rows = rows};
-    progress(0, "%s: exactly", name);
     int code = read_exactly(&r);
-    for (int64_t runs = 1; !code && r.loops && runs <= o->most_runs; runs++) {
-        progress((double)runs / (double)o->most_runs, "%s: %lld runs", name, (long long)runs);
-        code = read_with_runs(&r, runs);
-    }
+    for (int64_t runs = 1; !code && r.loops && runs <= o->most_runs; runs++) code = read_with_runs(&r, runs);
     progress_end();
     if (!code) add_row(&r, 0, r.exact_loss, 0);
     free(r.ids);

@@ -73,24 +73,31 @@ static double speed_of(const speed_test *t, int64_t sequences, const bench_times
 }
 
 /* The first round makes primitives, grows memory, records a GPU's steps, and leaves the depth's tokens in the cache. */
-static int take_rounds(const bench_options *o, bench_engine *e, const speed_test *t, bench_sample *speeds) {
-    bench_requests r = {
-        .count = o->num_sequences, .prefix = t->depth, .prompt_length = prompt_of(t), .new_tokens = new_tokens_of(t)};
+static int take_rounds(const bench_options *o, bench_engine *e, const speed_test *t, const bench_requests *shown,
+                       bench_sample *speeds) {
+    bench_requests r = *shown;
+    r.count = o->num_sequences;
+    r.prefix = t->depth;
+    r.prompt_length = prompt_of(t);
+    r.new_tokens = new_tokens_of(t);
+    r.share /= (double)o->repetitions + 1;
     bench_times times;
     int code = EXIT_FINE;
     for (int64_t i = 0; i <= o->repetitions && !code; i++) {
         r.seed = (uint64_t)i;
+        r.begins = shown->begins + (double)i * r.share;
         code = bench_outcome(e, bench_engine_run(e, &r, &times));
         if (i && !code) bench_sample_add(speeds, speed_of(t, o->num_sequences, &times));
     }
     return code;
 }
 
-static int run_test(const bench_options *o, const bench_model *m, const speed_test *t, bench_sample *speeds) {
+static int run_test(const bench_options *o, const bench_model *m, const speed_test *t, const bench_requests *shown,
+                    bench_sample *speeds) {
     bench_engine e;
     int64_t length = prompt_of(t) + new_tokens_of(t);
     int status = bench_engine_open(o, m, o->num_sequences, length, 0, &e);
-    int code = status < 0 ? library_error("bench", status) : take_rounds(o, &e, t, speeds);
+    int code = status < 0 ? library_error("bench", status) : take_rounds(o, &e, t, shown, speeds);
     bench_engine_close(&e);
     return code;
 }
@@ -129,9 +136,12 @@ static int measure_config(const bench_options *o, const char *config, const spee
     int status = bench_model_open(o, config, o->device, positions, &m);
     int code = status < 0 ? library_error("bench", status) : EXIT_FINE;
     for (int i = 0; i < count && !code; i++) {
+        char what[128];
         bench_sample speeds = {0};
-        progress((double)i / count, "%s %s", config, tests[i].name);
-        code = run_test(o, &m, &tests[i], &speeds);
+        const bench_requests shown = {.what = what, .begins = (double)i / count, .share = 1.0 / count};
+        snprintf(what, sizeof what, "%.60s %.40s", config, tests[i].name);
+        progress(shown.begins, "%s", what);
+        code = run_test(o, &m, &tests[i], &shown, &speeds);
         if (!code) add_row(o, &m, config, &tests[i], &speeds, rows);
         bench_sample_free(&speeds);
     }

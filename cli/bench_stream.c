@@ -62,11 +62,10 @@ static bool each_token(void *user, const lckv_token *token) {
     if (!token) return !interrupted();
     s->made++;
     if (s->before > 0) bench_sample_add(&s->milliseconds, 1e3 * (now - s->before));
-    if (s->made % s->place == 0 || s->made == s->o->num_tokens) {
-        progress((double)s->made / (double)s->o->num_tokens, "%s: %lld tokens, %.3f ms each", s->config,
-                 (long long)s->made, bench_mean(&s->milliseconds));
-        if (s->milliseconds.count) end_place(s);
-    }
+    if (progress_due())
+        progress((double)s->made / (double)s->o->num_tokens, "%s: %lld of %lld tokens", s->config, (long long)s->made,
+                 (long long)s->o->num_tokens);
+    if ((s->made % s->place == 0 || s->made == s->o->num_tokens) && s->milliseconds.count) end_place(s);
     s->before = bench_now(); /* what was done here is nobody's */
     return !interrupted();
 }

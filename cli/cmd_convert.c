@@ -46,13 +46,23 @@ static const flag_table TABLE = {
     FLAGS,
 };
 
+static bool go_on(void *user, double fraction) {
+    const lckv_convert_options *o = user;
+    if (progress_due()) progress(fraction, "writing %s", o->output_dir);
+    return !interrupted();
+}
+
 int cmd_convert(int argc, char **argv) {
     struct options options = {0};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
     lckv_convert_options *convert = &options.convert;
     convert->kv = options.kv == 1 ? LCKV_KV_COPY : LCKV_KV_AVERAGE;
+    convert->go_on = go_on;
+    convert->user = convert;
+    progress(-1, "reading %s", convert->model_name_or_path ? convert->model_name_or_path : "");
     int status = lckv_convert(convert);
+    progress_end();
     if (status >= 0) notice("wrote %s", convert->output_dir);
     flags_free(&TABLE, &options);
     return status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;

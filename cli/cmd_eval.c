@@ -119,6 +119,7 @@ static const char *const SEVEN_TASKS[] = {"hellaswag", "openbookqa", "winogrande
 static bool show(void *user, const lckv_eval_progress *p) {
     char left[32];
     (void)user;
+    if (!progress_due()) return !interrupted();
     people_time(p->seconds_left, left);
     progress((double)p->done / (double)p->documents, "%s  %lld/%lld documents  %s left", p->task, (long long)p->done,
              (long long)p->documents, left);
@@ -136,6 +137,7 @@ static int print_results(const struct options *o, const char *text) {
 
 static int run(const struct options *o, opened_model *m) {
     char *text;
+    progress(-1, "reading the tasks");
     int status = lckv_eval(m->model, m->tokenizer, &o->eval, &text);
     progress_end();
     if (status < 0) return library_error(TABLE.command, status);

@@ -43,6 +43,7 @@ static const flag_table TABLE = {
 static bool show(void *user, const lckv_fetch_progress *p) {
     char done[32], total[32], speed[32], left[32];
     (void)user;
+    if (!progress_due()) return !interrupted();
     double fraction = p->total_bytes ? (double)p->bytes / (double)p->total_bytes : -1;
     double rate = p->seconds > 0 ? (double)p->received_bytes / p->seconds : 0;
     people_bytes((double)p->bytes, done);
@@ -83,6 +84,7 @@ static int fetch(const struct options *o) {
     options.exclude = (const char *const *)o->exclude.items;
     options.exclude_count = o->exclude.count;
     options.callback = show;
+    progress(-1, "asking for the files of %s", o->name);
     int status = lckv_fetch(&options, &result);
     if (status < 0) return library_error(TABLE.command, status);
     progress_end();

@@ -152,9 +152,14 @@ static int find_out(struct options *o, struct report *r) {
     if (!o->serving.length) o->serving.length = positions;
     o->serving.bf16 = o->bf16;
     if (o->sink_cache) o->serving.window_length = o->window_length;
-    if (o->model) status = count_checkpoint(o, &r->parameters);
+    if (o->model) {
+        progress(-1, "reading the tensors of %s", o->model);
+        status = count_checkpoint(o, &r->parameters);
+    }
     if (status >= 0) status = describe_map(r);
+    progress(-1, "counting what training takes");
     if (status >= 0) status = foresee_training(o, r);
+    progress(-1, "counting what serving takes");
     if (status >= 0) status = lckv_memory_for_serving(r->config, &o->serving, &r->serving);
     return status;
 }
@@ -327,6 +332,7 @@ static int inspect(struct options *o) {
     if (!o->model == !o->config)
         return usage_error(TABLE.command, "one of --config_name and --model_name_or_path says what is inspected");
     int status = find_out(o, &r), code = EXIT_FINE;
+    progress_end();
     if (status < 0) code = library_error(TABLE.command, status);
     if (!code && o->svg) code = write_svg(o, &r);
     if (!code && o->json) {

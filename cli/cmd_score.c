@@ -78,7 +78,7 @@ static const flag_table TABLE = {
 
 static bool go_on(void *user, double fraction) {
     (void)user;
-    progress(fraction, "%3.0f %%", 100 * fraction);
+    if (progress_due()) progress(fraction, "scoring %3.0f %%", 100 * fraction);
     return !interrupted();
 }
 

@@ -164,7 +164,7 @@ static int run_lines(const struct options *o, lckv_tokenizer *tokenizer) {
 
 static bool show_reading(void *user, const lckv_train_progress *p) {
     (void)user;
-    progress(p->fraction, "encoding %.0f %%", 100 * p->fraction);
+    if (progress_due()) progress(p->fraction, "encoding %.0f %%", 100 * p->fraction);
     return !interrupted();
 }
 
@@ -186,6 +186,7 @@ static int encode_corpus(struct options *o) {
     o->train.callback = show_reading;
     stop_on_warnings();
     int status = lckv_tokenize(&o->train, &kept);
+    progress_end();
     if (status < 0) return library_error(TABLE.command, status);
     int code = print_kept(o, &kept);
     lckv_free(kept.path);

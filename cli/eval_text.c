@@ -20,7 +20,7 @@ typedef struct reading {
     lckv_perplexity *perplexity;
     FILE *log; /* NULL where nothing is written */
     int64_t tokens, all;
-    double begin, shown, sum; /* seconds when it began and when the line was last written; of nll */
+    double begin, sum; /* seconds when it began; of nll */
 } reading;
 
 static double now(void) {
@@ -32,11 +32,9 @@ static double now(void) {
 /* ---------------------------------------------------------------- while it runs */
 
 static void show(reading *r) {
-    enum { TIMES_A_SECOND = 10 };
-    double time = now(), seconds = time - r->begin;
     char left[32];
-    if (time - r->shown < 1.0 / TIMES_A_SECOND) return;
-    r->shown = time;
+    if (!progress_due()) return;
+    double seconds = now() - r->begin;
     people_time(seconds / (double)r->tokens * (double)(r->all - r->tokens), left);
     progress((double)r->tokens / (double)r->all, "%lld/%lld tokens  mean nll %.4f  %.1f tokens/s  %s left",
              (long long)r->tokens, (long long)r->all, r->sum / (double)r->tokens, (double)r->tokens / seconds, left);

@@ -34,7 +34,9 @@ const char *model_tokenizer_name(const struct model_flags *flags) {
 }
 
 int open_tokenizer(const char *command, const struct model_flags *flags, lckv_tokenizer **out) {
+    progress(-1, "loading the tokenizer of %s", model_tokenizer_name(flags));
     int status = open_named_tokenizer(model_tokenizer_name(flags), out);
+    progress_end();
     return status < 0 ? library_error(command, status) : EXIT_FINE;
 }
 
@@ -96,6 +98,7 @@ int open_model(const char *command, const struct model_flags *flags, bool needs_
     bool needed = needs_tokenizer || flags->tokenizer_name;
     int status = LCKV_OK;
     *out = (opened_model){0};
+    progress(-1, "loading %s", flags->name);
     if (needed) {
         status = open_named_tokenizer(model_tokenizer_name(flags), &out->tokenizer);
     } else if (has_tokenizer(model_tokenizer_name(flags)) &&
@@ -105,6 +108,7 @@ int open_model(const char *command, const struct model_flags *flags, bool needs_
     if (status >= 0) status = open_parts(flags, out);
     int code = status < 0 ? library_error(command, status) : check_tokenizer(command, needed, out);
     if (code) close_model(out);
+    progress_end();
     return code;
 }
 

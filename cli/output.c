@@ -9,13 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Facts about this process that are global by nature: its signals, its terminal, its standard output. */
+/* Facts about this process that are global by nature: its signals, its standard output. The terminal is progress.c's.
+ */
 static volatile sig_atomic_t stop_signal; /* that asked to stop; 0: none */
-static bool progress_shown;
 static bool muted;
 static int output_error; /* errno of the first failure to write to stdout */
 
@@ -42,6 +41,10 @@ void output_begin(void) {
 
 void output_mute(void) {
     muted = true;
+}
+
+bool output_is_muted(void) {
+    return muted;
 }
 
 void stop_on_warnings(void) {
@@ -100,39 +103,6 @@ void notice(const char *format, ...) {
     va_start(arguments, format);
     print_sentence(NULL, format, arguments);
     va_end(arguments);
-}
-
-static int terminal_width(void) {
-    struct winsize size;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-/* As many cells as fit beside the text; none where they would be too few. */
-static void draw_bar(double fraction, int room) {
-    enum { MOST = 24, LEAST = 6 };
-    int cells = room < MOST ? room : MOST, full = (int)(fmin(fraction, 1) * cells);
-    if (fraction < 0 || cells < LEAST) return;
-    for (int i = 0; i < cells; i++) fputc(i < full ? '#' : '.', stderr);
-    fputc(' ', stderr);
-}
-
-void progress(double fraction, const char *format, ...) {
-    char text[256];
-    va_list arguments;
-    if (muted || !isatty(STDERR_FILENO)) return;
-    va_start(arguments, format);
-    int length = vsnprintf(text, sizeof text, format, arguments), width = terminal_width() - 1;
-    va_end(arguments);
-    fputs("\r\033[K", stderr);
-    draw_bar(fraction, width - length - 1);
-    fprintf(stderr, "%.*s", width, text); /* a line that wraps cannot be written over */
-    fflush(stderr);
-    progress_shown = true;
-}
-
-void progress_end(void) {
-    if (progress_shown) fputs("\r\033[K", stderr);
-    progress_shown = false;
 }
 
 static bool remember_failure(bool written) {

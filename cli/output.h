@@ -20,6 +20,7 @@ void output_begin(void);
 
 /* From now on nothing is printed, neither for people nor results: another process of the same command does it. */
 void output_mute(void);
+bool output_is_muted(void);
 
 /* SIGTERM and SIGUSR1, which schedulers send before they end a job, ask to stop as Ctrl-C does. */
 void stop_on_warnings(void);
@@ -43,10 +44,14 @@ int failure(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3);
 /* A sentence for people, on stderr. */
 void notice(const char *format, ...) OUTPUT_FORMAT(1, 2);
 
-/* A line on stderr that is written over by the next one, with a bar where the terminal is wide enough; nothing where
- * stderr is no terminal. fraction < 0: unknown. */
+/* A line on stderr that is written over by the next one, with a bar where the terminal is wide enough. Where stderr is
+ * no terminal, a plain line from time to time. fraction < 0: unknown; the line comes when the work takes more than a
+ * second, and then has the time that it takes, which goes on by itself until the next call, message or
+ * progress_end(). See progress.c. */
 void progress(double fraction, const char *format, ...) OUTPUT_FORMAT(2, 3);
 void progress_end(void); /* clears the line */
+/* Whether so much time has passed since the last line that another one would be seen: for callers that have many. */
+bool progress_due(void);
 
 /* To stdout; false when that failed (the reader is gone, the disk is full): stop then. output_end() will say why. */
 bool print_bytes(const char *bytes, size_t length);

@@ -194,9 +194,14 @@ int prompts_encode(const char *command, prompt_list *list, lckv_tokenizer *token
                    bool add_special_tokens) {
     for (int i = 0; i < list->count; i++) {
         if (!list->items[i].text) continue;
+        if (list->count == 1)
+            progress(-1, "tokenizing");
+        else if (progress_due())
+            progress((double)i / list->count, "tokenizing text %d of %d", i + 1, list->count);
         int status = encode(tokenizer, &list->items[i], prefix, add_special_tokens);
         if (status < 0) return library_error(command, status);
     }
+    progress_end();
     return EXIT_FINE;
 }
 

@@ -3,14 +3,7 @@
 #include "output.h"
 
 #include <math.h>
-#include <time.h>
 #include <unistd.h>
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void train_progress_begin(train_progress *s, lckv_trainer *trainer, bool speaks) {
     s->trainer = trainer;
@@ -39,10 +32,7 @@ static void show_line(train_progress *s, const lckv_train_progress *p) {
 
 /* At most ten times a second. */
 static void show_on_terminal(train_progress *s, const lckv_train_progress *p) {
-    double clock = now();
-    if (clock - s->shown_at < 0.1 && p->step < p->steps) return;
-    s->shown_at = clock;
-    show_line(s, p);
+    if (progress_due() || p->step == p->steps) show_line(s, p);
 }
 
 static void show_logged(const lckv_train_progress *p) {
@@ -70,13 +60,13 @@ static void show_evaluation(const lckv_train_progress *p) {
 bool train_progress_show(void *user, const lckv_train_progress *p) {
     switch (p->phase) {
     case LCKV_TRAIN_READING:
-        progress(p->fraction, "reading %.0f %%", 100 * p->fraction);
+        if (progress_due()) progress(p->fraction, "reading %.0f %%", 100 * p->fraction);
         break;
     case LCKV_TRAIN_STEPPING:
         show_step(user, p);
         break;
     case LCKV_TRAIN_EVALUATING:
-        progress(p->fraction, "evaluating %.0f %%", 100 * p->fraction);
+        if (progress_due()) progress(p->fraction, "evaluating %.0f %%", 100 * p->fraction);
         break;
     case LCKV_TRAIN_EVALUATED:
         show_evaluation(p);

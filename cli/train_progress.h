@@ -10,7 +10,6 @@ typedef struct train_progress {
     double flops_per_token; /* that a step needs */
     double peak;            /* FLOP/s of plain products; 0: not measured, no share of it is shown */
     double smoothed, mass;  /* the sum of losses, each weighing less than the one after it, and their weight */
-    double shown_at;        /* seconds on a clock */
 } train_progress;
 
 /* What the line needs to know, once there is a trainer. Measures the peak where there is a terminal to show it on. */

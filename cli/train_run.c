@@ -136,7 +136,9 @@ static int train(struct train_flags *o) {
     o->train.user = &shown;
     stop_on_warnings();
     lckv_trainer *trainer;
+    progress(-1, "loading data and model");
     int status = lckv_trainer_create(&o->train, &trainer);
+    progress_end();
     if (status < 0) return library_error(o->command, status);
     code = run(trainer, o);
     lckv_trainer_free(trainer);

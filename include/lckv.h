@@ -227,6 +227,9 @@ typedef struct lckv_convert_options {
     lckv_convert_kv kv;             /* average */
     const char *torch_dtype;        /* on disk; "auto": as the checkpoint has it */
     int64_t max_shard_bytes;        /* 0: 5e9 */
+    bool (*go_on)(void *user, double fraction); /* called before each tensor with the part that is written, 0 to 1;
+                                                   returns whether to go on. NULL: nobody is asked */
+    void *user;
 } lckv_convert_options;
 
 LCKV_API lckv_convert_options lckv_convert_defaults(void);
@@ -234,8 +237,8 @@ LCKV_API lckv_convert_options lckv_convert_defaults(void);
 /* Writes the checkpoint's weights as a model of another layer_types: K and V weights, biases and k_norm of each slot's
  * owner are merged as `kv` says (means in f64), everything else is copied. A layer of the checkpoint that owns no slot
  * counts with the K and V of the slot that it reads. One tensor at a time is in memory.
- *   LCKV_ERROR_ARGUMENT: the sizes of the two configs differ; the message names what. Otherwise as lckv_model_open()
- * and lckv_model_save(). */
+ *   LCKV_ERROR_ARGUMENT: the sizes of the two configs differ; the message names what. LCKV_ERROR_INTERRUPTED: go_on
+ * said no; output_dir is as it was. Otherwise as lckv_model_open() and lckv_model_save(). */
 LCKV_API int lckv_convert(const lckv_convert_options *options);
 
 /* ---------------------------------------------------------------- tokenizers */

@@ -141,8 +141,15 @@ static int mean_values(const struct conversion *c, const checkpoint_tensor **ten
     return status;
 }
 
+static int ask_to_go_on(const struct conversion *c, int entry) {
+    const convert_options *o = c->options;
+    if (!o->go_on || o->go_on(o->user, (double)entry / c->target->count)) return LCKV_OK;
+    return fail(LCKV_ERROR_INTERRUPTED, "stopped before %s", c->target->table[entry].name);
+}
+
 static int target_values(void *user, int entry, dtype type, void *host) {
     const struct conversion *c = user;
+    TRY(ask_to_go_on(c, entry));
     const checkpoint_tensor **tensors = calloc((size_t)c->to->layers, sizeof *tensors);
     REQUIRE(tensors, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", c->to->layers);
     int count = origins(c, c->target->table[entry].name, tensors);

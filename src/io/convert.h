@@ -14,8 +14,10 @@ typedef struct convert_options {
     const char *tokenizer;      /* folder of tokenizer files; NULL: the source's */
     const char *output;         /* folder to write */
     kv_merge kv;
-    dtype type;          /* on disk; DTYPE_COUNT: as the source has it */
-    int64_t shard_bytes; /* as in checkpoint_save_options */
+    dtype type;                                 /* on disk; DTYPE_COUNT: as the source has it */
+    int64_t shard_bytes;                        /* as in checkpoint_save_options */
+    bool (*go_on)(void *user, double fraction); /* as in lckv_convert_options */
+    void *user;
 } convert_options;
 
 /* Tensor by tensor: neither model is ever in memory whole. A layer of the source that owns no slot counts with the K

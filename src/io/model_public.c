@@ -158,6 +158,8 @@ static int convert_between(const lckv_convert_options *o, convert_options *conve
     convert->output = o->output_dir;
     convert->kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE;
     convert->shard_bytes = o->max_shard_bytes;
+    convert->go_on = o->go_on;
+    convert->user = o->user;
     TRY(device_open("cpu", 0, &cpu));
     int status = checkpoint_convert(cpu, convert);
     device_close(cpu);

@@ -1,0 +1,168 @@
+/* The line on stderr that shows how far a command is, see progress() in output.h.
+ *
+ * Work that does not say how far it is (loading, counting, one large call of the library) is shown with the seconds
+ * that it takes, by a thread of its own that does nothing else. Leaves out: what the lines say, which is each
+ * command's. */
+#include "output.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Seconds: between two lines on a terminal, between two elsewhere, and before work of unknown length is shown. */
+static const double SHORTLY = 0.1, OCCASIONALLY = 30, AT_FIRST = 1;
+
+/* The one line of this process. All of it is under the lock. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool has_clock;        /* the thread runs */
+    bool ticks;            /* the work is of unknown length, */
+    double since;          /* began then, */
+    char text[256];        /* and is this */
+    double shown_at;       /* when the last line was written; 0: none was */
+    bool shown, has_begun; /* a line stands there now; shown_at is known */
+} line = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---------------------------------------------------------------- the terminal */
+
+static int terminal_width(void) {
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* As many cells as fit beside the text; none where they would be too few. */
+static void draw_bar(double fraction, int room) {
+    enum { MOST = 24, LEAST = 6 };
+    int cells = room < MOST ? room : MOST, full = (int)(fmin(fraction, 1) * cells);
+    if (fraction < 0 || cells < LEAST) return;
+    for (int i = 0; i < cells; i++) fputc(i < full ? '#' : '.', stderr);
+    fputc(' ', stderr);
+}
+
+static void draw(double fraction, const char *text) {
+    int width = terminal_width() - 1;
+    fputs("\r\033[K", stderr);
+    draw_bar(fraction, width - (int)strlen(text) - 1);
+    fprintf(stderr, "%.*s", width, text); /* a line that wraps cannot be written over */
+    fflush(stderr);
+    line.shown = true;
+    line.shown_at = now();
+}
+
+/* ---------------------------------------------------------------- work of unknown length */
+
+static void draw_time(void) {
+    char text[288], time[32];
+    snprintf(text, sizeof text, "%s  %s", line.text, people_time(now() - line.since, time));
+    draw(-1, text);
+}
+
+static void wait_a_while(void) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 250000000;
+    if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
+    pthread_cond_timedwait(&line.changed, &line.lock, &until);
+}
+
+static void *run_clock(void *nothing) {
+    pthread_mutex_lock(&line.lock);
+    for (;;) {
+        if (!line.ticks) {
+            pthread_cond_wait(&line.changed, &line.lock);
+        } else {
+            double time = now();
+            if (time - line.since >= AT_FIRST && time - line.shown_at >= 1) draw_time();
+            wait_a_while();
+        }
+    }
+    return nothing;
+}
+
+/* Without a thread nothing is shown, which is no failure. Signals are the others'. */
+static void start_clock(void) {
+    pthread_t thread;
+    sigset_t all, before;
+    if (line.has_clock) return;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    line.has_clock = !pthread_create(&thread, NULL, run_clock, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (line.has_clock) pthread_detach(thread);
+}
+
+/* Work that follows such work goes on with its time. */
+static void tick(const char *text) {
+    if (!line.ticks) line.since = now();
+    line.ticks = true;
+    snprintf(line.text, sizeof line.text, "%s", text);
+    start_clock();
+    if (line.shown && now() - line.shown_at >= SHORTLY && now() - line.since >= AT_FIRST) draw_time();
+    pthread_cond_signal(&line.changed);
+}
+
+/* ---------------------------------------------------------------- whole */
+
+static void show_on_terminal(double fraction, const char *text) {
+    if (fraction < 0) {
+        tick(text);
+    } else {
+        line.ticks = false;
+        draw(fraction, text);
+    }
+}
+
+/* The first one as late as the others: what is done soon needs none. */
+static void show_elsewhere(double fraction, const char *text) {
+    double time = now();
+    if (!line.has_begun) line.shown_at = time;
+    line.has_begun = true;
+    if (time - line.shown_at < OCCASIONALLY) return;
+    line.shown_at = time;
+    if (fraction >= 0)
+        fprintf(stderr, "%3.0f %%  %s\n", 100 * fmin(fraction, 1), text);
+    else
+        fprintf(stderr, "%s\n", text);
+}
+
+void progress(double fraction, const char *format, ...) {
+    char text[256];
+    va_list arguments;
+    if (output_is_muted()) return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    pthread_mutex_lock(&line.lock);
+    if (isatty(STDERR_FILENO))
+        show_on_terminal(fraction, text);
+    else
+        show_elsewhere(fraction, text);
+    pthread_mutex_unlock(&line.lock);
+}
+
+void progress_end(void) {
+    pthread_mutex_lock(&line.lock);
+    if (line.shown) fputs("\r\033[K", stderr);
+    line.shown = line.ticks = false;
+    pthread_mutex_unlock(&line.lock);
+}
+
+bool progress_due(void) {
+    pthread_mutex_lock(&line.lock);
+    bool due = now() - line.shown_at >= SHORTLY;
+    pthread_mutex_unlock(&line.lock);
+    return due;
+}
