@@ -144,7 +144,9 @@ typedef struct bench_sample {
 void bench_sample_add(bench_sample *s, double value);
 void bench_sample_free(bench_sample *s);
 double bench_mean(const bench_sample *s);
-double bench_deviation(const bench_sample *s);              /* of the values; 0 for one */
+double bench_deviation(const bench_sample *s); /* of the values; NAN for one, which has none */
+/* The mean of the values as `key`, and their deviation as `deviation` where there is one. */
+void bench_set_mean(json_t *row, const char *key, const char *deviation, const bench_sample *s);
 double bench_quantile(const bench_sample *s, double share); /* sorts them; nearest rank */
 
 #endif

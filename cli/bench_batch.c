@@ -204,21 +204,28 @@ static void set_ratio(json_t *rows, json_t *row, const char *lengths, const char
     if (isfinite(ratio)) json_object_set_new(row, ratio_key, json_real(ratio));
 }
 
+/* Where not even one sequence fits there is no plan to tell of. */
+static void add_plan(json_t *row, const lckv_memory *p) {
+    const double GIB = 1 << 30;
+    json_t *plan = json_pack("{s:I, s:I, s:f, s:I, s:f}", "kv_bytes", (json_int_t)p->kv_cache, "kv_bytes_reserved",
+                             (json_int_t)p->kv_cache_reserved, "kv_gib", (double)p->kv_cache / GIB, "planned_bytes",
+                             (json_int_t)p->total, "planned_gib", (double)p->total / GIB);
+    json_object_update(row, plan);
+    json_decref(plan);
+}
+
 static void add_row(const searching *s, int64_t batch, const lckv_memory *p, const throughput *t, json_t *rows) {
     static const char *const FROM[] = {"memory plan", "trying"};
     char name[64];
-    json_t *row =
-        json_pack("{s:s, s:I, s:s, s:I, s:s, s:I, s:I, s:f, s:I, s:f}", "model", bench_name(s->config, name),
-                  "kv_bytes_per_token", (json_int_t)bench_kv_bytes(s->o, &s->counted), "lengths", s->lengths.text,
-                  "batch", (json_int_t)batch, "batch_from", FROM[s->found_by], "kv_bytes", (json_int_t)p->kv_cache,
-                  "kv_bytes_reserved", (json_int_t)p->kv_cache_reserved, "kv_gib", (double)p->kv_cache / (1 << 30),
-                  "planned_bytes", (json_int_t)p->total, "planned_gib", (double)p->total / (1 << 30));
+    json_t *row = json_pack("{s:s, s:I, s:s, s:I, s:s}", "model", bench_name(s->config, name), "kv_bytes_per_token",
+                            (json_int_t)bench_kv_bytes(s->o, &s->counted), "lengths", s->lengths.text, "batch",
+                            (json_int_t)batch, "batch_from", FROM[s->found_by]);
+    if (batch) add_plan(row, p);
     set_ratio(rows, row, s->lengths.text, "batch", "batch_ratio");
     if (t->speeds.count) {
         json_object_set_new(row, "prompt_seconds", json_real(bench_mean(&t->prompts)));
         json_object_set_new(row, "decode_seconds", json_real(bench_mean(&t->decoding)));
-        json_object_set_new(row, "tokens_per_second", json_real(bench_mean(&t->speeds)));
-        json_object_set_new(row, "deviation", json_real(bench_deviation(&t->speeds)));
+        bench_set_mean(row, "tokens_per_second", "deviation", &t->speeds);
         set_ratio(rows, row, s->lengths.text, "tokens_per_second", "ratio");
     }
     json_array_append_new(rows, row);

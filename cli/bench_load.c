@@ -230,7 +230,8 @@ static int run_rate(loading *all, const bench_lengths *l, double rate, uint64_t 
     int code = run(all, &seconds);
     if (!code && all->failed == all->o->num_requests)
         code = failure("bench", "no request to %s was answered: %s", all->url, all->message);
-    if (!code && all->failed) notice("%lld requests failed: %s", (long long)all->failed, all->message);
+    char failed[48];
+    if (!code && all->failed) notice("%s failed: %s", people_number(all->failed, "request", failed), all->message);
     if (!code) json_array_append_new(rows, make_row(all, rate, seconds));
     finish(all);
     return code;

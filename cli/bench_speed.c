@@ -117,12 +117,12 @@ static double ratio_to_first(const json_t *rows, const speed_test *t, double spe
 static void add_row(const bench_options *o, const bench_model *m, const char *config, const speed_test *t,
                     const bench_sample *speeds, json_t *rows) {
     char name[64];
-    double speed = bench_mean(speeds);
-    json_array_append_new(rows,
-                          json_pack("{s:s, s:I, s:I, s:s, s:f, s:f, s:f}", "model", bench_name(config, name),
-                                    "kv_bytes_per_token", (json_int_t)bench_kv_bytes(o, m), "sequences",
-                                    (json_int_t)o->num_sequences, "test", t->name, "tokens_per_second", speed,
-                                    "deviation", bench_deviation(speeds), "ratio", ratio_to_first(rows, t, speed)));
+    json_t *row =
+        json_pack("{s:s, s:I, s:I, s:s}", "model", bench_name(config, name), "kv_bytes_per_token",
+                  (json_int_t)bench_kv_bytes(o, m), "sequences", (json_int_t)o->num_sequences, "test", t->name);
+    bench_set_mean(row, "tokens_per_second", "deviation", speeds);
+    json_object_set_new(row, "ratio", json_real(ratio_to_first(rows, t, bench_mean(speeds))));
+    json_array_append_new(rows, row);
 }
 
 static int measure_config(const bench_options *o, const char *config, const speed_test *tests, int count,

@@ -46,12 +46,14 @@ static double resident_bytes(void) {
 static void end_place(stream *s) {
     char name[64];
     bench_sample *ms = &s->milliseconds;
-    json_array_append_new(s->rows, json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "model",
-                                             bench_name(s->config, name), "first", (json_int_t)(s->made - ms->count),
-                                             "tokens", (json_int_t)ms->count, "mean_ms", bench_mean(ms), "deviation_ms",
-                                             bench_deviation(ms), "p50_ms", bench_quantile(ms, 0.5), "p99_ms",
-                                             bench_quantile(ms, 0.99), "max_ms", bench_quantile(ms, 1), "resident_mib",
-                                             resident_bytes() / (1 << 20)));
+    json_t *row = json_pack("{s:s, s:I, s:I}", "model", bench_name(s->config, name), "first",
+                            (json_int_t)(s->made - ms->count), "tokens", (json_int_t)ms->count);
+    bench_set_mean(row, "mean_ms", "deviation_ms", ms);
+    json_object_set_new(row, "p50_ms", json_real(bench_quantile(ms, 0.5)));
+    json_object_set_new(row, "p99_ms", json_real(bench_quantile(ms, 0.99)));
+    json_object_set_new(row, "max_ms", json_real(bench_quantile(ms, 1)));
+    json_object_set_new(row, "resident_mib", json_real(resident_bytes() / (1 << 20)));
+    json_array_append_new(s->rows, row);
     ms->count = 0;
 }
 

@@ -76,7 +76,12 @@ double bench_mean(const bench_sample *s) {
 double bench_deviation(const bench_sample *s) {
     double mean = bench_mean(s), sum = 0;
     for (int i = 0; i < s->count; i++) sum += (s->values[i] - mean) * (s->values[i] - mean);
-    return s->count > 1 ? sqrt(sum / (s->count - 1)) : 0;
+    return s->count > 1 ? sqrt(sum / (s->count - 1)) : NAN;
+}
+
+void bench_set_mean(json_t *row, const char *key, const char *deviation, const bench_sample *s) {
+    json_object_set_new(row, key, json_real(bench_mean(s)));
+    if (s->count > 1) json_object_set_new(row, deviation, json_real(bench_deviation(s)));
 }
 
 static int by_value(const void *a, const void *b) {

@@ -59,9 +59,9 @@ static bool show(void *user, const lckv_fetch_progress *p) {
 }
 
 static int print_result(const lckv_fetch_result *r, bool json) {
-    char size[32], received[32];
+    char size[32], received[32], files[48];
     if (!json) {
-        notice("%lld files, %s, of which %s came over the network; commit %.12s", (long long)r->files,
+        notice("%s, %s, of which %s came over the network; commit %.12s", people_number(r->files, "file", files),
                people_bytes((double)r->bytes, size), people_bytes((double)r->received_bytes, received), r->commit);
         return print_bytes(r->folder, strlen(r->folder)) && print_bytes("\n", 1) ? EXIT_FINE : EXIT_FAILED;
     }

@@ -261,6 +261,7 @@ static json_t *report_json(const struct options *o, const struct report *r) {
 /* ---------------------------------------------------------------- for people */
 
 static void print_kv(const struct options *o, const struct report *r) {
+    char slots[48], tokens[48];
     long long bytes = lckv_config_kv_bytes_per_token(r->config, kv_dtype(o));
     long long unshared = lckv_config_kv_bytes_per_token_unshared(r->config, kv_dtype(o));
     printf("KV cache    %lld bytes a token in %s", bytes, dtype_text(kv_dtype(o)));
@@ -269,16 +270,16 @@ static void print_kv(const struct options *o, const struct report *r) {
     else
         printf(": every layer keeps its own\n");
     if (r->info.windowed_slots)
-        printf("            %d of %d slots keep the last %lld tokens alone (sliding_window %lld)\n",
-               r->info.windowed_slots, r->info.kv_slots, (long long)r->info.sliding_window - 1,
-               (long long)r->info.sliding_window);
+        printf("            of %s %d keep the last %s alone (sliding_window %lld)\n",
+               people_number(r->info.kv_slots, "slot", slots), r->info.windowed_slots,
+               people_number(r->info.sliding_window - 1, "token", tokens), (long long)r->info.sliding_window);
 }
 
 static void print_training(const struct options *o, const struct report *r) {
     const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
-    char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32];
-    printf("training    %s for %lld blocks of %lld tokens in %s%s; %s a step\n", people_bytes((double)m->total, total),
-           (long long)o->batch_size, (long long)o->block_size, o->bf16 ? "bfloat16" : "float32",
+    char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32], blocks[48];
+    printf("training    %s for %s of %lld tokens in %s%s; %s a step\n", people_bytes((double)m->total, total),
+           people_number(o->batch_size, "block", blocks), (long long)o->block_size, o->bf16 ? "bfloat16" : "float32",
            o->use_peft ? ", of an adapter alone" : "", people_flops(m->flops, flops));
     printf("            weights %s, gradients %s, optimizer %s, activations %s\n",
            people_bytes((double)m->weights, weights), people_bytes((double)m->gradients, gradients),
@@ -294,13 +295,13 @@ static void print_training(const struct options *o, const struct report *r) {
 
 static void print_serving(const struct options *o, const struct report *r) {
     char total[32], weights[32], cache[32], reserved[32], activations[32], flops[32], window[64] = "";
+    char sequences[48], tokens[48];
     const lckv_memory *m = &r->serving;
     const lckv_serving_shape *s = &o->serving;
     if (s->window_length) snprintf(window, sizeof window, " in a sink cache of %lld", (long long)s->window_length);
-    printf("serving     %s for %lld sequence%s of %lld token%s%s in %s, weights in %s; %s a token\n",
-           people_bytes((double)m->total, total), (long long)s->sequences, s->sequences == 1 ? "" : "s",
-           (long long)s->length, s->length == 1 ? "" : "s", window, dtype_text(kv_dtype(o)), dtype_text(r->info.dtype),
-           people_flops(m->flops / (double)s->sequences, flops));
+    printf("serving     %s for %s of %s%s in %s, weights in %s; %s a token\n", people_bytes((double)m->total, total),
+           people_number(s->sequences, "sequence", sequences), people_number(s->length, "token", tokens), window,
+           dtype_text(kv_dtype(o)), dtype_text(r->info.dtype), people_flops(m->flops / (double)s->sequences, flops));
     printf("            weights %s, KV cache %s (%s reserved), activations %s\n",
            people_bytes((double)m->weights, weights), people_bytes((double)m->kv_cache, cache),
            people_bytes((double)m->kv_cache_reserved, reserved), people_bytes((double)m->activations, activations));

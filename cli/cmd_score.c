@@ -105,7 +105,8 @@ static void print_result(const given_prompt *p, const float *logprobs, bool json
     json_t *ids = json_array(), *values = json_array();
     for (int64_t i = 0; i < p->count; i++) json_array_append_new(ids, json_integer(p->ids[i]));
     for (int64_t i = 0; i + 1 < p->count; i++) json_array_append_new(values, json_real(logprobs[i]));
-    json_t *result = json_pack("{s:o, s:o, s:o, s:o}", "ids", ids, "logprobs", values, "mean_nll", number_json(nll),
+    json_t *result = json_pack("{s:I, s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)p->count, "scored_tokens",
+                               (json_int_t)(p->count - 1), "ids", ids, "logprobs", values, "mean_nll", number_json(nll),
                                "perplexity", number_json(exp(nll)));
     print_json(result);
     json_decref(result);
@@ -117,6 +118,16 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* The first token has nothing before it that it could be scored by. */
+static void tell(int64_t count, double seconds) {
+    char tokens[48];
+    people_number(count, "token", tokens);
+    if (count == 1)
+        notice("%s: nothing stands before it, so that there is nothing to score", tokens);
+    else
+        notice("%s, %lld of them scored, %.1f tokens/s", tokens, (long long)count - 1, (double)count / seconds);
+}
+
 static int run(const struct options *o, const given_prompt *p, opened_model *m) {
     double begin = now();
     float *logprobs = need(calloc((size_t)p->count + 1, sizeof *logprobs));
@@ -126,7 +137,7 @@ static int run(const struct options *o, const given_prompt *p, opened_model *m) 
     progress_end();
     int code = status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
     if (!code) print_result(p, logprobs, o->json);
-    if (!code) notice("%lld tokens, %.1f tokens/s", (long long)p->count, (double)p->count / (now() - begin));
+    if (!code) tell(p->count, now() - begin);
     free(logprobs);
     return code;
 }

@@ -169,9 +169,9 @@ static bool show_reading(void *user, const lckv_train_progress *p) {
 }
 
 static int print_kept(const struct options *o, const lckv_tokenized *kept) {
-    char tokens[32];
-    notice("%s tokens in %lld documents, kept in '%s'", people_count((double)kept->tokens, tokens),
-           (long long)kept->documents, kept->path);
+    char tokens[32], documents[48];
+    notice("%s token%s in %s, kept in '%s'", people_count((double)kept->tokens, tokens), kept->tokens == 1 ? "" : "s",
+           people_number(kept->documents, "document", documents), kept->path);
     if (!o->json) return EXIT_FINE;
     return print_result(json_pack("{sI sI ss}", "documents", (json_int_t)kept->documents, "tokens",
                                   (json_int_t)kept->tokens, "path", kept->path));

@@ -89,11 +89,11 @@ static int write_points(const char *command, const char *folder, const lckv_curv
 static int write_picture(const char *command, const reading *r, const lckv_curve_point *points, int count) {
     lckv_perplexity_result result = lckv_perplexity_so_far(r->perplexity);
     chart_point *places = need(calloc((size_t)count + 1, sizeof *places));
-    char title[96];
+    char title[96], tokens[48];
     for (int i = 0; i < count; i++)
         places[i] = (chart_point){(double)points[i].first + (double)points[i].tokens / 2, points[i].nll, 0};
-    snprintf(title, sizeof title, "nll over position: mean %.3f, %lld tokens", result.mean_nll,
-             (long long)result.tokens);
+    snprintf(title, sizeof title, "nll over position: mean %.3f, %s", result.mean_nll,
+             people_number(result.tokens, "token", tokens));
     const chart_series curve = {NULL, places, count};
     const chart_lines c = {.title = title,
                            .x_title = "tokens",

@@ -61,6 +61,7 @@ static void speed_has_a_row_for_each_test(void **state) {
         assert_true(fabs(number(row, "ratio") - number(row, "tokens_per_second") / first) < 1e-6);
     }
     assert_file_says(in(f, "chart.svg"), "pp40 @ d64</text>");
+    assert_file_says(in(f, "chart.svg"), "class=\"error over\"");
     json_decref(r);
 }
 
@@ -203,6 +204,33 @@ static void a_server_is_asked(void **state) {
             "0");
 }
 
+/* ---------------------------------------------------------------- the smallest */
+
+/* One value has no deviation, and a batch of none no plan. */
+static void of_one_value_no_deviation_is_told(void **state) {
+    const folder *f = *state;
+    json_t *r = RUN_JSON(f, BENCH(f), "--prompt_lengths", "1", "--new_lengths", "1", "--repetitions", "1");
+    for (size_t i = 0; i < 4; i++) assert_null(json_object_get(row_of(r, i), "deviation"));
+    json_decref(r);
+    outcome o = RUN(f, BENCH(f), "--prompt_lengths", "1", "--new_lengths", "1", "--repetitions", "1", "--svg",
+                    in(f, "chart.svg"));
+    assert_true(o.code == 0 && !strstr(o.output, "±"));
+    outcome_free(&o);
+    size_t bytes;
+    char *svg = get(in(f, "chart.svg"), &bytes);
+    assert_true(strstr(svg, "<rect x=") && !strstr(svg, "class=\"error"));
+    free(svg);
+    r = RUN_JSON(f, "bench", "--measure", "stream", "--config_name", in(f, "plain.json"), "--num_tokens", "2",
+                 "--device", "cpu");
+    assert_int_equal(json_array_size(json_object_get(r, "rows")), 1); /* the first token has no time of its own */
+    assert_null(json_object_get(row_of(r, 0), "deviation_ms"));
+    json_decref(r);
+    r = RUN_JSON(f, BENCH(f), "--measure", "batch", "--lengths", "1+1", "--plan_only", "--memory_limit", "1000");
+    assert_int_equal((int)number(row_of(r, 0), "batch"), 0);
+    assert_null(json_object_get(row_of(r, 0), "planned_bytes"));
+    json_decref(r);
+}
+
 /* ---------------------------------------------------------------- what is refused */
 
 static void wrong_flags_are_refused(void **state) {
@@ -233,6 +261,7 @@ int main(void) {
         WITH_CONFIGS(a_stream_is_told_over_position),
         WITH_CONFIGS(runs_come_to_the_exact_form),
         WITH_CONFIGS(a_server_is_asked),
+        WITH_CONFIGS(of_one_value_no_deviation_is_told),
         WITH_CONFIGS(wrong_flags_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

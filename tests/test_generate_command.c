@@ -263,7 +263,7 @@ static void scores(void **state) {
     const folder *f = *state;
     put_text(in(f, "text.txt"), "the cat sat");
     json_t *a = RUN_JSON(f, SCORE(f), "--text", "the cat sat"), *b = RUN_JSON(f, SCORE(f), "--file", in(f, "text.txt"));
-    assert_int_equal(json_object_size(a), 4);
+    assert_int_equal(json_object_size(a), 6);
     assert_true(json_equal(a, b));
     size_t count = json_array_size(json_object_get(a, "ids"));
     assert_int_equal(json_array_size(json_object_get(a, "logprobs")), count - 1);
@@ -278,7 +278,17 @@ static void scores(void **state) {
     outcome_free(&o);
     a = RUN_JSON(f, SCORE(f), "--prompt_ids", "1"); /* nothing stands before it */
     assert_true(json_is_null(json_object_get(a, "mean_nll")) && json_is_null(json_object_get(a, "perplexity")));
+    assert_int_equal(json_integer_value(json_object_get(a, "tokens")), 1);
+    assert_int_equal(json_integer_value(json_object_get(a, "scored_tokens")), 0);
     json_decref(a);
+    for (int given = 1; given <= 3; given++) {
+        static const char *const TOLD[] = {"1 token: nothing stands before it", "2 tokens, 1 of them scored, ",
+                                           "3 tokens, 2 of them scored, "};
+        o = RUN(f, SCORE(f), "--prompt_ids", "1", given > 1 ? "2" : NULL, given > 2 ? "3" : NULL);
+        assert_non_null(strstr(o.messages, TOLD[given - 1]));
+        outcome_free(&o);
+    }
+    REFUSES(f, 1, "not 0", SCORE(f), "--text", "", "--no_special_tokens");
     REFUSES(f, 2, "one of --text, --file and --prompt_ids", SCORE(f), "--text", "a", "--prompt_ids", "1");
     REFUSES(f, 2, "one of --text, --file and --prompt_ids", SCORE(f));
 }

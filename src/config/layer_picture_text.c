@@ -192,10 +192,12 @@ static int draw_legend(const picture *p, text_buffer *out) {
     if (below) TRY(text_printf(out, "  ◀─ reads the KV of a layer below\n"));
     if (p->map->loops) {
         TRY(text_printf(out, "  ◁╌ looks up: reads a layer above, earlier tokens only\n"));
-        TRY(text_printf(out, "  ↻  runs %d times without gradient, then %d with\n", c->forward_passes,
-                        c->backward_passes));
+        TRY(text_printf(out, "  ↻  runs %d time%s without gradient, then %d with\n", c->forward_passes,
+                        c->forward_passes == 1 ? "" : "s", c->backward_passes));
     }
-    if (windowed) TRY(text_printf(out, "  s  sliding window of %lld tokens\n", (long long)c->sliding_window));
+    if (windowed)
+        TRY(text_printf(out, "  s  sliding window of %lld token%s\n", (long long)c->sliding_window,
+                        c->sliding_window == 1 ? "" : "s"));
     if (c->force_nodiag) TRY(text_printf(out, "  force_nodiag: no layer sees its own token\n"));
     return LCKV_OK;
 }

@@ -110,7 +110,7 @@ void eval_metrics_of_group(const eval_metric (*metrics)[EVAL_MOST_METRICS], int 
             const eval_metric *own = &metrics[i][m];
             double n = (double)parts[i].count;
             sum += n * own->value;
-            variance += (n - 1) * own->error * own->error * n;
+            if (n > 1) variance += (n - 1) * own->error * own->error * n; /* one document has no error */
             all += n;
         }
         out[m] = metrics[0][m];
