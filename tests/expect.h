@@ -15,6 +15,8 @@
 #undef fail /* cmocka has its own, which fail_msg() needs: code that fails our way stands before this include */
 #include <cmocka.h>
 
+#include "skipping.h"
+
 #define OK(expression)                                                                                                 \
     do {                                                                                                               \
         int status_ = (expression);                                                                                    \

@@ -107,7 +107,7 @@ static void abandoning_leaves_nothing(void **state) {
 /* The partial file is led to /dev/full, where every write fails as on a full disk. */
 static void full_disk(void **state) {
     (void)state;
-    if (access("/dev/full", W_OK) != 0) skip();
+    if (access("/dev/full", W_OK) != 0) SKIP("there is no /dev/full");
     const char *path = in_folder("a"), *partial = in_folder("a.partial");
     char *large = calloc(1, 1 << 20);
     assert_non_null(large);

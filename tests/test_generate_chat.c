@@ -192,7 +192,7 @@ static terminal terminal_start(const char *const *words) {
     int count = 1;
     while (*words) arguments[count++] = (char *)(uintptr_t)*words++;
     t.child = forkpty(&t.handle, NULL, NULL, NULL);
-    assert_true(t.child >= 0); /* else this system has no pseudo-terminals */
+    if (t.child < 0) SKIP("this system has no pseudo-terminals (/dev/pts)");
     if (t.child) {
         expect(&t, "Ctrl-D ends.");
         return t;

@@ -1,16 +1,15 @@
 /* lckv train as a program: what it prints where, its exit codes, Ctrl-C. Runs the program that was built beside the
  * tests. */
-#define _GNU_SOURCE /* posix_openpt */
 #include "base/json.h"
 
 #include "train_fixture.h"
 
 #include "id_rows.h"
 #include "program_path.h"
+#include "terminal.h"
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 typedef struct outcome {
@@ -110,16 +109,6 @@ static void a_run_tells_people_on_stderr_and_programs_on_stdout(void **state) {
 
 /* ---------------------------------------------------------------- on a terminal */
 
-/* The terminal that a program writes its messages to. */
-static int open_terminal(unsigned short columns, int *inside) {
-    struct winsize size = {.ws_row = 24, .ws_col = columns};
-    int terminal = posix_openpt(O_RDWR | O_NOCTTY);
-    assert_true(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
-    *inside = open(ptsname(terminal), O_RDWR | O_NOCTTY);
-    assert_true(*inside >= 0 && ioctl(*inside, TIOCSWINSZ, &size) == 0);
-    return terminal;
-}
-
 static pid_t start_on_terminal(int inside, const char *const *arguments) {
     char *words[64] = {(char *)(uintptr_t)program_path(), (char[]){"train"}};
     int count = 2;
@@ -129,14 +118,6 @@ static pid_t start_on_terminal(int inside, const char *const *arguments) {
     if (dup2(inside, 2) < 0 || dup2(open("/dev/null", O_WRONLY), 1) < 0) _exit(99);
     execv(words[0], words);
     _exit(99);
-}
-
-/* Until the program has closed its side. */
-static void read_terminal(int terminal, char *text, size_t most) {
-    size_t length = 0;
-    for (ssize_t got; length + 1 < most && (got = read(terminal, text + length, most - length - 1)) > 0;)
-        length += (size_t)got;
-    text[length] = '\0';
 }
 
 /* The length of what is shown at once: nothing wraps, or it could not be written over. */
@@ -159,7 +140,7 @@ static void a_terminal_shows_a_line_that_is_written_over(void **state) {
     const char *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
     char *text = malloc(MOST);
     for (int i = 0; i < 2; i++) {
-        int status, inside, terminal = open_terminal(columns[i], &inside);
+        int status, inside, terminal = terminal_open(columns[i], &inside);
         const char *const arguments[] = {"--config_name",
                                          config,
                                          "--train_file",
@@ -183,7 +164,7 @@ static void a_terminal_shows_a_line_that_is_written_over(void **state) {
                                          NULL};
         pid_t child = start_on_terminal(inside, arguments);
         close(inside);
-        read_terminal(terminal, text, MOST);
+        terminal_read(terminal, text, MOST);
         close(terminal);
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_int_equal(status, 0);

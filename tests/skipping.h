@@ -1,0 +1,21 @@
+/* Leaving a test out, with the reason. scripts/test lists the reasons at its end. */
+#ifndef TESTS_SKIPPING_H
+#define TESTS_SKIPPING_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef CMOCKA_H_
+#undef fail /* as in expect.h */
+#include <cmocka.h>
+#endif
+
+enum { SKIPPED_CODE = 77 }; /* SKIP_RETURN_CODE in CMakeLists.txt */
+
+/* SKIP("%s is absent", path); a test that calls skip() itself prints such a line before. */
+#define SKIP(...) (print_message("skipped: " __VA_ARGS__), print_message("\n"), skip())
+
+#endif
