@@ -17,10 +17,10 @@ static const flag FLAGS[] = {
      "running server",
      OWN(measure), .choices = "speed|batch|stream|runs|load"},
 
-    {"config_name", FLAG_LIST, NULL, "Models",
+    {"config_name", FLAG_FILES, NULL, "Models",
      "configs, each a folder, .json file or ORG/NAME; weights are random. Ratios are to the first", OWN(configs),
      .value = "NAME,..."},
-    {"model_name_or_path", FLAG_LIST, NULL, "Models", "runs: checkpoints instead, each a folder or ORG/NAME",
+    {"model_name_or_path", FLAG_FILES, NULL, "Models", "runs: checkpoints instead, each a folder or ORG/NAME",
      OWN(models), .value = "NAME,..."},
     {"config_overrides", FLAG_TEXT, NULL, "Models", "changes to all of them, such as forward_passes=3", OWN(overrides),
      .value = "K=V,..."},
@@ -79,12 +79,24 @@ static const flag FLAGS[] = {
     {0},
 };
 
+static const char *const EXAMPLES[] = {
+    "speed of prompts and of decoding, plain and shared keys and values",
+    "lckv bench --config_name configs/llama-50m.json,configs/lckv-50m.json --prompt_lengths 128 --new_lengths 32",
+    "the largest batch that 2 GB hold; nothing is run",
+    "lckv bench --measure batch --plan_only --memory_limit 2e9 --config_name configs/lckv-50m.json --lengths 512+512",
+    "a running server",
+    "lckv bench --measure load --url http://127.0.0.1:8000 --request_rates 1,2,4",
+    NULL,
+};
+
 static const flag_table TABLE = {
     "bench",
     "Measures models of random weights side by side, such as a plain config and one whose layers share keys and "
     "values,\nhow near the runs of a loop come to the exact form, or a running server.",
     "--config_name NAME,... [--measure speed|batch|stream|runs|load]",
     FLAGS,
+    .words = "config_name",
+    .examples = EXAMPLES,
 };
 
 static int check(const bench_options *o) {

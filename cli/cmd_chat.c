@@ -62,6 +62,14 @@ static const flag FLAGS[] = {
     {0},
 };
 
+static const char *const EXAMPLES[] = {
+    "a conversation in the terminal",
+    "lckv chat --model_name_or_path demo-model --system_prompt \"Answer in one sentence.\"",
+    "one question from a script",
+    "echo 'Who is Mr. Darcy?' | lckv chat --model_name_or_path demo-model --max_new_tokens 60",
+    NULL,
+};
+
 static const flag_table TABLE = {
     "chat",
     "Talks with a model, in the form that its chat template says. Ctrl-C stops an answer; the command help tells what\n"
@@ -69,6 +77,8 @@ static const flag_table TABLE = {
     "--questions, one object with all turns in the end.",
     "--model_name_or_path NAME [--questions FILE]",
     FLAGS,
+    .words = "model_name_or_path",
+    .examples = EXAMPLES,
 };
 
 /* ---------------------------------------------------------------- what is said by people */

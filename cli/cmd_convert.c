@@ -36,6 +36,14 @@ static const flag FLAGS[] = {
     {0},
 };
 
+static const char *const EXAMPLES[] = {
+    "a plain model into one whose layers share keys and values",
+    "lckv convert --model_name_or_path demo-model --config_overrides layer_types=0_0_2_2_4_4_6_6 --output_dir demo-cla",
+    "merge a LoRA adapter into its model",
+    "lckv convert --model_name_or_path demo-model --adapter adapter --output_dir merged",
+    NULL,
+};
+
 static const flag_table TABLE = {
     "convert",
     "Writes a checkpoint as a model whose layers share keys and values in another way. Weights of layers are copied; "
@@ -44,6 +52,8 @@ static const flag_table TABLE = {
     "becomes part of the weights.",
     "--model_name_or_path NAME [--config_name NAME] [--adapter DIR] --output_dir DIR",
     FLAGS,
+    .words = "model_name_or_path output_dir",
+    .examples = EXAMPLES,
 };
 
 static bool go_on(void *user, double fraction) {

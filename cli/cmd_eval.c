@@ -28,7 +28,7 @@ static const flag FLAGS[] = {
     {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention; else in float32",
      FLAG_INTO(struct options, bf16)},
 
-    {"tasks", FLAG_LIST, NULL, "Tasks",
+    {"tasks", FLAG_FILES, NULL, "Tasks",
      "hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq, piqa, mmlu, lambada_openai, sciq; or files "
      "(.json) that describe others. The first seven unless given",
      FLAG_INTO(struct options, tasks), .value = "TASK,..."},
@@ -42,7 +42,7 @@ static const flag FLAGS[] = {
     {"limit", FLAG_NUMBER, "0", "Tasks",
      "documents a task, the first ones; below 1: of so large a part of them; 0: all",
      FLAG_INTO(struct options, eval.limit), .min = 0, .max = 1e12},
-    {"file", FLAG_LIST, NULL, "Texts",
+    {"file", FLAG_FILES, NULL, "Texts",
      "instead of tasks: perplexity of these files, each whole and as it is, or JSON lines with text or input_ids, one "
      "after the other; of a folder all .txt and .jsonl in it",
      FLAG_INTO(struct options, text.files), .value = "FILE,..."},
@@ -103,6 +103,14 @@ static const foreign_flag FOREIGN[] = {
     {0},
 };
 
+static const char *const EXAMPLES[] = {
+    "two tasks of lm-evaluation-harness, whose documents are in a folder",
+    "lckv eval --model_name_or_path demo-model --data_dir documents --tasks hellaswag,piqa",
+    "the perplexity of a long text",
+    "lckv eval --model_name_or_path demo-model --file data/pride_and_prejudice.txt --num_eval_tokens 2000",
+    NULL,
+};
+
 static const flag_table TABLE = {
     "eval",
     "Asks a model the tasks of lm-evaluation-harness, in its words, and prints its table: accuracy with standard\n"
@@ -110,6 +118,8 @@ static const flag_table TABLE = {
     "--model_name_or_path NAME --data_dir FOLDER [--tasks TASK,...]",
     FLAGS,
     FOREIGN,
+    .words = "model_name_or_path",
+    .examples = EXAMPLES,
 };
 
 /* Those of test_harness.py where none are named. */

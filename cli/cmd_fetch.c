@@ -21,12 +21,20 @@ static const flag FLAGS[] = {
      .value = "ORG/NAME", .required = true},
     {"repo_type", FLAG_CHOICE, "model", "What", "what it is", AT(repo_type), .choices = "model|dataset"},
     {"revision", FLAG_TEXT, "main", "What", "branch, tag or commit", AT(revision)},
-    {"include", FLAG_LIST, NULL, "What", "only files whose path is like one of these, as the shell has it: '*.json'",
+    {"include", FLAG_FILES, NULL, "What", "only files whose path is like one of these, as the shell has it: '*.json'",
      AT(include), .value = "PATTERNS"},
-    {"exclude", FLAG_LIST, NULL, "What", "no files whose path is like one of these", AT(exclude), .value = "PATTERNS"},
+    {"exclude", FLAG_FILES, NULL, "What", "no files whose path is like one of these", AT(exclude), .value = "PATTERNS"},
     FLAG_JSON(struct options, json),
     {0},
 };
+static const char *const EXAMPLES[] = {
+    "a model; every command then takes this name",
+    "lckv fetch TinyLlama/TinyLlama-1.1B-intermediate-step-955k-token-2T",
+    "part of a data set",
+    "lckv fetch Salesforce/wikitext --repo_type dataset --include 'wikitext-103-raw-v1/*'",
+    NULL,
+};
+
 static const flag_table TABLE = {
     "fetch",
     "Brings a model or data set into the Hugging Face cache (HF_HUB_CACHE, HF_HOME), where every command finds it by "
@@ -38,6 +46,9 @@ static const flag_table TABLE = {
     "checked.",
     "ORG/NAME [--repo_type dataset] [--revision REVISION]",
     FLAGS,
+    .words = "name",
+    .first_word = true,
+    .examples = EXAMPLES,
 };
 
 static bool show(void *user, const lckv_fetch_progress *p) {
@@ -93,23 +104,10 @@ static int fetch(const struct options *o) {
     return code;
 }
 
-/* "fetch ORG/NAME ..." is "fetch --name ORG/NAME ...". */
-static bool parse(int argc, char **argv, struct options *options, int *code) {
-    char flag_name[] = "--name";
-    if (argc < 2 || argv[1][0] == '-') return flags_parse(&TABLE, argc, argv, options, code);
-    char **words = need(malloc((size_t)(argc + 2) * sizeof *words));
-    words[0] = argv[0];
-    words[1] = flag_name;
-    memcpy(words + 2, argv + 1, (size_t)argc * sizeof *words);
-    bool parsed = flags_parse(&TABLE, argc + 1, words, options, code);
-    free(words);
-    return parsed;
-}
-
 int cmd_fetch(int argc, char **argv) {
     struct options options = {0};
     int code;
-    if (!parse(argc, argv, &options, &code)) return code;
+    if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
     code = fetch(&options);
     flags_free(&TABLE, &options);
     return code;

@@ -23,7 +23,7 @@ struct options {
     lckv_generate_options generate; /* most flags go straight into the library's options */
     int64_t seed, num_return_sequences, window_length, encoding_runs;
     int encoding;
-    bool sink_cache, use_cpu, json;
+    bool sink_cache, fp16, use_cpu, json;
 };
 
 static const flag FLAGS[] = {
@@ -33,6 +33,8 @@ static const flag FLAGS[] = {
      .note = "without it weights become float32 there; and what is computed in, --bf16 says"},
     {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
      FLAG_INTO(struct options, generate.bf16)},
+    {"fp16", FLAG_SWITCH, NULL, "Model", "the same as --torch_dtype float16", FLAG_INTO(struct options, fp16),
+     .note = "only weights are float16; what is computed in, --bf16 says"},
     {"model_type", FLAG_TEXT, NULL, "Model", "taken for the script's sake; config.json says it",
      FLAG_INTO(struct options, model_type), .value = "TYPE", .note = "not needed"},
 
@@ -92,6 +94,25 @@ static const flag FLAGS[] = {
     {0},
 };
 
+/* The other flags of run_generation.py. */
+static const foreign_flag FOREIGN[] = {
+    {"padding_text", .stands_for = "prefix"},
+    {"xlm_language", FLAG_TEXT, "it is for XLM, a kind of model that lckv does not run"},
+    {"jit", FLAG_SWITCH, "the program is compiled"},
+    {"no_cuda", .stands_for = "use_cpu"},
+    {0},
+};
+
+static const char *const EXAMPLES[] = {
+    "continue a text",
+    "lckv generate --model_name_or_path demo-model --prompt \"Mr. Darcy\" --length 60",
+    "the most probable tokens, as JSON",
+    "lckv generate --model_name_or_path demo-model --prompt \"It is a truth\" --temperature 0 --json",
+    "many prompts from a file, each answer a line of another",
+    "lckv generate --model_name_or_path demo-model --prompt_file prompts.jsonl --output_file answers.jsonl",
+    NULL,
+};
+
 static const flag_table TABLE = {
     "generate",
     "Continues prompts. Text goes to standard output as it comes; with several sequences each is printed when it and\n"
@@ -101,6 +122,9 @@ static const flag_table TABLE = {
     "only decode: the first token of a sequence comes out of the prefill, and its time counts there.",
     "--model_name_or_path NAME --prompt TEXT",
     FLAGS,
+    FOREIGN,
+    .words = "model_name_or_path prompt",
+    .examples = EXAMPLES,
 };
 
 /* ---------------------------------------------------------------- what is printed as it comes */
@@ -309,6 +333,7 @@ static int read_prompts(const struct options *o, prompt_list *prompts) {
 static int check(struct options *o) {
     lckv_generate_options *g = &o->generate;
     if (o->use_cpu) o->model.device = "cpu";
+    if (o->fp16) o->model.torch_dtype = TORCH_DTYPE_FLOAT16;
     g->seed = (uint64_t)o->seed;
     g->num_return_sequences = (int)o->num_return_sequences;
     g->encoding = (lckv_encoding)o->encoding;

@@ -66,6 +66,14 @@ static const flag FLAGS[] = {
     {0},
 };
 
+static const char *const EXAMPLES[] = {
+    "a config: layer map, parameters, memory of training",
+    "lckv inspect --config_name configs/lckv-50m.json --per_device_train_batch_size 4 --block_size 512",
+    "another layer map, as a picture",
+    "lckv inspect --config_name configs/lckv-50m.json --config_overrides layer_types=0_0_2_2_4_4_6_6 --svg map.svg",
+    NULL,
+};
+
 static const flag_table TABLE = {
     "inspect",
     "Prints the layer map of a model as a picture, its plan, its parameters, the KV bytes of a token beside those of "
@@ -73,6 +81,8 @@ static const flag_table TABLE = {
     "same model without sharing, and the memory that training and serving would take.",
     "--config_name NAME | --model_name_or_path NAME",
     FLAGS,
+    .words = "model_name_or_path",
+    .examples = EXAMPLES,
 };
 
 /* All that is known in the end. */

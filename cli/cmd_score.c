@@ -68,12 +68,22 @@ static const flag FLAGS[] = {
     {0},
 };
 
+static const char *const EXAMPLES[] = {
+    "the perplexity of a text",
+    "lckv score --model_name_or_path demo-model --text \"It is a truth universally acknowledged\"",
+    "what the layers compute for it",
+    "lckv score --model_name_or_path demo-model --text 'It is a truth' --dump 'layers.*.{hidden,k}' inside.safetensors",
+    NULL,
+};
+
 static const flag_table TABLE = {
     "score",
     "Prints the mean negative log-likelihood (nats a token) and the perplexity of a text or of token ids, each token\n"
     "given all before it; with --json also each log-probability.",
     "--model_name_or_path NAME --text TEXT",
     FLAGS,
+    .words = "model_name_or_path text",
+    .examples = EXAMPLES,
 };
 
 static bool go_on(void *user, double fraction) {

@@ -89,6 +89,14 @@ static const flag FLAGS[] = {
     {0},
 };
 
+static const char *const EXAMPLES[] = {
+    "serve on this machine; a page to chat on is at http://127.0.0.1:8000/",
+    "lckv serve --model_name_or_path demo-model",
+    "for other machines, which must name a key",
+    "lckv serve --model_name_or_path demo-model --host 0.0.0.0 --port 8080 --api_key SECRET",
+    NULL,
+};
+
 static const flag_table TABLE = {
     "serve",
     "Answers requests over HTTP as OpenAI's API does: /v1/completions, /v1/chat/completions, /v1/models, /tokenize, "
@@ -96,6 +104,8 @@ static const flag_table TABLE = {
     "requests run together. SIGTERM and Ctrl-C answer what runs and end.",
     "--model_name_or_path NAME [--port N]",
     FLAGS,
+    .words = "model_name_or_path",
+    .examples = EXAMPLES,
 };
 
 #ifdef LCKV_SERVE

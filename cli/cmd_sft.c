@@ -173,6 +173,14 @@ static int tune(struct sft_flags *o, int argc, char **argv) {
     return train_run(&o->train, argc, argv);
 }
 
+static const char *const EXAMPLES[] = {
+    "tune all weights on conversations (JSON lines with messages)",
+    "lckv sft --model_name_or_path demo-model --train_file chats.jsonl --output_dir tuned",
+    "learn a LoRA adapter instead, and talk with it",
+    "lckv sft --model_name_or_path demo-model --train_file chats.jsonl --use_peft --lora_r 8 --output_dir adapter",
+    NULL,
+};
+
 int cmd_sft(int argc, char **argv) {
     flag flags[FLAGS_MOST];
     foreign_flag foreign[FLAGS_MOST];
@@ -182,7 +190,11 @@ int cmd_sft(int argc, char **argv) {
         "Face "
         "folder with its chat template, or with --use_peft as an adapter. The same command run again goes on from the "
         "newest checkpoint.",
-        "--model_name_or_path MODEL --train_file FILES --output_dir DIR", flags, foreign};
+        "--model_name_or_path MODEL --train_file FILES --output_dir DIR",
+        flags,
+        foreign,
+        .words = "model_name_or_path train_file",
+        .examples = EXAMPLES};
     struct sft_flags options = {.train = {.train = lckv_train_defaults(), .command = "sft"},
                                 .tuning = lckv_tuning_defaults()};
     int code;

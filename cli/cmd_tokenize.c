@@ -39,7 +39,7 @@ static const flag FLAGS[] = {
     {"skip_special_tokens", FLAG_SWITCH, NULL, "The way back", "leave special tokens out of the text",
      FLAG_INTO(struct options, skip_special_tokens)},
 
-    {"train_file", FLAG_LIST, NULL, "Data for training",
+    {"train_file", FLAG_FILES, NULL, "Data for training",
      "encode these files as lckv train would with the same flags, and keep them in output_dir",
      FLAG_INTO(struct options, train_files), .value = "FILES"},
     {"output_dir", FLAG_TEXT, NULL, "Data for training", "lckv train finds them there with --token_cache_dir",
@@ -61,6 +61,16 @@ static const flag FLAGS[] = {
     {0},
 };
 
+static const char *const EXAMPLES[] = {
+    "token ids of a text",
+    "lckv tokenize --tokenizer_name data/tokenizer --text \"It is a truth universally acknowledged\"",
+    "and back",
+    "echo '[1131,364,259]' | lckv tokenize --tokenizer_name data/tokenizer --decode",
+    "encode training data beforehand",
+    "lckv tokenize --tokenizer_name data/tokenizer --train_file data/pride_and_prejudice.txt --output_dir encoded",
+    NULL,
+};
+
 static const flag_table TABLE = {
     "tokenize",
     "Prints {\"ids\": [...]} for each text, a line each; with --decode {\"text\": ...} for each line of ids.\n"
@@ -69,6 +79,8 @@ static const flag_table TABLE = {
     "beforehand.",
     "--tokenizer_name NAME (--text TEXT | --train_file FILES --output_dir DIR)",
     FLAGS,
+    .words = "tokenizer_name text",
+    .examples = EXAMPLES,
 };
 
 static int print_result(json_t *result) {

@@ -19,15 +19,28 @@ static char *append_quoted(char *at, const char *word) {
 }
 
 static char *append(char *at, const char *word) {
-    *at++ = ' ';
     return *word && !word[strspn(word, PLAIN)] ? stpcpy(at, word) : append_quoted(at, word);
+}
+
+/* At most, with what ends it: each character a quote. */
+static size_t quoted_bytes(const char *word) {
+    return 4 * strlen(word) + 3;
+}
+
+char *quoted_word(const char *word) {
+    char *quoted = need(malloc(quoted_bytes(word)));
+    *append(quoted, word) = '\0';
+    return quoted;
 }
 
 char *command_line(int argc, char **argv) {
     size_t bytes = sizeof "lckv";
-    for (int i = 0; i < argc; i++) bytes += 4 * strlen(argv[i]) + 3; /* at most: each character a quote */
+    for (int i = 0; i < argc; i++) bytes += 1 + quoted_bytes(argv[i]);
     char *line = need(malloc(bytes)), *at = stpcpy(line, "lckv");
-    for (int i = 0; i < argc; i++) at = append(at, argv[i]);
+    for (int i = 0; i < argc; i++) {
+        *at++ = ' ';
+        at = append(at, argv[i]);
+    }
     *at = '\0';
     return line;
 }

@@ -5,4 +5,7 @@
 /* "lckv " and the words of argv, quoted where a shell would read them otherwise. Release with free(). */
 char *command_line(int argc, char **argv);
 
+/* One word, quoted likewise. Release with free(). */
+char *quoted_word(const char *word);
+
 #endif

@@ -1,7 +1,8 @@
-/* Reads flags into a command's struct. Help and spelling: flags_help.c. Files of flags: args_file.c. Flags that set
- * nothing: foreign_flags.c. */
+/* Reads flags into a command's struct. Help: flags_help.c. Unknown words: flags_unknown.c. Files of flags: args_file.c.
+ * Flags that set nothing: foreign_flags.c. */
 #include "flags.h"
 #include "args_file.h"
+#include "flag_aliases.h"
 #include "foreign_flags.h"
 #include "output.h"
 
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *word;
@@ -38,9 +40,9 @@ static bool same_name(const char *name, const char *typed, size_t length) {
     return name[length] == '\0';
 }
 
-static const flag *find_flag(const flag_table *table, const char *typed, size_t length) {
+const flag *flag_find(const flag_table *table, const char *name, size_t length) {
     for (const flag *f = table->flags; f->name; f++)
-        if (same_name(f->name, typed, length)) return f;
+        if (same_name(f->name, name, length)) return f;
     return NULL;
 }
 
@@ -129,6 +131,51 @@ static void add_parts(flag_list *list, const char *text) {
     }
 }
 
+/* Whether a word names a file, or does so before ":WEIGHT". */
+static bool names_file(const char *word, size_t length) {
+    char *path = copy_text(word, length), *colon;
+    bool there = access(path, F_OK) == 0;
+    if (!there && (colon = strrchr(path, ':'))) {
+        *colon = '\0';
+        there = access(path, F_OK) == 0;
+    }
+    free(path);
+    return there;
+}
+
+static bool all_name_files(const char *text, size_t length) {
+    for (size_t at = 0; at < length; at++) {
+        size_t span = strcspn(text + at, " ");
+        if (at + span > length) span = length - at;
+        if (span && !names_file(text + at, span)) return false;
+        at += span;
+    }
+    return true;
+}
+
+/* Adds the paths of a word: it is one where it is that of a file, and else several where it has commas. Spaces are part
+ * of a path, but around a comma. */
+static int add_files(const flag_table *table, const flag *f, const char *text, flag_list *list) {
+    if (names_file(text, strlen(text))) {
+        list_add(list, text, strlen(text));
+        return 0;
+    }
+    for (const char *at = text; *at; at += *at == ',') {
+        at += strspn(at, " \t\n");
+        size_t span = strcspn(at, ","), length = span;
+        while (length && strchr(" \t\n", at[length - 1])) length--;
+        bool spaces = memchr(at, ' ', length) && !names_file(at, length);
+        if (spaces && all_name_files(at, length))
+            return usage_error(table->command,
+                               "--%s: \"%.*s\" is one path, and no file has it; leave out the quotes, or separate "
+                               "files by commas",
+                               f->name, (int)length, at);
+        if (length) list_add(list, at, length);
+        at += span;
+    }
+    return 0;
+}
+
 static int not_a_switch(const flag_table *table, const char *name, const char *text) {
     return usage_error(table->command, "--%s is a switch: True, False or nothing, not \"%s\"", name, text);
 }
@@ -147,6 +194,8 @@ static int set_value(const flag_table *table, const flag *f, const char *text, v
     case FLAG_LIST:
         add_parts(target, text);
         return 0;
+    case FLAG_FILES:
+        return add_files(table, f, text, target);
     case FLAG_FILE: /* args_file_read() has filled it */
         return 0;
     case FLAG_INT:
@@ -181,7 +230,8 @@ static bool add_bit(uint64_t *bits, size_t index) {
 }
 
 static bool is_list(flag_type type) {
-    return type == FLAG_TEXTS || type == FLAG_LIST || type == FLAG_IDS || type == FLAG_FILE || type == FLAG_PAIR;
+    return type == FLAG_TEXTS || type == FLAG_LIST || type == FLAG_FILES || type == FLAG_IDS || type == FLAG_FILE ||
+           type == FLAG_PAIR;
 }
 
 static void clear_list(const flag *f, void *values) {
@@ -191,16 +241,15 @@ static void clear_list(const flag *f, void *values) {
     *list = (flag_list){0};
 }
 
-/* A value that begins with a dash must be a negative number; any other is more likely a flag ("--prompt --length"). */
-static bool looks_like_flag(const char *text) {
-    return text[0] == '-' && (text[1] == '-' || isalpha((unsigned char)text[1]));
+bool flag_looks_like_one(const char *word) {
+    return word[0] == '-' && (word[1] == '-' || isalpha((unsigned char)word[1]));
 }
 
 /* The words after a flag that takes many: up to the next flag, joined by commas. NULL when there is none. */
 static char *join_words(reading *r) {
     size_t length = 0;
     int first = r->at + 1, end = first;
-    while (end < r->count && !looks_like_flag(r->words[end])) length += strlen(r->words[end++]) + 1;
+    while (end < r->count && !flag_looks_like_one(r->words[end])) length += strlen(r->words[end++]) + 1;
     if (end == first) return NULL;
     char *joined = need(malloc(length + 1));
     joined[0] = '\0';
@@ -233,12 +282,12 @@ static int take_value(reading *r, const char *name, flag_type type, const char *
         *value = *owned = join_words(r);
         return *owned ? 0 : usage_error(command, "--%s needs a value", name);
     }
-    if (alone && (!next || looks_like_flag(next))) {
+    if (alone && (!next || flag_looks_like_one(next))) {
         *value = alone;
         return 0;
     }
     if (!next) return usage_error(command, "--%s needs a value", name);
-    if (looks_like_flag(next))
+    if (flag_looks_like_one(next))
         return usage_error(command, "--%s needs a value (if \"%s\" is meant, write --%s=%s)", name, next, name, next);
     r->at++;
     return 0;
@@ -247,28 +296,42 @@ static int take_value(reading *r, const char *name, flag_type type, const char *
 /* The word behind the first one of a pair. */
 static int take_second(reading *r, const flag *f) {
     flag_list *list = (flag_list *)((char *)r->values + f->offset);
-    if (r->at + 1 >= r->count || looks_like_flag(r->words[r->at + 1]))
+    if (r->at + 1 >= r->count || flag_looks_like_one(r->words[r->at + 1]))
         return usage_error(r->table->command, "--%s needs two values: %s", f->name, f->value);
     r->at++;
     list_add(list, r->words[r->at], strlen(r->words[r->at]));
     return 0;
 }
 
-/* What a list held, from its default or a file of flags, is replaced; repeating the flag then adds to it. */
-static int set_flag(reading *r, const flag *f) {
+/* The words behind the flag up to the next flag, or what follows its =. */
+static int take_files(reading *r, const flag *f) {
+    flag_list *list = (flag_list *)((char *)r->values + f->offset);
+    const char *equals = strchr(r->words[r->at], '=');
+    int first = r->at, code = equals ? add_files(r->table, f, equals + 1, list) : 0;
+    while (!equals && !code && r->at + 1 < r->count && !flag_looks_like_one(r->words[r->at + 1]))
+        code = add_files(r->table, f, r->words[++r->at], list);
+    if (!equals && r->at == first) return usage_error(r->table->command, "--%s needs a value", f->name);
+    return code;
+}
+
+static int take_one(reading *r, const flag *f) {
     const char *value;
     char *owned;
     int code = take_value(r, f->name, f->type, f->alone, &value, &owned);
+    if (!code && f->type != FLAG_FILE) code = set_value(r->table, f, value, r->values);
+    if (!code && f->type == FLAG_PAIR) code = take_second(r, f);
+    free(owned);
+    return code;
+}
+
+/* What a list held, from its default or a file of flags, is replaced; repeating the flag then adds to it. */
+static int set_flag(reading *r, const flag *f) {
     size_t index = (size_t)(f - r->table->flags);
     add_bit(r->given, index);
     bool again = add_bit(r->here, index);
-    if (!code && f->type != FLAG_FILE) {
-        if (is_list(f->type) && (!again || f->type == FLAG_PAIR)) clear_list(f, r->values);
-        code = set_value(r->table, f, value, r->values);
-        if (!code && f->type == FLAG_PAIR) code = take_second(r, f);
-    }
-    free(owned);
-    return code;
+    bool begins = is_list(f->type) && f->type != FLAG_FILE && (!again || f->type == FLAG_PAIR);
+    if (begins) clear_list(f, r->values);
+    return f->type == FLAG_FILES ? take_files(r, f) : take_one(r, f);
 }
 
 static int set_foreign(reading *r, const foreign_flag *f) {
@@ -288,26 +351,8 @@ static int set_foreign(reading *r, const foreign_flag *f) {
     return code;
 }
 
-static int unknown_flag(const flag_table *table, const char *word) {
-    size_t length = strcspn(word, "=");
-    if (word[0] != '-')
-        return usage_error(table->command, "unexpected \"%s\": a value follows the name of its flag", word);
-    char *typed = copy_text(word, length);
-    char *name = typed + strspn(typed, "-");
-    for (char *c = name; *c; c++)
-        if (*c == '-') *c = '_';
-    const char *names[FLAGS_MOST + 1];
-    int count = 0;
-    for (const flag *f = table->flags; f->name; f++) names[count++] = f->name;
-    for (const foreign_flag *f = table->foreign; f && f->name; f++) names[count++] = f->name;
-    names[count] = NULL;
-    const char *nearest = nearest_name(name, names);
-    if (nearest)
-        usage_error(table->command, "there is no flag %s; the nearest is --%s", typed, nearest);
-    else
-        usage_error(table->command, "there is no flag %s; see lckv help %s", typed, table->command);
-    free(typed);
-    return EXIT_USAGE;
+static int unknown(const reading *r) {
+    return flag_unknown(r->table, r->words, r->count, r->at, r->given);
 }
 
 /* What --no_name says no to, as the script's parser has it for a switch that is True unless given: "name", else NULL.
@@ -319,24 +364,27 @@ static const char *negated(const char *typed) {
 /* `typed` is no name of a flag; all that it may be is a negation. */
 static int set_negation(reading *r, const char *typed) {
     const char *name = negated(typed);
-    const flag *f = name ? find_flag(r->table, name, strlen(name)) : NULL;
+    const flag *f = name ? flag_find(r->table, name, strlen(name)) : NULL;
     if (f && f->type == FLAG_SWITCH && f->fallback && !strcmp(f->fallback, "True")) {
         add_bit(r->given, (size_t)(f - r->table->flags));
         return set_value(r->table, f, "False", r->values);
     }
     const foreign_flag *foreign = name && !f ? find_foreign(r->table, name, strlen(name)) : NULL;
-    if (!foreign || foreign->type != FLAG_SWITCH || foreign->stands_for) return unknown_flag(r->table, r->words[r->at]);
+    if (!foreign || foreign->type != FLAG_SWITCH || foreign->stands_for) return unknown(r);
     add_bit(r->foreign, (size_t)(foreign - r->table->foreign));
     return foreign_check(r->table->command, foreign, "False");
 }
 
 static int set_word(reading *r) {
     const char *word = r->words[r->at];
-    if (word[0] != '-' || word[1] != '-' || !word[2]) return unknown_flag(r->table, word);
-    size_t length = strcspn(word + 2, "=");
-    const flag *f = find_flag(r->table, word + 2, length);
+    size_t length = strcspn(word, "=");
+    const flag *letter = flag_of_letter(r->table, word, length);
+    if (letter) return set_flag(r, letter);
+    if (word[0] != '-' || word[1] != '-' || !word[2]) return unknown(r);
+    length -= 2;
+    const flag *f = flag_find(r->table, word + 2, length);
     const foreign_flag *foreign = f ? NULL : find_foreign(r->table, word + 2, length);
-    if (foreign && foreign->stands_for) f = find_flag(r->table, foreign->stands_for, strlen(foreign->stands_for));
+    if (foreign && foreign->stands_for) f = flag_find(r->table, foreign->stands_for, strlen(foreign->stands_for));
     if (f) return set_flag(r, f);
     return foreign && !foreign->stands_for ? set_foreign(r, foreign) : set_negation(r, word + 2);
 }
@@ -402,22 +450,42 @@ static bool asks_for_help(int argc, char **argv) {
     return false;
 }
 
+static void print_help(const flag_table *table, bool markdown) {
+    if (markdown)
+        flags_markdown(table);
+    else
+        flags_help(table);
+}
+
+/* The first word as the value of its flag; *count: of the words used. */
+static int set_first_word(reading *r, int argc, char **argv, int *used) {
+    *used = 0;
+    if (!r->table->first_word || argc < 2 || argv[1][0] == '-') return 0;
+    const flag *f = flag_find(r->table, r->table->words, strcspn(r->table->words, " "));
+    add_bit(r->given, (size_t)(f - r->table->flags));
+    *used = 1;
+    return set_value(r->table, f, argv[1], r->values);
+}
+
+static int set_all(reading *r, int argc, char **argv) {
+    int used, code = set_defaults(r->table, r->values);
+    if (!code) code = set_files(r, argc - 1, argv + 1);
+    if (!code) code = set_first_word(r, argc, argv, &used);
+    if (!code) code = set_words(r, argc - 1 - used, argv + 1 + used);
+    return code ? code : need_required(r);
+}
+
 bool flags_parse(const flag_table *table, int argc, char **argv, void *values, int *exit_code) {
     reading r = {.table = table, .values = values};
+    bool check = argc > 2 && !strcmp(argv[1], "--help") && !strcmp(argv[2], "--check");
     *exit_code = EXIT_FINE;
+    if (check) argc -= 2, argv += 2;
     if (asks_for_help(argc, argv)) {
-        bool markdown = argc == 3 && !strcmp(argv[2], "--markdown");
-        if (markdown)
-            flags_markdown(table);
-        else
-            flags_help(table);
+        print_help(table, argc == 3 && !strcmp(argv[2], "--markdown"));
         return false;
     }
-    *exit_code = set_defaults(table, values);
-    if (*exit_code == EXIT_FINE) *exit_code = set_files(&r, argc - 1, argv + 1);
-    if (*exit_code == EXIT_FINE) *exit_code = set_words(&r, argc - 1, argv + 1);
-    if (*exit_code == EXIT_FINE) *exit_code = need_required(&r);
-    if (*exit_code == EXIT_FINE) {
+    *exit_code = set_all(&r, argc, argv);
+    if (*exit_code == EXIT_FINE && !check) {
         foreign_tell(table, r.foreign);
         return true;
     }

@@ -1,9 +1,9 @@
 /* Flags of a command: one table says how each is typed, checked, explained and where its value goes.
  *
  * `_` and `-` in a name are alike; `--flag value` and `--flag=value` too. A switch takes no value, or True or False. A
- * list takes spaces or commas, and may be repeated. `--no_name` is `--name False` for a switch that is True by default.
- * The names and defaults are those of the Hugging Face scripts; where a default differs, `note` says so and help prints
- * it.
+ * list takes several words, or one with commas, and may be repeated. `--no_name` is `--name False` for a switch that is
+ * True by default. The names and defaults are those of the Hugging Face scripts; where a default differs, `note` says
+ * so and help prints it. Names that other programs use are in flag_aliases.h.
  *
  *     struct options { const char *model; int64_t length; bool json; };
  *     static const flag FLAGS[] = {
@@ -32,7 +32,9 @@
 typedef enum flag_type {
     FLAG_TEXT,   /* const char *: as typed; NULL without a default. Points into argv or the table */
     FLAG_TEXTS,  /* flag_list: each occurrence is one item, as typed (prompts) */
-    FLAG_LIST,   /* flag_list: each occurrence is items, apart by spaces or commas (files, names) */
+    FLAG_LIST,   /* flag_list: each word is items, separated by commas or spaces (names, numbers) */
+    FLAG_FILES,  /* flag_list: each word is a path, or several separated by commas; spaces belong to the path. A word
+                    that is the path of a file is one item even if it has a comma */
     FLAG_IDS,    /* flag_list: each occurrence is one item, its parts joined by commas (token ids) */
     FLAG_PAIR,   /* flag_list: two words, each an item, as typed */
     FLAG_INT,    /* int64_t: 512, 5e8; must be whole */
@@ -78,6 +80,10 @@ typedef struct flag_table {
     const char *usage;           /* what follows the command's name in the usage line */
     const flag *flags;           /* ends with an entry without name */
     const foreign_flag *foreign; /* ends with an entry without name; NULL: none */
+    const char *words;           /* Flags that a word without a flag is for, in the order people type them, separated
+                                    by spaces ("model_name_or_path prompt"); they are suggested. NULL: none */
+    bool first_word;             /* The command's first word may be the value of the first of these, without its flag */
+    const char *const *examples; /* What an example does, then its command line, and so on; ends with NULL */
 } flag_table;
 
 /* Where a flag's value goes: FLAG_INTO(struct options, length). */
@@ -89,22 +95,34 @@ enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
 /* Fills `values` (the command's struct, which begins as zeros) with defaults, then with what files of flags say, then
  * with what was typed; the last of several wins. argv[0] is the command's name. True: go on. False: return *exit_code,
- * since help was asked for and printed (0), or a flag was wrong and the message is on stderr (2); nothing is owned
- * then. */
+ * since help was asked for and printed, or the flags were only to be checked (0), or a flag was wrong and the message
+ * is on stderr (2); nothing is owned then.
+ *
+ * Behind --help may stand --markdown (flags_markdown()), or --check and flags, which are then read and nothing else. */
 bool flags_parse(const flag_table *table, int argc, char **argv, void *values, int *exit_code);
 
 /* Releases the lists. */
 void flags_free(const flag_table *table, void *values);
 
-/* The text that `lckv help COMMAND` prints. */
+/* The text that `lckv help COMMAND` prints, and the program's own in the same layout: at most as wide as the terminal
+ * and HELP_WIDEST; HELP_UNKNOWN where standard output is not a terminal. */
 void flags_help(const flag_table *table);
+void help_entry(const char *name, const char *text); /* "  NAME   TEXT", the text wrapped */
+enum { HELP_WIDEST = 100, HELP_UNKNOWN = 80 };
+
+/* The entry of that name, which is `length` bytes long, with _ or -; NULL where the table has none. */
+const flag *flag_find(const flag_table *table, const char *name, size_t length);
+
+/* A value that begins with a dash must be a negative number; any other is more likely a flag ("--prompt --length"). */
+bool flag_looks_like_one(const char *word);
 
 /* What `lckv help --markdown COMMAND` prints, which docs/flags.md is made of: a row "| `--name` | acts | text |" a
  * flag, the middle being one of acts, nothing to do, refused. */
 void flags_markdown(const flag_table *table);
 
-/* The name in `names` (ends with NULL) that is most like `typed`, NULL when none is: the fewest insertions, deletions,
- * replacements and swaps of neighbours; a name that begins with `typed` is like it. */
+/* The name in `names` (ends with NULL) that is most like `typed`, NULL when none is: one that has it as its beginning,
+ * or as whole words between underscores; else the one with the fewest insertions, deletions, replacements and swaps of
+ * neighbours, at most a third of the letters. */
 const char *nearest_name(const char *typed, const char *const *names);
 
 /* ---------------------------------------------------------------- flags that many commands have */

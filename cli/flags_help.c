@@ -1,30 +1,80 @@
-/* What `lckv help COMMAND` prints, and the name that a misspelt one was meant to be. */
-#include "flags.h"
+/* What `lckv help COMMAND` prints, for people and as rows of docs/flags.md. */
+#include "flag_aliases.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
-enum { HELP_COLUMN = 36, HELP_WIDTH = 110, NAME_MOST = 63 };
+enum { HELP_NARROWEST = 40, NAME_MOST = 96 };
 
-/* Prints words from `column` on, wrapped at HELP_WIDTH and continued at HELP_COLUMN. Returns the column reached. */
-static int print_wrapped(const char *text, int column) {
-    while (*text) {
-        text += strspn(text, " \n");
-        int length = (int)strcspn(text, " \n");
-        if (!length) break;
-        bool first = column == HELP_COLUMN;
-        if (!first && column + 1 + length > HELP_WIDTH) {
-            printf("\n%*s", HELP_COLUMN, "");
-            column = HELP_COLUMN;
-            first = true;
+/* ---------------------------------------------------------------- lines */
+
+static int help_width(void) {
+    struct winsize size;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || !size.ws_col) return HELP_UNKNOWN;
+    return size.ws_col < HELP_NARROWEST ? HELP_NARROWEST : size.ws_col > HELP_WIDEST ? HELP_WIDEST : size.ws_col;
+}
+
+/* Text on its way to standard output: the column reached, and where continued lines begin. */
+typedef struct wrapper {
+    int width, indent, column;
+    bool begun; /* a word stands on this line behind the indent */
+} wrapper;
+
+static void break_line(wrapper *w) {
+    printf("\n%*s", w->indent, "");
+    w->column = w->indent;
+    w->begun = false;
+}
+
+static int columns(const char *text, size_t length) {
+    int count = 0;
+    for (size_t i = 0; i < length; i++) count += ((unsigned char)text[i] & 0xC0) != 0x80; /* UTF-8 */
+    return count;
+}
+
+/* Prints `text`, broken at spaces alone: no flag is ever cut. */
+static void print_words(wrapper *w, const char *text) {
+    while (*(text += strspn(text, " \n"))) {
+        size_t length = strcspn(text, " \n");
+        int needed = columns(text, length) + w->begun;
+        if (w->begun && w->column + needed > w->width) {
+            break_line(w);
+            needed--;
         }
-        printf("%s%.*s", first ? "" : " ", length, text);
-        column += length + !first;
+        printf("%s%.*s", w->begun ? " " : "", (int)length, text);
+        w->column += needed;
+        w->begun = true;
         text += length;
     }
-    return column;
 }
+
+static void print_paragraph(const char *text) {
+    wrapper w = {.width = help_width()};
+    print_words(&w, text);
+    printf("\n");
+}
+
+/* "  NAME", and the column where its text begins: behind it or, if it is too long, on the next line. */
+static wrapper begin_entry(const char *name) {
+    wrapper w = {.width = help_width()};
+    w.indent = w.width * 3 / 10;
+    w.column = printf("  %s", name);
+    if (w.column + 2 > w.indent)
+        break_line(&w);
+    else
+        w.column += printf("%*s", w.indent - w.column, "");
+    return w;
+}
+
+void help_entry(const char *name, const char *text) {
+    wrapper w = begin_entry(name);
+    print_words(&w, text);
+    printf("\n");
+}
+
+/* ---------------------------------------------------------------- flags */
 
 static const char *value_name(const flag *f) {
     if (f->value) return f->value;
@@ -34,6 +84,8 @@ static const char *value_name(const flag *f) {
         return "TEXT";
     case FLAG_LIST:
         return "A,B,..";
+    case FLAG_FILES:
+        return "FILES";
     case FLAG_PAIR:
     case FLAG_IDS:
         return "1,15,7";
@@ -44,48 +96,126 @@ static const char *value_name(const flag *f) {
     case FLAG_FILE:
         return "FILE";
     case FLAG_CHOICE:
-        return f->choices;
+        return "WORD";
     case FLAG_SWITCH:
         break;
     }
     return "";
 }
 
+/* "a, b or c" of "a|b|c". */
+static void print_choices(wrapper *w, const char *choices) {
+    char word[NAME_MOST];
+    print_words(w, "(one of:");
+    while (*choices) {
+        int length = (int)strcspn(choices, "|");
+        bool last = !choices[length];
+        snprintf(word, sizeof word, "%.*s%s", length, choices, last ? ")" : ",");
+        print_words(w, word);
+        choices += length + !last;
+    }
+}
+
 static void print_flag(const flag *f) {
     const char *value = value_name(f);
-    int column = printf("  --%s%s%s", f->name, *value ? " " : "", value);
-    if (column + 2 > HELP_COLUMN) {
-        printf("\n");
-        column = 0;
-    }
-    printf("%*s", HELP_COLUMN - column, "");
-    column = print_wrapped(f->help, HELP_COLUMN);
-    char extra[256];
-    if (f->required) column = print_wrapped("(needed)", column);
-    if (f->type == FLAG_TEXTS || f->type == FLAG_IDS) column = print_wrapped("(may be repeated)", column);
+    char text[256];
+    snprintf(text, sizeof text, "--%s%s%s", f->name, *value ? " " : "", value);
+    wrapper w = begin_entry(text);
+    print_words(&w, f->help);
+    if (f->choices) print_choices(&w, f->choices);
+    if (f->required) print_words(&w, "(needed)");
+    if (f->type == FLAG_TEXTS || f->type == FLAG_IDS) print_words(&w, "(may be repeated)");
     if (f->fallback && *f->fallback) {
-        snprintf(extra, sizeof extra, "(default %s)", f->fallback);
-        column = print_wrapped(extra, column);
+        snprintf(text, sizeof text, "(default %s)", f->fallback);
+        print_words(&w, text);
     }
     if (f->note) {
-        snprintf(extra, sizeof extra, "[unlike the Hugging Face script: %s]", f->note);
-        print_wrapped(extra, column);
+        snprintf(text, sizeof text, "[unlike the Hugging Face script: %s]", f->note);
+        print_words(&w, text);
     }
     printf("\n");
 }
 
+/* "As in llama.cpp: -m --model_name_or_path, -p --prompt": the letters that the command understands. */
+static void print_letters(const flag_table *table) {
+    char text[NAME_MOST];
+    wrapper w = {.width = help_width()};
+    for (const char *letter = FLAG_LETTERS; *letter; letter++) {
+        const char typed[] = {'-', *letter, 0};
+        const flag *f = flag_of_letter(table, typed, 2);
+        if (!f) continue;
+        if (!w.begun) printf("\n");
+        print_words(&w, w.begun ? "" : "Short forms, as in llama.cpp:");
+        snprintf(text, sizeof text, "%s --%s", typed, f->name);
+        print_words(&w, text);
+    }
+    if (w.begun) printf("\n");
+}
+
+/* ---------------------------------------------------------------- examples */
+
+/* The end of the part of a command line that begins at `at`: before the next flag that no quotes enclose. */
+static const char *part_end(const char *at) {
+    char quote = 0;
+    for (at++; *at; at++) {
+        if (quote ? *at == quote : (*at == '\'' || *at == '"')) quote = quote ? 0 : *at;
+        if (!quote && !strncmp(at, " --", 3)) return at;
+    }
+    return at;
+}
+
+/* A line that is too long is continued as a shell takes it. */
+static void print_command(const char *line) {
+    enum { INDENT = 2, MORE = 6 };
+    int width = help_width(), column = INDENT;
+    printf("%*s", INDENT, "");
+    while (*line) {
+        const char *end = part_end(line);
+        int needed = columns(line, (size_t)(end - line));
+        if (column > MORE && column + needed + (*end ? 2 : 0) > width) {
+            printf(" \\\n%*s", MORE - 1, "");
+            column = MORE - 1;
+        }
+        printf("%.*s", (int)(end - line), line);
+        column += needed;
+        line = end;
+    }
+    printf("\n");
+}
+
+static void print_examples(const flag_table *table) {
+    if (table->examples) printf("\nExamples\n");
+    for (const char *const *e = table->examples; e && *e; e += 2) {
+        wrapper w = {.width = help_width(), .indent = 4, .column = printf("  #"), .begun = true};
+        print_words(&w, e[0]);
+        printf("\n");
+        print_command(e[1]);
+    }
+}
+
 void flags_help(const flag_table *table) {
-    printf("usage: lckv %s %s\n\n%s\n", table->command, table->usage, table->about);
+    wrapper usage = {.width = help_width(), .indent = 4};
+    print_words(&usage, "usage: lckv");
+    print_words(&usage, table->command);
+    print_words(&usage, table->usage);
+    printf("\n\n");
+    print_paragraph(table->about);
     const char *group = NULL;
     for (const flag *f = table->flags; f->name; f++) {
         if (!group || strcmp(group, f->group)) printf("\n%s\n", f->group);
         group = f->group;
         print_flag(f);
     }
-    if (table->foreign)
-        printf("\nAll other flags of the Hugging Face script are known, too: for each, docs/flags.md says why there is "
-               "nothing to do, or why it is refused.\n");
+    print_letters(table);
+    if (table->foreign) {
+        printf("\n");
+        print_paragraph("The other flags of the Hugging Face script are known, too: docs/flags.md says for each why "
+                        "there is nothing to do, or why it is refused.");
+    }
+    print_examples(table);
 }
+
+/* ---------------------------------------------------------------- rows of docs/flags.md */
 
 /* Bars would end the cell. */
 static void print_cell(const char *text) {
@@ -124,9 +254,7 @@ static void print_foreign_row(const foreign_flag *f) {
 }
 
 static bool has_flag(const flag_table *table, const char *name) {
-    const flag *f = table->flags;
-    while (f->name && strcmp(f->name, name)) f++;
-    return f->name;
+    return flag_find(table, name, strlen(name)) != NULL;
 }
 
 /* A foreign flag of a name that the command has, too, is never asked for. */
@@ -134,37 +262,4 @@ void flags_markdown(const flag_table *table) {
     for (const flag *f = table->flags; f->name; f++) print_acting_row(f);
     for (const foreign_flag *f = table->foreign; f && f->name; f++)
         if (!has_flag(table, f->name) && (!f->stands_for || has_flag(table, f->stands_for))) print_foreign_row(f);
-}
-
-static int smaller(int a, int b) {
-    return a < b ? a : b;
-}
-
-/* Damerau-Levenshtein distance without repeated edits of one place (optimal string alignment). */
-static int edit_distance(const char *a, const char *b) {
-    int rows[3][NAME_MOST + 1];
-    int length_a = (int)strlen(a), length_b = (int)strlen(b);
-    if (length_a > NAME_MOST || length_b > NAME_MOST) return NAME_MOST;
-    for (int j = 0; j <= length_b; j++) rows[0][j] = j;
-    for (int i = 1; i <= length_a; i++) {
-        int *now = rows[i % 3], *before = rows[(i + 2) % 3], *twice_before = rows[(i + 1) % 3];
-        now[0] = i;
-        for (int j = 1; j <= length_b; j++) {
-            now[j] = smaller(before[j - 1] + (a[i - 1] != b[j - 1]), 1 + smaller(before[j], now[j - 1]));
-            bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-            if (swapped) now[j] = smaller(now[j], twice_before[j - 2] + 1);
-        }
-    }
-    return rows[length_a % 3][length_b];
-}
-
-const char *nearest_name(const char *typed, const char *const *names) {
-    const char *best = NULL;
-    int length = (int)strlen(typed), best_distance = length / 2 + 1;
-    for (; *names; names++) {
-        bool begins = length >= 2 && !strncmp(*names, typed, (size_t)length);
-        int distance = begins ? 1 : edit_distance(typed, *names);
-        if (distance < best_distance) best = *names, best_distance = distance;
-    }
-    return best;
 }

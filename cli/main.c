@@ -5,6 +5,7 @@
 #include "output.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct command {
@@ -33,48 +34,121 @@ static const struct command *find_command(const char *name) {
     return NULL;
 }
 
-static int unknown_command(const char *typed) {
+/* What other programs call a command. */
+static const struct {
+    const char *typed, *meant;
+} ALIASES[] = {
+    {"pretrain", "train"},
+    {"finetune", "sft"},
+    {"fine-tune", "sft"},
+    {"tune", "sft"},
+    {"lora", "sft"},
+    {"run", "generate"},
+    {"complete", "generate"},
+    {"completion", "generate"},
+    {"infer", "generate"},
+    {"sample", "generate"},
+    {"predict", "generate"},
+    {"cli", "chat"},
+    {"talk", "chat"},
+    {"server", "serve"},
+    {"api", "serve"},
+    {"perplexity", "eval"},
+    {"ppl", "eval"},
+    {"evaluate", "eval"},
+    {"lm_eval", "eval"},
+    {"benchmark", "bench"},
+    {"tokenizer", "tokenize"},
+    {"encode", "tokenize"},
+    {"decode", "tokenize"},
+    {"download", "fetch"},
+    {"pull", "fetch"},
+    {"info", "inspect"},
+    {"show", "inspect"},
+    {"plan", "inspect"},
+    {"merge", "convert"},
+    {"export", "convert"},
+    {"logprobs", "score"},
+    {"version", "--version"},
+    {NULL, NULL},
+};
+
+static const char *nearest_command(const char *typed) {
     const char *names[sizeof COMMANDS / sizeof *COMMANDS + 1];
     int count = 0;
+    for (int i = 0; ALIASES[i].typed; i++)
+        if (!strcmp(ALIASES[i].typed, typed)) return ALIASES[i].meant;
     for (const struct command *c = COMMANDS; c->name; c++) names[count++] = c->name;
     names[count++] = "help";
     names[count] = NULL;
-    const char *nearest = nearest_name(typed, names);
+    return nearest_name(typed, names);
+}
+
+static int unknown_command(int argc, char **argv) {
+    const char *typed = argv[0], *nearest = nearest_command(typed);
+    for (int i = 1; i < argc && typed[0] == '-'; i++)
+        if (find_command(argv[i])) {
+            fprintf(stderr, "lckv: the command comes before its flags: lckv %s %s ...\n", argv[i], typed);
+            return EXIT_USAGE;
+        }
     if (nearest)
-        fprintf(stderr, "lckv: there is no command \"%s\"; the nearest is %s\n", typed, nearest);
+        fprintf(stderr, "lckv: unknown command \"%s\"; did you mean lckv %s?\n", typed, nearest);
     else
-        fprintf(stderr, "lckv: there is no command \"%s\"; see lckv help\n", typed);
+        fprintf(stderr, "lckv: unknown command \"%s\"; see lckv help\n", typed);
     return EXIT_USAGE;
 }
 
-static int print_commands(FILE *stream, int code) {
-    fprintf(stream, "lckv %s: language models whose layers share keys and values\n\n", lckv_version());
-    fprintf(stream, "usage: lckv COMMAND [flags]\n       lckv help COMMAND\n\n");
-    for (const struct command *c = COMMANDS; c->name; c++) fprintf(stream, "  %-10s %s\n", c->name, c->summary);
+static const char USAGE[] = "usage: lckv COMMAND [flags]\n"
+                            "       lckv help COMMAND                   the flags of a command, and examples\n"
+                            "       lckv help --check COMMAND [flags]   reads the flags and says what is wrong\n"
+                            "       lckv --version\n\n";
+
+static int print_commands(void) {
+    printf("lckv %s: language models whose layers share keys and values\n\n%s", lckv_version(), USAGE);
+    for (const struct command *c = COMMANDS; c->name; c++) help_entry(c->name, c->summary);
+    printf("\nExamples\n  lckv help generate\n"
+           "  lckv generate --model_name_or_path demo-model --prompt \"Mr. Darcy\"\n");
+    return EXIT_FINE;
+}
+
+static int version(void) {
+    printf("lckv %s\n", lckv_version());
+    return EXIT_FINE;
+}
+
+static bool is_help(const char *word) {
+    return !strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h");
+}
+
+/* help [--markdown | --check] [COMMAND ...]: the command itself is asked, whose table of flags nobody else knows.
+ * argv[0] is "help". */
+static int help(int argc, char **argv) {
+    char asked[] = "--help", *mode = argc > 2 && !strncmp(argv[1], "--", 2) && !is_help(argv[1]) ? argv[1] : NULL;
+    if (mode) argc--, argv++;
+    if (argc < 2 || is_help(argv[1])) return print_commands();
+    const struct command *c = find_command(argv[1]);
+    if (!c) return unknown_command(argc - 1, argv + 1);
+    int count = 0;
+    char **words = need(malloc((size_t)(argc + 3) * sizeof *words));
+    words[count++] = argv[1];
+    words[count++] = asked;
+    if (mode) words[count++] = mode;
+    for (int i = 2; i < argc && mode; i++) words[count++] = argv[i];
+    words[count] = NULL;
+    int code = c->run(count, words);
+    free(words);
     return code;
 }
 
-/* help [--markdown] [COMMAND]: the command itself is asked, whose table of flags nobody else knows. */
-static int help(int argc, char **argv) {
-    bool markdown = argc > 2 && !strcmp(argv[1], "--markdown");
-    if (markdown) argc--, argv++;
-    if (argc < 2) return print_commands(stdout, EXIT_FINE);
-    const struct command *c = find_command(argv[1]);
-    if (!c) return unknown_command(argv[1]);
-    char asked[] = "--help", as_rows[] = "--markdown", *arguments[] = {argv[1], asked, as_rows, NULL};
-    return c->run(markdown ? 3 : 2, arguments);
-}
-
 static int run(int argc, char **argv) {
-    if (argc < 2) return print_commands(stderr, EXIT_USAGE);
-    if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
-        return help(argc - 1, argv + 1);
-    if (!strcmp(argv[1], "--version")) {
-        printf("lckv %s\n", lckv_version());
-        return EXIT_FINE;
+    if (argc < 2) {
+        print_commands();
+        return EXIT_USAGE;
     }
+    if (is_help(argv[1])) return help(argc - 1, argv + 1);
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) return version();
     const struct command *c = find_command(argv[1]);
-    return c ? c->run(argc - 1, argv + 1) : unknown_command(argv[1]);
+    return c ? c->run(argc - 1, argv + 1) : unknown_command(argc - 1, argv + 1);
 }
 
 int main(int argc, char **argv) {

@@ -6,6 +6,7 @@
 #include "lckv.h"
 
 #define TORCH_DTYPES "auto|float32|bfloat16|float16"
+enum { TORCH_DTYPE_FLOAT16 = 3 }; /* its place among them */
 
 /* The flags that name a model, for tables of commands that have a struct model_flags. `when` ends the help of
  * --tokenizer_name: in which case it is asked for. */

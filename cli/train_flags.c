@@ -40,7 +40,7 @@ static const flag FLAGS[] = {
      "all-linear; q_proj and v_proj unless given",
      AT(lora_target_modules), .value = "NAMES"},
 
-    {"train_file", FLAG_LIST, NULL, "Data",
+    {"train_file", FLAG_FILES, NULL, "Data",
      "files, folders and patterns (a/b-*.jsonl) to train on, one corpus in this order: text (a line is a document, its "
      "break kept), .jsonl, .json, .csv, or token ids (.bin, .npy); plain, .gz, .bz2, .xz or .zst. "
      "NAME:WEIGHT NAME:WEIGHT...: a mixture, a weight being the share of an epoch's blocks",
@@ -51,7 +51,7 @@ static const flag FLAGS[] = {
      AT(train.dataset_name), .value = "NAME"},
     {"dataset_config_name", FLAG_TEXT, NULL, "Data", "only files of it that have this word or folder in their path",
      AT(train.dataset_config_name), .value = "NAME"},
-    {"validation_file", FLAG_LIST, NULL, "Data", "files of the same kinds, to evaluate on", AT(validation_files),
+    {"validation_file", FLAG_FILES, NULL, "Data", "files of the same kinds, to evaluate on", AT(validation_files),
      .value = "FILES"},
     {"validation_split_percentage", FLAG_INT, "0", "Data",
      "without a validation_file: so many percent of the training documents, the first ones, are for evaluation alone",
@@ -199,9 +199,25 @@ static const flag FLAGS[] = {
     FLAG_JSON(struct train_flags, json),
     {0},
 };
+static const char *const EXAMPLES[] = {
+    "a small model from random weights, on a novel",
+    "lckv train --config_name data/demo-config.json --tokenizer_name data/tokenizer --train_file "
+    "data/pride_and_prejudice.txt --block_size 128 --max_steps 300 --learning_rate 3e-3 --output_dir my-model",
+    "go on from a checkpoint, with other data; files are separated by spaces or commas",
+    "lckv train --model_name_or_path demo-model --train_file more.txt \"a file.txt\" --num_train_epochs 1 --output_dir "
+    "my-model-2",
+    "two processes",
+    "mpirun -n 2 lckv train --args_file flags.json",
+    NULL,
+};
+
 const flag_table TRAIN_FLAGS = {
     "train",
     "Trains a model on text or token ids and writes it as a Hugging Face folder. The learning rate, the loss and the "
     "speed are logged in train_log.jsonl. The same command run again goes on from the newest checkpoint. Ctrl-C, "
     "SIGTERM and SIGUSR1 write one before the program ends.",
-    "[--config_name CONFIG] [--model_name_or_path MODEL] --train_file FILES --output_dir DIR", FLAGS, TRAINING_FOREIGN};
+    "[--config_name CONFIG] [--model_name_or_path MODEL] --train_file FILES --output_dir DIR",
+    FLAGS,
+    TRAINING_FOREIGN,
+    .words = "train_file",
+    .examples = EXAMPLES};

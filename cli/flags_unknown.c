@@ -1,0 +1,253 @@
+/* What is said of a word that is no flag of the command, and no value of one. */
+#include "command_line.h"
+#include "flag_aliases.h"
+#include "output.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { NAME_MOST = 63, ALIASES_MOST = 1024 };
+
+/* ---------------------------------------------------------------- names that are like another */
+
+static int smaller(int a, int b) {
+    return a < b ? a : b;
+}
+
+/* Damerau-Levenshtein distance without repeated edits of one place (optimal string alignment). */
+static int edit_distance(const char *a, const char *b) {
+    int rows[3][NAME_MOST + 1];
+    int length_a = (int)strlen(a), length_b = (int)strlen(b);
+    if (length_a > NAME_MOST || length_b > NAME_MOST) return NAME_MOST;
+    for (int j = 0; j <= length_b; j++) rows[0][j] = j;
+    for (int i = 1; i <= length_a; i++) {
+        int *now = rows[i % 3], *before = rows[(i + 2) % 3], *twice_before = rows[(i + 1) % 3];
+        now[0] = i;
+        for (int j = 1; j <= length_b; j++) {
+            now[j] = smaller(before[j - 1] + (a[i - 1] != b[j - 1]), 1 + smaller(before[j], now[j - 1]));
+            bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if (swapped) now[j] = smaller(now[j], twice_before[j - 2] + 1);
+        }
+    }
+    return rows[length_a % 3][length_b];
+}
+
+/* "train_batch_size" is part of "per_device_train_batch_size"; "device" of neither word in "devices". */
+static bool is_part(const char *typed, const char *name) {
+    size_t length = strlen(typed);
+    for (const char *at = name; (at = strstr(at, typed)); at++) {
+        bool begins = at == name || at[-1] == '_';
+        if (begins && (!at[length] || at[length] == '_')) return true;
+    }
+    return false;
+}
+
+static const char *containing_name(const char *typed, const char *const *names) {
+    size_t length = strlen(typed);
+    if (length < 3) return NULL;
+    for (const char *const *n = names; *n; n++)
+        if (!strncmp(*n, typed, length)) return *n;
+    for (const char *const *n = names; *n; n++)
+        if (is_part(typed, *n)) return *n;
+    return NULL;
+}
+
+static const char *misspelt_name(const char *typed, const char *const *names) {
+    const char *best = NULL;
+    int best_distance = smaller(((int)strlen(typed) + 1) / 3, 4) + 1;
+    for (; *names; names++) {
+        int distance = edit_distance(typed, *names);
+        if (distance < best_distance) best = *names, best_distance = distance;
+    }
+    return best;
+}
+
+const char *nearest_name(const char *typed, const char *const *names) {
+    const char *misspelt = misspelt_name(typed, names), *containing = containing_name(typed, names);
+    bool one_edit = misspelt && edit_distance(typed, misspelt) < 2;
+    return one_edit || !containing ? misspelt : containing;
+}
+
+/* The flag that is most like `name`, of those that the command does not refuse. */
+static const char *nearest_flag(const flag_table *table, const char *name) {
+    const char *names[FLAGS_MOST + 1];
+    int count = 0;
+    for (const flag *f = table->flags; f->name; f++) names[count++] = f->name;
+    for (const foreign_flag *f = table->foreign; f && f->name; f++) {
+        bool stands = f->stands_for && flag_find(table, f->stands_for, strlen(f->stands_for));
+        if (stands || (!f->stands_for && !f->refused)) names[count++] = f->name;
+    }
+    names[count] = NULL;
+    return nearest_name(name, names);
+}
+
+/* The row with a name that is a misspelt `name`. */
+static const flag_alias *nearest_alias(const flag_table *table, const char *name) {
+    char words[NAME_MOST + 1];
+    const char *value, *const one[] = {words, NULL};
+    for (const flag_alias *a = FLAG_ALIASES; a->typed; a++) {
+        if (!flag_alias_meant(a, table, &value)) continue;
+        for (const char *at = a->typed; *at; at += strspn(at, " ")) {
+            size_t length = strcspn(at, " ");
+            if (length <= NAME_MOST) snprintf(words, sizeof words, "%.*s", (int)length, at);
+            if (length > 4 && misspelt_name(name, one)) return a;
+            at += length;
+        }
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- unknown flags */
+
+/* A flag as it was typed: its name with underscores, without dashes; letters keep their one dash. */
+typedef struct typed_flag {
+    char *word;        /* as typed, up to the = */
+    char *name;        /* [length of word + 1] */
+    const char *value; /* that came with it; "..." where none did */
+} typed_flag;
+
+static typed_flag take_flag(char **words, int count, int at) {
+    const char *word = words[at], *equals = strchr(word, '='), *next = at + 1 < count ? words[at + 1] : NULL;
+    size_t length = strcspn(word, "=");
+    typed_flag t = {.word = need(strndup(word, length)), .name = need(strndup(word, length)), .value = "..."};
+    bool letter = length == 2;
+    if (!letter) memmove(t.name, t.name + strspn(t.name, "-"), length + 1 - strspn(t.name, "-"));
+    for (char *c = t.name + letter; *c; c++)
+        if (*c == '-') *c = '_';
+    if (equals)
+        t.value = equals + 1;
+    else if (next && !flag_looks_like_one(next))
+        t.value = next;
+    return t;
+}
+
+/* " VALUE" of an alias, up to the bar, with what was typed in it. */
+static char *meant_value(const char *value, const typed_flag *typed) {
+    size_t length = strcspn(value, "|"), most = 2 + length * (2 + strlen(typed->value) + strlen(typed->name));
+    char *text = need(malloc(most)), *to = text;
+    if (length) *to++ = ' ';
+    for (size_t i = 0; i < length; i++) {
+        if (value[i] == '*')
+            to = stpcpy(to, typed->value);
+        else if (value[i] == '@')
+            to = stpcpy(to, typed->name);
+        else
+            *to++ = value[i];
+    }
+    *to = '\0';
+    return text;
+}
+
+static int say_alias(const flag_table *table, const flag_alias *alias, const typed_flag *typed) {
+    const char *value;
+    const flag *meant = flag_alias_meant(alias, table, &value);
+    if (!meant && !alias->why) return 0;
+    if (!meant) return usage_error(table->command, "unknown flag \"%s\": %s", typed->word, alias->why);
+    char *text = meant_value(value, typed);
+    usage_error(table->command, "unknown flag \"%s\"; did you mean --%s%s?", typed->word, meant->name, text);
+    free(text);
+    return EXIT_USAGE;
+}
+
+/* llama.cpp and argparse also take one dash before a long name. */
+static int say_unknown_flag(const flag_table *table, const typed_flag *typed) {
+    size_t length = strlen(typed->name);
+    const flag_alias *alias = flag_alias_find(typed->name, length);
+    if (!alias && typed->name[0] == '-') alias = flag_alias_find(typed->name + 1, length - 1);
+    if (flag_find(table, typed->name, length)) alias = NULL;
+    if (alias && say_alias(table, alias, typed)) return EXIT_USAGE;
+    const char *nearest = alias ? NULL : nearest_flag(table, typed->name); /* a known name is not a misspelt one */
+    if (nearest) return usage_error(table->command, "unknown flag \"%s\"; did you mean --%s?", typed->word, nearest);
+    if (!alias) alias = nearest_alias(table, typed->name);
+    if (alias && say_alias(table, alias, typed)) return EXIT_USAGE;
+    return usage_error(table->command, "unknown flag \"%s\"; see lckv help %s", typed->word, table->command);
+}
+
+/* ---------------------------------------------------------------- words without a flag */
+
+/* Of the table's `words`, the first flag that has not been given; NULL where all have been, or there are none. Text
+ * with spaces is no name, unless there is such a file. */
+static const flag *first_not_given(const flag_table *table, const char *word, const uint64_t *given) {
+    bool no_name = strchr(word, ' ') && access(word, F_OK) != 0;
+    for (const char *at = table->words; at && *at; at += strspn(at, " ")) {
+        size_t length = strcspn(at, " ");
+        const flag *f = flag_find(table, at, length);
+        size_t index = (size_t)(f - table->flags);
+        bool fits = !no_name || !strstr(f->name, "name");
+        if (fits && !(given[index / 64] >> index % 64 & 1)) return f;
+        at += length;
+    }
+    return NULL;
+}
+
+/* words[from] and those behind it up to the next flag, with spaces between them. */
+static char *join_with_spaces(char **words, int count, int from) {
+    size_t bytes = 1;
+    int end = from;
+    while (end < count && !flag_looks_like_one(words[end])) bytes += strlen(words[end++]) + 1;
+    char *text = need(malloc(bytes)), *to = text;
+    for (int i = from; i < end; i++) {
+        if (i > from) *to++ = ' ';
+        to = stpcpy(to, words[i]);
+    }
+    *to = '\0';
+    return text;
+}
+
+/* Whether words[at] goes on with the value before it, which should have been quoted: text to be read, or a path. */
+static bool continues_value(const flag_table *table, char **words, int count, int at) {
+    if (at < 2 || strncmp(words[at - 2], "--", 2)) return false;
+    const flag *f = flag_find(table, words[at - 2] + 2, strlen(words[at - 2] + 2));
+    if (!f || (f->type != FLAG_TEXT && f->type != FLAG_TEXTS)) return false;
+    if (f->type == FLAG_TEXTS || strstr(f->name, "text") || strstr(f->name, "prompt")) return true;
+    char *path = join_with_spaces(words, count, at - 1);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
+static int say_unexpected_word(const flag_table *table, char **words, int count, int at, const uint64_t *given) {
+    const char *word = words[at];
+    const flag *meant = first_not_given(table, word, given);
+    bool continues = continues_value(table, words, count, at);
+    if (at == 0 && !strcmp(word, "help"))
+        return usage_error(table->command, "unexpected argument \"help\"; did you mean lckv help %s?", table->command);
+    if (!continues && !meant)
+        return usage_error(table->command, "unexpected argument \"%s\"; each value follows its flag, see lckv help %s",
+                           word, table->command);
+    char *value = join_with_spaces(words, count, continues ? at - 1 : at);
+    char *quoted = quoted_word(continues ? value : word);
+    if (continues)
+        usage_error(table->command, "unexpected argument \"%s\"; did you mean %s %s?", word, words[at - 2], quoted);
+    else
+        usage_error(table->command, "unexpected argument \"%s\"; did you mean --%s %s?", word, meant->name, quoted);
+    free(value);
+    free(quoted);
+    return EXIT_USAGE;
+}
+
+/* The dashes that word processors and web pages put for hyphens: an en dash, an em dash, a minus sign. */
+static size_t printed_dash(const char *word) {
+    bool dash = !strncmp(word, "\xE2\x80\x93", 3) || !strncmp(word, "\xE2\x80\x94", 3) ||
+                !strncmp(word, "\xE2\x88\x92", 3) || !strncmp(word, "\xE2\x80\x90", 3);
+    return dash ? 3 : 0;
+}
+
+int flag_unknown(const flag_table *table, char **words, int count, int at, const uint64_t *given) {
+    const char *word = words[at];
+    size_t dash = printed_dash(word);
+    if (dash && word[dash] && !isspace((unsigned char)word[dash])) {
+        const char *name = word + dash + strspn(word + dash, "-");
+        return usage_error(table->command, "unexpected argument \"%s\": a flag begins with two hyphens, --%s", word,
+                           name + (printed_dash(name) ? 3 : 0));
+    }
+    if (!flag_looks_like_one(word) || !strcmp(word, "--")) return say_unexpected_word(table, words, count, at, given);
+    typed_flag typed = take_flag(words, count, at);
+    int code = say_unknown_flag(table, &typed);
+    free(typed.word);
+    free(typed.name);
+    return code;
+}
