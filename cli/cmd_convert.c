@@ -7,6 +7,7 @@
 struct options {
     lckv_convert_options convert;
     int kv;
+    bool json;
 };
 
 #define MODEL(member) .offset = offsetof(struct options, convert.member)
@@ -33,6 +34,7 @@ static const flag FLAGS[] = {
     {"torch_dtype", FLAG_TEXT, "auto", "Weights",
      "type of the written weights: float32, bfloat16, float16; auto: as the checkpoint has them", MODEL(torch_dtype)},
     {"output_dir", FLAG_TEXT, NULL, "Output", "folder to write", MODEL(output_dir), .required = true},
+    FLAG_JSON(struct options, json),
     {0},
 };
 
@@ -62,6 +64,15 @@ static bool go_on(void *user, double fraction) {
     return !interrupted();
 }
 
+static int print_result(const struct options *o) {
+    notice("wrote %s", o->convert.output_dir);
+    if (!o->json) return EXIT_FINE;
+    json_t *object = json_pack("{ss}", "output_dir", o->convert.output_dir);
+    bool printed = object && print_json(object);
+    json_decref(object);
+    return printed ? EXIT_FINE : EXIT_FAILED;
+}
+
 int cmd_convert(int argc, char **argv) {
     struct options options = {0};
     int code;
@@ -73,7 +84,7 @@ int cmd_convert(int argc, char **argv) {
     progress(-1, "reading %s", convert->model_name_or_path ? convert->model_name_or_path : "");
     int status = lckv_convert(convert);
     progress_end();
-    if (status >= 0) notice("wrote %s", convert->output_dir);
+    code = status < 0 ? library_error(TABLE.command, status) : print_result(&options);
     flags_free(&TABLE, &options);
-    return status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
+    return code;
 }

@@ -17,8 +17,8 @@ struct options {
 
 #define AT(member) FLAG_INTO(struct options, member)
 static const flag FLAGS[] = {
-    {"name", FLAG_TEXT, NULL, "What", "of the model or data set; may stand alone, before the flags", AT(name),
-     .value = "ORG/NAME", .required = true},
+    {"name", FLAG_TEXT, NULL, "What", "of the model or data set; may stand alone", AT(name), .value = "ORG/NAME",
+     .required = true},
     {"repo_type", FLAG_CHOICE, "model", "What", "what it is", AT(repo_type), .choices = "model|dataset"},
     {"revision", FLAG_TEXT, "main", "What", "branch, tag or commit", AT(revision)},
     {"include", FLAG_FILES, NULL, "What", "only files whose path is like one of these, as the shell has it: '*.json'",
@@ -47,7 +47,7 @@ static const flag_table TABLE = {
     "ORG/NAME [--repo_type dataset] [--revision REVISION]",
     FLAGS,
     .words = "name",
-    .first_word = true,
+    .takes_word = true,
     .examples = EXAMPLES,
 };
 

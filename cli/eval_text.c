@@ -211,7 +211,13 @@ static int is_text(const struct dirent *entry) {
 static int add_path(const char *command, prompt_list *texts, const char *path) {
     struct stat info;
     struct dirent **entries;
-    if (stat(path, &info) || !S_ISDIR(info.st_mode)) return prompts_add_file(command, texts, path, false);
+    if (stat(path, &info))
+        return failure(
+            command,
+            "cannot read '%s': %s; --file (or --dataset_name) takes files and folders, such as the folder that "
+            "lckv fetch ORG/NAME --repo_type dataset prints",
+            path, strerror(errno));
+    if (!S_ISDIR(info.st_mode)) return prompts_add_file(command, texts, path, false);
     int count = scandir(path, &entries, is_text, alphasort), code = EXIT_FINE;
     if (count < 1) code = failure(command, "there is no .txt or .jsonl file in the folder '%s'", path);
     for (int i = 0; i < count; i++) {

@@ -375,8 +375,21 @@ static int set_negation(reading *r, const char *typed) {
     return foreign_check(r->table->command, foreign, "False");
 }
 
+/* A word without a flag, where the command takes one: the value of that flag. NULL where it is not so. */
+static const flag *flag_of_word(const reading *r, const char *word) {
+    if (!r->table->takes_word || flag_looks_like_one(word)) return NULL;
+    const flag *f = flag_find(r->table, r->table->words, strcspn(r->table->words, " "));
+    size_t index = (size_t)(f - r->table->flags);
+    return r->given[index / 64] >> index % 64 & 1 ? NULL : f;
+}
+
 static int set_word(reading *r) {
     const char *word = r->words[r->at];
+    const flag *its = flag_of_word(r, word);
+    if (its) {
+        add_bit(r->given, (size_t)(its - r->table->flags));
+        return set_value(r->table, its, word, r->values);
+    }
     size_t length = strcspn(word, "=");
     const flag *letter = flag_of_letter(r->table, word, length);
     if (letter) return set_flag(r, letter);
@@ -457,21 +470,10 @@ static void print_help(const flag_table *table, bool markdown) {
         flags_help(table);
 }
 
-/* The first word as the value of its flag; *count: of the words used. */
-static int set_first_word(reading *r, int argc, char **argv, int *used) {
-    *used = 0;
-    if (!r->table->first_word || argc < 2 || argv[1][0] == '-') return 0;
-    const flag *f = flag_find(r->table, r->table->words, strcspn(r->table->words, " "));
-    add_bit(r->given, (size_t)(f - r->table->flags));
-    *used = 1;
-    return set_value(r->table, f, argv[1], r->values);
-}
-
 static int set_all(reading *r, int argc, char **argv) {
-    int used, code = set_defaults(r->table, r->values);
+    int code = set_defaults(r->table, r->values);
     if (!code) code = set_files(r, argc - 1, argv + 1);
-    if (!code) code = set_first_word(r, argc, argv, &used);
-    if (!code) code = set_words(r, argc - 1 - used, argv + 1 + used);
+    if (!code) code = set_words(r, argc - 1, argv + 1);
     return code ? code : need_required(r);
 }
 

@@ -82,7 +82,7 @@ typedef struct flag_table {
     const foreign_flag *foreign; /* ends with an entry without name; NULL: none */
     const char *words;           /* Flags that a word without a flag is for, in the order people type them, separated
                                     by spaces ("model_name_or_path prompt"); they are suggested. NULL: none */
-    bool first_word;             /* The command's first word may be the value of the first of these, without its flag */
+    bool takes_word;             /* A word may be the value of the first of these without its flag */
     const char *const *examples; /* What an example does, then its command line, and so on; ends with NULL */
 } flag_table;
 

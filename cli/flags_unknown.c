@@ -175,7 +175,7 @@ static const flag *first_not_given(const flag_table *table, const char *word, co
     for (const char *at = table->words; at && *at; at += strspn(at, " ")) {
         size_t length = strcspn(at, " ");
         const flag *f = flag_find(table, at, length);
-        size_t index = (size_t)(f - table->flags);
+        size_t index = (size_t)(f - table->flags); /* each of them is a flag of the table */
         bool fits = !no_name || !strstr(f->name, "name");
         if (fits && !(given[index / 64] >> index % 64 & 1)) return f;
         at += length;

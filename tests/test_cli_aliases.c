@@ -157,6 +157,9 @@ static void stray_words_lead_to_their_flag(void **state) {
     SAYS("did you mean --model_name_or_path", "inspect", "m1");
     SAYS("did you mean lckv help serve?", "serve", "help");
     SAYS("each value follows its flag", "fetch", "a/b", "c/d");
+    captured c; /* the one word that a command takes */
+    CAPTURE(&c, "fetch", "--help", "--check", "--repo_type", "dataset", "a/b");
+    if (c.code) fail_msg("%s", c.messages);
 }
 
 static void letters_are_those_of_llama_cpp(void **state) {

@@ -123,6 +123,17 @@ static void every_command_has_examples_whose_flags_are_right(void **state) {
     }
 }
 
+/* docs/file-formats.md says so. */
+static void every_command_but_serve_has_json(void **state) {
+    (void)state;
+    captured c;
+    for (const struct cli_command *command = CLI_COMMANDS; command->name; command++) {
+        CAPTURE(&c, command->name, "--help", "--markdown");
+        bool has = strstr(c.output, "| `--json` | acts |") != NULL;
+        assert_true(has == (strcmp(command->name, "serve") != 0));
+    }
+}
+
 /* ---------------------------------------------------------------- how it is asked for */
 
 static void ends_with(const folder *f, int code, const char *begins, const char *const *words) {
@@ -171,6 +182,7 @@ int main(void) {
         cmocka_unit_test(help_is_as_wide_as_the_terminal_but_no_wider_than_100),
         cmocka_unit_test(help_uses_the_columns_that_there_are),
         IN_FOLDER(every_command_has_examples_whose_flags_are_right),
+        cmocka_unit_test(every_command_but_serve_has_json),
         IN_FOLDER(help_and_version_are_found_under_all_their_names),
         IN_FOLDER(flags_can_be_checked_without_running_them),
     };

@@ -82,7 +82,39 @@ static void a_data_set_may_lie_in_the_cache(void **state) {
     expect_list(r, &train, "hub/datasets--org--name/snapshots/0123abc/train.txt");
     expect_list(r, &validation, "hub/datasets--org--name/snapshots/0123abc/valid.txt");
     FAILS(sources_of_dataset("org/other", NULL, &train, &validation), LCKV_ERROR_FILE,
-          "lckv fetch --repo_type dataset org/other");
+          "lckv fetch org/other --repo_type dataset");
+    unsetenv("HF_HUB_CACHE");
+}
+
+/* Where was looked, and the command that helps. */
+static void names_of_the_hub_that_are_not_here_are_told_how_to_be_had(void **state) {
+    (void)state;
+    source_list train = {0}, validation = {0};
+    assert_int_equal(setenv("HF_HUB_CACHE", "/absent/cache", 1), 0);
+    static const char *const names[][2] = {
+        {"wikitext", "the Hugging Face cache (/absent/cache) does not have it; fetch it with: lckv fetch "
+                     "Salesforce/wikitext --repo_type dataset --include '*wikitext-2*', then use dataset_name "
+                     "Salesforce/wikitext"},
+        {"openwebtext", "lckv fetch Skylion007/openwebtext --repo_type dataset"},
+        {"Salesforce/wikitext", "lckv fetch Salesforce/wikitext --repo_type dataset --include '*wikitext-2*'"},
+        {"org/name-2.0", "lckv fetch org/name-2.0 --repo_type dataset"},
+        {"mine", "on the hub it has a name like ORG/mine"},
+        {"./mine", "data set './mine' not found"},
+        {"my data", "data set 'my data' not found"},
+        {"", "data set '' not found"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        FAILS(sources_of_dataset(names[i][0], "wikitext-2", &train, &validation), LCKV_ERROR_FILE, names[i][1]);
+    static const char *const files[][2] = {
+        {"wikitext", "cannot open 'wikitext': there is no such file or folder. A data set of the hub is given by "
+                     "dataset_name: first lckv fetch Salesforce/wikitext --repo_type dataset"},
+        {"org/name", "first lckv fetch org/name --repo_type dataset, then dataset_name org/name"},
+        {"mine", "first lckv fetch ORG/NAME --repo_type dataset"},
+        {"absent.txt", "cannot open 'absent.txt': No such file or directory"},
+        {"data/absent.jsonl", "cannot open 'data/absent.jsonl': No such file or directory"},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        FAILS(sources_add(&files[i][0], 1, &train), LCKV_ERROR_FILE, files[i][1]);
     unsetenv("HF_HUB_CACHE");
 }
 
@@ -92,6 +124,7 @@ int main(void) {
         ROOM_TEST(names_of_nothing_are_refused),
         ROOM_TEST(a_data_set_has_parts),
         ROOM_TEST(a_data_set_may_lie_in_the_cache),
+        ROOM_TEST(names_of_the_hub_that_are_not_here_are_told_how_to_be_had),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

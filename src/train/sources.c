@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "config/model_path.h"
 #include "train/documents.h"
+#include "train/source_names.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -12,6 +13,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { DEEPEST = 32 }; /* folders inside folders: links may lead in circles */
 
@@ -89,6 +91,8 @@ int sources_add(const char *const *names, int count, source_list *out) {
             TRY(add_whole_folder(names[i], out));
         else if (!file_exists(names[i]) && strpbrk(names[i], "*?["))
             TRY(add_pattern(names[i], out));
+        else if (access(names[i], F_OK) != 0)
+            return source_is_absent(names[i]);
         else
             TRY(add_path(out, names[i]));
     }
@@ -171,7 +175,9 @@ static int divide_folder(const char *name, const char *folder, const char *confi
 int sources_of_dataset(const char *name, const char *config_name, source_list *train, source_list *validation) {
     char *folder;
     if (file_exists(name) && !folder_exists(name)) return add_path(train, name);
-    TRY(dataset_path_resolve(name, &folder));
+    int found = dataset_path_resolve(name, &folder);
+    if (found == LCKV_ERROR_FILE) return dataset_is_absent(name, config_name);
+    TRY(found);
     int status = divide_folder(name, folder, config_name, train, validation);
     free(folder);
     return status;

@@ -1,0 +1,58 @@
+#!/bin/sh
+# The commands that README.md and docs/ show: each flag exists and takes its value (lckv help --check). Nothing is run.
+#
+#   docs_test.sh PROGRAM SOURCE
+set -eu
+program=$1 source=$2
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+: >run_clm.sh # a file of flags
+
+# A command a line, "PAGE:LINE: lckv COMMAND ...": of blocks, whose lines a backslash continues, and of `lckv ...` in text.
+# What stands for something to fill in (...) goes.
+awk '
+    function show(text, at) {
+        if (match(text, /(^|[ \/])lckv (train|sft|convert|inspect|generate|chat|score|eval|bench|tokenize|serve|fetch) /) == 0) return
+        text = substr(text, RSTART + (substr(text, RSTART, 1) != "l"))
+        gsub(/ \.\.\.( |$)/, " ", text)
+        gsub(/ [[][^]]*[]]/, "", text)
+        gsub(/ [NT]( |$)/, " 1 ", text)
+        sub(/ [&|]$/, "", text)
+        print FILENAME ":" at ": " text
+    }
+    FNR == 1 { command = "" }
+    /^    / {
+        line = substr($0, 5)
+        if (command == "") begin = FNR
+        command = command line
+        if (sub(/\\$/, "", command)) next
+        sub(/^\$ /, "", command)
+        show(command, begin)
+        command = ""
+        next
+    }
+    {
+        count = split($0, parts, "`")
+        for (i = 2; i <= count; i += 2)
+            if (parts[i] ~ /^lckv [a-z]+ .*--/) show(parts[i], FNR)
+    }
+' "$source"/README.md "$source"/docs/*.md >commands
+
+lckv() {
+    "$program" help --check "$@" 2>messages
+}
+
+checked=0 wrong=0
+while IFS= read -r line; do
+    command=${line#*: }
+    checked=$((checked + 1))
+    (eval "$command") </dev/null >/dev/null 2>shell || {
+        grep -q ' is needed; ' messages && continue # of what a text leaves out
+        wrong=$((wrong + 1))
+        echo "${line%%: *}: $command" >&2
+        cat shell messages >&2
+    }
+done <commands
+echo "$checked commands"
+[ "$wrong" = 0 ] && [ "$checked" -gt 40 ]
