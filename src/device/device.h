@@ -14,6 +14,9 @@
  *     one that is absent. A backward entry reads the fields that its forward wrote.
  *   - Results are the same bits for the same call at the same thread count and processor features: no floating-point
  *     atomics.
+ *   - Any extent may be 0 (rows, columns, width, heads, vocabulary, sequences; head_dim from 1 on). A sum over nothing
+ * is 0, and a mean too: linear of depth 0 is the bias, attention to no key gives zeros (lse -inf). Outputs without
+ *     elements are not touched. An index into an empty table is outside of it.
  *   - Rows behind the live ones of a batch ("dead rows") hold finite rubbish; nothing reads them. An index outside its
  *     table reads zeros and writes nothing.
  *   - Outputs never overlap inputs unless the op says so.
@@ -126,7 +129,7 @@ struct op_cast {
 struct op_linear {
     view x;      /* compute type [rows, in]; backward reads it for dweight alone and takes an absent one without */
     view weight; /* weight [out, in] */
-    view bias;   /* weight [1, out], may be absent. `in` may be 0: then y is the bias */
+    view bias;   /* weight [1, out], may be absent */
     view y;      /* compute type or f32 [rows, out] */
     view dy, dx, dweight, dbias;
 };
@@ -138,7 +141,7 @@ struct op_linear {
 struct op_linear_cross_entropy {
     view x;       /* compute type [rows, hidden_size] */
     view weight;  /* weight [vocab_size, hidden_size] */
-    view labels;  /* i32 [rows, 1]; a negative label is no label: nll 0, no gradient */
+    view labels;  /* i32 [rows, 1]; one outside the vocabulary is no label: nll 0, no gradient */
     view scale;   /* f32 [1, 1]: usually 1 / number of labels of the whole step */
     view loss;    /* f64 [1, 1], added to; may be absent */
     view nll;     /* f32 [rows, 1]; may be absent */
@@ -179,7 +182,7 @@ struct op_attention {
     view q_sink; /* the same, rotated for the sinks; may be absent (sinks are then met by q) */
     view k, v;   /* new rows, compute type [kv rows, kv_heads * head_dim]; may be absent, or shorter than the sequences
                   say, where no   query sees the missing rows (decoding tokens of strict layers) */
-    view out;    /* compute type [rows, heads * head_dim] */
+    view out;    /* compute type [rows, heads * head_dim]; rows of no sequence are not written, nor are those of lse */
     view lse;    /* f32 [rows, heads]: log of the sum of exp(scores), -inf where nothing is visible; may be absent */
     struct kv_pages past;
     view sequences;                            /* attention_sequence as u8 [count, sizeof] */

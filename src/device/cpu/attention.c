@@ -120,8 +120,8 @@ static void run_block(struct block *b) {
 }
 
 int CPU_ENTRY(cpu_attention)(device *d, const struct op_attention *a) {
-    REQUIRE(a->head_dim <= ATTENTION_MOST_DIM, LCKV_ERROR_UNSUPPORTED, "expected a head_dim of at most %d, found %d",
-            ATTENTION_MOST_DIM, a->head_dim);
+    TRY(attention_check(a));
+    if (a->heads == 0 || a->sequences.rows == 0) return LCKV_OK;
     TRY(CPU_ENTRY(attention_few)(d, a));
     if (attention_is_few(a, a->max_q_rows)) return LCKV_OK;
     int64_t group = a->heads / a->kv_heads, blocks = (a->max_q_rows * group + BLOCK_ROWS - 1) / BLOCK_ROWS;

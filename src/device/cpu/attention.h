@@ -16,6 +16,12 @@ enum {
     ATTENTION_MOST_DIM = 1024
 };
 
+static inline int attention_check(const struct op_attention *a) {
+    REQUIRE(a->head_dim >= 1 && a->head_dim <= ATTENTION_MOST_DIM, LCKV_ERROR_UNSUPPORTED,
+            "expected a head_dim from 1 to %d, found %d", ATTENTION_MOST_DIM, a->head_dim);
+    return LCKV_OK;
+}
+
 /* One KV head of one sequence. */
 struct attention_head {
     const struct op_attention *a;

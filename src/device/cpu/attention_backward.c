@@ -215,9 +215,8 @@ static void run(const struct work *w, int threads) {
 }
 
 int CPU_ENTRY(cpu_attention_backward)(device *d, const struct op_attention *a) {
-    REQUIRE(a->head_dim <= ATTENTION_MOST_DIM, LCKV_ERROR_UNSUPPORTED, "expected a head_dim of at most %d, found %d",
-            ATTENTION_MOST_DIM, a->head_dim);
-    if (a->k.data == NULL || a->sequences.rows == 0) return LCKV_OK;
+    TRY(attention_check(a));
+    if (a->k.data == NULL || a->heads == 0 || a->sequences.rows == 0) return LCKV_OK;
     int threads = cpu_parts(d, attention_work(a));
     int64_t heads = a->sequences.rows * a->kv_heads, tiles = (a->max_kv_rows + ATTENTION_KEYS - 1) / ATTENTION_KEYS;
     int64_t wanted = (threads + heads - 1) / heads;

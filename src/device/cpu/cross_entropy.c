@@ -54,7 +54,7 @@ static void loss_row(const struct op_linear_cross_entropy *a, const struct piece
     float *logits = p->logits + r * vocab_size, nll = 0;
     int32_t correct = 0;
     p->losses[row] = 0;
-    if (label >= 0) {
+    if (label >= 0 && label < vocab_size) {
         float most = largest(logits, vocab_size);
         double sum = sum_exponentials(logits, vocab_size, most);
         p->losses[row] = log(sum) + (double)most - (double)logits[label];
@@ -87,13 +87,14 @@ static int run_piece(device *d, const struct op_linear_cross_entropy *a, const s
 }
 
 int CPU_ENTRY(cpu_linear_cross_entropy)(device *d, const struct op_linear_cross_entropy *a) {
-    int64_t rows = a->x.rows, most = LOGITS_BYTES / (int64_t)sizeof(float) / a->weight.rows;
+    int64_t rows = a->x.rows, vocab_size = a->weight.rows, most = LOGITS_BYTES / (int64_t)sizeof(float);
     if (rows == 0) return LCKV_OK;
+    if (vocab_size > 0) most /= vocab_size;
     if (most < LEAST_ROWS) most = LEAST_ROWS;
     int64_t pieces = (rows + most - 1) / most, each = (rows + pieces - 1) / pieces;
     void *scratch;
-    TRY(cpu_scratch(d, CPU_SCRATCH_OUTER,
-                    (size_t)rows * sizeof(double) + (size_t)(each * a->weight.rows) * sizeof(float), &scratch));
+    TRY(cpu_scratch(d, CPU_SCRATCH_OUTER, (size_t)rows * sizeof(double) + (size_t)(each * vocab_size) * sizeof(float),
+                    &scratch));
     struct piece p = {.losses = scratch, .logits = (float *)((double *)scratch + rows)};
     for (; p.first < rows; p.first += each) {
         p.rows = rows - p.first < each ? rows - p.first : each;

@@ -104,7 +104,7 @@ static void store_block(const struct product *p, struct panels *own, int64_t row
 
 static void multiply_block(const struct product *p, struct panels *own, int64_t row, int64_t rows, int64_t col,
                            int64_t cols) {
-    if (p->depth == 0) memset(own->c, 0, sizeof own->c); /* no second factor: the bias alone */
+    if (p->depth == 0) memset(own->c, 0, sizeof own->c); /* a sum over nothing */
     for (int64_t k = 0; k < p->depth; k += BLOCK_DEPTH) {
         int64_t depth = p->depth - k < BLOCK_DEPTH ? p->depth - k : BLOCK_DEPTH;
         pack_left(own->a, &p->a, row, rows, k, depth);

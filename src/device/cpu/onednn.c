@@ -200,12 +200,15 @@ static dnnl_status_t execute(struct onednn *o, struct primitive *p, const void *
     return dnnl_stream_wait(o->stream);
 }
 
-/* oneDNN takes as many threads as OpenMP would give; these are the device's while it works. *done: false where oneDNN
- * has nothing for the shape. */
+/* Every product passes through here. *done: false where oneDNN has nothing for the shape, or an extent is 0:
+ * version 3.7 then returns success and leaves the result as it was, without the bias. oneDNN takes as many threads as
+ * OpenMP would give; these are the device's while it works. */
 static int multiply(device *d, const struct shape *shape, const void *a, const void *b, const void *bias, void *c,
                     bool *done) {
     struct onednn *o = onednn_of(d);
     int threads = omp_get_max_threads();
+    *done = false;
+    if (shape->rows == 0 || shape->cols == 0 || shape->depth == 0) return LCKV_OK;
     omp_set_num_threads(d->threads);
     struct primitive *p = primitive_for(o, shape);
     dnnl_status_t status = p ? execute(o, p, a, b, bias, c) : dnnl_success;

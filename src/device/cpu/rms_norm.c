@@ -36,7 +36,7 @@ int CPU_ENTRY(cpu_rms_norm)(device *d, const struct op_rms_norm *a) {
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(runs, parts, part);
         for (int64_t run = mine.begin; run < mine.end; run++) {
-            float mean = sum_of_squares(a->x, run * width, (run + 1) * width) / (float)width;
+            float mean = sum_of_squares(a->x, run * width, (run + 1) * width) / (float)(width > 0 ? width : 1);
             rstd[run] = 1.0f / sqrtf(mean + a->eps);
             scale(a, run * width, rstd[run]);
         }

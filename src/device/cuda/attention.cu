@@ -128,6 +128,7 @@ template <int TILE, int DIM> static int run(device *d, const struct attention_ca
 
 int cuda_attention(device *d, const struct op_attention *a) {
     TRY(attention_check(a));
+    if (a->heads == 0 || a->sequences.rows == 0) return LCKV_OK;
     struct attention_call call = attention_call_of(a);
     int few = a->past.k.data || a->max_q_rows * call.group <= ATTENTION_FEW ? ATTENTION_FEW : 0;
     if (few > 0) TRY(cuda_attention_few(d, &call));

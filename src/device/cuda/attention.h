@@ -31,8 +31,8 @@ static inline struct attention_call attention_call_of(const struct op_attention 
 }
 
 static inline int attention_check(const struct op_attention *a) {
-    REQUIRE(a->head_dim <= ATTENTION_MOST_DIM, LCKV_ERROR_UNSUPPORTED, "expected a head_dim of at most %d, found %d",
-            ATTENTION_MOST_DIM, a->head_dim);
+    REQUIRE(a->head_dim >= 1 && a->head_dim <= ATTENTION_MOST_DIM, LCKV_ERROR_UNSUPPORTED,
+            "expected a head_dim from 1 to %d, found %d", ATTENTION_MOST_DIM, a->head_dim);
     return LCKV_OK;
 }
 

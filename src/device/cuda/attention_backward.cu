@@ -184,7 +184,7 @@ template <int TILE, int DIM> static int run(device *d, const struct attention_ca
 
 int cuda_attention_backward(device *d, const struct op_attention *a) {
     TRY(attention_check(a));
-    if (a->k.data == NULL || a->sequences.rows == 0 || a->max_q_rows == 0) return LCKV_OK;
+    if (a->k.data == NULL || a->heads == 0 || a->sequences.rows == 0 || a->max_q_rows == 0) return LCKV_OK;
     struct attention_call call = attention_call_of(a);
     if (attention_for_matrix(a)) return attention_matrix_backward(d, &call);
     int64_t count = a->dout.rows * a->heads;

@@ -122,8 +122,9 @@ static int carve(device *d, const struct op_linear_cross_entropy *a, int64_t eac
 }
 
 int cuda_linear_cross_entropy(device *d, const struct op_linear_cross_entropy *a) {
-    int64_t rows = a->x.rows, most = LOGITS_BYTES / (int64_t)sizeof(float) / a->weight.rows;
+    int64_t rows = a->x.rows, most = LOGITS_BYTES / (int64_t)sizeof(float);
     if (rows == 0) return LCKV_OK;
+    if (a->weight.rows > 0) most /= a->weight.rows;
     if (most < LEAST_ROWS) most = LEAST_ROWS;
     int64_t pieces = (rows + most - 1) / most, each = (rows + pieces - 1) / pieces;
     struct piece p = {};

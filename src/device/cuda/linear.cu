@@ -5,18 +5,6 @@
 #include "device/cuda/columns.h"
 #include "device/cuda/products.h"
 
-enum { THREADS = 256, EACH = 4 };
-
-/* Every row of y = bias, or 0. */
-__global__ static void spread_bias(view y, view bias) {
-    int64_t pieces = (y.cols + EACH - 1) / EACH, at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    int64_t row = at / pieces, c = at % pieces * EACH;
-    struct cuda_four x = {};
-    if (row >= y.rows) return;
-    if (bias.data) x = cuda_get4(bias.data, bias.type, c, bias.cols);
-    cuda_set4(cuda_row(y, row), y.type, c, y.cols, x);
-}
-
 /* cuBLASLt's products of operands that are not in chunks of 16 bytes round before they add the bias: such a result is
  * made in f32 and rounded once. */
 static bool rounds_twice(const struct op_linear *a) {
@@ -25,11 +13,6 @@ static bool rounds_twice(const struct op_linear *a) {
 
 int cuda_linear(device *d, const struct op_linear *a) {
     if (cuda_elements(a->y) == 0) return LCKV_OK;
-    if (a->x.cols == 0) {
-        int64_t threads = a->y.rows * ((a->y.cols + EACH - 1) / EACH);
-        spread_bias<<<cuda_blocks(threads, THREADS), THREADS, 0, cuda_stream(d)>>>(a->y, a->bias);
-        return LCKV_OK;
-    }
     if (cuda_linear_few(d, a)) return LCKV_OK;
     struct cuda_product y = {};
     y.a = a->x;

@@ -166,9 +166,35 @@ static int ask(device *d, struct problem *problem, const struct key *key, struct
     return LCKV_OK;
 }
 
+/* ---------------------------------------------------------------- products */
+
+enum { THREADS = 256, EACH = 4 };
+
+/* Every row of y = bias, or 0. */
+__global__ static void spread_bias(view y, view bias) {
+    int64_t pieces = (y.cols + EACH - 1) / EACH, at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    int64_t row = at / pieces, c = at % pieces * EACH;
+    struct cuda_four x = {};
+    if (row >= y.rows) return;
+    if (bias.data) x = cuda_get4(bias.data, bias.type, c, bias.cols);
+    cuda_set4(cuda_row(y, row), y.type, c, y.cols, x);
+}
+
+/* A product of depth 0 is a sum over nothing: the bias, or what was there. */
+static void multiply_nothing(device *d, const struct cuda_product *p) {
+    int64_t threads = p->c.rows * ((p->c.cols + EACH - 1) / EACH);
+    if (!p->add) spread_bias<<<cuda_blocks(threads, THREADS), THREADS, 0, cuda_stream(d)>>>(p->c, p->bias);
+}
+
+/* No library sees an extent of 0: what it would do is nobody's promise. */
 int cuda_multiply(device *d, const struct cuda_product *p) {
     struct cuda_products *own = cuda_state_of(d)->products;
     struct key key = key_of(p);
+    if (key.rows == 0 || key.cols == 0) return LCKV_OK;
+    if (key.depth == 0) {
+        multiply_nothing(d, p);
+        return LCKV_OK;
+    }
     struct recommendation *r = &own->kept[hash_of(&key)];
     struct problem problem;
     TRY(describe(d, p, &problem));

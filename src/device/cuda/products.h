@@ -9,7 +9,7 @@ void cuda_products_close(device *d); /* also where opening failed */
 
 /* c = A B + bias, or c += A B with `add`, all row-major: A [c.rows, k] is `a` or its transpose, B [k, c.cols] is `b` or
  * its transpose. a and b are both f32 or both bf16, c is either; bias [1, c.cols] is of c's type or absent. Sums are
- * f32; f32 operands are not rounded (no TF32). k may not be 0. */
+ * f32; f32 operands are not rounded (no TF32). Any extent may be 0. */
 struct cuda_product {
     view a, b, c, bias;
     bool a_transposed, b_transposed, add;
@@ -20,7 +20,7 @@ int cuda_multiply(device *d, const struct cuda_product *p);
 int cuda_as(device *d, view v, dtype type, enum cuda_work where, view *out);
 
 /* The same product for few rows, for every mix of types (linear_few.cu); false, and nothing done, where there are too
- * many. The depth may not be 0. */
+ * many. */
 bool cuda_linear_few(device *d, const struct op_linear *a);
 
 /* dx += dy weight,  dweight += dy^T x  where they are there; all operands in x's type. */

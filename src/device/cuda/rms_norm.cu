@@ -5,8 +5,9 @@
 
 enum { EACH = 4, MOST_THREADS = 512 };
 
-/* Threads for a run: four elements each, up to MOST_THREADS. */
+/* Threads for a run: four elements each, up to MOST_THREADS, at least a warp. */
 static unsigned run_threads(int64_t width) {
+    if (width == 0) return CUDA_WARP;
     int64_t threads = (width + EACH * CUDA_WARP - 1) / (EACH * CUDA_WARP) * CUDA_WARP;
     return (unsigned)(threads < MOST_THREADS ? threads : (int64_t)MOST_THREADS);
 }
@@ -18,7 +19,7 @@ __global__ static void forward(struct op_rms_norm a) {
         struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end);
         for (int i = 0; i < EACH; i++) sum += x.at[i] * x.at[i];
     }
-    float rstd = 1.0f / sqrtf(cuda_join_block(sum, cuda_plus()) / (float)width + a.eps);
+    float rstd = 1.0f / sqrtf(cuda_join_block(sum, cuda_plus()) / (float)(width > 0 ? width : 1) + a.eps);
     if (threadIdx.x == 0) ((float *)a.rstd.data)[blockIdx.x] = rstd;
     for (int64_t at = begin + threadIdx.x * EACH; at < end; at += step) {
         struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end);
@@ -67,7 +68,7 @@ int cuda_rms_norm_backward(device *d, const struct op_rms_norm *a) {
     int64_t runs = cuda_elements(a->rstd);
     if (runs == 0) return LCKV_OK;
     if (a->dx.data) backward<<<(unsigned)runs, run_threads(a->weight.cols), 0, cuda_stream(d)>>>(*a);
-    if (!a->dweight.data) return LCKV_OK;
+    if (!a->dweight.data || a->weight.cols == 0) return LCKV_OK;
     struct columns_plan plan;
     TRY(columns_begin(d, runs, a->weight.cols, &plan));
     columns_parts<<<plan.blocks, COLUMNS_THREADS, 0, cuda_stream(d)>>>(plan, weight_term{*a});

@@ -27,6 +27,7 @@ struct pairs {
 };
 
 static int64_t pair_threads(view v, int head_dim) {
+    if (head_dim == 0) return 0;
     return v.rows * (v.cols / head_dim) * ((head_dim / 2 + EACH - 1) / EACH);
 }
 
