@@ -14,7 +14,8 @@ static const char *const seeds[] = {
     "\"original_max_position_embeddings\":32},\"eos_token_id\":[2,3],\"bos_token_id\":1,\"torch_dtype\":\"float32\","
     "\"tie_word_embeddings\":false,\"attention_bias\":true,\"force_nodiag\":false,\"use_sequential\":false}",
     "{\"model_type\":\"qwen3\",\"hidden_size\":32,\"intermediate_size\":44,\"num_hidden_layers\":2,"
-    "\"num_attention_heads\":4,\"vocab_size\":61,\"dtype\":\"bfloat16\",\"rope_parameters\":{\"rope_type\":\"linear\","
+    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"vocab_size\":61,\"dtype\":\"bfloat16\",\"rope_parameters\":{"
+    "\"rope_type\":\"linear\","
     "\"factor\":2,\"rope_theta\":1e6},\"layer_types\":[\"full_attention\",\"sliding_attention\"],\"sliding_window\":4,"
     "\"use_sliding_window\":true,\"max_window_layers\":1,\"hidden_act\":\"silu\",\"quantization_config\":null}",
 };

@@ -6,7 +6,8 @@
 #include <math.h>
 
 #define SIZES                                                                                                          \
-    "\"hidden_size\":32,\"intermediate_size\":44,\"num_hidden_layers\":4,\"num_attention_heads\":4,\"vocab_size\":61"
+    "\"hidden_size\":32,\"intermediate_size\":44,\"num_hidden_layers\":4,\"num_attention_heads\":4,"                   \
+    "\"num_key_value_heads\":4,\"vocab_size\":61"
 
 /* A config of `type` with `more` of its keys; fails like config_from_json(). */
 static int make(const char *type, const char *more, const char *overrides, model_config **out) {
@@ -49,9 +50,7 @@ static void defaults(void **state) {
     assert_int_equal(c->backward_passes, 2);
     assert_int_equal(c->sliding_window, 0);
     assert_int_equal(c->torch_dtype, CONFIG_DTYPE_F32);
-    assert_int_equal(c->bos_token_id, -1);
     assert_int_equal(c->pad_token_id, -1);
-    assert_int_equal(c->eos_count, 0);
     assert_int_equal(c->map.slots, 4);
     assert_true(c->rope_theta == 10000 && c->rms_norm_eps == 1e-6 && c->initializer_range == 0.02);
     assert_false(c->tie_word_embeddings || c->attention_bias || c->mlp_bias || c->qkv_bias || c->head_norm);
@@ -174,8 +173,24 @@ static void rope_refusals(void **state) {
         int code;
         const char *part;
     } cases[] = {
-        {"\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}", LCKV_ERROR_UNSUPPORTED, "dynamic"},
-        {"\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":2}", LCKV_ERROR_UNSUPPORTED, "yarn"},
+        {"\"rope_scaling\":{\"type\":\"su\",\"factor\":2}", LCKV_ERROR_UNSUPPORTED, "su"},
+        {"\"rope_scaling\":{\"type\":\"dynamic\"}", LCKV_ERROR_FORMAT, "factor"},
+        {"\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":0.5}", LCKV_ERROR_FORMAT, "factor"},
+        {"\"head_dim\":2,\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}", LCKV_ERROR_UNSUPPORTED, "head_dim"},
+        {"\"rope_parameters\":{\"rope_type\":\"yarn\"}", LCKV_ERROR_FORMAT, "factor"},
+        {"\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":2,\"attention_factor\":0}", LCKV_ERROR_FORMAT,
+         "attention_factor"},
+        {"\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":2,\"beta_fast\":-1}", LCKV_ERROR_FORMAT, "beta_fast"},
+        {"\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":2,\"short_factor\":[]}", LCKV_ERROR_UNSUPPORTED,
+         "short_factor"},
+        {"\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":2,\"truncate\":1}", LCKV_ERROR_FORMAT, "truncate"},
+        {"\"rope_theta\":1,\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}", LCKV_ERROR_FORMAT, "rope_theta"},
+        {"\"rope_parameters\":{\"rope_type\":\"longrope\",\"long_factor\":[1,1,1,1]}", LCKV_ERROR_FORMAT,
+         "short_factor"},
+        {"\"rope_parameters\":{\"rope_type\":\"longrope\",\"short_factor\":[1,1,1],\"long_factor\":[1,1,1,1]}",
+         LCKV_ERROR_FORMAT, "short_factor"},
+        {"\"rope_parameters\":{\"rope_type\":\"longrope\",\"short_factor\":[1,1,1,1],\"long_factor\":[1,1,0,1]}",
+         LCKV_ERROR_FORMAT, "long_factor"},
         {"\"rope_scaling\":{\"rope_type\":\"default\",\"type\":\"mrope\"}", LCKV_ERROR_FORMAT, "mrope"},
         {"\"rope_scaling\":{\"type\":\"linear\",\"factor\":2,\"mscale\":3}", LCKV_ERROR_UNSUPPORTED, "mscale"},
         {"\"rope_parameters\":{\"rope_type\":\"default\",\"partial_rotary_factor\":0.5}", LCKV_ERROR_UNSUPPORTED,
@@ -196,7 +211,8 @@ static void rope_refusals(void **state) {
         {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4,"
          "\"original_max_position_embeddings\":32}",
          LCKV_ERROR_FORMAT, "low_freq_factor"},
-        {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4}",
+        {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
+         "\"original_max_position_embeddings\":0}",
          LCKV_ERROR_FORMAT, "original_max_position_embeddings"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -242,7 +258,7 @@ static void window_rules(void **state) {
     } cases[] = {
         {"mistral", "\"sliding_window\":8", "ssss"},
         {"mistral", "\"sliding_window\":null", "...."},
-        {"mistral", "", "...."},
+        {"mistral", "", "ssss"},
         {"llama", "\"sliding_window\":8", "...."},
         {"lckv-llama", "\"sliding_window\":8", "...."},
         {"lckv-llama", "\"sliding_window\":8,\"layer_types\":\"0_1s_1s_0\"", ".ss."},
@@ -253,7 +269,8 @@ static void window_rules(void **state) {
         {"qwen3", "\"sliding_window\":8,\"use_sliding_window\":true", "...."}, /* from layer 28 on */
         {"qwen3", "\"sliding_window\":null,\"use_sliding_window\":true,\"max_window_layers\":0", "...."},
         {"qwen2",
-         "\"sliding_window\":8,\"layer_types\":[\"full_attention\",\"sliding_attention\",\"full_attention\","
+         "\"sliding_window\":8,\"use_sliding_window\":true,\"layer_types\":[\"full_attention\",\"sliding_attention\","
+         "\"full_attention\","
          "\"sliding_attention\"]",
          ".s.s"},
         {"mistral",
@@ -274,7 +291,7 @@ static void layer_types_refusals(void **state) {
     (void)state;
     REFUSES("lckv-llama", "\"layer_types\":\"0_1t_2_3\"", NULL, LCKV_ERROR_FORMAT,
             "test: layer_types: entry 1 is '1t'");
-    REFUSES("lckv-llama", "\"layer_types\":\"0_1s_2_3\"", NULL, LCKV_ERROR_FORMAT, "'1s'");
+    REFUSES("lckv-llama", "\"sliding_window\":null,\"layer_types\":\"0_1s_2_3\"", NULL, LCKV_ERROR_FORMAT, "'1s'");
     REFUSES("lckv-llama", "\"layer_types\":\"\"", NULL, LCKV_ERROR_FORMAT, "layer_types is ''");
     REFUSES("lckv-llama", "\"layer_types\":7", NULL, LCKV_ERROR_FORMAT, "layer_types");
     REFUSES("lckv-llama", "\"layer_types\":\"0_1_2_3\\u0000_4\"", NULL, LCKV_ERROR_FORMAT, "layer_types");
@@ -284,7 +301,13 @@ static void layer_types_refusals(void **state) {
     REFUSES("qwen2", "\"layer_types\":[\"full_attention\",\"linear_attention\",\"full_attention\",\"full_attention\"]",
             NULL, LCKV_ERROR_UNSUPPORTED, "entry 1 is 'linear_attention'");
     REFUSES("qwen2", "\"layer_types\":[\"full_attention\",\"full_attention\",\"sliding_attention\",\"full_attention\"]",
-            NULL, LCKV_ERROR_FORMAT, "entry 2 is 'sliding_attention'");
+            NULL, LCKV_ERROR_FORMAT, "entry 2 is 'sliding_attention', but use_sliding_window is not true");
+    REFUSES("mistral",
+            "\"sliding_window\":null,\"layer_types\":[\"full_attention\",\"full_attention\",\"sliding_attention\","
+            "\"full_attention\"]",
+            NULL, LCKV_ERROR_FORMAT, "entry 2 is 'sliding_attention', but sliding_window is null");
+    REFUSES("llama", "\"layer_types\":[\"full_attention\",\"full_attention\",\"sliding_attention\",\"full_attention\"]",
+            NULL, LCKV_ERROR_FORMAT, "entry 2 is 'sliding_attention', but model_type llama has no windows");
     REFUSES("lckv-llama", "\"layer_types\":\"1_1_3_3\"",
             "forward_passes=65536,backward_passes=65536,num_hidden_layers=20,"
             "layer_types=1_1_3_3_5_5_7_7_9_9_11_11_13_13_15_15_17_17_19_19",
@@ -412,7 +435,6 @@ static void unsupported_keys(void **state) {
                                         "\"embedding_multiplier\":12",
                                         "\"quantization_config\":{\"bits\":4}",
                                         "\"num_local_experts\":8",
-                                        "\"attention_dropout\":0.1",
                                         "\"qk_norm\":true",
                                         "\"no_rope_layers\":[1,1,1,0]",
                                         "\"logits_scaling\":\"x\"",
@@ -423,7 +445,8 @@ static void unsupported_keys(void **state) {
         REFUSES("llama", wrong[i], NULL, LCKV_ERROR_UNSUPPORTED, key);
     }
     static const char *const harmless[] = {
-        "\"hidden_act\":\"silu\",\"attention_dropout\":0.0,\"pretraining_tp\":1,\"use_cache\":true",
+        "\"hidden_act\":\"silu\",\"attention_dropout\":0.1,\"pretraining_tp\":1,\"use_cache\":true",
+        "\"attention_dropout\":null,\"hidden_dropout\":0.1,\"resid_pdrop\":0.1",
         "\"final_logit_softcapping\":null,\"quantization_config\":null,\"pruned_heads\":{},\"logit_scale\":1.0",
         "\"is_encoder_decoder\":false,\"embedding_multiplier\":1,\"partial_rotary_factor\":1.0,\"num_experts\":0",
         "\"auto_map\":{\"AutoConfig\":\"x.Y\"},\"transformers_version\":\"5.0.0\",\"anything\":[{\"at\":\"all\"}]"};

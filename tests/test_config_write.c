@@ -4,7 +4,8 @@
 #include "expect.h"
 
 #define SIZES                                                                                                          \
-    "\"hidden_size\":32,\"intermediate_size\":44,\"num_hidden_layers\":4,\"num_attention_heads\":4,\"vocab_size\":61"
+    "\"hidden_size\":32,\"intermediate_size\":44,\"num_hidden_layers\":4,\"num_attention_heads\":4,"                   \
+    "\"num_key_value_heads\":4,\"vocab_size\":61"
 
 static model_config *make(const char *text, const char *overrides) {
     json_t *tree;
@@ -66,6 +67,9 @@ static const struct {
     const char *text, *overrides;
 } cases[] = {
     {"{\"model_type\":\"llama\"," SIZES "}", NULL},
+    {"{\"model_type\":\"mistral\"," SIZES "}", NULL},
+    {"{\"model_type\":\"mistral\"," SIZES "}", "layer_types=0s_0_2_2"},
+    {"{\"model_type\":\"qwen2\"," SIZES ",\"use_sliding_window\":true,\"max_window_layers\":3}", NULL},
     {"{\"model_type\":\"llama\"," SIZES ",\"eos_token_id\":[1,2],\"mlp_bias\":true,\"odd\":{\"x\":[1,2.5,null]}}",
      NULL},
     {"{\"model_type\":\"llama\"," SIZES "}", "layer_types=0_2_2_3,sliding_window=7,use_sequential=true"},
@@ -106,7 +110,7 @@ static void round_trips(void **state) {
 
 static void unknown_keys_are_kept(void **state) {
     (void)state;
-    model_config *c = make(cases[1].text, NULL);
+    model_config *c = make(cases[4].text, NULL);
     json_t *tree = write_tree(c);
     char *odd = json_dumps(json_object_get(tree, "odd"), JSON_COMPACT);
     assert_string_equal(odd, "{\"x\":[1,2.5,null]}");
@@ -156,8 +160,28 @@ static void changed_fields_are_written(void **state) {
     assert_int_equal(json_integer_value(json_object_get(tree, "vocab_size")), 70);
     assert_string_equal(string_at(tree, "torch_dtype"), "bfloat16");
     assert_true(json_is_true(json_object_get(tree, "tie_word_embeddings")));
-    assert_int_equal(json_integer_value(json_object_get(tree, "num_key_value_heads")), 4); /* absent before */
-    assert_true(json_is_null(json_object_get(tree, "eos_token_id"))); /* LlamaConfig would take 2 */
+    assert_int_equal(json_integer_value(json_object_get(tree, "num_key_value_heads")), 4);
+    json_decref(tree);
+    config_free(c);
+}
+
+/* What was left out is written as what the class of the type takes for it, so that every reader sees the same. */
+static void defaults_are_written(void **state) {
+    (void)state;
+    model_config *c = make("{\"model_type\":\"mistral\"," SIZES "}", NULL);
+    json_t *tree = write_tree(c);
+    assert_int_equal(json_integer_value(json_object_get(tree, "sliding_window")), 4096);
+    assert_int_equal(json_integer_value(json_object_get(tree, "max_position_embeddings")), 131072);
+    assert_int_equal(json_integer_value(json_object_get(tree, "bos_token_id")), 1);
+    assert_int_equal(json_integer_value(json_object_get(tree, "eos_token_id")), 2);
+    json_decref(tree);
+    config_free(c);
+    c = make("{\"model_type\":\"qwen3\"," SIZES "}", NULL);
+    tree = write_tree(c);
+    assert_int_equal(json_integer_value(json_object_get(tree, "head_dim")), 128);
+    assert_true(json_is_null(json_object_get(tree, "eos_token_id")) &&
+                json_is_null(json_object_get(tree, "bos_token_id")));
+    assert_null(json_object_get(tree, "sliding_window"));
     json_decref(tree);
     config_free(c);
 }
@@ -168,6 +192,7 @@ int main(void) {
         cmocka_unit_test(unknown_keys_are_kept),
         cmocka_unit_test(sharing_is_written_for_the_published_classes),
         cmocka_unit_test(changed_fields_are_written),
+        cmocka_unit_test(defaults_are_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

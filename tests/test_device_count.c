@@ -71,7 +71,10 @@ static void test_elements(void **state) {
     norm.dy = f32(5, 8), norm.dx = f32(5, 8), norm.dweight = f32(1, 4);
     RUN(d, rms_norm_backward, norm);
     expect(d, 0, 160 + 8 + 40 + 160 + 160 + 16);
-    RUN(d, rope_angles, ((struct op_rope_angles){nowhere(5, 1, DTYPE_I64), nowhere(1, 4, DTYPE_F64), f32(5, 8)}));
+    RUN(d, rope_angles,
+        ((struct op_rope_angles){.positions = nowhere(5, 1, DTYPE_I64),
+                                 .inverse_frequencies = nowhere(1, 4, DTYPE_F64),
+                                 .angles = f32(5, 8)}));
     expect(d, 0, 5 * 8 + 4 * 8 + 5 * 8 * 4);
     RUN(d, rope, ((struct op_rope){.x = bf16(5, 16), .angles = f32(5, 8), .y = bf16(5, 16)}));
     expect(d, 0, 2 * 5 * 16 * 2 + 160);

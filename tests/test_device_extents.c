@@ -170,7 +170,8 @@ static void check_rms_norm_backward(device *d, const int64_t *e) {
 static void check_rope_angles(device *d, const int64_t *e) {
     struct op_rope_angles a = {.positions = integers(e[0], DTYPE_I64, 1000),
                                .inverse_frequencies = random_tensor(1, e[1], DTYPE_F64, 1.0),
-                               .angles = tensor(e[0], 2 * e[1], DTYPE_F32)};
+                               .angles = tensor(e[0], 2 * e[1], DTYPE_F32),
+                               .scale = 1};
     RUN(d, rope_angles, a);
     for (int64_t i = 0; i < elements(a.angles); i++) {
         int64_t c = i % a.angles.cols;

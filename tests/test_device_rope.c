@@ -22,7 +22,9 @@ static view some_positions(int64_t rows) {
 static void check_angles_of(device *d, int64_t rows, int head_dim) {
     view positions = some_positions(rows), frequencies = inverse_frequencies(head_dim);
     view angles = tensor(rows, head_dim, DTYPE_F32);
-    RUN(d, rope_angles, ((struct op_rope_angles){positions, frequencies, angles}));
+    RUN(d, rope_angles,
+        ((struct op_rope_angles){
+            .positions = positions, .inverse_frequencies = frequencies, .angles = angles, .scale = 1}));
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t i = 0; i < head_dim / 2; i++) {
             long double angle = (long double)((double)((int64_t *)positions.data)[r] * element(frequencies, i));
@@ -45,7 +47,9 @@ static void check_angles(device *d) {
 static void check_half_turns(device *d) {
     view positions = some_positions(6), frequencies = tensor(1, 1, DTYPE_F64), angles = tensor(6, 2, DTYPE_F32);
     set_element(frequencies, 0, 3.14159265358979323846);
-    RUN(d, rope_angles, ((struct op_rope_angles){positions, frequencies, angles}));
+    RUN(d, rope_angles,
+        ((struct op_rope_angles){
+            .positions = positions, .inverse_frequencies = frequencies, .angles = angles, .scale = 1}));
     for (int64_t r = 0; r < 6; r++) {
         check_near("cos", angles, 2 * r, ((int64_t *)positions.data)[r] % 2 ? -1.0 : 1.0, F32_EPSILON);
         check_near("sin", angles, 2 * r + 1, 0.0, 1e-6);

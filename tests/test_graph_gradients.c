@@ -139,7 +139,9 @@ static double run(net *n, bool with_gradients) {
     OK(n->d->memory.zero(n->d, n->loss.data, sizeof loss));
     OK(graph_embed(n->g, n->ids, &w[0], &x));
     OK(graph_rms_norm(n->g, x, &w[1], 1e-5f, DTYPE_F32, &h));
-    OK(graph_rope_angles(n->g, n->positions, n->frequencies, &angles));
+    OK(graph_rope_angles(
+        n->g, &(struct op_rope_angles){.positions = n->positions, .inverse_frequencies = n->frequencies, .scale = 1},
+        &angles));
     branch = n->recompute && with_gradients ? recomputed_part(n, h, angles) : attention_part(n, h, angles);
     OK(graph_add(n->g, x, branch, &sum));
     last = rows_part(n, sum);
@@ -249,7 +251,9 @@ static void work_without_a_gradient_does_not_run_again(void **state) {
     n.g->gradient_ready_user = ready;
     n.g->recording = true;
     OK(graph_embed(n.g, n.ids, &n.weights[0], &x));
-    OK(graph_rope_angles(n.g, n.positions, n.frequencies, &angles));
+    OK(graph_rope_angles(
+        n.g, &(struct op_rope_angles){.positions = n.positions, .inverse_frequencies = n.frequencies, .scale = 1},
+        &angles));
     branch = recomputed_part(&n, x, angles);
     assert_int_equal(n.weights[2].uses, 1);
     tensor *all[] = {x, angles, branch};

@@ -356,7 +356,7 @@ static void model_of_its_parts(void **state) {
                            &m));
     assert_int_equal(m->last_slot_layer, 2);
     assert_int_equal(m->plan.count, 1 + 9 + 1);
-    const double *f = m->inverse_frequencies.data; /* theta^(-2j / head_dim) */
+    const double *f = m->rope.inverse_frequencies.data; /* theta^(-2j / head_dim) */
     assert_true(f[0] == 1 && fabs(f[1] - 0.01) < 1e-15);
     model_free(m);
     params *p;

@@ -30,7 +30,7 @@ lckv_config_info lckv_config_describe(const lckv_config *config) {
                               .hidden_size = config->hidden_size,
                               .intermediate_size = config->intermediate_size,
                               .vocab_size = config->vocab_size,
-                              .max_position_embeddings = config->max_position_embeddings,
+                              .max_position_embeddings = config->positions,
                               .layers = config->layers,
                               .heads = config->heads,
                               .kv_heads = config->kv_heads,

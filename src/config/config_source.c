@@ -79,6 +79,7 @@ static const char *const known_keys[] = {
     "rms_norm_eps",
     "initializer_range",
     "attention_bias",
+    "attention_dropout",
     "mlp_bias",
     "tie_word_embeddings",
     "torch_dtype",

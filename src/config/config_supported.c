@@ -28,11 +28,6 @@ static const struct {
     {"attention_chunk_size", 0, "chunked attention"},
     {"sliding_window_pattern", 0, "a window pattern (write layer_types instead)"},
     {"clip_qkv", 0, "clipped queries, keys and values"},
-    {"attention_dropout", 0, "dropout (0 to go without: --config_overrides attention_dropout=0)"},
-    {"hidden_dropout", 0, "dropout (0 to go without)"},
-    {"hidden_dropout_prob", 0, "dropout (0 to go without)"},
-    {"resid_pdrop", 0, "dropout (0 to go without)"},
-    {"embd_pdrop", 0, "dropout (0 to go without)"},
     /* other scales */
     {"embedding_multiplier", 1, "scaled embeddings"},
     {"residual_multiplier", 1, "scaled residuals"},

@@ -39,10 +39,23 @@ static int set_string(json_t *tree, const char *key, const char *value) {
     return json_object_set_new(tree, key, json_string(value));
 }
 
-/* Absent is not null to every class: LlamaConfig takes EOS 2, MistralConfig a window of 4096 where the key is missing.
- */
 static int set_null_where_absent(json_t *tree, const char *key) {
     return json_object_get(tree, key) ? 0 : json_object_set_new(tree, key, json_null());
+}
+
+/* Where the file named no tokens, what the class or generation_config.json gave. */
+static int set_tokens(const model_config *c, json_t *tree) {
+    int errors = 0;
+    if (!json_object_get(tree, "bos_token_id"))
+        errors += json_object_set_new(tree, "bos_token_id",
+                                      c->bos_token_id < 0 ? json_null() : json_integer(c->bos_token_id));
+    if (json_object_get(tree, "eos_token_id")) return errors;
+    json_t *eos = c->eos_count ? json_array() : json_null();
+    for (int i = 0; i < c->eos_count; i++) errors += json_array_append_new(eos, json_integer(c->eos_token_ids[i]));
+    if (c->eos_count == 1) errors += json_object_set(tree, "eos_token_id", json_array_get(eos, 0));
+    if (c->eos_count != 1) errors += json_object_set(tree, "eos_token_id", eos);
+    json_decref(eos);
+    return errors;
 }
 
 static int set_sizes(const model_config *c, json_t *tree) {
@@ -54,6 +67,12 @@ static int set_sizes(const model_config *c, json_t *tree) {
            set_integer(tree, "num_key_value_heads", c->kv_heads) + set_integer(tree, "head_dim", c->head_dim);
 }
 
+/* A file's own window stays, whether a layer has one or not. */
+static int set_window(const model_config *c, json_t *tree) {
+    if (json_object_get(tree, "sliding_window") || !c->sliding_window) return 0;
+    return set_integer(tree, "sliding_window", c->sliding_window);
+}
+
 static int set_kind(const model_config *c, json_t *tree) {
     return set_string(tree, "model_type", config_model_type(c)) +
            json_object_set_new(tree, "architectures", json_pack("[s]", class_name(c->architecture))) +
@@ -61,8 +80,7 @@ static int set_kind(const model_config *c, json_t *tree) {
            set_bool(tree, "tie_word_embeddings", c->tie_word_embeddings) +
            set_real(tree, "rms_norm_eps", c->rms_norm_eps) + set_real(tree, "rope_theta", c->rope_theta) +
            set_real(tree, "initializer_range", c->initializer_range) + set_null_where_absent(tree, "rope_scaling") +
-           set_null_where_absent(tree, "bos_token_id") + set_null_where_absent(tree, "eos_token_id") +
-           (c->architecture == ARCH_MISTRAL ? set_null_where_absent(tree, "sliding_window") : 0);
+           set_tokens(c, tree) + set_window(c, tree);
 }
 
 static int set_biases(const model_config *c, json_t *tree) {

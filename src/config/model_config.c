@@ -17,28 +17,38 @@
 #define MAX_HEADS 4096
 #define MAX_HEAD_DIM 4096
 #define MAX_PASSES 65536
-#define REQUIRED INT64_MIN /* as a fallback: there is none */
 
-static const struct {
+/* What a key that is left out means is the class's choice: transformers 5.24 (LlamaConfig, of which LCKVLlamaConfig is
+ * one, MistralConfig, Qwen2Config, Qwen3Config; 4.57 has the same numbers). Those that are equal in all are below. */
+typedef struct type_defaults {
     const char *model_type;
     architecture architecture;
-} architectures[] = {{"lckv-llama", ARCH_LCKV_LLAMA},
-                     {"llama", ARCH_LLAMA},
-                     {"mistral", ARCH_MISTRAL},
-                     {"qwen2", ARCH_QWEN2},
-                     {"qwen3", ARCH_QWEN3}};
+    int64_t intermediate_size, vocab_size, max_position_embeddings;
+    int kv_heads; /* 0: num_attention_heads */
+    int head_dim; /* 0: hidden_size / num_attention_heads */
+    int32_t bos, eos;
+} type_defaults;
+
+static const type_defaults types[] = {{"lckv-llama", ARCH_LCKV_LLAMA, 11008, 32000, 2048, 0, 0, 1, 2},
+                                      {"llama", ARCH_LLAMA, 11008, 32000, 2048, 0, 0, 1, 2},
+                                      {"mistral", ARCH_MISTRAL, 14336, 32000, 131072, 8, 0, 1, 2},
+                                      {"qwen2", ARCH_QWEN2, 22016, 151936, 32768, 32, 0, -1, -1},
+                                      {"qwen3", ARCH_QWEN3, 22016, 151936, 32768, 32, 128, -1, -1}};
+
+enum { DEFAULT_HIDDEN = 4096, DEFAULT_LAYERS = 32, DEFAULT_HEADS = 32, DEFAULT_WINDOW = 4096 };
 
 static const char *const dtype_names[] = {"float32", "bfloat16", "float16"}; /* by config_dtype */
 
-enum {
-    ARCHITECTURES = sizeof architectures / sizeof *architectures,
-    DTYPES = sizeof dtype_names / sizeof *dtype_names
-};
+enum { TYPES = sizeof types / sizeof *types, DTYPES = sizeof dtype_names / sizeof *dtype_names };
+
+static const type_defaults *defaults_of(const model_config *c) {
+    for (int i = 0; i < TYPES; i++)
+        if (types[i].architecture == c->architecture) return &types[i];
+    return types;
+}
 
 const char *config_model_type(const model_config *config) {
-    for (int i = 0; i < ARCHITECTURES; i++)
-        if (architectures[i].architecture == config->architecture) return architectures[i].model_type;
-    return "";
+    return defaults_of(config)->model_type;
 }
 
 const char *config_dtype_name(config_dtype type) {
@@ -47,17 +57,27 @@ const char *config_dtype_name(config_dtype type) {
 
 /* ---------------------------------------------------------------- single values */
 
-/* A whole number from `least` to `most`; absent or null: `fallback`, or an error where that is REQUIRED. */
+/* A whole number from `least` to `most`; absent or null: `fallback`. */
 static int read_integer(const model_config *c, const char *key, int64_t fallback, int64_t least, int64_t most,
                         int64_t *out) {
     TRY(json_get_int(c->raw, c->name, key, fallback, out));
     const json_t *given = json_object_get(c->raw, key);
     bool absent = !given || json_is_null(given);
-    REQUIRE(!absent || fallback != REQUIRED, LCKV_ERROR_FORMAT, "%s: expected '%s', found none", c->name, key);
     REQUIRE(absent || (*out >= least && *out <= most), LCKV_ERROR_FORMAT,
             "%s: '%s' should be from %lld to %lld, found %lld", c->name, key, (long long)least, (long long)most,
             (long long)*out);
     return LCKV_OK;
+}
+
+/* The same where null is no number, as the classes have it for sizes. */
+static int read_size(const model_config *c, const char *key, int64_t fallback, int64_t most, int64_t *out) {
+    REQUIRE(!json_is_null(json_object_get(c->raw, key)), LCKV_ERROR_FORMAT, "%s: '%s' should be a number, found null",
+            c->name, key);
+    return read_integer(c, key, fallback, 1, most, out);
+}
+
+static bool is_absent(const model_config *c, const char *key) {
+    return !json_object_get(c->raw, key);
 }
 
 static int read_int(const model_config *c, const char *key, int64_t fallback, int64_t least, int64_t most, int *out) {
@@ -102,9 +122,9 @@ static int read_architecture(model_config *c) {
     TRY(json_get_string(c->raw, c->name, "model_type", NULL, &type));
     REQUIRE(type, LCKV_ERROR_FORMAT, "%s: expected 'model_type', found none", c->name);
     TRY(refuse_older_type(c, type));
-    for (int i = 0; i < ARCHITECTURES; i++) {
-        if (strcmp(type, architectures[i].model_type) != 0) continue;
-        c->architecture = architectures[i].architecture;
+    for (int i = 0; i < TYPES; i++) {
+        if (strcmp(type, types[i].model_type) != 0) continue;
+        c->architecture = types[i].architecture;
         return LCKV_OK;
     }
     return fail(LCKV_ERROR_UNSUPPORTED,
@@ -112,29 +132,51 @@ static int read_architecture(model_config *c) {
                 type);
 }
 
-static int read_sizes(model_config *c) {
-    TRY(read_integer(c, "hidden_size", REQUIRED, 1, MAX_HIDDEN, &c->hidden_size));
-    TRY(read_integer(c, "intermediate_size", REQUIRED, 1, MAX_INTERMEDIATE, &c->intermediate_size));
-    TRY(read_integer(c, "vocab_size", REQUIRED, 1, MAX_VOCABULARY, &c->vocab_size));
-    TRY(read_integer(c, "max_position_embeddings", 2048, 1, MAX_POSITIONS, &c->max_position_embeddings));
-    TRY(read_integer(c, "sliding_window", 0, 1, MAX_POSITIONS, &c->sliding_window));
-    TRY(read_int(c, "num_hidden_layers", REQUIRED, 1, LAYER_MAP_MAX_LAYERS, &c->layers));
-    TRY(read_int(c, "num_attention_heads", REQUIRED, 1, MAX_HEADS, &c->heads));
-    TRY(read_int(c, "num_key_value_heads", c->heads, 1, c->heads, &c->kv_heads));
+static int read_heads(model_config *c) {
+    const type_defaults *d = defaults_of(c);
+    int64_t heads;
+    TRY(read_size(c, "num_attention_heads", DEFAULT_HEADS, MAX_HEADS, &heads));
+    c->heads = (int)heads;
+    bool absent = is_absent(c, "num_key_value_heads");
+    TRY(read_int(c, "num_key_value_heads", absent && d->kv_heads ? d->kv_heads : c->heads, 1, c->heads, &c->kv_heads));
     REQUIRE(c->heads % c->kv_heads == 0, LCKV_ERROR_FORMAT,
-            "%s: num_attention_heads %d should be a multiple of num_key_value_heads %d", c->name, c->heads,
-            c->kv_heads);
-    TRY(read_int(c, "head_dim", 0, 2, MAX_HEAD_DIM, &c->head_dim));
+            "%s: num_attention_heads %d should be a multiple of num_key_value_heads %d%s%s", c->name, c->heads,
+            c->kv_heads, absent ? ", the default of " : "", absent ? d->model_type : "");
+    return LCKV_OK;
+}
+
+/* LlamaConfig wants a hidden_size that is a multiple of the heads; the others round down. */
+static int read_head_dim(model_config *c) {
+    bool llama = c->architecture == ARCH_LLAMA || c->architecture == ARCH_LCKV_LLAMA;
+    TRY(read_int(c, "head_dim", is_absent(c, "head_dim") ? defaults_of(c)->head_dim : 0, 2, MAX_HEAD_DIM,
+                 &c->head_dim));
     if (!c->head_dim) {
-        REQUIRE(c->hidden_size % c->heads == 0 && c->hidden_size / c->heads <= MAX_HEAD_DIM, LCKV_ERROR_FORMAT,
+        REQUIRE((!llama || c->hidden_size % c->heads == 0) && c->hidden_size / c->heads <= MAX_HEAD_DIM,
+                LCKV_ERROR_FORMAT,
                 "%s: without 'head_dim', hidden_size %lld should be a multiple of num_attention_heads %d and at most "
                 "%d times it",
                 c->name, (long long)c->hidden_size, c->heads, MAX_HEAD_DIM);
         c->head_dim = (int)(c->hidden_size / c->heads);
     }
-    REQUIRE(c->head_dim % 2 == 0, LCKV_ERROR_FORMAT, "%s: head_dim should be even (RoPE turns pairs), found %d",
-            c->name, c->head_dim);
+    REQUIRE(c->head_dim >= 2 && c->head_dim % 2 == 0, LCKV_ERROR_FORMAT,
+            "%s: head_dim should be even (RoPE turns pairs), found %d", c->name, c->head_dim);
     return LCKV_OK;
+}
+
+static int read_sizes(model_config *c) {
+    const type_defaults *d = defaults_of(c);
+    int64_t layers;
+    TRY(read_size(c, "hidden_size", DEFAULT_HIDDEN, MAX_HIDDEN, &c->hidden_size));
+    TRY(read_size(c, "intermediate_size", d->intermediate_size, MAX_INTERMEDIATE, &c->intermediate_size));
+    TRY(read_size(c, "vocab_size", d->vocab_size, MAX_VOCABULARY, &c->vocab_size));
+    TRY(read_size(c, "max_position_embeddings", d->max_position_embeddings, MAX_POSITIONS,
+                  &c->max_position_embeddings));
+    TRY(read_integer(c, "sliding_window", is_absent(c, "sliding_window") ? DEFAULT_WINDOW : 0, 1, MAX_POSITIONS,
+                     &c->sliding_window));
+    TRY(read_size(c, "num_hidden_layers", DEFAULT_LAYERS, LAYER_MAP_MAX_LAYERS, &layers));
+    c->layers = (int)layers;
+    TRY(read_heads(c));
+    return read_head_dim(c);
 }
 
 static int read_training(model_config *c) {
@@ -143,6 +185,7 @@ static int read_training(model_config *c) {
     TRY(read_bool(c, "use_sequential", &c->use_sequential));
     TRY(read_bool(c, "force_nodiag", &c->force_nodiag));
     TRY(read_number(c, "rms_norm_eps", 1e-6, 1e-30, 1, &c->rms_norm_eps));
+    TRY(read_number(c, "attention_dropout", 0, 0, 1, &c->attention_dropout));
     return read_number(c, "initializer_range", 0.02, 0, 1e6, &c->initializer_range);
 }
 
@@ -172,10 +215,10 @@ static int read_dtype(model_config *c) {
 
 /* ---------------------------------------------------------------- special tokens */
 
-/* null and -1 mean none. */
-static int read_token(const model_config *c, const char *key, int32_t *out) {
+/* null and -1 mean none; absent: `fallback`. */
+static int read_token(const model_config *c, const char *key, int32_t fallback, int32_t *out) {
     int64_t token;
-    TRY(read_integer(c, key, -1, -1, INT32_MAX, &token));
+    TRY(read_integer(c, key, is_absent(c, key) ? fallback : -1, -1, INT32_MAX, &token));
     *out = (int32_t)token;
     return LCKV_OK;
 }
@@ -207,48 +250,61 @@ static int add_eos_tokens(model_config *c, const json_t *tree, const char *name)
 }
 
 static int read_tokens(model_config *c) {
-    TRY(read_token(c, "bos_token_id", &c->bos_token_id));
-    TRY(read_token(c, "pad_token_id", &c->pad_token_id));
-    return add_eos_tokens(c, c->raw, c->name);
+    const type_defaults *d = defaults_of(c);
+    TRY(read_token(c, "bos_token_id", d->bos, &c->bos_token_id));
+    TRY(read_token(c, "pad_token_id", -1, &c->pad_token_id));
+    if (!is_absent(c, "eos_token_id")) return add_eos_tokens(c, c->raw, c->name);
+    json_t *fallback = json_integer(d->eos);
+    int status = fallback ? add_eos(c, fallback, c->name) : fail(LCKV_ERROR_MEMORY, "%s: no memory", c->name);
+    json_decref(fallback);
+    return status;
 }
 
 /* ---------------------------------------------------------------- the layer map */
 
+static bool is_qwen(const model_config *c) {
+    return c->architecture == ARCH_QWEN2 || c->architecture == ARCH_QWEN3;
+}
+
+/* Why no layer of this model can have a window; NULL where one can. */
+static const char *no_window(const model_config *c, bool used) {
+    if (c->architecture == ARCH_LLAMA) return "model_type llama has no windows (lckv-llama has)";
+    if (is_qwen(c) && !used) return "use_sliding_window is not true";
+    return c->sliding_window ? NULL : "sliding_window is null";
+}
+
 /* transformers 5: a list with the kind of each layer, which owns its KV. */
-static int windows_from_list(const model_config *c, const json_t *list, bool *windowed) {
+static int windows_from_list(const model_config *c, const json_t *list, bool used, bool *windowed) {
     REQUIRE(json_array_size(list) == (size_t)c->layers, LCKV_ERROR_FORMAT,
             "%s: layer_types has %zu entries for %d layers", c->name, json_array_size(list), c->layers);
     for (int i = 0; i < c->layers; i++) {
-        const char *kind = json_string_value(json_array_get(list, (size_t)i));
+        const char *kind = json_string_value(json_array_get(list, (size_t)i)), *why = no_window(c, used);
         REQUIRE(kind, LCKV_ERROR_FORMAT, "%s: layer_types: entry %d should be a string", c->name, i);
         windowed[i] = !strcmp(kind, "sliding_attention");
         REQUIRE(windowed[i] || !strcmp(kind, "full_attention"), LCKV_ERROR_UNSUPPORTED,
                 "%s: layer_types: entry %d is '%.60s', expected full_attention or sliding_attention", c->name, i, kind);
-        REQUIRE(!windowed[i] || c->sliding_window, LCKV_ERROR_FORMAT,
-                "%s: layer_types: entry %d is '%s', but sliding_window is not given", c->name, i, kind);
+        REQUIRE(!windowed[i] || !why, LCKV_ERROR_FORMAT, "%s: layer_types: entry %d is '%s', but %s", c->name, i, kind,
+                why);
     }
     return LCKV_OK;
 }
 
 /* Without layer_types: Mistral's window is every layer's, Qwen's is that of the layers from max_window_layers on. */
-static int windows_by_type(const model_config *c, bool *windowed) {
-    bool used = false;
+static int windows_by_type(const model_config *c, bool used, bool *windowed) {
     int first = 0;
     if (c->architecture == ARCH_MISTRAL) used = true;
-    if (c->architecture == ARCH_QWEN2 || c->architecture == ARCH_QWEN3) {
-        TRY(read_bool(c, "use_sliding_window", &used));
-        TRY(read_int(c, "max_window_layers", 28, 0, INT32_MAX, &first));
-    }
+    if (is_qwen(c)) TRY(read_int(c, "max_window_layers", 28, 0, INT32_MAX, &first));
     for (int i = first; i < c->layers; i++) windowed[i] = used && c->sliding_window;
     return LCKV_OK;
 }
 
 static int read_plain_map(model_config *c, const json_t *list) {
-    bool windowed[LAYER_MAP_MAX_LAYERS] = {false};
+    bool windowed[LAYER_MAP_MAX_LAYERS] = {false}, used = false;
+    if (is_qwen(c)) TRY(read_bool(c, "use_sliding_window", &used));
     if (list)
-        TRY(windows_from_list(c, list, windowed));
+        TRY(windows_from_list(c, list, used, windowed));
     else
-        TRY(windows_by_type(c, windowed));
+        TRY(windows_by_type(c, used, windowed));
     return layer_map_plain(windowed, c->layers, c->force_nodiag, &c->map);
 }
 
@@ -257,6 +313,13 @@ static int check_plan(const model_config *c) {
     int status = plan_make(&c->map, c->forward_passes, c->backward_passes, &p);
     plan_free(&p);
     return status < 0 ? fail_within(status, "%s", c->name) : LCKV_OK;
+}
+
+/* A window that no layer has is none. */
+static void drop_unused_window(model_config *c) {
+    for (int i = 0; i < c->layers; i++)
+        if (c->map.windowed[i]) return;
+    c->sliding_window = 0;
 }
 
 /* A Llama or Mistral that shares KV, or is strictly causal throughout, is what lckv-llama says. */
@@ -275,6 +338,7 @@ static int read_map(model_config *c) {
     }
     bool shares = text || c->force_nodiag;
     if (shares && (c->architecture == ARCH_LLAMA || c->architecture == ARCH_MISTRAL)) c->architecture = ARCH_LCKV_LLAMA;
+    drop_unused_window(c);
     return check_plan(c);
 }
 
@@ -365,6 +429,8 @@ static int add_generation_eos(model_config *c) {
     json_t *tree = NULL;
     if (status >= 0 && file_exists(path)) {
         status = json_read_file(path, &tree);
+        bool rules = is_absent(c, "eos_token_id") && json_object_get(tree, "eos_token_id");
+        if (rules) c->eos_count = 0; /* a default is not what the model's own files say */
         if (status >= 0) status = add_eos_tokens(c, tree, path);
     }
     json_decref(tree);

@@ -13,13 +13,16 @@ typedef enum architecture { ARCH_LCKV_LLAMA, ARCH_LLAMA, ARCH_MISTRAL, ARCH_QWEN
 
 typedef enum config_dtype { CONFIG_DTYPE_F32, CONFIG_DTYPE_BF16, CONFIG_DTYPE_F16 } config_dtype;
 
-typedef enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 } rope_type;
+typedef enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_YARN, ROPE_LONGROPE, ROPE_LLAMA3 } rope_type;
 
 typedef struct rope_scaling {
     rope_type type;
-    double factor;                            /* linear, llama3 */
+    double factor;                            /* all but default */
+    double attention_factor;                  /* queries and keys are multiplied by it; 1 but in yarn and longrope */
     double low_freq_factor, high_freq_factor; /* llama3 */
-    int64_t original_max_position_embeddings; /* llama3 */
+    double beta_fast, beta_slow;              /* yarn */
+    bool truncate;                            /* yarn: the range of blended pairs is rounded */
+    int64_t original_max_position_embeddings; /* yarn, longrope, llama3 */
 } rope_scaling;
 
 typedef struct model_config {
@@ -29,13 +32,15 @@ typedef struct model_config {
 
     layer_map map;
     int forward_passes, backward_passes; /* m >= 0, b >= 1 */
-    int64_t sliding_window;              /* W: position t sees t-W+1..t in windowed layers; 0: none given */
+    int64_t sliding_window;              /* W: position t sees t-W+1..t in windowed layers; 0: no layer is windowed */
     bool use_sequential;                 /* train token by token instead of by the plan */
     bool force_nodiag;                   /* every layer strictly causal; already in map.strict */
 
     double rope_theta;
     rope_scaling rope_scaling;
+    int64_t positions; /* most tokens of a sequence: max_position_embeddings, with dynamic scaling `factor` times it */
     double rms_norm_eps, initializer_range;
+    double attention_dropout; /* of training; nothing here applies it */
     bool tie_word_embeddings;
 
     /* What the config announces, for new weights and for counting; a checkpoint's own tensors rule. */
@@ -70,9 +75,19 @@ int config_copy(const model_config *config, model_config **out);
  * The caller owns the tree. */
 int config_to_json(const model_config *config, json_t **out);
 
-/* out [head_dim / 2]: radians a position for each rotary pair. rope_theta^(-2j/head_dim), divided by `factor` (linear),
- * or by wavelength (llama3, as transformers' _compute_llama3_parameters). */
+/* out [sets, head_dim / 2]: radians a position for each rotary pair, as transformers 5.24 has them. Longrope has two
+ * sets: of sequences up to config_plain_length(), and of longer ones. Dynamic scaling: see op_rope_angles. */
 void config_inverse_frequencies(const model_config *config, double *out);
+int config_frequency_sets(const model_config *config);
+
+/* Tokens up to which frequencies do not depend on a sequence's length; 0: they never do (all but dynamic, longrope). */
+int64_t config_plain_length(const model_config *config);
+
+/* Whether positions turn queries and keys of both in the same way. */
+bool config_same_rope(const model_config *a, const model_config *b);
+
+/* Equal for lengths whose tokens are rotated alike; 0 for those up to config_plain_length(). */
+int64_t config_length_class(const model_config *config, int64_t length);
 
 const char *config_model_type(const model_config *config); /* "lckv-llama" */
 const char *config_dtype_name(config_dtype dtype);         /* "float32" */

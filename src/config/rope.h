@@ -4,8 +4,8 @@
 
 #include "config/model_config.h"
 
-/* Reads rope_theta and rope_scaling of `tree` into `config`. A type other than default, linear, llama3, and a parameter
- * that these do not have, is LCKV_ERROR_UNSUPPORTED. */
+/* Reads rope_theta and rope_scaling of `tree` into `config`, whose sizes are read. An unknown type or parameter is
+ * LCKV_ERROR_UNSUPPORTED. */
 int rope_read(const json_t *tree, const char *name, model_config *config);
 
 #endif

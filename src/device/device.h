@@ -82,12 +82,20 @@ struct op_rms_norm {
     view dy, dx, dweight;
 };
 
-/* angles[r] = cos(positions[r] * f), sin(positions[r] * f) for f in inverse_frequencies: the product and the reduction
- * of the angle in f64, since positions are 64-bit (a stream may be of any length). */
+/* angles[r] = scale * cos(positions[r] * f), scale * sin(positions[r] * f) for f in inverse_frequencies: the product
+ * and the reduction of the angle in f64, since positions are 64-bit (a stream may be of any length).
+ *
+ * Where `lengths` is there, a row with lengths[r] > limit takes the second row of frequencies if there are two
+ * (longrope), else f[i] = inverse_frequencies[i] * (growth * lengths[r] / limit - (growth - 1))^(-2i / (head_dim - 2)),
+ * which is the dynamic NTK scaling of transformers with factor `growth`. */
 struct op_rope_angles {
     view positions;           /* i64 [rows, 1] */
-    view inverse_frequencies; /* f64 [1, head_dim / 2] */
+    view lengths;             /* i64 [rows, 1]: tokens of the row's sequence; may be absent */
+    view inverse_frequencies; /* f64 [1 or 2, head_dim / 2] */
     view angles;              /* f32 [rows, head_dim]: the cosines, then the sines */
+    int64_t limit;            /* of plain frequencies, in tokens, from 1 on */
+    double growth;            /* from 1 on */
+    float scale;              /* YaRN's attention factor; usually 1 */
 };
 
 /* RoPE (Su et al. 2021), half-split pairing as in transformers: for d < head_dim / 2, in each head

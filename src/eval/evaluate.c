@@ -88,7 +88,7 @@ static int run_call(evaluation *e) {
 
 /* Encodes the pairs of a question into the call; *rows of them. */
 static int add_pairs(evaluation *e, eval_question *q, int64_t *rows) {
-    int64_t most = e->model->config->max_position_embeddings;
+    int64_t most = e->model->config->positions;
     *rows = 0;
     for (int i = 0; i < q->count; i++) {
         eval_pair *p = &e->pairs[e->pair_count];

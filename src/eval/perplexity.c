@@ -23,7 +23,7 @@ lckv_perplexity_options lckv_perplexity_defaults(void) {
 }
 
 static int check(const model *m, lckv_perplexity_options *o) {
-    if (!o->block_size) o->block_size = m->config->max_position_embeddings;
+    if (!o->block_size) o->block_size = m->config->positions;
     if (!o->stride) o->stride = (o->block_size + 1) / 2;
     REQUIRE(o->block_size >= 2 && o->block_size <= INT32_MAX / 2, LCKV_ERROR_ARGUMENT,
             "block_size should be at least 2 and at most %d, found %lld", INT32_MAX / 2, (long long)o->block_size);

@@ -145,10 +145,16 @@ bool batcher_idle(const batcher *b) {
     return b->queued == 0;
 }
 
+/* A prompt shares what it begins with where neither the plan nor RoPE goes by its whole length. */
+static bool shares_prefixes(const batcher *b, const sequence *s) {
+    return b->prefixes && s->encoding != LCKV_ENCODING_PLAN &&
+           config_length_class(b->model->config, s->prompt_count) == 0;
+}
+
 /* What others have read of a prompt. Whoever asks for its log-probabilities reads all of it. */
 static int begin_with_prefix(batcher *b, sequence *s) {
     int kept;
-    if (!b->prefixes || s->encoding == LCKV_ENCODING_PLAN || s->prompt_logprobs) return LCKV_OK;
+    if (!shares_prefixes(b, s) || s->prompt_logprobs) return LCKV_OK;
     s->found = s->cached = prefixes_find(b->prefixes, s->ids, s->prompt_count, s->encoding, &kept);
     return kept < 0 ? LCKV_OK : kv_cache_copy(b->cache, kept, s->cache_id);
 }
@@ -263,7 +269,7 @@ static int advance(batcher *b, sequence *s) {
     int64_t before = s->cached, piece = b->options.piece_tokens;
     s->cached += s->rows;
     if (before >= s->prompt_count) return LCKV_OK;
-    if (b->prefixes && s->encoding != LCKV_ENCODING_PLAN && before / piece != s->cached / piece)
+    if (shares_prefixes(b, s) && before / piece != s->cached / piece)
         TRY(prefixes_keep(b->prefixes, s->ids, s->cached, s->encoding, s->cache_id));
     for (sequence *f = s->follows; f && s->cached == s->prompt_count; f = f->follows) {
         TRY(kv_cache_copy(b->cache, s->cache_id, f->cache_id));

@@ -98,8 +98,12 @@ static void add_entry(batcher_call *call, sequence *s) {
     call->stepped[call->stepped_count++] = s;
     if (ends_prompt(s)) add_followers(call, s);
     call->owner[call->count] = s;
-    call->entries[call->count++] = (batch_entry){
-        .ids = s->ids + s->cached, .rows = s->rows, .wanted = wanted, .cache_id = s->cache_id, .planned = s->planned};
+    call->entries[call->count++] = (batch_entry){.ids = s->ids + s->cached,
+                                                 .rows = s->rows,
+                                                 .wanted = wanted,
+                                                 .length = s->cached < s->prompt_count ? s->prompt_count : 0,
+                                                 .cache_id = s->cache_id,
+                                                 .planned = s->planned};
 }
 
 /* Planned entries come first in a batch. */

@@ -41,7 +41,7 @@ int engine_check_tokenizer(const model *m, const lckv_tokenizer *tokenizer) {
 }
 
 static int check_options(const lckv_engine_options *o, const model *m) {
-    int64_t positions = m->config->max_position_embeddings;
+    int64_t positions = m->config->positions;
     REQUIRE(o->max_num_seqs >= 1 && o->max_num_seqs <= 1 << 20, LCKV_ERROR_ARGUMENT,
             "max_num_seqs should be 1 to %d, found %d", 1 << 20, o->max_num_seqs);
     REQUIRE(o->max_model_len >= 0, LCKV_ERROR_ARGUMENT, "max_model_len should be 0 (the model's) or more, found %lld",
@@ -104,7 +104,7 @@ static int longest_sample(const lckv_engine *e, double bytes, int64_t most, int6
 static int choose_memory(lckv_engine *e, size_t *bytes) {
     const lckv_engine_options *o = &e->options;
     double memory = (double)o->kv_cache_memory;
-    int64_t positions = o->window_length ? INT32_MAX / 2 : e->model->config->max_position_embeddings, fits;
+    int64_t positions = o->window_length ? INT32_MAX / 2 : e->model->config->positions, fits;
     e->max_model_len = o->max_model_len && o->max_model_len < positions ? o->max_model_len : positions;
     if (!o->kv_cache_memory) TRY(default_memory(e, &memory));
     TRY(longest_sample(e, memory, e->max_model_len, &fits));

@@ -35,14 +35,14 @@ typedef struct generate_run {
  * nothing goes beyond them; with a sink cache no token stands further than the window. */
 static int64_t limit_of(const generate_run *run, int prompt) {
     const lckv_generate_options *o = run->options;
-    int64_t positions = run->model->config->max_position_embeddings, count = run->prompts[prompt].count;
+    int64_t positions = run->model->config->positions, count = run->prompts[prompt].count;
     int64_t most = count <= INT64_MAX - o->length ? count + o->length : INT64_MAX;
     return o->window_length || most <= positions ? most : positions;
 }
 
 static int check_limit(const generate_run *run, int prompt) {
     const lckv_generate_options *o = run->options;
-    int64_t positions = run->model->config->max_position_embeddings, prompt_count = run->prompts[prompt].count;
+    int64_t positions = run->model->config->positions, prompt_count = run->prompts[prompt].count;
     if (limit_of(run, prompt) - prompt_count == o->length || o->window_length) return LCKV_OK;
     REQUIRE(prompt_count < positions, LCKV_ERROR_ARGUMENT,
             "prompt %d has %lld tokens and the model %lld positions (max_position_embeddings): shorten it, stream with "

@@ -164,6 +164,7 @@ static int run_piece(scorer *s, int64_t first, int64_t rows) {
                          .labels = s->labels + first,
                          .rows = (int32_t)rows,
                          .wanted = (int32_t)rows,
+                         .length = s->count,
                          .cache_id = s->cache_id,
                          .planned = !s->cache && s->model->config->map.loops > 0};
     TRY(batch_fill(s->batch, s->cache, &entry, 1));

@@ -36,7 +36,7 @@ static int write_logits(const char *path, score_run *run) {
 }
 
 static int score(const lckv_score_options *options, score_run *run) {
-    int64_t positions = run->model->config->max_position_embeddings;
+    int64_t positions = run->model->config->positions;
     if (!options->window_length && run->count > positions)
         log_message(LCKV_LOG_WARNING, "%lld tokens are more than the model's %lld positions (max_position_embeddings)",
                     (long long)run->count, (long long)positions);

@@ -80,7 +80,8 @@ int graph_gather_rows(graph *g, tensor *src, view index, tensor **out);
 /* dst[index] = src in place; src's gradient comes from dst's. dst must have been made by graph_zeros(). */
 int graph_scatter_rows(graph *g, tensor *src, view index, tensor *dst);
 int graph_rms_norm(graph *g, tensor *x, tensor *weight, float eps, dtype type, tensor **out);
-int graph_rope_angles(graph *g, view positions, view inverse_frequencies, tensor **out);
+/* All fields of `what` but the angles. */
+int graph_rope_angles(graph *g, const struct op_rope_angles *what, tensor **out);
 int graph_rope(graph *g, tensor *x, tensor *angles, tensor **out);
 int graph_swiglu(graph *g, tensor *gate, tensor *up, tensor **out);
 int graph_add(graph *g, tensor *a, tensor *b, tensor **out);

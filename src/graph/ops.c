@@ -98,9 +98,10 @@ int graph_rms_norm(graph *g, tensor *x, tensor *weight, float eps, dtype type, t
     return tensor_made(g, status, out);
 }
 
-int graph_rope_angles(graph *g, view positions, view inverse_frequencies, tensor **out) {
-    TRY(graph_tensor(g, positions.rows, 2 * inverse_frequencies.cols, DTYPE_F32, out));
-    struct op_rope_angles a = {positions, inverse_frequencies, (*out)->value};
+int graph_rope_angles(graph *g, const struct op_rope_angles *what, tensor **out) {
+    TRY(graph_tensor(g, what->positions.rows, 2 * what->inverse_frequencies.cols, DTYPE_F32, out));
+    struct op_rope_angles a = *what;
+    a.angles = (*out)->value;
     return tensor_made(g, RUN(g, rope_angles, &a), out);
 }
 

@@ -49,13 +49,10 @@ static int check_sizes(const model_config *from, const model_config *to) {
 
 /* What no weight shows, but weights were trained with. */
 static void warn_of_differences(const model_config *from, const model_config *to) {
-    const rope_scaling *a = &from->rope_scaling, *b = &to->rope_scaling;
     if (from->rope_theta != to->rope_theta)
         log_message(LCKV_LOG_WARNING, "%s has rope_theta %g, the weights were made with %g", to->name, to->rope_theta,
                     from->rope_theta);
-    if (a->type != b->type || a->factor != b->factor || a->low_freq_factor != b->low_freq_factor ||
-        a->high_freq_factor != b->high_freq_factor ||
-        a->original_max_position_embeddings != b->original_max_position_embeddings)
+    else if (!config_same_rope(from, to))
         log_message(LCKV_LOG_WARNING, "%s has another rope_scaling than the weights were made with", to->name);
     if (from->rms_norm_eps != to->rms_norm_eps)
         log_message(LCKV_LOG_WARNING, "%s has rms_norm_eps %g, the weights were made with %g", to->name,

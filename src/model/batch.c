@@ -17,7 +17,7 @@ static size_t field(size_t *at, view *v, int64_t rows, int64_t cols, dtype type)
     return start;
 }
 
-enum { FIELDS = 6, GROUP_FIELDS = 4 };
+enum { FIELDS = 7, GROUP_FIELDS = 4 };
 
 /* The views of a batch in the order of their places, for laying out and for pointing. */
 static void list_views(batch *b, view *views[FIELDS + BATCH_MAX_GROUPS * GROUP_FIELDS]) {
@@ -26,6 +26,7 @@ static void list_views(batch *b, view *views[FIELDS + BATCH_MAX_GROUPS * GROUP_F
     views[n++] = &b->labels;
     views[n++] = &b->positions;
     views[n++] = &b->sink_positions;
+    views[n++] = &b->lengths;
     views[n++] = &b->wanted_rows;
     for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
         views[n++] = &b->groups[g].sequences;
@@ -44,6 +45,7 @@ static size_t lay_out(batch *b, size_t places[FIELDS + BATCH_MAX_GROUPS * GROUP_
     places[n++] = field(&at, &b->labels, rows, 1, DTYPE_I32);
     places[n++] = field(&at, &b->positions, rows, 1, DTYPE_I64);
     places[n++] = field(&at, &b->sink_positions, rows, 1, DTYPE_I64);
+    places[n++] = field(&at, &b->lengths, rows, 1, DTYPE_I64);
     places[n++] = field(&at, &b->wanted_rows, rows, 1, DTYPE_I32);
     for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
         places[n++] = field(&at, &b->groups[g].sequences, sequences, sizeof(attention_sequence), DTYPE_U8);
@@ -158,7 +160,7 @@ static void round_sequences(batch *b) {
 
 /* Views cover the rows of this call; their places stay. */
 static void set_shapes(batch *b) {
-    b->ids.rows = b->positions.rows = b->sink_positions.rows = b->rows;
+    b->ids.rows = b->positions.rows = b->sink_positions.rows = b->lengths.rows = b->rows;
     b->wanted_rows.rows = b->labels.rows = b->wanted;
     for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
         batch_group *group = &b->groups[g];
@@ -212,6 +214,16 @@ static void fill_sink_positions(batch *b, int32_t row, int32_t rows, int i) {
     for (int32_t j = 0; j < rows; j++) positions[row + j] = b->groups[0].host[i].past + j;
 }
 
+/* One length for all rows of an entry, as in transformers, where it follows from the last position of a call. */
+static void fill_lengths(batch *b, const kv_cache *cache, const batch_entry *e, int32_t row) {
+    bool streams = cache && kv_cache_streams(cache);
+    int32_t last = row + e->rows - 1;
+    const int64_t *positions = host_of(b, streams ? b->sink_positions : b->positions);
+    int64_t *lengths = host_of(b, b->lengths), length = positions[last] + 1;
+    if (!streams && e->length > length) length = e->length;
+    for (int32_t j = 0; j < e->rows; j++) lengths[row + j] = length;
+}
+
 static void round_pasts(batch *b) {
     if (!b->rounds) return;
     for (int g = 0; g < b->group_count; g++) {
@@ -237,6 +249,7 @@ static int lay_and_send(batch *b, kv_cache *cache, const batch_entry *entries, i
         for (int g = 0; g < b->group_count; g++) fill_sequence(b, cache, g, e, i, row, wanted);
         fill_rows(b, cache, e, row, &wanted);
         fill_sink_positions(b, row, e->rows, i);
+        fill_lengths(b, cache, e, row);
         row += e->rows;
     }
     for (int i = count; i < b->sequences; i++) leave_empty(b, i);

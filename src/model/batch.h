@@ -19,6 +19,8 @@ typedef struct batch_entry {
     const int32_t *labels; /* label of row i (the id that follows it), negative: none. NULL: no labels */
     int32_t rows;
     int32_t wanted; /* the last `wanted` rows' hidden states are handed out: rows, 1 or 0 */
+    int64_t length; /* tokens of the sequence, where more than these rows are known (its prompt): RoPE types whose
+                       frequencies depend on the length go by it. 0: up to its last row here */
     int cache_id;   /* sequence of the cache; -1: no past, nothing is kept */
     bool planned;   /* through the plan; false: rows must be 1 unless the model has no loops */
 } batch_entry;
@@ -67,6 +69,7 @@ typedef struct batch {
     view ids;                          /* i32 [rows, 1] */
     view labels;                       /* i32 [wanted, 1] */
     view positions, sink_positions;    /* i64 [rows, 1]: absolute, and in a sink cache's list */
+    view lengths;                      /* i64 [rows, 1]: tokens of the row's sequence, in a sink cache of its list */
     view wanted_rows;                  /* i32 [wanted, 1] */
     batch_group groups[BATCH_MAX_GROUPS];
     int group_count;

@@ -10,13 +10,16 @@ static int check_values(const params *p) {
 }
 
 static int send_frequencies(model *m) {
-    int64_t pairs = m->config->head_dim / 2;
-    double *host = malloc((size_t)pairs * sizeof *host);
-    REQUIRE(host, LCKV_ERROR_MEMORY, "no memory for %d rotary frequencies", (int)pairs);
+    const rope_scaling *scaling = &m->config->rope_scaling;
+    view v = {NULL, config_frequency_sets(m->config), m->config->head_dim / 2, DTYPE_F64};
+    double *host = malloc(view_bytes(v));
+    REQUIRE(host, LCKV_ERROR_MEMORY, "no memory for %d rotary frequencies", (int)v.cols);
     config_inverse_frequencies(m->config, host);
-    view v = {NULL, 1, pairs, DTYPE_F64};
     int status = m->device->memory.alloc(m->device, view_bytes(v), &v.data);
-    m->inverse_frequencies = v;
+    m->rope = (struct op_rope_angles){.inverse_frequencies = v,
+                                      .limit = config_plain_length(m->config),
+                                      .growth = scaling->factor,
+                                      .scale = (float)scaling->attention_factor};
     if (status >= 0) status = m->device->memory.copy_in(m->device, v.data, host, view_bytes(v));
     if (status >= 0) status = m->device->memory.wait(m->device);
     free(host);
@@ -74,7 +77,7 @@ params *model_trainable(const model *m) {
 
 void model_free(model *m) {
     if (!m) return;
-    if (m->inverse_frequencies.data) m->device->memory.release(m->device, m->inverse_frequencies.data);
+    if (m->rope.inverse_frequencies.data) m->device->memory.release(m->device, m->rope.inverse_frequencies.data);
     adapter_free(m->adapter);
     params_free(m->params);
     for (int i = 0; i < m->file_count; i++) file_unmap(&m->files[i]);

@@ -11,10 +11,10 @@ typedef struct model {
     model_config *config;
     plan plan;
     params *params;
-    adapter *adapter;         /* added to some of them, which are then frozen; NULL: none */
-    view inverse_frequencies; /* f64 [1, head_dim / 2] on the device */
-    int last_slot_layer;      /* the highest layer that owns a slot: what lies above it can run for wanted rows alone */
-    mapped_file *files;       /* files that weights lie in */
+    adapter *adapter;           /* added to some of them, which are then frozen; NULL: none */
+    struct op_rope_angles rope; /* how positions become angles: all but rows, which are a call's */
+    int last_slot_layer; /* the highest layer that owns a slot: what lies above it can run for wanted rows alone */
+    mapped_file *files;  /* files that weights lie in */
     int file_count;
     char *folder; /* where it was read from: files that travel along when it is saved; NULL: made here */
 } model;

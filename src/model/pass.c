@@ -46,13 +46,20 @@ int pass_begin_on(const model *m, graph *g, const batch *b, const row_set *rows,
     return LCKV_OK;
 }
 
+/* Angles of the rows at `positions`. How long their sequences are is only told where it matters. */
+static int make_angles(const pass *p, view positions, tensor **out) {
+    struct op_rope_angles what = p->m->rope;
+    what.positions = positions;
+    if (what.limit > 0) what.lengths = p->b->lengths;
+    return graph_rope_angles(p->g, &what, out);
+}
+
 int pass_begin(const model *m, graph *g, const batch *b, kv_cache *cache, pass *p) {
     TRY(pass_begin_on(m, g, b, NULL, p));
     p->cache = cache;
     p->all = batch_rows(b, cache);
-    TRY(graph_rope_angles(g, b->positions, m->inverse_frequencies, &p->all.angles));
-    if (cache && kv_cache_streams(cache))
-        TRY(graph_rope_angles(g, b->sink_positions, m->inverse_frequencies, &p->all.sink_angles));
+    TRY(make_angles(p, b->positions, &p->all.angles));
+    if (cache && kv_cache_streams(cache)) TRY(make_angles(p, b->sink_positions, &p->all.sink_angles));
     return plan_rows(p);
 }
 

@@ -157,9 +157,11 @@ static int set_f32_weight(optimizer *o, int i, const safetensors_entry *e) {
 static int set_weight(optimizer *o, int i, const safetensors_entry *e, const char *source) {
     const weight *w = &o->params->table[i];
     REQUIRE(e, LCKV_ERROR_FORMAT, "%s has no %s: it is of another model", source, w->name);
-    REQUIRE(e->elements == w->rows * w->cols && e->shape[e->dimensions - 1] == w->cols && e->type != DTYPE_COUNT,
-            LCKV_ERROR_FORMAT, "%s: %s is not of the shape [%lld, %lld]: it is of another model", source, w->name,
-            (long long)w->rows, (long long)w->cols);
+    bool same = e->dimensions == w->dimensions && e->elements == w->rows * w->cols;
+    same = same && e->shape[w->dimensions - 1] == w->cols;
+    REQUIRE(same && e->type != DTYPE_COUNT, LCKV_ERROR_FORMAT,
+            "%s: %s is not of the shape [%lld, %lld]: it is of another model", source, w->name, (long long)w->rows,
+            (long long)w->cols);
     return e->type == DTYPE_F32 ? set_f32_weight(o, i, e) : params_set(o->params, i, e->data, e->type);
 }
 

@@ -1,6 +1,7 @@
 /* The data of a training run, see data.h. */
 #include "train/data.h"
 
+#include "base/log.h"
 #include "config/model_path.h"
 #include "train/corpus.h"
 #include "train/sources.h"
@@ -58,8 +59,17 @@ static int64_t split_documents(const lckv_train_options *o, int64_t documents) {
 
 /* run_clm.py: what the model was made for, but no more than 1024 unless asked for. */
 int32_t train_data_block_size(const lckv_trainer *t, const lckv_train_options *o) {
-    int64_t most = t->config->max_position_embeddings;
-    return (int32_t)(o->block_size ? o->block_size : most < 1024 ? most : 1024);
+    int64_t most = t->config->positions, asked = o->block_size ? o->block_size : 1024;
+    return (int32_t)(asked < most ? asked : most);
+}
+
+static void warn_of_block_size(const lckv_trainer *t, const lckv_train_options *o) {
+    int32_t used = train_data_block_size(t, o);
+    if (o->block_size > used)
+        log_message(LCKV_LOG_WARNING,
+                    "%s %lld is more than the model's %lld positions (max_position_embeddings): using %d",
+                    o->tuning ? "max_seq_length" : "block_size", (long long)o->block_size,
+                    (long long)t->config->positions, used);
 }
 
 /* `file` is one of them, for the message. */
@@ -211,6 +221,7 @@ int train_data_read(lckv_trainer *t, const lckv_train_options *o) {
     source_list train = {0}, validation = {0};
     lckv_train_options found = *o;
     bool weighted;
+    warn_of_block_size(t, o);
     TRY(check_weights(o, &weighted));
     int status = find_sources(o, weighted, &train, &validation);
     if (!weighted) {

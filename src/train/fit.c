@@ -46,17 +46,42 @@ static int check(const fitting *f, int64_t batch_size) {
     return bytes <= f->room ? LCKV_OK : refuse(f, batch_size, bytes);
 }
 
+static int fits(const fitting *f, int64_t batch_size, bool *out) {
+    double bytes;
+    *out = false;
+    if (batch_size > INT32_MAX / 2 / f->shape.block_size) return LCKV_OK;
+    TRY(needed(f, batch_size, &bytes));
+    *out = bytes <= f->room;
+    return LCKV_OK;
+}
+
+/* The largest batch up to `most` that fits; 1 where none does. More blocks take more memory, so that it is found by
+ * doubling and halving, whatever `most` is, and nothing much larger than it is ever laid out. */
+static int find_largest(const fitting *f, int64_t most, int64_t *out) {
+    int64_t low = 1, high = 2; /* low fits (or is 1), high is to be tried */
+    bool there = true;
+    for (; there && high <= most; high *= 2) {
+        TRY(fits(f, high, &there));
+        if (there) low = high;
+    }
+    high = there ? most + 1 : high / 2;
+    while (high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        TRY(fits(f, middle, &there));
+        if (there)
+            low = middle;
+        else
+            high = middle;
+    }
+    *out = low;
+    return LCKV_OK;
+}
+
 /* The largest divisor of a step's blocks that fits. */
 static int find(const fitting *f, int64_t of_a_step, int64_t *batch_size) {
-    for (int64_t size = of_a_step; size > 1; size--) {
-        double bytes;
-        if (of_a_step % size || size > INT32_MAX / 2 / f->shape.block_size) continue;
-        TRY(needed(f, size, &bytes));
-        *batch_size = size;
-        if (bytes <= f->room) return LCKV_OK;
-    }
-    *batch_size = 1;
-    return check(f, 1);
+    TRY(find_largest(f, of_a_step, batch_size));
+    while (of_a_step % *batch_size) --*batch_size;
+    return check(f, *batch_size);
 }
 
 int fit_batch(lckv_trainer *t, const lckv_train_options *o, int64_t block_size) {

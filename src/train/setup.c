@@ -219,6 +219,15 @@ static int check_model(const lckv_train_options *o) {
     return LCKV_OK;
 }
 
+/* Dropout on attention weights is transformers' in training alone. */
+static void warn_of_dropout(const lckv_trainer *t) {
+    if (t->do_train && t->config->attention_dropout > 0)
+        log_message(LCKV_LOG_WARNING,
+                    "%s has attention_dropout %g: lckv trains without it (attention_dropout=0 in config_overrides "
+                    "writes so to the model's config.json)",
+                    t->config->name, t->config->attention_dropout);
+}
+
 /* What leaves the output folder ready. */
 static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     TRY(train_options_check(o));
@@ -226,6 +235,7 @@ static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     keep_options(t, o);
     TRY(config_read(o->config_name ? o->config_name : o->model_name_or_path, o->config_overrides, &t->config));
     t->config->use_sequential |= o->use_sequential;
+    warn_of_dropout(t);
     TRY(find_source(t, o));
     TRY(find_tokenizer(t, o));
     TRY(device_open(o->device ? o->device : "auto", o->threads, &t->device));

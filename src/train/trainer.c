@@ -219,10 +219,11 @@ static int take_best(lckv_trainer *t) {
     if (!t->load_best_model_at_end || t->best.step < 0 || t->best.step == t->step) return LCKV_OK;
     TRY(run_folder_checkpoint(&t->folder, t->best.step, "", &folder));
     int status = train_checkpoint_weights(t, folder);
+    free(folder);
+    TRY(status);
     log_message(LCKV_LOG_INFO, "the best evaluation was at step %lld: its weights are taken", (long long)t->best.step);
     t->evaluated_at = 0;
-    free(folder);
-    return status;
+    return LCKV_OK;
 }
 
 static int evaluate_at_end(lckv_trainer *t, lckv_train_result *result) {

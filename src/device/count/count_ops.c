@@ -65,7 +65,8 @@ static int rms_norm_backward(device *d, const struct op_rms_norm *a) {
 }
 
 static int rope_angles(device *d, const struct op_rope_angles *a) {
-    return charge(d, 0, bytes_of(a->positions) + bytes_of(a->inverse_frequencies) + bytes_of(a->angles));
+    double read = bytes_of(a->positions) + bytes_of(a->lengths) + bytes_of(a->inverse_frequencies);
+    return charge(d, 0, read + bytes_of(a->angles));
 }
 
 static int rope(device *d, const struct op_rope *a) {

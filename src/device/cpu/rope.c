@@ -3,22 +3,32 @@
 
 #include <math.h>
 
-int CPU_ENTRY(cpu_rope_angles)(device *d, const struct op_rope_angles *a) {
-    const int64_t *positions = a->positions.data;
-    const double *frequencies = a->inverse_frequencies.data;
+/* By how much the frequencies of a long row are smaller from one pair to the next (dynamic scaling); 1 for others. */
+static double shrinking(const struct op_rope_angles *a, int64_t length) {
     int64_t half = a->inverse_frequencies.cols;
-    int parts = cpu_parts(d, 64 * a->positions.rows * half); /* libm's cos and sin, exact for large arguments too */
+    if (length <= a->limit || a->inverse_frequencies.rows > 1 || half < 2) return 1;
+    return pow(a->growth * (double)length / (double)a->limit - (a->growth - 1), -1.0 / (double)(half - 1));
+}
+
+static void row_angles(const struct op_rope_angles *a, int64_t r) {
+    int64_t half = a->inverse_frequencies.cols, length = a->lengths.data ? ((const int64_t *)a->lengths.data)[r] : 0;
+    bool second = length > a->limit && a->inverse_frequencies.rows > 1;
+    const double *frequencies = cpu_row(a->inverse_frequencies, second);
+    double position = (double)((const int64_t *)a->positions.data)[r], shrinks = shrinking(a, length);
+    float *cosines = cpu_row(a->angles, r), *sines = cosines + half;
+    for (int64_t i = 0; i < half; i++) {
+        double angle = position * (shrinks == 1 ? frequencies[i] : frequencies[i] * pow(shrinks, (double)i));
+        cosines[i] = (float)(cos(angle) * (double)a->scale);
+        sines[i] = (float)(sin(angle) * (double)a->scale);
+    }
+}
+
+int CPU_ENTRY(cpu_rope_angles)(device *d, const struct op_rope_angles *a) {
+    int parts = cpu_parts(d, 64 * cpu_elements(a->angles) / 2); /* libm's cos and sin, exact for large arguments too */
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(a->positions.rows, parts, part);
-        for (int64_t r = mine.begin; r < mine.end; r++) {
-            float *cosines = cpu_row(a->angles, r), *sines = cosines + half;
-            for (int64_t i = 0; i < half; i++) {
-                double angle = (double)positions[r] * frequencies[i];
-                cosines[i] = (float)cos(angle);
-                sines[i] = (float)sin(angle);
-            }
-        }
+        for (int64_t r = mine.begin; r < mine.end; r++) row_angles(a, r);
     }
     return LCKV_OK;
 }

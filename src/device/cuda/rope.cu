@@ -3,15 +3,25 @@
 
 enum { THREADS = 256, EACH = 4 };
 
+/* By how much the frequencies of a long row are smaller from one pair to the next (dynamic scaling); 1 for others. */
+__device__ static double shrinking(const struct op_rope_angles &a, int64_t length) {
+    int64_t half = a.inverse_frequencies.cols;
+    if (length <= a.limit || a.inverse_frequencies.rows > 1 || half < 2) return 1;
+    return pow(a.growth * (double)length / (double)a.limit - (a.growth - 1), -1.0 / (double)(half - 1));
+}
+
 __global__ static void make_angles(struct op_rope_angles a) {
     int64_t half = a.inverse_frequencies.cols, at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (at >= a.positions.rows * half) return;
-    int64_t r = at / half, i = at % half;
-    double position = (double)((const int64_t *)a.positions.data)[r], sine, cosine;
-    sincos(position * ((const double *)a.inverse_frequencies.data)[i], &sine, &cosine);
+    int64_t r = at / half, i = at % half, length = a.lengths.data ? ((const int64_t *)a.lengths.data)[r] : 0;
+    bool second = length > a.limit && a.inverse_frequencies.rows > 1;
+    double frequency = ((const double *)a.inverse_frequencies.data)[second ? half + i : i];
+    double shrinks = shrinking(a, length), sine, cosine;
+    if (shrinks != 1) frequency *= pow(shrinks, (double)i);
+    sincos((double)((const int64_t *)a.positions.data)[r] * frequency, &sine, &cosine);
     float *angles = (float *)a.angles.data + r * a.angles.cols;
-    angles[i] = (float)cosine;
-    angles[half + i] = (float)sine;
+    angles[i] = (float)(cosine * (double)a.scale);
+    angles[half + i] = (float)(sine * (double)a.scale);
 }
 
 int cuda_rope_angles(device *d, const struct op_rope_angles *a) {
