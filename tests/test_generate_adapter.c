@@ -179,10 +179,15 @@ static int open_small(const folder *f) {
 
 static void configs_that_ask_for_more_are_refused(void **state) {
     static const char *const more[][2] = {
-        {",\"use_dora\":true", "asks for use_dora"},
-        {",\"alpha_pattern\":{\"q_proj\":8}", "asks for alpha_pattern"},
+        {",\"use_dora\":true", "asks for use_dora (DoRA)"},
+        {",\"modules_to_save\":[\"lm_head\"]", "asks for modules_to_save"},
+        {",\"bias\":\"all\"", "asks for bias 'all'"},
+        {",\"lora_bias\":true", "asks for lora_bias"},
         {",\"fan_in_fan_out\":true", "asks for fan_in_fan_out"},
         {",\"layer_replication\":[[0,2]]", "asks for layer_replication"},
+        {",\"trainable_token_indices\":[1]", "asks for trainable_token_indices"},
+        {",\"target_parameters\":[\"x\"]", "asks for target_parameters"},
+        {",\"init_lora_weights\":\"pissa_niter_4\"", "init_lora_weights 'pissa_niter_4'"},
     };
     write_small(*state, 2);
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
@@ -193,6 +198,23 @@ static void configs_that_ask_for_more_are_refused(void **state) {
     FAILS(open_small(*state), LCKV_ERROR_UNSUPPORTED, "should have the peft_type LORA, found 'PREFIX_TUNING'");
     write_config(*state, ",\"r\":0");
     FAILS(open_small(*state), LCKV_ERROR_FORMAT, "r");
+    write_config(*state, ",\"target_modules\":[\"q_proj\"]");
+    FAILS(open_small(*state), LCKV_ERROR_FORMAT,
+          "has tensors for model.layers.0.self_attn.k_proj, which target_modules");
+    write_config(*state, ",\"layers_to_transform\":[0,1]");
+    FAILS(open_small(*state), LCKV_ERROR_FORMAT,
+          "has tensors for model.layers.2.self_attn.q_proj, which target_modules");
+    write_config(*state, ",\"exclude_modules\":\".*k_proj\"");
+    FAILS(open_small(*state), LCKV_ERROR_FORMAT, "has tensors for model.layers.0.self_attn.k_proj");
+    write_config(*state, ",\"alpha_pattern\":{\"q_proj\":\"8\"}");
+    FAILS(open_small(*state), LCKV_ERROR_FORMAT, "alpha_pattern");
+    write_config(*state, ",\"rank_pattern\":{\"q_proj\":3}");
+    FAILS(open_small(*state), LCKV_ERROR_FORMAT, "says rank 3 for model.layers.0.self_attn.q_proj");
+    write_config(*state, ",\"rank_pattern\":{\"(q_proj\":3}");
+    FAILS(open_small(*state), LCKV_ERROR_UNSUPPORTED, "rank_pattern");
+    write_config(*state,
+                 ",\"target_modules\":\".*self_attn.(q|k)_proj\",\"bias\":\"none\",\"init_lora_weights\":\"gaussian\"");
+    OK(open_small(*state));
     write_config(*state, ",\"alpha_pattern\":{},\"modules_to_save\":null,\"lora_dropout\":0.05");
     OK(open_small(*state));
     assert_int_equal(unlink(in(*state, "adapter/" ADAPTER_WEIGHTS)), 0);
@@ -235,14 +257,33 @@ static void tensors_that_do_not_fit_are_refused(void **state) {
          {{LAYER(1, "self_attn.k_proj.lora_A"), DTYPE_F32, {2, 24}, 2},
           {LAYER(1, "self_attn.k_proj.lora_B"), DTYPE_F32, {12, 2}, 2}},
          2},
-        {"belongs to no matrix", {{"base_model.model.lm_head.lora_A.weight", DTYPE_F32, {2, 24}, 2}}, 1},
-        {"belongs to no matrix", {{LAYER(0, "self_attn.q_proj.lora_magnitude_vector"), DTYPE_F32, {1, 24}, 2}}, 1},
+        {"belongs to no matrix",
+         {{"base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight", DTYPE_F32, {2, 24}, 2}},
+         1},
+        {"says rank 2 for model.layers.0.self_attn.q_proj",
+         {{LAYER(0, "self_attn.q_proj.lora_A"), DTYPE_F32, {4, 24}, 2},
+          {LAYER(0, "self_attn.q_proj.lora_B"), DTYPE_F32, {24, 4}, 2}},
+         2},
+    };
+    static const struct {
+        const char *error;
+        safetensors_item item;
+    } features[] = {
+        {"LoRA on lm_head", {"base_model.model.lm_head.lora_A.weight", DTYPE_F32, {2, 24}, 2}},
+        {"LoRA on embeddings", {"base_model.model.model.embed_tokens.lora_embedding_A", DTYPE_F32, {2, 37}, 2}},
+        {"DoRA", {LAYER(0, "self_attn.q_proj.lora_magnitude_vector"), DTYPE_F32, {1, 24}, 2}},
+        {"trained biases", {"base_model.model.model.layers.0.self_attn.q_proj.base_layer.bias", DTYPE_F32, {1, 24}, 2}},
+        {"modules_to_save", {"base_model.model.lm_head.weight", DTYPE_F32, {37, 24}, 2}},
     };
     write_small(*state, 2);
     OK(open_small(*state));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_tensors(*state, cases[i].items, cases[i].count);
         FAILS(open_small(*state), LCKV_ERROR_FORMAT, cases[i].error);
+    }
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
+        write_tensors(*state, &features[i].item, 1);
+        FAILS(open_small(*state), LCKV_ERROR_UNSUPPORTED, features[i].error);
     }
 }
 
@@ -262,14 +303,22 @@ static float first_weight(const folder *f, const char *added) {
     return values[0];
 }
 
-/* alpha / r, or with use_rslora alpha / sqrt(r); a matrix of another rank (rank_pattern) by its own. */
+/* alpha / r, or with use_rslora alpha / sqrt(r); alpha and r of the first pattern that matches a matrix. */
 static void scales_are_those_of_peft(void **state) {
     static const struct {
         int64_t rank;
         const char *more;
         double scale;
-    } cases[] = {{2, "", 2}, {2, ",\"use_rslora\":true", 4 / 1.4142135623730951}, {8, "", 0.5}};
-    for (int i = 0; i < 3; i++) {
+    } cases[] = {
+        {2, "", 2},
+        {2, ",\"use_rslora\":true", 4 / 1.4142135623730951},
+        {8, ",\"rank_pattern\":{\"q_proj\":8,\"self_attn\\\\.k_proj\":8}", 0.5},
+        {8, ",\"rank_pattern\":{\".*\":8},\"use_rslora\":true", 4 / 2.8284271247461903},
+        {2, ",\"alpha_pattern\":{\"k_proj\":100,\"layers.0.self_attn.q_proj\":3,\"q_proj\":50}", 1.5},
+        {2, ",\"alpha_pattern\":{\"proj\":100,\"q_pro\":50,\"model.layers.1.self_attn.q_proj\":9}", 2},
+        {2, ",\"alpha_pattern\":{\"model\\\\.layers\\\\.[0-3]\\\\.self_attn\\\\..*\":5}", 2.5},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_small(*state, cases[i].rank);
         double base = (double)first_weight(*state, NULL), product = 0;
         safetensors_file file;

@@ -5,59 +5,19 @@
 #include "io/tensor_values.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---------------------------------------------------------------- the config */
-
-/* null, false, or nothing in it. */
-static bool is_off(const json_t *value) {
-    return !value || json_is_null(value) || json_is_false(value) ||
-           (json_is_object(value) && !json_object_size(value)) || (json_is_array(value) && !json_array_size(value));
-}
-
-/* What changes the result and shows in no tensor. */
-static int check_extras(const json_t *tree, const char *path) {
-    static const char *const extras[] = {"fan_in_fan_out", "use_dora", "alpha_pattern", "layer_replication",
-                                         "use_qalora"};
-    for (size_t i = 0; i < sizeof extras / sizeof *extras; i++)
-        REQUIRE(is_off(json_object_get(tree, extras[i])), LCKV_ERROR_UNSUPPORTED, "%s asks for %s, which is not done",
-                path, extras[i]);
-    return LCKV_OK;
-}
-
-static int read_tree(const json_t *tree, const char *path, adapter_file *f) {
-    const char *kind, *base;
-    REQUIRE(json_is_object(tree), LCKV_ERROR_FORMAT, "%s should be an object", path);
-    TRY(json_get_string(tree, path, "peft_type", "", &kind));
-    REQUIRE(!strcmp(kind, "LORA"), LCKV_ERROR_UNSUPPORTED, "%s should have the peft_type LORA, found '%.40s'", path,
-            kind);
-    TRY(check_extras(tree, path));
-    TRY(json_get_int(tree, path, "r", 8, &f->options.rank));
-    TRY(json_get_number(tree, path, "lora_alpha", 8, &f->options.alpha));
-    TRY(json_get_bool(tree, path, "use_rslora", false, &f->rank_stabilized));
-    TRY(json_get_string(tree, path, "base_model_name_or_path", NULL, &base));
-    REQUIRE(f->options.rank >= 1 && isfinite(f->options.alpha), LCKV_ERROR_FORMAT,
-            "%s should have r from 1 and a finite lora_alpha, found %lld and %g", path, (long long)f->options.rank,
-            f->options.alpha);
-    if (!base || !*base) return LCKV_OK;
-    f->base = strdup(base);
-    REQUIRE(f->base, LCKV_ERROR_MEMORY, "no memory for a path");
-    return LCKV_OK;
-}
+/* ---------------------------------------------------------------- opening */
 
 static int read_config(adapter_file *f) {
     char *path;
-    json_t *tree = NULL;
     TRY(path_join(f->folder, ADAPTER_CONFIG, &path));
-    int status = json_read_file(path, &tree);
-    if (status >= 0) status = read_tree(tree, path, f);
-    json_decref(tree);
+    int status = adapter_config_read(path, &f->config);
     free(path);
     return status;
 }
-
-/* ---------------------------------------------------------------- opening */
 
 static bool has_file(const char *folder, const char *name) {
     char *path;
@@ -95,8 +55,8 @@ int adapter_file_open(const char *folder, adapter_file *out) {
 void adapter_file_close(adapter_file *f) {
     safetensors_close(&f->tensors);
     device_close(f->host);
+    adapter_config_free(&f->config);
     free(f->folder);
-    free(f->base);
     *f = (adapter_file){0};
 }
 
@@ -119,13 +79,37 @@ static int check_shape(const adapter_file *f, const safetensors_entry *e, int64_
     return LCKV_OK;
 }
 
+/* "model.layers.0.self_attn.q_proj" of "model.layers.0.self_attn.q_proj.weight": what peft goes by. */
+static void module_of(const char *weight_name, char out[ADAPTER_NAME_BYTES]) {
+    size_t length = strlen(weight_name), tail = strlen(".weight");
+    bool ends = length > tail && !strcmp(weight_name + length - tail, ".weight");
+    snprintf(out, ADAPTER_NAME_BYTES, "%.*s", (int)(ends ? length - tail : length), weight_name);
+}
+
+/* The config's rank, which the tensors have too: peft would not load them otherwise. */
+static int check_rank(const adapter_file *f, const char *module, const safetensors_entry *a, int64_t *rank) {
+    bool targeted;
+    TRY(adapter_config_targets(&f->config, module, &targeted));
+    REQUIRE(targeted, LCKV_ERROR_FORMAT,
+            "%s has tensors for %s, which target_modules, exclude_modules or layers_to_transform of %s leave out",
+            f->tensors.path, module, f->config.path);
+    TRY(adapter_config_rank(&f->config, module, rank));
+    REQUIRE(a->dimensions != 2 || a->shape[0] == *rank, LCKV_ERROR_FORMAT,
+            "%s says rank %lld for %s (r or rank_pattern), but its tensors in %s have rank %lld", f->config.path,
+            (long long)*rank, module, f->tensors.path, (long long)a->shape[0]);
+    return LCKV_OK;
+}
+
 /* A and B of one weight; *found counts those that are there. */
 static int check_pair(const adapter_file *f, const weight *w, int *found) {
     const safetensors_entry *a = find(f, w->name, 'A'), *b = find(f, w->name, 'B');
     if (!a && !b) return LCKV_OK;
     REQUIRE(a && b, LCKV_ERROR_FORMAT, "%s: %s has a lora_%c and no lora_%c", f->tensors.path, w->name, a ? 'A' : 'B',
             a ? 'B' : 'A');
-    int64_t rank = a->dimensions == 2 && a->shape[0] > 0 ? a->shape[0] : f->options.rank;
+    char module[ADAPTER_NAME_BYTES];
+    int64_t rank;
+    module_of(w->name, module);
+    TRY(check_rank(f, module, a, &rank));
     TRY(check_shape(f, a, rank, w->cols));
     TRY(check_shape(f, b, w->rows, rank));
     *found += 2;
@@ -140,15 +124,34 @@ static bool belongs(const params *base, const char *name) {
     return false;
 }
 
+/* A tensor that belongs to no matrix of a layer: what it is of, where its name says so. */
+static int refuse_tensor(const adapter_file *f, const char *name) {
+    static const char *const features[][2] = {
+        {"lora_embedding_", "LoRA on embeddings"},
+        {"lora_magnitude_vector", "DoRA (use_dora)"},
+        {"lm_head.lora_", "LoRA on lm_head"},
+        {"lora_B.bias", "a bias of LoRA's own (lora_bias)"},
+        {".bias", "trained biases (bias)"},
+        {"embed_tokens.weight", "trained embeddings (modules_to_save)"},
+        {"lm_head.weight", "a trained lm_head (modules_to_save)"},
+        {"norm.weight", "trained norms (modules_to_save)"},
+        {"modules_to_save", "modules trained as a whole (modules_to_save)"},
+    };
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
+        REQUIRE(!strstr(name, features[i][0]), LCKV_ERROR_UNSUPPORTED, "%s: tensor %s is %s, which lckv does not do",
+                f->tensors.path, name, features[i][1]);
+    return fail(LCKV_ERROR_FORMAT,
+                "%s: tensor %s belongs to no matrix of the model's layers (of layers without a KV slot there is no "
+                "k_proj and no v_proj)",
+                f->tensors.path, name);
+}
+
 int adapter_file_check(const adapter_file *f, const params *base) {
     int found = 0;
     for (int i = 0; i < base->count; i++) TRY(check_pair(f, &base->table[i], &found));
     if (found == f->tensors.count) return LCKV_OK;
     for (int i = 0; i < f->tensors.count; i++)
-        REQUIRE(belongs(base, f->tensors.entries[i].name), LCKV_ERROR_FORMAT,
-                "%s: tensor %s belongs to no matrix of the model's layers (of layers without a KV slot there is no "
-                "k_proj and no v_proj)",
-                f->tensors.path, f->tensors.entries[i].name);
+        if (!belongs(base, f->tensors.entries[i].name)) return refuse_tensor(f, f->tensors.entries[i].name);
     return LCKV_OK;
 }
 
@@ -175,20 +178,26 @@ static int multiply(const adapter_file *f, const safetensors_entry *a, const saf
     return f->host->memory.wait(f->host);
 }
 
-static float scale_of(const adapter_file *f, int64_t rank) {
-    return (float)(f->options.alpha / (f->rank_stabilized ? sqrt((double)rank) : (double)rank));
+static int scale_of(const adapter_file *f, const char *weight_name, int64_t rank, float *out) {
+    char module[ADAPTER_NAME_BYTES];
+    double alpha;
+    module_of(weight_name, module);
+    TRY(adapter_config_alpha(&f->config, module, &alpha));
+    *out = (float)(alpha / (f->config.rank_stabilized ? sqrt((double)rank) : (double)rank));
+    return LCKV_OK;
 }
 
 int adapter_file_merge(const adapter_file *f, const char *weight_name, int64_t rows, int64_t cols, float *values) {
     const safetensors_entry *a = find(f, weight_name, 'A'), *b = find(f, weight_name, 'B');
+    float scale;
     if (!a || !b) return LCKV_OK;
+    TRY(scale_of(f, weight_name, a->shape[0], &scale));
     float *factors = malloc((size_t)(2 * a->elements + b->elements) * sizeof *factors);
     float *product = malloc((size_t)(rows * cols) * sizeof *product);
     int status = factors && product ? multiply(f, a, b, factors, product)
                                     : fail(LCKV_ERROR_MEMORY, "no memory to merge %s", weight_name);
-    struct op_accumulate sum = {.src = {product, rows, cols, DTYPE_F32},
-                                .dst = {values, rows, cols, DTYPE_F32},
-                                .scale = scale_of(f, a->shape[0])};
+    struct op_accumulate sum = {
+        .src = {product, rows, cols, DTYPE_F32}, .dst = {values, rows, cols, DTYPE_F32}, .scale = scale};
     if (status >= 0) status = DEVICE_RUN(f->host, accumulate, &sum);
     free(factors);
     free(product);

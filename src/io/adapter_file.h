@@ -5,6 +5,7 @@
 #ifndef IO_ADAPTER_FILE_H
 #define IO_ADAPTER_FILE_H
 
+#include "io/adapter_config.h"
 #include "io/safetensors.h"
 #include "model/adapter.h"
 
@@ -12,10 +13,8 @@
 #define ADAPTER_WEIGHTS "adapter_model.safetensors"
 
 typedef struct adapter_file {
-    char *folder,
-        *base; /* base: the checkpoint that it was trained on, as the config names it; NULL where it does not */
-    adapter_options options; /* targets: what the file has */
-    bool rank_stabilized;    /* use_rslora: scale = alpha / sqrt(rank), not alpha / rank */
+    char *folder;
+    adapter_config config;
     safetensors_file tensors;
     device *host; /* a CPU, which multiplies */
 } adapter_file;
@@ -27,7 +26,8 @@ void adapter_file_close(adapter_file *f); /* all zeros is fine */
 /* Whether a folder has an adapter, and no model. */
 bool adapter_folder(const char *folder);
 
-/* LCKV_ERROR_FORMAT unless every tensor of it belongs to a weight of this table, in its shape, A and B together. */
+/* Fails unless every tensor of it belongs to a weight of this table that the config targets, in its shape and of the
+ * config's rank, A and B together. */
 int adapter_file_check(const adapter_file *f, const params *base);
 
 /* Whether it adds to this weight. */

@@ -66,8 +66,9 @@ lckv_model_options lckv_model_defaults(void) {
 static int find_base(const char *folder, char **out) {
     adapter_file f;
     TRY(adapter_file_open(folder, &f));
-    int status = f.base ? model_path_resolve(f.base, out)
-                        : fail(LCKV_ERROR_FILE, "'%s' does not name the checkpoint that it was trained on", folder);
+    int status = f.config.base
+                     ? model_path_resolve(f.config.base, out)
+                     : fail(LCKV_ERROR_FILE, "'%s' does not name the checkpoint that it was trained on", folder);
     adapter_file_close(&f);
     return status;
 }

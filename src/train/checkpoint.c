@@ -230,7 +230,7 @@ int train_checkpoint_check_adapter(const lckv_trainer *t) {
             "overwrite_output_dir",
             t->resumed_from);
     TRY(adapter_file_open(t->resumed_from, &then));
-    bool same = then.options.rank == now->rank && then.options.alpha == now->alpha &&
+    bool same = then.config.rank == now->rank && then.config.alpha == now->alpha &&
                 then.tensors.count == t->model->adapter->weights->count;
     adapter_file_close(&then);
     REQUIRE(same, LCKV_ERROR_ARGUMENT,
