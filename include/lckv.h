@@ -90,8 +90,7 @@ LCKV_API void lckv_config_free(lckv_config *config);
 typedef struct lckv_config_info {
     const char *model_type; /* belongs to the config */
     int64_t hidden_size, intermediate_size, vocab_size;
-    int64_t
-        max_position_embeddings; /* most tokens of a sequence; with dynamic RoPE scaling `factor` times config.json's */
+    int64_t max_position_embeddings; /* most tokens of a sequence; dynamic RoPE scaling: `factor` times the file's */
     int layers, heads, kv_heads, head_dim;
     int kv_slots;                        /* layers that some layer's entry in layer_types names */
     int loops;                           /* ranges of layers that the plan runs several times */

@@ -158,6 +158,21 @@ def _taken(pointer, count, kind):
     return array
 
 
+def _integers(given):
+    """One sequence of token ids as int32 [tokens]. Nothing is rounded: 1.5, True and "1" are no ids."""
+    ids = numpy.asarray(given)
+    if ids.size == 0:
+        return numpy.zeros(0, numpy.int32)
+    if ids.dtype.kind not in "iu" or isinstance(given, (list, tuple)) and any(isinstance(i, bool) for i in given):
+        wrong = next((i for i in ids.reshape(-1).tolist() if not isinstance(i, int) or isinstance(i, bool)), given[0])
+        raise TypeError(f"token ids should be integers, found {wrong!r} ({ids.dtype})")
+    if ids.ndim > 2 or ids.ndim == 2 and len(ids) != 1:
+        raise ValueError(f"expected one sequence of token ids, found an array of shape {ids.shape}")
+    if ids.min() < -(2**31) or ids.max() >= 2**31:
+        raise ValueError(f"token ids should fit 32 bits, found {ids.min()} to {ids.max()}")
+    return numpy.ascontiguousarray(ids, dtype=numpy.int32).reshape(-1)
+
+
 def _set(options, values):
     for name, value in values.items():
         if name == "encoding":
@@ -272,7 +287,7 @@ class Model:
         """Of text too, where there is a tokenizer."""
         if isinstance(given, str):
             return self.encode(given)
-        return numpy.ascontiguousarray(given, dtype=numpy.int32).reshape(-1)
+        return _integers(given)
 
     # ------------------------------------------------------------ scoring
 

@@ -177,6 +177,29 @@ def text_goes_both_ways():
     assert (model.logprobs("Once upon a time") <= 0).all()
 
 
+def ids_are_integers(model):
+    """What is no integer is refused where it is given, and never rounded to an id."""
+    for wrong in ([1.5, 2], [1.0], numpy.array([1.0, 2.0]), [True, False], [1, True], numpy.array([True]), ["1", "2"],
+                  [None], [1, [2]], numpy.array([1, "a"], object)):  # fmt: skip
+        for call in (model.logits, model.logprobs, model.generate, model.dump):
+            try:
+                call(wrong)
+            except (TypeError, ValueError) as error:
+                assert "ids" in str(error) or "inhomogeneous" in str(error) or "no tokenizer" in str(error), error
+            else:
+                raise AssertionError(wrong)
+    for wrong in (numpy.zeros((2, 2), int), [2**40], numpy.array([2**32 + 1])):
+        try:
+            model.logits(wrong)
+        except ValueError as error:
+            assert "token ids" in str(error), error
+        else:
+            raise AssertionError(wrong)
+    right = model.logits([1, 2, 3])
+    for same in ((1, 2, 3), range(1, 4), numpy.array([1, 2, 3], numpy.uint16), numpy.array([[1, 2, 3]])):
+        assert (model.logits(same) == right).all(), same
+
+
 def errors_are_told():
     def says(part, call):
         try:
@@ -196,6 +219,7 @@ def errors_are_told():
         raise AssertionError("lenght")
     except TypeError as error:
         assert "lenght" in str(error)
+    ids_are_integers(model)
     try:
         model.encode("text")
         raise AssertionError("tokenizer")

@@ -207,6 +207,39 @@ static void cache_is_not_left(void **state) {
     }
 }
 
+/* What people give in place of a folder: the message says what it is. */
+static void other_things(void **state) {
+    (void)state;
+    char *path;
+    forget_environment();
+    write_file("files/x.gguf", "GGUF");
+    write_file("files/model.safetensors", "");
+    write_file("files/weights", "");
+    static const struct {
+        const char *name, *part;
+        int code;
+    } cases[] = {
+        {"files/x.gguf", "x.gguf' is a GGUF file, which lckv does not read: give the model that it was converted from",
+         LCKV_ERROR_UNSUPPORTED},
+        {"files", "files: 'x.gguf' is a GGUF file", LCKV_ERROR_UNSUPPORTED},
+        {"files/none.gguf", "none.gguf' is a GGUF file", LCKV_ERROR_UNSUPPORTED},
+        {"files/model.safetensors", "is a file of a model, expected the folder that it lies in", LCKV_ERROR_FILE},
+        {"files/weights", "is a file, expected a folder with config.json", LCKV_ERROR_FILE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        FAILS(model_path_resolve(in_folder(cases[i].name), &path), cases[i].code, cases[i].part);
+        assert_null(path);
+    }
+    FAILS(model_path_resolve("org/x.gguf", &path), LCKV_ERROR_UNSUPPORTED, "'org/x.gguf' is a GGUF file");
+    FAILS(model_path_resolve("org/m", &path), LCKV_ERROR_FILE, "fetch it with: lckv fetch org/m");
+    FAILS(model_path_resolve("m", &path), LCKV_ERROR_FILE, "lckv fetch ORG/NAME");
+    FAILS(model_path_resolve("https://huggingface.co/org/m", &path), LCKV_ERROR_FILE,
+          "is an address, expected ORG/NAME");
+    FAILS(dataset_path_resolve("wikitext", &path), LCKV_ERROR_FILE,
+          "lckv fetch --repo_type dataset Salesforce/wikitext");
+    FAILS(dataset_path_resolve("imdb", &path), LCKV_ERROR_FILE, "lckv fetch --repo_type dataset ORG/NAME");
+}
+
 static void generation_config(void **state) {
     (void)state;
     model_config *c;
@@ -231,6 +264,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(folders_and_files, enter, leave),
         cmocka_unit_test_setup_teardown(cache_names, enter, leave),
         cmocka_unit_test_setup_teardown(cache_is_not_left, enter, leave),
+        cmocka_unit_test_setup_teardown(other_things, enter, leave),
         cmocka_unit_test_setup_teardown(generation_config, enter, leave),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,6 +56,37 @@ static void check_half_turns(device *d) {
     }
 }
 
+/* Rows of long sequences: the second set of frequencies where there is one, else dynamic scaling. */
+static void check_lengths(device *d) {
+    enum { ROWS = 9, HALF = 4, LIMIT = 100 };
+    for (int sets = 1; sets <= 2; sets++) {
+        view positions = tensor(ROWS, 1, DTYPE_I64), lengths = tensor(ROWS, 1, DTYPE_I64);
+        view frequencies = random_tensor(sets, HALF, DTYPE_F64, 0.1), angles = tensor(ROWS, 2 * HALF, DTYPE_F32);
+        for (int64_t r = 0; r < ROWS; r++) {
+            ((int64_t *)positions.data)[r] = 7 * r;
+            ((int64_t *)lengths.data)[r] = LIMIT - 3 + r * r; /* 97 to 161 */
+        }
+        struct op_rope_angles a = {.positions = positions,
+                                   .lengths = lengths,
+                                   .inverse_frequencies = frequencies,
+                                   .angles = angles,
+                                   .limit = LIMIT,
+                                   .growth = 3,
+                                   .scale = 1.5f};
+        RUN(d, rope_angles, a);
+        for (int64_t i = 0; i < ROWS * HALF; i++) {
+            int64_t r = i / HALF, j = i % HALF, length = LIMIT - 3 + r * r;
+            bool is_long = length > LIMIT;
+            double base = 3.0 * (double)length / LIMIT - 2;
+            double f = element(frequencies, sets == 2 && is_long ? HALF + j : j);
+            if (sets == 1 && is_long) f *= pow(base, -2.0 * (double)j / (2 * HALF - 2));
+            check_near("cos", angles, r * 2 * HALF + j, 1.5 * cos(7.0 * (double)r * f), 1e-6);
+            check_near("sin", angles, r * 2 * HALF + HALF + j, 1.5 * sin(7.0 * (double)r * f), 1e-6);
+        }
+        release_tensors();
+    }
+}
+
 /* ---------------------------------------------------------------- rotation */
 
 typedef struct shape {
@@ -147,6 +178,7 @@ static void test_angles(void **state) {
     (void)state;
     check_everywhere(check_angles);
     check_everywhere(check_half_turns);
+    check_everywhere(check_lengths);
 }
 
 static void test_rotation(void **state) {

@@ -58,6 +58,20 @@ static void the_largest_batch_that_fits_is_found(void **state) {
     FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training 1 blocks of 128 tokens");
 }
 
+/* However many blocks a step has: the number of batches that are tried grows with what fits, not with the step. */
+static void huge_steps(void **state) {
+    run t;
+    lckv_trainer *trainer;
+    begin(&t, state);
+    t.options.auto_find_batch_size = true;
+    t.options.per_device_train_batch_size = INT32_MAX;
+    t.options.gradient_accumulation_steps = 1 << 30;
+    t.options.memory_limit = needed(&t, 5);
+    OK(lckv_trainer_create(&t.options, &trainer)); /* 2^31 - 1 is prime */
+    assert_int_equal(trainer->batch_size, 4);
+    lckv_trainer_free(trainer);
+}
+
 static void checkpointing_makes_room(void **state) {
     run t;
     begin(&t, state);
@@ -70,6 +84,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ROOM_TEST(what_does_not_fit_is_refused_before_anything_is_written),
         ROOM_TEST(the_largest_batch_that_fits_is_found),
+        ROOM_TEST(huge_steps),
         ROOM_TEST(checkpointing_makes_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

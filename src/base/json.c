@@ -1,6 +1,7 @@
 /* JSON through jansson, see json.h. */
 #include "base/json.h"
 
+#include "base/content.h"
 #include "base/file.h"
 
 #include <math.h>
@@ -20,7 +21,8 @@ int json_read_file(const char *path, json_t **out) {
     size_t bytes;
     *out = NULL;
     TRY(file_read(path, &text, &bytes));
-    int status = json_parse(text, bytes, path, out);
+    int status = content_check(path, text, bytes);
+    if (status >= 0) status = json_parse(text, bytes, path, out);
     free(text);
     return status;
 }

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/text_buffer.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,16 +85,75 @@ static int find_in_cache(const repository_kind *kind, const char *name, text_buf
     return status;
 }
 
+/* ---------------------------------------------------------------- names that lead to no folder */
+
+static bool ends_with(const char *name, const char *end) {
+    size_t length = strlen(name), tail = strlen(end);
+    return length > tail && !strcmp(name + length - tail, end);
+}
+
+static int refuse_gguf(const char *name) {
+    return fail(LCKV_ERROR_UNSUPPORTED,
+                "'%s' is a GGUF file, which lckv does not read: give the model that it was converted from, a folder "
+                "with config.json, tokenizer.json and model.safetensors, or ORG/NAME",
+                name);
+}
+
+/* A model's file in place of its folder. */
+static int refuse_file(const char *name) {
+    const char *base = path_base(name);
+    int folder = base > name ? (int)(base - name) : 1;
+    if (ends_with(name, ".gguf")) return refuse_gguf(name);
+    REQUIRE(!ends_with(name, ".safetensors") && !ends_with(name, ".json"), LCKV_ERROR_FILE,
+            "'%s' is a file of a model, expected the folder that it lies in: '%.*s'", name, folder,
+            base > name ? name : ".");
+    return fail(LCKV_ERROR_FILE,
+                "'%s' is a file, expected a folder with config.json, tokenizer.json and model.safetensors, or ORG/NAME "
+                "of the Hugging Face hub",
+                name);
+}
+
+/* A name that is neither a folder nor ORG/NAME. */
+static int refuse_name(const repository_kind *kind, const char *name) {
+    static const char hub[] = "https://huggingface.co/";
+    if (kind == &MODEL && ends_with(name, ".gguf")) return refuse_gguf(name);
+    REQUIRE(strncmp(name, hub, sizeof hub - 1) != 0, LCKV_ERROR_FILE,
+            "'%s' is an address, expected ORG/NAME: fetch it with: %s ORG/NAME", name, kind->command);
+    return fail(LCKV_ERROR_FILE,
+                "'%s' is neither a folder nor of the form ORG/NAME; from the Hugging Face hub, fetch it under its full "
+                "name first%s: %s %s",
+                name, !strcmp(name, "wikitext") ? " (here Salesforce/wikitext)" : "", kind->command,
+                !strcmp(name, "wikitext") ? "Salesforce/wikitext" : "ORG/NAME");
+}
+
+/* A folder of GGUF files, as many repositories of the hub are. */
+static int check_folder(const char *folder) {
+    char *config;
+    TRY(path_join(folder, "config.json", &config));
+    bool there = file_exists(config);
+    free(config);
+    DIR *files = there ? NULL : opendir(folder);
+    if (!files) return LCKV_OK;
+    int status = LCKV_OK;
+    for (struct dirent *entry; status >= 0 && (entry = readdir(files));)
+        if (ends_with(entry->d_name, ".gguf")) status = refuse_gguf(entry->d_name);
+    closedir(files);
+    return status < 0 ? fail_within(status, "%s", folder) : LCKV_OK;
+}
+
 static int resolve(const repository_kind *kind, const char *name, char **folder) {
     *folder = NULL;
     text_buffer found = {0};
     int status;
     if (folder_exists(name))
         status = text_printf(&found, "%s", name);
-    else if (hub_name_allowed(name))
+    else if (kind == &MODEL && file_exists(name))
+        status = refuse_file(name);
+    else if (hub_name_allowed(name) && !ends_with(name, ".gguf"))
         status = find_in_cache(kind, name, &found);
     else
-        status = fail(LCKV_ERROR_FILE, "'%s' is neither a folder nor of the form ORG/NAME", name);
+        status = refuse_name(kind, name);
+    if (status >= 0 && kind == &MODEL) status = check_folder(found.data);
     if (status >= 0) status = text_take(&found, folder);
     text_free(&found);
     return status;

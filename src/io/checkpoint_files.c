@@ -1,6 +1,8 @@
 /* Opening the weights of a folder: see checkpoint_files.h. */
 #include "io/checkpoint_files.h"
 
+#include "base/content.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,27 +115,32 @@ static int path_if_there(const char *folder, const char *name, char **out) {
     return LCKV_OK;
 }
 
-/* Whether the folder holds weights as pickled Python objects, which may run any code when they are read. */
-static int has_pickle(const char *folder, bool *out) {
-    static const char *const names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json"};
-    *out = false;
-    for (int i = 0; i < 2 && !*out; i++) {
+/* Weights in formats that are not read: pickled Python objects may run any code when they are read. */
+static int check_other_weights(const char *folder) {
+    static const char *const others[][2] = {/* the file that is looked for, and what the message calls it */
+                                            {"pytorch_model.bin", "pytorch_model.bin"},
+                                            {"pytorch_model.bin.index.json", "pytorch_model.bin"},
+                                            {"consolidated.00.pth", "consolidated.00.pth"},
+                                            {"tf_model.h5", "tf_model.h5"},
+                                            {"flax_model.msgpack", "flax_model.msgpack"}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         char *path;
-        TRY(path_if_there(folder, names[i], &path));
-        *out = path != NULL;
+        TRY(path_if_there(folder, others[i][0], &path));
+        int status = path ? content_check_file(path) : LCKV_OK;
+        bool there = path != NULL;
         free(path);
+        TRY(status);
+        REQUIRE(
+            !there, LCKV_ERROR_UNSUPPORTED,
+            "%s has its weights as %s only, which lckv does not read; load it with transformers once and write it with "
+            "save_pretrained(folder, safe_serialization=True)",
+            folder, others[i][1]);
     }
     return LCKV_OK;
 }
 
 static int no_weights(const char *folder) {
-    bool pickle;
-    TRY(has_pickle(folder, &pickle));
-    REQUIRE(
-        !pickle, LCKV_ERROR_UNSUPPORTED,
-        "%s has its weights as pytorch_model.bin only, which lckv does not read; load it with transformers once and "
-        "write it with save_pretrained(folder, safe_serialization=True)",
-        folder);
+    TRY(check_other_weights(folder));
     return fail(LCKV_ERROR_FILE, "%s has neither %s nor %s", folder, CHECKPOINT_SINGLE, CHECKPOINT_INDEX);
 }
 

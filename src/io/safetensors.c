@@ -1,6 +1,8 @@
 /* Reading safetensors: see safetensors.h. Nothing in the header is believed before it is checked. */
 #include "io/safetensors.h"
 
+#include "base/content.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,6 +162,7 @@ int safetensors_open(const char *path, safetensors_file *out) {
     *out = (safetensors_file){.path = strdup(path)};
     REQUIRE(out->path, LCKV_ERROR_MEMORY, "no memory for a path");
     int status = file_map(path, &out->map);
+    if (status >= 0) status = content_check(path, out->map.data, out->map.bytes);
     if (status >= 0) status = read_header(out);
     if (status < 0) safetensors_close(out);
     return status;

@@ -4,6 +4,9 @@
 
 #include "base/status.h"
 
+#define LFS_POINTER                                                                                                    \
+    "version https://git-lfs.github.com/spec/v1\noid "                                                                 \
+    "sha256:4665a5ea423c2713d436b5ee50593a9640e0018c1550b5a0002f74190d6caea8\nsize 1044992\n"
 #define SINGLE "model.safetensors"
 #define INDEX "model.safetensors.index.json"
 
@@ -93,6 +96,18 @@ static const bad_checkpoint BAD_CHECKPOINTS[] = {
      .names = "model",
      .error = "pytorch_model.bin only",
      .code = LCKV_ERROR_UNSUPPORTED},
+    {.put = SINGLE, .text = LFS_POINTER, .names = SINGLE, .error = "is a Git LFS pointer, not the file itself"},
+    {.put = "config.json", .text = LFS_POINTER, .names = "config.json", .error = "is a Git LFS pointer"},
+    {.remove = SINGLE,
+     .put = "pytorch_model.bin",
+     .text = LFS_POINTER,
+     .names = "pytorch_model.bin",
+     .error = "is a Git LFS pointer"},
+    {.sharded = true,
+     .put = "model-00003-of-00004.safetensors",
+     .text = LFS_POINTER,
+     .names = "model-00003-of-00004.safetensors",
+     .error = "is a Git LFS pointer"},
 
     /* shards */
     {.sharded = true,
