@@ -140,7 +140,8 @@ static double run(net *n, bool with_gradients) {
     OK(graph_embed(n->g, n->ids, &w[0], &x));
     OK(graph_rms_norm(n->g, x, &w[1], 1e-5f, DTYPE_F32, &h));
     OK(graph_rope_angles(
-        n->g, &(struct op_rope_angles){.positions = n->positions, .inverse_frequencies = n->frequencies, .scale = 1.25f},
+        n->g,
+        &(struct op_rope_angles){.positions = n->positions, .inverse_frequencies = n->frequencies, .scale = 1.25f},
         &angles));
     branch = n->recompute && with_gradients ? recomputed_part(n, h, angles) : attention_part(n, h, angles);
     OK(graph_add(n->g, x, branch, &sum));

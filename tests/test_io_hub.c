@@ -400,7 +400,7 @@ static void the_command_prints_the_folder(void **state) {
     outcome o = RUN(f, "fetch", "--name=org/tiny", "--include", "*.md");
     assert_int_equal(o.code, 0);
     assert_string_equal(o.output, in(f, "cache/models--org--tiny/snapshots/" HUB_COMMIT "\n"));
-    assert_non_null(strstr(o.messages, "1 files, 6 B, of which 0 B came over the network; commit 0123456789ab"));
+    assert_non_null(strstr(o.messages, "1 file, 6 B, of which 0 B came over the network; commit 0123456789ab"));
     outcome_free(&o);
     REFUSES(f, 1, "lckv fetch: the hub has no such repository", "fetch", "org/absent");
     REFUSES(f, 2, "--name is needed", "fetch");
