@@ -21,7 +21,8 @@ static void check_ids(lckv_tokenizer *t, const int32_t *ids, size_t count) {
     bool begun = false;
     OK(lckv_tokenizer_decode(t, ids, count, true, &text, &bytes));
     for (size_t i = 0; i < count; i++) append_token(t, ids[i], &joined, &begun);
-    if (utf8_valid(joined.data, joined.length) && (joined.length != bytes || memcmp(joined.data, text, bytes)))
+    if (utf8_valid(joined.data, joined.length) &&
+        (joined.length != bytes || (bytes && memcmp(joined.data, text, bytes))))
         fail_msg("joined '%.*s', decoded '%s'", (int)joined.length, joined.data, text);
     if (!utf8_valid(joined.data, joined.length))
         assert_non_null(memmem(text, bytes, UTF8_REPLACEMENT, strlen(UTF8_REPLACEMENT)));
