@@ -247,6 +247,42 @@ static void goes_on_with_the_last_message(void **state) {
     lckv_chat_template_free(hides);
 }
 
+/* As transformers does it: white space at the end stays where the template keeps it, also what the template puts there.
+ */
+static void trailing_blanks(void **state) {
+    (void)state;
+    lckv_chat_template *pads =
+        open_config("{\"chat_template\": \"{% for m in messages %}[ {{ m.content.strip() }} ]{% endfor %}\"}");
+    lckv_chat_template *adds = open_config(
+        "{\"chat_template\": \"{% for m in messages %}[{{ ' ' + m.content.strip() + ' ' }}]{% endfor %}\"}");
+    lckv_chat chat = with_messages("[{\"role\": \"assistant\", \"content\": \" It is \\n\"}]");
+    chat.continue_final_message = true;
+    assert_renders(pads, &chat, "[ It is \n");
+    assert_renders(adds, &chat, "[ It is \n");
+    chat.messages =
+        "[{\"role\": \"assistant\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}, {\"type\": \"image\"}]}]";
+    lckv_chat_template *parts = open_config("{\"chat_template\": \"{{ messages[0].content[0].text }}!\"}");
+    assert_renders(parts, &chat, "a");
+    lckv_chat_template_free(pads);
+    lckv_chat_template_free(adds);
+    lckv_chat_template_free(parts);
+}
+
+static void reasoning_has_both_names(void **state) {
+    (void)state;
+    static const char *const given[] = {"reasoning_content", "thinking", "reasoning"};
+    lckv_chat_template *t = open_config(
+        "{\"chat_template\": \"{% for m in messages %}{{ m.reasoning_content }}|{{ m.thinking }};{% endfor %}\"}");
+    char messages[200];
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(messages, sizeof messages, "[{\"role\": \"assistant\", \"%s\": \"R\"}, {\"role\": \"user\"}]",
+                 given[i]);
+        lckv_chat chat = with_messages(messages);
+        assert_renders(t, &chat, "R|R;|;");
+    }
+    lckv_chat_template_free(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_a_string_and_special_tokens),
@@ -258,6 +294,8 @@ int main(void) {
         cmocka_unit_test(bad_conversations_are_refused),
         cmocka_unit_test(marks_answers),
         cmocka_unit_test(goes_on_with_the_last_message),
+        cmocka_unit_test(trailing_blanks),
+        cmocka_unit_test(reasoning_has_both_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
