@@ -201,7 +201,7 @@ static void configs_that_ask_for_more_are_refused(void **state) {
     write_config(*state, ",\"target_modules\":[\"q_proj\"]");
     FAILS(open_small(*state), LCKV_ERROR_FORMAT,
           "has tensors for model.layers.0.self_attn.k_proj, which target_modules");
-    write_config(*state, ",\"layers_to_transform\":[0,1]");
+    write_config(*state, ",\"target_modules\":[\"q_proj\",\"self_attn.k_proj\"],\"layers_to_transform\":[0,1]");
     FAILS(open_small(*state), LCKV_ERROR_FORMAT,
           "has tensors for model.layers.2.self_attn.q_proj, which target_modules");
     write_config(*state, ",\"exclude_modules\":\".*k_proj\"");

@@ -1,4 +1,5 @@
-/* peft's adapter_config.json, see adapter_config.h. The rules are those of peft 0.18 (tuners/lora, tuners_utils). */
+/* peft's adapter_config.json, see adapter_config.h. The rules are those of peft 0.18 to 0.21 (tuners/lora,
+ * tuners_utils). */
 #include "io/adapter_config.h"
 
 #include "base/file.h"
@@ -31,6 +32,7 @@ static int check_features(const json_t *tree, const char *path) {
         {"use_bdlora", "block-diagonal LoRA"},
         {"alora_invocation_tokens", "aLoRA"},
         {"arrow_config", "a router of adapters"},
+        {"monteclora_config", "MonteCLoRA"},
         {"megatron_config", "Megatron's layers"},
     };
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
@@ -51,7 +53,7 @@ static int check_bias(const json_t *tree, const char *path) {
 
 /* PiSSA, OLoRA, CorDA and LoftQ change the base model's weights when they begin. */
 static int check_start(const json_t *tree, const char *path) {
-    static const char *const harmless[] = {"gaussian", "eva", "orthogonal", "lora"};
+    static const char *const harmless[] = {"gaussian", "eva", "orthogonal"};
     const char *start = json_string_value(json_object_get(tree, "init_lora_weights"));
     if (!start) return LCKV_OK;
     for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
@@ -179,7 +181,7 @@ static int is_listed(const adapter_config *c, const char *key, const json_t *lis
     return LCKV_OK;
 }
 
-/* layers_to_transform: a number or a list of them. */
+/* layers_to_transform: a number or a list of them. peft heeds it beside a list of target_modules alone. */
 static bool transforms(const json_t *layers, const char *module) {
     int layer;
     if (is_off(layers) || sscanf(module, "model.layers.%9d.", &layer) != 1) return true;
@@ -194,11 +196,10 @@ int adapter_config_targets(const adapter_config *c, const char *module, bool *ta
     const json_t *excluded = json_object_get(c->tree, "exclude_modules");
     const char *all = json_string_value(targets);
     bool out = false;
-    *targeted = transforms(json_object_get(c->tree, "layers_to_transform"), module);
     if (!is_off(excluded)) TRY(is_listed(c, "exclude_modules", excluded, module, &out));
-    *targeted = *targeted && !out;
-    if (is_off(targets) || (all && !strcmp(all, "all-linear"))) return LCKV_OK;
-    TRY(is_listed(c, "target_modules", targets, module, &out));
-    *targeted = *targeted && out;
+    *targeted = !out;
+    if (out || is_off(targets) || (all && !strcmp(all, "all-linear"))) return LCKV_OK;
+    TRY(is_listed(c, "target_modules", targets, module, targeted));
+    if (!all) *targeted = *targeted && transforms(json_object_get(c->tree, "layers_to_transform"), module);
     return LCKV_OK;
 }
