@@ -28,12 +28,12 @@ static inline void fixture_open_on(fixture *f, const char *device_name, int laye
     model_config *c;
     params *p;
     *f = (fixture){0};
-    snprintf(
-        text, sizeof text,
-        "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,\"num_attention_heads\":4,"
-        "\"num_key_value_heads\":2,\"head_dim\":6,\"num_hidden_layers\":%d,\"vocab_size\":%d,"
-        "\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\",\"initializer_range\":0.25%s}",
-        layers, FIXTURE_VOCAB, extra);
+    snprintf(text, sizeof text,
+             "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,\"num_attention_heads\":4,"
+             "\"num_key_value_heads\":2,\"head_dim\":6,\"num_hidden_layers\":%d,\"vocab_size\":%d,"
+             "\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\",\"initializer_range\":0."
+             "25%s%s}",
+             layers, FIXTURE_VOCAB, strstr(extra, "eos_token_id") ? "" : ",\"eos_token_id\":null", extra);
     OK(json_parse(text, strlen(text), "fixture", &tree));
     OK(config_from_json(tree, "fixture", NULL, &c));
     json_decref(tree);

@@ -72,7 +72,7 @@ static void positions_are_a_limit(void **state) {
     (void)state;
     fixture f;
     open_small(&f, "");
-    ((model_config *)f.model->config)->max_position_embeddings = 12;
+    ((model_config *)f.model->config)->positions = 12;
     int32_t ids[12] = {1, 2, 3, 4, 5};
     const lckv_prompt fits = {ids, 5}, fills = {ids, 12};
     lckv_generate_options o = lckv_generate_defaults();

@@ -266,8 +266,17 @@ static void a_failure_is_exit_code_1(void **state) {
     program_path(); /* or the test is skipped */
     room *r = *state;
     const char *out = room_path(r, "out"), *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
-    const char *const arguments[] = {"--config_name", config, "--train_file", ids, "--output_dir", out, "--block_size",
-                                     "1000",          NULL};
+    const char *const arguments[] = {"--config_name",
+                                     config,
+                                     "--train_file",
+                                     ids,
+                                     "--output_dir",
+                                     out,
+                                     "--config_overrides",
+                                     "max_position_embeddings=4096",
+                                     "--block_size",
+                                     "1000",
+                                     NULL};
     outcome o = train(r, arguments);
     assert_int_equal(o.code, 1);
     assert_non_null(strstr(o.messages, "ids.jsonl"));
