@@ -445,7 +445,9 @@ static void bad_data_and_folders_are_named(void **state) {
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "no tokenizer");
     run_begin(&t, state);
     t.options.block_size = 500;
+    t.options.config_overrides = "max_position_embeddings=500";
     FAILS(run_go(&t), LCKV_ERROR_FORMAT, "block_size");
+    t.options.config_overrides = NULL;
     t.options.tokenizer_name = t.room->folder;
     FAILS(run_go(&t), LCKV_ERROR_FILE, "tokenizer");
     run_begin(&t, state);

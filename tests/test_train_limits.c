@@ -1,0 +1,114 @@
+/* What a run is told of at its limits: blocks longer than the model, dropout that is not done, and a best checkpoint
+ * that cannot be read any more. */
+#include "train/checkpoint.h"
+#include "train/trainer.h"
+
+#include "train_run_fixture.h"
+
+static char heard[8192]; /* all messages since it was emptied */
+
+static void remember(void *user, lckv_log_level level, const char *message) {
+    (void)user, (void)level;
+    size_t length = strlen(heard);
+    snprintf(heard + length, sizeof heard - length, "%s\n", message);
+}
+
+static int room_begin(void **state) {
+    heard[0] = '\0';
+    lckv_set_log(remember, NULL, LCKV_LOG_INFO);
+    return room_open(state);
+}
+
+static int room_end(void **state) {
+    lckv_set_log(NULL, NULL, LCKV_LOG_INFO);
+    return room_close(state);
+}
+
+/* As run_clm.py does it. */
+static void blocks_end_where_the_model_does(void **state) {
+    run t;
+    lckv_trainer *trainer;
+    run_begin(&t, state);
+    t.options.block_size = 65;
+    OK(lckv_trainer_create(&t.options, &trainer));
+    assert_int_equal(trainer->train->block_size, 64);
+    assert_non_null(
+        strstr(heard, "block_size 65 is more than the model's 64 positions (max_position_embeddings): using 64"));
+    lckv_trainer_free(trainer);
+    heard[0] = '\0';
+    t.options.block_size = 64;
+    t.options.overwrite_output_dir = true;
+    OK(lckv_trainer_create(&t.options, &trainer));
+    assert_int_equal(trainer->train->block_size, 64);
+    assert_null(strstr(heard, "block_size"));
+    lckv_trainer_free(trainer);
+}
+
+static void dropout_is_warned_of(void **state) {
+    run t;
+    run_begin(&t, state);
+    t.options.config_overrides = "attention_dropout=0.25";
+    t.options.max_steps = 1;
+    OK(run_go(&t));
+    assert_non_null(strstr(heard, "has attention_dropout 0.25: lckv trains without it"));
+    heard[0] = '\0';
+    use_output(&t, "without");
+    t.options.config_overrides = "attention_dropout=0";
+    OK(run_go(&t));
+    assert_null(strstr(heard, "attention_dropout"));
+}
+
+/* ---------------------------------------------------------------- the best checkpoint */
+
+static int zero(void *user, int index, void *bytes) {
+    (void)user, (void)index;
+    memset(bytes, 0, 4);
+    return LCKV_OK;
+}
+
+/* Weights of the model's names, which are numbers alone: tensors without dimensions. */
+static void write_scalars(const params *p, const char *path) {
+    safetensors_item *items = calloc((size_t)p->count, sizeof *items);
+    new_file file;
+    assert_non_null(items);
+    for (int i = 0; i < p->count; i++) items[i] = (safetensors_item){.name = p->table[i].name, .type = DTYPE_F32};
+    OK(file_begin(path, &file));
+    OK(safetensors_write(&file, items, p->count, zero, NULL));
+    OK(file_commit(&file));
+    free(items);
+}
+
+static lckv_trainer *running;
+
+/* Step 8 has been evaluated and kept; before the run ends its weights become scalars. */
+static bool spoil(void *user, const lckv_train_progress *p) {
+    const run *t = user;
+    if (p->phase == LCKV_TRAIN_STEPPING && p->step == 10)
+        write_scalars(running->model->params, room_path(t->room, "out/checkpoint-8/model.safetensors"));
+    return true;
+}
+
+static void a_best_checkpoint_that_is_lost_is_an_error(void **state) {
+    run t;
+    run_begin(&t, state);
+    use_validation(&t, 5);
+    t.options.max_steps = 10;
+    t.options.eval_strategy = t.options.save_strategy = LCKV_INTERVAL_STEPS;
+    t.options.eval_steps = t.options.save_steps = 4;
+    t.options.load_best_model_at_end = true;
+    t.options.callback = spoil;
+    t.options.user = &t;
+    OK(lckv_trainer_create(&t.options, &running));
+    FAILS(lckv_trainer_run(running, &t.result), LCKV_ERROR_FORMAT, "is not of the shape [37, 24]");
+    assert_null(strstr(heard, "its weights are taken"));
+    lckv_trainer_free(running);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(blocks_end_where_the_model_does, room_begin, room_end),
+        cmocka_unit_test_setup_teardown(dropout_is_warned_of, room_begin, room_end),
+        cmocka_unit_test_setup_teardown(a_best_checkpoint_that_is_lost_is_an_error, room_begin, room_end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
