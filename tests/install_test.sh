@@ -25,4 +25,8 @@ version=$(LD_LIBRARY_PATH=$(pkg-config --variable=libdir lckv) "$folder/stranger
     echo "the library says version $version, pkg-config $(pkg-config --modversion lckv)" >&2
     exit 1
 }
+[ -e /proc/self/exe ] || { # from which the dynamic linker knows where a program lies
+    echo "skipped: there is no /proc, and without it an installed lckv does not find its library"
+    exit 77
+}
 "$folder/moved/bin/lckv" help >/dev/null
