@@ -239,6 +239,12 @@ static void sizes_must_agree(void **state) {
 
 /* ---------------------------------------------------------------- the public way */
 
+static bool until_half(void *user, double fraction) {
+    (void)user;
+    assert_true(fraction >= 0 && fraction < 1);
+    return fraction < 0.5;
+}
+
 static void by_the_public_functions(void **state) {
     lckv_device *d;
     lckv_config *c;
@@ -273,8 +279,14 @@ static void by_the_public_functions(void **state) {
     convert.model_name_or_path = in(*state, "from");
     convert.config_name = config;
     convert.config_overrides = "layer_types=0_2_2";
-    convert.output_dir = in(*state, "to");
+    char output[600];
+    snprintf(output, sizeof output, "%s/to", ((folder *)*state)->path);
+    convert.output_dir = output;
     convert.torch_dtype = "float16";
+    convert.go_on = until_half;
+    FAILS(lckv_convert(&convert), LCKV_ERROR_INTERRUPTED, "stopped before ");
+    assert_false(file_exists(in(*state, "to/config.json")));
+    convert.go_on = NULL;
     begin_log();
     OK(lckv_convert(&convert));
     lckv_set_log(NULL, NULL, LCKV_LOG_WARNING);
