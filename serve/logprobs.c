@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* ---------------------------------------------------------------- places in the text */
 
@@ -116,6 +117,13 @@ static void set_key(json_t *object, const json_t *label, double logprob) {
     json_object_setn_new(object, json_string_value(label), json_string_length(label), logarithm(logprob));
 }
 
+/* Many JSON parsers refuse a NUL in a key, so that a token with one has its escaped form there. */
+static json_t *without_nul(const logprob_style *style, json_t *label, const bytes *piece) {
+    if (!label || !memchr(json_string_value(label), 0, json_string_length(label))) return label;
+    json_decref(label);
+    return escaped(style, piece);
+}
+
 /* {"token": logprob, ..}, with one key for each token. `own`: the label of the token that came. */
 static json_t *top_object(const logprob_style *style, const token_view *t, const json_t *own, bool at_start) {
     json_t *object = json_object();
@@ -124,6 +132,7 @@ static json_t *top_object(const logprob_style *style, const token_view *t, const
         if (id < 0) continue; /* a vocabulary of less */
         bytes piece = piece_of(style, id, at_start);
         json_t *label = id == t->id ? json_incref((json_t *)(uintptr_t)own) : other_label(style, id, &piece);
+        label = without_nul(style, label, &piece);
         bool taken = id != t->id && (has_key(object, label) || json_equal(label, own));
         if (taken) {
             json_decref(label);
