@@ -1,8 +1,8 @@
 /* Files of flags: see args_file.h. */
 #include "args_file.h"
+#include "input.h"
 #include "output.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +43,7 @@ static void add_json(flag_list *words, const char *name, const json_t *value) {
 
 static int read_json(const char *command, const char *path, const char *text, flag_list *words) {
     json_error_t error;
-    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &error), *value;
+    json_t *object = parse_json(text, strlen(text), JSON_REJECT_DUPLICATES, &error), *value;
     const char *name;
     int code = EXIT_FINE;
     if (!object)
@@ -156,8 +156,9 @@ static int read_text(const char *command, const char *path, const char *text, fl
 /* ---------------------------------------------------------------- either */
 
 static int read_file(const char *command, const char *path, char *text) {
-    FILE *file = fopen(path, "rbe");
-    if (!file) return usage_error(command, "cannot read '%s': %s", path, strerror(errno));
+    char why[160];
+    FILE *file = open_input(path, why);
+    if (!file) return usage_error(command, "cannot read '%s': %s", path, why);
     size_t length = fread(text, 1, FILE_MOST, file);
     bool failed = ferror(file), whole = length < FILE_MOST;
     fclose(file);

@@ -4,9 +4,9 @@
  * texts may stand in quotes, # begins a comment line, and all may stand under examples:. Anything else is an error. */
 #include "chat.h"
 #include "flags.h"
+#include "input.h"
 #include "output.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,8 +115,8 @@ static int add_yaml(const char *command, const char *path, char *text, json_t *t
 
 /* ---- files */
 
-static char *read_file(const char *path) {
-    FILE *stream = fopen(path, "r"), *copy;
+static char *read_file(const char *path, char why[160]) {
+    FILE *stream = open_input(path, why), *copy;
     char *text = NULL, chunk[4096];
     size_t bytes, got;
     if (!stream) return NULL;
@@ -131,10 +131,10 @@ int chat_examples_read(const char *command, const char *path, json_t **out) {
     json_error_t error;
     *out = need(json_loads(BUILT_IN, 0, NULL));
     if (!path) return EXIT_FINE;
-    char *text = read_file(path);
-    if (!text) return failure(command, "cannot read '%s': %s", path, strerror(errno));
+    char why[160], *text = read_file(path, why);
+    if (!text) return failure(command, "cannot read '%s': %s", path, why);
     bool json = text[strspn(text, " \t\r\n")] == '{';
-    json_t *root = json ? json_loads(text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error) : NULL;
+    json_t *root = json ? parse_json(text, strlen(text), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error) : NULL;
     int code = json && !root ? failure(command, "%s: line %d: not JSON: %s", path, error.line, error.text)
                : json        ? add_json(command, path, root, *out)
                              : add_yaml(command, path, text, *out);

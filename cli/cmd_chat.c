@@ -2,10 +2,10 @@
 #include "chat.h"
 #include "commands.h"
 #include "flags.h"
+#include "input.h"
 #include "model.h"
 #include "output.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,7 +141,7 @@ static int ask_turn(chat *c, const json_t *row, const char *turn, json_t *turns)
 
 static int ask_row(chat *c, const char *path, int number, const char *line, json_t *turns) {
     json_error_t error;
-    json_t *row = json_loads(line, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    json_t *row = parse_json(line, strlen(line), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     const json_t *asked = json_object_get(row, "turns");
     int code = EXIT_FINE;
     if (!row) code = failure(TABLE.command, "%s: line %d: not JSON: %s", path, number, error.text);
@@ -160,11 +160,12 @@ static int ask_row(chat *c, const char *path, int number, const char *line, json
 }
 
 static int ask(chat *c, const struct options *o) {
-    FILE *stream = fopen(o->questions, "r");
+    char why[160];
+    FILE *stream = open_input(o->questions, why);
     char *line = NULL;
     size_t capacity = 0;
     int code = EXIT_FINE;
-    if (!stream) return failure(TABLE.command, "cannot read '%s': %s", o->questions, strerror(errno));
+    if (!stream) return failure(TABLE.command, "cannot read '%s': %s", o->questions, why);
     json_t *turns = need(json_array());
     c->shows = !o->json;
     for (int number = 1; !code && getline(&line, &capacity, stream) >= 0; number++)

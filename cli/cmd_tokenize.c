@@ -1,6 +1,7 @@
 /* lckv tokenize: text to ids and back, a JSON line for each text; or the data of a training run, kept for it. */
 #include "commands.h"
 #include "flags.h"
+#include "input.h"
 #include "lckv.h"
 #include "model.h"
 #include "output.h"
@@ -152,7 +153,7 @@ static int decode_row(const struct options *o, lckv_tokenizer *tokenizer, const 
 
 static int run_row(const struct options *o, lckv_tokenizer *tokenizer, const char *text, size_t length, int line) {
     json_error_t error;
-    json_t *row = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    json_t *row = parse_json(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!row) return failure(TABLE.command, "line %d: %s", line, error.text);
     int code = o->decode ? decode_row(o, tokenizer, row, line) : encode_row(o, tokenizer, row, line);
     json_decref(row);

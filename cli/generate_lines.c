@@ -1,10 +1,12 @@
 #include "generate_lines.h"
+#include "input.h"
 #include "output.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* What came of a prompt so far. */
@@ -37,7 +39,7 @@ static int count_lines(struct lines *l, const char *path, long *end) {
     int code = EXIT_FINE;
     *end = 0;
     while (!code && (length = getline(&text, &room, l->file)) > 0 && text[length - 1] == '\n') {
-        json_t *row = json_loadb(text, (size_t)length, JSON_ALLOW_NUL, NULL);
+        json_t *row = parse_json(text, (size_t)length, JSON_ALLOW_NUL, NULL);
         const json_t *index = json_object_get(row, "index");
         if (!json_is_integer(index) || json_integer_value(index) != l->first || l->first >= l->prompts->count)
             code = failure(l->command, "%s, line %d: expected the result of prompt %d of %d; is it of other prompts?",
@@ -54,6 +56,9 @@ static int open_file(struct lines *l, const char *path) {
     long end;
     l->file = fopen(path, "a+b");
     if (!l->file) return failure(l->command, "cannot open '%s': %s", path, strerror(errno));
+    struct stat info;
+    if (fstat(fileno(l->file), &info) || !S_ISREG(info.st_mode))
+        return failure(l->command, "'%s' is not a regular file, from which an interrupted run could resume", path);
     rewind(l->file);
     int code = count_lines(l, path, &end);
     if (code) return code;

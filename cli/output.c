@@ -3,12 +3,14 @@
 #include "lckv.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,8 +34,38 @@ static void stop_on(int signal_number) {
     sigaction(signal_number, &action, NULL);
 }
 
+/* printf() is not allowed in a signal handler. */
+static void write_words(const char *const *words) {
+    for (; *words; words++) {
+        ssize_t written = write(STDERR_FILENO, *words, strlen(*words));
+        (void)written;
+    }
+}
+
+/* A file that lckv has mapped became shorter while it was read. */
+static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
+    (void)context;
+    const char *path = lckv_mapped_file_at(info->si_addr);
+    const char *const words[] = {"\nlckv: the file '", path,
+                                 "' became shorter, or could not be read, while lckv used it; "
+                                 "restore it and start lckv again\n",
+                                 NULL};
+    if (path) {
+        write_words(words);
+        _exit(EXIT_FAILED);
+    }
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+static void report_bus_errors(void) {
+    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &action, NULL);
+}
+
 void output_begin(void) {
     stop_on(SIGINT);
+    report_bus_errors();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes becomes an error of writing */
     lckv_set_log(print_message, NULL, LCKV_LOG_INFO);
@@ -141,11 +173,23 @@ void *need(void *memory) {
     exit(EXIT_FAILED);
 }
 
+/* A new file beside its target. Its name is random, so that two programs may write the same target. */
+static FILE *open_beside(const char *path, char **partial) {
+    size_t length = strlen(path) + sizeof ".0123456789abcdef.partial";
+    uint64_t random;
+    int fd = -1;
+    *partial = need(malloc(length));
+    do {
+        if (getrandom(&random, sizeof random, 0) != sizeof random) return NULL;
+        snprintf(*partial, length, "%s.%016llx.partial", path, (unsigned long long)random);
+        fd = open(*partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    } while (fd < 0 && errno == EEXIST);
+    return fd < 0 ? NULL : fdopen(fd, "wb");
+}
+
 int write_file(const char *command, const char *path, const char *text) {
-    size_t length = strlen(path) + sizeof ".partial";
-    char *partial = need(malloc(length));
-    snprintf(partial, length, "%s.partial", path);
-    FILE *file = fopen(partial, "wb");
+    char *partial;
+    FILE *file = open_beside(path, &partial);
     bool written = file && fputs(text, file) >= 0;
     if (file && fclose(file)) written = false;
     if (written && rename(partial, path)) written = false;

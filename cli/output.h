@@ -15,7 +15,8 @@
 #endif
 
 /* Called once by main: the library's warnings and notes go to stderr, a closed stdout becomes an error of writing, and
- * the first Ctrl-C asks to stop (the second one ends the program at once). */
+ * the first Ctrl-C asks to stop (the second one ends the program at once). A mapped file that another program truncates
+ * ends the program with EXIT_FAILED and a message that names the file. */
 void output_begin(void);
 
 /* From now on nothing is printed, neither for people nor results: another process of the same command does it. */

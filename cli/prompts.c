@@ -1,4 +1,5 @@
 #include "prompts.h"
+#include "input.h"
 #include "output.h"
 
 #include <errno.h>
@@ -72,7 +73,7 @@ static int add_json_prompt(prompt_list *list, const json_t *row) {
 static int add_json_row(const char *command, prompt_list *list, const char *path, int line, const char *text,
                         size_t length) {
     json_error_t error;
-    json_t *row = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    json_t *row = parse_json(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     int code = add_json_prompt(list, row);
     if (!row)
         failure(command, "%s, line %d: %s", path, line, error.text);
@@ -105,9 +106,9 @@ static bool is_json_lines(const char *path) {
     return false;
 }
 
-/* The whole file with a NUL behind it; NULL, with errno, where it cannot be read. */
-static char *read_file(const char *path, size_t *bytes) {
-    FILE *file = fopen(path, "rb");
+/* The whole file with a NUL behind it; NULL, with what is wrong in `why`, where it cannot be read. */
+static char *read_file(const char *path, size_t *bytes, char why[160]) {
+    FILE *file = open_input(path, why);
     if (!file) return NULL;
     size_t room = 1 << 16, length = 0, got;
     char *text = need(malloc(room + 1));
@@ -123,14 +124,14 @@ static char *read_file(const char *path, size_t *bytes) {
     *bytes = length;
     if (!error) return text;
     free(text);
-    errno = error;
+    snprintf(why, 160, "%s", strerror(error));
     return NULL;
 }
 
 int prompts_add_file(const char *command, prompt_list *list, const char *path, bool strip) {
     size_t bytes;
-    char *text = read_file(path, &bytes);
-    if (!text) return failure(command, "cannot read '%s': %s", path, strerror(errno));
+    char why[160], *text = read_file(path, &bytes, why);
+    if (!text) return failure(command, "cannot read '%s': %s", path, why);
     int code;
     if (is_json_lines(path)) {
         code = add_json_lines(command, list, path, text, bytes);

@@ -55,6 +55,21 @@ LCKV_API const char *lckv_last_error(void);
 /* "0.1.0" */
 LCKV_API const char *lckv_version(void);
 
+/* The path of the file that lckv has mapped at `address`; NULL if none. Async-signal-safe. lckv maps weights and
+ * tokenized corpora and reads them where they lie. If another program truncates such a file, the next access to the
+ * part that is gone raises SIGBUS. The library installs no signal handlers: a program that wants to report the file
+ * calls this function from its own SIGBUS handler with siginfo_t.si_addr, as `lckv` does. The string is valid until the
+ * file is closed. */
+LCKV_API const char *lckv_mapped_file_at(const void *address);
+
+/* Levels of arrays and objects in JSON that lckv reads; more is LCKV_ERROR_FORMAT, so that reading needs little stack.
+ */
+#define LCKV_JSON_LEVELS 128
+
+/* Checks that JSON text has at most that many levels; other errors are the parser's. A program that parses untrusted
+ * JSON by a recursive parser calls it before. */
+LCKV_API int lckv_check_json(const char *text, size_t bytes);
+
 typedef enum lckv_log_level { LCKV_LOG_WARNING, LCKV_LOG_INFO, LCKV_LOG_DEBUG } lckv_log_level;
 typedef void (*lckv_log_function)(void *user, lckv_log_level level, const char *message);
 

@@ -31,6 +31,8 @@ bool fields_failed(fields *f, const char *param, int status) {
 bool fields_begin(fields *f, const char *text, size_t length, json_t **out) {
     json_error_t error;
     *f = (fields){0};
+    *out = NULL;
+    if (lckv_check_json(text, length) < 0) return fields_wrong(f, "", "the body: %s", lckv_last_error());
     *out = json_loadb(length ? text : "", length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!*out)
         return fields_wrong(f, "", "the body is not JSON: %s (line %d, column %d)", error.text, error.line,

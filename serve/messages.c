@@ -67,7 +67,9 @@ static bool plain_arguments(fields *f, json_t *function, const char *param) {
     const json_t *arguments = json_object_get(function, "arguments");
     if (json_is_object(arguments)) return true;
     const char *text = arguments ? json_string_value(arguments) : "";
-    json_t *object = text ? json_loads(*text ? text : "{}", JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL) : NULL;
+    json_t *object = NULL;
+    if (text && lckv_check_json(text, strlen(text)) >= 0)
+        object = json_loads(*text ? text : "{}", JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     if (!json_is_object(object)) {
         json_decref(object);
         return fields_wrong(f, param, "%s: 'arguments' must be a JSON object, or the text of one", param);

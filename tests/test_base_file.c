@@ -1,11 +1,20 @@
 /* Files: read and mapped whole, written so that the old or the new content is there and nothing else. */
-#include "base/file.h"
+#include "base/checksum.h"
+#include "base/folder.h"
+#include "base/mapped_file.h"
 #include "expect.h"
 
 #include <dirent.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-static char folder[64];
+static char folder[64], in_folder_of_threads[128], link_of_threads[128];
 
 static const char *in_folder(const char *name) {
     static char paths[4][128];
@@ -104,18 +113,21 @@ static void abandoning_leaves_nothing(void **state) {
     assert_int_equal(count_entries(), 0);
 }
 
-/* The partial file is led to /dev/full, where every write fails as on a full disk. */
+/* A limit on the size of files stands for a full disk. */
 static void full_disk(void **state) {
     (void)state;
-    if (access("/dev/full", W_OK) != 0) SKIP("there is no /dev/full");
-    const char *path = in_folder("a"), *partial = in_folder("a.partial");
+    const char *path = in_folder("a");
     char *large = calloc(1, 1 << 20);
+    struct rlimit before, small;
     assert_non_null(large);
     OK(file_replace(path, "old", 3));
-    assert_int_equal(symlink("/dev/full", partial), 0);
-    FAILS(file_replace(path, "small", 5), LCKV_ERROR_FILE, "No space left");
-    assert_int_equal(symlink("/dev/full", partial), 0);
-    FAILS(file_replace(path, large, 1 << 20), LCKV_ERROR_FILE, "a.partial");
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before);
+    small = (struct rlimit){4, before.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+    FAILS(file_replace(path, "small", 5), LCKV_ERROR_FILE, ".partial': File too large");
+    FAILS(file_replace(path, large, 1 << 20), LCKV_ERROR_FILE, "/a.");
+    setrlimit(RLIMIT_FSIZE, &before);
     assert_content(path, "old");
     assert_int_equal(count_entries(), 1);
     free(large);
@@ -132,14 +144,146 @@ static void missing_and_odd_files(void **state) {
     FAILS(file_map(in_folder("none"), &m), LCKV_ERROR_FILE, "No such file");
     assert_null(m.data);
     FAILS(file_read(folder, &text, &bytes), LCKV_ERROR_FILE, "not a regular file");
-    FAILS(file_map("/dev/null", &m), LCKV_ERROR_FILE, "not a regular file");
-    FAILS(file_begin(in_folder("none/a"), &file), LCKV_ERROR_FILE, "none/a.partial");
+    FAILS(file_map("/dev/null", &m), LCKV_ERROR_FILE, "not a regular file: it is a device");
+    FAILS(file_begin(in_folder("none/a"), &file), LCKV_ERROR_FILE, "none/a.");
     FAILS(file_copy(in_folder("none"), in_folder("b")), LCKV_ERROR_FILE, "none");
     FAILS(file_replace(folder, "x", 1), LCKV_ERROR_FILE, "rename"); /* a folder is in the way */
     assert_int_equal(count_entries(), 0);
-    char partial[80];
-    snprintf(partial, sizeof partial, "%s.partial", folder);
-    assert_false(file_exists(partial));
+}
+
+/* A name of 255 bytes, the most that file systems take: the temporary name is not longer. */
+static void long_names(void **state) {
+    (void)state;
+    char path[400];
+    snprintf(path, sizeof path, "%s/%0255d", folder, 7);
+    OK(file_replace(path, "x", 1));
+    assert_content(path, "x");
+    OK(file_link("target", path));
+    assert_int_equal(count_entries(), 1);
+}
+
+/* What waits for another process, or never ends, is refused at once. */
+static void pipes_sockets_and_devices(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *kind;
+    } CASES[] = {{"pipe", "it is a named pipe"}, {"socket", "it is a socket"}, {"inside", "it is a folder"}};
+    char *text;
+    size_t bytes;
+    mapped_file m;
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int server = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(mkfifo(in_folder("pipe"), 0600), 0);
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", in_folder("socket"));
+    assert_int_equal(bind(server, (struct sockaddr *)&at, sizeof at), 0);
+    OK(folder_create(in_folder("inside")));
+    alarm(20);
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        uint64_t sum;
+        const char *path = in_folder(CASES[i].name);
+        FAILS(file_read(path, &text, &bytes), LCKV_ERROR_FILE, CASES[i].kind);
+        FAILS(file_map(path, &m), LCKV_ERROR_FILE, CASES[i].kind);
+        FAILS(checksum_file(path, &sum, &bytes), LCKV_ERROR_FILE, CASES[i].kind);
+        FAILS(file_copy(path, in_folder("to")), LCKV_ERROR_FILE, CASES[i].kind);
+    }
+    FAILS(file_read("/dev/zero", &text, &bytes), LCKV_ERROR_FILE, "it is a device");
+    alarm(0);
+    close(server);
+}
+
+static void *write_often(void *user) {
+    char content[4096];
+    memset(content, *(const char *)user, sizeof content);
+    for (int i = 0; i < 200; i++) {
+        if (file_replace(in_folder_of_threads, content, sizeof content) < 0) return (void *)1;
+        if (file_link(content[0] == 'a' ? "one" : "other", link_of_threads) < 0) return (void *)1;
+    }
+    return NULL;
+}
+
+/* Each writes a file of its own; the last one stays. */
+static void writers_of_one_path_do_not_meet(void **state) {
+    (void)state;
+    pthread_t threads[4];
+    static char contents[4] = "abcd";
+    char *text;
+    size_t bytes;
+    void *failed;
+    snprintf(in_folder_of_threads, sizeof in_folder_of_threads, "%s/one", folder);
+    snprintf(link_of_threads, sizeof link_of_threads, "%s/link", folder);
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, write_often, &contents[i]), 0);
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+    OK(file_read(in_folder_of_threads, &text, &bytes));
+    assert_int_equal(bytes, 4096);
+    for (size_t i = 1; i < bytes; i++) assert_int_equal(text[i], text[0]);
+    free(text);
+    assert_int_equal(count_entries(), 2);
+}
+
+/* What a killed process left goes; what only looks like it stays. */
+static void leftovers_are_swept(void **state) {
+    (void)state;
+    static const char *const NAMES[] = {"a.0123456789abcdef.partial", "b.ends.0123456789abcdef.partial", "a.partial",
+                                        "a.0123456789abcde.partial", ".0123456789abcdef.partial"};
+    for (int i = 0; i < 5; i++) OK(file_replace(in_folder(NAMES[i]), "x", 1));
+    OK(folder_create(in_folder("c.0123456789abcdef.partial")));
+    OK(folder_sweep(folder, "b"));
+    assert_true(file_exists(in_folder(NAMES[0])));
+    assert_false(file_exists(in_folder(NAMES[1])));
+    OK(folder_sweep(folder, ""));
+    assert_false(file_exists(in_folder(NAMES[0])));
+    assert_true(file_exists(in_folder(NAMES[2])) && file_exists(in_folder(NAMES[3])));
+    assert_true(folder_exists(in_folder("c.0123456789abcdef.partial")));
+    FAILS(folder_sweep(in_folder("none"), ""), LCKV_ERROR_FILE, "none");
+}
+
+/* ---- a mapped file that shrinks */
+
+static void tell_and_exit(int signal_number, siginfo_t *info, void *context) {
+    (void)signal_number, (void)context;
+    const char *path = lckv_mapped_file_at(info->si_addr);
+    _exit(path && !strcmp(path_base(path), "weights") ? 7 : 8);
+}
+
+static void read_truncated(const char *path) {
+    struct sigaction action = {.sa_sigaction = tell_and_exit, .sa_flags = SA_SIGINFO};
+    mapped_file m;
+    sigaction(SIGBUS, &action, NULL);
+    if (file_map(path, &m) < 0 || truncate(path, 10) < 0) _exit(9);
+    _exit(m.data[100000] ? 10 : 11);
+}
+
+static void a_mapped_file_that_shrinks_has_a_name(void **state) {
+    (void)state;
+    static char content[200000];
+    mapped_file maps[3];
+    int status;
+    const char *path = in_folder("weights");
+    OK(file_replace(path, content, sizeof content));
+    pid_t child = fork();
+    if (!child) read_truncated(path);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 7);
+    for (int i = 0; i < 3; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "%d", i);
+        OK(file_replace(in_folder(name), content, 5000));
+        OK(file_map(in_folder(name), &maps[i]));
+    }
+    const void *inside = maps[1].data + 4999;
+    assert_string_equal(path_base(lckv_mapped_file_at(inside)), "1");
+    assert_null(lckv_mapped_file_at(maps[1].data + 5000));
+    assert_null(lckv_mapped_file_at(&status));
+    assert_null(lckv_mapped_file_at(NULL));
+    file_unmap(&maps[1]);
+    assert_null(lckv_mapped_file_at(inside));
+    assert_string_equal(path_base(lckv_mapped_file_at(maps[2].data)), "2");
+    file_unmap(&maps[0]);
+    file_unmap(&maps[2]);
 }
 
 static void folders(void **state) {
@@ -176,6 +320,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(abandoning_leaves_nothing, enter, leave),
         cmocka_unit_test_setup_teardown(full_disk, enter, leave),
         cmocka_unit_test_setup_teardown(missing_and_odd_files, enter, leave),
+        cmocka_unit_test_setup_teardown(long_names, enter, leave),
+        cmocka_unit_test_setup_teardown(pipes_sockets_and_devices, enter, leave),
+        cmocka_unit_test_setup_teardown(writers_of_one_path_do_not_meet, enter, leave),
+        cmocka_unit_test_setup_teardown(leftovers_are_swept, enter, leave),
+        cmocka_unit_test_setup_teardown(a_mapped_file_that_shrinks_has_a_name, enter, leave),
         cmocka_unit_test_setup_teardown(folders, enter, leave),
         cmocka_unit_test(paths),
     };

@@ -66,7 +66,7 @@ static void json_errors_say_where(void **state) {
     char deep[10001];
     memset(deep, '[', 10000);
     deep[10000] = 0;
-    FAILS(parse(deep, &tree), LCKV_ERROR_FORMAT, "not JSON");
+    FAILS(parse(deep, &tree), LCKV_ERROR_FORMAT, "nested more than");
 }
 
 static void json_getters(void **state) {
@@ -110,6 +110,56 @@ static void json_writes(void **state) {
     assert_string_equal(text, "{\"b\": [1, 2.5], \"a\": \"\xc3\xa4\"}"); /* keys in their order */
     free(text);
     json_decref(t);
+}
+
+/* ---- nesting */
+
+static json_t *nested(const char *open, const char *inside, const char *close, int levels, int *status) {
+    text_buffer text = {0};
+    json_t *t = NULL;
+    for (int i = 0; i < levels; i++) OK(text_printf(&text, "%s", open));
+    OK(text_printf(&text, "%s", inside));
+    for (int i = 0; i < levels; i++) OK(text_printf(&text, "%s", close));
+    *status = json_parse(text.data, text.length, "deep.json", &t);
+    text_free(&text);
+    return t;
+}
+
+static void *parse_deep(void *unused) {
+    static const char *const CASES[][3] = {
+        {"[", "1", "]"}, {"{\"a\":", "1", "}"}, {"[{\"a]\\\"[\":[", "\"[[[\"", "]}]"}, {" [\n", "", "]"}};
+    (void)unused;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        int status, each = i == 2 ? 3 : 1;
+        char *text;
+        json_t *t = nested(CASES[i][0], CASES[i][1], CASES[i][2], LCKV_JSON_LEVELS / each, &status);
+        OK(status);
+        OK(json_format(t, 2, &text)); /* and back, as deep */
+        json_t *copy = json_deep_copy(t);
+        assert_true(json_equal(t, copy));
+        json_decref(t);
+        json_decref(copy);
+        free(text);
+        for (int levels = LCKV_JSON_LEVELS / each + 1; levels < 3000; levels += 1399) {
+            assert_null(nested(CASES[i][0], CASES[i][1], CASES[i][2], levels, &status));
+            FAILS(status, LCKV_ERROR_FORMAT, "deep.json: JSON nested more than 128 levels deep");
+        }
+    }
+    assert_null(nested("[", "", "", 1000000, &(int){0})); /* never closed */
+    return NULL;
+}
+
+/* On a stack as small as musl's threads have. */
+static void deep_json_is_refused_on_a_small_stack(void **state) {
+    (void)state;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    pthread_attr_init(&attributes);
+    assert_int_equal(pthread_attr_setstacksize(&attributes, 128 << 10), 0);
+    assert_int_equal(pthread_create(&thread, &attributes, parse_deep, NULL), 0);
+    pthread_join(thread, NULL);
+    OK(lckv_check_json("]]]]\"[[[", 8)); /* what is not JSON is the parser's to refuse */
+    OK(lckv_check_json(NULL, 0));
 }
 
 static void *fail_elsewhere(void *unused) {
@@ -194,6 +244,7 @@ int main(void) {
         cmocka_unit_test(json_errors_say_where), cmocka_unit_test(json_getters),
         cmocka_unit_test(json_writes),           cmocka_unit_test(the_sentence_is_the_threads),
         cmocka_unit_test(the_sentence_is_utf8),  cmocka_unit_test(log_filters_by_level),
+        cmocka_unit_test(log_filters_by_level),  cmocka_unit_test(deep_json_is_refused_on_a_small_stack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* Configs as files: the goldens, the samples, names that lead to the Hugging Face cache, generation_config.json. */
-#include "base/file.h"
+#include "base/mapped_file.h"
 #include "config/model_config.h"
 #include "config/model_path.h"
 #include "config/model_size.h"

@@ -280,7 +280,7 @@ static void mistakes_are_named(void **state) {
         expect_refused(&s, "POST", "/v1/completions", cases[i].body, strlen(cases[i].body), 400, cases[i].part);
     char deep[12000];
     memset(deep, '[', sizeof deep);
-    expect_refused(&s, "POST", "/v1/completions", deep, sizeof deep, 400, "not JSON");
+    expect_refused(&s, "POST", "/v1/completions", deep, sizeof deep, 400, "nested more than 128 levels");
     static char large[40000];
     memset(large, ' ', sizeof large);
     expect_refused(&s, "POST", "/v1/completions", large, sizeof large, 413, "larger");
@@ -430,6 +430,21 @@ typedef struct client {
 } client;
 
 /* Some leave in the middle; the others must get what the request gets alone. */
+/* Weights that lckv reads where they lie in the file: a message instead of a bare SIGBUS. */
+static void a_model_that_shrinks_is_named(void **state) {
+    size_t bytes;
+    served s = SERVE(state, "--torch_dtype", "float32");
+    assert_int_equal(truncate(in(*state, "model/model.safetensors"), 0), 0);
+    http_answer a = http_do(s.port, "POST", "/v1/completions", "Content-Type: application/json\r\n",
+                            "{\"model\":\"small\",\"prompt\":\"hello\",\"max_tokens\":4}");
+    assert_int_equal(a.status, 0);
+    http_free(&a);
+    assert_int_equal(program_wait(s.process), 1);
+    char *messages = get(in(*state, "stderr"), &bytes);
+    if (!strstr(messages, "/model/model.safetensors' became shorter")) fail_msg("%s", messages);
+    free(messages);
+}
+
 static void *be_client(void *user) {
     client *c = user;
     for (int i = 0; i < REQUESTS; i++) {
@@ -491,6 +506,7 @@ int main(void) {
         WITH_MODEL(who_leaves_gives_back_the_pages),
         WITH_MODEL(a_full_queue_says_so),
         WITH_MODEL(sigterm_answers_what_runs),
+        WITH_MODEL(a_model_that_shrinks_is_named),
         WITH_MODEL(many_clients_get_what_one_gets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,12 @@
 /* Fetching into the Hugging Face cache, from a hub that this test plays on 127.0.0.1 (hub_server.h). */
+#include "base/folder.h"
 #include "base/log.h"
 #include "io/hub_list.h"
 
 #include "hub_server.h"
 #include "program.h"
 
+#include <dirent.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 
@@ -76,6 +78,15 @@ static void fetch_fails(const lckv_fetch_options *options, int status, const cha
 
 #define MODEL(name) in(f, "cache/models--org--tiny/" name)
 #define SNAPSHOT(name) MODEL("snapshots/" HUB_COMMIT "/" name)
+
+static int entries_in(const char *path) {
+    DIR *entries = opendir(path);
+    int count = 0;
+    assert_non_null(entries);
+    for (struct dirent *e; (e = readdir(entries));) count += e->d_name[0] != '.';
+    closedir(entries);
+    return count;
+}
 
 static const char *blob_path(const folder *f, int i, const char *end) {
     char name[256];
@@ -387,6 +398,47 @@ static void a_file_that_another_process_brings_is_waited_for(void **state) {
     hub_stop(&hub);
 }
 
+static void *fetch_in_thread(void *user) {
+    lckv_fetch_result result;
+    lckv_fetch_options options = asked();
+    int status = lckv_fetch(&options, &result);
+    if (status < 0) snprintf(user, 512, "%s", lckv_last_error());
+    lckv_free(result.folder);
+    return NULL;
+}
+
+/* Four threads and four processes fetch the same into an empty cache: all succeed, and all is there and whole. */
+static void many_fetch_the_same_at_once(void **state) {
+    enum { ROUNDS = 8, EACH = 4 };
+    const folder *f = *state;
+    surround_with_model(f);
+    for (int round = 0; round < ROUNDS; round++) {
+        pthread_t threads[EACH];
+        pid_t children[EACH];
+        static char errors[EACH][512];
+        int output = open("/dev/null", O_WRONLY);
+        OK(folder_remove(in(f, "cache")));
+        for (int i = 0; i < EACH; i++)
+            children[i] = program_start(f, (const char *const[]){"fetch", "org/tiny", NULL}, output);
+        for (int i = 0; i < EACH; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, fetch_in_thread, errors[i]), 0);
+        for (int i = 0; i < EACH; i++) pthread_join(threads[i], NULL);
+        for (int i = 0; i < EACH; i++) {
+            size_t bytes;
+            if (*errors[i]) fail_msg("%s", errors[i]);
+            if (program_wait(children[i])) fail_msg("%s", get(in(f, "stderr"), &bytes));
+        }
+        close(output);
+        assert_content(MODEL("refs/main"), HUB_COMMIT, 40);
+        assert_content(SNAPSHOT("model.safetensors"), large, LARGE);
+        assert_content(SNAPSHOT("README.md"), "hello\n", 6);
+        assert_int_equal(entries_in(MODEL("refs")), 1);
+        assert_int_equal(entries_in(MODEL("blobs")), 3);
+        assert_int_equal(entries_in(MODEL("snapshots/" HUB_COMMIT)), 3);
+    }
+    hub_stop(&hub);
+}
+
 static void the_command_prints_the_folder(void **state) {
     const folder *f = *state;
     surround_with_model(f);
@@ -422,6 +474,7 @@ int main(void) {
         IN_FOLDER(names_and_places_are_checked_before_the_network),
         IN_FOLDER(a_full_disk_is_told_and_nothing_is_lost),
         IN_FOLDER(a_file_that_another_process_brings_is_waited_for),
+        IN_FOLDER(many_fetch_the_same_at_once),
         IN_FOLDER(the_command_prints_the_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* lckv tokenize as a program: a JSON line for each text, the way back, wrong flags and lines, exit codes. */
 #include "text_fixture.h"
 
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 enum { PATH_ROOM = 4096 };
@@ -103,6 +104,31 @@ static void test_json_lines(void **state) {
     refuses(s, 1, "--jsonl", "{\"text\": \n", "line 1");
 }
 
+/* A named pipe is not waited for; what a shell redirects is read. */
+static void test_pipes(void **state) {
+    const scene *s = *state;
+    char path[600];
+    snprintf(path, sizeof path, "%s/pipe", s->folder);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(60);
+    refuses(s, 1, "--file pipe", "",
+            "cannot read 'pipe': it is a pipe or a device, not a regular file; name /dev/stdin");
+    refuses(s, 1, "--tokenizer_name pipe --text a", "", "'pipe' is neither a folder nor");
+    refuses(s, 1, "--file /dev/zero", "", "it is a pipe or a device");
+    refuses(s, 1, "--file .", "", "it is a folder");
+    encodes(s, "--file /dev/stdin", "abab", "{\"ids\":[0,3,3]}\n");
+    encodes(s, "--file /dev/fd/0", "abab", "{\"ids\":[0,3,3]}\n");
+    alarm(0);
+}
+
+static void test_deep_json(void **state) {
+    const scene *s = *state;
+    char deep[3000];
+    memset(deep, '[', 2500);
+    deep[2500] = '\0';
+    refuses(s, 1, "--jsonl", deep, "line 1: JSON nested more than 128 levels deep");
+}
+
 static void test_decode(void **state) {
     const scene *s = *state;
     encodes(s, "--decode", "{\"ids\": [0, 3, 5]}\n{\"ids\": []}\n", "{\"text\":\"<s>ab\xC3\xA9\"}\n{\"text\":\"\"}\n");
@@ -128,10 +154,8 @@ static void test_wrong_usage(void **state) {
 int main(void) {
 #define IN_SCENE(test) cmocka_unit_test_setup_teardown(test, open_scene, close_scene)
     const struct CMUnitTest tests[] = {
-        IN_SCENE(test_text_and_file),
-        IN_SCENE(test_json_lines),
-        IN_SCENE(test_decode),
-        IN_SCENE(test_wrong_usage),
+        IN_SCENE(test_text_and_file), IN_SCENE(test_json_lines), IN_SCENE(test_pipes),
+        IN_SCENE(test_deep_json),     IN_SCENE(test_decode),     IN_SCENE(test_wrong_usage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,8 @@
 
 #include "base/file.h"
 
+#include <unistd.h>
+
 enum { SLICES = 8 };
 static const uint64_t POLYNOMIAL = 0xC96C5795D7870F42; /* of ECMA-182, reflected */
 
@@ -37,11 +39,24 @@ uint64_t checksum_add(uint64_t sum, const void *bytes, size_t count) {
     return add(&t, sum, bytes, count);
 }
 
-int checksum_file(const char *path, uint64_t *sum, size_t *bytes) {
-    mapped_file file;
-    TRY(file_map(path, &file));
-    *sum = checksum_add(0, file.data, file.bytes);
-    *bytes = file.bytes;
-    file_unmap(&file);
+static int add_open_file(const tables *t, int fd, const char *path, size_t bytes, uint64_t *sum) {
+    enum { PIECE = 1 << 16 };
+    char piece[PIECE];
+    for (size_t now; bytes; bytes -= now) {
+        now = bytes < PIECE ? bytes : PIECE;
+        TRY(file_read_open(fd, path, piece, now));
+        *sum = add(t, *sum, (const unsigned char *)piece, now);
+    }
     return LCKV_OK;
+}
+
+int checksum_file(const char *path, uint64_t *sum, size_t *bytes) {
+    tables t;
+    int fd;
+    *sum = 0;
+    TRY(file_open(path, &fd, bytes));
+    fill(&t);
+    int status = add_open_file(&t, fd, path, *bytes, sum);
+    close(fd);
+    return status;
 }

@@ -1,7 +1,9 @@
 #include "base/content.h"
 
-#include <stdio.h>
+#include "base/file.h"
+
 #include <string.h>
+#include <unistd.h>
 
 static const char POINTER[] = "version https://git-lfs.github.com/spec/";
 
@@ -16,8 +18,10 @@ int content_check(const char *path, const void *data, size_t bytes) {
 
 int content_check_file(const char *path) {
     char start[sizeof POINTER];
-    FILE *file = fopen(path, "rb");
-    size_t bytes = file ? fread(start, 1, sizeof start, file) : 0;
-    if (file) fclose(file);
-    return content_check(path, start, bytes);
+    int fd;
+    size_t bytes;
+    if (file_open(path, &fd, &bytes) < 0) return LCKV_OK; /* whoever reads it says why */
+    ssize_t found = pread(fd, start, sizeof start, 0);
+    close(fd);
+    return content_check(path, start, found > 0 ? (size_t)found : 0);
 }

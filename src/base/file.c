@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,16 +13,29 @@ static int file_fail(const char *what, const char *path) {
     return fail(LCKV_ERROR_FILE, "cannot %s '%s': %s", what, path, strerror(errno));
 }
 
-/* Opens a regular file and tells its size; folders and pipes are refused, since they have none. */
-static int open_regular(const char *path, int *out, size_t *bytes) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return file_fail("open", path);
+/* What stat() calls a file that is not a regular one. */
+static const char *kind_of_file(mode_t mode) {
+    if (S_ISDIR(mode)) return "a folder";
+    if (S_ISFIFO(mode)) return "a named pipe or a pipe";
+    if (S_ISSOCK(mode)) return "a socket";
+    return "a device";
+}
+
+static int check_regular(const struct stat *info, const char *path) {
+    REQUIRE(S_ISREG(info->st_mode), LCKV_ERROR_FILE, "'%s' is not a regular file: it is %s", path,
+            kind_of_file(info->st_mode));
+    return LCKV_OK;
+}
+
+/* stat() comes first because opening a device or a socket may have effects or fail with a message that helps nobody;
+ * O_NONBLOCK because the path may have become a named pipe since, and open() would wait for its writer. */
+int file_open(const char *path, int *out, size_t *bytes) {
     struct stat info;
-    int status = LCKV_OK;
-    if (fstat(fd, &info) < 0)
-        status = file_fail("read the size of", path);
-    else if (!S_ISREG(info.st_mode))
-        status = fail(LCKV_ERROR_FILE, "'%s' is not a regular file", path);
+    *out = -1;
+    if (stat(path, &info) == 0) TRY(check_regular(&info, path));
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return file_fail("open", path);
+    int status = fstat(fd, &info) < 0 ? file_fail("read the size of", path) : check_regular(&info, path);
     if (status < 0) {
         close(fd);
         return status;
@@ -32,24 +45,7 @@ static int open_regular(const char *path, int *out, size_t *bytes) {
     return LCKV_OK;
 }
 
-int file_map(const char *path, mapped_file *out) {
-    *out = (mapped_file){0};
-    int fd;
-    size_t bytes;
-    TRY(open_regular(path, &fd, &bytes));
-    void *data = bytes ? mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0) : NULL;
-    close(fd);
-    if (data == MAP_FAILED) return file_fail("map", path);
-    *out = (mapped_file){data, bytes};
-    return LCKV_OK;
-}
-
-void file_unmap(mapped_file *file) {
-    if (file->data) munmap((void *)(uintptr_t)file->data, file->bytes);
-    *file = (mapped_file){0};
-}
-
-static int read_fully(int fd, const char *path, char *data, size_t bytes) {
+int file_read_open(int fd, const char *path, char *data, size_t bytes) {
     for (size_t done = 0; done < bytes;) {
         ssize_t got = read(fd, data + done, bytes - done);
         if (got < 0 && errno == EINTR) continue;
@@ -57,22 +53,23 @@ static int read_fully(int fd, const char *path, char *data, size_t bytes) {
         if (got == 0) return fail(LCKV_ERROR_FILE, "'%s' ended after %zu of %zu bytes", path, done, bytes);
         done += (size_t)got;
     }
-    data[bytes] = 0;
     return LCKV_OK;
 }
 
 int file_read(const char *path, char **out, size_t *bytes) {
     *out = NULL;
     int fd;
-    TRY(open_regular(path, &fd, bytes));
+    TRY(file_open(path, &fd, bytes));
     char *data = malloc(*bytes + 1);
-    int status = data ? read_fully(fd, path, data, *bytes)
+    int status = data ? file_read_open(fd, path, data, *bytes)
                       : fail(LCKV_ERROR_MEMORY, "no memory for the %zu bytes of '%s'", *bytes, path);
     close(fd);
-    if (status < 0)
+    if (status < 0) {
         free(data);
-    else
+    } else {
+        data[*bytes] = 0;
         *out = data;
+    }
     return status;
 }
 
@@ -116,20 +113,58 @@ const char *path_base(const char *path) {
     return slash ? slash + 1 : path;
 }
 
+/* Random hexadecimal digits make the name unique among threads, processes and machines; O_EXCL proves it. The target's
+ * name is cut so that the temporary name is not too long for the file system where the target's is not. */
+enum { KEPT_NAME_BYTES = 200 };
+
+static int name_partial(const char *path, char *out, size_t room) {
+    uint64_t random;
+    REQUIRE(getrandom(&random, sizeof random, 0) == sizeof random, LCKV_ERROR_FILE,
+            "cannot name a temporary file: no random numbers: %s", strerror(errno));
+    int folder = (int)(path_base(path) - path);
+    snprintf(out, room, "%.*s%.*s.%016llx.partial", folder, path, KEPT_NAME_BYTES, path + folder,
+             (unsigned long long)random);
+    return LCKV_OK;
+}
+
+static int open_partial(new_file *file, const char *path, size_t room) {
+    int fd;
+    do {
+        TRY(name_partial(path, file->partial, room));
+        fd = open(file->partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    } while (fd < 0 && errno == EEXIST);
+    if (fd >= 0) file->stream = fdopen(fd, "wb");
+    if (file->stream) return LCKV_OK;
+    int status = file_fail("create", file->partial);
+    if (fd >= 0)
+        close(fd);
+    else
+        file->partial[0] = 0; /* not ours to remove */
+    return status;
+}
+
 int file_begin(const char *path, new_file *out) {
     *out = (new_file){0};
-    size_t bytes = strlen(path) + sizeof ".partial";
+    size_t bytes = strlen(path) + FILE_RANDOM_DIGITS + sizeof "..partial";
     out->path = strdup(path);
     out->partial = malloc(bytes);
-    if (!out->path || !out->partial) {
-        file_abandon(out);
-        return fail(LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", bytes);
+    int status = out->path && out->partial ? open_partial(out, path, bytes)
+                                           : fail(LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", bytes);
+    if (status < 0) file_abandon(out);
+    return status;
+}
+
+int file_link(const char *target, const char *path) {
+    size_t bytes = strlen(path) + FILE_RANDOM_DIGITS + sizeof "..partial";
+    char *beside = malloc(bytes);
+    REQUIRE(beside, LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", bytes);
+    int status = name_partial(path, beside, bytes);
+    if (status >= 0 && symlink(target, beside) < 0) status = file_fail("create the link", beside);
+    if (status >= 0 && rename(beside, path) < 0) {
+        status = file_fail("create the link", path);
+        unlink(beside);
     }
-    snprintf(out->partial, bytes, "%s.partial", path);
-    out->stream = fopen(out->partial, "wbe");
-    if (out->stream) return LCKV_OK;
-    int status = file_fail("create", out->partial);
-    file_abandon(out);
+    free(beside);
     return status;
 }
 
@@ -167,7 +202,7 @@ int file_commit(new_file *file) {
 
 void file_abandon(new_file *file) {
     if (file->stream) fclose(file->stream);
-    if (file->partial) unlink(file->partial);
+    if (file->partial && *file->partial) unlink(file->partial);
     free(file->path);
     free(file->partial);
     *file = (new_file){0};

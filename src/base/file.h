@@ -1,6 +1,6 @@
-/* Files: read whole, mapped, and written so that a crash leaves the old file or the new one (DESIGN: errors and files).
+/* Files: read whole, and written so that a crash leaves the old file or the new one (DESIGN: errors and files).
  *
- * Leaves out: formats. Every error names the path. */
+ * Leaves out: formats, mapping (mapped_file.h). Every error names the path. */
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
@@ -8,13 +8,11 @@
 
 #include <stdio.h>
 
-typedef struct mapped_file {
-    const unsigned char *data; /* NULL when the file is empty */
-    size_t bytes;
-} mapped_file;
-
-int file_map(const char *path, mapped_file *out); /* read only; pages are shared with other processes */
-void file_unmap(mapped_file *file);
+/* Opens a regular file for reading and tells its size. Anything else (a folder, a pipe, a device) is LCKV_ERROR_FILE at
+ * once: opening a pipe never waits for its writer. */
+int file_open(const char *path, int *fd, size_t *bytes);
+/* The next `bytes` of an open file; a file that ends before is an error. */
+int file_read_open(int fd, const char *path, char *data, size_t bytes);
 
 /* The whole file plus a NUL after it; release with free(). */
 int file_read(const char *path, char **out, size_t *bytes);
@@ -28,8 +26,12 @@ int path_join(const char *dir, const char *name, char **out);
 /* The part after the last '/'. Points into `path`. */
 const char *path_base(const char *path);
 
-/* A file being written beside its target: PATH.partial until file_commit() syncs it and renames it over PATH.
- * file_abandon() closes and removes what was begun; harmless after a commit. */
+/* A file being written beside its target: PATH.RANDOM.partial until file_commit() syncs it and renames it over PATH.
+ * RANDOM is 16 hexadecimal digits, so that any number of threads and processes may write one path at the same time:
+ * each writes a file of its own, and the last one that commits stays. file_abandon() closes and removes what was begun;
+ * harmless after a commit. */
+enum { FILE_RANDOM_DIGITS = 16 };
+
 typedef struct new_file {
     FILE *stream;
     char *path, *partial;
@@ -43,5 +45,8 @@ int file_write(new_file *file, const void *bytes, size_t count);
 /* begin, write, commit in one. */
 int file_replace(const char *path, const void *bytes, size_t count);
 int file_copy(const char *from, const char *to);
+
+/* A symbolic link to `target` that replaces whatever has the name `path`, as one step. */
+int file_link(const char *target, const char *path);
 
 #endif

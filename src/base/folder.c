@@ -33,6 +33,35 @@ int folder_remove(const char *path) {
     return LCKV_OK;
 }
 
+/* NAME.0123456789abcdef.partial */
+static bool is_temporary(const char *name, const char *prefix) {
+    static const char END[] = ".partial";
+    size_t length = strlen(name), tail = FILE_RANDOM_DIGITS + sizeof END - 1;
+    if (length < tail + 1 || strncmp(name, prefix, strlen(prefix)) != 0) return false;
+    const char *random = name + length - tail;
+    return random[-1] == '.' && strspn(random, "0123456789abcdef") == FILE_RANDOM_DIGITS &&
+           !strcmp(random + FILE_RANDOM_DIGITS, END);
+}
+
+static int sweep_entries(const char *path, const char *prefix, DIR *folder) {
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        char *inside;
+        if (!is_temporary(entry->d_name, prefix)) continue;
+        TRY(path_join(path, entry->d_name, &inside));
+        unlink(inside); /* a folder, which is none of ours, stays */
+        free(inside);
+    }
+    return LCKV_OK;
+}
+
+int folder_sweep(const char *path, const char *prefix) {
+    DIR *folder = opendir(path);
+    REQUIRE(folder, LCKV_ERROR_FILE, "cannot read the folder '%s': %s", path, strerror(errno));
+    int status = sweep_entries(path, prefix, folder);
+    closedir(folder);
+    return status;
+}
+
 /* Best effort: some file systems refuse to sync a folder. */
 static void sync_parent(const char *path) {
     char *parent = strndup(path, (size_t)(path_base(path) - path));

@@ -3,17 +3,45 @@
 
 #include "base/content.h"
 #include "base/file.h"
+#include "base/work.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-int json_parse(const char *text, size_t bytes, const char *name, json_t **out) {
+/* Brackets inside of strings do not count; text that is not JSON may count as deeper than it is, never as flatter. */
+int lckv_check_json(const char *text, size_t bytes) {
+    int depth = 0;
+    bool in_string = false;
+    work_count(bytes);
+    for (size_t i = 0; i < bytes; i++) {
+        char c = text[i];
+        if (c == '"') in_string = !in_string;
+        if (in_string) {
+            i += c == '\\';
+        } else if (c == '[' || c == '{') {
+            REQUIRE(++depth <= LCKV_JSON_LEVELS, LCKV_ERROR_FORMAT, "JSON nested more than %d levels deep",
+                    LCKV_JSON_LEVELS);
+        } else if (c == ']' || c == '}') {
+            depth--;
+        }
+    }
+    return LCKV_OK;
+}
+
+int json_parse_as(const char *text, size_t bytes, const char *name, size_t flags, json_t **out) {
     json_error_t error;
-    *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    *out = NULL;
+    if (lckv_check_json(text, bytes) < 0) return fail_within(LCKV_ERROR_FORMAT, "%s", name);
+    work_count(bytes);
+    *out = json_loadb(text, bytes, flags | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     REQUIRE(*out, LCKV_ERROR_FORMAT, "%s: line %d, column %d: not JSON: %s", name, error.line, error.column,
             error.text);
     return LCKV_OK;
+}
+
+int json_parse(const char *text, size_t bytes, const char *name, json_t **out) {
+    return json_parse_as(text, bytes, name, JSON_DECODE_ANY, out);
 }
 
 int json_read_file(const char *path, json_t **out) {

@@ -9,8 +9,11 @@
 
 #include <jansson.h>
 
-/* Parses; duplicate keys are refused, invalid UTF-8 too. `name` is quoted in errors. Release with json_decref(). */
+/* Parses; duplicate keys are refused, invalid UTF-8 too, and nesting of more than LCKV_JSON_LEVELS levels, so that
+ * walks over a tree may be recursive. `name` is quoted in errors. Release with json_decref(). */
 int json_parse(const char *text, size_t bytes, const char *name, json_t **out);
+/* The same with jansson's `flags` for decoding, of which JSON_REJECT_DUPLICATES and JSON_ALLOW_NUL are always set. */
+int json_parse_as(const char *text, size_t bytes, const char *name, size_t flags, json_t **out);
 int json_read_file(const char *path, json_t **out);
 
 int json_get_int(const json_t *object, const char *name, const char *key, int64_t fallback, int64_t *out);

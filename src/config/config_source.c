@@ -121,8 +121,8 @@ static size_t value_length(const char *text) {
  * number. */
 static int parse_value(const char *key, const char *text, size_t length, json_t **out) {
     bool one_entry = !strcmp(key, "layer_types") && length && strspn(text, "0123456789") >= length;
-    *out = one_entry ? NULL : json_loadb(text, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
-    if (*out) return LCKV_OK;
+    *out = NULL;
+    if (!one_entry && json_parse(text, length, key, out) >= 0) return LCKV_OK;
     REQUIRE(!length || !strchr("{[\"", *text), LCKV_ERROR_ARGUMENT, "config_overrides: %s=%.*s is not JSON", key,
             (int)(length < 200 ? length : 200), text);
     if (length == 4 && !strncmp(text, "True", 4))

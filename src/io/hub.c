@@ -11,7 +11,6 @@
 #include "io/hub_blob.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -213,16 +212,10 @@ static int need_space(const fetch *f) {
 
 /* The link appears whole, over whatever has its name. */
 static int make_link(const char *target, const char *path) {
-    char found[1024], *beside;
+    char found[1024];
     ssize_t length = readlink(path, found, sizeof found);
-    if (length == (ssize_t)strlen(target) && !memcmp(found, target, (size_t)length)) return LCKV_OK;
-    TRY(make_text(&beside, "%s%s", path, ".partial"));
-    unlink(beside);
-    int status = LCKV_OK;
-    if (symlink(target, beside) < 0 || rename(beside, path) < 0)
-        status = fail(LCKV_ERROR_FILE, "cannot create the link '%s': %s", path, strerror(errno));
-    free(beside);
-    return status;
+    bool is_there = length == (ssize_t)strlen(target) && !memcmp(found, target, (size_t)length);
+    return is_there ? LCKV_OK : file_link(target, path);
 }
 
 static int make_parent(const char *path) {

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define METADATA "__metadata__"
 
@@ -132,11 +133,13 @@ static int read_entries(safetensors_file *file, size_t data_at) {
     return LCKV_OK;
 }
 
-static int read_length(const safetensors_file *file, size_t *out) {
+static int read_length(const safetensors_file *file, int fd, size_t *out) {
+    unsigned char stored[LENGTH_BYTES];
     REQUIRE(file->map.bytes >= LENGTH_BYTES, LCKV_ERROR_FORMAT, "%s: %zu bytes are too few for a safetensors file",
             file->path, file->map.bytes);
+    TRY(file_read_open(fd, file->path, (char *)stored, sizeof stored));
     uint64_t length = 0;
-    for (int i = LENGTH_BYTES - 1; i >= 0; i--) length = length << 8 | file->map.data[i];
+    for (int i = LENGTH_BYTES - 1; i >= 0; i--) length = length << 8 | stored[i];
     REQUIRE(length <= MOST_HEADER_BYTES, LCKV_ERROR_FORMAT, "%s: its header should have at most %d bytes, found %llu",
             file->path, MOST_HEADER_BYTES, (unsigned long long)length);
     REQUIRE(length <= file->map.bytes - LENGTH_BYTES, LCKV_ERROR_FORMAT,
@@ -146,12 +149,21 @@ static int read_length(const safetensors_file *file, size_t *out) {
     return LCKV_OK;
 }
 
-static int read_header(safetensors_file *file) {
-    size_t length;
-    TRY(read_length(file, &length));
-    const char *text = (const char *)file->map.data + LENGTH_BYTES;
+static int parse_header(safetensors_file *file, int fd, char *text, size_t length) {
+    TRY(file_read_open(fd, file->path, text, length));
     REQUIRE(length >= 2 && text[0] == '{', LCKV_ERROR_FORMAT, "%s: its header should be a JSON object", file->path);
-    TRY(json_parse(text, length, file->path, &file->header));
+    return json_parse(text, length, file->path, &file->header);
+}
+
+/* Read, not taken from the mapping: a file that is being truncated then gives an error here, not SIGBUS. */
+static int read_header(safetensors_file *file, int fd) {
+    size_t length;
+    TRY(read_length(file, fd, &length));
+    char *text = malloc(length + 1);
+    REQUIRE(text, LCKV_ERROR_MEMORY, "%s: no memory for its header of %zu bytes", file->path, length);
+    int status = parse_header(file, fd, text, length);
+    free(text);
+    TRY(status);
     const json_t *metadata = json_object_get(file->header, METADATA);
     REQUIRE(!metadata || json_is_object(metadata), LCKV_ERROR_FORMAT, "%s: %s should be an object of strings",
             file->path, METADATA);
@@ -161,9 +173,13 @@ static int read_header(safetensors_file *file) {
 int safetensors_open(const char *path, safetensors_file *out) {
     *out = (safetensors_file){.path = strdup(path)};
     REQUIRE(out->path, LCKV_ERROR_MEMORY, "no memory for a path");
-    int status = file_map(path, &out->map);
+    int fd;
+    size_t bytes;
+    int status = file_open(path, &fd, &bytes);
+    if (status >= 0) status = file_map_open(fd, path, bytes, &out->map);
     if (status >= 0) status = content_check(path, out->map.data, out->map.bytes);
-    if (status >= 0) status = read_header(out);
+    if (status >= 0) status = read_header(out, fd);
+    if (fd >= 0) close(fd);
     if (status < 0) safetensors_close(out);
     return status;
 }

@@ -6,8 +6,8 @@
 #ifndef IO_SAFETENSORS_H
 #define IO_SAFETENSORS_H
 
-#include "base/file.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 #include "device/dtype.h"
 
 enum { SAFETENSORS_MOST_DIMENSIONS = 8 };

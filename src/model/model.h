@@ -3,7 +3,7 @@
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
-#include "base/file.h"
+#include "base/mapped_file.h"
 #include "model/adapter.h"
 
 typedef struct model {

@@ -43,13 +43,10 @@ static int open_file(const reading *r, const char *name, int (*read)(const char 
 int tokenizer_config_read(const char *path, json_t **out) {
     char *text;
     size_t bytes;
-    json_error_t error;
     TRY(file_read(path, &text, &bytes));
-    *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &error);
+    int status = json_parse_as(text, bytes, path, JSON_DECODE_INT_AS_REAL, out);
     free(text);
-    REQUIRE(*out, LCKV_ERROR_FORMAT, "%s: line %d, column %d: not JSON: %s", path, error.line, error.column,
-            error.text);
-    return LCKV_OK;
+    return status;
 }
 
 /* config.json, which others read with care: one that is no JSON names no class. */

@@ -3,6 +3,8 @@
 
 #include "base/checksum.h"
 #include "base/digest.h"
+#include "base/file.h"
+#include "base/folder.h"
 #include "base/text_buffer.h"
 #include "config/model_path.h"
 #include "train/encoder.h"
@@ -38,15 +40,15 @@ static void add_number(digest *d, int64_t value) {
 
 /* A file that is not there counts as empty. */
 static int add_tokenizer_file(digest *d, const char *folder, const char *name) {
-    char *path;
-    mapped_file file = {0};
+    char *path, *content = NULL;
+    size_t bytes = 0;
     TRY(path_join(folder, name, &path));
-    int status = file_exists(path) ? file_map(path, &file) : LCKV_OK;
+    int status = file_exists(path) ? file_read(path, &content, &bytes) : LCKV_OK;
     free(path);
     TRY(status);
-    add_number(d, (int64_t)file.bytes);
-    digest_add(d, file.data, file.bytes);
-    file_unmap(&file);
+    add_number(d, (int64_t)bytes);
+    digest_add(d, content, bytes);
+    free(content);
     return LCKV_OK;
 }
 
@@ -184,6 +186,11 @@ static int open_kept(const corpus_options *o, const place *p, lckv_tokenizer **t
     return status;
 }
 
+/* Of a process that was killed while it made the same. */
+static int remove_leftovers(const place *p, bool locked) {
+    return locked ? folder_sweep(p->folder, p->key) : LCKV_OK;
+}
+
 /* Holds the lock: either it is there by now, or it is made. Others who see the same files find it without reading them.
  */
 static int make(const corpus_options *o, place *p, bool settled, lckv_tokenizer **t) {
@@ -197,8 +204,9 @@ static int lock_and_make(const corpus_options *o, place *p, bool settled, lckv_t
     int fd = open(p->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     REQUIRE(fd >= 0, LCKV_ERROR_FILE, "cannot write '%s': %s; token_cache_dir names another folder", p->lock,
             strerror(errno));
-    int status = flock(fd, LOCK_EX) == 0 || errno == ENOLCK || errno == ENOSYS
-                     ? LCKV_OK
+    bool locked = flock(fd, LOCK_EX) == 0;
+    int status = locked || errno == ENOLCK || errno == ENOSYS
+                     ? remove_leftovers(p, locked)
                      : fail(LCKV_ERROR_FILE, "cannot lock '%s': %s", p->lock, strerror(errno));
     if (status >= 0) status = make(o, p, settled, t);
     close(fd);

@@ -164,6 +164,7 @@ static bool has_entries(const char *path) {
 static int tidy(const run_folder *f) {
     int64_t highest;
     TRY(remove_all(f, PARTIAL));
+    TRY(folder_sweep(f->path, ""));
     TRY(run_folder_highest(f, INT64_MAX, &highest));
     return highest < 0 ? take_back(f) : remove_all(f, OLD);
 }

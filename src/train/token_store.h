@@ -10,7 +10,7 @@
 #ifndef TRAIN_TOKEN_STORE_H
 #define TRAIN_TOKEN_STORE_H
 
-#include "base/file.h"
+#include "base/mapped_file.h"
 
 /* Ids as they lie, and what must hold for each. */
 typedef struct id_view {

@@ -102,7 +102,8 @@ int train_log_watch(watchers *all) {
 
 /* A line that is half written, or of another kind, tells nothing. */
 static void take_speed(history *h, int64_t *at, const char *line, size_t bytes) {
-    json_t *object = json_loadb(line, bytes, 0, NULL);
+    json_t *object;
+    if (json_parse(line, bytes, NAME, &object) < 0) return;
     const json_t *speed = json_object_get(object, "tokens_per_second");
     int64_t step = json_integer_value(json_object_get(object, "step"));
     while (speed && *at < h->count && h->list[*at].step < step) ++*at;

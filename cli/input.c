@@ -1,0 +1,42 @@
+#include "input.h"
+#include "lckv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool is_own_input(const char *path) {
+    static const char *const OWN[] = {"/dev/stdin", "/dev/fd/", "/proc/self/fd/", "/dev/null"};
+    for (size_t i = 0; i < sizeof OWN / sizeof *OWN; i++)
+        if (!strncmp(path, OWN[i], strlen(OWN[i]))) return true;
+    return false;
+}
+
+FILE *open_input(const char *path, char why[160]) {
+    struct stat info;
+    bool own = is_own_input(path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | (own ? 0 : O_NONBLOCK));
+    if (fd < 0 || fstat(fd, &info)) {
+        snprintf(why, 160, "%s", strerror(errno));
+    } else if (!own && !S_ISREG(info.st_mode)) {
+        snprintf(why, 160, "it is %s, not a regular file%s", S_ISDIR(info.st_mode) ? "a folder" : "a pipe or a device",
+                 S_ISFIFO(info.st_mode) ? "; name /dev/stdin and redirect it there" : "");
+    } else {
+        FILE *file = fdopen(fd, "rb");
+        if (file) return file;
+        snprintf(why, 160, "%s", strerror(errno));
+    }
+    if (fd >= 0) close(fd);
+    return NULL;
+}
+
+json_t *parse_json(const char *text, size_t length, size_t flags, json_error_t *error) {
+    if (lckv_check_json(text, length) >= 0) return json_loadb(text, length, flags, error);
+    if (!error) return NULL;
+    *error = (json_error_t){.line = 1};
+    snprintf(error->text, sizeof error->text, "%s", lckv_last_error());
+    return NULL;
+}

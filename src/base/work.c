@@ -1,0 +1,4 @@
+/* The counter of work, see work.h. */
+#include "base/work.h"
+
+_Thread_local uint64_t work_steps;

@@ -1,0 +1,18 @@
+/* Counts steps of work, for tests that double an input and bound how the work grows (tests/test_text_linear.c and
+ * others).
+ *
+ * A step is about one byte, character, candidate or table entry that is looked at. Loops count once for all of their
+ * steps, so that counting costs nothing. The counter belongs to the thread: nothing else reads or resets it. */
+#ifndef BASE_WORK_H
+#define BASE_WORK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+extern _Thread_local uint64_t work_steps;
+
+static inline void work_count(size_t steps) {
+    work_steps += steps;
+}
+
+#endif
