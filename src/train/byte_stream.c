@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/text_buffer.h"
+#include "base/work.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -15,6 +16,7 @@ enum { READ_BYTES = 1 << 18, LINE_BEGINS_WITH = 1 << 9 };
 struct byte_stream {
     const char *path;
     struct archive *archive;
+    int fd;
     char *window;
     size_t begin, end, capacity; /* of the window: what was not gone past */
     bool at_end;
@@ -74,8 +76,9 @@ static int open_archive(byte_stream *s, const compression *c) {
     if (c && c->support(a) != ARCHIVE_OK) return archive_failed(s, LCKV_ERROR_UNSUPPORTED);
     archive_read_support_format_raw(a);
     archive_read_support_format_empty(a);
-    if (archive_read_open_filename(a, s->path, READ_BYTES) != ARCHIVE_OK)
-        return archive_failed(s, access(s->path, R_OK) ? LCKV_ERROR_FILE : LCKV_ERROR_FORMAT);
+    size_t bytes;
+    TRY(file_open(s->path, &s->fd, &bytes));
+    if (archive_read_open_fd(a, s->fd, READ_BYTES) != ARCHIVE_OK) return archive_failed(s, LCKV_ERROR_FORMAT);
     int status = archive_read_next_header(a, &entry);
     REQUIRE(!c || archive_filter_code(a, 0) == c->code, LCKV_ERROR_FORMAT, "'%s' is not compressed as its ending says",
             s->path);
@@ -87,7 +90,7 @@ int byte_stream_open(const char *path, byte_stream **out) {
     *out = NULL;
     byte_stream *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory to read '%s'", path);
-    *s = (byte_stream){.path = path, .archive = archive_read_new()};
+    *s = (byte_stream){.path = path, .archive = archive_read_new(), .fd = -1};
     int status = open_archive(s, compression_of(path));
     if (status < 0)
         byte_stream_close(s);
@@ -99,6 +102,7 @@ int byte_stream_open(const char *path, byte_stream **out) {
 void byte_stream_close(byte_stream *s) {
     if (!s) return;
     if (s->archive) archive_read_free(s->archive);
+    if (s->fd >= 0) close(s->fd);
     free(s->window);
     free(s);
 }
@@ -109,6 +113,7 @@ void byte_stream_close(byte_stream *s) {
 static int make_room(byte_stream *s, size_t wanted) {
     size_t left = s->end - s->begin, capacity = s->capacity ? s->capacity : READ_BYTES;
     if (left && s->begin) memmove(s->window, s->window + s->begin, left);
+    work_count(left);
     s->begin = 0;
     s->end = left;
     while (capacity < wanted || capacity - left < READ_BYTES / 2) capacity *= 2;
@@ -123,6 +128,7 @@ static int make_room(byte_stream *s, size_t wanted) {
 static int read_more(byte_stream *s) {
     la_ssize_t found = archive_read_data(s->archive, s->window + s->end, s->capacity - s->end);
     if (found < 0) return archive_failed(s, LCKV_ERROR_FORMAT);
+    work_count((size_t)found);
     s->end += (size_t)found;
     s->at_end = found == 0;
     return LCKV_OK;
@@ -140,13 +146,47 @@ void byte_stream_skip(byte_stream *s, size_t count) {
     s->begin += count;
 }
 
-int byte_stream_line(byte_stream *s, const char **line, size_t *count) {
-    for (size_t wanted = LINE_BEGINS_WITH;; wanted = *count * 2) {
-        TRY(byte_stream_look(s, wanted, line, count));
-        const char *feed = memchr(*line, '\n', *count);
-        if (feed) *count = (size_t)(feed - *line) + 1;
-        if (feed || *count < wanted) return LCKV_OK;
+/* Where the first of the bytes that end a line stands from `at` on, `count` where none does. Pieces, so that a search
+ * for one byte does not go far beyond the other. */
+static size_t find_break(const char *bytes, size_t at, size_t count, bool carriage_returns) {
+    enum { PIECE = 1 << 10 };
+    size_t begin = at;
+    const char *found = NULL;
+    for (; !found && at < count; at += PIECE) {
+        size_t now = count - at < PIECE ? count - at : PIECE;
+        const char *carriage = carriage_returns ? memchr(bytes + at, '\r', now) : NULL;
+        found = memchr(bytes + at, '\n', carriage ? (size_t)(carriage - bytes) - at : now);
+        if (!found) found = carriage;
     }
+    size_t end = found ? (size_t)(found - bytes) : count;
+    work_count(end - begin);
+    return end;
+}
+
+/* Looks for the break of a line in bytes that were not searched before. *end: behind it. */
+static int line_end(byte_stream *s, bool carriage_returns, const char **bytes, size_t *end, size_t *length) {
+    size_t count, searched = 0;
+    for (size_t wanted = LINE_BEGINS_WITH;; wanted = count * 2) {
+        TRY(byte_stream_look(s, wanted, bytes, &count));
+        searched = find_break(*bytes, searched, count, carriage_returns);
+        *length = *end = searched;
+        if (searched < count) break;
+        if (count < wanted) return LCKV_OK;
+    }
+    bool carriage = (*bytes)[*length] == '\r';
+    *end = *length + 1;
+    if (carriage) TRY(byte_stream_look(s, *end + 1, bytes, &count));
+    if (carriage && *end < count && (*bytes)[*end] == '\n') ++*end;
+    return LCKV_OK;
+}
+
+int byte_stream_line(byte_stream *s, const char **line, size_t *count) {
+    size_t length;
+    return line_end(s, false, line, count, &length);
+}
+
+int byte_stream_any_line(byte_stream *s, const char **line, size_t *count, size_t *length) {
+    return line_end(s, true, line, count, length);
 }
 
 int64_t byte_stream_position(const byte_stream *s) {

@@ -31,6 +31,9 @@ void byte_stream_skip(byte_stream *s, size_t count);
 /* The next line with its "\n", or what is left without one; *count is 0 at the end. Goes past nothing. */
 int byte_stream_line(byte_stream *s, const char **line, size_t *count);
 
+/* The same of lines that "\n", "\r\n" or "\r" ends; *length is that of the line without its break. */
+int byte_stream_any_line(byte_stream *s, const char **line, size_t *count, size_t *length);
+
 /* Bytes of the file, as it lies on disk, that have been taken in. */
 int64_t byte_stream_position(const byte_stream *s);
 

@@ -1,10 +1,10 @@
 /* One file of documents after the other, and those of text: see documents.h. */
+#include "base/file.h"
 #include "train/document_file.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 struct document_reader {
     const char *const *paths;
@@ -45,32 +45,18 @@ bool document_name_is_known(const char *path) {
 
 /* ---------------------------------------------------------------- text */
 
-/* The bytes up to the first break and with it; all of them where there is none. */
-static size_t line_length(const char *bytes, size_t count) {
-    const char *feed = memchr(bytes, '\n', count);
-    size_t length = feed ? (size_t)(feed - bytes) + 1 : count;
-    const char *carriage = memchr(bytes, '\r', length);
-    if (!carriage) return length;
-    length = (size_t)(carriage - bytes) + 1;
-    return length < count && bytes[length] == '\n' ? length + 1 : length;
-}
-
 /* A line of a text file with whatever break it has, handed out with "\n" or without. Only a line that has a "\r" is
  * copied. */
 int text_file_next(document_file *f, document *out, bool *found) {
     const char *bytes;
-    size_t count, length;
-    TRY(byte_stream_line(f->stream, &bytes, &count));
+    size_t count, kept;
+    TRY(byte_stream_any_line(f->stream, &bytes, &count, &kept));
     *found = count > 0;
     if (!count) return LCKV_OK;
-    length = line_length(bytes, count);
-    byte_stream_skip(f->stream, length);
+    byte_stream_skip(f->stream, count);
     out->line = ++f->line;
-    size_t kept = length;
-    while (kept && (bytes[kept - 1] == '\n' || bytes[kept - 1] == '\r')) kept--;
-    bool has_break = kept < length;
     out->text = bytes;
-    out->bytes = f->options->keep_linebreaks && has_break ? kept + 1 : kept;
+    out->bytes = f->options->keep_linebreaks && kept < count ? kept + 1 : kept;
     if (out->bytes == kept || bytes[kept] == '\n') return LCKV_OK;
     f->text.length = 0;
     TRY(text_append(&f->text, bytes, kept));
@@ -82,17 +68,18 @@ int text_file_next(document_file *f, document *out, bool *found) {
 /* ---------------------------------------------------------------- a file at a time */
 
 static int check_path(document_reader *r, int i) {
-    struct stat s;
+    int fd;
+    size_t bytes;
     const char *path = r->paths[i];
-    REQUIRE(stat(path, &s) == 0, LCKV_ERROR_FILE, "cannot open '%s': %s", path, strerror(errno));
-    REQUIRE(S_ISREG(s.st_mode), LCKV_ERROR_FILE, "'%s' is not a file", path);
+    TRY(file_open(path, &fd, &bytes));
+    close(fd);
     for (size_t k = 0; k < sizeof REFUSED / sizeof *REFUSED; k++)
         REQUIRE(!ends_in(path, REFUSED[k]), LCKV_ERROR_UNSUPPORTED,
                 "'%s': %s files are not read; expected text, .jsonl, .json, .csv, .bin or .npy, plain or compressed "
                 "(.gz, .bz2, .xz, .zst)",
                 path, REFUSED[k]);
-    r->sizes[i] = s.st_size;
-    r->bytes_in_all += s.st_size;
+    r->sizes[i] = (int64_t)bytes;
+    r->bytes_in_all += (int64_t)bytes;
     return LCKV_OK;
 }
 
