@@ -170,7 +170,7 @@ static void test_a_pattern_that_takes_too_long_gives_up(void **state) {
     char text[200];
     memset(text, 'a', sizeof text);
     OK(pattern_compile(expression, strlen(expression), false, "file", &p));
-    pattern_scan scan = pattern_scan_start(text, sizeof text);
+    pattern_scan scan = pattern_scan_start(p, text, sizeof text);
     assert_int_equal(pattern_scan_next(p, &scan), LCKV_ERROR_UNSUPPORTED);
     assert_non_null(strstr(lckv_last_error(), "gave up"));
     pattern_free(p);
@@ -185,7 +185,7 @@ static void test_a_pattern_may_go_far_back(void **state) {
     assert_non_null(text);
     memset(text, 'a', BYTES);
     OK(pattern_compile("(?:a|b)+", 8, false, "file", &p));
-    pattern_scan scan = pattern_scan_start(text, BYTES);
+    pattern_scan scan = pattern_scan_start(p, text, BYTES);
     assert_int_equal(pattern_scan_next(p, &scan), 1);
     assert_int_equal(scan.end, BYTES);
     assert_int_equal(pattern_scan_next(p, &scan), 0);

@@ -1,6 +1,8 @@
 /* A growing string of bytes. */
 #include "base/text_buffer.h"
 
+#include "base/work.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +10,8 @@
 
 static int text_reserve(text_buffer *b, size_t more) {
     REQUIRE(more < SIZE_MAX / 4 - b->length, LCKV_ERROR_MEMORY, "no memory for a string of %zu bytes more", more);
+    REQUIRE(!b->limit || b->length + more <= b->limit, LCKV_ERROR_UNSUPPORTED,
+            "a text grew beyond its limit of %zu bytes", b->limit);
     size_t needed = b->length + more + 1;
     if (needed <= b->capacity) return LCKV_OK;
     size_t capacity = b->capacity ? b->capacity : 64;
@@ -21,6 +25,7 @@ static int text_reserve(text_buffer *b, size_t more) {
 
 int text_append(text_buffer *b, const char *bytes, size_t length) {
     TRY(text_reserve(b, length));
+    work_count(length + 1);
     if (length) memcpy(b->data + b->length, bytes, length);
     b->length += length;
     b->data[b->length] = 0;

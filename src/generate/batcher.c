@@ -155,7 +155,7 @@ static bool shares_prefixes(const batcher *b, const sequence *s) {
 static int begin_with_prefix(batcher *b, sequence *s) {
     int kept;
     if (!shares_prefixes(b, s) || s->prompt_logprobs) return LCKV_OK;
-    s->found = s->cached = prefixes_find(b->prefixes, s->ids, s->prompt_count, s->encoding, &kept);
+    s->found = s->cached = prefixes_find(b->prefixes, s->ids, s->prompt_count, s->encoding, &kept, &s->kept);
     return kept < 0 ? LCKV_OK : kv_cache_copy(b->cache, kept, s->cache_id);
 }
 
@@ -270,7 +270,8 @@ static int advance(batcher *b, sequence *s) {
     s->cached += s->rows;
     if (before >= s->prompt_count) return LCKV_OK;
     if (shares_prefixes(b, s) && before / piece != s->cached / piece)
-        TRY(prefixes_keep(b->prefixes, s->ids, s->cached, s->encoding, s->cache_id));
+        TRY(prefixes_keep(b->prefixes, s->ids, s->cached, s->encoding, s->cache_id, &s->kept));
+    if (b->prefixes && s->cached >= s->prompt_count) prefixes_touch(b->prefixes, &s->kept);
     for (sequence *f = s->follows; f && s->cached == s->prompt_count; f = f->follows) {
         TRY(kv_cache_copy(b->cache, s->cache_id, f->cache_id));
         f->cached = f->found = s->cached;

@@ -11,15 +11,28 @@
 
 typedef struct prefixes prefixes;
 
+/* The last piece of a prompt that is kept, so that the next ones are put behind it without a walk through all before
+ * it. It stays valid, and means nothing any more, when the piece is dropped. All zeros: none. */
+typedef struct prefix_mark {
+    int node;
+    uint64_t serial;
+    int64_t end; /* tokens up to the piece's end */
+} prefix_mark;
+
 /* `most` nodes, which the cache must be able to keep. The cache outlives them. */
 int prefixes_create(kv_cache *cache, int64_t piece_tokens, int most, prefixes **out);
 void prefixes_free(prefixes *p); /* lets go of all of them; NULL is fine */
 
-/* The longest kept prefix of ids, of less than `count` tokens: *kept is its sequence, -1 with 0 tokens. */
-int64_t prefixes_find(prefixes *p, const int32_t *ids, int64_t count, lckv_encoding encoding, int *kept);
+/* The longest kept prefix of ids, of less than `count` tokens: *kept is its sequence, -1 with 0 tokens;
+ * *mark its last piece. */
+int64_t prefixes_find(prefixes *p, const int32_t *ids, int64_t count, lckv_encoding encoding, int *kept,
+                      prefix_mark *mark);
 
 /* Keeps the whole pieces among the first `count` ids, which are what sequence `id` of the cache holds at least. Those
- * that there is no room for are not kept, which is no error. */
-int prefixes_keep(prefixes *p, const int32_t *ids, int64_t count, lckv_encoding encoding, int id);
+ * that there is no room for are not kept, which is no error. Begins behind *mark and moves it. */
+int prefixes_keep(prefixes *p, const int32_t *ids, int64_t count, lckv_encoding encoding, int id, prefix_mark *mark);
+
+/* All pieces up to the mark have been used now. */
+void prefixes_touch(prefixes *p, const prefix_mark *mark);
 
 #endif

@@ -1,5 +1,7 @@
 #include "generate/sequence.h"
 
+#include "base/work.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +39,7 @@ void sequence_free(sequence *s) {
     free(s->ids);
     free(s->seen);
     free(s->bias);
+    free(s->penalized);
     free(s->top);
     free(s->scored);
     free(s);
@@ -51,7 +54,8 @@ int sequence_tell_top(sequence *s, int top_logprobs) {
 
 int sequence_add_bias(sequence *s, int64_t vocab_size, const int32_t *ids, const float *values, int count) {
     s->bias = calloc((size_t)vocab_size, sizeof *s->bias);
-    REQUIRE(s->bias, LCKV_ERROR_MEMORY, "no memory for a bias of %lld tokens", (long long)vocab_size);
+    s->penalized = calloc((size_t)vocab_size, 1);
+    REQUIRE(s->bias && s->penalized, LCKV_ERROR_MEMORY, "no memory for a bias of %lld tokens", (long long)vocab_size);
     for (int i = 0; i < count; i++) s->bias[ids[i]] += values[i];
     s->how.biased = 1;
     return LCKV_OK;
@@ -67,10 +71,10 @@ int sequence_reserve_scored(sequence *s, int32_t count) {
 }
 
 static void penalize(sequence *s, int32_t id) {
-    bool occurred = false;
-    for (int64_t i = s->prompt_count; i < s->count && !occurred; i++) occurred = s->ids[i] == id;
-    if (!occurred) s->bias[id] -= s->presence_penalty;
+    work_count(1);
+    if (!s->penalized[id]) s->bias[id] -= s->presence_penalty;
     s->bias[id] -= s->frequency_penalty;
+    s->penalized[id] = 1;
 }
 
 int sequence_append(sequence *s, int32_t id) {

@@ -5,6 +5,7 @@
 #define GENERATE_SEQUENCE_H
 
 #include "device/device.h"
+#include "generate/prefixes.h"
 
 typedef struct sequence {
     int32_t *ids; /* the prompt, then the new tokens */
@@ -15,6 +16,7 @@ typedef struct sequence {
     sample_row how;         /* for the next token; how.counter counts the new ones */
     uint8_t *seen;          /* [vocab_size] 1 for each id that has occurred; NULL without repetition penalty */
     float *bias;            /* [vocab_size] added to the logits; NULL unless how.biased */
+    uint8_t *penalized;     /* [vocab_size] 1 for each new id that the presence penalty was taken off; with `bias` */
     float presence_penalty, frequency_penalty; /* off the bias of new ids, once and each time that they occur */
     int top_logprobs;                          /* told of each token, the most probable ones; 0: none */
     bool prompt_logprobs;                      /* also of the prompt's tokens, from the second on */
@@ -33,6 +35,7 @@ typedef struct sequence {
     bool planned;   /* through the plan's many runs */
     int cache_id;   /* -1: waits for its turn, or has ended */
     uint64_t serial;
+    prefix_mark kept;     /* of the prompt */
     bool fresh;           /* the last step gave it a token, ids[count - 1], or ended it */
     int32_t token;        /* that token; -1: it ended without one, its logits being no numbers */
     float logprob;        /* of that token: log-softmax of the plain logits */

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "generate/text_stream.h"
 
+#include "base/work.h"
 #include "text/tokenizer.h"
 
 #include <stdlib.h>
@@ -25,6 +26,59 @@ static int decode(lckv_tokenizer *tokenizer, const int32_t *ids, int64_t count, 
     return status;
 }
 
+/* ---- stop strings: Knuth, Morris and Pratt's search, each byte looked at once however text comes */
+
+/* overlap[i]: of the first i + 1 bytes, how many at their end are the stop string's beginning, all of them left aside.
+ */
+static int make_search(stop_search *search, const char *stop) {
+    *search = (stop_search){.stop = stop, .length = strlen(stop)};
+    search->overlap = malloc(search->length * sizeof *search->overlap);
+    REQUIRE(search->overlap, LCKV_ERROR_MEMORY, "no memory for a stop string of %zu bytes", search->length);
+    search->overlap[0] = 0;
+    for (size_t i = 1, matched = 0; i < search->length; i++) {
+        while (matched && stop[i] != stop[matched]) matched = search->overlap[matched - 1];
+        matched += stop[i] == stop[matched];
+        search->overlap[i] = matched;
+    }
+    return LCKV_OK;
+}
+
+/* Whether the stop string ends with this byte. */
+static bool search_step(stop_search *search, char c) {
+    if (search->matched == search->length) search->matched = search->overlap[search->matched - 1];
+    while (search->matched && c != search->stop[search->matched]) {
+        search->matched = search->overlap[search->matched - 1];
+        work_count(1);
+    }
+    search->matched += c == search->stop[search->matched];
+    return search->matched == search->length;
+}
+
+/* Where the earliest stop string of s->text begins that ends at `from` or later; SIZE_MAX: there is none. */
+static size_t find_stop(text_stream *s, size_t from) {
+    size_t first = SIZE_MAX;
+    for (int i = 0; i < s->stop_count; i++) {
+        stop_search *search = &s->searches[i];
+        work_count(s->text.length - from);
+        for (size_t at = from; at < s->text.length; at++) {
+            if (!search_step(search, s->text.data[at])) continue;
+            if (at + 1 - search->length < first) first = at + 1 - search->length;
+            break; /* the stream ends here */
+        }
+    }
+    return first;
+}
+
+/* How many bytes at the end may be the beginning of a stop string. */
+static size_t held_back(const text_stream *s) {
+    size_t most = 0;
+    for (int i = 0; i < s->stop_count; i++)
+        if (s->searches[i].matched > most) most = s->searches[i].matched;
+    return most;
+}
+
+/* ---- text */
+
 /* Lets the decoder read the prompt. What it says to that is part of the prompt's text; what is then missing of that
  * text it will say with the tokens that follow. */
 static int read_prompt(text_stream *s, const int32_t *prompt, int64_t count) {
@@ -44,71 +98,62 @@ static int read_prompt(text_stream *s, const int32_t *prompt, int64_t count) {
 
 int text_stream_open(text_stream *s, lckv_tokenizer *tokenizer, const int32_t *prompt, int64_t count,
                      const char *const *stops, int stop_count) {
-    *s = (text_stream){.tokenizer = tokenizer, .stops = stops, .stop_count = stop_count};
+    *s = (text_stream){.tokenizer = tokenizer, .searches = calloc((size_t)stop_count + 1, sizeof *s->searches)};
+    REQUIRE(s->searches, LCKV_ERROR_MEMORY, "no memory for %d stop strings", stop_count);
+    for (; s->stop_count < stop_count; s->stop_count++)
+        TRY(make_search(&s->searches[s->stop_count], stops[s->stop_count]));
     TRY(lckv_decode_stream_open(tokenizer, true, &s->decoder));
     return read_prompt(s, prompt, count);
 }
 
+/* Searches that have seen what those of `from` have. */
+static int copy_searches(text_stream *s, const text_stream *from) {
+    s->searches = calloc((size_t)from->stop_count + 1, sizeof *s->searches);
+    REQUIRE(s->searches, LCKV_ERROR_MEMORY, "no memory for %d stop strings", from->stop_count);
+    for (; s->stop_count < from->stop_count; s->stop_count++) {
+        TRY(make_search(&s->searches[s->stop_count], from->searches[s->stop_count].stop));
+        s->searches[s->stop_count].matched = from->searches[s->stop_count].matched;
+    }
+    return LCKV_OK;
+}
+
 int text_stream_copy(text_stream *s, const text_stream *from) {
-    *s = (text_stream){.tokenizer = from->tokenizer, .stops = from->stops, .stop_count = from->stop_count};
+    *s = (text_stream){.tokenizer = from->tokenizer};
+    TRY(copy_searches(s, from));
     TRY(decode_stream_copy(from->decoder, &s->decoder));
     return from->owed.length ? text_append(&s->owed, from->owed.data, from->owed.length) : LCKV_OK;
 }
 
 void text_stream_close(text_stream *s) {
+    for (int i = 0; i < s->stop_count; i++) free(s->searches[i].overlap);
+    free(s->searches);
     lckv_decode_stream_free(s->decoder);
     text_free(&s->owed);
     text_free(&s->text);
     *s = (text_stream){0};
 }
 
-/* The earliest stop string of `text` that begins at `from` or later. */
-static const char *find_stop(const text_stream *s, const char *text, size_t bytes, size_t from) {
-    const char *first = NULL;
-    for (int i = 0; i < s->stop_count; i++) {
-        const char *at = memmem(text + from, bytes - from, s->stops[i], strlen(s->stops[i]));
-        if (at && (!first || at < first)) first = at;
-    }
-    return first;
-}
-
-/* How many bytes at the end may be the beginning of a stop string. */
-static size_t held_back(const text_stream *s) {
-    size_t most = 0;
-    for (int i = 0; i < s->stop_count; i++) {
-        size_t length = strlen(s->stops[i]) - 1;
-        if (length > s->text.length) length = s->text.length;
-        while (length > most && memcmp(s->text.data + s->text.length - length, s->stops[i], length) != 0) length--;
-        if (length > most) most = length;
-    }
-    return most;
-}
-
 /* Text that the decoder owes to the prompt is not part of the continuation, unless it has changed: bytes at the end of
  * the prompt became a character together with those that came. */
 static void pay_owed(text_stream *s, const char **text, size_t *bytes) {
-    size_t paid = s->owed.length < *bytes ? s->owed.length : *bytes;
+    size_t left = s->owed.length - s->paid, paid = left < *bytes ? left : *bytes;
     if (!paid) return;
-    bool changed = memcmp(s->owed.data, *text, paid) != 0;
-    s->owed.length -= changed ? s->owed.length : paid;
+    bool changed = memcmp(s->owed.data + s->paid, *text, paid) != 0;
+    s->paid = changed ? s->owed.length : s->paid + paid;
     if (changed) return;
-    memmove(s->owed.data, s->owed.data + paid, s->owed.length);
     *text += paid;
     *bytes -= paid;
 }
 
 static int add_text(text_stream *s, const char *text, size_t bytes) {
-    size_t longest = 1;
-    for (int i = 0; i < s->stop_count; i++)
-        if (strlen(s->stops[i]) > longest) longest = strlen(s->stops[i]);
-    size_t from = s->text.length < longest ? 0 : s->text.length - longest + 1;
+    size_t from = s->text.length;
     pay_owed(s, &text, &bytes);
     if (s->stopped || !bytes) return LCKV_OK;
     TRY(text_append(&s->text, text, bytes));
-    const char *stop = find_stop(s, s->text.data, s->text.length, from);
-    if (!stop) return LCKV_OK;
+    size_t stop = find_stop(s, from);
+    if (stop == SIZE_MAX) return LCKV_OK;
     s->stopped = true;
-    s->text.length = (size_t)(stop - s->text.data);
+    s->text.length = stop;
     return LCKV_OK;
 }
 
@@ -144,8 +189,12 @@ static size_t find_end(const text_stream *s, const char *text, size_t bytes) {
         size_t end = s->text.length - taken;
         if (!end || (end <= bytes && memcmp(text, s->text.data + taken, end) == 0)) return end;
     }
-    const char *stop = find_stop(s, text, bytes, 0);
-    return stop ? (size_t)(stop - text) : bytes;
+    size_t first = bytes;
+    for (int i = 0; i < s->stop_count; i++) {
+        const char *at = memmem(text, bytes, s->searches[i].stop, s->searches[i].length);
+        if (at && (size_t)(at - text) < first) first = (size_t)(at - text);
+    }
+    return first;
 }
 
 int text_stream_decode(const text_stream *s, const int32_t *ids, int64_t count, char **text, size_t *bytes) {

@@ -8,20 +8,29 @@
 
 #include "base/text_buffer.h"
 
+/* A search for one stop string. */
+typedef struct stop_search {
+    const char *stop;
+    size_t length;
+    size_t *overlap; /* [length] */
+    size_t matched;  /* bytes at the end of the text so far that are its beginning */
+} stop_search;
+
 typedef struct text_stream {
     lckv_tokenizer *tokenizer;
     lckv_decode_stream *decoder;
-    const char *const *stops; /* [stop_count], none empty */
+    stop_search *searches; /* [stop_count] */
     int stop_count;
     text_buffer owed; /* the end of the prompt's own text, which the decoder has not said yet */
+    size_t paid;      /* bytes of it that it has said since */
     text_buffer text; /* the continuation, cut where it stops */
     size_t taken;     /* bytes of it that were handed out */
     bool stopped;     /* a stop string came */
     bool finished;
 } text_stream;
 
-/* `tokenizer` and `stops` stay the caller's and outlive the stream. On failure text_stream_close() releases what was
- * begun. */
+/* `tokenizer` and `stops`, none of which is empty, stay the caller's and outlive the stream. On failure
+ * text_stream_close() releases what was begun. */
 int text_stream_open(text_stream *s, lckv_tokenizer *tokenizer, const int32_t *prompt, int64_t count,
                      const char *const *stops, int stop_count);
 /* A second stream behind the same prompt, which is not decoded again; nothing has been pushed to `from`. As

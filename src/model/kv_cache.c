@@ -20,6 +20,8 @@ struct kv_cache {
     int group_count;
     int *group_of_slot, *index_in_group; /* [slots] */
     cached_sequence *sequences;          /* [sequences + kept] */
+    int *free_kept;                      /* [free_kept_count] kept ones that are not taken */
+    int free_kept_count;
 };
 
 kv_cache_options kv_cache_defaults(void) {
@@ -124,7 +126,9 @@ static int create_groups(kv_cache *c, const model *m) {
 
 static int create(kv_cache *c, const model *m) {
     c->sequences = calloc((size_t)(c->options.sequences + c->options.kept), sizeof *c->sequences);
-    REQUIRE(c->sequences, LCKV_ERROR_MEMORY, "no memory for %d cached sequences", c->options.sequences);
+    c->free_kept = malloc(((size_t)c->options.kept + 1) * sizeof *c->free_kept);
+    REQUIRE(c->sequences && c->free_kept, LCKV_ERROR_MEMORY, "no memory for %d cached sequences", c->options.sequences);
+    for (int i = c->options.kept; i > 0; i--) c->free_kept[c->free_kept_count++] = c->options.sequences + i - 1;
     TRY(assign_slots(c, &m->config->map));
     return create_groups(c, m);
 }
@@ -179,6 +183,7 @@ void kv_cache_free(kv_cache *c) {
     free(c->group_of_slot);
     free(c->index_in_group);
     free(c->sequences);
+    free(c->free_kept);
     free(c);
 }
 
@@ -198,6 +203,7 @@ void kv_cache_remove(kv_cache *c, int id) {
         kv_group_truncate(&c->groups[i], id, 0);
         if (id < c->options.sequences) c->groups[i].reserved[id] = c->groups[i].lent[id] = 0;
     }
+    if (id >= c->options.sequences && c->sequences[id].taken) c->free_kept[c->free_kept_count++] = id;
     c->sequences[id] = (cached_sequence){0};
 }
 
@@ -244,10 +250,11 @@ int kv_cache_copy(kv_cache *c, int from, int to) {
 }
 
 int kv_cache_keep(kv_cache *c, int from, int64_t position, int *id) {
-    int most = c->options.sequences + c->options.kept;
-    for (*id = c->options.sequences; *id < most && c->sequences[*id].taken;) ++*id;
-    REQUIRE(*id < most, LCKV_ERROR_MEMORY, "all %d kept sequences of the KV cache are in use", c->options.kept);
+    *id = -1;
+    REQUIRE(c->free_kept_count, LCKV_ERROR_MEMORY, "all %d kept sequences of the KV cache are in use", c->options.kept);
+    *id = c->free_kept[c->free_kept_count - 1];
     TRY(kv_cache_copy(c, from, *id));
+    c->free_kept_count--;
     c->sequences[*id].taken = true;
     return position < c->sequences[*id].position ? kv_cache_truncate(c, *id, position) : LCKV_OK;
 }

@@ -1,6 +1,7 @@
 /* Finding added tokens in a text: see added_tokens.h; added_tokens_read.c reads them. */
 #include "text/added_tokens.h"
 
+#include "base/work.h"
 #include "text/utf8.h"
 
 #include <stdlib.h>
@@ -37,7 +38,9 @@ static size_t lower_bound(const added_token_set *set, size_t low, size_t high, s
 static const added_token *longest_at(const added_token_set *set, const char *text, size_t bytes) {
     size_t low = set->first[(unsigned char)text[0]], high = set->first[(unsigned char)text[0] + 1];
     const added_token *longest = NULL;
+    work_count(1);
     for (size_t depth = 1; low < high; depth++) {
+        work_count(1);
         if (set->tokens[low].bytes == depth) longest = &set->tokens[low];
         if (depth == bytes) break;
         int byte = (unsigned char)text[depth];
@@ -70,6 +73,7 @@ static size_t space_before(const char *text, size_t at, size_t limit) {
         utf8_next(text + last, &code_point);
         if (!utf8_is_white_space(code_point)) break;
         at = last;
+        work_count(1);
     }
     return at;
 }
@@ -80,12 +84,14 @@ static size_t space_behind(const char *text, size_t at, size_t bytes) {
         size_t length = utf8_next(text + at, &code_point);
         if (!utf8_is_white_space(code_point)) break;
         at += length;
+        work_count(1);
     }
     return at;
 }
 
 int added_tokens_cut(const added_token_set *set, const char *text, size_t bytes, bool starts_text, pieces *out) {
-    size_t done = 0; /* what lies before is in `out` */
+    size_t done = 0;      /* what lies before is in `out` */
+    size_t space_end = 0; /* of the white space that was walked last: tokens of white space do not walk it again */
     for (size_t at = 0; set->count && at < bytes;) {
         const added_token *token = longest_at(set, text + at, bytes - at);
         if (!token) {
@@ -97,7 +103,7 @@ int added_tokens_cut(const added_token_set *set, const char *text, size_t bytes,
         if (token->special && set->splits_special) continue;
         if (token->single_word && (word_before(text, begin) || word_behind(text, end, bytes))) continue;
         if (token->lstrip) begin = space_before(text, begin, done);
-        if (token->rstrip) end = space_behind(text, end, bytes);
+        if (token->rstrip) end = space_end = end < space_end ? space_end : space_behind(text, end, bytes);
         if (begin > end) continue;
         if (done < begin) TRY(pieces_add_text(out, text + done, begin - done, starts_text && done == 0));
         if (begin < end) TRY(pieces_add_token(out, token->id)); /* else it is white space of the token before */

@@ -11,6 +11,9 @@
 #include "text/normalizer.h"
 #include "text/pieces.h"
 
+/* A longer one, also once it is normalized, is an error: at each place of a text so many bytes may be compared. */
+enum { ADDED_TOKEN_MOST_BYTES = 1000 };
+
 typedef struct added_token {
     char *content; /* as it is looked for */
     size_t bytes;

@@ -116,13 +116,19 @@ static int read_lists(reading *r, const json_t *listed, const json_t *more) {
     return LCKV_OK;
 }
 
+static int normalize_content(const token_spec *spec, const normalizer *n, text_buffer *content) {
+    bool keeps_start = true;
+    TRY(text_append(content, spec->content, spec->bytes));
+    return spec->normalized ? normalizer_apply(n, content, &keeps_start) : LCKV_OK;
+}
+
 /* The string that is looked for: normalized, where the text that it is looked for in is. */
 static int searched_content(const token_spec *spec, const normalizer *n, const char *file, added_token *token) {
-    text_buffer content = {0};
-    bool keeps_start = true;
-    int status = text_append(&content, spec->content, spec->bytes);
-    if (status >= 0 && spec->normalized) status = normalizer_apply(n, &content, &keeps_start);
-    if (status >= 0 && content.length == 0)
+    text_buffer content = {.limit = ADDED_TOKEN_MOST_BYTES};
+    int status = normalize_content(spec, n, &content);
+    if (status < 0)
+        status = fail_within(status, "%s: the added token '%.80s'", file, spec->content);
+    else if (content.length == 0)
         status = fail(LCKV_ERROR_UNSUPPORTED, "%s: the added token '%.80s' is empty once it is normalized", file,
                       spec->content);
     token->bytes = content.length;
@@ -139,9 +145,11 @@ static int add_to_set(added_token_set *set, const reading *r, const search *foun
                          .rstrip = flags->rstrip,
                          .single_word = flags->single_word,
                          .special = r->vocabulary->tokens[found->spec.id].special};
-    added_token *tokens = realloc(set->tokens, (set->count + 1) * sizeof *tokens);
-    REQUIRE(tokens, LCKV_ERROR_MEMORY, "%s: no memory for added tokens", r->file);
-    set->tokens = tokens;
+    if ((set->count & (set->count - 1)) == 0) { /* room for the next power of two */
+        added_token *tokens = realloc(set->tokens, (2 * set->count + 1) * sizeof *tokens);
+        REQUIRE(tokens, LCKV_ERROR_MEMORY, "%s: no memory for added tokens", r->file);
+        set->tokens = tokens;
+    }
     TRY(searched_content(&found->spec, r->normalizer, r->file, &token));
     set->tokens[set->count++] = token;
     return LCKV_OK;

@@ -1,6 +1,7 @@
 /* Encoding by a BPE model: see bpe.h; bpe_read.c reads one. */
 #include "text/bpe.h"
 
+#include "base/work.h"
 #include "text/utf8.h"
 
 #include <stdlib.h>
@@ -84,6 +85,7 @@ static int encode_word(bpe *b, const char *word, size_t bytes, id_list *out) {
     }
     size_t before = out->count;
     TRY(check_length(b, word, bytes, out));
+    work_count(bytes);
     TRY(merge_reserve(&b->work, bytes));
     b->work.count = 0;
     TRY(push_characters(b, word, bytes));
@@ -105,6 +107,7 @@ static bool is_bound(const bpe *b, const char *text, size_t before, size_t at) {
 
 int bpe_encode(bpe *b, const char *text, size_t bytes, id_list *out) {
     if (bytes == 0) return LCKV_OK;
+    work_count(bytes);
     if (b->ignore_merges) {
         int32_t whole = bpe_find(b, text, bytes);
         if (whole != NO_TOKEN) return id_list_append(out, &whole, 1);

@@ -16,9 +16,11 @@ int component_open(const json_t *object, const char *file, const char *part, con
 
 static bool listed(const char *keys, const char *key) {
     size_t length = strlen(key);
+    if (!length || strchr(key, ' '))
+        return false; /* no key of ours is empty, and searching for nothing would not end */
     for (const char *at = keys; (at = strstr(at, key)); at += length) {
         bool begins = at == keys || at[-1] == ' ', ends = at[length] == ' ' || at[length] == 0;
-        if (length && begins && ends) return true;
+        if (begins && ends) return true;
     }
     return false;
 }

@@ -7,6 +7,9 @@
 
 #include "base/json.h"
 
+/* Steps of a normalizer, pre-tokenizer or decoder, once sequences are flattened: each is a pass over the text. */
+enum { COMPONENT_MOST_STEPS = 1000 };
+
 typedef struct component {
     const json_t *object;
     const char *type;

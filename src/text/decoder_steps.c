@@ -34,9 +34,12 @@ static int byte_level_end_token(decoder_stage *stage, bool more) {
 
 static int replace_end_token(decoder_stage *stage) {
     const struct decoder_step *step = stage->step;
-    text_buffer replaced = {0};
+    size_t most = text_growth_limit(*stage->pushed);
+    text_buffer replaced = {.limit = 1 + (stage->made < most ? most - stage->made : 0)};
+    pattern_begin(step->pattern);
     int status = pattern_replace(step->pattern, stage->token.data, stage->token.length, step->content.data,
                                  step->content.length, &replaced, NULL);
+    stage->made += replaced.length;
     if (status >= 0) status = hand_on(stage, replaced.data, replaced.length);
     text_free(&replaced);
     stage->token.length = 0;

@@ -28,12 +28,14 @@ struct decoder_step {
 typedef struct decoder_stage {
     const struct decoder_step *step; /* NULL: the end of the row, which appends to `out` */
     text_buffer *out;
-    text_buffer token; /* what has come of a token that must be whole, where the step needs that */
-    text_buffer bytes; /* bytes that wait for more */
-    size_t tokens;     /* that have ended */
-    size_t stripped;   /* from the token's start */
-    bool past_start;   /* of the token: nothing more is stripped there */
-    size_t waiting;    /* times `character`, which the token's end may strip */
+    text_buffer token;    /* what has come of a token that must be whole, where the step needs that */
+    text_buffer bytes;    /* bytes that wait for more */
+    const size_t *pushed; /* bytes of the tokens that were given to the first stage; the run's */
+    size_t made;          /* bytes that Replace has made of them, see text_growth_limit() */
+    size_t tokens;        /* that have ended */
+    size_t stripped;      /* from the token's start */
+    bool past_start;      /* of the token: nothing more is stripped there */
+    size_t waiting;       /* times `character`, which the token's end may strip */
 } decoder_stage;
 
 /* `stage` and those behind it lie in one array. */

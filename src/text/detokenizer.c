@@ -1,6 +1,7 @@
 /* The decoder of a tokenizer file: see detokenizer.h; decoder_steps.c has the steps. */
 #include "text/detokenizer.h"
 
+#include "base/work.h"
 #include "text/component.h"
 #include "text/decoder_steps.h"
 #include "text/utf8.h"
@@ -76,6 +77,8 @@ static int read_step(decoder_step *step, const component *c) {
 }
 
 static int add_step(detokenizer *d, const char *file) {
+    REQUIRE(d->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: more than %d decoders", file,
+            COMPONENT_MOST_STEPS);
     decoder_step *steps = realloc(d->steps, (d->count + 1) * sizeof *steps);
     REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a decoder", file);
     d->steps = steps;
@@ -116,6 +119,7 @@ void detokenizer_free(detokenizer *d) {
 struct detokenizer_run {
     decoder_stage *stages; /* [count] */
     size_t count;
+    size_t pushed; /* bytes of the tokens so far */
 };
 
 int detokenizer_begin(const detokenizer *d, detokenizer_run **out) {
@@ -127,8 +131,8 @@ int detokenizer_begin(const detokenizer *d, detokenizer_run **out) {
         free(stages);
         return fail(LCKV_ERROR_MEMORY, "no memory to decode a text");
     }
-    for (size_t i = 0; i < d->count; i++) stages[i].step = &d->steps[i];
-    *run = (detokenizer_run){stages, d->count};
+    for (size_t i = 0; i < d->count; i++) stages[i] = (decoder_stage){.step = &d->steps[i], .pushed = &run->pushed};
+    *run = (detokenizer_run){.stages = stages, .count = d->count};
     *out = run;
     return LCKV_OK;
 }
@@ -169,6 +173,8 @@ int detokenizer_copy(const detokenizer_run *run, detokenizer_run **out) {
 /* The last stage hands on to `out`; it has no step. */
 int detokenizer_push(detokenizer_run *run, const char *token, size_t bytes, text_buffer *out) {
     run->stages[run->count].out = out;
+    run->pushed += bytes;
+    work_count(bytes + 1);
     TRY(decoder_stage_text(run->stages, token, bytes));
     return decoder_stage_end_token(run->stages);
 }

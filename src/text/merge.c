@@ -1,6 +1,7 @@
 /* Byte-pair merging: see merge.h. */
 #include "text/merge.h"
 
+#include "base/work.h"
 #include "text/vocabulary.h"
 
 #include <stdlib.h>
@@ -38,15 +39,20 @@ static bool comes_before(merge_candidate a, merge_candidate b) {
     return a.rank != b.rank ? a.rank < b.rank : a.position < b.position;
 }
 
-static void sift_up(merge_candidate *heap, size_t at) {
-    merge_candidate moved = heap[at];
-    for (; at > 0 && comes_before(moved, heap[(at - 1) / 2]); at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
+static void sift_up(merge_work *work, size_t at) {
+    merge_candidate *heap = work->heap, moved = heap[at];
+    for (; at > 0 && comes_before(moved, heap[(at - 1) / 2]); at = (at - 1) / 2) {
+        heap[at] = heap[(at - 1) / 2];
+        work->steps++;
+    }
     heap[at] = moved;
 }
 
-static void sift_down(merge_candidate *heap, size_t count, size_t at) {
-    merge_candidate moved = heap[at];
+static void sift_down(merge_work *work, size_t at) {
+    merge_candidate *heap = work->heap, moved = heap[at];
+    size_t count = work->heap_count;
     for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        work->steps++;
         if (child + 1 < count && comes_before(heap[child + 1], heap[child])) child++;
         if (!comes_before(heap[child], moved)) break;
         heap[at] = heap[child];
@@ -57,7 +63,7 @@ static void sift_down(merge_candidate *heap, size_t count, size_t at) {
 static merge_candidate take_first(merge_work *work) {
     merge_candidate first = work->heap[0];
     work->heap[0] = work->heap[--work->heap_count];
-    if (work->heap_count) sift_down(work->heap, work->heap_count, 0);
+    if (work->heap_count) sift_down(work, 0);
     return first;
 }
 
@@ -73,7 +79,8 @@ static bool candidate_at(const merge_work *work, const pair_table *merges, int32
 /* There is room: n symbols give n-1 candidates, and a merge, of which there are at most n-1, takes one and adds two. */
 static void add_candidate(merge_work *work, const pair_table *merges, int32_t position) {
     merge_candidate *place = &work->heap[work->heap_count];
-    if (candidate_at(work, merges, position, place)) sift_up(work->heap, work->heap_count++);
+    work->steps++;
+    if (candidate_at(work, merges, position, place)) sift_up(work, work->heap_count++);
 }
 
 static void merge_at(merge_work *work, const pair_table *merges, merge_candidate chosen) {
@@ -96,6 +103,8 @@ int merge_word(merge_work *work, const pair_table *merges, id_list *out) {
         if (candidate_at(work, merges, chosen.position, &now) && now.merged == chosen.merged)
             merge_at(work, merges, chosen);
     }
+    work_count(work->steps + work->count);
+    work->steps = 0;
     int status = LCKV_OK;
     for (int32_t i = work->count ? 0 : -1; i >= 0 && status >= 0; i = work->symbols[i].next)
         status = id_list_append(out, &work->symbols[i].id, 1);

@@ -24,7 +24,8 @@ typedef struct merge_work {
     merge_symbol *symbols; /* [capacity] */
     merge_candidate *heap; /* [2 * capacity], lowest rank first */
     size_t capacity, count, heap_count;
-} merge_work; /* all zeros before its first use; kept between words */
+    size_t steps; /* of this word, for base/work.h */
+} merge_work;     /* all zeros before its first use; kept between words */
 
 /* What the table of merges holds for a pair of ids. */
 static inline uint64_t merge_value(uint32_t rank, int32_t merged) {

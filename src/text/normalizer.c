@@ -4,11 +4,11 @@
 #include "text/charsmap.h"
 #include "text/cleaning.h"
 #include "text/component.h"
+#include "text/unicode_form.h"
 #include "text/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 typedef enum {
     STEP_PREPEND,
@@ -24,7 +24,7 @@ struct normalizer_step {
     step_kind kind;
     pattern *pattern;       /* Replace */
     text_buffer content;    /* Replace, Prepend */
-    utf8proc_option_t form; /* NFC and so on */
+    unicode_form form;      /* NFC and so on */
     bool left, right;       /* Strip */
     cleaning cleaning;      /* StripAccents and the like */
     charsmap *charsmap;     /* Precompiled */
@@ -37,22 +37,6 @@ static int read_content(normalizer_step *step, const component *c, const char *k
     size_t bytes;
     TRY(component_string(c, key, &text, &bytes));
     return text_append(&step->content, text, bytes);
-}
-
-static bool unicode_form(const char *type, utf8proc_option_t *form) {
-    static const struct {
-        const char *type;
-        utf8proc_option_t form;
-    } forms[] = {{"NFC", UTF8PROC_STABLE | UTF8PROC_COMPOSE},
-                 {"NFD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE},
-                 {"NFKC", UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
-                 {"NFKD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT}};
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        if (strcmp(type, forms[i].type) != 0) continue;
-        *form = forms[i].form;
-        return true;
-    }
-    return false;
 }
 
 static int read_charsmap(normalizer_step *step, const component *c) {
@@ -70,7 +54,7 @@ static int read_step(normalizer_step *step, const component *c) {
         step->kind = STEP_CLEAN;
         return component_keys(c, "");
     }
-    if (unicode_form(c->type, &step->form)) {
+    if (unicode_form_named(c->type, &step->form)) {
         step->kind = STEP_UNICODE_FORM;
         return component_keys(c, "");
     }
@@ -127,7 +111,7 @@ static int read_bert(normalizer *n, const component *c, const char *file) {
     TRY(json_get_bool(c->object, c->where, "handle_chinese_chars", true, &spaces_han));
     TRY(json_get_bool(c->object, c->where, "lowercase", true, &lowers));
     TRY(json_get_bool(c->object, c->where, "strip_accents", lowers, &strips));
-    unicode_form("NFD", &decompose.form);
+    unicode_form_named("NFD", &decompose.form);
     if (cleans) TRY(add_step(n, (normalizer_step){.kind = STEP_CLEAN, .cleaning = CLEAN_CONTROLS}, file));
     if (spaces_han) TRY(add_step(n, (normalizer_step){.kind = STEP_CLEAN, .cleaning = CLEAN_HAN}, file));
     if (strips) TRY(add_step(n, decompose, file));
@@ -171,17 +155,6 @@ static int replace(const normalizer_step *step, const text_buffer *text, text_bu
     return LCKV_OK;
 }
 
-static int to_unicode_form(const normalizer_step *step, const text_buffer *text, text_buffer *out) {
-    utf8proc_uint8_t *formed;
-    utf8proc_ssize_t bytes =
-        utf8proc_map((const utf8proc_uint8_t *)text->data, (utf8proc_ssize_t)text->length, &formed, step->form);
-    REQUIRE(bytes >= 0, LCKV_ERROR_MEMORY, "a text of %zu bytes cannot be normalized: %s", text->length,
-            utf8proc_errmsg(bytes));
-    int status = text_append(out, (const char *)formed, (size_t)bytes);
-    free(formed);
-    return status;
-}
-
 /* Character by character, without regard to what stands around: U+0130 is the one that becomes two. */
 static int lowercase(const text_buffer *text, text_buffer *out) {
     for (size_t at = 0; at < text->length;) {
@@ -220,7 +193,7 @@ static int apply_step(const normalizer_step *step, const text_buffer *text, text
     case STEP_REPLACE:
         return replace(step, text, out, keeps_start);
     case STEP_UNICODE_FORM:
-        return to_unicode_form(step, text, out);
+        return unicode_form_append(step->form, text->data, text->length, out);
     case STEP_LOWERCASE:
         return lowercase(text, out);
     case STEP_STRIP:
@@ -233,9 +206,14 @@ static int apply_step(const normalizer_step *step, const text_buffer *text, text
     return LCKV_OK;
 }
 
+void normalizer_begin(const normalizer *n) {
+    for (size_t i = 0; i < n->count; i++)
+        if (n->steps[i].pattern) pattern_begin(n->steps[i].pattern);
+}
+
 int normalizer_apply(const normalizer *n, text_buffer *text, bool *keeps_start) {
     for (size_t i = 0; i < n->count && text->length; i++) {
-        text_buffer out = {0};
+        text_buffer out = {.limit = text->limit};
         int status = apply_step(&n->steps[i], text, &out, keeps_start);
         text_free(text);
         *text = out;

@@ -18,8 +18,12 @@ typedef struct normalizer {
 int normalizer_read(normalizer *n, const json_t *config, const char *file);
 void normalizer_free(normalizer *n);
 
-/* Replaces `text` (valid UTF-8, not empty) by its normal form, which may be empty. `*keeps_start` turns false where the
- * first character of the result does not come from the first one of the text. */
+/* A new text begins, of which the pieces are normalized one by one. */
+void normalizer_begin(const normalizer *n);
+
+/* Replaces `text` (valid UTF-8, not empty) by its normal form, which may be empty. No step makes it longer than
+ * text->limit: LCKV_ERROR_UNSUPPORTED. `*keeps_start` turns false where the first character of the result does not come
+ * from the first one of the text. */
 int normalizer_apply(const normalizer *n, text_buffer *text, bool *keeps_start);
 
 #endif

@@ -12,6 +12,13 @@
 
 typedef struct pattern pattern;
 
+/* The most bytes that the steps of a tokenizer file may make of a text or of tokens of so many bytes: what real files
+ * do stays far below (a normal form makes at most 11 times as many, bytes as characters twice as many), and a chain of
+ * steps that multiply ends in an error. */
+static inline size_t text_growth_limit(size_t bytes) {
+    return ((size_t)1 << 20) + 64 * bytes;
+}
+
 /* `expression` ends in NUL. `literal`: the text itself is what is looked for. Errors quote `name` (a file, and what in
  * it has the pattern). */
 int pattern_compile(const char *expression, size_t bytes, bool literal, const char *name, pattern **out);
@@ -21,6 +28,10 @@ int pattern_read(const json_t *value, const char *name, pattern **out);
 
 void pattern_free(pattern *p);
 
+/* A new text begins, of which all that is scanned up to the next call may take a limited number of steps together: 2^28
+ * and 64 for each byte, counted for attempts to match that look at more than 1 KiB. */
+void pattern_begin(pattern *p);
+
 /* A walk over the matches in one text, which must be valid UTF-8. Begin with pattern_scan_start(). */
 typedef struct pattern_scan {
     const char *text;
@@ -29,7 +40,7 @@ typedef struct pattern_scan {
     size_t begin, end;     /* the match found last */
 } pattern_scan;
 
-pattern_scan pattern_scan_start(const char *text, size_t bytes);
+pattern_scan pattern_scan_start(pattern *p, const char *text, size_t bytes);
 
 /* 1: the next match lies in [begin, end); 0: there is none; negative: the expression needed more than the library's
  * limits on time and memory. Matches do not overlap; an empty one right behind a match does not count, nor one in an

@@ -244,8 +244,9 @@ static int escape(translation *t) {
     case 'A':
     case 'z':
     case 'Z':
-    case 'R':
         return text_printf(t->out, "\\%c", letter);
+    case 'R': /* what it stands for: PCRE2's interpreter overlooks the end of the window (pattern.c) in \R+ */
+        return put(t, "(?>\\r\\n|[\\n\\x{B}\\f\\r\\x{85}\\x{2028}\\x{2029}])");
     default:
         if (letter >= '1' && letter <= '9' && (t->at == t->end || !isdigit((unsigned char)*t->at)))
             return text_printf(t->out, "\\g{%c}", letter); /* a back reference */

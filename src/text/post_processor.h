@@ -10,6 +10,9 @@
 
 #include <jansson.h>
 
+/* Before, and behind, a text: a template may name one list of ids again and again. */
+enum { POST_PROCESSOR_MOST_IDS = 1000 };
+
 typedef struct post_processor {
     id_list before, behind;
 } post_processor; /* all zeros adds nothing */

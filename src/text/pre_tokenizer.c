@@ -35,6 +35,8 @@ struct pre_tokenizer_step {
 
 static int add_step(pre_tokenizer *p, step_kind kind, const char *where, pre_tokenizer_step **out) {
     *out = NULL;
+    REQUIRE(p->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: more than %d steps", where,
+            COMPONENT_MOST_STEPS);
     pre_tokenizer_step *steps = realloc(p->steps, (p->count + 1) * sizeof *steps);
     REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a pre-tokenizer", where);
     p->steps = steps;
@@ -275,6 +277,7 @@ static int apply_to_piece(const pre_tokenizer_step *step, const pieces *from, co
 int pre_tokenizer_apply(const pre_tokenizer *p, pieces *text, pieces *spare) {
     for (size_t i = 0; i < p->count; i++) {
         pieces_clear(spare);
+        if (p->steps[i].pattern) pattern_begin(p->steps[i].pattern);
         for (size_t k = 0; k < text->count; k++) TRY(apply_to_piece(&p->steps[i], text, &text->items[k], spare));
         pieces swapped = *text;
         *text = *spare;

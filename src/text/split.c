@@ -64,7 +64,7 @@ static int take_part(splitting *s, part next) {
 
 int split_piece(pattern *p, split_behavior behavior, bool invert, const pieces *from, const piece *item, pieces *to) {
     splitting s = {.from = from, .item = item, .to = to, .behavior = behavior};
-    pattern_scan scan = pattern_scan_start(piece_text(from, item), item->bytes);
+    pattern_scan scan = pattern_scan_start(p, piece_text(from, item), item->bytes);
     size_t end = 0;
     int more;
     while ((more = pattern_scan_next(p, &scan)) > 0) {

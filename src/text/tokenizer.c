@@ -48,6 +48,7 @@ static int normalize_pieces(lckv_tokenizer *t, const pieces *from, pieces *to) {
         }
         bool starts_text = item->starts_text;
         t->text.length = 0;
+        t->text.limit = to->text.limit - to->text.length + 1;
         TRY(text_append(&t->text, piece_text(from, item), item->bytes));
         TRY(normalizer_apply(&t->normalizer, &t->text, &starts_text));
         TRY(added_tokens_cut(&t->added.in_normalized, t->text.data, t->text.length, starts_text, to));
@@ -59,15 +60,24 @@ static int encode_word(lckv_tokenizer *t, const char *word, size_t bytes, id_lis
     return t->unigram.nodes ? unigram_encode(&t->unigram, word, bytes, ids) : bpe_encode(&t->model, word, bytes, ids);
 }
 
-static int encode_text(lckv_tokenizer *t, const char *text, size_t bytes, id_list *ids) {
-    pieces *given = &t->pieces[0], *words = &t->pieces[1];
+/* Cuts a text into what the model encodes piece by piece, in `words`. */
+static int cut_text(lckv_tokenizer *t, const char *text, size_t bytes, pieces *words, pieces *given) {
     size_t used;
     t->given.length = 0;
     TRY(utf8_append_replacing(&t->given, text, bytes, false, &used));
     pieces_clear(given);
+    given->text.limit = words->text.limit = text_growth_limit(bytes);
     TRY(added_tokens_cut(&t->added.in_given, t->given.data, t->given.length, true, given));
+    normalizer_begin(&t->normalizer);
     TRY(normalize_pieces(t, given, words));
-    TRY(pre_tokenizer_apply(&t->pre_tokenizer, words, given));
+    return pre_tokenizer_apply(&t->pre_tokenizer, words, given);
+}
+
+static int encode_text(lckv_tokenizer *t, const char *text, size_t bytes, id_list *ids) {
+    pieces *given = &t->pieces[0], *words = &t->pieces[1];
+    int status = cut_text(t, text, bytes, words, given);
+    if (status == LCKV_ERROR_UNSUPPORTED) return fail_within(status, "tokenizer: a text of %zu bytes", bytes);
+    TRY(status);
     for (size_t i = 0; i < words->count; i++) {
         const piece *item = &words->items[i];
         if (item->id != NO_TOKEN)
