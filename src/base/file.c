@@ -1,11 +1,12 @@
 /* Files: see file.h. */
 #include "base/file.h"
 
+#include "base/rng.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -117,20 +118,16 @@ const char *path_base(const char *path) {
  * name is cut so that the temporary name is not too long for the file system where the target's is not. */
 enum { KEPT_NAME_BYTES = 200 };
 
-static int name_partial(const char *path, char *out, size_t room) {
-    uint64_t random;
-    REQUIRE(getrandom(&random, sizeof random, 0) == sizeof random, LCKV_ERROR_FILE,
-            "cannot name a temporary file: no random numbers: %s", strerror(errno));
+static void name_partial(const char *path, char *out, size_t room) {
     int folder = (int)(path_base(path) - path);
     snprintf(out, room, "%.*s%.*s.%016llx.partial", folder, path, KEPT_NAME_BYTES, path + folder,
-             (unsigned long long)random);
-    return LCKV_OK;
+             (unsigned long long)rng_entropy());
 }
 
 static int open_partial(new_file *file, const char *path, size_t room) {
     int fd;
     do {
-        TRY(name_partial(path, file->partial, room));
+        name_partial(path, file->partial, room);
         fd = open(file->partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     } while (fd < 0 && errno == EEXIST);
     if (fd >= 0) file->stream = fdopen(fd, "wb");
@@ -158,8 +155,8 @@ int file_link(const char *target, const char *path) {
     size_t bytes = strlen(path) + FILE_RANDOM_DIGITS + sizeof "..partial";
     char *beside = malloc(bytes);
     REQUIRE(beside, LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", bytes);
-    int status = name_partial(path, beside, bytes);
-    if (status >= 0 && symlink(target, beside) < 0) status = file_fail("create the link", beside);
+    name_partial(path, beside, bytes);
+    int status = symlink(target, beside) < 0 ? file_fail("create the link", beside) : LCKV_OK;
     if (status >= 0 && rename(beside, path) < 0) {
         status = file_fail("create the link", path);
         unlink(beside);

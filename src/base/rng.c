@@ -2,6 +2,7 @@
 #include "base/rng.h"
 
 #include <math.h>
+#include <sys/random.h>
 
 void rng_block(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]) {
     uint32_t c[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), (uint32_t)stream, (uint32_t)(stream >> 32)};
@@ -17,6 +18,13 @@ void rng_block(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]
         k1 += 0xBB67AE85u;
     }
     for (int i = 0; i < 4; i++) out[i] = c[i];
+}
+
+uint64_t rng_entropy(void) {
+    uint64_t number = 0;
+    if (getrandom(&number, sizeof number, 0) != sizeof number)
+        number = (uint64_t)(uintptr_t)&number; /* better than 0 */
+    return number;
 }
 
 static double to_uniform(uint32_t high, uint32_t low) {

@@ -14,6 +14,10 @@ void rng_block(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]
 /* Uniform in [0, 1) with 53 bits: word pair of `counter`. */
 double rng_uniform(uint64_t seed, uint64_t stream, uint64_t counter);
 
+/* A number of the operating system's that others cannot know: for names of temporary files, and for hash tables, so
+ * that no file can choose keys that collide. Results never depend on it. */
+uint64_t rng_entropy(void);
+
 /* Two standard normal numbers (Box-Muller). */
 void rng_normal2(uint64_t seed, uint64_t stream, uint64_t counter, double out[2]);
 

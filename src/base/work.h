@@ -9,7 +9,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-extern _Thread_local uint64_t work_steps;
+#if defined(__GLIBC__)
+/* At a fixed distance from the thread's pointer: without a call in a shared library. */
+#define WORK_STEPS_PLACE __attribute__((tls_model("initial-exec")))
+#else
+#define WORK_STEPS_PLACE
+#endif
+
+extern _Thread_local uint64_t work_steps WORK_STEPS_PLACE;
 
 static inline void work_count(size_t steps) {
     work_steps += steps;

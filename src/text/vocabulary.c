@@ -1,23 +1,47 @@
 /* The tokens of a tokenizer: see vocabulary.h. */
 #include "text/vocabulary.h"
 
+#include "base/rng.h"
+#include "base/work.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-uint32_t text_hash(const char *text, size_t bytes) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < bytes; i++) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
+/* Both halves of a product of 128 bits: each of the result's bits depends on all of both factors. */
+static uint64_t multiply(uint64_t a, uint64_t b) {
+    __uint128_t product = (__uint128_t)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Fewer than eight bytes as a number; their count is not part of it. */
+static uint64_t read_few(const char *text, size_t bytes) {
+    const unsigned char *s = (const unsigned char *)text;
+    uint32_t first, last;
+    if (bytes < 4) return bytes ? (uint64_t)s[0] << 16 | (uint64_t)s[bytes / 2] << 8 | s[bytes - 1] : 0;
+    memcpy(&first, text, sizeof first);
+    memcpy(&last, text + bytes - sizeof last, sizeof last); /* the two may overlap */
+    return (uint64_t)first << 32 | last;
+}
+
+uint32_t text_hash(const char *text, size_t bytes, uint64_t seed) {
+    uint64_t hash = seed ^ bytes, eight;
+    for (; bytes >= sizeof eight; text += sizeof eight, bytes -= sizeof eight) {
+        memcpy(&eight, text, sizeof eight);
+        hash = multiply(hash ^ eight, 0x9E3779B97F4A7C15u ^ seed);
+    }
+    hash = multiply(hash ^ read_few(text, bytes), 0xD1B54A32D192ED03u ^ seed);
     return (uint32_t)(hash ^ hash >> 32);
 }
 
 /* The slot that holds a token, or the free one where it belongs. */
 static uint32_t slot_of(const vocabulary *v, const char *token, size_t bytes) {
-    uint32_t mask = v->slot_count - 1, slot = text_hash(token, bytes) & mask;
+    uint32_t mask = v->slot_count - 1, slot = text_hash(token, bytes, v->seed) & mask, begin = slot;
     for (; v->slots[slot] != NO_TOKEN; slot = (slot + 1) & mask) {
         const token_entry *entry = &v->tokens[v->slots[slot]];
         if (entry->bytes == bytes && memcmp(vocabulary_text(v, entry), token, bytes) == 0) break;
     }
+    work_count(bytes + 1 + ((slot - begin) & mask));
     return slot;
 }
 
@@ -28,6 +52,7 @@ static int grow_slots(vocabulary *v) {
     int32_t *slots = malloc(count * sizeof *slots);
     REQUIRE(slots, LCKV_ERROR_MEMORY, "no memory for a vocabulary of %" PRId32 " tokens", v->count);
     for (uint32_t i = 0; i < count; i++) slots[i] = NO_TOKEN;
+    v->seed = rng_entropy();
     free(v->slots);
     v->slots = slots;
     v->slot_count = count;

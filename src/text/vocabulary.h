@@ -26,7 +26,8 @@ typedef struct vocabulary {
     int32_t capacity, count;
     int32_t *slots; /* [slot_count] ids by hash, NO_TOKEN where free; slot_count is a power of two */
     uint32_t slot_count;
-} vocabulary; /* all zeros is an empty vocabulary */
+    uint64_t seed; /* of the hash: random, see rng_entropy() */
+} vocabulary;      /* all zeros is an empty vocabulary */
 
 /* A token that is there already, an id that is taken, negative or above VOCABULARY_MAX_ID is an error quoting `name`.
  */
@@ -43,7 +44,7 @@ static inline const char *vocabulary_text(const vocabulary *v, const token_entry
     return v->text.data + token->begin;
 }
 
-/* FNV-1a, folded; also what the cache of words is addressed by. */
-uint32_t text_hash(const char *text, size_t bytes);
+/* Also what the cache of words is addressed by. Whoever does not know the seed cannot choose texts that collide. */
+uint32_t text_hash(const char *text, size_t bytes, uint64_t seed);
 
 #endif

@@ -18,7 +18,7 @@ void word_cache_free(word_cache *cache) {
 }
 
 cached_word *word_cache_find(const word_cache *cache, const char *word, size_t bytes, bool *hit) {
-    cached_word *place = &cache->places[text_hash(word, bytes) & (WORD_CACHE_PLACES - 1)];
+    cached_word *place = &cache->places[text_hash(word, bytes, 0) & (WORD_CACHE_PLACES - 1)];
     *hit = place->bytes == bytes && memcmp(place->text, word, bytes) == 0;
     return place;
 }
