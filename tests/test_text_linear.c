@@ -11,14 +11,16 @@
 
 enum { SIZE = 20000 };
 
-#define BYTES_MODEL "\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2, \"aa\": 3, \"aaaa\": 4, \"abab\": 5, \" \": 6, \"\xE2\x96\x81\": 7, \"x\": 8}, " \
-                    "\"merges\": [\"a b\", \"a a\", \"aa aa\", \"ab ab\"]"
+#define BYTES_MODEL                                                                                                    \
+    "\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2, \"aa\": 3, \"aaaa\": 4, \"abab\": 5, \" \": 6, \"\xE2\x96\x81\": 7, "  \
+    "\"x\": 8}, "                                                                                                      \
+    "\"merges\": [\"a b\", \"a a\", \"aa aa\", \"ab ab\"]"
 #define SPLIT(expression, behavior)                                                                                    \
-    "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" expression "\"}, \"behavior\": \"" behavior                     \
+    "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" expression "\"}, \"behavior\": \"" behavior                    \
     "\", \"invert\": false}"
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+"
 #define LLAMA3                                                                                                         \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "                            \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "                             \
     "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
 #define ADDED(id, content, more) "{\"id\": " id ", \"content\": \"" content "\"" more "}"
 
@@ -41,18 +43,30 @@ static const encode_case ENCODE[] = {
     {"NFKD", {.normalizer = "{\"type\": \"NFKD\"}", .model = BYTES_MODEL}, "", "a\xCC\x81\xCC\xA3", ""},
     {"Hangul", {.normalizer = "{\"type\": \"NFC\"}", .model = BYTES_MODEL}, "", "\xE1\x84\x80\xE1\x85\xA1", ""},
     {"Lowercase", {.normalizer = "{\"type\": \"Lowercase\"}", .model = BYTES_MODEL}, "", "A\xC4\xB0", ""},
-    {"Strip", {.normalizer = "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}", .model = BYTES_MODEL},
-     "", " \xC2\xA0", "a"},
+    {"Strip",
+     {.normalizer = "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}", .model = BYTES_MODEL},
+     "",
+     " \xC2\xA0",
+     "a"},
     {"Prepend", {.normalizer = "{\"type\": \"Prepend\", \"prepend\": \"x\"}", .model = BYTES_MODEL}, "", "ab ", ""},
     {"Replace a string",
      {.normalizer = "{\"type\": \"Replace\", \"pattern\": {\"String\": \"aaaaaaaaaaaab\"}, \"content\": \"x\"}",
-      .model = BYTES_MODEL}, "", "aaaaaaaaaaaa", "b"},
+      .model = BYTES_MODEL},
+     "",
+     "aaaaaaaaaaaa",
+     "b"},
     {"Replace the empty string",
-     {.normalizer = "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"x\"}", .model = BYTES_MODEL},
-     "", "ab", ""},
+     {.normalizer = "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"x\"}",
+      .model = BYTES_MODEL},
+     "",
+     "ab",
+     ""},
     {"Replace by an expression",
      {.normalizer = "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"a+$|\\\\s{2,}\"}, \"content\": \" \"}",
-      .model = BYTES_MODEL}, "", "  ab", ""},
+      .model = BYTES_MODEL},
+     "",
+     "  ab",
+     ""},
     {"GPT-2, letters", {.pre_tokenizer = SPLIT(GPT2, "Isolated"), .model = BYTES_MODEL}, "", "a", ""},
     {"GPT-2, spaces", {.pre_tokenizer = SPLIT(GPT2, "Isolated"), .model = BYTES_MODEL}, "", " ", "x"},
     {"GPT-2, words", {.pre_tokenizer = SPLIT(GPT2, "MergedWithNext"), .model = BYTES_MODEL}, "", "ab 's1 ", "x"},
@@ -64,23 +78,44 @@ static const encode_case ENCODE[] = {
     {"an empty match", {.pre_tokenizer = SPLIT("", "Isolated"), .model = BYTES_MODEL}, "", "ab", ""},
     {"a match that may be empty", {.pre_tokenizer = SPLIT("x*", "Removed"), .model = BYTES_MODEL}, "", "xa", ""},
     {"look around", {.pre_tokenizer = SPLIT("(?<=a)(?=b)", "Isolated"), .model = BYTES_MODEL}, "", "ab", ""},
-    {"ByteLevel", {.pre_tokenizer = "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}", .model = BYTES_MODEL}, "",
-     "\xE6\xBC\xA2 ", ""},
-    {"Digits", {.pre_tokenizer = "{\"type\": \"Digits\", \"individual_digits\": true}", .model = BYTES_MODEL}, "", "1", ""},
-    {"Metaspace", {.pre_tokenizer = "{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\"}", .model = BYTES_MODEL},
-     "", " a", ""},
+    {"ByteLevel",
+     {.pre_tokenizer = "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}", .model = BYTES_MODEL},
+     "",
+     "\xE6\xBC\xA2 ",
+     ""},
+    {"Digits",
+     {.pre_tokenizer = "{\"type\": \"Digits\", \"individual_digits\": true}", .model = BYTES_MODEL},
+     "",
+     "1",
+     ""},
+    {"Metaspace",
+     {.pre_tokenizer = "{\"type\": \"Metaspace\", \"replacement\": \"\xE2\x96\x81\"}", .model = BYTES_MODEL},
+     "",
+     " a",
+     ""},
     {"added tokens with one beginning",
-     {.added_tokens = "[" ADDED("9", "aaaaaaaaaaaaaaaab", "") ", " ADDED("10", "aaaaaaaaac", "") "]", .model = BYTES_MODEL},
-     "", "a", ""},
+     {.added_tokens = "[" ADDED("9", "aaaaaaaaaaaaaaaab", "") ", " ADDED("10", "aaaaaaaaac", "") "]",
+      .model = BYTES_MODEL},
+     "",
+     "a",
+     ""},
     {"added tokens of white space",
-     {.added_tokens = "[" ADDED("9", "\\n", ", \"rstrip\": true, \"special\": true") ", "
-                      ADDED("10", "\\t", ", \"lstrip\": true, \"special\": true") "]", .model = BYTES_MODEL},
-     "", " \n\t", ""},
+     {.added_tokens = "[" ADDED("9", "\\n", ", \"rstrip\": true, \"special\": true") ", " ADDED(
+          "10", "\\t", ", \"lstrip\": true, \"special\": true") "]",
+      .model = BYTES_MODEL},
+     "",
+     " \n\t",
+     ""},
     {"added tokens, refused inside of words",
-     {.added_tokens = "[" ADDED("2", "ab", ", \"single_word\": true") "]", .model = BYTES_MODEL}, "", "ab", ""},
+     {.added_tokens = "[" ADDED("2", "ab", ", \"single_word\": true") "]", .model = BYTES_MODEL},
+     "",
+     "ab",
+     ""},
     {"an added token and white space before it",
      {.added_tokens = "[" ADDED("9", "z", ", \"lstrip\": true, \"special\": true") "]", .model = BYTES_MODEL},
-     "", " ", "z"},
+     "",
+     " ",
+     "z"},
 };
 
 static char *make_text(const encode_case *c, size_t size, size_t *bytes) {
@@ -127,8 +162,9 @@ typedef struct decode_case {
 #define REPLACE(from, to) "{\"type\": \"Replace\", \"pattern\": {\"String\": \"" from "\"}, \"content\": \"" to "\"}"
 #define SEQUENCE(steps) "{\"type\": \"Sequence\", \"decoders\": [" steps "]}"
 
-static const char DECODE_MODEL[] = "\"vocab\": {\"\": 0, \"a\": 1, \" \": 2, \"<0xE6>\": 3, \"<0x41>\": 4, \"\xC3\xA6\": 5, "
-                                   "\"\xE2\x96\x81\": 6}, \"merges\": []";
+static const char DECODE_MODEL[] =
+    "\"vocab\": {\"\": 0, \"a\": 1, \" \": 2, \"<0xE6>\": 3, \"<0x41>\": 4, \"\xC3\xA6\": 5, "
+    "\"\xE2\x96\x81\": 6}, \"merges\": []";
 
 static const decode_case DECODE[] = {
     {"joined", NULL, {0, 1, 2}},
@@ -177,11 +213,13 @@ static void read_file_of(const void *user, size_t size) {
     for (size_t i = 0; part == ADDED_TOKENS && i < count; i++)
         OK(text_printf(&text, "%s{\"id\": %zu, \"content\": \"<%zu>\"}", i ? "," : "", i + 1, i));
     OK(text_printf(&text, "], \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0"));
-    for (size_t i = 1; part == MERGES && i < count; i++) OK(text_printf(&text, ", \"%zu\": %zu, \"a%zu\": %zu", i, 2 * i, i, 2 * i + 1));
+    for (size_t i = 1; part == MERGES && i < count; i++)
+        OK(text_printf(&text, ", \"%zu\": %zu, \"a%zu\": %zu", i, 2 * i, i, 2 * i + 1));
     OK(text_printf(&text, "}, \"merges\": ["));
     for (size_t i = 1; part == MERGES && i < count; i++) OK(text_printf(&text, "%s\"a %zu\"", i > 1 ? ", " : "", i));
     OK(text_printf(&text, "]"));
-    for (size_t i = 0; part == STRINGS && i < size; i++) OK(text_append(&text, i ? "\\\"" : ", \"unk_token\": \"", i ? 2 : 16));
+    for (size_t i = 0; part == STRINGS && i < size; i++)
+        OK(text_append(&text, i ? "\\\"" : ", \"unk_token\": \"", i ? 2 : 16));
     OK(text_printf(&text, part == STRINGS ? "\"}}" : "}}"));
     work_steps = before;
     OK(open_json(text.data, text.length, &t));
@@ -191,7 +229,8 @@ static void read_file_of(const void *user, size_t size) {
 
 static void reading_is_linear(void **state) {
     (void)state;
-    for (file_part part = ADDED_TOKENS; part <= STRINGS; part++) expect_linear("tokenizer.json", read_file_of, &part, 4 * SIZE);
+    for (file_part part = ADDED_TOKENS; part <= STRINGS; part++)
+        expect_linear("tokenizer.json", read_file_of, &part, 4 * SIZE);
 }
 
 /* ---- limits */
@@ -223,20 +262,25 @@ static char *ten_times(const char *list, const char *step) {
 
 static void growth_is_limited(void **state) {
     (void)state;
-    static const char GROW[] = "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"a\"}, \"content\": \"aaaaaaaaaaaaaaaa\"}";
-    static const char EVERYWHERE[] = "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"aaaaaaaaaaaaaaaa\"}";
+    static const char GROW[] =
+        "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"a\"}, \"content\": \"aaaaaaaaaaaaaaaa\"}";
+    static const char EVERYWHERE[] =
+        "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"aaaaaaaaaaaaaaaa\"}";
     char *grow = ten_times("normalizers", GROW), *everywhere = ten_times("normalizers", EVERYWHERE);
     char *decode = ten_times("decoders", GROW), *text;
     lckv_tokenizer *t;
     size_t bytes;
-    expect_limit(&(tokenizer_parts){.normalizer = grow, .model = BYTES_MODEL}, "a", 1, "a text of 1 bytes: a text grew beyond its limit of 104864");
+    expect_limit(&(tokenizer_parts){.normalizer = grow, .model = BYTES_MODEL}, "a", 1,
+                 "a text of 1 bytes: a text grew beyond its limit of 104864");
     expect_limit(&(tokenizer_parts){.normalizer = everywhere, .model = BYTES_MODEL}, "b", 1, "grew beyond its limit");
     /* piece by piece, each of which stays below the limit */
     char many[4000];
     for (int i = 0; i < 4000; i++) many[i] = i % 2 ? 'z' : 'b';
     text_buffer prepend = {0};
     OK(text_printf(&prepend, "{\"type\": \"Prepend\", \"prepend\": \"%01000d\"}", 7));
-    expect_limit(&(tokenizer_parts){.added_tokens = "[" ADDED("9", "z", ", \"special\": true") "]", .normalizer = prepend.data, .model = BYTES_MODEL},
+    expect_limit(&(tokenizer_parts){.added_tokens = "[" ADDED("9", "z", ", \"special\": true") "]",
+                                    .normalizer = prepend.data,
+                                    .model = BYTES_MODEL},
                  many, sizeof many, "grew beyond its limit");
     OK(open_parts(&(tokenizer_parts){.decoder = decode, .model = BYTES_MODEL}, &t));
     assert_int_equal(lckv_tokenizer_decode(t, (const int32_t[]){0}, 1, false, &text, &bytes), LCKV_ERROR_UNSUPPORTED);
@@ -258,8 +302,8 @@ static void expressions_have_a_limit_on_work(void **state) {
     size_t count;
     memset(text, ' ', SPACES);
     text[SPACES] = 'x';
-    expect_limit(&(tokenizer_parts){.pre_tokenizer = SPLIT("\\\\s+$", "Isolated"), .model = BYTES_MODEL}, text, SPACES + 1,
-                 "a regular expression gave up on this text");
+    expect_limit(&(tokenizer_parts){.pre_tokenizer = SPLIT("\\\\s+$", "Isolated"), .model = BYTES_MODEL}, text,
+                 SPACES + 1, "a regular expression gave up on this text");
     OK(open_parts(&(tokenizer_parts){.pre_tokenizer = SPLIT("\\\\s+$", "Isolated"), .model = BYTES_MODEL}, &t));
     for (int i = 0; i < 2; i++) { /* each text has an allowance of its own */
         OK(lckv_tokenizer_encode(t, text + SPACES - 9000, 9001, false, &ids, &count));
@@ -277,19 +321,22 @@ static void long_parts_of_files_are_refused(void **state) {
     lckv_tokenizer *t;
     text_buffer text = {0};
     OK(text_printf(&text, "[{\"id\": 9, \"content\": \"%01001d\"}]", 1));
-    assert_int_equal(open_parts(&(tokenizer_parts){.added_tokens = text.data, .model = BYTES_MODEL}, &t), LCKV_ERROR_UNSUPPORTED);
+    assert_int_equal(open_parts(&(tokenizer_parts){.added_tokens = text.data, .model = BYTES_MODEL}, &t),
+                     LCKV_ERROR_UNSUPPORTED);
     assert_non_null(strstr(lckv_last_error(), "limit of 1000 bytes"));
     text.length = 0;
     OK(text_printf(&text, "{\"type\": \"Sequence\", \"normalizers\": ["));
     for (int i = 0; i < 1001; i++) OK(text_printf(&text, "%s{\"type\": \"NFC\"}", i ? "," : ""));
     OK(text_printf(&text, "]}"));
-    assert_int_equal(open_parts(&(tokenizer_parts){.normalizer = text.data, .model = BYTES_MODEL}, &t), LCKV_ERROR_UNSUPPORTED);
+    assert_int_equal(open_parts(&(tokenizer_parts){.normalizer = text.data, .model = BYTES_MODEL}, &t),
+                     LCKV_ERROR_UNSUPPORTED);
     assert_non_null(strstr(lckv_last_error(), "more than 1000 normalizers"));
     text.length = 0;
     OK(text_printf(&text, "{\"type\": \"TemplateProcessing\", \"single\": ["));
     for (int i = 0; i < 600; i++) OK(text_printf(&text, "{\"SpecialToken\": {\"id\": \"s\"}}, "));
     OK(text_printf(&text, "{\"Sequence\": {\"id\": \"A\"}}], \"special_tokens\": {\"s\": {\"ids\": [0, 1]}}}"));
-    assert_int_equal(open_parts(&(tokenizer_parts){.post_processor = text.data, .model = BYTES_MODEL}, &t), LCKV_ERROR_UNSUPPORTED);
+    assert_int_equal(open_parts(&(tokenizer_parts){.post_processor = text.data, .model = BYTES_MODEL}, &t),
+                     LCKV_ERROR_UNSUPPORTED);
     assert_non_null(strstr(lckv_last_error(), "more than 1000 ids"));
     text_free(&text);
 }
@@ -304,9 +351,12 @@ static void empty_strings_do_not_hang(void **state) {
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\":0,\"a\":1},\"merges\":[]}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\":0,\"a\":1},\"merges\":[[\"\",\"a\"],[\"a\",\"\"],[\"\",\"\"]]}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\":0,\"a\":1},\"merges\":[\" a\",\"a \",\" \"]}}",
-        "{\"model\":{\"type\":\"BPE\",\"unk_token\":\"\",\"vocab\":{\"\":0,\"a\":1},\"merges\":[[\"\",\"a\"],[\"\",\"\"]]}}",
-        "{\"added_tokens\":[{\"id\":1,\"content\":\"\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
-        "{\"added_tokens\":[{\"id\":1,\"content\":\"\",\"\":0}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+        "{\"model\":{\"type\":\"BPE\",\"unk_token\":\"\",\"vocab\":{\"\":0,\"a\":1},\"merges\":[[\"\",\"a\"],[\"\","
+        "\"\"]]}}",
+        "{\"added_tokens\":[{\"id\":1,\"content\":\"\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}"
+        "}",
+        "{\"added_tokens\":[{\"id\":1,\"content\":\"\",\"\":0}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"
+        "\"merges\":[]}}",
     };
     static const tokenizer_parts PARTS[] = {
         {.normalizer = "{\"type\":\"\"}", .model = BYTES_MODEL},
@@ -321,11 +371,16 @@ static void empty_strings_do_not_hang(void **state) {
         {.pre_tokenizer = SPLIT("(?:)*", "MergedWithNext"), .model = BYTES_MODEL},
         {.pre_tokenizer = SPLIT("(?:a*)*", "MergedWithPrevious"), .model = BYTES_MODEL},
         {.pre_tokenizer = SPLIT("\\\\b|$|^", "Isolated"), .model = BYTES_MODEL},
-        {.pre_tokenizer = "{\"type\":\"Split\",\"pattern\":{\"String\":\"\"},\"behavior\":\"Isolated\",\"invert\":true}", .model = BYTES_MODEL},
+        {.pre_tokenizer =
+             "{\"type\":\"Split\",\"pattern\":{\"String\":\"\"},\"behavior\":\"Isolated\",\"invert\":true}",
+         .model = BYTES_MODEL},
         {.pre_tokenizer = "{\"type\":\"Split\",\"pattern\":{\"String\":\"\"},\"behavior\":\"\"}", .model = BYTES_MODEL},
         {.pre_tokenizer = "{\"type\":\"Metaspace\",\"replacement\":\"\"}", .model = BYTES_MODEL},
-        {.post_processor = "{\"type\":\"TemplateProcessing\",\"single\":[],\"special_tokens\":{}}", .model = BYTES_MODEL},
-        {.post_processor = "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"\"}},{\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"\":{\"ids\":[]}}}", .model = BYTES_MODEL},
+        {.post_processor = "{\"type\":\"TemplateProcessing\",\"single\":[],\"special_tokens\":{}}",
+         .model = BYTES_MODEL},
+        {.post_processor = "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"\"}},{"
+                           "\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"\":{\"ids\":[]}}}",
+         .model = BYTES_MODEL},
         {.decoder = REPLACE("", ""), .model = BYTES_MODEL},
         {.decoder = REPLACE("", "ab"), .model = BYTES_MODEL},
         {.decoder = "{\"type\":\"Strip\",\"content\":\"\",\"start\":1,\"stop\":1}", .model = BYTES_MODEL},
@@ -337,7 +392,8 @@ static void empty_strings_do_not_hang(void **state) {
     alarm(60);
     for (size_t i = 0; i < FILE_COUNT + PART_COUNT; i++) {
         lckv_tokenizer *t;
-        int status = i < FILE_COUNT ? open_json(FILES[i], strlen(FILES[i]), &t) : open_parts(&PARTS[i - FILE_COUNT], &t);
+        int status =
+            i < FILE_COUNT ? open_json(FILES[i], strlen(FILES[i]), &t) : open_parts(&PARTS[i - FILE_COUNT], &t);
         assert_true(status >= 0 || *lckv_last_error());
         for (int k = 0; status >= 0 && k < 2; k++) {
             int32_t *ids;
@@ -357,12 +413,14 @@ static void empty_strings_do_not_hang(void **state) {
 
 static void normal_forms_are_the_references(void **state) {
     (void)state;
-    static const uint32_t ALPHABET[] = {'a', 'e', ' ', 0x301, 0x323, 0x31B, 0x345, 0x304, 0xE9, 0x1E69, 0x1100, 0x1161, 0x11A8, 0xAC00, 0xFDFA,
-                                        0xFB01, 0x2126, 0x1D160, 0x1D15F, 0x958, 0x344, 0x5D0, 0x5B0, 0x5BC, 0x0F71, 0x0F72, 0x0F73, 0x9C7,
-                                        0x9BE, 0x9D7, 0x1F00, 0x3B1, 0x342, 0x10FFFF, 0xFEFF, 0x200D, 0x1F600, 0x327, 0x338, 0x3099, 0x30AB};
-    static const utf8proc_option_t OPTIONS[] = {UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
-                                                UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
-                                                UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT};
+    static const uint32_t ALPHABET[] = {'a',     'e',    ' ',    0x301,  0x323,  0x31B,  0x345,    0x304,  0xE9,
+                                        0x1E69,  0x1100, 0x1161, 0x11A8, 0xAC00, 0xFDFA, 0xFB01,   0x2126, 0x1D160,
+                                        0x1D15F, 0x958,  0x344,  0x5D0,  0x5B0,  0x5BC,  0x0F71,   0x0F72, 0x0F73,
+                                        0x9C7,   0x9BE,  0x9D7,  0x1F00, 0x3B1,  0x342,  0x10FFFF, 0xFEFF, 0x200D,
+                                        0x1F600, 0x327,  0x338,  0x3099, 0x30AB};
+    static const utf8proc_option_t OPTIONS[] = {
+        UTF8PROC_STABLE | UTF8PROC_COMPOSE, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
+        UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT};
     for (uint64_t i = 0; i < 20000; i++) {
         char text[200];
         uint32_t word[4];
@@ -379,7 +437,8 @@ static void normal_forms_are_the_references(void **state) {
         }
         utf8proc_uint8_t *expected;
         text_buffer found = {0};
-        utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes, &expected, OPTIONS[form]);
+        utf8proc_ssize_t length =
+            utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes, &expected, OPTIONS[form]);
         assert_true(length >= 0);
         OK(unicode_form_append(form, text, bytes, &found));
         assert_int_equal(found.length, length);
