@@ -5,6 +5,7 @@
 #include "messages.h"
 
 #include "bytes.h"
+#include "lckv.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -114,8 +114,11 @@ static int matches(const adapter_config *c, const char *key, const char *before,
     int status = text_printf(&text, "\\A%s(?:%s)%s\\z", before, expression, after);
     if (status >= 0) status = text_printf(&where, "%s: %s", c->path, key);
     if (status >= 0) status = pattern_compile(text.data, text.length, false, where.data, &p);
-    pattern_scan scan = pattern_scan_start(name, strlen(name));
-    int found = status >= 0 ? pattern_scan_next(p, &scan) : 0;
+    int found = 0;
+    if (status >= 0) {
+        pattern_scan scan = pattern_scan_start(p, name, strlen(name));
+        found = pattern_scan_next(p, &scan);
+    }
     if (found < 0) status = found;
     *out = found > 0;
     pattern_free(p);

@@ -22,12 +22,12 @@ typedef enum {
 
 struct normalizer_step {
     step_kind kind;
-    pattern *pattern;       /* Replace */
-    text_buffer content;    /* Replace, Prepend */
-    unicode_form form;      /* NFC and so on */
-    bool left, right;       /* Strip */
-    cleaning cleaning;      /* StripAccents and the like */
-    charsmap *charsmap;     /* Precompiled */
+    pattern *pattern;    /* Replace */
+    text_buffer content; /* Replace, Prepend */
+    unicode_form form;   /* NFC and so on */
+    bool left, right;    /* Strip */
+    cleaning cleaning;   /* StripAccents and the like */
+    charsmap *charsmap;  /* Precompiled */
 };
 
 /* ---- reading */
@@ -95,6 +95,8 @@ static int read_sequence(normalizer *n, const component *c, const char *file) {
 }
 
 static int add_step(normalizer *n, normalizer_step step, const char *file) {
+    REQUIRE(n->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: more than %d normalizers", file,
+            COMPONENT_MOST_STEPS);
     normalizer_step *steps = realloc(n->steps, (n->count + 1) * sizeof *steps);
     REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a normalizer", file);
     n->steps = steps;
