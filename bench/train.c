@@ -1,8 +1,8 @@
 /* Training steps beside plain products, and with layers computed again beside those without, see main.c. */
 #include "base/rng.h"
 #include "bench.h"
-#include "train/blocks.h"
-#include "train/stepper.h"
+#include "data/blocks.h"
+#include "train/step.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* lckv bench: its flags, and how what was measured is printed. The measures are in bench_*.c. */
 #include "api_key.h"
-#include "bench.h"
+#include "cli/bench/bench.h"
 #include "commands.h"
 #include "model.h"
 #include "output.h"

@@ -1,5 +1,5 @@
 /* lckv chat: a conversation in the terminal, from lines on standard input, or of the turns of a file. */
-#include "chat.h"
+#include "cli/chat/chat.h"
 #include "commands.h"
 #include "flags.h"
 #include "input.h"

@@ -2,7 +2,7 @@
  * log.txt, the nll of each token, written as it goes, and ppl.txt; and the curve of nll over position. */
 #include "eval_text.h"
 
-#include "chart.h"
+#include "cli/bench/chart.h"
 #include "output.h"
 #include "prompts.h"
 

@@ -639,7 +639,7 @@ LCKV_API lckv_train_options lckv_train_defaults(void);
 typedef struct lckv_train_summary {
     int64_t parameters;                                  /* an adapter's included */
     int64_t trainable_parameters;                        /* all of them, or the adapter's alone */
-    int64_t block_size, train_blocks, validation_blocks; /* run_clm.py's grouping, see train/blocks.h */
+    int64_t block_size, train_blocks, validation_blocks; /* run_clm.py's grouping, see data/blocks.h */
     int64_t train_tokens;                                /* of the training documents, dropped ones included */
     int64_t steps_per_epoch;                             /* the last step of an epoch takes what is left of it */
     int64_t steps;

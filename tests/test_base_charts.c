@@ -1,6 +1,6 @@
 /* The charts of the program: no text meets another or leaves the page, each deviation has its error bar, values lie
  * where their axis says, equal input gives equal bytes. Also the figures in docs/study. */
-#include "cli/chart.h"
+#include "cli/bench/chart.h"
 
 #include "expect.h"
 

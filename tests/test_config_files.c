@@ -1,9 +1,9 @@
 /* Configs as files: the goldens, the samples, names that lead to the Hugging Face cache, generation_config.json. */
 #include "base/mapped_file.h"
 #include "config/model_config.h"
-#include "config/model_path.h"
 #include "config/model_size.h"
 #include "expect.h"
+#include "hub/model_path.h"
 
 #include <dirent.h>
 

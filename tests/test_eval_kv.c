@@ -1,7 +1,7 @@
 /* KV bytes: the forecast of lckv_memory_for_serving() against what an engine holds, and against what it reserves by
  * itself, for every layout: the golden models' and the usual ones; float32 and bfloat16; with and without sink caches.
  */
-#include "train/start.h"
+#include "train/initial_model.h"
 
 #include "expect.h"
 

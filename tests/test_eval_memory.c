@@ -1,7 +1,7 @@
 /* Memory foreseen: the counting device's pool has the peak of a real one, weights and cache are what the config says,
  * and FLOPs follow from the shapes. */
-#include "train/blocks.h"
-#include "train/stepper.h"
+#include "data/blocks.h"
+#include "train/step.h"
 
 #include "fixture.h"
 

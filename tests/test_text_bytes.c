@@ -1,7 +1,7 @@
 /* Any bytes go in and come out: UTF-8 that is none, random bytes and ids, decoding id by id. */
 #include "text_fixture.h"
 
-#include "text/byte_alphabet.h"
+#include "text/unicode/byte_alphabet.h"
 
 static uint64_t stream; /* of random numbers: each draw has its own */
 

@@ -1,6 +1,6 @@
 /* Text to ids and back in linear time, and with bounded growth, whatever the tokenizer file says: adversarial texts are
  * doubled, and the steps counted. Normal forms are compared with utf8proc's own, which takes quadratic time. */
-#include "text/unicode_form.h"
+#include "text/unicode/unicode_form.h"
 
 #include "text_fixture.h"
 

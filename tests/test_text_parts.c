@@ -4,9 +4,9 @@
  * Oniguruma's); '|' stands between pieces and between tokens. */
 #include "text_fixture.h"
 
-#include "text/detokenizer.h"
-#include "text/normalizer.h"
-#include "text/pre_tokenizer.h"
+#include "text/tokenizer/detokenizer.h"
+#include "text/tokenizer/normalizer.h"
+#include "text/tokenizer/pre_tokenizer.h"
 
 typedef struct part_case {
     const char *config, *text, *expected;

@@ -4,7 +4,7 @@
  * Oniguruma's). */
 #include "text_fixture.h"
 
-#include "text/pattern.h"
+#include "text/unicode/pattern.h"
 
 typedef struct part_case {
     const char *config, *text, *expected;

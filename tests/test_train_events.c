@@ -1,6 +1,6 @@
 /* Event files of TensorBoard: read back by a reader of its own, which knows the format from its description, and by the
  * python package where there is one. */
-#include "train/event_file.h"
+#include "train/report/event_file.h"
 
 #include "train_run_fixture.h"
 

@@ -1,6 +1,6 @@
 /* What a run is told of at its limits: blocks longer than the model, dropout that is not done, and a best checkpoint
  * that cannot be read any more. */
-#include "train/checkpoint.h"
+#include "train/checkpoint/checkpoint.h"
 #include "train/trainer.h"
 
 #include "train_run_fixture.h"

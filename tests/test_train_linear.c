@@ -1,8 +1,8 @@
 /* Readers of documents take linear time, however lines, records and rows are made: files are doubled, and the steps
  * counted. */
 #include "base/text_buffer.h"
-#include "train/byte_stream.h"
-#include "train/documents.h"
+#include "data/byte_stream.h"
+#include "data/documents.h"
 
 #include "train_fixture.h"
 

@@ -1,7 +1,7 @@
 /* The document mask: a block of several documents teaches what the documents teach alone, whatever their lengths and
  * wherever a block cuts them. */
-#include "train/blocks.h"
-#include "train/stepper.h"
+#include "data/blocks.h"
+#include "train/step.h"
 
 #include "fixture.h"
 

@@ -1,7 +1,7 @@
 /* Sources with weights: their shares of an epoch, that nothing is seen twice before all of a source is, that an epoch's
  * examples follow from seed and number alone, and the names that carry weights; and a run with masked documents. */
-#include "train/mixture.h"
-#include "train/sources.h"
+#include "data/mixture.h"
+#include "data/sources.h"
 
 #include "train_run_fixture.h"
 

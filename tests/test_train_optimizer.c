@@ -1,5 +1,5 @@
 /* Schedules and AdamW against written-out references. */
-#include "train/optimizer_state.h"
+#include "train/checkpoint/optimizer_state.h"
 #include "train/schedule.h"
 
 #include "fixture.h"

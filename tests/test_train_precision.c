@@ -1,7 +1,7 @@
 /* What the precision of training costs: the mean loss of the last 50 of 300 steps in bf16, with f32 masters and
  * without, against that in f32; plain and with a loop. */
-#include "train/blocks.h"
-#include "train/stepper.h"
+#include "data/blocks.h"
+#include "train/step.h"
 
 #include "fixture.h"
 

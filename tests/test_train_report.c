@@ -1,7 +1,7 @@
 /* report.html: one file that needs no other, with what the curves are drawn from. How it looks is for a browser; what
  * it holds is read here as its script reads it. */
 #include "base/json.h"
-#include "train/report_data.h"
+#include "train/report/report_data.h"
 #include "train/trainer.h"
 
 #include "train_run_fixture.h"

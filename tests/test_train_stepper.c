@@ -1,8 +1,8 @@
 /* Steps on the device: results read a step late are those read at once; on a GPU, recorded steps with new blocks, new
  * learning rates and clipping give the bits of steps done as they come; so do layers that run again in the backward
  * pass. */
-#include "train/blocks.h"
-#include "train/stepper.h"
+#include "data/blocks.h"
+#include "train/step.h"
 
 #include "fixture.h"
 

@@ -1,7 +1,7 @@
 /* Rows of instructions: which tokens they are, which of them are learned, how they are packed, and runs on them. Losses
  * against trl: test_train_trl.c. */
-#include "train/tuning_set.h"
-#include "train/tuning_text.h"
+#include "data/row_set.h"
+#include "data/row_text.h"
 
 #include "base/rng.h"
 #include "model_folder.h"

@@ -7,8 +7,8 @@
 #include "base/json.h"
 #include "base/rng.h"
 #include "base/text_buffer.h"
-#include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
+#include "text/tokenizer/tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  * by runs, of the layouts that loop and of one layout by the passes of training. */
 #include "figures.h"
 
-#include "cli/chart.h"
+#include "cli/bench/chart.h"
 #include "cli/flags.h"
 #include "cli/output.h"
 

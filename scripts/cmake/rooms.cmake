@@ -1,8 +1,14 @@
-# room(NAME USES LIBRARY... [SOURCES FILE...]): the sources of src/NAME, and those given, as the static library lckv_NAME.
-# A room in which nothing stands yet is a name alone, so that its neighbours can be built.
+# room(NAME USES LIBRARY... [FOLDERS FOLDER...] [SOURCES FILE...]): the static library lckv_NAME. It holds the sources of
+# src/NAME (or of the named folders below it, "." for src/NAME itself) and the files given. A room without sources is an
+# interface library, so that its neighbours can be built.
 function(room NAME)
-  cmake_parse_arguments(ROOM "" "" "USES;SOURCES" ${ARGN})
-  file(GLOB SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${NAME}/*.c)
+  cmake_parse_arguments(ROOM "" "" "USES;FOLDERS;SOURCES" ${ARGN})
+  if(NOT ROOM_FOLDERS)
+    set(ROOM_FOLDERS .)
+  endif()
+  list(TRANSFORM ROOM_FOLDERS PREPEND ${CMAKE_SOURCE_DIR}/src/${NAME}/)
+  list(TRANSFORM ROOM_FOLDERS APPEND /*.c)
+  file(GLOB SOURCES CONFIGURE_DEPENDS ${ROOM_FOLDERS})
   list(APPEND SOURCES ${ROOM_SOURCES})
   if(NOT SOURCES)
     add_library(lckv_${NAME} INTERFACE)

@@ -1,15 +1,10 @@
 /* The public functions on configs, see lckv.h: an lckv_config is a model_config. */
 #include "config/layer_picture.h"
-#include "config/model_path.h"
 #include "config/model_size.h"
 
 _Static_assert((int)LCKV_FLOAT32 == (int)CONFIG_DTYPE_F32 && (int)LCKV_BFLOAT16 == (int)CONFIG_DTYPE_BF16 &&
                    (int)LCKV_FLOAT16 == (int)CONFIG_DTYPE_F16,
                "the public dtypes are the config's");
-
-int lckv_find_folder(const char *name, char **folder) {
-    return model_path_resolve(name, folder);
-}
 
 int lckv_config_load(const char *name, const char *overrides, lckv_config **out) {
     return config_read(name, overrides, out);

@@ -3,8 +3,8 @@
 
 #include "base/file.h"
 #include "config/config_source.h"
-#include "config/model_path.h"
 #include "config/rope.h"
+#include "hub/model_path.h"
 
 #include <stdlib.h>
 #include <string.h>

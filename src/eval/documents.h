@@ -1,7 +1,7 @@
 /* The documents of a task: rows of a local file as JSON objects.
  *
  * Files are looked for under one folder, by the names that a description gives and with one of the endings .jsonl,
- * .json, .txt, plain or compressed (train/byte_stream.h). JSON is an object a line, or one array of objects; a text
+ * .json, .txt, plain or compressed (data/byte_stream.h). JSON is an object a line, or one array of objects; a text
  * file has as many lines a document as the description says. */
 #ifndef EVAL_DOCUMENTS_H
 #define EVAL_DOCUMENTS_H

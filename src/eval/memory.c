@@ -2,7 +2,7 @@
  * lckv_memory_for_serving() in lckv.h. Leaves out: training (train/memory.c), memory of the host, and what a device's
  * libraries take for themselves. */
 #include "generate/batcher.h"
-#include "train/start.h"
+#include "train/initial_model.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* The filters of templates, see template_filters.h. */
 #include "eval/template_filters.h"
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
 #include "generate/text_stream.h"
 
 #include "base/work.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #include "io/adapter_config.h"
 
 #include "base/file.h"
-#include "text/pattern.h"
+#include "text/unicode/pattern.h"
 
 #include <math.h>
 #include <stdio.h>

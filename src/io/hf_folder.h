@@ -1,6 +1,6 @@
 /* Models as Hugging Face folders: config.json, safetensors, and the files that travel along.
  *
- * Leaves out: what a safetensors file is (safetensors.h), names that stand for folders (config/model_path.h), optimizer
+ * Leaves out: what a safetensors file is (safetensors.h), names that stand for folders (hub/model_path.h), optimizer
  * state. */
 #ifndef IO_HF_FOLDER_H
 #define IO_HF_FOLDER_H

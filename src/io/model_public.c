@@ -1,6 +1,6 @@
 /* The public functions on devices and models, see lckv.h: names become folders, strings become types. */
 #include "base/file.h"
-#include "config/model_path.h"
+#include "hub/model_path.h"
 #include "io/adapter_file.h"
 #include "io/convert.h"
 #include "io/hf_folder.h"

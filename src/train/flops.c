@@ -1,10 +1,10 @@
 /* FLOPs of a block, see flops.h. */
 #include "train/flops.h"
 
-#include "train/blocks.h"
+#include "data/blocks.h"
+#include "train/initial_model.h"
 #include "train/lora.h"
-#include "train/start.h"
-#include "train/stepper.h"
+#include "train/step.h"
 
 #include <stdlib.h>
 

@@ -1,10 +1,10 @@
 /* Memory and FLOPs of training, foreseen: the trainer's step itself, on the counting device. See
  * lckv_memory_for_training() in lckv.h. Leaves out: memory of the host, and what a device's libraries take for
  * themselves. */
-#include "train/blocks.h"
+#include "data/blocks.h"
+#include "train/initial_model.h"
 #include "train/lora.h"
-#include "train/start.h"
-#include "train/stepper.h"
+#include "train/step.h"
 
 #include <stdlib.h>
 

@@ -1,9 +1,9 @@
 /* AdamW over the table of weights: its two moments a weight, the clipping of the global gradient norm, and the numbers
  * that a step needs, all in device memory.
  *
- * Where several processes train together (exchange.h), each owns a contiguous part of the weights' elements: it alone
- * keeps their moments and f32 masters, and updates them with the sum of all gradients; then the parts are gathered. One
- * process owns everything.
+ * Where several processes train together (collectives.h), each owns a contiguous part of the weights' elements: it
+ * alone keeps their moments and f32 masters, and updates them with the sum of all gradients; then the parts are
+ * gathered. One process owns everything.
  *
  * Weights in bf16 without f32 masters have moments in bf16 too: 6 bytes an element, and 4 of its gradient.
  *
@@ -13,8 +13,8 @@
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
 
+#include "collectives/collectives.h"
 #include "model/params.h"
-#include "train/exchange.h"
 
 typedef struct optimizer_options {
     double beta1, beta2, epsilon, weight_decay;

@@ -3,20 +3,20 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "config/model_path.h"
+#include "hub/model_path.h"
 #include "io/adapter_file.h"
 #include "io/convert.h"
-#include "train/checkpoint.h"
-#include "train/data.h"
+#include "train/checkpoint/checkpoint.h"
 #include "train/fit.h"
 #include "train/flops.h"
+#include "train/initial_model.h"
 #include "train/lora.h"
 #include "train/options.h"
-#include "train/report.h"
-#include "train/results.h"
-#include "train/start.h"
-#include "train/tensorboard.h"
-#include "train/train_log.h"
+#include "train/report/log.h"
+#include "train/report/report.h"
+#include "train/report/results.h"
+#include "train/report/tensorboard.h"
+#include "train/run_data.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -4,9 +4,9 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "train/checkpoint.h"
-#include "train/milestones.h"
-#include "train/order.h"
+#include "data/shuffle.h"
+#include "train/between_steps.h"
+#include "train/checkpoint/checkpoint.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,12 +2,12 @@
 #ifndef TRAIN_TRAINER_H
 #define TRAIN_TRAINER_H
 
-#include "train/mixture.h"
-#include "train/run_folder.h"
+#include "data/mixture.h"
+#include "data/row_set.h"
+#include "train/checkpoint/run_folder.h"
+#include "train/observer.h"
 #include "train/schedule.h"
-#include "train/stepper.h"
-#include "train/tuning_set.h"
-#include "train/watch.h"
+#include "train/step.h"
 
 /* Sums over the steps since the last logged one. */
 typedef struct log_window {

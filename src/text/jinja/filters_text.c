@@ -1,7 +1,7 @@
 /* Filters of strings and numbers. */
 #include "text/jinja/strings.h"
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <ctype.h>
 #include <math.h>

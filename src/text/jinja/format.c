@@ -3,7 +3,7 @@
  * Leaves out: format specifications inside of format specifications, and grouping by '_'. */
 #include "text/jinja/strings.h"
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* Templates and renderings: see jinja.h. */
 #include "text/jinja/jinja.h"
 
+#include "base/utf8.h"
 #include "text/jinja/run.h"
-#include "text/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* Cutting a template into tokens: see lexer.h. */
 #include "text/jinja/lexer.h"
 
+#include "base/utf8.h"
 #include "text/jinja/literal.h"
-#include "text/utf8.h"
 
 #include <string.h>
 

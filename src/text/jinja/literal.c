@@ -1,7 +1,7 @@
 /* Literals: see literal.h. */
 #include "text/jinja/literal.h"
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

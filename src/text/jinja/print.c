@@ -1,7 +1,7 @@
 /* Values as Python prints them: str() and repr(). */
 #include "text/jinja/machine.h"
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <math.h>

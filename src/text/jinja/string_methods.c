@@ -1,7 +1,7 @@
 /* The methods of strings. */
 #include "text/jinja/strings.h"
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 #include <utf8proc.h>

@@ -2,7 +2,7 @@
  * Jinja's escapes for HTML. */
 #include "text/jinja/machine.h"
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <stdio.h>

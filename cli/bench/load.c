@@ -1,0 +1,359 @@
+/* lckv bench --measure load: a running server under requests that come at random times, at so many a second: how long a
+ * request waits for its first token, and how long for each that follows. See bench.h.
+ *
+ * The client speaks the OpenAI-style API with streams (server-sent events) over libcurl, all requests on one thread, so
+ * that times are those at which bytes came. Requests of a rate come when they are due, whether or not earlier ones are
+ * answered: a server that is too slow shows it. */
+#include "cli/bench/bench.h"
+
+#include "cli/api_key.h"
+#include "cli/output.h"
+
+#ifdef LCKV_CURL
+
+#include <curl/curl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const table_column COLUMNS[] = {
+    {.key = "request_rate", .title = "asked requests/s", .decimals = 2},
+    {.key = "requests_per_second", .title = "answered/s", .decimals = 2},
+    {.key = "failed", .title = "failed"},
+    {.key = "tokens_per_second", .title = "tokens/s", .decimals = 1},
+    {.key = "first_p50_ms", .title = "first token p50, ms", .decimals = 1},
+    {.key = "first_p99_ms", .title = "p99", .decimals = 1},
+    {.key = "between_mean_ms", .title = "between tokens, ms", .decimals = 2},
+    {.key = "between_p50_ms", .title = "p50", .decimals = 2},
+    {.key = "between_p99_ms", .title = "p99", .decimals = 2},
+    {0},
+};
+
+typedef struct loading loading;
+
+/* One request, from when it is due until its last byte. */
+typedef struct client {
+    loading *all;
+    CURL *handle;
+    char *body;
+    double due, last; /* seconds; when its last token came, 0: none has */
+    int64_t tokens;
+    char line[16]; /* how the line that comes begins; the rest of it is of no matter */
+    size_t line_bytes;
+} client;
+
+struct loading {
+    const bench_options *o;
+    char *url;
+    struct curl_slist *headers;
+    CURLM *multi;
+    client *clients; /* [o->num_requests] */
+    bench_sample first, between;
+    int64_t tokens, failed;
+    char message[160]; /* why the first one failed */
+};
+
+/* ---------------------------------------------------------------- what comes */
+
+/* An event of the stream is a line "data: {..}"; each has one token, and the last one is [DONE]. */
+static void end_line(client *c) {
+    double now = bench_now();
+    if (c->line_bytes < 7 || memcmp(c->line, "data: {", 7)) return;
+    bench_sample_add(c->last > 0 ? &c->all->between : &c->all->first, 1e3 * (now - (c->last > 0 ? c->last : c->due)));
+    c->last = now;
+    c->tokens++;
+}
+
+static size_t receive(char *data, size_t size, size_t count, void *user) {
+    client *c = user;
+    for (size_t i = 0; i < size * count; i++) {
+        if (data[i] == '\n') {
+            end_line(c);
+            c->line_bytes = 0;
+        } else if (c->line_bytes < sizeof c->line) {
+            c->line[c->line_bytes++] = data[i];
+        }
+    }
+    return size * count;
+}
+
+static void note_failure(loading *all, const char *reason) {
+    all->failed++;
+    if (all->message[0]) return;
+    snprintf(all->message, sizeof all->message, "%s", reason);
+}
+
+static void end_client(loading *all, const CURLMsg *message) {
+    client *c;
+    long status = 0;
+    char reason[64];
+    curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &c);
+    curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE, &status);
+    snprintf(reason, sizeof reason, "the server answered %ld", status);
+    if (message->data.result != CURLE_OK)
+        note_failure(all, curl_easy_strerror(message->data.result));
+    else if (status != 200)
+        note_failure(all, reason);
+    all->tokens += c->tokens;
+    curl_multi_remove_handle(all->multi, c->handle);
+    curl_easy_cleanup(c->handle);
+    c->handle = NULL;
+}
+
+/* ---------------------------------------------------------------- what is asked */
+
+/* Ids that every model has. With log-probabilities, even of no other tokens, each token has an event of its own:
+ * without, a server waits where bytes make no character yet. Each prompt begins in its own way, so that none is found
+ * in the server's cache. */
+static char *make_body(const bench_lengths *l, uint64_t number) {
+    enum { MOST_ID = 200, LEAST_ID = 3 };
+    json_t *ids = json_array();
+    uint64_t x = number * 0x9e3779b97f4a7c15 + 1;
+    for (int64_t i = 0; i < l->prompt; i++) {
+        x = x * 6364136223846793005 + 1442695040888963407; /* Knuth's MMIX generator */
+        json_array_append_new(ids, json_integer(LEAST_ID + (json_int_t)((x >> 33) % (MOST_ID - LEAST_ID))));
+    }
+    json_t *request =
+        json_pack("{s:o, s:I, s:b, s:b, s:i, s:i}", "prompt", ids, "max_tokens", (json_int_t)l->new_tokens, "stream", 1,
+                  "ignore_eos", 1, "temperature", 0, "logprobs", 0);
+    char *body = need(json_dumps(request, JSON_COMPACT));
+    json_decref(request);
+    return body;
+}
+
+static void start_client(loading *all, client *c) {
+    c->handle = need(curl_easy_init());
+    curl_easy_setopt(c->handle, CURLOPT_URL, all->url);
+    curl_easy_setopt(c->handle, CURLOPT_POSTFIELDS, c->body);
+    curl_easy_setopt(c->handle, CURLOPT_HTTPHEADER, all->headers);
+    curl_easy_setopt(c->handle, CURLOPT_WRITEFUNCTION, receive);
+    curl_easy_setopt(c->handle, CURLOPT_WRITEDATA, c);
+    curl_easy_setopt(c->handle, CURLOPT_PRIVATE, c);
+    curl_easy_setopt(c->handle, CURLOPT_NOSIGNAL, 1L);
+    curl_multi_add_handle(all->multi, c->handle);
+}
+
+/* Times between requests of a Poisson process are exponential. The same at each run. */
+static double next_gap(uint64_t number, double rate) {
+    uint64_t x = (number + 1) * 0x9e3779b97f4a7c15;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+    x ^= x >> 27;
+    double uniform = ((double)(x >> 11) + 0.5) / 9007199254740992.0;
+    return rate > 0 ? -log(uniform) / rate : 0;
+}
+
+static void prepare(loading *all, const bench_lengths *l, double rate, uint64_t seed) {
+    double due = bench_now();
+    int64_t count = all->o->num_requests;
+    all->clients = need(calloc((size_t)count, sizeof *all->clients));
+    for (int64_t i = 0; i < count; i++) {
+        uint64_t number = (seed << 32) + (uint64_t)i;
+        all->clients[i] = (client){.all = all, .body = make_body(l, number)};
+        if (i) due += next_gap(number, rate);
+        all->clients[i].due = due;
+    }
+}
+
+/* ---------------------------------------------------------------- a rate */
+
+static void take_ended(loading *all) {
+    int left;
+    for (CURLMsg *m; (m = curl_multi_info_read(all->multi, &left));)
+        if (m->msg == CURLMSG_DONE) end_client(all, m);
+}
+
+static int run(loading *all, double *seconds) {
+    int64_t started = 0, count = all->o->num_requests;
+    int running = 0;
+    double begin = bench_now();
+    while ((started < count || running) && !interrupted()) {
+        while (started < count && all->clients[started].due <= bench_now()) {
+            start_client(all, &all->clients[started++]);
+            running++;
+        }
+        int wait = 100;
+        if (started < count) wait = (int)fmin(wait, fmax(0, 1e3 * (all->clients[started].due - bench_now())));
+        curl_multi_poll(all->multi, NULL, 0, wait, NULL);
+        curl_multi_perform(all->multi, &running);
+        take_ended(all);
+        if (progress_due())
+            progress((double)(started - running) / (double)count, "%lld of %lld requests sent, %d running",
+                     (long long)started, (long long)count, running);
+    }
+    *seconds = bench_now() - begin;
+    progress_end();
+    return interrupted() ? library_error("bench", LCKV_ERROR_INTERRUPTED) : EXIT_FINE;
+}
+
+static void finish(loading *all) {
+    for (int64_t i = 0; all->clients && i < all->o->num_requests; i++) {
+        client *c = &all->clients[i];
+        if (c->handle) curl_multi_remove_handle(all->multi, c->handle);
+        curl_easy_cleanup(c->handle);
+        free(c->body);
+    }
+    free(all->clients);
+    all->clients = NULL;
+    bench_sample_free(&all->first);
+    bench_sample_free(&all->between);
+    curl_multi_cleanup(all->multi);
+}
+
+static json_t *make_row(const loading *all, double rate, double seconds) {
+    int64_t answered = all->o->num_requests - all->failed;
+    json_t *row =
+        json_pack("{s:f, s:f, s:I, s:I, s:I, s:f}", "request_rate", rate, "requests_per_second",
+                  (double)answered / seconds, "answered", (json_int_t)answered, "failed", (json_int_t)all->failed,
+                  "tokens", (json_int_t)all->tokens, "tokens_per_second", (double)all->tokens / seconds);
+    if (all->between.count) json_object_set_new(row, "between_mean_ms", json_real(bench_mean(&all->between)));
+    static const struct {
+        const char *key;
+        double share;
+    } SHARES[] = {{"p50_ms", 0.5}, {"p99_ms", 0.99}};
+    for (int i = 0; i < 2; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "first_%s", SHARES[i].key);
+        if (all->first.count) json_object_set_new(row, key, json_real(bench_quantile(&all->first, SHARES[i].share)));
+        snprintf(key, sizeof key, "between_%s", SHARES[i].key);
+        if (all->between.count)
+            json_object_set_new(row, key, json_real(bench_quantile(&all->between, SHARES[i].share)));
+    }
+    return row;
+}
+
+static int run_rate(loading *all, const bench_lengths *l, double rate, uint64_t seed, json_t *rows) {
+    double seconds;
+    all->tokens = all->failed = 0;
+    all->multi = need(curl_multi_init());
+    prepare(all, l, rate, seed);
+    int code = run(all, &seconds);
+    if (!code && all->failed == all->o->num_requests)
+        code = failure("bench", "no request to %s was answered: %s", all->url, all->message);
+    char failed[48];
+    if (!code && all->failed) notice("%s failed: %s", people_number(all->failed, "request", failed), all->message);
+    if (!code) json_array_append_new(rows, make_row(all, rate, seconds));
+    finish(all);
+    return code;
+}
+
+/* ---------------------------------------------------------------- whole */
+
+enum { TIMES = 4 };
+static const char *const TIME_KEYS[TIMES] = {"first_p50_ms", "first_p99_ms", "between_p50_ms", "between_p99_ms"};
+static const char *const TIME_NAMES[TIMES] = {"first token, p50", "first token, p99", "between tokens, p50",
+                                              "between tokens, p99"};
+
+static double value_of(const json_t *rows, size_t i, const char *key) {
+    const json_t *value = json_object_get(json_array_get(rows, i), key);
+    return value ? json_number_value(value) : NAN;
+}
+
+static char *draw_lines(const json_t *rows, size_t count) {
+    chart_series series[TIMES];
+    chart_point *points = need(calloc(TIMES * count, sizeof *points));
+    for (int k = 0; k < TIMES; k++) {
+        for (size_t i = 0; i < count; i++) {
+            double rate = value_of(rows, i, "request_rate");
+            points[(size_t)k * count + i] = (chart_point){rate > 0 ? rate : NAN, value_of(rows, i, TIME_KEYS[k]), 0};
+        }
+        series[k] = (chart_series){TIME_NAMES[k], points + (size_t)k * count, (int)count};
+    }
+    const chart_lines c = {.title = "Waiting for tokens under load",
+                           .x_title = "requests a second",
+                           .y_title = "ms",
+                           .series = series,
+                           .count = TIMES,
+                           .log_y = true,
+                           .level = NAN};
+    char *svg = chart_lines_svg(&c);
+    free(points);
+    return svg;
+}
+
+/* Where no line can be drawn: of one rate, or where requests come all at once, which is no rate. */
+static char *draw_bars(const json_t *rows, size_t count) {
+    chart_group *groups = need(calloc(count, sizeof *groups));
+    chart_row *bars = need(calloc(TIMES * count, sizeof *bars));
+    char(*names)[64] = need(calloc(count, sizeof *names));
+    for (size_t i = 0; i < count; i++) {
+        double rate = value_of(rows, i, "request_rate");
+        snprintf(names[i], sizeof names[i], "all requests at once");
+        if (rate > 0) snprintf(names[i], sizeof names[i], "%g requests a second", rate);
+        groups[i] = (chart_group){names[i], bars + TIMES * i, TIMES};
+        for (int k = 0; k < TIMES; k++)
+            bars[TIMES * i + (size_t)k] = (chart_row){TIME_NAMES[k], value_of(rows, i, TIME_KEYS[k]), 0, k};
+    }
+    const chart_rows c = {.title = "Waiting for tokens under load",
+                          .value_title = "ms",
+                          .groups = groups,
+                          .count = (int)count,
+                          .bars = true,
+                          .decimals = 1,
+                          .level = NAN};
+    char *svg = chart_rows_svg(&c);
+    free(names);
+    free(bars);
+    free(groups);
+    return svg;
+}
+
+static char *draw(const json_t *rows) {
+    size_t count = json_array_size(rows), rates = 0;
+    for (size_t i = 0; i < count; i++) rates += value_of(rows, i, "request_rate") > 0;
+    return rates == count && rates > 1 ? draw_lines(rows, count) : draw_bars(rows, count);
+}
+
+static int read_rates(const bench_options *o, double *rates) {
+    if (o->rates.count > BENCH_MOST_LENGTHS)
+        return usage_error("bench", "--request_rates takes at most %d, found %d", BENCH_MOST_LENGTHS, o->rates.count);
+    for (int i = 0; i < o->rates.count; i++) {
+        char *end;
+        rates[i] = strtod(o->rates.items[i], &end);
+        if (*end || !(rates[i] >= 0) || rates[i] > 1e6)
+            return usage_error("bench", "--request_rates takes numbers from 0 on, found \"%s\"", o->rates.items[i]);
+    }
+    return EXIT_FINE;
+}
+
+static int set_headers(loading *all) {
+    char *key;
+    int code = read_api_key("bench", all->o->api_key, all->o->api_key_file, &key);
+    all->headers = curl_slist_append(NULL, "Content-Type: application/json");
+    if (!key) return code;
+    size_t bytes = strlen(key) + 32;
+    char *header = need(malloc(bytes));
+    snprintf(header, bytes, "Authorization: Bearer %s", key);
+    all->headers = curl_slist_append(all->headers, header);
+    free(header);
+    free(key);
+    return code;
+}
+
+int bench_load(const bench_options *o, bench_result *out) {
+    double rates[BENCH_MOST_LENGTHS];
+    static bench_lengths lengths[BENCH_MOST_LENGTHS];
+    int count, code = bench_read_lengths(o, lengths, &count);
+    if (!code) code = read_rates(o, rates);
+    if (code) return code;
+    loading all = {.o = o, .url = need(malloc(strlen(o->url) + 32))};
+    sprintf(all.url, "%s/v1/completions", o->url);
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    code = set_headers(&all);
+    for (int i = 0; i < o->rates.count && !code; i++)
+        code = run_rate(&all, &lengths[0], rates[i], (uint64_t)i + 1, out->rows);
+    curl_slist_free_all(all.headers);
+    free(all.url);
+    out->columns = COLUMNS;
+    if (!code && o->svg) out->svg = draw(out->rows);
+    return code;
+}
+
+#else
+
+int bench_load(const bench_options *o, bench_result *out) {
+    (void)o, (void)out;
+    return failure("bench", "this lckv was built without libcurl, and asks no server");
+}
+
+#endif

@@ -1,0 +1,149 @@
+/* Models of random weights, and requests run through an engine. See bench.h. */
+#include "cli/bench/bench.h"
+
+#include "cli/model.h"
+#include "cli/output.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- models */
+
+const char *bench_name(const char *config, char out[64]) {
+    size_t length = strlen(config);
+    while (length > 1 && config[length - 1] == '/') length--;
+    size_t begin = length;
+    while (begin && config[begin - 1] != '/') begin--;
+    snprintf(out, 64, "%.*s", (int)(length - begin), config + begin);
+    char *ending = strstr(out, ".json");
+    if (ending) *ending = '\0';
+    return out;
+}
+
+/* The config, and where it has fewer positions than are asked for, with so many: where a random model's positions end
+ * is no matter of speed. */
+static int load_config(const bench_options *o, const char *name, int64_t positions, lckv_config **out) {
+    char *overrides = add_overrides(o->overrides, o->torch_dtype, 0);
+    int status = lckv_config_load(name, overrides, out);
+    if (status >= 0 && lckv_config_describe(*out).max_position_embeddings < positions) {
+        lckv_config_free(*out);
+        free(overrides);
+        overrides = add_overrides(o->overrides, o->torch_dtype, positions);
+        status = lckv_config_load(name, overrides, out);
+    }
+    free(overrides);
+    return status;
+}
+
+int bench_model_open(const bench_options *o, const char *config, const char *device, int64_t positions,
+                     bench_model *out) {
+    *out = (bench_model){0};
+    progress(-1, "making a model of %s", config);
+    int status = lckv_device_open(device, (int)o->threads, &out->device);
+    if (status >= 0) status = load_config(o, config, positions, &out->config);
+    if (status >= 0) {
+        const char *type = torch_dtype_name(1 + (int)lckv_config_describe(out->config).dtype);
+        status = lckv_model_create(out->device, out->config, type, 1, &out->model);
+    }
+    if (status < 0) bench_model_close(out);
+    return status;
+}
+
+void bench_model_close(bench_model *m) {
+    lckv_model_free(m->model);
+    lckv_config_free(m->config);
+    lckv_device_close(m->device);
+    *m = (bench_model){0};
+}
+
+int64_t bench_kv_bytes(const bench_options *o, const bench_model *m) {
+    return lckv_config_kv_bytes_per_token(m->config, o->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32);
+}
+
+/* ---------------------------------------------------------------- runs */
+
+static void on_event(void *user, const lckv_event *event) {
+    bench_engine *e = user;
+    if (event->token < 0) e->failed = true;
+    if (event->new_tokens == 1) e->cached_tokens += event->cached_tokens;
+}
+
+int bench_engine_open(const bench_options *o, const bench_model *m, int64_t sequences, int64_t length,
+                      int64_t kv_cache_memory, bench_engine *e) {
+    *e = (bench_engine){.vocab_size = lckv_config_describe(m->config).vocab_size};
+    lckv_engine_options options = lckv_engine_defaults();
+    options.max_num_seqs = (int)sequences;
+    options.max_queue = (int)sequences;
+    options.max_model_len = length;
+    options.kv_cache_memory = kv_cache_memory;
+    options.bf16 = o->bf16;
+    options.callback = on_event;
+    options.user = e;
+    return lckv_engine_create(m->model, NULL, &options, &e->engine);
+}
+
+void bench_engine_close(bench_engine *e) {
+    lckv_engine_free(e->engine);
+    *e = (bench_engine){0};
+}
+
+/* Splitmix64 (Steele et al. 2014): any id as likely as any other, nearly. */
+static int32_t random_id(uint64_t seed, uint64_t prompt, uint64_t place, int64_t vocab_size) {
+    uint64_t x = (seed << 40) + (prompt << 20) + place + 0x9e3779b97f4a7c15;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+    return (int32_t)((x ^ (x >> 31)) % (uint64_t)vocab_size);
+}
+
+static int submit(bench_engine *e, const bench_requests *r, uint64_t number, int32_t *ids) {
+    for (int64_t i = 0; i < r->prompt_length; i++)
+        ids[i] = i < r->prefix ? random_id(0, 0, (uint64_t)i, e->vocab_size)
+                               : random_id(r->seed + 1, number + 1, (uint64_t)i, e->vocab_size);
+    lckv_request request = lckv_request_defaults();
+    uint64_t id;
+    request.prompt = (lckv_prompt){ids, r->prompt_length};
+    request.max_new_tokens = r->new_tokens;
+    request.temperature = 0;
+    request.ignore_eos = true;
+    return lckv_engine_submit(e->engine, &request, &id);
+}
+
+/* Tokens that are read and made, of all that will be; with stop_early of those that are read. */
+static void show_run(const bench_requests *r, const lckv_engine_stats *before, const lckv_engine_stats *now) {
+    int64_t all = r->count * (r->prompt_length + (r->stop_early ? 1 : r->new_tokens));
+    int64_t done = now->prompt_tokens - before->prompt_tokens + now->decode_tokens - before->decode_tokens;
+    if (!r->what || !progress_due()) return;
+    if (r->share > 0)
+        progress(r->begins + r->share * (double)done / (double)all, "%s", r->what);
+    else
+        progress(-1, "%s", r->what);
+}
+
+int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out) {
+    int32_t *ids = need(malloc((size_t)r->prompt_length * sizeof *ids));
+    lckv_engine_stats before = lckv_engine_describe(e->engine), after = before;
+    int status = LCKV_OK;
+    double begin = bench_now();
+    e->cached_tokens = 0;
+    for (int64_t i = 0; i < r->count && status >= 0; i++) status = submit(e, r, (uint64_t)i, ids);
+    while (status >= 0 && !lckv_engine_idle(e->engine)) {
+        status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_engine_step(e->engine);
+        after = lckv_engine_describe(e->engine);
+        show_run(r, &before, &after);
+        if (r->stop_early && after.decode_tokens > before.decode_tokens) break;
+    }
+    *out = (bench_times){.seconds = bench_now() - begin,
+                         .prompt_seconds = after.prompt_seconds - before.prompt_seconds,
+                         .decode_seconds = after.decode_seconds - before.decode_seconds,
+                         .cached_tokens = e->cached_tokens,
+                         .decode_tokens = after.decode_tokens - before.decode_tokens};
+    free(ids);
+    return status;
+}
+
+int bench_outcome(const bench_engine *e, int status) {
+    if (status < 0) return library_error("bench", status);
+    if (e->failed) return failure("bench", "logits are not numbers: no token can be chosen, and nothing be measured");
+    return EXIT_FINE;
+}

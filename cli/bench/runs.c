@@ -1,0 +1,214 @@
+/* lckv bench --measure runs: what a number of runs of a model's loops makes of a text: its loss, and how far the next
+ * token's probabilities are from those of the exact form (KL divergence, nats a token). See bench.h. */
+#include "cli/bench/bench.h"
+
+#include "cli/model.h"
+#include "cli/output.h"
+#include "cli/prompts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const table_column COLUMNS[] = {
+    {.key = "model", .title = "model"},
+    {.key = "form", .title = "runs"},
+    {.key = "loss", .title = "loss", .decimals = 4},
+    {.key = "more_than_exact", .title = "more than exact", .decimals = 4},
+    {.key = "kl", .title = "KL from exact", .decimals = 6},
+    {0},
+};
+
+/* A text in blocks, and what the model makes of it. */
+typedef struct reading {
+    const bench_options *o;
+    const char *name;
+    int32_t *ids; /* [blocks * o->block_size] */
+    int64_t blocks, vocab_size;
+    int loops;
+    float *exact, *logits; /* [blocks * o->block_size, vocab_size] */
+    double exact_loss;
+    json_t *rows;
+} reading;
+
+/* ---------------------------------------------------------------- one form */
+
+/* A model of these overrides, besides those that were typed. runs: 0 for the model's own. */
+static int open_with_runs(const reading *r, int64_t runs, opened_model *out) {
+    char overrides[512] = "";
+    const char *typed = r->o->overrides ? r->o->overrides : "", *comma = *typed && runs ? "," : "";
+    if (strlen(typed) > sizeof overrides - 80) return usage_error("bench", "--config_overrides is too long");
+    int length = snprintf(overrides, sizeof overrides, "%s%s", typed, comma);
+    if (runs)
+        snprintf(overrides + length, sizeof overrides - (size_t)length, "forward_passes=%lld,backward_passes=1",
+                 (long long)runs - 1);
+    const struct model_flags flags = {.name = r->name,
+                                      .config_overrides = *overrides ? overrides : NULL,
+                                      .device = r->o->device,
+                                      .torch_dtype = r->o->torch_dtype,
+                                      .threads = r->o->threads};
+    return open_model("bench", &flags, true, out);
+}
+
+/* Of all forms, the exact one first; one token at a time it takes about as long as the others together. */
+static void show_block(const reading *r, int64_t runs, int64_t block) {
+    int64_t most = r->loops ? r->o->most_runs : 0;
+    double place = (double)block / (double)r->blocks;
+    double fraction = runs ? 0.5 + 0.5 * ((double)(runs - 1) + place) / (double)most : place / (most ? 2 : 1);
+    char form[48] = "exactly";
+    if (runs) people_number(runs, "run", form);
+    progress(fraction, "%s: %s, block %lld of %lld", r->name, form, (long long)block + 1, (long long)r->blocks);
+}
+
+/* Mean loss of the text by so many runs, 0: in the exact form. Its logits go to `logits`. */
+static int read_text(const reading *r, lckv_model *model, int64_t runs, float *logits, double *loss) {
+    int64_t size = r->o->block_size;
+    float *logprobs = need(malloc((size_t)size * sizeof *logprobs));
+    int status = LCKV_OK;
+    *loss = 0;
+    for (int64_t b = 0; b < r->blocks && status >= 0; b++) {
+        lckv_score_options score = lckv_score_defaults();
+        score.encoding = runs ? LCKV_ENCODING_PLAN : LCKV_ENCODING_SEQUENTIAL;
+        show_block(r, runs, b);
+        score.bf16 = r->o->bf16;
+        score.logits = logits + b * size * r->vocab_size;
+        status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_score(model, r->ids + b * size, size, &score, logprobs);
+        for (int64_t i = 0; i + 1 < size; i++) *loss -= (double)logprobs[i] / (double)(r->blocks * (size - 1));
+    }
+    free(logprobs);
+    return status < 0 ? library_error("bench", status) : EXIT_FINE;
+}
+
+static double log_sum(const float *row, int64_t count) {
+    double sum = 0, most = (double)row[0];
+    for (int64_t i = 1; i < count; i++) most = fmax(most, (double)row[i]);
+    for (int64_t i = 0; i < count; i++) sum += exp((double)row[i] - most);
+    return most + log(sum);
+}
+
+/* KL(exact, logits): the mean over all tokens. */
+static double divergence(const reading *r) {
+    int64_t tokens = r->blocks * r->o->block_size, n = r->vocab_size;
+    double kl = 0;
+    for (int64_t t = 0; t < tokens; t++) {
+        const float *p = r->exact + t * n, *q = r->logits + t * n;
+        double p_sum = log_sum(p, n), q_sum = log_sum(q, n);
+        for (int64_t i = 0; i < n; i++) {
+            double log_p = (double)p[i] - p_sum;
+            kl += exp(log_p) * (log_p - (double)q[i] + q_sum);
+        }
+    }
+    return kl / (double)tokens;
+}
+
+/* ---------------------------------------------------------------- all forms */
+
+static void add_row(const reading *r, int64_t runs, double loss, double kl) {
+    char name[64], form[32] = "exact";
+    if (runs) snprintf(form, sizeof form, "%lld", (long long)runs);
+    json_t *row = json_pack("{s:s, s:s, s:f, s:f, s:f}", "model", bench_name(r->name, name), "form", form, "loss", loss,
+                            "more_than_exact", loss - r->exact_loss, "kl", kl);
+    if (runs) json_object_set_new(row, "runs", json_integer(runs));
+    json_array_append_new(r->rows, row);
+}
+
+/* As many whole blocks as the text has, at most those that were asked for. */
+static int take_text(reading *r, opened_model *m) {
+    prompt_list texts = {0};
+    int64_t size = r->o->block_size;
+    int code = prompts_add_file("bench", &texts, r->o->file, false);
+    if (!code) code = prompts_encode("bench", &texts, m->tokenizer, "", true);
+    if (!code && texts.items[0].count < size)
+        code = usage_error("bench", "'%s' has %lld tokens, a block %lld", r->o->file, (long long)texts.items[0].count,
+                           (long long)size);
+    if (!code) {
+        r->blocks = texts.items[0].count / size;
+        if (r->blocks > r->o->num_blocks) r->blocks = r->o->num_blocks;
+        r->ids = need(malloc((size_t)(r->blocks * size) * sizeof *r->ids));
+        memcpy(r->ids, texts.items[0].ids, (size_t)(r->blocks * size) * sizeof *r->ids);
+    }
+    prompts_free(&texts);
+    return code;
+}
+
+static int read_exactly(reading *r) {
+    opened_model m;
+    int code = open_with_runs(r, 0, &m);
+    if (code) return code;
+    lckv_config_info info = lckv_config_describe(lckv_model_config(m.model));
+    r->vocab_size = info.vocab_size;
+    r->loops = info.loops;
+    code = take_text(r, &m);
+    if (!code) {
+        size_t values = (size_t)(r->blocks * r->o->block_size * r->vocab_size);
+        r->exact = need(malloc(values * sizeof *r->exact));
+        r->logits = need(malloc(values * sizeof *r->logits));
+        code = read_text(r, m.model, 0, r->exact, &r->exact_loss);
+    }
+    close_model(&m);
+    return code;
+}
+
+static int read_with_runs(reading *r, int64_t runs) {
+    opened_model m;
+    double loss;
+    int code = open_with_runs(r, runs, &m);
+    if (code) return code;
+    code = read_text(r, m.model, runs, r->logits, &loss);
+    if (!code) add_row(r, runs, loss, divergence(r));
+    close_model(&m);
+    return code;
+}
+
+/* Without loops there is one form. */
+static int measure_model(const bench_options *o, const char *name, json_t *rows) {
+    reading r = {.o = o, .name = name, .rows = rows};
+    int code = read_exactly(&r);
+    for (int64_t runs = 1; !code && r.loops && runs <= o->most_runs; runs++) code = read_with_runs(&r, runs);
+    progress_end();
+    if (!code) add_row(&r, 0, r.exact_loss, 0);
+    free(r.ids);
+    free(r.exact);
+    free(r.logits);
+    return code;
+}
+
+/* ---------------------------------------------------------------- the chart */
+
+/* Rows stand by model, by runs, the exact one last: it has no place on the axis. */
+static char *draw(const bench_options *o, const json_t *rows) {
+    chart_series *series = need(calloc((size_t)o->models.count, sizeof *series));
+    chart_point *points = need(calloc(json_array_size(rows), sizeof *points));
+    char(*names)[64] = need(calloc((size_t)o->models.count, sizeof *names));
+    int model = 0, first = 0;
+    for (int i = 0; i < (int)json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, (size_t)i), *runs = json_object_get(row, "runs");
+        points[i].x = json_number_value(runs);
+        points[i].y = json_number_value(json_object_get(row, "kl"));
+        if (runs) continue;
+        series[model] = (chart_series){bench_name(o->models.items[model], names[model]), points + first, i - first};
+        model++;
+        first = i + 1;
+    }
+    const chart_lines c = {.title = "From the exact form, after so many runs",
+                           .x_title = "runs of the loop",
+                           .y_title = "KL, nats a token",
+                           .series = series,
+                           .count = model,
+                           .log_y = true,
+                           .level = NAN};
+    char *svg = chart_lines_svg(&c);
+    free(names);
+    free(points);
+    free(series);
+    return svg;
+}
+
+int bench_runs(const bench_options *o, bench_result *out) {
+    int code = EXIT_FINE;
+    for (int i = 0; i < o->models.count && !code; i++) code = measure_model(o, o->models.items[i], out->rows);
+    out->columns = COLUMNS;
+    if (!code && o->svg) out->svg = draw(o, out->rows);
+    return code;
+}

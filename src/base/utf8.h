@@ -1,0 +1,40 @@
+/* UTF-8: code points in and out, ill-formed bytes made U+FFFD, character classes and case.
+ *
+ * Leaves out: normal forms (normalizer.c), regular expressions (pattern.h). */
+#ifndef BASE_UTF8_H
+#define BASE_UTF8_H
+
+#include "base/text_buffer.h"
+
+#include <stdint.h>
+
+#define UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
+
+/* The code point at `text`, which must be well formed there (the text was checked before). Returns its bytes, 1 to 4.
+ */
+size_t utf8_next(const char *text, uint32_t *code_point);
+
+/* Where the last code point of `text` (well formed, not empty) begins. */
+size_t utf8_last(const char *text, size_t bytes);
+
+/* Writes a code point; returns its bytes. */
+size_t utf8_write(uint32_t code_point, char out[4]);
+
+bool utf8_valid(const char *text, size_t bytes);
+
+/* Appends `text`, with U+FFFD for each maximal ill-formed part (Unicode 3.9, "U+FFFD Substitution of Maximal Subparts";
+ * what Python's errors="replace" gives). With `more` a last character that is cut short is left for the next call:
+ * `*used` says how many bytes were taken. */
+int utf8_append_replacing(text_buffer *out, const char *text, size_t bytes, bool more, size_t *used);
+
+/* The Unicode property White_Space. */
+bool utf8_is_white_space(uint32_t code_point);
+
+/* Letters, marks, digits, connectors and joiners: what Unicode's regular expressions (UTS #18, annex C) call \w. */
+bool utf8_is_word(uint32_t code_point);
+
+/* Unicode's simple case mappings. */
+uint32_t utf8_to_lower(uint32_t code_point);
+uint32_t utf8_to_title(uint32_t code_point);
+
+#endif

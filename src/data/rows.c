@@ -1,0 +1,230 @@
+/* Rows of instruction data as tokens, see rows.h. */
+#include "data/rows.h"
+
+#include "base/log.h"
+#include "data/documents.h"
+#include "data/row_text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One row on its way. */
+typedef struct encoded {
+    int32_t *ids;
+    size_t count;
+    bool *learned; /* [count] */
+} encoded;
+
+static void free_encoded(encoded *e) {
+    lckv_free(e->ids);
+    free(e->learned);
+}
+
+/* ---------------------------------------------------------------- what is learned */
+
+static bool begins_with(const encoded *e, const int32_t *ids, size_t count) {
+    return count <= e->count && !memcmp(e->ids, ids, count * sizeof *ids);
+}
+
+/* The tokens of a prompt by itself are those that the row begins with: so many are not learned. As in trl it is their
+ * number that counts where a token goes across the border. */
+static int pass_over_prompt(const tuning_options *o, const tuning_text *t, encoded *e, tuning_rows *out) {
+    int32_t *ids;
+    size_t count;
+    if (!t->prompt || o->how->completion_only_loss == LCKV_COMPLETION_LOSS_NO) return LCKV_OK;
+    TRY(lckv_tokenizer_encode(o->tokenizer, t->prompt, t->prompt_bytes, !t->rendered, &ids, &count));
+    out->mismatched += !begins_with(e, ids, count);
+    for (size_t i = 0; i < count && i < e->count; i++) e->learned[i] = false;
+    lckv_free(ids);
+    return LCKV_OK;
+}
+
+static int bytes_of(const tuning_options *o, const int32_t *ids, size_t count, size_t *bytes) {
+    char *text;
+    TRY(lckv_tokenizer_decode(o->tokenizer, ids, count, false, &text, bytes));
+    lckv_free(text);
+    return LCKV_OK;
+}
+
+/* Goes on from *token, up to which the row has these tokens too, until its own say as many bytes. Both are decoded from
+ * the token before on, since a decoder may take a blank off the front. */
+static int go_past(const tuning_options *o, const encoded *e, const int32_t *ids, size_t count, size_t *token,
+                   bool *inside) {
+    size_t wanted, here = 0, first = *token ? *token - 1 : 0;
+    TRY(bytes_of(o, ids + first, count - first, &wanted));
+    TRY(bytes_of(o, e->ids + first, *token - first, &here));
+    while (here < wanted && *token < e->count) TRY(bytes_of(o, e->ids + first, ++*token - first, &here));
+    *inside = here > wanted;
+    *token -= *inside;
+    return LCKV_OK;
+}
+
+/* The token that the byte at `at` is in, or begins with it. Tokens that the text up to there gives by itself and that
+ * the whole begins with, too, end before it; those that a border of tokens does not part go across (*inside). */
+static int token_at(const tuning_options *o, const tuning_text *t, const encoded *e, size_t at, size_t *token,
+                    bool *inside) {
+    int32_t *ids;
+    size_t count;
+    TRY(lckv_tokenizer_encode(o->tokenizer, t->whole, at, false, &ids, &count));
+    for (*token = 0; *token < count && *token < e->count && ids[*token] == e->ids[*token];) ++*token;
+    int status = go_past(o, e, ids, count, token, inside);
+    lckv_free(ids);
+    return status;
+}
+
+/* As transformers' return_assistant_tokens_mask: tokens that have a character of an answer. (Where an answer's last
+ * character is several tokens and no other token ends it, that takes the first of these alone; here all are.) */
+static int keep_answers(const tuning_options *o, const tuning_text *t, encoded *e) {
+    bool *answer = calloc(e->count + 1, sizeof *answer);
+    REQUIRE(answer, LCKV_ERROR_MEMORY, "no memory for a row of %zu tokens", e->count);
+    int status = LCKV_OK;
+    for (int i = 0; i < t->answer_count && status >= 0; i++) {
+        size_t first, end = 0;
+        bool across, inside = false;
+        if (t->answers[i].first == t->answers[i].end) continue;
+        status = token_at(o, t, e, t->answers[i].first, &first, &across);
+        if (status >= 0) status = token_at(o, t, e, t->answers[i].end, &end, &inside);
+        for (size_t k = first; status >= 0 && k < end + inside && k < e->count; k++) answer[k] = true;
+    }
+    for (size_t k = 0; k < e->count; k++) e->learned[k] = e->learned[k] && answer[k];
+    free(answer);
+    return status;
+}
+
+static int choose_learned(const tuning_options *o, const tuning_text *t, const char *where, encoded *e,
+                          tuning_rows *out) {
+    memset(e->learned, true, e->count * sizeof *e->learned);
+    TRY(pass_over_prompt(o, t, e, out));
+    if (!o->how->assistant_only_loss) return LCKV_OK;
+    TRY(keep_answers(o, t, e));
+    for (size_t i = 0; i < e->count; i++)
+        if (e->learned[i]) return LCKV_OK;
+    return fail(LCKV_ERROR_FORMAT, "%s: assistant_only_loss finds no answer in the row", where);
+}
+
+/* ---------------------------------------------------------------- the list */
+
+static int reserve(tuning_rows *r) {
+    if (r->marked < r->ids.capacity) {
+        bool *learned = realloc(r->learned, r->ids.capacity * sizeof *learned);
+        REQUIRE(learned, LCKV_ERROR_MEMORY, "no memory for %zu tokens", r->ids.capacity);
+        r->learned = learned;
+        r->marked = r->ids.capacity;
+    }
+    if (r->count < r->room) return LCKV_OK;
+    int64_t room = r->room ? 2 * r->room : 1024;
+    int64_t *ends = realloc(r->ends, (size_t)room * sizeof *ends);
+    REQUIRE(ends, LCKV_ERROR_MEMORY, "no memory for %lld rows", (long long)room);
+    r->ends = ends;
+    r->room = room;
+    return LCKV_OK;
+}
+
+/* A row that is too long is cut at its end, as trl does it, or left out. */
+static int add(const tuning_options *o, const encoded *e, tuning_rows *r) {
+    bool is_long = e->count > (size_t)o->longest;
+    size_t begin = r->ids.count, count = is_long ? (size_t)o->longest : e->count;
+    if (!e->count) r->empty++;
+    if (is_long && o->how->drop_long) r->dropped++;
+    if (!e->count || (is_long && o->how->drop_long)) return LCKV_OK;
+    r->cut += is_long;
+    TRY(id_list_append(&r->ids, e->ids, count));
+    TRY(reserve(r));
+    memcpy(r->learned + begin, e->learned, count * sizeof *e->learned);
+    r->ends[r->count++] = (int64_t)r->ids.count;
+    return LCKV_OK;
+}
+
+/* A template may write a line break behind it, which is some tokens where bytes are such. */
+static bool has_eos_at_end(const lckv_tokenizer *t, const encoded *e) {
+    int32_t eos = lckv_tokenizer_eos_id(t);
+    for (size_t back = 1; back <= 3 && back <= e->count; back++)
+        if (e->ids[e->count - back] == eos) return true;
+    return false;
+}
+
+static int encode(const tuning_options *o, const tuning_text *t, const char *where, tuning_rows *out) {
+    encoded e = {0};
+    TRY(lckv_tokenizer_encode(o->tokenizer, t->whole, t->bytes, !t->rendered, &e.ids, &e.count));
+    e.learned = malloc((e.count + 1) * sizeof *e.learned);
+    int status = e.learned ? choose_learned(o, t, where, &e, out)
+                           : fail(LCKV_ERROR_MEMORY, "no memory for a row of %zu tokens", e.count);
+    out->alpaca += t->alpaca;
+    out->endless += t->rendered && !has_eos_at_end(o->tokenizer, &e);
+    if (status >= 0) status = add(o, &e, out);
+    free_encoded(&e);
+    return status;
+}
+
+/* ---------------------------------------------------------------- reading */
+
+static int add_document(const tuning_options *o, const char *eos, const document *d, tuning_rows *out) {
+    char where[512];
+    tuning_text text;
+    snprintf(where, sizeof where, "%.480s:%lld", d->file, (long long)d->line);
+    const tuning_source source = {o->how, o->chat_template, eos, where};
+    REQUIRE(d->row || d->text, LCKV_ERROR_FORMAT, "%s: expected rows of text or messages, found token ids", where);
+    TRY(d->row ? tuning_text_of_row(&source, d->row, &text) : tuning_text_of_words(&source, d->text, d->bytes, &text));
+    int status = encode(o, &text, where, out);
+    tuning_text_free(&text);
+    return status;
+}
+
+enum { ROWS_A_TURN = 256 };
+
+static int read_all(const tuning_options *o, const char *eos, document_reader *reader, tuning_rows *out) {
+    document d;
+    bool found;
+    for (int64_t i = 1;; i++) {
+        TRY(document_reader_next(reader, &d, &found));
+        if (!found) return LCKV_OK;
+        TRY(add_document(o, eos, &d, out));
+        if (i % ROWS_A_TURN == 0 && o->go_on && !o->go_on(o->user, document_reader_fraction(reader)))
+            return fail(LCKV_ERROR_INTERRUPTED, "stopped while reading '%s'", o->paths[0]);
+    }
+}
+
+/* What should be known of the rows before they are trained on, in a line each. */
+static void tell(const tuning_options *o, const tuning_rows *r) {
+    long long longest = o->longest;
+    if (r->cut) log_message(LCKV_LOG_WARNING, "%lld rows have more than %lld tokens: cut", (long long)r->cut, longest);
+    if (r->dropped)
+        log_message(LCKV_LOG_WARNING, "%lld rows have more than %lld tokens: left out", (long long)r->dropped, longest);
+    if (r->empty) log_message(LCKV_LOG_WARNING, "%lld rows have no token: left out", (long long)r->empty);
+    if (r->mismatched)
+        log_message(LCKV_LOG_WARNING,
+                    "the tokens of %lld prompts are not those that prompt and completion begin with: as many are "
+                    "passed over",
+                    (long long)r->mismatched);
+    if (r->endless)
+        log_message(LCKV_LOG_WARNING,
+                    "%lld conversations do not end in EOS as the chat template writes them: what the model learns to "
+                    "end an answer with is the template's",
+                    (long long)r->endless);
+}
+
+int tuning_rows_read(const tuning_options *o, tuning_rows *out) {
+    document_reader *reader;
+    const document_options documents = {.whole_rows = true, .text_column = o->how->dataset_text_field, .id_bytes = 2};
+    int32_t eos = lckv_tokenizer_eos_id(o->tokenizer);
+    *out = (tuning_rows){0};
+    REQUIRE(eos >= 0, LCKV_ERROR_ARGUMENT, "the tokenizer names no EOS token, with which answers end");
+    TRY(document_reader_create(o->paths, o->path_count, &documents, &reader));
+    int status = read_all(o, lckv_tokenizer_id_to_token(o->tokenizer, eos), reader, out);
+    document_reader_free(reader);
+    if (status >= 0 && !out->count)
+        status = fail(LCKV_ERROR_FORMAT, "'%s': no row to learn from%s", o->paths[0],
+                      out->dropped ? ", all are too long" : "");
+    if (status < 0)
+        tuning_rows_free(out);
+    else
+        tell(o, out);
+    return status;
+}
+
+void tuning_rows_free(tuning_rows *r) {
+    id_list_free(&r->ids);
+    free(r->learned);
+    free(r->ends);
+    *r = (tuning_rows){0};
+}

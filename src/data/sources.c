@@ -1,0 +1,184 @@
+/* The files of a corpus, see sources.h. */
+#include "data/sources.h"
+
+#include "base/file.h"
+#include "data/documents.h"
+#include "data/source_names.h"
+#include "hub/model_path.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <glob.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DEEPEST = 32 }; /* folders inside folders: links may lead in circles */
+
+void source_list_free(source_list *list) {
+    for (int i = 0; i < list->count; i++) free(list->paths[i]);
+    free(list->paths);
+    *list = (source_list){0};
+}
+
+static int add_path(source_list *list, const char *path) {
+    if (list->count == list->capacity) {
+        int capacity = list->capacity ? 2 * list->capacity : 16;
+        char **paths = realloc(list->paths, (size_t)capacity * sizeof *paths);
+        REQUIRE(paths, LCKV_ERROR_MEMORY, "no memory for the names of %d files", capacity);
+        list->paths = paths;
+        list->capacity = capacity;
+    }
+    char *copy = strdup(path);
+    REQUIRE(copy, LCKV_ERROR_MEMORY, "no memory for a path");
+    list->paths[list->count++] = copy;
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- folders and patterns */
+
+static int add_folder(const char *folder, int depth, source_list *out);
+
+static int add_entry(const char *folder, const char *name, int depth, source_list *out) {
+    char *path;
+    if (name[0] == '.') return LCKV_OK;
+    TRY(path_join(folder, name, &path));
+    int status = folder_exists(path)            ? add_folder(path, depth + 1, out)
+                 : document_name_is_known(path) ? add_path(out, path)
+                                                : LCKV_OK;
+    free(path);
+    return status;
+}
+
+static int add_folder(const char *folder, int depth, source_list *out) {
+    struct dirent **entries;
+    REQUIRE(depth < DEEPEST, LCKV_ERROR_FILE, "'%s': more than %d folders inside each other", folder, DEEPEST);
+    int count = scandir(folder, &entries, NULL, alphasort), status = LCKV_OK;
+    REQUIRE(count >= 0, LCKV_ERROR_FILE, "cannot list '%s': %s", folder, strerror(errno));
+    for (int i = 0; i < count; i++) {
+        if (status >= 0) status = add_entry(folder, entries[i]->d_name, depth, out);
+        free(entries[i]);
+    }
+    free(entries);
+    return status;
+}
+
+static int add_whole_folder(const char *folder, source_list *out) {
+    int before = out->count;
+    TRY(add_folder(folder, 0, out));
+    REQUIRE(out->count > before, LCKV_ERROR_FILE,
+            "'%s' has no data in it: no .txt, .jsonl, .ndjson, .json, .csv, .bin or .npy, plain or compressed", folder);
+    return LCKV_OK;
+}
+
+static int add_pattern(const char *pattern, source_list *out) {
+    glob_t found;
+    int status = glob(pattern, 0, NULL, &found);
+    REQUIRE(status == 0, LCKV_ERROR_FILE, "no file matches '%s'", pattern);
+    for (size_t i = 0; i < found.gl_pathc && status >= 0; i++) {
+        const char *path = found.gl_pathv[i];
+        status = folder_exists(path) ? add_whole_folder(path, out) : add_path(out, path);
+    }
+    globfree(&found);
+    return status;
+}
+
+int sources_add(const char *const *names, int count, source_list *out) {
+    for (int i = 0; i < count; i++) {
+        if (folder_exists(names[i]))
+            TRY(add_whole_folder(names[i], out));
+        else if (!file_exists(names[i]) && strpbrk(names[i], "*?["))
+            TRY(add_pattern(names[i], out));
+        else if (access(names[i], F_OK) != 0)
+            return source_is_absent(names[i]);
+        else
+            TRY(add_path(out, names[i]));
+    }
+    return LCKV_OK;
+}
+
+double sources_weight(const char *name, size_t *length) {
+    const char *colon = strrchr(name, ':');
+    char *end = NULL;
+    *length = strlen(name);
+    if (!colon || colon == name || !isdigit((unsigned char)colon[1]) || file_exists(name)) return 0;
+    double weight = strtod(colon + 1, &end);
+    if (*end || !(weight > 0) || isinf(weight)) return 0;
+    *length = (size_t)(colon - name);
+    return weight;
+}
+
+/* ---------------------------------------------------------------- data sets */
+
+/* Whether `word` stands in `path` with nothing but signs around it. */
+static bool has_word(const char *path, const char *word) {
+    size_t length = strlen(word);
+    for (const char *at = path; (at = strstr(at, word)); at++) {
+        bool begins = at == path || !isalnum((unsigned char)at[-1]);
+        if (begins && !isalnum((unsigned char)at[length])) return true;
+    }
+    return false;
+}
+
+typedef enum part { PART_NONE, PART_TRAIN, PART_VALIDATION, PART_TEST } part;
+
+static part part_of(const char *path) {
+    static const struct {
+        const char *word;
+        part part;
+    } words[] = {{"train", PART_TRAIN},    {"validation", PART_VALIDATION}, {"valid", PART_VALIDATION},
+                 {"val", PART_VALIDATION}, {"dev", PART_VALIDATION},        {"test", PART_TEST}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (has_word(path, words[i].word)) return words[i].part;
+    return PART_NONE;
+}
+
+/* What describes a data set is no part of it. */
+static bool is_description(const char *path) {
+    const char *name = path_base(path);
+    return !strcmp(name, "dataset_infos.json") || !strcmp(name, "dataset_info.json") || !strcmp(name, "state.json");
+}
+
+static bool is_wanted(const char *below, const char *config_name) {
+    return !is_description(below) && (!config_name || has_word(below, config_name));
+}
+
+/* `root`: so many first characters of each path are the data set's folder. */
+static int divide(const source_list *all, size_t root, const char *config_name, source_list *train,
+                  source_list *validation) {
+    bool named = false;
+    for (int i = 0; i < all->count; i++)
+        named |= is_wanted(all->paths[i] + root, config_name) && part_of(all->paths[i] + root) != PART_NONE;
+    for (int i = 0; i < all->count; i++) {
+        if (!is_wanted(all->paths[i] + root, config_name)) continue;
+        part p = named ? part_of(all->paths[i] + root) : PART_TRAIN;
+        if (p == PART_TRAIN) TRY(add_path(train, all->paths[i]));
+        if (p == PART_VALIDATION) TRY(add_path(validation, all->paths[i]));
+    }
+    return LCKV_OK;
+}
+
+static int divide_folder(const char *name, const char *folder, const char *config_name, source_list *train,
+                         source_list *validation) {
+    source_list all = {0};
+    int status = add_whole_folder(folder, &all);
+    if (status >= 0) status = divide(&all, strlen(folder), config_name, train, validation);
+    if (status >= 0 && !train->count && !validation->count)
+        status = fail(LCKV_ERROR_FILE, "the data set '%s' has no files for training or validation%s%s", name,
+                      config_name ? " of the config " : "", config_name ? config_name : "");
+    source_list_free(&all);
+    return status;
+}
+
+int sources_of_dataset(const char *name, const char *config_name, source_list *train, source_list *validation) {
+    char *folder;
+    if (file_exists(name) && !folder_exists(name)) return add_path(train, name);
+    int found = dataset_path_resolve(name, &folder);
+    if (found == LCKV_ERROR_FILE) return dataset_is_absent(name, config_name);
+    TRY(found);
+    int status = divide_folder(name, folder, config_name, train, validation);
+    free(folder);
+    return status;
+}

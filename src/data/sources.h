@@ -1,0 +1,32 @@
+/* The files of a corpus, from the names that people give: files, folders, patterns, and data sets.
+ *
+ * A folder stands for all files in it and below whose names say what they hold (documents.h), in the order of their
+ * paths; hidden ones are passed over. A pattern (*, ?, [...]) stands for the files and folders that match, likewise.
+ *
+ * The files of a data set belong to parts: one with the word "train" in its path, below the folder, to the training
+ * part; "validation", "valid", "val" or "dev" to the validation part; "test" to neither. Where no path has any of these
+ * words, all files are for training. Leaves out: what is in the files. */
+#ifndef DATA_SOURCES_H
+#define DATA_SOURCES_H
+
+#include "base/status.h"
+
+typedef struct source_list {
+    char **paths; /* [count] owned */
+    int count, capacity;
+} source_list; /* all zeros is an empty one */
+
+/* Adds what `names` stand for, in their order. LCKV_ERROR_FILE: there is nothing of one's name, or no data in it. */
+int sources_add(const char *const *names, int count, source_list *out);
+
+/* The weight behind a name, NAME:WEIGHT, above 0; *length: of the name without it. 0: there is none, or a file has this
+ * whole name. */
+double sources_weight(const char *name, size_t *length);
+
+/* The parts of a data set: a file (for training), a folder, or ORG/NAME in the Hugging Face cache. `config_name`: only
+ * files with this word or folder in their path; NULL: all. */
+int sources_of_dataset(const char *name, const char *config_name, source_list *train, source_list *validation);
+
+void source_list_free(source_list *list);
+
+#endif

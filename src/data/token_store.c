@@ -1,0 +1,74 @@
+/* The token ids of a corpus in a mapped file, see token_store.h. */
+#include "data/token_store.h"
+
+#include <string.h>
+
+static int bad(const char *path, const char *what) {
+    return fail(LCKV_ERROR_FORMAT, "'%s' is damaged: %s; remove it, it will be made anew", path, what);
+}
+
+/* Sizes that agree with each other and with the file's. */
+static int check_header(const token_header *h, size_t bytes, const char *path) {
+    if (memcmp(h->magic, TOKEN_MAGIC, sizeof h->magic)) return bad(path, "it does not begin with " TOKEN_MAGIC);
+    if (h->id_bytes != 2 && h->id_bytes != 4) return bad(path, "an id has neither 2 nor 4 bytes");
+    if (h->tokens < 0 || h->documents < 0 || h->largest < 0 || h->largest > INT32_MAX)
+        return bad(path, "a negative size");
+    uint64_t most = bytes, ids = ((uint64_t)h->tokens * h->id_bytes + 7) / 8 * 8, ends = (uint64_t)h->documents * 8;
+    bool fits = (uint64_t)h->tokens <= most && (uint64_t)h->documents <= most && sizeof *h + ids + ends == most;
+    return fits ? LCKV_OK : bad(path, "its size is not what it says");
+}
+
+/* Each document ends where it begins or behind it, and the last one where the ids end. */
+static int check_ends(const token_store *s, const char *path) {
+    int64_t last = 0;
+    bool ordered = true;
+    for (int64_t i = 0; i < s->documents; i++) {
+        ordered &= s->ends[i] >= last;
+        last = s->ends[i];
+    }
+    return ordered && last == s->tokens ? LCKV_OK : bad(path, "its documents are not one behind the other");
+}
+
+static int read_store(token_store *s, const char *path) {
+    token_header h;
+    if (s->file.bytes < sizeof h) return bad(path, "it is too short");
+    memcpy(&h, s->file.data, sizeof h);
+    TRY(check_header(&h, s->file.bytes, path));
+    size_t ids = ((size_t)h.tokens * h.id_bytes + 7) / 8 * 8;
+    s->ids = (id_view){s->file.data + sizeof h, (int)h.id_bytes, h.largest};
+    s->ends = (const int64_t *)(const void *)(s->file.data + sizeof h + ids);
+    s->tokens = h.tokens;
+    s->documents = h.documents;
+    s->has_text = h.has_text;
+    return check_ends(s, path);
+}
+
+int token_store_open(const char *path, token_store *out) {
+    *out = (token_store){0};
+    TRY(file_map(path, &out->file));
+    int status = read_store(out, path);
+    if (status < 0) token_store_close(out);
+    return status;
+}
+
+void token_store_close(token_store *s) {
+    file_unmap(&s->file);
+    *s = (token_store){0};
+}
+
+int id_view_read(const id_view *v, int64_t first, int64_t count, int32_t *out) {
+    const uint16_t *narrow = v->data;
+    const uint32_t *wide = v->data;
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t id = v->bytes == 2 ? narrow[first + i] : wide[first + i];
+        largest = id > largest ? id : largest;
+        out[i] = (int32_t)id;
+    }
+    REQUIRE(largest <= v->largest, LCKV_ERROR_FORMAT,
+            "the tokenized data is damaged: it has the id %u, and says that none is larger than %lld; overwrite_cache "
+            "makes "
+            "it anew",
+            largest, (long long)v->largest);
+    return LCKV_OK;
+}

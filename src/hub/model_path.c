@@ -1,0 +1,172 @@
+/* Local folders and the Hugging Face cache; see model_path.h. The cache's layout is huggingface_hub's:
+ * CACHE/models--ORG--NAME/refs/main holds a commit, CACHE/models--ORG--NAME/snapshots/COMMIT is the folder. */
+#include "hub/model_path.h"
+
+#include "base/file.h"
+#include "base/text_buffer.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+
+bool hub_name_allowed(const char *name) {
+    size_t organisation = strspn(name, NAME_CHARACTERS);
+    if (!organisation || name[organisation] != '/' || name[0] == '.') return false;
+    const char *model = name + organisation + 1;
+    return *model && *model != '.' && strspn(model, NAME_CHARACTERS) == strlen(model);
+}
+
+static const char *environment(const char *variable) {
+    const char *value = getenv(variable);
+    return value && *value ? value : NULL;
+}
+
+int hub_home_folder(text_buffer *out) {
+    const char *home = environment("HF_HOME"), *cache = environment("XDG_CACHE_HOME"), *user = environment("HOME");
+    if (home) return text_printf(out, "%s", home);
+    if (cache) return text_printf(out, "%s/huggingface", cache);
+    return text_printf(out, "%s/.cache/huggingface", user ? user : "");
+}
+
+int hub_cache_folder(text_buffer *out) {
+    const char *hub = environment("HF_HUB_CACHE");
+    if (hub) return text_printf(out, "%s", hub);
+    TRY(hub_home_folder(out));
+    return text_printf(out, "/hub");
+}
+
+/* Reads the commit that refs/main names; "" where there is none. */
+static int read_commit(const char *model, text_buffer *out) {
+    text_buffer path = {0};
+    char *content = NULL;
+    size_t bytes;
+    int status = text_printf(&path, "%s/refs/main", model);
+    if (status >= 0 && file_exists(path.data)) status = file_read(path.data, &content, &bytes);
+    if (status >= 0) {
+        size_t length = content ? strspn(content, "0123456789abcdef") : 0;
+        status = text_append(out, content, length);
+    }
+    free(content);
+    text_free(&path);
+    return status;
+}
+
+/* What the cache holds of ORG/NAME: how its folder begins, and the command that fetches it. */
+typedef struct repository_kind {
+    const char *begins, *command;
+} repository_kind;
+
+static const repository_kind MODEL = {"models", "lckv fetch"}, DATASET = {"datasets", "lckv fetch --repo_type dataset"};
+
+/* Puts the snapshot's folder into `folder`; leaves it empty where the cache has none. */
+static int find_snapshot(const char *cache, const repository_kind *kind, const char *name, text_buffer *folder) {
+    text_buffer repository = {0}, commit = {0};
+    const char *slash = strchr(name, '/');
+    int status = text_printf(&repository, "%s/%s--%.*s--%s", cache, kind->begins, (int)(slash - name), name, slash + 1);
+    if (status >= 0) status = read_commit(repository.data, &commit);
+    if (status >= 0 && commit.length) status = text_printf(folder, "%s/snapshots/%s", repository.data, commit.data);
+    if (status >= 0 && folder->length && !folder_exists(folder->data)) text_free(folder);
+    text_free(&repository);
+    text_free(&commit);
+    return status;
+}
+
+static int find_in_cache(const repository_kind *kind, const char *name, text_buffer *folder) {
+    text_buffer cache = {0};
+    int status = hub_cache_folder(&cache);
+    if (status >= 0) status = find_snapshot(cache.data, kind, name, folder);
+    if (status >= 0 && !folder->length)
+        status = fail(LCKV_ERROR_FILE,
+                      "'%s' is neither a folder here nor in the Hugging Face cache (%s); fetch it with: %s %s", name,
+                      cache.data, kind->command, name);
+    text_free(&cache);
+    return status;
+}
+
+/* ---------------------------------------------------------------- names that lead to no folder */
+
+static bool ends_with(const char *name, const char *end) {
+    size_t length = strlen(name), tail = strlen(end);
+    return length > tail && !strcmp(name + length - tail, end);
+}
+
+static int refuse_gguf(const char *name) {
+    return fail(LCKV_ERROR_UNSUPPORTED,
+                "'%s' is a GGUF file, which lckv does not read: give the model that it was converted from, a folder "
+                "with config.json, tokenizer.json and model.safetensors, or ORG/NAME",
+                name);
+}
+
+/* A model's file in place of its folder. */
+static int refuse_file(const char *name) {
+    const char *base = path_base(name);
+    int folder = base > name ? (int)(base - name) : 1;
+    if (ends_with(name, ".gguf")) return refuse_gguf(name);
+    REQUIRE(!ends_with(name, ".safetensors") && !ends_with(name, ".json"), LCKV_ERROR_FILE,
+            "'%s' is a file of a model, expected the folder that it lies in: '%.*s'", name, folder,
+            base > name ? name : ".");
+    return fail(LCKV_ERROR_FILE,
+                "'%s' is a file, expected a folder with config.json, tokenizer.json and model.safetensors, or ORG/NAME "
+                "of the Hugging Face hub",
+                name);
+}
+
+/* A name that is neither a folder nor ORG/NAME. */
+static int refuse_name(const repository_kind *kind, const char *name) {
+    static const char hub[] = "https://huggingface.co/";
+    if (kind == &MODEL && ends_with(name, ".gguf")) return refuse_gguf(name);
+    REQUIRE(strncmp(name, hub, sizeof hub - 1) != 0, LCKV_ERROR_FILE,
+            "'%s' is an address, expected ORG/NAME: fetch it with: %s ORG/NAME", name, kind->command);
+    return fail(LCKV_ERROR_FILE,
+                "'%s' is neither a folder nor of the form ORG/NAME; from the Hugging Face hub, fetch it under its full "
+                "name first%s: %s %s",
+                name, !strcmp(name, "wikitext") ? " (here Salesforce/wikitext)" : "", kind->command,
+                !strcmp(name, "wikitext") ? "Salesforce/wikitext" : "ORG/NAME");
+}
+
+/* A folder of GGUF files, as many repositories of the hub are. */
+static int check_folder(const char *folder) {
+    char *config;
+    TRY(path_join(folder, "config.json", &config));
+    bool there = file_exists(config);
+    free(config);
+    DIR *files = there ? NULL : opendir(folder);
+    if (!files) return LCKV_OK;
+    int status = LCKV_OK;
+    for (struct dirent *entry; status >= 0 && (entry = readdir(files));)
+        if (ends_with(entry->d_name, ".gguf")) status = refuse_gguf(entry->d_name);
+    closedir(files);
+    return status < 0 ? fail_within(status, "%s", folder) : LCKV_OK;
+}
+
+static int resolve(const repository_kind *kind, const char *name, char **folder) {
+    *folder = NULL;
+    text_buffer found = {0};
+    int status;
+    if (folder_exists(name))
+        status = text_printf(&found, "%s", name);
+    else if (kind == &MODEL && file_exists(name))
+        status = refuse_file(name);
+    else if (hub_name_allowed(name) && !ends_with(name, ".gguf"))
+        status = find_in_cache(kind, name, &found);
+    else
+        status = refuse_name(kind, name);
+    if (status >= 0 && kind == &MODEL) status = check_folder(found.data);
+    if (status >= 0) status = text_take(&found, folder);
+    text_free(&found);
+    return status;
+}
+
+int model_path_resolve(const char *name, char **folder) {
+    return resolve(&MODEL, name, folder);
+}
+
+int dataset_path_resolve(const char *name, char **folder) {
+    return resolve(&DATASET, name, folder);
+}
+
+int lckv_find_folder(const char *name, char **folder) {
+    return model_path_resolve(name, folder);
+}

@@ -1,0 +1,30 @@
+/* A hash table from pairs of 32-bit numbers to a 64-bit value: the merges of a BPE model, and the pairs of characters
+ * between which a token can grow. Filled once, then read. */
+#ifndef TEXT_SUBWORD_PAIR_TABLE_H
+#define TEXT_SUBWORD_PAIR_TABLE_H
+
+#include "base/status.h"
+
+typedef struct pair_slot {
+    uint64_t key, value;
+} pair_slot;
+
+typedef struct pair_table {
+    pair_slot *slots; /* [slot_count], a power of two; free ones hold the one key that is none */
+    size_t slot_count, count;
+    uint64_t factor; /* random and odd: keys are hashed by multiplication, see rng_entropy() */
+} pair_table;        /* all zeros is an empty table */
+
+static inline uint64_t pair_of(uint32_t left, uint32_t right) {
+    return (uint64_t)left << 32 | right;
+}
+
+/* A key that is there already gets the new value. The pair (2^32-1, 2^32-1) is no key. */
+int pair_table_put(pair_table *t, uint64_t key, uint64_t value);
+
+/* NULL where the key is absent. */
+const uint64_t *pair_table_find(const pair_table *t, uint64_t key);
+
+void pair_table_free(pair_table *t);
+
+#endif

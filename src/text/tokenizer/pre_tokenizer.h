@@ -1,0 +1,29 @@
+/* The pre-tokenizer of a tokenizer file: cuts normalized text into the words that the model encodes one by one.
+ *
+ * Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, BertPreTokenizer, CharDelimiterSplit,
+ * FixedLength, and Sequence, which is flattened. UnicodeScripts is refused. */
+#ifndef TEXT_TOKENIZER_PRE_TOKENIZER_H
+#define TEXT_TOKENIZER_PRE_TOKENIZER_H
+
+#include "text/tokenizer/pieces.h"
+#include "text/unicode/pattern.h"
+
+typedef struct pre_tokenizer_step pre_tokenizer_step;
+
+typedef struct pre_tokenizer {
+    pre_tokenizer_step *steps;
+    size_t count;
+} pre_tokenizer; /* all zeros does nothing */
+
+/* `config` may be NULL or null. On failure too pre_tokenizer_free() releases what was begun. */
+int pre_tokenizer_read(pre_tokenizer *p, const json_t *config, const char *file);
+void pre_tokenizer_free(pre_tokenizer *p);
+
+/* Refuses what would need to know, character by character, where in the given text a piece comes from: Metaspace with
+ * prepend_scheme "first" behind a cut through text that had characters added. `normalized`: there is a normalizer. */
+int pre_tokenizer_check_first(const pre_tokenizer *p, bool normalized, const char *file);
+
+/* Cuts the pieces of `text` that are text; `spare` is room to work in. */
+int pre_tokenizer_apply(const pre_tokenizer *p, pieces *text, pieces *spare);
+
+#endif

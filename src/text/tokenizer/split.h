@@ -1,0 +1,23 @@
+/* Cutting a piece of text at the matches of a pattern: what becomes of the matches themselves is the behavior. */
+#ifndef TEXT_TOKENIZER_SPLIT_H
+#define TEXT_TOKENIZER_SPLIT_H
+
+#include "text/tokenizer/pieces.h"
+#include "text/unicode/pattern.h"
+
+/* "the-final--countdown" cut at "-":                  */
+typedef enum split_behavior {
+    SPLIT_REMOVED,              /* the final countdown       */
+    SPLIT_ISOLATED,             /* the - final - - countdown */
+    SPLIT_MERGED_WITH_PREVIOUS, /* the- final- - countdown   */
+    SPLIT_MERGED_WITH_NEXT,     /* the -final - -countdown   */
+    SPLIT_CONTIGUOUS,           /* the - final -- countdown  */
+} split_behavior;
+
+/* The behavior of that name in tokenizer files; false where there is none. */
+bool split_behavior_named(const char *name, split_behavior *out);
+
+/* Appends the parts of a piece of `from` to `to`. `invert`: what does not match counts as the match. */
+int split_piece(pattern *p, split_behavior behavior, bool invert, const pieces *from, const piece *item, pieces *to);
+
+#endif

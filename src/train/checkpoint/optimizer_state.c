@@ -1,0 +1,130 @@
+/* The optimizer's state as a whole, see optimizer_state.h. */
+#include "train/checkpoint/optimizer_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What process 0 asks the others for. */
+typedef struct request {
+    int32_t entry; /* -1: nothing any more */
+    int32_t what;
+} request;
+
+static const piece *piece_of(const optimizer *o, int entry) {
+    for (int i = 0; i < o->piece_count; i++)
+        if (o->pieces[i].entry == entry) return &o->pieces[i];
+    return NULL;
+}
+
+static view view_of(const piece *q, optimizer_what what) {
+    if (what == OPTIMIZER_M) return q->m;
+    if (what == OPTIMIZER_V) return q->v;
+    return q->master.data ? q->master : q->value;
+}
+
+/* ---------------------------------------------------------------- reading */
+
+/* Between f32 host memory and a view, through a buffer on the device where the view is of another type. */
+static int move(device *d, view v, float *host, bool in, void *buffer) {
+    view staged = {v.type == DTYPE_F32 ? v.data : buffer, v.rows, v.cols, DTYPE_F32};
+    if (in) TRY(d->memory.copy_in(d, staged.data, host, view_bytes(staged)));
+    struct op_cast a = {.src = in ? staged : v, .dst = in ? v : staged};
+    if (v.type != DTYPE_F32) TRY(DEVICE_RUN(d, cast, &a));
+    if (!in) TRY(d->memory.copy_out(d, host, staged.data, view_bytes(staged)));
+    return d->memory.wait(d);
+}
+
+static int move_piece(device *d, view v, float *host, bool in) {
+    void *buffer = NULL;
+    if (v.type != DTYPE_F32) TRY(d->memory.alloc(d, (size_t)(v.rows * v.cols) * sizeof *host, &buffer));
+    int status = move(d, v, host, in, buffer);
+    if (buffer) d->memory.release(d, buffer);
+    return status;
+}
+
+/* This process's elements of an entry, in memory that becomes the caller's; NULL where it has none. */
+static int read_mine(optimizer *o, int entry, optimizer_what what, float **out) {
+    const piece *q = piece_of(o, entry);
+    *out = NULL;
+    if (!q) return LCKV_OK;
+    *out = malloc((size_t)q->count * sizeof **out);
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)q->count,
+            o->params->table[entry].name);
+    return move_piece(o->device, view_of(q, what), *out, false);
+}
+
+/* All processes: their parts of an entry into `host` of process 0. */
+static int collect(optimizer *o, int entry, optimizer_what what, float *host) {
+    float *mine;
+    int64_t *counts = calloc((size_t)o->exchange->ranks, sizeof *counts), first;
+    int status = counts ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the parts of an entry");
+    for (int r = 0; counts && r < o->exchange->ranks; r++)
+        counts[r] = optimizer_overlap(o, entry, r, &first) * (int64_t)sizeof *host;
+    int read = read_mine(o, entry, what, &mine);
+    status = exchange_agree(o->exchange, status < 0 ? status : read);
+    if (status >= 0) status = exchange_collect(o->exchange, mine, counts, host);
+    free(mine);
+    free(counts);
+    return status;
+}
+
+int optimizer_read(optimizer *o, int entry, optimizer_what what, float *host) {
+    if (o->exchange->ranks == 1) return move_piece(o->device, view_of(piece_of(o, entry), what), host, false);
+    request r = {entry, what};
+    TRY(exchange_broadcast(o->exchange, &r, sizeof r));
+    return collect(o, entry, what, host);
+}
+
+/* f32 numbers that are bf16 ones: their upper halves. */
+static void halve(const float *values, int64_t count, uint16_t *out) {
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        out[i] = (uint16_t)(bits >> 16);
+    }
+}
+
+int optimizer_read_as(optimizer *o, int entry, optimizer_what what, dtype type, void *host) {
+    if (type == DTYPE_F32) return optimizer_read(o, entry, what, host);
+    int64_t count = o->params->table[entry].rows * o->params->table[entry].cols;
+    float *values = malloc((size_t)count * sizeof *values);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)count,
+            o->params->table[entry].name);
+    int status = optimizer_read(o, entry, what, values);
+    if (status >= 0) halve(values, count, host);
+    free(values);
+    return status;
+}
+
+static int end_reading(optimizer *o) {
+    request r = {-1, 0};
+    return exchange_broadcast(o->exchange, &r, sizeof r);
+}
+
+/* The other processes' side. */
+static int serve(optimizer *o) {
+    request r;
+    for (;;) {
+        TRY(exchange_broadcast(o->exchange, &r, sizeof r));
+        if (r.entry < 0) return LCKV_OK;
+        /* A failure of this has been agreed on: process 0 knows of it, and says when reading ends. */
+        (void)collect(o, r.entry, (optimizer_what)r.what, NULL);
+    }
+}
+
+int optimizer_while_one_writes(optimizer *o, int (*write)(void *user), void *user) {
+    int status = o->exchange->rank ? serve(o) : write(user);
+    if (!o->exchange->rank) TRY(end_reading(o));
+    return exchange_agree(o->exchange, status);
+}
+
+/* ---------------------------------------------------------------- writing */
+
+int optimizer_write(optimizer *o, int entry, optimizer_what what, const float *host) {
+    const piece *q = piece_of(o, entry);
+    if (what == OPTIMIZER_VALUE) TRY(params_set(o->params, entry, host, DTYPE_F32));
+    bool kept_here = what != OPTIMIZER_VALUE || (q && q->master.data && !o->params->masters);
+    if (!q || !kept_here) return LCKV_OK;
+    float *mine = (float *)(uintptr_t)(host + q->first); /* copied from */
+    return move_piece(o->device, view_of(q, what), mine, true);
+}

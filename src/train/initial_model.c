@@ -1,0 +1,93 @@
+/* The model that a run starts from, see initial_model.h. */
+#include "train/initial_model.h"
+
+#include "base/rng.h"
+#include "io/hf_folder.h"
+
+#include <stdlib.h>
+
+static const uint64_t ROWS_STREAM = 0x726f777300000000; /* "rows": apart from the streams of fresh weights */
+
+int start_from_checkpoint(device *d, const char *folder, const char *overrides, model **out) {
+    checkpoint_load_options options = {.config_overrides = overrides, .type = DTYPE_COUNT};
+    return checkpoint_load(d, folder, &options, out);
+}
+
+/* A table for a config, without values. Both are the caller's. */
+static int make_table(device *d, const model_config *config, dtype type, params_has_tensor has, void *user,
+                      model_config **copy, params **weights) {
+    *copy = NULL;
+    *weights = NULL;
+    int status = config_copy(config, copy);
+    if (status >= 0) status = params_create(*copy, has, user, weights);
+    if (status >= 0) status = params_allocate(*weights, d, type);
+    return status;
+}
+
+static int finish(device *d, int status, model_config *config, params *weights, model **out) {
+    *out = NULL;
+    if (status >= 0) return model_create(d, config, weights, out);
+    params_free(weights);
+    config_free(config);
+    return status;
+}
+
+int start_empty(device *d, const model_config *config, dtype type, model **out) {
+    model_config *copy;
+    params *weights;
+    int status = make_table(d, config, type, NULL, NULL, &copy, &weights);
+    return finish(d, status, copy, weights, out);
+}
+
+int start_fresh(device *d, const model_config *config, uint64_t seed, model **out) {
+    model_config *copy;
+    params *weights;
+    int status = make_table(d, config, DTYPE_F32, NULL, NULL, &copy, &weights);
+    if (status >= 0) status = params_randomize(weights, copy, seed);
+    return finish(d, status, copy, weights, out);
+}
+
+/* ---------------------------------------------------------------- more rows */
+
+static void draw(float *values, int64_t count, double deviation, uint64_t seed, uint64_t stream) {
+    for (int64_t i = 0; i < count; i += 2) {
+        double pair[2];
+        rng_normal2(seed, stream, (uint64_t)i / 2, pair);
+        values[i] = (float)(deviation * pair[0]);
+        if (i + 1 < count) values[i + 1] = (float)(deviation * pair[1]);
+    }
+}
+
+/* Entry i of `to` from the entry of the same name, and drawn where it has more rows. */
+static int copy_entry(params *from, params *to, int i, double deviation, uint64_t seed) {
+    const weight *w = &to->table[i];
+    int old = (int)(params_find(from, w->name) - from->table);
+    int64_t kept = from->table[old].rows * w->cols, all = w->rows * w->cols;
+    float *values = malloc((size_t)all * sizeof *values);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)all, w->name);
+    draw(values + kept, all - kept, deviation, seed, ROWS_STREAM + (uint64_t)i);
+    int status = params_get(from, old, values);
+    if (status >= 0) status = params_set(to, i, values, DTYPE_F32);
+    free(values);
+    return status;
+}
+
+static bool has_entry(void *user, const char *name) {
+    return params_find(user, name) != NULL;
+}
+
+int start_add_rows(model **m, int64_t vocab_size, uint64_t seed) {
+    model *old = *m, *wider = NULL;
+    model_config config = *old->config, *copy; /* a shallow copy, only to be copied */
+    params *weights;
+    config.vocab_size = vocab_size;
+    int status = make_table(old->device, &config, DTYPE_F32, has_entry, old->params, &copy, &weights);
+    for (int i = 0; status >= 0 && i < weights->count; i++)
+        status = copy_entry(old->params, weights, i, config.initializer_range, seed);
+    TRY(finish(old->device, status, copy, weights, &wider));
+    wider->folder = old->folder;
+    old->folder = NULL;
+    model_free(old);
+    *m = wider;
+    return LCKV_OK;
+}

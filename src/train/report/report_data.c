@@ -1,0 +1,161 @@
+/* The JSON of a report, see report_data.h. */
+#include "train/report/report_data.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/text_buffer.h"
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* ---------------------------------------------------------------- logged steps */
+
+/* The mean of those that are known. */
+typedef struct mean {
+    double sum;
+    int64_t count;
+} mean;
+
+static void add_to_mean(mean *m, double value) {
+    if (!isfinite(value)) return;
+    m->sum += value;
+    m->count++;
+}
+
+static json_t *mean_or_null(const mean *m) {
+    return m->count ? json_real(m->sum / (double)m->count) : json_null();
+}
+
+enum { LOSS, GRAD_NORM, LEARNING_RATE, TOKENS_PER_SECOND, CURVES };
+static const char *const CURVE_NAMES[CURVES] = {"loss", "grad_norm", "learning_rate", "tokens_per_second"};
+
+/* Neighbours that are drawn as one point. */
+typedef struct group {
+    mean means[CURVES];
+    int64_t count, step;
+    double epoch;
+} group;
+
+static void add_to_group(group *g, const history_entry *e) {
+    const double values[CURVES] = {e->loss, e->grad_norm, e->learning_rate, e->tokens_per_second};
+    for (int i = 0; i < CURVES; i++) add_to_mean(&g->means[i], values[i]);
+    g->count++;
+    g->step = e->step;
+    g->epoch = e->epoch;
+}
+
+static void end_group(group *g, json_t *curves) {
+    if (!g->count) return;
+    json_array_append_new(json_object_get(curves, "step"), json_integer((json_int_t)g->step));
+    json_array_append_new(json_object_get(curves, "epoch"), json_real(g->epoch));
+    for (int i = 0; i < CURVES; i++)
+        json_array_append_new(json_object_get(curves, CURVE_NAMES[i]), mean_or_null(&g->means[i]));
+    *g = (group){.count = 0};
+}
+
+static json_t *train_curves(const history *h, int64_t a_point) {
+    group g = {.count = 0};
+    json_t *curves = json_pack("{s[] s[]}", "step", "epoch");
+    for (int i = 0; i < CURVES; i++) json_object_set_new(curves, CURVE_NAMES[i], json_array());
+    for (int64_t i = 0; i < h->count; i++) {
+        if (h->list[i].is_evaluation) continue;
+        add_to_group(&g, &h->list[i]);
+        if (g.count == a_point) end_group(&g, curves);
+    }
+    end_group(&g, curves);
+    return curves;
+}
+
+static int64_t steps_a_point(const history *h) {
+    int64_t steps = 0;
+    for (int64_t i = 0; i < h->count; i++) steps += !h->list[i].is_evaluation;
+    return steps > REPORT_MOST_POINTS ? (steps + REPORT_MOST_POINTS - 1) / REPORT_MOST_POINTS : 1;
+}
+
+/* ---------------------------------------------------------------- evaluations */
+
+static json_t *evaluation_curves(const history *h) {
+    json_t *steps = json_array(), *epochs = json_array(), *losses = json_array(), *accuracies = json_array();
+    for (int64_t i = 0; i < h->count; i++) {
+        const history_entry *e = &h->list[i];
+        if (!e->is_evaluation) continue;
+        json_array_append_new(steps, json_integer((json_int_t)e->step));
+        json_array_append_new(epochs, json_real(e->epoch));
+        json_array_append_new(losses, json_number_or_null(e->evaluation.loss));
+        json_array_append_new(accuracies, json_number_or_null(e->evaluation.accuracy));
+    }
+    return json_pack("{so so so so}", "step", steps, "epoch", epochs, "loss", losses, "accuracy", accuracies);
+}
+
+/* ---------------------------------------------------------------- the rest */
+
+static json_t *local_time(void) {
+    char text[32];
+    struct tm parts;
+    time_t now = time(NULL);
+    strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &parts));
+    return json_string(text);
+}
+
+static json_t *about_run(const lckv_trainer *t, const report_labels *l) {
+    return json_pack("{ss ss ss? so sb sI sI ss sI sI sI}", "name", l->name, "version", lckv_version(), "command",
+                     l->command, "written", local_time(), "finished", l->finished, "parameters",
+                     (json_int_t)params_elements(t->model->params), "block_size", (json_int_t)t->train->block_size,
+                     "device", t->device->features, "threads", (json_int_t)t->device->threads, "processes",
+                     (json_int_t)t->exchange->ranks, "tokens_per_step",
+                     (json_int_t)((double)t->blocks_per_step * trainer_tokens_of_example(t)));
+}
+
+static json_t *progress(const lckv_trainer *t) {
+    double seconds = clock_seconds() - t->begin, here = (double)(t->step - t->first_step);
+    double left = here > 0 ? seconds / here * (double)(t->steps - t->step) : NAN;
+    if (here <= 0) seconds = NAN; /* nothing was trained in this time */
+    return json_pack("{sI sI sf sI sI so so sf}", "step", (json_int_t)t->step, "steps", (json_int_t)t->steps, "epoch",
+                     history_epoch(t, t->step), "tokens", (json_int_t)t->tokens, "skipped", (json_int_t)t->skipped,
+                     "seconds", json_number_or_null(seconds), "seconds_left", json_number_or_null(left), "flops",
+                     trainer_flops(t));
+}
+
+static json_t *describe(const lckv_trainer *t, const history *h, const report_labels *l) {
+    int64_t a_point = steps_a_point(h);
+    json_t *all = about_run(t, l), *more = progress(t);
+    bool failed = !all || !more || json_object_update(all, more) ||
+                  json_object_set_new(all, "thinned", json_integer((json_int_t)a_point)) ||
+                  json_object_set_new(all, "train", train_curves(h, a_point)) ||
+                  json_object_set_new(all, "evaluation", evaluation_curves(h));
+    json_decref(more);
+    if (!failed) return all;
+    json_decref(all);
+    return NULL;
+}
+
+/* In JSON a '<' stands in strings alone, and there it may be written as its number. */
+static int without_tags(const char *json, char **out) {
+    text_buffer b = {0};
+    int status = LCKV_OK;
+    while (*json && status >= 0) {
+        size_t length = strcspn(json, "<");
+        status = text_append(&b, json, length);
+        json += length;
+        if (*json != '<' || status < 0) continue;
+        status = text_printf(&b, "\\u003c");
+        json++;
+    }
+    if (status >= 0) return text_take(&b, out);
+    text_free(&b);
+    return status;
+}
+
+int report_data(const lckv_trainer *t, const history *h, const report_labels *labels, char **out) {
+    json_t *all = describe(t, h, labels);
+    char *text = all ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(7)) : NULL;
+    *out = NULL;
+    json_decref(all);
+    REQUIRE(text, LCKV_ERROR_MEMORY, "no memory for the report of a run");
+    int status = without_tags(text, out);
+    free(text);
+    return status;
+}
