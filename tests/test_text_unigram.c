@@ -4,6 +4,8 @@
  * compared with a search through all rows of tokens. */
 #include "text_fixture.h"
 
+#include "linear.h"
+
 static int open_unigram(const char *model, lckv_tokenizer **out) {
     text_buffer text = {0};
     OK(text_printf(&text, "{\"version\": \"1.0\", \"added_tokens\": [], \"model\": {\"type\": \"Unigram\", %s}}",
@@ -168,6 +170,44 @@ static void test_a_long_text(void **state) {
     free(text);
 }
 
+typedef struct long_text {
+    lckv_tokenizer *tokenizer;
+    const char *repeated;
+} long_text;
+
+static void encode_long(const void *user, size_t size) {
+    const long_text *l = user;
+    text_buffer text = {0};
+    int32_t *ids;
+    size_t count;
+    while (text.length < size) OK(text_append(&text, l->repeated, strlen(l->repeated)));
+    OK(lckv_tokenizer_encode(l->tokenizer, text.data, text.length, true, &ids, &count));
+    lckv_free(ids);
+    text_free(&text);
+}
+
+/* Long tokens, unknown text in one row, bytes, marks in one cluster: the work grows as the text does. */
+static void test_work_is_linear(void **state) {
+    (void)state;
+    static const char *const repeated[] = {"a", "ab", "x", "\xC3\xA9", "<unk>", "e\xCC\x81", "\xCC\x81\xCC\xA3"};
+    text_buffer text = {0};
+    lckv_tokenizer *t;
+    OK(text_printf(&text, "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Nmt\"}, {\"type\": "
+                          "\"Precompiled\", \"precompiled_charsmap\": \"\"}]}, \"model\": {\"type\": \"Unigram\", "
+                          "\"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"b\", -2]"));
+    for (int length = 1; length <= UNIGRAM_TOKEN_BYTES; length++) {
+        OK(text_printf(&text, ", [\""));
+        for (int i = 0; i < length; i++) OK(text_append(&text, "a", 1));
+        OK(text_printf(&text, "\", -1]"));
+    }
+    OK(text_printf(&text, "]}}"));
+    OK(open_json(text.data, text.length, &t));
+    for (size_t i = 0; i < sizeof repeated / sizeof *repeated; i++)
+        expect_linear(repeated[i], encode_long, &(long_text){t, repeated[i]}, 20000);
+    lckv_tokenizer_free(t);
+    text_free(&text);
+}
+
 static void test_a_file_without_a_type(void **state) {
     (void)state;
     static const char text[] = "{\"model\": {\"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"a\", -1]]}}";
@@ -220,9 +260,13 @@ static void test_an_unknown_character_without_unk_id(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_texts),       cmocka_unit_test(test_random_models),
-        cmocka_unit_test(test_a_long_text), cmocka_unit_test(test_a_file_without_a_type),
-        cmocka_unit_test(test_bad_models),  cmocka_unit_test(test_an_unknown_character_without_unk_id),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_random_models),
+        cmocka_unit_test(test_a_long_text),
+        cmocka_unit_test(test_work_is_linear),
+        cmocka_unit_test(test_a_file_without_a_type),
+        cmocka_unit_test(test_bad_models),
+        cmocka_unit_test(test_an_unknown_character_without_unk_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "text/subword/unigram.h"
 
 #include "base/utf8.h"
+#include "base/work.h"
 
 #include <stdlib.h>
 
@@ -52,6 +53,7 @@ static bool offer_tokens(unigram *u, const char *text, size_t bytes, size_t at, 
     bool single = false;
     for (size_t end = at; end < bytes && (node = child_of(u, node, (unsigned char)text[end]));) {
         end++;
+        work_count(1);
         if (node->id == NO_TOKEN) continue;
         offer(&u->ends[end], u->scores[node->id] + u->ends[at].score, end - at, node->id);
         single = single || end - at == character_bytes;
@@ -61,6 +63,7 @@ static bool offer_tokens(unigram *u, const char *text, size_t bytes, size_t at, 
 
 /* Fills `ends` for the text. */
 static int find_best_row(unigram *u, const char *text, size_t bytes) {
+    work_count(bytes);
     for (size_t i = 0; i <= bytes; i++) u->ends[i] = (unigram_end){0};
     for (size_t at = 0, length; at < bytes; at += length) {
         uint32_t code_point;
@@ -87,6 +90,7 @@ static int append_unknown(const unigram *u, const char *text, size_t bytes, id_l
 
 /* Appends the best row, last token first. Unknown tokens side by side are one. */
 static int append_backwards(const unigram *u, const char *text, size_t bytes, id_list *out) {
+    work_count(bytes);
     size_t unknown_end = 0; /* of the unknown text that is still open, 0: there is none */
     for (size_t end = bytes; end > 0; end -= u->ends[end].token_bytes) {
         int32_t id = u->ends[end].id;

@@ -2,6 +2,7 @@
 #include "text/unicode/charsmap.h"
 
 #include "base/utf8.h"
+#include "base/work.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,7 @@ static bool shortest_match(const charsmap *map, const char *text, size_t bytes, 
     uint32_t at = offset_of(map->units[0]);
     for (size_t i = 0; i < bytes && text[i]; i++) {
         unsigned char byte = (unsigned char)text[i];
+        work_count(1);
         at ^= byte;
         if (at >= map->unit_count || label_of(map->units[at]) != byte) return false;
         uint32_t unit = map->units[at];
@@ -147,6 +149,7 @@ int charsmap_apply(const charsmap *map, const char *text, size_t bytes, text_buf
     size_t begin = 0;
     uint32_t before = 0, code_point;
     utf8proc_int32_t state = 0;
+    work_count(bytes);
     for (size_t at = 0, length; at < bytes; at += length, before = code_point) {
         length = utf8_next(text + at, &code_point);
         if (at == 0 ||

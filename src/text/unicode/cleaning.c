@@ -2,6 +2,7 @@
 #include "text/unicode/cleaning.h"
 
 #include "base/utf8.h"
+#include "base/work.h"
 #include "text/unicode/byte_alphabet.h"
 
 #include <string.h>
@@ -82,6 +83,7 @@ static int clean_character(cleaning kind, uint32_t c, const char *character, siz
 }
 
 int clean_text(cleaning kind, const char *text, size_t bytes, text_buffer *out, bool *keeps_start) {
+    work_count(bytes);
     for (size_t at = 0, length; at < bytes; at += length) {
         uint32_t code_point;
         size_t before = out->length;
