@@ -3,14 +3,15 @@
 
 #include "base/rng.h"
 #include "base/work.h"
+#include "text/vocabulary.h"
 
 #include <stdlib.h>
 
 #define PAIR_FREE UINT64_MAX
 
 static pair_slot *slot_of(const pair_table *t, uint64_t key) {
-    uint64_t hash = key * t->factor; /* the high bits depend on all of the key's */
-    size_t mask = t->slot_count - 1, slot = (size_t)(hash >> 32) & mask, begin = slot;
+    uint64_t hash = hash_multiply(key ^ t->seed, 0x9E3779B97F4A7C15u ^ t->seed); /* twice: ids are often in a row */
+    size_t mask = t->slot_count - 1, slot = (size_t)hash_multiply(hash, 0xD1B54A32D192ED03u) & mask, begin = slot;
     while (t->slots[slot].key != key && t->slots[slot].key != PAIR_FREE) slot = (slot + 1) & mask;
     work_count(1 + ((slot - begin) & mask));
     return &t->slots[slot];
@@ -20,7 +21,7 @@ static pair_slot *slot_of(const pair_table *t, uint64_t key) {
 static int grow(pair_table *t) {
     if (t->count < t->slot_count / 2) return LCKV_OK;
     pair_table grown = {.slot_count = t->slot_count ? t->slot_count * 2 : 1024, .count = t->count};
-    grown.factor = rng_entropy() | 1;
+    grown.seed = rng_entropy();
     grown.slots = malloc(grown.slot_count * sizeof *grown.slots);
     REQUIRE(grown.slots, LCKV_ERROR_MEMORY, "no memory for a table of %zu pairs", grown.slot_count);
     for (size_t i = 0; i < grown.slot_count; i++) grown.slots[i].key = PAIR_FREE;

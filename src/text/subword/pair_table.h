@@ -12,8 +12,8 @@ typedef struct pair_slot {
 typedef struct pair_table {
     pair_slot *slots; /* [slot_count], a power of two; free ones hold the one key that is none */
     size_t slot_count, count;
-    uint64_t factor; /* random and odd: keys are hashed by multiplication, see rng_entropy() */
-} pair_table;        /* all zeros is an empty table */
+    uint64_t seed; /* of the hash: random, see rng_entropy() */
+} pair_table;      /* all zeros is an empty table */
 
 static inline uint64_t pair_of(uint32_t left, uint32_t right) {
     return (uint64_t)left << 32 | right;

@@ -8,12 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Both halves of a product of 128 bits: each of the result's bits depends on all of both factors. */
-static uint64_t multiply(uint64_t a, uint64_t b) {
-    __uint128_t product = (__uint128_t)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
 /* Fewer than eight bytes as a number; their count is not part of it. */
 static uint64_t read_few(const char *text, size_t bytes) {
     const unsigned char *s = (const unsigned char *)text;
@@ -28,9 +22,10 @@ uint32_t text_hash(const char *text, size_t bytes, uint64_t seed) {
     uint64_t hash = seed ^ bytes, eight;
     for (; bytes >= sizeof eight; text += sizeof eight, bytes -= sizeof eight) {
         memcpy(&eight, text, sizeof eight);
-        hash = multiply(hash ^ eight, 0x9E3779B97F4A7C15u ^ seed);
+        hash = hash_multiply(hash ^ eight, 0x9E3779B97F4A7C15u ^ seed);
     }
-    hash = multiply(hash ^ read_few(text, bytes), 0xD1B54A32D192ED03u ^ seed);
+    hash = hash_multiply(hash ^ read_few(text, bytes), 0xD1B54A32D192ED03u ^ seed);
+    hash = hash_multiply(hash, 0x9E3779B97F4A7C15u); /* once more: tokens are often numbers in a row */
     return (uint32_t)(hash ^ hash >> 32);
 }
 

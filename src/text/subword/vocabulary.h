@@ -44,6 +44,12 @@ static inline const char *vocabulary_text(const vocabulary *v, const token_entry
     return v->text.data + token->begin;
 }
 
+/* Both halves of a product of 128 bits: each of the result's bits depends on all of both factors. */
+static inline uint64_t hash_multiply(uint64_t a, uint64_t b) {
+    __uint128_t product = (__uint128_t)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
 /* Also what the cache of words is addressed by. Whoever does not know the seed cannot choose texts that collide. */
 uint32_t text_hash(const char *text, size_t bytes, uint64_t seed);
 
