@@ -144,29 +144,50 @@ static void end_stream(answer *a, job_state state) {
 
 enum { TOKENS_AT_ONCE = 64 };
 
-/* Puts what has come into `out`; where nothing has, the connection waits. */
-static void read_job(answer *a) {
+/* Puts what has come into `out`. Where nothing has, the job gets the hold of the connection (`held`: there is one
+ * already) and the result is true; then the HTTP thread may be at work on the answer. */
+static bool read_job(answer *a, bool held) {
     job *j = a->job;
     job_token tokens[TOKENS_AT_ONCE];
     size_t count = 0;
-    worker_lock(a->server->worker);
+    worker *w = a->server->worker;
+    worker_lock(w);
     while (count < TOKENS_AT_ONCE && j->tokens_read < j->token_count) tokens[count++] = j->tokens[j->tokens_read++];
     job_state state = j->state;
     bool all = j->tokens_read == j->token_count && state != JOB_POSTED && state != JOB_RUNNING;
-    if (!count && !all) wait_for_job(a);
-    worker_unlock(a->server->worker);
+    bool waits = !count && !all;
+    if (waits && held)
+        j->suspended = true;
+    else if (waits)
+        wait_for_job(a);
+    worker_unlock(w);
+    if (waits) return true;
     for (size_t i = 0; i < count; i++) add_token(a, &tokens[i]);
     if (all) end_stream(a, state);
+    return false;
+}
+
+/* On a thread of the intake. */
+static bool read_for_stream(server *s, visit *v) {
+    v->answer->server = s;
+    return !read_job(v->answer, true);
+}
+
+/* Chunks that echo a prompt may be long, and are written on a thread of the intake. True: the connection is on hold. */
+static bool read_more(answer *a) {
+    if (a->echo && server_defer(a->server, a->visit, read_for_stream, true)) return true;
+    return read_job(a, false);
 }
 
 static ssize_t read_stream(void *user, uint64_t at, char *buffer, size_t most) {
     answer *a = user;
     (void)at;
+    if (a->visit->left) return MHD_CONTENT_READER_END_WITH_ERROR;
     if (!a->out.length && a->ended) return MHD_CONTENT_READER_END_OF_STREAM;
-    if (!a->out.length) read_job(a);
+    while (!a->out.length && !a->out.failed)
+        if (read_more(a)) return 0;
     if (a->out.failed) return MHD_CONTENT_READER_END_WITH_ERROR;
     size_t count = a->out.length < most ? a->out.length : most;
-    if (!count) return 0; /* it waits */
     memcpy(buffer, a->out.data, count);
     a->visit->reply.bytes += (int64_t)count;
     bytes_drop(&a->out, count);

@@ -107,6 +107,34 @@ static void streams_say_the_same(void **state) {
     stop(&s);
 }
 
+/* With the prompt first; its chunks are written on another thread. */
+static void streams_echo_prompts(void **state) {
+    served s = SERVE(state, "--max_num_seqs", "8");
+    static const char ECHO[] = "{\"prompt\":[1,260,261,262],\"max_tokens\":400,\"temperature\":0,\"ignore_eos\":true,"
+                               "\"echo\":true,\"stream\":%s}";
+    char body[256];
+    snprintf(body, sizeof body, ECHO, "false");
+    json_t *whole = ask(&s, "/v1/completions", body), *last;
+    snprintf(body, sizeof body, ECHO, "true");
+    for (int i = 0; i < 5; i++) {
+        http_answer a = http_do(s.port, "POST", "/v1/completions", "", body);
+        int events;
+        char *text = join_events(a.body, &events, &last);
+        assert_string_equal(text, text_at(whole, 0));
+        free(text);
+        http_free(&a);
+        json_decref(last);
+        char byte; /* one that leaves in the middle */
+        int fd = http_connect(s.port);
+        assert_true(http_ask(fd, "POST", "/v1/completions", "", body, strlen(body)));
+        assert_int_equal(recv(fd, &byte, 1, 0), 1);
+        close(fd);
+    }
+    expect_metric_soon(&s, "samples_running", 0);
+    json_decref(whole);
+    stop(&s);
+}
+
 /* "1,260,261,..": `count` ids. */
 static void write_ids(char *to, int count) {
     for (int i = 0; i < count; i++) to += sprintf(to, i ? ",%d" : "%d", i ? 259 + i * 7 % 15 : 1);
@@ -495,6 +523,7 @@ int main(void) {
         WITH_MODEL(completions_are_what_generate_writes),
         WITH_MODEL(prompts_take_the_runs_that_are_asked_for),
         WITH_MODEL(streams_say_the_same),
+        WITH_MODEL(streams_echo_prompts),
         WITH_MODEL(echoed_prompts_are_scored),
         WITH_MODEL(new_tokens_have_log_probabilities),
         WITH_MODEL(tokenizers_are_served),

@@ -46,6 +46,7 @@ typedef struct question {
 static const question QUESTIONS[] = {
     {"/v1/completions", "{\"prompt\":[1,260,261],\"max_tokens\":40,\"ignore_eos\":true}"},
     {"/v1/completions", "{\"prompt\":[1,260,261],\"max_tokens\":40,\"ignore_eos\":true,\"stream\":true}"},
+    {"/v1/completions", "{\"prompt\":\"the cat\",\"max_tokens\":40,\"echo\":true,\"stream\":true}"},
     {"/v1/completions", "{\"prompt\":\"the cat\",\"max_tokens\":1,\"logprobs\":3,\"echo\":true,\"n\":4}"},
     {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"the cat\"}],\"max_tokens\":20}"},
     {"/apply_template", "{\"messages\":[{\"role\":\"user\",\"content\":\"the cat\"}]}"},
@@ -62,7 +63,7 @@ static bool owed(const client *c, double sent) {
 static bool is_whole(const http_answer *a) {
     if (a->status != 200) return a->status == 503 || a->status == 400 || a->status == 429;
     if (strstr(a->head, "event-stream")) return strstr(a->body, "[DONE]") != NULL;
-    json_t *json = json_loadb(a->body, a->body_bytes, 0, NULL);
+    json_t *json = json_loadb(a->body, a->body_bytes, JSON_ALLOW_NUL, NULL); /* what is sampled may be NUL */
     bool whole = json != NULL;
     json_decref(json);
     return whole;
