@@ -27,6 +27,7 @@ static inline pid_t program_start(const folder *f, const char *const *words, int
     if (child) return child;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves no server behind */
     if (dup2(open("/dev/null", O_RDONLY), 0) < 0 || dup2(output, 1) < 0) _exit(99);
+    unlink(messages); /* a server that still runs keeps its own file */
     if (dup2(open(messages, O_WRONLY | O_CREAT | O_TRUNC, 0666), 2) < 0) _exit(99);
     execv(arguments[0], arguments);
     _exit(99);

@@ -24,7 +24,7 @@ typedef struct client {
     int number;
     uint64_t draws;
     int64_t answers[6]; /* by hundreds of the status; [0]: none */
-    char wrong[256];
+    char wrong[700];
     pthread_t thread;
 } client;
 
@@ -93,7 +93,8 @@ static void ask_something(client *c) {
     http_answer a = http_read(fd);
     c->answers[a.status / 100 % 6]++;
     if (sent && owed(c, at) && !is_whole(&a) && !*c->wrong)
-        snprintf(c->wrong, sizeof c->wrong, "%s: status %d, %zu bytes", q->path, a.status, a.body_bytes);
+        snprintf(c->wrong, sizeof c->wrong, "%s: status %d, %zu bytes: %.500s", q->path, a.status, a.body_bytes,
+                 a.body);
     http_free(&a);
 }
 

@@ -3,7 +3,7 @@
 
 #include "base/rng.h"
 #include "base/work.h"
-#include "text/vocabulary.h"
+#include "text/subword/vocabulary.h"
 
 #include <stdlib.h>
 
