@@ -25,6 +25,8 @@ void answer_free(answer *a) {
     if (!a) return;
     for (int i = 0; a->prompt_texts && i < a->job->prompt_count; i++) free(a->prompt_texts[i].text);
     free(a->prompt_texts);
+    for (int i = 0; a->prompt_entries && i < a->job->prompt_count; i++) json_decref(a->prompt_entries[i]);
+    free(a->prompt_entries);
     for (int i = 0; a->told && i < a->job->prompt_count * a->job->request.n; i++) json_decref(a->told[i].held);
     free(a->told);
     bytes_free(&a->out);

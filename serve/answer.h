@@ -30,6 +30,7 @@ typedef struct answer {
     bool chat, stream, include_usage, echo;
     bool logprobs;             /* of each token; the request says how many top ones */
     answer_text *prompt_texts; /* [prompt_count]; NULL without echo */
+    json_t **prompt_entries;   /* [prompt_count] log-probabilities of echoed prompts; NULL, each: not made yet */
     char id[64];
     int64_t created;
     told *told; /* [prompt_count * n] */

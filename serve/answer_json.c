@@ -48,7 +48,7 @@ static int64_t decoded(lckv_decode_stream *stream, int32_t id) {
 }
 
 /* The entries of an echoed prompt. The first token has no log-probability. */
-static json_t *prompt_entries(const answer *a, const job_prompt *p) {
+static json_t *make_prompt_entries(const answer *a, const job_prompt *p) {
     int top = a->job->request.top_logprobs;
     json_t *entries = json_array();
     text_place place = {0};
@@ -65,6 +65,14 @@ static json_t *prompt_entries(const answer *a, const job_prompt *p) {
     }
     lckv_decode_stream_free(stream);
     return entries;
+}
+
+/* A list of them, made once for all samples of a prompt. */
+static json_t *prompt_entries(answer *a, int prompt) {
+    if (!a->prompt_entries) a->prompt_entries = calloc((size_t)a->job->prompt_count, sizeof *a->prompt_entries);
+    if (!a->prompt_entries) return json_array();
+    if (!a->prompt_entries[prompt]) a->prompt_entries[prompt] = make_prompt_entries(a, &a->job->prompts[prompt]);
+    return json_copy(a->prompt_entries[prompt]);
 }
 
 /* Whether the entry is of the text: a stop string cuts the tokens that begin behind the end too. */
@@ -153,7 +161,8 @@ json_t *answer_first_chunk(answer *a, int choice) {
     if (!a->echo) return NULL;
     const answer_text *echo = &a->prompt_texts[choice / a->job->request.n];
     a->told[choice].characters = a->told[choice].place.characters = count_characters(echo->text, echo->bytes);
-    json_t *logprobs = a->logprobs ? logprobs_value(&style, prompt_entries(a, p)) : json_null();
+    json_t *logprobs =
+        a->logprobs ? logprobs_value(&style, prompt_entries(a, choice / a->job->request.n)) : json_null();
     return chunk(a, json_pack("[{si so so sn}]", "index", choice, "text", echo_value(echo), "logprobs", logprobs,
                               "finish_reason"));
 }
@@ -200,12 +209,12 @@ static void gather_text(const answer *a, int index, whole_choice *c) {
     }
 }
 
-static json_t *gather_logprobs(const answer *a, int index, const whole_choice *c) {
+static json_t *gather_logprobs(answer *a, int index, const whole_choice *c) {
     const job *j = a->job;
     const job_prompt *p = &j->prompts[index / j->request.n];
     const answer_text *echo = a->echo ? &a->prompt_texts[index / j->request.n] : NULL;
     logprob_style style = style_of(a);
-    json_t *entries = echo ? prompt_entries(a, p) : json_array();
+    json_t *entries = echo ? prompt_entries(a, index / j->request.n) : json_array();
     int64_t emitted = echo ? count_characters(echo->text, echo->bytes) : 0;
     int64_t characters = count_characters(c->text.data, c->text.length);
     text_place place = place_of(a, p, emitted);
@@ -223,7 +232,7 @@ static json_t *gather_logprobs(const answer *a, int index, const whole_choice *c
     return logprobs_value(&style, entries);
 }
 
-static json_t *whole_json(const answer *a, int index, whole_choice *c) {
+static json_t *whole_json(answer *a, int index, whole_choice *c) {
     gather_text(a, index, c);
     json_t *logprobs = a->logprobs ? gather_logprobs(a, index, c) : json_null();
     json_t *text = string_json(c->text.data ? c->text.data : "", c->text.length);
