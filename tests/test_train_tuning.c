@@ -128,6 +128,52 @@ static void conversations_are_put_into_words(void **state) {
     end(&r);
 }
 
+/* What trl's maybe_convert_to_chatml makes of rows: other names of keys, the same roles. Nulls are as if absent. */
+static void from_and_value_are_role_and_content(void **state) {
+    static const char *const rows[][2] = {
+        {"{\"conversations\":[{\"from\":\"user\",\"value\":\" the\"},{\"from\":\"assistant\",\"value\":\" sat\"}]}\n",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\" the\"},{\"role\":\"assistant\",\"content\":\" sat\"}]}\n"},
+        {"{\"conversations\":[{\"from\":\"human\",\"value\":\" the\"},{\"from\":\"gpt\",\"value\":\" "
+         "sat\"}],\"text\":\"a\"}\n",
+         "{\"messages\":[{\"role\":\"human\",\"content\":\" the\"},{\"role\":\"gpt\",\"content\":\" sat\"}]}\n"},
+        {"{\"conversations\":[{\"from\":\"user\",\"value\":\" "
+         "on\"}],\"completion\":[{\"from\":\"assistant\",\"value\":\"a\"}],"
+         "\"prompt\":[{\"from\":\"user\",\"value\":\" the\"}]}\n",
+         "{\"prompt\":[{\"role\":\"user\",\"content\":\" "
+         "the\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"a\"}]}\n"},
+        {"{\"text\":null,\"prompt\":null,\"tools\":null,\"messages\":[{\"role\":\"user\",\"content\":\" "
+         "the\",\"name\":null}]}\n",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\" the\"}]}\n"},
+    };
+    reading given, expected;
+    begin(&given, *state, true);
+    begin(&expected, *state, true);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        OK(read_rows(&given, *state, rows[i][0], 64));
+        OK(read_rows(&expected, *state, rows[i][1], 64));
+        assert_int_equal(given.rows.ids.count, expected.rows.ids.count);
+        assert_memory_equal(given.rows.ids.ids, expected.rows.ids.ids, given.rows.ids.count * sizeof(int32_t));
+        assert_memory_equal(given.rows.learned, expected.rows.learned, given.rows.ids.count);
+        assert_int_equal(given.rows.foreign, i == 1);
+    }
+    OK(read_rows(&given, *state, rows[1][0], 64));
+    assert_string_equal(given.rows.foreign_role, "human");
+    end(&given);
+    end(&expected);
+}
+
+/* A template that raises for a role says which, and where it comes from. */
+static void a_role_that_a_template_refuses_is_named(void **state) {
+    reading r;
+    begin(&r, *state, false);
+    put_text(in(*state, "strict.jinja"), "{% for m in messages %}{% if m.role not in ['user', 'assistant'] %}"
+                                         "{{ raise_exception('Unknown role!') }}{% endif %}{% endfor %}");
+    OK(lckv_chat_template_open(in(*state, "model"), in(*state, "strict.jinja"), &r.chat_template));
+    FAILS(read_rows(&r, *state, "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"the\"}]}\n", 64),
+          LCKV_ERROR_ARGUMENT, "the row has the role 'gpt', which goes to the template as it is");
+    end(&r);
+}
+
 /* The answer " b " of "a b a": its last blank is in the token that comes behind it. */
 static void tokens_across_the_end_of_an_answer_count(void **state) {
     reading r;
@@ -224,9 +270,17 @@ static void long_rows_are_cut_or_left_out(void **state) {
 
 static void what_is_no_row_is_refused(void **state) {
     static const char *const rows[][2] = {
-        {"{\"question\":\"the\"}\n", "rows.jsonl:1: expected messages, prompt and completion, 'text', or instruction"},
+        {"{\"question\":\"the\"}\n",
+         "rows.jsonl:1: expected messages, conversations, prompt and completion, 'text', or instruction"},
         {"{\"text\":\"the\"}\n{\"text\":7}\n", "rows.jsonl:2: expected"},
-        {"{\"prompt\":\"the\",\"completion\":[]}\n", "in the form that it should have"},
+        {"{\"prompt\":\"the\",\"completion\":[]}\n", "rows.jsonl:1: prompt and completion should both be"},
+        {"{\"prompt\":\"the\"}\n", "a prompt needs a completion"},
+        {"{\"input_ids\":[1,2]}\n", "rows of token ids (input_ids) are not read"},
+        {"{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n", "preference training"},
+        {"{\"messages\":\"the\",\"images\":[]}\n", "images are not read"},
+        {"{\"messages\":\"the\"}\n", "messages should be a list"},
+        {"{\"conversations\":[{\"role\":\"user\",\"content\":\"a\"}]}\n", "is called messages"},
+        {"{\"conversations\":[]}\n", "conversations should be a list of messages with 'from'"},
         {"[1]\n", "expected an object"},
     };
     reading r;
@@ -421,6 +475,8 @@ int main(void) {
         MODEL_TEST(texts_end_in_eos_once),
         MODEL_TEST(completions_are_learned),
         MODEL_TEST(conversations_are_put_into_words),
+        MODEL_TEST(from_and_value_are_role_and_content),
+        MODEL_TEST(a_role_that_a_template_refuses_is_named),
         MODEL_TEST(tokens_across_the_end_of_an_answer_count),
         MODEL_TEST(alpacas_rows_are_prompts),
         MODEL_TEST(alpacas_template_says_alpacas_words),

@@ -2,6 +2,7 @@
 #include "data/row_text.h"
 
 #include "base/text_buffer.h"
+#include "train/tuning_row.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -203,25 +204,51 @@ static bool both(const json_t *left, const json_t *right, json_type type) {
     return left && right && json_typeof(left) == type && json_typeof(right) == type;
 }
 
+static int is_none(const tuning_source *s, const json_t *row) {
+    const char *objection = tuning_row_objection(row);
+    if (objection) return fail(LCKV_ERROR_FORMAT, "%s: %s", s->where, objection);
+    return fail(LCKV_ERROR_FORMAT,
+                "%s: expected messages, conversations, prompt and completion, '%s', or instruction and output; the row "
+                "has none of these in the form that it should have",
+                s->where, s->how->dataset_text_field);
+}
+
+/* As in trl a prompt and its completion win over messages, and these over a text. */
 static int of_row(const tuning_source *s, const json_t *row, tuning_text *out) {
     const json_t *messages = json_object_get(row, "messages"), *prompt = json_object_get(row, "prompt");
     const json_t *completion = json_object_get(row, "completion"), *output = json_object_get(row, "output");
     const json_t *text = json_object_get(row, s->how->dataset_text_field);
-    if (json_is_array(messages)) return of_messages(s, row, messages, out);
     if (both(prompt, completion, JSON_ARRAY)) return of_conversations(s, row, prompt, completion, out);
     if (both(prompt, completion, JSON_STRING)) return of_texts(s, prompt, completion, out);
+    if (prompt && completion) return is_none(s, row);
+    if (json_is_array(messages)) return of_messages(s, row, messages, out);
     if (json_is_string(text)) return tuning_text_of_words(s, json_string_value(text), json_string_length(text), out);
     if (both(json_object_get(row, "instruction"), output, JSON_STRING))
         return s->chat_template ? as_conversation(s, row, out) : in_alpacas_words(s, row, out);
-    return fail(LCKV_ERROR_FORMAT,
-                "%s: expected messages, prompt and completion, '%s', or instruction and output; the row has none of "
-                "these in the form that it should have",
-                s->where, s->how->dataset_text_field);
+    return is_none(s, row);
+}
+
+/* A template that does not know a role may have failed for that reason. */
+static int name_role(int status, const char *role) {
+    char why[800];
+    snprintf(why, sizeof why, "%s", lckv_last_error());
+    return fail(status, "%s (the row has the role '%.40s', which goes to the template as it is, as in trl)", why, role);
+}
+
+static int of_converted(const tuning_source *s, const json_t *row, tuning_text *out) {
+    const char *role = tuning_row_foreign_role(row);
+    int status = of_row(s, row, out);
+    if (role && status < 0 && s->chat_template) return name_role(status, role);
+    if (status >= 0 && role && out->rendered) snprintf(out->foreign_role, sizeof out->foreign_role, "%s", role);
+    return status;
 }
 
 int tuning_text_of_row(const tuning_source *s, const json_t *row, tuning_text *out) {
+    json_t *converted;
     *out = (tuning_text){0};
-    int status = of_row(s, row, out);
+    TRY(tuning_row_convert(row, &converted));
+    int status = of_converted(s, converted, out);
+    json_decref(converted);
     if (status >= 0 && s->how->assistant_only_loss && !out->rendered)
         status =
             fail(LCKV_ERROR_ARGUMENT, "%s: assistant_only_loss is for conversations, and the row is none", s->where);

@@ -150,6 +150,7 @@ static int encode(const tuning_options *o, const tuning_text *t, const char *whe
     int status = e.learned ? choose_learned(o, t, where, &e, out)
                            : fail(LCKV_ERROR_MEMORY, "no memory for a row of %zu tokens", e.count);
     out->alpaca += t->alpaca;
+    if (*t->foreign_role && !out->foreign++) memcpy(out->foreign_role, t->foreign_role, sizeof out->foreign_role);
     out->endless += t->rendered && !has_eos_at_end(o->tokenizer, &e);
     if (status >= 0) status = add(o, &e, out);
     free_encoded(&e);
@@ -196,6 +197,11 @@ static void tell(const tuning_options *o, const tuning_rows *r) {
                     "the tokens of %lld prompts are not those that prompt and completion begin with: as many are "
                     "passed over",
                     (long long)r->mismatched);
+    if (r->foreign)
+        log_message(LCKV_LOG_WARNING,
+                    "%lld conversations have roles like '%s', which go to the chat template as they are, as in trl: "
+                    "check that it knows them, or call them user and assistant in the data",
+                    (long long)r->foreign, r->foreign_role);
     if (r->endless)
         log_message(LCKV_LOG_WARNING,
                     "%lld conversations do not end in EOS as the chat template writes them: what the model learns to "

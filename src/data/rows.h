@@ -3,6 +3,7 @@
  *
  *   messages                        a conversation, put into words by the chat template; all of it is learned, or with
  *                                   assistant_only_loss what the template marks as answers
+ *   conversations                   the same, with `from` and `value` in place of `role` and `content` (tuning_row.h)
  *   prompt, completion              two texts, or two lists of messages; the completion is learned
  *   text                            a text (or another field of that kind); all of it is learned
  *   instruction, (input,) output    Alpaca's: by the chat template where there is one, as a prompt in Alpaca's words
@@ -37,6 +38,8 @@ typedef struct tuning_rows {
     int64_t mismatched;          /* whose prompt's tokens are not those that prompt and completion begin with */
     int64_t alpaca;              /* that Alpaca's words were put around */
     int64_t endless;             /* conversations behind which no EOS stands */
+    int64_t foreign;             /* conversations with a role that templates seldom know */
+    char foreign_role[24];       /* the first of these roles */
 } tuning_rows;                   /* all zeros is an empty one */
 
 /* LCKV_ERROR_FORMAT names the row that is none of these, or has nothing to learn with assistant_only_loss. */
