@@ -60,9 +60,6 @@ const foreign_flag TRAINING_FOREIGN[] = {
     {"data_seed", FLAG_TEXT, .refused = "the order of the data comes from --seed", .accepted = "None"},
     {"streaming", FLAG_SWITCH, "data never has to fit into memory"},
 
-    {"lora_dropout", FLAG_TEXT, .refused = "LoRA is trained without dropout (trl's default is 0.05)",
-     .accepted = "0|0.0"},
-
     /* when what is written */
     {"logging_strategy", FLAG_TEXT, .refused = "the log goes by --logging_steps", .accepted = "steps"},
     {"logging_first_step", FLAG_SWITCH, .refused = "the log goes by --logging_steps", .accepted = "False"},

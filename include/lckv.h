@@ -490,10 +490,13 @@ LCKV_API void lckv_processes_close(lckv_processes *processes);
 typedef enum lckv_ids_dtype { LCKV_IDS_UINT16, LCKV_IDS_UINT32 } lckv_ids_dtype;
 
 /* LoRA (Hu et al. 2021): each chosen matrix W of a layer stays as it is and gets two of low rank that are learned,
- * y = x W^T + alpha / r (x A^T) B^T, without dropout. Names are peft's, defaults trl's (ModelConfig). */
+ * y = x W^T + alpha / r (dropout(x) A^T) B^T. Names are peft's, defaults trl's (ModelConfig) but for dropout. */
 typedef struct lckv_lora {
     int64_t r;    /* the rank; 16 */
     double alpha; /* 32 */
+    /* Probability, from 0 to below 1, with which each element of x is dropped before A in training (trl's default is
+     * 0.05); others are multiplied by 1 / (1 - dropout). A function of the seed and the step; 0 (default): none. */
+    double dropout;
     /* Of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or all-linear; NULL (default): q_proj and
      * v_proj. Of k_proj and v_proj there are those of layers with a KV slot. */
     const char *const *target_modules;

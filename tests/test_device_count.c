@@ -85,6 +85,11 @@ static void test_elements(void **state) {
     RUN(d, swiglu_backward,
         ((struct op_swiglu){.gate = bf16(5, 8), .up = bf16(5, 8), .dy = f32(5, 8), .dup = f32(5, 8)}));
     expect(d, 0, 2 * 5 * 8 * 2 + 2 * 5 * 8 * 4);
+    struct op_dropout dropout = {.x = bf16(5, 8), .y = bf16(5, 8), .seed = nowhere(1, 1, DTYPE_I64), .p = 0.5};
+    RUN(d, dropout, dropout);
+    expect(d, 0, 2 * 80 + 8);
+    RUN(d, dropout_backward, ((struct op_dropout){.seed = dropout.seed, .dy = f32(5, 8), .dx = f32(5, 8)}));
+    expect(d, 0, 2 * 160 + 8);
     RUN(d, add, ((struct op_add){f32(5, 8), f32(5, 8), f32(5, 8)}));
     expect(d, 0, 3 * 160);
     RUN(d, accumulate, ((struct op_accumulate){bf16(5, 8), f32(5, 8), 1}));

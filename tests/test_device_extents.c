@@ -243,6 +243,37 @@ static void check_swiglu_backward(device *d, const int64_t *e) {
     }
 }
 
+static double dropout_mask(int64_t i) {
+    uint32_t words[4];
+    rng_block(5, 3, (uint64_t)i / 4, words);
+    return words[i % 4] < 1u << 30 ? 0 : 4.0 / 3;
+}
+
+static struct op_dropout dropout_of(void) {
+    struct op_dropout a = {.seed = tensor(1, 1, DTYPE_I64), .p = 0.25, .stream = 3};
+    *(int64_t *)a.seed.data = 5;
+    return a;
+}
+
+static void check_dropout(device *d, const int64_t *e) {
+    struct op_dropout a = dropout_of();
+    a.x = random_tensor(e[0], e[1], compute, 1.0), a.y = tensor(e[0], e[1], compute);
+    RUN(d, dropout, a);
+    for (int64_t i = 0; i < elements(a.y); i++) {
+        double want = element(a.x, i) * dropout_mask(i);
+        check_near("y", a.y, i, want, near(want));
+    }
+}
+
+static void check_dropout_backward(device *d, const int64_t *e) {
+    struct op_dropout a = dropout_of();
+    a.dy = gradient(e[0], e[1]), a.dx = gradient(e[0], e[1]);
+    view before = copy_tensor(a.dx);
+    RUN(d, dropout_backward, a);
+    for (int64_t i = 0; i < elements(a.dx); i++)
+        check_near("dx", a.dx, i, element(before, i) + element(a.dy, i) * dropout_mask(i), 1e-5);
+}
+
 static void check_add(device *d, const int64_t *e) {
     struct op_add a = {gradient(e[0], e[1]), gradient(e[0], e[1]), tensor(e[0], e[1], DTYPE_F32)};
     RUN(d, add, a);
@@ -471,6 +502,7 @@ enum {
     EXTENTS_rope_angles = 2,
     EXTENTS_rope = 3,
     EXTENTS_swiglu = 2,
+    EXTENTS_dropout = 2,
     EXTENTS_add = 2,
     EXTENTS_accumulate = 2,
     EXTENTS_cast = 2,

@@ -81,6 +81,8 @@ static void bad_options_are_refused(void **state) {
     params *p = f.model->params;
     FAILS(adapter_create(p, &(adapter_options){0, 1, 1}, &a), LCKV_ERROR_ARGUMENT, "lora_r should be 1 to");
     FAILS(adapter_create(p, &(adapter_options){1, 0, 1}, &a), LCKV_ERROR_ARGUMENT, "lora_alpha should be above 0");
+    FAILS(adapter_create(p, &(adapter_options){1, 1, 1, 1}, &a), LCKV_ERROR_ARGUMENT,
+          "lora_dropout should be at least 0 and below 1, found 1");
     FAILS(adapter_create(p, &(adapter_options){1, 1, 0}, &a), LCKV_ERROR_ARGUMENT, "no matrix that this model has");
     for (int i = 0; i < p->count; i++) assert_null(p->table[i].tensor.plus);
     fixture_close(&f);
@@ -210,6 +212,30 @@ static void check_differences(fixture *f) {
     assert_true(largest > 0.02);
 }
 
+/* The graph has one seed, so each run of it draws the same masks; without a seed nothing is dropped. */
+static void gradients_with_dropout_are_derivatives(void **state) {
+    (void)state;
+    static const adapter_options dropped = {.rank = RANK, .alpha = 6, .targets = ADAPTER_ALL, .dropout = 0.3};
+    int64_t seed = 77;
+    for (int again = 0; again < 2; again++) {
+        fixture f;
+        fixture_open(&f, 4, ",\"layer_types\":\"0_2_2_3\",\"forward_passes\":0,\"backward_passes\":3", DTYPE_F32, true);
+        add_adapter(&f, &dropped);
+        fill_b(f.model->adapter);
+        OK(params_enable_gradients(f.model->adapter->weights));
+        double without = loss_of(&f, false);
+        f.graph->seed = (view){&seed, 1, 1, DTYPE_I64};
+        f.graph->recompute = again;
+        double with = loss_of(&f, true);
+        assert_true(with != without && fabs(with - without) < 2);
+        assert_true(loss_of(&f, false) == with);
+        check_differences(&f);
+        f.graph->seed = (view){0};
+        assert_true(loss_of(&f, false) == without);
+        fixture_close(&f);
+    }
+}
+
 /* Loops all of whose runs have gradients, since those of runs without are left out by design. The model's own weights
  * have no gradients. */
 static void gradients_are_derivatives(void **state) {
@@ -236,9 +262,13 @@ static void gradients_are_derivatives(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_are_those_of_peft), cmocka_unit_test(k_and_v_are_adapted_where_they_are),
-        cmocka_unit_test(bad_options_are_refused), cmocka_unit_test(a_fresh_one_changes_nothing),
-        cmocka_unit_test(merged_equals_unmerged),  cmocka_unit_test(gradients_are_derivatives),
+        cmocka_unit_test(names_are_those_of_peft),
+        cmocka_unit_test(k_and_v_are_adapted_where_they_are),
+        cmocka_unit_test(bad_options_are_refused),
+        cmocka_unit_test(a_fresh_one_changes_nothing),
+        cmocka_unit_test(merged_equals_unmerged),
+        cmocka_unit_test(gradients_are_derivatives),
+        cmocka_unit_test(gradients_with_dropout_are_derivatives),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

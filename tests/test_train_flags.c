@@ -69,7 +69,7 @@ static void sft_has_flags_of_its_own(void **state) {
             "--train_file", "x", "--max_length", "1");
     REFUSES(f, 2, "--packing_strategy wrapped is refused: rows are packed whole", "sft", "--packing_strategy",
             "wrapped");
-    REFUSES(f, 2, "--lora_dropout 0.05 is refused: LoRA is trained without dropout", "sft", "--lora_dropout", "0.05");
+    REFUSES(f, 2, "--lora_dropout must be", "sft", "--lora_dropout", "1.5");
     REFUSES(f, 2, "block_size", "sft", "--output_dir", "out", "--block_size", "8");
     REFUSES(f, 1, "tuning needs a tokenizer, and", "sft", "--output_dir", in(f, "out"), "--model_name_or_path",
             in(f, "."), "--train_file", in(f, "ids.jsonl"), "--padding_free", "--packing_strategy", "bfd",

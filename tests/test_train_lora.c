@@ -73,12 +73,13 @@ static void the_adapter_alone_learns_and_is_written(void **state) {
 }
 
 static void a_run_that_was_stopped_ends_with_the_same_bytes(void **state) {
-    static const char *const outs[][2] = {{"whole", "parts"}, {"whole16", "parts16"}};
-    for (int i = 0; i < 2; i++) {
+    static const char *const outs[][2] = {{"whole", "parts"}, {"whole16", "parts16"}, {"dropped", "partsdropped"}};
+    for (int i = 0; i < 3; i++) {
         run whole, parts;
         char left[64], right[64];
         begin(&whole, state);
         whole.options.bf16 = i == 1;
+        whole.options.lora.dropout = i == 2 ? 0.2 : 0;
         whole.options.gradient_accumulation_steps = 2;
         parts = whole;
         use_output(&whole, outs[i][0]);
@@ -99,6 +100,39 @@ static void a_run_that_was_stopped_ends_with_the_same_bytes(void **state) {
         assert_true(whole.result.eval_loss == parts.result.eval_loss);
         remove_tree(room_path(whole.room, "base"));
     }
+}
+
+/* The same bits under gradient checkpointing, other ones than without dropout or with another seed; the config says
+ * what was asked for. */
+static void dropout_is_a_function_of_the_seed(void **state) {
+    static const char *const outs[] = {"plain", "dropped", "checkpointed", "reseeded"};
+    run t;
+    char *bytes[4], file[64];
+    size_t counts[4];
+    begin(&t, state);
+    t.options.gradient_accumulation_steps = 2;
+    t.options.max_steps = 4;
+    for (int i = 0; i < 4; i++) {
+        t.options.lora.dropout = i ? 0.2 : 0;
+        t.options.gradient_checkpointing = i == 2;
+        use_output(&t, outs[i]);
+        t.options.seed += i == 3;
+        OK(run_go(&t));
+        snprintf(file, sizeof file, "%s/adapter_model.safetensors", outs[i]);
+        read_whole(&t, file, &bytes[i], &counts[i]);
+        assert_int_equal(counts[i], counts[0]);
+    }
+    assert_memory_equal(bytes[1], bytes[2], counts[0]);
+    assert_memory_not_equal(bytes[0], bytes[1], counts[0]);
+    assert_memory_not_equal(bytes[1], bytes[3], counts[0]);
+    for (int i = 0; i < 4; i++) free(bytes[i]);
+    char *config;
+    read_whole(&t, "dropped/adapter_config.json", &config, &counts[0]);
+    assert_non_null(strstr(config, "\"lora_dropout\": 0.2"));
+    free(config);
+    t.options.lora.dropout = 1;
+    use_output(&t, "all");
+    FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "lora_dropout should be at least 0 and below 1");
 }
 
 /* How far the weights of two models are apart; of each an adapter that is added (NULL: none). */
@@ -249,13 +283,10 @@ static void what_does_not_go_together_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(the_adapter_alone_learns_and_is_written),
-        ROOM_TEST(a_run_that_was_stopped_ends_with_the_same_bytes),
-        ROOM_TEST(merging_changes_nothing),
-        ROOM_TEST(an_adapter_is_merged_before_layers_share),
-        ROOM_TEST(the_best_adapter_is_taken),
-        ROOM_TEST(frozen_weights_take_their_values_alone),
-        ROOM_TEST(what_does_not_go_together_is_refused),
+        ROOM_TEST(the_adapter_alone_learns_and_is_written),  ROOM_TEST(a_run_that_was_stopped_ends_with_the_same_bytes),
+        ROOM_TEST(dropout_is_a_function_of_the_seed),        ROOM_TEST(merging_changes_nothing),
+        ROOM_TEST(an_adapter_is_merged_before_layers_share), ROOM_TEST(the_best_adapter_is_taken),
+        ROOM_TEST(frozen_weights_take_their_values_alone),   ROOM_TEST(what_does_not_go_together_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,6 +114,25 @@ struct op_swiglu {
     view dy, dgate, dup;
 };
 
+/* Dropout (Srivastava et al. 2014): y = x * mask, where the mask is 0 with probability p, else 1 / (1 - p). It is a
+ * function of (seed, stream, place) alone and made again in the backward pass: element e of the tensor is dropped where
+ * word e % 4 of rng_block(seed, stream, e / 4) is below dropout_threshold(p).   backward: dx += dy * mask */
+struct op_dropout {
+    view x, y;       /* compute type [rows, cols] */
+    view seed;       /* i64 [1, 1]: its 64 bits are the seed */
+    double p;        /* 0 <= p < 1 */
+    uint64_t stream; /* tells the uses of one seed apart */
+    view dy, dx;
+};
+
+static inline uint32_t dropout_threshold(double p) {
+    return (uint32_t)(p * 0x1p32);
+}
+
+static inline float dropout_scale(double p) {
+    return (float)(1 / (1 - p));
+}
+
 /* y = a + b. y may be a or b. The gradients of a sum are copies: see op_accumulate. */
 struct op_add {
     view a, b, y; /* f32 [rows, cols] */
@@ -299,6 +318,8 @@ struct op_fill_normal {
     ENTRY(rope_backward, rope)                                                                                         \
     ENTRY(swiglu, swiglu)                                                                                              \
     ENTRY(swiglu_backward, swiglu)                                                                                     \
+    ENTRY(dropout, dropout)                                                                                            \
+    ENTRY(dropout_backward, dropout)                                                                                   \
     ENTRY(add, add)                                                                                                    \
     ENTRY(accumulate, accumulate)                                                                                      \
     ENTRY(cast, cast)                                                                                                  \

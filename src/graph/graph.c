@@ -57,6 +57,7 @@ static void forget_records(tape *t) {
 int graph_reset(graph *g) {
     if (g->tape) forget_records(g->tape);
     free_tensors(g);
+    g->masks = 0;
     return pool_reset(g->pool);
 }
 

@@ -22,11 +22,13 @@
 
 typedef struct tensor tensor;
 
-/* What is added to a weight [rows, cols]: scale * b a, of low rank (LoRA: Hu et al. 2021, section 4.1). */
+/* What is added to a weight [rows, cols]: scale * b a, of low rank (LoRA: Hu et al. 2021, section 4.1). In training
+ * elements of a's input are dropped with probability `dropout`. */
 typedef struct low_rank {
     tensor *a; /* weight [rank, cols] */
     tensor *b; /* weight [rows, rank] */
     float scale;
+    double dropout; /* 0: none */
 } low_rank;
 
 struct tensor {
@@ -49,6 +51,9 @@ typedef struct graph {
     tape *tape;     /* NULL where no gradients are wanted at all */
     bool recording; /* ops are recorded (needs a tape) */
     bool recompute; /* for whoever runs a model: what can go through graph_recompute() is to do so */
+    /* Dropout: mask number i since graph_reset() is that of stream i of the seed, also where work runs again. */
+    view seed;      /* i64 [1, 1], changed by whoever trains from batch to batch; absent: nothing is dropped */
+    uint64_t masks; /* drawn so far */
     dtype compute;  /* DTYPE_F32 or DTYPE_BF16: products' operands, attention, saved activations */
     tensor *live;   /* every tensor that somebody holds */
     /* Called in the backward pass as soon as a weight's gradient is whole; may be NULL. */
@@ -84,8 +89,11 @@ int graph_rms_norm(graph *g, tensor *x, tensor *weight, float eps, dtype type, t
 int graph_rope_angles(graph *g, const struct op_rope_angles *what, tensor **out);
 int graph_rope(graph *g, tensor *x, tensor *angles, tensor **out);
 int graph_swiglu(graph *g, tensor *gate, tensor *up, tensor **out);
+/* With the graph's seed and next mask; x itself, held once more, where p is 0 or the graph has no seed. */
+int graph_dropout(graph *g, tensor *x, double p, tensor **out);
 int graph_add(graph *g, tensor *a, tensor *b, tensor **out);
-/* bias NULL: none. With weight->plus, y = x weight^T + bias + scale (x a^T) b^T: neither b a nor the sum is formed. */
+/* bias NULL: none. With weight->plus, y = x weight^T + bias + scale (dropout(x) a^T) b^T: neither b a nor
+ * the sum is formed. */
 int graph_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype type, tensor **out);
 /* [rows, cols of bias] f32, each row the bias: a product whose other factor is known to be zero. */
 int graph_bias(graph *g, tensor *bias, int64_t rows, tensor **out);

@@ -146,6 +146,31 @@ int graph_swiglu(graph *g, tensor *gate, tensor *up, tensor **out) {
     return tensor_made(g, swiglu_run(g, gate, up, *out), out);
 }
 
+/* ---------------------------------------------------------------- dropout */
+
+static int dropout_backward(graph *g, record *r) {
+    struct op_dropout *a = &r->op.dropout;
+    a->dy = r->out->grad;
+    TRY(tensor_gradient(g, r->in[0], &a->dx));
+    return RUN(g, dropout_backward, a);
+}
+
+static int dropout_run(graph *g, tensor *x, double p, tensor *out) {
+    struct op_dropout a = {.x = x->value, .y = out->value, .seed = g->seed, .p = p, .stream = g->masks++};
+    TRY(RUN(g, dropout, &a));
+    if (!tape_wants(g, &x, 1)) return LCKV_OK;
+    return tape_push(g, &(record){.backward = dropout_backward, .out = out, .in = {x}, .op.dropout = a});
+}
+
+int graph_dropout(graph *g, tensor *x, double p, tensor **out) {
+    if (p == 0 || !g->seed.data) {
+        *out = tensor_hold(x);
+        return LCKV_OK;
+    }
+    TRY(graph_tensor(g, x->value.rows, x->value.cols, x->value.type, out));
+    return tensor_made(g, dropout_run(g, x, p, *out), out);
+}
+
 /* ---------------------------------------------------------------- add */
 
 static int add_to_gradient(graph *g, tensor *t, view dy) {

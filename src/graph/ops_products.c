@@ -53,10 +53,20 @@ static int sum_run(graph *g, tensor *y, tensor *term, float scale, tensor *out) 
     return tape_push(g, &(record){.backward = sum_backward, .out = out, .in = {y, term}, .op.accumulate = a});
 }
 
-/* out = y + scale (x a^T) b^T, in y's memory. */
+/* dropout(x) a^T */
+static int low_rank_inner(graph *g, tensor *x, const low_rank *plus, tensor **inner) {
+    tensor *kept;
+    *inner = NULL;
+    TRY(graph_dropout(g, x, plus->dropout, &kept));
+    int status = plain_linear(g, kept, plus->a, NULL, g->compute, inner);
+    tensor_release(g, kept);
+    return status;
+}
+
+/* out = y + scale (dropout(x) a^T) b^T, in y's memory. */
 static int add_low_rank(graph *g, tensor *x, const low_rank *plus, tensor *y, tensor **out) {
     tensor *inner, *term;
-    TRY(plain_linear(g, x, plus->a, NULL, g->compute, &inner));
+    TRY(low_rank_inner(g, x, plus, &inner));
     int status = plain_linear(g, inner, plus->b, NULL, DTYPE_F32, &term);
     tensor_release(g, inner);
     TRY(status);

@@ -23,12 +23,16 @@ static void move_gradients(tensor *const from[WORK_OUTPUTS], tensor *const to[WO
     }
 }
 
+/* With the masks that it drew the first time. */
 static int run_again(graph *g, const record *r) {
     tensor *fresh[WORK_OUTPUTS] = {NULL};
     bool recording = g->recording;
+    uint64_t masks = g->masks;
     g->recording = true;
+    g->masks = r->op.recompute.masks;
     int status = r->op.recompute.run(g, r->op.recompute.what, r->kept, fresh);
     g->recording = recording;
+    g->masks = masks;
     TRY(status);
     move_gradients(r->outputs, fresh);
     for (int i = 0; i < WORK_OUTPUTS; i++) tensor_release(g, fresh[i]);
@@ -44,8 +48,8 @@ static int recompute_backward(graph *g, record *walked) {
     return tape_walk(g, first);
 }
 
-static int push(graph *g, const graph_work *work, int owed, tensor *const out[WORK_OUTPUTS]) {
-    record r = {.backward = recompute_backward, .op.recompute = {.run = work->run, .owed = owed}};
+static int push(graph *g, const graph_work *work, int owed, uint64_t masks, tensor *const out[WORK_OUTPUTS]) {
+    record r = {.backward = recompute_backward, .op.recompute = {.run = work->run, .owed = owed, .masks = masks}};
     memcpy(r.in, work->in, sizeof work->in);
     memcpy(r.kept, work->in, sizeof work->in);
     memcpy(r.outputs, out, sizeof r.outputs);
@@ -55,8 +59,9 @@ static int push(graph *g, const graph_work *work, int owed, tensor *const out[WO
 
 int graph_recompute(graph *g, const graph_work *work, tensor *out[WORK_OUTPUTS]) {
     int first = g->tape->count, owed;
+    uint64_t masks = g->masks;
     TRY(work->run(g, work->what, work->in, out));
     if (g->tape->count == first) return LCKV_OK; /* nothing in it wants a gradient */
     TRY(tape_forget(g, first, &owed));
-    return push(g, work, owed, out);
+    return push(g, work, owed, masks, out);
 }

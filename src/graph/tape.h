@@ -29,12 +29,14 @@ struct record {
         struct op_rms_norm rms_norm;
         struct op_rope rope;
         struct op_swiglu swiglu;
+        struct op_dropout dropout;
         struct op_linear linear;
         struct op_accumulate accumulate;
         struct op_attention attention;
         struct recompute {
             int (*run)(graph *g, const void *what, tensor *const in[WORK_INPUTS], tensor *out[WORK_OUTPUTS]);
             int owed;
+            uint64_t masks; /* g->masks when it ran */
             _Alignas(max_align_t) char what[WORK_BYTES];
         } recompute;
     } op;

@@ -20,9 +20,10 @@ static json_t *describe(const adapter *a, const char *base) {
     return json_pack("{ss sn ss? ss sb sb sb so sf sn sn si so ss sb sb s{} s{} sn sn sn}", "peft_type", "LORA",
                      "auto_mapping", "base_model_name_or_path", base, "bias", "none", "fan_in_fan_out", 0,
                      "inference_mode", 1, "init_lora_weights", 1, "lora_alpha", number(a->options.alpha),
-                     "lora_dropout", 0.0, "modules_to_save", "layers_to_transform", "r", (int)a->options.rank,
-                     "target_modules", target_modules(a), "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", 0,
-                     "rank_pattern", "alpha_pattern", "layers_pattern", "revision", "layer_replication");
+                     "lora_dropout", a->options.dropout, "modules_to_save", "layers_to_transform", "r",
+                     (int)a->options.rank, "target_modules", target_modules(a), "task_type", "CAUSAL_LM", "use_dora", 0,
+                     "use_rslora", 0, "rank_pattern", "alpha_pattern", "layers_pattern", "revision",
+                     "layer_replication");
 }
 
 static int item_values(void *user, int index, void *bytes) {

@@ -90,6 +90,7 @@ static void fill_table(adapter *a, params *base) {
         pair->a = add(a->weights, w, 'A', a->options.rank, w->cols);
         pair->b = add(a->weights, w, 'B', w->rows, a->options.rank);
         pair->scale = scale;
+        pair->dropout = a->options.dropout;
         w->tensor.plus = pair;
     }
 }
@@ -111,6 +112,8 @@ static int check(const adapter_options *o) {
             (long long)o->rank);
     REQUIRE(isfinite(o->alpha) && o->alpha > 0, LCKV_ERROR_ARGUMENT, "lora_alpha should be above 0, found %g",
             o->alpha);
+    REQUIRE(o->dropout >= 0 && o->dropout < 1, LCKV_ERROR_ARGUMENT,
+            "lora_dropout should be at least 0 and below 1, found %g", o->dropout);
     return LCKV_OK;
 }
 

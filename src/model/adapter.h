@@ -1,9 +1,9 @@
 /* An adapter: LoRA (Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models") on some matrices of a model.
  *
- * Each gets two matrices, y = x W^T + alpha / rank (x A^T) B^T, which learn while the model's own weights are frozen:
- * these have no gradients, and no optimizer looks at them. A and B are a table of weights of its own (params.h) under
- * the names that peft gives them, so that whatever walks a table walks this one too. A matrix that the model does not
- * have, K or V of a layer without a KV slot, has none either. Leaves out: files (io/adapter_file.h), merging. */
+ * Each gets two matrices, y = x W^T + alpha / rank (dropout(x) A^T) B^T, which learn while the model's own weights are
+ * frozen: these have no gradients, and no optimizer looks at them. A and B are a table of weights of its own (params.h)
+ * under the names that peft gives them, so that whatever walks a table walks this one too. A matrix that the model does
+ * not have, K or V of a layer without a KV slot, has none either. Leaves out: files (io/adapter_file.h), merging. */
 #ifndef MODEL_ADAPTER_H
 #define MODEL_ADAPTER_H
 
@@ -17,6 +17,7 @@ typedef struct adapter_options {
     int64_t rank;
     double alpha;
     unsigned targets; /* bits: which matrices */
+    double dropout;   /* probability, in training alone (graph.h); 0: none */
 } adapter_options;
 
 typedef struct adapter {

@@ -1,7 +1,11 @@
 /* One training step on the device, see step.h. */
 #include "train/step.h"
 
+#include "base/rng.h"
+
 #include <stdlib.h>
+
+static const uint64_t DROPOUT_STREAM = 0x64726f7000000000; /* "drop": apart from the other streams of a run's seed */
 
 /* ---------------------------------------------------------------- making one */
 
@@ -52,9 +56,10 @@ static void free_batch(stepper *s) {
 
 static int allocate_scalars(stepper *s) {
     device *d = s->model->device;
-    TRY(d->memory.alloc(d, 3 * sizeof(double), &s->scalars));
+    TRY(d->memory.alloc(d, 4 * sizeof(double), &s->scalars));
     s->sums = (view){s->scalars, 1, 2, DTYPE_F64};
     s->scale = (view){(char *)s->scalars + 2 * sizeof(double), 1, 1, DTYPE_F32};
+    s->seed = (view){(char *)s->scalars + 3 * sizeof(double), 1, 1, DTYPE_I64};
     return LCKV_OK;
 }
 
@@ -197,6 +202,7 @@ static view correct_of_batch(const stepper *s) {
 static int run_batch(stepper *s, int count, bool learn) {
     TRY(fill_batch(s, count));
     s->graph->recording = learn;
+    s->graph->seed = learn ? s->seed : (view){0};
     int status = learn ? learn_from_batch(s) : forward(s, correct_of_batch(s));
     int reset = graph_reset(s->graph);
     return status < 0 ? status : reset;
@@ -226,6 +232,16 @@ static int count_items(const examples *data, const int64_t *chosen, int64_t coun
     return LCKV_OK;
 }
 
+/* The seed of a batch's dropout masks: a function of the run's seed, the step, and the batch's first example in it. */
+static int send_seed(stepper *s, int64_t at) {
+    device *d = s->model->device;
+    const optimizer *o = s->optimizer;
+    uint32_t words[4];
+    if (!s->model->adapter || s->model->adapter->options.dropout == 0) return LCKV_OK;
+    rng_block(o->options.seed, DROPOUT_STREAM + (uint64_t)o->steps, (uint64_t)at, words);
+    return d->memory.copy_in(d, s->seed.data, words, sizeof(uint64_t));
+}
+
 /* The share of this process, one batch after the other. */
 static int run_share(stepper *s, const examples *data, const int64_t *chosen, int64_t count) {
     int64_t items;
@@ -235,6 +251,7 @@ static int run_share(stepper *s, const examples *data, const int64_t *chosen, in
     for (int64_t at = first; at < end;) {
         int now = end - at < s->batch_size ? (int)(end - at) : s->batch_size;
         for (int i = 0; i < now; i++) TRY(data->read(data, chosen[at + i], &s->examples[i]));
+        TRY(send_seed(s, at));
         TRY(run_batch(s, now, true));
         at += now;
     }

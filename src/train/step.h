@@ -45,9 +45,10 @@ typedef struct stepper {
     view correct;         /* i32 [the larger of the two times block_size, 1]: on the device */
     batch_entry *entries; /* [entry_room] of the batch's sequences */
     int entry_room;
-    void *scalars;      /* device memory of the next two */
+    void *scalars;      /* device memory of the next three */
     view sums;          /* f64 [1, 2]: the loss of the step so far; labels that an evaluation got right */
     view scale;         /* f32: 1 / labels of the step */
+    view seed;          /* i64: of the batch's dropout masks */
     replay_set batches; /* whole ones, and what is left at a step's end */
     replay update;
     step_pending pending[STEPPER_AHEAD];

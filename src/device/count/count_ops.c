@@ -87,6 +87,15 @@ static int swiglu_backward(device *d, const struct op_swiglu *a) {
     return charge(d, 0, read + bytes_of(a->dgate) + bytes_of(a->dup));
 }
 
+static int dropout(device *d, const struct op_dropout *a) {
+    return charge(d, 0, bytes_of(a->x) + bytes_of(a->seed) + bytes_of(a->y));
+}
+
+static int dropout_backward(device *d, const struct op_dropout *a) {
+    if (!a->dx.data) return LCKV_OK;
+    return charge(d, 0, bytes_of(a->dy) + bytes_of(a->seed) + bytes_of(a->dx));
+}
+
 static int add(device *d, const struct op_add *a) {
     return charge(d, 0, bytes_of(a->a) + bytes_of(a->b) + bytes_of(a->y));
 }
