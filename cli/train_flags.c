@@ -45,7 +45,7 @@ static const flag FLAGS[] = {
 
     {"train_file", FLAG_FILES, NULL, "Data",
      "files, folders and patterns (a/b-*.jsonl) to train on, one corpus in this order: text (a line is a document, its "
-     "break kept), .jsonl, .json, .csv, or token ids (.bin, .npy); plain, .gz, .bz2, .xz or .zst. "
+     "break kept), .jsonl, .json, .csv, or token ids (.bin, .npy), plain, .gz, .bz2, .xz or .zst; .parquet. "
      "NAME:WEIGHT NAME:WEIGHT...: a mixture, a weight being the share of an epoch's blocks",
      AT(train_files), .value = "FILES"},
     {"dataset_name", FLAG_TEXT, NULL, "Data",

@@ -80,7 +80,8 @@ static void files_that_are_not_what_their_ending_says_are_named(void **state) {
     for (size_t i = 0; i < sizeof PACKED / sizeof *PACKED; i++)
         expect_failure(room_file(*state, PACKED[i][0], "one\ntwo\n"), &USUAL, LCKV_ERROR_FORMAT,
                        "is not compressed as its ending says");
-    expect_failure(room_file(*state, "a.parquet", "PAR1"), &USUAL, LCKV_ERROR_UNSUPPORTED, ".parquet files are not");
+    expect_failure(room_file(*state, "a.arrow", "ARROW1"), &USUAL, LCKV_ERROR_UNSUPPORTED, ".arrow files are not");
+    expect_failure(room_file(*state, "a.parquet.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED, "unpack this one");
     expect_failure(room_file(*state, "a.tar.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED, ".tar files are not");
 }
 

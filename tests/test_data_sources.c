@@ -70,6 +70,31 @@ static void a_data_set_has_parts(void **state) {
     expect_list(r, &train, "plain/a.txt");
 }
 
+/* As the datasets library divides what a hub serves: words of parts end at digits, a folder of a config's name is that
+ * config alone. */
+static void parquet_shards_have_parts(void **state) {
+    room *r = *state;
+    source_list train = {0}, validation = {0};
+    FILES(r, "wiki/wikitext-103-raw-v1/train-00000-of-00002.parquet",
+          "wiki/wikitext-103-raw-v1/train-00001-of-00002.parquet",
+          "wiki/wikitext-103-raw-v1/validation-00000-of-00001.parquet",
+          "wiki/wikitext-103-raw-v1/test-00000-of-00001.parquet", "wiki/wikitext-103-v1/train-00000-of-00001.parquet",
+          "wiki/wikitext-103/train.parquet", "wiki/README.md", "data/data/train-00000-of-00001-a09b.parquet",
+          "data/data/test-00000-of-00001.parquet", "words/training1.parquet", "words/eval.parquet", "words/val2.jsonl");
+    OK(sources_of_dataset(room_path(r, "wiki"), "wikitext-103-raw-v1", &train, &validation));
+    expect_list(r, &train,
+                "wiki/wikitext-103-raw-v1/train-00000-of-00002.parquet "
+                "wiki/wikitext-103-raw-v1/train-00001-of-00002.parquet");
+    expect_list(r, &validation, "wiki/wikitext-103-raw-v1/validation-00000-of-00001.parquet");
+    OK(sources_of_dataset(room_path(r, "wiki"), "wikitext-103", &train, &validation));
+    expect_list(r, &train, "wiki/wikitext-103/train.parquet");
+    OK(sources_of_dataset(room_path(r, "data"), NULL, &train, &validation));
+    expect_list(r, &train, "data/data/train-00000-of-00001-a09b.parquet");
+    OK(sources_of_dataset(room_path(r, "words"), NULL, &train, &validation));
+    expect_list(r, &train, "words/training1.parquet");
+    expect_list(r, &validation, "words/val2.jsonl");
+}
+
 static void a_data_set_may_lie_in_the_cache(void **state) {
     room *r = *state;
     source_list train = {0}, validation = {0};
@@ -123,6 +148,7 @@ int main(void) {
         ROOM_TEST(folders_and_patterns_are_files_in_order),
         ROOM_TEST(names_of_nothing_are_refused),
         ROOM_TEST(a_data_set_has_parts),
+        ROOM_TEST(parquet_shards_have_parts),
         ROOM_TEST(a_data_set_may_lie_in_the_cache),
         ROOM_TEST(names_of_the_hub_that_are_not_here_are_told_how_to_be_had),
     };

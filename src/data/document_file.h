@@ -10,8 +10,9 @@
 typedef struct document_file {
     const char *path; /* the reader's, as all but the last three fields */
     const document_options *options;
-    byte_stream *stream;
-    int64_t line; /* lines that were gone past */
+    byte_stream *stream;          /* NULL: of Parquet, or not open */
+    struct parquet_file *parquet; /* NULL: not of Parquet, or not open */
+    int64_t line;                 /* lines that were gone past */
 
     /* what a kind remembers from one document to the next */
     bool begun;                   /* its first bytes have been looked at */
@@ -34,6 +35,13 @@ int json_lines_next(document_file *f, document *out, bool *found);
 int csv_file_next(document_file *f, document *out, bool *found);
 int bin_file_next(document_file *f, document *out, bool *found);
 int npy_file_next(document_file *f, document *out, bool *found);
+int parquet_file_next(document_file *f, document *out, bool *found);
+
+/* Parquet files are not streams of bytes: what opening, closing and progress are for them (documents_parquet.c). Where
+ * lckv is built without Parquet, opening fails and says how to convert the file. */
+int parquet_document_open(document_file *f);
+void parquet_document_close(document_file *f); /* one that is not open is fine */
+double parquet_document_fraction(const document_file *f);
 
 /* Makes f->ids hold `count` ids. */
 int document_file_ids(document_file *f, int64_t count);

@@ -10,7 +10,7 @@ struct document_reader {
     const char *const *paths;
     int count, current;
     document_options options;
-    document_file file; /* the current one; its stream is NULL before it is open */
+    document_file file; /* the current one; its stream and parquet are NULL before it is open */
     int64_t *sizes;     /* [count] bytes on disk */
     int64_t bytes_before, bytes_in_all;
 };
@@ -23,10 +23,11 @@ typedef struct document_kind {
 } document_kind;
 
 static const document_kind KINDS[] = {
-    {".jsonl", json_lines_next}, {".ndjson", json_lines_next}, {".json", json_file_next}, {".csv", csv_file_next},
-    {".bin", bin_file_next},     {".npy", npy_file_next},      {".txt", text_file_next},
+    {".jsonl", json_lines_next}, {".ndjson", json_lines_next},    {".json", json_file_next},
+    {".csv", csv_file_next},     {".bin", bin_file_next},         {".npy", npy_file_next},
+    {".txt", text_file_next},    {".parquet", parquet_file_next},
 };
-static const char *const REFUSED[] = {".parquet", ".arrow", ".feather", ".tar", ".zip", ".tgz"};
+static const char *const REFUSED[] = {".arrow", ".feather", ".tar", ".zip", ".tgz"};
 
 static bool ends_in(const char *path, const char *ending) {
     size_t length = byte_stream_plain_length(path), tail = strlen(ending);
@@ -37,6 +38,11 @@ static const document_kind *kind_of(const char *path) {
     for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
         if (ends_in(path, KINDS[i].ending)) return &KINDS[i];
     return NULL;
+}
+
+static bool is_parquet(const char *path) {
+    const document_kind *kind = kind_of(path);
+    return kind && kind->next == parquet_file_next;
 }
 
 bool document_name_is_known(const char *path) {
@@ -76,8 +82,10 @@ static int check_path(document_reader *r, int i) {
     for (size_t k = 0; k < sizeof REFUSED / sizeof *REFUSED; k++)
         REQUIRE(!ends_in(path, REFUSED[k]), LCKV_ERROR_UNSUPPORTED,
                 "'%s': %s files are not read; expected text, .jsonl, .json, .csv, .bin or .npy, plain or compressed "
-                "(.gz, .bz2, .xz, .zst)",
+                "(.gz, .bz2, .xz, .zst), or .parquet",
                 path, REFUSED[k]);
+    REQUIRE(!is_parquet(path) || byte_stream_plain_length(path) == strlen(path), LCKV_ERROR_UNSUPPORTED,
+            "'%s': Parquet files are compressed inside; unpack this one", path);
     r->sizes[i] = (int64_t)bytes;
     r->bytes_in_all += (int64_t)bytes;
     return LCKV_OK;
@@ -102,6 +110,7 @@ int document_reader_create(const char *const *paths, int count, const document_o
 /* Leaves it as new, but for its room. */
 static void close_file(document_file *f) {
     byte_stream_close(f->stream);
+    parquet_document_close(f);
     json_decref(f->row);
     *f = (document_file){.text = f->text, .ids = f->ids, .id_capacity = f->id_capacity};
 }
@@ -116,8 +125,9 @@ void document_reader_free(document_reader *r) {
 }
 
 double document_reader_fraction(const document_reader *r) {
-    int64_t here = r->file.stream ? byte_stream_position(r->file.stream) : 0;
-    return r->bytes_in_all ? (double)(r->bytes_before + here) / (double)r->bytes_in_all : 1;
+    double here = r->file.stream ? (double)byte_stream_position(r->file.stream) : 0;
+    if (r->file.parquet) here = parquet_document_fraction(&r->file) * (double)r->sizes[r->current];
+    return r->bytes_in_all ? ((double)r->bytes_before + here) / (double)r->bytes_in_all : 1;
 }
 
 int document_file_ids(document_file *f, int64_t count) {
@@ -132,6 +142,7 @@ int document_file_ids(document_file *f, int64_t count) {
 static int open_file(document_reader *r) {
     r->file.path = r->paths[r->current];
     r->file.options = &r->options;
+    if (is_parquet(r->file.path)) return parquet_document_open(&r->file);
     return byte_stream_open(r->file.path, &r->file.stream);
 }
 
@@ -139,7 +150,7 @@ int document_reader_next(document_reader *r, document *out, bool *found) {
     *found = false;
     while (r->current < r->count) {
         const document_kind *kind = kind_of(r->paths[r->current]);
-        if (!r->file.stream) TRY(open_file(r));
+        if (!r->file.stream && !r->file.parquet) TRY(open_file(r));
         *out = (document){.file = r->file.path};
         TRY(kind ? kind->next(&r->file, out, found) : text_file_next(&r->file, out, found));
         if (*found) return LCKV_OK;

@@ -6,12 +6,13 @@
  *   .json             the same, or one array of objects
  *   .csv              RFC 4180, its first record names the columns; blank lines are passed over
  *   .bin, .npy        token ids, the whole file one document
+ *   .parquet          a row a document, with the fields that objects have as columns
  *   anything else     text, a document a line; its break may be "\n", "\r\n" or "\r" and is handed out as "\n", or not
  * at all
  *
- * An object has text or ids in the field that was asked for, else `input_ids`, else `text`. A record of CSV has text in
- * the column that was asked for, else `text`, else the first one. Files are read through a window, so that a corpus may
- * be larger than memory.
+ * An object, or a row of Parquet, has text or ids in the field that was asked for, else `input_ids`, else `text`. A
+ * record of CSV has text in the column that was asked for, else `text`, else the first one. Files are read through a
+ * window, so that a corpus may be larger than memory.
  *
  * Leaves out: finding the files (sources.h), tokenizers, blocks. */
 #ifndef DATA_DOCUMENTS_H
@@ -24,11 +25,11 @@ typedef struct document {
     size_t bytes;
     const int32_t *ids; /* [id_count], none of them negative; NULL where the row gives text */
     int64_t id_count;
-    const json_t *row; /* with whole_rows, of a file of JSON: the object, and neither text nor ids */
+    const json_t *row; /* with whole_rows, of a file of JSON or Parquet: the object, and neither text nor ids */
     bool goes_on;      /* more ids of the document before, of which `before` have been handed out */
     int64_t before;
     const char *file; /* where it stands, for errors */
-    int64_t line;     /* from 1; 0 in files without lines */
+    int64_t line;     /* from 1, of Parquet the row; 0 in files without lines */
 } document;           /* valid until the next call of its reader */
 
 typedef struct document_options {
@@ -41,7 +42,7 @@ typedef struct document_options {
 typedef struct document_reader document_reader;
 
 /* Looks for all `paths`, to be read one after the other; they and the options must outlive the reader. A file of a kind
- * that is known and not read (.parquet, .tar) is LCKV_ERROR_UNSUPPORTED. */
+ * that is known and not read (.arrow, .tar) is LCKV_ERROR_UNSUPPORTED. */
 int document_reader_create(const char *const *paths, int count, const document_options *options, document_reader **out);
 void document_reader_free(document_reader *r); /* NULL is fine */
 

@@ -69,7 +69,9 @@ static int add_whole_folder(const char *folder, source_list *out) {
     int before = out->count;
     TRY(add_folder(folder, 0, out));
     REQUIRE(out->count > before, LCKV_ERROR_FILE,
-            "'%s' has no data in it: no .txt, .jsonl, .ndjson, .json, .csv, .bin or .npy, plain or compressed", folder);
+            "'%s' has no data in it: no .txt, .jsonl, .ndjson, .json, .csv, .bin or .npy, plain or compressed, and no "
+            ".parquet",
+            folder);
     return LCKV_OK;
 }
 
@@ -112,12 +114,12 @@ double sources_weight(const char *name, size_t *length) {
 
 /* ---------------------------------------------------------------- data sets */
 
-/* Whether `word` stands in `path` with nothing but signs around it. */
+/* Whether `word` stands in `path` with no letter beside it: "train" in "train-00000", "1.train2". */
 static bool has_word(const char *path, const char *word) {
     size_t length = strlen(word);
     for (const char *at = path; (at = strstr(at, word)); at++) {
-        bool begins = at == path || !isalnum((unsigned char)at[-1]);
-        if (begins && !isalnum((unsigned char)at[length])) return true;
+        bool begins = at == path || !isalpha((unsigned char)at[-1]);
+        if (begins && !isalpha((unsigned char)at[length])) return true;
     }
     return false;
 }
@@ -128,8 +130,10 @@ static part part_of(const char *path) {
     static const struct {
         const char *word;
         part part;
-    } words[] = {{"train", PART_TRAIN},    {"validation", PART_VALIDATION}, {"valid", PART_VALIDATION},
-                 {"val", PART_VALIDATION}, {"dev", PART_VALIDATION},        {"test", PART_TEST}};
+    } words[] = {{"train", PART_TRAIN},      {"training", PART_TRAIN}, {"validation", PART_VALIDATION},
+                 {"valid", PART_VALIDATION}, {"val", PART_VALIDATION}, {"dev", PART_VALIDATION},
+                 {"test", PART_TEST},        {"testing", PART_TEST},   {"eval", PART_TEST},
+                 {"evaluation", PART_TEST}};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (has_word(path, words[i].word)) return words[i].part;
     return PART_NONE;
@@ -141,18 +145,40 @@ static bool is_description(const char *path) {
     return !strcmp(name, "dataset_infos.json") || !strcmp(name, "dataset_info.json") || !strcmp(name, "state.json");
 }
 
-static bool is_wanted(const char *below, const char *config_name) {
-    return !is_description(below) && (!config_name || has_word(below, config_name));
+/* Whether a folder on the way to the file has exactly this name. */
+static bool in_folder(const char *below, const char *name) {
+    size_t length = strlen(name);
+    for (const char *at = below; (at = strstr(at, name)); at++)
+        if (at > below && at[-1] == '/' && at[length] == '/') return true;
+    return false;
+}
+
+/* A config is the folder of its name; where there is none, all files that have its name as a word in their path. */
+typedef struct config_choice {
+    const char *name; /* NULL: all files */
+    bool is_folder;
+} config_choice;
+
+static config_choice choose_config(const source_list *all, size_t root, const char *name) {
+    config_choice c = {name, false};
+    for (int i = 0; name && i < all->count; i++) c.is_folder |= in_folder(all->paths[i] + root, name);
+    return c;
+}
+
+static bool is_wanted(const char *below, const config_choice *c) {
+    if (is_description(below)) return false;
+    return !c->name || (c->is_folder ? in_folder(below, c->name) : has_word(below, c->name));
 }
 
 /* `root`: so many first characters of each path are the data set's folder. */
 static int divide(const source_list *all, size_t root, const char *config_name, source_list *train,
                   source_list *validation) {
     bool named = false;
+    config_choice config = choose_config(all, root, config_name);
     for (int i = 0; i < all->count; i++)
-        named |= is_wanted(all->paths[i] + root, config_name) && part_of(all->paths[i] + root) != PART_NONE;
+        named |= is_wanted(all->paths[i] + root, &config) && part_of(all->paths[i] + root) != PART_NONE;
     for (int i = 0; i < all->count; i++) {
-        if (!is_wanted(all->paths[i] + root, config_name)) continue;
+        if (!is_wanted(all->paths[i] + root, &config)) continue;
         part p = named ? part_of(all->paths[i] + root) : PART_TRAIN;
         if (p == PART_TRAIN) TRY(add_path(train, all->paths[i]));
         if (p == PART_VALIDATION) TRY(add_path(validation, all->paths[i]));

@@ -3,9 +3,10 @@
  * A folder stands for all files in it and below whose names say what they hold (documents.h), in the order of their
  * paths; hidden ones are passed over. A pattern (*, ?, [...]) stands for the files and folders that match, likewise.
  *
- * The files of a data set belong to parts: one with the word "train" in its path, below the folder, to the training
- * part; "validation", "valid", "val" or "dev" to the validation part; "test" to neither. Where no path has any of these
- * words, all files are for training. Leaves out: what is in the files. */
+ * The files of a data set belong to parts: one with the word "train" or "training" in its path, below the folder, to
+ * the training part; "validation", "valid", "val" or "dev" to the validation part; "test", "testing", "eval" or
+ * "evaluation" to neither (the words of the datasets library). Where no path has any of these words, all files are for
+ * training. Leaves out: what is in the files. */
 #ifndef DATA_SOURCES_H
 #define DATA_SOURCES_H
 
@@ -24,7 +25,7 @@ int sources_add(const char *const *names, int count, source_list *out);
 double sources_weight(const char *name, size_t *length);
 
 /* The parts of a data set: a file (for training), a folder, or ORG/NAME in the Hugging Face cache. `config_name`: only
- * files with this word or folder in their path; NULL: all. */
+ * files in folders of this name or, where there is none, with this word in their path; NULL: all. */
 int sources_of_dataset(const char *name, const char *config_name, source_list *train, source_list *validation);
 
 void source_list_free(source_list *list);
