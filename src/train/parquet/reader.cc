@@ -50,7 +50,7 @@ namespace {
 
 void check(const parquet_file *p, const arrow::Status &status) {
     if (status.ok()) return;
-    int code = status.IsOutOfMemory()     ? LCKV_ERROR_MEMORY
+    int code = status.IsOutOfMemory()      ? LCKV_ERROR_MEMORY
                : status.IsNotImplemented() ? LCKV_ERROR_UNSUPPORTED
                                            : LCKV_ERROR_FORMAT;
     std::string where = p->rows_read ? " behind row " + std::to_string(p->rows_read) : "";
