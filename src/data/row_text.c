@@ -2,7 +2,7 @@
 #include "data/row_text.h"
 
 #include "base/text_buffer.h"
-#include "train/tuning_row.h"
+#include "data/row_shape.h"
 
 #include <stdlib.h>
 #include <string.h>

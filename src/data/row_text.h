@@ -19,7 +19,7 @@ typedef struct tuning_text {
     bool alpaca;             /* in Alpaca's words */
     lckv_text_span *answers; /* [answer_count] what the template marks; NULL unless asked for */
     int answer_count;
-    char foreign_role[24]; /* of a conversation, one that its template may not know (tuning_row.h), cut; "": none */
+    char foreign_role[24]; /* of a conversation, one that its template may not know (row_shape.h), cut; "": none */
 } tuning_text;
 
 typedef struct tuning_source {

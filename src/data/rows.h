@@ -3,7 +3,7 @@
  *
  *   messages                        a conversation, put into words by the chat template; all of it is learned, or with
  *                                   assistant_only_loss what the template marks as answers
- *   conversations                   the same, with `from` and `value` in place of `role` and `content` (tuning_row.h)
+ *   conversations                   the same, with `from` and `value` in place of `role` and `content` (row_shape.h)
  *   prompt, completion              two texts, or two lists of messages; the completion is learned
  *   text                            a text (or another field of that kind); all of it is learned
  *   instruction, (input,) output    Alpaca's: by the chat template where there is one, as a prompt in Alpaca's words

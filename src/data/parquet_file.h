@@ -2,8 +2,8 @@
  *
  * A file is read a batch of some hundred rows at a time, whatever the size of its row groups, so that it may be larger
  * than memory. Nothing that C++ throws leaves parquet/reader.cc. Leaves out: what a row means (documents.h). */
-#ifndef TRAIN_PARQUET_FILE_H
-#define TRAIN_PARQUET_FILE_H
+#ifndef DATA_PARQUET_FILE_H
+#define DATA_PARQUET_FILE_H
 
 #include "base/json.h"
 

@@ -1,5 +1,5 @@
-/* Rows as trl converts them, see tuning_row.h. */
-#include "train/tuning_row.h"
+/* Rows as trl converts them, see row_shape.h. */
+#include "data/row_shape.h"
 
 #include <string.h>
 

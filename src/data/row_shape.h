@@ -4,8 +4,8 @@
  *     where a row lacks a key that others have (trl: remove_none_values).
  *   - Messages with `from` and `value` under `conversations` become messages with `role` and `content` under `messages`
  *     (trl: maybe_convert_to_chatml). The names of roles stay as they are. */
-#ifndef TRAIN_TUNING_ROW_H
-#define TRAIN_TUNING_ROW_H
+#ifndef DATA_ROW_SHAPE_H
+#define DATA_ROW_SHAPE_H
 
 #include "base/json.h"
 

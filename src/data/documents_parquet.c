@@ -1,11 +1,11 @@
 /* Documents of Parquet files: a row each, with the fields that rows of JSON have. See documents.h. */
-#include "train/document_file.h"
+#include "data/document_file.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef TRAIN_PARQUET
-#include "train/parquet_file.h"
+#ifdef DATA_PARQUET
+#include "data/parquet_file.h"
 
 int parquet_document_open(document_file *f) {
     return parquet_open(f->path, &f->parquet);

@@ -13,7 +13,7 @@
 #include <vector>
 
 extern "C" {
-#include "train/parquet_file.h"
+#include "data/parquet_file.h"
 }
 
 namespace {
