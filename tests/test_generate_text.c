@@ -6,30 +6,40 @@
 
 #include "small_tokenizer.h"
 
-/* All that a stream says to `ids` after `prompt`, piece by piece; a copy, made after the prompt, says the same. */
-static char *stream_text(lckv_tokenizer *t, const int32_t *prompt, int prompt_count, const int32_t *ids, int count,
-                         const char *const *stops, int stop_count, char **alone) {
-    text_stream s, copy;
+/* All that a stream says to `ids` after `prompt`, piece by piece. `copied`: by a copy that was made after the prompt,
+ * and that outlives the original. */
+static char *stream_once(lckv_tokenizer *t, const int32_t *prompt, int prompt_count, const int32_t *ids, int count,
+                         const char *const *stops, int stop_count, bool copied, char **alone) {
+    text_stream s, first;
     text_buffer all = {0};
-    size_t bytes, copy_bytes;
+    size_t bytes;
     char *text;
     OK(text_stream_open(&s, t, prompt, prompt_count, stops, stop_count));
-    OK(text_stream_copy(&copy, &s));
+    if (copied) {
+        first = s;
+        OK(text_stream_copy(&s, &first));
+        text_stream_close(&first);
+    }
     for (int i = 0; i < count; i++) {
         OK(text_stream_push(&s, ids[i]));
-        OK(text_stream_push(&copy, ids[i]));
         if (i == count - 1) OK(text_stream_finish(&s));
-        if (i == count - 1) OK(text_stream_finish(&copy));
-        const char *piece = text_stream_take(&s, &bytes), *other = text_stream_take(&copy, &copy_bytes);
-        assert_int_equal(copy_bytes, bytes);
-        if (bytes) assert_memory_equal(other, piece, bytes);
+        const char *piece = text_stream_take(&s, &bytes);
         OK(text_append(&all, piece, bytes));
         for (size_t j = 0; bytes && j == 0; j++) assert_true((piece[0] & 0xC0) != 0x80); /* a character's first byte */
     }
     if (alone) OK(text_stream_decode(&s, ids, count, alone, &bytes));
     OK(text_take(&all, &text));
     text_stream_close(&s);
-    text_stream_close(&copy);
+    return text;
+}
+
+/* A copy says the same. */
+static char *stream_text(lckv_tokenizer *t, const int32_t *prompt, int prompt_count, const int32_t *ids, int count,
+                         const char *const *stops, int stop_count, char **alone) {
+    char *text = stream_once(t, prompt, prompt_count, ids, count, stops, stop_count, false, alone);
+    char *by_copy = stream_once(t, prompt, prompt_count, ids, count, stops, stop_count, true, NULL);
+    assert_string_equal(by_copy, text);
+    free(by_copy);
     return text;
 }
 

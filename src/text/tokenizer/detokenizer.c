@@ -154,12 +154,14 @@ int detokenizer_copy(const detokenizer_run *run, detokenizer_run **out) {
     detokenizer_run *copy = calloc(1, sizeof *copy);
     REQUIRE(copy, LCKV_ERROR_MEMORY, "no memory to decode a text");
     copy->stages = calloc(run->count + 1, sizeof *copy->stages);
+    copy->pushed = run->pushed;
     int status = copy->stages ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory to decode a text");
     for (; status >= 0 && copy->count < run->count; copy->count++) {
         const decoder_stage *from = &run->stages[copy->count];
         decoder_stage *to = &copy->stages[copy->count];
         *to = *from;
         to->bytes = (text_buffer){0};
+        to->pushed = &copy->pushed;
         status = copy_text(&from->token, &to->token);
         if (status >= 0) status = copy_text(&from->bytes, &to->bytes);
     }
