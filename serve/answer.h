@@ -42,6 +42,10 @@ typedef struct answer {
 answer *answer_create(server *s, job *j, bool chat);
 void answer_free(answer *a); /* lets go of the job */
 
+/* What a body asks for, by path; NULL after fields_wrong(). */
+answer *completions_read(fields *f, server *s);
+answer *chat_read(fields *f, server *s);
+
 /* What a body asks for, read by `read` (NULL after fields_wrong()), is posted; returns what completions_ask() does. */
 bool answer_ask(server *s, const asker *who, visit *v, answer *(*read)(fields *f, server *s));
 /* On the HTTP thread, the connection goes on: answers, or waits again. */

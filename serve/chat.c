@@ -77,7 +77,7 @@ static void refuse_unsupported(fields *f) {
     field_ignored(f, "prompt_cache_key");
 }
 
-static answer *read_request(fields *f, server *s) {
+answer *chat_read(fields *f, server *s) {
     bool stream = false, include_usage = false;
     job *j = job_create(1);
     if (!j) {
@@ -102,7 +102,7 @@ static answer *read_request(fields *f, server *s) {
 }
 
 bool chat_ask(server *s, const asker *who, visit *v) {
-    return answer_ask(s, who, v, read_request);
+    return answer_ask(s, who, v, chat_read);
 }
 
 enum MHD_Result apply_template_answer(server *s, const asker *a, const bytes *body) {

@@ -84,7 +84,7 @@ static void read_fields(fields *f, const server *s, job *j, asked *o) {
         fields_wrong(f, "max_tokens", "'max_tokens' may be 0 with 'echo' alone");
 }
 
-static answer *read_request(fields *f, server *s) {
+answer *completions_read(fields *f, server *s) {
     asked o = {0};
     job *j = read_prompts(f, s);
     if (!j) return NULL;
@@ -105,5 +105,5 @@ static answer *read_request(fields *f, server *s) {
 }
 
 bool completions_ask(server *s, const asker *who, visit *v) {
-    return answer_ask(s, who, v, read_request);
+    return answer_ask(s, who, v, completions_read);
 }

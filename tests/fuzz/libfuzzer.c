@@ -1,0 +1,9 @@
+/* A target as libFuzzer calls it, see README.md. */
+#include "fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    fuzz_run(data, size);
+    return 0;
+}
