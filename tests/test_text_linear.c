@@ -1,5 +1,6 @@
 /* Text to ids and back in linear time, and with bounded growth, whatever the tokenizer file says: adversarial texts are
  * doubled, and the steps counted. Normal forms are compared with utf8proc's own, which takes quadratic time. */
+#include "text/subword/pair_table.h"
 #include "text/unicode/unicode_form.h"
 
 #include "text_fixture.h"
@@ -23,6 +24,14 @@ enum { SIZE = 20000 };
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "                             \
     "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
 #define ADDED(id, content, more) "{\"id\": " id ", \"content\": \"" content "\"" more "}"
+
+#define UNIGRAM_MODEL                                                                                                  \
+    "\"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"a\", -1], [\"b\", -1.5], [\"ab\", -2], [\"<0x7A>\", -9], "          \
+    "[\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac\", -3]]"
+/* SentencePiece's table for: "a" becomes 16 times that. */
+#define GROWING_TABLE                                                                                                  \
+    "{\"type\": \"Precompiled\", \"precompiled_charsmap\": \"DAAAAACAAQBhDQAAAAAAAGFhYWFhYWFhYWFhYWFhYWEA\"}"
+#define STEP(type) "{\"type\": \"" type "\"}"
 
 /* `before`, then `unit` again and again, then `behind`. */
 typedef struct encode_case {
@@ -116,6 +125,23 @@ static const encode_case ENCODE[] = {
      "",
      " ",
      "z"},
+    {"Unigram, words", {.type = "Unigram", .model = UNIGRAM_MODEL}, "", "ab", ""},
+    {"Unigram, a long token that never ends", {.type = "Unigram", .model = UNIGRAM_MODEL}, "", "a", ""},
+    {"Unigram, unknown characters", {.type = "Unigram", .model = UNIGRAM_MODEL}, "", "z\xC3\xA9", ""},
+    {"Unigram, byte fallback", {.type = "Unigram", .model = UNIGRAM_MODEL ", \"byte_fallback\": true"}, "", "z", ""},
+    {"Precompiled", {.normalizer = GROWING_TABLE, .model = BYTES_MODEL}, "", "ab", ""},
+    {"Precompiled, one long cluster", {.normalizer = GROWING_TABLE, .model = BYTES_MODEL}, "b", "\xCC\x81", ""},
+    {"StripAccents", {.normalizer = STEP("StripAccents"), .model = BYTES_MODEL}, "a", "\xCC\x81", ""},
+    {"Nmt", {.normalizer = STEP("Nmt"), .model = BYTES_MODEL}, "", "\x01\xE2\x80\x8B", ""},
+    {"BertNormalizer", {.normalizer = STEP("BertNormalizer"), .model = BYTES_MODEL}, "A", "\xCC\x81\xCC\xA3", ""},
+    {"BertNormalizer, Han", {.normalizer = STEP("BertNormalizer"), .model = BYTES_MODEL}, "", "\xE6\xBC\xA2", ""},
+    {"BertPreTokenizer", {.pre_tokenizer = STEP("BertPreTokenizer"), .model = BYTES_MODEL}, "", "a.,  b", ""},
+    {"Whitespace", {.pre_tokenizer = STEP("Whitespace"), .model = BYTES_MODEL}, "", "a!! ", ""},
+    {"Strip, all of it",
+     {.normalizer = "{\"type\": \"Strip\", \"strip_left\": false, \"strip_right\": true}", .model = BYTES_MODEL},
+     "a",
+     " ",
+     ""},
 };
 
 static char *make_text(const encode_case *c, size_t size, size_t *bytes) {
@@ -201,7 +227,7 @@ static void decoding_is_linear(void **state) {
 
 /* ---- reading files */
 
-typedef enum file_part { ADDED_TOKENS, MERGES, STRINGS, SPECIAL_IDS } file_part;
+typedef enum file_part { ADDED_TOKENS, MERGES, STRINGS } file_part;
 
 static void read_file_of(const void *user, size_t size) {
     file_part part = *(const file_part *)user;
@@ -231,6 +257,44 @@ static void reading_is_linear(void **state) {
     (void)state;
     for (file_part part = ADDED_TOKENS; part <= STRINGS; part++)
         expect_linear("tokenizer.json", read_file_of, &part, 4 * SIZE);
+}
+
+/* Tokens of a Unigram model that begin alike, up to the longest that is read. */
+static void read_unigram_of(const void *user, size_t size) {
+    text_buffer text = {0};
+    lckv_tokenizer *t;
+    uint64_t before = work_steps;
+    (void)user;
+    OK(text_printf(&text, "{\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"vocab\": [[\"u\", 0]"));
+    for (size_t i = 0; i < size / 256; i++) OK(text_printf(&text, ", [\"%0256zu\", -1]", i));
+    OK(text_printf(&text, "]}}"));
+    work_steps = before;
+    OK(open_json(text.data, text.length, &t));
+    lckv_tokenizer_free(t);
+    text_free(&text);
+}
+
+static void reading_unigram_is_linear(void **state) {
+    (void)state;
+    expect_linear("a Unigram model", read_unigram_of, NULL, 16 * SIZE);
+}
+
+/* Whatever the random factor of a table is: keys in a row, as merges with one left side are, find places of their own.
+ */
+static void pairs_in_a_row_do_not_crowd(void **state) {
+    (void)state;
+    enum { TABLES = 300, PAIRS = 4000, MOST_STEPS = 10 };
+    for (uint32_t i = 0; i < TABLES; i++) {
+        pair_table t = {0};
+        uint64_t before = work_steps;
+        for (uint32_t k = 0; k < PAIRS; k++)
+            OK(pair_table_put(&t, i % 2 ? pair_of(i, 2 * k) : pair_of(k, 2 * k + i), k));
+        for (uint32_t k = 0; k < PAIRS; k++)
+            assert_non_null(pair_table_find(&t, i % 2 ? pair_of(i, 2 * k) : pair_of(k, 2 * k + i)));
+        if (work_steps - before > MOST_STEPS * PAIRS)
+            fail_msg("%d pairs took %llu steps", PAIRS, (unsigned long long)(work_steps - before));
+        pair_table_free(&t);
+    }
 }
 
 /* ---- limits */
@@ -267,11 +331,12 @@ static void growth_is_limited(void **state) {
     static const char EVERYWHERE[] =
         "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\"}, \"content\": \"aaaaaaaaaaaaaaaa\"}";
     char *grow = ten_times("normalizers", GROW), *everywhere = ten_times("normalizers", EVERYWHERE);
-    char *decode = ten_times("decoders", GROW), *text;
+    char *decode = ten_times("decoders", GROW), *table = ten_times("normalizers", GROWING_TABLE), *text;
     lckv_tokenizer *t;
     size_t bytes;
     expect_limit(&(tokenizer_parts){.normalizer = grow, .model = BYTES_MODEL}, "a", 1,
                  "a text of 1 bytes: a text grew beyond its limit of 104864");
+    expect_limit(&(tokenizer_parts){.normalizer = table, .model = BYTES_MODEL}, "a", 1, "grew beyond its limit");
     expect_limit(&(tokenizer_parts){.normalizer = everywhere, .model = BYTES_MODEL}, "b", 1, "grew beyond its limit");
     /* piece by piece, each of which stays below the limit */
     char many[4000];
@@ -289,6 +354,7 @@ static void growth_is_limited(void **state) {
     text_free(&prepend);
     free(grow);
     free(everywhere);
+    free(table);
     free(decode);
 }
 
@@ -453,6 +519,8 @@ int main(void) {
         cmocka_unit_test(encoding_is_linear),
         cmocka_unit_test(decoding_is_linear),
         cmocka_unit_test(reading_is_linear),
+        cmocka_unit_test(reading_unigram_is_linear),
+        cmocka_unit_test(pairs_in_a_row_do_not_crowd),
         cmocka_unit_test(growth_is_limited),
         cmocka_unit_test(expressions_have_a_limit_on_work),
         cmocka_unit_test(long_parts_of_files_are_refused),

@@ -73,7 +73,8 @@ static inline int open_with_config(const char *text, const char *config, lckv_to
 /* The parts of a tokenizer.json; NULL stands for null (for added_tokens: an empty list). */
 typedef struct tokenizer_parts {
     const char *added_tokens, *normalizer, *pre_tokenizer, *post_processor, *decoder;
-    const char *model; /* what follows "type": "BPE" */
+    const char *model; /* what follows "type" */
+    const char *type;  /* of the model; NULL: BPE */
 } tokenizer_parts;
 
 static inline int open_parts(const tokenizer_parts *p, lckv_tokenizer **out) {
@@ -81,10 +82,10 @@ static inline int open_parts(const tokenizer_parts *p, lckv_tokenizer **out) {
     OK(text_printf(&text,
                    "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null, \"added_tokens\": %s, "
                    "\"normalizer\": %s, \"pre_tokenizer\": %s, \"post_processor\": %s, \"decoder\": %s, "
-                   "\"model\": {\"type\": \"BPE\", %s}}",
+                   "\"model\": {\"type\": \"%s\", %s}}",
                    p->added_tokens ? p->added_tokens : "[]", p->normalizer ? p->normalizer : "null",
                    p->pre_tokenizer ? p->pre_tokenizer : "null", p->post_processor ? p->post_processor : "null",
-                   p->decoder ? p->decoder : "null", p->model));
+                   p->decoder ? p->decoder : "null", p->type ? p->type : "BPE", p->model));
     int status = open_json(text.data, text.length, out);
     text_free(&text);
     return status;

@@ -1,4 +1,5 @@
 /* Reading a Unigram model: see unigram.h. */
+#include "base/work.h"
 #include "text/subword/component.h"
 #include "text/subword/unigram.h"
 
@@ -59,6 +60,7 @@ typedef struct token_text {
 
 static int by_text(const void *a, const void *b) {
     const token_text *left = a, *right = b;
+    work_count(1);
     int order = memcmp(left->text, right->text, left->bytes < right->bytes ? left->bytes : right->bytes);
     return order ? order : (left->bytes > right->bytes) - (left->bytes < right->bytes);
 }
@@ -100,6 +102,7 @@ static int add_children(unigram *u, trie_work *w, size_t node, const char *where
     if (at < s.end && w->tokens[at].bytes == s.depth) u->nodes[node].id = w->tokens[at++].id;
     if (s.depth == 0) u->nodes[node].id = NO_TOKEN; /* the empty token stands nowhere */
     u->nodes[node].child = (uint32_t)u->node_count;
+    work_count(s.end - s.first);
     while (at < s.end) {
         uint32_t end = at + 1;
         uint8_t byte = w->tokens[at].text[s.depth];
