@@ -274,6 +274,31 @@ static void read_unigram_of(const void *user, size_t size) {
     text_free(&text);
 }
 
+/* Tokens that a folder's other files add. */
+static void read_config_of(const void *user, size_t size) {
+    text_buffer config = {0};
+    lckv_tokenizer *t;
+    const char *list = user;
+    uint64_t before = work_steps;
+    bool numbered = !strcmp(list, "added_tokens_decoder");
+    OK(text_printf(&config, "{\"tokenizer_class\": \"PreTrainedTokenizerFast\", \"%s\": %c", list,
+                   numbered ? '{' : '['));
+    for (size_t i = 0; i < size / 16; i++)
+        OK(numbered ? text_printf(&config, "%s\"%zu\": {\"content\": \"<%zu>\"}", i ? "," : "", i + 1, i)
+                    : text_printf(&config, "%s\"<%zu>\"", i ? "," : "", i));
+    OK(text_printf(&config, "%c}", numbered ? '}' : ']'));
+    work_steps = before;
+    OK(open_with_config("{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}", config.data, &t));
+    lckv_tokenizer_free(t);
+    text_free(&config);
+}
+
+static void reading_tokens_of_a_folder_is_linear(void **state) {
+    (void)state;
+    expect_linear("added_tokens_decoder", read_config_of, "added_tokens_decoder", 4 * SIZE);
+    expect_linear("additional_special_tokens", read_config_of, "additional_special_tokens", 4 * SIZE);
+}
+
 static void reading_unigram_is_linear(void **state) {
     (void)state;
     expect_linear("a Unigram model", read_unigram_of, NULL, 16 * SIZE);
@@ -520,6 +545,7 @@ int main(void) {
         cmocka_unit_test(decoding_is_linear),
         cmocka_unit_test(reading_is_linear),
         cmocka_unit_test(reading_unigram_is_linear),
+        cmocka_unit_test(reading_tokens_of_a_folder_is_linear),
         cmocka_unit_test(pairs_in_a_row_do_not_crowd),
         cmocka_unit_test(growth_is_limited),
         cmocka_unit_test(expressions_have_a_limit_on_work),
