@@ -1,19 +1,30 @@
 /* lckv.h - the public interface of liblckv.
  *
  * liblckv trains, converts and runs decoder language models whose layers share keys and values (KV). One string,
- * `layer_types`, says which layer reads whose KV; see docs/model.md.
+ * `layer_types`, says which layer reads whose KV. docs/model.md defines the terms.
  *
- * Conventions, true of every function here unless its comment says otherwise:
- *   - A function that can fail returns LCKV_OK or a negative lckv_status; lckv_last_error() then holds one sentence for
- *     people: what was expected, what was found, where.
- *   - On failure nothing is handed out: `*out` is NULL and the caller owns nothing new.
- *   - Arguments stay the caller's; the library copies what it keeps. Strings are UTF-8 and end in NUL.
- *   - Strings and arrays that are handed out are released with lckv_free(), handles with their own function; each of
- *     these takes NULL.
- *   - Options structs are filled by their *_defaults() function first, then changed; fields state unit, default, and
- *     what 0 means.
- *   - The library never exits and never prints; lckv_set_log() hands its messages to the caller.
- *   - A handle is used by one thread at a time. Different handles may be used by different threads.
+ * Contents: errors, log and memory; configs; devices; models; tokenizers; chat templates; downloads; training;
+ * generation; the engine (continuous batching); scoring; evaluation; perplexity; memory estimates.
+ *
+ * Conventions. They hold for every function unless its comment says otherwise.
+ *
+ * Errors. A function that can fail returns LCKV_OK or a negative lckv_status. After a failure, lckv_last_error()
+ * returns one sentence that says what was expected, what was found, and where. The library never exits and never
+ * prints; lckv_set_log() passes its messages to the caller.
+ *
+ * Ownership. On failure `*out` is NULL and the caller owns nothing new. Arguments remain the caller's; the library
+ * copies what it keeps. The caller frees returned strings and arrays with lckv_free(), and each handle with the
+ * function of its type. All of these functions accept NULL.
+ *
+ * Strings are UTF-8 and end in NUL.
+ *
+ * Options. Fill an options struct with its lckv_..._defaults() function, then change fields. The comment of a field
+ * states its meaning, its unit, its default, and what 0 or NULL does.
+ *
+ * Threads. Use a handle from one thread at a time. Different handles may be used from different threads.
+ *
+ * Names. A NAME_OR_PATH is a folder, or ORG/NAME in the Hugging Face cache (HF_HUB_CACHE, HF_HOME, or the default
+ * folder). lckv looks only in the cache; lckv_fetch() downloads.
  */
 #ifndef LCKV_H
 #define LCKV_H
@@ -36,318 +47,339 @@ extern "C" {
 
 typedef enum lckv_status {
     LCKV_OK = 0,
-    LCKV_ERROR_ARGUMENT = -1,    /* a value given by the caller is out of range or contradicts another */
-    LCKV_ERROR_FILE = -2,        /* a file is absent, unreadable, or cannot be written (disk full included) */
-    LCKV_ERROR_FORMAT = -3,      /* a file's content is not what its format says */
-    LCKV_ERROR_UNSUPPORTED = -4, /* well formed, but asks for what lckv does not do */
-    LCKV_ERROR_MEMORY = -5,      /* host or device memory ran out */
-    LCKV_ERROR_DEVICE = -6,      /* a device is absent, busy or lost, or its library reported an error */
-    LCKV_ERROR_NUMERIC = -7,     /* a loss or gradient is not finite */
-    LCKV_ERROR_INTERRUPTED = -8, /* the caller's callback asked to stop */
-    LCKV_ERROR_BUSY = -9,        /* a queue is full: later there will be room */
-    LCKV_ERROR_TOO_LONG = -10,   /* more tokens than model or memory can ever hold */
+    LCKV_ERROR_ARGUMENT = -1,    /* A value from the caller is out of range or contradicts another. */
+    LCKV_ERROR_FILE = -2,        /* A file is missing or unreadable, or cannot be written (also: the disk is full). */
+    LCKV_ERROR_FORMAT = -3,      /* The content of a file violates its format. */
+    LCKV_ERROR_UNSUPPORTED = -4, /* Well-formed input that asks for something lckv does not do. */
+    LCKV_ERROR_MEMORY = -5,      /* Host or device memory is exhausted. */
+    LCKV_ERROR_DEVICE = -6,      /* A device is missing, busy or lost, or its library reported an error. */
+    LCKV_ERROR_NUMERIC = -7,     /* A loss, gradient, logit or log-probability is not finite. */
+    LCKV_ERROR_INTERRUPTED = -8, /* A callback of the caller asked to stop. */
+    LCKV_ERROR_BUSY = -9,        /* A queue is full; retry later. */
+    LCKV_ERROR_TOO_LONG = -10,   /* More tokens than the model or the memory can hold. */
 } lckv_status;
 
-/* The sentence of this thread's last failure, "" before the first. Always valid UTF-8; bytes of names that are not are
- * shown as U+FFFD. Valid until this thread's next failure. */
+/* Returns the message of this thread's last failure, "" before the first. It is valid UTF-8 (other bytes, for example
+ * in file names, become U+FFFD) and remains valid until this thread's next failure. */
 LCKV_API const char *lckv_last_error(void);
 
-/* "0.1.0" */
+/* Returns the version of the library, "0.1.0". */
 LCKV_API const char *lckv_version(void);
 
-/* The path of the file that lckv has mapped at `address`; NULL if none. Async-signal-safe. lckv maps weights and
- * tokenized corpora and reads them where they lie. If another program truncates such a file, the next access to the
- * part that is gone raises SIGBUS. The library installs no signal handlers: a program that wants to report the file
- * calls this function from its own SIGBUS handler with siginfo_t.si_addr, as `lckv` does. The string is valid until the
- * file is closed. */
+/* Returns the path of the file that lckv has mapped at `address`, NULL if there is none. The string is valid until the
+ * file is closed. Async-signal-safe.
+ *
+ * lckv maps weights and tokenized corpora and reads them in place. If another program truncates such a file, the next
+ * access to the missing part raises SIGBUS. The library installs no signal handler. To report the file, call this
+ * function from your own SIGBUS handler with siginfo_t.si_addr, as the program `lckv` does. */
 LCKV_API const char *lckv_mapped_file_at(const void *address);
 
-/* Levels of arrays and objects in JSON that lckv reads; more is LCKV_ERROR_FORMAT, so that reading needs little stack.
- */
+/* Maximum nesting depth of JSON that lckv reads, in arrays and objects. Deeper JSON is LCKV_ERROR_FORMAT, which bounds
+ * the stack that a parser needs. */
 #define LCKV_JSON_LEVELS 128
 
-/* Checks that JSON text has at most that many levels; other errors are the parser's. A program that parses untrusted
- * JSON by a recursive parser calls it before. */
+/* Checks that JSON text nests at most LCKV_JSON_LEVELS deep. It reports no other error. Call it before you pass
+ * untrusted JSON to a recursive parser. */
 LCKV_API int lckv_check_json(const char *text, size_t bytes);
 
 typedef enum lckv_log_level { LCKV_LOG_WARNING, LCKV_LOG_INFO, LCKV_LOG_DEBUG } lckv_log_level;
 typedef void (*lckv_log_function)(void *user, lckv_log_level level, const char *message);
 
-/* Sends messages of `level` and more urgent ones to `function` (NULL: to nobody, the default). For the whole process.
- */
+/* Sends messages of `level`, and more urgent ones, to `function`, for the whole process. NULL discards all messages
+ * (default). `user` is passed to every call. */
 LCKV_API void lckv_set_log(lckv_log_function function, void *user, lckv_log_level level);
 
-/* Releases a string or array that a function handed out. */
+/* Frees a string or an array that a function returned. */
 LCKV_API void lckv_free(void *memory);
 
 /* ---------------------------------------------------------------- configs */
 
-/* A model's config.json: of type lckv-llama, llama, mistral, qwen2 or qwen3, as transformers 4 or 5 writes it. */
+/* A config.json of model type lckv-llama, llama, mistral, qwen2 or qwen3, as transformers 4 or 5 writes it. */
 typedef struct model_config lckv_config;
 
 typedef enum lckv_dtype { LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_FLOAT16 } lckv_dtype;
 
-/* The folder that people mean by `name`: itself, or the snapshot of ORG/NAME in the Hugging Face cache (HF_HUB_CACHE,
- * HF_HOME, the default folder). LCKV_ERROR_FILE: neither; the message prints the command that fetches it. Release
- * *folder with lckv_free(). */
+/* Resolves a NAME_OR_PATH to a folder: `name` itself, or the snapshot of ORG/NAME in the Hugging Face cache. Free
+ * *folder with lckv_free(). LCKV_ERROR_FILE: neither exists; the message contains the command that downloads it. */
 LCKV_API int lckv_find_folder(const char *name, char **folder);
 
-/* `name`: a folder with config.json, a .json file, or ORG/NAME in the Hugging Face cache (HF_HUB_CACHE, HF_HOME, the
- * default folder). `overrides`: "k=v,k=v" put over the file, NULL for none; a value is JSON where it parses as such,
- * else a string. A Llama or Mistral given layer_types as a string becomes an lckv-llama. The EOS tokens of a
- * generation_config.json beside the file count too. Errors quote the file, the key, and an entry of layer_types.
- *   LCKV_ERROR_FILE: no such file; for ORG/NAME the message prints the command that fetches it.
- *   LCKV_ERROR_FORMAT: a value is missing, of another type, or out of range.
- *   LCKV_ERROR_UNSUPPORTED: another model type, or a key that asks for a computation that lckv does not do. */
+/* Loads a config. `name`: a folder with config.json, a .json file, or ORG/NAME in the Hugging Face cache. `overrides`:
+ * "k=v,k=v", applied to the file; NULL for none. A value is parsed as JSON; if that fails, it is a string. A Llama or
+ * Mistral config becomes an lckv-llama if layer_types is given as a string. EOS tokens of a generation_config.json
+ * beside the file are added. Error messages quote the file, the key, and the entry of layer_types. LCKV_ERROR_FILE: no
+ * such file; for ORG/NAME the message contains the command that downloads it. LCKV_ERROR_FORMAT: a value is missing,
+ * has another type, or is out of range. LCKV_ERROR_UNSUPPORTED: another model type, or a key that asks for a
+ * computation that lckv does not do. */
 LCKV_API int lckv_config_load(const char *name, const char *overrides, lckv_config **out);
 LCKV_API void lckv_config_free(lckv_config *config);
 
 typedef struct lckv_config_info {
-    const char *model_type; /* belongs to the config */
+    const char *model_type; /* Owned by the config. */
     int64_t hidden_size, intermediate_size, vocab_size;
-    int64_t max_position_embeddings; /* most tokens of a sequence; dynamic RoPE scaling: `factor` times the file's */
+    int64_t
+        max_position_embeddings; /* Context length in tokens; with dynamic RoPE scaling, `factor` times the file's. */
     int layers, heads, kv_heads, head_dim;
-    int kv_slots;                        /* layers that some layer's entry in layer_types names */
-    int loops;                           /* ranges of layers that the plan runs several times */
-    int forward_passes, backward_passes; /* how often: m without gradient, then b with it */
-    int64_t sliding_window;              /* tokens, the current one included; 0: none */
+    int kv_slots;                        /* Layers whose KV some entry of layer_types names. */
+    int loops;                           /* Ranges of layers that the plan iterates. */
+    int forward_passes, backward_passes; /* Iterations per loop: m without gradient, then b with gradient. */
+    int64_t sliding_window;              /* Tokens, the current one included; 0 if there is no window. */
     bool tie_word_embeddings;
-    bool use_sequential; /* trained token by token, in the exact form */
-    lckv_dtype dtype;    /* of the weights, as torch_dtype announces it */
-    int64_t parameters;  /* K and V of slot owners alone; biases and head norms that the config announces; tied
-                            embeddings once. A checkpoint may hold biases that no config announces. */
-    int windowed_slots;  /* of kv_slots, those whose readers all have sliding windows: a cache keeps sliding_window - 1
-                            tokens of them */
+    bool use_sequential; /* Training runs token by token, in the sequential (exact) form. */
+    lckv_dtype dtype;    /* Of the weights, as torch_dtype says. */
+    /* Number of parameters: K and V of slot owners only, the biases and head norms that the config names, tied
+     * embeddings once. A checkpoint may have biases that no config names. */
+    int64_t parameters;
+    /* Slots whose readers all have sliding windows. A cache keeps sliding_window - 1 tokens of them. */
+    int windowed_slots;
 } lckv_config_info;
 
 LCKV_API lckv_config_info lckv_config_describe(const lckv_config *config);
 
-/* Bytes of K and V that one token leaves in the cache, all slots together:
- * kv_slots * 2 * kv_heads * head_dim values. */
+/* Returns the bytes of KV that one token adds to the cache, over all slots: kv_slots * 2 * kv_heads * head_dim values.
+ */
 LCKV_API int64_t lckv_config_kv_bytes_per_token(const lckv_config *config, lckv_dtype dtype);
-/* The same if every layer kept its own. */
+/* The same for a model in which every layer keeps its own KV. */
 LCKV_API int64_t lckv_config_kv_bytes_per_token_unshared(const lckv_config *config, lckv_dtype dtype);
 
 typedef enum lckv_picture { LCKV_PICTURE_TEXT, LCKV_PICTURE_SVG } lckv_picture;
 
-/* The layer map: which layer reads whose keys and values, slots, windows and loops. Text is UTF-8 for a terminal, SVG
- * stands alone and suits light and dark pages. Release *text with lckv_free(). */
+/* Draws the layer map: which layer reads whose KV, slots, windows and loops. Text is UTF-8 for a terminal. SVG is a
+ * complete file that suits light and dark pages. Free *text with lckv_free(). */
 LCKV_API int lckv_config_picture(const lckv_config *config, lckv_picture kind, char **text);
 
-/* The plan in words, a line for each range of layers. Release *text with lckv_free(). */
+/* Describes the plan in words, one line per range of layers. Free *text with lckv_free(). */
 LCKV_API int lckv_config_plan_text(const lckv_config *config, char **text);
-/* The plan step by step: [{"first": 0, "last": 0, "with_grad": true, "commit": true}, ...], both layers included, in
- * order. Release *text with lckv_free(). */
+/* Describes the plan as JSON, one object per step in order: [{"first": 0, "last": 0, "with_grad": true, "commit":
+ * true},
+ * ...]. Both layers are included in the range. Free *text with lckv_free(). */
 LCKV_API int lckv_config_plan_json(const lckv_config *config, char **text);
 
-/* config.json with the overrides in it, unknown keys kept, as transformers and the published LCKV classes read it.
- * Release *text with lckv_free(). */
+/* Returns config.json with the overrides applied and unknown keys kept, in the form that transformers and the published
+ * LCKV classes read. Free *text with lckv_free(). */
 LCKV_API int lckv_config_json(const lckv_config *config, char **text);
 
-/* layer_types in the one-string form, also where the file has a list or none. Release *text with lckv_free(). */
+/* Returns layer_types as one string, also if the file has a list or no layer_types. Free *text with lckv_free(). */
 LCKV_API int lckv_config_layer_types(const lckv_config *config, char **text);
 
 /* ---------------------------------------------------------------- devices */
 
-/* What models are computed on. */
+/* A CPU or GPU that models run on. */
 typedef struct device lckv_device;
 
-/* `name`: "cpu"; "cuda" or "cuda:N", an NVIDIA GPU, the first or the one of that number; "auto", the first GPU, or the
- * CPU where there is none that can be used; "count", which computes nothing and adds up bytes and FLOPs. threads, for
- * the CPU: 0 for every processor that this process may use. Models made on a device must be freed before it is closed.
- *   LCKV_ERROR_ARGUMENT: another name.
- *   LCKV_ERROR_UNSUPPORTED: a GPU, and the library was built without CUDA.
- *   LCKV_ERROR_DEVICE: the GPU is absent, too old, or another process has it for itself. */
+/* Opens a device. `name`:
+ *   "cpu"             the CPU
+ *   "cuda", "cuda:N"  an NVIDIA GPU: the first one, or number N
+ *   "auto"            the first usable GPU, else the CPU
+ *   "count"           computes nothing and counts bytes and FLOPs
+ * `threads`: number of CPU threads; 0 uses every processor that this process may use. Free all models of a device
+ * before you close it. LCKV_ERROR_ARGUMENT: another name. LCKV_ERROR_UNSUPPORTED: a GPU, but the library was built
+ * without CUDA. LCKV_ERROR_DEVICE: the GPU is missing, too old, or used exclusively by another process. */
 LCKV_API int lckv_device_open(const char *name, int threads, lckv_device **out);
 LCKV_API void lckv_device_close(lckv_device *device);
 
 typedef struct lckv_device_info {
     char name[32];                   /* "cpu", "cuda:0", "count" */
-    int64_t free_bytes, total_bytes; /* of its memory, now */
-    int64_t peak_bytes;              /* "count": the most that was taken at a time; others: 0 */
+    int64_t free_bytes, total_bytes; /* Device memory at this moment. */
+    int64_t peak_bytes;              /* "count": peak memory footprint. Other devices: 0. */
 } lckv_device_info;
 
-/* LCKV_ERROR_DEVICE: the device cannot be asked. */
+/* LCKV_ERROR_DEVICE: the device does not answer. */
 LCKV_API int lckv_device_describe(lckv_device *device, lckv_device_info *out);
 
-/* From now on what takes more memory of the device than `bytes` in all fails with LCKV_ERROR_MEMORY; 0: no limit. A CPU
- * promises memory that it has not, and what uses it is ended: so its memory is filled safely. Files that are mapped do
- * not count. LCKV_ERROR_UNSUPPORTED: a GPU, which says no by itself. */
+/* Limits the device memory to `bytes` in total; 0 removes the limit (default). Allocations beyond it fail with
+ * LCKV_ERROR_MEMORY. Linux overcommits memory: without a limit it may kill the process. Mapped files do not count.
+ *   LCKV_ERROR_UNSUPPORTED: the device is a GPU, whose allocations fail by themselves. */
 LCKV_API int lckv_device_limit(lckv_device *device, int64_t bytes);
 
 /* ---------------------------------------------------------------- models */
 
-/* A config and weights on a device. */
+/* A config and its weights on a device. */
 typedef struct model lckv_model;
 
 typedef struct lckv_model_options {
-    const char *config_overrides; /* "k=v,k=v" put over config.json; NULL (default): none */
-    const char *torch_dtype;      /* of the weights: "float32", "bfloat16", "float16"; "auto" (default): as stored */
-    const char *adapter;          /* folder or ORG/NAME of a LoRA adapter in peft's layout, merged into the weights:
-                                     W + scale B A in f32, then of the type; NULL (default): none */
+    const char *config_overrides; /* Changes to config.json, "k=v,k=v"; NULL for none (default). */
+    /* Data type of the weights: "float32", "bfloat16", "float16", or "auto" for the stored type (default). */
+    const char *torch_dtype;
+    /* LoRA adapter in peft's layout, NAME_OR_PATH, merged into the weights: W + scale B A in f32, then rounded to the
+     * type of the weights. NULL for none (default). */
+    const char *adapter;
 } lckv_model_options;
 
 LCKV_API lckv_model_options lckv_model_defaults(void);
 
-/* Reads a Hugging Face folder: config.json with model.safetensors, or with shards and model.safetensors.index.json;
- * f32, bf16 or f16. `name`: a folder, or ORG/NAME in the Hugging Face cache. On the CPU, weights wanted as they are
- * stored are used in the mapped files, which other processes share. K and V tensors of layers that own no KV slot,
- * rotary_emb.inv_freq, and the lm_head.weight of tied embeddings are passed over; any other tensor must be the model's.
- * A folder that has an adapter and no model stands for the checkpoint that its adapter_config.json names, with it.
- * `options` NULL: the defaults. The device stays the caller's and must outlive the model.
- *   LCKV_ERROR_FILE: a file is absent, LCKV_ERROR_FORMAT: a tensor is missing, unknown, of another shape or dtype, or a
- *   file is not what it says: the message names file and tensor. LCKV_ERROR_UNSUPPORTED: a folder with
- * pytorch_model.bin only, or a config that lckv_config_load() refuses so. */
+/* Loads a model from a Hugging Face folder: config.json with model.safetensors, or with shards and
+ * model.safetensors.index.json; f32, bf16 or f16. `name` is a NAME_OR_PATH. `options` NULL uses the defaults. The
+ * device remains the caller's and must outlive the model.
+ *
+ * On the CPU, weights that keep their stored type are used in the mapped files, which other processes share. lckv
+ * ignores K and V tensors of layers that own no slot, rotary_emb.inv_freq, and the lm_head.weight of tied embeddings.
+ * Every other tensor must belong to the model. If a folder has an adapter but no model, lckv loads the checkpoint that
+ * its adapter_config.json names and merges the adapter. LCKV_ERROR_FILE: a file is missing. LCKV_ERROR_FORMAT: a tensor
+ * is missing or unknown, or has another shape or data type, or a file is malformed; the message names file and tensor.
+ *   LCKV_ERROR_UNSUPPORTED: the folder has only pytorch_model.bin, or lckv_config_load() does not support the config.
+ */
 LCKV_API int lckv_model_open(lckv_device *device, const char *name, const lckv_model_options *options,
                              lckv_model **out);
 
-/* Random weights, a function of the seed: matrices normal with the config's initializer_range, norms 1, biases 0, as
- * transformers begins. torch_dtype: "float32" (also NULL and "auto"), "bfloat16", "float16". The config is copied. */
+/* Creates a model with random weights, which are a function of `seed`: matrices are normal with the config's
+ * initializer_range, norms are 1, biases are 0, as in transformers. `torch_dtype`: "float32" (also NULL and "auto"),
+ * "bfloat16" or "float16". The model copies the config. */
 LCKV_API int lckv_model_create(lckv_device *device, const lckv_config *config, const char *torch_dtype, uint64_t seed,
                                lckv_model **out);
 
 typedef struct lckv_save_options {
-    const char *torch_dtype;    /* on disk: "float32", "bfloat16", "float16"; "auto" (default): without loss */
-    int64_t max_shard_bytes;    /* weights beyond so many bytes are divided over several files; 0 (default): 5e9 */
-    const char *tokenizer_name; /* folder or ORG/NAME of the tokenizer files to put beside the weights; NULL (default):
-                                   those of the folder that the model was read from, if any */
+    /* Data type on disk: "float32", "bfloat16", "float16", or "auto" for a type that loses nothing (default). */
+    const char *torch_dtype;
+    int64_t max_shard_bytes; /* Maximum size of a weight file in bytes; 0 for 5e9 (default). */
+    /* NAME_OR_PATH of the tokenizer files to copy; NULL for those of the folder that the model was loaded from, if any
+     * (default). */
+    const char *tokenizer_name;
 } lckv_save_options;
 
 LCKV_API lckv_save_options lckv_save_defaults(void);
 
-/* Writes a Hugging Face folder, which is created if absent: config.json (unknown keys kept), weights, tokenizer files,
- * generation_config.json and the *.py files that auto_map names. Everything is written beside its target and renamed
- * when all of it is on disk, so that a failure or crash leaves the old checkpoint, the new one, or none that loads.
- * `options` NULL: the defaults. */
+/* Saves a model as a Hugging Face folder, which is created if missing: config.json (unknown keys kept), weights,
+ * tokenizer files, generation_config.json, and the *.py files that auto_map names. `options` NULL uses the defaults.
+ * lckv writes everything under temporary names and renames it once all of it is on disk. A failure or crash therefore
+ * leaves the old checkpoint, the new one, or none that loads. */
 LCKV_API int lckv_model_save(lckv_model *model, const char *folder, const lckv_save_options *options);
 
-/* Belongs to the model. */
+/* Returns the model's config, which the model owns. */
 LCKV_API const lckv_config *lckv_model_config(const lckv_model *model);
-/* Numbers in all weights, as the checkpoint has them (tied embeddings once). */
+/* Returns the number of parameters, as in the checkpoint (tied embeddings count once). */
 LCKV_API int64_t lckv_model_parameters(const lckv_model *model);
 LCKV_API void lckv_model_free(lckv_model *model);
 
-/* What the owner of a KV slot gets when a checkpoint is converted to another layer_types. */
+/* K and V of a slot's owner when a checkpoint is converted to another layer_types. */
 typedef enum lckv_convert_kv {
-    LCKV_KV_AVERAGE, /* the mean over the layers that attend to it */
-    LCKV_KV_COPY     /* its own */
+    LCKV_KV_AVERAGE, /* The mean over the layers that read the slot. */
+    LCKV_KV_COPY     /* The owner's own. */
 } lckv_convert_kv;
 
 typedef struct lckv_convert_options {
-    const char *model_name_or_path; /* the checkpoint: folder or ORG/NAME; required */
-    const char *config_name;        /* the config to be: folder, .json file or ORG/NAME; NULL: the checkpoint's own */
-    const char *adapter;            /* folder or ORG/NAME of a LoRA adapter, merged in first; NULL: none */
-    const char *config_overrides;   /* "k=v,k=v" over it; NULL: none */
-    const char *tokenizer_name;     /* folder or ORG/NAME of tokenizer files; NULL: the checkpoint's own */
-    const char *output_dir;         /* folder to write; required */
-    lckv_convert_kv kv;             /* average */
-    const char *torch_dtype;        /* on disk; "auto": as the checkpoint has it */
-    int64_t max_shard_bytes;        /* 0: 5e9 */
-    bool (*go_on)(void *user, double fraction); /* called before each tensor with the part that is written, 0 to 1;
-                                                   returns whether to go on. NULL: nobody is asked */
-    void *user;
+    const char *model_name_or_path; /* Checkpoint to convert; required. */
+    const char *config_name;        /* Target config: folder, .json file or ORG/NAME; NULL for the checkpoint's own. */
+    const char *adapter;            /* NAME_OR_PATH of a LoRA adapter to merge first; NULL for none. */
+    const char *config_overrides;   /* Changes to the target config, "k=v,k=v"; NULL for none. */
+    const char *tokenizer_name;     /* NAME_OR_PATH of the tokenizer files; NULL for the checkpoint's own. */
+    const char *output_dir;         /* Folder to write; required. */
+    lckv_convert_kv kv;             /* How KV weights of slots are formed (default: the average). */
+    const char *torch_dtype;        /* Data type on disk; "auto" keeps the checkpoint's (default). */
+    int64_t max_shard_bytes;        /* Maximum size of a weight file in bytes; 0 for 5e9 (default). */
+    /* Progress callback, called before each tensor with the fraction written, 0 to 1. Return false to stop. NULL for
+     * none. */
+    bool (*go_on)(void *user, double fraction);
+    void *user; /* User data, passed to `go_on`. */
 } lckv_convert_options;
 
 LCKV_API lckv_convert_options lckv_convert_defaults(void);
 
-/* Writes the checkpoint's weights as a model of another layer_types: K and V weights, biases and k_norm of each slot's
- * owner are merged as `kv` says (means in f64), everything else is copied. A layer of the checkpoint that owns no slot
- * counts with the K and V of the slot that it reads. One tensor at a time is in memory.
- *   LCKV_ERROR_ARGUMENT: the sizes of the two configs differ; the message names what. LCKV_ERROR_INTERRUPTED: go_on
- * said no; output_dir is as it was. Otherwise as lckv_model_open() and lckv_model_save(). */
+/* Converts a checkpoint to a model with another layer_types. K and V weights, biases and k_norm of each slot's owner
+ * are merged as `kv` says (means in f64); everything else is copied. If a layer of the checkpoint owns no slot, the K
+ * and V of the slot that it reads are used in its place. One tensor at a time is in memory. LCKV_ERROR_ARGUMENT: a size
+ * differs between the two configs; the message names it. LCKV_ERROR_INTERRUPTED: `go_on` returned false; output_dir is
+ * unchanged. Other errors as in lckv_model_open() and lckv_model_save(). */
 LCKV_API int lckv_convert(const lckv_convert_options *options);
 
 /* ---------------------------------------------------------------- tokenizers */
 
 /* A Hugging Face tokenizer (tokenizer.json): byte-pair encoding, over bytes or over characters with byte fallback, or
- * Unigram (SentencePiece). Ids are those that the `tokenizers` library gives. What a file asks for that is not
- * supported is an error when it is opened. */
+ * Unigram (SentencePiece). Ids equal those of the `tokenizers` library. Unsupported features are an error on opening.
+ */
 typedef struct lckv_tokenizer lckv_tokenizer;
 
-/* `folder_or_file`: a folder with tokenizer.json, or such a file. tokenizer_config.json, special_tokens_map.json
- * and added_tokens.json beside it add tokens, name BOS and EOS and decide what stands around a text, as in transformers
- * (docs/file-formats.md, "Tokenizers"). LCKV_ERROR_FILE: absent; LCKV_ERROR_FORMAT: malformed; LCKV_ERROR_UNSUPPORTED:
- * names what it asks for, or how to convert a folder that has another kind of tokenizer (tokenizer.model). */
+/* Opens a tokenizer. `folder_or_file`: a folder with tokenizer.json, or such a file. tokenizer_config.json,
+ * special_tokens_map.json and added_tokens.json beside it add tokens, name BOS and EOS, and define which special tokens
+ * surround a text, as in transformers (docs/file-formats.md, "Tokenizers").
+ *   LCKV_ERROR_FILE: the file is missing.
+ *   LCKV_ERROR_FORMAT: the file is malformed.
+ *   LCKV_ERROR_UNSUPPORTED: the message names the feature; for another kind of tokenizer (tokenizer.model) it says how
+ * to convert the folder. */
 LCKV_API int lckv_tokenizer_open(const char *folder_or_file, lckv_tokenizer **out);
 LCKV_API void lckv_tokenizer_free(lckv_tokenizer *tokenizer);
 
-/* `text`: any bytes, NUL included; each ill-formed part of its UTF-8 counts as U+FFFD (as Python's errors="replace"
- * reads it). `add_special_tokens`: with what the tokenizer puts around a text, such as BOS. *ids [*count] is released
- * with lckv_free(), and NULL where there are none. */
+/* Encodes a text. `text`: any bytes, NUL included; each ill-formed part of its UTF-8 is read as U+FFFD, as with
+ * Python's errors="replace". `add_special_tokens`: adds the tokens that the tokenizer puts around a text, such as BOS.
+ * Free *ids
+ * [*count] with lckv_free(); it is NULL if there are none. */
 LCKV_API int lckv_tokenizer_encode(lckv_tokenizer *tokenizer, const char *text, size_t bytes, bool add_special_tokens,
                                    int32_t **ids, size_t *count);
-/* The same for texts that may have at most `most` tokens (0: any number): LCKV_ERROR_TOO_LONG as soon as it is certain
- * that there are more, without encoding the rest. */
+/* The same with at most `most` tokens; 0 disables the limit.
+ *   LCKV_ERROR_TOO_LONG: there are more tokens. lckv stops as soon as this is certain and does not encode the rest. */
 LCKV_API int lckv_tokenizer_encode_at_most(lckv_tokenizer *tokenizer, const char *text, size_t bytes,
                                            bool add_special_tokens, size_t most, int32_t **ids, size_t *count);
 
-/* *text is valid UTF-8 of *bytes bytes and a NUL behind them; bytes that make no character are U+FFFD. Release it with
- * lckv_free(). An id that no token has is LCKV_ERROR_ARGUMENT. */
+/* Decodes ids. *text is valid UTF-8 of *bytes bytes, followed by NUL; bytes that form no character become U+FFFD. Free
+ * it with lckv_free(). LCKV_ERROR_ARGUMENT: no token has this id. */
 LCKV_API int lckv_tokenizer_decode(lckv_tokenizer *tokenizer, const int32_t *ids, size_t count,
                                    bool skip_special_tokens, char **text, size_t *bytes);
 
-/* Bytes that a token adds to a text behind other tokens: with its leading space, and a token that is a part of a
- * character has the bytes of that part. Joined, they are the text. `at_start`: bytes at the start of a text, where many
- * tokenizers drop a space. *bytes [*count] has a NUL behind it and is released with lckv_free(). LCKV_ERROR_ARGUMENT:
- * no token has the id. */
+/* Returns the bytes that a token adds to a text, its leading space included. A token that is part of a character has
+ * the bytes of that part. The bytes of all tokens, joined, are the text. `at_start`: the token begins the text, where
+ * many tokenizers drop a space. *bytes [*count] is followed by NUL; free it with lckv_free(). LCKV_ERROR_ARGUMENT: no
+ * token has this id. */
 LCKV_API int lckv_tokenizer_token_bytes(lckv_tokenizer *tokenizer, int32_t id, bool at_start, char **bytes,
                                         size_t *count);
 
-/* The largest id + 1, added tokens included: the rows that a model's embedding must have. */
+/* Returns the largest id + 1, added tokens included. The model's embedding needs at least this number of rows. */
 LCKV_API int32_t lckv_tokenizer_vocab_size(const lckv_tokenizer *tokenizer);
 
-/* -1 where there is no such token. A token is written as in tokenizer.json ("\u0120the", "<0x0A>"). */
+/* Returns the id of a token, -1 if there is no such token. Write it as in tokenizer.json ("\u0120the", "<0x0A>"). */
 LCKV_API int32_t lckv_tokenizer_token_to_id(const lckv_tokenizer *tokenizer, const char *token);
-/* NULL where no token has the id; else valid as long as the tokenizer. */
+/* Returns the token of an id, NULL if there is none. The tokenizer owns the string. */
 LCKV_API const char *lckv_tokenizer_id_to_token(const lckv_tokenizer *tokenizer, int32_t id);
-/* Whether decoding leaves the token out when asked to skip special ones. */
+/* Returns whether skip_special_tokens omits this token. */
 LCKV_API bool lckv_tokenizer_is_special(const lckv_tokenizer *tokenizer, int32_t id);
-/* Of tokenizer_config.json; -1 where it names none. */
+/* Return the id of BOS and EOS as in tokenizer_config.json, -1 if it names none. */
 LCKV_API int32_t lckv_tokenizer_bos_id(const lckv_tokenizer *tokenizer);
 LCKV_API int32_t lckv_tokenizer_eos_id(const lckv_tokenizer *tokenizer);
 
-/* Decoding as ids come: whole characters only, and in the end the same text as decoding all ids at once. What can still
- * change waits (a character whose bytes are not all there, a row of byte tokens). A stream counts as a use of its
- * tokenizer, which must outlive it: both belong to one thread at a time. */
+/* Incremental decoding. The stream returns whole characters only; in total the text equals that of decoding all ids at
+ * once. Text that later ids can still change is held back: an incomplete character, or a row of byte tokens. The
+ * tokenizer must outlive the stream. Use both from one thread at a time, because a stream uses its tokenizer. */
 typedef struct lckv_decode_stream lckv_decode_stream;
 
 LCKV_API int lckv_decode_stream_open(lckv_tokenizer *tokenizer, bool skip_special_tokens, lckv_decode_stream **out);
-/* *text (*bytes, and a NUL) is what this id makes certain, often "". It belongs to the stream, until its next call. */
+/* Adds one id. *text (*bytes bytes, then NUL) is the text that this id completes, often "". The stream owns it until
+ * its next call. */
 LCKV_API int lckv_decode_stream_push(lckv_decode_stream *stream, int32_t id, const char **text, size_t *bytes);
-/* The rest of the text. The stream is then ready for another. */
+/* Returns the rest of the text, which the stream owns until its next call, and resets the stream for another text. */
 LCKV_API int lckv_decode_stream_finish(lckv_decode_stream *stream, const char **text, size_t *bytes);
 LCKV_API void lckv_decode_stream_free(lckv_decode_stream *stream);
 
 /* ---------------------------------------------------------------- chat templates */
 
-/* How a checkpoint wants a conversation as text: the Jinja template in its tokenizer files, read and rendered as
- * transformers' apply_chat_template does. It is not trusted: it cannot run without end or take all memory. */
+/* The Jinja template of a checkpoint, which turns a conversation into text, rendered as transformers'
+ * apply_chat_template does. Templates are not trusted: their run time and memory are limited. */
 typedef struct lckv_chat_template lckv_chat_template;
 
-/* `folder`: a folder with tokenizer files. Its template is FOLDER/chat_template.jinja, else `chat_template` of
- * tokenizer_config.json: one, or a list of named ones, of which `default` is taken, and `tool_use` where there are
- * tools. `chat_template`: a file with a template to take instead; NULL: none. `folder` may then be NULL too: no special
- * tokens are known. *out is NULL, and that is no error, where there is no template.
- *   LCKV_ERROR_FILE, LCKV_ERROR_FORMAT: a file is absent or malformed, with file and line; LCKV_ERROR_UNSUPPORTED: the
- * template has a statement that chat templates do not have. */
+/* Opens a chat template. `folder`: a folder with tokenizer files. The template is FOLDER/chat_template.jinja, else
+ * `chat_template` in tokenizer_config.json: one template, or a list of named ones, of which lckv takes `default`, and
+ * `tool_use` if there are tools. `chat_template`: a file with a template to use instead; NULL for none. With such a
+ * file, `folder` may be NULL; no special tokens are known then. If there is no template, the function succeeds and *out
+ * is NULL. LCKV_ERROR_FILE, LCKV_ERROR_FORMAT: a file is missing or malformed; the message has file and line.
+ *   LCKV_ERROR_UNSUPPORTED: the template has a statement that chat templates do not have. */
 LCKV_API int lckv_chat_template_open(const char *folder, const char *chat_template, lckv_chat_template **out);
 LCKV_API void lckv_chat_template_free(lckv_chat_template *chat_template);
 
-/* The template's text, as it stands in its file: the default one. Belongs to the handle. */
+/* Returns the text of the default template, unchanged. The handle owns it. */
 LCKV_API const char *lckv_chat_template_source(const lckv_chat_template *chat_template);
 
-/* JSON text is what transformers takes as Python objects. */
+/* A conversation. Values that transformers takes as Python objects are JSON text here. */
 typedef struct lckv_chat {
-    const char *messages;         /* [{"role": "user", "content": "..."}, ...]; required */
-    const char *tools;            /* a list of JSON schemas; NULL (default): none */
-    const char *documents;        /* a list of objects; NULL (default): none */
-    const char *variables;        /* an object: more names for the template, such as {"enable_thinking": false}; they go
-                                     before the tokenizer's special tokens. NULL (default): none */
-    bool add_generation_prompt;   /* ends in what begins an answer; false */
-    bool continue_final_message;  /* ends inside of the last message, for its text to be gone on with; false */
-    bool return_assistant_tokens; /* asks for `assistant` below, which the template must mark; false */
-    int64_t now;                  /* what strftime_now() tells, in seconds since 1970, shown in local time; 0 (default):
-                                     the clock */
+    const char *messages;  /* Messages, [{"role": "user", "content": "..."}, ...]; required. */
+    const char *tools;     /* Tools, a list of JSON schemas; NULL for none (default). */
+    const char *documents; /* Documents, a list of objects; NULL for none (default). */
+    /* Further template variables, an object such as {"enable_thinking": false}; they override the tokenizer's special
+     * tokens. NULL for none (default). */
+    const char *variables;
+    bool add_generation_prompt;  /* Append the start of an assistant message (default false). */
+    bool continue_final_message; /* Leave the last message open so that the model continues it (default false). */
+    /* Return the spans of assistant text, which the template must mark with {% generation %} (default false). */
+    bool return_assistant_tokens;
+    /* Time for strftime_now(), in seconds since the Unix epoch, formatted in local time; 0 uses the current time
+     * (default). */
+    int64_t now;
 } lckv_chat;
 
 LCKV_API lckv_chat lckv_chat_defaults(void);
@@ -358,683 +390,755 @@ typedef struct lckv_text_span {
 } lckv_text_span;
 
 typedef struct lckv_chat_text {
-    char *text; /* to be encoded without special tokens: they stand in it. NUL behind its `bytes` */
+    char *text; /* Rendered text, followed by NUL. Encode it without special tokens: the text contains them. */
     size_t bytes;
-    lckv_text_span *assistant; /* [assistant_count] what {% generation %} blocks rendered, in order; NULL without */
+    lckv_text_span *assistant; /* [assistant_count] Output of {% generation %} blocks, in order; NULL if none. */
     int assistant_count;
 } lckv_chat_text;
 
-/* The conversation as text. `out` is released with lckv_chat_text_free().
- *   LCKV_ERROR_ARGUMENT: the JSON is not what it should be; or the template refuses the conversation, and the message
- * ends in its own words. LCKV_ERROR_FORMAT: a mistake shows in the template; LCKV_ERROR_UNSUPPORTED: it has a filter or
- * test that is not supported. These name the line. LCKV_ERROR_UNSUPPORTED too where assistant tokens are asked for and
- * the template marks none. */
+/* Renders a conversation as text. Free `out` with lckv_chat_text_free().
+ *   LCKV_ERROR_ARGUMENT: the JSON is not as expected, or the template rejects the conversation; the message ends with
+ * the template's own words. LCKV_ERROR_FORMAT: the template has an error; the message names the line.
+ *   LCKV_ERROR_UNSUPPORTED: the template uses a filter or test that is not supported (the message names the line), or
+ *   assistant tokens are wanted and the template marks none. */
 LCKV_API int lckv_chat_template_render(const lckv_chat_template *chat_template, const lckv_chat *chat,
                                        lckv_chat_text *out);
 LCKV_API void lckv_chat_text_free(lckv_chat_text *text);
 
-/* ---------------------------------------------------------------- fetching from a hub */
+/* ---------------------------------------------------------------- downloads */
 
-/* How far lckv_fetch() has come. Pointers are valid during the call. */
+/* Progress of lckv_fetch(). Pointers are valid during the callback. */
 typedef struct lckv_fetch_progress {
-    const char *file;           /* the file being brought, or waited for while another process brings it */
-    int64_t file_index, files;  /* file_index from 0 */
-    int64_t bytes, total_bytes; /* of all files; what was there already counts as brought */
-    int64_t received_bytes;     /* over the network in this call */
-    double seconds;             /* since the first file was begun */
+    const char *file;           /* Current file: downloading, or waiting for another process that downloads it. */
+    int64_t file_index, files;  /* Index of the current file from 0, and number of files. */
+    int64_t bytes, total_bytes; /* Of all files; files that were in the cache count as downloaded. */
+    int64_t received_bytes;     /* Received over the network in this call. */
+    double seconds;             /* Since the first file started. */
 } lckv_fetch_progress;
 
-/* Returns whether to go on. Called at least once a file, and about once a second. */
+/* Progress callback, called at least once per file and about once per second. Return false to stop. */
 typedef bool (*lckv_fetch_callback)(void *user, const lckv_fetch_progress *progress);
 
 typedef struct lckv_fetch_options {
-    const char *name;     /* ORG/NAME */
-    bool dataset;         /* a data set, not a model */
-    const char *revision; /* branch, tag or commit; default "main" */
-    const char *const *include, *const
-                                    *exclude; /* patterns of paths, as the shell has them, where * takes / too: what */
-    int include_count, exclude_count;         /* matches one of `include` (none: all) and none of `exclude` */
-    int retries;                              /* how often a lost connection is tried again without a byte's progress;
-                                               * default 5, waiting 0.2, 0.8, 3.2, 12.8, 30 seconds */
-    lckv_fetch_callback callback;             /* NULL: none */
-    void *user;
+    const char *name;     /* ORG/NAME of the repository; required. */
+    bool dataset;         /* The repository is a data set (default false: a model). */
+    const char *revision; /* Branch, tag or commit (default "main"). */
+    /* Shell patterns of paths, in which * also matches "/". Files are downloaded if they match one of `include` (none:
+     * all files) and none of `exclude`. */
+    const char *const *include;
+    const char *const *exclude;
+    int include_count, exclude_count; /* Number of patterns (default 0). */
+    /* Retries after a lost connection without progress, after 0.2, 0.8, 3.2, 12.8 and then 30 seconds (default 5). */
+    int retries;
+    lckv_fetch_callback callback; /* Progress callback; NULL for none (default). */
+    void *user;                   /* User data, passed to the callback. */
 } lckv_fetch_options;
 
 typedef struct lckv_fetch_result {
-    char *folder;           /* the snapshot; release with lckv_free() */
-    char commit[41];        /* what the revision is, 40 hexadecimal digits */
-    int64_t files, bytes;   /* of the snapshot, as far as asked for */
-    int64_t received_bytes; /* over the network */
+    char *folder;           /* Folder of the snapshot; free it with lckv_free(). */
+    char commit[41];        /* Commit of the revision, 40 hexadecimal digits. */
+    int64_t files, bytes;   /* Of the snapshot, selected files only. */
+    int64_t received_bytes; /* Received over the network. */
 } lckv_fetch_result;
 
 LCKV_API lckv_fetch_options lckv_fetch_defaults(void);
 
-/* Brings a model or data set into the Hugging Face cache (HF_HUB_CACHE, HF_HOME, the default folder) in the layout of
- * huggingface_hub, from HF_ENDPOINT (https://huggingface.co) and with the token of HF_TOKEN or of the file that
- * huggingface-cli login writes. The token goes to no other host. What is there already is not fetched again; a file
- * begun is gone on with (BLOB.incomplete), also by huggingface_hub. Each file is checked: against its SHA-256 where the
- * hub keeps it as a large file, else against git's SHA-1; the reference of the revision is written once all files are
- * there. Two processes may fetch the same at once. LCKV_ERROR_ARGUMENT: `name` or `revision` is none. LCKV_ERROR_FILE:
- * no such repository, revision or permission, the network failed, or the disk is full; the message says which.
- * LCKV_ERROR_FORMAT: the hub's answer is not what it should be, or a file has another checksum (what was brought of it
- * is removed). LCKV_ERROR_UNSUPPORTED: built without libcurl. LCKV_ERROR_INTERRUPTED: the callback asked to stop. */
+/* Downloads a model or data set into the Hugging Face cache (HF_HUB_CACHE, HF_HOME, or the default folder), in the
+ * layout of huggingface_hub. The server is HF_ENDPOINT (default https://huggingface.co). The token is HF_TOKEN, or the
+ * file that huggingface-cli login writes; lckv sends it to no other host.
+ *
+ * Files in the cache are not downloaded again. Partial files (BLOB.incomplete) are resumed, also those of
+ * huggingface_hub. Every file is verified: against its SHA-256 if the hub stores it as a large file, else against git's
+ * SHA-1. The reference of the revision is written when all files are complete. Two processes may download the same
+ * repository at once. LCKV_ERROR_ARGUMENT: `name` or `revision` is not valid. LCKV_ERROR_FILE: no such repository or
+ * revision, no permission, a network failure, or a full disk; the message says which. LCKV_ERROR_FORMAT: the hub's
+ * answer is not as expected, or a checksum differs (the partial file is removed). LCKV_ERROR_UNSUPPORTED: built without
+ * libcurl. LCKV_ERROR_INTERRUPTED: the callback asked to stop. */
 LCKV_API int lckv_fetch(const lckv_fetch_options *options, lckv_fetch_result *result);
 
 /* ---------------------------------------------------------------- training */
 
+/* Learning-rate schedules. All but CONSTANT start with a linear warmup from 0. */
 typedef enum lckv_schedule_type {
-    LCKV_SCHEDULE_LINEAR,               /* falls to 0 at the end of the run */
-    LCKV_SCHEDULE_COSINE,               /* the same, along half a cosine */
-    LCKV_SCHEDULE_CONSTANT,             /* without warming up */
-    LCKV_SCHEDULE_CONSTANT_WITH_WARMUP, /* rises from 0, then stays */
-    LCKV_SCHEDULE_COSINE_WITH_MIN_LR,   /* as cosine, but to min_lr_rate of the highest */
-    LCKV_SCHEDULE_WARMUP_STABLE_DECAY   /* rises, stays, and in the last num_decay_steps falls as the one above */
+    LCKV_SCHEDULE_LINEAR,               /* Linear decay to 0 at the last step. */
+    LCKV_SCHEDULE_COSINE,               /* Decay to 0 along half a cosine. */
+    LCKV_SCHEDULE_CONSTANT,             /* Constant, without warmup. */
+    LCKV_SCHEDULE_CONSTANT_WITH_WARMUP, /* Constant after the warmup. */
+    LCKV_SCHEDULE_COSINE_WITH_MIN_LR,   /* As cosine, but down to min_lr_rate of the peak. */
+    LCKV_SCHEDULE_WARMUP_STABLE_DECAY   /* Constant; in the last num_decay_steps, decay as COSINE_WITH_MIN_LR. */
 } lckv_schedule_type;
 
 typedef enum lckv_interval_strategy {
-    LCKV_INTERVAL_NO,
-    LCKV_INTERVAL_STEPS, /* every so many steps */
-    LCKV_INTERVAL_EPOCH  /* at the end of each epoch, and of the run */
+    LCKV_INTERVAL_NO,    /* Never. */
+    LCKV_INTERVAL_STEPS, /* Every N steps. */
+    LCKV_INTERVAL_EPOCH  /* At the end of each epoch and of the run. */
 } lckv_interval_strategy;
 
 typedef enum lckv_train_phase {
-    LCKV_TRAIN_READING,    /* documents are read, encoded and cut into blocks */
-    LCKV_TRAIN_STEPPING,   /* a step has ended */
-    LCKV_TRAIN_EVALUATING, /* the validation blocks are run through */
-    LCKV_TRAIN_EVALUATED   /* they have been: see `evaluation` */
+    LCKV_TRAIN_READING,    /* Reading documents, encoding them and cutting them into blocks. */
+    LCKV_TRAIN_STEPPING,   /* A training step has finished. */
+    LCKV_TRAIN_EVALUATING, /* Evaluating the validation blocks. */
+    LCKV_TRAIN_EVALUATED   /* The evaluation has finished; see `evaluation`. */
 } lckv_train_phase;
 
-/* What running through the validation blocks has found. */
+/* Result of an evaluation on the validation blocks. */
 typedef struct lckv_evaluation {
-    double loss;       /* mean over their labels, in nats */
+    double loss;       /* Mean over the labels, in nats. */
     double perplexity; /* exp(loss) */
-    double accuracy;   /* the share of labels that have the largest logit (the first of equals), 0 to 1 */
+    double accuracy;   /* Fraction of labels with the largest logit (the first of equal ones), 0 to 1. */
     int64_t blocks;
-    double seconds; /* that it took */
+    double seconds; /* Duration. */
 } lckv_evaluation;
 
 typedef struct lckv_train_progress {
     lckv_train_phase phase;
-    double fraction;          /* of the phase that is done, 0 to 1 */
-    int64_t step, steps;      /* steps done and in all; what follows is set while stepping */
-    double loss;              /* of this step: mean over its labels, in nats */
-    double mean_loss;         /* mean of the losses since the last logged step, this one included, skipped ones not */
-    double grad_norm;         /* of this step, before clipping */
-    double learning_rate;     /* that this step used */
-    double tokens_per_second; /* since the last logged step */
+    double fraction;      /* Of the phase, 0 to 1. */
+    int64_t step, steps;  /* Steps done, and steps in total. The fields from here to `logged` are set while stepping. */
+    double loss;          /* Of this step: mean over its labels, in nats. */
+    double mean_loss;     /* Mean since the last logged step, this step included, skipped steps excluded. */
+    double grad_norm;     /* Of this step, before clipping. */
+    double learning_rate; /* Of this step. */
+    double tokens_per_second; /* Since the last logged step. */
     double seconds, seconds_left;
-    bool skipped;               /* loss or gradient were not finite, or above skip_grad_norm: no weight has changed */
-    bool logged;                /* this step has its line in train_log.jsonl */
-    lckv_evaluation evaluation; /* in the phase of its name alone */
+    /* The loss or the gradient was not finite, or the gradient norm exceeded skip_grad_norm. No weight changed. */
+    bool skipped;
+    bool logged;                /* This step has a line in train_log.jsonl. */
+    lckv_evaluation evaluation; /* Set in the phase LCKV_TRAIN_EVALUATED only. */
 } lckv_train_progress;
 
-/* Called many times a second at most, on the trainer's thread. Returns whether to go on; where the device works on its
- * own (a GPU), the next step has begun by then, and is done and counted still. */
+/* Progress callback. It may be called many times per second, on the trainer's thread. Return false to stop. On a device
+ * that works asynchronously (a GPU) the next step has started by then; it is completed and counted. */
 typedef bool (*lckv_train_callback)(void *user, const lckv_train_progress *progress);
 
-/* Processes that train one model together, on one machine or several: those that mpirun or Slurm started
- * (docs/processes.md). They make the same calls with the same options. Each gets its share of a step's blocks and keeps
- * its part of the optimizer's state; the process of rank 0 alone writes files. */
+/* The processes that train one model together, on one machine or several, started by mpirun or Slurm
+ * (docs/processes.md). All of them make the same calls with the same options. Each process trains its share of a step's
+ * blocks and holds its part of the optimizer state. Only rank 0 writes files. */
 typedef struct exchange lckv_processes;
 
-/* Joins the processes that this one was started with, or stands for it alone where it was started by itself. Once in
- * the life of a process, where there are several.
- *   LCKV_ERROR_UNSUPPORTED: there are several, and this lckv was built without MPI. LCKV_ERROR_DEVICE: MPI failed. */
+/* Joins the processes that were started with this one; a process that was started alone has rank 0 of 1. With several
+ * processes, call it once per process.
+ *   LCKV_ERROR_UNSUPPORTED: there are several processes and lckv was built without MPI.
+ *   LCKV_ERROR_DEVICE: MPI failed. */
 LCKV_API int lckv_processes_open(lckv_processes **out);
-LCKV_API int lckv_processes_rank(const lckv_processes *processes); /* 0 .. count - 1 */
+/* Returns the rank of this process, 0 to count - 1. */
+LCKV_API int lckv_processes_rank(const lckv_processes *processes);
 LCKV_API int lckv_processes_count(const lckv_processes *processes);
-/* Waits until all processes come here. After it a process may end as it likes, before it only with all others. */
+/* Waits until all processes call it. Afterwards a process may exit at any time; before, only together with all others.
+ */
 LCKV_API void lckv_processes_close(lckv_processes *processes);
 
-/* What an id in a .bin file is, little-endian. */
+/* Format of the ids in .bin files, little-endian. */
 typedef enum lckv_ids_dtype { LCKV_IDS_UINT16, LCKV_IDS_UINT32 } lckv_ids_dtype;
 
-/* LoRA (Hu et al. 2021): each chosen matrix W of a layer stays as it is and gets two of low rank that are learned,
- * y = x W^T + alpha / r (dropout(x) A^T) B^T. Names are peft's, defaults trl's (ModelConfig) but for dropout. */
+/* LoRA (Hu et al. 2021): each target matrix W of a layer is frozen and gets two trained matrices of low rank,
+ * y = x W^T + alpha / r (dropout(x) A^T) B^T. Names are those of peft, defaults those of trl (ModelConfig), except for
+ * dropout. */
 typedef struct lckv_lora {
-    int64_t r;    /* the rank; 16 */
-    double alpha; /* 32 */
-    /* Probability, from 0 to below 1, with which each element of x is dropped before A in training (trl's default is
-     * 0.05); others are multiplied by 1 / (1 - dropout). A function of the seed and the step; 0 (default): none. */
+    int64_t r;    /* Rank (default 16). */
+    double alpha; /* Scale, divided by the rank (default 32). */
+    /* Probability, from 0 to below 1, of dropping an element of x before A in training; the others are multiplied by
+     * 1 / (1 - dropout). A function of the seed and the step. 0 disables dropout (default; trl's default is 0.05). */
     double dropout;
-    /* Of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or all-linear; NULL (default): q_proj and
-     * v_proj. Of k_proj and v_proj there are those of layers with a KV slot. */
+    /* Modules to adapt: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or all-linear; NULL for q_proj
+     * and v_proj (default). Only layers that own a slot have k_proj and v_proj. */
     const char *const *target_modules;
-    int target_module_count;
+    int target_module_count; /* Number of modules. */
 } lckv_lora;
 
-/* What of a row with prompt and completion is learned. */
+/* Which tokens of a row with prompt and completion are trained on. */
 typedef enum lckv_completion_loss {
-    LCKV_COMPLETION_LOSS_AUTO, /* the completion, as YES: the default of trl too */
-    LCKV_COMPLETION_LOSS_YES,
-    LCKV_COMPLETION_LOSS_NO /* both */
+    LCKV_COMPLETION_LOSS_AUTO, /* The completion, as YES; also the default of trl. */
+    LCKV_COMPLETION_LOSS_YES,  /* The completion. */
+    LCKV_COMPLETION_LOSS_NO    /* Prompt and completion. */
 } lckv_completion_loss;
 
-/* Instruction tuning as trl's SFTTrainer (0.24) does it: rows are messages, prompt and completion, text, or Alpaca's
- * fields, each an example of its own. Names are those of SFTConfig where it has them. */
+/* Instruction tuning, as trl's SFTTrainer (0.24) does it. A row has messages, prompt and completion, text, or Alpaca's
+ * fields, and is one example. Names are those of SFTConfig if it has them. */
 typedef struct lckv_tuning {
-    const char *chat_template;      /* file with a template to use instead of the tokenizer's; NULL (default): that */
-    const char *dataset_text_field; /* the field with the text; "text" */
-    bool packing;                   /* several rows an example, each seeing itself alone; false */
-    bool drop_long;                 /* rows of more than block_size tokens are left out; false: cut at their end */
-    bool assistant_only_loss;       /* of conversations, what the template marks with {% generation %}; false: all */
-    lckv_completion_loss completion_only_loss; /* auto */
+    const char *chat_template;      /* File with a chat template; NULL for the tokenizer's (default). */
+    const char *dataset_text_field; /* Name of the text field (default "text"). */
+    bool packing;                   /* Several rows per example; each row attends only to itself (default false). */
+    bool drop_long;                 /* Drop rows longer than block_size tokens (default false: truncate at the end). */
+    /* Train only on what the template marks with {% generation %} (default false: on whole conversations). */
+    bool assistant_only_loss;
+    lckv_completion_loss completion_only_loss; /* Loss on prompt and completion (default auto). */
 } lckv_tuning;
 
 LCKV_API lckv_tuning lckv_tuning_defaults(void);
 
 /* Names and defaults are those of TrainingArguments 4.45 and run_clm.py. */
 typedef struct lckv_train_options {
-    const char *model_name_or_path; /* weights to go on from: folder or ORG/NAME. Or: */
-    const char *config_name;        /* fresh weights of this config (folder, .json file, ORG/NAME), random by `seed`.
-                                     * Both: those weights as lckv_convert() makes them into a model of this config */
-    lckv_convert_kv kv;             /* then: what the owner of a KV slot gets; the mean */
-    const char *config_overrides;   /* "k=v,k=v" over either one's config; NULL: none */
-    bool use_sequential;            /* token by token, exactly, as the config's use_sequential; false: as that says */
-    /* Learn an adapter beside the weights of model_name_or_path, which stay as they are: it is written in peft's layout
-     * instead of a model, without f32 masters or moments of anything else. false */
+    /* -- Model. At least one of model_name_or_path and config_name is required. -- */
+    const char *model_name_or_path; /* NAME_OR_PATH of the weights to start from; NULL for random weights by `seed`. */
+    /* Config of the model: folder, .json file or ORG/NAME. With model_name_or_path, the weights are first converted to
+     * this config as by lckv_convert(). NULL for the config of the weights. */
+    const char *config_name;
+    lckv_convert_kv kv;           /* How KV weights are formed in such a conversion (default: the average). */
+    const char *config_overrides; /* Changes to the config, "k=v,k=v"; NULL for none. */
+    bool use_sequential; /* Train token by token, in the sequential (exact) form (default: as the config says). */
+    /* Train a LoRA adapter; the weights of model_name_or_path are frozen, without f32 masters or moments (default
+     * false). The output is an adapter in peft's layout instead of a model. */
     bool use_peft;
-    lckv_lora lora;
-    const char *tokenizer_name; /* NULL: the model's own. Needed where there is text */
-    /* Files, folders (all data in them), and patterns such as a/b-*.jsonl: text, JSON, CSV or ids, plain or compressed,
-     * see docs/data.md; one corpus in this order. Or each NAME:WEIGHT: corpora of their own, a weight (divided by their
-     * sum) being the share of an epoch's blocks; an epoch ends where the first of them does. Or: */
+    lckv_lora lora;             /* Shape of the adapter; used with use_peft. */
+    const char *tokenizer_name; /* NAME_OR_PATH of the tokenizer; NULL for the model's own. Required for text data. */
+
+    /* -- Data. -- */
+    /* Training data: files, folders (all data files in them) and patterns such as a/b-*.jsonl, with text, JSON, CSV or
+     * ids, plain or compressed (docs/data.md). Together they are one corpus, in this order. If each has the form
+     * NAME:WEIGHT, each is a corpus and WEIGHT (divided by the sum) is its share of the blocks of an epoch; the epoch
+     * ends when the first corpus ends. */
     const char *const *train_files;
-    const char *dataset_name; /* a file, a folder, or ORG/NAME in the Hugging Face cache, with files for training and
-                               * for validation, which count where train_files and validation_files name none */
-    const char *dataset_config_name; /* only those files of it that have this word in their path; NULL: all */
-    int train_file_count;
-    const char *const *validation_files; /* the same; evaluated when training ends */
-    int validation_file_count;
-    const char *output_dir; /* where model, tokenizer, checkpoints and the files of docs/watching.md are written; made
-                             * if absent */
-    bool overwrite_output_dir; /* true: begin anew in one that has files in it. Checkpoints in it are removed when the
-                                * first one of this run stands */
-    /* Instruction tuning; NULL (default): documents are joined and cut into blocks. With it block_size is the longest
-     * row, max_train_samples and max_eval_samples count rows, and what is below until block_size does not count. The
-     * checkpoint that is written has the chat template. */
+    /* Data set: a file, a folder, or ORG/NAME in the Hugging Face cache, with files for training and for validation. It
+     * is used for those of train_files and validation_files that are not given. NULL for none. */
+    const char *dataset_name;
+    const char *dataset_config_name;     /* Word in the path of the data set's files to use; NULL for all files. */
+    int train_file_count;                /* Number of train_files. */
+    const char *const *validation_files; /* Validation data, same forms; evaluated at the end of training. */
+    int validation_file_count;           /* Number of validation_files. */
+
+    /* -- Output. -- */
+    const char *output_dir; /* Folder for the model, tokenizer, checkpoints and logs (docs/watching.md); created. */
+    /* Start anew in an output_dir that has files; old checkpoints are removed once the first one of this run is
+     * complete (default false: resume). */
+    bool overwrite_output_dir;
+    /* Instruction tuning; NULL for documents that are joined and cut into blocks (default). With it, block_size is the
+     * maximum length of a row, max_train_samples and max_eval_samples count rows, and the data options from
+     * keep_linebreaks to document_mask are not used. The saved checkpoint contains the chat template. */
     const lckv_tuning *tuning;
-    bool do_train, do_eval; /* true: train; run through the validation data, if there is any, at the end too */
+    bool do_train, do_eval; /* Train; evaluate at the end if there is validation data (default true). */
 
-    /* What documents are, and which blocks they make: docs/data.md. */
-    bool keep_linebreaks;              /* true: a line of a text file is encoded with its break */
-    const char *text_column;           /* field of JSON rows, column of CSV; NULL: `input_ids` or `text`; of CSV `text`,
-                                        * else the first one */
-    lckv_ids_dtype ids_dtype;          /* of .bin files; uint16 */
-    bool append_eos;                   /* false; true: EOS behind each text, where the tokenizer puts none */
-    const char *token_cache_dir;       /* where encoded data is kept, so that the next run finds it; NULL: lckv-ids in
-                                        * HF_HOME or ~/.cache/huggingface */
-    bool overwrite_cache;              /* true: encode anew what is kept; false */
-    int64_t preprocessing_num_workers; /* threads that encode; 0 (default): all processors, at most 16 */
-    bool group_all;                    /* false: each thousand documents is cut into blocks on its own and what is
-                                        * left is dropped; true: they are cut together */
-    bool document_mask;                /* true: attention and positions stay within documents, and the last token of
-                                        * each predicts nothing; false */
-    int64_t max_train_samples;         /* blocks, the first ones; 0 (default): all */
-    int64_t max_eval_samples;          /* the same of the validation data */
-    int64_t validation_split_percentage; /* without validation files, so many percent of the training documents, the
-                                          * first ones, are validation data instead; 0 (default): none */
-    int64_t block_size;                  /* tokens; 0 (default): max_position_embeddings, at most 1024 */
-    int64_t per_device_train_batch_size; /* blocks run at a time; 8 */
-    bool auto_find_batch_size; /* as many blocks at a time as fit, while those of a step (the two numbers multiplied)
-                                * stay; one process alone. false: a run that does not fit is refused */
-    int64_t memory_limit;      /* bytes of the device that may be used; 0 (default): those that are free now */
-    int64_t per_device_eval_batch_size;  /* the same when evaluating; 8 */
-    int64_t gradient_accumulation_steps; /* such batches a step; 1 */
-    double num_train_epochs;             /* 3; not used where there is: */
-    int64_t max_steps;                   /* -1 */
-    bool shuffle;                        /* true: a new order each epoch, a function of `seed` */
-    int64_t seed;                        /* 42 */
-
-    lckv_schedule_type lr_scheduler_type;        /* linear */
-    double learning_rate;                        /* the highest; 5e-5 */
-    int64_t warmup_steps;                        /* 0; not used where 0: */
-    double warmup_ratio;                         /* of all steps, 0 to 1; 0 */
-    double min_lr_rate;                          /* of the two schedules that have it, 0 to 1; 0 */
-    int64_t num_decay_steps;                     /* of warmup_stable_decay; 0: a tenth of all steps, rounded up */
-    double weight_decay;                         /* of matrices alone; 0 */
-    double adam_beta1, adam_beta2, adam_epsilon; /* 0.9, 0.999, 1e-8 */
-    double max_grad_norm;                        /* 1; 0: gradients are not clipped */
-
-    bool bf16; /* products and attention in bfloat16, master weights in f32; false: all in f32 */
-    /* Of the weights. "bfloat16", with bf16: weights and moments in bfloat16, stochastically rounded by `seed`, which
-     * takes 6 bytes a parameter instead of 14, and 4 for its gradient; checkpoints are bfloat16 too. NULL (default),
-     * "auto" and "float32": in f32. */
-    const char *torch_dtype;
-    bool gradient_checkpointing; /* layers keep their inputs alone and are computed again in the backward pass: the same
-                                  * bits with less memory and more time. Not with use_sequential. false */
-    int64_t logging_steps;       /* 500: each such step and the last one get a line in train_log.jsonl */
-
-    /* Training checkpoints, OUTPUT_DIR/checkpoint-STEP. The last step gets one too, unless there are none. */
-    lckv_interval_strategy save_strategy; /* steps */
-    double save_steps;                    /* 500; below 1: that share of all steps */
-    int64_t save_total_limit;             /* 0: all are kept, else so many of the newest, and the best */
-    /* NULL: the newest good one in output_dir, if there is one. "True": the same, and it must be there. Else a folder.
+    /* -- Documents and blocks (docs/data.md). -- */
+    bool keep_linebreaks; /* Encode a line of a text file with its line break (default true). */
+    /* Field of JSON rows or column of CSV; NULL for `input_ids` or `text` in JSON, and for `text`, else the first
+     * column, in CSV (default). */
+    const char *text_column;
+    lckv_ids_dtype ids_dtype; /* Format of .bin files (default uint16). */
+    bool append_eos;          /* Append EOS to each text if the tokenizer does not (default false). */
+    /* Folder of the cache of tokenized data; NULL for lckv-ids in HF_HOME or ~/.cache/huggingface (default). */
+    const char *token_cache_dir;
+    bool overwrite_cache;              /* Encode again and replace cached data (default false). */
+    int64_t preprocessing_num_workers; /* Encoding threads; 0 for all processors, at most 16 (default). */
+    /* Cut all documents together into blocks. Default false: cut each thousand documents separately and drop the rest.
      */
+    bool group_all;
+    /* Restrict attention and positions to documents; the last token of a document predicts nothing (default false). */
+    bool document_mask;
+    int64_t max_train_samples; /* Maximum number of training blocks, from the first; 0 for all (default). */
+    int64_t max_eval_samples;  /* Maximum number of validation blocks, from the first; 0 for all (default). */
+    /* Percentage of the training documents, from the first, to use as validation data if there is none; 0 for none
+     * (default). */
+    int64_t validation_split_percentage;
+    int64_t block_size; /* Block length in tokens; 0 for max_position_embeddings, at most 1024 (default). */
+
+    /* -- Batches and steps. -- */
+    int64_t per_device_train_batch_size; /* Micro-batch size in blocks (default 8). */
+    /* Reduce the micro-batch size until it fits into memory; the blocks per step (micro-batch size times accumulation
+     * steps) are unchanged. Single process only. Default false: a run that does not fit is rejected. */
+    bool auto_find_batch_size;
+    int64_t memory_limit;                /* Device memory to use, in bytes; 0 for the memory that is free (default). */
+    int64_t per_device_eval_batch_size;  /* Blocks per batch in evaluations (default 8). */
+    int64_t gradient_accumulation_steps; /* Micro-batches per step (default 1). */
+    double num_train_epochs;             /* Epochs to train (default 3); not used if max_steps is set. */
+    int64_t max_steps;                   /* Steps to train; -1 to use num_train_epochs (default). */
+    bool shuffle;                        /* Shuffle the blocks in each epoch by `seed` (default true). */
+    int64_t seed;                        /* Random seed (default 42). */
+
+    /* -- Optimizer and learning-rate schedule. -- */
+    lckv_schedule_type lr_scheduler_type; /* Schedule (default linear). */
+    double learning_rate;                 /* Peak learning rate (default 5e-5). */
+    int64_t warmup_steps;                 /* Warmup steps; 0 to use warmup_ratio (default). */
+    double warmup_ratio;                  /* Warmup as a fraction of all steps, 0 to 1 (default 0). */
+    double min_lr_rate;                   /* Final learning rate as a fraction of the peak, 0 to 1 (default 0). */
+    int64_t num_decay_steps; /* Decay steps of warmup_stable_decay; 0 for a tenth of all steps, rounded up (default). */
+    double weight_decay;     /* Weight decay, of matrices only (default 0). */
+    double adam_beta1;       /* Decay rate of the gradient average (default 0.9). */
+    double adam_beta2;       /* Decay rate of the squared-gradient average (default 0.999). */
+    double adam_epsilon;     /* Term added to the denominator (default 1e-8). */
+    double max_grad_norm;    /* Maximum gradient norm; 0 disables clipping (default 1). */
+    int64_t max_skipped_steps; /* Maximum number of steps with a non-finite loss or gradient, which are skipped; one
+                                  more ends the run (default 0). */
+    double skip_grad_norm;     /* Gradient norm above which a step is skipped; 0 disables skipping (default). */
+
+    /* -- Precision and memory. -- */
+    bool bf16; /* Compute products and attention in bfloat16 with f32 master weights (default false: all in f32). */
+    /* Data type of the weights. "bfloat16", together with bf16: weights and moments in bfloat16 with stochastic
+     * rounding by `seed`, 6 instead of 14 bytes per parameter, and 4 for its gradient; checkpoints are bfloat16 too.
+     * NULL (default), "auto" and "float32": f32. */
+    const char *torch_dtype;
+    /* Activation checkpointing: keep only the inputs of layers and recompute the rest in the backward pass (default
+     * false). Results are bit-identical; training takes less memory and more time. Not with use_sequential. */
+    bool gradient_checkpointing;
+
+    /* -- Logs, checkpoints and evaluation. -- */
+    int64_t logging_steps; /* Steps between lines in train_log.jsonl; the last step also gets one (default 500). */
+    /* When to save training checkpoints, OUTPUT_DIR/checkpoint-STEP (default: steps). Unless it is NO, the last step
+     * gets one too. */
+    lckv_interval_strategy save_strategy;
+    double save_steps;        /* Steps between checkpoints; below 1, a fraction of all steps (default 500). */
+    int64_t save_total_limit; /* Number of newest checkpoints to keep, besides the best; 0 keeps all (default). */
+    /* Checkpoint to resume from: a folder, or "True" for the newest valid one in output_dir, which must exist; NULL for
+     * the newest valid one if there is one (default). */
     const char *resume_from_checkpoint;
+    lckv_interval_strategy eval_strategy; /* When to evaluate during training (default: no, only at the end). */
+    double eval_steps;                    /* Steps between evaluations; below 1, a fraction; 0 for logging_steps. */
+    bool load_best_model_at_end; /* Save the checkpoint with the lowest evaluation loss as the model (default false). */
+    /* Consecutive evaluations without improvement after which the run ends; 0 disables early stopping (default). */
+    int64_t early_stopping_patience;
 
-    lckv_interval_strategy eval_strategy; /* no: at the end alone */
-    double eval_steps;                    /* below 1: that share of all steps; 0: logging_steps */
-    bool load_best_model_at_end;          /* the model written is the checkpoint with the lowest loss in evaluation */
-    int64_t early_stopping_patience;      /* evaluations in a row without a better one, then the run ends; 0: never */
-
-    int64_t max_skipped_steps; /* steps whose loss or gradient is not finite; one more ends the run. 0 */
-    double skip_grad_norm;     /* a step with a longer gradient is skipped; 0: none is */
-
-    const char *device; /* as in lckv_device_open(); "auto" */
-    int threads;        /* 0: all processors that this process may use */
-    /* Those that train together, which outlive the trainer; NULL (default): this process alone. The batch sizes above
-     * are each one's: a step has as many blocks from each of them. */
+    /* -- Device and processes. -- */
+    const char *device; /* Device, as in lckv_device_open() (default "auto"). */
+    int threads;        /* CPU threads; 0 for all processors that this process may use (default). */
+    /* Processes that train together, which must outlive the trainer; NULL for this process alone (default). Batch sizes
+     * are per process: a step has that number of blocks from each of them. */
     lckv_processes *processes;
 
-    bool tensorboard;        /* event files for TensorBoard in logging_dir */
-    const char *logging_dir; /* NULL: OUTPUT_DIR/runs */
-    const char *run_name;    /* a folder in logging_dir, which several runs may share; NULL: logging_dir itself */
-    const char *command;     /* that asked for it, as one would type it: for training_args.json; NULL: unknown */
+    /* -- Reports. -- */
+    bool tensorboard;        /* Write TensorBoard event files to logging_dir. */
+    const char *logging_dir; /* Folder of the event files; NULL for OUTPUT_DIR/runs. */
+    const char *run_name;    /* Subfolder of logging_dir, so that runs can share it; NULL for logging_dir itself. */
+    const char *command;     /* Command line that started the run, recorded in training_args.json; NULL if unknown. */
 
-    lckv_train_callback callback; /* NULL: nobody is told and nothing interrupts */
-    void *user;
+    lckv_train_callback callback; /* Progress callback; NULL for none (default). */
+    void *user;                   /* User data, passed to the callback. */
 } lckv_train_options;
 
 LCKV_API lckv_train_options lckv_train_defaults(void);
 
-/* What a trainer is about to do. */
+/* The work that a trainer is about to do. */
 typedef struct lckv_train_summary {
-    int64_t parameters;                                  /* an adapter's included */
-    int64_t trainable_parameters;                        /* all of them, or the adapter's alone */
-    int64_t block_size, train_blocks, validation_blocks; /* run_clm.py's grouping, see data/blocks.h */
-    int64_t train_tokens;                                /* of the training documents, dropped ones included */
-    int64_t steps_per_epoch;                             /* the last step of an epoch takes what is left of it */
+    int64_t parameters;                                  /* Those of an adapter included. */
+    int64_t trainable_parameters;                        /* All parameters, or the adapter's only. */
+    int64_t block_size, train_blocks, validation_blocks; /* Blocks as run_clm.py groups them (docs/data.md). */
+    int64_t train_tokens;                                /* Of the training documents, dropped ones included. */
+    int64_t steps_per_epoch;                             /* The last step of an epoch may be smaller. */
     int64_t steps;
-    int64_t first_step;     /* that have been done before: the checkpoint's that this run goes on from */
-    double flops_per_token; /* that training needs, forward and backward, all passes of loops included */
+    int64_t first_step;     /* Steps done before: those of the checkpoint that the run resumes from. */
+    double flops_per_token; /* Of training: forward and backward, all iterations of loops included. */
 } lckv_train_summary;
 
 typedef struct lckv_train_result {
-    int64_t steps, tokens;         /* done, before this process too */
-    int64_t skipped_steps;         /* of these, those whose loss or gradient was not finite */
-    int64_t new_steps, new_tokens; /* of steps and tokens, done by this process; 0 where nothing was left to do */
-    double seconds;                /* of training in this process; 0 without new steps */
-    double tokens_per_second;      /* of this process; NAN without new steps */
-    double train_loss;             /* mean over the steps that were not skipped, before this process too */
-    double eval_loss;              /* mean over the labels of the validation data, NAN without */
+    int64_t steps, tokens;         /* Done in total, also before this process. */
+    int64_t skipped_steps;         /* Of these, steps with a non-finite loss or gradient. */
+    int64_t new_steps, new_tokens; /* Done by this process; 0 if nothing was left to do. */
+    double seconds;                /* Training time of this process; 0 without new steps. */
+    double tokens_per_second;      /* Of this process; NAN without new steps. */
+    double train_loss;             /* Mean over all steps that were not skipped, also before this process. */
+    double eval_loss;              /* Mean over the labels of the validation data; NAN without. */
     double perplexity;             /* exp(eval_loss) */
-    double eval_accuracy;          /* the share of those labels that the model would have chosen, 0 to 1; NAN without */
+    double eval_accuracy;          /* Fraction of these labels with the largest logit, 0 to 1; NAN without. */
 } lckv_train_result;
 
-/* Encoded data that is kept for training. */
+/* Tokenized data in the cache. */
 typedef struct lckv_tokenized {
     int64_t documents, tokens;
-    char *path; /* of the file that keeps it, in token_cache_dir; release with lckv_free() */
+    char *path; /* File in token_cache_dir; free it with lckv_free(). */
 } lckv_tokenized;
 
-/* Encodes train_files as lckv_trainer_create() would, where they are not kept already, and trains nothing. Of the
- * options count tokenizer_name (needed where there is text), those that say what documents are, token_cache_dir,
+/* Encodes train_files as lckv_trainer_create() would and caches the ids, unless they are in the cache. It does not
+ * train. Options used: tokenizer_name (required for text), those that define documents, token_cache_dir,
  * overwrite_cache, preprocessing_num_workers, and the callback. */
 LCKV_API int lckv_tokenize(const lckv_train_options *options, lckv_tokenized *out);
 
+/* A training run. */
 typedef struct lckv_trainer lckv_trainer;
 
-/* Checks the options, reads the data, and loads or makes the model. Where the tokenizer has more tokens than the model
- * has rows, rows are added, drawn with the config's initializer range, which is logged. Where output_dir has
- * checkpoints (and overwrite_output_dir is not asked for), the run goes on from the newest one that is whole; damaged
- * ones are named in warnings. One run at a time writes into a folder; nothing but its run.lock is written yet.
- * LCKV_ERROR_MEMORY before anything is read where the run would not fit, by what the counting device says of it;
- * LCKV_ERROR_ARGUMENT where output_dir has files but no checkpoint; LCKV_ERROR_FORMAT where all of them are damaged, or
- * the one that was asked for is; LCKV_ERROR_INTERRUPTED when the callback asked to stop. */
+/* Checks the options, reads the data, and loads or creates the model. If the tokenizer has more tokens than the model
+ * has embedding rows, lckv adds rows, drawn with the config's initializer range, and logs it. If output_dir has
+ * checkpoints (and overwrite_output_dir is false), the run resumes from the newest valid one; a warning names damaged
+ * ones. One run at a time writes to a folder. This function writes only the folder's run.lock. LCKV_ERROR_MEMORY: the
+ * run would not fit, by the estimate of the counting device; nothing has been read. LCKV_ERROR_ARGUMENT: an option is
+ * out of range, or output_dir has files but no checkpoint. LCKV_ERROR_FORMAT: all checkpoints, or the requested one,
+ * are damaged. LCKV_ERROR_INTERRUPTED: the callback asked to stop. */
 LCKV_API int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out);
 LCKV_API lckv_train_summary lckv_trainer_summary(const lckv_trainer *trainer);
 
-/* FLOP/s of plain matrix products of the type that the trainer computes in, on its device, times the processes: what
- * its speed can be compared with. Measured, in a fraction of a second; on the trainer's thread, while it does not run.
- */
+/* Measures the FLOP/s of plain matrix products, in the trainer's data type and on its device, times the number of
+ * processes. Compare the speed of training with it. It takes a fraction of a second. Call it on the trainer's thread
+ * while lckv_trainer_run() is not running. */
 LCKV_API int lckv_trainer_peak(lckv_trainer *trainer, double *flops_per_second);
-/* Bytes: what this process has in memory, or on a GPU what is taken there by all. 0: unknown. */
+/* Returns the memory footprint of this process in bytes; on a GPU, the memory that all processes use there. 0 if
+ * unknown. */
 LCKV_API int64_t lckv_trainer_memory(const lckv_trainer *trainer);
 
-/* Trains, evaluates, and writes the model to output_dir as a Hugging Face folder; once a trainer. AdamW; a step's loss
- * is the sum over all its labels divided by their number, accumulated batches included. A run that goes on from a
- * checkpoint ends with the bytes of one that never stopped, at the same threads, processor features and options; where
- * these differ, a warning says so. A checkpoint that cannot be written (a full disk) is a warning too, and the run goes
- * on. LCKV_ERROR_INTERRUPTED: the callback asked to stop; a checkpoint has been written, *result says how far the run
- * came. LCKV_ERROR_NUMERIC: more losses or gradients than max_skipped_steps are not finite; the message names the step
- * and the last checkpoint, and a model that output_dir had stays. `result` may be NULL. */
+/* Trains, evaluates, and saves the model to output_dir as a Hugging Face folder. Call it once per trainer. `result` may
+ * be NULL. The optimizer is AdamW. The loss of a step is the sum over all of its labels divided by their number,
+ * accumulated micro-batches included.
+ *
+ * A resumed run ends with the same bytes as an uninterrupted one if threads, CPU features and options are the same;
+ * otherwise lckv logs a warning. A checkpoint that cannot be written (a full disk) is a warning, and training
+ * continues. LCKV_ERROR_INTERRUPTED: the callback asked to stop. A checkpoint has been written, and *result describes
+ * the run so far. LCKV_ERROR_NUMERIC: more than max_skipped_steps losses or gradients are not finite. The message names
+ * the step and the last checkpoint; a model that was in output_dir is unchanged. */
 LCKV_API int lckv_trainer_run(lckv_trainer *trainer, lckv_train_result *result);
 LCKV_API void lckv_trainer_free(lckv_trainer *trainer);
 
-/* ---------------------------------------------------------------- generating */
+/* ---------------------------------------------------------------- generation */
 
-/* How given tokens enter a model with loops; without loops all of these compute the same. */
+/* How a model with loops processes given tokens. Without loops all of these are equal. */
 typedef enum lckv_encoding {
-    LCKV_ENCODING_AUTO,      /* up to forward_passes + backward_passes tokens one at a time, more by the plan */
-    LCKV_ENCODING_PLAN,      /* all at once, by the plan: the form that the model was trained in */
-    LCKV_ENCODING_SEQUENTIAL /* one at a time: the exact form */
+    LCKV_ENCODING_AUTO,      /* Up to forward_passes + backward_passes tokens: sequential; more: by the plan. */
+    LCKV_ENCODING_PLAN,      /* All tokens in parallel, by the plan: the form that the model was trained in. */
+    LCKV_ENCODING_SEQUENTIAL /* Token by token: the exact form. */
 } lckv_encoding;
 
 typedef enum lckv_finish {
-    LCKV_FINISH_NONE,   /* it runs */
-    LCKV_FINISH_STOP,   /* an EOS token, or a stop string in the text */
-    LCKV_FINISH_LENGTH, /* as long as was asked for, or as the model goes (max_position_embeddings) */
-    LCKV_FINISH_ERROR   /* its logits are not numbers: there is no token */
+    LCKV_FINISH_NONE,   /* Not finished. */
+    LCKV_FINISH_STOP,   /* An EOS token, or a stop string in the text. */
+    LCKV_FINISH_LENGTH, /* Stopped at the token limit, or at the model's context length (max_position_embeddings). */
+    LCKV_FINISH_ERROR   /* The logits are not finite; there is no token. */
 } lckv_finish;
 
-/* 1 to INT32_MAX ids of the model; lckv_tokenizer_encode() makes them. */
+/* A prompt: 1 to INT32_MAX ids of the model, for example from lckv_tokenizer_encode(). */
 typedef struct lckv_prompt {
     const int32_t *ids;
     int64_t count;
 } lckv_prompt;
 
-/* A new token of one sequence. Its fields are valid until the callback returns. */
+/* A new token of one sequence. Valid until the callback returns. */
 typedef struct lckv_token {
-    int prompt, sample; /* which sequence: sample 0 .. num_return_sequences - 1 of prompt 0 .. count - 1 */
+    int prompt, sample; /* The sequence: sample 0 to num_return_sequences - 1 of prompt 0 to count - 1. */
     int32_t id;
-    double logprob;   /* natural logarithm of its probability under the plain logits: before penalty and temperature */
-    const char *text; /* what can be said after it: whole UTF-8 characters that continue the prompt's text, often "";
-                         text that may become a stop string waits. Always "" without a tokenizer */
+    double logprob; /* Natural log-probability under the plain logits, before penalty and temperature. */
+    /* Text that this token completes: whole UTF-8 characters that continue the prompt's text, often "". Text that may
+     * become a stop string is held back. Always "" without a tokenizer. */
+    const char *text;
     size_t text_bytes;
-    lckv_finish finish; /* not LCKV_FINISH_NONE: its sequence's last token */
+    lckv_finish finish; /* If not LCKV_FINISH_NONE, this is the sequence's last token. */
 } lckv_token;
 
-/* Called for each new token, and with NULL after each step that brought none (prompts are being read). Returns whether
- * to go on. */
+/* Token callback, called for each new token, and with NULL after each step that brought none (prefill). Return false to
+ * stop. */
 typedef bool (*lckv_token_callback)(void *user, const lckv_token *token);
 
-/* Names and defaults are those of run_generation.py where it has them. */
+/* Names and defaults are those of run_generation.py if it has them. */
 typedef struct lckv_generate_options {
-    int64_t length;            /* new tokens at most; 20 */
-    double temperature;        /* 0: greedy, the most probable token always; 1 */
-    int64_t top_k;             /* the k most probable tokens alone; 0 (default): all */
-    double top_p;              /* the fewest tokens whose probabilities come to p; 1: all; 0.9 */
-    double min_p;              /* tokens at least min_p times as probable as the first; 0 (default): all */
-    double repetition_penalty; /* above 1: ids that occurred are less likely (Keskar et al. 2019); 1: none */
-    uint64_t seed;             /* 42. Sample i of prompt j is the same in whatever company it is made */
-    int num_return_sequences;  /* samples a prompt; 1 */
-    bool ignore_eos;           /* go on behind EOS tokens (of config.json and generation_config.json); false */
-    const char *const *stop;   /* [stop_count] strings that end a text, which is cut before them; needs a tokenizer */
-    int stop_count;            /* 0 */
+    int64_t length;     /* Maximum number of new tokens (default 20). */
+    double temperature; /* Sampling temperature; 0 is greedy: always the most probable token (default 1). */
+    int64_t top_k;      /* Number of most probable tokens to sample from; 0 for all (default). */
+    double top_p;       /* Probability mass of the smallest set of tokens to sample from; 1 for all (default 0.9). */
+    double min_p;       /* Minimum probability relative to the most probable token; 0 for all (default). */
+    double
+        repetition_penalty; /* Penalty on ids that occurred, above 1 (Keskar et al. 2019); 1 disables it (default). */
+    /* Random seed (default 42). Sample i of prompt j does not depend on what else is generated with it. */
+    uint64_t seed;
+    int num_return_sequences; /* Samples per prompt (default 1). */
+    bool ignore_eos; /* Continue after EOS tokens, those of config.json and generation_config.json (default false). */
+    const char *const
+        *stop;      /* [stop_count] Strings that end a text, which is cut before them; they need a tokenizer. */
+    int stop_count; /* Number of stop strings (default 0). */
 
-    lckv_encoding encoding;    /* auto */
-    int encoding_runs;         /* as in lckv_engine_options; 0 */
-    double encoding_tolerance; /* 0 */
-    int64_t window_length;     /* > 0: the sink cache (StreamingLLM): so many tokens are kept, and there is no limit of
-                                  length; 0 (default): all are kept */
-    int64_t num_sink_tokens;   /* of which so many are the first ones; less than window_length */
-    bool bf16;                 /* products, attention and KV cache in bfloat16; false: f32 */
+    lckv_encoding encoding;    /* How prompts are processed (default auto). */
+    int encoding_runs;         /* Iterations per loop, as in lckv_engine_options; 0 for the model's own (default). */
+    double encoding_tolerance; /* Early end of the iterations, as in lckv_engine_options; 0 for never (default). */
+    /* Tokens in the sink cache (StreamingLLM), which has no length limit; 0 keeps all tokens (default). */
+    int64_t window_length;
+    int64_t num_sink_tokens; /* Of these, the first tokens of the sequence; less than window_length (default 0). */
+    bool bf16;               /* Products, attention and KV cache in bfloat16 (default false: f32). */
 
-    lckv_token_callback callback; /* NULL: nobody is told and nothing interrupts */
-    void *user;
+    lckv_token_callback callback; /* Token callback; NULL for none (default). */
+    void *user;                   /* User data, passed to the callback. */
 } lckv_generate_options;
 
 LCKV_API lckv_generate_options lckv_generate_defaults(void);
 
 typedef struct lckv_sequence {
     int prompt, sample;
-    int32_t *ids; /* [count] the new tokens alone, an ending EOS included */
+    int32_t *ids; /* [count] The new tokens only, a final EOS included. */
     int64_t count;
-    char *text; /* what `ids` decode to by themselves, special tokens left out, cut before a stop string; NUL behind its
-                   text_bytes. NULL without a tokenizer */
+    /* Decoded `ids` without special tokens, cut before a stop string; text_bytes bytes, then NUL. NULL without a
+     * tokenizer. */
+    char *text;
     size_t text_bytes;
     lckv_finish finish;
 } lckv_sequence;
 
 typedef struct lckv_generation {
-    lckv_sequence *sequences; /* by prompt, then sample */
+    lckv_sequence *sequences; /* [count] By prompt, then by sample. */
     int count;
-    int64_t prompt_tokens, decode_tokens;  /* tokens read, and tokens made in steps that read no prompt */
-    double prompt_seconds, decode_seconds; /* time of the steps that read prompts, and of the others */
-    double decode_bytes;                   /* of weights that the others read: each weight once a step */
+    int64_t prompt_tokens, decode_tokens;  /* Prefilled tokens, and tokens from steps without prefill. */
+    double prompt_seconds, decode_seconds; /* Duration of the steps with prefill, and of the others. */
+    double decode_bytes;                   /* Bytes of weights that the others read: each weight once per step. */
 } lckv_generation;
 
-/* Continues `count` prompts, all together. The cache holds prompt and new tokens; without a sink cache a sequence ends
- * at the model's max_position_embeddings, which is logged as a warning when it is foreseen. With one, the first window
- * of a prompt is encoded as usual and the rest of it token by token. `tokenizer` may be NULL: there is no text then.
- *   LCKV_ERROR_ARGUMENT: an option or id is out of range, a prompt fills all positions of the model, or the tokenizer
- * has more tokens than the model. LCKV_ERROR_NUMERIC: logits are not numbers. LCKV_ERROR_INTERRUPTED: the callback
- * asked to stop. Release *out with lckv_generation_free(). */
+/* Generates from `count` prompts, batched. The cache holds prompt and new tokens. Without a sink cache a sequence ends
+ * at the model's max_position_embeddings; lckv logs a warning if it expects this. With a sink cache, the first window
+ * of a prompt is processed as usual and the rest token by token. `tokenizer` may be NULL: no text then. `options` NULL
+ * uses the defaults. Free *out with lckv_generation_free(). LCKV_ERROR_ARGUMENT: an option or id is out of range, a
+ * prompt fills all positions of the model, or the tokenizer has more tokens than the model. LCKV_ERROR_NUMERIC: logits
+ * are not finite. LCKV_ERROR_INTERRUPTED: the callback asked to stop. */
 LCKV_API int lckv_generate(lckv_model *model, lckv_tokenizer *tokenizer, const lckv_prompt *prompts, int count,
                            const lckv_generate_options *options, lckv_generation **out);
 LCKV_API void lckv_generation_free(lckv_generation *generation);
 
-/* ---------------------------------------------------------------- many requests at once */
+/* ---------------------------------------------------------------- engine: continuous batching */
 
-/* Runs many requests together over one model: requests come and go between steps, and each gets what it would get
- * alone. One thread owns an engine, its model, and the tokenizer while the engine uses it. */
+/* Runs many requests over one model with continuous batching: requests join and leave between steps, and each gets the
+ * result that it would get alone. One thread owns the engine, its model, and the tokenizer while the engine uses it. */
 typedef struct lckv_engine lckv_engine;
 
 typedef struct lckv_logprob {
     int32_t id;
-    float logprob; /* natural logarithm of its probability under the plain logits */
+    float logprob; /* Natural log-probability under the plain logits. */
 } lckv_logprob;
 
-/* Something that a sample of a request got. Pointers are valid until the callback returns. */
+/* An event of one sample: a new token, or its end. Pointers are valid until the callback returns. */
 typedef struct lckv_event {
-    uint64_t request; /* as lckv_engine_submit() numbered it */
-    void *mark;       /* the request's own */
-    int sample;       /* 0 .. n - 1 */
-    bool of_prompt;   /* with prompt_logprobs, before anything else: the prompt's tokens in order, from the second on,
-                         told to sample 0 alone; text is "" and new_tokens 0 */
-    int32_t token;    /* the new token; -1: none came, the sample only ended */
-    double logprob;   /* natural logarithm of its probability under the plain logits; NAN without a token */
-    const lckv_logprob *top; /* [top_count] the most probable tokens at its place, the first one first; where the token
-                                is among them it has the same logprob there */
-    int top_count;           /* top_logprobs; 0 without a token */
-    const char *text; /* what can be said after it: whole UTF-8 characters that continue the prompt's text, often "";
-                         text that may become a stop string waits, and a stop string is cut off. "" without a
-                         tokenizer */
+    uint64_t request; /* Number of the request, from lckv_engine_submit(). */
+    void *mark;       /* User data of the request. */
+    int sample;       /* 0 to n - 1 */
+    /* The event is about a token of the prompt (see prompt_logprobs). These events come first, in order, from the
+     * second token on, for sample 0 only; their text is "" and new_tokens is 0. */
+    bool of_prompt;
+    int32_t token;  /* The token; -1 if there is none and the sample only ended. */
+    double logprob; /* Natural log-probability under the plain logits; NAN without a token. */
+    /* [top_count] The most probable tokens at this position, best first. If `token` is one of them, the
+     * log-probabilities are equal. */
+    const lckv_logprob *top;
+    int top_count; /* The request's top_logprobs; 0 without a token. */
+    /* Text that this token completes: whole UTF-8 characters that continue the prompt's text, often "". Text that may
+     * become a stop string is held back; a stop string is cut off. "" without a tokenizer. */
+    const char *text;
     size_t text_bytes;
-    lckv_finish finish; /* not LCKV_FINISH_NONE: this sample's last event */
-    int64_t new_tokens; /* of this sample so far, this one included */
+    lckv_finish finish; /* If not LCKV_FINISH_NONE, this is the sample's last event. */
+    int64_t new_tokens; /* New tokens of this sample so far, this one included. */
     int64_t prompt_tokens;
-    int64_t cached_tokens; /* of them, those that had been read before: by an earlier prompt, or for another sample */
+    int64_t
+        cached_tokens; /* Of prompt_tokens, those that were in the cache from an earlier prompt or another sample. */
 } lckv_event;
 
-/* Called for each event, within lckv_engine_step(). It must not call the engine. */
+/* Event callback, called for each event during lckv_engine_step(). It must not call the engine. */
 typedef void (*lckv_event_callback)(void *user, const lckv_event *event);
 
 typedef struct lckv_engine_options {
-    int max_num_seqs;      /* samples that run together; 64 */
-    int64_t max_model_len; /* tokens of a sample, prompt included; 0 (default): the model's max_position_embeddings, or
-                              fewer where the KV cache is too small for one sample of so many. No limit with a sink
-                              cache */
-    int64_t kv_cache_memory; /* bytes of device memory for the KV cache, taken at once; 0 (default): what max_num_seqs
-                                samples of max_model_len tokens need, at most half of what is free */
-    int64_t
-        max_num_batched_tokens; /* pieces of prompts enter a step until they have so many tokens, one always; 2048 */
-    int64_t prompt_piece; /* tokens: a prompt is read in pieces that end at multiples of this, counted from its start.
-                             In  models with loops the result depends on it; it depends on nothing else. 64 */
-    int encoding_runs;    /* of each loop, for a piece of a prompt that is encoded by the plan; 0 (default): the model's
-                             forward_passes + backward_passes. Fewer are faster and less exact: docs/serving.md */
-    double encoding_tolerance; /* a piece's runs end early once its keys and values move less than this part of their
-                                  length; 0 (default): never */
-    bool batch_invariant;      /* a sample is the same to the bit alone and in any company, which takes slower products;
-                                  false:  to rounding. CPU alone */
-    int max_queue;             /* requests that may wait; 1024 */
-    int64_t window_length;     /* > 0: the sink cache (StreamingLLM): so many tokens are kept; 0 (default): all */
-    int64_t num_sink_tokens;   /* of which so many are the first ones; less than window_length */
-    bool bf16;                 /* products, attention and KV cache in bfloat16; false: f32 */
-    lckv_event_callback callback; /* NULL: nobody is told */
-    void *user;
+    int max_num_seqs; /* Maximum number of samples that run together (default 64). */
+    /* Maximum number of tokens per sample, prompt included; 0 for the model's max_position_embeddings, or less if the
+     * KV cache is too small for one sample of this length (default). No limit with a sink cache. */
+    int64_t max_model_len;
+    /* Device memory for the KV cache in bytes, allocated at once; 0 for what max_num_seqs samples of max_model_len
+     * tokens need, at most half of the free memory (default). */
+    int64_t kv_cache_memory;
+    /* Maximum number of prompt tokens per step; at least one chunk is always taken (default 2048). */
+    int64_t max_num_batched_tokens;
+    /* Prefill chunk in tokens (default 64): chunks end at multiples of it, counted from the start of the prompt. In
+     * models with loops the result depends on it, and on nothing else about batching. */
+    int64_t prompt_piece;
+    /* Iterations per loop for a chunk that is processed by the plan; 0 for forward_passes + backward_passes (default).
+     * Fewer are faster and less exact (docs/serving.md). */
+    int encoding_runs;
+    /* Early end of a chunk's iterations: relative change of its keys and values below which they stop; 0 for never
+     * (default). */
+    double encoding_tolerance;
+    /* Make each sample bit-identical in any batch, with slower products; CPU only (default false: up to rounding). */
+    bool batch_invariant;
+    int max_queue;                /* Maximum number of waiting requests (default 1024). */
+    int64_t window_length;        /* Tokens in the sink cache (StreamingLLM); 0 keeps all tokens (default). */
+    int64_t num_sink_tokens;      /* Of these, the first tokens of the sequence; less than window_length (default 0). */
+    bool bf16;                    /* Products, attention and KV cache in bfloat16 (default false: f32). */
+    lckv_event_callback callback; /* Event callback; NULL for none (default). */
+    void *user;                   /* User data, passed to the callback. */
 } lckv_engine_options;
 
 LCKV_API lckv_engine_options lckv_engine_defaults(void);
 
-/* Model and tokenizer stay the caller's and must outlive the engine. `tokenizer` may be NULL: there is no text then.
- *   LCKV_ERROR_ARGUMENT: an option is out of range, or the tokenizer has more tokens than the model.
- *   LCKV_ERROR_MEMORY: no memory for the KV cache, or it is too small for a sample of max_model_len tokens. */
+/* Creates an engine. Model and tokenizer remain the caller's and must outlive it. `tokenizer` may be NULL: no text
+ * then. `options` NULL uses the defaults. LCKV_ERROR_ARGUMENT: an option is out of range, or the tokenizer has more
+ * tokens than the model. LCKV_ERROR_MEMORY: no memory for the KV cache, or it is too small for one sample of
+ * max_model_len tokens. */
 LCKV_API int lckv_engine_create(lckv_model *model, lckv_tokenizer *tokenizer, const lckv_engine_options *options,
                                 lckv_engine **out);
-LCKV_API void lckv_engine_free(lckv_engine *engine); /* whatever runs ends untold */
+/* Frees the engine. Running requests end without an event. */
+LCKV_API void lckv_engine_free(lckv_engine *engine);
 
 typedef struct lckv_request {
-    lckv_prompt prompt;
-    int n;                     /* samples; 1. At most max_num_seqs */
-    int64_t max_new_tokens;    /* of each; -1 (default): as many as max_model_len leaves; 0: the prompt is only read */
-    double temperature;        /* 0: greedy, the most probable token always; 1 */
-    int64_t top_k;             /* the k most probable tokens alone; 0 (default): all */
-    double top_p;              /* the fewest tokens whose probabilities come to p; 1 (default): all */
-    double min_p;              /* tokens at least min_p times as probable as the first; 0 (default): all */
-    double repetition_penalty; /* above 1: ids that occurred, in the prompt too, are less likely; 1: none */
-    double presence_penalty;   /* off the logits of tokens that the sample has so far, its prompt not counted; 0 */
-    double frequency_penalty;  /* the same each time that they came; 0 */
-    const int32_t *bias_ids;   /* [bias_count] tokens to whose logits bias_values are added, before all else */
-    const float *bias_values;  /* finite */
-    int bias_count;            /* 0 */
-    int top_logprobs;          /* told of each token, the most probable ones; 0 (default) to 100 */
-    bool prompt_logprobs;      /* also tell of the prompt's tokens; false. In models with loops such a prompt is read in
-                                  one piece, as by lckv_score() */
-    uint64_t seed, stream;   /* of the random numbers: a sample is a function of these, its number, prompt and options;
-                                0, 0 */
-    bool ignore_eos;         /* go on behind EOS tokens (of config.json and generation_config.json); false */
-    const char *const *stop; /* [stop_count] strings that end a text, which is cut before them; need a tokenizer */
-    int stop_count;          /* 0 */
-    lckv_encoding encoding;  /* of the prompt; auto. Plan: in one piece */
-    void *mark;              /* handed out with each event, for whoever asked to know it by; NULL */
+    lckv_prompt prompt; /* Prompt; required. */
+    int n;              /* Number of samples, at most max_num_seqs (default 1). */
+    /* Maximum number of new tokens per sample; -1 for what max_model_len leaves (default); 0 only processes the prompt.
+     */
+    int64_t max_new_tokens;
+    double temperature;        /* Sampling temperature; 0 is greedy: always the most probable token (default 1). */
+    int64_t top_k;             /* Number of most probable tokens to sample from; 0 for all (default). */
+    double top_p;              /* Probability mass of the smallest set of tokens to sample from; 1 for all (default). */
+    double min_p;              /* Minimum probability relative to the most probable token; 0 for all (default). */
+    double repetition_penalty; /* Penalty on ids that occurred, also in the prompt, above 1; 1 disables it (default). */
+    double
+        presence_penalty; /* Value to subtract from the logits of tokens in the sample, prompt excluded (default 0). */
+    double frequency_penalty; /* The same, for each occurrence (default 0). */
+    const int32_t *bias_ids;  /* [bias_count] Ids whose logits are biased, before everything else. */
+    const float *bias_values; /* [bias_count] Values to add; finite. */
+    int bias_count;           /* Number of biases (default 0). */
+    int top_logprobs;         /* Most probable tokens to return with each token, 0 to 100 (default 0). */
+    /* Return log-probabilities of the prompt's tokens too (default false). In models with loops such a prompt is
+     * processed as one chunk, as in lckv_score(). */
+    bool prompt_logprobs;
+    /* Random seed and stream (default 0, 0). A sample is a function of these, its number, the prompt and the options.
+     */
+    uint64_t seed, stream;
+    bool ignore_eos; /* Continue after EOS tokens, those of config.json and generation_config.json (default false). */
+    const char *const
+        *stop;              /* [stop_count] Strings that end a text, which is cut before them; they need a tokenizer. */
+    int stop_count;         /* Number of stop strings (default 0). */
+    lckv_encoding encoding; /* How the prompt is processed (default auto). PLAN: as one chunk. */
+    void *mark;             /* User data, returned with each event (default NULL). */
 } lckv_request;
 
 LCKV_API lckv_request lckv_request_defaults(void);
 
-/* Queues a request, numbered from 1 on. It starts, in order of submission, when there is room for all of it; then
- * nothing that comes later can take its room.
+/* Queues a request and returns its number, counted from 1. Requests start in order of submission, as soon as there is
+ * memory for the whole request; later requests cannot take it away.
  *   LCKV_ERROR_ARGUMENT: an option or id is out of range.
- *   LCKV_ERROR_TOO_LONG: prompt and new tokens are more than max_model_len.
- *   LCKV_ERROR_BUSY: max_queue requests wait already. */
+ *   LCKV_ERROR_TOO_LONG: prompt and new tokens exceed max_model_len.
+ *   LCKV_ERROR_BUSY: max_queue requests are waiting. */
 LCKV_API int lckv_engine_submit(lckv_engine *engine, const lckv_request *request, uint64_t *id);
-/* Ends a request wherever it is; its memory is free at once and no more events come. One that has ended, or never was,
- * is no error. */
+/* Cancels a request in any state. Its memory is free at once and no more events come. An unknown or finished request is
+ * ignored. */
 LCKV_API void lckv_engine_cancel(lckv_engine *engine, uint64_t id);
 
-LCKV_API bool lckv_engine_idle(const lckv_engine *engine); /* no request runs or waits */
-/* One step: a token for each sample that runs, and as much of the waiting prompts as max_num_batched_tokens lets in.
- * Nothing when idle. After an error of the device or of memory the engine can only be freed. */
+/* Returns whether no request is running or waiting. */
+LCKV_API bool lckv_engine_idle(const lckv_engine *engine);
+/* Runs one step: one token for each running sample, and at most max_num_batched_tokens tokens of waiting prompts. It
+ * does nothing if the engine is idle. After LCKV_ERROR_DEVICE or LCKV_ERROR_MEMORY the engine can only be freed. */
 LCKV_API int lckv_engine_step(lckv_engine *engine);
 
 typedef struct lckv_engine_stats {
-    int running, waiting; /* samples */
+    int running, waiting; /* Samples. */
     int64_t max_model_len;
-    int64_t submitted, finished, cancelled;                   /* requests so far */
-    int64_t kv_pages, kv_pages_used, kv_bytes, kv_bytes_used; /* of the KV cache, by samples that run */
-    int64_t kv_pages_shared;                                  /* of the used pages, those of two samples or more */
-    int64_t kv_bytes_plain; /* what plain attention would use now: the same tokens in every layer, all of them, nothing
-                               shared */
-    int64_t kv_pages_kept;  /* not used, with prefixes of prompts for those that begin in the same way; they give way */
-    int64_t steps, prompt_tokens, decode_tokens; /* tokens read, and tokens made in steps that read no prompt */
-    double prompt_seconds, decode_seconds;       /* time of the steps that read prompts, and of the others */
-    double decode_bytes;                         /* of weights that the others read: each weight once a step */
+    int64_t submitted, finished, cancelled;                   /* Requests so far. */
+    int64_t kv_pages, kv_pages_used, kv_bytes, kv_bytes_used; /* KV cache: total, and used by running samples. */
+    int64_t kv_pages_shared;                                  /* Used pages of two or more samples. */
+    /* Bytes that plain attention would use now: all tokens in every layer, nothing shared. */
+    int64_t kv_bytes_plain;
+    int64_t kv_pages_kept; /* Unused pages in the prefix cache; they are evicted when pages run out. */
+    int64_t steps, prompt_tokens, decode_tokens; /* Prefilled tokens, and tokens from steps without prefill. */
+    double prompt_seconds, decode_seconds;       /* Duration of the steps with prefill, and of the others. */
+    double decode_bytes;                         /* Bytes of weights that the others read: each weight once per step. */
 } lckv_engine_stats;
 
 LCKV_API lckv_engine_stats lckv_engine_describe(const lckv_engine *engine);
 
 typedef struct lckv_slot_usage {
-    int layer;          /* that owns the slot */
-    int64_t bytes_used; /* of kv_bytes_used */
+    int layer;          /* Owner of the slot. */
+    int64_t bytes_used; /* Share of kv_bytes_used. */
 } lckv_slot_usage;
 
-/* Of each KV slot: `out` [kv_slots of the model's config], the caller's. */
+/* Fills `out` [kv_slots of the model's config], one entry per slot. */
 LCKV_API void lckv_engine_describe_slots(const lckv_engine *engine, lckv_slot_usage *out);
 
 /* ---------------------------------------------------------------- scoring */
 
 typedef struct lckv_score_options {
-    lckv_encoding encoding;  /* auto */
-    int64_t window_length;   /* > 0: the sink cache, and then token by token; 0 (default): all tokens are kept */
-    int64_t num_sink_tokens; /* less than window_length */
-    bool bf16;               /* products, attention and KV cache in bfloat16; false: f32 */
+    lckv_encoding encoding;  /* How the tokens are processed (default auto). */
+    int64_t window_length;   /* Tokens in the sink cache, processed token by token; 0 keeps all tokens (default). */
+    int64_t num_sink_tokens; /* Of these, the first tokens; less than window_length (default 0). */
+    bool bf16;               /* Products, attention and KV cache in bfloat16 (default false: f32). */
     const char
-        *logits_file; /* safetensors file to write: tensor `logits` [count, vocab_size] f32; NULL (default): none */
-    float *logits; /* [count, vocab_size], the caller's, for the logits; NULL (default): none. Not with logits_file */
-    const char *dump; /* what of the layers is written to dump_file, f32 [count, ..] each: tensors whose names match,
-                         with * and {a,b} as the shell has them. layers.N.hidden: the residual stream behind layer N;
-                         attn: what its attention gives, before o_proj; k, v: of owners of KV slots, as they are
-                         cached. NULL (default): none */
-    const char *dump_file;
-    bool dump_runs;       /* layers of a loop in each of its runs, layers.N.run.R.hidden and so on, R from 0; false: in
-                             the one that stays. What a run does not compute, since nothing reads it, is not there */
-    int64_t top_logprobs; /* the most probable ids of each place that are told; 0 (default): none. Then: */
-    int32_t *top_ids;     /* [count, top_logprobs], the caller's: what may follow each id, the last one too, the most
-                             probable first */
-    float *top_values;    /* [count, top_logprobs], the caller's: their log-probabilities. Where an id is among those of
-                             its place, `logprobs` has the same number */
-    bool (*go_on)(void *user, double fraction); /* asked between tokens where they are read one at a time; NULL: yes */
-    void *user;
+        *logits_file; /* File for tensor `logits`, safetensors, [count, vocab_size] f32; NULL for none (default). */
+    float *logits;    /* [count, vocab_size] Buffer for the logits; NULL for none (default). Not with logits_file. */
+    /* Patterns of the tensors to write to dump_file, with * and {a,b} as in the shell; NULL for none (default). Each is
+     * f32 [count, ...]. layers.N.hidden: residual stream after layer N; layers.N.attn: attention output before o_proj;
+     * layers.N.k, layers.N.v: cached keys and values of slot owners. */
+    const char *dump;
+    const char *dump_file; /* File for the dump, safetensors; required with `dump`. */
+    /* Dump every iteration of a loop, as layers.N.run.R.hidden and so on, R from 0 (default false: the last iteration).
+     * Tensors that an iteration does not compute, because nothing reads them, are missing. */
+    bool dump_runs;
+    int64_t top_logprobs; /* Most probable ids to return per position; 0 for none (default). */
+    int32_t *top_ids;     /* [count, top_logprobs] Buffer for the ids that may follow each id, best first. */
+    /* [count, top_logprobs] Buffer for their log-probabilities. If the next id is one of them, `logprobs` has the same
+     * number. */
+    float *top_values;
+    /* Progress callback, called between tokens if they are processed one at a time. Return false to stop. NULL for none
+     * (default). */
+    bool (*go_on)(void *user, double fraction);
+    void *user; /* User data, passed to `go_on`. */
 } lckv_score_options;
 
 LCKV_API lckv_score_options lckv_score_defaults(void);
 
-/* Log-probabilities (natural) of ids[1] to ids[count - 1], each given all before it, into logprobs [count - 1], the
- * caller's. Without logits and logits_file never more than a part of the logits is in memory. More ids than the model
- * has positions are scored too, with a warning in the log. LCKV_ERROR_ARGUMENT: an id is not the model's.
- * LCKV_ERROR_FILE: logits_file cannot be written. LCKV_ERROR_NUMERIC: a log-probability is not finite.
- * LCKV_ERROR_INTERRUPTED: go_on said no. */
+/* Computes the natural log-probabilities of ids[1] to ids[count - 1], each given all ids before it. `logprobs` [count -
+ * 1] is the caller's. `options` NULL uses the defaults. Without `logits` and `logits_file`, only a part of the logits
+ * is in memory at any time. More ids than the model has positions are scored too, with a warning in the log.
+ *   LCKV_ERROR_ARGUMENT: an id is not the model's, or an option is out of range.
+ *   LCKV_ERROR_FILE: logits_file cannot be written.
+ *   LCKV_ERROR_NUMERIC: a log-probability is not finite.
+ *   LCKV_ERROR_INTERRUPTED: `go_on` returned false. */
 LCKV_API int lckv_score(lckv_model *model, const int32_t *ids, int64_t count, const lckv_score_options *options,
                         float *logprobs);
 
-/* ---------------------------------------------------------------- evaluating */
+/* ---------------------------------------------------------------- evaluation */
 
 typedef struct lckv_eval_progress {
-    const char *task;        /* the one at hand; valid until the callback returns */
-    int64_t done, documents; /* of all tasks */
+    const char *task;        /* Current task; valid until the callback returns. */
+    int64_t done, documents; /* Documents of all tasks: evaluated, and in total. */
     double seconds, seconds_left;
 } lckv_eval_progress;
 
-/* Called after each call of the model, on the caller's thread. Returns whether to go on. */
+/* Progress callback, called after each call of the model, on the caller's thread. Return false to stop. */
 typedef bool (*lckv_eval_callback)(void *user, const lckv_eval_progress *progress);
 
-/* What lm-evaluation-harness 0.4.13 asks, of the same documents in the same words. */
+/* Tasks of lm-evaluation-harness 0.4.13, with the same documents and the same prompts. */
 typedef struct lckv_eval_options {
-    const char *const
-        *tasks; /* names that lckv knows (hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq,
-                   piqa, mmlu, lambada_openai, sciq), or files with a description (docs/evaluation.md) */
-    int task_count;
-    const char *data_dir;  /* folder of the tasks' documents: see docs/evaluation.md for the names of files */
-    int64_t num_fewshot;   /* examples before each document; -1 (default): as the task says */
-    uint32_t fewshot_seed; /* of their choice; 1234 */
-    double limit;          /* documents a task, the first ones; below 1: of so large a part of them; 0 (default): all */
-    bool log_samples;      /* each document's context, continuations and log-likelihoods in the results; false */
-    lckv_encoding
-        encoding; /* auto and plan: by the plan, which is exact up to forward_passes + backward_passes tokens */
-    bool bf16;    /* products and attention in bfloat16; false: f32 */
-    lckv_eval_callback callback; /* NULL: nobody is told and nothing interrupts */
-    void *user;
+    /* Tasks: built-in names (hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq, piqa, mmlu,
+     * lambada_openai, sciq), or files that describe a task (docs/evaluation.md). */
+    const char *const *tasks;
+    int task_count;        /* Number of tasks. */
+    const char *data_dir;  /* Folder of the tasks' documents; docs/evaluation.md lists the file names. */
+    int64_t num_fewshot;   /* Number of examples before each document; -1 for the task's own (default). */
+    uint32_t fewshot_seed; /* Random seed of the examples (default 1234). */
+    double limit; /* Maximum number of documents per task, from the first; below 1, a fraction; 0 for all (default). */
+    bool log_samples; /* Add each document's context, continuations and log-likelihoods to the results (default false).
+                       */
+    /* How contexts are processed (default auto). AUTO and PLAN both use the plan, which is exact up to forward_passes +
+     * backward_passes tokens. */
+    lckv_encoding encoding;
+    bool bf16;                   /* Products and attention in bfloat16 (default false: f32). */
+    lckv_eval_callback callback; /* Progress callback; NULL for none (default). */
+    void *user;                  /* User data, passed to the callback. */
 } lckv_eval_options;
 
 LCKV_API lckv_eval_options lckv_eval_defaults(void);
 
-/* Asks a model the tasks. *json is an object in the layout of the harness's results file ("results" has for each task
- * "acc,none", "acc_stderr,none" and so on). Contexts too long for the model's max_position_embeddings keep their last
- * tokens. Release *json with lckv_free().
- *   LCKV_ERROR_FILE: a task's documents or description are not there; LCKV_ERROR_FORMAT: they are not what they should
- * be; LCKV_ERROR_ARGUMENT: an option is out of range, or there is no such task; LCKV_ERROR_NUMERIC: a log-likelihood is
- * not finite; LCKV_ERROR_INTERRUPTED: the callback asked to stop. */
+/* Evaluates a model on tasks. *json is an object in the layout of the harness's results file: for each task, "results"
+ * has "acc,none", "acc_stderr,none" and so on. Contexts longer than max_position_embeddings are truncated from the
+ * left. Free *json with lckv_free(). LCKV_ERROR_FILE: the documents or the description of a task are missing.
+ *   LCKV_ERROR_FORMAT: they are malformed.
+ *   LCKV_ERROR_ARGUMENT: an option is out of range, or there is no such task.
+ *   LCKV_ERROR_NUMERIC: a log-likelihood is not finite.
+ *   LCKV_ERROR_INTERRUPTED: the callback asked to stop. */
 LCKV_API int lckv_eval(lckv_model *model, lckv_tokenizer *tokenizer, const lckv_eval_options *options, char **json);
 
-/* Perplexity of long texts. Windows: the text in pieces of block_size tokens that begin `stride` tokens after one
- * another, each token scored once, by the first window that has it. Streaming: token by token through the sink cache
- * (StreamingLLM), texts one after the other as one stream, memory flat however long it is. */
+/* ---------------------------------------------------------------- perplexity of long texts */
+
+/* Two modes. Windows: the text is cut into windows of block_size tokens that start `stride` tokens apart; each token is
+ * scored once, by the first window that contains it. Streaming: all texts form one stream, processed token by token
+ * through the sink cache (StreamingLLM) in constant memory. */
 typedef struct lckv_perplexity_options {
-    bool streaming;          /* false: windows */
-    int64_t window_length;   /* streaming: tokens that the cache keeps; 256 */
-    int64_t num_sink_tokens; /* of which so many are the first ones; 2 */
-    int64_t start_position;  /* streaming: the first token behind the sinks stands so far on, as if so many tokens had
-                                come and gone; 0 */
-    int64_t block_size;      /* windows: tokens; 0 (default): max_position_embeddings */
-    int64_t stride;          /* less than block_size; 0 (default): half of it */
-    int64_t num_eval_tokens; /* of all texts, scored ones; 0 (default): all */
-    lckv_encoding encoding;  /* of windows: auto and plan by the plan, sequential exactly */
-    bool bf16;               /* products, attention and KV cache in bfloat16; false: f32 */
-    bool (*callback)(void *user, double nll); /* of each token in turn, in nats; returns whether to go on. NULL: yes */
-    void *user;
+    bool streaming;          /* Streaming mode (default false: windows). */
+    int64_t window_length;   /* Streaming: tokens in the cache (default 256). */
+    int64_t num_sink_tokens; /* Streaming: of these, the first tokens of the stream (default 2). */
+    /* Streaming: position of the first token after the sinks, as if that number of tokens had been evicted before it
+     * (default 0). */
+    int64_t start_position;
+    int64_t block_size;      /* Windows: length in tokens; 0 for max_position_embeddings (default). */
+    int64_t stride;          /* Windows: distance in tokens, less than block_size; 0 for half of it (default). */
+    int64_t num_eval_tokens; /* Maximum number of tokens to score, over all texts; 0 for all (default). */
+    lckv_encoding encoding;  /* Windows: AUTO and PLAN use the plan, SEQUENTIAL is exact (default auto). */
+    bool bf16;               /* Products, attention and KV cache in bfloat16 (default false: f32). */
+    /* Token callback, called with the negative log-likelihood of each token in nats. Return false to stop. NULL for
+     * none (default). */
+    bool (*callback)(void *user, double nll);
+    void *user; /* User data, passed to the callback. */
 } lckv_perplexity_options;
 
 LCKV_API lckv_perplexity_options lckv_perplexity_defaults(void);
 
 typedef struct lckv_perplexity_result {
-    int64_t tokens;      /* that were scored: all of a text but its first */
-    double mean_nll;     /* nats a token; NAN before the first */
+    int64_t tokens;      /* Scored tokens: all of a text but its first. */
+    double mean_nll;     /* Nats per token; NAN before the first. */
     double perplexity;   /* exp(mean_nll) */
-    int64_t cache_bytes; /* streaming: device memory of the KV cache */
+    int64_t cache_bytes; /* Streaming: device memory of the KV cache. */
 } lckv_perplexity_result;
 
-/* Mean nll of `tokens` scored tokens, the first of which is the first-th of all, from 0. */
+/* Mean negative log-likelihood of `tokens` scored tokens, starting with number `first`, counted from 0. */
 typedef struct lckv_curve_point {
     int64_t first, tokens;
     double nll;
@@ -1042,54 +1146,60 @@ typedef struct lckv_curve_point {
 
 typedef struct lckv_perplexity lckv_perplexity;
 
-/* The model must outlive it. LCKV_ERROR_ARGUMENT: an option is out of range. */
+/* Starts a measurement. The model must outlive it. `options` NULL uses the defaults.
+ *   LCKV_ERROR_ARGUMENT: an option is out of range. */
 LCKV_API int lckv_perplexity_open(lckv_model *model, const lckv_perplexity_options *options, lckv_perplexity **out);
-/* Scores a text; it ends early once num_eval_tokens are scored. LCKV_ERROR_ARGUMENT: an id is not the model's.
- * LCKV_ERROR_NUMERIC: an nll is not finite. LCKV_ERROR_INTERRUPTED: the callback said no. What was scored counts in any
- * case. */
+/* Scores a text, at most until num_eval_tokens are scored. Tokens that were scored before an error count.
+ *   LCKV_ERROR_ARGUMENT: an id is not the model's.
+ *   LCKV_ERROR_NUMERIC: a negative log-likelihood is not finite.
+ *   LCKV_ERROR_INTERRUPTED: the callback asked to stop. */
 LCKV_API int lckv_perplexity_read(lckv_perplexity *p, const int32_t *ids, int64_t count);
+/* Returns the result over all texts so far. */
 LCKV_API lckv_perplexity_result lckv_perplexity_so_far(const lckv_perplexity *p);
-/* nll over position, at most 256 points; release *points with lckv_free(). */
+/* Returns the negative log-likelihood over the position, at most 256 points. Free *points with lckv_free(). */
 LCKV_API int lckv_perplexity_curve(const lckv_perplexity *p, lckv_curve_point **points, int *count);
 LCKV_API void lckv_perplexity_free(lckv_perplexity *p);
 
-/* ---------------------------------------------------------------- memory, foreseen */
+/* ---------------------------------------------------------------- memory estimates */
 
-/* Bytes of device memory and FLOPs of a run that did not take place: the same code, on a device that only counts. */
+/* Bytes of device memory and FLOPs of a run. They are exact for what they count: the same code runs on the device
+ * "count", which computes nothing. */
 typedef struct lckv_memory {
     int64_t weights;
-    int64_t gradients, optimizer; /* training; f32 masters of bfloat16 weights count as optimizer */
-    int64_t kv_cache;             /* serving: pages that the sequences hold, kv_bytes_used of an engine that has them */
-    int64_t kv_cache_plain;       /* serving: kv_bytes_plain of that engine */
-    int64_t kv_cache_reserved;    /* serving: device memory of the KV cache in which the sequences find room however
-                                     they are read; kv_bytes of an engine that chooses its size itself */
-    int64_t activations;          /* the most at any time, with everything else that comes and goes */
-    int64_t total;                /* all of these but kv_cache and kv_cache_plain, which lie in kv_cache_reserved */
-    double flops; /* products and attention, 2 a multiply-add: of one training step; of one token for each sequence
-                     (0 where all have ended with their prompt) */
+    int64_t gradients, optimizer; /* Training; f32 master weights of bfloat16 weights count as optimizer. */
+    int64_t kv_cache;             /* Serving: pages that the sequences use, an engine's kv_bytes_used. */
+    int64_t kv_cache_plain;       /* Serving: the engine's kv_bytes_plain. */
+    /* Serving: memory of a KV cache that holds the sequences however they are scheduled; kv_bytes of an engine that
+     * chooses the size itself. */
+    int64_t kv_cache_reserved;
+    int64_t activations; /* Peak of all temporary memory. */
+    int64_t total;       /* Sum of the above without kv_cache and kv_cache_plain, which kv_cache_reserved contains. */
+    /* Products and attention, 2 per multiply-add: of one training step, or of one decoded token for each sequence (0 if
+     * all sequences end with their prompts). */
+    double flops;
 } lckv_memory;
 
-/* What training takes depends on these, which mean what they mean in lckv_train_options. */
+/* Options that determine the memory of training, as in lckv_train_options. */
 typedef struct lckv_training_shape {
-    int64_t batch_size, block_size; /* blocks run at a time, and tokens of one */
-    bool bf16, gradient_checkpointing;
-    bool bf16_weights;     /* torch_dtype bfloat16 */
-    const lckv_lora *lora; /* use_peft; NULL: all weights are trained */
+    int64_t batch_size, block_size;    /* Micro-batch size in blocks, and block length in tokens. */
+    bool bf16, gradient_checkpointing; /* As in lckv_train_options. */
+    bool bf16_weights;                 /* torch_dtype is "bfloat16". */
+    const lckv_lora *lora;             /* Adapter to train (use_peft); NULL if all weights are trained. */
 } lckv_training_shape;
 
-/* Training with gradients and AdamW, as one process alone. */
+/* Estimates the memory of training with AdamW in a single process. */
 LCKV_API int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *shape, lckv_memory *out);
 
-/* What serving takes depends on these. Weights are of the config's torch_dtype. */
+/* Options that determine the memory of serving. Weights have the config's torch_dtype. */
 typedef struct lckv_serving_shape {
-    int64_t sequences;                      /* served at a time */
-    int64_t length;                         /* tokens of each, new ones included */
-    int64_t prompt_length;                  /* of these, tokens of the prompt; 0 (default): all but the last two */
-    bool bf16;                              /* operands and KV cache in bfloat16; false (default): f32 */
-    int64_t window_length, num_sink_tokens; /* as in lckv_engine_options: the sink cache; 0 (default): none */
+    int64_t sequences;                      /* Number of sequences that run together. */
+    int64_t length;                         /* Tokens per sequence, new ones included. */
+    int64_t prompt_length;                  /* Of these, tokens of the prompt; 0 for all but the last two (default). */
+    bool bf16;                              /* Products and KV cache in bfloat16 (default false: f32). */
+    int64_t window_length, num_sink_tokens; /* Sink cache, as in lckv_engine_options; 0 for none (default). */
 } lckv_serving_shape;
 
-/* Serving sequences that share nothing: all prompts, then one step of decoding. */
+/* Estimates the memory of serving sequences that share nothing: prefill of all prompts, then one decoding step. */
 LCKV_API int lckv_memory_for_serving(const lckv_config *config, const lckv_serving_shape *shape, lckv_memory *out);
 
 #ifdef __cplusplus
