@@ -146,7 +146,8 @@ static double resident_bytes(void) {
 }
 
 static int foresee(const bench_options *o, lckv_memory *out) {
-    const lckv_training_shape shape = {.batch_size = o->batch,
+    const lckv_training_shape shape = {.struct_size = sizeof shape,
+                                       .batch_size = o->batch,
                                        .block_size = o->block,
                                        .bf16 = o->compute == DTYPE_BF16,
                                        .gradient_checkpointing = o->gradient_checkpointing};

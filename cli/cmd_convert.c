@@ -74,7 +74,7 @@ static int print_result(const struct options *o) {
 }
 
 int cmd_convert(int argc, char **argv) {
-    struct options options = {0};
+    struct options options = {.convert = lckv_convert_defaults()};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
     lckv_convert_options *convert = &options.convert;

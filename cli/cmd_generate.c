@@ -378,7 +378,7 @@ static int generate(struct options *o) {
 }
 
 int cmd_generate(int argc, char **argv) {
-    struct options options = {0};
+    struct options options = {.generate = lckv_generate_defaults()};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
     code = generate(&options);

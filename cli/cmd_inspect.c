@@ -125,7 +125,8 @@ static bool wants_bf16_weights(const struct options *o) {
 }
 
 static int foresee_training(const struct options *o, struct report *r) {
-    lckv_training_shape shape = {.batch_size = o->batch_size,
+    lckv_training_shape shape = {.struct_size = sizeof shape,
+                                 .batch_size = o->batch_size,
                                  .block_size = o->block_size,
                                  .bf16 = o->bf16,
                                  .bf16_weights = o->bf16 && wants_bf16_weights(o),
@@ -160,6 +161,7 @@ static int find_out(struct options *o, struct report *r) {
     int64_t positions = r->info.max_position_embeddings;
     if (!o->block_size) o->block_size = positions < 1024 ? positions : 1024;
     if (!o->serving.length) o->serving.length = positions;
+    o->serving.struct_size = sizeof o->serving;
     o->serving.bf16 = o->bf16;
     if (o->sink_cache) o->serving.window_length = o->window_length;
     if (o->model) {

@@ -190,7 +190,7 @@ static int score(struct options *o) {
 }
 
 int cmd_score(int argc, char **argv) {
-    struct options options = {0};
+    struct options options = {.score = lckv_score_defaults()};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
     code = score(&options);

@@ -1,7 +1,8 @@
 /* lckv.h - the public interface of liblckv.
  *
  * liblckv trains, converts and runs decoder language models whose layers share keys and values (KV). One string,
- * `layer_types`, says which layer reads whose KV. docs/model.md defines the terms.
+ * `layer_types`, says which layer reads whose KV. docs/model.md defines the terms, docs/library.md walks through
+ * examples.
  *
  * Contents: errors, log and memory; configs; devices; models; tokenizers; chat templates; downloads; training;
  * generation; the engine (continuous batching); scoring; evaluation; perplexity; memory estimates.
@@ -18,8 +19,15 @@
  *
  * Strings are UTF-8 and end in NUL.
  *
- * Options. Fill an options struct with its lckv_..._defaults() function, then change fields. The comment of a field
- * states its meaning, its unit, its default, and what 0 or NULL does.
+ * Options. Get an options struct from its lckv_..._defaults() function, then change fields:
+ *     lckv_generate_options options = lckv_generate_defaults();
+ *     options.length = 100;
+ * `struct_size` is the size of the struct in the lckv.h that your program was compiled with. The library reads only
+ * that part and uses defaults for the rest, so that later versions can add fields without breaking programs. If
+ * struct_size is 0, or if a field is set that an older library does not know, the function fails. The lckv_..._init()
+ * functions fill the first `struct_size` bytes of a struct; use them from other languages. Where a function takes
+ * options, NULL stands for the defaults. The comment of a field states its meaning, its unit, its default, and what 0
+ * or NULL does.
  *
  * Threads. Use a handle from one thread at a time. Different handles may be used from different threads.
  *
@@ -95,7 +103,7 @@ LCKV_API void lckv_free(void *memory);
 /* ---------------------------------------------------------------- configs */
 
 /* A config.json of model type lckv-llama, llama, mistral, qwen2 or qwen3, as transformers 4 or 5 writes it. */
-typedef struct model_config lckv_config;
+typedef struct lckv_config lckv_config;
 
 typedef enum lckv_dtype { LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_FLOAT16 } lckv_dtype;
 
@@ -164,7 +172,7 @@ LCKV_API int lckv_config_layer_types(const lckv_config *config, char **text);
 /* ---------------------------------------------------------------- devices */
 
 /* A CPU or GPU that models run on. */
-typedef struct device lckv_device;
+typedef struct lckv_device lckv_device;
 
 /* Opens a device. `name`:
  *   "cpu"             the CPU
@@ -194,9 +202,10 @@ LCKV_API int lckv_device_limit(lckv_device *device, int64_t bytes);
 /* ---------------------------------------------------------------- models */
 
 /* A config and its weights on a device. */
-typedef struct model lckv_model;
+typedef struct lckv_model lckv_model;
 
 typedef struct lckv_model_options {
+    size_t struct_size;           /* Size of this struct, set by lckv_model_defaults(). */
     const char *config_overrides; /* Changes to config.json, "k=v,k=v"; NULL for none (default). */
     /* Data type of the weights: "float32", "bfloat16", "float16", or "auto" for the stored type (default). */
     const char *torch_dtype;
@@ -205,7 +214,12 @@ typedef struct lckv_model_options {
     const char *adapter;
 } lckv_model_options;
 
-LCKV_API lckv_model_options lckv_model_defaults(void);
+LCKV_API void lckv_model_options_init(lckv_model_options *options, size_t struct_size);
+static inline lckv_model_options lckv_model_defaults(void) {
+    lckv_model_options options;
+    lckv_model_options_init(&options, sizeof options);
+    return options;
+}
 
 /* Loads a model from a Hugging Face folder: config.json with model.safetensors, or with shards and
  * model.safetensors.index.json; f32, bf16 or f16. `name` is a NAME_OR_PATH. `options` NULL uses the defaults. The
@@ -228,6 +242,7 @@ LCKV_API int lckv_model_create(lckv_device *device, const lckv_config *config, c
                                lckv_model **out);
 
 typedef struct lckv_save_options {
+    size_t struct_size; /* Size of this struct, set by lckv_save_defaults(). */
     /* Data type on disk: "float32", "bfloat16", "float16", or "auto" for a type that loses nothing (default). */
     const char *torch_dtype;
     int64_t max_shard_bytes; /* Maximum size of a weight file in bytes; 0 for 5e9 (default). */
@@ -236,7 +251,12 @@ typedef struct lckv_save_options {
     const char *tokenizer_name;
 } lckv_save_options;
 
-LCKV_API lckv_save_options lckv_save_defaults(void);
+LCKV_API void lckv_save_options_init(lckv_save_options *options, size_t struct_size);
+static inline lckv_save_options lckv_save_defaults(void) {
+    lckv_save_options options;
+    lckv_save_options_init(&options, sizeof options);
+    return options;
+}
 
 /* Saves a model as a Hugging Face folder, which is created if missing: config.json (unknown keys kept), weights,
  * tokenizer files, generation_config.json, and the *.py files that auto_map names. `options` NULL uses the defaults.
@@ -257,6 +277,7 @@ typedef enum lckv_convert_kv {
 } lckv_convert_kv;
 
 typedef struct lckv_convert_options {
+    size_t struct_size;             /* Size of this struct, set by lckv_convert_defaults(). */
     const char *model_name_or_path; /* Checkpoint to convert; required. */
     const char *config_name;        /* Target config: folder, .json file or ORG/NAME; NULL for the checkpoint's own. */
     const char *adapter;            /* NAME_OR_PATH of a LoRA adapter to merge first; NULL for none. */
@@ -272,7 +293,12 @@ typedef struct lckv_convert_options {
     void *user; /* User data, passed to `go_on`. */
 } lckv_convert_options;
 
-LCKV_API lckv_convert_options lckv_convert_defaults(void);
+LCKV_API void lckv_convert_options_init(lckv_convert_options *options, size_t struct_size);
+static inline lckv_convert_options lckv_convert_defaults(void) {
+    lckv_convert_options options;
+    lckv_convert_options_init(&options, sizeof options);
+    return options;
+}
 
 /* Converts a checkpoint to a model with another layer_types. K and V weights, biases and k_norm of each slot's owner
  * are merged as `kv` says (means in f64); everything else is copied. If a layer of the checkpoint owns no slot, the K
@@ -367,6 +393,7 @@ LCKV_API const char *lckv_chat_template_source(const lckv_chat_template *chat_te
 
 /* A conversation. Values that transformers takes as Python objects are JSON text here. */
 typedef struct lckv_chat {
+    size_t struct_size;    /* Size of this struct, set by lckv_chat_defaults(). */
     const char *messages;  /* Messages, [{"role": "user", "content": "..."}, ...]; required. */
     const char *tools;     /* Tools, a list of JSON schemas; NULL for none (default). */
     const char *documents; /* Documents, a list of objects; NULL for none (default). */
@@ -382,7 +409,12 @@ typedef struct lckv_chat {
     int64_t now;
 } lckv_chat;
 
-LCKV_API lckv_chat lckv_chat_defaults(void);
+LCKV_API void lckv_chat_init(lckv_chat *options, size_t struct_size);
+static inline lckv_chat lckv_chat_defaults(void) {
+    lckv_chat options;
+    lckv_chat_init(&options, sizeof options);
+    return options;
+}
 
 /* Bytes [first, end) of a text. */
 typedef struct lckv_text_span {
@@ -420,6 +452,7 @@ typedef struct lckv_fetch_progress {
 typedef bool (*lckv_fetch_callback)(void *user, const lckv_fetch_progress *progress);
 
 typedef struct lckv_fetch_options {
+    size_t struct_size;   /* Size of this struct, set by lckv_fetch_defaults(). */
     const char *name;     /* ORG/NAME of the repository; required. */
     bool dataset;         /* The repository is a data set (default false: a model). */
     const char *revision; /* Branch, tag or commit (default "main"). */
@@ -441,7 +474,12 @@ typedef struct lckv_fetch_result {
     int64_t received_bytes; /* Received over the network. */
 } lckv_fetch_result;
 
-LCKV_API lckv_fetch_options lckv_fetch_defaults(void);
+LCKV_API void lckv_fetch_options_init(lckv_fetch_options *options, size_t struct_size);
+static inline lckv_fetch_options lckv_fetch_defaults(void) {
+    lckv_fetch_options options;
+    lckv_fetch_options_init(&options, sizeof options);
+    return options;
+}
 
 /* Downloads a model or data set into the Hugging Face cache (HF_HUB_CACHE, HF_HOME, or the default folder), in the
  * layout of huggingface_hub. The server is HF_ENDPOINT (default https://huggingface.co). The token is HF_TOKEN, or the
@@ -513,7 +551,7 @@ typedef bool (*lckv_train_callback)(void *user, const lckv_train_progress *progr
 /* The processes that train one model together, on one machine or several, started by mpirun or Slurm
  * (docs/processes.md). All of them make the same calls with the same options. Each process trains its share of a step's
  * blocks and holds its part of the optimizer state. Only rank 0 writes files. */
-typedef struct exchange lckv_processes;
+typedef struct lckv_processes lckv_processes;
 
 /* Joins the processes that were started with this one; a process that was started alone has rank 0 of 1. With several
  * processes, call it once per process.
@@ -555,6 +593,7 @@ typedef enum lckv_completion_loss {
 /* Instruction tuning, as trl's SFTTrainer (0.24) does it. A row has messages, prompt and completion, text, or Alpaca's
  * fields, and is one example. Names are those of SFTConfig if it has them. */
 typedef struct lckv_tuning {
+    size_t struct_size;             /* Size of this struct, set by lckv_tuning_defaults(). */
     const char *chat_template;      /* File with a chat template; NULL for the tokenizer's (default). */
     const char *dataset_text_field; /* Name of the text field (default "text"). */
     bool packing;                   /* Several rows per example; each row attends only to itself (default false). */
@@ -564,10 +603,16 @@ typedef struct lckv_tuning {
     lckv_completion_loss completion_only_loss; /* Loss on prompt and completion (default auto). */
 } lckv_tuning;
 
-LCKV_API lckv_tuning lckv_tuning_defaults(void);
+LCKV_API void lckv_tuning_init(lckv_tuning *options, size_t struct_size);
+static inline lckv_tuning lckv_tuning_defaults(void) {
+    lckv_tuning options;
+    lckv_tuning_init(&options, sizeof options);
+    return options;
+}
 
 /* Names and defaults are those of TrainingArguments 4.45 and run_clm.py. */
 typedef struct lckv_train_options {
+    size_t struct_size; /* Size of this struct, set by lckv_train_defaults(). */
     /* -- Model. At least one of model_name_or_path and config_name is required. -- */
     const char *model_name_or_path; /* NAME_OR_PATH of the weights to start from; NULL for random weights by `seed`. */
     /* Config of the model: folder, .json file or ORG/NAME. With model_name_or_path, the weights are first converted to
@@ -702,7 +747,12 @@ typedef struct lckv_train_options {
     void *user;                   /* User data, passed to the callback. */
 } lckv_train_options;
 
-LCKV_API lckv_train_options lckv_train_defaults(void);
+LCKV_API void lckv_train_options_init(lckv_train_options *options, size_t struct_size);
+static inline lckv_train_options lckv_train_defaults(void) {
+    lckv_train_options options;
+    lckv_train_options_init(&options, sizeof options);
+    return options;
+}
 
 /* The work that a trainer is about to do. */
 typedef struct lckv_train_summary {
@@ -812,6 +862,7 @@ typedef bool (*lckv_token_callback)(void *user, const lckv_token *token);
 
 /* Names and defaults are those of run_generation.py if it has them. */
 typedef struct lckv_generate_options {
+    size_t struct_size; /* Size of this struct, set by lckv_generate_defaults(). */
     int64_t length;     /* Maximum number of new tokens (default 20). */
     double temperature; /* Sampling temperature; 0 is greedy: always the most probable token (default 1). */
     int64_t top_k;      /* Number of most probable tokens to sample from; 0 for all (default). */
@@ -839,7 +890,12 @@ typedef struct lckv_generate_options {
     void *user;                   /* User data, passed to the callback. */
 } lckv_generate_options;
 
-LCKV_API lckv_generate_options lckv_generate_defaults(void);
+LCKV_API void lckv_generate_options_init(lckv_generate_options *options, size_t struct_size);
+static inline lckv_generate_options lckv_generate_defaults(void) {
+    lckv_generate_options options;
+    lckv_generate_options_init(&options, sizeof options);
+    return options;
+}
 
 typedef struct lckv_sequence {
     int prompt, sample;
@@ -910,7 +966,8 @@ typedef struct lckv_event {
 typedef void (*lckv_event_callback)(void *user, const lckv_event *event);
 
 typedef struct lckv_engine_options {
-    int max_num_seqs; /* Maximum number of samples that run together (default 64). */
+    size_t struct_size; /* Size of this struct, set by lckv_engine_defaults(). */
+    int max_num_seqs;   /* Maximum number of samples that run together (default 64). */
     /* Maximum number of tokens per sample, prompt included; 0 for the model's max_position_embeddings, or less if the
      * KV cache is too small for one sample of this length (default). No limit with a sink cache. */
     int64_t max_model_len;
@@ -938,7 +995,12 @@ typedef struct lckv_engine_options {
     void *user;                   /* User data, passed to the callback. */
 } lckv_engine_options;
 
-LCKV_API lckv_engine_options lckv_engine_defaults(void);
+LCKV_API void lckv_engine_options_init(lckv_engine_options *options, size_t struct_size);
+static inline lckv_engine_options lckv_engine_defaults(void) {
+    lckv_engine_options options;
+    lckv_engine_options_init(&options, sizeof options);
+    return options;
+}
 
 /* Creates an engine. Model and tokenizer remain the caller's and must outlive it. `tokenizer` may be NULL: no text
  * then. `options` NULL uses the defaults. LCKV_ERROR_ARGUMENT: an option is out of range, or the tokenizer has more
@@ -950,6 +1012,7 @@ LCKV_API int lckv_engine_create(lckv_model *model, lckv_tokenizer *tokenizer, co
 LCKV_API void lckv_engine_free(lckv_engine *engine);
 
 typedef struct lckv_request {
+    size_t struct_size; /* Size of this struct, set by lckv_request_defaults(). */
     lckv_prompt prompt; /* Prompt; required. */
     int n;              /* Number of samples, at most max_num_seqs (default 1). */
     /* Maximum number of new tokens per sample; -1 for what max_model_len leaves (default); 0 only processes the prompt.
@@ -981,7 +1044,12 @@ typedef struct lckv_request {
     void *mark;             /* User data, returned with each event (default NULL). */
 } lckv_request;
 
-LCKV_API lckv_request lckv_request_defaults(void);
+LCKV_API void lckv_request_init(lckv_request *options, size_t struct_size);
+static inline lckv_request lckv_request_defaults(void) {
+    lckv_request options;
+    lckv_request_init(&options, sizeof options);
+    return options;
+}
 
 /* Queues a request and returns its number, counted from 1. Requests start in order of submission, as soon as there is
  * memory for the whole request; later requests cannot take it away.
@@ -1026,6 +1094,7 @@ LCKV_API void lckv_engine_describe_slots(const lckv_engine *engine, lckv_slot_us
 /* ---------------------------------------------------------------- scoring */
 
 typedef struct lckv_score_options {
+    size_t struct_size;      /* Size of this struct, set by lckv_score_defaults(). */
     lckv_encoding encoding;  /* How the tokens are processed (default auto). */
     int64_t window_length;   /* Tokens in the sink cache, processed token by token; 0 keeps all tokens (default). */
     int64_t num_sink_tokens; /* Of these, the first tokens; less than window_length (default 0). */
@@ -1052,7 +1121,12 @@ typedef struct lckv_score_options {
     void *user; /* User data, passed to `go_on`. */
 } lckv_score_options;
 
-LCKV_API lckv_score_options lckv_score_defaults(void);
+LCKV_API void lckv_score_options_init(lckv_score_options *options, size_t struct_size);
+static inline lckv_score_options lckv_score_defaults(void) {
+    lckv_score_options options;
+    lckv_score_options_init(&options, sizeof options);
+    return options;
+}
 
 /* Computes the natural log-probabilities of ids[1] to ids[count - 1], each given all ids before it. `logprobs` [count -
  * 1] is the caller's. `options` NULL uses the defaults. Without `logits` and `logits_file`, only a part of the logits
@@ -1077,6 +1151,7 @@ typedef bool (*lckv_eval_callback)(void *user, const lckv_eval_progress *progres
 
 /* Tasks of lm-evaluation-harness 0.4.13, with the same documents and the same prompts. */
 typedef struct lckv_eval_options {
+    size_t struct_size; /* Size of this struct, set by lckv_eval_defaults(). */
     /* Tasks: built-in names (hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq, piqa, mmlu,
      * lambada_openai, sciq), or files that describe a task (docs/evaluation.md). */
     const char *const *tasks;
@@ -1095,7 +1170,12 @@ typedef struct lckv_eval_options {
     void *user;                  /* User data, passed to the callback. */
 } lckv_eval_options;
 
-LCKV_API lckv_eval_options lckv_eval_defaults(void);
+LCKV_API void lckv_eval_options_init(lckv_eval_options *options, size_t struct_size);
+static inline lckv_eval_options lckv_eval_defaults(void) {
+    lckv_eval_options options;
+    lckv_eval_options_init(&options, sizeof options);
+    return options;
+}
 
 /* Evaluates a model on tasks. *json is an object in the layout of the harness's results file: for each task, "results"
  * has "acc,none", "acc_stderr,none" and so on. Contexts longer than max_position_embeddings are truncated from the
@@ -1112,6 +1192,7 @@ LCKV_API int lckv_eval(lckv_model *model, lckv_tokenizer *tokenizer, const lckv_
  * scored once, by the first window that contains it. Streaming: all texts form one stream, processed token by token
  * through the sink cache (StreamingLLM) in constant memory. */
 typedef struct lckv_perplexity_options {
+    size_t struct_size;      /* Size of this struct, set by lckv_perplexity_defaults(). */
     bool streaming;          /* Streaming mode (default false: windows). */
     int64_t window_length;   /* Streaming: tokens in the cache (default 256). */
     int64_t num_sink_tokens; /* Streaming: of these, the first tokens of the stream (default 2). */
@@ -1129,7 +1210,12 @@ typedef struct lckv_perplexity_options {
     void *user; /* User data, passed to the callback. */
 } lckv_perplexity_options;
 
-LCKV_API lckv_perplexity_options lckv_perplexity_defaults(void);
+LCKV_API void lckv_perplexity_options_init(lckv_perplexity_options *options, size_t struct_size);
+static inline lckv_perplexity_options lckv_perplexity_defaults(void) {
+    lckv_perplexity_options options;
+    lckv_perplexity_options_init(&options, sizeof options);
+    return options;
+}
 
 typedef struct lckv_perplexity_result {
     int64_t tokens;      /* Scored tokens: all of a text but its first. */
@@ -1181,23 +1267,39 @@ typedef struct lckv_memory {
 
 /* Options that determine the memory of training, as in lckv_train_options. */
 typedef struct lckv_training_shape {
+    size_t struct_size;                /* Size of this struct, set by lckv_training_shape_defaults(). */
     int64_t batch_size, block_size;    /* Micro-batch size in blocks, and block length in tokens. */
     bool bf16, gradient_checkpointing; /* As in lckv_train_options. */
     bool bf16_weights;                 /* torch_dtype is "bfloat16". */
     const lckv_lora *lora;             /* Adapter to train (use_peft); NULL if all weights are trained. */
 } lckv_training_shape;
 
+LCKV_API void lckv_training_shape_init(lckv_training_shape *options, size_t struct_size);
+static inline lckv_training_shape lckv_training_shape_defaults(void) {
+    lckv_training_shape options;
+    lckv_training_shape_init(&options, sizeof options);
+    return options;
+}
+
 /* Estimates the memory of training with AdamW in a single process. */
 LCKV_API int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *shape, lckv_memory *out);
 
 /* Options that determine the memory of serving. Weights have the config's torch_dtype. */
 typedef struct lckv_serving_shape {
+    size_t struct_size;                     /* Size of this struct, set by lckv_serving_shape_defaults(). */
     int64_t sequences;                      /* Number of sequences that run together. */
     int64_t length;                         /* Tokens per sequence, new ones included. */
     int64_t prompt_length;                  /* Of these, tokens of the prompt; 0 for all but the last two (default). */
     bool bf16;                              /* Products and KV cache in bfloat16 (default false: f32). */
     int64_t window_length, num_sink_tokens; /* Sink cache, as in lckv_engine_options; 0 for none (default). */
 } lckv_serving_shape;
+
+LCKV_API void lckv_serving_shape_init(lckv_serving_shape *options, size_t struct_size);
+static inline lckv_serving_shape lckv_serving_shape_defaults(void) {
+    lckv_serving_shape options;
+    lckv_serving_shape_init(&options, sizeof options);
+    return options;
+}
 
 /* Estimates the memory of serving sequences that share nothing: prefill of all prompts, then one decoding step. */
 LCKV_API int lckv_memory_for_serving(const lckv_config *config, const lckv_serving_shape *shape, lckv_memory *out);

@@ -1,17 +1,20 @@
-"""lckv from Python: load a model, encode text, get logits, generate, and look inside, as numpy arrays.
+"""lckv from Python: load a model, encode text, compute logits, generate, and read activations, as numpy arrays.
 
     import lckv
-    model = lckv.Model("demo-model")
-    ids = model.encode("It is a truth universally acknowledged")
-    model.logits(ids)                           # float32 [tokens, vocab_size]
-    model.dump(ids, "layers.*.{hidden,k}")      # {"layers.0.hidden": float32 [tokens, hidden_size], ...}
-    print(model.generate("Mr. Darcy", length=40)[0].text)
+    with lckv.Model("demo-model") as model:
+        ids = model.encode("It is a truth universally acknowledged")
+        model.logits(ids)                           # float32 [tokens, vocab_size]
+        model.dump(ids, "layers.*.{hidden,k}")      # {"layers.0.hidden": float32 [tokens, hidden_size], ...}
+        print(model.generate("Mr. Darcy", length=40)[0].text)
+        for token in model.stream("Mr. Darcy", length=40):
+            print(token.text, end="", flush=True)
 
-One file over the public header (include/lckv.h) by ctypes; what a function or an option means stands there. It takes
-liblckv.so from ../build or from where the system finds libraries; use_library(path) names another one. Leaves out:
-training, serving, tasks, which the program `lckv` does.
+This file wraps the public header (include/lckv.h) with ctypes; the header documents functions and options. It loads
+liblckv.so from ../build, else from the system's library path; use_library(path) selects another file. Training, serving
+and evaluation are not wrapped: use the program `lckv`. `lckv.__version__` is the version of the library.
 """
 
+import collections
 import ctypes
 import ctypes.util
 import json
@@ -26,7 +29,7 @@ FINISHES = (None, "stop", "length", "error")
 
 
 class Error(Exception):
-    """What lckv_last_error() says; `status` is the function's."""
+    """A failed call: the message of lckv_last_error(), and the function's `status`."""
 
     def __init__(self, status):
         super().__init__(library().lckv_last_error().decode())
@@ -37,7 +40,7 @@ class Error(Exception):
 
 
 class _ModelOptions(ctypes.Structure):  # lckv_model_options
-    _fields_ = [("config_overrides", c_char_p), ("torch_dtype", c_char_p), ("adapter", c_char_p)]
+    _fields_ = [("struct_size", c_size_t), ("config_overrides", c_char_p), ("torch_dtype", c_char_p), ("adapter", c_char_p)]
 
 
 class _ConfigInfo(ctypes.Structure):  # lckv_config_info
@@ -57,8 +60,10 @@ class _Prompt(ctypes.Structure):  # lckv_prompt
 
 class _GenerateOptions(ctypes.Structure):  # lckv_generate_options
     _fields_ = [
-        ("length", c_int64), ("temperature", c_double), ("top_k", c_int64), ("top_p", c_double), ("min_p", c_double),
-        ("repetition_penalty", c_double), ("seed", c_uint64), ("num_return_sequences", c_int), ("ignore_eos", c_bool),
+        ("struct_size", c_size_t), ("length", c_int64), ("temperature", c_double), ("top_k", c_int64),
+        ("top_p", c_double), ("min_p", c_double), ("repetition_penalty", c_double), ("seed", c_uint64),
+        ("num_return_sequences", c_int),
+        ("ignore_eos", c_bool),
         ("stop", POINTER(c_char_p)), ("stop_count", c_int), ("encoding", c_int), ("encoding_runs", c_int),
         ("encoding_tolerance", c_double), ("window_length", c_int64), ("num_sink_tokens", c_int64), ("bf16", c_bool),
         ("callback", c_void_p), ("user", c_void_p),
@@ -81,14 +86,62 @@ class _Generation(ctypes.Structure):  # lckv_generation
 
 class _ScoreOptions(ctypes.Structure):  # lckv_score_options
     _fields_ = [
-        ("encoding", c_int), ("window_length", c_int64), ("num_sink_tokens", c_int64), ("bf16", c_bool),
+        ("struct_size", c_size_t), ("encoding", c_int), ("window_length", c_int64), ("num_sink_tokens", c_int64),
+        ("bf16", c_bool),
         ("logits_file", c_char_p), ("logits", c_void_p), ("dump", c_char_p), ("dump_file", c_char_p), ("dump_runs", c_bool),
         ("top_logprobs", c_int64), ("top_ids", POINTER(c_int32)), ("top_values", c_void_p), ("go_on", c_void_p),
         ("user", c_void_p),
     ]  # fmt: skip
 
 
+class _EngineOptions(ctypes.Structure):  # lckv_engine_options
+    _fields_ = [
+        ("struct_size", c_size_t), ("max_num_seqs", c_int), ("max_model_len", c_int64), ("kv_cache_memory", c_int64),
+        ("max_num_batched_tokens", c_int64), ("prompt_piece", c_int64), ("encoding_runs", c_int),
+        ("encoding_tolerance", c_double), ("batch_invariant", c_bool), ("max_queue", c_int), ("window_length", c_int64),
+        ("num_sink_tokens", c_int64), ("bf16", c_bool), ("callback", c_void_p), ("user", c_void_p),
+    ]  # fmt: skip
+
+
+class _Request(ctypes.Structure):  # lckv_request
+    _fields_ = [
+        ("struct_size", c_size_t), ("prompt", _Prompt), ("n", c_int), ("max_new_tokens", c_int64),
+        ("temperature", c_double), ("top_k", c_int64), ("top_p", c_double), ("min_p", c_double),
+        ("repetition_penalty", c_double), ("presence_penalty", c_double), ("frequency_penalty", c_double),
+        ("bias_ids", POINTER(c_int32)), ("bias_values", c_void_p), ("bias_count", c_int), ("top_logprobs", c_int),
+        ("prompt_logprobs", c_bool), ("seed", c_uint64), ("stream", c_uint64), ("ignore_eos", c_bool),
+        ("stop", POINTER(c_char_p)), ("stop_count", c_int), ("encoding", c_int), ("mark", c_void_p),
+    ]  # fmt: skip
+
+
+class _Event(ctypes.Structure):  # lckv_event
+    _fields_ = [
+        ("request", c_uint64), ("mark", c_void_p), ("sample", c_int), ("of_prompt", c_bool), ("token", c_int32),
+        ("logprob", c_double), ("top", c_void_p), ("top_count", c_int), ("text", c_void_p), ("text_bytes", c_size_t),
+        ("finish", c_int), ("new_tokens", c_int64), ("prompt_tokens", c_int64), ("cached_tokens", c_int64),
+    ]  # fmt: skip
+
+
+class _Chat(ctypes.Structure):  # lckv_chat
+    _fields_ = [
+        ("struct_size", c_size_t), ("messages", c_char_p), ("tools", c_char_p), ("documents", c_char_p),
+        ("variables", c_char_p), ("add_generation_prompt", c_bool), ("continue_final_message", c_bool),
+        ("return_assistant_tokens", c_bool), ("now", c_int64),
+    ]  # fmt: skip
+
+
+class _ChatText(ctypes.Structure):  # lckv_chat_text
+    _fields_ = [("text", c_void_p), ("bytes", c_size_t), ("assistant", c_void_p), ("assistant_count", c_int)]
+
+
+_EventCallback = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Event))
+
 # ---------------------------------------------------------------- the library
+
+NOT_FOUND = (
+    "cannot load liblckv ({}). Build it (cmake -B build && cmake --build build) or install it (cmake --install build), or "
+    "call lckv.use_library(PATH) with the path of liblckv.so before the first model."
+)
 
 _library = None
 
@@ -109,7 +162,8 @@ def _declare(lib):
     function("lckv_config_load", c_int, c_char_p, c_char_p, handle)
     function("lckv_config_free", None, c_void_p)
     function("lckv_config_describe", _ConfigInfo, c_void_p)
-    function("lckv_model_defaults", _ModelOptions)
+    for struct in (_ModelOptions, _GenerateOptions, _ScoreOptions, _EngineOptions, _Request, _Chat):
+        function(_initializer(struct), None, POINTER(struct), c_size_t)
     function("lckv_model_open", c_int, c_void_p, c_char_p, POINTER(_ModelOptions), handle)
     function("lckv_model_create", c_int, c_void_p, c_void_p, c_char_p, c_uint64, handle)
     function("lckv_model_config", c_void_p, c_void_p)
@@ -119,23 +173,54 @@ def _declare(lib):
     function("lckv_tokenizer_encode", c_int, c_void_p, c_char_p, c_size_t, c_bool, POINTER(POINTER(c_int32)),
              POINTER(c_size_t))  # fmt: skip
     function("lckv_tokenizer_decode", c_int, c_void_p, c_void_p, c_size_t, c_bool, handle, POINTER(c_size_t))
-    function("lckv_generate_defaults", _GenerateOptions)
     function("lckv_generate", c_int, c_void_p, c_void_p, POINTER(_Prompt), c_int, POINTER(_GenerateOptions),
              POINTER(POINTER(_Generation)))  # fmt: skip
     function("lckv_generation_free", None, POINTER(_Generation))
-    function("lckv_score_defaults", _ScoreOptions)
     function("lckv_score", c_int, c_void_p, c_void_p, c_int64, POINTER(_ScoreOptions), c_void_p)
+    function("lckv_model_parameters", c_int64, c_void_p)
+    function("lckv_engine_create", c_int, c_void_p, c_void_p, POINTER(_EngineOptions), handle)
+    function("lckv_engine_free", None, c_void_p)
+    function("lckv_engine_submit", c_int, c_void_p, POINTER(_Request), POINTER(c_uint64))
+    function("lckv_engine_idle", c_bool, c_void_p)
+    function("lckv_engine_step", c_int, c_void_p)
+    function("lckv_chat_template_open", c_int, c_char_p, c_char_p, handle)
+    function("lckv_chat_template_free", None, c_void_p)
+    function("lckv_chat_template_render", c_int, c_void_p, POINTER(_Chat), POINTER(_ChatText))
+    function("lckv_chat_text_free", None, POINTER(_ChatText))
     return lib
 
 
+def _initializer(struct):
+    """lckv_model_options_init for _ModelOptions."""
+    return "lckv" + "".join("_" + c.lower() if c.isupper() else c for c in struct.__name__[1:]) + "_init"
+
+
+def _defaults(struct):
+    """An options struct with the library's defaults."""
+    options = struct()
+    getattr(library(), _initializer(struct))(byref(options), ctypes.sizeof(options))
+    return options
+
+
 def use_library(path):
-    """Takes this liblckv.so, from before the first model on."""
+    """Loads this liblckv.so. Call it before the first model."""
     global _library
-    _library = _declare(ctypes.CDLL(path))
+    try:
+        _library = _declare(ctypes.CDLL(path))
+    except OSError as error:
+        raise OSError(NOT_FOUND.format(error)) from error
+    except AttributeError as error:
+        raise OSError(f"{path} is not the liblckv of this lckv.py ({error}): use files of the same version") from error
+
+
+def __getattr__(name):
+    if name == "__version__":
+        return library().lckv_version().decode()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def library():
-    """The library itself, for what has no method here."""
+    """The library itself, for functions that have no method here."""
     if _library is None:
         built = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "build", "liblckv.so")
         use_library(built if os.path.exists(built) else ctypes.util.find_library("lckv") or "liblckv.so.0")
@@ -173,11 +258,15 @@ def _integers(given):
     return numpy.ascontiguousarray(ids, dtype=numpy.int32).reshape(-1)
 
 
+def _prompt(ids):
+    return _Prompt(ids.ctypes.data_as(POINTER(c_int32)), len(ids))
+
+
 def _set(options, values):
     for name, value in values.items():
         if name == "encoding":
             value = ENCODINGS[value]
-        if not hasattr(options, name) or name in ("callback", "user", "stop", "stop_count"):
+        if not hasattr(options, name) or name in ("struct_size", "callback", "user", "stop", "stop_count"):
             raise TypeError(f"there is no option {name!r}")
         setattr(options, name, value)
 
@@ -198,8 +287,16 @@ def read_safetensors(path):
 # ---------------------------------------------------------------- models
 
 
+Token = collections.namedtuple("Token", ["id", "text", "logprob", "finish"])
+Token.__doc__ = """A streamed token: `id`, the `text` that it completes ("" if none, None without a tokenizer), the natural
+`logprob` under the plain logits, and `finish`: None, or "stop" or "length" with the last token."""
+
+
 class Sequence:
-    """What was generated: `ids` alone, their `text` (None without a tokenizer), and `finish`: "stop" or "length"."""
+    """A generated sequence: the new `ids`, their `text` (None without a tokenizer), and `finish`: "stop" or "length"."""
+
+    def __repr__(self):
+        return f"<lckv.Sequence of {len(self.ids)} tokens, finish {self.finish!r}: {self.text!r}>"
 
     def __init__(self, s):
         self.prompt, self.sample, self.finish = s.prompt, s.sample, FINISHES[s.finish]
@@ -208,19 +305,21 @@ class Sequence:
 
 
 class Model:
-    """A checkpoint on a device, with its tokenizer where it has one. `random` takes a config, and weights of this seed.
+    """A checkpoint on a device, with its tokenizer if it has one. With `random`, `name` is a config, and the weights are
+    random by this seed. Use it in a `with` statement, or call close(), to free its memory at a certain point.
 
     Options of logits(), logprobs() and dump(): encoding ("auto", "plan", "sequential"), window_length, num_sink_tokens,
-    bf16. Ids are anything that numpy makes an array of integers of.
+    bf16. Ids are anything that numpy converts to an array of integers.
     """
 
     def __init__(self, name, device="auto", threads=0, tokenizer=None, config_overrides=None, torch_dtype="auto",
                  adapter=None, random=None):  # fmt: skip
         lib = library()
+        self.name, self._device_name, self._folder, self._engines = name, device, None, []
         self._device, self._model, self._tokenizer = c_void_p(), c_void_p(), c_void_p()
         _check(lib.lckv_device_open(_bytes(device), threads, byref(self._device)))
         if random is None:
-            options = lib.lckv_model_defaults()
+            options = _defaults(_ModelOptions)
             options.config_overrides, options.torch_dtype = _bytes(config_overrides), _bytes(torch_dtype)
             options.adapter = _bytes(adapter)
             _check(lib.lckv_model_open(self._device, _bytes(name), byref(options), byref(self._model)))
@@ -236,14 +335,17 @@ class Model:
     def _open_tokenizer(self, name, tokenizer):
         lib, folder = library(), c_void_p()
         _check(lib.lckv_find_folder(_bytes(tokenizer or name), byref(folder)))
-        path = ctypes.string_at(folder)
+        self._folder = path = ctypes.string_at(folder)
         lib.lckv_free(folder)
         if tokenizer or os.path.exists(os.path.join(os.fsdecode(path), "tokenizer.json")):
             _check(lib.lckv_tokenizer_open(path, byref(self._tokenizer)))
 
     def close(self):
-        """Gives its memory back; also done when nobody refers to it any more."""
+        """Frees the memory. Streams that are not finished end. The garbage collector also does this."""
         lib = library()
+        for engine in self._engines:
+            lib.lckv_engine_free(engine)
+            engine.value = None
         lib.lckv_tokenizer_free(self._tokenizer)
         lib.lckv_model_free(self._model)
         lib.lckv_device_close(self._device)
@@ -253,10 +355,28 @@ class Model:
         if _library is not None and hasattr(self, "_tokenizer"):
             self.close()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def __repr__(self):
+        if not self._model:
+            return f"<lckv.Model {self.name!r}, closed>"
+        c = self.config
+        return (f"<lckv.Model {self.name!r} on {self._device_name!r}: {c['model_type']}, {c['layers']} layers, "
+                f"{c['kv_slots']} KV slots, {library().lckv_model_parameters(self._model)} parameters>")  # fmt: skip
+
+    def _need_model(self):
+        if not self._model:
+            raise ValueError(f"the model {self.name!r} is closed")
+        return self._model
+
     @property
     def config(self):
         """The fields of lckv_config_info by name."""
-        info = library().lckv_config_describe(library().lckv_model_config(self._model))
+        info = library().lckv_config_describe(library().lckv_model_config(self._need_model()))
         fields = {name: getattr(info, name) for name, _ in _ConfigInfo._fields_}
         fields["model_type"] = fields["model_type"].decode()
         return fields
@@ -264,8 +384,9 @@ class Model:
     # ------------------------------------------------------------ text and ids
 
     def _need_tokenizer(self):
+        self._need_model()
         if not self._tokenizer:
-            raise ValueError("this model has no tokenizer: give ids, or tokenizer=FOLDER when it is made")
+            raise ValueError("this model has no tokenizer: pass ids, or create it with tokenizer=FOLDER")
 
     def encode(self, text, add_special_tokens=True):
         self._need_tokenizer()
@@ -283,8 +404,29 @@ class Model:
         library().lckv_free(text)
         return decoded
 
+    def apply_chat_template(self, messages, tools=None, documents=None, add_generation_prompt=False,
+                            continue_final_message=False, tokenize=True, chat_template=None, **variables):  # fmt: skip
+        """A conversation by the model's chat template, as in transformers: ids, or with tokenize=False text.
+        `messages`: [{"role": "user", "content": "..."}, ...]. `chat_template`: a file to use instead of the model's
+        template. Other keywords are variables of the template."""
+        self._need_tokenizer()
+        lib, template, out, chat = library(), c_void_p(), _ChatText(), _defaults(_Chat)
+        chat.add_generation_prompt, chat.continue_final_message = add_generation_prompt, continue_final_message
+        values = {"messages": messages, "tools": tools, "documents": documents, "variables": variables or None}
+        for name, value in values.items():
+            setattr(chat, name, None if value is None else json.dumps(value).encode())
+        _check(lib.lckv_chat_template_open(self._folder, _bytes(chat_template), byref(template)))
+        if not template:
+            raise ValueError(f"{os.fsdecode(self._folder)} has no chat template: pass chat_template=FILE")
+        status = lib.lckv_chat_template_render(template, byref(chat), byref(out))
+        lib.lckv_chat_template_free(template)
+        _check(status)
+        text = ctypes.string_at(out.text, out.bytes).decode()
+        lib.lckv_chat_text_free(byref(out))
+        return self.encode(text, add_special_tokens=False) if tokenize else text
+
     def _ids(self, given):
-        """Of text too, where there is a tokenizer."""
+        """Ids; text is encoded."""
         if isinstance(given, str):
             return self.encode(given)
         return _integers(given)
@@ -292,11 +434,11 @@ class Model:
     # ------------------------------------------------------------ scoring
 
     def _score(self, ids, options, **results):
-        values = library().lckv_score_defaults()
+        values = _defaults(_ScoreOptions)
         _set(values, {**options, **results})
         ids = self._ids(ids)
         logprobs = numpy.zeros(max(len(ids) - 1, 1), numpy.float32)
-        _check(library().lckv_score(self._model, ids.ctypes.data, len(ids), byref(values), logprobs.ctypes.data))
+        _check(library().lckv_score(self._need_model(), ids.ctypes.data, len(ids), byref(values), logprobs.ctypes.data))
         return logprobs[: len(ids) - 1]
 
     def logprobs(self, ids, **options):
@@ -320,17 +462,70 @@ class Model:
     # ------------------------------------------------------------ generating
 
     def generate(self, prompts, stop=(), **options):
-        """A list of Sequence, by prompt and then by sample. `prompts`: text, ids, or a list of either; options are
-        those of lckv_generate_options (length, temperature, top_k, top_p, seed, num_return_sequences, ...)."""
-        values, made = library().lckv_generate_defaults(), POINTER(_Generation)()
-        _set(values, options)
-        values.stop = (c_char_p * len(stop))(*[s.encode() for s in stop]) if stop else None
-        values.stop_count = len(stop)
+        """A list of Sequence, by prompt and then by sample. `prompts`: text, ids, or a list of either. Options are those
+        of lckv_generate_options (length, temperature, top_k, top_p, seed, num_return_sequences, ...)."""
+        values, made = self._generate_options(stop, options), POINTER(_Generation)()
         if isinstance(prompts, str) or numpy.ndim(prompts[0]) == 0 and not isinstance(prompts[0], str):
             prompts = [prompts]
         arrays = [self._ids(p) for p in prompts]
-        given = (_Prompt * len(arrays))(*[_Prompt(a.ctypes.data_as(POINTER(c_int32)), len(a)) for a in arrays])
-        _check(library().lckv_generate(self._model, self._tokenizer, given, len(arrays), byref(values), byref(made)))
+        given = (_Prompt * len(arrays))(*[_prompt(a) for a in arrays])
+        _check(library().lckv_generate(self._need_model(), self._tokenizer, given, len(arrays), byref(values),
+                                       byref(made)))  # fmt: skip
         sequences = [Sequence(made.contents.sequences[i]) for i in range(made.contents.count)]
         library().lckv_generation_free(made)
         return sequences
+
+    def stream(self, prompt, stop=(), **options):
+        """An iterator over the new tokens of one prompt, each a Token, as generate() makes them. Options are those of
+        generate(). A token is computed when the iterator is asked for it; stop by leaving the loop."""
+        values, ids = self._generate_options(stop, options), self._ids(prompt)
+        if values.num_return_sequences != 1:
+            raise ValueError(f"num_return_sequences should be 1 to stream, found {values.num_return_sequences}")
+        if values.length < 1:
+            raise ValueError(f"length should be at least 1, found {values.length}")
+        longest, positions = len(ids) + values.length, self.config["max_position_embeddings"]
+        if not values.window_length and longest > positions:
+            if len(ids) >= positions:
+                raise ValueError(f"the prompt has {len(ids)} tokens, the model {positions} positions")
+            longest = positions
+        return self._stream(ids, longest, values)
+
+    def _stream(self, ids, longest, values):
+        lib, engine, events = library(), c_void_p(), collections.deque()
+
+        def on_event(_, event):
+            e = event.contents
+            text = ctypes.string_at(e.text, e.text_bytes).decode() if self._tokenizer else None
+            events.append(Token(e.token, text, e.logprob, FINISHES[e.finish]))
+
+        options, request, number = _defaults(_EngineOptions), _defaults(_Request), c_uint64()
+        callback = _EventCallback(on_event)
+        options.max_num_seqs, options.max_model_len = 1, longest
+        options.callback = ctypes.cast(callback, c_void_p)
+        for name in ("window_length", "num_sink_tokens", "bf16", "encoding_runs", "encoding_tolerance"):
+            setattr(options, name, getattr(values, name))
+        for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "ignore_eos", "stop",
+                     "stop_count", "encoding"):  # fmt: skip
+            setattr(request, name, getattr(values, name))
+        request.prompt, request.max_new_tokens = _prompt(ids), longest - len(ids)
+        _check(lib.lckv_engine_create(self._need_model(), self._tokenizer, byref(options), byref(engine)))
+        self._engines.append(engine)
+        try:
+            _check(lib.lckv_engine_submit(engine, byref(request), byref(number)))
+            while events or not lib.lckv_engine_idle(engine):
+                if not events:
+                    _check(lib.lckv_engine_step(engine))
+                while events:
+                    yield events.popleft()
+                    self._need_model()
+        finally:
+            if engine in self._engines:
+                self._engines.remove(engine)
+            lib.lckv_engine_free(engine)
+
+    def _generate_options(self, stop, options):
+        values = _defaults(_GenerateOptions)
+        _set(values, options)
+        values.stop = (c_char_p * len(stop))(*[s.encode() for s in stop]) if stop else None
+        values.stop_count = len(stop)
+        return values

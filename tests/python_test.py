@@ -4,9 +4,11 @@
 """
 
 import ctypes
+import ctypes.util
 import os
 import re
 import sys
+import tempfile
 
 try:
     import numpy
@@ -46,13 +48,14 @@ def declared(header, name):
     return fields
 
 
-SIZES = {"int64_t": 8, "uint64_t": 8, "double": 8, "size_t": 8, "pointer": 8, "int": 4, "bool": 1}
+SIZES = {"lckv_prompt": 16, "int64_t": 8, "uint64_t": 8, "double": 8, "size_t": 8, "pointer": 8, "int": 4, "bool": 1}
 
 
 def structs_are_the_headers():
     with open(os.path.join(SOURCE, "include", "lckv.h")) as file:
         header = file.read()
-    for name in ("model_options", "config_info", "prompt", "generate_options", "sequence", "generation", "score_options"):
+    for name in ("model_options", "config_info", "prompt", "generate_options", "sequence", "generation", "score_options",
+                 "engine_options", "request", "event", "chat", "chat_text"):  # fmt: skip
         mirror = getattr(lckv, "_" + "".join(word.capitalize() for word in name.split("_")))
         expected = declared(header, "lckv_" + name)
         assert [f[0] for f in mirror._fields_] == [f[0] for f in expected], (name, expected)
@@ -234,7 +237,93 @@ def random_models():
     assert one.shape == (3, lckv.Model(config, device="count", random=1).config["vocab_size"])
 
 
+# ---------------------------------------------------------------- streams, chat templates, lifetime
+
+
+TINY = os.path.join(SOURCE, "tests", "goldens", "lckv-tiny")
+TOKENIZER = os.path.join(SOURCE, "data", "tokenizer")
+CONFIG = os.path.join(SOURCE, "data", "demo-config.json")
+
+
+def rejects(kind, part, call):
+    try:
+        call()
+    except kind as error:
+        assert part in str(error), error
+    else:
+        raise AssertionError(part)
+
+
+def streams_are_what_generate_makes():
+    with lckv.Model(CONFIG, device="cpu", threads=1, random=3, tokenizer=TOKENIZER) as model:
+        for options in ({"temperature": 0}, {"seed": 5, "top_k": 9}, {"window_length": 16, "num_sink_tokens": 2}):
+            made = model.generate("It is a truth", length=12, **options)[0]
+            tokens = list(model.stream("It is a truth", length=12, **options))
+            assert [t.id for t in tokens] == made.ids.tolist(), options
+            assert "".join(t.text for t in tokens) == made.text, options
+            assert [t.finish for t in tokens] == [None] * (len(tokens) - 1) + [made.finish]
+            assert all(t.logprob <= 0 for t in tokens)
+        stream = model.stream("It is", length=12, ignore_eos=True)
+        first = next(stream)
+        assert model.decode(model.encode("It is")) == "It is" and len(model.logits("It is")) > 0  # between two tokens
+        stream.close()
+        again = model.stream("It is", length=12, ignore_eos=True)
+        assert next(again) == first
+        rejects(ValueError, "num_return_sequences", lambda: model.stream("It", num_return_sequences=2))
+        rejects(ValueError, "positions", lambda: model.stream(list(range(1, 1100))))
+        rejects(ValueError, "length", lambda: model.stream("It", length=0))
+        rejects(lckv.Error, "temperature", lambda: next(model.stream("It", temperature=-1)))
+    rejects(ValueError, "closed", lambda: next(again))
+
+
+def streams_need_no_tokenizer():
+    with lckv.Model(TINY, device="cpu", threads=1) as model:
+        made = model.generate([1, 2, 3], length=4, temperature=0, ignore_eos=True)[0].ids.tolist()
+        tokens = list(model.stream([1, 2, 3], length=4, temperature=0, ignore_eos=True))
+        assert [t.id for t in tokens] == made and tokens[0].text is None
+
+
+def chat_templates_are_applied():
+    with tempfile.TemporaryDirectory() as folder:
+        template = os.path.join(folder, "template.jinja")
+        with open(template, "w") as file:
+            file.write("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+                       "{% if add_generation_prompt %}assistant:{% endif %}{{ mood }}")  # fmt: skip
+        messages = [{"role": "user", "content": "Who is Mr. Darcy?"}]
+        with lckv.Model(CONFIG, device="cpu", threads=1, random=3, tokenizer=TOKENIZER) as model:
+            text = model.apply_chat_template(messages, chat_template=template, add_generation_prompt=True, tokenize=False,
+                                             mood=" well")  # fmt: skip
+            assert text == "user: Who is Mr. Darcy?\nassistant: well", text
+            ids = model.apply_chat_template(messages, chat_template=template)
+            assert (ids == model.encode("user: Who is Mr. Darcy?\n", add_special_tokens=False)).all()
+            rejects(ValueError, "chat_template=FILE", lambda: model.apply_chat_template(messages))
+            rejects(lckv.Error, "messages", lambda: model.apply_chat_template("hello", chat_template=template))
+
+
+def models_can_be_closed():
+    with lckv.Model(TINY, device="cpu", threads=1) as model:
+        assert "lckv-tiny" in repr(model) and "layers" in repr(model) and "lckv.Sequence" in repr(model.generate([1])[0])
+    assert repr(model).endswith("closed>")
+    model.close()
+    for call in (lambda: model.logits([1]), lambda: model.generate([1]), lambda: model.stream([1]), lambda: model.config,
+                 lambda: model.encode("x"), lambda: model.logprobs([1, 2])):  # fmt: skip
+        rejects(ValueError, "closed", call)
+
+
+def the_library_is_found_or_explained():
+    assert lckv.__version__ == lckv.library().lckv_version().decode()
+    rejects(OSError, "use_library(PATH)", lambda: lckv.use_library("./nowhere/liblckv.so"))
+    rejects(OSError, "same version", lambda: lckv.use_library(ctypes.util.find_library("m") or "libm.so.6"))
+    rejects(AttributeError, "nothing", lambda: lckv.nothing)
+    assert lckv.library().lckv_version()  # a failed attempt changes nothing
+
+
 structs_are_the_headers()
+streams_are_what_generate_makes()
+streams_need_no_tokenizer()
+chat_templates_are_applied()
+models_can_be_closed()
+the_library_is_found_or_explained()
 if not os.path.exists(os.path.join(SHARED, "goldens", "llama", "expected.safetensors")):
     print("skipped: no golden models,", SHARED, "is absent")
     sys.exit(77)

@@ -131,7 +131,8 @@ static void assert_forecasts(const lckv_config *config, const char *what) {
         for (int sink = 0; sink < 4; sink++)
             for (int bf16 = 0; bf16 < 2; bf16++) {
                 int64_t positions = lckv_config_describe(config).max_position_embeddings;
-                lckv_serving_shape shape = {.sequences = 1 + (int64_t)i % 3,
+                lckv_serving_shape shape = {.struct_size = sizeof shape,
+                                            .sequences = 1 + (int64_t)i % 3,
                                             .length = LENGTHS[i],
                                             .bf16 = bf16,
                                             .window_length = SINKS[sink][0],
@@ -185,7 +186,7 @@ static void windows_bound_the_forecast(void **state) {
     json_t *tree;
     lckv_config *c;
     lckv_memory m;
-    const lckv_serving_shape shape = {.sequences = 1, .length = 3500};
+    const lckv_serving_shape shape = {.struct_size = sizeof shape, .sequences = 1, .length = 3500};
     snprintf(text, sizeof text, SMALL, 64, LAYOUTS[4]);
     OK(json_parse(text, strlen(text), "config", &tree));
     OK(config_from_json(tree, "config", NULL, &c));

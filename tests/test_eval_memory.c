@@ -75,7 +75,8 @@ static void counted_steps_are_real_ones(void **state) {
 }
 
 static int count(const lckv_config *c, int64_t batch_size, int64_t block_size, bool bf16, lckv_memory *out) {
-    lckv_training_shape shape = {.batch_size = batch_size, .block_size = block_size, .bf16 = bf16};
+    lckv_training_shape shape = {
+        .struct_size = sizeof shape, .batch_size = batch_size, .block_size = block_size, .bf16 = bf16};
     return lckv_memory_for_training(c, &shape, out);
 }
 
@@ -102,7 +103,8 @@ static void training_is_the_sum_of_its_parts(void **state) {
 static void weights_in_bf16_take_ten_bytes(void **state) {
     (void)state;
     lckv_config *c = load(LCKV);
-    lckv_training_shape shape = {.batch_size = 8, .block_size = 512, .bf16 = true, .bf16_weights = true};
+    lckv_training_shape shape = {
+        .struct_size = sizeof shape, .batch_size = 8, .block_size = 512, .bf16 = true, .bf16_weights = true};
     int64_t count = lckv_config_describe(c).parameters;
     lckv_memory m;
     OK(lckv_memory_for_training(c, &shape, &m));
@@ -122,7 +124,7 @@ static void checkpointing_keeps_less(void **state) {
     for (int i = 0; i < 2; i++) {
         lckv_config *c;
         lckv_memory kept, again;
-        lckv_training_shape shape = {.batch_size = 4, .block_size = 512};
+        lckv_training_shape shape = {.struct_size = sizeof shape, .batch_size = 4, .block_size = 512};
         OK(lckv_config_load(configs[i], NULL, &c));
         OK(lckv_memory_for_training(c, &shape, &kept));
         shape.gradient_checkpointing = true;
@@ -157,7 +159,7 @@ static void the_cache_is_what_the_config_says(void **state) {
     for (int i = 0; i < 3; i++) {
         lckv_memory m, half;
         int64_t tokens = shapes[i][0] * shapes[i][1], token = lckv_config_kv_bytes_per_token(c, LCKV_FLOAT32);
-        lckv_serving_shape shape = {.sequences = shapes[i][0], .length = shapes[i][1]};
+        lckv_serving_shape shape = {.struct_size = sizeof shape, .sequences = shapes[i][0], .length = shapes[i][1]};
         OK(lckv_memory_for_serving(c, &shape, &m));
         shape.bf16 = true;
         OK(lckv_memory_for_serving(c, &shape, &half));
@@ -178,7 +180,8 @@ static void shapes_are_checked(void **state) {
     assert_int_equal(count(c, 0, 8, false, &m), LCKV_ERROR_ARGUMENT);
     assert_int_equal(count(c, 1, 1, false, &m), LCKV_ERROR_ARGUMENT);
     assert_int_equal(count(c, 1 << 20, 1 << 20, false, &m), LCKV_ERROR_ARGUMENT);
-    const lckv_serving_shape wrong[] = {{0, 8}, {1, 0}, {1, 8, 8}, {1, 8, -1}, {1, INT32_MAX}};
+    enum { S = sizeof(lckv_serving_shape) };
+    const lckv_serving_shape wrong[] = {{S, 0, 8}, {S, 1, 0}, {S, 1, 8, 8}, {S, 1, 8, -1}, {S, 1, INT32_MAX}};
     for (int i = 0; i < 5; i++) assert_int_equal(lckv_memory_for_serving(c, &wrong[i], &m), LCKV_ERROR_ARGUMENT);
     lckv_config_free(c);
 }

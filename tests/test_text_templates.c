@@ -49,7 +49,8 @@ static char *dump(const json_t *object, const char *key) {
 static int render(const lckv_chat_template *t, const json_t *input, int64_t now, lckv_chat_text *out) {
     char *messages = dump(input, "messages"), *tools = dump(input, "tools"), *documents = dump(input, "documents"),
          *variables = dump(input, "variables");
-    lckv_chat chat = {.messages = messages,
+    lckv_chat chat = {.struct_size = sizeof chat,
+                      .messages = messages,
                       .tools = tools,
                       .documents = documents,
                       .variables = variables,

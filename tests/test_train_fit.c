@@ -21,7 +21,7 @@ static void begin(run *t, void **state) {
 static int64_t needed(const run *t, int64_t batch_size) {
     lckv_config *c;
     lckv_memory m;
-    const lckv_training_shape shape = {.batch_size = batch_size, .block_size = LENGTH};
+    const lckv_training_shape shape = {.struct_size = sizeof shape, .batch_size = batch_size, .block_size = LENGTH};
     OK(lckv_config_load(t->options.config_name, WIDE, &c));
     OK(lckv_memory_for_training(c, &shape, &m));
     lckv_config_free(c);

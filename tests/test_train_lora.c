@@ -232,7 +232,7 @@ static void frozen_weights_take_their_values_alone(void **state) {
     lckv_memory all, lora;
     run_begin(&t, state);
     const lckv_lora options = {.r = LORA_RANK, .alpha = 6, .target_modules = ALL_LINEAR, .target_module_count = 1};
-    lckv_training_shape shape = {.batch_size = 2, .block_size = 16};
+    lckv_training_shape shape = {.struct_size = sizeof shape, .batch_size = 2, .block_size = 16};
     OK(lckv_config_load(t.options.config_name, NULL, &c));
     for (int bf16 = 0; bf16 < 2; bf16++) {
         shape.bf16 = bf16;

@@ -27,8 +27,11 @@ static void warm_start(run *t, void **state, const char *plain, lckv_convert_kv 
 static run convert(void **state, const char *plain, const char *config, lckv_convert_kv kv, const char *name) {
     run t = {.room = *state};
     use_output(&t, name);
-    lckv_convert_options options = {
-        .model_name_or_path = plain, .config_name = config, .kv = kv, .output_dir = t.options.output_dir};
+    lckv_convert_options options = {.struct_size = sizeof options,
+                                    .model_name_or_path = plain,
+                                    .config_name = config,
+                                    .kv = kv,
+                                    .output_dir = t.options.output_dir};
     OK(lckv_convert(&options));
     return t;
 }

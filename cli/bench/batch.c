@@ -54,7 +54,8 @@ static bench_requests part_of(const searching *s, int64_t batch, const char *wha
 
 /* What the same run takes on the counting device. */
 static int plan(const searching *s, int64_t batch, lckv_memory *out) {
-    const lckv_serving_shape shape = {.sequences = batch,
+    const lckv_serving_shape shape = {.struct_size = sizeof shape,
+                                      .sequences = batch,
                                       .length = s->lengths.prompt + s->lengths.new_tokens,
                                       .prompt_length = s->lengths.prompt,
                                       .bf16 = s->o->bf16};

@@ -18,23 +18,23 @@
 #include "device/device.h"
 
 /* Memory in one part a process: part r is elements begin[r] .. begin[r + 1] - 1. */
-typedef struct exchange_parts {
+typedef struct lckv_processes_parts {
     void *data;
     dtype type;
     const int64_t *begin; /* [ranks + 1] */
 } exchange_parts;
 
-typedef struct exchange {
+typedef struct lckv_processes {
     int rank, ranks;
     bool host_memory; /* takes memory of devices that compute in host memory alone */
     /* What an implementation gives; called through the functions below, and only where there are several. */
-    int (*sum)(const struct exchange *e, view v);
-    int (*sum_parts)(const struct exchange *e, exchange_parts parts);
-    int (*gather_parts)(const struct exchange *e, exchange_parts parts);
-    int (*collect)(const struct exchange *e, const void *mine, const int64_t *counts, void *all);
-    int (*broadcast)(const struct exchange *e, void *host, size_t bytes);
-    int (*agree)(const struct exchange *e, int status);
-    void (*close)(struct exchange *e);
+    int (*sum)(const struct lckv_processes *e, view v);
+    int (*sum_parts)(const struct lckv_processes *e, exchange_parts parts);
+    int (*gather_parts)(const struct lckv_processes *e, exchange_parts parts);
+    int (*collect)(const struct lckv_processes *e, const void *mine, const int64_t *counts, void *all);
+    int (*broadcast)(const struct lckv_processes *e, void *host, size_t bytes);
+    int (*agree)(const struct lckv_processes *e, int status);
+    void (*close)(struct lckv_processes *e);
     void *own;
 } exchange;
 

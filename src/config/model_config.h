@@ -25,7 +25,7 @@ typedef struct rope_scaling {
     int64_t original_max_position_embeddings; /* yarn, longrope, llama3 */
 } rope_scaling;
 
-typedef struct model_config {
+typedef struct lckv_config {
     architecture architecture;
     int64_t hidden_size, intermediate_size, vocab_size, max_position_embeddings;
     int layers, heads, kv_heads, head_dim; /* heads is a multiple of kv_heads; head_dim is even */

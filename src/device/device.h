@@ -29,7 +29,7 @@
 #include "base/status.h"
 #include "device/dtype.h"
 
-typedef struct device device;
+typedef struct lckv_device device;
 
 typedef struct view {
     void *data; /* device memory */
@@ -378,7 +378,7 @@ typedef struct device_counts {
     size_t memory, peak; /* bytes allocated now and at most */
 } device_counts;
 
-struct device {
+struct lckv_device {
     struct device_ops ops;
     struct device_memory memory;
     struct device_recording recording;

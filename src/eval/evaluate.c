@@ -1,6 +1,7 @@
 /* lckv_eval(): see lckv.h. All questions of all tasks are made first, so that a task that cannot be asked fails before
  * any work and the time left can be told; then they are asked, many at a time. */
 #include "base/clock.h"
+#include "base/options.h"
 #include "eval/results.h"
 
 #include <math.h>
@@ -30,8 +31,9 @@ typedef struct evaluation {
     double begin;
 } evaluation;
 
-lckv_eval_options lckv_eval_defaults(void) {
-    return (lckv_eval_options){.num_fewshot = -1, .fewshot_seed = 1234, .encoding = LCKV_ENCODING_AUTO};
+void lckv_eval_options_init(lckv_eval_options *options, size_t struct_size) {
+    const lckv_eval_options defaults = {.num_fewshot = -1, .fewshot_seed = 1234, .encoding = LCKV_ENCODING_AUTO};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 /* ---------------------------------------------------------------- making questions */
@@ -155,13 +157,15 @@ static void end(evaluation *e) {
     free(e);
 }
 
-int lckv_eval(lckv_model *m, lckv_tokenizer *tokenizer, const lckv_eval_options *options, char **json) {
+int lckv_eval(lckv_model *m, lckv_tokenizer *tokenizer, const lckv_eval_options *given, char **json) {
+    lckv_eval_options options;
     *json = NULL;
+    TRY(OPTIONS_TAKE(&options, given, lckv_eval_defaults));
     evaluation *e = calloc(1, sizeof *e);
     REQUIRE(e, LCKV_ERROR_MEMORY, "no memory to evaluate");
     e->model = m;
     e->tokenizer = tokenizer;
-    e->options = options;
+    e->options = &options;
     int status = make_tasks(e);
     if (status >= 0) status = ask_all(e);
     if (status >= 0) status = write_results(e, json);

@@ -1,6 +1,7 @@
 /* Memory and FLOPs of serving, foreseen: the batcher's steps themselves, on the counting device. See
  * lckv_memory_for_serving() in lckv.h. Leaves out: training (train/memory.c), memory of the host, and what a device's
  * libraries take for themselves. */
+#include "base/options.h"
 #include "generate/batcher.h"
 #include "train/initial_model.h"
 
@@ -114,10 +115,16 @@ static int64_t prompt_length_of(const lckv_serving_shape *s) {
     return longest > 1 ? longest : 1;
 }
 
+void lckv_serving_shape_init(lckv_serving_shape *shape, size_t struct_size) {
+    const lckv_serving_shape defaults = {.struct_size = sizeof defaults};
+    options_give(shape, struct_size, &defaults, sizeof defaults);
+}
+
 int lckv_memory_for_serving(const lckv_config *config, const lckv_serving_shape *shape, lckv_memory *out) {
     device *d;
-    lckv_serving_shape s = *shape;
+    lckv_serving_shape s;
     *out = (lckv_memory){0};
+    TRY(OPTIONS_TAKE(&s, shape, lckv_serving_shape_defaults));
     TRY(check_shape(&s));
     if (!s.prompt_length) s.prompt_length = prompt_length_of(&s);
     TRY(device_open("count", 0, &d));

@@ -1,4 +1,5 @@
 /* lckv_perplexity: see lckv.h. Long texts in overlapping windows, or as a stream (stream.h). */
+#include "base/options.h"
 #include "eval/curve.h"
 #include "eval/loglikelihood.h"
 #include "eval/stream.h"
@@ -18,8 +19,10 @@ struct lckv_perplexity {
     curve curve;
 };
 
-lckv_perplexity_options lckv_perplexity_defaults(void) {
-    return (lckv_perplexity_options){.window_length = 256, .num_sink_tokens = 2, .encoding = LCKV_ENCODING_AUTO};
+void lckv_perplexity_options_init(lckv_perplexity_options *options, size_t struct_size) {
+    const lckv_perplexity_options defaults = {
+        .window_length = 256, .num_sink_tokens = 2, .encoding = LCKV_ENCODING_AUTO};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 static int check(const model *m, lckv_perplexity_options *o) {
@@ -52,8 +55,8 @@ int lckv_perplexity_open(lckv_model *m, const lckv_perplexity_options *options, 
     lckv_perplexity *p = calloc(1, sizeof *p);
     REQUIRE(p, LCKV_ERROR_MEMORY, "no memory to measure perplexity");
     p->model = m;
-    p->options = *options;
-    int status = build(p);
+    int status = OPTIONS_TAKE(&p->options, options, lckv_perplexity_defaults);
+    if (status >= 0) status = build(p);
     if (status < 0)
         lckv_perplexity_free(p);
     else

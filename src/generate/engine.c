@@ -1,6 +1,7 @@
 /* The engine of lckv.h: requests in, events out. What runs together is the batcher's, what a request is made of
  * request.h's. Leaves out: threads, HTTP; one thread owns an engine. */
 #include "generate/engine.h"
+#include "base/options.h"
 
 #include "generate/batcher.h"
 #include "generate/encoding.h"
@@ -21,13 +22,15 @@ struct lckv_engine {
     int64_t steps;
 };
 
-lckv_engine_options lckv_engine_defaults(void) {
-    return (lckv_engine_options){
+void lckv_engine_options_init(lckv_engine_options *options, size_t struct_size) {
+    const lckv_engine_options defaults = {
         .max_num_seqs = 64, .max_num_batched_tokens = 2048, .prompt_piece = 64, .max_queue = 1024};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
-lckv_request lckv_request_defaults(void) {
-    return (lckv_request){.n = 1, .max_new_tokens = -1, .temperature = 1, .top_p = 1, .repetition_penalty = 1};
+void lckv_request_init(lckv_request *options, size_t struct_size) {
+    const lckv_request defaults = {.n = 1, .max_new_tokens = -1, .temperature = 1, .top_p = 1, .repetition_penalty = 1};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 /* ---------------------------------------------------------------- creating */
@@ -141,8 +144,8 @@ int lckv_engine_create(lckv_model *m, lckv_tokenizer *tokenizer, const lckv_engi
     REQUIRE(e, LCKV_ERROR_MEMORY, "no memory for an engine");
     e->model = m;
     e->tokenizer = tokenizer;
-    e->options = *options;
-    int status = create(e);
+    int status = OPTIONS_TAKE(&e->options, options, lckv_engine_defaults);
+    if (status >= 0) status = create(e);
     if (status < 0)
         lckv_engine_free(e);
     else
@@ -229,10 +232,13 @@ static int reserve(lckv_engine *e) {
     return LCKV_OK;
 }
 
-int lckv_engine_submit(lckv_engine *e, const lckv_request *asked, uint64_t *id) {
+int lckv_engine_submit(lckv_engine *e, const lckv_request *given, uint64_t *id) {
+    lckv_request taken;
+    const lckv_request *asked = &taken;
     request *r;
     int64_t most;
     *id = 0;
+    TRY(OPTIONS_TAKE(&taken, given, lckv_request_defaults));
     TRY(request_check(asked, e->tokenizer, e->model->config->vocab_size));
     REQUIRE(asked->n <= e->options.max_num_seqs, LCKV_ERROR_ARGUMENT, "n is %d, at most %d run together (max_num_seqs)",
             asked->n, e->options.max_num_seqs);

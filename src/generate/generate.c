@@ -1,20 +1,22 @@
 /* lckv_generate(): prompts in, sequences with their text out. All of it is the engine's work; here prompts become
  * requests, and what comes of them is put in order. */
 #include "base/log.h"
+#include "base/options.h"
 #include "generate/engine.h"
 
 #include <stdlib.h>
 
 enum { SEQUENCES_TOGETHER = 64 };
 
-lckv_generate_options lckv_generate_defaults(void) {
-    return (lckv_generate_options){.length = 20,
-                                   .temperature = 1,
-                                   .top_p = 0.9,
-                                   .repetition_penalty = 1,
-                                   .seed = 42,
-                                   .num_return_sequences = 1,
-                                   .encoding = LCKV_ENCODING_AUTO};
+void lckv_generate_options_init(lckv_generate_options *options, size_t struct_size) {
+    const lckv_generate_options defaults = {.length = 20,
+                                            .temperature = 1,
+                                            .top_p = 0.9,
+                                            .repetition_penalty = 1,
+                                            .seed = 42,
+                                            .num_return_sequences = 1,
+                                            .encoding = LCKV_ENCODING_AUTO};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 typedef struct generate_run {
@@ -57,7 +59,8 @@ static int check_limit(const generate_run *run, int prompt) {
 
 static lckv_request make_request(const generate_run *run, int prompt) {
     const lckv_generate_options *o = run->options;
-    return (lckv_request){.prompt = run->prompts[prompt],
+    return (lckv_request){.struct_size = sizeof(lckv_request),
+                          .prompt = run->prompts[prompt],
                           .n = o->num_return_sequences,
                           .max_new_tokens = limit_of(run, prompt) - run->prompts[prompt].count,
                           .temperature = o->temperature,
@@ -208,10 +211,12 @@ static int run_all(generate_run *run) {
 }
 
 int lckv_generate(lckv_model *m, lckv_tokenizer *tokenizer, const lckv_prompt *prompts, int count,
-                  const lckv_generate_options *options, lckv_generation **out) {
+                  const lckv_generate_options *given, lckv_generation **out) {
+    lckv_generate_options options;
     generate_run run = {
-        .model = m, .tokenizer = tokenizer, .options = options, .prompts = prompts, .prompt_count = count};
+        .model = m, .tokenizer = tokenizer, .options = &options, .prompts = prompts, .prompt_count = count};
     *out = NULL;
+    TRY(OPTIONS_TAKE(&options, given, lckv_generate_defaults));
     int status = run_all(&run);
     lckv_engine_free(run.engine);
     if (status >= 0)

@@ -1,11 +1,13 @@
 /* lckv_score(): see lckv.h. Logits are computed straight into the buffer of the file that is being written. */
 #include "base/log.h"
+#include "base/options.h"
 #include "generate/dump.h"
 #include "generate/score.h"
 #include "io/safetensors.h"
 
-lckv_score_options lckv_score_defaults(void) {
-    return (lckv_score_options){.encoding = LCKV_ENCODING_AUTO};
+void lckv_score_options_init(lckv_score_options *options, size_t struct_size) {
+    const lckv_score_options defaults = {.encoding = LCKV_ENCODING_AUTO};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 typedef struct score_run {
@@ -57,7 +59,10 @@ static int score_and_dump(const lckv_score_options *options, score_run *run) {
     return status;
 }
 
-int lckv_score(lckv_model *m, const int32_t *ids, int64_t count, const lckv_score_options *options, float *logprobs) {
+int lckv_score(lckv_model *m, const int32_t *ids, int64_t count, const lckv_score_options *given, float *logprobs) {
+    lckv_score_options taken;
+    const lckv_score_options *options = &taken;
+    TRY(OPTIONS_TAKE(&taken, given, lckv_score_defaults));
     score_run run = {.model = m,
                      .ids = ids,
                      .count = count,

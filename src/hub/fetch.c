@@ -6,6 +6,7 @@
  *
  * A reference is written last, so that a name never means a snapshot of which files are missing. */
 #include "base/file.h"
+#include "base/options.h"
 #include "base/text_buffer.h"
 #include "hub/blob.h"
 #include "hub/model_path.h"
@@ -311,8 +312,9 @@ static bool is_revision(const char *revision) {
     return true;
 }
 
-lckv_fetch_options lckv_fetch_defaults(void) {
-    return (lckv_fetch_options){.revision = "main", .retries = 5};
+void lckv_fetch_options_init(lckv_fetch_options *options, size_t struct_size) {
+    const lckv_fetch_options defaults = {.revision = "main", .retries = 5};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 static void hand_out(fetch *f, lckv_fetch_result *result) {
@@ -324,8 +326,11 @@ static void hand_out(fetch *f, lckv_fetch_result *result) {
     f->snapshot = NULL;
 }
 
-int lckv_fetch(const lckv_fetch_options *options, lckv_fetch_result *result) {
+int lckv_fetch(const lckv_fetch_options *given, lckv_fetch_result *result) {
+    lckv_fetch_options taken;
+    const lckv_fetch_options *options = &taken;
     *result = (lckv_fetch_result){0};
+    TRY(OPTIONS_TAKE(&taken, given, lckv_fetch_defaults));
     REQUIRE(options->name && hub_name_allowed(options->name), LCKV_ERROR_ARGUMENT,
             "expected a name of the form ORG/NAME, found '%s'", options->name ? options->name : "");
     REQUIRE(options->revision && is_revision(options->revision), LCKV_ERROR_ARGUMENT,

@@ -1,5 +1,6 @@
 /* The public functions on devices and models, see lckv.h: names become folders, strings become types. */
 #include "base/file.h"
+#include "base/options.h"
 #include "hub/model_path.h"
 #include "io/adapter_file.h"
 #include "io/convert.h"
@@ -58,8 +59,9 @@ static int resolve(const char *name, char **folder) {
 
 /* ---------------------------------------------------------------- models */
 
-lckv_model_options lckv_model_defaults(void) {
-    return (lckv_model_options){.torch_dtype = "auto"};
+void lckv_model_options_init(lckv_model_options *options, size_t struct_size) {
+    const lckv_model_options defaults = {.torch_dtype = "auto"};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 /* The folder of the checkpoint that an adapter was trained on. */
@@ -86,10 +88,11 @@ static int look_behind_adapter(char **folder, char **adapter_of) {
 }
 
 int lckv_model_open(lckv_device *d, const char *name, const lckv_model_options *options, lckv_model **out) {
-    lckv_model_options o = options ? *options : lckv_model_defaults();
-    checkpoint_load_options load = {.config_overrides = o.config_overrides};
+    lckv_model_options o;
     char *folder = NULL, *adapter_of = NULL;
     *out = NULL;
+    TRY(OPTIONS_TAKE(&o, options, lckv_model_defaults));
+    checkpoint_load_options load = {.config_overrides = o.config_overrides};
     TRY(read_dtype(o.torch_dtype, &load.type));
     int status = model_path_resolve(name, &folder);
     if (status >= 0) status = resolve(o.adapter, &adapter_of);
@@ -111,12 +114,14 @@ int lckv_model_create(lckv_device *d, const lckv_config *config, const char *tor
     return model_create_random(d, copy, type == DTYPE_COUNT ? DTYPE_F32 : type, seed, out);
 }
 
-lckv_save_options lckv_save_defaults(void) {
-    return (lckv_save_options){.torch_dtype = "auto"};
+void lckv_save_options_init(lckv_save_options *options, size_t struct_size) {
+    const lckv_save_options defaults = {.torch_dtype = "auto"};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 int lckv_model_save(lckv_model *m, const char *folder, const lckv_save_options *options) {
-    lckv_save_options o = options ? *options : lckv_save_defaults();
+    lckv_save_options o;
+    TRY(OPTIONS_TAKE(&o, options, lckv_save_defaults));
     checkpoint_save_options save = {.shard_bytes = o.max_shard_bytes, .source = m->folder};
     char *tokenizer;
     TRY(read_dtype(o.torch_dtype, &save.type));
@@ -141,8 +146,9 @@ void lckv_model_free(lckv_model *m) {
 
 /* ---------------------------------------------------------------- conversion */
 
-lckv_convert_options lckv_convert_defaults(void) {
-    return (lckv_convert_options){.kv = LCKV_KV_AVERAGE, .torch_dtype = "auto"};
+void lckv_convert_options_init(lckv_convert_options *options, size_t struct_size) {
+    const lckv_convert_options defaults = {.kv = LCKV_KV_AVERAGE, .torch_dtype = "auto"};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 /* An adapter's own tokenizer files, where it has them: a chat template that it was tuned with is among them. */
@@ -168,7 +174,9 @@ static int convert_between(const lckv_convert_options *o, convert_options *conve
 }
 
 int lckv_convert(const lckv_convert_options *options) {
-    const lckv_convert_options *o = options;
+    lckv_convert_options taken;
+    const lckv_convert_options *o = &taken;
+    TRY(OPTIONS_TAKE(&taken, options, lckv_convert_defaults));
     REQUIRE(o->model_name_or_path && o->output_dir, LCKV_ERROR_ARGUMENT, "expected model_name_or_path and output_dir");
     REQUIRE(o->kv == LCKV_KV_AVERAGE || o->kv == LCKV_KV_COPY, LCKV_ERROR_ARGUMENT,
             "expected kv average (%d) or copy (%d), found %d", LCKV_KV_AVERAGE, LCKV_KV_COPY, o->kv);

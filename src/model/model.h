@@ -6,7 +6,7 @@
 #include "base/mapped_file.h"
 #include "model/adapter.h"
 
-typedef struct model {
+typedef struct lckv_model {
     device *device; /* the caller's: outlives the model */
     model_config *config;
     plan plan;

@@ -87,7 +87,8 @@ static int find(const fitting *f, int64_t of_a_step, int64_t *batch_size) {
 int fit_batch(lckv_trainer *t, const lckv_train_options *o, int64_t block_size) {
     int64_t asked = o->per_device_train_batch_size, of_a_step = asked * o->gradient_accumulation_steps;
     fitting f = {.config = t->config,
-                 .shape = {.block_size = block_size,
+                 .shape = {.struct_size = sizeof(lckv_training_shape),
+                           .block_size = block_size,
                            .bf16 = o->bf16,
                            .gradient_checkpointing = o->gradient_checkpointing,
                            .bf16_weights = o->torch_dtype && !strcmp(o->torch_dtype, "bfloat16"),

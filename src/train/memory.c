@@ -1,6 +1,7 @@
 /* Memory and FLOPs of training, foreseen: the trainer's step itself, on the counting device. See
  * lckv_memory_for_training() in lckv.h. Leaves out: memory of the host, and what a device's libraries take for
  * themselves. */
+#include "base/options.h"
 #include "data/blocks.h"
 #include "train/initial_model.h"
 #include "train/lora.h"
@@ -61,9 +62,17 @@ static int count_config(device *d, const model_config *config, const lckv_lora *
     return status;
 }
 
-int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *shape, lckv_memory *out) {
+void lckv_training_shape_init(lckv_training_shape *shape, size_t struct_size) {
+    const lckv_training_shape defaults = {.struct_size = sizeof defaults};
+    options_give(shape, struct_size, &defaults, sizeof defaults);
+}
+
+int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *given, lckv_memory *out) {
+    lckv_training_shape taken;
+    const lckv_training_shape *shape = &taken;
     device *d;
     *out = (lckv_memory){0};
+    TRY(OPTIONS_TAKE(&taken, given, lckv_training_shape_defaults));
     REQUIRE(shape->batch_size >= 1 && shape->block_size >= 2 && shape->batch_size <= INT32_MAX / 2 / shape->block_size,
             LCKV_ERROR_ARGUMENT,
             "a batch should have blocks of 2 tokens or more and at most %d tokens, found %lld blocks of %lld",

@@ -1,11 +1,12 @@
 /* Options of a training run, see options.h. */
 #include "train/options.h"
+#include "base/options.h"
 
 #include <math.h>
 #include <string.h>
 
-lckv_train_options lckv_train_defaults(void) {
-    return (lckv_train_options){
+void lckv_train_options_init(lckv_train_options *options, size_t struct_size) {
+    const lckv_train_options defaults = {
         .lora = {.r = 16, .alpha = 32},
         .do_train = true,
         .do_eval = true,
@@ -28,10 +29,12 @@ lckv_train_options lckv_train_defaults(void) {
         .save_steps = 500,
         .device = "auto",
     };
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
-lckv_tuning lckv_tuning_defaults(void) {
-    return (lckv_tuning){.dataset_text_field = "text"};
+void lckv_tuning_init(lckv_tuning *options, size_t struct_size) {
+    const lckv_tuning defaults = {.dataset_text_field = "text"};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 static int check_int(const char *name, int64_t value, int64_t least, int64_t most) {

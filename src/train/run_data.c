@@ -1,5 +1,6 @@
 /* The data of a training run, see run_data.h. */
 #include "train/run_data.h"
+#include "base/options.h"
 
 #include "base/log.h"
 #include "data/corpus.h"
@@ -279,10 +280,13 @@ static int tokenize_in(const lckv_train_options *o, const source_list *files, co
     return LCKV_OK;
 }
 
-int lckv_tokenize(const lckv_train_options *o, lckv_tokenized *out) {
+int lckv_tokenize(const lckv_train_options *given, lckv_tokenized *out) {
+    lckv_train_options taken;
+    const lckv_train_options *o = &taken;
     char *folder = NULL;
     bool weighted;
     *out = (lckv_tokenized){0};
+    TRY(OPTIONS_TAKE(&taken, given, lckv_train_defaults));
     REQUIRE(o->train_files && o->train_file_count > 0, LCKV_ERROR_ARGUMENT, "expected a train_file, found none");
     TRY(check_weights(o, &weighted));
     REQUIRE(!weighted, LCKV_ERROR_ARGUMENT,

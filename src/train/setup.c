@@ -1,4 +1,5 @@
 /* Setting up a training run: checks first, then the data, then the model. See lckv_trainer_create() in lckv.h. */
+#include "base/options.h"
 #include "train/trainer.h"
 
 #include "base/file.h"
@@ -259,8 +260,20 @@ static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     return add_watchers(t, o);
 }
 
-int lckv_trainer_create(const lckv_train_options *options, lckv_trainer **out) {
+/* The caller's options, those of instruction tuning included, for which *tuning has room. */
+static int take_options(const lckv_train_options *given, lckv_train_options *options, lckv_tuning *tuning) {
+    TRY(OPTIONS_TAKE(options, given, lckv_train_defaults));
+    TRY(OPTIONS_TAKE(tuning, options->tuning, lckv_tuning_defaults));
+    if (options->tuning) options->tuning = tuning;
+    return LCKV_OK;
+}
+
+int lckv_trainer_create(const lckv_train_options *given, lckv_trainer **out) {
+    lckv_train_options taken;
+    const lckv_train_options *options = &taken;
+    lckv_tuning tuning;
     *out = NULL;
+    TRY(take_options(given, &taken, &tuning));
     lckv_trainer *t = calloc(1, sizeof *t);
     REQUIRE(t, LCKV_ERROR_MEMORY, "no memory for a trainer");
     t->train = &t->train_blocks.examples;

@@ -3,6 +3,7 @@
  *
  * Leaves out: the language (jinja/), and turning the text into ids, which is the tokenizer's. */
 #include "base/file.h"
+#include "base/options.h"
 #include "base/utf8.h"
 #include "text/jinja/jinja.h"
 #include "text/tokenizer/folder_rules.h"
@@ -16,8 +17,9 @@ struct lckv_chat_template {
     json_t *special_tokens;              /* an object: bos_token and the like */
 };
 
-lckv_chat lckv_chat_defaults(void) {
-    return (lckv_chat){0};
+void lckv_chat_init(lckv_chat *options, size_t struct_size) {
+    const lckv_chat defaults = {.struct_size = sizeof(lckv_chat)};
+    options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
 void lckv_chat_template_free(lckv_chat_template *t) {
@@ -338,13 +340,15 @@ static int hand_out(jinja_text *text, lckv_chat_text *out) {
     return LCKV_OK;
 }
 
-int lckv_chat_template_render(const lckv_chat_template *t, const lckv_chat *chat, lckv_chat_text *out) {
+int lckv_chat_template_render(const lckv_chat_template *t, const lckv_chat *given, lckv_chat_text *out) {
     jinja_text text = {0};
+    lckv_chat chat;
     *out = (lckv_chat_text){0};
+    TRY(OPTIONS_TAKE(&chat, given, lckv_chat_defaults));
     json_t *variables = json_object();
     REQUIRE(variables, LCKV_ERROR_MEMORY, "no memory for a conversation");
-    int status = make_variables(t, chat, variables);
-    if (status >= 0) status = render(t, chat, variables, &text);
+    int status = make_variables(t, &chat, variables);
+    if (status >= 0) status = render(t, &chat, variables, &text);
     if (status >= 0) status = hand_out(&text, out);
     jinja_text_free(&text);
     json_decref(variables);
