@@ -151,6 +151,7 @@ static int load_config(const struct options *o, lckv_config **out) {
 }
 
 static int find_out(struct options *o, struct report *r) {
+    o->lora.struct_size = sizeof o->lora;
     o->lora.alpha = 1; /* changes no memory */
     o->lora.target_modules = (const char *const *)o->lora_target_modules.items;
     o->lora.target_module_count = o->lora_target_modules.count;

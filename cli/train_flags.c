@@ -31,12 +31,12 @@ static const flag FLAGS[] = {
      "learn an adapter beside the weights of --model_name_or_path, which stay as they are, and write it as peft does "
      "(adapter_config.json, adapter_model.safetensors); lckv convert --adapter merges it",
      AT(train.use_peft)},
-    {"lora_r", FLAG_INT, "16", "LoRA", "rank of the adapter's matrices", AT(train.lora.r), .min = 1, .max = 1048576},
-    {"lora_alpha", FLAG_NUMBER, "32", "LoRA", "what they add is multiplied by lora_alpha / lora_r",
-     AT(train.lora.alpha), .min = 1e-6, .max = 1e6},
+    {"lora_r", FLAG_INT, "16", "LoRA", "rank of the adapter's matrices", AT(lora.r), .min = 1, .max = 1048576},
+    {"lora_alpha", FLAG_NUMBER, "32", "LoRA", "what they add is multiplied by lora_alpha / lora_r", AT(lora.alpha),
+     .min = 1e-6, .max = 1e6},
     {"lora_dropout", FLAG_NUMBER, "0", "LoRA",
      "probability with which an element of an adapter's input is dropped in training, below 1 (trl's default is 0.05)",
-     AT(train.lora.dropout), .min = 0, .max = 1},
+     AT(lora.dropout), .min = 0, .max = 1},
     {"lora_target_modules", FLAG_LIST, NULL, "LoRA",
      "which matrices get one: q_proj, k_proj, v_proj (of layers with a KV slot), o_proj, gate_proj, up_proj, "
      "down_proj, "

@@ -9,6 +9,7 @@
 struct train_flags {
     const char *command;      /* its name, for messages */
     lckv_train_options train; /* most flags go straight into the library's options */
+    lckv_lora lora;
     flag_list train_files, validation_files, report_to, lora_target_modules;
     flag_list args_file; /* the words that texts from a file of flags point into */
     int64_t threads;

@@ -115,8 +115,10 @@ static int check(const struct train_flags *o) {
 
 /* What does not go straight from flags into options. */
 static void complete(struct train_flags *o) {
-    o->train.lora.target_modules = (const char *const *)o->lora_target_modules.items;
-    o->train.lora.target_module_count = o->lora_target_modules.count;
+    o->lora.struct_size = sizeof o->lora;
+    o->lora.target_modules = (const char *const *)o->lora_target_modules.items;
+    o->lora.target_module_count = o->lora_target_modules.count;
+    o->train.lora = &o->lora;
     o->train.train_files = (const char *const *)o->train_files.items;
     o->train.train_file_count = o->train_files.count;
     o->train.validation_files = (const char *const *)o->validation_files.items;

@@ -572,8 +572,9 @@ typedef enum lckv_ids_dtype { LCKV_IDS_UINT16, LCKV_IDS_UINT32 } lckv_ids_dtype;
  * y = x W^T + alpha / r (dropout(x) A^T) B^T. Names are those of peft, defaults those of trl (ModelConfig), except for
  * dropout. */
 typedef struct lckv_lora {
-    int64_t r;    /* Rank (default 16). */
-    double alpha; /* Scale, divided by the rank (default 32). */
+    size_t struct_size; /* Size of this struct, set by lckv_lora_defaults(). */
+    int64_t r;          /* Rank (default 16). */
+    double alpha;       /* Scale, divided by the rank (default 32). */
     /* Probability, from 0 to below 1, of dropping an element of x before A in training; the others are multiplied by
      * 1 / (1 - dropout). A function of the seed and the step. 0 disables dropout (default; trl's default is 0.05). */
     double dropout;
@@ -582,6 +583,13 @@ typedef struct lckv_lora {
     const char *const *target_modules;
     int target_module_count; /* Number of modules. */
 } lckv_lora;
+
+LCKV_API void lckv_lora_init(lckv_lora *options, size_t struct_size);
+static inline lckv_lora lckv_lora_defaults(void) {
+    lckv_lora options;
+    lckv_lora_init(&options, sizeof options);
+    return options;
+}
 
 /* Which tokens of a row with prompt and completion are trained on. */
 typedef enum lckv_completion_loss {
@@ -624,7 +632,7 @@ typedef struct lckv_train_options {
     /* Train a LoRA adapter; the weights of model_name_or_path are frozen, without f32 masters or moments (default
      * false). The output is an adapter in peft's layout instead of a model. */
     bool use_peft;
-    lckv_lora lora;             /* Shape of the adapter; used with use_peft. */
+    const lckv_lora *lora;      /* Shape of the adapter, used with use_peft; NULL for the defaults (default). */
     const char *tokenizer_name; /* NAME_OR_PATH of the tokenizer; NULL for the model's own. Required for text data. */
 
     /* -- Data. -- */

@@ -110,6 +110,9 @@ static void every_function_names_its_defaults(void **state) {
     lckv_train_options train = lckv_train_defaults();
     train.tuning = &(lckv_tuning){0};
     UNFILLED(lckv_trainer_create(&train, &trainer), "tuning_defaults");
+    train = lckv_train_defaults();
+    train.lora = &(lckv_lora){0};
+    UNFILLED(lckv_trainer_create(&train, &trainer), "lora_defaults");
     UNFILLED(lckv_generate(NULL, NULL, NULL, 0, &(lckv_generate_options){0}, (lckv_generation **)&out),
              "generate_defaults");
     UNFILLED(lckv_engine_create(NULL, NULL, &(lckv_engine_options){0}, (lckv_engine **)&out), "engine_defaults");

@@ -7,6 +7,17 @@
 static const char *const ALL_LINEAR[] = {"all-linear"};
 enum { LORA_RANK = 3 };
 
+static lckv_lora make_lora(void) {
+    lckv_lora lora = lckv_lora_defaults();
+    lora.r = LORA_RANK;
+    lora.alpha = 6;
+    lora.target_modules = ALL_LINEAR;
+    lora.target_module_count = 1;
+    return lora;
+}
+
+static lckv_lora shape_of_adapter; /* of the run that begin() made last */
+
 /* A checkpoint that has learned a little, and a run that adds to it. */
 static void begin(run *t, void **state) {
     run_begin(t, state);
@@ -16,7 +27,8 @@ static void begin(run *t, void **state) {
     t->options.model_name_or_path = t->options.output_dir;
     t->options.config_name = NULL;
     t->options.use_peft = true;
-    t->options.lora = (lckv_lora){.r = LORA_RANK, .alpha = 6, .target_modules = ALL_LINEAR, .target_module_count = 1};
+    shape_of_adapter = make_lora();
+    t->options.lora = &shape_of_adapter;
     t->options.max_steps = 12;
     t->options.save_strategy = LCKV_INTERVAL_STEPS;
     t->options.save_steps = 4;
@@ -79,7 +91,7 @@ static void a_run_that_was_stopped_ends_with_the_same_bytes(void **state) {
         char left[64], right[64];
         begin(&whole, state);
         whole.options.bf16 = i == 1;
-        whole.options.lora.dropout = i == 2 ? 0.2 : 0;
+        shape_of_adapter.dropout = i == 2 ? 0.2 : 0;
         whole.options.gradient_accumulation_steps = 2;
         parts = whole;
         use_output(&whole, outs[i][0]);
@@ -113,7 +125,7 @@ static void dropout_is_a_function_of_the_seed(void **state) {
     t.options.gradient_accumulation_steps = 2;
     t.options.max_steps = 4;
     for (int i = 0; i < 4; i++) {
-        t.options.lora.dropout = i ? 0.2 : 0;
+        shape_of_adapter.dropout = i ? 0.2 : 0;
         t.options.gradient_checkpointing = i == 2;
         use_output(&t, outs[i]);
         t.options.seed += i == 3;
@@ -130,7 +142,7 @@ static void dropout_is_a_function_of_the_seed(void **state) {
     read_whole(&t, "dropped/adapter_config.json", &config, &counts[0]);
     assert_non_null(strstr(config, "\"lora_dropout\": 0.2"));
     free(config);
-    t.options.lora.dropout = 1;
+    shape_of_adapter.dropout = 1;
     use_output(&t, "all");
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "lora_dropout should be at least 0 and below 1");
 }
@@ -231,7 +243,7 @@ static void frozen_weights_take_their_values_alone(void **state) {
     lckv_config *c;
     lckv_memory all, lora;
     run_begin(&t, state);
-    const lckv_lora options = {.r = LORA_RANK, .alpha = 6, .target_modules = ALL_LINEAR, .target_module_count = 1};
+    const lckv_lora options = make_lora();
     lckv_training_shape shape = {.struct_size = sizeof shape, .batch_size = 2, .block_size = 16};
     OK(lckv_config_load(t.options.config_name, NULL, &c));
     for (int bf16 = 0; bf16 < 2; bf16++) {
@@ -261,10 +273,10 @@ static void what_does_not_go_together_is_refused(void **state) {
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is an adapter, expected a checkpoint");
     t.options.model_name_or_path = base;
     t.options.output_dir = added;
-    t.options.lora.r = 4;
+    shape_of_adapter.r = 4;
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is of another adapter");
-    t.options.lora.r = LORA_RANK;
-    t.options.lora.target_module_count = 0;
+    shape_of_adapter.r = LORA_RANK;
+    shape_of_adapter.target_module_count = 0;
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is of another adapter");
     t.options.use_peft = false;
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "it is of a run with use_peft");
@@ -272,10 +284,10 @@ static void what_does_not_go_together_is_refused(void **state) {
     t.options.config_name = room_path(t.room, "tiny.json");
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "expected that and no config_name");
     t.options.config_name = NULL;
-    t.options.lora.r = 0;
+    shape_of_adapter.r = 0;
     use_output(&t, "other");
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "lora_r should be 1 to");
-    t.options.lora.r = 2;
+    shape_of_adapter.r = 2;
     t.options.output_dir = t.options.model_name_or_path; /* has a model, and no adapter */
     t.options.resume_from_checkpoint = NULL;
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is not empty and has no checkpoint");

@@ -92,7 +92,7 @@ int fit_batch(lckv_trainer *t, const lckv_train_options *o, int64_t block_size) 
                            .bf16 = o->bf16,
                            .gradient_checkpointing = o->gradient_checkpointing,
                            .bf16_weights = o->torch_dtype && !strcmp(o->torch_dtype, "bfloat16"),
-                           .lora = o->use_peft ? &o->lora : NULL}};
+                           .lora = o->use_peft ? o->lora : NULL}};
     t->batch_size = asked;
     if (!o->do_train) return LCKV_OK;
     if (t->exchange->ranks > 1) {

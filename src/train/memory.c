@@ -69,10 +69,12 @@ void lckv_training_shape_init(lckv_training_shape *shape, size_t struct_size) {
 
 int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *given, lckv_memory *out) {
     lckv_training_shape taken;
+    lckv_lora lora;
     const lckv_training_shape *shape = &taken;
     device *d;
     *out = (lckv_memory){0};
     TRY(OPTIONS_TAKE(&taken, given, lckv_training_shape_defaults));
+    TRY(OPTIONS_TAKE(&lora, taken.lora, lckv_lora_defaults));
     REQUIRE(shape->batch_size >= 1 && shape->block_size >= 2 && shape->batch_size <= INT32_MAX / 2 / shape->block_size,
             LCKV_ERROR_ARGUMENT,
             "a batch should have blocks of 2 tokens or more and at most %d tokens, found %lld blocks of %lld",
@@ -87,7 +89,7 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
         .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1},
     };
     TRY(device_open("count", 0, &d));
-    int status = count_config(d, config, shape->lora, &options, out);
+    int status = count_config(d, config, shape->lora ? &lora : NULL, &options, out);
     device_close(d);
     return status;
 }

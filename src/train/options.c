@@ -7,7 +7,6 @@
 
 void lckv_train_options_init(lckv_train_options *options, size_t struct_size) {
     const lckv_train_options defaults = {
-        .lora = {.r = 16, .alpha = 32},
         .do_train = true,
         .do_eval = true,
         .keep_linebreaks = true,
@@ -29,6 +28,11 @@ void lckv_train_options_init(lckv_train_options *options, size_t struct_size) {
         .save_steps = 500,
         .device = "auto",
     };
+    options_give(options, struct_size, &defaults, sizeof defaults);
+}
+
+void lckv_lora_init(lckv_lora *options, size_t struct_size) {
+    const lckv_lora defaults = {.r = 16, .alpha = 32};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 

@@ -131,7 +131,7 @@ static int load_model(lckv_trainer *t, const lckv_train_options *o) {
 
 /* Fresh; where the run goes on from a checkpoint, its values come with the rest of that. */
 static int add_adapter(lckv_trainer *t, const lckv_train_options *o) {
-    TRY(lora_add(t->model, &o->lora));
+    TRY(lora_add(t->model, o->lora));
     TRY(adapter_randomize(t->model->adapter, t->seed));
     return t->resumed_from ? train_checkpoint_check_adapter(t) : LCKV_OK;
 }
@@ -186,7 +186,7 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
                       .skip_grad_norm = o->skip_grad_norm},
     };
     TRY(stepper_create(t->model, &options, &t->stepper));
-    TRY(flops_of_block(t->model->config, o->use_peft ? &o->lora : NULL, options.compute, options.block_size,
+    TRY(flops_of_block(t->model->config, o->use_peft ? o->lora : NULL, options.compute, options.block_size,
                        &t->flops_of_block));
     return stepper_set_eval_batch(t->stepper, batch_size(o->per_device_eval_batch_size, t->validation->count));
 }
@@ -260,20 +260,26 @@ static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     return add_watchers(t, o);
 }
 
-/* The caller's options, those of instruction tuning included, for which *tuning has room. */
-static int take_options(const lckv_train_options *given, lckv_train_options *options, lckv_tuning *tuning) {
-    TRY(OPTIONS_TAKE(options, given, lckv_train_defaults));
-    TRY(OPTIONS_TAKE(tuning, options->tuning, lckv_tuning_defaults));
-    if (options->tuning) options->tuning = tuning;
+typedef struct taken_options {
+    lckv_train_options train; /* points to the others */
+    lckv_tuning tuning;
+    lckv_lora lora;
+} taken_options;
+
+static int take_options(const lckv_train_options *given, taken_options *o) {
+    TRY(OPTIONS_TAKE(&o->train, given, lckv_train_defaults));
+    TRY(OPTIONS_TAKE(&o->tuning, o->train.tuning, lckv_tuning_defaults));
+    TRY(OPTIONS_TAKE(&o->lora, o->train.lora, lckv_lora_defaults));
+    if (o->train.tuning) o->train.tuning = &o->tuning;
+    o->train.lora = &o->lora;
     return LCKV_OK;
 }
 
 int lckv_trainer_create(const lckv_train_options *given, lckv_trainer **out) {
-    lckv_train_options taken;
-    const lckv_train_options *options = &taken;
-    lckv_tuning tuning;
+    taken_options taken;
+    const lckv_train_options *options = &taken.train;
     *out = NULL;
-    TRY(take_options(given, &taken, &tuning));
+    TRY(take_options(given, &taken));
     lckv_trainer *t = calloc(1, sizeof *t);
     REQUIRE(t, LCKV_ERROR_MEMORY, "no memory for a trainer");
     t->train = &t->train_blocks.examples;

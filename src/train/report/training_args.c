@@ -51,9 +51,9 @@ static json_t *sources(const lckv_train_options *o) {
 }
 
 static json_t *lora(const lckv_train_options *o) {
-    return json_pack("{sb s{sI sf sf so}}", "use_peft", o->use_peft, "lora", "r", (json_int_t)o->lora.r, "alpha",
-                     o->lora.alpha, "dropout", o->lora.dropout, "target_modules",
-                     texts(o->lora.target_modules, o->lora.target_module_count));
+    return json_pack("{sb s{sI sf sf so}}", "use_peft", o->use_peft, "lora", "r", (json_int_t)o->lora->r, "alpha",
+                     o->lora->alpha, "dropout", o->lora->dropout, "target_modules",
+                     texts(o->lora->target_modules, o->lora->target_module_count));
 }
 
 static json_t *tuning(const lckv_train_options *o) {
