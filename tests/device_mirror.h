@@ -73,6 +73,7 @@ static inline int mirror_begin(mirror *m, void *arguments, size_t bytes, mirrore
         return mirror_copy(m, list, count, false);                                                                     \
     }
 DEVICE_OPS(ENTRY)
+DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
 
 static inline void mirror_close(device *d) {
@@ -92,6 +93,7 @@ static inline int mirror_open(device *d, int (*list)(mirrored *out)) {
     *d = (device){.name = "mirror", .own = m};
 #define ENTRY(name, arguments) d->ops.name = mirror_##name;
     DEVICE_OPS(ENTRY)
+    DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
     d->memory.close = mirror_close;
     return LCKV_OK;

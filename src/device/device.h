@@ -43,11 +43,14 @@ static inline size_t view_bytes(view v) {
 
 /* ---------------------------------------------------------------- rows and embeddings */
 
-/* out[r] = table[ids[r]].   backward: dtable[ids[r]] += dout[r] */
+/* out[r] = table[ids[r]], where previous[from[r]] stands for ids[r] if from[r] >= 0.   backward, without `previous`:
+ * dtable[ids[r]] += dout[r] */
 struct op_embed {
-    view ids;   /* i32 [rows, 1] */
-    view table; /* weight [vocab_size, hidden_size] */
-    view out;   /* f32 [rows, hidden_size] */
+    view ids;      /* i32 [rows, 1] */
+    view previous; /* i32 [n, 1]: ids that an earlier op has chosen; may be absent */
+    view from;     /* i32 [rows, 1], less than n; absent with it */
+    view table;    /* weight [vocab_size, hidden_size] */
+    view out;      /* f32 [rows, hidden_size] */
     view dout, dtable;
 };
 
@@ -222,6 +225,56 @@ struct op_attention {
     view dout, dq, dk, dv;
 };
 
+/* ---------------------------------------------------------------- several ops in one */
+
+/* These are sequences of the ops above, without a backward pass. compose.c runs them one after another: that is what
+ * they compute, up to rounding of what lies between the ops. A device may have entries of its own that are faster. */
+
+enum { PROJECT_PARTS = 3 };
+
+/* Products of normed rows with several weights (queries, keys and values; gate and up):
+ *   h = rms_norm(x, norm, eps);   part[i].y = h part[i].weight^T + part[i].bias
+ * With gated_y, of two parts:  gated_y = swiglu(part[0].y, part[1].y). */
+struct op_project {
+    view x;    /* f32 [rows, in] */
+    view norm; /* weight [1, in] */
+    float eps;
+    int parts;
+    struct {
+        view weight; /* weight [out, in] */
+        view bias;   /* weight [1, out], may be absent */
+        view y;      /* compute type [rows, out]; with gated_y undefined afterwards */
+    } part[PROJECT_PARTS];
+    view gated_y; /* compute type [rows, out], may be absent */
+    view normed;  /* compute type [rows, in]: room for h, undefined afterwards */
+    view rstd;    /* f32 [rows, 1]: likewise */
+};
+
+/* product.y = residual + product.x product.weight^T + product.bias */
+struct op_linear_add {
+    struct op_linear product; /* y: f32 */
+    view residual;            /* f32 [rows, out] */
+};
+
+/* q_out = rope(q) and k_out = rope(k); then, for each row, k_out and v are written to row index[r] of pages_k and
+ * pages_v as scatter_rows does. Queries may be absent, and so may keys with all that belongs to them. */
+struct op_rope_append {
+    view q, q_out;         /* compute type [rows, heads * head_dim] */
+    view k, v, k_out;      /* compute type [rows, kv_heads * head_dim] */
+    view angles;           /* f32 [rows, head_dim] */
+    view index;            /* i64 [rows, 1] */
+    view pages_k, pages_v; /* f32 or bf16 [n, kv_heads * head_dim] */
+    int head_dim;
+};
+
+/* Both: products of normed rows whose parts are queries, keys and values (of which queries or the other two may be
+ * absent), which are then rotated and appended. append.q, k and v are the parts' y; q and k are undefined afterwards.
+ */
+struct op_heads {
+    struct op_project project;
+    struct op_rope_append append;
+};
+
 /* ---------------------------------------------------------------- choosing tokens */
 
 /* How one row's token is chosen, in the order of transformers' processors: bias, repetition penalty, temperature,
@@ -334,9 +387,17 @@ struct op_fill_normal {
     ENTRY(adamw, adamw)                                                                                                \
     ENTRY(fill_normal, fill_normal)
 
+/* Those that are several in one. */
+#define DEVICE_COMPOSED_OPS(ENTRY)                                                                                     \
+    ENTRY(project, project)                                                                                            \
+    ENTRY(linear_add, linear_add)                                                                                      \
+    ENTRY(rope_append, rope_append)                                                                                    \
+    ENTRY(heads, heads)
+
 struct device_ops {
 #define ENTRY(name, arguments) int (*name)(device * d, const struct op_##arguments *a);
     DEVICE_OPS(ENTRY)
+    DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
 };
 
@@ -397,6 +458,12 @@ struct lckv_device {
  * all processors that this process may use. */
 int device_open(const char *name, int threads, device **out);
 void device_close(device *d); /* NULL is fine */
+
+/* The composed ops through the device's other entries: what stands in its table unless it has faster ones. */
+#define ENTRY(name, arguments) int device_##name(device *d, const struct op_##arguments *a);
+DEVICE_COMPOSED_OPS(ENTRY)
+#undef ENTRY
+void device_fill_composed(struct device_ops *ops);
 
 /* Calls an op, or fails with "DEVICE does not support OP". */
 #define DEVICE_RUN(d, op, ...)                                                                                         \

@@ -81,6 +81,8 @@ void tensor_release(graph *g, tensor *t);
 /* The ops of device.h as functions of tensors; shapes and formulas stand there. Types follow from the inputs unless a
  * dtype is asked for. `view` arguments lie in memory that outlives the step (the batch). */
 int graph_embed(graph *g, view ids, tensor *table, tensor **out);
+/* The same with op_embed's `previous` and `from`, without gradients. */
+int graph_embed_chosen(graph *g, view ids, view previous, view from, tensor *table, tensor **out);
 int graph_gather_rows(graph *g, tensor *src, view index, tensor **out);
 /* dst[index] = src in place; src's gradient comes from dst's. dst must have been made by graph_zeros(). */
 int graph_scatter_rows(graph *g, tensor *src, view index, tensor *dst);
@@ -95,6 +97,33 @@ int graph_add(graph *g, tensor *a, tensor *b, tensor **out);
 /* bias NULL: none. With weight->plus, y = x weight^T + bias + scale (dropout(x) a^T) b^T: neither b a nor
  * the sum is formed. */
 int graph_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype type, tensor **out);
+/* residual + x weight^T + bias, f32. bias NULL: none. */
+int graph_linear_add(graph *g, tensor *x, tensor *weight, tensor *bias, tensor *residual, tensor **out);
+
+/* Products of rms_norm(x, norm, eps) with each weight, in the graph's compute type; biases may be NULL. */
+typedef struct graph_projection {
+    tensor *norm;
+    float eps;
+    int parts; /* at most PROJECT_PARTS */
+    tensor *weight[PROJECT_PARTS], *bias[PROJECT_PARTS];
+} graph_projection;
+
+int graph_project(graph *g, tensor *x, const graph_projection *p, tensor *out[PROJECT_PARTS]);
+/* swiglu of the two products of a projection. */
+int graph_project_gated(graph *g, tensor *x, const graph_projection *p, tensor **out);
+
+/* *q_out = rope(q), *k_out = rope(k), and k_out and v are written to rows `index` of the pages. Without gradients. q
+ * may be NULL, *q_out then is. */
+int graph_rope_append(graph *g, tensor *q, tensor *k, tensor *v, tensor *angles, view index,
+                      const struct kv_pages *pages, tensor **q_out, tensor **k_out);
+
+/* Both: the projection's parts are queries, keys and values, of which queries, or keys and values (then pages is NULL
+ * and index not read), may be absent -> rotated queries, rotated keys, and values. Whether it may be: no gradients, no
+ * low-rank terms. */
+bool graph_may_join_heads(const graph *g, tensor *x, const graph_projection *p);
+int graph_heads(graph *g, tensor *x, const graph_projection *p, bool queries, tensor *angles, view index,
+                const struct kv_pages *pages, tensor *out[PROJECT_PARTS]);
+
 /* [rows, cols of bias] f32, each row the bias: a product whose other factor is known to be zero. */
 int graph_bias(graph *g, tensor *bias, int64_t rows, tensor **out);
 /* `constants` has everything but the tensors: past, sequences, maxima, heads, strict, window, scale.

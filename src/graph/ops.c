@@ -26,6 +26,12 @@ int graph_embed(graph *g, view ids, tensor *table, tensor **out) {
     return tensor_made(g, embed_run(g, ids, table, *out), out);
 }
 
+int graph_embed_chosen(graph *g, view ids, view previous, view from, tensor *table, tensor **out) {
+    TRY(graph_tensor(g, ids.rows, table->value.cols, DTYPE_F32, out));
+    struct op_embed a = {.ids = ids, .previous = previous, .from = from, .table = table->value, .out = (*out)->value};
+    return tensor_made(g, RUN(g, embed, &a), out);
+}
+
 /* ---------------------------------------------------------------- rows */
 
 static int gather_backward(graph *g, record *r) {

@@ -17,12 +17,13 @@ static size_t field(size_t *at, view *v, int64_t rows, int64_t cols, dtype type)
     return start;
 }
 
-enum { FIELDS = 7, GROUP_FIELDS = 4 };
+enum { FIELDS = 8, GROUP_FIELDS = 4 };
 
 /* The views of a batch in the order of their places, for laying out and for pointing. */
 static void list_views(batch *b, view *views[FIELDS + BATCH_MAX_GROUPS * GROUP_FIELDS]) {
     int n = 0;
     views[n++] = &b->ids;
+    views[n++] = &b->from;
     views[n++] = &b->labels;
     views[n++] = &b->positions;
     views[n++] = &b->sink_positions;
@@ -42,6 +43,7 @@ static size_t lay_out(batch *b, size_t places[FIELDS + BATCH_MAX_GROUPS * GROUP_
     size_t at = 0;
     int n = 0;
     places[n++] = field(&at, &b->ids, rows, 1, DTYPE_I32);
+    places[n++] = field(&at, &b->from, rows, 1, DTYPE_I32);
     places[n++] = field(&at, &b->labels, rows, 1, DTYPE_I32);
     places[n++] = field(&at, &b->positions, rows, 1, DTYPE_I64);
     places[n++] = field(&at, &b->sink_positions, rows, 1, DTYPE_I64);
@@ -149,6 +151,19 @@ static void count_rows(batch *b, const batch_entry *entries, int count) {
     b->most_rows = b->max_rows;
 }
 
+/* The next multiple of an eighth of its power of two: at most one row in nine is dead. */
+static int32_t rounded_rows(int32_t rows) {
+    int32_t step = 1;
+    while (step * 16 <= rows) step *= 2;
+    return (rows + step - 1) / step * step;
+}
+
+/* A step of one row a sequence, all wanted, is one of a few sizes. */
+static void round_decoding(batch *b) {
+    if (!b->fills || b->max_rows > 1 || b->plan_rows || !b->wants_all) return;
+    b->rows = b->sequences = b->wanted = rounded_rows(b->rows);
+}
+
 /* Without a cache, as training has it, the number of sequences follows from where documents end. */
 static void round_sequences(batch *b) {
     int32_t rounded = 1;
@@ -160,7 +175,7 @@ static void round_sequences(batch *b) {
 
 /* Views cover the rows of this call; their places stay. */
 static void set_shapes(batch *b) {
-    b->ids.rows = b->positions.rows = b->sink_positions.rows = b->lengths.rows = b->rows;
+    b->ids.rows = b->from.rows = b->positions.rows = b->sink_positions.rows = b->lengths.rows = b->rows;
     b->wanted_rows.rows = b->labels.rows = b->wanted;
     for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
         batch_group *group = &b->groups[g];
@@ -175,7 +190,9 @@ static void set_shapes(batch *b) {
 static void fill_rows(batch *b, const kv_cache *cache, const batch_entry *e, int32_t row, int32_t *wanted) {
     int32_t *ids = host_of(b, b->ids), *labels = host_of(b, b->labels), *rows = host_of(b, b->wanted_rows);
     int64_t *positions = host_of(b, b->positions), start = cache ? kv_cache_position(cache, e->cache_id) : 0;
-    memcpy(ids + row, e->ids, (size_t)e->rows * sizeof *ids);
+    int32_t *from = host_of(b, b->from);
+    for (int32_t j = 0; j < e->rows; j++) from[row + j] = e->chosen - 1;
+    if (!e->chosen) memcpy(ids + row, e->ids, (size_t)e->rows * sizeof *ids);
     for (int32_t j = 0; j < e->rows; j++) positions[row + j] = start + j;
     for (int32_t j = e->rows - e->wanted; j < e->rows; j++) {
         labels[*wanted] = e->labels ? e->labels[j] : -1;
@@ -202,10 +219,24 @@ static void fill_sequence(batch *b, const kv_cache *cache, int g, const batch_en
     ((attention_sequence *)host_of(b, group->wanted_sequences))[i] = s;
 }
 
-/* Sequence i, which fills up a batch without a cache. */
+/* Sequence i, which fills a batch up. */
 static void leave_empty(batch *b, int i) {
-    ((attention_sequence *)host_of(b, b->groups[0].sequences))[i] = (attention_sequence){0};
-    ((attention_sequence *)host_of(b, b->groups[0].wanted_sequences))[i] = (attention_sequence){0};
+    for (int g = 0; g < b->group_count; g++) {
+        ((attention_sequence *)host_of(b, b->groups[g].sequences))[i] = (attention_sequence){0};
+        ((attention_sequence *)host_of(b, b->groups[g].wanted_sequences))[i] = (attention_sequence){0};
+    }
+}
+
+/* A row that fills a batch up. */
+static void leave_dead(batch *b, int32_t row) {
+    ((int32_t *)host_of(b, b->ids))[row] = 0;
+    ((int32_t *)host_of(b, b->from))[row] = -1;
+    ((int64_t *)host_of(b, b->positions))[row] = 0;
+    ((int64_t *)host_of(b, b->sink_positions))[row] = 0;
+    ((int64_t *)host_of(b, b->lengths))[row] = 1;
+    ((int32_t *)host_of(b, b->labels))[row] = -1;
+    ((int32_t *)host_of(b, b->wanted_rows))[row] = row;
+    for (int g = 0; g < b->group_count; g++) ((int64_t *)host_of(b, b->groups[g].destination))[row] = -1;
 }
 
 /* In a sink cache a row stands at its place in the list, which group 0 knows. */
@@ -224,11 +255,18 @@ static void fill_lengths(batch *b, const kv_cache *cache, const batch_entry *e, 
     for (int32_t j = 0; j < e->rows; j++) lengths[row + j] = length;
 }
 
+/* The next power of two from 256 on. */
+static int32_t rounded_past(int32_t past) {
+    int64_t rounded = 256;
+    while (rounded < past) rounded *= 2;
+    return !past ? 0 : rounded < INT32_MAX ? (int32_t)rounded : INT32_MAX;
+}
+
 static void round_pasts(batch *b) {
     if (!b->rounds) return;
     for (int g = 0; g < b->group_count; g++) {
-        b->groups[g].max_past = rounded_up(b->groups[g].max_past);
-        b->groups[g].plan_max_past = rounded_up(b->groups[g].plan_max_past);
+        b->groups[g].max_past = rounded_past(b->groups[g].max_past);
+        b->groups[g].plan_max_past = rounded_past(b->groups[g].plan_max_past);
     }
 }
 
@@ -253,6 +291,7 @@ static int lay_and_send(batch *b, kv_cache *cache, const batch_entry *entries, i
         row += e->rows;
     }
     for (int i = count; i < b->sequences; i++) leave_empty(b, i);
+    for (; row < b->rows; row++) leave_dead(b, row);
     round_pasts(b);
     return b->device->memory.copy_in(b->device, b->memory, b->staging, b->bytes);
 }
@@ -261,10 +300,9 @@ int batch_fill(batch *b, kv_cache *cache, const batch_entry *entries, int count)
     TRY(check_entries(entries, count, cache != NULL));
     count_rows(b, entries, count);
     b->group_count = cache ? kv_cache_groups(cache) : 1;
-    if (cache)
-        TRY(prepare_cache(cache, entries, count));
-    else if (b->rounds)
-        round_sequences(b);
+    if (cache) TRY(prepare_cache(cache, entries, count));
+    if (cache && b->rounds) round_decoding(b);
+    if (!cache && b->rounds) round_sequences(b);
     int status = lay_and_send(b, cache, entries, count);
     if (status < 0 && cache) kv_cache_rollback(cache);
     return status;

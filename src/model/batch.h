@@ -23,6 +23,7 @@ typedef struct batch_entry {
                        frequencies depend on the length go by it. 0: up to its last row here */
     int cache_id;   /* sequence of the cache; -1: no past, nothing is kept */
     bool planned;   /* through the plan; false: rows must be 1 unless the model has no loops */
+    int32_t chosen; /* of one row: 1 + the row of the batch's `previous` that is its id; 0: ids has it */
 } batch_entry;
 
 /* What a layer makes, for whoever looks inside. */
@@ -59,7 +60,7 @@ enum { BATCH_MAX_GROUPS = 2 };
 
 typedef struct batch {
     device *device;
-    int32_t rows, sequences;           /* in this call; the last sequences may be empty, see `rounds` */
+    int32_t rows, sequences;           /* in this call; the last ones may be dead or empty, see `rounds` */
     int32_t plan_rows, plan_sequences; /* the prefix that needs many runs */
     int32_t wanted;                    /* rows handed out */
     bool wants_all;                    /* wanted rows are all rows */
@@ -67,6 +68,8 @@ typedef struct batch {
     int32_t most_rows;                 /* at least; see `rounds` */
     int32_t labels_counted;            /* labels of wanted rows that are not negative */
     view ids;                          /* i32 [rows, 1] */
+    view previous;                     /* i32 [n, 1]: ids that an earlier step chooses, the caller's; absent: none */
+    view from;                         /* i32 [rows, 1]: the row of `previous` that is a row's id, -1: ids has it */
     view labels;                       /* i32 [wanted, 1] */
     view positions, sink_positions;    /* i64 [rows, 1]: absolute, and in a sink cache's list */
     view lengths;                      /* i64 [rows, 1]: tokens of the row's sequence, in a sink cache of its list */
@@ -82,8 +85,10 @@ typedef struct batch {
                          several would depend on all of them */
     const layer_watch *watch; /* the caller's; NULL (default): nobody looks */
     int64_t moves;            /* times that the memory got another place */
-    bool rounds; /* the device records steps: maxima are rounded up, and empty sequences fill a batch without a
-                    cache up, so that steps are alike */
+    bool fills;  /* the caller's: where the device records steps, a step of one wanted row a sequence is filled up
+                   with dead rows to one of a few sizes; false (default): rows are those of the entries */
+    bool rounds; /* the device records steps: maxima are rounded up, and empty sequences fill a batch without a cache
+                    up, so that steps are alike */
 } batch;
 
 int batch_create(device *d, batch_limits limits, batch **out);

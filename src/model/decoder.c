@@ -74,7 +74,10 @@ int decoder_last_norm(const model *m, graph *g, tensor *x, tensor **hidden) {
 
 static int forward(pass *p, tensor **hidden) {
     tensor *x;
-    TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &x));
+    const batch *b = p->b;
+    tensor *table = p->m->params->embed;
+    TRY(b->previous.data ? graph_embed_chosen(p->g, b->ids, b->previous, b->from, table, &x)
+                         : graph_embed(p->g, b->ids, table, &x));
     TRY(run_plan(p, &x));
     return x ? decoder_last_norm(p->m, p->g, x, hidden) : LCKV_OK;
 }

@@ -18,61 +18,116 @@ static int show(const pass *p, int layer, layer_value what, view value) {
     return watch && p->step ? watch->see(watch->user, layer, p->step, what, value) : LCKV_OK;
 }
 
-/* h [rows, hidden_size] -> rotated keys, and values, into the slot. */
-static int keys_values(pass *p, int layer, const layer_weights *w, tensor *h) {
-    graph *g = p->g;
-    tensor *k, *rotated, *v;
-    TRY(graph_linear(g, h, w->k, w->k_bias, g->compute, &k));
-    TRY(head_norm(p, w->k_norm, k, &k));
-    TRY(graph_rope(g, k, p->rows->angles, &rotated));
-    tensor_release(g, k);
-    TRY(graph_linear(g, h, w->v, w->v_bias, g->compute, &v));
-    TRY(show(p, layer, LAYER_K, rotated->value));
-    TRY(show(p, layer, LAYER_V, v->value));
-    TRY(pass_write_slot(p, p->m->config->map.slot_of_layer[layer], rotated, v));
-    tensor_release(g, rotated);
-    tensor_release(g, v);
+/* What comes of a layer's first norm and products, rotated; NULL where it is not there. */
+typedef struct heads {
+    tensor *q, *q_sink, *k, *v;
+} heads;
+
+static void release_heads(pass *p, heads *h) {
+    tensor *all[] = {h->q, h->q_sink, h->k, h->v};
+    for (int i = 0; i < 4; i++) tensor_release(p->g, all[i]);
+    *h = (heads){0};
+}
+
+static graph_projection projection_of(const pass *p, const layer_weights *w, bool queries, bool keys) {
+    graph_projection a = {.norm = w->input_norm, .eps = (float)p->m->config->rms_norm_eps};
+    tensor *weights[] = {w->q, w->k, w->v}, *biases[] = {w->q_bias, w->k_bias, w->v_bias};
+    for (int i = queries ? 0 : 1; i < (keys ? 3 : 1); i++) {
+        a.weight[a.parts] = weights[i];
+        a.bias[a.parts++] = biases[i];
+    }
+    return a;
+}
+
+static void name_parts(tensor *const made[PROJECT_PARTS], bool queries, bool keys, heads *out) {
+    out->q = queries ? made[0] : NULL;
+    if (keys) out->k = made[queries], out->v = made[queries + 1];
+}
+
+static int project(pass *p, const layer_weights *w, tensor *x, bool queries, bool keys, heads *out) {
+    graph_projection a = projection_of(p, w, queries, keys);
+    tensor *made[PROJECT_PARTS];
+    TRY(graph_project(p->g, x, &a, made));
+    name_parts(made, queries, keys, out);
+    if (queries) TRY(head_norm(p, w->q_norm, out->q, &out->q));
+    return keys ? head_norm(p, w->k_norm, out->k, &out->k) : LCKV_OK;
+}
+
+/* All of make_heads() as one op, where keys, if any, go straight to the cache and nothing comes between products and
+ * rotation. */
+static int make_at_once(pass *p, int slot, const layer_weights *w, tensor *x, bool queries, bool keys, heads *out,
+                        bool *done) {
+    graph_projection a = projection_of(p, w, queries, keys);
+    struct kv_pages pages;
+    view index = {0};
+    tensor *made[PROJECT_PARTS];
+    *done = !w->q_norm && !(queries && p->rows->sink_angles) && graph_may_join_heads(p->g, x, &a) &&
+            (!keys || pass_appends(p, slot, &pages, &index));
+    if (!*done) return LCKV_OK;
+    TRY(graph_heads(p->g, x, &a, queries, p->rows->angles, index, keys ? &pages : NULL, made));
+    name_parts(made, queries, keys, out);
+    if (keys) pass_set_slot(p, slot, out->k, out->v);
     return LCKV_OK;
 }
 
-/* Queries of h on the slot that the layer reads -> [rows, heads * head_dim]. */
-static int attend(pass *p, int layer, const layer_weights *w, tensor *h, tensor **out) {
+static int rotate(pass *p, tensor **x, tensor *angles) {
+    tensor *rotated;
+    TRY(graph_rope(p->g, *x, angles, &rotated));
+    tensor_release(p->g, *x);
+    *x = rotated;
+    return LCKV_OK;
+}
+
+/* Queries of x [rows, hidden_size], and keys and values, which go into the layer's slot. */
+static int make_heads(pass *p, int layer, const layer_weights *w, tensor *x, bool queries, bool keys, heads *out) {
+    int slot = p->m->config->map.slot_of_layer[layer];
+    bool done;
+    *out = (heads){0};
+    if (!queries && !keys) return LCKV_OK;
+    TRY(make_at_once(p, slot, w, x, queries, keys, out, &done));
+    if (!done) {
+        TRY(project(p, w, x, queries, keys, out));
+        if (queries && p->rows->sink_angles) TRY(graph_rope(p->g, out->q, p->rows->sink_angles, &out->q_sink));
+        TRY(keys ? pass_write_slot(p, slot, &out->q, &out->k, out->v) : rotate(p, &out->q, p->rows->angles));
+    }
+    if (!keys) return LCKV_OK;
+    TRY(show(p, layer, LAYER_K, out->k->value));
+    return show(p, layer, LAYER_V, out->v->value);
+}
+
+/* Queries on the slot that the layer reads -> [rows, heads * head_dim]. */
+static int attend(pass *p, int layer, const heads *h, tensor **out) {
     graph *g = p->g;
-    tensor *q, *rotated, *sink = NULL, *k, *v;
+    tensor *k, *v;
     struct op_attention a;
-    TRY(graph_linear(g, h, w->q, w->q_bias, g->compute, &q));
-    TRY(head_norm(p, w->q_norm, q, &q));
-    TRY(graph_rope(g, q, p->rows->angles, &rotated));
-    if (p->rows->sink_angles) TRY(graph_rope(g, q, p->rows->sink_angles, &sink));
-    tensor_release(g, q);
     TRY(pass_attention(p, layer, &a, &k, &v));
-    TRY(graph_attention(g, rotated, sink, k, v, &a, out));
-    tensor_release(g, rotated);
-    tensor_release(g, sink);
+    TRY(graph_attention(g, h->q, h->q_sink, k, v, &a, out));
     tensor_release(g, k);
     tensor_release(g, v);
     return LCKV_OK;
 }
 
-/* x + o_proj(attention). Where the queries see zeros alone the product is zero and only a bias is left of it. */
-static int attention_block(pass *p, int layer, const layer_weights *w, tensor *x, tensor *h, tensor **out) {
+/* x + o_proj(attention). Without queries, which then see zeros alone, the product is zero and only a bias is left of
+ * it.
+ */
+static int attention_block(pass *p, int layer, const layer_weights *w, tensor *x, const heads *h, tensor **out) {
     graph *g = p->g;
     const model_config *c = p->m->config;
     const view nothing = {NULL, x->value.rows, (int64_t)c->heads * c->head_dim, DTYPE_F32};
-    tensor *heads, *branch;
-    if (!pass_sees_nothing(p, c->map.slot_of_source[layer])) {
-        TRY(attend(p, layer, w, h, &heads));
-        TRY(show(p, layer, LAYER_ATTN, heads->value));
-        TRY(graph_linear(g, heads, w->o, w->o_bias, DTYPE_F32, &branch));
-        tensor_release(g, heads);
-    } else if (w->o_bias) {
-        TRY(show(p, layer, LAYER_ATTN, nothing));
-        TRY(graph_bias(g, w->o_bias, x->value.rows, &branch));
-    } else {
-        TRY(show(p, layer, LAYER_ATTN, nothing));
+    tensor *attended, *branch;
+    if (h->q) {
+        TRY(attend(p, layer, h, &attended));
+        TRY(show(p, layer, LAYER_ATTN, attended->value));
+        TRY(graph_linear_add(g, attended, w->o, w->o_bias, x, out));
+        tensor_release(g, attended);
+        return LCKV_OK;
+    }
+    TRY(show(p, layer, LAYER_ATTN, nothing));
+    if (!w->o_bias) {
         *out = tensor_hold(x);
         return LCKV_OK;
     }
+    TRY(graph_bias(g, w->o_bias, x->value.rows, &branch));
     TRY(graph_add(g, x, branch, out));
     tensor_release(g, branch);
     return LCKV_OK;
@@ -80,50 +135,52 @@ static int attention_block(pass *p, int layer, const layer_weights *w, tensor *x
 
 /* x + down_proj(silu(gate_proj(norm(x))) * up_proj(norm(x))). */
 static int mlp_block(pass *p, const layer_weights *w, tensor *x, tensor **out) {
-    graph *g = p->g;
-    tensor *h, *gate, *up, *inner, *branch;
-    TRY(graph_rms_norm(g, x, w->post_norm, (float)p->m->config->rms_norm_eps, g->compute, &h));
-    TRY(graph_linear(g, h, w->gate, w->gate_bias, g->compute, &gate));
-    TRY(graph_linear(g, h, w->up, w->up_bias, g->compute, &up));
-    tensor_release(g, h);
-    TRY(graph_swiglu(g, gate, up, &inner));
-    tensor_release(g, gate);
-    tensor_release(g, up);
-    TRY(graph_linear(g, inner, w->down, w->down_bias, DTYPE_F32, &branch));
-    tensor_release(g, inner);
-    TRY(graph_add(g, x, branch, out));
-    tensor_release(g, branch);
+    const graph_projection a = {.norm = w->post_norm,
+                                .eps = (float)p->m->config->rms_norm_eps,
+                                .parts = 2,
+                                .weight = {w->gate, w->up},
+                                .bias = {w->gate_bias, w->up_bias}};
+    tensor *inner;
+    TRY(graph_project_gated(p->g, x, &a, &inner));
+    TRY(graph_linear_add(p->g, inner, w->down, w->down_bias, x, out));
+    tensor_release(p->g, inner);
     return LCKV_OK;
 }
 
-/* From here on only wanted rows matter: narrows x and h, which the caller holds, to them. */
-static int narrow(pass *p, tensor **x, tensor **h) {
-    tensor *wide_x = *x, *wide_h = *h;
+/* From here on only wanted rows matter: narrows x, which the caller holds, to them. */
+static int narrow(pass *p, tensor **x) {
+    tensor *wide = *x;
     TRY(pass_want(p));
-    TRY(graph_gather_rows(p->g, wide_x, p->b->wanted_rows, x));
-    TRY(graph_gather_rows(p->g, wide_h, p->b->wanted_rows, h));
-    tensor_release(p->g, wide_x);
-    tensor_release(p->g, wide_h);
+    TRY(graph_gather_rows(p->g, wide, p->b->wanted_rows, x));
+    tensor_release(p->g, wide);
     p->rows = &p->wanted;
     return LCKV_OK;
 }
 
 static int run(pass *p, int layer, layer_part part, const layer_weights *w, tensor *x, tensor **out) {
     graph *g = p->g;
-    tensor *h, *middle;
+    const layer_map *map = &p->m->config->map;
+    int own = map->slot_of_layer[layer], source = map->slot_of_source[layer];
+    bool narrows = part == LAYER_NARROW && p->b->wanted, whole = part == LAYER_WHOLE || narrows;
+    bool queries = whole && (source == own || !pass_sees_nothing(p, source));
+    heads h;
+    tensor *middle;
     *out = NULL;
-    TRY(graph_rms_norm(g, x, w->input_norm, (float)p->m->config->rms_norm_eps, g->compute, &h));
-    if (p->m->config->map.slot_of_layer[layer] >= 0) TRY(keys_values(p, layer, w, h));
+    TRY(make_heads(p, layer, w, x, queries && !narrows, own >= 0, &h));
     tensor_hold(x);
-    if (part == LAYER_NARROW && p->b->wanted) TRY(narrow(p, &x, &h));
-    if (part == LAYER_WHOLE || (part == LAYER_NARROW && p->b->wanted)) {
-        TRY(attention_block(p, layer, w, x, h, &middle));
+    if (narrows) {
+        release_heads(p, &h);
+        TRY(narrow(p, &x));
+        TRY(make_heads(p, layer, w, x, queries, false, &h));
+    }
+    if (whole) {
+        TRY(attention_block(p, layer, w, x, &h, &middle));
         TRY(mlp_block(p, w, middle, out));
         TRY(show(p, layer, LAYER_HIDDEN, (*out)->value));
         tensor_release(g, middle);
     }
     tensor_release(g, x);
-    tensor_release(g, h);
+    release_heads(p, &h);
     return LCKV_OK;
 }
 
@@ -187,7 +244,7 @@ static int recompute(pass *p, int layer, layer_part part, tensor *x, tensor **ou
     TRY(graph_recompute(p->g, &work, made));
     *out = made[OUT_X];
     if (own < 0) return LCKV_OK;
-    TRY(pass_write_slot(p, own, made[OUT_K], made[OUT_V]));
+    pass_set_slot(p, own, made[OUT_K], made[OUT_V]);
     tensor_release(p->g, made[OUT_K]);
     tensor_release(p->g, made[OUT_V]);
     return LCKV_OK;

@@ -99,16 +99,6 @@ int pass_want(pass *p) {
 
 /* ---------------------------------------------------------------- slots */
 
-/* The committing run appends; every query of this call still sees the past as it was. */
-static int append(pass *p, int slot, tensor *k, tensor *v) {
-    struct kv_pages pages = kv_cache_pages(p->cache, slot);
-    view to = p->b->groups[kv_cache_group_of_slot(p->cache, slot)].destination;
-    struct op_scatter_rows keys = {.src = k->value, .index = to, .dst = pages.k};
-    struct op_scatter_rows values = {.src = v->value, .index = to, .dst = pages.v};
-    TRY(DEVICE_RUN(p->g->device, scatter_rows, &keys));
-    return DEVICE_RUN(p->g->device, scatter_rows, &values);
-}
-
 /* Element i of a compute type. */
 static double value_of(const void *data, dtype type, int64_t i) {
     if (type == DTYPE_F32) return (double)((const float *)data)[i];
@@ -143,24 +133,54 @@ static int measure(pass *p, const tensor *old, const tensor *new) {
     return status;
 }
 
-int pass_write_slot(pass *p, int slot, tensor *k, tensor *v) {
-    if (p->slot_rows.data) { /* sequential training: the slot is one tensor, each token writes its row */
-        TRY(graph_scatter_rows(p->g, k, p->slot_rows, p->k[slot]));
-        return graph_scatter_rows(p->g, v, p->slot_rows, p->v[slot]);
+static int group_of(const pass *p, int slot) {
+    return p->cache ? kv_cache_group_of_slot(p->cache, slot) : 0;
+}
+
+/* The committing run appends to the cache; every query of this call still sees the past as it was. */
+static int rotate(pass *p, int slot, tensor **q, tensor **k, tensor *v) {
+    tensor *q_out = NULL, *k_out;
+    struct kv_pages pages;
+    view index;
+    if (pass_appends(p, slot, &pages, &index)) {
+        TRY(graph_rope_append(p->g, *q, *k, v, p->rows->angles, index, &pages, &q_out, &k_out));
+    } else {
+        if (*q) TRY(graph_rope(p->g, *q, p->rows->angles, &q_out));
+        TRY(graph_rope(p->g, *k, p->rows->angles, &k_out));
     }
-    if (p->b->tolerance > 0 && !p->commits && p->k[slot]) {
-        TRY(measure(p, p->k[slot], k));
-        TRY(measure(p, p->v[slot], v));
-    }
+    if (*q) tensor_release(p->g, *q);
+    tensor_release(p->g, *k);
+    *q = q_out;
+    *k = k_out;
+    return LCKV_OK;
+}
+
+bool pass_appends(const pass *p, int slot, struct kv_pages *pages, view *index) {
+    if (!p->cache || !p->commits) return false;
+    *pages = kv_cache_pages(p->cache, slot);
+    *index = p->b->groups[group_of(p, slot)].destination;
+    return true;
+}
+
+void pass_set_slot(pass *p, int slot, tensor *k, tensor *v) {
     tensor_release(p->g, p->k[slot]);
     tensor_release(p->g, p->v[slot]);
     p->k[slot] = tensor_hold(k);
     p->v[slot] = tensor_hold(v);
-    return p->cache && p->commits ? append(p, slot, k, v) : LCKV_OK;
 }
 
-static int group_of(const pass *p, int slot) {
-    return p->cache ? kv_cache_group_of_slot(p->cache, slot) : 0;
+int pass_write_slot(pass *p, int slot, tensor **q, tensor **k, tensor *v) {
+    TRY(rotate(p, slot, q, k, v));
+    if (p->slot_rows.data) { /* sequential training: the slot is one tensor, each token writes its row */
+        TRY(graph_scatter_rows(p->g, *k, p->slot_rows, p->k[slot]));
+        return graph_scatter_rows(p->g, v, p->slot_rows, p->v[slot]);
+    }
+    if (p->b->tolerance > 0 && !p->commits && p->k[slot]) {
+        TRY(measure(p, p->k[slot], *k));
+        TRY(measure(p, p->v[slot], v));
+    }
+    pass_set_slot(p, slot, *k, v);
+    return LCKV_OK;
 }
 
 bool pass_sees_nothing(const pass *p, int slot) {

@@ -40,8 +40,13 @@ void pass_end(pass *p);
 /* The rows of `all` that are wanted; made when they are first needed. */
 int pass_want(pass *p);
 
-/* Slot `slot` has new keys and values for the rows at hand. */
-int pass_write_slot(pass *p, int slot, tensor *k, tensor *v);
+/* Rotates keys (and queries, unless *q is NULL) of the rows at hand in place of what *q and *k held, and makes keys and
+ * values the slot's newest; a run that commits appends them to the cache. */
+int pass_write_slot(pass *p, int slot, tensor **q, tensor **k, tensor *v);
+/* Whether a write to the slot appends to the cache and has no other purpose: then where to. */
+bool pass_appends(const pass *p, int slot, struct kv_pages *pages, view *index);
+/* Makes rotated keys and values of the rows at hand the slot's newest. */
+void pass_set_slot(pass *p, int slot, tensor *k, tensor *v);
 
 /* Whether queries of the rows at hand on this slot see zeros alone: it was not written and there is no past. */
 bool pass_sees_nothing(const pass *p, int slot);

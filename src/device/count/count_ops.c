@@ -27,7 +27,7 @@ static double present(view v) {
 /* ---------------------------------------------------------------- rows */
 
 static int embed(device *d, const struct op_embed *a) {
-    return charge(d, 0, bytes_of(a->ids) + bytes_of_rows(a->table, a->ids.rows) + bytes_of(a->out));
+    return charge(d, 0, bytes_of(a->ids) + bytes_of(a->from) + bytes_of_rows(a->table, a->ids.rows) + bytes_of(a->out));
 }
 
 static int embed_backward(device *d, const struct op_embed *a) {

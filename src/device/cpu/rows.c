@@ -47,7 +47,12 @@ static void add_rows(device *d, view dst, view src, const int32_t *index) {
 }
 
 int CPU_ENTRY(cpu_embed)(device *d, const struct op_embed *a) {
-    copy_rows(d, a->out, a->table, a->ids.data);
+    if (!a->previous.data) {
+        copy_rows(d, a->out, a->table, a->ids.data);
+        return LCKV_OK;
+    }
+    const int32_t *ids = a->ids.data, *previous = a->previous.data, *from = a->from.data;
+    for (int64_t r = 0; r < a->out.rows; r++) copy_row(a->out, r, a->table, from[r] < 0 ? ids[r] : previous[from[r]]);
     return LCKV_OK;
 }
 

@@ -53,6 +53,7 @@ int cpu_open_level(device *d, int threads, enum cpu_level level) {
     REQUIRE(state != NULL, LCKV_ERROR_MEMORY, "no memory for the cpu's state");
     state->level = level;
     *d = (device){.ops = *level_ops(level), .name = "cpu", .host_memory = true, .own = state};
+    device_fill_composed(&d->ops);
     d->has_invariant_rows = true;
     d->threads = threads > 0 ? threads : omp_get_num_procs();
     static const char *const names[] = {[CPU_BASE] = "base", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};

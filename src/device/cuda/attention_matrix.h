@@ -19,6 +19,15 @@ static inline bool attention_for_matrix(const struct op_attention *a) {
            attention_in_chunks(a->past.v) && attention_in_chunks(a->out);
 }
 
+#define ATTENTION_LOG2_E 1.44269504f
+
+/* 2^x; results too small for normal floats become 0. */
+__device__ static inline float attention_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 int attention_matrix(device *d, const struct attention_call *call, int few);
 int attention_matrix_backward(device *d, const struct attention_call *call);
 

@@ -197,9 +197,8 @@ __global__ static void join_pieces(struct attention_call call, struct attention_
 /* ---------------------------------------------------------------- cutting */
 
 static int pieces_for(device *d, const struct attention_call *call, const struct attention_cut *cut) {
-    int64_t keys = (int64_t)call->a.max_past + call->a.max_kv_rows, seen = (int64_t)call->window + call->a.max_q_rows;
-    if (call->window > 0 && keys > seen) keys = seen;
-    int64_t blocks = (int64_t)cut->sequences * call->a.kv_heads * cut->row_blocks, worth = keys / LEAST_PIECE;
+    int64_t blocks = (int64_t)cut->sequences * call->a.kv_heads * cut->row_blocks;
+    int64_t worth = attention_most_keys(call) / LEAST_PIECE;
     int64_t wanted = (4 * cuda_state_of(d)->multiprocessors + blocks - 1) / blocks;
     int64_t pieces = wanted < worth ? wanted : worth;
     return pieces < 1 ? 1 : (int)pieces;
@@ -226,24 +225,17 @@ static void run_dim(device *d, const struct attention_call *call, const struct a
 
 int cuda_attention_few(device *d, const struct attention_call *call) {
     struct attention_cut cut = {};
-    bool matrix = attention_paged_in_chunks(&call->a);
     int64_t rows = (int64_t)call->a.max_q_rows * call->group;
     cut.sequences = (int)call->a.sequences.rows;
     cut.rows = rows < ATTENTION_FEW ? (int)rows : ATTENTION_FEW;
-    if (cut.sequences == 0 || cut.rows == 0) return LCKV_OK;
-    int rows_each = matrix ? ATTENTION_FEW : cut.rows < MOST_ROWS ? cut.rows : MOST_ROWS;
+    if (cut.sequences == 0 || cut.rows == 0 || call->a.kv_heads == 0) return LCKV_OK;
+    if (attention_paged_in_chunks(&call->a)) return attention_paged_matrix(d, call, &cut);
+    int rows_each = cut.rows < MOST_ROWS ? cut.rows : MOST_ROWS;
     if (rows_each == 3) rows_each = MOST_ROWS;
     cut.row_blocks = (cut.rows + rows_each - 1) / rows_each;
     cut.pieces = pieces_for(d, call, &cut);
-    if (cut.pieces > 1) {
-        size_t floats = (size_t)attention_result(*call, cut, cut.sequences, 0, 0, 0);
-        TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, floats * sizeof(float), (void **)&cut.results));
-    }
-    if (matrix) {
-        TRY(attention_paged_matrix(d, call, &cut));
-    } else {
-        run_dim(d, call, cut, rows_each);
-    }
+    TRY(attention_take_results(d, call, &cut));
+    run_dim(d, call, cut, rows_each);
     if (cut.pieces == 1) return LCKV_OK;
     unsigned joins = (unsigned)(cut.sequences * call->a.kv_heads * cut.rows);
     join_pieces<<<joins, CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);

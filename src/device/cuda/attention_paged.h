@@ -9,6 +9,7 @@
 struct attention_cut {
     int sequences, pieces, rows /* of a KV head at most */, row_blocks;
     float *results;
+    unsigned *counters; /* CUDA_COUNTERS of the device, zeros between kernels */
 };
 
 __host__ __device__ static inline int64_t attention_result(const struct attention_call &call,
@@ -22,7 +23,7 @@ __host__ __device__ static inline int64_t attention_result(const struct attentio
 __device__ static inline struct attention_range attention_piece(const struct attention_call &call,
                                                                 const attention_sequence &s, int pieces, int piece) {
     int begin = attention_visible(call, s, 0).begin, end = attention_visible(call, s, s.q_rows - 1).end;
-    int each = (end - begin + pieces - 1) / pieces, first = begin + piece * each;
+    int each = ((end - begin + pieces - 1) / pieces + 15) / 16 * 16, first = begin + piece * each;
     return {min(first, end), min(first + each, end)};
 }
 
@@ -42,10 +43,22 @@ __device__ static inline void attention_store_piece(const struct attention_call 
     }
 }
 
-/* attention_paged_matrix.cu: all pieces, all rows of a KV head in one block, for what attention_paged_in_chunks()
- * takes.
- */
+/* Keys that a query of the call sees at most. */
+static inline int64_t attention_most_keys(const struct attention_call *call) {
+    int64_t keys = (int64_t)call->a.max_past + call->a.max_kv_rows, seen = (int64_t)call->window + call->a.max_q_rows;
+    return call->window > 0 && keys > seen ? seen : keys;
+}
+
+/* Room for the results of several pieces. */
+static inline int attention_take_results(device *d, const struct attention_call *call, struct attention_cut *cut) {
+    if (cut->pieces == 1) return LCKV_OK;
+    size_t floats = (size_t)attention_result(*call, *cut, cut->sequences, 0, 0, 0);
+    cut->counters = cuda_state_of(d)->counters;
+    return cuda_workspace(d, CUDA_WORK_PARTIAL, floats * sizeof(float), (void **)&cut->results);
+}
+
+/* attention_paged_matrix.cu: the whole call, for what attention_paged_in_chunks() takes; it chooses the pieces. */
 bool attention_paged_in_chunks(const struct op_attention *a);
-int attention_paged_matrix(device *d, const struct attention_call *call, const struct attention_cut *cut);
+int attention_paged_matrix(device *d, const struct attention_call *call, struct attention_cut *cut);
 
 #endif

@@ -1,16 +1,24 @@
 /* Attention of a few queries on a long list of keys (decoding) by the matrix units, in bf16.
  *
  * A block takes a piece of the list of one sequence and KV head, for all rows of that head (at most 16: the queries of
- * a group of heads share what is read). Each warp goes over sixteen keys at a time by itself, with a softmax of its
- * own, while the next sixteen are copied to its part of shared memory; at the end the warps are joined. */
+ * a group of heads share what is read). Each warp goes over KEYS keys at a time by itself, with a softmax of its own,
+ * while the next ones are copied to its part of shared memory; at the end the warps are joined. Where the list is cut
+ * into pieces, the block that is the last to end joins them, in their order. With many sequences a warp has a whole
+ * list; with few, many warps and blocks share one. */
 #include "device/cuda/attention_matrix.h"
 #include "device/cuda/attention_paged.h"
+#include "device/cuda/launch.h"
 
-enum { KEYS = 16, WARPS = ATTENTION_MATRIX_WARPS, STAGES = 2 };
+enum {
+    MOST_WARPS = 8,  /* of a block, which leaves room for the blocks of the kernels before and after it */
+    BUSY_WARPS = 16, /* a multiprocessor */
+    FEW_LISTS = 64,
+    STAGES = 2,
+    LEAST_KEYS = 64, /* of a warp */
+    MOST_KEYS = 128
+};
 
-#define LOG2_E 1.44269504f
-
-template <int DIM> struct stage { char k[KEYS * DIM * 2], v[KEYS * DIM * 2]; };
+template <int DIM, int KEYS> struct stage { char k[KEYS * DIM * 2], v[KEYS * DIM * 2]; };
 
 /* A warp's registers: a lane has rows lane / 4 and lane / 4 + 8. */
 template <int DIM> struct warp_state {
@@ -37,93 +45,173 @@ __device__ void load_queries(struct warp_state<DIM> *w, const struct attention_c
     }
 }
 
-/* Begins to copy this warp's keys [key, key + KEYS), zeros from `end` on. */
-template <int DIM>
-__device__ void copy(struct stage<DIM> *to, const struct attention_call &call, const struct attention_head &head,
-                     int key, int end) {
-    constexpr int CHUNKS = DIM / MATRIX_CHUNK;
-#pragma unroll
-    for (int i = threadIdx.x % CUDA_WARP; i < KEYS * CHUNKS; i += CUDA_WARP) {
-        int row = i / CHUNKS, chunk = i % CHUNKS;
-        bool there = key + row < end && chunk * MATRIX_CHUNK < call.a.head_dim;
-        const void *k = call.a.q.data, *v = k; /* any address will do where nothing is read */
-        dtype type;
-        if (there) {
-            k = attention_key(call, head, call.a.past.k, call.a.k, key + row, &type);
-            v = attention_key(call, head, call.a.past.v, call.a.v, key + row, &type);
-            k = (const uint16_t *)k + chunk * MATRIX_CHUNK;
-            v = (const uint16_t *)v + chunk * MATRIX_CHUNK;
-        }
-        matrix_copy16(matrix_at<DIM>(to->k, row, chunk), k, there);
-        matrix_copy16(matrix_at<DIM>(to->v, row, chunk), v, there);
+/* Where the key of this lane's place in a tile lies: its row of the pages, or, as NEW - row, of the new rows; NONE
+ * behind `end`. */
+enum { NONE = -1, NEW = -2 };
+
+template <int DIM, int KEYS>
+__device__ int find_key(const struct attention_call &call, const struct attention_head &head, int key, int end) {
+    int u = key + (int)threadIdx.x % KEYS;
+    if (u >= end) return NONE;
+    return u < head.s.past ? (int)attention_past_row(call, head, u) : NEW - (head.s.kv_row + u - head.s.past);
+}
+
+/* Begins to copy this warp's keys of a tile, those that lie in pages (and zeros for those that are not there) if `old`,
+ * and the new ones if `fresh`; `place`: find_key() of them. The loop stays a loop: what a step runs once is bound by
+ * how much code there is to fetch. */
+template <int DIM, int KEYS>
+__device__ void copy(struct stage<DIM, KEYS> *to, const struct attention_call &call, const struct attention_head &head,
+                     int place, bool old, bool fresh) {
+    constexpr int CHUNKS = DIM / MATRIX_CHUNK, EACH = CUDA_WARP / CHUNKS;
+    int chunk = (int)threadIdx.x % CHUNKS, stride = call.a.kv_heads * call.a.head_dim * 2;
+    bool inside = chunk * MATRIX_CHUNK < call.a.head_dim;
+    int at = (head.kv_head * call.a.head_dim + chunk * MATRIX_CHUNK) * 2;
+#pragma unroll 2
+    for (int row = (int)threadIdx.x % CUDA_WARP / CHUNKS; row < KEYS; row += EACH) {
+        int its = __shfl_sync(CUDA_ALL_LANES, place, row);
+        bool paged = its >= NONE, there = its != NONE && inside;
+        if (!(paged ? old : fresh)) continue;
+        int64_t offset = (int64_t)(paged ? its : NEW - its) * stride + at;
+        const char *k = (const char *)(paged ? call.a.past.k.data : call.a.k.data) + offset;
+        const char *v = (const char *)(paged ? call.a.past.v.data : call.a.v.data) + offset;
+        const void *any = call.a.q.data; /* will do where nothing is read */
+        matrix_copy16(matrix_at<DIM>(to->k, row, chunk), there ? k : any, there);
+        matrix_copy16(matrix_at<DIM>(to->v, row, chunk), there ? v : any, there);
     }
 }
 
-/* One stage's keys, of which those before `end` are there. */
-template <int DIM>
-__device__ void meet(struct warp_state<DIM> *w, struct stage<DIM> *keys, float scale, int key, int end) {
+/* One stage's keys, of which those before `end` are there. halves: 1 where rows from 8 on are nobody's. */
+template <int DIM, int KEYS>
+__device__ void meet(struct warp_state<DIM> *w, struct stage<DIM, KEYS> *keys, float scale, int key, int end,
+                     int halves) {
+    constexpr int TILES = KEYS / 8;
     int lane = threadIdx.x % CUDA_WARP;
-    float score[2][4] = {};
-    uint32_t weights[4];
+    float score[TILES][4] = {};
 #pragma unroll
-    for (int k = 0; k < DIM / 16; k++) {
-        uint32_t right[4];
-        matrix_right<DIM>(right, keys->k, 0, k);
-        matrix_multiply(score[0], w->q[k], right[0], right[1]);
-        matrix_multiply(score[1], w->q[k], right[2], right[3]);
-    }
+    for (int k = 0; k < DIM / 16; k++)
+#pragma unroll
+        for (int n = 0; n < TILES / 2; n++) {
+            uint32_t right[4];
+            matrix_right<DIM>(right, keys->k, 16 * n, k);
+            matrix_multiply(score[2 * n], w->q[k], right[0], right[1]);
+            matrix_multiply(score[2 * n + 1], w->q[k], right[2], right[3]);
+        }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         float most = -INFINITY;
+        if (r >= halves) break;
+        bool all = __all_sync(CUDA_ALL_LANES, key >= w->sees[r].begin && key + KEYS <= min(w->sees[r].end, end));
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int u = key + i / 2 * 8 + 2 * (lane % 4) + i % 2;
-            bool seen = u >= w->sees[r].begin && u < w->sees[r].end && u < end;
-            float *own = &score[i / 2][2 * r + i % 2];
-            *own = seen ? *own * scale : -INFINITY;
-            most = fmaxf(most, *own);
-        }
+        for (int n = 0; n < TILES; n++)
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                int u = key + n * 8 + 2 * (lane % 4) + i;
+                float *own = &score[n][2 * r + i];
+                *own *= scale;
+                if (!all && (u < w->sees[r].begin || u >= min(w->sees[r].end, end))) *own = -INFINITY;
+                most = fmaxf(most, *own);
+            }
         most = fmaxf(w->most[r], cuda_join_lanes(most, 4, cuda_larger()));
-        float shift = most == -INFINITY ? 0 : most, factor = exp2f(w->most[r] - shift), sum = 0;
+        float shift = most == -INFINITY ? 0 : most, factor = attention_exp2(w->most[r] - shift), sum = 0;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float *own = &score[i / 2][2 * r + i % 2];
-            *own = exp2f(*own - shift);
-            sum += *own;
-        }
+        for (int n = 0; n < TILES; n++)
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                float *own = &score[n][2 * r + i];
+                *own = attention_exp2(*own - shift);
+                sum += *own;
+            }
         w->most[r] = most;
         w->sum[r] = w->sum[r] * factor + sum;
 #pragma unroll
         for (int n = 0; n < DIM / 8; n++) w->out[n][2 * r] *= factor, w->out[n][2 * r + 1] *= factor;
     }
 #pragma unroll
-    for (int i = 0; i < 4; i++) weights[i] = matrix_pair(score[i / 2][i % 2 * 2], score[i / 2][i % 2 * 2 + 1]);
+    for (int u = 0; u < TILES / 2; u++) {
+        uint32_t weights[4];
 #pragma unroll
-    for (int n = 0; n < DIM / 16; n++) {
-        uint32_t right[4];
-        matrix_right_rows<DIM>(right, keys->v, 0, n);
-        matrix_multiply(w->out[2 * n], weights, right[0], right[1]);
-        matrix_multiply(w->out[2 * n + 1], weights, right[2], right[3]);
+        for (int i = 0; i < 4; i++) {
+            const float *pair = &score[2 * u + i / 2][i % 2 * 2];
+            weights[i] = matrix_pair(pair[0], pair[1]);
+        }
+#pragma unroll
+        for (int n = 0; n < DIM / 16; n++) {
+            uint32_t right[4];
+            matrix_right_rows<DIM>(right, keys->v, 16 * u, n);
+            matrix_multiply(w->out[2 * n], weights, right[0], right[1]);
+            matrix_multiply(w->out[2 * n + 1], weights, right[2], right[3]);
+        }
     }
 }
 
-/* Keys [begin, end), shared out among the warps. */
-template <int DIM>
-__device__ void run_keys(struct warp_state<DIM> *w, struct stage<DIM> stages[STAGES], const struct attention_call &call,
-                         const struct attention_head &head, int begin, int end) {
-    int key = begin + threadIdx.x / CUDA_WARP * KEYS;
-    __syncwarp();
-    copy<DIM>(&stages[0], call, head, key, end);
-    matrix_commit();
-    for (int at = 0; key < end; key += WARPS * KEYS, at ^= 1) {
-        copy<DIM>(&stages[at ^ 1], call, head, key + WARPS * KEYS, end);
-        matrix_commit();
-        matrix_wait<1>();
-        __syncwarp();
-        meet<DIM>(w, &stages[at], call.a.scale * LOG2_E, key, end);
+/* A warp's way through keys [key, end), `step` apart: the next STAGES tiles are on their way. */
+template <int DIM, int KEYS> struct warp_keys {
+    struct stage<DIM, KEYS> *stages;
+    int key, end, step;
+
+    __device__ warp_keys(struct stage<DIM, KEYS> *stages_, int begin, int end_) : stages(stages_), end(end_) {
+        step = (int)blockDim.x / CUDA_WARP * KEYS;
+        key = begin + (int)threadIdx.x / CUDA_WARP * KEYS;
+    }
+
+    __device__ void take(const struct attention_call &call, const struct attention_head &head, int stage, int first,
+                         bool old, bool fresh) {
+        if (first >= end) return;
+        copy<DIM, KEYS>(&stages[stage], call, head, find_key<DIM, KEYS>(call, head, first, end), old, fresh);
+    }
+
+    /* The first tiles: what of them is in pages. It was there before this step began. */
+    __device__ void begin_old(const struct attention_call &call, const struct attention_head &head) {
+#pragma unroll 1
+        for (int i = 0; i < STAGES; i++) take(call, head, i, key + i * step, true, false);
+    }
+
+    /* And the new rows. */
+    __device__ void begin_new(const struct attention_call &call, const struct attention_head &head) {
+#pragma unroll 1
+        for (int i = 0; i < STAGES; i++) {
+            if (end > head.s.past) take(call, head, i, key + i * step, false, true);
+            matrix_commit();
+        }
+    }
+
+    __device__ void run(struct warp_state<DIM> *w, const struct attention_call &call, const struct attention_head &head,
+                        int halves) {
+#pragma unroll 1
+        for (int at = 0; key < end; key += step, at ^= 1) {
+            matrix_wait<STAGES - 1>();
+            __syncwarp();
+            meet<DIM, KEYS>(w, &stages[at], call.a.scale * ATTENTION_LOG2_E, key, end, halves);
+            __syncwarp();
+            take(call, head, at, key + STAGES * step, true, true);
+            matrix_commit();
+        }
+        matrix_wait<0>();
         __syncwarp();
     }
-    matrix_wait<0>();
+};
+
+/* A warp that has all of its list stores its rows. */
+template <int DIM>
+__device__ void store_rows(const struct warp_state<DIM> &w, const struct attention_call &call,
+                           const struct attention_head &head, int count) {
+    int lane = threadIdx.x % CUDA_WARP;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int row = lane / 4 + 8 * r;
+        float sum = cuda_join_lanes(w.sum[r], 4, cuda_plus()), factor = sum == 0 ? 0 : 1 / sum;
+        if (row >= count) continue;
+        int64_t at = attention_query(call, head, row);
+        uint16_t *to = (uint16_t *)call.a.out.data + at + 2 * (lane % 4);
+#pragma unroll
+        for (int n = 0; n < DIM / 8; n++) {
+            if (8 * n >= call.a.head_dim) break;
+            *(uint32_t *)(to + 8 * n) = matrix_pair(w.out[n][2 * r] * factor, w.out[n][2 * r + 1] * factor);
+        }
+        if (call.a.lse.data && lane % 4 == 0) {
+            ((float *)call.a.lse.data)[at / call.a.head_dim] = w.most[r] / ATTENTION_LOG2_E + logf(sum);
+        }
+    }
 }
 
 /* What a warp leaves in shared memory, over its stages. */
@@ -138,67 +226,124 @@ template <int DIM> __device__ void leave(struct warp_result<DIM> *to, const stru
         if (lane % 4 == 0) to->most[row] = w.most[r], to->sum[row] = sum;
 #pragma unroll
         for (int n = 0; n < DIM / 8; n++)
-            for (int i = 0; i < 2; i++) to->values[row][8 * n + 2 * (lane % 4) + i] = w.out[n][2 * r + i];
+            *(float2 *)&to->values[row][8 * n + 2 * (lane % 4)] = make_float2(w.out[n][2 * r], w.out[n][2 * r + 1]);
     }
 }
 
-/* The warps' softmaxes become one, element by element. */
+/* Several softmaxes of one row as one: add() takes them in order, with values[0] and values[1] of columns c and c + 1.
+ */
+struct joined {
+    float most, sum, values[2];
+
+    __device__ void add(float of, float its_sum, float2 its_values) {
+        float all = fmaxf(most, of);
+        float before = most == -INFINITY ? 0 : attention_exp2(most - all),
+              now = of == -INFINITY ? 0 : attention_exp2(of - all);
+        sum = sum * before + its_sum * now;
+        values[0] = values[0] * before + its_values.x * now;
+        values[1] = values[1] * before + its_values.y * now;
+        most = all;
+    }
+};
+
+/* The warps' softmaxes become one, and go to `out` or, of a piece, to its results. */
 template <int DIM>
-__device__ void join(const struct warp_result<DIM> *warps, const struct attention_call &call,
-                     const struct attention_cut &cut, const struct attention_head &head, int64_t sequence, int piece,
-                     int count) {
-    for (int i = threadIdx.x; i < count * DIM; i += ATTENTION_MATRIX_THREADS) {
-        int row = i / DIM, c = i % DIM;
-        float most = -INFINITY, sum = 0, value = 0;
+__device__ void join_warps(const struct warp_result<DIM> *warps, const struct attention_call &call,
+                           const struct attention_cut &cut, const struct attention_head &head, int64_t sequence,
+                           int piece, int count) {
+    int used = (int)blockDim.x / CUDA_WARP;
+    for (int i = threadIdx.x; i < count * (DIM / 2); i += (int)blockDim.x) {
+        int row = i / (DIM / 2), c = i % (DIM / 2) * 2;
+        struct joined all = {-INFINITY, 0, {0, 0}};
         if (c >= call.a.head_dim) continue;
-        for (int w = 0; w < WARPS; w++) most = fmaxf(most, warps[w].most[row]);
-        for (int w = 0; w < WARPS; w++) {
-            float factor = warps[w].most[row] == -INFINITY ? 0 : exp2f(warps[w].most[row] - most);
-            sum += factor * warps[w].sum[row];
-            value += factor * warps[w].values[row][c];
-        }
+        for (int w = 0; w < used; w++)
+            all.add(warps[w].most[row], warps[w].sum[row], *(const float2 *)&warps[w].values[row][c]);
         int64_t result = attention_result(call, cut, sequence, piece, head.kv_head, row);
-        attention_store_piece(call, cut, head, result, row, c, value, make_float2(most / LOG2_E, sum));
+        float2 softmax = make_float2(all.most / ATTENTION_LOG2_E, all.sum);
+        for (int j = 0; j < 2; j++) attention_store_piece(call, cut, head, result, row, c + j, all.values[j], softmax);
+    }
+}
+
+/* Whether this block is the last of its list's pieces to come here. Their results are then there to be read. */
+__device__ static bool is_last(unsigned *counter, int pieces) {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) last = atomicInc(counter, (unsigned)pieces - 1) == (unsigned)pieces - 1; /* back to 0 */
+    __syncthreads();
+    __threadfence();
+    return last;
+}
+
+/* The pieces' softmaxes become one. */
+__device__ static void join_pieces(const struct attention_call &call, const struct attention_cut &cut,
+                                   const struct attention_head &head, int64_t sequence, int count) {
+    for (int i = threadIdx.x; i < count * (call.a.head_dim / 2); i += (int)blockDim.x) {
+        int row = i / (call.a.head_dim / 2), c = i % (call.a.head_dim / 2) * 2;
+        struct joined all = {-INFINITY, 0, {0, 0}};
+        for (int piece = 0; piece < cut.pieces; piece++) {
+            const float *from = cut.results + attention_result(call, cut, sequence, piece, head.kv_head, row);
+            float2 softmax = __ldcg((const float2 *)from), values = __ldcg((const float2 *)(from + 2 + c));
+            all.add(softmax.x * ATTENTION_LOG2_E, softmax.y, values);
+        }
+        struct attention_cut whole = cut;
+        whole.pieces = 1;
+        float2 softmax = make_float2(all.most / ATTENTION_LOG2_E, all.sum);
+        for (int j = 0; j < 2; j++) attention_store_piece(call, whole, head, 0, row, c + j, all.values[j], softmax);
     }
 }
 
 /* Stages and results take the same memory in turn. */
-template <int DIM> constexpr size_t paged_bytes() {
-    size_t stages = WARPS * STAGES * sizeof(struct stage<DIM>), results = WARPS * sizeof(struct warp_result<DIM>);
-    return stages > results ? stages : results;
+template <int DIM, int KEYS> constexpr size_t paged_bytes(int warps) {
+    size_t stages = STAGES * sizeof(struct stage<DIM, KEYS>), results = sizeof(struct warp_result<DIM>);
+    return (size_t)warps * (stages > results ? stages : results);
 }
 
-template <int DIM>
-__global__ static void __launch_bounds__(ATTENTION_MATRIX_THREADS)
+template <int DIM, int KEYS, bool SINKS>
+__global__ static void __launch_bounds__(MOST_WARPS *CUDA_WARP, DIM <= 64 ? 2 : 1)
     attend_piece_matrix(struct attention_call call, struct attention_cut cut) {
-    extern __shared__ float shared[];
+    extern __shared__ float4 shared[];
     int task = blockIdx.x, kv_head = task % call.a.kv_heads, lane = threadIdx.x % CUDA_WARP;
     int sequence = (task /= call.a.kv_heads) % cut.sequences, piece = task / cut.sequences;
     int warp = threadIdx.x / CUDA_WARP;
-    struct attention_head head = attention_head_of(call, sequence, kv_head);
-    int count = head.s.q_rows * call.group;
-    if (count == 0 || count > ATTENTION_FEW) return;
-
-    struct stage<DIM> *stages = (struct stage<DIM> *)shared + warp * STAGES;
+    cuda_let_next();
+    struct attention_head head = attention_head_of(call, sequence, kv_head); /* batches are copied, not computed */
+    int count = head.s.q_rows * call.group, halves = count > 8 ? 2 : 1;
+    if (count == 0 || count > ATTENTION_FEW) {
+        cuda_begin();
+        return;
+    }
     struct attention_range keys = attention_piece(call, head.s, cut.pieces, piece);
+    struct stage<DIM, KEYS> *stages = (struct stage<DIM, KEYS> *)shared + warp * STAGES;
     struct warp_state<DIM> w = {};
-    for (int r = 0; r < 2; r++) {
-        w.sees[r] = attention_row_visible(call, head.s, lane / 4 + 8 * r, count);
+    for (int r = 0; r < 2; r++) { /* behind the last row: the last once more */
+        w.sees[r] = attention_row_visible(call, head.s, min(lane / 4 + 8 * r, count - 1), count);
         w.most[r] = -INFINITY;
     }
-    if (attention_meets_sinks(call, head, keys.begin)) {
-        int sinks_end = min(keys.end, head.s.sinks);
+    int sinks_end = SINKS && keys.begin < head.s.sinks ? min(keys.end, head.s.sinks) : keys.begin;
+    struct warp_keys<DIM, KEYS> others(stages, sinks_end, keys.end);
+    if (!SINKS) others.begin_old(call, head);
+    cuda_begin();
+    if (SINKS) {
+        struct warp_keys<DIM, KEYS> sinks(stages, keys.begin, sinks_end);
         load_queries<DIM>(&w, call, head, call.a.q_sink, count);
-        run_keys<DIM>(&w, stages, call, head, keys.begin, sinks_end);
-        keys.begin = sinks_end;
+        sinks.begin_old(call, head);
+        sinks.begin_new(call, head);
+        sinks.run(&w, call, head, halves);
+        others.begin_old(call, head);
     }
+    others.begin_new(call, head);
     load_queries<DIM>(&w, call, head, call.a.q, count);
-    run_keys<DIM>(&w, stages, call, head, keys.begin, keys.end);
+    others.run(&w, call, head, halves);
+    if (blockDim.x == CUDA_WARP && cut.pieces == 1) return store_rows<DIM>(w, call, head, count);
     __syncthreads();
     struct warp_result<DIM> *results = (struct warp_result<DIM> *)shared;
     leave<DIM>(&results[warp], w);
     __syncthreads();
-    join<DIM>(results, call, cut, head, sequence, piece, count);
+    join_warps<DIM>(results, call, cut, head, sequence, piece, count);
+    if (cut.pieces > 1 && is_last(cut.counters + sequence * call.a.kv_heads + kv_head, cut.pieces)) {
+        join_pieces(call, cut, head, sequence, count);
+    }
 }
 
 bool attention_paged_in_chunks(const struct op_attention *a) {
@@ -207,13 +352,41 @@ bool attention_paged_in_chunks(const struct op_attention *a) {
     return attention_in_chunks(a->q_sink) && attention_for_matrix(&without);
 }
 
-template <int DIM> static int run(device *d, const struct attention_call *call, const struct attention_cut *cut) {
+/* Warps for a list: as many as keep the GPU busy, of LEAST_KEYS keys or more; and blocks, where the keys of a warp
+ * would be more than MOST_KEYS and there are few lists. */
+static int share_out(device *d, const struct attention_call *call, struct attention_cut *cut) {
+    int64_t lists = (int64_t)cut->sequences * call->a.kv_heads, keys = attention_most_keys(call), warps = 1;
+    int64_t wanted = BUSY_WARPS * (int64_t)cuda_state_of(d)->multiprocessors / lists, most = MOST_KEYS;
+    int64_t worth = (keys + LEAST_KEYS - 1) / LEAST_KEYS, needed = (keys + 4 * MOST_KEYS - 1) / (4 * MOST_KEYS);
+    int64_t all = wanted < worth ? wanted : worth;
+    if (all < needed) all = needed, most *= 4;
+    while (2 * warps <= all && warps < MOST_WARPS) warps *= 2;
+    int64_t pieces = keys / (warps * most);
+    if (pieces > all / warps) pieces = all / warps;
+    cut->pieces = lists > CUDA_COUNTERS || pieces < 1 ? 1 : (int)pieces;
+    return (int)warps;
+}
+
+template <int DIM, int KEYS, bool SINKS>
+static int run(device *d, const struct attention_call *call, const struct attention_cut *cut, int warps) {
     unsigned blocks = (unsigned)(cut->sequences * call->a.kv_heads * cut->pieces);
-    TRY(cuda_allow_shared(d, attend_piece_matrix<DIM>, paged_bytes<DIM>()));
-    attend_piece_matrix<DIM><<<blocks, ATTENTION_MATRIX_THREADS, paged_bytes<DIM>(), cuda_stream(d)>>>(*call, *cut);
+    TRY(cuda_allow_shared(d, attend_piece_matrix<DIM, KEYS, SINKS>, paged_bytes<DIM, KEYS>(MOST_WARPS)));
+    cuda_start(d, attend_piece_matrix<DIM, KEYS, SINKS>, dim3(blocks), (unsigned)(warps * CUDA_WARP),
+               paged_bytes<DIM, KEYS>(warps), *call, *cut);
     return LCKV_OK;
 }
 
-int attention_paged_matrix(device *d, const struct attention_call *call, const struct attention_cut *cut) {
-    return call->a.head_dim <= 64 ? run<64>(d, call, cut) : run<128>(d, call, cut);
+template <int DIM, int KEYS>
+static int run_keys(device *d, const struct attention_call *call, const struct attention_cut *cut, int warps) {
+    return call->a.q_sink.data ? run<DIM, KEYS, true>(d, call, cut, warps) : run<DIM, KEYS, false>(d, call, cut, warps);
+}
+
+/* Large tiles take less time a key, small ones leave room for more warps. */
+int attention_paged_matrix(device *d, const struct attention_call *call, struct attention_cut *cut) {
+    bool few = (int64_t)cut->sequences * call->a.kv_heads < FEW_LISTS;
+    int warps = share_out(d, call, cut);
+    cut->row_blocks = 1;
+    TRY(attention_take_results(d, call, cut));
+    if (call->a.head_dim > 64) return run_keys<128, 16>(d, call, cut, warps);
+    return few ? run_keys<64, 32>(d, call, cut, warps) : run_keys<64, 16>(d, call, cut, warps);
 }

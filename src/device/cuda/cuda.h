@@ -29,6 +29,7 @@ extern "C" {
 /* The entries of the table, each in the file of its name. */
 #define ENTRY(name, arguments) int cuda_##name(device *d, const struct op_##arguments *a);
 DEVICE_OPS(ENTRY)
+DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
 
 /* ---------------------------------------------------------------- private state */
@@ -43,15 +44,20 @@ enum cuda_work {
     CUDA_WORKS
 };
 
+enum { CUDA_COUNTERS = 1 << 14 };
+
 enum { CUDA_STAGES = 16, CUDA_STAGE_BYTES = 1 << 20, CUDA_RESULTS = 256, CUDA_RESULT_BYTES = 4 << 20 };
 
 struct cuda_state {
     int number, multiprocessors, shared_bytes /* of a block at most */;
     cudaStream_t stream;
+    bool overlaps;       /* kernels may start before the one in front has ended, see launch.h */
+    bool started, chain; /* the op at hand has launched such a kernel; so had the op before it */
     struct {
         void *memory;
         size_t bytes;
     } works[CUDA_WORKS];
+    unsigned *counters;             /* [CUDA_COUNTERS] zeros: a kernel that counts its blocks leaves them so */
     struct cuda_outgrown *outgrown; /* former workspaces */
     struct {
         void *memory; /* pinned */

@@ -41,16 +41,20 @@ int cuda_failed(const device *d, const char *call, cudaError_t error) {
 #define ENTRY(name, arguments)                                                                                         \
     static int enter_##name(device *d, const struct op_##arguments *a) {                                               \
         CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));                                                          \
+        cuda_state_of(d)->started = false;                                                                             \
         TRY(cuda_##name(d, a));                                                                                        \
+        cuda_state_of(d)->chain = cuda_state_of(d)->started;                                                           \
         cudaError_t error = cudaPeekAtLastError();                                                                     \
         return error == cudaSuccess ? LCKV_OK : cuda_failed(d, #name, error);                                          \
     }
 DEVICE_OPS(ENTRY)
+DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
 
 static void fill_ops(struct device_ops *ops) {
 #define ENTRY(name, arguments) ops->name = enter_##name;
     DEVICE_OPS(ENTRY)
+    DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
 }
 
@@ -87,6 +91,7 @@ static int check_gpu(device *d) {
     TRY(attribute(d, cudaDevAttrComputeCapabilityMinor, &minor));
     REQUIRE(major >= LEAST_MAJOR, LCKV_ERROR_DEVICE, "%s: expected compute capability %d.0 or more, found %d.%d",
             d->name, LEAST_MAJOR, major, minor);
+    s->overlaps = major >= 9;
     TRY(attribute(d, cudaDevAttrMultiProcessorCount, &s->multiprocessors));
     snprintf(d->features, sizeof d->features, "cuda compute capability %d.%d, %d multiprocessors", major, minor,
              s->multiprocessors);

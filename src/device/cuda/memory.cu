@@ -85,6 +85,7 @@ static int copy_in(device *d, void *to, const void *host, size_t bytes) {
     struct cuda_state *s = cuda_state_of(d);
     TRY(enter(d));
     TRY(cuda_outside_capture(d, "a copy from the host"));
+    s->chain = false;
     for (size_t done = 0; done < bytes; done += CUDA_STAGE_BYTES) {
         size_t now = bytes - done < CUDA_STAGE_BYTES ? bytes - done : (size_t)CUDA_STAGE_BYTES;
         auto stage = &s->stages[s->next_stage++ % CUDA_STAGES];
@@ -170,6 +171,7 @@ static int copy_out(device *d, void *host, const void *from, size_t bytes) {
 
 static int zero(device *d, void *memory, size_t bytes) {
     TRY(enter(d));
+    cuda_state_of(d)->chain = false;
     if (bytes > 0) CUDA_TRY(d, cudaMemsetAsync(memory, 0, bytes, cuda_stream(d)));
     return LCKV_OK;
 }
@@ -201,6 +203,8 @@ int cuda_memory_open(device *d) {
         CUDA_TRY(d, cudaEventCreateWithFlags(&s->marks[i].passed, cudaEventDisableTiming));
     }
     CUDA_TRY(d, cudaHostAlloc((void **)&s->result_memory, CUDA_RESULT_BYTES, cudaHostAllocDefault));
+    TRY(allocate(d, CUDA_COUNTERS * sizeof *s->counters, (void **)&s->counters));
+    TRY(zero(d, s->counters, CUDA_COUNTERS * sizeof *s->counters));
     return LCKV_OK;
 }
 
@@ -214,6 +218,7 @@ void cuda_memory_close(device *d) {
         if (s->marks[i].passed) cudaEventDestroy(s->marks[i].passed);
     }
     if (s->result_memory) cudaFreeHost(s->result_memory);
+    cudaFree(s->counters);
     for (int i = 0; i < CUDA_WORKS; i++) cudaFree(s->works[i].memory);
     while (s->outgrown) {
         struct cuda_outgrown *next = s->outgrown->next;

@@ -15,8 +15,8 @@ enum { KEPT = 1024, WORKSPACE_BYTES = 32 << 20 };
 struct key {
     int64_t rows, cols, depth;
     int operand, result; /* cudaDataType */
-    int a_transposed, b_transposed, add, has_bias;
-    uint32_t a_aligned, b_aligned, c_aligned, bias_aligned; /* bytes */
+    int a_transposed, b_transposed, add, has_bias, has_term, has_twin;
+    uint32_t a_aligned, b_aligned, c_aligned, bias_aligned, term_aligned; /* bytes */
 };
 
 struct recommendation {
@@ -87,6 +87,15 @@ static struct key key_of(const struct cuda_product *p) {
     key.c_aligned = alignment(p->c);
     key.has_bias = p->bias.data != NULL;
     key.bias_aligned = alignment(p->bias);
+    key.has_term = p->term.data != NULL;
+    key.term_aligned = alignment(p->term);
+    key.has_twin = p->b_twin != NULL;
+    if (p->b_twin) {
+        view b = p->b, c = p->c;
+        b.data = (void *)p->b_twin, c.data = p->c_twin;
+        key.b_aligned = alignment(b) < key.b_aligned ? alignment(b) : key.b_aligned;
+        key.c_aligned = alignment(c) < key.c_aligned ? alignment(c) : key.c_aligned;
+    }
     return key;
 }
 
@@ -104,8 +113,16 @@ struct problem {
     cublasLtMatrixLayoutOpaque_t b, a, c;
 };
 
-static int layout(const device *d, view v, cublasLtMatrixLayoutOpaque_t *out) {
+/* `twin`: where the second product of a pair has its matrix. */
+static int layout(const device *d, view v, const struct cuda_product *p, const void *twin,
+                  cublasLtMatrixLayoutOpaque_t *out) {
     LT_TRY(d, cublasLtMatrixLayoutInit(out, data_type(v.type), (uint64_t)v.cols, (uint64_t)v.rows, v.cols));
+    if (!p->b_twin) return LCKV_OK;
+    int32_t count = 2;
+    int64_t offset = ((const char *)twin - (const char *)v.data) / (int64_t)cuda_bytes(v.type);
+    LT_TRY(d, cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
+    LT_TRY(d,
+           cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &offset, sizeof offset));
     return LCKV_OK;
 }
 
@@ -125,9 +142,9 @@ static int describe(const device *d, const struct cuda_product *p, struct proble
         TRY(set(d, out, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
         TRY(set(d, out, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias.data, sizeof p->bias.data));
     }
-    TRY(layout(d, p->b, &out->b));
-    TRY(layout(d, p->a, &out->a));
-    return layout(d, p->c, &out->c);
+    TRY(layout(d, p->b, p, p->b_twin, &out->b));
+    TRY(layout(d, p->a, p, p->a.data, &out->a));
+    return layout(d, p->c, p, p->c_twin, &out->c);
 }
 
 /* ---------------------------------------------------------------- recommendations */
@@ -147,7 +164,8 @@ static int set_preferences(const device *d, const struct key *key, cublasLtMatmu
     TRY(prefer(d, out, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions));
     TRY(prefer(d, out, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &key->b_aligned, sizeof key->b_aligned));
     TRY(prefer(d, out, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &key->a_aligned, sizeof key->a_aligned));
-    TRY(prefer(d, out, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &key->c_aligned, sizeof key->c_aligned));
+    TRY(prefer(d, out, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key->has_term ? &key->term_aligned : &key->c_aligned,
+               sizeof key->c_aligned));
     return prefer(d, out, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &key->c_aligned, sizeof key->c_aligned);
 }
 
@@ -199,10 +217,11 @@ int cuda_multiply(device *d, const struct cuda_product *p) {
     struct problem problem;
     TRY(describe(d, p, &problem));
     if (!r->known || memcmp(&r->key, &key, sizeof key) != 0) TRY(ask(d, &problem, &key, r));
-    const float one = 1.0f, before = p->add ? 1.0f : 0.0f;
+    const float one = 1.0f, before = p->add || p->term.data ? 1.0f : 0.0f;
+    const void *term = p->term.data ? p->term.data : p->c.data;
     LT_TRY(d, cublasLtMatmul(own->handle, &problem.product, &one, p->b.data, &problem.b, p->a.data, &problem.a, &before,
-                             p->c.data, &problem.c, p->c.data, &problem.c, &r->algorithm, own->workspace,
-                             WORKSPACE_BYTES, cuda_stream(d)));
+                             term, &problem.c, p->c.data, &problem.c, &r->algorithm, own->workspace, WORKSPACE_BYTES,
+                             cuda_stream(d)));
     return LCKV_OK;
 }
 

@@ -12,6 +12,9 @@ void cuda_products_close(device *d); /* also where opening failed */
  * f32; f32 operands are not rounded (no TF32). Any extent may be 0. */
 struct cuda_product {
     view a, b, c, bias;
+    view term;          /* f32 [c.rows, c.cols], may be absent: c = A B + bias + term instead; c is f32 */
+    const void *b_twin; /* of a second product of the same shapes and `a`, or NULL; without bias and term */
+    void *c_twin;
     bool a_transposed, b_transposed, add;
 };
 int cuda_multiply(device *d, const struct cuda_product *p);
@@ -22,6 +25,14 @@ int cuda_as(device *d, view v, dtype type, enum cuda_work where, view *out);
 /* The same product for few rows, for every mix of types (linear_few.cu); false, and nothing done, where there are too
  * many. */
 bool cuda_linear_few(device *d, const struct op_linear *a);
+
+/* Up to CUDA_FEW_ROWS rows by the matrix units (linear_few_matrix.cu), where all of it is bf16 in whole chunks; false,
+ * and nothing done, where it is not. residual: may be absent. with_norm: op_project's norm too, else `normed` is there.
+ */
+enum { CUDA_FEW_ROWS = 32 };
+bool cuda_linear_few_matrix(device *d, const struct op_linear *a, view residual);
+bool cuda_project_few_matrix(device *d, const struct op_project *a, bool with_norm);
+bool cuda_heads_few_matrix(device *d, const struct op_heads *a, bool with_norm);
 
 /* dx += dy weight,  dweight += dy^T x  where they are there; all operands in x's type. */
 int cuda_linear_gradients(device *d, view x, view weight, view dy, view dx, view dweight);

@@ -12,6 +12,7 @@ struct device_program {
 static int begin(device *d) {
     CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));
     TRY(cuda_outside_capture(d, "another recording"));
+    cuda_state_of(d)->chain = false;
     CUDA_TRY(d, cudaStreamBeginCapture(cuda_stream(d), cudaStreamCaptureModeThreadLocal));
     return LCKV_OK;
 }
@@ -54,6 +55,7 @@ static int end(device *d, device_program **out) {
 
 static int replay(device *d, device_program *p) {
     CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));
+    cuda_state_of(d)->chain = false;
     CUDA_TRY(d, cudaGraphLaunch(p->steps, cuda_stream(d)));
     return LCKV_OK;
 }

@@ -1,7 +1,7 @@
 /* RMSNorm (Zhang and Sennrich 2019), of whole rows or of each head: a row is cols / width runs with a norm each. A
  * block takes a run. */
 #include "device/cuda/columns.h"
-#include "device/cuda/cuda.h"
+#include "device/cuda/launch.h"
 
 enum { EACH = 4, MOST_THREADS = 512 };
 
@@ -15,6 +15,8 @@ static unsigned run_threads(int64_t width) {
 __global__ static void forward(struct op_rms_norm a) {
     int64_t width = a.weight.cols, begin = blockIdx.x * width, end = begin + width, step = blockDim.x * EACH;
     float sum = 0;
+    cuda_let_next();
+    cuda_begin();
     for (int64_t at = begin + threadIdx.x * EACH; at < end; at += step) {
         struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end);
         for (int i = 0; i < EACH; i++) sum += x.at[i] * x.at[i];
@@ -29,9 +31,47 @@ __global__ static void forward(struct op_rms_norm a) {
     }
 }
 
+/* The same for runs of up to blockDim.x * EACH * PER columns, which are read once. */
+template <int PER> __global__ static void forward_kept(struct op_rms_norm a) {
+    int64_t width = a.weight.cols, begin = blockIdx.x * width, end = begin + width;
+    struct cuda_four x[PER];
+    float sum = 0;
+    cuda_let_next();
+    cuda_begin();
+#pragma unroll
+    for (int i = 0; i < PER; i++) {
+        int64_t at = begin + ((int64_t)i * blockDim.x + threadIdx.x) * EACH;
+        x[i] = {};
+        if (at < end) x[i] = cuda_get4(a.x.data, a.x.type, at, end);
+    }
+#pragma unroll
+    for (int i = 0; i < PER; i++)
+        for (int j = 0; j < EACH; j++) sum += x[i].at[j] * x[i].at[j];
+    float rstd = 1.0f / sqrtf(cuda_join_block(sum, cuda_plus()) / (float)(width > 0 ? width : 1) + a.eps);
+    if (threadIdx.x == 0) ((float *)a.rstd.data)[blockIdx.x] = rstd;
+#pragma unroll
+    for (int i = 0; i < PER; i++) {
+        int64_t at = begin + ((int64_t)i * blockDim.x + threadIdx.x) * EACH;
+        if (at >= end) break;
+        struct cuda_four weight = cuda_get4(a.weight.data, a.weight.type, at - begin, width);
+        for (int j = 0; j < EACH; j++) x[i].at[j] = weight.at[j] * (x[i].at[j] * rstd);
+        cuda_set4(a.y.data, a.y.type, at, end, x[i]);
+    }
+}
+
+enum { PER_THREAD = 4, MOST_KEPT = MOST_THREADS * EACH * PER_THREAD };
+
 int cuda_rms_norm(device *d, const struct op_rms_norm *a) {
-    int64_t runs = cuda_elements(a->rstd);
-    if (runs > 0) forward<<<(unsigned)runs, run_threads(a->weight.cols), 0, cuda_stream(d)>>>(*a);
+    int64_t runs = cuda_elements(a->rstd), width = a->weight.cols;
+    dim3 blocks((unsigned)runs);
+    if (runs == 0) return LCKV_OK;
+    if (width > MOST_KEPT) {
+        cuda_start(d, forward, blocks, MOST_THREADS, 0, *a);
+    } else if (width <= CUDA_WARP * EACH) {
+        cuda_start(d, forward_kept<1>, blocks, CUDA_WARP, 0, *a);
+    } else {
+        cuda_start(d, forward_kept<PER_THREAD>, blocks, run_threads((width + PER_THREAD - 1) / PER_THREAD), 0, *a);
+    }
     return LCKV_OK;
 }
 

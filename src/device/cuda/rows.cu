@@ -2,7 +2,7 @@
  *
  * Dead rows of a batch may hold any index, so one outside the table is met without harm: such a row reads zeros and
  * goes nowhere. */
-#include "device/cuda/cuda.h"
+#include "device/cuda/launch.h"
 
 enum { THREADS = 128, EACH = 4, COLS = THREADS * EACH };
 
@@ -22,6 +22,19 @@ __global__ static void copy_rows(view dst, view src, const int32_t *index) {
     if (c >= dst.cols) return;
     if (from >= 0 && from < src.rows) x = cuda_get4(cuda_row(src, from), src.type, c, src.cols);
     cuda_set4(cuda_row(dst, r), dst.type, c, dst.cols, x);
+}
+
+/* The same with ids of which some are another op's choice. */
+__global__ static void embed_rows(struct op_embed a) {
+    int64_t r = blockIdx.x, c = first_column();
+    cuda_let_next();
+    cuda_begin();
+    int32_t from = a.previous.data ? ((const int32_t *)a.from.data)[r] : -1;
+    int32_t id = from < 0 ? ((const int32_t *)a.ids.data)[r] : ((const int32_t *)a.previous.data)[from];
+    struct cuda_four x = {};
+    if (c >= a.out.cols) return;
+    if (id >= 0 && id < a.table.rows) x = cuda_get4(cuda_row(a.table, id), a.table.type, c, a.table.cols);
+    cuda_set4(cuda_row(a.out, r), a.out.type, c, a.out.cols, x);
 }
 
 enum { ROWS_EACH = 8, SEARCHED = THREADS * ROWS_EACH, AT_ONCE = 8 };
@@ -104,10 +117,7 @@ __global__ static void collect_rows(view dst, view src, const int64_t *index) {
 }
 
 int cuda_embed(device *d, const struct op_embed *a) {
-    const int32_t *ids = (const int32_t *)a->ids.data;
-    if (cuda_elements(a->out) > 0) {
-        copy_rows<<<row_blocks(a->out), THREADS, 0, cuda_stream(d)>>>(a->out, a->table, ids);
-    }
+    if (cuda_elements(a->out) > 0) cuda_start(d, embed_rows, row_blocks(a->out), THREADS, 0, *a);
     return LCKV_OK;
 }
 

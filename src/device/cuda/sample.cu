@@ -9,10 +9,10 @@
  *   - Of tokens with equal scores at top-p's threshold the lower ids go.
  *
  * A row in which a logit is NaN or +inf, or all are -inf, has no probabilities: id -1, logprob NaN. */
-#include "device/cuda/cuda.h"
+#include "device/cuda/launch.h"
 #include "device/cuda/random.h"
 
-enum { THREADS = 512, DIGIT = 8, BINS = 1 << DIGIT, KEY_BITS = 32 };
+enum { THREADS = 1024, EACH = 4, DIGIT = 8, BINS = 1 << DIGIT, KEY_BITS = 32 };
 typedef unsigned long long u64;
 
 /* What is known of a row on its way to a token. A token is a candidate when its score is at least `least`, is not among
@@ -219,11 +219,49 @@ __device__ static int choose(struct choice *c, const sample_row &how) {
 
 /* ---------------------------------------------------------------- the entry */
 
-__device__ static float log_softmax_at(const float *logits, int n, float best, int id) {
-    float sum = 0;
-    for (int i = threadIdx.x; i < n; i += THREADS) sum += expf(logits[i] - best);
-    double total = cuda_join_block((double)sum, cuda_plus());
-    return (float)((double)logits[id] - (double)best - log(total));
+/* Of a row's plain logits: the largest, its first place, and the sum of exp(logit - largest); NaN where there is one.
+ */
+struct first_look {
+    float best, sum;
+    int id;
+
+    __device__ void see(float x, int i) {
+        if (x > best) {
+            sum = sum * expf(best - x) + 1.0f;
+            best = x;
+            id = i;
+        } else {
+            sum += x == -INFINITY ? 0.0f : expf(x - best);
+        }
+    }
+
+    __device__ void join(float other, float other_sum, int other_id) {
+        float all = fmaxf(best, other);
+        if (other > best || (other == best && other_id < id)) id = other_id;
+        sum = all == -INFINITY ? sum + other_sum : sum * expf(best - all) + other_sum * expf(other - all);
+        best = all;
+    }
+};
+
+__device__ static struct first_look look(const float *logits, int n) {
+    __shared__ float bests[THREADS / CUDA_WARP], sums[THREADS / CUDA_WARP];
+    __shared__ int ids[THREADS / CUDA_WARP];
+    struct first_look own = {-INFINITY, 0, INT32_MAX};
+#pragma unroll 4
+    for (int at = threadIdx.x * EACH; at < n; at += THREADS * EACH) {
+        struct cuda_four x = cuda_get4(logits, DTYPE_F32, at, n);
+        for (int i = 0; i < EACH && at + i < n; i++) own.see(x.at[i], at + i);
+    }
+    for (int i = CUDA_WARP / 2; i > 0; i /= 2) {
+        float best = __shfl_xor_sync(CUDA_ALL_LANES, own.best, i), sum = __shfl_xor_sync(CUDA_ALL_LANES, own.sum, i);
+        own.join(best, sum, __shfl_xor_sync(CUDA_ALL_LANES, own.id, i));
+    }
+    int warp = threadIdx.x / CUDA_WARP;
+    if (threadIdx.x % CUDA_WARP == 0) bests[warp] = own.best, sums[warp] = own.sum, ids[warp] = own.id;
+    __syncthreads();
+    own = {bests[0], sums[0], ids[0]};
+    for (int w = 1; w < THREADS / CUDA_WARP; w++) own.join(bests[w], sums[w], ids[w]);
+    return own;
 }
 
 __global__ static void __launch_bounds__(THREADS) sample_rows(struct op_sample a) {
@@ -232,28 +270,27 @@ __global__ static void __launch_bounds__(THREADS) sample_rows(struct op_sample a
     c.count = (int)a.logits.cols;
     c.logits = (const float *)a.logits.data + r * c.count;
     uint8_t *seen = a.seen.data ? (uint8_t *)a.seen.data + r * c.count : NULL;
+    cuda_let_next();
+    cuda_begin();
     const sample_row &how = ((const sample_row *)a.how.data)[r];
     c.bias = a.bias.data && how.biased ? (const float *)a.bias.data + r * c.count : NULL;
     c.seen = seen;
     c.penalty = how.repetition_penalty;
     c.least = c.drop_equal = -INFINITY;
-    float best = -INFINITY;
-    int nan = 0, id = -1;
-    for (int i = threadIdx.x; i < c.count; i += THREADS) {
-        best = fmaxf(best, c.logits[i]);
-        nan |= isnan(c.logits[i]);
-    }
-    best = cuda_join_block(best, cuda_larger());
-    if (!__syncthreads_or(nan) && isfinite(best)) id = choose(&c, how);
-    float logprob = id < 0 || !a.logprob.data ? NAN : log_softmax_at(c.logits, c.count, best, id);
+    struct first_look first = look(c.logits, c.count);
+    bool plain = !c.bias && (!seen || c.penalty == 1.0f) && !(how.temperature > 0.0f);
+    int id = -1;
+    if (isfinite(first.best) && !isnan(first.sum)) id = plain ? first.id : choose(&c, how);
     __syncthreads(); /* seen is not read any more */
     if (threadIdx.x != 0) return;
     ((int32_t *)a.ids.data)[r] = id;
     if (seen && id >= 0) seen[id] = 1;
-    if (a.logprob.data) ((float *)a.logprob.data)[r] = logprob;
+    if (!a.logprob.data) return;
+    double logprob = id < 0 ? (double)NAN : (double)c.logits[id] - (double)first.best - log((double)first.sum);
+    ((float *)a.logprob.data)[r] = (float)logprob;
 }
 
 int cuda_sample(device *d, const struct op_sample *a) {
-    if (a->logits.rows > 0) sample_rows<<<(unsigned)a->logits.rows, THREADS, 0, cuda_stream(d)>>>(*a);
+    if (a->logits.rows > 0) cuda_start(d, sample_rows, dim3((unsigned)a->logits.rows), THREADS, 0, *a);
     return LCKV_OK;
 }

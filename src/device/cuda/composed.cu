@@ -1,0 +1,142 @@
+/* The composed ops (device.h) where there is something faster than their parts. */
+#include "device/cuda/launch.h"
+#include "device/cuda/products.h"
+
+/* The distance of two matrices has to be positive, as a tensor map has it. */
+static bool pairs(const struct op_project *a, int i) {
+    if (i + 1 >= a->parts || a->part[i].bias.data || a->part[i + 1].bias.data) return false;
+    view one = a->part[i].weight, two = a->part[i + 1].weight;
+    bool bf16 = one.type == DTYPE_BF16 && two.type == DTYPE_BF16 && a->normed.type == DTYPE_BF16;
+    bool behind =
+        (uintptr_t)two.data > (uintptr_t)one.data && (uintptr_t)a->part[i + 1].y.data > (uintptr_t)a->part[i].y.data;
+    uintptr_t apart =
+        ((uintptr_t)two.data - (uintptr_t)one.data) | ((uintptr_t)a->part[i + 1].y.data - (uintptr_t)a->part[i].y.data);
+    return bf16 && behind && apart % 16 == 0 && one.rows == two.rows && cuda_elements(one) > 0;
+}
+
+/* Products of equal shapes, such as those of keys and values, two at a time. */
+static int project_many(device *d, const struct op_project *a) {
+    for (int i = 0; i < a->parts; i++) {
+        struct op_linear one = {};
+        one.x = a->normed, one.weight = a->part[i].weight, one.bias = a->part[i].bias, one.y = a->part[i].y;
+        if (!pairs(a, i)) {
+            TRY(cuda_linear(d, &one));
+            continue;
+        }
+        struct cuda_product both = {};
+        both.a = one.x, both.b = one.weight, both.c = one.y;
+        both.b_twin = a->part[++i].weight.data, both.c_twin = a->part[i].y.data;
+        both.b_transposed = true;
+        TRY(cuda_multiply(d, &both));
+    }
+    if (!a->gated_y.data) return LCKV_OK;
+    struct op_swiglu gate = {};
+    gate.gate = a->part[0].y, gate.up = a->part[1].y, gate.y = a->gated_y;
+    return cuda_swiglu(d, &gate);
+}
+
+static int norm_rows(device *d, const struct op_project *a) {
+    struct op_rms_norm norm = {};
+    norm.x = a->x, norm.weight = a->norm, norm.y = a->normed, norm.rstd = a->rstd, norm.eps = a->eps;
+    return cuda_rms_norm(d, &norm);
+}
+
+int cuda_project(device *d, const struct op_project *a) {
+    if (a->x.rows == 0 || cuda_project_few_matrix(d, a, true)) return LCKV_OK;
+    TRY(norm_rows(d, a));
+    return cuda_project_few_matrix(d, a, false) ? LCKV_OK : project_many(d, a);
+}
+
+int cuda_heads(device *d, const struct op_heads *a) {
+    if (a->project.x.rows == 0 || cuda_heads_few_matrix(d, a, true)) return LCKV_OK;
+    TRY(norm_rows(d, &a->project));
+    if (cuda_heads_few_matrix(d, a, false)) return LCKV_OK;
+    if (!cuda_project_few_matrix(d, &a->project, false)) TRY(project_many(d, &a->project));
+    return cuda_rope_append(d, &a->append);
+}
+
+int cuda_linear_add(device *d, const struct op_linear_add *a) {
+    const struct op_linear *p = &a->product;
+    if (cuda_elements(p->y) == 0) return LCKV_OK;
+    if (p->x.cols == 0) return device_linear_add(d, a);
+    if (cuda_linear_few_matrix(d, p, a->residual)) return LCKV_OK;
+    if (p->x.rows <= CUDA_FEW_ROWS) return device_linear_add(d, a);
+    struct cuda_product y = {};
+    y.a = p->x;
+    TRY(cuda_as(d, p->weight, p->x.type, CUDA_WORK_WEIGHT, &y.b));
+    if (p->bias.data) TRY(cuda_as(d, p->bias, p->y.type, CUDA_WORK_BIAS, &y.bias));
+    y.c = p->y;
+    y.term = a->residual;
+    y.b_transposed = true;
+    return cuda_multiply(d, &y);
+}
+
+/* ---------------------------------------------------------------- rope_append */
+
+enum { THREADS = 128, EACH = 4 };
+
+struct append {
+    struct op_rope_append a;
+    int heads, kv_heads, pieces; /* pieces of EACH pairs in a head */
+};
+
+/* Pairs i to i + EACH of a head, rotated, to `out` and, where to_page, to `page`. */
+__device__ static void rotate(const struct append &p, view x, view out, int64_t row, int head, int i,
+                              const float *angles, view pages, int64_t page_row) {
+    int half = p.a.head_dim / 2;
+    int64_t low = (int64_t)head * p.a.head_dim + i, end = (int64_t)head * p.a.head_dim + half;
+    struct cuda_four cosines = cuda_get4(angles, DTYPE_F32, i, half);
+    struct cuda_four sines = cuda_get4(angles, DTYPE_F32, half + i, 2 * half);
+    const void *from = cuda_row(x, row);
+    struct cuda_four x0 = cuda_get4(from, x.type, low, end), x1 = cuda_get4(from, x.type, low + half, end + half);
+    struct cuda_four y0, y1;
+    for (int j = 0; j < EACH; j++) {
+        y0.at[j] = x0.at[j] * cosines.at[j] - x1.at[j] * sines.at[j];
+        y1.at[j] = x1.at[j] * cosines.at[j] + x0.at[j] * sines.at[j];
+    }
+    cuda_set4(cuda_row(out, row), out.type, low, end, y0);
+    cuda_set4(cuda_row(out, row), out.type, low + half, end + half, y1);
+    if (page_row < 0) return;
+    /* pages hold what `out` holds: rounded once */
+    if (out.type == DTYPE_BF16 && pages.type != DTYPE_BF16) {
+        for (int j = 0; j < EACH; j++) {
+            y0.at[j] = __bfloat162float(__float2bfloat16_rn(y0.at[j]));
+            y1.at[j] = __bfloat162float(__float2bfloat16_rn(y1.at[j]));
+        }
+    }
+    cuda_set4(cuda_row(pages, page_row), pages.type, low, end, y0);
+    cuda_set4(cuda_row(pages, page_row), pages.type, low + half, end + half, y1);
+}
+
+/* A thread takes a piece of a head of queries, keys or values. */
+__global__ static void __launch_bounds__(THREADS) rotate_append(struct append p) {
+    int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    int i = (int)(at % p.pieces) * EACH, all = p.heads + 2 * p.kv_heads;
+    int head = (int)(at / p.pieces % all);
+    int64_t row = at / p.pieces / all;
+    cuda_let_next();
+    cuda_begin();
+    if (row >= p.a.angles.rows) return;
+    const float *angles = (const float *)p.a.angles.data + row * p.a.angles.cols;
+    if (head < p.heads) return rotate(p, p.a.q, p.a.q_out, row, head, i, angles, p.a.pages_k, -1);
+    int64_t to = ((const int64_t *)p.a.index.data)[row];
+    if (to >= p.a.pages_k.rows) to = -1;
+    head -= p.heads;
+    if (head < p.kv_heads) return rotate(p, p.a.k, p.a.k_out, row, head, i, angles, p.a.pages_k, to);
+    if (to < 0) return;
+    int64_t half = p.a.head_dim / 2, begin = (int64_t)(head - p.kv_heads) * p.a.head_dim;
+    for (int h = 0; h < 2; h++, begin += half) {
+        struct cuda_four x = cuda_get4(cuda_row(p.a.v, row), p.a.v.type, begin + i, begin + half);
+        cuda_set4(cuda_row(p.a.pages_v, to), p.a.pages_v.type, begin + i, begin + half, x);
+    }
+}
+
+int cuda_rope_append(device *d, const struct op_rope_append *a) {
+    if (a->head_dim < 2) return device_rope_append(d, a);
+    struct append p = {*a, 0, 0, (a->head_dim / 2 + EACH - 1) / EACH};
+    if (a->q.data) p.heads = (int)(a->q.cols / a->head_dim);
+    if (a->k.data) p.kv_heads = (int)(a->k.cols / a->head_dim);
+    int64_t threads = a->angles.rows * (p.heads + 2 * p.kv_heads) * p.pieces;
+    if (threads > 0) cuda_start(d, rotate_append, dim3(cuda_blocks(threads, THREADS)), THREADS, 0, p);
+    return LCKV_OK;
+}

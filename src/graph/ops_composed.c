@@ -1,0 +1,169 @@
+/* The composed ops of device.h as functions of tensors. Where a gradient will be wanted, or a weight has a low-rank
+ * term, their parts run as ops of their own. */
+#include "graph/tape.h"
+
+#define RUN(g, op, ...) DEVICE_RUN((g)->device, op, __VA_ARGS__)
+
+/* ---------------------------------------------------------------- linear_add */
+
+static int run_linear_add(graph *g, tensor *x, tensor *weight, tensor *bias, tensor *residual, tensor *out) {
+    struct op_linear_add a = {.product = {.x = x->value, .weight = weight->value, .y = out->value},
+                              .residual = residual->value};
+    if (bias) a.product.bias = bias->value;
+    return RUN(g, linear_add, &a);
+}
+
+int graph_linear_add(graph *g, tensor *x, tensor *weight, tensor *bias, tensor *residual, tensor **out) {
+    tensor *branch, *inputs[] = {x, weight, bias, residual};
+    *out = NULL;
+    if (!weight->plus && !tape_wants(g, inputs, 4)) {
+        TRY(graph_tensor(g, x->value.rows, weight->value.rows, DTYPE_F32, out));
+        return tensor_made(g, run_linear_add(g, x, weight, bias, residual, *out), out);
+    }
+    TRY(graph_linear(g, x, weight, bias, DTYPE_F32, &branch));
+    int status = graph_add(g, residual, branch, out);
+    tensor_release(g, branch);
+    return status;
+}
+
+/* ---------------------------------------------------------------- project */
+
+static bool is_composed(const graph *g, tensor *x, const graph_projection *p) {
+    tensor *inputs[2 + 2 * PROJECT_PARTS] = {x, p->norm};
+    int count = 2;
+    for (int i = 0; i < p->parts; i++) {
+        if (p->weight[i]->plus) return false;
+        inputs[count++] = p->weight[i];
+        inputs[count++] = p->bias[i];
+    }
+    return !tape_wants(g, inputs, count);
+}
+
+static void release_parts(graph *g, tensor *out[PROJECT_PARTS]) {
+    for (int i = 0; i < PROJECT_PARTS; i++) tensor_release(g, out[i]);
+    for (int i = 0; i < PROJECT_PARTS; i++) out[i] = NULL;
+}
+
+static int project_apart(graph *g, tensor *x, const graph_projection *p, tensor *out[PROJECT_PARTS]) {
+    tensor *h;
+    TRY(graph_rms_norm(g, x, p->norm, p->eps, g->compute, &h));
+    int status = LCKV_OK;
+    for (int i = 0; i < p->parts && status >= 0; i++)
+        status = graph_linear(g, h, p->weight[i], p->bias[i], g->compute, &out[i]);
+    tensor_release(g, h);
+    return status;
+}
+
+/* Tensors for the parts and the room that the op asks for; `a` gets all of it. */
+static int take_project(graph *g, tensor *x, const graph_projection *p, tensor *out[PROJECT_PARTS], tensor *room[2],
+                        struct op_project *a) {
+    int64_t rows = x->value.rows;
+    *a = (struct op_project){.x = x->value, .norm = p->norm->value, .eps = p->eps, .parts = p->parts};
+    for (int i = 0; i < p->parts; i++) {
+        TRY(graph_tensor(g, rows, p->weight[i]->value.rows, g->compute, &out[i]));
+        a->part[i].weight = p->weight[i]->value;
+        a->part[i].y = out[i]->value;
+        if (p->bias[i]) a->part[i].bias = p->bias[i]->value;
+    }
+    TRY(graph_tensor(g, rows, x->value.cols, g->compute, &room[0]));
+    TRY(graph_tensor(g, rows, 1, DTYPE_F32, &room[1]));
+    a->normed = room[0]->value;
+    a->rstd = room[1]->value;
+    return LCKV_OK;
+}
+
+static int run_project(graph *g, tensor *x, const graph_projection *p, tensor *out[PROJECT_PARTS], tensor *gated) {
+    struct op_project a;
+    tensor *room[2] = {NULL};
+    int status = take_project(g, x, p, out, room, &a);
+    if (status >= 0) {
+        if (gated) a.gated_y = gated->value;
+        status = RUN(g, project, &a);
+    }
+    for (int i = 0; i < 2; i++) tensor_release(g, room[i]);
+    return status;
+}
+
+int graph_project(graph *g, tensor *x, const graph_projection *p, tensor *out[PROJECT_PARTS]) {
+    for (int i = 0; i < PROJECT_PARTS; i++) out[i] = NULL;
+    int status = is_composed(g, x, p) ? run_project(g, x, p, out, NULL) : project_apart(g, x, p, out);
+    if (status < 0) release_parts(g, out);
+    return status;
+}
+
+int graph_project_gated(graph *g, tensor *x, const graph_projection *p, tensor **out) {
+    tensor *parts[PROJECT_PARTS] = {NULL};
+    int status;
+    *out = NULL;
+    if (is_composed(g, x, p)) {
+        TRY(graph_tensor(g, x->value.rows, p->weight[0]->value.rows, g->compute, out));
+        status = tensor_made(g, run_project(g, x, p, parts, *out), out);
+    } else {
+        status = project_apart(g, x, p, parts);
+        if (status >= 0) status = graph_swiglu(g, parts[0], parts[1], out);
+    }
+    release_parts(g, parts);
+    return status;
+}
+
+/* ---------------------------------------------------------------- rope_append */
+
+int graph_rope_append(graph *g, tensor *q, tensor *k, tensor *v, tensor *angles, view index,
+                      const struct kv_pages *pages, tensor **q_out, tensor **k_out) {
+    struct op_rope_append a = {.k = k->value,
+                               .v = v->value,
+                               .angles = angles->value,
+                               .index = index,
+                               .pages_k = pages->k,
+                               .pages_v = pages->v,
+                               .head_dim = (int)angles->value.cols};
+    *q_out = NULL;
+    TRY(graph_tensor(g, k->value.rows, k->value.cols, k->value.type, k_out));
+    int status = q ? graph_tensor(g, q->value.rows, q->value.cols, q->value.type, q_out) : LCKV_OK;
+    if (status >= 0) {
+        a.k_out = (*k_out)->value;
+        if (q) a.q = q->value, a.q_out = (*q_out)->value;
+        status = RUN(g, rope_append, &a);
+    }
+    if (status >= 0) return status;
+    tensor_release(g, *q_out);
+    *q_out = NULL;
+    return tensor_made(g, status, k_out);
+}
+
+/* ---------------------------------------------------------------- heads */
+
+bool graph_may_join_heads(const graph *g, tensor *x, const graph_projection *p) {
+    return is_composed(g, x, p);
+}
+
+/* Products in `raw`; rotated ones, and the values as they are, in `out`. */
+static int run_heads(graph *g, tensor *x, const graph_projection *p, struct op_rope_append *append, bool queries,
+                     tensor *raw[PROJECT_PARTS], tensor *room[2], tensor *out[PROJECT_PARTS]) {
+    struct op_heads a;
+    int keys = queries ? 1 : 0, rotated = p->parts < keys + 2 ? keys : keys + 1;
+    TRY(take_project(g, x, p, raw, room, &a.project));
+    for (int i = 0; i < rotated; i++) TRY(graph_tensor(g, x->value.rows, raw[i]->value.cols, g->compute, &out[i]));
+    if (queries) append->q = raw[0]->value, append->q_out = out[0]->value;
+    if (rotated > keys) {
+        out[keys + 1] = tensor_hold(raw[keys + 1]);
+        append->k = raw[keys]->value;
+        append->k_out = out[keys]->value;
+        append->v = raw[keys + 1]->value;
+    }
+    a.append = *append;
+    return RUN(g, heads, &a);
+}
+
+int graph_heads(graph *g, tensor *x, const graph_projection *p, bool queries, tensor *angles, view index,
+                const struct kv_pages *pages, tensor *out[PROJECT_PARTS]) {
+    struct op_rope_append append = {.angles = angles->value, .head_dim = (int)angles->value.cols};
+    if (pages) append.index = index, append.pages_k = pages->k, append.pages_v = pages->v;
+    tensor *raw[PROJECT_PARTS] = {NULL}, *room[2] = {NULL};
+    for (int i = 0; i < PROJECT_PARTS; i++) out[i] = NULL;
+    int status = run_heads(g, x, p, &append, queries, raw, room, out);
+    release_parts(g, raw);
+    for (int i = 0; i < 2; i++) tensor_release(g, room[i]);
+    if (status < 0) release_parts(g, out);
+    return status;
+}
