@@ -1,6 +1,6 @@
 /* Many sequences together: each gets what it gets alone, whatever its length, encoding, cache policy and company; seeds
  * reproduce; penalties, ends and failures are each sequence's own. */
-#include "generate/batcher.h"
+#include "generate/batcher_call.h"
 #include "generate/encoding.h"
 
 #include "fixture.h"
@@ -87,6 +87,107 @@ static void company_changes_nothing(void **state) {
                 if (sinks) o.window_length = 7, o.sinks = 2;
                 compare_company(&f, &o, (lckv_encoding)encoding, ways[(i + encoding) % 2], layouts[i]);
             }
+        }
+        fixture_close(&f);
+    }
+}
+
+/* Steps that are sent before the results of those in front are known give the same tokens and log-probabilities, bit
+ * for bit: sequences end early by EOS, at different lengths, are penalized, come and are taken out meanwhile. */
+static void compare_ahead(const fixture *f, bool sinks, sample_row how, uint64_t seed) {
+    enum { COUNT = 6, MOST_STEPS = 400 };
+    static float logprobs[2][COUNT][256];
+    int32_t ids[2][COUNT][256];
+    int64_t counts[2][COUNT];
+    how.seed = seed;
+    for (int ahead = 0; ahead < 2; ahead++) {
+        batcher_options o = {.compute = DTYPE_F32, .sequences = 3, .batch_invariant = true, .ahead = ahead ? 1 : -1};
+        if (sinks) o.window_length = 7, o.sinks = 2;
+        sequence *s[COUNT];
+        batcher *b;
+        OK(batcher_create(f->model, &o, &b));
+        for (int i = 0; i < COUNT; i++) {
+            s[i] = make_sequence(f, i % SEQUENCES, how);
+            s[i]->how.stream = (uint64_t)i;
+            s[i]->most += i;
+            s[i]->ignore_eos = i % 3 == 0;
+            if (i == 4) OK(sequence_add_bias(s[i], FIXTURE_VOCAB, (int32_t[]){7}, (float[]){2}, 1));
+            if (i == 5) OK(sequence_add_bias(s[i], FIXTURE_VOCAB, (int32_t[]){7}, (float[]){2}, 1));
+            if (i == 5) s[i]->frequency_penalty = 0.5f;
+            OK(batcher_add(b, s[i]));
+        }
+        for (int step = 0; step < MOST_STEPS && !batcher_idle(b); step++) {
+            int stepped;
+            OK(batcher_step(b));
+            batcher_stepped(b, &stepped);
+            for (int i = 0; i < COUNT; i++) {
+                if (s[i]->fresh && s[i]->token >= 0) logprobs[ahead][i][s[i]->count - 1] = s[i]->logprob;
+                bool stops = i == 1 && s[i]->count == s[i]->prompt_count + 3; /* as a stop string would */
+                if (stops && s[i]->finish == LCKV_FINISH_NONE) batcher_remove(b, s[i]);
+            }
+        }
+        assert_true(batcher_idle(b));
+        batcher_free(b);
+        for (int i = 0; i < COUNT; i++) {
+            counts[ahead][i] = s[i]->count;
+            memcpy(ids[ahead][i], s[i]->ids, (size_t)s[i]->count * sizeof(int32_t));
+            sequence_free(s[i]);
+        }
+    }
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(counts[0][i], counts[1][i]);
+        for (int64_t t = 0; t < counts[0][i]; t++) {
+            assert_int_equal(ids[0][i][t], ids[1][i][t]);
+            assert_memory_equal(&logprobs[0][i][t], &logprobs[1][i][t], sizeof(float));
+        }
+    }
+}
+
+static void going_ahead_changes_nothing(void **state) {
+    (void)state;
+    const sample_row ways[] = {{.repetition_penalty = 1, .top_p = 1},
+                               {.temperature = 2, .top_p = 0.95f, .repetition_penalty = 1.3f}};
+    for (int i = 0; i < LAYOUTS; i++) {
+        fixture f;
+        open_layout(&f, layouts[i]);
+        for (int w = 0; w < 2; w++)
+            for (uint64_t seed = 0; seed < 4; seed++) compare_ahead(&f, seed % 2, ways[w], seed);
+        fixture_close(&f);
+    }
+}
+
+/* Rows that fill a step up to one of a few sizes, as on a device that records steps, change nothing. */
+static void dead_rows_change_nothing(void **state) {
+    (void)state;
+    enum { COUNT = 19 };
+    const sample_row how = {.temperature = 2, .top_p = 0.95f, .repetition_penalty = 1.3f};
+    for (int i = 0; i < LAYOUTS; i++) {
+        fixture f;
+        sequence *s[2][COUNT];
+        open_layout(&f, layouts[i]);
+        for (int fills = 0; fills < 2; fills++) {
+            batcher_options o = {.compute = DTYPE_F32, .sequences = COUNT, .batch_invariant = true, .ahead = fills};
+            batcher *b;
+            OK(batcher_create(f.model, &o, &b));
+            b->batch->rounds = fills;
+            for (int j = 0; j < COUNT; j++) {
+                s[fills][j] = make_sequence(&f, j % SEQUENCES, how);
+                s[fills][j]->how.stream = (uint64_t)j;
+                s[fills][j]->most += j; /* they leave one after the other */
+                OK(batcher_add(b, s[fills][j]));
+            }
+            bool filled = false;
+            while (!batcher_idle(b)) {
+                OK(batcher_step(b));
+                filled |= b->batch->rows > b->call->count && b->batch->max_rows == 1;
+            }
+            assert_int_equal(filled, fills);
+            batcher_free(b);
+        }
+        for (int j = 0; j < COUNT; j++) {
+            assert_same(s[0][j], s[1][j], layouts[i]);
+            sequence_free(s[0][j]);
+            sequence_free(s[1][j]);
         }
         fixture_close(&f);
     }
@@ -300,6 +401,8 @@ static void nan_is_an_end(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(company_changes_nothing),
+        cmocka_unit_test(going_ahead_changes_nothing),
+        cmocka_unit_test(dead_rows_change_nothing),
         cmocka_unit_test(greedy_is_the_best_token),
         cmocka_unit_test(the_first_window_enters_at_once),
         cmocka_unit_test(encodings),

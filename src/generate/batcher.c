@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Enough to keep matrix products busy, and activations bounded. */
-enum { STEP_TOKENS = 2048, PIECE_TOKENS = 64 };
+enum { STEP_TOKENS = 2048, GPU_STEP_TOKENS = 8192, PIECE_TOKENS = 64 };
 
 /* Every weight is read, but of the embedding only a row a token, unless it is the head too. */
 static double count_weight_bytes(const params *p) {
@@ -39,9 +39,13 @@ static int build(batcher *b) {
     cache.window_length = o->window_length;
     cache.sinks = o->sinks;
     if (o->keeps_prefixes) cache.kept = count_prefixes(b, &cache);
-    TRY(batcher_call_make(&b->call, o->sequences));
+    for (int i = 0; i < 2; i++) TRY(batcher_call_make(&b->calls[i], o->sequences));
+    b->call = &b->calls[0];
+    b->ahead = o->ahead ? o->ahead > 0 : m->device->recording.begin != NULL;
     b->row = malloc((size_t)m->config->vocab_size * sizeof *b->row);
     REQUIRE(b->row, LCKV_ERROR_MEMORY, "no memory for a row of logits");
+    /* dead rows that fill a step up are at most one in nine */
+    TRY(sampler_create(m->device, m->config->vocab_size, o->sequences + o->sequences / 8 + 1, &b->sampler));
     TRY(graph_create(m->device, o->compute, false, &b->graph));
     TRY(kv_cache_create(m, &cache, &b->cache));
     if (cache.kept) TRY(prefixes_create(b->cache, o->piece_tokens, cache.kept, &b->prefixes));
@@ -49,7 +53,9 @@ static int build(batcher *b) {
     if (o->encoding_runs) TRY(plan_make(&m->config->map, o->encoding_runs - 1, 1, &b->plan));
     if (o->encoding_runs) b->batch->plan = &b->plan;
     b->batch->tolerance = o->encoding_tolerance;
-    return sampler_create(m->device, m->config->vocab_size, &b->sampler);
+    b->batch->previous = sampler_ids(b->sampler);
+    b->batch->fills = true;
+    return LCKV_OK;
 }
 
 int batcher_create(const model *m, const batcher_options *options, batcher **out) {
@@ -58,7 +64,7 @@ int batcher_create(const model *m, const batcher_options *options, batcher **out
     REQUIRE(b, LCKV_ERROR_MEMORY, "no memory to generate");
     b->model = m;
     b->options = *options;
-    if (!b->options.step_tokens) b->options.step_tokens = STEP_TOKENS;
+    if (!b->options.step_tokens) b->options.step_tokens = m->device->recording.begin ? GPU_STEP_TOKENS : STEP_TOKENS;
     if (!b->options.piece_tokens) b->options.piece_tokens = PIECE_TOKENS;
     b->weight_bytes = count_weight_bytes(m->params);
     int status = build(b);
@@ -71,6 +77,7 @@ int batcher_create(const model *m, const batcher_options *options, batcher **out
 
 void batcher_free(batcher *b) {
     if (!b) return;
+    if (b->ended < b->begun) b->model->device->memory.wait(b->model->device); /* results still come to the calls */
     replay_set_forget(&b->decoding, b->model->device);
     sampler_free(b->sampler);
     batch_free(b->batch);
@@ -79,7 +86,7 @@ void batcher_free(batcher *b) {
     kv_cache_free(b->cache);
     graph_free(b->graph);
     b->model->device->memory.release(b->model->device, b->index.data);
-    batcher_call_free(&b->call);
+    for (int i = 0; i < 2; i++) batcher_call_free(&b->calls[i]);
     free(b->row);
     free(b->queue);
     free(b);
@@ -112,6 +119,7 @@ int batcher_add(batcher *b, sequence *leader) {
         s->leader = s == leader ? NULL : leader;
         s->serial = ++b->serials;
         s->cached = s->found = 0;
+        s->due = 0;
         s->cache_id = -1;
         s->token = -1;
         s->finish = LCKV_FINISH_NONE;
@@ -125,8 +133,10 @@ static void leave_cache(batcher *b, sequence *s) {
     s->cache_id = -1;
 }
 
+/* Its pages may be given away at once: what a step under way writes there comes before what any later one does. */
 static void remove_at(batcher *b, int at) {
     leave_cache(b, b->queue[at]);
+    for (int64_t n = b->ended; n < b->begun; n++) batcher_call_forget(&b->calls[n % 2], b->queue[at]);
     if (at < b->running) b->running--;
     b->queued--;
     memmove(b->queue + at, b->queue + at + 1, (size_t)(b->queued - at) * sizeof *b->queue);
@@ -209,6 +219,11 @@ static bool decides_by_itself(const batcher *b) {
     return b->options.encoding_tolerance > 0 && b->model->config->map.loops > 0;
 }
 
+/* It waits for another that reads its prompt, or for the results of steps under way that it ends with. */
+static bool rests(const sequence *s) {
+    return sequence_follows(s) || s->cached == sequence_length(s) || (s->due && sequence_length(s) >= s->most);
+}
+
 /* Who goes in this step: single tokens always; pieces of prompts in their order, one at least, as long as there is
  * room. Tokens that decode take none of it: were they more than it, prompts would enter one by one. A piece that has to
  * wait is not passed by those behind it. */
@@ -219,11 +234,11 @@ static void choose_rows(batcher *b) {
         sequence *s = b->queue[i];
         s->fresh = s->planned = false;
         s->scored_count = 0;
-        s->rows = !sequence_follows(s) && next_rows(b, s, 0) == 1;
+        s->rows = !rests(s) && next_rows(b, s, 0) == 1;
     }
     for (int i = 0; i < b->running && !full; i++) {
         sequence *s = b->queue[i];
-        if (s->rows || sequence_follows(s)) continue;
+        if (s->rows || rests(s)) continue;
         int64_t rows = next_rows(b, s, room);
         full = !first && rows > room;
         if (full) continue;
@@ -241,6 +256,7 @@ static bool is_eos(const model_config *c, int32_t id) {
 }
 
 static int accept(batcher *b, sequence *s, int32_t id, float logprob) {
+    s->due--;
     s->fresh = true;
     s->token = id;
     s->logprob = logprob;
@@ -279,43 +295,67 @@ static int advance(batcher *b, sequence *s) {
     return LCKV_OK;
 }
 
-static int accept_all(batcher *b) {
-    batcher_call *call = &b->call;
+/* Sends a step to the device, unless there is nothing to do before the results of the one under way are known. */
+static int begin_step(batcher *b) {
+    batcher_call *call = b->call = &b->calls[b->begun % 2];
+    bool first = b->begun == b->ended;
+    TRY(admit(b));
+    choose_rows(b);
+    batcher_call_fill(b);
+    if (!call->count || (!first && !batcher_call_goes_ahead(b))) return LCKV_OK;
+    int status = batcher_call_send(b);
+    int reset = graph_reset(b->graph);
+    TRY(status);
+    TRY(reset);
+    b->begun++;
+    for (int i = 0; i < call->wanted; i++) call->chooser[i]->due++, call->chooser[i]->place = i;
     for (int i = 0; i < call->count; i++) TRY(advance(b, call->owner[i]));
+    return LCKV_OK;
+}
+
+static int accept_all(batcher *b, batcher_call *call) {
     for (int i = 0; i < call->stepped_count; i++) {
         sequence *s = call->stepped[i];
-        if (s->cached == s->count && s->count >= s->most) end_without_token(s);
+        if (!s->due && s->cached == s->count && s->count >= s->most) end_without_token(s);
     }
-    for (int i = 0; i < call->wanted; i++) TRY(accept(b, call->chooser[i], call->ids[i], call->logprobs[i]));
+    for (int i = 0; i < call->wanted; i++)
+        if (call->chooser[i]) TRY(accept(b, call->chooser[i], call->ids[i], call->logprobs[i]));
     for (int i = b->running - 1; i >= 0; i--)
         if (b->queue[i]->finish != LCKV_FINISH_NONE) remove_at(b, i);
     return LCKV_OK;
 }
 
-static void count_time(batcher *b, double seconds) {
+static void count_time(batcher *b, const batcher_call *call, double seconds) {
     batcher_timing *t = &b->timing;
-    t->prompt_tokens += b->call.prompt_rows;
-    if (b->call.prompt_rows) {
+    t->prompt_tokens += call->prompt_rows;
+    if (call->prompt_rows) {
         t->prompt_seconds += seconds;
         return;
     }
     t->decode_seconds += seconds;
-    t->decode_tokens += b->call.wanted;
+    t->decode_tokens += call->wanted;
     t->decode_bytes += b->weight_bytes;
+}
+
+static int end_step(batcher *b) {
+    batcher_call *call = &b->calls[b->ended++ % 2];
+    b->done = call;
+    TRY(batcher_call_receive(b, call));
+    return accept_all(b, call);
 }
 
 int batcher_step(batcher *b) {
     double start = clock_seconds();
-    TRY(admit(b));
-    choose_rows(b);
-    batcher_call_fill(b);
-    int status = batcher_call_run(b);
-    int reset = graph_reset(b->graph);
-    TRY(status);
-    TRY(reset);
-    TRY(accept_all(b));
-    count_time(b, clock_seconds() - start);
-    return LCKV_OK;
+    int status = LCKV_OK;
+    b->done = NULL;
+    if (b->begun == b->ended) TRY(begin_step(b));
+    if (b->begun == b->ended) return LCKV_OK;
+    bool alone = !b->ahead || decides_by_itself(b) || batcher_call_waits(&b->calls[b->ended % 2]);
+    if (!alone && b->begun == b->ended + 1) status = begin_step(b);
+    bool sent = b->begun == b->ended + 2; /* else it is tried again when its turn has come */
+    TRY(end_step(b));
+    count_time(b, b->done, clock_seconds() - start);
+    return sent ? status : LCKV_OK;
 }
 
 batcher_timing batcher_times(const batcher *b) {
@@ -343,6 +383,6 @@ int batcher_waiting(const batcher *b) {
 }
 
 sequence *const *batcher_stepped(const batcher *b, int *count) {
-    *count = b->call.stepped_count;
-    return b->call.stepped;
+    *count = b->done ? b->done->stepped_count : 0;
+    return b->done ? b->done->stepped : NULL;
 }

@@ -17,7 +17,8 @@ typedef struct batcher_options {
     dtype compute;                /* DTYPE_F32 or DTYPE_BF16 */
     int64_t window_length, sinks; /* of the sink cache; 0: everything is kept */
     int sequences;                /* most that run together; others wait */
-    int64_t step_tokens;       /* pieces of prompts enter a step until they have so many tokens, one always; 0: 2048 */
+    int64_t step_tokens; /* pieces of prompts enter a step until they have so many tokens, one always; 0: 2048, on a GPU
+                            8192 */
     int64_t piece_tokens;      /* see encoding.h; 0: 64 */
     int encoding_runs;         /* of a loop, for a piece by the plan; 0: the model's m + b */
     double encoding_tolerance; /* see batch.h; 0: all of them */
@@ -25,6 +26,8 @@ typedef struct batcher_options {
     int64_t rows;        /* tokens that the cache has room for to begin with; it grows */
     size_t cache_bytes;  /* > 0: the cache has so much from the beginning, and no more; rows is not read then */
     bool keeps_prefixes; /* for prompts to come; with cache_bytes alone */
+    int ahead;           /* 1: a step is sent to the device before the results of the one in front are there; -1: never;
+                            0 (default): where the device works by itself */
 } batcher_options;
 
 /* Seconds spent, and tokens got by them. A step in which any part of a prompt is read is prompt time. */
@@ -49,7 +52,8 @@ void batcher_remove(batcher *b, sequence *s);
 
 bool batcher_idle(const batcher *b); /* no sequence runs or waits */
 
-/* One step. Sequences that got a token are `fresh`; those that ended have their `finish`. */
+/* One step's results. Sequences that got a token are `fresh`; those that ended have their `finish`. The next step may
+ * be under way when it returns; what that one makes for a sequence which has ended or is taken out is thrown away. */
 int batcher_step(batcher *b);
 
 batcher_timing batcher_times(const batcher *b);

@@ -35,7 +35,7 @@ void batcher_call_free(batcher_call *s) {
 
 /* Room for so many rows that are chosen from or scored. */
 static int reserve_index(batcher *b, int64_t rows) {
-    batcher_call *call = &b->call;
+    batcher_call *call = b->call;
     device *d = b->model->device;
     if (rows <= call->index_capacity) return LCKV_OK;
     int32_t *rows_of = realloc(call->rows_of, (size_t)rows * sizeof *rows_of);
@@ -52,7 +52,7 @@ static int reserve_index(batcher *b, int64_t rows) {
 }
 
 static bool chooses(const sequence *s) {
-    return s->cached + s->rows == s->count && s->count < s->most;
+    return s->cached + s->rows == sequence_length(s) && sequence_length(s) < s->most;
 }
 
 static bool scores(const sequence *s) {
@@ -103,19 +103,29 @@ static void add_entry(batcher_call *call, sequence *s) {
                                                  .wanted = wanted,
                                                  .length = s->cached < s->prompt_count ? s->prompt_count : 0,
                                                  .cache_id = s->cache_id,
-                                                 .planned = s->planned};
+                                                 .planned = s->planned,
+                                                 .chosen = s->cached < s->count ? 0 : 1 + s->place};
 }
 
 /* Planned entries come first in a batch. */
 static void collect(batcher *b, bool planned) {
     for (int i = 0; i < b->running; i++) {
         sequence *s = b->queue[i];
-        if (s->rows && s->planned == planned) add_entry(&b->call, s);
+        if (s->rows && s->planned == planned) add_entry(b->call, s);
+    }
+}
+
+static void fill_choices(batcher_call *call) {
+    for (int i = 0; i < call->wanted; i++) {
+        sequence *s = call->chooser[i];
+        call->choices[i] =
+            (sampler_row){.how = s->how, .seen = s->seen, .bias = s->bias, .changed = s->token, .owner = s->serial};
+        call->choices[i].how.counter += (uint64_t)s->due;
     }
 }
 
 void batcher_call_fill(batcher *b) {
-    batcher_call *call = &b->call;
+    batcher_call *call = b->call;
     call->count = call->stepped_count = call->wanted = call->scored = 0;
     call->hidden_rows = 0;
     call->prompt_rows = 0;
@@ -123,11 +133,12 @@ void batcher_call_fill(batcher *b) {
     call->top = false;
     collect(b, true);
     collect(b, false);
+    fill_choices(call);
 }
 
 /* Which of the rows that the decoder hands out are for what. Nothing to do where all are to choose from. */
 static int send_index(batcher *b) {
-    batcher_call *call = &b->call;
+    batcher_call *call = b->call;
     device *d = b->model->device;
     if (call->direct) return LCKV_OK;
     TRY(reserve_index(b, (int64_t)call->hidden_rows + call->wanted));
@@ -149,20 +160,32 @@ static int send_index(batcher *b) {
     return d->memory.copy_in(d, b->index.data, call->rows_of, (size_t)(call->wanted + call->scored) * sizeof(int32_t));
 }
 
+/* The rows that fill a batch up are chosen too where all rows are. */
 static int send_choices(batcher *b) {
-    batcher_call *call = &b->call;
+    batcher_call *call = b->call;
+    int dead = call->direct ? b->batch->wanted - call->wanted : 0;
+    return sampler_send(b->sampler, call->choices, call->wanted, dead);
+}
+
+/* The host does not know yet what a token that is due changes: that has to be on the device already. */
+bool batcher_call_goes_ahead(const batcher *b) {
+    const batcher_call *call = b->call;
     for (int i = 0; i < call->wanted; i++) {
-        sequence *s = call->chooser[i];
-        call->choices[i] =
-            (sampler_row){.how = s->how, .seen = s->seen, .bias = s->bias, .changed = s->token, .owner = s->serial};
+        const sequence *s = call->chooser[i];
+        bool changes_bias = s->presence_penalty != 0 || s->frequency_penalty != 0;
+        if (s->due && (changes_bias || !sampler_keeps(b->sampler, &call->choices[i], i))) return false;
     }
-    return sampler_send(b->sampler, call->choices, call->wanted);
+    return true;
+}
+
+bool batcher_call_waits(const batcher_call *call) {
+    return call->top || call->scored;
 }
 
 /* What the device does in a step. It copies nothing, so that it can be recorded. */
 static int compute(void *user) {
     batcher *b = user;
-    const batcher_call *call = &b->call;
+    const batcher_call *call = b->call;
     tensor *hidden, *chosen;
     TRY(decoder_forward(b->model, b->graph, b->batch, b->cache, &hidden));
     b->hidden = chosen = hidden;
@@ -180,7 +203,7 @@ static int compute(void *user) {
 static int compute_decoding(batcher *b) {
     const batch *rows = b->batch;
     replay_key key = {{rows->rows, rows->wanted, rows->groups[0].max_past, rows->groups[1].max_past, rows->moves,
-                       kv_cache_moves(b->cache), sampler_moves(b->sampler)}};
+                       kv_cache_moves(b->cache), sampler_form(b->sampler)}};
     return replay_set_run(&b->decoding, b->graph, &key, compute, b);
 }
 
@@ -188,43 +211,58 @@ static int compute_decoding(batcher *b) {
 static int read_top(batcher *b) {
     device *d = b->model->device;
     int64_t vocab_size = b->model->config->vocab_size;
-    for (int i = 0; i < b->call.wanted; i++) {
-        sequence *s = b->call.chooser[i];
+    for (int i = 0; i < b->call->wanted; i++) {
+        sequence *s = b->call->chooser[i];
         lckv_logprob out[1 + LOGPROBS_MOST];
-        logprobs_row row = {.id = b->call.ids[i], .top = s->top_logprobs, .out = out};
+        logprobs_row row = {.id = b->call->ids[i], .top = s->top_logprobs, .out = out};
         if (!row.top) continue;
         size_t bytes = (size_t)vocab_size * sizeof(float);
         TRY(d->memory.copy_out(d, b->row, (char *)b->logits->value.data + (size_t)i * bytes, bytes));
         TRY(d->memory.wait(d));
         logprobs_of(b->row, vocab_size, &row);
-        b->call.logprobs[i] = out[0].logprob;
+        b->call->logprobs[i] = out[0].logprob;
         memcpy(s->top, out + 1, (size_t)row.top * sizeof *out);
     }
     return LCKV_OK;
 }
 
-static int run_call(batcher *b) {
+static int send(batcher *b) {
     device *d = b->model->device;
-    batcher_call *call = &b->call;
+    batcher_call *call = b->call;
     TRY(batch_fill(b->batch, b->cache, call->entries, call->count));
     TRY(send_index(b));
     if (call->wanted) TRY(send_choices(b));
     bool alike = b->batch->max_rows == 1 && !b->batch->plan_rows && !call->top && call->direct;
     TRY(alike ? compute_decoding(b) : compute(b));
-    TRY(call->wanted ? sampler_fetch(b->sampler, call->ids, call->logprobs) : d->memory.wait(d));
+    if (call->wanted) TRY(sampler_fetch(b->sampler, call->ids, call->logprobs));
+    if (batcher_call_waits(call)) TRY(d->memory.wait(d));
     if (call->top) TRY(read_top(b));
-    if (!call->scored) return LCKV_OK;
-    return logprobs_read(b->model, b->graph, b->hidden, b->index, call->wanted, call->scores, call->scored);
+    if (call->scored)
+        TRY(logprobs_read(b->model, b->graph, b->hidden, b->index, call->wanted, call->scores, call->scored));
+    return d->memory.mark(d, &call->mark);
 }
 
-int batcher_call_run(batcher *b) {
+int batcher_call_send(batcher *b) {
     b->model->device->invariant_rows = b->options.batch_invariant;
-    int status = run_call(b);
+    int status = send(b);
     b->model->device->invariant_rows = false;
-    if (status < 0) {
+    if (status < 0)
         kv_cache_rollback(b->cache);
-        return status;
-    }
-    kv_cache_commit(b->cache);
-    return LCKV_OK;
+    else
+        kv_cache_commit(b->cache);
+    return status;
+}
+
+int batcher_call_receive(batcher *b, batcher_call *call) {
+    device *d = b->model->device;
+    return d->memory.reach(d, call->mark);
+}
+
+void batcher_call_forget(batcher_call *call, const sequence *s) {
+    int stepped = 0;
+    for (int i = 0; i < call->wanted; i++)
+        if (call->chooser[i] == s) call->chooser[i] = NULL;
+    for (int i = 0; i < call->stepped_count; i++)
+        if (call->stepped[i] != s) call->stepped[stepped++] = call->stepped[i];
+    call->stepped_count = stepped;
 }

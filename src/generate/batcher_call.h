@@ -24,7 +24,8 @@ typedef struct batcher_call {
     int32_t *ids;
     float *logprobs;
     int wanted;
-    bool top; /* one of them tells the most probable tokens */
+    bool top;     /* one of them tells the most probable tokens */
+    int64_t mark; /* of the device: results are there once it is reached */
 
     int32_t hidden_rows;  /* that the decoder hands out: those in which a token is chosen, and those that are scored */
     bool direct;          /* in each of them one token is chosen, and nothing is scored */
@@ -49,7 +50,10 @@ struct batcher {
     sequence **queue;        /* running ones first, then those that wait, each in order of arrival */
     int running, queued, capacity;
     uint64_t serials;
-    batcher_call call;
+    batcher_call calls[2], *call, *done; /* step n is in calls[n % 2]; the one that is being made, and the
+                                            last whose results are known, NULL before the first */
+    int64_t begun, ended;                /* steps; at most two are under way */
+    bool ahead;
     replay_set decoding;
     batcher_timing timing;
     double weight_bytes; /* that a step reads */
@@ -60,7 +64,15 @@ void batcher_call_free(batcher_call *s);
 
 /* The call of a step: its sequences are those that run and have `rows`. */
 void batcher_call_fill(batcher *b);
-/* Runs it: chosen ids and what is told of them are in the call, and the rows are cached. On failure nothing is. */
-int batcher_call_run(batcher *b);
+/* Whether it can be sent while the results of the one in front are not known. */
+bool batcher_call_goes_ahead(const batcher *b);
+/* Whether its results are read before batcher_call_send() returns, so that nothing may be sent behind it yet. */
+bool batcher_call_waits(const batcher_call *call);
+/* Sends it to the device; its rows count as cached. On failure nothing has changed. */
+int batcher_call_send(batcher *b);
+/* Waits for it: chosen ids and what is told of them are in the call. */
+int batcher_call_receive(batcher *b, batcher_call *call);
+/* A sequence that is no more is told nothing. */
+void batcher_call_forget(batcher_call *call, const sequence *s);
 
 #endif

@@ -3,92 +3,101 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Device memory for `capacity` rows: how, seen, bias, ids, logprob. `seen` and `bias` are the largest by far and there
- * only once a row asks for them. */
+/* A table of the device with a row of vocab_size for each row that asks for one. It is there only once a row does, and
+ * grows: tables are the largest part by far. */
+typedef struct marks {
+    view table;      /* [rows, vocab_size] */
+    uint64_t *owner; /* [rows] whose row of the table it is; 0: nobody's */
+    bool wanted;     /* by a row of this step */
+} marks;
+
 struct sampler {
     device *device;
     int64_t vocab_size;
     int capacity;
-    sample_row *how; /* host, what is sent */
-    uint64_t *owner; /* [capacity] whose marks row i of `seen` holds; 0: nobody's */
-    uint64_t *bias_owner;
-    view how_view, ids, logprob, seen, bias;
-    int count;     /* rows that were sent */
-    bool penalty;  /* one of them has a penalty, */
-    bool biased;   /* a bias */
-    int64_t moves; /* see sampler_moves() */
+    sample_row *how; /* host, [capacity]: what is sent */
+    view how_view, ids, logprob;
+    int count, dead; /* rows that were sent, and those behind them */
+    marks seen, bias;
+    int64_t moves; /* times that tables came or went */
 };
-
-int sampler_create(device *d, int64_t vocab_size, sampler **out) {
-    *out = calloc(1, sizeof **out);
-    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a sampler");
-    **out = (sampler){.device = d, .vocab_size = vocab_size};
-    return LCKV_OK;
-}
-
-static void release_rows(sampler *s) {
-    device *d = s->device;
-    view *views[] = {&s->how_view, &s->ids, &s->logprob, &s->seen, &s->bias};
-    for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
-        d->memory.release(d, views[i]->data);
-        views[i]->data = NULL;
-    }
-    free(s->how);
-    free(s->owner);
-    free(s->bias_owner);
-    s->how = NULL;
-    s->owner = s->bias_owner = NULL;
-    s->capacity = 0;
-}
-
-void sampler_free(sampler *s) {
-    if (!s) return;
-    release_rows(s);
-    free(s);
-}
 
 static int take(device *d, int64_t rows, int64_t cols, dtype type, view *out) {
     *out = (view){NULL, rows, cols, type};
     return d->memory.alloc(d, view_bytes(*out), &out->data);
 }
 
-static int make_rows(sampler *s, int capacity) {
-    s->how = calloc((size_t)capacity, sizeof *s->how);
-    s->owner = calloc((size_t)capacity, sizeof *s->owner);
-    s->bias_owner = calloc((size_t)capacity, sizeof *s->bias_owner);
-    REQUIRE(s->how && s->owner && s->bias_owner, LCKV_ERROR_MEMORY, "no memory to sample %d rows", capacity);
-    TRY(take(s->device, capacity, (int64_t)sizeof *s->how, DTYPE_U8, &s->how_view));
-    TRY(take(s->device, capacity, 1, DTYPE_I32, &s->ids));
-    TRY(take(s->device, capacity, 1, DTYPE_F32, &s->logprob));
-    s->capacity = capacity;
-    s->moves++;
-    return LCKV_OK;
+static int make_rows(sampler *s) {
+    s->how = calloc((size_t)s->capacity, sizeof *s->how);
+    REQUIRE(s->how, LCKV_ERROR_MEMORY, "no memory to sample %d rows", s->capacity);
+    TRY(take(s->device, s->capacity, (int64_t)sizeof *s->how, DTYPE_U8, &s->how_view));
+    TRY(take(s->device, s->capacity, 1, DTYPE_I32, &s->ids));
+    TRY(take(s->device, s->capacity, 1, DTYPE_F32, &s->logprob));
+    return s->device->memory.zero(s->device, s->ids.data, view_bytes(s->ids));
 }
 
-static int make_room(sampler *s, int count) {
-    if (count <= s->capacity) return LCKV_OK;
-    int capacity = 8;
-    while (capacity < count) capacity *= 2;
-    release_rows(s);
-    int status = make_rows(s, capacity);
-    if (status < 0) release_rows(s);
+int sampler_create(device *d, int64_t vocab_size, int rows, sampler **out) {
+    *out = NULL;
+    sampler *s = calloc(1, sizeof *s);
+    REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a sampler");
+    *s = (sampler){.device = d, .vocab_size = vocab_size, .capacity = rows};
+    int status = make_rows(s);
+    if (status < 0)
+        sampler_free(s);
+    else
+        *out = s;
     return status;
 }
 
-/* Sends the marks of rows whose owner has changed. Rows that are out of use are forgotten: their owner may be sampled
- * elsewhere before it comes back. */
+static void release_marks(sampler *s, marks *m) {
+    s->device->memory.release(s->device, m->table.data);
+    free(m->owner);
+    *m = (marks){.wanted = m->wanted};
+}
+
+void sampler_free(sampler *s) {
+    if (!s) return;
+    view *views[] = {&s->how_view, &s->ids, &s->logprob};
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++) s->device->memory.release(s->device, views[i]->data);
+    release_marks(s, &s->seen);
+    release_marks(s, &s->bias);
+    free(s->how);
+    free(s);
+}
+
+/* ---------------------------------------------------------------- tables */
+
+/* Room for `rows`; a larger table is empty. */
+static int reserve_marks(sampler *s, marks *m, int rows, dtype type) {
+    if (rows <= m->table.rows) return LCKV_OK;
+    int more = 8;
+    while (more < rows) more *= 2;
+    if (more > s->capacity) more = s->capacity;
+    release_marks(s, m);
+    m->owner = calloc((size_t)more, sizeof *m->owner);
+    REQUIRE(m->owner, LCKV_ERROR_MEMORY, "no memory to sample %d rows", more);
+    s->moves++;
+    int status = take(s->device, more, s->vocab_size, type, &m->table);
+    if (status < 0) release_marks(s, m);
+    return status;
+}
+
+/* The owner of row i is now `owner`, 0 for nobody: rows that are out of use are forgotten, since their owner may be
+ * sampled elsewhere before it comes back. Returns whether the row stays as it is. */
+static bool row_stays(marks *m, int i, uint64_t owner) {
+    bool stays = owner == m->owner[i];
+    m->owner[i] = owner;
+    return stays;
+}
+
+/* Sends the marks of rows whose owner has changed. */
 static int send_seen(sampler *s, const sampler_row *rows, int count) {
     device *d = s->device;
-    if (!s->seen.data) {
-        TRY(take(d, s->capacity, s->vocab_size, DTYPE_U8, &s->seen));
-        s->moves++;
-    }
-    for (int i = 0; i < s->capacity; i++) {
+    TRY(reserve_marks(s, &s->seen, count + s->dead, DTYPE_U8));
+    for (int i = 0; i < s->seen.table.rows; i++) {
         uint64_t owner = i < count && rows[i].how.repetition_penalty != 1 ? rows[i].owner : 0;
-        bool stays = owner == s->owner[i];
-        s->owner[i] = owner;
-        if (!owner || stays) continue;
-        uint8_t *to = (uint8_t *)s->seen.data + (size_t)i * (size_t)s->vocab_size;
+        if (row_stays(&s->seen, i, owner) || !owner) continue;
+        uint8_t *to = (uint8_t *)s->seen.table.data + (size_t)i * (size_t)s->vocab_size;
         TRY(d->memory.copy_in(d, to, rows[i].seen, (size_t)s->vocab_size));
     }
     return LCKV_OK;
@@ -97,62 +106,70 @@ static int send_seen(sampler *s, const sampler_row *rows, int count) {
 /* The same for biases, of which one element may have changed since. */
 static int send_bias(sampler *s, const sampler_row *rows, int count) {
     device *d = s->device;
-    if (!s->bias.data) {
-        TRY(take(d, s->capacity, s->vocab_size, DTYPE_F32, &s->bias));
-        s->moves++;
-    }
-    for (int i = 0; i < s->capacity; i++) {
+    TRY(reserve_marks(s, &s->bias, count + s->dead, DTYPE_F32));
+    for (int i = 0; i < s->bias.table.rows; i++) {
         uint64_t owner = i < count && rows[i].how.biased ? rows[i].owner : 0;
-        bool stays = owner == s->bias_owner[i];
+        bool stays = row_stays(&s->bias, i, owner);
         int32_t id = stays && owner ? rows[i].changed : 0;
-        s->bias_owner[i] = owner;
         if (!owner || id < 0) continue;
-        float *to = (float *)s->bias.data + (int64_t)i * s->vocab_size + id;
+        float *to = (float *)s->bias.table.data + (int64_t)i * s->vocab_size + id;
         TRY(d->memory.copy_in(d, to, rows[i].bias + id, (stays ? 1 : (size_t)s->vocab_size) * sizeof *to));
     }
     return LCKV_OK;
 }
+
+bool sampler_keeps(const sampler *s, const sampler_row *row, int i) {
+    bool seen = row->how.repetition_penalty == 1 || (i < s->seen.table.rows && s->seen.owner[i] == row->owner);
+    bool bias = !row->how.biased || (i < s->bias.table.rows && s->bias.owner[i] == row->owner);
+    return seen && bias;
+}
+
+/* ---------------------------------------------------------------- a step */
 
 static view first_rows(view v, int rows) {
     v.rows = rows;
     return v;
 }
 
-int sampler_send(sampler *s, const sampler_row *rows, int count) {
+int sampler_send(sampler *s, const sampler_row *rows, int count, int dead) {
     device *d = s->device;
-    TRY(make_room(s, count));
+    REQUIRE(count + dead <= s->capacity, LCKV_ERROR_ARGUMENT, "expected at most %d rows to sample, found %d",
+            s->capacity, count + dead);
     s->count = count;
-    bool penalty = false, biased = false;
+    s->dead = dead;
+    s->seen.wanted = s->bias.wanted = false;
     for (int i = 0; i < count; i++) {
         s->how[i] = rows[i].how;
-        penalty |= rows[i].how.repetition_penalty != 1;
-        biased |= rows[i].how.biased != 0;
+        s->seen.wanted |= rows[i].how.repetition_penalty != 1;
+        s->bias.wanted |= rows[i].how.biased != 0;
     }
-    if (penalty != s->penalty || biased != s->biased) s->moves++;
-    s->penalty = penalty;
-    s->biased = biased;
-    if (penalty) TRY(send_seen(s, rows, count));
-    if (biased) TRY(send_bias(s, rows, count));
-    return d->memory.copy_in(d, s->how_view.data, s->how, (size_t)count * sizeof *s->how);
+    for (int i = count; i < count + dead; i++) s->how[i] = (sample_row){.top_p = 1, .repetition_penalty = 1};
+    if (s->seen.wanted) TRY(send_seen(s, rows, count));
+    if (s->bias.wanted) TRY(send_bias(s, rows, count));
+    return d->memory.copy_in(d, s->how_view.data, s->how, (size_t)(count + dead) * sizeof *s->how);
 }
 
 int sampler_choose(sampler *s, view logits) {
+    int rows = s->count + s->dead;
     struct op_sample sample = {.logits = logits,
-                               .how = first_rows(s->how_view, s->count),
-                               .ids = first_rows(s->ids, s->count),
-                               .logprob = first_rows(s->logprob, s->count)};
-    if (s->penalty) sample.seen = first_rows(s->seen, s->count);
-    if (s->biased) sample.bias = first_rows(s->bias, s->count);
+                               .how = first_rows(s->how_view, rows),
+                               .ids = first_rows(s->ids, rows),
+                               .logprob = first_rows(s->logprob, rows)};
+    if (s->seen.wanted) sample.seen = first_rows(s->seen.table, rows);
+    if (s->bias.wanted) sample.bias = first_rows(s->bias.table, rows);
     return DEVICE_RUN(s->device, sample, &sample);
 }
 
 int sampler_fetch(sampler *s, int32_t *ids, float *logprobs) {
     device *d = s->device;
     TRY(d->memory.copy_out(d, ids, s->ids.data, (size_t)s->count * sizeof *ids));
-    TRY(d->memory.copy_out(d, logprobs, s->logprob.data, (size_t)s->count * sizeof *logprobs));
-    return d->memory.wait(d);
+    return d->memory.copy_out(d, logprobs, s->logprob.data, (size_t)s->count * sizeof *logprobs);
 }
 
-int64_t sampler_moves(const sampler *s) {
-    return s->moves;
+view sampler_ids(const sampler *s) {
+    return s->ids;
+}
+
+int64_t sampler_form(const sampler *s) {
+    return s->moves * 4 + s->seen.wanted * 2 + s->bias.wanted;
 }

@@ -17,20 +17,26 @@ typedef struct sampler_row {
 
 typedef struct sampler sampler;
 
-int sampler_create(device *d, int64_t vocab_size, sampler **out);
+/* For steps of up to `rows` rows. */
+int sampler_create(device *d, int64_t vocab_size, int rows, sampler **out);
 void sampler_free(sampler *s); /* NULL is fine */
 
 /* The three parts of a choice, so that the middle one, which copies nothing, can be part of a recorded step. */
 
-/* Sends how each row's token is to be chosen. */
-int sampler_send(sampler *s, const sampler_row *rows, int count);
+/* Sends how each row's token is to be chosen. `dead` rows behind them are chosen too, for nobody. */
+int sampler_send(sampler *s, const sampler_row *rows, int count, int dead);
+/* Whether what was marked as seen, and biases, of a row's owner are in place i: then the owner may have chosen a token
+ * that the host does not know yet. */
+bool sampler_keeps(const sampler *s, const sampler_row *row, int i);
 /* Chooses for the rows of `logits`, f32 [count as sent, vocab_size]. */
 int sampler_choose(sampler *s, view logits);
-/* Waits for the device; ids[i] and logprobs[i] (log-softmax of the plain logits at the chosen id) of the rows. The
- * caller then marks ids[i] in row i's `seen`. A row that is not finite has id -1. */
+/* ids[i] and logprobs[i] (log-softmax of the plain logits at the chosen id) of the `count` rows, there once the device
+ * has been waited for. The caller then marks ids[i] in row i's `seen`. A row that is not finite has id -1. */
 int sampler_fetch(sampler *s, int32_t *ids, float *logprobs);
+/* i32 [rows, 1]: the ids on the device, of row i in place i, until the next sampler_choose(). */
+view sampler_ids(const sampler *s);
 
-/* Changes whenever sampler_choose() would use other memory, or other memory was sent to. */
-int64_t sampler_moves(const sampler *s);
+/* Tells whether sampler_choose() does the same as before to the same memory. */
+int64_t sampler_form(const sampler *s);
 
 #endif

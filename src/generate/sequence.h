@@ -33,7 +33,9 @@ typedef struct sequence {
     int64_t found;  /* of them, those that had been read for another prompt */
     int32_t rows;   /* that go in this step; 0: it sits this step out */
     bool planned;   /* through the plan's many runs */
-    int cache_id;   /* -1: waits for its turn, or has ended */
+    int32_t due; /* tokens that steps under way choose, the ids behind ids[count - 1]; at most 1 when a step is made */
+    int32_t place; /* of the last such token among those that its step chooses */
+    int cache_id;  /* -1: waits for its turn, or has ended */
     uint64_t serial;
     prefix_mark kept;     /* of the prompt */
     bool fresh;           /* the last step gave it a token, ids[count - 1], or ended it */
@@ -59,6 +61,11 @@ int sequence_add_bias(sequence *s, int64_t vocab_size, const int32_t *ids, const
 int sequence_reserve_scored(sequence *s, int32_t count);
 
 int sequence_append(sequence *s, int32_t id);
+
+/* Ids, the one that is due included. */
+static inline int64_t sequence_length(const sequence *s) {
+    return s->count + s->due;
+}
 
 /* Whether it goes on from what another will have read. */
 static inline bool sequence_follows(const sequence *s) {

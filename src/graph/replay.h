@@ -30,7 +30,7 @@ bool replay_knows(const replay *r, const replay_key *key);
 void replay_forget(replay *r, device *d); /* zeros are fine */
 
 /* The same for work that takes turns at several sizes: one replay for each key, of which the oldest gives way. */
-enum { REPLAY_SET = 8 };
+enum { REPLAY_SET = 256 };
 
 typedef struct replay_set {
     replay replays[REPLAY_SET];
