@@ -142,7 +142,7 @@ static int open_engine(struct lines *l, lckv_engine **engine) {
         int64_t length = l->prompts->items[i].count + new_tokens(l, &l->prompts->items[i]);
         if (length <= positions && length > e.max_model_len) e.max_model_len = length;
     }
-    if (o->num_return_sequences > e.max_num_seqs) e.max_num_seqs = o->num_return_sequences;
+    if (o->num_return_sequences > 64) e.max_num_seqs = o->num_return_sequences;
     e.window_length = o->window_length;
     e.num_sink_tokens = o->num_sink_tokens;
     e.bf16 = o->bf16;

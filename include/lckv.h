@@ -975,14 +975,17 @@ typedef void (*lckv_event_callback)(void *user, const lckv_event *event);
 
 typedef struct lckv_engine_options {
     size_t struct_size; /* Size of this struct, set by lckv_engine_defaults(). */
-    int max_num_seqs;   /* Maximum number of samples that run together (default 64). */
+    /* Maximum number of samples that run together; 0 for 64, and on a GPU for as many as half of its free memory holds
+     * KV caches for, 64 to 1024 (default). */
+    int max_num_seqs;
     /* Maximum number of tokens per sample, prompt included; 0 for the model's max_position_embeddings, or less if the
      * KV cache is too small for one sample of this length (default). No limit with a sink cache. */
     int64_t max_model_len;
     /* Device memory for the KV cache in bytes, allocated at once; 0 for what max_num_seqs samples of max_model_len
      * tokens need, at most half of the free memory (default). */
     int64_t kv_cache_memory;
-    /* Maximum number of prompt tokens per step; at least one chunk is always taken (default 2048). */
+    /* Maximum number of prompt tokens per step; at least one chunk is always taken. 0 for 2048, on a GPU 8192
+     * (default). */
     int64_t max_num_batched_tokens;
     /* Prefill chunk in tokens (default 64): chunks end at multiples of it, counted from the start of the prompt. In
      * models with loops the result depends on it, and on nothing else about batching. */

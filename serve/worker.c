@@ -240,13 +240,13 @@ bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_opti
     engine.callback = on_event;
     engine.user = w;
     w->holds = h;
-    w->most_jobs = engine.max_queue + engine.max_num_seqs;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->posted_one, NULL);
     w->slot_count = lckv_config_describe(lckv_model_config(model)).kv_slots;
     w->slots = calloc((size_t)w->slot_count, sizeof *w->slots);
     bool made = w->slots && lckv_engine_create(model, tokenizer, &engine, &w->engine) >= 0;
     if (!made && w->slots) string_copy(error, SERVE_ERROR_BYTES, lckv_last_error());
+    if (made) w->most_jobs = engine.max_queue + lckv_engine_describe(w->engine).max_num_seqs;
     if (made) look_at_engine(w);
     if (made && pthread_create(&w->thread, NULL, run, w) == 0) {
         *out = w;

@@ -143,11 +143,11 @@ static void options_are_checked(void **state) {
     open_layout(&f, "0_2_2_3");
     lckv_engine_options o[8];
     for (int i = 0; i < 8; i++) o[i] = lckv_engine_defaults();
-    o[0].max_num_seqs = 0;
+    o[0].max_num_seqs = -1;
     o[1].max_model_len = -1;
     o[2].max_model_len = 4097;
     o[3].kv_cache_memory = -1;
-    o[4].max_num_batched_tokens = 0;
+    o[4].max_num_batched_tokens = -1;
     o[5].max_queue = 0;
     o[6].window_length = 4, o[6].num_sink_tokens = 4;
     o[7].prompt_piece = 0;

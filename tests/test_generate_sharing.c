@@ -114,6 +114,7 @@ static void relatives_get_what_they_get_alone(void **state) {
             open_layout(&f, layouts[layout]);
             lckv_engine_options o = lckv_engine_defaults();
             o.prompt_piece = PIECE;
+            o.max_num_seqs = 64;
             o.max_model_len = LENGTH;
             o.batch_invariant = way == 2;
             if (way == 1) o.window_length = 12, o.num_sink_tokens = 2, o.max_model_len = 0;

@@ -77,6 +77,8 @@ int bench_engine_open(const bench_options *o, const bench_model *m, int64_t sequ
     options.max_queue = (int)sequences;
     options.max_model_len = length;
     options.kv_cache_memory = kv_cache_memory;
+    if (o->measure == BENCH_BATCH)
+        options.max_num_batched_tokens = 2048; /* what is planned is what runs, on any device */
     options.bf16 = o->bf16;
     options.callback = on_event;
     options.user = e;

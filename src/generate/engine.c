@@ -23,8 +23,7 @@ struct lckv_engine {
 };
 
 void lckv_engine_options_init(lckv_engine_options *options, size_t struct_size) {
-    const lckv_engine_options defaults = {
-        .max_num_seqs = 64, .max_num_batched_tokens = 2048, .prompt_piece = 64, .max_queue = 1024};
+    const lckv_engine_options defaults = {.prompt_piece = 64, .max_queue = 1024};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -45,8 +44,8 @@ int engine_check_tokenizer(const model *m, const lckv_tokenizer *tokenizer) {
 
 static int check_options(const lckv_engine_options *o, const model *m) {
     int64_t positions = m->config->positions;
-    REQUIRE(o->max_num_seqs >= 1 && o->max_num_seqs <= 1 << 20, LCKV_ERROR_ARGUMENT,
-            "max_num_seqs should be 1 to %d, found %d", 1 << 20, o->max_num_seqs);
+    REQUIRE(o->max_num_seqs >= 0 && o->max_num_seqs <= 1 << 20, LCKV_ERROR_ARGUMENT,
+            "max_num_seqs: expected 0 (automatic) to %d, found %d", 1 << 20, o->max_num_seqs);
     REQUIRE(o->max_model_len >= 0, LCKV_ERROR_ARGUMENT, "max_model_len should be 0 (the model's) or more, found %lld",
             (long long)o->max_model_len);
     REQUIRE(o->window_length || o->max_model_len <= positions, LCKV_ERROR_ARGUMENT,
@@ -54,8 +53,8 @@ static int check_options(const lckv_engine_options *o, const model *m) {
             (long long)o->max_model_len, (long long)positions);
     REQUIRE(o->kv_cache_memory >= 0, LCKV_ERROR_ARGUMENT, "kv_cache_memory should be 0 (automatic) or more, found %lld",
             (long long)o->kv_cache_memory);
-    REQUIRE(o->max_num_batched_tokens >= 1, LCKV_ERROR_ARGUMENT,
-            "max_num_batched_tokens should be at least 1, found %lld", (long long)o->max_num_batched_tokens);
+    REQUIRE(o->max_num_batched_tokens >= 0, LCKV_ERROR_ARGUMENT,
+            "max_num_batched_tokens: expected 0 (automatic) or more, found %lld", (long long)o->max_num_batched_tokens);
     REQUIRE(o->prompt_piece >= 1, LCKV_ERROR_ARGUMENT, "prompt_piece should be at least 1, found %lld",
             (long long)o->prompt_piece);
     REQUIRE(o->encoding_runs >= 0 && o->encoding_runs <= 1 << 16, LCKV_ERROR_ARGUMENT,
@@ -104,11 +103,30 @@ static int longest_sample(const lckv_engine *e, double bytes, int64_t most, int6
     return LCKV_OK;
 }
 
+/* As many samples as half of the free memory holds, within what a step still gains by. A CPU gains nothing by more than
+ * a few. */
+static int choose_sequences(lckv_engine *e) {
+    enum { FEWEST = 64, MOST = 1024 };
+    kv_cache_options cache = cache_options(e);
+    kv_cache_need each;
+    size_t available, total;
+    device *d = e->model->device;
+    if (e->options.max_num_seqs) return LCKV_OK;
+    e->options.max_num_seqs = FEWEST;
+    if (d->host_memory || d->counts_only) return LCKV_OK;
+    TRY(kv_cache_bytes_for(e->model, &cache, 1, e->max_model_len, &each));
+    TRY(d->memory.available(d, &available, &total));
+    double fits = (double)available / 2 / each.reserved;
+    e->options.max_num_seqs = fits < FEWEST ? FEWEST : fits < MOST ? (int)fits : MOST;
+    return LCKV_OK;
+}
+
 static int choose_memory(lckv_engine *e, size_t *bytes) {
     const lckv_engine_options *o = &e->options;
     double memory = (double)o->kv_cache_memory;
     int64_t positions = o->window_length ? INT32_MAX / 2 : e->model->config->positions, fits;
     e->max_model_len = o->max_model_len && o->max_model_len < positions ? o->max_model_len : positions;
+    TRY(choose_sequences(e));
     if (!o->kv_cache_memory) TRY(default_memory(e, &memory));
     TRY(longest_sample(e, memory, e->max_model_len, &fits));
     REQUIRE(fits >= (o->max_model_len ? e->max_model_len : 2), LCKV_ERROR_MEMORY,
@@ -124,7 +142,7 @@ static int create(lckv_engine *e) {
     batcher_options b = {.compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32,
                          .window_length = o->window_length,
                          .sinks = o->window_length ? o->num_sink_tokens : 0,
-                         .sequences = o->max_num_seqs,
+
                          .step_tokens = o->max_num_batched_tokens,
                          .piece_tokens = o->prompt_piece,
                          .encoding_runs = o->encoding_runs,
@@ -134,6 +152,7 @@ static int create(lckv_engine *e) {
     TRY(check_options(o, e->model));
     TRY(engine_check_tokenizer(e->model, e->tokenizer));
     TRY(choose_memory(e, &b.cache_bytes));
+    b.sequences = o->max_num_seqs;
     return batcher_create(e->model, &b, &e->batcher);
 }
 
@@ -346,7 +365,8 @@ bool lckv_engine_idle(const lckv_engine *e) {
 lckv_engine_stats lckv_engine_describe(const lckv_engine *e) {
     kv_cache_usage cache = batcher_cache_usage(e->batcher);
     batcher_timing t = batcher_times(e->batcher);
-    return (lckv_engine_stats){.running = batcher_running(e->batcher),
+    return (lckv_engine_stats){.max_num_seqs = e->options.max_num_seqs,
+                               .running = batcher_running(e->batcher),
                                .waiting = batcher_waiting(e->batcher),
                                .max_model_len = e->max_model_len,
                                .submitted = (int64_t)e->submitted,

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { SEQUENCES_TOGETHER = 64 };
+enum { AUTOMATIC_FROM = 64 }; /* with more sequences the engine chooses how many run together */
 
 void lckv_generate_options_init(lckv_generate_options *options, size_t struct_size) {
     const lckv_generate_options defaults = {.length = 20,
@@ -141,10 +141,10 @@ static void on_event(void *user, const lckv_event *event) {
 
 static int start(generate_run *run, int64_t longest) {
     const lckv_generate_options *o = run->options;
-    int64_t sequences = (int64_t)run->prompt_count * o->num_return_sequences, together = SEQUENCES_TOGETHER;
-    if (o->num_return_sequences > together) together = o->num_return_sequences;
+    int64_t sequences = (int64_t)run->prompt_count * o->num_return_sequences, samples = o->num_return_sequences;
     lckv_engine_options e = lckv_engine_defaults();
-    e.max_num_seqs = (int)(sequences < together ? sequences : together);
+    if (sequences <= AUTOMATIC_FROM || samples > AUTOMATIC_FROM)
+        e.max_num_seqs = (int)(samples > AUTOMATIC_FROM ? samples : sequences);
     e.max_model_len = longest;
     e.window_length = o->window_length;
     e.num_sink_tokens = o->num_sink_tokens;
