@@ -1079,6 +1079,7 @@ LCKV_API bool lckv_engine_idle(const lckv_engine *engine);
 LCKV_API int lckv_engine_step(lckv_engine *engine);
 
 typedef struct lckv_engine_stats {
+    int max_num_seqs;     /* Maximum number of samples that run together, as chosen. */
     int running, waiting; /* Samples. */
     int64_t max_model_len;
     int64_t submitted, finished, cancelled;                   /* Requests so far. */
