@@ -107,16 +107,24 @@ static void streams_say_the_same(void **state) {
     stop(&s);
 }
 
+static int begin(const served *s, const char *body) {
+    int fd = http_connect(s->port);
+    assert_true(fd >= 0 && http_ask(fd, "POST", "/v1/completions", "", body, strlen(body)));
+    return fd;
+}
+
 /* With the prompt first; its chunks are written on another thread. */
 static void streams_echo_prompts(void **state) {
-    served s = SERVE(state, "--max_num_seqs", "8");
-    static const char ECHO[] = "{\"prompt\":[1,260,261,262],\"max_tokens\":400,\"temperature\":0,\"ignore_eos\":true,"
+    enum { ROUNDS = 5 };
+    static const char ECHO[] = "{\"prompt\":[1,260,261,262],\"max_tokens\":%d,\"temperature\":0,\"ignore_eos\":true,"
                                "\"echo\":true,\"stream\":%s}";
-    char body[256];
-    snprintf(body, sizeof body, ECHO, "false");
+    served s = SERVE(state, "--max_num_seqs", "8");
+    char body[256], longer[256], byte;
+    snprintf(body, sizeof body, ECHO, 400, "false");
     json_t *whole = ask(&s, "/v1/completions", body), *last;
-    snprintf(body, sizeof body, ECHO, "true");
-    for (int i = 0; i < 5; i++) {
+    snprintf(body, sizeof body, ECHO, 400, "true");
+    snprintf(longer, sizeof longer, ECHO, 15000, "true");
+    for (int i = 0; i < ROUNDS; i++) {
         http_answer a = http_do(s.port, "POST", "/v1/completions", "", body);
         int events;
         char *text = join_events(a.body, &events, &last);
@@ -124,12 +132,11 @@ static void streams_echo_prompts(void **state) {
         free(text);
         http_free(&a);
         json_decref(last);
-        char byte; /* one that leaves in the middle */
-        int fd = http_connect(s.port);
-        assert_true(http_ask(fd, "POST", "/v1/completions", "", body, strlen(body)));
+        int fd = begin(&s, longer); /* one that leaves in the middle */
         assert_int_equal(recv(fd, &byte, 1, 0), 1);
         close(fd);
     }
+    expect_metric_soon(&s, "requests_abandoned_total", ROUNDS);
     expect_metric_soon(&s, "samples_running", 0);
     json_decref(whole);
     stop(&s);
@@ -374,12 +381,6 @@ static void keys_and_origins_are_asked_for(void **state) {
 
 static const char LONG_STREAM[] = "{\"prompt\":\"a\",\"max_tokens\":15000,\"ignore_eos\":true,\"stream\":true}";
 static const char LONG_WHOLE[] = "{\"prompt\":\"a\",\"max_tokens\":15000,\"ignore_eos\":true}";
-
-static int begin(const served *s, const char *body) {
-    int fd = http_connect(s->port);
-    assert_true(fd >= 0 && http_ask(fd, "POST", "/v1/completions", "", body, strlen(body)));
-    return fd;
-}
 
 /* Sends `first` and then a byte five times a second; returns whether the connection was ended within ten seconds. */
 static bool is_ended(int port, const char *first) {

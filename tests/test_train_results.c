@@ -279,7 +279,7 @@ static void the_arguments_are_kept(void **state) {
 
 /* What belongs to the call, or is told by the name beside it. */
 static bool is_no_argument(const char *name) {
-    const char *const names[] = {"callback", "user", "train_file_count", "validation_file_count"};
+    const char *const names[] = {"struct_size", "callback", "user", "train_file_count", "validation_file_count"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(name, names[i])) return true;
     return false;

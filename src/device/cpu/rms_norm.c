@@ -83,6 +83,7 @@ static void backward_run(const struct op_rms_norm *a, const float *restrict weig
 int CPU_ENTRY(cpu_rms_norm_backward)(device *d, const struct op_rms_norm *a) {
     int64_t width = a->weight.cols, runs = cpu_elements(a->rstd);
     const float *rstd = a->rstd.data;
+    if (width == 0) return LCKV_OK;
     int parts = cpu_parts(d, 4 * cpu_elements(a->x));
     void *scratch;
     TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(parts + 1) * (size_t)width * sizeof(float), &scratch));
