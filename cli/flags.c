@@ -425,7 +425,7 @@ static int set_from_file(reading *r, const flag *f, int count, char **words, int
     for (int i = before; i < list->count && !code; i++)
         if (same_name(f->name, list->items[i] + strspn(list->items[i], "-"), strlen(f->name)))
             code = usage_error(r->table->command, "'%s' names a file of flags itself", path);
-    if (!code) code = set_words(r, list->count - before, list->items + before);
+    if (!code && list->count > before) code = set_words(r, list->count - before, list->items + before);
     return code;
 }
 
