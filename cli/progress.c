@@ -104,7 +104,7 @@ static void start_clock(void) {
     if (line.has_clock) pthread_detach(thread);
 }
 
-/* Work that follows such work goes on with its time. */
+/* Work that directly follows other such work continues its clock. */
 static void tick(const char *text) {
     if (!line.ticks) line.since = now();
     line.ticks = true;

@@ -23,7 +23,7 @@ typedef struct discards {
 /* Keeps a copy of the socket, which the caller closes; beyond DISCARDS_MOST nothing is kept. From any thread. */
 void discards_keep(discards *d, int fd);
 
-/* Waits for so many milliseconds and discards what comes meanwhile. On one thread. */
+/* Waits for this number of milliseconds and discards what arrives in that time. Called by one thread only. */
 void discards_wait(discards *d, int milliseconds);
 /* Closes all. */
 void discards_end(discards *d);

@@ -131,7 +131,7 @@ static bool has_entry(const chart_series *s) {
     return s->name && s->count;
 }
 
-/* As many as the longest name lets stand beside each other. */
+/* As many columns as the longest name leaves room for. */
 static int legend_columns(const chart_lines *c) {
     int widest = 1;
     for (int i = 0; i < c->count; i++) {

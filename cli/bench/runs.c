@@ -61,7 +61,7 @@ static void show_block(const reading *r, int64_t runs, int64_t block) {
     progress(fraction, "%s: %s, block %lld of %lld", r->name, form, (long long)block + 1, (long long)r->blocks);
 }
 
-/* Mean loss of the text by so many runs, 0: in the exact form. Its logits go to `logits`. */
+/* Mean loss of the text after `runs` iterations; 0 for the exact form. Writes the logits to `logits`. */
 static int read_text(const reading *r, lckv_model *model, int64_t runs, float *logits, double *loss) {
     int64_t size = r->o->block_size;
     float *logprobs = need(malloc((size_t)size * sizeof *logprobs));
