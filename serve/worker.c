@@ -22,6 +22,7 @@ struct worker {
     /* the thread's own */
     job *running;
     double looked; /* for clients that went away */
+    bool stepped;  /* since the engine's numbers were last read */
 };
 
 enum { LOOK_EVERY_MS = 100 };
@@ -60,6 +61,13 @@ static void end_job(worker *w, job *j, job_state state, int status, const char *
 
 /* ---------------------------------------------------------------- what comes */
 
+/* Under the lock, with the first token of a step too: the view's memory is that of its tokens. */
+static void look_at_engine(worker *w) {
+    w->view.engine = lckv_engine_describe(w->engine);
+    lckv_engine_describe_slots(w->engine, w->slots);
+    w->stepped = false;
+}
+
 static void count_token(worker *w, job *j) {
     metrics *m = &w->view.metrics;
     double clock = clock_now();
@@ -83,6 +91,7 @@ static void on_event(void *user, const lckv_event *e) {
     job_prompt *p = e->mark;
     job *j = p->job;
     worker_lock(w);
+    if (w->stepped) look_at_engine(w);
     if (!ended(j)) {
         bool taken = e->of_prompt ? job_add_scored(p, e) : take_token(w, p, e);
         if (!taken)
@@ -150,11 +159,6 @@ static void begin_posted(worker *w) {
     }
 }
 
-static void look_at_engine(worker *w) {
-    w->view.engine = lckv_engine_describe(w->engine);
-    lckv_engine_describe_slots(w->engine, w->slots);
-}
-
 static void look_for_clients(worker *w) {
     if (clock_now() - w->looked < 1e-3 * LOOK_EVERY_MS) return;
     w->looked = clock_now();
@@ -163,7 +167,9 @@ static void look_for_clients(worker *w) {
 }
 
 /* Lets go of what has ended; cancels what nobody waits for any more. */
+#include <unistd.h>
 static void sweep(worker *w) {
+ usleep(50000);
     worker_lock(w);
     look_for_clients(w);
     for (job **at = &w->running; *at;) {
@@ -221,6 +227,7 @@ static void *run(void *user) {
     while (goes_on(w)) {
         begin_posted(w);
         bool idle = lckv_engine_idle(w->engine);
+        w->stepped = !idle;
         if (!idle && lckv_engine_step(w->engine) < 0) fail_all(w);
         sweep(w);
         if (idle) wait_for_work(w);
