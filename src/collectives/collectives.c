@@ -3,37 +3,37 @@
 
 #include <stdlib.h>
 
-static const exchange ALONE = {.rank = 0, .ranks = 1};
+static const collectives SINGLE = {.rank = 0, .ranks = 1};
 
-const exchange *exchange_alone(void) {
-    return &ALONE;
+const collectives *collectives_single(void) {
+    return &SINGLE;
 }
 
-int exchange_sum(const exchange *e, view v) {
+int collectives_all_reduce(const collectives *e, view v) {
     return e->ranks > 1 ? e->sum(e, v) : LCKV_OK;
 }
 
-int exchange_sum_parts(const exchange *e, exchange_parts parts) {
+int collectives_reduce_scatter(const collectives *e, collectives_parts parts) {
     return e->ranks > 1 ? e->sum_parts(e, parts) : LCKV_OK;
 }
 
-int exchange_gather_parts(const exchange *e, exchange_parts parts) {
+int collectives_all_gather(const collectives *e, collectives_parts parts) {
     return e->ranks > 1 ? e->gather_parts(e, parts) : LCKV_OK;
 }
 
-int exchange_collect(const exchange *e, const void *mine, const int64_t *counts, void *all) {
+int collectives_gather_host(const collectives *e, const void *mine, const int64_t *counts, void *all) {
     return e->ranks > 1 ? e->collect(e, mine, counts, all) : LCKV_OK;
 }
 
-int exchange_broadcast(const exchange *e, void *host, size_t bytes) {
+int collectives_broadcast_host(const collectives *e, void *host, size_t bytes) {
     return e->ranks > 1 ? e->broadcast(e, host, bytes) : LCKV_OK;
 }
 
-int exchange_agree(const exchange *e, int status) {
+int collectives_agree(const collectives *e, int status) {
     return e->ranks > 1 ? e->agree(e, status) : status;
 }
 
-int64_t exchange_share(const exchange *e, int64_t count, int64_t *first) {
+int64_t collectives_share(const collectives *e, int64_t count, int64_t *first) {
     int64_t each = count / e->ranks, more = count % e->ranks;
     *first = each * e->rank + (e->rank < more ? e->rank : more);
     return each + (e->rank < more);
@@ -56,7 +56,7 @@ int lckv_processes_open(lckv_processes **out) {
     *out = NULL;
     if (announced != 1) {
 #ifdef COLLECTIVES_MPI
-        return exchange_mpi_open(announced, out);
+        return collectives_mpi_open(announced, out);
 #else
         return fail(LCKV_ERROR_UNSUPPORTED,
                     "started as one of several processes, but this lckv was built without MPI: install Open MPI "
@@ -65,7 +65,7 @@ int lckv_processes_open(lckv_processes **out) {
     }
     *out = malloc(sizeof **out);
     REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a process");
-    **out = ALONE;
+    **out = SINGLE;
     return LCKV_OK;
 }
 

@@ -77,7 +77,7 @@ static bool is_better(const lckv_trainer *t, double loss) {
 
 static void rotate(const lckv_trainer *t) {
     int64_t best = t->load_best_model_at_end ? t->best.step : -1;
-    if (t->exchange->rank == 0 && t->save_total_limit > 0 &&
+    if (t->collectives->rank == 0 && t->save_total_limit > 0 &&
         run_folder_rotate(&t->folder, t->save_total_limit, t->step, best) < 0)
         log_message(LCKV_LOG_WARNING, "an old checkpoint stays: %s", lckv_last_error());
 }

@@ -95,7 +95,7 @@ int fit_batch(lckv_trainer *t, const lckv_train_options *o, int64_t block_size) 
                            .lora = o->use_peft ? o->lora : NULL}};
     t->batch_size = asked;
     if (!o->do_train) return LCKV_OK;
-    if (t->exchange->ranks > 1) {
+    if (t->collectives->ranks > 1) {
         if (o->auto_find_batch_size)
             log_message(LCKV_LOG_INFO, "auto_find_batch_size: of several processes each runs what was asked for");
         return LCKV_OK;

@@ -55,7 +55,7 @@ int vitals_product(device *d, dtype compute, double *flops_per_second) {
 
 int lckv_trainer_peak(lckv_trainer *t, double *flops_per_second) {
     TRY(vitals_product(t->device, t->stepper->graph->compute, flops_per_second));
-    *flops_per_second *= t->exchange->ranks;
+    *flops_per_second *= t->collectives->ranks;
     return LCKV_OK;
 }
 

@@ -38,7 +38,7 @@ static int64_t value_place(const params *p, int i) {
 /* Entries start at multiples of WHOLE, so that no part begins between two of them. */
 static int divide(optimizer *o) {
     const params *p = o->params;
-    int ranks = o->exchange->ranks;
+    int ranks = o->collectives->ranks;
     int64_t end = place(p, p->count - 1) + elements(&p->table[p->count - 1]);
     o->begin = calloc((size_t)ranks + 1, sizeof *o->begin);
     o->value_begin = calloc((size_t)ranks + 1, sizeof *o->value_begin);
@@ -59,7 +59,7 @@ int64_t optimizer_overlap(const optimizer *o, int entry, int rank, int64_t *firs
 /* A part without elements begins where the next one does. */
 static void divide_values(optimizer *o) {
     const params *p = o->params;
-    int last = p->count - 1, ranks = o->exchange->ranks;
+    int last = p->count - 1, ranks = o->collectives->ranks;
     o->value_begin[ranks] = value_place(p, last) + elements(&p->table[last]);
     for (int r = ranks - 1; r > 0; r--) {
         int64_t first;
@@ -75,7 +75,7 @@ static int list_pieces(optimizer *o) {
     REQUIRE(o->pieces, LCKV_ERROR_MEMORY, "no memory for the optimizer's table");
     for (int i = 0; i < p->count; i++) {
         const weight *w = &p->table[i];
-        int64_t first, count = optimizer_overlap(o, i, o->exchange->rank, &first);
+        int64_t first, count = optimizer_overlap(o, i, o->collectives->rank, &first);
         if (!count) continue;
         o->pieces[o->piece_count++] = (piece){
             .entry = i,
@@ -109,7 +109,7 @@ static size_t lay_out(optimizer *o, void *base) {
     size_t at = 0;
     o->state = carve_view(base, &at, 1, sizeof(step_state), DTYPE_U8);
     o->sum_squares = carve_view(base, &at, 1, 1, DTYPE_F64);
-    bool masters = o->exchange->ranks > 1 && o->params->masters;
+    bool masters = o->collectives->ranks > 1 && o->params->masters;
     for (piece *q = o->pieces; q < o->pieces + o->piece_count; q++) {
         if (masters) q->master = carve_view(base, &at, 1, q->count, DTYPE_F32);
         q->m = carve_view(base, &at, 1, q->count, o->kept);
@@ -127,7 +127,7 @@ static int allocate(optimizer *o) {
 
 /* Of the f32 masters a process among several keeps those of its part alone. */
 static int take_masters(optimizer *o) {
-    if (o->exchange->ranks == 1 || !o->params->masters) return LCKV_OK;
+    if (o->collectives->ranks == 1 || !o->params->masters) return LCKV_OK;
     for (const piece *q = o->pieces; q < o->pieces + o->piece_count; q++) {
         view whole = o->params->table[q->entry].master;
         struct op_cast a = {.src = slice(whole, q->first, q->count), .dst = q->master};
@@ -148,10 +148,10 @@ int optimizer_create(params *p, const optimizer_options *options, optimizer **ou
     *out = NULL;
     optimizer *o = calloc(1, sizeof *o);
     REQUIRE(o, LCKV_ERROR_MEMORY, "no memory for an optimizer");
-    const exchange *e = options->exchange ? options->exchange : exchange_alone();
+    const collectives *e = options->collectives ? options->collectives : collectives_single();
     bool bf16 = p->table[0].tensor.value.type == DTYPE_BF16 && !p->masters;
     *o = (optimizer){
-        .params = p, .device = p->device, .exchange = e, .options = *options, .kept = bf16 ? DTYPE_BF16 : DTYPE_F32};
+        .params = p, .device = p->device, .collectives = e, .options = *options, .kept = bf16 ? DTYPE_BF16 : DTYPE_F32};
     int status = make(o);
     if (status < 0) {
         optimizer_free(o);
@@ -189,9 +189,9 @@ static step_state state_of_step(const optimizer *o, double learning_rate) {
 }
 
 static int sum_gradients(optimizer *o, view loss) {
-    exchange_parts gradients = {o->params->table[0].tensor.grad.data, DTYPE_F32, o->begin};
-    TRY(exchange_sum(o->exchange, loss));
-    return exchange_sum_parts(o->exchange, gradients);
+    collectives_parts gradients = {o->params->table[0].tensor.grad.data, DTYPE_F32, o->begin};
+    TRY(collectives_all_reduce(o->collectives, loss));
+    return collectives_reduce_scatter(o->collectives, gradients);
 }
 
 static int find_norm(optimizer *o, view loss) {
@@ -200,7 +200,7 @@ static int find_norm(optimizer *o, view loss) {
         struct op_sum_squares a = {.x = o->pieces[i].grad, .out = o->sum_squares};
         TRY(DEVICE_RUN(o->device, sum_squares, &a));
     }
-    TRY(exchange_sum(o->exchange, o->sum_squares));
+    TRY(collectives_all_reduce(o->collectives, o->sum_squares));
     struct op_clip a = {.sum_squares = o->sum_squares, .loss = loss, .state = o->state};
     return DEVICE_RUN(o->device, clip, &a);
 }
@@ -229,10 +229,10 @@ static int update_pieces(optimizer *o, view loss) {
 
 /* Each part's new values go to all; the gradients of other parts, which no op_adamw has seen, become zero. */
 static int gather(optimizer *o) {
-    if (o->exchange->ranks == 1) return LCKV_OK;
+    if (o->collectives->ranks == 1) return LCKV_OK;
     view values = o->params->table[0].tensor.value, gradients = o->params->table[0].tensor.grad;
-    size_t bytes = (size_t)o->begin[o->exchange->ranks] * sizeof(float);
-    TRY(exchange_gather_parts(o->exchange, (exchange_parts){values.data, values.type, o->value_begin}));
+    size_t bytes = (size_t)o->begin[o->collectives->ranks] * sizeof(float);
+    TRY(collectives_all_gather(o->collectives, (collectives_parts){values.data, values.type, o->value_begin}));
     return o->device->memory.zero(o->device, gradients.data, bytes);
 }
 
@@ -244,6 +244,6 @@ int optimizer_send(optimizer *o, double learning_rate) {
 
 int optimizer_update(optimizer *o, view loss) {
     TRY(sum_gradients(o, loss));
-    TRY(exchange_agree(o->exchange, update_pieces(o, loss)));
+    TRY(collectives_agree(o->collectives, update_pieces(o, loss)));
     return gather(o);
 }

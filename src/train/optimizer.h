@@ -18,10 +18,10 @@
 
 typedef struct optimizer_options {
     double beta1, beta2, epsilon, weight_decay;
-    double max_grad_norm;     /* 0: no clipping */
-    uint64_t seed;            /* of stochastic rounding, where weights are bf16 without masters */
-    double skip_grad_norm;    /* a step with a longer gradient changes no weight; 0: none is skipped for that */
-    const exchange *exchange; /* the processes that share the work, which outlive it; NULL: this one alone */
+    double max_grad_norm;           /* 0: no clipping */
+    uint64_t seed;                  /* of stochastic rounding, where weights are bf16 without masters */
+    double skip_grad_norm;          /* a step with a longer gradient changes no weight; 0: none is skipped for that */
+    const collectives *collectives; /* the processes that share the work, which outlive it; NULL: this one alone */
 } optimizer_options;
 
 /* What this process owns of one entry: `count` elements from element `first` on. All views are [1, count]. */
@@ -36,7 +36,7 @@ typedef struct piece {
 typedef struct optimizer {
     params *params; /* the caller's */
     device *device;
-    const exchange *exchange;
+    const collectives *collectives;
     optimizer_options options;
     piece *pieces; /* in the table's order, at most one an entry */
     int piece_count;

@@ -37,7 +37,7 @@ static corpus_options corpus_of(const lckv_train_options *o, const char *const *
 static int read_files(lckv_trainer *t, const lckv_train_options *o, const char *const *paths, int count,
                       token_store *out) {
     corpus_options corpus = corpus_of(o, paths, count);
-    corpus.overwrite_cache = o->overwrite_cache && t->exchange->rank == 0; /* once is enough */
+    corpus.overwrite_cache = o->overwrite_cache && t->collectives->rank == 0; /* once is enough */
     corpus.vocab_size = t->config->vocab_size;
     corpus.tokenizer_folder = t->tokenizer_folder;
     corpus.go_on = tell_reading;

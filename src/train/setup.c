@@ -39,7 +39,7 @@ static bool begins_anew(const lckv_train_options *o) {
 static int prepare_output(lckv_trainer *t, const lckv_train_options *o) {
     bool any = begins_anew(o) || o->resume_from_checkpoint || !o->do_train;
     TRY(keep(o->output_dir, &t->output_dir));
-    if (t->exchange->rank) return run_folder_join(o->output_dir, &t->folder);
+    if (t->collectives->rank) return run_folder_join(o->output_dir, &t->folder);
     return run_folder_open(o->output_dir, any, &t->folder);
 }
 
@@ -105,7 +105,7 @@ static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
     if (!o->do_train) return LCKV_OK;
     /* Both are below 2^31. A step never has more blocks than an epoch. */
     int64_t each = o->per_device_train_batch_size * o->gradient_accumulation_steps, all = t->train->count;
-    t->blocks_per_step = each < all / t->exchange->ranks ? each * t->exchange->ranks : all;
+    t->blocks_per_step = each < all / t->collectives->ranks ? each * t->collectives->ranks : all;
     t->steps_per_epoch = (t->train->count + t->blocks_per_step - 1) / t->blocks_per_step;
     double epochs = ceil(o->num_train_epochs * (double)t->steps_per_epoch);
     REQUIRE(o->max_steps > 0 || epochs < 0x1p53, LCKV_ERROR_ARGUMENT, "num_train_epochs %g of %lld steps are too many",
@@ -181,7 +181,7 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
                       .epsilon = o->adam_epsilon,
                       .weight_decay = o->weight_decay,
                       .max_grad_norm = o->max_grad_norm,
-                      .exchange = t->exchange,
+                      .collectives = t->collectives,
                       .seed = t->seed,
                       .skip_grad_norm = o->skip_grad_norm},
     };
@@ -204,7 +204,7 @@ static void keep_options(lckv_trainer *t, const lckv_train_options *o) {
 /* Whoever wants to know how a run goes gets a line here. One process of a run writes. */
 static int add_watchers(lckv_trainer *t, const lckv_train_options *o) {
     history *h;
-    if (t->exchange->rank) return LCKV_OK;
+    if (t->collectives->rank) return LCKV_OK;
     TRY(history_watch(&t->watchers, &h));
     TRY(train_log_watch(&t->watchers));
     TRY(results_watch(&t->watchers, h, o));
@@ -247,11 +247,11 @@ static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
 /* Process 0 encodes the data first; the others then find what it has kept. */
 static int set_up_data(lckv_trainer *t, const lckv_train_options *o) {
     if (o->do_train && !begins_anew(o)) TRY(train_checkpoint_choose(t, o->resume_from_checkpoint));
-    return t->exchange->rank ? LCKV_OK : train_data_read(t, o);
+    return t->collectives->rank ? LCKV_OK : train_data_read(t, o);
 }
 
 static int set_up(lckv_trainer *t, const lckv_train_options *o) {
-    if (t->exchange->rank) TRY(train_data_read(t, o));
+    if (t->collectives->rank) TRY(train_data_read(t, o));
     TRY(plan_steps(t, o));
     TRY(make_model(t, o));
     TRY(make_stepper(t, o));
@@ -284,10 +284,10 @@ int lckv_trainer_create(const lckv_train_options *given, lckv_trainer **out) {
     REQUIRE(t, LCKV_ERROR_MEMORY, "no memory for a trainer");
     t->train = &t->train_blocks.examples;
     t->validation = &t->validation_blocks.examples;
-    t->exchange = options->processes ? options->processes : exchange_alone();
-    int status = exchange_agree(t->exchange, set_up_folder(t, options));
-    if (status >= 0) status = exchange_agree(t->exchange, set_up_data(t, options));
-    if (status >= 0) status = exchange_agree(t->exchange, set_up(t, options));
+    t->collectives = options->processes ? options->processes : collectives_single();
+    int status = collectives_agree(t->collectives, set_up_folder(t, options));
+    if (status >= 0) status = collectives_agree(t->collectives, set_up_data(t, options));
+    if (status >= 0) status = collectives_agree(t->collectives, set_up(t, options));
     if (status < 0)
         lckv_trainer_free(t);
     else

@@ -73,7 +73,7 @@ static int make(stepper *s, const stepper_options *o) {
     return optimizer_create(model_trainable(s->model), &o->optimizer, &s->optimizer);
 }
 
-static int check_exchange(const device *d, const exchange *e) {
+static int check_collectives(const device *d, const collectives *e) {
     bool taken = !e || e->ranks == 1 || d->host_memory || !e->host_memory;
     REQUIRE(taken, LCKV_ERROR_UNSUPPORTED,
             "%d processes on device %s: several processes train on CPUs alone (device cpu)", e->ranks, d->name);
@@ -96,7 +96,7 @@ static int check_checkpointing(const model *m, bool asked) {
 int stepper_create(model *m, const stepper_options *o, stepper **out) {
     *out = NULL;
     TRY(check_batch(o->batch_size, o->block_size));
-    TRY(check_exchange(m->device, o->optimizer.exchange));
+    TRY(check_collectives(m->device, o->optimizer.collectives));
     TRY(check_checkpointing(m, o->gradient_checkpointing));
     stepper *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory to train");
@@ -247,7 +247,7 @@ static int run_share(stepper *s, const examples *data, const int64_t *chosen, in
     int64_t items;
     TRY(count_items(data, chosen, count, &items));
     TRY(begin_loss(s, items));
-    int64_t first, end = exchange_share(s->optimizer->exchange, count, &first) + first;
+    int64_t first, end = collectives_share(s->optimizer->collectives, count, &first) + first;
     for (int64_t at = first; at < end;) {
         int now = end - at < s->batch_size ? (int)(end - at) : s->batch_size;
         for (int i = 0; i < now; i++) TRY(data->read(data, chosen[at + i], &s->examples[i]));
@@ -261,7 +261,7 @@ static int run_share(stepper *s, const examples *data, const int64_t *chosen, in
 /* What processes exchange is not recorded. */
 static int update_weights(stepper *s) {
     replay_key always = {{0}};
-    return s->optimizer->exchange->ranks > 1 ? update(s) : replay_run(&s->update, s->graph, &always, update, s);
+    return s->optimizer->collectives->ranks > 1 ? update(s) : replay_run(&s->update, s->graph, &always, update, s);
 }
 
 static int send_results(stepper *s) {
@@ -277,7 +277,7 @@ int stepper_begin(stepper *s, const examples *data, const int64_t *chosen, int64
             STEPPER_AHEAD);
     int status = run_share(s, data, chosen, count);
     if (status >= 0) status = optimizer_send(s->optimizer, learning_rate);
-    TRY(exchange_agree(s->optimizer->exchange, status));
+    TRY(collectives_agree(s->optimizer->collectives, status));
     TRY(update_weights(s));
     TRY(send_results(s));
     s->begun++;
@@ -289,7 +289,7 @@ int stepper_end(stepper *s, step_result *out) {
     const step_pending *p = &s->pending[s->ended % STEPPER_AHEAD];
     *out = (step_result){0};
     REQUIRE(s->ended < s->begun, LCKV_ERROR_ARGUMENT, "no step has begun");
-    TRY(exchange_agree(s->optimizer->exchange, d->memory.reach(d, p->mark)));
+    TRY(collectives_agree(s->optimizer->collectives, d->memory.reach(d, p->mark)));
     *out = (step_result){.loss = p->loss, .grad_norm = p->state.grad_norm, .finite = p->state.finite};
     s->ended++;
     return LCKV_OK;
@@ -302,7 +302,7 @@ int stepper_step(stepper *s, const examples *data, const int64_t *chosen, int64_
 }
 
 int stepper_blocks_at_once(const stepper *s) {
-    return s->eval_batch_size * s->optimizer->exchange->ranks;
+    return s->eval_batch_size * s->optimizer->collectives->ranks;
 }
 
 /* Adds up what the batch has right, to be summed over processes. */
@@ -328,7 +328,7 @@ static int evaluate_share(stepper *s, const examples *data, int64_t first, int c
         *labels += here;
     }
     TRY(begin_loss(s, *labels));
-    int64_t mine, here = exchange_share(s->optimizer->exchange, count, &mine);
+    int64_t mine, here = collectives_share(s->optimizer->collectives, count, &mine);
     if (!here) return LCKV_OK;
     for (int64_t i = 0; i < here; i++) TRY(data->read(data, first + mine + i, &s->examples[i]));
     TRY(run_batch(s, (int)here, false));
@@ -337,14 +337,14 @@ static int evaluate_share(stepper *s, const examples *data, int64_t first, int c
 
 int stepper_evaluate(stepper *s, const examples *data, int64_t first, int count, step_evaluation *out) {
     device *d = s->model->device;
-    const exchange *e = s->optimizer->exchange;
+    const collectives *e = s->optimizer->collectives;
     double sums[2];
     int64_t labels;
     *out = (step_evaluation){0};
-    TRY(exchange_agree(e, evaluate_share(s, data, first, count, &labels)));
-    TRY(exchange_sum(e, s->sums));
+    TRY(collectives_agree(e, evaluate_share(s, data, first, count, &labels)));
+    TRY(collectives_all_reduce(e, s->sums));
     TRY(d->memory.copy_out(d, sums, s->sums.data, sizeof sums));
-    TRY(exchange_agree(e, d->memory.wait(d)));
+    TRY(collectives_agree(e, d->memory.wait(d)));
     *out = (step_evaluation){.loss = sums[0], .labels = labels, .correct = (int64_t)sums[1]};
     return LCKV_OK;
 }

@@ -19,7 +19,7 @@ static int ask(const lckv_trainer *t, const lckv_train_progress *progress) {
 }
 
 int trainer_tell(const lckv_trainer *t, const lckv_train_progress *progress, int status) {
-    return exchange_agree(t->exchange, status < 0 ? status : ask(t, progress));
+    return collectives_agree(t->collectives, status < 0 ? status : ask(t, progress));
 }
 
 static lckv_train_progress progress_of_step(const lckv_trainer *t, const step_result *r, double learning_rate) {
@@ -252,10 +252,10 @@ int lckv_trainer_run(lckv_trainer *t, lckv_train_result *result) {
     if (!result) result = &ignored;
     REQUIRE(!t->ran, LCKV_ERROR_ARGUMENT, "this trainer has run already");
     t->ran = true;
-    TRY(exchange_agree(t->exchange, watchers_begin(&t->watchers, t)));
+    TRY(collectives_agree(t->collectives, watchers_begin(&t->watchers, t)));
     int status = train_save_evaluate(t, result);
     int told = watchers_end(&t->watchers, t, result, status); /* leaves the message of a failure alone */
-    TRY(exchange_agree(t->exchange, told));
+    TRY(collectives_agree(t->collectives, told));
     t->finished = status >= 0;
     return status;
 }

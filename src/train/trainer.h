@@ -31,7 +31,7 @@ typedef struct best_checkpoint {
 
 struct lckv_trainer {
     /* what it trains, and on what */
-    const exchange *exchange; /* the processes that train together, the caller's */
+    const collectives *collectives; /* the processes that train together, the caller's */
     device *device;
     model_config *config; /* until there is a model */
     model *model;

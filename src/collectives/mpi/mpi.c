@@ -20,7 +20,7 @@ typedef struct joined {
     bool broken;           /* MPI has failed: there is no ending it together */
 } joined;
 
-static int check(const exchange *e, int code) {
+static int check(const collectives *e, int code) {
     char text[MPI_MAX_ERROR_STRING];
     int length;
     joined *j = e->own;
@@ -43,7 +43,7 @@ static void add_f32(float *restrict sum, const float *restrict values, int64_t c
 }
 
 /* Everybody gets what everybody has, and adds it up. */
-static int sum(const exchange *e, view v) {
+static int sum(const collectives *e, view v) {
     joined *j = e->own;
     int64_t count = v.rows * v.cols;
     size_t bytes = view_bytes(v);
@@ -61,14 +61,14 @@ static int sum(const exchange *e, view v) {
 }
 
 /* Elements of chunk number `chunk` of the part of process r. */
-static int chunk_of(exchange_parts p, int r, int64_t chunk, float **at) {
+static int chunk_of(collectives_parts p, int r, int64_t chunk, float **at) {
     int64_t first = p.begin[r] + chunk * CHUNK, left = p.begin[r + 1] - first;
     *at = (float *)p.data + first;
     return (int)(left < 0 ? 0 : left < CHUNK ? left : CHUNK);
 }
 
 /* Sends each other process what is here of its part, and receives what they have of this one's. */
-static int swap_chunk(const exchange *e, exchange_parts p, int64_t chunk) {
+static int swap_chunk(const collectives *e, collectives_parts p, int64_t chunk) {
     joined *j = e->own;
     float *mine, *theirs;
     int here = chunk_of(p, e->rank, chunk, &mine), under_way = 0;
@@ -82,7 +82,7 @@ static int swap_chunk(const exchange *e, exchange_parts p, int64_t chunk) {
     return check(e, MPI_Waitall(under_way, j->requests, MPI_STATUSES_IGNORE));
 }
 
-static void add_chunk(const exchange *e, exchange_parts p, int64_t chunk) {
+static void add_chunk(const collectives *e, collectives_parts p, int64_t chunk) {
     joined *j = e->own;
     float *mine, *own = j->received + (size_t)e->rank * CHUNK;
     int count = chunk_of(p, e->rank, chunk, &mine);
@@ -91,14 +91,14 @@ static void add_chunk(const exchange *e, exchange_parts p, int64_t chunk) {
     for (int r = 1; r < e->ranks; r++) add_f32(mine, j->received + (size_t)r * CHUNK, count);
 }
 
-static int64_t longest_part(const exchange *e, exchange_parts p) {
+static int64_t longest_part(const collectives *e, collectives_parts p) {
     int64_t most = 0;
     for (int r = 0; r < e->ranks; r++)
         if (p.begin[r + 1] - p.begin[r] > most) most = p.begin[r + 1] - p.begin[r];
     return most;
 }
 
-static int sum_parts(const exchange *e, exchange_parts p) {
+static int sum_parts(const collectives *e, collectives_parts p) {
     int64_t chunks = (longest_part(e, p) + CHUNK - 1) / CHUNK;
     for (int64_t chunk = 0; chunk < chunks; chunk++) {
         TRY(swap_chunk(e, p, chunk));
@@ -114,37 +114,37 @@ static int piece_bytes(int64_t left) {
     return (int)(left < MOST_BYTES ? left : MOST_BYTES);
 }
 
-static int copy_from(const exchange *e, int owner, char *data, int64_t bytes) {
+static int copy_from(const collectives *e, int owner, char *data, int64_t bytes) {
     for (int64_t done = 0; done < bytes; done += MOST_BYTES)
         MPI_TRY(e, MPI_Bcast(data + done, piece_bytes(bytes - done), MPI_BYTE, owner, MPI_COMM_WORLD));
     return LCKV_OK;
 }
 
-static int gather_parts(const exchange *e, exchange_parts p) {
+static int gather_parts(const collectives *e, collectives_parts p) {
     int64_t size = (int64_t)dtype_bytes(p.type);
     for (int r = 0; r < e->ranks; r++)
         TRY(copy_from(e, r, (char *)p.data + p.begin[r] * size, (p.begin[r + 1] - p.begin[r]) * size));
     return LCKV_OK;
 }
 
-static int broadcast(const exchange *e, void *host, size_t bytes) {
+static int broadcast(const collectives *e, void *host, size_t bytes) {
     return copy_from(e, 0, host, (int64_t)bytes);
 }
 
-static int send(const exchange *e, const char *data, int64_t bytes) {
+static int send(const collectives *e, const char *data, int64_t bytes) {
     for (int64_t done = 0; done < bytes; done += MOST_BYTES)
         MPI_TRY(e, MPI_Send(data + done, piece_bytes(bytes - done), MPI_BYTE, 0, 0, MPI_COMM_WORLD));
     return LCKV_OK;
 }
 
-static int receive(const exchange *e, int sender, char *data, int64_t bytes) {
+static int receive(const collectives *e, int sender, char *data, int64_t bytes) {
     for (int64_t done = 0; done < bytes; done += MOST_BYTES)
         MPI_TRY(e, MPI_Recv(data + done, piece_bytes(bytes - done), MPI_BYTE, sender, 0, MPI_COMM_WORLD,
                             MPI_STATUS_IGNORE));
     return LCKV_OK;
 }
 
-static int collect(const exchange *e, const void *mine, const int64_t *counts, void *all) {
+static int collect(const collectives *e, const void *mine, const int64_t *counts, void *all) {
     if (e->rank) return send(e, mine, counts[e->rank]);
     char *at = all;
     if (counts[0]) memcpy(at, mine, (size_t)counts[0]);
@@ -166,7 +166,7 @@ typedef struct verdict {
     char message[MESSAGE_BYTES];
 } verdict;
 
-static int agree(const exchange *e, int status) {
+static int agree(const collectives *e, int status) {
     struct {
         int state, rank;
     } mine = {status >= 0 ? FINE : status == LCKV_ERROR_INTERRUPTED ? INTERRUPTED : FAILED, e->rank}, worst;
@@ -182,7 +182,7 @@ static int agree(const exchange *e, int status) {
 
 /* ---------------------------------------------------------------- joining and leaving */
 
-static void release(exchange *e) {
+static void release(collectives *e) {
     joined *j = e->own;
     if (j) {
         free(j->received);
@@ -194,15 +194,15 @@ static void release(exchange *e) {
 
 /* Ending MPI waits for all. After a failure of MPI itself that could be for ever: then it is left to mpirun, which ends
  * the others when a process goes without having ended MPI. */
-static void leave(exchange *e) {
+static void leave(collectives *e) {
     const joined *j = e->own;
     if (!j->broken && MPI_Barrier(MPI_COMM_WORLD) == MPI_SUCCESS) MPI_Finalize();
     release(e);
 }
 
-static int make(exchange **out) {
+static int make(collectives **out) {
     *out = NULL;
-    exchange *e = calloc(1, sizeof *e);
+    collectives *e = calloc(1, sizeof *e);
     joined *j = e ? e->own = calloc(1, sizeof *j) : NULL;
     if (j) {
         MPI_Comm_rank(MPI_COMM_WORLD, &e->rank);
@@ -236,7 +236,7 @@ static int begin_mpi(void) {
     return LCKV_OK;
 }
 
-int exchange_mpi_open(int announced, exchange **out) {
+int collectives_mpi_open(int announced, collectives **out) {
     *out = NULL;
     TRY(begin_mpi());
     TRY(make(out));

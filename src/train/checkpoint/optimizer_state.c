@@ -56,22 +56,22 @@ static int read_mine(optimizer *o, int entry, optimizer_what what, float **out) 
 /* All processes: their parts of an entry into `host` of process 0. */
 static int collect(optimizer *o, int entry, optimizer_what what, float *host) {
     float *mine;
-    int64_t *counts = calloc((size_t)o->exchange->ranks, sizeof *counts), first;
+    int64_t *counts = calloc((size_t)o->collectives->ranks, sizeof *counts), first;
     int status = counts ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the parts of an entry");
-    for (int r = 0; counts && r < o->exchange->ranks; r++)
+    for (int r = 0; counts && r < o->collectives->ranks; r++)
         counts[r] = optimizer_overlap(o, entry, r, &first) * (int64_t)sizeof *host;
     int read = read_mine(o, entry, what, &mine);
-    status = exchange_agree(o->exchange, status < 0 ? status : read);
-    if (status >= 0) status = exchange_collect(o->exchange, mine, counts, host);
+    status = collectives_agree(o->collectives, status < 0 ? status : read);
+    if (status >= 0) status = collectives_gather_host(o->collectives, mine, counts, host);
     free(mine);
     free(counts);
     return status;
 }
 
 int optimizer_read(optimizer *o, int entry, optimizer_what what, float *host) {
-    if (o->exchange->ranks == 1) return move_piece(o->device, view_of(piece_of(o, entry), what), host, false);
+    if (o->collectives->ranks == 1) return move_piece(o->device, view_of(piece_of(o, entry), what), host, false);
     request r = {entry, what};
-    TRY(exchange_broadcast(o->exchange, &r, sizeof r));
+    TRY(collectives_broadcast_host(o->collectives, &r, sizeof r));
     return collect(o, entry, what, host);
 }
 
@@ -98,14 +98,14 @@ int optimizer_read_as(optimizer *o, int entry, optimizer_what what, dtype type, 
 
 static int end_reading(optimizer *o) {
     request r = {-1, 0};
-    return exchange_broadcast(o->exchange, &r, sizeof r);
+    return collectives_broadcast_host(o->collectives, &r, sizeof r);
 }
 
 /* The other processes' side. */
 static int serve(optimizer *o) {
     request r;
     for (;;) {
-        TRY(exchange_broadcast(o->exchange, &r, sizeof r));
+        TRY(collectives_broadcast_host(o->collectives, &r, sizeof r));
         if (r.entry < 0) return LCKV_OK;
         /* A failure of this has been agreed on: process 0 knows of it, and says when reading ends. */
         (void)collect(o, r.entry, (optimizer_what)r.what, NULL);
@@ -113,9 +113,9 @@ static int serve(optimizer *o) {
 }
 
 int optimizer_while_one_writes(optimizer *o, int (*write)(void *user), void *user) {
-    int status = o->exchange->rank ? serve(o) : write(user);
-    if (!o->exchange->rank) TRY(end_reading(o));
-    return exchange_agree(o->exchange, status);
+    int status = o->collectives->rank ? serve(o) : write(user);
+    if (!o->collectives->rank) TRY(end_reading(o));
+    return collectives_agree(o->collectives, status);
 }
 
 /* ---------------------------------------------------------------- writing */

@@ -19,7 +19,7 @@ static const char NAME[] = "training_state.json";
 static json_t *repeats_under(const lckv_trainer *t) {
     const device *d = t->device;
     return json_pack("{ss ss sI sI sI sb sI sI sI sI}", "version", lckv_version(), "device", d->features, "processes",
-                     (json_int_t)t->stepper->optimizer->exchange->ranks, "threads", (json_int_t)d->threads, "seed",
+                     (json_int_t)t->stepper->optimizer->collectives->ranks, "threads", (json_int_t)d->threads, "seed",
                      (json_int_t)t->seed, "shuffle", (int)t->shuffle, "block_size", (json_int_t)t->stepper->block_size,
                      "blocks", (json_int_t)t->train->count, "batch_size", (json_int_t)t->stepper->batch_size,
                      "blocks_per_step", (json_int_t)t->blocks_per_step);

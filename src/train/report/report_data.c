@@ -105,7 +105,7 @@ static json_t *about_run(const lckv_trainer *t, const report_labels *l) {
                      l->command, "written", local_time(), "finished", l->finished, "parameters",
                      (json_int_t)params_elements(t->model->params), "block_size", (json_int_t)t->train->block_size,
                      "device", t->device->features, "threads", (json_int_t)t->device->threads, "processes",
-                     (json_int_t)t->exchange->ranks, "tokens_per_step",
+                     (json_int_t)t->collectives->ranks, "tokens_per_step",
                      (json_int_t)((double)t->blocks_per_step * trainer_tokens_of_example(t)));
 }
 
