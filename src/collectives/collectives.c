@@ -1,50 +1,61 @@
-/* One process alone, and joining others: see collectives.h and lckv_processes_open() in lckv.h. */
+/* Calls through the table of collectives, and joining the ranks that a launcher started (lckv_processes_open() in
+ * lckv.h). */
 #include "collectives/collectives.h"
 
 #include <stdlib.h>
 
-static const collectives SINGLE = {.rank = 0, .ranks = 1};
-
-const collectives *collectives_single(void) {
-    return &SINGLE;
+int collectives_all_reduce(const collectives *c, view v) {
+    REQUIRE(view_bytes(v) <= COLLECTIVES_MAX_REDUCE, LCKV_ERROR_ARGUMENT,
+            "all_reduce: expected at most %d bytes, found %zu", COLLECTIVES_MAX_REDUCE, view_bytes(v));
+    REQUIRE(v.type == DTYPE_F32 || v.type == DTYPE_F64, LCKV_ERROR_UNSUPPORTED,
+            "all_reduce: expected float32 or float64, found %s", dtype_name(v.type));
+    return c->ops.all_reduce(c, v);
 }
 
-int collectives_all_reduce(const collectives *e, view v) {
-    return e->ranks > 1 ? e->sum(e, v) : LCKV_OK;
+int collectives_reduce_scatter(const collectives *c, collectives_parts parts) {
+    REQUIRE(parts.type == DTYPE_F32, LCKV_ERROR_UNSUPPORTED, "reduce_scatter: expected float32, found %s",
+            dtype_name(parts.type));
+    return c->ops.reduce_scatter(c, parts);
 }
 
-int collectives_reduce_scatter(const collectives *e, collectives_parts parts) {
-    return e->ranks > 1 ? e->sum_parts(e, parts) : LCKV_OK;
+int collectives_all_gather(const collectives *c, collectives_parts parts) {
+    return c->ops.all_gather(c, parts);
 }
 
-int collectives_all_gather(const collectives *e, collectives_parts parts) {
-    return e->ranks > 1 ? e->gather_parts(e, parts) : LCKV_OK;
+int collectives_broadcast(const collectives *c, view v, int root) {
+    REQUIRE(root >= 0 && root < c->ranks, LCKV_ERROR_ARGUMENT, "broadcast: expected a root from 0 to %d, found %d",
+            c->ranks - 1, root);
+    return c->ops.broadcast(c, v, root);
 }
 
-int collectives_gather_host(const collectives *e, const void *mine, const int64_t *counts, void *all) {
-    return e->ranks > 1 ? e->collect(e, mine, counts, all) : LCKV_OK;
+int collectives_barrier(const collectives *c) {
+    return c->ops.barrier(c);
 }
 
-int collectives_broadcast_host(const collectives *e, void *host, size_t bytes) {
-    return e->ranks > 1 ? e->broadcast(e, host, bytes) : LCKV_OK;
+int collectives_gather_host(const collectives *c, const void *mine, const int64_t *counts, void *all) {
+    return c->ops.gather_host(c, mine, counts, all);
 }
 
-int collectives_agree(const collectives *e, int status) {
-    return e->ranks > 1 ? e->agree(e, status) : status;
+int collectives_broadcast_host(const collectives *c, void *host, size_t bytes) {
+    return c->ops.broadcast_host(c, host, bytes);
 }
 
-int64_t collectives_share(const collectives *e, int64_t count, int64_t *first) {
-    int64_t each = count / e->ranks, more = count % e->ranks;
-    *first = each * e->rank + (e->rank < more ? e->rank : more);
-    return each + (e->rank < more);
+int collectives_agree(const collectives *c, int status) {
+    return c->ops.agree(c, status);
 }
 
-/* ---------------------------------------------------------------- joining */
+int64_t collectives_share(const collectives *c, int64_t count, int64_t *first) {
+    int64_t each = count / c->ranks, more = count % c->ranks;
+    *first = each * c->rank + (c->rank < more ? c->rank : more);
+    return each + (c->rank < more);
+}
 
-/* How many processes a launcher says it started; 0: one did, and does not say how many; 1: none did. What launchers
- * tell their children: mpirun of Open MPI the first, mpiexec of others and Slurm's PMI-1 and PMI-2 the second, Slurm's
- * PMIx the third. */
-static int announced_processes(void) {
+/* ---------------------------------------------------------------- launchers */
+
+/* Number of ranks that the launcher started, from the variables that it sets: mpirun of Open MPI sets the first,
+ * mpiexec of other MPIs and Slurm's PMI-1 and PMI-2 the second, Slurm's PMIx the third. 1: no launcher. 0: a launcher
+ * that does not say. */
+static int announced_ranks(void) {
     const char *size = getenv("OMPI_COMM_WORLD_SIZE");
     if (!size) size = getenv("PMI_SIZE");
     if (size) return atoi(size) > 1 ? atoi(size) : 1;
@@ -52,21 +63,16 @@ static int announced_processes(void) {
 }
 
 int lckv_processes_open(lckv_processes **out) {
-    int announced = announced_processes();
+    int announced = announced_ranks();
     *out = NULL;
-    if (announced != 1) {
+    if (announced == 1) return collectives_single_open(out);
 #ifdef COLLECTIVES_MPI
-        return collectives_mpi_open(announced, out);
+    return collectives_mpi_open(announced, out);
 #else
-        return fail(LCKV_ERROR_UNSUPPORTED,
-                    "started as one of several processes, but this lckv was built without MPI: install Open MPI "
-                    "(libopenmpi-dev) and build again, or start it without mpirun or srun");
+    return fail(LCKV_ERROR_UNSUPPORTED,
+                "started as one of several processes, but this lckv was built without MPI: install Open MPI "
+                "(libopenmpi-dev) and build again, or start it without mpirun or srun");
 #endif
-    }
-    *out = malloc(sizeof **out);
-    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a process");
-    **out = SINGLE;
-    return LCKV_OK;
 }
 
 int lckv_processes_rank(const lckv_processes *processes) {
@@ -78,9 +84,5 @@ int lckv_processes_count(const lckv_processes *processes) {
 }
 
 void lckv_processes_close(lckv_processes *processes) {
-    if (!processes) return;
-    if (processes->close)
-        processes->close(processes);
-    else
-        free(processes);
+    if (processes) processes->ops.close(processes);
 }

@@ -1,65 +1,85 @@
-/* The exchange between processes that train one model together.
+/* Collectives: communication between the ranks that train one model together.
  *
- * Each has all weights and takes its share of every step's blocks (data parallel); the optimizer's state is divided
- * into one part a process (ZeRO stage 1: Rajbhandari et al. 2020, section 5.1). One process alone exchanges nothing.
+ * This is a table of operations beside the op table (device/device.h). The single rank fills it with no-ops (single.c),
+ * MPI with operations on host memory (mpi/mpi.c). Callers use the functions below and do not ask how many ranks there
+ * are.
  *
- *   - All processes make the same calls in the same order.
- *   - Sums add up in the order of ranks: the same number of processes gives the same bits.
- *   - A process that fails would leave the others waiting for it. So collectives_agree() stands before every call that
- * a failure can have kept one from, and makes the failure of one that of all. A process that dies is for whatever
- *     started it to notice: mpirun and Slurm then end the others.
- *   - Data is in device memory, so that a GPU's exchange may take it where it is. That of MPI (mpi/mpi.c) takes
- *     memory of devices that compute in host memory.
+ *   - All ranks make the same calls in the same order, with the same shapes.
+ *   - Operations on views work on device memory and are ordered with the ops of the device: they read what earlier ops
+ *     wrote, and later ops read what they wrote.
+ *   - Reductions add in the order of ranks. The same number of ranks gives the same bits.
+ *   - If one rank fails, the others would wait for it forever. Call collectives_agree() before every operation that a
+ *     failure could have kept a rank from reaching; it reports the failure of one rank to all ranks. mpirun and Slurm
+ *     end the remaining ranks if a process dies.
  *
- * Leaves out: who owns what (optimizer.h), and whose blocks are whose (step.h). */
+ * Leaves out: which rank owns which parameters (train/optimizer.h), and which blocks it trains on (train/step.h). */
 #ifndef COLLECTIVES_COLLECTIVES_H
 #define COLLECTIVES_COLLECTIVES_H
 
 #include "device/device.h"
 
-/* Memory in one part a process: part r is elements begin[r] .. begin[r + 1] - 1. */
-typedef struct lckv_processes_parts {
+typedef struct lckv_processes collectives;
+
+/* A buffer in device memory that is divided between the ranks: rank r owns elements begin[r] .. begin[r + 1] - 1. */
+typedef struct collectives_parts {
     void *data;
     dtype type;
     const int64_t *begin; /* [ranks + 1] */
 } collectives_parts;
 
-typedef struct lckv_processes {
-    int rank, ranks;
-    bool host_memory; /* takes memory of devices that compute in host memory alone */
-    /* What an implementation gives; called through the functions below, and only where there are several. */
-    int (*sum)(const struct lckv_processes *e, view v);
-    int (*sum_parts)(const struct lckv_processes *e, collectives_parts parts);
-    int (*gather_parts)(const struct lckv_processes *e, collectives_parts parts);
-    int (*collect)(const struct lckv_processes *e, const void *mine, const int64_t *counts, void *all);
-    int (*broadcast)(const struct lckv_processes *e, void *host, size_t bytes);
-    int (*agree)(const struct lckv_processes *e, int status);
-    void (*close)(struct lckv_processes *e);
-    void *own;
-} collectives;
+/* The table. Every implementation fills every entry. */
+struct collectives_ops {
+    int (*all_reduce)(const collectives *c, view v);
+    int (*reduce_scatter)(const collectives *c, collectives_parts parts);
+    int (*all_gather)(const collectives *c, collectives_parts parts);
+    int (*broadcast)(const collectives *c, view v, int root);
+    int (*barrier)(const collectives *c);
+    int (*gather_host)(const collectives *c, const void *mine, const int64_t *counts, void *all);
+    int (*broadcast_host)(const collectives *c, void *host, size_t bytes);
+    int (*agree)(const collectives *c, int status);
+    void (*close)(collectives *c);
+};
 
-/* One process alone. */
+struct lckv_processes {
+    struct collectives_ops ops;
+    int rank, ranks;
+    bool host_memory; /* views must be in memory of a device with host_memory (device.h) */
+    void *own;        /* private state of the implementation */
+};
+
+/* The single rank: rank 0 of 1. */
 const collectives *collectives_single(void);
 
-/* A few f32 or f64: each process has the sum afterwards. */
-int collectives_all_reduce(const collectives *e, view v);
-/* f32: each process has the sum in its own part; the other parts hold what they held. */
-int collectives_reduce_scatter(const collectives *e, collectives_parts parts);
-/* Each process has every part as its owner has it. */
-int collectives_all_gather(const collectives *e, collectives_parts parts);
-/* counts[r] bytes of host memory of each process r, one after the other in `all` of process 0 (NULL at the others). */
-int collectives_gather_host(const collectives *e, const void *mine, const int64_t *counts, void *all);
-/* Host memory of process 0 for all. */
-int collectives_broadcast_host(const collectives *e, void *host, size_t bytes);
-/* LCKV_OK (or a positive status, its own) where no process has failed. Else all get the failure of one, which the
- * message names: an interruption only where nothing worse happened, then that of the lowest rank. */
-int collectives_agree(const collectives *e, int status);
+/* Every rank receives the elementwise sum of v. f32 or f64, at most COLLECTIVES_MAX_REDUCE bytes. */
+enum { COLLECTIVES_MAX_REDUCE = 1 << 18 };
+int collectives_all_reduce(const collectives *c, view v);
+/* f32. Every rank receives the sum of its own part; the contents of the other parts do not change. */
+int collectives_reduce_scatter(const collectives *c, collectives_parts parts);
+/* Every rank receives every part from its owner. */
+int collectives_all_gather(const collectives *c, collectives_parts parts);
+/* Every rank receives v from rank `root`. */
+int collectives_broadcast(const collectives *c, view v, int root);
+/* Returns after all ranks have called it. */
+int collectives_barrier(const collectives *c);
 
-/* The share of this process of `count` things: *first .. *first + what is returned - 1. Shares differ by 1 at most. */
-int64_t collectives_share(const collectives *e, int64_t count, int64_t *first);
+/* Host memory: rank 0 receives counts[r] bytes from each rank r, in the order of ranks, in `all` (NULL on the others).
+ */
+int collectives_gather_host(const collectives *c, const void *mine, const int64_t *counts, void *all);
+/* Host memory: every rank receives the bytes of rank 0. */
+int collectives_broadcast_host(const collectives *c, void *host, size_t bytes);
+/* Returns `status` if no rank has failed. Otherwise every rank returns the error of one rank, with a message that names
+ * the rank: that of the lowest rank with an error other than LCKV_ERROR_INTERRUPTED, else of the lowest interrupted
+ * rank. */
+int collectives_agree(const collectives *c, int status);
 
-/* mpi/mpi.c, built where MPI is found: joins the processes that this one was started with. `announced`: how many
- * the launcher says there are; 0: it does not say. */
+/* This rank's share of `count` items: items *first .. *first + N - 1, where N is the result. Shares differ by at most
+ * one item. */
+int64_t collectives_share(const collectives *c, int64_t count, int64_t *first);
+
+/* A copy of the single rank, which lckv_processes_close() frees. */
+int collectives_single_open(collectives **out);
+/* mpi/mpi.c, which is built if MPI is found. `announced`: number of ranks that the launcher announced; 0 if it did not
+ * announce one. */
 int collectives_mpi_open(int announced, collectives **out);
 
 #endif

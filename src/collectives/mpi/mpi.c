@@ -1,6 +1,7 @@
-/* The exchange through MPI, see collectives.h: in host memory, in the order of ranks whatever MPI's own sums would do.
+/* Collectives over MPI, on host memory. Sums are added here, in the order of ranks, because MPI leaves the order of its
+ * own reductions to the implementation.
  *
- * MPI belongs to the process and not to a handle: it is begun once, by the first exchange, and ended with it. */
+ * MPI is initialized once per process, by the first collectives_mpi_open(), and finalized by its close. */
 #include "collectives/collectives.h"
 
 #include <mpi.h>
@@ -9,28 +10,28 @@
 #include <string.h>
 
 enum {
-    CHUNK = 1 << 16, /* elements of a part that are under way at a time, of each process */
-    MOST_BYTES = 1 << 30,
+    CHUNK = COLLECTIVES_MAX_REDUCE / (int)sizeof(float), /* elements per rank and transfer of a reduction */
+    MAX_TRANSFER_BYTES = 1 << 30,                        /* MPI counts bytes in an int */
     MESSAGE_BYTES = 1024,
 };
 
-typedef struct joined {
-    float *received;       /* [ranks, CHUNK]: what each process has for a chunk of this one's part */
+typedef struct mpi_state {
+    float *received;       /* [ranks, CHUNK]: one chunk from each rank */
     MPI_Request *requests; /* [2 * ranks] */
-    bool broken;           /* MPI has failed: there is no ending it together */
-} joined;
+    bool broken;           /* MPI has failed, so that a common MPI_Finalize could wait forever */
+} mpi_state;
 
-static int check(const collectives *e, int code) {
+static int check(const collectives *c, int code) {
     char text[MPI_MAX_ERROR_STRING];
     int length;
-    joined *j = e->own;
+    mpi_state *state = c->own;
     if (code == MPI_SUCCESS) return LCKV_OK;
-    j->broken = true;
+    state->broken = true;
     MPI_Error_string(code, text, &length);
-    return fail(LCKV_ERROR_DEVICE, "process %d of %d: MPI: %.*s", e->rank, e->ranks, length, text);
+    return fail(LCKV_ERROR_DEVICE, "process %d of %d: MPI: %.*s", c->rank, c->ranks, length, text);
 }
 
-#define MPI_TRY(e, call) TRY(check((e), (call)))
+#define MPI_TRY(c, call) TRY(check((c), (call)))
 
 /* ---------------------------------------------------------------- sums */
 
@@ -42,16 +43,14 @@ static void add_f32(float *restrict sum, const float *restrict values, int64_t c
     for (int64_t i = 0; i < count; i++) sum[i] += values[i];
 }
 
-/* Everybody gets what everybody has, and adds it up. */
-static int sum(const collectives *e, view v) {
-    joined *j = e->own;
+static int all_reduce(const collectives *c, view v) {
+    mpi_state *state = c->own;
     int64_t count = v.rows * v.cols;
     size_t bytes = view_bytes(v);
-    REQUIRE(bytes <= CHUNK * sizeof(float), LCKV_ERROR_ARGUMENT, "a sum of %lld numbers is too long", (long long)count);
-    MPI_TRY(e, MPI_Allgather(v.data, (int)bytes, MPI_BYTE, j->received, (int)bytes, MPI_BYTE, MPI_COMM_WORLD));
-    memcpy(v.data, j->received, bytes);
-    for (int r = 1; r < e->ranks; r++) {
-        const char *theirs = (const char *)j->received + (size_t)r * bytes;
+    MPI_TRY(c, MPI_Allgather(v.data, (int)bytes, MPI_BYTE, state->received, (int)bytes, MPI_BYTE, MPI_COMM_WORLD));
+    memcpy(v.data, state->received, bytes);
+    for (int r = 1; r < c->ranks; r++) {
+        const char *theirs = (const char *)state->received + (size_t)r * bytes;
         if (v.type == DTYPE_F64)
             add_f64(v.data, (const double *)(const void *)theirs, count);
         else
@@ -60,192 +59,202 @@ static int sum(const collectives *e, view v) {
     return LCKV_OK;
 }
 
-/* Elements of chunk number `chunk` of the part of process r. */
+/* Elements of chunk `chunk` of the part of rank r. */
 static int chunk_of(collectives_parts p, int r, int64_t chunk, float **at) {
     int64_t first = p.begin[r] + chunk * CHUNK, left = p.begin[r + 1] - first;
     *at = (float *)p.data + first;
     return (int)(left < 0 ? 0 : left < CHUNK ? left : CHUNK);
 }
 
-/* Sends each other process what is here of its part, and receives what they have of this one's. */
-static int swap_chunk(const collectives *e, collectives_parts p, int64_t chunk) {
-    joined *j = e->own;
+/* Sends every other rank the chunk of its part, and receives their values of the chunk of this rank's part. */
+static int exchange_chunk(const collectives *c, collectives_parts p, int64_t chunk) {
+    mpi_state *state = c->own;
     float *mine, *theirs;
-    int here = chunk_of(p, e->rank, chunk, &mine), under_way = 0;
-    for (int r = 0; r < e->ranks; r++) {
-        if (r == e->rank) continue;
+    int here = chunk_of(p, c->rank, chunk, &mine), pending = 0;
+    for (int r = 0; r < c->ranks; r++) {
+        if (r == c->rank) continue;
         int there = chunk_of(p, r, chunk, &theirs);
-        MPI_TRY(e, MPI_Irecv(j->received + (size_t)r * CHUNK, here, MPI_FLOAT, r, 0, MPI_COMM_WORLD,
-                             &j->requests[under_way++]));
-        MPI_TRY(e, MPI_Isend(theirs, there, MPI_FLOAT, r, 0, MPI_COMM_WORLD, &j->requests[under_way++]));
+        MPI_TRY(c, MPI_Irecv(state->received + (size_t)r * CHUNK, here, MPI_FLOAT, r, 0, MPI_COMM_WORLD,
+                             &state->requests[pending++]));
+        MPI_TRY(c, MPI_Isend(theirs, there, MPI_FLOAT, r, 0, MPI_COMM_WORLD, &state->requests[pending++]));
     }
-    return check(e, MPI_Waitall(under_way, j->requests, MPI_STATUSES_IGNORE));
+    return check(c, MPI_Waitall(pending, state->requests, MPI_STATUSES_IGNORE));
 }
 
-static void add_chunk(const collectives *e, collectives_parts p, int64_t chunk) {
-    joined *j = e->own;
-    float *mine, *own = j->received + (size_t)e->rank * CHUNK;
-    int count = chunk_of(p, e->rank, chunk, &mine);
+static void add_chunk(const collectives *c, collectives_parts p, int64_t chunk) {
+    mpi_state *state = c->own;
+    float *mine, *own = state->received + (size_t)c->rank * CHUNK;
+    int count = chunk_of(p, c->rank, chunk, &mine);
     memcpy(own, mine, (size_t)count * sizeof *mine);
-    memcpy(mine, j->received, (size_t)count * sizeof *mine);
-    for (int r = 1; r < e->ranks; r++) add_f32(mine, j->received + (size_t)r * CHUNK, count);
+    memcpy(mine, state->received, (size_t)count * sizeof *mine);
+    for (int r = 1; r < c->ranks; r++) add_f32(mine, state->received + (size_t)r * CHUNK, count);
 }
 
-static int64_t longest_part(const collectives *e, collectives_parts p) {
-    int64_t most = 0;
-    for (int r = 0; r < e->ranks; r++)
-        if (p.begin[r + 1] - p.begin[r] > most) most = p.begin[r + 1] - p.begin[r];
-    return most;
+static int64_t longest_part(const collectives *c, collectives_parts p) {
+    int64_t longest = 0;
+    for (int r = 0; r < c->ranks; r++)
+        if (p.begin[r + 1] - p.begin[r] > longest) longest = p.begin[r + 1] - p.begin[r];
+    return longest;
 }
 
-static int sum_parts(const collectives *e, collectives_parts p) {
-    int64_t chunks = (longest_part(e, p) + CHUNK - 1) / CHUNK;
+static int reduce_scatter(const collectives *c, collectives_parts p) {
+    int64_t chunks = (longest_part(c, p) + CHUNK - 1) / CHUNK;
     for (int64_t chunk = 0; chunk < chunks; chunk++) {
-        TRY(swap_chunk(e, p, chunk));
-        add_chunk(e, p, chunk);
+        TRY(exchange_chunk(c, p, chunk));
+        add_chunk(c, p, chunk);
     }
     return LCKV_OK;
 }
 
 /* ---------------------------------------------------------------- copies */
 
-/* MPI counts in int: longer copies go in pieces. */
-static int piece_bytes(int64_t left) {
-    return (int)(left < MOST_BYTES ? left : MOST_BYTES);
+/* Bytes of the next transfer. */
+static int transfer_bytes(int64_t left) {
+    return (int)(left < MAX_TRANSFER_BYTES ? left : MAX_TRANSFER_BYTES);
 }
 
-static int copy_from(const collectives *e, int owner, char *data, int64_t bytes) {
-    for (int64_t done = 0; done < bytes; done += MOST_BYTES)
-        MPI_TRY(e, MPI_Bcast(data + done, piece_bytes(bytes - done), MPI_BYTE, owner, MPI_COMM_WORLD));
+static int broadcast_bytes(const collectives *c, int root, char *data, int64_t bytes) {
+    for (int64_t done = 0; done < bytes; done += MAX_TRANSFER_BYTES)
+        MPI_TRY(c, MPI_Bcast(data + done, transfer_bytes(bytes - done), MPI_BYTE, root, MPI_COMM_WORLD));
     return LCKV_OK;
 }
 
-static int gather_parts(const collectives *e, collectives_parts p) {
+static int all_gather(const collectives *c, collectives_parts p) {
     int64_t size = (int64_t)dtype_bytes(p.type);
-    for (int r = 0; r < e->ranks; r++)
-        TRY(copy_from(e, r, (char *)p.data + p.begin[r] * size, (p.begin[r + 1] - p.begin[r]) * size));
+    for (int r = 0; r < c->ranks; r++)
+        TRY(broadcast_bytes(c, r, (char *)p.data + p.begin[r] * size, (p.begin[r + 1] - p.begin[r]) * size));
     return LCKV_OK;
 }
 
-static int broadcast(const collectives *e, void *host, size_t bytes) {
-    return copy_from(e, 0, host, (int64_t)bytes);
+static int broadcast(const collectives *c, view v, int root) {
+    return broadcast_bytes(c, root, v.data, (int64_t)view_bytes(v));
 }
 
-static int send(const collectives *e, const char *data, int64_t bytes) {
-    for (int64_t done = 0; done < bytes; done += MOST_BYTES)
-        MPI_TRY(e, MPI_Send(data + done, piece_bytes(bytes - done), MPI_BYTE, 0, 0, MPI_COMM_WORLD));
+static int broadcast_host(const collectives *c, void *host, size_t bytes) {
+    return broadcast_bytes(c, 0, host, (int64_t)bytes);
+}
+
+static int barrier(const collectives *c) {
+    return check(c, MPI_Barrier(MPI_COMM_WORLD));
+}
+
+static int send(const collectives *c, const char *data, int64_t bytes) {
+    for (int64_t done = 0; done < bytes; done += MAX_TRANSFER_BYTES)
+        MPI_TRY(c, MPI_Send(data + done, transfer_bytes(bytes - done), MPI_BYTE, 0, 0, MPI_COMM_WORLD));
     return LCKV_OK;
 }
 
-static int receive(const collectives *e, int sender, char *data, int64_t bytes) {
-    for (int64_t done = 0; done < bytes; done += MOST_BYTES)
-        MPI_TRY(e, MPI_Recv(data + done, piece_bytes(bytes - done), MPI_BYTE, sender, 0, MPI_COMM_WORLD,
+static int receive(const collectives *c, int sender, char *data, int64_t bytes) {
+    for (int64_t done = 0; done < bytes; done += MAX_TRANSFER_BYTES)
+        MPI_TRY(c, MPI_Recv(data + done, transfer_bytes(bytes - done), MPI_BYTE, sender, 0, MPI_COMM_WORLD,
                             MPI_STATUS_IGNORE));
     return LCKV_OK;
 }
 
-static int collect(const collectives *e, const void *mine, const int64_t *counts, void *all) {
-    if (e->rank) return send(e, mine, counts[e->rank]);
+static int gather_host(const collectives *c, const void *mine, const int64_t *counts, void *all) {
+    if (c->rank) return send(c, mine, counts[c->rank]);
     char *at = all;
     if (counts[0]) memcpy(at, mine, (size_t)counts[0]);
-    for (int r = 1; r < e->ranks; r++) {
+    for (int r = 1; r < c->ranks; r++) {
         at += counts[r - 1];
-        TRY(receive(e, r, at, counts[r]));
+        TRY(receive(c, r, at, counts[r]));
     }
     return LCKV_OK;
 }
 
 /* ---------------------------------------------------------------- failures */
 
-/* What became of a process, worst first: MPI_MINLOC finds the worst and the lowest rank that has it. */
+/* State of a rank, the worst first, so that MPI_MINLOC finds the lowest rank with the worst state. */
 enum { FAILED = -2, INTERRUPTED = -1, FINE = 0 };
 
-/* A failure on its way to the others. */
-typedef struct verdict {
+/* The error of one rank, as it is sent to the others. */
+typedef struct rank_error {
     int status;
     char message[MESSAGE_BYTES];
-} verdict;
+} rank_error;
 
-static int agree(const collectives *e, int status) {
+static int agree(const collectives *c, int status) {
     struct {
         int state, rank;
-    } mine = {status >= 0 ? FINE : status == LCKV_ERROR_INTERRUPTED ? INTERRUPTED : FAILED, e->rank}, worst;
-    verdict v = {.status = status};
-    MPI_TRY(e, MPI_Allreduce(&mine, &worst, 1, MPI_2INT, MPI_MINLOC, MPI_COMM_WORLD));
+    } mine = {status >= 0 ? FINE : status == LCKV_ERROR_INTERRUPTED ? INTERRUPTED : FAILED, c->rank}, worst;
+    rank_error error = {.status = status};
+    MPI_TRY(c, MPI_Allreduce(&mine, &worst, 1, MPI_2INT, MPI_MINLOC, MPI_COMM_WORLD));
     if (worst.state == FINE) return status;
-    if (e->rank == worst.rank) snprintf(v.message, sizeof v.message, "%s", lckv_last_error());
-    MPI_TRY(e, MPI_Bcast(&v, sizeof v, MPI_BYTE, worst.rank, MPI_COMM_WORLD));
-    if (e->rank == worst.rank) return status;
-    if (v.status == LCKV_ERROR_INTERRUPTED) return fail(v.status, "%s", v.message);
-    return fail(v.status, "process %d of %d: %s", worst.rank, e->ranks, v.message);
+    if (c->rank == worst.rank) snprintf(error.message, sizeof error.message, "%s", lckv_last_error());
+    MPI_TRY(c, MPI_Bcast(&error, sizeof error, MPI_BYTE, worst.rank, MPI_COMM_WORLD));
+    if (c->rank == worst.rank) return status;
+    if (error.status == LCKV_ERROR_INTERRUPTED) return fail(error.status, "%s", error.message);
+    return fail(error.status, "process %d of %d: %s", worst.rank, c->ranks, error.message);
 }
 
-/* ---------------------------------------------------------------- joining and leaving */
+/* ---------------------------------------------------------------- opening and closing */
 
-static void release(collectives *e) {
-    joined *j = e->own;
-    if (j) {
-        free(j->received);
-        free(j->requests);
+static void release(collectives *c) {
+    mpi_state *state = c->own;
+    if (state) {
+        free(state->received);
+        free(state->requests);
     }
-    free(j);
-    free(e);
+    free(state);
+    free(c);
 }
 
-/* Ending MPI waits for all. After a failure of MPI itself that could be for ever: then it is left to mpirun, which ends
- * the others when a process goes without having ended MPI. */
-static void leave(collectives *e) {
-    const joined *j = e->own;
-    if (!j->broken && MPI_Barrier(MPI_COMM_WORLD) == MPI_SUCCESS) MPI_Finalize();
-    release(e);
+/* MPI_Finalize waits for all ranks. After a failure of MPI itself it could wait forever: then the process exits without
+ * it, and mpirun ends the others. */
+static void close_mpi(collectives *c) {
+    const mpi_state *state = c->own;
+    if (!state->broken && barrier(c) >= 0) MPI_Finalize();
+    release(c);
 }
 
 static int make(collectives **out) {
     *out = NULL;
-    collectives *e = calloc(1, sizeof *e);
-    joined *j = e ? e->own = calloc(1, sizeof *j) : NULL;
-    if (j) {
-        MPI_Comm_rank(MPI_COMM_WORLD, &e->rank);
-        MPI_Comm_size(MPI_COMM_WORLD, &e->ranks);
-        j->received = malloc((size_t)e->ranks * CHUNK * sizeof *j->received);
-        j->requests = malloc(2 * (size_t)e->ranks * sizeof(MPI_Request));
+    collectives *c = calloc(1, sizeof *c);
+    mpi_state *state = c ? c->own = calloc(1, sizeof *state) : NULL;
+    if (state) {
+        MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
+        MPI_Comm_size(MPI_COMM_WORLD, &c->ranks);
+        state->received = malloc((size_t)c->ranks * CHUNK * sizeof *state->received);
+        state->requests = malloc(2 * (size_t)c->ranks * sizeof(MPI_Request));
     }
-    if (!j || !j->received || !j->requests) {
-        if (e) release(e);
-        return fail(LCKV_ERROR_MEMORY, "no memory to exchange gradients");
+    if (!state || !state->received || !state->requests) {
+        if (c) release(c);
+        return fail(LCKV_ERROR_MEMORY, "no memory for the collectives of several processes");
     }
-    e->host_memory = true;
-    e->sum = sum;
-    e->sum_parts = sum_parts;
-    e->gather_parts = gather_parts;
-    e->collect = collect;
-    e->broadcast = broadcast;
-    e->agree = agree;
-    e->close = leave;
-    *out = e;
+    c->host_memory = true;
+    c->ops = (struct collectives_ops){.all_reduce = all_reduce,
+                                      .reduce_scatter = reduce_scatter,
+                                      .all_gather = all_gather,
+                                      .broadcast = broadcast,
+                                      .barrier = barrier,
+                                      .gather_host = gather_host,
+                                      .broadcast_host = broadcast_host,
+                                      .agree = agree,
+                                      .close = close_mpi};
+    *out = c;
     return LCKV_OK;
 }
 
-static int begin_mpi(void) {
-    int begun, provided;
-    MPI_Initialized(&begun);
-    REQUIRE(!begun, LCKV_ERROR_ARGUMENT, "this process has begun MPI before: it may join other processes once");
+static int initialize_mpi(void) {
+    int initialized, provided;
+    MPI_Initialized(&initialized);
+    REQUIRE(!initialized, LCKV_ERROR_ARGUMENT, "this process has initialized MPI before; lckv can do so once");
     int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
-    REQUIRE(code == MPI_SUCCESS, LCKV_ERROR_DEVICE, "MPI could not be begun (MPI_Init: %d)", code);
+    REQUIRE(code == MPI_SUCCESS, LCKV_ERROR_DEVICE, "MPI_Init_thread failed with code %d", code);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     return LCKV_OK;
 }
 
 int collectives_mpi_open(int announced, collectives **out) {
     *out = NULL;
-    TRY(begin_mpi());
+    TRY(initialize_mpi());
     TRY(make(out));
     int ranks = (*out)->ranks;
     if (announced == 0 || announced == ranks) return LCKV_OK;
-    leave(*out);
+    close_mpi(*out);
     *out = NULL;
     return fail(LCKV_ERROR_DEVICE,
-                "started as one of %d processes, of which MPI finds %d: mpirun is not of the MPI that lckv was built "
+                "the launcher started %d processes, but MPI finds %d: use the mpirun of the MPI that lckv was built "
                 "with",
                 announced, ranks);
 }

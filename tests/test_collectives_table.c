@@ -1,0 +1,161 @@
+/* Every entry of the table of collectives against values computed from the rank alone. The program runs by itself (the
+ * single rank) and under mpirun with 3 ranks (tests/CMakeLists.txt). */
+#include "collectives/collectives.h"
+
+static int damaged_row(void) {
+    return fail(LCKV_ERROR_FORMAT, "row 5 is damaged");
+}
+
+#include "expect.h"
+
+static lckv_processes *ranks;
+
+static int open_ranks(void **state) {
+    (void)state;
+    return lckv_processes_open(&ranks) == LCKV_OK ? 0 : -1;
+}
+
+static int close_ranks(void **state) {
+    (void)state;
+    lckv_processes_close(ranks);
+    return 0;
+}
+
+/* Element i of rank r. Sums of these are exact in f32. */
+static float value_of(int r, int64_t i) {
+    return (float)((r + 1) * (1 + i % 7));
+}
+
+static double sum_of(int64_t i) {
+    double sum = 0;
+    for (int r = 0; r < ranks->ranks; r++) sum += (double)value_of(r, i);
+    return sum;
+}
+
+static void test_all_reduce_sums_f32_and_f64(void **state) {
+    (void)state;
+    enum { COUNT = 19 };
+    float f32[COUNT];
+    double f64[COUNT];
+    for (int i = 0; i < COUNT; i++) f32[i] = value_of(ranks->rank, i), f64[i] = (double)f32[i] / 3;
+    assert_int_equal(collectives_all_reduce(ranks, (view){f32, 1, COUNT, DTYPE_F32}), LCKV_OK);
+    assert_int_equal(collectives_all_reduce(ranks, (view){f64, 1, COUNT, DTYPE_F64}), LCKV_OK);
+    for (int i = 0; i < COUNT; i++) {
+        double in_order = 0;
+        for (int r = 0; r < ranks->ranks; r++) in_order += (double)value_of(r, i) / 3;
+        assert_true((double)f32[i] == sum_of(i));
+        assert_true(f64[i] == in_order); /* the order of ranks gives the bits */
+    }
+}
+
+static void test_all_reduce_refuses_other_types_and_sizes(void **state) {
+    (void)state;
+    int32_t number = 1;
+    float some = 1;
+    FAILS(collectives_all_reduce(ranks, (view){&number, 1, 1, DTYPE_I32}), LCKV_ERROR_UNSUPPORTED,
+          "all_reduce: expected float32 or float64, found int32");
+    FAILS(collectives_all_reduce(ranks, (view){&some, 1 << 20, 1, DTYPE_F32}), LCKV_ERROR_ARGUMENT,
+          "all_reduce: expected at most 262144 bytes, found 4194304");
+}
+
+enum { UNEVEN = 3, LONG = 100000 }; /* longer than one transfer of a reduction */
+
+/* Part r has LONG + r * UNEVEN elements. */
+static int64_t *divide(void) {
+    int64_t *begin = calloc((size_t)ranks->ranks + 1, sizeof *begin);
+    assert_non_null(begin);
+    for (int r = 0; r < ranks->ranks; r++) begin[r + 1] = begin[r] + LONG + (int64_t)r * UNEVEN;
+    return begin;
+}
+
+static void test_reduce_scatter_then_all_gather(void **state) {
+    (void)state;
+    int64_t *begin = divide(), count = begin[ranks->ranks];
+    float *data = malloc((size_t)count * sizeof *data);
+    assert_non_null(data);
+    for (int64_t i = 0; i < count; i++) data[i] = value_of(ranks->rank, i);
+    collectives_parts parts = {data, DTYPE_F32, begin};
+    assert_int_equal(collectives_reduce_scatter(ranks, parts), LCKV_OK);
+    for (int64_t i = 0; i < count; i++) {
+        bool own = i >= begin[ranks->rank] && i < begin[ranks->rank + 1];
+        assert_true((double)data[i] == (own ? sum_of(i) : (double)value_of(ranks->rank, i)));
+    }
+    assert_int_equal(collectives_all_gather(ranks, parts), LCKV_OK);
+    for (int64_t i = 0; i < count; i++) assert_true((double)data[i] == sum_of(i));
+    free(data);
+    free(begin);
+}
+
+static void test_reduce_scatter_refuses_other_types(void **state) {
+    (void)state;
+    int64_t begin[8] = {0};
+    collectives_parts parts = {NULL, DTYPE_BF16, begin};
+    FAILS(collectives_reduce_scatter(ranks, parts), LCKV_ERROR_UNSUPPORTED, "expected float32, found bfloat16");
+}
+
+static void test_broadcast_from_each_root(void **state) {
+    (void)state;
+    for (int root = 0; root < ranks->ranks; root++) {
+        float data[] = {value_of(ranks->rank, 1), value_of(ranks->rank, 2)};
+        assert_int_equal(collectives_broadcast(ranks, (view){data, 1, 2, DTYPE_F32}, root), LCKV_OK);
+        assert_true(data[0] == value_of(root, 1) && data[1] == value_of(root, 2));
+    }
+    assert_int_equal(collectives_broadcast(ranks, (view){0}, ranks->ranks), LCKV_ERROR_ARGUMENT);
+    assert_int_equal(collectives_broadcast(ranks, (view){0}, -1), LCKV_ERROR_ARGUMENT);
+}
+
+static void test_host_memory(void **state) {
+    (void)state;
+    int64_t *counts = calloc((size_t)ranks->ranks, sizeof *counts), total = 0;
+    assert_non_null(counts);
+    for (int r = 0; r < ranks->ranks; r++) total += counts[r] = 2 + r;
+    char mine[16], *all = ranks->rank ? NULL : malloc((size_t)total), word = (char)('k' + ranks->rank);
+    for (size_t i = 0; i < sizeof mine; i++) mine[i] = (char)('a' + ranks->rank);
+    assert_int_equal(collectives_gather_host(ranks, mine, counts, all), LCKV_OK);
+    for (int r = 0, at = 0; all && r < ranks->ranks; r++)
+        for (int i = 0; i < 2 + r; i++) assert_int_equal(all[at++], 'a' + r);
+    assert_int_equal(collectives_broadcast_host(ranks, &word, 1), LCKV_OK);
+    assert_int_equal(word, 'k');
+    assert_int_equal(collectives_barrier(ranks), LCKV_OK);
+    free(all);
+    free(counts);
+}
+
+static void test_the_failure_of_one_rank_is_that_of_all(void **state) {
+    (void)state;
+    int last = ranks->ranks - 1;
+    assert_int_equal(collectives_agree(ranks, 7), 7);
+    int mine = ranks->rank == last ? damaged_row() : LCKV_OK;
+    char expected[64] = "row 5 is damaged";
+    if (ranks->rank != last) snprintf(expected, sizeof expected, "process %d of %d: row 5 is damaged", last, last + 1);
+    FAILS(collectives_agree(ranks, mine), LCKV_ERROR_FORMAT, expected);
+}
+
+static void test_shares_cover_everything_once(void **state) {
+    (void)state;
+    for (int64_t count = 0; count < 20; count++) {
+        int64_t covered = 0;
+        for (int r = 0; r < ranks->ranks; r++) {
+            collectives other = {.rank = r, .ranks = ranks->ranks};
+            int64_t first, share = collectives_share(&other, count, &first);
+            assert_int_equal(first, covered);
+            assert_true(share == count / ranks->ranks || share == count / ranks->ranks + 1);
+            covered += share;
+        }
+        assert_int_equal(covered, count);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_reduce_sums_f32_and_f64),
+        cmocka_unit_test(test_all_reduce_refuses_other_types_and_sizes),
+        cmocka_unit_test(test_reduce_scatter_then_all_gather),
+        cmocka_unit_test(test_reduce_scatter_refuses_other_types),
+        cmocka_unit_test(test_broadcast_from_each_root),
+        cmocka_unit_test(test_host_memory),
+        cmocka_unit_test(test_the_failure_of_one_rank_is_that_of_all),
+        cmocka_unit_test(test_shares_cover_everything_once),
+    };
+    return cmocka_run_group_tests(tests, open_ranks, close_ranks);
+}
