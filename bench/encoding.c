@@ -48,7 +48,7 @@ static int open_engines(const bench_options *o, bench_model models[2]) {
         lckv_engine_options options = lckv_engine_defaults();
         options.max_num_seqs = 1;
         options.bf16 = o->compute == DTYPE_BF16;
-        options.encoding_runs = kinds[i].runs;
+        options.encoding_iterations = kinds[i].runs;
         if (kinds[i].whole) options.prompt_piece = o->prompt;
         if (o->piece && !kinds[i].whole) options.prompt_piece = o->piece;
         TRY(lckv_engine_create(models[kinds[i].loops].model, NULL, &options, &kinds[i].engine));

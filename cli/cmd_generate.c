@@ -21,7 +21,7 @@ struct options {
     const char *prefix, *stop, *model_type, *output_file, *chat_template;
     bool no_special_tokens;
     lckv_generate_options generate; /* most flags go straight into the library's options */
-    int64_t seed, num_return_sequences, window_length, encoding_runs;
+    int64_t seed, num_return_sequences, window_length, encoding_iterations;
     int encoding;
     bool sink_cache, fp16, use_cpu, json;
 };
@@ -58,7 +58,7 @@ static const flag FLAGS[] = {
      "how a prompt enters a model with loops: by the plan, all tokens at once; sequential, one at a time, which is "
      "exact; auto: sequential up to forward_passes + backward_passes tokens, else by the plan",
      FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
-    FLAGS_ENCODING_RUNS(struct options, encoding_runs, generate.encoding_tolerance, "Prompts"),
+    FLAGS_ENCODING_ITERATIONS(struct options, encoding_iterations, generate.encoding_tolerance, "Prompts"),
 
     {"length", FLAG_INT, "20", "Text",
      "new tokens at most; without a sink cache text ends where the model's positions do",
@@ -337,7 +337,7 @@ static int check(struct options *o) {
     g->seed = (uint64_t)o->seed;
     g->num_return_sequences = (int)o->num_return_sequences;
     g->encoding = (lckv_encoding)o->encoding;
-    g->encoding_runs = (int)o->encoding_runs;
+    g->encoding_iterations = (int)o->encoding_iterations;
     g->stop = &o->stop;
     g->stop_count = o->stop ? 1 : 0;
     g->window_length = o->sink_cache ? o->window_length : 0;

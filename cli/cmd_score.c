@@ -60,7 +60,7 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, dump), .value = "NAMES FILE"},
     {"dump_runs", FLAG_SWITCH, NULL, "A look inside",
      "layers of a loop in each of its runs (layers.1.run.0.hidden); else in the one that stays",
-     FLAG_INTO(struct options, score.dump_runs)},
+     FLAG_INTO(struct options, score.dump_iterations)},
 
     FLAG_JSON(struct options, json),
     FLAG_DEVICE(struct options, model.device),
@@ -168,7 +168,7 @@ static int check(struct options *o) {
     s->encoding = (lckv_encoding)o->encoding;
     s->window_length = o->sink_cache ? o->window_length : 0;
     if (o->dump.count) s->dump = o->dump.items[0], s->dump_file = o->dump.items[1];
-    if (s->dump_runs && !s->dump)
+    if (s->dump_iterations && !s->dump)
         return usage_error(TABLE.command, "--dump_runs says how --dump names what it writes, and there is no --dump");
     if (o->sink_cache && s->num_sink_tokens >= o->window_length)
         return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",

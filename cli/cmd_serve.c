@@ -13,7 +13,7 @@
 struct options {
     struct model_flags model;
     serve_options serve;
-    int64_t port, timeout, max_num_seqs, max_queue, encoding_runs;
+    int64_t port, timeout, max_num_seqs, max_queue, encoding_iterations;
     flag_list model_names, hosts, origins;
     const char *api_key, *api_key_file, *access_log;
     bool use_cpu;
@@ -77,7 +77,7 @@ static const flag FLAGS[] = {
     {"prompt_piece", FLAG_INT, "64", "Engine",
      "tokens: prompts are read in pieces that end at multiples of this; in models with loops the result depends on it",
      SERVE(engine.prompt_piece), .min = 1, .max = 1 << 24},
-    FLAGS_ENCODING_RUNS(struct options, encoding_runs, serve.engine.encoding_tolerance, "Engine"),
+    FLAGS_ENCODING_ITERATIONS(struct options, encoding_iterations, serve.engine.encoding_tolerance, "Engine"),
     {"batch_invariant", FLAG_SWITCH, NULL, "Engine",
      "the answer to a request depends on it alone, bit for bit, whatever runs beside it; slower",
      SERVE(engine.batch_invariant)},
@@ -160,7 +160,7 @@ static void set_server(struct options *o) {
     o->serve.hosts = (const char *const *)o->hosts.items, o->serve.host_count = o->hosts.count;
     o->serve.access_log = strcmp(o->access_log, "none") ? o->access_log : NULL;
     o->serve.engine.max_num_seqs = (int)o->max_num_seqs, o->serve.engine.max_queue = (int)o->max_queue;
-    o->serve.engine.encoding_runs = (int)o->encoding_runs;
+    o->serve.engine.encoding_iterations = (int)o->encoding_iterations;
     o->serve.stopping = stopping, o->serve.started = started, o->serve.user = o;
 }
 

@@ -80,7 +80,7 @@ enum { TORCH_DTYPE_FLOAT16 = 3 }; /* its place among them */
     }
 
 /* The flags that say how many runs a loop takes for a prompt: an int64_t and a double. */
-#define FLAGS_ENCODING_RUNS(options, runs, tolerance, group)                                                           \
+#define FLAGS_ENCODING_ITERATIONS(options, runs, tolerance, group)                                                     \
     {"encoding_runs",                                                                                                  \
      FLAG_INT,                                                                                                         \
      "0",                                                                                                              \

@@ -887,7 +887,7 @@ typedef struct lckv_generate_options {
     int stop_count; /* Number of stop strings (default 0). */
 
     lckv_encoding encoding;    /* How prompts are processed (default auto). */
-    int encoding_runs;         /* Iterations per loop, as in lckv_engine_options; 0 for the model's own (default). */
+    int encoding_iterations;   /* Iterations per loop, as in lckv_engine_options; 0 for the model's own (default). */
     double encoding_tolerance; /* Early end of the iterations, as in lckv_engine_options; 0 for never (default). */
     /* Tokens in the sink cache (StreamingLLM), which has no length limit; 0 keeps all tokens (default). */
     int64_t window_length;
@@ -992,7 +992,7 @@ typedef struct lckv_engine_options {
     int64_t prompt_piece;
     /* Iterations per loop for a chunk that is processed by the plan; 0 for forward_passes + backward_passes (default).
      * Fewer are faster and less exact (docs/serving.md). */
-    int encoding_runs;
+    int encoding_iterations;
     /* Early end of a chunk's iterations: relative change of its keys and values below which they stop; 0 for never
      * (default). */
     double encoding_tolerance;
@@ -1121,7 +1121,7 @@ typedef struct lckv_score_options {
     const char *dump_file; /* File for the dump, safetensors; required with `dump`. */
     /* Dump every iteration of a loop, as layers.N.run.R.hidden and so on, R from 0 (default false: the last iteration).
      * Tensors that an iteration does not compute, because nothing reads them, are missing. */
-    bool dump_runs;
+    bool dump_iterations;
     int64_t top_logprobs; /* Most probable ids to return per position; 0 for none (default). */
     int32_t *top_ids;     /* [count, top_logprobs] Buffer for the ids that may follow each id, best first. */
     /* [count, top_logprobs] Buffer for their log-probabilities. If the next id is one of them, `logprobs` has the same

@@ -64,7 +64,7 @@ class _GenerateOptions(ctypes.Structure):  # lckv_generate_options
         ("top_p", c_double), ("min_p", c_double), ("repetition_penalty", c_double), ("seed", c_uint64),
         ("num_return_sequences", c_int),
         ("ignore_eos", c_bool),
-        ("stop", POINTER(c_char_p)), ("stop_count", c_int), ("encoding", c_int), ("encoding_runs", c_int),
+        ("stop", POINTER(c_char_p)), ("stop_count", c_int), ("encoding", c_int), ("encoding_iterations", c_int),
         ("encoding_tolerance", c_double), ("window_length", c_int64), ("num_sink_tokens", c_int64), ("bf16", c_bool),
         ("callback", c_void_p), ("user", c_void_p),
     ]  # fmt: skip
@@ -88,7 +88,8 @@ class _ScoreOptions(ctypes.Structure):  # lckv_score_options
     _fields_ = [
         ("struct_size", c_size_t), ("encoding", c_int), ("window_length", c_int64), ("num_sink_tokens", c_int64),
         ("bf16", c_bool),
-        ("logits_file", c_char_p), ("logits", c_void_p), ("dump", c_char_p), ("dump_file", c_char_p), ("dump_runs", c_bool),
+        ("logits_file", c_char_p), ("logits", c_void_p), ("dump", c_char_p), ("dump_file", c_char_p),
+        ("dump_iterations", c_bool),
         ("top_logprobs", c_int64), ("top_ids", POINTER(c_int32)), ("top_values", c_void_p), ("go_on", c_void_p),
         ("user", c_void_p),
     ]  # fmt: skip
@@ -97,7 +98,7 @@ class _ScoreOptions(ctypes.Structure):  # lckv_score_options
 class _EngineOptions(ctypes.Structure):  # lckv_engine_options
     _fields_ = [
         ("struct_size", c_size_t), ("max_num_seqs", c_int), ("max_model_len", c_int64), ("kv_cache_memory", c_int64),
-        ("max_num_batched_tokens", c_int64), ("prompt_piece", c_int64), ("encoding_runs", c_int),
+        ("max_num_batched_tokens", c_int64), ("prompt_piece", c_int64), ("encoding_iterations", c_int),
         ("encoding_tolerance", c_double), ("batch_invariant", c_bool), ("max_queue", c_int), ("window_length", c_int64),
         ("num_sink_tokens", c_int64), ("bf16", c_bool), ("callback", c_void_p), ("user", c_void_p),
     ]  # fmt: skip
@@ -456,7 +457,7 @@ class Model:
         """{name: float32 [tokens, ..]} of what layers compute; with `runs`, in each run of a loop."""
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "inside.safetensors")
-            self._score(ids, options, dump=names.encode(), dump_file=_bytes(path), dump_runs=runs)
+            self._score(ids, options, dump=names.encode(), dump_file=_bytes(path), dump_iterations=runs)
             return read_safetensors(path)
 
     # ------------------------------------------------------------ generating
@@ -502,7 +503,7 @@ class Model:
         callback = _EventCallback(on_event)
         options.max_num_seqs, options.max_model_len = 1, longest
         options.callback = ctypes.cast(callback, c_void_p)
-        for name in ("window_length", "num_sink_tokens", "bf16", "encoding_runs", "encoding_tolerance"):
+        for name in ("window_length", "num_sink_tokens", "bf16", "encoding_iterations", "encoding_tolerance"):
             setattr(options, name, getattr(values, name))
         for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "ignore_eos", "stop",
                      "stop_count", "encoding"):  # fmt: skip

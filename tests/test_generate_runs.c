@@ -122,14 +122,14 @@ static void the_engine_does_so_many(void **state) {
     heard_sample got[4];
     for (int i = 0; i < 4; i++) {
         lckv_engine_options o = lckv_engine_defaults();
-        o.encoding_runs = (int[]){0, 4, 2, 12}[i];
+        o.encoding_iterations = (int[]){0, 4, 2, 12}[i];
         o.encoding_tolerance = i == 3 ? 0.05 : 0;
         got[i] = run_alone(&f, o, 4, 0); /* 29 tokens */
     }
     assert_true(got[0].logprob == got[1].logprob);
     assert_true(got[0].logprob != got[2].logprob && got[0].logprob != got[3].logprob);
     lckv_engine_options o = lckv_engine_defaults();
-    o.encoding_runs = 12;
+    o.encoding_iterations = 12;
     o.encoding_tolerance = 0.05;
     o.prompt_piece = 8;
     lckv_engine *e = open_engine(&f, o, &h);

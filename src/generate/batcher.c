@@ -50,8 +50,8 @@ static int build(batcher *b) {
     TRY(kv_cache_create(m, &cache, &b->cache));
     if (cache.kept) TRY(prefixes_create(b->cache, o->piece_tokens, cache.kept, &b->prefixes));
     TRY(batch_create(m->device, (batch_limits){.rows = 1, .sequences = o->sequences}, &b->batch));
-    if (o->encoding_runs) TRY(plan_make(&m->config->map, o->encoding_runs - 1, 1, &b->plan));
-    if (o->encoding_runs) b->batch->plan = &b->plan;
+    if (o->encoding_iterations) TRY(plan_make(&m->config->map, o->encoding_iterations - 1, 1, &b->plan));
+    if (o->encoding_iterations) b->batch->plan = &b->plan;
     b->batch->tolerance = o->encoding_tolerance;
     b->batch->previous = sampler_ids(b->sampler);
     b->batch->fills = true;

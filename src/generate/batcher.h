@@ -20,7 +20,7 @@ typedef struct batcher_options {
     int64_t step_tokens; /* pieces of prompts enter a step until they have so many tokens, one always; 0: 2048, on a GPU
                             8192 */
     int64_t piece_tokens;      /* see encoding.h; 0: 64 */
-    int encoding_runs;         /* of a loop, for a piece by the plan; 0: the model's m + b */
+    int encoding_iterations;   /* of a loop, for a piece by the plan; 0: the model's m + b */
     double encoding_tolerance; /* see batch.h; 0: all of them */
     bool batch_invariant;
     int64_t rows;        /* tokens that the cache has room for to begin with; it grows */

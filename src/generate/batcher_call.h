@@ -40,7 +40,7 @@ struct batcher {
     graph *graph;
     batch *batch;
     kv_cache *cache;
-    plan plan;          /* with encoding_runs */
+    plan plan;          /* with encoding_iterations */
     prefixes *prefixes; /* NULL: none are kept */
     sampler *sampler;
     tensor *hidden, *logits; /* rows that the decoder handed out; of those in which a token is chosen. Until the step

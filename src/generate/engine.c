@@ -57,8 +57,8 @@ static int check_options(const lckv_engine_options *o, const model *m) {
             "max_num_batched_tokens: expected 0 (automatic) or more, found %lld", (long long)o->max_num_batched_tokens);
     REQUIRE(o->prompt_piece >= 1, LCKV_ERROR_ARGUMENT, "prompt_piece should be at least 1, found %lld",
             (long long)o->prompt_piece);
-    REQUIRE(o->encoding_runs >= 0 && o->encoding_runs <= 1 << 16, LCKV_ERROR_ARGUMENT,
-            "encoding_runs should be 0 (the model's) or 1 to %d, found %d", 1 << 16, o->encoding_runs);
+    REQUIRE(o->encoding_iterations >= 0 && o->encoding_iterations <= 1 << 16, LCKV_ERROR_ARGUMENT,
+            "encoding_iterations should be 0 (the model's) or 1 to %d, found %d", 1 << 16, o->encoding_iterations);
     REQUIRE(o->encoding_tolerance >= 0 && o->encoding_tolerance < 1, LCKV_ERROR_ARGUMENT,
             "encoding_tolerance should be 0 (off) or more, and less than 1, found %g", o->encoding_tolerance);
     REQUIRE(o->max_queue >= 1, LCKV_ERROR_ARGUMENT, "max_queue should be at least 1, found %d", o->max_queue);
@@ -145,7 +145,7 @@ static int create(lckv_engine *e) {
 
                          .step_tokens = o->max_num_batched_tokens,
                          .piece_tokens = o->prompt_piece,
-                         .encoding_runs = o->encoding_runs,
+                         .encoding_iterations = o->encoding_iterations,
                          .encoding_tolerance = o->encoding_tolerance,
                          .batch_invariant = o->batch_invariant,
                          .keeps_prefixes = true};

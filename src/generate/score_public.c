@@ -51,7 +51,7 @@ static int score(const lckv_score_options *options, score_run *run) {
 static int score_and_dump(const lckv_score_options *options, score_run *run) {
     dump *d;
     REQUIRE(options->dump_file, LCKV_ERROR_ARGUMENT, "dump asks for tensors, and dump_file names no file for them");
-    TRY(dump_create(run->model->device, options->dump, options->dump_runs, run->count, &d));
+    TRY(dump_create(run->model->device, options->dump, options->dump_iterations, run->count, &d));
     run->options.watch = dump_watch(d);
     int status = score(options, run);
     if (status >= 0) status = dump_write(d, options->dump_file);
