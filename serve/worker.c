@@ -167,9 +167,7 @@ static void look_for_clients(worker *w) {
 }
 
 /* Lets go of what has ended; cancels what nobody waits for any more. */
-#include <unistd.h>
 static void sweep(worker *w) {
-    usleep(50000);
     worker_lock(w);
     look_for_clients(w);
     for (job **at = &w->running; *at;) {
