@@ -49,7 +49,7 @@ static const bad_case BAD[] = {
     {"\"NFC\"", "\"NFC\", \"new_key\": 1", UNSUPPORTED, "'new_key'"},
     {"\"q+\"", "\"(?<name>q)\"", UNSUPPORTED, "a group of a kind"},
     {"\"Isolated\"", "\"Sideways\"", UNSUPPORTED, "'Sideways'"},
-    {"\"Digits\"", "\"UnicodeScripts\"", UNSUPPORTED, "pre_tokenizer 'UnicodeScripts'"},
+    {"\"Digits\"", "\"UnicodeScript\"", UNSUPPORTED, "pre_tokenizer 'UnicodeScript'"},
     {"\"Digits\"", "\"Digits\", \"new_key\": 1", UNSUPPORTED, "'new_key'"},
     {"{\"type\": \"Digits\"}", "{\"type\": \"Metaspace\", \"replacement\": \"_\", \"prepend_scheme\": \"last\"}",
      UNSUPPORTED, "prepend_scheme 'last'"},

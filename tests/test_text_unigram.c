@@ -28,6 +28,7 @@ static void assert_ids(lckv_tokenizer *t, const char *text, const char *expected
 
 #define WORDS "[\"<unk>\", 0], [\"a\", -1], [\"b\", -1], [\"ab\", -2], [\"ba\", -1.5], [\"aba\", -3], [\"c\", -9]"
 #define BYTES "[\"<0xC3>\", -20], [\"<0xA9>\", -20], [\"<0x78>\", -20]"
+#define TWICE "[\"<unk>\", 0], [\"a\", -1], [\"b\", -1]"
 #define LOW "[\"<unk>\", -3], [\"a\", -1], [\"x\", -2], [\"xy\", -2]"
 
 static const struct {
@@ -60,6 +61,12 @@ static const struct {
     {"\"unk_id\": 0, \"vocab\": [" LOW "]", "xyz", "3 0"},
     {"\"unk_id\": 0, \"vocab\": [" LOW "]", "x<unk>y", "2 0"},
     {"\"unk_id\": 0, \"vocab\": [" LOW "]", "zz", "0"},
+    /* a token that is listed twice: the last one counts, with its score */
+    {"\"unk_id\": 0, \"vocab\": [" TWICE ", [\"ab\", -5], [\"ab\", -1]]", "zab", "0 4"},
+    {"\"unk_id\": 0, \"vocab\": [" TWICE ", [\"ab\", -1], [\"ab\", -5]]", "zab", "0 1 2"},
+    {"\"unk_id\": 0, \"vocab\": [" TWICE ", [\"a\", -3], [\"ab\", -9]]", "ab", "3 2"},
+    {"\"unk_id\": 0, \"vocab\": [" TWICE ", [\"<unk>\", -3]]", "<unk>", "3"},
+    {"\"unk_id\": 0, \"byte_fallback\": true, \"vocab\": [" TWICE ", [\"<0x78>\", -5], [\"<0x78>\", -6]]", "x", "4"},
 };
 
 static void test_texts(void **state) {
@@ -217,6 +224,24 @@ static void test_a_file_without_a_type(void **state) {
     lckv_tokenizer_free(t);
 }
 
+/* Both ids have the text; a token of another file comes behind all entries. */
+static void test_a_token_listed_twice(void **state) {
+    (void)state;
+    static const char text[] =
+        "{\"added_tokens\": [{\"id\": 4, \"content\": \"new\"}], \"model\": {\"type\": \"Unigram\", "
+        "\"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"a\", -1], [\"a\", -3], [\"b\", -1]]}}";
+    static const int32_t ids[] = {1, 3, 2, 4};
+    lckv_tokenizer *t;
+    char *decoded;
+    size_t bytes;
+    OK(open_json(text, strlen(text), &t));
+    assert_ids(t, "anewb", "2 4 3");
+    OK(lckv_tokenizer_decode(t, ids, 4, false, &decoded, &bytes));
+    assert_string_equal(decoded, "a b a new");
+    lckv_free(decoded);
+    lckv_tokenizer_free(t);
+}
+
 static void test_bad_models(void **state) {
     (void)state;
     static const struct {
@@ -227,7 +252,6 @@ static void test_bad_models(void **state) {
         {"\"vocab\": [[\"a\"]]", "entry 0 of 'vocab'"},
         {"\"vocab\": [[\"a\", 0], [1, 0]]", "entry 1 of 'vocab'"},
         {"\"vocab\": [[\"a\", \"0\"]]", "entry 0 of 'vocab'"},
-        {"\"vocab\": [[\"a\", 0], [\"a\", 0]]", "twice"},
         {"\"vocab\": [[\"a\", 0]], \"unk_id\": 1", "'unk_id'"},
         {"\"vocab\": [], \"unk_id\": 0", "'unk_id'"},
         {"\"vocab\": [[\"a\", 0]], \"unk_id\": -2", "'unk_id'"},
@@ -265,6 +289,7 @@ int main(void) {
         cmocka_unit_test(test_a_long_text),
         cmocka_unit_test(test_work_is_linear),
         cmocka_unit_test(test_a_file_without_a_type),
+        cmocka_unit_test(test_a_token_listed_twice),
         cmocka_unit_test(test_bad_models),
         cmocka_unit_test(test_an_unknown_character_without_unk_id),
     };

@@ -23,7 +23,7 @@ static int read_token(unigram *u, const json_t *entry, vocabulary *v, const comp
             UNIGRAM_TOKEN_BYTES);
     u->scores[id] = json_number_value(score);
     if (u->scores[id] - UNKNOWN_PENALTY < u->unk_score) u->unk_score = u->scores[id] - UNKNOWN_PENALTY;
-    return vocabulary_add(v, json_string_value(token), bytes, (int64_t)id, false, c->where);
+    return vocabulary_add_latest(v, json_string_value(token), bytes, (int64_t)id, c->where);
 }
 
 static int read_vocabulary(unigram *u, const component *c, vocabulary *v) {
@@ -126,6 +126,7 @@ static int read_trie(unigram *u, const vocabulary *v, const char *where) {
     REQUIRE(w.tokens, LCKV_ERROR_MEMORY, "%s: no memory for %zu tokens", where, (size_t)v->size);
     for (int32_t id = 0; id < v->size; id++) {
         const token_entry *entry = &v->tokens[id];
+        if (vocabulary_find(v, vocabulary_text(v, entry), entry->bytes) != id) continue; /* listed again later */
         w.tokens[w.count++] = (token_text){(const unsigned char *)vocabulary_text(v, entry), entry->bytes, id};
     }
     int status = build_trie(u, &w, where);

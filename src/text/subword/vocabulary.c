@@ -70,7 +70,7 @@ static int grow_tokens(vocabulary *v, int32_t id) {
     return LCKV_OK;
 }
 
-int vocabulary_add(vocabulary *v, const char *token, size_t bytes, int64_t id, bool added, const char *name) {
+static int add(vocabulary *v, const char *token, size_t bytes, int64_t id, bool added, const char *name) {
     REQUIRE(id >= 0 && id <= VOCABULARY_MAX_ID, LCKV_ERROR_FORMAT,
             "%s: the token '%.80s' has id %" PRId64 "; ids go from 0 to %d", name, token, id, VOCABULARY_MAX_ID);
     REQUIRE(bytes <= UINT32_MAX, LCKV_ERROR_FORMAT, "%s: a token of %zu bytes", name, bytes);
@@ -78,8 +78,6 @@ int vocabulary_add(vocabulary *v, const char *token, size_t bytes, int64_t id, b
     if (taken)
         return fail(LCKV_ERROR_FORMAT, "%s: the tokens '%.80s' and '%.80s' have the same id %" PRId64, name,
                     vocabulary_text(v, taken), token, id);
-    REQUIRE(vocabulary_find(v, token, bytes) == NO_TOKEN, LCKV_ERROR_FORMAT, "%s: the token '%.80s' stands there twice",
-            name, token);
     TRY(grow_tokens(v, (int32_t)id));
     TRY(grow_slots(v));
     size_t begin = v->text.length;
@@ -90,6 +88,16 @@ int vocabulary_add(vocabulary *v, const char *token, size_t bytes, int64_t id, b
     v->count++;
     if (id >= v->size) v->size = (int32_t)id + 1;
     return LCKV_OK;
+}
+
+int vocabulary_add(vocabulary *v, const char *token, size_t bytes, int64_t id, bool added, const char *name) {
+    REQUIRE(vocabulary_find(v, token, bytes) == NO_TOKEN, LCKV_ERROR_FORMAT, "%s: the token '%.80s' stands there twice",
+            name, token);
+    return add(v, token, bytes, id, added, name);
+}
+
+int vocabulary_add_latest(vocabulary *v, const char *token, size_t bytes, int64_t id, const char *name) {
+    return add(v, token, bytes, id, false, name);
 }
 
 void vocabulary_free(vocabulary *v) {

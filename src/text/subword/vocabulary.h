@@ -32,6 +32,9 @@ typedef struct vocabulary {
 /* A token that is there already, an id that is taken, negative or above VOCABULARY_MAX_ID is an error quoting `name`.
  */
 int vocabulary_add(vocabulary *v, const char *token, size_t bytes, int64_t id, bool added, const char *name);
+/* The same for a token of a model whose vocabulary may list a token twice: both ids keep its text, and the text is
+ * found under the id that was added last. */
+int vocabulary_add_latest(vocabulary *v, const char *token, size_t bytes, int64_t id, const char *name);
 void vocabulary_free(vocabulary *v);
 
 /* The id of a token, NO_TOKEN where there is none. */

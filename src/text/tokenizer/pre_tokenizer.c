@@ -5,6 +5,7 @@
 #include "text/subword/component.h"
 #include "text/tokenizer/split.h"
 #include "text/unicode/byte_alphabet.h"
+#include "text/unicode/scripts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@ typedef enum {
     STEP_PREPEND, /* `content`, where a piece does not begin with it */
     STEP_BYTES,   /* bytes as characters */
     STEP_REPLACE, /* matches by `content` */
+    STEP_SCRIPTS, /* cuts where the script changes */
 } step_kind;
 
 struct pre_tokenizer_step {
@@ -194,6 +196,12 @@ static int read_metaspace(pre_tokenizer *p, const component *c) {
     return split ? add_split(p, c, mark, bytes, true, SPLIT_MERGED_WITH_NEXT) : LCKV_OK;
 }
 
+static int read_scripts(pre_tokenizer *p, const component *c) {
+    pre_tokenizer_step *step;
+    TRY(component_keys(c, ""));
+    return add_step(p, STEP_SCRIPTS, c->where, &step);
+}
+
 static int read_sequence(pre_tokenizer *p, const component *c, const char *file) {
     const json_t *list, *item;
     size_t index;
@@ -219,7 +227,8 @@ int pre_tokenizer_read(pre_tokenizer *p, const json_t *config, const char *file)
                  {"WhitespaceSplit", read_whitespace_split},
                  {"BertPreTokenizer", read_bert},
                  {"CharDelimiterSplit", read_delimiter},
-                 {"FixedLength", read_fixed_length}};
+                 {"FixedLength", read_fixed_length},
+                 {"UnicodeScripts", read_scripts}};
     component c;
     if (!config || json_is_null(config)) return LCKV_OK;
     TRY(component_open(config, file, "pre_tokenizer", NULL, &c));
@@ -234,7 +243,7 @@ int pre_tokenizer_check_first(const pre_tokenizer *p, bool normalized, const cha
     for (size_t i = 0; i < p->count; i++) {
         REQUIRE(!p->steps[i].at_start_only || !cut, LCKV_ERROR_UNSUPPORTED,
                 "%s: pre_tokenizer 'Metaspace' with prepend_scheme 'first' is not supported behind other steps", file);
-        if (p->steps[i].kind == STEP_SPLIT) cut = cut || added;
+        if (p->steps[i].kind == STEP_SPLIT || p->steps[i].kind == STEP_SCRIPTS) cut = cut || added;
         if (p->steps[i].kind == STEP_PREPEND || p->steps[i].kind == STEP_BYTES) added = true;
     }
     return LCKV_OK;
@@ -266,9 +275,29 @@ static int rewrite(const pre_tokenizer_step *step, const pieces *from, const pie
     return pattern_replace(step->pattern, text, item->bytes, step->content.data, step->content.length, out, NULL);
 }
 
+/* Cuts before each character of another script than the one before it. Characters of any script go with what is before
+ * them; those that nothing is before are dropped, as in the tokenizers library. */
+static int split_scripts(const pieces *from, const piece *item, pieces *to) {
+    const char *text = piece_text(from, item);
+    size_t begin = 0;
+    int current = SCRIPT_ANY;
+    for (size_t at = 0, length; at < item->bytes; at += length) {
+        uint32_t code_point;
+        length = utf8_next(text + at, &code_point);
+        int script = unicode_script(code_point);
+        if (script == SCRIPT_ANY || script == current) continue;
+        if (current != SCRIPT_ANY) TRY(pieces_add_text(to, text + begin, at - begin, item->starts_text && begin == 0));
+        begin = at;
+        current = script;
+    }
+    if (current == SCRIPT_ANY) return LCKV_OK;
+    return pieces_add_text(to, text + begin, item->bytes - begin, item->starts_text && begin == 0);
+}
+
 static int apply_to_piece(const pre_tokenizer_step *step, const pieces *from, const piece *item, pieces *to) {
     if (item->id != NO_TOKEN) return pieces_add_token(to, item->id);
     if (step->kind == STEP_SPLIT) return split_piece(step->pattern, step->behavior, step->invert, from, item, to);
+    if (step->kind == STEP_SCRIPTS) return split_scripts(from, item, to);
     size_t begin = to->text.length;
     TRY(rewrite(step, from, item, &to->text));
     return pieces_close_text(to, begin, item->starts_text);
