@@ -58,22 +58,54 @@ def make_plan(source, m, b):
 
 # ---------------------------------------------------------------- rotary positions
 
-def inverse_frequencies(config):
-    """Radians per position of each pair of components, [D / 2] (RoFormer, Su et al. 2021; scaling as in transformers)."""
-    size = head_size(config)
-    frequencies = config.get("rope_theta", 10000.0) ** (-np.arange(0, size, 2) / size)
-    scaling = config.get("rope_scaling") or {}
+def inverse_frequencies(config, length):
+    """Radians per position of each pair of components, [D / 2], in a sequence of `length` tokens, and the factor of its
+    cosines and sines (RoFormer, Su et al. 2021; scaling as in transformers 5.24)."""
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    theta, size = scaling.get("rope_theta", config.get("rope_theta", 10000.0)), head_size(config)
+    frequencies = theta ** (-np.arange(0, size, 2) / size)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
+    positions = config.get("max_position_embeddings", 2048)
+    original = config.get("original_max_position_embeddings") or scaling.get("original_max_position_embeddings") or positions
+    factor = scaling.get("factor") or positions / original
     if kind == "default":
-        return frequencies
+        return frequencies, 1.0
     if kind == "linear":
-        return frequencies / scaling["factor"]
+        return frequencies / factor, 1.0
     if kind == "llama3":
-        turns = scaling["original_max_position_embeddings"] * frequencies / (2 * np.pi)  # over the original context
+        turns = original * frequencies / (2 * np.pi)  # over the original context
         low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
         keep = np.clip((turns - low) / (high - low), 0, 1)  # 0: slow, divided by the factor; 1: fast, kept
-        return frequencies * (keep + (1 - keep) / scaling["factor"])
-    raise ValueError(f"rope_scaling: expected default, linear or llama3, found {kind!r}")
+        return frequencies * (keep + (1 - keep) / factor), 1.0
+    if kind == "dynamic":
+        growth = factor * max(length, positions) / positions - (factor - 1)
+        return frequencies * growth ** (-np.arange(0, size, 2) / (size - 2)), 1.0
+    if kind == "yarn":
+        keep = yarn_kept(scaling, theta, size, original)
+        return frequencies * (keep + (1 - keep) / factor), scaling.get("attention_factor") or yarn_attention(scaling, factor)
+    if kind == "longrope":
+        divisors = scaling["long_factor" if length > original else "short_factor"]
+        implied = 1.0 if factor <= 1 else np.sqrt(1 + np.log(factor) / np.log(original))
+        return frequencies / np.array(divisors), scaling.get("attention_factor") or implied
+    raise ValueError(f"rope type: expected default, linear, dynamic, yarn, longrope or llama3, found {kind!r}")
+
+
+def yarn_kept(scaling, theta, size, original):
+    """How much of each pair's frequency YaRN keeps, [D / 2] (Peng et al. 2023): 1 for fast pairs, 0 for slow ones."""
+    pair = lambda turns: size * np.log(original / (turns * 2 * np.pi)) / (2 * np.log(theta))  # turns over the original context
+    low, high = pair(scaling.get("beta_fast") or 32), pair(scaling.get("beta_slow") or 1)
+    if scaling.get("truncate", True):
+        low, high = np.floor(low), np.ceil(high)
+    low, high = max(low, 0), min(high, size - 1)
+    high += 0.001 if low == high else 0
+    return 1 - np.clip((np.arange(size // 2) - low) / (high - low), 0, 1)
+
+
+def yarn_attention(scaling, factor):
+    """YaRN's factor of cosines and sines."""
+    scale = lambda m: 1.0 if factor <= 1 else 0.1 * m * np.log(factor) + 1
+    first, second = scaling.get("mscale"), scaling.get("mscale_all_dim")
+    return scale(first) / scale(second) if first and second else scale(1)
 
 
 def head_size(config):
@@ -91,7 +123,6 @@ class Decoder:
         self.layers = range(len(self.source))
         self.strict = [self.source[i] > i or bool(config.get("force_nodiag")) for i in self.layers]
         self.kv_heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-        self.frequencies = inverse_frequencies(config)
         self.plan = make_plan(self.source, config.get("forward_passes", 7), config.get("backward_passes", 2))
         self.real = weights["model.norm.weight"].real.dtype
 
@@ -112,10 +143,11 @@ class Decoder:
         y = self.linear(name, x).reshape(len(x), -1, head_size(self.config))
         return self.norm(norm, y) if norm + ".weight" in self.weights else y
 
-    def rotate(self, x, positions):
-        """Rotates components d and d + D/2 of x [T, heads, D] by position * frequency d."""
-        angle = np.asarray(positions)[:, None, None] * self.frequencies
-        cos, sin = np.cos(angle).astype(self.real), np.sin(angle).astype(self.real)
+    def rotate(self, x, positions, length):
+        """Rotates components d and d + D/2 of x [T, heads, D] by position * frequency d, in a sequence of `length` tokens."""
+        frequencies, scale = inverse_frequencies(self.config, length)
+        angle = np.asarray(positions)[:, None, None] * frequencies
+        cos, sin = (scale * np.cos(angle)).astype(self.real), (scale * np.sin(angle)).astype(self.real)
         a, b = np.split(x, 2, axis=-1)
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
@@ -157,8 +189,8 @@ class Decoder:
     def normed_input(self, i, x):
         return self.norm(f"model.layers.{i}.input_layernorm", x)
 
-    def layer(self, i, x, positions, slots, past):
-        """Layer i over the new tokens x [T, H] at `positions`.
+    def layer(self, i, x, positions, slots, past, length):
+        """Layer i over the new tokens x [T, H] at `positions` of a sequence of `length` tokens.
 
         slots: layer -> (rotated keys, values) of the new tokens; replaced if this layer owns the slot. A slot that was
         not written yet holds zeros. past: layer -> (rotated keys, values, positions) of earlier tokens.
@@ -166,12 +198,12 @@ class Decoder:
         h, source = self.normed_input(i, x), self.source[i]
         if i in self.source:
             k, v = self.keys_values(i, h)
-            slots[i] = self.rotate(k, positions), v
+            slots[i] = self.rotate(k, positions, length), v
         k, v = slots.get(source) or (np.zeros((len(x), self.kv_heads, head_size(self.config)), x.dtype),) * 2
         keys = positions
         if source in past:
             k, v, keys = (np.concatenate(pair) for pair in zip(past[source], (k, v, positions)))
-        q = self.rotate(self.queries(i, h), positions)
+        q = self.rotate(self.queries(i, h), positions, length)
         return self.residual(i, x, self.attend(q, k, v, self.visible(i, positions, keys)))
 
     # ------------------------------------------------ forms of the forward pass
@@ -186,12 +218,12 @@ class Decoder:
     def run_plan(self, ids, past=None):
         """The plan: all tokens at once, loops iterated. -> logits [T, V], past with the committed slots appended."""
         past = past or {}
-        start = length(past)
-        positions, slots, x = np.arange(start, start + len(ids)), {}, self.embed(ids)
+        start, total = length(past), length(past) + len(ids)
+        positions, slots, x = np.arange(start, total), {}, self.embed(ids)
         for layers, with_gradient, commits in self.plan:
             y = x
             for i in layers:
-                y = self.layer(i, y, positions, slots, past)
+                y = self.layer(i, y, positions, slots, past, total)
             if not with_gradient:
                 slots |= {i: tuple(t.real.astype(t.dtype) for t in slots[i]) for i in layers if i in slots}
             if commits:
@@ -199,12 +231,15 @@ class Decoder:
         return self.logits(x), extend(past, slots, positions)
 
     def run_sequential(self, ids, past=None):
-        """The exact form: token by token through all layers. -> logits [T, V], past extended by all tokens."""
-        rows = []
+        """The exact form: token by token through all layers. -> logits [T, V], past extended by all tokens.
+
+        All of `ids` is known, so that its length decides how each token is rotated, as in run_plan().
+        """
+        rows, total = [], length(past or {}) + len(ids)
         for token in ids:
             positions, slots, x = np.array([length(past or {})]), {}, self.embed([token])
             for i in self.layers:
-                x = self.layer(i, x, positions, slots, past or {})
+                x = self.layer(i, x, positions, slots, past or {}, total)
             past = extend(past or {}, slots, positions)
             rows.append(self.logits(x))
         return np.concatenate(rows), past
@@ -213,7 +248,8 @@ class Decoder:
         """A sink cache (StreamingLLM, Xiao et al. 2024), token by token. -> logits [T, V]
 
         The cache keeps the first `sinks` tokens and the most recent `window - sinks`. Positions are indexes into this
-        list, and the new token comes behind it; keys are therefore rotated when they are read.
+        list, and the new token comes behind it; keys are therefore rotated when they are read. `window` is at most the
+        length from which on the frequencies of the model depend on the length (dynamic, longrope).
         """
         cache, rows = [], []  # cache: for each token, layer -> (keys before rotation, values)
         for token in ids:
@@ -227,8 +263,8 @@ class Decoder:
                 if entries:
                     k, v = (np.concatenate(part) for part in zip(*entries))
                     keys = np.arange(len(entries))
-                    q = self.rotate(self.queries(i, h), index)
-                    attention = self.attend(q, self.rotate(k, keys), v, self.visible(i, index, keys))
+                    q, k = self.rotate(self.queries(i, h), index, window), self.rotate(k, keys, window)
+                    attention = self.attend(q, k, v, self.visible(i, index, keys))
                 x = self.residual(i, x, attention)
             cache.append(new)
             if len(cache) > window:

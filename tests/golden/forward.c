@@ -36,24 +36,30 @@ static void run_end(run *r) {
     kv_cache_free(r->cache);
 }
 
-/* One call; logits of the last `wanted` tokens. */
-static int run_ids(golden *g, run *r, const int32_t *ids, int32_t count, int32_t wanted, bool planned, float *logits) {
-    batch_entry e = {.ids = ids, .rows = count, .wanted = wanted, .cache_id = r->id, .planned = planned};
+static int run_entry(golden *g, run *r, batch_entry e, float *logits) {
     tensor *hidden, *out;
+    e.cache_id = r->id;
     TRY(batch_fill(r->batch, r->cache, &e, 1));
     g->graph->recording = false;
     TRY(decoder_forward(g->model, g->graph, r->batch, r->cache, &hidden));
     kv_cache_commit(r->cache);
-    if (wanted) {
+    if (e.wanted) {
         TRY(decoder_logits(g->model, g->graph, hidden, &out));
         TRY(golden_read(g, out->value, logits));
     }
     return graph_reset(g->graph);
 }
 
+/* One call; logits of the last `wanted` tokens. */
+static int run_ids(golden *g, run *r, const int32_t *ids, int32_t count, int32_t wanted, bool planned, float *logits) {
+    return run_entry(g, r, (batch_entry){.ids = ids, .rows = count, .wanted = wanted, .planned = planned}, logits);
+}
+
+/* The sequence's first tokens, one a call; RoPE types that depend on the length go by all of them. */
 static int run_tokens(golden *g, run *r, const int32_t *ids, int32_t count, float *logits) {
     int64_t vocab = g->model->config->vocab_size;
-    for (int32_t i = 0; i < count; i++) TRY(run_ids(g, r, ids + i, 1, 1, false, logits + i * vocab));
+    for (int32_t i = 0; i < count; i++)
+        TRY(run_entry(g, r, (batch_entry){.ids = ids + i, .rows = 1, .wanted = 1, .length = count}, logits + i * vocab));
     return LCKV_OK;
 }
 
