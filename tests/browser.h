@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { BROWSER_PATIENCE_MS = 30000, BROWSER_READS = 3, BROWSER_WRITES = 4 };
+enum { BROWSER_PATIENCE_MS = 120000, BROWSER_READS = 3, BROWSER_WRITES = 4 };
 
 typedef struct browser {
     pid_t process;

@@ -16,7 +16,7 @@ typedef struct served {
 
 /* The port is in the line that says that it listens. */
 static inline int port_of(const folder *f) {
-    for (int i = 0; i < 600; i++) {
+    for (int i = 0; i < 2400; i++) {
         size_t bytes;
         char *text = file_exists(in(f, "stderr")) ? get(in(f, "stderr"), &bytes) : NULL;
         const char *at = text ? strstr(text, "http://127.0.0.1:") : NULL;
@@ -68,6 +68,11 @@ static inline served serve(void **state, const char *const *flags) {
     return serve_words(state, words);
 }
 
+/* Flags for requests that must still run when the test comes to end them: their tokens would take minutes, since each
+ * attends to all before it. */
+#define WRITES_ON "--config_overrides", "max_position_embeddings=200000,eos_token_id=null"
+#define MANY_TOKENS "190000"
+
 #define SERVE(state, ...) serve(state, (const char *const[]){__VA_ARGS__, NULL})
 
 static inline void stop(served *s) {
@@ -101,7 +106,7 @@ static inline double metric(const served *s, const char *name) {
 }
 
 static inline void expect_metric_soon(const served *s, const char *name, double value) {
-    for (int i = 0; i < 200 && metric(s, name) != value; i++) usleep(50000);
+    for (int i = 0; i < 2400 && metric(s, name) != value; i++) usleep(50000);
     assert_true(metric(s, name) == value);
 }
 

@@ -87,10 +87,10 @@ static void text_is_gone_on_with(void **state) {
 /* Escape, and the button: what was written stays, and the engine stops too. While it runs its picture shows that slots
  * hold less than plain attention would. */
 static void writing_can_be_stopped(void **state) {
-    OPEN(state, "--max_num_seqs", "4");
+    OPEN(state, "--max_num_seqs", "4", WRITES_ON);
     wait_until_ready(&o.b);
     set(&o.b, "temperature", "0"); /* so that no EOS comes by chance */
-    set(&o.b, "max_tokens", "15000");
+    set(&o.b, "max_tokens", MANY_TOKENS);
     for (int button = 0; button < 2; button++) {
         say(&o.b, "the cat");
         browser_wait(&o.b, WRITTEN " > 20");
@@ -114,7 +114,7 @@ static void writing_can_be_stopped(void **state) {
  * answer. */
 static void conversations_go_on(void **state) {
     put_text(in(*state, "model/chat_template.jinja"), TEMPLATE);
-    OPEN(state, "--max_num_seqs", "4");
+    OPEN(state, "--max_num_seqs", "4", WRITES_ON);
     wait_until_ready(&o.b);
     set(&o.b, "temperature", "0");
     set(&o.b, "max_tokens", "6");
@@ -128,7 +128,7 @@ static void conversations_go_on(void **state) {
     json_t *a = ask(&o.s, "/v1/chat/completions", json_string_value(turns));
     const json_t *message = json_object_get(json_array_get(json_object_get(a, "choices"), 0), "message");
     expect_text(&o.b, ".turn:last-of-type p", json_string_value(json_object_get(message, "content")));
-    set(&o.b, "max_tokens", "15000");
+    set(&o.b, "max_tokens", MANY_TOKENS);
     say(&o.b, "on");
     browser_wait(&o.b, WRITTEN " > 20");
     json_decref(browser_value(&o.b, "document.getElementById('clear').click()"));
@@ -155,12 +155,13 @@ static void refusals_are_told(void **state) {
 
 /* What an answer took stays on the page when it has ended: memory, its bars, and the speed. */
 static void last_values_stay(void **state) {
-    OPEN(state, "--max_num_seqs", "4");
+    OPEN(state, "--max_num_seqs", "4", WRITES_ON);
     wait_until_ready(&o.b);
     set(&o.b, "temperature", "0");
-    set(&o.b, "max_tokens", "1500");
+    set(&o.b, "max_tokens", MANY_TOKENS);
     say(&o.b, "the cat");
-    browser_wait(&o.b, "state.kv_bytes_used > 0");
+    browser_wait(&o.b, "state.kv_bytes_used > 0 && parseFloat(document.getElementById('speed').textContent) > 0");
+    browser_press(&o.b, "Escape");
     browser_wait(&o.b, NOT_WRITING " && " WRITTEN " > 0");
     browser_wait(&o.b, "state.running === 0 && state.kv_bytes_used === 0 && last.running === 0");
     assert_true(browser_true(&o.b, "held.kv_bytes_used > 0 && document.getElementById('kv-now').textContent === "

@@ -19,7 +19,14 @@
 #endif
 #endif
 
-enum { CLIENTS = 64, QUESTIONS = 10, LONG_PROMPT = 150, BODY_BYTES = 2048, RESIDENT_SLACK_KB = 8192 };
+enum {
+    CLIENTS = 64,
+    LEAST = 6 /* of what a client does, however long it takes */,
+    QUESTIONS = 10,
+    LONG_PROMPT = 150,
+    BODY_BYTES = 2048,
+    RESIDENT_SLACK_KB = 8192
+};
 
 static const char TEMPLATE[] = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]";
 static const char LONG[] = "{\"prompt\":\"a\",\"max_tokens\":15000,\"stream\":true}";
@@ -239,7 +246,7 @@ static void look(client *c) {
 
 static void *be_client(void *user) {
     client *c = user;
-    while (now() < c->soak->end && !*c->wrong) {
+    for (int done = 0; (done < LEAST || now() < c->soak->end) && !*c->wrong; done++) {
         const question *q = &c->soak->questions[draw(c, QUESTIONS)];
         uint64_t what = draw(c, 20);
         if (what < 8)
@@ -284,7 +291,7 @@ static held look_when_idle(const served *s, int64_t files) {
     expect_metric_soon(s, "samples_waiting", 0);
     expect_metric_soon(s, "kv_pages_used", 0);
     held h = look_at_process(s);
-    for (int i = 0; i < 200 && h.files != files; i++) {
+    for (int i = 0; i < 2400 && h.files != files; i++) {
         usleep(50000);
         h = look_at_process(s);
     }

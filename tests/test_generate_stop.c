@@ -150,28 +150,34 @@ static void sigterm_at_random_moments(void **state) {
     free(large);
 }
 
+static void wait_until_stopping(const served *s) {
+    for (int status = 200; status == 200;) {
+        http_answer a = http_do(s->port, "GET", "/health", "", "");
+        status = a.status;
+        http_free(&a);
+    }
+}
+
 /* A request whose body is still on its way when the server stops is told so. */
 static void late_bodies_are_refused(void **state) {
     static const char BODY[] = "{\"prompt\":\"the cat\"}";
-    served s = SERVE(state, "--max_num_seqs", "1");
+    served s = SERVE(state, "--max_num_seqs", "1", WRITES_ON);
     char head[160], byte;
     int keeps_busy = http_connect(s.port), fd = http_connect(s.port);
-    static const char BUSY[] = "{\"prompt\":\"a\",\"max_tokens\":3000,\"ignore_eos\":true,\"stream\":true}";
+    static const char BUSY[] = "{\"prompt\":\"a\",\"max_tokens\":" MANY_TOKENS ",\"ignore_eos\":true,\"stream\":true}";
     assert_true(http_ask(keeps_busy, "POST", "/v1/completions", "", BUSY, sizeof BUSY - 1));
     assert_int_equal(recv(keeps_busy, &byte, 1, 0), 1);
     snprintf(head, sizeof head, "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n",
              sizeof BODY - 1);
     assert_true(http_send(fd, head, strlen(head)) && http_send(fd, BODY, 5));
-    usleep(200000);
     kill(s.process, SIGTERM);
-    usleep(300000);
+    wait_until_stopping(&s);
     assert_true(http_send(fd, BODY + 5, sizeof BODY - 6));
     http_answer a = http_read(fd);
     assert_int_equal(a.status, 503);
     assert_non_null(strstr(a.body, "the server is stopping"));
     http_free(&a);
-    a = http_read(keeps_busy);
-    free(a.head), free(a.body);
+    close(keeps_busy);
     assert_int_equal(program_wait(s.process), 0);
 }
 

@@ -194,7 +194,7 @@ static bool has_entry(const char *folder, const char *begin) {
 static void wait_for_a_step(const char *log) {
     char *lines;
     size_t bytes = 0;
-    for (int wait = 0; wait < 1000 && !bytes; wait++) { /* until one has been logged */
+    for (int wait = 0; wait < 12000 && !bytes; wait++) { /* until one has been logged */
         usleep(10000);
         if (!file_exists(log)) continue;
         OK(file_read(log, &lines, &bytes));

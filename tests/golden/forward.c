@@ -59,7 +59,8 @@ static int run_ids(golden *g, run *r, const int32_t *ids, int32_t count, int32_t
 static int run_tokens(golden *g, run *r, const int32_t *ids, int32_t count, float *logits) {
     int64_t vocab = g->model->config->vocab_size;
     for (int32_t i = 0; i < count; i++)
-        TRY(run_entry(g, r, (batch_entry){.ids = ids + i, .rows = 1, .wanted = 1, .length = count}, logits + i * vocab));
+        TRY(run_entry(g, r, (batch_entry){.ids = ids + i, .rows = 1, .wanted = 1, .length = count},
+                      logits + i * vocab));
     return LCKV_OK;
 }
 
