@@ -118,6 +118,7 @@ static int talk(chat *c) {
         if (verdict == CHAT_SAY) code = say(c, message, terminal);
         if (interrupted()) break;
     }
+    if (!code) code = chat_lines_failure(lines);
     chat_lines_close(lines);
     return code;
 }
@@ -168,7 +169,8 @@ static int ask(chat *c, const struct options *o) {
     if (!stream) return failure(TABLE.command, "cannot read '%s': %s", o->questions, why);
     json_t *turns = need(json_array());
     c->shows = !o->json;
-    for (int number = 1; !code && getline(&line, &capacity, stream) >= 0; number++)
+    for (int number = 1; !code && read_line(TABLE.command, o->questions, stream, &line, &capacity, &code) >= 0;
+         number++)
         if (line[strspn(line, " \t\r\n")]) code = ask_row(c, o->questions, number, line, turns);
     if (!code && o->json) {
         json_t *all = need(json_pack("{s:O}", "turns", turns));

@@ -7,7 +7,6 @@
 #include "output.h"
 #include "prompts.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,16 +159,19 @@ static int run_row(const struct options *o, lckv_tokenizer *tokenizer, const cha
     return code;
 }
 
+static ssize_t next_line(char **text, size_t *room, int *code) {
+    return read_line(TABLE.command, NULL, stdin, text, room, code);
+}
+
 static int run_lines(const struct options *o, lckv_tokenizer *tokenizer) {
     char *text = NULL;
     size_t room = 0;
     ssize_t length;
     int code = EXIT_FINE;
-    for (int line = 1; !code && !interrupted() && (length = getline(&text, &room, stdin)) >= 0; line++)
+    for (int line = 1; !code && !interrupted() && (length = next_line(&text, &room, &code)) >= 0; line++)
         if (strspn(text, " \t\r\n") < (size_t)length) code = run_row(o, tokenizer, text, (size_t)length, line);
     free(text);
     if (!code && interrupted()) return library_error(TABLE.command, LCKV_ERROR_INTERRUPTED);
-    if (!code && ferror(stdin)) return failure(TABLE.command, "cannot read standard input: %s", strerror(errno));
     return code;
 }
 

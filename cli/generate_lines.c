@@ -38,7 +38,8 @@ static int count_lines(struct lines *l, const char *path, long *end) {
     ssize_t length;
     int code = EXIT_FINE;
     *end = 0;
-    while (!code && (length = getline(&text, &room, l->file)) > 0 && text[length - 1] == '\n') {
+    while (!code && (length = read_line(l->command, path, l->file, &text, &room, &code)) > 0 &&
+           text[length - 1] == '\n') {
         json_t *row = parse_json(text, (size_t)length, JSON_ALLOW_NUL, NULL);
         const json_t *index = json_object_get(row, "index");
         if (!json_is_integer(index) || json_integer_value(index) != l->first || l->first >= l->prompts->count)
@@ -185,20 +186,22 @@ static int submit(struct lines *l, lckv_engine *engine, int at) {
 }
 
 /* As many as the queue takes. One that cannot be is told in its line, and the others go on. */
-static void submit_some(struct lines *l, lckv_engine *engine) {
+static int submit_some(struct lines *l, lckv_engine *engine) {
     for (; l->submitted < l->prompts->count; l->submitted++) {
         int status = submit(l, engine, l->submitted);
-        if (status == LCKV_ERROR_BUSY) return;
+        if (status == LCKV_ERROR_BUSY) break;
+        if (status == LCKV_ERROR_MEMORY) return status;
         if (status < 0) l->lines[l->submitted].error = need(strdup(lckv_last_error()));
     }
+    return LCKV_OK;
 }
 
 static int run(struct lines *l) {
     lckv_engine *engine;
     int status = open_engine(l, &engine);
     while (status >= 0 && l->written < l->prompts->count && !l->broken) {
-        submit_some(l, engine);
-        status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_engine_step(engine);
+        status = submit_some(l, engine);
+        if (status >= 0) status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_engine_step(engine);
         write_lines(l);
         progress((double)l->written / l->prompts->count, "%d of %d prompts", l->written, l->prompts->count);
     }

@@ -1,5 +1,6 @@
 #include "input.h"
 #include "lckv.h"
+#include "output.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +32,16 @@ FILE *open_input(const char *path, char why[160]) {
     }
     if (fd >= 0) close(fd);
     return NULL;
+}
+
+ssize_t read_line(const char *command, const char *path, FILE *stream, char **line, size_t *capacity, int *code) {
+    errno = 0;
+    ssize_t bytes = getline(line, capacity, stream);
+    if (bytes >= 0 || feof(stream) || errno == EINTR) return bytes;
+    const char *why = strerror(errno ? errno : EIO);
+    *code = path ? failure(command, "cannot read '%s': %s", path, why)
+                 : failure(command, "cannot read standard input: %s", why);
+    return -1;
 }
 
 json_t *parse_json(const char *text, size_t length, size_t flags, json_error_t *error) {

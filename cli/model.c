@@ -18,7 +18,8 @@ static int open_named_tokenizer(const char *name, lckv_tokenizer **out) {
 /* Whether the model's folder has a tokenizer at all: most tests and some checkpoints have none. */
 static bool has_tokenizer(const char *name) {
     char *folder, *file;
-    if (lckv_find_folder(name, &folder) < 0) return false;
+    int status = lckv_find_folder(name, &folder);
+    if (status < 0) return status == LCKV_ERROR_MEMORY; /* unknown: opening it will tell */
     size_t length = strlen(folder) + sizeof "/tokenizer.json";
     file = need(malloc(length));
     snprintf(file, length, "%s/tokenizer.json", folder);
@@ -96,14 +97,14 @@ static int check_tokenizer(const char *command, bool needed, opened_model *m) {
 
 int open_model(const char *command, const struct model_flags *flags, bool needs_tokenizer, opened_model *out) {
     bool needed = needs_tokenizer || flags->tokenizer_name;
+    const char *tokenizer = model_tokenizer_name(flags);
     int status = LCKV_OK;
     *out = (opened_model){0};
     progress(-1, "loading %s", flags->name);
-    if (needed) {
-        status = open_named_tokenizer(model_tokenizer_name(flags), &out->tokenizer);
-    } else if (has_tokenizer(model_tokenizer_name(flags)) &&
-               open_named_tokenizer(model_tokenizer_name(flags), &out->tokenizer) < 0) {
+    if (needed || has_tokenizer(tokenizer)) status = open_named_tokenizer(tokenizer, &out->tokenizer);
+    if (status < 0 && status != LCKV_ERROR_MEMORY && !needed) {
         notice("there will be ids and no text: %s", lckv_last_error());
+        status = LCKV_OK;
     }
     if (status >= 0) status = open_parts(flags, out);
     int code = status < 0 ? library_error(command, status) : check_tokenizer(command, needed, out);

@@ -169,7 +169,7 @@ int output_end(const char *command, int code) {
 void *need(void *memory) {
     if (memory) return memory;
     progress_end();
-    fputs("lckv: memory ran out\n", stderr);
+    fputs("lckv: out of memory\n", stderr);
     exit(EXIT_FAILED);
 }
 

@@ -1066,7 +1066,8 @@ static inline lckv_request lckv_request_defaults(void) {
  * memory for the whole request; later requests cannot take it away.
  *   LCKV_ERROR_ARGUMENT: an option or id is out of range.
  *   LCKV_ERROR_TOO_LONG: prompt and new tokens exceed max_model_len.
- *   LCKV_ERROR_BUSY: max_queue requests are waiting. */
+ *   LCKV_ERROR_BUSY: max_queue requests are waiting.
+ *   LCKV_ERROR_MEMORY: no memory for the request; the engine is unharmed. */
 LCKV_API int lckv_engine_submit(lckv_engine *engine, const lckv_request *request, uint64_t *id);
 /* Cancels a request in any state. Its memory is free at once and no more events come. An unknown or finished request is
  * ignored. */

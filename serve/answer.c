@@ -82,6 +82,7 @@ bool answer_ask(server *s, const asker *who, visit *v, answer *(*read)(fields *f
         v->answer->visit = v;
         return post(v->answer, who);
     }
+    if (!f.wrong) fields_no_memory(&f, "");
     reply_wrong(who, &f);
     return false;
 }

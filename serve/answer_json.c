@@ -232,8 +232,13 @@ static json_t *gather_logprobs(answer *a, int index, const whole_choice *c) {
     return logprobs_value(&style, entries);
 }
 
+/* NULL: no memory. */
 static json_t *whole_json(answer *a, int index, whole_choice *c) {
     gather_text(a, index, c);
+    if (c->text.failed) {
+        bytes_free(&c->text);
+        return NULL;
+    }
     json_t *logprobs = a->logprobs ? gather_logprobs(a, index, c) : json_null();
     json_t *text = string_json(c->text.data ? c->text.data : "", c->text.length);
     bytes_free(&c->text);
@@ -249,7 +254,10 @@ json_t *answer_whole(answer *a) {
     int64_t new_tokens = 0;
     for (int i = 0; i < a->job->prompt_count * a->job->request.n; i++) {
         whole_choice c;
-        json_array_append_new(choices, whole_json(a, i, &c));
+        if (json_array_append_new(choices, whole_json(a, i, &c))) {
+            json_decref(choices);
+            return NULL;
+        }
         new_tokens += c.new_tokens;
     }
     return json_pack("{ss ss sI so so so}", "id", a->id, "object", a->chat ? "chat.completion" : "text_completion",

@@ -22,12 +22,13 @@ static bool render(fields *f, const server *s, lckv_chat_text *out) {
     chat.messages = text;
     chat.variables = variables;
     bool rendered = false;
+    int status;
     if (chat.continue_final_message && !field_given(f, "add_generation_prompt")) chat.add_generation_prompt = false;
     if (!s->chat_template)
         fields_wrong(f, "messages", "this model has no chat template: use /v1/completions");
     else if (text && !f->wrong)
-        rendered = lckv_chat_template_render(s->chat_template, &chat, out) >= 0 ||
-                   fields_wrong(f, "messages", "%s", lckv_last_error());
+        rendered = (status = lckv_chat_template_render(s->chat_template, &chat, out)) >= 0 ||
+                   fields_failed(f, "messages", status);
     free(text);
     free(variables);
     json_decref(messages);
@@ -81,7 +82,7 @@ answer *chat_read(fields *f, server *s) {
     bool stream = false, include_usage = false;
     job *j = job_create(1);
     if (!j) {
-        fields_wrong(f, "", "no memory");
+        fields_no_memory(f, "");
         return NULL;
     }
     model_read(f, s);
@@ -94,7 +95,7 @@ answer *chat_read(fields *f, server *s) {
     }
     answer *a = answer_create(s, j, true);
     if (!a) {
-        fields_wrong(f, "", "no memory");
+        fields_no_memory(f, "");
         return NULL;
     }
     a->stream = stream, a->include_usage = include_usage, a->logprobs = logprobs;

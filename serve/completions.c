@@ -44,7 +44,7 @@ static job *read_prompts(fields *f, const server *s) {
     }
     job *j = job_create((int)count);
     if (!j) {
-        fields_wrong(f, "prompt", "no memory");
+        fields_no_memory(f, "prompt");
         return NULL;
     }
     for (size_t i = 0; i < count; i++)
@@ -55,11 +55,12 @@ static job *read_prompts(fields *f, const server *s) {
 static bool keep_texts(fields *f, answer *a) {
     const job *j = a->job;
     a->prompt_texts = calloc((size_t)j->prompt_count, sizeof *a->prompt_texts);
-    if (!a->prompt_texts) return fields_wrong(f, "prompt", "no memory");
-    for (int i = 0; a->server->tokenizer && i < j->prompt_count; i++)
-        if (lckv_tokenizer_decode(a->server->tokenizer, j->prompts[i].ids, (size_t)j->prompts[i].count, true,
-                                  &a->prompt_texts[i].text, &a->prompt_texts[i].bytes) < 0)
-            return fields_wrong(f, "prompt", "%s", lckv_last_error());
+    if (!a->prompt_texts) return fields_no_memory(f, "prompt");
+    for (int i = 0; a->server->tokenizer && i < j->prompt_count; i++) {
+        int status = lckv_tokenizer_decode(a->server->tokenizer, j->prompts[i].ids, (size_t)j->prompts[i].count, true,
+                                           &a->prompt_texts[i].text, &a->prompt_texts[i].bytes);
+        if (status < 0) return fields_failed(f, "prompt", status);
+    }
     return true;
 }
 
@@ -95,7 +96,7 @@ answer *completions_read(fields *f, server *s) {
     }
     answer *a = answer_create(s, j, false);
     if (!a) {
-        fields_wrong(f, "", "no memory");
+        fields_no_memory(f, "");
         return NULL;
     }
     a->stream = o.stream, a->include_usage = o.include_usage, a->echo = o.echo, a->logprobs = o.logprobs;

@@ -23,7 +23,13 @@ bool fields_wrong(fields *f, const char *param, const char *format, ...) {
     return false;
 }
 
+bool fields_no_memory(fields *f, const char *param) {
+    f->no_memory = !f->wrong;
+    return fields_wrong(f, param, "not enough memory for the request: try again later");
+}
+
 bool fields_failed(fields *f, const char *param, int status) {
+    if (status == LCKV_ERROR_MEMORY) return fields_no_memory(f, param);
     f->too_long = !f->wrong && status == LCKV_ERROR_TOO_LONG;
     return fields_wrong(f, param, "%s", lckv_last_error());
 }

@@ -18,7 +18,8 @@ typedef struct fields {
     int known_count;
     bool wrong;
     bool unknown_model;
-    bool too_long; /* a prompt has more tokens than a request can have */
+    bool no_memory; /* which is not the client's fault */
+    bool too_long;  /* a prompt has more tokens than a request can have */
     char param[FIELD_NAME_BYTES];
     char message[FIELD_MESSAGE_BYTES];
 } fields;
@@ -30,6 +31,9 @@ bool fields_end(fields *f);
 
 /* Keeps the sentence, unless something was wrong before. Always false. */
 bool fields_wrong(fields *f, const char *param, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same where memory runs out: the request may be repeated. */
+bool fields_no_memory(fields *f, const char *param);
 
 /* The same with the library's last error, whose status is given. */
 bool fields_failed(fields *f, const char *param, int status);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 enum MHD_Result reply_wrong(const asker *a, const fields *f) {
+    if (f->no_memory) return reply_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, "no_memory", f->message);
     if (f->unknown_model) return reply_error(a, MHD_HTTP_NOT_FOUND, "model", "model_not_found", f->message);
     return reply_error(a, MHD_HTTP_BAD_REQUEST, *f->param ? f->param : NULL,
                        f->too_long ? "context_length_exceeded" : NULL, f->message);

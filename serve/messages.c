@@ -38,6 +38,11 @@ static json_t *join_parts(fields *f, const json_t *parts, size_t message) {
         }
         bytes_add(&text, json_string_value(said), json_string_length(said));
     }
+    if (text.failed) {
+        fields_no_memory(f, "messages");
+        bytes_free(&text);
+        return NULL;
+    }
     json_t *joined = json_stringn(text.length ? text.data : "", text.length);
     bytes_free(&text);
     return joined;

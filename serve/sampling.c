@@ -28,7 +28,7 @@ static bool add_stop(fields *f, job *j, const json_t *text) {
     if (strlen(json_string_value(text)) != json_string_length(text))
         return fields_wrong(f, "stop", "'stop' must not contain NUL (\\u0000)");
     char *copy = strdup(json_string_value(text));
-    if (!copy) return fields_wrong(f, "stop", "no memory");
+    if (!copy) return fields_no_memory(f, "stop");
     j->stops[j->request.stop_count++] = copy;
     return true;
 }
@@ -43,7 +43,7 @@ static void read_stops(fields *f, job *j) {
     }
     j->stops = calloc(count, sizeof *j->stops);
     if (!j->stops) {
-        fields_wrong(f, "stop", "no memory");
+        fields_no_memory(f, "stop");
         return;
     }
     for (size_t i = 0; i < count; i++)
@@ -77,7 +77,7 @@ static void read_biases(fields *f, job *j) {
     j->bias_ids = malloc((json_object_size(biases) + 1) * sizeof *j->bias_ids);
     j->bias_values = malloc((json_object_size(biases) + 1) * sizeof *j->bias_values);
     if (!j->bias_ids || !j->bias_values) {
-        fields_wrong(f, "logit_bias", "no memory");
+        fields_no_memory(f, "logit_bias");
         return;
     }
     json_object_foreach((json_t *)(uintptr_t)biases, key, value) if (!add_bias(f, j, key, value)) return;

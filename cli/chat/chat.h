@@ -73,6 +73,7 @@ typedef struct chat_lines chat_lines;
 chat_lines *chat_lines_open(void);
 void chat_lines_close(chat_lines *l);
 bool chat_lines_has_terminal(const chat_lines *l);
+int chat_lines_failure(const chat_lines *l); /* EXIT_FAILED after a line that could not be read, and a message */
 /* The next line without its end, which belongs to `l`; NULL at the end. "" with *interrupted where Ctrl-C was pressed.
  */
 const char *chat_lines_read(chat_lines *l, const char *prompt, bool *interrupted);

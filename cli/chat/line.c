@@ -1,5 +1,6 @@
 /* Lines from standard input: by libedit where it is and standard input is a terminal, else plain. */
 #include "cli/chat/chat.h"
+#include "cli/input.h"
 #include "cli/output.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@ struct chat_lines {
     const char *prompt;
     char *line; /* the last one */
     size_t capacity;
+    int failure;
 #ifdef LCKV_EDIT
     EditLine *editor; /* NULL: none */
     History *history;
@@ -69,7 +71,7 @@ static const char *read_plain(chat_lines *l, bool *was_interrupted) {
         *was_interrupted = take_interrupt();
         if (*was_interrupted) return leave_line(l);
     }
-    ssize_t bytes = getline(&l->line, &l->capacity, stdin);
+    ssize_t bytes = read_line("chat", NULL, stdin, &l->line, &l->capacity, &l->failure);
     *was_interrupted = take_interrupt();
     if (*was_interrupted) return nothing(l);
     return bytes < 0 ? NULL : keep_line(l, l->line, (size_t)bytes);
@@ -148,6 +150,10 @@ void chat_lines_close(chat_lines *l) {
 
 bool chat_lines_has_terminal(const chat_lines *l) {
     return l->terminal;
+}
+
+int chat_lines_failure(const chat_lines *l) {
+    return l->failure;
 }
 
 const char *chat_lines_read(chat_lines *l, const char *prompt, bool *was_interrupted) {

@@ -1,6 +1,7 @@
 /* Writing the file of a token store, see token_writer.h. */
 #include "data/token_writer.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,7 +63,7 @@ static int append_ends(token_writer *w) {
     size_t count;
     bool flushed = fflush(w->ends.stream) == 0;
     FILE *ends = flushed ? fopen(w->ends.partial, "rbe") : NULL;
-    REQUIRE(ends, LCKV_ERROR_FILE, "cannot write '%s'", w->ends.partial);
+    REQUIRE(ends, LCKV_ERROR_FILE, "cannot %s '%s': %s", flushed ? "read" : "write", w->ends.partial, strerror(errno));
     int status = LCKV_OK;
     while (status >= 0 && (count = fread(bytes, 1, sizeof bytes, ends)) > 0)
         status = file_write(&w->file, bytes, count);

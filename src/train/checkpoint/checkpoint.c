@@ -89,8 +89,8 @@ static int give_up(const char *folder, int status) {
 static int write_or_give_up(void *user) {
     const writing *w = user;
     int status = write_all(w->trainer, w->folder);
-    if (status < 0) return give_up(w->folder, status);
-    return run_folder_put(&w->trainer->folder, w->trainer->step);
+    if (status >= 0) status = run_folder_put(&w->trainer->folder, w->trainer->step);
+    return status < 0 ? give_up(w->folder, status) : LCKV_OK;
 }
 
 int train_checkpoint_write(lckv_trainer *t) {
