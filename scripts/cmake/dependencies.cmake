@@ -26,21 +26,29 @@ if(NOT microhttpd_FOUND)
   message(STATUS "libmicrohttpd not found: lckv serve will say so. Install libmicrohttpd-dev (conda-forge: libmicrohttpd).")
 endif()
 
-# oneDNN is looked for by hand: Debian has no pkg-config file for it, and its CMake package asks for OpenCL's headers,
-# which Debian's package neither brings nor its C interface for CPUs needs.
+# oneDNN 2.6 to 3.13: the range that the goldens were checked with. It is looked for by hand: Debian has no pkg-config file
+# for it, and its CMake package requires OpenCL's headers, which Debian's package neither brings nor the C interface needs.
+set(DNNL_OLDEST 2.6)
 set(dnnl_FOUND FALSE)
 if(LCKV_ONEDNN)
-  find_path(DNNL_INCLUDE_DIR dnnl.h)
+  find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl_version.h)
   find_library(DNNL_LIBRARY dnnl)
   mark_as_advanced(DNNL_INCLUDE_DIR DNNL_LIBRARY)
-  if(DNNL_INCLUDE_DIR AND DNNL_LIBRARY)
+  set(DNNL_VERSION "")
+  if(DNNL_INCLUDE_DIR)
+    file(STRINGS ${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h DNNL_VERSION REGEX "^#define DNNL_VERSION_M[A-Z]+ ")
+    string(REGEX REPLACE ".*MAJOR +([0-9]+).*MINOR +([0-9]+).*" "\\1.\\2" DNNL_VERSION "${DNNL_VERSION}")
+  endif()
+  if(NOT DNNL_INCLUDE_DIR OR NOT DNNL_LIBRARY)
+    message(STATUS "oneDNN not found: matrix products in plain C (slow). Install libdnnl-dev (conda-forge: onednn).")
+  elseif(DNNL_VERSION VERSION_LESS DNNL_OLDEST)
+    message(STATUS "oneDNN ${DNNL_VERSION} is too old: matrix products in plain C (slow). Install ${DNNL_OLDEST} or later.")
+  else()
     set(dnnl_FOUND TRUE)
     add_library(DNNL::dnnl UNKNOWN IMPORTED)
     set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES
                                                                                   ${DNNL_INCLUDE_DIR})
-    message(STATUS "oneDNN: ${DNNL_LIBRARY}")
-  else()
-    message(STATUS "oneDNN not found: matrix products in plain C (slow). Install libdnnl-dev (conda-forge: onednn).")
+    message(STATUS "oneDNN ${DNNL_VERSION}: ${DNNL_LIBRARY}")
   endif()
 endif()
 
