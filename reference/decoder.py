@@ -21,13 +21,14 @@ import numpy as np
 # ---------------------------------------------------------------- the layer map and the plan
 
 def read_layer_map(config):
-    """layer_types "0_2s_2" -> for each layer the layer whose KV it reads, and whether its window is limited."""
+    """layer_types "0_2s_0:1" -> for each layer the layers whose keys and values it reads, and whether its window is limited."""
     count = config["num_hidden_layers"]
     default = "_".join(str(i) for i in range(count))
     if config["model_type"] == "mistral" and config.get("sliding_window"):
         default = "_".join(f"{i}s" for i in range(count))
     entries = (config.get("layer_types") or default).split("_")
-    return [int(e.removesuffix("s")) for e in entries], [e.endswith("s") for e in entries]
+    sources = [e.removesuffix("s").split(":") for e in entries]
+    return [int(s[0]) for s in sources], [int(s[-1]) for s in sources], [e.endswith("s") for e in entries]
 
 
 def loop_end(source, first):
@@ -119,7 +120,8 @@ class Decoder:
 
     def __init__(self, config, weights):
         self.config, self.weights = config, weights
-        self.source, self.windowed = read_layer_map(config)
+        self.k_source, self.v_source, self.windowed = read_layer_map(config)
+        self.source = [max(pair) for pair in zip(self.k_source, self.v_source)]  # the higher one decides about loops
         self.layers = range(len(self.source))
         self.strict = [self.source[i] > i or bool(config.get("force_nodiag")) for i in self.layers]
         self.kv_heads = config.get("num_key_value_heads") or config["num_attention_heads"]
@@ -152,10 +154,13 @@ class Decoder:
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
     def keys_values(self, i, h):
-        """Keys (not yet rotated) and values that layer i writes to its slot, each [T, G, D]."""
-        p = f"model.layers.{i}.self_attn."
-        values = self.linear(p + "v_proj", h).reshape(len(h), self.kv_heads, -1)
-        return self.heads(p + "k_proj", p + "k_norm", h), values
+        """What layer i writes to its slot, if some layer reads it: keys (not yet rotated) and values, each [T, G, D]."""
+        p, slot = f"model.layers.{i}.self_attn.", {}
+        if i in self.k_source:
+            slot["k", i] = self.heads(p + "k_proj", p + "k_norm", h)
+        if i in self.v_source:
+            slot["v", i] = self.linear(p + "v_proj", h).reshape(len(h), self.kv_heads, -1)
+        return slot
 
     def queries(self, i, h):
         p = f"model.layers.{i}.self_attn."
@@ -192,17 +197,17 @@ class Decoder:
     def layer(self, i, x, positions, slots, past, length):
         """Layer i over the new tokens x [T, H] at `positions` of a sequence of `length` tokens.
 
-        slots: layer -> (rotated keys, values) of the new tokens; replaced if this layer owns the slot. A slot that was
-        not written yet holds zeros. past: layer -> (rotated keys, values, positions) of earlier tokens.
+        slots: ("k", layer) -> rotated keys and ("v", layer) -> values of the new tokens; replaced if this layer owns the
+        slot. A slot that was not written yet holds zeros. past: the same of earlier tokens, and "positions".
         """
-        h, source = self.normed_input(i, x), self.source[i]
-        if i in self.source:
-            k, v = self.keys_values(i, h)
-            slots[i] = self.rotate(k, positions, length), v
-        k, v = slots.get(source) or (np.zeros((len(x), self.kv_heads, head_size(self.config)), x.dtype),) * 2
-        keys = positions
-        if source in past:
-            k, v, keys = (np.concatenate(pair) for pair in zip(past[source], (k, v, positions)))
+        h, read = self.normed_input(i, x), (("k", self.k_source[i]), ("v", self.v_source[i]))
+        for (part, _), t in self.keys_values(i, h).items():
+            slots[part, i] = self.rotate(t, positions, length) if part == "k" else t
+        zeros, keys = np.zeros((len(x), self.kv_heads, head_size(self.config)), x.dtype), positions
+        k, v = (slots.get(name, zeros) for name in read)
+        if past:
+            k, v = (np.concatenate((past[name], t)) for name, t in zip(read, (k, v)))
+            keys = np.concatenate((past["positions"], positions))
         q = self.rotate(self.queries(i, h), positions, length)
         return self.residual(i, x, self.attend(q, k, v, self.visible(i, positions, keys)))
 
@@ -225,7 +230,7 @@ class Decoder:
             for i in layers:
                 y = self.layer(i, y, positions, slots, past, total)
             if not with_gradient:
-                slots |= {i: tuple(t.real.astype(t.dtype) for t in slots[i]) for i in layers if i in slots}
+                slots |= {name: t.real.astype(t.dtype) for name, t in slots.items() if name[1] in layers}
             if commits:
                 x = y
         return self.logits(x), extend(past, slots, positions)
@@ -251,14 +256,13 @@ class Decoder:
         list, and the new token comes behind it; keys are therefore rotated when they are read. `window` is at most the
         length from which on the frequencies of the model depend on the length (dynamic, longrope).
         """
-        cache, rows = [], []  # cache: for each token, layer -> (keys before rotation, values)
+        cache, rows = [], []  # cache: for each token, ("k", layer) -> keys before rotation, ("v", layer) -> values
         for token in ids:
             x, new, index = self.embed([token]), {}, np.array([len(cache)])
             for i in self.layers:
-                h, source = self.normed_input(i, x), self.source[i]
-                if i in self.source:
-                    new[i] = self.keys_values(i, h)
-                entries = [kept[source] for kept in cache] + ([new[source]] if source in new else [])
+                h, read = self.normed_input(i, x), (("k", self.k_source[i]), ("v", self.v_source[i]))
+                new |= self.keys_values(i, h)
+                entries = [[kept[name] for name in read] for kept in cache + [new] if all(n in kept for n in read)]
                 attention = np.zeros((1, self.config["num_attention_heads"] * head_size(self.config)), x.dtype)
                 if entries:
                     k, v = (np.concatenate(part) for part in zip(*entries))
@@ -275,12 +279,12 @@ class Decoder:
 
 def length(past):
     """Tokens in the past, which is also the next token's position."""
-    return max((positions[-1] + 1 for _, _, positions in past.values()), default=0)
+    return past["positions"][-1] + 1 if past else 0
 
 
 def extend(past, slots, positions):
-    new = {i: (k, v, positions) for i, (k, v) in slots.items()}
-    return {i: tuple(np.concatenate(pair) for pair in zip(past[i], kv)) if i in past else kv for i, kv in new.items()}
+    new = slots | {"positions": positions}
+    return {name: np.concatenate((past[name], t)) if past else t for name, t in new.items()}
 
 
 # ---------------------------------------------------------------- loss, gradients, generation

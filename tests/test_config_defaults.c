@@ -21,7 +21,7 @@ static model_config *make(const char *type, const char *keys) {
 
 static int windowed(const model_config *c) {
     int count = 0;
-    for (int i = 0; i < c->layers; i++) count += c->map.windowed[i];
+    for (int i = 0; i < c->layers; i++) count += c->map.layer[i].window > 0;
     return count;
 }
 

@@ -11,40 +11,65 @@ enum { MOST_LAYERS = 24 };
 static void a_map_by_hand(void **state) {
     (void)state;
     layer_map m;
-    OK(layer_map_parse("2_0s_3_3_1", 5, true, false, &m));
+    OK(layer_map_parse("2_0s_3_3_1", 5, 8, false, &m));
     const int source[] = {2, 0, 3, 3, 1}, slot_of_layer[] = {0, 1, 2, 3, -1}, slot_of_source[] = {2, 0, 3, 3, 1};
     const bool windowed[] = {0, 1, 0, 0, 0}, up[] = {1, 0, 1, 0, 0};
     assert_int_equal(m.slots, 4);
     assert_int_equal(m.loops, 1);
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(m.source[i], source[i]);
-        assert_int_equal(m.slot_of_layer[i], slot_of_layer[i]);
-        assert_int_equal(m.slot_of_source[i], slot_of_source[i]);
-        assert_int_equal(m.windowed[i], windowed[i]);
-        assert_int_equal(m.looks_up[i], up[i]);
-        assert_int_equal(m.strict[i], up[i]);
+        assert_int_equal(m.layer[i].k_source, source[i]);
+        assert_int_equal(m.layer[i].slot, slot_of_layer[i]);
+        assert_int_equal(m.layer[i].k_slot, slot_of_source[i]);
+        assert_int_equal(m.layer[i].window, windowed[i] ? 8 : 0);
+        assert_int_equal(m.layer[i].looks_up, up[i]);
+        assert_int_equal(m.layer[i].strict, up[i]);
     }
     layer_map_free(&m);
-    OK(layer_map_parse("0_0", 2, false, true, &m)); /* force_nodiag */
-    assert_true(m.strict[0] && m.strict[1]);
-    assert_false(m.looks_up[0] || m.looks_up[1]);
+    OK(layer_map_parse("0_0", 2, 0, true, &m)); /* force_nodiag */
+    assert_true(m.layer[0].strict && m.layer[1].strict);
+    assert_false(m.layer[0].looks_up || m.layer[1].looks_up);
     assert_int_equal(m.loops, 0);
     layer_map_free(&m);
     layer_map_free(&m);
 }
 
+/* An entry K:V has two sources; the slots of one reader are windowed together or not at all. */
+static void separate_sources(void **state) {
+    (void)state;
+    layer_map m;
+    char *text;
+    OK(layer_map_parse("0s_0:1s_1:3_3", 4, 8, false, &m));
+    assert_int_equal(m.slots, 3);
+    assert_int_equal(m.loops, 1);
+    assert_true(m.layer[1].k_source == 0 && m.layer[1].v_source == 1 && !m.layer[1].looks_up);
+    assert_true(m.layer[2].k_slot == 1 && m.layer[2].v_slot == 2 && m.layer[2].looks_up && m.layer[2].strict);
+    assert_true(layer_map_stores_keys(&m, 0) && layer_map_stores_values(&m, 0));
+    assert_true(layer_map_stores_keys(&m, 1) && layer_map_stores_values(&m, 1));
+    assert_false(layer_map_stores_keys(&m, 2) || layer_map_stores_values(&m, 2));
+    for (int s = 0; s < 3; s++) assert_false(m.slot[s].windowed); /* layer 2 has no window and reads slot 1 */
+    OK(layer_map_format(&m, &text));
+    assert_string_equal(text, "0s_0:1s_1:3_3");
+    free(text);
+    layer_map_free(&m);
+    OK(layer_map_parse("0_0:1_2s_2:3s", 4, 8, false, &m));
+    assert_true(m.slot[0].keys && m.slot[0].values && !m.slot[1].keys && m.slot[1].values && !m.slot[3].keys);
+    assert_true(!m.slot[0].windowed && !m.slot[1].windowed && m.slot[2].windowed && m.slot[3].windowed);
+    assert_int_equal(m.slot[3].max_window, 8);
+    layer_map_free(&m);
+}
+
 static void plain_maps(void **state) {
     (void)state;
-    const bool windowed[] = {false, true, false};
+    const int64_t windows[] = {0, 5, 0};
     layer_map m, copy;
     char *text;
-    OK(layer_map_plain(windowed, 3, false, &m));
+    OK(layer_map_plain(windows, 3, false, &m));
     OK(layer_map_copy(&m, &copy));
     layer_map_free(&m);
     OK(layer_map_format(&copy, &text));
     assert_string_equal(text, "0_1s_2");
     assert_int_equal(copy.slots, 3);
-    assert_int_equal(copy.layer_of_slot[2], 2);
+    assert_int_equal(copy.slot[2].layer, 2);
     free(text);
     layer_map_free(&copy);
     FAILS(layer_map_plain(NULL, 0, false, &m), LCKV_ERROR_ARGUMENT, "layers");
@@ -78,18 +103,23 @@ static void wrong_strings(void **state) {
         {"0_18446744073709551617_2_3", "entry 1 is '18446744073709551617'"},
         {"0_1_2_\xc3\xa4", "entry 3 is '\xc3\xa4'"},
         {"full_attention", "entry 0 is 'full'"},
+        {"0_0:_2_3", "entry 1 is '0:'"},
+        {"0_:1_2_3", "entry 1 is ':1'"},
+        {"0_0:1:2_2_3", "entry 1 is '0:1:2'"},
+        {"0_0:4_2_3", "entry 1 is '0:4', but the layers are 0 to 3"},
+        {"0_0s:1_2_3", "entry 1 is '0s:1'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         layer_map m;
         memset(&m, 1, sizeof m);
-        FAILS(layer_map_parse(cases[i].text, 4, false, false, &m), LCKV_ERROR_FORMAT, cases[i].part);
-        assert_null(m.source);
+        FAILS(layer_map_parse(cases[i].text, 4, 0, false, &m), LCKV_ERROR_FORMAT, cases[i].part);
+        assert_null(m.layer);
     }
     char longest[100001];
     memset(longest, '7', sizeof longest - 1);
     longest[sizeof longest - 1] = 0;
     layer_map m;
-    FAILS(layer_map_parse(longest, 4, false, false, &m), LCKV_ERROR_FORMAT, "77777...'");
+    FAILS(layer_map_parse(longest, 4, 0, false, &m), LCKV_ERROR_FORMAT, "77777...'");
 }
 
 /* ---------------------------------------------------------------- properties of random maps */
@@ -153,7 +183,7 @@ static void assert_same_plan(const plan *found, const plan_step *expected, int c
 
 /* A loop starts with a layer that looks up; nothing inside reads above it; no shorter range has that property; and
  * outside loops nothing looks up. Committing steps cover all layers in order. */
-static void assert_loops_closed(const layer_map *map, const plan *p) {
+static void assert_loops_closed(const layer_map *map, const int *source, const plan *p) {
     int next = 0, loops = 0;
     for (int s = 0; s < p->count; s++) {
         const plan_step *step = &p->steps[s];
@@ -161,13 +191,13 @@ static void assert_loops_closed(const layer_map *map, const plan *p) {
         assert_int_equal(step->first, next);
         next = step->last + 1;
         loops += step->in_loop;
-        assert_int_equal(map->looks_up[step->first], step->in_loop);
+        assert_int_equal(map->layer[step->first].looks_up, step->in_loop);
         for (int i = step->first; i <= step->last; i++) {
-            assert_true(map->source[i] <= step->last);
-            if (!step->in_loop) assert_true(map->source[i] <= i);
+            assert_true(map->layer[i].k_source <= step->last);
+            if (!step->in_loop) assert_true(map->layer[i].k_source <= i);
         }
         for (int last = step->first; step->in_loop && last < step->last; last++)
-            assert_true(largest(map->source, step->first, last + 1) > last);
+            assert_true(largest(source, step->first, last + 1) > last);
     }
     assert_int_equal(next, map->layers);
     assert_int_equal(loops, map->loops);
@@ -177,11 +207,11 @@ static void assert_slots(const layer_map *map) {
     int owners = 0;
     for (int i = 0; i < map->layers; i++) {
         bool read = false;
-        for (int j = 0; j < map->layers; j++) read = read || map->source[j] == i;
-        assert_int_equal(map->slot_of_layer[i], read ? owners : -1);
-        if (read) assert_int_equal(map->layer_of_slot[owners++], i);
-        assert_int_equal(map->layer_of_slot[map->slot_of_source[i]], map->source[i]);
-        assert_int_equal(map->strict[i], map->source[i] > i);
+        for (int j = 0; j < map->layers; j++) read = read || map->layer[j].k_source == i;
+        assert_int_equal(map->layer[i].slot, read ? owners : -1);
+        if (read) assert_int_equal(map->slot[owners++].layer, i);
+        assert_int_equal(map->slot[map->layer[i].k_slot].layer, map->layer[i].k_source);
+        assert_int_equal(map->layer[i].strict, map->layer[i].k_source > i);
     }
     assert_int_equal(owners, map->slots);
 }
@@ -197,12 +227,12 @@ static void random_maps(void **state) {
         layer_map map;
         plan p;
         int m = (int)(seed % 5), b = 1 + (int)(seed % 3);
-        OK(layer_map_parse(text, layers, true, false, &map));
+        OK(layer_map_parse(text, layers, 8, false, &map));
         OK(plan_make(&map, m, b, &p));
         assert_same_plan(&p, expected, expected_plan(source, layers, m, b, expected));
-        assert_loops_closed(&map, &p);
+        assert_loops_closed(&map, source, &p);
         assert_slots(&map);
-        assert_memory_equal(map.windowed, windowed, (size_t)layers * sizeof *windowed);
+        for (int i = 0; i < layers; i++) assert_int_equal(map.layer[i].window, windowed[i] ? 8 : 0);
         OK(layer_map_format(&map, &again));
         assert_string_equal(again, text);
         free(again);
@@ -230,7 +260,7 @@ static void plans_by_hand(void **state) {
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         layer_map map;
         plan p;
-        OK(layer_map_parse(cases[c].text, cases[c].layers, false, false, &map));
+        OK(layer_map_parse(cases[c].text, cases[c].layers, 0, false, &map));
         assert_int_equal(map.loops, cases[c].loops);
         OK(plan_make(&map, 0, 1, &p));
         for (int i = 0; i < p.count; i++) {
@@ -247,7 +277,7 @@ static void plan_bounds(void **state) {
     (void)state;
     layer_map map;
     plan p;
-    OK(layer_map_parse("1_1", 2, false, false, &map));
+    OK(layer_map_parse("1_1", 2, 0, false, &map));
     FAILS(plan_make(&map, -1, 1, &p), LCKV_ERROR_ARGUMENT, "forward_passes");
     assert_null(p.steps);
     FAILS(plan_make(&map, 7, 0, &p), LCKV_ERROR_ARGUMENT, "7 and 0");
@@ -262,8 +292,9 @@ static void plan_bounds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_map_by_hand), cmocka_unit_test(plain_maps),    cmocka_unit_test(wrong_strings),
-        cmocka_unit_test(random_maps),   cmocka_unit_test(plans_by_hand), cmocka_unit_test(plan_bounds),
+        cmocka_unit_test(a_map_by_hand), cmocka_unit_test(separate_sources), cmocka_unit_test(plain_maps),
+        cmocka_unit_test(wrong_strings), cmocka_unit_test(random_maps),      cmocka_unit_test(plans_by_hand),
+        cmocka_unit_test(plan_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

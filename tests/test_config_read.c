@@ -32,7 +32,7 @@ static int make(const char *type, const char *more, const char *overrides, model
 /* Which layers have a window, as a string of 's' and '.'. */
 static const char *windows(const model_config *c) {
     static char text[64];
-    for (int i = 0; i < c->layers; i++) text[i] = c->map.windowed[i] ? 's' : '.';
+    for (int i = 0; i < c->layers; i++) text[i] = c->map.layer[i].window ? 's' : '.';
     text[c->layers] = 0;
     return text;
 }
@@ -76,7 +76,7 @@ static void types_and_their_parts(void **state) {
             "--config_overrides model_type=lckv-llama,layer_types=");
     MAKE("opt-llama", "\"layer_types\":\"0_1_2_0\"", "model_type=lckv-llama,force_nodiag=true,layer_types=0_2_2_3", c);
     assert_string_equal(config_model_type(c), "lckv-llama");
-    assert_true(c->map.strict[0]);
+    assert_true(c->map.layer[0].strict);
     config_free(c);
 }
 

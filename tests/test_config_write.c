@@ -57,9 +57,9 @@ static void assert_same_config(const model_config *a, const model_config *b) {
     assert_int_equal(a->eos_count, b->eos_count);
     for (int i = 0; i < a->eos_count; i++) assert_int_equal(a->eos_token_ids[i], b->eos_token_ids[i]);
     for (int i = 0; i < a->layers; i++) {
-        assert_int_equal(a->map.source[i], b->map.source[i]);
-        assert_int_equal(a->map.windowed[i], b->map.windowed[i]);
-        assert_int_equal(a->map.strict[i], b->map.strict[i]);
+        assert_int_equal(a->map.layer[i].k_source, b->map.layer[i].k_source);
+        assert_int_equal(a->map.layer[i].window, b->map.layer[i].window);
+        assert_int_equal(a->map.layer[i].strict, b->map.layer[i].strict);
     }
 }
 

@@ -94,7 +94,7 @@ static tensor *attention_part(net *n, tensor *x, tensor *angles) {
     OK(graph_linear(n->g, x, &w[3], NULL, DTYPE_F32, &k));
     OK(graph_rope(n->g, k, angles, &keys));
     OK(graph_linear(n->g, x, &w[4], NULL, DTYPE_F32, &v));
-    OK(graph_attention(n->g, turned, NULL, keys, v, &a, &heads));
+    OK(graph_attention(n->g, turned, NULL, keys, v, &a, NULL, &heads));
     OK(graph_linear(n->g, heads, &w[5], NULL, DTYPE_F32, &out));
     tensor *all[] = {q, k, v, turned, keys, heads};
     for (int i = 0; i < 6; i++) tensor_release(n->g, all[i]);

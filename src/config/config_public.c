@@ -16,7 +16,7 @@ void lckv_config_free(lckv_config *config) {
 
 static int count_windowed_slots(const layer_map *map) {
     int count = 0;
-    for (int i = 0; i < map->slots; i++) count += layer_map_slot_is_windowed(map, i);
+    for (int i = 0; i < map->slots; i++) count += map->slot[i].windowed;
     return count;
 }
 

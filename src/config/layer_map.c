@@ -8,83 +8,115 @@
 
 enum { MAX_DIGITS = 9, QUOTED_ENTRY = 60 };
 
-/* ---------------------------------------------------------------- storage: one block of ints, one of bools */
+/* ---------------------------------------------------------------- memory */
 
 static int allocate(layer_map *map, int layers) {
     *map = (layer_map){0};
     REQUIRE(layers >= 1 && layers <= LAYER_MAP_MAX_LAYERS, LCKV_ERROR_ARGUMENT, "expected 1 to %d layers, found %d",
             LAYER_MAP_MAX_LAYERS, layers);
-    size_t n = (size_t)layers;
-    int *numbers = calloc(n * 4, sizeof *numbers);
-    bool *flags = calloc(n * 3, sizeof *flags);
-    if (!numbers || !flags) {
-        free(numbers);
-        free(flags);
+    layer_map made = {.layers = layers,
+                      .layer = calloc((size_t)layers, sizeof *made.layer),
+                      .slot = calloc((size_t)layers, sizeof *made.slot)};
+    if (!made.layer || !made.slot) {
+        layer_map_free(&made);
         return fail(LCKV_ERROR_MEMORY, "no memory for a map of %d layers", layers);
     }
-    map->layers = layers;
-    map->source = numbers;
-    map->slot_of_layer = numbers + n;
-    map->slot_of_source = numbers + 2 * n;
-    map->layer_of_slot = numbers + 3 * n;
-    map->windowed = flags;
-    map->strict = flags + n;
-    map->looks_up = flags + 2 * n;
+    *map = made;
     return LCKV_OK;
 }
 
 void layer_map_free(layer_map *map) {
-    free(map->source);
-    free(map->windowed);
+    free(map->layer);
+    free(map->slot);
     *map = (layer_map){0};
 }
 
 int layer_map_copy(const layer_map *map, layer_map *out) {
     TRY(allocate(out, map->layers));
-    size_t n = (size_t)map->layers;
-    memcpy(out->source, map->source, n * 4 * sizeof *out->source);
-    memcpy(out->windowed, map->windowed, n * 3 * sizeof *out->windowed);
+    memcpy(out->layer, map->layer, (size_t)map->layers * sizeof *out->layer);
+    memcpy(out->slot, map->slot, (size_t)map->layers * sizeof *out->slot);
     out->slots = map->slots;
     out->loops = map->loops;
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- what follows from source and windowed */
+/* ---------------------------------------------------------------- what follows from sources and windows */
+
+static int highest_source(const layer_description *l) {
+    return l->k_source > l->v_source ? l->k_source : l->v_source;
+}
 
 /* The last layer of the loop that starts at `first`: the smallest range closed under "reads from above". */
 static int loop_last(const layer_map *map, int first) {
-    int last = map->source[first];
+    int last = highest_source(&map->layer[first]);
     for (int i = first; i <= last; i++)
-        if (map->source[i] > last) last = map->source[i];
+        if (highest_source(&map->layer[i]) > last) last = highest_source(&map->layer[i]);
     return last;
 }
 
 /* The last layer of the range without loops that starts at `first`. */
 static int straight_last(const layer_map *map, int first) {
     int last = first;
-    while (last + 1 < map->layers && !map->looks_up[last + 1]) last++;
+    while (last + 1 < map->layers && !map->layer[last + 1].looks_up) last++;
     return last;
 }
 
 static void assign_slots(layer_map *map) {
-    for (int i = 0; i < map->layers; i++) map->slot_of_layer[i] = -1;
-    for (int i = 0; i < map->layers; i++) map->slot_of_layer[map->source[i]] = 0; /* owned; numbered below */
-    for (int i = 0; i < map->layers; i++) {
-        if (map->slot_of_layer[i] < 0) continue;
-        map->slot_of_layer[i] = map->slots;
-        map->layer_of_slot[map->slots++] = i;
+    for (int i = 0; i < map->layers; i++) map->layer[i].slot = -1;
+    for (int i = 0; i < map->layers; i++) { /* owned; numbered below */
+        map->layer[map->layer[i].k_source].slot = 0;
+        map->layer[map->layer[i].v_source].slot = 0;
     }
-    for (int i = 0; i < map->layers; i++) map->slot_of_source[i] = map->slot_of_layer[map->source[i]];
+    for (int i = 0; i < map->layers; i++) {
+        if (map->layer[i].slot < 0) continue;
+        map->layer[i].slot = map->slots;
+        map->slot[map->slots++] = (slot_description){.layer = i, .windowed = true};
+    }
+    for (int i = 0; i < map->layers; i++) {
+        layer_description *l = &map->layer[i];
+        l->k_slot = map->layer[l->k_source].slot;
+        l->v_slot = map->layer[l->v_source].slot;
+        map->slot[l->k_slot].keys = true;
+        map->slot[l->v_slot].values = true;
+    }
+}
+
+static bool keep_all_rows(slot_description *s) {
+    bool changed = s->windowed;
+    s->windowed = false;
+    return changed;
+}
+
+/* A slot is windowed if all its readers have windows. The slots of one reader share a page table, so that they are
+ * windowed together or not at all: this is repeated until nothing changes. */
+static void find_windowed_slots(layer_map *map) {
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (int i = 0; i < map->layers; i++) {
+            slot_description *k = &map->slot[map->layer[i].k_slot], *v = &map->slot[map->layer[i].v_slot];
+            if (map->layer[i].window && k->windowed && v->windowed) continue;
+            changed = keep_all_rows(k) || changed;
+            changed = keep_all_rows(v) || changed;
+        }
+    }
+    for (int i = 0; i < map->layers; i++) {
+        const layer_description *l = &map->layer[i];
+        int read[] = {l->k_slot, l->v_slot};
+        for (int j = 0; j < 2; j++)
+            if (map->slot[read[j]].max_window < l->window) map->slot[read[j]].max_window = l->window;
+    }
 }
 
 static void derive(layer_map *map, bool force_nodiag) {
     for (int i = 0; i < map->layers; i++) {
-        map->looks_up[i] = map->source[i] > i;
-        map->strict[i] = map->looks_up[i] || force_nodiag;
+        layer_description *l = &map->layer[i];
+        l->looks_up = highest_source(l) > i;
+        l->strict = l->looks_up || force_nodiag;
     }
     assign_slots(map);
+    find_windowed_slots(map);
     for (int i = 0; i < map->layers; i++) {
-        if (!map->looks_up[i]) continue;
+        if (!map->layer[i].looks_up) continue;
         map->loops++;
         i = loop_last(map, i);
     }
@@ -92,48 +124,68 @@ static void derive(layer_map *map, bool force_nodiag) {
 
 /* ---------------------------------------------------------------- layer_types */
 
-/* One entry of `length` bytes: digits and an optional 's'. */
-static int parse_entry(const char *entry, size_t length, int index, bool has_window, layer_map *map) {
-    int quoted = length > QUOTED_ENTRY ? QUOTED_ENTRY : (int)length;
-    const char *cut = length > QUOTED_ENTRY ? "..." : "";
-    size_t digits = strspn(entry, "0123456789");
-    bool windowed = digits + 1 == length && entry[digits] == 's';
-    REQUIRE(digits > 0 && (digits == length || windowed), LCKV_ERROR_FORMAT,
-            "layer_types: entry %d is '%.*s%s', expected a layer number and an optional 's'", index, quoted, entry,
-            cut);
-    long source = digits <= MAX_DIGITS ? strtol(entry, NULL, 10) : map->layers;
-    REQUIRE(source < map->layers, LCKV_ERROR_FORMAT, "layer_types: entry %d is '%.*s%s', but the layers are 0 to %d",
-            index, quoted, entry, cut, map->layers - 1);
-    REQUIRE(!windowed || has_window, LCKV_ERROR_FORMAT,
-            "layer_types: entry %d is '%.*s', a sliding window, but sliding_window is not given", index, quoted, entry);
-    map->source[index] = (int)source;
-    map->windowed[index] = windowed;
+/* An entry as an error quotes it. */
+typedef struct entry {
+    const char *text;
+    int length, index;
+} entry;
+
+#define ENTRY_FORMAT "entry %d is '%.*s%s'"
+#define ENTRY_ARGUMENTS(e)                                                                                             \
+    (e).index, (e).length > QUOTED_ENTRY ? QUOTED_ENTRY : (e).length, (e).text, (e).length > QUOTED_ENTRY ? "..." : ""
+
+/* A layer number at *at, which moves behind it. */
+static int parse_layer(const entry *e, const layer_map *map, const char **at, int *out) {
+    size_t digits = strspn(*at, "0123456789");
+    REQUIRE(digits > 0, LCKV_ERROR_FORMAT, "layer_types: " ENTRY_FORMAT ", expected a layer number and an optional 's'",
+            ENTRY_ARGUMENTS(*e));
+    long layer = digits <= MAX_DIGITS ? strtol(*at, NULL, 10) : map->layers;
+    REQUIRE(layer < map->layers, LCKV_ERROR_FORMAT, "layer_types: " ENTRY_FORMAT ", but the layers are 0 to %d",
+            ENTRY_ARGUMENTS(*e), map->layers - 1);
+    *at += digits;
+    *out = (int)layer;
     return LCKV_OK;
 }
 
-static int parse_entries(const char *text, bool has_window, layer_map *map) {
-    REQUIRE(*text, LCKV_ERROR_FORMAT, "layer_types is '', expected %d entries such as 0_1_2", map->layers);
-    int count = 0;
-    for (const char *entry = text;; entry++) {
-        size_t length = strcspn(entry, "_");
-        REQUIRE(count<map->layers, LCKV_ERROR_FORMAT, "layer_types: entry %d is '%.*s', but there are only %d layers",
-                      count, length>
-                        QUOTED_ENTRY
-                    ? QUOTED_ENTRY
-                    : (int)length,
-                entry, map->layers);
-        TRY(parse_entry(entry, length, count++, has_window, map));
-        entry += length;
-        if (!*entry) break;
+/* One entry: K or K:V, and an optional 's'. */
+static int parse_entry(const entry *e, int64_t window, layer_map *map) {
+    layer_description *l = &map->layer[e->index];
+    const char *at = e->text, *end = e->text + e->length;
+    TRY(parse_layer(e, map, &at, &l->k_source));
+    l->v_source = l->k_source;
+    if (*at == ':') {
+        at++;
+        TRY(parse_layer(e, map, &at, &l->v_source));
     }
+    bool windowed = at < end && *at == 's';
+    REQUIRE(at + windowed == end, LCKV_ERROR_FORMAT,
+            "layer_types: " ENTRY_FORMAT ", expected a layer number and an optional 's'", ENTRY_ARGUMENTS(*e));
+    REQUIRE(!windowed || window, LCKV_ERROR_FORMAT,
+            "layer_types: " ENTRY_FORMAT ", a sliding window, but sliding_window is not given", ENTRY_ARGUMENTS(*e));
+    l->window = windowed ? window : 0;
+    return LCKV_OK;
+}
+
+static int parse_entries(const char *text, int64_t window, layer_map *map) {
+    REQUIRE(*text, LCKV_ERROR_FORMAT, "layer_types is '', expected %d entries such as 0_1_2", map->layers);
+    entry e = {.text = text};
+    for (;; e.text += e.length + 1, e.index++) {
+        e.length = (int)strcspn(e.text, "_");
+        REQUIRE(e.index < map->layers, LCKV_ERROR_FORMAT, "layer_types: " ENTRY_FORMAT ", but there are only %d layers",
+                ENTRY_ARGUMENTS(e), map->layers);
+        TRY(parse_entry(&e, window, map));
+        if (!e.text[e.length]) break;
+    }
+    int count = e.index + 1;
     REQUIRE(count == map->layers, LCKV_ERROR_FORMAT, "layer_types '%.*s%s' has %d %s for %d layers", QUOTED_ENTRY, text,
             strlen(text) > QUOTED_ENTRY ? "..." : "", count, count == 1 ? "entry" : "entries", map->layers);
     return LCKV_OK;
 }
 
-int layer_map_parse(const char *text, int layers, bool has_window, bool force_nodiag, layer_map *out) {
+int layer_map_parse(const char *text, int layers, int64_t window, bool force_nodiag, layer_map *out) {
     TRY(allocate(out, layers));
-    int status = parse_entries(text, has_window, out);
+    int status = strlen(text) < INT32_MAX ? parse_entries(text, window, out)
+                                          : fail(LCKV_ERROR_FORMAT, "layer_types has more than %d bytes", INT32_MAX);
     if (status < 0)
         layer_map_free(out);
     else
@@ -141,31 +193,89 @@ int layer_map_parse(const char *text, int layers, bool has_window, bool force_no
     return status;
 }
 
-int layer_map_plain(const bool *windowed, int layers, bool force_nodiag, layer_map *out) {
+int layer_map_plain(const int64_t *windows, int layers, bool force_nodiag, layer_map *out) {
     TRY(allocate(out, layers));
-    for (int i = 0; i < layers; i++) {
-        out->source[i] = i;
-        out->windowed[i] = windowed && windowed[i];
-    }
+    for (int i = 0; i < layers; i++)
+        out->layer[i] = (layer_description){.k_source = i, .v_source = i, .window = windows ? windows[i] : 0};
     derive(out, force_nodiag);
     return LCKV_OK;
 }
 
-bool layer_map_slot_is_windowed(const layer_map *map, int slot) {
-    for (int i = 0; i < map->layers; i++)
-        if (map->slot_of_source[i] == slot && !map->windowed[i]) return false;
-    return true;
+static int write_entry(const layer_description *l, text_buffer *out) {
+    TRY(text_printf(out, "%d", l->k_source));
+    if (l->v_source != l->k_source) TRY(text_printf(out, ":%d", l->v_source));
+    return text_printf(out, "%s", l->window ? "s" : "");
 }
 
 int layer_map_format(const layer_map *map, char **out) {
     *out = NULL;
     text_buffer text = {0};
     int status = LCKV_OK;
-    for (int i = 0; i < map->layers && status >= 0; i++)
-        status = text_printf(&text, "%s%d%s", i ? "_" : "", map->source[i], map->windowed[i] ? "s" : "");
+    for (int i = 0; i < map->layers && status >= 0; i++) {
+        if (i) status = text_printf(&text, "_");
+        if (status >= 0) status = write_entry(&map->layer[i], &text);
+    }
     if (status >= 0) status = text_take(&text, out);
     text_free(&text);
     return status;
+}
+
+bool layer_map_same_sources(const layer_map *a, const layer_map *b) {
+    bool same = a->layers == b->layers;
+    for (int i = 0; same && i < a->layers; i++)
+        same = a->layer[i].k_source == b->layer[i].k_source && a->layer[i].v_source == b->layer[i].v_source;
+    return same;
+}
+
+/* ---------------------------------------------------------------- sizes and parts */
+
+static int check_source(const layer_map *map, int layer, int source, const char *what) {
+    const layer_description *reader = &map->layer[layer], *owner = &map->layer[source];
+    REQUIRE(reader->kv_heads == owner->kv_heads && reader->head_dim == owner->head_dim, LCKV_ERROR_FORMAT,
+            "layer %d has %d KV heads of %d, but attends to the %s of layer %d, which has %d of %d", layer,
+            reader->kv_heads, reader->head_dim, what, source, owner->kv_heads, owner->head_dim);
+    return LCKV_OK;
+}
+
+int layer_map_describe(layer_map *map, const layer_description *parts) {
+    for (int i = 0; i < map->layers; i++) {
+        layer_description *l = &map->layer[i];
+        l->heads = parts[i].heads;
+        l->kv_heads = parts[i].kv_heads;
+        l->head_dim = parts[i].head_dim;
+        l->intermediate_size = parts[i].intermediate_size;
+        l->norms = parts[i].norms;
+        l->attention_scale = parts[i].attention_scale;
+    }
+    for (int i = 0; i < map->layers; i++) {
+        TRY(check_source(map, i, map->layer[i].k_source, "keys"));
+        TRY(check_source(map, i, map->layer[i].v_source, "values"));
+    }
+    return LCKV_OK;
+}
+
+bool layer_map_stores_keys(const layer_map *map, int layer) {
+    int slot = map->layer[layer].slot;
+    return slot >= 0 && map->slot[slot].keys;
+}
+
+bool layer_map_stores_values(const layer_map *map, int layer) {
+    int slot = map->layer[layer].slot;
+    return slot >= 0 && map->slot[slot].values;
+}
+
+int64_t layer_kv_width(const layer_description *layer) {
+    return (int64_t)layer->kv_heads * layer->head_dim;
+}
+
+int64_t layer_map_k_width(const layer_map *map, int slot) {
+    const slot_description *s = &map->slot[slot];
+    return s->keys ? layer_kv_width(&map->layer[s->layer]) : 0;
+}
+
+int64_t layer_map_v_width(const layer_map *map, int slot) {
+    const slot_description *s = &map->slot[slot];
+    return s->values ? layer_kv_width(&map->layer[s->layer]) : 0;
 }
 
 /* ---------------------------------------------------------------- the plan */
@@ -178,7 +288,7 @@ static void add_step(plan *p, plan_step step) {
 /* Fills p->steps, or only counts where it is NULL. */
 static void lay_out(const layer_map *map, int m, int b, plan *p) {
     for (int first = 0, last; first < map->layers; first = last + 1) {
-        if (!map->looks_up[first]) {
+        if (!map->layer[first].looks_up) {
             last = straight_last(map, first);
             add_step(p, (plan_step){.first = first, .last = last, .with_grad = true, .commit = true});
             continue;
@@ -200,9 +310,10 @@ int plan_make(const layer_map *map, int forward_passes, int backward_passes, pla
                 backward_passes <= PLAN_MAX_STEPS,
             LCKV_ERROR_ARGUMENT, "expected forward_passes >= 0 and backward_passes >= 1, found %d and %d",
             forward_passes, backward_passes);
-    int64_t most = (int64_t)map->loops * (forward_passes + backward_passes) + map->layers;
-    REQUIRE(most <= PLAN_MAX_STEPS, LCKV_ERROR_ARGUMENT, "%d loops of %d + %d passes make a plan of more than %d steps",
-            map->loops, forward_passes, backward_passes, PLAN_MAX_STEPS);
+    int64_t steps = (int64_t)map->loops * (forward_passes + backward_passes) + map->layers;
+    REQUIRE(steps <= PLAN_MAX_STEPS, LCKV_ERROR_ARGUMENT,
+            "%d loops of %d + %d passes make a plan of more than %d steps", map->loops, forward_passes, backward_passes,
+            PLAN_MAX_STEPS);
     plan made = {0};
     lay_out(map, forward_passes, backward_passes, &made);
     made.steps = calloc((size_t)made.count, sizeof *made.steps);

@@ -107,11 +107,11 @@ static int draw_flow(const drawing *d, int y_from, int y_to) {
 
 static int draw_layer(const drawing *d, int layer) {
     int y = layer_y(d, layer), baseline = y + BOX_HEIGHT / 2 + 5;
-    const char *hue = hue_of(d->map->slot_of_source[layer]);
+    const char *hue = hue_of(d->map->layer[layer].k_slot);
     TRY(text_printf(d->out,
                     "<rect class=\"box\" stroke=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"9\"/>\n", hue,
                     BOX_X, y, BOX_WIDTH, BOX_HEIGHT));
-    if (!d->map->windowed[layer])
+    if (!d->map->layer[layer].window)
         TRY(text_printf(d->out, "<text text-anchor=\"middle\" x=\"%d\" y=\"%d\">layer %d</text>\n",
                         BOX_X + BOX_WIDTH / 2, baseline, layer));
     else
@@ -119,16 +119,16 @@ static int draw_layer(const drawing *d, int layer) {
                         "<text x=\"%d\" y=\"%d\">layer %d</text>"
                         "<text class=\"quiet\" text-anchor=\"end\" x=\"%d\" y=\"%d\">window %lld</text>\n",
                         BOX_X + 14, baseline, layer, BOX_X + BOX_WIDTH - 14, baseline,
-                        (long long)d->config->sliding_window));
+                        (long long)d->map->layer[layer].window));
     int below = layer ? layer_y(d, layer - 1) : y + STEP;
     return draw_flow(d, below, y + BOX_HEIGHT);
 }
 
 /* The slot of an owner; a double-headed joint where the owner reads it too. */
 static int draw_slot(const drawing *d, int slot) {
-    int layer = d->map->layer_of_slot[slot], y = middle_y(d, layer);
+    int layer = d->map->slot[slot].layer, y = middle_y(d, layer);
     const char *hue = hue_of(slot);
-    bool own = d->map->source[layer] == layer;
+    bool own = d->map->layer[layer].k_source == layer || d->map->layer[layer].v_source == layer;
     TRY(text_printf(d->out, "<path class=\"read\" stroke=\"%s\" d=\"M%d %d H%d\"/>", hue, BOX_X + BOX_WIDTH, y,
                     PILL_X - 8));
     TRY(text_printf(d->out, "<path fill=\"%s\" d=\"M%d %d l-9 -4 v8 z\"/>", hue, PILL_X - 1, y));
@@ -141,22 +141,30 @@ static int draw_slot(const drawing *d, int slot) {
                        PILL_X + PILL_WIDTH / 2, y + 5, slot);
 }
 
-/* From the slot that `layer` reads to its box: long ways swing out further. A reader with a pill of its own is met
- * below that pill. */
-static int draw_read(const drawing *d, int layer) {
-    int source = d->map->source[layer];
-    if (source == layer) return LCKV_OK;
-    int from = middle_y(d, source), to = middle_y(d, layer) + (d->map->slot_of_layer[layer] >= 0 ? 14 : 0);
+/* From the slot of `source` to the box of `layer`: longer ways swing out further. A reader with a slot of its own is
+ * met below that slot. `name` is drawn beside the arrow. */
+static int draw_curve(const drawing *d, int layer, int source, int offset, const char *name) {
+    const layer_description *l = &d->map->layer[layer];
+    int from = middle_y(d, source), to = middle_y(d, layer) + (l->slot >= 0 ? 14 : offset);
     int layers_apart = abs(source - layer);
     int bulge = 44 + 16 * layers_apart;
     if (bulge > MAX_BULGE) bulge = MAX_BULGE;
     int end = BOX_X + BOX_WIDTH + 2;
-    const char *hue = hue_of(d->map->slot_of_source[layer]);
-    int curve_end = d->map->slot_of_layer[layer] >= 0 ? PILL_END : end + 8;
+    const char *hue = hue_of(d->map->layer[source].slot);
+    int curve_end = l->slot >= 0 ? PILL_END : end + 8;
     TRY(text_printf(d->out, "<path class=\"read%s\" stroke=\"%s\" d=\"M%d %d C%d %d %d %d %d %d H%d\"/>",
-                    d->map->looks_up[layer] ? " up" : "", hue, PILL_END, from, PILL_END + bulge, from, PILL_END + bulge,
-                    to, curve_end, to, end + 8));
-    return text_printf(d->out, "<path fill=\"%s\" d=\"M%d %d l10 -5 v10 z\"/>\n", hue, end, to);
+                    source > layer ? " up" : "", hue, PILL_END, from, PILL_END + bulge, from, PILL_END + bulge, to,
+                    curve_end, to, end + 8));
+    TRY(text_printf(d->out, "<path fill=\"%s\" d=\"M%d %d l10 -5 v10 z\"/>\n", hue, end, to));
+    if (!*name) return LCKV_OK;
+    return text_printf(d->out, "<text class=\"quiet\" x=\"%d\" y=\"%d\">%s</text>\n", end + 14, to - 3, name);
+}
+
+static int draw_read(const drawing *d, int layer) {
+    const layer_description *l = &d->map->layer[layer];
+    bool apart = l->k_source != l->v_source;
+    if (l->k_source != layer) TRY(draw_curve(d, layer, l->k_source, apart ? -8 : 0, apart ? "K" : ""));
+    return apart && l->v_source != layer ? draw_curve(d, layer, l->v_source, 8, "V") : LCKV_OK;
 }
 
 /* ---------------------------------------------------------------- legend */
@@ -170,7 +178,8 @@ static int legend_line(drawing *d, const char *sign, const char *text) {
 
 static int draw_legend(drawing *d) {
     bool below = false;
-    for (int i = 0; i < d->map->layers; i++) below = below || d->map->source[i] < i;
+    for (int i = 0; i < d->map->layers; i++)
+        below = below || d->map->layer[i].k_source < i || d->map->layer[i].v_source < i;
     TRY(legend_line(
         d, "<path class=\"read\" stroke=\"#3b82f6\" d=\"M0 0 H38\"/><path fill=\"#3b82f6\" d=\"M46 0 l-9 -4 v8 z\"/>",
         "computes keys and values, which the slot keeps"));

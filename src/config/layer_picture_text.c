@@ -13,9 +13,10 @@
 enum { MAX_LANES = 24 }; /* beyond, lines would not be followed by eye: rows name their slots alone */
 
 typedef struct row {
-    int layer, slot; /* the slot it names */
-    bool owns;       /* names it as its owner, not as a reader of another's */
-    bool joins;      /* has a line to the slot's lane */
+    int layer, slot;  /* the slot it names */
+    bool owns;        /* names it as its owner, not as a reader of another's */
+    bool joins;       /* has a line to the slot's lane */
+    const char *part; /* "K" or "V" where the layer reads one of them here; else "" */
 } row;
 
 typedef struct lane {
@@ -31,6 +32,7 @@ typedef struct picture {
     lane *lanes; /* [slots] */
     int columns;
     int layer_digits, slot_digits;
+    int part_width; /* columns for `part`, 0 if no layer has two sources */
 } picture;
 
 static int digits_of(int number) {
@@ -43,15 +45,24 @@ static int digits_of(int number) {
 
 static bool is_shared(const layer_map *map, int slot) {
     for (int i = 0; i < map->layers; i++)
-        if (map->slot_of_source[i] == slot && i != map->layer_of_slot[slot]) return true;
+        if ((map->layer[i].k_slot == slot || map->layer[i].v_slot == slot) && i != map->slot[slot].layer) return true;
     return false;
 }
 
+static void add_row(picture *p, int layer, int slot, const char *part) {
+    bool owns = p->map->layer[layer].slot == slot;
+    p->rows[p->row_count++] = (row){layer, slot, owns, !owns || is_shared(p->map, slot), part};
+}
+
+/* The slot that a layer owns, then the slots of others that it reads. */
 static void lay_out_rows(picture *p) {
     for (int i = p->map->layers - 1; i >= 0; i--) {
-        int own = p->map->slot_of_layer[i], read = p->map->slot_of_source[i];
-        if (own >= 0) p->rows[p->row_count++] = (row){i, own, true, is_shared(p->map, own)};
-        if (own != read) p->rows[p->row_count++] = (row){i, read, false, true};
+        const layer_description *l = &p->map->layer[i];
+        bool apart = l->k_slot != l->v_slot;
+        if (apart) p->part_width = 2;
+        if (l->slot >= 0) add_row(p, i, l->slot, "");
+        if (l->k_slot != l->slot) add_row(p, i, l->k_slot, apart ? " K" : "");
+        if (apart && l->v_slot != l->slot) add_row(p, i, l->v_slot, " V");
     }
 }
 
@@ -92,7 +103,7 @@ static void place_lanes(picture *p) {
 
 static int lay_out(picture *p) {
     size_t layers = (size_t)p->map->layers;
-    p->rows = calloc(2 * layers, sizeof *p->rows);
+    p->rows = calloc(3 * layers, sizeof *p->rows);
     p->lanes = calloc(layers, sizeof *p->lanes);
     REQUIRE(p->rows && p->lanes, LCKV_ERROR_MEMORY, "no memory for a picture of %d layers", p->map->layers);
     lay_out_rows(p);
@@ -130,15 +141,19 @@ static int draw_lanes(const picture *p, int r, const char *line, text_buffer *ou
 
 static int draw_row(const picture *p, int r, text_buffer *out) {
     const row *here = &p->rows[r];
-    bool up = here->slot >= 0 && !here->owns && p->map->looks_up[here->layer];
+    bool up = !here->owns && p->map->slot[here->slot].layer > here->layer;
     bool first = r == 0 || p->rows[r - 1].layer != here->layer;
     const char *line = up ? "╌" : "─";
     if (first)
         TRY(text_printf(out, "│ layer %*d %s ", p->layer_digits, here->layer,
-                        p->map->windowed[here->layer] ? "s" : " "));
+                        p->map->layer[here->layer].window ? "s" : " "));
     else
         TRY(text_printf(out, "│       %*s   ", p->layer_digits, ""));
-    TRY(text_printf(out, "%s slot %*d ", here->owns ? "├─■" : up ? "│◁╌" : "│◀─", p->slot_digits, here->slot));
+    TRY(text_printf(out, "%s slot %*d%-*s ",
+                    here->owns ? "├─■"
+                    : up       ? "│◁╌"
+                               : "│◀─",
+                    p->slot_digits, here->slot, p->part_width, here->part));
     if (!here->joins || p->columns == 0) line = " ";
     return draw_lanes(p, r, line, out);
 }
@@ -185,8 +200,8 @@ static int draw_legend(const picture *p, text_buffer *out) {
     const model_config *c = p->config;
     bool below = false, windowed = false;
     for (int i = 0; i < p->map->layers; i++) {
-        below = below || p->map->source[i] < i;
-        windowed = windowed || p->map->windowed[i];
+        below = below || p->map->layer[i].k_source < i || p->map->layer[i].v_source < i;
+        windowed = windowed || p->map->layer[i].window;
     }
     TRY(text_printf(out, "\n  ■  owns a KV slot\n"));
     if (below) TRY(text_printf(out, "  ◀─ reads the KV of a layer below\n"));

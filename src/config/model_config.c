@@ -6,6 +6,7 @@
 #include "config/rope.h"
 #include "hub/model_path.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -274,38 +275,40 @@ static const char *no_window(const model_config *c, bool used) {
 }
 
 /* transformers 5: a list with the kind of each layer, which owns its KV. */
-static int windows_from_list(const model_config *c, const json_t *list, bool used, bool *windowed) {
+static int windows_from_list(const model_config *c, const json_t *list, bool used, int64_t *windows) {
     REQUIRE(json_array_size(list) == (size_t)c->layers, LCKV_ERROR_FORMAT,
             "%s: layer_types has %zu entries for %d layers", c->name, json_array_size(list), c->layers);
     for (int i = 0; i < c->layers; i++) {
         const char *kind = json_string_value(json_array_get(list, (size_t)i)), *why = no_window(c, used);
         REQUIRE(kind, LCKV_ERROR_FORMAT, "%s: layer_types: entry %d should be a string", c->name, i);
-        windowed[i] = !strcmp(kind, "sliding_attention");
-        REQUIRE(windowed[i] || !strcmp(kind, "full_attention"), LCKV_ERROR_UNSUPPORTED,
+        bool windowed = !strcmp(kind, "sliding_attention");
+        windows[i] = windowed ? c->sliding_window : 0;
+        REQUIRE(windowed || !strcmp(kind, "full_attention"), LCKV_ERROR_UNSUPPORTED,
                 "%s: layer_types: entry %d is '%.60s', expected full_attention or sliding_attention", c->name, i, kind);
-        REQUIRE(!windowed[i] || !why, LCKV_ERROR_FORMAT, "%s: layer_types: entry %d is '%s', but %s", c->name, i, kind,
+        REQUIRE(!windowed || !why, LCKV_ERROR_FORMAT, "%s: layer_types: entry %d is '%s', but %s", c->name, i, kind,
                 why);
     }
     return LCKV_OK;
 }
 
 /* Without layer_types: Mistral's window is every layer's, Qwen's is that of the layers from max_window_layers on. */
-static int windows_by_type(const model_config *c, bool used, bool *windowed) {
+static int windows_by_type(const model_config *c, bool used, int64_t *windows) {
     int first = 0;
     if (c->architecture == ARCH_MISTRAL) used = true;
     if (is_qwen(c)) TRY(read_int(c, "max_window_layers", 28, 0, INT32_MAX, &first));
-    for (int i = first; i < c->layers; i++) windowed[i] = used && c->sliding_window;
+    for (int i = first; i < c->layers; i++) windows[i] = used ? c->sliding_window : 0;
     return LCKV_OK;
 }
 
 static int read_plain_map(model_config *c, const json_t *list) {
-    bool windowed[LAYER_MAP_MAX_LAYERS] = {false}, used = false;
+    int64_t windows[LAYER_MAP_MAX_LAYERS] = {0};
+    bool used = false;
     if (is_qwen(c)) TRY(read_bool(c, "use_sliding_window", &used));
     if (list)
-        TRY(windows_from_list(c, list, used, windowed));
+        TRY(windows_from_list(c, list, used, windows));
     else
-        TRY(windows_by_type(c, used, windowed));
-    return layer_map_plain(windowed, c->layers, c->force_nodiag, &c->map);
+        TRY(windows_by_type(c, used, windows));
+    return layer_map_plain(windows, c->layers, c->force_nodiag, &c->map);
 }
 
 static int check_plan(const model_config *c) {
@@ -318,8 +321,25 @@ static int check_plan(const model_config *c) {
 /* A window that no layer has is none. */
 static void drop_unused_window(model_config *c) {
     for (int i = 0; i < c->layers; i++)
-        if (c->map.windowed[i]) return;
+        if (c->map.layer[i].window) return;
     c->sliding_window = 0;
+}
+
+/* All layers of the model types that lckv reads have the same parts. */
+static int describe_layers(model_config *c) {
+    layer_description *parts = calloc((size_t)c->layers, sizeof *parts);
+    REQUIRE(parts, LCKV_ERROR_MEMORY, "%s: no memory for its layers", c->name);
+    for (int i = 0; i < c->layers; i++)
+        parts[i] = (layer_description){.heads = c->heads,
+                                       .kv_heads = c->kv_heads,
+                                       .head_dim = c->head_dim,
+                                       .intermediate_size = c->intermediate_size,
+                                       .norms = LAYER_NORM_INPUT | LAYER_NORM_MLP |
+                                                (c->head_norm ? LAYER_NORM_Q | LAYER_NORM_K : 0),
+                                       .attention_scale = 1.0f / sqrtf((float)c->head_dim)};
+    int status = layer_map_describe(&c->map, parts);
+    free(parts);
+    return status < 0 ? fail_within(status, "%s", c->name) : LCKV_OK;
 }
 
 /* A Llama or Mistral that shares KV, or is strictly causal throughout, is what lckv-llama says. */
@@ -331,7 +351,7 @@ static int read_map(model_config *c) {
     if (text) {
         const char *layer_types;
         TRY(json_get_string(c->raw, c->name, "layer_types", NULL, &layer_types));
-        int status = layer_map_parse(layer_types, c->layers, c->sliding_window > 0, c->force_nodiag, &c->map);
+        int status = layer_map_parse(layer_types, c->layers, c->sliding_window, c->force_nodiag, &c->map);
         if (status < 0) return fail_within(status, "%s", c->name);
     } else {
         TRY(read_plain_map(c, list ? given : NULL));
@@ -339,6 +359,7 @@ static int read_map(model_config *c) {
     bool shares = text || c->force_nodiag;
     if (shares && (c->architecture == ARCH_LLAMA || c->architecture == ARCH_MISTRAL)) c->architecture = ARCH_LCKV_LLAMA;
     drop_unused_window(c);
+    TRY(describe_layers(c));
     return check_plan(c);
 }
 

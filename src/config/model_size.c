@@ -1,42 +1,54 @@
 /* Sizes by counting; see model_size.h. */
 #include "config/model_size.h"
 
-/* input_layernorm, post_attention_layernorm, q_proj, q_norm, o_proj and the MLP: what every layer has. */
-static int64_t layer_parameters(const model_config *c) {
-    int64_t q_size = (int64_t)c->heads * c->head_dim;
-    int64_t count = 2 * c->hidden_size + 2 * q_size * c->hidden_size + 3 * c->intermediate_size * c->hidden_size;
-    if (c->attention_bias || c->qkv_bias) count += q_size;
-    if (c->attention_bias) count += c->hidden_size;
-    if (c->mlp_bias) count += 2 * c->intermediate_size + c->hidden_size;
-    if (c->head_norm) count += c->head_dim;
+static int64_t norm_parameters(const model_config *c, int layer) {
+    const layer_description *l = &c->map.layer[layer];
+    int64_t count = 0;
+    if (l->norms & LAYER_NORM_INPUT) count += c->hidden_size;
+    if (l->norms & LAYER_NORM_MLP) count += c->hidden_size;
+    if (l->norms & LAYER_NORM_Q) count += l->head_dim;
+    if ((l->norms & LAYER_NORM_K) && layer_map_stores_keys(&c->map, layer)) count += l->head_dim;
     return count;
 }
 
-/* k_proj, v_proj, k_norm: what the owner of a slot has besides. */
-static int64_t slot_parameters(const model_config *c) {
-    int64_t kv_size = (int64_t)c->kv_heads * c->head_dim;
-    int64_t count = 2 * kv_size * c->hidden_size;
-    if (c->attention_bias || c->qkv_bias) count += 2 * kv_size;
-    if (c->head_norm) count += c->head_dim;
+/* q_proj, o_proj and the MLP, which every layer has, and the norms. */
+static int64_t layer_parameters(const model_config *c, int layer) {
+    const layer_description *l = &c->map.layer[layer];
+    int64_t q_width = (int64_t)l->heads * l->head_dim;
+    int64_t count =
+        norm_parameters(c, layer) + 2 * q_width * c->hidden_size + 3 * l->intermediate_size * c->hidden_size;
+    if (c->attention_bias || c->qkv_bias) count += q_width;
+    if (c->attention_bias) count += c->hidden_size;
+    if (c->mlp_bias) count += 2 * l->intermediate_size + c->hidden_size;
     return count;
+}
+
+/* k_proj and v_proj of the slot's owner, those of them that are read. */
+static int64_t slot_parameters(const model_config *c, int slot) {
+    int64_t width = layer_map_k_width(&c->map, slot) + layer_map_v_width(&c->map, slot);
+    bool bias = c->attention_bias || c->qkv_bias;
+    return width * c->hidden_size + (bias ? width : 0);
 }
 
 int64_t model_parameters(const model_config *config) {
     int64_t embeddings = config->vocab_size * config->hidden_size * (config->tie_word_embeddings ? 1 : 2);
-    return embeddings + config->hidden_size + config->layers * layer_parameters(config) +
-           config->map.slots * slot_parameters(config);
-}
-
-static int64_t kv_bytes(const model_config *c, int slots, int bytes_per_value) {
-    return 2 * (int64_t)slots * c->kv_heads * c->head_dim * bytes_per_value;
+    int64_t count = embeddings + config->hidden_size;
+    for (int i = 0; i < config->layers; i++) count += layer_parameters(config, i);
+    for (int s = 0; s < config->map.slots; s++) count += slot_parameters(config, s);
+    return count;
 }
 
 int64_t model_kv_bytes_per_token(const model_config *config, int bytes_per_value) {
-    return kv_bytes(config, config->map.slots, bytes_per_value);
+    const layer_map *map = &config->map;
+    int64_t width = 0;
+    for (int s = 0; s < map->slots; s++) width += layer_map_k_width(map, s) + layer_map_v_width(map, s);
+    return width * bytes_per_value;
 }
 
 int64_t model_kv_bytes_per_token_unshared(const model_config *config, int bytes_per_value) {
-    return kv_bytes(config, config->layers, bytes_per_value);
+    int64_t width = 0;
+    for (int i = 0; i < config->layers; i++) width += 2 * layer_kv_width(&config->map.layer[i]);
+    return width * bytes_per_value;
 }
 
 int config_dtype_bytes(config_dtype dtype) {

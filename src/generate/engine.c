@@ -390,5 +390,5 @@ lckv_engine_stats lckv_engine_describe(const lckv_engine *e) {
 void lckv_engine_describe_slots(const lckv_engine *e, lckv_slot_usage *out) {
     const layer_map *map = &e->model->config->map;
     for (int i = 0; i < map->slots; i++)
-        out[i] = (lckv_slot_usage){map->layer_of_slot[i], batcher_cache_used_by_slot(e->batcher, i)};
+        out[i] = (lckv_slot_usage){map->slot[i].layer, batcher_cache_used_by_slot(e->batcher, i)};
 }

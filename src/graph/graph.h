@@ -73,6 +73,11 @@ int graph_tensor(graph *g, int64_t rows, int64_t cols, dtype type, tensor **out)
 int graph_zeros(graph *g, int64_t rows, int64_t cols, dtype type, tensor **out);
 /* The first `rows` rows of t as a tensor of its own without gradient. */
 int graph_prefix(graph *g, tensor *t, int64_t rows, tensor **out);
+/* The bytes of t from host memory, which is read before the call returns. */
+int graph_copy_in(graph *g, const void *host, tensor *t);
+/* *distance += sum of (a - b)^2, *length += sum of b^2, of two tensors of the same shape and type (f32 or bf16). It
+ * waits for the device and computes on the host. */
+int graph_square_distance(graph *g, const tensor *a, const tensor *b, double *distance, double *length);
 /* One more holder of t. */
 tensor *tensor_hold(tensor *t);
 /* One holder fewer; NULL is fine. */
@@ -117,6 +122,9 @@ int graph_project_gated(graph *g, tensor *x, const graph_projection *p, tensor *
 int graph_rope_append(graph *g, tensor *q, tensor *k, tensor *v, tensor *angles, view index,
                       const struct kv_pages *pages, tensor **q_out, tensor **k_out);
 
+/* Rows `index` of a slot's pages = src. Without gradients. */
+int graph_append_rows(graph *g, tensor *src, view index, view pages);
+
 /* Both: the projection's parts are queries, keys and values, of which queries, or keys and values (then pages is NULL
  * and index not read), may be absent -> rotated queries, rotated keys, and values. Whether it may be: no gradients, no
  * low-rank terms. */
@@ -126,10 +134,10 @@ int graph_heads(graph *g, tensor *x, const graph_projection *p, bool queries, te
 
 /* [rows, cols of bias] f32, each row the bias: a product whose other factor is known to be zero. */
 int graph_bias(graph *g, tensor *bias, int64_t rows, tensor **out);
-/* `constants` has everything but the tensors: past, sequences, maxima, heads, strict, window, scale.
- * q_sink, k and v may be NULL. */
+/* `constants` has everything but the tensors and `pairs`: past, sequences, maxima, heads, strict, window, scale. `host`
+ * is `sequences` on the host, which only the counting device reads. q_sink, k and v may be NULL. */
 int graph_attention(graph *g, tensor *q, tensor *q_sink, tensor *k, tensor *v, const struct op_attention *constants,
-                    tensor **out);
+                    const attention_sequence *host, tensor **out);
 /* Adds to `constants`' loss, writes nll and correct; when recording, gradients of x and weight are added at once. */
 int graph_linear_cross_entropy(graph *g, tensor *x, tensor *weight, const struct op_linear_cross_entropy *constants);
 

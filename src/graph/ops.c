@@ -71,6 +71,11 @@ int graph_scatter_rows(graph *g, tensor *src, view index, tensor *dst) {
     return tape_push(g, &(record){.backward = scatter_backward, .in = {src}, .saved = dst, .op.scatter_rows = a});
 }
 
+int graph_append_rows(graph *g, tensor *src, view index, view pages) {
+    struct op_scatter_rows a = {.src = src->value, .index = index, .dst = pages};
+    return RUN(g, scatter_rows, &a);
+}
+
 /* ---------------------------------------------------------------- norm, rope, swiglu */
 
 static int rms_norm_backward(graph *g, record *r) {

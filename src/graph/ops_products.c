@@ -132,9 +132,24 @@ static int attention_run(graph *g, struct op_attention *a, tensor *const in[3], 
     return status;
 }
 
+/* Number of (query, visible key) pairs. */
+static double count_pairs(const struct op_attention *a, const attention_sequence *sequences) {
+    double pairs = 0;
+    for (int64_t i = 0; i < a->sequences.rows; i++) {
+        const attention_sequence *s = &sequences[i];
+        for (int32_t q = 0; q < s->q_rows; q++) {
+            int64_t seen = (int64_t)s->past + s->q_offset + q + !a->strict;
+            int64_t limit = a->window ? a->window - a->strict : INT64_MAX;
+            pairs += (double)(seen < limit ? seen : limit);
+        }
+    }
+    return pairs;
+}
+
 int graph_attention(graph *g, tensor *q, tensor *q_sink, tensor *k, tensor *v, const struct op_attention *constants,
-                    tensor **out) {
+                    const attention_sequence *host, tensor **out) {
     struct op_attention a = *constants;
+    if (g->device->counts_only) a.pairs = count_pairs(&a, host);
     a.q = q->value;
     if (q_sink) a.q_sink = q_sink->value;
     if (k) a.k = k->value;

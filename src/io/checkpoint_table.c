@@ -41,13 +41,14 @@ static int check_tensor(const checkpoint_files *files, weight *w) {
 
 /* ---------------------------------------------------------------- what is there besides */
 
-/* K or V of a layer that owns no slot: published checkpoints may have them, and nothing reads them. */
+/* K or V that no layer reads: published checkpoints may have them. */
 static bool is_unowned_kv(const model_config *c, const char *name) {
     static const char *const parts[] = {"k_proj.weight", "k_proj.bias", "v_proj.weight", "v_proj.bias",
                                         "k_norm.weight"};
     int layer, at = 0;
     if (sscanf(name, "model.layers.%9d.self_attn.%n", &layer, &at) != 1 || !at) return false;
-    if (layer < 0 || layer >= c->layers || c->map.slot_of_layer[layer] >= 0) return false;
+    if (layer < 0 || layer >= c->layers) return false;
+    if (name[at] == 'k' ? layer_map_stores_keys(&c->map, layer) : layer_map_stores_values(&c->map, layer)) return false;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (strcmp(name + at, parts[i]) == 0) return true;
     return false;

@@ -73,7 +73,10 @@ static bool is_kv(const char *name, int *layer, const char **part) {
 static const checkpoint_tensor *kv_of_layer(const struct conversion *c, int layer, const char *part) {
     const layer_map *map = &c->from->map;
     char name[sizeof((weight *)0)->name];
-    int owner = map->slot_of_layer[layer] >= 0 ? layer : map->source[layer];
+    const layer_description *l = &map->layer[layer];
+    bool keys = *part == 'k';
+    bool owns = keys ? layer_map_stores_keys(map, layer) : layer_map_stores_values(map, layer);
+    int owner = owns ? layer : keys ? l->k_source : l->v_source;
     snprintf(name, sizeof name, "model.layers.%d.self_attn.%s", owner, part);
     return checkpoint_files_find(&c->files, name);
 }
@@ -93,8 +96,11 @@ static int origins(const struct conversion *c, const char *name, const checkpoin
         return 1;
     }
     bool copy = c->options->kv == KV_COPY;
-    for (int layer = 0; layer < c->to->layers; layer++)
-        if (copy ? layer == owner : c->to->map.source[layer] == owner) out[count++] = kv_of_layer(c, layer, part);
+    for (int layer = 0; layer < c->to->layers; layer++) {
+        const layer_description *l = &c->to->map.layer[layer];
+        int source = *part == 'k' ? l->k_source : l->v_source;
+        if (copy ? layer == owner : source == owner) out[count++] = kv_of_layer(c, layer, part);
+    }
     return count;
 }
 

@@ -1,8 +1,6 @@
 /* Filling a batch, see batch.h: everything is laid out in host memory and sent in one copy. */
 #include "model/batch.h"
 
-#include "model/kv_cache.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +18,7 @@ static size_t field(size_t *at, view *v, int64_t rows, int64_t cols, dtype type)
 enum { FIELDS = 8, GROUP_FIELDS = 4 };
 
 /* The views of a batch in the order of their places, for laying out and for pointing. */
-static void list_views(batch *b, view *views[FIELDS + BATCH_MAX_GROUPS * GROUP_FIELDS]) {
+static void list_views(batch *b, view *views[FIELDS + KV_MAX_GROUPS * GROUP_FIELDS]) {
     int n = 0;
     views[n++] = &b->ids;
     views[n++] = &b->from;
@@ -29,7 +27,7 @@ static void list_views(batch *b, view *views[FIELDS + BATCH_MAX_GROUPS * GROUP_F
     views[n++] = &b->sink_positions;
     views[n++] = &b->lengths;
     views[n++] = &b->wanted_rows;
-    for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
+    for (int g = 0; g < KV_MAX_GROUPS; g++) {
         views[n++] = &b->groups[g].sequences;
         views[n++] = &b->groups[g].wanted_sequences;
         views[n++] = &b->groups[g].table;
@@ -38,7 +36,7 @@ static void list_views(batch *b, view *views[FIELDS + BATCH_MAX_GROUPS * GROUP_F
     views[n] = NULL;
 }
 
-static size_t lay_out(batch *b, size_t places[FIELDS + BATCH_MAX_GROUPS * GROUP_FIELDS]) {
+static size_t lay_out(batch *b, size_t places[FIELDS + KV_MAX_GROUPS * GROUP_FIELDS]) {
     int64_t rows = b->limits.rows, sequences = b->limits.sequences, pages = b->limits.pages;
     size_t at = 0;
     int n = 0;
@@ -49,7 +47,7 @@ static size_t lay_out(batch *b, size_t places[FIELDS + BATCH_MAX_GROUPS * GROUP_
     places[n++] = field(&at, &b->sink_positions, rows, 1, DTYPE_I64);
     places[n++] = field(&at, &b->lengths, rows, 1, DTYPE_I64);
     places[n++] = field(&at, &b->wanted_rows, rows, 1, DTYPE_I32);
-    for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
+    for (int g = 0; g < KV_MAX_GROUPS; g++) {
         places[n++] = field(&at, &b->groups[g].sequences, sequences, sizeof(attention_sequence), DTYPE_U8);
         places[n++] = field(&at, &b->groups[g].wanted_sequences, sequences, sizeof(attention_sequence), DTYPE_U8);
         places[n++] = field(&at, &b->groups[g].table, sequences, pages, DTYPE_I32);
@@ -70,8 +68,8 @@ static int batch_reserve(batch *b, batch_limits asked) {
     b->device->memory.release(b->device, b->memory);
     free(b->staging);
     b->memory = b->staging = NULL;
-    size_t places[FIELDS + BATCH_MAX_GROUPS * GROUP_FIELDS];
-    view *views[FIELDS + BATCH_MAX_GROUPS * GROUP_FIELDS];
+    size_t places[FIELDS + KV_MAX_GROUPS * GROUP_FIELDS];
+    view *views[FIELDS + KV_MAX_GROUPS * GROUP_FIELDS];
     b->bytes = lay_out(b, places);
     b->staging = calloc(1, b->bytes);
     REQUIRE(b->staging, LCKV_ERROR_MEMORY, "no memory for a batch of %d rows", b->limits.rows);
@@ -177,7 +175,7 @@ static void round_sequences(batch *b) {
 static void set_shapes(batch *b) {
     b->ids.rows = b->from.rows = b->positions.rows = b->sink_positions.rows = b->lengths.rows = b->rows;
     b->wanted_rows.rows = b->labels.rows = b->wanted;
-    for (int g = 0; g < BATCH_MAX_GROUPS; g++) {
+    for (int g = 0; g < KV_MAX_GROUPS; g++) {
         batch_group *group = &b->groups[g];
         group->sequences.rows = group->wanted_sequences.rows = group->table.rows = b->sequences;
         group->destination.rows = b->rows;

@@ -9,9 +9,7 @@
 #ifndef MODEL_BATCH_H
 #define MODEL_BATCH_H
 
-#include "model/model.h"
-
-struct kv_cache;
+#include "model/kv_cache.h"
 
 /* One sequence's part of a call. */
 typedef struct batch_entry {
@@ -56,8 +54,6 @@ typedef struct batch_group {
     int32_t max_past, plan_max_past;              /* at least; see `rounds` */
 } batch_group;
 
-enum { BATCH_MAX_GROUPS = 2 };
-
 typedef struct batch {
     device *device;
     int32_t rows, sequences;           /* in this call; the last ones may be dead or empty, see `rounds` */
@@ -74,7 +70,7 @@ typedef struct batch {
     view positions, sink_positions;    /* i64 [rows, 1]: absolute, and in a sink cache's list */
     view lengths;                      /* i64 [rows, 1]: tokens of the row's sequence, in a sink cache of its list */
     view wanted_rows;                  /* i32 [wanted, 1] */
-    batch_group groups[BATCH_MAX_GROUPS];
+    batch_group groups[KV_MAX_GROUPS];
     int group_count;
     batch_limits limits;
     void *memory, *staging; /* device, host: the same layout */
@@ -98,6 +94,6 @@ void batch_free(batch *b); /* NULL is fine */
  * With a cache, pages for the new rows are taken (LCKV_ERROR_MEMORY when there are none: nothing has changed then), and
  * the rows count as cached only after kv_cache_commit(). Positions follow from the cache; without one they start at 0.
  */
-int batch_fill(batch *b, struct kv_cache *cache, const batch_entry *entries, int count);
+int batch_fill(batch *b, kv_cache *cache, const batch_entry *entries, int count);
 
 #endif

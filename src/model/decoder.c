@@ -46,7 +46,7 @@ static int run_step(pass *p, const plan_step *step, tensor **x) {
 /* Whether the slots of a loop have moved so little in a run that the next may be its last. Nothing was measured in the
  * first. */
 static bool is_settled(const pass *p) {
-    return p->length > 0 && p->moved < p->b->tolerance * p->b->tolerance * p->length;
+    return p->length > 0 && p->change < p->b->tolerance * p->b->tolerance * p->length;
 }
 
 static int run_plan(pass *p, tensor **x) {
@@ -58,7 +58,7 @@ static int run_plan(pass *p, tensor **x) {
         if (step->commit || step->run == 0) settled = false;
         if (!step->commit && (!p->b->plan_rows || settled)) continue; /* decoding rows join the committing run alone */
         p->g->recording = recording && step->with_grad;
-        p->moved = p->length = 0;
+        p->change = p->length = 0;
         status = run_step(p, step, x);
         settled = is_settled(p);
     }

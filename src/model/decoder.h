@@ -9,7 +9,6 @@
 #define MODEL_DECODER_H
 
 #include "model/batch.h"
-#include "model/kv_cache.h"
 
 /* Hidden states after the last norm, of the batch's wanted rows in order: compute type [wanted, hidden_size].
  * `cache` is the one that filled the batch, or NULL. NULL in *hidden when no row is wanted. */

@@ -1,7 +1,6 @@
 /* The KV cache, see kv_cache.h: which slot lies in which group, and the sequences. Pages are kv_group.c's. */
 #include "model/kv_cache.h"
 
-#include "model/batch.h"
 #include "model/kv_group.h"
 
 #include <stdlib.h>
@@ -15,10 +14,11 @@ typedef struct cached_sequence {
 
 struct kv_cache {
     kv_cache_options options;
-    int layers; /* of the model */
-    kv_group groups[BATCH_MAX_GROUPS];
+    int64_t plain_width; /* columns of keys and values of one token if every layer had its own */
+    kv_group groups[KV_MAX_GROUPS];
     int group_count;
     int *group_of_slot, *index_in_group; /* [slots] */
+    int64_t *widths;                     /* of keys, then of values: [slots] each, the slots of group 0 first */
     cached_sequence *sequences;          /* [sequences + kept] */
     int *free_kept;                      /* [free_kept_count] kept ones that are not taken */
     int free_kept_count;
@@ -40,35 +40,58 @@ static int check_options(const kv_cache_options *o) {
     return LCKV_OK;
 }
 
-/* One group a policy that occurs: the full (or sink) slots first, then the windowed ones. */
+/* Slots with the same policy share a group: group 0 has the slots that keep all rows (or are sink slots), the last one
+ * those with windows. */
+static bool is_windowed(const kv_cache *c, const layer_map *map, int slot) {
+    return !c->options.window_length && map->slot[slot].windowed;
+}
+
+/* Adds a group of the windowed slots, or of the others, if there are any; *first is the number of slots before it. */
+static void add_group(kv_cache *c, const layer_map *map, bool windowed, int *first) {
+    kv_group *g = &c->groups[c->group_count];
+    int64_t max_window = 0;
+    *g = (kv_group){.k_width = c->widths + *first, .v_width = c->widths + map->slots + *first};
+    for (int s = 0; s < map->slots; s++) {
+        if (is_windowed(c, map, s) != windowed) continue;
+        c->group_of_slot[s] = c->group_count;
+        c->index_in_group[s] = g->slots++;
+        c->widths[*first] = layer_map_k_width(map, s);
+        c->widths[map->slots + (*first)++] = layer_map_v_width(map, s);
+        if (map->slot[s].max_window > max_window) max_window = map->slot[s].max_window;
+    }
+    g->keep = windowed ? max_window - 1 : INT32_MAX;
+    if (g->slots) c->group_count++;
+}
+
 static int assign_slots(kv_cache *c, const layer_map *map) {
+    int first = 0;
     c->group_of_slot = calloc((size_t)map->slots, sizeof *c->group_of_slot);
     c->index_in_group = calloc((size_t)map->slots, sizeof *c->index_in_group);
-    REQUIRE(c->group_of_slot && c->index_in_group, LCKV_ERROR_MEMORY, "no memory for the KV cache's list of slots");
-    for (int windowed = 0; windowed < 2; windowed++) {
-        int slots = 0;
-        for (int s = 0; s < map->slots; s++) {
-            if ((!c->options.window_length && layer_map_slot_is_windowed(map, s)) != windowed) continue;
-            c->group_of_slot[s] = c->group_count;
-            c->index_in_group[s] = slots++;
-        }
-        if (!slots) continue;
-        c->groups[c->group_count].slots = slots;
-        c->groups[c->group_count++].keep = windowed ? 0 : INT32_MAX;
-    }
+    c->widths = calloc(2 * (size_t)map->slots, sizeof *c->widths);
+    REQUIRE(c->group_of_slot && c->index_in_group && c->widths, LCKV_ERROR_MEMORY,
+            "no memory for the KV cache's list of slots");
+    add_group(c, map, false, &first);
+    add_group(c, map, true, &first);
+    for (int i = 0; i < map->layers; i++) c->plain_width += 2 * layer_kv_width(&map->layer[i]);
     return LCKV_OK;
+}
+
+static void free_slots(kv_cache *c) {
+    free(c->group_of_slot);
+    free(c->index_in_group);
+    free(c->widths);
 }
 
 static kv_group group_shape(const kv_cache *c, const model *m, int i) {
     const kv_cache_options *o = &c->options;
-    const model_config *config = m->config;
+    const kv_group *g = &c->groups[i];
     kv_group shape = {.device = m->device,
                       .type = o->type,
-                      .cols = (int64_t)config->kv_heads * config->head_dim,
+                      .k_width = g->k_width,
+                      .v_width = g->v_width,
                       .page_rows = o->page_rows,
-                      .keep = c->groups[i].keep,
-                      .slots = c->groups[i].slots};
-    if (shape.keep != INT32_MAX) shape.keep = config->sliding_window - 1;
+                      .keep = g->keep,
+                      .slots = g->slots};
     if (o->window_length) {
         shape.sinks = (int32_t)o->sinks;
         shape.keep = o->window_length - o->sinks;
@@ -92,7 +115,7 @@ static int count_pages(const kv_cache_options *o, const kv_group *shape, int64_t
 
 /* Divides max_bytes: a group whose sequences let go of pages gets what all of them can hold, if the other group does
  * not get less than it. */
-static void divide_bytes(const kv_cache *c, const kv_group *shapes, int64_t pages[BATCH_MAX_GROUPS]) {
+static void divide_bytes(const kv_cache *c, const kv_group *shapes, int64_t pages[KV_MAX_GROUPS]) {
     const kv_cache_options *o = &c->options;
     int64_t limit = INT32_MAX / o->page_rows, each = 0, left = (int64_t)o->max_bytes;
     for (int i = 0; i < c->group_count; i++) each += (int64_t)kv_group_page_bytes(&shapes[i]);
@@ -108,8 +131,8 @@ static void divide_bytes(const kv_cache *c, const kv_group *shapes, int64_t page
 
 static int create_groups(kv_cache *c, const model *m) {
     const kv_cache_options *o = &c->options;
-    kv_group shapes[BATCH_MAX_GROUPS];
-    int64_t pages[BATCH_MAX_GROUPS], most[BATCH_MAX_GROUPS];
+    kv_group shapes[KV_MAX_GROUPS];
+    int64_t pages[KV_MAX_GROUPS], most[KV_MAX_GROUPS];
     for (int i = 0; i < c->group_count; i++) shapes[i] = group_shape(c, m, i);
     if (o->max_bytes) divide_bytes(c, shapes, pages);
     for (int i = 0; i < c->group_count; i++) {
@@ -133,14 +156,11 @@ static int create(kv_cache *c, const model *m) {
     return create_groups(c, m);
 }
 
-/* Bytes of a page that one slot of the group has. */
-static int64_t slot_page_bytes(const kv_group *g) {
-    return (int64_t)kv_group_page_bytes(g) / g->slots;
-}
-
-/* In whole pages too. */
-static int64_t plain_bytes_of(const kv_group *g, int layers, int64_t rows) {
-    return (rows + g->page_rows - 1) / g->page_rows * layers * slot_page_bytes(g);
+/* Bytes of `rows` tokens in whole pages if every layer had its own keys and values. */
+static int64_t plain_bytes_of(const kv_cache *c, int64_t rows) {
+    int64_t page_rows = c->options.page_rows;
+    return (int64_t)view_bytes(
+        (view){NULL, (rows + page_rows - 1) / page_rows * page_rows, c->plain_width, c->options.type});
 }
 
 int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int64_t sequences, int64_t rows,
@@ -155,10 +175,9 @@ int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int64_t 
         double page_bytes = (double)kv_group_page_bytes(&shape);
         out->held += count * (double)kv_group_held_pages(&shape, rows) * page_bytes;
         out->reserved += count * (double)kv_group_most_pages(&shape, rows) * page_bytes;
-        if (!i) out->plain = count * (double)plain_bytes_of(&shape, m->config->layers, rows);
     }
-    free(c.group_of_slot);
-    free(c.index_in_group);
+    out->plain = count * (double)plain_bytes_of(&c, rows);
+    free_slots(&c);
     return status;
 }
 
@@ -168,7 +187,6 @@ int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **
     kv_cache *c = calloc(1, sizeof *c);
     REQUIRE(c, LCKV_ERROR_MEMORY, "no memory for a KV cache");
     c->options = *options;
-    c->layers = m->config->layers;
     int status = create(c, m);
     if (status < 0)
         kv_cache_free(c);
@@ -179,9 +197,8 @@ int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **
 
 void kv_cache_free(kv_cache *c) {
     if (!c) return;
-    for (int i = 0; i < BATCH_MAX_GROUPS; i++) kv_group_free(&c->groups[i]);
-    free(c->group_of_slot);
-    free(c->index_in_group);
+    for (int i = 0; i < KV_MAX_GROUPS; i++) kv_group_free(&c->groups[i]);
+    free_slots(c);
     free(c->sequences);
     free(c->free_kept);
     free(c);
@@ -272,8 +289,7 @@ static int64_t used_pages(const kv_group *g) {
 
 static int64_t plain_bytes(const kv_cache *c) {
     int64_t bytes = 0;
-    for (int i = 0; i < c->options.sequences; i++)
-        bytes += plain_bytes_of(&c->groups[0], c->layers, c->sequences[i].position);
+    for (int i = 0; i < c->options.sequences; i++) bytes += plain_bytes_of(c, c->sequences[i].position);
     return bytes;
 }
 
@@ -293,7 +309,7 @@ kv_cache_usage kv_cache_used(const kv_cache *c) {
 
 int64_t kv_cache_used_by_slot(const kv_cache *c, int slot) {
     const kv_group *g = &c->groups[c->group_of_slot[slot]];
-    return used_pages(g) * slot_page_bytes(g);
+    return used_pages(g) * (int64_t)kv_group_slot_page_bytes(g, c->index_in_group[slot]);
 }
 
 int64_t kv_cache_position(const kv_cache *c, int id) {
@@ -404,8 +420,8 @@ void kv_cache_place(const kv_cache *c, int group, int id, attention_sequence *s,
     kv_group_destinations(g, id, c->sequences[id].pending, destination);
 }
 
-struct kv_pages kv_cache_pages(const kv_cache *c, int slot) {
-    const kv_group *g = &c->groups[c->group_of_slot[slot]];
-    int i = c->index_in_group[slot];
-    return (struct kv_pages){.k = g->k[i], .v = g->v[i], .page_rows = g->page_rows};
+struct kv_pages kv_cache_pages(const kv_cache *c, int k_slot, int v_slot) {
+    const kv_group *g = &c->groups[c->group_of_slot[k_slot]];
+    return (struct kv_pages){
+        .k = g->k[c->index_in_group[k_slot]], .v = g->v[c->index_in_group[v_slot]], .page_rows = g->page_rows};
 }

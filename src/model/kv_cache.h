@@ -28,6 +28,8 @@ typedef struct kv_cache_options {
 
 typedef struct kv_cache kv_cache;
 
+enum { KV_MAX_GROUPS = 2 };
+
 kv_cache_options kv_cache_defaults(void);
 int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **out);
 /* Bytes of `sequences` sequences that share nothing, of `rows` tokens each. Every forecast comes from here, and the
@@ -104,7 +106,7 @@ int32_t kv_cache_table_pages(const kv_cache *c);
  * destination[pending rows]. */
 void kv_cache_place(const kv_cache *c, int group, int id, attention_sequence *s, int32_t *table, int64_t *destination);
 
-/* The pages of a slot, with no table. */
-struct kv_pages kv_cache_pages(const kv_cache *c, int slot);
+/* The keys of one slot and the values of another of the same group, with no table. */
+struct kv_pages kv_cache_pages(const kv_cache *c, int k_slot, int v_slot);
 
 #endif

@@ -12,8 +12,19 @@ static int32_t sink_pages(const kv_group *g) {
     return pages_for(g->sinks, g->page_rows);
 }
 
+/* One page of one slot's keys or values. */
+static size_t part_page_bytes(const kv_group *g, int64_t width) {
+    return view_bytes((view){NULL, g->page_rows, width, g->type});
+}
+
+size_t kv_group_slot_page_bytes(const kv_group *g, int slot) {
+    return part_page_bytes(g, g->k_width[slot]) + part_page_bytes(g, g->v_width[slot]);
+}
+
 size_t kv_group_page_bytes(const kv_group *g) {
-    return 2 * (size_t)g->slots * (size_t)g->page_rows * (size_t)g->cols * dtype_bytes(g->type);
+    size_t bytes = 0;
+    for (int i = 0; i < g->slots; i++) bytes += kv_group_slot_page_bytes(g, i);
+    return bytes;
 }
 
 size_t kv_group_bytes(const kv_group *g) {
@@ -54,12 +65,12 @@ int64_t kv_group_shared(const kv_group *g) {
 
 /* Carves one allocation into the pages of each slot. */
 static void carve(kv_group *g, char *memory, view *k, view *v) {
-    view pages = {memory, (int64_t)g->capacity * g->page_rows, g->cols, g->type};
+    int64_t rows = (int64_t)g->capacity * g->page_rows;
     for (int i = 0; i < g->slots; i++) {
-        k[i] = pages;
-        pages.data = (char *)pages.data + view_bytes(pages);
-        v[i] = pages;
-        pages.data = (char *)pages.data + view_bytes(pages);
+        k[i] = (view){memory, rows, g->k_width[i], g->type};
+        memory += view_bytes(k[i]);
+        v[i] = (view){memory, rows, g->v_width[i], g->type};
+        memory += view_bytes(v[i]);
     }
 }
 
@@ -241,7 +252,7 @@ static bool writes_last_page(const kv_group *g, const kv_table *t, const success
 static int copy_page(kv_group *g, int32_t from, int32_t to) {
     for (int i = 0; i < 2 * g->slots; i++) {
         view src = i < g->slots ? g->k[i] : g->v[i - g->slots], dst = src;
-        size_t bytes = (size_t)g->page_rows * (size_t)g->cols * dtype_bytes(g->type);
+        size_t bytes = part_page_bytes(g, src.cols);
         src.rows = dst.rows = g->page_rows;
         src.data = (char *)src.data + (size_t)from * bytes;
         dst.data = (char *)dst.data + (size_t)to * bytes;

@@ -24,11 +24,11 @@ typedef struct kv_table {
 typedef struct kv_group {
     device *device;
     dtype type;
-    int64_t cols; /* kv_heads * head_dim */
     int32_t page_rows, sinks;
-    int64_t keep; /* most recent rows kept, besides the sinks */
-    int slots;    /* of the model that lie in this group */
-    view *k, *v;  /* [slots]: [capacity * page_rows, cols], all in `memory` */
+    int64_t keep;                     /* most recent rows kept, besides the sinks */
+    int slots;                        /* of the model that are in this group */
+    const int64_t *k_width, *v_width; /* [slots] columns of a row of keys and of values, the caller's; 0: not stored */
+    view *k, *v;                      /* [slots]: [capacity * page_rows, k_width or v_width], all in `memory` */
     void *memory;
     int32_t capacity, max_capacity; /* pages */
     int64_t moves;                  /* times that the pages got another place */
@@ -51,6 +51,7 @@ int kv_group_create(const kv_group *shape, int sequences, int kept, int32_t page
 void kv_group_free(kv_group *g);
 size_t kv_group_bytes(const kv_group *g);
 size_t kv_group_page_bytes(const kv_group *g);
+size_t kv_group_slot_page_bytes(const kv_group *g, int slot); /* the share of the group's slot number `slot` */
 
 /* Pages that a sequence of `rows` tokens holds. Reads the shape alone. */
 int64_t kv_group_held_pages(const kv_group *g, int64_t rows);

@@ -1,5 +1,6 @@
-/* One decoder layer, for every architecture: which biases and head norms there are is said by the weights that exist.
- * Follows Decoder.layer of goldens/oracle.py line by line. On failure what is held is left to graph_reset(). */
+/* One decoder layer, for every architecture: biases and head norms are applied if the layer has their weights. The
+ * formulas are those of Decoder.layer in reference/decoder.py. On failure, graph_reset() releases what is still held.
+ */
 #include "model/pass.h"
 
 #include <string.h>
@@ -18,105 +19,94 @@ static int show(const pass *p, int layer, layer_value what, view value) {
     return watch && p->step ? watch->see(watch->user, layer, p->step, what, value) : LCKV_OK;
 }
 
-/* What comes of a layer's first norm and products, rotated; NULL where it is not there. */
-typedef struct heads {
-    tensor *q, *q_sink, *k, *v;
-} heads;
-
 static void release_heads(pass *p, heads *h) {
     tensor *all[] = {h->q, h->q_sink, h->k, h->v};
     for (int i = 0; i < 4; i++) tensor_release(p->g, all[i]);
     *h = (heads){0};
 }
 
-static graph_projection projection_of(const pass *p, const layer_weights *w, bool queries, bool keys) {
+/* Which of queries, keys and values are computed. */
+typedef struct head_parts {
+    bool q, k, v;
+} head_parts;
+
+static graph_projection projection_of(const pass *p, const layer_weights *w, head_parts parts) {
     graph_projection a = {.norm = w->input_norm, .eps = (float)p->m->config->rms_norm_eps};
     tensor *weights[] = {w->q, w->k, w->v}, *biases[] = {w->q_bias, w->k_bias, w->v_bias};
-    for (int i = queries ? 0 : 1; i < (keys ? 3 : 1); i++) {
+    bool wanted[] = {parts.q, parts.k, parts.v};
+    for (int i = 0; i < 3; i++) {
+        if (!wanted[i]) continue;
         a.weight[a.parts] = weights[i];
         a.bias[a.parts++] = biases[i];
     }
     return a;
 }
 
-static void name_parts(tensor *const made[PROJECT_PARTS], bool queries, bool keys, heads *out) {
-    out->q = queries ? made[0] : NULL;
-    if (keys) out->k = made[queries], out->v = made[queries + 1];
+static void name_parts(tensor *const made[PROJECT_PARTS], head_parts parts, heads *out) {
+    int at = 0;
+    out->q = parts.q ? made[at++] : NULL;
+    out->k = parts.k ? made[at++] : NULL;
+    out->v = parts.v ? made[at] : NULL;
 }
 
-static int project(pass *p, const layer_weights *w, tensor *x, bool queries, bool keys, heads *out) {
-    graph_projection a = projection_of(p, w, queries, keys);
+static int project(pass *p, const layer_weights *w, tensor *x, head_parts parts, heads *out) {
+    graph_projection a = projection_of(p, w, parts);
     tensor *made[PROJECT_PARTS];
     TRY(graph_project(p->g, x, &a, made));
-    name_parts(made, queries, keys, out);
-    if (queries) TRY(head_norm(p, w->q_norm, out->q, &out->q));
-    return keys ? head_norm(p, w->k_norm, out->k, &out->k) : LCKV_OK;
+    name_parts(made, parts, out);
+    if (parts.q) TRY(head_norm(p, w->q_norm, out->q, &out->q));
+    return parts.k ? head_norm(p, w->k_norm, out->k, &out->k) : LCKV_OK;
 }
 
-/* All of make_heads() as one op, where keys, if any, go straight to the cache and nothing comes between products and
- * rotation. */
-static int make_at_once(pass *p, int slot, const layer_weights *w, tensor *x, bool queries, bool keys, heads *out,
+/* All of make_heads() as one op. This is possible if nothing comes between products and rotation, and if keys and
+ * values, if any, go straight to the cache. */
+static int make_at_once(pass *p, int slot, const layer_weights *w, tensor *x, head_parts parts, heads *out,
                         bool *done) {
-    graph_projection a = projection_of(p, w, queries, keys);
+    graph_projection a = projection_of(p, w, parts);
     struct kv_pages pages;
     view index = {0};
     tensor *made[PROJECT_PARTS];
-    *done = !w->q_norm && !(queries && p->rows->sink_angles) && graph_may_join_heads(p->g, x, &a) &&
-            (!keys || pass_appends(p, slot, &pages, &index));
+    *done = !w->q_norm && !w->k_norm && !(parts.q && p->rows->sink_angles) && parts.k == parts.v &&
+            graph_may_join_heads(p->g, x, &a) && (!parts.k || pass_appends(p, slot, &pages, &index));
     if (!*done) return LCKV_OK;
-    TRY(graph_heads(p->g, x, &a, queries, p->rows->angles, index, keys ? &pages : NULL, made));
-    name_parts(made, queries, keys, out);
-    if (keys) pass_set_slot(p, slot, out->k, out->v);
+    TRY(graph_heads(p->g, x, &a, parts.q, p->rows->angles, index, parts.k ? &pages : NULL, made));
+    name_parts(made, parts, out);
+    if (parts.k) pass_set_slot(p, slot, out->k, out->v);
     return LCKV_OK;
 }
 
-static int rotate(pass *p, tensor **x, tensor *angles) {
+static int rotate_queries(pass *p, heads *h) {
     tensor *rotated;
-    TRY(graph_rope(p->g, *x, angles, &rotated));
-    tensor_release(p->g, *x);
-    *x = rotated;
+    TRY(graph_rope(p->g, h->q, p->rows->angles, &rotated));
+    tensor_release(p->g, h->q);
+    h->q = rotated;
     return LCKV_OK;
 }
 
-/* Queries of x [rows, hidden_size], and keys and values, which go into the layer's slot. */
-static int make_heads(pass *p, int layer, const layer_weights *w, tensor *x, bool queries, bool keys, heads *out) {
-    int slot = p->m->config->map.slot_of_layer[layer];
-    bool done;
+/* Queries, keys and values of x [rows, hidden_size]; keys and values are written to the layer's slot. */
+static int make_heads(pass *p, int layer, const layer_weights *w, tensor *x, head_parts parts, heads *out) {
+    int slot = p->m->config->map.layer[layer].slot;
+    bool done, writes = parts.k || parts.v;
     *out = (heads){0};
-    if (!queries && !keys) return LCKV_OK;
-    TRY(make_at_once(p, slot, w, x, queries, keys, out, &done));
+    if (!parts.q && !writes) return LCKV_OK;
+    TRY(make_at_once(p, slot, w, x, parts, out, &done));
     if (!done) {
-        TRY(project(p, w, x, queries, keys, out));
-        if (queries && p->rows->sink_angles) TRY(graph_rope(p->g, out->q, p->rows->sink_angles, &out->q_sink));
-        TRY(keys ? pass_write_slot(p, slot, &out->q, &out->k, out->v) : rotate(p, &out->q, p->rows->angles));
+        TRY(project(p, w, x, parts, out));
+        if (parts.q && p->rows->sink_angles) TRY(graph_rope(p->g, out->q, p->rows->sink_angles, &out->q_sink));
+        TRY(writes ? pass_write_slot(p, slot, out) : rotate_queries(p, out));
     }
-    if (!keys) return LCKV_OK;
-    TRY(show(p, layer, LAYER_K, out->k->value));
-    return show(p, layer, LAYER_V, out->v->value);
+    if (parts.k) TRY(show(p, layer, LAYER_K, out->k->value));
+    return parts.v ? show(p, layer, LAYER_V, out->v->value) : LCKV_OK;
 }
 
-/* Queries on the slot that the layer reads -> [rows, heads * head_dim]. */
-static int attend(pass *p, int layer, const heads *h, tensor **out) {
-    graph *g = p->g;
-    tensor *k, *v;
-    struct op_attention a;
-    TRY(pass_attention(p, layer, &a, &k, &v));
-    TRY(graph_attention(g, h->q, h->q_sink, k, v, &a, out));
-    tensor_release(g, k);
-    tensor_release(g, v);
-    return LCKV_OK;
-}
-
-/* x + o_proj(attention). Without queries, which then see zeros alone, the product is zero and only a bias is left of
- * it.
- */
+/* x + o_proj(attention). Without queries, which then would see zeros only, the product is zero and its bias remains. */
 static int attention_block(pass *p, int layer, const layer_weights *w, tensor *x, const heads *h, tensor **out) {
     graph *g = p->g;
-    const model_config *c = p->m->config;
-    const view nothing = {NULL, x->value.rows, (int64_t)c->heads * c->head_dim, DTYPE_F32};
+    const layer_description *l = &p->m->config->map.layer[layer];
+    const view nothing = {NULL, x->value.rows, (int64_t)l->heads * l->head_dim, DTYPE_F32};
     tensor *attended, *branch;
     if (h->q) {
-        TRY(attend(p, layer, h, &attended));
+        TRY(pass_attend(p, layer, h, &attended));
         TRY(show(p, layer, LAYER_ATTN, attended->value));
         TRY(graph_linear_add(g, attended, w->o, w->o_bias, x, out));
         tensor_release(g, attended);
@@ -160,18 +150,19 @@ static int narrow(pass *p, tensor **x) {
 static int run(pass *p, int layer, layer_part part, const layer_weights *w, tensor *x, tensor **out) {
     graph *g = p->g;
     const layer_map *map = &p->m->config->map;
-    int own = map->slot_of_layer[layer], source = map->slot_of_source[layer];
+    const layer_description *l = &map->layer[layer];
     bool narrows = part == LAYER_NARROW && p->b->wanted, whole = part == LAYER_WHOLE || narrows;
-    bool queries = whole && (source == own || !pass_sees_nothing(p, source));
+    bool queries = whole && (l->v_slot == l->slot || !pass_sees_nothing(p, layer));
+    head_parts parts = {queries && !narrows, layer_map_stores_keys(map, layer), layer_map_stores_values(map, layer)};
     heads h;
     tensor *middle;
     *out = NULL;
-    TRY(make_heads(p, layer, w, x, queries && !narrows, own >= 0, &h));
+    TRY(make_heads(p, layer, w, x, parts, &h));
     tensor_hold(x);
     if (narrows) {
         release_heads(p, &h);
         TRY(narrow(p, &x));
-        TRY(make_heads(p, layer, w, x, queries, false, &h));
+        TRY(make_heads(p, layer, w, x, (head_parts){.q = queries}, &h));
     }
     if (whole) {
         TRY(attention_block(p, layer, w, x, &h, &middle));
@@ -206,45 +197,41 @@ enum { IN_X, IN_ANGLES, IN_K, IN_V, OUT_X = 0, OUT_K, OUT_V };
 
 _Static_assert(sizeof(layer_work) <= WORK_BYTES, "a graph has no room for a layer's work");
 
-static void hold_slot(pass *p, int slot, tensor *k, tensor *v) {
-    p->k[slot] = k ? tensor_hold(k) : NULL;
-    p->v[slot] = v ? tensor_hold(v) : NULL;
+static tensor *hold_if(tensor *t) {
+    return t ? tensor_hold(t) : NULL;
 }
 
-/* The slot that it reads comes in unless the layer writes it first; the one that it writes goes out. */
+/* Slots that the layer reads come in, except the one that it writes first; that one goes out. */
 static int run_work(graph *g, const void *what, tensor *const in[WORK_INPUTS], tensor *out[WORK_OUTPUTS]) {
     layer_work w;
     pass p;
     memcpy(&w, what, sizeof w);
-    const layer_map *map = &w.m->config->map;
-    int own = map->slot_of_layer[w.layer];
+    const layer_description *l = &w.m->config->map.layer[w.layer];
     int status = pass_begin_on(w.m, g, w.b, &w.rows, &p);
     if (status >= 0) {
-        hold_slot(&p, map->slot_of_source[w.layer], in[IN_K], in[IN_V]);
+        p.k[l->k_slot] = hold_if(in[IN_K]);
+        p.v[l->v_slot] = hold_if(in[IN_V]);
         status = run_with_weights(&p, w.layer, w.part, in[IN_X], &out[OUT_X]);
     }
-    if (status >= 0 && own >= 0) {
-        out[OUT_K] = tensor_hold(p.k[own]);
-        out[OUT_V] = tensor_hold(p.v[own]);
+    if (status >= 0 && l->slot >= 0) {
+        out[OUT_K] = hold_if(p.k[l->slot]);
+        out[OUT_V] = hold_if(p.v[l->slot]);
     }
     pass_end(&p);
     return status;
 }
 
 static int recompute(pass *p, int layer, layer_part part, tensor *x, tensor **out) {
-    const layer_map *map = &p->m->config->map;
-    int own = map->slot_of_layer[layer], source = map->slot_of_source[layer];
+    const layer_description *l = &p->m->config->map.layer[layer];
     layer_work w = {.m = p->m, .b = p->b, .layer = layer, .part = part, .rows = *p->rows};
     graph_work work = {.run = run_work, .what = &w, .bytes = sizeof w, .in = {x, p->rows->angles}};
     tensor *made[WORK_OUTPUTS] = {NULL};
-    if (part == LAYER_WHOLE && source != own) {
-        work.in[IN_K] = p->k[source];
-        work.in[IN_V] = p->v[source];
-    }
+    if (part == LAYER_WHOLE && l->k_slot != l->slot) work.in[IN_K] = p->k[l->k_slot];
+    if (part == LAYER_WHOLE && l->v_slot != l->slot) work.in[IN_V] = p->v[l->v_slot];
     TRY(graph_recompute(p->g, &work, made));
     *out = made[OUT_X];
-    if (own < 0) return LCKV_OK;
-    pass_set_slot(p, own, made[OUT_K], made[OUT_V]);
+    if (l->slot < 0) return LCKV_OK;
+    pass_set_slot(p, l->slot, made[OUT_K], made[OUT_V]);
     tensor_release(p->g, made[OUT_K]);
     tensor_release(p->g, made[OUT_V]);
     return LCKV_OK;

@@ -9,6 +9,15 @@ static int check_values(const params *p) {
     return LCKV_OK;
 }
 
+/* One table of rotary frequencies serves all layers. */
+static int check_head_sizes(const model_config *c) {
+    for (int i = 0; i < c->layers; i++)
+        REQUIRE(c->map.layer[i].head_dim == c->head_dim, LCKV_ERROR_UNSUPPORTED,
+                "layer %d has heads of %d and the model heads of %d: RoPE supports one head size", i,
+                c->map.layer[i].head_dim, c->head_dim);
+    return LCKV_OK;
+}
+
 static int send_frequencies(model *m) {
     const rope_scaling *scaling = &m->config->rope_scaling;
     view v = {NULL, config_frequency_sets(m->config), m->config->head_dim / 2, DTYPE_F64};
@@ -29,8 +38,9 @@ static int send_frequencies(model *m) {
 static int complete(model *m) {
     const layer_map *map = &m->config->map;
     TRY(check_values(m->params));
+    TRY(check_head_sizes(m->config));
     TRY(plan_make(map, m->config->forward_passes, m->config->backward_passes, &m->plan));
-    m->last_slot_layer = map->layer_of_slot[map->slots - 1];
+    m->last_slot_layer = map->slot[map->slots - 1].layer;
     return send_frequencies(m);
 }
 

@@ -11,7 +11,7 @@
 enum extent { ONE, HIDDEN, INTERMEDIATE, QUERIES, KEYS, HEAD, EXTENTS };
 
 /* What a model or layer must have for the part to exist; biases exist also where a checkpoint has them. */
-enum { OF_OWNER = 1, WITH_HEAD_NORM = 2, QKV_BIAS = 4, O_BIAS = 8, MLP_BIAS = 16 };
+enum { KEYS_READ = 1, VALUES_READ = 2, QKV_BIAS = 4, O_BIAS = 8, MLP_BIAS = 16 };
 enum { BIASES = QKV_BIAS | O_BIAS | MLP_BIAS };
 
 struct part {
@@ -19,6 +19,7 @@ struct part {
     size_t member; /* of layer_weights */
     enum extent rows, cols;
     int needs;
+    unsigned norm; /* LAYER_NORM_...; 0: no norm */
 };
 
 #define MEMBER(name) offsetof(layer_weights, name)
@@ -26,32 +27,32 @@ struct part {
 static const struct part PARTS[] = {
     {"self_attn.q_proj.weight", MEMBER(q), QUERIES, HIDDEN, 0},
     {"self_attn.q_proj.bias", MEMBER(q_bias), ONE, QUERIES, QKV_BIAS},
-    {"self_attn.k_proj.weight", MEMBER(k), KEYS, HIDDEN, OF_OWNER},
-    {"self_attn.k_proj.bias", MEMBER(k_bias), ONE, KEYS, OF_OWNER | QKV_BIAS},
-    {"self_attn.v_proj.weight", MEMBER(v), KEYS, HIDDEN, OF_OWNER},
-    {"self_attn.v_proj.bias", MEMBER(v_bias), ONE, KEYS, OF_OWNER | QKV_BIAS},
+    {"self_attn.k_proj.weight", MEMBER(k), KEYS, HIDDEN, KEYS_READ},
+    {"self_attn.k_proj.bias", MEMBER(k_bias), ONE, KEYS, KEYS_READ | QKV_BIAS},
+    {"self_attn.v_proj.weight", MEMBER(v), KEYS, HIDDEN, VALUES_READ},
+    {"self_attn.v_proj.bias", MEMBER(v_bias), ONE, KEYS, VALUES_READ | QKV_BIAS},
     {"self_attn.o_proj.weight", MEMBER(o), HIDDEN, QUERIES, 0},
     {"self_attn.o_proj.bias", MEMBER(o_bias), ONE, HIDDEN, O_BIAS},
-    {"self_attn.q_norm.weight", MEMBER(q_norm), ONE, HEAD, WITH_HEAD_NORM},
-    {"self_attn.k_norm.weight", MEMBER(k_norm), ONE, HEAD, OF_OWNER | WITH_HEAD_NORM},
+    {"self_attn.q_norm.weight", MEMBER(q_norm), ONE, HEAD, 0, LAYER_NORM_Q},
+    {"self_attn.k_norm.weight", MEMBER(k_norm), ONE, HEAD, KEYS_READ, LAYER_NORM_K},
     {"mlp.gate_proj.weight", MEMBER(gate), INTERMEDIATE, HIDDEN, 0},
     {"mlp.gate_proj.bias", MEMBER(gate_bias), ONE, INTERMEDIATE, MLP_BIAS},
     {"mlp.up_proj.weight", MEMBER(up), INTERMEDIATE, HIDDEN, 0},
     {"mlp.up_proj.bias", MEMBER(up_bias), ONE, INTERMEDIATE, MLP_BIAS},
     {"mlp.down_proj.weight", MEMBER(down), HIDDEN, INTERMEDIATE, 0},
     {"mlp.down_proj.bias", MEMBER(down_bias), ONE, HIDDEN, MLP_BIAS},
-    {"input_layernorm.weight", MEMBER(input_norm), ONE, HIDDEN, 0},
-    {"post_attention_layernorm.weight", MEMBER(post_norm), ONE, HIDDEN, 0},
+    {"input_layernorm.weight", MEMBER(input_norm), ONE, HIDDEN, 0, LAYER_NORM_INPUT},
+    {"post_attention_layernorm.weight", MEMBER(post_norm), ONE, HIDDEN, 0, LAYER_NORM_MLP},
 };
 enum { PART_COUNT = sizeof PARTS / sizeof *PARTS, OUTSIDE_LAYERS = 3 };
 
-static int64_t extent_of(const model_config *c, enum extent e) {
+static int64_t extent_of(const model_config *c, const layer_description *l, enum extent e) {
     const int64_t sizes[EXTENTS] = {[ONE] = 1,
                                     [HIDDEN] = c->hidden_size,
-                                    [INTERMEDIATE] = c->intermediate_size,
-                                    [QUERIES] = (int64_t)c->heads * c->head_dim,
-                                    [KEYS] = (int64_t)c->kv_heads * c->head_dim,
-                                    [HEAD] = c->head_dim};
+                                    [INTERMEDIATE] = l->intermediate_size,
+                                    [QUERIES] = (int64_t)l->heads * l->head_dim,
+                                    [KEYS] = layer_kv_width(l),
+                                    [HEAD] = l->head_dim};
     return sizes[e];
 }
 
@@ -60,8 +61,9 @@ static void part_name(const struct part *part, int layer, char *out, size_t byte
 }
 
 static bool layer_may_have(const model_config *c, const struct part *part, int layer) {
-    if ((part->needs & OF_OWNER) && c->map.slot_of_layer[layer] < 0) return false;
-    return !(part->needs & WITH_HEAD_NORM) || c->head_norm;
+    if ((part->needs & KEYS_READ) && !layer_map_stores_keys(&c->map, layer)) return false;
+    if ((part->needs & VALUES_READ) && !layer_map_stores_values(&c->map, layer)) return false;
+    return !part->norm || (c->map.layer[layer].norms & part->norm);
 }
 
 static bool config_announces(const model_config *c, int needs) {
@@ -103,7 +105,8 @@ static void add_layer(params *p, const model_config *c, const bool *present, int
     for (int i = 0; i < PART_COUNT; i++) {
         const struct part *part = &PARTS[i];
         if (!present[i] || !layer_may_have(c, part, layer)) continue;
-        weight *w = add(p, extent_of(c, part->rows), extent_of(c, part->cols), part->rows == ONE ? 1 : 2);
+        const layer_description *l = &c->map.layer[layer];
+        weight *w = add(p, extent_of(c, l, part->rows), extent_of(c, l, part->cols), part->rows == ONE ? 1 : 2);
         part_name(part, layer, w->name, sizeof w->name);
         *(tensor **)((char *)&p->layers[layer] + part->member) = &w->tensor;
     }

@@ -1,9 +1,7 @@
-/* The state of a forward pass, see pass.h: which rows, which version of which slot, what of the past. */
+/* The state of a forward pass, see pass.h. */
 #include "model/pass.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 static row_set batch_rows(const batch *b, const kv_cache *cache) {
     row_set r = {.rows = b->rows, .sequences = b->sequences, .max_q_rows = b->most_rows, .max_kv_rows = b->most_rows};
@@ -46,7 +44,7 @@ int pass_begin_on(const model *m, graph *g, const batch *b, const row_set *rows,
     return LCKV_OK;
 }
 
-/* Angles of the rows at `positions`. How long their sequences are is only told where it matters. */
+/* Angles of the rows at `positions`. Lengths are passed only to RoPE types that depend on them. */
 static int make_angles(const pass *p, view positions, tensor **out) {
     struct op_rope_angles what = p->m->rope;
     what.positions = positions;
@@ -97,136 +95,146 @@ int pass_want(pass *p) {
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- slots */
-
-/* Element i of a compute type. */
-static double value_of(const void *data, dtype type, int64_t i) {
-    if (type == DTYPE_F32) return (double)((const float *)data)[i];
-    uint32_t bits = (uint32_t)((const uint16_t *)data)[i] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return (double)value;
-}
-
-static double square_distance(const void *a, const void *b, dtype type, int64_t count, double *length) {
-    double moved = 0;
-    for (int64_t i = 0; i < count; i++) {
-        double x = value_of(a, type, i), y = value_of(b, type, i);
-        moved += (x - y) * (x - y);
-        *length += y * y;
-    }
-    return moved;
-}
-
-/* How far a slot's new version is from the old one. On the host: it is asked for once a run, and little. */
-static int measure(pass *p, const tensor *old, const tensor *new) {
-    device *d = p->g->device;
-    size_t bytes = view_bytes(new->value);
-    char *both = malloc(2 * bytes);
-    REQUIRE(both, LCKV_ERROR_MEMORY, "no memory to compare two runs of %lld rows", (long long)new->value.rows);
-    int status = d->memory.copy_out(d, both, old->value.data, bytes);
-    if (status >= 0) status = d->memory.copy_out(d, both + bytes, new->value.data, bytes);
-    if (status >= 0) status = d->memory.wait(d);
-    int64_t count = new->value.rows *new->value.cols;
-    if (status >= 0) p->moved += square_distance(both, both + bytes, new->value.type, count, &p->length);
-    free(both);
-    return status;
-}
+/* ---------------------------------------------------------------- writing slots */
 
 static int group_of(const pass *p, int slot) {
     return p->cache ? kv_cache_group_of_slot(p->cache, slot) : 0;
 }
 
-/* The committing run appends to the cache; every query of this call still sees the past as it was. */
-static int rotate(pass *p, int slot, tensor **q, tensor **k, tensor *v) {
-    tensor *q_out = NULL, *k_out;
-    struct kv_pages pages;
-    view index;
-    if (pass_appends(p, slot, &pages, &index)) {
-        TRY(graph_rope_append(p->g, *q, *k, v, p->rows->angles, index, &pages, &q_out, &k_out));
-    } else {
-        if (*q) TRY(graph_rope(p->g, *q, p->rows->angles, &q_out));
-        TRY(graph_rope(p->g, *k, p->rows->angles, &k_out));
-    }
-    if (*q) tensor_release(p->g, *q);
-    tensor_release(p->g, *k);
-    *q = q_out;
-    *k = k_out;
-    return LCKV_OK;
-}
-
 bool pass_appends(const pass *p, int slot, struct kv_pages *pages, view *index) {
     if (!p->cache || !p->commits) return false;
-    *pages = kv_cache_pages(p->cache, slot);
+    *pages = kv_cache_pages(p->cache, slot, slot);
     *index = p->b->groups[group_of(p, slot)].destination;
     return true;
 }
 
-void pass_set_slot(pass *p, int slot, tensor *k, tensor *v) {
-    tensor_release(p->g, p->k[slot]);
-    tensor_release(p->g, p->v[slot]);
-    p->k[slot] = tensor_hold(k);
-    p->v[slot] = tensor_hold(v);
-}
-
-int pass_write_slot(pass *p, int slot, tensor **q, tensor **k, tensor *v) {
-    TRY(rotate(p, slot, q, k, v));
-    if (p->slot_rows.data) { /* sequential training: the slot is one tensor, each token writes its row */
-        TRY(graph_scatter_rows(p->g, *k, p->slot_rows, p->k[slot]));
-        return graph_scatter_rows(p->g, v, p->slot_rows, p->v[slot]);
-    }
-    if (p->b->tolerance > 0 && !p->commits && p->k[slot]) {
-        TRY(measure(p, p->k[slot], *k));
-        TRY(measure(p, p->v[slot], v));
-    }
-    pass_set_slot(p, slot, *k, v);
+static int rotate_one(pass *p, tensor **x) {
+    tensor *rotated;
+    if (!*x) return LCKV_OK;
+    TRY(graph_rope(p->g, *x, p->rows->angles, &rotated));
+    tensor_release(p->g, *x);
+    *x = rotated;
     return LCKV_OK;
 }
 
-bool pass_sees_nothing(const pass *p, int slot) {
-    return !p->k[slot] && !p->rows->max_past[group_of(p, slot)];
-}
-
-/* The number of (query, visible key) pairs: only the counting device asks. */
-static double count_pairs(const row_set *r, int group, bool strict, int64_t window) {
-    double pairs = 0;
-    for (int i = 0; i < r->sequences; i++) {
-        const attention_sequence *s = &r->host[group][i];
-        for (int32_t q = 0; q < s->q_rows; q++) {
-            int64_t seen = (int64_t)s->past + s->q_offset + q + !strict, most = window ? window - strict : INT64_MAX;
-            pairs += (double)(seen < most ? seen : most);
-        }
+/* One op for all if the slot stores keys and values. */
+static int rotate_and_append(pass *p, heads *h, const struct kv_pages *pages, view index) {
+    tensor *q, *k;
+    if (h->k && h->v) {
+        TRY(graph_rope_append(p->g, h->q, h->k, h->v, p->rows->angles, index, pages, &q, &k));
+        tensor_release(p->g, h->q);
+        tensor_release(p->g, h->k);
+        h->q = q;
+        h->k = k;
+        return LCKV_OK;
     }
-    return pairs;
+    TRY(rotate_one(p, &h->q));
+    TRY(rotate_one(p, &h->k));
+    if (h->k) TRY(graph_append_rows(p->g, h->k, index, pages->k));
+    return h->v ? graph_append_rows(p->g, h->v, index, pages->v) : LCKV_OK;
 }
 
-int pass_attention(pass *p, int layer, struct op_attention *a, tensor **k, tensor **v) {
-    const model_config *c = p->m->config;
+/* Appended rows are past only for later calls: every query of this call sees the past as it was. */
+static int rotate(pass *p, int slot, heads *h) {
+    struct kv_pages pages;
+    view index;
+    if (pass_appends(p, slot, &pages, &index)) return rotate_and_append(p, h, &pages, index);
+    TRY(rotate_one(p, &h->q));
+    return rotate_one(p, &h->k);
+}
+
+static void set_newest(pass *p, tensor **newest, tensor *t) {
+    tensor_release(p->g, *newest);
+    *newest = t ? tensor_hold(t) : NULL;
+}
+
+void pass_set_slot(pass *p, int slot, tensor *k, tensor *v) {
+    set_newest(p, &p->k[slot], k);
+    set_newest(p, &p->v[slot], v);
+}
+
+/* Sequential training: the slot is one tensor, and each token writes its row. */
+static int write_rows(pass *p, int slot, const heads *h) {
+    if (h->k) TRY(graph_scatter_rows(p->g, h->k, p->slot_rows, p->k[slot]));
+    return h->v ? graph_scatter_rows(p->g, h->v, p->slot_rows, p->v[slot]) : LCKV_OK;
+}
+
+/* Adds to p->change and p->length. */
+static int measure(pass *p, const tensor *old, const tensor *new) {
+    return old && new ? graph_square_distance(p->g, old, new, &p->change, &p->length) : LCKV_OK;
+}
+
+int pass_write_slot(pass *p, int slot, heads *h) {
+    TRY(rotate(p, slot, h));
+    if (p->slot_rows.data) return write_rows(p, slot, h);
+    if (p->b->tolerance > 0 && !p->commits) {
+        TRY(measure(p, p->k[slot], h->k));
+        TRY(measure(p, p->v[slot], h->v));
+    }
+    pass_set_slot(p, slot, h->k, h->v);
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- reading slots */
+
+static const layer_description *description_of(const pass *p, int layer) {
+    return &p->m->config->map.layer[layer];
+}
+
+bool pass_sees_nothing(const pass *p, int layer) {
+    int slot = description_of(p, layer)->v_slot;
+    return !p->v[slot] && !p->rows->max_past[group_of(p, slot)];
+}
+
+static struct op_attention attention_of(const pass *p, const layer_description *l, int group) {
     const row_set *r = p->rows;
-    int slot = c->map.slot_of_source[layer], group = group_of(p, slot);
-    *a = (struct op_attention){.sequences = r->attention[group],
-                               .max_q_rows = r->max_q_rows,
-                               .max_kv_rows = r->max_kv_rows,
-                               .max_past = r->max_past[group],
-                               .heads = c->heads,
-                               .kv_heads = c->kv_heads,
-                               .head_dim = c->head_dim,
-                               .strict = c->map.strict[layer],
-                               .window = c->map.windowed[layer] ? c->sliding_window : 0,
-                               .scale = 1.0f / sqrtf((float)c->head_dim)};
-    if (p->cache) {
-        a->past = kv_cache_pages(p->cache, slot);
-        a->past.table = p->b->groups[group].table;
-        a->past.table.rows = r->sequences;
-    }
-    if (p->g->device->counts_only) a->pairs = count_pairs(r, group, a->strict, a->window);
+    struct op_attention a = {.sequences = r->attention[group],
+                             .max_q_rows = r->max_q_rows,
+                             .max_kv_rows = r->max_kv_rows,
+                             .max_past = r->max_past[group],
+                             .heads = l->heads,
+                             .kv_heads = l->kv_heads,
+                             .head_dim = l->head_dim,
+                             .strict = l->strict,
+                             .window = l->window,
+                             .scale = l->attention_scale};
+    if (!p->cache) return a;
+    a.past = kv_cache_pages(p->cache, l->k_slot, l->v_slot);
+    a.past.table = p->b->groups[group].table;
+    a.past.table.rows = r->sequences;
+    return a;
+}
+
+/* The newest version of what a slot stores; zeros before the first write. */
+static int newest_or_zeros(pass *p, tensor *newest, int64_t width, tensor **out) {
+    if (!newest) return graph_zeros(p->g, p->rows->rows, width, p->g->compute, out);
+    *out = tensor_hold(newest);
+    return LCKV_OK;
+}
+
+/* Keys and values of the new rows, held by the caller; NULL if no query sees one. Before a slot is written, planned
+ * rows see zeros, which take part in the softmax. Rows that are not planned are single tokens: they do not see
+ * themselves in a slot above. */
+static int read_slots(pass *p, const layer_description *l, tensor **k, tensor **v) {
+    tensor *newest_k = p->k[l->k_slot], *newest_v = p->v[l->v_slot];
     *k = *v = NULL;
-    if (p->k[slot]) {
-        *k = tensor_hold(p->k[slot]);
-        *v = tensor_hold(p->v[slot]);
-    } else if (p->b->plan_rows) { /* the first run after a past: the new keys are zeros, which take their share */
-        TRY(graph_zeros(p->g, r->rows, (int64_t)c->kv_heads * c->head_dim, p->g->compute, k));
+    if (!(newest_k && newest_v) && !p->b->plan_rows) return LCKV_OK;
+    TRY(newest_or_zeros(p, newest_k, layer_kv_width(l), k));
+    if (!newest_k && !newest_v) {
         *v = tensor_hold(*k);
+        return LCKV_OK;
     }
+    return newest_or_zeros(p, newest_v, layer_kv_width(l), v);
+}
+
+int pass_attend(pass *p, int layer, const heads *h, tensor **out) {
+    const layer_description *l = description_of(p, layer);
+    int group = group_of(p, l->v_slot);
+    struct op_attention a = attention_of(p, l, group);
+    tensor *k, *v;
+    TRY(read_slots(p, l, &k, &v));
+    TRY(graph_attention(p->g, h->q, h->q_sink, k, v, &a, p->rows->host[group], out));
+    tensor_release(p->g, k);
+    tensor_release(p->g, v);
     return LCKV_OK;
 }

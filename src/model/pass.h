@@ -1,71 +1,74 @@
-/* One forward pass on its way through the layers: the rows at hand and the newest keys and values of each slot.
- * For the decoder's files alone.
- */
+/* The state of one forward pass: which rows the current layer runs on, and the newest keys and values of each slot.
+ * For the decoder's files only. It runs ops through the graph alone and does not know the device. */
 #ifndef MODEL_PASS_H
 #define MODEL_PASS_H
 
 #include "model/decoder.h"
 
-/* Rows that a layer runs on: all, those that are planned, the wanted ones, or the tokens of one sequential step. */
+/* Rows that a layer runs on: all rows, the planned ones, the wanted ones, or the tokens of one sequential step. */
 typedef struct row_set {
     int64_t rows;
     tensor *angles;      /* [rows, head_dim]; held by the pass */
-    tensor *sink_angles; /* the same at the rows' places in a sink cache; NULL without one */
+    tensor *sink_angles; /* the same for the rows' positions in a sink cache; NULL without one */
     int sequences;
-    view attention[BATCH_MAX_GROUPS];                 /* attention_sequence [sequences], on the device */
-    const attention_sequence *host[BATCH_MAX_GROUPS]; /* the same */
-    int32_t max_past[BATCH_MAX_GROUPS], max_q_rows, max_kv_rows;
+    view attention[KV_MAX_GROUPS];                 /* attention_sequence [sequences], on the device */
+    const attention_sequence *host[KV_MAX_GROUPS]; /* the same, on the host */
+    int32_t max_past[KV_MAX_GROUPS], max_q_rows, max_kv_rows;
 } row_set;
 
 typedef struct pass {
     const model *m;
     graph *g;
     const batch *b;
-    kv_cache *cache; /* NULL: nothing is kept */
+    kv_cache *cache; /* NULL: no past, and nothing is appended */
     row_set all, planned, wanted;
-    const row_set *rows;   /* the ones at hand */
-    tensor **k, **v;       /* [slots] newest version of the new rows' keys and values; NULL before the first */
-    const plan_step *step; /* that runs; NULL where there is no plan */
-    bool commits;          /* this run's keys and values are the ones to keep */
-    double moved,
-        length;     /* of the slots that this run has written: squares of how far they moved, and of what they are */
-    view slot_rows; /* sequential: i64 [rows], the rows of k and v that the rows at hand write; else absent */
+    const row_set *rows; /* the current ones */
+    tensor **k, **v;     /* [slots] newest keys and values of the new rows; NULL before the first write, or if the slot
+                            does not store them */
+    const plan_step *step; /* the current one; NULL without a plan */
+    bool commits;          /* keys and values of this iteration are final */
+    double change, length; /* of the slots written in this iteration: squared distance to the previous iteration, and
+                              squared length */
+    view slot_rows; /* sequential training: i64 [rows], the rows of k and v that the current rows write; else absent */
 } pass;
 
 int pass_begin(const model *m, graph *g, const batch *b, kv_cache *cache, pass *p);
-/* One that runs on `rows`, which are the caller's, without a cache; its slots are empty. */
+/* A pass on `rows`, which the caller owns, without a cache. All slots are unwritten. */
 int pass_begin_on(const model *m, graph *g, const batch *b, const row_set *rows, pass *p);
 void pass_end(pass *p);
 
-/* The rows of `all` that are wanted; made when they are first needed. */
+/* Fills p->wanted when it is first needed. */
 int pass_want(pass *p);
 
-/* Rotates keys (and queries, unless *q is NULL) of the rows at hand in place of what *q and *k held, and makes keys and
- * values the slot's newest; a run that commits appends them to the cache. */
-int pass_write_slot(pass *p, int slot, tensor **q, tensor **k, tensor *v);
-/* Whether a write to the slot appends to the cache and has no other purpose: then where to. */
+/* What a layer computes from its input; NULL where it is absent. */
+typedef struct heads {
+    tensor *q, *q_sink, *k, *v;
+} heads;
+
+/* Rotates q and k of the current rows, replacing them in *h, and makes k and v the newest version of `slot`. A
+ * committing iteration appends them to the cache. q, k or v may be absent. */
+int pass_write_slot(pass *p, int slot, heads *h);
+/* Whether pass_write_slot() only appends to the cache; then where to. */
 bool pass_appends(const pass *p, int slot, struct kv_pages *pages, view *index);
-/* Makes rotated keys and values of the rows at hand the slot's newest. */
+/* Makes rotated keys and values of the current rows the newest version of the slot. NULL: not stored. */
 void pass_set_slot(pass *p, int slot, tensor *k, tensor *v);
 
-/* Whether queries of the rows at hand on this slot see zeros alone: it was not written and there is no past. */
-bool pass_sees_nothing(const pass *p, int slot);
+/* Whether the values that `layer` attends to are all zero: they were not written and there is no past. */
+bool pass_sees_nothing(const pass *p, int layer);
 
-/* What attention of `layer` over its slot needs besides the queries. k and v are held for the caller; NULL where no new
- * row can be seen. */
-int pass_attention(pass *p, int layer, struct op_attention *a, tensor **k, tensor **v);
+/* Attention of the current rows' queries over the slots that `layer` reads -> *out [rows, heads * head_dim]. */
+int pass_attend(pass *p, int layer, const heads *h, tensor **out);
 
 typedef enum layer_part {
     LAYER_WHOLE,
-    LAYER_KV,     /* keys and values alone: nothing else of it is needed */
+    LAYER_KV,     /* keys and values only */
     LAYER_NARROW, /* keys and values of all rows, the rest for the wanted rows */
 } layer_part;
 
-/* One decoder layer on x [rows, hidden_size] -> *out, NULL where nothing of it is needed any more. x stays the
- * caller's. */
+/* One decoder layer on x [rows, hidden_size] -> *out, NULL if its hidden states are not needed. The caller keeps x. */
 int layer_forward(pass *p, int layer, layer_part part, tensor *x, tensor **out);
 
-/* The last norm on x, which it takes. */
+/* The final norm of x. Takes ownership of x. */
 int decoder_last_norm(const model *m, graph *g, tensor *x, tensor **hidden);
 
 #endif

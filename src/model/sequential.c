@@ -54,7 +54,7 @@ static int make_steps(graph *g, const batch *b, steps *s) {
     s->sequences = (view){at + rows * 8, rows, sequence_bytes, DTYPE_U8};
     s->gather = (view){at + rows * (8 + sequence_bytes), rows, 1, DTYPE_I32};
     fill_steps(b, s);
-    return g->device->memory.copy_in(g->device, s->memory->value.data, s->host, view_bytes(s->memory->value));
+    return graph_copy_in(g, s->host, s->memory);
 }
 
 /* Entries first .. last - 1 of a view. */
@@ -92,11 +92,11 @@ static int run_step(pass *p, const steps *s, int32_t t, tensor *embedded, tensor
 }
 
 static int make_slots(pass *p) {
-    const model_config *c = p->m->config;
-    int64_t rows = p->b->rows, cols = (int64_t)c->kv_heads * c->head_dim;
-    for (int s = 0; s < c->map.slots; s++) {
-        TRY(graph_zeros(p->g, rows, cols, p->g->compute, &p->k[s]));
-        TRY(graph_zeros(p->g, rows, cols, p->g->compute, &p->v[s]));
+    const layer_map *map = &p->m->config->map;
+    for (int s = 0; s < map->slots; s++) {
+        int64_t rows = p->b->rows, k_width = layer_map_k_width(map, s), v_width = layer_map_v_width(map, s);
+        if (k_width) TRY(graph_zeros(p->g, rows, k_width, p->g->compute, &p->k[s]));
+        if (v_width) TRY(graph_zeros(p->g, rows, v_width, p->g->compute, &p->v[s]));
     }
     return LCKV_OK;
 }

@@ -12,13 +12,16 @@ static int use(const layer_map *map, int forward_passes, int backward_passes) {
     layer_map copy;
     char *text;
     plan steps;
-    for (int i = 0; i < map->layers; i++)
-        FUZZ_CHECK(map->slot_of_source[i] >= 0 && map->slot_of_source[i] < map->slots &&
-                   map->looks_up[i] == (map->source[i] > i));
+    for (int i = 0; i < map->layers; i++) {
+        const layer_description *l = &map->layer[i];
+        FUZZ_CHECK(l->k_slot >= 0 && l->k_slot < map->slots && map->slot[l->k_slot].layer == l->k_source);
+        FUZZ_CHECK(l->v_slot >= 0 && l->v_slot < map->slots && map->slot[l->v_slot].layer == l->v_source);
+        FUZZ_CHECK(l->looks_up == (l->k_source > i || l->v_source > i));
+        FUZZ_CHECK(map->slot[l->k_slot].windowed == map->slot[l->v_slot].windowed);
+    }
     FUZZ_CHECK(layer_map_format(map, &text) >= 0);
-    FUZZ_CHECK(layer_map_parse(text, map->layers, true, false, &copy) >= 0); /* what we write, we read */
-    FUZZ_CHECK(copy.slots == map->slots && copy.loops == map->loops &&
-               !memcmp(copy.source, map->source, (size_t)map->layers * sizeof *map->source));
+    FUZZ_CHECK(layer_map_parse(text, map->layers, 8, false, &copy) >= 0); /* what we write, we read */
+    FUZZ_CHECK(copy.slots == map->slots && copy.loops == map->loops && layer_map_same_sources(&copy, map));
     layer_map_free(&copy);
     free(text);
     int status = plan_make(map, forward_passes, backward_passes, &steps);
@@ -36,8 +39,8 @@ int fuzz_run(const uint8_t *data, size_t size) {
     sscanf(settings, "%6d %8d %8d %3s", &layers, &forward_passes, &backward_passes, flags);
     layer_map map;
     int status =
-        layer_map_parse(text ? text : "", layers, strchr(flags, 'w') != NULL, strchr(flags, 'd') != NULL, &map);
-    status = fuzz_end(status, !map.layers && !map.source);
+        layer_map_parse(text ? text : "", layers, strchr(flags, 'w') ? 8 : 0, strchr(flags, 'd') != NULL, &map);
+    status = fuzz_end(status, !map.layers && !map.layer);
     if (status >= 0) status = use(&map, forward_passes, backward_passes);
     layer_map_free(&map);
     free(settings);

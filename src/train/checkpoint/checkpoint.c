@@ -214,7 +214,7 @@ static int check_model(const model_config *now, const model_config *then) {
                 now->kv_heads == then->kv_heads && now->head_dim == then->head_dim &&
                 now->forward_passes == then->forward_passes && now->backward_passes == then->backward_passes &&
                 now->use_sequential == then->use_sequential;
-    for (int i = 0; same && i < now->layers; i++) same = now->map.source[i] == then->map.source[i];
+    same = same && layer_map_same_sources(&now->map, &then->map);
     REQUIRE(same, LCKV_ERROR_ARGUMENT,
             "'%s' is of another model than '%s' (sizes, layer_types or passes): choose another output_dir, or ask for "
             "overwrite_output_dir",
