@@ -5,6 +5,7 @@
 #include "base/folder.h"
 #include "base/log.h"
 #include "io/adapter_file.h"
+#include "io/adapter_save.h"
 #include "io/checkpoint_files.h"
 #include "io/hf_folder.h"
 #include "train/checkpoint/manifest.h"
