@@ -102,8 +102,7 @@ static int check_rank(const adapter_file *f, const char *module, const safetenso
 
 /* A and B of one weight; *found counts those that are there. */
 static int check_pair(const adapter_file *f, const weight *w, int *found) {
-    const safetensors_entry *a = adapter_file_tensor(f, w->name, 'A'),
-                            *b = adapter_file_tensor(f, w->name, 'B');
+    const safetensors_entry *a = adapter_file_tensor(f, w->name, 'A'), *b = adapter_file_tensor(f, w->name, 'B');
     if (!a && !b) return LCKV_OK;
     REQUIRE(a && b, LCKV_ERROR_FORMAT, "%s: %s has a lora_%c and no lora_%c", f->tensors.path, w->name, a ? 'A' : 'B',
             a ? 'B' : 'A');

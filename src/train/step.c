@@ -301,7 +301,7 @@ int stepper_step(stepper *s, const examples *data, const int64_t *chosen, int64_
     return stepper_end(s, out);
 }
 
-int stepper_blocks_at_once(const stepper *s) {
+int stepper_eval_examples(const stepper *s) {
     return s->eval_batch_size * s->optimizer->exchange->ranks;
 }
 

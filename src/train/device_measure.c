@@ -1,5 +1,6 @@
-/* A product's speed, memory in use: see measure.h, and lckv_trainer_peak() and lckv_trainer_memory() in lckv.h. */
-#include "train/measure.h"
+/* Measurements of a device, see device_measure.h. Implements lckv_trainer_peak() and lckv_trainer_memory() of lckv.h.
+ */
+#include "train/device_measure.h"
 
 #include "base/clock.h"
 #include "train/trainer.h"
@@ -26,7 +27,7 @@ static int seconds_of(device *d, const struct op_linear *product, double *second
     return LCKV_OK;
 }
 
-/* The fastest one: the first makes what a library prepares, and others may have had the processor. */
+/* The fastest of several runs: the first one prepares primitives, and other processes may disturb some of them. */
 static int fastest(device *d, const struct op_linear *product, double *seconds) {
     TRY(seconds_of(d, product, seconds));
     for (int i = 0; i < REPEATS; i++) {
@@ -37,7 +38,7 @@ static int fastest(device *d, const struct op_linear *product, double *seconds) 
     return LCKV_OK;
 }
 
-int vitals_product(device *d, dtype compute, double *flops_per_second) {
+int device_measure_product(device *d, dtype compute, double *flops_per_second) {
     int64_t size = d->host_memory ? CPU_SIZE : GPU_SIZE;
     struct op_linear product = {.bias = {0}};
     double seconds = 0;
@@ -54,15 +55,14 @@ int vitals_product(device *d, dtype compute, double *flops_per_second) {
 }
 
 int lckv_trainer_peak(lckv_trainer *t, double *flops_per_second) {
-    TRY(vitals_product(t->device, t->stepper->graph->compute, flops_per_second));
+    TRY(device_measure_product(t->device, t->stepper->graph->compute, flops_per_second));
     *flops_per_second *= t->exchange->ranks;
     return LCKV_OK;
 }
 
 /* ---------------------------------------------------------------- memory */
 
-/* Linux alone tells a process what it has in memory. */
-static int64_t resident_bytes(void) {
+int64_t process_resident_bytes(void) {
     long long pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
     if (file && fscanf(file, "%*d %lld", &pages) != 1) pages = 0;
@@ -70,12 +70,12 @@ static int64_t resident_bytes(void) {
     return pages * sysconf(_SC_PAGESIZE);
 }
 
-int64_t vitals_memory(device *d) {
+int64_t device_memory_in_use(device *d) {
     size_t free_bytes, total_bytes;
-    if (d->host_memory) return resident_bytes();
+    if (d->host_memory) return process_resident_bytes();
     return d->memory.available(d, &free_bytes, &total_bytes) < 0 ? 0 : (int64_t)(total_bytes - free_bytes);
 }
 
 int64_t lckv_trainer_memory(const lckv_trainer *t) {
-    return vitals_memory(t->device);
+    return device_memory_in_use(t->device);
 }

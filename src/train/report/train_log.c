@@ -1,9 +1,8 @@
-/* train_log.jsonl, see log.h. */
-#include "train/report/log.h"
+/* train_log.jsonl, see train_log.h. */
+#include "train/report/train_log.h"
 
 #include "base/file.h"
 #include "base/json.h"
-#include "train/trainer.h"
 
 #include <errno.h>
 #include <math.h>
@@ -17,7 +16,7 @@ typedef struct train_log {
     char *path;
 } train_log;
 
-/* Where the lines of steps after `step` begin: they were logged after the checkpoint that the run goes on from. */
+/* Length of the lines up to `step`. The lines behind were logged after the checkpoint that the run resumes from. */
 static size_t end_of_step(const char *text, int64_t step) {
     const char *at = text;
     for (const char *end; (end = strchr(at, '\n')); at = end + 1) {
@@ -27,7 +26,7 @@ static size_t end_of_step(const char *text, int64_t step) {
     return (size_t)(at - text);
 }
 
-/* What an earlier process logged of this run, cut where this one goes on; none of it is used where it begins anew. */
+/* Keeps the lines up to the step that the run resumes from; none for a new run. */
 static int keep_earlier_lines(const train_log *log, int64_t step) {
     char *text;
     size_t bytes;
@@ -38,10 +37,10 @@ static int keep_earlier_lines(const train_log *log, int64_t step) {
     return status;
 }
 
-static int begin(void *self, const lckv_trainer *t) {
+static int begin(void *self, const run_view *run) {
     train_log *log = self;
-    TRY(path_join(t->output_dir, NAME, &log->path));
-    TRY(keep_earlier_lines(log, t->step));
+    TRY(path_join(run->output_dir, NAME, &log->path));
+    TRY(keep_earlier_lines(log, run->step));
     log->stream = fopen(log->path, "a");
     REQUIRE(log->stream, LCKV_ERROR_FILE, "cannot write '%s': %s", log->path, strerror(errno));
     return LCKV_OK;
@@ -58,7 +57,7 @@ static int write_line(train_log *log, const json_t *object) {
     return LCKV_OK;
 }
 
-/* `object` (NULL: there was no memory for it) is the function's. */
+/* Takes ownership of `object`; NULL: there was no memory for it. */
 static int log_object(train_log *log, json_t *object) {
     REQUIRE(object, LCKV_ERROR_MEMORY, "no memory for a line of the log");
     int status = write_line(log, object);
@@ -66,9 +65,9 @@ static int log_object(train_log *log, json_t *object) {
     return status;
 }
 
-/* A skipped step has a line of its own, so that none goes unseen. */
-static int step(void *self, const lckv_trainer *t, const lckv_train_progress *p) {
-    (void)t;
+/* A skipped step always has a line of its own. */
+static int step(void *self, const run_view *run, const lckv_train_progress *p) {
+    (void)run;
     if (!p->logged && !p->skipped) return LCKV_OK;
     json_t *object = json_pack("{sI so so sf sf}", "step", (json_int_t)p->step, "loss",
                                json_number_or_null(p->logged ? p->mean_loss : p->loss), "grad_norm",
@@ -78,8 +77,8 @@ static int step(void *self, const lckv_trainer *t, const lckv_train_progress *p)
     return log_object(self, object);
 }
 
-static int evaluated(void *self, const lckv_trainer *t, const lckv_evaluation *e) {
-    return log_object(self, json_pack("{sI so so so}", "step", (json_int_t)t->step, "eval_loss",
+static int evaluated(void *self, const run_view *run, const lckv_evaluation *e) {
+    return log_object(self, json_pack("{sI so so so}", "step", (json_int_t)run->step, "eval_loss",
                                       json_number_or_null(e->loss), "perplexity", json_number_or_null(e->perplexity),
                                       "eval_accuracy", json_number_or_null(e->accuracy)));
 }
@@ -91,16 +90,16 @@ static void release(void *self) {
     free(log);
 }
 
-int train_log_watch(watchers *all) {
+int train_log_attach(observers *all) {
     train_log *log = calloc(1, sizeof *log);
     REQUIRE(log, LCKV_ERROR_MEMORY, "no memory for a log");
-    return watchers_add(
-        all, (watcher){.self = log, .begin = begin, .step = step, .evaluated = evaluated, .release = release});
+    return observers_add(
+        all, (observer){.self = log, .begin = begin, .step = step, .evaluated = evaluated, .release = release});
 }
 
 /* ---------------------------------------------------------------- reading */
 
-/* A line that is half written, or of another kind, tells nothing. */
+/* Ignores incomplete lines and lines without a throughput. */
 static void take_speed(history *h, int64_t *at, const char *line, size_t bytes) {
     json_t *object;
     if (json_parse(line, bytes, NAME, &object) < 0) return;

@@ -1,5 +1,6 @@
-/* Options of a training run, see options.h. */
-#include "train/options.h"
+/* Defaults and checks of the options of a training run, see train_options.h. */
+#include "train/train_options.h"
+
 #include "base/options.h"
 
 #include <math.h>
