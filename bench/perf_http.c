@@ -1,6 +1,6 @@
-/* The same requests to the engine itself and, streamed over HTTP, to a server on the same model, in turns, see main.c.
- * Nothing is read of the answers but that they are whole. */
-#include "bench.h"
+/* Overhead of the HTTP server: the same requests to an engine and, streamed, to a server on the same model. Responses
+ * are only checked for their size. See perf_main.c. */
+#include "perf.h"
 
 #ifdef LCKV_SERVE
 
@@ -15,13 +15,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LEAST_ROUNDS = 3, MOST_ROUNDS = 50, MOST_CLIENTS = 256, REQUEST_BYTES = 16384 };
+enum { MIN_ROUNDS = 3, MAX_ROUNDS = 50, MAX_CLIENTS = 256, REQUEST_BYTES = 16384 };
 
 typedef struct server {
     lckv_model *model;
     serve_options options;
     _Atomic int port;
-    _Atomic bool ends;
+    _Atomic bool stop;
     bool served;
     char error[SERVE_ERROR_BYTES];
     pthread_t thread;
@@ -29,7 +29,7 @@ typedef struct server {
 
 static bool stopping(void *user) {
     server *s = user;
-    return s->ends;
+    return s->stop;
 }
 
 static void started(void *user, const char *host, int port) {
@@ -50,20 +50,20 @@ static int server_start(server *s, lckv_model *m, const lckv_engine_options *eng
     s->options = (serve_options){.host = "127.0.0.1",
                                  .model_name = "bench",
                                  .max_body = 1 << 24,
-                                 .max_connections = MOST_CLIENTS + 8,
+                                 .max_connections = MAX_CLIENTS + 8,
                                  .timeout = 600,
                                  .engine = *engine,
                                  .stopping = stopping,
                                  .started = started,
                                  .user = s};
-    REQUIRE(pthread_create(&s->thread, NULL, serve, s) == 0, LCKV_ERROR_MEMORY, "no thread for a server");
+    REQUIRE(pthread_create(&s->thread, NULL, serve, s) == 0, LCKV_ERROR_MEMORY, "cannot start a thread for the server");
     while (!s->port) usleep(1000);
     REQUIRE(s->port > 0, LCKV_ERROR_DEVICE, "%s", s->error);
     return LCKV_OK;
 }
 
 static void server_stop(server *s) {
-    s->ends = true;
+    s->stop = true;
     pthread_join(s->thread, NULL);
 }
 
@@ -92,106 +92,106 @@ static int send_request(int port, const int32_t *ids, int count, int new_tokens)
     return -1;
 }
 
-/* Reads until all have closed: an event for each token at least. */
+/* Reads until all connections are closed. A complete response has at least one event per token. */
 static int read_all(struct pollfd *clients, int count, int new_tokens) {
     enum { EVENT_BYTES = 64 };
-    int64_t bytes[MOST_CLIENTS] = {0};
-    char piece[65536];
+    int64_t bytes[MAX_CLIENTS] = {0};
+    char buffer[65536];
     for (int open = count; open;) {
         poll(clients, (nfds_t)count, -1);
         for (int i = 0; i < count; i++) {
             if (clients[i].fd < 0 || !clients[i].revents) continue;
-            ssize_t got = recv(clients[i].fd, piece, sizeof piece, 0);
+            ssize_t got = recv(clients[i].fd, buffer, sizeof buffer, 0);
             bytes[i] += got > 0 ? got : 0;
             if (got > 0) continue;
             close(clients[i].fd);
             clients[i].fd = -1;
             open--;
             REQUIRE(!got && bytes[i] > EVENT_BYTES * new_tokens, LCKV_ERROR_FORMAT,
-                    "the answer to client %d has %lld bytes", i, (long long)bytes[i]);
+                    "the response to client %d is incomplete: %lld bytes", i, (long long)bytes[i]);
         }
     }
     return LCKV_OK;
 }
 
-static int ask_server(server *s, const bench_options *o, const int32_t *ids, double *seconds) {
-    struct pollfd clients[MOST_CLIENTS];
-    double begin = bench_now();
+static int run_clients(server *s, const perf_options *o, const int32_t *ids, double *seconds) {
+    struct pollfd clients[MAX_CLIENTS];
+    double begin = clock_seconds();
     for (int i = 0; i < o->batch; i++) {
         int fd = send_request(s->port, ids + (int64_t)i * o->prompt, o->prompt, o->length);
-        REQUIRE(fd >= 0, LCKV_ERROR_FORMAT, "the server takes no connection");
+        REQUIRE(fd >= 0, LCKV_ERROR_FORMAT, "cannot connect to the server");
         clients[i] = (struct pollfd){.fd = fd, .events = POLLIN};
     }
     TRY(read_all(clients, o->batch, o->length));
-    *seconds = bench_now() - begin;
+    *seconds = clock_seconds() - begin;
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- in turns */
+/* ---------------------------------------------------------------- rounds */
 
 typedef struct rounds {
-    double alone[MOST_ROUNDS], served[MOST_ROUNDS], ratios[MOST_ROUNDS], cpu_ratios[MOST_ROUNDS];
+    double alone[MAX_ROUNDS], served[MAX_ROUNDS], ratios[MAX_ROUNDS], cpu_ratios[MAX_ROUNDS];
 } rounds;
 
-/* Seconds on the clock and of the processors, the client's included. */
-static int take_round(const bench_options *o, const bench_model *m, lckv_engine *e, server *s, const int32_t *ids,
-                      rounds *r, int round) {
-    double begin = bench_cpu(), middle;
-    TRY(bench_engine_run(m, e, ids, o->prompt, o->length, o->batch, &r->alone[round]));
-    middle = bench_cpu();
-    TRY(ask_server(s, o, ids, &r->served[round]));
+/* Wall-clock and CPU time; the latter includes the clients'. */
+static int run_round(const perf_options *o, const perf_model *m, lckv_engine *e, server *s, const int32_t *ids,
+                     rounds *r, int round) {
+    double begin = cpu_seconds(), middle;
+    TRY(perf_engine_run(m, e, ids, o->prompt, o->length, o->batch, &r->alone[round]));
+    middle = cpu_seconds();
+    TRY(run_clients(s, o, ids, &r->served[round]));
     r->ratios[round] = r->served[round] / r->alone[round];
-    r->cpu_ratios[round] = (bench_cpu() - middle) / (middle - begin);
+    r->cpu_ratios[round] = (cpu_seconds() - middle) / (middle - begin);
     return LCKV_OK;
 }
 
-static int take_rounds(const bench_options *o, const bench_model *m, lckv_engine *e, server *s, int32_t *ids) {
+static int measure(const perf_options *o, const perf_model *m, lckv_engine *e, server *s, int32_t *ids) {
     static rounds r;
     double begin = 0;
     int count = 0;
-    for (int round = -1; round < MOST_ROUNDS; round++) { /* the first makes primitives */
-        if (round == 0) begin = bench_now();
-        if (round >= LEAST_ROUNDS && bench_now() - begin > o->seconds) break;
-        bench_random_ids(m, (uint64_t)(round + 1), ids, o->batch * o->prompt);
-        TRY(take_round(o, m, e, s, ids, &r, round < 0 ? 0 : round));
+    for (int round = -1; round < MAX_ROUNDS; round++) { /* the first round is a warm-up */
+        if (round == 0) begin = clock_seconds();
+        if (round >= MIN_ROUNDS && clock_seconds() - begin > o->seconds) break;
+        perf_random_ids(m, (uint64_t)(round + 1), ids, o->batch * o->prompt);
+        TRY(run_round(o, m, e, s, ids, &r, round < 0 ? 0 : round));
         count = round + 1;
     }
     printf("{\"bench\": \"server\", \"config\": \"%s\", \"compute\": \"%s\", \"clients\": %d, \"prompt\": %d, "
            "\"length\": %d, \"rounds\": %d, \"engine_seconds\": %.3f, \"server_seconds\": %.3f, \"ratio\": %.4f, "
            "\"cpu_ratio\": %.4f}\n",
-           o->config, dtype_name(o->compute), o->batch, o->prompt, o->length, count, bench_median(r.alone, count),
-           bench_median(r.served, count), bench_median(r.ratios, count), bench_median(r.cpu_ratios, count));
+           o->config, dtype_name(o->compute), o->batch, o->prompt, o->length, count, perf_median(r.alone, count),
+           perf_median(r.served, count), perf_median(r.ratios, count), perf_median(r.cpu_ratios, count));
     return LCKV_OK;
 }
 
-int bench_server(const bench_options *o) {
+int perf_http(const perf_options *o) {
     static server s;
-    bench_model m;
+    perf_model m;
     lckv_engine *e = NULL;
     lckv_engine_options options = lckv_engine_defaults();
     options.max_num_seqs = o->batch;
     options.max_model_len = o->prompt + o->length;
     options.bf16 = o->compute == DTYPE_BF16;
-    REQUIRE(o->batch <= MOST_CLIENTS && o->prompt <= 1024, LCKV_ERROR_ARGUMENT,
-            "at most %d clients with prompts of 1024 tokens", MOST_CLIENTS);
+    REQUIRE(o->batch <= MAX_CLIENTS && o->prompt <= 1024, LCKV_ERROR_ARGUMENT,
+            "expected at most %d clients with prompts of at most 1024 tokens", MAX_CLIENTS);
     int32_t *ids = malloc((size_t)o->batch * (size_t)o->prompt * sizeof *ids);
-    int status = bench_model_open(o, NULL, &m);
+    int status = perf_model_open(o, NULL, &m);
     if (status >= 0 && !ids) status = fail(LCKV_ERROR_MEMORY, "no memory for prompts");
     if (status >= 0) status = lckv_engine_create(m.model, NULL, &options, &e);
     if (status >= 0) status = server_start(&s, m.model, &options);
-    if (status >= 0) status = take_rounds(o, &m, e, &s, ids);
+    if (status >= 0) status = measure(o, &m, e, &s, ids);
     if (s.port) server_stop(&s);
     lckv_engine_free(e);
-    bench_model_close(&m);
+    perf_model_close(&m);
     free(ids);
     return status;
 }
 
 #else
 
-int bench_server(const bench_options *o) {
+int perf_http(const perf_options *o) {
     (void)o;
-    return fail(LCKV_ERROR_UNSUPPORTED, "this was built without libmicrohttpd");
+    return fail(LCKV_ERROR_UNSUPPORTED, "this build has no server (libmicrohttpd was not found)");
 }
 
 #endif
