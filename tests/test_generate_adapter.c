@@ -2,6 +2,7 @@
  * is what peft writes, and files that ask for more, or are not whole, are refused. */
 #include "base/json.h"
 #include "io/adapter_file.h"
+#include "io/adapter_save.h"
 #include "io/hf_folder.h"
 #include "lckv.h"
 

@@ -32,7 +32,7 @@ static void what_does_not_fit_is_refused_before_anything_is_written(void **state
     run t;
     begin(&t, state);
     t.options.memory_limit = needed(&t, 6) - 1000;
-    FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training 6 blocks of 128 tokens at a time takes ");
+    FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training with micro-batches of 6 blocks of 128 tokens needs ");
     assert_non_null(strstr(lckv_last_error(), " GiB more than the "));
     assert_false(output_has(&t, "."));
     t.options.memory_limit = needed(&t, 6);
@@ -51,11 +51,11 @@ static void the_largest_batch_that_fits_is_found(void **state) {
         OK(lckv_trainer_create(&t.options, &trainer));
         assert_int_equal(trainer->batch_size, room_for[i][1]);
         assert_int_equal(trainer->stepper->batch_size, room_for[i][1]);
-        assert_int_equal(trainer->blocks_per_step, 12);
+        assert_int_equal(trainer->examples_per_step, 12);
         lckv_trainer_free(trainer);
     }
     t.options.memory_limit = needed(&t, 1) - 1000;
-    FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training 1 blocks of 128 tokens");
+    FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training with micro-batches of 1 blocks of 128 tokens");
 }
 
 /* However many blocks a step has: the number of batches that are tried grows with what fits, not with the step. */

@@ -71,9 +71,9 @@ static void sft_has_flags_of_its_own(void **state) {
             "wrapped");
     REFUSES(f, 2, "--lora_dropout must be", "sft", "--lora_dropout", "1.5");
     REFUSES(f, 2, "block_size", "sft", "--output_dir", "out", "--block_size", "8");
-    REFUSES(f, 1, "tuning needs a tokenizer, and", "sft", "--output_dir", in(f, "out"), "--model_name_or_path",
-            in(f, "."), "--train_file", in(f, "ids.jsonl"), "--padding_free", "--packing_strategy", "bfd",
-            "--lora_dropout", "0");
+    REFUSES(f, 1, "instruction tuning needs a tokenizer, but", "sft", "--output_dir", in(f, "out"),
+            "--model_name_or_path", in(f, "."), "--train_file", in(f, "ids.jsonl"), "--padding_free",
+            "--packing_strategy", "bfd", "--lora_dropout", "0");
 }
 
 /* What it does to memory and bits is the stepper's test; here that it gets there. */

@@ -274,12 +274,12 @@ static void what_does_not_go_together_is_refused(void **state) {
     t.options.model_name_or_path = base;
     t.options.output_dir = added;
     shape_of_adapter.r = 4;
-    FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is of another adapter");
+    FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is a checkpoint of another adapter");
     shape_of_adapter.r = LORA_RANK;
     shape_of_adapter.target_module_count = 0;
-    FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is of another adapter");
+    FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "is a checkpoint of another adapter");
     t.options.use_peft = false;
-    FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "it is of a run with use_peft");
+    FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "it is a checkpoint of a run with use_peft");
     t.options.use_peft = true;
     t.options.config_name = room_path(t.room, "tiny.json");
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "expected that and no config_name");

@@ -299,7 +299,7 @@ static void state_goes_out_and_in_again(void **state) {
     for (int i = 0; i < p->count; i++) {
         size_t n = (size_t)(p->table[i].rows * p->table[i].cols);
         float *all = calloc(n, 4 * sizeof *all), *again = all + n, *value = all + 2 * n, *master = all + 3 * n;
-        for (optimizer_what what = OPTIMIZER_VALUE; what <= OPTIMIZER_V; what++) {
+        for (optimizer_tensor what = OPTIMIZER_VALUE; what <= OPTIMIZER_V; what++) {
             OK(optimizer_read(a, i, what, all));
             OK(optimizer_write(b, i, what, all));
             OK(optimizer_read(b, i, what, again));

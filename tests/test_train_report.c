@@ -123,19 +123,20 @@ static void neighbours_of_a_long_run_are_one_point(void **state) {
     const report_labels labels = {.name = name};
     begin(&t, state);
     OK(lckv_trainer_create(&t.options, &trainer));
-    for (int step = 1; step <= 2 * REPORT_MOST_POINTS + 1; step++)
+    for (int step = 1; step <= 2 * REPORT_MAX_POINTS + 1; step++)
         OK(history_add(&h, (history_entry){.step = step, .loss = step % 6 ? step : NAN, .grad_norm = NAN}));
-    OK(report_data(trainer, &h, &labels, &text));
+    run_view seen = trainer_view(trainer);
+    OK(report_data(&seen, &h, &labels, &text));
     OK(json_parse(text, strlen(text), "data", &data));
     assert_int_equal(json_integer_value(json_object_get(data, "thinned")), 3);
     const json_t *losses = curve(data, "train", "loss"), *steps = curve(data, "train", "step");
-    assert_int_equal(json_array_size(losses), (2 * REPORT_MOST_POINTS + 1 + 2) / 3);
+    assert_int_equal(json_array_size(losses), (2 * REPORT_MAX_POINTS + 1 + 2) / 3);
     assert_true(at(losses, 0) == 2 && at(steps, 0) == 3);   /* 1, 2, 3 */
     assert_true(at(losses, 1) == 4.5 && at(steps, 1) == 6); /* 4, 5 */
     assert_true(json_is_null(json_array_get(curve(data, "train", "grad_norm"), 0)));
     json_decref(data);
     free(text);
-    free(h.list);
+    history_clear(&h);
     lckv_trainer_free(trainer);
 }
 

@@ -5,7 +5,7 @@
 #include "base/json.h"
 #include "base/text_buffer.h"
 #include "data/byte_stream.h"
-#include "data/documents.h"
+#include "data/document.h"
 
 typedef struct document_file {
     const char *path; /* the reader's, as all but the last three fields */

@@ -1,4 +1,6 @@
 /* One file of documents after the other, and those of text: see documents.h. */
+#include "data/documents.h"
+
 #include "base/file.h"
 #include "data/document_file.h"
 

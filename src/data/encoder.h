@@ -6,7 +6,7 @@
 #ifndef DATA_ENCODER_H
 #define DATA_ENCODER_H
 
-#include "data/corpus.h"
+#include "data/corpus_options.h"
 #include "data/token_writer.h"
 
 /* Encodes all documents that the options name into the file `path`, see corpus.h. *t: as corpus_open() has it. */

@@ -1,8 +1,8 @@
-/* peft's adapters, read and written: see adapter_file.h. */
+/* Adapter folders in the layout of peft: see adapter_file.h. */
 #include "io/adapter_file.h"
 
-#include "io/staging.h"
-#include "io/tensor_values.h"
+#include "base/file.h"
+#include "io/host_device.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -47,7 +47,7 @@ int adapter_file_open(const char *folder, adapter_file *out) {
     REQUIRE(out->folder, LCKV_ERROR_MEMORY, "no memory for a path");
     int status = read_config(out);
     if (status >= 0) status = open_weights(out);
-    if (status >= 0) status = device_open("cpu", 0, &out->host);
+    if (status >= 0) status = host_device_open(&out->host);
     if (status < 0) adapter_file_close(out);
     return status;
 }
@@ -62,13 +62,13 @@ void adapter_file_close(adapter_file *f) {
 
 /* ---------------------------------------------------------------- which tensors */
 
-static const safetensors_entry *find(const adapter_file *f, const char *weight_name, char a_or_b) {
+const safetensors_entry *adapter_file_tensor(const adapter_file *f, const char *weight_name, char a_or_b) {
     char name[ADAPTER_NAME_BYTES];
     return adapter_name(weight_name, a_or_b, name) ? safetensors_find(&f->tensors, name) : NULL;
 }
 
 bool adapter_file_has(const adapter_file *f, const char *weight_name) {
-    return find(f, weight_name, 'A') != NULL;
+    return adapter_file_tensor(f, weight_name, 'A') != NULL;
 }
 
 static int check_shape(const adapter_file *f, const safetensors_entry *e, int64_t rows, int64_t cols) {
@@ -102,7 +102,7 @@ static int check_rank(const adapter_file *f, const char *module, const safetenso
 
 /* A and B of one weight; *found counts those that are there. */
 static int check_pair(const adapter_file *f, const weight *w, int *found) {
-    const safetensors_entry *a = find(f, w->name, 'A'), *b = find(f, w->name, 'B');
+    const safetensors_entry *a = adapter_file_tensor(f, w->name, 'A'), *b = adapter_file_tensor(f, w->name, 'B');
     if (!a && !b) return LCKV_OK;
     REQUIRE(a && b, LCKV_ERROR_FORMAT, "%s: %s has a lora_%c and no lora_%c", f->tensors.path, w->name, a ? 'A' : 'B',
             a ? 'B' : 'A');
@@ -155,51 +155,11 @@ int adapter_file_check(const adapter_file *f, const params *base) {
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- merging */
-
-/* [rows, cols] -> [cols, rows] */
-static void transpose(const float *in, int64_t rows, int64_t cols, float *out) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < cols; c++) out[c * rows + r] = in[r * cols + c];
-}
-
-/* product [rows, cols] = b [rows, rank] a [rank, cols]; the others are room for the same numbers of floats. */
-static int multiply(const adapter_file *f, const safetensors_entry *a, const safetensors_entry *b, float *factors,
-                    float *product) {
-    int64_t rank = a->shape[0], cols = a->shape[1], rows = b->shape[0];
-    float *left = factors, *right = left + b->elements, *turned = right + a->elements;
-    TRY(tensor_values(f->host, b, DTYPE_F32, left));
-    TRY(tensor_values(f->host, a, DTYPE_F32, right));
-    transpose(right, rank, cols, turned);
-    struct op_linear linear = {.x = {left, rows, rank, DTYPE_F32},
-                               .weight = {turned, cols, rank, DTYPE_F32},
-                               .y = {product, rows, cols, DTYPE_F32}};
-    TRY(DEVICE_RUN(f->host, linear, &linear));
-    return f->host->memory.wait(f->host);
-}
-
-static int scale_of(const adapter_file *f, const char *weight_name, int64_t rank, float *out) {
+int adapter_file_scale(const adapter_file *f, const char *weight_name, int64_t rank, float *out) {
     char module[ADAPTER_NAME_BYTES];
     double alpha;
     module_of(weight_name, module);
     TRY(adapter_config_alpha(&f->config, module, &alpha));
     *out = (float)(alpha / (f->config.rank_stabilized ? sqrt((double)rank) : (double)rank));
     return LCKV_OK;
-}
-
-int adapter_file_merge(const adapter_file *f, const char *weight_name, int64_t rows, int64_t cols, float *values) {
-    const safetensors_entry *a = find(f, weight_name, 'A'), *b = find(f, weight_name, 'B');
-    float scale;
-    if (!a || !b) return LCKV_OK;
-    TRY(scale_of(f, weight_name, a->shape[0], &scale));
-    float *factors = malloc((size_t)(2 * a->elements + b->elements) * sizeof *factors);
-    float *product = malloc((size_t)(rows * cols) * sizeof *product);
-    int status = factors && product ? multiply(f, a, b, factors, product)
-                                    : fail(LCKV_ERROR_MEMORY, "no memory to merge %s", weight_name);
-    struct op_accumulate sum = {
-        .src = {product, rows, cols, DTYPE_F32}, .dst = {values, rows, cols, DTYPE_F32}, .scale = scale};
-    if (status >= 0) status = DEVICE_RUN(f->host, accumulate, &sum);
-    free(factors);
-    free(product);
-    return status;
 }

@@ -33,21 +33,10 @@ int adapter_file_check(const adapter_file *f, const params *base);
 /* Whether it adds to this weight. */
 bool adapter_file_has(const adapter_file *f, const char *weight_name);
 
-/* values [rows, cols] += scale b a, in host memory: what the weight of that name becomes; nothing where it adds nothing
- * to it. The file has been checked. */
-int adapter_file_merge(const adapter_file *f, const char *weight_name, int64_t rows, int64_t cols, float *values);
+/* Matrix A or B ('A', 'B') that the adapter has for the weight of this name; NULL if none. */
+const safetensors_entry *adapter_file_tensor(const adapter_file *f, const char *weight_name, char a_or_b);
 
-typedef struct adapter_save_options {
-    dtype type;                /* on disk */
-    const char *base;          /* base_model_name_or_path; NULL: null */
-    const char *tokenizer;     /* folder that tokenizer files are taken from; NULL: none */
-    const char *chat_template; /* text to write as chat_template.jinja; NULL: that folder's */
-    /* Puts the values of an entry of the adapter's table into host memory. */
-    int (*values)(void *user, int entry, dtype type, void *host);
-    void *user;
-} adapter_save_options;
-
-/* Writes config, tokenizer files and weights, in this order, each whole or not at all (as checkpoint_save()). */
-int adapter_save(const adapter *a, const adapter_save_options *options, const char *folder);
+/* The factor of B A for the weight of this name, whose matrices have this rank. */
+int adapter_file_scale(const adapter_file *f, const char *weight_name, int64_t rank, float *out);
 
 #endif

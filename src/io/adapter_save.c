@@ -1,4 +1,6 @@
-/* An adapter becomes a folder that peft reads: adapter_save() of adapter_file.h. */
+/* Writing an adapter, see adapter_save.h. */
+#include "io/adapter_save.h"
+
 #include "io/adapter_file.h"
 #include "io/staging.h"
 

@@ -2,9 +2,10 @@
 #include "io/convert.h"
 
 #include "base/log.h"
+#include "io/adapter_merge.h"
 #include "io/checkpoint_table.h"
 #include "io/hf_folder.h"
-#include "io/tensor_values.h"
+#include "io/host_device.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,7 +116,7 @@ static bool target_has(void *user, const char *name) {
 
 static int source_values(const struct conversion *c, const checkpoint_tensor *t, dtype type, void *out) {
     const adapter_file *a = c->adapter.folder ? &c->adapter : NULL;
-    return tensor_values_adapted(c->device, t->entry, a, type, out);
+    return adapter_merged_values(c->device, t->entry, a, type, out);
 }
 
 /* mean = the mean of tensors of one shape; `sums` are zeros. */
@@ -258,7 +259,7 @@ int checkpoint_load_converted(device *d, const char *folder, const model_config 
     convert_options options = {.source = folder, .config = config, .kv = kv};
     struct conversion c = {.options = &options, .to = config};
     *out = NULL;
-    TRY(device_open("cpu", 1, &c.device)); /* converts in host memory */
+    TRY(host_device_open(&c.device));
     int status = make_model(&c, d, out);
     close_both(&c);
     device_close(c.device);

@@ -1,7 +1,7 @@
 /* A folder becomes a model: checkpoint_load() of hf_folder.h. */
+#include "io/adapter_merge.h"
 #include "io/checkpoint_table.h"
 #include "io/hf_folder.h"
-#include "io/tensor_values.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +38,7 @@ static void adopt_in_place(const source *s, device *d, dtype type, params *p) {
 static int set_merged(const source *s, params *p, int i, const safetensors_entry *e) {
     float *values = malloc((size_t)e->elements * sizeof *values);
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)e->elements, e->name);
-    int status = tensor_values_adapted(s->adapter.host, e, &s->adapter, DTYPE_F32, values);
+    int status = adapter_merged_values(s->adapter.host, e, &s->adapter, DTYPE_F32, values);
     if (status >= 0) status = params_set(p, i, values, DTYPE_F32);
     free(values);
     return status;

@@ -5,6 +5,7 @@
 #include "io/adapter_file.h"
 #include "io/convert.h"
 #include "io/hf_folder.h"
+#include "io/host_device.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -167,7 +168,7 @@ static int convert_between(const lckv_convert_options *o, convert_options *conve
     convert->shard_bytes = o->max_shard_bytes;
     convert->go_on = o->go_on;
     convert->user = o->user;
-    TRY(device_open("cpu", 0, &cpu));
+    TRY(host_device_open(&cpu));
     int status = checkpoint_convert(cpu, convert);
     device_close(cpu);
     return status;

@@ -1,60 +1,60 @@
-/* Telling watchers, see observer.h. */
+/* Notifying observers, see observer.h. */
 #include "train/observer.h"
 
 #include "base/log.h"
 
 #include <stdlib.h>
 
-int watchers_add(watchers *all, watcher one) {
-    watcher *list = realloc(all->list, (size_t)(all->count + 1) * sizeof *list);
+int observers_add(observers *all, observer one) {
+    observer *list = realloc(all->list, (size_t)(all->count + 1) * sizeof *list);
     if (!list) {
         if (one.release) one.release(one.self);
-        return fail(LCKV_ERROR_MEMORY, "no memory for a watcher of the run");
+        return fail(LCKV_ERROR_MEMORY, "no memory for an observer of the run");
     }
     list[all->count++] = one;
     all->list = list;
     return LCKV_OK;
 }
 
-void watchers_free(watchers *all) {
+void observers_free(observers *all) {
     for (int i = 0; i < all->count; i++)
         if (all->list[i].release) all->list[i].release(all->list[i].self);
     free(all->list);
-    *all = (watchers){0};
+    *all = (observers){0};
 }
 
-/* A disk that is full takes no lines, but ends no run. */
+/* A full disk does not end the run. */
 static int or_warn(int status) {
-    if (status == LCKV_ERROR_FILE) log_message(LCKV_LOG_WARNING, "%s; training goes on", lckv_last_error());
+    if (status == LCKV_ERROR_FILE) log_message(LCKV_LOG_WARNING, "%s; training continues", lckv_last_error());
     return status == LCKV_ERROR_FILE ? LCKV_OK : status;
 }
 
-int watchers_begin(const watchers *all, const lckv_trainer *t) {
+int observers_begin(const observers *all, const run_view *run) {
     for (int i = 0; i < all->count; i++)
-        if (all->list[i].begin) TRY(all->list[i].begin(all->list[i].self, t));
+        if (all->list[i].begin) TRY(all->list[i].begin(all->list[i].self, run));
     return LCKV_OK;
 }
 
-int watchers_step(const watchers *all, const lckv_trainer *t, const lckv_train_progress *p) {
+int observers_step(const observers *all, const run_view *run, const lckv_train_progress *p) {
     for (int i = 0; i < all->count; i++)
-        if (all->list[i].step) TRY(or_warn(all->list[i].step(all->list[i].self, t, p)));
+        if (all->list[i].step) TRY(or_warn(all->list[i].step(all->list[i].self, run, p)));
     return LCKV_OK;
 }
 
-int watchers_evaluated(const watchers *all, const lckv_trainer *t, const lckv_evaluation *e) {
+int observers_evaluated(const observers *all, const run_view *run, const lckv_evaluation *e) {
     for (int i = 0; i < all->count; i++)
-        if (all->list[i].evaluated) TRY(or_warn(all->list[i].evaluated(all->list[i].self, t, e)));
+        if (all->list[i].evaluated) TRY(or_warn(all->list[i].evaluated(all->list[i].self, run, e)));
     return LCKV_OK;
 }
 
-int watchers_saving(const watchers *all, const lckv_trainer *t, const char *folder) {
+int observers_saving(const observers *all, const run_view *run, const char *folder) {
     for (int i = 0; i < all->count; i++)
-        if (all->list[i].saving) TRY(all->list[i].saving(all->list[i].self, t, folder));
+        if (all->list[i].saving) TRY(all->list[i].saving(all->list[i].self, run, folder));
     return LCKV_OK;
 }
 
-int watchers_end(const watchers *all, const lckv_trainer *t, const lckv_train_result *result, int status) {
+int observers_end(const observers *all, const run_view *run, const lckv_train_result *result, int status) {
     for (int i = 0; i < all->count; i++)
-        if (all->list[i].end) TRY(all->list[i].end(all->list[i].self, t, result, status));
+        if (all->list[i].end) TRY(all->list[i].end(all->list[i].self, run, result, status));
     return LCKV_OK;
 }

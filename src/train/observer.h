@@ -1,45 +1,46 @@
-/* Those who watch a run: logs, reports, whoever wants to know how it goes.
+/* Observers of a training run: logs, reports, event files.
  *
- * The loop tells each watcher what happens, in the order in which they were added, on its own thread; a watcher reads
- * the trainer and never changes it. A function may be NULL: not interested. A failure of one ends the run with its
- * message, except that a file which cannot be written between steps (LCKV_ERROR_FILE) is only warned about. Leaves out:
- * the caller's own callback (lckv.h), which may also stop a run. */
+ * The trainer notifies its observers in the order in which they were added, on its own thread. An observer reads the
+ * view of the run and never changes the run. Each function may be NULL. If one fails, the run ends with its message,
+ * except that a file which cannot be written between steps (LCKV_ERROR_FILE) only causes a warning. Leaves out: the
+ * caller's callback (callback.h), which can stop a run. */
 #ifndef TRAIN_OBSERVER_H
 #define TRAIN_OBSERVER_H
 
-#include "base/status.h"
+#include "train/run_view.h"
 
-typedef struct watcher {
+typedef struct observer {
     void *self;
-    /* Before the first step. A run that goes on from a checkpoint has t->step > 0 and its folder in t->resumed_from. */
-    int (*begin)(void *self, const lckv_trainer *t);
-    /* A step has ended; p->logged: it is the turn of a line in logs. */
-    int (*step)(void *self, const lckv_trainer *t, const lckv_train_progress *p);
-    /* The validation blocks have been run through, after step t->step. */
-    int (*evaluated)(void *self, const lckv_trainer *t, const lckv_evaluation *e);
-    /* A checkpoint of step t->step is being written to `folder`, which gets its own name afterwards. Files that are put
-     * there belong to it; what a resumed run must end with bit for bit holds no clock. */
-    int (*saving)(void *self, const lckv_trainer *t, const char *folder);
-    /* The run is over and the model, if there is one, in t->output_dir. `status` says how it ended; nobody is told what
-     * comes after a watcher's failure, or when a trainer is freed without having run. */
-    int (*end)(void *self, const lckv_trainer *t, const lckv_train_result *result, int status);
+    /* Before the first step. A resumed run has run->step > 0 and run->resumed_from. */
+    int (*begin)(void *self, const run_view *run);
+    /* After a step; p->logged: logs should write a line. */
+    int (*step)(void *self, const run_view *run, const lckv_train_progress *p);
+    /* After an evaluation at step run->step. */
+    int (*evaluated)(void *self, const run_view *run, const lckv_evaluation *e);
+    /* While the checkpoint of step run->step is written to `folder`, which is renamed afterwards. Files written there
+     * become part of the checkpoint. They must not contain times, because the checkpoints of a resumed run equal those
+     * of an uninterrupted one. */
+    int (*saving)(void *self, const run_view *run, const char *folder);
+    /* After the run, when the model (if any) is in output_dir. `status` is the run's result. Not called after an
+     * observer has failed, or if the trainer is freed without having run. */
+    int (*end)(void *self, const run_view *run, const lckv_train_result *result, int status);
     /* Once, when the trainer is freed. */
     void (*release)(void *self);
-} watcher;
+} observer;
 
-typedef struct watchers {
-    watcher *list;
+typedef struct observers {
+    observer *list;
     int count;
-} watchers;
+} observers;
 
-/* The watcher is released also when there is no memory to add it. */
-int watchers_add(watchers *all, watcher one);
-void watchers_free(watchers *all);
+/* Takes ownership of the observer, also on failure. */
+int observers_add(observers *all, observer one);
+void observers_free(observers *all);
 
-int watchers_begin(const watchers *all, const lckv_trainer *t);
-int watchers_step(const watchers *all, const lckv_trainer *t, const lckv_train_progress *p);
-int watchers_evaluated(const watchers *all, const lckv_trainer *t, const lckv_evaluation *e);
-int watchers_saving(const watchers *all, const lckv_trainer *t, const char *folder);
-int watchers_end(const watchers *all, const lckv_trainer *t, const lckv_train_result *result, int status);
+int observers_begin(const observers *all, const run_view *run);
+int observers_step(const observers *all, const run_view *run, const lckv_train_progress *p);
+int observers_evaluated(const observers *all, const run_view *run, const lckv_evaluation *e);
+int observers_saving(const observers *all, const run_view *run, const char *folder);
+int observers_end(const observers *all, const run_view *run, const lckv_train_result *result, int status);
 
 #endif

@@ -23,7 +23,7 @@ static int64_t elements(const weight *w) {
     return w->rows * w->cols;
 }
 
-static view slice(view whole, int64_t first, int64_t count) {
+static view subview(view whole, int64_t first, int64_t count) {
     if (!whole.data) return whole;
     return (view){(char *)whole.data + first * (int64_t)dtype_bytes(whole.type), 1, count, whole.type};
 }
@@ -40,17 +40,17 @@ static int divide(optimizer *o) {
     const params *p = o->params;
     int ranks = o->collectives->ranks;
     int64_t end = place(p, p->count - 1) + elements(&p->table[p->count - 1]);
-    o->begin = calloc((size_t)ranks + 1, sizeof *o->begin);
-    o->value_begin = calloc((size_t)ranks + 1, sizeof *o->value_begin);
-    REQUIRE(o->begin && o->value_begin, LCKV_ERROR_MEMORY, "no memory for the optimizer's parts");
-    for (int r = 1; r < ranks; r++) o->begin[r] = end / ranks * r / WHOLE * WHOLE;
-    o->begin[ranks] = end;
+    o->shard_begin = calloc((size_t)ranks + 1, sizeof *o->shard_begin);
+    o->shard_value_begin = calloc((size_t)ranks + 1, sizeof *o->shard_value_begin);
+    REQUIRE(o->shard_begin && o->shard_value_begin, LCKV_ERROR_MEMORY, "no memory for the optimizer's parts");
+    for (int r = 1; r < ranks; r++) o->shard_begin[r] = end / ranks * r / WHOLE * WHOLE;
+    o->shard_begin[ranks] = end;
     return LCKV_OK;
 }
 
-int64_t optimizer_overlap(const optimizer *o, int entry, int rank, int64_t *first) {
+int64_t optimizer_shard_of_entry(const optimizer *o, int entry, int rank, int64_t *first) {
     int64_t at = place(o->params, entry), count = elements(&o->params->table[entry]);
-    int64_t begin = o->begin[rank] - at, end = o->begin[rank + 1] - at;
+    int64_t begin = o->shard_begin[rank] - at, end = o->shard_begin[rank + 1] - at;
     *first = begin < 0 ? 0 : begin > count ? count : begin;
     end = end < *first ? *first : end > count ? count : end;
     return end - *first;
@@ -60,30 +60,30 @@ int64_t optimizer_overlap(const optimizer *o, int entry, int rank, int64_t *firs
 static void divide_values(optimizer *o) {
     const params *p = o->params;
     int last = p->count - 1, ranks = o->collectives->ranks;
-    o->value_begin[ranks] = value_place(p, last) + elements(&p->table[last]);
+    o->shard_value_begin[ranks] = value_place(p, last) + elements(&p->table[last]);
     for (int r = ranks - 1; r > 0; r--) {
         int64_t first;
         int i = 0;
-        while (i < p->count && !optimizer_overlap(o, i, r, &first)) i++;
-        o->value_begin[r] = i < p->count ? value_place(p, i) + first : o->value_begin[r + 1];
+        while (i < p->count && !optimizer_shard_of_entry(o, i, r, &first)) i++;
+        o->shard_value_begin[r] = i < p->count ? value_place(p, i) + first : o->shard_value_begin[r + 1];
     }
 }
 
-static int list_pieces(optimizer *o) {
+static int list_slices(optimizer *o) {
     const params *p = o->params;
-    o->pieces = calloc((size_t)p->count, sizeof *o->pieces);
-    REQUIRE(o->pieces, LCKV_ERROR_MEMORY, "no memory for the optimizer's table");
+    o->slices = calloc((size_t)p->count, sizeof *o->slices);
+    REQUIRE(o->slices, LCKV_ERROR_MEMORY, "no memory for the optimizer's table");
     for (int i = 0; i < p->count; i++) {
         const weight *w = &p->table[i];
-        int64_t first, count = optimizer_overlap(o, i, o->collectives->rank, &first);
+        int64_t first, count = optimizer_shard_of_entry(o, i, o->collectives->rank, &first);
         if (!count) continue;
-        o->pieces[o->piece_count++] = (piece){
+        o->slices[o->slice_count++] = (shard_slice){
             .entry = i,
             .first = first,
             .count = count,
-            .value = slice(w->tensor.value, first, count),
-            .grad = slice(w->tensor.grad, first, count),
-            .master = slice(w->master, first, count),
+            .value = subview(w->tensor.value, first, count),
+            .grad = subview(w->tensor.grad, first, count),
+            .master = subview(w->master, first, count),
         };
     }
     return LCKV_OK;
@@ -110,10 +110,10 @@ static size_t lay_out(optimizer *o, void *base) {
     o->state = carve_view(base, &at, 1, sizeof(step_state), DTYPE_U8);
     o->sum_squares = carve_view(base, &at, 1, 1, DTYPE_F64);
     bool masters = o->collectives->ranks > 1 && o->params->masters;
-    for (piece *q = o->pieces; q < o->pieces + o->piece_count; q++) {
+    for (shard_slice *q = o->slices; q < o->slices + o->slice_count; q++) {
         if (masters) q->master = carve_view(base, &at, 1, q->count, DTYPE_F32);
-        q->m = carve_view(base, &at, 1, q->count, o->kept);
-        q->v = carve_view(base, &at, 1, q->count, o->kept);
+        q->m = carve_view(base, &at, 1, q->count, o->state_type);
+        q->v = carve_view(base, &at, 1, q->count, o->state_type);
     }
     return at;
 }
@@ -128,9 +128,9 @@ static int allocate(optimizer *o) {
 /* Of the f32 masters a process among several keeps those of its part alone. */
 static int take_masters(optimizer *o) {
     if (o->collectives->ranks == 1 || !o->params->masters) return LCKV_OK;
-    for (const piece *q = o->pieces; q < o->pieces + o->piece_count; q++) {
+    for (const shard_slice *q = o->slices; q < o->slices + o->slice_count; q++) {
         view whole = o->params->table[q->entry].master;
-        struct op_cast a = {.src = slice(whole, q->first, q->count), .dst = q->master};
+        struct op_cast a = {.src = subview(whole, q->first, q->count), .dst = q->master};
         TRY(DEVICE_RUN(o->device, cast, &a));
     }
     return params_drop_masters(o->params);
@@ -139,7 +139,7 @@ static int take_masters(optimizer *o) {
 static int make(optimizer *o) {
     TRY(divide(o));
     divide_values(o);
-    TRY(list_pieces(o));
+    TRY(list_slices(o));
     TRY(allocate(o));
     return take_masters(o);
 }
@@ -150,8 +150,11 @@ int optimizer_create(params *p, const optimizer_options *options, optimizer **ou
     REQUIRE(o, LCKV_ERROR_MEMORY, "no memory for an optimizer");
     const collectives *e = options->collectives ? options->collectives : collectives_single();
     bool bf16 = p->table[0].tensor.value.type == DTYPE_BF16 && !p->masters;
-    *o = (optimizer){
-        .params = p, .device = p->device, .collectives = e, .options = *options, .kept = bf16 ? DTYPE_BF16 : DTYPE_F32};
+    *o = (optimizer){.params = p,
+                     .device = p->device,
+                     .collectives = e,
+                     .options = *options,
+                     .state_type = bf16 ? DTYPE_BF16 : DTYPE_F32};
     int status = make(o);
     if (status < 0) {
         optimizer_free(o);
@@ -164,9 +167,9 @@ int optimizer_create(params *p, const optimizer_options *options, optimizer **ou
 void optimizer_free(optimizer *o) {
     if (!o) return;
     if (o->memory) o->device->memory.release(o->device, o->memory);
-    free(o->pieces);
-    free(o->begin);
-    free(o->value_begin);
+    free(o->slices);
+    free(o->shard_begin);
+    free(o->shard_value_begin);
     free(o);
 }
 
@@ -189,15 +192,15 @@ static step_state state_of_step(const optimizer *o, double learning_rate) {
 }
 
 static int sum_gradients(optimizer *o, view loss) {
-    collectives_parts gradients = {o->params->table[0].tensor.grad.data, DTYPE_F32, o->begin};
+    collectives_parts gradients = {o->params->table[0].tensor.grad.data, DTYPE_F32, o->shard_begin};
     TRY(collectives_all_reduce(o->collectives, loss));
     return collectives_reduce_scatter(o->collectives, gradients);
 }
 
 static int find_norm(optimizer *o, view loss) {
     TRY(o->device->memory.zero(o->device, o->sum_squares.data, sizeof(double)));
-    for (int i = 0; i < o->piece_count; i++) {
-        struct op_sum_squares a = {.x = o->pieces[i].grad, .out = o->sum_squares};
+    for (int i = 0; i < o->slice_count; i++) {
+        struct op_sum_squares a = {.x = o->slices[i].grad, .out = o->sum_squares};
         TRY(DEVICE_RUN(o->device, sum_squares, &a));
     }
     TRY(collectives_all_reduce(o->collectives, o->sum_squares));
@@ -205,7 +208,7 @@ static int find_norm(optimizer *o, view loss) {
     return DEVICE_RUN(o->device, clip, &a);
 }
 
-static int update(optimizer *o, const piece *q) {
+static int update(optimizer *o, const shard_slice *q) {
     bool rounded = q->master.data != NULL;
     struct op_adamw a = {
         .master = rounded ? q->master : q->value,
@@ -221,9 +224,9 @@ static int update(optimizer *o, const piece *q) {
     return DEVICE_RUN(o->device, adamw, &a);
 }
 
-static int update_pieces(optimizer *o, view loss) {
+static int update_slices(optimizer *o, view loss) {
     TRY(find_norm(o, loss));
-    for (int i = 0; i < o->piece_count; i++) TRY(update(o, &o->pieces[i]));
+    for (int i = 0; i < o->slice_count; i++) TRY(update(o, &o->slices[i]));
     return LCKV_OK;
 }
 
@@ -231,8 +234,8 @@ static int update_pieces(optimizer *o, view loss) {
 static int gather(optimizer *o) {
     if (o->collectives->ranks == 1) return LCKV_OK;
     view values = o->params->table[0].tensor.value, gradients = o->params->table[0].tensor.grad;
-    size_t bytes = (size_t)o->begin[o->collectives->ranks] * sizeof(float);
-    TRY(collectives_all_gather(o->collectives, (collectives_parts){values.data, values.type, o->value_begin}));
+    size_t bytes = (size_t)o->shard_begin[o->collectives->ranks] * sizeof(float);
+    TRY(collectives_all_gather(o->collectives, (collectives_parts){values.data, values.type, o->shard_value_begin}));
     return o->device->memory.zero(o->device, gradients.data, bytes);
 }
 
@@ -244,6 +247,6 @@ int optimizer_send(optimizer *o, double learning_rate) {
 
 int optimizer_update(optimizer *o, view loss) {
     TRY(sum_gradients(o, loss));
-    TRY(collectives_agree(o->collectives, update_pieces(o, loss)));
+    TRY(collectives_agree(o->collectives, update_slices(o, loss)));
     return gather(o);
 }

@@ -25,29 +25,29 @@ typedef struct optimizer_options {
 } optimizer_options;
 
 /* What this process owns of one entry: `count` elements from element `first` on. All views are [1, count]. */
-typedef struct piece {
+typedef struct shard_slice {
     int entry;
     int64_t first, count;
     view value, grad; /* of the weight's own */
     view master;      /* f32: where value is a rounded copy of it; else absent */
     view m, v;        /* of optimizer.kept: the moments */
-} piece;
+} shard_slice;
 
 typedef struct optimizer {
     params *params; /* the caller's */
     device *device;
     const collectives *collectives;
     optimizer_options options;
-    piece *pieces; /* in the table's order, at most one an entry */
-    int piece_count;
-    int64_t *begin;       /* [ranks + 1]: where each process's part begins in the memory of gradients, in elements */
-    int64_t *value_begin; /* the same in the memory of values */
-    int64_t steps;        /* taken */
-    dtype kept;           /* type of what a step goes on from, weights and moments: bf16 where weights are bf16 and
-                           * without masters (see op_adamw), else f32 */
-    view state;           /* step_state: what op_clip found is read from here */
-    view sum_squares;     /* f64 [1, 1] */
-    void *memory;         /* all of it */
+    shard_slice *slices; /* in the table's order, at most one an entry */
+    int slice_count;
+    int64_t *shard_begin; /* [ranks + 1]: where each process's part begins in the memory of gradients, in elements */
+    int64_t *shard_value_begin; /* the same in the memory of values */
+    int64_t steps;              /* taken */
+    dtype state_type; /* type of what a step goes on from, weights and moments: bf16 where weights are bf16 and
+                       * without masters (see op_adamw), else f32 */
+    view state;       /* step_state: what op_clip found is read from here */
+    view sum_squares; /* f64 [1, 1] */
+    void *memory;     /* all of it */
 } optimizer;
 
 /* `p` has values and gradients (params_enable_gradients) and outlives the optimizer. Among several processes its
@@ -56,7 +56,7 @@ int optimizer_create(params *p, const optimizer_options *options, optimizer **ou
 void optimizer_free(optimizer *o); /* NULL is fine */
 
 /* What of an entry lies in the part of process `rank`: the elements that are returned, from element *first on. */
-int64_t optimizer_overlap(const optimizer *o, int entry, int rank, int64_t *first);
+int64_t optimizer_shard_of_entry(const optimizer *o, int entry, int rank, int64_t *first);
 
 /* One step with the gradients of the whole step, in two parts: what the step needs is sent, then it is done. The second
  * copies nothing, so that it can be part of a recorded step of one process alone. `loss` (f64 [1, 1]) is looked at for

@@ -1,22 +1,17 @@
 /* The data of a training run, see run_data.h. */
 #include "train/run_data.h"
-#include "base/options.h"
 
 #include "base/log.h"
+#include "base/options.h"
 #include "data/corpus.h"
 #include "data/sources.h"
 #include "hub/model_path.h"
+#include "train/callback.h"
 #include "train/run_rows.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static bool tell_reading(void *user, double fraction) {
-    const lckv_trainer *t = user;
-    lckv_train_progress p = {.phase = LCKV_TRAIN_READING, .fraction = fraction};
-    return !t->callback || t->callback(t->user, &p);
-}
 
 /* ---------------------------------------------------------------- which documents */
 
@@ -39,8 +34,8 @@ static int read_files(lckv_trainer *t, const lckv_train_options *o, const char *
     corpus_options corpus = corpus_of(o, paths, count);
     corpus.overwrite_cache = o->overwrite_cache && t->collectives->rank == 0; /* once is enough */
     corpus.vocab_size = t->config->vocab_size;
-    corpus.tokenizer_folder = t->tokenizer_folder;
-    corpus.go_on = tell_reading;
+    corpus.tokenizer_folder = t->origin.tokenizer_folder;
+    corpus.go_on = trainer_reading;
     corpus.user = t;
     return corpus_open(&corpus, &t->tokenizer, out, NULL);
 }
@@ -58,19 +53,12 @@ static int64_t split_documents(const lckv_train_options *o, int64_t documents) {
 
 /* ---------------------------------------------------------------- which blocks */
 
-/* run_clm.py: what the model was made for, but no more than 1024 unless asked for. */
-int32_t train_data_block_size(const lckv_trainer *t, const lckv_train_options *o) {
-    int64_t most = t->config->positions, asked = o->block_size ? o->block_size : 1024;
-    return (int32_t)(asked < most ? asked : most);
-}
-
 static void warn_of_block_size(const lckv_trainer *t, const lckv_train_options *o) {
-    int32_t used = train_data_block_size(t, o);
-    if (o->block_size > used)
+    if (o->block_size > t->block_size)
         log_message(LCKV_LOG_WARNING,
                     "%s %lld is more than the model's %lld positions (max_position_embeddings): using %d",
                     o->tuning ? "max_seq_length" : "block_size", (long long)o->block_size,
-                    (long long)t->config->positions, used);
+                    (long long)t->config->positions, t->block_size);
 }
 
 /* `file` is one of them, for the message. */
@@ -82,8 +70,8 @@ static int check_blocks(const lckv_train_options *o, const blocks *b, const char
     return LCKV_OK;
 }
 
-static block_rules rules_of(const lckv_trainer *t, const lckv_train_options *o, int64_t most) {
-    return (block_rules){train_data_block_size(t, o), o->group_all, most, o->document_mask};
+static block_rules rules_of(const lckv_trainer *t, const lckv_train_options *o, int64_t limit) {
+    return (block_rules){t->block_size, o->group_all, limit, o->document_mask};
 }
 
 static int cut_train(lckv_trainer *t, const lckv_train_options *o, int64_t first) {
@@ -256,10 +244,9 @@ void train_data_free(lckv_trainer *t) {
 
 /* ---------------------------------------------------------------- encoding alone */
 
-static bool tell_alone(void *user, double fraction) {
+static bool report_reading(void *user, double fraction) {
     const lckv_train_options *o = user;
-    lckv_train_progress p = {.phase = LCKV_TRAIN_READING, .fraction = fraction};
-    return !o->callback || o->callback(o->user, &p);
+    return callback_reading(o->callback, o->user, fraction);
 }
 
 static int tokenize_in(const lckv_train_options *o, const source_list *files, const char *folder, lckv_tokenized *out) {
@@ -269,7 +256,7 @@ static int tokenize_in(const lckv_train_options *o, const source_list *files, co
     corpus.tokenizer_folder = folder;
     corpus.overwrite_cache = o->overwrite_cache;
     corpus.vocab_size = INT32_MAX; /* there is no model to ask */
-    corpus.go_on = tell_alone;
+    corpus.go_on = report_reading;
     corpus.user = (void *)(uintptr_t)o;
     int status = corpus_open(&corpus, &t, &s, &out->path);
     lckv_tokenizer_free(t);

@@ -73,7 +73,7 @@ static int make(stepper *s, const stepper_options *o) {
     return optimizer_create(model_trainable(s->model), &o->optimizer, &s->optimizer);
 }
 
-static int check_collectives(const device *d, const collectives *e) {
+static int check_exchange(const device *d, const collectives *e) {
     bool taken = !e || e->ranks == 1 || d->host_memory || !e->host_memory;
     REQUIRE(taken, LCKV_ERROR_UNSUPPORTED,
             "%d processes on device %s: several processes train on CPUs alone (device cpu)", e->ranks, d->name);
@@ -96,7 +96,7 @@ static int check_checkpointing(const model *m, bool asked) {
 int stepper_create(model *m, const stepper_options *o, stepper **out) {
     *out = NULL;
     TRY(check_batch(o->batch_size, o->block_size));
-    TRY(check_collectives(m->device, o->optimizer.collectives));
+    TRY(check_exchange(m->device, o->optimizer.collectives));
     TRY(check_checkpointing(m, o->gradient_checkpointing));
     stepper *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory to train");
@@ -258,7 +258,7 @@ static int run_share(stepper *s, const examples *data, const int64_t *chosen, in
     return LCKV_OK;
 }
 
-/* What processes exchange is not recorded. */
+/* What processes collectives is not recorded. */
 static int update_weights(stepper *s) {
     replay_key always = {{0}};
     return s->optimizer->collectives->ranks > 1 ? update(s) : replay_run(&s->update, s->graph, &always, update, s);
@@ -301,7 +301,7 @@ int stepper_step(stepper *s, const examples *data, const int64_t *chosen, int64_
     return stepper_end(s, out);
 }
 
-int stepper_blocks_at_once(const stepper *s) {
+int stepper_eval_examples(const stepper *s) {
     return s->eval_batch_size * s->optimizer->collectives->ranks;
 }
 

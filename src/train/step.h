@@ -84,7 +84,7 @@ int stepper_step(stepper *s, const examples *data, const int64_t *chosen, int64_
                  step_result *out);
 
 /* Examples that all processes together can evaluate at once. */
-int stepper_blocks_at_once(const stepper *s);
+int stepper_eval_examples(const stepper *s);
 /* Runs examples first .. first + count - 1, at most as many as that, without learning from them. */
 int stepper_evaluate(stepper *s, const examples *data, int64_t first, int count, step_evaluation *out);
 

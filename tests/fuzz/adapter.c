@@ -1,7 +1,7 @@
 /* adapter_config.json, then the header of adapter_model.safetensors: checked against a small model, and merged. */
 #include "fuzz.h"
 
-#include "io/adapter_file.h"
+#include "io/adapter_merge.h"
 
 #include <stdlib.h>
 
@@ -27,7 +27,7 @@ static int merge(const adapter_file *f) {
         const weight *w = &base()->table[i];
         float *values = calloc((size_t)(w->rows * w->cols), sizeof *values);
         FUZZ_CHECK(values);
-        status = adapter_file_merge(f, w->name, w->rows, w->cols, values);
+        status = adapter_merge(f, w->name, w->rows, w->cols, values);
         free(values);
     }
     return status;

@@ -13,6 +13,6 @@ int fuzz_run(const uint8_t *data, size_t size) {
     fuzz_put("checksums.json", fuzz_next(&rest));
     fuzz_put("trainer_state.json", rest);
     int status = fuzz_end(trainer_state_read(&h, fuzz_folder()), true);
-    free(h.list);
+    history_clear(&h);
     return status < 0 ? status : fuzz_end(manifest_check(fuzz_folder()), true);
 }

@@ -1,37 +1,66 @@
-/* A training checkpoint: OUTPUT_DIR/checkpoint-STEP, from which a run goes on bit for bit.
+/* A training checkpoint: OUTPUT_DIR/checkpoint-STEP, from which a run resumes bit for bit.
  *
- *   config.json, model.safetensors, tokenizer files   a Hugging Face folder; weights lose nothing (masters, in f32)
- *                                                     (with use_peft the adapter: io/adapter_file.h)
- *   optimizer.safetensors                             the optimizer's moments (optimizer_file.h)
- *   training_state.json                               where the run is (run_state.h)
- *   checksums.json                                    of all the others (manifest.h)
+ *   config.json, model.safetensors, tokenizer files   Hugging Face folder with the master weights, without loss
+ *                                                     (with use_peft: the adapter, see io/adapter_save.h)
+ *   optimizer.safetensors                             moments of the optimizer (optimizer_file.h)
+ *   training_state.json                               progress of the run (training_state.h)
+ *   checksums.json                                    checksums of all other files (manifest.h)
  *
- * and what watchers put there. Leaves out: when one is written, and which are kept (between_steps.h, run_folder.h). */
+ * and the files that observers write. Leaves out: when checkpoints are written (train/evaluate_and_save.h), and which
+ * of them are deleted (run_folder.h). */
 #ifndef TRAIN_CHECKPOINT_CHECKPOINT_H
 #define TRAIN_CHECKPOINT_CHECKPOINT_H
 
-#include "train/trainer.h"
+#include "model/model.h"
+#include "train/checkpoint/run_folder.h"
+#include "train/checkpoint/training_state.h"
+#include "train/observer.h"
+#include "train/optimizer.h"
 
-/* Writes the checkpoint of t->step. All processes call it, and process 0 writes. On failure what was begun is removed,
- * and those that stand still do. */
-int train_checkpoint_write(lckv_trainer *t);
+/* Where the files beside the weights come from. The trainer owns the strings. */
+typedef struct model_origin {
+    char *name;          /* model_name_or_path as given; NULL: none */
+    char *source_folder; /* folder with generation_config.json: the checkpoint's, else the config's */
+    char *code_folder;   /* folder of the config, with the *.py files of auto_map */
+    char *tokenizer_folder;
+    char *chat_template; /* text of the chat template to write; NULL: the tokenizer's own */
+} model_origin;
 
-/* Where the run begins: t->resumed_from is the folder that `asked` names, or else the newest good one in the output
- * folder, or NULL. Damaged ones are named in warnings and passed over; that all of them are is an error. */
-int train_checkpoint_choose(lckv_trainer *t, const char *asked);
-/* Makes t->model from t->resumed_from. The options ask for t->config with `vocab_size` rows: LCKV_ERROR_ARGUMENT where
- * that is another model. */
-int train_checkpoint_start(lckv_trainer *t, int64_t vocab_size);
-/* With an adapter the model is that of the options, and t->resumed_from has the adapter alone: LCKV_ERROR_ARGUMENT
- * where it is of other options than t->model->adapter. */
-int train_checkpoint_check_adapter(const lckv_trainer *t);
-/* The rest of it, once there is a stepper. Nothing where t->resumed_from is NULL. */
-int train_checkpoint_restore(lckv_trainer *t);
+/* What a checkpoint is made of. */
+typedef struct checkpoint_contents {
+    model *model;
+    optimizer *optimizer; /* of the model's trainable weights; its master weights are the ones that are written */
+    const model_origin *origin;
+    const training_state *state;
+    run_conditions conditions;
+    const observers *observers;
+    run_view view;
+} checkpoint_contents;
 
-/* The weights alone of a checkpoint of this run, which trains no further. */
-int train_checkpoint_weights(lckv_trainer *t, const char *folder);
+/* Writes the checkpoint of state->step into the run folder. All ranks call it, and rank 0 writes. After a failure the
+ * incomplete checkpoint is removed and all older ones are still there. */
+int train_checkpoint_write(const checkpoint_contents *c, run_folder *to);
 
-/* Writes the model without the rest: a Hugging Face folder, or the adapter in peft's layout. */
-int train_checkpoint_model(lckv_trainer *t, const char *folder);
+/* Writes the model alone: a Hugging Face folder, or an adapter in peft's layout. All ranks call it. */
+int train_checkpoint_write_model(const checkpoint_contents *c, const char *folder);
+
+/* Chooses the checkpoint to resume from: the folder `given`, or if that is NULL or "True" the newest valid checkpoint
+ * of the run folder. *out is NULL if there is none (an error if `given` is set); release with free(). Damaged
+ * checkpoints are skipped with a warning; it is an error if all are damaged. */
+int train_checkpoint_choose(const run_folder *from, const char *given, char **out);
+
+/* Loads the model of a checkpoint. LCKV_ERROR_ARGUMENT if it is not a model of `expected`. */
+int train_checkpoint_load_model(device *d, const char *folder, const model_config *expected, model **out);
+
+/* LCKV_ERROR_ARGUMENT if the checkpoint is not of an adapter with the same options as `a`. */
+int train_checkpoint_check_adapter(const adapter *a, const char *folder);
+
+/* Reads the weights of a checkpoint of this run into the model and the optimizer's master weights. */
+int train_checkpoint_read_weights(model *m, optimizer *o, const char *folder);
+
+/* Reads the optimizer's moments and the progress. With an adapter also its weights, which
+ * train_checkpoint_load_model() does not load. */
+int train_checkpoint_restore(model *m, optimizer *o, const run_conditions *now, const char *folder,
+                             training_state *out);
 
 #endif

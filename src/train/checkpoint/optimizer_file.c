@@ -9,7 +9,7 @@
 
 enum { NAME_BYTES = 128 };
 
-static optimizer_what what_of(int item) {
+static optimizer_tensor what_of(int item) {
     return item % 2 ? OPTIMIZER_V : OPTIMIZER_M;
 }
 
@@ -21,7 +21,7 @@ static void name_of(const optimizer *o, int item, char name[NAME_BYTES]) {
 
 static int read_values(void *user, int item, void *bytes) {
     optimizer *o = user;
-    return optimizer_read_as(o, item / 2, what_of(item), o->kept, bytes);
+    return optimizer_read_as(o, item / 2, what_of(item), o->state_type, bytes);
 }
 
 static int write_file(optimizer *o, safetensors_item *items, char (*names)[NAME_BYTES], const char *path) {
@@ -29,7 +29,7 @@ static int write_file(optimizer *o, safetensors_item *items, char (*names)[NAME_
     for (int i = 0; i < count; i++) {
         const weight *w = &o->params->table[i / 2];
         name_of(o, i, names[i]);
-        items[i] = (safetensors_item){.name = names[i], .type = o->kept, .dimensions = w->dimensions};
+        items[i] = (safetensors_item){.name = names[i], .type = o->state_type, .dimensions = w->dimensions};
         items[i].shape[0] = w->dimensions == 2 ? w->rows : w->cols;
         items[i].shape[1] = w->cols;
     }

@@ -10,13 +10,13 @@ typedef struct request {
     int32_t what;
 } request;
 
-static const piece *piece_of(const optimizer *o, int entry) {
-    for (int i = 0; i < o->piece_count; i++)
-        if (o->pieces[i].entry == entry) return &o->pieces[i];
+static const shard_slice *slice_of(const optimizer *o, int entry) {
+    for (int i = 0; i < o->slice_count; i++)
+        if (o->slices[i].entry == entry) return &o->slices[i];
     return NULL;
 }
 
-static view view_of(const piece *q, optimizer_what what) {
+static view view_of(const shard_slice *q, optimizer_tensor what) {
     if (what == OPTIMIZER_M) return q->m;
     if (what == OPTIMIZER_V) return q->v;
     return q->master.data ? q->master : q->value;
@@ -34,7 +34,7 @@ static int move(device *d, view v, float *host, bool in, void *buffer) {
     return d->memory.wait(d);
 }
 
-static int move_piece(device *d, view v, float *host, bool in) {
+static int move_slice(device *d, view v, float *host, bool in) {
     void *buffer = NULL;
     if (v.type != DTYPE_F32) TRY(d->memory.alloc(d, (size_t)(v.rows * v.cols) * sizeof *host, &buffer));
     int status = move(d, v, host, in, buffer);
@@ -43,23 +43,23 @@ static int move_piece(device *d, view v, float *host, bool in) {
 }
 
 /* This process's elements of an entry, in memory that becomes the caller's; NULL where it has none. */
-static int read_mine(optimizer *o, int entry, optimizer_what what, float **out) {
-    const piece *q = piece_of(o, entry);
+static int read_mine(optimizer *o, int entry, optimizer_tensor what, float **out) {
+    const shard_slice *q = slice_of(o, entry);
     *out = NULL;
     if (!q) return LCKV_OK;
     *out = malloc((size_t)q->count * sizeof **out);
     REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)q->count,
             o->params->table[entry].name);
-    return move_piece(o->device, view_of(q, what), *out, false);
+    return move_slice(o->device, view_of(q, what), *out, false);
 }
 
 /* All processes: their parts of an entry into `host` of process 0. */
-static int collect(optimizer *o, int entry, optimizer_what what, float *host) {
+static int collect(optimizer *o, int entry, optimizer_tensor what, float *host) {
     float *mine;
     int64_t *counts = calloc((size_t)o->collectives->ranks, sizeof *counts), first;
     int status = counts ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the parts of an entry");
     for (int r = 0; counts && r < o->collectives->ranks; r++)
-        counts[r] = optimizer_overlap(o, entry, r, &first) * (int64_t)sizeof *host;
+        counts[r] = optimizer_shard_of_entry(o, entry, r, &first) * (int64_t)sizeof *host;
     int read = read_mine(o, entry, what, &mine);
     status = collectives_agree(o->collectives, status < 0 ? status : read);
     if (status >= 0) status = collectives_gather_host(o->collectives, mine, counts, host);
@@ -68,8 +68,8 @@ static int collect(optimizer *o, int entry, optimizer_what what, float *host) {
     return status;
 }
 
-int optimizer_read(optimizer *o, int entry, optimizer_what what, float *host) {
-    if (o->collectives->ranks == 1) return move_piece(o->device, view_of(piece_of(o, entry), what), host, false);
+int optimizer_read(optimizer *o, int entry, optimizer_tensor what, float *host) {
+    if (o->collectives->ranks == 1) return move_slice(o->device, view_of(slice_of(o, entry), what), host, false);
     request r = {entry, what};
     TRY(collectives_broadcast_host(o->collectives, &r, sizeof r));
     return collect(o, entry, what, host);
@@ -84,7 +84,7 @@ static void halve(const float *values, int64_t count, uint16_t *out) {
     }
 }
 
-int optimizer_read_as(optimizer *o, int entry, optimizer_what what, dtype type, void *host) {
+int optimizer_read_as(optimizer *o, int entry, optimizer_tensor what, dtype type, void *host) {
     if (type == DTYPE_F32) return optimizer_read(o, entry, what, host);
     int64_t count = o->params->table[entry].rows * o->params->table[entry].cols;
     float *values = malloc((size_t)count * sizeof *values);
@@ -108,7 +108,7 @@ static int serve(optimizer *o) {
         TRY(collectives_broadcast_host(o->collectives, &r, sizeof r));
         if (r.entry < 0) return LCKV_OK;
         /* A failure of this has been agreed on: process 0 knows of it, and says when reading ends. */
-        (void)collect(o, r.entry, (optimizer_what)r.what, NULL);
+        (void)collect(o, r.entry, (optimizer_tensor)r.what, NULL);
     }
 }
 
@@ -120,11 +120,11 @@ int optimizer_while_one_writes(optimizer *o, int (*write)(void *user), void *use
 
 /* ---------------------------------------------------------------- writing */
 
-int optimizer_write(optimizer *o, int entry, optimizer_what what, const float *host) {
-    const piece *q = piece_of(o, entry);
+int optimizer_write(optimizer *o, int entry, optimizer_tensor what, const float *host) {
+    const shard_slice *q = slice_of(o, entry);
     if (what == OPTIMIZER_VALUE) TRY(params_set(o->params, entry, host, DTYPE_F32));
     bool kept_here = what != OPTIMIZER_VALUE || (q && q->master.data && !o->params->masters);
     if (!q || !kept_here) return LCKV_OK;
     float *mine = (float *)(uintptr_t)(host + q->first); /* copied from */
-    return move_piece(o->device, view_of(q, what), mine, true);
+    return move_slice(o->device, view_of(q, what), mine, true);
 }

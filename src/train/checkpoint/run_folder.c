@@ -115,7 +115,7 @@ static int set_aside(const run_folder *f, int64_t step) {
     TRY(list_steps(f, "", &all));
     int status = LCKV_OK;
     for (int i = 0; i < all.count && status >= 0; i++)
-        if (all.list[i] > f->kept || all.list[i] == step) status = rename_checkpoint(f, all.list[i], "", OLD);
+        if (all.list[i] > f->resumed_at || all.list[i] == step) status = rename_checkpoint(f, all.list[i], "", OLD);
     free(all.list);
     return status;
 }
@@ -132,7 +132,7 @@ static int take_back(const run_folder *f) {
 int run_folder_put(run_folder *f, int64_t step) {
     TRY(set_aside(f, step));
     TRY(rename_checkpoint(f, step, PARTIAL, ""));
-    f->kept = INT64_MAX;
+    f->resumed_at = INT64_MAX;
     return remove_all(f, OLD);
 }
 
@@ -203,7 +203,7 @@ static int check_use(const run_folder *f, bool any) {
 }
 
 int run_folder_join(const char *path, run_folder *out) {
-    *out = (run_folder){.path = strdup(path), .kept = -1};
+    *out = (run_folder){.path = strdup(path), .resumed_at = -1};
     REQUIRE(out->path, LCKV_ERROR_MEMORY, "no memory for a path");
     return LCKV_OK;
 }

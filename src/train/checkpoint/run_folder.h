@@ -15,7 +15,7 @@ typedef struct run_folder {
     char *path;
     int lock;            /* file descriptor + 1 of run.lock; 0: none */
     bool lock_was_there; /* a run has begun here before */
-    int64_t kept;        /* checkpoints above this step are superseded by the first one of this run */
+    int64_t resumed_at;  /* checkpoints above this step are superseded by the first one of this run */
 } run_folder;
 
 /* Makes `path` where it is not there, locks it and tidies up what a crash left. One that has files but no checkpoint,

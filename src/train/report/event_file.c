@@ -13,10 +13,10 @@
 
 /* ---------------------------------------------------------------- protocol buffers */
 
-enum { TAG_MOST = 128, MESSAGE_MOST = TAG_MOST + 64 };
+enum { MAX_TAG_BYTES = 128, MAX_MESSAGE_BYTES = MAX_TAG_BYTES + 64 };
 
 typedef struct message {
-    unsigned char bytes[MESSAGE_MOST];
+    unsigned char bytes[MAX_MESSAGE_BYTES];
     size_t length;
 } message;
 
@@ -67,7 +67,7 @@ static void add_bytes(message *m, unsigned field, const void *bytes, size_t leng
 
 /* ---------------------------------------------------------------- records */
 
-/* CRC-32C (Castagnoli, reflected), rotated and moved so that a sum over data that holds sums stays a good one. */
+/* CRC-32C (Castagnoli, reflected). The mask keeps the checksum sound over data that contains checksums. */
 static uint32_t masked_crc(const unsigned char *bytes, size_t count) {
     uint32_t sum = ~0u;
     for (size_t i = 0; i < count; i++) {
@@ -115,7 +115,7 @@ static int write_version(event_file *f) {
     return write_record(f, &m);
 }
 
-/* A reader drops what it has of this step and later ones. */
+/* A reader discards what it has of this step and later ones. */
 static int write_start(event_file *f, int64_t step) {
     message start = {.length = 0}, m = begin_event(step);
     add_integer(&start, SESSION_STATUS, SESSION_START);
@@ -125,7 +125,7 @@ static int write_start(event_file *f, int64_t step) {
 
 int event_file_scalar(event_file *f, int64_t step, const char *tag, double value) {
     message one = {.length = 0}, summary = {.length = 0}, m = begin_event(step);
-    add_bytes(&one, VALUE_TAG, tag, strnlen(tag, TAG_MOST));
+    add_bytes(&one, VALUE_TAG, tag, strnlen(tag, MAX_TAG_BYTES));
     add_float(&one, VALUE_SIMPLE_VALUE, (float)value);
     add_bytes(&summary, SUMMARY_VALUE, one.bytes, one.length);
     add_bytes(&m, EVENT_SUMMARY, summary.bytes, summary.length);
@@ -136,7 +136,7 @@ int event_file_scalar(event_file *f, int64_t step, const char *tag, double value
 
 static const char PREFIX[] = "events.out.tfevents.";
 
-/* The seconds in the names of the event files in a folder: the largest; 0 without any. */
+/* The latest time in the names of a folder's event files, in seconds; 0 if there are none. */
 static long long newest_stamp(const char *folder) {
     long long newest = 0, stamp;
     DIR *entries = opendir(folder);

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/text_buffer.h"
-#include "train/trainer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,7 +12,7 @@
 
 /* ---------------------------------------------------------------- logged steps */
 
-/* The mean of those that are known. */
+/* The mean of the finite values. */
 typedef struct mean {
     double sum;
     int64_t count;
@@ -32,7 +31,7 @@ static json_t *mean_or_null(const mean *m) {
 enum { LOSS, GRAD_NORM, LEARNING_RATE, TOKENS_PER_SECOND, CURVES };
 static const char *const CURVE_NAMES[CURVES] = {"loss", "grad_norm", "learning_rate", "tokens_per_second"};
 
-/* Neighbours that are drawn as one point. */
+/* Neighbouring steps that are drawn as one point. */
 typedef struct group {
     mean means[CURVES];
     int64_t count, step;
@@ -56,23 +55,23 @@ static void end_group(group *g, json_t *curves) {
     *g = (group){.count = 0};
 }
 
-static json_t *train_curves(const history *h, int64_t a_point) {
+static json_t *train_curves(const history *h, int64_t steps_per_point) {
     group g = {.count = 0};
     json_t *curves = json_pack("{s[] s[]}", "step", "epoch");
     for (int i = 0; i < CURVES; i++) json_object_set_new(curves, CURVE_NAMES[i], json_array());
     for (int64_t i = 0; i < h->count; i++) {
         if (h->list[i].is_evaluation) continue;
         add_to_group(&g, &h->list[i]);
-        if (g.count == a_point) end_group(&g, curves);
+        if (g.count == steps_per_point) end_group(&g, curves);
     }
     end_group(&g, curves);
     return curves;
 }
 
-static int64_t steps_a_point(const history *h) {
+static int64_t steps_per_point(const history *h) {
     int64_t steps = 0;
     for (int64_t i = 0; i < h->count; i++) steps += !h->list[i].is_evaluation;
-    return steps > REPORT_MOST_POINTS ? (steps + REPORT_MOST_POINTS - 1) / REPORT_MOST_POINTS : 1;
+    return steps > REPORT_MAX_POINTS ? (steps + REPORT_MAX_POINTS - 1) / REPORT_MAX_POINTS : 1;
 }
 
 /* ---------------------------------------------------------------- evaluations */
@@ -100,31 +99,30 @@ static json_t *local_time(void) {
     return json_string(text);
 }
 
-static json_t *about_run(const lckv_trainer *t, const report_labels *l) {
+static json_t *about_run(const run_view *run, const report_labels *l) {
     return json_pack("{ss ss ss? so sb sI sI ss sI sI sI}", "name", l->name, "version", lckv_version(), "command",
                      l->command, "written", local_time(), "finished", l->finished, "parameters",
-                     (json_int_t)params_elements(t->model->params), "block_size", (json_int_t)t->train->block_size,
-                     "device", t->device->features, "threads", (json_int_t)t->device->threads, "processes",
-                     (json_int_t)t->collectives->ranks, "tokens_per_step",
-                     (json_int_t)((double)t->blocks_per_step * trainer_tokens_of_example(t)));
+                     (json_int_t)run->parameters, "block_size", (json_int_t)run->block_size, "device", run->device,
+                     "threads", (json_int_t)run->threads, "processes", (json_int_t)run->ranks, "tokens_per_step",
+                     (json_int_t)((double)run->examples_per_step * run->tokens_per_example));
 }
 
-static json_t *progress(const lckv_trainer *t) {
-    double seconds = clock_seconds() - t->begin, here = (double)(t->step - t->first_step);
-    double left = here > 0 ? seconds / here * (double)(t->steps - t->step) : NAN;
+static json_t *progress(const run_view *run) {
+    double seconds = clock_seconds() - run->begin, here = (double)(run->step - run->first_step);
+    double left = here > 0 ? seconds / here * (double)(run->steps - run->step) : NAN;
     if (here <= 0) seconds = NAN; /* nothing was trained in this time */
-    return json_pack("{sI sI sf sI sI so so sf}", "step", (json_int_t)t->step, "steps", (json_int_t)t->steps, "epoch",
-                     history_epoch(t, t->step), "tokens", (json_int_t)t->tokens, "skipped", (json_int_t)t->skipped,
-                     "seconds", json_number_or_null(seconds), "seconds_left", json_number_or_null(left), "flops",
-                     trainer_flops(t));
+    return json_pack("{sI sI sf sI sI so so sf}", "step", (json_int_t)run->step, "steps", (json_int_t)run->steps,
+                     "epoch", run_view_epoch(run, run->step), "tokens", (json_int_t)run->tokens, "skipped",
+                     (json_int_t)run->skipped, "seconds", json_number_or_null(seconds), "seconds_left",
+                     json_number_or_null(left), "flops", run->flops);
 }
 
-static json_t *describe(const lckv_trainer *t, const history *h, const report_labels *l) {
-    int64_t a_point = steps_a_point(h);
-    json_t *all = about_run(t, l), *more = progress(t);
+static json_t *describe(const run_view *run, const history *h, const report_labels *l) {
+    int64_t group_steps = steps_per_point(h);
+    json_t *all = about_run(run, l), *more = progress(run);
     bool failed = !all || !more || json_object_update(all, more) ||
-                  json_object_set_new(all, "thinned", json_integer((json_int_t)a_point)) ||
-                  json_object_set_new(all, "train", train_curves(h, a_point)) ||
+                  json_object_set_new(all, "thinned", json_integer((json_int_t)group_steps)) ||
+                  json_object_set_new(all, "train", train_curves(h, group_steps)) ||
                   json_object_set_new(all, "evaluation", evaluation_curves(h));
     json_decref(more);
     if (!failed) return all;
@@ -132,7 +130,7 @@ static json_t *describe(const lckv_trainer *t, const history *h, const report_la
     return NULL;
 }
 
-/* In JSON a '<' stands in strings alone, and there it may be written as its number. */
+/* In JSON, '<' occurs only in strings, where it can be escaped. */
 static int without_tags(const char *json, char **out) {
     text_buffer b = {0};
     int status = LCKV_OK;
@@ -149,8 +147,8 @@ static int without_tags(const char *json, char **out) {
     return status;
 }
 
-int report_data(const lckv_trainer *t, const history *h, const report_labels *labels, char **out) {
-    json_t *all = describe(t, h, labels);
+int report_data(const run_view *run, const history *h, const report_labels *labels, char **out) {
+    json_t *all = describe(run, h, labels);
     char *text = all ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(7)) : NULL;
     *out = NULL;
     json_decref(all);

@@ -1,4 +1,4 @@
-/* report.html and report.js, as they stand there; the build makes the table (scripts/cmake/embed.cmake). */
+/* The files report.html and report.js, embedded by the build (scripts/cmake/embed.cmake). */
 #ifndef TRAIN_REPORT_REPORT_PARTS_H
 #define TRAIN_REPORT_REPORT_PARTS_H
 
@@ -10,7 +10,7 @@ typedef struct report_part {
     size_t bytes;
 } report_part;
 
-extern const report_part report_parts[]; /* the page, the script */
+extern const report_part report_parts[]; /* page, script */
 extern const int report_part_count;
 
 #endif

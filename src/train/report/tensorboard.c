@@ -1,11 +1,8 @@
-/* A run for TensorBoard, see tensorboard.h. */
+/* Curves for TensorBoard, see tensorboard.h. */
 #include "train/report/tensorboard.h"
 
 #include "base/file.h"
-#include "train/between_steps.h"
 #include "train/report/event_file.h"
-#include "train/report/history.h"
-#include "train/trainer.h"
 
 #include <stdlib.h>
 
@@ -14,14 +11,11 @@ typedef struct tensorboard {
     event_file events;
 } tensorboard;
 
-/* One file a process: the steps of an earlier one stay in its file, up to where this one goes on. None where nothing
- * is left to do. */
-static int begin(void *self, const lckv_trainer *t) {
+/* One file per process; TensorBoard joins them. No file if nothing is left to do. */
+static int begin(void *self, const run_view *run) {
     tensorboard *b = self;
-    bool evaluates = t->do_eval && t->validation->count;
-    return t->do_train && (!milestones_finished(t) || evaluates)
-               ? event_file_create(b->folder, t->step ? t->step + 1 : 0, &b->events)
-               : LCKV_OK;
+    if (!run->do_train || (run->finished && !run->evaluates)) return LCKV_OK;
+    return event_file_create(b->folder, run->step ? run->step + 1 : 0, &b->events);
 }
 
 typedef struct scalar {
@@ -37,19 +31,19 @@ static int write_scalars(tensorboard *b, int64_t step, const scalar *list, size_
 
 #define WRITE_SCALARS(b, step, list) write_scalars((b), (step), (list), sizeof(list) / sizeof *(list))
 
-static int step(void *self, const lckv_trainer *t, const lckv_train_progress *p) {
+static int step(void *self, const run_view *run, const lckv_train_progress *p) {
     if (!p->logged) return LCKV_OK;
     const scalar list[] = {
         {"train/loss", p->mean_loss},
         {"train/grad_norm", p->grad_norm},
         {"train/learning_rate", p->learning_rate},
-        {"train/epoch", history_epoch(t, p->step)},
+        {"train/epoch", run_view_epoch(run, p->step)},
         {"train/tokens_per_second", p->tokens_per_second},
     };
     return WRITE_SCALARS(self, p->step, list);
 }
 
-static int evaluated(void *self, const lckv_trainer *t, const lckv_evaluation *e) {
+static int evaluated(void *self, const run_view *run, const lckv_evaluation *e) {
     double samples = (double)e->blocks;
     const scalar list[] = {
         {"eval/loss", e->loss},
@@ -58,17 +52,17 @@ static int evaluated(void *self, const lckv_trainer *t, const lckv_evaluation *e
         {"eval/runtime", e->seconds},
         {"eval/samples_per_second", e->seconds > 0 ? samples / e->seconds : 0},
     };
-    return WRITE_SCALARS(self, t->step, list);
+    return WRITE_SCALARS(self, run->step, list);
 }
 
-static int end(void *self, const lckv_trainer *t, const lckv_train_result *r, int status) {
-    if (status < 0 || t->step == t->first_step) return LCKV_OK;
+static int end(void *self, const run_view *run, const lckv_train_result *r, int status) {
+    if (status < 0 || run->step == run->first_step) return LCKV_OK;
     const scalar list[] = {
         {"train/train_loss", r->train_loss},
         {"train/train_runtime", r->seconds},
-        {"train/total_flos", trainer_flops(t)},
+        {"train/total_flos", run->flops},
     };
-    return WRITE_SCALARS(self, t->step, list);
+    return WRITE_SCALARS(self, run->step, list);
 }
 
 static void release(void *self) {
@@ -79,22 +73,22 @@ static void release(void *self) {
 }
 
 static int choose_folder(const lckv_train_options *o, char **out) {
-    char *place = NULL;
-    if (!o->logging_dir) TRY(path_join(o->output_dir, "runs", &place));
-    const char *chosen = place ? place : o->logging_dir;
+    char *runs = NULL;
+    if (!o->logging_dir) TRY(path_join(o->output_dir, "runs", &runs));
+    const char *chosen = runs ? runs : o->logging_dir;
     int status = path_join(chosen, o->run_name ? o->run_name : "", out);
-    free(place);
+    free(runs);
     return status;
 }
 
-int tensorboard_watch(watchers *all, const lckv_train_options *options) {
+int tensorboard_attach(observers *all, const lckv_train_options *options) {
     tensorboard *b = calloc(1, sizeof *b);
     REQUIRE(b, LCKV_ERROR_MEMORY, "no memory for events");
     int status = choose_folder(options, &b->folder);
     if (status >= 0)
-        return watchers_add(
-            all,
-            (watcher){.self = b, .begin = begin, .step = step, .evaluated = evaluated, .end = end, .release = release});
+        return observers_add(
+            all, (observer){
+                     .self = b, .begin = begin, .step = step, .evaluated = evaluated, .end = end, .release = release});
     free(b);
     return status;
 }

@@ -2,7 +2,6 @@
 #include "train/report/trainer_state.h"
 
 #include "base/file.h"
-#include "train/trainer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -22,7 +21,7 @@ static json_t *step_entry(const history_entry *e) {
                      (json_int_t)e->step);
 }
 
-/* NULL where there is no memory. */
+/* NULL if there is no memory. */
 static json_t *log_history(const history *h, json_t *last) {
     json_t *list = json_array();
     int failed = list == NULL;
@@ -36,26 +35,26 @@ static json_t *log_history(const history *h, json_t *last) {
     return NULL;
 }
 
-static json_t *best_checkpoint_name(const lckv_trainer *t, const char *home) {
+static json_t *best_checkpoint_name(const run_view *run, const char *home) {
     const char *slash = *home ? "/" : "";
-    return json_sprintf("%s%scheckpoint-%lld", home, slash, (long long)t->best.step);
+    return json_sprintf("%s%scheckpoint-%lld", home, slash, (long long)run->best_step);
 }
 
-/* Of the lowest loss, which TrainerState knows where it was asked for. */
-static int add_best(const lckv_trainer *t, const char *home, json_t *state) {
-    bool known = t->load_best_model_at_end && t->best.step >= 0;
-    return json_object_set_new(state, "best_metric", known ? json_number_or_null(t->best.metric) : json_null()) |
-           json_object_set_new(state, "best_model_checkpoint", known ? best_checkpoint_name(t, home) : json_null());
+/* The checkpoint of the lowest loss. TrainerState has it only with load_best_model_at_end. */
+static int add_best(const run_view *run, const char *home, json_t *state) {
+    bool known = run->best_step >= 0;
+    return json_object_set_new(state, "best_metric", known ? json_number_or_null(run->best_loss) : json_null()) |
+           json_object_set_new(state, "best_model_checkpoint", known ? best_checkpoint_name(run, home) : json_null());
 }
 
-static int add_progress(const lckv_trainer *t, const history *h, json_t *last, json_t *state) {
-    int64_t epochs = t->steps_per_epoch ? (t->steps + t->steps_per_epoch - 1) / t->steps_per_epoch : 0;
-    json_t *more = json_pack("{sf sI sI sI so sI sI sI sI sf sI}", "epoch", history_epoch(t, t->step), "eval_steps",
-                             (json_int_t)t->evaluating.steps, "global_step", (json_int_t)t->step, "logging_steps",
-                             (json_int_t)t->logging_steps, "log_history", log_history(h, last), "max_steps",
-                             (json_int_t)t->steps, "num_input_tokens_seen", (json_int_t)t->tokens, "num_train_epochs",
-                             (json_int_t)epochs, "save_steps", (json_int_t)t->saving.steps, "total_flos",
-                             trainer_flops(t), "train_batch_size", (json_int_t)t->stepper->batch_size);
+static int add_progress(const run_view *run, const history *h, json_t *last, json_t *state) {
+    int64_t epochs = run->steps_per_epoch ? (run->steps + run->steps_per_epoch - 1) / run->steps_per_epoch : 0;
+    json_t *more = json_pack("{sf sI sI sI so sI sI sI sI sf sI}", "epoch", run_view_epoch(run, run->step),
+                             "eval_steps", (json_int_t)run->eval_steps, "global_step", (json_int_t)run->step,
+                             "logging_steps", (json_int_t)run->logging_steps, "log_history", log_history(h, last),
+                             "max_steps", (json_int_t)run->steps, "num_input_tokens_seen", (json_int_t)run->tokens,
+                             "num_train_epochs", (json_int_t)epochs, "save_steps", (json_int_t)run->save_steps,
+                             "total_flos", run->flops, "train_batch_size", (json_int_t)run->batch_size);
     int failed = more ? json_object_update(state, more) : -1;
     json_decref(more);
     return failed;
@@ -69,9 +68,9 @@ static int add_constants(json_t *state) {
     return failed;
 }
 
-int trainer_state_write(const lckv_trainer *t, const history *h, const char *folder, const char *home, json_t *last) {
+int trainer_state_write(const run_view *run, const history *h, const char *folder, const char *home, json_t *last) {
     json_t *state = json_object();
-    bool failed = !state || add_best(t, home, state) || add_progress(t, h, last, state) || add_constants(state);
+    bool failed = !state || add_best(run, home, state) || add_progress(run, h, last, state) || add_constants(state);
     if (!failed) return json_write_file(state, folder, NAME);
     json_decref(state);
     return fail(LCKV_ERROR_MEMORY, "no memory for %s", NAME);

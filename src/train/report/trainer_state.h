@@ -1,19 +1,20 @@
-/* trainer_state.json: where a run is and all that it has logged, in the words of transformers' TrainerState (4.45),
- * which reads it.
+/* trainer_state.json: progress and history of a run, with exactly the keys of transformers' TrainerState (4.45), which
+ * reads the file.
  *
- * Its keys are exactly those, since it takes no others. The one in a checkpoint holds no clock and no path, so that the
- * same run elsewhere ends with the same bytes: evaluations are without their duration. */
+ * The file of a checkpoint contains no time and no path, so that a resumed run writes the same bytes as an
+ * uninterrupted one. Evaluations therefore lack their duration. */
 #ifndef TRAIN_REPORT_TRAINER_STATE_H
 #define TRAIN_REPORT_TRAINER_STATE_H
 
 #include "base/json.h"
 #include "train/report/history.h"
+#include "train/run_view.h"
 
-/* Into `folder`. `home` and a slash stand before the name of the best checkpoint; "" for the name alone. `last`:
- * one more entry of the history, not taken over; NULL: none. */
-int trainer_state_write(const lckv_trainer *t, const history *h, const char *folder, const char *home, json_t *last);
+/* Writes the file into `folder`. `home` is the folder in the path of the best checkpoint; "": its name alone. `last` is
+ * one more entry for log_history, a borrowed reference; NULL: none. */
+int trainer_state_write(const run_view *run, const history *h, const char *folder, const char *home, json_t *last);
 
-/* What `folder`, a checkpoint, has logged, added to `h`. A checkpoint without the file has logged nothing. */
+/* Adds the history of the checkpoint `folder` to `h`; adds nothing if it has no trainer_state.json. */
 int trainer_state_read(history *h, const char *folder);
 
 #endif

@@ -39,7 +39,7 @@ static json_t *texts(const char *const *list, int count) {
     return array;
 }
 
-/* Each part is one group of the options; s? is null where the option is NULL. */
+/* Each function makes one group of options. In the format, s? is null if the option is NULL. */
 static json_t *sources(const lckv_train_options *o) {
     return json_pack("{ss ss? ss? ss? ss ss? sb ss? so so ss sb sb sb}", "lckv_version", lckv_version(), "command",
                      o->command, "model_name_or_path", o->model_name_or_path, "config_name", o->config_name, "kv",
@@ -99,7 +99,7 @@ static json_t *optimizer(const lckv_train_options *o) {
                      json_number_or_null(o->skip_grad_norm));
 }
 
-static json_t *milestones(const lckv_train_options *o) {
+static json_t *intervals(const lckv_train_options *o) {
     return json_pack("{sI sb ss? ss? ss sf sI ss? ss sf sb sI ss? sI sI}", "logging_steps",
                      (json_int_t)o->logging_steps, "tensorboard", o->tensorboard, "logging_dir", o->logging_dir,
                      "run_name", o->run_name, "save_strategy", strategy_name(o->save_strategy), "save_steps",
@@ -112,7 +112,7 @@ static json_t *milestones(const lckv_train_options *o) {
 
 json_t *training_args(const lckv_train_options *o) {
     json_t *all = json_object(),
-           *parts[] = {sources(o), lora(o), tuning(o), data(o), steps(o), optimizer(o), milestones(o)};
+           *parts[] = {sources(o), lora(o), tuning(o), data(o), steps(o), optimizer(o), intervals(o)};
     int failed = all == NULL;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         failed |= !parts[i] || json_object_update(all, parts[i]);

@@ -1,12 +1,12 @@
-/* training_args.json: what a run was asked to do, by which version and which command. For people and scripts; nothing
- * here reads it. */
+/* training_args.json: the options of a run, and the version and command that started it. lckv does not read the file.
+ */
 #ifndef TRAIN_REPORT_TRAINING_ARGS_H
 #define TRAIN_REPORT_TRAINING_ARGS_H
 
 #include "base/json.h"
 #include "base/status.h"
 
-/* The file's object, under the names of lckv_train_options; NULL where there is no memory. */
+/* The content of the file; its keys are the names in lckv_train_options. NULL if there is no memory. */
 json_t *training_args(const lckv_train_options *o);
 
 #endif

@@ -1,0 +1,149 @@
+/* Prefill and decode throughput of concurrent sequences, with the device's reference speed. Weights are random, in the
+ * compute type; prompts are random; every sequence is generated to its full length. The first round is a warm-up that
+ * creates primitives, grows memory and captures steps. See perf_main.c. */
+#include "base/rng.h"
+#include "generate/batcher.h"
+#include "perf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MIN_ROUNDS = 3, MAX_ROUNDS = 100 };
+
+typedef struct generation {
+    device *device;
+    model *model;
+    batcher *batcher;
+    sequence **sequences; /* [batch] */
+} generation;
+
+static int generation_open(const perf_options *o, generation *g) {
+    model_config *c;
+    batcher_options options = {.compute = o->compute,
+                               .sequences = o->batch,
+                               .rows = (int64_t)o->batch * (o->prompt + o->length),
+                               .piece_tokens = o->chunk};
+    *g = (generation){0};
+    g->sequences = calloc((size_t)o->batch, sizeof *g->sequences);
+    REQUIRE(g->sequences, LCKV_ERROR_MEMORY, "no memory for %d sequences", o->batch);
+    TRY(device_open(o->device, o->threads, &g->device));
+    TRY(config_read(o->config, NULL, &c));
+    TRY(model_create_random(g->device, c, o->compute, 1, &g->model));
+    return batcher_create(g->model, &options, &g->batcher);
+}
+
+static void remove_sequences(const perf_options *o, generation *g) {
+    for (int i = 0; g->sequences && i < o->batch; i++) {
+        if (g->sequences[i]) batcher_remove(g->batcher, g->sequences[i]);
+        sequence_free(g->sequences[i]);
+        g->sequences[i] = NULL;
+    }
+}
+
+static void generation_close(const perf_options *o, generation *g) {
+    remove_sequences(o, g);
+    free(g->sequences);
+    batcher_free(g->batcher);
+    model_free(g->model);
+    device_close(g->device);
+}
+
+static int add_sequences(const perf_options *o, generation *g, int32_t *ids) {
+    const sample_row greedy = {.top_p = 1, .repetition_penalty = 1};
+    int64_t vocab_size = g->model->config->vocab_size;
+    for (int i = 0; i < o->batch; i++) {
+        for (int j = 0; j < o->prompt; j++)
+            ids[j] = (int32_t)(rng_uniform(1, (uint64_t)i, (uint64_t)j) * (double)vocab_size);
+        TRY(sequence_create(ids, o->prompt, vocab_size, &greedy, &g->sequences[i]));
+        g->sequences[i]->most = o->prompt + o->length;
+        g->sequences[i]->ignore_eos = true;
+        TRY(batcher_add(g->batcher, g->sequences[i]));
+    }
+    return LCKV_OK;
+}
+
+/* One round: prefill of all prompts, then decoding of all sequences. */
+static int run_round(const perf_options *o, generation *g, int32_t *ids, batcher_timing *out) {
+    batcher_timing before = batcher_times(g->batcher);
+    TRY(add_sequences(o, g, ids));
+    while (!batcher_idle(g->batcher)) TRY(batcher_step(g->batcher));
+    batcher_timing after = batcher_times(g->batcher);
+    *out = (batcher_timing){.prompt_seconds = after.prompt_seconds - before.prompt_seconds,
+                            .decode_seconds = after.decode_seconds - before.decode_seconds,
+                            .prompt_tokens = after.prompt_tokens - before.prompt_tokens,
+                            .decode_tokens = after.decode_tokens - before.decode_tokens,
+                            .decode_bytes = after.decode_bytes - before.decode_bytes};
+    remove_sequences(o, g);
+    return LCKV_OK;
+}
+
+typedef struct rounds {
+    double prompt[MAX_ROUNDS], decode[MAX_ROUNDS], bytes[MAX_ROUNDS], product[MAX_ROUNDS], copy[MAX_ROUNDS];
+    int count;
+} rounds;
+
+static int measure(const perf_options *o, generation *g, perf_reference *p, rounds *r) {
+    int32_t *ids = malloc((size_t)o->prompt * sizeof *ids);
+    REQUIRE(ids, LCKV_ERROR_MEMORY, "no memory for a prompt");
+    batcher_timing t;
+    int status = run_round(o, g, ids, &t);
+    double begin = clock_seconds();
+    for (r->count = 0; status >= 0 && r->count < MAX_ROUNDS; r->count++) {
+        if (r->count >= MIN_ROUNDS && clock_seconds() - begin > o->seconds) break;
+        status = run_round(o, g, ids, &t);
+        r->prompt[r->count] = (double)t.prompt_tokens / t.prompt_seconds;
+        r->decode[r->count] = (double)t.decode_tokens / t.decode_seconds;
+        r->bytes[r->count] = t.decode_bytes / t.decode_seconds;
+        if (status >= 0) status = perf_run_product(p, &r->product[r->count]);
+        if (status >= 0) status = perf_run_copy(p, &r->copy[r->count]);
+    }
+    free(ids);
+    return status;
+}
+
+/* FLOPs of prefill and one decoded token per sequence, on the counting device. */
+static int count_flops(const perf_options *o, double *flops) {
+    perf_options prompts = *o;
+    generation g;
+    batcher_timing ignored;
+    prompts.device = "count";
+    prompts.length = 1;
+    int32_t *ids = malloc((size_t)o->prompt * sizeof *ids);
+    int status = ids ? generation_open(&prompts, &g) : fail(LCKV_ERROR_MEMORY, "no memory for a prompt");
+    if (status >= 0) {
+        g.device->counts.flops = 0;
+        status = run_round(&prompts, &g, ids, &ignored);
+        *flops = g.device->counts.flops;
+    }
+    if (ids) generation_close(&prompts, &g);
+    free(ids);
+    return status;
+}
+
+static void report(const perf_options *o, rounds *r, double flops) {
+    double product = perf_median(r->product, r->count), copy = perf_median(r->copy, r->count);
+    double bytes = perf_median(r->bytes, r->count), prompt = perf_median(r->prompt, r->count);
+    double gflops = 1e-9 * flops * prompt / ((double)o->batch * o->prompt);
+    printf("{\"bench\": \"generate\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
+           "\"prompt\": %d, \"length\": %d, \"rounds\": %d, \"prompt_tokens_per_second\": %.1f, "
+           "\"prompt_gflops\": %.2f, \"decode_tokens_per_second\": %.1f, \"weight_gbytes_per_second\": %.2f, "
+           "\"copy_gbytes_per_second\": %.2f, "
+           "\"product_gflops\": %.2f}\n",
+           o->config, o->device, dtype_name(o->compute), o->batch, o->prompt, o->length, r->count, prompt, gflops,
+           perf_median(r->decode, r->count), 1e-9 * bytes, 1e-9 * copy, 1e-9 * product);
+}
+
+int perf_generation(const perf_options *o) {
+    generation g;
+    perf_reference p = {0};
+    static rounds r;
+    double flops = 0;
+    TRY(count_flops(o, &flops));
+    int status = generation_open(o, &g);
+    if (status >= 0) status = perf_reference_open(g.device, o->compute, &p);
+    if (status >= 0) status = measure(o, &g, &p, &r);
+    if (status >= 0) report(o, &r, flops);
+    perf_reference_close(&p);
+    generation_close(o, &g);
+    return status;
+}

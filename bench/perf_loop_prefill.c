@@ -1,0 +1,109 @@
+/* Prefill time of a model with loops, with all iterations and with fewer, relative to the same model without sharing.
+ * The models have half the width of the config, which gives nearly the same ratio in a quarter of the time. See
+ * perf_main.c. */
+#include "perf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { FEWER_ITERATIONS = 6, CASES = 5, MAX_ROUNDS = 20 };
+
+/* How the prompt is processed: as one chunk, as in training, or in the engine's chunks. */
+typedef struct prefill_case {
+    const char *name;
+    bool loops;
+    int iterations; /* 0: those of the model */
+    bool whole;     /* one chunk */
+    lckv_engine *engine;
+    double seconds[MAX_ROUNDS], cpu[MAX_ROUNDS];       /* wall-clock and CPU time */
+    double ratios[MAX_ROUNDS], cpu_ratios[MAX_ROUNDS]; /* relative to the model without sharing */
+} prefill_case;
+
+static prefill_case cases[CASES] = {
+    {.name = "plain"},
+    {.name = "one_chunk", .loops = true, .whole = true},
+    {.name = "one_chunk_six_iterations", .loops = true, .whole = true, .iterations = FEWER_ITERATIONS},
+    {.name = "chunks", .loops = true},
+    {.name = "chunks_six_iterations", .loops = true, .iterations = FEWER_ITERATIONS},
+};
+
+static int open_models(const perf_options *o, perf_model models[2]) {
+    char overrides[16384];
+    model_config *c;
+    TRY(config_read(o->config, NULL, &c));
+    int written = snprintf(overrides, sizeof overrides,
+                           "hidden_size=%lld,intermediate_size=%lld,num_attention_heads=%d,num_key_value_heads=%d,"
+                           "max_position_embeddings=%d",
+                           (long long)c->hidden_size / 2, (long long)c->intermediate_size / 2, c->heads / 2,
+                           c->kv_heads / 2, o->prompt + 1);
+    int layers = c->layers;
+    config_free(c);
+    TRY(perf_model_open(o, overrides, &models[1]));
+    for (int i = 0; i < layers; i++)
+        written += snprintf(overrides + written, sizeof overrides - (size_t)written, i ? "_%d" : ",layer_types=%d", i);
+    return perf_model_open(o, overrides, &models[0]);
+}
+
+static int open_engines(const perf_options *o, perf_model models[2]) {
+    for (int i = 0; i < CASES; i++) {
+        lckv_engine_options options = lckv_engine_defaults();
+        options.max_num_seqs = 1;
+        options.bf16 = o->compute == DTYPE_BF16;
+        options.encoding_runs = cases[i].iterations;
+        if (cases[i].whole) options.prompt_piece = o->prompt;
+        if (o->chunk && !cases[i].whole) options.prompt_piece = o->chunk;
+        TRY(lckv_engine_create(models[cases[i].loops].model, NULL, &options, &cases[i].engine));
+    }
+    return LCKV_OK;
+}
+
+/* Runs a part of the prompt in each case, so that primitives exist. */
+static int warm_up(const perf_options *o, const perf_model models[2], const int32_t *ids) {
+    double ignored;
+    for (int i = 0; i < CASES; i++)
+        TRY(perf_engine_run(&models[cases[i].loops], cases[i].engine, ids, o->prompt / 8, 1, 1, &ignored));
+    return LCKV_OK;
+}
+
+static int run_round(const perf_options *o, const perf_model models[2], const int32_t *ids, int round) {
+    for (int i = 0; i < CASES; i++) {
+        prefill_case *k = &cases[i];
+        double begin = cpu_seconds();
+        TRY(perf_engine_run(&models[k->loops], k->engine, ids, o->prompt, 1, 1, &k->seconds[round]));
+        k->cpu[round] = cpu_seconds() - begin;
+        k->ratios[round] = k->seconds[round] / cases[0].seconds[round];
+        k->cpu_ratios[round] = k->cpu[round] / cases[0].cpu[round];
+    }
+    return LCKV_OK;
+}
+
+static int measure(const perf_options *o, const perf_model models[2], int32_t *ids) {
+    int rounds = 0;
+    perf_random_ids(&models[0], 0, ids, o->prompt);
+    TRY(warm_up(o, models, ids));
+    for (double begin = clock_seconds(); rounds < MAX_ROUNDS && (!rounds || clock_seconds() - begin < o->seconds);
+         rounds++) {
+        perf_random_ids(&models[0], (uint64_t)(rounds + 1), ids, o->prompt); /* not in the prefix cache */
+        TRY(run_round(o, models, ids, rounds));
+    }
+    printf("{\"bench\": \"encoding\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"prompt\": %d, "
+           "\"rounds\": %d, \"plain_seconds\": %.3f",
+           o->config, o->device, dtype_name(o->compute), o->prompt, rounds, perf_median(cases[0].seconds, rounds));
+    for (int i = 1; i < CASES; i++)
+        printf(", \"%s\": {\"ratio\": %.2f, \"cpu_ratio\": %.2f}", cases[i].name, perf_median(cases[i].ratios, rounds),
+               perf_median(cases[i].cpu_ratios, rounds));
+    printf("}\n");
+    return LCKV_OK;
+}
+
+int perf_loop_prefill(const perf_options *o) {
+    perf_model models[2] = {0}; /* without loops, with loops */
+    int32_t *ids = malloc((size_t)o->prompt * sizeof *ids);
+    int status = ids ? open_models(o, models) : fail(LCKV_ERROR_MEMORY, "no memory for a prompt");
+    if (status >= 0) status = open_engines(o, models);
+    if (status >= 0) status = measure(o, models, ids);
+    for (int i = 0; i < CASES; i++) lckv_engine_free(cases[i].engine);
+    for (int i = 0; i < 2; i++) perf_model_close(&models[i]);
+    free(ids);
+    return status;
+}

@@ -1,0 +1,92 @@
+/* The program `bench`: measures the speed of parts of lckv against a reference in the same run.
+ *
+ * bench train|checkpointing CONFIG [--device D] [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]
+ * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N]
+ *                       [--bf16]
+ * bench prefix|encoding CONFIG [--device D] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
+ * bench together|server CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--seconds S] [--threads N] [--bf16]
+ *
+ *   train          training steps; reference: a matrix product
+ *   checkpointing  training steps with gradient checkpointing, and their memory; reference: without
+ *   generate       prefill and decoding of concurrent sequences; reference: a matrix product and a copy
+ *   prefix         a request whose first --prompt tokens are cached; reference: the request that filled the cache
+ *   encoding       prefill of a model with loops; reference: the model without sharing
+ *   together       decoding of concurrent sequences; reference: one sequence
+ *   server         requests over HTTP; reference: the same requests to the engine
+ *
+ * Measurement and reference alternate, so that drift of the machine affects both. Each prints one JSON object with
+ * medians. Leaves out: data, logs, checkpoints, text. */
+#include "perf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int usage(void) {
+    fprintf(stderr, "usage: bench train|checkpointing|generate|prefix|encoding|together|server CONFIG [--device D] "
+                    "[--batch N] [--block N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N] "
+                    "[--bf16]\n");
+    return 2;
+}
+
+static int read_options(int argc, char **argv, perf_options *o) {
+    *o = (perf_options){.config = argv[2],
+                        .device = "cpu",
+                        .batch = 4,
+                        .block = 512,
+                        .prompt = 512,
+                        .length = 64,
+                        .seconds = 60,
+                        .compute = DTYPE_F32};
+    for (int i = 3; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (!strcmp(argv[i], "--bf16")) {
+            o->compute = DTYPE_BF16;
+            continue;
+        }
+        if (!strcmp(argv[i], "--device")) {
+            o->device = value;
+            i++;
+            continue;
+        }
+        int number = atoi(value);
+        if (number < 1) return -1;
+        if (!strcmp(argv[i], "--batch"))
+            o->batch = number;
+        else if (!strcmp(argv[i], "--block"))
+            o->block = number;
+        else if (!strcmp(argv[i], "--seconds"))
+            o->seconds = number;
+        else if (!strcmp(argv[i], "--prompt"))
+            o->prompt = number;
+        else if (!strcmp(argv[i], "--length"))
+            o->length = number;
+        else if (!strcmp(argv[i], "--chunk"))
+            o->chunk = number;
+        else if (!strcmp(argv[i], "--threads"))
+            o->threads = number;
+        else
+            return -1;
+        i++;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    perf_options o;
+    if (argc < 3 || read_options(argc, argv, &o) < 0) return usage();
+    static const struct {
+        const char *name;
+        int (*run)(const perf_options *o);
+    } measurements[] = {
+        {"train", perf_training},      {"checkpointing", perf_checkpointing}, {"generate", perf_generation},
+        {"prefix", perf_prefix_cache}, {"encoding", perf_loop_prefill},       {"together", perf_concurrency},
+        {"server", perf_http}};
+    enum { COUNT = sizeof measurements / sizeof *measurements };
+    int which = 0;
+    while (which < COUNT && strcmp(argv[1], measurements[which].name)) which++;
+    if (which == COUNT) return usage();
+    if (measurements[which].run(&o) >= 0) return 0;
+    fprintf(stderr, "bench: %s\n", lckv_last_error());
+    return 1;
+}

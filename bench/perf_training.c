@@ -1,0 +1,207 @@
+/* Speed of training steps relative to a matrix product, and the cost of gradient checkpointing. See perf_main.c. */
+#include "base/rng.h"
+#include "data/blocks.h"
+#include "perf.h"
+#include "train/device_measure.h"
+#include "train/step.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MAX_ROUNDS = 1000, GPU_STEPS = 8 };
+
+typedef struct trained {
+    device *device;
+    model *model;
+    stepper *stepper;
+    int32_t *ids; /* of `data` */
+    blocks data;
+} trained;
+
+static int random_model(device *d, const perf_options *o, model **out) {
+    model_config *c;
+    TRY(config_read(o->config, NULL, &c));
+    return model_create_random(d, c, DTYPE_F32, 1, out);
+}
+
+/* *ids [batch * block] must outlive the blocks; release with free(). */
+static int random_blocks(const perf_options *o, int64_t vocab_size, int32_t **ids, blocks *out) {
+    int64_t count = (int64_t)o->batch * o->block;
+    *ids = malloc((size_t)count * sizeof **ids);
+    REQUIRE(*ids, LCKV_ERROR_MEMORY, "no memory for %lld ids", (long long)count);
+    for (int64_t i = 0; i < count; i++) (*ids)[i] = (int32_t)(rng_uniform(1, 9, (uint64_t)i) * (double)vocab_size);
+    *out = blocks_of_ids(*ids, o->block, o->batch);
+    return LCKV_OK;
+}
+
+static int trained_open(const char *device_name, const perf_options *o, trained *t) {
+    const stepper_options options = {
+        .compute = o->compute,
+        .batch_size = o->batch,
+        .block_size = o->block,
+        .gradient_checkpointing = o->gradient_checkpointing,
+        .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .max_grad_norm = 1},
+    };
+    *t = (trained){0};
+    TRY(device_open(device_name, o->threads, &t->device));
+    TRY(random_model(t->device, o, &t->model));
+    TRY(random_blocks(o, t->model->config->vocab_size, &t->ids, &t->data));
+    return stepper_create(t->model, &options, &t->stepper);
+}
+
+static void trained_close(trained *t) {
+    stepper_free(t->stepper);
+    free(t->ids);
+    model_free(t->model);
+    device_close(t->device);
+}
+
+/* Seconds per step. Runs steps as the trainer does: results are read after the next step is launched. On a CPU one step
+ * is long enough to be measured alone. */
+static int steps(trained *t, const perf_options *o, double *seconds) {
+    int64_t chosen[1024];
+    step_result result;
+    int count = t->device->host_memory ? 1 : GPU_STEPS;
+    REQUIRE(o->batch <= 1024, LCKV_ERROR_ARGUMENT, "a batch of %d blocks is too large for this benchmark", o->batch);
+    for (int i = 0; i < o->batch; i++) chosen[i] = i;
+    double start = clock_seconds();
+    for (int i = 0; i < count; i++) {
+        TRY(stepper_begin(t->stepper, &t->data.examples, chosen, o->batch, 1e-4));
+        if (i > 0) TRY(stepper_end(t->stepper, &result));
+    }
+    TRY(stepper_end(t->stepper, &result));
+    *seconds = (clock_seconds() - start) / count;
+    return LCKV_OK;
+}
+
+/* FLOPs of one step, on the counting device. */
+static int count_flops(const perf_options *o, double *flops) {
+    trained t;
+    int64_t chosen[1024];
+    step_result ignored;
+    int status = trained_open("count", o, &t);
+    for (int i = 0; i < o->batch && i < 1024; i++) chosen[i] = i;
+    if (status >= 0) {
+        t.device->counts.flops = 0;
+        status = stepper_step(t.stepper, &t.data.examples, chosen, o->batch, 0, &ignored);
+        *flops = t.device->counts.flops;
+    }
+    trained_close(&t);
+    return status;
+}
+
+typedef struct step_times {
+    double seconds[MAX_ROUNDS], product[MAX_ROUNDS];
+    int count;
+} step_times;
+
+static int measure(trained *t, perf_reference *p, const perf_options *o, step_times *out) {
+    double first = 0, begin;
+    TRY(steps(t, o, &first)); /* warm-up: creates primitives, touches memory, captures a GPU's steps */
+    TRY(steps(t, o, &first));
+    begin = clock_seconds();
+    for (out->count = 0; out->count < MAX_ROUNDS; out->count++) {
+        if (out->count >= 5 && clock_seconds() - begin > o->seconds) break;
+        TRY(steps(t, o, &out->seconds[out->count]));
+        TRY(perf_run_product(p, &out->product[out->count]));
+    }
+    return LCKV_OK;
+}
+
+static void report(const trained *t, const perf_options *o, step_times *r, double flops) {
+    double seconds = perf_median(r->seconds, r->count), product = perf_median(r->product, r->count);
+    printf("{\"bench\": \"train\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
+           "\"block\": %d, "
+           "\"threads\": %d, \"steps\": %d, \"tokens_per_second\": %.1f, \"gflops\": %.2f, \"product_gflops\": %.2f, "
+           "\"ratio\": %.3f, \"activation_bytes\": %zu}\n",
+           o->config, o->device, dtype_name(o->compute), o->batch, o->block, t->device->threads, r->count,
+           o->batch * o->block / seconds, 1e-9 * flops / seconds, 1e-9 * product, flops / seconds / product,
+           pool_peak(t->stepper->graph->pool));
+}
+
+int perf_training(const perf_options *o) {
+    double flops = 0;
+    trained t;
+    perf_reference p = {0};
+    static step_times r;
+    TRY(count_flops(o, &flops));
+    int status = trained_open(o->device, o, &t);
+    if (status >= 0) status = perf_reference_open(t.device, o->compute, &p);
+    if (status >= 0) status = measure(&t, &p, o, &r);
+    if (status >= 0) report(&t, o, &r, flops);
+    perf_reference_close(&p);
+    trained_close(&t);
+    return status;
+}
+
+/* ---------------------------------------------------------------- gradient checkpointing */
+
+static int predict(const perf_options *o, lckv_memory *out) {
+    const lckv_training_shape shape = {.struct_size = sizeof shape,
+                                       .batch_size = o->batch,
+                                       .block_size = o->block,
+                                       .bf16 = o->compute == DTYPE_BF16,
+                                       .gradient_checkpointing = o->gradient_checkpointing};
+    model_config *c;
+    TRY(config_read(o->config, NULL, &c));
+    int status = lckv_memory_for_training(c, &shape, out);
+    config_free(c);
+    return status;
+}
+
+typedef struct side {
+    perf_options options;
+    trained trained;
+    lckv_memory predicted;
+    double resident; /* growth of the process in the first steps */
+    double seconds[MAX_ROUNDS];
+} side;
+
+static int side_open(side *s) {
+    double before = (double)process_resident_bytes(), seconds;
+    TRY(predict(&s->options, &s->predicted));
+    TRY(trained_open(s->options.device, &s->options, &s->trained));
+    for (int i = 0; i < 2; i++) TRY(steps(&s->trained, &s->options, &seconds));
+    s->resident = (double)process_resident_bytes() - before;
+    return LCKV_OK;
+}
+
+static int alternate(side sides[2], int seconds, int *rounds) {
+    double begin = clock_seconds();
+    for (*rounds = 0; *rounds < MAX_ROUNDS; ++*rounds) {
+        if (*rounds >= 5 && clock_seconds() - begin > seconds) break;
+        for (int i = 0; i < 2; i++) TRY(steps(&sides[i].trained, &sides[i].options, &sides[i].seconds[*rounds]));
+    }
+    return LCKV_OK;
+}
+
+static void report_sides(side sides[2], int rounds) {
+    const perf_options *o = &sides[0].options;
+    double seconds[2];
+    for (int i = 0; i < 2; i++) seconds[i] = perf_median(sides[i].seconds, rounds);
+    printf("{\"bench\": \"checkpointing\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
+           "\"block\": %d, \"threads\": %d, \"steps\": %d, \"time_ratio\": %.3f, \"flops_ratio\": %.3f, "
+           "\"activations_ratio\": %.4f, ",
+           o->config, o->device, dtype_name(o->compute), o->batch, o->block, sides[0].trained.device->threads, rounds,
+           seconds[1] / seconds[0], sides[1].predicted.flops / sides[0].predicted.flops,
+           (double)sides[1].predicted.activations / (double)sides[0].predicted.activations);
+    for (int i = 0; i < 2; i++)
+        printf("\"%s\": {\"tokens_per_second\": %.1f, \"foreseen_bytes\": %lld, \"resident_bytes\": %.0f}%s",
+               i ? "recomputed" : "kept", o->batch * o->block / seconds[i], (long long)sides[i].predicted.total,
+               sides[i].resident, i ? "}\n" : ", ");
+}
+
+/* Alternates between both in one process, so that drift of the machine affects both alike. */
+int perf_checkpointing(const perf_options *o) {
+    static side sides[2];
+    int status = LCKV_OK, rounds = 0;
+    for (int i = 0; i < 2 && status >= 0; i++) {
+        sides[i].options = *o;
+        sides[i].options.gradient_checkpointing = i == 1;
+        status = side_open(&sides[i]);
+    }
+    if (status >= 0) status = alternate(sides, o->seconds, &rounds);
+    if (status >= 0) report_sides(sides, rounds);
+    for (int i = 0; i < 2; i++) trained_close(&sides[i].trained);
+    return status;
+}
