@@ -112,7 +112,7 @@ static void weights_in_bf16_take_ten_bytes(void **state) {
     assert_int_equal(m.gradients, 4 * count);
     assert_true(m.optimizer >= 4 * count && m.optimizer < 4 * count + (1 << 19));
     shape.bf16 = false;
-    FAILS(lckv_memory_for_training(c, &shape, &m), LCKV_ERROR_ARGUMENT, "weights in bfloat16 need bf16");
+    FAILS(lckv_memory_for_training(c, &shape, &m), LCKV_ERROR_ARGUMENT, "bf16_weights needs bf16");
     lckv_config_free(c);
 }
 
