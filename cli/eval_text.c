@@ -171,8 +171,8 @@ static int open_log(const char *command, reading *r) {
     if (!folder) return EXIT_FINE;
     if (make_folders(command, folder)) return EXIT_FAILED;
     char *path = path_in(folder, "log.txt");
-    r->log = fopen(path, "w");
-    int code = r->log ? EXIT_FINE : failure(command, "cannot write '%s': %s", path, strerror(errno));
+    int code = check_target(command, path);
+    if (!code && !(r->log = fopen(path, "we"))) code = failure(command, "cannot write '%s': %s", path, strerror(errno));
     free(path);
     return code;
 }

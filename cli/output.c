@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -187,8 +188,42 @@ static FILE *open_beside(const char *path, char **partial) {
     return fd < 0 ? NULL : fdopen(fd, "wb");
 }
 
+/* A new descriptor of one of the program's own outputs, which are written in place: a rename would replace the device.
+ * -1: the path names none that is open. */
+static int own_output(const char *path) {
+    static const char *const FOLDERS[] = {"/dev/fd/", "/proc/self/fd/"};
+    if (!strcmp(path, "/dev/null")) return open(path, O_WRONLY | O_CLOEXEC);
+    if (!strcmp(path, "/dev/stdout")) return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (!strcmp(path, "/dev/stderr")) return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+    for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS; i++) {
+        size_t length = strlen(FOLDERS[i]);
+        if (strncmp(path, FOLDERS[i], length) != 0 || !path[length]) continue;
+        char *end;
+        long fd = strtol(path + length, &end, 10);
+        return *end || fd < 0 || fd > INT_MAX ? -1 : fcntl((int)fd, F_DUPFD_CLOEXEC, 0);
+    }
+    return -1;
+}
+
+static int write_in_place(const char *command, const char *path, const char *text, int fd) {
+    FILE *file = need(fdopen(fd, "wb"));
+    bool written = print_flush() && fputs(text, file) >= 0;
+    if (fclose(file)) written = false;
+    return written ? EXIT_FINE : failure(command, "cannot write '%s': %s", path, strerror(errno));
+}
+
+int check_target(const char *command, const char *path) {
+    struct stat info;
+    if (stat(path, &info) || S_ISREG(info.st_mode)) return EXIT_FINE;
+    return failure(command, "cannot write '%s': it is %s, not a regular file", path,
+                   S_ISDIR(info.st_mode) ? "a folder" : "a pipe or a device");
+}
+
 int write_file(const char *command, const char *path, const char *text) {
     char *partial;
+    int own = own_output(path);
+    if (own >= 0) return write_in_place(command, path, text, own);
+    if (check_target(command, path)) return EXIT_FAILED;
     FILE *file = open_beside(path, &partial);
     bool written = file && fputs(text, file) >= 0;
     if (file && fclose(file)) written = false;

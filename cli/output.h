@@ -66,8 +66,12 @@ int output_end(const char *command, int code);
 /* `memory`; where that is NULL the program ends with a message and EXIT_FAILED. */
 void *need(void *memory);
 
-/* Writes a file beside its target and renames it. EXIT_FINE, or EXIT_FAILED after the message. */
+/* Writes a file beside its target and renames it; /dev/stdout, /dev/stderr, /dev/fd/N and /dev/null are written in
+ * place. EXIT_FINE, or EXIT_FAILED after the message: also where the target is a folder, a pipe or a device. */
 int write_file(const char *command, const char *path, const char *text);
+
+/* EXIT_FAILED, after the message, where a path names something that exists and is no regular file. */
+int check_target(const char *command, const char *path);
 
 /* Makes a folder and those above it; one that is there already is fine. The same of the folder that a file lies in. */
 int make_folders(const char *command, const char *path);

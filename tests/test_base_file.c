@@ -147,8 +147,46 @@ static void missing_and_odd_files(void **state) {
     FAILS(file_map("/dev/null", &m), LCKV_ERROR_FILE, "not a regular file: it is a device");
     FAILS(file_begin(in_folder("none/a"), &file), LCKV_ERROR_FILE, "none/a.");
     FAILS(file_copy(in_folder("none"), in_folder("b")), LCKV_ERROR_FILE, "none");
-    FAILS(file_replace(folder, "x", 1), LCKV_ERROR_FILE, "rename"); /* a folder is in the way */
+    FAILS(file_replace(folder, "x", 1), LCKV_ERROR_FILE, "not a regular file: it is a folder");
     assert_int_equal(count_entries(), 0);
+}
+
+/* A pipe that nobody reads is not waited for, and stays. */
+static void writing_to_what_is_no_file(void **state) {
+    (void)state;
+    FILE *stream;
+    struct stat info;
+    assert_int_equal(mkfifo(in_folder("pipe"), 0600), 0);
+    alarm(60);
+    FAILS(file_replace(in_folder("pipe"), "x", 1), LCKV_ERROR_FILE, "not a regular file: it is a named pipe");
+    FAILS(file_append(in_folder("pipe"), &stream), LCKV_ERROR_FILE, "not a regular file: it is a named pipe");
+    FAILS(file_append(folder, &stream), LCKV_ERROR_FILE, "it is a folder");
+    FAILS(file_append("/dev/zero", &stream), LCKV_ERROR_FILE, "it is a device");
+    alarm(0);
+    assert_int_equal(stat(in_folder("pipe"), &info), 0);
+    assert_true(S_ISFIFO(info.st_mode));
+    assert_int_equal(count_entries(), 1);
+}
+
+/* The program's own outputs are written in place, behind what is there. */
+static void own_outputs(void **state) {
+    (void)state;
+    static const char *const PATHS[] = {"/dev/fd/%d", "/proc/self/fd/%d"};
+    struct stat info;
+    OK(file_replace("/dev/null", "x", 1));
+    assert_int_equal(stat("/dev/null", &info), 0);
+    assert_true(S_ISCHR(info.st_mode));
+    for (int i = 0; i < 2; i++) {
+        char path[64];
+        FILE *stream = fopen(in_folder("out"), "w");
+        assert_non_null(stream);
+        assert_true(fputs("a", stream) >= 0 && fflush(stream) == 0);
+        snprintf(path, sizeof path, PATHS[i], fileno(stream));
+        OK(file_replace(path, "b", 1));
+        assert_true(fputs("c", stream) >= 0);
+        fclose(stream);
+        assert_content(in_folder("out"), "abc");
+    }
 }
 
 /* A name of 255 bytes, the most that file systems take: the temporary name is not longer. */
@@ -320,6 +358,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(abandoning_leaves_nothing, enter, leave),
         cmocka_unit_test_setup_teardown(full_disk, enter, leave),
         cmocka_unit_test_setup_teardown(missing_and_odd_files, enter, leave),
+        cmocka_unit_test_setup_teardown(writing_to_what_is_no_file, enter, leave),
+        cmocka_unit_test_setup_teardown(own_outputs, enter, leave),
         cmocka_unit_test_setup_teardown(long_names, enter, leave),
         cmocka_unit_test_setup_teardown(pipes_sockets_and_devices, enter, leave),
         cmocka_unit_test_setup_teardown(writers_of_one_path_do_not_meet, enter, leave),

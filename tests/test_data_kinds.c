@@ -43,6 +43,20 @@ static void expect_failure(const char *path, const document_options *options, in
         fail_msg("%s: %d '%s', expected %d '%s'", path, status, lckv_last_error(), code, part);
 }
 
+/* ---------------------------------------------------------------- what a clone without Git LFS leaves */
+
+static void pointers_are_no_data(void **state) {
+    room *r = *state;
+    static const char *const NAMES[] = {"a.txt",     "a.jsonl",    "a.json",    "a.csv",     "a.bin",   "a.npy",
+                                        "a.parquet", "a.jsonl.gz", "a.txt.zst", "a.csv.bz2", "a.arrow", "text"};
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
+        expect_failure(room_file(r, NAMES[i],
+                                 "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22"
+                                 "eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"),
+                       &USUAL, LCKV_ERROR_FORMAT, "is a Git LFS pointer, not the file itself: fetch the files with");
+    expect_documents(room_file(r, "b.txt", "version https://git"), &USUAL, "[version https://git]");
+}
+
 /* ---------------------------------------------------------------- compressed */
 
 /* "one\ntwo\n" by gzip -n, bzip2, xz --check=crc32 and zstd. */
@@ -243,6 +257,7 @@ static void a_large_file_of_ids_is_one_document(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        ROOM_TEST(pointers_are_no_data),
         ROOM_TEST(compressed_files_are_unpacked),
         ROOM_TEST(files_that_are_not_what_their_ending_says_are_named),
         ROOM_TEST(long_lines_are_whole),

@@ -510,6 +510,34 @@ static void a_full_disk_is_an_error(void **state) {
     close(full);
 }
 
+/* Output files: what is no regular file is refused at once and stays; the program's own outputs stay devices. */
+static void outputs_are_regular_files(void **state) {
+    const folder *f = *state;
+    static const char MAP[] = "<svg ";
+    struct stat info;
+    assert_int_equal(mkfifo(in(f, "pipe"), 0666), 0);
+    OK(folder_create(in(f, "out")));
+    assert_int_equal(mkfifo(in(f, "out/log.txt"), 0666), 0);
+    put_text(in(f, "text.txt"), "the cat");
+    alarm(60);
+    REFUSES(f, 1, "it is a pipe or a device, not a regular file", "inspect", "--model_name_or_path", in(f, "model"),
+            "--svg", in(f, "pipe"));
+    REFUSES(f, 1, "is not a regular file", SCORE(f), "--text", "a b", "--logits", in(f, "pipe"));
+    REFUSES(f, 1, "log.txt': it is a pipe or a device", "eval", "--model_name_or_path", in(f, "model"), "--file",
+            in(f, "text.txt"), "--output_dir", in(f, "out"));
+    outcome o = RUN(f, "inspect", "--model_name_or_path", in(f, "model"), "--svg", "/dev/null");
+    assert_int_equal(o.code, 0);
+    assert_null(strstr(o.output, MAP));
+    outcome_free(&o);
+    o = RUN(f, "inspect", "--model_name_or_path", in(f, "model"), "--svg", "/dev/stdout");
+    assert_int_equal(o.code, 0);
+    assert_non_null(strstr(o.output, MAP));
+    outcome_free(&o);
+    alarm(0);
+    assert_true(stat(in(f, "pipe"), &info) == 0 && S_ISFIFO(info.st_mode));
+    assert_true(stat("/dev/null", &info) == 0 && S_ISCHR(info.st_mode));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_MODEL(json_has_what_it_says),
@@ -532,6 +560,7 @@ int main(void) {
         WITH_MODEL(ctrl_c_is_130),
         WITH_MODEL(a_reader_that_leaves_ends_it_quietly),
         WITH_MODEL(a_full_disk_is_an_error),
+        WITH_MODEL(outputs_are_regular_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

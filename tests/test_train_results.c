@@ -5,6 +5,7 @@
 #include "train_run_fixture.h"
 
 #include <ctype.h>
+#include <sys/stat.h>
 
 static json_t *read_json(const run *t, const char *name) {
     char *path;
@@ -330,6 +331,21 @@ static void no_option_is_forgotten(void **state) {
 
 /* ---------------------------------------------------------------- steps that were skipped */
 
+/* A pipe in the log's place is not waited for. */
+static void a_log_that_is_no_file(void **state) {
+    run t;
+    char *path;
+    begin(&t, state);
+    t.options.overwrite_output_dir = true;
+    OK(folder_create(t.options.output_dir));
+    OK(path_join(t.options.output_dir, "train_log.jsonl", &path));
+    assert_int_equal(mkfifo(path, 0666), 0);
+    alarm(120);
+    FAILS(run_go(&t), LCKV_ERROR_FILE, "train_log.jsonl' is not a regular file");
+    alarm(0);
+    free(path);
+}
+
 static void skipped_steps_are_logged_and_counted(void **state) {
     run t;
     char *path, *text;
@@ -362,6 +378,7 @@ int main(void) {
         ROOM_TEST(a_command_that_has_nothing_to_do_leaves_what_was_done),
         ROOM_TEST(the_arguments_are_kept),
         ROOM_TEST(no_option_is_forgotten),
+        ROOM_TEST(a_log_that_is_no_file),
         ROOM_TEST(skipped_steps_are_logged_and_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

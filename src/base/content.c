@@ -11,7 +11,7 @@ int content_check(const char *path, const void *data, size_t bytes) {
     size_t length = sizeof POINTER - 1;
     REQUIRE(bytes < length || memcmp(data, POINTER, length) != 0, LCKV_ERROR_FORMAT,
             "%s is a Git LFS pointer, not the file itself: fetch the files with 'git lfs pull' in the clone, or the "
-            "whole model with 'lckv fetch ORG/NAME'",
+            "whole model with 'lckv fetch ORG/NAME' (a data set: with --repo_type dataset)",
             path);
     return LCKV_OK;
 }

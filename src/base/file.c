@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -140,14 +141,60 @@ static int open_partial(new_file *file, const char *path, size_t room) {
     return status;
 }
 
-int file_begin(const char *path, new_file *out) {
-    *out = (new_file){0};
+/* A new descriptor of one of the program's own outputs; -1: the path names none that is open. */
+static int open_own_output(const char *path) {
+    static const char *const FOLDERS[] = {"/dev/fd/", "/proc/self/fd/"};
+    if (!strcmp(path, "/dev/null")) return open(path, O_WRONLY | O_CLOEXEC);
+    if (!strcmp(path, "/dev/stdout")) return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (!strcmp(path, "/dev/stderr")) return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+    for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS; i++) {
+        size_t length = strlen(FOLDERS[i]);
+        if (strncmp(path, FOLDERS[i], length) != 0 || !path[length]) continue;
+        char *end;
+        long fd = strtol(path + length, &end, 10);
+        return *end || fd < 0 || fd > INT_MAX ? -1 : fcntl((int)fd, F_DUPFD_CLOEXEC, 0);
+    }
+    return -1;
+}
+
+/* What a rename would replace. */
+static int check_target(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 ? check_regular(&info, path) : LCKV_OK;
+}
+
+static int begin_beside(new_file *file, const char *path) {
     size_t bytes = strlen(path) + FILE_RANDOM_DIGITS + sizeof "..partial";
-    out->path = strdup(path);
-    out->partial = malloc(bytes);
-    int status = out->path && out->partial ? open_partial(out, path, bytes)
-                                           : fail(LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", bytes);
+    TRY(check_target(path));
+    file->partial = malloc(bytes);
+    REQUIRE(file->partial, LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", bytes);
+    return open_partial(file, path, bytes);
+}
+
+static int begin_in_place(new_file *file, int fd) {
+    file->stream = fdopen(fd, "wb");
+    if (file->stream) return LCKV_OK;
+    close(fd);
+    return file_fail("write", file->path);
+}
+
+int file_begin(const char *path, new_file *out) {
+    *out = (new_file){.path = strdup(path)};
+    REQUIRE(out->path, LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", strlen(path));
+    int fd = open_own_output(path), status = fd >= 0 ? begin_in_place(out, fd) : begin_beside(out, path);
     if (status < 0) file_abandon(out);
+    return status;
+}
+
+int file_append(const char *path, FILE **out) {
+    struct stat info;
+    *out = NULL;
+    TRY(check_target(path));
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
+    if (fd < 0) return file_fail("write", path);
+    int status = fstat(fd, &info) < 0 ? file_fail("write", path) : check_regular(&info, path);
+    if (status >= 0 && !(*out = fdopen(fd, "ab"))) status = file_fail("write", path);
+    if (status < 0) close(fd);
     return status;
 }
 
@@ -166,7 +213,8 @@ int file_link(const char *target, const char *path) {
 }
 
 int file_write(new_file *file, const void *bytes, size_t count) {
-    if (count && fwrite(bytes, 1, count, file->stream) != count) return file_fail("write", file->partial);
+    if (count && fwrite(bytes, 1, count, file->stream) != count)
+        return file_fail("write", file->partial ? file->partial : file->path);
     return LCKV_OK;
 }
 
@@ -184,11 +232,13 @@ static void sync_folder_of(const char *path) {
 
 int file_commit(new_file *file) {
     int status = LCKV_OK;
-    if (fflush(file->stream) || fsync(fileno(file->stream))) status = file_fail("write", file->partial);
-    if (fclose(file->stream) && status >= 0) status = file_fail("close", file->partial);
+    const char *name = file->partial ? file->partial : file->path;
+    if (fflush(file->stream) || (file->partial && fsync(fileno(file->stream)))) status = file_fail("write", name);
+    if (fclose(file->stream) && status >= 0) status = file_fail("close", name);
     file->stream = NULL;
-    if (status >= 0 && rename(file->partial, file->path) < 0) status = file_fail("rename into place", file->path);
-    if (status >= 0) {
+    if (status >= 0 && file->partial && rename(file->partial, file->path) < 0)
+        status = file_fail("rename into place", file->path);
+    if (status >= 0 && file->partial) {
         sync_folder_of(file->path);
         free(file->partial);
         file->partial = NULL;

@@ -34,13 +34,19 @@ enum { FILE_RANDOM_DIGITS = 16 };
 
 typedef struct new_file {
     FILE *stream;
-    char *path, *partial;
+    char *path, *partial; /* `partial` is NULL where the target is written in place */
 } new_file;
 
+/* A target that exists and is no regular file (a folder, a pipe, a device) is LCKV_ERROR_FILE at once. Only the
+ * program's own outputs (/dev/stdout, /dev/stderr, /dev/fd/N, /dev/null) are written in place. */
 int file_begin(const char *path, new_file *out);
 int file_commit(new_file *file); /* also on failure nothing stays behind */
 void file_abandon(new_file *file);
 int file_write(new_file *file, const void *bytes, size_t count);
+
+/* Opens a log: a regular file, created where it is absent, for writing behind what it holds. Anything else is
+ * LCKV_ERROR_FILE at once: opening a pipe never waits for its reader. */
+int file_append(const char *path, FILE **out);
 
 /* begin, write, commit in one. */
 int file_replace(const char *path, const void *bytes, size_t count);

@@ -1,6 +1,7 @@
 /* One file of documents after the other, and those of text: see documents.h. */
 #include "data/documents.h"
 
+#include "base/content.h"
 #include "base/file.h"
 #include "data/document_file.h"
 
@@ -81,6 +82,7 @@ static int check_path(document_reader *r, int i) {
     const char *path = r->paths[i];
     TRY(file_open(path, &fd, &bytes));
     close(fd);
+    TRY(content_check_file(path));
     for (size_t k = 0; k < sizeof REFUSED / sizeof *REFUSED; k++)
         REQUIRE(!ends_in(path, REFUSED[k]), LCKV_ERROR_UNSUPPORTED,
                 "'%s': %s files are not read; expected text, .jsonl, .json, .csv, .bin or .npy, plain or compressed "

@@ -41,9 +41,7 @@ static int begin(void *self, const run_view *run) {
     train_log *log = self;
     TRY(path_join(run->output_dir, NAME, &log->path));
     TRY(keep_earlier_lines(log, run->step));
-    log->stream = fopen(log->path, "a");
-    REQUIRE(log->stream, LCKV_ERROR_FILE, "cannot write '%s': %s", log->path, strerror(errno));
-    return LCKV_OK;
+    return file_append(log->path, &log->stream);
 }
 
 /* ---------------------------------------------------------------- writing */
