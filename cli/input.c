@@ -16,6 +16,14 @@ static bool is_own_input(const char *path) {
     return false;
 }
 
+/* What a clone without Git LFS leaves in place of a large file. */
+static bool is_lfs_pointer(int fd) {
+    static const char BEGIN[] = "version https://git-lfs.github.com/spec/";
+    char start[sizeof BEGIN];
+    ssize_t found = pread(fd, start, sizeof BEGIN - 1, 0);
+    return found == sizeof BEGIN - 1 && !memcmp(start, BEGIN, sizeof BEGIN - 1);
+}
+
 FILE *open_input(const char *path, char why[160]) {
     struct stat info;
     bool own = is_own_input(path);
@@ -25,6 +33,8 @@ FILE *open_input(const char *path, char why[160]) {
     } else if (!own && !S_ISREG(info.st_mode)) {
         snprintf(why, 160, "it is %s, not a regular file%s", S_ISDIR(info.st_mode) ? "a folder" : "a pipe or a device",
                  S_ISFIFO(info.st_mode) ? "; name /dev/stdin and redirect it there" : "");
+    } else if (S_ISREG(info.st_mode) && is_lfs_pointer(fd)) {
+        snprintf(why, 160, "it is a Git LFS pointer, not the file itself: fetch it with 'git lfs pull' in the clone");
     } else {
         FILE *file = fdopen(fd, "rb");
         if (file) return file;

@@ -50,10 +50,11 @@ static void pointers_are_no_data(void **state) {
     static const char *const NAMES[] = {"a.txt",     "a.jsonl",    "a.json",    "a.csv",     "a.bin",   "a.npy",
                                         "a.parquet", "a.jsonl.gz", "a.txt.zst", "a.csv.bz2", "a.arrow", "text"};
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
-        expect_failure(room_file(r, NAMES[i],
-                                 "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22"
-                                 "eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"),
-                       &USUAL, LCKV_ERROR_FORMAT, "is a Git LFS pointer, not the file itself: fetch the files with");
+        expect_failure(
+            room_file(r, NAMES[i],
+                      "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22"
+                      "eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"),
+            &USUAL, LCKV_ERROR_FORMAT, "is a Git LFS pointer, not the file itself: fetch the files with");
     expect_documents(room_file(r, "b.txt", "version https://git"), &USUAL, "[version https://git]");
 }
 

@@ -1,6 +1,8 @@
 /* Which files names stand for: folders, patterns, data sets and their parts. */
 #include "data/sources.h"
 
+#include "base/text_buffer.h"
+
 #include "train_fixture.h"
 
 static void put_files(room *r, const char *const *names) {
@@ -117,11 +119,13 @@ static void names_of_the_hub_that_are_not_here_are_told_how_to_be_had(void **sta
     source_list train = {0}, validation = {0};
     assert_int_equal(setenv("HF_HUB_CACHE", "/absent/cache", 1), 0);
     static const char *const names[][2] = {
-        {"wikitext", "the Hugging Face cache (/absent/cache) does not have it; fetch it with: lckv fetch "
-                     "Salesforce/wikitext --repo_type dataset --include '*wikitext-2*', then use dataset_name "
-                     "Salesforce/wikitext"},
+        {"wikitext",
+         "the Hugging Face cache (/absent/cache) does not have it; fetch it with: lckv fetch "
+         "Salesforce/wikitext --repo_type dataset --include README.md '*wikitext-2*', then use dataset_name "
+         "Salesforce/wikitext"},
         {"openwebtext", "lckv fetch Skylion007/openwebtext --repo_type dataset"},
-        {"Salesforce/wikitext", "lckv fetch Salesforce/wikitext --repo_type dataset --include '*wikitext-2*'"},
+        {"Salesforce/wikitext",
+         "lckv fetch Salesforce/wikitext --repo_type dataset --include README.md '*wikitext-2*'"},
         {"org/name-2.0", "lckv fetch org/name-2.0 --repo_type dataset"},
         {"mine", "on the hub it has a name like ORG/mine"},
         {"./mine", "data set './mine' not found"},
@@ -143,6 +147,143 @@ static void names_of_the_hub_that_are_not_here_are_told_how_to_be_had(void **sta
     unsetenv("HF_HUB_CACHE");
 }
 
+/* ---------------------------------------------------------------- README.md */
+
+static void put_readme(room *r, const char *data_set, const char *configs) {
+    char name[PATH_BYTES];
+    text_buffer text = {0};
+    OK(text_printf(&text, "---\nlicense: mit\ntags: [\"configs: no\"]\n%s---\n# Text\nconfigs:\n- config_name: none\n",
+                   configs));
+    snprintf(name, sizeof name, "%s/README.md", data_set);
+    room_file(r, name, text.data);
+    text_free(&text);
+}
+
+/* The files of the data set are for: "TRAINING | VALIDATION", without its folder. */
+static void expect_parts(room *r, const char *data_set, const char *config, const char *expected) {
+    source_list lists[2] = {{0}};
+    char found[1024] = "";
+    int status = sources_of_dataset(room_path(r, data_set), config, &lists[0], &lists[1]);
+    if (status < 0) fail_msg("%s: %s", data_set, lckv_last_error());
+    for (int k = 0; k < 2; k++) {
+        if (k) strcat(found, " |");
+        for (int i = 0; i < lists[k].count; i++) {
+            if (*found) strcat(found, " ");
+            strcat(found, lists[k].paths[i] + strlen(room_path(r, data_set)) + 1);
+        }
+        source_list_free(&lists[k]);
+    }
+    assert_string_equal(found, expected);
+}
+
+#define PUT_DATA(r)                                                                                                    \
+    FILES((r), "d/one/train-0.jsonl", "d/one/train-1.jsonl", "d/one/valid.jsonl", "d/two/a.txt", "d/two/b.txt",        \
+          "d/two/deep/c.txt", "d/two/notes.md", "d/__old/train.txt", "d/odd[1].txt", "d/x.data")
+
+static const struct {
+    const char *configs, *name, *expected;
+} CARDS[] = {
+    {"configs:\n- config_name: default\n  data_files: two/a.txt\n", NULL, "two/a.txt |"},
+    {"configs:\n  - config_name: default\n    data_files: 'two/*.txt' # all\n", NULL, "two/a.txt two/b.txt |"},
+    {"configs:\n- config_name: c\n  data_files:\n  - two/b.txt\n  - \"two/a*\"\n", NULL, "two/b.txt two/a.txt |"},
+    {"configs:\n- config_name: c\n  data_files:\n  - split: train\n    path: one/train-*\n  - split: validation\n    "
+     "path: one/valid.jsonl\n  - split: test\n    path: absent-*\n",
+     NULL, "one/train-0.jsonl one/train-1.jsonl | one/valid.jsonl"},
+    {"configs:\n- config_name: c\n  data_files:\n    - split: train\n      path:\n        - two/b.txt\n        - "
+     "one/train-1.jsonl\n  default: true\n",
+     NULL, "two/b.txt one/train-1.jsonl |"},
+    {"configs: [{config_name: c, data_files: [{split: train, path: [two/a.txt,\n  'two/b.txt']},\n  {split: "
+     "validation, "
+     "path: x.data}]}]\n",
+     NULL, "two/a.txt two/b.txt | x.data"},
+    {"configs:\n- config_name: a\n  data_files: two/a.txt\n- data_files: two/b.txt\n  default: True\n  config_name: "
+     "b\n",
+     NULL, "two/b.txt |"},
+    {"configs:\n- config_name: a\n  data_files: two/a.txt\n- config_name: b\n  data_files: two/b.txt\n", "a",
+     "two/a.txt |"},
+    {"configs:\n- config_name: 2024\n  data_files: two/a.txt\n- config_name: \"two\"\n  data_files: two/b.txt\n",
+     "2024", "two/a.txt |"},
+    {"configs:\n- config_name: a\n  default: false\n  data_files: two/a.txt\n- config_name: default\n  data_files: "
+     "two/b.txt\n",
+     NULL, "two/b.txt |"},
+    {"configs:\n- config_name: a\n  data_files: \"two/**\"\n", NULL, "two/a.txt two/b.txt two/deep/c.txt |"},
+    {"configs:\n- config_name: a\n  data_files: \"**/c.txt\"\n", NULL, "two/deep/c.txt |"},
+    {"configs:\n- config_name: a\n  data_files: \"**/*.txt\"\n", NULL,
+     "odd[1].txt two/a.txt two/b.txt two/deep/c.txt |"},
+    {"configs:\n- config_name: a\n  data_files: \"__*/*\"\n", NULL, "__old/train.txt |"},
+    {"configs:\n- config_name: a\n  data_files: ./two/[!a].t?t\n", NULL, "two/b.txt |"},
+    {"configs:\n- config_name: a\n  data_files: odd[1].txt\n", NULL, "odd[1].txt |"},
+    {"configs:\n- config_name: a\n  data_dir: one\n", NULL, "one/train-0.jsonl one/train-1.jsonl | one/valid.jsonl"},
+    {"configs:\n\n# none\n- config_name: a\n  drop_labels: true\n  data_files:\n  - split: train\n    path: two/a.txt\n"
+     "dataset_info:\n  features:\n  - name: text\n",
+     "a", "two/a.txt |"},
+    /* no configs: the names say what files are for */
+    {"", NULL, "__old/train.txt one/train-0.jsonl one/train-1.jsonl | one/valid.jsonl"},
+    {"configs:\n", NULL, "__old/train.txt one/train-0.jsonl one/train-1.jsonl | one/valid.jsonl"},
+    {"configs: []\n", "two", "two/a.txt two/b.txt two/deep/c.txt |"},
+};
+
+static void a_readme_says_what_files_are_for(void **state) {
+    room *r = *state;
+    PUT_DATA(r);
+    for (size_t i = 0; i < sizeof CARDS / sizeof *CARDS; i++) {
+        put_readme(r, "d", CARDS[i].configs);
+        expect_parts(r, "d", CARDS[i].name, CARDS[i].expected);
+    }
+    room_file(r, "d/README.md", "# No YAML\n---\nconfigs:\n- config_name: a\n  data_files: absent\n---\n");
+    expect_parts(r, "d", "two", "two/a.txt two/b.txt two/deep/c.txt |");
+}
+
+static const struct {
+    const char *configs, *name;
+    int code;
+    const char *message;
+} BAD_CARDS[] = {
+    {"configs:\n- config_name: a\n- config_name: b\n", NULL, LCKV_ERROR_ARGUMENT, "dataset_config_name: a, b"},
+    {"configs:\n- config_name: a\n- config_name: b\n", "c", LCKV_ERROR_ARGUMENT, "has no config 'c'; it has a, b"},
+    {"configs:\n- config_name: a\n  default: true\n- config_name: b\n  default: true\n", NULL, LCKV_ERROR_FORMAT,
+     "'a' and 'b' are both the default"},
+    {"configs:\n- data_files: x\n", NULL, LCKV_ERROR_FORMAT, "entry 0 of 'configs' should have a 'config_name'"},
+    {"configs: all\n", NULL, LCKV_ERROR_FORMAT, "'configs' should be a list"},
+    {"configs:\n- config_name: a\n  data_files: absent-*\n", NULL, LCKV_ERROR_FILE, "'absent-*' in 'data_files'"},
+    {"configs:\n- config_name: a\n  data_files: two/notes*\n", NULL, LCKV_ERROR_FILE, "'two/notes*' in 'data_files'"},
+    {"configs:\n- config_name: a\n  data_files: ../d/x.data\n", NULL, LCKV_ERROR_FORMAT, "inside the data set"},
+    {"configs:\n- config_name: a\n  data_files: /etc/passwd\n", NULL, LCKV_ERROR_FORMAT, "inside the data set"},
+    {"configs:\n- config_name: a\n  data_files: \"**.txt\"\n", NULL, LCKV_ERROR_FORMAT, "whole part of the path"},
+    {"configs:\n- config_name: a\n  data_files: hf://datasets/a/b/c\n", NULL, LCKV_ERROR_UNSUPPORTED, "addresses"},
+    {"configs:\n- config_name: a\n  data_files:\n    train: x\n", NULL, LCKV_ERROR_FORMAT, "'data_files' should be"},
+    {"configs:\n- config_name: a\n  data_files:\n  - split: train\n", NULL, LCKV_ERROR_FORMAT, "'split' and a 'path'"},
+    {"configs:\n- config_name: a\n  data_files:\n  - split: train\n    path: x.data\n  - split: train\n    path: "
+     "x.data\n",
+     NULL, LCKV_ERROR_FORMAT, "'train' twice"},
+    {"configs:\n- config_name: a\n  data_files:\n  - split: test\n    path: x.data\n", NULL, LCKV_ERROR_FILE,
+     "no files for training or validation"},
+    {"configs:\n- config_name: a\n  sep: \"\\t\"\n  data_files: x.csv\n", NULL, LCKV_ERROR_UNSUPPORTED, "option 'sep'"},
+    {"configs:\n- config_name: a\n  data_dir: absent\n", NULL, LCKV_ERROR_FILE, "no folder"},
+    /* YAML that is not read */
+    {"configs:\n- config_name: a\n  data_files: *x\n", NULL, LCKV_ERROR_FORMAT, "line 6: a value that begins with '*'"},
+    {"configs:\n- &x\n  config_name: a\n", NULL, LCKV_ERROR_FORMAT, "begins with '&'"},
+    {"configs:\n- config_name: |\n    a\n", NULL, LCKV_ERROR_FORMAT, "begins with '|'"},
+    {"configs:\n- config_name: a\n   data_files: x\n", NULL, LCKV_ERROR_FORMAT, "line 6: a line that does not fit"},
+    {"configs:\n- config_name: a\n  data_files: [x, y\n", NULL, LCKV_ERROR_FORMAT, "brackets that do not close"},
+    {"configs:\n- config_name: a\n  data_files: \"x\n", NULL, LCKV_ERROR_FORMAT, "does not end with its line"},
+    {"configs:\n- config_name: a\n  data_files: 'x' y\n", NULL, LCKV_ERROR_FORMAT, "does not end with its line"},
+    {"configs:\n\t- config_name: a\n", NULL, LCKV_ERROR_FORMAT, "a tab"},
+};
+
+static void readmes_that_are_not_understood_are_refused(void **state) {
+    room *r = *state;
+    source_list train = {0}, validation = {0};
+    PUT_DATA(r);
+    for (size_t i = 0; i < sizeof BAD_CARDS / sizeof *BAD_CARDS; i++) {
+        put_readme(r, "d", BAD_CARDS[i].configs);
+        FAILS(sources_of_dataset(room_path(r, "d"), BAD_CARDS[i].name, &train, &validation), BAD_CARDS[i].code,
+              BAD_CARDS[i].message);
+        source_list_free(&train);
+        source_list_free(&validation);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         ROOM_TEST(folders_and_patterns_are_files_in_order),
@@ -150,6 +291,8 @@ int main(void) {
         ROOM_TEST(a_data_set_has_parts),
         ROOM_TEST(parquet_shards_have_parts),
         ROOM_TEST(a_data_set_may_lie_in_the_cache),
+        ROOM_TEST(a_readme_says_what_files_are_for),
+        ROOM_TEST(readmes_that_are_not_understood_are_refused),
         ROOM_TEST(names_of_the_hub_that_are_not_here_are_told_how_to_be_had),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

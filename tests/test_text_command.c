@@ -116,6 +116,10 @@ static void test_pipes(void **state) {
     refuses(s, 1, "--tokenizer_name pipe --text a", "", "'pipe' is neither a folder nor");
     refuses(s, 1, "--file /dev/zero", "", "it is a pipe or a device");
     refuses(s, 1, "--file .", "", "it is a folder");
+    snprintf(path, sizeof path, "%s/pointer", s->folder);
+    static const char POINTER[] = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    OK(file_replace(path, POINTER, sizeof POINTER - 1));
+    refuses(s, 1, "--file pointer", "", "it is a Git LFS pointer, not the file itself");
     encodes(s, "--file /dev/stdin", "abab", "{\"ids\":[0,3,3]}\n");
     encodes(s, "--file /dev/fd/0", "abab", "{\"ids\":[0,3,3]}\n");
     alarm(0);

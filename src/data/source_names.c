@@ -54,7 +54,7 @@ static bool is_plain_name(const char *name) {
 /* The command that fetches it, or of it what belongs to a config. */
 static int add_command(text_buffer *out, const char *name, const char *config_name) {
     TRY(text_printf(out, "; fetch it with: lckv fetch %s --repo_type dataset", name));
-    return config_name ? text_printf(out, " --include '*%s*'", config_name) : LCKV_OK;
+    return config_name ? text_printf(out, " --include README.md '*%s*'", config_name) : LCKV_OK;
 }
 
 static int say_where(text_buffer *out, const char *name) {

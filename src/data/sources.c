@@ -2,6 +2,7 @@
 #include "data/sources.h"
 
 #include "base/file.h"
+#include "data/dataset_card.h"
 #include "data/documents.h"
 #include "data/source_names.h"
 #include "hub/model_path.h"
@@ -23,7 +24,7 @@ void source_list_free(source_list *list) {
     *list = (source_list){0};
 }
 
-static int add_path(source_list *list, const char *path) {
+int source_list_add(source_list *list, const char *path) {
     if (list->count == list->capacity) {
         int capacity = list->capacity ? 2 * list->capacity : 16;
         char **paths = realloc(list->paths, (size_t)capacity * sizeof *paths);
@@ -46,7 +47,7 @@ static int add_entry(const char *folder, const char *name, int depth, source_lis
     if (name[0] == '.') return LCKV_OK;
     TRY(path_join(folder, name, &path));
     int status = folder_exists(path)            ? add_folder(path, depth + 1, out)
-                 : document_name_is_known(path) ? add_path(out, path)
+                 : document_name_is_known(path) ? source_list_add(out, path)
                                                 : LCKV_OK;
     free(path);
     return status;
@@ -81,7 +82,7 @@ static int add_pattern(const char *pattern, source_list *out) {
     REQUIRE(status == 0, LCKV_ERROR_FILE, "no file matches '%s'", pattern);
     for (size_t i = 0; i < found.gl_pathc && status >= 0; i++) {
         const char *path = found.gl_pathv[i];
-        status = folder_exists(path) ? add_whole_folder(path, out) : add_path(out, path);
+        status = folder_exists(path) ? add_whole_folder(path, out) : source_list_add(out, path);
     }
     globfree(&found);
     return status;
@@ -96,7 +97,7 @@ int sources_add(const char *const *names, int count, source_list *out) {
         else if (access(names[i], F_OK) != 0)
             return source_is_absent(names[i]);
         else
-            TRY(add_path(out, names[i]));
+            TRY(source_list_add(out, names[i]));
     }
     return LCKV_OK;
 }
@@ -140,9 +141,13 @@ static part part_of(const char *path) {
 }
 
 /* What describes a data set is no part of it. */
-static bool is_description(const char *path) {
+bool source_is_description(const char *path) {
     const char *name = path_base(path);
-    return !strcmp(name, "dataset_infos.json") || !strcmp(name, "dataset_info.json") || !strcmp(name, "state.json");
+    static const char *const NAMES[] = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "config.json",
+                                        "state.json"};
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
+        if (!strcmp(name, NAMES[i])) return true;
+    return false;
 }
 
 /* Whether a folder on the way to the file has exactly this name. */
@@ -166,7 +171,7 @@ static config_choice choose_config(const source_list *all, size_t root, const ch
 }
 
 static bool is_wanted(const char *below, const config_choice *c) {
-    if (is_description(below)) return false;
+    if (source_is_description(below)) return false;
     return !c->name || (c->is_folder ? in_folder(below, c->name) : has_word(below, c->name));
 }
 
@@ -180,17 +185,47 @@ static int divide(const source_list *all, size_t root, const char *config_name, 
     for (int i = 0; i < all->count; i++) {
         if (!is_wanted(all->paths[i] + root, &config)) continue;
         part p = named ? part_of(all->paths[i] + root) : PART_TRAIN;
-        if (p == PART_TRAIN) TRY(add_path(train, all->paths[i]));
-        if (p == PART_VALIDATION) TRY(add_path(validation, all->paths[i]));
+        if (p == PART_TRAIN) TRY(source_list_add(train, all->paths[i]));
+        if (p == PART_VALIDATION) TRY(source_list_add(validation, all->paths[i]));
     }
     return LCKV_OK;
+}
+
+/* By a config of the data set's README.md: its list of files, or the names of those in its folder. */
+static int divide_by_card(const json_t *config, const char *folder, const source_list *all, source_list *train,
+                          source_list *validation) {
+    bool listed;
+    char *path = NULL;
+    source_list below = {0};
+    const char *data_dir = json_string_value(json_object_get(config, "data_dir"));
+    TRY(dataset_card_files(config, folder, all, "train", train, &listed));
+    if (listed) return dataset_card_files(config, folder, all, "validation", validation, &listed);
+    if (!data_dir) return divide(all, strlen(folder), NULL, train, validation);
+    TRY(path_join(folder, data_dir, &path));
+    int status = folder_exists(path)
+                     ? add_whole_folder(path, &below)
+                     : fail(LCKV_ERROR_FILE, "the data set has no folder '%s', which its README.md names", path);
+    if (status >= 0) status = divide(&below, strlen(path), NULL, train, validation);
+    source_list_free(&below);
+    free(path);
+    return status;
+}
+
+static int divide_all(const char *name, const char *folder, const char *config_name, const source_list *all,
+                      source_list *train, source_list *validation) {
+    json_t *config;
+    TRY(dataset_card_config(folder, name, config_name, &config));
+    int status = config ? divide_by_card(config, folder, all, train, validation)
+                        : divide(all, strlen(folder), config_name, train, validation);
+    json_decref(config);
+    return status;
 }
 
 static int divide_folder(const char *name, const char *folder, const char *config_name, source_list *train,
                          source_list *validation) {
     source_list all = {0};
     int status = add_whole_folder(folder, &all);
-    if (status >= 0) status = divide(&all, strlen(folder), config_name, train, validation);
+    if (status >= 0) status = divide_all(name, folder, config_name, &all, train, validation);
     if (status >= 0 && !train->count && !validation->count)
         status = fail(LCKV_ERROR_FILE, "the data set '%s' has no files for training or validation%s%s", name,
                       config_name ? " of the config " : "", config_name ? config_name : "");
@@ -200,7 +235,7 @@ static int divide_folder(const char *name, const char *folder, const char *confi
 
 int sources_of_dataset(const char *name, const char *config_name, source_list *train, source_list *validation) {
     char *folder;
-    if (file_exists(name) && !folder_exists(name)) return add_path(train, name);
+    if (file_exists(name) && !folder_exists(name)) return source_list_add(train, name);
     int found = dataset_path_resolve(name, &folder);
     if (found == LCKV_ERROR_FILE) return dataset_is_absent(name, config_name);
     TRY(found);
