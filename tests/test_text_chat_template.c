@@ -76,11 +76,59 @@ static void reads_a_string_and_special_tokens(void **state) {
                   "{\"content\": \"<b>\"}]}",
                   NULL, NULL, &t));
     lckv_chat chat = with_messages(MESSAGES);
-    assert_renders(t, &chat, "<s>hi</s><pad>['<a>', '<b>']False");
+    assert_renders(t, &chat, "<s>hiother<pad>['<a>', '<b>']False");
     chat.variables = "{\"bos_token\": \"B\", \"unk_token\": 1}"; /* the caller's go first */
-    assert_renders(t, &chat, "Bhi</s><pad>['<a>', '<b>']True");
+    assert_renders(t, &chat, "Bhiother<pad>['<a>', '<b>']True");
     assert_true(strstr(lckv_chat_template_source(t), "{{ bos_token }}") == lckv_chat_template_source(t));
     lckv_chat_template_free(t);
+}
+
+#define SPECIAL                                                                                                        \
+    "{{ bos_token|default('-') }}|{{ eos_token|default('-') }}|{{ unk_token|default('-') }}|{{ "                       \
+    "pad_token|default('-') }}|"                                                                                       \
+    "{{ additional_special_tokens|default('-') }}|{{ image_token|default('-') }}"
+#define CLASS(name) "\"tokenizer_class\": \"" name "\", "
+#define CONFIG_NAMES "\"bos_token\": \"<cb>\", \"eos_token\": \"<ce>\""
+#define MAP_NAMES "{\"bos_token\": {\"content\": \"<mb>\"}, \"eos_token\": \"<me>\", \"pad_token\": \"<mp>\"}"
+
+/* As transformers 4.57.6 and 5.24.0 have them; but for additional_special_tokens, which 5.24 does not have. */
+static void special_tokens_are_those_of_transformers(void **state) {
+    (void)state;
+    static const struct {
+        const char *config, *map, *expected;
+    } cases[] = {
+        {CLASS("PreTrainedTokenizerFast") CONFIG_NAMES, NULL, "<cb>|<ce>|-|-|-|-"},
+        {CLASS("PreTrainedTokenizerFast") CONFIG_NAMES, MAP_NAMES, "<mb>|<me>|-|<mp>|-|-"},
+        {CLASS("PreTrainedTokenizerFast") CONFIG_NAMES ", \"added_tokens_decoder\": {}", MAP_NAMES,
+         "<cb>|<ce>|-|-|-|-"},
+        {CLASS("PreTrainedTokenizerFast") "\"bos_token\": null, \"added_tokens_decoder\": {\"1\": {\"content\": "
+                                          "\"<s>\"}}",
+         MAP_NAMES, "-|-|-|-|-|-"},
+        {CLASS("PreTrainedTokenizerFast") "\"bos_token\": null", MAP_NAMES, "<mb>|<me>|-|<mp>|-|-"},
+        {CLASS("PreTrainedTokenizerFast") "\"additional_special_tokens\": [\"<x>\"]",
+         "{\"additional_special_tokens\": [{\"content\": \"<z>\"}]}", "-|-|-|-|['<x>', '<z>']|-"},
+        {CLASS("PreTrainedTokenizerFast") "\"additional_special_tokens\": [\"<x>\"], \"added_tokens_decoder\": {}",
+         "{\"additional_special_tokens\": [{\"content\": \"<z>\"}]}", "-|-|-|-|['<x>']|-"},
+        {CLASS("PreTrainedTokenizerFast") "\"extra_special_tokens\": {\"image_token\": \"<i>\"}", NULL,
+         "-|-|-|-|-|<i>"},
+        {CLASS("PreTrainedTokenizerFast") "\"extra_special_tokens\": [\"<i>\"]", NULL, "-|-|-|-|-|-"},
+        {CLASS("LlamaTokenizer") "\"legacy\": true", NULL, "<s>|</s>|<unk>|-|-|-"},
+        {CLASS("LlamaTokenizerFast") "\"eos_token\": \"<ce>\"", NULL, "<s>|<ce>|<unk>|-|-|-"},
+        {CLASS("LlamaTokenizer") CONFIG_NAMES, MAP_NAMES, "<mb>|<me>|<unk>|<mp>|-|-"},
+        {CLASS("GPT2TokenizerFast") "\"bos_token\": null", NULL, "-|<|endoftext|>|<|endoftext|>|-|-|-"},
+        {CLASS("Qwen2Tokenizer") "\"legacy\": true", NULL, "-|<|endoftext|>|<|endoftext|>|<|endoftext|>|-|-"},
+        {CLASS("BertTokenizer") CONFIG_NAMES, NULL, "<cb>|<ce>|-|-|-|-"}, /* refused as a tokenizer */
+    };
+    lckv_chat chat = with_messages(MESSAGES);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        text_buffer config = {0};
+        lckv_chat_template *t;
+        OK(text_printf(&config, "{\"chat_template\": \"" SPECIAL "\", %s}", cases[i].config));
+        OK(open_files(config.data, cases[i].map, NULL, NULL, &t));
+        assert_renders(t, &chat, cases[i].expected);
+        lckv_chat_template_free(t);
+        text_free(&config);
+    }
 }
 
 static void takes_the_named_template(void **state) {
@@ -286,6 +334,7 @@ static void reasoning_has_both_names(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_a_string_and_special_tokens),
+        cmocka_unit_test(special_tokens_are_those_of_transformers),
         cmocka_unit_test(takes_the_named_template),
         cmocka_unit_test(a_file_goes_before_the_config),
         cmocka_unit_test(none_is_no_error),

@@ -77,41 +77,14 @@ static int read_from_config(lckv_chat_template *t, const json_t *value, const ch
     return LCKV_OK;
 }
 
-/* Of a string, an AddedToken's object, or a list of such, the strings; NULL for anything else. A new reference. */
-static json_t *token_content(const json_t *value) {
-    if (json_is_object(value)) value = json_object_get(value, "content");
-    if (json_is_string(value)) return json_incref((json_t *)(uintptr_t)value);
-    if (!json_is_array(value)) return NULL;
-    json_t *list = json_array();
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        json_t *content = token_content(json_array_get(value, i));
-        if (content) json_array_append_new(list, content);
-    }
-    return list;
-}
-
-/* What `config` names and is not known yet. */
-static void add_special_tokens(lckv_chat_template *t, const json_t *config) {
-    static const char *const names[] = {"bos_token", "eos_token", "unk_token",  "sep_token",
-                                        "pad_token", "cls_token", "mask_token", "additional_special_tokens"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (json_object_get(t->special_tokens, names[i])) continue;
-        json_t *content = token_content(json_object_get(config, names[i]));
-        if (content) json_object_set_new(t->special_tokens, names[i], content);
-    }
-}
-
-/* A file of the folder that tells special tokens, and maybe a template. */
-static int read_config_file(lckv_chat_template *t, const char *folder, const char *file, bool with_template) {
+static int read_tokenizer_config(lckv_chat_template *t, const char *folder) {
     char *path;
     json_t *config = NULL;
     int status = LCKV_OK;
-    TRY(path_join(folder, file, &path));
+    TRY(path_join(folder, "tokenizer_config.json", &path));
     if (file_exists(path)) status = tokenizer_config_read(path, &config);
     if (config && !json_is_object(config)) status = fail(LCKV_ERROR_FORMAT, "%s: should be a JSON object", path);
-    if (config && status >= 0) add_special_tokens(t, config);
-    if (config && status >= 0 && with_template)
-        status = read_from_config(t, json_object_get(config, "chat_template"), path);
+    if (config && status >= 0) status = read_from_config(t, json_object_get(config, "chat_template"), path);
     json_decref(config);
     free(path);
     return status;
@@ -125,16 +98,17 @@ static int read_folder(lckv_chat_template *t, const char *folder, bool with_temp
     if (own_file) status = read_template_file(t, path);
     free(path);
     TRY(status);
-    TRY(read_config_file(t, folder, "tokenizer_config.json", with_template && !own_file));
-    return read_config_file(t, folder, "special_tokens_map.json", false);
+    if (with_template && !own_file) TRY(read_tokenizer_config(t, folder));
+    return folder_special_tokens(folder, &t->special_tokens);
 }
 
 static int read_all(lckv_chat_template *t, const char *folder, const char *file) {
-    t->special_tokens = json_object();
-    REQUIRE(t->special_tokens, LCKV_ERROR_MEMORY, "no memory for a chat template");
     REQUIRE(!folder || folder_exists(folder), LCKV_ERROR_FILE, "'%s' is no folder", folder);
     if (file) TRY(read_template_file(t, file));
-    return folder ? read_folder(t, folder, !file) : LCKV_OK;
+    if (folder) return read_folder(t, folder, !file);
+    t->special_tokens = json_object();
+    REQUIRE(t->special_tokens, LCKV_ERROR_MEMORY, "no memory for a chat template");
+    return LCKV_OK;
 }
 
 int lckv_chat_template_open(const char *folder, const char *chat_template, lckv_chat_template **out) {

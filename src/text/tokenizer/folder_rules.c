@@ -397,12 +397,17 @@ static int list_more_tokens(const reading *r, json_t *there, json_t *out) {
 }
 
 /* Who names the tokens, and which files count: a config with added_tokens_decoder makes the older files silent. */
+static int gather_names(reading *r, bool *has_decoder) {
+    *has_decoder = json_object_get(r->config, "added_tokens_decoder") != NULL;
+    TRY(name_from_config(r));
+    return *has_decoder ? LCKV_OK : name_from_map(r);
+}
+
 static int gather_tokens(reading *r) {
-    bool has_decoder = json_object_get(r->config, "added_tokens_decoder") != NULL;
+    bool has_decoder;
     json_t *token;
     size_t index;
-    TRY(name_from_config(r));
-    if (!has_decoder) TRY(name_from_map(r));
+    TRY(gather_names(r, &has_decoder));
     TRY(index_names(r, false));
     TRY(list_decoder(r));
     TRY(append_class_tokens(r));
@@ -503,4 +508,53 @@ void folder_rules_free(folder_rules *r) {
     json_decref(r->bos);
     json_decref(r->eos);
     *r = (folder_rules){0};
+}
+
+/* ---- for chat templates */
+
+static int put(const reading *r, json_t *out, const char *key, const json_t *token) {
+    return json_object_set(out, key, (json_t *)(uintptr_t)content_of(token)) ? out_of_memory(r) : LCKV_OK;
+}
+
+static int put_more(const reading *r, json_t *out) {
+    json_t *list = json_array(), *token;
+    size_t index;
+    if (!list || json_object_set_new(out, "additional_special_tokens", list)) return out_of_memory(r);
+    json_array_foreach(r->more_special, index, token) {
+        if (json_array_append(list, (json_t *)(uintptr_t)content_of(token))) return out_of_memory(r);
+    }
+    return LCKV_OK;
+}
+
+static int put_all(reading *r, json_t *out) {
+    const char *key;
+    json_t *token;
+    bool has_decoder;
+    r->more_special = json_array();
+    if (!r->more_special) return out_of_memory(r);
+    TRY(gather_names(r, &has_decoder));
+    for (int i = 0; i < SPECIAL_COUNT; i++)
+        if (r->special[i]) TRY(put(r, out, special_token_keys[i], r->special[i]));
+    if (json_array_size(r->more_special)) TRY(put_more(r, out));
+    json_object_foreach(json_object_get(r->config, "extra_special_tokens"), key, token) {
+        TRY(check_token(r, token, key));
+        TRY(put(r, out, key, token));
+    }
+    return LCKV_OK;
+}
+
+int folder_special_tokens(const char *folder, json_t **out) {
+    reading files = {.folder = folder};
+    json_t *tokens = json_object();
+    *out = NULL;
+    int status = tokens ? open_files(&files) : fail(LCKV_ERROR_MEMORY, "%s: no memory for special tokens", folder);
+    if (status >= 0 && tokenizer_class_of(files.config, files.model, files.config_path, &files.class) < 0)
+        status = tokenizer_class_of(NULL, NULL, files.config_path, &files.class);
+    if (status >= 0) status = put_all(&files, tokens);
+    close_files(&files);
+    if (status < 0)
+        json_decref(tokens);
+    else
+        *out = tokens;
+    return status;
 }

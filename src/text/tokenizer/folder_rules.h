@@ -30,6 +30,11 @@ typedef struct folder_rules {
 int folder_rules_read(folder_rules *r, json_t *root, const char *folder);
 void folder_rules_free(folder_rules *r);
 
+/* The special tokens that a folder names, as chat templates see them: an object of "bos_token" and the like, strings,
+ * "additional_special_tokens", a list of strings, and the names in extra_special_tokens. A class that is refused
+ * elsewhere adds none. */
+int folder_special_tokens(const char *folder, json_t **out);
+
 /* A tokenizer_config.json. Whole numbers in it are read as real ones: "model_max_length" is often 10^30. */
 int tokenizer_config_read(const char *path, json_t **out);
 
