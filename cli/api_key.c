@@ -1,4 +1,4 @@
-/* The API key of a server, see api_key.h. */
+/* The API key; see api_key.h. */
 #include "api_key.h"
 
 #include "flags.h"
@@ -26,7 +26,7 @@ static int read_line(const char *command, const char *file, char **key) {
     return EXIT_FINE;
 }
 
-/* What an Authorization header can carry. */
+/* Whether the key can be sent in an Authorization header. */
 static bool can_be_sent(const char *key) {
     size_t length = strlen(key);
     for (size_t i = 0; i < length; i++)
@@ -37,7 +37,7 @@ static bool can_be_sent(const char *key) {
 int read_api_key(const char *command, const char *given, const char *file, char **key) {
     const char *variable = getenv("LCKV_API_KEY");
     *key = NULL;
-    if (given && file) return usage_error(command, "--api_key and --api_key_file exclude each other");
+    if (given && file) return usage_error(command, "--api_key and --api_key_file cannot be combined");
     if (file) {
         int code = read_line(command, file, key);
         if (code) return code;

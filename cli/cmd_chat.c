@@ -1,4 +1,4 @@
-/* lckv chat: a conversation in the terminal, from lines on standard input, or of the turns of a file. */
+/* lckv chat: a conversation in the terminal, from standard input, or from a file of questions. */
 #include "cli/chat/chat.h"
 #include "commands.h"
 #include "flags.h"
@@ -22,43 +22,45 @@ struct options {
 
 static const flag FLAGS[] = {
     FLAGS_MODEL(struct options, model, ""),
-    {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
+    {"torch_dtype", FLAG_CHOICE, "auto", "Model",
+     "data type of the weights in memory; auto keeps the type of the checkpoint",
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
-    {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
-     FLAG_INTO(struct options, bf16)},
+    {"bf16", FLAG_SWITCH, NULL, "Model",
+     "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", FLAG_INTO(struct options, bf16)},
 
-    {"system_prompt", FLAG_TEXT, NULL, "Conversation", "what the model is told first",
+    {"system_prompt", FLAG_TEXT, NULL, "Conversation", "system message at the start of the conversation",
      FLAG_INTO(struct options, system_prompt)},
     {"chat_template", FLAG_TEXT, NULL, "Conversation",
-     "a file with the Jinja template to write the conversation with; the tokenizer's own one unless given",
-     FLAG_INTO(struct options, chat_template), .value = "FILE"},
+     "file with the Jinja chat template; by default the tokenizer's own", FLAG_INTO(struct options, chat_template),
+     .value = "FILE"},
     {"examples_path", FLAG_TEXT, NULL, "Conversation",
-     "questions for the command example: a JSON or simple YAML file, name: text",
+     "JSON or simple YAML file (name: text) with questions for the chat command `example`",
      FLAG_INTO(struct options, examples_path), .value = "FILE"},
     {"questions", FLAG_TEXT, NULL, "Conversation",
-     "JSON lines with turns (MT-bench's form): all of them are asked as one conversation, without a terminal",
+     "JSON lines with `turns`, as in MT-bench; lckv asks all of them in one conversation and exits",
      FLAG_INTO(struct options, questions), .value = "FILE"},
 
-    {"max_new_tokens", FLAG_INT, "256", "Answers", "tokens of an answer at most",
+    {"max_new_tokens", FLAG_INT, "256", "Answers", "maximum number of tokens per answer",
      FLAG_INTO(struct options, settings.max_new_tokens), .min = 1, .max = 1e9},
-    {"eos_tokens", FLAG_LIST, NULL, "Answers", "tokens that end an answer, besides the model's own EOS",
+    {"eos_tokens", FLAG_LIST, NULL, "Answers", "tokens that end an answer, in addition to the model's EOS",
      FLAG_INTO(struct options, eos_tokens)},
     FLAGS_SAMPLING(struct options, settings, "Answers", "50", "1.0"),
-    {"seed", FLAG_INT, "42", "Answers", "of the random numbers; the same seed and questions give the same answers",
+    {"seed", FLAG_INT, "42", "Answers", "random seed; the same seed and questions give the same answers",
      FLAG_INTO(struct options, settings.seed), .min = 0, .max = 9e15},
 
     {"sink_cache", FLAG_SWITCH, NULL, "Streaming",
-     "keep the first tokens and the most recent ones alone (StreamingLLM): a conversation without end",
+     "keep only the first and the most recent tokens in the KV cache (StreamingLLM), so that the conversation can be "
+     "of any length",
      FLAG_INTO(struct options, sink_cache)},
-    {"window_length", FLAG_INT, "256", "Streaming", "tokens that the sink cache keeps",
+    {"window_length", FLAG_INT, "256", "Streaming", "size of the sink cache in tokens",
      FLAG_INTO(struct options, window_length), .min = 1, .max = 1 << 30},
-    {"num_sink_tokens", FLAG_INT, "2", "Streaming", "of which so many are the first ones",
+    {"num_sink_tokens", FLAG_INT, "2", "Streaming", "number of those tokens that are the first ones of the sequence",
      FLAG_INTO(struct options, num_sink_tokens), .min = 0, .max = 1 << 30},
 
     FLAG_JSON(struct options, json),
     FLAG_DEVICE(struct options, model.device),
     FLAG_THREADS(struct options, model.threads),
-    {"use_cpu", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", FLAG_INTO(struct options, use_cpu)},
+    {"use_cpu", FLAG_SWITCH, NULL, "Common", "same as --device cpu", FLAG_INTO(struct options, use_cpu)},
     {0},
 };
 
@@ -72,20 +74,22 @@ static const char *const EXAMPLES[] = {
 
 static const flag_table TABLE = {
     "chat",
-    "Talks with a model, in the form that its chat template says. Ctrl-C stops an answer; the command help tells what\n"
-    "else a line may be than something to say. Without a terminal, each line of standard input is said. --json: with\n"
-    "--questions, one object with all turns in the end.",
+    "Holds a conversation with a model, formatted by its chat template. Ctrl-C stops an answer; type help for the "
+    "chat\n"
+    "commands. Without a terminal, each line of standard input is one message. With --questions, --json prints one\n"
+    "object with all turns at the end.",
     "--model_name_or_path NAME [--questions FILE]",
     FLAGS,
     .words = "model_name_or_path",
     .examples = EXAMPLES,
 };
 
-/* ---------------------------------------------------------------- what is said by people */
+/* ---------------------------------------------------------------- interactive conversation */
 
 static int show_failure(int status, bool ends) {
     if (status == LCKV_ERROR_TOO_LONG)
-        notice("%s; clear begins anew, and --sink_cache has no end", lckv_last_error());
+        notice("%s; type clear to start a new conversation, or use --sink_cache for conversations of any length",
+               lckv_last_error());
     else if (!ends)
         notice("%s", lckv_last_error());
     if (!ends && status != LCKV_ERROR_DEVICE && status != LCKV_ERROR_MEMORY) return EXIT_FINE;
@@ -110,19 +114,19 @@ static int talk(chat *c) {
     const char *line, *message;
     int code = EXIT_FINE;
     c->shows = true;
-    if (terminal) notice("help lists the commands; quit, exit or Ctrl-D ends.");
+    if (terminal) notice("Type help for the commands; quit, exit or Ctrl-D to leave.");
     while (!code && !c->broken && (line = chat_lines_read(lines, "Human: ", &stopped))) {
         if (stopped) continue;
-        chat_verdict verdict = chat_read_line(c, line, &message);
+        chat_line_kind verdict = chat_read_line(c, line, &message);
         if (verdict == CHAT_EXIT) break;
-        if (verdict == CHAT_SAY) code = say(c, message, terminal);
+        if (verdict == CHAT_MESSAGE) code = say(c, message, terminal);
         if (interrupted()) break;
     }
     chat_lines_close(lines);
     return code;
 }
 
-/* ---------------------------------------------------------------- what is asked by a file */
+/* ---------------------------------------------------------------- questions from a file */
 
 static int ask_turn(chat *c, const json_t *row, const char *turn, json_t *turns) {
     const chat_result *r;
@@ -152,7 +156,7 @@ static int ask_row(chat *c, const char *path, int number, const char *line, json
         const char *text = json_string_value(turn);
         bool whole = text && strlen(text) == json_string_length(turn);
         code = whole ? ask_turn(c, row, text, turns)
-                     : failure(TABLE.command, "%s: line %d: a turn should be a text%s", path, number,
+                     : failure(TABLE.command, "%s: line %d: expected every turn to be a string%s", path, number,
                                text ? " without NUL (\\u0000)" : "");
     }
     json_decref(row);
@@ -187,7 +191,8 @@ static int find_eos(const struct options *o, chat *c) {
     c->eos_ids = need(calloc((size_t)o->eos_tokens.count + 1, sizeof *c->eos_ids));
     for (int i = 0; i < o->eos_tokens.count; i++) {
         int32_t id = lckv_tokenizer_token_to_id(c->tokenizer, o->eos_tokens.items[i]);
-        if (id < 0) return usage_error(TABLE.command, "--eos_tokens: there is no token '%s'", o->eos_tokens.items[i]);
+        if (id < 0)
+            return usage_error(TABLE.command, "--eos_tokens: the tokenizer has no token '%s'", o->eos_tokens.items[i]);
         c->eos_ids[c->eos_count++] = id;
     }
     return EXIT_FINE;
@@ -196,14 +201,14 @@ static int find_eos(const struct options *o, chat *c) {
 static int open_template(const struct options *o, chat *c) {
     int code = open_chat_template(TABLE.command, &o->model, o->chat_template, &c->chat_template);
     if (!code && !c->chat_template)
-        notice("the checkpoint has no chat template: lines begin with Human: and Assistant:");
+        notice("the checkpoint has no chat template; using lines that start with Human: and Assistant:");
     return code;
 }
 
-/* Prompts are read in short pieces, since whole pieces are what is kept for the next turn. */
+/* Short prefill chunks, because the prefix cache keeps only whole chunks for the next turn. */
 static int open_engine(const struct options *o, const opened_model *m, chat *c) {
     lckv_engine_options options = lckv_engine_defaults();
-    options.max_num_seqs = o->sink_cache ? 4 : 2; /* room for what is kept beside what runs */
+    options.max_num_seqs = o->sink_cache ? 4 : 2; /* room for cached prefixes beside the running sequence */
     options.prompt_piece = 32;
     options.window_length = o->sink_cache ? o->window_length : 0;
     options.num_sink_tokens = o->num_sink_tokens;
@@ -216,7 +221,7 @@ static int open_engine(const struct options *o, const opened_model *m, chat *c) 
 
 static int check(struct options *o) {
     if (o->use_cpu) o->model.device = "cpu";
-    if (o->json && !o->questions) return usage_error(TABLE.command, "--json goes with --questions");
+    if (o->json && !o->questions) return usage_error(TABLE.command, "--json requires --questions");
     if (!o->sink_cache || o->num_sink_tokens < o->window_length) return EXIT_FINE;
     return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
                        (long long)o->num_sink_tokens, (long long)o->window_length);

@@ -1,5 +1,5 @@
-/* lckv generate: text from prompts. The flags are run_generation.py's; text streams as it comes, or all is one JSON
- * object in the end. */
+/* lckv generate: continues prompts. The flags are those of run_generation.py. Text is streamed to standard output, or
+ * printed as one JSON object at the end. */
 #include "commands.h"
 #include "flags.h"
 #include "generate_lines.h"
@@ -20,85 +20,85 @@ struct options {
     flag_list prompts, prompt_files, prompt_ids;
     const char *prefix, *stop, *model_type, *output_file, *chat_template;
     bool no_special_tokens;
-    lckv_generate_options generate; /* most flags go straight into the library's options */
+    lckv_generate_options generate; /* set directly by most flags */
     int64_t seed, num_return_sequences, window_length, encoding_iterations;
     int encoding;
     bool sink_cache, fp16, use_cpu, json;
 };
 
 static const flag FLAGS[] = {
-    FLAGS_MODEL(struct options, model, ". Needed where there is text"),
-    {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
+    FLAGS_MODEL(struct options, model, ". Required if there is text to encode or print"),
+    {"torch_dtype", FLAG_CHOICE, "auto", "Model",
+     "data type of the weights in memory; auto keeps the type of the checkpoint",
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES,
-     .note = "without it weights become float32 there; and what is computed in, --bf16 says"},
-    {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
+     .note = "the script uses float32 by default; here --bf16 sets the type of computation"},
+    {"bf16", FLAG_SWITCH, NULL, "Model",
+     "compute in bfloat16 (matrix products, attention, KV cache) instead of float32",
      FLAG_INTO(struct options, generate.bf16)},
-    {"fp16", FLAG_SWITCH, NULL, "Model", "the same as --torch_dtype float16", FLAG_INTO(struct options, fp16),
-     .note = "only weights are float16; what is computed in, --bf16 says"},
-    {"model_type", FLAG_TEXT, NULL, "Model", "taken for the script's sake; config.json says it",
+    {"fp16", FLAG_SWITCH, NULL, "Model", "same as --torch_dtype float16", FLAG_INTO(struct options, fp16),
+     .note = "only the weights are float16; --bf16 sets the type of computation"},
+    {"model_type", FLAG_TEXT, NULL, "Model", "accepted for compatibility and ignored; config.json has the model type",
      FLAG_INTO(struct options, model_type), .value = "TYPE", .note = "not needed"},
 
     {"prompt", FLAG_TEXTS, NULL, "Prompts", "text to continue", FLAG_INTO(struct options, prompts),
-     .note = "it is encoded with the special tokens that its tokenizer adds by default (BOS), there without; "
-             "and without a prompt nothing is asked"},
+     .note = "special tokens such as BOS are added; the script adds none. Without a prompt, lckv does not ask for one"},
     {"prompt_file", FLAG_TEXTS, NULL, "Prompts",
-     "a file: text is one prompt (a line break at its end is left off); JSON lines (.jsonl, .ndjson, .json) with "
-     "prompt, text, input_ids or messages (a conversation, to be answered) are a prompt each",
+     "file of prompts: a text file is one prompt, without the final line break; in JSON lines (.jsonl, .ndjson, .json) "
+     "each line is a prompt with prompt, text, input_ids or messages (a conversation to answer)",
      FLAG_INTO(struct options, prompt_files), .value = "FILE"},
-    {"chat_template", FLAG_TEXT, NULL, "Prompts",
-     "a file with the Jinja template to write messages with; the tokenizer's own one unless given",
+    {"chat_template", FLAG_TEXT, NULL, "Prompts", "file with the Jinja chat template; by default the tokenizer's own",
      FLAG_INTO(struct options, chat_template), .value = "FILE"},
-    {"prompt_ids", FLAG_IDS, NULL, "Prompts", "token ids to continue, taken as they are",
+    {"prompt_ids", FLAG_IDS, NULL, "Prompts", "token ids to continue; nothing is added",
      FLAG_INTO(struct options, prompt_ids)},
-    {"prefix", FLAG_TEXT, "", "Prompts", "text before each prompt that is text; it is not printed",
+    {"prefix", FLAG_TEXT, "", "Prompts", "text to put before each text prompt; not printed",
      FLAG_INTO(struct options, prefix)},
-    {"no_special_tokens", FLAG_SWITCH, NULL, "Prompts", "encode prompts without BOS and the like",
+    {"no_special_tokens", FLAG_SWITCH, NULL, "Prompts", "do not add special tokens such as BOS to prompts",
      FLAG_INTO(struct options, no_special_tokens)},
     {"encoding", FLAG_CHOICE, "auto", "Prompts",
-     "how a prompt enters a model with loops: by the plan, all tokens at once; sequential, one at a time, which is "
-     "exact; auto: sequential up to forward_passes + backward_passes tokens, else by the plan",
+     "prefill of models with loops: plan iterates the loops over all tokens at once; sequential runs one token at a "
+     "time, which is exact; auto is sequential up to forward_passes + backward_passes tokens, then plan",
      FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
     FLAGS_ENCODING_ITERATIONS(struct options, encoding_iterations, generate.encoding_tolerance, "Prompts"),
 
     {"length", FLAG_INT, "20", "Text",
-     "new tokens at most; without a sink cache text ends where the model's positions do",
+     "maximum number of new tokens; without a sink cache the context length is a limit too",
      FLAG_INTO(struct options, generate.length), .min = 1, .max = INFINITY},
-    {"stop_token", FLAG_TEXT, NULL, "Text", "text ends before this string", FLAG_INTO(struct options, stop),
-     .note = "looked for in new text alone, and generation ends there"},
-    {"ignore_eos", FLAG_SWITCH, NULL, "Text", "go on behind EOS tokens",
+    {"stop_token", FLAG_TEXT, NULL, "Text", "string at which generation stops; not part of the output",
+     FLAG_INTO(struct options, stop), .note = "searched in new text only; generation stops there"},
+    {"ignore_eos", FLAG_SWITCH, NULL, "Text", "continue after EOS tokens",
      FLAG_INTO(struct options, generate.ignore_eos)},
-    {"num_return_sequences", FLAG_INT, "1", "Text", "samples of each prompt",
+    {"num_return_sequences", FLAG_INT, "1", "Text", "number of samples per prompt",
      FLAG_INTO(struct options, num_return_sequences), .min = 1, .max = 1 << 20},
 
     FLAGS_SAMPLING(struct options, generate, "Sampling", "0", "0.9"),
-    {"seed", FLAG_INT, "42", "Sampling", "of the random numbers; the same seed gives the same text",
+    {"seed", FLAG_INT, "42", "Sampling", "random seed; the same seed gives the same text",
      FLAG_INTO(struct options, seed), .min = 0, .max = INFINITY},
 
     {"sink_cache", FLAG_SWITCH, NULL, "Streaming",
-     "keep the first tokens and the most recent ones alone (StreamingLLM): text of any length in constant memory",
+     "keep only the first and the most recent tokens in the KV cache (StreamingLLM), for text of any length in "
+     "constant memory",
      FLAG_INTO(struct options, sink_cache)},
-    {"window_length", FLAG_INT, "256", "Streaming", "tokens that the sink cache keeps",
+    {"window_length", FLAG_INT, "256", "Streaming", "size of the sink cache in tokens",
      FLAG_INTO(struct options, window_length), .min = 1, .max = 1 << 30},
-    {"num_sink_tokens", FLAG_INT, "2", "Streaming", "of which so many are the first ones",
+    {"num_sink_tokens", FLAG_INT, "2", "Streaming", "number of those tokens that are the first ones of the sequence",
      FLAG_INTO(struct options, generate.num_sink_tokens), .min = 0, .max = 1 << 30},
 
     {"output_file", FLAG_TEXT, NULL, "Common",
-     "JSON lines instead of what is printed: one for each prompt, in order, as soon as it is done. A file that has "
-     "some "
-     "of them already is gone on with",
+     "file for JSON lines, one per prompt in order, written as prompts finish; nothing is printed. An incomplete file "
+     "is resumed",
      FLAG_INTO(struct options, output_file), .value = "FILE"},
     FLAG_JSON(struct options, json),
     FLAG_DEVICE(struct options, model.device),
     FLAG_THREADS(struct options, model.threads),
-    {"use_cpu", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", FLAG_INTO(struct options, use_cpu)},
+    {"use_cpu", FLAG_SWITCH, NULL, "Common", "same as --device cpu", FLAG_INTO(struct options, use_cpu)},
     {0},
 };
 
 /* The other flags of run_generation.py. */
 static const foreign_flag FOREIGN[] = {
     {"padding_text", .stands_for = "prefix"},
-    {"xlm_language", FLAG_TEXT, "it is for XLM, a kind of model that lckv does not run"},
-    {"jit", FLAG_SWITCH, "the program is compiled"},
+    {"xlm_language", FLAG_TEXT, "applies to XLM models only, which lckv does not run"},
+    {"jit", FLAG_SWITCH, "the program is compiled already"},
     {"no_cuda", .stands_for = "use_cpu"},
     {0},
 };
@@ -106,20 +106,20 @@ static const foreign_flag FOREIGN[] = {
 static const char *const EXAMPLES[] = {
     "continue a text",
     "lckv generate --model_name_or_path demo-model --prompt \"Mr. Darcy\" --length 60",
-    "the most probable tokens, as JSON",
+    "greedy decoding, as JSON",
     "lckv generate --model_name_or_path demo-model --prompt \"It is a truth\" --temperature 0 --json",
-    "many prompts from a file, each answer a line of another",
+    "many prompts from a file, one line of output per prompt",
     "lckv generate --model_name_or_path demo-model --prompt_file prompts.jsonl --output_file answers.jsonl",
     NULL,
 };
 
 static const flag_table TABLE = {
     "generate",
-    "Continues prompts. Text goes to standard output as it comes; with several sequences each is printed when it and\n"
-    "those before it are complete. Special tokens are not printed; without a tokenizer token ids are. The last line "
-    "on\n"
-    "standard error counts the tokens of the prompts and all new tokens. The rate of decode is that of the steps that\n"
-    "only decode: the first token of a sequence comes out of the prefill, and its time counts there.",
+    "Continues prompts. Text is streamed to standard output; with several sequences, each is printed when it and "
+    "those\n"
+    "before it are complete. Special tokens are not printed; without a tokenizer, token ids are. The last line on\n"
+    "standard error reports prompt tokens and new tokens. The decode rate is that of steps that only decode; prefill\n"
+    "produces the first token of each sequence, and its time counts as prefill.",
     "--model_name_or_path NAME --prompt TEXT",
     FLAGS,
     FOREIGN,
@@ -127,7 +127,7 @@ static const flag_table TABLE = {
     .examples = EXAMPLES,
 };
 
-/* ---------------------------------------------------------------- what is printed as it comes */
+/* ---------------------------------------------------------------- streaming to standard output */
 
 /* The continuation of one sequence that cannot be printed yet. */
 struct waiting {
@@ -139,19 +139,19 @@ struct waiting {
 struct printer {
     const prompt_list *prompts;
     lckv_tokenizer *tokenizer; /* NULL: ids are printed */
-    int samples;               /* a prompt */
+    int samples;               /* per prompt */
     struct waiting *waiting;   /* [sequences] */
-    int sequences, current;    /* the one that is being printed */
+    int sequences, current;    /* the sequence being printed */
     bool begun;                /* its prompt is printed */
-    bool silent;               /* JSON comes in the end */
-    bool broken;               /* standard output takes no more */
+    bool silent;               /* a JSON object is printed at the end instead */
+    bool broken;               /* standard output cannot be written */
 };
 
 static bool print_text(const char *text) {
     return print_bytes(text, strlen(text));
 }
 
-/* The label where there are several, and the prompt. */
+/* Prints a heading if there are several sequences, then the prompt. */
 static bool begin_sequence(struct printer *p) {
     const given_prompt *prompt = &p->prompts->items[p->current / p->samples];
     char label[64];
@@ -168,7 +168,7 @@ static bool begin_sequence(struct printer *p) {
     return printed;
 }
 
-/* Prints what may be printed: all that waits of the current sequence, then of the next ones while they are complete. */
+/* Prints the pending text of the current sequence, then that of the following ones while they are complete. */
 static bool print_waiting(struct printer *p) {
     while (p->current < p->sequences) {
         struct waiting *w = &p->waiting[p->current];
@@ -251,31 +251,20 @@ static void print_result(const lckv_generation *g, const prompt_list *prompts) {
     json_decref(result);
 }
 
-/* "1,342": digits in groups of three. */
-static void write_grouped(char out[40], int64_t number) {
-    char digits[24];
-    int length = snprintf(digits, sizeof digits, "%lld", (long long)number), at = 0;
-    for (int i = 0; i < length; i++) {
-        if (i && (length - i) % 3 == 0) out[at++] = ',';
-        out[at++] = digits[i];
-    }
-    out[at] = 0;
-}
-
-/* "60 tokens, 2,058 tokens/s"; no rate where no time was taken. */
+/* "60 tokens, 2,058 tokens/s"; without the rate if no time was measured. */
 static void write_speed(char out[128], int64_t tokens, double tokens_per_second) {
-    char count[40], speed[40];
-    write_grouped(count, tokens);
+    char count[32], speed[32];
+    people_grouped(tokens, count);
     if (tokens_per_second < 100)
         snprintf(speed, sizeof speed, "%.1f", tokens_per_second);
     else
-        write_grouped(speed, (int64_t)(tokens_per_second + 0.5));
+        people_grouped((int64_t)(tokens_per_second + 0.5), speed);
     snprintf(out, 128, "%s token%s%s%s%s", count, tokens == 1 ? "" : "s", tokens_per_second > 0 ? ", " : "",
              tokens_per_second > 0 ? speed : "", tokens_per_second > 0 ? " tokens/s" : "");
 }
 
-/* `decode` counts all new tokens. Its rate is that of the steps that only decode: a sequence's first token comes out of
- * the prefill, whose time is not decoding's. */
+/* `decode` counts all new tokens, but its rate covers only steps that decode and nothing else: prefill produces the
+ * first token of a sequence. */
 static void notice_speed(const lckv_generation *g) {
     char prefill[128], decode[128], weights[64] = "";
     write_speed(prefill, g->prompt_tokens, rate((double)g->prompt_tokens, g->prompt_seconds));
@@ -323,10 +312,10 @@ static int read_prompts(const struct options *o, prompt_list *prompts) {
         code = prompts_add_ids(TABLE.command, prompts, o->prompt_ids.items[i]);
     if (code) return code;
     if (!prompts->count)
-        return usage_error(TABLE.command, "there is no prompt: --prompt, --prompt_file or --prompt_ids gives one");
+        return usage_error(TABLE.command, "no prompt given; use --prompt, --prompt_file or --prompt_ids");
     int64_t sequences = prompts->count * o->num_return_sequences;
     if (sequences <= MOST_SEQUENCES || o->output_file) return EXIT_FINE;
-    return usage_error(TABLE.command, "%lld sequences are too many, %d go together", (long long)sequences,
+    return usage_error(TABLE.command, "%lld sequences are too many; at most %d can run together", (long long)sequences,
                        MOST_SEQUENCES);
 }
 
@@ -341,7 +330,7 @@ static int check(struct options *o) {
     g->stop = &o->stop;
     g->stop_count = o->stop ? 1 : 0;
     g->window_length = o->sink_cache ? o->window_length : 0;
-    if (o->output_file && o->json) return usage_error(TABLE.command, "--output_file and --json exclude each other");
+    if (o->output_file && o->json) return usage_error(TABLE.command, "--output_file and --json cannot be combined");
     if (o->stop && !*o->stop) return usage_error(TABLE.command, "--stop_token is empty");
     if (o->sink_cache && g->num_sink_tokens >= o->window_length)
         return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
@@ -354,7 +343,9 @@ static int render_messages(const struct options *o, prompt_list *prompts) {
     if (!prompts_have_messages(prompts)) return EXIT_FINE;
     int code = open_chat_template(TABLE.command, &o->model, o->chat_template, &chat_template);
     if (!code && !chat_template)
-        code = failure(TABLE.command, "messages need a chat template, and the checkpoint has none: --chat_template");
+        code = failure(
+            TABLE.command,
+            "the prompts contain messages, but the checkpoint has no chat template; give one with --chat_template");
     if (!code) code = prompts_render(TABLE.command, prompts, chat_template);
     lckv_chat_template_free(chat_template);
     return code;

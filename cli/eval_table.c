@@ -1,5 +1,5 @@
-/* The harness's table (lm_eval/utils.py, make_table, as pytablewriter lays it out): Markdown, a line a metric, text to
- * the left, numbers to the right with as many decimals as the column's longest needs. */
+/* The results table of lm-evaluation-harness (lm_eval/utils.py, make_table, in the layout of pytablewriter): Markdown,
+ * one line per metric; text is left-aligned, numbers are right-aligned with as many decimals as the column needs. */
 #include "eval_table.h"
 
 #include "output.h"
@@ -25,7 +25,7 @@ typedef struct table {
     int count;
 } table;
 
-static int letters(const char *text) { /* columns on the screen: none of our characters is wide */
+static int letters(const char *text) { /* width on the screen: no wide characters are used */
     int count = 0;
     for (; *text; text++) count += ((unsigned char)*text & 0xC0) != 0x80;
     return count;
@@ -67,7 +67,7 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The keys of an object, in order; the caller's. */
+/* The sorted keys of an object. Release with free(). */
 static const char **sorted_keys(const json_t *object, size_t *count) {
     const char *key;
     json_t *value;
@@ -92,7 +92,7 @@ static void add_task(table *t, const json_t *results, const char *section, const
              json_number_value(json_object_get(json_object_get(results, "versions"), task)));
 }
 
-/* ---------------------------------------------------------------- laying out */
+/* ---------------------------------------------------------------- layout */
 
 static int decimals_needed(const char *number) {
     const char *point = strchr(number, '.');
@@ -152,9 +152,9 @@ static void print_table(const table *t, const char *const headers[COLUMNS]) {
     print_text("\n");
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- tables */
 
-/* A group's parts stand behind it, set in. */
+/* Tasks of a group are listed after it, indented. */
 static bool is_inside_a_group(const json_t *results, const char *task) {
     const char *group;
     json_t *names, *name;

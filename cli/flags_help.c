@@ -1,4 +1,4 @@
-/* What `lckv help COMMAND` prints, for people and as rows of docs/flags.md. */
+/* Prints `lckv help COMMAND`, and the rows of docs/flags.md. */
 #include "flag_aliases.h"
 
 #include <stdio.h>
@@ -16,10 +16,10 @@ static int help_width(void) {
     return size.ws_col < HELP_NARROWEST ? HELP_NARROWEST : size.ws_col > HELP_WIDEST ? HELP_WIDEST : size.ws_col;
 }
 
-/* Text on its way to standard output: the column reached, and where continued lines begin. */
+/* Wraps text on standard output: the current column, and the indent of continued lines. */
 typedef struct wrapper {
     int width, indent, column;
-    bool begun; /* a word stands on this line behind the indent */
+    bool begun; /* the line has a word after the indent */
 } wrapper;
 
 static void break_line(wrapper *w) {
@@ -34,7 +34,7 @@ static int columns(const char *text, size_t length) {
     return count;
 }
 
-/* Prints `text`, broken at spaces alone: no flag is ever cut. */
+/* Prints `text`, broken only at spaces, so that flags stay whole. */
 static void print_words(wrapper *w, const char *text) {
     while (*(text += strspn(text, " \n"))) {
         size_t length = strcspn(text, " \n");
@@ -56,7 +56,7 @@ static void print_paragraph(const char *text) {
     printf("\n");
 }
 
-/* "  NAME", and the column where its text begins: behind it or, if it is too long, on the next line. */
+/* Prints "  NAME" and moves to the column of its text, on the next line if the name is too long. */
 static wrapper begin_entry(const char *name) {
     wrapper w = {.width = help_width()};
     w.indent = w.width * 3 / 10;
@@ -136,7 +136,7 @@ static void print_flag(const flag *f) {
     printf("\n");
 }
 
-/* "As in llama.cpp: -m --model_name_or_path, -p --prompt": the letters that the command understands. */
+/* Prints the short flags of the command, such as -m --model_name_or_path. */
 static void print_letters(const flag_table *table) {
     char text[NAME_MOST];
     wrapper w = {.width = help_width()};
@@ -154,7 +154,7 @@ static void print_letters(const flag_table *table) {
 
 /* ---------------------------------------------------------------- examples */
 
-/* The end of the part of a command line that begins at `at`: before the next flag that no quotes enclose. */
+/* The end of the part of a command line that starts at `at`: before the next flag outside quotes. */
 static const char *part_end(const char *at) {
     char quote = 0;
     for (at++; *at; at++) {
@@ -164,7 +164,7 @@ static const char *part_end(const char *at) {
     return at;
 }
 
-/* A line that is too long is continued as a shell takes it. */
+/* Long lines are continued with a backslash, as in a shell. */
 static void print_command(const char *line) {
     enum { INDENT = 2, MORE = 6 };
     int width = help_width(), column = INDENT;
@@ -209,15 +209,15 @@ void flags_help(const flag_table *table) {
     print_letters(table);
     if (table->foreign) {
         printf("\n");
-        print_paragraph("The other flags of the Hugging Face script are known, too: docs/flags.md says for each why "
-                        "there is nothing to do, or why it is refused.");
+        print_paragraph("The other flags of the Hugging Face script are accepted without effect or refused; "
+                        "docs/flags.md lists each with the reason.");
     }
     print_examples(table);
 }
 
 /* ---------------------------------------------------------------- rows of docs/flags.md */
 
-/* Bars would end the cell. */
+/* Escapes `|`, which would end the cell. */
 static void print_cell(const char *text) {
     for (; *text; text++) printf(*text == '|' ? "\\|" : "%c", *text);
 }
@@ -243,7 +243,7 @@ static void print_foreign_row(const foreign_flag *f) {
     if (f->stands_for)
         print_row(f->name, "acts", "as --", f->stands_for);
     else
-        print_row(f->name, f->nothing ? "nothing to do" : "refused", "", f->nothing ? f->nothing : f->refused);
+        print_row(f->name, f->nothing ? "no effect" : "refused", "", f->nothing ? f->nothing : f->refused);
     if (f->nothing && f->refused) {
         printf("; refused unless ");
         print_cell(f->accepted);
@@ -257,7 +257,7 @@ static bool has_flag(const flag_table *table, const char *name) {
     return flag_find(table, name, strlen(name)) != NULL;
 }
 
-/* A foreign flag of a name that the command has, too, is never asked for. */
+/* A foreign flag with the name of one of the command's own flags is never used. */
 void flags_markdown(const flag_table *table) {
     for (const flag *f = table->flags; f->name; f++) print_acting_row(f);
     for (const foreign_flag *f = table->foreign; f && f->name; f++)

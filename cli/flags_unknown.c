@@ -1,4 +1,4 @@
-/* What is said of a word that is no flag of the command, and no value of one. */
+/* Error messages for words that are not a flag of the command, nor a value. */
 #include "command_line.h"
 #include "flag_aliases.h"
 #include "output.h"
@@ -11,7 +11,7 @@
 
 enum { NAME_MOST = 63, ALIASES_MOST = 1024 };
 
-/* ---------------------------------------------------------------- names that are like another */
+/* ---------------------------------------------------------------- similar names */
 
 static int smaller(int a, int b) {
     return a < b ? a : b;
@@ -35,7 +35,8 @@ static int edit_distance(const char *a, const char *b) {
     return rows[length_a % 3][length_b];
 }
 
-/* "train_batch_size" is part of "per_device_train_batch_size"; "device" of neither word in "devices". */
+/* Whether `part` consists of whole words of `whole`: "train_batch_size" in "per_device_train_batch_size", but not
+ * "device" in "devices". */
 static bool is_part(const char *typed, const char *name) {
     size_t length = strlen(typed);
     for (const char *at = name; (at = strstr(at, typed)); at++) {
@@ -71,9 +72,9 @@ const char *nearest_name(const char *typed, const char *const *names) {
     return one_edit || !containing ? misspelt : containing;
 }
 
-/* The flag that is most like `name`, of those that the command does not refuse. */
+/* The flag most similar to `name`, except those that the command refuses. */
 static const char *nearest_flag(const flag_table *table, const char *name) {
-    const char *names[FLAGS_MOST + 1];
+    const char *names[MAX_FLAGS + 1];
     int count = 0;
     for (const flag *f = table->flags; f->name; f++) names[count++] = f->name;
     for (const foreign_flag *f = table->foreign; f && f->name; f++) {
@@ -84,7 +85,7 @@ static const char *nearest_flag(const flag_table *table, const char *name) {
     return nearest_name(name, names);
 }
 
-/* The row with a name that is a misspelt `name`. */
+/* The row that `name` is a misspelling of. */
 static const flag_alias *nearest_alias(const flag_table *table, const char *name) {
     char words[NAME_MOST + 1];
     const char *value, *const one[] = {words, NULL};
@@ -102,11 +103,11 @@ static const flag_alias *nearest_alias(const flag_table *table, const char *name
 
 /* ---------------------------------------------------------------- unknown flags */
 
-/* A flag as it was typed: its name with underscores, without dashes; letters keep their one dash. */
+/* A flag as typed. Names have underscores and no leading dashes; letters keep their dash. */
 typedef struct typed_flag {
     char *word;        /* as typed, up to the = */
     char *name;        /* [length of word + 1] */
-    const char *value; /* that came with it; "..." where none did */
+    const char *value; /* its value; "..." if none was given */
 } typed_flag;
 
 static typed_flag take_flag(char **words, int count, int at) {
@@ -124,7 +125,7 @@ static typed_flag take_flag(char **words, int count, int at) {
     return t;
 }
 
-/* " VALUE" of an alias, up to the bar, with what was typed in it. */
+/* Formats " VALUE" of an alias, up to '|', with the typed value filled in. */
 static char *meant_value(const char *value, const typed_flag *typed) {
     size_t length = strcspn(value, "|"), most = 2 + length * (2 + strlen(typed->value) + strlen(typed->name));
     char *text = need(malloc(most)), *to = text;
@@ -159,7 +160,7 @@ static int say_unknown_flag(const flag_table *table, const typed_flag *typed) {
     if (!alias && typed->name[0] == '-') alias = flag_alias_find(typed->name + 1, length - 1);
     if (flag_find(table, typed->name, length)) alias = NULL;
     if (alias && say_alias(table, alias, typed)) return EXIT_USAGE;
-    const char *nearest = alias ? NULL : nearest_flag(table, typed->name); /* a known name is not a misspelt one */
+    const char *nearest = alias ? NULL : nearest_flag(table, typed->name); /* an alias is not a misspelling */
     if (nearest) return usage_error(table->command, "unknown flag \"%s\"; did you mean --%s?", typed->word, nearest);
     if (!alias) alias = nearest_alias(table, typed->name);
     if (alias && say_alias(table, alias, typed)) return EXIT_USAGE;
@@ -168,8 +169,8 @@ static int say_unknown_flag(const flag_table *table, const typed_flag *typed) {
 
 /* ---------------------------------------------------------------- words without a flag */
 
-/* Of the table's `words`, the first flag that has not been given; NULL where all have been, or there are none. Text
- * with spaces is no name, unless there is such a file. */
+/* The first flag in the table's `words` that has not been given, or NULL. Text with spaces is a name only if such a
+ * file exists. */
 static const flag *first_not_given(const flag_table *table, const char *word, const uint64_t *given) {
     bool no_name = strchr(word, ' ') && access(word, F_OK) != 0;
     for (const char *at = table->words; at && *at; at += strspn(at, " ")) {
@@ -183,7 +184,7 @@ static const flag *first_not_given(const flag_table *table, const char *word, co
     return NULL;
 }
 
-/* words[from] and those behind it up to the next flag, with spaces between them. */
+/* Joins the words from words[from] up to the next flag by spaces. */
 static char *join_with_spaces(char **words, int count, int from) {
     size_t bytes = 1;
     int end = from;
@@ -197,7 +198,7 @@ static char *join_with_spaces(char **words, int count, int from) {
     return text;
 }
 
-/* Whether words[at] goes on with the value before it, which should have been quoted: text to be read, or a path. */
+/* Whether words[at] continues the value before it, a text or a path that should have been quoted. */
 static bool continues_value(const flag_table *table, char **words, int count, int at) {
     if (at < 2 || strncmp(words[at - 2], "--", 2)) return false;
     const flag *f = flag_find(table, words[at - 2] + 2, strlen(words[at - 2] + 2));
@@ -229,7 +230,7 @@ static int say_unexpected_word(const flag_table *table, char **words, int count,
     return EXIT_USAGE;
 }
 
-/* The dashes that word processors and web pages put for hyphens: an en dash, an em dash, a minus sign. */
+/* Dashes that word processors and web pages use instead of hyphens: en dash, em dash, minus sign. */
 static size_t printed_dash(const char *word) {
     bool dash = !strncmp(word, "\xE2\x80\x93", 3) || !strncmp(word, "\xE2\x80\x94", 3) ||
                 !strncmp(word, "\xE2\x88\x92", 3) || !strncmp(word, "\xE2\x80\x90", 3);

@@ -9,12 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What came of a prompt so far. */
+/* The result of a prompt so far. */
 struct line {
-    json_t *sequences; /* of its samples; NULL: it has not begun */
-    json_t *texts;     /* the pieces of each one's text */
-    int left;          /* samples that have not ended */
-    char *error;       /* why there are none */
+    json_t *sequences; /* results of its samples; NULL: not started */
+    json_t *texts;     /* the text of each sample so far */
+    int left;          /* samples still running */
+    char *error;       /* why the prompt failed; NULL: it has not */
 };
 
 struct lines {
@@ -24,14 +24,15 @@ struct lines {
     const lckv_generate_options *options;
     FILE *file;
     struct line *lines; /* [prompts] */
-    int first;          /* prompts before it were in the file */
+    int first;          /* first prompt to run; earlier ones are in the file already */
     int submitted, written;
-    bool broken; /* the file takes no more */
+    bool broken; /* the file cannot be written */
 };
 
-/* ---------------------------------------------------------------- what a file has already */
+/* ---------------------------------------------------------------- resuming */
 
-/* Whole lines at its beginning, which must be those of prompts 0, 1, ..; *end is where they end. */
+/* Reads the complete lines at the start of the file, which must be those of prompts 0, 1, ..; *end is where they end.
+ */
 static int count_lines(struct lines *l, const char *path, long *end) {
     char *text = NULL;
     size_t room = 0;
@@ -42,8 +43,10 @@ static int count_lines(struct lines *l, const char *path, long *end) {
         json_t *row = parse_json(text, (size_t)length, JSON_ALLOW_NUL, NULL);
         const json_t *index = json_object_get(row, "index");
         if (!json_is_integer(index) || json_integer_value(index) != l->first || l->first >= l->prompts->count)
-            code = failure(l->command, "%s, line %d: expected the result of prompt %d of %d; is it of other prompts?",
-                           path, l->first + 1, l->first, l->prompts->count);
+            code =
+                failure(l->command,
+                        "%s, line %d: expected the result of prompt %d of %d; does the file belong to other prompts?",
+                        path, l->first + 1, l->first, l->prompts->count);
         json_decref(row);
         l->first++;
         *end += (long)length;
@@ -58,19 +61,19 @@ static int open_file(struct lines *l, const char *path) {
     if (!l->file) return failure(l->command, "cannot open '%s': %s", path, strerror(errno));
     struct stat info;
     if (fstat(fileno(l->file), &info) || !S_ISREG(info.st_mode))
-        return failure(l->command, "'%s' is not a regular file, from which an interrupted run could resume", path);
+        return failure(l->command, "'%s' is not a regular file, which resuming requires", path);
     rewind(l->file);
     int code = count_lines(l, path, &end);
     if (code) return code;
-    /* a line that was being written when the program ended is written again */
+    /* an incomplete last line is overwritten */
     if (ftruncate(fileno(l->file), end) || fseek(l->file, end, SEEK_SET))
         return failure(l->command, "cannot write to '%s': %s", path, strerror(errno));
-    if (l->first) notice("%s has %d of %d results: going on behind them", path, l->first, l->prompts->count);
+    if (l->first) notice("resuming: %s has %d of %d results", path, l->first, l->prompts->count);
     l->submitted = l->written = l->first;
     return EXIT_FINE;
 }
 
-/* ---------------------------------------------------------------- what comes */
+/* ---------------------------------------------------------------- events */
 
 static void release(struct line *line) {
     json_decref(line->sequences);
@@ -83,7 +86,7 @@ static bool is_done(const struct line *line) {
     return line->error || (line->sequences && !line->left);
 }
 
-/* Writes all that may be written. */
+/* Writes all lines that are due. */
 static void write_lines(struct lines *l) {
     while (l->written < l->submitted && is_done(&l->lines[l->written]) && !l->broken) {
         struct line *line = &l->lines[l->written];
@@ -184,7 +187,7 @@ static int submit(struct lines *l, lckv_engine *engine, int at) {
     return status;
 }
 
-/* As many as the queue takes. One that cannot be is told in its line, and the others go on. */
+/* Submits prompts until the queue is full. If one is rejected, its line has the error, and the others continue. */
 static void submit_some(struct lines *l, lckv_engine *engine) {
     for (; l->submitted < l->prompts->count; l->submitted++) {
         int status = submit(l, engine, l->submitted);

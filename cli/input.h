@@ -1,16 +1,16 @@
-/* Input that users name: files of prompts, questions and flags, and JSON in them. */
+/* Input files named by the user: prompts, questions and flags, and the JSON in them. */
 #ifndef CLI_INPUT_H
 #define CLI_INPUT_H
 
 #include <jansson.h>
 #include <stdio.h>
 
-/* Opens a file for reading; NULL, with what is wrong in `why`, where that fails. A regular file, or the program's own
- * input: /dev/stdin, and /dev/fd/N as shells name a process substitution. Other pipes and devices are refused, since
- * opening a named pipe waits for its writer. */
+/* Opens a file for reading. On failure returns NULL and writes the reason to `why`. Accepts regular files and the
+ * program's own input: /dev/stdin, and /dev/fd/N of a process substitution. Other pipes and devices are refused,
+ * because opening a named pipe blocks until there is a writer. */
 FILE *open_input(const char *path, char why[160]);
 
-/* jansson's json_loadb(), but nesting of more than LCKV_JSON_LEVELS levels is an error. */
+/* jansson's json_loadb(), but nesting deeper than LCKV_JSON_LEVELS is an error. */
 json_t *parse_json(const char *text, size_t length, size_t flags, json_error_t *error);
 
 #endif

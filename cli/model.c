@@ -15,7 +15,7 @@ static int open_named_tokenizer(const char *name, lckv_tokenizer **out) {
     return status;
 }
 
-/* Whether the model's folder has a tokenizer at all: most tests and some checkpoints have none. */
+/* Whether the model's folder has a tokenizer; most tests and some checkpoints have none. */
 static bool has_tokenizer(const char *name) {
     char *folder, *file;
     if (lckv_find_folder(name, &folder) < 0) return false;
@@ -79,16 +79,16 @@ static int open_parts(const struct model_flags *flags, opened_model *out) {
     return status < 0 ? status : lckv_model_open(out->device, flags->name, &options, &out->model);
 }
 
-/* Ids that the model has no rows for cannot be read. Where text is only shown, the tokenizer is left out then. */
+/* The model cannot read ids beyond its vocabulary. If text is only printed, the tokenizer is skipped then. */
 static int check_tokenizer(const char *command, bool needed, opened_model *m) {
     int64_t rows = lckv_config_describe(lckv_model_config(m->model)).vocab_size;
     int64_t tokens = m->tokenizer ? lckv_tokenizer_vocab_size(m->tokenizer) : 0;
     if (tokens <= rows) return EXIT_FINE;
     if (needed)
-        return failure(command, "the tokenizer has %lld tokens, the model %lld: they do not belong together",
+        return failure(command, "the tokenizer has %lld tokens, but the model has %lld; use the tokenizer of the model",
                        (long long)tokens, (long long)rows);
-    notice("there will be ids and no text: the tokenizer has %lld tokens, the model %lld", (long long)tokens,
-           (long long)rows);
+    notice("printing token ids instead of text: the tokenizer has %lld tokens, but the model has %lld",
+           (long long)tokens, (long long)rows);
     lckv_tokenizer_free(m->tokenizer);
     m->tokenizer = NULL;
     return EXIT_FINE;
@@ -103,7 +103,7 @@ int open_model(const char *command, const struct model_flags *flags, bool needs_
         status = open_named_tokenizer(model_tokenizer_name(flags), &out->tokenizer);
     } else if (has_tokenizer(model_tokenizer_name(flags)) &&
                open_named_tokenizer(model_tokenizer_name(flags), &out->tokenizer) < 0) {
-        notice("there will be ids and no text: %s", lckv_last_error());
+        notice("printing token ids instead of text: %s", lckv_last_error());
     }
     if (status >= 0) status = open_parts(flags, out);
     int code = status < 0 ? library_error(command, status) : check_tokenizer(command, needed, out);

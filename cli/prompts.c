@@ -40,7 +40,7 @@ int prompts_add_ids(const char *command, prompt_list *list, const char *text) {
         long long id = strtoll(at, &end, 10);
         bool ends = !*end || strchr(" ,\t\n", *end);
         if (end == at || !ends || errno || id < 0 || id > INT32_MAX)
-            return usage_error(command, "token ids are whole numbers from 0 on, apart by commas, not \"%s\"", at);
+            return usage_error(command, "expected token ids separated by commas, found \"%s\"", at);
         p->ids[p->count++] = (int32_t)id;
         at = end;
     }
@@ -78,7 +78,7 @@ static int add_json_row(const char *command, prompt_list *list, const char *path
     if (!row)
         failure(command, "%s, line %d: %s", path, line, error.text);
     else if (code)
-        failure(command, "%s, line %d: expected an object with prompt or text, or input_ids (ids)%s", path, line,
+        failure(command, "%s, line %d: expected an object with prompt, text or input_ids%s", path, line,
                 list->takes_messages ? ", or messages" : "");
     json_decref(row);
     return code;
@@ -106,7 +106,7 @@ static bool is_json_lines(const char *path) {
     return false;
 }
 
-/* The whole file with a NUL behind it; NULL, with what is wrong in `why`, where it cannot be read. */
+/* The whole file plus a NUL. On failure returns NULL and writes the reason to `why`. */
 static char *read_file(const char *path, size_t *bytes, char why[160]) {
     FILE *file = open_input(path, why);
     if (!file) return NULL;

@@ -8,7 +8,7 @@
 
 enum { CELL_BYTES = 160 };
 
-/* Columns on the screen: none of our characters is wide. */
+/* Width on the screen: the number of code points, because no wide characters are used. */
 static int letters(const char *s) {
     int count = 0;
     for (; *s; s++) count += ((unsigned char)*s & 0xC0) != 0x80;
@@ -79,7 +79,7 @@ static void add_csv(FILE *out, const table_column *columns, const json_t *rows) 
     fputc('\n', out);
 }
 
-/* ---------------------------------------------------------------- for people */
+/* ---------------------------------------------------------------- text and Markdown */
 
 static bool is_number(const table_column *c, const json_t *rows) {
     size_t i;
@@ -88,7 +88,7 @@ static bool is_number(const table_column *c, const json_t *rows) {
     return true;
 }
 
-/* A column that no row has a value for is not shown. */
+/* Columns without any value are left out. */
 static bool is_shown(const table_column *c, const json_t *rows) {
     size_t i;
     json_t *row;
@@ -119,7 +119,7 @@ static void add_rule(FILE *out, int width, bool right) {
     fputc(right ? ':' : '-', out);
 }
 
-/* Text is Markdown without its bars. `columns` are shown, all of them. */
+/* Text is Markdown without bars. */
 static void add_shown(FILE *out, bool markdown, const table_column *columns, int count, const json_t *rows) {
     int *widths = need(calloc((size_t)count + 1, sizeof *widths));
     const char *before = markdown ? "| " : "", *behind = markdown ? " " : "  ";

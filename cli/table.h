@@ -1,5 +1,5 @@
-/* Tables of results: rows as JSON objects, columns that say how they are shown. As text for people, as Markdown, as
- * CSV with every number whole. Leaves out: the harness's table, which has its own rules (eval_table.h). */
+/* Tables of results, printed as aligned text, Markdown, or CSV with full precision. Rows are JSON objects; columns
+ * define how values are printed. The table of lckv eval has its own format (eval_table.h). */
 #ifndef CLI_TABLE_H
 #define CLI_TABLE_H
 
@@ -7,15 +7,15 @@
 
 typedef enum table_form { TABLE_TEXT, TABLE_MARKDOWN, TABLE_CSV } table_form;
 
-/* In text a number stands to the right with `decimals`, and "± its deviation" behind it; null, or no value, is "-", and
- * a column without any is left out. */
+/* Text and Markdown print numbers right-aligned with `decimals`, followed by "± deviation". A missing or null value is
+ * "-"; columns without any value are left out. */
 typedef struct table_column {
     const char *key, *title;
     int decimals;
-    const char *deviation; /* key of its deviation; NULL: it has none. A column of its own in CSV */
+    const char *deviation; /* key of the deviation, a separate column in CSV; NULL: none */
 } table_column;
 
-/* `columns` ends with one without key. The text is the caller's, free(). */
+/* `columns` ends with an entry without key. Release the text with free(). */
 char *table_text(table_form form, const table_column *columns, const json_t *rows);
 
 #endif

@@ -1,4 +1,4 @@
-/* The line that shows how training goes, see train_progress.h. */
+/* Progress of training; see train_progress.h. */
 #include "train_progress.h"
 #include "output.h"
 
@@ -11,12 +11,12 @@ void train_progress_begin(train_progress *s, lckv_trainer *trainer, bool speaks)
     if (speaks && isatty(STDERR_FILENO) && lckv_trainer_peak(trainer, &s->peak) < 0) s->peak = 0;
 }
 
-/* A step weighs half as much as the one 34 after it. */
+/* Exponential average of the loss with a half-life of 34 steps. */
 static void smooth(train_progress *s, const lckv_train_progress *p) {
-    static const double MEMORY = 0.98;
+    static const double DECAY = 0.98;
     if (p->skipped || !isfinite(p->loss)) return;
-    s->smoothed = MEMORY * s->smoothed + (1 - MEMORY) * p->loss;
-    s->mass = MEMORY * s->mass + (1 - MEMORY);
+    s->smoothed = DECAY * s->smoothed + (1 - DECAY) * p->loss;
+    s->mass = DECAY * s->mass + (1 - DECAY);
 }
 
 static void show_line(train_progress *s, const lckv_train_progress *p) {
@@ -50,17 +50,17 @@ static void show_step(train_progress *s, const lckv_train_progress *p) {
         show_logged(p);
 }
 
-/* What the last one has found is told with what the run came to. */
+/* The final evaluation is printed with the results. */
 static void show_evaluation(const lckv_train_progress *p) {
     if (p->step < p->steps)
-        notice("evaluation after step %lld: loss %.4f, perplexity %.3f, accuracy %.4f", (long long)p->step,
+        notice("evaluation at step %lld: loss %.4f, perplexity %.3f, accuracy %.4f", (long long)p->step,
                p->evaluation.loss, p->evaluation.perplexity, p->evaluation.accuracy);
 }
 
 bool train_progress_show(void *user, const lckv_train_progress *p) {
     switch (p->phase) {
     case LCKV_TRAIN_READING:
-        if (progress_due()) progress(p->fraction, "reading %.0f %%", 100 * p->fraction);
+        if (progress_due()) progress(p->fraction, "reading data %.0f %%", 100 * p->fraction);
         break;
     case LCKV_TRAIN_STEPPING:
         show_step(user, p);

@@ -1,4 +1,4 @@
-/* A training run, see train_run.h: the library does the work, this file shows how it goes. */
+/* Runs the trainer and prints its progress and results; see train_run.h. */
 #include "train_run.h"
 #include "command_line.h"
 #include "output.h"
@@ -10,29 +10,28 @@
 #include <string.h>
 
 static void show_summary(const lckv_train_summary *s, bool tuning) {
-    char parameters[32], tokens[32], blocks[48], steps[48];
-    notice("%s parameters; %s tokens in %s of %s%lld; %s, %lld an epoch",
+    char parameters[32], tokens[32], blocks[48], steps[48], epoch[32];
+    notice("%s parameters. %s tokens in %s of %s%lld. %s, %s per epoch.",
            people_count((double)s->parameters, parameters), people_count((double)s->train_tokens, tokens),
            people_number(s->train_blocks, tuning ? "example" : "block", blocks), tuning ? "at most " : "",
-           (long long)s->block_size, people_number(s->steps, "step", steps), (long long)s->steps_per_epoch);
+           (long long)s->block_size, people_number(s->steps, "step", steps), people_grouped(s->steps_per_epoch, epoch));
     if (s->trainable_parameters < s->parameters)
-        notice("of the parameters %s learn, %.2f %%", people_count((double)s->trainable_parameters, parameters),
+        notice("%s of the parameters are trained (%.2f %%).", people_count((double)s->trainable_parameters, parameters),
                100.0 * (double)s->trainable_parameters / (double)s->parameters);
 }
 
-/* ---------------------------------------------------------------- at the end */
+/* ---------------------------------------------------------------- results */
 
-/* What this process did; the steps before it are another's. */
+/* Reports only the steps of this process, not those before it resumed. */
 static void show_training(const lckv_train_result *r, bool ended, const char *output_dir) {
     char steps[48], all[48] = "", tokens[32], time[32], speed[32];
-    if (r->new_steps < r->steps) snprintf(all, sizeof all, " (of %lld so far)", (long long)r->steps);
+    if (r->new_steps < r->steps) snprintf(all, sizeof all, " (%lld in total)", (long long)r->steps);
     if (r->new_steps > 0)
-        notice("%s%s, %s tokens in %s (%s tokens/s), mean loss %.4f; written to '%s'",
+        notice("%s%s, %s tokens in %s (%s tokens/s), mean loss %.4f. The model is in '%s'.",
                people_number(r->new_steps, "step", steps), all, people_count((double)r->new_tokens, tokens),
                people_time(r->seconds, time), people_count(r->tokens_per_second, speed), r->train_loss, output_dir);
     else if (r->steps > 0 && ended)
-        notice("nothing was left to train: %s, %s tokens, mean loss %.4f, from runs before this one; the model is in "
-               "'%s'",
+        notice("training was already complete: %s, %s tokens, mean loss %.4f. The model is in '%s'.",
                people_number(r->steps, "step", steps), people_count((double)r->tokens, tokens), r->train_loss,
                output_dir);
 }
@@ -41,8 +40,8 @@ static void show_result(const lckv_train_result *r, bool ended, const char *outp
     char skipped[48];
     show_training(r, ended, output_dir);
     if (r->skipped_steps > 0)
-        notice("%s %s skipped: not finite", people_number(r->skipped_steps, "step", skipped),
-               r->skipped_steps == 1 ? "was" : "were");
+        notice("%s %s skipped because the loss or gradient was not finite",
+               people_number(r->skipped_steps, "step", skipped), r->skipped_steps == 1 ? "was" : "were");
     if (isfinite(r->eval_loss))
         notice("validation: loss %.4f, perplexity %.3f, accuracy %.4f", r->eval_loss, r->perplexity, r->eval_accuracy);
 }
@@ -77,7 +76,7 @@ static int run(lckv_trainer *trainer, const struct train_flags *o) {
     return status < 0 ? library_error(o->command, status) : code;
 }
 
-/* What transformers reports to besides; as there, the run goes on without what is not installed. */
+/* Other targets of transformers. As there, those that are not available are skipped. */
 static const char *const ELSEWHERE[] = {"azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive",
                                         "flyte",    "mlflow",  "neptune",    "swanlab",  "wandb",   NULL};
 
@@ -93,27 +92,27 @@ static int choose_reports(struct train_flags *o) {
         if (!strcmp(name, "tensorboard") || !strcmp(name, "all"))
             o->train.tensorboard = true;
         else if (is_elsewhere(name))
-            notice("--report_to %s: not here, nothing is sent there; tensorboard is", name);
+            notice("--report_to %s is not available and is ignored; tensorboard is", name);
         else if (strcmp(name, "none"))
-            return usage_error(o->command, "--report_to must be one of none, tensorboard, all, not \"%s\"", name);
+            return usage_error(o->command, "--report_to: expected none, tensorboard or all, found \"%s\"", name);
     }
     return EXIT_FINE;
 }
 
 static int check(const struct train_flags *o) {
     if (!o->train.model_name_or_path && o->train.tuning)
-        return usage_error(o->command, "--model_name_or_path is needed; see lckv help %s", o->command);
+        return usage_error(o->command, "--model_name_or_path is required; see lckv help %s", o->command);
     if (!o->train.model_name_or_path && !o->train.config_name)
         return usage_error(o->command, "expected --config_name, --model_name_or_path, or both");
     if (o->train.do_train && !o->train_files.count && !o->train.dataset_name)
-        return usage_error(o->command, "--train_file or --dataset_name is needed; see lckv help %s", o->command);
+        return usage_error(o->command, "--train_file or --dataset_name is required; see lckv help %s", o->command);
     if (o->train.block_size == 1)
-        return usage_error(o->command, "--%s must be at least 2, or 0",
+        return usage_error(o->command, "--%s: expected 0 or at least 2",
                            o->train.tuning ? "max_seq_length" : "block_size");
     return EXIT_FINE;
 }
 
-/* What does not go straight from flags into options. */
+/* Options that flags do not set directly. */
 static void complete(struct train_flags *o) {
     o->lora.struct_size = sizeof o->lora;
     o->lora.target_modules = (const char *const *)o->lora_target_modules.items;
@@ -147,8 +146,8 @@ static int train(struct train_flags *o) {
     return code;
 }
 
-/* With the processes that mpirun or Slurm started, of which the first one speaks. What it says must be out before they
- * part: where one ends badly, mpirun ends the others. */
+/* Joins the processes that mpirun or Slurm started; only rank 0 prints. It must finish printing before the ranks part,
+ * because mpirun kills all processes when one fails. */
 static int train_together(struct train_flags *o) {
     int status = lckv_processes_open(&o->train.processes);
     if (status < 0) return library_error(o->command, status);

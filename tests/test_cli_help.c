@@ -171,7 +171,7 @@ static void flags_can_be_checked_without_running_them(void **state) {
     BEGINS(f, 0, "", "help", "--check", "generate", "--model_name_or_path", "absent", "--prompt", "a");
     BEGINS(f, 0, "", "help", "--check", "fetch", "a/b", "--repo_type", "dataset");
     REFUSES(f, 2, "unknown flag \"--lr\"; did you mean --learning_rate?", "help", "--check", "train", "--lr", "1");
-    REFUSES(f, 2, "--length must be at least 1", "help", "--check", "generate", "--length", "0");
+    REFUSES(f, 2, "--length: expected at least 1", "help", "--check", "generate", "--length", "0");
 }
 
 int main(void) {

@@ -1,6 +1,7 @@
-/* lckv bench: what its measures share. Each is a file of its own, makes rows (table.h) and may make a chart.
+/* lckv bench: code shared by its measurements. Each measurement is a file that produces rows (table.h) and optionally a
+ * chart.
  *
- * Models have random weights: speed and memory do not depend on what a weight is. */
+ * Most measurements use random weights, because speed and memory do not depend on the values. */
 #ifndef CLI_BENCH_BENCH_H
 #define CLI_BENCH_BENCH_H
 
@@ -9,11 +10,11 @@
 #include "cli/table.h"
 #include "lckv.h"
 
-enum { BENCH_SPEED, BENCH_BATCH, BENCH_STREAM, BENCH_RUNS, BENCH_LOAD };
+enum { BENCH_SPEED, BENCH_BATCH, BENCH_STREAM, BENCH_ITERATIONS, BENCH_LOAD };
 
 typedef struct bench_options {
     flag_list configs;
-    flag_list models; /* runs: checkpoints */
+    flag_list models; /* iterations: checkpoints */
     const char *overrides, *device;
     int torch_dtype;
     bool bf16;
@@ -28,8 +29,8 @@ typedef struct bench_options {
     int64_t memory_limit;
     bool plan_only;
     int64_t num_tokens, window_length, num_sink_tokens; /* stream */
-    const char *file;                                   /* runs */
-    int64_t block_size, num_blocks, most_runs;
+    const char *file;                                   /* iterations */
+    int64_t block_size, num_blocks, max_iterations;
     const char *url, *api_key, *api_key_file; /* load */
     flag_list rates;
     int64_t num_requests;
@@ -40,79 +41,78 @@ typedef struct bench_options {
 
 enum { BENCH_BY_PLAN, BENCH_BY_TRYING };
 
-/* What a measure leaves. It adds rows, and says how they are shown. */
+/* Result of a measurement: rows, and the columns to print. */
 typedef struct bench_result {
     json_t *rows;                /* array of objects */
-    const table_column *columns; /* ends with one without key */
-    char *svg;                   /* with --svg alone; free() */
+    const table_column *columns; /* ends with an entry without key */
+    char *svg;                   /* chart for --svg, or NULL; free() */
     char device[32];
 } bench_result;
 
-/* Each returns 0, or an exit code after the message. */
+/* Each returns 0, or an exit code after printing the error. */
 int bench_speed(const bench_options *o, bench_result *out);
 int bench_batch(const bench_options *o, bench_result *out);
 int bench_stream(const bench_options *o, bench_result *out);
-int bench_runs(const bench_options *o, bench_result *out);
+int bench_iterations(const bench_options *o, bench_result *out);
 int bench_load(const bench_options *o, bench_result *out);
 
-/* ---------------------------------------------------------------- models and runs */
+/* ---------------------------------------------------------------- models and engines */
 
 typedef struct bench_model {
     lckv_device *device;
-    lckv_config *config; /* with at least as many positions as were asked for */
+    lckv_config *config; /* has at least the requested number of positions */
     lckv_model *model;
 } bench_model;
 
-/* A config's model on `device` (a name). The status of the library; `out` is empty where that is negative. */
+/* Creates the model of a config on `device` (a name). Returns the status of the library; on failure `out` is empty. */
 int bench_model_open(const bench_options *o, const char *config, const char *device, int64_t positions,
                      bench_model *out);
 void bench_model_close(bench_model *m);
 
-/* What people call a config: its file's name. */
+/* The display name of a config: its file name. */
 const char *bench_name(const char *config, char out[64]);
 
-/* Bytes of K and V that a token leaves in the cache, as it is computed here. */
+/* KV cache bytes per token in the type of computation. */
 int64_t bench_kv_bytes(const bench_options *o, const bench_model *m);
 
-/* An engine, and what has been told to it. */
+/* An engine and its state. */
 typedef struct bench_engine {
     lckv_engine *engine;
     int64_t vocab_size, cached_tokens;
-    bool failed; /* a token was none: logits were not numbers */
+    bool failed; /* the logits were NaN */
 } bench_engine;
 
-/* kv_cache_memory: as in lckv_engine_options. `e` must stay where it is. */
+/* kv_cache_memory: as in lckv_engine_options. `e` must not move. */
 int bench_engine_open(const bench_options *o, const bench_model *m, int64_t sequences, int64_t length,
                       int64_t kv_cache_memory, bench_engine *e);
 void bench_engine_close(bench_engine *e);
 
-/* Random prompts: the first `prefix` tokens are always the same, those behind are of `seed` and of each prompt's own.
- */
+/* Random prompts. The first `prefix` tokens are always the same; the others depend on `seed` and the prompt. */
 typedef struct bench_requests {
-    int64_t count, prefix, prompt_length; /* tokens of a prompt, its prefix included */
+    int64_t count, prefix, prompt_length; /* prompt length in tokens includes the prefix */
     int64_t new_tokens;
     uint64_t seed;
-    bool stop_early;      /* as soon as a step has made tokens without reading a prompt */
-    const char *what;     /* for the progress line; NULL: none is shown */
-    double begins, share; /* where this run begins in all that is measured, 0 to 1, and what part of it it is */
+    bool stop_early;      /* stop after the first step that only decodes */
+    const char *what;     /* text of the progress line; NULL: none */
+    double begins, share; /* start of this run in the overall progress, 0 to 1, and its share of it */
 } bench_requests;
 
 typedef struct bench_times {
-    double seconds; /* of all */
+    double seconds; /* total */
     double prompt_seconds, decode_seconds;
     int64_t cached_tokens, decode_tokens;
 } bench_times;
 
-/* The status of the library; bench_outcome() makes it an exit code, after the message. */
+/* Returns the status of the library; bench_outcome() prints the error and returns an exit code. */
 int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out);
 int bench_outcome(const bench_engine *e, int status);
 
-/* ---------------------------------------------------------------- small things */
+/* ---------------------------------------------------------------- utilities */
 
-/* The numbers of a list, each from `least` on. 0, or an exit code after the message. */
+/* Parses a list of integers, each at least `least`. Returns 0, or an exit code after printing the error. */
 int bench_numbers(const flag_list *list, const char *name, int64_t least, int64_t *numbers);
 
-enum { BENCH_MOST_LENGTHS = 32 };
+enum { BENCH_MAX_LENGTHS = 32 };
 
 /* "512+128" */
 typedef struct bench_lengths {
@@ -120,18 +120,18 @@ typedef struct bench_lengths {
     int64_t prompt, new_tokens;
 } bench_lengths;
 
-/* All of o->lengths; 0, or an exit code after the message. */
+/* Parses o->lengths. Returns 0, or an exit code after printing the error. */
 int bench_read_lengths(const bench_options *o, bench_lengths *out, int *count);
 
 typedef struct bench_bars_of {
     const char *title, *value_title;
     const char *const *groups; /* [group_count] names */
     int group_count;
-    const char *key, *deviation; /* of a row's value and of its deviation, NULL: none */
+    const char *key, *deviation; /* keys of a row's value and its deviation; NULL: none */
     int decimals;
 } bench_bars_of;
 
-/* A bar for each config in each group, from rows that stand by config, then by group. The caller's, free(). */
+/* Draws a bar for each config in each group, from rows sorted by config, then by group. Release with free(). */
 char *bench_bars(const bench_options *o, const json_t *rows, const bench_bars_of *of);
 
 double bench_now(void); /* seconds, monotonic */
@@ -144,9 +144,9 @@ typedef struct bench_sample {
 void bench_sample_add(bench_sample *s, double value);
 void bench_sample_free(bench_sample *s);
 double bench_mean(const bench_sample *s);
-double bench_deviation(const bench_sample *s); /* of the values; NAN for one, which has none */
-/* The mean of the values as `key`, and their deviation as `deviation` where there is one. */
+double bench_deviation(const bench_sample *s); /* standard deviation; NAN for a single value */
+/* Sets `key` to the mean of the values, and `deviation` to their standard deviation if there is one. */
 void bench_set_mean(json_t *row, const char *key, const char *deviation, const bench_sample *s);
-double bench_quantile(const bench_sample *s, double share); /* sorts them; nearest rank */
+double bench_quantile(const bench_sample *s, double share); /* nearest rank; sorts the values */
 
 #endif

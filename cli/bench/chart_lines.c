@@ -91,7 +91,7 @@ static void draw_line(const drawing *d, int series) {
     fputs("\"/>\n", d->out);
 }
 
-/* What has no place, such as 0 on a logarithmic axis, lies at the lower end. */
+/* Values without a place, such as 0 on a logarithmic axis, are drawn at the lower end. */
 static void draw_error(const drawing *d, const chart_point *p, int series) {
     enum { CAP = 3 };
     double low, high, x = x_of(d, p->x), bottom = TOP + PLOT_HEIGHT;
@@ -102,7 +102,7 @@ static void draw_error(const drawing *d, const chart_point *p, int series) {
             chart_hue(series), x - CAP, from, 2 * CAP, CAP, to, CAP, 2 * CAP);
 }
 
-/* A line of many points says itself where they are. */
+/* Lines with many points have no markers. */
 static void draw_points(const drawing *d, int series) {
     enum { FEW = 40 };
     const chart_series *s = &d->chart->series[series];
@@ -131,7 +131,7 @@ static bool has_entry(const chart_series *s) {
     return s->name && s->count;
 }
 
-/* As many columns as the longest name leaves room for. */
+/* Number of legend columns, limited by the longest name. */
 static int legend_columns(const chart_lines *c) {
     int widest = 1;
     for (int i = 0; i < c->count; i++) {

@@ -56,7 +56,7 @@ static double tick_step(double span, bool logarithmic) {
     return 10 * step;
 }
 
-/* Values that are all the same get some room on both sides. */
+/* Equal values get margins on both sides. */
 void chart_axis_round(chart_axis *a) {
     if (a->low > a->high || (a->low == 0 && a->high == 0)) a->low = 0, a->high = 1;
     double least = fmax(1e-3 * fabs(a->high), 1e-9);
@@ -115,7 +115,7 @@ void chart_put_escaped(FILE *out, const char *text) {
 int chart_text_width(const char *text) {
     enum { LETTER = 7 };
     int letters = 0;
-    for (; *text; text++) letters += ((unsigned char)*text & 0xc0) != 0x80; /* of UTF-8, not its later bytes */
+    for (; *text; text++) letters += ((unsigned char)*text & 0xc0) != 0x80; /* first bytes of UTF-8 characters */
     return letters * LETTER;
 }
 

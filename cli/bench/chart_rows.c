@@ -1,4 +1,4 @@
-/* A value for each name, one under the other, see chart.h. */
+/* One named value per row; see chart.h. */
 #include "cli/bench/chart.h"
 #include "cli/bench/chart_parts.h"
 
@@ -16,7 +16,7 @@ typedef struct drawing {
     const chart_rows *chart;
     FILE *out;
     int left, right; /* of the plot */
-    bool own_scales; /* of each group */
+    bool own_scales; /* one scale per group */
     chart_axis axis;
 } drawing;
 
@@ -31,7 +31,7 @@ static const char *number_of(const chart_rows *c, const chart_row *r, char out[N
     return out;
 }
 
-/* Names on the left and numbers on the right have the room that the longest of each takes. */
+/* The margins fit the longest name and the longest number. */
 static void set_columns(drawing *d) {
     char text[NUMBER_BYTES];
     int names = 0, numbers = 0;
@@ -58,7 +58,7 @@ static void include_group(const drawing *d, const chart_group *g, chart_axis *a)
     for (int i = 0; i < g->count; i++) chart_axis_include(a, g->rows[i].value, g->rows[i].deviation);
 }
 
-/* On one scale the bars of the smallest group could not be told from nothing. */
+/* On one scale the bars of the smallest group would not be visible. */
 static bool need_own_scales(const drawing *d) {
     const double MOST_RATIO = 8;
     double least = INFINITY, most = 0;
@@ -91,7 +91,7 @@ static void put_text(const drawing *d, const char *attributes, double x, double 
     fputs("</text>\n", d->out);
 }
 
-/* The end of a name tells configs and layouts apart better than its beginning. */
+/* Long names are cut at the start, because their ends differ more. */
 static void put_name(const drawing *d, double y, const char *name) {
     char cut[MOST_NAME / 7 + 8];
     size_t most = MOST_NAME / 7, length = strlen(name);
@@ -145,7 +145,7 @@ static void draw_ticks(const drawing *d, double y) {
     }
 }
 
-/* Behind the rows of a group, from `from` to `to`; names of groups stay free of lines. */
+/* Draws the grid of a group from `from` to `to`, without crossing group headings. */
 static void draw_grid(const drawing *d, double from, double to) {
     int steps = chart_axis_steps(&d->axis);
     double level = x_of(d, d->chart->level);
@@ -179,7 +179,7 @@ char *chart_rows_svg(const chart_rows *c) {
     chart_put_page(d.out, height, c->title);
     put_text(&d, "", EDGE, 46, c->value_title);
     if (d.own_scales)
-        put_text(&d, "text-anchor=\"end\"", CHART_WIDTH - EDGE, 46, "each group has a scale of its own");
+        put_text(&d, "text-anchor=\"end\"", CHART_WIDTH - EDGE, 46, "each group has its own scale");
     else
         draw_ticks(&d, height - BOTTOM + 18);
     for (int g = 0; g < c->count; g++) y = draw_group(&d, &c->groups[g], y);

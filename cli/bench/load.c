@@ -1,9 +1,9 @@
-/* lckv bench --measure load: a running server under requests that come at random times, at so many a second: how long a
- * request waits for its first token, and how long for each that follows. See bench.h.
+/* lckv bench --measure load: latency of a running server under a Poisson process of requests: time to first token, and
+ * time between tokens. See bench.h.
  *
- * The client speaks the OpenAI-style API with streams (server-sent events) over libcurl, all requests on one thread, so
- * that times are those at which bytes came. Requests of a rate come when they are due, whether or not earlier ones are
- * answered: a server that is too slow shows it. */
+ * The client uses the OpenAI-compatible API with streaming (server-sent events) over libcurl. All requests run on one
+ * thread, so that times are those when bytes arrive. Requests are sent when they are due, whether or not earlier ones
+ * have finished, so that an overloaded server shows in the results. */
 #include "cli/bench/bench.h"
 
 #include "cli/api_key.h"
@@ -18,8 +18,8 @@
 #include <string.h>
 
 static const table_column COLUMNS[] = {
-    {.key = "request_rate", .title = "asked requests/s", .decimals = 2},
-    {.key = "requests_per_second", .title = "answered/s", .decimals = 2},
+    {.key = "request_rate", .title = "request rate, 1/s", .decimals = 2},
+    {.key = "requests_per_second", .title = "completed, 1/s", .decimals = 2},
     {.key = "failed", .title = "failed"},
     {.key = "tokens_per_second", .title = "tokens/s", .decimals = 1},
     {.key = "first_p50_ms", .title = "first token p50, ms", .decimals = 1},
@@ -32,14 +32,14 @@ static const table_column COLUMNS[] = {
 
 typedef struct loading loading;
 
-/* One request, from when it is due until its last byte. */
+/* A request, from when it is due until its last byte. */
 typedef struct client {
     loading *all;
     CURL *handle;
     char *body;
-    double due, last; /* seconds; when its last token came, 0: none has */
+    double due, last; /* seconds; time of the last token, 0: none yet */
     int64_t tokens;
-    char line[16]; /* how the line that comes begins; the rest of it is of no matter */
+    char line[16]; /* start of the current line; the rest is not needed */
     size_t line_bytes;
 } client;
 
@@ -51,12 +51,12 @@ struct loading {
     client *clients; /* [o->num_requests] */
     bench_sample first, between;
     int64_t tokens, failed;
-    char message[160]; /* why the first one failed */
+    char message[160]; /* error of the first failed request */
 };
 
-/* ---------------------------------------------------------------- what comes */
+/* ---------------------------------------------------------------- responses */
 
-/* An event of the stream is a line "data: {..}"; each has one token, and the last one is [DONE]. */
+/* Each event is a line "data: {..}" with one token; the last one is [DONE]. */
 static void end_line(client *c) {
     double now = bench_now();
     if (c->line_bytes < 7 || memcmp(c->line, "data: {", 7)) return;
@@ -90,7 +90,7 @@ static void end_client(loading *all, const CURLMsg *message) {
     char reason[64];
     curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &c);
     curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE, &status);
-    snprintf(reason, sizeof reason, "the server answered %ld", status);
+    snprintf(reason, sizeof reason, "the server responded with status %ld", status);
     if (message->data.result != CURLE_OK)
         note_failure(all, curl_easy_strerror(message->data.result));
     else if (status != 200)
@@ -101,11 +101,11 @@ static void end_client(loading *all, const CURLMsg *message) {
     c->handle = NULL;
 }
 
-/* ---------------------------------------------------------------- what is asked */
+/* ---------------------------------------------------------------- requests */
 
-/* Ids that every model has. With log-probabilities, even of no other tokens, each token has an event of its own:
- * without, a server waits where bytes make no character yet. Each prompt begins in its own way, so that none is found
- * in the server's cache. */
+/* Uses token ids that every model has. Requesting log-probabilities gives every token its own event; otherwise the
+ * server delays tokens that end inside a character. Prompts start differently, so that the prefix cache does not apply.
+ */
 static char *make_body(const bench_lengths *l, uint64_t number) {
     enum { MOST_ID = 200, LEAST_ID = 3 };
     json_t *ids = json_array();
@@ -134,7 +134,7 @@ static void start_client(loading *all, client *c) {
     curl_multi_add_handle(all->multi, c->handle);
 }
 
-/* Times between requests of a Poisson process are exponential. The same at each run. */
+/* Intervals of a Poisson process are exponential. The seed is fixed. */
 static double next_gap(uint64_t number, double rate) {
     uint64_t x = (number + 1) * 0x9e3779b97f4a7c15;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
@@ -155,7 +155,7 @@ static void prepare(loading *all, const bench_lengths *l, double rate, uint64_t 
     }
 }
 
-/* ---------------------------------------------------------------- a rate */
+/* ---------------------------------------------------------------- one rate */
 
 static void take_ended(loading *all) {
     int left;
@@ -229,7 +229,7 @@ static int run_rate(loading *all, const bench_lengths *l, double rate, uint64_t 
     prepare(all, l, rate, seed);
     int code = run(all, &seconds);
     if (!code && all->failed == all->o->num_requests)
-        code = failure("bench", "no request to %s was answered: %s", all->url, all->message);
+        code = failure("bench", "all requests to %s failed: %s", all->url, all->message);
     char failed[48];
     if (!code && all->failed) notice("%s failed: %s", people_number(all->failed, "request", failed), all->message);
     if (!code) json_array_append_new(rows, make_row(all, rate, seconds));
@@ -237,7 +237,7 @@ static int run_rate(loading *all, const bench_lengths *l, double rate, uint64_t 
     return code;
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- measurement */
 
 enum { TIMES = 4 };
 static const char *const TIME_KEYS[TIMES] = {"first_p50_ms", "first_p99_ms", "between_p50_ms", "between_p99_ms"};
@@ -259,8 +259,8 @@ static char *draw_lines(const json_t *rows, size_t count) {
         }
         series[k] = (chart_series){TIME_NAMES[k], points + (size_t)k * count, (int)count};
     }
-    const chart_lines c = {.title = "Waiting for tokens under load",
-                           .x_title = "requests a second",
+    const chart_lines c = {.title = "Latency under load",
+                           .x_title = "requests/s",
                            .y_title = "ms",
                            .series = series,
                            .count = TIMES,
@@ -271,7 +271,7 @@ static char *draw_lines(const json_t *rows, size_t count) {
     return svg;
 }
 
-/* Where no line can be drawn: of one rate, or where requests come all at once, which is no rate. */
+/* Used if no line can be drawn: for a single rate, or if all requests are sent at once. */
 static char *draw_bars(const json_t *rows, size_t count) {
     chart_group *groups = need(calloc(count, sizeof *groups));
     chart_row *bars = need(calloc(TIMES * count, sizeof *bars));
@@ -279,12 +279,12 @@ static char *draw_bars(const json_t *rows, size_t count) {
     for (size_t i = 0; i < count; i++) {
         double rate = value_of(rows, i, "request_rate");
         snprintf(names[i], sizeof names[i], "all requests at once");
-        if (rate > 0) snprintf(names[i], sizeof names[i], "%g requests a second", rate);
+        if (rate > 0) snprintf(names[i], sizeof names[i], "%g requests/s", rate);
         groups[i] = (chart_group){names[i], bars + TIMES * i, TIMES};
         for (int k = 0; k < TIMES; k++)
             bars[TIMES * i + (size_t)k] = (chart_row){TIME_NAMES[k], value_of(rows, i, TIME_KEYS[k]), 0, k};
     }
-    const chart_rows c = {.title = "Waiting for tokens under load",
+    const chart_rows c = {.title = "Latency under load",
                           .value_title = "ms",
                           .groups = groups,
                           .count = (int)count,
@@ -305,13 +305,14 @@ static char *draw(const json_t *rows) {
 }
 
 static int read_rates(const bench_options *o, double *rates) {
-    if (o->rates.count > BENCH_MOST_LENGTHS)
-        return usage_error("bench", "--request_rates takes at most %d, found %d", BENCH_MOST_LENGTHS, o->rates.count);
+    if (o->rates.count > BENCH_MAX_LENGTHS)
+        return usage_error("bench", "--request_rates: expected at most %d, found %d", BENCH_MAX_LENGTHS,
+                           o->rates.count);
     for (int i = 0; i < o->rates.count; i++) {
         char *end;
         rates[i] = strtod(o->rates.items[i], &end);
         if (*end || !(rates[i] >= 0) || rates[i] > 1e6)
-            return usage_error("bench", "--request_rates takes numbers from 0 on, found \"%s\"", o->rates.items[i]);
+            return usage_error("bench", "--request_rates: expected numbers >= 0, found \"%s\"", o->rates.items[i]);
     }
     return EXIT_FINE;
 }
@@ -331,8 +332,8 @@ static int set_headers(loading *all) {
 }
 
 int bench_load(const bench_options *o, bench_result *out) {
-    double rates[BENCH_MOST_LENGTHS];
-    static bench_lengths lengths[BENCH_MOST_LENGTHS];
+    double rates[BENCH_MAX_LENGTHS];
+    static bench_lengths lengths[BENCH_MAX_LENGTHS];
     int count, code = bench_read_lengths(o, lengths, &count);
     if (!code) code = read_rates(o, rates);
     if (code) return code;
@@ -353,7 +354,7 @@ int bench_load(const bench_options *o, bench_result *out) {
 
 int bench_load(const bench_options *o, bench_result *out) {
     (void)o, (void)out;
-    return failure("bench", "this lckv was built without libcurl, and asks no server");
+    return failure("bench", "this lckv was built without libcurl, which --measure load requires");
 }
 
 #endif

@@ -1,6 +1,5 @@
-/* lckv bench --measure speed: prompts and decoding apart, as llama-bench names them: pp512 reads 512 tokens (and
- * chooses one behind them), tg128 makes 128; "@ d1024" does so behind 1024 tokens that are in the cache. See bench.h.
- */
+/* lckv bench --measure speed: prefill and decode throughput, with the names of llama-bench: pp512 is the prefill of 512
+ * tokens (and samples one), tg128 decodes 128; "@ d1024" starts with 1024 tokens in the KV cache. See bench.h. */
 #include "cli/bench/bench.h"
 
 #include "cli/output.h"
@@ -10,11 +9,11 @@
 
 typedef struct speed_test {
     char name[64];
-    bool reads; /* a prompt; else new tokens are made */
+    bool reads; /* prefill; false: decode */
     int64_t tokens, depth;
 } speed_test;
 
-enum { MOST_TESTS = 3 * BENCH_MOST_LENGTHS };
+enum { MOST_TESTS = 3 * BENCH_MAX_LENGTHS };
 
 static const table_column COLUMNS[] = {
     {.key = "model", .title = "model"},
@@ -26,7 +25,7 @@ static const table_column COLUMNS[] = {
     {0},
 };
 
-/* ---------------------------------------------------------------- what is tested */
+/* ---------------------------------------------------------------- tests */
 
 static void add_test(speed_test *tests, int *count, bool reads, int64_t tokens, int64_t depth) {
     if (*count == MOST_TESTS) return;
@@ -39,7 +38,7 @@ static void add_test(speed_test *tests, int *count, bool reads, int64_t tokens, 
 }
 
 static int read_tests(const bench_options *o, speed_test *tests, int *count) {
-    int64_t prompts[BENCH_MOST_LENGTHS], new_tokens[BENCH_MOST_LENGTHS], depths[BENCH_MOST_LENGTHS];
+    int64_t prompts[BENCH_MAX_LENGTHS], new_tokens[BENCH_MAX_LENGTHS], depths[BENCH_MAX_LENGTHS];
     int code = bench_numbers(&o->prompt_lengths, "prompt_lengths", 0, prompts);
     if (!code) code = bench_numbers(&o->new_lengths, "new_lengths", 0, new_tokens);
     if (!code) code = bench_numbers(&o->depths, "depths", 0, depths);
@@ -51,18 +50,18 @@ static int read_tests(const bench_options *o, speed_test *tests, int *count) {
             if (new_tokens[i]) add_test(tests, count, false, new_tokens[i], depths[d]);
     }
     if (code || *count) return code;
-    return usage_error("bench", "there is nothing to measure: --prompt_lengths and --new_lengths are 0 or none");
+    return usage_error("bench", "nothing to measure; set --prompt_lengths or --new_lengths");
 }
 
 /* ---------------------------------------------------------------- one test */
 
-/* What is there before: the tokens of a depth. A decoding test needs one at least, to go on from. */
+/* Tokens in the cache before the test. Decode needs at least one. */
 static int64_t prompt_of(const speed_test *t) {
     if (t->reads) return t->depth + t->tokens;
     return t->depth ? t->depth : 1;
 }
 
-/* A prompt gives the first token, so that one more is asked for than are counted. */
+/* Prefill samples the first token, so decode requests one more than it counts. */
 static int64_t new_tokens_of(const speed_test *t) {
     return t->reads ? 1 : t->tokens + 1;
 }
@@ -72,7 +71,8 @@ static double speed_of(const speed_test *t, int64_t sequences, const bench_times
     return (double)(sequences * prompt_of(t) - times->cached_tokens) / times->seconds;
 }
 
-/* The first round makes primitives, grows memory, records a GPU's steps, and leaves the depth's tokens in the cache. */
+/* The first round is a warmup: it creates primitives, allocates memory, captures GPU graphs, and fills the cache to the
+ * depth. */
 static int take_rounds(const bench_options *o, bench_engine *e, const speed_test *t, const bench_requests *shown,
                        bench_sample *speeds) {
     bench_requests r = *shown;
@@ -102,9 +102,9 @@ static int run_test(const bench_options *o, const bench_model *m, const speed_te
     return code;
 }
 
-/* ---------------------------------------------------------------- all of them */
+/* ---------------------------------------------------------------- all tests */
 
-/* Of the first config, in the same test. */
+/* The value of the first config in the same test. */
 static double ratio_to_first(const json_t *rows, const speed_test *t, double speed) {
     size_t i;
     json_t *row;
@@ -160,7 +160,7 @@ int bench_speed(const bench_options *o, bench_result *out) {
     const char *names[MOST_TESTS];
     for (int i = 0; i < count; i++) names[i] = tests[i].name;
     const bench_bars_of bars = {
-        .title = "Speed of prompts (pp) and of decoding (tg), by tokens; @ d: behind so many",
+        .title = "Throughput of prefill (pp) and decode (tg), by tokens; @ d: tokens in the cache",
         .value_title = "tokens/s, mean ± standard deviation",
         .groups = names,
         .group_count = count,

@@ -1,5 +1,4 @@
-/* What the measures of lckv bench have in common: numbers of flags, means and quantiles, the chart that compares
- * configs. See bench.h. */
+/* Utilities of lckv bench: parsing of lists, means and quantiles, the chart that compares configs. See bench.h. */
 #include "cli/bench/bench.h"
 
 #include "cli/output.h"
@@ -31,24 +30,25 @@ static bool read_number(const char *text, char end_with, int64_t least, int64_t 
 
 int bench_numbers(const flag_list *list, const char *name, int64_t least, int64_t *numbers) {
     const char *behind;
-    if (list->count > BENCH_MOST_LENGTHS)
-        return usage_error("bench", "--%s takes at most %d numbers, found %d", name, BENCH_MOST_LENGTHS, list->count);
+    if (list->count > BENCH_MAX_LENGTHS)
+        return usage_error("bench", "--%s: expected at most %d numbers, found %d", name, BENCH_MAX_LENGTHS,
+                           list->count);
     for (int i = 0; i < list->count; i++)
         if (!read_number(list->items[i], '\0', least, &numbers[i], &behind))
-            return usage_error("bench", "--%s takes whole numbers from %lld on, found \"%s\"", name, (long long)least,
+            return usage_error("bench", "--%s: expected integers >= %lld, found \"%s\"", name, (long long)least,
                                list->items[i]);
     return EXIT_FINE;
 }
 
 int bench_read_lengths(const bench_options *o, bench_lengths *out, int *count) {
     const flag_list *list = &o->lengths;
-    if (list->count > BENCH_MOST_LENGTHS)
-        return usage_error("bench", "--lengths takes at most %d, found %d", BENCH_MOST_LENGTHS, list->count);
+    if (list->count > BENCH_MAX_LENGTHS)
+        return usage_error("bench", "--lengths: expected at most %d, found %d", BENCH_MAX_LENGTHS, list->count);
     for (*count = 0; *count < list->count; ++*count) {
         bench_lengths *l = &out[*count];
         const char *behind = l->text = list->items[*count];
         if (!read_number(behind, '+', 1, &l->prompt, &behind) || !read_number(behind, '\0', 1, &l->new_tokens, &behind))
-            return usage_error("bench", "--lengths takes tokens of prompts and new ones such as 512+128, found \"%s\"",
+            return usage_error("bench", "--lengths: expected prompt length + new tokens such as 512+128, found \"%s\"",
                                l->text);
     }
     return EXIT_FINE;
@@ -57,7 +57,7 @@ int bench_read_lengths(const bench_options *o, bench_lengths *out, int *count) {
 /* ---------------------------------------------------------------- samples */
 
 void bench_sample_add(bench_sample *s, double value) {
-    bool full = (s->count & (s->count - 1)) == 0; /* no room behind a power of two */
+    bool full = (s->count & (s->count - 1)) == 0; /* the capacity is a power of two */
     if (full) s->values = need(realloc(s->values, (size_t)(s->count ? 2 * s->count : 1) * sizeof *s->values));
     s->values[s->count++] = value;
 }

@@ -1,7 +1,7 @@
-/* The questions that `example NAME` asks: some built in, more from a file.
+/* Questions for `example NAME`: built-in ones and those of a file.
  *
- * YAML is read as far as a list of names and texts needs it: NAME: TEXT, or NAME: with an indented text: TEXT below;
- * texts may stand in quotes, # begins a comment line, and all may stand under examples:. Anything else is an error. */
+ * Only a small part of YAML is supported: NAME: TEXT, or NAME: followed by an indented text: TEXT. Texts may be quoted,
+ * # starts a comment line, and everything may be nested under examples:. Anything else is an error. */
 #include "cli/chat/chat.h"
 #include "cli/flags.h"
 #include "cli/input.h"
@@ -29,10 +29,10 @@ static int add_json(const char *command, const char *path, json_t *root, json_t 
     const char *name;
     json_t *value;
     if (!json_is_object(all)) all = root;
-    if (!json_is_object(all)) return failure(command, "%s: the examples should be an object", path);
+    if (!json_is_object(all)) return failure(command, "%s: expected an object of examples", path);
     json_object_foreach((json_t *)(uintptr_t)all, name, value) {
         if (!add_example(to, name, value))
-            return failure(command, "%s: '%s' should be a text without NUL, or an object with such a 'text'", path,
+            return failure(command, "%s: '%s': expected a string without NUL, or an object with such a 'text'", path,
                            name);
     }
     return EXIT_FINE;
@@ -43,7 +43,7 @@ static int add_json(const char *command, const char *path, json_t *root, json_t 
 typedef struct yaml {
     const char *command, *path;
     json_t *to;
-    char *name; /* of the entry whose text: is yet to come; NULL: none */
+    char *name; /* name of the entry whose text: is still missing; NULL: none */
     int line;
 } yaml;
 
@@ -51,7 +51,7 @@ static int wrong(const yaml *y, const char *expected) {
     return failure(y->command, "%s: line %d: expected %s", y->path, y->line, expected);
 }
 
-/* A scalar; it may stand in quotes, in which \n and '' are what YAML says. Cut in place. */
+/* Returns a scalar, unquoted in place; \n and '' in quotes are unescaped. */
 static char *scalar(char *text) {
     char quote = *text, *from = text + 1, *to = text;
     size_t length = strlen(text);
@@ -73,7 +73,7 @@ static char *scalar(char *text) {
 
 static int add_pair(yaml *y, const char *name, const char *text) {
     if (*text == '|' || *text == '>' || *text == '{' || *text == '[' || *text == '&' || *text == '*')
-        return wrong(y, "a text in one line");
+        return wrong(y, "a text on one line");
     json_t *value = json_string(text);
     if (!value) return wrong(y, "UTF-8");
     json_object_set_new(y->to, name, value);

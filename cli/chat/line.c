@@ -1,4 +1,4 @@
-/* Lines from standard input: by libedit where it is and standard input is a terminal, else plain. */
+/* Lines from standard input, with libedit if available and standard input is a terminal. */
 #include "cli/chat/chat.h"
 #include "cli/output.h"
 
@@ -27,7 +27,7 @@ struct chat_lines {
 #endif
 };
 
-/* Without its end. */
+/* Copies a line without its line break. */
 static const char *keep_line(chat_lines *l, const char *text, size_t bytes) {
     if (bytes && text[bytes - 1] == '\n') bytes--;
     if (bytes && text[bytes - 1] == '\r') bytes--;
@@ -44,17 +44,16 @@ static const char *nothing(chat_lines *l) {
     return keep_line(l, "", 0);
 }
 
-/* Waits for a key, or for a line where the terminal keeps lines until they end. A signal may come just before the wait
- * begins, and then does not end it. */
+/* Waits for input. Polls repeatedly, because a signal that arrives just before the wait does not interrupt it. */
 static bool wait_for_key(void) {
-    enum { LOOK_AGAIN = 200 }; /* milliseconds */
+    enum { POLL_INTERVAL = 200 }; /* milliseconds */
     struct pollfd key = {.fd = STDIN_FILENO, .events = POLLIN};
     while (!interrupted())
-        if (poll(&key, 1, LOOK_AGAIN) > 0) return true;
+        if (poll(&key, 1, POLL_INTERVAL) > 0) return true;
     return false;
 }
 
-/* The line in which Ctrl-C was pressed does not count. */
+/* Discards the line in which Ctrl-C was pressed. */
 static const char *leave_line(chat_lines *l) {
     print_bytes("\n", 1);
     print_flush();
@@ -82,7 +81,7 @@ static char *prompt_of(EditLine *editor) {
     return (char *)(uintptr_t)l->prompt;
 }
 
-/* The next character. libedit's own would go on waiting behind Ctrl-C. */
+/* Reads a character. libedit's own function would keep waiting after Ctrl-C. */
 static int read_character(EditLine *editor, wchar_t *out) {
     chat_lines *l;
     char byte;
@@ -94,7 +93,7 @@ static int read_character(EditLine *editor, wchar_t *out) {
         if (got <= 0) return (int)got;
         size_t used = mbrtowc(out, &byte, 1, &l->state);
         if (used <= 1) return 1;
-        if (used == (size_t)-1) memset(&l->state, 0, sizeof l->state); /* no character: left out */
+        if (used == (size_t)-1) memset(&l->state, 0, sizeof l->state); /* invalid byte: skipped */
     }
 }
 

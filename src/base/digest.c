@@ -1,4 +1,4 @@
-/* SHA-1 and SHA-256, in the words of FIPS 180-4; see digest.h. */
+/* SHA-1 and SHA-256, with the names of FIPS 180-4; see digest.h. */
 #include "base/digest.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* SHA-1 and SHA-256 (FIPS 180-4), fed in pieces: the names that git and the Hugging Face hub give to contents.
+/* Incremental SHA-1 and SHA-256 (FIPS 180-4), by which git and the Hugging Face hub identify contents.
  *
- * Leaves out: any other use of them; SHA-1 here tells damage, and is no defence. */
+ * For these identities only: SHA-1 detects damage, not tampering. */
 #ifndef BASE_DIGEST_H
 #define BASE_DIGEST_H
 
@@ -21,7 +21,7 @@ typedef struct digest {
 
 void digest_begin(digest *d, digest_kind kind);
 void digest_add(digest *d, const void *bytes, size_t count);
-/* In small letters. The digest has to begin anew after it. */
+/* Writes lower-case digits. Call digest_begin() before using the digest again. */
 void digest_end(digest *d, char out[DIGEST_TEXT]);
 
 #endif

@@ -1,4 +1,4 @@
-/* Files: see file.h. */
+/* Files; see file.h. */
 #include "base/file.h"
 
 #include "base/rng.h"
@@ -14,7 +14,7 @@ static int file_fail(const char *what, const char *path) {
     return fail(LCKV_ERROR_FILE, "cannot %s '%s': %s", what, path, strerror(errno));
 }
 
-/* What stat() calls a file that is not a regular one. */
+/* Describes a file that is not a regular file. */
 static const char *kind_of_file(mode_t mode) {
     if (S_ISDIR(mode)) return "a folder";
     if (S_ISFIFO(mode)) return "a named pipe or a pipe";
@@ -28,8 +28,8 @@ static int check_regular(const struct stat *info, const char *path) {
     return LCKV_OK;
 }
 
-/* stat() comes first because opening a device or a socket may have effects or fail with a message that helps nobody;
- * O_NONBLOCK because the path may have become a named pipe since, and open() would wait for its writer. */
+/* stat() comes first because opening a device or a socket may have side effects or fail with an unhelpful message.
+ * O_NONBLOCK, because the path may have become a named pipe in between, and open() would wait for a writer. */
 int file_open(const char *path, int *out, size_t *bytes) {
     struct stat info;
     *out = -1;
@@ -136,7 +136,7 @@ static int open_partial(new_file *file, const char *path, size_t room) {
     if (fd >= 0)
         close(fd);
     else
-        file->partial[0] = 0; /* not ours to remove */
+        file->partial[0] = 0; /* exists but is not ours to remove */
     return status;
 }
 
@@ -170,7 +170,7 @@ int file_write(new_file *file, const void *bytes, size_t count) {
     return LCKV_OK;
 }
 
-/* The rename is durable only once the folder that holds the name is synced too. */
+/* The rename is durable only after the parent folder is synced too. */
 static void sync_folder_of(const char *path) {
     const char *slash = strrchr(path, '/');
     char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");

@@ -1,4 +1,4 @@
-/* Whole folders, see folder.h. */
+/* Folders; see folder.h. */
 #include "base/folder.h"
 
 #include "base/file.h"
@@ -48,7 +48,7 @@ static int sweep_entries(const char *path, const char *prefix, DIR *folder) {
         char *inside;
         if (!is_temporary(entry->d_name, prefix)) continue;
         TRY(path_join(path, entry->d_name, &inside));
-        unlink(inside); /* a folder, which is none of ours, stays */
+        unlink(inside); /* fails for folders, which are not ours */
         free(inside);
     }
     return LCKV_OK;

@@ -1,4 +1,4 @@
-/* Mapped files, see mapped_file.h. */
+/* Memory-mapped files; see mapped_file.h. */
 #include "base/mapped_file.h"
 
 #include <errno.h>
@@ -8,15 +8,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The mappings that there are, for lckv_mapped_file_at(). A signal handler reads the table, so it takes no lock: a
- * place is claimed by its `begin`, filled, and shown by its `path`. Mappings beyond the last place have no name there.
- */
+/* Table of mappings for lckv_mapped_file_at(). A signal handler reads it, so it has no lock: an entry is claimed by
+ * setting `begin`, filled, and published by setting `path`. If the table is full, further mappings are not listed. */
 enum { MOST_NAMED = 1024 };
 
 typedef struct named_mapping {
-    _Atomic uintptr_t begin; /* 0: the place is free */
+    _Atomic uintptr_t begin; /* 0: free entry */
     _Atomic size_t bytes;
-    char *_Atomic path; /* NULL: not filled yet, or being given up */
+    char *_Atomic path; /* NULL: not published */
 } named_mapping;
 
 static named_mapping mappings[MOST_NAMED];

@@ -1,4 +1,4 @@
-/* Limits of control groups, see memory_limit.h. */
+/* Memory limits of control groups; see memory_limit.h. */
 #include "base/memory_limit.h"
 
 #include <stdio.h>
@@ -6,7 +6,7 @@
 
 enum { PATH_BYTES = 4096 };
 
-/* What the two versions call the same. */
+/* File names of the two versions of control groups. */
 typedef struct version {
     const char *folder; /* below /sys/fs/cgroup */
     const char *limit, *used, *inactive;
@@ -21,7 +21,7 @@ static FILE *open_in(const char *folder, const char *name) {
     return length < (int)sizeof path ? fopen(path, "r") : NULL;
 }
 
-/* `otherwise`: there is no such file, or no number in it ("max"). */
+/* Returns `otherwise` if there is no such file, or no number in it ("max"). */
 static size_t read_number(const char *folder, const char *name, size_t otherwise) {
     size_t value;
     FILE *file = open_in(folder, name);
@@ -49,7 +49,7 @@ static size_t left_in(const char *folder, const version *v) {
     return used < limit ? limit - used : 0;
 }
 
-/* The group and all that it lies in: each may have a limit. */
+/* The group and all its ancestors, each of which may have a limit. */
 static size_t left_up_from(const char *root, const char *group, const version *v) {
     char folder[PATH_BYTES];
     size_t least = SIZE_MAX;

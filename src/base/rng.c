@@ -1,4 +1,4 @@
-/* Philox-4x32-10, see rng.h. */
+/* Philox-4x32-10; see rng.h. */
 #include "base/rng.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* The thread's error message: always valid UTF-8, because it is passed on in JSON and to other languages. */
+/* The error message of the thread. It is always valid UTF-8, because it is passed on in JSON and to other languages. */
 #include "base/status.h"
 
 #include <stdarg.h>
@@ -9,7 +9,7 @@
 enum { MESSAGE_BYTES = 1024 };
 static _Thread_local char message[MESSAGE_BYTES];
 
-/* Bytes of the character at `s`, as UTF-8 allows it (Unicode 15, table 3-7); 0 if there is none. */
+/* Length of the UTF-8 character at `s` (Unicode 15, table 3-7); 0 if it is ill-formed. */
 static size_t character_bytes(const unsigned char *s) {
     static const struct {
         unsigned char first, last, least, most; /* of the first byte, and of the second one */
@@ -27,7 +27,7 @@ static size_t character_bytes(const unsigned char *s) {
     return 0;
 }
 
-/* Drops the bytes of a character at the end of `text` that is not all there. */
+/* Removes an incomplete character at the end of `text`. */
 static void drop_incomplete(char *text) {
     size_t length = strlen(text), at = length;
     while (at > 0 && length - at < 3 && ((unsigned char)text[at - 1] & 0xc0) == 0x80) at--;
@@ -35,7 +35,7 @@ static void drop_incomplete(char *text) {
         text[at - 1] = '\0';
 }
 
-/* Keeps `text` as the message; bytes that are no character become U+FFFD. */
+/* Stores `text` as the message; ill-formed bytes become U+FFFD. */
 static void keep(const char *text) {
     static const char REPLACEMENT[] = "\xef\xbf\xbd";
     size_t to = 0;
@@ -49,7 +49,7 @@ static void keep(const char *text) {
     message[to] = '\0';
 }
 
-/* vsnprintf() that cuts a text that is too long between characters. */
+/* vsnprintf() that truncates between characters. */
 PRINTF_LIKE(3, 0) static void format_text(char *to, size_t size, const char *format, va_list arguments) {
     if (vsnprintf(to, size, format, arguments) >= (int)size) drop_incomplete(to);
 }

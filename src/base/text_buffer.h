@@ -14,7 +14,7 @@ typedef struct text_buffer {
 
 int text_append(text_buffer *b, const char *bytes, size_t length);
 int text_printf(text_buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
-/* Hands the string out (never NULL on success: "" when empty) and leaves `b` empty. Release with free(). */
+/* Moves the string out (never NULL on success; "" if empty) and leaves `b` empty. Release with free(). */
 int text_take(text_buffer *b, char **out);
 void text_free(text_buffer *b);
 

@@ -1,4 +1,4 @@
-/* Answers of lckv chat. The whole conversation is given to the engine each time, which keeps what it has read. */
+/* Answers of lckv chat. Each turn submits the whole conversation; the engine's prefix cache reuses the earlier part. */
 #include "cli/chat/chat.h"
 #include "cli/output.h"
 
@@ -43,7 +43,7 @@ static int render(const chat *c, char **text, size_t *bytes) {
     return status;
 }
 
-/* The lines of a conversation with a model that has no template. */
+/* The prompt for a model without a chat template. */
 static void write_lines(const chat *c, char **text, size_t *bytes) {
     FILE *stream = need(open_memstream(text, bytes));
     size_t index;
@@ -60,7 +60,7 @@ static void write_lines(const chat *c, char **text, size_t *bytes) {
     fclose(stream);
 }
 
-/* Special tokens stand in what a template rendered, and have to be put around plain lines. */
+/* A template writes special tokens itself; plain lines need them added. */
 static int encode(const chat *c, int32_t **ids, size_t *count) {
     char *text = NULL;
     size_t bytes = 0;
@@ -103,7 +103,7 @@ void chat_on_event(void *user, const lckv_event *event) {
     c->result.cached_tokens = event->cached_tokens;
     c->result.new_tokens = event->new_tokens;
     c->ended = event->finish != LCKV_FINISH_NONE || ends(c, event->token);
-    if (ends(c, event->token)) return; /* its own text is no part of the answer */
+    if (ends(c, event->token)) return; /* its text is not part of the answer */
     while (!c->chat_template && !c->result.bytes && bytes && *text == ' ') text++, bytes--;
     append(c, text, bytes);
     if (!c->shows) return;
@@ -133,7 +133,7 @@ static int run(chat *c) {
     int status = LCKV_OK;
     while (status >= 0 && !c->ended && !c->broken && !r->interrupted) {
         status = lckv_engine_step(c->engine);
-        r->interrupted = interrupted(); /* a signal that is no Ctrl-C stays, and ends the conversation */
+        r->interrupted = interrupted(); /* signals other than Ctrl-C stay pending and end the conversation */
         take_interrupt();
     }
     lckv_engine_cancel(c->engine, c->request);

@@ -1,4 +1,4 @@
-/* Models of random weights, and requests run through an engine. See bench.h. */
+/* Models with random weights, and requests run through an engine. See bench.h. */
 #include "cli/bench/bench.h"
 
 #include "cli/model.h"
@@ -21,8 +21,7 @@ const char *bench_name(const char *config, char out[64]) {
     return out;
 }
 
-/* The config, and where it has fewer positions than are asked for, with so many: where a random model's positions end
- * is no matter of speed. */
+/* Loads the config and raises max_position_embeddings if needed, which does not affect the speed of a random model. */
 static int load_config(const bench_options *o, const char *name, int64_t positions, lckv_config **out) {
     char *overrides = add_overrides(o->overrides, o->torch_dtype, 0);
     int status = lckv_config_load(name, overrides, out);
@@ -39,7 +38,7 @@ static int load_config(const bench_options *o, const char *name, int64_t positio
 int bench_model_open(const bench_options *o, const char *config, const char *device, int64_t positions,
                      bench_model *out) {
     *out = (bench_model){0};
-    progress(-1, "making a model of %s", config);
+    progress(-1, "creating a model of %s", config);
     int status = lckv_device_open(device, (int)o->threads, &out->device);
     if (status >= 0) status = load_config(o, config, positions, &out->config);
     if (status >= 0) {
@@ -61,7 +60,7 @@ int64_t bench_kv_bytes(const bench_options *o, const bench_model *m) {
     return lckv_config_kv_bytes_per_token(m->config, o->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32);
 }
 
-/* ---------------------------------------------------------------- runs */
+/* ---------------------------------------------------------------- engines */
 
 static void on_event(void *user, const lckv_event *event) {
     bench_engine *e = user;
@@ -90,7 +89,7 @@ void bench_engine_close(bench_engine *e) {
     *e = (bench_engine){0};
 }
 
-/* Splitmix64 (Steele et al. 2014): any id as likely as any other, nearly. */
+/* Splitmix64 (Steele et al. 2014); nearly uniform. */
 static int32_t random_id(uint64_t seed, uint64_t prompt, uint64_t place, int64_t vocab_size) {
     uint64_t x = (seed << 40) + (prompt << 20) + place + 0x9e3779b97f4a7c15;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
@@ -111,7 +110,7 @@ static int submit(bench_engine *e, const bench_requests *r, uint64_t number, int
     return lckv_engine_submit(e->engine, &request, &id);
 }
 
-/* Tokens that are read and made, of all that will be; with stop_early of those that are read. */
+/* Fraction of all prompt and new tokens that are done; with stop_early, of prompt tokens. */
 static void show_run(const bench_requests *r, const lckv_engine_stats *before, const lckv_engine_stats *now) {
     int64_t all = r->count * (r->prompt_length + (r->stop_early ? 1 : r->new_tokens));
     int64_t done = now->prompt_tokens - before->prompt_tokens + now->decode_tokens - before->decode_tokens;
@@ -146,6 +145,6 @@ int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out)
 
 int bench_outcome(const bench_engine *e, int status) {
     if (status < 0) return library_error("bench", status);
-    if (e->failed) return failure("bench", "logits are not numbers: no token can be chosen, and nothing be measured");
+    if (e->failed) return failure("bench", "the logits are NaN; lckv cannot measure this model");
     return EXIT_FINE;
 }

@@ -1,9 +1,9 @@
-/* lckv bench --measure batch: for lengths of prompts and of new text, the largest batch whose memory there is, and the
- * tokens that it makes a second, prompts included: what the LCKV paper (arXiv 2405.10637, section 3.1) measures.
+/* lckv bench --measure batch: the largest batch that fits into memory for a prompt length and a number of new tokens,
+ * and its throughput including prefill, as measured in the LCKV paper (arXiv 2405.10637, section 3.1).
  *
- * By the plan, the same run takes place on the counting device, where memory is only added up; by trying, it takes
- * place on the device itself, with ever larger batches. Either way a run is all prompts and one step of decoding, with
- * the KV cache of the whole: nothing later takes more. Leaves out: memory of the host's own lists. See bench.h. */
+ * --search plan runs on the counting device, which only adds up memory; --search try runs ever larger batches on the
+ * device itself. A run is the prefill of all prompts and one decode step, with the KV cache of the full length; later
+ * steps need no more memory. Host data structures are not counted. See bench.h. */
 #include "cli/bench/bench.h"
 
 #include "cli/output.h"
@@ -20,29 +20,29 @@ static const table_column COLUMNS[] = {
     {.key = "batch_ratio", .title = "ratio", .decimals = 2},
     {.key = "batch_from", .title = "batch from"},
     {.key = "kv_gib", .title = "KV GiB", .decimals = 2},
-    {.key = "planned_gib", .title = "GiB, by the plan", .decimals = 2},
-    {.key = "prompt_seconds", .title = "prompts, s", .decimals = 2},
-    {.key = "decode_seconds", .title = "decoding, s", .decimals = 2},
+    {.key = "planned_gib", .title = "planned GiB", .decimals = 2},
+    {.key = "prompt_seconds", .title = "prefill, s", .decimals = 2},
+    {.key = "decode_seconds", .title = "decode, s", .decimals = 2},
     {.key = "tokens_per_second", .title = "tokens/s", .decimals = 1, .deviation = "deviation"},
     {.key = "ratio", .title = "ratio", .decimals = 2},
     {0},
 };
 
-/* What a device's libraries and the program take besides what is counted: train/fit.c has the same. */
-static const double BESIDES = 1.05;
-enum { MOST_SEQUENCES = 1 << 16, NOT_ENOUGH = -1 /* memory: among exit codes */ };
+/* Allowance for memory that is not counted: device libraries and the program itself. src/train/fit.c has the same. */
+static const double UNCOUNTED_FACTOR = 1.05;
+enum { MAX_SEQUENCES = 1 << 16, NOT_ENOUGH = -1 /* out of memory; returned among exit codes */ };
 
 typedef struct searching {
     const bench_options *o;
     const char *config;
     bench_lengths lengths;
     bench_model counted, *real; /* real: NULL with --plan_only */
-    double room;                /* bytes of the device, the model's weights included */
+    double room;                /* memory limit in bytes, including the weights */
     int found_by;               /* BENCH_BY_.. */
-    int status;                 /* of the library, where an answer is neither yes nor no */
+    int status;                 /* status of the library if the search failed */
 } searching;
 
-/* ---------------------------------------------------------------- by the plan */
+/* ---------------------------------------------------------------- --search plan */
 
 static bench_requests part_of(const searching *s, int64_t batch, const char *what) {
     return (bench_requests){.count = batch,
@@ -52,7 +52,7 @@ static bench_requests part_of(const searching *s, int64_t batch, const char *wha
                             .what = what};
 }
 
-/* What the same run takes on the counting device. */
+/* Memory of the same run on the counting device. */
 static int plan(const searching *s, int64_t batch, lckv_memory *out) {
     const lckv_serving_shape shape = {.struct_size = sizeof shape,
                                       .sequences = batch,
@@ -64,15 +64,15 @@ static int plan(const searching *s, int64_t batch, lckv_memory *out) {
 
 static bool fits_by_plan(searching *s, int64_t batch) {
     lckv_memory p;
-    progress(-1, "%s %s: batch %lld by the plan", s->config, s->lengths.text, (long long)batch);
+    progress(-1, "%s %s: planning batch %lld", s->config, s->lengths.text, (long long)batch);
     s->status = plan(s, batch, &p);
-    return s->status >= 0 && BESIDES * (double)p.total <= s->room;
+    return s->status >= 0 && UNCOUNTED_FACTOR * (double)p.total <= s->room;
 }
 
-/* ---------------------------------------------------------------- by trying */
+/* ---------------------------------------------------------------- --search try */
 
-/* A CPU is bounded, since it would promise memory that it has not, and end the process when that is used. */
-static int bound_memory(const searching *s) {
+/* Limits the memory of CPUs: Linux overcommits memory, so without a limit the process may be killed. */
+static int limit_memory(const searching *s) {
     lckv_device_info info;
     int status = lckv_device_describe(s->real->device, &info);
     if (status < 0 || (strcmp(info.name, "cpu") && !s->o->memory_limit)) return status;
@@ -85,9 +85,9 @@ static bool fits_when_tried(searching *s, int64_t batch) {
     bench_times times;
     char what[128];
     bench_requests r = part_of(s, batch, what);
-    snprintf(what, sizeof what, "%.60s %.20s: batch %lld tried", s->config, s->lengths.text, (long long)batch);
+    snprintf(what, sizeof what, "%.60s %.20s: trying batch %lld", s->config, s->lengths.text, (long long)batch);
     progress(-1, "%s", what);
-    s->status = plan(s, batch, &p); /* how large the cache has to be */
+    s->status = plan(s, batch, &p); /* size of the KV cache */
     if (s->status < 0) return false;
     s->status =
         bench_engine_open(s->o, s->real, batch, s->lengths.prompt + s->lengths.new_tokens, p.kv_cache_reserved, &e);
@@ -102,10 +102,10 @@ static bool fits_when_tried(searching *s, int64_t batch) {
 
 typedef bool (*fits_function)(searching *s, int64_t batch);
 
-/* Doubling from `from`, which is taken to fit, or bisection below it; 0: not even one. */
+/* The largest batch that fits, by doubling and bisection; 0: not even one sequence. */
 static int64_t largest(searching *s, fits_function fits) {
     int64_t good = 0, bad = 1;
-    while (bad <= MOST_SEQUENCES && fits(s, bad)) good = bad, bad *= 2;
+    while (bad <= MAX_SEQUENCES && fits(s, bad)) good = bad, bad *= 2;
     while (s->status >= 0 && bad - good > 1) {
         int64_t middle = good + (bad - good) / 2;
         if (fits(s, middle))
@@ -139,7 +139,7 @@ static void throughput_free(throughput *t) {
     bench_sample_free(&t->decoding);
 }
 
-/* All of a batch, again and again. The first round made primitives and is not counted. */
+/* Repeats the whole batch. The first, shorter round is a warmup. */
 static int take_rounds(const searching *s, bench_engine *e, int64_t batch, throughput *t) {
     bench_times times;
     char what[128];
@@ -173,7 +173,7 @@ static int measure(const searching *s, int64_t batch, const lckv_memory *p, thro
     return code;
 }
 
-/* Of memory that is all but full, a run may find a little less than the one before it: then with a fiftieth fewer. */
+/* Near the limit, a run may find slightly less free memory than the one before. Then the batch is reduced by 2 %. */
 static int measure_what_fits(searching *s, int64_t *batch, lckv_memory *p, throughput *t) {
     int code = measure(s, *batch, p, t);
     while (code == NOT_ENOUGH && *batch > 1) {
@@ -187,7 +187,7 @@ static int measure_what_fits(searching *s, int64_t *batch, lckv_memory *p, throu
 
 /* ---------------------------------------------------------------- rows */
 
-/* The first config's value in a row of the same lengths; NAN where there is none. */
+/* The value of the first config for the same lengths, or NAN. */
 static double of_first(const json_t *rows, const char *lengths, const char *key) {
     size_t i;
     json_t *row;
@@ -205,7 +205,7 @@ static void set_ratio(json_t *rows, json_t *row, const char *lengths, const char
     if (isfinite(ratio)) json_object_set_new(row, ratio_key, json_real(ratio));
 }
 
-/* Where not even one sequence fits there is no plan to tell of. */
+/* Only if at least one sequence fits. */
 static void add_plan(json_t *row, const lckv_memory *p) {
     const double GIB = 1 << 30;
     json_t *plan = json_pack("{s:I, s:I, s:f, s:I, s:f}", "kv_bytes", (json_int_t)p->kv_cache, "kv_bytes_reserved",
@@ -253,13 +253,13 @@ static int run_config(const bench_options *o, const char *config, const bench_le
     for (int i = 0; i < count; i++)
         if (lengths[i].prompt + lengths[i].new_tokens > positions)
             positions = lengths[i].prompt + lengths[i].new_tokens;
-    int status = find_room(&s); /* before the weights take theirs */
+    int status = find_room(&s); /* before the weights are loaded */
     if (status >= 0) status = bench_model_open(o, config, "count", positions, &s.counted);
     if (status >= 0 && !o->plan_only) {
         status = bench_model_open(o, config, o->device, positions, &real);
         s.real = &real;
     }
-    if (status >= 0 && o->search == BENCH_BY_TRYING) status = bound_memory(&s);
+    if (status >= 0 && o->search == BENCH_BY_TRYING) status = limit_memory(&s);
     int code = status < 0 ? library_error("bench", status) : EXIT_FINE;
     for (int i = 0; i < count && !code; i++) {
         s.lengths = lengths[i];
@@ -271,23 +271,23 @@ static int run_config(const bench_options *o, const char *config, const bench_le
 }
 
 int bench_batch(const bench_options *o, bench_result *out) {
-    static bench_lengths lengths[BENCH_MOST_LENGTHS];
+    static bench_lengths lengths[BENCH_MAX_LENGTHS];
     int count, code = bench_read_lengths(o, lengths, &count);
     if (!code && o->plan_only && o->search == BENCH_BY_TRYING)
-        code = usage_error("bench", "--plan_only runs nothing, so that nothing can be tried (--search try)");
+        code = usage_error("bench", "--plan_only and --search try cannot be combined");
     for (int i = 0; i < o->configs.count && !code; i++)
         code = run_config(o, o->configs.items[i], lengths, count, out->rows);
     out->columns = COLUMNS;
     if (code || !o->svg) return code;
-    const char *names[BENCH_MOST_LENGTHS];
+    const char *names[BENCH_MAX_LENGTHS];
     for (int i = 0; i < count; i++) names[i] = lengths[i].text;
-    const bench_bars_of planned = {.title = "Largest batch, from the memory plan, by tokens of prompt + new ones",
+    const bench_bars_of planned = {.title = "Largest batch by memory plan, by prompt + new tokens",
                                    .value_title = "sequences",
                                    .groups = names,
                                    .group_count = count,
                                    .key = "batch"};
     const bench_bars_of measured = {
-        .title = "Throughput of the largest batch, by tokens of prompt + new ones",
+        .title = "Throughput of the largest batch, by prompt + new tokens",
         .value_title = "new tokens/s, mean ± standard deviation",
         .groups = names,
         .group_count = count,

@@ -1,6 +1,5 @@
-/* lckv bench --measure stream: how long each token of one long text takes, over its position; with a window through the
- * sink cache (StreamingLLM), whose memory and time stay as they are, with --window_length 0 through a cache that keeps
- * everything. See bench.h. */
+/* lckv bench --measure stream: time per token of a long text, by position. A window uses the sink cache (StreamingLLM),
+ * whose memory and time stay constant; --window_length 0 uses a cache that keeps everything. See bench.h. */
 #include "cli/bench/bench.h"
 
 #include "cli/output.h"
@@ -22,19 +21,19 @@ static const table_column COLUMNS[] = {
     {0},
 };
 
-enum { PLACES = 32 }; /* rows of a config */
+enum { ROWS = 32 }; /* rows per config */
 
-/* Tokens as they come: those of a place are kept, the others are gone. */
+/* State of the measurement. Times are collected for the current row only. */
 typedef struct stream {
     const bench_options *o;
     const char *config;
     json_t *rows;
-    bench_sample milliseconds; /* of this place */
-    int64_t made, place;       /* tokens, and how many a place has */
-    double before;             /* when the last token came; 0: none has */
+    bench_sample milliseconds; /* of the current row */
+    int64_t made, place;       /* tokens so far, and tokens per row */
+    double before;             /* time of the last token; 0: none yet */
 } stream;
 
-/* Bytes of this process that lie in memory. */
+/* Resident memory of this process in bytes. */
 static double resident_bytes(void) {
     double pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
@@ -57,7 +56,7 @@ static void end_place(stream *s) {
     ms->count = 0;
 }
 
-/* The first token comes with the prompt and has no time of its own. */
+/* The first token comes from prefill and is not timed. */
 static bool each_token(void *user, const lckv_token *token) {
     stream *s = user;
     double now = bench_now();
@@ -68,7 +67,7 @@ static bool each_token(void *user, const lckv_token *token) {
         progress((double)s->made / (double)s->o->num_tokens, "%s: %lld of %lld tokens", s->config, (long long)s->made,
                  (long long)s->o->num_tokens);
     if ((s->made % s->place == 0 || s->made == s->o->num_tokens) && s->milliseconds.count) end_place(s);
-    s->before = bench_now(); /* what was done here is nobody's */
+    s->before = bench_now(); /* exclude the time spent here */
     return !interrupted();
 }
 
@@ -93,7 +92,7 @@ static int run(stream *s, const bench_model *m) {
 
 static int run_config(const bench_options *o, const char *config, json_t *rows) {
     bench_model m;
-    stream s = {.o = o, .config = config, .rows = rows, .place = (o->num_tokens + PLACES - 1) / PLACES};
+    stream s = {.o = o, .config = config, .rows = rows, .place = (o->num_tokens + ROWS - 1) / ROWS};
     int64_t positions = o->window_length ? o->window_length : o->num_tokens + 1;
     int status = bench_model_open(o, config, o->device, positions, &m);
     int code = status < 0 ? library_error("bench", status) : run(&s, &m);
@@ -119,9 +118,9 @@ static char *draw(const bench_options *o, const json_t *rows) {
     }
     for (int c = 0; c < configs; c++)
         series[c] = (chart_series){bench_name(o->configs.items[c], names[c]), points + c * each, each};
-    const chart_lines c = {.title = "Time of a token over its position",
+    const chart_lines c = {.title = "Time per token by position",
                            .x_title = "position",
-                           .y_title = "ms a token, mean ± standard deviation",
+                           .y_title = "ms per token, mean ± standard deviation",
                            .series = series,
                            .count = configs,
                            .level = 0};

@@ -1,5 +1,5 @@
-/* lckv bench --measure runs: what a number of runs of a model's loops makes of a text: its loss, and how far the next
- * token's probabilities are from those of the exact form (KL divergence, nats a token). See bench.h. */
+/* lckv bench --measure iterations: error of the parallel form by number of iterations: the loss on a text, and the KL
+ * divergence of the next-token distribution from that of the sequential form, in nats per token. See bench.h. */
 #include "cli/bench/bench.h"
 
 #include "cli/model.h"
@@ -13,15 +13,15 @@
 
 static const table_column COLUMNS[] = {
     {.key = "model", .title = "model"},
-    {.key = "form", .title = "runs"},
+    {.key = "form", .title = "iterations"},
     {.key = "loss", .title = "loss", .decimals = 4},
-    {.key = "more_than_exact", .title = "more than exact", .decimals = 4},
+    {.key = "more_than_exact", .title = "loss - exact", .decimals = 4},
     {.key = "kl", .title = "KL from exact", .decimals = 6},
     {0},
 };
 
-/* A text in blocks, and what the model makes of it. */
-typedef struct reading {
+/* A text in blocks, and the model's results on it. */
+typedef struct measurement {
     const bench_options *o;
     const char *name;
     int32_t *ids; /* [blocks * o->block_size] */
@@ -30,19 +30,19 @@ typedef struct reading {
     float *exact, *logits; /* [blocks * o->block_size, vocab_size] */
     double exact_loss;
     json_t *rows;
-} reading;
+} measurement;
 
 /* ---------------------------------------------------------------- one form */
 
-/* A model of these overrides, besides those that were typed. runs: 0 for the model's own. */
-static int open_with_runs(const reading *r, int64_t runs, opened_model *out) {
+/* Opens the model with that many iterations, in addition to --config_overrides; 0 keeps the model's own. */
+static int open_with_iterations(const measurement *r, int64_t iterations, opened_model *out) {
     char overrides[512] = "";
-    const char *typed = r->o->overrides ? r->o->overrides : "", *comma = *typed && runs ? "," : "";
+    const char *typed = r->o->overrides ? r->o->overrides : "", *comma = *typed && iterations ? "," : "";
     if (strlen(typed) > sizeof overrides - 80) return usage_error("bench", "--config_overrides is too long");
     int length = snprintf(overrides, sizeof overrides, "%s%s", typed, comma);
-    if (runs)
+    if (iterations)
         snprintf(overrides + length, sizeof overrides - (size_t)length, "forward_passes=%lld,backward_passes=1",
-                 (long long)runs - 1);
+                 (long long)iterations - 1);
     const struct model_flags flags = {.name = r->name,
                                       .config_overrides = *overrides ? overrides : NULL,
                                       .device = r->o->device,
@@ -51,26 +51,27 @@ static int open_with_runs(const reading *r, int64_t runs, opened_model *out) {
     return open_model("bench", &flags, true, out);
 }
 
-/* Of all forms, the exact one first; one token at a time it takes about as long as the others together. */
-static void show_block(const reading *r, int64_t runs, int64_t block) {
-    int64_t most = r->loops ? r->o->most_runs : 0;
+/* The sequential form comes first and takes about as long as all others together. */
+static void show_block(const measurement *r, int64_t iterations, int64_t block) {
+    int64_t most = r->loops ? r->o->max_iterations : 0;
     double place = (double)block / (double)r->blocks;
-    double fraction = runs ? 0.5 + 0.5 * ((double)(runs - 1) + place) / (double)most : place / (most ? 2 : 1);
-    char form[48] = "exactly";
-    if (runs) people_number(runs, "run", form);
+    double fraction =
+        iterations ? 0.5 + 0.5 * ((double)(iterations - 1) + place) / (double)most : place / (most ? 2 : 1);
+    char form[48] = "sequential";
+    if (iterations) people_number(iterations, "iteration", form);
     progress(fraction, "%s: %s, block %lld of %lld", r->name, form, (long long)block + 1, (long long)r->blocks);
 }
 
-/* Mean loss of the text after `runs` iterations; 0 for the exact form. Writes the logits to `logits`. */
-static int read_text(const reading *r, lckv_model *model, int64_t runs, float *logits, double *loss) {
+/* Mean loss of the text with that many iterations; 0: in the sequential form. Stores the logits in `logits`. */
+static int score_text(const measurement *r, lckv_model *model, int64_t iterations, float *logits, double *loss) {
     int64_t size = r->o->block_size;
     float *logprobs = need(malloc((size_t)size * sizeof *logprobs));
     int status = LCKV_OK;
     *loss = 0;
     for (int64_t b = 0; b < r->blocks && status >= 0; b++) {
         lckv_score_options score = lckv_score_defaults();
-        score.encoding = runs ? LCKV_ENCODING_PLAN : LCKV_ENCODING_SEQUENTIAL;
-        show_block(r, runs, b);
+        score.encoding = iterations ? LCKV_ENCODING_PLAN : LCKV_ENCODING_SEQUENTIAL;
+        show_block(r, iterations, b);
         score.bf16 = r->o->bf16;
         score.logits = logits + b * size * r->vocab_size;
         status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_score(model, r->ids + b * size, size, &score, logprobs);
@@ -87,8 +88,8 @@ static double log_sum(const float *row, int64_t count) {
     return most + log(sum);
 }
 
-/* KL(exact, logits): the mean over all tokens. */
-static double divergence(const reading *r) {
+/* KL(exact, logits), averaged over all tokens. */
+static double divergence(const measurement *r) {
     int64_t tokens = r->blocks * r->o->block_size, n = r->vocab_size;
     double kl = 0;
     for (int64_t t = 0; t < tokens; t++) {
@@ -102,26 +103,26 @@ static double divergence(const reading *r) {
     return kl / (double)tokens;
 }
 
-/* ---------------------------------------------------------------- all forms */
+/* ---------------------------------------------------------------- all iterations */
 
-static void add_row(const reading *r, int64_t runs, double loss, double kl) {
+static void add_row(const measurement *r, int64_t iterations, double loss, double kl) {
     char name[64], form[32] = "exact";
-    if (runs) snprintf(form, sizeof form, "%lld", (long long)runs);
+    if (iterations) snprintf(form, sizeof form, "%lld", (long long)iterations);
     json_t *row = json_pack("{s:s, s:s, s:f, s:f, s:f}", "model", bench_name(r->name, name), "form", form, "loss", loss,
                             "more_than_exact", loss - r->exact_loss, "kl", kl);
-    if (runs) json_object_set_new(row, "runs", json_integer(runs));
+    if (iterations) json_object_set_new(row, "iterations", json_integer(iterations));
     json_array_append_new(r->rows, row);
 }
 
-/* As many whole blocks as the text has, at most those that were asked for. */
-static int take_text(reading *r, opened_model *m) {
+/* Takes at most --num_blocks whole blocks of the text. */
+static int take_text(measurement *r, opened_model *m) {
     prompt_list texts = {0};
     int64_t size = r->o->block_size;
     int code = prompts_add_file("bench", &texts, r->o->file, false);
     if (!code) code = prompts_encode("bench", &texts, m->tokenizer, "", true);
     if (!code && texts.items[0].count < size)
-        code = usage_error("bench", "'%s' has %lld tokens, a block %lld", r->o->file, (long long)texts.items[0].count,
-                           (long long)size);
+        code = usage_error("bench", "'%s' has %lld tokens, expected at least --block_size (%lld)", r->o->file,
+                           (long long)texts.items[0].count, (long long)size);
     if (!code) {
         r->blocks = texts.items[0].count / size;
         if (r->blocks > r->o->num_blocks) r->blocks = r->o->num_blocks;
@@ -132,9 +133,9 @@ static int take_text(reading *r, opened_model *m) {
     return code;
 }
 
-static int read_exactly(reading *r) {
+static int score_sequentially(measurement *r) {
     opened_model m;
-    int code = open_with_runs(r, 0, &m);
+    int code = open_with_iterations(r, 0, &m);
     if (code) return code;
     lckv_config_info info = lckv_config_describe(lckv_model_config(m.model));
     r->vocab_size = info.vocab_size;
@@ -144,28 +145,29 @@ static int read_exactly(reading *r) {
         size_t values = (size_t)(r->blocks * r->o->block_size * r->vocab_size);
         r->exact = need(malloc(values * sizeof *r->exact));
         r->logits = need(malloc(values * sizeof *r->logits));
-        code = read_text(r, m.model, 0, r->exact, &r->exact_loss);
+        code = score_text(r, m.model, 0, r->exact, &r->exact_loss);
     }
     close_model(&m);
     return code;
 }
 
-static int read_with_runs(reading *r, int64_t runs) {
+static int score_with_iterations(measurement *r, int64_t iterations) {
     opened_model m;
     double loss;
-    int code = open_with_runs(r, runs, &m);
+    int code = open_with_iterations(r, iterations, &m);
     if (code) return code;
-    code = read_text(r, m.model, runs, r->logits, &loss);
-    if (!code) add_row(r, runs, loss, divergence(r));
+    code = score_text(r, m.model, iterations, r->logits, &loss);
+    if (!code) add_row(r, iterations, loss, divergence(r));
     close_model(&m);
     return code;
 }
 
-/* Without loops there is one form. */
+/* A model without loops has only the sequential form. */
 static int measure_model(const bench_options *o, const char *name, json_t *rows) {
-    reading r = {.o = o, .name = name, .rows = rows};
-    int code = read_exactly(&r);
-    for (int64_t runs = 1; !code && r.loops && runs <= o->most_runs; runs++) code = read_with_runs(&r, runs);
+    measurement r = {.o = o, .name = name, .rows = rows};
+    int code = score_sequentially(&r);
+    for (int64_t iterations = 1; !code && r.loops && iterations <= o->max_iterations; iterations++)
+        code = score_with_iterations(&r, iterations);
     progress_end();
     if (!code) add_row(&r, 0, r.exact_loss, 0);
     free(r.ids);
@@ -176,24 +178,24 @@ static int measure_model(const bench_options *o, const char *name, json_t *rows)
 
 /* ---------------------------------------------------------------- the chart */
 
-/* Rows stand by model, by runs, the exact one last: it has no place on the axis. */
+/* Rows are sorted by model, then by iterations; the exact form comes last and is not drawn. */
 static char *draw(const bench_options *o, const json_t *rows) {
     chart_series *series = need(calloc((size_t)o->models.count, sizeof *series));
     chart_point *points = need(calloc(json_array_size(rows), sizeof *points));
     char(*names)[64] = need(calloc((size_t)o->models.count, sizeof *names));
     int model = 0, first = 0;
     for (int i = 0; i < (int)json_array_size(rows); i++) {
-        const json_t *row = json_array_get(rows, (size_t)i), *runs = json_object_get(row, "runs");
-        points[i].x = json_number_value(runs);
+        const json_t *row = json_array_get(rows, (size_t)i), *iterations = json_object_get(row, "iterations");
+        points[i].x = json_number_value(iterations);
         points[i].y = json_number_value(json_object_get(row, "kl"));
-        if (runs) continue;
+        if (iterations) continue;
         series[model] = (chart_series){bench_name(o->models.items[model], names[model]), points + first, i - first};
         model++;
         first = i + 1;
     }
-    const chart_lines c = {.title = "From the exact form, after so many runs",
-                           .x_title = "runs of the loop",
-                           .y_title = "KL, nats a token",
+    const chart_lines c = {.title = "KL divergence from the exact form, by iterations",
+                           .x_title = "iterations",
+                           .y_title = "KL, nats per token",
                            .series = series,
                            .count = model,
                            .log_y = true,
@@ -205,7 +207,7 @@ static char *draw(const bench_options *o, const json_t *rows) {
     return svg;
 }
 
-int bench_runs(const bench_options *o, bench_result *out) {
+int bench_iterations(const bench_options *o, bench_result *out) {
     int code = EXIT_FINE;
     for (int i = 0; i < o->models.count && !code; i++) code = measure_model(o, o->models.items[i], out->rows);
     out->columns = COLUMNS;
