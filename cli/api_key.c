@@ -9,25 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_MOST = 4096 };
+enum { MAX_KEY = 4096 };
 
 static int read_line(const char *command, const char *file, char **key) {
-    char text[KEY_MOST + 2];
+    char text[MAX_KEY + 2];
     FILE *f = fopen(file, "r");
     if (!f) return failure(command, "--api_key_file %s: %s", file, strerror(errno));
     size_t length = fread(text, 1, sizeof text - 1, f);
     fclose(f);
     text[length] = '\0';
     size_t line = strcspn(text, "\r\n"), rest = line + strspn(text + line, "\r\n");
-    if (strlen(text) != length || text[rest] || line > KEY_MOST)
-        return failure(command, "--api_key_file %s: expected one line of at most %d characters", file, KEY_MOST);
+    if (strlen(text) != length || text[rest] || line > MAX_KEY)
+        return failure(command, "--api_key_file %s: expected one line of at most %d characters", file, MAX_KEY);
     text[line] = '\0';
     *key = need(strdup(text));
     return EXIT_FINE;
 }
 
 /* Whether the key can be sent in an Authorization header. */
-static bool can_be_sent(const char *key) {
+static bool is_valid_in_header(const char *key) {
     size_t length = strlen(key);
     for (size_t i = 0; i < length; i++)
         if ((unsigned char)key[i] <= ' ' || (unsigned char)key[i] == 0x7f) return false;
@@ -44,7 +44,7 @@ int read_api_key(const char *command, const char *given, const char *file, char 
     } else if (given || (variable && *variable)) {
         *key = need(strdup(given ? given : variable));
     }
-    if (!*key || can_be_sent(*key)) return EXIT_FINE;
+    if (!*key || is_valid_in_header(*key)) return EXIT_FINE;
     free(*key);
     *key = NULL;
     return usage_error(command, "the API key must not be empty or contain blanks (from %s)",

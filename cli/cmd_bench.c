@@ -2,7 +2,7 @@
 #include "api_key.h"
 #include "cli/bench/bench.h"
 #include "commands.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 
 #include <stdlib.h>
@@ -18,7 +18,8 @@ static const flag FLAGS[] = {
      OWN(measure), .choices = "speed|batch|stream|iterations|load", .former_choice = "runs=iterations"},
 
     {"config_name", FLAG_FILES, NULL, "Models",
-     "configs of models with random weights: folders, .json files or ORG/NAME; ratios are relative to the first",
+     "configs of the models to compare, with random weights: folders, .json files or ORG/NAME; ratios are relative to "
+     "the first one",
      OWN(configs), .value = "NAME,..."},
     {"model_name_or_path", FLAG_FILES, NULL, "Models", "checkpoints for --measure iterations: folders or ORG/NAME",
      OWN(models), .value = "NAME,..."},
@@ -93,24 +94,25 @@ static const char *const EXAMPLES[] = {
 
 static const flag_table TABLE = {
     "bench",
-    "Compares models with random weights, such as a plain config and one whose layers share keys and values. "
-    "Also\nmeasures the error of the parallel form by number of iterations, and the latency of a running server.",
+    "Compares the speed of models with random weights, such as a plain model and one whose layers share keys and "
+    "values. Also measures the error of the parallel form by number of iterations, and the latency of a running "
+    "server.",
     "--config_name NAME,... [--measure speed|batch|stream|iterations|load]",
     FLAGS,
-    .words = "config_name",
+    .positional = "config_name",
     .examples = EXAMPLES,
 };
 
 static int check(const bench_options *o) {
-    bool takes_configs = o->measure != BENCH_LOAD && o->measure != BENCH_ITERATIONS;
+    bool needs_configs = o->measure != BENCH_LOAD && o->measure != BENCH_ITERATIONS;
     if (o->measure == BENCH_ITERATIONS && (!o->models.count || !o->file))
         return usage_error("bench", "--measure iterations requires --model_name_or_path and --file");
-    if (takes_configs && !o->configs.count) return usage_error("bench", "--config_name is required");
+    if (needs_configs && !o->configs.count) return usage_error("bench", "--config_name is required");
     if (o->json + o->csv + o->md > 1) return usage_error("bench", "--json, --csv and --md cannot be combined");
     return EXIT_FINE;
 }
 
-/* Includes the settings, so that the result can be read on its own. */
+/* Includes the settings, so that the output is complete on its own. */
 static void print_result_json(const bench_options *o, const bench_result *r) {
     static const char *const MEASURES[] = {"speed", "batch", "stream", "iterations", "load"};
     json_t *whole = json_pack("{s:s, s:s}", "measure", MEASURES[o->measure], "version", lckv_version());
@@ -133,7 +135,7 @@ static void print_result(const bench_options *o, const bench_result *r) {
     free(text);
 }
 
-/* Resolves "auto" to the device that is used. */
+/* Stores the name of the device, which for "auto" is the device that is used. */
 static int name_device(const bench_options *o, bench_result *r) {
     lckv_device *device;
     lckv_device_info info = {0};

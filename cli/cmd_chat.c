@@ -3,7 +3,7 @@
 #include "commands.h"
 #include "flags.h"
 #include "input.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 
 #include <math.h>
@@ -74,52 +74,51 @@ static const char *const EXAMPLES[] = {
 
 static const flag_table TABLE = {
     "chat",
-    "Holds a conversation with a model, formatted by its chat template. Ctrl-C stops an answer; type help for the "
-    "chat\n"
-    "commands. Without a terminal, each line of standard input is one message. With --questions, --json prints one\n"
-    "object with all turns at the end.",
+    "Chats with a model, with its chat template. Ctrl-C stops an answer; type help for the chat commands. "
+    "Without a terminal, each line of standard input is one message. With --questions, --json prints one object with "
+    "all turns at the end.",
     "--model_name_or_path NAME [--questions FILE]",
     FLAGS,
-    .words = "model_name_or_path",
+    .positional = "model_name_or_path",
     .examples = EXAMPLES,
 };
 
 /* ---------------------------------------------------------------- interactive conversation */
 
-static int show_failure(int status, bool ends) {
+static int show_failure(int status, bool is_final) {
     if (status == LCKV_ERROR_TOO_LONG)
         notice("%s; type clear to start a new conversation, or use --sink_cache for conversations of any length",
                lckv_last_error());
-    else if (!ends)
+    else if (!is_final)
         notice("%s", lckv_last_error());
-    if (!ends && status != LCKV_ERROR_DEVICE && status != LCKV_ERROR_MEMORY) return EXIT_FINE;
+    if (!is_final && status != LCKV_ERROR_DEVICE && status != LCKV_ERROR_MEMORY) return EXIT_FINE;
     return status == LCKV_ERROR_TOO_LONG ? EXIT_FAILED : library_error(TABLE.command, status);
 }
 
-static bool label(const char *text) {
+static bool print_text(const char *text) {
     return print_bytes(text, strlen(text)) && print_flush();
 }
 
-static int say(chat *c, const char *message, bool terminal) {
+static int answer_message(chat *c, const char *message, bool terminal) {
     const chat_result *r;
-    if (terminal) label("Assistant: ");
+    if (terminal) print_text("Assistant: ");
     int status = chat_answer(c, message, &r);
-    label("\n");
+    print_text("\n");
     return status < 0 ? show_failure(status, false) : EXIT_FINE;
 }
 
-static int talk(chat *c) {
+static int chat_loop(chat *c) {
     chat_lines *lines = chat_lines_open();
     bool terminal = chat_lines_has_terminal(lines), stopped;
     const char *line, *message;
     int code = EXIT_FINE;
-    c->shows = true;
+    c->streams = true;
     if (terminal) notice("Type help for the commands; quit, exit or Ctrl-D to leave.");
-    while (!code && !c->broken && (line = chat_lines_read(lines, "Human: ", &stopped))) {
+    while (!code && !c->output_failed && (line = chat_lines_read(lines, "Human: ", &stopped))) {
         if (stopped) continue;
-        chat_line_kind verdict = chat_read_line(c, line, &message);
-        if (verdict == CHAT_EXIT) break;
-        if (verdict == CHAT_MESSAGE) code = say(c, message, terminal);
+        chat_line_kind kind = chat_read_line(c, line, &message);
+        if (kind == CHAT_EXIT) break;
+        if (kind == CHAT_MESSAGE) code = answer_message(c, message, terminal);
         if (interrupted()) break;
     }
     chat_lines_close(lines);
@@ -128,34 +127,34 @@ static int talk(chat *c) {
 
 /* ---------------------------------------------------------------- questions from a file */
 
-static int ask_turn(chat *c, const json_t *row, const char *turn, json_t *turns) {
+static int answer_turn(chat *c, const json_t *row, const char *turn, json_t *turns) {
     const chat_result *r;
-    if (c->shows && !(label("Human: ") && label(turn) && label("\n\nAssistant: "))) return EXIT_FAILED;
+    if (c->streams && !(print_text("Human: ") && print_text(turn) && print_text("\n\nAssistant: "))) return EXIT_FAILED;
     int status = chat_answer(c, turn, &r);
     if (status < 0) return show_failure(status, true);
-    if (c->shows) label("\n\n");
+    if (c->streams) print_text("\n\n");
     if (r->interrupted) return EXIT_INTERRUPTED;
     json_t *id = json_object_get(row, "question_id");
     json_array_append_new(turns, json_pack("{s:O, s:s, s:o, s:I, s:I, s:I}", "question_id", id ? id : json_null(),
                                            "prompt", turn, "answer", json_stringn(r->text, r->bytes), "prompt_tokens",
                                            (json_int_t)r->prompt_tokens, "cached_tokens", (json_int_t)r->cached_tokens,
                                            "new_tokens", (json_int_t)r->new_tokens));
-    return c->broken ? EXIT_FAILED : EXIT_FINE;
+    return c->output_failed ? EXIT_FAILED : EXIT_FINE;
 }
 
-static int ask_row(chat *c, const char *path, int number, const char *line, json_t *turns) {
+static int answer_row(chat *c, const char *path, int number, const char *line, json_t *turns) {
     json_error_t error;
     json_t *row = parse_json(line, strlen(line), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    const json_t *asked = json_object_get(row, "turns");
+    const json_t *questions = json_object_get(row, "turns");
     int code = EXIT_FINE;
     if (!row) code = failure(TABLE.command, "%s: line %d: not JSON: %s", path, number, error.text);
-    if (row && !json_is_array(asked))
+    if (row && !json_is_array(questions))
         code = failure(TABLE.command, "%s: line %d: expected 'turns', a list", path, number);
-    for (size_t i = 0; i < json_array_size(asked) && !code; i++) {
-        const json_t *turn = json_array_get(asked, i);
+    for (size_t i = 0; i < json_array_size(questions) && !code; i++) {
+        const json_t *turn = json_array_get(questions, i);
         const char *text = json_string_value(turn);
-        bool whole = text && strlen(text) == json_string_length(turn);
-        code = whole ? ask_turn(c, row, text, turns)
+        bool valid = text && strlen(text) == json_string_length(turn);
+        code = valid ? answer_turn(c, row, text, turns)
                      : failure(TABLE.command, "%s: line %d: expected every turn to be a string%s", path, number,
                                text ? " without NUL (\\u0000)" : "");
     }
@@ -163,17 +162,17 @@ static int ask_row(chat *c, const char *path, int number, const char *line, json
     return code;
 }
 
-static int ask(chat *c, const struct options *o) {
-    char why[160];
+static int answer_file(chat *c, const struct options *o) {
+    char why[INPUT_REASON_BYTES];
     FILE *stream = open_input(o->questions, why);
     char *line = NULL;
     size_t capacity = 0;
     int code = EXIT_FINE;
     if (!stream) return failure(TABLE.command, "cannot read '%s': %s", o->questions, why);
     json_t *turns = need(json_array());
-    c->shows = !o->json;
+    c->streams = !o->json;
     for (int number = 1; !code && getline(&line, &capacity, stream) >= 0; number++)
-        if (line[strspn(line, " \t\r\n")]) code = ask_row(c, o->questions, number, line, turns);
+        if (line[strspn(line, " \t\r\n")]) code = answer_row(c, o->questions, number, line, turns);
     if (!code && o->json) {
         json_t *all = need(json_pack("{s:O}", "turns", turns));
         print_json(all);
@@ -205,10 +204,10 @@ static int open_template(const struct options *o, chat *c) {
     return code;
 }
 
-/* Short prefill chunks, because the prefix cache keeps only whole chunks for the next turn. */
+/* Uses short prefill chunks, because the prefix cache keeps only whole chunks for the next turn. */
 static int open_engine(const struct options *o, const opened_model *m, chat *c) {
     lckv_engine_options options = lckv_engine_defaults();
-    options.max_num_seqs = o->sink_cache ? 4 : 2; /* room for cached prefixes beside the running sequence */
+    options.max_num_seqs = o->sink_cache ? 4 : 2; /* memory for cached prefixes, besides the running sequence */
     options.prompt_piece = 32;
     options.window_length = o->sink_cache ? o->window_length : 0;
     options.num_sink_tokens = o->num_sink_tokens;
@@ -240,11 +239,11 @@ static void close_chat(chat *c) {
 
 static int run(struct options *o) {
     opened_model m = {0};
-    chat c = {.model_name = o->model.name, .settings = o->settings, .initial = o->settings};
-    bool prompted = o->system_prompt && *o->system_prompt;
+    chat c = {.model_name = o->model.name, .settings = o->settings, .initial_settings = o->settings};
+    bool has_system_prompt = o->system_prompt && *o->system_prompt;
     c.messages = need(json_array());
-    c.system_prompt = prompted ? need(strdup(o->system_prompt)) : NULL;
-    c.initial_system_prompt = prompted ? need(strdup(o->system_prompt)) : NULL;
+    c.system_prompt = has_system_prompt ? need(strdup(o->system_prompt)) : NULL;
+    c.initial_system_prompt = has_system_prompt ? need(strdup(o->system_prompt)) : NULL;
     int code = check(o);
     if (!code) code = chat_examples_read(TABLE.command, o->examples_path, &c.examples);
     if (!code) code = open_template(o, &c);
@@ -252,9 +251,9 @@ static int run(struct options *o) {
     c.tokenizer = m.tokenizer;
     if (!code) code = find_eos(o, &c);
     if (!code) code = open_engine(o, &m, &c);
-    interrupts_only_ask();
-    stop_on_warnings();
-    if (!code) code = o->questions ? ask(&c, o) : talk(&c);
+    continue_after_interrupt();
+    stop_on_scheduler_signals();
+    if (!code) code = o->questions ? answer_file(&c, o) : chat_loop(&c);
     close_chat(&c);
     close_model(&m);
     return code;

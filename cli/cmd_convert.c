@@ -51,11 +51,11 @@ static const flag_table TABLE = {
     "from the layers that read it. With --adapter, merges a LoRA adapter into the weights.",
     "--model_name_or_path NAME [--config_name NAME] [--adapter DIR] --output_dir DIR",
     FLAGS,
-    .words = "model_name_or_path output_dir",
+    .positional = "model_name_or_path output_dir",
     .examples = EXAMPLES,
 };
 
-static bool go_on(void *user, double fraction) {
+static bool show_progress(void *user, double fraction) {
     const lckv_convert_options *o = user;
     if (progress_due()) progress(fraction, "writing %s", o->output_dir);
     return !interrupted();
@@ -76,7 +76,7 @@ int cmd_convert(int argc, char **argv) {
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
     lckv_convert_options *convert = &options.convert;
     convert->kv = options.kv == 1 ? LCKV_KV_COPY : LCKV_KV_AVERAGE;
-    convert->go_on = go_on;
+    convert->go_on = show_progress;
     convert->user = convert;
     progress(-1, "reading %s", convert->model_name_or_path ? convert->model_name_or_path : "");
     int status = lckv_convert(convert);

@@ -4,7 +4,7 @@
 #include "eval_text.h"
 #include "flags.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 
 #include <stdlib.h>
@@ -94,13 +94,13 @@ static const flag FLAGS[] = {
 
 /* Names of test_streaming.py and test_harness.py. */
 static const foreign_flag FOREIGN[] = {
-    {"sink_cache", FLAG_SWITCH, .stands_for = "streaming"},
-    {"dataset_name", FLAG_LIST, .stands_for = "file"},
-    {"dtype", FLAG_TEXT, .stands_for = "torch_dtype"},
-    {"tokenizer_name_or_path", FLAG_TEXT, .stands_for = "tokenizer_name"},
-    {"download_streaming", FLAG_SWITCH, .nothing = "nothing is downloaded: " FILES_ARE_NAMED},
-    {"task", FLAG_TEXT, .nothing = FILES_ARE_NAMED},
-    {"split", FLAG_TEXT, .nothing = FILES_ARE_NAMED, .refused = FILES_ARE_NAMED "; name other files",
+    {"sink_cache", FLAG_SWITCH, .alias_of = "streaming"},
+    {"dataset_name", FLAG_LIST, .alias_of = "file"},
+    {"dtype", FLAG_TEXT, .alias_of = "torch_dtype"},
+    {"tokenizer_name_or_path", FLAG_TEXT, .alias_of = "tokenizer_name"},
+    {"download_streaming", FLAG_SWITCH, .no_effect = "nothing is downloaded: " FILES_ARE_NAMED},
+    {"task", FLAG_TEXT, .no_effect = FILES_ARE_NAMED},
+    {"split", FLAG_TEXT, .no_effect = FILES_ARE_NAMED, .refused = FILES_ARE_NAMED "; name other files",
      .accepted = "test"},
     {"revision", FLAG_TEXT, .refused = "use lckv fetch --revision to fetch another revision", .accepted = "main"},
     {0},
@@ -117,12 +117,12 @@ static const char *const EXAMPLES[] = {
 static const flag_table TABLE = {
     "eval",
     "Evaluates a model on tasks of lm-evaluation-harness, with the same prompts, and prints the same table of "
-    "accuracies\n"
-    "and standard errors. With --file, measures the perplexity of long texts instead, in windows or as a stream.",
+    "accuracies and standard errors. With --file, measures the perplexity of long texts instead, in windows or as a "
+    "stream.",
     "--model_name_or_path NAME --data_dir FOLDER [--tasks TASK,...]",
     FLAGS,
     FOREIGN,
-    .words = "model_name_or_path",
+    .positional = "model_name_or_path",
     .examples = EXAMPLES,
 };
 
@@ -134,7 +134,7 @@ static bool show(void *user, const lckv_eval_progress *p) {
     char left[32];
     (void)user;
     if (!progress_due()) return !interrupted();
-    people_time(p->seconds_left, left);
+    human_time(p->seconds_left, left);
     progress((double)p->done / (double)p->documents, "%s  %lld/%lld documents  %s left", p->task, (long long)p->done,
              (long long)p->documents, left);
     return !interrupted();
@@ -155,7 +155,7 @@ static int run(const struct options *o, opened_model *m) {
     int status = lckv_eval(m->model, m->tokenizer, &o->eval, &text);
     progress_end();
     if (status < 0) return library_error(TABLE.command, status);
-    int code = o->output ? make_folders_of(TABLE.command, o->output) : EXIT_FINE;
+    int code = o->output ? make_parent_folders(TABLE.command, o->output) : EXIT_FINE;
     if (!code && o->output) code = write_file(TABLE.command, o->output, text);
     if (!code) code = print_results(o, text);
     lckv_free(text);

@@ -43,12 +43,11 @@ static const flag_table TABLE = {
     "Downloads a model or data set to the Hugging Face cache (HF_HUB_CACHE, HF_HOME), where all commands find it by "
     "name, and prints its folder. HF_ENDPOINT sets the server (default https://huggingface.co); the token comes from "
     "HF_TOKEN or huggingface-cli login. Files that are complete are skipped, partial downloads are resumed, and the "
-    "checksum of every file is "
-    "checked.",
+    "checksum of every file is checked.",
     "ORG/NAME [--repo_type dataset] [--revision REVISION]",
     FLAGS,
-    .words = "name",
-    .takes_word = true,
+    .positional = "name",
+    .takes_positional = true,
     .examples = EXAMPLES,
 };
 
@@ -58,10 +57,10 @@ static bool show(void *user, const lckv_fetch_progress *p) {
     if (!progress_due()) return !interrupted();
     double fraction = p->total_bytes ? (double)p->bytes / (double)p->total_bytes : -1;
     double rate = p->seconds > 0 ? (double)p->received_bytes / p->seconds : 0;
-    people_bytes((double)p->bytes, done);
-    people_bytes((double)p->total_bytes, total);
-    people_bytes(rate, speed);
-    people_time(rate > 0 ? (double)(p->total_bytes - p->bytes) / rate : 0, left);
+    human_bytes((double)p->bytes, done);
+    human_bytes((double)p->total_bytes, total);
+    human_bytes(rate, speed);
+    human_time(rate > 0 ? (double)(p->total_bytes - p->bytes) / rate : 0, left);
     if (p->files)
         progress(fraction, "%lld/%lld  %s of %s  %s/s  %s left  %.40s", (long long)p->file_index + 1,
                  (long long)p->files, done, total, speed, left, p->file);
@@ -73,8 +72,8 @@ static bool show(void *user, const lckv_fetch_progress *p) {
 static int print_result(const lckv_fetch_result *r, bool json) {
     char size[32], received[32], files[48];
     if (!json) {
-        notice("%s, %s (%s downloaded); commit %.12s", people_number(r->files, "file", files),
-               people_bytes((double)r->bytes, size), people_bytes((double)r->received_bytes, received), r->commit);
+        notice("%s, %s (%s downloaded); commit %.12s", human_quantity(r->files, "file", files),
+               human_bytes((double)r->bytes, size), human_bytes((double)r->received_bytes, received), r->commit);
         return print_bytes(r->folder, strlen(r->folder)) && print_bytes("\n", 1) ? EXIT_FINE : EXIT_FAILED;
     }
     json_t *object =

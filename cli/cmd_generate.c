@@ -4,7 +4,7 @@
 #include "flags.h"
 #include "generate_lines.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 #include "prompts.h"
 
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_SEQUENCES = 1 << 20 };
+enum { MAX_SEQUENCES_TOGETHER = 1 << 20 };
 
 struct options {
     struct model_flags model;
@@ -31,17 +31,17 @@ static const flag FLAGS[] = {
     {"torch_dtype", FLAG_CHOICE, "auto", "Model",
      "data type of the weights in memory; auto keeps the type of the checkpoint",
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES,
-     .note = "the script uses float32 by default; here --bf16 sets the type of computation"},
+     .note = "run_generation.py uses float32 by default; here --bf16 sets the type of computation"},
     {"bf16", FLAG_SWITCH, NULL, "Model",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32",
      FLAG_INTO(struct options, generate.bf16)},
     {"fp16", FLAG_SWITCH, NULL, "Model", "same as --torch_dtype float16", FLAG_INTO(struct options, fp16),
-     .note = "only the weights are float16; --bf16 sets the type of computation"},
+     .note = "unlike in run_generation.py, only the weights are float16; --bf16 sets the type of computation"},
     {"model_type", FLAG_TEXT, NULL, "Model", "accepted for compatibility and ignored; config.json has the model type",
-     FLAG_INTO(struct options, model_type), .value = "TYPE", .note = "not needed"},
+     FLAG_INTO(struct options, model_type), .value = "TYPE"},
 
     {"prompt", FLAG_TEXTS, NULL, "Prompts", "text to continue", FLAG_INTO(struct options, prompts),
-     .note = "special tokens such as BOS are added; the script adds none. Without a prompt, lckv does not ask for one"},
+     .note = "unlike run_generation.py, lckv adds special tokens such as BOS, and does not ask for a missing prompt"},
     {"prompt_file", FLAG_TEXTS, NULL, "Prompts",
      "file of prompts: a text file is one prompt, without the final line break; in JSON lines (.jsonl, .ndjson, .json) "
      "each line is a prompt with prompt, text, input_ids or messages (a conversation to answer)",
@@ -64,7 +64,8 @@ static const flag FLAGS[] = {
      "maximum number of new tokens; without a sink cache the context length is a limit too",
      FLAG_INTO(struct options, generate.length), .min = 1, .max = INFINITY},
     {"stop_token", FLAG_TEXT, NULL, "Text", "string at which generation stops; not part of the output",
-     FLAG_INTO(struct options, stop), .note = "searched in new text only; generation stops there"},
+     FLAG_INTO(struct options, stop),
+     .note = "unlike run_generation.py, lckv searches only new text, and stops generating there"},
     {"ignore_eos", FLAG_SWITCH, NULL, "Text", "continue after EOS tokens",
      FLAG_INTO(struct options, generate.ignore_eos)},
     {"num_return_sequences", FLAG_INT, "1", "Text", "number of samples per prompt",
@@ -96,10 +97,10 @@ static const flag FLAGS[] = {
 
 /* The other flags of run_generation.py. */
 static const foreign_flag FOREIGN[] = {
-    {"padding_text", .stands_for = "prefix"},
+    {"padding_text", .alias_of = "prefix"},
     {"xlm_language", FLAG_TEXT, "applies to XLM models only, which lckv does not run"},
     {"jit", FLAG_SWITCH, "the program is compiled already"},
-    {"no_cuda", .stands_for = "use_cpu"},
+    {"no_cuda", .alias_of = "use_cpu"},
     {0},
 };
 
@@ -115,48 +116,48 @@ static const char *const EXAMPLES[] = {
 
 static const flag_table TABLE = {
     "generate",
-    "Continues prompts. Text is streamed to standard output; with several sequences, each is printed when it and "
-    "those\n"
-    "before it are complete. Special tokens are not printed; without a tokenizer, token ids are. The last line on\n"
-    "standard error reports prompt tokens and new tokens. The decode rate is that of steps that only decode; prefill\n"
-    "produces the first token of each sequence, and its time counts as prefill.",
+    "Continues prompts. Text is streamed to standard output; with several sequences, each is printed when it and those "
+    "before it are complete. Special tokens are not printed. Without a tokenizer, token ids are printed. The last line "
+    "on standard error reports prompt tokens, new tokens and their rates. The first token of a sequence comes from its "
+    "prefill and counts there in the rates.",
     "--model_name_or_path NAME --prompt TEXT",
     FLAGS,
     FOREIGN,
-    .words = "model_name_or_path prompt",
+    .positional = "model_name_or_path prompt",
     .examples = EXAMPLES,
 };
 
 /* ---------------------------------------------------------------- streaming to standard output */
 
-/* The continuation of one sequence that cannot be printed yet. */
-struct waiting {
-    char *text;
+/* Text of one sequence that is not printed yet. */
+struct pending_text {
+    char *text; /* [bytes] */
     size_t bytes;
-    bool complete;
+    bool complete; /* the sequence has ended */
 };
 
 struct printer {
     const prompt_list *prompts;
-    lckv_tokenizer *tokenizer; /* NULL: ids are printed */
-    int samples;               /* per prompt */
-    struct waiting *waiting;   /* [sequences] */
-    int sequences, current;    /* the sequence being printed */
-    bool begun;                /* its prompt is printed */
-    bool silent;               /* a JSON object is printed at the end instead */
-    bool broken;               /* standard output cannot be written */
+    lckv_tokenizer *tokenizer;    /* NULL: ids are printed */
+    int samples;                  /* samples per prompt */
+    struct pending_text *pending; /* [sequences] */
+    int sequences;                /* number of sequences: samples of all prompts */
+    int current;                  /* index of the sequence being printed */
+    bool started;                 /* the prompt of the current sequence is printed */
+    bool silent;                  /* a JSON object is printed at the end instead */
+    bool output_failed;           /* standard output cannot be written */
 };
 
 static bool print_text(const char *text) {
     return print_bytes(text, strlen(text));
 }
 
-/* Prints a heading if there are several sequences, then the prompt. */
+/* Prints the prompt of the current sequence, after a heading if there are several sequences. */
 static bool begin_sequence(struct printer *p) {
     const given_prompt *prompt = &p->prompts->items[p->current / p->samples];
     char label[64];
     snprintf(label, sizeof label, "=== GENERATED SEQUENCE %d ===\n", p->current + 1);
-    p->begun = true;
+    p->started = true;
     if (p->sequences > 1 && !print_text(label)) return false;
     if (!p->tokenizer) return true;
     if (prompt->text && !prompt->messages) return print_bytes(prompt->text, prompt->text_bytes);
@@ -169,23 +170,22 @@ static bool begin_sequence(struct printer *p) {
 }
 
 /* Prints the pending text of the current sequence, then that of the following ones while they are complete. */
-static bool print_waiting(struct printer *p) {
+static bool print_pending(struct printer *p) {
     while (p->current < p->sequences) {
-        struct waiting *w = &p->waiting[p->current];
-        bool streams = p->sequences == 1 || w->complete;
-        if (!streams) break;
-        if (!p->begun && !begin_sequence(p)) return false;
+        struct pending_text *w = &p->pending[p->current];
+        if (p->sequences > 1 && !w->complete) break;
+        if (!p->started && !begin_sequence(p)) return false;
         if (!print_bytes(w->text, w->bytes)) return false;
         w->bytes = 0;
         if (!w->complete) break;
         if (!print_text("\n")) return false;
         p->current++;
-        p->begun = false;
+        p->started = false;
     }
     return print_flush();
 }
 
-static void append(struct waiting *w, const char *text, size_t bytes) {
+static void append(struct pending_text *w, const char *text, size_t bytes) {
     w->text = need(realloc(w->text, w->bytes + bytes + 1));
     memcpy(w->text + w->bytes, text, bytes);
     w->bytes += bytes;
@@ -196,7 +196,7 @@ static bool on_token(void *user, const lckv_token *token) {
     if (interrupted()) return false;
     if (!token || p->silent) return true;
     int at = token->prompt * p->samples + token->sample;
-    struct waiting *w = &p->waiting[at];
+    struct pending_text *w = &p->pending[at];
     char id[16];
     bool first = !w->text;
     snprintf(id, sizeof id, first ? "%d" : ",%d", (int)token->id);
@@ -205,8 +205,8 @@ static bool on_token(void *user, const lckv_token *token) {
     else
         append(w, id, strlen(id));
     w->complete = token->finish != LCKV_FINISH_NONE;
-    if (at == p->current) p->broken = !print_waiting(p);
-    return !p->broken;
+    if (at == p->current) p->output_failed = !print_pending(p);
+    return !p->output_failed;
 }
 
 /* ---------------------------------------------------------------- results */
@@ -251,14 +251,14 @@ static void print_result(const lckv_generation *g, const prompt_list *prompts) {
     json_decref(result);
 }
 
-/* "60 tokens, 2,058 tokens/s"; without the rate if no time was measured. */
+/* Writes "60 tokens, 2,058 tokens/s", without the rate if no time was measured. */
 static void write_speed(char out[128], int64_t tokens, double tokens_per_second) {
     char count[32], speed[32];
-    people_grouped(tokens, count);
+    human_grouped(tokens, count);
     if (tokens_per_second < 100)
         snprintf(speed, sizeof speed, "%.1f", tokens_per_second);
     else
-        people_grouped((int64_t)(tokens_per_second + 0.5), speed);
+        human_grouped((int64_t)(tokens_per_second + 0.5), speed);
     snprintf(out, 128, "%s token%s%s%s%s", count, tokens == 1 ? "" : "s", tokens_per_second > 0 ? ", " : "",
              tokens_per_second > 0 ? speed : "", tokens_per_second > 0 ? " tokens/s" : "");
 }
@@ -276,29 +276,29 @@ static void notice_speed(const lckv_generation *g) {
 
 /* ---------------------------------------------------------------- the command */
 
-static int run(const struct options *o, const prompt_list *prompts, opened_model *m) {
+static int generate_streaming(const struct options *o, const prompt_list *prompts, opened_model *m) {
     int samples = (int)o->num_return_sequences, sequences = prompts->count * samples;
-    lckv_prompt *given = need(calloc((size_t)prompts->count, sizeof *given));
+    lckv_prompt *inputs = need(calloc((size_t)prompts->count, sizeof *inputs));
     struct printer printer = {.prompts = prompts,
                               .tokenizer = m->tokenizer,
                               .samples = samples,
-                              .waiting = need(calloc((size_t)sequences, sizeof(struct waiting))),
+                              .pending = need(calloc((size_t)sequences, sizeof(struct pending_text))),
                               .sequences = sequences,
                               .silent = o->json};
-    for (int i = 0; i < prompts->count; i++) given[i] = (lckv_prompt){prompts->items[i].ids, prompts->items[i].count};
+    for (int i = 0; i < prompts->count; i++) inputs[i] = (lckv_prompt){prompts->items[i].ids, prompts->items[i].count};
     lckv_generate_options generate = o->generate;
     generate.callback = on_token;
     generate.user = &printer;
     lckv_generation *result;
-    int status = lckv_generate(m->model, m->tokenizer, given, prompts->count, &generate, &result);
+    int status = lckv_generate(m->model, m->tokenizer, inputs, prompts->count, &generate, &result);
     int code = EXIT_FINE;
-    if (status < 0) code = printer.broken ? EXIT_FAILED : library_error(TABLE.command, status);
+    if (status < 0) code = printer.output_failed ? EXIT_FAILED : library_error(TABLE.command, status);
     if (!code && o->json) print_result(result, prompts);
     if (!code) notice_speed(result);
     lckv_generation_free(result);
-    for (int i = 0; i < sequences; i++) free(printer.waiting[i].text);
-    free(printer.waiting);
-    free(given);
+    for (int i = 0; i < sequences; i++) free(printer.pending[i].text);
+    free(printer.pending);
+    free(inputs);
     return code;
 }
 
@@ -314,9 +314,9 @@ static int read_prompts(const struct options *o, prompt_list *prompts) {
     if (!prompts->count)
         return usage_error(TABLE.command, "no prompt given; use --prompt, --prompt_file or --prompt_ids");
     int64_t sequences = prompts->count * o->num_return_sequences;
-    if (sequences <= MOST_SEQUENCES || o->output_file) return EXIT_FINE;
-    return usage_error(TABLE.command, "%lld sequences are too many; at most %d can run together", (long long)sequences,
-                       MOST_SEQUENCES);
+    if (sequences <= MAX_SEQUENCES_TOGETHER || o->output_file) return EXIT_FINE;
+    return usage_error(TABLE.command, "found %lld sequences, expected at most %d; use --output_file for more",
+                       (long long)sequences, MAX_SEQUENCES_TOGETHER);
 }
 
 static int check(struct options *o) {
@@ -362,7 +362,7 @@ static int generate(struct options *o) {
     if (!code && o->output_file)
         code = generate_lines(TABLE.command, &m, &prompts, &o->generate, o->output_file);
     else if (!code)
-        code = run(o, &prompts, &m);
+        code = generate_streaming(o, &prompts, &m);
     close_model(&m);
     prompts_free(&prompts);
     return code;

@@ -2,7 +2,7 @@
 #include "commands.h"
 #include "flags.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 
 #include <math.h>
@@ -76,26 +76,25 @@ static const char *const EXAMPLES[] = {
 static const flag_table TABLE = {
     "inspect",
     "Prints the layer map of a model as a picture, its plan, its parameters, the KV bytes per token compared with "
-    "the\n"
-    "same model without sharing, and the memory footprint of training and serving.",
+    "the same model without sharing, and the memory footprint of training and serving.",
     "--config_name NAME | --model_name_or_path NAME",
     FLAGS,
-    .words = "model_name_or_path",
+    .positional = "model_name_or_path",
     .examples = EXAMPLES,
 };
 
-/* Everything that is printed. */
+/* All results. */
 struct report {
     lckv_config *config;
     lckv_config_info info;
     int64_t parameters;
     lckv_memory training, serving;
-    lckv_memory checkpointed, bf16_weights; /* training memory with gradient checkpointing, and with bfloat16 weights;
-                                               zeros if not possible */
+    lckv_memory checkpointed; /* memory of training with --gradient_checkpointing; zeros if that is not possible */
+    lckv_memory bf16_weights; /* memory of training with --torch_dtype bfloat16; zeros if that is not possible */
     char *layer_types, *picture, *plan_text, *plan_json;
 };
 
-/* ---------------------------------------------------------------- measuring */
+/* ---------------------------------------------------------------- computing */
 
 /* Counts the parameters in the checkpoint's tensors, including biases that the config does not mention. The counting
  * device reads the names, shapes and types of all tensors, but not their values. */
@@ -124,7 +123,7 @@ static bool wants_bf16_weights(const struct options *o) {
     return !strcmp(torch_dtype_name(o->torch_dtype), "bfloat16");
 }
 
-static int foresee_training(const struct options *o, struct report *r) {
+static int training_memory(const struct options *o, struct report *r) {
     lckv_training_shape shape = {.struct_size = sizeof shape,
                                  .batch_size = o->batch_size,
                                  .block_size = o->block_size,
@@ -150,7 +149,7 @@ static int load_config(const struct options *o, lckv_config **out) {
     return status;
 }
 
-static int find_out(struct options *o, struct report *r) {
+static int make_report(struct options *o, struct report *r) {
     o->lora.struct_size = sizeof o->lora;
     o->lora.alpha = 1; /* does not affect memory */
     o->lora.target_modules = (const char *const *)o->lora_target_modules.items;
@@ -170,9 +169,9 @@ static int find_out(struct options *o, struct report *r) {
         status = count_checkpoint(o, &r->parameters);
     }
     if (status >= 0) status = describe_map(r);
-    progress(-1, "computing the memory of training");
-    if (status >= 0) status = foresee_training(o, r);
-    progress(-1, "computing the memory of serving");
+    progress(-1, "computing the memory footprint of training");
+    if (status >= 0) status = training_memory(o, r);
+    progress(-1, "computing the memory footprint of serving");
     if (status >= 0) status = lckv_memory_for_serving(r->config, &o->serving, &r->serving);
     return status;
 }
@@ -284,26 +283,26 @@ static void print_kv(const struct options *o, const struct report *r) {
         printf("; every layer has its own\n");
     if (r->info.windowed_slots)
         printf("            of %s, %d keep only the last %s (sliding_window %lld)\n",
-               people_number(r->info.kv_slots, "slot", slots), r->info.windowed_slots,
-               people_number(r->info.sliding_window - 1, "token", tokens), (long long)r->info.sliding_window);
+               human_quantity(r->info.kv_slots, "slot", slots), r->info.windowed_slots,
+               human_quantity(r->info.sliding_window - 1, "token", tokens), (long long)r->info.sliding_window);
 }
 
 static void print_training(const struct options *o, const struct report *r) {
     const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32], blocks[48];
-    printf("training    %s for %s of %lld tokens in %s%s; %s per step\n", people_bytes((double)m->total, total),
-           people_number(o->batch_size, "block", blocks), (long long)o->block_size, o->bf16 ? "bfloat16" : "float32",
-           o->use_peft ? ", adapter only" : "", people_flops(m->flops, flops));
+    printf("training    %s for %s of %lld tokens in %s%s; %s per step\n", human_bytes((double)m->total, total),
+           human_quantity(o->batch_size, "block", blocks), (long long)o->block_size, o->bf16 ? "bfloat16" : "float32",
+           o->use_peft ? ", adapter only" : "", human_flops(m->flops, flops));
     printf("            weights %s, gradients %s, optimizer %s, activations %s\n",
-           people_bytes((double)m->weights, weights), people_bytes((double)m->gradients, gradients),
-           people_bytes((double)m->optimizer, optimizer), people_bytes((double)m->activations, activations));
+           human_bytes((double)m->weights, weights), human_bytes((double)m->gradients, gradients),
+           human_bytes((double)m->optimizer, optimizer), human_bytes((double)m->activations, activations));
     if (narrow->total)
-        printf("            with --torch_dtype bfloat16 %s, optimizer %s\n", people_bytes((double)narrow->total, total),
-               people_bytes((double)narrow->optimizer, optimizer));
+        printf("            with --torch_dtype bfloat16 %s, optimizer %s\n", human_bytes((double)narrow->total, total),
+               human_bytes((double)narrow->optimizer, optimizer));
     if (!less->total) return;
     printf("            with --gradient_checkpointing %s, activations %s; %s per step\n",
-           people_bytes((double)less->total, total), people_bytes((double)less->activations, activations),
-           people_flops(less->flops, flops));
+           human_bytes((double)less->total, total), human_bytes((double)less->activations, activations),
+           human_flops(less->flops, flops));
 }
 
 static void print_serving(const struct options *o, const struct report *r) {
@@ -312,18 +311,18 @@ static void print_serving(const struct options *o, const struct report *r) {
     const lckv_memory *m = &r->serving;
     const lckv_serving_shape *s = &o->serving;
     if (s->window_length) snprintf(window, sizeof window, " with a sink cache of %lld", (long long)s->window_length);
-    printf("serving     %s for %s of %s%s in %s, weights in %s; %s per token\n", people_bytes((double)m->total, total),
-           people_number(s->sequences, "sequence", sequences), people_number(s->length, "token", tokens), window,
-           dtype_text(kv_dtype(o)), dtype_text(r->info.dtype), people_flops(m->flops / (double)s->sequences, flops));
+    printf("serving     %s for %s of %s%s in %s, weights in %s; %s per token\n", human_bytes((double)m->total, total),
+           human_quantity(s->sequences, "sequence", sequences), human_quantity(s->length, "token", tokens), window,
+           dtype_text(kv_dtype(o)), dtype_text(r->info.dtype), human_flops(m->flops / (double)s->sequences, flops));
     printf("            weights %s, KV cache %s (%s reserved), activations %s\n",
-           people_bytes((double)m->weights, weights), people_bytes((double)m->kv_cache, cache),
-           people_bytes((double)m->kv_cache_reserved, reserved), people_bytes((double)m->activations, activations));
+           human_bytes((double)m->weights, weights), human_bytes((double)m->kv_cache, cache),
+           human_bytes((double)m->kv_cache_reserved, reserved), human_bytes((double)m->activations, activations));
 }
 
 static void print_report(const struct options *o, const struct report *r) {
     char count[32];
     printf("%s\n%s\n", r->picture, r->plan_text);
-    printf("parameters  %s (%lld)\n", people_count((double)r->parameters, count), (long long)r->parameters);
+    printf("parameters  %s (%lld)\n", human_count((double)r->parameters, count), (long long)r->parameters);
     print_kv(o, r);
     print_training(o, r);
     print_serving(o, r);
@@ -345,7 +344,7 @@ static int inspect(struct options *o) {
     struct report r = {0};
     if (!o->model == !o->config)
         return usage_error(TABLE.command, "expected either --config_name or --model_name_or_path");
-    int status = find_out(o, &r), code = EXIT_FINE;
+    int status = make_report(o, &r), code = EXIT_FINE;
     progress_end();
     if (status < 0) code = library_error(TABLE.command, status);
     if (!code && o->svg) code = write_svg(o, &r);

@@ -2,15 +2,15 @@
 #include "commands.h"
 #include "flags.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 #include "prompts.h"
+#include "timer.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct options {
     struct model_flags model;
@@ -79,15 +79,14 @@ static const char *const EXAMPLES[] = {
 static const flag_table TABLE = {
     "score",
     "Prints the mean negative log-likelihood (nats per token) and the perplexity of a text or of token ids; with "
-    "--json\n"
-    "also the log-probability of each token.",
+    "--json also the log-probability of each token.",
     "--model_name_or_path NAME --text TEXT",
     FLAGS,
-    .words = "model_name_or_path text",
+    .positional = "model_name_or_path text",
     .examples = EXAMPLES,
 };
 
-static bool go_on(void *user, double fraction) {
+static bool show_progress(void *user, double fraction) {
     (void)user;
     if (progress_due()) progress(fraction, "scoring %3.0f %%", 100 * fraction);
     return !interrupted();
@@ -98,10 +97,6 @@ static double mean_nll(const float *logprobs, int64_t count) {
     double sum = 0;
     for (int64_t i = 0; i < count; i++) sum -= logprobs[i];
     return count ? sum / (double)count : NAN;
-}
-
-static json_t *number_json(double value) {
-    return isfinite(value) ? json_real(value) : json_null();
 }
 
 static void print_result(const given_prompt *p, const float *logprobs, bool json) {
@@ -117,38 +112,32 @@ static void print_result(const given_prompt *p, const float *logprobs, bool json
     for (int64_t i = 0; i < p->count; i++) json_array_append_new(ids, json_integer(p->ids[i]));
     for (int64_t i = 0; i + 1 < p->count; i++) json_array_append_new(values, json_real(logprobs[i]));
     json_t *result = json_pack("{s:I, s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)p->count, "scored_tokens",
-                               (json_int_t)(p->count - 1), "ids", ids, "logprobs", values, "mean_nll", number_json(nll),
-                               "perplexity", number_json(exp(nll)));
+                               (json_int_t)(p->count - 1), "ids", ids, "logprobs", values, "mean_nll",
+                               number_or_null(nll), "perplexity", number_or_null(exp(nll)));
     print_json(result);
     json_decref(result);
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* The first token has no context and is not scored. */
-static void tell(int64_t count, double seconds) {
+static void notice_speed(int64_t count, double seconds) {
     char tokens[48];
-    people_number(count, "token", tokens);
+    human_quantity(count, "token", tokens);
     if (count == 1)
         notice("%s: nothing to score, because the first token has no context", tokens);
     else
-        notice("%s, %lld of them scored, %.1f tokens/s", tokens, (long long)count - 1, (double)count / seconds);
+        notice("%s, %lld scored, %.1f tokens/s", tokens, (long long)count - 1, (double)count / seconds);
 }
 
 static int run(const struct options *o, const given_prompt *p, opened_model *m) {
-    double begin = now();
+    double start = timer_seconds();
     float *logprobs = need(calloc((size_t)p->count + 1, sizeof *logprobs));
     lckv_score_options score = o->score;
-    score.go_on = go_on;
+    score.go_on = show_progress;
     int status = lckv_score(m->model, p->ids, p->count, &score, logprobs);
     progress_end();
     int code = status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
     if (!code) print_result(p, logprobs, o->json);
-    if (!code) tell(p->count, now() - begin);
+    if (!code) notice_speed(p->count, timer_seconds() - start);
     free(logprobs);
     return code;
 }

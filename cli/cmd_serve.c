@@ -2,7 +2,7 @@
 #include "api_key.h"
 #include "commands.h"
 #include "flags.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 #include "serve/serve.h"
 
@@ -71,9 +71,8 @@ static const flag FLAGS[] = {
      "maximum number of tokens per request, prompt and new tokens together; 0 uses the model's max_position_embeddings",
      SERVE(engine.max_model_len), .max = 1e15},
     {"max_num_seqs", FLAG_INT, "0", "Engine",
-     "maximum number of sequences that run together; 0 uses 64 on a CPU, and on a GPU as many as its memory holds, up "
-     "to "
-     "1024",
+     "maximum number of sequences that run together; 0 uses 64 on a CPU, and on a GPU as many as "
+     "its memory holds, up to 1024",
      OWN(max_num_seqs), .min = 0, .max = 65536},
     {"max_queue", FLAG_INT, "1024", "Engine",
      "maximum number of waiting requests; beyond it the server responds with 429", OWN(max_queue), .max = 1 << 24},
@@ -112,7 +111,7 @@ static const flag_table TABLE = {
     "requests and stop the server.",
     "--model_name_or_path NAME [--port N]",
     FLAGS,
-    .words = "model_name_or_path",
+    .positional = "model_name_or_path",
     .examples = EXAMPLES,
 };
 
@@ -182,7 +181,7 @@ static int serve(struct options *o) {
         set_server(o);
         o->serve.api_key = key;
         if (opened.tokenizer) o->serve.tokenizer_name = model_tokenizer_name(&o->model);
-        stop_on_warnings();
+        stop_on_scheduler_signals();
         code = serve_run(opened.model, &o->serve, error) ? EXIT_FINE : failure("serve", "%s", error);
         close_model(&opened);
         free(name);

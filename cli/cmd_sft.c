@@ -35,7 +35,7 @@ static const flag ROWS[] = {
      TUNING(assistant_only_loss)},
     {"completion_only_loss", FLAG_TEXT, NULL, "Rows",
      "compute the loss only on the completion in rows with prompt and completion; True unless set to False",
-     .offset = offsetof(struct sft_flags, completion_only_loss), .value = "True|False", .alone = "True"},
+     .offset = offsetof(struct sft_flags, completion_only_loss), .value = "True|False", .implicit = "True"},
     {0},
 };
 
@@ -43,8 +43,8 @@ static const flag ROWS[] = {
  * TRAINING_FOREIGN. */
 static const foreign_flag FOREIGN[] = {
     {"use_liger", FLAG_SWITCH, "norms, rotations, SwiGLU and the loss are always fused"},
-    {"max_length", .stands_for = "max_seq_length"},
-    {"chat_template_path", .stands_for = "chat_template"},
+    {"max_length", .alias_of = "max_seq_length"},
+    {"chat_template_path", .alias_of = "chat_template"},
     {"packing_strategy", FLAG_TEXT, .refused = "rows are packed whole, best fit decreasing", .accepted = "bfd"},
     {"eval_packing", FLAG_SWITCH, .refused = "evaluation rows are packed like training rows"},
     {"padding_free", FLAG_SWITCH, "rows are never padded"},
@@ -63,11 +63,11 @@ static const foreign_flag FOREIGN[] = {
      .accepted = "False"},
     {"lora_target_parameters", FLAG_LIST, .refused = "only matrices of layers can be adapted", .accepted = "None"},
     {"model_init_kwargs", FLAG_TEXT, .refused = "use --config_overrides to change the config", .accepted = "None|{}"},
-    {"dtype", .stands_for = "torch_dtype"},
+    {"dtype", .alias_of = "torch_dtype"},
     {"bnb_4bit_quant_type", FLAG_TEXT, "it applies to --load_in_4bit only, which is refused"},
     {"use_bnb_nested_quant", FLAG_SWITCH, "it applies to --load_in_4bit only, which is refused"},
     {"bnb_4bit_quant_storage", FLAG_TEXT, "it applies to --load_in_4bit only, which is refused"},
-    {"dataset_config", .stands_for = "dataset_config_name"},
+    {"dataset_config", .alias_of = "dataset_config_name"},
     {"dataset_train_split", FLAG_TEXT, .refused = "the paths of the files select the split", .accepted = "train"},
     {"dataset_test_split", FLAG_TEXT, .refused = "the paths of the files select the split",
      .accepted = "test|validation"},
@@ -80,7 +80,7 @@ static const foreign_flag FOREIGN[] = {
 };
 
 /* Flags of train that apply to document blocks only. */
-static const char *const LEFT_OUT[] = {"config_name",
+static const char *const EXCLUDED[] = {"config_name",
                                        "kv",
                                        "keep_linebreaks",
                                        "text_column",
@@ -96,12 +96,12 @@ static const char *const LEFT_OUT[] = {"config_name",
 
 /* Changes to flags of train; NULL: no change. Defaults are those of SFTConfig if they differ from TrainingArguments. */
 static const struct {
-    const char *name, *fallback, *help, *note;
-} OTHERS[] = {
-    {"learning_rate", .fallback = "2e-5"},
-    {"logging_steps", .fallback = "10"},
-    {"gradient_checkpointing", .note = "SFTConfig: True"},
-    {"bf16", .note = "SFTConfig: True"},
+    const char *name, *default_value, *help, *note;
+} CHANGES[] = {
+    {"learning_rate", .default_value = "2e-5"},
+    {"logging_steps", .default_value = "10"},
+    {"gradient_checkpointing", .note = "default in SFTConfig: True"},
+    {"bf16", .note = "default in SFTConfig: True"},
     {"model_name_or_path", .help = "checkpoint to tune: a folder or ORG/NAME"},
     {"tokenizer_name", .help = "tokenizer: a folder or ORG/NAME; by default the model's own. If it has more tokens "
                                "than the model, the embeddings are extended (not with --use_peft)"},
@@ -117,19 +117,19 @@ static const struct {
     {"seed", .help = "random seed for the order of rows and a new adapter"},
 };
 
-static bool is_left_out(const char *name) {
+static bool is_excluded(const char *name) {
     int i = 0;
-    while (LEFT_OUT[i] && strcmp(LEFT_OUT[i], name)) i++;
-    return LEFT_OUT[i] != NULL;
+    while (EXCLUDED[i] && strcmp(EXCLUDED[i], name)) i++;
+    return EXCLUDED[i] != NULL;
 }
 
-static void change(flag *f, size_t i) {
-    if (OTHERS[i].fallback) f->fallback = OTHERS[i].fallback;
-    if (OTHERS[i].help) f->help = OTHERS[i].help;
-    f->note = OTHERS[i].note;
+static void apply_change(flag *f, size_t i) {
+    if (CHANGES[i].default_value) f->default_value = CHANGES[i].default_value;
+    if (CHANGES[i].help) f->help = CHANGES[i].help;
+    f->note = CHANGES[i].note;
 }
 
-/* Flags of train, with the flags of rows inserted before the group "Data". */
+/* Makes the table: flags of train, with the flags of rows before the group "Data". */
 static void make_flags(flag *out) {
     int count = 0;
     bool rows = false;
@@ -138,12 +138,12 @@ static void make_flags(flag *out) {
             for (const flag *r = ROWS; r->name; r++) out[count++] = *r;
             rows = true;
         }
-        if (is_left_out(f->name)) continue;
-        flag *mine = &out[count++];
-        *mine = *f;
-        mine->note = NULL; /* of run_clm.py */
-        for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
-            if (!strcmp(f->name, OTHERS[i].name)) change(mine, i);
+        if (is_excluded(f->name)) continue;
+        flag *copy = &out[count++];
+        *copy = *f;
+        copy->note = NULL; /* compares with run_clm.py */
+        for (size_t i = 0; i < sizeof CHANGES / sizeof *CHANGES; i++)
+            if (!strcmp(f->name, CHANGES[i].name)) apply_change(copy, i);
     }
     out[count] = (flag){0};
 }
@@ -157,10 +157,10 @@ static void make_foreign(foreign_flag *out) {
 
 static int tune(struct sft_flags *o, int argc, char **argv) {
     const char *completion = o->completion_only_loss;
-    bool yes = completion && !strcmp(completion, "True");
-    if (completion && !yes && strcmp(completion, "False"))
+    bool is_true = completion && !strcmp(completion, "True");
+    if (completion && !is_true && strcmp(completion, "False"))
         return usage_error("sft", "--completion_only_loss: expected True or False, found \"%s\"", completion);
-    o->tuning.completion_only_loss = yes          ? LCKV_COMPLETION_LOSS_YES
+    o->tuning.completion_only_loss = is_true      ? LCKV_COMPLETION_LOSS_YES
                                      : completion ? LCKV_COMPLETION_LOSS_NO
                                                   : LCKV_COMPLETION_LOSS_AUTO;
     o->tuning.drop_long = o->long_rows == 1;
@@ -186,7 +186,7 @@ int cmd_sft(int argc, char **argv) {
         "--model_name_or_path MODEL --train_file FILES --output_dir DIR",
         flags,
         foreign,
-        .words = "model_name_or_path train_file",
+        .positional = "model_name_or_path train_file",
         .examples = EXAMPLES};
     struct sft_flags options = {.train = {.train = lckv_train_defaults(), .command = "sft"},
                                 .tuning = lckv_tuning_defaults()};

@@ -3,7 +3,7 @@
 #include "flags.h"
 #include "input.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 #include "prompts.h"
 
@@ -74,12 +74,12 @@ static const char *const EXAMPLES[] = {
 
 static const flag_table TABLE = {
     "tokenize",
-    "Prints {\"ids\": [...]} for each text, one per line; with --decode, {\"text\": ...} for each line of ids.\n"
-    "Invalid UTF-8 is replaced by U+FFFD.\n"
-    "With --train_file, encodes training data in advance; lckv train would otherwise do it at its start.",
+    "Prints {\"ids\": [...]} for each text, one per line; with --decode, {\"text\": ...} for each line of ids. "
+    "Invalid UTF-8 is replaced by U+FFFD. With --train_file, encodes training data in advance; which lckv train would "
+    "otherwise do at its start.",
     "--tokenizer_name NAME (--text TEXT | --train_file FILES --output_dir DIR)",
     FLAGS,
-    .words = "tokenizer_name text",
+    .positional = "tokenizer_name text",
     .examples = EXAMPLES,
 };
 
@@ -97,7 +97,7 @@ static int print_ids(const int32_t *ids, size_t count) {
 
 /* ---------------------------------------------------------------- --text, --file */
 
-static int encode_given(const struct options *o, lckv_tokenizer *tokenizer) {
+static int encode_prompts(const struct options *o, lckv_tokenizer *tokenizer) {
     prompt_list list = {0};
     int code = o->text ? prompts_add_text(&list, o->text, strlen(o->text))
                        : prompts_add_file(TABLE.command, &list, o->file, false);
@@ -107,7 +107,7 @@ static int encode_given(const struct options *o, lckv_tokenizer *tokenizer) {
     return code;
 }
 
-/* ---------------------------------------------------------------- --jsonl, --decode: a line at a time */
+/* ---------------------------------------------------------------- --jsonl, --decode: line by line */
 
 static int encode_row(const struct options *o, lckv_tokenizer *tokenizer, const json_t *row, int line) {
     const json_t *text = json_object_get(row, "text");
@@ -122,16 +122,16 @@ static int encode_row(const struct options *o, lckv_tokenizer *tokenizer, const 
     return code;
 }
 
-/* NULL if `list` is not a list of 32-bit integers. */
+/* Returns the ids in a JSON array, or NULL if it is not a list of 32-bit integers. Release with free(). */
 static int32_t *ids_of(const json_t *list) {
     int32_t *ids = need(malloc(json_array_size(list) * sizeof *ids + 1));
-    bool fine = json_is_array(list);
-    for (size_t i = 0; i < json_array_size(list) && fine; i++) {
+    bool valid = json_is_array(list);
+    for (size_t i = 0; i < json_array_size(list) && valid; i++) {
         const json_t *id = json_array_get(list, i);
         ids[i] = (int32_t)json_integer_value(id);
-        fine = json_is_integer(id) && ids[i] == json_integer_value(id);
+        valid = json_is_integer(id) && ids[i] == json_integer_value(id);
     }
-    if (fine) return ids;
+    if (valid) return ids;
     free(ids);
     return NULL;
 }
@@ -161,10 +161,10 @@ static int run_row(const struct options *o, lckv_tokenizer *tokenizer, const cha
 
 static int run_lines(const struct options *o, lckv_tokenizer *tokenizer) {
     char *text = NULL;
-    size_t room = 0;
+    size_t capacity = 0;
     ssize_t length;
     int code = EXIT_FINE;
-    for (int line = 1; !code && !interrupted() && (length = getline(&text, &room, stdin)) >= 0; line++)
+    for (int line = 1; !code && !interrupted() && (length = getline(&text, &capacity, stdin)) >= 0; line++)
         if (strspn(text, " \t\r\n") < (size_t)length) code = run_row(o, tokenizer, text, (size_t)length, line);
     free(text);
     if (!code && interrupted()) return library_error(TABLE.command, LCKV_ERROR_INTERRUPTED);
@@ -174,34 +174,34 @@ static int run_lines(const struct options *o, lckv_tokenizer *tokenizer) {
 
 /* ---------------------------------------------------------------- --train_file */
 
-static bool show_reading(void *user, const lckv_train_progress *p) {
+static bool show_progress(void *user, const lckv_train_progress *p) {
     (void)user;
     if (progress_due()) progress(p->fraction, "encoding %.0f %%", 100 * p->fraction);
     return !interrupted();
 }
 
-static int print_kept(const struct options *o, const lckv_tokenized *kept) {
+static int print_summary(const struct options *o, const lckv_tokenized *encoded) {
     char tokens[32], documents[48];
-    notice("%s token%s in %s, written to '%s'", people_count((double)kept->tokens, tokens),
-           kept->tokens == 1 ? "" : "s", people_number(kept->documents, "document", documents), kept->path);
+    notice("%s token%s in %s, written to '%s'", human_count((double)encoded->tokens, tokens),
+           encoded->tokens == 1 ? "" : "s", human_quantity(encoded->documents, "document", documents), encoded->path);
     if (!o->json) return EXIT_FINE;
-    return print_result(json_pack("{sI sI ss}", "documents", (json_int_t)kept->documents, "tokens",
-                                  (json_int_t)kept->tokens, "path", kept->path));
+    return print_result(json_pack("{sI sI ss}", "documents", (json_int_t)encoded->documents, "tokens",
+                                  (json_int_t)encoded->tokens, "path", encoded->path));
 }
 
 static int encode_corpus(struct options *o) {
-    lckv_tokenized kept;
-    if (!o->train.token_cache_dir) return usage_error(TABLE.command, "--train_file needs --output_dir");
+    lckv_tokenized encoded;
+    if (!o->train.token_cache_dir) return usage_error(TABLE.command, "--train_file requires --output_dir");
     o->train.tokenizer_name = o->model.tokenizer_name;
     o->train.train_files = (const char *const *)o->train_files.items;
     o->train.train_file_count = o->train_files.count;
-    o->train.callback = show_reading;
-    stop_on_warnings();
-    int status = lckv_tokenize(&o->train, &kept);
+    o->train.callback = show_progress;
+    stop_on_scheduler_signals();
+    int status = lckv_tokenize(&o->train, &encoded);
     progress_end();
     if (status < 0) return library_error(TABLE.command, status);
-    int code = print_kept(o, &kept);
-    lckv_free(kept.path);
+    int code = print_summary(o, &encoded);
+    lckv_free(encoded.path);
     return code;
 }
 
@@ -227,7 +227,7 @@ static int tokenize(struct options *o) {
     int code = check(o);
     if (!code && o->train_files.count) return encode_corpus(o);
     if (!code) code = open_tokenizer(TABLE.command, &o->model, &tokenizer);
-    if (!code) code = o->text || o->file ? encode_given(o, tokenizer) : run_lines(o, tokenizer);
+    if (!code) code = o->text || o->file ? encode_prompts(o, tokenizer) : run_lines(o, tokenizer);
     lckv_tokenizer_free(tokenizer);
     return code;
 }

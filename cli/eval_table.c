@@ -25,12 +25,6 @@ typedef struct table {
     int count;
 } table;
 
-static int letters(const char *text) { /* width on the screen: no wide characters are used */
-    int count = 0;
-    for (; *text; text++) count += ((unsigned char)*text & 0xC0) != 0x80;
-    return count;
-}
-
 /* ---------------------------------------------------------------- filling */
 
 static void set_number(char cell[CELL_BYTES], const json_t *value) {
@@ -102,14 +96,14 @@ static int decimals_needed(const char *number) {
 }
 
 static void trim_decimals(table *t, int column) {
-    int most = 0;
+    int max_decimals = 0;
     for (int i = 0; i < t->count; i++) {
         int own = decimals_needed(t->rows[i].cells[column]);
-        most = own > most ? own : most;
+        max_decimals = own > max_decimals ? own : max_decimals;
     }
     for (int i = 0; i < t->count; i++) {
         char *point = strchr(t->rows[i].cells[column], '.');
-        if (point) point[most ? most + 1 : 0] = '\0';
+        if (point) point[max_decimals ? max_decimals + 1 : 0] = '\0';
     }
 }
 
@@ -122,7 +116,7 @@ static void print_repeated(char c, int count) {
 }
 
 static void print_cell(const char *text, int width, int left) {
-    int rest = width - letters(text);
+    int rest = width - display_width(text, strlen(text));
     print_repeated(' ', left < rest ? left : rest);
     print_text(text);
     print_repeated(' ', rest - (left < rest ? left : rest));
@@ -132,14 +126,16 @@ static void print_cell(const char *text, int width, int left) {
 static void print_table(const table *t, const char *const headers[COLUMNS]) {
     int widths[COLUMNS];
     for (int c = 0; c < COLUMNS; c++) {
-        widths[c] = letters(headers[c]) > 3 ? letters(headers[c]) : 3;
+        widths[c] =
+            display_width(headers[c], strlen(headers[c])) > 3 ? display_width(headers[c], strlen(headers[c])) : 3;
         for (int i = 0; i < t->count; i++) {
-            int own = letters(t->rows[i].cells[c]);
+            int own = display_width(t->rows[i].cells[c], strlen(t->rows[i].cells[c]));
             widths[c] = own > widths[c] ? own : widths[c];
         }
     }
     print_text("|");
-    for (int c = 0; c < COLUMNS; c++) print_cell(headers[c], widths[c], (widths[c] - letters(headers[c])) / 2);
+    for (int c = 0; c < COLUMNS; c++)
+        print_cell(headers[c], widths[c], (widths[c] - display_width(headers[c], strlen(headers[c]))) / 2);
     print_text("\n|");
     for (int c = 0; c < COLUMNS; c++) {
         print_repeated('-', widths[c] - RIGHT[c]);

@@ -5,6 +5,7 @@
 #include "cli/bench/chart.h"
 #include "output.h"
 #include "prompts.h"
+#include "timer.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,29 +14,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 typedef struct evaluation {
     const struct eval_text *flags;
     lckv_perplexity *perplexity;
-    FILE *log; /* NULL: no log */
-    int64_t tokens, all;
-    double begin, sum; /* start time in seconds; sum of the negative log-likelihoods */
+    FILE *log;      /* NULL: no log */
+    int64_t tokens; /* tokens scored so far */
+    int64_t all;    /* tokens to score */
+    double start;   /* start time in seconds */
+    double sum;     /* sum of the negative log-likelihoods in nats */
 } evaluation;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---------------------------------------------------------------- progress */
 
 static void show(evaluation *r) {
     char left[32];
     if (!progress_due()) return;
-    double seconds = now() - r->begin;
-    people_time(seconds / (double)r->tokens * (double)(r->all - r->tokens), left);
+    double seconds = timer_seconds() - r->start;
+    human_time(seconds / (double)r->tokens * (double)(r->all - r->tokens), left);
     progress((double)r->tokens / (double)r->all, "%lld/%lld tokens  mean nll %.4f  %.1f tokens/s  %s left",
              (long long)r->tokens, (long long)r->all, r->sum / (double)r->tokens, (double)r->tokens / seconds, left);
 }
@@ -88,13 +84,13 @@ static int write_points(const char *command, const char *folder, const lckv_curv
 /* Draws the curve, with a dashed line at the mean. */
 static int write_picture(const char *command, const evaluation *r, const lckv_curve_point *points, int count) {
     lckv_perplexity_result result = lckv_perplexity_so_far(r->perplexity);
-    chart_point *places = need(calloc((size_t)count + 1, sizeof *places));
+    chart_point *chart_points = need(calloc((size_t)count + 1, sizeof *chart_points));
     char title[96], tokens[48];
     for (int i = 0; i < count; i++)
-        places[i] = (chart_point){(double)points[i].first + (double)points[i].tokens / 2, points[i].nll, 0};
+        chart_points[i] = (chart_point){(double)points[i].first + (double)points[i].tokens / 2, points[i].nll, 0};
     snprintf(title, sizeof title, "loss by position: mean %.3f, %s", result.mean_nll,
-             people_number(result.tokens, "token", tokens));
-    const chart_series curve = {NULL, places, count};
+             human_quantity(result.tokens, "token", tokens));
+    const chart_series curve = {NULL, chart_points, count};
     const chart_lines c = {.title = title,
                            .x_title = "tokens",
                            .y_title = "nats per token",
@@ -104,7 +100,7 @@ static int write_picture(const char *command, const evaluation *r, const lckv_cu
     char *svg = chart_lines_svg(&c);
     int code = write_in(command, r->flags->output_dir, "curve.svg", svg);
     free(svg);
-    free(places);
+    free(chart_points);
     return code;
 }
 
@@ -130,7 +126,7 @@ static json_t *curve_json(const lckv_curve_point *points, int count) {
 
 static int print_result(const evaluation *r, const lckv_curve_point *points, int count) {
     lckv_perplexity_result result = lckv_perplexity_so_far(r->perplexity);
-    double seconds = now() - r->begin;
+    double seconds = timer_seconds() - r->start;
     if (!r->flags->json) {
         char line[160];
         snprintf(line, sizeof line, "tokens      %lld\nmean_nll    %.6f\nperplexity  %.4f\n", (long long)result.tokens,
@@ -184,7 +180,7 @@ static int close_log(const char *command, evaluation *r, int code) {
 }
 
 static int score(const char *command, const struct eval_text *flags, const prompt_list *texts, lckv_model *model) {
-    evaluation r = {.flags = flags, .all = tokens_to_score(flags, texts), .begin = now()};
+    evaluation r = {.flags = flags, .all = tokens_to_score(flags, texts), .start = timer_seconds()};
     lckv_perplexity_options options = flags->perplexity;
     options.callback = each_token;
     options.user = &r;

@@ -4,10 +4,11 @@
 
 #include "flags.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 
+/* Values of the flags. */
 struct eval_text {
-    flag_list files;
+    flag_list files;     /* paths of files and folders */
     int64_t num_samples; /* maximum number of texts; 0 uses all */
     lckv_perplexity_options perplexity;
     const char *output_dir; /* folder for log.txt, ppl.txt, curve.csv and curve.svg; NULL: none */

@@ -239,8 +239,8 @@ const flag_alias FLAG_ALIASES[] = {
     {0},
 };
 
-/* Whether the `length` bytes at `typed` are this word. _ and - are equal, except for a leading one, which marks
- * letters. */
+/* Whether the `length` bytes at `typed` are this word. _ and - are equal, except at the start, where a dash marks a
+ * one-letter flag. */
 static bool same_word(const char *word, const char *typed, size_t length) {
     for (size_t i = 0; i < length; i++)
         if (word[i] != (i && typed[i] == '-' ? '_' : typed[i])) return false;

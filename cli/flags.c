@@ -1,5 +1,5 @@
-/* Parses flags into a command's struct. Help: flags_help.c. Unknown words: flags_unknown.c. Files of flags:
- * args_file.c. Flags without effect: foreign_flags.c. */
+/* Parses flags into a command's struct. See also flags_help.c (help), flags_unknown.c (errors for unknown words),
+ * args_file.c (files of flags) and foreign_flags.c (flags without effect). */
 #include "flags.h"
 #include "args_file.h"
 #include "flag_aliases.h"
@@ -96,14 +96,14 @@ static int parse_choice(const char *choices, const char *text) {
     }
 }
 
-/* The present name of a choice that was typed by its former name; else `text` itself. */
+/* Returns the present name of a choice that was typed by its former name, else `text` itself. */
 static const char *present_choice(const flag *f, const char *text) {
     size_t length = f->former_choice ? strcspn(f->former_choice, "=") : 0;
     bool former = length && strlen(text) == length && !memcmp(f->former_choice, text, length);
     return former ? f->former_choice + length + 1 : text;
 }
 
-static int wrong_range(const flag_table *table, const flag *f, const char *text) {
+static int range_error(const flag_table *table, const flag *f, const char *text) {
     char low[32], high[32];
     snprintf(low, sizeof low, "%g", f->min);
     snprintf(high, sizeof high, "%g", f->max);
@@ -123,7 +123,7 @@ static int set_number(const flag_table *table, const flag *f, const char *text, 
         *(double *)target = number;
     }
     bool limited = f->min != 0 || f->max != 0;
-    if (limited && (number < f->min || number > f->max)) return wrong_range(table, f, text);
+    if (limited && (number < f->min || number > f->max)) return range_error(table, f, text);
     return 0;
 }
 
@@ -160,8 +160,8 @@ static bool all_name_files(const char *text, size_t length) {
     return true;
 }
 
-/* Adds the paths in a word: one path if such a file exists, otherwise several separated by commas. Spaces belong to a
- * path, except around commas. */
+/* Adds the paths in a word: a single path if such a file exists, otherwise several separated by commas. Spaces belong
+ * to a path, except around commas. */
 static int add_files(const flag_table *table, const flag *f, const char *text, flag_list *list) {
     if (names_file(text, strlen(text))) {
         list_add(list, text, strlen(text));
@@ -183,7 +183,7 @@ static int add_files(const flag_table *table, const flag *f, const char *text, f
     return 0;
 }
 
-static int not_a_switch(const flag_table *table, const char *name, const char *text) {
+static int switch_error(const flag_table *table, const char *name, const char *text) {
     return usage_error(table->command, "--%s: expected True, False or no value, found \"%s\"", name, text);
 }
 
@@ -210,7 +210,7 @@ static int set_value(const flag_table *table, const flag *f, const char *text, v
         return set_number(table, f, text, target);
     case FLAG_SWITCH:
         if (parse_switch(text, target)) return 0;
-        return not_a_switch(table, f->name, text);
+        return switch_error(table, f->name, text);
     case FLAG_CHOICE:
         *(int *)target = parse_choice(f->choices, present_choice(f, text));
         if (*(int *)target >= 0) return 0;
@@ -223,9 +223,9 @@ static int set_value(const flag_table *table, const flag *f, const char *text, v
 typedef struct parser {
     const flag_table *table;
     void *values;
-    uint64_t given[MAX_FLAGS / 64];   /* flags that have been given */
-    uint64_t here[MAX_FLAGS / 64];    /* flags given by these words, not by a file before them */
-    uint64_t foreign[MAX_FLAGS / 64]; /* foreign flags given */
+    uint64_t given[MAX_FLAGS / 64];   /* bit i: flag i of the table has been given */
+    uint64_t here[MAX_FLAGS / 64];    /* flags given by `words`, not by a file of flags before them */
+    uint64_t foreign[MAX_FLAGS / 64]; /* bit i: foreign flag i has been given */
     char **words;
     int count, at;
 } parser;
@@ -268,9 +268,9 @@ static char *join_words(parser *r) {
     return joined;
 }
 
-/* Returns the value of the flag at words[at] and advances `at` to the last word used; without a value, uses `alone`.
+/* Returns the value of the flag at words[at] and advances `at` to the last word used; without a value, uses `implicit`.
  * Release *owned with free(). */
-static int take_value(parser *r, const char *name, flag_type type, const char *alone, const char **value,
+static int take_value(parser *r, const char *name, flag_type type, const char *implicit, const char **value,
                       char **owned) {
     const char *command = r->table->command, *equals = strchr(r->words[r->at], '=');
     const char *next = r->at + 1 < r->count ? r->words[r->at + 1] : NULL;
@@ -289,8 +289,8 @@ static int take_value(parser *r, const char *name, flag_type type, const char *a
         *value = *owned = join_words(r);
         return *owned ? 0 : usage_error(command, "--%s: expected a value", name);
     }
-    if (alone && (!next || flag_looks_like_one(next))) {
-        *value = alone;
+    if (implicit && (!next || flag_looks_like_one(next))) {
+        *value = implicit;
         return 0;
     }
     if (!next) return usage_error(command, "--%s: expected a value", name);
@@ -301,7 +301,7 @@ static int take_value(parser *r, const char *name, flag_type type, const char *a
     return 0;
 }
 
-/* The second word of a pair. */
+/* Takes the second word of a pair. */
 static int take_second(parser *r, const flag *f) {
     flag_list *list = (flag_list *)((char *)r->values + f->offset);
     if (r->at + 1 >= r->count || flag_looks_like_one(r->words[r->at + 1]))
@@ -311,7 +311,7 @@ static int take_second(parser *r, const flag *f) {
     return 0;
 }
 
-/* The words up to the next flag, or the text after `=`. */
+/* Takes the words up to the next flag, or the text after `=`. */
 static int take_files(parser *r, const flag *f) {
     flag_list *list = (flag_list *)((char *)r->values + f->offset);
     const char *equals = strchr(r->words[r->at], '=');
@@ -325,7 +325,7 @@ static int take_files(parser *r, const flag *f) {
 static int take_one(parser *r, const flag *f) {
     const char *value;
     char *owned;
-    int code = take_value(r, f->name, f->type, f->alone, &value, &owned);
+    int code = take_value(r, f->name, f->type, f->implicit, &value, &owned);
     if (!code && f->type != FLAG_FILE) code = set_value(r->table, f, value, r->values);
     if (!code && f->type == FLAG_PAIR) code = take_second(r, f);
     free(owned);
@@ -337,8 +337,8 @@ static int set_flag(parser *r, const flag *f) {
     size_t index = (size_t)(f - r->table->flags);
     add_bit(r->given, index);
     bool again = add_bit(r->here, index);
-    bool begins = is_list(f->type) && f->type != FLAG_FILE && (!again || f->type == FLAG_PAIR);
-    if (begins) clear_list(f, r->values);
+    bool replaces = is_list(f->type) && f->type != FLAG_FILE && (!again || f->type == FLAG_PAIR);
+    if (replaces) clear_list(f, r->values);
     return f->type == FLAG_FILES ? take_files(r, f) : take_one(r, f);
 }
 
@@ -351,7 +351,7 @@ static int set_foreign(parser *r, const foreign_flag *f) {
         if (parse_switch(value, &on))
             value = on ? "True" : "False";
         else
-            code = not_a_switch(r->table, f->name, value);
+            code = switch_error(r->table, f->name, value);
     }
     if (!code) code = foreign_check(r->table->command, f, value);
     free(owned);
@@ -359,7 +359,7 @@ static int set_foreign(parser *r, const foreign_flag *f) {
     return code;
 }
 
-static int unknown(const parser *r) {
+static int report_unknown(const parser *r) {
     return flag_unknown(r->table, r->words, r->count, r->at, r->given);
 }
 
@@ -368,45 +368,45 @@ static const char *negated(const char *typed) {
     return strncmp(typed, "no_", 3) && strncmp(typed, "no-", 3) ? NULL : typed + 3;
 }
 
-/* `typed` is not a flag, but may be --no_NAME. */
+/* Handles a word that is not a flag, but may be --no_NAME. */
 static int set_negation(parser *r, const char *typed) {
     const char *name = negated(typed);
     const flag *f = name ? flag_find(r->table, name, strlen(name)) : NULL;
-    if (f && f->type == FLAG_SWITCH && f->fallback && !strcmp(f->fallback, "True")) {
+    if (f && f->type == FLAG_SWITCH && f->default_value && !strcmp(f->default_value, "True")) {
         add_bit(r->given, (size_t)(f - r->table->flags));
         return set_value(r->table, f, "False", r->values);
     }
     const foreign_flag *foreign = name && !f ? find_foreign(r->table, name, strlen(name)) : NULL;
-    if (!foreign || foreign->type != FLAG_SWITCH || foreign->stands_for) return unknown(r);
+    if (!foreign || foreign->type != FLAG_SWITCH || foreign->alias_of) return report_unknown(r);
     add_bit(r->foreign, (size_t)(foreign - r->table->foreign));
     return foreign_check(r->table->command, foreign, "False");
 }
 
-/* The flag that a word without a flag is the value of, or NULL. */
-static const flag *flag_of_word(const parser *r, const char *word) {
-    if (!r->table->takes_word || flag_looks_like_one(word)) return NULL;
-    const flag *f = flag_find(r->table, r->table->words, strcspn(r->table->words, " "));
+/* Returns the flag that a positional argument is the value of, or NULL. */
+static const flag *positional_flag(const parser *r, const char *word) {
+    if (!r->table->takes_positional || flag_looks_like_one(word)) return NULL;
+    const flag *f = flag_find(r->table, r->table->positional, strcspn(r->table->positional, " "));
     size_t index = (size_t)(f - r->table->flags);
     return r->given[index / 64] >> index % 64 & 1 ? NULL : f;
 }
 
 static int set_word(parser *r) {
     const char *word = r->words[r->at];
-    const flag *its = flag_of_word(r, word);
-    if (its) {
-        add_bit(r->given, (size_t)(its - r->table->flags));
-        return set_value(r->table, its, word, r->values);
+    const flag *positional = positional_flag(r, word);
+    if (positional) {
+        add_bit(r->given, (size_t)(positional - r->table->flags));
+        return set_value(r->table, positional, word, r->values);
     }
     size_t length = strcspn(word, "=");
     const flag *letter = flag_of_letter(r->table, word, length);
     if (letter) return set_flag(r, letter);
-    if (word[0] != '-' || word[1] != '-' || !word[2]) return unknown(r);
+    if (word[0] != '-' || word[1] != '-' || !word[2]) return report_unknown(r);
     length -= 2;
     const flag *f = flag_find(r->table, word + 2, length);
     const foreign_flag *foreign = f ? NULL : find_foreign(r->table, word + 2, length);
-    if (foreign && foreign->stands_for) f = flag_find(r->table, foreign->stands_for, strlen(foreign->stands_for));
+    if (foreign && foreign->alias_of) f = flag_find(r->table, foreign->alias_of, strlen(foreign->alias_of));
     if (f) return set_flag(r, f);
-    return foreign && !foreign->stands_for ? set_foreign(r, foreign) : set_negation(r, word + 2);
+    return foreign && !foreign->alias_of ? set_foreign(r, foreign) : set_negation(r, word + 2);
 }
 
 static int set_words(parser *r, int count, char **words) {
@@ -422,10 +422,10 @@ static int set_words(parser *r, int count, char **words) {
 
 /* Reads the file of flags at words[at] into the flag's list and parses its words. */
 static int set_from_file(parser *r, const flag *f, int count, char **words, int at) {
-    parser place = {.table = r->table, .words = words, .count = count, .at = at};
+    parser reader = {.table = r->table, .words = words, .count = count, .at = at};
     const char *path;
     char *owned;
-    int code = take_value(&place, f->name, f->type, NULL, &path, &owned);
+    int code = take_value(&reader, f->name, f->type, NULL, &path, &owned);
     flag_list *list = (flag_list *)((char *)r->values + f->offset);
     int before = list->count;
     if (!code) code = args_file_read(r->table->command, path, list);
@@ -448,7 +448,7 @@ static int set_files(parser *r, int count, char **words) {
     return 0;
 }
 
-static int need_required(const parser *r) {
+static int check_required(const parser *r) {
     for (const flag *f = r->table->flags; f->name; f++) {
         size_t index = (size_t)(f - r->table->flags);
         if (f->required && !(r->given[index / 64] >> index % 64 & 1))
@@ -459,7 +459,7 @@ static int need_required(const parser *r) {
 
 static int set_defaults(const flag_table *table, void *values) {
     for (const flag *f = table->flags; f->name; f++) {
-        int code = f->fallback ? set_value(table, f, f->fallback, values) : 0;
+        int code = f->default_value ? set_value(table, f, f->default_value, values) : 0;
         if (code) return code;
     }
     return 0;
@@ -482,7 +482,7 @@ static int set_all(parser *r, int argc, char **argv) {
     int code = set_defaults(r->table, r->values);
     if (!code) code = set_files(r, argc - 1, argv + 1);
     if (!code) code = set_words(r, argc - 1, argv + 1);
-    return code ? code : need_required(r);
+    return code ? code : check_required(r);
 }
 
 bool flags_parse(const flag_table *table, int argc, char **argv, void *values, int *exit_code) {

@@ -29,5 +29,6 @@ int foreign_check(const char *command, const foreign_flag *f, const char *value)
 void foreign_report(const flag_table *table, const uint64_t *given) {
     size_t index = 0;
     for (const foreign_flag *f = table->foreign; f && f->name; f++, index++)
-        if (given[index / 64] >> index % 64 & 1 && f->nothing) notice("--%s has no effect: %s", f->name, f->nothing);
+        if (given[index / 64] >> index % 64 & 1 && f->no_effect)
+            notice("--%s has no effect: %s", f->name, f->no_effect);
 }

@@ -1,5 +1,6 @@
-/* Flags of the Hugging Face scripts that have no effect here (flags.h: foreign_flag), so that command lines written for
- * those scripts work: they are accepted if lckv already does what they ask, else refused with the reason. */
+/* Flags of the Hugging Face scripts that have no effect in lckv (flags.h: foreign_flag), so that command lines written
+ * for those scripts work. A flag is accepted if lckv does what it requests anyway, otherwise refused with the reason.
+ */
 #ifndef CLI_FOREIGN_FLAGS_H
 #define CLI_FOREIGN_FLAGS_H
 

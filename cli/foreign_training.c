@@ -142,8 +142,8 @@ const foreign_flag TRAINING_FOREIGN[] = {
      .accepted = "lckv-llama|llama|mistral|qwen2|qwen3"},
 
     /* older names */
-    {"evaluation_strategy", .stands_for = "eval_strategy"},
-    {"per_gpu_train_batch_size", .stands_for = "per_device_train_batch_size"},
-    {"per_gpu_eval_batch_size", .stands_for = "per_device_eval_batch_size"},
+    {"evaluation_strategy", .alias_of = "eval_strategy"},
+    {"per_gpu_train_batch_size", .alias_of = "per_device_train_batch_size"},
+    {"per_gpu_eval_batch_size", .alias_of = "per_device_eval_batch_size"},
     {0},
 };

@@ -19,10 +19,10 @@ static const struct command {
     {"inspect", "show layer map, plan, parameters and memory of a config or checkpoint", cmd_inspect},
     {"generate", "continue prompts", cmd_generate},
     {"chat", "chat with a model in the terminal", cmd_chat},
-    {"score", "log-probabilities and logits of a text or token ids", cmd_score},
-    {"eval", "evaluate on tasks of lm-evaluation-harness, or perplexity of texts", cmd_eval},
-    {"bench", "measure speed, largest batch, latency by position, a server under load", cmd_bench},
-    {"tokenize", "encode text to token ids, and decode", cmd_tokenize},
+    {"score", "print log-probabilities and logits of a text or of token ids", cmd_score},
+    {"eval", "evaluate a model on tasks of lm-evaluation-harness, or on texts", cmd_eval},
+    {"bench", "measure throughput, largest batch, latency, and a server under load", cmd_bench},
+    {"tokenize", "encode text to token ids, and decode them", cmd_tokenize},
     {"serve", "serve an OpenAI-compatible API over HTTP", cmd_serve},
     {"fetch", "download a model or data set to the Hugging Face cache", cmd_fetch},
     {NULL, NULL, NULL},
@@ -34,7 +34,7 @@ static const struct command *find_command(const char *name) {
     return NULL;
 }
 
-/* Names of commands in other programs. */
+/* Names of commands in other programs, for suggestions. */
 static const struct {
     const char *typed, *meant;
 } ALIASES[] = {
@@ -100,7 +100,7 @@ static int unknown_command(int argc, char **argv) {
 
 static const char USAGE[] = "usage: lckv COMMAND [flags]\n"
                             "       lckv help COMMAND                   show flags and examples of a command\n"
-                            "       lckv help --check COMMAND [flags]   check the flags without running\n"
+                            "       lckv help --check COMMAND [flags]   check the flags without running the command\n"
                             "       lckv --version\n\n";
 
 static int print_commands(void) {
@@ -120,10 +120,10 @@ static bool is_help(const char *word) {
     return !strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h");
 }
 
-/* help [--markdown | --check] [COMMAND ...]: passed on to the command, because only it knows its flags. argv[0] is
- * "help". */
+/* help [--markdown | --check] [COMMAND ...], where argv[0] is "help". Passes --help to the command, because only the
+ * command knows its flags. */
 static int help(int argc, char **argv) {
-    char asked[] = "--help", *mode = argc > 2 && !strncmp(argv[1], "--", 2) && !is_help(argv[1]) ? argv[1] : NULL;
+    char help_flag[] = "--help", *mode = argc > 2 && !strncmp(argv[1], "--", 2) && !is_help(argv[1]) ? argv[1] : NULL;
     if (mode) argc--, argv++;
     if (argc < 2 || is_help(argv[1])) return print_commands();
     const struct command *c = find_command(argv[1]);
@@ -131,7 +131,7 @@ static int help(int argc, char **argv) {
     int count = 0;
     char **words = need(malloc((size_t)(argc + 3) * sizeof *words));
     words[count++] = argv[1];
-    words[count++] = asked;
+    words[count++] = help_flag;
     if (mode) words[count++] = mode;
     for (int i = 2; i < argc && mode; i++) words[count++] = argv[i];
     words[count] = NULL;

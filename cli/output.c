@@ -33,7 +33,7 @@ static void stop_on(int signal_number) {
     sigaction(signal_number, &action, NULL);
 }
 
-/* printf() is not async-signal-safe. */
+/* Writes directly, because printf() is not async-signal-safe. */
 static void write_words(const char *const *words) {
     for (; *words; words++) {
         ssize_t written = write(STDERR_FILENO, *words, strlen(*words));
@@ -78,7 +78,7 @@ bool output_is_muted(void) {
     return muted;
 }
 
-void stop_on_warnings(void) {
+void stop_on_scheduler_signals(void) {
     stop_on(SIGTERM);
     stop_on(SIGUSR1);
 }
@@ -88,7 +88,7 @@ bool interrupted(void) {
 }
 
 /* SA_RESTART: an interrupted write continues; otherwise text would be lost and the output treated as broken. */
-void interrupts_only_ask(void) {
+void continue_after_interrupt(void) {
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
 }
@@ -157,6 +157,10 @@ bool print_json(const json_t *value) {
     return written;
 }
 
+json_t *number_or_null(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
 int output_end(const char *command, int code) {
     progress_end();
     bool written = remember_failure(print_flush() && !ferror(stdout));
@@ -214,13 +218,19 @@ int make_folders(const char *command, const char *path) {
     return code;
 }
 
-int make_folders_of(const char *command, const char *file) {
+int make_parent_folders(const char *command, const char *file) {
     const char *slash = strrchr(file, '/');
     if (!slash || slash == file) return EXIT_FINE;
     char *folder = need(strndup(file, (size_t)(slash - file)));
     int code = make_folders(command, folder);
     free(folder);
     return code;
+}
+
+int display_width(const char *text, size_t bytes) {
+    int columns = 0;
+    for (size_t i = 0; i < bytes; i++) columns += ((unsigned char)text[i] & 0xC0) != 0x80;
+    return columns;
 }
 
 static const char *with_unit(double value, double step, const char *const *units, char out[32]) {
@@ -231,22 +241,22 @@ static const char *with_unit(double value, double step, const char *const *units
     return out;
 }
 
-const char *people_count(double count, char out[32]) {
+const char *human_count(double count, char out[32]) {
     static const char *const UNITS[] = {"", "k", "M", "B", "T", NULL};
     return with_unit(count, 1000, UNITS, out);
 }
 
-const char *people_bytes(double bytes, char out[32]) {
+const char *human_bytes(double bytes, char out[32]) {
     static const char *const UNITS[] = {"B", "KiB", "MiB", "GiB", "TiB", NULL};
     return with_unit(bytes, 1024, UNITS, out);
 }
 
-const char *people_flops(double flops, char out[32]) {
+const char *human_flops(double flops, char out[32]) {
     static const char *const UNITS[] = {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", NULL};
     return with_unit(flops, 1000, UNITS, out);
 }
 
-const char *people_grouped(int64_t number, char out[32]) {
+const char *human_grouped(int64_t number, char out[32]) {
     char digits[24];
     int length = snprintf(digits, sizeof digits, "%lld", (long long)number), at = 0;
     for (int i = 0; i < length; i++) {
@@ -257,13 +267,13 @@ const char *people_grouped(int64_t number, char out[32]) {
     return out;
 }
 
-const char *people_number(int64_t count, const char *noun, char out[48]) {
+const char *human_quantity(int64_t count, const char *noun, char out[48]) {
     char number[32];
-    snprintf(out, 48, "%s %.14s%s", people_grouped(count, number), noun, count == 1 ? "" : "s");
+    snprintf(out, 48, "%s %.14s%s", human_grouped(count, number), noun, count == 1 ? "" : "s");
     return out;
 }
 
-const char *people_time(double seconds, char out[32]) {
+const char *human_time(double seconds, char out[32]) {
     long long all = seconds > 0 && seconds < 1e9 ? llround(seconds) : 0;
     if (all >= 3600)
         snprintf(out, 32, "%lld:%02lld:%02lld", all / 3600, all / 60 % 60, all % 60);

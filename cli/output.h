@@ -1,5 +1,5 @@
-/* Output of the program: results go to stdout, notices, progress and errors to stderr. Also handles the two ways to
- * stop it: Ctrl-C, and a closed stdout. */
+/* Output of the program: results go to stdout; notices, progress and errors go to stderr. Also handles the two ways to
+ * stop the program: Ctrl-C, and a closed stdout. */
 #ifndef CLI_OUTPUT_H
 #define CLI_OUTPUT_H
 
@@ -24,14 +24,14 @@ void output_mute(void);
 bool output_is_muted(void);
 
 /* Makes SIGTERM and SIGUSR1, which schedulers send before they kill a job, request a stop like Ctrl-C. */
-void stop_on_warnings(void);
+void stop_on_scheduler_signals(void);
 
 /* Whether Ctrl-C or a signal requested a stop. Cheap: call it between steps or tokens. */
 bool interrupted(void);
 
-/* For a command that continues after Ctrl-C: Ctrl-C no longer kills the program and only interrupts a poll().
- * take_interrupt() returns whether it was pressed, and resets it. */
-void interrupts_only_ask(void);
+/* For commands that continue after Ctrl-C: Ctrl-C never kills the program; it only interrupts a poll().
+ * take_interrupt() returns whether Ctrl-C was pressed, and resets that state. */
+void continue_after_interrupt(void);
 bool take_interrupt(void);
 
 /* Prints "lckv COMMAND: sentence" to stderr, after clearing the progress line. */
@@ -46,8 +46,9 @@ int failure(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3);
 void notice(const char *format, ...) OUTPUT_FORMAT(1, 2);
 
 /* Updates the progress line on stderr, with a bar if the terminal is wide enough. If stderr is not a terminal, prints a
- * plain line from time to time. fraction < 0: unknown; the line appears after one second and shows the elapsed time,
- * updated by a thread until the next call, message or progress_end(). See progress.c. */
+ * line every 30 s. `fraction` is the completed part, 0 to 1. If it is negative, the total is unknown: the line appears
+ * after one second and shows the elapsed time, which a thread updates until the next call, message or progress_end().
+ * See progress.c. */
 void progress(double fraction, const char *format, ...) OUTPUT_FORMAT(2, 3);
 void progress_end(void); /* clears the progress line */
 /* Whether enough time has passed to update the progress line; for callers with many updates. */
@@ -58,6 +59,7 @@ bool progress_due(void);
 bool print_bytes(const char *bytes, size_t length);
 bool print_flush(void);
 bool print_json(const json_t *value); /* one line */
+json_t *number_or_null(double value); /* a new reference; null if the value is not finite */
 
 /* Flushes stdout. Returns `code`, or EXIT_FAILED after printing the error if a write failed (a closed pipe is not
  * reported). */
@@ -69,19 +71,24 @@ void *need(void *memory);
 /* Writes a temporary file next to `path` and renames it. Returns EXIT_FINE, or EXIT_FAILED after printing the error. */
 int write_file(const char *command, const char *path, const char *text);
 
-/* Creates a folder and its parents; existing ones are fine. The second one creates the folder of a file. */
+/* Creates a folder and its parents, unless they exist. Returns EXIT_FINE, or EXIT_FAILED after printing the error. */
 int make_folders(const char *command, const char *path);
-int make_folders_of(const char *command, const char *file);
+/* Creates the parent folders of a file. */
+int make_parent_folders(const char *command, const char *file);
 
-/* "1.10 B", "842 M", "260 k"; "1.50 GiB", "12.0 KiB"; "57.8 GFLOP". Written to `out`, which is returned. */
-const char *people_count(double count, char out[32]);
-const char *people_bytes(double bytes, char out[32]);
-const char *people_flops(double flops, char out[32]);
+/* Width of UTF-8 text on a screen in columns: its number of code points, because lckv prints no wide characters. */
+int display_width(const char *text, size_t bytes);
+
+/* Numbers for people. Each function writes to `out` and returns it. */
+/* "1.10 B", "842 M", "260 k"; "1.50 GiB", "12.0 KiB"; "57.8 GFLOP" */
+const char *human_count(double count, char out[32]);
+const char *human_bytes(double bytes, char out[32]);
+const char *human_flops(double flops, char out[32]);
 /* "1,342" */
-const char *people_grouped(int64_t number, char out[32]);
+const char *human_grouped(int64_t number, char out[32]);
 /* "1 step", "1,400 steps": a noun with a regular plural. */
-const char *people_number(int64_t count, const char *noun, char out[48]);
+const char *human_quantity(int64_t count, const char *noun, char out[48]);
 /* "1:02:03", "4:05" */
-const char *people_time(double seconds, char out[32]);
+const char *human_time(double seconds, char out[32]);
 
 #endif

@@ -3,6 +3,7 @@
  * Work of unknown length (loading, one large library call) is shown with its elapsed seconds by a thread that does
  * nothing else. */
 #include "output.h"
+#include "timer.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -29,12 +30,6 @@ static struct {
     bool shown, has_begun; /* the line is visible; shown_at is set */
 } line = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ---------------------------------------------------------------- the terminal */
 
 static int terminal_width(void) {
@@ -58,14 +53,14 @@ static void draw(double fraction, const char *text) {
     fprintf(stderr, "%.*s", width, text); /* a wrapped line could not be overwritten */
     fflush(stderr);
     line.shown = true;
-    line.shown_at = now();
+    line.shown_at = timer_seconds();
 }
 
 /* ---------------------------------------------------------------- work of unknown length */
 
 static void draw_time(void) {
     char text[288], time[32];
-    snprintf(text, sizeof text, "%s  %s", line.text, people_time(now() - line.since, time));
+    snprintf(text, sizeof text, "%s  %s", line.text, human_time(timer_seconds() - line.since, time));
     draw(-1, text);
 }
 
@@ -83,7 +78,7 @@ static void *run_clock(void *nothing) {
         if (!line.ticks) {
             pthread_cond_wait(&line.changed, &line.lock);
         } else {
-            double time = now();
+            double time = timer_seconds();
             if (time - line.since >= FIRST_DELAY && time - line.shown_at >= 1) draw_time();
             wait_a_while();
         }
@@ -105,11 +100,13 @@ static void start_clock(void) {
 
 /* Consecutive work of unknown length shares one timer. */
 static void tick(const char *text) {
-    if (!line.ticks) line.since = now();
+    if (!line.ticks) line.since = timer_seconds();
     line.ticks = true;
     snprintf(line.text, sizeof line.text, "%s", text);
     start_clock();
-    if (line.shown && now() - line.shown_at >= TERMINAL_INTERVAL && now() - line.since >= FIRST_DELAY) draw_time();
+    if (line.shown && timer_seconds() - line.shown_at >= TERMINAL_INTERVAL &&
+        timer_seconds() - line.since >= FIRST_DELAY)
+        draw_time();
     pthread_cond_signal(&line.changed);
 }
 
@@ -126,7 +123,7 @@ static void show_on_terminal(double fraction, const char *text) {
 
 /* The first plain line waits one interval too, because short work needs none. */
 static void show_elsewhere(double fraction, const char *text) {
-    double time = now();
+    double time = timer_seconds();
     if (!line.has_begun) line.shown_at = time;
     line.has_begun = true;
     if (time - line.shown_at < PLAIN_INTERVAL) return;
@@ -161,7 +158,7 @@ void progress_end(void) {
 
 bool progress_due(void) {
     pthread_mutex_lock(&line.lock);
-    bool due = now() - line.shown_at >= TERMINAL_INTERVAL;
+    bool due = timer_seconds() - line.shown_at >= TERMINAL_INTERVAL;
     pthread_mutex_unlock(&line.lock);
     return due;
 }

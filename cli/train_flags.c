@@ -61,7 +61,7 @@ static const flag FLAGS[] = {
     {"validation_split_percentage", FLAG_INT, "0", "Data",
      "percentage of the training documents, from the start, to use for evaluation instead if there is no "
      "validation_file; 0 uses none",
-     AT(train.validation_split_percentage), .min = 0, .max = 99, .note = "run_clm.py: 5"},
+     AT(train.validation_split_percentage), .min = 0, .max = 99, .note = "default in run_clm.py: 5"},
     {"keep_linebreaks", FLAG_SWITCH, "True", "Data", "keep the line break of each line of a text file",
      AT(train.keep_linebreaks)},
     {"text_column", FLAG_TEXT, NULL, "Data",
@@ -80,7 +80,7 @@ static const flag FLAGS[] = {
      AT(train.overwrite_cache)},
     {"preprocessing_num_workers", FLAG_INT, "0", "Data",
      "number of encoding threads, each with its own tokenizer; 0 uses all processors, at most 16",
-     AT(train.preprocessing_num_workers), .min = 0, .max = 4096, .note = "run_clm.py: 1"},
+     AT(train.preprocessing_num_workers), .min = 0, .max = 4096, .note = "default in run_clm.py: 1"},
     {"block_size", FLAG_INT, "0", "Data",
      "block size: tokens per training sequence. Documents are joined and cut into blocks, 1000 at a time, as in "
      "run_clm.py; 0 uses the model's max_position_embeddings, at most 1024",
@@ -109,7 +109,7 @@ static const flag FLAGS[] = {
     {"report_to", FLAG_LIST, "none", "Output",
      "tensorboard (or all) also writes event files for TensorBoard to logging_dir; none writes only train_log.jsonl "
      "and report.html",
-     AT(report_to), .value = "NAMES", .note = "TrainingArguments: all"},
+     AT(report_to), .value = "NAMES", .note = "default in TrainingArguments: all"},
     {"logging_dir", FLAG_TEXT, NULL, "Output", "folder for TensorBoard event files; by default OUTPUT_DIR/runs",
      AT(train.logging_dir)},
     {"run_name", FLAG_TEXT, NULL, "Output", "name of the run: its subfolder of logging_dir", AT(train.run_name)},
@@ -124,11 +124,12 @@ static const flag FLAGS[] = {
     {"resume_from_checkpoint", FLAG_TEXT, NULL, "Output",
      "checkpoint folder to resume from. Without a value, or with True, the newest checkpoint in output_dir, which must "
      "exist. Without this flag, lckv resumes from the newest checkpoint if there is one",
-     AT(train.resume_from_checkpoint), .value = "DIR", .alone = "True"},
+     AT(train.resume_from_checkpoint), .value = "DIR", .implicit = "True"},
 
-    {"do_train", FLAG_SWITCH, "True", "Evaluation", "train", AT(train.do_train), .note = "run_clm.py: False"},
+    {"do_train", FLAG_SWITCH, "True", "Evaluation", "train", AT(train.do_train),
+     .note = "default in run_clm.py: False"},
     {"do_eval", FLAG_SWITCH, "True", "Evaluation", "evaluate at the end if there is evaluation data", AT(train.do_eval),
-     .note = "run_clm.py: False"},
+     .note = "default in run_clm.py: False"},
     {"eval_strategy", FLAG_CHOICE, "no", "Evaluation", "when to evaluate during training", AT(train.eval_strategy),
      .choices = "no|steps|epoch"},
     {"eval_steps", FLAG_NUMBER, "0", "Evaluation",
@@ -236,5 +237,5 @@ const flag_table TRAIN_FLAGS = {
     "[--config_name CONFIG] [--model_name_or_path MODEL] --train_file FILES --output_dir DIR",
     FLAGS,
     TRAINING_FOREIGN,
-    .words = "train_file",
+    .positional = "train_file",
     .examples = EXAMPLES};

@@ -9,11 +9,12 @@
 struct train_flags {
     const char *command;      /* name of the command, for messages */
     lckv_train_options train; /* set directly by most flags */
-    lckv_lora lora;
+    lckv_lora lora;           /* shape of the adapter, set directly by the flags lora_* */
+    /* Values of the flags with these names. */
     flag_list train_files, validation_files, report_to, lora_target_modules;
-    flag_list args_file; /* words of the file of flags; text values point into it */
+    flag_list args_file; /* words of the file of flags; text values point into them */
     int64_t threads;
-    int metric_for_best_model; /* both choices mean the loss */
+    int metric_for_best_model; /* index of the choice; both choices select the loss */
     bool no_shuffle, use_cpu, no_cuda, json;
 };
 

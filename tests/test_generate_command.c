@@ -282,8 +282,7 @@ static void scores(void **state) {
     assert_int_equal(json_integer_value(json_object_get(a, "scored_tokens")), 0);
     json_decref(a);
     for (int given = 1; given <= 3; given++) {
-        static const char *const TOLD[] = {"1 token: nothing to score", "2 tokens, 1 of them scored, ",
-                                           "3 tokens, 2 of them scored, "};
+        static const char *const TOLD[] = {"1 token: nothing to score", "2 tokens, 1 scored, ", "3 tokens, 2 scored, "};
         o = RUN(f, SCORE(f), "--prompt_ids", "1", given > 1 ? "2" : NULL, given > 2 ? "3" : NULL);
         assert_non_null(strstr(o.messages, TOLD[given - 1]));
         outcome_free(&o);
@@ -442,7 +441,7 @@ static void help_says_defaults_and_exceptions(void **state) {
     assert_string_equal(a.output, b.output);
     assert_non_null(strstr(a.output, "--repetition_penalty X"));
     assert_non_null(strstr(a.output, "(default 0.9)"));
-    assert_non_null(strstr(a.output, "[unlike the Hugging Face script:"));
+    assert_non_null(strstr(a.output, "[unlike run_generation.py"));
     const char *const commands[] = {"inspect", "train", "convert", "generate", "score", "tokenize"};
     for (int i = 0; i < 6; i++) {
         assert_non_null(strstr(c.output, commands[i]));

@@ -290,7 +290,8 @@ static void reports_are_written_here_or_said_not_to_be(void **state) {
     put_data(f);
     outcome o = TRAINS(f, "--report_to", "wandb", "tensorboard", "--logging_dir", in(f, "logs"), "--run_name", "one");
     assert_int_equal(o.code, 0);
-    assert_non_null(strstr(o.messages, "--report_to wandb is not available and is ignored; tensorboard is"));
+    assert_non_null(
+        strstr(o.messages, "--report_to wandb is not available and is ignored; only tensorboard is available"));
     assert_int_equal(access(in(f, "logs/one"), F_OK), 0);
     outcome_free(&o);
     REFUSES(f, 2, "--report_to: expected none, tensorboard or all, found \"tensorbord\"", "train", "--output_dir=out",

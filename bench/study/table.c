@@ -5,7 +5,7 @@
 
 #include "cli/flags.h"
 #include "cli/output.h"
-#include "cli/table.h"
+#include "cli/result_table.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -7,26 +7,28 @@
 
 enum { CHART_WIDTH = 760 }; /* pixels */
 
-/* On a logarithmic axis, low, high and step are powers of ten. */
+/* Range of an axis. On a logarithmic axis, low, high and step are exponents of ten. */
 typedef struct chart_axis {
-    double low, high, step;
+    double low, high; /* ends of the axis */
+    double step;      /* distance between ticks */
     bool logarithmic;
 } chart_axis;
 
-/* An empty axis. */
+/* Returns an axis that includes no value yet. */
 chart_axis chart_axis_empty(bool logarithmic);
-double chart_axis_place(const chart_axis *a,
-                        double value); /* 0 at low, 1 at high; not finite if the value has no place */
+/* Position of a value on the axis: 0 at low, 1 at high. Not finite if the value cannot be shown, such as 0 on a
+ * logarithmic axis. */
+double chart_axis_position(const chart_axis *a, double value);
 /* Extends the axis to a value and its deviation. */
 void chart_axis_include(chart_axis *a, double value, double deviation);
-void chart_axis_round(chart_axis *a); /* extends both ends to ticks */
-int chart_axis_steps(const chart_axis *a);
+void chart_axis_round(chart_axis *a);      /* extends both ends to ticks */
+int chart_axis_steps(const chart_axis *a); /* number of steps between the ends */
 /* Writes <text ATTRIBUTES> with the number at tick i. */
 void chart_put_tick(FILE *out, const chart_axis *a, int i, const char *attributes);
 
-/* Whether a point has an error bar, from *low to *high. Bars of values that are not negative end at 0, because times,
- * speeds and losses are never negative. */
-bool chart_deviates(double value, double deviation, double *low, double *high);
+/* Returns whether a value has an error bar, which extends from *low to *high. The bar of a value that is not negative
+ * does not go below 0, because times, speeds and losses are never negative. */
+bool chart_error_bar(double value, double deviation, double *low, double *high);
 
 /* Writes the start of the file, the background and the title. */
 void chart_put_page(FILE *out, int height, const char *title);

@@ -1,4 +1,4 @@
-/* One named value per row; see chart.h. */
+/* Charts with one named value per row; see chart.h. */
 #include "cli/bench/chart.h"
 #include "cli/bench/chart_parts.h"
 
@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Pixels. */
-enum { TOP = 54, BOTTOM = 36, EDGE = 16, GAP = 12, ROW = 22, GROUP = 26, BAR = 12, MOST_NAME = 300 };
+enum { TOP = 54, BOTTOM = 36, EDGE = 16, GAP = 12, ROW = 22, GROUP = 26, BAR = 12, MAX_NAME_WIDTH = 300 };
 enum { NUMBER_BYTES = 64 };
 
 typedef struct drawing {
@@ -26,7 +26,7 @@ static const char *number_of(const chart_rows *c, const chart_row *r, char out[N
     double low, high;
     if (!isfinite(r->value)) return "";
     int length = snprintf(out, NUMBER_BYTES, "%.*f", c->decimals, r->value);
-    if (chart_deviates(r->value, r->deviation, &low, &high))
+    if (chart_error_bar(r->value, r->deviation, &low, &high))
         snprintf(out + length, NUMBER_BYTES - (size_t)length, " ± %.*f", c->decimals, r->deviation);
     return out;
 }
@@ -42,7 +42,7 @@ static void set_columns(drawing *d) {
             names = name > names ? name : names;
             numbers = number > numbers ? number : numbers;
         }
-    if (names > MOST_NAME) names = MOST_NAME;
+    if (names > MAX_NAME_WIDTH) names = MAX_NAME_WIDTH;
     d->left = EDGE + names + GAP;
     d->right = CHART_WIDTH - EDGE - numbers - GAP;
 }
@@ -58,18 +58,18 @@ static void include_group(const drawing *d, const chart_group *g, chart_axis *a)
     for (int i = 0; i < g->count; i++) chart_axis_include(a, g->rows[i].value, g->rows[i].deviation);
 }
 
-/* On one scale the bars of the smallest group would not be visible. */
+/* If sizes differ a lot, the bars of the smallest group would not be visible on a common scale. */
 static bool need_own_scales(const drawing *d) {
-    const double MOST_RATIO = 8;
-    double least = INFINITY, most = 0;
+    const double MAX_RATIO = 8;
+    double smallest = INFINITY, largest = 0;
     for (int g = 0; g < d->chart->count; g++) {
         chart_axis a = chart_axis_empty(false);
         include_group(d, &d->chart->groups[g], &a);
         if (a.high <= 0) continue;
-        least = fmin(least, a.high);
-        most = fmax(most, a.high);
+        smallest = fmin(smallest, a.high);
+        largest = fmax(largest, a.high);
     }
-    return d->chart->bars && most > MOST_RATIO * least;
+    return d->chart->bars && largest > MAX_RATIO * smallest;
 }
 
 static void set_scale(drawing *d, const chart_group *groups, int count) {
@@ -80,7 +80,7 @@ static void set_scale(drawing *d, const chart_group *groups, int count) {
 }
 
 static double x_of(const drawing *d, double value) {
-    return d->left + chart_axis_place(&d->axis, value) * (d->right - d->left);
+    return d->left + chart_axis_position(&d->axis, value) * (d->right - d->left);
 }
 
 /* ---------------------------------------------------------------- parts */
@@ -93,10 +93,10 @@ static void put_text(const drawing *d, const char *attributes, double x, double 
 
 /* Long names are cut at the start, because their ends differ more. */
 static void put_name(const drawing *d, double y, const char *name) {
-    char cut[MOST_NAME / 7 + 8];
-    size_t most = MOST_NAME / 7, length = strlen(name);
-    if (length > most && chart_text_width(name) > MOST_NAME) {
-        const char *end = name + length - most + 1;
+    char cut[MAX_NAME_WIDTH / 7 + 8];
+    size_t max_bytes = MAX_NAME_WIDTH / 7, length = strlen(name);
+    if (length > max_bytes && chart_text_width(name) > MAX_NAME_WIDTH) {
+        const char *end = name + length - max_bytes + 1;
         while (((unsigned char)*end & 0xc0) == 0x80) end++;
         snprintf(cut, sizeof cut, "…%s", end);
         name = cut;
@@ -107,7 +107,7 @@ static void put_name(const drawing *d, double y, const char *name) {
 static void draw_error(const drawing *d, const chart_row *r, double y) {
     enum { CAP = 3 };
     double low, high;
-    if (!chart_deviates(r->value, r->deviation, &low, &high)) return;
+    if (!chart_error_bar(r->value, r->deviation, &low, &high)) return;
     double from = x_of(d, low), to = x_of(d, high);
     fprintf(d->out, "<path class=\"error%s\" stroke=\"%s\" d=\"M%.1f %.1fv%dm0 -%dH%.1fm0 -%dv%d\"/>\n",
             d->chart->bars ? " over" : "", chart_hue(r->hue), from, y - CAP, 2 * CAP, CAP, to, CAP, 2 * CAP);

@@ -2,7 +2,7 @@
  * divergence of the next-token distribution from that of the sequential form, in nats per token. See bench.h. */
 #include "cli/bench/bench.h"
 
-#include "cli/model.h"
+#include "cli/open_model.h"
 #include "cli/output.h"
 #include "cli/prompts.h"
 
@@ -23,23 +23,25 @@ static const table_column COLUMNS[] = {
 /* A text in blocks, and the model's results on it. */
 typedef struct measurement {
     const bench_options *o;
-    const char *name;
-    int32_t *ids; /* [blocks * o->block_size] */
-    int64_t blocks, vocab_size;
-    int loops;
-    float *exact, *logits; /* [blocks * o->block_size, vocab_size] */
-    double exact_loss;
+    const char *name; /* folder or ORG/NAME of the model */
+    int32_t *ids;     /* [blocks * o->block_size] */
+    int64_t blocks;   /* number of blocks */
+    int64_t vocab_size;
+    int loops;         /* number of loops of the model */
+    float *exact;      /* [blocks * o->block_size, vocab_size] logits of the sequential form */
+    float *logits;     /* [blocks * o->block_size, vocab_size] logits of the current number of iterations */
+    double exact_loss; /* mean loss of the sequential form, nats per token */
     json_t *rows;
 } measurement;
 
 /* ---------------------------------------------------------------- one form */
 
-/* Opens the model with that many iterations, in addition to --config_overrides; 0 keeps the model's own. */
+/* Opens the model with --config_overrides and that many iterations per loop; 0 keeps the model's own number. */
 static int open_with_iterations(const measurement *r, int64_t iterations, opened_model *out) {
     char overrides[512] = "";
-    const char *typed = r->o->overrides ? r->o->overrides : "", *comma = *typed && iterations ? "," : "";
-    if (strlen(typed) > sizeof overrides - 80) return usage_error("bench", "--config_overrides is too long");
-    int length = snprintf(overrides, sizeof overrides, "%s%s", typed, comma);
+    const char *given = r->o->overrides ? r->o->overrides : "", *comma = *given && iterations ? "," : "";
+    if (strlen(given) > sizeof overrides - 80) return usage_error("bench", "--config_overrides is too long");
+    int length = snprintf(overrides, sizeof overrides, "%s%s", given, comma);
     if (iterations)
         snprintf(overrides + length, sizeof overrides - (size_t)length, "forward_passes=%lld,backward_passes=1",
                  (long long)iterations - 1);
@@ -51,18 +53,18 @@ static int open_with_iterations(const measurement *r, int64_t iterations, opened
     return open_model("bench", &flags, true, out);
 }
 
-/* The sequential form comes first and takes about as long as all others together. */
+/* Shows the progress. The sequential form comes first and takes about as long as all other forms together. */
 static void show_block(const measurement *r, int64_t iterations, int64_t block) {
-    int64_t most = r->loops ? r->o->max_iterations : 0;
-    double place = (double)block / (double)r->blocks;
-    double fraction =
-        iterations ? 0.5 + 0.5 * ((double)(iterations - 1) + place) / (double)most : place / (most ? 2 : 1);
+    int64_t last = r->loops ? r->o->max_iterations : 0;
+    double done = (double)block / (double)r->blocks;
+    double fraction = iterations ? 0.5 + 0.5 * ((double)(iterations - 1) + done) / (double)last : done / (last ? 2 : 1);
     char form[48] = "sequential";
-    if (iterations) people_number(iterations, "iteration", form);
+    if (iterations) human_quantity(iterations, "iteration", form);
     progress(fraction, "%s: %s, block %lld of %lld", r->name, form, (long long)block + 1, (long long)r->blocks);
 }
 
-/* Mean loss of the text with that many iterations; 0: in the sequential form. Stores the logits in `logits`. */
+/* Computes the mean loss of the text with that many iterations; 0: in the sequential form. Stores the logits in
+ * `logits`. */
 static int score_text(const measurement *r, lckv_model *model, int64_t iterations, float *logits, double *loss) {
     int64_t size = r->o->block_size;
     float *logprobs = need(malloc((size_t)size * sizeof *logprobs));
@@ -82,10 +84,10 @@ static int score_text(const measurement *r, lckv_model *model, int64_t iteration
 }
 
 static double log_sum(const float *row, int64_t count) {
-    double sum = 0, most = (double)row[0];
-    for (int64_t i = 1; i < count; i++) most = fmax(most, (double)row[i]);
-    for (int64_t i = 0; i < count; i++) sum += exp((double)row[i] - most);
-    return most + log(sum);
+    double sum = 0, largest = (double)row[0];
+    for (int64_t i = 1; i < count; i++) largest = fmax(largest, (double)row[i]);
+    for (int64_t i = 0; i < count; i++) sum += exp((double)row[i] - largest);
+    return largest + log(sum);
 }
 
 /* KL(exact, logits), averaged over all tokens. */
@@ -114,8 +116,8 @@ static void add_row(const measurement *r, int64_t iterations, double loss, doubl
     json_array_append_new(r->rows, row);
 }
 
-/* Takes at most --num_blocks whole blocks of the text. */
-static int take_text(measurement *r, opened_model *m) {
+/* Encodes the text; keeps at most --num_blocks whole blocks. */
+static int read_text(measurement *r, opened_model *m) {
     prompt_list texts = {0};
     int64_t size = r->o->block_size;
     int code = prompts_add_file("bench", &texts, r->o->file, false);
@@ -140,7 +142,7 @@ static int score_sequentially(measurement *r) {
     lckv_config_info info = lckv_config_describe(lckv_model_config(m.model));
     r->vocab_size = info.vocab_size;
     r->loops = info.loops;
-    code = take_text(r, &m);
+    code = read_text(r, &m);
     if (!code) {
         size_t values = (size_t)(r->blocks * r->o->block_size * r->vocab_size);
         r->exact = need(malloc(values * sizeof *r->exact));
@@ -178,32 +180,32 @@ static int measure_model(const bench_options *o, const char *name, json_t *rows)
 
 /* ---------------------------------------------------------------- the chart */
 
-/* Rows are sorted by model, then by iterations; the exact form comes last and is not drawn. */
+/* Rows are sorted by model, then by iterations. The last row of a model is the exact form, which is not drawn. */
 static char *draw(const bench_options *o, const json_t *rows) {
-    chart_series *series = need(calloc((size_t)o->models.count, sizeof *series));
     chart_point *points = need(calloc(json_array_size(rows), sizeof *points));
-    char(*names)[64] = need(calloc((size_t)o->models.count, sizeof *names));
-    int model = 0, first = 0;
-    for (int i = 0; i < (int)json_array_size(rows); i++) {
-        const json_t *row = json_array_get(rows, (size_t)i), *iterations = json_object_get(row, "iterations");
-        points[i].x = json_number_value(iterations);
-        points[i].y = json_number_value(json_object_get(row, "kl"));
-        if (iterations) continue;
-        series[model] = (chart_series){bench_name(o->models.items[model], names[model]), points + first, i - first};
-        model++;
-        first = i + 1;
+    int *point_counts = need(calloc((size_t)o->models.count, sizeof *point_counts));
+    int model = 0, count = 0;
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) {
+        const json_t *iterations = json_object_get(row, "iterations");
+        if (!iterations) {
+            model++;
+            continue;
+        }
+        points[count].x = json_number_value(iterations);
+        points[count].y = json_number_value(json_object_get(row, "kl"));
+        point_counts[model]++;
+        count++;
     }
-    const chart_lines c = {.title = "KL divergence from the exact form, by iterations",
-                           .x_title = "iterations",
-                           .y_title = "KL, nats per token",
-                           .series = series,
-                           .count = model,
-                           .log_y = true,
-                           .level = NAN};
-    char *svg = chart_lines_svg(&c);
-    free(names);
+    const chart_lines chart = {.title = "KL divergence from the exact form, by iterations",
+                               .x_title = "iterations",
+                               .y_title = "KL, nats per token",
+                               .log_y = true,
+                               .level = NAN};
+    char *svg = bench_lines(&o->models, point_counts, points, chart);
+    free(point_counts);
     free(points);
-    free(series);
     return svg;
 }
 

@@ -1,4 +1,5 @@
-/* Utilities of lckv bench: parsing of lists, means and quantiles, the chart that compares configs. See bench.h. */
+/* Utilities of lckv bench: parsing of lists, means and quantiles, ratios between rows, charts that compare models. See
+ * bench.h. */
 #include "cli/bench/bench.h"
 
 #include "cli/output.h"
@@ -7,34 +8,27 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-double bench_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---------------------------------------------------------------- flags */
 
-enum { MOST_TOKENS = 1 << 28 };
+enum { MAX_LENGTH = 1 << 28 };
 
-static bool read_number(const char *text, char end_with, int64_t least, int64_t *out, const char **behind) {
+static bool read_number(const char *text, char separator, int64_t least, int64_t *out, const char **rest) {
     char *end;
     errno = 0;
     long long number = strtoll(text, &end, 10);
     *out = number;
-    *behind = end + (*end != '\0');
-    return end != text && !errno && *end == end_with && number >= least && number <= MOST_TOKENS;
+    *rest = end + (*end != '\0');
+    return end != text && !errno && *end == separator && number >= least && number <= MAX_LENGTH;
 }
 
 int bench_numbers(const flag_list *list, const char *name, int64_t least, int64_t *numbers) {
-    const char *behind;
+    const char *rest;
     if (list->count > BENCH_MAX_LENGTHS)
         return usage_error("bench", "--%s: expected at most %d numbers, found %d", name, BENCH_MAX_LENGTHS,
                            list->count);
     for (int i = 0; i < list->count; i++)
-        if (!read_number(list->items[i], '\0', least, &numbers[i], &behind))
+        if (!read_number(list->items[i], '\0', least, &numbers[i], &rest))
             return usage_error("bench", "--%s: expected integers >= %lld, found \"%s\"", name, (long long)least,
                                list->items[i]);
     return EXIT_FINE;
@@ -46,8 +40,8 @@ int bench_read_lengths(const bench_options *o, bench_lengths *out, int *count) {
         return usage_error("bench", "--lengths: expected at most %d, found %d", BENCH_MAX_LENGTHS, list->count);
     for (*count = 0; *count < list->count; ++*count) {
         bench_lengths *l = &out[*count];
-        const char *behind = l->text = list->items[*count];
-        if (!read_number(behind, '+', 1, &l->prompt, &behind) || !read_number(behind, '\0', 1, &l->new_tokens, &behind))
+        const char *rest = l->text = list->items[*count];
+        if (!read_number(rest, '+', 1, &l->prompt, &rest) || !read_number(rest, '\0', 1, &l->new_tokens, &rest))
             return usage_error("bench", "--lengths: expected prompt length + new tokens such as 512+128, found \"%s\"",
                                l->text);
     }
@@ -96,7 +90,41 @@ double bench_quantile(const bench_sample *s, double share) {
     return s->values[rank < 0 ? 0 : rank];
 }
 
-/* ---------------------------------------------------------------- the chart */
+/* ---------------------------------------------------------------- rows */
+
+const json_t *bench_find_row(const json_t *rows, const char *key, const char *text) {
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) {
+        if (!strcmp(json_string_value(json_object_get(row, key)), text)) return row;
+    }
+    return NULL;
+}
+
+void bench_set_ratio(json_t *row, const json_t *rows, const char *key, const char *value_key, const char *ratio_key) {
+    const json_t *first = bench_find_row(rows, key, json_string_value(json_object_get(row, key)));
+    const json_t *reference = json_object_get(first ? first : row, value_key);
+    if (!reference) reference = json_object_get(row, value_key);
+    double ratio = json_number_value(json_object_get(row, value_key)) / json_number_value(reference);
+    if (isfinite(ratio)) json_object_set_new(row, ratio_key, json_real(ratio));
+}
+
+/* ---------------------------------------------------------------- charts */
+
+char *bench_lines(const flag_list *models, const int *point_counts, const chart_point *points, chart_lines chart) {
+    chart_series *series = need(calloc((size_t)models->count, sizeof *series));
+    char(*names)[64] = need(calloc((size_t)models->count, sizeof *names));
+    for (int i = 0; i < models->count; i++) {
+        series[i] = (chart_series){bench_name(models->items[i], names[i]), points, point_counts[i]};
+        points += point_counts[i];
+    }
+    chart.series = series;
+    chart.count = models->count;
+    char *svg = chart_lines_svg(&chart);
+    free(names);
+    free(series);
+    return svg;
+}
 
 char *bench_bars(const bench_options *o, const json_t *rows, const bench_bars_of *of) {
     int configs = o->configs.count, groups = of->group_count;

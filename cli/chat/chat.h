@@ -1,7 +1,7 @@
 /* A conversation of lckv chat: its messages, sampling settings, and the engine.
  *
- * conversation.c answers, commands.c has the chat commands, examples.c the questions of `example`, line.c the terminal.
- * cmd_chat.c has the flags and the main loop. */
+ * conversation.c generates answers, commands.c runs chat commands, examples.c reads the questions of the command
+ * `example`, and line.c reads lines from the terminal. The flags and the main loop are in cmd_chat.c. */
 #ifndef CLI_CHAT_CHAT_H
 #define CLI_CHAT_CHAT_H
 
@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 
+/* Sampling settings, as the flags of lckv chat with the same names. */
 typedef struct chat_settings {
     int64_t max_new_tokens, top_k, seed;
     double temperature, top_p, min_p, repetition_penalty;
@@ -16,40 +17,44 @@ typedef struct chat_settings {
 
 /* Result of one answer. */
 typedef struct chat_result {
-    char *text; /* owned by the chat, valid until the next answer */
-    size_t bytes;
-    int64_t prompt_tokens, cached_tokens, new_tokens; /* cached: prompt tokens reused from earlier turns */
-    bool interrupted;
+    char *text;            /* [bytes] and a NUL; owned by the chat, valid until the next answer */
+    size_t bytes;          /* length of the text */
+    int64_t prompt_tokens; /* tokens of the conversation up to the answer */
+    int64_t cached_tokens; /* those of them that were reused from earlier turns */
+    int64_t new_tokens;    /* tokens of the answer */
+    bool interrupted;      /* Ctrl-C ended the answer */
 } chat_result;
 
 typedef struct chat {
-    const char *model_name;
-    lckv_tokenizer *tokenizer;
-    lckv_chat_template *chat_template; /* NULL: lines that start with Human: and Assistant: */
-    lckv_engine *engine;
-    int32_t *eos_ids; /* [eos_count] that end an answer, in addition to the model's */
+    const char *model_name;            /* value of --model_name_or_path, for saved conversations */
+    lckv_tokenizer *tokenizer;         /* borrowed */
+    lckv_chat_template *chat_template; /* owned; NULL: lines that start with Human: and Assistant: */
+    lckv_engine *engine;               /* owned */
+    int32_t *eos_ids;                  /* [eos_count] tokens that end an answer, in addition to the model's EOS */
     int eos_count;
 
-    char *system_prompt, *initial_system_prompt; /* NULL: none */
-    chat_settings settings, initial;
-    json_t *messages; /* without the system prompt */
-    json_t *examples; /* {name: text} */
-    uint64_t answers; /* so far */
+    char *system_prompt, *initial_system_prompt; /* current one, and that of the flag; NULL: none */
+    chat_settings settings, initial_settings;    /* current ones, and those of the flags */
+    json_t *messages;                            /* array of {role, content}, without the system prompt */
+    json_t *examples;                            /* {name: text} */
+    uint64_t answers;                            /* number of answers so far */
 
-    bool shows; /* stream answers to standard output */
-    chat_result result;
-    size_t capacity; /* of result.text */
-    uint64_t request;
-    bool ended, broken; /* the current answer has ended; standard output cannot be written */
+    bool streams;       /* answers are streamed to standard output */
+    chat_result result; /* the current answer */
+    size_t capacity;    /* allocated bytes of result.text */
+    uint64_t request;   /* number of the engine's current request */
+    bool ended;         /* the current answer is complete */
+    bool output_failed; /* standard output cannot be written */
 } chat;
 
-/* Deletes all messages. */
+/* Deletes all messages, but not the system prompt. */
 void chat_clear(chat *c);
 
-/* Sends `text` and generates the answer. Both become part of the conversation, even if Ctrl-C interrupted the answer.
- * On failure (see lckv_last_error()) the conversation is unchanged. */
+/* Adds `text` as a message and generates the answer. Both become part of the conversation, even if Ctrl-C interrupted
+ * the answer. On failure returns the status of the library and leaves the conversation unchanged. */
 int chat_answer(chat *c, const char *text, const chat_result **out);
-void chat_on_event(void *user, const lckv_event *event); /* for the engine's options; `user` is the chat */
+/* Callback for lckv_engine_options; `user` is the chat. */
+void chat_on_event(void *user, const lckv_event *event);
 
 /* ---- commands.c */
 
@@ -67,14 +72,14 @@ int chat_examples_read(const char *command, const char *path, json_t **out);
 
 /* ---- line.c */
 
+/* Lines from standard input. On a terminal, shows a prompt and, if built with libedit, supports editing and history. */
 typedef struct chat_lines chat_lines;
 
-/* Reads standard input. On a terminal, shows a prompt and, if built with libedit, supports editing and history. */
 chat_lines *chat_lines_open(void);
 void chat_lines_close(chat_lines *l);
 bool chat_lines_has_terminal(const chat_lines *l);
-/* The next line without its line break, owned by `l`; NULL at the end of input. If Ctrl-C was pressed, returns "" and
- * sets *interrupted. */
+/* Returns the next line without its line break, owned by `l`; NULL at the end of input. If Ctrl-C was pressed, returns
+ * "" and sets *interrupted. */
 const char *chat_lines_read(chat_lines *l, const char *prompt, bool *interrupted);
 
 #endif

@@ -10,13 +10,20 @@
 #include <string.h>
 #include <time.h>
 
-/* The arguments that make a line without a slash a command. SLASHED: requires a slash. */
-typedef enum form { ALONE, SLASHED, MAYBE_WORD, WORD, SETTINGS, TEXT } form;
+/* The arguments that a line without a slash needs to be a command. */
+typedef enum form {
+    ALONE,      /* none */
+    SLASHED,    /* none, and the slash is required */
+    MAYBE_WORD, /* none or one word */
+    WORD,       /* one word */
+    SETTINGS,   /* a first word with '=' */
+    TEXT        /* any text */
+} form;
 
 typedef struct command {
     const char *name;
     form form;
-    const char *shown, *help; /* NULL: another name of a listed command */
+    const char *usage, *help; /* what `help` prints; NULL: another name of a listed command */
     chat_line_kind (*run)(chat *c, const char *rest, const char **message);
 } command;
 
@@ -26,9 +33,9 @@ static const command COMMANDS[];
 
 typedef struct setting {
     const char *name;
-    size_t offset; /* in chat_settings */
-    bool whole;
-    double min, max;
+    size_t offset;   /* offset in chat_settings */
+    bool whole;      /* an int64_t; false: a double */
+    double min, max; /* range, both ends included */
 } setting;
 
 #define SETTING(name, member, whole, min, max)                                                                         \
@@ -51,7 +58,7 @@ static const setting *find_setting(const char *name, size_t length) {
     return NULL;
 }
 
-/* One K=V of `length` bytes. */
+/* Applies one K=V of `length` bytes. Returns false after printing the error. */
 static bool apply_setting(const char *text, size_t length, chat_settings *to) {
     const char *equals = memchr(text, '=', length);
     const setting *s = equals ? find_setting(text, (size_t)(equals - text)) : NULL;
@@ -80,7 +87,7 @@ static bool apply_setting(const char *text, size_t length, chat_settings *to) {
     return true;
 }
 
-/* Sets all of K=V;K=V, or none on error. */
+/* Applies K=V;K=V. If one is wrong, none is applied. */
 static chat_line_kind run_set(chat *c, const char *rest, const char **message) {
     (void)message;
     chat_settings changed = c->settings;
@@ -98,14 +105,14 @@ static chat_line_kind run_set(chat *c, const char *rest, const char **message) {
 
 /* ---- the conversation */
 
-static void begin_anew(chat *c) {
+static void start_conversation(chat *c) {
     chat_clear(c);
     notice("New conversation.");
 }
 
 static chat_line_kind run_clear(chat *c, const char *rest, const char **message) {
     (void)rest, (void)message;
-    begin_anew(c);
+    start_conversation(c);
     return CHAT_EXECUTED;
 }
 
@@ -116,16 +123,16 @@ static void set_system_prompt(chat *c, const char *text) {
 
 static chat_line_kind run_reset(chat *c, const char *rest, const char **message) {
     (void)rest, (void)message;
-    c->settings = c->initial;
+    c->settings = c->initial_settings;
     set_system_prompt(c, c->initial_system_prompt);
-    begin_anew(c);
+    start_conversation(c);
     return CHAT_EXECUTED;
 }
 
 static chat_line_kind run_system(chat *c, const char *rest, const char **message) {
     (void)message;
     set_system_prompt(c, rest);
-    begin_anew(c);
+    start_conversation(c);
     return CHAT_EXECUTED;
 }
 
@@ -169,7 +176,7 @@ static chat_line_kind run_example(chat *c, const char *rest, const char **messag
 static chat_line_kind run_help(chat *c, const char *rest, const char **message) {
     (void)c, (void)rest, (void)message;
     for (const command *known = COMMANDS; known->name; known++)
-        if (known->shown) notice("  %-30s %s", known->shown, known->help);
+        if (known->usage) notice("  %-30s %s", known->usage, known->help);
     notice("All commands also work with a leading /. A line that starts with a space is sent as a message.");
     return CHAT_EXECUTED;
 }
@@ -194,11 +201,11 @@ static const command COMMANDS[] = {
     {0},
 };
 
-/* ---- lines */
+/* ---- reading lines */
 
-static bool has_form(form wanted, bool slash, const char *rest) {
+static bool has_form(form expected, bool slash, const char *rest) {
     bool one_word = *rest && !strchr(rest, ' ');
-    switch (wanted) {
+    switch (expected) {
     case ALONE:
         return !*rest;
     case SLASHED:
@@ -226,7 +233,7 @@ chat_line_kind chat_read_line(chat *c, const char *line, const char **message) {
         bool bare_system = known->form == TEXT, bare_set = known->form == SETTINGS;
         if (slash && (bare_system || bare_set)) return known->run(c, rest, message);
         if (slash) {
-            notice("/%s: expected: %s", known->name, known->shown ? known->shown : known->name);
+            notice("/%s: expected: %s", known->name, known->usage ? known->usage : known->name);
             return CHAT_EXECUTED;
         }
     }

@@ -1,7 +1,8 @@
-/* Questions for `example NAME`: built-in ones and those of a file.
+/* Questions for the chat command `example NAME`: built-in ones, and those of a JSON or YAML file.
  *
- * Only a small part of YAML is supported: NAME: TEXT, or NAME: followed by an indented text: TEXT. Texts may be quoted,
- * # starts a comment line, and everything may be nested under examples:. Anything else is an error. */
+ * Only a small part of YAML is supported: NAME: TEXT, or NAME: followed by a line with an indented "text: TEXT". Texts
+ * may be quoted, # starts a comment line, and all entries may be nested under "examples:". Anything else is an error.
+ */
 #include "cli/chat/chat.h"
 #include "cli/flags.h"
 #include "cli/input.h"
@@ -47,7 +48,7 @@ typedef struct yaml {
     int line;
 } yaml;
 
-static int wrong(const yaml *y, const char *expected) {
+static int unexpected(const yaml *y, const char *expected) {
     return failure(y->command, "%s: line %d: expected %s", y->path, y->line, expected);
 }
 
@@ -73,9 +74,9 @@ static char *scalar(char *text) {
 
 static int add_pair(yaml *y, const char *name, const char *text) {
     if (*text == '|' || *text == '>' || *text == '{' || *text == '[' || *text == '&' || *text == '*')
-        return wrong(y, "a text on one line");
+        return unexpected(y, "a text on one line");
     json_t *value = json_string(text);
-    if (!value) return wrong(y, "UTF-8");
+    if (!value) return unexpected(y, "UTF-8");
     json_object_set_new(y->to, name, value);
     return EXIT_FINE;
 }
@@ -84,7 +85,7 @@ static int read_yaml_line(yaml *y, char *line) {
     size_t indent = strspn(line, " ");
     char *name = line + indent, *colon = strchr(name, ':');
     if (!*scalar(name) || *name == '#' || !strcmp(name, "---")) return EXIT_FINE;
-    if (!colon || (colon[1] && colon[1] != ' ')) return wrong(y, "NAME: TEXT");
+    if (!colon || (colon[1] && colon[1] != ' ')) return unexpected(y, "NAME: TEXT");
     *colon = 0;
     char *text = scalar(colon + 1 + strspn(colon + 1, " "));
     name = scalar(name);
@@ -115,23 +116,12 @@ static int add_yaml(const char *command, const char *path, char *text, json_t *t
 
 /* ---- files */
 
-static char *read_file(const char *path, char why[160]) {
-    FILE *stream = open_input(path, why), *copy;
-    char *text = NULL, chunk[4096];
-    size_t bytes, got;
-    if (!stream) return NULL;
-    copy = need(open_memstream(&text, &bytes));
-    while ((got = fread(chunk, 1, sizeof chunk, stream)) > 0) fwrite(chunk, 1, got, copy);
-    fclose(copy);
-    fclose(stream);
-    return text;
-}
-
 int chat_examples_read(const char *command, const char *path, json_t **out) {
     json_error_t error;
     *out = need(json_loads(BUILT_IN, 0, NULL));
     if (!path) return EXIT_FINE;
-    char why[160], *text = read_file(path, why);
+    size_t bytes;
+    char why[INPUT_REASON_BYTES], *text = read_input(path, SIZE_MAX, &bytes, why);
     if (!text) return failure(command, "cannot read '%s': %s", path, why);
     bool json = text[strspn(text, " \t\r\n")] == '{';
     json_t *root = json ? parse_json(text, strlen(text), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error) : NULL;

@@ -18,12 +18,12 @@
 struct chat_lines {
     bool terminal;
     const char *prompt;
-    char *line; /* the last one */
-    size_t capacity;
+    char *line;      /* the line read last */
+    size_t capacity; /* allocated bytes of `line` */
 #ifdef LCKV_EDIT
-    EditLine *editor; /* NULL: none */
+    EditLine *editor; /* NULL: standard input is not a terminal, or libedit does not support it */
     History *history;
-    mbstate_t state;
+    mbstate_t state; /* of a character that is partly read */
 #endif
 };
 
@@ -40,11 +40,12 @@ static const char *keep_line(chat_lines *l, const char *text, size_t bytes) {
     return l->line;
 }
 
-static const char *nothing(chat_lines *l) {
+static const char *empty_line(chat_lines *l) {
     return keep_line(l, "", 0);
 }
 
-/* Waits for input. Polls repeatedly, because a signal that arrives just before the wait does not interrupt it. */
+/* Waits for input; returns false after Ctrl-C. Polls repeatedly, because a signal that arrives just before poll() does
+ * not interrupt it. */
 static bool wait_for_key(void) {
     enum { POLL_INTERVAL = 200 }; /* milliseconds */
     struct pollfd key = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -54,10 +55,10 @@ static bool wait_for_key(void) {
 }
 
 /* Discards the line in which Ctrl-C was pressed. */
-static const char *leave_line(chat_lines *l) {
+static const char *discard_line(chat_lines *l) {
     print_bytes("\n", 1);
     print_flush();
-    return nothing(l);
+    return empty_line(l);
 }
 
 static const char *read_plain(chat_lines *l, bool *was_interrupted) {
@@ -66,11 +67,11 @@ static const char *read_plain(chat_lines *l, bool *was_interrupted) {
         print_flush();
         wait_for_key();
         *was_interrupted = take_interrupt();
-        if (*was_interrupted) return leave_line(l);
+        if (*was_interrupted) return discard_line(l);
     }
     ssize_t bytes = getline(&l->line, &l->capacity, stdin);
     *was_interrupted = take_interrupt();
-    if (*was_interrupted) return nothing(l);
+    if (*was_interrupted) return empty_line(l);
     return bytes < 0 ? NULL : keep_line(l, l->line, (size_t)bytes);
 }
 
@@ -81,7 +82,7 @@ static char *prompt_of(EditLine *editor) {
     return (char *)(uintptr_t)l->prompt;
 }
 
-/* Reads a character. libedit's own function would keep waiting after Ctrl-C. */
+/* Reads a character. Replaces libedit's own function, which keeps waiting after Ctrl-C. */
 static int read_character(EditLine *editor, wchar_t *out) {
     chat_lines *l;
     char byte;
@@ -117,7 +118,7 @@ static const char *read_edited(chat_lines *l, bool *was_interrupted) {
     HistEvent event;
     const char *line = el_gets(l->editor, &count);
     *was_interrupted = take_interrupt();
-    if (*was_interrupted) return leave_line(l);
+    if (*was_interrupted) return discard_line(l);
     if (!line || count <= 0) return NULL;
     line = keep_line(l, line, strlen(line));
     if (line[strspn(line, " ")]) history(l->history, &event, H_ENTER, line);

@@ -1,4 +1,4 @@
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* Opens the device, the model and the tokenizer for commands that run a model. */
-#ifndef CLI_MODEL_H
-#define CLI_MODEL_H
+#ifndef CLI_OPEN_MODEL_H
+#define CLI_OPEN_MODEL_H
 
 #include "flags.h"
 #include "lckv.h"

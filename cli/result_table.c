@@ -1,4 +1,4 @@
-#include "table.h"
+#include "result_table.h"
 
 #include "output.h"
 
@@ -7,13 +7,6 @@
 #include <string.h>
 
 enum { CELL_BYTES = 160 };
-
-/* Width on the screen: the number of code points, because no wide characters are used. */
-static int letters(const char *s) {
-    int count = 0;
-    for (; *s; s++) count += ((unsigned char)*s & 0xC0) != 0x80;
-    return count;
-}
 
 static void format_number(const json_t *value, int decimals, char cell[CELL_BYTES]) {
     if (json_is_integer(value))
@@ -98,18 +91,18 @@ static bool is_shown(const table_column *c, const json_t *rows) {
 
 static int width_of(const table_column *c, const json_t *rows) {
     char cell[CELL_BYTES];
-    int width = letters(c->title);
+    int width = display_width(c->title, strlen(c->title));
     size_t i;
     json_t *row;
     json_array_foreach(rows, i, row) {
         format_cell(c, row, cell);
-        if (letters(cell) > width) width = letters(cell);
+        if (display_width(cell, strlen(cell)) > width) width = display_width(cell, strlen(cell));
     }
     return width;
 }
 
 static void add_cell(FILE *out, const char *cell, int width, bool right, const char *before, const char *behind) {
-    int rest = width - letters(cell);
+    int rest = width - display_width(cell, strlen(cell));
     fprintf(out, "%s%*s%s%*s%s", before, right ? rest : 0, "", cell, right ? 0 : rest, "", behind);
 }
 

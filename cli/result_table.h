@@ -1,7 +1,7 @@
 /* Tables of results, printed as aligned text, Markdown, or CSV with full precision. Rows are JSON objects; columns
  * define how values are printed. The table of lckv eval has its own format (eval_table.h). */
-#ifndef CLI_TABLE_H
-#define CLI_TABLE_H
+#ifndef CLI_RESULT_TABLE_H
+#define CLI_RESULT_TABLE_H
 
 #include <jansson.h>
 
