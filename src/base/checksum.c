@@ -42,10 +42,10 @@ uint64_t checksum_add(uint64_t sum, const void *bytes, size_t count) {
 static int add_open_file(const tables *t, int fd, const char *path, size_t bytes, uint64_t *sum) {
     enum { CHUNK = 1 << 16 };
     char chunk[CHUNK];
-    for (size_t now; bytes; bytes -= now) {
-        now = bytes < CHUNK ? bytes : CHUNK;
-        TRY(file_read_open(fd, path, chunk, now));
-        *sum = add(t, *sum, (const unsigned char *)chunk, now);
+    for (size_t count; bytes; bytes -= count) {
+        count = bytes < CHUNK ? bytes : CHUNK;
+        TRY(file_read_open(fd, path, chunk, count));
+        *sum = add(t, *sum, (const unsigned char *)chunk, count);
     }
     return LCKV_OK;
 }

@@ -1,4 +1,4 @@
-/* JSON through jansson, see json.h. */
+/* JSON with jansson; see json.h. */
 #include "base/json.h"
 
 #include "base/content.h"

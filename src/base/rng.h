@@ -8,17 +8,17 @@
 
 #include <stdint.h>
 
-/* Four independent 32-bit words. */
+/* A block of four independent 32-bit words. */
 void rng_block(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
 
-/* Uniform in [0, 1) with 53 bits: word pair of `counter`. */
+/* A uniform number in [0, 1) with 53 bits, from the first two words of the block. */
 double rng_uniform(uint64_t seed, uint64_t stream, uint64_t counter);
 
 /* An unpredictable number from the operating system, for names of temporary files and for seeding hash tables against
  * chosen collisions. Results never depend on it. */
 uint64_t rng_entropy(void);
 
-/* Two standard normal numbers (Box-Muller). */
+/* Two standard normal numbers, by the Box-Muller transform. */
 void rng_normal2(uint64_t seed, uint64_t stream, uint64_t counter, double out[2]);
 
 #endif

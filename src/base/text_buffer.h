@@ -7,10 +7,10 @@
 #include <stddef.h>
 
 typedef struct text_buffer {
-    char *data; /* ends in NUL whenever not NULL; NUL bytes inside are allowed */
-    size_t length, capacity;
-    size_t limit; /* of `length`: appending beyond it fails with LCKV_ERROR_UNSUPPORTED; 0: none */
-} text_buffer;    /* all zeros is an empty buffer */
+    char *data;              /* ends in NUL whenever not NULL; NUL bytes inside are allowed */
+    size_t length, capacity; /* bytes, without the NUL; allocated bytes */
+    size_t limit;            /* maximum length: appending beyond it fails with LCKV_ERROR_UNSUPPORTED; 0: no limit */
+} text_buffer;               /* all zeros is an empty buffer */
 
 int text_append(text_buffer *b, const char *bytes, size_t length);
 int text_printf(text_buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
