@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Values of the flags. */
 struct options {
     struct model_flags model;
     chat_settings settings;
-    const char *system_prompt, *chat_template, *examples_path, *questions;
-    flag_list eos_tokens;
-    int64_t window_length, num_sink_tokens;
+    const char *system_prompt;                             /* text; NULL: none */
+    const char *chat_template, *examples_path, *questions; /* files; NULL: none */
+    flag_list eos_tokens;                                  /* texts of tokens */
+    int64_t window_length, num_sink_tokens;                /* tokens; used with sink_cache */
     bool sink_cache, bf16, use_cpu, json;
 };
 
@@ -221,9 +223,7 @@ static int open_engine(const struct options *o, const opened_model *m, chat *c) 
 static int check(struct options *o) {
     if (o->use_cpu) o->model.device = "cpu";
     if (o->json && !o->questions) return usage_error(TABLE.command, "--json requires --questions");
-    if (!o->sink_cache || o->num_sink_tokens < o->window_length) return EXIT_FINE;
-    return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
-                       (long long)o->num_sink_tokens, (long long)o->window_length);
+    return o->sink_cache ? check_sink_cache(TABLE.command, o->num_sink_tokens, o->window_length) : EXIT_FINE;
 }
 
 static void close_chat(chat *c) {

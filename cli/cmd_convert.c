@@ -4,9 +4,10 @@
 #include "lckv.h"
 #include "output.h"
 
+/* Values of the flags. */
 struct options {
-    lckv_convert_options convert;
-    int kv;
+    lckv_convert_options convert; /* set directly by most flags */
+    int kv;                       /* index of the choice: average, copy */
     bool json;
 };
 

@@ -10,14 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Values of the flags. */
 struct options {
     struct model_flags model;
-    flag_list tasks;
+    flag_list tasks;        /* names of tasks, or .json files */
     lckv_eval_options eval; /* set directly by most flags */
-    struct eval_text text;
-    const char *output;
+    struct eval_text text;  /* with --file */
+    const char *output;     /* JSON file for the results; NULL: none */
     int64_t fewshot_seed;
-    int encoding;
+    int encoding; /* an lckv_encoding */
     bool bf16, json;
 };
 
@@ -181,10 +182,10 @@ static int eval_tasks(struct options *o) {
 
 static int eval_long_texts(struct options *o) {
     lckv_perplexity_options *p = &o->text.perplexity;
-    if (p->streaming && p->num_sink_tokens >= p->window_length)
-        return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
-                           (long long)p->num_sink_tokens, (long long)p->window_length);
-    if (p->block_size == 1 || (p->block_size && p->stride >= p->block_size))
+    int code = p->streaming ? check_sink_cache(TABLE.command, p->num_sink_tokens, p->window_length) : EXIT_FINE;
+    if (code) return code;
+    if (p->block_size == 1) return usage_error(TABLE.command, "--block_size: expected 0 or at least 2, found 1");
+    if (p->block_size && p->stride >= p->block_size)
         return usage_error(TABLE.command, "--stride (%lld) must be less than --block_size (%lld)", (long long)p->stride,
                            (long long)p->block_size);
     p->encoding = (lckv_encoding)o->encoding;

@@ -8,10 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Values of the flags. */
 struct options {
-    const char *name, *revision;
-    flag_list include, exclude;
-    int repo_type;
+    const char *name;           /* ORG/NAME */
+    const char *revision;       /* branch, tag or commit */
+    flag_list include, exclude; /* shell patterns of paths */
+    int repo_type;              /* index of the choice: model, dataset */
     bool json;
 };
 

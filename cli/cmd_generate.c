@@ -15,14 +15,21 @@
 
 enum { MAX_SEQUENCES_TOGETHER = 1 << 20 };
 
+/* Values of the flags. */
 struct options {
     struct model_flags model;
-    flag_list prompts, prompt_files, prompt_ids;
-    const char *prefix, *stop, *model_type, *output_file, *chat_template;
+    flag_list prompts, prompt_files, prompt_ids; /* texts; files; token ids, "1,15,7" */
+    const char *prefix;                          /* text before each text prompt */
+    const char *stop;                            /* stop string; NULL: none */
+    const char *model_type;                      /* ignored */
+    const char *output_file, *chat_template;     /* files; NULL: none */
     bool no_special_tokens;
     lckv_generate_options generate; /* set directly by most flags */
-    int64_t seed, num_return_sequences, window_length, encoding_iterations;
-    int encoding;
+    int64_t seed;
+    int64_t num_return_sequences; /* samples per prompt */
+    int64_t window_length;        /* tokens; used with sink_cache */
+    int64_t encoding_iterations;  /* 0: the model's own number */
+    int encoding;                 /* an lckv_encoding */
     bool sink_cache, fp16, use_cpu, json;
 };
 
@@ -332,10 +339,7 @@ static int check(struct options *o) {
     g->window_length = o->sink_cache ? o->window_length : 0;
     if (o->output_file && o->json) return usage_error(TABLE.command, "--output_file and --json cannot be combined");
     if (o->stop && !*o->stop) return usage_error(TABLE.command, "--stop_token is empty");
-    if (o->sink_cache && g->num_sink_tokens >= o->window_length)
-        return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
-                           (long long)g->num_sink_tokens, (long long)o->window_length);
-    return EXIT_FINE;
+    return o->sink_cache ? check_sink_cache(TABLE.command, g->num_sink_tokens, o->window_length) : EXIT_FINE;
 }
 
 static int render_messages(const struct options *o, prompt_list *prompts) {

@@ -10,13 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Values of the flags. */
 struct options {
-    const char *model, *config, *overrides, *svg;
-    int64_t batch_size, block_size;
-    lckv_serving_shape serving;
-    int64_t window_length;
-    int torch_dtype;
-    lckv_lora lora;
+    const char *model, *config;     /* folder or ORG/NAME; one of them is given, the other is NULL */
+    const char *overrides;          /* changes to the config, "K=V,..."; NULL: none */
+    const char *svg;                /* file for the picture; NULL: none */
+    int64_t batch_size, block_size; /* training: blocks per batch, tokens per block */
+    lckv_serving_shape serving;     /* set directly by most flags of serving */
+    int64_t window_length;          /* tokens; used with sink_cache */
+    int torch_dtype;                /* index of TORCH_DTYPES */
+    lckv_lora lora;                 /* used with use_peft */
     flag_list lora_target_modules;
     bool use_peft, sink_cache, bf16, json;
 };
@@ -273,14 +276,15 @@ static json_t *report_json(const struct options *o, const struct report *r) {
 /* ---------------------------------------------------------------- text output */
 
 static void print_kv(const struct options *o, const struct report *r) {
-    char slots[48], tokens[48];
-    long long bytes = lckv_config_kv_bytes_per_token(r->config, kv_dtype(o));
-    long long unshared = lckv_config_kv_bytes_per_token_unshared(r->config, kv_dtype(o));
-    printf("KV cache    %lld bytes per token in %s", bytes, dtype_text(kv_dtype(o)));
+    char slots[48], tokens[48], number[32];
+    int64_t bytes = lckv_config_kv_bytes_per_token(r->config, kv_dtype(o));
+    int64_t unshared = lckv_config_kv_bytes_per_token_unshared(r->config, kv_dtype(o));
+    printf("KV cache    %s bytes per token in %s", human_grouped(bytes, number), dtype_text(kv_dtype(o)));
     if (bytes < unshared)
-        printf("; without sharing %lld (%.3gx)\n", unshared, (double)unshared / (double)bytes);
+        printf(", %.3gx smaller than without sharing (%s bytes)\n", (double)unshared / (double)bytes,
+               human_grouped(unshared, number));
     else
-        printf("; every layer has its own\n");
+        printf("; no layers share keys and values\n");
     if (r->info.windowed_slots)
         printf("            of %s, %d keep only the last %s (sliding_window %lld)\n",
                human_quantity(r->info.kv_slots, "slot", slots), r->info.windowed_slots,
@@ -320,9 +324,9 @@ static void print_serving(const struct options *o, const struct report *r) {
 }
 
 static void print_report(const struct options *o, const struct report *r) {
-    char count[32];
+    char count[32], exact[32];
     printf("%s\n%s\n", r->picture, r->plan_text);
-    printf("parameters  %s (%lld)\n", human_count((double)r->parameters, count), (long long)r->parameters);
+    printf("parameters  %s (%s)\n", human_count((double)r->parameters, count), human_grouped(r->parameters, exact));
     print_kv(o, r);
     print_training(o, r);
     print_serving(o, r);

@@ -12,13 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Values of the flags. */
 struct options {
     struct model_flags model;
-    const char *text, *file;
-    flag_list prompt_ids, dump;
+    const char *text, *file;  /* text to score, or file with it; NULL: none */
+    flag_list prompt_ids;     /* token ids to score, "1,15,7" */
+    flag_list dump;           /* patterns of names, and the file for the activations */
     lckv_score_options score; /* set directly by most flags */
-    int64_t window_length;
-    int encoding;
+    int64_t window_length;    /* tokens; used with sink_cache */
+    int encoding;             /* an lckv_encoding */
     bool no_special_tokens, sink_cache, json;
 };
 
@@ -159,10 +161,7 @@ static int check(struct options *o) {
     s->window_length = o->sink_cache ? o->window_length : 0;
     if (o->dump.count) s->dump = o->dump.items[0], s->dump_file = o->dump.items[1];
     if (s->dump_iterations && !s->dump) return usage_error(TABLE.command, "--dump_iterations requires --dump");
-    if (o->sink_cache && s->num_sink_tokens >= o->window_length)
-        return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
-                           (long long)s->num_sink_tokens, (long long)o->window_length);
-    return EXIT_FINE;
+    return o->sink_cache ? check_sink_cache(TABLE.command, s->num_sink_tokens, o->window_length) : EXIT_FINE;
 }
 
 static int score(struct options *o) {

@@ -10,12 +10,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* Values of the flags. */
 struct options {
     struct model_flags model;
-    serve_options serve;
-    int64_t port, timeout, max_num_seqs, max_queue, encoding_iterations;
-    flag_list model_names, hosts, origins;
-    const char *api_key, *api_key_file, *access_log;
+    serve_options serve;                /* set directly by most flags */
+    int64_t port;                       /* 0: a free one */
+    int64_t timeout;                    /* seconds */
+    int64_t max_num_seqs, max_queue;    /* sequences; requests */
+    int64_t encoding_iterations;        /* 0: the model's own number */
+    flag_list model_names;              /* names of the model in the API */
+    flag_list hosts, origins;           /* allowed host names and web origins */
+    const char *api_key, *api_key_file; /* key, or file with it; NULL: none */
+    const char *access_log;             /* file, "-" or "none" */
     bool use_cpu;
 };
 

@@ -7,11 +7,12 @@
 
 #include <string.h>
 
+/* Values of the flags. */
 struct sft_flags {
-    struct train_flags train; /* must be first: flags of train use its offsets */
-    lckv_tuning tuning;
-    int long_rows;
-    const char *completion_only_loss;
+    struct train_flags train;         /* must be first: the flags of train have offsets in it */
+    lckv_tuning tuning;               /* set directly by most flags of rows */
+    int long_rows;                    /* index of the choice: cut, drop */
+    const char *completion_only_loss; /* "True", "False"; NULL: chosen by the kind of rows */
 };
 
 #define TUNING(member) .offset = offsetof(struct sft_flags, tuning.member)

@@ -12,11 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Values of the flags. */
 struct options {
     struct model_flags model; /* only the name of the tokenizer is used */
-    const char *text, *file;
+    const char *text, *file;  /* text to encode, or file with it; NULL: none */
     bool jsonl, decode, no_special_tokens, skip_special_tokens;
-    flag_list train_files;
+    flag_list train_files;    /* files of training data to encode */
     lckv_train_options train; /* only the data options are used */
     bool json;
 };

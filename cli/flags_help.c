@@ -206,8 +206,8 @@ void flags_help(const flag_table *table) {
     print_letters(table);
     if (table->foreign) {
         printf("\n");
-        print_paragraph("The other flags of the Hugging Face script are accepted without effect or refused; "
-                        "docs/flags.md lists each with the reason.");
+        print_paragraph("Other flags of the published script are accepted without effect, or refused with the reason "
+                        "(docs/flags.md).");
     }
     print_examples(table);
 }

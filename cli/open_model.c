@@ -50,6 +50,12 @@ int open_chat_template(const char *command, const struct model_flags *flags, con
     return status < 0 ? library_error(command, status) : EXIT_FINE;
 }
 
+int check_sink_cache(const char *command, int64_t num_sink_tokens, int64_t window_length) {
+    if (num_sink_tokens < window_length) return EXIT_FINE;
+    return usage_error(command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
+                       (long long)num_sink_tokens, (long long)window_length);
+}
+
 const char *torch_dtype_name(int torch_dtype) {
     static const char *const NAMES[] = {"auto", "float32", "bfloat16", "float16"};
     return NAMES[torch_dtype];

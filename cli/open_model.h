@@ -85,9 +85,8 @@ enum { TORCH_DTYPE_FLOAT16 = 3 }; /* index in TORCH_DTYPES */
      FLAG_INT,                                                                                                         \
      "0",                                                                                                              \
      group,                                                                                                            \
-     "iterations of each loop for prompts that are prefilled by the plan; 0 uses forward_passes + backward_passes. "   \
-     "Fewer "                                                                                                          \
-     "are faster and less exact",                                                                                      \
+     "iterations per loop for prompts that are prefilled by the plan; 0 uses forward_passes + backward_passes. "       \
+     "Fewer iterations are faster and less exact",                                                                     \
      FLAG_INTO(options, iterations),                                                                                   \
      .former = "encoding_runs",                                                                                        \
      .min = 0,                                                                                                         \
@@ -104,12 +103,18 @@ const char *torch_dtype_name(int torch_dtype);
  * unless that is 0. NULL if there are no overrides. Release with free(). */
 char *add_overrides(const char *overrides, int torch_dtype, int64_t positions);
 
+/* Values of the flags of a model. */
 struct model_flags {
-    const char *name, *config_overrides, *adapter, *tokenizer_name, *device;
-    int torch_dtype; /* index into TORCH_DTYPES */
-    int64_t threads;
+    const char *name;             /* folder or ORG/NAME of the checkpoint */
+    const char *config_overrides; /* changes to the config, "K=V,..."; NULL: none */
+    const char *adapter;          /* folder or ORG/NAME of a LoRA adapter; NULL: none */
+    const char *tokenizer_name;   /* folder or ORG/NAME of the tokenizer; NULL: that of the adapter or the model */
+    const char *device;           /* "cpu", "cuda:N", "auto" */
+    int torch_dtype;              /* index of TORCH_DTYPES */
+    int64_t threads;              /* CPU threads; 0 uses all processors */
 };
 
+/* What a command runs with. The command owns all parts; see close_model(). */
 typedef struct opened_model {
     lckv_device *device;
     lckv_model *model;
@@ -127,6 +132,9 @@ const char *model_tokenizer_name(const struct model_flags *flags);
 /* Opens only the tokenizer: --tokenizer_name, else the model's own. Returns 0, or an exit code after printing the
  * error. The caller owns it. */
 int open_tokenizer(const char *command, const struct model_flags *flags, lckv_tokenizer **out);
+
+/* Returns 0 if the sink cache keeps more tokens than the first ones, else EXIT_USAGE after printing the error. */
+int check_sink_cache(const char *command, int64_t num_sink_tokens, int64_t window_length);
 
 /* Opens the chat template of `file`, or of the tokenizer if that is NULL; *out is NULL if it has none. Returns 0, or an
  * exit code after printing the error. The caller owns it. */

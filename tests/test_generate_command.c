@@ -326,7 +326,7 @@ static void inspects(void **state) {
     assert_file_says(svg, "<svg");
     outcome o = RUN(f, "inspect", "--config_name", in(f, "config.json"), "--config_overrides", "layer_types=0_1_2_3");
     assert_int_equal(o.code, 0);
-    assert_non_null(strstr(o.output, "every layer has its own"));
+    assert_non_null(strstr(o.output, "no layers share keys and values"));
     assert_non_null(strstr(o.output, "with --gradient_checkpointing "));
     assert_null(strstr(o.output, "with --torch_dtype bfloat16 "));
     outcome_free(&o);

@@ -11,53 +11,54 @@
 
 /* ---------------------------------------------------------------- lines */
 
+/* A point. It is skipped if it is not finite, or has no logarithm on a logarithmic axis. */
 typedef struct chart_point {
-    double x, y;      /* points that are not finite, or have no logarithm on a logarithmic axis, are skipped */
-    double deviation; /* of y, up and down; 0 or NAN: none */
+    double x, y;
+    double deviation; /* length of the error bar above and below y; 0 or NAN: none */
 } chart_point;
 
 typedef struct chart_series {
-    const char *name; /* legend entry; none if NULL or if there are no points */
-    const chart_point *points;
+    const char *name;          /* legend entry; none if NULL or if there are no points */
+    const chart_point *points; /* [count] */
     int count;
 } chart_series;
 
 typedef struct chart_lines {
     const char *title, *x_title, *y_title;
-    const chart_series *series;
+    const chart_series *series; /* [count] */
     int count;
-    bool log_y;
-    double level; /* a dashed line at this y; NAN: none */
+    bool log_y;   /* logarithmic y axis */
+    double level; /* y of a dashed line; NAN: none */
 } chart_lines;
 
-/* Release with free(). */
+/* Draws the chart. Release with free(). */
 char *chart_lines_svg(const chart_lines *c);
 
 /* ---------------------------------------------------------------- rows */
 
 typedef struct chart_row {
     const char *name;
-    double value;     /* if not finite, nothing is drawn */
-    double deviation; /* up and down; 0 or NAN: none */
-    int hue;          /* colour index; colours repeat */
+    double value;     /* nothing is drawn if it is not finite */
+    double deviation; /* length of the error bar in both directions; 0 or NAN: none */
+    int hue;          /* index of the colour; colours repeat */
 } chart_row;
 
 typedef struct chart_group {
-    const char *name; /* heading of its rows; NULL: none */
-    const chart_row *rows;
+    const char *name;      /* heading of its rows; NULL: none */
+    const chart_row *rows; /* [count] */
     int count;
 } chart_group;
 
 typedef struct chart_rows {
     const char *title, *value_title;
-    const chart_group *groups;
+    const chart_group *groups; /* [count] */
     int count;
     bool bars;    /* bars from 0, with one scale per group if sizes differ a lot; false: points */
-    int decimals; /* of the printed numbers */
-    double level; /* a dashed line at this value; NAN: none */
+    int decimals; /* decimals of the printed numbers */
+    double level; /* value of a dashed line; NAN: none */
 } chart_rows;
 
-/* Release with free(). */
+/* Draws the chart. Release with free(). */
 char *chart_rows_svg(const chart_rows *c);
 
 #endif

@@ -2,6 +2,7 @@
  * cache (StreamingLLM) keeps memory and time constant; --window_length 0 keeps all tokens. See bench.h. */
 #include "cli/bench/bench.h"
 
+#include "cli/open_model.h"
 #include "cli/output.h"
 #include "cli/timer.h"
 
@@ -128,10 +129,7 @@ static char *draw(const bench_options *o, const json_t *rows) {
 }
 
 int bench_stream(const bench_options *o, bench_result *out) {
-    int code = EXIT_FINE;
-    if (o->window_length && o->num_sink_tokens >= o->window_length)
-        code = usage_error("bench", "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
-                           (long long)o->num_sink_tokens, (long long)o->window_length);
+    int code = o->window_length ? check_sink_cache("bench", o->num_sink_tokens, o->window_length) : EXIT_FINE;
     for (int i = 0; i < o->configs.count && !code; i++) code = run_config(o, o->configs.items[i], out->rows);
     out->columns = COLUMNS;
     if (!code && o->svg) out->svg = draw(o, out->rows);
