@@ -188,6 +188,19 @@ static void the_scripts_arguments_are_known(void **state) {
     if (c.code) fail_msg("%s", c.messages);
 }
 
+static void former_names_of_flags_are_accepted(void **state) {
+    (void)state;
+    captured c;
+    CAPTURE(&c, "generate", "--help", "--check", "-m", "model", "-p", "a", "--encoding_runs", "2");
+    assert_int_equal(c.code, EXIT_FINE);
+    CAPTURE(&c, "serve", "--help", "--check", "-m", "model", "--encoding-runs=2", "--prompt_piece", "32");
+    assert_int_equal(c.code, EXIT_FINE);
+    CAPTURE(&c, "score", "--help", "--check", "-m", "model", "--text", "a", "--dump", "*", "file", "--dump_runs");
+    assert_int_equal(c.code, EXIT_FINE);
+    CAPTURE(&c, "bench", "--help", "--check", "--measure", "runs", "--most_runs", "3");
+    assert_int_equal(c.code, EXIT_FINE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_name_of_the_table_leads_to_a_flag_that_the_command_takes),
@@ -198,6 +211,7 @@ int main(void) {
         cmocka_unit_test(stray_words_lead_to_their_flag),
         cmocka_unit_test(letters_are_those_of_llama_cpp),
         cmocka_unit_test(the_scripts_arguments_are_known),
+        cmocka_unit_test(former_names_of_flags_are_accepted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

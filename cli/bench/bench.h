@@ -66,7 +66,7 @@ int bench_stream(const bench_options *o, bench_result *out);
 int bench_iterations(const bench_options *o, bench_result *out);
 int bench_load(const bench_options *o, bench_result *out);
 
-/* ---------------------------------------------------------------- models and engines */
+/* ---------------------------------------------------------------- random_model.c: models and engines */
 
 typedef struct bench_model {
     lckv_device *device;
@@ -129,7 +129,7 @@ int bench_engine_repeat(bench_engine *e, const bench_requests *r, int64_t warmup
                         bench_times *times);
 int bench_outcome(const bench_engine *e, int status);
 
-/* ---------------------------------------------------------------- utilities */
+/* ---------------------------------------------------------------- lengths.c */
 
 /* Parses a list of integers, each at least `least`. Returns 0, or an exit code after printing the error. */
 int bench_numbers(const flag_list *list, const char *name, int64_t least, int64_t *numbers);
@@ -144,6 +144,8 @@ typedef struct bench_lengths {
 
 /* Parses o->lengths into out[BENCH_MAX_LENGTHS]. Returns 0, or an exit code after printing the error. */
 int bench_read_lengths(const bench_options *o, bench_lengths *out, int *count);
+
+/* ---------------------------------------------------------------- results.c */
 
 /* The first row whose string `key` is `text`, or NULL. */
 const json_t *bench_find_row(const json_t *rows, const char *key, const char *text);

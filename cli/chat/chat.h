@@ -1,6 +1,6 @@
 /* A conversation of lckv chat: its messages, sampling settings, and the engine.
  *
- * conversation.c generates answers, commands.c runs chat commands, examples.c reads the questions of the command
+ * conversation.c generates answers, chat_commands.c runs chat commands, examples.c reads the questions of the command
  * `example`, and line.c reads lines from the terminal. The flags and the main loop are in cmd_chat.c. */
 #ifndef CLI_CHAT_CHAT_H
 #define CLI_CHAT_CHAT_H
@@ -56,7 +56,7 @@ int chat_answer(chat *c, const char *text, const chat_result **out);
 /* Callback for lckv_engine_options; `user` is the chat. */
 void chat_on_event(void *user, const lckv_event *event);
 
-/* ---- commands.c */
+/* ---- chat_commands.c */
 
 typedef enum chat_line_kind { CHAT_MESSAGE, CHAT_EXECUTED, CHAT_EXIT } chat_line_kind;
 
