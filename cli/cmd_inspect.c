@@ -253,7 +253,7 @@ static json_t *serving_json(const struct options *o, const struct report *r) {
 }
 
 static json_t *report_json(const struct options *o, const struct report *r) {
-    lckv_dtype kept = kv_dtype(o);
+    lckv_dtype kv_type = kv_dtype(o);
     json_t *json =
         json_pack("{s:s, s:s, s:i, s:I, s:i, s:i, s:i, s:i, s:i, s:o, s:o}", "model_type", r->info.model_type,
                   "layer_types", r->layer_types, "layers", r->info.layers, "parameters", (json_int_t)r->parameters,
@@ -264,9 +264,9 @@ static json_t *report_json(const struct options *o, const struct report *r) {
     json_object_update(json, shape);
     json_decref(shape);
     json_t *memory =
-        json_pack("{s:s, s:I, s:I, s:{s:o, s:o}}", "kv_dtype", dtype_text(kept), "kv_bytes_per_token",
-                  (json_int_t)lckv_config_kv_bytes_per_token(r->config, kept), "kv_bytes_per_token_unshared",
-                  (json_int_t)lckv_config_kv_bytes_per_token_unshared(r->config, kept), "memory", "training",
+        json_pack("{s:s, s:I, s:I, s:{s:o, s:o}}", "kv_dtype", dtype_text(kv_type), "kv_bytes_per_token",
+                  (json_int_t)lckv_config_kv_bytes_per_token(r->config, kv_type), "kv_bytes_per_token_unshared",
+                  (json_int_t)lckv_config_kv_bytes_per_token_unshared(r->config, kv_type), "memory", "training",
                   training_json(o, r), "serving", serving_json(o, r));
     json_object_update(json, memory);
     json_decref(memory);

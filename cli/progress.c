@@ -110,7 +110,7 @@ static void tick(const char *text) {
     pthread_cond_signal(&line.changed);
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- the progress line */
 
 static void show_on_terminal(double fraction, const char *text) {
     if (fraction < 0) {

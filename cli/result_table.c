@@ -101,9 +101,9 @@ static int width_of(const table_column *c, const json_t *rows) {
     return width;
 }
 
-static void add_cell(FILE *out, const char *cell, int width, bool right, const char *before, const char *behind) {
+static void add_cell(FILE *out, const char *cell, int width, bool right, const char *before, const char *after) {
     int rest = width - display_width(cell, strlen(cell));
-    fprintf(out, "%s%*s%s%*s%s", before, right ? rest : 0, "", cell, right ? 0 : rest, "", behind);
+    fprintf(out, "%s%*s%s%*s%s", before, right ? rest : 0, "", cell, right ? 0 : rest, "", after);
 }
 
 static void add_rule(FILE *out, int width, bool right) {
@@ -115,20 +115,20 @@ static void add_rule(FILE *out, int width, bool right) {
 /* Text is Markdown without bars. */
 static void add_shown(FILE *out, bool markdown, const table_column *columns, int count, const json_t *rows) {
     int *widths = need(calloc((size_t)count + 1, sizeof *widths));
-    const char *before = markdown ? "| " : "", *behind = markdown ? " " : "  ";
+    const char *before = markdown ? "| " : "", *after = markdown ? " " : "  ";
     char cell[CELL_BYTES];
     size_t i;
     json_t *row;
     for (int c = 0; c < count; c++) widths[c] = width_of(&columns[c], rows);
     for (int c = 0; c < count; c++)
-        add_cell(out, columns[c].title, widths[c], is_number(&columns[c], rows), before, behind);
+        add_cell(out, columns[c].title, widths[c], is_number(&columns[c], rows), before, after);
     fputs(markdown ? "|\n" : "\n", out);
     for (int c = 0; c < count && markdown; c++) add_rule(out, widths[c], is_number(&columns[c], rows));
     if (markdown) fputs("|\n", out);
     json_array_foreach(rows, i, row) {
         for (int c = 0; c < count; c++) {
             format_cell(&columns[c], row, cell);
-            add_cell(out, cell, widths[c], is_number(&columns[c], rows), before, behind);
+            add_cell(out, cell, widths[c], is_number(&columns[c], rows), before, after);
         }
         fputs(markdown ? "|\n" : "\n", out);
     }

@@ -68,6 +68,7 @@ int bench_load(const bench_options *o, bench_result *out);
 
 /* ---------------------------------------------------------------- random_model.c: models and engines */
 
+/* A model with random weights on its own device. */
 typedef struct bench_model {
     lckv_device *device;
     lckv_config *config; /* config with at least the requested number of positions */

@@ -100,14 +100,14 @@ char *bench_bars(const bench_options *o, const json_t *rows, const bench_bars_of
             bars[g * configs + c] = (chart_row){names[c], value ? json_number_value(value) : NAN, deviation, c};
         }
     }
-    const chart_rows whole = {.title = of->title,
+    const chart_rows chart = {.title = of->title,
                               .value_title = of->value_title,
                               .groups = group,
                               .count = groups,
                               .bars = true,
                               .decimals = of->decimals,
                               .level = NAN};
-    char *svg = chart_rows_svg(&whole);
+    char *svg = chart_rows_svg(&chart);
     free(names);
     free(bars);
     free(group);
