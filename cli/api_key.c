@@ -1,4 +1,4 @@
-/* The API key of a server, see api_key.h. */
+/* The API key; see api_key.h. */
 #include "api_key.h"
 
 #include "flags.h"
@@ -9,25 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_MOST = 4096 };
+enum { MAX_KEY = 4096 };
 
 static int read_line(const char *command, const char *file, char **key) {
-    char text[KEY_MOST + 2];
+    char text[MAX_KEY + 2];
     FILE *f = fopen(file, "r");
     if (!f) return failure(command, "--api_key_file %s: %s", file, strerror(errno));
     size_t length = fread(text, 1, sizeof text - 1, f);
     fclose(f);
     text[length] = '\0';
     size_t line = strcspn(text, "\r\n"), rest = line + strspn(text + line, "\r\n");
-    if (strlen(text) != length || text[rest] || line > KEY_MOST)
-        return failure(command, "--api_key_file %s: expected one line of at most %d characters", file, KEY_MOST);
+    if (strlen(text) != length || text[rest] || line > MAX_KEY)
+        return failure(command, "--api_key_file %s: expected one line of at most %d characters", file, MAX_KEY);
     text[line] = '\0';
     *key = need(strdup(text));
     return EXIT_FINE;
 }
 
-/* What an Authorization header can carry. */
-static bool can_be_sent(const char *key) {
+/* Whether the key can be sent in an Authorization header. */
+static bool is_valid_in_header(const char *key) {
     size_t length = strlen(key);
     for (size_t i = 0; i < length; i++)
         if ((unsigned char)key[i] <= ' ' || (unsigned char)key[i] == 0x7f) return false;
@@ -37,14 +37,14 @@ static bool can_be_sent(const char *key) {
 int read_api_key(const char *command, const char *given, const char *file, char **key) {
     const char *variable = getenv("LCKV_API_KEY");
     *key = NULL;
-    if (given && file) return usage_error(command, "--api_key and --api_key_file exclude each other");
+    if (given && file) return usage_error(command, "--api_key and --api_key_file cannot be combined");
     if (file) {
         int code = read_line(command, file, key);
         if (code) return code;
     } else if (given || (variable && *variable)) {
         *key = need(strdup(given ? given : variable));
     }
-    if (!*key || can_be_sent(*key)) return EXIT_FINE;
+    if (!*key || is_valid_in_header(*key)) return EXIT_FINE;
     free(*key);
     *key = NULL;
     return usage_error(command, "the API key must not be empty or contain blanks (from %s)",

@@ -1,4 +1,4 @@
-/* Files of flags: see args_file.h. */
+/* Files of flags; see args_file.h. */
 #include "args_file.h"
 #include "input.h"
 #include "output.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILE_MOST = 1 << 20 }; /* bytes; a longer file holds no flags */
+enum { MAX_FILE_BYTES = 1 << 20 };
 
 static void add_word(flag_list *words, char *word) {
     words->items = need(realloc(words->items, (size_t)(words->count + 1) * sizeof *words->items));
@@ -49,7 +49,7 @@ static int read_json(const char *command, const char *path, const char *text, fl
     if (!object)
         code = usage_error(command, "'%s', line %d: %s", path, error.line, error.text);
     else if (!json_is_object(object))
-        code = usage_error(command, "'%s' must be a JSON object of flags and values", path);
+        code = usage_error(command, "'%s': expected a JSON object of flags and values", path);
     else
         json_object_foreach(object, name, value) add_json(words, name, value);
     json_decref(object);
@@ -58,36 +58,36 @@ static int read_json(const char *command, const char *path, const char *text, fl
 
 /* ---------------------------------------------------------------- text */
 
-/* Where reading the text stands. A word begun is at `word`, of `length` bytes so far. */
+/* State of the lexer. The current word is at `word` and has `length` bytes so far. */
 typedef struct lexer {
     const char *at;
     int line;
-    char *word; /* room for all the text */
+    char *word; /* as long as the whole text */
     size_t length;
-    bool begun; /* "" is a word, too */
-    bool flags; /* the first flag has begun */
+    bool started;  /* a word has started; "" is a word too */
+    bool in_flags; /* the first flag has been reached; earlier words are skipped */
 } lexer;
 
-static const char NOT_REPLACED[] = "a $ or ` is not replaced here; write its value";
+static const char NO_SUBSTITUTION[] = "substitutions with $ or ` are not supported; write the value";
 
 static void put(lexer *l, char c) {
     l->word[l->length++] = c;
-    l->begun = true;
-    l->flags |= l->length == 3 && l->word[0] == '-' && l->word[1] == '-';
+    l->started = true;
+    l->in_flags |= l->length == 3 && l->word[0] == '-' && l->word[1] == '-';
 }
 
 static void end_word(lexer *l, flag_list *words) {
-    if (l->begun && l->flags) {
+    if (l->started && l->in_flags) {
         char *word = need(malloc(l->length + 1));
         memcpy(word, l->word, l->length);
         word[l->length] = '\0';
         add_word(words, word);
     }
     l->length = 0;
-    l->begun = false;
+    l->started = false;
 }
 
-/* A backslash and what it stands before; inside double quotes it escapes only what would mean something there. */
+/* A backslash escape. Inside double quotes it escapes only characters that are special there. */
 static void read_escape(lexer *l, bool quoted) {
     char next = l->at[1];
     if (next == '\n') {
@@ -102,12 +102,12 @@ static void read_escape(lexer *l, bool quoted) {
     l->at += next ? 2 : 1;
 }
 
-/* What a shell would replace, and this does not. NULL where there is nothing wrong. */
+/* Returns an error for shell substitutions, else NULL. */
 static const char *read_quoted(lexer *l) {
     char quote = *l->at++;
-    l->begun = true;
+    l->started = true;
     while (*l->at && *l->at != quote) {
-        if (l->flags && quote == '"' && (*l->at == '$' || *l->at == '`')) return NOT_REPLACED;
+        if (l->in_flags && quote == '"' && (*l->at == '$' || *l->at == '`')) return NO_SUBSTITUTION;
         if (quote == '"' && *l->at == '\\') {
             read_escape(l, true);
             continue;
@@ -115,7 +115,7 @@ static const char *read_quoted(lexer *l) {
         l->line += *l->at == '\n';
         put(l, *l->at++);
     }
-    if (!*l->at) return "a quote is not closed";
+    if (!*l->at) return "unterminated quote";
     l->at++;
     return NULL;
 }
@@ -127,11 +127,11 @@ static const char *read_character(lexer *l, flag_list *words) {
         read_escape(l, false);
         return NULL;
     }
-    if (l->flags && (c == '$' || c == '`')) return NOT_REPLACED;
+    if (l->in_flags && (c == '$' || c == '`')) return NO_SUBSTITUTION;
     if (strchr(" \t\r\n", c)) {
         end_word(l, words);
         l->line += c == '\n';
-    } else if (c == '#' && !l->begun) {
+    } else if (c == '#' && !l->started) {
         l->at += strcspn(l->at, "\n");
         return NULL;
     } else {
@@ -142,39 +142,26 @@ static const char *read_character(lexer *l, flag_list *words) {
 }
 
 static int read_text(const char *command, const char *path, const char *text, flag_list *words) {
-    flag_list found = {0}; /* of this file alone: what stands before its first flag is left out */
+    flag_list found = {0}; /* words of this file only */
     lexer l = {.at = text, .line = 1, .word = need(malloc(strlen(text) + 1))};
-    const char *wrong = NULL;
-    while (*l.at && !wrong) wrong = read_character(&l, &found);
-    if (!wrong) end_word(&l, &found);
+    const char *error = NULL;
+    while (*l.at && !error) error = read_character(&l, &found);
+    if (!error) end_word(&l, &found);
     for (int i = 0; i < found.count; i++) add_word(words, found.items[i]);
     free(found.items);
     free(l.word);
-    return wrong ? usage_error(command, "'%s', line %d: %s", path, l.line, wrong) : EXIT_FINE;
+    return error ? usage_error(command, "'%s', line %d: %s", path, l.line, error) : EXIT_FINE;
 }
 
-/* ---------------------------------------------------------------- either */
-
-static int read_file(const char *command, const char *path, char *text) {
-    char why[160];
-    FILE *file = open_input(path, why);
-    if (!file) return usage_error(command, "cannot read '%s': %s", path, why);
-    size_t length = fread(text, 1, FILE_MOST, file);
-    bool failed = ferror(file), whole = length < FILE_MOST;
-    fclose(file);
-    if (failed) return usage_error(command, "cannot read '%s'", path);
-    if (!whole) return usage_error(command, "'%s' is too long for a file of flags", path);
-    if (memchr(text, '\0', length)) return usage_error(command, "'%s' is no text", path);
-    text[length] = '\0';
-    return EXIT_FINE;
-}
+/* ---------------------------------------------------------------- files */
 
 int args_file_read(const char *command, const char *path, flag_list *words) {
-    size_t length = strlen(path);
+    size_t bytes, length = strlen(path);
     bool json = length > 5 && !strcmp(path + length - 5, ".json");
-    char *text = need(malloc(FILE_MOST + 1));
-    int code = read_file(command, path, text);
-    if (!code) code = (json ? read_json : read_text)(command, path, text, words);
+    char why[INPUT_REASON_BYTES], *text = read_input(path, MAX_FILE_BYTES, &bytes, why);
+    if (!text) return usage_error(command, "cannot read '%s': %s", path, why);
+    int code = strlen(text) == bytes ? (json ? read_json : read_text)(command, path, text, words)
+                                     : usage_error(command, "'%s' is not a text file", path);
     free(text);
     return code;
 }

@@ -1,8 +1,8 @@
-/* lckv bench: its flags, and how what was measured is printed. The measures are in bench_*.c. */
+/* lckv bench: flags and output. The measurements are in cli/bench/. */
 #include "api_key.h"
 #include "cli/bench/bench.h"
 #include "commands.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 
 #include <stdlib.h>
@@ -11,68 +11,71 @@
 #define OWN(member) FLAG_INTO(bench_options, member)
 
 static const flag FLAGS[] = {
-    {"measure", FLAG_CHOICE, "speed", "What is measured",
-     "speed: prompts and decoding apart, in tokens/s; batch: the largest batch that memory holds, and its throughput; "
-     "stream: the time of a token over its position; runs: how near a loop's runs come to the exact form; load: a "
-     "running server",
-     OWN(measure), .choices = "speed|batch|stream|runs|load"},
+    {"measure", FLAG_CHOICE, "speed", "Measurement",
+     "measurement: speed is the throughput of prefill and decode in tokens/s; batch the largest batch that fits into "
+     "memory, and its throughput; stream the time per token by position; iterations the error of the parallel form by "
+     "number of iterations; load the latency of a running server",
+     OWN(measure), .choices = "speed|batch|stream|iterations|load", .former_choice = "runs=iterations"},
 
     {"config_name", FLAG_FILES, NULL, "Models",
-     "configs, each a folder, .json file or ORG/NAME; weights are random. Ratios are to the first", OWN(configs),
-     .value = "NAME,..."},
-    {"model_name_or_path", FLAG_FILES, NULL, "Models", "runs: checkpoints instead, each a folder or ORG/NAME",
+     "configs of the models to compare, with random weights: folders, .json files or ORG/NAME; ratios are relative to "
+     "the first one",
+     OWN(configs), .value = "NAME,..."},
+    {"model_name_or_path", FLAG_FILES, NULL, "Models", "checkpoints for --measure iterations: folders or ORG/NAME",
      OWN(models), .value = "NAME,..."},
-    {"config_overrides", FLAG_TEXT, NULL, "Models", "changes to all of them, such as forward_passes=3", OWN(overrides),
+    {"config_overrides", FLAG_TEXT, NULL, "Models", "changes to all configs, such as forward_passes=3", OWN(overrides),
      .value = "K=V,..."},
-    {"torch_dtype", FLAG_CHOICE, "auto", "Models", "type of the weights in memory; auto: as the config says",
-     OWN(torch_dtype), .choices = TORCH_DTYPES},
-    {"bf16", FLAG_SWITCH, NULL, "Models", "compute in bfloat16: products, attention, KV cache; else in float32",
-     OWN(bf16)},
+    {"torch_dtype", FLAG_CHOICE, "auto", "Models",
+     "data type of the weights in memory; auto uses the type in the config", OWN(torch_dtype), .choices = TORCH_DTYPES},
+    {"bf16", FLAG_SWITCH, NULL, "Models",
+     "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", OWN(bf16)},
 
-    {"prompt_lengths", FLAG_LIST, "512", "Speed", "tokens of prompts (pp512)", OWN(prompt_lengths), .value = "N,..."},
-    {"new_lengths", FLAG_LIST, "128", "Speed", "new tokens (tg128)", OWN(new_lengths), .value = "N,..."},
-    {"depths", FLAG_LIST, "0", "Speed", "tokens that are in the cache before (@ d1024)", OWN(depths), .value = "N,..."},
-    {"num_sequences", FLAG_INT, "1", "Speed", "sequences at a time", OWN(num_sequences), .min = 1, .max = 1 << 16},
-    {"repetitions", FLAG_INT, "5", "Speed", "runs that are counted, behind one that is not; also of --measure batch",
-     OWN(repetitions), .min = 1, .max = 1 << 20},
+    {"prompt_lengths", FLAG_LIST, "512", "Speed", "prompt lengths in tokens (pp512)", OWN(prompt_lengths),
+     .value = "N,..."},
+    {"new_lengths", FLAG_LIST, "128", "Speed", "numbers of new tokens (tg128)", OWN(new_lengths), .value = "N,..."},
+    {"depths", FLAG_LIST, "0", "Speed", "numbers of tokens already in the KV cache (@ d1024)", OWN(depths),
+     .value = "N,..."},
+    {"num_sequences", FLAG_INT, "1", "Speed", "batch size in sequences", OWN(num_sequences), .min = 1, .max = 1 << 16},
+    {"repetitions", FLAG_INT, "5", "Speed",
+     "number of measured repetitions, after one warmup; also for --measure batch", OWN(repetitions), .min = 1,
+     .max = 1 << 20},
 
-    {"lengths", FLAG_LIST, "512+128", "Batch and load", "tokens of prompts + new tokens; load takes the first pair",
-     OWN(lengths), .value = "P+N,..."},
+    {"lengths", FLAG_LIST, "512+128", "Batch and load",
+     "prompt length + new tokens; --measure load uses the first pair", OWN(lengths), .value = "P+N,..."},
     {"search", FLAG_CHOICE, "plan", "Batch and load",
-     "how the largest batch is found, by doubling and bisection: plan, from what the counting device says a batch "
-     "takes, "
-     "without trying; try: by running each",
+     "search for the largest batch: plan computes the memory of each batch without running it, try runs each batch",
      OWN(search), .choices = "plan|try"},
-    {"memory_limit", FLAG_INT, "0", "Batch and load", "bytes of the device to fill; 0: those that are free",
+    {"memory_limit", FLAG_INT, "0", "Batch and load", "memory limit in bytes; 0 uses the free memory of the device",
      OWN(memory_limit), .max = 1e15},
-    {"plan_only", FLAG_SWITCH, NULL, "Batch and load", "only say which batch fits: nothing is run", OWN(plan_only)},
-    {"url", FLAG_TEXT, "http://127.0.0.1:8000", "Batch and load", "the server (lckv serve, or another of its kind)",
-     OWN(url)},
+    {"plan_only", FLAG_SWITCH, NULL, "Batch and load", "print only the largest batch; run nothing", OWN(plan_only)},
+    {"url", FLAG_TEXT, "http://127.0.0.1:8000", "Batch and load",
+     "URL of the server (lckv serve or another OpenAI-compatible server)", OWN(url)},
     {"api_key", FLAG_TEXT, NULL, "Batch and load",
-     "what the server wants to hear; else --api_key_file, else the environment variable LCKV_API_KEY", OWN(api_key),
+     "API key to send; by default from --api_key_file or the environment variable LCKV_API_KEY", OWN(api_key),
      .value = "KEY"},
     FLAG_API_KEY_FILE(bench_options, "Batch and load", api_key_file),
     {"request_rates", FLAG_LIST, "1,2,4", "Batch and load",
-     "requests a second, at random times (a Poisson process); 0: all at once", OWN(rates), .value = "X,..."},
-    {"num_requests", FLAG_INT, "32", "Batch and load", "requests at each rate", OWN(num_requests), .min = 1,
+     "request rates in requests/s, at random times (a Poisson process); 0 sends all requests at once", OWN(rates),
+     .value = "X,..."},
+    {"num_requests", FLAG_INT, "32", "Batch and load", "number of requests per rate", OWN(num_requests), .min = 1,
      .max = 1 << 20},
 
-    {"num_tokens", FLAG_INT, "4096", "Stream", "tokens of the text", OWN(num_tokens), .min = 2, .max = 1e12},
-    {"window_length", FLAG_INT, "256", "Stream", "tokens that the sink cache keeps; 0: all are kept",
+    {"num_tokens", FLAG_INT, "4096", "Stream", "number of tokens to generate", OWN(num_tokens), .min = 2, .max = 1e12},
+    {"window_length", FLAG_INT, "256", "Stream", "size of the sink cache in tokens; 0 keeps all tokens",
      OWN(window_length), .max = 1 << 30},
-    {"num_sink_tokens", FLAG_INT, "2", "Stream", "of which so many are the first ones", OWN(num_sink_tokens),
-     .max = 1 << 30},
+    {"num_sink_tokens", FLAG_INT, "2", "Stream", "number of those tokens that are the first ones of the sequence",
+     OWN(num_sink_tokens), .max = 1 << 30},
 
-    {"file", FLAG_TEXT, NULL, "Runs", "text that is read, whole and as it is", OWN(file), .value = "FILE"},
-    {"block_size", FLAG_INT, "256", "Runs", "tokens of a block of it, which is read by itself", OWN(block_size),
-     .min = 2, .max = 1 << 24},
-    {"num_blocks", FLAG_INT, "4", "Runs", "blocks, the first ones", OWN(num_blocks), .min = 1, .max = 1 << 20},
-    {"most_runs", FLAG_INT, "12", "Runs", "runs of a loop, from 1 to so many", OWN(most_runs), .min = 1,
-     .max = 1 << 12},
+    {"file", FLAG_TEXT, NULL, "Iterations", "text file to measure on", OWN(file), .value = "FILE"},
+    {"block_size", FLAG_INT, "256", "Iterations", "block size in tokens; blocks are processed independently",
+     OWN(block_size), .min = 2, .max = 1 << 24},
+    {"num_blocks", FLAG_INT, "4", "Iterations", "maximum number of blocks", OWN(num_blocks), .min = 1, .max = 1 << 20},
+    {"max_iterations", FLAG_INT, "12", "Iterations", "maximum number of iterations; all from 1 to this are measured",
+     .former = "most_runs", OWN(max_iterations), .min = 1, .max = 1 << 12},
 
     {"csv", FLAG_SWITCH, NULL, "Output", "print comma-separated values", OWN(csv)},
     {"md", FLAG_SWITCH, NULL, "Output", "print a Markdown table", OWN(md)},
-    {"svg", FLAG_TEXT, NULL, "Output", "write a chart there", OWN(svg), .value = "FILE"},
+    {"svg", FLAG_TEXT, NULL, "Output", "SVG file for a chart", OWN(svg), .value = "FILE"},
     FLAG_JSON(bench_options, json),
     FLAG_DEVICE(bench_options, device),
     FLAG_THREADS(bench_options, threads),
@@ -80,9 +83,9 @@ static const flag FLAGS[] = {
 };
 
 static const char *const EXAMPLES[] = {
-    "speed of prompts and of decoding, plain and shared keys and values",
+    "prefill and decode throughput, with plain and with shared keys and values",
     "lckv bench --config_name configs/llama-50m.json,configs/lckv-50m.json --prompt_lengths 128 --new_lengths 32",
-    "the largest batch that 2 GB hold; nothing is run",
+    "the largest batch that fits into 2 GB, without running it",
     "lckv bench --measure batch --plan_only --memory_limit 2e9 --config_name configs/lckv-50m.json --lengths 512+512",
     "a running server",
     "lckv bench --measure load --url http://127.0.0.1:8000 --request_rates 1,2,4",
@@ -91,28 +94,29 @@ static const char *const EXAMPLES[] = {
 
 static const flag_table TABLE = {
     "bench",
-    "Measures models of random weights side by side, such as a plain config and one whose layers share keys and "
-    "values,\nhow near the runs of a loop come to the exact form, or a running server.",
-    "--config_name NAME,... [--measure speed|batch|stream|runs|load]",
+    "Compares the speed of models with random weights, such as a plain model and one whose layers share keys and "
+    "values. Also measures the error of the parallel form by number of iterations, and the latency of a running "
+    "server.",
+    "--config_name NAME,... [--measure speed|batch|stream|iterations|load]",
     FLAGS,
-    .words = "config_name",
+    .positional = "config_name",
     .examples = EXAMPLES,
 };
 
 static int check(const bench_options *o) {
-    bool takes_configs = o->measure != BENCH_LOAD && o->measure != BENCH_RUNS;
-    if (o->measure == BENCH_RUNS && (!o->models.count || !o->file))
-        return usage_error("bench", "--model_name_or_path and --file say whose runs are measured, and over which text");
-    if (takes_configs && !o->configs.count) return usage_error("bench", "--config_name says which models are measured");
-    if (o->json + o->csv + o->md > 1) return usage_error("bench", "--json, --csv and --md: one of them");
+    bool needs_configs = o->measure != BENCH_LOAD && o->measure != BENCH_ITERATIONS;
+    if (o->measure == BENCH_ITERATIONS && (!o->models.count || !o->file))
+        return usage_error("bench", "--measure iterations requires --model_name_or_path and --file");
+    if (needs_configs && !o->configs.count) return usage_error("bench", "--config_name is required");
+    if (o->json + o->csv + o->md > 1) return usage_error("bench", "--json, --csv and --md cannot be combined");
     return EXIT_FINE;
 }
 
-/* With what was asked, so that the figures stand alone. */
+/* Includes the settings, so that the output is complete on its own. */
 static void print_result_json(const bench_options *o, const bench_result *r) {
-    static const char *const MEASURES[] = {"speed", "batch", "stream", "runs", "load"};
+    static const char *const MEASURES[] = {"speed", "batch", "stream", "iterations", "load"};
     json_t *whole = json_pack("{s:s, s:s}", "measure", MEASURES[o->measure], "version", lckv_version());
-    if (o->measure != BENCH_LOAD) { /* of a server that is not known */
+    if (o->measure != BENCH_LOAD) { /* unknown for a remote server */
         json_object_set_new(whole, "device", json_string(r->device));
         json_object_set_new(whole, "compute", json_string(o->bf16 ? "bfloat16" : "float32"));
     }
@@ -131,7 +135,7 @@ static void print_result(const bench_options *o, const bench_result *r) {
     free(text);
 }
 
-/* "auto" is one of them. */
+/* Stores the name of the device, which for "auto" is the device that is used. */
 static int name_device(const bench_options *o, bench_result *r) {
     lckv_device *device;
     lckv_device_info info = {0};
@@ -144,7 +148,7 @@ static int name_device(const bench_options *o, bench_result *r) {
 
 static int bench(const bench_options *o) {
     static int (*const MEASURES[])(const bench_options *, bench_result *) = {bench_speed, bench_batch, bench_stream,
-                                                                             bench_runs, bench_load};
+                                                                             bench_iterations, bench_load};
     bench_result r = {.rows = json_array()};
     int code = check(o);
     if (!code && o->measure != BENCH_LOAD) code = name_device(o, &r);

@@ -1,45 +1,45 @@
-/* lckv convert: a checkpoint into another layer_types, or with an adapter merged into it. */
+/* lckv convert: converts a checkpoint to another layer map, or merges an adapter into it. */
 #include "commands.h"
 #include "flags.h"
 #include "lckv.h"
 #include "output.h"
 
+/* Values of the flags. */
 struct options {
-    lckv_convert_options convert;
-    int kv;
+    lckv_convert_options convert; /* set directly by most flags */
+    int kv;                       /* index of the choice: average, copy */
     bool json;
 };
 
 #define MODEL(member) .offset = offsetof(struct options, convert.member)
 
 static const flag FLAGS[] = {
-    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "the checkpoint to convert: folder or ORG/NAME",
+    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "checkpoint to convert: a folder or ORG/NAME",
      MODEL(model_name_or_path), .required = true},
     {"config_name", FLAG_TEXT, NULL, "Model",
-     "the config of the new model: folder, .json file or ORG/NAME; the checkpoint's own unless given",
-     MODEL(config_name)},
+     "config of the new model: a folder, .json file or ORG/NAME; by default the checkpoint's own", MODEL(config_name)},
     {"adapter", FLAG_TEXT, NULL, "Model",
-     "folder or ORG/NAME of a LoRA adapter (peft's files) that is merged into the checkpoint's weights first; with it "
-     "come its tokenizer files",
+     "LoRA adapter in peft's format (folder or ORG/NAME) to merge into the weights first; its tokenizer files are "
+     "copied too",
      MODEL(adapter), .value = "DIR"},
     {"config_overrides", FLAG_TEXT, NULL, "Model",
-     "changes of that config, such as layer_types=0_6_6_6_6_6_6_7,forward_passes=7", MODEL(config_overrides)},
+     "changes to the config, such as layer_types=0_6_6_6_6_6_6_7,forward_passes=7", MODEL(config_overrides)},
     {"tokenizer_name", FLAG_TEXT, NULL, "Model",
-     "folder or ORG/NAME of the tokenizer to put beside the weights; without it the checkpoint's own",
-     MODEL(tokenizer_name)},
+     "tokenizer to copy to output_dir: a folder or ORG/NAME; by default the checkpoint's own", MODEL(tokenizer_name)},
     {"kv", FLAG_CHOICE, "average", "Weights",
-     "what the owner of a KV slot gets: the mean of the K and V weights of the layers that attend to it, or a copy of "
-     "its own",
+     "K and V weights of each slot owner: average takes the mean over the layers that read the slot, copy keeps the "
+     "owner's",
      .offset = offsetof(struct options, kv), .choices = "average|copy"},
     {"torch_dtype", FLAG_TEXT, "auto", "Weights",
-     "type of the written weights: float32, bfloat16, float16; auto: as the checkpoint has them", MODEL(torch_dtype)},
-    {"output_dir", FLAG_TEXT, NULL, "Output", "folder to write", MODEL(output_dir), .required = true},
+     "data type of the written weights: float32, bfloat16 or float16; auto keeps the type of the checkpoint",
+     MODEL(torch_dtype)},
+    {"output_dir", FLAG_TEXT, NULL, "Output", "output folder", MODEL(output_dir), .required = true},
     FLAG_JSON(struct options, json),
     {0},
 };
 
 static const char *const EXAMPLES[] = {
-    "a plain model into one whose layers share keys and values",
+    "convert a plain model to one whose layers share keys and values",
     "lckv convert --model_name_or_path demo-model --config_overrides layer_types=0_0_2_2_4_4_6_6 --output_dir demo-cla",
     "merge a LoRA adapter into its model",
     "lckv convert --model_name_or_path demo-model --adapter adapter --output_dir merged",
@@ -48,17 +48,15 @@ static const char *const EXAMPLES[] = {
 
 static const flag_table TABLE = {
     "convert",
-    "Writes a checkpoint as a model whose layers share keys and values in another way. Weights of layers are copied; "
-    "the K and V weights of each KV slot are merged from the layers that read it. With --adapter, what LoRA has "
-    "learned "
-    "becomes part of the weights.",
+    "Converts a checkpoint to another layer map. Layer weights are copied; the K and V weights of each slot are merged "
+    "from the layers that read it. With --adapter, merges a LoRA adapter into the weights.",
     "--model_name_or_path NAME [--config_name NAME] [--adapter DIR] --output_dir DIR",
     FLAGS,
-    .words = "model_name_or_path output_dir",
+    .positional = "model_name_or_path output_dir",
     .examples = EXAMPLES,
 };
 
-static bool go_on(void *user, double fraction) {
+static bool show_progress(void *user, double fraction) {
     const lckv_convert_options *o = user;
     if (progress_due()) progress(fraction, "writing %s", o->output_dir);
     return !interrupted();
@@ -79,7 +77,7 @@ int cmd_convert(int argc, char **argv) {
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
     lckv_convert_options *convert = &options.convert;
     convert->kv = options.kv == 1 ? LCKV_KV_COPY : LCKV_KV_AVERAGE;
-    convert->go_on = go_on;
+    convert->go_on = show_progress;
     convert->user = convert;
     progress(-1, "reading %s", convert->model_name_or_path ? convert->model_name_or_path : "");
     int status = lckv_convert(convert);

@@ -1,4 +1,4 @@
-/* lckv fetch: a model or data set from a hub into the Hugging Face cache. */
+/* lckv fetch: downloads a model or data set from a hub to the Hugging Face cache. */
 #include "commands.h"
 #include "flags.h"
 #include "lckv.h"
@@ -8,46 +8,48 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Values of the flags. */
 struct options {
-    const char *name, *revision;
-    flag_list include, exclude;
-    int repo_type;
+    const char *name;           /* ORG/NAME */
+    const char *revision;       /* branch, tag or commit */
+    flag_list include, exclude; /* shell patterns of paths */
+    int repo_type;              /* index of the choice: model, dataset */
     bool json;
 };
 
 #define AT(member) FLAG_INTO(struct options, member)
 static const flag FLAGS[] = {
-    {"name", FLAG_TEXT, NULL, "What", "of the model or data set; may stand alone", AT(name), .value = "ORG/NAME",
-     .required = true},
-    {"repo_type", FLAG_CHOICE, "model", "What", "what it is", AT(repo_type), .choices = "model|dataset"},
-    {"revision", FLAG_TEXT, "main", "What", "branch, tag or commit", AT(revision)},
-    {"include", FLAG_FILES, NULL, "What", "only files whose path is like one of these, as the shell has it: '*.json'",
-     AT(include), .value = "PATTERNS"},
-    {"exclude", FLAG_FILES, NULL, "What", "no files whose path is like one of these", AT(exclude), .value = "PATTERNS"},
+    {"name", FLAG_TEXT, NULL, "Repository", "name of the model or data set; also accepted without the flag", AT(name),
+     .value = "ORG/NAME", .required = true},
+    {"repo_type", FLAG_CHOICE, "model", "Repository", "type of the repository", AT(repo_type),
+     .choices = "model|dataset"},
+    {"revision", FLAG_TEXT, "main", "Repository", "branch, tag or commit to fetch", AT(revision)},
+    {"include", FLAG_FILES, NULL, "Repository",
+     "fetch only files whose path matches one of these shell patterns, such as '*.json'", AT(include),
+     .value = "PATTERNS"},
+    {"exclude", FLAG_FILES, NULL, "Repository", "do not fetch files whose path matches one of these shell patterns",
+     AT(exclude), .value = "PATTERNS"},
     FLAG_JSON(struct options, json),
     {0},
 };
 static const char *const EXAMPLES[] = {
-    "a model; every command then takes this name",
+    "fetch a model; all commands then accept this name",
     "lckv fetch TinyLlama/TinyLlama-1.1B-intermediate-step-955k-token-2T",
-    "part of a data set",
+    "fetch part of a data set",
     "lckv fetch Salesforce/wikitext --repo_type dataset --include 'wikitext-103-raw-v1/*'",
     NULL,
 };
 
 static const flag_table TABLE = {
     "fetch",
-    "Brings a model or data set into the Hugging Face cache (HF_HUB_CACHE, HF_HOME), where every command finds it by "
-    "its "
-    "name, and prints its folder. From HF_ENDPOINT, https://huggingface.co unless set; with the token of HF_TOKEN or "
-    "of "
-    "huggingface-cli login. What is there is not fetched again, a file begun is gone on with, and every file's "
-    "checksum is "
-    "checked.",
+    "Downloads a model or data set to the Hugging Face cache (HF_HUB_CACHE, HF_HOME), where all commands find it by "
+    "name, and prints its folder. HF_ENDPOINT sets the server (default https://huggingface.co); the token comes from "
+    "HF_TOKEN or huggingface-cli login. Files that are complete are skipped, partial downloads are resumed, and the "
+    "checksum of every file is checked.",
     "ORG/NAME [--repo_type dataset] [--revision REVISION]",
     FLAGS,
-    .words = "name",
-    .takes_word = true,
+    .positional = "name",
+    .takes_positional = true,
     .examples = EXAMPLES,
 };
 
@@ -57,10 +59,10 @@ static bool show(void *user, const lckv_fetch_progress *p) {
     if (!progress_due()) return !interrupted();
     double fraction = p->total_bytes ? (double)p->bytes / (double)p->total_bytes : -1;
     double rate = p->seconds > 0 ? (double)p->received_bytes / p->seconds : 0;
-    people_bytes((double)p->bytes, done);
-    people_bytes((double)p->total_bytes, total);
-    people_bytes(rate, speed);
-    people_time(rate > 0 ? (double)(p->total_bytes - p->bytes) / rate : 0, left);
+    human_bytes((double)p->bytes, done);
+    human_bytes((double)p->total_bytes, total);
+    human_bytes(rate, speed);
+    human_time(rate > 0 ? (double)(p->total_bytes - p->bytes) / rate : 0, left);
     if (p->files)
         progress(fraction, "%lld/%lld  %s of %s  %s/s  %s left  %.40s", (long long)p->file_index + 1,
                  (long long)p->files, done, total, speed, left, p->file);
@@ -72,8 +74,8 @@ static bool show(void *user, const lckv_fetch_progress *p) {
 static int print_result(const lckv_fetch_result *r, bool json) {
     char size[32], received[32], files[48];
     if (!json) {
-        notice("%s, %s, of which %s came over the network; commit %.12s", people_number(r->files, "file", files),
-               people_bytes((double)r->bytes, size), people_bytes((double)r->received_bytes, received), r->commit);
+        notice("%s, %s (%s downloaded); commit %.12s", human_quantity(r->files, "file", files),
+               human_bytes((double)r->bytes, size), human_bytes((double)r->received_bytes, received), r->commit);
         return print_bytes(r->folder, strlen(r->folder)) && print_bytes("\n", 1) ? EXIT_FINE : EXIT_FAILED;
     }
     json_t *object =
@@ -95,7 +97,7 @@ static int fetch(const struct options *o) {
     options.exclude = (const char *const *)o->exclude.items;
     options.exclude_count = o->exclude.count;
     options.callback = show;
-    progress(-1, "asking for the files of %s", o->name);
+    progress(-1, "listing the files of %s", o->name);
     int status = lckv_fetch(&options, &result);
     if (status < 0) return library_error(TABLE.command, status);
     progress_end();

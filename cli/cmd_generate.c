@@ -1,10 +1,10 @@
-/* lckv generate: text from prompts. The flags are run_generation.py's; text streams as it comes, or all is one JSON
- * object in the end. */
+/* lckv generate: continues prompts. The flags are those of run_generation.py. Text is streamed to standard output, or
+ * printed as one JSON object at the end. */
 #include "commands.h"
 #include "flags.h"
 #include "generate_lines.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 #include "prompts.h"
 
@@ -13,150 +13,158 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_SEQUENCES = 1 << 20 };
+enum { MAX_SEQUENCES_TOGETHER = 1 << 20 };
 
+/* Values of the flags. */
 struct options {
     struct model_flags model;
-    flag_list prompts, prompt_files, prompt_ids;
-    const char *prefix, *stop, *model_type, *output_file, *chat_template;
+    flag_list prompts, prompt_files, prompt_ids; /* texts; files; token ids, "1,15,7" */
+    const char *prefix;                          /* text before each text prompt */
+    const char *stop;                            /* stop string; NULL: none */
+    const char *model_type;                      /* ignored */
+    const char *output_file, *chat_template;     /* files; NULL: none */
     bool no_special_tokens;
-    lckv_generate_options generate; /* most flags go straight into the library's options */
-    int64_t seed, num_return_sequences, window_length, encoding_iterations;
-    int encoding;
+    lckv_generate_options generate; /* set directly by most flags */
+    int64_t seed;
+    int64_t num_return_sequences; /* samples per prompt */
+    int64_t window_length;        /* tokens; used with sink_cache */
+    int64_t encoding_iterations;  /* 0: the model's own number */
+    int encoding;                 /* an lckv_encoding */
     bool sink_cache, fp16, use_cpu, json;
 };
 
 static const flag FLAGS[] = {
-    FLAGS_MODEL(struct options, model, ". Needed where there is text"),
-    {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
+    FLAGS_MODEL(struct options, model, ". Required if there is text to encode or print"),
+    {"torch_dtype", FLAG_CHOICE, "auto", "Model",
+     "data type of the weights in memory; auto keeps the type of the checkpoint",
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES,
-     .note = "without it weights become float32 there; and what is computed in, --bf16 says"},
-    {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
+     .note = "run_generation.py uses float32 by default; here --bf16 sets the type of computation"},
+    {"bf16", FLAG_SWITCH, NULL, "Model",
+     "compute in bfloat16 (matrix products, attention, KV cache) instead of float32",
      FLAG_INTO(struct options, generate.bf16)},
-    {"fp16", FLAG_SWITCH, NULL, "Model", "the same as --torch_dtype float16", FLAG_INTO(struct options, fp16),
-     .note = "only weights are float16; what is computed in, --bf16 says"},
-    {"model_type", FLAG_TEXT, NULL, "Model", "taken for the script's sake; config.json says it",
-     FLAG_INTO(struct options, model_type), .value = "TYPE", .note = "not needed"},
+    {"fp16", FLAG_SWITCH, NULL, "Model", "same as --torch_dtype float16", FLAG_INTO(struct options, fp16),
+     .note = "unlike in run_generation.py, only the weights are float16; --bf16 sets the type of computation"},
+    {"model_type", FLAG_TEXT, NULL, "Model", "accepted for compatibility and ignored; config.json has the model type",
+     FLAG_INTO(struct options, model_type), .value = "TYPE"},
 
     {"prompt", FLAG_TEXTS, NULL, "Prompts", "text to continue", FLAG_INTO(struct options, prompts),
-     .note = "it is encoded with the special tokens that its tokenizer adds by default (BOS), there without; "
-             "and without a prompt nothing is asked"},
+     .note = "unlike run_generation.py, lckv adds special tokens such as BOS, and does not ask for a missing prompt"},
     {"prompt_file", FLAG_TEXTS, NULL, "Prompts",
-     "a file: text is one prompt (a line break at its end is left off); JSON lines (.jsonl, .ndjson, .json) with "
-     "prompt, text, input_ids or messages (a conversation, to be answered) are a prompt each",
+     "file of prompts: a text file is one prompt, without the final line break; in JSON lines (.jsonl, .ndjson, .json) "
+     "each line is a prompt with prompt, text, input_ids or messages (a conversation to answer)",
      FLAG_INTO(struct options, prompt_files), .value = "FILE"},
-    {"chat_template", FLAG_TEXT, NULL, "Prompts",
-     "a file with the Jinja template to write messages with; the tokenizer's own one unless given",
+    {"chat_template", FLAG_TEXT, NULL, "Prompts", "file with the Jinja chat template; by default the tokenizer's own",
      FLAG_INTO(struct options, chat_template), .value = "FILE"},
-    {"prompt_ids", FLAG_IDS, NULL, "Prompts", "token ids to continue, taken as they are",
+    {"prompt_ids", FLAG_IDS, NULL, "Prompts", "token ids to continue; nothing is added",
      FLAG_INTO(struct options, prompt_ids)},
-    {"prefix", FLAG_TEXT, "", "Prompts", "text before each prompt that is text; it is not printed",
+    {"prefix", FLAG_TEXT, "", "Prompts", "text to put before each text prompt; not printed",
      FLAG_INTO(struct options, prefix)},
-    {"no_special_tokens", FLAG_SWITCH, NULL, "Prompts", "encode prompts without BOS and the like",
+    {"no_special_tokens", FLAG_SWITCH, NULL, "Prompts", "do not add special tokens such as BOS to prompts",
      FLAG_INTO(struct options, no_special_tokens)},
     {"encoding", FLAG_CHOICE, "auto", "Prompts",
-     "how a prompt enters a model with loops: by the plan, all tokens at once; sequential, one at a time, which is "
-     "exact; auto: sequential up to forward_passes + backward_passes tokens, else by the plan",
+     "prefill of models with loops: plan iterates the loops over all tokens at once; sequential runs one token at a "
+     "time, which is exact; auto is sequential up to forward_passes + backward_passes tokens, then plan",
      FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
     FLAGS_ENCODING_ITERATIONS(struct options, encoding_iterations, generate.encoding_tolerance, "Prompts"),
 
     {"length", FLAG_INT, "20", "Text",
-     "new tokens at most; without a sink cache text ends where the model's positions do",
+     "maximum number of new tokens; without a sink cache the context length is a limit too",
      FLAG_INTO(struct options, generate.length), .min = 1, .max = INFINITY},
-    {"stop_token", FLAG_TEXT, NULL, "Text", "text ends before this string", FLAG_INTO(struct options, stop),
-     .note = "looked for in new text alone, and generation ends there"},
-    {"ignore_eos", FLAG_SWITCH, NULL, "Text", "go on behind EOS tokens",
+    {"stop_token", FLAG_TEXT, NULL, "Text", "string at which generation stops; not part of the output",
+     FLAG_INTO(struct options, stop),
+     .note = "unlike run_generation.py, lckv searches only new text, and stops generating there"},
+    {"ignore_eos", FLAG_SWITCH, NULL, "Text", "continue after EOS tokens",
      FLAG_INTO(struct options, generate.ignore_eos)},
-    {"num_return_sequences", FLAG_INT, "1", "Text", "samples of each prompt",
+    {"num_return_sequences", FLAG_INT, "1", "Text", "number of samples per prompt",
      FLAG_INTO(struct options, num_return_sequences), .min = 1, .max = 1 << 20},
 
     FLAGS_SAMPLING(struct options, generate, "Sampling", "0", "0.9"),
-    {"seed", FLAG_INT, "42", "Sampling", "of the random numbers; the same seed gives the same text",
+    {"seed", FLAG_INT, "42", "Sampling", "random seed; the same seed gives the same text",
      FLAG_INTO(struct options, seed), .min = 0, .max = INFINITY},
 
     {"sink_cache", FLAG_SWITCH, NULL, "Streaming",
-     "keep the first tokens and the most recent ones alone (StreamingLLM): text of any length in constant memory",
+     "keep only the first and the most recent tokens in the KV cache (StreamingLLM), for text of any length in "
+     "constant memory",
      FLAG_INTO(struct options, sink_cache)},
-    {"window_length", FLAG_INT, "256", "Streaming", "tokens that the sink cache keeps",
+    {"window_length", FLAG_INT, "256", "Streaming", "size of the sink cache in tokens",
      FLAG_INTO(struct options, window_length), .min = 1, .max = 1 << 30},
-    {"num_sink_tokens", FLAG_INT, "2", "Streaming", "of which so many are the first ones",
+    {"num_sink_tokens", FLAG_INT, "2", "Streaming", "number of those tokens that are the first ones of the sequence",
      FLAG_INTO(struct options, generate.num_sink_tokens), .min = 0, .max = 1 << 30},
 
     {"output_file", FLAG_TEXT, NULL, "Common",
-     "JSON lines instead of what is printed: one for each prompt, in order, as soon as it is done. A file that has "
-     "some "
-     "of them already is gone on with",
+     "file for JSON lines, one per prompt in order, written as prompts finish; nothing is printed. An incomplete file "
+     "is resumed",
      FLAG_INTO(struct options, output_file), .value = "FILE"},
     FLAG_JSON(struct options, json),
     FLAG_DEVICE(struct options, model.device),
     FLAG_THREADS(struct options, model.threads),
-    {"use_cpu", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", FLAG_INTO(struct options, use_cpu)},
+    {"use_cpu", FLAG_SWITCH, NULL, "Common", "same as --device cpu", FLAG_INTO(struct options, use_cpu)},
     {0},
 };
 
 /* The other flags of run_generation.py. */
 static const foreign_flag FOREIGN[] = {
-    {"padding_text", .stands_for = "prefix"},
-    {"xlm_language", FLAG_TEXT, "it is for XLM, a kind of model that lckv does not run"},
-    {"jit", FLAG_SWITCH, "the program is compiled"},
-    {"no_cuda", .stands_for = "use_cpu"},
+    {"padding_text", .alias_of = "prefix"},
+    {"xlm_language", FLAG_TEXT, "applies to XLM models only, which lckv does not run"},
+    {"jit", FLAG_SWITCH, "the program is compiled already"},
+    {"no_cuda", .alias_of = "use_cpu"},
     {0},
 };
 
 static const char *const EXAMPLES[] = {
     "continue a text",
     "lckv generate --model_name_or_path demo-model --prompt \"Mr. Darcy\" --length 60",
-    "the most probable tokens, as JSON",
+    "greedy decoding, as JSON",
     "lckv generate --model_name_or_path demo-model --prompt \"It is a truth\" --temperature 0 --json",
-    "many prompts from a file, each answer a line of another",
+    "many prompts from a file, one line of output per prompt",
     "lckv generate --model_name_or_path demo-model --prompt_file prompts.jsonl --output_file answers.jsonl",
     NULL,
 };
 
 static const flag_table TABLE = {
     "generate",
-    "Continues prompts. Text goes to standard output as it comes; with several sequences each is printed when it and\n"
-    "those before it are complete. Special tokens are not printed; without a tokenizer token ids are. The last line "
-    "on\n"
-    "standard error counts the tokens of the prompts and all new tokens. The rate of decode is that of the steps that\n"
-    "only decode: the first token of a sequence comes out of the prefill, and its time counts there.",
+    "Continues prompts. Text is streamed to standard output; with several sequences, each is printed when it and those "
+    "before it are complete. Special tokens are not printed. Without a tokenizer, token ids are printed. The last line "
+    "on standard error reports prompt tokens, new tokens and their rates. The first token of a sequence comes from its "
+    "prefill and counts there in the rates.",
     "--model_name_or_path NAME --prompt TEXT",
     FLAGS,
     FOREIGN,
-    .words = "model_name_or_path prompt",
+    .positional = "model_name_or_path prompt",
     .examples = EXAMPLES,
 };
 
-/* ---------------------------------------------------------------- what is printed as it comes */
+/* ---------------------------------------------------------------- streaming to standard output */
 
-/* The continuation of one sequence that cannot be printed yet. */
-struct waiting {
-    char *text;
+/* Text of one sequence that is not printed yet. */
+struct pending_text {
+    char *text; /* [bytes] */
     size_t bytes;
-    bool complete;
+    bool complete; /* the sequence has ended */
 };
 
 struct printer {
     const prompt_list *prompts;
-    lckv_tokenizer *tokenizer; /* NULL: ids are printed */
-    int samples;               /* a prompt */
-    struct waiting *waiting;   /* [sequences] */
-    int sequences, current;    /* the one that is being printed */
-    bool begun;                /* its prompt is printed */
-    bool silent;               /* JSON comes in the end */
-    bool broken;               /* standard output takes no more */
+    lckv_tokenizer *tokenizer;    /* NULL: ids are printed */
+    int samples;                  /* samples per prompt */
+    struct pending_text *pending; /* [sequences] */
+    int sequences;                /* number of sequences: samples of all prompts */
+    int current;                  /* index of the sequence being printed */
+    bool started;                 /* the prompt of the current sequence is printed */
+    bool silent;                  /* a JSON object is printed at the end instead */
+    bool output_failed;           /* standard output cannot be written */
 };
 
 static bool print_text(const char *text) {
     return print_bytes(text, strlen(text));
 }
 
-/* The label where there are several, and the prompt. */
+/* Prints the prompt of the current sequence, after a heading if there are several sequences. */
 static bool begin_sequence(struct printer *p) {
     const given_prompt *prompt = &p->prompts->items[p->current / p->samples];
     char label[64];
     snprintf(label, sizeof label, "=== GENERATED SEQUENCE %d ===\n", p->current + 1);
-    p->begun = true;
+    p->started = true;
     if (p->sequences > 1 && !print_text(label)) return false;
     if (!p->tokenizer) return true;
     if (prompt->text && !prompt->messages) return print_bytes(prompt->text, prompt->text_bytes);
@@ -168,24 +176,23 @@ static bool begin_sequence(struct printer *p) {
     return printed;
 }
 
-/* Prints what may be printed: all that waits of the current sequence, then of the next ones while they are complete. */
-static bool print_waiting(struct printer *p) {
+/* Prints the pending text of the current sequence, then that of the following ones while they are complete. */
+static bool print_pending(struct printer *p) {
     while (p->current < p->sequences) {
-        struct waiting *w = &p->waiting[p->current];
-        bool streams = p->sequences == 1 || w->complete;
-        if (!streams) break;
-        if (!p->begun && !begin_sequence(p)) return false;
+        struct pending_text *w = &p->pending[p->current];
+        if (p->sequences > 1 && !w->complete) break;
+        if (!p->started && !begin_sequence(p)) return false;
         if (!print_bytes(w->text, w->bytes)) return false;
         w->bytes = 0;
         if (!w->complete) break;
         if (!print_text("\n")) return false;
         p->current++;
-        p->begun = false;
+        p->started = false;
     }
     return print_flush();
 }
 
-static void append(struct waiting *w, const char *text, size_t bytes) {
+static void append(struct pending_text *w, const char *text, size_t bytes) {
     w->text = need(realloc(w->text, w->bytes + bytes + 1));
     memcpy(w->text + w->bytes, text, bytes);
     w->bytes += bytes;
@@ -196,7 +203,7 @@ static bool on_token(void *user, const lckv_token *token) {
     if (interrupted()) return false;
     if (!token || p->silent) return true;
     int at = token->prompt * p->samples + token->sample;
-    struct waiting *w = &p->waiting[at];
+    struct pending_text *w = &p->pending[at];
     char id[16];
     bool first = !w->text;
     snprintf(id, sizeof id, first ? "%d" : ",%d", (int)token->id);
@@ -205,8 +212,8 @@ static bool on_token(void *user, const lckv_token *token) {
     else
         append(w, id, strlen(id));
     w->complete = token->finish != LCKV_FINISH_NONE;
-    if (at == p->current) p->broken = !print_waiting(p);
-    return !p->broken;
+    if (at == p->current) p->output_failed = !print_pending(p);
+    return !p->output_failed;
 }
 
 /* ---------------------------------------------------------------- results */
@@ -251,31 +258,20 @@ static void print_result(const lckv_generation *g, const prompt_list *prompts) {
     json_decref(result);
 }
 
-/* "1,342": digits in groups of three. */
-static void write_grouped(char out[40], int64_t number) {
-    char digits[24];
-    int length = snprintf(digits, sizeof digits, "%lld", (long long)number), at = 0;
-    for (int i = 0; i < length; i++) {
-        if (i && (length - i) % 3 == 0) out[at++] = ',';
-        out[at++] = digits[i];
-    }
-    out[at] = 0;
-}
-
-/* "60 tokens, 2,058 tokens/s"; no rate where no time was taken. */
+/* Writes "60 tokens, 2,058 tokens/s", without the rate if no time was measured. */
 static void write_speed(char out[128], int64_t tokens, double tokens_per_second) {
-    char count[40], speed[40];
-    write_grouped(count, tokens);
+    char count[32], speed[32];
+    human_grouped(tokens, count);
     if (tokens_per_second < 100)
         snprintf(speed, sizeof speed, "%.1f", tokens_per_second);
     else
-        write_grouped(speed, (int64_t)(tokens_per_second + 0.5));
+        human_grouped((int64_t)(tokens_per_second + 0.5), speed);
     snprintf(out, 128, "%s token%s%s%s%s", count, tokens == 1 ? "" : "s", tokens_per_second > 0 ? ", " : "",
              tokens_per_second > 0 ? speed : "", tokens_per_second > 0 ? " tokens/s" : "");
 }
 
-/* `decode` counts all new tokens. Its rate is that of the steps that only decode: a sequence's first token comes out of
- * the prefill, whose time is not decoding's. */
+/* `decode` counts all new tokens, but its rate covers only steps that decode and nothing else: prefill produces the
+ * first token of a sequence. */
 static void notice_speed(const lckv_generation *g) {
     char prefill[128], decode[128], weights[64] = "";
     write_speed(prefill, g->prompt_tokens, rate((double)g->prompt_tokens, g->prompt_seconds));
@@ -287,29 +283,29 @@ static void notice_speed(const lckv_generation *g) {
 
 /* ---------------------------------------------------------------- the command */
 
-static int run(const struct options *o, const prompt_list *prompts, opened_model *m) {
+static int generate_streaming(const struct options *o, const prompt_list *prompts, opened_model *m) {
     int samples = (int)o->num_return_sequences, sequences = prompts->count * samples;
-    lckv_prompt *given = need(calloc((size_t)prompts->count, sizeof *given));
+    lckv_prompt *inputs = need(calloc((size_t)prompts->count, sizeof *inputs));
     struct printer printer = {.prompts = prompts,
                               .tokenizer = m->tokenizer,
                               .samples = samples,
-                              .waiting = need(calloc((size_t)sequences, sizeof(struct waiting))),
+                              .pending = need(calloc((size_t)sequences, sizeof(struct pending_text))),
                               .sequences = sequences,
                               .silent = o->json};
-    for (int i = 0; i < prompts->count; i++) given[i] = (lckv_prompt){prompts->items[i].ids, prompts->items[i].count};
+    for (int i = 0; i < prompts->count; i++) inputs[i] = (lckv_prompt){prompts->items[i].ids, prompts->items[i].count};
     lckv_generate_options generate = o->generate;
     generate.callback = on_token;
     generate.user = &printer;
     lckv_generation *result;
-    int status = lckv_generate(m->model, m->tokenizer, given, prompts->count, &generate, &result);
+    int status = lckv_generate(m->model, m->tokenizer, inputs, prompts->count, &generate, &result);
     int code = EXIT_FINE;
-    if (status < 0) code = printer.broken ? EXIT_FAILED : library_error(TABLE.command, status);
+    if (status < 0) code = printer.output_failed ? EXIT_FAILED : library_error(TABLE.command, status);
     if (!code && o->json) print_result(result, prompts);
     if (!code) notice_speed(result);
     lckv_generation_free(result);
-    for (int i = 0; i < sequences; i++) free(printer.waiting[i].text);
-    free(printer.waiting);
-    free(given);
+    for (int i = 0; i < sequences; i++) free(printer.pending[i].text);
+    free(printer.pending);
+    free(inputs);
     return code;
 }
 
@@ -323,11 +319,11 @@ static int read_prompts(const struct options *o, prompt_list *prompts) {
         code = prompts_add_ids(TABLE.command, prompts, o->prompt_ids.items[i]);
     if (code) return code;
     if (!prompts->count)
-        return usage_error(TABLE.command, "there is no prompt: --prompt, --prompt_file or --prompt_ids gives one");
+        return usage_error(TABLE.command, "no prompt given; use --prompt, --prompt_file or --prompt_ids");
     int64_t sequences = prompts->count * o->num_return_sequences;
-    if (sequences <= MOST_SEQUENCES || o->output_file) return EXIT_FINE;
-    return usage_error(TABLE.command, "%lld sequences are too many, %d go together", (long long)sequences,
-                       MOST_SEQUENCES);
+    if (sequences <= MAX_SEQUENCES_TOGETHER || o->output_file) return EXIT_FINE;
+    return usage_error(TABLE.command, "found %lld sequences, expected at most %d; use --output_file for more",
+                       (long long)sequences, MAX_SEQUENCES_TOGETHER);
 }
 
 static int check(struct options *o) {
@@ -341,12 +337,9 @@ static int check(struct options *o) {
     g->stop = &o->stop;
     g->stop_count = o->stop ? 1 : 0;
     g->window_length = o->sink_cache ? o->window_length : 0;
-    if (o->output_file && o->json) return usage_error(TABLE.command, "--output_file and --json exclude each other");
+    if (o->output_file && o->json) return usage_error(TABLE.command, "--output_file and --json cannot be combined");
     if (o->stop && !*o->stop) return usage_error(TABLE.command, "--stop_token is empty");
-    if (o->sink_cache && g->num_sink_tokens >= o->window_length)
-        return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
-                           (long long)g->num_sink_tokens, (long long)o->window_length);
-    return EXIT_FINE;
+    return o->sink_cache ? check_sink_cache(TABLE.command, g->num_sink_tokens, o->window_length) : EXIT_FINE;
 }
 
 static int render_messages(const struct options *o, prompt_list *prompts) {
@@ -354,7 +347,9 @@ static int render_messages(const struct options *o, prompt_list *prompts) {
     if (!prompts_have_messages(prompts)) return EXIT_FINE;
     int code = open_chat_template(TABLE.command, &o->model, o->chat_template, &chat_template);
     if (!code && !chat_template)
-        code = failure(TABLE.command, "messages need a chat template, and the checkpoint has none: --chat_template");
+        code = failure(
+            TABLE.command,
+            "the prompts contain messages, but the checkpoint has no chat template; give one with --chat_template");
     if (!code) code = prompts_render(TABLE.command, prompts, chat_template);
     lckv_chat_template_free(chat_template);
     return code;
@@ -371,7 +366,7 @@ static int generate(struct options *o) {
     if (!code && o->output_file)
         code = generate_lines(TABLE.command, &m, &prompts, &o->generate, o->output_file);
     else if (!code)
-        code = run(o, &prompts, &m);
+        code = generate_streaming(o, &prompts, &m);
     close_model(&m);
     prompts_free(&prompts);
     return code;

@@ -1,8 +1,8 @@
-/* lckv inspect: what a config or a checkpoint is, and what training and serving it would take. */
+/* lckv inspect: layer map, plan, parameters and memory footprint of a config or a checkpoint. */
 #include "commands.h"
 #include "flags.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 
 #include <math.h>
@@ -10,95 +10,97 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Values of the flags. */
 struct options {
-    const char *model, *config, *overrides, *svg;
-    int64_t batch_size, block_size;
-    lckv_serving_shape serving;
-    int64_t window_length;
-    int torch_dtype;
-    lckv_lora lora;
+    const char *model, *config;     /* folder or ORG/NAME; one of them is given, the other is NULL */
+    const char *overrides;          /* changes to the config, "K=V,..."; NULL: none */
+    const char *svg;                /* file for the picture; NULL: none */
+    int64_t batch_size, block_size; /* training: blocks per batch, tokens per block */
+    lckv_serving_shape serving;     /* set directly by most flags of serving */
+    int64_t window_length;          /* tokens; used with sink_cache */
+    int torch_dtype;                /* index of TORCH_DTYPES */
+    lckv_lora lora;                 /* used with use_peft */
     flag_list lora_target_modules;
     bool use_peft, sink_cache, bf16, json;
 };
 
 static const flag FLAGS[] = {
-    {"model_name_or_path", FLAG_TEXT, NULL, "What is inspected",
-     "a checkpoint: folder or ORG/NAME. All its tensors are looked at", FLAG_INTO(struct options, model),
-     .value = "NAME"},
-    {"config_name", FLAG_TEXT, NULL, "What is inspected", "a config: folder, .json file or ORG/NAME",
+    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "checkpoint: a folder or ORG/NAME; lckv checks all its tensors",
+     FLAG_INTO(struct options, model), .value = "NAME"},
+    {"config_name", FLAG_TEXT, NULL, "Model", "config: a folder, .json file or ORG/NAME",
      FLAG_INTO(struct options, config), .value = "NAME"},
-    {"config_overrides", FLAG_TEXT, NULL, "What is inspected",
+    {"config_overrides", FLAG_TEXT, NULL, "Model",
      "changes to the config, such as layer_types=0_6_6_6_6_6_6_7,forward_passes=7",
      FLAG_INTO(struct options, overrides), .value = "K=V,..."},
 
-    {"per_device_train_batch_size", FLAG_INT, "8", "Memory", "blocks trained on at a time",
+    {"per_device_train_batch_size", FLAG_INT, "8", "Memory", "training batch size in blocks",
      FLAG_INTO(struct options, batch_size), .min = 1, .max = 1 << 20},
     {"block_size", FLAG_INT, "0", "Memory",
-     "tokens of a block; 0: the model's max_position_embeddings, at most 1024, as train takes it",
+     "block size for training in tokens; 0 uses the model's max_position_embeddings, at most 1024, as lckv train does",
      FLAG_INTO(struct options, block_size), .min = 0, .max = 1 << 30},
-    {"num_sequences", FLAG_INT, "1", "Memory", "sequences served at a time",
+    {"num_sequences", FLAG_INT, "1", "Memory", "number of sequences served at a time",
      FLAG_INTO(struct options, serving.sequences), .min = 1, .max = 1 << 20},
-    {"length", FLAG_INT, "0", "Memory", "tokens of a served sequence; 0: the model's max_position_embeddings",
+    {"length", FLAG_INT, "0", "Memory",
+     "length of a served sequence in tokens; 0 uses the model's max_position_embeddings",
      FLAG_INTO(struct options, serving.length), .min = 0, .max = 1 << 29},
     {"sink_cache", FLAG_SWITCH, NULL, "Memory",
-     "serving keeps the first tokens and the most recent ones alone (StreamingLLM)",
+     "serve with a sink cache, which keeps only the first and the most recent tokens (StreamingLLM)",
      FLAG_INTO(struct options, sink_cache)},
-    {"window_length", FLAG_INT, "256", "Memory", "tokens that the sink cache keeps",
+    {"window_length", FLAG_INT, "256", "Memory", "size of the sink cache in tokens",
      FLAG_INTO(struct options, window_length), .min = 1, .max = 1 << 29},
-    {"num_sink_tokens", FLAG_INT, "2", "Memory", "of which so many are the first ones",
+    {"num_sink_tokens", FLAG_INT, "2", "Memory", "number of those tokens that are the first ones of the sequence",
      FLAG_INTO(struct options, serving.num_sink_tokens), .min = 0, .max = 1 << 29},
-    {"use_peft", FLAG_SWITCH, NULL, "Memory", "training learns an adapter alone (LoRA)",
-     FLAG_INTO(struct options, use_peft)},
-    {"lora_r", FLAG_INT, "16", "Memory", "its rank", FLAG_INTO(struct options, lora.r), .min = 1, .max = 1048576},
-    {"lora_target_modules", FLAG_LIST, NULL, "Memory", "the matrices that have one; q_proj and v_proj unless given",
+    {"use_peft", FLAG_SWITCH, NULL, "Memory", "train only a LoRA adapter", FLAG_INTO(struct options, use_peft)},
+    {"lora_r", FLAG_INT, "16", "Memory", "rank of the adapter", FLAG_INTO(struct options, lora.r), .min = 1,
+     .max = 1048576},
+    {"lora_target_modules", FLAG_LIST, NULL, "Memory", "matrices to adapt; by default q_proj and v_proj",
      FLAG_INTO(struct options, lora_target_modules), .value = "NAMES"},
     {"torch_dtype", FLAG_CHOICE, "auto", "Memory",
-     "type of the weights in memory when they are served, bfloat16 with --bf16 also when they are trained; auto: as "
-     "the "
-     "config says",
+     "data type of the weights when serving; bfloat16 with --bf16 also applies to training; auto uses the type in the "
+     "config",
      FLAG_INTO(struct options, torch_dtype), .choices = TORCH_DTYPES},
-    {"bf16", FLAG_SWITCH, NULL, "Memory", "compute in bfloat16: products, attention, KV cache; else in float32",
-     FLAG_INTO(struct options, bf16)},
+    {"bf16", FLAG_SWITCH, NULL, "Memory",
+     "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", FLAG_INTO(struct options, bf16)},
 
-    {"svg", FLAG_TEXT, NULL, "Output", "write the picture of the layer map there", FLAG_INTO(struct options, svg),
+    {"svg", FLAG_TEXT, NULL, "Output", "SVG file for the picture of the layer map", FLAG_INTO(struct options, svg),
      .value = "FILE"},
     FLAG_JSON(struct options, json),
     {0},
 };
 
 static const char *const EXAMPLES[] = {
-    "a config: layer map, parameters, memory of training",
+    "layer map, parameters and training memory of a config",
     "lckv inspect --config_name configs/lckv-50m.json --per_device_train_batch_size 4 --block_size 512",
-    "another layer map, as a picture",
+    "the same config with another layer map, as a picture",
     "lckv inspect --config_name configs/lckv-50m.json --config_overrides layer_types=0_0_2_2_4_4_6_6 --svg map.svg",
     NULL,
 };
 
 static const flag_table TABLE = {
     "inspect",
-    "Prints the layer map of a model as a picture, its plan, its parameters, the KV bytes of a token beside those of "
-    "the\n"
-    "same model without sharing, and the memory that training and serving would take.",
+    "Prints the layer map of a model as a picture, its plan, its parameters, the KV bytes per token compared with "
+    "the same model without sharing, and the memory footprint of training and serving.",
     "--config_name NAME | --model_name_or_path NAME",
     FLAGS,
-    .words = "model_name_or_path",
+    .positional = "model_name_or_path",
     .examples = EXAMPLES,
 };
 
-/* All that is known in the end. */
+/* All results. */
 struct report {
     lckv_config *config;
     lckv_config_info info;
     int64_t parameters;
     lckv_memory training, serving;
-    lckv_memory checkpointed, bf16_weights; /* training with these switches more; zeros: that cannot be */
+    lckv_memory checkpointed; /* memory of training with --gradient_checkpointing; zeros if that is not possible */
+    lckv_memory bf16_weights; /* memory of training with --torch_dtype bfloat16; zeros if that is not possible */
     char *layer_types, *picture, *plan_text, *plan_json;
 };
 
-/* ---------------------------------------------------------------- finding out */
+/* ---------------------------------------------------------------- computing */
 
-/* The numbers in the checkpoint's tensors: biases count that no config announces. The counting device reads no weights,
- * but all of their names, shapes and types. */
+/* Counts the parameters in the checkpoint's tensors, including biases that the config does not mention. The counting
+ * device reads the names, shapes and types of all tensors, but not their values. */
 static int count_checkpoint(const struct options *o, int64_t *parameters) {
     lckv_device *device;
     lckv_model *model = NULL;
@@ -124,7 +126,7 @@ static bool wants_bf16_weights(const struct options *o) {
     return !strcmp(torch_dtype_name(o->torch_dtype), "bfloat16");
 }
 
-static int foresee_training(const struct options *o, struct report *r) {
+static int training_memory(const struct options *o, struct report *r) {
     lckv_training_shape shape = {.struct_size = sizeof shape,
                                  .batch_size = o->batch_size,
                                  .block_size = o->block_size,
@@ -142,7 +144,7 @@ static int foresee_training(const struct options *o, struct report *r) {
     return lckv_memory_for_training(r->config, &shape, &r->checkpointed);
 }
 
-/* With --torch_dtype in the place of what the file says. */
+/* --torch_dtype overrides the type in the config. */
 static int load_config(const struct options *o, lckv_config **out) {
     char *overrides = add_overrides(o->overrides, o->torch_dtype, 0);
     int status = lckv_config_load(o->model ? o->model : o->config, overrides, out);
@@ -150,9 +152,9 @@ static int load_config(const struct options *o, lckv_config **out) {
     return status;
 }
 
-static int find_out(struct options *o, struct report *r) {
+static int make_report(struct options *o, struct report *r) {
     o->lora.struct_size = sizeof o->lora;
-    o->lora.alpha = 1; /* changes no memory */
+    o->lora.alpha = 1; /* does not affect memory */
     o->lora.target_modules = (const char *const *)o->lora_target_modules.items;
     o->lora.target_module_count = o->lora_target_modules.count;
     int status = load_config(o, &r->config);
@@ -170,9 +172,9 @@ static int find_out(struct options *o, struct report *r) {
         status = count_checkpoint(o, &r->parameters);
     }
     if (status >= 0) status = describe_map(r);
-    progress(-1, "counting what training takes");
-    if (status >= 0) status = foresee_training(o, r);
-    progress(-1, "counting what serving takes");
+    progress(-1, "computing the memory footprint of training");
+    if (status >= 0) status = training_memory(o, r);
+    progress(-1, "computing the memory footprint of serving");
     if (status >= 0) status = lckv_memory_for_serving(r->config, &o->serving, &r->serving);
     return status;
 }
@@ -185,14 +187,14 @@ static void free_report(struct report *r) {
     lckv_config_free(r->config);
 }
 
-/* ---------------------------------------------------------------- for programs */
+/* ---------------------------------------------------------------- JSON output */
 
 static const char *dtype_text(lckv_dtype dtype) {
     static const char *const NAMES[] = {"float32", "bfloat16", "float16"};
     return NAMES[dtype];
 }
 
-/* Keys and values are cached in the type that is computed in, whatever that of the weights. */
+/* The KV cache has the type of computation, not that of the weights. */
 static lckv_dtype kv_dtype(const struct options *o) {
     return o->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32;
 }
@@ -211,7 +213,7 @@ static json_t *memory_json(const lckv_memory *m, bool training) {
     return json;
 }
 
-/* For each layer its window, null where it has none. */
+/* The sliding window of each layer; null if it has none. */
 static json_t *windows_json(const struct report *r) {
     json_t *windows = json_array();
     for (const char *entry = r->layer_types; entry; entry = strchr(entry, '_')) {
@@ -222,7 +224,7 @@ static json_t *windows_json(const struct report *r) {
     return windows;
 }
 
-/* Under the names of config.json, with the values that hold: the model type's where the file is silent. */
+/* With the names of config.json; values that the file leaves out are the defaults of the model type. */
 static json_t *shape_json(const struct report *r) {
     const lckv_config_info *i = &r->info;
     return json_pack("{s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:o, s:b, s:s}", "hidden_size", (json_int_t)i->hidden_size,
@@ -251,7 +253,7 @@ static json_t *serving_json(const struct options *o, const struct report *r) {
 }
 
 static json_t *report_json(const struct options *o, const struct report *r) {
-    lckv_dtype kept = kv_dtype(o);
+    lckv_dtype kv_type = kv_dtype(o);
     json_t *json =
         json_pack("{s:s, s:s, s:i, s:I, s:i, s:i, s:i, s:i, s:i, s:o, s:o}", "model_type", r->info.model_type,
                   "layer_types", r->layer_types, "layers", r->info.layers, "parameters", (json_int_t)r->parameters,
@@ -262,48 +264,49 @@ static json_t *report_json(const struct options *o, const struct report *r) {
     json_object_update(json, shape);
     json_decref(shape);
     json_t *memory =
-        json_pack("{s:s, s:I, s:I, s:{s:o, s:o}}", "kv_dtype", dtype_text(kept), "kv_bytes_per_token",
-                  (json_int_t)lckv_config_kv_bytes_per_token(r->config, kept), "kv_bytes_per_token_unshared",
-                  (json_int_t)lckv_config_kv_bytes_per_token_unshared(r->config, kept), "memory", "training",
+        json_pack("{s:s, s:I, s:I, s:{s:o, s:o}}", "kv_dtype", dtype_text(kv_type), "kv_bytes_per_token",
+                  (json_int_t)lckv_config_kv_bytes_per_token(r->config, kv_type), "kv_bytes_per_token_unshared",
+                  (json_int_t)lckv_config_kv_bytes_per_token_unshared(r->config, kv_type), "memory", "training",
                   training_json(o, r), "serving", serving_json(o, r));
     json_object_update(json, memory);
     json_decref(memory);
     return json;
 }
 
-/* ---------------------------------------------------------------- for people */
+/* ---------------------------------------------------------------- text output */
 
 static void print_kv(const struct options *o, const struct report *r) {
-    char slots[48], tokens[48];
-    long long bytes = lckv_config_kv_bytes_per_token(r->config, kv_dtype(o));
-    long long unshared = lckv_config_kv_bytes_per_token_unshared(r->config, kv_dtype(o));
-    printf("KV cache    %lld bytes a token in %s", bytes, dtype_text(kv_dtype(o)));
+    char slots[48], tokens[48], number[32];
+    int64_t bytes = lckv_config_kv_bytes_per_token(r->config, kv_dtype(o));
+    int64_t unshared = lckv_config_kv_bytes_per_token_unshared(r->config, kv_dtype(o));
+    printf("KV cache    %s bytes per token in %s", human_grouped(bytes, number), dtype_text(kv_dtype(o)));
     if (bytes < unshared)
-        printf("; without sharing %lld, %.3g times as much\n", unshared, (double)unshared / (double)bytes);
+        printf(", %.3gx smaller than without sharing (%s bytes)\n", (double)unshared / (double)bytes,
+               human_grouped(unshared, number));
     else
-        printf(": every layer keeps its own\n");
+        printf("; no layers share keys and values\n");
     if (r->info.windowed_slots)
-        printf("            of %s %d keep the last %s alone (sliding_window %lld)\n",
-               people_number(r->info.kv_slots, "slot", slots), r->info.windowed_slots,
-               people_number(r->info.sliding_window - 1, "token", tokens), (long long)r->info.sliding_window);
+        printf("            of %s, %d keep only the last %s (sliding_window %lld)\n",
+               human_quantity(r->info.kv_slots, "slot", slots), r->info.windowed_slots,
+               human_quantity(r->info.sliding_window - 1, "token", tokens), (long long)r->info.sliding_window);
 }
 
 static void print_training(const struct options *o, const struct report *r) {
     const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32], blocks[48];
-    printf("training    %s for %s of %lld tokens in %s%s; %s a step\n", people_bytes((double)m->total, total),
-           people_number(o->batch_size, "block", blocks), (long long)o->block_size, o->bf16 ? "bfloat16" : "float32",
-           o->use_peft ? ", of an adapter alone" : "", people_flops(m->flops, flops));
+    printf("training    %s for %s of %lld tokens in %s%s; %s per step\n", human_bytes((double)m->total, total),
+           human_quantity(o->batch_size, "block", blocks), (long long)o->block_size, o->bf16 ? "bfloat16" : "float32",
+           o->use_peft ? ", adapter only" : "", human_flops(m->flops, flops));
     printf("            weights %s, gradients %s, optimizer %s, activations %s\n",
-           people_bytes((double)m->weights, weights), people_bytes((double)m->gradients, gradients),
-           people_bytes((double)m->optimizer, optimizer), people_bytes((double)m->activations, activations));
+           human_bytes((double)m->weights, weights), human_bytes((double)m->gradients, gradients),
+           human_bytes((double)m->optimizer, optimizer), human_bytes((double)m->activations, activations));
     if (narrow->total)
-        printf("            with --torch_dtype bfloat16 %s, optimizer %s\n", people_bytes((double)narrow->total, total),
-               people_bytes((double)narrow->optimizer, optimizer));
+        printf("            with --torch_dtype bfloat16 %s, optimizer %s\n", human_bytes((double)narrow->total, total),
+               human_bytes((double)narrow->optimizer, optimizer));
     if (!less->total) return;
-    printf("            with --gradient_checkpointing %s, activations %s; %s a step\n",
-           people_bytes((double)less->total, total), people_bytes((double)less->activations, activations),
-           people_flops(less->flops, flops));
+    printf("            with --gradient_checkpointing %s, activations %s; %s per step\n",
+           human_bytes((double)less->total, total), human_bytes((double)less->activations, activations),
+           human_flops(less->flops, flops));
 }
 
 static void print_serving(const struct options *o, const struct report *r) {
@@ -311,19 +314,19 @@ static void print_serving(const struct options *o, const struct report *r) {
     char sequences[48], tokens[48];
     const lckv_memory *m = &r->serving;
     const lckv_serving_shape *s = &o->serving;
-    if (s->window_length) snprintf(window, sizeof window, " in a sink cache of %lld", (long long)s->window_length);
-    printf("serving     %s for %s of %s%s in %s, weights in %s; %s a token\n", people_bytes((double)m->total, total),
-           people_number(s->sequences, "sequence", sequences), people_number(s->length, "token", tokens), window,
-           dtype_text(kv_dtype(o)), dtype_text(r->info.dtype), people_flops(m->flops / (double)s->sequences, flops));
+    if (s->window_length) snprintf(window, sizeof window, " with a sink cache of %lld", (long long)s->window_length);
+    printf("serving     %s for %s of %s%s in %s, weights in %s; %s per token\n", human_bytes((double)m->total, total),
+           human_quantity(s->sequences, "sequence", sequences), human_quantity(s->length, "token", tokens), window,
+           dtype_text(kv_dtype(o)), dtype_text(r->info.dtype), human_flops(m->flops / (double)s->sequences, flops));
     printf("            weights %s, KV cache %s (%s reserved), activations %s\n",
-           people_bytes((double)m->weights, weights), people_bytes((double)m->kv_cache, cache),
-           people_bytes((double)m->kv_cache_reserved, reserved), people_bytes((double)m->activations, activations));
+           human_bytes((double)m->weights, weights), human_bytes((double)m->kv_cache, cache),
+           human_bytes((double)m->kv_cache_reserved, reserved), human_bytes((double)m->activations, activations));
 }
 
 static void print_report(const struct options *o, const struct report *r) {
-    char count[32];
+    char count[32], exact[32];
     printf("%s\n%s\n", r->picture, r->plan_text);
-    printf("parameters  %s (%lld)\n", people_count((double)r->parameters, count), (long long)r->parameters);
+    printf("parameters  %s (%s)\n", human_count((double)r->parameters, count), human_grouped(r->parameters, exact));
     print_kv(o, r);
     print_training(o, r);
     print_serving(o, r);
@@ -344,8 +347,8 @@ static int write_svg(const struct options *o, const struct report *r) {
 static int inspect(struct options *o) {
     struct report r = {0};
     if (!o->model == !o->config)
-        return usage_error(TABLE.command, "one of --config_name and --model_name_or_path says what is inspected");
-    int status = find_out(o, &r), code = EXIT_FINE;
+        return usage_error(TABLE.command, "expected either --config_name or --model_name_or_path");
+    int status = make_report(o, &r), code = EXIT_FINE;
     progress_end();
     if (status < 0) code = library_error(TABLE.command, status);
     if (!code && o->svg) code = write_svg(o, &r);

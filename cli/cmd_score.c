@@ -1,66 +1,68 @@
-/* lckv score: how probable a text is under a model, token by token, and the logits behind that. */
+/* lckv score: log-probabilities and logits of a text, token by token. */
 #include "commands.h"
 #include "flags.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 #include "prompts.h"
+#include "timer.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+/* Values of the flags. */
 struct options {
     struct model_flags model;
-    const char *text, *file;
-    flag_list prompt_ids, dump;
-    lckv_score_options score; /* most flags go straight into the library's options */
-    int64_t window_length;
-    int encoding;
+    const char *text, *file;  /* text to score, or file with it; NULL: none */
+    flag_list prompt_ids;     /* token ids to score, "1,15,7" */
+    flag_list dump;           /* patterns of names, and the file for the activations */
+    lckv_score_options score; /* set directly by most flags */
+    int64_t window_length;    /* tokens; used with sink_cache */
+    int encoding;             /* an lckv_encoding */
     bool no_special_tokens, sink_cache, json;
 };
 
 static const flag FLAGS[] = {
-    FLAGS_MODEL(struct options, model, ". Needed where there is text"),
-    {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
+    FLAGS_MODEL(struct options, model, ". Required if there is text to encode or print"),
+    {"torch_dtype", FLAG_CHOICE, "auto", "Model",
+     "data type of the weights in memory; auto keeps the type of the checkpoint",
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
-    {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
+    {"bf16", FLAG_SWITCH, NULL, "Model",
+     "compute in bfloat16 (matrix products, attention, KV cache) instead of float32",
      FLAG_INTO(struct options, score.bf16)},
 
-    {"text", FLAG_TEXT, NULL, "What is scored", "this text", FLAG_INTO(struct options, text)},
-    {"file", FLAG_TEXT, NULL, "What is scored",
-     "a file's text, whole and as it is; or one JSON line with text or input_ids", FLAG_INTO(struct options, file),
-     .value = "FILE"},
-    {"prompt_ids", FLAG_IDS, NULL, "What is scored", "these token ids", FLAG_INTO(struct options, prompt_ids)},
-    {"no_special_tokens", FLAG_SWITCH, NULL, "What is scored", "encode text without BOS and the like",
+    {"text", FLAG_TEXT, NULL, "Input", "text to score", FLAG_INTO(struct options, text)},
+    {"file", FLAG_TEXT, NULL, "Input", "file to score: plain text, or one JSON line with text or input_ids",
+     FLAG_INTO(struct options, file), .value = "FILE"},
+    {"prompt_ids", FLAG_IDS, NULL, "Input", "token ids to score", FLAG_INTO(struct options, prompt_ids)},
+    {"no_special_tokens", FLAG_SWITCH, NULL, "Input", "do not add special tokens such as BOS",
      FLAG_INTO(struct options, no_special_tokens)},
 
-    {"encoding", FLAG_CHOICE, "auto", "How",
-     "how tokens enter a model with loops: by the plan, all at once, as in training; sequential, one at a time, which "
-     "is "
-     "exact; auto: sequential up to forward_passes + backward_passes tokens, else by the plan",
+    {"encoding", FLAG_CHOICE, "auto", "Prefill",
+     "prefill of models with loops: plan iterates the loops over all tokens at once, as in training; sequential runs "
+     "one token at a time, which is exact; auto is sequential up to forward_passes + backward_passes tokens, then plan",
      FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
-    {"sink_cache", FLAG_SWITCH, NULL, "How",
-     "one token at a time, each seeing the first tokens and the most recent ones alone (StreamingLLM)",
+    {"sink_cache", FLAG_SWITCH, NULL, "Prefill",
+     "score token by token through a sink cache that keeps only the first and the most recent tokens (StreamingLLM)",
      FLAG_INTO(struct options, sink_cache)},
-    {"window_length", FLAG_INT, "256", "How", "tokens that the sink cache keeps",
+    {"window_length", FLAG_INT, "256", "Prefill", "size of the sink cache in tokens",
      FLAG_INTO(struct options, window_length), .min = 1, .max = 1 << 30},
-    {"num_sink_tokens", FLAG_INT, "2", "How", "of which so many are the first ones",
+    {"num_sink_tokens", FLAG_INT, "2", "Prefill", "number of those tokens that are the first ones of the sequence",
      FLAG_INTO(struct options, score.num_sink_tokens), .min = 0, .max = 1 << 30},
-    {"logits", FLAG_TEXT, NULL, "How",
-     "write the logits there: safetensors, tensor `logits` [tokens, vocab_size], float32",
+    {"logits", FLAG_TEXT, NULL, "Prefill",
+     "safetensors file for the logits: tensor `logits` [tokens, vocab_size], float32",
      FLAG_INTO(struct options, score.logits_file), .value = "FILE"},
 
-    {"dump", FLAG_PAIR, NULL, "A look inside",
-     "write what layers compute to a safetensors file, float32 [tokens, ..] each: tensors whose names match, such as "
-     "'layers.*.{hidden,attn,k,v}'. hidden: the residual stream behind a layer; attn: what its attention gives, before "
-     "o_proj; k, v: as they are cached, of owners of KV slots",
+    {"dump", FLAG_PAIR, NULL, "Activations",
+     "names of activations to write, and the safetensors file for them; names are patterns such as "
+     "'layers.*.{hidden,attn,k,v}'. hidden: residual stream after the layer; attn: attention output before o_proj; k, "
+     "v: as cached, of slot owners only. Each is float32 [tokens, ..]",
      FLAG_INTO(struct options, dump), .value = "NAMES FILE"},
-    {"dump_runs", FLAG_SWITCH, NULL, "A look inside",
-     "layers of a loop in each of its runs (layers.1.run.0.hidden); else in the one that stays",
-     FLAG_INTO(struct options, score.dump_iterations)},
+    {"dump_iterations", FLAG_SWITCH, NULL, "Activations",
+     "with --dump, write every iteration of a loop (layers.1.run.0.hidden) instead of the last one only",
+     FLAG_INTO(struct options, score.dump_iterations), .former = "dump_runs"},
 
     FLAG_JSON(struct options, json),
     FLAG_DEVICE(struct options, model.device),
@@ -69,38 +71,34 @@ static const flag FLAGS[] = {
 };
 
 static const char *const EXAMPLES[] = {
-    "the perplexity of a text",
+    "perplexity of a text",
     "lckv score --model_name_or_path demo-model --text \"It is a truth universally acknowledged\"",
-    "what the layers compute for it",
+    "activations of the layers",
     "lckv score --model_name_or_path demo-model --text 'It is a truth' --dump 'layers.*.{hidden,k}' inside.safetensors",
     NULL,
 };
 
 static const flag_table TABLE = {
     "score",
-    "Prints the mean negative log-likelihood (nats a token) and the perplexity of a text or of token ids, each token\n"
-    "given all before it; with --json also each log-probability.",
+    "Prints the mean negative log-likelihood (nats per token) and the perplexity of a text or of token ids; with "
+    "--json also the log-probability of each token.",
     "--model_name_or_path NAME --text TEXT",
     FLAGS,
-    .words = "model_name_or_path text",
+    .positional = "model_name_or_path text",
     .examples = EXAMPLES,
 };
 
-static bool go_on(void *user, double fraction) {
+static bool show_progress(void *user, double fraction) {
     (void)user;
     if (progress_due()) progress(fraction, "scoring %3.0f %%", 100 * fraction);
     return !interrupted();
 }
 
-/* Perplexity and the like are of the tokens that something comes before. */
+/* The first token has no context and is not scored. */
 static double mean_nll(const float *logprobs, int64_t count) {
     double sum = 0;
     for (int64_t i = 0; i < count; i++) sum -= logprobs[i];
     return count ? sum / (double)count : NAN;
-}
-
-static json_t *number_json(double value) {
-    return isfinite(value) ? json_real(value) : json_null();
 }
 
 static void print_result(const given_prompt *p, const float *logprobs, bool json) {
@@ -116,38 +114,32 @@ static void print_result(const given_prompt *p, const float *logprobs, bool json
     for (int64_t i = 0; i < p->count; i++) json_array_append_new(ids, json_integer(p->ids[i]));
     for (int64_t i = 0; i + 1 < p->count; i++) json_array_append_new(values, json_real(logprobs[i]));
     json_t *result = json_pack("{s:I, s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)p->count, "scored_tokens",
-                               (json_int_t)(p->count - 1), "ids", ids, "logprobs", values, "mean_nll", number_json(nll),
-                               "perplexity", number_json(exp(nll)));
+                               (json_int_t)(p->count - 1), "ids", ids, "logprobs", values, "mean_nll",
+                               number_or_null(nll), "perplexity", number_or_null(exp(nll)));
     print_json(result);
     json_decref(result);
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* The first token has nothing before it that it could be scored by. */
-static void tell(int64_t count, double seconds) {
+/* The first token has no context and is not scored. */
+static void notice_speed(int64_t count, double seconds) {
     char tokens[48];
-    people_number(count, "token", tokens);
+    human_quantity(count, "token", tokens);
     if (count == 1)
-        notice("%s: nothing stands before it, so that there is nothing to score", tokens);
+        notice("%s: nothing to score, because the first token has no context", tokens);
     else
-        notice("%s, %lld of them scored, %.1f tokens/s", tokens, (long long)count - 1, (double)count / seconds);
+        notice("%s, %lld scored, %.1f tokens/s", tokens, (long long)count - 1, (double)count / seconds);
 }
 
 static int run(const struct options *o, const given_prompt *p, opened_model *m) {
-    double begin = now();
+    double start = timer_seconds();
     float *logprobs = need(calloc((size_t)p->count + 1, sizeof *logprobs));
     lckv_score_options score = o->score;
-    score.go_on = go_on;
+    score.go_on = show_progress;
     int status = lckv_score(m->model, p->ids, p->count, &score, logprobs);
     progress_end();
     int code = status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
     if (!code) print_result(p, logprobs, o->json);
-    if (!code) tell(p->count, now() - begin);
+    if (!code) notice_speed(p->count, timer_seconds() - start);
     free(logprobs);
     return code;
 }
@@ -159,7 +151,7 @@ static int read_text(const struct options *o, prompt_list *list) {
     for (int i = 0; i < o->prompt_ids.count && !code; i++)
         code = prompts_add_ids(TABLE.command, list, o->prompt_ids.items[i]);
     if (code || list->count == 1) return code;
-    return usage_error(TABLE.command, "one of --text, --file and --prompt_ids says what is scored, found %d texts",
+    return usage_error(TABLE.command, "expected exactly one of --text, --file and --prompt_ids, found %d texts",
                        list->count);
 }
 
@@ -168,12 +160,8 @@ static int check(struct options *o) {
     s->encoding = (lckv_encoding)o->encoding;
     s->window_length = o->sink_cache ? o->window_length : 0;
     if (o->dump.count) s->dump = o->dump.items[0], s->dump_file = o->dump.items[1];
-    if (s->dump_iterations && !s->dump)
-        return usage_error(TABLE.command, "--dump_runs says how --dump names what it writes, and there is no --dump");
-    if (o->sink_cache && s->num_sink_tokens >= o->window_length)
-        return usage_error(TABLE.command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
-                           (long long)s->num_sink_tokens, (long long)o->window_length);
-    return EXIT_FINE;
+    if (s->dump_iterations && !s->dump) return usage_error(TABLE.command, "--dump_iterations requires --dump");
+    return o->sink_cache ? check_sink_cache(TABLE.command, s->num_sink_tokens, o->window_length) : EXIT_FINE;
 }
 
 static int score(struct options *o) {

@@ -1,8 +1,8 @@
-/* lckv serve: the OpenAI-style API and a web page. Its flags; serve/ does the work. */
+/* lckv serve: flags of the HTTP server. The server itself is in serve/. */
 #include "api_key.h"
 #include "commands.h"
 #include "flags.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 #include "serve/serve.h"
 
@@ -10,12 +10,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* Values of the flags. */
 struct options {
     struct model_flags model;
-    serve_options serve;
-    int64_t port, timeout, max_num_seqs, max_queue, encoding_iterations;
-    flag_list model_names, hosts, origins;
-    const char *api_key, *api_key_file, *access_log;
+    serve_options serve;                /* set directly by most flags */
+    int64_t port;                       /* 0: a free one */
+    int64_t timeout;                    /* seconds */
+    int64_t max_num_seqs, max_queue;    /* sequences; requests */
+    int64_t encoding_iterations;        /* 0: the model's own number */
+    flag_list model_names;              /* names of the model in the API */
+    flag_list hosts, origins;           /* allowed host names and web origins */
+    const char *api_key, *api_key_file; /* key, or file with it; NULL: none */
+    const char *access_log;             /* file, "-" or "none" */
     bool use_cpu;
 };
 
@@ -24,89 +30,94 @@ struct options {
 
 static const flag FLAGS[] = {
     FLAGS_MODEL(struct options, model, ""),
-    {"torch_dtype", FLAG_CHOICE, "auto", "Model", "type of the weights in memory; auto: as they are stored",
+    {"torch_dtype", FLAG_CHOICE, "auto", "Model",
+     "data type of the weights in memory; auto keeps the type of the checkpoint",
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
-    {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16: products, attention, KV cache; else in float32",
-     SERVE(engine.bf16)},
+    {"bf16", FLAG_SWITCH, NULL, "Model",
+     "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", SERVE(engine.bf16)},
     {"served_model_name", FLAG_LIST, NULL, "Model",
-     "names by which clients may call the model, the first of which answers have; unless given, ORG/NAME or the last "
-     "part of the path. --model_name_or_path is understood, too",
+     "names of the model in the API; responses use the first one. By default ORG/NAME or the last part of the path. "
+     "Clients can also use the value of --model_name_or_path",
      OWN(model_names), .value = "NAME"},
 
-    {"chat_template", FLAG_TEXT, NULL, "Model",
-     "a file with a chat template (Jinja), instead of the one that the checkpoint has", SERVE(chat_template),
-     .value = "FILE"},
+    {"chat_template", FLAG_TEXT, NULL, "Model", "file with the Jinja chat template; by default the checkpoint's own",
+     SERVE(chat_template), .value = "FILE"},
 
-    {"host", FLAG_TEXT, "127.0.0.1", "Server", "address to listen on; 0.0.0.0: all of the machine's", SERVE(host)},
-    {"port", FLAG_INT, "8000", "Server", "port to listen on; 0: any free one", OWN(port), .max = 65535},
+    {"host", FLAG_TEXT, "127.0.0.1", "Server", "address to listen on; 0.0.0.0 listens on all interfaces", SERVE(host)},
+    {"port", FLAG_INT, "8000", "Server", "port to listen on; 0 picks a free port", OWN(port), .max = 65535},
     {"api_key", FLAG_TEXT, NULL, "Server",
-     "what clients must say (Authorization: Bearer KEY); else --api_key_file, else the environment variable "
-     "LCKV_API_KEY",
+     "API key that clients must send (Authorization: Bearer KEY); by default from --api_key_file or the environment "
+     "variable LCKV_API_KEY",
      OWN(api_key), .value = "KEY"},
     FLAG_API_KEY_FILE(struct options, "Server", api_key_file),
     {"allowed_hosts", FLAG_LIST, NULL, "Server",
-     "names of this server, such as example.org, that requests may have in their Host header besides IP addresses, "
-     "localhost and --host; *: all",
+     "host names of this server, such as example.org, to accept in the Host header, in addition to IP addresses, "
+     "localhost and --host; * accepts all",
      OWN(hosts), .value = "NAME"},
     {"allowed_origins", FLAG_LIST, NULL, "Server",
-     "web origins, such as https://example.org, whose pages may ask besides the server's own; *: all", OWN(origins)},
+     "web origins whose pages may use the API (CORS), such as https://example.org, in addition to the server's own; * "
+     "allows all",
+     OWN(origins)},
     {"access_log", FLAG_TEXT, "-", "Server",
-     "file to which a line is appended for each request; -: standard error; none: no log", OWN(access_log),
+     "file for the access log, one line per request; - is standard error, none disables the log", OWN(access_log),
      .value = "FILE"},
-    {"max_body_bytes", FLAG_INT, "33554432", "Server", "bytes of a request at most", SERVE(max_body), .min = 1024,
-     .max = 1e12},
+    {"max_body_bytes", FLAG_INT, "33554432", "Server", "maximum size of a request in bytes", SERVE(max_body),
+     .min = 1024, .max = 1e12},
     {"max_bodies_bytes", FLAG_INT, "0", "Server",
-     "bytes of all requests that have come and are not read yet; more are answered with 503. 0: 8 * max_body_bytes",
+     "maximum size in bytes of all requests being received; beyond it the server responds with 503. 0 uses 8 * "
+     "max_body_bytes",
      SERVE(max_bodies), .max = 1e15},
-    {"max_connections", FLAG_INT, "1024", "Server", "connections at a time", SERVE(max_connections), .min = 1,
+    {"max_connections", FLAG_INT, "1024", "Server", "maximum number of connections", SERVE(max_connections), .min = 1,
      .max = 65536},
     {"timeout", FLAG_INT, "120", "Server",
-     "seconds after which a connection is closed that is silent or has not said a whole request", OWN(timeout),
-     .min = 1, .max = 86400},
+     "seconds to wait for a complete request; idle connections are closed after the same time", OWN(timeout), .min = 1,
+     .max = 86400},
 
     {"max_model_len", FLAG_INT, "0", "Engine",
-     "tokens of a request, new ones included; 0: the model's max_position_embeddings", SERVE(engine.max_model_len),
-     .max = 1e15},
+     "maximum number of tokens per request, prompt and new tokens together; 0 uses the model's max_position_embeddings",
+     SERVE(engine.max_model_len), .max = 1e15},
     {"max_num_seqs", FLAG_INT, "0", "Engine",
-     "samples that run together; 0: 64, on a GPU as many as its memory holds, up to 1024", OWN(max_num_seqs), .min = 0,
-     .max = 65536},
-    {"max_queue", FLAG_INT, "1024", "Engine", "requests that may wait; more are answered with 429", OWN(max_queue),
-     .max = 1 << 24},
-    {"max_num_batched_tokens", FLAG_INT, "0", "Engine", "prompt tokens of a step; 0: 2048, on a GPU 8192",
-     SERVE(engine.max_num_batched_tokens), .min = 0, .max = 1 << 24},
-    {"prompt_piece", FLAG_INT, "64", "Engine",
-     "tokens: prompts are read in pieces that end at multiples of this; in models with loops the result depends on it",
-     SERVE(engine.prompt_piece), .min = 1, .max = 1 << 24},
+     "maximum number of sequences that run together; 0 uses 64 on a CPU, and on a GPU as many as its memory holds, up "
+     "to 1024",
+     OWN(max_num_seqs), .min = 0, .max = 65536},
+    {"max_queue", FLAG_INT, "1024", "Engine",
+     "maximum number of waiting requests; beyond it the server responds with 429", OWN(max_queue), .max = 1 << 24},
+    {"max_num_batched_tokens", FLAG_INT, "0", "Engine",
+     "maximum number of prompt tokens per step; 0 uses 2048, on a GPU 8192", SERVE(engine.max_num_batched_tokens),
+     .min = 0, .max = 1 << 24},
+    {"prefill_chunk_size", FLAG_INT, "64", "Engine",
+     "size of a prefill chunk in tokens; chunks end at multiples of it. In models with loops the result depends on it",
+     SERVE(engine.prompt_piece), .former = "prompt_piece", .min = 1, .max = 1 << 24},
     FLAGS_ENCODING_ITERATIONS(struct options, encoding_iterations, serve.engine.encoding_tolerance, "Engine"),
     {"batch_invariant", FLAG_SWITCH, NULL, "Engine",
-     "the answer to a request depends on it alone, bit for bit, whatever runs beside it; slower",
+     "make the response to a request independent, bit for bit, of the other requests in the batch; slower",
      SERVE(engine.batch_invariant)},
     {"kv_cache_memory", FLAG_INT, "0", "Engine",
-     "bytes for the KV cache; 0: what max_num_seqs samples need, at most half of what is free",
+     "size of the KV cache in bytes; 0 uses what max_num_seqs sequences need, at most half of the free memory",
      SERVE(engine.kv_cache_memory), .max = 1e15},
 
     FLAG_DEVICE(struct options, model.device),
     FLAG_THREADS(struct options, model.threads),
-    {"use_cpu", FLAG_SWITCH, NULL, "Common", "the same as --device cpu", OWN(use_cpu)},
+    {"use_cpu", FLAG_SWITCH, NULL, "Common", "same as --device cpu", OWN(use_cpu)},
     {0},
 };
 
 static const char *const EXAMPLES[] = {
-    "serve on this machine; a page to chat on is at http://127.0.0.1:8000/",
+    "serve on this machine, with a chat page at http://127.0.0.1:8000/",
     "lckv serve --model_name_or_path demo-model",
-    "for other machines, which must name a key",
+    "serve other machines, with an API key",
     "lckv serve --model_name_or_path demo-model --host 0.0.0.0 --port 8080 --api_key SECRET",
     NULL,
 };
 
 static const flag_table TABLE = {
     "serve",
-    "Answers requests over HTTP as OpenAI's API does: /v1/completions, /v1/chat/completions, /v1/models, /tokenize, "
-    "/health, /metrics. Many\n"
-    "requests run together. SIGTERM and Ctrl-C answer what runs and end.",
+    "Serves a model over HTTP with an OpenAI-compatible API: /v1/completions, /v1/chat/completions, /v1/models,\n"
+    "/tokenize, /health, /metrics. Requests run together (continuous batching). SIGTERM and Ctrl-C finish the running\n"
+    "requests and stop the server.",
     "--model_name_or_path NAME [--port N]",
     FLAGS,
-    .words = "model_name_or_path",
+    .positional = "model_name_or_path",
     .examples = EXAMPLES,
 };
 
@@ -118,7 +129,7 @@ static bool stopping(void *user) {
 
 static void started(void *user, const char *host, int port) {
     const struct options *o = user;
-    bool bare = strchr(host, ':') != NULL; /* an IPv6 address, which has brackets in a URL */
+    bool bare = strchr(host, ':') != NULL; /* an IPv6 address needs brackets in a URL */
     notice("serving '%s' on http://%s%s%s:%d", o->serve.model_name, bare ? "[" : "", host, bare ? "]" : "", port);
 }
 
@@ -135,7 +146,7 @@ static char *name_in_cache(const char *path) {
     return name;
 }
 
-/* What clients call a model that has been given no name. Release with free(). */
+/* Default name of the model in the API. Release with free(). */
 static char *name_of(const char *model) {
     struct stat info;
     char *path = stat(model, &info) == 0 ? realpath(model, NULL) : NULL;
@@ -176,7 +187,7 @@ static int serve(struct options *o) {
         set_server(o);
         o->serve.api_key = key;
         if (opened.tokenizer) o->serve.tokenizer_name = model_tokenizer_name(&o->model);
-        stop_on_warnings();
+        stop_on_scheduler_signals();
         code = serve_run(opened.model, &o->serve, error) ? EXIT_FINE : failure("serve", "%s", error);
         close_model(&opened);
         free(name);
@@ -188,7 +199,7 @@ static int serve(struct options *o) {
 #else
 static int serve(struct options *o) {
     (void)o;
-    return failure("serve", "this lckv was built without libmicrohttpd, and serves nothing");
+    return failure("serve", "this lckv was built without libmicrohttpd, which lckv serve requires");
 }
 #endif
 

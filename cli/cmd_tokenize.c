@@ -1,9 +1,9 @@
-/* lckv tokenize: text to ids and back, a JSON line for each text; or the data of a training run, kept for it. */
+/* lckv tokenize: encodes and decodes text, one JSON line per text, or encodes training data in advance. */
 #include "commands.h"
 #include "flags.h"
 #include "input.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 #include "prompts.h"
 
@@ -11,51 +11,52 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Values of the flags. */
 struct options {
-    struct model_flags model; /* the name of the tokenizer alone */
-    const char *text, *file;
+    struct model_flags model; /* only the name of the tokenizer is used */
+    const char *text, *file;  /* text to encode, or file with it; NULL: none */
     bool jsonl, decode, no_special_tokens, skip_special_tokens;
-    flag_list train_files;
-    lckv_train_options train; /* what it says of data alone */
+    flag_list train_files;    /* files of training data to encode */
+    lckv_train_options train; /* only the data options are used */
     bool json;
 };
 
 static const flag FLAGS[] = {
-    {"tokenizer_name", FLAG_TEXT, NULL, "Tokenizer", "folder with tokenizer.json, or ORG/NAME",
+    {"tokenizer_name", FLAG_TEXT, NULL, "Tokenizer", "tokenizer: a folder with tokenizer.json, or ORG/NAME",
      FLAG_INTO(struct options, model.tokenizer_name), .value = "NAME", .required = true},
 
-    {"text", FLAG_TEXT, NULL, "What is encoded", "this text", FLAG_INTO(struct options, text)},
-    {"file", FLAG_TEXT, NULL, "What is encoded",
-     "a file's text, whole and as it is; or JSON lines with text (.jsonl, .ndjson, .json)",
+    {"text", FLAG_TEXT, NULL, "Input", "text to encode", FLAG_INTO(struct options, text)},
+    {"file", FLAG_TEXT, NULL, "Input", "file to encode: plain text, or JSON lines with text (.jsonl, .ndjson, .json)",
      FLAG_INTO(struct options, file), .value = "FILE"},
-    {"jsonl", FLAG_SWITCH, NULL, "What is encoded", "JSON lines with text on standard input",
+    {"jsonl", FLAG_SWITCH, NULL, "Input", "read JSON lines with text from standard input",
      FLAG_INTO(struct options, jsonl)},
-    {"no_special_tokens", FLAG_SWITCH, NULL, "What is encoded", "without BOS and the like around a text",
+    {"no_special_tokens", FLAG_SWITCH, NULL, "Input", "do not add special tokens such as BOS",
      FLAG_INTO(struct options, no_special_tokens)},
 
-    {"decode", FLAG_SWITCH, NULL, "The way back",
-     "read JSON lines with ids on standard input and print {\"text\": ...} for each",
+    {"decode", FLAG_SWITCH, NULL, "Decoding",
+     "read JSON lines with ids from standard input and print {\"text\": ...} for each",
      FLAG_INTO(struct options, decode)},
-    {"skip_special_tokens", FLAG_SWITCH, NULL, "The way back", "leave special tokens out of the text",
+    {"skip_special_tokens", FLAG_SWITCH, NULL, "Decoding", "omit special tokens from the text",
      FLAG_INTO(struct options, skip_special_tokens)},
 
     {"train_file", FLAG_FILES, NULL, "Data for training",
-     "encode these files as lckv train would with the same flags, and keep them in output_dir",
+     "files to encode for lckv train with the same flags; the token ids are written to output_dir",
      FLAG_INTO(struct options, train_files), .value = "FILES"},
-    {"output_dir", FLAG_TEXT, NULL, "Data for training", "lckv train finds them there with --token_cache_dir",
+    {"output_dir", FLAG_TEXT, NULL, "Data for training",
+     "folder for the token ids; pass it to lckv train as --token_cache_dir",
      FLAG_INTO(struct options, train.token_cache_dir), .value = "DIR"},
-    {"keep_linebreaks", FLAG_SWITCH, "True", "Data for training", "a line of a text file is encoded with its break",
+    {"keep_linebreaks", FLAG_SWITCH, "True", "Data for training", "keep the line break of each line of a text file",
      FLAG_INTO(struct options, train.keep_linebreaks)},
-    {"text_column", FLAG_TEXT, NULL, "Data for training", "the field of JSON rows or the column of CSV to encode",
+    {"text_column", FLAG_TEXT, NULL, "Data for training", "field of JSON rows or column of CSV to encode",
      FLAG_INTO(struct options, train.text_column)},
-    {"ids_dtype", FLAG_CHOICE, "uint16", "Data for training", "what an id in a .bin file is, little-endian",
+    {"ids_dtype", FLAG_CHOICE, "uint16", "Data for training", "type of the token ids in .bin files, little-endian",
      FLAG_INTO(struct options, train.ids_dtype), .choices = "uint16|uint32"},
-    {"append_eos", FLAG_SWITCH, NULL, "Data for training", "put EOS behind each text, where the tokenizer puts none",
+    {"append_eos", FLAG_SWITCH, NULL, "Data for training", "append EOS to each text if the tokenizer does not",
      FLAG_INTO(struct options, train.append_eos)},
-    {"overwrite_cache", FLAG_SWITCH, NULL, "Data for training", "encode anew what is kept",
-     FLAG_INTO(struct options, train.overwrite_cache)},
+    {"overwrite_cache", FLAG_SWITCH, NULL, "Data for training",
+     "encode the data again even if it is in the token cache", FLAG_INTO(struct options, train.overwrite_cache)},
     {"preprocessing_num_workers", FLAG_INT, "0", "Data for training",
-     "threads, with a tokenizer each; 0: every processor, at most 16",
+     "number of encoding threads, each with its own tokenizer; 0 uses all processors, at most 16",
      FLAG_INTO(struct options, train.preprocessing_num_workers), .min = 0, .max = 4096},
     FLAG_JSON(struct options, json),
     {0},
@@ -64,22 +65,21 @@ static const flag FLAGS[] = {
 static const char *const EXAMPLES[] = {
     "token ids of a text",
     "lckv tokenize --tokenizer_name data/tokenizer --text \"It is a truth universally acknowledged\"",
-    "and back",
+    "text of token ids",
     "echo '[1131,364,259]' | lckv tokenize --tokenizer_name data/tokenizer --decode",
-    "encode training data beforehand",
+    "encode training data in advance",
     "lckv tokenize --tokenizer_name data/tokenizer --train_file data/pride_and_prejudice.txt --output_dir encoded",
     NULL,
 };
 
 static const flag_table TABLE = {
     "tokenize",
-    "Prints {\"ids\": [...]} for each text, a line each; with --decode {\"text\": ...} for each line of ids.\n"
-    "Bytes that are no UTF-8 count as U+FFFD.\n"
-    "With --train_file nothing but data for training is encoded; lckv train does that by itself, this does it "
-    "beforehand.",
+    "Prints {\"ids\": [...]} for each text, one per line; with --decode, {\"text\": ...} for each line of ids. "
+    "Invalid UTF-8 is replaced by U+FFFD. With --train_file, encodes training data in advance; which lckv train would "
+    "otherwise do at its start.",
     "--tokenizer_name NAME (--text TEXT | --train_file FILES --output_dir DIR)",
     FLAGS,
-    .words = "tokenizer_name text",
+    .positional = "tokenizer_name text",
     .examples = EXAMPLES,
 };
 
@@ -97,7 +97,7 @@ static int print_ids(const int32_t *ids, size_t count) {
 
 /* ---------------------------------------------------------------- --text, --file */
 
-static int encode_given(const struct options *o, lckv_tokenizer *tokenizer) {
+static int encode_prompts(const struct options *o, lckv_tokenizer *tokenizer) {
     prompt_list list = {0};
     int code = o->text ? prompts_add_text(&list, o->text, strlen(o->text))
                        : prompts_add_file(TABLE.command, &list, o->file, false);
@@ -107,7 +107,7 @@ static int encode_given(const struct options *o, lckv_tokenizer *tokenizer) {
     return code;
 }
 
-/* ---------------------------------------------------------------- --jsonl, --decode: a line at a time */
+/* ---------------------------------------------------------------- --jsonl, --decode: line by line */
 
 static int encode_row(const struct options *o, lckv_tokenizer *tokenizer, const json_t *row, int line) {
     const json_t *text = json_object_get(row, "text");
@@ -122,16 +122,16 @@ static int encode_row(const struct options *o, lckv_tokenizer *tokenizer, const 
     return code;
 }
 
-/* NULL where they are no list of whole numbers of 32 bits. */
+/* Returns the ids in a JSON array, or NULL if it is not a list of 32-bit integers. Release with free(). */
 static int32_t *ids_of(const json_t *list) {
     int32_t *ids = need(malloc(json_array_size(list) * sizeof *ids + 1));
-    bool fine = json_is_array(list);
-    for (size_t i = 0; i < json_array_size(list) && fine; i++) {
+    bool valid = json_is_array(list);
+    for (size_t i = 0; i < json_array_size(list) && valid; i++) {
         const json_t *id = json_array_get(list, i);
         ids[i] = (int32_t)json_integer_value(id);
-        fine = json_is_integer(id) && ids[i] == json_integer_value(id);
+        valid = json_is_integer(id) && ids[i] == json_integer_value(id);
     }
-    if (fine) return ids;
+    if (valid) return ids;
     free(ids);
     return NULL;
 }
@@ -141,7 +141,7 @@ static int decode_row(const struct options *o, lckv_tokenizer *tokenizer, const 
     int32_t *ids = ids_of(list);
     char *text;
     size_t bytes;
-    if (!ids) return failure(TABLE.command, "line %d: expected an object with ids, a list of whole numbers", line);
+    if (!ids) return failure(TABLE.command, "line %d: expected an object with ids, a list of integers", line);
     int status = lckv_tokenizer_decode(tokenizer, ids, json_array_size(list), o->skip_special_tokens, &text, &bytes);
     free(ids);
     if (status < 0) return failure(TABLE.command, "line %d: %s", line, lckv_last_error());
@@ -165,10 +165,10 @@ static ssize_t next_line(char **text, size_t *room, int *code) {
 
 static int run_lines(const struct options *o, lckv_tokenizer *tokenizer) {
     char *text = NULL;
-    size_t room = 0;
+    size_t capacity = 0;
     ssize_t length;
     int code = EXIT_FINE;
-    for (int line = 1; !code && !interrupted() && (length = next_line(&text, &room, &code)) >= 0; line++)
+    for (int line = 1; !code && !interrupted() && (length = next_line(&text, &capacity, &code)) >= 0; line++)
         if (strspn(text, " \t\r\n") < (size_t)length) code = run_row(o, tokenizer, text, (size_t)length, line);
     free(text);
     if (!code && interrupted()) return library_error(TABLE.command, LCKV_ERROR_INTERRUPTED);
@@ -177,49 +177,51 @@ static int run_lines(const struct options *o, lckv_tokenizer *tokenizer) {
 
 /* ---------------------------------------------------------------- --train_file */
 
-static bool show_reading(void *user, const lckv_train_progress *p) {
+static bool show_progress(void *user, const lckv_train_progress *p) {
     (void)user;
     if (progress_due()) progress(p->fraction, "encoding %.0f %%", 100 * p->fraction);
     return !interrupted();
 }
 
-static int print_kept(const struct options *o, const lckv_tokenized *kept) {
+static int print_summary(const struct options *o, const lckv_tokenized *encoded) {
     char tokens[32], documents[48];
-    notice("%s token%s in %s, kept in '%s'", people_count((double)kept->tokens, tokens), kept->tokens == 1 ? "" : "s",
-           people_number(kept->documents, "document", documents), kept->path);
+    notice("%s token%s in %s, written to '%s'", human_count((double)encoded->tokens, tokens),
+           encoded->tokens == 1 ? "" : "s", human_quantity(encoded->documents, "document", documents), encoded->path);
     if (!o->json) return EXIT_FINE;
-    return print_result(json_pack("{sI sI ss}", "documents", (json_int_t)kept->documents, "tokens",
-                                  (json_int_t)kept->tokens, "path", kept->path));
+    return print_result(json_pack("{sI sI ss}", "documents", (json_int_t)encoded->documents, "tokens",
+                                  (json_int_t)encoded->tokens, "path", encoded->path));
 }
 
 static int encode_corpus(struct options *o) {
-    lckv_tokenized kept;
-    if (!o->train.token_cache_dir) return usage_error(TABLE.command, "--train_file needs --output_dir");
+    lckv_tokenized encoded;
+    if (!o->train.token_cache_dir) return usage_error(TABLE.command, "--train_file requires --output_dir");
     o->train.tokenizer_name = o->model.tokenizer_name;
     o->train.train_files = (const char *const *)o->train_files.items;
     o->train.train_file_count = o->train_files.count;
-    o->train.callback = show_reading;
-    stop_on_warnings();
-    int status = lckv_tokenize(&o->train, &kept);
+    o->train.callback = show_progress;
+    stop_on_scheduler_signals();
+    int status = lckv_tokenize(&o->train, &encoded);
     progress_end();
     if (status < 0) return library_error(TABLE.command, status);
-    int code = print_kept(o, &kept);
-    lckv_free(kept.path);
+    int code = print_summary(o, &encoded);
+    lckv_free(encoded.path);
     return code;
 }
 
-/* ---------------------------------------------------------------- one of them */
+/* ---------------------------------------------------------------- the command */
 
 static int check(const struct options *o) {
     int sources = !!o->text + !!o->file + o->jsonl + o->decode + !!o->train_files.count;
     if (sources != 1)
         return usage_error(TABLE.command,
-                           "one of --text, --file, --jsonl, --decode and --train_file says what to do, found %d",
+                           "expected exactly one of --text, --file, --jsonl, --decode and --train_file, found %d",
                            sources);
     if (o->decode && o->no_special_tokens)
-        return usage_error(TABLE.command, "--no_special_tokens is for encoding; with --decode, --skip_special_tokens");
+        return usage_error(TABLE.command,
+                           "--no_special_tokens applies to encoding; with --decode, use --skip_special_tokens");
     if (!o->decode && o->skip_special_tokens)
-        return usage_error(TABLE.command, "--skip_special_tokens is for --decode; without it, --no_special_tokens");
+        return usage_error(TABLE.command,
+                           "--skip_special_tokens requires --decode; for encoding, use --no_special_tokens");
     return EXIT_FINE;
 }
 
@@ -228,7 +230,7 @@ static int tokenize(struct options *o) {
     int code = check(o);
     if (!code && o->train_files.count) return encode_corpus(o);
     if (!code) code = open_tokenizer(TABLE.command, &o->model, &tokenizer);
-    if (!code) code = o->text || o->file ? encode_given(o, tokenizer) : run_lines(o, tokenizer);
+    if (!code) code = o->text || o->file ? encode_prompts(o, tokenizer) : run_lines(o, tokenizer);
     lckv_tokenizer_free(tokenizer);
     return code;
 }

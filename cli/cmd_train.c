@@ -1,4 +1,4 @@
-/* lckv train: pre-training and continued training. Its flags: train_flags.h; how it goes: train_run.h. */
+/* lckv train: pre-training and continued training. The flags are in train_flags.c, the run is in train_run.c. */
 #include "commands.h"
 #include "train_run.h"
 

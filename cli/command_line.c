@@ -1,4 +1,4 @@
-/* Words quoted for a shell, see command_line.h. */
+/* Shell quoting; see command_line.h. */
 #include "command_line.h"
 #include "output.h"
 
@@ -7,7 +7,7 @@
 
 static const char PLAIN[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=,:+-@%";
 
-/* Within single quotes all stands for itself, but the quote: '\'' */
+/* Inside single quotes only the quote itself needs escaping: '\'' */
 static char *append_quoted(char *at, const char *word) {
     *at++ = '\'';
     for (; *word; word++) {
@@ -22,7 +22,7 @@ static char *append(char *at, const char *word) {
     return *word && !word[strspn(word, PLAIN)] ? stpcpy(at, word) : append_quoted(at, word);
 }
 
-/* At most, with what ends it: each character a quote. */
+/* Upper bound, NUL included: every character could be a quote. */
 static size_t quoted_bytes(const char *word) {
     return 4 * strlen(word) + 3;
 }

@@ -1,6 +1,6 @@
-/* The commands, one file each (cmd_NAME.c). argv[0] is the command's name; the value is the program's exit code:
- * 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted. A new command is declared here and gets
- * its line in main.c. */
+/* The commands, one file each (cmd_NAME.c). argv[0] is the command's name. They return the exit code: 0 success, 1
+ * failure (the reason is on stderr), 2 usage error, 130 interrupted. To add a command, declare it here and add it to
+ * the table in main.c. */
 #ifndef CLI_COMMANDS_H
 #define CLI_COMMANDS_H
 

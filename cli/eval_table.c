@@ -1,5 +1,5 @@
-/* The harness's table (lm_eval/utils.py, make_table, as pytablewriter lays it out): Markdown, a line a metric, text to
- * the left, numbers to the right with as many decimals as the column's longest needs. */
+/* The results table of lm-evaluation-harness (lm_eval/utils.py, make_table, in the layout of pytablewriter): Markdown,
+ * one line per metric; text is left-aligned, numbers are right-aligned with as many decimals as the column needs. */
 #include "eval_table.h"
 
 #include "output.h"
@@ -24,12 +24,6 @@ typedef struct table {
     row *rows;
     int count;
 } table;
-
-static int letters(const char *text) { /* columns on the screen: none of our characters is wide */
-    int count = 0;
-    for (; *text; text++) count += ((unsigned char)*text & 0xC0) != 0x80;
-    return count;
-}
 
 /* ---------------------------------------------------------------- filling */
 
@@ -67,7 +61,7 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The keys of an object, in order; the caller's. */
+/* The sorted keys of an object. Release with free(). */
 static const char **sorted_keys(const json_t *object, size_t *count) {
     const char *key;
     json_t *value;
@@ -92,7 +86,7 @@ static void add_task(table *t, const json_t *results, const char *section, const
              json_number_value(json_object_get(json_object_get(results, "versions"), task)));
 }
 
-/* ---------------------------------------------------------------- laying out */
+/* ---------------------------------------------------------------- layout */
 
 static int decimals_needed(const char *number) {
     const char *point = strchr(number, '.');
@@ -102,14 +96,14 @@ static int decimals_needed(const char *number) {
 }
 
 static void trim_decimals(table *t, int column) {
-    int most = 0;
+    int max_decimals = 0;
     for (int i = 0; i < t->count; i++) {
         int own = decimals_needed(t->rows[i].cells[column]);
-        most = own > most ? own : most;
+        max_decimals = own > max_decimals ? own : max_decimals;
     }
     for (int i = 0; i < t->count; i++) {
         char *point = strchr(t->rows[i].cells[column], '.');
-        if (point) point[most ? most + 1 : 0] = '\0';
+        if (point) point[max_decimals ? max_decimals + 1 : 0] = '\0';
     }
 }
 
@@ -122,7 +116,7 @@ static void print_repeated(char c, int count) {
 }
 
 static void print_cell(const char *text, int width, int left) {
-    int rest = width - letters(text);
+    int rest = width - display_width(text, strlen(text));
     print_repeated(' ', left < rest ? left : rest);
     print_text(text);
     print_repeated(' ', rest - (left < rest ? left : rest));
@@ -132,14 +126,16 @@ static void print_cell(const char *text, int width, int left) {
 static void print_table(const table *t, const char *const headers[COLUMNS]) {
     int widths[COLUMNS];
     for (int c = 0; c < COLUMNS; c++) {
-        widths[c] = letters(headers[c]) > 3 ? letters(headers[c]) : 3;
+        widths[c] =
+            display_width(headers[c], strlen(headers[c])) > 3 ? display_width(headers[c], strlen(headers[c])) : 3;
         for (int i = 0; i < t->count; i++) {
-            int own = letters(t->rows[i].cells[c]);
+            int own = display_width(t->rows[i].cells[c], strlen(t->rows[i].cells[c]));
             widths[c] = own > widths[c] ? own : widths[c];
         }
     }
     print_text("|");
-    for (int c = 0; c < COLUMNS; c++) print_cell(headers[c], widths[c], (widths[c] - letters(headers[c])) / 2);
+    for (int c = 0; c < COLUMNS; c++)
+        print_cell(headers[c], widths[c], (widths[c] - display_width(headers[c], strlen(headers[c]))) / 2);
     print_text("\n|");
     for (int c = 0; c < COLUMNS; c++) {
         print_repeated('-', widths[c] - RIGHT[c]);
@@ -152,9 +148,9 @@ static void print_table(const table *t, const char *const headers[COLUMNS]) {
     print_text("\n");
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- tables */
 
-/* A group's parts stand behind it, set in. */
+/* Tasks of a group are listed after it, indented. */
 static bool is_inside_a_group(const json_t *results, const char *task) {
     const char *group;
     json_t *names, *name;

@@ -1,11 +1,10 @@
-/* The table that the harness prints of its results. */
+/* The results table of lm-evaluation-harness. */
 #ifndef CLI_EVAL_TABLE_H
 #define CLI_EVAL_TABLE_H
 
 #include <jansson.h>
 
-/* `results` in the layout of lckv_eval(). A table of its tasks, and one of its groups where there are any; to stdout.
- */
+/* Prints a table of tasks, and one of groups if there are any, to stdout. `results` has the layout of lckv_eval(). */
 void print_eval_tables(const json_t *results);
 
 #endif

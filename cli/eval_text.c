@@ -1,10 +1,11 @@
-/* lckv eval on texts, see eval_text.h. With --output_dir it leaves what the published test_streaming.py leaves:
- * log.txt, the nll of each token, written as it goes, and ppl.txt; and the curve of nll over position. */
+/* lckv eval on texts; see eval_text.h. --output_dir gets the files of the published test_streaming.py: log.txt with the
+ * negative log-likelihood of each token, and ppl.txt; also the curve of the loss by position. */
 #include "eval_text.h"
 
 #include "cli/bench/chart.h"
 #include "output.h"
 #include "prompts.h"
+#include "timer.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,35 +14,30 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
-typedef struct reading {
+typedef struct evaluation {
     const struct eval_text *flags;
     lckv_perplexity *perplexity;
-    FILE *log; /* NULL where nothing is written */
-    int64_t tokens, all;
-    double begin, sum; /* seconds when it began; of nll */
-} reading;
+    FILE *log;      /* NULL: no log */
+    int64_t tokens; /* tokens scored so far */
+    int64_t all;    /* tokens to score */
+    double start;   /* start time in seconds */
+    double sum;     /* sum of the negative log-likelihoods in nats */
+} evaluation;
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+/* ---------------------------------------------------------------- progress */
 
-/* ---------------------------------------------------------------- while it runs */
-
-static void show(reading *r) {
+static void show(evaluation *r) {
     char left[32];
     if (!progress_due()) return;
-    double seconds = now() - r->begin;
-    people_time(seconds / (double)r->tokens * (double)(r->all - r->tokens), left);
+    double seconds = timer_seconds() - r->start;
+    human_time(seconds / (double)r->tokens * (double)(r->all - r->tokens), left);
     progress((double)r->tokens / (double)r->all, "%lld/%lld tokens  mean nll %.4f  %.1f tokens/s  %s left",
              (long long)r->tokens, (long long)r->all, r->sum / (double)r->tokens, (double)r->tokens / seconds, left);
 }
 
 static bool each_token(void *user, double nll) {
-    reading *r = user;
+    evaluation *r = user;
     r->tokens++;
     r->sum += nll;
     if (r->log) fprintf(r->log, "%.17g\n", nll);
@@ -49,7 +45,7 @@ static bool each_token(void *user, double nll) {
     return !interrupted();
 }
 
-static int read_texts(const char *command, reading *r, const prompt_list *texts) {
+static int read_texts(const char *command, evaluation *r, const prompt_list *texts) {
     int status = LCKV_OK;
     for (int i = 0; i < texts->count && status >= 0; i++)
         status = lckv_perplexity_read(r->perplexity, texts->items[i].ids, texts->items[i].count);
@@ -57,7 +53,7 @@ static int read_texts(const char *command, reading *r, const prompt_list *texts)
     return status < 0 ? library_error(command, status) : EXIT_FINE;
 }
 
-/* ---------------------------------------------------------------- what is written */
+/* ---------------------------------------------------------------- output files */
 
 static char *path_in(const char *folder, const char *name) {
     size_t length = strlen(folder) + strlen(name) + 2;
@@ -85,30 +81,30 @@ static int write_points(const char *command, const char *folder, const lckv_curv
     return code;
 }
 
-/* The curve, over a line at the mean of all. */
-static int write_picture(const char *command, const reading *r, const lckv_curve_point *points, int count) {
+/* Draws the curve, with a dashed line at the mean. */
+static int write_picture(const char *command, const evaluation *r, const lckv_curve_point *points, int count) {
     lckv_perplexity_result result = lckv_perplexity_so_far(r->perplexity);
-    chart_point *places = need(calloc((size_t)count + 1, sizeof *places));
+    chart_point *chart_points = need(calloc((size_t)count + 1, sizeof *chart_points));
     char title[96], tokens[48];
     for (int i = 0; i < count; i++)
-        places[i] = (chart_point){(double)points[i].first + (double)points[i].tokens / 2, points[i].nll, 0};
-    snprintf(title, sizeof title, "nll over position: mean %.3f, %s", result.mean_nll,
-             people_number(result.tokens, "token", tokens));
-    const chart_series curve = {NULL, places, count};
+        chart_points[i] = (chart_point){(double)points[i].first + (double)points[i].tokens / 2, points[i].nll, 0};
+    snprintf(title, sizeof title, "loss by position: mean %.3f, %s", result.mean_nll,
+             human_quantity(result.tokens, "token", tokens));
+    const chart_series curve = {NULL, chart_points, count};
     const chart_lines c = {.title = title,
                            .x_title = "tokens",
-                           .y_title = "nats a token",
+                           .y_title = "nats per token",
                            .series = &curve,
                            .count = 1,
                            .level = result.mean_nll};
     char *svg = chart_lines_svg(&c);
     int code = write_in(command, r->flags->output_dir, "curve.svg", svg);
     free(svg);
-    free(places);
+    free(chart_points);
     return code;
 }
 
-static int write_folder(const char *command, const reading *r, const lckv_curve_point *points, int count) {
+static int write_folder(const char *command, const evaluation *r, const lckv_curve_point *points, int count) {
     char ppl[64];
     const char *folder = r->flags->output_dir;
     if (!folder) return EXIT_FINE;
@@ -118,7 +114,7 @@ static int write_folder(const char *command, const reading *r, const lckv_curve_
     return code ? code : write_picture(command, r, points, count);
 }
 
-/* ---------------------------------------------------------------- what is printed */
+/* ---------------------------------------------------------------- printed results */
 
 static json_t *curve_json(const lckv_curve_point *points, int count) {
     json_t *curve = json_array();
@@ -128,9 +124,9 @@ static json_t *curve_json(const lckv_curve_point *points, int count) {
     return curve;
 }
 
-static int print_result(const reading *r, const lckv_curve_point *points, int count) {
+static int print_result(const evaluation *r, const lckv_curve_point *points, int count) {
     lckv_perplexity_result result = lckv_perplexity_so_far(r->perplexity);
-    double seconds = now() - r->begin;
+    double seconds = timer_seconds() - r->start;
     if (!r->flags->json) {
         char line[160];
         snprintf(line, sizeof line, "tokens      %lld\nmean_nll    %.6f\nperplexity  %.4f\n", (long long)result.tokens,
@@ -147,18 +143,18 @@ static int print_result(const reading *r, const lckv_curve_point *points, int co
     return printed ? EXIT_FINE : EXIT_FAILED;
 }
 
-static int finish(const char *command, const reading *r) {
+static int finish(const char *command, const evaluation *r) {
     lckv_curve_point *points;
     int count, status = lckv_perplexity_curve(r->perplexity, &points, &count);
     if (status < 0) return library_error(command, status);
     int code = r->tokens ? write_folder(command, r, points, count)
-                         : failure(command, "there is no token to score: a text needs at least two");
+                         : failure(command, "no tokens to score; a text needs at least two");
     if (!code) code = print_result(r, points, count);
     lckv_free(points);
     return code;
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- evaluation */
 
 static int64_t tokens_to_score(const struct eval_text *flags, const prompt_list *texts) {
     int64_t all = 0, wanted = flags->perplexity.num_eval_tokens;
@@ -166,7 +162,7 @@ static int64_t tokens_to_score(const struct eval_text *flags, const prompt_list 
     return wanted && wanted < all ? wanted : all;
 }
 
-static int open_log(const char *command, reading *r) {
+static int open_log(const char *command, evaluation *r) {
     const char *folder = r->flags->output_dir;
     if (!folder) return EXIT_FINE;
     if (make_folders(command, folder)) return EXIT_FAILED;
@@ -177,14 +173,14 @@ static int open_log(const char *command, reading *r) {
     return code;
 }
 
-static int close_log(const char *command, reading *r, int code) {
+static int close_log(const char *command, evaluation *r, int code) {
     bool written = !r->log || !ferror(r->log);
     if (r->log && fclose(r->log)) written = false;
-    return written || code ? code : failure(command, "log.txt could not be written: %s", strerror(errno));
+    return written || code ? code : failure(command, "cannot write log.txt: %s", strerror(errno));
 }
 
 static int score(const char *command, const struct eval_text *flags, const prompt_list *texts, lckv_model *model) {
-    reading r = {.flags = flags, .all = tokens_to_score(flags, texts), .begin = now()};
+    evaluation r = {.flags = flags, .all = tokens_to_score(flags, texts), .start = timer_seconds()};
     lckv_perplexity_options options = flags->perplexity;
     options.callback = each_token;
     options.user = &r;
@@ -207,7 +203,7 @@ static int is_text(const struct dirent *entry) {
     return 0;
 }
 
-/* A file, or all texts in a folder, in order of their names. */
+/* Adds a file, or all texts in a folder, sorted by name. */
 static int add_path(const char *command, prompt_list *texts, const char *path) {
     struct stat info;
     struct dirent **entries;
@@ -219,7 +215,7 @@ static int add_path(const char *command, prompt_list *texts, const char *path) {
             path, strerror(errno));
     if (!S_ISDIR(info.st_mode)) return prompts_add_file(command, texts, path, false);
     int count = scandir(path, &entries, is_text, alphasort), code = EXIT_FINE;
-    if (count < 1) code = failure(command, "there is no .txt or .jsonl file in the folder '%s'", path);
+    if (count < 1) code = failure(command, "no .txt or .jsonl file in the folder '%s'", path);
     for (int i = 0; i < count; i++) {
         char *file = path_in(path, entries[i]->d_name);
         if (!code) code = prompts_add_file(command, texts, file, false);

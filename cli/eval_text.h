@@ -4,17 +4,18 @@
 
 #include "flags.h"
 #include "lckv.h"
-#include "model.h"
+#include "open_model.h"
 
+/* Values of the flags. */
 struct eval_text {
-    flag_list files;
-    int64_t num_samples; /* texts, the first ones; 0: all */
+    flag_list files;     /* paths of files and folders */
+    int64_t num_samples; /* maximum number of texts; 0 uses all */
     lckv_perplexity_options perplexity;
-    const char *output_dir; /* log.txt, ppl.txt, curve.csv and curve.svg; NULL: nothing is written */
+    const char *output_dir; /* folder for log.txt, ppl.txt, curve.csv and curve.svg; NULL: none */
     bool no_special_tokens, json;
 };
 
-/* Reads, scores and prints. 0, or an exit code after the message. */
+/* Reads, scores and prints. Returns 0, or an exit code after printing the error. */
 int eval_texts(const char *command, const struct eval_text *flags, const struct model_flags *model);
 
 #endif

@@ -1,13 +1,13 @@
-/* The names that other programs use, see flag_aliases.h. Leaves out: what is said of them (flags_unknown.c). */
+/* Table of flag names in other programs; see flag_aliases.h. The messages are in flags_unknown.c. */
 #include "flag_aliases.h"
 
 #include <string.h>
 
-#define SAMPLED "text is sampled by lckv generate, by lckv chat, and as each request to lckv serve says"
-#define NOT_QUANTIZED "weights are not quantized; --torch_dtype bfloat16 takes half the memory of float32"
-#define ONE_DEVICE "one process computes on one device; lckv train runs on several as mpirun -n N lckv train"
-#define NO_NETWORK "nothing but lckv fetch uses the network, and that reads HF_TOKEN"
-#define CACHE "the Hugging Face cache is where HF_HUB_CACHE or HF_HOME says"
+#define SAMPLED "sampling flags belong to lckv generate and lckv chat; for lckv serve, set them in each request"
+#define NOT_QUANTIZED "lckv does not quantize weights; --torch_dtype bfloat16 needs half the memory of float32"
+#define ONE_DEVICE "one process uses one device; to train on several, run mpirun -n N lckv train"
+#define NO_NETWORK "only lckv fetch uses the network; it reads HF_TOKEN"
+#define CACHE "HF_HUB_CACHE or HF_HOME set the folder of the Hugging Face cache"
 
 const flag_alias FLAG_ALIASES[] = {
     /* models, tokenizers, adapters */
@@ -27,9 +27,9 @@ const flag_alias FLAG_ALIASES[] = {
     {"alpha lora_scale lora_scaling", "lora_alpha", NULL},
     {"target_modules lora_target lora_targets lora_module", "lora_target_modules", NULL},
     {"revision branch commit tag model_revision", "fetch:revision",
-     "a name means refs/main of the cache; to use another revision, give the path of its folder in snapshots/"},
+     "ORG/NAME means refs/main of the cache; for another revision, give the path of its folder in snapshots/"},
 
-    /* configs: what is changed of them */
+    /* config overrides */
     {"layer_types layer_type layer_map kv_map kv_layers layers_map", "config_overrides layer_types=*", NULL},
     {"forward_passes backward_passes num_hidden_layers num_attention_heads num_key_value_heads hidden_size "
      "intermediate_size head_dim rope_theta rope_scaling rms_norm_eps tie_word_embeddings vocab_size force_nodiag "
@@ -42,20 +42,21 @@ const flag_alias FLAG_ALIASES[] = {
 
     /* number types, quantization */
     {"dtype precision data_type model_dtype weight_type wtype param_dtype compute_dtype", "torch_dtype",
-     "numbers are float32 unless --bf16 is given"},
-    {"half float16 fp16", "train:bf16|sft:bf16|torch_dtype float16", "the type of computation is float32 or --bf16"},
+     "lckv computes in float32 unless --bf16 is given"},
+    {"half float16 fp16", "train:bf16|sft:bf16|torch_dtype float16",
+     "lckv computes in float32, or in bfloat16 with --bf16"},
     {"bfloat16 amp mixed_precision autocast", "bf16", NULL},
-    {"fp32 float32 full_precision", "torch_dtype float32", "computation is in float32 unless --bf16 is given"},
+    {"fp32 float32 full_precision", "torch_dtype float32", "lckv computes in float32 unless --bf16 is given"},
     {"load_in_8bit load_in_4bit quantize quantization quant bits int8 int4 fp8 q4 q8", NULL, NOT_QUANTIZED},
     {"kv_cache_dtype cache_type_k cache_type_v ctk ctv kv_bits", "bf16", NULL},
 
-    /* how much text */
+    /* lengths */
     {"max_new_tokens max_tokens n_predict num_predict max_gen_len max_gen_toks max_generated_tokens new_tokens "
      "n_tokens "
      "max_completion_tokens max_output_tokens gen_len gen_length generation_length output_len output_length "
      "max_decode_tokens tokens_to_generate -n length",
      "generate:length|chat:max_new_tokens|bench:new_lengths|inspect:length",
-     "the number of new tokens is a flag of lckv generate and lckv chat; to lckv serve each request says it"},
+     "the number of new tokens is a flag of lckv generate and lckv chat; for lckv serve, set it in each request"},
     {"max_length max_len seq_len seqlen seq_length sequence_length max_seq_len max_seq_length max_sequence_length",
      "generate:length|chat:max_new_tokens|train:block_size|sft:max_seq_length|serve:max_model_len|eval:block_size|"
      "inspect:length|bench:prompt_lengths",
@@ -74,14 +75,14 @@ const flag_alias FLAG_ALIASES[] = {
     {"temp t temperature", "temperature", SAMPLED},
     {"repeat_penalty rep_pen rep_penalty repetition presence_penalty frequency_penalty", "repetition_penalty", SAMPLED},
     {"greedy greedy_decoding argmax deterministic no_sample no_do_sample", "temperature 0", SAMPLED},
-    {"do_sample sample sampling", NULL, "tokens are sampled unless --temperature is 0"},
+    {"do_sample sample sampling", NULL, "lckv samples unless --temperature is 0"},
     {"num_beams n_beams num_beam beams beam beam_size beam_width num_beam_groups beam_search length_penalty "
      "early_stopping use_beam_search",
-     NULL, "there is no beam search; lckv generate --num_return_sequences N samples several texts"},
+     NULL, "lckv has no beam search; lckv generate --num_return_sequences N returns several samples"},
     {"penalty_alpha typical_p typical top_a tfs tfs_z mirostat mirostat_lr mirostat_ent dynatemp_range xtc_probability "
      "dry_multiplier epsilon_cutoff eta_cutoff no_repeat_ngram_size diversity_penalty bad_words logit_bias grammar "
      "json_schema",
-     NULL, "tokens are chosen by --temperature, --k, --p, --min_p and --repetition_penalty"},
+     NULL, "the sampling flags are --temperature, --k, --p, --min_p and --repetition_penalty"},
     {"n best_of num_return num_return_sequence num_sequences num_generations num_outputs n_samples num_samples samples",
      "generate:num_return_sequences|eval:num_samples|num_sequences", NULL},
     {"stop stop_sequence stop_sequences stop_string stop_strings stop_str stop_word stop_words reverse_prompt until "
@@ -89,10 +90,10 @@ const flag_alias FLAG_ALIASES[] = {
      "stop_token|eos_tokens", NULL},
     {"random_seed rng_seed manual_seed -s", "seed|fewshot_seed", NULL},
 
-    /* what is read */
+    /* input */
     {"prompt prompt_text prompts input input_text inputs text texts query question instruction -p",
      "generate:prompt|text|bench:prompt_lengths",
-     "lckv chat reads questions from the terminal or from standard input, lckv generate takes --prompt"},
+     "lckv chat reads questions from the terminal or standard input; for one prompt, use lckv generate --prompt"},
     {"file input_file infile in_file prompts_file prompt_path prompt_files input_path text_file -f",
      "prompt_file|file|train_file|questions", NULL},
     {"input_ids token_ids ids tokens prompt_tokens", "prompt_ids", NULL},
@@ -100,9 +101,9 @@ const flag_alias FLAG_ALIASES[] = {
     {"template chat_template_file chat_template_path jinja prompt_template", "chat_template", NULL},
     {"interactive conversation cnv interactive_first multiturn -i", NULL, "lckv chat holds a conversation"},
     {"add_bos add_bos_token add_special_tokens", NULL,
-     "special tokens are added as the tokenizer says; --no_special_tokens leaves them out"},
+     "the tokenizer adds its special tokens; --no_special_tokens disables this"},
 
-    /* where to, and in which form */
+    /* output */
     {"out output outfile out_file output_file output_path output_dir out_dir outdir output_folder save_dir save_path "
      "save_to save save_model_to model_output_dir dest destination target -o",
      "output_dir|output_file|output|logits|svg", NULL},
@@ -110,44 +111,44 @@ const flag_alias FLAG_ALIASES[] = {
     {"markdown", "md", NULL},
     {"plot chart figure png", "svg", NULL},
     {"verbose v quiet q silent debug log_level logging_level verbosity no_progress disable_tqdm", NULL,
-     "there is one level of messages, on standard error; 2>/dev/null leaves them out"},
+     "there is only one log level, on standard error; redirect it with 2>/dev/null"},
     {"version V", NULL, "lckv --version prints the version"},
 
     /* device */
     {"device_map gpu gpus gpu_id cuda cuda_device use_gpu use_cuda accelerator backend main_gpu", "device", NULL},
     {"cpu no_cuda no_gpu force_cpu cpu_only", "use_cpu|device cpu", NULL},
-    {"ngl n_gpu_layers num_gpu_layers gpu_layers", NULL, "a model is on one device as a whole: --device cuda, or cpu"},
+    {"ngl n_gpu_layers num_gpu_layers gpu_layers", NULL, "a model runs on one device: --device cuda or --device cpu"},
     {"num_threads n_threads nthreads thread threads_batch cpu_threads omp_num_threads cores n_cpus -t", "threads",
      NULL},
     {"tensor_parallel_size tensor_parallel tp tp_size pipeline_parallel_size data_parallel_size num_gpus n_gpu "
      "world_size nproc_per_node num_processes num_machines nnodes",
      NULL, ONE_DEVICE},
     {"max_memory offload offload_folder cpu_offload cpu_offload_gb swap_space no_mmap mlock mmap low_vram", NULL,
-     "weights are mapped from their file, and a model is on one device as a whole"},
+     "weights are memory-mapped, and a model runs on one device"},
     {"flash_attn flash_attention fa use_flash_attention_2 use_flash_attn attn_implementation torch_compile compile jit "
      "enforce_eager trust_remote_code low_cpu_mem_usage use_fast use_fast_tokenizer use_cache enable_prefix_caching "
      "enable_chunked_prefill no_warmup use_liger_kernel",
-     NULL, "nothing to do, leave it out: attention is fused, weights are mapped, no code of a checkpoint is run"},
+     NULL, "not needed: attention is fused, weights are memory-mapped, and code in checkpoints never runs"},
 
     /* batches and the server */
     {"batch batch_size batchsize bs bsz train_batch_size micro_batch_size per_device_batch_size mini_batch_size "
      "train_micro_batch_size_per_gpu global_batch_size -b",
      "per_device_train_batch_size|serve:max_num_seqs|num_sequences",
-     "sequences run together as memory allows; no batch size is needed"},
+     "lckv batches sequences as memory allows; no batch size is needed"},
     {"eval_batch_size val_batch_size test_batch_size", "per_device_eval_batch_size", NULL},
     {"max_batch_size parallel n_parallel num_parallel np num_slots max_concurrent_requests max_num_requests",
      "max_num_seqs|num_sequences", NULL},
     {"max_batch_tokens max_num_batch_tokens ubatch_size max_batch_total_tokens", "max_num_batched_tokens", NULL},
     {"gpu_memory_utilization mem_fraction_static kv_cache_size kv_cache_memory_bytes num_gpu_blocks", "kv_cache_memory",
-     "memory is what the model and its sequences take; lckv inspect says how much"},
+     "lckv uses the memory that the model and its sequences need; lckv inspect computes it"},
     {"address addr bind listen ip hostname", "host", NULL},
     {"apikey key api_keys auth_token", "api_key", NULL},
     {"alias model_alias name served_name served_model", "served_model_name|run_name", NULL},
     {"cors cors_origins allow_origins allowed_origin cors_allow_origin", "allowed_origins", NULL},
     {"ssl_keyfile ssl_certfile ssl_key_file ssl_cert_file tls_key tls_cert", NULL,
-     "a proxy before the server does TLS, see docs/serving.md"},
+     "use a reverse proxy for TLS; see docs/serving.md"},
     {"tool_call_parser enable_auto_tool_choice reasoning_parser speculative_model model_draft draft_model", NULL,
-     "this server has no such feature"},
+     "lckv serve does not have this feature"},
 
     /* training data */
     {"dataset dataset_id dataset_name_or_path dataset_path hf_dataset", "fetch:repo_type dataset|dataset_name|file",
@@ -164,7 +165,7 @@ const flag_alias FLAG_ALIASES[] = {
     {"text_key field column", "text_column|dataset_text_field", NULL},
     {"num_workers workers num_proc preprocessing_workers data_workers dataloader_workers", "preprocessing_num_workers",
      NULL},
-    {"shuffle", NULL, "blocks are shuffled unless --no_shuffle is given"},
+    {"shuffle", NULL, "lckv shuffles unless --no_shuffle is given"},
     {"pack sample_packing", "packing", NULL},
     {"train_on_completions_only completion_only", "completion_only_loss", NULL},
     {"mask_prompt train_on_inputs mask_user assistant_only", "assistant_only_loss", NULL},
@@ -192,8 +193,8 @@ const flag_alias FLAG_ALIASES[] = {
      "gradient_accumulation_steps", NULL},
     {"checkpointing grad_checkpointing activation_checkpointing grad_checkpoint recompute", "gradient_checkpointing",
      NULL},
-    {"optimizer optimiser optimizer_type", NULL, "the optimizer is AdamW"},
-    {"loss loss_fn loss_function", NULL, "the loss is the cross-entropy"},
+    {"optimizer optimiser optimizer_type", NULL, "the only optimizer is AdamW"},
+    {"loss loss_fn loss_function", NULL, "the loss is cross-entropy"},
     {"save_every save_interval save_freq checkpoint_interval checkpointing_steps checkpoint_every", "save_steps", NULL},
     {"save_limit keep_last max_checkpoints", "save_total_limit", NULL},
     {"eval_every eval_interval eval_freq val_interval val_check_interval evaluation_steps", "eval_steps", NULL},
@@ -214,7 +215,7 @@ const flag_alias FLAG_ALIASES[] = {
     {"task benchmark benchmarks task_list eval_tasks", "tasks", NULL},
     {"fewshot few_shot num_few_shot n_shot nshot shots k_shot", "num_fewshot", NULL},
     {"gen_kwargs apply_chat_template fewshot_as_multiturn use_cache_requests write_out predict_only", NULL,
-     "tasks are asked in the harness's words, by log-likelihoods"},
+     "lckv eval uses the prompts of lm-evaluation-harness and compares log-likelihoods"},
     {"start_size num_sinks sink_tokens attention_sink_size num_attention_sinks", "num_sink_tokens", NULL},
     {"recent_size window window_size cache_size cache_length", "window_length", NULL},
     {"enable_streaming streaming_llm attention_sinks streaming use_sink_cache start_recent_kv_cache",
@@ -234,12 +235,12 @@ const flag_alias FLAG_ALIASES[] = {
     {"type repo_kind", "repo_type|model_type", NULL},
     {"local_dir cache_dir download_dir hf_home local_dir_use_symlinks", NULL, CACHE},
     {"token hf_token use_auth_token auth", NULL, NO_NETWORK},
-    {"push_to_hub push upload hub_model_id", NULL, "nothing is uploaded; huggingface-cli upload does it"},
+    {"push_to_hub push upload hub_model_id", NULL, "lckv does not upload models; use huggingface-cli upload"},
     {0},
 };
 
-/* Whether the `length` bytes at `typed` are this word, _ and - being alike but for the first one, which marks letters.
- */
+/* Whether the `length` bytes at `typed` are this word. _ and - are equal, except at the start, where a dash marks a
+ * one-letter flag. */
 static bool same_word(const char *word, const char *typed, size_t length) {
     for (size_t i = 0; i < length; i++)
         if (word[i] != (i && typed[i] == '-' ? '_' : typed[i])) return false;

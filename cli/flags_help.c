@@ -1,51 +1,48 @@
-/* What `lckv help COMMAND` prints, for people and as rows of docs/flags.md. */
+/* Prints `lckv help COMMAND`, and the rows of docs/flags.md. */
 #include "flag_aliases.h"
+#include "output.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { HELP_NARROWEST = 40, NAME_MOST = 96 };
+enum { HELP_MIN_WIDTH = 40, MAX_NAME = 96 };
 
 /* ---------------------------------------------------------------- lines */
 
 static int help_width(void) {
     struct winsize size;
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || !size.ws_col) return HELP_UNKNOWN;
-    return size.ws_col < HELP_NARROWEST ? HELP_NARROWEST : size.ws_col > HELP_WIDEST ? HELP_WIDEST : size.ws_col;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || !size.ws_col) return HELP_DEFAULT_WIDTH;
+    return size.ws_col < HELP_MIN_WIDTH ? HELP_MIN_WIDTH : size.ws_col > HELP_MAX_WIDTH ? HELP_MAX_WIDTH : size.ws_col;
 }
 
-/* Text on its way to standard output: the column reached, and where continued lines begin. */
+/* Wraps text on standard output. */
 typedef struct wrapper {
-    int width, indent, column;
-    bool begun; /* a word stands on this line behind the indent */
+    int width;    /* of the output, in columns */
+    int indent;   /* of continued lines, in columns */
+    int column;   /* current column */
+    bool started; /* the line has a word after the indent */
 } wrapper;
 
 static void break_line(wrapper *w) {
     printf("\n%*s", w->indent, "");
     w->column = w->indent;
-    w->begun = false;
+    w->started = false;
 }
 
-static int columns(const char *text, size_t length) {
-    int count = 0;
-    for (size_t i = 0; i < length; i++) count += ((unsigned char)text[i] & 0xC0) != 0x80; /* UTF-8 */
-    return count;
-}
-
-/* Prints `text`, broken at spaces alone: no flag is ever cut. */
+/* Prints `text`, broken only at spaces, so that flags stay whole. */
 static void print_words(wrapper *w, const char *text) {
     while (*(text += strspn(text, " \n"))) {
         size_t length = strcspn(text, " \n");
-        int needed = columns(text, length) + w->begun;
-        if (w->begun && w->column + needed > w->width) {
+        int needed = display_width(text, length) + w->started;
+        if (w->started && w->column + needed > w->width) {
             break_line(w);
             needed--;
         }
-        printf("%s%.*s", w->begun ? " " : "", (int)length, text);
+        printf("%s%.*s", w->started ? " " : "", (int)length, text);
         w->column += needed;
-        w->begun = true;
+        w->started = true;
         text += length;
     }
 }
@@ -56,7 +53,7 @@ static void print_paragraph(const char *text) {
     printf("\n");
 }
 
-/* "  NAME", and the column where its text begins: behind it or, if it is too long, on the next line. */
+/* Prints "  NAME" and moves to the column of its text, on the next line if the name is too long. */
 static wrapper begin_entry(const char *name) {
     wrapper w = {.width = help_width()};
     w.indent = w.width * 3 / 10;
@@ -103,9 +100,9 @@ static const char *value_name(const flag *f) {
     return "";
 }
 
-/* "a, b or c" of "a|b|c". */
+/* Prints "(one of: a, b, c)" for "a|b|c". */
 static void print_choices(wrapper *w, const char *choices) {
-    char word[NAME_MOST];
+    char word[MAX_NAME];
     print_words(w, "(one of:");
     while (*choices) {
         int length = (int)strcspn(choices, "|");
@@ -123,38 +120,38 @@ static void print_flag(const flag *f) {
     wrapper w = begin_entry(text);
     print_words(&w, f->help);
     if (f->choices) print_choices(&w, f->choices);
-    if (f->required) print_words(&w, "(needed)");
+    if (f->required) print_words(&w, "(required)");
     if (f->type == FLAG_TEXTS || f->type == FLAG_IDS) print_words(&w, "(may be repeated)");
-    if (f->fallback && *f->fallback) {
-        snprintf(text, sizeof text, "(default %s)", f->fallback);
+    if (f->default_value && *f->default_value) {
+        snprintf(text, sizeof text, "(default %s)", f->default_value);
         print_words(&w, text);
     }
     if (f->note) {
-        snprintf(text, sizeof text, "[unlike the Hugging Face script: %s]", f->note);
+        snprintf(text, sizeof text, "[%s]", f->note);
         print_words(&w, text);
     }
     printf("\n");
 }
 
-/* "As in llama.cpp: -m --model_name_or_path, -p --prompt": the letters that the command understands. */
+/* Prints the short flags of the command, such as -m --model_name_or_path. */
 static void print_letters(const flag_table *table) {
-    char text[NAME_MOST];
+    char text[MAX_NAME];
     wrapper w = {.width = help_width()};
     for (const char *letter = FLAG_LETTERS; *letter; letter++) {
         const char typed[] = {'-', *letter, 0};
         const flag *f = flag_of_letter(table, typed, 2);
         if (!f) continue;
-        if (!w.begun) printf("\n");
-        print_words(&w, w.begun ? "" : "Short forms, as in llama.cpp:");
+        if (!w.started) printf("\n");
+        print_words(&w, w.started ? "" : "Short forms, as in llama.cpp:");
         snprintf(text, sizeof text, "%s --%s", typed, f->name);
         print_words(&w, text);
     }
-    if (w.begun) printf("\n");
+    if (w.started) printf("\n");
 }
 
 /* ---------------------------------------------------------------- examples */
 
-/* The end of the part of a command line that begins at `at`: before the next flag that no quotes enclose. */
+/* The end of the part of a command line that starts at `at`: before the next flag outside quotes. */
 static const char *part_end(const char *at) {
     char quote = 0;
     for (at++; *at; at++) {
@@ -164,14 +161,14 @@ static const char *part_end(const char *at) {
     return at;
 }
 
-/* A line that is too long is continued as a shell takes it. */
+/* Long lines are continued with a backslash, as in a shell. */
 static void print_command(const char *line) {
     enum { INDENT = 2, MORE = 6 };
     int width = help_width(), column = INDENT;
     printf("%*s", INDENT, "");
     while (*line) {
         const char *end = part_end(line);
-        int needed = columns(line, (size_t)(end - line));
+        int needed = display_width(line, (size_t)(end - line));
         if (column > MORE && column + needed + (*end ? 2 : 0) > width) {
             printf(" \\\n%*s", MORE - 1, "");
             column = MORE - 1;
@@ -186,7 +183,7 @@ static void print_command(const char *line) {
 static void print_examples(const flag_table *table) {
     if (table->examples) printf("\nExamples\n");
     for (const char *const *e = table->examples; e && *e; e += 2) {
-        wrapper w = {.width = help_width(), .indent = 4, .column = printf("  #"), .begun = true};
+        wrapper w = {.width = help_width(), .indent = 4, .column = printf("  #"), .started = true};
         print_words(&w, e[0]);
         printf("\n");
         print_command(e[1]);
@@ -209,15 +206,15 @@ void flags_help(const flag_table *table) {
     print_letters(table);
     if (table->foreign) {
         printf("\n");
-        print_paragraph("The other flags of the Hugging Face script are known, too: docs/flags.md says for each why "
-                        "there is nothing to do, or why it is refused.");
+        print_paragraph("Other flags of the published script are accepted without effect, or refused with the reason "
+                        "(docs/flags.md).");
     }
     print_examples(table);
 }
 
 /* ---------------------------------------------------------------- rows of docs/flags.md */
 
-/* Bars would end the cell. */
+/* Escapes `|`, which would end the cell. */
 static void print_cell(const char *text) {
     for (; *text; text++) printf(*text == '|' ? "\\|" : "%c", *text);
 }
@@ -234,17 +231,17 @@ static void print_acting_row(const flag *f) {
         printf(": ");
         print_cell(f->choices);
     }
-    if (f->fallback && *f->fallback) printf(" (default %s)", f->fallback);
-    if (f->note) printf(" [unlike the Hugging Face script: %s]", f->note);
+    if (f->default_value && *f->default_value) printf(" (default %s)", f->default_value);
+    if (f->note) printf(" [%s]", f->note);
     printf(" |\n");
 }
 
 static void print_foreign_row(const foreign_flag *f) {
-    if (f->stands_for)
-        print_row(f->name, "acts", "as --", f->stands_for);
+    if (f->alias_of)
+        print_row(f->name, "acts", "as --", f->alias_of);
     else
-        print_row(f->name, f->nothing ? "nothing to do" : "refused", "", f->nothing ? f->nothing : f->refused);
-    if (f->nothing && f->refused) {
+        print_row(f->name, f->no_effect ? "no effect" : "refused", "", f->no_effect ? f->no_effect : f->refused);
+    if (f->no_effect && f->refused) {
         printf("; refused unless ");
         print_cell(f->accepted);
         printf(": ");
@@ -257,9 +254,9 @@ static bool has_flag(const flag_table *table, const char *name) {
     return flag_find(table, name, strlen(name)) != NULL;
 }
 
-/* A foreign flag of a name that the command has, too, is never asked for. */
+/* A foreign flag with the name of one of the command's own flags is never used. */
 void flags_markdown(const flag_table *table) {
     for (const flag *f = table->flags; f->name; f++) print_acting_row(f);
     for (const foreign_flag *f = table->foreign; f && f->name; f++)
-        if (!has_flag(table, f->name) && (!f->stands_for || has_flag(table, f->stands_for))) print_foreign_row(f);
+        if (!has_flag(table, f->name) && (!f->alias_of || has_flag(table, f->alias_of))) print_foreign_row(f);
 }

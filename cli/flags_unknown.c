@@ -1,4 +1,4 @@
-/* What is said of a word that is no flag of the command, and no value of one. */
+/* Error messages for words that are neither a flag of the command nor a value. */
 #include "command_line.h"
 #include "flag_aliases.h"
 #include "output.h"
@@ -9,19 +9,19 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { NAME_MOST = 63, ALIASES_MOST = 1024 };
+enum { MAX_NAME = 63, MAX_ALIASES = 1024 };
 
-/* ---------------------------------------------------------------- names that are like another */
+/* ---------------------------------------------------------------- similar names */
 
 static int smaller(int a, int b) {
     return a < b ? a : b;
 }
 
-/* Damerau-Levenshtein distance without repeated edits of one place (optimal string alignment). */
+/* Damerau-Levenshtein distance in which no substring is edited twice (optimal string alignment). */
 static int edit_distance(const char *a, const char *b) {
-    int rows[3][NAME_MOST + 1];
+    int rows[3][MAX_NAME + 1];
     int length_a = (int)strlen(a), length_b = (int)strlen(b);
-    if (length_a > NAME_MOST || length_b > NAME_MOST) return NAME_MOST;
+    if (length_a > MAX_NAME || length_b > MAX_NAME) return MAX_NAME;
     for (int j = 0; j <= length_b; j++) rows[0][j] = j;
     for (int i = 1; i <= length_a; i++) {
         int *now = rows[i % 3], *before = rows[(i + 2) % 3], *twice_before = rows[(i + 1) % 3];
@@ -35,12 +35,13 @@ static int edit_distance(const char *a, const char *b) {
     return rows[length_a % 3][length_b];
 }
 
-/* "train_batch_size" is part of "per_device_train_batch_size"; "device" of neither word in "devices". */
+/* Whether `typed` consists of whole words of `name`: "train_batch_size" in "per_device_train_batch_size", but not
+ * "device" in "devices". */
 static bool is_part(const char *typed, const char *name) {
     size_t length = strlen(typed);
     for (const char *at = name; (at = strstr(at, typed)); at++) {
-        bool begins = at == name || at[-1] == '_';
-        if (begins && (!at[length] || at[length] == '_')) return true;
+        bool starts_word = at == name || at[-1] == '_';
+        if (starts_word && (!at[length] || at[length] == '_')) return true;
     }
     return false;
 }
@@ -55,7 +56,7 @@ static const char *containing_name(const char *typed, const char *const *names) 
     return NULL;
 }
 
-static const char *misspelt_name(const char *typed, const char *const *names) {
+static const char *misspelled_name(const char *typed, const char *const *names) {
     const char *best = NULL;
     int best_distance = smaller(((int)strlen(typed) + 1) / 3, 4) + 1;
     for (; *names; names++) {
@@ -66,34 +67,34 @@ static const char *misspelt_name(const char *typed, const char *const *names) {
 }
 
 const char *nearest_name(const char *typed, const char *const *names) {
-    const char *misspelt = misspelt_name(typed, names), *containing = containing_name(typed, names);
-    bool one_edit = misspelt && edit_distance(typed, misspelt) < 2;
-    return one_edit || !containing ? misspelt : containing;
+    const char *misspelled = misspelled_name(typed, names), *containing = containing_name(typed, names);
+    bool one_edit = misspelled && edit_distance(typed, misspelled) < 2;
+    return one_edit || !containing ? misspelled : containing;
 }
 
-/* The flag that is most like `name`, of those that the command does not refuse. */
+/* The flag most similar to `name`, except those that the command refuses. */
 static const char *nearest_flag(const flag_table *table, const char *name) {
-    const char *names[FLAGS_MOST + 1];
+    const char *names[MAX_FLAGS + 1];
     int count = 0;
     for (const flag *f = table->flags; f->name; f++) names[count++] = f->name;
     for (const foreign_flag *f = table->foreign; f && f->name; f++) {
-        bool stands = f->stands_for && flag_find(table, f->stands_for, strlen(f->stands_for));
-        if (stands || (!f->stands_for && !f->refused)) names[count++] = f->name;
+        bool is_alias = f->alias_of && flag_find(table, f->alias_of, strlen(f->alias_of));
+        if (is_alias || (!f->alias_of && !f->refused)) names[count++] = f->name;
     }
     names[count] = NULL;
     return nearest_name(name, names);
 }
 
-/* The row with a name that is a misspelt `name`. */
+/* The alias that `name` is a misspelling of, or NULL. */
 static const flag_alias *nearest_alias(const flag_table *table, const char *name) {
-    char words[NAME_MOST + 1];
+    char words[MAX_NAME + 1];
     const char *value, *const one[] = {words, NULL};
     for (const flag_alias *a = FLAG_ALIASES; a->typed; a++) {
         if (!flag_alias_meant(a, table, &value)) continue;
         for (const char *at = a->typed; *at; at += strspn(at, " ")) {
             size_t length = strcspn(at, " ");
-            if (length <= NAME_MOST) snprintf(words, sizeof words, "%.*s", (int)length, at);
-            if (length > 4 && misspelt_name(name, one)) return a;
+            if (length <= MAX_NAME) snprintf(words, sizeof words, "%.*s", (int)length, at);
+            if (length > 4 && misspelled_name(name, one)) return a;
             at += length;
         }
     }
@@ -102,11 +103,11 @@ static const flag_alias *nearest_alias(const flag_table *table, const char *name
 
 /* ---------------------------------------------------------------- unknown flags */
 
-/* A flag as it was typed: its name with underscores, without dashes; letters keep their one dash. */
+/* A flag as typed. Names have underscores and no leading dashes; letters keep their dash. */
 typedef struct typed_flag {
     char *word;        /* as typed, up to the = */
     char *name;        /* [length of word + 1] */
-    const char *value; /* that came with it; "..." where none did */
+    const char *value; /* its value; "..." if none was given */
 } typed_flag;
 
 static typed_flag take_flag(char **words, int count, int at) {
@@ -124,10 +125,10 @@ static typed_flag take_flag(char **words, int count, int at) {
     return t;
 }
 
-/* " VALUE" of an alias, up to the bar, with what was typed in it. */
+/* Formats " VALUE" of an alias, up to '|', with the typed value filled in. */
 static char *meant_value(const char *value, const typed_flag *typed) {
-    size_t length = strcspn(value, "|"), most = 2 + length * (2 + strlen(typed->value) + strlen(typed->name));
-    char *text = need(malloc(most)), *to = text;
+    size_t length = strcspn(value, "|"), max_bytes = 2 + length * (2 + strlen(typed->value) + strlen(typed->name));
+    char *text = need(malloc(max_bytes)), *to = text;
     if (length) *to++ = ' ';
     for (size_t i = 0; i < length; i++) {
         if (value[i] == '*')
@@ -141,7 +142,7 @@ static char *meant_value(const char *value, const typed_flag *typed) {
     return text;
 }
 
-static int say_alias(const flag_table *table, const flag_alias *alias, const typed_flag *typed) {
+static int report_alias(const flag_table *table, const flag_alias *alias, const typed_flag *typed) {
     const char *value;
     const flag *meant = flag_alias_meant(alias, table, &value);
     if (!meant && !alias->why) return 0;
@@ -152,38 +153,38 @@ static int say_alias(const flag_table *table, const flag_alias *alias, const typ
     return EXIT_USAGE;
 }
 
-/* llama.cpp and argparse also take one dash before a long name. */
-static int say_unknown_flag(const flag_table *table, const typed_flag *typed) {
+/* Accepts one dash before a long name in the typed flag, as llama.cpp and argparse do. */
+static int report_unknown_flag(const flag_table *table, const typed_flag *typed) {
     size_t length = strlen(typed->name);
     const flag_alias *alias = flag_alias_find(typed->name, length);
     if (!alias && typed->name[0] == '-') alias = flag_alias_find(typed->name + 1, length - 1);
     if (flag_find(table, typed->name, length)) alias = NULL;
-    if (alias && say_alias(table, alias, typed)) return EXIT_USAGE;
-    const char *nearest = alias ? NULL : nearest_flag(table, typed->name); /* a known name is not a misspelt one */
+    if (alias && report_alias(table, alias, typed)) return EXIT_USAGE;
+    const char *nearest = alias ? NULL : nearest_flag(table, typed->name); /* an alias is not a misspelling */
     if (nearest) return usage_error(table->command, "unknown flag \"%s\"; did you mean --%s?", typed->word, nearest);
     if (!alias) alias = nearest_alias(table, typed->name);
-    if (alias && say_alias(table, alias, typed)) return EXIT_USAGE;
+    if (alias && report_alias(table, alias, typed)) return EXIT_USAGE;
     return usage_error(table->command, "unknown flag \"%s\"; see lckv help %s", typed->word, table->command);
 }
 
-/* ---------------------------------------------------------------- words without a flag */
+/* ---------------------------------------------------------------- positional arguments */
 
-/* Of the table's `words`, the first flag that has not been given; NULL where all have been, or there are none. Text
- * with spaces is no name, unless there is such a file. */
+/* The first flag in the table's `positional` that has not been given, or NULL. Text with spaces is meant for a flag
+ * that takes a name only if such a file exists. */
 static const flag *first_not_given(const flag_table *table, const char *word, const uint64_t *given) {
-    bool no_name = strchr(word, ' ') && access(word, F_OK) != 0;
-    for (const char *at = table->words; at && *at; at += strspn(at, " ")) {
+    bool not_a_name = strchr(word, ' ') && access(word, F_OK) != 0;
+    for (const char *at = table->positional; at && *at; at += strspn(at, " ")) {
         size_t length = strcspn(at, " ");
         const flag *f = flag_find(table, at, length);
         size_t index = (size_t)(f - table->flags); /* each of them is a flag of the table */
-        bool fits = !no_name || !strstr(f->name, "name");
+        bool fits = !not_a_name || !strstr(f->name, "name");
         if (fits && !(given[index / 64] >> index % 64 & 1)) return f;
         at += length;
     }
     return NULL;
 }
 
-/* words[from] and those behind it up to the next flag, with spaces between them. */
+/* Joins the words from words[from] up to the next flag by spaces. */
 static char *join_with_spaces(char **words, int count, int from) {
     size_t bytes = 1;
     int end = from;
@@ -197,19 +198,19 @@ static char *join_with_spaces(char **words, int count, int from) {
     return text;
 }
 
-/* Whether words[at] goes on with the value before it, which should have been quoted: text to be read, or a path. */
+/* Whether words[at] continues the value before it: a text or a path that should have been quoted. */
 static bool continues_value(const flag_table *table, char **words, int count, int at) {
     if (at < 2 || strncmp(words[at - 2], "--", 2)) return false;
     const flag *f = flag_find(table, words[at - 2] + 2, strlen(words[at - 2] + 2));
     if (!f || (f->type != FLAG_TEXT && f->type != FLAG_TEXTS)) return false;
     if (f->type == FLAG_TEXTS || strstr(f->name, "text") || strstr(f->name, "prompt")) return true;
     char *path = join_with_spaces(words, count, at - 1);
-    bool there = access(path, F_OK) == 0;
+    bool exists = access(path, F_OK) == 0;
     free(path);
-    return there;
+    return exists;
 }
 
-static int say_unexpected_word(const flag_table *table, char **words, int count, int at, const uint64_t *given) {
+static int report_unexpected_word(const flag_table *table, char **words, int count, int at, const uint64_t *given) {
     const char *word = words[at];
     const flag *meant = first_not_given(table, word, given);
     bool continues = continues_value(table, words, count, at);
@@ -229,7 +230,7 @@ static int say_unexpected_word(const flag_table *table, char **words, int count,
     return EXIT_USAGE;
 }
 
-/* The dashes that word processors and web pages put for hyphens: an en dash, an em dash, a minus sign. */
+/* Dashes that word processors and web pages use instead of hyphens: en dash, em dash, minus sign. */
 static size_t printed_dash(const char *word) {
     bool dash = !strncmp(word, "\xE2\x80\x93", 3) || !strncmp(word, "\xE2\x80\x94", 3) ||
                 !strncmp(word, "\xE2\x88\x92", 3) || !strncmp(word, "\xE2\x80\x90", 3);
@@ -244,9 +245,10 @@ int flag_unknown(const flag_table *table, char **words, int count, int at, const
         return usage_error(table->command, "unexpected argument \"%s\": a flag begins with two hyphens, --%s", word,
                            name + (printed_dash(name) ? 3 : 0));
     }
-    if (!flag_looks_like_one(word) || !strcmp(word, "--")) return say_unexpected_word(table, words, count, at, given);
+    if (!flag_looks_like_one(word) || !strcmp(word, "--"))
+        return report_unexpected_word(table, words, count, at, given);
     typed_flag typed = take_flag(words, count, at);
-    int code = say_unknown_flag(table, &typed);
+    int code = report_unknown_flag(table, &typed);
     free(typed.word);
     free(typed.name);
     return code;

@@ -1,4 +1,4 @@
-/* Checking and telling foreign flags: see foreign_flags.h. */
+/* Foreign flags; see foreign_flags.h. */
 #include "foreign_flags.h"
 #include "output.h"
 
@@ -11,7 +11,7 @@ static bool same_word(const char *a, const char *b, size_t length) {
     return !a[length];
 }
 
-/* Whether `value` is one of "a|b|c", capitals or not. */
+/* Whether `value` is one of "a|b|c", ignoring case. */
 static bool is_among(const char *value, const char *words) {
     for (;;) {
         size_t length = strcspn(words, "|");
@@ -26,8 +26,9 @@ int foreign_check(const char *command, const foreign_flag *f, const char *value)
     return usage_error(command, "--%s %s is refused: %s", f->name, value, f->refused);
 }
 
-void foreign_tell(const flag_table *table, const uint64_t *given) {
+void foreign_report(const flag_table *table, const uint64_t *given) {
     size_t index = 0;
     for (const foreign_flag *f = table->foreign; f && f->name; f++, index++)
-        if (given[index / 64] >> index % 64 & 1 && f->nothing) notice("--%s: nothing to do, %s", f->name, f->nothing);
+        if (given[index / 64] >> index % 64 & 1 && f->no_effect)
+            notice("--%s has no effect: %s", f->name, f->no_effect);
 }

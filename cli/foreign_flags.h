@@ -1,17 +1,18 @@
-/* Flags of the Hugging Face scripts that set nothing here (flags.h: foreign_flag), so that a script written for those
- * runs: what was asked for is so already, or is refused with its reason. */
+/* Flags of the Hugging Face scripts that have no effect in lckv (flags.h: foreign_flag), so that command lines written
+ * for those scripts work. A flag is accepted if lckv does what it requests anyway, otherwise refused with the reason.
+ */
 #ifndef CLI_FOREIGN_FLAGS_H
 #define CLI_FOREIGN_FLAGS_H
 
 #include "flags.h"
 
-/* Of run_clm.py and TrainingArguments 4.45; of both, those that no flag of lckv train has the name of. */
+/* Flags of run_clm.py and TrainingArguments 4.45 that are not flags of lckv train. */
 extern const foreign_flag TRAINING_FOREIGN[];
 
-/* 0 where the value is taken, else EXIT_USAGE after the message. */
+/* Returns 0 if the value is accepted, else EXIT_USAGE after printing the error. */
 int foreign_check(const char *command, const foreign_flag *f, const char *value);
 
-/* A line for each flag given (bit i: table->foreign[i]) for which there is nothing to do. */
-void foreign_tell(const flag_table *table, const uint64_t *given);
+/* Prints a notice for each accepted foreign flag (bit i of `given`: table->foreign[i]). */
+void foreign_report(const flag_table *table, const uint64_t *given);
 
 #endif

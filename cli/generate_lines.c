@@ -9,12 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What came of a prompt so far. */
+/* Result of a prompt so far. */
 struct line {
-    json_t *sequences; /* of its samples; NULL: it has not begun */
-    json_t *texts;     /* the pieces of each one's text */
-    int left;          /* samples that have not ended */
-    char *error;       /* why there are none */
+    json_t *sequences; /* results of its samples; NULL: not started */
+    json_t *texts;     /* the text of each sample so far */
+    int running;       /* number of samples that have not ended */
+    char *error;       /* message if the prompt failed; NULL: it has not */
 };
 
 struct lines {
@@ -23,28 +23,32 @@ struct lines {
     const prompt_list *prompts;
     const lckv_generate_options *options;
     FILE *file;
-    struct line *lines; /* [prompts] */
-    int first;          /* prompts before it were in the file */
-    int submitted, written;
-    bool broken; /* the file takes no more */
+    struct line *lines; /* [prompts->count] */
+    int first;          /* number of results that the file already had: index of the first prompt to run */
+    int submitted;      /* number of prompts submitted to the engine, those in the file included */
+    int written;        /* number of lines in the file */
+    bool write_failed;  /* the file cannot be written */
 };
 
-/* ---------------------------------------------------------------- what a file has already */
+/* ---------------------------------------------------------------- resuming */
 
-/* Whole lines at its beginning, which must be those of prompts 0, 1, ..; *end is where they end. */
+/* Counts the complete lines of the file, which must be the results of prompts 0, 1, ... *end is the offset after them.
+ */
 static int count_lines(struct lines *l, const char *path, long *end) {
     char *text = NULL;
-    size_t room = 0;
+    size_t capacity = 0;
     ssize_t length;
     int code = EXIT_FINE;
     *end = 0;
-    while (!code && (length = read_line(l->command, path, l->file, &text, &room, &code)) > 0 &&
+    while (!code && (length = read_line(l->command, path, l->file, &text, &capacity, &code)) > 0 &&
            text[length - 1] == '\n') {
         json_t *row = parse_json(text, (size_t)length, JSON_ALLOW_NUL, NULL);
         const json_t *index = json_object_get(row, "index");
         if (!json_is_integer(index) || json_integer_value(index) != l->first || l->first >= l->prompts->count)
-            code = failure(l->command, "%s, line %d: expected the result of prompt %d of %d; is it of other prompts?",
-                           path, l->first + 1, l->first, l->prompts->count);
+            code =
+                failure(l->command,
+                        "%s, line %d: expected the result of prompt %d of %d; does the file belong to other prompts?",
+                        path, l->first + 1, l->first, l->prompts->count);
         json_decref(row);
         l->first++;
         *end += (long)length;
@@ -59,19 +63,19 @@ static int open_file(struct lines *l, const char *path) {
     if (!l->file) return failure(l->command, "cannot open '%s': %s", path, strerror(errno));
     struct stat info;
     if (fstat(fileno(l->file), &info) || !S_ISREG(info.st_mode))
-        return failure(l->command, "'%s' is not a regular file, from which an interrupted run could resume", path);
+        return failure(l->command, "'%s' is not a regular file, which resuming requires", path);
     rewind(l->file);
     int code = count_lines(l, path, &end);
     if (code) return code;
-    /* a line that was being written when the program ended is written again */
+    /* An incomplete last line is overwritten. */
     if (ftruncate(fileno(l->file), end) || fseek(l->file, end, SEEK_SET))
         return failure(l->command, "cannot write to '%s': %s", path, strerror(errno));
-    if (l->first) notice("%s has %d of %d results: going on behind them", path, l->first, l->prompts->count);
+    if (l->first) notice("resuming: %s has %d of %d results", path, l->first, l->prompts->count);
     l->submitted = l->written = l->first;
     return EXIT_FINE;
 }
 
-/* ---------------------------------------------------------------- what comes */
+/* ---------------------------------------------------------------- events */
 
 static void release(struct line *line) {
     json_decref(line->sequences);
@@ -81,17 +85,17 @@ static void release(struct line *line) {
 }
 
 static bool is_done(const struct line *line) {
-    return line->error || (line->sequences && !line->left);
+    return line->error || (line->sequences && !line->running);
 }
 
-/* Writes all that may be written. */
+/* Writes the lines of completed prompts, in order. */
 static void write_lines(struct lines *l) {
-    while (l->written < l->submitted && is_done(&l->lines[l->written]) && !l->broken) {
+    while (l->written < l->submitted && is_done(&l->lines[l->written]) && !l->write_failed) {
         struct line *line = &l->lines[l->written];
         json_t *row = line->error ? json_pack("{s:i, s:s}", "index", l->written, "error", line->error)
                                   : json_pack("{s:i, s:O}", "index", l->written, "sequences", line->sequences);
         char *text = need(json_dumps(row, JSON_COMPACT | JSON_ENSURE_ASCII));
-        l->broken = fprintf(l->file, "%s\n", text) < 0 || fflush(l->file) != 0;
+        l->write_failed = fprintf(l->file, "%s\n", text) < 0 || fflush(l->file) != 0;
         free(text);
         json_decref(row);
         release(line);
@@ -104,26 +108,26 @@ static void on_event(void *user, const lckv_event *event) {
     struct line *line = event->mark;
     json_t *sequence = json_array_get(line->sequences, (size_t)event->sample);
     if (event->token >= 0) json_array_append_new(json_object_get(sequence, "ids"), json_integer(event->token));
-    json_t *pieces = json_array_get(line->texts, (size_t)event->sample);
-    if (event->text_bytes) json_array_append_new(pieces, json_stringn(event->text, event->text_bytes));
+    json_t *parts = json_array_get(line->texts, (size_t)event->sample);
+    if (event->text_bytes) json_array_append_new(parts, json_stringn(event->text, event->text_bytes));
     if (event->finish == LCKV_FINISH_NONE) return;
     static const char *const reasons[] = {
         [LCKV_FINISH_STOP] = "stop", [LCKV_FINISH_LENGTH] = "length", [LCKV_FINISH_ERROR] = "error"};
     json_object_set_new(sequence, "finish_reason", json_string(reasons[event->finish]));
     if (l->model->tokenizer) {
         size_t bytes = 0, i;
-        json_t *piece;
-        json_array_foreach(pieces, i, piece) bytes += json_string_length(piece);
+        json_t *part;
+        json_array_foreach(parts, i, part) bytes += json_string_length(part);
         char *text = need(malloc(bytes + 1));
         bytes = 0;
-        json_array_foreach(pieces, i, piece) {
-            memcpy(text + bytes, json_string_value(piece), json_string_length(piece));
-            bytes += json_string_length(piece);
+        json_array_foreach(parts, i, part) {
+            memcpy(text + bytes, json_string_value(part), json_string_length(part));
+            bytes += json_string_length(part);
         }
         json_object_set_new(sequence, "text", json_stringn(text, bytes));
         free(text);
     }
-    line->left--;
+    line->running--;
 }
 
 /* ---------------------------------------------------------------- running */
@@ -177,7 +181,7 @@ static int submit(struct lines *l, lckv_engine *engine, int at) {
     int status = lckv_engine_submit(engine, &r, &id);
     if (status < 0) return status;
     struct line *line = &l->lines[at];
-    *line = (struct line){.sequences = json_array(), .texts = json_array(), .left = r.n};
+    *line = (struct line){.sequences = json_array(), .texts = json_array(), .running = r.n};
     for (int i = 0; i < r.n; i++) {
         json_array_append_new(line->sequences, json_pack("{s:[]}", "ids"));
         json_array_append_new(line->texts, json_array());
@@ -185,8 +189,8 @@ static int submit(struct lines *l, lckv_engine *engine, int at) {
     return status;
 }
 
-/* As many as the queue takes. One that cannot be is told in its line, and the others go on. */
-static int submit_some(struct lines *l, lckv_engine *engine) {
+/* Submits prompts until the queue is full. If one is rejected, its line has the error, and the others continue. */
+static int submit_prompts(struct lines *l, lckv_engine *engine) {
     for (; l->submitted < l->prompts->count; l->submitted++) {
         int status = submit(l, engine, l->submitted);
         if (status == LCKV_ERROR_BUSY) break;
@@ -199,8 +203,8 @@ static int submit_some(struct lines *l, lckv_engine *engine) {
 static int run(struct lines *l) {
     lckv_engine *engine;
     int status = open_engine(l, &engine);
-    while (status >= 0 && l->written < l->prompts->count && !l->broken) {
-        status = submit_some(l, engine);
+    while (status >= 0 && l->written < l->prompts->count && !l->write_failed) {
+        status = submit_prompts(l, engine);
         if (status >= 0) status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_engine_step(engine);
         write_lines(l);
         progress((double)l->written / l->prompts->count, "%d of %d prompts", l->written, l->prompts->count);
@@ -210,7 +214,7 @@ static int run(struct lines *l) {
     if (status >= 0) {
         lckv_engine_stats s = lckv_engine_describe(engine);
         double seconds = s.prompt_seconds + s.decode_seconds;
-        notice("%d prompts: %lld tokens read, %.1f s", l->prompts->count - l->first, (long long)s.prompt_tokens,
+        notice("%d prompts: %lld prompt tokens, %.1f s", l->prompts->count - l->first, (long long)s.prompt_tokens,
                seconds);
     }
     lckv_engine_free(engine);
@@ -223,7 +227,7 @@ int generate_lines(const char *command, const opened_model *m, const prompt_list
     l.lines = need(calloc((size_t)prompts->count + 1, sizeof *l.lines));
     int code = open_file(&l, path);
     if (!code && l.first < prompts->count) code = run(&l);
-    if (l.file && (fclose(l.file) || l.broken) && !code)
+    if (l.file && (fclose(l.file) || l.write_failed) && !code)
         code = failure(command, "cannot write to '%s': %s", path, strerror(errno));
     for (int i = 0; i < prompts->count; i++) release(&l.lines[i]);
     free(l.lines);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,21 +25,23 @@ static bool is_lfs_pointer(int fd) {
     return found == sizeof BEGIN - 1 && !memcmp(start, BEGIN, sizeof BEGIN - 1);
 }
 
-FILE *open_input(const char *path, char why[160]) {
+FILE *open_input(const char *path, char why[INPUT_REASON_BYTES]) {
     struct stat info;
     bool own = is_own_input(path);
     int fd = open(path, O_RDONLY | O_CLOEXEC | (own ? 0 : O_NONBLOCK));
     if (fd < 0 || fstat(fd, &info)) {
-        snprintf(why, 160, "%s", strerror(errno));
+        snprintf(why, INPUT_REASON_BYTES, "%s", strerror(errno));
     } else if (!own && !S_ISREG(info.st_mode)) {
-        snprintf(why, 160, "it is %s, not a regular file%s", S_ISDIR(info.st_mode) ? "a folder" : "a pipe or a device",
+        snprintf(why, INPUT_REASON_BYTES, "it is %s, not a regular file%s",
+                 S_ISDIR(info.st_mode) ? "a folder" : "a pipe or a device",
                  S_ISFIFO(info.st_mode) ? "; name /dev/stdin and redirect it there" : "");
     } else if (S_ISREG(info.st_mode) && is_lfs_pointer(fd)) {
-        snprintf(why, 160, "it is a Git LFS pointer, not the file itself: fetch it with 'git lfs pull' in the clone");
+        snprintf(why, INPUT_REASON_BYTES,
+                 "it is a Git LFS pointer, not the file itself: fetch it with 'git lfs pull' in the clone");
     } else {
         FILE *file = fdopen(fd, "rb");
         if (file) return file;
-        snprintf(why, 160, "%s", strerror(errno));
+        snprintf(why, INPUT_REASON_BYTES, "%s", strerror(errno));
     }
     if (fd >= 0) close(fd);
     return NULL;
@@ -52,6 +55,30 @@ ssize_t read_line(const char *command, const char *path, FILE *stream, char **li
     *code = path ? failure(command, "cannot read '%s': %s", path, why)
                  : failure(command, "cannot read standard input: %s", why);
     return -1;
+}
+
+char *read_input(const char *path, size_t limit, size_t *bytes, char why[INPUT_REASON_BYTES]) {
+    FILE *file = open_input(path, why);
+    if (!file) return NULL;
+    size_t capacity = 1 << 16, length = 0, got;
+    char *text = need(malloc(capacity + 1));
+    while ((got = fread(text + length, 1, capacity - length, file)) > 0 && length <= limit) {
+        length += got;
+        if (length < capacity) continue;
+        capacity *= 2;
+        text = need(realloc(text, capacity + 1));
+    }
+    int error = ferror(file) ? errno : 0;
+    fclose(file);
+    text[length] = '\0';
+    *bytes = length;
+    if (!error && length <= limit) return text;
+    free(text);
+    if (error)
+        snprintf(why, INPUT_REASON_BYTES, "%s", strerror(error));
+    else
+        snprintf(why, INPUT_REASON_BYTES, "it has more than %zu bytes", limit);
+    return NULL;
 }
 
 json_t *parse_json(const char *text, size_t length, size_t flags, json_error_t *error) {

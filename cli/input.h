@@ -1,4 +1,4 @@
-/* Input that users name: files of prompts, questions and flags, and JSON in them. */
+/* Files that the user names: prompts, questions and flags, and the JSON in them. */
 #ifndef CLI_INPUT_H
 #define CLI_INPUT_H
 
@@ -6,16 +6,23 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-/* Opens a file for reading; NULL, with what is wrong in `why`, where that fails. A regular file, or the program's own
- * input: /dev/stdin, and /dev/fd/N as shells name a process substitution. Other pipes and devices are refused, since
- * opening a named pipe waits for its writer. */
-FILE *open_input(const char *path, char why[160]);
+enum { INPUT_REASON_BYTES = 160 };
 
-/* getline(): bytes of the next line of `stream`, -1 at the end. Where the line cannot be read or memory runs out, -1
- * too, with a message that names `path` (NULL: standard input) and *code set to EXIT_FAILED. A signal is the end. */
+/* Opens a file for reading. On failure returns NULL and writes the reason to `why`. Accepts regular files and the
+ * program's own input: /dev/stdin, and /dev/fd/N of a process substitution. Other pipes and devices are refused,
+ * because opening a named pipe blocks until there is a writer. */
+FILE *open_input(const char *path, char why[INPUT_REASON_BYTES]);
+
+/* Reads a whole file as open_input() opens it, and appends a NUL that *bytes does not count. On failure, or if the file
+ * has more than `limit` bytes, returns NULL and writes the reason to `why`. Release with free(). */
+char *read_input(const char *path, size_t limit, size_t *bytes, char why[INPUT_REASON_BYTES]);
+
+/* getline(): returns the bytes of the next line of `stream`, or -1 at the end and after a signal. If the line cannot be
+ * read or memory runs out, also returns -1, prints a message that names `path` (NULL: standard input), and sets *code
+ * to EXIT_FAILED. */
 ssize_t read_line(const char *command, const char *path, FILE *stream, char **line, size_t *capacity, int *code);
 
-/* jansson's json_loadb(), but nesting of more than LCKV_JSON_LEVELS levels is an error. */
+/* jansson's json_loadb(), but nesting deeper than LCKV_JSON_LEVELS is an error. */
 json_t *parse_json(const char *text, size_t length, size_t flags, json_error_t *error);
 
 #endif

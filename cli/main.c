@@ -13,18 +13,18 @@ static const struct command {
     const char *summary;
     int (*run)(int argc, char **argv);
 } COMMANDS[] = {
-    {"train", "trains a model, from its weights or from random ones", cmd_train},
-    {"sft", "instruction tuning: conversations, prompts with completions, texts", cmd_sft},
-    {"convert", "a checkpoint into another layer_types", cmd_convert},
-    {"inspect", "what a config or a checkpoint is: layer map, plan, parameters, memory", cmd_inspect},
-    {"generate", "text from prompts", cmd_generate},
-    {"chat", "a conversation in the terminal", cmd_chat},
-    {"score", "log-probabilities or logits of given text or ids", cmd_score},
-    {"eval", "accuracy on the tasks of lm-evaluation-harness", cmd_eval},
-    {"bench", "speed, the largest batch, latency over position, a server under load", cmd_bench},
-    {"tokenize", "text to ids and back", cmd_tokenize},
-    {"serve", "the OpenAI-style API over HTTP", cmd_serve},
-    {"fetch", "a model or data set from a hub into the Hugging Face cache", cmd_fetch},
+    {"train", "train a model, from random weights or from a checkpoint", cmd_train},
+    {"sft", "tune a model on conversations, prompts with completions, or texts", cmd_sft},
+    {"convert", "convert a checkpoint to another layer map", cmd_convert},
+    {"inspect", "show layer map, plan, parameters and memory of a config or checkpoint", cmd_inspect},
+    {"generate", "continue prompts", cmd_generate},
+    {"chat", "chat with a model in the terminal", cmd_chat},
+    {"score", "print log-probabilities and logits of a text or of token ids", cmd_score},
+    {"eval", "evaluate a model on tasks of lm-evaluation-harness, or on texts", cmd_eval},
+    {"bench", "measure throughput, largest batch, latency, and a server under load", cmd_bench},
+    {"tokenize", "encode text to token ids, and decode them", cmd_tokenize},
+    {"serve", "serve an OpenAI-compatible API over HTTP", cmd_serve},
+    {"fetch", "download a model or data set to the Hugging Face cache", cmd_fetch},
     {NULL, NULL, NULL},
 };
 
@@ -34,7 +34,7 @@ static const struct command *find_command(const char *name) {
     return NULL;
 }
 
-/* What other programs call a command. */
+/* Names of commands in other programs, for suggestions. */
 static const struct {
     const char *typed, *meant;
 } ALIASES[] = {
@@ -99,8 +99,8 @@ static int unknown_command(int argc, char **argv) {
 }
 
 static const char USAGE[] = "usage: lckv COMMAND [flags]\n"
-                            "       lckv help COMMAND                   the flags of a command, and examples\n"
-                            "       lckv help --check COMMAND [flags]   reads the flags and says what is wrong\n"
+                            "       lckv help COMMAND                   show flags and examples of a command\n"
+                            "       lckv help --check COMMAND [flags]   check the flags without running the command\n"
                             "       lckv --version\n\n";
 
 static int print_commands(void) {
@@ -120,10 +120,10 @@ static bool is_help(const char *word) {
     return !strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h");
 }
 
-/* help [--markdown | --check] [COMMAND ...]: the command itself is asked, whose table of flags nobody else knows.
- * argv[0] is "help". */
+/* help [--markdown | --check] [COMMAND ...], where argv[0] is "help". Passes --help to the command, because only the
+ * command knows its flags. */
 static int help(int argc, char **argv) {
-    char asked[] = "--help", *mode = argc > 2 && !strncmp(argv[1], "--", 2) && !is_help(argv[1]) ? argv[1] : NULL;
+    char help_flag[] = "--help", *mode = argc > 2 && !strncmp(argv[1], "--", 2) && !is_help(argv[1]) ? argv[1] : NULL;
     if (mode) argc--, argv++;
     if (argc < 2 || is_help(argv[1])) return print_commands();
     const struct command *c = find_command(argv[1]);
@@ -131,7 +131,7 @@ static int help(int argc, char **argv) {
     int count = 0;
     char **words = need(malloc((size_t)(argc + 3) * sizeof *words));
     words[count++] = argv[1];
-    words[count++] = asked;
+    words[count++] = help_flag;
     if (mode) words[count++] = mode;
     for (int i = 2; i < argc && mode; i++) words[count++] = argv[i];
     words[count] = NULL;

@@ -15,9 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Facts about this process that are global by nature: its signals, its standard output. The terminal is progress.c's.
- */
-static volatile sig_atomic_t stop_signal; /* that asked to stop; 0: none */
+/* State that is global to the process: signals and standard output. progress.c has the state of the terminal. */
+static volatile sig_atomic_t stop_signal; /* signal that requested a stop; 0: none */
 static bool muted;
 static int output_error; /* errno of the first failure to write to stdout */
 
@@ -35,7 +34,7 @@ static void stop_on(int signal_number) {
     sigaction(signal_number, &action, NULL);
 }
 
-/* printf() is not allowed in a signal handler. */
+/* Writes directly, because printf() is not async-signal-safe. */
 static void write_words(const char *const *words) {
     for (; *words; words++) {
         ssize_t written = write(STDERR_FILENO, *words, strlen(*words));
@@ -43,12 +42,12 @@ static void write_words(const char *const *words) {
     }
 }
 
-/* A file that lckv has mapped became shorter while it was read. */
+/* A mapped file was truncated while lckv read it. */
 static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
     (void)context;
     const char *path = lckv_mapped_file_at(info->si_addr);
     const char *const words[] = {"\nlckv: the file '", path,
-                                 "' became shorter, or could not be read, while lckv used it; "
+                                 "' was truncated or became unreadable while lckv used it; "
                                  "restore it and start lckv again\n",
                                  NULL};
     if (path) {
@@ -68,7 +67,7 @@ void output_begin(void) {
     stop_on(SIGINT);
     report_bus_errors();
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes becomes an error of writing */
+    signal(SIGXFSZ, SIG_IGN); /* turn a file size limit into a write error */
     lckv_set_log(print_message, NULL, LCKV_LOG_INFO);
 }
 
@@ -80,7 +79,7 @@ bool output_is_muted(void) {
     return muted;
 }
 
-void stop_on_warnings(void) {
+void stop_on_scheduler_signals(void) {
     stop_on(SIGTERM);
     stop_on(SIGUSR1);
 }
@@ -89,8 +88,8 @@ bool interrupted(void) {
     return stop_signal != 0;
 }
 
-/* A write that waits goes on behind it: text would be lost, and the output be taken for broken. */
-void interrupts_only_ask(void) {
+/* SA_RESTART: an interrupted write continues; otherwise text would be lost and the output treated as broken. */
+void continue_after_interrupt(void) {
     struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
 }
@@ -159,11 +158,15 @@ bool print_json(const json_t *value) {
     return written;
 }
 
+json_t *number_or_null(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
 int output_end(const char *command, int code) {
     progress_end();
     bool written = remember_failure(print_flush() && !ferror(stdout));
     if (written && !output_error) return code;
-    if (output_error != EPIPE) failure(command, "standard output could not be written: %s", strerror(output_error));
+    if (output_error != EPIPE) failure(command, "cannot write to standard output: %s", strerror(output_error));
     return code == EXIT_FINE ? EXIT_FAILED : code;
 }
 
@@ -174,7 +177,7 @@ void *need(void *memory) {
     exit(EXIT_FAILED);
 }
 
-/* A new file beside its target. Its name is random, so that two programs may write the same target. */
+/* Creates a temporary file next to its target, with a random name, so that two programs can write the same target. */
 static FILE *open_beside(const char *path, char **partial) {
     size_t length = strlen(path) + sizeof ".0123456789abcdef.partial";
     uint64_t random;
@@ -234,29 +237,35 @@ int write_file(const char *command, const char *path, const char *text) {
     return code;
 }
 
-/* Each part of the path in turn: those in front of a slash, then the whole. */
+/* Creates each prefix of the path that ends before a slash, then the whole path. */
 int make_folders(const char *command, const char *path) {
     char *part = need(strdup(path));
     int code = EXIT_FINE;
     for (char *at = part + (*part == '/'); *at; at++) {
         if (*at != '/') continue;
         *at = '\0';
-        mkdir(part, 0777); /* the whole will tell */
+        mkdir(part, 0777); /* errors show when the whole path is created */
         *at = '/';
     }
     if (mkdir(part, 0777) && errno != EEXIST)
-        code = failure(command, "cannot make the folder '%s': %s", path, strerror(errno));
+        code = failure(command, "cannot create the folder '%s': %s", path, strerror(errno));
     free(part);
     return code;
 }
 
-int make_folders_of(const char *command, const char *file) {
+int make_parent_folders(const char *command, const char *file) {
     const char *slash = strrchr(file, '/');
     if (!slash || slash == file) return EXIT_FINE;
     char *folder = need(strndup(file, (size_t)(slash - file)));
     int code = make_folders(command, folder);
     free(folder);
     return code;
+}
+
+int display_width(const char *text, size_t bytes) {
+    int columns = 0;
+    for (size_t i = 0; i < bytes; i++) columns += ((unsigned char)text[i] & 0xC0) != 0x80;
+    return columns;
 }
 
 static const char *with_unit(double value, double step, const char *const *units, char out[32]) {
@@ -267,27 +276,39 @@ static const char *with_unit(double value, double step, const char *const *units
     return out;
 }
 
-const char *people_count(double count, char out[32]) {
+const char *human_count(double count, char out[32]) {
     static const char *const UNITS[] = {"", "k", "M", "B", "T", NULL};
     return with_unit(count, 1000, UNITS, out);
 }
 
-const char *people_bytes(double bytes, char out[32]) {
+const char *human_bytes(double bytes, char out[32]) {
     static const char *const UNITS[] = {"B", "KiB", "MiB", "GiB", "TiB", NULL};
     return with_unit(bytes, 1024, UNITS, out);
 }
 
-const char *people_flops(double flops, char out[32]) {
+const char *human_flops(double flops, char out[32]) {
     static const char *const UNITS[] = {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", NULL};
     return with_unit(flops, 1000, UNITS, out);
 }
 
-const char *people_number(int64_t count, const char *noun, char out[48]) {
-    snprintf(out, 48, "%lld %s%s", (long long)count, noun, count == 1 ? "" : "s");
+const char *human_grouped(int64_t number, char out[32]) {
+    char digits[24];
+    int length = snprintf(digits, sizeof digits, "%lld", (long long)number), at = 0;
+    for (int i = 0; i < length; i++) {
+        if (i && (length - i) % 3 == 0 && digits[i - 1] != '-') out[at++] = ',';
+        out[at++] = digits[i];
+    }
+    out[at] = 0;
     return out;
 }
 
-const char *people_time(double seconds, char out[32]) {
+const char *human_quantity(int64_t count, const char *noun, char out[48]) {
+    char number[32];
+    snprintf(out, 48, "%s %.14s%s", human_grouped(count, number), noun, count == 1 ? "" : "s");
+    return out;
+}
+
+const char *human_time(double seconds, char out[32]) {
     long long all = seconds > 0 && seconds < 1e9 ? llround(seconds) : 0;
     if (all >= 3600)
         snprintf(out, 32, "%lld:%02lld:%02lld", all / 3600, all / 60 % 60, all % 60);

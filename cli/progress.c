@@ -1,9 +1,9 @@
-/* The line on stderr that shows how far a command is, see progress() in output.h.
+/* The progress line on stderr; see progress() in output.h.
  *
- * Work that does not say how far it is (loading, counting, one large call of the library) is shown with the seconds
- * that it takes, by a thread of its own that does nothing else. Leaves out: what the lines say, which is each
- * command's. */
+ * Work of unknown length (loading, one large library call) is shown with its elapsed seconds by a thread that does
+ * nothing else. */
 #include "output.h"
+#include "timer.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -15,26 +15,20 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Seconds: between two lines on a terminal, between two elsewhere, and before work of unknown length is shown. */
-static const double SHORTLY = 0.1, OCCASIONALLY = 30, AT_FIRST = 1;
+/* Seconds: update interval on a terminal, interval elsewhere, and delay before work of unknown length is shown. */
+static const double TERMINAL_INTERVAL = 0.1, PLAIN_INTERVAL = 30, FIRST_DELAY = 1;
 
-/* The one line of this process. All of it is under the lock. */
+/* The progress line of the process. All fields are guarded by the lock. */
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool has_clock;        /* the thread runs */
-    bool ticks;            /* the work is of unknown length, */
-    double since;          /* began then, */
-    char text[256];        /* and is this */
-    double shown_at;       /* when the last line was written; 0: none was */
-    bool shown, has_begun; /* a line stands there now; shown_at is known */
+    bool has_clock;        /* the thread is running */
+    bool ticks;            /* work of unknown length is running */
+    double since;          /* its start */
+    char text[256];        /* its description */
+    double shown_at;       /* time of the last update; 0: none */
+    bool shown, has_begun; /* the line is visible; shown_at is set */
 } line = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---------------------------------------------------------------- the terminal */
 
@@ -43,7 +37,7 @@ static int terminal_width(void) {
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-/* As many cells as fit beside the text; none where they would be too few. */
+/* The bar gets the cells next to the text, or is left out if there are too few. */
 static void draw_bar(double fraction, int room) {
     enum { MOST = 24, LEAST = 6 };
     int cells = room < MOST ? room : MOST, full = (int)(fmin(fraction, 1) * cells);
@@ -56,17 +50,17 @@ static void draw(double fraction, const char *text) {
     int width = terminal_width() - 1;
     fputs("\r\033[K", stderr);
     draw_bar(fraction, width - (int)strlen(text) - 1);
-    fprintf(stderr, "%.*s", width, text); /* a line that wraps cannot be written over */
+    fprintf(stderr, "%.*s", width, text); /* a wrapped line could not be overwritten */
     fflush(stderr);
     line.shown = true;
-    line.shown_at = now();
+    line.shown_at = timer_seconds();
 }
 
 /* ---------------------------------------------------------------- work of unknown length */
 
 static void draw_time(void) {
     char text[288], time[32];
-    snprintf(text, sizeof text, "%s  %s", line.text, people_time(now() - line.since, time));
+    snprintf(text, sizeof text, "%s  %s", line.text, human_time(timer_seconds() - line.since, time));
     draw(-1, text);
 }
 
@@ -84,15 +78,15 @@ static void *run_clock(void *nothing) {
         if (!line.ticks) {
             pthread_cond_wait(&line.changed, &line.lock);
         } else {
-            double time = now();
-            if (time - line.since >= AT_FIRST && time - line.shown_at >= 1) draw_time();
+            double time = timer_seconds();
+            if (time - line.since >= FIRST_DELAY && time - line.shown_at >= 1) draw_time();
             wait_a_while();
         }
     }
     return nothing;
 }
 
-/* Without a thread nothing is shown, which is no failure. Signals are the others'. */
+/* If no thread can be started, the line is not shown. Signals go to other threads. */
 static void start_clock(void) {
     pthread_t thread;
     sigset_t all, before;
@@ -104,17 +98,19 @@ static void start_clock(void) {
     if (line.has_clock) pthread_detach(thread);
 }
 
-/* Work that directly follows other such work continues its clock. */
+/* Consecutive work of unknown length shares one timer. */
 static void tick(const char *text) {
-    if (!line.ticks) line.since = now();
+    if (!line.ticks) line.since = timer_seconds();
     line.ticks = true;
     snprintf(line.text, sizeof line.text, "%s", text);
     start_clock();
-    if (line.shown && now() - line.shown_at >= SHORTLY && now() - line.since >= AT_FIRST) draw_time();
+    if (line.shown && timer_seconds() - line.shown_at >= TERMINAL_INTERVAL &&
+        timer_seconds() - line.since >= FIRST_DELAY)
+        draw_time();
     pthread_cond_signal(&line.changed);
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- the progress line */
 
 static void show_on_terminal(double fraction, const char *text) {
     if (fraction < 0) {
@@ -125,12 +121,12 @@ static void show_on_terminal(double fraction, const char *text) {
     }
 }
 
-/* The first one as late as the others: what is done soon needs none. */
+/* The first plain line waits one interval too, because short work needs none. */
 static void show_elsewhere(double fraction, const char *text) {
-    double time = now();
+    double time = timer_seconds();
     if (!line.has_begun) line.shown_at = time;
     line.has_begun = true;
-    if (time - line.shown_at < OCCASIONALLY) return;
+    if (time - line.shown_at < PLAIN_INTERVAL) return;
     line.shown_at = time;
     if (fraction >= 0)
         fprintf(stderr, "%3.0f %%  %s\n", 100 * fmin(fraction, 1), text);
@@ -162,7 +158,7 @@ void progress_end(void) {
 
 bool progress_due(void) {
     pthread_mutex_lock(&line.lock);
-    bool due = now() - line.shown_at >= SHORTLY;
+    bool due = timer_seconds() - line.shown_at >= TERMINAL_INTERVAL;
     pthread_mutex_unlock(&line.lock);
     return due;
 }

@@ -24,14 +24,14 @@ int prompts_add_text(prompt_list *list, const char *text, size_t bytes) {
     return EXIT_FINE;
 }
 
-static int32_t *room_for_ids(given_prompt *p, size_t count) {
+static int32_t *allocate_ids(given_prompt *p, size_t count) {
     p->ids = need(malloc(count * sizeof *p->ids + 1));
     return p->ids;
 }
 
 int prompts_add_ids(const char *command, prompt_list *list, const char *text) {
     given_prompt *p = add(list);
-    room_for_ids(p, strlen(text));
+    allocate_ids(p, strlen(text));
     for (const char *at = text;;) {
         at += strspn(at, " ,\t\n");
         if (!*at) return EXIT_FINE;
@@ -40,7 +40,7 @@ int prompts_add_ids(const char *command, prompt_list *list, const char *text) {
         long long id = strtoll(at, &end, 10);
         bool ends = !*end || strchr(" ,\t\n", *end);
         if (end == at || !ends || errno || id < 0 || id > INT32_MAX)
-            return usage_error(command, "token ids are whole numbers from 0 on, apart by commas, not \"%s\"", at);
+            return usage_error(command, "expected token ids separated by commas, found \"%s\"", at);
         p->ids[p->count++] = (int32_t)id;
         at = end;
     }
@@ -50,7 +50,7 @@ int prompts_add_ids(const char *command, prompt_list *list, const char *text) {
 
 static int add_json_ids(prompt_list *list, const json_t *ids) {
     given_prompt *p = add(list);
-    room_for_ids(p, json_array_size(ids));
+    allocate_ids(p, json_array_size(ids));
     for (size_t i = 0; i < json_array_size(ids); i++) {
         const json_t *id = json_array_get(ids, i);
         json_int_t value = json_integer_value(id);
@@ -78,7 +78,7 @@ static int add_json_row(const char *command, prompt_list *list, const char *path
     if (!row)
         failure(command, "%s, line %d: %s", path, line, error.text);
     else if (code)
-        failure(command, "%s, line %d: expected an object with prompt or text, or input_ids (ids)%s", path, line,
+        failure(command, "%s, line %d: expected an object with prompt, text or input_ids%s", path, line,
                 list->takes_messages ? ", or messages" : "");
     json_decref(row);
     return code;
@@ -98,39 +98,17 @@ static int add_json_lines(const char *command, prompt_list *list, const char *pa
 }
 
 static bool is_json_lines(const char *path) {
-    static const char *const ENDS[] = {".jsonl", ".ndjson", ".json"};
-    for (size_t i = 0; i < sizeof ENDS / sizeof *ENDS; i++) {
-        size_t length = strlen(path), tail = strlen(ENDS[i]);
-        if (length >= tail && !strcmp(path + length - tail, ENDS[i])) return true;
+    static const char *const ENDINGS[] = {".jsonl", ".ndjson", ".json"};
+    for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++) {
+        size_t length = strlen(path), tail = strlen(ENDINGS[i]);
+        if (length >= tail && !strcmp(path + length - tail, ENDINGS[i])) return true;
     }
     return false;
 }
 
-/* The whole file with a NUL behind it; NULL, with what is wrong in `why`, where it cannot be read. */
-static char *read_file(const char *path, size_t *bytes, char why[160]) {
-    FILE *file = open_input(path, why);
-    if (!file) return NULL;
-    size_t room = 1 << 16, length = 0, got;
-    char *text = need(malloc(room + 1));
-    while ((got = fread(text + length, 1, room - length, file)) > 0) {
-        length += got;
-        if (length < room) continue;
-        room *= 2;
-        text = need(realloc(text, room + 1));
-    }
-    int error = ferror(file) ? errno : 0;
-    fclose(file);
-    text[length] = '\0';
-    *bytes = length;
-    if (!error) return text;
-    free(text);
-    snprintf(why, 160, "%s", strerror(error));
-    return NULL;
-}
-
 int prompts_add_file(const char *command, prompt_list *list, const char *path, bool strip) {
     size_t bytes;
-    char why[160], *text = read_file(path, &bytes, why);
+    char why[INPUT_REASON_BYTES], *text = read_input(path, SIZE_MAX, &bytes, why);
     if (!text) return failure(command, "cannot read '%s': %s", path, why);
     int code;
     if (is_json_lines(path)) {
@@ -153,14 +131,14 @@ bool prompts_have_messages(const prompt_list *list) {
 }
 
 int prompts_render(const char *command, prompt_list *list, const lckv_chat_template *chat_template) {
-    lckv_chat asked = lckv_chat_defaults();
+    lckv_chat chat = lckv_chat_defaults();
     lckv_chat_text rendered;
-    asked.add_generation_prompt = true;
+    chat.add_generation_prompt = true;
     for (int i = 0; i < list->count; i++) {
         given_prompt *p = &list->items[i];
         if (!p->messages) continue;
-        asked.messages = p->messages;
-        if (lckv_chat_template_render(chat_template, &asked, &rendered) < 0)
+        chat.messages = p->messages;
+        if (lckv_chat_template_render(chat_template, &chat, &rendered) < 0)
             return failure(command, "prompt %d: %s", i, lckv_last_error());
         p->text = need(malloc(rendered.bytes + 1));
         memcpy(p->text, rendered.text, rendered.bytes + 1);

@@ -1,4 +1,4 @@
-/* A training run, see train_run.h: the library does the work, this file shows how it goes. */
+/* Runs the trainer and prints its progress and results; see train_run.h. */
 #include "train_run.h"
 #include "command_line.h"
 #include "output.h"
@@ -10,30 +10,29 @@
 #include <string.h>
 
 static void show_summary(const lckv_train_summary *s, bool tuning) {
-    char parameters[32], tokens[32], blocks[48], steps[48];
-    notice("%s parameters; %s tokens in %s of %s%lld; %s, %lld an epoch",
-           people_count((double)s->parameters, parameters), people_count((double)s->train_tokens, tokens),
-           people_number(s->train_blocks, tuning ? "example" : "block", blocks), tuning ? "at most " : "",
-           (long long)s->block_size, people_number(s->steps, "step", steps), (long long)s->steps_per_epoch);
+    char parameters[32], tokens[32], blocks[48], steps[48], epoch[32];
+    notice("%s parameters. %s tokens in %s of %s%lld. %s, %s per epoch.",
+           human_count((double)s->parameters, parameters), human_count((double)s->train_tokens, tokens),
+           human_quantity(s->train_blocks, tuning ? "example" : "block", blocks), tuning ? "at most " : "",
+           (long long)s->block_size, human_quantity(s->steps, "step", steps), human_grouped(s->steps_per_epoch, epoch));
     if (s->trainable_parameters < s->parameters)
-        notice("of the parameters %s learn, %.2f %%", people_count((double)s->trainable_parameters, parameters),
+        notice("%s parameters are trained (%.2f %%).", human_count((double)s->trainable_parameters, parameters),
                100.0 * (double)s->trainable_parameters / (double)s->parameters);
 }
 
-/* ---------------------------------------------------------------- at the end */
+/* ---------------------------------------------------------------- results */
 
-/* What this process did; the steps before it are another's. */
+/* Reports the steps of this process only, not those before it resumed. */
 static void show_training(const lckv_train_result *r, bool ended, const char *output_dir) {
     char steps[48], all[48] = "", tokens[32], time[32], speed[32];
-    if (r->new_steps < r->steps) snprintf(all, sizeof all, " (of %lld so far)", (long long)r->steps);
+    if (r->new_steps < r->steps) snprintf(all, sizeof all, " (%lld in total)", (long long)r->steps);
     if (r->new_steps > 0)
-        notice("%s%s, %s tokens in %s (%s tokens/s), mean loss %.4f; written to '%s'",
-               people_number(r->new_steps, "step", steps), all, people_count((double)r->new_tokens, tokens),
-               people_time(r->seconds, time), people_count(r->tokens_per_second, speed), r->train_loss, output_dir);
+        notice("%s%s, %s tokens in %s (%s tokens/s), mean loss %.4f. The model is in '%s'.",
+               human_quantity(r->new_steps, "step", steps), all, human_count((double)r->new_tokens, tokens),
+               human_time(r->seconds, time), human_count(r->tokens_per_second, speed), r->train_loss, output_dir);
     else if (r->steps > 0 && ended)
-        notice("nothing was left to train: %s, %s tokens, mean loss %.4f, from runs before this one; the model is in "
-               "'%s'",
-               people_number(r->steps, "step", steps), people_count((double)r->tokens, tokens), r->train_loss,
+        notice("training was already complete: %s, %s tokens, mean loss %.4f. The model is in '%s'.",
+               human_quantity(r->steps, "step", steps), human_count((double)r->tokens, tokens), r->train_loss,
                output_dir);
 }
 
@@ -41,14 +40,10 @@ static void show_result(const lckv_train_result *r, bool ended, const char *outp
     char skipped[48];
     show_training(r, ended, output_dir);
     if (r->skipped_steps > 0)
-        notice("%s %s skipped: not finite", people_number(r->skipped_steps, "step", skipped),
-               r->skipped_steps == 1 ? "was" : "were");
+        notice("%s %s skipped because the loss or gradient was not finite",
+               human_quantity(r->skipped_steps, "step", skipped), r->skipped_steps == 1 ? "was" : "were");
     if (isfinite(r->eval_loss))
         notice("validation: loss %.4f, perplexity %.3f, accuracy %.4f", r->eval_loss, r->perplexity, r->eval_accuracy);
-}
-
-static json_t *number_or_null(double value) {
-    return isfinite(value) ? json_real(value) : json_null();
 }
 
 static int print_result(const lckv_train_summary *s, const lckv_train_result *r, const char *output_dir) {
@@ -77,14 +72,14 @@ static int run(lckv_trainer *trainer, const struct train_flags *o) {
     return status < 0 ? library_error(o->command, status) : code;
 }
 
-/* What transformers reports to besides; as there, the run goes on without what is not installed. */
-static const char *const ELSEWHERE[] = {"azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive",
-                                        "flyte",    "mlflow",  "neptune",    "swanlab",  "wandb",   NULL};
+/* Other values of --report_to in transformers. Both programs skip those that are not available. */
+static const char *const OTHER_TRACKERS[] = {"azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive",
+                                             "flyte",    "mlflow",  "neptune",    "swanlab",  "wandb",   NULL};
 
-static bool is_elsewhere(const char *name) {
+static bool is_other_tracker(const char *name) {
     int i = 0;
-    while (ELSEWHERE[i] && strcmp(ELSEWHERE[i], name)) i++;
-    return ELSEWHERE[i] != NULL;
+    while (OTHER_TRACKERS[i] && strcmp(OTHER_TRACKERS[i], name)) i++;
+    return OTHER_TRACKERS[i] != NULL;
 }
 
 static int choose_reports(struct train_flags *o) {
@@ -92,29 +87,29 @@ static int choose_reports(struct train_flags *o) {
         const char *name = o->report_to.items[i];
         if (!strcmp(name, "tensorboard") || !strcmp(name, "all"))
             o->train.tensorboard = true;
-        else if (is_elsewhere(name))
-            notice("--report_to %s: not here, nothing is sent there; tensorboard is", name);
+        else if (is_other_tracker(name))
+            notice("--report_to %s is not available and is ignored; only tensorboard is available", name);
         else if (strcmp(name, "none"))
-            return usage_error(o->command, "--report_to must be one of none, tensorboard, all, not \"%s\"", name);
+            return usage_error(o->command, "--report_to: expected none, tensorboard or all, found \"%s\"", name);
     }
     return EXIT_FINE;
 }
 
 static int check(const struct train_flags *o) {
     if (!o->train.model_name_or_path && o->train.tuning)
-        return usage_error(o->command, "--model_name_or_path is needed; see lckv help %s", o->command);
+        return usage_error(o->command, "--model_name_or_path is required; see lckv help %s", o->command);
     if (!o->train.model_name_or_path && !o->train.config_name)
         return usage_error(o->command, "expected --config_name, --model_name_or_path, or both");
     if (o->train.do_train && !o->train_files.count && !o->train.dataset_name)
-        return usage_error(o->command, "--train_file or --dataset_name is needed; see lckv help %s", o->command);
+        return usage_error(o->command, "--train_file or --dataset_name is required; see lckv help %s", o->command);
     if (o->train.block_size == 1)
-        return usage_error(o->command, "--%s must be at least 2, or 0",
+        return usage_error(o->command, "--%s: expected 0 or at least 2",
                            o->train.tuning ? "max_seq_length" : "block_size");
     return EXIT_FINE;
 }
 
-/* What does not go straight from flags into options. */
-static void complete(struct train_flags *o) {
+/* Options that flags do not set directly. */
+static void set_other_options(struct train_flags *o) {
     o->lora.struct_size = sizeof o->lora;
     o->lora.target_modules = (const char *const *)o->lora_target_modules.items;
     o->lora.target_module_count = o->lora_target_modules.count;
@@ -132,11 +127,11 @@ static int train(struct train_flags *o) {
     int code = check(o);
     if (!code) code = choose_reports(o);
     if (code) return code;
-    complete(o);
+    set_other_options(o);
     train_progress shown = {0};
     o->train.callback = train_progress_show;
     o->train.user = &shown;
-    stop_on_warnings();
+    stop_on_scheduler_signals();
     lckv_trainer *trainer;
     progress(-1, "loading data and model");
     int status = lckv_trainer_create(&o->train, &trainer);
@@ -147,9 +142,9 @@ static int train(struct train_flags *o) {
     return code;
 }
 
-/* With the processes that mpirun or Slurm started, of which the first one speaks. What it says must be out before they
- * part: where one ends badly, mpirun ends the others. */
-static int train_together(struct train_flags *o) {
+/* Joins the processes that mpirun or Slurm started; only rank 0 prints. Rank 0 must finish printing before the
+ * processes close, because mpirun kills all processes when one fails. */
+static int train_as_rank(struct train_flags *o) {
     int status = lckv_processes_open(&o->train.processes);
     if (status < 0) return library_error(o->command, status);
     if (lckv_processes_rank(o->train.processes) > 0) output_mute();
@@ -162,7 +157,7 @@ static int train_together(struct train_flags *o) {
 int train_run(struct train_flags *o, int argc, char **argv) {
     char *typed = command_line(argc, argv);
     o->train.command = typed;
-    int code = train_together(o);
+    int code = train_as_rank(o);
     free(typed);
     return code;
 }

@@ -1,10 +1,10 @@
-/* A training run of the commands train and sft, from its flags to its last line. */
+/* Runs lckv train and lckv sft with parsed flags. */
 #ifndef CLI_TRAIN_RUN_H
 #define CLI_TRAIN_RUN_H
 
 #include "train_flags.h"
 
-/* `o` has been parsed from argv, and o->command named. Returns the program's exit code. */
+/* `o` has been parsed from argv, and o->command is set. Returns the program's exit code. */
 int train_run(struct train_flags *o, int argc, char **argv);
 
 #endif

@@ -453,11 +453,11 @@ class Model:
         self._score(ids, options, logits=logits.ctypes.data)
         return logits
 
-    def dump(self, ids, names="layers.*.{hidden,attn,k,v}", runs=False, **options):
-        """{name: float32 [tokens, ..]} of what layers compute; with `runs`, in each run of a loop."""
+    def dump(self, ids, names="layers.*.{hidden,attn,k,v}", iterations=False, **options):
+        """{name: float32 [tokens, ..]} of what layers compute; with `iterations`, in each iteration of a loop."""
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "inside.safetensors")
-            self._score(ids, options, dump=names.encode(), dump_file=_bytes(path), dump_iterations=runs)
+            self._score(ids, options, dump=names.encode(), dump_file=_bytes(path), dump_iterations=iterations)
             return read_safetensors(path)
 
     # ------------------------------------------------------------ generating

@@ -48,7 +48,7 @@ while IFS= read -r line; do
     command=${line#*: }
     checked=$((checked + 1))
     (eval "$command") </dev/null >/dev/null 2>shell || {
-        grep -q ' is needed; ' messages && continue # of what a text leaves out
+        grep -q ' is required; ' messages && continue # of what a text leaves out
         wrong=$((wrong + 1))
         echo "${line%%: *}: $command" >&2
         cat shell messages >&2

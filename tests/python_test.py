@@ -149,7 +149,7 @@ def runs_are_told_apart():
     model, ids = lckv.Model(folder, device="cpu", threads=2), expected["ids"]
     c = model.config
     runs = c["forward_passes"] + c["backward_passes"]
-    all_runs = model.dump(ids, "layers.6.*", runs=True, encoding="plan")
+    all_runs = model.dump(ids, "layers.6.*", iterations=True, encoding="plan")
     last = model.dump(ids, "layers.6.*", encoding="plan")
     assert sorted(k for k in all_runs if k.endswith(".k")) == [f"layers.6.run.{r}.k" for r in range(runs)]
     assert [k for k in all_runs if k.endswith(".hidden")] == [f"layers.6.run.{runs - 1}.hidden"]  # others need it not
@@ -159,7 +159,7 @@ def runs_are_told_apart():
     exact = model.dump(ids, "layers.6.v", encoding="sequential")["layers.6.v"]
     for r in range(runs):
         assert_close(all_runs[f"layers.6.run.{r}.v"][: r + 1], exact[: r + 1], 1e-4, f"run {r}")
-    first = model.dump(ids, "layers.1.run.0.attn", runs=True, encoding="plan")["layers.1.run.0.attn"]
+    first = model.dump(ids, "layers.1.run.0.attn", iterations=True, encoding="plan")["layers.1.run.0.attn"]
     assert not first.any()  # nothing to look up to yet
 
 

@@ -36,8 +36,8 @@ done
 # Nothing is done twice; what is lost is done again, training included where it has left no result.
 study "$@"
 [ ! -s "$folder/messages" ] || die "something was done again"
-rm "$folder/out/plain/runs.json" "$folder/out/sandwich-top-3/train.json"
-: >"$folder/out/plain/runs.json.part"
+rm "$folder/out/plain/iterations.json" "$folder/out/sandwich-top-3/train.json"
+: >"$folder/out/plain/iterations.json.part"
 study "$@"
 [ "$(wc -l <"$folder/messages")" = 2 ] || die "expected one training and one measurement"
 cmp -s "$folder/before.csv" "$folder/out/table.csv" || die "the same steps gave another table"

@@ -143,7 +143,7 @@ static void groups_get_scales_of_their_own(void **state) {
         widths[i] = attribute(at, "width");
     }
     assert_true(widths[0] > 200 && widths[2] > 200);
-    assert_non_null(strstr(svg, "each group has a scale of its own"));
+    assert_non_null(strstr(svg, "each group has its own scale"));
     expect_legible(svg);
     free(svg);
 }

@@ -44,7 +44,7 @@ static void check_suggestion(const char *command, const char *rows, const char *
     if (!value) return;
     *value++ = '\0';
     CAPTURE(&c, command, "--help", "--check", text, value);
-    if (c.code && !strstr(c.messages, "is needed")) fail_msg("%s %s %s: %s", command, text, value, c.messages);
+    if (c.code && !strstr(c.messages, "is required")) fail_msg("%s %s %s: %s", command, text, value, c.messages);
 }
 
 static void each_name_of_the_table_leads_to_a_flag_that_the_command_takes(void **state) {
@@ -124,11 +124,11 @@ static void what_people_type_is_understood(void **state) {
     SAYS("did you mean --k?", "generate", "--top_k", "5");
     SAYS("did you mean --p?", "generate", "-top-p", "0.5");
     SAYS("did you mean --temperature?", "chat", "--temp", "0.5");
-    SAYS("there is no beam search", "generate", "--num_beams", "4");
-    SAYS("as each request to lckv serve says", "serve", "--temperature", "0.5");
+    SAYS("lckv has no beam search", "generate", "--num_beams", "4");
+    SAYS("for lckv serve, set them in each request", "serve", "--temperature", "0.5");
     SAYS("did you mean --revision?", "fetch", "--branch", "x");
     SAYS("did you mean --repo_type dataset?", "fetch", "--dataset", "x");
-    SAYS("the Hugging Face cache is where", "fetch", "--local_dir", "x");
+    SAYS("HF_HUB_CACHE or HF_HOME set", "fetch", "--local_dir", "x");
     SAYS("mpirun -n N lckv train", "serve", "--tensor-parallel-size", "2");
 }
 
@@ -171,8 +171,8 @@ static void letters_are_those_of_llama_cpp(void **state) {
     if (c.code) fail_msg("%s", c.messages);
     CAPTURE(&c, "serve", "--help", "--check", "-m", "model", "-c", "512");
     if (c.code) fail_msg("%s", c.messages);
-    SAYS("--model_name_or_path needs a value", "generate", "-m");
-    SAYS("--length takes a whole number, not \"x\"", "generate", "-n", "x");
+    SAYS("--model_name_or_path: expected a value", "generate", "-m");
+    SAYS("--length: expected an integer, found \"x\"", "generate", "-n", "x");
     SAYS("lckv chat reads questions from", "chat", "-p", "x");
     SAYS("unknown flag \"-z\"; see lckv help generate", "generate", "-z");
 }
@@ -188,6 +188,19 @@ static void the_scripts_arguments_are_known(void **state) {
     if (c.code) fail_msg("%s", c.messages);
 }
 
+static void former_names_of_flags_are_accepted(void **state) {
+    (void)state;
+    captured c;
+    CAPTURE(&c, "generate", "--help", "--check", "-m", "model", "-p", "a", "--encoding_runs", "2");
+    assert_int_equal(c.code, EXIT_FINE);
+    CAPTURE(&c, "serve", "--help", "--check", "-m", "model", "--encoding-runs=2", "--prompt_piece", "32");
+    assert_int_equal(c.code, EXIT_FINE);
+    CAPTURE(&c, "score", "--help", "--check", "-m", "model", "--text", "a", "--dump", "*", "file", "--dump_runs");
+    assert_int_equal(c.code, EXIT_FINE);
+    CAPTURE(&c, "bench", "--help", "--check", "--measure", "runs", "--most_runs", "3");
+    assert_int_equal(c.code, EXIT_FINE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_name_of_the_table_leads_to_a_flag_that_the_command_takes),
@@ -198,6 +211,7 @@ int main(void) {
         cmocka_unit_test(stray_words_lead_to_their_flag),
         cmocka_unit_test(letters_are_those_of_llama_cpp),
         cmocka_unit_test(the_scripts_arguments_are_known),
+        cmocka_unit_test(former_names_of_flags_are_accepted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

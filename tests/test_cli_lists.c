@@ -81,10 +81,10 @@ static void a_list_in_one_pair_of_quotes_is_told(void **state) {
     put_text(in(f, "b.txt"), "b");
     char both[2048];
     snprintf(both, sizeof both, "%s %s", in(f, "a.txt"), in(f, "b.txt"));
-    REFUSES(f, 2, "is one path, and no file has it; leave out the quotes, or separate files by commas", "tokenize",
-            "--tokenizer_name", "x", "--train_file", both);
-    REFUSES(f, 2, "--train_file needs a value", "tokenize", "--tokenizer_name", "x", "--train_file");
-    REFUSES(f, 2, "--train_file needs a value", "tokenize", "--tokenizer_name", "x", "--train_file", "--json");
+    REFUSES(f, 2, "for several files, leave out the quotes or separate them by commas", "tokenize", "--tokenizer_name",
+            "x", "--train_file", both);
+    REFUSES(f, 2, "--train_file: expected a value", "tokenize", "--tokenizer_name", "x", "--train_file");
+    REFUSES(f, 2, "--train_file: expected a value", "tokenize", "--tokenizer_name", "x", "--train_file", "--json");
 }
 
 /* From the flag to the library. */
@@ -106,6 +106,27 @@ static void commands_read_such_files(void **state) {
     json_decref(r);
 }
 
+static void former_names_are_accepted(void **state) {
+    (void)state;
+    static const flag flags[] = {
+        {"iterations", FLAG_INT, "0", "Numbers", "iterations", .former = "runs"},
+        {"measure", FLAG_CHOICE, "speed", "Numbers", "measurement", .choices = "speed|iterations",
+         .former_choice = "runs=iterations", .offset = sizeof(int64_t)},
+        {0},
+    };
+    static const flag_table table = {"test", "A table.", "", flags};
+    char *argv[] = {(char *)(uintptr_t) "test", (char *)(uintptr_t) "--runs=3", (char *)(uintptr_t) "--measure",
+                    (char *)(uintptr_t) "runs"};
+    struct {
+        int64_t iterations;
+        int measure;
+    } o = {0};
+    int code = 0;
+    assert_true(flags_parse(&table, 4, argv, &o, &code));
+    assert_int_equal(o.iterations, 3);
+    assert_int_equal(o.measure, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(words_and_commas_separate_files_and_spaces_do_not),
@@ -113,6 +134,7 @@ int main(void) {
         IN_FOLDER(files_of_flags_have_them_too),
         IN_FOLDER(a_list_in_one_pair_of_quotes_is_told),
         IN_FOLDER(commands_read_such_files),
+        cmocka_unit_test(former_names_are_accepted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

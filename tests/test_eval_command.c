@@ -102,9 +102,9 @@ static void texts_and_their_files(void **state) {
 
 static void wrong_use(void **state) {
     const folder *f = *state;
-    REFUSES(f, 2, "either --tasks and --data_dir or --file", EVAL(f));
-    REFUSES(f, 2, "either --tasks and --data_dir or --file", TASKS(f), "piqa", "--file", "x");
-    REFUSES(f, 2, "--data_dir says", EVAL(f), "--tasks", "piqa");
+    REFUSES(f, 2, "expected either --data_dir (with --tasks) or --file", EVAL(f));
+    REFUSES(f, 2, "expected either --data_dir (with --tasks) or --file", TASKS(f), "piqa", "--file", "x");
+    REFUSES(f, 2, "--data_dir is required", EVAL(f), "--tasks", "piqa");
     REFUSES(f, 2, "must be less than --window_length", EVAL(f), "--file", "x", "--streaming", "--window_length", "2");
     REFUSES(f, 2, "must be less than --block_size", EVAL(f), "--file", "x", "--stride", "9", "--block_size", "9");
     REFUSES(f, 1, "there is no task 'piqqa'", TASKS(f), "piqqa");
@@ -112,7 +112,7 @@ static void wrong_use(void **state) {
     REFUSES(f, 1, "3 examples are asked for, and there are 2", TASKS(f), "piqa", "--num_fewshot", "3");
     REFUSES(f, 1, "cannot read", EVAL(f), "--file", in(f, "none.txt"));
     put_text(in(f, "empty.txt"), "");
-    REFUSES(f, 1, "there is no token to score", EVAL(f), "--file", in(f, "empty.txt"));
+    REFUSES(f, 1, "no tokens to score", EVAL(f), "--file", in(f, "empty.txt"));
 }
 
 int main(void) {

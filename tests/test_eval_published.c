@@ -122,7 +122,7 @@ static void streaming(void **state) {
     put_text(in(&pg19, "2.jsonl"), "{\"text\": \"a b a b the cat\"}\n{\"text\": \"the stop. the cat sat on a cat\"}\n");
     put_text(in(&pg19, "README.md"), "what is no text is left alone");
     outcome o = run_script(f, STREAMING);
-    assert_non_null(strstr(o.messages, "--download_streaming: nothing to do"));
+    assert_non_null(strstr(o.messages, "--download_streaming has no effect"));
     assert_true(lines_of(in(f, "streaming/llamatiny-test/log.txt")) > 30);
     assert_int_equal(lines_of(in(f, "streaming/llamatiny-test/ppl.txt")), 1);
     assert_true(lines_of(in(f, "streaming/llamatiny-2048/log.txt")) <= 50);
@@ -171,7 +171,7 @@ static void tuning(void **state) {
     put_text(in(&guanaco, "train.jsonl"), "{\"text\": \"the cat sat\"}\n{\"text\": \"a b a b; the stop\"}\n");
     put_text(in(f, "model/tokenizer_config.json"), "{\"eos_token\": \"</s>\"}"); /* which ends a row */
     outcome o = run_script(f, TUNING);
-    assert_non_null(strstr(o.messages, "--use_liger: nothing to do"));
+    assert_non_null(strstr(o.messages, "--use_liger has no effect"));
     assert_true(file_exists(in(f, "outputs/llamatiny-sft-test/model.safetensors")));
     assert_int_equal(lines_of(in(f, "outputs/llamatiny-sft-test/train_log.jsonl")), 3); /* an epoch is a step */
     outcome_free(&o);

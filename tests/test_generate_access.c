@@ -183,7 +183,7 @@ static void keys_that_cannot_be_are_refused(void **state) {
     put_text(in(f, "key"), "\n");
     REFUSED_KEY(2, "from --api_key_file", "--api_key_file", in(f, "key"));
     REFUSED_KEY(2, "blanks (from --api_key)", "--api_key", "a b");
-    REFUSED_KEY(2, "exclude each other", "--api_key", "a", "--api_key_file", in(f, "key"));
+    REFUSED_KEY(2, "cannot be combined", "--api_key", "a", "--api_key_file", in(f, "key"));
 }
 
 /* ---------------------------------------------------------------- names */

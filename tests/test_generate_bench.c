@@ -159,9 +159,9 @@ static void runs_come_to_the_exact_form(void **state) {
     const folder *f = *state;
     enum { BLOCK = 12 };
     put_text(in(f, "text.txt"), "the cat sat on the cat. a b, a b; the stopping. the cat sat on the cat. a b, a b;");
-    json_t *r = RUN_JSON(f, "bench", "--device", "cpu", "--threads", "2", "--measure", "runs", "--model_name_or_path",
-                         in(f, "model"), "--file", in(f, "text.txt"), "--block_size", "12", "--num_blocks", "2",
-                         "--most_runs", "12", "--svg", in(f, "chart.svg"));
+    json_t *r = RUN_JSON(f, "bench", "--device", "cpu", "--threads", "2", "--measure", "iterations",
+                         "--model_name_or_path", in(f, "model"), "--file", in(f, "text.txt"), "--block_size", "12",
+                         "--num_blocks", "2", "--max_iterations", "12", "--svg", in(f, "chart.svg"));
     assert_int_equal(json_array_size(json_object_get(r, "rows")), BLOCK + 1);
     const json_t *last = row_of(r, BLOCK - 1), *exact = row_of(r, BLOCK);
     assert_string_equal(word(exact, "form"), "exact");
@@ -173,8 +173,8 @@ static void runs_come_to_the_exact_form(void **state) {
                          number(exact, "loss")) < 1e-6);
     assert_file_says(in(f, "chart.svg"), "<polyline");
     json_decref(r);
-    r = RUN_JSON(f, "bench", "--device", "cpu", "--measure", "runs", "--model_name_or_path", in(f, "model"), "--file",
-                 in(f, "text.txt"), "--block_size", "12", "--config_overrides", "layer_types=0_0_2_3");
+    r = RUN_JSON(f, "bench", "--device", "cpu", "--measure", "iterations", "--model_name_or_path", in(f, "model"),
+                 "--file", in(f, "text.txt"), "--block_size", "12", "--config_overrides", "layer_types=0_0_2_3");
     assert_int_equal(json_array_size(json_object_get(r, "rows")), 1); /* no loop: there is one form */
     json_decref(r);
 }
@@ -197,11 +197,11 @@ static void a_server_is_asked(void **state) {
         assert_true(number(row, "between_p50_ms") >= 0);
     }
     json_decref(r);
-    REFUSES(f, 1, "the server answered 401", "bench", "--measure", "load", "--url", url, "--num_requests", "2",
-            "--request_rates", "0");
+    REFUSES(f, 1, "the server responded with status 401", "bench", "--measure", "load", "--url", url, "--num_requests",
+            "2", "--request_rates", "0");
     stop(&s);
-    REFUSES(f, 1, "no request to", "bench", "--measure", "load", "--url", url, "--num_requests", "2", "--request_rates",
-            "0");
+    REFUSES(f, 1, "all requests to", "bench", "--measure", "load", "--url", url, "--num_requests", "2",
+            "--request_rates", "0");
 }
 
 /* ---------------------------------------------------------------- the smallest */
@@ -235,18 +235,18 @@ static void of_one_value_no_deviation_is_told(void **state) {
 
 static void wrong_flags_are_refused(void **state) {
     const folder *f = *state;
-    REFUSES(f, 2, "--config_name says which", "bench");
-    REFUSES(f, 2, "one of them", BENCH(f), "--csv", "--md");
+    REFUSES(f, 2, "--config_name is required", "bench");
+    REFUSES(f, 2, "cannot be combined", BENCH(f), "--csv", "--md");
     REFUSES(f, 2, "found \"12x\"", BENCH(f), "--prompt_lengths", "12x");
     REFUSES(f, 2, "nothing to measure", BENCH(f), "--prompt_lengths", "0", "--new_lengths", "0");
     REFUSES(f, 2, "such as 512+128, found \"512\"", BENCH(f), "--measure", "batch", "--lengths", "512");
-    REFUSES(f, 2, "nothing can be tried", BENCH(f), "--measure", "batch", "--plan_only", "--search", "try");
+    REFUSES(f, 2, "--plan_only and --search try", BENCH(f), "--measure", "batch", "--plan_only", "--search", "try");
     REFUSES(f, 2, "must be less than --window_length", BENCH(f), "--measure", "stream", "--window_length", "4",
             "--num_sink_tokens", "4");
-    REFUSES(f, 2, "--model_name_or_path and --file say", "bench", "--measure", "runs", "--file", "x");
+    REFUSES(f, 2, "requires --model_name_or_path and --file", "bench", "--measure", "iterations", "--file", "x");
     put_text(in(f, "short.txt"), "the cat");
-    REFUSES(f, 2, "a block 256", "bench", "--device", "cpu", "--measure", "runs", "--model_name_or_path",
-            in(f, "model"), "--file", in(f, "short.txt"));
+    REFUSES(f, 2, "expected at least --block_size (256)", "bench", "--device", "cpu", "--measure", "iterations",
+            "--model_name_or_path", in(f, "model"), "--file", in(f, "short.txt"));
     REFUSES(f, 2, "found \"-1\"", "bench", "--measure", "load", "--request_rates=-1");
     REFUSES(f, 1, "nowhere.json", "bench", "--device", "cpu", "--config_name", in(f, "nowhere.json"));
 }

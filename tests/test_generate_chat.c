@@ -72,7 +72,7 @@ static void sink_cache_has_no_end(void **state) {
     json_decref(r);
     outcome o = RUN(f, CHAT(f), "--questions", in(f, "questions.jsonl"), "--max_new_tokens", "4");
     assert_int_equal(o.code, 1);
-    assert_non_null(strstr(o.messages, "--sink_cache has no end"));
+    assert_non_null(strstr(o.messages, "use --sink_cache"));
     outcome_free(&o);
 }
 
@@ -138,7 +138,7 @@ static void eos_tokens_end_answers(void **state) {
     lckv_tokenizer_free(t);
     json_decref(r);
     json_decref(plain);
-    REFUSES(f, 2, "there is no token 'zork'", CHAT(f), "--eos_tokens", "zork");
+    REFUSES(f, 2, "the tokenizer has no token 'zork'", CHAT(f), "--eos_tokens", "zork");
 }
 
 static void wrong_files_and_flags_are_refused(void **state) {
@@ -148,12 +148,12 @@ static void wrong_files_and_flags_are_refused(void **state) {
     put_text(in(f, "bad.jinja"), "\n{% zork %}");
     outcome o = RUN(f, CHAT(f), "--questions", in(f, "bad.jsonl"), "--max_new_tokens", "2");
     assert_int_equal(o.code, 1);
-    assert_non_null(strstr(o.messages, "bad.jsonl: line 2: a turn should be a text"));
+    assert_non_null(strstr(o.messages, "bad.jsonl: line 2: expected every turn to be a string"));
     outcome_free(&o);
     REFUSES(f, 1, "cannot read", CHAT(f), "--questions", in(f, "absent.jsonl"));
-    REFUSES(f, 1, "bad.yaml: line 3: expected a text in one line", CHAT(f), "--examples_path", in(f, "bad.yaml"));
+    REFUSES(f, 1, "bad.yaml: line 3: expected a text on one line", CHAT(f), "--examples_path", in(f, "bad.yaml"));
     REFUSES(f, 1, "bad.jinja: line 2: the statement {% zork %}", CHAT(f), "--chat_template", in(f, "bad.jinja"));
-    REFUSES(f, 2, "--json goes with --questions", CHAT(f), "--json");
+    REFUSES(f, 2, "--json requires --questions", CHAT(f), "--json");
     REFUSES(f, 2, "--num_sink_tokens", CHAT(f), "--sink_cache", "--window_length", "2");
 }
 
@@ -194,7 +194,7 @@ static terminal terminal_start(const char *const *words) {
     t.child = forkpty(&t.handle, NULL, NULL, NULL);
     if (t.child < 0) SKIP("this system has no pseudo-terminals (/dev/pts)");
     if (t.child) {
-        expect(&t, "Ctrl-D ends.");
+        expect(&t, "Ctrl-D to leave.");
         return t;
     }
     setenv("TERM", "xterm", 1);
@@ -240,7 +240,7 @@ static json_t *saved(terminal *t, const folder *f, const char *name) {
     json_t *all;
     snprintf(line, sizeof line, "save %s", in(f, name));
     enter(t, line);
-    expect(t, "Saved in");
+    expect(t, "Saved to");
     OK(json_read_file(in(f, name), &all));
     return all;
 }
@@ -273,17 +273,17 @@ static void commands_do_what_they_say(void **state) {
     expect(&t, "set temperature=0.5;top_p=0.9");
     enter(&t, "set max_new_tokens=2;top_p=0.5");
     enter(&t, "set top_k=3;temperature=-1");
-    expect(&t, "temperature should be a number from 0");
+    expect(&t, "temperature: expected a number from 0");
     enter(&t, "/system you");
-    expect(&t, "A new conversation.");
+    expect(&t, "New conversation.");
     enter(&t, "example dog");
     expect(&t, "Assistant: ");
     enter(&t, "/example zork");
-    expect(&t, "there is no 'zork'");
+    expect(&t, "no example 'zork'");
     enter(&t, " clear"); /* said */
     expect(&t, "Assistant: ");
     enter(&t, "/zork");
-    expect(&t, "There is no command '/zork'");
+    expect(&t, "Unknown command '/zork'");
     all = saved(&t, f, "two.json");
     const json_t *settings = json_object_get(all, "settings");
     assert_int_equal(number_of(settings, "max_new_tokens"), 2);
@@ -296,7 +296,7 @@ static void commands_do_what_they_say(void **state) {
     json_decref(all);
 
     enter(&t, "reset");
-    expect(&t, "A new conversation.");
+    expect(&t, "New conversation.");
     all = saved(&t, f, "three.json");
     assert_int_equal(number_of(json_object_get(all, "settings"), "max_new_tokens"), 4);
     assert_messages(all, 1);
@@ -304,7 +304,7 @@ static void commands_do_what_they_say(void **state) {
     json_decref(all);
     enter(&t, "example cat");
     enter(&t, "clear");
-    expect(&t, "A new conversation.");
+    expect(&t, "New conversation.");
     all = saved(&t, f, "four.json");
     assert_messages(all, 1);
     json_decref(all);
@@ -384,7 +384,7 @@ static void too_long_is_told(void **state) {
     terminal t = START(CHAT(f), "--max_new_tokens", "8");
     enter(&t, "the cat sat on the cat the cat sat on the cat the cat sat on the cat the cat sat on the cat the cat sat "
               "on the cat the cat sat on the cat the cat sat on the cat the cat sat on the cat the cat sat on the cat");
-    expect(&t, "clear begins anew, and --sink_cache has no end");
+    expect(&t, "type clear to start a new conversation, or use --sink_cache");
     json_t *all = saved(&t, f, "long.json");
     assert_messages(all, 0);
     json_decref(all);

@@ -152,7 +152,7 @@ static void files_of_prompts_take_nul(void **state) {
     put_text(in(f, "turns.jsonl"), "{\"turns\":[\"a\\u0000b\"]}\n");
     outcome o = RUN(f, "chat", "--model_name_or_path", in(f, "model"), "--questions", in(f, "turns.jsonl"));
     assert_int_equal(o.code, 1);
-    assert_non_null(strstr(o.messages, "a turn should be a text without NUL"));
+    assert_non_null(strstr(o.messages, "expected every turn to be a string without NUL"));
     outcome_free(&o);
 }
 

@@ -68,10 +68,10 @@ static json_t *run_encoded(const folder *f, const char *flag, const char *value,
 static void runs_of_a_prompt(void **state) {
     const folder *f = *state;
     json_t *model = run_encoded(f, "--config_overrides", "forward_passes=4,backward_passes=1", "--seed=1");
-    json_t *five = run_encoded(f, "--encoding_runs", "5", "--seed=1"),
-           *one = run_encoded(f, "--encoding_runs", "1", "--seed=1");
-    json_t *three = run_encoded(f, "--encoding_runs", "3", "--seed=1");
-    json_t *settled = run_encoded(f, "--encoding_tolerance", "0.999", "--encoding_runs=50");
+    json_t *five = run_encoded(f, "--encoding_iterations", "5", "--seed=1"),
+           *one = run_encoded(f, "--encoding_iterations", "1", "--seed=1");
+    json_t *three = run_encoded(f, "--encoding_iterations", "3", "--seed=1");
+    json_t *settled = run_encoded(f, "--encoding_tolerance", "0.999", "--encoding_iterations=50");
     assert_true(json_equal(model, five));
     assert_false(json_equal(five, one));
     assert_true(json_equal(settled, three));
@@ -195,8 +195,8 @@ static void prompts_from_files(void **state) {
     assert_int_equal(json_array_size(json_object_get(r, "sequences")), 4);
     for (size_t i = 1; i < 4; i++) assert_true(json_equal(sequence_of(r, 0), sequence_of(r, i)));
     json_decref(r);
-    REFUSES(f, 1, "bad.jsonl, line 2: expected an object with prompt or text, or input_ids", GENERATE(f),
-            "--prompt_file", in(f, "bad.jsonl"));
+    REFUSES(f, 1, "bad.jsonl, line 2: expected an object with prompt, text or input_ids", GENERATE(f), "--prompt_file",
+            in(f, "bad.jsonl"));
     REFUSES(f, 1, "cannot read '", GENERATE(f), "--prompt_file", in(f, "absent.txt"));
 }
 
@@ -206,8 +206,8 @@ static void conversations_are_answered(void **state) {
     static const char CHAT[] = "<s>{% for m in messages %}{{ m.content }} {% endfor %}"
                                "{% if add_generation_prompt %}the{% endif %}";
     put_text(in(f, "c.jsonl"), "{\"messages\": [{\"role\": \"user\", \"content\": \"the cat\"}]}\n");
-    REFUSES(f, 1, "has none: --chat_template", GENERATE(f), "--prompt_file", in(f, "c.jsonl"));
-    REFUSES(f, 1, "input_ids (ids)", "score", "--model_name_or_path", in(f, "model"), "--file", in(f, "c.jsonl"));
+    REFUSES(f, 1, "give one with --chat_template", GENERATE(f), "--prompt_file", in(f, "c.jsonl"));
+    REFUSES(f, 1, "text or input_ids", "score", "--model_name_or_path", in(f, "model"), "--file", in(f, "c.jsonl"));
     put_text(in(f, "t.jinja"), CHAT);
     json_t *r = RUN_JSON(f, GENERATE(f), "--prompt_file", in(f, "c.jsonl"), "--chat_template", in(f, "t.jinja"),
                          "--prefix", "a b", "--temperature", "0");
@@ -282,15 +282,14 @@ static void scores(void **state) {
     assert_int_equal(json_integer_value(json_object_get(a, "scored_tokens")), 0);
     json_decref(a);
     for (int given = 1; given <= 3; given++) {
-        static const char *const TOLD[] = {"1 token: nothing stands before it", "2 tokens, 1 of them scored, ",
-                                           "3 tokens, 2 of them scored, "};
+        static const char *const TOLD[] = {"1 token: nothing to score", "2 tokens, 1 scored, ", "3 tokens, 2 scored, "};
         o = RUN(f, SCORE(f), "--prompt_ids", "1", given > 1 ? "2" : NULL, given > 2 ? "3" : NULL);
         assert_non_null(strstr(o.messages, TOLD[given - 1]));
         outcome_free(&o);
     }
     REFUSES(f, 1, "not 0", SCORE(f), "--text", "", "--no_special_tokens");
-    REFUSES(f, 2, "one of --text, --file and --prompt_ids", SCORE(f), "--text", "a", "--prompt_ids", "1");
-    REFUSES(f, 2, "one of --text, --file and --prompt_ids", SCORE(f));
+    REFUSES(f, 2, "exactly one of --text, --file and --prompt_ids", SCORE(f), "--text", "a", "--prompt_ids", "1");
+    REFUSES(f, 2, "exactly one of --text, --file and --prompt_ids", SCORE(f));
 }
 
 /* ---------------------------------------------------------------- inspect */
@@ -327,14 +326,14 @@ static void inspects(void **state) {
     assert_file_says(svg, "<svg");
     outcome o = RUN(f, "inspect", "--config_name", in(f, "config.json"), "--config_overrides", "layer_types=0_1_2_3");
     assert_int_equal(o.code, 0);
-    assert_non_null(strstr(o.output, "every layer keeps its own"));
+    assert_non_null(strstr(o.output, "no layers share keys and values"));
     assert_non_null(strstr(o.output, "with --gradient_checkpointing "));
     assert_null(strstr(o.output, "with --torch_dtype bfloat16 "));
     outcome_free(&o);
     o = RUN(f, "inspect", "--config_name", in(f, "config.json"), "--bf16");
     assert_non_null(strstr(o.output, "with --torch_dtype bfloat16 "));
     outcome_free(&o);
-    REFUSES(f, 2, "one of --config_name and --model_name_or_path", "inspect");
+    REFUSES(f, 2, "expected either --config_name or --model_name_or_path", "inspect");
     REFUSES(f, 1, "layer_types", "inspect", "--config_name", in(f, "config.json"), "--config_overrides",
             "layer_types=0_9_2_3");
 }
@@ -384,18 +383,18 @@ static void inspects_types_and_windows(void **state) {
 static void wrong_flags(void **state) {
     const folder *f = *state;
     REFUSES(f, 2, "unknown flag \"--lenght\"; did you mean --length?", GENERATE(f), "--prompt", "a", "--lenght", "3");
-    REFUSES(f, 2, "--length must be at least 1, not 0", GENERATE(f), "--prompt", "a", "--length", "0");
-    REFUSES(f, 2, "--p must be between 0 and 1, not 2", GENERATE(f), "--prompt", "a", "--p", "2");
-    REFUSES(f, 2, "--k takes a whole number, not \"1.5\"", GENERATE(f), "--prompt", "a", "--k", "1.5");
-    REFUSES(f, 2, "--encoding must be one of auto|plan|sequential", GENERATE(f), "--prompt", "a", "--encoding", "x");
-    REFUSES(f, 2, "--prompt needs a value", GENERATE(f), "--prompt", "--length", "3");
-    REFUSES(f, 2, "--ignore_eos is a switch", GENERATE(f), "--prompt", "a", "--ignore_eos=maybe");
+    REFUSES(f, 2, "--length: expected at least 1, found 0", GENERATE(f), "--prompt", "a", "--length", "0");
+    REFUSES(f, 2, "--p: expected a number from 0 to 1, found 2", GENERATE(f), "--prompt", "a", "--p", "2");
+    REFUSES(f, 2, "--k: expected an integer, found \"1.5\"", GENERATE(f), "--prompt", "a", "--k", "1.5");
+    REFUSES(f, 2, "--encoding: expected one of auto|plan|sequential", GENERATE(f), "--prompt", "a", "--encoding", "x");
+    REFUSES(f, 2, "--prompt: expected a value", GENERATE(f), "--prompt", "--length", "3");
+    REFUSES(f, 2, "--ignore_eos: expected True, False or no value", GENERATE(f), "--prompt", "a", "--ignore_eos=maybe");
     REFUSES(f, 2, "unexpected argument \"b\"; did you mean --prompt 'a b'?", GENERATE(f), "--prompt", "a", "b");
-    REFUSES(f, 2, "--model_name_or_path is needed", "generate", "--prompt", "a");
-    REFUSES(f, 2, "there is no prompt", GENERATE(f));
+    REFUSES(f, 2, "--model_name_or_path is required", "generate", "--prompt", "a");
+    REFUSES(f, 2, "no prompt given", GENERATE(f));
     REFUSES(f, 2, "--num_sink_tokens (9) must be less than --window_length (9)", GENERATE(f), "--prompt", "a",
             "--sink_cache", "--window_length", "9", "--num_sink_tokens", "9");
-    REFUSES(f, 2, "token ids are whole numbers", GENERATE(f), "--prompt_ids", "1,x");
+    REFUSES(f, 2, "expected token ids", GENERATE(f), "--prompt_ids", "1,x");
     REFUSES(f, 1, "the model has ids 0 to 276", GENERATE(f), "--prompt_ids", "277");
     REFUSES(f, 2, "unknown command \"generat\"; did you mean lckv generate?", "generat");
     REFUSES(f, 1, "device", GENERATE(f), "--prompt", "a", "--device", "abacus");
@@ -442,7 +441,7 @@ static void help_says_defaults_and_exceptions(void **state) {
     assert_string_equal(a.output, b.output);
     assert_non_null(strstr(a.output, "--repetition_penalty X"));
     assert_non_null(strstr(a.output, "(default 0.9)"));
-    assert_non_null(strstr(a.output, "[unlike the Hugging Face script:"));
+    assert_non_null(strstr(a.output, "[unlike run_generation.py"));
     const char *const commands[] = {"inspect", "train", "convert", "generate", "score", "tokenize"};
     for (int i = 0; i < 6; i++) {
         assert_non_null(strstr(c.output, commands[i]));
@@ -506,7 +505,7 @@ static void a_full_disk_is_an_error(void **state) {
     int full = open("/dev/full", O_WRONLY);
     if (full < 0) SKIP("there is no /dev/full");
     assert_int_equal(program_wait(program_start(f, words, full)), 1);
-    assert_file_says(in(f, "stderr"), "lckv score: standard output could not be written: No space left on device");
+    assert_file_says(in(f, "stderr"), "lckv score: cannot write to standard output: No space left on device");
     close(full);
 }
 

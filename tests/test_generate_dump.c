@@ -49,7 +49,7 @@ static void names_and_shapes(void **state) {
     assert_int_equal(hidden->shape[1], HIDDEN);
     assert_int_equal(safetensors_find(&kept, "layers.2.k")->shape[1], KV);
     assert_null(safetensors_find(&kept, "layers.1.k"));
-    open_dump(f, "plan", "--dump_runs", &runs);
+    open_dump(f, "plan", "--dump_iterations", &runs);
     /* layers 0 and 3 as before; of ten runs of layer 1 two each, of layer 2 K and V each, and two more of the last */
     assert_int_equal(runs.count, 2 * 4 + 10 * 2 + 10 * 2 + 2);
     assert_non_null(safetensors_find(&runs, "layers.1.run.0.hidden"));
@@ -98,8 +98,8 @@ static void bfloat16_is_widened(void **state) {
 
 static void what_is_refused(void **state) {
     const folder *f = *state;
-    REFUSES(f, 2, "needs two values: NAMES FILE", SCORE(f), "--prompt_ids", IDS, "--dump", "layers.*");
-    REFUSES(f, 2, "there is no --dump", SCORE(f), "--prompt_ids", IDS, "--dump_runs");
+    REFUSES(f, 2, "expected two values: NAMES FILE", SCORE(f), "--prompt_ids", IDS, "--dump", "layers.*");
+    REFUSES(f, 2, "--dump_iterations requires --dump", SCORE(f), "--prompt_ids", IDS, "--dump_runs");
     outcome o = RUN(f, SCORE(f), "--prompt_ids", IDS, "--dump", "layer.*", in(f, "none.safetensors"));
     assert_int_equal(o.code, 1);
     assert_non_null(strstr(o.messages, "no tensor is called 'layer.*'"));

@@ -88,8 +88,8 @@ static void commands_show_how_far_they_are(void **state) {
           "layer_types=2_2_2_3");
     SHOWS(f, " tg20", "bench", "--config_name", config, "--prompt_lengths", "20", "--new_lengths", "20", "--device",
           "cpu", "--threads", "1", "--repetitions", "1");
-    SHOWS(f, "runs, block ", "bench", "--measure", "runs", "--model_name_or_path", model, "--file", text,
-          "--block_size", "40", "--num_blocks", "2", "--most_runs", "3", "--device", "cpu", "--threads", "1");
+    SHOWS(f, "iterations, block ", "bench", "--measure", "iterations", "--model_name_or_path", model, "--file", text,
+          "--block_size", "40", "--num_blocks", "2", "--max_iterations", "3", "--device", "cpu", "--threads", "1");
     SHOWS(f, " of 80 tokens", "bench", "--measure", "stream", "--config_name", config, "--num_tokens", "80",
           "--window_length", "32", "--device", "cpu", "--threads", "1");
 }
@@ -99,7 +99,7 @@ static void work_of_unknown_length_shows_its_time(void **state) {
     const folder *f = *state;
     char *text = on_terminal(f, (const char *const[]){"inspect", "--config_name", SOURCE_DIR "/configs/lckv-30b.json",
                                                       "--num_sequences", "8000", "--length", "2000", NULL});
-    char *shown = strstr(text, "counting what serving takes  0:0");
+    char *shown = strstr(text, "computing the memory footprint of serving  0:0");
     if (!shown) fail_msg("no time is shown: %s", text);
     char *cleared = strrchr(text, '\r');
     assert_string_equal(cleared, "\r\033[K");

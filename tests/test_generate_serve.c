@@ -51,11 +51,12 @@ static void completions_are_what_generate_writes(void **state) {
 
 /* As many runs as generate takes, which is another text than that of the model's own number. */
 static void prompts_take_the_runs_that_are_asked_for(void **state) {
-    served s = SERVE(state, "--encoding_runs", "1");
+    served s = SERVE(state, "--encoding_iterations", "1");
     json_t *a = ask(&s, "/v1/completions", GREEDY);
     for (int runs = 0; runs < 2; runs++) {
-        json_t *g = RUN_JSON(s.f, "generate", "--model_name_or_path", in(s.f, "model"), "--prompt_ids", "1,260,261,262",
-                             "--length=12", "--temperature=0", "--ignore_eos", "--encoding_runs", runs ? "1" : "0");
+        json_t *g =
+            RUN_JSON(s.f, "generate", "--model_name_or_path", in(s.f, "model"), "--prompt_ids", "1,260,261,262",
+                     "--length=12", "--temperature=0", "--ignore_eos", "--encoding_iterations", runs ? "1" : "0");
         const json_t *text = json_object_get(json_array_get(json_object_get(g, "sequences"), 0), "text");
         assert_int_equal(!strcmp(text_at(a, 0), json_string_value(text)), runs);
         json_decref(g);
@@ -471,7 +472,7 @@ static void a_model_that_shrinks_is_named(void **state) {
     http_free(&a);
     assert_int_equal(program_wait(s.process), 1);
     char *messages = get(in(*state, "stderr"), &bytes);
-    if (!strstr(messages, "/model/model.safetensors' became shorter")) fail_msg("%s", messages);
+    if (!strstr(messages, "/model/model.safetensors' was truncated")) fail_msg("%s", messages);
     free(messages);
 }
 

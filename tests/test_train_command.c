@@ -169,7 +169,7 @@ static void a_terminal_shows_a_line_that_is_written_over(void **state) {
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_int_equal(status, 0);
         assert_true(widest(text) > 20 && widest(text) < columns[i]);
-        assert_non_null(strstr(text, "evaluation after step 20: loss "));
+        assert_non_null(strstr(text, "evaluation at step 20: loss "));
         char *last = strstr(text, "40/40  loss ");
         double loss, smoothed;
         assert_non_null(last);
@@ -245,11 +245,11 @@ static void mistakes_end_before_any_work(void **state) {
     const struct {
         const char *flag, *value, *message;
     } cases[] = {
-        {"--block_size", "1", "--block_size must be at least 2"},
+        {"--block_size", "1", "--block_size: expected 0 or at least 2"},
         {"--learning_rte", "1", "--learning_rate"},
-        {"--lr_scheduler_type", "cubic", "--lr_scheduler_type must be one of"},
-        {"--warmup_ratio", "2", "--warmup_ratio must be between 0 and 1"},
-        {"--max_steps", "2.5", "--max_steps takes a whole number"},
+        {"--lr_scheduler_type", "cubic", "--lr_scheduler_type: expected one of"},
+        {"--warmup_ratio", "2", "--warmup_ratio: expected a number from 0 to 1"},
+        {"--max_steps", "2.5", "--max_steps: expected an integer"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *const arguments[] = {
@@ -313,8 +313,8 @@ static void expect_own_work(room *r, const char **arguments, int count, const ch
         assert_true((json_real_value(json_object_get(result, "seconds")) > 0) == (NEW[i] > 0));
         assert_true(json_is_real(json_object_get(result, "train_loss")));
         if (i == 0) assert_int_equal(count_lines(o.messages, "1 step, "), 1);
-        if (i == 1) assert_int_equal(count_lines(o.messages, "2 steps (of 3 so far), "), 1);
-        if (i == 2) assert_int_equal(count_lines(o.messages, "nothing was left to train: 3 steps, "), 1);
+        if (i == 1) assert_int_equal(count_lines(o.messages, "2 steps (3 in total), "), 1);
+        if (i == 2) assert_int_equal(count_lines(o.messages, "training was already complete: 3 steps, "), 1);
         if (i == 2) assert_null(strstr(o.messages, "tokens/s"));
         json_decref(result);
         forget(&o);

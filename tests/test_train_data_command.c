@@ -130,7 +130,7 @@ static void data_is_encoded_beforehand(void **state) {
     assert_int_equal(stat(path, &after), 0);
     assert_true(before.st_ino != after.st_ino);
     outcome_free(&o);
-    REFUSES(f, 2, "--train_file needs --output_dir", "tokenize", "--tokenizer_name", "x", "--train_file", data);
+    REFUSES(f, 2, "--train_file requires --output_dir", "tokenize", "--tokenizer_name", "x", "--train_file", data);
     free((char *)(uintptr_t)flags[1]);
     free(data);
     free(path);

@@ -160,7 +160,7 @@ static int take_runs(const figures *f, const char *layout, chart_point points[MO
     json_array_foreach(f->runs, i, row) {
         double kl = number_of(row, "kl");
         if (strcmp(layout_of(row), layout) || count == MOST_RUNS) continue;
-        points[count++] = (chart_point){number_of(row, "runs"), kl > ROUNDING ? kl : NAN, 0};
+        points[count++] = (chart_point){number_of(row, "iterations"), kl > ROUNDING ? kl : NAN, 0};
     }
     return count;
 }

@@ -5,7 +5,7 @@
 
 #include "cli/flags.h"
 #include "cli/output.h"
-#include "cli/table.h"
+#include "cli/result_table.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ static const table_column COLUMNS[] = {
 
 static const table_column RUNS_COLUMNS[] = {
     {.key = "layout", .title = "layout"},
-    {.key = "runs", .title = "runs"},
+    {.key = "iterations", .title = "iterations"},
     {.key = "kl", .title = "KL", .decimals = 6},
     {0},
 };
@@ -40,7 +40,7 @@ static const table_column RUNS_COLUMNS[] = {
 typedef struct layout {
     char name[NAME_BYTES];
     int m, b;
-    json_t *runs; /* rows of bench --measure runs */
+    json_t *runs; /* rows of bench --measure iterations */
 } layout;
 
 typedef struct study {
@@ -96,7 +96,7 @@ static void add_forms(json_t *row, const layout *l) {
     json_t *form;
     copy_value(row, "exact_loss", json_array_get(l->runs, count - 1), "loss");
     json_array_foreach(l->runs, i, form) {
-        if (json_integer_value(json_object_get(form, "runs")) != l->m + l->b) continue;
+        if (json_integer_value(json_object_get(form, "iterations")) != l->m + l->b) continue;
         copy_value(row, "plan_loss", form, "loss");
         copy_value(row, "kl", form, "kl");
     }
@@ -132,7 +132,7 @@ static void add_speed(json_t *row, const json_t *speed, const json_t *batch) {
 static int read_layout(study *s, layout *l) {
     char passes[32];
     json_t *trained = load(s, l, "train.json"), *inspected = load(s, l, "inspect.json"),
-           *runs = load(s, l, "runs.json");
+           *runs = load(s, l, "iterations.json");
     json_t *speed = load(s, l, "speed.json"), *batch = load(s, l, "batch.json");
     json_t *row = json_pack("{s:s}", "layout", l->name);
     bool whole = trained && inspected && runs && speed && batch;
@@ -185,7 +185,7 @@ static int write_runs(const study *s) {
     for (int i = 0; i < s->count; i++) json_array_foreach(s->layouts[i].runs, j, row) {
             json_t *named = json_deep_copy(row);
             json_object_set_new(named, "layout", json_string(s->layouts[i].name));
-            if (json_object_get(row, "runs")) json_array_append(all, named);
+            if (json_object_get(row, "iterations")) json_array_append(all, named);
             json_decref(named);
         }
     int code = write_table(s, TABLE_CSV, RUNS_COLUMNS, all, "runs.csv");

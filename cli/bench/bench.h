@@ -1,152 +1,187 @@
-/* lckv bench: what its measures share. Each is a file of its own, makes rows (table.h) and may make a chart.
+/* lckv bench: code shared by its measurements. Each measurement is a file that produces rows (result_table.h) and
+ * optionally a chart.
  *
- * Models have random weights: speed and memory do not depend on what a weight is. */
+ * Most measurements use random weights, because speed and memory do not depend on the values of the weights. */
 #ifndef CLI_BENCH_BENCH_H
 #define CLI_BENCH_BENCH_H
 
 #include "cli/bench/chart.h"
 #include "cli/flags.h"
-#include "cli/table.h"
+#include "cli/result_table.h"
 #include "lckv.h"
 
-enum { BENCH_SPEED, BENCH_BATCH, BENCH_STREAM, BENCH_RUNS, BENCH_LOAD };
+enum { BENCH_SPEED, BENCH_BATCH, BENCH_STREAM, BENCH_ITERATIONS, BENCH_LOAD };
 
+/* Values of the flags. */
 typedef struct bench_options {
-    flag_list configs;
-    flag_list models; /* runs: checkpoints */
-    const char *overrides, *device;
-    int torch_dtype;
-    bool bf16;
-    int64_t threads;
-
-    int measure; /* BENCH_SPEED .. */
-    int64_t repetitions;
-    flag_list prompt_lengths, new_lengths, depths; /* speed */
-    int64_t num_sequences;
-    flag_list lengths; /* batch and load: "512+128" */
-    int search;        /* BENCH_BY_PLAN or BENCH_BY_TRYING */
-    int64_t memory_limit;
-    bool plan_only;
-    int64_t num_tokens, window_length, num_sink_tokens; /* stream */
-    const char *file;                                   /* runs */
-    int64_t block_size, num_blocks, most_runs;
-    const char *url, *api_key, *api_key_file; /* load */
-    flag_list rates;
-    int64_t num_requests;
-
-    const char *svg;
+    /* Models. */
+    flag_list configs;     /* configs of models with random weights */
+    flag_list models;      /* checkpoints, for BENCH_ITERATIONS */
+    const char *overrides; /* changes to all configs, "K=V,..."; NULL: none */
+    const char *device;    /* "cpu", "cuda:N", "auto" */
+    int torch_dtype;       /* type of the weights, an index of TORCH_DTYPES */
+    bool bf16;             /* compute in bfloat16; false: float32 */
+    int64_t threads;       /* CPU threads; 0 uses all processors */
+    int measure;           /* BENCH_SPEED, .. */
+    int64_t repetitions;   /* measured repetitions, after a warmup */
+    /* BENCH_SPEED. */
+    flag_list prompt_lengths, new_lengths; /* tokens per sequence of the prefill and the decode tests */
+    flag_list depths;                      /* tokens in the KV cache before a test */
+    int64_t num_sequences;                 /* batch size */
+    /* BENCH_BATCH and BENCH_LOAD. */
+    flag_list lengths;                        /* prompt length and new tokens, "512+128" */
+    int search;                               /* BENCH_BY_PLAN or BENCH_BY_TRYING */
+    int64_t memory_limit;                     /* bytes; 0 uses the free memory */
+    bool plan_only;                           /* print the largest batch without running it */
+    const char *url, *api_key, *api_key_file; /* server, and the key to send; NULL: none */
+    flag_list rates;                          /* requests per second; 0 sends all at once */
+    int64_t num_requests;                     /* requests per rate */
+    /* BENCH_STREAM. */
+    int64_t num_tokens;                     /* tokens to generate */
+    int64_t window_length, num_sink_tokens; /* sink cache in tokens; 0 keeps all tokens */
+    /* BENCH_ITERATIONS. */
+    const char *file;               /* text to score */
+    int64_t block_size, num_blocks; /* tokens per block, and maximum number of blocks */
+    int64_t max_iterations;         /* largest number of iterations */
+    /* Output. */
+    const char *svg; /* file for the chart; NULL: none */
     bool json, csv, md;
 } bench_options;
 
+/* How the largest batch is found: by computing its memory, or by running it. */
 enum { BENCH_BY_PLAN, BENCH_BY_TRYING };
 
-/* What a measure leaves. It adds rows, and says how they are shown. */
+/* Result of a measurement: rows, and the columns to print. */
 typedef struct bench_result {
     json_t *rows;                /* array of objects */
-    const table_column *columns; /* ends with one without key */
-    char *svg;                   /* with --svg alone; free() */
-    char device[32];
+    const table_column *columns; /* columns to print; ends with an entry without key */
+    char *svg;                   /* chart for --svg; NULL: none. Release with free() */
+    char device[32];             /* name of the device */
 } bench_result;
 
-/* Each returns 0, or an exit code after the message. */
+/* The measurements. Each returns 0, or an exit code after printing the error. */
 int bench_speed(const bench_options *o, bench_result *out);
 int bench_batch(const bench_options *o, bench_result *out);
 int bench_stream(const bench_options *o, bench_result *out);
-int bench_runs(const bench_options *o, bench_result *out);
+int bench_iterations(const bench_options *o, bench_result *out);
 int bench_load(const bench_options *o, bench_result *out);
 
-/* ---------------------------------------------------------------- models and runs */
+/* ---------------------------------------------------------------- random_model.c: models and engines */
 
+/* A model with random weights on its own device. */
 typedef struct bench_model {
     lckv_device *device;
-    lckv_config *config; /* with at least as many positions as were asked for */
+    lckv_config *config; /* config with at least the requested number of positions */
     lckv_model *model;
 } bench_model;
 
-/* A config's model on `device` (a name). The status of the library; `out` is empty where that is negative. */
+/* Creates the model of a config on `device` (a name). Returns the status of the library; on failure `out` is empty. */
 int bench_model_open(const bench_options *o, const char *config, const char *device, int64_t positions,
                      bench_model *out);
 void bench_model_close(bench_model *m);
 
-/* What people call a config: its file's name. */
+/* The display name of a config: its file name. */
 const char *bench_name(const char *config, char out[64]);
 
-/* Bytes of K and V that a token leaves in the cache, as it is computed here. */
+/* KV cache bytes per token in the type of computation. */
 int64_t bench_kv_bytes(const bench_options *o, const bench_model *m);
 
-/* An engine, and what has been told to it. */
+/* An engine and the state of its run. */
 typedef struct bench_engine {
     lckv_engine *engine;
-    int64_t vocab_size, cached_tokens;
-    bool failed; /* a token was none: logits were not numbers */
+    int64_t vocab_size;
+    int64_t cached_tokens; /* prompt tokens of this run that were in the prefix cache */
+    bool failed;           /* the logits were NaN */
 } bench_engine;
 
-/* kv_cache_memory: as in lckv_engine_options. `e` must stay where it is. */
+/* Opens an engine for that many sequences of at most `length` tokens; kv_cache_memory as in lckv_engine_options. `e`
+ * must not move afterwards. Returns the status of the library. */
 int bench_engine_open(const bench_options *o, const bench_model *m, int64_t sequences, int64_t length,
                       int64_t kv_cache_memory, bench_engine *e);
 void bench_engine_close(bench_engine *e);
 
-/* Random prompts: the first `prefix` tokens are always the same, those behind are of `seed` and of each prompt's own.
- */
+/* Requests with random prompts that run together. */
 typedef struct bench_requests {
-    int64_t count, prefix, prompt_length; /* tokens of a prompt, its prefix included */
-    int64_t new_tokens;
-    uint64_t seed;
-    bool stop_early;      /* as soon as a step has made tokens without reading a prompt */
-    const char *what;     /* for the progress line; NULL: none is shown */
-    double begins, share; /* where this run begins in all that is measured, 0 to 1, and what part of it it is */
+    int64_t count;         /* number of requests */
+    int64_t prompt_length; /* tokens per prompt */
+    int64_t prefix;        /* tokens at the start of the prompt that are the same in all prompts and runs */
+    int64_t new_tokens;    /* tokens to generate per request */
+    uint64_t seed;         /* random seed of the other prompt tokens */
+    bool stop_early;       /* stop after the first step that only decodes */
+    const char *label;     /* text of the progress line; NULL: none */
+    double progress;       /* progress at the start of this run, 0 to 1 */
+    double share;          /* part of the progress that is this run; 0: the total is unknown */
 } bench_requests;
 
+/* Durations and token counts of a run. */
 typedef struct bench_times {
-    double seconds; /* of all */
-    double prompt_seconds, decode_seconds;
-    int64_t cached_tokens, decode_tokens;
+    double seconds;                        /* duration of the run */
+    double prompt_seconds, decode_seconds; /* time in steps with prefill, and in steps that only decode */
+    int64_t cached_tokens;                 /* prompt tokens that were in the prefix cache */
+    int64_t decode_tokens;                 /* tokens of the steps that only decode */
 } bench_times;
 
-/* The status of the library; bench_outcome() makes it an exit code, after the message. */
+/* Runs the requests. Returns the status of the library; bench_outcome() makes an exit code of it and prints the error.
+ */
 int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out);
+/* Runs the requests once as a warmup, with `warmup_new_tokens` instead of their new_tokens, then `count` times with
+ * different seeds; times[count]. `progress` and `share` of the requests apply to all runs together. */
+int bench_engine_repeat(bench_engine *e, const bench_requests *r, int64_t warmup_new_tokens, int64_t count,
+                        bench_times *times);
 int bench_outcome(const bench_engine *e, int status);
 
-/* ---------------------------------------------------------------- small things */
+/* ---------------------------------------------------------------- lengths.c */
 
-/* The numbers of a list, each from `least` on. 0, or an exit code after the message. */
+/* Parses a list of integers, each at least `least`. Returns 0, or an exit code after printing the error. */
 int bench_numbers(const flag_list *list, const char *name, int64_t least, int64_t *numbers);
 
-enum { BENCH_MOST_LENGTHS = 32 };
+enum { BENCH_MAX_LENGTHS = 32 };
 
-/* "512+128" */
+/* A pair of lengths. */
 typedef struct bench_lengths {
-    const char *text;
-    int64_t prompt, new_tokens;
+    const char *text;           /* "512+128" */
+    int64_t prompt, new_tokens; /* tokens */
 } bench_lengths;
 
-/* All of o->lengths; 0, or an exit code after the message. */
+/* Parses o->lengths into out[BENCH_MAX_LENGTHS]. Returns 0, or an exit code after printing the error. */
 int bench_read_lengths(const bench_options *o, bench_lengths *out, int *count);
 
+/* ---------------------------------------------------------------- results.c */
+
+/* The first row whose string `key` is `text`, or NULL. */
+const json_t *bench_find_row(const json_t *rows, const char *key, const char *text);
+/* Sets ratio_key to the row's value divided by that of the first row with the same string `key`, 1 if there is none.
+ * Sets nothing if the ratio is not finite. */
+void bench_set_ratio(json_t *row, const json_t *rows, const char *key, const char *value_key, const char *ratio_key);
+
+/* A bar chart of rows. */
 typedef struct bench_bars_of {
-    const char *title, *value_title;
-    const char *const *groups; /* [group_count] names */
+    const char *title, *value_title; /* title of the chart, and of its values with their unit */
+    const char *const *groups;       /* [group_count] names of the groups */
     int group_count;
-    const char *key, *deviation; /* of a row's value and of its deviation, NULL: none */
-    int decimals;
+    const char *key, *deviation; /* keys of a row's value and of its standard deviation; NULL: none */
+    int decimals;                /* decimals of the printed values */
 } bench_bars_of;
 
-/* A bar for each config in each group, from rows that stand by config, then by group. The caller's, free(). */
+/* Draws a bar for each config in each group, from rows sorted by config, then by group. Release with free(). */
 char *bench_bars(const bench_options *o, const json_t *rows, const bench_bars_of *of);
 
-double bench_now(void); /* seconds, monotonic */
+/* Draws a line for each model. Its points are the next point_counts[i] of `points`. `chart` has titles and axes; its
+ * series are set here. Release with free(). */
+char *bench_lines(const flag_list *models, const int *point_counts, const chart_point *points, chart_lines chart);
 
+/* Measured values of one quantity. */
 typedef struct bench_sample {
-    double *values;
+    double *values; /* [count] */
     int count;
 } bench_sample;
 
 void bench_sample_add(bench_sample *s, double value);
 void bench_sample_free(bench_sample *s);
 double bench_mean(const bench_sample *s);
-double bench_deviation(const bench_sample *s); /* of the values; NAN for one, which has none */
-/* The mean of the values as `key`, and their deviation as `deviation` where there is one. */
+double bench_deviation(const bench_sample *s); /* standard deviation; NAN for a single value */
+/* Sets `key` to the mean of the values, and `deviation` to their standard deviation if there is one. */
 void bench_set_mean(json_t *row, const char *key, const char *deviation, const bench_sample *s);
-double bench_quantile(const bench_sample *s, double share); /* sorts them; nearest rank */
+double bench_quantile(const bench_sample *s, double share); /* nearest rank; sorts the values; NAN if there are none */
 
 #endif

@@ -1,4 +1,4 @@
-/* Series of points over two axes, see chart.h. */
+/* Charts with series of points over two axes; see chart.h. */
 #include "cli/bench/chart.h"
 #include "cli/bench/chart_parts.h"
 
@@ -33,15 +33,15 @@ static void set_scales(drawing *d) {
 }
 
 static double x_of(const drawing *d, double value) {
-    return LEFT + chart_axis_place(&d->x, value) * PLOT_WIDTH;
+    return LEFT + chart_axis_position(&d->x, value) * PLOT_WIDTH;
 }
 
 static double y_of(const drawing *d, double value) {
-    return TOP + PLOT_HEIGHT - chart_axis_place(&d->y, value) * PLOT_HEIGHT;
+    return TOP + PLOT_HEIGHT - chart_axis_position(&d->y, value) * PLOT_HEIGHT;
 }
 
-static bool has_place(const drawing *d, const chart_point *p) {
-    return isfinite(chart_axis_place(&d->x, p->x)) && isfinite(chart_axis_place(&d->y, p->y));
+static bool can_be_shown(const drawing *d, const chart_point *p) {
+    return isfinite(chart_axis_position(&d->x, p->x)) && isfinite(chart_axis_position(&d->y, p->y));
 }
 
 /* ---------------------------------------------------------------- axes */
@@ -86,29 +86,29 @@ static void draw_line(const drawing *d, int series) {
     put_dashes(d, series);
     fputs(" points=\"", d->out);
     for (int i = 0; i < s->count; i++)
-        if (has_place(d, &s->points[i]))
+        if (can_be_shown(d, &s->points[i]))
             fprintf(d->out, "%.1f,%.1f ", x_of(d, s->points[i].x), y_of(d, s->points[i].y));
     fputs("\"/>\n", d->out);
 }
 
-/* What has no place, such as 0 on a logarithmic axis, lies at the lower end. */
+/* Ends of error bars that cannot be shown, such as 0 on a logarithmic axis, are drawn at the lower end of the axis. */
 static void draw_error(const drawing *d, const chart_point *p, int series) {
     enum { CAP = 3 };
     double low, high, x = x_of(d, p->x), bottom = TOP + PLOT_HEIGHT;
-    if (!chart_deviates(p->y, p->deviation, &low, &high)) return;
+    if (!chart_error_bar(p->y, p->deviation, &low, &high)) return;
     double from = y_of(d, low), to = y_of(d, high);
     if (!isfinite(from)) from = bottom;
     fprintf(d->out, "<path class=\"error\" stroke=\"%s\" d=\"M%.1f %.1fh%dm-%d 0V%.1fm-%d 0h%d\"/>\n",
             chart_hue(series), x - CAP, from, 2 * CAP, CAP, to, CAP, 2 * CAP);
 }
 
-/* A line of many points says itself where they are. */
+/* Lines with many points have no markers. */
 static void draw_points(const drawing *d, int series) {
     enum { FEW = 40 };
     const chart_series *s = &d->chart->series[series];
     for (int i = 0; i < s->count && s->count <= FEW; i++) {
         const chart_point *p = &s->points[i];
-        if (!has_place(d, p)) continue;
+        if (!can_be_shown(d, p)) continue;
         draw_error(d, p, series);
         chart_put_dot(d->out, x_of(d, p->x), y_of(d, p->y), 3.5, series);
     }
@@ -131,7 +131,7 @@ static bool has_entry(const chart_series *s) {
     return s->name && s->count;
 }
 
-/* As many columns as the longest name leaves room for. */
+/* Number of legend columns, limited by the longest name. */
 static int legend_columns(const chart_lines *c) {
     int widest = 1;
     for (int i = 0; i < c->count; i++) {

@@ -1,8 +1,11 @@
 #include "cli/bench/chart_parts.h"
 
-#include <math.h>
+#include "cli/output.h"
 
-enum { MOST_TICKS = 6 };
+#include <math.h>
+#include <string.h>
+
+enum { MAX_TICKS = 6 };
 
 static const char *const HUES[] = {"#3b82f6", "#f59e0b", "#10b981", "#ef4444",
                                    "#a855f7", "#06b6d4", "#ec4899", "#84a30d"};
@@ -26,7 +29,7 @@ chart_axis chart_axis_empty(bool logarithmic) {
     return (chart_axis){.low = INFINITY, .high = -INFINITY, .logarithmic = logarithmic};
 }
 
-double chart_axis_place(const chart_axis *a, double value) {
+double chart_axis_position(const chart_axis *a, double value) {
     return (on_axis(a, value) - a->low) / (a->high - a->low);
 }
 
@@ -41,26 +44,27 @@ void chart_axis_include(chart_axis *a, double value, double deviation) {
     double low, high;
     if (!isfinite(on_axis(a, value))) return;
     include(a, value);
-    if (!chart_deviates(value, deviation, &low, &high)) return;
+    if (!chart_error_bar(value, deviation, &low, &high)) return;
     include(a, low);
     include(a, high);
 }
 
-/* 1, 2 or 5 times a power of ten, so that at most MOST_TICKS steps cover `span`; whole powers on a logarithmic axis. */
+/* Returns 1, 2 or 5 times a power of ten, so that at most MAX_TICKS steps cover `span`; on a logarithmic axis, a whole
+ * number of powers of ten. */
 static double tick_step(double span, bool logarithmic) {
-    double step = pow(10, floor(log10(span / MOST_TICKS)));
+    double step = pow(10, floor(log10(span / MAX_TICKS)));
     static const double FACTORS[] = {1, 2, 5, 10};
-    if (logarithmic) return fmax(1, ceil(span / MOST_TICKS));
+    if (logarithmic) return fmax(1, ceil(span / MAX_TICKS));
     for (int i = 0; i < 4; i++)
-        if (span / (step * FACTORS[i]) <= MOST_TICKS) return step * FACTORS[i];
+        if (span / (step * FACTORS[i]) <= MAX_TICKS) return step * FACTORS[i];
     return 10 * step;
 }
 
-/* Values that are all the same get some room on both sides. */
+/* Equal values get margins on both sides. */
 void chart_axis_round(chart_axis *a) {
     if (a->low > a->high || (a->low == 0 && a->high == 0)) a->low = 0, a->high = 1;
-    double least = fmax(1e-3 * fabs(a->high), 1e-9);
-    if (a->high - a->low < least) a->low -= least, a->high += least;
+    double margin = fmax(1e-3 * fabs(a->high), 1e-9);
+    if (a->high - a->low < margin) a->low -= margin, a->high += margin;
     a->step = tick_step(a->high - a->low, a->logarithmic);
     a->low = floor(a->low / a->step + 1e-9) * a->step;
     a->high = fmax(ceil(a->high / a->step - 1e-9) * a->step, a->low + a->step);
@@ -93,7 +97,7 @@ void chart_put_tick(FILE *out, const chart_axis *a, int i, const char *attribute
     fputs("</text>\n", out);
 }
 
-bool chart_deviates(double value, double deviation, double *low, double *high) {
+bool chart_error_bar(double value, double deviation, double *low, double *high) {
     *low = value >= 0 ? fmax(value - deviation, 0) : value - deviation;
     *high = value + deviation;
     return isfinite(value) && deviation > 0 && isfinite(deviation);
@@ -113,10 +117,8 @@ void chart_put_escaped(FILE *out, const char *text) {
 }
 
 int chart_text_width(const char *text) {
-    enum { LETTER = 7 };
-    int letters = 0;
-    for (; *text; text++) letters += ((unsigned char)*text & 0xc0) != 0x80; /* of UTF-8, not its later bytes */
-    return letters * LETTER;
+    enum { CHARACTER_WIDTH = 7 };
+    return display_width(text, strlen(text)) * CHARACTER_WIDTH;
 }
 
 void chart_put_page(FILE *out, int height, const char *title) {

@@ -1,4 +1,4 @@
-/* What both forms of charts are made of: the page, axes and their ticks, text, colours. See chart.h. */
+/* Parts of both kinds of charts: page, axes, ticks, text, colours. See chart.h. */
 #ifndef CLI_BENCH_CHART_PARTS_H
 #define CLI_BENCH_CHART_PARTS_H
 
@@ -7,33 +7,36 @@
 
 enum { CHART_WIDTH = 760 }; /* pixels */
 
-/* A logarithmic axis has low, high and step in powers of ten. */
+/* Range of an axis. On a logarithmic axis, low, high and step are exponents of ten. */
 typedef struct chart_axis {
-    double low, high, step;
+    double low, high; /* ends of the axis */
+    double step;      /* distance between ticks */
     bool logarithmic;
 } chart_axis;
 
-/* An axis that covers nothing yet. */
+/* Returns an axis that includes no value yet. */
 chart_axis chart_axis_empty(bool logarithmic);
-double chart_axis_place(const chart_axis *a, double value); /* 0 at low, 1 at high; not finite where there is none */
-/* A value, and with it what lies within its deviation. */
+/* Position of a value on the axis: 0 at low, 1 at high. Not finite if the value cannot be shown, such as 0 on a
+ * logarithmic axis. */
+double chart_axis_position(const chart_axis *a, double value);
+/* Extends the axis to a value and its deviation. */
 void chart_axis_include(chart_axis *a, double value, double deviation);
-void chart_axis_round(chart_axis *a); /* ends on ticks */
-int chart_axis_steps(const chart_axis *a);
-/* <text ATTRIBUTES> with the number at tick i. */
+void chart_axis_round(chart_axis *a);      /* extends both ends to ticks */
+int chart_axis_steps(const chart_axis *a); /* number of steps between the ends */
+/* Writes <text ATTRIBUTES> with the number at tick i. */
 void chart_put_tick(FILE *out, const chart_axis *a, int i, const char *attributes);
 
-/* Whether a point has error bars; then from *low to *high. Of times, speeds and losses none is negative: the bars of a
- * value that is not end at 0. */
-bool chart_deviates(double value, double deviation, double *low, double *high);
+/* Returns whether a value has an error bar, which extends from *low to *high. The bar of a value that is not negative
+ * does not go below 0, because times, speeds and losses are never negative. */
+bool chart_error_bar(double value, double deviation, double *low, double *high);
 
-/* The head of the file, the page and the title. */
+/* Writes the start of the file, the background and the title. */
 void chart_put_page(FILE *out, int height, const char *title);
 void chart_put_escaped(FILE *out, const char *text);
-/* Pixels that a text of 12 px takes at most. */
+/* Upper bound of the width of a 12 px text in pixels. */
 int chart_text_width(const char *text);
 
-/* Colours that read on white and on near-black. Indices beyond them begin again, hollow or dashed. */
+/* Colours that are readable on white and on near-black. Higher indices reuse them hollow or dashed. */
 const char *chart_hue(int index);
 bool chart_is_hollow(int index);
 void chart_put_dot(FILE *out, double x, double y, double radius, int index);

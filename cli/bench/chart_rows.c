@@ -1,4 +1,4 @@
-/* A value for each name, one under the other, see chart.h. */
+/* Charts with one named value per row; see chart.h. */
 #include "cli/bench/chart.h"
 #include "cli/bench/chart_parts.h"
 
@@ -9,14 +9,14 @@
 #include <string.h>
 
 /* Pixels. */
-enum { TOP = 54, BOTTOM = 36, EDGE = 16, GAP = 12, ROW = 22, GROUP = 26, BAR = 12, MOST_NAME = 300 };
+enum { TOP = 54, BOTTOM = 36, EDGE = 16, GAP = 12, ROW = 22, GROUP = 26, BAR = 12, MAX_NAME_WIDTH = 300 };
 enum { NUMBER_BYTES = 64 };
 
 typedef struct drawing {
     const chart_rows *chart;
     FILE *out;
     int left, right; /* of the plot */
-    bool own_scales; /* of each group */
+    bool own_scales; /* one scale per group */
     chart_axis axis;
 } drawing;
 
@@ -26,12 +26,12 @@ static const char *number_of(const chart_rows *c, const chart_row *r, char out[N
     double low, high;
     if (!isfinite(r->value)) return "";
     int length = snprintf(out, NUMBER_BYTES, "%.*f", c->decimals, r->value);
-    if (chart_deviates(r->value, r->deviation, &low, &high))
+    if (chart_error_bar(r->value, r->deviation, &low, &high))
         snprintf(out + length, NUMBER_BYTES - (size_t)length, " ± %.*f", c->decimals, r->deviation);
     return out;
 }
 
-/* Names on the left and numbers on the right have the room that the longest of each takes. */
+/* The margins fit the longest name and the longest number. */
 static void set_columns(drawing *d) {
     char text[NUMBER_BYTES];
     int names = 0, numbers = 0;
@@ -42,7 +42,7 @@ static void set_columns(drawing *d) {
             names = name > names ? name : names;
             numbers = number > numbers ? number : numbers;
         }
-    if (names > MOST_NAME) names = MOST_NAME;
+    if (names > MAX_NAME_WIDTH) names = MAX_NAME_WIDTH;
     d->left = EDGE + names + GAP;
     d->right = CHART_WIDTH - EDGE - numbers - GAP;
 }
@@ -58,18 +58,18 @@ static void include_group(const drawing *d, const chart_group *g, chart_axis *a)
     for (int i = 0; i < g->count; i++) chart_axis_include(a, g->rows[i].value, g->rows[i].deviation);
 }
 
-/* On one scale the bars of the smallest group could not be told from nothing. */
+/* If sizes differ a lot, the bars of the smallest group would not be visible on a common scale. */
 static bool need_own_scales(const drawing *d) {
-    const double MOST_RATIO = 8;
-    double least = INFINITY, most = 0;
+    const double MAX_RATIO = 8;
+    double smallest = INFINITY, largest = 0;
     for (int g = 0; g < d->chart->count; g++) {
         chart_axis a = chart_axis_empty(false);
         include_group(d, &d->chart->groups[g], &a);
         if (a.high <= 0) continue;
-        least = fmin(least, a.high);
-        most = fmax(most, a.high);
+        smallest = fmin(smallest, a.high);
+        largest = fmax(largest, a.high);
     }
-    return d->chart->bars && most > MOST_RATIO * least;
+    return d->chart->bars && largest > MAX_RATIO * smallest;
 }
 
 static void set_scale(drawing *d, const chart_group *groups, int count) {
@@ -80,7 +80,7 @@ static void set_scale(drawing *d, const chart_group *groups, int count) {
 }
 
 static double x_of(const drawing *d, double value) {
-    return d->left + chart_axis_place(&d->axis, value) * (d->right - d->left);
+    return d->left + chart_axis_position(&d->axis, value) * (d->right - d->left);
 }
 
 /* ---------------------------------------------------------------- parts */
@@ -91,12 +91,12 @@ static void put_text(const drawing *d, const char *attributes, double x, double 
     fputs("</text>\n", d->out);
 }
 
-/* The end of a name tells configs and layouts apart better than its beginning. */
+/* Long names are cut at the start, because their ends differ more. */
 static void put_name(const drawing *d, double y, const char *name) {
-    char cut[MOST_NAME / 7 + 8];
-    size_t most = MOST_NAME / 7, length = strlen(name);
-    if (length > most && chart_text_width(name) > MOST_NAME) {
-        const char *end = name + length - most + 1;
+    char cut[MAX_NAME_WIDTH / 7 + 8];
+    size_t max_bytes = MAX_NAME_WIDTH / 7, length = strlen(name);
+    if (length > max_bytes && chart_text_width(name) > MAX_NAME_WIDTH) {
+        const char *end = name + length - max_bytes + 1;
         while (((unsigned char)*end & 0xc0) == 0x80) end++;
         snprintf(cut, sizeof cut, "…%s", end);
         name = cut;
@@ -107,7 +107,7 @@ static void put_name(const drawing *d, double y, const char *name) {
 static void draw_error(const drawing *d, const chart_row *r, double y) {
     enum { CAP = 3 };
     double low, high;
-    if (!chart_deviates(r->value, r->deviation, &low, &high)) return;
+    if (!chart_error_bar(r->value, r->deviation, &low, &high)) return;
     double from = x_of(d, low), to = x_of(d, high);
     fprintf(d->out, "<path class=\"error%s\" stroke=\"%s\" d=\"M%.1f %.1fv%dm0 -%dH%.1fm0 -%dv%d\"/>\n",
             d->chart->bars ? " over" : "", chart_hue(r->hue), from, y - CAP, 2 * CAP, CAP, to, CAP, 2 * CAP);
@@ -145,7 +145,7 @@ static void draw_ticks(const drawing *d, double y) {
     }
 }
 
-/* Behind the rows of a group, from `from` to `to`; names of groups stay free of lines. */
+/* Draws the grid of a group from `from` to `to`, without crossing group headings. */
 static void draw_grid(const drawing *d, double from, double to) {
     int steps = chart_axis_steps(&d->axis);
     double level = x_of(d, d->chart->level);
@@ -179,7 +179,7 @@ char *chart_rows_svg(const chart_rows *c) {
     chart_put_page(d.out, height, c->title);
     put_text(&d, "", EDGE, 46, c->value_title);
     if (d.own_scales)
-        put_text(&d, "text-anchor=\"end\"", CHART_WIDTH - EDGE, 46, "each group has a scale of its own");
+        put_text(&d, "text-anchor=\"end\"", CHART_WIDTH - EDGE, 46, "each group has its own scale");
     else
         draw_ticks(&d, height - BOTTOM + 18);
     for (int g = 0; g < c->count; g++) y = draw_group(&d, &c->groups[g], y);

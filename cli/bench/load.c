@@ -1,13 +1,14 @@
-/* lckv bench --measure load: a running server under requests that come at random times, at so many a second: how long a
- * request waits for its first token, and how long for each that follows. See bench.h.
+/* lckv bench --measure load: latency of a running server under a Poisson process of requests: time to first token, and
+ * time between tokens. See bench.h.
  *
- * The client speaks the OpenAI-style API with streams (server-sent events) over libcurl, all requests on one thread, so
- * that times are those at which bytes came. Requests of a rate come when they are due, whether or not earlier ones are
- * answered: a server that is too slow shows it. */
+ * The client uses the OpenAI-compatible API with streaming (server-sent events) over libcurl. All requests run on one
+ * thread, so that times are those when bytes arrive. Requests are sent when they are due, whether or not earlier ones
+ * have finished, so that an overloaded server shows in the results. */
 #include "cli/bench/bench.h"
 
 #include "cli/api_key.h"
 #include "cli/output.h"
+#include "cli/timer.h"
 
 #ifdef LCKV_CURL
 
@@ -18,8 +19,8 @@
 #include <string.h>
 
 static const table_column COLUMNS[] = {
-    {.key = "request_rate", .title = "asked requests/s", .decimals = 2},
-    {.key = "requests_per_second", .title = "answered/s", .decimals = 2},
+    {.key = "request_rate", .title = "request rate, 1/s", .decimals = 2},
+    {.key = "requests_per_second", .title = "completed, 1/s", .decimals = 2},
     {.key = "failed", .title = "failed"},
     {.key = "tokens_per_second", .title = "tokens/s", .decimals = 1},
     {.key = "first_p50_ms", .title = "first token p50, ms", .decimals = 1},
@@ -30,37 +31,38 @@ static const table_column COLUMNS[] = {
     {0},
 };
 
-typedef struct loading loading;
+typedef struct load_test load_test;
 
-/* One request, from when it is due until its last byte. */
+/* A request, from when it is due until its last byte. */
 typedef struct client {
-    loading *all;
+    load_test *test;
     CURL *handle;
     char *body;
-    double due, last; /* seconds; when its last token came, 0: none has */
-    int64_t tokens;
-    char line[16]; /* how the line that comes begins; the rest of it is of no matter */
+    double due;     /* time at which to send the request, in seconds */
+    double last;    /* time of the last token in seconds; 0: none yet */
+    int64_t tokens; /* tokens so far */
+    char line[16];  /* start of the current line of the response */
     size_t line_bytes;
 } client;
 
-struct loading {
+struct load_test {
     const bench_options *o;
     char *url;
     struct curl_slist *headers;
     CURLM *multi;
-    client *clients; /* [o->num_requests] */
-    bench_sample first, between;
-    int64_t tokens, failed;
-    char message[160]; /* why the first one failed */
+    client *clients;             /* [o->num_requests] */
+    bench_sample first, between; /* milliseconds to the first token of a request, and between its tokens */
+    int64_t tokens, failed;      /* tokens of completed requests; number of failed requests */
+    char message[160];           /* error of the first failed request */
 };
 
-/* ---------------------------------------------------------------- what comes */
+/* ---------------------------------------------------------------- responses */
 
-/* An event of the stream is a line "data: {..}"; each has one token, and the last one is [DONE]. */
+/* Handles a line of the response. Each event is a line "data: {..}" with one token; the last event is [DONE]. */
 static void end_line(client *c) {
-    double now = bench_now();
+    double now = timer_seconds();
     if (c->line_bytes < 7 || memcmp(c->line, "data: {", 7)) return;
-    bench_sample_add(c->last > 0 ? &c->all->between : &c->all->first, 1e3 * (now - (c->last > 0 ? c->last : c->due)));
+    bench_sample_add(c->last > 0 ? &c->test->between : &c->test->first, 1e3 * (now - (c->last > 0 ? c->last : c->due)));
     c->last = now;
     c->tokens++;
 }
@@ -78,41 +80,41 @@ static size_t receive(char *data, size_t size, size_t count, void *user) {
     return size * count;
 }
 
-static void note_failure(loading *all, const char *reason) {
-    all->failed++;
-    if (all->message[0]) return;
-    snprintf(all->message, sizeof all->message, "%s", reason);
+static void note_failure(load_test *t, const char *reason) {
+    t->failed++;
+    if (t->message[0]) return;
+    snprintf(t->message, sizeof t->message, "%s", reason);
 }
 
-static void end_client(loading *all, const CURLMsg *message) {
+static void end_client(load_test *t, const CURLMsg *message) {
     client *c;
     long status = 0;
     char reason[64];
     curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &c);
     curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE, &status);
-    snprintf(reason, sizeof reason, "the server answered %ld", status);
+    snprintf(reason, sizeof reason, "the server responded with status %ld", status);
     if (message->data.result != CURLE_OK)
-        note_failure(all, curl_easy_strerror(message->data.result));
+        note_failure(t, curl_easy_strerror(message->data.result));
     else if (status != 200)
-        note_failure(all, reason);
-    all->tokens += c->tokens;
-    curl_multi_remove_handle(all->multi, c->handle);
+        note_failure(t, reason);
+    t->tokens += c->tokens;
+    curl_multi_remove_handle(t->multi, c->handle);
     curl_easy_cleanup(c->handle);
     c->handle = NULL;
 }
 
-/* ---------------------------------------------------------------- what is asked */
+/* ---------------------------------------------------------------- requests */
 
-/* Ids that every model has. With log-probabilities, even of no other tokens, each token has an event of its own:
- * without, a server waits where bytes make no character yet. Each prompt begins in its own way, so that none is found
- * in the server's cache. */
+/* Uses token ids that every model has. Log-probabilities are requested because every token then has its own event;
+ * without them, the server delays tokens that end inside a character. Prompts start differently, so that the prefix
+ * cache does not apply. */
 static char *make_body(const bench_lengths *l, uint64_t number) {
-    enum { MOST_ID = 200, LEAST_ID = 3 };
+    enum { MAX_ID = 200, MIN_ID = 3 };
     json_t *ids = json_array();
     uint64_t x = number * 0x9e3779b97f4a7c15 + 1;
     for (int64_t i = 0; i < l->prompt; i++) {
         x = x * 6364136223846793005 + 1442695040888963407; /* Knuth's MMIX generator */
-        json_array_append_new(ids, json_integer(LEAST_ID + (json_int_t)((x >> 33) % (MOST_ID - LEAST_ID))));
+        json_array_append_new(ids, json_integer(MIN_ID + (json_int_t)((x >> 33) % (MAX_ID - MIN_ID))));
     }
     json_t *request =
         json_pack("{s:o, s:I, s:b, s:b, s:i, s:i}", "prompt", ids, "max_tokens", (json_int_t)l->new_tokens, "stream", 1,
@@ -122,19 +124,19 @@ static char *make_body(const bench_lengths *l, uint64_t number) {
     return body;
 }
 
-static void start_client(loading *all, client *c) {
+static void start_client(load_test *t, client *c) {
     c->handle = need(curl_easy_init());
-    curl_easy_setopt(c->handle, CURLOPT_URL, all->url);
+    curl_easy_setopt(c->handle, CURLOPT_URL, t->url);
     curl_easy_setopt(c->handle, CURLOPT_POSTFIELDS, c->body);
-    curl_easy_setopt(c->handle, CURLOPT_HTTPHEADER, all->headers);
+    curl_easy_setopt(c->handle, CURLOPT_HTTPHEADER, t->headers);
     curl_easy_setopt(c->handle, CURLOPT_WRITEFUNCTION, receive);
     curl_easy_setopt(c->handle, CURLOPT_WRITEDATA, c);
     curl_easy_setopt(c->handle, CURLOPT_PRIVATE, c);
     curl_easy_setopt(c->handle, CURLOPT_NOSIGNAL, 1L);
-    curl_multi_add_handle(all->multi, c->handle);
+    curl_multi_add_handle(t->multi, c->handle);
 }
 
-/* Times between requests of a Poisson process are exponential. The same at each run. */
+/* The time to the next request in seconds: exponentially distributed, as in a Poisson process. The seed is fixed. */
 static double next_gap(uint64_t number, double rate) {
     uint64_t x = (number + 1) * 0x9e3779b97f4a7c15;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
@@ -143,70 +145,70 @@ static double next_gap(uint64_t number, double rate) {
     return rate > 0 ? -log(uniform) / rate : 0;
 }
 
-static void prepare(loading *all, const bench_lengths *l, double rate, uint64_t seed) {
-    double due = bench_now();
-    int64_t count = all->o->num_requests;
-    all->clients = need(calloc((size_t)count, sizeof *all->clients));
+static void prepare(load_test *t, const bench_lengths *l, double rate, uint64_t seed) {
+    double due = timer_seconds();
+    int64_t count = t->o->num_requests;
+    t->clients = need(calloc((size_t)count, sizeof *t->clients));
     for (int64_t i = 0; i < count; i++) {
         uint64_t number = (seed << 32) + (uint64_t)i;
-        all->clients[i] = (client){.all = all, .body = make_body(l, number)};
+        t->clients[i] = (client){.test = t, .body = make_body(l, number)};
         if (i) due += next_gap(number, rate);
-        all->clients[i].due = due;
+        t->clients[i].due = due;
     }
 }
 
-/* ---------------------------------------------------------------- a rate */
+/* ---------------------------------------------------------------- one rate */
 
-static void take_ended(loading *all) {
+static void end_clients(load_test *t) {
     int left;
-    for (CURLMsg *m; (m = curl_multi_info_read(all->multi, &left));)
-        if (m->msg == CURLMSG_DONE) end_client(all, m);
+    for (CURLMsg *m; (m = curl_multi_info_read(t->multi, &left));)
+        if (m->msg == CURLMSG_DONE) end_client(t, m);
 }
 
-static int run(loading *all, double *seconds) {
-    int64_t started = 0, count = all->o->num_requests;
+static int run(load_test *t, double *seconds) {
+    int64_t started = 0, count = t->o->num_requests;
     int running = 0;
-    double begin = bench_now();
+    double start = timer_seconds();
     while ((started < count || running) && !interrupted()) {
-        while (started < count && all->clients[started].due <= bench_now()) {
-            start_client(all, &all->clients[started++]);
+        while (started < count && t->clients[started].due <= timer_seconds()) {
+            start_client(t, &t->clients[started++]);
             running++;
         }
         int wait = 100;
-        if (started < count) wait = (int)fmin(wait, fmax(0, 1e3 * (all->clients[started].due - bench_now())));
-        curl_multi_poll(all->multi, NULL, 0, wait, NULL);
-        curl_multi_perform(all->multi, &running);
-        take_ended(all);
+        if (started < count) wait = (int)fmin(wait, fmax(0, 1e3 * (t->clients[started].due - timer_seconds())));
+        curl_multi_poll(t->multi, NULL, 0, wait, NULL);
+        curl_multi_perform(t->multi, &running);
+        end_clients(t);
         if (progress_due())
             progress((double)(started - running) / (double)count, "%lld of %lld requests sent, %d running",
                      (long long)started, (long long)count, running);
     }
-    *seconds = bench_now() - begin;
+    *seconds = timer_seconds() - start;
     progress_end();
     return interrupted() ? library_error("bench", LCKV_ERROR_INTERRUPTED) : EXIT_FINE;
 }
 
-static void finish(loading *all) {
-    for (int64_t i = 0; all->clients && i < all->o->num_requests; i++) {
-        client *c = &all->clients[i];
-        if (c->handle) curl_multi_remove_handle(all->multi, c->handle);
+static void finish(load_test *t) {
+    for (int64_t i = 0; t->clients && i < t->o->num_requests; i++) {
+        client *c = &t->clients[i];
+        if (c->handle) curl_multi_remove_handle(t->multi, c->handle);
         curl_easy_cleanup(c->handle);
         free(c->body);
     }
-    free(all->clients);
-    all->clients = NULL;
-    bench_sample_free(&all->first);
-    bench_sample_free(&all->between);
-    curl_multi_cleanup(all->multi);
+    free(t->clients);
+    t->clients = NULL;
+    bench_sample_free(&t->first);
+    bench_sample_free(&t->between);
+    curl_multi_cleanup(t->multi);
 }
 
-static json_t *make_row(const loading *all, double rate, double seconds) {
-    int64_t answered = all->o->num_requests - all->failed;
+static json_t *make_row(const load_test *t, double rate, double seconds) {
+    int64_t completed = t->o->num_requests - t->failed;
     json_t *row =
         json_pack("{s:f, s:f, s:I, s:I, s:I, s:f}", "request_rate", rate, "requests_per_second",
-                  (double)answered / seconds, "answered", (json_int_t)answered, "failed", (json_int_t)all->failed,
-                  "tokens", (json_int_t)all->tokens, "tokens_per_second", (double)all->tokens / seconds);
-    if (all->between.count) json_object_set_new(row, "between_mean_ms", json_real(bench_mean(&all->between)));
+                  (double)completed / seconds, "answered", (json_int_t)completed, "failed", (json_int_t)t->failed,
+                  "tokens", (json_int_t)t->tokens, "tokens_per_second", (double)t->tokens / seconds);
+    if (t->between.count) json_object_set_new(row, "between_mean_ms", json_real(bench_mean(&t->between)));
     static const struct {
         const char *key;
         double share;
@@ -214,30 +216,29 @@ static json_t *make_row(const loading *all, double rate, double seconds) {
     for (int i = 0; i < 2; i++) {
         char key[32];
         snprintf(key, sizeof key, "first_%s", SHARES[i].key);
-        if (all->first.count) json_object_set_new(row, key, json_real(bench_quantile(&all->first, SHARES[i].share)));
+        if (t->first.count) json_object_set_new(row, key, json_real(bench_quantile(&t->first, SHARES[i].share)));
         snprintf(key, sizeof key, "between_%s", SHARES[i].key);
-        if (all->between.count)
-            json_object_set_new(row, key, json_real(bench_quantile(&all->between, SHARES[i].share)));
+        if (t->between.count) json_object_set_new(row, key, json_real(bench_quantile(&t->between, SHARES[i].share)));
     }
     return row;
 }
 
-static int run_rate(loading *all, const bench_lengths *l, double rate, uint64_t seed, json_t *rows) {
+static int run_rate(load_test *t, const bench_lengths *l, double rate, uint64_t seed, json_t *rows) {
     double seconds;
-    all->tokens = all->failed = 0;
-    all->multi = need(curl_multi_init());
-    prepare(all, l, rate, seed);
-    int code = run(all, &seconds);
-    if (!code && all->failed == all->o->num_requests)
-        code = failure("bench", "no request to %s was answered: %s", all->url, all->message);
+    t->tokens = t->failed = 0;
+    t->multi = need(curl_multi_init());
+    prepare(t, l, rate, seed);
+    int code = run(t, &seconds);
+    if (!code && t->failed == t->o->num_requests)
+        code = failure("bench", "all requests to %s failed: %s", t->url, t->message);
     char failed[48];
-    if (!code && all->failed) notice("%s failed: %s", people_number(all->failed, "request", failed), all->message);
-    if (!code) json_array_append_new(rows, make_row(all, rate, seconds));
-    finish(all);
+    if (!code && t->failed) notice("%s failed: %s", human_quantity(t->failed, "request", failed), t->message);
+    if (!code) json_array_append_new(rows, make_row(t, rate, seconds));
+    finish(t);
     return code;
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- measurement */
 
 enum { TIMES = 4 };
 static const char *const TIME_KEYS[TIMES] = {"first_p50_ms", "first_p99_ms", "between_p50_ms", "between_p99_ms"};
@@ -259,8 +260,8 @@ static char *draw_lines(const json_t *rows, size_t count) {
         }
         series[k] = (chart_series){TIME_NAMES[k], points + (size_t)k * count, (int)count};
     }
-    const chart_lines c = {.title = "Waiting for tokens under load",
-                           .x_title = "requests a second",
+    const chart_lines c = {.title = "Latency under load",
+                           .x_title = "requests/s",
                            .y_title = "ms",
                            .series = series,
                            .count = TIMES,
@@ -271,7 +272,7 @@ static char *draw_lines(const json_t *rows, size_t count) {
     return svg;
 }
 
-/* Where no line can be drawn: of one rate, or where requests come all at once, which is no rate. */
+/* Used if no line can be drawn: for a single rate, or if all requests are sent at once. */
 static char *draw_bars(const json_t *rows, size_t count) {
     chart_group *groups = need(calloc(count, sizeof *groups));
     chart_row *bars = need(calloc(TIMES * count, sizeof *bars));
@@ -279,12 +280,12 @@ static char *draw_bars(const json_t *rows, size_t count) {
     for (size_t i = 0; i < count; i++) {
         double rate = value_of(rows, i, "request_rate");
         snprintf(names[i], sizeof names[i], "all requests at once");
-        if (rate > 0) snprintf(names[i], sizeof names[i], "%g requests a second", rate);
+        if (rate > 0) snprintf(names[i], sizeof names[i], "%g requests/s", rate);
         groups[i] = (chart_group){names[i], bars + TIMES * i, TIMES};
         for (int k = 0; k < TIMES; k++)
             bars[TIMES * i + (size_t)k] = (chart_row){TIME_NAMES[k], value_of(rows, i, TIME_KEYS[k]), 0, k};
     }
-    const chart_rows c = {.title = "Waiting for tokens under load",
+    const chart_rows c = {.title = "Latency under load",
                           .value_title = "ms",
                           .groups = groups,
                           .count = (int)count,
@@ -305,45 +306,46 @@ static char *draw(const json_t *rows) {
 }
 
 static int read_rates(const bench_options *o, double *rates) {
-    if (o->rates.count > BENCH_MOST_LENGTHS)
-        return usage_error("bench", "--request_rates takes at most %d, found %d", BENCH_MOST_LENGTHS, o->rates.count);
+    if (o->rates.count > BENCH_MAX_LENGTHS)
+        return usage_error("bench", "--request_rates: expected at most %d, found %d", BENCH_MAX_LENGTHS,
+                           o->rates.count);
     for (int i = 0; i < o->rates.count; i++) {
         char *end;
         rates[i] = strtod(o->rates.items[i], &end);
         if (*end || !(rates[i] >= 0) || rates[i] > 1e6)
-            return usage_error("bench", "--request_rates takes numbers from 0 on, found \"%s\"", o->rates.items[i]);
+            return usage_error("bench", "--request_rates: expected numbers >= 0, found \"%s\"", o->rates.items[i]);
     }
     return EXIT_FINE;
 }
 
-static int set_headers(loading *all) {
+static int set_headers(load_test *t) {
     char *key;
-    int code = read_api_key("bench", all->o->api_key, all->o->api_key_file, &key);
-    all->headers = curl_slist_append(NULL, "Content-Type: application/json");
+    int code = read_api_key("bench", t->o->api_key, t->o->api_key_file, &key);
+    t->headers = curl_slist_append(NULL, "Content-Type: application/json");
     if (!key) return code;
     size_t bytes = strlen(key) + 32;
     char *header = need(malloc(bytes));
     snprintf(header, bytes, "Authorization: Bearer %s", key);
-    all->headers = curl_slist_append(all->headers, header);
+    t->headers = curl_slist_append(t->headers, header);
     free(header);
     free(key);
     return code;
 }
 
 int bench_load(const bench_options *o, bench_result *out) {
-    double rates[BENCH_MOST_LENGTHS];
-    static bench_lengths lengths[BENCH_MOST_LENGTHS];
+    double rates[BENCH_MAX_LENGTHS];
+    static bench_lengths lengths[BENCH_MAX_LENGTHS];
     int count, code = bench_read_lengths(o, lengths, &count);
     if (!code) code = read_rates(o, rates);
     if (code) return code;
-    loading all = {.o = o, .url = need(malloc(strlen(o->url) + 32))};
-    sprintf(all.url, "%s/v1/completions", o->url);
+    load_test t = {.o = o, .url = need(malloc(strlen(o->url) + 32))};
+    sprintf(t.url, "%s/v1/completions", o->url);
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    code = set_headers(&all);
+    code = set_headers(&t);
     for (int i = 0; i < o->rates.count && !code; i++)
-        code = run_rate(&all, &lengths[0], rates[i], (uint64_t)i + 1, out->rows);
-    curl_slist_free_all(all.headers);
-    free(all.url);
+        code = run_rate(&t, &lengths[0], rates[i], (uint64_t)i + 1, out->rows);
+    curl_slist_free_all(t.headers);
+    free(t.url);
     out->columns = COLUMNS;
     if (!code && o->svg) out->svg = draw(out->rows);
     return code;
@@ -353,7 +355,7 @@ int bench_load(const bench_options *o, bench_result *out) {
 
 int bench_load(const bench_options *o, bench_result *out) {
     (void)o, (void)out;
-    return failure("bench", "this lckv was built without libcurl, and asks no server");
+    return failure("bench", "this lckv was built without libcurl, which --measure load requires");
 }
 
 #endif

@@ -1,20 +1,19 @@
-/* lckv bench --measure speed: prompts and decoding apart, as llama-bench names them: pp512 reads 512 tokens (and
- * chooses one behind them), tg128 makes 128; "@ d1024" does so behind 1024 tokens that are in the cache. See bench.h.
- */
+/* lckv bench --measure speed: prefill and decode throughput, with the names of llama-bench: pp512 is the prefill of 512
+ * tokens (and samples one), tg128 decodes 128; "@ d1024" starts with 1024 tokens in the KV cache. See bench.h. */
 #include "cli/bench/bench.h"
 
 #include "cli/output.h"
 
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 typedef struct speed_test {
-    char name[64];
-    bool reads; /* a prompt; else new tokens are made */
-    int64_t tokens, depth;
+    char name[64];         /* "pp512 @ d1024" */
+    bool prefill;          /* measures prefill; false: decode */
+    int64_t tokens, depth; /* tokens to process per sequence, and tokens in the KV cache before */
 } speed_test;
 
-enum { MOST_TESTS = 3 * BENCH_MOST_LENGTHS };
+enum { MAX_TESTS = 3 * BENCH_MAX_LENGTHS };
 
 static const table_column COLUMNS[] = {
     {.key = "model", .title = "model"},
@@ -26,20 +25,20 @@ static const table_column COLUMNS[] = {
     {0},
 };
 
-/* ---------------------------------------------------------------- what is tested */
+/* ---------------------------------------------------------------- tests */
 
-static void add_test(speed_test *tests, int *count, bool reads, int64_t tokens, int64_t depth) {
-    if (*count == MOST_TESTS) return;
+static void add_test(speed_test *tests, int *count, bool prefill, int64_t tokens, int64_t depth) {
+    if (*count == MAX_TESTS) return;
     speed_test *t = &tests[(*count)++];
-    int length = snprintf(t->name, sizeof t->name, "%s%lld", reads ? "pp" : "tg", (long long)tokens);
+    int length = snprintf(t->name, sizeof t->name, "%s%lld", prefill ? "pp" : "tg", (long long)tokens);
     if (depth) snprintf(t->name + length, sizeof t->name - (size_t)length, " @ d%lld", (long long)depth);
-    t->reads = reads;
+    t->prefill = prefill;
     t->tokens = tokens;
     t->depth = depth;
 }
 
 static int read_tests(const bench_options *o, speed_test *tests, int *count) {
-    int64_t prompts[BENCH_MOST_LENGTHS], new_tokens[BENCH_MOST_LENGTHS], depths[BENCH_MOST_LENGTHS];
+    int64_t prompts[BENCH_MAX_LENGTHS], new_tokens[BENCH_MAX_LENGTHS], depths[BENCH_MAX_LENGTHS];
     int code = bench_numbers(&o->prompt_lengths, "prompt_lengths", 0, prompts);
     if (!code) code = bench_numbers(&o->new_lengths, "new_lengths", 0, new_tokens);
     if (!code) code = bench_numbers(&o->depths, "depths", 0, depths);
@@ -51,44 +50,41 @@ static int read_tests(const bench_options *o, speed_test *tests, int *count) {
             if (new_tokens[i]) add_test(tests, count, false, new_tokens[i], depths[d]);
     }
     if (code || *count) return code;
-    return usage_error("bench", "there is nothing to measure: --prompt_lengths and --new_lengths are 0 or none");
+    return usage_error("bench", "nothing to measure; set --prompt_lengths or --new_lengths");
 }
 
 /* ---------------------------------------------------------------- one test */
 
-/* What is there before: the tokens of a depth. A decoding test needs one at least, to go on from. */
+/* Prompt length: the tokens in the cache before the test, plus the tokens of a prefill test. Decode needs at least one
+ * prompt token. */
 static int64_t prompt_of(const speed_test *t) {
-    if (t->reads) return t->depth + t->tokens;
+    if (t->prefill) return t->depth + t->tokens;
     return t->depth ? t->depth : 1;
 }
 
-/* A prompt gives the first token, so that one more is asked for than are counted. */
+/* Prefill samples the first token, so decode requests one more than it counts. */
 static int64_t new_tokens_of(const speed_test *t) {
-    return t->reads ? 1 : t->tokens + 1;
+    return t->prefill ? 1 : t->tokens + 1;
 }
 
 static double speed_of(const speed_test *t, int64_t sequences, const bench_times *times) {
-    if (!t->reads) return (double)times->decode_tokens / times->decode_seconds;
+    if (!t->prefill) return (double)times->decode_tokens / times->decode_seconds;
     return (double)(sequences * prompt_of(t) - times->cached_tokens) / times->seconds;
 }
 
-/* The first round makes primitives, grows memory, records a GPU's steps, and leaves the depth's tokens in the cache. */
-static int take_rounds(const bench_options *o, bench_engine *e, const speed_test *t, const bench_requests *shown,
+/* The warmup creates primitives, allocates memory, captures GPU graphs, and fills the cache to the depth. */
+static int repeat_test(const bench_options *o, bench_engine *e, const speed_test *t, const bench_requests *shown,
                        bench_sample *speeds) {
     bench_requests r = *shown;
+    bench_times *times = need(calloc((size_t)o->repetitions, sizeof *times));
     r.count = o->num_sequences;
     r.prefix = t->depth;
     r.prompt_length = prompt_of(t);
     r.new_tokens = new_tokens_of(t);
-    r.share /= (double)o->repetitions + 1;
-    bench_times times;
-    int code = EXIT_FINE;
-    for (int64_t i = 0; i <= o->repetitions && !code; i++) {
-        r.seed = (uint64_t)i;
-        r.begins = shown->begins + (double)i * r.share;
-        code = bench_outcome(e, bench_engine_run(e, &r, &times));
-        if (i && !code) bench_sample_add(speeds, speed_of(t, o->num_sequences, &times));
-    }
+    int code = bench_outcome(e, bench_engine_repeat(e, &r, r.new_tokens, o->repetitions, times));
+    for (int64_t i = 0; i < o->repetitions && !code; i++)
+        bench_sample_add(speeds, speed_of(t, o->num_sequences, &times[i]));
+    free(times);
     return code;
 }
 
@@ -97,22 +93,12 @@ static int run_test(const bench_options *o, const bench_model *m, const speed_te
     bench_engine e;
     int64_t length = prompt_of(t) + new_tokens_of(t);
     int status = bench_engine_open(o, m, o->num_sequences, length, 0, &e);
-    int code = status < 0 ? library_error("bench", status) : take_rounds(o, &e, t, shown, speeds);
+    int code = status < 0 ? library_error("bench", status) : repeat_test(o, &e, t, shown, speeds);
     bench_engine_close(&e);
     return code;
 }
 
-/* ---------------------------------------------------------------- all of them */
-
-/* Of the first config, in the same test. */
-static double ratio_to_first(const json_t *rows, const speed_test *t, double speed) {
-    size_t i;
-    json_t *row;
-    json_array_foreach(rows, i,
-                       row) if (!strcmp(json_string_value(json_object_get(row, "test")), t->name)) return speed /
-        json_real_value(json_object_get(row, "tokens_per_second"));
-    return 1;
-}
+/* ---------------------------------------------------------------- all tests */
 
 static void add_row(const bench_options *o, const bench_model *m, const char *config, const speed_test *t,
                     const bench_sample *speeds, json_t *rows) {
@@ -121,7 +107,7 @@ static void add_row(const bench_options *o, const bench_model *m, const char *co
         json_pack("{s:s, s:I, s:I, s:s}", "model", bench_name(config, name), "kv_bytes_per_token",
                   (json_int_t)bench_kv_bytes(o, m), "sequences", (json_int_t)o->num_sequences, "test", t->name);
     bench_set_mean(row, "tokens_per_second", "deviation", speeds);
-    json_object_set_new(row, "ratio", json_real(ratio_to_first(rows, t, bench_mean(speeds))));
+    bench_set_ratio(row, rows, "test", "tokens_per_second", "ratio");
     json_array_append_new(rows, row);
 }
 
@@ -136,11 +122,11 @@ static int measure_config(const bench_options *o, const char *config, const spee
     int status = bench_model_open(o, config, o->device, positions, &m);
     int code = status < 0 ? library_error("bench", status) : EXIT_FINE;
     for (int i = 0; i < count && !code; i++) {
-        char what[128];
+        char label[128];
         bench_sample speeds = {0};
-        const bench_requests shown = {.what = what, .begins = (double)i / count, .share = 1.0 / count};
-        snprintf(what, sizeof what, "%.60s %.40s", config, tests[i].name);
-        progress(shown.begins, "%s", what);
+        const bench_requests shown = {.label = label, .progress = (double)i / count, .share = 1.0 / count};
+        snprintf(label, sizeof label, "%.60s %.40s", config, tests[i].name);
+        progress(shown.progress, "%s", label);
         code = run_test(o, &m, &tests[i], &shown, &speeds);
         if (!code) add_row(o, &m, config, &tests[i], &speeds, rows);
         bench_sample_free(&speeds);
@@ -151,16 +137,16 @@ static int measure_config(const bench_options *o, const char *config, const spee
 }
 
 int bench_speed(const bench_options *o, bench_result *out) {
-    static speed_test tests[MOST_TESTS];
+    static speed_test tests[MAX_TESTS];
     int count, code = read_tests(o, tests, &count);
     for (int i = 0; i < o->configs.count && !code; i++)
         code = measure_config(o, o->configs.items[i], tests, count, out->rows);
     out->columns = COLUMNS;
     if (code || !o->svg) return code;
-    const char *names[MOST_TESTS];
+    const char *names[MAX_TESTS];
     for (int i = 0; i < count; i++) names[i] = tests[i].name;
     const bench_bars_of bars = {
-        .title = "Speed of prompts (pp) and of decoding (tg), by tokens; @ d: behind so many",
+        .title = "Throughput of prefill (pp) and decode (tg), by tokens; @ d: tokens in the cache",
         .value_title = "tokens/s, mean ± standard deviation",
         .groups = names,
         .group_count = count,

@@ -1,7 +1,7 @@
-/* A conversation: what was said, how answers are sampled, and the engine that makes them. Used by lckv chat alone.
+/* A conversation of lckv chat: its messages, sampling settings, and the engine.
  *
- * chat.c answers, chat_commands.c is what a line can ask for instead, chat_examples.c the questions at hand,
- * chat_line.c the terminal; cmd_chat.c has the flags and the loop. */
+ * conversation.c generates answers, chat_commands.c runs chat commands, examples.c reads the questions of the command
+ * `example`, and line.c reads lines from the terminal. The flags and the main loop are in cmd_chat.c. */
 #ifndef CLI_CHAT_CHAT_H
 #define CLI_CHAT_CHAT_H
 
@@ -9,73 +9,79 @@
 
 #include <jansson.h>
 
+/* Sampling settings, as the flags of lckv chat with the same names. */
 typedef struct chat_settings {
     int64_t max_new_tokens, top_k, seed;
     double temperature, top_p, min_p, repetition_penalty;
 } chat_settings;
 
-/* What came of one answer. */
+/* Result of one answer. */
 typedef struct chat_result {
-    char *text; /* owned by the chat, until the next answer */
-    size_t bytes;
-    int64_t prompt_tokens, cached_tokens, new_tokens; /* cached: of the prompt, those that had been read before */
-    bool interrupted;
+    char *text;            /* [bytes] and a NUL; owned by the chat, valid until the next answer */
+    size_t bytes;          /* length of the text */
+    int64_t prompt_tokens; /* tokens of the conversation up to the answer */
+    int64_t cached_tokens; /* those of them that were reused from earlier turns */
+    int64_t new_tokens;    /* tokens of the answer */
+    bool interrupted;      /* Ctrl-C ended the answer */
 } chat_result;
 
 typedef struct chat {
-    const char *model_name;
-    lckv_tokenizer *tokenizer;
-    lckv_chat_template *chat_template; /* NULL: Human: and Assistant: lines */
-    lckv_engine *engine;
-    int32_t *eos_ids; /* [eos_count] that end an answer besides the model's own */
+    const char *model_name;            /* value of --model_name_or_path, for saved conversations */
+    lckv_tokenizer *tokenizer;         /* borrowed */
+    lckv_chat_template *chat_template; /* owned; NULL: lines that start with Human: and Assistant: */
+    lckv_engine *engine;               /* owned */
+    int32_t *eos_ids;                  /* [eos_count] tokens that end an answer, in addition to the model's EOS */
     int eos_count;
 
-    char *system_prompt, *initial_system_prompt; /* NULL: none */
-    chat_settings settings, initial;
-    json_t *messages; /* without the system prompt */
-    json_t *examples; /* {name: text} */
-    uint64_t answers; /* so far */
+    char *system_prompt, *initial_system_prompt; /* current one, and that of the flag; NULL: none */
+    chat_settings settings, initial_settings;    /* current ones, and those of the flags */
+    json_t *messages;                            /* array of {role, content}, without the system prompt */
+    json_t *examples;                            /* {name: text} */
+    uint64_t answers;                            /* number of answers so far */
 
-    bool shows; /* answers go to standard output as they come */
-    chat_result result;
-    size_t capacity; /* of result.text */
-    uint64_t request;
-    bool ended, broken; /* this answer; standard output takes no more */
+    bool streams;       /* answers are streamed to standard output */
+    chat_result result; /* the current answer */
+    size_t capacity;    /* allocated bytes of result.text */
+    uint64_t request;   /* number of the engine's current request */
+    bool ended;         /* the current answer is complete */
+    bool output_failed; /* standard output cannot be written */
 } chat;
 
-/* Forgets what was said. */
+/* Deletes all messages, but not the system prompt. */
 void chat_clear(chat *c);
 
-/* Says `text` and gets the answer, which becomes part of the conversation; one that Ctrl-C has cut too. On failure,
- * with the message in lckv_last_error(), nothing has been said. */
+/* Adds `text` as a message and generates the answer. Both become part of the conversation, even if Ctrl-C interrupted
+ * the answer. On failure returns the status of the library and leaves the conversation unchanged. */
 int chat_answer(chat *c, const char *text, const chat_result **out);
-void chat_on_event(void *user, const lckv_event *event); /* for the engine's options; `user` is the chat */
+/* Callback for lckv_engine_options; `user` is the chat. */
+void chat_on_event(void *user, const lckv_event *event);
 
 /* ---- chat_commands.c */
 
-typedef enum chat_verdict { CHAT_SAY, CHAT_DONE, CHAT_EXIT } chat_verdict;
+typedef enum chat_line_kind { CHAT_MESSAGE, CHAT_EXECUTED, CHAT_EXIT } chat_line_kind;
 
-/* What a line is: something to say (*message, which is the line's or the chat's), a command that was carried out, or
- * the wish to end. What is wrong with a command goes to stderr, and it counts as done. */
-chat_verdict chat_read_line(chat *c, const char *line, const char **message);
+/* Interprets a line: a message to send (*message points into the line or the chat), a command that was executed, or a
+ * request to exit. Errors of commands are printed to stderr, and the command counts as executed. */
+chat_line_kind chat_read_line(chat *c, const char *line, const char **message);
 
-/* ---- chat_examples.c */
+/* ---- examples.c */
 
-/* Built-in ones, and those of a file over them: JSON {"name": "text"} or {"name": {"text": "..."}}, or YAML of that
- * form; path NULL: none. 0, or an exit code after the message. */
+/* Reads the built-in questions and those of a file, which override them: JSON {"name": "text"} or {"name": {"text":
+ * "..."}}, or equivalent YAML. path may be NULL. Returns 0, or an exit code after printing the error. */
 int chat_examples_read(const char *command, const char *path, json_t **out);
 
-/* ---- chat_line.c */
+/* ---- line.c */
 
+/* Lines from standard input. On a terminal, shows a prompt and, if built with libedit, supports editing and history. */
 typedef struct chat_lines chat_lines;
 
-/* From standard input. With a terminal there are a prompt and, where libedit is, editing and history. */
 chat_lines *chat_lines_open(void);
 void chat_lines_close(chat_lines *l);
 bool chat_lines_has_terminal(const chat_lines *l);
-int chat_lines_failure(const chat_lines *l); /* EXIT_FAILED after a line that could not be read, and a message */
-/* The next line without its end, which belongs to `l`; NULL at the end. "" with *interrupted where Ctrl-C was pressed.
- */
+/* EXIT_FAILED if a line could not be read, which has been reported; else EXIT_FINE. */
+int chat_lines_failure(const chat_lines *l);
+/* Returns the next line without its line break, owned by `l`; NULL at the end of input. If Ctrl-C was pressed, returns
+ * "" and sets *interrupted. */
 const char *chat_lines_read(chat_lines *l, const char *prompt, bool *interrupted);
 
 #endif

@@ -1,7 +1,8 @@
-/* The questions that `example NAME` asks: some built in, more from a file.
+/* Questions for the chat command `example NAME`: built-in ones, and those of a JSON or YAML file.
  *
- * YAML is read as far as a list of names and texts needs it: NAME: TEXT, or NAME: with an indented text: TEXT below;
- * texts may stand in quotes, # begins a comment line, and all may stand under examples:. Anything else is an error. */
+ * Only a small part of YAML is supported: NAME: TEXT, or NAME: followed by a line with an indented "text: TEXT". Texts
+ * may be quoted, # starts a comment line, and all entries may be nested under "examples:". Anything else is an error.
+ */
 #include "cli/chat/chat.h"
 #include "cli/flags.h"
 #include "cli/input.h"
@@ -29,10 +30,10 @@ static int add_json(const char *command, const char *path, json_t *root, json_t 
     const char *name;
     json_t *value;
     if (!json_is_object(all)) all = root;
-    if (!json_is_object(all)) return failure(command, "%s: the examples should be an object", path);
+    if (!json_is_object(all)) return failure(command, "%s: expected an object of examples", path);
     json_object_foreach((json_t *)(uintptr_t)all, name, value) {
         if (!add_example(to, name, value))
-            return failure(command, "%s: '%s' should be a text without NUL, or an object with such a 'text'", path,
+            return failure(command, "%s: '%s': expected a string without NUL, or an object with such a 'text'", path,
                            name);
     }
     return EXIT_FINE;
@@ -43,15 +44,15 @@ static int add_json(const char *command, const char *path, json_t *root, json_t 
 typedef struct yaml {
     const char *command, *path;
     json_t *to;
-    char *name; /* of the entry whose text: is yet to come; NULL: none */
+    char *name; /* name of the entry whose text: is still missing; NULL: none */
     int line;
 } yaml;
 
-static int wrong(const yaml *y, const char *expected) {
+static int unexpected(const yaml *y, const char *expected) {
     return failure(y->command, "%s: line %d: expected %s", y->path, y->line, expected);
 }
 
-/* A scalar; it may stand in quotes, in which \n and '' are what YAML says. Cut in place. */
+/* Returns a scalar, unquoted in place; \n and '' in quotes are unescaped. */
 static char *scalar(char *text) {
     char quote = *text, *from = text + 1, *to = text;
     size_t length = strlen(text);
@@ -73,9 +74,9 @@ static char *scalar(char *text) {
 
 static int add_pair(yaml *y, const char *name, const char *text) {
     if (*text == '|' || *text == '>' || *text == '{' || *text == '[' || *text == '&' || *text == '*')
-        return wrong(y, "a text in one line");
+        return unexpected(y, "a text on one line");
     json_t *value = json_string(text);
-    if (!value) return wrong(y, "UTF-8");
+    if (!value) return unexpected(y, "UTF-8");
     json_object_set_new(y->to, name, value);
     return EXIT_FINE;
 }
@@ -84,7 +85,7 @@ static int read_yaml_line(yaml *y, char *line) {
     size_t indent = strspn(line, " ");
     char *name = line + indent, *colon = strchr(name, ':');
     if (!*scalar(name) || *name == '#' || !strcmp(name, "---")) return EXIT_FINE;
-    if (!colon || (colon[1] && colon[1] != ' ')) return wrong(y, "NAME: TEXT");
+    if (!colon || (colon[1] && colon[1] != ' ')) return unexpected(y, "NAME: TEXT");
     *colon = 0;
     char *text = scalar(colon + 1 + strspn(colon + 1, " "));
     name = scalar(name);
@@ -115,23 +116,12 @@ static int add_yaml(const char *command, const char *path, char *text, json_t *t
 
 /* ---- files */
 
-static char *read_file(const char *path, char why[160]) {
-    FILE *stream = open_input(path, why), *copy;
-    char *text = NULL, chunk[4096];
-    size_t bytes, got;
-    if (!stream) return NULL;
-    copy = need(open_memstream(&text, &bytes));
-    while ((got = fread(chunk, 1, sizeof chunk, stream)) > 0) fwrite(chunk, 1, got, copy);
-    fclose(copy);
-    fclose(stream);
-    return text;
-}
-
 int chat_examples_read(const char *command, const char *path, json_t **out) {
     json_error_t error;
     *out = need(json_loads(BUILT_IN, 0, NULL));
     if (!path) return EXIT_FINE;
-    char why[160], *text = read_file(path, why);
+    size_t bytes;
+    char why[INPUT_REASON_BYTES], *text = read_input(path, SIZE_MAX, &bytes, why);
     if (!text) return failure(command, "cannot read '%s': %s", path, why);
     bool json = text[strspn(text, " \t\r\n")] == '{';
     json_t *root = json ? parse_json(text, strlen(text), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error) : NULL;

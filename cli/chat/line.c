@@ -1,4 +1,4 @@
-/* Lines from standard input: by libedit where it is and standard input is a terminal, else plain. */
+/* Lines from standard input, with libedit if available and standard input is a terminal. */
 #include "cli/chat/chat.h"
 #include "cli/input.h"
 #include "cli/output.h"
@@ -19,17 +19,17 @@
 struct chat_lines {
     bool terminal;
     const char *prompt;
-    char *line; /* the last one */
-    size_t capacity;
-    int failure;
+    char *line;      /* the line read last */
+    size_t capacity; /* allocated bytes of `line` */
+    int failure;     /* exit code of a line that could not be read */
 #ifdef LCKV_EDIT
-    EditLine *editor; /* NULL: none */
+    EditLine *editor; /* NULL: standard input is not a terminal, or libedit does not support it */
     History *history;
-    mbstate_t state;
+    mbstate_t state; /* of a character that is partly read */
 #endif
 };
 
-/* Without its end. */
+/* Copies a line without its line break. */
 static const char *keep_line(chat_lines *l, const char *text, size_t bytes) {
     if (bytes && text[bytes - 1] == '\n') bytes--;
     if (bytes && text[bytes - 1] == '\r') bytes--;
@@ -42,25 +42,25 @@ static const char *keep_line(chat_lines *l, const char *text, size_t bytes) {
     return l->line;
 }
 
-static const char *nothing(chat_lines *l) {
+static const char *empty_line(chat_lines *l) {
     return keep_line(l, "", 0);
 }
 
-/* Waits for a key, or for a line where the terminal keeps lines until they end. A signal may come just before the wait
- * begins, and then does not end it. */
+/* Waits for input; returns false after Ctrl-C. Polls repeatedly, because a signal that arrives just before poll() does
+ * not interrupt it. */
 static bool wait_for_key(void) {
-    enum { LOOK_AGAIN = 200 }; /* milliseconds */
+    enum { POLL_INTERVAL = 200 }; /* milliseconds */
     struct pollfd key = {.fd = STDIN_FILENO, .events = POLLIN};
     while (!interrupted())
-        if (poll(&key, 1, LOOK_AGAIN) > 0) return true;
+        if (poll(&key, 1, POLL_INTERVAL) > 0) return true;
     return false;
 }
 
-/* The line in which Ctrl-C was pressed does not count. */
-static const char *leave_line(chat_lines *l) {
+/* Discards the line in which Ctrl-C was pressed. */
+static const char *discard_line(chat_lines *l) {
     print_bytes("\n", 1);
     print_flush();
-    return nothing(l);
+    return empty_line(l);
 }
 
 static const char *read_plain(chat_lines *l, bool *was_interrupted) {
@@ -69,11 +69,11 @@ static const char *read_plain(chat_lines *l, bool *was_interrupted) {
         print_flush();
         wait_for_key();
         *was_interrupted = take_interrupt();
-        if (*was_interrupted) return leave_line(l);
+        if (*was_interrupted) return discard_line(l);
     }
     ssize_t bytes = read_line("chat", NULL, stdin, &l->line, &l->capacity, &l->failure);
     *was_interrupted = take_interrupt();
-    if (*was_interrupted) return nothing(l);
+    if (*was_interrupted) return empty_line(l);
     return bytes < 0 ? NULL : keep_line(l, l->line, (size_t)bytes);
 }
 
@@ -84,7 +84,7 @@ static char *prompt_of(EditLine *editor) {
     return (char *)(uintptr_t)l->prompt;
 }
 
-/* The next character. libedit's own would go on waiting behind Ctrl-C. */
+/* Reads a character. Replaces libedit's own function, which keeps waiting after Ctrl-C. */
 static int read_character(EditLine *editor, wchar_t *out) {
     chat_lines *l;
     char byte;
@@ -96,7 +96,7 @@ static int read_character(EditLine *editor, wchar_t *out) {
         if (got <= 0) return (int)got;
         size_t used = mbrtowc(out, &byte, 1, &l->state);
         if (used <= 1) return 1;
-        if (used == (size_t)-1) memset(&l->state, 0, sizeof l->state); /* no character: left out */
+        if (used == (size_t)-1) memset(&l->state, 0, sizeof l->state); /* invalid byte: skipped */
     }
 }
 
@@ -120,7 +120,7 @@ static const char *read_edited(chat_lines *l, bool *was_interrupted) {
     HistEvent event;
     const char *line = el_gets(l->editor, &count);
     *was_interrupted = take_interrupt();
-    if (*was_interrupted) return leave_line(l);
+    if (*was_interrupted) return discard_line(l);
     if (!line || count <= 0) return NULL;
     line = keep_line(l, line, strlen(line));
     if (line[strspn(line, " ")]) history(l->history, &event, H_ENTER, line);

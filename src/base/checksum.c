@@ -9,7 +9,7 @@ enum { SLICES = 8 };
 static const uint64_t POLYNOMIAL = 0xC96C5795D7870F42; /* of ECMA-182, reflected */
 
 typedef struct tables {
-    uint64_t of[SLICES][256]; /* of[k][b]: what byte b adds k bytes before the end */
+    uint64_t of[SLICES][256]; /* of[k][b]: contribution of byte b, k bytes before the end */
 } tables;
 
 static void fill(tables *t) {
@@ -40,12 +40,12 @@ uint64_t checksum_add(uint64_t sum, const void *bytes, size_t count) {
 }
 
 static int add_open_file(const tables *t, int fd, const char *path, size_t bytes, uint64_t *sum) {
-    enum { PIECE = 1 << 16 };
-    char piece[PIECE];
-    for (size_t now; bytes; bytes -= now) {
-        now = bytes < PIECE ? bytes : PIECE;
-        TRY(file_read_open(fd, path, piece, now));
-        *sum = add(t, *sum, (const unsigned char *)piece, now);
+    enum { CHUNK = 1 << 16 };
+    char chunk[CHUNK];
+    for (size_t count; bytes; bytes -= count) {
+        count = bytes < CHUNK ? bytes : CHUNK;
+        TRY(file_read_open(fd, path, chunk, count));
+        *sum = add(t, *sum, (const unsigned char *)chunk, count);
     }
     return LCKV_OK;
 }

@@ -1,13 +1,13 @@
-/* CRC-64/XZ (ECMA-182, reflected): finds damage in files, is no defence against anyone who means it. */
+/* CRC-64/XZ (ECMA-182, reflected). Detects accidental damage of files, not tampering. */
 #ifndef BASE_CHECKSUM_H
 #define BASE_CHECKSUM_H
 
 #include "base/status.h"
 
-/* The checksum of what `sum` is the checksum of (0: of nothing), followed by these bytes. */
+/* Extends the checksum `sum` (0 at the start) by these bytes. */
 uint64_t checksum_add(uint64_t sum, const void *bytes, size_t count);
 
-/* Of a whole file, and its size. */
+/* The checksum and the size of a file. */
 int checksum_file(const char *path, uint64_t *sum, size_t *bytes);
 
 #endif

@@ -1,4 +1,4 @@
-/* Seconds, see clock.h. */
+/* Monotonic clock; see clock.h. */
 #include "base/clock.h"
 
 #include <time.h>

@@ -1,8 +1,8 @@
-/* The clock that durations are measured by: no adjustment of the date moves it. */
+/* Monotonic clock, for measuring durations. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
-/* Seconds since some moment before the process began. */
+/* Seconds since an arbitrary point before the start of the process. */
 double clock_seconds(void);
 
 #endif

@@ -20,7 +20,7 @@ int content_check_file(const char *path) {
     char start[sizeof POINTER];
     int fd;
     size_t bytes;
-    if (file_open(path, &fd, &bytes) < 0) return LCKV_OK; /* whoever reads it says why */
+    if (file_open(path, &fd, &bytes) < 0) return LCKV_OK; /* reading the file reports the error */
     ssize_t found = pread(fd, start, sizeof start, 0);
     close(fd);
     return content_check(path, start, found > 0 ? (size_t)found : 0);

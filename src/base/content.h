@@ -1,14 +1,14 @@
-/* Files that hold something else than their name says. */
+/* Detects files whose content does not match their name. */
 #ifndef BASE_CONTENT_H
 #define BASE_CONTENT_H
 
 #include "base/status.h"
 
-/* LCKV_ERROR_FORMAT where the first `bytes` of the file `path` are a Git LFS pointer: a few lines that a clone without
- * Git LFS leaves in place of a large file. */
+/* LCKV_ERROR_FORMAT if the first `bytes` of the file `path` are a Git LFS pointer: the few lines that a clone without
+ * Git LFS has in place of a large file. */
 int content_check(const char *path, const void *data, size_t bytes);
 
-/* The same, of a file that is not read otherwise; one that cannot be read is fine. */
+/* The same for a file that has not been read. A file that cannot be read passes. */
 int content_check_file(const char *path);
 
 #endif

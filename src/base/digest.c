@@ -1,4 +1,4 @@
-/* SHA-1 and SHA-256, in the words of FIPS 180-4; see digest.h. */
+/* SHA-1 and SHA-256, with the names of FIPS 180-4; see digest.h. */
 #include "base/digest.h"
 
 #include <stdio.h>
@@ -79,12 +79,12 @@ void digest_begin(digest *d, digest_kind kind) {
 
 void digest_add(digest *d, const void *bytes, size_t count) {
     const unsigned char *from = bytes;
-    size_t held = d->bytes % 64;
+    size_t buffered = d->bytes % 64;
     if (!count) return; /* `bytes` may be NULL */
     d->bytes += count;
-    if (held) {
-        size_t missing = 64 - held, taken = count < missing ? count : missing;
-        memcpy(d->block + held, from, taken);
+    if (buffered) {
+        size_t missing = 64 - buffered, taken = count < missing ? count : missing;
+        memcpy(d->block + buffered, from, taken);
         from += taken;
         count -= taken;
         if (taken < missing) return;

@@ -1,6 +1,7 @@
-/* Files: see file.h. */
+/* Files; see file.h. */
 #include "base/file.h"
 
+#include "base/folder.h"
 #include "base/rng.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@ static int file_fail(const char *what, const char *path) {
     return fail(LCKV_ERROR_FILE, "cannot %s '%s': %s", what, path, strerror(errno));
 }
 
-/* What stat() calls a file that is not a regular one. */
+/* Describes a file that is not a regular file. */
 static const char *kind_of_file(mode_t mode) {
     if (S_ISDIR(mode)) return "a folder";
     if (S_ISFIFO(mode)) return "a named pipe or a pipe";
@@ -29,8 +30,8 @@ static int check_regular(const struct stat *info, const char *path) {
     return LCKV_OK;
 }
 
-/* stat() comes first because opening a device or a socket may have effects or fail with a message that helps nobody;
- * O_NONBLOCK because the path may have become a named pipe since, and open() would wait for its writer. */
+/* Calls stat() first, because opening a device or a socket may have side effects or fail with an unhelpful message.
+ * Uses O_NONBLOCK, because the path may have become a named pipe in between, and open() would wait for a writer. */
 int file_open(const char *path, int *out, size_t *bytes) {
     struct stat info;
     *out = -1;
@@ -91,11 +92,11 @@ int folder_create(const char *path) {
     int status = LCKV_OK;
     for (char *slash = copy + 1; *copy && status >= 0; slash++) {
         if (*slash && *slash != '/') continue;
-        char kept = *slash;
+        char separator = *slash;
         *slash = 0;
         if (mkdir(copy, 0777) < 0 && !folder_exists(copy)) status = file_fail("create the folder", copy);
-        *slash = kept;
-        if (!kept) break;
+        *slash = separator;
+        if (!separator) break;
     }
     free(copy);
     return status;
@@ -105,8 +106,8 @@ int path_join(const char *dir, const char *name, char **out) {
     size_t length = strlen(dir), bytes = length + strlen(name) + 2;
     *out = malloc(bytes);
     REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", bytes);
-    const char *between = length && dir[length - 1] == '/' ? "" : "/";
-    snprintf(*out, bytes, "%s%s%s", dir, between, name);
+    const char *separator = length && dir[length - 1] == '/' ? "" : "/";
+    snprintf(*out, bytes, "%s%s%s", dir, separator, name);
     return LCKV_OK;
 }
 
@@ -115,20 +116,21 @@ const char *path_base(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-/* Random hexadecimal digits make the name unique among threads, processes and machines; O_EXCL proves it. The target's
- * name is cut so that the temporary name is not too long for the file system where the target's is not. */
-enum { KEPT_NAME_BYTES = 200 };
+/* Bytes of the target's name in the name of the temporary file, which would otherwise be too long for the file system
+ * if the target's name has the maximum length. Random hexadecimal digits make the temporary name unique among threads,
+ * processes and machines; O_EXCL guarantees it. */
+enum { PARTIAL_NAME_BYTES = 200 };
 
-static void name_partial(const char *path, char *out, size_t room) {
+static void name_partial(const char *path, char *out, size_t bytes) {
     int folder = (int)(path_base(path) - path);
-    snprintf(out, room, "%.*s%.*s.%016llx.partial", folder, path, KEPT_NAME_BYTES, path + folder,
+    snprintf(out, bytes, "%.*s%.*s.%016llx.partial", folder, path, PARTIAL_NAME_BYTES, path + folder,
              (unsigned long long)rng_entropy());
 }
 
-static int open_partial(new_file *file, const char *path, size_t room) {
+static int open_partial(new_file *file, const char *path, size_t bytes) {
     int fd;
     do {
-        name_partial(path, file->partial, room);
+        name_partial(path, file->partial, bytes);
         fd = open(file->partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     } while (fd < 0 && errno == EEXIST);
     if (fd >= 0) file->stream = fdopen(fd, "wb");
@@ -137,7 +139,7 @@ static int open_partial(new_file *file, const char *path, size_t room) {
     if (fd >= 0)
         close(fd);
     else
-        file->partial[0] = 0; /* not ours to remove */
+        file->partial[0] = 0; /* open() failed: there is no file of ours to remove */
     return status;
 }
 
@@ -200,15 +202,15 @@ int file_append(const char *path, FILE **out) {
 
 int file_link(const char *target, const char *path) {
     size_t bytes = strlen(path) + FILE_RANDOM_DIGITS + sizeof "..partial";
-    char *beside = malloc(bytes);
-    REQUIRE(beside, LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", bytes);
-    name_partial(path, beside, bytes);
-    int status = symlink(target, beside) < 0 ? file_fail("create the link", beside) : LCKV_OK;
-    if (status >= 0 && rename(beside, path) < 0) {
+    char *partial = malloc(bytes);
+    REQUIRE(partial, LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", bytes);
+    name_partial(path, partial, bytes);
+    int status = symlink(target, partial) < 0 ? file_fail("create the link", partial) : LCKV_OK;
+    if (status >= 0 && rename(partial, path) < 0) {
         status = file_fail("create the link", path);
-        unlink(beside);
+        unlink(partial);
     }
-    free(beside);
+    free(partial);
     return status;
 }
 
@@ -216,18 +218,6 @@ int file_write(new_file *file, const void *bytes, size_t count) {
     if (count && fwrite(bytes, 1, count, file->stream) != count)
         return file_fail("write", file->partial ? file->partial : file->path);
     return LCKV_OK;
-}
-
-/* The rename is durable only once the folder that holds the name is synced too. */
-static void sync_folder_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        fsync(fd); /* best effort: some file systems refuse to sync a folder */
-        close(fd);
-    }
-    free(folder);
 }
 
 int file_commit(new_file *file) {
@@ -239,7 +229,7 @@ int file_commit(new_file *file) {
     if (status >= 0 && file->partial && rename(file->partial, file->path) < 0)
         status = file_fail("rename into place", file->path);
     if (status >= 0 && file->partial) {
-        sync_folder_of(file->path);
+        folder_sync_parent(file->path);
         free(file->partial);
         file->partial = NULL;
     }

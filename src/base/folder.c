@@ -1,4 +1,4 @@
-/* Whole folders, see folder.h. */
+/* Folders; see folder.h. */
 #include "base/folder.h"
 
 #include "base/file.h"
@@ -33,14 +33,14 @@ int folder_remove(const char *path) {
     return LCKV_OK;
 }
 
-/* NAME.0123456789abcdef.partial */
+/* Whether a name has the form NAME.0123456789abcdef.partial. */
 static bool is_temporary(const char *name, const char *prefix) {
-    static const char END[] = ".partial";
-    size_t length = strlen(name), tail = FILE_RANDOM_DIGITS + sizeof END - 1;
+    static const char ENDING[] = ".partial";
+    size_t length = strlen(name), tail = FILE_RANDOM_DIGITS + sizeof ENDING - 1;
     if (length < tail + 1 || strncmp(name, prefix, strlen(prefix)) != 0) return false;
     const char *random = name + length - tail;
     return random[-1] == '.' && strspn(random, "0123456789abcdef") == FILE_RANDOM_DIGITS &&
-           !strcmp(random + FILE_RANDOM_DIGITS, END);
+           !strcmp(random + FILE_RANDOM_DIGITS, ENDING);
 }
 
 static int sweep_entries(const char *path, const char *prefix, DIR *folder) {
@@ -48,7 +48,7 @@ static int sweep_entries(const char *path, const char *prefix, DIR *folder) {
         char *inside;
         if (!is_temporary(entry->d_name, prefix)) continue;
         TRY(path_join(path, entry->d_name, &inside));
-        unlink(inside); /* a folder, which is none of ours, stays */
+        unlink(inside); /* does not remove folders */
         free(inside);
     }
     return LCKV_OK;
@@ -62,8 +62,7 @@ int folder_sweep(const char *path, const char *prefix) {
     return status;
 }
 
-/* Best effort: some file systems refuse to sync a folder. */
-static void sync_parent(const char *path) {
+void folder_sync_parent(const char *path) {
     char *parent = strndup(path, (size_t)(path_base(path) - path));
     int fd = parent ? open(*parent ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd >= 0) {
@@ -75,6 +74,6 @@ static void sync_parent(const char *path) {
 
 int folder_move(const char *from, const char *to) {
     REQUIRE(rename(from, to) == 0, LCKV_ERROR_FILE, "cannot rename '%s' to '%s': %s", from, to, strerror(errno));
-    sync_parent(to);
+    folder_sync_parent(to);
     return LCKV_OK;
 }

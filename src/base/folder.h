@@ -1,17 +1,21 @@
-/* Whole folders: removed, and moved so that a crash leaves one name or the other. */
+/* Removing folders, and renaming them atomically. */
 #ifndef BASE_FOLDER_H
 #define BASE_FOLDER_H
 
 #include "base/status.h"
 
-/* With everything in it. One that is not there is fine. */
+/* Removes a folder with its contents. A missing folder is fine. */
 int folder_remove(const char *path);
 
-/* Removes the temporary files (file.h) whose name begins with `prefix` ("": all of them) that killed processes left in
- * a folder. The caller holds a lock that keeps other writers of these files away. */
+/* Removes temporary files (file.h) that killed processes left in a folder, if their name starts with `prefix` ("":
+ * all). The caller must hold a lock against other writers of these files. */
 int folder_sweep(const char *path, const char *prefix);
 
-/* Renames within one parent; durable when it returns. `to` is not there, or is empty. */
+/* Syncs the parent folder of a path, after which a rename to that path is durable. Best effort: some file systems
+ * refuse to sync a folder. */
+void folder_sync_parent(const char *path);
+
+/* Renames a folder within one parent; durable when it returns. `to` must not exist, or be empty. */
 int folder_move(const char *from, const char *to);
 
 #endif

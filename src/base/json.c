@@ -1,4 +1,4 @@
-/* JSON through jansson, see json.h. */
+/* JSON with jansson; see json.h. */
 #include "base/json.h"
 
 #include "base/content.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Brackets inside of strings do not count; text that is not JSON may count as deeper than it is, never as flatter. */
+/* Ignores brackets inside strings. For invalid JSON the depth may be overestimated, never underestimated. */
 int lckv_check_json(const char *text, size_t bytes) {
     int depth = 0;
     bool in_string = false;
@@ -55,7 +55,7 @@ int json_read_file(const char *path, json_t **out) {
     return status;
 }
 
-/* The value of a key, NULL where it is absent or null. */
+/* The value of a key; NULL if absent or null. */
 static const json_t *lookup(const json_t *object, const char *key) {
     const json_t *value = json_object_get(object, key);
     return json_is_null(value) ? NULL : value;

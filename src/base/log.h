@@ -1,7 +1,7 @@
-/* Messages for people, handed to whoever called lckv_set_log(). The library itself prints nothing.
+/* Log messages, passed to the callback of lckv_set_log(). The library itself prints nothing.
  *
- * Levels by how often they fire: warning (something the user should change), info (once a command), debug (once a file
- * or a step). Nothing is logged per token or per op. */
+ * Levels: warning (something the user should change), info (once per command), debug (once per file or step). Nothing
+ * is logged per token or per op. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 

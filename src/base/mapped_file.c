@@ -1,4 +1,4 @@
-/* Mapped files, see mapped_file.h. */
+/* Memory-mapped files; see mapped_file.h. */
 #include "base/mapped_file.h"
 
 #include <errno.h>
@@ -8,22 +8,21 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The mappings that there are, for lckv_mapped_file_at(). A signal handler reads the table, so it takes no lock: a
- * place is claimed by its `begin`, filled, and shown by its `path`. Mappings beyond the last place have no name there.
- */
-enum { MOST_NAMED = 1024 };
+/* Table of mappings for lckv_mapped_file_at(). A signal handler reads it, so it has no lock: an entry is claimed by
+ * setting `begin`, filled, and published by setting `path`. If the table is full, further mappings are not listed. */
+enum { MAX_NAMED = 1024 };
 
 typedef struct named_mapping {
-    _Atomic uintptr_t begin; /* 0: the place is free */
+    _Atomic uintptr_t begin; /* 0: free entry */
     _Atomic size_t bytes;
-    char *_Atomic path; /* NULL: not filled yet, or being given up */
+    char *_Atomic path; /* NULL: not published */
 } named_mapping;
 
-static named_mapping mappings[MOST_NAMED];
+static named_mapping mappings[MAX_NAMED];
 
 static void add_name(const void *data, size_t bytes, const char *path) {
     char *copy = strdup(path);
-    for (int i = 0; copy && i < MOST_NAMED; i++) {
+    for (int i = 0; copy && i < MAX_NAMED; i++) {
         uintptr_t none = 0;
         if (!atomic_compare_exchange_strong(&mappings[i].begin, &none, (uintptr_t)data)) continue;
         atomic_store(&mappings[i].bytes, bytes);
@@ -34,7 +33,7 @@ static void add_name(const void *data, size_t bytes, const char *path) {
 }
 
 static void remove_name(const void *data) {
-    for (int i = 0; i < MOST_NAMED; i++) {
+    for (int i = 0; i < MAX_NAMED; i++) {
         if (atomic_load(&mappings[i].begin) != (uintptr_t)data) continue;
         free(atomic_exchange(&mappings[i].path, NULL));
         atomic_store(&mappings[i].begin, 0);
@@ -43,7 +42,7 @@ static void remove_name(const void *data) {
 }
 
 const char *lckv_mapped_file_at(const void *address) {
-    for (int i = 0; i < MOST_NAMED; i++) {
+    for (int i = 0; i < MAX_NAMED; i++) {
         const char *path = atomic_load(&mappings[i].path);
         uintptr_t begin = atomic_load(&mappings[i].begin);
         if (path && (uintptr_t)address - begin < atomic_load(&mappings[i].bytes)) return path;

@@ -1,8 +1,8 @@
-/* Mapped files: read where they lie on disk, shared with other processes.
+/* Memory-mapped files, read-only and shared with other processes.
  *
- * A mapped file must not become shorter: the next access to the part that is gone raises SIGBUS. The library installs
- * no signal handlers; it keeps a table of its mappings, so that a program's handler can say which file it was
- * (lckv_mapped_file_at() in lckv.h). Small files are read instead (file.h). */
+ * If a mapped file is truncated, access to the missing part raises SIGBUS. The library installs no signal handlers, but
+ * keeps a table of its mappings, so that a program's handler can name the file (lckv_mapped_file_at() in lckv.h). Small
+ * files are read instead (file.h). */
 #ifndef BASE_MAPPED_FILE_H
 #define BASE_MAPPED_FILE_H
 
@@ -14,7 +14,7 @@ typedef struct mapped_file {
 } mapped_file;
 
 int file_map(const char *path, mapped_file *out);
-/* The same of a file that file_open() opened; `fd` stays the caller's. */
+/* The same for a file opened by file_open(); the caller keeps `fd`. */
 int file_map_open(int fd, const char *path, size_t bytes, mapped_file *out);
 void file_unmap(mapped_file *file);
 

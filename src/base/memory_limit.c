@@ -1,4 +1,4 @@
-/* Limits of control groups, see memory_limit.h. */
+/* Memory limits of control groups; see memory_limit.h. */
 #include "base/memory_limit.h"
 
 #include <stdio.h>
@@ -6,10 +6,10 @@
 
 enum { PATH_BYTES = 4096 };
 
-/* What the two versions call the same. */
+/* File names of the two versions of control groups. */
 typedef struct version {
-    const char *folder; /* below /sys/fs/cgroup */
-    const char *limit, *used, *inactive;
+    const char *folder;                  /* folder of all groups below /sys/fs/cgroup */
+    const char *limit, *used, *inactive; /* files with the limit and the usage; key of the inactive file cache */
 } version;
 
 static const version V1 = {"/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"};
@@ -21,12 +21,12 @@ static FILE *open_in(const char *folder, const char *name) {
     return length < (int)sizeof path ? fopen(path, "r") : NULL;
 }
 
-/* `otherwise`: there is no such file, or no number in it ("max"). */
-static size_t read_number(const char *folder, const char *name, size_t otherwise) {
+/* Returns `default_value` if there is no such file, or no number in it ("max"). */
+static size_t read_number(const char *folder, const char *name, size_t default_value) {
     size_t value;
     FILE *file = open_in(folder, name);
-    if (!file) return otherwise;
-    if (fscanf(file, "%zu", &value) != 1) value = otherwise;
+    if (!file) return default_value;
+    if (fscanf(file, "%zu", &value) != 1) value = default_value;
     fclose(file);
     return value;
 }
@@ -41,7 +41,7 @@ static size_t read_statistic(const char *folder, const char *key) {
     return found;
 }
 
-static size_t left_in(const char *folder, const version *v) {
+static size_t free_in_group(const char *folder, const version *v) {
     size_t limit = read_number(folder, v->limit, SIZE_MAX), used = read_number(folder, v->used, 0);
     if (limit == SIZE_MAX) return SIZE_MAX;
     size_t inactive = read_statistic(folder, v->inactive);
@@ -49,36 +49,36 @@ static size_t left_in(const char *folder, const version *v) {
     return used < limit ? limit - used : 0;
 }
 
-/* The group and all that it lies in: each may have a limit. */
-static size_t left_up_from(const char *root, const char *group, const version *v) {
+/* The smallest free memory of a group and its ancestors, each of which may have a limit. */
+static size_t free_in_groups(const char *root, const char *group, const version *v) {
     char folder[PATH_BYTES];
-    size_t least = SIZE_MAX;
+    size_t smallest = SIZE_MAX;
     int base = snprintf(folder, sizeof folder, "%s/sys/fs/cgroup%s", root, v->folder);
     int length = snprintf(folder, sizeof folder, "%s/sys/fs/cgroup%s%s", root, v->folder, group);
-    if (length >= (int)sizeof folder) return least;
+    if (length >= (int)sizeof folder) return smallest;
     while (length >= base) {
-        size_t left = left_in(folder, v);
-        least = left < least ? left : least;
+        size_t left = free_in_group(folder, v);
+        smallest = left < smallest ? left : smallest;
         while (length > base && folder[length - 1] != '/') length--;
         folder[--length > base ? length : base] = '\0';
     }
-    return least;
+    return smallest;
 }
 
 size_t memory_limit_left(const char *root) {
     char line[PATH_BYTES];
-    size_t least = SIZE_MAX;
+    size_t smallest = SIZE_MAX;
     FILE *groups = open_in(root, "proc/self/cgroup");
     while (groups && fgets(line, sizeof line, groups)) {
         line[strcspn(line, "\n")] = '\0';
         char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
         if (!group) continue;
         *group++ = '\0';
-        bool second = !controllers[1];
-        if (!second && strcmp(controllers + 1, "memory")) continue;
-        size_t left = left_up_from(root, group, second ? &V2 : &V1);
-        least = left < least ? left : least;
+        bool is_v2 = !controllers[1];
+        if (!is_v2 && strcmp(controllers + 1, "memory")) continue;
+        size_t left = free_in_groups(root, group, is_v2 ? &V2 : &V1);
+        smallest = left < smallest ? left : smallest;
     }
     if (groups) fclose(groups);
-    return least;
+    return smallest;
 }

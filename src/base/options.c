@@ -1,10 +1,10 @@
-/* Option structs of the public interface, see options.h. */
+/* Option structs of the public interface; see options.h. */
 #include "base/options.h"
 
 #include <string.h>
 
-/* Larger than any struct: a size beyond it is not a size but memory that nobody has set. */
-enum { LARGEST_STRUCT = 1 << 16 };
+/* Upper bound of the size of a struct. A larger struct_size is uninitialized memory. */
+enum { MAX_STRUCT_BYTES = 1 << 16 };
 
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
@@ -31,12 +31,13 @@ int options_take(void *taken, size_t known, const void *given, const char *fille
     size_t size;
     if (!given) return LCKV_OK;
     memcpy(&size, given, sizeof size);
-    REQUIRE(size >= sizeof size && size <= LARGEST_STRUCT, LCKV_ERROR_ARGUMENT,
+    REQUIRE(size >= sizeof size && size <= MAX_STRUCT_BYTES, LCKV_ERROR_ARGUMENT,
             "options were not filled by %s(): struct_size is %zu; call it before you set fields", filler, size);
-    REQUIRE(size <= known || all_zero((const unsigned char *)given + known, size - known), LCKV_ERROR_UNSUPPORTED,
-            "an option is set that lckv %s does not know (struct_size %zu, known are %zu bytes); use the library that "
-            "belongs to your lckv.h",
-            lckv_version(), size, known);
+    REQUIRE(
+        size <= known || all_zero((const unsigned char *)given + known, size - known), LCKV_ERROR_UNSUPPORTED,
+        "an option is set that lckv %s does not have (struct_size: expected at most %zu, found %zu); use the library "
+        "that belongs to your lckv.h",
+        lckv_version(), known, size);
     copy(taken, given, smaller(size, known), known);
     return LCKV_OK;
 }

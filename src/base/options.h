@@ -1,9 +1,9 @@
 /* Option structs of the public interface. A program may be compiled with an older or a newer lckv.h than the library.
- * Every option struct therefore starts with `size_t struct_size`, the size in the caller's header. The library writes
- * and reads only that part; fields beyond it have their defaults.
+ * Every option struct therefore starts with `size_t struct_size`, the size in the caller's header. The library reads
+ * and writes only that part; fields beyond it have their defaults.
  *
- * A new field goes at the end of its struct. It must not lie in what was padding: check that sizeof grows by the field.
- */
+ * Add a new field at the end of its struct, and check that sizeof grows: a field in former padding would not be
+ * noticed. */
 #ifndef BASE_OPTIONS_H
 #define BASE_OPTIONS_H
 
@@ -17,7 +17,8 @@ void options_give(void *options, size_t struct_size, const void *defaults, size_
  * that this library does not know must be 0. `filler` names the public function that fills the struct. */
 int options_take(void *taken, size_t known, const void *given, const char *filler);
 
-/* The same by type: `defaults` is the public function. The comparison rejects another type of struct. */
+/* options_take() with the sizes of the type. `defaults` is the public function that fills the struct. The comparison
+ * makes another type of struct a compiler warning. */
 #define OPTIONS_TAKE(taken, given, defaults)                                                                           \
     (*(taken) = defaults(), (void)((given) == (taken)), options_take((taken), sizeof *(taken), (given), #defaults))
 

@@ -1,4 +1,4 @@
-/* Philox-4x32-10, see rng.h. */
+/* Philox-4x32-10; see rng.h. */
 #include "base/rng.h"
 
 #include <math.h>
@@ -40,7 +40,7 @@ double rng_uniform(uint64_t seed, uint64_t stream, uint64_t counter) {
 void rng_normal2(uint64_t seed, uint64_t stream, uint64_t counter, double out[2]) {
     uint32_t w[4];
     rng_block(seed, stream, counter, w);
-    double radius = sqrt(-2.0 * log(1.0 - to_uniform(w[0], w[1]))); /* 1 - u lies in (0, 1] */
+    double radius = sqrt(-2.0 * log(1.0 - to_uniform(w[0], w[1]))); /* 1 - u is in (0, 1] */
     double angle = 6.283185307179586476925286766559 * to_uniform(w[2], w[3]);
     out[0] = radius * cos(angle);
     out[1] = radius * sin(angle);

@@ -1,7 +1,7 @@
-/* How a function fails: one sentence on the thread, one negative code up the stack.
+/* Errors: a message per thread, and a negative code returned up the stack.
  *
- * Leaves out: logging (log.h) and any cleanup. A function that owns something wraps the fallible part in an inner
- * function, or ends in one `done:` label; the two macros below return, so use them where nothing is owned.
+ * The two macros below return without cleanup, so use them only where nothing is owned. A function that owns something
+ * wraps the fallible part in an inner function, or ends in one `done:` label.
  */
 #ifndef BASE_STATUS_H
 #define BASE_STATUS_H
@@ -17,14 +17,14 @@
 /* Sets the thread's message. */
 void fail_message(const char *format, ...) PRINTF_LIKE(1, 2);
 
-/* Sets the thread's message and returns `code`. The sentence says what was expected, what was found, and where. That
- * the value is `code` is visible to the compiler, which therefore knows that a failure hands nothing out. */
+/* Sets the thread's message and returns `code`. The message says what was expected, what was found, and where. The
+ * compiler sees that the value is `code`, and so can check that outputs are set on success only. */
 #define fail(code, ...) (fail_message(__VA_ARGS__), status_of_failure(code))
 static inline int status_of_failure(int code) {
     return code;
 }
 
-/* Puts "context: " before the thread's message and returns `code`: callers that know the file name add it so. */
+/* Prepends "context: ", such as a file name, to the thread's message and returns `code`. */
 int fail_within(int code, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Returns from the function unless `condition` holds. */
@@ -33,7 +33,7 @@ int fail_within(int code, const char *format, ...) PRINTF_LIKE(2, 3);
         if (!(condition)) return fail((code), __VA_ARGS__);                                                            \
     } while (0)
 
-/* Forwards a failure of `expression`. */
+/* Returns the status of `expression` if it failed. */
 #define TRY(expression)                                                                                                \
     do {                                                                                                               \
         int status_ = (expression);                                                                                    \

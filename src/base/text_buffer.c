@@ -9,7 +9,7 @@
 #include <string.h>
 
 static int text_reserve(text_buffer *b, size_t more) {
-    REQUIRE(more < SIZE_MAX / 4 - b->length, LCKV_ERROR_MEMORY, "no memory for a string of %zu bytes more", more);
+    REQUIRE(more < SIZE_MAX / 4 - b->length, LCKV_ERROR_MEMORY, "no memory for %zu more bytes of a string", more);
     REQUIRE(!b->limit || b->length + more <= b->limit, LCKV_ERROR_UNSUPPORTED,
             "a text grew beyond its limit of %zu bytes", b->limit);
     size_t needed = b->length + more + 1;

@@ -7,14 +7,14 @@
 #include <stddef.h>
 
 typedef struct text_buffer {
-    char *data; /* ends in NUL whenever not NULL; NUL bytes inside are allowed */
-    size_t length, capacity;
-    size_t limit; /* of `length`: appending beyond it fails with LCKV_ERROR_UNSUPPORTED; 0: none */
-} text_buffer;    /* all zeros is an empty buffer */
+    char *data;              /* ends in NUL whenever not NULL; NUL bytes inside are allowed */
+    size_t length, capacity; /* bytes, without the NUL; allocated bytes */
+    size_t limit;            /* maximum length: appending beyond it fails with LCKV_ERROR_UNSUPPORTED; 0: no limit */
+} text_buffer;               /* all zeros is an empty buffer */
 
 int text_append(text_buffer *b, const char *bytes, size_t length);
 int text_printf(text_buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);
-/* Hands the string out (never NULL on success: "" when empty) and leaves `b` empty. Release with free(). */
+/* Moves the string out (never NULL on success; "" if empty) and leaves `b` empty. Release with free(). */
 int text_take(text_buffer *b, char **out);
 void text_free(text_buffer *b);
 

@@ -1,4 +1,4 @@
-/* UTF-8: see utf8.h. */
+/* UTF-8; see utf8.h. */
 #include "base/utf8.h"
 
 #include <string.h>
@@ -32,11 +32,11 @@ size_t utf8_write(uint32_t code_point, char out[4]) {
     return (size_t)utf8proc_encode_char((utf8proc_int32_t)code_point, (utf8proc_uint8_t *)out);
 }
 
-/* What stands at the start of some bytes. */
+/* The sequence at the start of some bytes. */
 typedef struct sequence {
     size_t bytes;     /* of the character, or of the maximal ill-formed part */
-    bool well_formed; /* a whole character */
-    bool cut_short;   /* the bytes ended inside what could still become a character */
+    bool well_formed; /* a complete character */
+    bool cut_short;   /* the bytes end inside a possible character */
 } sequence;
 
 /* The table of well-formed byte sequences (Unicode 3.9, table 3-7): only the second byte has narrower ranges. */
@@ -58,7 +58,7 @@ static sequence sequence_at(const unsigned char *s, size_t bytes) {
     return (sequence){length, true, false};
 }
 
-/* How many bytes from the start are well formed; `*stop` is what stands behind them, unless they are all. */
+/* Number of well-formed bytes at the start; `*stop` is the sequence after them, if any. */
 static size_t well_formed_prefix(const char *text, size_t bytes, sequence *stop) {
     size_t at = 0;
     while (at < bytes) {

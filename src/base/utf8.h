@@ -1,6 +1,6 @@
-/* UTF-8: code points in and out, ill-formed bytes made U+FFFD, character classes and case.
+/* UTF-8: decoding and encoding of code points, replacement of ill-formed bytes, character classes and case.
  *
- * Leaves out: normal forms (normalizer.c), regular expressions (pattern.h). */
+ * Normal forms are in normalizer.c, regular expressions in pattern.h. */
 #ifndef BASE_UTF8_H
 #define BASE_UTF8_H
 
@@ -10,21 +10,20 @@
 
 #define UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 
-/* The code point at `text`, which must be well formed there (the text was checked before). Returns its bytes, 1 to 4.
- */
+/* Decodes the code point at `text`, which must be well formed. Returns its length in bytes, 1 to 4. */
 size_t utf8_next(const char *text, uint32_t *code_point);
 
-/* Where the last code point of `text` (well formed, not empty) begins. */
+/* Start of the last code point of `text`, which must be well formed and not empty. */
 size_t utf8_last(const char *text, size_t bytes);
 
-/* Writes a code point; returns its bytes. */
+/* Encodes a code point; returns its length in bytes. */
 size_t utf8_write(uint32_t code_point, char out[4]);
 
 bool utf8_valid(const char *text, size_t bytes);
 
 /* Appends `text`, with U+FFFD for each maximal ill-formed part (Unicode 3.9, "U+FFFD Substitution of Maximal Subparts";
- * what Python's errors="replace" gives). With `more` a last character that is cut short is left for the next call:
- * `*used` says how many bytes were taken. */
+ * what Python's errors="replace" gives). With `more`, an incomplete last character is left for the next call; `*used`
+ * is the number of bytes consumed. */
 int utf8_append_replacing(text_buffer *out, const char *text, size_t bytes, bool more, size_t *used);
 
 /* The Unicode property White_Space. */

@@ -1,4 +1,4 @@
-/* The counter of work, see work.h. */
+/* The work counter; see work.h. */
 #include "base/work.h"
 
 _Thread_local uint64_t work_steps;

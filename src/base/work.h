@@ -1,8 +1,8 @@
-/* Counts steps of work, for tests that double an input and bound how the work grows (tests/test_text_linear.c and
+/* Counts steps of work, for tests that double an input and bound the growth of the work (tests/test_text_linear.c and
  * others).
  *
- * A step is about one byte, character, candidate or table entry that is looked at. Loops count once for all of their
- * steps, so that counting costs nothing. The counter belongs to the thread: nothing else reads or resets it. */
+ * A step is about one byte, character, candidate or table entry processed. Loops add all their steps at once, so that
+ * counting is cheap. The counter is thread-local. */
 #ifndef BASE_WORK_H
 #define BASE_WORK_H
 

@@ -1,5 +1,5 @@
-/* The commands of lckv chat, as trl's chat has them. A line is a command where all of it has a command's form, and
- * whatever begins with a slash; one that begins with a space is always said. */
+/* The commands of lckv chat, as in trl chat. A line is a command if it starts with a slash or if the whole line has the
+ * form of a command. A line that starts with a space is always a message. */
 #include "cli/chat/chat.h"
 #include "cli/flags.h"
 #include "cli/output.h"
@@ -10,14 +10,21 @@
 #include <string.h>
 #include <time.h>
 
-/* What may stand behind a command's name for a line without a slash to be one. SLASHED: only the slash makes it one. */
-typedef enum form { ALONE, SLASHED, MAYBE_WORD, WORD, SETTINGS, TEXT } form;
+/* The arguments that a line without a slash needs to be a command. */
+typedef enum form {
+    ALONE,      /* none */
+    SLASHED,    /* none, and the slash is required */
+    MAYBE_WORD, /* none or one word */
+    WORD,       /* one word */
+    SETTINGS,   /* a first word with '=' */
+    TEXT        /* any text */
+} form;
 
 typedef struct command {
     const char *name;
     form form;
-    const char *shown, *help; /* NULL: another name of a command that is shown */
-    chat_verdict (*run)(chat *c, const char *rest, const char **message);
+    const char *usage, *help; /* what `help` prints; NULL: another name of a listed command */
+    chat_line_kind (*run)(chat *c, const char *rest, const char **message);
 } command;
 
 static const command COMMANDS[];
@@ -26,9 +33,9 @@ static const command COMMANDS[];
 
 typedef struct setting {
     const char *name;
-    size_t offset; /* in chat_settings */
-    bool whole;
-    double min, max;
+    size_t offset;   /* offset in chat_settings */
+    bool whole;      /* an int64_t; false: a double */
+    double min, max; /* range, both ends included */
 } setting;
 
 #define SETTING(name, member, whole, min, max)                                                                         \
@@ -51,13 +58,13 @@ static const setting *find_setting(const char *name, size_t length) {
     return NULL;
 }
 
-/* One K=V of `length` bytes. */
+/* Applies one K=V of `length` bytes. Returns false after printing the error. */
 static bool apply_setting(const char *text, size_t length, chat_settings *to) {
     const char *equals = memchr(text, '=', length);
     const setting *s = equals ? find_setting(text, (size_t)(equals - text)) : NULL;
     char value[64], *end;
     if (!s) {
-        notice("set: there is no '%.*s'; what there is: temperature, top_k, top_p, min_p, repetition_penalty, "
+        notice("set: unknown setting '%.*s'; settings are temperature, top_k, top_p, min_p, repetition_penalty, "
                "max_new_tokens, seed",
                (int)length, text);
         return false;
@@ -69,8 +76,8 @@ static bool apply_setting(const char *text, size_t length, chat_settings *to) {
     errno = 0;
     double number = strtod(value, &end);
     if (!bytes || *end || errno || !(number >= s->min && number <= s->max) || (s->whole && number != floor(number))) {
-        notice("set: %s should be %s from %g to %g, found '%s'", s->name, s->whole ? "a whole number" : "a number",
-               s->min, s->max, value);
+        notice("set %s: expected %s from %g to %g, found '%s'", s->name, s->whole ? "an integer" : "a number", s->min,
+               s->max, value);
         return false;
     }
     if (s->whole)
@@ -80,33 +87,33 @@ static bool apply_setting(const char *text, size_t length, chat_settings *to) {
     return true;
 }
 
-/* All of K=V;K=V, or nothing. */
-static chat_verdict run_set(chat *c, const char *rest, const char **message) {
+/* Applies K=V;K=V. If one is wrong, none is applied. */
+static chat_line_kind run_set(chat *c, const char *rest, const char **message) {
     (void)message;
     chat_settings changed = c->settings;
-    if (!*rest) notice("set: what? set temperature=0.5;top_p=0.9");
+    if (!*rest) notice("set: expected settings such as temperature=0.5;top_p=0.9");
     for (const char *at = rest; *at; at += *at == ';') {
         at += strspn(at, " ");
         size_t length = strcspn(at, ";"), bare = length;
         while (bare && at[bare - 1] == ' ') bare--;
-        if (bare && !apply_setting(at, bare, &changed)) return CHAT_DONE;
+        if (bare && !apply_setting(at, bare, &changed)) return CHAT_EXECUTED;
         at += length;
     }
     c->settings = changed;
-    return CHAT_DONE;
+    return CHAT_EXECUTED;
 }
 
 /* ---- the conversation */
 
-static void begin_anew(chat *c) {
+static void start_conversation(chat *c) {
     chat_clear(c);
-    notice("A new conversation.");
+    notice("New conversation.");
 }
 
-static chat_verdict run_clear(chat *c, const char *rest, const char **message) {
+static chat_line_kind run_clear(chat *c, const char *rest, const char **message) {
     (void)rest, (void)message;
-    begin_anew(c);
-    return CHAT_DONE;
+    start_conversation(c);
+    return CHAT_EXECUTED;
 }
 
 static void set_system_prompt(chat *c, const char *text) {
@@ -114,19 +121,19 @@ static void set_system_prompt(chat *c, const char *text) {
     c->system_prompt = text && *text ? need(strdup(text)) : NULL;
 }
 
-static chat_verdict run_reset(chat *c, const char *rest, const char **message) {
+static chat_line_kind run_reset(chat *c, const char *rest, const char **message) {
     (void)rest, (void)message;
-    c->settings = c->initial;
+    c->settings = c->initial_settings;
     set_system_prompt(c, c->initial_system_prompt);
-    begin_anew(c);
-    return CHAT_DONE;
+    start_conversation(c);
+    return CHAT_EXECUTED;
 }
 
-static chat_verdict run_system(chat *c, const char *rest, const char **message) {
+static chat_line_kind run_system(chat *c, const char *rest, const char **message) {
     (void)message;
     set_system_prompt(c, rest);
-    begin_anew(c);
-    return CHAT_DONE;
+    start_conversation(c);
+    return CHAT_EXECUTED;
 }
 
 static json_t *settings_json(const chat_settings *s) {
@@ -135,7 +142,7 @@ static json_t *settings_json(const chat_settings *s) {
                      "repetition_penalty", s->repetition_penalty, "seed", (json_int_t)s->seed);
 }
 
-static chat_verdict run_save(chat *c, const char *rest, const char **message) {
+static chat_line_kind run_save(chat *c, const char *rest, const char **message) {
     (void)message;
     char name[64];
     time_t now = time(NULL);
@@ -150,55 +157,55 @@ static chat_verdict run_save(chat *c, const char *rest, const char **message) {
     json_t *all = need(json_pack("{s:s, s:o, s:o}", "model", c->model_name, "settings", settings_json(&c->settings),
                                  "messages", messages));
     char *text = need(json_dumps(all, JSON_INDENT(2)));
-    if (write_file("chat", path, text) == EXIT_FINE) notice("Saved in %s", path);
+    if (write_file("chat", path, text) == EXIT_FINE) notice("Saved to %s", path);
     free(text);
     json_decref(all);
-    return CHAT_DONE;
+    return CHAT_EXECUTED;
 }
 
-static chat_verdict run_example(chat *c, const char *rest, const char **message) {
+static chat_line_kind run_example(chat *c, const char *rest, const char **message) {
     const char *name;
     json_t *text;
     *message = json_string_value(json_object_get(c->examples, rest));
-    if (*message) return CHAT_SAY;
-    notice("example: there is no '%s'; what there is:", rest);
+    if (*message) return CHAT_MESSAGE;
+    notice("example: no example '%s'; examples are:", rest);
     json_object_foreach(c->examples, name, text) notice("  %-12s %.60s", name, json_string_value(text));
-    return CHAT_DONE;
+    return CHAT_EXECUTED;
 }
 
-static chat_verdict run_help(chat *c, const char *rest, const char **message) {
+static chat_line_kind run_help(chat *c, const char *rest, const char **message) {
     (void)c, (void)rest, (void)message;
     for (const command *known = COMMANDS; known->name; known++)
-        if (known->shown) notice("  %-30s %s", known->shown, known->help);
-    notice("Each also with a / before it. A line that begins with a space is said as it is.");
-    return CHAT_DONE;
+        if (known->usage) notice("  %-30s %s", known->usage, known->help);
+    notice("All commands also work with a leading /. A line that starts with a space is sent as a message.");
+    return CHAT_EXECUTED;
 }
 
-static chat_verdict run_exit(chat *c, const char *rest, const char **message) {
+static chat_line_kind run_exit(chat *c, const char *rest, const char **message) {
     (void)c, (void)rest, (void)message;
     return CHAT_EXIT;
 }
 
 static const command COMMANDS[] = {
-    {"clear", ALONE, "clear", "forgets what was said", run_clear},
-    {"help", ALONE, "help", "this", run_help},
-    {"set", SETTINGS, "set temperature=0.5;top_p=0.9", "how answers are sampled", run_set},
-    {"reset", ALONE, "reset", "forgets what was said and set", run_reset},
-    {"save", MAYBE_WORD, "save [FILE]", "writes conversation and settings as JSON", run_save},
-    {"example", WORD, "example NAME", "asks a question from the list; one that is not there shows the list",
-     run_example},
-    {"system", TEXT, "system TEXT", "begins anew with this system prompt; /system alone: with none", run_system},
-    {"exit", ALONE, "exit, quit", "ends, as /bye and Ctrl-D do", run_exit},
+    {"clear", ALONE, "clear", "start a new conversation", run_clear},
+    {"help", ALONE, "help", "show this list", run_help},
+    {"set", SETTINGS, "set temperature=0.5;top_p=0.9", "change sampling settings", run_set},
+    {"reset", ALONE, "reset", "start a new conversation with the original settings", run_reset},
+    {"save", MAYBE_WORD, "save [FILE]", "save conversation and settings as JSON", run_save},
+    {"example", WORD, "example NAME", "send an example question; an unknown name lists them", run_example},
+    {"system", TEXT, "system TEXT", "start a new conversation with this system prompt; /system alone removes it",
+     run_system},
+    {"exit", ALONE, "exit, quit", "exit, like /bye and Ctrl-D", run_exit},
     {"quit", ALONE, NULL, NULL, run_exit},
     {"bye", SLASHED, NULL, NULL, run_exit},
     {0},
 };
 
-/* ---- lines */
+/* ---- reading lines */
 
-static bool has_form(form wanted, bool slash, const char *rest) {
+static bool has_form(form expected, bool slash, const char *rest) {
     bool one_word = *rest && !strchr(rest, ' ');
-    switch (wanted) {
+    switch (expected) {
     case ALONE:
         return !*rest;
     case SLASHED:
@@ -214,7 +221,7 @@ static bool has_form(form wanted, bool slash, const char *rest) {
     }
 }
 
-chat_verdict chat_read_line(chat *c, const char *line, const char **message) {
+chat_line_kind chat_read_line(chat *c, const char *line, const char **message) {
     bool slash = *line == '/';
     const char *word = line + slash;
     size_t length = strcspn(word, " ");
@@ -226,13 +233,12 @@ chat_verdict chat_read_line(chat *c, const char *line, const char **message) {
         bool bare_system = known->form == TEXT, bare_set = known->form == SETTINGS;
         if (slash && (bare_system || bare_set)) return known->run(c, rest, message);
         if (slash) {
-            notice("/%s: expected: %s", known->name, known->shown ? known->shown : known->name);
-            return CHAT_DONE;
+            notice("/%s: expected: %s", known->name, known->usage ? known->usage : known->name);
+            return CHAT_EXECUTED;
         }
     }
-    if (!slash) return (*message)[strspn(*message, " \t")] ? CHAT_SAY : CHAT_DONE;
-    notice("There is no command '%.*s'; help names those that there are. A line that begins with a space is said as it "
-           "is.",
+    if (!slash) return (*message)[strspn(*message, " \t")] ? CHAT_MESSAGE : CHAT_EXECUTED;
+    notice("Unknown command '%.*s'; type help for a list. A line that starts with a space is sent as a message.",
            (int)length + 1, line);
-    return CHAT_DONE;
+    return CHAT_EXECUTED;
 }

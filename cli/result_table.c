@@ -1,4 +1,4 @@
-#include "table.h"
+#include "result_table.h"
 
 #include "output.h"
 
@@ -7,13 +7,6 @@
 #include <string.h>
 
 enum { CELL_BYTES = 160 };
-
-/* Columns on the screen: none of our characters is wide. */
-static int letters(const char *s) {
-    int count = 0;
-    for (; *s; s++) count += ((unsigned char)*s & 0xC0) != 0x80;
-    return count;
-}
 
 static void format_number(const json_t *value, int decimals, char cell[CELL_BYTES]) {
     if (json_is_integer(value))
@@ -79,7 +72,7 @@ static void add_csv(FILE *out, const table_column *columns, const json_t *rows) 
     fputc('\n', out);
 }
 
-/* ---------------------------------------------------------------- for people */
+/* ---------------------------------------------------------------- text and Markdown */
 
 static bool is_number(const table_column *c, const json_t *rows) {
     size_t i;
@@ -88,7 +81,7 @@ static bool is_number(const table_column *c, const json_t *rows) {
     return true;
 }
 
-/* A column that no row has a value for is not shown. */
+/* Columns without any value are left out. */
 static bool is_shown(const table_column *c, const json_t *rows) {
     size_t i;
     json_t *row;
@@ -98,19 +91,19 @@ static bool is_shown(const table_column *c, const json_t *rows) {
 
 static int width_of(const table_column *c, const json_t *rows) {
     char cell[CELL_BYTES];
-    int width = letters(c->title);
+    int width = display_width(c->title, strlen(c->title));
     size_t i;
     json_t *row;
     json_array_foreach(rows, i, row) {
         format_cell(c, row, cell);
-        if (letters(cell) > width) width = letters(cell);
+        if (display_width(cell, strlen(cell)) > width) width = display_width(cell, strlen(cell));
     }
     return width;
 }
 
-static void add_cell(FILE *out, const char *cell, int width, bool right, const char *before, const char *behind) {
-    int rest = width - letters(cell);
-    fprintf(out, "%s%*s%s%*s%s", before, right ? rest : 0, "", cell, right ? 0 : rest, "", behind);
+static void add_cell(FILE *out, const char *cell, int width, bool right, const char *before, const char *after) {
+    int rest = width - display_width(cell, strlen(cell));
+    fprintf(out, "%s%*s%s%*s%s", before, right ? rest : 0, "", cell, right ? 0 : rest, "", after);
 }
 
 static void add_rule(FILE *out, int width, bool right) {
@@ -119,23 +112,23 @@ static void add_rule(FILE *out, int width, bool right) {
     fputc(right ? ':' : '-', out);
 }
 
-/* Text is Markdown without its bars. `columns` are shown, all of them. */
+/* Text is Markdown without bars. */
 static void add_shown(FILE *out, bool markdown, const table_column *columns, int count, const json_t *rows) {
     int *widths = need(calloc((size_t)count + 1, sizeof *widths));
-    const char *before = markdown ? "| " : "", *behind = markdown ? " " : "  ";
+    const char *before = markdown ? "| " : "", *after = markdown ? " " : "  ";
     char cell[CELL_BYTES];
     size_t i;
     json_t *row;
     for (int c = 0; c < count; c++) widths[c] = width_of(&columns[c], rows);
     for (int c = 0; c < count; c++)
-        add_cell(out, columns[c].title, widths[c], is_number(&columns[c], rows), before, behind);
+        add_cell(out, columns[c].title, widths[c], is_number(&columns[c], rows), before, after);
     fputs(markdown ? "|\n" : "\n", out);
     for (int c = 0; c < count && markdown; c++) add_rule(out, widths[c], is_number(&columns[c], rows));
     if (markdown) fputs("|\n", out);
     json_array_foreach(rows, i, row) {
         for (int c = 0; c < count; c++) {
             format_cell(&columns[c], row, cell);
-            add_cell(out, cell, widths[c], is_number(&columns[c], rows), before, behind);
+            add_cell(out, cell, widths[c], is_number(&columns[c], rows), before, after);
         }
         fputs(markdown ? "|\n" : "\n", out);
     }

@@ -1,63 +1,17 @@
-/* What the measures of lckv bench have in common: numbers of flags, means and quantiles, the chart that compares
- * configs. See bench.h. */
+/* Results of lckv bench: means and quantiles of samples, ratios between rows, charts that compare models. See bench.h.
+ */
 #include "cli/bench/bench.h"
 
 #include "cli/output.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-double bench_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* ---------------------------------------------------------------- flags */
-
-enum { MOST_TOKENS = 1 << 28 };
-
-static bool read_number(const char *text, char end_with, int64_t least, int64_t *out, const char **behind) {
-    char *end;
-    errno = 0;
-    long long number = strtoll(text, &end, 10);
-    *out = number;
-    *behind = end + (*end != '\0');
-    return end != text && !errno && *end == end_with && number >= least && number <= MOST_TOKENS;
-}
-
-int bench_numbers(const flag_list *list, const char *name, int64_t least, int64_t *numbers) {
-    const char *behind;
-    if (list->count > BENCH_MOST_LENGTHS)
-        return usage_error("bench", "--%s takes at most %d numbers, found %d", name, BENCH_MOST_LENGTHS, list->count);
-    for (int i = 0; i < list->count; i++)
-        if (!read_number(list->items[i], '\0', least, &numbers[i], &behind))
-            return usage_error("bench", "--%s takes whole numbers from %lld on, found \"%s\"", name, (long long)least,
-                               list->items[i]);
-    return EXIT_FINE;
-}
-
-int bench_read_lengths(const bench_options *o, bench_lengths *out, int *count) {
-    const flag_list *list = &o->lengths;
-    if (list->count > BENCH_MOST_LENGTHS)
-        return usage_error("bench", "--lengths takes at most %d, found %d", BENCH_MOST_LENGTHS, list->count);
-    for (*count = 0; *count < list->count; ++*count) {
-        bench_lengths *l = &out[*count];
-        const char *behind = l->text = list->items[*count];
-        if (!read_number(behind, '+', 1, &l->prompt, &behind) || !read_number(behind, '\0', 1, &l->new_tokens, &behind))
-            return usage_error("bench", "--lengths takes tokens of prompts and new ones such as 512+128, found \"%s\"",
-                               l->text);
-    }
-    return EXIT_FINE;
-}
 
 /* ---------------------------------------------------------------- samples */
 
 void bench_sample_add(bench_sample *s, double value) {
-    bool full = (s->count & (s->count - 1)) == 0; /* no room behind a power of two */
+    bool full = (s->count & (s->count - 1)) == 0; /* the capacity is a power of two */
     if (full) s->values = need(realloc(s->values, (size_t)(s->count ? 2 * s->count : 1) * sizeof *s->values));
     s->values[s->count++] = value;
 }
@@ -96,7 +50,41 @@ double bench_quantile(const bench_sample *s, double share) {
     return s->values[rank < 0 ? 0 : rank];
 }
 
-/* ---------------------------------------------------------------- the chart */
+/* ---------------------------------------------------------------- rows */
+
+const json_t *bench_find_row(const json_t *rows, const char *key, const char *text) {
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) {
+        if (!strcmp(json_string_value(json_object_get(row, key)), text)) return row;
+    }
+    return NULL;
+}
+
+void bench_set_ratio(json_t *row, const json_t *rows, const char *key, const char *value_key, const char *ratio_key) {
+    const json_t *first = bench_find_row(rows, key, json_string_value(json_object_get(row, key)));
+    const json_t *reference = json_object_get(first ? first : row, value_key);
+    if (!reference) reference = json_object_get(row, value_key);
+    double ratio = json_number_value(json_object_get(row, value_key)) / json_number_value(reference);
+    if (isfinite(ratio)) json_object_set_new(row, ratio_key, json_real(ratio));
+}
+
+/* ---------------------------------------------------------------- charts */
+
+char *bench_lines(const flag_list *models, const int *point_counts, const chart_point *points, chart_lines chart) {
+    chart_series *series = need(calloc((size_t)models->count, sizeof *series));
+    char(*names)[64] = need(calloc((size_t)models->count, sizeof *names));
+    for (int i = 0; i < models->count; i++) {
+        series[i] = (chart_series){bench_name(models->items[i], names[i]), points, point_counts[i]};
+        points += point_counts[i];
+    }
+    chart.series = series;
+    chart.count = models->count;
+    char *svg = chart_lines_svg(&chart);
+    free(names);
+    free(series);
+    return svg;
+}
 
 char *bench_bars(const bench_options *o, const json_t *rows, const bench_bars_of *of) {
     int configs = o->configs.count, groups = of->group_count;
@@ -112,14 +100,14 @@ char *bench_bars(const bench_options *o, const json_t *rows, const bench_bars_of
             bars[g * configs + c] = (chart_row){names[c], value ? json_number_value(value) : NAN, deviation, c};
         }
     }
-    const chart_rows whole = {.title = of->title,
+    const chart_rows chart = {.title = of->title,
                               .value_title = of->value_title,
                               .groups = group,
                               .count = groups,
                               .bars = true,
                               .decimals = of->decimals,
                               .level = NAN};
-    char *svg = chart_rows_svg(&whole);
+    char *svg = chart_rows_svg(&chart);
     free(names);
     free(bars);
     free(group);

@@ -1,4 +1,4 @@
-#include "model.h"
+#include "open_model.h"
 #include "output.h"
 
 #include <stdio.h>
@@ -15,7 +15,7 @@ static int open_named_tokenizer(const char *name, lckv_tokenizer **out) {
     return status;
 }
 
-/* Whether the model's folder has a tokenizer at all: most tests and some checkpoints have none. */
+/* Whether the model's folder has a tokenizer; most tests and some checkpoints have none. */
 static bool has_tokenizer(const char *name) {
     char *folder, *file;
     int status = lckv_find_folder(name, &folder);
@@ -51,6 +51,12 @@ int open_chat_template(const char *command, const struct model_flags *flags, con
     return status < 0 ? library_error(command, status) : EXIT_FINE;
 }
 
+int check_sink_cache(const char *command, int64_t num_sink_tokens, int64_t window_length) {
+    if (num_sink_tokens < window_length) return EXIT_FINE;
+    return usage_error(command, "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
+                       (long long)num_sink_tokens, (long long)window_length);
+}
+
 const char *torch_dtype_name(int torch_dtype) {
     static const char *const NAMES[] = {"auto", "float32", "bfloat16", "float16"};
     return NAMES[torch_dtype];
@@ -80,16 +86,16 @@ static int open_parts(const struct model_flags *flags, opened_model *out) {
     return status < 0 ? status : lckv_model_open(out->device, flags->name, &options, &out->model);
 }
 
-/* Ids that the model has no rows for cannot be read. Where text is only shown, the tokenizer is left out then. */
+/* The model cannot read ids beyond its vocabulary. If text is only printed, the tokenizer is skipped then. */
 static int check_tokenizer(const char *command, bool needed, opened_model *m) {
     int64_t rows = lckv_config_describe(lckv_model_config(m->model)).vocab_size;
     int64_t tokens = m->tokenizer ? lckv_tokenizer_vocab_size(m->tokenizer) : 0;
     if (tokens <= rows) return EXIT_FINE;
     if (needed)
-        return failure(command, "the tokenizer has %lld tokens, the model %lld: they do not belong together",
+        return failure(command, "the tokenizer has %lld tokens, but the model has %lld; use the tokenizer of the model",
                        (long long)tokens, (long long)rows);
-    notice("there will be ids and no text: the tokenizer has %lld tokens, the model %lld", (long long)tokens,
-           (long long)rows);
+    notice("printing token ids instead of text: the tokenizer has %lld tokens, but the model has %lld",
+           (long long)tokens, (long long)rows);
     lckv_tokenizer_free(m->tokenizer);
     m->tokenizer = NULL;
     return EXIT_FINE;
@@ -103,7 +109,7 @@ int open_model(const char *command, const struct model_flags *flags, bool needs_
     progress(-1, "loading %s", flags->name);
     if (needed || has_tokenizer(tokenizer)) status = open_named_tokenizer(tokenizer, &out->tokenizer);
     if (status < 0 && status != LCKV_ERROR_MEMORY && !needed) {
-        notice("there will be ids and no text: %s", lckv_last_error());
+        notice("printing token ids instead of text: %s", lckv_last_error());
         status = LCKV_OK;
     }
     if (status >= 0) status = open_parts(flags, out);

@@ -1,8 +1,9 @@
-/* Models of random weights, and requests run through an engine. See bench.h. */
+/* Models with random weights, and requests run through an engine. See bench.h. */
 #include "cli/bench/bench.h"
 
-#include "cli/model.h"
+#include "cli/open_model.h"
 #include "cli/output.h"
+#include "cli/timer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +22,7 @@ const char *bench_name(const char *config, char out[64]) {
     return out;
 }
 
-/* The config, and where it has fewer positions than are asked for, with so many: where a random model's positions end
- * is no matter of speed. */
+/* Loads the config. Raises max_position_embeddings if needed, which does not change the speed of a random model. */
 static int load_config(const bench_options *o, const char *name, int64_t positions, lckv_config **out) {
     char *overrides = add_overrides(o->overrides, o->torch_dtype, 0);
     int status = lckv_config_load(name, overrides, out);
@@ -39,7 +39,7 @@ static int load_config(const bench_options *o, const char *name, int64_t positio
 int bench_model_open(const bench_options *o, const char *config, const char *device, int64_t positions,
                      bench_model *out) {
     *out = (bench_model){0};
-    progress(-1, "making a model of %s", config);
+    progress(-1, "creating a model of %s", config);
     int status = lckv_device_open(device, (int)o->threads, &out->device);
     if (status >= 0) status = load_config(o, config, positions, &out->config);
     if (status >= 0) {
@@ -61,7 +61,7 @@ int64_t bench_kv_bytes(const bench_options *o, const bench_model *m) {
     return lckv_config_kv_bytes_per_token(m->config, o->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32);
 }
 
-/* ---------------------------------------------------------------- runs */
+/* ---------------------------------------------------------------- engines */
 
 static void on_event(void *user, const lckv_event *event) {
     bench_engine *e = user;
@@ -77,8 +77,8 @@ int bench_engine_open(const bench_options *o, const bench_model *m, int64_t sequ
     options.max_queue = (int)sequences;
     options.max_model_len = length;
     options.kv_cache_memory = kv_cache_memory;
-    if (o->measure == BENCH_BATCH)
-        options.max_num_batched_tokens = 2048; /* what is planned is what runs, on any device */
+    /* The device would change this default, and the memory plan would not match the run. */
+    if (o->measure == BENCH_BATCH) options.max_num_batched_tokens = 2048;
     options.bf16 = o->bf16;
     options.callback = on_event;
     options.user = e;
@@ -90,9 +90,9 @@ void bench_engine_close(bench_engine *e) {
     *e = (bench_engine){0};
 }
 
-/* Splitmix64 (Steele et al. 2014): any id as likely as any other, nearly. */
-static int32_t random_id(uint64_t seed, uint64_t prompt, uint64_t place, int64_t vocab_size) {
-    uint64_t x = (seed << 40) + (prompt << 20) + place + 0x9e3779b97f4a7c15;
+/* Splitmix64 (Steele et al. 2014); nearly uniform. */
+static int32_t random_id(uint64_t seed, uint64_t prompt, uint64_t position, int64_t vocab_size) {
+    uint64_t x = (seed << 40) + (prompt << 20) + position + 0x9e3779b97f4a7c15;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
     x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
     return (int32_t)((x ^ (x >> 31)) % (uint64_t)vocab_size);
@@ -111,22 +111,22 @@ static int submit(bench_engine *e, const bench_requests *r, uint64_t number, int
     return lckv_engine_submit(e->engine, &request, &id);
 }
 
-/* Tokens that are read and made, of all that will be; with stop_early of those that are read. */
+/* Shows the fraction of all prompt and new tokens that are processed. With stop_early, a request has one new token. */
 static void show_run(const bench_requests *r, const lckv_engine_stats *before, const lckv_engine_stats *now) {
     int64_t all = r->count * (r->prompt_length + (r->stop_early ? 1 : r->new_tokens));
     int64_t done = now->prompt_tokens - before->prompt_tokens + now->decode_tokens - before->decode_tokens;
-    if (!r->what || !progress_due()) return;
+    if (!r->label || !progress_due()) return;
     if (r->share > 0)
-        progress(r->begins + r->share * (double)done / (double)all, "%s", r->what);
+        progress(r->progress + r->share * (double)done / (double)all, "%s", r->label);
     else
-        progress(-1, "%s", r->what);
+        progress(-1, "%s", r->label);
 }
 
 int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out) {
     int32_t *ids = need(malloc((size_t)r->prompt_length * sizeof *ids));
     lckv_engine_stats before = lckv_engine_describe(e->engine), after = before;
     int status = LCKV_OK;
-    double begin = bench_now();
+    double start = timer_seconds();
     e->cached_tokens = 0;
     for (int64_t i = 0; i < r->count && status >= 0; i++) status = submit(e, r, (uint64_t)i, ids);
     while (status >= 0 && !lckv_engine_idle(e->engine)) {
@@ -135,7 +135,7 @@ int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out)
         show_run(r, &before, &after);
         if (r->stop_early && after.decode_tokens > before.decode_tokens) break;
     }
-    *out = (bench_times){.seconds = bench_now() - begin,
+    *out = (bench_times){.seconds = timer_seconds() - start,
                          .prompt_seconds = after.prompt_seconds - before.prompt_seconds,
                          .decode_seconds = after.decode_seconds - before.decode_seconds,
                          .cached_tokens = e->cached_tokens,
@@ -144,8 +144,24 @@ int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out)
     return status;
 }
 
+int bench_engine_repeat(bench_engine *e, const bench_requests *r, int64_t warmup_new_tokens, int64_t count,
+                        bench_times *times) {
+    bench_times warmup;
+    bench_requests run = *r;
+    int status = LCKV_OK;
+    run.share = r->share / (double)(count + 1);
+    for (int64_t i = 0; i <= count && status >= 0; i++) {
+        run.seed = (uint64_t)i;
+        run.new_tokens = i ? r->new_tokens : warmup_new_tokens;
+        run.progress = r->progress + (double)i * run.share;
+        status = bench_engine_run(e, &run, i ? &times[i - 1] : &warmup);
+        if (e->failed) break;
+    }
+    return status;
+}
+
 int bench_outcome(const bench_engine *e, int status) {
     if (status < 0) return library_error("bench", status);
-    if (e->failed) return failure("bench", "logits are not numbers: no token can be chosen, and nothing be measured");
+    if (e->failed) return failure("bench", "the logits are NaN; lckv cannot measure this model");
     return EXIT_FINE;
 }

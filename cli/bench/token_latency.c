@@ -1,11 +1,11 @@
-/* lckv bench --measure stream: how long each token of one long text takes, over its position; with a window through the
- * sink cache (StreamingLLM), whose memory and time stay as they are, with --window_length 0 through a cache that keeps
- * everything. See bench.h. */
+/* lckv bench --measure stream: time per token of a long text, by position. With a window, the sink
+ * cache (StreamingLLM) keeps memory and time constant; --window_length 0 keeps all tokens. See bench.h. */
 #include "cli/bench/bench.h"
 
+#include "cli/open_model.h"
 #include "cli/output.h"
+#include "cli/timer.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -22,19 +22,20 @@ static const table_column COLUMNS[] = {
     {0},
 };
 
-enum { PLACES = 32 }; /* rows of a config */
+enum { ROWS = 32 }; /* rows per config: sections of the text */
 
-/* Tokens as they come: those of a place are kept, the others are gone. */
+/* State of the measurement. */
 typedef struct stream {
     const bench_options *o;
     const char *config;
     json_t *rows;
-    bench_sample milliseconds; /* of this place */
-    int64_t made, place;       /* tokens, and how many a place has */
-    double before;             /* when the last token came; 0: none has */
+    bench_sample milliseconds; /* times of the tokens of the current row */
+    int64_t tokens;            /* tokens so far */
+    int64_t tokens_per_row;
+    double last; /* time of the last token in seconds; 0: none yet */
 } stream;
 
-/* Bytes of this process that lie in memory. */
+/* Resident memory of this process in bytes. */
 static double resident_bytes(void) {
     double pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
@@ -43,11 +44,11 @@ static double resident_bytes(void) {
     return pages * (double)sysconf(_SC_PAGESIZE);
 }
 
-static void end_place(stream *s) {
+static void add_row(stream *s) {
     char name[64];
     bench_sample *ms = &s->milliseconds;
     json_t *row = json_pack("{s:s, s:I, s:I}", "model", bench_name(s->config, name), "first",
-                            (json_int_t)(s->made - ms->count), "tokens", (json_int_t)ms->count);
+                            (json_int_t)(s->tokens - ms->count), "tokens", (json_int_t)ms->count);
     bench_set_mean(row, "mean_ms", "deviation_ms", ms);
     json_object_set_new(row, "p50_ms", json_real(bench_quantile(ms, 0.5)));
     json_object_set_new(row, "p99_ms", json_real(bench_quantile(ms, 0.99)));
@@ -57,18 +58,18 @@ static void end_place(stream *s) {
     ms->count = 0;
 }
 
-/* The first token comes with the prompt and has no time of its own. */
+/* Times each token but the first one, which comes from prefill. */
 static bool each_token(void *user, const lckv_token *token) {
     stream *s = user;
-    double now = bench_now();
+    double now = timer_seconds();
     if (!token) return !interrupted();
-    s->made++;
-    if (s->before > 0) bench_sample_add(&s->milliseconds, 1e3 * (now - s->before));
+    s->tokens++;
+    if (s->last > 0) bench_sample_add(&s->milliseconds, 1e3 * (now - s->last));
     if (progress_due())
-        progress((double)s->made / (double)s->o->num_tokens, "%s: %lld of %lld tokens", s->config, (long long)s->made,
-                 (long long)s->o->num_tokens);
-    if ((s->made % s->place == 0 || s->made == s->o->num_tokens) && s->milliseconds.count) end_place(s);
-    s->before = bench_now(); /* what was done here is nobody's */
+        progress((double)s->tokens / (double)s->o->num_tokens, "%s: %lld of %lld tokens", s->config,
+                 (long long)s->tokens, (long long)s->o->num_tokens);
+    if ((s->tokens % s->tokens_per_row == 0 || s->tokens == s->o->num_tokens) && s->milliseconds.count) add_row(s);
+    s->last = timer_seconds(); /* leaves out the time spent in this function */
     return !interrupted();
 }
 
@@ -76,7 +77,7 @@ static int run(stream *s, const bench_model *m) {
     static const int32_t first = 1;
     const lckv_prompt prompt = {&first, 1};
     lckv_generate_options g = lckv_generate_defaults();
-    lckv_generation *made;
+    lckv_generation *result;
     g.length = s->o->num_tokens;
     g.temperature = 0;
     g.ignore_eos = true;
@@ -85,15 +86,15 @@ static int run(stream *s, const bench_model *m) {
     g.bf16 = s->o->bf16;
     g.callback = each_token;
     g.user = s;
-    int status = lckv_generate(m->model, NULL, &prompt, 1, &g, &made);
+    int status = lckv_generate(m->model, NULL, &prompt, 1, &g, &result);
     progress_end();
-    lckv_generation_free(made);
+    lckv_generation_free(result);
     return status < 0 ? library_error("bench", status) : EXIT_FINE;
 }
 
 static int run_config(const bench_options *o, const char *config, json_t *rows) {
     bench_model m;
-    stream s = {.o = o, .config = config, .rows = rows, .place = (o->num_tokens + PLACES - 1) / PLACES};
+    stream s = {.o = o, .config = config, .rows = rows, .tokens_per_row = (o->num_tokens + ROWS - 1) / ROWS};
     int64_t positions = o->window_length ? o->window_length : o->num_tokens + 1;
     int status = bench_model_open(o, config, o->device, positions, &m);
     int code = status < 0 ? library_error("bench", status) : run(&s, &m);
@@ -105,10 +106,9 @@ static int run_config(const bench_options *o, const char *config, json_t *rows) 
 /* ---------------------------------------------------------------- the chart */
 
 static char *draw(const bench_options *o, const json_t *rows) {
-    int configs = o->configs.count, each = (int)json_array_size(rows) / configs;
-    chart_series *series = need(calloc((size_t)configs, sizeof *series));
-    chart_point *points = need(calloc(json_array_size(rows), sizeof *points));
-    char(*names)[64] = need(calloc((size_t)configs, sizeof *names));
+    int count = (int)json_array_size(rows);
+    chart_point *points = need(calloc((size_t)count, sizeof *points));
+    int *point_counts = need(calloc((size_t)o->configs.count, sizeof *point_counts));
     size_t i;
     json_t *row;
     json_array_foreach(rows, i, row) {
@@ -117,26 +117,19 @@ static char *draw(const bench_options *o, const json_t *rows) {
         points[i].y = json_number_value(json_object_get(row, "mean_ms"));
         points[i].deviation = json_number_value(json_object_get(row, "deviation_ms"));
     }
-    for (int c = 0; c < configs; c++)
-        series[c] = (chart_series){bench_name(o->configs.items[c], names[c]), points + c * each, each};
-    const chart_lines c = {.title = "Time of a token over its position",
-                           .x_title = "position",
-                           .y_title = "ms a token, mean ± standard deviation",
-                           .series = series,
-                           .count = configs,
-                           .level = 0};
-    char *svg = chart_lines_svg(&c);
-    free(names);
+    for (int c = 0; c < o->configs.count; c++) point_counts[c] = count / o->configs.count;
+    const chart_lines chart = {.title = "Time per token by position",
+                               .x_title = "position",
+                               .y_title = "ms per token, mean ± standard deviation",
+                               .level = 0};
+    char *svg = bench_lines(&o->configs, point_counts, points, chart);
+    free(point_counts);
     free(points);
-    free(series);
     return svg;
 }
 
 int bench_stream(const bench_options *o, bench_result *out) {
-    int code = EXIT_FINE;
-    if (o->window_length && o->num_sink_tokens >= o->window_length)
-        code = usage_error("bench", "--num_sink_tokens (%lld) must be less than --window_length (%lld)",
-                           (long long)o->num_sink_tokens, (long long)o->window_length);
+    int code = o->window_length ? check_sink_cache("bench", o->num_sink_tokens, o->window_length) : EXIT_FINE;
     for (int i = 0; i < o->configs.count && !code; i++) code = run_config(o, o->configs.items[i], out->rows);
     out->columns = COLUMNS;
     if (!code && o->svg) out->svg = draw(o, out->rows);

@@ -1,4 +1,5 @@
-/* Answers of lckv chat. The whole conversation is given to the engine each time, which keeps what it has read. */
+/* Generates the answers of lckv chat. Each turn submits the whole conversation; the engine's prefix cache reuses the
+ * earlier part. */
 #include "cli/chat/chat.h"
 #include "cli/output.h"
 
@@ -27,11 +28,11 @@ static json_t *all_messages(const chat *c) {
 static int render(const chat *c, char **text, size_t *bytes) {
     json_t *messages = all_messages(c);
     char *json = need(json_dumps(messages, JSON_COMPACT));
-    lckv_chat asked = lckv_chat_defaults();
+    lckv_chat options = lckv_chat_defaults();
     lckv_chat_text rendered;
-    asked.messages = json;
-    asked.add_generation_prompt = true;
-    int status = lckv_chat_template_render(c->chat_template, &asked, &rendered);
+    options.messages = json;
+    options.add_generation_prompt = true;
+    int status = lckv_chat_template_render(c->chat_template, &options, &rendered);
     if (status >= 0) {
         *text = rendered.text;
         *bytes = rendered.bytes;
@@ -43,7 +44,7 @@ static int render(const chat *c, char **text, size_t *bytes) {
     return status;
 }
 
-/* The lines of a conversation with a model that has no template. */
+/* Writes the prompt for a model without a chat template. */
 static void write_lines(const chat *c, char **text, size_t *bytes) {
     FILE *stream = need(open_memstream(text, bytes));
     size_t index;
@@ -60,7 +61,7 @@ static void write_lines(const chat *c, char **text, size_t *bytes) {
     fclose(stream);
 }
 
-/* Special tokens stand in what a template rendered, and have to be put around plain lines. */
+/* A template writes the special tokens itself. Plain lines have none, so the tokenizer adds them. */
 static int encode(const chat *c, int32_t **ids, size_t *count) {
     char *text = NULL;
     size_t bytes = 0;
@@ -88,7 +89,7 @@ static void append(chat *c, const char *text, size_t bytes) {
     r->text[r->bytes] = 0;
 }
 
-static bool ends(const chat *c, int32_t token) {
+static bool is_eos(const chat *c, int32_t token) {
     for (int i = 0; i < c->eos_count; i++)
         if (c->eos_ids[i] == token) return true;
     return false;
@@ -102,38 +103,39 @@ void chat_on_event(void *user, const lckv_event *event) {
     c->result.prompt_tokens = event->prompt_tokens;
     c->result.cached_tokens = event->cached_tokens;
     c->result.new_tokens = event->new_tokens;
-    c->ended = event->finish != LCKV_FINISH_NONE || ends(c, event->token);
-    if (ends(c, event->token)) return; /* its own text is no part of the answer */
+    c->ended = event->finish != LCKV_FINISH_NONE || is_eos(c, event->token);
+    if (is_eos(c, event->token)) return; /* its text is not part of the answer */
     while (!c->chat_template && !c->result.bytes && bytes && *text == ' ') text++, bytes--;
     append(c, text, bytes);
-    if (!c->shows) return;
-    if (!print_bytes(text, bytes) || !print_flush()) c->broken = true;
+    if (!c->streams) return;
+    if (!print_bytes(text, bytes) || !print_flush()) c->output_failed = true;
 }
 
 static int submit(chat *c, const int32_t *ids, size_t count) {
     static const char *const stop[] = {"\nHuman:"};
-    lckv_request asked = lckv_request_defaults();
-    int64_t room = lckv_engine_describe(c->engine).max_model_len - (int64_t)count;
-    asked.prompt = (lckv_prompt){ids, (int64_t)count};
-    asked.max_new_tokens = room > 0 && c->settings.max_new_tokens > room ? room : c->settings.max_new_tokens;
-    asked.temperature = c->settings.temperature;
-    asked.top_k = c->settings.top_k;
-    asked.top_p = c->settings.top_p;
-    asked.min_p = c->settings.min_p;
-    asked.repetition_penalty = c->settings.repetition_penalty;
-    asked.seed = (uint64_t)c->settings.seed;
-    asked.stream = c->answers;
-    asked.stop = stop;
-    asked.stop_count = c->chat_template ? 0 : 1;
-    return lckv_engine_submit(c->engine, &asked, &c->request);
+    lckv_request request = lckv_request_defaults();
+    int64_t free_positions = lckv_engine_describe(c->engine).max_model_len - (int64_t)count;
+    request.prompt = (lckv_prompt){ids, (int64_t)count};
+    request.max_new_tokens = c->settings.max_new_tokens;
+    if (free_positions > 0 && free_positions < request.max_new_tokens) request.max_new_tokens = free_positions;
+    request.temperature = c->settings.temperature;
+    request.top_k = c->settings.top_k;
+    request.top_p = c->settings.top_p;
+    request.min_p = c->settings.min_p;
+    request.repetition_penalty = c->settings.repetition_penalty;
+    request.seed = (uint64_t)c->settings.seed;
+    request.stream = c->answers;
+    request.stop = stop;
+    request.stop_count = c->chat_template ? 0 : 1;
+    return lckv_engine_submit(c->engine, &request, &c->request);
 }
 
 static int run(chat *c) {
     chat_result *r = &c->result;
     int status = LCKV_OK;
-    while (status >= 0 && !c->ended && !c->broken && !r->interrupted) {
+    while (status >= 0 && !c->ended && !c->output_failed && !r->interrupted) {
         status = lckv_engine_step(c->engine);
-        r->interrupted = interrupted(); /* a signal that is no Ctrl-C stays, and ends the conversation */
+        r->interrupted = interrupted(); /* other signals stay pending and end the conversation */
         take_interrupt();
     }
     lckv_engine_cancel(c->engine, c->request);
@@ -142,7 +144,7 @@ static int run(chat *c) {
 
 int chat_answer(chat *c, const char *text, const chat_result **out) {
     int32_t *ids;
-    size_t count = 0, said = json_array_size(c->messages);
+    size_t count = 0, message_count = json_array_size(c->messages);
     chat_result *r = &c->result;
     add_message(c->messages, "user", text, strlen(text));
     r->bytes = 0;
@@ -153,7 +155,7 @@ int chat_answer(chat *c, const char *text, const chat_result **out) {
     if (status >= 0) status = run(c);
     lckv_free(ids);
     if (status < 0) {
-        json_array_remove(c->messages, said);
+        json_array_remove(c->messages, message_count);
         return status;
     }
     add_message(c->messages, "assistant", r->text, r->bytes);
