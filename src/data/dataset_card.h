@@ -13,7 +13,7 @@
 #ifndef DATA_DATASET_CARD_H
 #define DATA_DATASET_CARD_H
 
-#include "data/sources.h"
+#include "data/source_list.h"
 
 #include <jansson.h>
 

@@ -18,26 +18,6 @@
 
 enum { DEEPEST = 32 }; /* folders inside folders: links may lead in circles */
 
-void source_list_free(source_list *list) {
-    for (int i = 0; i < list->count; i++) free(list->paths[i]);
-    free(list->paths);
-    *list = (source_list){0};
-}
-
-int source_list_add(source_list *list, const char *path) {
-    if (list->count == list->capacity) {
-        int capacity = list->capacity ? 2 * list->capacity : 16;
-        char **paths = realloc(list->paths, (size_t)capacity * sizeof *paths);
-        REQUIRE(paths, LCKV_ERROR_MEMORY, "no memory for the names of %d files", capacity);
-        list->paths = paths;
-        list->capacity = capacity;
-    }
-    char *copy = strdup(path);
-    REQUIRE(copy, LCKV_ERROR_MEMORY, "no memory for a path");
-    list->paths[list->count++] = copy;
-    return LCKV_OK;
-}
-
 /* ---------------------------------------------------------------- folders and patterns */
 
 static int add_folder(const char *folder, int depth, source_list *out);
@@ -141,15 +121,6 @@ static part part_of(const char *path) {
 }
 
 /* What describes a data set is no part of it. */
-bool source_is_description(const char *path) {
-    const char *name = path_base(path);
-    static const char *const NAMES[] = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "config.json",
-                                        "state.json"};
-    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
-        if (!strcmp(name, NAMES[i])) return true;
-    return false;
-}
-
 /* Whether a folder on the way to the file has exactly this name. */
 static bool in_folder(const char *below, const char *name) {
     size_t length = strlen(name);

@@ -11,12 +11,7 @@
 #ifndef DATA_SOURCES_H
 #define DATA_SOURCES_H
 
-#include "base/status.h"
-
-typedef struct source_list {
-    char **paths; /* [count] owned */
-    int count, capacity;
-} source_list; /* all zeros is an empty one */
+#include "data/source_list.h"
 
 /* Adds what `names` stand for, in their order. LCKV_ERROR_FILE: there is nothing of one's name, or no data in it. */
 int sources_add(const char *const *names, int count, source_list *out);
@@ -29,12 +24,5 @@ double sources_weight(const char *name, size_t *length);
  * config of this name in the README.md. Where that lists none: only files in folders of this name or, where there is
  * none, with this word in their path. NULL: the default config, or all files. */
 int sources_of_dataset(const char *name, const char *config_name, source_list *train, source_list *validation);
-
-int source_list_add(source_list *list, const char *path); /* a copy of `path` */
-
-/* Whether the path is that of a file that describes a data set and is no part of it. */
-bool source_is_description(const char *path);
-
-void source_list_free(source_list *list);
 
 #endif
