@@ -1,4 +1,4 @@
-/* The access log, see access_log.h. */
+/* Access log, see access_log.h. */
 #include "access_log.h"
 
 #include <arpa/inet.h>
@@ -10,7 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { URL_MOST = 200, WRITE_MOST = 4096 }; /* PIPE_BUF on Linux: so much fits where poll() says that something does */
+/* WRITE_BYTES is PIPE_BUF on Linux: a write of that size does not block if poll() reports a pipe as writable. */
+enum { MAX_URL_BYTES = 200, WRITE_BYTES = 4096 };
 
 bool access_log_open(access_log *log, const char *path) {
     *log = (access_log){.fd = -1};
@@ -26,7 +27,7 @@ void access_log_close(access_log *log) {
         access_log_flush(log);
         close(log->fd);
     }
-    bytes_free(&log->waiting);
+    bytes_free(&log->buffered);
     pthread_mutex_destroy(&log->lock);
 }
 
@@ -54,16 +55,16 @@ static void add_client(bytes *out, struct MHD_Connection *c) {
     bytes_add_text(out, text);
 }
 
-/* What a client chose: no line ends, quotes or escape sequences of terminals get into the log. */
+/* Escapes text from a client, so that line ends, quotes and terminal escape sequences do not reach the log. */
 static void add_escaped(bytes *out, const char *text) {
     size_t length = strlen(text);
-    for (size_t i = 0; i < length && i < URL_MOST; i++) {
+    for (size_t i = 0; i < length && i < MAX_URL_BYTES; i++) {
         unsigned char c = (unsigned char)text[i];
         char escaped[8];
         snprintf(escaped, sizeof escaped, c < 0x21 || c > 0x7e || c == '"' || c == '\\' ? "\\x%02x" : "%c", c);
         bytes_add_text(out, escaped);
     }
-    if (length > URL_MOST) bytes_add_text(out, "...");
+    if (length > MAX_URL_BYTES) bytes_add_text(out, "...");
 }
 
 static void add_line(bytes *out, const access_line *line) {
@@ -87,10 +88,10 @@ static void add_line(bytes *out, const access_line *line) {
 void access_log_add(access_log *log, const access_line *line) {
     if (log->fd < 0) return;
     pthread_mutex_lock(&log->lock);
-    if (log->waiting.length > ACCESS_LOG_BYTES)
+    if (log->buffered.length > ACCESS_LOG_MAX_BYTES)
         log->dropped++;
     else
-        add_line(&log->waiting, line);
+        add_line(&log->buffered, line);
     pthread_mutex_unlock(&log->lock);
 }
 
@@ -98,10 +99,10 @@ void access_log_add(access_log *log, const access_line *line) {
 
 static void add_dropped(access_log *log) {
     char text[80];
-    if (!log->dropped || log->waiting.length > ACCESS_LOG_BYTES) return;
-    snprintf(text, sizeof text, "%" PRId64 " lines of the access log were dropped\n", log->dropped);
+    if (!log->dropped || log->buffered.length > ACCESS_LOG_MAX_BYTES) return;
+    snprintf(text, sizeof text, "%" PRId64 " access log lines dropped\n", log->dropped);
     log->dropped = 0;
-    bytes_add_text(&log->waiting, text);
+    bytes_add_text(&log->buffered, text);
 }
 
 static bool can_write(const access_log *log) {
@@ -111,17 +112,17 @@ static bool can_write(const access_log *log) {
 
 void access_log_flush(access_log *log) {
     if (log->fd < 0) return;
-    char piece[WRITE_MOST];
+    char block[WRITE_BYTES];
     for (size_t count = 1; count && can_write(log);) {
         pthread_mutex_lock(&log->lock);
         add_dropped(log);
-        count = log->waiting.length < sizeof piece ? log->waiting.length : sizeof piece;
-        if (count) memcpy(piece, log->waiting.data, count);
+        count = log->buffered.length < sizeof block ? log->buffered.length : sizeof block;
+        if (count) memcpy(block, log->buffered.data, count);
         pthread_mutex_unlock(&log->lock);
-        ssize_t written = count ? write(log->fd, piece, count) : 0;
+        ssize_t written = count ? write(log->fd, block, count) : 0;
         if (written <= 0) break;
         pthread_mutex_lock(&log->lock);
-        bytes_drop(&log->waiting, (size_t)written);
+        bytes_drop(&log->buffered, (size_t)written);
         pthread_mutex_unlock(&log->lock);
     }
 }

@@ -1,4 +1,4 @@
-/* A growing string of bytes. Where memory ends, it stays as it is and says so: `failed`. */
+/* A growing byte array. If memory runs out, the content stays unchanged and `failed` is set. */
 #ifndef SERVE_BYTES_H
 #define SERVE_BYTES_H
 
@@ -7,10 +7,10 @@
 #include <string.h>
 
 typedef struct bytes {
-    char *data; /* no NUL at its end */
+    char *data; /* not NUL-terminated */
     size_t length, capacity;
     bool failed;
-} bytes; /* all zeros is empty */
+} bytes; /* all zeros: empty */
 
 static inline bool bytes_add(bytes *b, const char *from, size_t length) {
     if (length > b->capacity - b->length) {
@@ -32,7 +32,7 @@ static inline bool bytes_add_text(bytes *b, const char *text) {
     return bytes_add(b, text, strlen(text));
 }
 
-/* Drops the first `count`. */
+/* Removes the first `count` bytes. */
 static inline void bytes_drop(bytes *b, size_t count) {
     b->length -= count;
     if (b->length) memmove(b->data, b->data + count, b->length);

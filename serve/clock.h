@@ -1,4 +1,4 @@
-/* Seconds on a clock that never goes back. */
+/* Monotonic time in seconds. */
 #ifndef SERVE_CLOCK_H
 #define SERVE_CLOCK_H
 

@@ -1,4 +1,4 @@
-/* Fields of a request, see fields.h. */
+/* Fields of a JSON request, see fields.h. */
 #include "fields.h"
 
 #include "json_text.h"
@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool fields_wrong(fields *f, const char *param, const char *format, ...) {
+bool fields_error(fields *f, const char *param, const char *format, ...) {
     va_list arguments;
-    if (f->wrong) return false;
-    f->wrong = true;
+    if (f->failed) return false;
+    f->failed = true;
     char message[2048];
     string_copy(f->param, sizeof f->param, param);
     va_start(arguments, format);
@@ -24,24 +24,24 @@ bool fields_wrong(fields *f, const char *param, const char *format, ...) {
 }
 
 bool fields_no_memory(fields *f, const char *param) {
-    f->no_memory = !f->wrong;
-    return fields_wrong(f, param, "not enough memory for the request: try again later");
+    f->no_memory = !f->failed;
+    return fields_error(f, param, "not enough memory for the request: try again later");
 }
 
-bool fields_failed(fields *f, const char *param, int status) {
+bool fields_library_error(fields *f, const char *param, int status) {
     if (status == LCKV_ERROR_MEMORY) return fields_no_memory(f, param);
-    f->too_long = !f->wrong && status == LCKV_ERROR_TOO_LONG;
-    return fields_wrong(f, param, "%s", lckv_last_error());
+    f->too_long = !f->failed && status == LCKV_ERROR_TOO_LONG;
+    return fields_error(f, param, "%s", lckv_last_error());
 }
 
-bool fields_begin(fields *f, const char *text, size_t length, json_t **out) {
+bool fields_parse(fields *f, const char *text, size_t length, json_t **out) {
     json_error_t error;
     *f = (fields){0};
     *out = NULL;
-    if (lckv_check_json(text, length) < 0) return fields_wrong(f, "", "the body: %s", lckv_last_error());
+    if (lckv_check_json(text, length) < 0) return fields_error(f, "", "the body: %s", lckv_last_error());
     *out = json_loadb(length ? text : "", length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!*out)
-        return fields_wrong(f, "", "the body is not JSON: %s (line %d, column %d)", error.text, error.line,
+        return fields_error(f, "", "the body is not valid JSON: %s (line %d, column %d)", error.text, error.line,
                             error.column);
     if (json_is_object(*out)) {
         f->object = *out;
@@ -49,68 +49,68 @@ bool fields_begin(fields *f, const char *text, size_t length, json_t **out) {
     }
     json_decref(*out);
     *out = NULL;
-    return fields_wrong(f, "", "the body must be a JSON object");
+    return fields_error(f, "", "the body must be a JSON object");
 }
 
-bool fields_end(fields *f) {
+bool fields_finish(fields *f) {
     const char *key;
     char given[STRING_SHORT_BYTES];
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)f->object, key, value) {
         int i = 0;
-        if (json_is_null(value)) continue; /* the same as absent */
+        if (json_is_null(value)) continue; /* null means absent */
         while (i < f->known_count && strcmp(f->known[i], key)) i++;
-        if (i == f->known_count) fields_wrong(f, key, "there is no field '%s'", string_short(given, key));
+        if (i == f->known_count) fields_error(f, key, "unknown field '%s'", string_short(given, key));
     }
-    return !f->wrong;
+    return !f->failed;
 }
 
-/* NULL where it is absent or null. */
+/* NULL if it is absent or null. */
 static const json_t *find(fields *f, const char *name) {
-    if (f->known_count < FIELDS_MOST) f->known[f->known_count++] = name;
+    if (f->known_count < FIELDS_MAX) f->known[f->known_count++] = name;
     const json_t *value = json_object_get(f->object, name);
     return json_is_null(value) ? NULL : value;
 }
 
-bool field_given(fields *f, const char *name) {
+bool field_present(fields *f, const char *name) {
     return find(f, name) != NULL;
 }
 
-const json_t *field_any(fields *f, const char *name) {
+const json_t *field_value(fields *f, const char *name) {
     return find(f, name);
 }
 
-double field_number(fields *f, const char *name, double fallback, double least, double most) {
+double field_number(fields *f, const char *name, double fallback, double min, double max) {
     const json_t *value = find(f, name);
     if (!value) return fallback;
     double number = json_number_value(value);
-    if (json_is_number(value) && isfinite(number) && number >= least && number <= most) return number;
-    fields_wrong(f, name, "'%s' must be a number from %g to %g", name, least, most);
+    if (json_is_number(value) && isfinite(number) && number >= min && number <= max) return number;
+    fields_error(f, name, "'%s' must be a number from %g to %g", name, min, max);
     return fallback;
 }
 
-int64_t field_int(fields *f, const char *name, int64_t fallback, int64_t least, int64_t most) {
+int64_t field_int(fields *f, const char *name, int64_t fallback, int64_t min, int64_t max) {
     const json_t *value = find(f, name);
     if (!value) return fallback;
     int64_t number = json_integer_value(value);
-    if (json_is_integer(value) && number >= least && number <= most) return number;
-    fields_wrong(f, name, "'%s' must be a whole number from %lld to %lld", name, (long long)least, (long long)most);
+    if (json_is_integer(value) && number >= min && number <= max) return number;
+    fields_error(f, name, "'%s' must be an integer from %lld to %lld", name, (long long)min, (long long)max);
     return fallback;
 }
 
 bool field_bool(fields *f, const char *name, bool fallback) {
     const json_t *value = find(f, name);
     if (!value) return fallback;
-    if (!json_is_boolean(value)) fields_wrong(f, name, "'%s' must be true or false", name);
+    if (!json_is_boolean(value)) fields_error(f, name, "'%s' must be true or false", name);
     return json_is_true(value);
 }
 
-const char *field_text(fields *f, const char *name) {
+const char *field_string(fields *f, const char *name) {
     const json_t *value = find(f, name);
     if (!value) return NULL;
     const char *text = json_string_value(value);
     if (text && strlen(text) == json_string_length(value)) return text;
-    fields_wrong(f, name, "'%s' must %s", name, text ? "not contain NUL (\\u0000)" : "be a string");
+    fields_error(f, name, "'%s' must %s", name, text ? "not contain NUL (\\u0000)" : "be a string");
     return NULL;
 }
 
@@ -128,21 +128,21 @@ bool ids_read(const json_t *list, int32_t **out, size_t *count) {
     return false;
 }
 
-void field_unsupported(fields *f, const char *name, const char *nothing) {
+void field_reject(fields *f, const char *name, const char *neutral) {
     const json_t *value = find(f, name);
     if (!value) return;
     char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
     size_t length = text ? strlen(text) : 0;
     bool asks = true;
-    for (const char *at = nothing; text && asks && *at;) {
+    for (const char *at = neutral; text && asks && *at;) {
         size_t part = strcspn(at, "|");
         asks = part != length || memcmp(at, text, part);
         at += part + (at[part] == '|');
     }
     free(text);
-    if (asks) fields_wrong(f, name, "'%s' is not supported", name);
+    if (asks) fields_error(f, name, "'%s' is not supported", name);
 }
 
-void field_ignored(fields *f, const char *name) {
+void field_ignore(fields *f, const char *name) {
     find(f, name);
 }

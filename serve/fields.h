@@ -1,8 +1,8 @@
-/* Reading the fields of a request: each is of its type and in its range, or the request is refused with its name.
+/* Fields of a JSON request: each is checked for its type and range, or the request is rejected with the field's name.
  *
- * A field that is absent or null has its default. The first thing that is wrong is kept; whoever reads asks at the end.
- * Every field that a path knows is read by one of these, so that fields_end() can refuse the others: nothing that was
- * asked for is ever ignored. */
+ * A field that is absent or null has its default. The first error is kept; callers check it at the end. Each known
+ * field must be read by one of these functions, so that fields_finish() can reject all others: a request never contains
+ * a field that is silently ignored. */
 #ifndef SERVE_FIELDS_H
 #define SERVE_FIELDS_H
 
@@ -10,50 +10,51 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { FIELDS_MOST = 64, FIELD_NAME_BYTES = 96, FIELD_MESSAGE_BYTES = 384 };
+enum { FIELDS_MAX = 64, FIELD_NAME_BYTES = 96, FIELD_MESSAGE_BYTES = 384 };
 
 typedef struct fields {
     const json_t *object;
-    const char *known[FIELDS_MOST];
+    const char *known[FIELDS_MAX];
     int known_count;
-    bool wrong;
+    bool failed; /* `param` and `message` hold the first error */
     bool unknown_model;
-    bool no_memory; /* which is not the client's fault */
-    bool too_long;  /* a prompt has more tokens than a request can have */
+    bool no_memory; /* the error is not the client's: the server replies 503 */
+    bool too_long;  /* a prompt has more tokens than a request may have */
     char param[FIELD_NAME_BYTES];
     char message[FIELD_MESSAGE_BYTES];
 } fields;
 
-/* `text` to an object; false: it is none, and `f` says why. Release *out, which `f` reads, with json_decref(). */
-bool fields_begin(fields *f, const char *text, size_t length, json_t **out);
-/* Refuses what no one has read. Whether all was right. */
-bool fields_end(fields *f);
+/* Parses `text` as a JSON object, which `f` reads. Release *out with json_decref(). Returns false, with the error in
+ * `f`, if it is not an object. */
+bool fields_parse(fields *f, const char *text, size_t length, json_t **out);
+/* Rejects fields that were not read. Returns whether there was no error. */
+bool fields_finish(fields *f);
 
-/* Keeps the sentence, unless something was wrong before. Always false. */
-bool fields_wrong(fields *f, const char *param, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Sets the error, unless there is one already. Always returns false. */
+bool fields_error(fields *f, const char *param, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* The same where memory runs out: the request may be repeated. */
+/* Sets the error for memory that ran out; the client may repeat the request. */
 bool fields_no_memory(fields *f, const char *param);
 
-/* The same with the library's last error, whose status is given. */
-bool fields_failed(fields *f, const char *param, int status);
+/* Sets lckv_last_error() as the error; `status` is its code. */
+bool fields_library_error(fields *f, const char *param, int status);
 
-bool field_given(fields *f, const char *name); /* there, and not null */
-const json_t *field_any(fields *f, const char *name);
-double field_number(fields *f, const char *name, double fallback, double least, double most);
-int64_t field_int(fields *f, const char *name, int64_t fallback, int64_t least, int64_t most);
+bool field_present(fields *f, const char *name); /* present and not null */
+const json_t *field_value(fields *f, const char *name);
+double field_number(fields *f, const char *name, double fallback, double min, double max);
+int64_t field_int(fields *f, const char *name, int64_t fallback, int64_t min, int64_t max);
 bool field_bool(fields *f, const char *name, bool fallback);
-/* NULL where absent. A string with a NUL inside is refused. */
-const char *field_text(fields *f, const char *name);
+/* NULL if absent. A string that contains NUL is rejected. */
+const char *field_string(fields *f, const char *name);
 
-/* A list of token ids: *out [*count], released with free(). False, and nothing is owned: entry *count is no id, or
- * there is no memory for so many. */
+/* Reads a list of token ids into *out [*count], released with free(). Returns false, with nothing to free, if entry
+ * *count is not a token id or memory runs out. */
 bool ids_read(const json_t *list, int32_t **out, size_t *count);
 
-/* Taken where it asks for nothing: absent, null, or equal to one of `nothing` (JSON texts, apart by |). Else refused:
- * "NAME is not supported". */
-void field_unsupported(fields *f, const char *name, const char *nothing);
-/* Taken, whatever it is: it changes nothing about the answer. */
-void field_ignored(fields *f, const char *name);
+/* Rejects the field ("NAME is not supported") unless it is absent, null, or equal to one of `neutral`: JSON texts,
+ * separated by |, that ask for nothing. */
+void field_reject(fields *f, const char *name, const char *neutral);
+/* Accepts any value: the field does not change the response. */
+void field_ignore(fields *f, const char *name);
 
 #endif

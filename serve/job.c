@@ -12,7 +12,7 @@ job *job_create(int prompt_count) {
     j->prompt_count = prompt_count;
     for (int i = 0; i < prompt_count; i++) j->prompts[i].job = j;
     j->request = lckv_request_defaults();
-    j->holders = 1;
+    j->references = 1;
     return j;
 }
 
@@ -20,7 +20,7 @@ void job_free(job *j) {
     if (!j) return;
     for (int i = 0; i < j->prompt_count; i++) {
         free(j->prompts[i].ids);
-        free(j->prompts[i].scored);
+        free(j->prompts[i].prompt_logprobs);
     }
     for (size_t i = 0; i < j->token_count; i++) free(j->tokens[i].text);
     for (int i = 0; i < j->request.stop_count; i++) free(j->stops[i]);
@@ -32,7 +32,7 @@ void job_free(job *j) {
     free(j);
 }
 
-static bool make_room(job *j) {
+static bool reserve_token(job *j) {
     if (j->token_count < j->token_capacity) return true;
     size_t capacity = 2 * j->token_capacity + 16;
     job_token *grown = realloc(j->tokens, capacity * sizeof *grown);
@@ -45,7 +45,7 @@ static bool make_room(job *j) {
 bool job_add_token(job_prompt *p, const lckv_event *e) {
     job *j = p->job;
     char *text = malloc(e->text_bytes + 1);
-    if (!text || !make_room(j)) {
+    if (!text || !reserve_token(j)) {
         free(text);
         return false;
     }
@@ -63,11 +63,11 @@ bool job_add_token(job_prompt *p, const lckv_event *e) {
     return true;
 }
 
-bool job_add_scored(job_prompt *p, const lckv_event *e) {
+bool job_add_prompt_logprob(job_prompt *p, const lckv_event *e) {
     size_t row = 1 + (size_t)p->job->request.top_logprobs;
-    if (!p->scored) p->scored = calloc((size_t)p->count * row, sizeof *p->scored);
-    if (!p->scored) return false;
-    lckv_logprob *to = p->scored + (size_t)p->scored_count++ * row;
+    if (!p->prompt_logprobs) p->prompt_logprobs = calloc((size_t)p->count * row, sizeof *p->prompt_logprobs);
+    if (!p->prompt_logprobs) return false;
+    lckv_logprob *to = p->prompt_logprobs + (size_t)p->prompt_logprob_count++ * row;
     to[0] = (lckv_logprob){e->token, (float)e->logprob};
     for (int i = 0; i < e->top_count; i++) to[1 + i] = e->top[i];
     return true;

@@ -1,4 +1,4 @@
-/* Text for JSON, see json_text.h. */
+/* Strings for JSON, see json_text.h. */
 #include "json_text.h"
 
 #include "bytes.h"
@@ -10,10 +10,10 @@ static bool continues(char byte) {
     return ((unsigned char)byte & 0xc0) == 0x80;
 }
 
-size_t string_cut(const char *text, size_t length, size_t most) {
-    if (length <= most) return length;
-    size_t cut = most;
-    while (cut > 0 && most - cut < 3 && continues(text[cut])) cut--;
+size_t string_cut(const char *text, size_t length, size_t limit) {
+    if (length <= limit) return length;
+    size_t cut = limit;
+    while (cut > 0 && limit - cut < 3 && continues(text[cut])) cut--;
     return cut;
 }
 
@@ -30,7 +30,7 @@ const char *string_short(char out[STRING_SHORT_BYTES], const char *text) {
     return strcat(out, "...");
 }
 
-/* The same text with U+FFFD for each byte that is part of no character. jansson judges: it takes whole characters. */
+/* Replaces each byte that is not part of a valid character by U+FFFD. jansson decides what is valid. */
 static json_t *replaced(const char *text, size_t length) {
     bytes valid = {0};
     for (size_t at = 0, taken; at < length; at += taken) {

@@ -1,4 +1,4 @@
-/* The socket that the server listens on, see listen.h. */
+/* The listening socket, see listen.h. */
 #include "listen.h"
 
 #include <errno.h>
@@ -13,9 +13,9 @@ static bool find_address(const serve_options *o, struct addrinfo **found, char e
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     char service[16];
     snprintf(service, sizeof service, "%d", o->port);
-    int problem = getaddrinfo(o->host, service, &hints, found);
-    if (problem) snprintf(error, SERVE_ERROR_BYTES, "no address \"%.300s\": %s", o->host, gai_strerror(problem));
-    return !problem;
+    int status = getaddrinfo(o->host, service, &hints, found);
+    if (status) snprintf(error, SERVE_ERROR_BYTES, "cannot resolve host \"%.300s\": %s", o->host, gai_strerror(status));
+    return !status;
 }
 
 static int port_of(int fd) {

@@ -1,10 +1,11 @@
-/* The socket that the server listens on. */
+/* The listening socket. */
 #ifndef SERVE_LISTEN_H
 #define SERVE_LISTEN_H
 
 #include "serve.h"
 
-/* Listens on o->host and o->port; *port is the one it got. False with a sentence in `error`. The caller closes *fd. */
+/* Listens on o->host and o->port. *port is the actual port, which differs if o->port is 0. The caller closes *fd.
+ * Returns false with a message in `error` on failure. */
 bool listen_on(const serve_options *o, int *fd, int *port, char error[SERVE_ERROR_BYTES]);
 
 #endif

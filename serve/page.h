@@ -1,4 +1,4 @@
-/* The web page, as it stands in page/; the build makes the table (scripts/cmake/embed.cmake). */
+/* The web page of page/, embedded by the build (scripts/cmake/embed.cmake). */
 #ifndef SERVE_PAGE_H
 #define SERVE_PAGE_H
 

@@ -1,4 +1,5 @@
-/* Answers: JSON, errors in the shape of OpenAI's API, pages. All return what MHD's access handler returns. */
+/* HTTP replies: JSON, errors in the shape of OpenAI's API, static pages. All functions return the result that MHD's
+ * access handler must return. */
 #ifndef SERVE_REPLY_H
 #define SERVE_REPLY_H
 
@@ -8,38 +9,39 @@
 #include <microhttpd.h>
 #include <stdint.h>
 
-/* What a request is answered with. */
+/* The reply to a request. */
 typedef struct reply {
-    bool later; /* It is made on another thread than HTTP's, and waits for reply_send(). */
+    bool deferred; /* Made on a thread other than the HTTP thread; reply_send() queues it later. */
     struct MHD_Response *response;
-    unsigned status; /* 0: there is none yet */
-    int64_t bytes;   /* of its body, so far */
+    unsigned status; /* HTTP status; 0: no reply yet */
+    int64_t bytes;   /* size of its body so far */
 } reply;
 
-/* Who asked: for the headers that let a web page of another origin read the answer. */
-typedef struct asker {
+/* Where a reply goes. */
+typedef struct client {
     struct MHD_Connection *connection;
-    const char *origin; /* that may; NULL: none */
+    const char *origin; /* allowed web origin, for the CORS headers; NULL: none */
     reply *reply;
-} asker;
+} client;
 
-/* Takes the reference. */
-enum MHD_Result reply_json(const asker *a, unsigned status, json_t *object);
-/* JSON that has been written; takes the bytes, which may have failed. */
-enum MHD_Result reply_text_as_json(const asker *a, unsigned status, bytes *text);
+/* Takes the reference to `object`. */
+enum MHD_Result reply_json(const client *to, unsigned status, json_t *object);
+/* Replies with JSON text. Takes the bytes, also if `failed` is set. */
+enum MHD_Result reply_text_as_json(const client *to, unsigned status, bytes *text);
 /* {"error": {"message", "type", "param", "code"}}; `param` and `code` may be NULL. 429 and 503 get a Retry-After. */
-enum MHD_Result reply_error(const asker *a, unsigned status, const char *param, const char *code, const char *message);
+enum MHD_Result reply_error(const client *to, unsigned status, const char *param, const char *code,
+                            const char *message);
 /* Takes the bytes. */
-enum MHD_Result reply_bytes(const asker *a, unsigned status, const char *type, bytes *content);
-/* Memory that outlives the answer. */
-enum MHD_Result reply_static(const asker *a, unsigned status, const char *type, const char *content, size_t length);
-/* Adds the headers of `a` and queues it, or keeps it for reply_send(); the response is released. */
-enum MHD_Result reply_queue(const asker *a, unsigned status, const char *type, struct MHD_Response *response);
+enum MHD_Result reply_bytes(const client *to, unsigned status, const char *type, bytes *content);
+/* `content` must outlive the reply. */
+enum MHD_Result reply_static(const client *to, unsigned status, const char *type, const char *content, size_t length);
+/* Adds the common headers and queues the response, or keeps it for reply_send() if deferred. Releases the response. */
+enum MHD_Result reply_queue(const client *to, unsigned status, const char *type, struct MHD_Response *response);
 
-/* On the HTTP thread: queues what was kept. */
-enum MHD_Result reply_send(const asker *a);
+/* Queues a deferred reply. Call it on the HTTP thread. */
+enum MHD_Result reply_send(const client *to);
 
-/* The object of an error, as reply_error() sends it; NULL without memory. */
+/* The error object of reply_error(); NULL if memory runs out. */
 json_t *error_object(unsigned status, const char *param, const char *code, const char *message);
 
 #endif

@@ -1,9 +1,9 @@
-/* lckv serve: the OpenAI-style API over HTTP, and a web page, on an engine (lckv.h).
+/* lckv serve: an OpenAI-compatible HTTP API and a web page on top of the engine of lckv.h.
  *
- * One thread reads and answers HTTP (server.c) and never does work that depends on the size of a request. Two threads
- * parse and tokenize requests (intake.c; a file for each kind of path). One owns model and engine (worker.c); a job
- * (job.h) carries a request to it and the tokens back. Leaves out: TLS, and balancing load between
- * several servers, which a proxy in front does (docs/serving.md). */
+ * The HTTP thread (server.c, http_request.c) reads requests and sends replies; it never does work whose time depends
+ * on the size of a request. Two request threads (request_threads.c) parse and tokenize; each group of paths has an
+ * ..._endpoint(s).c. The worker thread (worker.c) owns the model and the engine. A job (job.h) carries a request to it
+ * and the tokens back. TLS and load balancing are left to a reverse proxy (docs/serving.md). */
 #ifndef SERVE_SERVE_H
 #define SERVE_SERVE_H
 
@@ -14,37 +14,34 @@
 #include <stdint.h>
 
 typedef struct serve_options {
-    const char *host;       /* address to listen on: "127.0.0.1" */
-    int port;               /* 0: any free one */
-    const char *model_name; /* what answers call the model */
-    const char *const
-        *model_names; /* [model_name_count] what /v1/models lists and requests may use, model_name first */
+    const char *host;               /* Address to listen on, for example "127.0.0.1". */
+    int port;                       /* Port to listen on; 0 uses any free port. */
+    const char *model_name;         /* Model name in responses. */
+    const char *const *model_names; /* [model_name_count] names that requests may use, model_name first. */
     int model_name_count;
-    const char *model_path; /* requests may use this, too; NULL: none */
-    const char *api_key;    /* NULL: whoever reaches the port may ask */
-    const char *const
-        *hosts; /* [host_count] names of this server that a Host header may have, see access.h; "*": all */
+    const char *model_path;   /* Another name that requests may use; NULL: none. */
+    const char *api_key;      /* API key that clients must send; NULL disables the check. */
+    const char *const *hosts; /* [host_count] allowed names in the Host header (access_control.h); "*": all. */
     int host_count;
-    const char *const *origins; /* [origin_count] web origins whose pages may ask; "*": all */
+    const char *const *origins; /* [origin_count] allowed web origins; "*": all. */
     int origin_count;
-    const char *access_log;       /* file; "-": standard error; NULL: none */
-    int64_t max_body;             /* bytes of a request */
-    int64_t max_bodies;           /* bytes of all requests that are held at a time; 0: 8 * max_body */
-    int64_t max_connections;      /* at a time */
-    int timeout;                  /* seconds after which a connection is closed that is silent, or has not said a whole
-                                     request */
-    lckv_engine_options engine;   /* callback and user are the server's */
-    const char *chat_template;    /* a file with a template, instead of the tokenizer's; NULL: that */
-    const char *tokenizer_name;   /* folder; NULL: there is none, and requests are ids */
-    bool (*stopping)(void *user); /* asked some ten times a second; true: answer what runs, then end */
-    void (*started)(void *user, const char *host, int port); /* it listens */
+    const char *access_log;       /* File to append to; "-": standard error; NULL: no log. */
+    int64_t max_body;             /* Maximum size of a request body, in bytes. */
+    int64_t max_bodies;           /* Maximum size of all bodies in memory, in bytes; 0: 8 * max_body. */
+    int64_t max_connections;      /* Maximum number of simultaneous connections. */
+    int timeout;                  /* Seconds until an idle connection or an incomplete request is closed. */
+    lckv_engine_options engine;   /* Engine options; the server sets callback and user. */
+    const char *chat_template;    /* File with a chat template; NULL: that of the tokenizer. */
+    const char *tokenizer_name;   /* Tokenizer folder; NULL: prompts must be token ids. */
+    bool (*stopping)(void *user); /* Polled about ten times per second; true: finish running requests, then return. */
+    void (*started)(void *user, const char *host, int port); /* Called when the server listens. */
     void *user;
 } serve_options;
 
 enum { SERVE_ERROR_BYTES = 512 };
 
-/* Serves until `stopping` says so and what runs is answered. The model is the caller's. False with a sentence in
- * `error` where it cannot begin, or the engine failed. */
+/* Serves until `stopping` returns true and running requests are finished. The caller keeps the model. Returns false
+ * with a message in `error` if the server cannot start or the engine fails. */
 bool serve_run(lckv_model *model, const serve_options *options, char error[SERVE_ERROR_BYTES]);
 
 #endif

@@ -1,4 +1,4 @@
-/* The engine's thread, see worker.h. */
+/* The worker, see worker.h. */
 #include "worker.h"
 
 #include "clock.h"
@@ -8,39 +8,39 @@
 
 struct worker {
     lckv_engine *engine;
-    holds *holds;
+    suspended_connections *suspended;
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t posted_one;
-    /* under the lock */
-    job *posted; /* newest first */
-    int jobs, most_jobs;
+    pthread_cond_t job_queued;
+    /* Protected by the lock. */
+    job *queued; /* newest first */
+    int jobs, max_jobs;
     bool stop;
-    worker_view view;
+    worker_status view;
     lckv_slot_usage *slots; /* [slot_count] */
     int slot_count;
-    /* the thread's own */
+    /* Used by the worker thread only. */
     job *running;
-    double looked; /* for clients that went away */
-    bool stepped;  /* since the engine's numbers were last read */
+    double last_client_check; /* clock_now() */
+    bool stepped;             /* a step has started since the last update_status() */
 };
 
-enum { LOOK_EVERY_MS = 100 };
+enum { CLIENT_CHECK_MS = 100 };
 
-/* ---------------------------------------------------------------- under the lock */
+/* ---------------------------------------------------------------- with the lock held */
 
 static void resume(worker *w, job *j) {
     if (!j->suspended) return;
     j->suspended = false;
-    holds_end(w->holds, j->connection);
+    suspended_resume(w->suspended, j->connection);
 }
 
 static void release(job *j) {
-    if (--j->holders == 0) job_free(j);
+    if (--j->references == 0) job_free(j);
 }
 
 static bool ended(const job *j) {
-    return j->state == JOB_REFUSED || j->state == JOB_FAILED || j->state == JOB_DONE;
+    return j->state == JOB_REJECTED || j->state == JOB_FAILED || j->state == JOB_DONE;
 }
 
 static void end_job(worker *w, job *j, job_state state, int status, const char *why) {
@@ -51,18 +51,19 @@ static void end_job(worker *w, job *j, job_state state, int status, const char *
     if (j->abandoned)
         m->abandoned++;
     else if (state == JOB_DONE)
-        m->finished++, histogram_add(&m->whole, clock_now() - j->posted);
-    else if (state == JOB_REFUSED)
-        m->refused++;
+        m->finished++, histogram_add(&m->request_latency, clock_now() - j->queued_at);
+    else if (state == JOB_REJECTED)
+        m->rejected++;
     else
         m->failed++;
     resume(w, j);
 }
 
-/* ---------------------------------------------------------------- what comes */
+/* ---------------------------------------------------------------- events of the engine */
 
-/* Under the lock, with the first token of a step too: the view's memory is that of its tokens. */
-static void look_at_engine(worker *w) {
+/* Call it with the lock held. It also runs at the first token of a step, so that the reported memory belongs to the
+ * reported tokens. */
+static void update_status(worker *w) {
     w->view.engine = lckv_engine_describe(w->engine);
     lckv_engine_describe_slots(w->engine, w->slots);
     w->stepped = false;
@@ -72,15 +73,16 @@ static void count_token(worker *w, job *j) {
     metrics *m = &w->view.metrics;
     double clock = clock_now();
     m->new_tokens++;
-    histogram_add(j->last > 0 ? &m->between : &m->first_token, clock - (j->last > 0 ? j->last : j->posted));
-    j->last = clock;
+    histogram_add(j->last_token_at > 0 ? &m->inter_token_latency : &m->time_to_first_token,
+                  clock - (j->last_token_at > 0 ? j->last_token_at : j->queued_at));
+    j->last_token_at = clock;
 }
 
-static bool take_token(worker *w, job_prompt *p, const lckv_event *e) {
+static bool add_token(worker *w, job_prompt *p, const lckv_event *e) {
     job *j = p->job;
     if (e->token >= 0) count_token(w, j);
     if (e->new_tokens == 1 && e->sample == 0) {
-        j->cached += e->cached_tokens;
+        j->cached_tokens += e->cached_tokens;
         w->view.metrics.cached_tokens += e->cached_tokens;
     }
     return job_add_token(p, e);
@@ -91,13 +93,13 @@ static void on_event(void *user, const lckv_event *e) {
     job_prompt *p = e->mark;
     job *j = p->job;
     worker_lock(w);
-    if (w->stepped) look_at_engine(w);
+    if (w->stepped) update_status(w);
     if (!ended(j)) {
-        bool taken = e->of_prompt ? job_add_scored(p, e) : take_token(w, p, e);
+        bool taken = e->of_prompt ? job_add_prompt_logprob(p, e) : add_token(w, p, e);
         if (!taken)
-            end_job(w, j, JOB_FAILED, LCKV_ERROR_MEMORY, "no memory for the answer");
+            end_job(w, j, JOB_FAILED, LCKV_ERROR_MEMORY, "not enough memory for the response");
         else if (e->finish == LCKV_FINISH_ERROR)
-            end_job(w, j, JOB_FAILED, LCKV_ERROR_NUMERIC, "the model's logits are not numbers");
+            end_job(w, j, JOB_FAILED, LCKV_ERROR_NUMERIC, "the model's logits are not finite");
         else if (e->finish != LCKV_FINISH_NONE && --j->running == 0)
             end_job(w, j, JOB_DONE, LCKV_OK, "");
     }
@@ -111,7 +113,7 @@ static void cancel(worker *w, const job *j) {
         if (j->prompts[i].request) lckv_engine_cancel(w->engine, j->prompts[i].request);
 }
 
-/* All of its prompts or none. */
+/* Submits all prompts of the job, or none. */
 static int submit(worker *w, job *j) {
     for (int i = 0; i < j->prompt_count; i++) {
         lckv_request r = j->request;
@@ -127,13 +129,13 @@ static int submit(worker *w, job *j) {
     return LCKV_OK;
 }
 
-static void begin_job(worker *w, job *j) {
+static void start_job(worker *w, job *j) {
     int status = submit(w, j);
     j->next = w->running;
     w->running = j;
     worker_lock(w);
     if (status < 0) {
-        end_job(w, j, JOB_REFUSED, status, lckv_last_error());
+        end_job(w, j, JOB_REJECTED, status, lckv_last_error());
     } else {
         j->state = JOB_RUNNING;
         for (int i = 0; i < j->prompt_count; i++) w->view.metrics.prompt_tokens += j->prompts[i].count;
@@ -142,12 +144,12 @@ static void begin_job(worker *w, job *j) {
     worker_unlock(w);
 }
 
-static void begin_posted(worker *w) {
+static void start_queued_jobs(worker *w) {
     job *list = NULL;
     worker_lock(w);
-    while (w->posted) { /* oldest first */
-        job *j = w->posted;
-        w->posted = j->next;
+    while (w->queued) { /* oldest first */
+        job *j = w->queued;
+        w->queued = j->next;
         j->next = list;
         list = j;
     }
@@ -155,26 +157,26 @@ static void begin_posted(worker *w) {
     while (list) {
         job *j = list;
         list = j->next;
-        begin_job(w, j);
+        start_job(w, j);
     }
 }
 
-static void look_for_clients(worker *w) {
-    if (clock_now() - w->looked < 1e-3 * LOOK_EVERY_MS) return;
-    w->looked = clock_now();
+static void check_clients(worker *w) {
+    if (clock_now() - w->last_client_check < 1e-3 * CLIENT_CHECK_MS) return;
+    w->last_client_check = clock_now();
     for (job *j = w->running; j; j = j->next)
-        if (j->suspended && !ended(j) && holds_client_gone(j->connection)) j->abandoned = true;
+        if (j->suspended && !ended(j) && connection_client_gone(j->connection)) j->abandoned = true;
 }
 
-/* Lets go of what has ended; cancels what nobody waits for any more. */
-static void sweep(worker *w) {
+/* Cancels jobs whose client has disconnected and releases jobs that have ended. */
+static void remove_ended_jobs(worker *w) {
     worker_lock(w);
-    look_for_clients(w);
+    check_clients(w);
     for (job **at = &w->running; *at;) {
         job *j = *at;
         if (j->abandoned && !ended(j)) {
             cancel(w, j);
-            end_job(w, j, JOB_FAILED, LCKV_ERROR_INTERRUPTED, "the client has gone");
+            end_job(w, j, JOB_FAILED, LCKV_ERROR_INTERRUPTED, "the client has disconnected");
         }
         if (ended(j)) {
             if (j->state == JOB_FAILED) cancel(w, j);
@@ -186,7 +188,7 @@ static void sweep(worker *w) {
             at = &j->next;
         }
     }
-    look_at_engine(w);
+    update_status(w);
     worker_unlock(w);
 }
 
@@ -195,16 +197,16 @@ static void sweep(worker *w) {
 static void wait_for_work(worker *w) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += LOOK_EVERY_MS * 1000000L;
+    until.tv_nsec += CLIENT_CHECK_MS * 1000000L;
     if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
     worker_lock(w);
-    if (!w->posted && !w->stop) pthread_cond_timedwait(&w->posted_one, &w->lock, &until);
+    if (!w->queued && !w->stop) pthread_cond_timedwait(&w->job_queued, &w->lock, &until);
     worker_unlock(w);
 }
 
-/* The engine is lost: every job ends, and none will begin. */
+/* The engine has failed: ends all jobs. */
 static void fail_all(worker *w) {
-    begin_posted(w);
+    start_queued_jobs(w);
     worker_lock(w);
     if (!w->view.failed) string_copy(w->view.error, sizeof w->view.error, lckv_last_error());
     w->view.failed = true;
@@ -213,7 +215,7 @@ static void fail_all(worker *w) {
     worker_unlock(w);
 }
 
-static bool goes_on(worker *w) {
+static bool should_run(worker *w) {
     worker_lock(w);
     bool on = !w->stop || w->jobs > 0;
     worker_unlock(w);
@@ -222,37 +224,37 @@ static bool goes_on(worker *w) {
 
 static void *run(void *user) {
     worker *w = user;
-    while (goes_on(w)) {
-        begin_posted(w);
+    while (should_run(w)) {
+        start_queued_jobs(w);
         bool idle = lckv_engine_idle(w->engine);
         w->stepped = !idle;
         if (!idle && lckv_engine_step(w->engine) < 0) fail_all(w);
-        sweep(w);
+        remove_ended_jobs(w);
         if (idle) wait_for_work(w);
     }
     return NULL;
 }
 
-/* ---------------------------------------------------------------- what the HTTP thread calls */
+/* ---------------------------------------------------------------- called by other threads */
 
-bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_options *options, holds *h, worker **out,
-                  char error[SERVE_ERROR_BYTES]) {
+bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_options *options, suspended_connections *h,
+                  worker **out, char error[SERVE_ERROR_BYTES]) {
     lckv_engine_options engine = options->engine;
     worker *w = calloc(1, sizeof *w);
     *out = NULL;
-    string_copy(error, SERVE_ERROR_BYTES, "not enough memory to serve");
+    string_copy(error, SERVE_ERROR_BYTES, "not enough memory for the server");
     if (!w) return false;
     engine.callback = on_event;
     engine.user = w;
-    w->holds = h;
+    w->suspended = h;
     pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->posted_one, NULL);
+    pthread_cond_init(&w->job_queued, NULL);
     w->slot_count = lckv_config_describe(lckv_model_config(model)).kv_slots;
     w->slots = calloc((size_t)w->slot_count, sizeof *w->slots);
     bool made = w->slots && lckv_engine_create(model, tokenizer, &engine, &w->engine) >= 0;
     if (!made && w->slots) string_copy(error, SERVE_ERROR_BYTES, lckv_last_error());
-    if (made) w->most_jobs = engine.max_queue + lckv_engine_describe(w->engine).max_num_seqs;
-    if (made) look_at_engine(w);
+    if (made) w->max_jobs = engine.max_queue + lckv_engine_describe(w->engine).max_num_seqs;
+    if (made) update_status(w);
     if (made && pthread_create(&w->thread, NULL, run, w) == 0) {
         *out = w;
         return true;
@@ -267,43 +269,43 @@ void worker_stop(worker *w) {
     if (!w) return;
     worker_lock(w);
     w->stop = true;
-    pthread_cond_signal(&w->posted_one);
+    pthread_cond_signal(&w->job_queued);
     worker_unlock(w);
     pthread_join(w->thread, NULL);
     lckv_engine_free(w->engine);
-    pthread_cond_destroy(&w->posted_one);
+    pthread_cond_destroy(&w->job_queued);
     pthread_mutex_destroy(&w->lock);
     free(w->slots);
     free(w);
 }
 
-bool worker_post(worker *w, job *j) {
+bool worker_submit(worker *w, job *j) {
     worker_lock(w);
-    bool room = w->jobs < w->most_jobs && !w->view.failed;
+    bool room = w->jobs < w->max_jobs && !w->view.failed;
     w->view.metrics.requests++;
     if (room) {
         w->jobs++;
-        j->holders++;
-        j->posted = clock_now();
+        j->references++;
+        j->queued_at = clock_now();
         j->running = j->prompt_count * j->request.n;
-        j->next = w->posted;
-        w->posted = j;
-        pthread_cond_signal(&w->posted_one);
+        j->next = w->queued;
+        w->queued = j;
+        pthread_cond_signal(&w->job_queued);
     } else {
-        w->view.metrics.refused++;
+        w->view.metrics.rejected++;
     }
     worker_unlock(w);
     return room;
 }
 
-void worker_let_go(worker *w, job *j) {
+void worker_release(worker *w, job *j) {
     worker_lock(w);
     if (!ended(j)) j->abandoned = true;
     release(j);
     worker_unlock(w);
 }
 
-int worker_jobs(worker *w) {
+int worker_job_count(worker *w) {
     worker_lock(w);
     int jobs = w->jobs;
     worker_unlock(w);
@@ -318,13 +320,13 @@ void worker_unlock(worker *w) {
     pthread_mutex_unlock(&w->lock);
 }
 
-void worker_look(worker *w, worker_view *out) {
+void worker_get_status(worker *w, worker_status *out) {
     worker_lock(w);
     *out = w->view;
     worker_unlock(w);
 }
 
-lckv_slot_usage *worker_look_slots(worker *w, int *count) {
+lckv_slot_usage *worker_get_slots(worker *w, int *count) {
     lckv_slot_usage *slots = malloc((size_t)w->slot_count * sizeof *slots);
     worker_lock(w);
     if (slots) memcpy(slots, w->slots, (size_t)w->slot_count * sizeof *slots);

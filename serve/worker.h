@@ -1,42 +1,42 @@
-/* The thread that owns model and engine: takes jobs, steps the engine, hands out what comes.
+/* The worker: the thread that owns the model and the engine. It takes jobs, steps the engine and stores the tokens.
  *
- * Between steps it looks whether clients that wait are still there: a socket whose other end is closed ends its job,
- * and its pages come back at once. Leaves out: HTTP itself. */
+ * Between steps it checks whether the clients are still connected. If a client has closed its socket, its job is
+ * cancelled and its KV pages are freed. */
 #ifndef SERVE_WORKER_H
 #define SERVE_WORKER_H
 
-#include "holds.h"
 #include "job.h"
-#include "metrics.h"
 #include "serve.h"
+#include "server_metrics.h"
+#include "suspended.h"
 
 typedef struct worker worker;
 
-/* False with a sentence in `error`. */
-bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_options *options, holds *h, worker **out,
-                  char error[SERVE_ERROR_BYTES]);
-/* Ends when all jobs are done, and frees it. */
+/* Returns false with a message in `error` on failure. */
+bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_options *options, suspended_connections *h,
+                  worker **out, char error[SERVE_ERROR_BYTES]);
+/* Waits until all jobs have ended, then stops the thread and frees the worker. */
 void worker_stop(worker *w);
 
-/* The worker holds the job from now on, too, and ends the connection's hold, which j->suspended says is the job's.
- * False: there are too many already, and it does not. From any thread. */
-bool worker_post(worker *w, job *j);
-/* The HTTP thread lets go of a job; one that has not ended is cancelled. */
-void worker_let_go(worker *w, job *j);
-int worker_jobs(worker *w); /* that have not ended */
+/* Queues a job. The worker takes a reference, and resumes the connection if j->suspended is set. Returns false, and
+ * does nothing, if the queue is full. Callable from any thread. */
+bool worker_submit(worker *w, job *j);
+/* Releases the caller's reference; a job that has not ended is cancelled. */
+void worker_release(worker *w, job *j);
+int worker_job_count(worker *w); /* jobs that have not ended */
 
 void worker_lock(worker *w);
 void worker_unlock(worker *w);
 
-typedef struct worker_view {
+typedef struct worker_status {
     metrics metrics;
     lckv_engine_stats engine;
-    bool failed; /* the engine is lost: there will be no more answers */
+    bool failed; /* the engine has failed and will generate no more tokens */
     char error[SERVE_ERROR_BYTES];
-} worker_view;
+} worker_status;
 
-void worker_look(worker *w, worker_view *out);
-/* What each KV slot of the model takes: [*count], released with free(); NULL, and a count of 0, without memory. */
-lckv_slot_usage *worker_look_slots(worker *w, int *count);
+void worker_get_status(worker *w, worker_status *out);
+/* KV memory of each slot of the model: [*count], released with free(). NULL and a count of 0 if memory runs out. */
+lckv_slot_usage *worker_get_slots(worker *w, int *count);
 
 #endif

@@ -318,7 +318,7 @@ static void the_log_goes_to_stderr(void **state) {
     log = get(in(f, "stderr"), &bytes);
     assert_null(strstr(log, "POST"));
     free(log);
-    REFUSES(f, 1, "cannot write the access log", "serve", "--model_name_or_path", in(f, "model"), "--port", "0",
+    REFUSES(f, 1, "cannot open the access log", "serve", "--model_name_or_path", in(f, "model"), "--port", "0",
             "--access_log", in(f, "absent/log"));
 }
 
@@ -326,7 +326,7 @@ static void the_log_goes_to_stderr(void **state) {
 static void a_log_that_nobody_reads(void **state) {
     const folder *f = *state;
     assert_int_equal(mkfifo(in(f, "pipe"), 0666), 0);
-    REFUSES(f, 1, "cannot write the access log", "serve", "--model_name_or_path", in(f, "model"), "--port", "0",
+    REFUSES(f, 1, "cannot open the access log", "serve", "--model_name_or_path", in(f, "model"), "--port", "0",
             "--access_log", in(f, "pipe"));
     int reader = open(in(f, "pipe"), O_RDONLY | O_NONBLOCK);
     served s = SERVE(state, "--access_log", in(f, "pipe"));
@@ -341,7 +341,7 @@ static void a_log_that_nobody_reads(void **state) {
 
 static void addresses_are_urls(void **state) {
     const folder *f = *state;
-    REFUSES(f, 1, "no address \"no such host\"", "serve", "--model_name_or_path", in(f, "model"), "--host",
+    REFUSES(f, 1, "cannot resolve host \"no such host\"", "serve", "--model_name_or_path", in(f, "model"), "--host",
             "no such host");
     REFUSES(f, 1, "cannot listen on \"192.0.2.1\", port 8000", "serve", "--model_name_or_path", in(f, "model"),
             "--host", "192.0.2.1"); /* of nobody: RFC 5737 */

@@ -79,7 +79,7 @@ static void heads_are_enough_to_refuse(void **state) {
         {"/v1/completions", "Content-Length: 30000000\r\nAuthorization: Bearer secret\r\n", 413, "1000000 bytes"},
         {"/v1/completions", "Content-Length: 99\r\nAuthorization: Bearer secret\r\nOrigin: http://a.example\r\n", 403,
          "origin"},
-        {"/no/path", "Content-Length: 99\r\nAuthorization: Bearer secret\r\n", 404, "no such path"},
+        {"/no/path", "Content-Length: 99\r\nAuthorization: Bearer secret\r\n", 404, "not found"},
         {"/v1/models", "Content-Length: 99\r\nAuthorization: Bearer secret\r\n", 405, "GET"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) /* the body never comes */

@@ -77,8 +77,8 @@ static void text_is_gone_on_with(void **state) {
     assert_memory_equal(shown, "the cat", 7);
     assert_string_equal(shown + 7, json_string_value(json_object_get(choice, "text")));
     expect_text(&o.b, ".note", "9 tokens");
-    expect_text(&o.b, ".note", "ended by the limit");
-    expect_text(&o.b, "#said", json_string_value(json_object_get(choice, "text")));
+    expect_text(&o.b, ".note", "stopped at the token limit");
+    expect_text(&o.b, "#announcement", json_string_value(json_object_get(choice, "text")));
     free(shown);
     json_decref(a);
     shut(&o);
@@ -142,7 +142,7 @@ static void conversations_go_on(void **state) {
 /* What the server refuses is told, and what was typed comes back. */
 static void refusals_are_told(void **state) {
     OPEN(state, "--api_key", "secret");
-    browser_wait(&o.b, "document.getElementById('health').textContent === 'API key needed'");
+    browser_wait(&o.b, "document.getElementById('health').textContent === 'API key required'");
     set(&o.b, "key", "secret");
     wait_until_ready(&o.b);
     set(&o.b, "max_tokens", "30000");
@@ -164,13 +164,13 @@ static void last_values_stay(void **state) {
     browser_press(&o.b, "Escape");
     browser_wait(&o.b, NOT_WRITING " && " WRITTEN " > 0");
     browser_wait(&o.b, "state.running === 0 && state.kv_bytes_used === 0 && last.running === 0");
-    assert_true(browser_true(&o.b, "held.kv_bytes_used > 0 && document.getElementById('kv-now').textContent === "
-                                   "bytes(held.kv_bytes_used)"));
+    assert_true(browser_true(&o.b, "lastUsed.kv_bytes_used > 0 && document.getElementById('kv-now').textContent === "
+                                   "bytes(lastUsed.kv_bytes_used)"));
     assert_true(browser_true(&o.b, "document.getElementById('kv-plain').textContent !== '0 B'"));
     assert_true(browser_true(&o.b, "parseFloat(document.getElementById('speed').textContent) > 0"));
-    assert_true(browser_true(&o.b, "[...document.querySelectorAll('.row .shared:not(.most)')].some(e => "
+    assert_true(browser_true(&o.b, "[...document.querySelectorAll('.row .shared:not(.peak)')].some(e => "
                                    "parseFloat(e.style.width) > 0)"));
-    expect_text(&o.b, "#kv-when", "last answer");
+    expect_text(&o.b, "#kv-when", "last response");
     shut(&o);
 }
 
@@ -216,7 +216,7 @@ static void names_and_keyboard(void **state) {
 
 static void light_dark_wide_narrow(void **state) {
     static const char *const TEXTS[] = {"#model",    ".empty",      ".keys",   "#send",       "#clear", ".numbers dt",
-                                        ".key span", "#room",       "summary", "label input", "h2",     "#kv-when",
+                                        ".key span", "#capacity",   "summary", "label input", "h2",     "#kv-when",
                                         ".row span", ".note.error", ".given",  ".turn p"};
     OPEN(state, "--max_num_seqs", "4");
     wait_until_ready(&o.b);

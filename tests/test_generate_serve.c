@@ -287,12 +287,12 @@ static void mistakes_are_named(void **state) {
     static const struct {
         const char *body, *part;
     } cases[] = {
-        {"{\"prompt\":", "not JSON"},
+        {"{\"prompt\":", "not valid JSON"},
         {"[1]", "must be a JSON object"},
-        {"", "not JSON"},
-        {"{\"prompt\":\"a\xff\"}", "not JSON"},
-        {"{\"prompt\":\"a\",\"max_tokens\":1e400}", "not JSON"},
-        {"{\"prompt\":\"a\",\"max_tokens\":99999999999999999999}", "not JSON"},
+        {"", "not valid JSON"},
+        {"{\"prompt\":\"a\xff\"}", "not valid JSON"},
+        {"{\"prompt\":\"a\",\"max_tokens\":1e400}", "not valid JSON"},
+        {"{\"prompt\":\"a\",\"max_tokens\":99999999999999999999}", "not valid JSON"},
         {"{\"max_tokens\":1}", "\"param\":\"prompt\""},
         {"{\"prompt\":{}}", "\"param\":\"prompt\""},
         {"{\"prompt\":[]}", "\"param\":\"prompt\""},
@@ -319,12 +319,12 @@ static void mistakes_are_named(void **state) {
     expect_refused(&s, "POST", "/v1/completions", deep, sizeof deep, 400, "nested more than 128 levels");
     static char large[40000];
     memset(large, ' ', sizeof large);
-    expect_refused(&s, "POST", "/v1/completions", large, sizeof large, 413, "larger");
+    expect_refused(&s, "POST", "/v1/completions", large, sizeof large, 413, "too large");
     expect_refused(&s, "POST", "/v1/embeddings", "{}", 2, 400, "embeddings are not supported");
     static const char other[] = "{\"prompt\":\"a\",\"model\":\"other\"}";
     expect_refused(&s, "POST", "/v1/completions", other, sizeof other - 1, 404, "\"code\":\"model_not_found\"");
     expect_refused(&s, "GET", "/v1/completions", "", 0, 405, "POST");
-    expect_refused(&s, "GET", "/no/such/path", "", 0, 404, "no such path");
+    expect_refused(&s, "GET", "/no/such/path", "", 0, 404, "not found");
     expect_refused(&s, "GET", "/v1/models/other", "", 0, 404, "model_not_found");
     stop(&s);
 }
@@ -349,7 +349,7 @@ static void chats_that_cannot_be_are_named(void **state) {
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"tools\":[{}]}", "'tools' is not supported"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"response_format\":{\"type\":\"json_object\"}}",
          "'response_format' is not supported"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"top_logprobs\":2}", "needs 'logprobs'"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"top_logprobs\":2}", "requires 'logprobs'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_refused(&s, "POST", "/v1/chat/completions", cases[i].body, strlen(cases[i].body), 400, cases[i].part);

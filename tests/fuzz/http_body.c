@@ -2,7 +2,7 @@
  * No server listens. */
 #include "fuzz.h"
 
-#include "serve/answer.h"
+#include "serve/completion.h"
 #include "serve/json_text.h"
 
 #include <stdlib.h>
@@ -20,7 +20,7 @@ static const char TEMPLATE[] = "{% for m in messages %}{{ m.role }}: {{ m.conten
                                "{{ c | tojson }}{% endfor %}\n{% endfor %}{% if add_generation_prompt %}a:{% endif %}";
 
 static struct serve_options options = {.model_name = "m", .model_name_count = 1};
-static struct shared all = {.holds = HOLDS_AT_FIRST};
+static struct shared all = {.suspended = SUSPENDED_INIT};
 static server serving = {.options = &options, .shared = &all};
 static const char *const NAMES[] = {"m"};
 static lckv_tokenizer *engine_tokenizer; /* reachable for as long as the process runs */
@@ -39,16 +39,16 @@ static void start(void) {
     options.tokenizer_name = fuzz_folder();
     options.engine = lckv_engine_defaults();
     options.engine.max_num_seqs = 1;
-    all.bodies = (body_budget){.most_body = 1 << 20, .most_all = 8 << 20};
+    all.bodies = (body_budget){.max_body = 1 << 20, .max_total = 8 << 20};
     FUZZ_CHECK(lckv_device_open("cpu", 1, &d) >= 0 && lckv_config_load(config, NULL, &c) >= 0);
     FUZZ_CHECK(lckv_model_create(d, c, NULL, 1, &serving.model) >= 0);
-    FUZZ_CHECK(server_open_texts(&serving, error));
+    FUZZ_CHECK(server_open_tokenizer(&serving, error));
     FUZZ_CHECK(lckv_tokenizer_open(fuzz_folder(), &engine_tokenizer) >= 0);
-    FUZZ_CHECK(worker_start(serving.model, engine_tokenizer, &options, &all.holds, &serving.worker, error));
+    FUZZ_CHECK(worker_start(serving.model, engine_tokenizer, &options, &all.suspended, &serving.worker, error));
     lckv_config_free(c);
 }
 
-static void check(const answer *a) {
+static void check(const completion *a) {
     const job *j = a->job;
     FUZZ_CHECK(j->prompt_count >= 1 && j->request.n >= 1 && j->request.max_new_tokens >= -1);
     FUZZ_CHECK(j->request.temperature >= 0 && j->request.top_p >= 0 && j->request.top_p <= 1);
@@ -61,27 +61,27 @@ static void check(const answer *a) {
 
 static bool ask(bool chat, const bytes *body, fields *f) {
     json_t *object;
-    if (!fields_begin(f, body->data, body->length, &object)) return false;
-    answer *a = (chat ? chat_read : completions_read)(f, &serving);
-    FUZZ_CHECK(!a == f->wrong);
+    if (!fields_parse(f, body->data, body->length, &object)) return false;
+    completion *a = (chat ? chat_read : completions_read)(f, &serving);
+    FUZZ_CHECK(!a == f->failed);
     if (a) check(a);
-    answer_free(a);
+    completion_free(a);
     json_decref(object);
-    return !f->wrong;
+    return !f->failed;
 }
 
 int fuzz_run(const uint8_t *data, size_t size) {
     if (!serving.worker) start();
     fuzz_part rest = fuzz_all(data, size), path = fuzz_line(&rest);
-    body_count count = {.announced = -1};
+    body_state count = {.content_length = -1};
     bytes body = {0};
     fields f = {0};
     bool chat = path.size == 4 && !memcmp(path.data, "chat", 4);
-    body_add(&all.bodies, &count, &body, rest.data ? rest.data : "", rest.size);
-    FUZZ_CHECK(count.problem != BODY_FINE || body_check(&all.bodies, &body) != BODY_NO_MEMORY);
+    body_append(&all.bodies, &count, &body, rest.data ? rest.data : "", rest.size);
+    FUZZ_CHECK(count.status != BODY_OK || body_check_parse(&all.bodies, &body) != BODY_NO_MEMORY);
     bool good = ask(chat, &body, &f);
-    body_drop(&all.bodies, &count, &body);
-    FUZZ_CHECK(all.bodies.held == 0);
+    body_free(&all.bodies, &count, &body);
+    FUZZ_CHECK(all.bodies.in_use == 0);
     json_t *message = string_json(f.message, strlen(f.message)); /* as the client gets it */
     int status = fuzz_end_with(good ? LCKV_OK : LCKV_ERROR_ARGUMENT, json_string_value(message));
     json_decref(message);

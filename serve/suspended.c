@@ -1,10 +1,10 @@
-/* Connections on hold, see holds.h. */
-#include "holds.h"
+/* Suspended connections, see suspended.h. */
+#include "suspended.h"
 
 #include <errno.h>
 #include <sys/socket.h>
 
-bool holds_take(holds *h, struct MHD_Connection *c) {
+bool suspended_add(suspended_connections *h, struct MHD_Connection *c) {
     pthread_mutex_lock(&h->lock);
     bool open = !h->closed;
     if (open) {
@@ -15,21 +15,21 @@ bool holds_take(holds *h, struct MHD_Connection *c) {
     return open;
 }
 
-void holds_end(holds *h, struct MHD_Connection *c) {
+void suspended_resume(suspended_connections *h, struct MHD_Connection *c) {
     pthread_mutex_lock(&h->lock);
     h->count--;
     MHD_resume_connection(c);
     pthread_mutex_unlock(&h->lock);
 }
 
-int holds_count(holds *h) {
+int suspended_count(suspended_connections *h) {
     pthread_mutex_lock(&h->lock);
     int count = h->count;
     pthread_mutex_unlock(&h->lock);
     return count;
 }
 
-bool holds_close(holds *h) {
+bool suspended_close(suspended_connections *h) {
     pthread_mutex_lock(&h->lock);
     if (h->count == 0) h->closed = true;
     bool closed = h->closed;
@@ -37,7 +37,7 @@ bool holds_close(holds *h) {
     return closed;
 }
 
-bool holds_client_gone(struct MHD_Connection *c) {
+bool connection_client_gone(struct MHD_Connection *c) {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
     char byte;
     if (!info) return false;

@@ -1,5 +1,5 @@
-/* Who may ask, see access.h. */
-#include "access.h"
+/* Access control, see access_control.h. */
+#include "access_control.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -16,8 +16,8 @@ static bool is_port(const char *text, size_t length) {
     return length <= 5 && strspn(text, "0123456789") >= length;
 }
 
-/* The name in "NAME", "NAME:PORT", "[ADDRESS]" or "[ADDRESS]:PORT", in lower case and without brackets, zone, and a dot
- * at its end. False: it is none of these. */
+/* Reads the name of "NAME", "NAME:PORT", "[ADDRESS]" or "[ADDRESS]:PORT": in lower case, without brackets, zone and
+ * trailing dot. Returns false for any other form. */
 static bool read_host(const char *host, char name[NAME_BYTES]) {
     bool bracketed = *host == '[';
     const char *begin = host + bracketed, *end = begin + strcspn(begin, bracketed ? "]" : ":"), *behind = end;
@@ -37,7 +37,7 @@ static bool ends_with(const char *text, const char *end) {
     return length > tail && !strcmp(text + length - tail, end);
 }
 
-/* An IP address as clients write them; 127.1 is one, too. */
+/* Whether the name is an IP address in any notation that clients use (127.1 is one). */
 static bool is_address(const char *name) {
     struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *found = NULL;
     bool is = *name && getaddrinfo(name, NULL, &hints, &found) == 0;
@@ -55,21 +55,21 @@ static bool is_named(const serve_options *o, const char *name) {
     return false;
 }
 
-bool access_host(const serve_options *o, const char *host) {
+bool access_host_allowed(const serve_options *o, const char *host) {
     char name[NAME_BYTES];
     struct in6_addr bare;
-    if (inet_pton(AF_INET6, host, &bare) == 1) return true; /* without its brackets */
+    if (inet_pton(AF_INET6, host, &bare) == 1) return true; /* an IPv6 address without brackets */
     if (!read_host(host, name)) return false;
-    /* no browser sends an empty one */
+    /* An empty Host is safe: browsers do not send it. */
     return !*host || is_address(name) || !strcmp(name, "localhost") || ends_with(name, ".localhost") ||
            is_named(o, name);
 }
 
 /* ---------------------------------------------------------------- origins */
 
-bool access_origin(const serve_options *o, const char *host, const char *origin) {
+bool access_origin_allowed(const serve_options *o, const char *host, const char *origin) {
     const char *after = strstr(origin, "://");
-    if (host && after && !strcasecmp(after + 3, host)) return true; /* a page of the server itself */
+    if (host && after && !strcasecmp(after + 3, host)) return true; /* same origin: the server's own page */
     for (int i = 0; i < o->origin_count; i++)
         if (!strcmp(o->origins[i], "*") || !strcasecmp(o->origins[i], origin)) return true;
     return false;
@@ -77,16 +77,16 @@ bool access_origin(const serve_options *o, const char *host, const char *origin)
 
 /* ---------------------------------------------------------------- keys */
 
-/* Takes a time that depends on `said` alone. */
-static bool same_secret(const char *secret, const char *said, size_t length) {
+/* Constant-time comparison: the time depends only on `length`, the length of the client's key. */
+static bool same_secret(const char *secret, const char *given, size_t length) {
     size_t secret_length = strlen(secret);
     unsigned different = secret_length != length;
     for (size_t i = 0; i < length; i++)
-        different |= (unsigned char)(secret[secret_length ? i % secret_length : 0] ^ said[i]);
+        different |= (unsigned char)(secret[secret_length ? i % secret_length : 0] ^ given[i]);
     return !different;
 }
 
-bool access_key(const serve_options *o, const char *authorization) {
+bool access_key_matches(const serve_options *o, const char *authorization) {
     static const char SCHEME[] = "Bearer";
     size_t scheme = sizeof SCHEME - 1;
     if (!o->api_key) return true;

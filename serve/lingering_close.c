@@ -1,5 +1,5 @@
-/* Refused connections, see discards.h. */
-#include "discards.h"
+/* Lingering close, see lingering_close.h. */
+#include "lingering_close.h"
 
 #include "clock.h"
 
@@ -11,29 +11,29 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-void discards_keep(discards *d, int fd) {
+void lingering_add(lingering_sockets *d, int fd) {
     pthread_mutex_lock(&d->lock);
-    int copy = d->count < DISCARDS_MOST ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    int copy = d->count < LINGERING_MAX ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
     if (copy >= 0) {
-        shutdown(copy, SHUT_WR); /* behind the answer, which has been sent */
+        shutdown(copy, SHUT_WR); /* the reply was sent before */
         d->fds[d->count] = copy;
         d->since[d->count++] = clock_now();
     }
     pthread_mutex_unlock(&d->lock);
 }
 
-/* Whether more may come. A call reads a bounded number of bytes. */
+/* Reads a bounded number of bytes. Returns whether more data may arrive. */
 static bool discard(int fd) {
-    char piece[65536];
+    char block[65536];
     ssize_t got = 1;
-    for (int i = 0; i < 64 && got > 0; i++) got = recv(fd, piece, sizeof piece, MSG_DONTWAIT);
+    for (int i = 0; i < 64 && got > 0; i++) got = recv(fd, block, sizeof block, MSG_DONTWAIT);
     return got > 0 || (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR));
 }
 
-static void discard_all(discards *d) {
+static void discard_all(lingering_sockets *d) {
     pthread_mutex_lock(&d->lock);
     for (int i = d->count - 1; i >= 0; i--) {
-        if (discard(d->fds[i]) && clock_now() - d->since[i] < DISCARDS_SECONDS) continue;
+        if (discard(d->fds[i]) && clock_now() - d->since[i] < LINGERING_SECONDS) continue;
         close(d->fds[i]);
         d->count--;
         d->fds[i] = d->fds[d->count];
@@ -42,10 +42,10 @@ static void discard_all(discards *d) {
     pthread_mutex_unlock(&d->lock);
 }
 
-void discards_wait(discards *d, int milliseconds) {
+void lingering_poll(lingering_sockets *d, int milliseconds) {
     double end = clock_now() + 1e-3 * milliseconds;
     for (double left = milliseconds; left > 0; left = 1e3 * (end - clock_now())) {
-        struct pollfd polled[DISCARDS_MOST];
+        struct pollfd polled[LINGERING_MAX];
         pthread_mutex_lock(&d->lock);
         int count = d->count;
         for (int i = 0; i < count; i++) polled[i] = (struct pollfd){.fd = d->fds[i], .events = POLLIN};
@@ -55,7 +55,7 @@ void discards_wait(discards *d, int milliseconds) {
     }
 }
 
-void discards_end(discards *d) {
+void lingering_close_all(lingering_sockets *d) {
     pthread_mutex_lock(&d->lock);
     while (d->count) close(d->fds[--d->count]);
     pthread_mutex_unlock(&d->lock);

@@ -1,8 +1,8 @@
-/* Messages of a chat request, see messages.h.
+/* Messages of a chat request, see chat_messages.h.
  *
- * Clients send back whole answers as history: openai's message.model_dump() has every key of the class, most of them
- * null. Null means absent, as in OpenAI's API and in transformers' apply_chat_template. */
-#include "messages.h"
+ * Clients send earlier responses back as history: message.model_dump() of the openai package contains every key of the
+ * class, most of them null. Null means absent, as in OpenAI's API and in transformers' apply_chat_template(). */
+#include "chat_messages.h"
 
 #include "bytes.h"
 #include "lckv.h"
@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MESSAGES_MOST = 65536 };
+enum { MAX_MESSAGES = 65536 };
 
-/* ---------------------------------------------------------------- contents */
+/* ---------------------------------------------------------------- content */
 
-/* The text of one part, of type `text` or `refusal`; NULL for any other. */
+/* The text of a part of type `text` or `refusal`; NULL for other types. */
 static const json_t *part_text(const json_t *part) {
     const char *type = json_string_value(json_object_get(part, "type"));
     bool known = type && (!strcmp(type, "text") || !strcmp(type, "refusal"));
@@ -22,21 +22,21 @@ static const json_t *part_text(const json_t *part) {
     return json_is_string(text) ? text : NULL;
 }
 
-/* The texts of a list of parts, joined. NULL after fields_wrong(). */
+/* Concatenates the texts of a list of parts. Returns NULL after fields_error(). */
 static json_t *join_parts(fields *f, const json_t *parts, size_t message) {
     bytes text = {0};
     char param[FIELD_NAME_BYTES];
     size_t i;
     json_t *part;
     json_array_foreach(parts, i, part) {
-        const json_t *said = part_text(part);
-        if (!said) {
+        const json_t *content = part_text(part);
+        if (!content) {
             snprintf(param, sizeof param, "messages[%zu].content[%zu]", message, i);
-            fields_wrong(f, param, "%s: only parts of type 'text' are supported", param);
+            fields_error(f, param, "%s: only parts of type 'text' are supported", param);
             bytes_free(&text);
             return NULL;
         }
-        bytes_add(&text, json_string_value(said), json_string_length(said));
+        bytes_add(&text, json_string_value(content), json_string_length(content));
     }
     if (text.failed) {
         fields_no_memory(f, "messages");
@@ -48,7 +48,7 @@ static json_t *join_parts(fields *f, const json_t *parts, size_t message) {
     return joined;
 }
 
-/* A refusal is what the assistant said instead of a content. */
+/* An assistant message has either a content or a refusal; the refusal becomes its content. */
 static void use_refusal(json_t *message) {
     json_t *refusal = json_object_get(message, "refusal");
     if (json_is_string(refusal) && !json_object_get(message, "content")) json_object_set(message, "content", refusal);
@@ -59,7 +59,8 @@ static bool plain_content(fields *f, json_t *message, size_t i, const char *para
     const json_t *content = json_object_get(message, "content");
     if (json_is_string(content)) return true;
     if (!content && json_object_get(message, "tool_calls")) return true;
-    if (!json_is_array(content)) return fields_wrong(f, param, "%s must have a 'content' of text", param);
+    if (!json_is_array(content))
+        return fields_error(f, param, "%s must have a 'content': a string or a list of text parts", param);
     json_t *joined = join_parts(f, content, i);
     if (!joined) return false;
     json_object_set_new(message, "content", joined);
@@ -68,7 +69,7 @@ static bool plain_content(fields *f, json_t *message, size_t i, const char *para
 
 /* ---------------------------------------------------------------- tool calls */
 
-/* Templates take arguments as an object, clients send them as its JSON text. */
+/* Templates expect arguments as an object; clients send them as JSON text. */
 static bool plain_arguments(fields *f, json_t *function, const char *param) {
     const json_t *arguments = json_object_get(function, "arguments");
     if (json_is_object(arguments)) return true;
@@ -78,25 +79,25 @@ static bool plain_arguments(fields *f, json_t *function, const char *param) {
         object = json_loads(*text ? text : "{}", JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     if (!json_is_object(object)) {
         json_decref(object);
-        return fields_wrong(f, param, "%s: 'arguments' must be a JSON object, or the text of one", param);
+        return fields_error(f, param, "%s: 'arguments' must be a JSON object or the JSON text of an object", param);
     }
     json_object_set_new(function, "arguments", object);
     return true;
 }
 
-/* Calls go to the template as they are; an empty list is none. */
+/* Tool calls are passed to the template unchanged, except for their arguments. An empty list is removed. */
 static bool plain_tool_calls(fields *f, json_t *message, size_t i) {
     json_t *calls = json_object_get(message, "tool_calls"), *call;
     char param[FIELD_NAME_BYTES];
     size_t k;
     snprintf(param, sizeof param, "messages[%zu].tool_calls", i);
     if (!calls) return true;
-    if (!json_is_array(calls)) return fields_wrong(f, param, "%s must be a list", param);
+    if (!json_is_array(calls)) return fields_error(f, param, "%s must be a list", param);
     json_array_foreach(calls, k, call) {
         json_t *function = json_object_get(call, "function");
         snprintf(param, sizeof param, "messages[%zu].tool_calls[%zu]", i, k);
         if (!json_is_string(json_object_get(function, "name")))
-            return fields_wrong(f, param, "%s must have a 'function' with a 'name'", param);
+            return fields_error(f, param, "%s must have a 'function' with a 'name'", param);
         if (!plain_arguments(f, function, param)) return false;
     }
     if (!json_array_size(calls)) json_object_del(message, "tool_calls");
@@ -117,11 +118,11 @@ static bool plain_message(fields *f, json_t *message, size_t i) {
     char param[FIELD_NAME_BYTES];
     snprintf(param, sizeof param, "messages[%zu]", i);
     const char *role = json_string_value(json_object_get(message, "role"));
-    if (!role) return fields_wrong(f, param, "%s must be an object with a 'role'", param);
+    if (!role) return fields_error(f, param, "%s must be an object with a 'role'", param);
     drop_nulls(message);
     for (size_t k = 0; k < sizeof unsupported / sizeof *unsupported; k++)
         if (json_object_get(message, unsupported[k]))
-            return fields_wrong(f, param, "%s: '%s' is not supported%s", param, unsupported[k],
+            return fields_error(f, param, "%s: '%s' is not supported%s", param, unsupported[k],
                                 k ? "" : ": use 'tool_calls'");
     if (!strcmp(role, "developer")) json_object_set_new(message, "role", json_string("system"));
     use_refusal(message);
@@ -129,11 +130,11 @@ static bool plain_message(fields *f, json_t *message, size_t i) {
 }
 
 json_t *messages_read(fields *f) {
-    const json_t *given = field_any(f, "messages");
+    const json_t *given = field_value(f, "messages");
     json_t *messages = json_is_array(given) ? json_deep_copy(given) : NULL, *message;
     size_t i, count = json_array_size(messages);
-    if (!messages || count == 0 || count > MESSAGES_MOST) {
-        fields_wrong(f, "messages", "expected 'messages', a list of 1 to %d", MESSAGES_MOST);
+    if (!messages || count == 0 || count > MAX_MESSAGES) {
+        fields_error(f, "messages", "expected 'messages': a list of 1 to %d messages", MAX_MESSAGES);
         json_decref(messages);
         return NULL;
     }
