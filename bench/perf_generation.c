@@ -22,7 +22,7 @@ static int generation_open(const perf_options *o, generation *g) {
     batcher_options options = {.compute = o->compute,
                                .sequences = o->batch,
                                .rows = (int64_t)o->batch * (o->prompt + o->length),
-                               .piece_tokens = o->chunk};
+                               .chunk_tokens = o->chunk};
     *g = (generation){0};
     g->sequences = calloc((size_t)o->batch, sizeof *g->sequences);
     REQUIRE(g->sequences, LCKV_ERROR_MEMORY, "no memory for %d sequences", o->batch);
@@ -55,7 +55,7 @@ static int add_sequences(const perf_options *o, generation *g, int32_t *ids) {
         for (int j = 0; j < o->prompt; j++)
             ids[j] = (int32_t)(rng_uniform(1, (uint64_t)i, (uint64_t)j) * (double)vocab_size);
         TRY(sequence_create(ids, o->prompt, vocab_size, &greedy, &g->sequences[i]));
-        g->sequences[i]->most = o->prompt + o->length;
+        g->sequences[i]->max_count = o->prompt + o->length;
         g->sequences[i]->ignore_eos = true;
         TRY(batcher_add(g->batcher, g->sequences[i]));
     }

@@ -1,7 +1,7 @@
 /* Many sequences together: each gets what it gets alone, whatever its length, encoding, cache policy and company; seeds
  * reproduce; penalties, ends and failures are each sequence's own. */
 #include "generate/batcher_call.h"
-#include "generate/encoding.h"
+#include "generate/prefill.h"
 
 #include "fixture.h"
 
@@ -26,7 +26,7 @@ static sequence *make_sequence(const fixture *f, int i, sample_row how) {
     fixture_ids(ids, lengths[i], (uint64_t)i);
     how.stream = (uint64_t)i;
     OK(sequence_create(ids, lengths[i], f->model->config->vocab_size, &how, &s));
-    s->most = s->count + NEW - (i == 3 ? 6 : 0); /* one leaves early */
+    s->max_count = s->count + NEW - (i == 3 ? 6 : 0); /* one leaves early */
     s->ignore_eos = true;
     return s;
 }
@@ -101,7 +101,7 @@ static void compare_ahead(const fixture *f, bool sinks, sample_row how, uint64_t
     int64_t counts[2][COUNT];
     how.seed = seed;
     for (int ahead = 0; ahead < 2; ahead++) {
-        batcher_options o = {.compute = DTYPE_F32, .sequences = 3, .batch_invariant = true, .ahead = ahead ? 1 : -1};
+        batcher_options o = {.compute = DTYPE_F32, .sequences = 3, .batch_invariant = true, .overlap = ahead ? 1 : -1};
         if (sinks) o.window_length = 7, o.sinks = 2;
         sequence *s[COUNT];
         batcher *b;
@@ -109,7 +109,7 @@ static void compare_ahead(const fixture *f, bool sinks, sample_row how, uint64_t
         for (int i = 0; i < COUNT; i++) {
             s[i] = make_sequence(f, i % SEQUENCES, how);
             s[i]->how.stream = (uint64_t)i;
-            s[i]->most += i;
+            s[i]->max_count += i;
             s[i]->ignore_eos = i % 3 == 0;
             if (i == 4) OK(sequence_add_bias(s[i], FIXTURE_VOCAB, (int32_t[]){7}, (float[]){2}, 1));
             if (i == 5) OK(sequence_add_bias(s[i], FIXTURE_VOCAB, (int32_t[]){7}, (float[]){2}, 1));
@@ -121,7 +121,7 @@ static void compare_ahead(const fixture *f, bool sinks, sample_row how, uint64_t
             OK(batcher_step(b));
             batcher_stepped(b, &stepped);
             for (int i = 0; i < COUNT; i++) {
-                if (s[i]->fresh && s[i]->token >= 0) logprobs[ahead][i][s[i]->count - 1] = s[i]->logprob;
+                if (s[i]->updated && s[i]->token >= 0) logprobs[ahead][i][s[i]->count - 1] = s[i]->logprob;
                 bool stops = i == 1 && s[i]->count == s[i]->prompt_count + 3; /* as a stop string would */
                 if (stops && s[i]->finish == LCKV_FINISH_NONE) batcher_remove(b, s[i]);
             }
@@ -166,14 +166,14 @@ static void dead_rows_change_nothing(void **state) {
         sequence *s[2][COUNT];
         open_layout(&f, layouts[i]);
         for (int fills = 0; fills < 2; fills++) {
-            batcher_options o = {.compute = DTYPE_F32, .sequences = COUNT, .batch_invariant = true, .ahead = fills};
+            batcher_options o = {.compute = DTYPE_F32, .sequences = COUNT, .batch_invariant = true, .overlap = fills};
             batcher *b;
             OK(batcher_create(f.model, &o, &b));
             b->batch->rounds = fills;
             for (int j = 0; j < COUNT; j++) {
                 s[fills][j] = make_sequence(&f, j % SEQUENCES, how);
                 s[fills][j]->how.stream = (uint64_t)j;
-                s[fills][j]->most += j; /* they leave one after the other */
+                s[fills][j]->max_count += j; /* they leave one after the other */
                 OK(batcher_add(b, s[fills][j]));
             }
             bool filled = false;
@@ -203,7 +203,7 @@ static void greedy_is_the_best_token(void **state) {
         batcher_options o = {.compute = DTYPE_F32, .sequences = 1};
         sequence *s = make_sequence(&f, 3, (sample_row){.repetition_penalty = 1, .top_p = 1});
         s->encoding = LCKV_ENCODING_SEQUENTIAL;
-        s->most = s->count + NEW;
+        s->max_count = s->count + NEW;
         run_one(&f, &o, s);
         float logits[(PROMPT + NEW) * FIXTURE_VOCAB];
         int id;
@@ -249,10 +249,10 @@ static void encodings(void **state) {
     fixture f;
     open_layout(&f, "3_3_3_3");
     const model *m = f.model;
-    assert_false(encoding_in_one_call(m, LCKV_ENCODING_AUTO, 4));
-    assert_true(encoding_in_one_call(m, LCKV_ENCODING_AUTO, 5));
-    assert_true(encoding_in_one_call(m, LCKV_ENCODING_PLAN, 1));
-    assert_false(encoding_in_one_call(m, LCKV_ENCODING_SEQUENTIAL, 100));
+    assert_false(prefill_in_one_call(m, LCKV_ENCODING_AUTO, 4));
+    assert_true(prefill_in_one_call(m, LCKV_ENCODING_AUTO, 5));
+    assert_true(prefill_in_one_call(m, LCKV_ENCODING_PLAN, 1));
+    assert_false(prefill_in_one_call(m, LCKV_ENCODING_SEQUENTIAL, 100));
     sequence *got[2][3];
     for (int length = 0; length < 2; length++) {
         for (int e = 0; e < 3; e++) {
@@ -299,7 +299,7 @@ static void penalty_falls_on_all_that_occurred(void **state) {
     OK(batcher_create(f.model, &o, &b));
     for (int i = 0; i < 2; i++) {
         s[i] = make_sequence(&f, i ? 3 : 0, (sample_row){.repetition_penalty = i ? 1e6f : 1, .top_p = 1});
-        s[i]->most = s[i]->count + NEW;
+        s[i]->max_count = s[i]->count + NEW;
         OK(batcher_add(b, s[i]));
     }
     run_until_idle(b);
@@ -334,7 +334,7 @@ static void eos_ends_a_sequence(void **state) {
             assert_true(!eos || (last && s->finish == LCKV_FINISH_STOP));
             ended += eos;
         }
-        if (s->finish == LCKV_FINISH_LENGTH) assert_int_equal(s->count, s->most);
+        if (s->finish == LCKV_FINISH_LENGTH) assert_int_equal(s->count, s->max_count);
         sequence_free(s);
     }
     assert_true(ended > 0);
@@ -392,7 +392,7 @@ static void nan_is_an_end(void **state) {
     OK(batcher_step(b));
     assert_int_equal(s->count, s->prompt_count);
     assert_int_equal(s->finish, LCKV_FINISH_ERROR);
-    assert_true(s->fresh && s->token == -1 && batcher_idle(b));
+    assert_true(s->updated && s->token == -1 && batcher_idle(b));
     batcher_free(b);
     sequence_free(s);
     fixture_close(&f);

@@ -246,7 +246,7 @@ static void positions(void **state) {
     outcome o = RUN(f, GENERATE(f), "--prompt_ids", "5,6", "--length", "100", "--ignore_eos", "--json");
     json_t *r;
     assert_int_equal(o.code, 0);
-    assert_non_null(strstr(o.messages, "warning: prompt 0 with 100 new tokens would pass the model's 64 positions"));
+    assert_non_null(strstr(o.messages, "warning: prompt 0 with 100 new tokens exceeds the model's 64 positions"));
     OK(json_parse(o.output, strlen(o.output), "stdout", &r));
     assert_int_equal(json_array_size(json_object_get(sequence_of(r, 0), "ids")), 62);
     json_decref(r);
@@ -287,7 +287,7 @@ static void scores(void **state) {
         assert_non_null(strstr(o.messages, TOLD[given - 1]));
         outcome_free(&o);
     }
-    REFUSES(f, 1, "not 0", SCORE(f), "--text", "", "--no_special_tokens");
+    REFUSES(f, 1, "found 0", SCORE(f), "--text", "", "--no_special_tokens");
     REFUSES(f, 2, "exactly one of --text, --file and --prompt_ids", SCORE(f), "--text", "a", "--prompt_ids", "1");
     REFUSES(f, 2, "exactly one of --text, --file and --prompt_ids", SCORE(f));
 }

@@ -104,17 +104,17 @@ static void limits_are_told(void **state) {
     uint64_t id;
     lckv_request r = lckv_request_defaults();
     r.prompt = (lckv_prompt){ids, LENGTH};
-    FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_TOO_LONG, "64 tokens and 1 new ones are more than the 64");
+    FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_TOO_LONG, "64 tokens plus 1 new tokens exceeds the limit of 64");
     r.prompt.count = 60;
     r.max_new_tokens = 5;
     FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_TOO_LONG, "max_model_len");
     r.n = 7;
-    FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_ARGUMENT, "n is 7, at most 6");
+    FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_ARGUMENT, "n is 7, but at most 6");
     r.n = 2;
     r.max_new_tokens = -1;
     r.ignore_eos = true;
     for (int i = 0; i < 2; i++) OK(lckv_engine_submit(e, &r, &id));
-    FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_BUSY, "2 requests wait already");
+    FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_BUSY, "2 requests are waiting");
     assert_int_equal(id, 0);
     OK(lckv_engine_step(e)); /* the first runs: there is room in the queue, none in the cache */
     OK(lckv_engine_submit(e, &r, &id));

@@ -1,6 +1,6 @@
 /* What a token costs beside the model does not grow with the text before it: stop strings, penalties, kept prefixes.
  * Sizes are doubled, and the steps counted. */
-#include "generate/prefixes.h"
+#include "generate/prefix_cache.h"
 #include "generate/sequence.h"
 #include "generate/text_stream.h"
 
@@ -132,31 +132,31 @@ enum { PIECE = 16 /* as a page has, so that no page is copied */, PROMPT = 64 * 
 static void keep_prompt(const void *user, size_t size) {
     fixture *f = (fixture *)(uintptr_t)user;
     kv_cache_options o = kv_cache_defaults();
-    prefixes *p;
-    prefix_mark mark = {0}, other = {0};
+    prefix_cache *p;
+    prefix_position mark = {0}, other = {0};
     int id, kept;
     int32_t *ids = malloc(size * sizeof *ids);
     o.rows = 2 * (int64_t)size;
     o.kept = (int)(size / PIECE);
     OK(kv_cache_create(f->model, &o, &f->cache));
-    OK(prefixes_create(f->cache, PIECE, o.kept, &p));
+    OK(prefix_cache_create(f->cache, PIECE, o.kept, &p));
     OK(kv_cache_add(f->cache, &id));
     for (size_t i = 0; i < size; i++) ids[i] = (int32_t)(i * i % 31);
     for (size_t end = PIECE; end <= size; end += PIECE) {
         OK(kv_cache_prepare(f->cache, id, PIECE));
         kv_cache_commit(f->cache);
-        OK(prefixes_keep(p, ids, (int64_t)end, LCKV_ENCODING_AUTO, id, &mark));
+        OK(prefix_cache_insert(p, ids, (int64_t)end, LCKV_ENCODING_AUTO, id, &mark));
     }
-    prefixes_touch(p, &mark);
+    prefix_cache_touch(p, &mark);
     assert_int_equal(mark.end, size);
-    assert_int_equal(prefixes_find(p, ids, (int64_t)size, LCKV_ENCODING_AUTO, &kept, &other), size - PIECE);
+    assert_int_equal(prefix_cache_find(p, ids, (int64_t)size, LCKV_ENCODING_AUTO, &kept, &other), size - PIECE);
     assert_true(kept >= 0);
     for (size_t i = 0; i < size / 2; i++) ids[i] = 32; /* drives half of the leaves out, from the end */
-    mark = (prefix_mark){0};
-    OK(prefixes_keep(p, ids, (int64_t)size / 2, LCKV_ENCODING_AUTO, id, &mark));
+    mark = (prefix_position){0};
+    OK(prefix_cache_insert(p, ids, (int64_t)size / 2, LCKV_ENCODING_AUTO, id, &mark));
     for (size_t i = 0; i < size / 2; i++) ids[i] = (int32_t)(i * i % 31);
-    assert_int_equal(prefixes_find(p, ids, (int64_t)size, LCKV_ENCODING_AUTO, &kept, &other), size / 2);
-    prefixes_free(p);
+    assert_int_equal(prefix_cache_find(p, ids, (int64_t)size, LCKV_ENCODING_AUTO, &kept, &other), size / 2);
+    prefix_cache_free(p);
     kv_cache_free(f->cache);
     free(ids);
 }

@@ -209,7 +209,7 @@ static void requests_are_checked(void **state) {
     r[4].bias_ids = (int32_t[]){3}, r[4].bias_values = (float[]){-INFINITY}, r[4].bias_count = 1;
     r[5].max_new_tokens = -2;
     const char *const words[] = {"presence_penalty", "frequency_penalty", "top_logprobs",
-                                 "token 37",         "bias is finite",    "max_new_tokens"};
+                                 "token 37",         "finite bias",       "max_new_tokens"};
     for (int i = 0; i < 6; i++) FAILS(lckv_engine_submit(e, &r[i], &id), LCKV_ERROR_ARGUMENT, words[i]);
     assert_true(lckv_engine_idle(e));
     lckv_engine_free(e);

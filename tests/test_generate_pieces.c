@@ -1,6 +1,6 @@
 /* Prompts in pieces: where they are cut is said by the prompt alone, and company changes nothing; with batch_invariant
  * not a bit. */
-#include "generate/encoding.h"
+#include "generate/prefill.h"
 
 #include "engine_fixture.h"
 
@@ -10,9 +10,9 @@ static void cuts_follow_from_the_prompt(void **state) {
     (void)state;
     fixture f;
     open_layout(&f, "3_3_3_3"); /* m + b is 4 */
-    const encoding_rules rules = {.piece_tokens = PIECE}, stream = {.piece_tokens = PIECE, .window_length = 12};
+    const prefill_rules rules = {.chunk_tokens = PIECE}, stream = {.chunk_tokens = PIECE, .window_length = 12};
     const struct {
-        const encoding_rules *rules;
+        const prefill_rules *rules;
         lckv_encoding encoding;
         int64_t count, cached, next;
     } cases[] = {
@@ -32,7 +32,7 @@ static void cuts_follow_from_the_prompt(void **state) {
         {&stream, LCKV_ENCODING_PLAN, 29, 0, 12},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(encoding_next(f.model, cases[i].encoding, cases[i].rules, cases[i].count, cases[i].cached),
+        assert_int_equal(prefill_next_rows(f.model, cases[i].encoding, cases[i].rules, cases[i].count, cases[i].cached),
                          cases[i].next);
     fixture_close(&f);
 }

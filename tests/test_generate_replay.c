@@ -18,7 +18,7 @@ static sequence *make_sequence(int i, sample_row how) {
     fixture_ids(ids, PROMPT - i, (uint64_t)i);
     how.stream = (uint64_t)i;
     OK(sequence_create(ids, PROMPT - i, FIXTURE_VOCAB, &how, &s));
-    s->most = PROMPT + NEW - 40 * i; /* they leave one after the other */
+    s->max_count = PROMPT + NEW - 40 * i; /* they leave one after the other */
     s->ignore_eos = true;
     return s;
 }
@@ -37,7 +37,7 @@ static void generate(const char *layout, dtype compute, sample_row how, bool rec
     while (!batcher_idle(b)) {
         OK(batcher_step(b));
         for (int i = 0; i < SEQUENCES; i++)
-            if (s[i]->fresh) out->logprobs[i][s[i]->count - 1] = s[i]->logprob;
+            if (s[i]->updated) out->logprobs[i][s[i]->count - 1] = s[i]->logprob;
     }
     for (int i = 0; i < SEQUENCES; i++) {
         out->counts[i] = s[i]->count;

@@ -14,7 +14,7 @@ static sequence *make_sample(const fixture *f, int sample) {
     sample_row how = {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 4, .stream = (uint64_t)sample};
     fixture_ids(ids, PROMPT, 9);
     OK(sequence_create(ids, PROMPT, f->model->config->vocab_size, &how, &s));
-    s->most = PROMPT + NEW - sample; /* the first goes on longest, so that others end first, and next time not */
+    s->max_count = PROMPT + NEW - sample; /* the first goes on longest, so that others end first, and next time not */
     s->ignore_eos = true;
     return s;
 }
@@ -27,7 +27,7 @@ static void samples_read_a_prompt_once(void **state) {
             batcher *b;
             sequence *alone[GROUP], *together[GROUP];
             open_layout(&f, layouts[layout]);
-            batcher_options o = {.sequences = 4, .piece_tokens = PIECE};
+            batcher_options o = {.sequences = 4, .chunk_tokens = PIECE};
             if (sinks) o.window_length = 12, o.sinks = 2;
             for (int i = 0; i < GROUP; i++) {
                 alone[i] = make_sample(&f, i);
@@ -38,7 +38,7 @@ static void samples_read_a_prompt_once(void **state) {
                 batcher_free(b);
             }
             OK(batcher_create(f.model, &o, &b));
-            for (int i = 1; i < GROUP; i++) together[i - 1]->follows = together[i];
+            for (int i = 1; i < GROUP; i++) together[i - 1]->next_sample = together[i];
             OK(batcher_add(b, together[0]));
             while (!batcher_idle(b)) OK(batcher_step(b));
             assert_int_equal(batcher_times(b).prompt_tokens, PROMPT);

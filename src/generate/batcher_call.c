@@ -1,5 +1,5 @@
-/* One step of the batcher as a call of the decoder, see batcher_call.h: which rows go in, which of those that come out
- * are chosen from and which are scored. */
+/* One step of the batcher as a call of the decoder, see batcher_call.h: its input rows, and which output rows are
+ * sampled and which are scored. */
 #include "generate/batcher_call.h"
 
 #include "model/decoder.h"
@@ -17,7 +17,7 @@ int batcher_call_make(batcher_call *s, int sequences) {
                         .ids = calloc(n, sizeof *s->ids),
                         .logprobs = calloc(n, sizeof *s->logprobs)};
     bool made = s->entries && s->owner && s->stepped && s->choices && s->chooser && s->ids && s->logprobs;
-    REQUIRE(made, LCKV_ERROR_MEMORY, "no memory to run %d sequences together", sequences);
+    REQUIRE(made, LCKV_ERROR_MEMORY, "no memory for a batch of %d sequences", sequences);
     return LCKV_OK;
 }
 
@@ -33,7 +33,7 @@ void batcher_call_free(batcher_call *s) {
     free(s->scores);
 }
 
-/* Room for so many rows that are chosen from or scored. */
+/* Makes room for `rows` rows that are sampled or scored. */
 static int reserve_index(batcher *b, int64_t rows) {
     batcher_call *call = b->call;
     device *d = b->model->device;
@@ -52,14 +52,14 @@ static int reserve_index(batcher *b, int64_t rows) {
 }
 
 static bool chooses(const sequence *s) {
-    return s->cached + s->rows == sequence_length(s) && sequence_length(s) < s->most;
+    return s->cached + s->rows == sequence_length(s) && sequence_length(s) < s->max_count;
 }
 
 static bool scores(const sequence *s) {
     return s->prompt_logprobs && s->cached < s->prompt_count;
 }
 
-/* The prompt's tokens behind this step's rows, the last of which may have none. */
+/* Scores the prompt tokens that follow this step's rows. The last row of a prompt has none. */
 static int score(batcher_call *call, sequence *s, int32_t hidden) {
     int64_t left = s->prompt_count - 1 - s->cached, each = 1 + s->top_logprobs;
     s->scored_first = s->cached + 1;
@@ -73,9 +73,9 @@ static int score(batcher_call *call, sequence *s, int32_t hidden) {
     return LCKV_OK;
 }
 
-/* Those that follow one whose prompt is read with this step choose from the same row as it. */
+/* Samples whose prompt is completed by this step are sampled from the same row as their leader. */
 static void add_followers(batcher_call *call, sequence *leader) {
-    for (sequence *s = leader->follows; s; s = s->follows) {
+    for (sequence *s = leader->next_sample; s; s = s->next_sample) {
         call->stepped[call->stepped_count++] = s;
         call->direct = false;
         if (!chooses(leader)) continue;
@@ -104,7 +104,7 @@ static void add_entry(batcher_call *call, sequence *s) {
                                                  .length = s->cached < s->prompt_count ? s->prompt_count : 0,
                                                  .cache_id = s->cache_id,
                                                  .planned = s->planned,
-                                                 .chosen = s->cached < s->count ? 0 : 1 + s->place};
+                                                 .chosen = s->cached < s->count ? 0 : 1 + s->pending_row};
 }
 
 /* Planned entries come first in a batch. */
@@ -119,8 +119,8 @@ static void fill_choices(batcher_call *call) {
     for (int i = 0; i < call->wanted; i++) {
         sequence *s = call->chooser[i];
         call->choices[i] =
-            (sampler_row){.how = s->how, .seen = s->seen, .bias = s->bias, .changed = s->token, .owner = s->serial};
-        call->choices[i].how.counter += (uint64_t)s->due;
+            (sampler_row){.how = s->how, .seen = s->seen, .bias = s->bias, .changed_id = s->token, .owner = s->serial};
+        call->choices[i].how.counter += (uint64_t)s->pending;
     }
 }
 
@@ -136,7 +136,7 @@ void batcher_call_fill(batcher *b) {
     fill_choices(call);
 }
 
-/* Which of the rows that the decoder hands out are for what. Nothing to do where all are to choose from. */
+/* Sends the indices of the rows that are sampled and scored. Not needed if every row is sampled once. */
 static int send_index(batcher *b) {
     batcher_call *call = b->call;
     device *d = b->model->device;
@@ -149,7 +149,7 @@ static int send_index(batcher *b) {
         if (!chooses(call->owner[i])) continue;
         do {
             call->rows_of[choice] = hidden - 1;
-        } while (++choice < call->wanted && sequence_follows(call->chooser[choice]));
+        } while (++choice < call->wanted && sequence_waits_for_leader(call->chooser[choice]));
     }
     hidden = 0;
     call->scored = 0;
@@ -160,29 +160,29 @@ static int send_index(batcher *b) {
     return d->memory.copy_in(d, b->index.data, call->rows_of, (size_t)(call->wanted + call->scored) * sizeof(int32_t));
 }
 
-/* The rows that fill a batch up are chosen too where all rows are. */
+/* If every row is sampled, padding rows of the batch are sampled, too. */
 static int send_choices(batcher *b) {
     batcher_call *call = b->call;
-    int dead = call->direct ? b->batch->wanted - call->wanted : 0;
-    return sampler_send(b->sampler, call->choices, call->wanted, dead);
+    int padding = call->direct ? b->batch->wanted - call->wanted : 0;
+    return sampler_send(b->sampler, call->choices, call->wanted, padding);
 }
 
-/* The host does not know yet what a token that is due changes: that has to be on the device already. */
-bool batcher_call_goes_ahead(const batcher *b) {
+/* The host does not know a pending token yet, so its effect on tables must already be on the device. */
+bool batcher_call_can_overlap(const batcher *b) {
     const batcher_call *call = b->call;
     for (int i = 0; i < call->wanted; i++) {
         const sequence *s = call->chooser[i];
         bool changes_bias = s->presence_penalty != 0 || s->frequency_penalty != 0;
-        if (s->due && (changes_bias || !sampler_keeps(b->sampler, &call->choices[i], i))) return false;
+        if (s->pending && (changes_bias || !sampler_has_row(b->sampler, &call->choices[i], i))) return false;
     }
     return true;
 }
 
-bool batcher_call_waits(const batcher_call *call) {
+bool batcher_call_is_blocking(const batcher_call *call) {
     return call->top || call->scored;
 }
 
-/* What the device does in a step. It copies nothing, so that it can be recorded. */
+/* The device work of a step. It copies nothing between host and device, so that it can be recorded and replayed. */
 static int compute(void *user) {
     batcher *b = user;
     const batcher_call *call = b->call;
@@ -199,21 +199,22 @@ static int compute(void *user) {
     return sampler_choose(b->sampler, b->logits->value);
 }
 
-/* A step in which each sequence has one row looks like the one before it, but for what lies in the batch. */
+/* A step with one row per sequence differs from the previous one only in the content of the batch, so it is replayed.
+ */
 static int compute_decoding(batcher *b) {
     const batch *rows = b->batch;
     replay_key key = {{rows->rows, rows->wanted, rows->groups[0].max_past, rows->groups[1].max_past, rows->moves,
-                       kv_cache_moves(b->cache), sampler_form(b->sampler)}};
+                       kv_cache_moves(b->cache), sampler_layout(b->sampler)}};
     return replay_set_run(&b->decoding, b->graph, &key, compute, b);
 }
 
-/* The most probable tokens where one was chosen; its own log-probability is then the same number as in their list. */
+/* Reads top_logprobs of sampled tokens. The token's own log-probability is then the same number as in the list. */
 static int read_top(batcher *b) {
     device *d = b->model->device;
     int64_t vocab_size = b->model->config->vocab_size;
     for (int i = 0; i < b->call->wanted; i++) {
         sequence *s = b->call->chooser[i];
-        lckv_logprob out[1 + LOGPROBS_MOST];
+        lckv_logprob out[1 + LOGPROBS_MAX];
         logprobs_row row = {.id = b->call->ids[i], .top = s->top_logprobs, .out = out};
         if (!row.top) continue;
         size_t bytes = (size_t)vocab_size * sizeof(float);
@@ -235,7 +236,7 @@ static int send(batcher *b) {
     bool alike = b->batch->max_rows == 1 && !b->batch->plan_rows && !call->top && call->direct;
     TRY(alike ? compute_decoding(b) : compute(b));
     if (call->wanted) TRY(sampler_fetch(b->sampler, call->ids, call->logprobs));
-    if (batcher_call_waits(call)) TRY(d->memory.wait(d));
+    if (batcher_call_is_blocking(call)) TRY(d->memory.wait(d));
     if (call->top) TRY(read_top(b));
     if (call->scored)
         TRY(logprobs_read(b->model, b->graph, b->hidden, b->index, call->wanted, call->scores, call->scored));
@@ -258,7 +259,7 @@ int batcher_call_receive(batcher *b, batcher_call *call) {
     return d->memory.reach(d, call->mark);
 }
 
-void batcher_call_forget(batcher_call *call, const sequence *s) {
+void batcher_call_drop_sequence(batcher_call *call, const sequence *s) {
     int stepped = 0;
     for (int i = 0; i < call->wanted; i++)
         if (call->chooser[i] == s) call->chooser[i] = NULL;

@@ -1,36 +1,36 @@
-/* The batcher's inside, for its two files: batcher.c decides who goes in a step and what becomes of them,
- * batcher_call.c makes a call of the decoder out of that. */
+/* Internals of the batcher: batcher.c schedules sequences and handles results; batcher_call.c builds the call of the
+ * decoder for a step. */
 #ifndef GENERATE_BATCHER_CALL_H
 #define GENERATE_BATCHER_CALL_H
 
 #include "generate/batcher.h"
 #include "generate/logprobs.h"
-#include "generate/prefixes.h"
+#include "generate/prefix_cache.h"
 #include "generate/sampler.h"
 #include "graph/replay.h"
 #include "model/batch.h"
 
-/* What a step needs for each of its sequences, in the order of the batch's entries. */
+/* The call of the decoder for one step. */
 typedef struct batcher_call {
-    batch_entry *entries;
-    sequence **owner; /* of entry i */
+    batch_entry *entries; /* [count] */
+    sequence **owner;     /* [count] sequence of each entry */
     int count;
-    sequence **stepped; /* all of them, and those that follow one whose prompt was read */
+    sequence **stepped; /* [stepped_count] the owners, and samples that wait for one of them */
     int stepped_count;
     int64_t prompt_rows;
 
-    sampler_row *choices; /* of the rows whose next token is chosen, in order of entries */
-    sequence **chooser;
-    int32_t *ids;
-    float *logprobs;
+    sampler_row *choices; /* [wanted] how the next tokens are sampled, in order of the entries */
+    sequence **chooser;   /* [wanted] sequence of each; NULL if it was removed meanwhile */
+    int32_t *ids;         /* [wanted] results */
+    float *logprobs;      /* [wanted] results */
     int wanted;
-    bool top;     /* one of them tells the most probable tokens */
-    int64_t mark; /* of the device: results are there once it is reached */
+    bool top;     /* a sampled token needs top_logprobs */
+    int64_t mark; /* of the device: results are complete when it is reached */
 
-    int32_t hidden_rows;  /* that the decoder hands out: those in which a token is chosen, and those that are scored */
-    bool direct;          /* in each of them one token is chosen, and nothing is scored */
-    int32_t *rows_of;     /* [index_capacity] which of them: first the ones in which a token is chosen */
-    logprobs_row *scores; /* [index_capacity] of the scored ones */
+    int32_t hidden_rows;  /* rows of hidden states that the decoder returns: for sampling or for scoring */
+    bool direct;          /* each of these rows is sampled once, and none is scored */
+    int32_t *rows_of;     /* [index_capacity] indices of these rows: sampled ones first, then scored ones */
+    logprobs_row *scores; /* [index_capacity] the scored ones */
     int scored, index_capacity;
 } batcher_call;
 
@@ -40,20 +40,20 @@ struct batcher {
     graph *graph;
     batch *batch;
     kv_cache *cache;
-    plan plan;          /* with encoding_iterations */
-    prefixes *prefixes; /* NULL: none are kept */
+    plan plan;                  /* with encoding_iterations */
+    prefix_cache *prefix_cache; /* NULL: none */
     sampler *sampler;
-    tensor *hidden, *logits; /* rows that the decoder handed out; of those in which a token is chosen. Until the step
-                                ends, and not where it was replayed */
-    view index;              /* i32 [index_capacity, 1] rows_of, on the device */
-    float *row;              /* [vocab_size] one row of logits, for the most probable tokens */
-    sequence **queue;        /* running ones first, then those that wait, each in order of arrival */
+    tensor *hidden, *logits; /* hidden states that the decoder returned; logits of the sampled rows. Valid until the
+                                step ends; not set if the step was replayed. */
+    view index;              /* i32 [index_capacity, 1] rows_of on the device */
+    float *row;              /* [vocab_size] logits of one row, for top_logprobs */
+    sequence **queue;        /* [queued] running ones first, then waiting ones, each in order of arrival */
     int running, queued, capacity;
     uint64_t serials;
-    batcher_call calls[2], *call, *done; /* step n is in calls[n % 2]; the one that is being made, and the
-                                            last whose results are known, NULL before the first */
-    int64_t begun, ended;                /* steps; at most two are under way */
-    bool ahead;
+    batcher_call calls[2], *call, *last; /* step n uses calls[n % 2]. call: being built; last: the latest one with known
+                                            results, NULL before the first */
+    int64_t launched, finished;          /* steps; at most two are in progress */
+    bool overlap;
     replay_set decoding;
     batcher_timing timing;
     double weight_bytes; /* that a step reads */
@@ -62,17 +62,17 @@ struct batcher {
 int batcher_call_make(batcher_call *s, int sequences);
 void batcher_call_free(batcher_call *s);
 
-/* The call of a step: its sequences are those that run and have `rows`. */
+/* Builds b->call from the running sequences with `rows`. */
 void batcher_call_fill(batcher *b);
-/* Whether it can be sent while the results of the one in front are not known. */
-bool batcher_call_goes_ahead(const batcher *b);
-/* Whether its results are read before batcher_call_send() returns, so that nothing may be sent behind it yet. */
-bool batcher_call_waits(const batcher_call *call);
-/* Sends it to the device; its rows count as cached. On failure nothing has changed. */
+/* Whether b->call can be launched before the results of the previous step are known. */
+bool batcher_call_can_overlap(const batcher *b);
+/* Whether batcher_call_send() waits for the results, so that no other step can be launched after it. */
+bool batcher_call_is_blocking(const batcher_call *call);
+/* Sends b->call to the device and counts its rows as cached. On failure nothing has changed. */
 int batcher_call_send(batcher *b);
-/* Waits for it: chosen ids and what is told of them are in the call. */
+/* Waits for the results of a call: ids and log-probabilities. */
 int batcher_call_receive(batcher *b, batcher_call *call);
-/* A sequence that is no more is told nothing. */
-void batcher_call_forget(batcher_call *call, const sequence *s);
+/* Discards the results for a sequence that is removed. */
+void batcher_call_drop_sequence(batcher_call *call, const sequence *s);
 
 #endif

@@ -1,4 +1,4 @@
-/* Collecting what layers compute, see dump.h. Leaves out speed: each tensor is copied to the host as it comes. */
+/* Activation dump, see dump.h. Not optimized for speed: each tensor is copied to the host at once. */
 #include "generate/dump.h"
 
 #include "io/safetensors.h"
@@ -12,23 +12,23 @@ enum { NAME_BYTES = 64, PATTERN_BYTES = 256 };
 
 typedef struct dumped {
     char name[NAME_BYTES];
-    int64_t cols, filled; /* rows that have come */
+    int64_t cols, filled; /* filled: rows so far */
     float *values;        /* [rows, cols] */
 } dumped;
 
 struct dump {
     device *device;
     char pattern[PATTERN_BYTES];
-    bool runs;
+    bool iterations;
     int64_t rows;
     layer_watch watch;
-    dumped *all; /* [count], in the order in which they came */
+    dumped *all; /* [count] in order of arrival */
     int count, capacity;
 };
 
 /* ---------------------------------------------------------------- names */
 
-/* The first group of braces becomes each of its alternatives in turn. Patterns are short: dump_create() checks it. */
+/* Expands the first group of braces and recurses. dump_create() limits the length of the pattern. */
 bool dump_matches(const char *pattern, const char *name) {
     const char *open = strchr(pattern, '{'), *close = open ? strchr(open, '}') : NULL;
     if (!close) return fnmatch(pattern, name, 0) == 0;
@@ -44,7 +44,7 @@ bool dump_matches(const char *pattern, const char *name) {
 
 static void name_value(const dump *d, int layer, const plan_step *step, layer_value what, char name[NAME_BYTES]) {
     static const char *const WHAT[] = {"hidden", "attn", "k", "v"};
-    if (d->runs && step->in_loop)
+    if (d->iterations && step->in_loop)
         snprintf(name, NAME_BYTES, "layers.%d.run.%d.%s", layer, step->run, WHAT[what]);
     else
         snprintf(name, NAME_BYTES, "layers.%d.%s", layer, WHAT[what]);
@@ -56,7 +56,7 @@ static int add(dump *d, const char *name, int64_t cols, dumped **out) {
     if (d->count == d->capacity) {
         int capacity = d->capacity ? 2 * d->capacity : 16;
         dumped *all = realloc(d->all, (size_t)capacity * sizeof *all);
-        REQUIRE(all, LCKV_ERROR_MEMORY, "no memory for %d tensors to write", capacity);
+        REQUIRE(all, LCKV_ERROR_MEMORY, "no memory to dump %d tensors", capacity);
         d->all = all;
         d->capacity = capacity;
     }
@@ -92,7 +92,7 @@ static int see(void *user, int layer, const plan_step *step, layer_value what, v
     dump *d = user;
     dumped *to;
     char name[NAME_BYTES];
-    if (!d->runs && !step->commit) return LCKV_OK;
+    if (!d->iterations && !step->commit) return LCKV_OK;
     name_value(d, layer, step, what, name);
     if (!dump_matches(d->pattern, name)) return LCKV_OK;
     TRY(find_or_add(d, name, value.cols, &to));
@@ -102,17 +102,17 @@ static int see(void *user, int layer, const plan_step *step, layer_value what, v
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- creating and writing */
 
-int dump_create(device *on, const char *pattern, bool runs, int64_t rows, dump **out) {
+int dump_create(device *on, const char *pattern, bool iterations, int64_t rows, dump **out) {
     *out = NULL;
-    REQUIRE(strlen(pattern) < PATTERN_BYTES, LCKV_ERROR_ARGUMENT, "names to dump should have less than %d characters",
+    REQUIRE(strlen(pattern) < PATTERN_BYTES, LCKV_ERROR_ARGUMENT, "dump: expected a pattern of less than %d characters",
             PATTERN_BYTES);
     dump *d = calloc(1, sizeof *d);
     REQUIRE(d, LCKV_ERROR_MEMORY, "no memory for a dump");
     d->device = on;
     memcpy(d->pattern, pattern, strlen(pattern));
-    d->runs = runs;
+    d->iterations = iterations;
     d->rows = rows;
     d->watch = (layer_watch){.see = see, .user = d};
     *out = d;
@@ -149,10 +149,11 @@ static int write_items(const dump *d, const safetensors_item *items, const char 
 }
 
 int dump_write(const dump *d, const char *path) {
-    REQUIRE(d->count, LCKV_ERROR_ARGUMENT,
-            "no tensor is called '%s'; there are layers.0.hidden, .attn, .k, .v and so on, with all runs of a loop "
-            "layers.1.run.0.hidden",
-            d->pattern);
+    REQUIRE(
+        d->count, LCKV_ERROR_ARGUMENT,
+        "dump: no tensor matches '%s'; tensors are called layers.0.hidden, .attn, .k, .v, and layers.1.run.0.hidden "
+        "for iteration 0 of a loop",
+        d->pattern);
     safetensors_item *items = calloc((size_t)d->count, sizeof *items);
     REQUIRE(items, LCKV_ERROR_MEMORY, "no memory for the names of %d tensors", d->count);
     for (int i = 0; i < d->count; i++)

@@ -1,4 +1,5 @@
-/* What layers compute, collected while ids are scored and written as a safetensors file: lckv_score_options.dump. */
+/* Activation dump: collects what layers compute while ids are scored and writes it as a safetensors file. See
+ * lckv_score_options.dump. */
 #ifndef GENERATE_DUMP_H
 #define GENERATE_DUMP_H
 
@@ -6,16 +7,17 @@
 
 typedef struct dump dump;
 
-/* Of `rows` tokens, which come in order, in one call or in several. */
-int dump_create(device *on, const char *pattern, bool runs, int64_t rows, dump **out);
-void dump_free(dump *d); /* NULL is fine */
+/* `rows`: total number of tokens, which arrive in order, in one or several calls. `iterations`: dump every iteration of
+ * a loop, not only the last. */
+int dump_create(device *on, const char *pattern, bool iterations, int64_t rows, dump **out);
+void dump_free(dump *d); /* accepts NULL */
 
-const layer_watch *dump_watch(const dump *d); /* for a batch; lives as long as the dump */
+const layer_watch *dump_watch(const dump *d); /* for a batch; valid as long as the dump */
 
-/* LCKV_ERROR_ARGUMENT where the pattern matched nothing. */
+/* LCKV_ERROR_ARGUMENT if the pattern matched nothing. */
 int dump_write(const dump *d, const char *path);
 
-/* Whether a name matches a pattern of the shell's kind, with alternatives in braces: layers.{0,1*}.k */
+/* Whether a name matches a shell pattern with alternatives in braces: layers.{0,1*}.k */
 bool dump_matches(const char *pattern, const char *name);
 
 #endif

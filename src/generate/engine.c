@@ -1,10 +1,10 @@
-/* The engine of lckv.h: requests in, events out. What runs together is the batcher's, what a request is made of
- * request.h's. Leaves out: threads, HTTP; one thread owns an engine. */
+/* The engine of lckv.h: takes requests and delivers events. batcher.h schedules them. An engine has no threads of its
+ * own and is used by one thread. */
 #include "generate/engine.h"
 #include "base/options.h"
 
 #include "generate/batcher.h"
-#include "generate/encoding.h"
+#include "generate/prefill.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,9 +14,9 @@ struct lckv_engine {
     model *model;
     lckv_tokenizer *tokenizer; /* may be NULL */
     lckv_engine_options options;
-    int64_t max_model_len; /* the one that holds */
+    int64_t max_model_len; /* effective limit */
     batcher *batcher;
-    request **requests; /* [count] that have not ended, in order of their ids */
+    request **requests; /* [count] that have not ended, in ascending order of ids */
     int count, capacity;
     uint64_t submitted, finished, cancelled;
     int64_t steps;
@@ -37,7 +37,7 @@ void lckv_request_init(lckv_request *options, size_t struct_size) {
 int engine_check_tokenizer(const model *m, const lckv_tokenizer *tokenizer) {
     int32_t tokens = tokenizer ? lckv_tokenizer_vocab_size(tokenizer) : 0;
     REQUIRE(tokens <= m->config->vocab_size, LCKV_ERROR_ARGUMENT,
-            "the tokenizer has %d tokens, the model %lld: they do not belong together", (int)tokens,
+            "the tokenizer has %d tokens, the model %lld: the tokenizer does not belong to this model", (int)tokens,
             (long long)m->config->vocab_size);
     return LCKV_OK;
 }
@@ -49,7 +49,7 @@ static int check_options(const lckv_engine_options *o, const model *m) {
     REQUIRE(o->max_model_len >= 0, LCKV_ERROR_ARGUMENT, "max_model_len should be 0 (the model's) or more, found %lld",
             (long long)o->max_model_len);
     REQUIRE(o->window_length || o->max_model_len <= positions, LCKV_ERROR_ARGUMENT,
-            "max_model_len is %lld and the model has %lld positions (max_position_embeddings)",
+            "max_model_len is %lld, but the model has %lld positions (max_position_embeddings)",
             (long long)o->max_model_len, (long long)positions);
     REQUIRE(o->kv_cache_memory >= 0, LCKV_ERROR_ARGUMENT, "kv_cache_memory should be 0 (automatic) or more, found %lld",
             (long long)o->kv_cache_memory);
@@ -74,7 +74,7 @@ static kv_cache_options cache_options(const lckv_engine *e) {
     return cache;
 }
 
-/* Bytes of the KV cache where nobody says how many. */
+/* Default size of the KV cache, in bytes. */
 static int default_memory(const lckv_engine *e, double *bytes) {
     kv_cache_options cache = cache_options(e);
     kv_cache_need need;
@@ -86,10 +86,10 @@ static int default_memory(const lckv_engine *e, double *bytes) {
     return LCKV_OK;
 }
 
-/* The longest sample that finds room in so many bytes, `most` at most. */
-static int longest_sample(const lckv_engine *e, double bytes, int64_t most, int64_t *length) {
+/* Length of the longest sample that fits into `bytes`, at most `limit`. */
+static int longest_sample(const lckv_engine *e, double bytes, int64_t limit, int64_t *length) {
     kv_cache_options cache = cache_options(e);
-    int64_t fits = 0, fits_not = most + 1;
+    int64_t fits = 0, fits_not = limit + 1;
     while (fits_not - fits > 1) {
         int64_t middle = fits + (fits_not - fits) / 2;
         kv_cache_need need;
@@ -103,21 +103,21 @@ static int longest_sample(const lckv_engine *e, double bytes, int64_t most, int6
     return LCKV_OK;
 }
 
-/* As many samples as half of the free memory holds, within what a step still gains by. A CPU gains nothing by more than
- * a few. */
+/* Default number of running samples: on a GPU as many as half of the free memory holds, up to the number above which
+ * steps gain no throughput. A CPU gains nothing from large batches. */
 static int choose_sequences(lckv_engine *e) {
-    enum { FEWEST = 64, MOST = 1024 };
+    enum { MIN_SEQUENCES = 64, MAX_SEQUENCES = 1024 };
     kv_cache_options cache = cache_options(e);
     kv_cache_need each;
     size_t available, total;
     device *d = e->model->device;
     if (e->options.max_num_seqs) return LCKV_OK;
-    e->options.max_num_seqs = FEWEST;
+    e->options.max_num_seqs = MIN_SEQUENCES;
     if (d->host_memory || d->counts_only) return LCKV_OK;
     TRY(kv_cache_bytes_for(e->model, &cache, 1, e->max_model_len, &each));
     TRY(d->memory.available(d, &available, &total));
     double fits = (double)available / 2 / each.reserved;
-    e->options.max_num_seqs = fits < FEWEST ? FEWEST : fits < MOST ? (int)fits : MOST;
+    e->options.max_num_seqs = fits < MIN_SEQUENCES ? MIN_SEQUENCES : fits < MAX_SEQUENCES ? (int)fits : MAX_SEQUENCES;
     return LCKV_OK;
 }
 
@@ -130,8 +130,8 @@ static int choose_memory(lckv_engine *e, size_t *bytes) {
     if (!o->kv_cache_memory) TRY(default_memory(e, &memory));
     TRY(longest_sample(e, memory, e->max_model_len, &fits));
     REQUIRE(fits >= (o->max_model_len ? e->max_model_len : 2), LCKV_ERROR_MEMORY,
-            "a KV cache of %.0f bytes holds samples of %lld tokens, max_model_len is %lld", memory, (long long)fits,
-            (long long)e->max_model_len);
+            "a KV cache of %.0f bytes holds samples of at most %lld tokens, but max_model_len is %lld", memory,
+            (long long)fits, (long long)e->max_model_len);
     e->max_model_len = o->window_length ? INT64_MAX : fits;
     *bytes = (size_t)memory;
     return LCKV_OK;
@@ -144,11 +144,11 @@ static int create(lckv_engine *e) {
                          .sinks = o->window_length ? o->num_sink_tokens : 0,
 
                          .step_tokens = o->max_num_batched_tokens,
-                         .piece_tokens = o->prompt_piece,
+                         .chunk_tokens = o->prompt_piece,
                          .encoding_iterations = o->encoding_iterations,
                          .encoding_tolerance = o->encoding_tolerance,
                          .batch_invariant = o->batch_invariant,
-                         .keeps_prefixes = true};
+                         .keep_prefixes = true};
     TRY(check_options(o, e->model));
     TRY(engine_check_tokenizer(e->model, e->tokenizer));
     TRY(choose_memory(e, &b.cache_bytes));
@@ -182,7 +182,7 @@ void lckv_engine_free(lckv_engine *e) {
 
 /* ---------------------------------------------------------------- requests */
 
-/* Where the request with this id stands, or the first with a larger one. */
+/* Index of the request with this id, or of the first with a larger id. */
 static int find(const lckv_engine *e, uint64_t id) {
     int low = 0, high = e->count;
     while (low < high) {
@@ -200,45 +200,46 @@ const request *engine_request(const lckv_engine *e, uint64_t id) {
     return at < e->count && e->requests[at]->id == id ? e->requests[at] : NULL;
 }
 
-static void forget(lckv_engine *e, int at) {
+static void remove_request(lckv_engine *e, int at) {
     request_free(e->requests[at]);
     e->count--;
     memmove(e->requests + at, e->requests + at + 1, (size_t)(e->count - at) * sizeof *e->requests);
 }
 
-static bool waits(const request *r) {
+static bool is_waiting(const request *r) {
     return r->left == r->n && r->samples[0].sequence->cache_id < 0;
 }
 
-/* Those that wait stand at the end. */
+/* Waiting requests are at the end. */
 static int count_waiting(const lckv_engine *e) {
     int waiting = 0;
-    while (waiting < e->count && waits(e->requests[e->count - 1 - waiting])) waiting++;
+    while (waiting < e->count && is_waiting(e->requests[e->count - 1 - waiting])) waiting++;
     return waiting;
 }
 
-static int find_most(const lckv_engine *e, const lckv_request *r, int64_t *most) {
+/* Maximum length of a sample, including the prompt. */
+static int find_max_count(const lckv_engine *e, const lckv_request *r, int64_t *max_count) {
     int64_t prompt = r->prompt.count, limit = e->max_model_len, left = limit - prompt;
-    int64_t asked = r->max_new_tokens == -1 ? 1 : r->max_new_tokens;
-    REQUIRE(asked <= left, LCKV_ERROR_TOO_LONG,
-            "a prompt of %lld tokens and %lld new ones are more than the %lld that a sample can have (max_model_len)",
-            (long long)prompt, (long long)asked, (long long)limit);
-    *most = r->max_new_tokens == -1 ? limit : prompt + asked;
+    int64_t new_tokens = r->max_new_tokens == -1 ? 1 : r->max_new_tokens;
+    REQUIRE(new_tokens <= left, LCKV_ERROR_TOO_LONG,
+            "a prompt of %lld tokens plus %lld new tokens exceeds the limit of %lld tokens (max_model_len)",
+            (long long)prompt, (long long)new_tokens, (long long)limit);
+    *max_count = r->max_new_tokens == -1 ? limit : prompt + new_tokens;
     return LCKV_OK;
 }
 
-/* What a prompt's tokens are scored at depends, in a model with loops, on where it is cut: scores are those of the
- * whole text, as lckv_score() has them. Elsewhere pieces change nothing, and keep memory bounded. */
+/* In a model with loops, prompt log-probabilities depend on where the prompt is split. They are those of the unsplit
+ * text, as in lckv_score(). Without loops, chunks change nothing and bound the memory. */
 static lckv_encoding encoding_of(const lckv_engine *e, const lckv_request *r) {
     bool whole = r->prompt_logprobs && e->model->config->map.loops > 0;
     if (r->encoding != LCKV_ENCODING_AUTO || !whole) return r->encoding;
-    return encoding_in_one_call(e->model, r->encoding, r->prompt.count) ? LCKV_ENCODING_PLAN : LCKV_ENCODING_SEQUENTIAL;
+    return prefill_in_one_call(e->model, r->encoding, r->prompt.count) ? LCKV_ENCODING_PLAN : LCKV_ENCODING_SEQUENTIAL;
 }
 
-static int create_request(const lckv_engine *e, const lckv_request *asked, int64_t most, request **out) {
-    lckv_request with_encoding = *asked;
-    with_encoding.encoding = encoding_of(e, asked);
-    return request_create(&with_encoding, e->tokenizer, e->model->config->vocab_size, most, out);
+static int create_request(const lckv_engine *e, const lckv_request *options, int64_t max_count, request **out) {
+    lckv_request with_encoding = *options;
+    with_encoding.encoding = encoding_of(e, options);
+    return request_create(&with_encoding, e->tokenizer, e->model->config->vocab_size, max_count, out);
 }
 
 static int reserve(lckv_engine *e) {
@@ -253,19 +254,19 @@ static int reserve(lckv_engine *e) {
 
 int lckv_engine_submit(lckv_engine *e, const lckv_request *given, uint64_t *id) {
     lckv_request taken;
-    const lckv_request *asked = &taken;
+    const lckv_request *options = &taken;
     request *r;
-    int64_t most;
+    int64_t max_count;
     *id = 0;
     TRY(OPTIONS_TAKE(&taken, given, lckv_request_defaults));
-    TRY(request_check(asked, e->tokenizer, e->model->config->vocab_size));
-    REQUIRE(asked->n <= e->options.max_num_seqs, LCKV_ERROR_ARGUMENT, "n is %d, at most %d run together (max_num_seqs)",
-            asked->n, e->options.max_num_seqs);
-    TRY(find_most(e, asked, &most));
-    REQUIRE(count_waiting(e) < e->options.max_queue, LCKV_ERROR_BUSY, "%d requests wait already (max_queue)",
-            e->options.max_queue);
+    TRY(request_check(options, e->tokenizer, e->model->config->vocab_size));
+    REQUIRE(options->n <= e->options.max_num_seqs, LCKV_ERROR_ARGUMENT,
+            "n is %d, but at most %d samples run at the same time (max_num_seqs)", options->n, e->options.max_num_seqs);
+    TRY(find_max_count(e, options, &max_count));
+    REQUIRE(count_waiting(e) < e->options.max_queue, LCKV_ERROR_BUSY,
+            "the queue is full: %d requests are waiting (max_queue)", e->options.max_queue);
     TRY(reserve(e));
-    TRY(create_request(e, asked, most, &r));
+    TRY(create_request(e, options, max_count, &r));
     int status = batcher_add(e->batcher, r->samples[0].sequence);
     if (status < 0) {
         request_free(r);
@@ -282,7 +283,7 @@ void lckv_engine_cancel(lckv_engine *e, uint64_t id) {
     request *r = e->requests[at];
     for (int i = 0; i < r->n; i++) batcher_remove(e->batcher, r->samples[i].sequence);
     e->cancelled++;
-    forget(e, at);
+    remove_request(e, at);
 }
 
 /* ---------------------------------------------------------------- steps */
@@ -296,7 +297,7 @@ static int add_text(request_sample *s) {
     return LCKV_OK;
 }
 
-static void tell(const lckv_engine *e, request_sample *s) {
+static void send_event(const lckv_engine *e, request_sample *s) {
     const sequence *q = s->sequence;
     lckv_event event = {.request = s->request->id,
                         .mark = s->request->mark,
@@ -309,12 +310,12 @@ static void tell(const lckv_engine *e, request_sample *s) {
                         .top_count = q->token < 0 ? 0 : q->top_logprobs,
                         .new_tokens = q->count - q->prompt_count,
                         .prompt_tokens = q->prompt_count,
-                        .cached_tokens = q->found};
+                        .cached_tokens = q->prefix_tokens};
     if (s->request->tokenizer) event.text = text_stream_take(&s->text, &event.text_bytes);
     if (e->options.callback) e->options.callback(e->options.user, &event);
 }
 
-static void tell_scored(const lckv_engine *e, const request_sample *s) {
+static void send_prompt_logprobs(const lckv_engine *e, const request_sample *s) {
     const sequence *q = s->sequence;
     for (int32_t i = 0; i < q->scored_count && e->options.callback; i++) {
         const lckv_logprob *scored = q->scored + (int64_t)i * (1 + q->top_logprobs);
@@ -331,15 +332,15 @@ static void tell_scored(const lckv_engine *e, const request_sample *s) {
     }
 }
 
-static int take(lckv_engine *e, request_sample *s) {
+static int handle_token(lckv_engine *e, request_sample *s) {
     request *r = s->request;
     TRY(add_text(s));
-    tell(e, s);
+    send_event(e, s);
     if (s->sequence->finish == LCKV_FINISH_NONE) return LCKV_OK;
-    batcher_remove(e->batcher, s->sequence); /* a stop string ends what the batcher would go on with */
+    batcher_remove(e->batcher, s->sequence); /* a stop string ends a sequence that the batcher would continue */
     if (--r->left) return LCKV_OK;
     e->finished++;
-    forget(e, find(e, r->id));
+    remove_request(e, find(e, r->id));
     return LCKV_OK;
 }
 
@@ -350,10 +351,10 @@ int lckv_engine_step(lckv_engine *e) {
     e->steps++;
     sequence *const *stepped = batcher_stepped(e->batcher, &count);
     for (int i = 0; i < count; i++) {
-        /* a request goes with its last sample, which is the last of it here */
+        /* handle_token() frees a request with its last sample, which is the last one of it in this list */
         sequence *s = stepped[i];
-        tell_scored(e, s->owner);
-        if (s->fresh) TRY(take(e, s->owner));
+        send_prompt_logprobs(e, s->owner);
+        if (s->updated) TRY(handle_token(e, s->owner));
     }
     return LCKV_OK;
 }

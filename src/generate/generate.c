@@ -1,12 +1,11 @@
-/* lckv_generate(): prompts in, sequences with their text out. All of it is the engine's work; here prompts become
- * requests, and what comes of them is put in order. */
+/* lckv_generate(): submits prompts as requests to an engine and collects the generated sequences in order. */
 #include "base/log.h"
 #include "base/options.h"
 #include "generate/engine.h"
 
 #include <stdlib.h>
 
-enum { AUTOMATIC_FROM = 64 }; /* with more sequences the engine chooses how many run together */
+enum { AUTOMATIC_ABOVE = 64 }; /* with more sequences, the engine chooses how many run at the same time */
 
 void lckv_generate_options_init(lckv_generate_options *options, size_t struct_size) {
     const lckv_generate_options defaults = {.length = 20,
@@ -27,33 +26,35 @@ typedef struct generate_run {
     int prompt_count, submitted; /* prompt i is request i + 1 */
     lckv_engine *engine;
     lckv_generation *result;
-    bool told;  /* something came in this step */
-    int status; /* of what the callback does */
+    bool received; /* something came in this step */
+    int status;    /* of what the callback does */
 } generate_run;
 
-/* ---------------------------------------------------------------- what is asked */
+/* ---------------------------------------------------------------- requests */
 
-/* How many ids a sequence may come to. Positions that a model was not made for give nonsense that looks like text, so
- * nothing goes beyond them; with a sink cache no token stands further than the window. */
-static int64_t limit_of(const generate_run *run, int prompt) {
+/* Maximum length of a sequence. Positions beyond the model's give text that looks valid but is not, so generation stops
+ * before them. With a sink cache, positions never exceed the window. */
+static int64_t max_count_of(const generate_run *run, int prompt) {
     const lckv_generate_options *o = run->options;
     int64_t positions = run->model->config->positions, count = run->prompts[prompt].count;
-    int64_t most = count <= INT64_MAX - o->length ? count + o->length : INT64_MAX;
-    return o->window_length || most <= positions ? most : positions;
+    int64_t max_count = count <= INT64_MAX - o->length ? count + o->length : INT64_MAX;
+    return o->window_length || max_count <= positions ? max_count : positions;
 }
 
 static int check_limit(const generate_run *run, int prompt) {
     const lckv_generate_options *o = run->options;
     int64_t positions = run->model->config->positions, prompt_count = run->prompts[prompt].count;
-    if (limit_of(run, prompt) - prompt_count == o->length || o->window_length) return LCKV_OK;
-    REQUIRE(prompt_count < positions, LCKV_ERROR_ARGUMENT,
-            "prompt %d has %lld tokens and the model %lld positions (max_position_embeddings): shorten it, stream with "
-            "a sink cache, or override max_position_embeddings",
-            prompt, (long long)prompt_count, (long long)positions);
-    log_message(LCKV_LOG_WARNING,
-                "prompt %d with %lld new tokens would pass the model's %lld positions (max_position_embeddings): "
-                "it ends there; a sink cache goes on",
-                prompt, (long long)o->length, (long long)positions);
+    if (max_count_of(run, prompt) - prompt_count == o->length || o->window_length) return LCKV_OK;
+    REQUIRE(
+        prompt_count < positions, LCKV_ERROR_ARGUMENT,
+        "prompt %d has %lld tokens, but the model has %lld positions (max_position_embeddings): shorten the prompt, "
+        "use a sink cache, or override max_position_embeddings",
+        prompt, (long long)prompt_count, (long long)positions);
+    log_message(
+        LCKV_LOG_WARNING,
+        "prompt %d with %lld new tokens exceeds the model's %lld positions (max_position_embeddings): generation "
+        "stops there; use a sink cache to continue",
+        prompt, (long long)o->length, (long long)positions);
     return LCKV_OK;
 }
 
@@ -62,7 +63,7 @@ static lckv_request make_request(const generate_run *run, int prompt) {
     return (lckv_request){.struct_size = sizeof(lckv_request),
                           .prompt = run->prompts[prompt],
                           .n = o->num_return_sequences,
-                          .max_new_tokens = limit_of(run, prompt) - run->prompts[prompt].count,
+                          .max_new_tokens = max_count_of(run, prompt) - run->prompts[prompt].count,
                           .temperature = o->temperature,
                           .top_k = o->top_k,
                           .top_p = o->top_p,
@@ -76,29 +77,29 @@ static lckv_request make_request(const generate_run *run, int prompt) {
                           .encoding = o->encoding};
 }
 
-/* Checks all prompts, and finds how long the longest sequence may come to be. */
+/* Checks all prompts. *longest: maximum length of the longest sequence. */
 static int check_all(const generate_run *run, int64_t *longest) {
     const lckv_generate_options *o = run->options;
-    REQUIRE(run->prompt_count >= 1, LCKV_ERROR_ARGUMENT, "there is no prompt");
+    REQUIRE(run->prompt_count >= 1, LCKV_ERROR_ARGUMENT, "expected at least one prompt");
     REQUIRE(o->length >= 1, LCKV_ERROR_ARGUMENT, "length should be at least 1, found %lld", (long long)o->length);
     REQUIRE(o->num_return_sequences >= 1, LCKV_ERROR_ARGUMENT, "num_return_sequences should be at least 1, found %d",
             o->num_return_sequences);
     int64_t sequences = (int64_t)run->prompt_count * o->num_return_sequences;
-    REQUIRE(sequences <= 1 << 20, LCKV_ERROR_ARGUMENT, "%lld sequences are too many for one call",
+    REQUIRE(sequences <= 1 << 20, LCKV_ERROR_ARGUMENT, "expected at most 2^20 sequences, found %lld",
             (long long)sequences);
     *longest = 0;
     for (int i = 0; i < run->prompt_count; i++) {
         TRY(check_limit(run, i));
-        lckv_request asked = make_request(run, i);
-        TRY(request_check(&asked, run->tokenizer, run->model->config->vocab_size));
-        if (limit_of(run, i) > *longest) *longest = limit_of(run, i);
+        lckv_request request_options = make_request(run, i);
+        TRY(request_check(&request_options, run->tokenizer, run->model->config->vocab_size));
+        if (max_count_of(run, i) > *longest) *longest = max_count_of(run, i);
     }
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- what comes */
+/* ---------------------------------------------------------------- results */
 
-static int keep_sequence(generate_run *run, const request_sample *s, lckv_sequence *out) {
+static int store_sequence(generate_run *run, const request_sample *s, lckv_sequence *out) {
     const sequence *q = s->sequence;
     out->finish = q->finish;
     out->count = q->count - q->prompt_count;
@@ -109,11 +110,11 @@ static int keep_sequence(generate_run *run, const request_sample *s, lckv_sequen
     return text_stream_decode(&s->text, out->ids, out->count, &out->text, &out->text_bytes);
 }
 
-static int hear(generate_run *run, const lckv_event *event) {
+static int handle_event(generate_run *run, const lckv_event *event) {
     const lckv_generate_options *o = run->options;
     int prompt = (int)event->request - 1;
     REQUIRE(event->token >= 0, LCKV_ERROR_NUMERIC,
-            "the logits behind %lld tokens of prompt %d are not finite: no token can be chosen",
+            "the logits after %lld tokens of prompt %d are not finite: no token can be chosen",
             (long long)(event->prompt_tokens + event->new_tokens), prompt);
     lckv_token token = {.prompt = prompt,
                         .sample = event->sample,
@@ -122,11 +123,11 @@ static int hear(generate_run *run, const lckv_event *event) {
                         .text = event->text,
                         .text_bytes = event->text_bytes,
                         .finish = event->finish};
-    run->told = true;
+    run->received = true;
     if (event->finish != LCKV_FINISH_NONE) {
         const request *r = engine_request(run->engine, event->request);
         lckv_sequence *out = &run->result->sequences[prompt * o->num_return_sequences + event->sample];
-        TRY(keep_sequence(run, &r->samples[event->sample], out));
+        TRY(store_sequence(run, &r->samples[event->sample], out));
     }
     REQUIRE(!o->callback || o->callback(o->user, &token), LCKV_ERROR_INTERRUPTED, "generation was stopped");
     return LCKV_OK;
@@ -134,7 +135,7 @@ static int hear(generate_run *run, const lckv_event *event) {
 
 static void on_event(void *user, const lckv_event *event) {
     generate_run *run = user;
-    if (run->status >= 0) run->status = hear(run, event);
+    if (run->status >= 0) run->status = handle_event(run, event);
 }
 
 /* ---------------------------------------------------------------- running */
@@ -143,8 +144,8 @@ static int start(generate_run *run, int64_t longest) {
     const lckv_generate_options *o = run->options;
     int64_t sequences = (int64_t)run->prompt_count * o->num_return_sequences, samples = o->num_return_sequences;
     lckv_engine_options e = lckv_engine_defaults();
-    if (sequences <= AUTOMATIC_FROM || samples > AUTOMATIC_FROM)
-        e.max_num_seqs = (int)(samples > AUTOMATIC_FROM ? samples : sequences);
+    if (sequences <= AUTOMATIC_ABOVE || samples > AUTOMATIC_ABOVE)
+        e.max_num_seqs = (int)(samples > AUTOMATIC_ABOVE ? samples : sequences);
     e.max_model_len = longest;
     e.window_length = o->window_length;
     e.num_sink_tokens = o->num_sink_tokens;
@@ -168,12 +169,12 @@ static int make_result(generate_run *run) {
     return LCKV_OK;
 }
 
-/* As many as the queue takes: the others come when some have begun. */
+/* Submits as many prompts as the queue takes; the others follow when there is room. */
 static int submit(generate_run *run) {
     while (run->submitted < run->prompt_count) {
         uint64_t id;
-        lckv_request asked = make_request(run, run->submitted);
-        int status = lckv_engine_submit(run->engine, &asked, &id);
+        lckv_request request_options = make_request(run, run->submitted);
+        int status = lckv_engine_submit(run->engine, &request_options, &id);
         if (status == LCKV_ERROR_BUSY) break;
         TRY(status);
         run->submitted++;
@@ -200,10 +201,10 @@ static int run_all(generate_run *run) {
     TRY(make_result(run));
     while (run->submitted < run->prompt_count || !lckv_engine_idle(run->engine)) {
         TRY(submit(run));
-        run->told = false;
+        run->received = false;
         TRY(lckv_engine_step(run->engine));
         TRY(run->status);
-        bool go_on = run->told || !o->callback || o->callback(o->user, NULL);
+        bool go_on = run->received || !o->callback || o->callback(o->user, NULL);
         REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "generation was stopped");
     }
     add_timing(run);

@@ -1,6 +1,4 @@
-/* A request as the engine keeps it: its samples, each a sequence and its text.
- *
- * Leaves out: what runs when (batcher.h), who is told (engine.c). */
+/* A request of the engine: its samples, each with a sequence and its text. */
 #ifndef GENERATE_REQUEST_H
 #define GENERATE_REQUEST_H
 
@@ -15,20 +13,20 @@ typedef struct request_sample {
 
 typedef struct request {
     uint64_t id;
-    void *mark;                /* the caller's */
+    void *mark;                /* user data of the caller, returned with each event */
     lckv_tokenizer *tokenizer; /* NULL: no text */
     char **stops;              /* [stop_count] */
     int stop_count;
     request_sample *samples; /* [n] */
-    int n, left;             /* `left` have not ended */
+    int n, left;             /* left: samples that have not ended */
 } request;
 
-/* Options are in their ranges, LCKV_ERROR_ARGUMENT otherwise. */
-int request_check(const lckv_request *asked, const lckv_tokenizer *tokenizer, int64_t vocab_size);
+/* Checks the ranges of all options; LCKV_ERROR_ARGUMENT otherwise. */
+int request_check(const lckv_request *options, const lckv_tokenizer *tokenizer, int64_t vocab_size);
 
-/* `most`: tokens that a sample may come to. What was asked has been checked, and is copied. */
-int request_create(const lckv_request *asked, lckv_tokenizer *tokenizer, int64_t vocab_size, int64_t most,
+/* `options` are checked before, and are copied. `max_count`: maximum length of a sample, including the prompt. */
+int request_create(const lckv_request *options, lckv_tokenizer *tokenizer, int64_t vocab_size, int64_t max_count,
                    request **out);
-void request_free(request *r); /* NULL is fine */
+void request_free(request *r); /* accepts NULL */
 
 #endif

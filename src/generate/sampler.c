@@ -1,25 +1,26 @@
+/* Sampler, see sampler.h. */
 #include "generate/sampler.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* A table of the device with a row of vocab_size for each row that asks for one. It is there only once a row does, and
- * grows: tables are the largest part by far. */
-typedef struct marks {
+/* A table on the device with vocab_size entries per sampled row. Tables take most of the memory, so a table is
+ * allocated when the first row needs it, and grows. */
+typedef struct row_table {
     view table;      /* [rows, vocab_size] */
-    uint64_t *owner; /* [rows] whose row of the table it is; 0: nobody's */
-    bool wanted;     /* by a row of this step */
-} marks;
+    uint64_t *owner; /* [rows] owner of each row; 0: none */
+    bool wanted;     /* a row of this step needs the table */
+} row_table;
 
 struct sampler {
     device *device;
     int64_t vocab_size;
     int capacity;
-    sample_row *how; /* host, [capacity]: what is sent */
+    sample_row *how; /* [capacity] host */
     view how_view, ids, logprob;
-    int count, dead; /* rows that were sent, and those behind them */
-    marks seen, bias;
-    int64_t moves; /* times that tables came or went */
+    int count, padding; /* rows that were sent, and padding rows after them */
+    row_table seen, bias;
+    int64_t reallocations; /* of tables */
 };
 
 static int take(device *d, int64_t rows, int64_t cols, dtype type, view *out) {
@@ -49,68 +50,68 @@ int sampler_create(device *d, int64_t vocab_size, int rows, sampler **out) {
     return status;
 }
 
-static void release_marks(sampler *s, marks *m) {
+static void row_table_release(sampler *s, row_table *m) {
     s->device->memory.release(s->device, m->table.data);
     free(m->owner);
-    *m = (marks){.wanted = m->wanted};
+    *m = (row_table){.wanted = m->wanted};
 }
 
 void sampler_free(sampler *s) {
     if (!s) return;
     view *views[] = {&s->how_view, &s->ids, &s->logprob};
     for (size_t i = 0; i < sizeof views / sizeof *views; i++) s->device->memory.release(s->device, views[i]->data);
-    release_marks(s, &s->seen);
-    release_marks(s, &s->bias);
+    row_table_release(s, &s->seen);
+    row_table_release(s, &s->bias);
     free(s->how);
     free(s);
 }
 
 /* ---------------------------------------------------------------- tables */
 
-/* Room for `rows`; a larger table is empty. */
-static int reserve_marks(sampler *s, marks *m, int rows, dtype type) {
+/* Makes room for `rows`. A table that grows loses its content. */
+static int row_table_reserve(sampler *s, row_table *m, int rows, dtype type) {
     if (rows <= m->table.rows) return LCKV_OK;
     int more = 8;
     while (more < rows) more *= 2;
     if (more > s->capacity) more = s->capacity;
-    release_marks(s, m);
+    row_table_release(s, m);
     m->owner = calloc((size_t)more, sizeof *m->owner);
     REQUIRE(m->owner, LCKV_ERROR_MEMORY, "no memory to sample %d rows", more);
-    s->moves++;
+    s->reallocations++;
     int status = take(s->device, more, s->vocab_size, type, &m->table);
-    if (status < 0) release_marks(s, m);
+    if (status < 0) row_table_release(s, m);
     return status;
 }
 
-/* The owner of row i is now `owner`, 0 for nobody: rows that are out of use are forgotten, since their owner may be
- * sampled elsewhere before it comes back. Returns whether the row stays as it is. */
-static bool row_stays(marks *m, int i, uint64_t owner) {
+/* Sets the owner of row i; 0: none. An unused row loses its owner, because the owner may be sampled at another index
+ * before it returns. Returns whether the row is up to date. */
+static bool row_is_current(row_table *m, int i, uint64_t owner) {
     bool stays = owner == m->owner[i];
     m->owner[i] = owner;
     return stays;
 }
 
-/* Sends the marks of rows whose owner has changed. */
+/* Sends `seen` of rows whose owner has changed. */
 static int send_seen(sampler *s, const sampler_row *rows, int count) {
     device *d = s->device;
-    TRY(reserve_marks(s, &s->seen, count + s->dead, DTYPE_U8));
+    TRY(row_table_reserve(s, &s->seen, count + s->padding, DTYPE_U8));
     for (int i = 0; i < s->seen.table.rows; i++) {
         uint64_t owner = i < count && rows[i].how.repetition_penalty != 1 ? rows[i].owner : 0;
-        if (row_stays(&s->seen, i, owner) || !owner) continue;
+        if (row_is_current(&s->seen, i, owner) || !owner) continue;
         uint8_t *to = (uint8_t *)s->seen.table.data + (size_t)i * (size_t)s->vocab_size;
         TRY(d->memory.copy_in(d, to, rows[i].seen, (size_t)s->vocab_size));
     }
     return LCKV_OK;
 }
 
-/* The same for biases, of which one element may have changed since. */
+/* Sends `bias` of rows whose owner has changed, and the changed entry of the others. */
 static int send_bias(sampler *s, const sampler_row *rows, int count) {
     device *d = s->device;
-    TRY(reserve_marks(s, &s->bias, count + s->dead, DTYPE_F32));
+    TRY(row_table_reserve(s, &s->bias, count + s->padding, DTYPE_F32));
     for (int i = 0; i < s->bias.table.rows; i++) {
         uint64_t owner = i < count && rows[i].how.biased ? rows[i].owner : 0;
-        bool stays = row_stays(&s->bias, i, owner);
-        int32_t id = stays && owner ? rows[i].changed : 0;
+        bool stays = row_is_current(&s->bias, i, owner);
+        int32_t id = stays && owner ? rows[i].changed_id : 0;
         if (!owner || id < 0) continue;
         float *to = (float *)s->bias.table.data + (int64_t)i * s->vocab_size + id;
         TRY(d->memory.copy_in(d, to, rows[i].bias + id, (stays ? 1 : (size_t)s->vocab_size) * sizeof *to));
@@ -118,7 +119,7 @@ static int send_bias(sampler *s, const sampler_row *rows, int count) {
     return LCKV_OK;
 }
 
-bool sampler_keeps(const sampler *s, const sampler_row *row, int i) {
+bool sampler_has_row(const sampler *s, const sampler_row *row, int i) {
     bool seen = row->how.repetition_penalty == 1 || (i < s->seen.table.rows && s->seen.owner[i] == row->owner);
     bool bias = !row->how.biased || (i < s->bias.table.rows && s->bias.owner[i] == row->owner);
     return seen && bias;
@@ -131,26 +132,26 @@ static view first_rows(view v, int rows) {
     return v;
 }
 
-int sampler_send(sampler *s, const sampler_row *rows, int count, int dead) {
+int sampler_send(sampler *s, const sampler_row *rows, int count, int padding) {
     device *d = s->device;
-    REQUIRE(count + dead <= s->capacity, LCKV_ERROR_ARGUMENT, "expected at most %d rows to sample, found %d",
-            s->capacity, count + dead);
+    REQUIRE(count + padding <= s->capacity, LCKV_ERROR_ARGUMENT, "expected at most %d rows to sample, found %d",
+            s->capacity, count + padding);
     s->count = count;
-    s->dead = dead;
+    s->padding = padding;
     s->seen.wanted = s->bias.wanted = false;
     for (int i = 0; i < count; i++) {
         s->how[i] = rows[i].how;
         s->seen.wanted |= rows[i].how.repetition_penalty != 1;
         s->bias.wanted |= rows[i].how.biased != 0;
     }
-    for (int i = count; i < count + dead; i++) s->how[i] = (sample_row){.top_p = 1, .repetition_penalty = 1};
+    for (int i = count; i < count + padding; i++) s->how[i] = (sample_row){.top_p = 1, .repetition_penalty = 1};
     if (s->seen.wanted) TRY(send_seen(s, rows, count));
     if (s->bias.wanted) TRY(send_bias(s, rows, count));
-    return d->memory.copy_in(d, s->how_view.data, s->how, (size_t)(count + dead) * sizeof *s->how);
+    return d->memory.copy_in(d, s->how_view.data, s->how, (size_t)(count + padding) * sizeof *s->how);
 }
 
 int sampler_choose(sampler *s, view logits) {
-    int rows = s->count + s->dead;
+    int rows = s->count + s->padding;
     struct op_sample sample = {.logits = logits,
                                .how = first_rows(s->how_view, rows),
                                .ids = first_rows(s->ids, rows),
@@ -170,6 +171,6 @@ view sampler_ids(const sampler *s) {
     return s->ids;
 }
 
-int64_t sampler_form(const sampler *s) {
-    return s->moves * 4 + s->seen.wanted * 2 + s->bias.wanted;
+int64_t sampler_layout(const sampler *s) {
+    return s->reallocations * 4 + s->seen.wanted * 2 + s->bias.wanted;
 }

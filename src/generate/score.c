@@ -1,6 +1,7 @@
+/* Scoring, see score.h. */
 #include "generate/score.h"
 
-#include "generate/encoding.h"
+#include "generate/prefill.h"
 #include "generate/score_top.h"
 #include "model/decoder.h"
 
@@ -8,30 +9,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Logits of so many values exist at a time. */
-enum { LOGITS_AT_ONCE = 1 << 24 };
+/* Maximum number of logits that exist at a time. */
+enum { MAX_LOGITS = 1 << 24 };
 
 typedef struct scorer {
     const model *model;
     const score_options *options;
     const int32_t *ids;
     int64_t count;
-    int32_t *labels; /* [count] the id that follows, -1 behind the last one */
+    int32_t *labels; /* [count] the next id; -1 for the last one */
     graph *graph;
     batch *batch;
-    kv_cache *cache; /* NULL: all ids in one call */
+    kv_cache *cache; /* NULL: all ids run in one call */
     int cache_id;
     view scale;    /* f32 [1, 1]: 1 */
-    view index;    /* i32 [count, 1]: 0, 1, .., for cutting hidden states into parts; absent without logits */
+    view index;    /* i32 [count, 1]: 0, 1, .., to split hidden states into groups of rows; absent without logits */
     float *nll;    /* [count] host */
-    float *logits; /* [count, vocab_size] of the caller's, or */
-    float *part;   /* those of a part of the rows, of which only the top ones are kept */
+    float *logits; /* [count, vocab_size] of the caller, or NULL */
+    float *part;   /* [part_rows, vocab_size] logits of a group of rows, of which only the top ones are stored */
     int64_t part_rows;
 } scorer;
 
 static int check_ids(const int32_t *ids, int64_t count, int64_t vocab_size) {
-    REQUIRE(count >= 1 && count <= INT32_MAX / 2, LCKV_ERROR_ARGUMENT,
-            "a text of 1 to %d tokens can be scored, not %lld", INT32_MAX / 2, (long long)count);
+    REQUIRE(count >= 1 && count <= INT32_MAX / 2, LCKV_ERROR_ARGUMENT, "expected 1 to %d tokens to score, found %lld",
+            INT32_MAX / 2, (long long)count);
     for (int64_t i = 0; i < count; i++)
         REQUIRE(ids[i] >= 0 && ids[i] < vocab_size, LCKV_ERROR_ARGUMENT,
                 "token %lld is %d; the model has ids 0 to %lld", (long long)i, (int)ids[i], (long long)vocab_size - 1);
@@ -54,10 +55,10 @@ static int make_index(scorer *s) {
     return status;
 }
 
-/* Rows whose logits exist at a time. */
+/* Number of rows whose logits exist at a time. */
 static int64_t rows_at_once(const scorer *s) {
-    int64_t most = LOGITS_AT_ONCE / s->model->config->vocab_size;
-    return most < 1 ? 1 : most < s->count ? most : s->count;
+    int64_t rows = MAX_LOGITS / s->model->config->vocab_size;
+    return rows < 1 ? 1 : rows < s->count ? rows : s->count;
 }
 
 static int make_part(scorer *s) {
@@ -126,7 +127,8 @@ static void keep_top(const scorer *s, int64_t first, int64_t rows, const float *
                   s->options->top_values + (first + r) * top);
 }
 
-/* Logits of `rows` rows of hidden states from row `at` on, to row first + at of the result. */
+/* Computes the logits of `rows` hidden states from row `at` on, and stores them from row first + at of the result on.
+ */
 static int read_logits_part(scorer *s, int64_t first, tensor *hidden, int64_t at, int64_t rows) {
     device *d = s->model->device;
     view index = {(int32_t *)s->index.data + at, rows, 1, DTYPE_I32};
@@ -143,15 +145,15 @@ static int read_logits_part(scorer *s, int64_t first, tensor *hidden, int64_t at
 }
 
 static int read_logits(scorer *s, int64_t first, tensor *hidden) {
-    int64_t most = rows_at_once(s);
-    for (int64_t at = 0; at < hidden->value.rows; at += most) {
+    int64_t group = rows_at_once(s);
+    for (int64_t at = 0; at < hidden->value.rows; at += group) {
         int64_t left = hidden->value.rows - at;
-        TRY(read_logits_part(s, first, hidden, at, left < most ? left : most));
+        TRY(read_logits_part(s, first, hidden, at, left < group ? left : group));
     }
     return LCKV_OK;
 }
 
-static int read_piece(scorer *s, int64_t first) {
+static int compute_rows(scorer *s, int64_t first) {
     tensor *hidden;
     TRY(decoder_forward(s->model, s->graph, s->batch, s->cache, &hidden));
     TRY(read_nll(s, first, hidden));
@@ -159,7 +161,7 @@ static int read_piece(scorer *s, int64_t first) {
 }
 
 /* Runs ids first to first + rows - 1 through the model. */
-static int run_piece(scorer *s, int64_t first, int64_t rows) {
+static int run_rows(scorer *s, int64_t first, int64_t rows) {
     batch_entry entry = {.ids = s->ids + first,
                          .labels = s->labels + first,
                          .rows = (int32_t)rows,
@@ -168,7 +170,7 @@ static int run_piece(scorer *s, int64_t first, int64_t rows) {
                          .cache_id = s->cache_id,
                          .planned = !s->cache && s->model->config->map.loops > 0};
     TRY(batch_fill(s->batch, s->cache, &entry, 1));
-    int status = read_piece(s, first);
+    int status = compute_rows(s, first);
     if (s->cache && status >= 0) kv_cache_commit(s->cache);
     if (s->cache && status < 0) kv_cache_rollback(s->cache);
     int reset = graph_reset(s->graph);
@@ -177,18 +179,18 @@ static int run_piece(scorer *s, int64_t first, int64_t rows) {
 
 static int run(scorer *s, bool in_one_call) {
     TRY(begin(s, in_one_call));
-    if (in_one_call) return run_piece(s, 0, s->count);
+    if (in_one_call) return run_rows(s, 0, s->count);
     for (int64_t i = 0; i < s->count; i++) {
         double fraction = (double)i / (double)s->count;
         bool go_on = !s->options->go_on || s->options->go_on(s->options->user, fraction);
         REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld of %lld tokens", (long long)i,
                 (long long)s->count);
-        TRY(run_piece(s, i, 1));
+        TRY(run_rows(s, i, 1));
     }
     return LCKV_OK;
 }
 
-static int hand_out(const scorer *s, float *logprobs) {
+static int write_logprobs(const scorer *s, float *logprobs) {
     for (int64_t i = 0; i + 1 < s->count; i++) {
         REQUIRE(isfinite(s->nll[i]), LCKV_ERROR_NUMERIC, "the log-probability of token %lld (id %d) is not finite",
                 (long long)i + 1, (int)s->ids[i + 1]);
@@ -206,9 +208,9 @@ int score_ids(const model *m, const int32_t *ids, int64_t count, const score_opt
             "top_logprobs should be 0 to the %lld ids of the model, found %lld", (long long)m->config->vocab_size,
             (long long)options->top);
     scorer s = {.model = m, .options = options, .ids = ids, .count = count, .logits = logits};
-    bool in_one_call = !options->window_length && encoding_in_one_call(m, options->encoding, count);
+    bool in_one_call = !options->window_length && prefill_in_one_call(m, options->encoding, count);
     int status = run(&s, in_one_call);
-    if (status >= 0) status = hand_out(&s, logprobs);
+    if (status >= 0) status = write_logprobs(&s, logprobs);
     end(&s);
     return status;
 }

@@ -1,4 +1,4 @@
-/* lckv_score(): see lckv.h. Logits are computed straight into the buffer of the file that is being written. */
+/* lckv_score(), see lckv.h. Logits are computed directly into the buffer of the file that is being written. */
 #include "base/log.h"
 #include "base/options.h"
 #include "generate/dump.h"
@@ -40,17 +40,18 @@ static int write_logits(const char *path, score_run *run) {
 static int score(const lckv_score_options *options, score_run *run) {
     int64_t positions = run->model->config->positions;
     if (!options->window_length && run->count > positions)
-        log_message(LCKV_LOG_WARNING, "%lld tokens are more than the model's %lld positions (max_position_embeddings)",
+        log_message(LCKV_LOG_WARNING,
+                    "the text has %lld tokens, more than the model's %lld positions (max_position_embeddings)",
                     (long long)run->count, (long long)positions);
     REQUIRE(!options->logits_file || !options->logits, LCKV_ERROR_ARGUMENT,
-            "logits go to logits_file or to the caller, not to both");
+            "expected either logits_file or logits, found both");
     if (options->logits_file) return write_logits(options->logits_file, run);
     return compute(run, 0, options->logits);
 }
 
 static int score_and_dump(const lckv_score_options *options, score_run *run) {
     dump *d;
-    REQUIRE(options->dump_file, LCKV_ERROR_ARGUMENT, "dump asks for tensors, and dump_file names no file for them");
+    REQUIRE(options->dump_file, LCKV_ERROR_ARGUMENT, "dump requires dump_file");
     TRY(dump_create(run->model->device, options->dump, options->dump_iterations, run->count, &d));
     run->options.watch = dump_watch(d);
     int status = score(options, run);

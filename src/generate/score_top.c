@@ -1,9 +1,9 @@
-/* Top log-probabilities, see score_top.h. */
+/* Most probable ids, see score_top.h. */
 #include "generate/score_top.h"
 
 #include <math.h>
 
-/* Puts an id in its place among the `held` best, of which there is room for `count`. */
+/* Inserts an id into the list of the `held` best ids, which has room for `count`. Returns the new length. */
 static int64_t insert(const float *logits, int32_t id, int32_t *ids, int64_t held, int64_t count) {
     if (held == count && !(logits[id] > logits[ids[count - 1]])) return held;
     int64_t at = held < count ? held : count - 1;
@@ -16,7 +16,7 @@ void score_top(const float *logits, int64_t vocab_size, int64_t count, int32_t *
     int64_t held = 0;
     double sum = 0;
     for (int64_t v = 0; v < vocab_size; v++) held = insert(logits, (int32_t)v, ids, held, count);
-    double most = (double)logits[ids[0]];
-    for (int64_t v = 0; v < vocab_size; v++) sum += exp((double)logits[v] - most);
-    for (int64_t i = 0; i < count; i++) values[i] = (float)((double)logits[ids[i]] - most - log(sum));
+    double max = (double)logits[ids[0]];
+    for (int64_t v = 0; v < vocab_size; v++) sum += exp((double)logits[v] - max);
+    for (int64_t i = 0; i < count; i++) values[i] = (float)((double)logits[ids[i]] - max - log(sum));
 }

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-/* ids, values [count]: descending; of equal logits the lower id first. count <= vocab_size. Formed in f64, rounded
- * once. */
+/* ids, values [count]: in descending order, the lower id first among equal logits. count <= vocab_size. Computed in
+ * f64, rounded once. */
 void score_top(const float *logits, int64_t vocab_size, int64_t count, int32_t *ids, float *values);
 
 #endif

@@ -1,3 +1,4 @@
+/* Sequences, see sequence.h. */
 #include "generate/sequence.h"
 
 #include "base/work.h"
@@ -6,8 +7,9 @@
 #include <string.h>
 
 int sequence_check_prompt(const int32_t *prompt, int64_t count, int64_t vocab_size) {
-    REQUIRE(count >= 1, LCKV_ERROR_ARGUMENT, "a prompt needs at least one token, this one has none");
-    REQUIRE(count <= INT32_MAX, LCKV_ERROR_ARGUMENT, "a prompt of %lld tokens is too long", (long long)count);
+    REQUIRE(count >= 1, LCKV_ERROR_ARGUMENT, "expected a prompt of at least one token, found none");
+    REQUIRE(count <= INT32_MAX, LCKV_ERROR_ARGUMENT, "expected a prompt of at most 2^31 - 1 tokens, found %lld",
+            (long long)count);
     for (int64_t i = 0; i < count; i++)
         REQUIRE(prompt[i] >= 0 && prompt[i] < vocab_size, LCKV_ERROR_ARGUMENT,
                 "token %lld of the prompt is %d; the model has ids 0 to %lld", (long long)i, (int)prompt[i],
@@ -20,7 +22,7 @@ int sequence_create(const int32_t *prompt, int64_t count, int64_t vocab_size, co
     TRY(sequence_check_prompt(prompt, count, vocab_size));
     sequence *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a sequence");
-    *s = (sequence){.how = *how, .cache_id = -1, .most = INT64_MAX, .count = count, .prompt_count = count};
+    *s = (sequence){.how = *how, .cache_id = -1, .max_count = INT64_MAX, .count = count, .prompt_count = count};
     s->capacity = count + 64;
     s->ids = malloc((size_t)s->capacity * sizeof *s->ids);
     if (how->repetition_penalty != 1) s->seen = calloc((size_t)vocab_size, 1);
@@ -45,7 +47,7 @@ void sequence_free(sequence *s) {
     free(s);
 }
 
-int sequence_tell_top(sequence *s, int top_logprobs) {
+int sequence_enable_top(sequence *s, int top_logprobs) {
     s->top = calloc((size_t)top_logprobs + 1, sizeof *s->top);
     REQUIRE(s->top, LCKV_ERROR_MEMORY, "no memory for %d log-probabilities", top_logprobs);
     s->top_logprobs = top_logprobs;

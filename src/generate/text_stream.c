@@ -1,4 +1,4 @@
-/* memmem() is declared for _GNU_SOURCE, which gnu11 with glibc does not set by itself. */
+/* Text of a sequence, see text_stream.h. _GNU_SOURCE is for memmem(). */
 #define _GNU_SOURCE
 #include "generate/text_stream.h"
 
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A model may have more rows than its tokenizer has tokens; such an id has no text. */
+/* A model may have more ids than its tokenizer has tokens; an id without a token has no text. */
 static bool has_text(const lckv_tokenizer *tokenizer, int32_t id) {
     return lckv_tokenizer_id_to_token(tokenizer, id) != NULL;
 }
@@ -26,10 +26,9 @@ static int decode(lckv_tokenizer *tokenizer, const int32_t *ids, int64_t count, 
     return status;
 }
 
-/* ---- stop strings: Knuth, Morris and Pratt's search, each byte looked at once however text comes */
+/* ---- stop strings: Knuth-Morris-Pratt search, linear in the length of the text */
 
-/* overlap[i]: of the first i + 1 bytes, how many at their end are the stop string's beginning, all of them left aside.
- */
+/* overlap[i]: length of the longest proper prefix of the stop string that is also a suffix of its first i + 1 bytes. */
 static int make_search(stop_search *search, const char *stop) {
     *search = (stop_search){.stop = stop, .length = strlen(stop)};
     search->overlap = malloc(search->length * sizeof *search->overlap);
@@ -43,7 +42,7 @@ static int make_search(stop_search *search, const char *stop) {
     return LCKV_OK;
 }
 
-/* Whether the stop string ends with this byte. */
+/* Advances by one byte. Returns whether the stop string ends with it. */
 static bool search_step(stop_search *search, char c) {
     if (search->matched == search->length) search->matched = search->overlap[search->matched - 1];
     while (search->matched && c != search->stop[search->matched]) {
@@ -54,7 +53,7 @@ static bool search_step(stop_search *search, char c) {
     return search->matched == search->length;
 }
 
-/* Where the earliest stop string of s->text begins that ends at `from` or later; SIZE_MAX: there is none. */
+/* Start of the earliest stop string in s->text that ends at `from` or later; SIZE_MAX if there is none. */
 static size_t find_stop(text_stream *s, size_t from) {
     size_t first = SIZE_MAX;
     for (int i = 0; i < s->stop_count; i++) {
@@ -69,29 +68,29 @@ static size_t find_stop(text_stream *s, size_t from) {
     return first;
 }
 
-/* How many bytes at the end may be the beginning of a stop string. */
-static size_t held_back(const text_stream *s) {
-    size_t most = 0;
+/* Number of bytes at the end of the text that may be the start of a stop string. */
+static size_t held_back_bytes(const text_stream *s) {
+    size_t longest = 0;
     for (int i = 0; i < s->stop_count; i++)
-        if (s->searches[i].matched > most) most = s->searches[i].matched;
-    return most;
+        if (s->searches[i].matched > longest) longest = s->searches[i].matched;
+    return longest;
 }
 
 /* ---- text */
 
-/* Lets the decoder read the prompt. What it says to that is part of the prompt's text; what is then missing of that
- * text it will say with the tokens that follow. */
+/* Decodes the prompt. What the decoder emits belongs to the prompt's text; it emits the rest of that text together with
+ * later tokens. */
 static int read_prompt(text_stream *s, const int32_t *prompt, int64_t count) {
-    size_t said = 0, all, bytes;
+    size_t emitted = 0, all, bytes;
     const char *text;
     char *whole;
     for (int64_t i = 0; i < count; i++) {
         if (!has_text(s->tokenizer, prompt[i])) continue;
         TRY(lckv_decode_stream_push(s->decoder, prompt[i], &text, &bytes));
-        said += bytes;
+        emitted += bytes;
     }
     TRY(decode(s->tokenizer, prompt, count, &whole, &all));
-    int status = said < all ? text_append(&s->owed, whole + said, all - said) : LCKV_OK;
+    int status = emitted < all ? text_append(&s->prompt_tail, whole + emitted, all - emitted) : LCKV_OK;
     free(whole);
     return status;
 }
@@ -106,7 +105,7 @@ int text_stream_open(text_stream *s, lckv_tokenizer *tokenizer, const int32_t *p
     return read_prompt(s, prompt, count);
 }
 
-/* Searches that have seen what those of `from` have. */
+/* Copies the searches with their state. */
 static int copy_searches(text_stream *s, const text_stream *from) {
     s->searches = calloc((size_t)from->stop_count + 1, sizeof *s->searches);
     REQUIRE(s->searches, LCKV_ERROR_MEMORY, "no memory for %d stop strings", from->stop_count);
@@ -121,33 +120,34 @@ int text_stream_copy(text_stream *s, const text_stream *from) {
     *s = (text_stream){.tokenizer = from->tokenizer};
     TRY(copy_searches(s, from));
     TRY(decode_stream_copy(from->decoder, &s->decoder));
-    return from->owed.length ? text_append(&s->owed, from->owed.data, from->owed.length) : LCKV_OK;
+    return from->prompt_tail.length ? text_append(&s->prompt_tail, from->prompt_tail.data, from->prompt_tail.length)
+                                    : LCKV_OK;
 }
 
 void text_stream_close(text_stream *s) {
     for (int i = 0; i < s->stop_count; i++) free(s->searches[i].overlap);
     free(s->searches);
     lckv_decode_stream_free(s->decoder);
-    text_free(&s->owed);
+    text_free(&s->prompt_tail);
     text_free(&s->text);
     *s = (text_stream){0};
 }
 
-/* Text that the decoder owes to the prompt is not part of the continuation, unless it has changed: bytes at the end of
- * the prompt became a character together with those that came. */
-static void pay_owed(text_stream *s, const char **text, size_t *bytes) {
-    size_t left = s->owed.length - s->paid, paid = left < *bytes ? left : *bytes;
-    if (!paid) return;
-    bool changed = memcmp(s->owed.data + s->paid, *text, paid) != 0;
-    s->paid = changed ? s->owed.length : s->paid + paid;
+/* The rest of the prompt's text is not part of the continuation, unless it has changed because bytes at the end of the
+ * prompt formed a character together with new bytes. */
+static void skip_prompt_tail(text_stream *s, const char **text, size_t *bytes) {
+    size_t left = s->prompt_tail.length - s->prompt_tail_seen, skip = left < *bytes ? left : *bytes;
+    if (!skip) return;
+    bool changed = memcmp(s->prompt_tail.data + s->prompt_tail_seen, *text, skip) != 0;
+    s->prompt_tail_seen = changed ? s->prompt_tail.length : s->prompt_tail_seen + skip;
     if (changed) return;
-    *text += paid;
-    *bytes -= paid;
+    *text += skip;
+    *bytes -= skip;
 }
 
 static int add_text(text_stream *s, const char *text, size_t bytes) {
     size_t from = s->text.length;
-    pay_owed(s, &text, &bytes);
+    skip_prompt_tail(s, &text, &bytes);
     if (s->stopped || !bytes) return LCKV_OK;
     TRY(text_append(&s->text, text, bytes));
     size_t stop = find_stop(s, from);
@@ -175,15 +175,15 @@ int text_stream_finish(text_stream *s) {
 
 const char *text_stream_take(text_stream *s, size_t *bytes) {
     bool whole = s->finished || s->stopped;
-    size_t end = whole ? s->text.length : s->text.length - held_back(s);
-    const char *text = s->text.data ? s->text.data + s->taken : "";
-    *bytes = end - s->taken;
-    s->taken = end;
+    size_t end = whole ? s->text.length : s->text.length - held_back_bytes(s);
+    const char *text = s->text.data ? s->text.data + s->handed_out : "";
+    *bytes = end - s->handed_out;
+    s->handed_out = end;
     return text;
 }
 
-/* Where `text`, decoded by itself, stops. It is what was streamed, except that the decoder may have taken a space from
- * its beginning; or that its first bytes belonged to a character of the prompt, and then the stop string tells. */
+/* End of `text`, which was decoded by itself. It equals the streamed text, except that the decoder may have removed a
+ * leading space. If its first bytes belong to a character of the prompt, the end is found by the stop strings. */
 static size_t find_end(const text_stream *s, const char *text, size_t bytes) {
     for (size_t taken = 0; taken <= 1 && taken <= s->text.length; taken++) {
         size_t end = s->text.length - taken;

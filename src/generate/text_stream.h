@@ -1,19 +1,18 @@
-/* The text of one running sequence: grows token by token, ends at a stop string.
+/* Text of one sequence: grows token by token and ends at a stop string.
  *
- * What is handed out continues the prompt's text: prompt and continuation together read as if all ids were decoded at
- * once (a tokenizer may drop the space before its first word). Text that may still become a stop string is held back.
- * Leaves out: ids (sequence.h). */
+ * The text continues the prompt: prompt and continuation together read as if all ids were decoded at once (a tokenizer
+ * may drop the space before the first word of a text). Text that may become part of a stop string is held back. */
 #ifndef GENERATE_TEXT_STREAM_H
 #define GENERATE_TEXT_STREAM_H
 
 #include "base/text_buffer.h"
 
-/* A search for one stop string. */
+/* Incremental search for one stop string. */
 typedef struct stop_search {
     const char *stop;
     size_t length;
-    size_t *overlap; /* [length] */
-    size_t matched;  /* bytes at the end of the text so far that are its beginning */
+    size_t *overlap; /* [length] failure function, see text_stream.c */
+    size_t matched;  /* length of the stop string's prefix that the text so far ends with */
 } stop_search;
 
 typedef struct text_stream {
@@ -21,32 +20,31 @@ typedef struct text_stream {
     lckv_decode_stream *decoder;
     stop_search *searches; /* [stop_count] */
     int stop_count;
-    text_buffer owed; /* the end of the prompt's own text, which the decoder has not said yet */
-    size_t paid;      /* bytes of it that it has said since */
-    text_buffer text; /* the continuation, cut where it stops */
-    size_t taken;     /* bytes of it that were handed out */
-    bool stopped;     /* a stop string came */
+    text_buffer prompt_tail; /* end of the prompt's text, which the decoder has not emitted yet */
+    size_t prompt_tail_seen; /* bytes of it that the decoder has emitted since */
+    text_buffer text;        /* the continuation, cut at the stop string */
+    size_t handed_out;       /* bytes of it that text_stream_take() has returned */
+    bool stopped;            /* a stop string was found */
     bool finished;
 } text_stream;
 
-/* `tokenizer` and `stops`, none of which is empty, stay the caller's and outlive the stream. On failure
- * text_stream_close() releases what was begun. */
+/* The caller keeps `tokenizer` and `stops` (non-empty strings), which must outlive the stream. On failure
+ * text_stream_close() releases what was allocated. */
 int text_stream_open(text_stream *s, lckv_tokenizer *tokenizer, const int32_t *prompt, int64_t count,
                      const char *const *stops, int stop_count);
-/* A second stream behind the same prompt, which is not decoded again; nothing has been pushed to `from`. As
- * text_stream_open() otherwise. */
+/* Opens a second stream for the same prompt without decoding it again. `from` must be new: nothing was pushed to it.
+ * Otherwise like text_stream_open(). */
 int text_stream_copy(text_stream *s, const text_stream *from);
-void text_stream_close(text_stream *s); /* all zeros is fine */
+void text_stream_close(text_stream *s); /* accepts all zeros */
 
 int text_stream_push(text_stream *s, int32_t id);
-int text_stream_finish(text_stream *s); /* no more ids will come */
+int text_stream_finish(text_stream *s); /* no more ids follow */
 
-/* The text that can be said by now and was not taken before; *bytes of it, often none. It belongs to the stream, until
- * its next call. */
+/* Returns the text that is final and was not returned before; *bytes of it, often none. Valid until the next call. */
 const char *text_stream_take(text_stream *s, size_t *bytes);
 
-/* The text of `ids` by themselves, special tokens left out, cut at the first stop string if the stream has `stopped`;
- * a NUL stands behind its *bytes. Release with free(). */
+/* Decodes `ids` by themselves, without special tokens. If the stream has `stopped`, the text is cut at the first stop
+ * string. *text has a NUL after its *bytes; release it with free(). */
 int text_stream_decode(const text_stream *s, const int32_t *ids, int64_t count, char **text, size_t *bytes);
 
 #endif

@@ -81,6 +81,19 @@ int model_create_random(device *d, model_config *config, dtype type, uint64_t se
     return status;
 }
 
+int model_create_empty(device *d, const model_config *config, dtype type, model **out) {
+    model_config *copy = NULL;
+    params *weights = NULL;
+    *out = NULL;
+    int status = config_copy(config, &copy);
+    if (status >= 0) status = params_create(copy, NULL, NULL, &weights);
+    if (status >= 0) status = params_allocate(weights, d, type);
+    if (status >= 0) return model_create(d, copy, weights, out);
+    params_free(weights);
+    config_free(copy);
+    return status;
+}
+
 params *model_trainable(const model *m) {
     return m->adapter ? m->adapter->weights : m->params;
 }

@@ -23,6 +23,9 @@ typedef struct lckv_model {
 int model_create(device *d, model_config *config, params *weights, model **out);
 /* The same with random weights of `type` (params_randomize). Takes ownership of `config`, also on failure. */
 int model_create_random(device *d, model_config *config, dtype type, uint64_t seed, model **out);
+/* A model whose weights have memory of `type` but no values, for the counting device, which does not read them. Copies
+ * `config`. */
+int model_create_empty(device *d, const model_config *config, dtype type, model **out);
 /* The weights that training changes: the adapter's where there is one, else the model's own. */
 params *model_trainable(const model *m);
 void model_free(model *m); /* NULL is fine */

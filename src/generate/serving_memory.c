@@ -1,9 +1,10 @@
-/* Memory and FLOPs of serving, foreseen: the batcher's steps themselves, on the counting device. See
- * lckv_memory_for_serving() in lckv.h. Leaves out: training (train/memory.c), memory of the host, and what a device's
- * libraries take for themselves. */
+/* Memory and FLOPs of serving: runs the batcher's steps on the counting device. See lckv_memory_for_serving() in
+ * lckv.h.
+ *
+ * Host memory, and memory that the libraries of a device allocate for themselves, are not included. */
 #include "base/options.h"
 #include "generate/batcher.h"
-#include "train/initial_model.h"
+#include "model/model.h"
 
 #include <stdlib.h>
 
@@ -19,7 +20,7 @@ static dtype weight_type(const model_config *c) {
     return DTYPE_F32;
 }
 
-enum { LEAST_LENGTH = 3 }; /* a token of the prompt, and a step that makes one from another */
+enum { MIN_LENGTH = 3 }; /* a prompt token, and a decode step from one new token to the next */
 
 static int add_sequences(batcher *b, const lckv_serving_shape *shape, sequence **all, const int32_t *prompt,
                          int64_t vocab_size) {
@@ -27,30 +28,30 @@ static int add_sequences(batcher *b, const lckv_serving_shape *shape, sequence *
     for (int64_t i = 0; i < shape->sequences; i++) {
         TRY(sequence_create(prompt, shape->prompt_length, vocab_size, &greedy, &all[i]));
         all[i]->ignore_eos = true;
-        all[i]->most = shape->length < LEAST_LENGTH ? LEAST_LENGTH : shape->length;
+        all[i]->max_count = shape->length < MIN_LENGTH ? MIN_LENGTH : shape->length;
         TRY(batcher_add(b, all[i]));
     }
     return LCKV_OK;
 }
 
-static bool all_are_read(sequence *const *all, int64_t count) {
+static bool all_prompts_read(sequence *const *all, int64_t count) {
     for (int64_t i = 0; i < count; i++)
         if (all[i]->count == all[i]->prompt_count) return false;
     return true;
 }
 
-/* Reads all prompts, then makes a token for each sequence; the counting device chooses id 0 always. */
+/* Reads all prompts, then runs one decode step. The counting device always chooses id 0. */
 static int run_serving(device *d, batcher *b, sequence *const *all, int64_t count, lckv_memory *out) {
     do {
         TRY(batcher_step(b));
-    } while (!all_are_read(all, count));
+    } while (!all_prompts_read(all, count));
     double before = d->counts.flops;
     if (!batcher_idle(b)) TRY(batcher_step(b));
     out->flops = d->counts.flops - before;
     return LCKV_OK;
 }
 
-/* A cache of the size that lckv_engine_create() chooses where none is given. */
+/* The KV cache has the size that lckv_engine_create() chooses by default. */
 static int plan_cache(const model *m, const lckv_serving_shape *shape, batcher_options *options, lckv_memory *out) {
     kv_cache_options cache = kv_cache_defaults();
     kv_cache_need need;
@@ -88,7 +89,7 @@ static int count_serving(device *d, const model *m, const lckv_serving_shape *sh
 
 static int count_config(device *d, const model_config *config, const lckv_serving_shape *shape, lckv_memory *out) {
     model *m;
-    TRY(start_empty(d, config, weight_type(config), &m));
+    TRY(model_create_empty(d, config, weight_type(config), &m));
     out->weights = (int64_t)d->counts.memory;
     int status = count_serving(d, m, shape, out);
     out->total = (int64_t)d->counts.peak;
@@ -107,11 +108,12 @@ static int check_shape(const lckv_serving_shape *s) {
     return LCKV_OK;
 }
 
-/* So long that no sequence has ended when the last one is read: the first ones make a token in each step until then. */
+/* Default prompt length: short enough that no sequence has ended when the last prompt is read, because the first
+ * sequences decode one token per step until then. */
 static int64_t prompt_length_of(const lckv_serving_shape *s) {
-    enum { STEP_TOKENS = 2048, PIECE_TOKENS = 64 }; /* as batcher.h and lckv_engine_defaults() have them */
+    enum { STEP_TOKENS = 2048, CHUNK_TOKENS = 64 }; /* the defaults of batcher.h and lckv_engine_defaults() */
     int64_t longest = (s->length - 2) * STEP_TOKENS / (STEP_TOKENS + s->sequences);
-    if (longest > PIECE_TOKENS) return longest / PIECE_TOKENS * PIECE_TOKENS;
+    if (longest > CHUNK_TOKENS) return longest / CHUNK_TOKENS * CHUNK_TOKENS;
     return longest > 1 ? longest : 1;
 }
 

@@ -1,0 +1,25 @@
+/* Prefill chunks, see prefill.h. */
+#include "generate/prefill.h"
+
+bool prefill_in_one_call(const model *m, lckv_encoding encoding, int64_t tokens) {
+    const model_config *c = m->config;
+    switch (encoding) {
+    case LCKV_ENCODING_PLAN:
+        return true;
+    case LCKV_ENCODING_SEQUENTIAL:
+        return false;
+    case LCKV_ENCODING_AUTO:
+        break;
+    }
+    return c->map.loops == 0 || tokens > (int64_t)c->forward_passes + c->backward_passes;
+}
+
+int64_t prefill_next_rows(const model *m, lckv_encoding encoding, const prefill_rules *rules, int64_t count,
+                          int64_t cached) {
+    int64_t limit = rules->window_length && rules->window_length < count ? rules->window_length : count;
+    if (cached >= limit) return 1;
+    bool whole = encoding == LCKV_ENCODING_PLAN;
+    int64_t begin = whole ? 0 : cached / rules->chunk_tokens * rules->chunk_tokens, end = limit;
+    if (!whole && end - begin > rules->chunk_tokens) end = begin + rules->chunk_tokens;
+    return prefill_in_one_call(m, encoding, end - begin) ? end - cached : 1;
+}
