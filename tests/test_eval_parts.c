@@ -1,8 +1,8 @@
 /* The parts of lckv eval: templates, Python's random numbers, documents, descriptions of tasks, questions. */
-#include "eval/asked.h"
-#include "eval/metrics.h"
 #include "eval/python_random.h"
-#include "eval/template.h"
+#include "eval/task_metrics.h"
+#include "eval/task_prompt.h"
+#include "eval/task_template.h"
 
 #include "io_fixture.h"
 
@@ -22,7 +22,7 @@ static const char DOCUMENT[] = "{\"q\": \" Why\\u00a0?\\t\", \"n\": 3, \"list\":
 static void assert_fills(const char *source, const char *expected) {
     text_buffer out = {0};
     json_t *document = parse(DOCUMENT);
-    OK(template_text(source, document, &out));
+    OK(task_template_render(source, document, &out));
     assert_string_equal(out.data ? out.data : "", expected);
     text_free(&out);
     json_decref(document);
@@ -45,7 +45,7 @@ static void templates_fill(void **state) {
 static void lists_are_filtered_item_by_item(void **state) {
     (void)state;
     json_t *document = parse(DOCUMENT), *value, *expected = parse("[\"B\", \"D-e\"]");
-    OK(template_value("list|after('-')|capitalize", document, &value));
+    OK(task_template_value("list|after('-')|capitalize", document, &value));
     assert_true(json_equal(value, expected));
     json_decref(document);
     json_decref(expected);
@@ -55,26 +55,26 @@ static void lists_are_filtered_item_by_item(void **state) {
 static void refuses_template(const char *source, const char *part) {
     text_buffer out = {0};
     json_t *document = parse(DOCUMENT);
-    FAILS(template_text(source, document, &out), LCKV_ERROR_FORMAT, part);
+    FAILS(task_template_render(source, document, &out), LCKV_ERROR_FORMAT, part);
     text_free(&out);
     json_decref(document);
 }
 
 static void wrong_templates_say_so(void **state) {
     (void)state;
-    refuses_template("{{q", "does not close");
+    refuses_template("{{q", "without }}");
     refuses_template("{{}}", "expected a name");
-    refuses_template("{{zzz}}", "no 'zzz'");
+    refuses_template("{{zzz}}", "no field 'zzz'");
     refuses_template("{{list[7]}}", "no item 7");
     refuses_template("{{list[0}}", "expected ]");
-    refuses_template("{{list[x]}}", "a whole number");
-    refuses_template("{{q|shout}}", "no filter 'shout'");
+    refuses_template("{{list[x]}}", "an integer");
+    refuses_template("{{q|shout}}", "unknown filter 'shout'");
     refuses_template("{{q|before}}", "expected (");
     refuses_template("{{q|before(x)}}", "single quotes");
     refuses_template("{{q|before('x}}", "ends in a single quote");
-    refuses_template("{{q trim}}", "its end");
-    refuses_template("{{n|trim}}", "takes text");
-    refuses_template("{{list}}", "should be text");
+    refuses_template("{{q trim}}", "the end of the expression");
+    refuses_template("{{n|trim}}", "expected a string");
+    refuses_template("{{list}}", "expected a string");
 }
 
 /* ---------------------------------------------------------------- Python's random numbers */
@@ -122,7 +122,7 @@ static void wrong_descriptions_say_so(void **state) {
     refuses_description(f, FORMAT, DESCRIPTION(""), "'forms' should be a list");
     refuses_description(f, FORMAT, DESCRIPTION(", \"forms\": [3]"), "should be an object");
     refuses_description(f, FORMAT, DESCRIPTION(", \"forms\": [{\"text\": \"\", \"choices\": \"c\"}]"), "'gold' should");
-    refuses_description(f, FORMAT, DESCRIPTION(", \"forms\": [{\"text\": \"\", \"gold\": 0}]"), "needs 'choices'");
+    refuses_description(f, FORMAT, DESCRIPTION(", \"forms\": [{\"text\": \"\", \"gold\": 0}]"), "requires 'choices'");
     refuses_description(f, FORMAT, DESCRIPTION(", \"forms\": [{\"text\": 1}]"), "'text' should be");
     refuses_description(f, FORMAT, DESCRIPTION(", \"num_fewshot\": -1" FORMS), "0 to 1000");
     refuses_description(f, LCKV_ERROR_UNSUPPORTED, DESCRIPTION(", \"sampler\": \"best\"" FORMS), "found 'best'");
@@ -130,7 +130,8 @@ static void wrong_descriptions_say_so(void **state) {
                         "found 'generate_until'");
     refuses_description(f, LCKV_ERROR_UNSUPPORTED,
                         "{\"task\": \"t\", \"files\": [\"t\"], \"metrics\": [\"bleu\"]" FORMS "}", "no metric 'bleu'");
-    FAILS(eval_task_open("piqqa", &task), LCKV_ERROR_ARGUMENT, "no task 'piqqa'; expected arc_challenge, arc_easy");
+    FAILS(eval_task_open("piqqa", &task), LCKV_ERROR_ARGUMENT,
+          "unknown task 'piqqa'; expected arc_challenge, arc_easy");
     FAILS(eval_task_open(in(f, "none.json"), &task), LCKV_ERROR_FILE, "none.json");
 }
 
@@ -138,12 +139,12 @@ static void wrong_descriptions_say_so(void **state) {
 
 static void expect_documents(const folder *f, const char *name, const char *text, int64_t lines, const char *expected) {
     const char *const names[] = {"absent", "d"};
-    eval_documents d;
+    task_documents d;
     json_t *rows = parse(expected);
     put_text(in(f, name), text);
-    OK(eval_documents_load(f->path, names, 2, lines, &d));
+    OK(task_documents_load(f->path, names, 2, lines, &d));
     assert_true(json_equal(d.rows, rows));
-    eval_documents_free(&d);
+    task_documents_free(&d);
     json_decref(rows);
     remove(in(f, name));
 }
@@ -158,14 +159,14 @@ static void documents_are_read(void **state) {
 static void wrong_documents_say_where(void **state) {
     const folder *f = *state;
     const char *const names[] = {"d"};
-    eval_documents d;
+    task_documents d;
     put_text(in(f, "d.txt"), "x\ny\nz\n");
-    FAILS(eval_documents_load(f->path, names, 1, 2, &d), LCKV_ERROR_FORMAT, "3 lines are no whole number");
-    FAILS(eval_documents_load(f->path, names, 1, 0, &d), LCKV_ERROR_FORMAT, "does not say how many lines");
+    FAILS(task_documents_load(f->path, names, 1, 2, &d), LCKV_ERROR_FORMAT, "found 3 lines");
+    FAILS(task_documents_load(f->path, names, 1, 0, &d), LCKV_ERROR_FORMAT, "requires 'lines'");
     put_text(in(f, "d.jsonl"), "{}\n[1]\n");
-    FAILS(eval_documents_load(f->path, names, 1, 0, &d), LCKV_ERROR_FORMAT, "d.jsonl:2: expected an object");
+    FAILS(task_documents_load(f->path, names, 1, 0, &d), LCKV_ERROR_FORMAT, "d.jsonl:2: expected a JSON object");
     put_text(in(f, "d.jsonl"), "{}\n\n{\"a\n");
-    FAILS(eval_documents_load(f->path, names, 1, 0, &d), LCKV_ERROR_FORMAT, "d.jsonl:3: line 1");
+    FAILS(task_documents_load(f->path, names, 1, 0, &d), LCKV_ERROR_FORMAT, "d.jsonl:3: line 1");
     assert_null(d.rows);
 }
 
@@ -214,13 +215,13 @@ static void tasks_know_the_hubs_fields(void **state) {
         const form_case *c = &FORM_CASES[i];
         json_t *document = parse(c->document);
         eval_task task;
-        asked a;
+        task_prompt a;
         OK(eval_task_open(c->task, &task));
-        OK(asked_of(&task, document, &a));
-        assert_string_equal(asked_text(&a), c->text);
-        assert_string_equal(asked_answer(&a), c->answer);
+        OK(task_prompt_make(&task, document, &a));
+        assert_string_equal(task_prompt_text(&a), c->text);
+        assert_string_equal(task_prompt_answer(&a), c->answer);
         assert_int_equal(a.choice_count, c->choices);
-        asked_free(&a);
+        task_prompt_free(&a);
         eval_task_close(&task);
         json_decref(document);
     }
@@ -229,9 +230,9 @@ static void tasks_know_the_hubs_fields(void **state) {
 static void refuses_document(const char *name, const char *text, const char *part) {
     json_t *document = parse(text);
     eval_task task;
-    asked a;
+    task_prompt a;
     OK(eval_task_open(name, &task));
-    FAILS(asked_of(&task, document, &a), LCKV_ERROR_FORMAT, part);
+    FAILS(task_prompt_make(&task, document, &a), LCKV_ERROR_FORMAT, part);
     eval_task_close(&task);
     json_decref(document);
 }
@@ -239,10 +240,10 @@ static void refuses_document(const char *name, const char *text, const char *par
 static void documents_that_do_not_fit_say_so(void **state) {
     (void)state;
     refuses_document("piqa", "{\"goal\": \"G\"}", "no form of the task");
-    refuses_document("piqa", "{\"query\": \"G\", \"choices\": [\"a\", \"b\"], \"gold\": 2}", "is 2, and there are 2");
-    refuses_document("piqa", "{\"query\": \"G\", \"choices\": [\"a\", \"b\"], \"gold\": \"x\"}", "whole number");
+    refuses_document("piqa", "{\"query\": \"G\", \"choices\": [\"a\", \"b\"], \"gold\": 2}", "is 2, but there are 2");
+    refuses_document("piqa", "{\"query\": \"G\", \"choices\": [\"a\", \"b\"], \"gold\": \"x\"}", "an integer");
     refuses_document("piqa", "{\"query\": \"G\", \"choices\": [], \"gold\": 0}", "1 to 64 texts, found 0");
-    refuses_document("piqa", "{\"query\": \"G\", \"choices\": [1], \"gold\": 0}", "texts alone");
+    refuses_document("piqa", "{\"query\": \"G\", \"choices\": [1], \"gold\": 0}", "only texts");
     refuses_document("arc_easy",
                      "{\"question\": \"Q\", \"choices\": {\"text\": [\"a\"], \"label\": [\"A\"]},"
                      "\"answerKey\": \"E\"}",
@@ -259,7 +260,7 @@ static void means_and_their_errors(void **state) {
     eval_question items[4];
     eval_task task = {.kind = TASK_MULTIPLE_CHOICE, .acc = true, .acc_norm = true};
     eval_questions part = {.name = "t", .items = items, .count = 4};
-    eval_metric metrics[EVAL_MOST_METRICS];
+    eval_metric metrics[EVAL_MAX_METRICS];
     for (int i = 0; i < 4; i++)
         items[i] = (eval_question){.count = 2, .lengths = lengths, .gold = i % 2, .answers = answers};
     items[0].gold = items[1].gold = 0;
@@ -282,7 +283,7 @@ static void metrics_are_the_harnesss(void **state) {
     int count;
     eval_answer answers[50];
     eval_question items[50];
-    eval_metric metrics[EVAL_MOST_METRICS];
+    eval_metric metrics[EVAL_MAX_METRICS];
     eval_task task = {.kind = TASK_LOGLIKELIHOOD, .acc = true, .perplexity = true};
     eval_questions part = {.name = "t", .items = items, .count = 50};
     OK(json_read_file(SOURCE_DIR "/tests/eval/expected.json", &all));

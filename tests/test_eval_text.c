@@ -1,7 +1,7 @@
 /* Perplexity of long texts: windows against plain scoring, streams against the oracle wherever they begin, the curve.
  */
-#include "eval/curve.h"
-#include "eval/stream.h"
+#include "eval/nll_curve.h"
+#include "eval/sink_stream.h"
 #include "io/hf_folder.h"
 #include "io/safetensors.h"
 #include "model/kv_cache.h"
@@ -24,17 +24,17 @@ static double streaming_tolerance(const safetensors_file *expected) {
 
 static void stream_from(const model *m, const int32_t *ids, int64_t start, const float *right, double tolerance) {
     int64_t vocab_size = m->config->vocab_size;
-    eval_stream_options options = {.compute = DTYPE_F32, .window_length = WINDOW, .sinks = SINKS, .start = start};
+    sink_stream_options options = {.compute = DTYPE_F32, .window_length = WINDOW, .sinks = SINKS, .start = start};
     float *logits = malloc((size_t)vocab_size * sizeof *logits);
-    eval_stream *s;
+    sink_stream *s;
     double nll;
     assert_non_null(logits);
-    OK(eval_stream_create(m, &options, &s));
+    OK(sink_stream_create(m, &options, &s));
     for (int i = 0; i < LENGTH; i++) {
-        OK(eval_stream_step(s, ids[i], ids[(i + 1) % LENGTH], &nll, logits));
+        OK(sink_stream_step(s, ids[i], ids[(i + 1) % LENGTH], &nll, logits));
         assert_close(logits, right + i * vocab_size, (int)vocab_size, tolerance, "logits of a stream");
     }
-    eval_stream_free(s);
+    sink_stream_free(s);
     free(logits);
 }
 
@@ -93,19 +93,19 @@ static void only_sinks_skip(void **state) {
 static void wrong_streams_are_refused(void **state) {
     (void)state;
     fixture f;
-    eval_stream *s;
+    sink_stream *s;
     double nll;
     fixture_open(&f, 1, "", DTYPE_F32, false);
-    eval_stream_options o = {.compute = DTYPE_F32, .window_length = 4, .sinks = 4};
-    FAILS(eval_stream_create(f.model, &o, &s), LCKV_ERROR_ARGUMENT, "fewer than window_length");
+    sink_stream_options o = {.compute = DTYPE_F32, .window_length = 4, .sinks = 4};
+    FAILS(sink_stream_create(f.model, &o, &s), LCKV_ERROR_ARGUMENT, "fewer than window_length");
     assert_null(s);
     o.sinks = 0, o.start = -1;
-    FAILS(eval_stream_create(f.model, &o, &s), LCKV_ERROR_ARGUMENT, "at least 0, found -1");
+    FAILS(sink_stream_create(f.model, &o, &s), LCKV_ERROR_ARGUMENT, "at least 0, found -1");
     o.start = 9;
-    OK(eval_stream_create(f.model, &o, &s));
-    FAILS(eval_stream_step(s, FIXTURE_VOCAB, 0, &nll, NULL), LCKV_ERROR_ARGUMENT, "0 to 36");
-    OK(eval_stream_step(s, 1, 2, &nll, NULL));
-    eval_stream_free(s);
+    OK(sink_stream_create(f.model, &o, &s));
+    FAILS(sink_stream_step(s, FIXTURE_VOCAB, 0, &nll, NULL), LCKV_ERROR_ARGUMENT, "0 to 36");
+    OK(sink_stream_step(s, 1, 2, &nll, NULL));
+    sink_stream_free(s);
     fixture_close(&f);
 }
 
@@ -221,19 +221,19 @@ static void perplexity_refuses(void **state) {
 
 static void bins_double_and_lose_nothing(void **state) {
     (void)state;
-    curve c = {0};
-    lckv_curve_point points[CURVE_BINS];
-    assert_int_equal(curve_points(&c, points), 0);
-    for (int i = 0; i < 1000; i++) curve_add(&c, i);
-    int count = curve_points(&c, points);
+    nll_curve c = {0};
+    lckv_curve_point points[NLL_CURVE_BINS];
+    assert_int_equal(nll_curve_points(&c, points), 0);
+    for (int i = 0; i < 1000; i++) nll_curve_add(&c, i);
+    int count = nll_curve_points(&c, points);
     assert_int_equal(count, 250); /* 4 numbers a bin */
     for (int i = 0; i < count; i++) {
         assert_int_equal(points[i].first, 4 * i);
         assert_int_equal(points[i].tokens, 4);
         assert_true(fabs(points[i].nll - (4 * i + 1.5)) < 1e-9);
     }
-    curve_add(&c, 7);
-    assert_int_equal(curve_points(&c, points), 251);
+    nll_curve_add(&c, 7);
+    assert_int_equal(nll_curve_points(&c, points), 251);
     assert_int_equal(points[250].tokens, 1);
 }
 

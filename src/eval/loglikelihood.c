@@ -1,7 +1,7 @@
 /* Log-likelihoods of continuations, see loglikelihood.h. */
 #include "eval/loglikelihood.h"
 
-#include "eval/template_filters.h"
+#include "eval/task_template_filters.h"
 #include "model/decoder.h"
 
 #include <math.h>
@@ -19,14 +19,14 @@ static int encode(lckv_tokenizer *t, const char *text, size_t bytes, bool specia
     return lckv_tokenizer_encode(t, text, bytes, special, &out->ids, &out->count);
 }
 
-/* ids = first, then `rest` without its first `skip`; at most `most` of them, the last ones. */
-static int join(id_span first, id_span rest, size_t skip, int64_t most, eval_pair *out) {
+/* ids = `first`, then `rest` without its first `skip` ids; of more than `limit` ids the last ones are kept. */
+static int join(id_span first, id_span rest, size_t skip, int64_t limit, eval_pair *out) {
     skip = skip < rest.count ? skip : rest.count;
     out->continuation = (int64_t)(rest.count - skip);
     out->count = (int64_t)first.count + out->continuation;
-    int64_t drop = out->count > most ? out->count - most : 0;
-    REQUIRE(out->continuation >= 1 && out->continuation < most, LCKV_ERROR_FORMAT,
-            "a continuation of %lld tokens: expected 1 to %lld", (long long)out->continuation, (long long)most - 1);
+    int64_t drop = out->count > limit ? out->count - limit : 0;
+    REQUIRE(out->continuation >= 1 && out->continuation < limit, LCKV_ERROR_FORMAT,
+            "a continuation of %lld tokens: expected 1 to %lld", (long long)out->continuation, (long long)limit - 1);
     out->ids = malloc((size_t)out->count * sizeof *out->ids);
     REQUIRE(out->ids, LCKV_ERROR_MEMORY, "no memory for %lld tokens", (long long)out->count);
     memcpy(out->ids, first.ids, first.count * sizeof *out->ids);
@@ -36,23 +36,23 @@ static int join(id_span first, id_span rest, size_t skip, int64_t most, eval_pai
     return LCKV_OK;
 }
 
-static int encode_without_context(lckv_tokenizer *t, const char *continuation, int64_t most, eval_pair *out) {
+static int encode_without_context(lckv_tokenizer *t, const char *continuation, int64_t limit, eval_pair *out) {
     int32_t bos = lckv_tokenizer_bos_id(t), prefix = bos >= 0 ? bos : lckv_tokenizer_eos_id(t);
     id_span rest = {0}, first = {&prefix, 1};
-    REQUIRE(prefix >= 0, LCKV_ERROR_UNSUPPORTED, "an empty context needs a tokenizer with a BOS or an EOS token");
+    REQUIRE(prefix >= 0, LCKV_ERROR_UNSUPPORTED, "an empty context requires a tokenizer with a BOS or EOS token");
     TRY(encode(t, continuation, strlen(continuation), false, &rest));
-    bool begins_so = rest.count && rest.ids[0] == prefix;
-    int status = join(first, rest, begins_so, most, out);
+    bool has_prefix = rest.count && rest.ids[0] == prefix;
+    int status = join(first, rest, has_prefix, limit, out);
     lckv_free(rest.ids);
     return status;
 }
 
-/* The continuation's tokens are those that both texts together have beyond the context's. */
-static int encode_both(lckv_tokenizer *t, const char *whole, size_t context_bytes, int64_t most, eval_pair *out) {
+/* The tokens of the continuation are those of the whole text after the number of tokens that the context has. */
+static int encode_both(lckv_tokenizer *t, const char *whole, size_t context_bytes, int64_t limit, eval_pair *out) {
     id_span context = {0}, both = {0};
     int status = encode(t, whole, context_bytes, true, &context);
     if (status >= 0) status = encode(t, whole, strlen(whole), true, &both);
-    if (status >= 0) status = join(context, both, context.count, most, out);
+    if (status >= 0) status = join(context, both, context.count, limit, out);
     lckv_free(context.ids);
     lckv_free(both.ids);
     return status;
@@ -89,7 +89,8 @@ struct eval_scorer {
     bool sequential;
     batch_entry *entries; /* [capacity] */
     int capacity;
-    int32_t *labels, *correct; /* [row_capacity] host: labels of all rows, answers of the wanted ones */
+    int32_t *labels, *correct; /* [row_capacity] host: labels of all rows; whether the label of a wanted row is the most
+                                  probable id */
     float *nll;
     int64_t row_capacity;
 };
@@ -108,7 +109,7 @@ static int build(eval_scorer *s, dtype compute) {
 int eval_scorer_create(const model *m, dtype compute, lckv_encoding encoding, eval_scorer **out) {
     *out = NULL;
     eval_scorer *s = calloc(1, sizeof *s);
-    REQUIRE(s, LCKV_ERROR_MEMORY, "no memory to evaluate");
+    REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a scorer");
     s->model = m;
     s->sequential = encoding == LCKV_ENCODING_SEQUENTIAL && m->config->map.loops > 0;
     int status = build(s, compute);
@@ -131,7 +132,7 @@ void eval_scorer_free(eval_scorer *s) {
     free(s);
 }
 
-/* *array with room for `count` items of `size` bytes; what it held is lost. */
+/* Allocates *array for `count` items of `size` bytes; its content is lost. */
 static int reserve(void *array, int64_t count, size_t size) {
     void **slot = array;
     free(*slot);
@@ -140,7 +141,7 @@ static int reserve(void *array, int64_t count, size_t size) {
     return LCKV_OK;
 }
 
-static int make_room(eval_scorer *s, const eval_pair *pairs, int count) {
+static int reserve_all(eval_scorer *s, const eval_pair *pairs, int count) {
     int64_t rows = 0;
     for (int i = 0; i < count; i++) rows += pairs[i].count;
     if (count > s->capacity) {
@@ -157,7 +158,7 @@ static int make_room(eval_scorer *s, const eval_pair *pairs, int count) {
     return LCKV_OK;
 }
 
-/* All ids but the last one are read; a row's label is the id that follows it, in the continuation. */
+/* All ids except the last one are read. The label of a row is the next id if that belongs to the continuation. */
 static void fill_entries(eval_scorer *s, const eval_pair *pairs, int count) {
     int32_t *labels = s->labels;
     bool planned = s->model->config->map.loops > 0;
@@ -208,7 +209,7 @@ static int read_answers(const eval_scorer *s, const eval_pair *pairs, int count)
 }
 
 int eval_scorer_run(eval_scorer *s, const eval_pair *pairs, int count) {
-    TRY(make_room(s, pairs, count));
+    TRY(reserve_all(s, pairs, count));
     fill_entries(s, pairs, count);
     TRY(batch_fill(s->batch, NULL, s->entries, count));
     int status = forward(s), reset = graph_reset(s->graph);

@@ -1,8 +1,8 @@
-/* lckv_perplexity: see lckv.h. Long texts in overlapping windows, or as a stream (stream.h). */
+/* lckv_perplexity, see lckv.h. Long texts are read in overlapping windows or as a stream (sink_stream.h). */
 #include "base/options.h"
-#include "eval/curve.h"
 #include "eval/loglikelihood.h"
-#include "eval/stream.h"
+#include "eval/nll_curve.h"
+#include "eval/sink_stream.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,12 +11,12 @@
 struct lckv_perplexity {
     const model *model;
     lckv_perplexity_options options;
-    eval_stream *stream; /* one of these two */
+    sink_stream *stream; /* either this or `scorer` */
     eval_scorer *scorer;
     float *nll; /* [block_size] of a window's tokens */
     int64_t tokens;
     double sum;
-    curve curve;
+    nll_curve curve;
 };
 
 void lckv_perplexity_options_init(lckv_perplexity_options *options, size_t struct_size) {
@@ -42,9 +42,9 @@ static int build(lckv_perplexity *p) {
     const lckv_perplexity_options *o = &p->options;
     dtype compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32;
     TRY(check(p->model, &p->options));
-    eval_stream_options stream = {
+    sink_stream_options stream = {
         .compute = compute, .window_length = o->window_length, .sinks = o->num_sink_tokens, .start = o->start_position};
-    if (o->streaming) return eval_stream_create(p->model, &stream, &p->stream);
+    if (o->streaming) return sink_stream_create(p->model, &stream, &p->stream);
     p->nll = malloc((size_t)o->block_size * sizeof *p->nll);
     REQUIRE(p->nll, LCKV_ERROR_MEMORY, "no memory for a window of %lld tokens", (long long)o->block_size);
     return eval_scorer_create(p->model, compute, o->encoding, &p->scorer);
@@ -53,7 +53,7 @@ static int build(lckv_perplexity *p) {
 int lckv_perplexity_open(lckv_model *m, const lckv_perplexity_options *options, lckv_perplexity **out) {
     *out = NULL;
     lckv_perplexity *p = calloc(1, sizeof *p);
-    REQUIRE(p, LCKV_ERROR_MEMORY, "no memory to measure perplexity");
+    REQUIRE(p, LCKV_ERROR_MEMORY, "no memory for a perplexity measurement");
     p->model = m;
     int status = OPTIONS_TAKE(&p->options, options, lckv_perplexity_defaults);
     if (status >= 0) status = build(p);
@@ -66,7 +66,7 @@ int lckv_perplexity_open(lckv_model *m, const lckv_perplexity_options *options, 
 
 void lckv_perplexity_free(lckv_perplexity *p) {
     if (!p) return;
-    eval_stream_free(p->stream);
+    sink_stream_free(p->stream);
     eval_scorer_free(p->scorer);
     free(p->nll);
     free(p);
@@ -78,7 +78,7 @@ static int count_token(lckv_perplexity *p, double nll) {
     const lckv_perplexity_options *o = &p->options;
     p->tokens++;
     p->sum += nll;
-    curve_add(&p->curve, nll);
+    nll_curve_add(&p->curve, nll);
     bool go_on = !o->callback || o->callback(o->user, nll);
     REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld tokens", (long long)p->tokens);
     return LCKV_OK;
@@ -87,13 +87,13 @@ static int count_token(lckv_perplexity *p, double nll) {
 static int read_stream(lckv_perplexity *p, const int32_t *ids, int64_t count) {
     double nll;
     for (int64_t i = 0; i + 1 < count; i++) {
-        TRY(eval_stream_step(p->stream, ids[i], ids[i + 1], &nll, NULL));
+        TRY(sink_stream_step(p->stream, ids[i], ids[i + 1], &nll, NULL));
         TRY(count_token(p, nll));
     }
     return LCKV_OK;
 }
 
-/* The ids from `first` to `end`, of which those before `scored` are context alone. */
+/* Scores ids[scored] to ids[end - 1], with those from `first` on as context. */
 static int read_window(lckv_perplexity *p, const int32_t *ids, int64_t first, int64_t scored, int64_t end) {
     eval_answer answer;
     int64_t continuation = end - (scored > first ? scored : first + 1);
@@ -107,7 +107,7 @@ static int read_window(lckv_perplexity *p, const int32_t *ids, int64_t first, in
     return LCKV_OK;
 }
 
-/* Windows begin `stride` tokens after one another; each scores the tokens that none before has seen. */
+/* Windows start every `stride` tokens. Each scores the tokens that no earlier window has scored. */
 static int read_windows(lckv_perplexity *p, const int32_t *ids, int64_t count) {
     int64_t block = p->options.block_size, scored = 0;
     for (int64_t first = 0; scored < count && count > 1; first += p->options.stride) {
@@ -119,10 +119,10 @@ static int read_windows(lckv_perplexity *p, const int32_t *ids, int64_t count) {
 }
 
 static int check_ids(const lckv_perplexity *p, const int32_t *ids, int64_t count) {
-    int64_t most = p->model->config->vocab_size;
+    int64_t vocab_size = p->model->config->vocab_size;
     for (int64_t i = 0; i < count; i++)
-        REQUIRE(ids[i] >= 0 && ids[i] < most, LCKV_ERROR_ARGUMENT, "token %lld is %d; the model has ids 0 to %lld",
-                (long long)i, (int)ids[i], (long long)most - 1);
+        REQUIRE(ids[i] >= 0 && ids[i] < vocab_size, LCKV_ERROR_ARGUMENT,
+                "token %lld is %d; the model has ids 0 to %lld", (long long)i, (int)ids[i], (long long)vocab_size - 1);
     return LCKV_OK;
 }
 
@@ -133,20 +133,20 @@ int lckv_perplexity_read(lckv_perplexity *p, const int32_t *ids, int64_t count) 
     return p->stream ? read_stream(p, ids, count) : read_windows(p, ids, count);
 }
 
-/* ---------------------------------------------------------------- what came out */
+/* ---------------------------------------------------------------- results */
 
 lckv_perplexity_result lckv_perplexity_so_far(const lckv_perplexity *p) {
     double mean = p->tokens ? p->sum / (double)p->tokens : NAN;
     return (lckv_perplexity_result){.tokens = p->tokens,
                                     .mean_nll = mean,
                                     .perplexity = exp(mean),
-                                    .cache_bytes = p->stream ? eval_stream_cache_bytes(p->stream) : 0};
+                                    .cache_bytes = p->stream ? sink_stream_cache_bytes(p->stream) : 0};
 }
 
 int lckv_perplexity_curve(const lckv_perplexity *p, lckv_curve_point **points, int *count) {
     *count = 0;
-    *points = malloc(CURVE_BINS * sizeof **points);
+    *points = malloc(NLL_CURVE_BINS * sizeof **points);
     REQUIRE(*points, LCKV_ERROR_MEMORY, "no memory for a curve");
-    *count = curve_points(&p->curve, *points);
+    *count = nll_curve_points(&p->curve, *points);
     return LCKV_OK;
 }

@@ -12,7 +12,7 @@ static void init_genrand(python_random *r, uint32_t seed) {
     r->at = WORDS;
 }
 
-/* init_by_array() with a key of one word: CPython seeds with the words of the number. */
+/* init_by_array() with a key of one word: CPython seeds with the 32-bit words of the number. */
 void python_random_seed(python_random *r, uint32_t seed) {
     uint32_t *mt = r->state;
     int i = 1;
@@ -62,7 +62,7 @@ static bool occurs(const int64_t *numbers, int64_t count, int64_t number) {
     return false;
 }
 
-/* Few of many: drawn again where one has come before. */
+/* Small k: draws again if a number has occurred before. */
 static void sample_few(python_random *r, int64_t n, int64_t k, int64_t *out) {
     for (int64_t i = 0; i < k; i++) {
         do out[i] = below(r, n);
@@ -70,7 +70,7 @@ static void sample_few(python_random *r, int64_t n, int64_t k, int64_t *out) {
     }
 }
 
-/* Many of few: a pool in which the last one takes the place of the one drawn. */
+/* Large k: draws from a pool; the last entry replaces the drawn one. */
 static int sample_many(python_random *r, int64_t n, int64_t k, int64_t *out) {
     int64_t *pool = malloc((size_t)(n + 1) * sizeof *pool);
     REQUIRE(pool, LCKV_ERROR_MEMORY, "no memory to draw from %lld", (long long)n);
@@ -85,9 +85,9 @@ static int sample_many(python_random *r, int64_t n, int64_t k, int64_t *out) {
 }
 
 int python_random_sample(python_random *r, int64_t n, int64_t k, int64_t *out) {
-    REQUIRE(k >= 0 && k <= n && n <= UINT32_MAX, LCKV_ERROR_ARGUMENT, "%lld of %lld cannot be drawn", (long long)k,
+    REQUIRE(k >= 0 && k <= n && n <= UINT32_MAX, LCKV_ERROR_ARGUMENT, "cannot draw %lld of %lld numbers", (long long)k,
             (long long)n);
-    double set_size = 21; /* at what size CPython's set would outgrow its list */
+    double set_size = 21; /* CPython's estimate of when a set takes more memory than a list */
     if (k > 5) set_size += pow(4, ceil(log((double)k * 3) / log(4)));
     if ((double)n <= set_size) return sample_many(r, n, k, out);
     sample_few(r, n, k, out);

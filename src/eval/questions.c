@@ -1,19 +1,19 @@
-/* Putting questions together, see questions.h. */
+/* Questions, see questions.h. */
 #include "eval/questions.h"
 
 #include "base/text_buffer.h"
-#include "eval/asked.h"
 #include "eval/python_random.h"
-#include "eval/template.h"
+#include "eval/task_prompt.h"
+#include "eval/task_template.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* One task, or one part of a group, on its way. Rows are borrowed. */
+/* State while the questions of a task, or of a part of a group, are made. Does not own its rows. */
 typedef struct maker {
     const eval_task *task;
-    const json_t *rows, *examples; /* documents, and what examples come from */
+    const json_t *rows, *examples; /* documents; rows that examples are drawn from */
     bool excludes_document;
     int64_t num_fewshot;
     python_random random;
@@ -23,19 +23,20 @@ typedef struct maker {
 /* ---------------------------------------------------------------- examples */
 
 static int append_example(const maker *m, const json_t *document, text_buffer *out) {
-    asked a;
-    TRY(asked_of(m->task, document, &a));
-    int status = text_printf(out, "%s%s%s%s", asked_text(&a), m->task->target_delimiter, asked_answer(&a),
+    task_prompt a;
+    TRY(task_prompt_make(m->task, document, &a));
+    int status = text_printf(out, "%s%s%s%s", task_prompt_text(&a), m->task->target_delimiter, task_prompt_answer(&a),
                              m->task->fewshot_delimiter);
-    asked_free(&a);
+    task_prompt_free(&a);
     return status;
 }
 
-/* How many examples are looked at before the document itself is left out, and which: 0, 1, .. or drawn. */
+/* Sets m->drawn [*count] to the indices of the candidate examples: the first ones, or drawn at random. One candidate
+ * may be the document itself. */
 static int draw(maker *m, int64_t *count) {
     int64_t examples = (int64_t)json_array_size(m->examples);
     *count = m->num_fewshot + (m->excludes_document ? 1 : 0);
-    REQUIRE(*count <= examples, LCKV_ERROR_ARGUMENT, "%lld examples are asked for, and there are %lld",
+    REQUIRE(*count <= examples, LCKV_ERROR_ARGUMENT, "num_fewshot is %lld, but there are %lld examples",
             (long long)m->num_fewshot, (long long)examples - (m->excludes_document ? 1 : 0));
     if (!m->task->first_examples) return python_random_sample(&m->random, examples, *count, m->drawn);
     for (int64_t i = 0; i < *count; i++) m->drawn[i] = i;
@@ -52,7 +53,7 @@ static int append_examples(maker *m, const json_t *document, text_buffer *out) {
         TRY(append_example(m, example, out));
         taken++;
     }
-    REQUIRE(taken == m->num_fewshot, LCKV_ERROR_FORMAT, "the document occurs several times among its examples");
+    REQUIRE(taken == m->num_fewshot, LCKV_ERROR_FORMAT, "the document occurs more than once among its examples");
     return LCKV_OK;
 }
 
@@ -72,8 +73,8 @@ static int characters(const char *text) {
     return count;
 }
 
-/* The counts follow what was made, so that on failure all of it is freed. */
-static int fill_question(const eval_task *task, const asked *a, const char *before, eval_question *q) {
+/* Counts are increased item by item, so that on failure everything made so far is freed. */
+static int fill_question(const eval_task *task, const task_prompt *a, const char *before, eval_question *q) {
     int continuations = a->target ? 1 : a->choice_count;
     const char *delimiter = task->kind == TASK_LOGLIKELIHOOD ? "" : task->target_delimiter;
     q->count = a->choice_count ? a->choice_count : 1;
@@ -91,14 +92,14 @@ static int fill_question(const eval_task *task, const asked *a, const char *befo
 }
 
 static int make_question(maker *m, const json_t *document, eval_question *q) {
-    asked a;
+    task_prompt a;
     text_buffer before = {0};
-    TRY(asked_of(m->task, document, &a));
-    int status = template_text(m->task->description, document, &before);
+    TRY(task_prompt_make(m->task, document, &a));
+    int status = task_template_render(m->task->description, document, &before);
     if (status >= 0) status = append_examples(m, document, &before);
     if (status >= 0) status = fill_question(m->task, &a, before.data ? before.data : "", q);
     text_free(&before);
-    asked_free(&a);
+    task_prompt_free(&a);
     return status;
 }
 
@@ -122,8 +123,8 @@ const char *eval_question_continuation(const eval_question *q, int i) {
 /* ---------------------------------------------------------------- one task */
 
 static int64_t limited(double limit, int64_t documents) {
-    double most = limit <= 0 ? (double)documents : limit < 1 ? ceil(limit * (double)documents) : limit;
-    return most < (double)documents ? (int64_t)most : documents;
+    double count = limit <= 0 ? (double)documents : limit < 1 ? ceil(limit * (double)documents) : limit;
+    return count < (double)documents ? (int64_t)count : documents;
 }
 
 static int make_questions(maker *m, double limit, eval_questions *out) {
@@ -142,8 +143,7 @@ static int make_questions(maker *m, double limit, eval_questions *out) {
 
 /* ---------------------------------------------------------------- groups */
 
-/* The distinct values of a field, in order, as an object whose keys they are; with one empty key where there is no
- * field to tell them apart. */
+/* The distinct values of the field group_by, in order, as the keys of an object. Without group_by, one empty key. */
 static int list_parts(const eval_task *task, const json_t *rows, json_t **out) {
     const json_t *row;
     size_t i;
@@ -152,13 +152,14 @@ static int list_parts(const eval_task *task, const json_t *rows, json_t **out) {
     if (!task->group_by) return json_object_set_new(*out, "", json_null()) ? LCKV_ERROR_MEMORY : LCKV_OK;
     json_array_foreach(rows, i, row) {
         const char *value = json_string_value(json_object_get(row, task->group_by));
-        REQUIRE(value, LCKV_ERROR_FORMAT, "%s, document %zu: '%s' should be text", task->name, i + 1, task->group_by);
+        REQUIRE(value, LCKV_ERROR_FORMAT, "%s, document %zu: '%s' should be a string", task->name, i + 1,
+                task->group_by);
         json_object_set_new(*out, value, json_null());
     }
     return LCKV_OK;
 }
 
-/* The rows of one part; the caller's. */
+/* The rows of one part. The caller owns the reference. */
 static json_t *rows_of(const eval_task *task, const json_t *rows, const char *part) {
     json_t *own = json_array(), *row;
     size_t i;
@@ -191,9 +192,9 @@ static int make_parts(const maker *m, const question_options *o, eval_questions 
     json_t *parts, *value;
     const char *part;
     int status = list_parts(m->task, m->rows, &parts);
-    if (status >= 0 && json_object_size(parts) > EVAL_MOST_PARTS)
-        status = fail(LCKV_ERROR_UNSUPPORTED, "%s: a group of %zu parts, more than %d", m->task->name,
-                      json_object_size(parts), EVAL_MOST_PARTS);
+    if (status >= 0 && json_object_size(parts) > EVAL_MAX_PARTS)
+        status = fail(LCKV_ERROR_UNSUPPORTED, "%s: found a group of %zu parts, expected at most %d", m->task->name,
+                      json_object_size(parts), EVAL_MAX_PARTS);
     if (status >= 0) *out = calloc(json_object_size(parts) + 1, sizeof **out);
     if (status >= 0 && !*out) status = fail(LCKV_ERROR_MEMORY, "no memory for a task");
     json_object_foreach(parts, part, value) {
@@ -207,20 +208,20 @@ static int make_parts(const maker *m, const question_options *o, eval_questions 
 /* ---------------------------------------------------------------- files */
 
 static int missing(const eval_task *task, const char *folder) {
-    return fail(LCKV_ERROR_FILE, "task %s: '%s' has no file %s.jsonl (nor %s.jsonl, .json, .txt ..)", task->name,
-                folder, task->files[task->file_count - 1], task->files[0]);
+    return fail(LCKV_ERROR_FILE, "task %s: found no file in '%s'; expected %s.jsonl (or %s.jsonl, .json, .txt, ..)",
+                task->name, folder, task->files[task->file_count - 1], task->files[0]);
 }
 
 int eval_questions_make(const eval_task *task, const question_options *o, eval_questions **out, int *count) {
-    eval_documents rows, examples = {0};
+    task_documents rows, examples = {0};
     maker m = {.task = task, .num_fewshot = o->num_fewshot < 0 ? task->num_fewshot : o->num_fewshot};
     *out = NULL;
     *count = 0;
-    TRY(eval_documents_load(o->data_dir, task->files, task->file_count, task->lines, &rows));
+    TRY(task_documents_load(o->data_dir, task->files, task->file_count, task->lines, &rows));
     int status = rows.rows ? LCKV_OK : missing(task, o->data_dir);
     if (status >= 0 && m.num_fewshot)
         status =
-            eval_documents_load(o->data_dir, task->fewshot_files, task->fewshot_file_count, task->lines, &examples);
+            task_documents_load(o->data_dir, task->fewshot_files, task->fewshot_file_count, task->lines, &examples);
     m.rows = rows.rows;
     m.examples = examples.rows ? examples.rows : rows.rows;
     m.excludes_document = task->excludes_document || !examples.rows;
@@ -229,8 +230,8 @@ int eval_questions_make(const eval_task *task, const question_options *o, eval_q
         eval_questions_free(*out, *count);
         *out = NULL;
     }
-    eval_documents_free(&rows);
-    eval_documents_free(&examples);
+    task_documents_free(&rows);
+    task_documents_free(&examples);
     return status;
 }
 

@@ -17,8 +17,8 @@ static int unknown_task(const char *name) {
     for (int i = 0; i < builtin_task_count && status >= 0; i++)
         status = text_printf(&names, "%s%s", i ? ", " : "", builtin_tasks[i].name);
     if (status >= 0)
-        status = fail(LCKV_ERROR_ARGUMENT, "there is no task '%s'; expected %s, or a description that ends in .json",
-                      name, names.data);
+        status =
+            fail(LCKV_ERROR_ARGUMENT, "unknown task '%s'; expected %s, or a file that ends in .json", name, names.data);
     text_free(&names);
     return status;
 }
@@ -37,8 +37,8 @@ static int read_names(const json_t *root, const char *name, const char *key, con
     const json_t *list = json_object_get(root, key), *item;
     size_t i;
     REQUIRE(!list || json_is_array(list), LCKV_ERROR_FORMAT, "%s: '%s' should be a list of texts", name, key);
-    REQUIRE(json_array_size(list) <= TASK_MOST_NAMES, LCKV_ERROR_FORMAT, "%s: '%s' has more than %d names", name, key,
-            TASK_MOST_NAMES);
+    REQUIRE(json_array_size(list) <= TASK_MAX_NAMES, LCKV_ERROR_FORMAT, "%s: '%s' has more than %d names", name, key,
+            TASK_MAX_NAMES);
     json_array_foreach(list, i, item) {
         REQUIRE(json_is_string(item), LCKV_ERROR_FORMAT, "%s: '%s' should be a list of texts", name, key);
         out[i] = json_string_value(item);
@@ -54,7 +54,7 @@ static bool is_list_of_texts(const json_t *list) {
     return json_is_array(list);
 }
 
-/* A list of templates, or an expression; NULL where it is absent. */
+/* A list of templates, or an expression; NULL if absent. */
 static int read_list(const json_t *form, const char *name, const char *key, const json_t **out) {
     *out = json_object_get(form, key);
     REQUIRE(!*out || json_is_string(*out) || is_list_of_texts(*out), LCKV_ERROR_FORMAT,
@@ -67,12 +67,12 @@ static int check_form(const eval_task *task, const task_form *f) {
     REQUIRE(!f->where || is_list_of_texts(f->where), LCKV_ERROR_FORMAT, "%s: 'where' should be a list of field names",
             task->name);
     REQUIRE(!choice || (f->gold && (json_is_integer(f->gold) || json_is_string(f->gold))), LCKV_ERROR_FORMAT,
-            "%s: 'gold' should be a whole number or a field", task->name);
+            "%s: 'gold' should be an integer or a field", task->name);
     REQUIRE(!choice || (f->choices && !f->text == !!f->contexts), LCKV_ERROR_FORMAT,
-            "%s: multiple choice needs 'choices', and either 'text' or 'contexts'", task->name);
-    REQUIRE((!choice && !f->contexts) || f->target || f->text, LCKV_ERROR_FORMAT, "%s: a form needs 'target'",
-            task->name);
-    REQUIRE(choice || (f->text && f->target), LCKV_ERROR_FORMAT, "%s: a log-likelihood needs 'text' and 'target'",
+            "%s: multiple_choice requires 'choices', and either 'text' or 'contexts'", task->name);
+    REQUIRE((!choice && !f->contexts) || f->target || f->text, LCKV_ERROR_FORMAT,
+            "%s: a form with 'contexts' requires 'target'", task->name);
+    REQUIRE(choice || (f->text && f->target), LCKV_ERROR_FORMAT, "%s: loglikelihood requires 'text' and 'target'",
             task->name);
     return LCKV_OK;
 }
@@ -94,8 +94,8 @@ static int read_form(const json_t *form, eval_task *task) {
 static int read_forms(eval_task *task) {
     const json_t *forms = json_object_get(task->root, "forms"), *form;
     size_t i, count = json_array_size(forms);
-    REQUIRE(count >= 1 && count <= TASK_MOST_FORMS, LCKV_ERROR_FORMAT, "%s: 'forms' should be a list of 1 to %d forms",
-            task->name, TASK_MOST_FORMS);
+    REQUIRE(count >= 1 && count <= TASK_MAX_FORMS, LCKV_ERROR_FORMAT, "%s: 'forms' should be a list of 1 to %d forms",
+            task->name, TASK_MAX_FORMS);
     json_array_foreach(forms, i, form) TRY(read_form(form, task));
     return LCKV_OK;
 }
@@ -110,7 +110,7 @@ static int read_kind(eval_task *task) {
 }
 
 static int read_metrics(eval_task *task) {
-    const char *names[TASK_MOST_NAMES];
+    const char *names[TASK_MAX_NAMES];
     int count;
     TRY(read_names(task->root, task->name, "metrics", names, &count));
     for (int i = 0; i < count; i++) {
@@ -119,7 +119,7 @@ static int read_metrics(eval_task *task) {
                        : !strcmp(names[i], "acc_norm") && choice    ? &task->acc_norm
                        : !strcmp(names[i], "perplexity") && !choice ? &task->perplexity
                                                                     : NULL;
-        REQUIRE(wanted, LCKV_ERROR_UNSUPPORTED, "%s: this kind of task has no metric '%.40s'", task->name, names[i]);
+        REQUIRE(wanted, LCKV_ERROR_UNSUPPORTED, "%s: this output_type has no metric '%.40s'", task->name, names[i]);
         *wanted = true;
     }
     REQUIRE(count, LCKV_ERROR_FORMAT, "%s: 'metrics' should name at least one", task->name);
@@ -153,7 +153,7 @@ static int read_task(eval_task *task, const char *name) {
     TRY(read_names(root, name, "files", task->files, &task->file_count));
     TRY(read_names(root, name, "fewshot_files", task->fewshot_files, &task->fewshot_file_count));
     REQUIRE(task->file_count, LCKV_ERROR_FORMAT, "%s: 'files' should name at least one", name);
-    REQUIRE(task->lines >= 0 && task->lines <= TASK_MOST_CHOICES, LCKV_ERROR_FORMAT, "%s: 'lines' is out of range",
+    REQUIRE(task->lines >= 0 && task->lines <= TASK_MAX_CHOICES, LCKV_ERROR_FORMAT, "%s: 'lines' is out of range",
             name);
     TRY(read_kind(task));
     TRY(read_metrics(task));

@@ -1,4 +1,4 @@
-/* The descriptions of data/tasks, as they stand there; the build makes the table (scripts/cmake/embed.cmake). */
+/* The task descriptions of data/tasks, embedded by the build (scripts/cmake/embed.cmake). */
 #ifndef EVAL_TASK_BUILTIN_H
 #define EVAL_TASK_BUILTIN_H
 

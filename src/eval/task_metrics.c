@@ -1,5 +1,5 @@
-/* The harness's metrics, see metrics.h. */
-#include "eval/metrics.h"
+/* Metrics, see task_metrics.h. */
+#include "eval/task_metrics.h"
 
 #include "eval/python_random.h"
 
@@ -8,22 +8,22 @@
 
 enum { BOOTSTRAP_CHUNKS = 100, BOOTSTRAP_CHUNK = 1000 };
 
-/* The first of the largest, as numpy.argmax() takes it. */
+/* The first of the largest values, as in numpy.argmax(). */
 static int best(const eval_question *q, bool by_character) {
     int at = 0;
-    double most = -INFINITY;
+    double max = -INFINITY;
     for (int i = 0; i < q->count; i++) {
         double score = q->answers[i].loglikelihood / (by_character ? q->lengths[i] : 1);
-        if (score > most) most = score, at = i;
+        if (score > max) max = score, at = i;
     }
     return at;
 }
 
-bool eval_question_right(const eval_task *task, const eval_question *q) {
+bool eval_question_correct(const eval_task *task, const eval_question *q) {
     return task->kind == TASK_LOGLIKELIHOOD ? q->answers[0].greedy : best(q, false) == q->gold;
 }
 
-bool eval_question_right_by_character(const eval_question *q) {
+bool eval_question_correct_by_character(const eval_question *q) {
     return best(q, true) == q->gold;
 }
 
@@ -54,7 +54,7 @@ static double resampled_perplexity(python_random *random, const double *x, int64
     return exp(-sum / (double)n);
 }
 
-/* Chunk i is drawn with seed i. */
+/* As in the harness, chunk i is drawn with seed i. */
 static int bootstrap(const double *x, int64_t n, double *error) {
     python_random random;
     double *samples = malloc(sizeof *samples * BOOTSTRAP_CHUNKS * BOOTSTRAP_CHUNK);
@@ -74,17 +74,17 @@ static int perplexity_metric(const double *x, int64_t n, eval_metric *out) {
     return n > 1 ? bootstrap(x, n, &out->error) : LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- parts and groups */
 
-/* `x` is room for a number a question. */
+/* x: work space, [part->count]. */
 static int measure(const eval_task *task, const eval_questions *part, double *x, eval_metric *out, int *count) {
     int64_t n = part->count;
     if (task->acc) {
-        for (int64_t i = 0; i < n; i++) x[i] = eval_question_right(task, &part->items[i]);
+        for (int64_t i = 0; i < n; i++) x[i] = eval_question_correct(task, &part->items[i]);
         out[(*count)++] = mean_metric("acc", x, n);
     }
     if (task->acc_norm) {
-        for (int64_t i = 0; i < n; i++) x[i] = eval_question_right_by_character(&part->items[i]);
+        for (int64_t i = 0; i < n; i++) x[i] = eval_question_correct_by_character(&part->items[i]);
         out[(*count)++] = mean_metric("acc_norm", x, n);
     }
     if (!task->perplexity) return LCKV_OK;
@@ -102,7 +102,7 @@ int eval_metrics_of(const eval_task *task, const eval_questions *part, eval_metr
     return status;
 }
 
-void eval_metrics_of_group(const eval_metric (*metrics)[EVAL_MOST_METRICS], int metric_count,
+void eval_metrics_of_group(const eval_metric (*metrics)[EVAL_MAX_METRICS], int metric_count,
                            const eval_questions *parts, int part_count, eval_metric *out) {
     for (int m = 0; m < metric_count; m++) {
         double sum = 0, variance = 0, all = 0;
@@ -110,7 +110,7 @@ void eval_metrics_of_group(const eval_metric (*metrics)[EVAL_MOST_METRICS], int 
             const eval_metric *own = &metrics[i][m];
             double n = (double)parts[i].count;
             sum += n * own->value;
-            if (n > 1) variance += (n - 1) * own->error * own->error * n; /* one document has no error */
+            if (n > 1) variance += (n - 1) * own->error * own->error * n; /* one document has no standard error */
             all += n;
         }
         out[m] = metrics[0][m];

@@ -1,11 +1,11 @@
-/* The harness's results file, see results.h. */
-#include "eval/results.h"
+/* Results in the layout of the harness, see task_results.h. */
+#include "eval/task_results.h"
 
-#include "eval/metrics.h"
+#include "eval/task_metrics.h"
 
 #include <math.h>
 
-/* The object under `key`, made where it is not there yet; belongs to `results`. */
+/* Returns the object `key` of `results`, which owns it. Creates it if it does not exist. */
 static json_t *section(json_t *results, const char *key) {
     json_t *object = json_object_get(results, key);
     if (object) return object;
@@ -13,7 +13,7 @@ static json_t *section(json_t *results, const char *key) {
     return json_object_set_new(results, key, object) ? NULL : object;
 }
 
-/* "acc" -> "acc,none" or "acc_stderr,none": no filter stands between answer and metric. */
+/* "acc" becomes "acc,none" or "acc_stderr,none": the name of the harness's filter is part of the key. */
 static void set_metric(json_t *object, const char *name, const char *kind, double value) {
     char key[64];
     snprintf(key, sizeof key, "%s%s,none", name, kind);
@@ -48,8 +48,8 @@ static json_t *sample_json(const eval_task *task, const eval_question *q, int64_
     json_t *sample =
         json_pack("{s:I, s:o, s:o}", "doc_id", (json_int_t)document, "arguments", arguments, "filtered_resps", answers);
     if (task->kind == TASK_MULTIPLE_CHOICE) json_object_set_new(sample, "target", json_integer(q->gold));
-    if (task->acc) json_object_set_new(sample, "acc", json_real(eval_question_right(task, q)));
-    if (task->acc_norm) json_object_set_new(sample, "acc_norm", json_real(eval_question_right_by_character(q)));
+    if (task->acc) json_object_set_new(sample, "acc", json_real(eval_question_correct(task, q)));
+    if (task->acc_norm) json_object_set_new(sample, "acc_norm", json_real(eval_question_correct_by_character(q)));
     return sample;
 }
 
@@ -59,7 +59,7 @@ static json_t *samples_json(const eval_task *task, const eval_questions *part) {
     return samples;
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- parts and groups */
 
 static void add_part(const eval_task *task, const eval_questions *part, const eval_metric *metrics, int count,
                      bool samples, json_t *results) {
@@ -78,8 +78,8 @@ static void add_part(const eval_task *task, const eval_questions *part, const ev
 }
 
 static void add_group(const eval_task *task, const eval_questions *parts, int count,
-                      const eval_metric (*metrics)[EVAL_MOST_METRICS], int metric_count, json_t *results) {
-    eval_metric own[EVAL_MOST_METRICS];
+                      const eval_metric (*metrics)[EVAL_MAX_METRICS], int metric_count, json_t *results) {
+    eval_metric own[EVAL_MAX_METRICS];
     json_t *names = json_array();
     int64_t documents = 0;
     eval_metrics_of_group(metrics, metric_count, parts, count, own);
@@ -97,7 +97,7 @@ static void add_group(const eval_task *task, const eval_questions *parts, int co
 }
 
 int eval_results_add(const eval_task *task, const eval_questions *parts, int count, bool samples, json_t *results) {
-    eval_metric metrics[EVAL_MOST_PARTS][EVAL_MOST_METRICS];
+    eval_metric metrics[EVAL_MAX_PARTS][EVAL_MAX_METRICS];
     int metric_count = 0;
     for (int i = 0; i < count; i++) TRY(eval_metrics_of(task, &parts[i], metrics[i], &metric_count));
     for (int i = 0; i < count; i++) add_part(task, &parts[i], metrics[i], metric_count, samples, results);

@@ -1,11 +1,11 @@
-/* The filters of templates, see template_filters.h. */
-#include "eval/template_filters.h"
+/* Filters of task templates, see task_template_filters.h. */
+#include "eval/task_template_filters.h"
 
 #include "base/utf8.h"
 
 #include <string.h>
 
-/* Python counts the four information separators as white space, Unicode's property does not. */
+/* Python treats the four information separators as white space; Unicode's White_Space property does not. */
 static bool is_space(uint32_t code_point) {
     return utf8_is_white_space(code_point) || (code_point >= 0x1c && code_point <= 0x1f);
 }
@@ -67,13 +67,13 @@ static int replace(const char *text, size_t bytes, const char *const *arguments,
     return text_append(out, at, (size_t)(end - at));
 }
 
-/* The next stretch that opens and, on the same line, closes. */
-static const char *find_stretch(const char *at, const char *const *marks, const char **behind) {
+/* Finds the next pair of marks on one line. *after: the end of the closing mark. */
+static const char *find_pair(const char *at, const char *const *marks, const char **after) {
     size_t opening = strlen(marks[0]), closing = strlen(marks[1]);
     while (opening && closing && (at = strstr(at, marks[0]))) {
         const char *inside = at + opening, *close = strstr(inside, marks[1]), *feed = strchr(inside, '\n');
         bool closes = close && (!feed || close < feed);
-        *behind = closes ? close + closing : NULL;
+        *after = closes ? close + closing : NULL;
         if (closes) return at;
         at = inside;
     }
@@ -81,15 +81,15 @@ static const char *find_stretch(const char *at, const char *const *marks, const 
 }
 
 static int without(const char *text, size_t bytes, const char *const *arguments, text_buffer *out) {
-    const char *at = text, *end = text + bytes, *found, *behind;
-    while ((found = find_stretch(at, arguments, &behind))) {
+    const char *at = text, *end = text + bytes, *found, *after;
+    while ((found = find_pair(at, arguments, &after))) {
         TRY(text_append(out, at, (size_t)(found - at)));
-        at = behind;
+        at = after;
     }
     return text_append(out, at, (size_t)(end - at));
 }
 
-/* Where `mark` stands in the text, the first or the last of several; NULL: nowhere. */
+/* The first or the last occurrence of `mark` in the text; NULL if there is none. */
 static const char *find_mark(const char *text, const char *mark, bool last) {
     const char *found = NULL, *next = text;
     while (*mark && (next = strstr(next, mark))) {
@@ -127,7 +127,7 @@ static int after_last(const char *text, size_t bytes, const char *const *argumen
     return append_after(text, bytes, arguments[0], true, out);
 }
 
-static const template_filter FILTERS[] = {
+static const task_filter FILTERS[] = {
     {"trim", 0, trim},
     {"ltrim", 0, ltrim},
     {"capitalize", 0, capitalize},
@@ -139,7 +139,7 @@ static const template_filter FILTERS[] = {
     {"after_last", 1, after_last},
 };
 
-const template_filter *template_find_filter(const char *name) {
+const task_filter *task_filter_find(const char *name) {
     for (size_t i = 0; i < sizeof FILTERS / sizeof *FILTERS; i++)
         if (!strcmp(FILTERS[i].name, name)) return &FILTERS[i];
     return NULL;

@@ -1,33 +1,33 @@
-/* lckv_eval(): see lckv.h. All questions of all tasks are made first, so that a task that cannot be asked fails before
- * any work and the time left can be told; then they are asked, many at a time. */
+/* lckv_eval(), see lckv.h. All questions of all tasks are made first, so that an invalid task fails before any work is
+ * done and the remaining time can be estimated. Then they run in batches. */
 #include "base/clock.h"
 #include "base/options.h"
-#include "eval/results.h"
+#include "eval/task_results.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <time.h>
 
-/* Rows of one call: enough to keep matrix products busy, and activations bounded. One question's pairs always go
- * together. */
+/* Rows of one batch: large enough for efficient matrix products, and a bound for activations. The pairs of a question
+ * are always in the same batch. */
 enum { CALL_ROWS = 2048, CALL_PAIRS = 256 };
 
-typedef struct asked_task {
+typedef struct prepared_task {
     eval_task task;
     eval_questions *parts;
     int part_count;
-} asked_task;
+} prepared_task;
 
 typedef struct evaluation {
     const lckv_model *model;
     lckv_tokenizer *tokenizer;
     const lckv_eval_options *options;
-    asked_task *tasks;
+    prepared_task *tasks;
     int task_count;
     eval_scorer *scorer;
-    eval_pair pairs[CALL_PAIRS + TASK_MOST_CHOICES]; /* of the call that is being filled */
+    eval_pair pairs[CALL_PAIRS + TASK_MAX_CHOICES]; /* of the batch that is being filled */
     int pair_count;
-    int64_t rows, questions, done; /* rows of that call; questions in all, and those answered or in it */
+    int64_t rows, questions, done; /* rows of that batch; all questions; questions answered or in the batch */
     double begin;
 } evaluation;
 
@@ -38,7 +38,7 @@ void lckv_eval_options_init(lckv_eval_options *options, size_t struct_size) {
 
 /* ---------------------------------------------------------------- making questions */
 
-static int make_task(evaluation *e, const char *name, asked_task *t) {
+static int make_task(evaluation *e, const char *name, prepared_task *t) {
     const lckv_eval_options *o = e->options;
     question_options questions = {
         .data_dir = o->data_dir, .num_fewshot = o->num_fewshot, .limit = o->limit, .fewshot_seed = o->fewshot_seed};
@@ -50,8 +50,8 @@ static int make_task(evaluation *e, const char *name, asked_task *t) {
 
 static int make_tasks(evaluation *e) {
     const lckv_eval_options *o = e->options;
-    REQUIRE(o->task_count > 0, LCKV_ERROR_ARGUMENT, "there is no task to evaluate");
-    REQUIRE(o->data_dir, LCKV_ERROR_ARGUMENT, "data_dir, the folder of the tasks' documents, is missing");
+    REQUIRE(o->task_count > 0, LCKV_ERROR_ARGUMENT, "expected at least one task");
+    REQUIRE(o->data_dir, LCKV_ERROR_ARGUMENT, "data_dir (the folder with the tasks' documents) is required");
     REQUIRE(o->limit >= 0 && o->limit <= 1e12, LCKV_ERROR_ARGUMENT, "limit should be at least 0, found %g", o->limit);
     REQUIRE(o->num_fewshot >= -1 && o->num_fewshot <= 1000, LCKV_ERROR_ARGUMENT,
             "num_fewshot should be 0 to 1000, or -1, found %lld", (long long)o->num_fewshot);
@@ -64,9 +64,9 @@ static int make_tasks(evaluation *e) {
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- asking them */
+/* ---------------------------------------------------------------- running them */
 
-static int tell(evaluation *e, const char *name) {
+static int report_progress(evaluation *e, const char *name) {
     const lckv_eval_options *o = e->options;
     double seconds = clock_seconds() - e->begin, done = (double)e->done, all = (double)e->questions;
     lckv_eval_progress progress = {.task = name,
@@ -88,13 +88,14 @@ static int run_call(evaluation *e) {
     return status;
 }
 
-/* Encodes the pairs of a question into the call; *rows of them. */
+/* Encodes the pairs of a question into the batch. *rows: their rows. */
 static int add_pairs(evaluation *e, eval_question *q, int64_t *rows) {
-    int64_t most = e->model->config->positions;
+    int64_t max_length = e->model->config->positions;
     *rows = 0;
     for (int i = 0; i < q->count; i++) {
         eval_pair *p = &e->pairs[e->pair_count];
-        TRY(eval_pair_encode(e->tokenizer, eval_question_context(q, i), eval_question_continuation(q, i), most, p));
+        TRY(eval_pair_encode(e->tokenizer, eval_question_context(q, i), eval_question_continuation(q, i), max_length,
+                             p));
         p->answer = &q->answers[i];
         e->pair_count++;
         *rows += p->count;
@@ -102,7 +103,7 @@ static int add_pairs(evaluation *e, eval_question *q, int64_t *rows) {
     return LCKV_OK;
 }
 
-static int ask_part(evaluation *e, eval_questions *part) {
+static int run_part(evaluation *e, eval_questions *part) {
     int64_t rows = 0;
     for (int64_t i = 0; i < part->count; i++) {
         int status = add_pairs(e, &part->items[i], &rows);
@@ -111,28 +112,28 @@ static int ask_part(evaluation *e, eval_questions *part) {
         e->done++;
         if (e->rows + rows <= CALL_ROWS && e->pair_count < CALL_PAIRS) continue;
         TRY(run_call(e));
-        TRY(tell(e, part->name));
+        TRY(report_progress(e, part->name));
     }
     return run_call(e);
 }
 
-static int ask_all(evaluation *e) {
+static int run_all(evaluation *e) {
     dtype compute = e->options->bf16 ? DTYPE_BF16 : DTYPE_F32;
     TRY(eval_scorer_create(e->model, compute, e->options->encoding, &e->scorer));
     e->begin = clock_seconds();
     for (int t = 0; t < e->task_count; t++)
-        for (int i = 0; i < e->tasks[t].part_count; i++) TRY(ask_part(e, &e->tasks[t].parts[i]));
+        for (int i = 0; i < e->tasks[t].part_count; i++) TRY(run_part(e, &e->tasks[t].parts[i]));
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- what came out */
+/* ---------------------------------------------------------------- results */
 
 static int write_results(const evaluation *e, char **text) {
     const lckv_eval_options *o = e->options;
     json_t *results = json_object();
     int status = results ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for results");
     for (int i = 0; i < e->task_count && status >= 0; i++) {
-        const asked_task *t = &e->tasks[i];
+        const prepared_task *t = &e->tasks[i];
         status = eval_results_add(&t->task, t->parts, t->part_count, o->log_samples, results);
     }
     json_object_set_new(results, "config",
@@ -162,12 +163,12 @@ int lckv_eval(lckv_model *m, lckv_tokenizer *tokenizer, const lckv_eval_options 
     *json = NULL;
     TRY(OPTIONS_TAKE(&options, given, lckv_eval_defaults));
     evaluation *e = calloc(1, sizeof *e);
-    REQUIRE(e, LCKV_ERROR_MEMORY, "no memory to evaluate");
+    REQUIRE(e, LCKV_ERROR_MEMORY, "no memory for an evaluation");
     e->model = m;
     e->tokenizer = tokenizer;
     e->options = &options;
     int status = make_tasks(e);
-    if (status >= 0) status = ask_all(e);
+    if (status >= 0) status = run_all(e);
     if (status >= 0) status = write_results(e, json);
     end(e);
     return status;

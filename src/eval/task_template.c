@@ -1,7 +1,7 @@
-/* Templates of task descriptions, see template.h: fields, their parts, and what is sent through which filter. */
-#include "eval/template.h"
+/* Task templates, see task_template.h: a parser for expressions. */
+#include "eval/task_template.h"
 
-#include "eval/template_filters.h"
+#include "eval/task_template_filters.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 enum { NAME_BYTES = 64 };
 
-/* Where the reader of an expression stands. */
+/* State of the parser. */
 typedef struct expression {
     const char *whole, *at;
 } expression;
@@ -47,18 +47,18 @@ static int read_field(expression *e, const json_t *object, const json_t **out) {
     char name[NAME_BYTES];
     TRY(read_name(e, name));
     *out = json_object_get(object, name);
-    REQUIRE(*out, LCKV_ERROR_FORMAT, "{{%.80s}}: the document has no '%s'", e->whole, name);
+    REQUIRE(*out, LCKV_ERROR_FORMAT, "{{%.80s}}: the document has no field '%s'", e->whole, name);
     return LCKV_OK;
 }
 
 static int read_index(expression *e, const json_t *array, const json_t **out) {
     char *end;
     unsigned long index = strtoul(e->at, &end, 10);
-    if (end == e->at) return malformed(e, "a whole number");
+    if (end == e->at) return malformed(e, "an integer");
     e->at = end;
     if (!take(e, ']')) return malformed(e, "]");
     *out = json_array_get(array, index);
-    REQUIRE(*out, LCKV_ERROR_FORMAT, "{{%.80s}}: the document's list has no item %lu", e->whole, index);
+    REQUIRE(*out, LCKV_ERROR_FORMAT, "{{%.80s}}: the list has no item %lu", e->whole, index);
     return LCKV_OK;
 }
 
@@ -76,23 +76,23 @@ static int read_path(expression *e, const json_t *document, const json_t **out) 
 
 /* ---------------------------------------------------------------- filters */
 
-/* 'text', in which nothing is escaped. */
+/* A string in single quotes. There are no escape sequences. */
 static int read_argument(expression *e, char argument[NAME_BYTES]) {
-    if (*e->at != '\'') return malformed(e, "a text in single quotes");
+    if (*e->at != '\'') return malformed(e, "a string in single quotes");
     const char *end = strchr(++e->at, '\'');
-    if (!end || end - e->at >= NAME_BYTES) return malformed(e, "a short text that ends in a single quote");
+    if (!end || end - e->at >= NAME_BYTES) return malformed(e, "a short string that ends in a single quote");
     memcpy(argument, e->at, (size_t)(end - e->at));
     argument[end - e->at] = '\0';
     e->at = end + 1;
     return LCKV_OK;
 }
 
-/* [name] or [name('a')] or [name('a', 'b')]. */
-static int read_filter(expression *e, const template_filter **filter, char arguments[2][NAME_BYTES]) {
+/* name or name('a') or name('a', 'b'). */
+static int read_filter(expression *e, const task_filter **filter, char arguments[2][NAME_BYTES]) {
     char name[NAME_BYTES];
     TRY(read_name(e, name));
-    *filter = template_find_filter(name);
-    REQUIRE(*filter, LCKV_ERROR_FORMAT, "{{%.80s}}: there is no filter '%s'", e->whole, name);
+    *filter = task_filter_find(name);
+    REQUIRE(*filter, LCKV_ERROR_FORMAT, "{{%.80s}}: unknown filter '%s'", e->whole, name);
     for (int i = 0; i < (*filter)->arguments; i++) {
         if (!take(e, i ? ',' : '(')) return malformed(e, i ? "," : "(");
         TRY(read_argument(e, arguments[i]));
@@ -101,24 +101,24 @@ static int read_filter(expression *e, const template_filter **filter, char argum
     return LCKV_OK;
 }
 
-static int filter_text(const template_filter *filter, char arguments[2][NAME_BYTES], json_t *value, json_t **out) {
+static int filter_text(const task_filter *filter, char arguments[2][NAME_BYTES], json_t *value, json_t **out) {
     text_buffer result = {0};
     const char *words[2] = {arguments[0], arguments[1]};
     if (!json_is_string(value)) {
         json_decref(value);
-        return fail(LCKV_ERROR_FORMAT, "the filter %s takes text, found something else", filter->name);
+        return fail(LCKV_ERROR_FORMAT, "filter %s: expected a string", filter->name);
     }
     int status = filter->apply(json_string_value(value), json_string_length(value), words, &result);
     json_decref(value);
     *out = status < 0 ? NULL : json_stringn(result.data ? result.data : "", result.length);
     text_free(&result);
     TRY(status);
-    REQUIRE(*out, LCKV_ERROR_FORMAT, "the filter %s made text that is not UTF-8", filter->name);
+    REQUIRE(*out, LCKV_ERROR_FORMAT, "filter %s: the result is not UTF-8", filter->name);
     return LCKV_OK;
 }
 
-/* Takes *value and puts what comes out in its place; on failure nothing is owned. */
-static int apply_filter(const template_filter *filter, char arguments[2][NAME_BYTES], json_t **value) {
+/* Replaces *value by the filtered value. On failure *value is NULL. */
+static int apply_filter(const task_filter *filter, char arguments[2][NAME_BYTES], json_t **value) {
     json_t *whole = *value, *result, *item;
     size_t i;
     *value = NULL;
@@ -138,18 +138,18 @@ static int apply_filter(const template_filter *filter, char arguments[2][NAME_BY
 }
 
 static int read_filters(expression *e, json_t **value) {
-    const template_filter *filter;
+    const task_filter *filter;
     char arguments[2][NAME_BYTES];
     while (take(e, '|')) {
         TRY(read_filter(e, &filter, arguments));
         TRY(apply_filter(filter, arguments, value));
     }
-    return *e->at ? malformed(e, "its end") : LCKV_OK;
+    return *e->at ? malformed(e, "the end of the expression") : LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- rendering */
 
-int template_value(const char *text, const json_t *document, json_t **out) {
+int task_template_value(const char *text, const json_t *document, json_t **out) {
     expression e = {text, text};
     const json_t *value;
     *out = NULL;
@@ -163,13 +163,13 @@ int template_value(const char *text, const json_t *document, json_t **out) {
     return status;
 }
 
-int template_clean(const char *filters, char **text) {
+int task_template_filter(const char *filters, char **text) {
     json_t *object = json_pack("{ss}", "text", *text), *value = NULL;
     text_buffer filtered = {0};
     free(*text);
     *text = NULL;
     int status = object ? text_printf(&filtered, "text|%s", filters) : fail(LCKV_ERROR_FORMAT, "text is not UTF-8");
-    if (status >= 0) status = template_value(filtered.data, object, &value);
+    if (status >= 0) status = task_template_value(filtered.data, object, &value);
     if (status >= 0) *text = strdup(json_string_value(value));
     if (status >= 0 && !*text) status = fail(LCKV_ERROR_MEMORY, "no memory for a document's text");
     text_free(&filtered);
@@ -181,25 +181,25 @@ int template_clean(const char *filters, char **text) {
 static int append_value(const char *name, const json_t *value, text_buffer *out) {
     if (json_is_string(value)) return text_append(out, json_string_value(value), json_string_length(value));
     if (json_is_integer(value)) return text_printf(out, "%lld", (long long)json_integer_value(value));
-    return fail(LCKV_ERROR_FORMAT, "{{%.80s}}: should be text or a whole number", name);
+    return fail(LCKV_ERROR_FORMAT, "{{%.80s}}: expected a string or an integer", name);
 }
 
 static int append_expression(const char *begin, size_t length, const json_t *document, text_buffer *out) {
     json_t *value;
     char *text = strndup(begin, length);
     REQUIRE(text, LCKV_ERROR_MEMORY, "no memory for a template");
-    int status = template_value(text, document, &value);
+    int status = task_template_value(text, document, &value);
     if (status >= 0) status = append_value(text, value, out);
     json_decref(value);
     free(text);
     return status;
 }
 
-int template_text(const char *source, const json_t *document, text_buffer *out) {
+int task_template_render(const char *source, const json_t *document, text_buffer *out) {
     const char *open;
     while ((open = strstr(source, "{{"))) {
         const char *close = strstr(open, "}}");
-        REQUIRE(close, LCKV_ERROR_FORMAT, "'%.80s' opens {{ and does not close it", open);
+        REQUIRE(close, LCKV_ERROR_FORMAT, "'%.80s': {{ without }}", open);
         TRY(text_append(out, source, (size_t)(open - source)));
         TRY(append_expression(open + 2, (size_t)(close - open - 2), document, out));
         source = close + 2;

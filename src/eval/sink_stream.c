@@ -1,14 +1,14 @@
-/* Token by token through the sink cache, see stream.h. */
-#include "eval/stream.h"
+/* Perplexity through the sink cache, see sink_stream.h. */
+#include "eval/sink_stream.h"
 
 #include "model/decoder.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-struct eval_stream {
+struct sink_stream {
     const model *model;
-    eval_stream_options options;
+    sink_stream_options options;
     graph *graph;
     batch *batch;
     kv_cache *cache;
@@ -16,8 +16,8 @@ struct eval_stream {
     view scale; /* f32 [1, 1]: 1 */
 };
 
-static int build(eval_stream *s) {
-    const eval_stream_options *o = &s->options;
+static int build(sink_stream *s) {
+    const sink_stream_options *o = &s->options;
     device *d = s->model->device;
     float one = 1;
     kv_cache_options cache = kv_cache_defaults();
@@ -35,24 +35,24 @@ static int build(eval_stream *s) {
     return d->memory.wait(d);
 }
 
-int eval_stream_create(const model *m, const eval_stream_options *options, eval_stream **out) {
+int sink_stream_create(const model *m, const sink_stream_options *options, sink_stream **out) {
     *out = NULL;
     REQUIRE(options->start >= 0 && options->start <= INT64_MAX / 2, LCKV_ERROR_ARGUMENT,
-            "a stream should start at a position of at least 0, found %lld", (long long)options->start);
-    REQUIRE(options->window_length > 0, LCKV_ERROR_ARGUMENT, "a stream needs a window_length");
-    eval_stream *s = calloc(1, sizeof *s);
+            "start_position should be at least 0, found %lld", (long long)options->start);
+    REQUIRE(options->window_length > 0, LCKV_ERROR_ARGUMENT, "streaming requires a window_length of at least 1");
+    sink_stream *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a stream");
     s->model = m;
     s->options = *options;
     int status = build(s);
     if (status < 0)
-        eval_stream_free(s);
+        sink_stream_free(s);
     else
         *out = s;
     return status;
 }
 
-void eval_stream_free(eval_stream *s) {
+void sink_stream_free(sink_stream *s) {
     if (!s) return;
     s->model->device->memory.release(s->model->device, s->scale.data);
     batch_free(s->batch);
@@ -61,11 +61,11 @@ void eval_stream_free(eval_stream *s) {
     free(s);
 }
 
-int64_t eval_stream_cache_bytes(const eval_stream *s) {
+int64_t sink_stream_cache_bytes(const sink_stream *s) {
     return (int64_t)kv_cache_bytes(s->cache);
 }
 
-static int copy_logits(eval_stream *s, tensor *hidden, float *logits) {
+static int copy_logits(sink_stream *s, tensor *hidden, float *logits) {
     device *d = s->model->device;
     tensor *t;
     TRY(decoder_logits(s->model, s->graph, hidden, &t));
@@ -73,7 +73,7 @@ static int copy_logits(eval_stream *s, tensor *hidden, float *logits) {
     return d->memory.wait(d);
 }
 
-static int forward(eval_stream *s, float *nll, float *logits) {
+static int forward(sink_stream *s, float *nll, float *logits) {
     device *d = s->model->device;
     tensor *hidden, *loss;
     TRY(decoder_forward(s->model, s->graph, s->batch, s->cache, &hidden));
@@ -84,7 +84,7 @@ static int forward(eval_stream *s, float *nll, float *logits) {
     return logits ? copy_logits(s, hidden, logits) : LCKV_OK;
 }
 
-static int run(eval_stream *s, int32_t id, int32_t next, float *nll, float *logits) {
+static int run(sink_stream *s, int32_t id, int32_t next, float *nll, float *logits) {
     batch_entry entry = {.ids = &id, .labels = &next, .rows = 1, .wanted = 1, .cache_id = s->cache_id};
     TRY(batch_fill(s->batch, s->cache, &entry, 1));
     int status = forward(s, nll, logits);
@@ -96,11 +96,11 @@ static int run(eval_stream *s, int32_t id, int32_t next, float *nll, float *logi
     return status < 0 ? status : reset;
 }
 
-int eval_stream_step(eval_stream *s, int32_t id, int32_t next, double *nll, float *logits) {
+int sink_stream_step(sink_stream *s, int32_t id, int32_t next, double *nll, float *logits) {
     float found = NAN;
-    int64_t most = s->model->config->vocab_size;
-    REQUIRE(id >= 0 && id < most && next >= 0 && next < most, LCKV_ERROR_ARGUMENT,
-            "tokens %d and %d should be ids of the model, 0 to %lld", (int)id, (int)next, (long long)most - 1);
+    int64_t vocab_size = s->model->config->vocab_size;
+    REQUIRE(id >= 0 && id < vocab_size && next >= 0 && next < vocab_size, LCKV_ERROR_ARGUMENT,
+            "expected ids from 0 to %lld, found %d and %d", (long long)vocab_size - 1, (int)id, (int)next);
     if (s->options.start && kv_cache_position(s->cache, s->cache_id) == s->options.sinks)
         TRY(kv_cache_skip(s->cache, s->cache_id, s->options.start));
     TRY(run(s, id, next, &found, logits));

@@ -1,5 +1,5 @@
-/* Finding and reading a task's files, see documents.h. */
-#include "eval/documents.h"
+/* Documents of a task, see task_documents.h. */
+#include "eval/task_documents.h"
 
 #include "base/file.h"
 #include "base/text_buffer.h"
@@ -12,7 +12,7 @@
 
 static const char *const ENDINGS[] = {".jsonl", ".json", ".txt"};
 
-/* *path stays NULL where FOLDER/NAME with no ending is there. */
+/* *path stays NULL if FOLDER/NAME exists with none of the endings. */
 static int find_one(const char *folder, const char *name, char **path) {
     for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++) {
         text_buffer candidate = {0};
@@ -26,7 +26,7 @@ static int find_one(const char *folder, const char *name, char **path) {
 
 /* ---------------------------------------------------------------- reading */
 
-/* The next line of `text` without its break, or false behind the last one. */
+/* Reads the next line, without its line break. Returns false after the last one. */
 static bool next_line(const char **at, const char *end, const char **line, size_t *bytes) {
     if (*at >= end) return false;
     const char *feed = memchr(*at, '\n', (size_t)(end - *at));
@@ -40,7 +40,7 @@ static bool next_line(const char **at, const char *end, const char **line, size_
 static int append_object(const char *path, int64_t number, json_t *rows, json_t *row) {
     bool object = json_is_object(row);
     if (object && json_array_append(rows, row) == 0) return LCKV_OK;
-    return fail(object ? LCKV_ERROR_MEMORY : LCKV_ERROR_FORMAT, "%s:%lld: expected an object on each line", path,
+    return fail(object ? LCKV_ERROR_MEMORY : LCKV_ERROR_FORMAT, "%s:%lld: expected a JSON object", path,
                 (long long)number);
 }
 
@@ -70,10 +70,10 @@ static int read_json_array(const char *path, const char *text, size_t bytes, jso
     return status;
 }
 
-/* A text line becomes the next of the last document's `lines`, or begins another. */
+/* Appends a text line to the `lines` of the last document, or starts a new document with it. */
 static int append_line(const char *path, int64_t number, int64_t lines, const char *line, size_t bytes, json_t *rows) {
     json_t *text = json_stringn(line, bytes);
-    REQUIRE(text, LCKV_ERROR_FORMAT, "%s:%lld: is not UTF-8", path, (long long)number);
+    REQUIRE(text, LCKV_ERROR_FORMAT, "%s:%lld: the line is not UTF-8", path, (long long)number);
     bool first = (number - 1) % lines == 0;
     json_t *row = first ? json_pack("{s:[o]}", "lines", text) : json_array_get(rows, json_array_size(rows) - 1);
     int failed = first ? json_array_append_new(rows, row) : json_array_append_new(json_object_get(row, "lines"), text);
@@ -85,10 +85,12 @@ static int read_text_lines(const char *path, const char *text, size_t bytes, int
     const char *at = text, *line;
     size_t length;
     int64_t number = 0;
-    REQUIRE(lines, LCKV_ERROR_FORMAT, "%s: the task's description does not say how many lines a document has", path);
+    REQUIRE(lines, LCKV_ERROR_FORMAT,
+            "%s: a text file requires 'lines' (the number of lines per document) in the task's description", path);
     while (next_line(&at, text + bytes, &line, &length)) TRY(append_line(path, ++number, lines, line, length, rows));
-    REQUIRE(number % lines == 0, LCKV_ERROR_FORMAT, "%s: %lld lines are no whole number of documents of %lld lines",
-            path, (long long)number, (long long)lines);
+    REQUIRE(number % lines == 0, LCKV_ERROR_FORMAT,
+            "%s: found %lld lines, expected a multiple of %lld (lines per document)", path, (long long)number,
+            (long long)lines);
     return LCKV_OK;
 }
 
@@ -110,17 +112,17 @@ static int read_file(const char *path, int64_t lines, json_t **rows) {
     return status;
 }
 
-int eval_documents_load(const char *folder, const char *const *names, int count, int64_t lines, eval_documents *out) {
+int task_documents_load(const char *folder, const char *const *names, int count, int64_t lines, task_documents *out) {
     int status = LCKV_OK;
-    *out = (eval_documents){0};
+    *out = (task_documents){0};
     for (int i = 0; i < count && !out->path && status >= 0; i++) status = find_one(folder, names[i], &out->path);
     if (status >= 0 && out->path) status = read_file(out->path, lines, &out->rows);
-    if (status < 0) eval_documents_free(out);
+    if (status < 0) task_documents_free(out);
     return status;
 }
 
-void eval_documents_free(eval_documents *d) {
+void task_documents_free(task_documents *d) {
     json_decref(d->rows);
     free(d->path);
-    *d = (eval_documents){0};
+    *d = (task_documents){0};
 }
