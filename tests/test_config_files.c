@@ -219,11 +219,11 @@ static void other_things(void **state) {
         const char *name, *part;
         int code;
     } cases[] = {
-        {"files/x.gguf", "x.gguf' is a GGUF file, which lckv does not read: give the model that it was converted from",
+        {"files/x.gguf", "x.gguf' is a GGUF file, which lckv cannot read: use the model that it was converted from",
          LCKV_ERROR_UNSUPPORTED},
         {"files", "files: 'x.gguf' is a GGUF file", LCKV_ERROR_UNSUPPORTED},
         {"files/none.gguf", "none.gguf' is a GGUF file", LCKV_ERROR_UNSUPPORTED},
-        {"files/model.safetensors", "is a file of a model, expected the folder that it lies in", LCKV_ERROR_FILE},
+        {"files/model.safetensors", "is a file of a model, expected its folder '", LCKV_ERROR_FILE},
         {"files/weights", "is a file, expected a folder with config.json", LCKV_ERROR_FILE},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -160,7 +160,7 @@ static void a_data_set_has_its_own_place_and_patterns_choose_files(void **state)
     assert_false(file_exists(in(f, "cache/datasets--org--tiny/snapshots/" HUB_COMMIT "/deep/b.txt")));
     lckv_free(r.folder);
     options.include_count = 1, options.exclude = options.include, options.exclude_count = 2;
-    fetch_fails(&options, LCKV_ERROR_FILE, "'org/tiny' has no file that was asked for");
+    fetch_fails(&options, LCKV_ERROR_FILE, "'org/tiny' has no file that matches the patterns");
     hub_stop(&hub);
 }
 
@@ -169,16 +169,16 @@ static void the_token_goes_to_the_hub_alone(void **state) {
     surround_with_model(f);
     hub.token = "hf_secret";
     lckv_fetch_options options = asked();
-    fetch_fails(&options, LCKV_ERROR_FILE, "there is no such repository, or it is private (401, Invalid username");
+    fetch_fails(&options, LCKV_ERROR_FILE, "the repository does not exist or is private (401, Invalid username");
     setenv("HF_TOKEN", "hf_wrong", 1);
-    fetch_fails(&options, LCKV_ERROR_FILE, "the hub does not take the token (401");
+    fetch_fails(&options, LCKV_ERROR_FILE, "the hub rejected the token (401");
     assert_null(strstr(lckv_last_error(), "hf_wrong"));
     setenv("HF_TOKEN", " hf_secret\n", 1); /* as copied from a page */
     fetch_and_forget(&options);
     assert_int_equal(hub.other_requests, 1); /* the large file came from there */
     assert_int_equal(hub.other_tokens, 0);
     setenv("HF_TOKEN", "two words", 1);
-    fetch_fails(&options, LCKV_ERROR_ARGUMENT, "the token of the hub has characters that no token has");
+    fetch_fails(&options, LCKV_ERROR_ARGUMENT, "the hub token contains invalid characters");
     unsetenv("HF_TOKEN");
     OK(folder_create(in(f, "home")));
     put_text(in(f, "home/token"), "hf_secret\n"); /* huggingface-cli login */
@@ -209,14 +209,15 @@ static void a_hub_that_is_ill_is_asked_again_and_then_told_of(void **state) {
     fetch_fails(&options, LCKV_ERROR_FILE, "the hub answered 503 (no reason given)");
     assert_int_equal(hub.answers, 98); /* tried twice */
     hub.answer = 403, hub.reason = "Access to model org/tiny is restricted";
-    fetch_fails(&options, LCKV_ERROR_FILE, "the hub gives no access (403, Access to model org/tiny is restricted)");
+    fetch_fails(&options, LCKV_ERROR_FILE, "the hub denied access (403, Access to model org/tiny is restricted)");
     assert_int_equal(hub.answers, 97); /* tried once */
     hub.answers = 0;
     options.name = "org/absent";
-    fetch_fails(&options, LCKV_ERROR_FILE, "no such repository, revision or file (404, Repository not found)");
+    fetch_fails(&options, LCKV_ERROR_FILE,
+                "repository, revision or file not found on the hub (404, Repository not found)");
     hub_stop(&hub);
     options.retries = 0;
-    fetch_fails(&options, LCKV_ERROR_FILE, "the network failed: ");
+    fetch_fails(&options, LCKV_ERROR_FILE, "network error: ");
 }
 
 static bool stop_at_a_third(void *user, const lckv_fetch_progress *p) {
@@ -269,9 +270,9 @@ static void a_wrong_checksum_is_no_file(void **state) {
     surround_with_model(f);
     lckv_fetch_options options = asked();
     hub.damage = true;
-    fetch_fails(&options, LCKV_ERROR_FORMAT, "'README.md' came with the wrong checksum: expected SHA-1 ce013625");
+    fetch_fails(&options, LCKV_ERROR_FORMAT, "'README.md' has the wrong checksum: expected SHA-1 ce013625");
     hub.files[0] = hub.files[1];
-    fetch_fails(&options, LCKV_ERROR_FORMAT, "'model.safetensors' came with the wrong checksum: expected SHA-256 ");
+    fetch_fails(&options, LCKV_ERROR_FORMAT, "'model.safetensors' has the wrong checksum: expected SHA-256 ");
     assert_false(file_exists(blob_path(f, 1, "")));
     assert_false(file_exists(blob_path(f, 1, ".incomplete")));
     assert_false(file_exists(SNAPSHOT("model.safetensors")));
@@ -280,9 +281,9 @@ static void a_wrong_checksum_is_no_file(void **state) {
     hub.files[0].count--; /* the hub sends a byte less, and more, than its list says */
     hub.listing = "{\"sha\":\"" HUB_COMMIT "\",\"siblings\":[{\"rfilename\":\"deep/er/a b.txt\",\"size\":3,"
                   "\"blobId\":\"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391\"}]}";
-    fetch_fails(&options, LCKV_ERROR_FORMAT, "the hub sent 0 of the 3 bytes of 'deep/er/a b.txt'");
+    fetch_fails(&options, LCKV_ERROR_FORMAT, "the hub sent only 0 of 3 bytes of 'deep/er/a b.txt'");
     hub.files[2] = (hub_content){"deep/er/a b.txt", "abcd", 4, false, ""};
-    fetch_fails(&options, LCKV_ERROR_FORMAT, "the hub sent more of 'deep/er/a b.txt' than the 3 bytes");
+    fetch_fails(&options, LCKV_ERROR_FORMAT, "'deep/er/a b.txt': the hub sent more than the expected 3 bytes");
     hub_stop(&hub);
 }
 
@@ -299,14 +300,14 @@ static void lists_are_not_trusted(void **state) {
         {"{\"siblings\":[]}", "expected a commit of 40 hexadecimal digits in 'sha', found ''"},
         {"{\"sha\":\"../../../../../../../../../../../../tmp/evil\",\"siblings\":[]}", "expected a commit"},
         {"{\"sha\":\"" HUB_COMMIT "\"}", "expected an array 'siblings'"},
-        {"{\"sha\":\"" HUB_COMMIT "\",\"siblings\":[1]}", "is no object"},
-        {ENTRY("../evil", GOOD), "the path '../evil' is none that may be written"},
-        {ENTRY("a/../../evil", GOOD), "is none that may be written"},
-        {ENTRY("/etc/evil", GOOD), "the path '/etc/evil' is none"},
-        {ENTRY("a//b", GOOD), "is none that may be written"},
-        {ENTRY("a/", GOOD), "is none that may be written"},
-        {ENTRY("a\\u000ab", GOOD), "is none that may be written"},
-        {ENTRY("", GOOD), "the path '' is none"},
+        {"{\"sha\":\"" HUB_COMMIT "\",\"siblings\":[1]}", "expected an object in 'siblings'"},
+        {ENTRY("../evil", GOOD), "unsafe path '../evil'"},
+        {ENTRY("a/../../evil", GOOD), "unsafe path"},
+        {ENTRY("/etc/evil", GOOD), "unsafe path '/etc/evil'"},
+        {ENTRY("a//b", GOOD), "unsafe path"},
+        {ENTRY("a/", GOOD), "unsafe path"},
+        {ENTRY("a\\u000ab", GOOD), "unsafe path"},
+        {ENTRY("", GOOD), "unsafe path ''"},
         {ENTRY("a", ",\"blobId\":\"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391\""), "'a' has no size"},
         {ENTRY("a", ",\"size\":-5"), "'a' has no size"},
         {ENTRY("a", ",\"size\":1"), "'a' has the blobId '', expected 40 hexadecimal digits"},
@@ -334,12 +335,12 @@ static void names_and_places_are_checked_before_the_network(void **state) {
                                             ".git", "a b",     "a\nb",   "v1^",   NULL};
     for (const char *const *name = NAMES; *name; name++) {
         options.name = *name;
-        fetch_fails(&options, LCKV_ERROR_ARGUMENT, "expected a name of the form ORG/NAME");
+        fetch_fails(&options, LCKV_ERROR_ARGUMENT, "expected a repository name of the form ORG/NAME");
     }
     options = asked();
     for (const char *const *revision = REVISIONS; *revision; revision++) {
         options.revision = *revision;
-        fetch_fails(&options, LCKV_ERROR_ARGUMENT, "is no name of a branch, tag or commit");
+        fetch_fails(&options, LCKV_ERROR_ARGUMENT, "expected a branch, tag or commit");
     }
     options = asked();
     setenv("HF_ENDPOINT", "file:///etc", 1);
@@ -368,7 +369,7 @@ static void a_full_disk_is_told_and_nothing_is_lost(void **state) {
     lckv_free(r.folder);
     hub.listing = "{\"sha\":\"" HUB_COMMIT "\",\"siblings\":[{\"rfilename\":\"a\",\"size\":4000000000000000000,"
                   "\"blobId\":\"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391\"}]}";
-    fetch_fails(&options, LCKV_ERROR_FILE, "4000000000.00 GB are to be fetched into '");
+    fetch_fails(&options, LCKV_ERROR_FILE, "not enough disk space: 4000000000.00 GB required in '");
     hub_stop(&hub);
 }
 
@@ -454,7 +455,7 @@ static void the_command_prints_the_folder(void **state) {
     assert_string_equal(o.output, in(f, "cache/models--org--tiny/snapshots/" HUB_COMMIT "\n"));
     assert_non_null(strstr(o.messages, "1 file, 6 B (0 B downloaded); commit 0123456789ab"));
     outcome_free(&o);
-    REFUSES(f, 1, "lckv fetch: the hub has no such repository", "fetch", "org/absent");
+    REFUSES(f, 1, "lckv fetch: repository, revision or file not found", "fetch", "org/absent");
     REFUSES(f, 2, "--name is required", "fetch");
     REFUSES(f, 2, "--repo_type: expected one of model|dataset", "fetch", "org/tiny", "--repo_type", "space");
     hub_stop(&hub);

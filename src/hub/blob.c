@@ -1,4 +1,4 @@
-/* Bringing one file: see blob.h. */
+/* Download of one file, see blob.h. */
 #include "hub/blob.h"
 
 #include "base/file.h"
@@ -13,16 +13,16 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A file on its way. */
+/* State of a download. */
 typedef struct transfer {
     const hub_blobs *where;
     const hub_file *file;
     const char *url;
     char *blob, *incomplete, *lock;
     int fd, lock_fd; /* -1: not open */
-    digest digest;   /* of the `bytes` that the incomplete file has */
+    digest digest;   /* of the first `bytes` of the incomplete file */
     int64_t bytes, received;
-    bool resumed; /* it begins with what another run left */
+    bool resumed; /* the file starts with bytes of an earlier download */
 } transfer;
 
 static int transfer_fail(const transfer *t, const char *what) {
@@ -43,7 +43,7 @@ static int pause_for(transfer *t, double seconds) {
     return LCKV_OK;
 }
 
-/* Git's name of a content is the SHA-1 of "blob SIZE", a NUL, and the content. */
+/* Git identifies a content by the SHA-1 of "blob SIZE", a NUL, and the content. */
 static void begin_digest(transfer *t) {
     char head[32];
     digest_begin(&t->digest, t->file->large ? DIGEST_SHA256 : DIGEST_SHA1);
@@ -90,13 +90,13 @@ static int open_incomplete(transfer *t) {
 
 static int on_begin(void *user, bool partial) {
     transfer *t = user;
-    return partial || !t->bytes ? LCKV_OK : start_over(t); /* a server that knows no ranges sends all of it */
+    return partial || !t->bytes ? LCKV_OK : start_over(t); /* a server without range support sends the whole file */
 }
 
 static int on_bytes(void *user, const char *bytes, size_t count) {
     transfer *t = user;
     REQUIRE((int64_t)count <= t->file->bytes - t->bytes, LCKV_ERROR_FORMAT,
-            "the hub sent more of '%s' than the %lld bytes that it has", t->file->path, (long long)t->file->bytes);
+            "'%s': the hub sent more than the expected %lld bytes", t->file->path, (long long)t->file->bytes);
     digest_add(&t->digest, bytes, count);
     t->received += (int64_t)count;
     while (count) {
@@ -110,7 +110,7 @@ static int on_bytes(void *user, const char *bytes, size_t count) {
     return LCKV_OK;
 }
 
-/* Until all bytes are there. The wait grows fourfold, to half a minute at most. */
+/* Receives the rest of the file, with retries. The wait between retries grows by a factor of 4, up to 30 s. */
 static int receive(transfer *t) {
     const hub_sink sink = {on_begin, on_bytes, report, t};
     double wait = 0.2;
@@ -119,12 +119,12 @@ static int receive(transfer *t) {
         int64_t before = t->bytes;
         int status = hub_http_get(t->where->http, t->url, t->bytes, &sink, &reply);
         if (status >= 0 && t->bytes < t->file->bytes)
-            return fail(LCKV_ERROR_FORMAT, "the hub sent %lld of the %lld bytes of '%s'", (long long)t->bytes,
+            return fail(LCKV_ERROR_FORMAT, "the hub sent only %lld of %lld bytes of '%s'", (long long)t->bytes,
                         (long long)t->file->bytes, t->file->path);
         if (status >= 0) break;
         if (t->bytes > before) failures = 0, wait = 0.2;
         if (!reply.transient || failures++ >= t->where->retries) return status;
-        log_message(LCKV_LOG_INFO, "%s; trying again", lckv_last_error());
+        log_message(LCKV_LOG_INFO, "%s; retrying", lckv_last_error());
         TRY(pause_for(t, wait));
         wait = wait < 7 ? 4 * wait : 30;
     }
@@ -136,32 +136,34 @@ static int check_digest(transfer *t) {
     digest_end(&t->digest, found);
     if (!strcmp(found, t->file->blob)) return LCKV_OK;
     unlink(t->incomplete);
-    return fail(LCKV_ERROR_FORMAT, "'%s' came with the wrong checksum: expected %s %s, found %s; it was removed",
+    return fail(LCKV_ERROR_FORMAT, "'%s' has the wrong checksum: expected %s %s, found %s; the file was removed",
                 t->file->path, t->file->large ? "SHA-256" : "SHA-1", t->file->blob, found);
 }
 
-/* What an earlier run left may be what is wrong: then all of it is brought once more. */
+/* If the checksum of a resumed download is wrong, the bytes of the earlier download may be damaged: downloads the file
+ * again from the start. */
 static int receive_checked(transfer *t) {
     TRY(receive(t));
     digest whole = t->digest;
     char found[DIGEST_TEXT];
     digest_end(&whole, found);
     if (t->resumed && strcmp(found, t->file->blob)) {
-        log_message(LCKV_LOG_WARNING, "what was there of '%s' is damaged; it is fetched anew", t->file->path);
+        log_message(LCKV_LOG_WARNING, "the partial download of '%s' is damaged; downloading the file again",
+                    t->file->path);
         TRY(start_over(t));
         TRY(receive(t));
     }
     return check_digest(t);
 }
 
-/* ---------------------------------------------------------------- around it */
+/* ---------------------------------------------------------------- locking */
 
 static bool is_there(const transfer *t) {
     struct stat info;
     return stat(t->blob, &info) == 0 && S_ISREG(info.st_mode) && info.st_size == t->file->bytes;
 }
 
-/* Waits while another process brings the same file. */
+/* Waits while another process downloads the same file. */
 static int take_lock(transfer *t) {
     t->lock_fd = open(t->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     REQUIRE(t->lock_fd >= 0, LCKV_ERROR_FILE, "cannot create '%s': %s", t->lock, strerror(errno));
@@ -183,7 +185,7 @@ static int bring_locked(transfer *t) {
 
 static int bring(transfer *t) {
     if (!is_there(t)) TRY(take_lock(t));
-    if (!is_there(t)) TRY(bring_locked(t)); /* another process may have brought it meanwhile */
+    if (!is_there(t)) TRY(bring_locked(t)); /* another process may have downloaded it meanwhile */
     t->bytes = t->file->bytes;
     return report(t) ? LCKV_OK : fail(LCKV_ERROR_INTERRUPTED, "interrupted");
 }
@@ -203,7 +205,7 @@ int hub_blob_bring(const hub_blobs *where, const hub_file *file, const char *url
     if (status >= 0) status = make_path(where->locks, file->blob, ".lock", &t.lock);
     if (status >= 0) status = bring(&t);
     if (t.fd >= 0) close(t.fd);
-    if (t.lock_fd >= 0) close(t.lock_fd); /* lets the lock go */
+    if (t.lock_fd >= 0) close(t.lock_fd); /* releases the lock */
     free(t.blob);
     free(t.incomplete);
     free(t.lock);

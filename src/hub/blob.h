@@ -1,8 +1,8 @@
-/* One file of a hub's repository, brought into blobs/ of the cache: BLOB.incomplete while it comes, BLOB once its
- * checksum is right. What is there of it is gone on with; a connection that fails is tried again.
+/* Download of one file of a hub repository into blobs/ of the cache: BLOB.incomplete during the download, BLOB when its
+ * checksum is correct. An interrupted download is resumed; a failed connection is retried.
  *
- * The names and the lock are huggingface_hub's, so that both may bring the same file at once. Leaves out: which files
- * (list.h), and the links that name them (fetch.c). */
+ * File names and the lock are those of huggingface_hub, so that both programs can download the same file at the same
+ * time. list.h lists the files, fetch.c makes the links that name them. */
 #ifndef HUB_BLOB_H
 #define HUB_BLOB_H
 
@@ -11,13 +11,13 @@
 
 typedef struct hub_blobs {
     hub_http *http;
-    const char *blobs, *locks;                                   /* folders that exist */
-    int retries;                                                 /* in a row without a byte's progress */
-    bool (*report)(void *user, int64_t bytes, int64_t received); /* of this file, so far: there, over the network */
+    const char *blobs, *locks;                                   /* existing folders */
+    int retries;                                                 /* consecutive failures without progress */
+    bool (*report)(void *user, int64_t bytes, int64_t received); /* of this file, so far: on disk; over the network */
     void *user;
 } hub_blobs;
 
-/* `url`: where its content is. Errors as lckv_fetch(). */
+/* `url`: of the file's content. Errors are those of lckv_fetch(). */
 int hub_blob_bring(const hub_blobs *where, const hub_file *file, const char *url);
 
 #endif

@@ -1,10 +1,10 @@
-/* lckv_fetch(): a repository of the hub into the Hugging Face cache.
+/* lckv_fetch(): downloads a repository of the hub into the Hugging Face cache.
  *
  *     CACHE/models--ORG--NAME/blobs/DIGEST                     the contents (blob.h)
  *                             snapshots/COMMIT/PATH            links to them, ../../blobs/DIGEST
- *                             refs/REVISION                    the commit that a branch or tag is
+ *                             refs/REVISION                    the commit of a branch or tag
  *
- * A reference is written last, so that a name never means a snapshot of which files are missing. */
+ * The reference is written last, so that a name never refers to an incomplete snapshot. */
 #include "base/file.h"
 #include "base/options.h"
 #include "base/text_buffer.h"
@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LISTING_MOST = 256 << 20 }; /* bytes of a list of files */
+enum { LISTING_MOST = 256 << 20 }; /* maximum size of the list of files, in bytes */
 
 /* One call of lckv_fetch(). */
 typedef struct fetch {
@@ -28,13 +28,13 @@ typedef struct fetch {
     char *endpoint; /* https://huggingface.co, without a slash at its end */
     char *folder, *blobs, *locks, *snapshot;
     hub_list list;
-    text_buffer listing; /* the answer, while it comes */
+    text_buffer listing; /* the response so far */
     lckv_fetch_progress progress;
-    int64_t bytes_before, received_before; /* of the files before this one */
+    int64_t bytes_before, received_before; /* of the files before the current one */
     struct timespec start;
 } fetch;
 
-/* ---------------------------------------------------------------- who asks whom */
+/* ---------------------------------------------------------------- endpoint and token */
 
 static const char *environment(const char *variable) {
     const char *value = getenv(variable);
@@ -78,7 +78,7 @@ static int read_token_file(char **out) {
     return status;
 }
 
-/* HF_TOKEN, its older name, or the file of huggingface-cli login. *out: NULL where there is none. */
+/* Reads HF_TOKEN, its older name, or the file of huggingface-cli login. *out: NULL if there is no token. */
 static int find_token(char **out) {
     const char *given = environment("HF_TOKEN");
     if (!given) given = environment("HUGGING_FACE_HUB_TOKEN");
@@ -92,7 +92,7 @@ static int find_token(char **out) {
     bool empty = !**out;
     free(*out);
     *out = NULL;
-    return empty ? LCKV_OK : fail(LCKV_ERROR_ARGUMENT, "the token of the hub has characters that no token has");
+    return empty ? LCKV_OK : fail(LCKV_ERROR_ARGUMENT, "the hub token contains invalid characters");
 }
 
 static int open_hub(fetch *f) {
@@ -114,8 +114,8 @@ static int listing_begin(void *user, bool partial) {
 
 static int listing_write(void *user, const char *bytes, size_t count) {
     fetch *f = user;
-    REQUIRE(count <= LISTING_MOST - f->listing.length, LCKV_ERROR_FORMAT,
-            "the hub's list of files is longer than %d MiB", LISTING_MOST >> 20);
+    REQUIRE(count <= LISTING_MOST - f->listing.length, LCKV_ERROR_FORMAT, "the hub's list of files exceeds %d MiB",
+            LISTING_MOST >> 20);
     return text_append(&f->listing, bytes, count);
 }
 
@@ -158,7 +158,7 @@ static int list_files(fetch *f) {
     TRY(status);
     hub_list_filter(&f->list, o->include, o->include_count, o->exclude, o->exclude_count);
     REQUIRE(f->list.count, LCKV_ERROR_FILE, "'%s' has no file%s", o->name,
-            o->include_count || o->exclude_count ? " that was asked for" : "");
+            o->include_count || o->exclude_count ? " that matches the patterns" : "");
     return LCKV_OK;
 }
 
@@ -194,7 +194,7 @@ static int64_t bytes_there(const fetch *f, const hub_file *file) {
     return 0;
 }
 
-/* A disk that cannot hold it all is told before the first byte. */
+/* Fails before the first byte if the disk has too little space. */
 static int need_space(const fetch *f) {
     int64_t missing = 0;
     for (int64_t i = 0; i < f->list.count; i++) {
@@ -203,15 +203,15 @@ static int need_space(const fetch *f) {
         if (there < file->bytes) missing += file->bytes - there;
     }
     struct statvfs disk;
-    if (statvfs(f->blobs, &disk) < 0) return LCKV_OK; /* then writing will tell */
+    if (statvfs(f->blobs, &disk) < 0) return LCKV_OK; /* unknown; writing will fail if it is full */
     double available = (double)disk.f_bavail * (double)disk.f_frsize;
     REQUIRE((double)missing <= available, LCKV_ERROR_FILE,
-            "%.2f GB are to be fetched into '%s', which has room for %.2f GB", 1e-9 * (double)missing, f->blobs,
+            "not enough disk space: %.2f GB required in '%s', %.2f GB available", 1e-9 * (double)missing, f->blobs,
             1e-9 * available);
     return LCKV_OK;
 }
 
-/* The link appears whole, over whatever has its name. */
+/* Creates the link, and replaces whatever has its name, unless it is already correct. */
 static int make_link(const char *target, const char *path) {
     char found[1024];
     ssize_t length = readlink(path, found, sizeof found);
@@ -302,7 +302,7 @@ static int fetch_all(fetch *f) {
 
 /* ---------------------------------------------------------------- public */
 
-/* Branches may have slashes (refs/pr/1); what git refuses in a name would also lead out of refs/. */
+/* Branches may contain slashes (refs/pr/1). Names that git rejects are rejected, because they could leave refs/. */
 static bool is_revision(const char *revision) {
     size_t length = strlen(revision);
     if (!length || length > 250 || revision[0] == '/' || revision[length - 1] == '/') return false;
@@ -332,9 +332,9 @@ int lckv_fetch(const lckv_fetch_options *given, lckv_fetch_result *result) {
     *result = (lckv_fetch_result){0};
     TRY(OPTIONS_TAKE(&taken, given, lckv_fetch_defaults));
     REQUIRE(options->name && hub_name_allowed(options->name), LCKV_ERROR_ARGUMENT,
-            "expected a name of the form ORG/NAME, found '%s'", options->name ? options->name : "");
+            "expected a repository name of the form ORG/NAME, found '%s'", options->name ? options->name : "");
     REQUIRE(options->revision && is_revision(options->revision), LCKV_ERROR_ARGUMENT,
-            "'%s' is no name of a branch, tag or commit", options->revision ? options->revision : "");
+            "invalid revision '%s': expected a branch, tag or commit", options->revision ? options->revision : "");
     fetch f = {.options = options};
     clock_gettime(CLOCK_MONOTONIC, &f.start);
     int status = fetch_all(&f);

@@ -1,4 +1,4 @@
-/* GET by libcurl: see http.h. */
+/* HTTP GET with libcurl, see http.h. */
 #include "hub/http.h"
 
 #include <stdlib.h>
@@ -25,14 +25,14 @@ struct hub_http {
     char *endpoint, *token;
 };
 
-/* One request: what the callbacks share. */
+/* State of a request, shared by the callbacks. */
 typedef struct request {
     CURL *curl;
     const hub_sink *sink;
     int64_t from;
-    int status; /* what the sink said */
+    int status; /* result of the sink */
     bool begun;
-    char error[200]; /* the hub's own words (X-Error-Message) */
+    char error[200]; /* the hub's message (X-Error-Message) */
 } request;
 
 static bool is_body(long code) {
@@ -49,20 +49,21 @@ static int begin_body(request *r) {
     if (r->begun) return LCKV_OK;
     r->begun = true;
     long code = code_of(r->curl);
-    REQUIRE(code == 200 || r->from, LCKV_ERROR_FORMAT, "the hub sent a part (206) where the whole was asked for");
+    REQUIRE(code == 200 || r->from, LCKV_ERROR_FORMAT,
+            "the hub sent a partial response (206) to a request for the whole file");
     return r->sink->begin(r->sink->user, code == 206);
 }
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *user) {
     request *r = user;
-    (void)size;                                   /* is 1 */
-    if (!is_body(code_of(r->curl))) return count; /* the page of an error */
+    (void)size;                                   /* always 1 */
+    if (!is_body(code_of(r->curl))) return count; /* an error page */
     r->status = begin_body(r);
     if (r->status >= 0) r->status = r->sink->write(r->sink->user, bytes, count);
     return r->status < 0 ? CURL_WRITEFUNC_ERROR : count;
 }
 
-/* Keeps what stands behind "X-Error-Message:", printable ASCII alone. */
+/* Keeps the value of X-Error-Message, without characters that are not printable ASCII. */
 static size_t on_header(char *line, size_t size, size_t count, void *user) {
     static const char NAME[] = "x-error-message:";
     request *r = user;
@@ -83,8 +84,8 @@ static int on_progress(void *user, curl_off_t a, curl_off_t b, curl_off_t c, cur
     return 1;
 }
 
-/* What does not change from request to request. The token is given as curl's own bearer token, which it withholds where
- * a redirect leads to another host, port or protocol; a header of ours would be less certain to be. */
+/* Options that are the same for all requests. The token is passed as curl's bearer token, which curl does not send to
+ * another host, port or protocol after a redirect; a custom header would not be as safe. */
 static void set_up(hub_http *http) {
     CURL *curl = http->curl;
     bool secure = !strncmp(http->endpoint, "https://", 8);
@@ -95,7 +96,7 @@ static void set_up(hub_http *http) {
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https");
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 30L);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L); /* bytes a second, for: */
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L); /* bytes per second, for: */
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, 60L);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
@@ -147,24 +148,24 @@ static bool is_transient(CURLcode code) {
     }
 }
 
-/* What a refusal means, in a sentence. The hub answers 401, too, where a repository does not exist and nobody is logged
- * in, so as not to tell which names are taken. */
+/* Error for a rejected request. Without a token, the hub answers 401 also for a repository that does not exist, so that
+ * private names stay hidden. */
 static int refusal(const hub_http *http, const request *r, long code, const char *url) {
     const char *words = r->error[0] ? r->error : "no reason given";
     if (code == 401 && http->token)
-        return fail(LCKV_ERROR_FILE, "the hub does not take the token (401, %s): %s", words, url);
+        return fail(LCKV_ERROR_FILE, "the hub rejected the token (401, %s): %s", words, url);
     if (code == 401)
         return fail(
             LCKV_ERROR_FILE,
-            "there is no such repository, or it is private (401, %s): %s; for a private one set HF_TOKEN or run "
+            "the repository does not exist or is private (401, %s): %s; for a private repository set HF_TOKEN or run "
             "huggingface-cli login",
             words, url);
     if (code == 403)
         return fail(LCKV_ERROR_FILE,
-                    "the hub gives no access (403, %s): %s; gated repositories are asked for on their page", words,
+                    "the hub denied access (403, %s): %s; for a gated repository, request access on its page", words,
                     url);
     if (code == 404)
-        return fail(LCKV_ERROR_FILE, "the hub has no such repository, revision or file (404, %s): %s", words, url);
+        return fail(LCKV_ERROR_FILE, "repository, revision or file not found on the hub (404, %s): %s", words, url);
     return fail(LCKV_ERROR_FILE, "the hub answered %ld (%s): %s", code, words, url);
 }
 
@@ -174,11 +175,11 @@ static int conclude(const hub_http *http, request *r, CURLcode result, const cha
     if (r->status < 0) return r->status;
     if (result != CURLE_OK) {
         reply->transient = is_transient(result);
-        return fail(LCKV_ERROR_FILE, "the network failed: %s: %s", *detail ? detail : curl_easy_strerror(result), url);
+        return fail(LCKV_ERROR_FILE, "network error: %s: %s", *detail ? detail : curl_easy_strerror(result), url);
     }
     reply->transient = reply->code >= 500 || reply->code == 429;
     if (!is_body(reply->code)) return refusal(http, r, reply->code, url);
-    return begin_body(r); /* an empty body begins, too */
+    return begin_body(r); /* also for an empty body */
 }
 
 int hub_http_get(hub_http *http, const char *url, int64_t from, const hub_sink *sink, hub_reply *reply) {
@@ -203,9 +204,10 @@ int hub_http_get(hub_http *http, const char *url, int64_t from, const hub_sink *
 int hub_http_open(const char *endpoint, const char *token, hub_http **out) {
     (void)endpoint, (void)token;
     *out = NULL;
-    return fail(LCKV_ERROR_UNSUPPORTED,
-                "this lckv was built without libcurl, and so cannot fetch; huggingface-cli download "
-                "fills the same cache");
+    return fail(
+        LCKV_ERROR_UNSUPPORTED,
+        "lckv was built without libcurl and cannot download; use huggingface-cli download, which fills the same "
+        "cache");
 }
 
 void hub_http_close(hub_http *http) {
@@ -215,7 +217,7 @@ void hub_http_close(hub_http *http) {
 int hub_http_get(hub_http *http, const char *url, int64_t from, const hub_sink *sink, hub_reply *reply) {
     (void)http, (void)url, (void)from, (void)sink;
     *reply = (hub_reply){0};
-    return fail(LCKV_ERROR_UNSUPPORTED, "this lckv was built without libcurl");
+    return fail(LCKV_ERROR_UNSUPPORTED, "lckv was built without libcurl");
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* Reading the list of a repository's files: see list.h. */
+/* List of a repository's files, see list.h. */
 #include "hub/list.h"
 
 #include "base/json.h"
@@ -11,20 +11,21 @@ static bool is_hex(const char *text, size_t length) {
     return strlen(text) == length && strspn(text, "0123456789abcdef") == length;
 }
 
-/* Whether a file of that name stays in its folder: relative, no empty, "." or ".." part, nothing unprintable. */
+/* Whether the path stays in its folder: relative, without empty, "." or ".." parts, control characters and backslashes.
+ */
 static bool is_safe_path(const char *path) {
     for (const char *c = path; *c; c++)
         if ((unsigned char)*c < ' ' || *c == '\\') return false;
     for (const char *part = path;; part++) {
         size_t length = strcspn(part, "/");
-        if (!length || length > 250) return false; /* 255 is what file systems take */
+        if (!length || length > 250) return false; /* file systems allow 255 */
         if (part[0] == '.' && (length == 1 || (length == 2 && part[1] == '.'))) return false;
         part += length;
         if (!*part) return true;
     }
 }
 
-/* The identity of the content: the SHA-256 of a large file, git's name for any other. */
+/* The digest of the content: the SHA-256 of a large file, git's SHA-1 of any other. */
 static int read_identity(const json_t *entry, const char *name, hub_file *file) {
     const json_t *large = json_object_get(entry, "lfs");
     const char *blob;
@@ -44,9 +45,9 @@ static int read_identity(const json_t *entry, const char *name, hub_file *file) 
 
 static int read_entry(const json_t *entry, const char *name, hub_file *file) {
     const char *path;
-    REQUIRE(json_is_object(entry), LCKV_ERROR_FORMAT, "%s: an entry of siblings is no object", name);
+    REQUIRE(json_is_object(entry), LCKV_ERROR_FORMAT, "%s: expected an object in 'siblings'", name);
     TRY(json_get_string(entry, name, "rfilename", "", &path));
-    REQUIRE(is_safe_path(path), LCKV_ERROR_FORMAT, "%s: the path '%.200s' is none that may be written", name, path);
+    REQUIRE(is_safe_path(path), LCKV_ERROR_FORMAT, "%s: unsafe path '%.200s'", name, path);
     file->path = strdup(path);
     REQUIRE(file->path, LCKV_ERROR_MEMORY, "no memory for a path");
     TRY(json_get_int(entry, name, "size", -1, &file->bytes));
@@ -62,7 +63,7 @@ static int read_entries(const json_t *entries, const char *name, hub_list *list)
     for (size_t i = 0; i < count; i++) {
         hub_file *file = &list->files[list->count++];
         TRY(read_entry(json_array_get(entries, i), name, file));
-        REQUIRE(list->bytes <= INT64_MAX - file->bytes, LCKV_ERROR_FORMAT, "%s: the sizes add up to too much", name);
+        REQUIRE(list->bytes <= INT64_MAX - file->bytes, LCKV_ERROR_FORMAT, "%s: the total size is out of range", name);
         list->bytes += file->bytes;
     }
     return LCKV_OK;

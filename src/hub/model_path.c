@@ -1,4 +1,4 @@
-/* Local folders and the Hugging Face cache; see model_path.h. The cache's layout is huggingface_hub's:
+/* Local folders and the Hugging Face cache, see model_path.h. The layout of the cache is that of huggingface_hub:
  * CACHE/models--ORG--NAME/refs/main holds a commit, CACHE/models--ORG--NAME/snapshots/COMMIT is the folder. */
 #include "hub/model_path.h"
 
@@ -37,7 +37,7 @@ int hub_cache_folder(text_buffer *out) {
     return text_printf(out, "/hub");
 }
 
-/* Reads the commit that refs/main names; "" where there is none. */
+/* Reads the commit of refs/main; "" if there is none. */
 static int read_commit(const char *model, text_buffer *out) {
     text_buffer path = {0};
     char *content = NULL;
@@ -53,14 +53,14 @@ static int read_commit(const char *model, text_buffer *out) {
     return status;
 }
 
-/* What the cache holds of ORG/NAME: how its folder begins, and the command that fetches it. */
+/* Prefix of the folder in the cache, and the command that downloads a repository. */
 typedef struct repository_kind {
     const char *begins, *command;
 } repository_kind;
 
 static const repository_kind MODEL = {"models", "lckv fetch"}, DATASET = {"datasets", "lckv fetch --repo_type dataset"};
 
-/* Puts the snapshot's folder into `folder`; leaves it empty where the cache has none. */
+/* Appends the folder of the snapshot; nothing if the cache has none. */
 static int find_snapshot(const char *cache, const repository_kind *kind, const char *name, text_buffer *folder) {
     text_buffer repository = {0}, commit = {0};
     const char *slash = strchr(name, '/');
@@ -79,13 +79,13 @@ static int find_in_cache(const repository_kind *kind, const char *name, text_buf
     if (status >= 0) status = find_snapshot(cache.data, kind, name, folder);
     if (status >= 0 && !folder->length)
         status = fail(LCKV_ERROR_FILE,
-                      "'%s' is neither a folder here nor in the Hugging Face cache (%s); fetch it with: %s %s", name,
+                      "'%s' is neither a folder nor in the Hugging Face cache (%s); fetch it with: %s %s", name,
                       cache.data, kind->command, name);
     text_free(&cache);
     return status;
 }
 
-/* ---------------------------------------------------------------- names that lead to no folder */
+/* ---------------------------------------------------------------- errors */
 
 static bool ends_with(const char *name, const char *end) {
     size_t length = strlen(name), tail = strlen(end);
@@ -94,39 +94,39 @@ static bool ends_with(const char *name, const char *end) {
 
 static int refuse_gguf(const char *name) {
     return fail(LCKV_ERROR_UNSUPPORTED,
-                "'%s' is a GGUF file, which lckv does not read: give the model that it was converted from, a folder "
-                "with config.json, tokenizer.json and model.safetensors, or ORG/NAME",
+                "'%s' is a GGUF file, which lckv cannot read: use the model that it was converted from, a folder with "
+                "config.json, tokenizer.json and model.safetensors, or ORG/NAME",
                 name);
 }
 
-/* A model's file in place of its folder. */
+/* Error for a file of a model. */
 static int refuse_file(const char *name) {
     const char *base = path_base(name);
     int folder = base > name ? (int)(base - name) : 1;
     if (ends_with(name, ".gguf")) return refuse_gguf(name);
     REQUIRE(!ends_with(name, ".safetensors") && !ends_with(name, ".json"), LCKV_ERROR_FILE,
-            "'%s' is a file of a model, expected the folder that it lies in: '%.*s'", name, folder,
-            base > name ? name : ".");
+            "'%s' is a file of a model, expected its folder '%.*s'", name, folder, base > name ? name : ".");
     return fail(LCKV_ERROR_FILE,
                 "'%s' is a file, expected a folder with config.json, tokenizer.json and model.safetensors, or ORG/NAME "
                 "of the Hugging Face hub",
                 name);
 }
 
-/* A name that is neither a folder nor ORG/NAME. */
+/* Error for a name that is neither a folder nor ORG/NAME. */
 static int refuse_name(const repository_kind *kind, const char *name) {
     static const char hub[] = "https://huggingface.co/";
     if (kind == &MODEL && ends_with(name, ".gguf")) return refuse_gguf(name);
     REQUIRE(strncmp(name, hub, sizeof hub - 1) != 0, LCKV_ERROR_FILE,
             "'%s' is an address, expected ORG/NAME: fetch it with: %s ORG/NAME", name, kind->command);
-    return fail(LCKV_ERROR_FILE,
-                "'%s' is neither a folder nor of the form ORG/NAME; from the Hugging Face hub, fetch it under its full "
-                "name first%s: %s %s",
-                name, !strcmp(name, "wikitext") ? " (here Salesforce/wikitext)" : "", kind->command,
-                !strcmp(name, "wikitext") ? "Salesforce/wikitext" : "ORG/NAME");
+    return fail(
+        LCKV_ERROR_FILE,
+        "'%s' is neither a folder nor of the form ORG/NAME; for a repository of the Hugging Face hub, fetch "
+        "it with its full name%s: %s %s",
+        name, !strcmp(name, "wikitext") ? " (here Salesforce/wikitext)" : "", kind->command,
+        !strcmp(name, "wikitext") ? "Salesforce/wikitext" : "ORG/NAME");
 }
 
-/* A folder of GGUF files, as many repositories of the hub are. */
+/* Rejects a folder of GGUF files, as in many repositories of the hub. */
 static int check_folder(const char *folder) {
     char *config;
     TRY(path_join(folder, "config.json", &config));
