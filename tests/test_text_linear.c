@@ -394,7 +394,7 @@ static void expressions_have_a_limit_on_work(void **state) {
     memset(text, ' ', SPACES);
     text[SPACES] = 'x';
     expect_limit(&(tokenizer_parts){.pre_tokenizer = SPLIT("\\\\s+$", "Isolated"), .model = BYTES_MODEL}, text,
-                 SPACES + 1, "a regular expression gave up on this text");
+                 SPACES + 1, "a regular expression exceeded the limits");
     OK(open_parts(&(tokenizer_parts){.pre_tokenizer = SPLIT("\\\\s+$", "Isolated"), .model = BYTES_MODEL}, &t));
     for (int i = 0; i < 2; i++) { /* each text has an allowance of its own */
         OK(lckv_tokenizer_encode(t, text + SPACES - 9000, 9001, false, &ids, &count));
@@ -421,7 +421,7 @@ static void long_parts_of_files_are_refused(void **state) {
     OK(text_printf(&text, "]}"));
     assert_int_equal(open_parts(&(tokenizer_parts){.normalizer = text.data, .model = BYTES_MODEL}, &t),
                      LCKV_ERROR_UNSUPPORTED);
-    assert_non_null(strstr(lckv_last_error(), "more than 1000 normalizers"));
+    assert_non_null(strstr(lckv_last_error(), "at most 1000 normalizers"));
     text.length = 0;
     OK(text_printf(&text, "{\"type\": \"TemplateProcessing\", \"single\": ["));
     for (int i = 0; i < 600; i++) OK(text_printf(&text, "{\"SpecialToken\": {\"id\": \"s\"}}, "));

@@ -110,15 +110,15 @@ static void test_patterns_that_are_refused_by_name(void **state) {
         {"\\Q", "\\Q"},
         {"\\0", "\\0"},
         {"a\\12", "\\1"},
-        {"(?<name>a)", "a group of a kind"},
-        {"(?#note)", "a group of a kind"},
+        {"(?<name>a)", "a group other than"},
+        {"(?#note)", "a group other than"},
         {"(?x)a", "option other than i and m"},
         {"(?s)a", "option other than i and m"},
-        {"a(?i)b", "behind the start of its group"},
+        {"a(?i)b", "not at the start of its group"},
         {"(*FAIL)", "a verb"},
         {"[a&&]", "an empty set"},
         {"[&&a]", "an empty set"},
-        {"[a&&[b]", "a set without its end"},
+        {"[a&&[b]", "a set without an end"},
         {"(?i:[a\\p{Lu}])", "a class of upper or lower case"},
         {"(?i:[[:lower:]])", "a class of upper or lower case"},
         {"[a-[b]]", "a range that ends in a set"},
@@ -132,25 +132,25 @@ static void test_patterns_that_are_refused_by_name(void **state) {
         {"\\p{Punct}", "the property 'Punct'"},
         {"\\p{Nonsense}", "the property 'Nonsense'"},
         {"\\pL", "without a name in braces"},
-        {"\\p{L", "of another form"},
+        {"\\p{L", "not of the form"},
         {"\\xE4", "a byte above 7F"},
         {"\\x{110000}", "does not compile"},
         {"\\u12", "a malformed"},
         {"(?i)stra\xC3\x9F"
          "e",
-         "(?i) holds"},
-        {"(?i:\xC3\xA9)", "(?i) holds"},
-        {"(?i:[\xC3\x80-\xC3\xBF])", "(?i) holds"},
-        {"(?i)\\x{DF}", "(?i) holds"},
-        {"(?i)off", "(?i) holds"},
-        {"(a", "a group without its end"},
-        {"a)", "closes nothing"},
-        {"[a", "a set without its end"},
-        {"a\\", "a backslash at its end"},
+         "with (?i)"},
+        {"(?i:\xC3\xA9)", "with (?i)"},
+        {"(?i:[\xC3\x80-\xC3\xBF])", "with (?i)"},
+        {"(?i)\\x{DF}", "with (?i)"},
+        {"(?i)off", "with (?i)"},
+        {"(a", "a group without an end"},
+        {"a)", "unmatched closing parenthesis"},
+        {"[a", "a set without an end"},
+        {"a\\", "a backslash at the end"},
         {"*a", "repeats nothing"},
         {"(|+)", "repeats nothing"},
         {"{2}", "repeats nothing"},
-        {"a{3,2}", "below its start"},
+        {"a{3,2}", "less than its start"},
         {"(?<=a+)b", "does not compile"},
         {"a{99999}", "does not compile"},
     };
@@ -172,7 +172,7 @@ static void test_a_pattern_that_takes_too_long_gives_up(void **state) {
     OK(pattern_compile(expression, strlen(expression), false, "file", &p));
     pattern_scan scan = pattern_scan_start(p, text, sizeof text);
     assert_int_equal(pattern_scan_next(p, &scan), LCKV_ERROR_UNSUPPORTED);
-    assert_non_null(strstr(lckv_last_error(), "gave up"));
+    assert_non_null(strstr(lckv_last_error(), "exceeded the limits"));
     pattern_free(p);
 }
 

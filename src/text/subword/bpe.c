@@ -1,4 +1,4 @@
-/* Encoding by a BPE model: see bpe.h; bpe_read.c reads one. */
+/* Encoding with a BPE model, see bpe.h. bpe_read.c reads the model. */
 #include "text/subword/bpe.h"
 
 #include "base/utf8.h"
@@ -31,15 +31,16 @@ static bool has_byte_tokens(const bpe *b, const char *character, size_t bytes) {
     return true;
 }
 
-/* A character that is no token becomes its bytes' tokens, where the model has them all. */
+/* A character without a token becomes the tokens of its bytes, if the model has all of them. */
 static bool push_bytes(bpe *b, const char *character, size_t bytes) {
     if (!has_byte_tokens(b, character, bytes)) return false;
     for (size_t i = 0; i < bytes; i++) merge_push(&b->work, b->byte_ids[(unsigned char)character[i]]);
     return true;
 }
 
-/* The characters of a word as symbols. An unknown token waits for the next known character, so that unknown ones beside
- * it can fuse with it; bytes do not end the wait. (Both as in the tokenizers library, whose ids are the measure.) */
+/* Converts the characters of a word to symbols. An unknown token is emitted at the next known character, so that
+ * adjacent unknown characters can be fused; byte tokens do not end the run. (Both as in the tokenizers library, whose
+ * ids are the reference.) */
 static int push_characters(bpe *b, const char *word, size_t bytes) {
     bool unknown = false;
     for (size_t at = 0, length; at < bytes; at += length) {
@@ -52,8 +53,8 @@ static int push_characters(bpe *b, const char *word, size_t bytes) {
             merge_push(&b->work, id);
         } else if (!push_bytes(b, word + at, length) && b->unk_token) {
             REQUIRE(b->unk_id != NO_TOKEN, LCKV_ERROR_FORMAT,
-                    "tokenizer: U+%04X has no token, and the unk_token '%s' is not in the model's vocabulary",
-                    code_point, b->unk_token);
+                    "tokenizer: U+%04X has no token, and 'vocab' does not contain the unk_token '%s'", code_point,
+                    b->unk_token);
             if (unknown && !b->fuse_unk) merge_push(&b->work, b->unk_id);
             unknown = true;
         }
@@ -62,8 +63,9 @@ static int push_characters(bpe *b, const char *word, size_t bytes) {
     return LCKV_OK;
 }
 
-/* LCKV_ERROR_TOO_LONG if a long text must have more tokens than `out` may take: a token covers at most `longest` bytes
- * of the characters that the model knows. The others are left out, because any number of them may become one token. */
+/* Returns LCKV_ERROR_TOO_LONG if a long text certainly has more tokens than `out` may take: a token covers at most
+ * `longest` bytes of characters that the model knows. Other characters do not count, because any number of them may
+ * become one token. */
 static int check_length(const bpe *b, const char *text, size_t bytes, const id_list *out) {
     uint32_t code_point;
     size_t covered = 0;
@@ -95,8 +97,7 @@ static int encode_word(bpe *b, const char *word, size_t bytes, id_list *out) {
     return LCKV_OK;
 }
 
-/* No token grows across `at`: both characters are tokens, so that whatever ends and begins there ends and begins with
- * them, and no merge joins these two. */
+/* Whether no token can span `at`: both neighbours are tokens, and no merge joins them. */
 static bool is_bound(const bpe *b, const char *text, size_t before, size_t at) {
     uint32_t left, right;
     size_t left_bytes = utf8_next(text + before, &left), right_bytes = utf8_next(text + at, &right);

@@ -1,4 +1,4 @@
-/* Reading the "model" of a tokenizer file: see bpe.h. */
+/* Reading the "model" of a tokenizer file, see bpe.h. */
 #include "base/utf8.h"
 #include "text/subword/bpe.h"
 #include "text/subword/component.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Settings that would change ids and are not supported, unless they are what switches them off. */
+/* Unsupported settings that would change ids must be off. */
 static int refuse_settings(const component *c) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     double dropout;
@@ -41,14 +41,14 @@ static int read_vocabulary(const component *c, vocabulary *v) {
     const char *token;
     json_t *id;
     json_object_foreach((json_t *)(uintptr_t)tokens, token, id) {
-        REQUIRE(json_is_integer(id), LCKV_ERROR_FORMAT, "%s: the id of the token '%.80s' should be a whole number",
+        REQUIRE(json_is_integer(id), LCKV_ERROR_FORMAT, "%s: the id of the token '%.80s' should be an integer",
                 c->where, token);
         TRY(vocabulary_add(v, token, strlen(token), json_integer_value(id), false, c->where));
     }
     return LCKV_OK;
 }
 
-/* The ids that encoding asks for again and again. */
+/* Ids that encoding needs often. */
 static void index_characters(bpe *b) {
     for (uint32_t c = 0; c < BPE_CHARACTERS; c++) {
         char character[4];
@@ -68,7 +68,7 @@ static size_t longest_token(const vocabulary *v) {
     return longest;
 }
 
-/* The two sides of a merge: "left right", or ["left", "right"] where a side may hold spaces. */
+/* The two sides of a merge: "left right", or ["left", "right"], where a side may contain spaces. */
 static int merge_sides(const json_t *merge, const char *where, size_t rank, const char *sides[2], size_t bytes[2]) {
     const json_t *left = json_array_get(merge, 0), *right = json_array_get(merge, 1);
     if (json_is_string(left) && json_is_string(right) && json_array_size(merge) == 2) {
@@ -90,12 +90,12 @@ static int merge_sides(const json_t *merge, const char *where, size_t rank, cons
 
 static int merge_token(const bpe *b, const char *token, size_t bytes, const char *where, size_t rank, int32_t *id) {
     *id = bpe_find(b, token, bytes);
-    REQUIRE(*id != NO_TOKEN, LCKV_ERROR_FORMAT, "%s: merge %zu needs the token '%.*s', which 'vocab' does not have",
+    REQUIRE(*id != NO_TOKEN, LCKV_ERROR_FORMAT, "%s: merge %zu requires the token '%.*s', which 'vocab' does not have",
             where, rank, (int)(bytes < 80 ? bytes : 80), token);
     return LCKV_OK;
 }
 
-/* Notes which characters the merge brings together. */
+/* Records which characters the merge joins. */
 static int note_join(bpe *b, const char *const sides[2], const size_t bytes[2]) {
     uint32_t left, right;
     if (!bytes[0] || !bytes[1]) return LCKV_OK;
@@ -129,7 +129,7 @@ static int read_merges(bpe *b, const component *c) {
     if (status < 0) return status;
     json_array_foreach((json_t *)(uintptr_t)merges, index, merge) {
         const char *text = json_string_value(merge);
-        if (text && !strncmp(text, "#version", 8)) continue; /* the first line of merges.txt, kept by old writers */
+        if (text && !strncmp(text, "#version", 8)) continue; /* the first line of merges.txt, which old writers kept */
         status = read_merge(b, merge, c->where, rank++, &whole);
         if (status < 0) break;
     }
@@ -140,7 +140,7 @@ static int read_merges(bpe *b, const component *c) {
 int bpe_read(bpe *b, const json_t *model, vocabulary *v, const char *name) {
     component c;
     *b = (bpe){.vocabulary = v};
-    /* early files do not name the type of their model */
+    /* early files have no type */
     TRY(component_open(model, name, "model", json_object_get(model, "merges") ? "BPE" : NULL, &c));
     if (strcmp(c.type, "BPE") != 0) return component_unsupported(&c);
     TRY(component_keys(&c, "dropout unk_token continuing_subword_prefix end_of_word_suffix fuse_unk byte_fallback "

@@ -1,4 +1,4 @@
-/* Parts of tokenizer files: see component.h. */
+/* Components of tokenizer files, see component.h. */
 #include "text/subword/component.h"
 
 #include <stdio.h>
@@ -17,7 +17,7 @@ int component_open(const json_t *object, const char *file, const char *part, con
 static bool listed(const char *keys, const char *key) {
     size_t length = strlen(key);
     if (!length || strchr(key, ' '))
-        return false; /* no key of ours is empty, and searching for nothing would not end */
+        return false; /* no supported key is empty, and searching for an empty one would not end */
     for (const char *at = keys; (at = strstr(at, key)); at += length) {
         bool begins = at == keys || at[-1] == ' ', ends = at[length] == ' ' || at[length] == 0;
         if (begins && ends) return true;

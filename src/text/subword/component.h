@@ -1,13 +1,14 @@
-/* What the readers of a tokenizer file's parts share: each part is an object with a "type" and that type's keys.
+/* Helpers to read the components of a tokenizer file. Each component is an object with a "type" and the keys of that
+ * type.
  *
- * A key that nobody knows is refused, since it might change ids; so is a type that nobody knows, by whoever reads it.
- */
+ * Unknown keys and unknown types are rejected, because they might change ids. */
 #ifndef TEXT_SUBWORD_COMPONENT_H
 #define TEXT_SUBWORD_COMPONENT_H
 
 #include "base/json.h"
 
-/* Steps of a normalizer, pre-tokenizer or decoder, once sequences are flattened: each is a pass over the text. */
+/* Maximum number of steps of a normalizer, pre-tokenizer or decoder, when sequences are flattened; each is a pass over
+ * the text. */
 enum { COMPONENT_MOST_STEPS = 1000 };
 
 typedef struct component {
@@ -16,17 +17,17 @@ typedef struct component {
     char where[320]; /* "FILE: pre_tokenizer 'Split'", for errors */
 } component;
 
-/* `part` is "normalizer", "decoder" and so on. `type` stands for an absent one ("": this part has
- * none); NULL: there must be one. */
+/* `part` is "normalizer", "decoder" and so on. `type`: value if "type" is absent ("": this part has none); NULL: it is
+ * required. */
 int component_open(const json_t *object, const char *file, const char *part, const char *type, component *out);
 
-/* Refuses keys other than "type" and those of `keys`, which are separated by spaces. */
+/* Rejects keys other than "type" and those in `keys`, which are separated by spaces. */
 int component_keys(const component *c, const char *keys);
 
-/* The error for a type that `part` does not have here. */
+/* Error for an unknown type of `part`. */
 int component_unsupported(const component *c);
 
-/* The value of a key that must be there and be a string. */
+/* The value of a required key, a string. */
 int component_string(const component *c, const char *key, const char **out, size_t *bytes);
 
 /* The objects of a "Sequence": the array under `key`. */

@@ -6,7 +6,7 @@
 
 int id_list_check(const id_list *list, size_t count) {
     REQUIRE(!list->most || (list->count <= list->most && count <= list->most - list->count), LCKV_ERROR_TOO_LONG,
-            "the text has more than %zu tokens, which is the limit", list->most);
+            "the text has more than %zu tokens, the limit", list->most);
     return LCKV_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Byte-pair merging: see merge.h. */
+/* Byte-pair merging, see merge.h. */
 #include "text/subword/merge.h"
 
 #include "base/work.h"
@@ -9,7 +9,7 @@
 int merge_reserve(merge_work *work, size_t symbols) {
     if (symbols <= work->capacity) return LCKV_OK;
     REQUIRE(symbols < INT32_MAX / 2, LCKV_ERROR_UNSUPPORTED,
-            "a piece of text of %zu bytes; at most 1 GiB can be tokenized at once", symbols);
+            "the text has a segment of %zu bytes; at most 1 GiB can be tokenized at once", symbols);
     size_t capacity = work->capacity ? work->capacity * 2 : 256;
     if (capacity < symbols) capacity = symbols;
     merge_free(work);
@@ -67,7 +67,7 @@ static merge_candidate take_first(merge_work *work) {
     return first;
 }
 
-/* The merge of the symbol at `position` with the next one; false where there is none. */
+/* The merge of the symbol at `position` with the next one; false if there is none. */
 static bool candidate_at(const merge_work *work, const pair_table *merges, int32_t position, merge_candidate *out) {
     if (position < 0 || work->symbols[position].next < 0) return false;
     int32_t left = work->symbols[position].id, right = work->symbols[work->symbols[position].next].id;
@@ -76,7 +76,7 @@ static bool candidate_at(const merge_work *work, const pair_table *merges, int32
     return value != NULL;
 }
 
-/* There is room: n symbols give n-1 candidates, and a merge, of which there are at most n-1, takes one and adds two. */
+/* There is room: n symbols have n-1 candidates, and each of at most n-1 merges removes one and adds two. */
 static void add_candidate(merge_work *work, const pair_table *merges, int32_t position) {
     merge_candidate *place = &work->heap[work->heap_count];
     work->steps++;
@@ -97,8 +97,7 @@ int merge_word(merge_work *work, const pair_table *merges, id_list *out) {
     for (int32_t i = 0; i < (int32_t)work->count; i++) add_candidate(work, merges, i);
     while (work->heap_count) {
         merge_candidate chosen = take_first(work), now;
-        /* a candidate is stale where one of its symbols has changed since, unless the pair still gives the same token
-         */
+        /* a candidate is stale if one of its symbols has changed, unless the pair still gives the same token */
         if (work->symbols[chosen.position].id == NO_TOKEN) continue;
         if (candidate_at(work, merges, chosen.position, &now) && now.merged == chosen.merged)
             merge_at(work, merges, chosen);

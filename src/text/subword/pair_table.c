@@ -1,4 +1,4 @@
-/* A hash table over pairs: see pair_table.h. */
+/* Hash table of pairs, see pair_table.h. */
 #include "text/subword/pair_table.h"
 
 #include "base/rng.h"
@@ -10,7 +10,8 @@
 #define PAIR_FREE UINT64_MAX
 
 static pair_slot *slot_of(const pair_table *t, uint64_t key) {
-    uint64_t hash = hash_multiply(key ^ t->seed, 0x9E3779B97F4A7C15u ^ t->seed); /* twice: ids are often in a row */
+    uint64_t hash =
+        hash_multiply(key ^ t->seed, 0x9E3779B97F4A7C15u ^ t->seed); /* twice, because ids are often consecutive */
     size_t mask = t->slot_count - 1, slot = (size_t)hash_multiply(hash, 0xD1B54A32D192ED03u) & mask, begin = slot;
     while (t->slots[slot].key != key && t->slots[slot].key != PAIR_FREE) slot = (slot + 1) & mask;
     work_count(1 + ((slot - begin) & mask));

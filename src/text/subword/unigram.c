@@ -1,4 +1,4 @@
-/* Encoding by a Unigram model: see unigram.h; unigram_read.c reads one. */
+/* Encoding with a Unigram model, see unigram.h. unigram_read.c reads the model. */
 #include "text/subword/unigram.h"
 
 #include "base/utf8.h"
@@ -17,7 +17,7 @@ void unigram_free(unigram *u) {
 static int reserve(unigram *u, size_t bytes) {
     if (bytes < u->capacity) return LCKV_OK;
     REQUIRE(bytes < INT32_MAX / 2, LCKV_ERROR_UNSUPPORTED,
-            "a piece of text of %zu bytes; at most 1 GiB can be tokenized at once", bytes);
+            "the text has a segment of %zu bytes; at most 1 GiB can be tokenized at once", bytes);
     size_t capacity = u->capacity ? u->capacity * 2 : 1024;
     if (capacity <= bytes) capacity = bytes + 1;
     free(u->ends);
@@ -41,13 +41,13 @@ static const unigram_node *child_of(const unigram *u, const unigram_node *node, 
     return low < node->children && children[low].byte == byte ? &children[low] : NULL;
 }
 
-/* A token that ends at `end`; of rows with equal scores the first one found stays. */
+/* Considers a token that ends at `end`. Among paths with equal scores the first one found is kept. */
 static void offer(unigram_end *end, double score, size_t token_bytes, int32_t id) {
     if (end->token_bytes && score <= end->score) return;
     *end = (unigram_end){score, (uint32_t)token_bytes, id};
 }
 
-/* Offers all tokens that begin at `at`; true where one of them is the character there. */
+/* Considers all tokens that start at `at`. Returns true if one of them is the character there. */
 static bool offer_tokens(unigram *u, const char *text, size_t bytes, size_t at, size_t character_bytes) {
     const unigram_node *node = u->nodes;
     bool single = false;
@@ -76,8 +76,8 @@ static int find_best_row(unigram *u, const char *text, size_t bytes) {
     return LCKV_OK;
 }
 
-/* Appends, last one first, the ids of unknown text: a token after all (unknown characters side by side may be one), its
- * bytes, or unk. */
+/* Appends, in reverse order, the ids of unknown text: a token (adjacent unknown characters may form one), its bytes, or
+ * unk. */
 static int append_unknown(const unigram *u, const char *text, size_t bytes, id_list *out) {
     int32_t whole = vocabulary_find(u->vocabulary, text, bytes);
     if (whole != NO_TOKEN && !u->vocabulary->tokens[whole].added) return id_list_append(out, &whole, 1);
@@ -88,10 +88,10 @@ static int append_unknown(const unigram *u, const char *text, size_t bytes, id_l
     return LCKV_OK;
 }
 
-/* Appends the best row, last token first. Unknown tokens side by side are one. */
+/* Appends the best path in reverse order. Adjacent unknown characters are one token. */
 static int append_backwards(const unigram *u, const char *text, size_t bytes, id_list *out) {
     work_count(bytes);
-    size_t unknown_end = 0; /* of the unknown text that is still open, 0: there is none */
+    size_t unknown_end = 0; /* of the current run of unknown text; 0: none */
     for (size_t end = bytes; end > 0; end -= u->ends[end].token_bytes) {
         int32_t id = u->ends[end].id;
         if (id == u->unk_id) {

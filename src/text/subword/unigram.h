@@ -1,9 +1,9 @@
-/* The Unigram model of a tokenizer file (SentencePiece's default): every token has a score, the logarithm of its
- * probability, and a piece of text becomes the row of tokens of the highest sum (Kudo, "Subword Regularization", ACL
- * 2018, section 3.2).
+/* Unigram model of a tokenizer file (the default of SentencePiece): each token has a score, its log-probability, and a
+ * segment of text becomes the sequence of tokens with the highest sum (Kudo, "Subword Regularization", ACL 2018,
+ * section 3.2).
  *
- * Viterbi's algorithm over a trie: for n bytes and tokens of at most m bytes O(n m) steps. Ties, unknown characters and
- * byte fallback are as in the tokenizers library. Left out: sampling (`alpha`, `nbest_size`). */
+ * Viterbi's algorithm over a trie takes O(n m) steps for n bytes and tokens of at most m bytes. Ties, unknown
+ * characters and byte fallback are as in the tokenizers library. Sampling (`alpha`, `nbest_size`) is not supported. */
 #ifndef TEXT_SUBWORD_UNIGRAM_H
 #define TEXT_SUBWORD_UNIGRAM_H
 
@@ -13,21 +13,21 @@
 
 #include <jansson.h>
 
-/* Longest token, which bounds the steps for a byte of text; SentencePiece's own limit is 16 characters, and longer ones
- * are rows of spaces and user-defined symbols. */
+/* Maximum token length, which bounds the steps per byte of text. SentencePiece's own limit is 16 characters; longer
+ * tokens are runs of spaces and user-defined symbols. */
 enum { UNIGRAM_TOKEN_BYTES = 512 };
 
 typedef struct unigram_node {
-    uint32_t child; /* its first child; children lie together, sorted by byte */
-    int32_t id;     /* of the token that ends here, NO_TOKEN where none does */
+    uint32_t child; /* its first child; children are adjacent and sorted by byte */
+    int32_t id;     /* of the token that ends here; NO_TOKEN if there is none */
     uint16_t children;
-    uint8_t byte; /* that leads here */
+    uint8_t byte; /* that leads to this node */
 } unigram_node;
 
 typedef struct unigram_end {
-    double score; /* of the best row of tokens that ends here */
+    double score; /* of the best path that ends here */
     uint32_t token_bytes;
-    int32_t id; /* of that row's last token */
+    int32_t id; /* of the last token of that path */
 } unigram_end;
 
 typedef struct unigram {
@@ -36,16 +36,16 @@ typedef struct unigram {
     unigram_node *nodes;
     size_t node_count;
     double unk_score;
-    int32_t unk_id; /* NO_TOKEN: an unknown character is an error */
+    int32_t unk_id; /* NO_TOKEN: unknown characters are an error */
     bool byte_fallback;
     int32_t byte_ids[256]; /* of <0x00> to <0xFF> */
-    unigram_end *ends;     /* [capacity] room for encoding, kept between texts */
+    unigram_end *ends;     /* [capacity] work space, reused between texts */
     size_t capacity;
     word_cache cache;
 } unigram;
 
-/* Reads the file's "model", putting its tokens into `v`, which must be empty and outlive the model. `name` is the file.
- * On failure too unigram_free() releases what was begun. */
+/* Reads the file's "model" and adds its tokens to `v`, which must be empty and outlive the model. `name` is the file.
+ * Also on failure, unigram_free() releases what was allocated. */
 int unigram_read(unigram *u, const json_t *model, vocabulary *v, const char *name);
 void unigram_free(unigram *u);
 

@@ -1,4 +1,4 @@
-/* Reading a Unigram model: see unigram.h. */
+/* Reading a Unigram model, see unigram.h. */
 #include "base/work.h"
 #include "text/subword/component.h"
 #include "text/subword/unigram.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the score of an unknown character lies below the lowest one (SentencePiece's kUnkPenalty). */
+/* Difference between the lowest score and the score of an unknown character (SentencePiece's kUnkPenalty). */
 static const double UNKNOWN_PENALTY = 10;
 
 /* ---- the vocabulary */
@@ -50,7 +50,7 @@ static int read_unknown(unigram *u, const component *c, const vocabulary *v) {
     return LCKV_OK;
 }
 
-/* ---- the trie, breadth first from the sorted tokens */
+/* ---- the trie, built breadth first from the sorted tokens */
 
 typedef struct token_text {
     const unsigned char *text;
@@ -65,14 +65,14 @@ static int by_text(const void *a, const void *b) {
     return order ? order : (left->bytes > right->bytes) - (left->bytes < right->bytes);
 }
 
-/* The tokens below a node: [first, end) of the sorted ones, which share its `depth` bytes. */
+/* The tokens below a node: [first, end) of the sorted tokens, which share `depth` bytes. */
 typedef struct span {
     uint32_t first, end, depth;
 } span;
 
 typedef struct trie_work {
     token_text *tokens; /* [count], sorted */
-    span *spans;        /* [capacity], as the nodes */
+    span *spans;        /* [capacity], parallel to the nodes */
     size_t count, capacity;
 } trie_work;
 
@@ -100,7 +100,7 @@ static int add_children(unigram *u, trie_work *w, size_t node, const char *where
     span s = w->spans[node];
     uint32_t at = s.first;
     if (at < s.end && w->tokens[at].bytes == s.depth) u->nodes[node].id = w->tokens[at++].id;
-    if (s.depth == 0) u->nodes[node].id = NO_TOKEN; /* the empty token stands nowhere */
+    if (s.depth == 0) u->nodes[node].id = NO_TOKEN; /* the empty token is not in the trie */
     u->nodes[node].child = (uint32_t)u->node_count;
     work_count(s.end - s.first);
     while (at < s.end) {

@@ -1,4 +1,4 @@
-/* The tokens of a tokenizer: see vocabulary.h. */
+/* Vocabulary of a tokenizer, see vocabulary.h. */
 #include "text/subword/vocabulary.h"
 
 #include "base/rng.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Fewer than eight bytes as a number; their count is not part of it. */
+/* Up to seven bytes as a number, without their count. */
 static uint64_t read_few(const char *text, size_t bytes) {
     const unsigned char *s = (const unsigned char *)text;
     uint32_t first, last;
@@ -25,11 +25,11 @@ uint32_t text_hash(const char *text, size_t bytes, uint64_t seed) {
         hash = hash_multiply(hash ^ eight, 0x9E3779B97F4A7C15u ^ seed);
     }
     hash = hash_multiply(hash ^ read_few(text, bytes), 0xD1B54A32D192ED03u ^ seed);
-    hash = hash_multiply(hash, 0x9E3779B97F4A7C15u); /* once more: tokens are often numbers in a row */
+    hash = hash_multiply(hash, 0x9E3779B97F4A7C15u); /* again, because tokens are often consecutive numbers */
     return (uint32_t)(hash ^ hash >> 32);
 }
 
-/* The slot that holds a token, or the free one where it belongs. */
+/* The slot of a token, or the free slot where it belongs. */
 static uint32_t slot_of(const vocabulary *v, const char *token, size_t bytes) {
     uint32_t mask = v->slot_count - 1, slot = text_hash(token, bytes, v->seed) & mask, begin = slot;
     for (; v->slots[slot] != NO_TOKEN; slot = (slot + 1) & mask) {
@@ -73,7 +73,7 @@ static int grow_tokens(vocabulary *v, int32_t id) {
 static int add(vocabulary *v, const char *token, size_t bytes, int64_t id, bool added, const char *name) {
     REQUIRE(id >= 0 && id <= VOCABULARY_MAX_ID, LCKV_ERROR_FORMAT,
             "%s: the token '%.80s' has id %" PRId64 "; ids go from 0 to %d", name, token, id, VOCABULARY_MAX_ID);
-    REQUIRE(bytes <= UINT32_MAX, LCKV_ERROR_FORMAT, "%s: a token of %zu bytes", name, bytes);
+    REQUIRE(bytes <= UINT32_MAX, LCKV_ERROR_FORMAT, "%s: a token of %zu bytes is too long", name, bytes);
     const token_entry *taken = vocabulary_entry(v, id);
     if (taken)
         return fail(LCKV_ERROR_FORMAT, "%s: the tokens '%.80s' and '%.80s' have the same id %" PRId64, name,
@@ -82,7 +82,7 @@ static int add(vocabulary *v, const char *token, size_t bytes, int64_t id, bool 
     TRY(grow_slots(v));
     size_t begin = v->text.length;
     TRY(text_append(&v->text, token, bytes));
-    TRY(text_append(&v->text, "", 1)); /* so that messages can quote it */
+    TRY(text_append(&v->text, "", 1)); /* so that error messages can quote it */
     v->tokens[id] = (token_entry){.begin = begin, .bytes = (uint32_t)bytes, .present = true, .added = added};
     v->slots[slot_of(v, token, bytes)] = (int32_t)id;
     v->count++;

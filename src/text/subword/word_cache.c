@@ -1,4 +1,4 @@
-/* A cache of short words: see word_cache.h. */
+/* Word cache, see word_cache.h. */
 #include "text/subword/word_cache.h"
 
 #include "text/subword/vocabulary.h"

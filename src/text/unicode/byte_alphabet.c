@@ -1,4 +1,4 @@
-/* The alphabet of byte-level BPE: see byte_alphabet.h. */
+/* Alphabet of byte-level BPE, see byte_alphabet.h. */
 #include "text/unicode/byte_alphabet.h"
 
 #include "base/utf8.h"
@@ -7,7 +7,7 @@ static bool stands_for_itself(uint32_t byte) {
     return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);
 }
 
-/* The bytes that do not stand for themselves are 0-20, 7F-A0 and AD. */
+/* Bytes that do not represent themselves: 00-20, 7F-A0 and AD. */
 static uint32_t character_of(uint32_t byte) {
     if (stands_for_itself(byte)) return byte;
     return 0x100 + (byte <= 0x20 ? byte : byte <= 0xA0 ? byte - 0x7F + 0x21 : 0x43);

@@ -1,4 +1,4 @@
-/* SentencePiece's table of replaced texts: see charsmap.h. */
+/* Replacement table of SentencePiece, see charsmap.h. */
 #include "text/unicode/charsmap.h"
 
 #include "base/utf8.h"
@@ -11,7 +11,7 @@
 enum { GRAPHEME_BYTES = 6 }; /* longer grapheme clusters are looked up character by character */
 
 struct charsmap {
-    text_buffer bytes; /* decoded: the length of the trie, the trie, the texts */
+    text_buffer bytes; /* decoded: the length of the trie, the trie, the replacements */
     uint32_t *units;   /* [unit_count] of the trie */
     size_t unit_count;
     const char *texts; /* [text_bytes] in `bytes` */
@@ -52,12 +52,12 @@ static int open_table(charsmap *map, const char *name) {
     if (b->length == 0) return LCKV_OK;
     size_t trie_bytes = b->length >= 4 ? little_endian(b->data) : SIZE_MAX;
     REQUIRE(b->length >= 4 && trie_bytes <= b->length - 4 && trie_bytes % 4 == 0 && trie_bytes > 0, LCKV_ERROR_FORMAT,
-            "%s: 'precompiled_charsmap' is damaged: its trie should lie in its %zu bytes", name, b->length);
+            "%s: 'precompiled_charsmap' is damaged: the trie exceeds its %zu bytes", name, b->length);
     map->unit_count = trie_bytes / 4;
     map->texts = b->data + 4 + trie_bytes;
     map->text_bytes = b->length - 4 - trie_bytes;
     REQUIRE(utf8_valid(map->texts, map->text_bytes), LCKV_ERROR_FORMAT,
-            "%s: 'precompiled_charsmap' is damaged: its texts are not UTF-8", name);
+            "%s: 'precompiled_charsmap' is damaged: the replacements are not UTF-8", name);
     map->units = malloc(trie_bytes);
     REQUIRE(map->units, LCKV_ERROR_MEMORY, "%s: no memory for 'precompiled_charsmap'", name);
     for (size_t i = 0; i < map->unit_count; i++) map->units[i] = little_endian(b->data + 4 + 4 * i);
@@ -84,7 +84,7 @@ void charsmap_free(charsmap *map) {
     free(map);
 }
 
-/* ---- the double array: a unit has a label in its low bits, a flag for "a value follows", and an offset */
+/* ---- double array: a unit has a label in its low bits, a flag "a value follows", and an offset */
 
 static bool has_value(uint32_t unit) {
     return unit >> 8 & 1;
@@ -98,8 +98,8 @@ static uint32_t offset_of(uint32_t unit) {
     return unit >> 10 << ((unit & UINT32_C(1) << 9) >> 6);
 }
 
-/* The value of the shortest beginning of `text` in the trie; false where there is none. A damaged trie may point
- * anywhere: what lies outside is not there. */
+/* The value of the shortest prefix of `text` in the trie; false if there is none. Indices from a damaged trie may be
+ * out of range; such units count as absent. */
 static bool shortest_match(const charsmap *map, const char *text, size_t bytes, uint32_t *value) {
     if (!map->unit_count) return false;
     uint32_t at = offset_of(map->units[0]);
@@ -118,7 +118,7 @@ static bool shortest_match(const charsmap *map, const char *text, size_t bytes, 
     return false;
 }
 
-/* Appends what a part of the text becomes; `*found` is false where the table does not have it. */
+/* Appends the replacement of a part of the text. *found is false if the table has no entry for it. */
 static int replace_part(const charsmap *map, const char *part, size_t bytes, text_buffer *out, bool *found) {
     uint32_t begin;
     *found = shortest_match(map, part, bytes, &begin) && begin < map->text_bytes &&

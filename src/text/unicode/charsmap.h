@@ -1,8 +1,8 @@
-/* The normalizer "Precompiled": SentencePiece's table of what texts are replaced by, as its models carry it.
+/* The normalizer "Precompiled": SentencePiece's table of replacements, as its models contain it.
  *
- * The table is a trie of the replaced texts, packed into a double array (Yata's darts-clone), and the texts that they
- * become, each closed by NUL. It is looked up for whole grapheme clusters of up to five bytes, then for single
- * characters, and as in the tokenizers library a cluster becomes what its shortest beginning in the table becomes. */
+ * The table is a trie of the replaced texts, packed into a double array (Yata's darts-clone), and the NUL-terminated
+ * replacements. Grapheme clusters of up to five bytes are looked up first, then single characters. As in the tokenizers
+ * library, a cluster is replaced by the entry of its shortest prefix in the table. */
 #ifndef TEXT_UNICODE_CHARSMAP_H
 #define TEXT_UNICODE_CHARSMAP_H
 
@@ -10,11 +10,12 @@
 
 typedef struct charsmap charsmap;
 
-/* `base64` is "precompiled_charsmap" of a tokenizer.json. Errors quote `name`. An empty table replaces nothing. */
+/* `base64`: the value of "precompiled_charsmap" in a tokenizer.json. Errors quote `name`. An empty table replaces
+ * nothing. */
 int charsmap_read(const char *base64, size_t bytes, const char *name, charsmap **out);
 void charsmap_free(charsmap *map);
 
-/* Appends what `text` (valid UTF-8) becomes. */
+/* Appends `text` (valid UTF-8) with all replacements. */
 int charsmap_apply(const charsmap *map, const char *text, size_t bytes, text_buffer *out);
 
 #endif

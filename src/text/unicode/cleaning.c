@@ -1,4 +1,4 @@
-/* Normalizers that look at one character at a time: see cleaning.h. The ranges are those of the tokenizers library. */
+/* Normalizers for single characters, see cleaning.h. The ranges are those of the tokenizers library. */
 #include "text/unicode/cleaning.h"
 
 #include "base/utf8.h"
@@ -30,7 +30,7 @@ static bool is_chinese(uint32_t c) {
     return false;
 }
 
-/* What a character becomes: itself, a space, or nothing (NUL). */
+/* The replacement of a character: itself, a space, or nothing (NUL). */
 enum { DROPPED = 0 };
 
 static uint32_t clean_controls(uint32_t c) {

@@ -1,9 +1,9 @@
-/* Compiling and matching through PCRE2: see pattern.h.
+/* Compiling and matching with PCRE2, see pattern.h.
  *
- * Time. PCRE2 tries each place of the text in turn, and an attempt may look as far ahead as it wants, so that an
+ * Time. PCRE2 tries each position of the text in turn, and an attempt can look ahead without limit, so that an
  * expression such as \s+$ takes quadratic time in a run of spaces. Therefore a search sees only a window of WINDOW
- * bytes. In PCRE2's mode PARTIAL_HARD an attempt that comes to the window's end says so: what it says otherwise does
- * not depend on what follows. An attempt that needs more is made again, alone, in a window of twice the size and so on.
+ * bytes. In the mode PARTIAL_HARD, PCRE2 reports an attempt that reaches the end of the window; all other results do
+ * not depend on what follows. An attempt that needs more is repeated alone in a window of twice the size, and so on.
  * Windows larger than WINDOW count as work, and a text whose work exceeds its allowance is an error. */
 #define _GNU_SOURCE /* memmem() */
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -16,23 +16,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Backtracking state of the compiled code grows with the text for some expressions; this much of a stack may be used
- * before a match is given up. It is reserved, not touched, until needed. */
+/* Maximum stack for the backtracking state of compiled code, which grows with the text for some expressions. The memory
+ * is reserved, and touched only when needed. */
 enum { STACK_START_BYTES = 32 << 10, STACK_LIMIT_BYTES = 64 << 20 };
 
 enum { WINDOW = 1 << 10, ALLOWANCE = 1 << 28, ALLOWANCE_PER_BYTE = 64 };
 
-/* Steps that an attempt may take: some for each byte of the window (a run of white space is walked to its end and
- * back), and no more, so that an expression whose time explodes ends in an error. */
+/* Maximum number of steps of an attempt: some for each byte of the window (a run of white space is walked to its end
+ * and back), so that an expression with exponential time ends in an error. */
 static uint32_t step_limit(size_t window) {
     const uint32_t least = 1000000, per_byte = 16;
     return window < (UINT32_MAX - least) / per_byte ? least + per_byte * (uint32_t)window : UINT32_MAX;
 }
 
 struct pattern {
-    char *literal; /* what is looked for; NULL: an expression */
+    char *literal; /* the literal to search for; NULL: an expression */
     size_t literal_bytes;
-    uint64_t spent, allowance; /* work on the text at hand: see the top of this file */
+    uint64_t spent, allowance; /* work on the current text, see the top of this file */
     pcre2_code *code;
     pcre2_match_data *found;
     pcre2_match_context *context;
@@ -45,8 +45,7 @@ static int library_fail(int code, const char *name, const char *what) {
     return fail(LCKV_ERROR_UNSUPPORTED, "%s: %s: %s", name, what, message);
 }
 
-/* Ruby's anchors match at every line, whose end is \n alone. NULL with PCRE2's code on
- * failure. */
+/* Ruby's anchors match at every line, and only \n ends a line. Returns NULL and PCRE2's code on failure. */
 static pcre2_code *compile_code(const text_buffer *expression, int *code) {
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     if (!context) {
@@ -63,11 +62,11 @@ static pcre2_code *compile_code(const text_buffer *expression, int *code) {
 }
 
 static int prepare_match(pattern *p, const char *name) {
-    p->found = pcre2_match_data_create(1, NULL); /* the whole match alone: groups are not asked for */
+    p->found = pcre2_match_data_create(1, NULL); /* only the whole match; groups are not needed */
     p->context = pcre2_match_context_create(NULL);
     REQUIRE(p->found && p->context, LCKV_ERROR_MEMORY, "%s: no memory for a regular expression", name);
     if (pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD) != 0)
-        return LCKV_OK; /* then the interpreter runs it */
+        return LCKV_OK; /* otherwise the interpreter runs it */
     p->stack = pcre2_jit_stack_create(STACK_START_BYTES, STACK_LIMIT_BYTES, NULL);
     REQUIRE(p->stack, LCKV_ERROR_MEMORY, "%s: no memory for a regular expression", name);
     pcre2_jit_stack_assign(p->context, NULL, p->stack);
@@ -100,7 +99,7 @@ int pattern_compile(const char *expression, size_t bytes, bool literal, const ch
     pattern *p = calloc(1, sizeof *p);
     REQUIRE(p, LCKV_ERROR_MEMORY, "%s: no memory for a regular expression", name);
     pattern_begin(p);
-    int status = literal && bytes ? copy_literal(p, expression, bytes, name) /* the empty one matches everywhere */
+    int status = literal && bytes ? copy_literal(p, expression, bytes, name) /* the empty literal matches everywhere */
                                   : compile_into(p, expression, bytes, name);
     if (status < 0)
         pattern_free(p);
@@ -140,7 +139,7 @@ pattern_scan pattern_scan_start(pattern *p, const char *text, size_t bytes) {
     return (pattern_scan){.text = text ? text : "", .bytes = bytes, .from = bytes ? 0 : 1, .last_end = SIZE_MAX};
 }
 
-/* Two-way search: linear in text and literal. */
+/* Two-way search: linear in the text and the literal. */
 static int next_literal(const pattern *p, pattern_scan *scan) {
     const char *at = memmem(scan->text + scan->from, scan->bytes - scan->from, p->literal, p->literal_bytes);
     size_t begin = at ? (size_t)(at - scan->text) : scan->bytes;
@@ -151,7 +150,7 @@ static int next_literal(const pattern *p, pattern_scan *scan) {
     return at != NULL;
 }
 
-/* The end of a window, between two characters. */
+/* The end of a window, on a character boundary. */
 static size_t window_end(const pattern_scan *scan, size_t from, size_t window) {
     if (scan->bytes - from <= window) return scan->bytes;
     size_t end = from + window;
@@ -159,9 +158,9 @@ static size_t window_end(const pattern_scan *scan, size_t from, size_t window) {
     return end;
 }
 
-/* One call of PCRE2, whose matches may begin from `from` to `last`. Returns a positive number, PCRE2_ERROR_NOMATCH or
- * PCRE2_ERROR_PARTIAL, whose places are in p->found, or another of its errors. (A limit, since PCRE2_ANCHORED would not
- * use the compiled code.) */
+/* One call of PCRE2 for matches that start in [from, last]. Returns a positive number, PCRE2_ERROR_NOMATCH or
+ * PCRE2_ERROR_PARTIAL, with the positions in p->found, or another PCRE2 error. (It uses a limit, because PCRE2_ANCHORED
+ * would not use the compiled code.) */
 static int match_in_window(pattern *p, const pattern_scan *scan, size_t from, size_t last, size_t end) {
     pcre2_set_match_limit(p->context, step_limit(end - from));
     pcre2_set_offset_limit(p->context, last);
@@ -169,7 +168,7 @@ static int match_in_window(pattern *p, const pattern_scan *scan, size_t from, si
                        PCRE2_NO_UTF_CHECK | (end < scan->bytes ? PCRE2_PARTIAL_HARD : 0), p->found, p->context);
 }
 
-/* The attempt at one place, in windows that grow until it does not come to their end; PCRE2_ERROR_MATCHLIMIT where the
+/* An attempt at one position, in windows that grow until it does not reach their end. PCRE2_ERROR_MATCHLIMIT if the
  * allowance is spent. */
 static int match_at(pattern *p, const pattern_scan *scan, size_t from) {
     int result = PCRE2_ERROR_PARTIAL;
@@ -187,7 +186,7 @@ static size_t behind_character(const pattern_scan *scan, size_t at) {
     return at + (at < scan->bytes ? utf8_next(scan->text + at, &skipped) : 1);
 }
 
-/* The first match from scan->from on, which moves up to where no match begins before. */
+/* The first match from scan->from on. Advances scan->from to a position before which no match starts. */
 static int find_match(pattern *p, pattern_scan *scan) {
     const PCRE2_SIZE *where = pcre2_get_ovector_pointer(p->found);
     while (scan->from <= scan->bytes) {
@@ -212,7 +211,9 @@ int pattern_scan_next(pattern *p, pattern_scan *scan) {
         if (p->literal) return next_literal(p, scan);
         int result = find_match(p, scan);
         if (result == PCRE2_ERROR_NOMATCH) break;
-        if (result < 0) return library_fail(result, "tokenizer", "a regular expression gave up on this text");
+        if (result < 0)
+            return library_fail(result, "tokenizer",
+                                "a regular expression exceeded the limits of time or memory on this text");
         where = pcre2_get_ovector_pointer(p->found);
         scan->begin = where[0];
         scan->end = where[1];

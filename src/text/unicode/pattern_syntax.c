@@ -1,9 +1,10 @@
-/* Regular expressions from Oniguruma's Ruby syntax (what tokenizer files are written in) to PCRE2's.
+/* Translates regular expressions from Oniguruma's Ruby syntax, in which tokenizer files are written, to PCRE2.
  *
- * Most of the two languages is the same and is copied. What is written alike but means something else is rewritten:
- * white space, words and hexadecimal digits (\s \w \h \b), \v, (?m), interval quantifiers with a sign behind them,
- * scripts, nested and intersected sets, POSIX brackets. What has no counterpart, or one whose meaning nobody checked,
- * is refused by name. One difference stays: (?i) does not match ligatures with their letters (U+FB01 with "fi"). */
+ * Most of the two languages is identical and is copied. Constructs that look the same but differ in meaning are
+ * rewritten: white space, words and hexadecimal digits (\s \w \h \b), \v, (?m), interval quantifiers followed by a
+ * sign, scripts, nested and intersected sets, POSIX brackets. Constructs without a counterpart, or whose meaning was
+ * not verified, are rejected by name. One difference remains: (?i) does not match ligatures with their letters (U+FB01
+ * with "fi"). */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/unicode/pattern.h"
 
@@ -15,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sets as they stand inside brackets. Ruby's words: Alphabetic, marks, decimal digits, connectors. Outside of brackets
- * Oniguruma's \w and \b count Latin-1's superscripts and fractions too. */
+/* Sets as written inside brackets. Ruby's word characters: Alphabetic, marks, decimal digits, connectors. Outside of
+ * brackets, Oniguruma's \w and \b also count the superscripts and fractions of Latin-1. */
 #define WORD_SET "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 #define LONE_WORD_SET WORD_SET "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 #define HEX_SET "0-9A-Fa-f"
@@ -24,21 +25,21 @@
 enum { MAX_DEPTH = 100, NONE = -1 };
 
 typedef struct open_group {
-    size_t begin;  /* in `out` */
-    bool caseless; /* what held before it */
+    size_t begin;  /* index in `out` */
+    bool caseless; /* the state before it */
 } open_group;
 
 typedef struct translation {
     const char *at, *end;
-    const char *name; /* errors quote it and `whole` */
+    const char *name; /* for errors, with `whole` */
     const char *whole;
     text_buffer *out;
     open_group groups[MAX_DEPTH];
     int depth;
-    bool caseless;     /* (?i) holds here */
-    int64_t atom;      /* where in `out` the thing begins that a quantifier would repeat, NONE where there is none */
-    bool branch_begun; /* something stands before `at` in this group: an option there would split it as Ruby alone does
-                        */
+    bool caseless;     /* (?i) is active */
+    int64_t atom;      /* index in `out` of the element that a quantifier would repeat; NONE if there is none */
+    bool branch_begun; /* the group already has an element: an option here would split the group in Ruby, but not in
+                          PCRE2 */
 } translation;
 
 static int refuse(const translation *t, const char *what) {
@@ -61,19 +62,19 @@ static bool next_is(const translation *t, const char *text) {
     return (size_t)(t->end - t->at) >= length && memcmp(t->at, text, length) == 0;
 }
 
-/* Where (?i) holds, a character that could match several, or be part of such a several, is refused. `behind` is the
- * character before it, 0 where that is no plain one. */
+/* If (?i) is active, rejects a character that could match several characters, or be part of such a sequence. `behind`
+ * is the previous character, 0 if that is not a plain one. */
 static int check_folding(const translation *t, uint32_t behind, uint32_t code_point) {
     static const char *const folded[] = {"ff", "fi", "fl", "ss", "st"};
     if (!t->caseless) return LCKV_OK;
-    if (code_point >= 0x80) return refuse(t, "a character outside of ASCII where (?i) holds");
+    if (code_point >= 0x80) return refuse(t, "a non-ASCII character with (?i)");
     for (size_t i = 0; i < sizeof folded / sizeof *folded; i++)
         if (tolower((int)behind) == folded[i][0] && tolower((int)code_point) == folded[i][1])
-            return refuse(t, "ff, fi, fl, ss or st where (?i) holds");
+            return refuse(t, "ff, fi, fl, ss or st with (?i)");
     return LCKV_OK;
 }
 
-/* ---- properties: \p{...}, and POSIX brackets that are one */
+/* ---- properties: \p{...}, and POSIX brackets that are equivalent to one */
 
 static bool compiles(const char *expression) {
     int code;
@@ -84,15 +85,16 @@ static bool compiles(const char *expression) {
     return compiled != NULL;
 }
 
-/* In Ruby (?i) makes classes of case match the other case too; in PCRE2 it does not. */
+/* In Ruby, (?i) makes case classes match the other case, too; in PCRE2 it does not. */
 static int check_case_class(const translation *t, const char *name) {
     static const char *const of_case[] = {"Lu", "Ll", "Lt", "Uppercase", "Lowercase", "upper", "lower"};
     for (size_t i = 0; t->caseless && i < sizeof of_case / sizeof *of_case; i++)
-        if (!strcmp(name, of_case[i])) return refuse(t, "a class of upper or lower case where (?i) holds");
+        if (!strcmp(name, of_case[i])) return refuse(t, "a class of upper or lower case with (?i)");
     return LCKV_OK;
 }
 
-/* A bare script name means the property Script in Ruby, Script_Extensions in PCRE2. Long category names are Ruby's. */
+/* A bare script name means the property Script in Ruby and Script_Extensions in PCRE2. Long category names exist only
+ * in Ruby. */
 static int put_property(translation *t, const char *property, bool negated) {
     static const char *const categories[][2] = {{"Letter", "L"},      {"Mark", "M"},   {"Number", "N"},
                                                 {"Punctuation", "P"}, {"Symbol", "S"}, {"Separator", "Z"},
@@ -109,7 +111,7 @@ static int put_property(translation *t, const char *property, bool negated) {
     return refuse(t, what);
 }
 
-/* Behind \p or \P. */
+/* After \p or \P. */
 static int property(translation *t, bool negated) {
     if (!next_is(t, "{")) return refuse(t, "\\p without a name in braces");
     t->at++;
@@ -122,12 +124,12 @@ static int property(translation *t, bool negated) {
     while (t->at < t->end && (isalnum((unsigned char)*t->at) || *t->at == '_') && length < sizeof property_name - 1)
         property_name[length++] = *t->at++;
     property_name[length] = 0;
-    if (!length || !next_is(t, "}")) return refuse(t, "a property name of another form than \\p{Name}");
+    if (!length || !next_is(t, "}")) return refuse(t, "a property not of the form \\p{Name}");
     t->at++;
     return put_property(t, property_name, negated);
 }
 
-/* Behind "[:" inside a set: the sets that Ruby gives these names in Unicode. */
+/* After "[:" inside a set: the sets that these names have in Ruby for Unicode. */
 static int posix_bracket(translation *t) {
     static const char *const sets[][2] = {
         {"space", "\\p{White_Space}"}, {"digit", "\\p{Nd}"},        {"alpha", "\\p{Alphabetic}"},
@@ -146,7 +148,7 @@ static int posix_bracket(translation *t) {
 
 /* ---- escapes */
 
-/* Exactly `count` hexadecimal digits, or with braces one to eight of them. */
+/* Exactly `count` hexadecimal digits, or one to eight of them in braces. */
 static int code_point_escape(translation *t, int count) {
     char digits[16];
     int length = 0;
@@ -165,7 +167,7 @@ static int code_point_escape(translation *t, int count) {
     return text_printf(t->out, "\\x{%s}", digits);
 }
 
-/* What means the same inside and outside of a set. `t->at` is behind the letter. */
+/* Escapes that mean the same inside and outside of a set. `t->at` is after the letter. */
 static int shared_escape(translation *t, char letter) {
     switch (letter) {
     case 's':
@@ -195,7 +197,7 @@ static int shared_escape(translation *t, char letter) {
     }
 }
 
-/* A backslash before anything that is no ASCII letter or digit stands for that character. */
+/* A backslash before a character that is not an ASCII letter or digit escapes that character. */
 static int escaped_character(translation *t) {
     size_t bytes = 1;
     uint32_t code_point;
@@ -211,7 +213,7 @@ static int escaped_character(translation *t) {
 }
 
 static int escape_in_set(translation *t) {
-    if (++t->at == t->end) return refuse(t, "a backslash at its end");
+    if (++t->at == t->end) return refuse(t, "a backslash at the end");
     char letter = *t->at;
     if (!isalnum((unsigned char)letter)) return escaped_character(t);
     t->at++;
@@ -222,7 +224,7 @@ static int escape_in_set(translation *t) {
 }
 
 static int escape(translation *t) {
-    if (++t->at == t->end) return refuse(t, "a backslash at its end");
+    if (++t->at == t->end) return refuse(t, "a backslash at the end");
     char letter = *t->at;
     if (!isalnum((unsigned char)letter)) return escaped_character(t);
     t->at++;
@@ -245,7 +247,7 @@ static int escape(translation *t) {
     case 'z':
     case 'Z':
         return text_printf(t->out, "\\%c", letter);
-    case 'R': /* what it stands for: PCRE2's interpreter overlooks the end of the window (pattern.c) in \R+ */
+    case 'R': /* the expansion of \R: PCRE2's interpreter ignores the end of the window (pattern.c) in \R+ */
         return put(t, "(?>\\r\\n|[\\n\\x{B}\\f\\r\\x{85}\\x{2028}\\x{2029}])");
     default:
         if (letter >= '1' && letter <= '9' && (t->at == t->end || !isdigit((unsigned char)*t->at)))
@@ -254,15 +256,16 @@ static int escape(translation *t) {
     }
 }
 
-/* ---- sets: [...], where Ruby lets sets nest and intersect
+/* ---- sets: [...]; in Ruby, sets can be nested and intersected
  *
- * PCRE2 knows neither. A set is an intersection (&&) of unions. A union is plain members, which stay a set of PCRE2,
- * and nested sets that are negated or intersections, which become alternatives. All of an intersection but its last
- * union are looked for ahead: [a-z&&[^aeiou]] becomes (?:(?=[a-z])[^aeiou]). */
+ * PCRE2 supports neither. A set is an intersection (&&) of unions. A union has plain members, which stay a PCRE2 set,
+ * and nested sets that are negated or intersections, which become alternatives. All but the last union of an
+ * intersection become lookaheads: [a-z&&[^aeiou]] becomes (?:(?=[a-z])[^aeiou]). */
 
 typedef struct set_work {
-    text_buffer members, others; /* the union that is being read: plain members; "|" and an expression for each other */
-    text_buffer ahead;           /* the unions before it, looked for ahead */
+    text_buffer members,
+        others;        /* the current union: plain members, and "|" with an expression for each other member */
+    text_buffer ahead; /* the unions before it, as lookaheads */
 } set_work;
 
 static int any_set(translation *t, int depth, bool *is_plain, text_buffer *out);
@@ -275,7 +278,7 @@ static int put_union(const translation *t, const set_work *s, text_buffer *out) 
     return text_printf(out, "(?:[%s]%s)", s->members.data, s->others.data);
 }
 
-/* A union ends at &&. */
+/* && ends a union. */
 static int intersect(translation *t, set_work *s) {
     t->at += 2;
     TRY(text_append(&s->ahead, "(?=", 3));
@@ -284,7 +287,7 @@ static int intersect(translation *t, set_work *s) {
     return text_append(&s->ahead, ")", 1);
 }
 
-/* A set inside a set. Plain members of one that is not negated join the outer ones. */
+/* A nested set. Plain members of a set that is not negated are merged into the outer set. */
 static int nested_set(translation *t, int depth, set_work *s) {
     text_buffer inner = {0};
     bool is_plain;
@@ -309,13 +312,13 @@ static int set_member(translation *t) {
     if (*t->at == '\\') return escape_in_set(t);
     size_t bytes = utf8_next(t->at, &code_point);
     TRY(check_folding(t, 0, code_point));
-    if (strchr(".:=", *t->at)) TRY(put(t, "\\")); /* behind a bracket they would begin a POSIX class */
+    if (strchr(".:=", *t->at)) TRY(put(t, "\\")); /* after a bracket these would start a POSIX class */
     TRY(text_append(t->out, t->at, bytes));
     t->at += bytes;
     return LCKV_OK;
 }
 
-/* A member goes where `members` says, not into the expression. */
+/* Translates a member; the output goes to `members`, not into the expression. */
 static int plain_member(translation *t, text_buffer *members) {
     text_buffer *outer = t->out;
     t->out = members;
@@ -334,12 +337,13 @@ static int read_set(translation *t, int depth, set_work *s) {
         else
             TRY(plain_member(t, &s->members));
     }
-    if (t->at >= t->end) return refuse(t, "a set without its end");
+    if (t->at >= t->end) return refuse(t, "a set without an end");
     t->at++;
     return LCKV_OK;
 }
 
-/* Appends the set that was read to `out`. A negated one that is not plain matches any character that it is not. */
+/* Appends the parsed set to `out`. A negated set with other than plain members matches any character that the set does
+ * not match. */
 static int write_set(const translation *t, const set_work *s, bool negated, bool *is_plain, text_buffer *out) {
     *is_plain = !s->ahead.length && !s->others.length;
     if (*is_plain && negated && s->members.length) return text_printf(out, "[^%s]", s->members.data);
@@ -353,7 +357,7 @@ static int write_set(const translation *t, const set_work *s, bool negated, bool
 /* `t->at` is at the opening bracket. */
 static int any_set(translation *t, int depth, bool *is_plain, text_buffer *out) {
     set_work s = {0};
-    bool negated = t->at[1] == '^'; /* the expression ends in NUL */
+    bool negated = t->at[1] == '^'; /* the expression is NUL-terminated */
     if (depth == MAX_DEPTH) return refuse(t, "sets nested deeper than 100");
     t->at += negated ? 2 : 1;
     int status = read_set(t, depth, &s);
@@ -379,7 +383,7 @@ static int open_a_group(translation *t) {
     return LCKV_OK;
 }
 
-/* "(?i:" opens a group, "(?i)" holds from there to the end of the group around it. Ruby's m is PCRE2's s. */
+/* "(?i:" opens a group; "(?i)" applies up to the end of the enclosing group. Ruby's m is PCRE2's s. */
 static int options(translation *t) {
     char put_options[16] = "(?";
     size_t length = 2;
@@ -392,10 +396,11 @@ static int options(translation *t) {
         if (letter == 'i') caseless = on;
         put_options[length++] = letter == 'm' ? 's' : letter;
     }
-    if (t->at == t->end) return refuse(t, "a group without its end");
+    if (t->at == t->end) return refuse(t, "a group without an end");
     put_options[length] = *t->at++;
     if (put_options[length] == ':') TRY(open_a_group(t));
-    if (put_options[length] == ')' && t->branch_begun) return refuse(t, "an option behind the start of its group");
+    if (put_options[length] == ')' && t->branch_begun)
+        return refuse(t, "an option that is not at the start of its group");
     t->caseless = caseless;
     return put(t, put_options);
 }
@@ -412,11 +417,11 @@ static int group_start(translation *t) {
         return put(t, kind);
     }
     if (t->end - t->at > 2 && (isalpha((unsigned char)t->at[2]) || t->at[2] == '-')) return options(t);
-    return refuse(t, "a group of a kind other than (?:, (?=, (?!, (?<=, (?<!, (?> and options");
+    return refuse(t, "a group other than (?:, (?=, (?!, (?<=, (?<!, (?> and options");
 }
 
 static int group_end(translation *t) {
-    if (t->depth == 0) return refuse(t, "a parenthesis that closes nothing");
+    if (t->depth == 0) return refuse(t, "an unmatched closing parenthesis");
     t->at++;
     t->depth--;
     t->atom = (int64_t)t->groups[t->depth].begin;
@@ -428,9 +433,9 @@ static int group_end(translation *t) {
 /* ---- quantifiers */
 
 typedef struct interval {
-    unsigned low, high; /* high is not looked at where `open` */
-    bool open, comma;   /* {n,}; a comma is there at all */
-    const char *end;    /* behind the brace */
+    unsigned low, high; /* high is undefined if `open` */
+    bool open, comma;   /* {n,}; the braces contain a comma */
+    const char *end;    /* position after the closing brace */
 } interval;
 
 static const char *read_number(const char *at, unsigned *out) {
@@ -439,7 +444,7 @@ static const char *read_number(const char *at, unsigned *out) {
     return at;
 }
 
-/* Reads {n}, {n,}, {n,m} or {,m}; in any other form the brace is a character. The expression ends in NUL. */
+/* Parses {n}, {n,}, {n,m} or {,m}. In any other form the brace is a literal. The expression is NUL-terminated. */
 static bool read_interval(const char *text, interval *out) {
     const char *low_end = read_number(text + 1, &out->low), *high_end = low_end;
     out->comma = *low_end == ',';
@@ -450,7 +455,7 @@ static bool read_interval(const char *text, interval *out) {
     return *high_end == '}' && (low_end > text + 1 || (out->comma && !out->open));
 }
 
-/* Puts what was repeated so far into a group, which the next sign repeats. */
+/* Wraps the repeated element into a group, which the next sign repeats. */
 static int wrap_atom(translation *t) {
     size_t begin = (size_t)t->atom;
     TRY(put(t, "(?:)"));
@@ -460,7 +465,7 @@ static int wrap_atom(translation *t) {
     return LCKV_OK;
 }
 
-/* In Ruby a sign behind an interval repeats it ({n,m}+ is no possessive one), except the lazy {n,m}?. */
+/* In Ruby a sign after an interval repeats the result ({n,m}+ is not possessive), except for the lazy {n,m}?. */
 static int interval_quantifier(translation *t) {
     interval i;
     if (!read_interval(t->at, &i)) {
@@ -470,7 +475,7 @@ static int interval_quantifier(translation *t) {
         return put(t, "\\{");
     }
     if (t->atom == NONE) return refuse(t, "an interval that repeats nothing");
-    if (!i.open && i.low > i.high) return refuse(t, "an interval whose end is below its start");
+    if (!i.open && i.low > i.high) return refuse(t, "an interval whose end is less than its start");
     t->at = i.end;
     TRY(i.open ? text_printf(t->out, "{%u,}", i.low) : text_printf(t->out, "{%u,%u}", i.low, i.high));
     if (next_is(t, "+") || next_is(t, "*") || (next_is(t, "?") && !i.comma)) return wrap_atom(t);
@@ -493,7 +498,7 @@ static int quantifier(translation *t) {
 
 /* ---- the whole */
 
-/* A row of plain characters, the last of which is what a quantifier would repeat. */
+/* A run of plain characters. A quantifier would repeat the last one. */
 static int characters(translation *t) {
     uint32_t behind = 0, code_point;
     do {
@@ -529,6 +534,6 @@ int pattern_translate(const char *expression, size_t bytes, const char *name, te
         .at = expression, .end = expression + bytes, .name = name, .whole = expression, .out = out, .atom = NONE};
     REQUIRE(!memchr(expression, 0, bytes), LCKV_ERROR_UNSUPPORTED, "%s: a regular expression contains NUL", name);
     while (t.at < t.end) TRY(translate_next(&t));
-    if (t.depth > 0) return refuse(&t, "a group without its end");
+    if (t.depth > 0) return refuse(&t, "a group without an end");
     return LCKV_OK;
 }

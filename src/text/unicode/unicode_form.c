@@ -1,4 +1,4 @@
-/* Normal forms: see unicode_form.h. */
+/* Normal forms, see unicode_form.h. */
 #include "text/unicode/unicode_form.h"
 
 #include "base/utf8.h"
@@ -25,9 +25,9 @@ bool unicode_form_named(const char *name, unicode_form *out) {
     return false;
 }
 
-/* Code points of the piece at hand. */
+/* Code points of the current segment. */
 typedef struct code_points {
-    utf8proc_int32_t *items, *sorted; /* [capacity] each; `sorted`: room for sorting */
+    utf8proc_int32_t *items, *sorted; /* [capacity] each; `sorted`: work space */
     size_t count, capacity;
 } code_points;
 
@@ -44,7 +44,7 @@ static int reserve(code_points *c, size_t more) {
 }
 
 static int decompose(code_points *c, const char *text, size_t bytes, utf8proc_option_t options) {
-    enum { MOST_FROM_ONE = 32 }; /* U+FDFA becomes 18 */
+    enum { MOST_FROM_ONE = 32 }; /* U+FDFA decomposes to 18 */
     if (options & UTF8PROC_COMPOSE) options = (options & ~UTF8PROC_COMPOSE) | UTF8PROC_DECOMPOSE;
     work_count(bytes);
     for (size_t at = 0; at < bytes;) {
@@ -64,7 +64,7 @@ static unsigned class_of(utf8proc_int32_t code_point) {
     return (unsigned)utf8proc_get_property(code_point)->combining_class & 255;
 }
 
-/* Stable, by combining class: a counting sort, or for the few marks that are usual, insertion. */
+/* Stable sort by combining class: counting sort, or insertion sort for a few marks. */
 static void sort_marks(utf8proc_int32_t *marks, size_t count, utf8proc_int32_t *room) {
     enum { FEW = 16 };
     size_t first[257] = {0};
@@ -82,7 +82,7 @@ static void sort_marks(utf8proc_int32_t *marks, size_t count, utf8proc_int32_t *
     memcpy(marks, room, count * sizeof *marks);
 }
 
-/* The canonical order: rows of characters whose class is not 0, each sorted. */
+/* Canonical order: sorts each run of characters whose class is not 0. */
 static void order(code_points *c) {
     for (size_t at = 0; at < c->count; at++) {
         size_t begin = at;
@@ -111,8 +111,8 @@ static size_t ascii_length(const char *text, size_t bytes, bool ascii) {
     return at;
 }
 
-/* ASCII is its own form and joins nothing before it, only marks behind it: the rest is normalized piece by piece, each
- * with the character before it. */
+/* ASCII characters are their own form. They do not combine with what precedes them, only with marks after them. The
+ * rest is normalized in segments, each with the character before it. */
 static int append_pieces(code_points *c, utf8proc_option_t options, const char *text, size_t bytes, text_buffer *out) {
     for (size_t at = 0; at < bytes;) {
         size_t ascii = ascii_length(text + at, bytes - at, true), plain = ascii;
