@@ -1,5 +1,5 @@
-/* Attributes, elements and slices, by the rules of Jinja's sandbox: v.name asks the object's methods first and then its
- * keys, v[key] the other way round; what is not there is undefined; what would change a list or dict is refused. */
+/* Attributes, elements and slices, by the rules of Jinja's sandbox: v.name looks for a method first, then for a key;
+ * v[key] the other way round. What does not exist is undefined. Access that would change a list or dict is rejected. */
 #include "text/jinja/machine.h"
 #include "text/jinja/run.h"
 
@@ -47,7 +47,7 @@ static bool listed(const char *words, const char *name, size_t bytes) {
     return false;
 }
 
-/* What the immutable sandbox keeps from templates. */
+/* Attributes that the immutable sandbox hides from templates. */
 static bool is_unsafe(value v, const char *name, size_t bytes) {
     if (bytes >= 1 && *name == '_' && v.kind != VALUE_DICT) return true;
     if (bytes >= 2 && !memcmp(name, "__", 2)) return true;
@@ -103,7 +103,7 @@ static int find_attribute(machine *m, value v, const char *name, size_t bytes, v
         if (item) *out = *item;
         return LCKV_OK;
     }
-    if (v.kind == VALUE_TUPLE && v.list->name) { /* of groupby */
+    if (v.kind == VALUE_TUPLE && v.list->name) { /* for groupby */
         *found = text_is(name, bytes, "grouper") || text_is(name, bytes, "list");
         if (*found) *out = v.list->items[text_is(name, bytes, "list")];
         return LCKV_OK;
@@ -137,7 +137,7 @@ int value_own_attribute(machine *m, value v, const char *name, size_t bytes, val
 
 /* ---- elements */
 
-/* The byte at which a string's character of this number begins. */
+/* Byte offset of a character, by its number. */
 static size_t byte_of_character(value v, int64_t index) {
     size_t at = 0;
     while (index > 0 && at < v.bytes) {
@@ -148,7 +148,7 @@ static size_t byte_of_character(value v, int64_t index) {
     return at;
 }
 
-/* By number; *found is false beyond the ends. */
+/* Element by number; *found is false out of range. */
 static int element_at(machine *m, value v, int64_t index, value *out, bool *found) {
     int64_t length;
     TRY(value_length(m, v, &length));
@@ -184,7 +184,7 @@ int value_element(machine *m, value v, value key, value *out) {
 
 /* ---- slices */
 
-/* start:stop:step of a sequence, as Python's slice.indices() gives them. */
+/* start:stop:step of a sequence, as in Python's slice.indices(). */
 typedef struct slice {
     int64_t start, stop, step;
 } slice;

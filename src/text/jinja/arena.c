@@ -1,4 +1,4 @@
-/* Memory of one template or one rendering: see arena.h. */
+/* Memory of a template or a rendering, see arena.h. */
 #include "text/jinja/arena.h"
 
 #include <stdlib.h>
@@ -13,7 +13,8 @@ struct arena_chunk {
 
 static int add_chunk(arena *a, size_t bytes) {
     size_t size = bytes > CHUNK_BYTES ? bytes : CHUNK_BYTES;
-    REQUIRE(size <= a->limit - a->taken, LCKV_ERROR_MEMORY, "a template needs more than %zu bytes of memory", a->limit);
+    REQUIRE(size <= a->limit - a->taken, LCKV_ERROR_MEMORY, "the template requires more than %zu bytes of memory",
+            a->limit);
     arena_chunk *chunk = malloc(sizeof *chunk + size);
     REQUIRE(chunk, LCKV_ERROR_MEMORY, "no memory for a template");
     chunk->older = a->chunks;
@@ -26,7 +27,7 @@ static int add_chunk(arena *a, size_t bytes) {
 
 void *arena_take(arena *a, size_t bytes) {
     if (bytes > a->limit) {
-        fail_message("a template needs more than %zu bytes of memory", a->limit);
+        fail_message("the template requires more than %zu bytes of memory", a->limit);
         return NULL;
     }
     char *at = a->top;
@@ -45,8 +46,8 @@ void *arena_extend(arena *a, const void *block, size_t bytes, size_t more) {
         a->top += more;
         return at;
     }
-    if (more > a->limit || bytes > a->limit) return arena_take(a, a->limit + 1); /* says why */
-    size_t room = bytes > 256 ? bytes + bytes / 2 : bytes;                       /* what grows once grows again */
+    if (more > a->limit || bytes > a->limit) return arena_take(a, a->limit + 1); /* sets the error message */
+    size_t room = bytes > 256 ? bytes + bytes / 2 : bytes; /* memory that grows once will probably grow again */
     char *at = arena_take(a, room + more);
     if (!at) return NULL;
     if (bytes) memcpy(at, block, bytes);

@@ -1,5 +1,5 @@
-/* Memory that is taken piece by piece and given back all at once. It has a limit, so that a template cannot eat a
- * machine. */
+/* Arena: memory that is allocated piece by piece and freed all at once. It has a limit, so that a template cannot
+ * exhaust the memory of the machine. */
 #ifndef TEXT_JINJA_ARENA_H
 #define TEXT_JINJA_ARENA_H
 
@@ -11,15 +11,16 @@ typedef struct arena_chunk arena_chunk;
 
 typedef struct arena {
     arena_chunk *chunks; /* newest first */
-    char *top, *end;     /* what is free in the newest */
+    char *top, *end;     /* free memory of the newest chunk */
     size_t taken, limit; /* bytes of all chunks */
-} arena;                 /* all zeros but the limit is an empty one */
+} arena;                 /* all zeros except the limit: empty */
 
-/* Zeroed, aligned for anything; NULL with the thread's message where the limit or the machine says no. */
+/* Returns zeroed memory with maximum alignment; NULL, with the thread's error message, if the limit is reached or
+ * memory runs out. */
 void *arena_take(arena *a, size_t bytes);
 
-/* Makes `bytes` of them `more` longer where they were taken last, and else copies them. The old address stays valid for
- * the old bytes, so that a string that grows shares its memory with what it was. */
+/* Extends an allocation of `bytes` bytes by `more`: in place if it is the latest one, otherwise by a copy. The old
+ * address stays valid for the old bytes, so that a growing string shares memory with its earlier versions. */
 void *arena_extend(arena *a, const void *block, size_t bytes, size_t more);
 
 void arena_free(arena *a);

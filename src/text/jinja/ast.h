@@ -1,4 +1,4 @@
-/* A template as a tree. Nodes of one list hang together by `next`. */
+/* Syntax tree of a template. Nodes of a list are linked by `next`. */
 #ifndef TEXT_JINJA_AST_H
 #define TEXT_JINJA_AST_H
 
@@ -6,27 +6,27 @@
 
 typedef enum node_kind {
     /* expressions */
-    NODE_CONSTANT,    /* constant */
-    NODE_NAME,        /* text */
-    NODE_ATTRIBUTE,   /* left.text */
-    NODE_ELEMENT,     /* left[right] */
-    NODE_SLICE,       /* left[items[0]:items[1]:items[2]], each may be NULL */
-    NODE_CALL,        /* left(call) */
-    NODE_FILTER,      /* left|text(call); left NULL at the start of a filter block */
-    NODE_TEST,        /* left is text(call) */
-    NODE_LIST,        /* items */
-    NODE_TUPLE,       /* items; as a target of assignment too */
-    NODE_DICT,        /* items: key, value, key, value */
-    NODE_NOT,         /* left */
-    NODE_NEGATE,      /* left */
-    NODE_PLUS,        /* left */
-    NODE_AND,         /* left, right */
-    NODE_OR,          /* left, right */
-    NODE_ARITHMETIC,  /* left operator right */
-    NODE_COMPARE,     /* left operator right, and third: the rest of a chain, whose `left` is this right */
+    NODE_CONSTANT,   /* constant */
+    NODE_NAME,       /* text */
+    NODE_ATTRIBUTE,  /* left.text */
+    NODE_ELEMENT,    /* left[right] */
+    NODE_SLICE,      /* left[items[0]:items[1]:items[2]], each may be NULL */
+    NODE_CALL,       /* left(call) */
+    NODE_FILTER,     /* left|text(call); left NULL at the start of a filter block */
+    NODE_TEST,       /* left is text(call) */
+    NODE_LIST,       /* items */
+    NODE_TUPLE,      /* items; also as a target of an assignment */
+    NODE_DICT,       /* items: key, value, key, value */
+    NODE_NOT,        /* left */
+    NODE_NEGATE,     /* left */
+    NODE_PLUS,       /* left */
+    NODE_AND,        /* left, right */
+    NODE_OR,         /* left, right */
+    NODE_ARITHMETIC, /* left operator right */
+    NODE_COMPARE, /* left operator right, and third: the rest of a chain of comparisons, whose `left` is this right */
     NODE_CONCATENATE, /* items */
     NODE_CONDITION,   /* left if right else third (may be NULL) */
-    NODE_MEMBER,      /* a target: the name right->text . text, of a namespace */
+    NODE_MEMBER,      /* a target: attribute `text` of the namespace with the name right->text */
     /* statements */
     NODE_DATA,         /* text */
     NODE_PRINT,        /* left */
@@ -67,9 +67,9 @@ typedef struct call_node {
 } call_node;
 
 typedef struct macro_node {
-    const char *name; /* of a caller: "caller" */
+    const char *name; /* for a caller: "caller" */
     size_t bytes;
-    keyword *parameters; /* value: the default, NULL for none */
+    keyword *parameters; /* value: the default; NULL: none */
     size_t count, capacity;
     bool uses_caller, uses_varargs, uses_kwargs;
     bool is_caller; /* of a {% call %} */
@@ -92,7 +92,8 @@ struct node {
     node *next;
 };
 
-/* `source`: valid UTF-8. Errors quote `name` and the line. *marks_answers: whether there is a {% generation %}. */
+/* Parses `source`, which must be valid UTF-8. Errors quote `name` and the line. *marks_answers: whether it has a {%
+ * generation %}. */
 int template_parse(arena *a, const char *source, size_t bytes, const char *name, node **body, bool *marks_answers);
 
 #endif

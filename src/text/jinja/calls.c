@@ -1,4 +1,4 @@
-/* Calling what is written in C and what a template defines: arguments are put where the parameters stand. */
+/* Calls of builtins and of what a template defines: binds arguments to parameters. */
 #include "text/jinja/run.h"
 
 #include <string.h>
@@ -9,7 +9,7 @@ const builtin *builtin_find(const builtin *table, const char *name, size_t bytes
     return NULL;
 }
 
-/* The number of a parameter's name in "a b? c?"; -1 where it is none of them. */
+/* Index of a parameter in "a b? c?"; -1 if it has another name. */
 static int parameter_number(const char *parameters, const char *name, size_t bytes) {
     int number = 0;
     for (const char *at = parameters; *at; number++) {

@@ -1,4 +1,4 @@
-/* The methods of dicts and lists that change nothing; those that do are refused (access.c). */
+/* Methods of dicts and lists that do not change them. The others are rejected (access.c). */
 #include "text/jinja/machine.h"
 
 static int run_get(machine *m, const call *c, value *out) {
@@ -37,7 +37,7 @@ static int run_items(machine *m, const call *c, value *out) {
     return view(m, c->self.dict, "dict_items", out);
 }
 
-/* Nothing changes a dict or a list, so that a copy is the same one. */
+/* Dicts and lists never change, so a copy is the same object. */
 static int run_copy(machine *m, const call *c, value *out) {
     (void)m;
     *out = c->self;

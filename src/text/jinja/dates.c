@@ -1,4 +1,4 @@
-/* strftime_now(format): datetime.now().strftime(format), in the local time zone, or at the time that the caller says.
+/* strftime_now(format): datetime.now().strftime(format) in the local time zone, or with the time that the caller gives.
  */
 #include "text/jinja/machine.h"
 
@@ -6,11 +6,11 @@
 
 enum { MAX_DATE = 4096 };
 
-/* What Python answers itself: %f, and nothing for %z and %Z of a time that knows no zone. */
+/* Directives that Python formats itself: %f, and nothing for %z and %Z of a time without a zone. */
 static int prepare_format(machine *m, value format, char out[MAX_DATE]) {
     size_t to = 0;
     for (size_t i = 0; i < format.bytes; i++) {
-        if (to + 8 > MAX_DATE || !format.text[i]) return RAISE(m, "strftime_now() with a format that is too long");
+        if (to + 8 > MAX_DATE || !format.text[i]) return RAISE(m, "the format of strftime_now() is too long");
         bool directive = format.text[i] == '%' && i + 1 < format.bytes;
         char letter = directive ? format.text[i + 1] : 0;
         if (letter == 'f') memcpy(out + to, "000000", 6);
@@ -38,7 +38,7 @@ int strftime_now(machine *m, const call *c, value *out) {
     else if (!localtime_r(&clock, &when))
         return RAISE(m, "strftime_now(): the clock's time is out of range");
     size_t bytes = strftime(text, sizeof text, format, &when);
-    if (!bytes && *format) return RAISE(m, "strftime_now() with a format that is too long");
+    if (!bytes && *format) return RAISE(m, "the format of strftime_now() is too long");
     output o = {0};
     TRY(output_add(m, &o, text, bytes));
     *out = output_value(&o);

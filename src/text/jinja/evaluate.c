@@ -1,4 +1,4 @@
-/* Expressions: see run.h. */
+/* Evaluates expressions, see run.h. */
 #include "text/jinja/run.h"
 
 #include <string.h>
@@ -49,7 +49,7 @@ static int add_named(machine *m, arguments *to, const char *name, size_t bytes, 
     return LCKV_OK;
 }
 
-/* What stands behind * and **. */
+/* Arguments after * and **. */
 static int evaluate_more(machine *m, const call_node *c, value *more, value *more_named) {
     if (c->more) TRY(evaluate(m, c->more, more));
     if (c->more_named) TRY(evaluate(m, c->more_named, more_named));
@@ -174,7 +174,7 @@ static int compare_pair(machine *m, int operator, value a, value b, bool *out) {
     return LCKV_OK;
 }
 
-/* a < b < c: each part once, and no further than the first that does not hold. */
+/* a < b < c: evaluates each part once, up to the first comparison that is false. */
 static int evaluate_comparison(machine *m, const node *n, value *out) {
     value left, right;
     bool truth = true;
@@ -209,7 +209,7 @@ static int evaluate_concatenation(machine *m, const node *n, value *out) {
     return LCKV_OK;
 }
 
-/* `and` and `or` give one of their parts. */
+/* `and` and `or` return one of their operands. */
 static int evaluate_logic(machine *m, const node *n, value *out) {
     TRY(evaluate(m, n->left, out));
     if (value_truth(*out) == (n->kind == NODE_AND)) return evaluate(m, n->right, out);
@@ -232,7 +232,8 @@ static int evaluate_sign(machine *m, const node *n, value *out) {
         *out = value_bool(!value_truth(v));
         return LCKV_OK;
     }
-    if (n->kind == NODE_NEGATE || !is_number(v)) return value_negate(m, v, out); /* which says what has no sign */
+    if (n->kind == NODE_NEGATE || !is_number(v))
+        return value_negate(m, v, out); /* sets the error for a value without a sign */
     *out = is_whole(v) ? value_int(whole(v)) : v;
     return LCKV_OK;
 }
@@ -303,7 +304,7 @@ static int evaluate_any(machine *m, const node *n, value *out) {
     case NODE_CONDITION:
         return evaluate_condition(m, n, out);
     default:
-        return RAISE(m, "a statement stands where an expression should");
+        return RAISE(m, "found a statement, expected an expression");
     }
 }
 

@@ -1,4 +1,4 @@
-/* Statements: see run.h. */
+/* Executes statements, see run.h. */
 #include "text/jinja/run.h"
 
 #include <string.h>
@@ -39,7 +39,7 @@ int execute_captured(machine *m, const node *body, value *out) {
     return LCKV_OK;
 }
 
-/* In a scope of its own. */
+/* In a new scope. */
 static int execute_inside(machine *m, const node *body) {
     scope *outer = m->scope;
     TRY(scope_open(m, outer));
@@ -185,7 +185,7 @@ static bool is_parameter(const macro_node *code, const named_value *given) {
     return false;
 }
 
-/* What was given beyond the parameters: for varargs, kwargs and caller of a macro that looks at them, else an error. */
+/* Arguments beyond the parameters: varargs, kwargs and caller of a macro that uses them, otherwise an error. */
 static int bind_the_rest(machine *m, const macro_node *code, const arguments *given) {
     value_list *more;
     value_dict *named;
@@ -225,7 +225,7 @@ int macro_call(machine *m, const macro *called, const arguments *given, value *o
     return LCKV_OK;
 }
 
-/* The names of the parameters. */
+/* Names of the parameters. */
 static int parameter_names(machine *m, const macro_node *code, value *out) {
     value_list *names;
     TRY(list_new(&m->arena, code->count, &names));
@@ -285,7 +285,7 @@ static int execute_statement(machine *m, const node *n) {
         m->flow = n->kind == NODE_BREAK ? FLOW_BREAK : FLOW_CONTINUE;
         return LCKV_OK;
     default:
-        return RAISE(m, "an expression stands where a statement should");
+        return RAISE(m, "found an expression, expected a statement");
     }
 }
 

@@ -1,4 +1,4 @@
-/* Filters for HTML and URLs, and the names of those that are not supported. */
+/* Filters for HTML and URLs, and the names of filters that are not supported. */
 #include "text/jinja/strings.h"
 
 #include <ctype.h>
@@ -74,7 +74,7 @@ static int quote(machine *m, output *o, value v, bool in_query) {
     return LCKV_OK;
 }
 
-/* Of a string the string; of a mapping or a list of pairs a query. */
+/* Encodes a string; a mapping or a list of pairs becomes a query. */
 static int run_urlencode(machine *m, const call *c, value *out) {
     output o = {0};
     value pairs = c->self;
@@ -100,7 +100,7 @@ static int run_urlencode(machine *m, const call *c, value *out) {
     return LCKV_OK;
 }
 
-/* ---- those that are not supported: they have no place in a prompt, or give something else each time */
+/* ---- unsupported: useless in a prompt, or with random results */
 
 #define NOT_SUPPORTED(name)                                                                                            \
     static int refuse_##name(machine *m, const call *c, value *out) {                                                  \

@@ -1,9 +1,9 @@
-/* Filters that look at elements one by one: map, select, reject, selectattr, rejectattr, sum. */
+/* Filters for individual elements: map, select, reject, selectattr, rejectattr, sum. */
 #include "text/jinja/machine.h"
 
 #include <string.h>
 
-/* What is given behind the first `from` positional arguments. */
+/* Arguments after the first `from` positional ones. */
 static arguments arguments_from(const arguments *given, size_t from) {
     arguments rest = *given;
     rest.items += from;
@@ -11,7 +11,7 @@ static arguments arguments_from(const arguments *given, size_t from) {
     return rest;
 }
 
-/* The elements; none of whatever is not true, also where it has no elements. */
+/* The elements; none if the value is false, even if it has no elements. */
 static int items_if_true(machine *m, value v, const value_list **out) {
     value nothing = {.kind = VALUE_UNDEFINED};
     return value_items(m, value_truth(v) ? v : nothing, out);
@@ -30,7 +30,7 @@ static int map_attribute(machine *m, value item, const arguments *given, value *
     return LCKV_OK;
 }
 
-/* map(attribute=PATH, default=V) or map('filter', arguments of it) */
+/* map(attribute=PATH, default=V) or map('filter', its arguments) */
 static int run_map(machine *m, const call *c, value *out) {
     const value_list *items;
     value_list *mapped;
@@ -55,7 +55,7 @@ static int run_map(machine *m, const call *c, value *out) {
     return LCKV_OK;
 }
 
-/* Whether an element passes the test that stands in the arguments from number `at` on; none: whether it is true. */
+/* Whether an element passes the test in the arguments from index `at` on; without a test: whether it is true. */
 static int passes(machine *m, value item, const arguments *given, size_t at, bool *out) {
     value name;
     *out = value_truth(item);

@@ -1,4 +1,4 @@
-/* Filters of lists and dicts as wholes: lengths, ends, order, groups. */
+/* Filters for lists and dicts: lengths, first and last, order, groups. */
 #include "text/jinja/strings.h"
 
 #include <string.h>
@@ -40,7 +40,7 @@ static int iterator_of(value_list *list, value *out) {
 
 static int run_first(machine *m, const call *c, value *out) {
     const value_list *items;
-    if (c->self.kind == VALUE_ITERATOR) { /* takes one and leaves the rest */
+    if (c->self.kind == VALUE_ITERATOR) { /* takes one element of an iterator */
         value_list *list = c->self.list;
         if (list->next == list->count) return undefined_format(m, out, "No first item, sequence was empty.");
         *out = list->items[list->next++];
@@ -90,7 +90,7 @@ static int run_join(machine *m, const call *c, value *out) {
     return text_join(m, separator, items, true, out);
 }
 
-/* items: (key, value) of a mapping; nothing of what is undefined. */
+/* items: (key, value) pairs of a mapping; none if undefined. */
 static int run_items(machine *m, const call *c, value *out) {
     value_list *list;
     TRY(list_new(&m->arena, 0, &list));
@@ -106,7 +106,7 @@ static int run_items(machine *m, const call *c, value *out) {
     return iterator_of(list, out);
 }
 
-/* attr(name): the attribute alone, never an element of that name. */
+/* attr(name): the attribute, never an element of that name. */
 static int run_attr(machine *m, const call *c, value *out) {
     value name;
     TRY(argument_text(m, c->at[0], "the name of an attribute", &name));
@@ -143,7 +143,7 @@ int value_without_case(machine *m, value v, value *out) {
     return is_string(v) ? text_to_case(m, v, CASE_LOWER, out) : LCKV_OK;
 }
 
-/* Merges the runs [first, middle) and [middle, end) of what lies in `from` into `to`: items, and behind them keys. */
+/* Merges the sorted runs [first, middle) and [middle, end) of `from` into `to`: items, and keys along with them. */
 static int merge(machine *m, const value *from, value *to, size_t count, size_t first, size_t middle, size_t end,
                  bool reverse) {
     const value *keys = from + count;
@@ -186,7 +186,7 @@ static int key_of(machine *m, value item, value path, bool case_sensitive, value
     return case_sensitive ? LCKV_OK : value_without_case(m, *out, out);
 }
 
-/* The key of sort is a list, also of one part: lists compare what is equal as equal, so that None can be sorted. */
+/* The key of sort is a list, even of one part: comparing lists skips equal elements, so that None can be sorted. */
 static int sort_key(machine *m, value item, value path, bool case_sensitive, value *out) {
     value_list *parts;
     value key;
@@ -325,7 +325,7 @@ static int run_groupby(machine *m, const call *c, value *out) {
     return LCKV_OK;
 }
 
-/* Part `first` to `end` of a list, and `fills` times a value behind it. */
+/* Elements `first` to `end` of a list, followed by `fills` copies of a value. */
 static int add_part(machine *m, value_list *parts, const value_list *items, size_t first, size_t end, value fill,
                     size_t fills) {
     value_list *part;
@@ -336,7 +336,7 @@ static int add_part(machine *m, value_list *parts, const value_list *items, size
     return list_add(&m->arena, parts, value_of_list(VALUE_LIST, part));
 }
 
-/* batch(linecount, fill_with=None): parts of so many elements. */
+/* batch(linecount, fill_with=None): lists of `linecount` elements. */
 static int run_batch(machine *m, const call *c, value *out) {
     const value_list *items;
     value_list *parts;
@@ -353,7 +353,7 @@ static int run_batch(machine *m, const call *c, value *out) {
     return iterator_of(parts, out);
 }
 
-/* slice(slices, fill_with=None): so many parts. */
+/* slice(slices, fill_with=None): `slices` lists. */
 static int run_slice(machine *m, const call *c, value *out) {
     const value_list *items;
     value_list *parts;

@@ -1,4 +1,4 @@
-/* Filters of strings and numbers. */
+/* Filters for strings and numbers. */
 #include "text/jinja/strings.h"
 
 #include "base/utf8.h"
@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- strings: what is piped in counts as str(value) */
+/* ---- strings: a filtered value is converted by str(value) */
 
-/* str(v), but Markup stays what it is. */
+/* str(v), but Markup stays Markup. */
 static int soft_string(machine *m, value v, value *out) {
     *out = v;
     return is_string(v) ? LCKV_OK : value_string(m, v, out);
@@ -39,7 +39,7 @@ static int run_capitalize(machine *m, const call *c, value *out) {
     return in_case(m, c, CASE_CAPITALIZE, out);
 }
 
-/* Jinja's own title(): words begin behind white space and - ( { [ < alone. */
+/* Jinja's title(): words start only after white space and - ( { [ < */
 static int run_title(machine *m, const call *c, value *out) {
     value v;
     output o = {0};
@@ -95,7 +95,7 @@ static int run_string(machine *m, const call *c, value *out) {
     return soft_string(m, c->self, out);
 }
 
-/* indent(width=4, first=False, blank=False); width may be the string itself. */
+/* indent(width=4, first=False, blank=False); width may be a string. */
 static int run_indent(machine *m, const call *c, value *out) {
     value v, by = c->at[0];
     value_list *lines;
@@ -177,7 +177,8 @@ static int run_format(machine *m, const call *c, value *out) {
 
 /* ---- numbers */
 
-/* The string as C's number functions take it: no white space around, no underscores; false where it is too long. */
+/* The string in the form that C's number functions expect: without surrounding white space and underscores; false if it
+ * is too long. */
 static bool plain_number(value v, char out[100]) {
     value none = {0};
     machine unused = {.name = ""};

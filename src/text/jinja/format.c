@@ -1,6 +1,6 @@
-/* '%s and %d' % values, and '{} and {name:>5}'.format(values), for the values that templates have.
+/* '%s and %d' % values, and '{} and {name:>5}'.format(values), for the types that templates have.
  *
- * Leaves out: format specifications inside of format specifications, and grouping by '_'. */
+ * Nested format specifications and grouping by '_' are not supported. */
 #include "text/jinja/strings.h"
 
 #include "base/utf8.h"
@@ -12,11 +12,11 @@
 
 enum { MAX_WIDTH = 1000 };
 
-/* How one value is to be shown. */
+/* Format of one value. */
 typedef struct form {
-    char align, sign, type; /* 0: none said */
+    char align, sign, type; /* 0: not given */
     bool alternate, zero, comma;
-    int width, precision; /* -1: none said */
+    int width, precision; /* -1: not given */
     value fill;
 } form;
 
@@ -26,10 +26,10 @@ int text_pad(machine *m, value v, int64_t width, char align, value fill, value *
     TRY(value_length(m, v, &length));
     *out = v;
     if (width <= length) return LCKV_OK;
-    if (width > MAX_TEXT / 4) return RAISE(m, "a text of more than %d bytes", MAX_TEXT);
+    if (width > MAX_TEXT / 4) return RAISE(m, "the text exceeds %d bytes", MAX_TEXT);
     TRY(machine_tick(m, (size_t)(width - length)));
     int64_t room = width - length, left = align == '<' ? 0 : align == '>' ? room : room / 2;
-    if (align == 'c') left += room & width & 1; /* Python's center() is not quite its format's ^ */
+    if (align == 'c') left += room & width & 1; /* Python's center() pads differently from the format ^ */
     for (int64_t i = 0; i < left; i++) TRY(output_add(m, &o, fill.text, fill.bytes));
     TRY(output_add(m, &o, v.text, v.bytes));
     for (int64_t i = left; i < room; i++) TRY(output_add(m, &o, fill.text, fill.bytes));
@@ -51,7 +51,7 @@ static void put_commas(char *text) {
     strcpy(text, copy);
 }
 
-/* The digits of the number without its sign. */
+/* Digits of the number without its sign. */
 static int write_whole(machine *m, const form *f, int64_t number, char text[400]) {
     uint64_t size = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
     const char *prefix = !f->alternate    ? ""
@@ -81,7 +81,7 @@ static int write_real(machine *m, const form *f, double number, char text[400]) 
         pattern[3] = 'f';
         size *= 100;
     }
-    if (precision > 60) return RAISE(m, "a format of more than 60 places");
+    if (precision > 60) return RAISE(m, "a format with more than 60 decimal places is not supported");
     snprintf(text, 400, pattern, precision, size);
     if (f->type == '%') strncat(text, "%", 400 - strlen(text) - 1);
     if (f->comma) put_commas(text);
@@ -119,14 +119,14 @@ static int read_number(const char *text, size_t bytes, size_t *at, int *out) {
     while (*at < bytes && text[*at] >= '0' && text[*at] <= '9' && number <= MAX_WIDTH)
         number = number * 10 + (text[(*at)++] - '0');
     *out = number;
-    REQUIRE(number <= MAX_WIDTH, LCKV_ERROR_UNSUPPORTED, "a format is wider than %d", MAX_WIDTH);
+    REQUIRE(number <= MAX_WIDTH, LCKV_ERROR_UNSUPPORTED, "the width of a format exceeds %d", MAX_WIDTH);
     return LCKV_OK;
 }
 
 typedef struct percent {
     machine *m;
     value format, items;
-    size_t at, next; /* in the format; of the items, where they are a tuple */
+    size_t at, next; /* position in the format; index of the next item, if the items are a tuple */
 } percent;
 
 static int next_item(percent *p, value *out) {
@@ -138,7 +138,7 @@ static int next_item(percent *p, value *out) {
     return LCKV_OK;
 }
 
-/* (name) of %(name)s. */
+/* Parses (name) of %(name)s. */
 static int named_item(percent *p, value *out) {
     const char *open = p->format.text + p->at + 1;
     const char *close = memchr(open, ')', p->format.bytes - p->at - 1);
@@ -216,7 +216,7 @@ int format_percent(machine *m, value format, value items, value *out) {
         if (found) TRY(one_percent(&p, &o));
     }
     bool has_elements = items.kind == VALUE_DICT || items.kind == VALUE_LIST || items.kind == VALUE_RANGE ||
-                        items.kind == VALUE_UNDEFINED; /* of these Python takes none for granted */
+                        items.kind == VALUE_UNDEFINED; /* Python requires no argument to be used for these */
     bool all = items.kind == VALUE_TUPLE ? p.next >= items.list->count : p.next || has_elements;
     if (!all) return RAISE(m, "not all arguments converted during string formatting");
     *out = output_value(&o);
@@ -278,7 +278,7 @@ typedef struct braces {
     bool escapes; /* the format is Markup */
 } braces;
 
-/* The field's first part: nothing, a number, or a name. */
+/* The first part of a field: empty, a number, or a name. */
 static int brace_item(braces *b, const char *name, size_t bytes, value *out) {
     size_t at = 0;
     int number = 0;
@@ -321,14 +321,14 @@ static int brace_path(braces *b, const char *text, size_t bytes, value *out) {
     return LCKV_OK;
 }
 
-/* What stands between { and }. */
+/* The content of { and }. */
 static int one_brace(braces *b, const char *text, size_t bytes, output *o) {
     const char *colon = memchr(text, ':', bytes);
     size_t path = colon ? (size_t)(colon - text) : bytes;
     value spec = colon ? value_text(colon + 1, bytes - path - 1) : value_text("", 0), v, shown;
     bool repr = path >= 2 && text[path - 2] == '!' && text[path - 1] == 'r';
     if (path >= 2 && text[path - 2] == '!') path -= 2;
-    if (memchr(text, '{', bytes)) return RAISE(b->m, "a format inside of a format is not supported");
+    if (memchr(text, '{', bytes)) return RAISE(b->m, "a nested format specification is not supported");
     TRY(brace_path(b, text, path, &v));
     if (repr) {
         output written = {0};

@@ -1,5 +1,5 @@
-/* The functions that every template sees: Jinja's range, dict, namespace, joiner and cycler; transformers'
- * raise_exception and strftime_now. */
+/* Global functions: Jinja's range, dict, namespace, joiner and cycler; raise_exception and strftime_now of
+ * transformers. */
 #include "text/jinja/machine.h"
 
 #include <inttypes.h>
@@ -12,7 +12,7 @@ static int range_name(machine *m, int64_t start, int64_t stop, int64_t step, con
         TRY(text_format(m, &text, "range(%" PRId64 ", %" PRId64 ")", start, stop));
     else
         TRY(text_format(m, &text, "range(%" PRId64 ", %" PRId64 ", %" PRId64 ")", start, stop, step));
-    *name = text.text; /* a NUL is behind it: text_format() leaves one */
+    *name = text.text; /* text_format() terminates it with NUL */
     return LCKV_OK;
 }
 
@@ -38,7 +38,7 @@ static int run_range(machine *m, const call *c, value *out) {
     return machine_tick(m, list->count);
 }
 
-/* A dict of another one or of pairs. */
+/* A dict made from another dict or from pairs. */
 static int add_pairs(machine *m, value from, value_dict *to) {
     const value_list *items;
     if (from.kind == VALUE_DICT || from.kind == VALUE_NAMESPACE) {
@@ -121,7 +121,7 @@ static int run_joiner(machine *m, const call *c, value *out) {
     return LCKV_OK;
 }
 
-/* Nothing the first time, then the separator. */
+/* Nothing at the first call, then the separator. */
 int joiner_call(machine *m, value_list *joiner, const arguments *given, value *out) {
     if (given->count || given->named_count) return RAISE(m, "a joiner takes no arguments");
     *out = joiner->next ? joiner->items[0] : value_text("", 0);
@@ -178,13 +178,13 @@ int cycler_attribute(machine *m, value v, const char *name, size_t bytes, value 
     return LCKV_OK;
 }
 
-/* Words at random have no place in a prompt. */
+/* Random words are useless in a prompt. */
 static int run_lipsum(machine *m, const call *c, value *out) {
     (void)c, (void)out;
     return RAISE_CODE(m, LCKV_ERROR_UNSUPPORTED, "the function 'lipsum' is not supported");
 }
 
-/* The template does not take this conversation. */
+/* The template rejects the conversation. */
 static int run_raise_exception(machine *m, const call *c, value *out) {
     (void)out;
     value message;

@@ -1,4 +1,4 @@
-/* Templates and renderings: see jinja.h. */
+/* Templates and renderings, see jinja.h. */
 #include "text/jinja/jinja.h"
 
 #include "base/utf8.h"
@@ -20,7 +20,7 @@ static int compile(jinja_template *t, const char *source, size_t bytes, const ch
     t->arena.limit = MAX_MEMORY;
     t->name = strdup(name);
     REQUIRE(t->name, LCKV_ERROR_MEMORY, "no memory for a template");
-    REQUIRE(bytes <= MAX_TEMPLATE, LCKV_ERROR_UNSUPPORTED, "%s: a template of more than %d bytes", name, MAX_TEMPLATE);
+    REQUIRE(bytes <= MAX_TEMPLATE, LCKV_ERROR_UNSUPPORTED, "%s: the template exceeds %d bytes", name, MAX_TEMPLATE);
     REQUIRE(utf8_valid(source, bytes), LCKV_ERROR_FORMAT, "%s: the template is not UTF-8", name);
     return template_parse(&t->arena, source, bytes, t->name, &t->body, &t->marks_answers);
 }
@@ -61,7 +61,7 @@ static int define_variables(machine *m, const json_t *variables) {
         TRY(value_from_json(&m->arena, member, &v));
         TRY(scope_set(m, copy, bytes, v));
     }
-    return scope_open(m, m->scope); /* the template's own names */
+    return scope_open(m, m->scope); /* names that the template defines */
 }
 
 static int run(machine *m, const jinja_template *t, const json_t *variables, bool spans) {
@@ -70,7 +70,8 @@ static int run(machine *m, const jinja_template *t, const json_t *variables, boo
     TRY(execute(m, t->body));
     if (spans && m->nested_generation)
         return RAISE_CODE(m, LCKV_ERROR_UNSUPPORTED,
-                          "a {%% generation %%} inside of a macro, set or filter block has no known place in the text");
+                          "{%% generation %%} inside of a macro, set or filter block is not supported: its position in "
+                          "the text is unknown");
     return LCKV_OK;
 }
 

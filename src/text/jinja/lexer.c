@@ -1,4 +1,4 @@
-/* Cutting a template into tokens: see lexer.h. */
+/* Lexer, see lexer.h. */
 #include "text/jinja/lexer.h"
 
 #include "base/utf8.h"
@@ -11,7 +11,7 @@ typedef struct lexer {
     const char *name;
     const char *at, *end;
     int line;
-    bool line_starts; /* what was read last ended in a newline, or nothing was read */
+    bool line_starts; /* the previous text ended in a newline, or there was none */
     token_list *out;
 } lexer;
 
@@ -32,7 +32,7 @@ static int add_token(lexer *l, token t) {
     return LCKV_OK;
 }
 
-/* Moves on over bytes, counting lines. */
+/* Skips bytes and counts lines. */
 static void move_to(lexer *l, const char *to) {
     if (to == l->at) return;
     l->line_starts = to[-1] == '\n';
@@ -44,7 +44,7 @@ static bool starts(const lexer *l, const char *at, const char *word) {
     return (size_t)(l->end - at) >= bytes && !memcmp(at, word, bytes);
 }
 
-/* Behind the white space that begins at `at`. */
+/* Position after the white space that starts at `at`. */
 static const char *skip_space(const lexer *l, const char *at) {
     uint32_t c;
     while (at < l->end) {
@@ -57,15 +57,15 @@ static const char *skip_space(const lexer *l, const char *at) {
 
 /* ---- text between tags */
 
-/* Where the next tag begins; the end where there is none. */
+/* Start of the next tag; the end of the template if there is none. */
 static const char *find_tag(const lexer *l) {
     for (const char *at = l->at; at + 1 < l->end; at++)
         if (at[0] == '{' && (at[1] == '{' || at[1] == '%' || at[1] == '#')) return at;
     return l->end;
 }
 
-/* The end of the text [from, to) before a tag: `sign` is what stands in the tag, '-' takes all white space away, and
- * lstrip_blocks what stands before the tag in its line. */
+/* End of the text [from, to) before a tag. `sign` is that of the tag; '-' removes all white space, lstrip_blocks the
+ * white space before the tag on its line. */
 static const char *strip_before_tag(const lexer *l, const char *from, const char *to, char sign, bool variable) {
     if (sign == '-') {
         const char *end = to;
@@ -90,7 +90,7 @@ static int add_data(lexer *l, const char *from, const char *to) {
     return add_token(l, (token){.kind = TOKEN_DATA, .line = l->line, .text = from, .bytes = (size_t)(to - from)});
 }
 
-/* Behind a closing tag of two characters that may have a sign before it; NULL where none stands at `at`. */
+/* Position after a closing tag of two characters, optionally with a sign; NULL if there is none at `at`. */
 static const char *closing_tag(const lexer *l, const char *at, const char *tag, bool block) {
     bool minus = *at == '-';
     if (minus || (block && *at == '+')) {
@@ -108,10 +108,10 @@ static int read_comment(lexer *l) {
         move_to(l, behind);
         return LCKV_OK;
     }
-    return LEXER_FAIL(l, "a comment {# has no end");
+    return LEXER_FAIL(l, "unterminated comment {#");
 }
 
-/* Behind "{%- NAME" with any white space between; NULL where something else stands there. *sign is the tag's. */
+/* Position after "{%- NAME", with any white space between; NULL if something else is there. *sign: that of the tag. */
 static const char *tag_named(const lexer *l, const char *at, const char *name, char *sign) {
     if (!starts(l, at, "{%")) return NULL;
     at += 2;
@@ -121,7 +121,7 @@ static const char *tag_named(const lexer *l, const char *at, const char *name, c
     return skip_space(l, at + strlen(name));
 }
 
-/* {% raw %} TEXT {% endraw %}; *found says whether one stood here. */
+/* Reads {% raw %} TEXT {% endraw %}. *found: whether it was there. */
 static int read_raw(lexer *l, bool *found) {
     char sign;
     const char *open = tag_named(l, l->at, "raw", &sign), *body;
@@ -136,7 +136,7 @@ static int read_raw(lexer *l, bool *found) {
         move_to(l, behind);
         return LCKV_OK;
     }
-    return LEXER_FAIL(l, "{%% raw %%} has no {%% endraw %%}");
+    return LEXER_FAIL(l, "{%% raw %%} without {%% endraw %%}");
 }
 
 /* ---- inside tags */
@@ -184,14 +184,14 @@ static int read_name(lexer *l) {
     return LCKV_OK;
 }
 
-/* The tokens behind {{ or {% up to its end. */
+/* Tokens after {{ or {% up to the end of the tag. */
 static int read_tag(lexer *l, bool block) {
     int depth = 0, line = l->line;
     while (true) {
         move_to(l, skip_space(l, l->at));
         if (l->at == l->end) {
             l->line = line;
-            return LEXER_FAIL(l, "a tag %s has no end", block ? "{%" : "{{");
+            return LEXER_FAIL(l, "unterminated tag %s", block ? "{%" : "{{");
         }
         const char *behind = depth ? NULL : closing_tag(l, l->at, block ? "%}" : "}}", block);
         if (behind) {
@@ -221,7 +221,7 @@ static int read_part(lexer *l) {
         return LCKV_OK;
     }
     char kind = tag[1], sign = tag + 2 < l->end && (tag[2] == '-' || tag[2] == '+') ? tag[2] : 0;
-    if (kind == '{' && sign == '+') sign = 0; /* only blocks have it: {{+x}} is x with a sign */
+    if (kind == '{' && sign == '+') sign = 0; /* only blocks have this sign: {{+x}} is x with a sign */
     TRY(add_data(l, from, strip_before_tag(l, from, tag, sign, kind == '{')));
     move_to(l, tag);
     if (kind == '#') return read_comment(l);
@@ -235,7 +235,7 @@ static int read_part(lexer *l) {
     return read_tag(l, kind == '%');
 }
 
-/* Newlines as \n, and one at the end left out. */
+/* Normalizes newlines to \n and removes one at the end. */
 static int normalize(lexer *l, const char *source, size_t bytes) {
     char *copy, *to;
     TAKE(copy, l->arena, bytes + 1);

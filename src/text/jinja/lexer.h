@@ -1,5 +1,5 @@
-/* A template cut into tokens, with Jinja's rules of white space: trim_blocks and lstrip_blocks on, one newline at the
- * end left out, `-` and `+` beside a tag. */
+/* Lexer: splits a template into tokens, with Jinja's rules for white space: trim_blocks and lstrip_blocks are on, one
+ * newline at the end is removed, and `-` and `+` in a tag are supported. */
 #ifndef TEXT_JINJA_LEXER_H
 #define TEXT_JINJA_LEXER_H
 
@@ -7,7 +7,7 @@
 
 typedef enum token_kind {
     TOKEN_END,
-    TOKEN_DATA,           /* text that stands for itself */
+    TOKEN_DATA,           /* literal text */
     TOKEN_VARIABLE_BEGIN, /* {{ */
     TOKEN_VARIABLE_END,
     TOKEN_BLOCK_BEGIN, /* {% */
@@ -17,24 +17,24 @@ typedef enum token_kind {
     TOKEN_OPERATOR
 } token_kind;
 
-/* An operator is a number: its character, or its two. */
+/* The number of an operator: one or two characters. */
 #define OPERATOR2(a, b) ((a) << 8 | (b))
 
 typedef struct token {
     token_kind kind;
     int line;
     int operator;
-    const char *text; /* DATA, NAME; for errors also of the others */
+    const char *text; /* of DATA and NAME; of other tokens for error messages */
     size_t bytes;
     value constant;
 } token;
 
 typedef struct token_list {
-    token *items; /* the last is TOKEN_END */
+    token *items; /* the last one is TOKEN_END */
     size_t count, capacity;
 } token_list;
 
-/* `source` is valid UTF-8. Tokens point into it or into the arena. */
+/* `source`: valid UTF-8. Tokens point into it or into the arena. */
 int tokens_read(arena *a, const char *source, size_t bytes, const char *name, token_list *out);
 
 #endif

@@ -1,4 +1,4 @@
-/* Literals: see literal.h. */
+/* Literals, see literal.h. */
 #include "text/jinja/literal.h"
 
 #include "base/utf8.h"
@@ -15,7 +15,7 @@ static int digit_of(char c) {
     return 99;
 }
 
-/* Up to `most` digits; *count is how many there were. */
+/* Reads up to `most` digits; *count: how many there are. */
 static uint32_t read_digits(const char *text, size_t bytes, size_t most, int base, size_t *count) {
     uint32_t number = 0;
     for (*count = 0; *count < most && *count < bytes && digit_of(text[*count]) < base; ++*count)
@@ -25,12 +25,12 @@ static uint32_t read_digits(const char *text, size_t bytes, size_t most, int bas
 
 static int write_code_point(uint32_t c, char **to) {
     REQUIRE(c <= 0x10FFFF && !(c >= 0xD800 && c <= 0xDFFF), LCKV_ERROR_UNSUPPORTED,
-            "a string has the escape of a code point that is no character: U+%04X", (unsigned)c);
+            "invalid escape in a string: U+%04X is not a character", (unsigned)c);
     *to += utf8_write(c, *to);
     return LCKV_OK;
 }
 
-/* What stands behind a backslash. *used: how many bytes of it. What is no escape stays, backslash and all. */
+/* Reads the escape after a backslash. *used: its length. An unknown escape stays unchanged, with the backslash. */
 static int read_escape(const char *text, size_t bytes, char **to, size_t *used) {
     static const char letters[] = "abfnrtv\\'\"", meanings[] = "\a\b\f\n\r\t\v\\'\"";
     const char *letter = memchr(letters, text[0], sizeof letters - 1);
@@ -49,11 +49,11 @@ static int read_escape(const char *text, size_t bytes, char **to, size_t *used) 
     size_t wanted = text[0] == 'x' ? 2 : text[0] == 'u' ? 4 : text[0] == 'U' ? 8 : 0;
     if (wanted) {
         uint32_t c = read_digits(text + 1, bytes - 1, wanted, 16, &digits);
-        REQUIRE(digits == wanted, LCKV_ERROR_FORMAT, "a string has a cut \\%c escape", text[0]);
+        REQUIRE(digits == wanted, LCKV_ERROR_FORMAT, "incomplete \\%c escape in a string", text[0]);
         *used = 1 + digits;
         return write_code_point(c, to);
     }
-    REQUIRE(text[0] != 'N', LCKV_ERROR_UNSUPPORTED, "a string has a \\N escape, which is not supported");
+    REQUIRE(text[0] != 'N', LCKV_ERROR_UNSUPPORTED, "\\N escapes are not supported");
     *(*to)++ = '\\';
     *used = 0;
     return LCKV_OK;
@@ -62,7 +62,7 @@ static int read_escape(const char *text, size_t bytes, char **to, size_t *used) 
 int literal_string(arena *a, const char *text, size_t bytes, value *out, size_t *used) {
     size_t end = 1;
     while (end < bytes && text[end] != text[0]) end += text[end] == '\\' ? 2 : 1;
-    REQUIRE(end < bytes, LCKV_ERROR_FORMAT, "a string has no end");
+    REQUIRE(end < bytes, LCKV_ERROR_FORMAT, "unterminated string");
     char *data, *to;
     TAKE(data, a, end + 4);
     to = data;
@@ -83,7 +83,8 @@ int literal_string(arena *a, const char *text, size_t bytes, value *out, size_t 
 
 /* ---- numbers */
 
-/* Digits with single underscores between; copied without them behind `to`, as far as there is room. */
+/* Reads digits, optionally with single underscores between them; appends them without underscores to `to` as far as
+ * there is room. */
 static size_t copy_digits(const char *text, size_t bytes, int base, char *to, size_t room) {
     size_t at = 0, length = strlen(to);
     while (at < bytes) {
@@ -119,7 +120,7 @@ static bool digit_at(const char *text, size_t bytes, size_t at) {
     return at < bytes && text[at] >= '0' && text[at] <= '9';
 }
 
-/* The part of a float behind its whole digits; 0 bytes where there is none. */
+/* Length of the fraction and exponent of a float after its integer digits; 0 if there is none. */
 static size_t copy_fraction(const char *text, size_t bytes, char *to, size_t room) {
     size_t at = 0, length = strlen(to);
     if (at < bytes && text[at] == '.' && digit_at(text, bytes, at + 1) && length + 1 < room) {

@@ -1,9 +1,9 @@
-/* The for statement and its variable `loop`: see run.h. */
+/* The for statement and its variable `loop`, see run.h. */
 #include "text/jinja/run.h"
 
 #include <string.h>
 
-/* The elements for which the loop's condition holds; it sees the target, and no `loop`. */
+/* The elements that fulfil the loop's condition, which sees the target, but no `loop`. */
 static int filter_items(machine *m, const node *n, const value_list *all, const value_list **out) {
     scope *outer = m->scope;
     value_list *kept;
@@ -20,7 +20,8 @@ static int filter_items(machine *m, const node *n, const value_list *all, const 
     return LCKV_OK;
 }
 
-/* *through: some turn came to the end of the body. Jinja takes the else part also where each was cut short. */
+/* *through: an iteration reached the end of the body. As in Jinja, the else part also runs if every iteration was cut
+ * short. */
 static int run_turns(machine *m, const node *n, scope *outer, loop *state, bool *through) {
     for (; state->index < state->items->count && m->flow != FLOW_BREAK; state->index++) {
         m->flow = FLOW_ON;
@@ -53,7 +54,7 @@ int loop_run(machine *m, const node *n, scope *outer, value items, int depth) {
     return LCKV_OK;
 }
 
-/* loop(items): the loop's body for these, as a string. */
+/* loop(items): runs the body for these items and returns the text. */
 int loop_call(machine *m, const loop *called, const arguments *given, value *out) {
     output *around = m->text, own = {0};
     if (!called->code->recursive)
@@ -94,14 +95,14 @@ int loop_attribute(machine *m, value v, const char *name, size_t bytes, value *o
     return LCKV_OK;
 }
 
-/* cycle(a, b, ...): one of them after the other. */
+/* cycle(a, b, ...): returns its arguments in turn. */
 static int run_cycle(machine *m, const call *c, value *out) {
     if (!c->given->count) return RAISE(m, "no items for cycling given");
     *out = c->given->items[c->self.loop->index % c->given->count];
     return LCKV_OK;
 }
 
-/* changed(v): whether it was called with something else before, or never. */
+/* changed(v): whether the previous call had another value, or there was none. */
 static int run_changed(machine *m, const call *c, value *out) {
     loop *l = c->self.loop;
     value_list *list;

@@ -1,4 +1,4 @@
-/* Errors, limits and growing strings of a rendering: see machine.h. */
+/* Errors, limits and growing strings of a rendering, see machine.h. */
 #include "text/jinja/machine.h"
 
 #include <stdarg.h>
@@ -16,18 +16,18 @@ void machine_message(const machine *m, const char *format, ...) {
 
 int machine_tick(machine *m, size_t steps) {
     if (steps > MAX_STEPS || (m->steps += (int64_t)steps) > MAX_STEPS)
-        return RAISE(m, "the template takes more than %d steps", MAX_STEPS);
+        return RAISE(m, "the template exceeds %d steps", MAX_STEPS);
     return LCKV_OK;
 }
 
 int machine_enter(machine *m) {
-    if (++m->depth > MAX_DEPTH) return RAISE(m, "calls or values nested more than %d levels deep", MAX_DEPTH);
+    if (++m->depth > MAX_DEPTH) return RAISE(m, "calls or values are nested more than %d levels deep", MAX_DEPTH);
     return machine_tick(m, 1);
 }
 
 int output_add(machine *m, output *o, const char *bytes, size_t count) {
     if (count > o->capacity - o->length) {
-        if (count > MAX_TEXT - o->length) return RAISE(m, "a text of more than %d bytes", MAX_TEXT);
+        if (count > MAX_TEXT - o->length) return RAISE(m, "the text exceeds %d bytes", MAX_TEXT);
         size_t more = count + o->capacity + 64;
         char *data = arena_extend(&m->arena, o->data, o->capacity, more);
         if (!data) return status_of_failure(LCKV_ERROR_MEMORY);

@@ -1,5 +1,5 @@
-/* What runs while a template is rendered: its memory, limits, scopes and text so far, and how functions, filters, tests
- * and methods are written and called. */
+/* The machine that renders a template: its memory, limits, scopes and output. Also the interface of builtin functions,
+ * filters, tests and methods. */
 #ifndef TEXT_JINJA_MACHINE_H
 #define TEXT_JINJA_MACHINE_H
 
@@ -7,22 +7,22 @@
 
 #include <time.h>
 
-/* A hostile template ends in an error. None of these is near what a conversation needs. */
+/* Limits, so that a hostile template ends in an error. Conversations stay far below all of them. */
 enum {
-    MAX_STEPS = 20000000, /* nodes evaluated, elements walked, and 64 bytes each of strings looked through */
-    MAX_DEPTH = 400,      /* evaluations within evaluations, values within values */
-    MAX_RANGE = 100000,   /* elements of range(), Jinja's own limit in its sandbox */
+    MAX_STEPS = 20000000, /* evaluated nodes, elements, and blocks of 64 bytes of scanned strings */
+    MAX_DEPTH = 400,      /* nested evaluations; nested values */
+    MAX_RANGE = 100000,   /* elements of range(); the limit of Jinja's sandbox */
     MAX_TEXT = 1 << 26,   /* bytes of one string */
     MAX_MEMORY = 1 << 28  /* bytes of one rendering */
 };
 
-/* Names that can be seen: those of this scope, then those around it. */
+/* Visible names: those of this scope, then those of the outer ones. */
 typedef struct scope {
     struct scope *outer;
     value_dict names;
 } scope;
 
-/* A string that is being made. */
+/* A string under construction. */
 typedef struct output {
     char *data;
     size_t length, capacity;
@@ -31,23 +31,23 @@ typedef struct output {
 typedef enum flow { FLOW_ON, FLOW_BREAK, FLOW_CONTINUE } flow;
 
 typedef struct span {
-    size_t first, end; /* bytes of the text */
+    size_t first, end; /* byte offsets in the text */
 } span;
 
 typedef struct machine {
     arena arena;
     const char *name;     /* of the template, for errors */
-    const struct tm *now; /* NULL: the clock */
-    int line;             /* of what is evaluated, for errors */
+    const struct tm *now; /* NULL: the current time */
+    int line;             /* line of the current node, for errors */
     int depth;
     int64_t steps;
     scope *scope;
-    output *text; /* where statements write */
-    output root;  /* the rendering's own */
-    flow flow;    /* set by break and continue, until their loop sees it */
+    output *text; /* output of statements */
+    output root;  /* output of the rendering */
+    flow flow;    /* set by break and continue, until their loop handles it */
     span *spans;  /* of {% generation %} */
     size_t span_count, span_capacity;
-    bool nested_generation; /* one stood in a macro or a set block, where it has no place in the text */
+    bool nested_generation; /* one was in a macro or set block, where its position in the text is unknown */
 } machine;
 
 /* Sets the message "NAME: line N: ..." and returns the code. */
@@ -55,9 +55,9 @@ typedef struct machine {
 #define RAISE(m, ...) RAISE_CODE(m, LCKV_ERROR_FORMAT, __VA_ARGS__)
 void machine_message(const machine *m, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* Counts steps; an error when there were too many. */
+/* Counts steps; an error if the limit is exceeded. */
 int machine_tick(machine *m, size_t steps);
-/* Goes one level down; `m->depth--` afterwards, whatever happened between: errors end the rendering. */
+/* Enters a level of nesting. The caller decrements m->depth afterwards, except on errors, which end the rendering. */
 int machine_enter(machine *m);
 
 int output_add(machine *m, output *o, const char *bytes, size_t count);
@@ -65,9 +65,9 @@ int output_word(machine *m, output *o, const char *word);
 static inline value output_value(const output *o) {
     return value_text(o->length ? o->data : "", o->length);
 }
-/* A formatted string as a value; not for long ones. */
+/* A formatted string as a value; only for short strings. */
 int text_format(machine *m, value *out, const char *format, ...) PRINTF_LIKE(3, 4);
-/* A value that is undefined, and says why when it is used. */
+/* An undefined value with a message that is used when it is accessed. */
 int undefined_format(machine *m, value *out, const char *format, ...) PRINTF_LIKE(3, 4);
 
 /* ---- print.c, tojson.c */
@@ -83,19 +83,19 @@ void float_repr(double number, char out[40]);
 #define OPERATOR_FLOOR_DIVIDE ('/' << 8 | '/')
 
 int value_equal(machine *m, value a, value b, bool *out);
-/* Three ways: *order is negative, 0 or positive. `operator` names what is asked, for errors. */
+/* Three-way comparison: *order is negative, 0 or positive. `operator` is its name in errors. */
 int value_compare(machine *m, value a, value b, const char *operator, int * order);
 int value_contains(machine *m, value container, value item, bool *out);
 int value_arithmetic(machine *m, int operator, value a, value b, value *out);
 int value_negate(machine *m, value v, value *out);
 int value_length(machine *m, value v, int64_t *out);
-/* The elements as a list; an iterator is used up by it. The list may be the value's own: it is not changed. */
+/* The elements as a list; an iterator is consumed. The list may be the value's own; it is not modified. */
 int value_items(machine *m, value v, const value_list **out);
 
 /* ---- access.c */
 
 int value_attribute(machine *m, value v, const char *name, size_t bytes, value *out); /* v.name */
-/* The same without keys of dicts. */
+/* The same without the keys of dicts. */
 int value_own_attribute(machine *m, value v, const char *name, size_t bytes, value *out);
 int value_element(machine *m, value v, value key, value *out); /* v[key] */
 int value_slice(machine *m, value v, value start, value stop, value step, value *out);
@@ -118,13 +118,12 @@ typedef struct arguments {
 enum { MAX_PARAMETERS = 5 };
 
 typedef struct call {
-    value self;               /* what a filter or test is given, what a method belongs to */
-    value at[MAX_PARAMETERS]; /* the arguments, VALUE_UNSET where one may be left out and was */
-    const arguments *given;   /* as they stand in the template */
+    value self;               /* the filtered or tested value; the object of a method */
+    value at[MAX_PARAMETERS]; /* the arguments; VALUE_UNSET if an optional one is absent */
+    const arguments *given;   /* as written in the template */
 } call;
 
-/* One thing that is written in C. `parameters`: their names, those that may be left out with a '?' behind; NULL: it
- * looks at what is given itself. */
+/* A builtin. `parameters`: names, optional ones with a '?'; NULL: it parses its arguments itself. */
 typedef struct builtin {
     const char *name, *parameters;
     int (*run)(machine *m, const call *c, value *out);
@@ -135,7 +134,7 @@ struct function {
     value self;
 };
 
-/* Tables end in a builtin without a name. */
+/* A table ends with a builtin without a name. */
 const builtin *builtin_find(const builtin *table, const char *name, size_t bytes);
 int builtin_call(machine *m, const builtin *b, value self, const arguments *given, value *out);
 const builtin *filter_find(const char *name, size_t bytes);
@@ -147,15 +146,15 @@ int test_call(machine *m, const char *name, size_t bytes, value self, const argu
 extern const builtin text_filters[], html_filters[], sequence_filters[], select_filters[], string_methods[],
     dict_methods[], list_methods[], loop_methods[], cycler_methods[];
 
-/* globals.c: joiner() and cycler(), and methods of functions, such as dict.fromkeys. */
+/* globals.c: joiner(), cycler(), and methods of functions, such as dict.fromkeys. */
 int joiner_call(machine *m, value_list *joiner, const arguments *given, value *out);
 int joiner_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found);
 int cycler_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found);
-/* Names that begin with an underscore are kept from namespaces. */
+/* Rejects names with a leading underscore for namespaces. */
 int check_member_name(machine *m, value name);
 const builtin *global_method_find(const builtin *global, const char *name, size_t bytes);
 
-/* calls.c: anything that can be called. */
+/* calls.c: calls any callable value. */
 int value_call(machine *m, value callee, const arguments *given, value *out);
 
 /* markup.c: a string method of Markup. */
@@ -166,14 +165,14 @@ int strftime_now(machine *m, const call *c, value *out);
 int format_percent(machine *m, value format, value items, value *out); /* '%s' % items */
 int format_braces(machine *m, value format, const arguments *given, value *out);
 
-/* An argument of a kind; `what` names it in errors. */
+/* Checks the type of an argument; `what` is its name in errors. */
 int argument_text(machine *m, value v, const char *what, value *out);
 int argument_whole(machine *m, value v, int64_t fallback, const char *what, int64_t *out);
 
-/* The filter `sort`'s way to look at elements: attribute "a.b" or number, or NONE/UNSET for the element itself. */
+/* How `sort` accesses elements: attribute "a.b" or a number; NONE/UNSET: the element itself. */
 int value_at_path(machine *m, value v, value path, value *out);
 int value_without_case(machine *m, value v, value *out);
-/* Stable. Keys [count] are sorted along. */
+/* Stable sort. Sorts keys [count] along with the items. */
 int sort_items(machine *m, value *items, value *keys, size_t count, bool reverse);
 
 #endif

@@ -1,5 +1,5 @@
-/* Markup: strings that are HTML already, which `safe` and `escape` make (markupsafe, as Jinja uses it). What is joined
- * to one is escaped, and what its methods give is Markup again. */
+/* Markup: strings that are HTML, as made by `safe` and `escape` (markupsafe, as used by Jinja). Strings that are joined
+ * with Markup are escaped, and its methods return Markup. */
 #include "text/jinja/strings.h"
 
 #include <string.h>
@@ -31,7 +31,7 @@ static value mark(value v) {
     return v;
 }
 
-/* The arguments that the method escapes: those from number `first` on; of join, the items. */
+/* Arguments that the method escapes: those from index `first` on; for join, the items. */
 static int escape_arguments(machine *m, const arguments *given, size_t first, bool items, arguments *out) {
     *out = *given;
     TAKE(out->items, &m->arena, (given->count + 1) * sizeof *out->items);

@@ -1,4 +1,4 @@
-/* Arithmetic, comparisons, lengths and elements, as Python has them. */
+/* Arithmetic, comparisons, lengths and elements, as in Python. */
 #define _GNU_SOURCE /* memmem */
 #include "text/jinja/strings.h"
 
@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-/* Everything but printing, iterating and asking fails on what is undefined. */
+/* Only printing, iterating and testing are allowed for an undefined value; other operations fail. */
 static int check_defined(machine *m, value v) {
     if (v.kind != VALUE_UNDEFINED) return LCKV_OK;
     return RAISE(m, "%.*s", (int)v.bytes, v.text);
@@ -79,7 +79,7 @@ int value_equal(machine *m, value a, value b, bool *out) {
     return LCKV_OK;
 }
 
-/* By code points, which is by bytes. */
+/* By code points, which is the order of the bytes. */
 static int compare_texts(value a, value b) {
     size_t shorter = a.bytes < b.bytes ? a.bytes : b.bytes;
     int order = shorter ? memcmp(a.text, b.text, shorter) : 0;
@@ -152,7 +152,7 @@ static int keys_of(machine *m, const value_dict *dict, value_list **list) {
     return LCKV_OK;
 }
 
-/* What an iterator has not given yet. */
+/* The remaining elements of an iterator. */
 static int rest_of(machine *m, value_list *source, value_list **list) {
     size_t first = source->next;
     source->next = source->count;
@@ -229,7 +229,7 @@ static int not_supported(machine *m, int operator, value a, value b) {
 }
 
 static int add_texts(machine *m, value a, value b, value *out) {
-    if (b.bytes > MAX_TEXT - a.bytes) return RAISE(m, "a text of more than %d bytes", MAX_TEXT);
+    if (b.bytes > MAX_TEXT - a.bytes) return RAISE(m, "the text exceeds %d bytes", MAX_TEXT);
     TRY(machine_tick(m, b.bytes / 64));
     *out = a.bytes ? a : b;
     if (!a.bytes || !b.bytes) return LCKV_OK;
@@ -262,7 +262,7 @@ static int add_lists(machine *m, value a, value b, value *out) {
 static int repeat_text(machine *m, value v, int64_t times, value *out) {
     output o = {0};
     if (times > 0 && v.bytes && (uint64_t)times > MAX_TEXT / v.bytes)
-        return RAISE(m, "a text of more than %d bytes", MAX_TEXT);
+        return RAISE(m, "the text exceeds %d bytes", MAX_TEXT);
     for (int64_t i = 0; i < times && v.bytes; i++) {
         TRY(machine_tick(m, 1 + v.bytes / 64));
         TRY(output_add(m, &o, v.text, v.bytes));
@@ -305,7 +305,7 @@ static int power(machine *m, int64_t base, int64_t exponent, value *out) {
     return LCKV_OK;
 }
 
-/* Rounding down, as Python divides. */
+/* Floor division, as in Python. */
 static int divide_whole(machine *m, int operator, int64_t a, int64_t b, value *out) {
     if (b == 0) return RAISE(m, "integer division or modulo by zero");
     if (a == INT64_MIN && b == -1) return RAISE(m, "a number that does not fit in 64 bits");

@@ -1,10 +1,10 @@
-/* The parser's half for expressions, with Jinja's precedence: if, or, and, not, comparisons, + -, ~, * / // %, **,
- * signs, then calls, attributes, filters and tests. See parser.h. */
+/* Parser for expressions, with Jinja's precedence: if, or, and, not, comparisons, + -, ~, * / // %, **, signs, then
+ * calls, attributes, filters and tests. See parser.h. */
 #include "text/jinja/parser.h"
 
 #include <string.h>
 
-enum { MAX_NESTING = 100 }; /* parentheses in parentheses, blocks in blocks */
+enum { MAX_NESTING = 100 }; /* nested parentheses, nested blocks */
 
 int parser_fail(const parser *p, int code) {
     return fail_within(code, "%s: line %d", p->name, p->at->line);
@@ -22,7 +22,7 @@ int node_new(parser *p, node_kind kind, node **out) {
     return LCKV_OK;
 }
 
-/* As node_new(), of the line of its left part. */
+/* Like node_new(), with the line of the left operand. */
 static int node_around(parser *p, node_kind kind, node *left, node **out) {
     TRY(node_new(p, kind, out));
     (*out)->line = left->line;
@@ -81,7 +81,7 @@ int parser_enter(parser *p) {
     return PARSER_FAIL(p, LCKV_ERROR_UNSUPPORTED, "nested more than %d levels deep", MAX_NESTING);
 }
 
-/* ---- what an expression begins with */
+/* ---- primary expressions */
 
 static int parse_list(parser *p, node **out) {
     TRY(node_new(p, NODE_LIST, out));
@@ -114,7 +114,7 @@ static int parse_dict(parser *p, node **out) {
     return LCKV_OK;
 }
 
-/* Strings that stand beside each other are one. */
+/* Adjacent string literals are concatenated. */
 static int parse_constant(parser *p, node **out) {
     TRY(node_new(p, NODE_CONSTANT, out));
     value whole_text = (p->at++)->constant;
@@ -173,7 +173,7 @@ int parse_primary(parser *p, node **out) {
     return parser_unexpected(p, "an expression");
 }
 
-/* ---- what stands behind it */
+/* ---- postfix operators */
 
 static int add_keyword(parser *p, call_node *call) {
     keyword k = {.name = p->at->text, .bytes = p->at->bytes};
@@ -226,7 +226,7 @@ static int parse_attribute(parser *p, node **out) {
     return expect_name(p, &(*out)->text, &(*out)->bytes);
 }
 
-/* One part of start:stop:step, which may be left out. */
+/* One part of start:stop:step; may be absent. */
 static int parse_slice_part(parser *p, node *slice) {
     node *part = NULL;
     if (!at_operator(p, ':') && !at_operator(p, ']')) TRY(parse_expression(p, &part));
@@ -281,7 +281,7 @@ static int parse_filter(parser *p, node **out) {
     return at_operator(p, '(') ? parse_call(p, &(*out)->call) : LCKV_OK;
 }
 
-/* The argument of a test without parentheses: `is divisibleby 3`. */
+/* Argument of a test without parentheses: `is divisibleby 3`. */
 static int parse_bare_argument(parser *p, node *test) {
     bool begins = p->at->kind == TOKEN_CONSTANT || at_operator(p, '[') || at_operator(p, '{') ||
                   (p->at->kind == TOKEN_NAME && !at_name(p, "else") && !at_name(p, "or") && !at_name(p, "and"));
@@ -328,7 +328,7 @@ static int parse_filters_and_tests(parser *p, node **out) {
     }
 }
 
-/* ---- operators, tightest first */
+/* ---- operators, in order of decreasing precedence */
 
 static int parse_unary(parser *p, bool filters, node **out) {
     if (at_operator(p, '-') || at_operator(p, '+')) {
@@ -344,7 +344,7 @@ static int parse_unary(parser *p, bool filters, node **out) {
     return filters ? parse_filters_and_tests(p, out) : LCKV_OK;
 }
 
-/* Wraps *out and what follows the operator at which the parser stands. */
+/* Combines *out with the operand after the current operator. */
 static int parse_operand(parser *p, node_kind kind, int (*operand)(parser *, node **), node **out) {
     node *around;
     TRY(node_around(p, kind, *out, &around));
@@ -392,7 +392,7 @@ static int parse_sum(parser *p, node **out) {
     return LCKV_OK;
 }
 
-/* 0 where no comparison stands here; else it is moved over. */
+/* Reads a comparison operator; 0 if there is none. */
 static int skip_comparison(parser *p) {
     static const int operators[] = {
         OPERATOR2('=', '='), OPERATOR2('!', '='), OPERATOR2('<', '='), OPERATOR2('>', '='), '<', '>'};
@@ -462,7 +462,7 @@ int parse_expression(parser *p, node **out) {
     return LCKV_OK;
 }
 
-/* What ends a tuple that has no parentheses. */
+/* Tokens that end a tuple without parentheses. */
 static bool tuple_ends(const parser *p) {
     return p->at->kind == TOKEN_VARIABLE_END || p->at->kind == TOKEN_BLOCK_END || at_operator(p, ')') ||
            at_operator(p, ']') || at_operator(p, ':') || at_name(p, "in") || at_name(p, "recursive");
@@ -484,7 +484,7 @@ int parse_tuple(parser *p, bool conditions, node **out) {
     return LCKV_OK;
 }
 
-/* ---- targets of assignments */
+/* ---- assignment targets */
 
 static int parse_single_target(parser *p, node **out) {
     if (skip_operator(p, '(')) {

@@ -1,7 +1,7 @@
-/* The parser's half for statements: what stands in {% %}, and the text between. See parser.h.
+/* Parser for statements, {% %}, and the text between them. See parser.h.
  *
- * Leaves out: what needs other templates or extensions (include, import, extends, block, do, trans, autoescape); the
- * error names it. */
+ * Statements that need other templates or extensions (include, import, extends, block, do, trans, autoescape) are not
+ * supported; the error names them. */
 #include "text/jinja/parser.h"
 
 #include <string.h>
@@ -14,18 +14,18 @@ static int expect_block_end(parser *p) {
     return LCKV_OK;
 }
 
-/* The end of a statement that a body follows: as in Python, a colon may stand there. */
+/* End of a statement with a body; a colon is allowed, as in Python. */
 static int expect_body(parser *p) {
     skip_operator(p, ':');
     return expect_block_end(p);
 }
 
-/* Reads what stands up to {% END %}, this one included. */
+/* Reads up to and including {% END %}. */
 static int parse_body_to(parser *p, const char *end, node **out) {
     const char *const ends[] = {end, NULL};
     TRY(expect_body(p));
     TRY(parse_body(p, ends, out));
-    p->at++; /* the name, which parse_body() has seen */
+    p->at++; /* the name, which parse_body() has checked */
     return expect_block_end(p);
 }
 
@@ -76,7 +76,7 @@ static int parse_set(parser *p, node **out) {
     return parse_body_to(p, "endset", &(*out)->body);
 }
 
-/* (a, b=1) of a macro or a caller. */
+/* Parameters of a macro or a caller: (a, b=1). */
 static int parse_parameters(parser *p, macro_node *m) {
     TRY(expect_operator(p, '('));
     while (!at_operator(p, ')')) {
@@ -86,7 +86,7 @@ static int parse_parameters(parser *p, macro_node *m) {
         if (skip_operator(p, '='))
             TRY(parse_expression(p, &k.value));
         else if (m->count && m->parameters[m->count - 1].value)
-            return PARSER_FAIL(p, LCKV_ERROR_FORMAT, "a parameter without a default stands behind one that has one");
+            return PARSER_FAIL(p, LCKV_ERROR_FORMAT, "a parameter without a default follows one with a default");
         if (m->count == m->capacity) {
             size_t capacity = m->capacity ? 2 * m->capacity : 4;
             keyword *parameters;
@@ -101,7 +101,7 @@ static int parse_parameters(parser *p, macro_node *m) {
     return LCKV_OK;
 }
 
-/* A body that is a function of its own: loops around it are none of its. */
+/* The body of a macro or caller: outer loops are not visible in it. */
 static int parse_macro_body(parser *p, const char *end, macro_node *m) {
     macro_node *outer = p->macro;
     int loops = p->loops;
@@ -129,7 +129,7 @@ static int parse_call_block(parser *p, node **out) {
     (*out)->macro->bytes = strlen("caller");
     if (at_operator(p, '(')) TRY(parse_parameters(p, (*out)->macro));
     TRY(parse_expression(p, &(*out)->left));
-    if ((*out)->left->kind != NODE_CALL) return PARSER_FAIL(p, LCKV_ERROR_FORMAT, "expected a call behind 'call'");
+    if ((*out)->left->kind != NODE_CALL) return PARSER_FAIL(p, LCKV_ERROR_FORMAT, "expected a call after 'call'");
     return parse_macro_body(p, "endcall", (*out)->macro);
 }
 
@@ -160,7 +160,7 @@ static int parse_generation(parser *p, node **out) {
 }
 
 static int parse_loop_control(parser *p, node_kind kind, node **out) {
-    if (!p->loops) return PARSER_FAIL(p, LCKV_ERROR_FORMAT, "break or continue stands outside of any loop");
+    if (!p->loops) return PARSER_FAIL(p, LCKV_ERROR_FORMAT, "break or continue outside of a loop");
     TRY(node_new(p, kind, out));
     return expect_block_end(p);
 }
@@ -214,7 +214,7 @@ static int parse_data(parser *p, node **out) {
     return LCKV_OK;
 }
 
-/* Whether the parser stands at a statement with one of these names; then it moves to the name. */
+/* Whether the current token starts a statement with one of these names; if so, advances to the name. */
 static bool at_end(parser *p, const char *const *ends) {
     if (p->at->kind != TOKEN_BLOCK_BEGIN) return false;
     p->at++;
@@ -223,8 +223,8 @@ static bool at_end(parser *p, const char *const *ends) {
     return false;
 }
 
-/* Nodes up to a statement whose name is one of `ends` (at which the parser then stands), or to the end of the template
- * where `ends` is empty. */
+/* Nodes up to a statement whose name is one of `ends` (which becomes the current token), or up to the end of the
+ * template if `ends` is empty. */
 static int parse_body(parser *p, const char *const *ends, node **out) {
     *out = NULL;
     for (node **end = out; p->at->kind != TOKEN_END; end = &(*end)->next) {

@@ -1,4 +1,4 @@
-/* What the two halves of the parser share: the tokens, and where they stand in them. */
+/* Interface between the two files of the parser: the tokens and the current position. */
 #ifndef TEXT_JINJA_PARSER_H
 #define TEXT_JINJA_PARSER_H
 
@@ -7,18 +7,18 @@
 typedef struct parser {
     arena *arena;
     const char *name;
-    const token *at; /* the last one is TOKEN_END, and is not moved over */
+    const token *at; /* the last one is TOKEN_END, which is never skipped */
     int depth;
-    macro_node *macro;  /* whose body is read; NULL: none */
-    int loops;          /* around this place, inside of the same macro */
-    bool marks_answers; /* a {% generation %} was read */
+    macro_node *macro;  /* macro whose body is being parsed; NULL: none */
+    int loops;          /* enclosing loops in the same macro */
+    bool marks_answers; /* a {% generation %} was found */
 } parser;
 
 #define PARSER_FAIL(p, code, ...) (fail_message(__VA_ARGS__), parser_fail((p), (code)))
-int parser_fail(const parser *p, int code); /* puts name and line before the message */
+int parser_fail(const parser *p, int code); /* adds name and line to the message */
 int parser_unexpected(const parser *p, const char *expected);
 
-int node_new(parser *p, node_kind kind, node **out); /* of the line where the parser stands */
+int node_new(parser *p, node_kind kind, node **out); /* with the current line */
 int node_list_add(parser *p, node_list *list, node *item);
 
 bool at_operator(const parser *p, int operator);
@@ -28,15 +28,15 @@ bool skip_name(parser *p, const char *name);
 int expect_operator(parser *p, int operator);
 int expect_name(parser *p, const char **text, size_t *bytes); /* any name */
 
-/* Nesting has a limit. `p->depth--` afterwards. */
+/* Nesting is limited. The caller decrements p->depth afterwards. */
 int parser_enter(parser *p);
 
 int parse_expression(parser *p, node **out);
-/* One expression, or several with commas between: a tuple. */
+/* One expression, or several separated by commas: a tuple. */
 int parse_tuple(parser *p, bool conditions, node **out);
-int parse_target(parser *p, node **out); /* names, members of namespaces, tuples of them */
+int parse_target(parser *p, node **out); /* names, attributes of namespaces, or tuples of them */
 int parse_call(parser *p, call_node **out);
-int parse_filters(parser *p, bool first_without_bar, node **out); /* `out` is what they are applied to */
+int parse_filters(parser *p, bool first_without_bar, node **out); /* `out`: the operand */
 int parse_postfix(parser *p, node **out);
 int parse_primary(parser *p, node **out);
 

@@ -1,4 +1,4 @@
-/* Values as Python prints them: str() and repr(). */
+/* Values as text: Python's str() and repr(). */
 #include "text/jinja/machine.h"
 
 #include "base/utf8.h"
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-/* The fewest digits that give the number back, in Python's layout. */
+/* The shortest digits that represent the number, in Python's format. */
 void float_repr(double number, char out[40]) {
     char digits[32], *e;
     if (isnan(number) || isinf(number)) {
@@ -30,7 +30,7 @@ void float_repr(double number, char out[40]) {
         snprintf(out, 40, "%.*f", places - exponent > 1 ? places - exponent : 1, number);
 }
 
-/* Whether Python's repr() shows the character itself. */
+/* Whether Python's repr() prints the character itself. */
 static bool is_printable(uint32_t c) {
     if (c == ' ') return true;
     switch (utf8proc_category((utf8proc_int32_t)c)) {
@@ -140,7 +140,7 @@ static int repr_any(machine *m, output *o, value v) {
     case VALUE_UNSET:
     case VALUE_UNDEFINED:
         return output_word(m, o, "Undefined");
-    default: { /* what Python prints with an address */
+    default: { /* Python prints an address for these */
         const char *type = value_type(v);
         return repr_named(m, o, "<", type, strlen(type), " object>");
     }

@@ -1,4 +1,4 @@
-/* Running a tree: expressions to values, statements to text, and the things that only trees make: macros and loops. */
+/* Running the tree: evaluates expressions, executes statements, and implements macros and loops. */
 #ifndef TEXT_JINJA_RUN_H
 #define TEXT_JINJA_RUN_H
 
@@ -7,30 +7,30 @@
 
 struct macro {
     const macro_node *code;
-    scope *scope; /* in which it was defined, which is where its body looks for names */
+    scope *scope; /* scope of the definition, where the body looks up names */
 };
 
-/* What `loop` is inside of a loop. */
+/* The variable `loop`. */
 struct loop {
     const value_list *items;
     size_t index; /* from 0 */
     int depth;    /* from 0 */
     const node *code;
-    scope *scope;  /* in which it stands; loop(items) of a recursive one runs it again */
-    value changed; /* what loop.changed() was given last */
+    scope *scope;  /* its statement; loop(items) of a recursive loop runs it again */
+    value changed; /* last argument of loop.changed() */
 };
 
 int evaluate(machine *m, const node *n, value *out);
 int execute(machine *m, const node *body);
-/* Filters of a filter block or a block set on what it rendered. */
+/* Applies the filters of a filter block or a block set to its text. */
 int evaluate_filters(machine *m, const node *filters, value self, value *out);
 int evaluate_arguments(machine *m, const call_node *c, arguments *out);
 
-int scope_open(machine *m, scope *outer); /* m->scope becomes a new one inside of `outer` */
+int scope_open(machine *m, scope *outer); /* m->scope becomes a new scope inside of `outer` */
 int scope_set(machine *m, const char *name, size_t bytes, value v);
 int assign(machine *m, const node *target, value v);
 
-/* Renders a body into a string of its own. */
+/* Renders a body to a string. */
 int execute_captured(machine *m, const node *body, value *out);
 int macro_call(machine *m, const macro *called, const arguments *given, value *out);
 int macro_attribute(machine *m, value v, const char *name, size_t bytes, value *out, bool *found);

@@ -1,4 +1,4 @@
-/* The methods of strings. */
+/* Methods of strings. */
 #include "text/jinja/strings.h"
 
 #include "base/utf8.h"
@@ -6,7 +6,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-/* ---- cutting */
+/* ---- stripping */
 
 static int run_strip(machine *m, const call *c, value *out) {
     return text_strip(m, c->self, c->at[0], true, true, out);
@@ -53,7 +53,7 @@ static int split_forward(machine *m, value v, value separator, int64_t most, val
     return list_add(&m->arena, list, part(v, at, v.bytes));
 }
 
-/* The last place before `end` where the separator stands; -1 for none. */
+/* Last occurrence of the separator before `end`; -1 if there is none. */
 static int64_t find_last(value v, size_t end, value separator) {
     if (separator.bytes > end) return -1;
     for (size_t at = end - separator.bytes + 1; at-- > 0;)
@@ -83,7 +83,7 @@ static int split_backward(machine *m, value v, value separator, int64_t most, va
     return LCKV_OK;
 }
 
-/* Behind (or, going back, before) what is or is not white space from `at` on. */
+/* Skips characters that are, or are not, white space from `at` on; backwards: before `at`. */
 static size_t skip(value v, size_t at, bool space, bool back) {
     uint32_t c;
     while (back ? at > 0 : at < v.bytes) {
@@ -94,7 +94,7 @@ static size_t skip(value v, size_t at, bool space, bool back) {
     return at;
 }
 
-/* Without a separator: at white space, of which none is left at the ends. */
+/* Without a separator: splits at white space and drops it at both ends. */
 static int split_words(machine *m, value v, int64_t most, bool back, value_list *list) {
     size_t at = skip(v, back ? v.bytes : 0, true, back), limit = back ? 0 : v.bytes;
     while (at != limit) {
@@ -157,9 +157,9 @@ static int run_rpartition(machine *m, const call *c, value *out) {
     return partition(m, c, true, out);
 }
 
-/* ---- looking */
+/* ---- searching */
 
-/* The part [start:end] that many methods look into; *first is its byte. */
+/* The part [start:end] that many methods search; *first: its byte offset. */
 static int window(machine *m, const call *c, value *out, size_t *first) {
     value step = {0};
     TRY(value_slice(m, c->self, c->at[1], c->at[2], step, out));
@@ -310,7 +310,7 @@ static int run_zfill(machine *m, const call *c, value *out) {
     return value_arithmetic(m, '+', sign, digits, out);
 }
 
-/* Tabs become spaces up to the next column that `tabsize` divides. */
+/* Tabs become spaces up to the next multiple of `tabsize`. */
 static int run_expandtabs(machine *m, const call *c, value *out) {
     int64_t size, column = 0;
     output o = {0};
@@ -333,7 +333,7 @@ static int run_format(machine *m, const call *c, value *out) {
     return format_braces(m, c->self, c->given, out);
 }
 
-/* ---- asking */
+/* ---- predicates */
 
 typedef bool character_test(uint32_t);
 
@@ -351,7 +351,7 @@ static bool is_letter_or_number(uint32_t c) {
     return is_letter(c) || is_numeric(c);
 }
 
-/* Whether all characters pass, and there is one. */
+/* Whether there is a character and all characters pass. */
 static int test_all(machine *m, value v, character_test *test, value *out) {
     bool all = v.bytes > 0;
     TRY(machine_tick(m, v.bytes / 64));
@@ -382,7 +382,7 @@ static int run_isspace(machine *m, const call *c, value *out) {
     return test_all(m, c->self, is_space, out);
 }
 
-/* Whether there are letters that have a case, all of this one. */
+/* Whether there is a cased letter and all of them have this case. */
 static int test_case(machine *m, value v, utf8proc_category_t wanted, value *out) {
     bool some = false, all = true;
     TRY(machine_tick(m, v.bytes / 64));
@@ -395,7 +395,7 @@ static int test_case(machine *m, value v, utf8proc_category_t wanted, value *out
     *out = value_bool(some && all);
     return LCKV_OK;
 }
-/* Whether letters with a case are upper at the start of words and lower elsewhere, and there is one. */
+/* Whether there is a cased letter, and cased letters are upper case at the start of words and lower case elsewhere. */
 static int run_istitle(machine *m, const call *c, value *out) {
     bool some = false, right = true, in_word = false;
     TRY(machine_tick(m, c->self.bytes / 64));

@@ -1,4 +1,4 @@
-/* Parts of string methods: see strings.h. */
+/* Helpers for string methods, see strings.h. */
 #define _GNU_SOURCE /* memmem */
 #include "text/jinja/strings.h"
 
@@ -49,7 +49,7 @@ int text_to_case(machine *m, value v, text_case how, value *out) {
     return LCKV_OK;
 }
 
-/* Whether the character at `text` is one that strip() takes away. */
+/* Whether strip() removes the character at `text`. */
 static bool is_stripped(const char *text, size_t bytes, uint32_t c, value chars) {
     if (!is_string(chars)) return is_space(c);
     return chars.bytes && memmem(chars.text, chars.bytes, text, bytes);
@@ -83,7 +83,7 @@ int64_t text_find(value v, size_t from, value what) {
     return found ? found - v.text : -1;
 }
 
-/* With nothing to look for, it goes before each character and behind the last. */
+/* An empty search string matches before each character and at the end. */
 static int replace_nothing(machine *m, value v, value to, int64_t count, output *o) {
     size_t at = 0;
     while (count-- != 0) {
@@ -120,7 +120,7 @@ int text_replace(machine *m, value v, value from, value to, int64_t count, value
     return LCKV_OK;
 }
 
-/* Bytes of the line break at `text`; 0 where there is none. */
+/* Length of the line break at `text`; 0 if there is none. */
 static size_t line_break(const char *text, size_t bytes, size_t *character) {
     uint32_t c;
     *character = utf8_next(text, &c);

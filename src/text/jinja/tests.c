@@ -1,4 +1,4 @@
-/* What stands behind `is`. */
+/* Tests: the operators after `is`. */
 #include "text/jinja/strings.h"
 
 #include <string.h>
@@ -120,7 +120,7 @@ static int run_in(machine *m, const call *c, value *out) {
     return LCKV_OK;
 }
 
-/* The same object: of scalars, which have no address here, the same kind and value. */
+/* Whether both are the same object. Scalars have no identity here; they are compared by type and value. */
 static int run_sameas(machine *m, const call *c, value *out) {
     value a = c->self, b = c->at[0];
     bool same = a.kind == b.kind;

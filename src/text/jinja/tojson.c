@@ -1,5 +1,5 @@
-/* The filter tojson as transformers has it: json.dumps(x, ensure_ascii=False, indent, separators, sort_keys), without
- * Jinja's escapes for HTML. */
+/* The filter tojson of transformers: json.dumps(x, ensure_ascii=False, indent, separators, sort_keys), without Jinja's
+ * escapes for HTML. */
 #include "text/jinja/machine.h"
 
 #include "base/utf8.h"
@@ -12,7 +12,7 @@ typedef struct json_writer {
     machine *m;
     output *out;
     bool ensure_ascii, sort_keys, lines;
-    value indent, item_separator, key_separator; /* strings; indent: of one level, where `lines` */
+    value indent, item_separator, key_separator; /* strings; indent: of one level, with `lines` */
 } json_writer;
 
 static int write_any(json_writer *w, value v, int level);
@@ -90,7 +90,7 @@ static int write_key(json_writer *w, value key) {
     return output_word(w->m, w->out, "\"");
 }
 
-/* The pairs in the order of their keys. */
+/* The pairs, sorted by key. */
 static int sorted_pairs(json_writer *w, const value_dict *dict, value_dict *out) {
     machine *m = w->m;
     value *items, *keys;
@@ -148,7 +148,7 @@ static int read_indent(json_writer *w, value given) {
     w->indent = given;
     if (is_string(given)) return LCKV_OK;
     TRY(argument_whole(w->m, given, 0, "indent", &spaces));
-    if (spaces > 64) return RAISE(w->m, "tojson indents by at most 64 spaces");
+    if (spaces > 64) return RAISE(w->m, "tojson: expected an indent of at most 64 spaces");
     return text_format(w->m, &w->indent, "%*s", spaces > 0 ? (int)spaces : 0, "");
 }
 
@@ -156,7 +156,7 @@ static int read_separators(json_writer *w, value given) {
     if (given.kind == VALUE_UNSET || given.kind == VALUE_NONE) return LCKV_OK;
     bool pair = (given.kind == VALUE_LIST || given.kind == VALUE_TUPLE) && given.list->count == 2 &&
                 is_string(given.list->items[0]) && is_string(given.list->items[1]);
-    if (!pair) return RAISE(w->m, "the separators of tojson should be two strings");
+    if (!pair) return RAISE(w->m, "tojson: expected separators as two strings");
     w->item_separator = given.list->items[0];
     w->key_separator = given.list->items[1];
     return LCKV_OK;

@@ -1,9 +1,9 @@
-/* Making values and looking into them: see value.h. */
+/* Values, see value.h. */
 #include "text/jinja/value.h"
 
 #include <string.h>
 
-enum { KEY_DEPTH = 8 }; /* levels of tuples in a key */
+enum { KEY_DEPTH = 8 }; /* nested tuples in a key */
 
 value value_word(const char *word) {
     return value_text(word, strlen(word));
@@ -194,7 +194,7 @@ static int dict_from_json(arena *a, const json_t *json, value *out) {
         value key, item;
         TRY(string_from_json(a, name, strlen(name), &key));
         TRY(value_from_json(a, member, &item));
-        TRY(append_pair(a, dict, key, item)); /* JSON's keys are already different ones */
+        TRY(append_pair(a, dict, key, item)); /* keys of a JSON object are unique */
     }
     *out = value_of_dict(dict);
     return LCKV_OK;

@@ -1,7 +1,7 @@
-/* Values of the template language, which are Python's: numbers, strings, lists, dicts, and what can be called. They lie
- * in the arena of one rendering and are never changed once made, except namespaces and iterators.
+/* Values of the template language, with Python's types: numbers, strings, lists, dicts, and callables. They are
+ * allocated in the arena of a rendering and immutable, except namespaces and iterators.
  *
- * Leaves out: integers of more than 64 bits (an error says so), sets. */
+ * Integers of more than 64 bits (an error) and sets are not supported. */
 #ifndef TEXT_JINJA_VALUE_H
 #define TEXT_JINJA_VALUE_H
 
@@ -10,7 +10,7 @@
 #include <jansson.h>
 
 typedef enum value_kind {
-    VALUE_UNSET, /* no value at all: an argument that was not given */
+    VALUE_UNSET, /* no value: an argument that was not given */
     VALUE_UNDEFINED,
     VALUE_NONE,
     VALUE_BOOL,
@@ -20,15 +20,15 @@ typedef enum value_kind {
     VALUE_LIST,
     VALUE_TUPLE,
     VALUE_RANGE,
-    VALUE_VIEW,     /* dict.items() and its like: has a length, but no elements by number */
-    VALUE_ITERATOR, /* what map and select give: walked once */
+    VALUE_VIEW,     /* dict.items() etc.: has a length, but no elements by number */
+    VALUE_ITERATOR, /* result of map and select: can be iterated once */
     VALUE_DICT,
     VALUE_NAMESPACE,
-    VALUE_FUNCTION, /* a function or a method, bound to its object */
+    VALUE_FUNCTION, /* a function, or a method bound to its object */
     VALUE_MACRO,
     VALUE_LOOP,
-    VALUE_JOINER, /* joiner(): its items are the separator; `next`: it was called */
-    VALUE_CYCLER  /* cycler(): `next` is the number of the current item */
+    VALUE_JOINER, /* joiner(): items: the separator; `next`: it was called */
+    VALUE_CYCLER  /* cycler(): `next`: index of the current item */
 } value_kind;
 
 typedef struct value_list value_list;
@@ -39,13 +39,13 @@ typedef struct loop loop;
 
 typedef struct value {
     value_kind kind;
-    bool markup; /* a string that is HTML already: markup.c */
+    bool markup; /* a string that is HTML: markup.c */
     union {
         bool boolean;
         int64_t integer;
         double number;
         struct {
-            const char *text; /* VALUE_STRING: UTF-8, no NUL behind; VALUE_UNDEFINED: why, as Jinja says it */
+            const char *text; /* VALUE_STRING: UTF-8, not NUL-terminated; VALUE_UNDEFINED: Jinja's message */
             size_t bytes;
         };
         value_list *list; /* LIST, TUPLE, RANGE, VIEW, ITERATOR, JOINER, CYCLER */
@@ -59,8 +59,8 @@ typedef struct value {
 struct value_list {
     value *items;
     size_t count, capacity;
-    size_t next;      /* of an iterator: how many were taken */
-    const char *name; /* RANGE: as it prints; VIEW, ITERATOR: its Python type; TUPLE: "group" of groupby, or NULL */
+    size_t next;      /* of an iterator: number of elements taken */
+    const char *name; /* RANGE: its text; VIEW, ITERATOR: Python type; TUPLE: "group" for groupby, or NULL */
 };
 
 typedef struct value_pair {
@@ -68,7 +68,7 @@ typedef struct value_pair {
 } value_pair;
 
 struct value_dict {
-    value_pair *pairs; /* in the order of their making */
+    value_pair *pairs; /* in order of creation */
     size_t count, capacity;
 };
 
@@ -93,7 +93,7 @@ static inline value value_of_list(value_kind kind, value_list *list) {
 static inline value value_of_dict(value_dict *dict) {
     return (value){.kind = VALUE_DICT, .dict = dict};
 }
-/* Made of a string that lives as long as the value: a constant of the program. */
+/* From a string that outlives the value: a constant of the program. */
 value value_word(const char *word);
 
 static inline bool is_string(value v) {
@@ -122,10 +122,10 @@ static inline double real(value v) {
 static inline bool has_list(value v) {
     return v.kind >= VALUE_LIST && v.kind <= VALUE_ITERATOR;
 }
-/* Whether a string is this word. */
+/* Whether a string equals `word`. */
 bool text_is(const char *text, size_t bytes, const char *word);
 
-/* Python's name of the type: "str", "NoneType". */
+/* Python's name of the type, such as "str" or "NoneType". */
 const char *value_type(value v);
 
 bool value_truth(value v);
@@ -133,18 +133,18 @@ bool value_truth(value v);
 int list_new(arena *a, size_t capacity, value_list **out);
 int list_add(arena *a, value_list *list, value item);
 int dict_new(arena *a, size_t capacity, value_dict **out);
-/* Replaces what the key has, or adds a pair at the end. */
+/* Replaces the value of the key, or appends a pair. */
 int dict_set(arena *a, value_dict *dict, value key, value item);
-/* NULL where there is none. Keys are compared as ==, of which scalars and tuples of them can be keys. */
+/* NULL if absent. Keys are compared with ==; scalars and tuples of scalars can be keys. */
 value *dict_find(const value_dict *dict, value key);
 value *dict_find_text(const value_dict *dict, const char *text, size_t bytes);
 
-/* Whether the value can be a key: scalars, and tuples of such, a few levels deep. */
+/* Whether the value can be a key: a scalar, or a tuple of scalars, nested a few levels deep. */
 bool value_hashable(value v);
 /* == of keys. */
 bool key_equal(value a, value b);
 
-/* What JSON holds; strings are copied. */
+/* Converts a JSON value; strings are copied. */
 int value_from_json(arena *a, const json_t *json, value *out);
 
 #endif
