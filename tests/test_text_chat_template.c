@@ -228,7 +228,7 @@ static void bad_conversations_are_refused(void **state) {
     lckv_chat_template *t =
         open_config("{\"chat_template\": \"\\n{{ raise_exception('No.') if messages|length == 2 }}\"}");
     lckv_chat chat = lckv_chat_defaults();
-    assert_refused(t, &chat, LCKV_ERROR_ARGUMENT, "no messages");
+    assert_refused(t, &chat, LCKV_ERROR_ARGUMENT, "at least one message");
     chat.messages = "[";
     assert_refused(t, &chat, LCKV_ERROR_ARGUMENT, "chat: messages: line 1");
     chat.messages = "{}";
@@ -286,12 +286,12 @@ static void goes_on_with_the_last_message(void **state) {
     assert_renders(keeps, &chat, "<It is>< It is ");
     assert_renders(trims, &chat, "<It is><It is");
     chat.messages = "[{\"role\": \"user\"}]";
-    assert_refused(keeps, &chat, LCKV_ERROR_ARGUMENT, "no text that could be gone on with");
+    assert_refused(keeps, &chat, LCKV_ERROR_ARGUMENT, "requires a last message with text");
     lckv_chat_template_free(keeps);
     lckv_chat_template_free(trims);
     lckv_chat_template *hides = open_config("{\"chat_template\": \"-\"}");
     chat.messages = MESSAGES;
-    assert_refused(hides, &chat, LCKV_ERROR_ARGUMENT, "does not show the last message");
+    assert_refused(hides, &chat, LCKV_ERROR_ARGUMENT, "does not write the last message");
     lckv_chat_template_free(hides);
 }
 

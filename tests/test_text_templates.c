@@ -90,7 +90,7 @@ static bool same_spans(const lckv_chat_text *text, const json_t *expected) {
 static bool is_refusal(const json_t *item, const json_t *input, int status) {
     return status == LCKV_ERROR_UNSUPPORTED && json_is_true(json_object_get(input, "return_assistant_tokens")) &&
            json_array_size(json_object_get(item, "expected_assistant_spans")) == 0 &&
-           strstr(lckv_last_error(), "does not mark answers");
+           strstr(lckv_last_error(), "does not mark assistant turns");
 }
 
 static int check_case(const lckv_chat_template *t, const json_t *item, const json_t *input, int64_t now) {

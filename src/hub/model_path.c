@@ -78,9 +78,9 @@ static int find_in_cache(const repository_kind *kind, const char *name, text_buf
     int status = hub_cache_folder(&cache);
     if (status >= 0) status = find_snapshot(cache.data, kind, name, folder);
     if (status >= 0 && !folder->length)
-        status = fail(LCKV_ERROR_FILE,
-                      "'%s' is neither a folder nor in the Hugging Face cache (%s); fetch it with: %s %s", name,
-                      cache.data, kind->command, name);
+        status =
+            fail(LCKV_ERROR_FILE, "'%s' is neither a folder nor in the Hugging Face cache (%s); fetch it with: %s %s",
+                 name, cache.data, kind->command, name);
     text_free(&cache);
     return status;
 }
@@ -118,12 +118,11 @@ static int refuse_name(const repository_kind *kind, const char *name) {
     if (kind == &MODEL && ends_with(name, ".gguf")) return refuse_gguf(name);
     REQUIRE(strncmp(name, hub, sizeof hub - 1) != 0, LCKV_ERROR_FILE,
             "'%s' is an address, expected ORG/NAME: fetch it with: %s ORG/NAME", name, kind->command);
-    return fail(
-        LCKV_ERROR_FILE,
-        "'%s' is neither a folder nor of the form ORG/NAME; for a repository of the Hugging Face hub, fetch "
-        "it with its full name%s: %s %s",
-        name, !strcmp(name, "wikitext") ? " (here Salesforce/wikitext)" : "", kind->command,
-        !strcmp(name, "wikitext") ? "Salesforce/wikitext" : "ORG/NAME");
+    return fail(LCKV_ERROR_FILE,
+                "'%s' is neither a folder nor of the form ORG/NAME; for a repository of the Hugging Face hub, fetch "
+                "it with its full name%s: %s %s",
+                name, !strcmp(name, "wikitext") ? " (here Salesforce/wikitext)" : "", kind->command,
+                !strcmp(name, "wikitext") ? "Salesforce/wikitext" : "ORG/NAME");
 }
 
 /* Rejects a folder of GGUF files, as in many repositories of the hub. */

@@ -1,7 +1,7 @@
-/* Chat templates of checkpoints (lckv.h): which files, which of several templates, what the template sees, and the cut
- * for a message that is to be gone on with.
+/* Chat templates (lckv.h): which files have them, which of several templates is used, what variables a template gets,
+ * and the cut for continue_final_message.
  *
- * Leaves out: the language (jinja/), and turning the text into ids, which is the tokenizer's. */
+ * The template language is in jinja/. The tokenizer converts the text to ids. */
 #include "base/file.h"
 #include "base/options.h"
 #include "base/utf8.h"
@@ -12,9 +12,9 @@
 #include <string.h>
 
 struct lckv_chat_template {
-    jinja_template *standard, *tool_use; /* tool_use: NULL where there is none of its own */
-    char *source;                        /* of the standard one */
-    json_t *special_tokens;              /* an object: bos_token and the like */
+    jinja_template *standard, *tool_use; /* tool_use: NULL if there is none */
+    char *source;                        /* of the default template */
+    json_t *special_tokens;              /* an object: bos_token etc. */
 };
 
 void lckv_chat_init(lckv_chat *options, size_t struct_size) {
@@ -54,7 +54,7 @@ static int read_template_file(lckv_chat_template *t, const char *path) {
     return status;
 }
 
-/* One of {"name": ..., "template": ...}. */
+/* An entry {"name": ..., "template": ...}. */
 static int read_named(lckv_chat_template *t, const json_t *item, const char *path) {
     const json_t *name = json_object_get(item, "name"), *source = json_object_get(item, "template");
     REQUIRE(json_is_string(name) && json_is_string(source), LCKV_ERROR_FORMAT,
@@ -64,7 +64,7 @@ static int read_named(lckv_chat_template *t, const json_t *item, const char *pat
     if (!strcmp(json_string_value(name), "default") && !t->standard) return compile_standard(t, text, bytes, path);
     if (!strcmp(json_string_value(name), "tool_use") && !t->tool_use)
         return jinja_compile(text, bytes, path, &t->tool_use);
-    return LCKV_OK; /* others have to be asked for by name, which nobody does here */
+    return LCKV_OK; /* other templates are only used by name, which lckv does not support */
 }
 
 static int read_from_config(lckv_chat_template *t, const json_t *value, const char *path) {
@@ -77,6 +77,7 @@ static int read_from_config(lckv_chat_template *t, const json_t *value, const ch
     return LCKV_OK;
 }
 
+/* Reads the template of tokenizer_config.json, if the file exists. */
 static int read_tokenizer_config(lckv_chat_template *t, const char *folder) {
     char *path;
     json_t *config = NULL;
@@ -103,7 +104,7 @@ static int read_folder(lckv_chat_template *t, const char *folder, bool with_temp
 }
 
 static int read_all(lckv_chat_template *t, const char *folder, const char *file) {
-    REQUIRE(!folder || folder_exists(folder), LCKV_ERROR_FILE, "'%s' is no folder", folder);
+    REQUIRE(!folder || folder_exists(folder), LCKV_ERROR_FILE, "'%s' is not a folder", folder);
     if (file) TRY(read_template_file(t, file));
     if (folder) return read_folder(t, folder, !file);
     t->special_tokens = json_object();
@@ -125,7 +126,7 @@ int lckv_chat_template_open(const char *folder, const char *chat_template, lckv_
 
 /* ---- rendering */
 
-/* JSON of the caller's as a variable; NULL: none, which templates see as None. */
+/* Parses the caller's JSON as a variable. NULL: none, which templates see as None. */
 static int add_json(json_t *variables, const char *name, const char *text, bool list_of_objects) {
     json_t *value;
     if (!text) return json_object_set_new(variables, name, json_null());
@@ -149,8 +150,8 @@ static int add_more(json_t *variables, const char *text) {
     return LCKV_OK;
 }
 
-/* The names under which a message has its reasoning. Templates read the first, some the second: whichever is given,
- * both are there, as transformers has it. */
+/* The keys of a message's reasoning. Most templates read the first, some the second; if one is given, both are set, as
+ * in transformers. */
 static const char *const REASONING[] = {"reasoning_content", "thinking", "reasoning"};
 
 static json_t *reasoning_of(const json_t *message) {
@@ -161,7 +162,7 @@ static json_t *reasoning_of(const json_t *message) {
     return NULL;
 }
 
-/* The order of keys shows where a template prints a message: `thinking` goes first. */
+/* If a template prints a message, the order of keys is visible: `thinking` comes first. */
 static json_t *with_reasoning(json_t *message, json_t *reasoning) {
     json_t *aliased = json_object();
     json_object_set(aliased, REASONING[1], reasoning);
@@ -182,9 +183,9 @@ static int alias_reasoning(json_t *messages) {
 }
 
 static int make_variables(const lckv_chat_template *t, const lckv_chat *chat, json_t *variables) {
-    REQUIRE(chat->messages, LCKV_ERROR_ARGUMENT, "chat: there are no messages");
+    REQUIRE(chat->messages, LCKV_ERROR_ARGUMENT, "chat: expected at least one message");
     REQUIRE(!chat->continue_final_message || !chat->add_generation_prompt, LCKV_ERROR_ARGUMENT,
-            "chat: either a new answer is begun (add_generation_prompt) or the last message gone on with");
+            "chat: add_generation_prompt and continue_final_message exclude each other");
     json_object_update(variables, t->special_tokens);
     TRY(add_json(variables, "messages", chat->messages, true));
     TRY(alias_reasoning(json_object_get(variables, "messages")));
@@ -194,12 +195,12 @@ static int make_variables(const lckv_chat_template *t, const lckv_chat *chat, js
     return add_more(variables, chat->variables);
 }
 
-/* Stands behind the last message's words while they are rendered: whatever the template puts behind it is cut. Its
- * space shows whether the template keeps white space at the end. The same word as in transformers, since templates may
- * look at the words. */
+/* Appended to the last message's content while it is rendered: everything that the template writes after it is cut. The
+ * space before the cut shows whether the template keeps white space at the end. The tag is that of transformers,
+ * because templates may inspect the content. */
 static const char TAG[] = "CONTINUE_FINAL_MESSAGE_TAG ";
 
-/* Where the last message has its words: an object and the key in it. *where is NULL where it has none. */
+/* The object and the key that hold the last message's content. *where is NULL if it has none. */
 static void find_final_words(const json_t *messages, json_t **where, const char **key) {
     size_t count = json_array_size(messages);
     json_t *message = count ? json_array_get(messages, count - 1) : NULL,
@@ -213,12 +214,12 @@ static void find_final_words(const json_t *messages, json_t **where, const char 
     }
 }
 
-/* Puts the tag behind the last message's words; *words is what they were, a new reference. */
+/* Appends the tag to the last message's content. *words is the original content, a new reference. */
 static int add_tag(json_t *variables, json_t **words) {
     json_t *where;
     const char *key;
     find_final_words(json_object_get(variables, "messages"), &where, &key);
-    REQUIRE(where, LCKV_ERROR_ARGUMENT, "chat: the last message has no text that could be gone on with");
+    REQUIRE(where, LCKV_ERROR_ARGUMENT, "chat: continue_final_message requires a last message with text");
     json_t *bare = json_incref(json_object_get(where, key));
     size_t bytes = json_string_length(bare);
     char *tagged = malloc(bytes + sizeof TAG);
@@ -233,7 +234,7 @@ static int add_tag(json_t *variables, json_t **words) {
     return LCKV_OK;
 }
 
-/* Where the words stand last in the text; -1 where they do not. */
+/* Last occurrence of the content in the text; -1 if there is none. */
 static ptrdiff_t find_last(const char *text, size_t bytes, const char *words, size_t count) {
     if (count > bytes) return -1;
     for (size_t at = bytes - count + 1; at-- > 0;)
@@ -241,12 +242,12 @@ static ptrdiff_t find_last(const char *text, size_t bytes, const char *words, si
     return -1;
 }
 
-/* What Python's strip() takes. */
+/* The characters that Python's strip() removes. */
 static bool is_blank(uint32_t c) {
     return utf8_is_white_space(c) || (c >= 0x1C && c <= 0x1F);
 }
 
-/* Behind the white space at the start of a string. */
+/* Position after the white space at the start of a string. */
 static size_t leading_space(const char *text, size_t bytes) {
     size_t at = 0;
     uint32_t c;
@@ -258,7 +259,7 @@ static size_t leading_space(const char *text, size_t bytes) {
     return at;
 }
 
-/* The end of a string without the white space there. */
+/* End of a string without trailing white space. */
 static size_t without_trailing_space(const char *text, size_t bytes) {
     uint32_t c;
     while (bytes > 0) {
@@ -270,14 +271,14 @@ static size_t without_trailing_space(const char *text, size_t bytes) {
     return bytes;
 }
 
-/* Cuts the text at the tag. Where the template took the tag's space, it took white space from the words too. */
+/* Cuts the text at the tag. If the template stripped the tag's space, it also stripped white space of the content. */
 static int cut_at_tag(jinja_text *text, const json_t *words) {
     const char *said = json_string_value(words);
     size_t tag = sizeof TAG - 1, start = leading_space(said, json_string_length(words));
     size_t bare = without_trailing_space(said + start, json_string_length(words) - start);
     ptrdiff_t at = find_last(text->text, text->bytes, TAG, tag - 1);
     REQUIRE(at >= 0 && find_last(text->text, text->bytes, said + start, bare) >= 0, LCKV_ERROR_ARGUMENT,
-            "chat: the template does not show the last message as it is");
+            "chat: continue_final_message: the template does not write the last message unchanged");
     bool kept = text->bytes - (size_t)at >= tag && text->text[(size_t)at + tag - 1] == ' ';
     text->bytes = kept ? (size_t)at : without_trailing_space(text->text, (size_t)at);
     text->text[text->bytes] = 0;
@@ -291,7 +292,7 @@ static int render(const lckv_chat_template *t, const lckv_chat *chat, json_t *va
     REQUIRE(!chat->now || localtime_r(&now, &when), LCKV_ERROR_ARGUMENT, "chat: 'now' is out of range");
     const jinja_template *used = chat->tools && t->tool_use ? t->tool_use : t->standard;
     REQUIRE(!chat->return_assistant_tokens || jinja_marks_answers(used), LCKV_ERROR_UNSUPPORTED,
-            "the chat template does not mark answers: it has no {%% generation %%}");
+            "the chat template does not mark assistant turns: it has no {%% generation %%}");
     int status = chat->continue_final_message ? add_tag(variables, &words) : LCKV_OK;
     if (status >= 0)
         status = jinja_render(used, variables, chat->now ? &when : NULL, chat->return_assistant_tokens, out);
@@ -300,7 +301,7 @@ static int render(const lckv_chat_template *t, const lckv_chat *chat, json_t *va
     return status;
 }
 
-/* Text and spans become the caller's. A span that the cut left behind ends where the text does. */
+/* Transfers text and spans to the caller. A span that the cut removed ends at the end of the text. */
 static int hand_out(jinja_text *text, lckv_chat_text *out) {
     lckv_text_span *spans = text->span_count ? malloc(text->span_count * sizeof *spans) : NULL;
     REQUIRE(spans || !text->span_count, LCKV_ERROR_MEMORY, "no memory for a conversation");

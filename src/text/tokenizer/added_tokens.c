@@ -1,4 +1,4 @@
-/* Finding added tokens in a text: see added_tokens.h; added_tokens_read.c reads them. */
+/* Finding added tokens in a text, see added_tokens.h. added_tokens_read.c reads them. */
 #include "text/tokenizer/added_tokens.h"
 
 #include "base/utf8.h"
@@ -17,7 +17,7 @@ void added_tokens_free(added_tokens *a) {
     *a = (added_tokens){0};
 }
 
-/* The byte of a token at a depth, -1 behind its end (which sorts first, as the tokens do). */
+/* The byte of a token at index `depth`; -1 after its end, which sorts first, as in the order of the tokens. */
 static int byte_at(const added_token *token, size_t depth) {
     return depth < token->bytes ? (unsigned char)token->content[depth] : -1;
 }
@@ -34,7 +34,7 @@ static size_t lower_bound(const added_token_set *set, size_t low, size_t high, s
     return low;
 }
 
-/* The longest token that stands at the start of a text, NULL where none does. */
+/* The longest token at the start of a text; NULL if there is none. */
 static const added_token *longest_at(const added_token_set *set, const char *text, size_t bytes) {
     size_t low = set->first[(unsigned char)text[0]], high = set->first[(unsigned char)text[0] + 1];
     const added_token *longest = NULL;
@@ -64,7 +64,7 @@ static bool word_behind(const char *text, size_t at, size_t bytes) {
     return utf8_is_word(code_point);
 }
 
-/* Where the white space that ends at `at` begins, not before `limit` (which may lie behind `at`). */
+/* Start of the white space that ends at `at`, not before `limit` (which may be after `at`). */
 static size_t space_before(const char *text, size_t at, size_t limit) {
     if (at < limit) return limit;
     while (at > limit) {
@@ -90,8 +90,9 @@ static size_t space_behind(const char *text, size_t at, size_t bytes) {
 }
 
 int added_tokens_cut(const added_token_set *set, const char *text, size_t bytes, bool starts_text, pieces *out) {
-    size_t done = 0;      /* what lies before is in `out` */
-    size_t space_end = 0; /* of the white space that was walked last: tokens of white space do not walk it again */
+    size_t done = 0; /* text before this position is in `out` */
+    size_t space_end =
+        0; /* end of the white space that was scanned last, so that tokens of white space do not scan it again */
     for (size_t at = 0; set->count && at < bytes;) {
         const added_token *token = longest_at(set, text + at, bytes - at);
         if (!token) {
@@ -99,14 +100,14 @@ int added_tokens_cut(const added_token_set *set, const char *text, size_t bytes,
             continue;
         }
         size_t begin = at, end = at + token->bytes;
-        at = end; /* a token that is found but refused hides what it covers */
+        at = end; /* a match that is rejected hides what it covers */
         if (token->special && set->splits_special) continue;
         if (token->single_word && (word_before(text, begin) || word_behind(text, end, bytes))) continue;
         if (token->lstrip) begin = space_before(text, begin, done);
         if (token->rstrip) end = space_end = end < space_end ? space_end : space_behind(text, end, bytes);
         if (begin > end) continue;
         if (done < begin) TRY(pieces_add_text(out, text + done, begin - done, starts_text && done == 0));
-        if (begin < end) TRY(pieces_add_token(out, token->id)); /* else it is white space of the token before */
+        if (begin < end) TRY(pieces_add_token(out, token->id)); /* otherwise it is white space of the previous token */
         done = end;
     }
     return done < bytes ? pieces_add_text(out, text + done, bytes - done, starts_text && done == 0) : LCKV_OK;

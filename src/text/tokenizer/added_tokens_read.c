@@ -1,4 +1,4 @@
-/* Reading the added tokens of a tokenizer file: see added_tokens.h. */
+/* Reading the added tokens of a tokenizer file, see added_tokens.h. */
 #include "text/subword/component.h"
 #include "text/tokenizer/added_tokens.h"
 
@@ -7,30 +7,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a file says of a token. */
+/* The description of a token in a file. */
 typedef struct token_spec {
     const char *content;
     size_t bytes;
-    int64_t id; /* -1: the file leaves it open */
+    int64_t id; /* -1: not given */
     bool normalized, lstrip, rstrip, single_word, special;
 } token_spec;
 
-/* A string to look for. A token that is added again with other flags keeps the string of its first addition. */
+/* A string to search for. A token that is added again with other flags keeps the string of its first addition. */
 typedef struct search {
     token_spec spec;
     size_t order;
 } search;
 
-/* The tokens on their way into the two sets. */
+/* State while the two sets are built. */
 typedef struct reading {
     vocabulary *vocabulary;
     const normalizer *normalizer;
     const char *file;
-    token_spec *latest; /* [room] what was said last of a token, in the order of the first additions */
+    token_spec *latest; /* [room] latest description of each token, in the order of first additions */
     search *searches;   /* [room] */
-    int32_t *place;     /* [ids] index into `latest`, -1: no added token has this id */
+    int32_t *place;     /* [ids] index into `latest`; -1: no added token has this id */
     size_t count, search_count, ids;
-    int32_t model_count, largest; /* tokens of the model; the largest id of an added token, -1 where there is none */
+    int32_t model_count, largest; /* number of tokens of the model; largest id of an added token, -1 if there is none */
 } reading;
 
 static int read_spec(const json_t *value, const char *file, token_spec *out) {
@@ -46,8 +46,8 @@ static int read_spec(const json_t *value, const char *file, token_spec *out) {
     return json_get_bool(value, c.where, "single_word", false, &out->single_word);
 }
 
-/* The id that the tokenizers library gives a token: the one that it has, or the next one behind the model's and the
- * largest added one. */
+/* The id that the tokenizers library assigns to a token: its existing id, or the one after the model's ids and the
+ * largest added id. */
 static int32_t id_of(const reading *r, const token_spec *spec) {
     int32_t known = vocabulary_find(r->vocabulary, spec->content, spec->bytes);
     if (known != NO_TOKEN) return known;
@@ -59,13 +59,13 @@ static bool same_flags(const token_spec *a, const token_spec *b) {
            a->single_word == b->single_word && a->special == b->special;
 }
 
-/* Makes the token one of the vocabulary; a special one stays special. */
+/* Adds the token to the vocabulary. A token that was special stays special. */
 static int enter(reading *r, const token_spec *spec) {
     vocabulary *v = r->vocabulary;
     if (!vocabulary_entry(v, spec->id)) TRY(vocabulary_add(v, spec->content, spec->bytes, spec->id, true, r->file));
     token_entry *entry = &v->tokens[spec->id];
     bool first = !entry->listed;
-    /* special ones are found before others that have the same normal form */
+    /* special tokens are found before others with the same normal form */
     size_t order = (spec->special ? 0 : SIZE_MAX / 2) + r->search_count;
     if (first || !entry->special) r->searches[r->search_count++] = (search){*spec, order};
     entry->listed = true;
@@ -76,23 +76,23 @@ static int enter(reading *r, const token_spec *spec) {
     return LCKV_OK;
 }
 
-/* A token of tokenizer.json. A file that says another id than the library would give means a vocabulary with holes, for
- * which writer and reader disagree. */
+/* Adds a token of tokenizer.json. If the file gives another id than the library would assign, the vocabulary has holes,
+ * for which writer and reader disagree. */
 static int read_listed(reading *r, const json_t *value) {
     token_spec spec;
     TRY(read_spec(value, r->file, &spec));
-    if (spec.bytes == 0) return LCKV_OK; /* nothing to look for */
+    if (spec.bytes == 0) return LCKV_OK; /* nothing to search for */
     int32_t expected = id_of(r, &spec);
     REQUIRE(spec.id == expected, LCKV_ERROR_FORMAT,
             "%s: the added token '%.80s' has id %" PRId64 ", but its place in the vocabulary is %" PRId32, r->file,
             spec.content, spec.id, expected);
     const token_entry *entry = vocabulary_entry(r->vocabulary, spec.id);
-    REQUIRE(!entry || !entry->listed, LCKV_ERROR_FORMAT, "%s: the added token '%.80s' stands there twice", r->file,
+    REQUIRE(!entry || !entry->listed, LCKV_ERROR_FORMAT, "%s: the added token '%.80s' occurs twice", r->file,
             spec.content);
     return enter(r, &spec);
 }
 
-/* A token of another file: new, or one that is there already and gets other flags. */
+/* Adds a token of another file: a new one, or one that exists and gets other flags. */
 static int read_more(reading *r, const json_t *value) {
     token_spec spec;
     TRY(read_spec(value, r->file, &spec));
@@ -122,14 +122,14 @@ static int normalize_content(const token_spec *spec, const normalizer *n, text_b
     return spec->normalized ? normalizer_apply(n, content, &keeps_start) : LCKV_OK;
 }
 
-/* The string that is looked for: normalized, where the text that it is looked for in is. */
+/* The string to search for, normalized if the token is searched for in normalized text. */
 static int searched_content(const token_spec *spec, const normalizer *n, const char *file, added_token *token) {
     text_buffer content = {.limit = ADDED_TOKEN_MOST_BYTES};
     int status = normalize_content(spec, n, &content);
     if (status < 0)
         status = fail_within(status, "%s: the added token '%.80s'", file, spec->content);
     else if (content.length == 0)
-        status = fail(LCKV_ERROR_UNSUPPORTED, "%s: the added token '%.80s' is empty once it is normalized", file,
+        status = fail(LCKV_ERROR_UNSUPPORTED, "%s: the added token '%.80s' is empty after normalization", file,
                       spec->content);
     token->bytes = content.length;
     if (status >= 0) status = text_take(&content, &token->content);
@@ -145,7 +145,7 @@ static int add_to_set(added_token_set *set, const reading *r, const search *foun
                          .rstrip = flags->rstrip,
                          .single_word = flags->single_word,
                          .special = r->vocabulary->tokens[found->spec.id].special};
-    if ((set->count & (set->count - 1)) == 0) { /* room for the next power of two */
+    if ((set->count & (set->count - 1)) == 0) { /* capacity for the next power of two */
         added_token *tokens = realloc(set->tokens, (2 * set->count + 1) * sizeof *tokens);
         REQUIRE(tokens, LCKV_ERROR_MEMORY, "%s: no memory for added tokens", r->file);
         set->tokens = tokens;

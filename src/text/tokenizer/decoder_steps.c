@@ -1,4 +1,4 @@
-/* The steps of a detokenizer: see decoder_steps.h. */
+/* Steps of a detokenizer, see decoder_steps.h. */
 #include "text/tokenizer/decoder_steps.h"
 
 #include "base/utf8.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One token, whole, to the stage behind. */
+/* Passes a whole token to the next stage. */
 static int hand_on(decoder_stage *stage, const char *text, size_t bytes) {
     TRY(decoder_stage_text(stage + 1, text, bytes));
     return decoder_stage_end_token(stage + 1);
@@ -16,7 +16,7 @@ static int hand_on(decoder_stage *stage, const char *text, size_t bytes) {
 
 /* ---- ByteLevel */
 
-/* The token's bytes join those that wait; characters that are whole go on. */
+/* Appends the token's bytes to the waiting ones and passes complete characters on. */
 static int byte_level_end_token(decoder_stage *stage, bool more) {
     text_buffer whole = {0};
     size_t used = 0;
@@ -84,7 +84,7 @@ static int hand_on_waiting(decoder_stage *stage, size_t keep) {
     return LCKV_OK;
 }
 
-/* Characters at the start are counted away; later ones wait, as many as the end may strip. */
+/* Characters at the start are removed by count. Later ones are held back, as many as may be stripped at the end. */
 static int strip_character(decoder_stage *stage, const char *character, size_t bytes) {
     const struct decoder_step *step = stage->step;
     if (bytes != step->character_bytes || memcmp(character, step->character, bytes) != 0) {
@@ -132,7 +132,7 @@ static int metaspace_text(decoder_stage *stage, const char *text, size_t bytes) 
     return LCKV_OK;
 }
 
-/* ---- the three things that a stage takes */
+/* ---- the three inputs of a stage */
 
 int decoder_stage_text(decoder_stage *stage, const char *text, size_t bytes) {
     if (!stage->step) return text_append(stage->out, text, bytes);
@@ -145,7 +145,7 @@ int decoder_stage_text(decoder_stage *stage, const char *text, size_t bytes) {
         return strip_text(stage, text, bytes);
     case DECODE_METASPACE:
         return metaspace_text(stage, text, bytes);
-    case DECODE_JOIN: /* the only stage: it gets each token in one piece */
+    case DECODE_JOIN: /* the only stage: it gets each token as one piece */
         if (stage->tokens > 0) TRY(decoder_stage_text(stage + 1, " ", 1));
         break;
     case DECODE_FUSE:

@@ -1,4 +1,4 @@
-/* The decoder of a tokenizer file: see detokenizer.h; decoder_steps.c has the steps. */
+/* The decoder of a tokenizer file, see detokenizer.h. decoder_steps.c has the steps. */
 #include "text/tokenizer/detokenizer.h"
 
 #include "base/utf8.h"
@@ -60,7 +60,7 @@ static int read_step(decoder_step *step, const component *c) {
     for (step->kind = 0; step->kind < sizeof types / sizeof *types; step->kind++)
         if (!strcmp(c->type, types[step->kind])) break;
     switch (step->kind) {
-    case DECODE_BYTE_LEVEL: /* its settings concern pre-tokenizing alone */
+    case DECODE_BYTE_LEVEL: /* its settings concern only pre-tokenizing */
         return component_keys(c, "add_prefix_space trim_offsets use_regex");
     case DECODE_REPLACE:
         return read_replace(step, c);
@@ -77,7 +77,7 @@ static int read_step(decoder_step *step, const component *c) {
 }
 
 static int add_step(detokenizer *d, const char *file) {
-    REQUIRE(d->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: more than %d decoders", file,
+    REQUIRE(d->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: expected at most %d decoders", file,
             COMPONENT_MOST_STEPS);
     decoder_step *steps = realloc(d->steps, (d->count + 1) * sizeof *steps);
     REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a decoder", file);
@@ -172,7 +172,7 @@ int detokenizer_copy(const detokenizer_run *run, detokenizer_run **out) {
     return status;
 }
 
-/* The last stage hands on to `out`; it has no step. */
+/* The last stage has no step; it appends to `out`. */
 int detokenizer_push(detokenizer_run *run, const char *token, size_t bytes, text_buffer *out) {
     run->stages[run->count].out = out;
     run->pushed += bytes;

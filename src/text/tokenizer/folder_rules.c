@@ -1,5 +1,5 @@
-/* What transformers takes from the files beside a tokenizer.json: see folder_rules.h; prefix_space.c has what
- * add_prefix_space changes. */
+/* What transformers takes from the files beside tokenizer.json, see folder_rules.h. prefix_space.c applies
+ * add_prefix_space. */
 #include "text/tokenizer/folder_rules.h"
 
 #include "base/file.h"
@@ -12,18 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The files while they are read. */
+/* State while the files are read. */
 typedef struct reading {
     const char *folder;
     char *config_path;                           /* for errors */
-    json_t *config, *map, *added_tokens, *model; /* NULL where a file is absent */
+    json_t *config, *map, *added_tokens, *model; /* NULL if a file does not exist */
     const json_t *root;                          /* tokenizer.json */
     const tokenizer_class *class;
-    json_t *known;                  /* content -> the token: what added_tokens_decoder (or tokenizer.json) says of it */
+    json_t *known;                  /* content -> token, as described by added_tokens_decoder (or tokenizer.json) */
     json_t *names;                  /* content -> true: the special tokens */
-    json_t *decoder;                /* [] the tokens of added_tokens_decoder (or added_tokens.json) by id */
+    json_t *decoder;                /* [] tokens of added_tokens_decoder (or added_tokens.json), sorted by id */
     json_t *special[SPECIAL_COUNT]; /* a string or a token; NULL: none */
-    bool by_class[SPECIAL_COUNT];   /* the class names it, no file does */
+    bool by_class[SPECIAL_COUNT];   /* named by the class, not by a file */
     json_t *more_special;           /* [] likewise */
 } reading;
 
@@ -49,7 +49,7 @@ int tokenizer_config_read(const char *path, json_t **out) {
     return status;
 }
 
-/* config.json, which others read with care: one that is no JSON names no class. */
+/* config.json. If it is not JSON, it names no class; other code reports the error. */
 static int read_model_config(const char *path, json_t **out) {
     if (tokenizer_config_read(path, out) < 0) *out = NULL;
     return LCKV_OK;
@@ -91,7 +91,7 @@ static bool flag_of(const json_t *token, const char *flag, bool fallback) {
     return json_is_boolean(value) ? json_is_true(value) : fallback;
 }
 
-/* Both objects say the same of a token. */
+/* Whether both objects describe the same token. */
 static bool same_token(const json_t *a, const json_t *b) {
     static const char *const flags[] = {"lstrip", "rstrip", "single_word", "special"};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
@@ -100,7 +100,7 @@ static bool same_token(const json_t *a, const json_t *b) {
                                      flag_of(b, "normalized", !flag_of(b, "special", false));
 }
 
-/* The token as tokenizer.json writes one. A new reference; NULL where there is no memory. */
+/* The token in the form of tokenizer.json. Returns a new reference; NULL if memory runs out. */
 static json_t *token_new(const json_t *token, bool special) {
     bool was_special = flag_of(token, "special", false);
     return json_pack("{s:O, s:b, s:b, s:b, s:b, s:b}", "content", content_of(token), "special", special, "normalized",
@@ -123,7 +123,8 @@ static int append(const reading *r, json_t *list, const json_t *token, bool spec
     return json_array_append_new(list, token_new(token, special)) ? out_of_memory(r) : LCKV_OK;
 }
 
-/* Where no class is known transformers opens nothing, and a name that no vocabulary has stays a name. */
+/* Without a known class, transformers does not open the folder, and a name that is not in the vocabulary has no effect.
+ */
 static int known_only(const reading *r, json_t *list) {
     json_t *last = json_array_get(list, json_array_size(list) - 1);
     return json_object_set_new(last, "known_only", json_true()) ? out_of_memory(r) : LCKV_OK;
@@ -149,7 +150,7 @@ static int append_more_special(reading *r, const json_t *value, const char *key)
     return LCKV_OK;
 }
 
-/* "extra_special_tokens": a list (from 5.x on), or an object that names each token. */
+/* "extra_special_tokens": a list (since 5.x), or an object that names each token. */
 static int append_extra(reading *r) {
     const json_t *value = json_object_get(r->config, "extra_special_tokens");
     const char *key;
@@ -178,7 +179,7 @@ static bool names_extra_ids(const json_t *list) {
     return false;
 }
 
-/* The tokens that CodeLlama fills gaps with. */
+/* The tokens that CodeLlama uses for infilling. */
 static int append_code_llama(reading *r) {
     static const char *const keys[][2] = {{"prefix_token", "\xE2\x96\x81<PRE>"},
                                           {"middle_token", "\xE2\x96\x81<MID>"},
@@ -212,7 +213,7 @@ static int append_class_tokens(reading *r) {
     return LCKV_OK;
 }
 
-/* The class's defaults, then tokenizer_config.json. */
+/* The class's defaults, overridden by tokenizer_config.json. */
 static int name_from_config(reading *r) {
     for (int i = 0; i < SPECIAL_COUNT; i++) {
         json_t *value = json_object_get(r->config, special_token_keys[i]);
@@ -227,8 +228,8 @@ static int name_from_config(reading *r) {
     return append_more_special(r, json_object_get(r->config, "additional_special_tokens"), "additional_special_tokens");
 }
 
-/* special_tokens_map.json, an older file, has the last word where it is read at all. A token that it describes by an
- * object is special. */
+/* special_tokens_map.json, an older file, overrides both if it is read. A token that it describes by an object is
+ * special. */
 static int name_from_map(reading *r) {
     json_t *value;
     for (int i = 0; i < SPECIAL_COUNT; i++) {
@@ -254,7 +255,7 @@ static int add_name(const reading *r, const json_t *token) {
                                                                                             : LCKV_OK;
 }
 
-/* Notes which tokens are special: those that the files name, or those of the class. */
+/* Records which tokens are special: those that the files name, or those of the class. */
 static int index_names(const reading *r, bool by_class) {
     json_t *item;
     size_t index;
@@ -266,12 +267,12 @@ static int index_names(const reading *r, bool by_class) {
 
 static int note(reading *r, const json_t *token) {
     const json_t *content = content_of(token);
-    if (!json_is_string(content)) return LCKV_OK; /* what reads tokenizer.json refuses it */
+    if (!json_is_string(content)) return LCKV_OK; /* the reader of tokenizer.json reports it */
     return json_object_set(r->known, json_string_value(content), (json_t *)(uintptr_t)token) ? out_of_memory(r)
                                                                                              : LCKV_OK;
 }
 
-/* A token with its id, to be put into order. */
+/* A token with its id, for sorting. */
 typedef struct numbered {
     int64_t id;
     json_t *token;
@@ -285,7 +286,7 @@ static int by_id(const void *a, const void *b) {
 static int read_number(const reading *r, const char *text, int64_t *out) {
     char *end;
     *out = strtoll(text, &end, 10);
-    REQUIRE(*text && !*end && *out >= 0, LCKV_ERROR_FORMAT, "%s: '%.40s' in 'added_tokens_decoder' is no id",
+    REQUIRE(*text && !*end && *out >= 0, LCKV_ERROR_FORMAT, "%s: '%.40s' in 'added_tokens_decoder' is not an id",
             r->config_path, text);
     return LCKV_OK;
 }
@@ -306,7 +307,7 @@ static int read_decoder(reading *r, const json_t *decoder, numbered *list) {
     return LCKV_OK;
 }
 
-/* Fills `list` from added_tokens.json: content -> id. The tokens are made here, and kept by `r->decoder`. */
+/* Fills `list` from added_tokens.json: content -> id. The tokens are created here and owned by `r->decoder`. */
 static int read_added_tokens(reading *r, numbered *list) {
     const char *content;
     json_t *id;
@@ -337,7 +338,7 @@ static int sort_decoder(reading *r, const json_t *decoder, numbered *list, size_
     return LCKV_OK;
 }
 
-/* The further tokens in the order of their ids; the ids themselves are the library's to give. */
+/* The further tokens, sorted by id. The library assigns the ids. */
 static int list_decoder(reading *r) {
     const json_t *decoder = json_object_get(r->config, "added_tokens_decoder");
     size_t count = decoder ? json_object_size(decoder) : json_object_size(r->added_tokens);
@@ -355,7 +356,7 @@ static const json_t *listed_token(const json_t *listed, const json_t *token) {
     return json_object_get(listed, json_string_value(content_of(token)));
 }
 
-/* Adds tokens to those that are there, by content. */
+/* Adds tokens to the existing ones, by content. */
 static int index_tokens(const reading *r, const json_t *tokens, json_t *there) {
     json_t *token;
     size_t index;
@@ -366,7 +367,7 @@ static int index_tokens(const reading *r, const json_t *tokens, json_t *there) {
     return LCKV_OK;
 }
 
-/* A special token. Given as a string it adds nothing to one that is there. */
+/* Adds a special token. A token that is given as a string does not change an existing one. */
 static int add_special(const reading *r, const json_t *there, json_t *out, const json_t *token, bool own) {
     if (!json_is_object(token) && !own && listed_token(there, token)) return LCKV_OK;
     TRY(append(r, out, token, true));
@@ -374,13 +375,13 @@ static int add_special(const reading *r, const json_t *there, json_t *out, const
     return new_name ? known_only(r, out) : LCKV_OK;
 }
 
-/* A named token as it is known from added_tokens_decoder or tokenizer.json. */
+/* A named token as added_tokens_decoder or tokenizer.json describes it. */
 static const json_t *resolved(const reading *r, const json_t *token) {
     const json_t *known = json_object_get(r->known, json_string_value(content_of(token)));
     return known ? known : token;
 }
 
-/* `there` has the tokens of tokenizer.json. */
+/* `there`: the tokens of tokenizer.json. */
 static int list_more_tokens(const reading *r, json_t *there, json_t *out) {
     json_t *token;
     size_t index;
@@ -396,7 +397,7 @@ static int list_more_tokens(const reading *r, json_t *there, json_t *out) {
     return LCKV_OK;
 }
 
-/* Who names the tokens, and which files count: a config with added_tokens_decoder makes the older files silent. */
+/* Reads the names of the special tokens. If the config has added_tokens_decoder, the older files are ignored. */
 static int gather_names(reading *r, bool *has_decoder) {
     *has_decoder = json_object_get(r->config, "added_tokens_decoder") != NULL;
     TRY(name_from_config(r));
@@ -417,9 +418,9 @@ static int gather_tokens(reading *r) {
     return LCKV_OK;
 }
 
-/* ---- the whole */
+/* ---- the folder */
 
-/* A value that Python takes for false: absent (then `fallback`), null or false. */
+/* Whether a value is false in Python: null, false, or absent (then `fallback`). */
 static int python_bool(const reading *r, const char *key, bool fallback, bool *out) {
     if (json_is_null(json_object_get(r->config, key))) {
         *out = false;
@@ -433,8 +434,8 @@ static bool gives_prefix(const reading *r) {
     return prefix && !json_is_null(prefix);
 }
 
-/* Whether 4.57 opens the folder; where it does not, 5.24 decides. 4.57 knows no list of extra_special_tokens, and where
- * add_prefix_space is given it builds some classes from tokenizer.model. */
+/* Whether 4.57 opens the folder; if it does not, the rules of 5.24 apply. 4.57 does not support a list of
+ * extra_special_tokens, and if add_prefix_space is given, it builds some classes from tokenizer.model. */
 static int opens_in_4_57(const reading *r, bool *out) {
     char *path;
     *out = !json_is_array(json_object_get(r->config, "extra_special_tokens"));
@@ -445,8 +446,8 @@ static int opens_in_4_57(const reading *r, bool *out) {
     return LCKV_OK;
 }
 
-/* Whether 5.24 takes tokenizer.json as it is: for models of these types whatever their config says, and where no file
- * names a class. */
+/* Whether 5.24 uses tokenizer.json unchanged: for some model types whatever their config says, and if no file names a
+ * class. */
 static bool is_backend_in_5_24(const reading *r) {
     static const char *const types[] = {"mistral", "mixtral", "ministral", "phi3"};
     const char *type = json_string_value(json_object_get(r->model, "model_type"));
@@ -460,7 +461,8 @@ static int read_surrounding(folder_rules *out, const reading *r, bool in_4_57) {
     TRY(python_bool(r, "split_special_tokens", false, &out->splits_special));
     TRY(python_bool(r, "add_bos_token", r->class->adds_bos, &out->adds_bos));
     TRY(python_bool(r, "add_eos_token", false, &out->adds_eos));
-    bool names_them = (!out->adds_bos || out->bos) && (!out->adds_eos || out->eos); /* else 4.57 does not open it */
+    bool names_them =
+        (!out->adds_bos || out->bos) && (!out->adds_eos || out->eos); /* otherwise 4.57 does not open it */
     out->surround = !*r->class->name ? SURROUND_ABSENT : SURROUND_FILE;
     if (r->class->surrounds && in_4_57 && names_them) out->surround = SURROUND_FLAGS;
     return LCKV_OK;

@@ -1,4 +1,4 @@
-/* The normalizer of a tokenizer file: see normalizer.h. */
+/* The normalizer of a tokenizer file, see normalizer.h. */
 #include "text/tokenizer/normalizer.h"
 
 #include "base/utf8.h"
@@ -24,9 +24,9 @@ struct normalizer_step {
     step_kind kind;
     pattern *pattern;    /* Replace */
     text_buffer content; /* Replace, Prepend */
-    unicode_form form;   /* NFC and so on */
+    unicode_form form;   /* NFC etc. */
     bool left, right;    /* Strip */
-    cleaning cleaning;   /* StripAccents and the like */
+    cleaning cleaning;   /* StripAccents etc. */
     charsmap *charsmap;  /* Precompiled */
 };
 
@@ -95,7 +95,7 @@ static int read_sequence(normalizer *n, const component *c, const char *file) {
 }
 
 static int add_step(normalizer *n, normalizer_step step, const char *file) {
-    REQUIRE(n->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: more than %d normalizers", file,
+    REQUIRE(n->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: expected at most %d normalizers", file,
             COMPONENT_MOST_STEPS);
     normalizer_step *steps = realloc(n->steps, (n->count + 1) * sizeof *steps);
     REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a normalizer", file);
@@ -104,7 +104,7 @@ static int add_step(normalizer *n, normalizer_step step, const char *file) {
     return LCKV_OK;
 }
 
-/* Accents go where `strip_accents` says so, else together with upper case. */
+/* Removes accents if `strip_accents` is true, or if it is absent and `lowercase` is true. */
 static int read_bert(normalizer *n, const component *c, const char *file) {
     bool cleans, spaces_han, lowers, strips;
     normalizer_step decompose = {.kind = STEP_UNICODE_FORM};
@@ -141,14 +141,14 @@ void normalizer_free(normalizer *n) {
     *n = (normalizer){0};
 }
 
-/* ---- applying: each step writes the text anew into `out` */
+/* ---- applying: each step writes a new text to `out` */
 
 static int prepend(const normalizer_step *step, const text_buffer *text, text_buffer *out) {
     if (text->length) TRY(text_append(out, step->content.data, step->content.length));
     return text_append(out, text->data, text->length);
 }
 
-/* A new character takes the place of the last one that was replaced (as the tokenizers library counts places). */
+/* A new character takes the position of the last replaced one (positions as in the tokenizers library). */
 static int replace(const normalizer_step *step, const text_buffer *text, text_buffer *out, bool *keeps_start) {
     size_t first_end;
     TRY(pattern_replace(step->pattern, text->data, text->length, step->content.data, step->content.length, out,
@@ -157,7 +157,7 @@ static int replace(const normalizer_step *step, const text_buffer *text, text_bu
     return LCKV_OK;
 }
 
-/* Character by character, without regard to what stands around: U+0130 is the one that becomes two. */
+/* Character by character, without context. Only U+0130 becomes two characters. */
 static int lowercase(const text_buffer *text, text_buffer *out) {
     for (size_t at = 0; at < text->length;) {
         uint32_t code_point;

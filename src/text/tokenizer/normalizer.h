@@ -1,7 +1,7 @@
-/* The normalizer of a tokenizer file: what is done to text before it is cut into words.
+/* The normalizer of a tokenizer file: transforms text before it is split into words.
  *
- * Prepend, Replace, NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Nmt, ByteLevel, BertNormalizer, Precompiled,
- * and Sequence, which is flattened. Others are refused. */
+ * Supports Prepend, Replace, NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Nmt, ByteLevel, BertNormalizer,
+ * Precompiled, and Sequence, which is flattened. Others are rejected. */
 #ifndef TEXT_TOKENIZER_NORMALIZER_H
 #define TEXT_TOKENIZER_NORMALIZER_H
 
@@ -12,18 +12,18 @@ typedef struct normalizer_step normalizer_step;
 typedef struct normalizer {
     normalizer_step *steps;
     size_t count;
-} normalizer; /* all zeros does nothing */
+} normalizer; /* all zeros: does nothing */
 
-/* `config` may be NULL or null. On failure too normalizer_free() releases what was begun. */
+/* `config` may be NULL or null. Also on failure, normalizer_free() releases what was allocated. */
 int normalizer_read(normalizer *n, const json_t *config, const char *file);
 void normalizer_free(normalizer *n);
 
-/* A new text begins, of which the pieces are normalized one by one. */
+/* Starts a new text, whose pieces are normalized one by one. */
 void normalizer_begin(const normalizer *n);
 
-/* Replaces `text` (valid UTF-8, not empty) by its normal form, which may be empty. No step makes it longer than
- * text->limit: LCKV_ERROR_UNSUPPORTED. `*keeps_start` turns false where the first character of the result does not come
- * from the first one of the text. */
+/* Replaces `text` (valid UTF-8, not empty) by its normalized form, which may be empty. If a step exceeds text->limit,
+ * returns LCKV_ERROR_UNSUPPORTED. *keeps_start becomes false if the first character of the result does not come from
+ * the first one of the text. */
 int normalizer_apply(const normalizer *n, text_buffer *text, bool *keeps_start);
 
 #endif

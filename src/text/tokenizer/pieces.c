@@ -1,4 +1,4 @@
-/* A text on its way to ids: see pieces.h. */
+/* Pieces of a text, see pieces.h. */
 #include "text/tokenizer/pieces.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* A text on its way to ids: pieces in order, each still text or already an added token.
+/* A text during encoding, as a list of pieces in order. A piece is a segment of text or an added token.
  *
- * Every stage (added tokens, normalizer, steps of the pre-tokenizer) reads one list and writes the next. */
+ * Each stage (added tokens, normalizer, steps of the pre-tokenizer) reads one list and writes the next. */
 #ifndef TEXT_TOKENIZER_PIECES_H
 #define TEXT_TOKENIZER_PIECES_H
 
@@ -8,22 +8,22 @@
 
 typedef struct piece {
     size_t begin, bytes; /* in pieces.text */
-    int32_t id;          /* of an added token (which then has no text), NO_TOKEN while text */
-    bool starts_text;    /* its first character is the first of the text that was given */
+    int32_t id;          /* id of an added token (which has no text); NO_TOKEN: a segment of text */
+    bool starts_text;    /* its first character is the first one of the given text */
 } piece;
 
 typedef struct pieces {
     text_buffer text;
     piece *items;
     size_t count, capacity;
-} pieces; /* all zeros is an empty list */
+} pieces; /* all zeros: empty */
 
-/* Appends text; none where it is empty. */
+/* Appends a text; nothing if it is empty. */
 int pieces_add_text(pieces *p, const char *text, size_t bytes, bool starts_text);
-/* The text that was appended to `p->text` since its length was `begin` becomes a piece, unless it is empty. */
+/* Makes a piece of what was appended to `p->text` since its length was `begin`; nothing if that is empty. */
 int pieces_close_text(pieces *p, size_t begin, bool starts_text);
 int pieces_add_token(pieces *p, int32_t id);
-void pieces_clear(pieces *p); /* keeps the memory */
+void pieces_clear(pieces *p); /* does not free the memory */
 void pieces_free(pieces *p);
 
 static inline const char *piece_text(const pieces *p, const piece *item) {

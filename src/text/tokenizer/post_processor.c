@@ -1,4 +1,4 @@
-/* The post-processor of a tokenizer file: see post_processor.h. */
+/* The post-processor of a tokenizer file, see post_processor.h. */
 #include "text/tokenizer/post_processor.h"
 
 #include "text/subword/component.h"
@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* The ids that a template's {"SpecialToken": {"id": NAME}} stands for. */
+/* The ids of a template's {"SpecialToken": {"id": NAME}}. */
 static int append_special(const component *c, const json_t *special, const vocabulary *v, id_list *out) {
     const char *name = json_string_value(json_object_get(special, "id"));
     const json_t *known = json_object_get(c->object, "special_tokens");
@@ -16,15 +16,15 @@ static int append_special(const component *c, const json_t *special, const vocab
             "%s: 'single' names the special token '%.60s', which 'special_tokens' lacks", c->where, name ? name : "?");
     json_array_foreach((json_t *)(uintptr_t)ids, index, value) {
         REQUIRE(json_is_integer(value) && vocabulary_entry(v, json_integer_value(value)), LCKV_ERROR_FORMAT,
-                "%s: the special token '%.60s' has an id that no token has", c->where, name);
+                "%s: the special token '%.60s' has an id without a token", c->where, name);
         REQUIRE(out->count < POST_PROCESSOR_MOST_IDS, LCKV_ERROR_UNSUPPORTED,
-                "%s: 'single' puts more than %d ids before or behind a text", c->where, POST_PROCESSOR_MOST_IDS);
+                "%s: 'single' has more than %d ids before or after the text", c->where, POST_PROCESSOR_MOST_IDS);
         TRY(id_list_append(out, &(int32_t){(int32_t)json_integer_value(value)}, 1));
     }
     return LCKV_OK;
 }
 
-/* Fills what `single` puts before and behind the text, which must stand in it once. */
+/* Reads the ids that `single` has before and after the text, which must occur once. */
 static int read_template(post_processor *out, const component *c, const vocabulary *v) {
     const json_t *single, *item;
     size_t index;
@@ -43,11 +43,12 @@ static int read_template(post_processor *out, const component *c, const vocabula
         else
             texts++;
     }
-    REQUIRE(texts == 1, LCKV_ERROR_UNSUPPORTED, "%s: 'single' has the text %d times, not once", c->where, texts);
+    REQUIRE(texts == 1, LCKV_ERROR_UNSUPPORTED, "%s: 'single' contains the text %d times, expected once", c->where,
+            texts);
     return LCKV_OK;
 }
 
-/* The pair ["token", id] that BERT's and RoBERTa's post-processors put at one end of a text. */
+/* The pair ["token", id] that the post-processors of BERT and RoBERTa put at one end of a text. */
 static int read_end(const component *c, const char *key, const vocabulary *v, id_list *out) {
     const json_t *pair = json_object_get(c->object, key), *id = json_array_get(pair, 1);
     REQUIRE(json_array_size(pair) == 2 && json_is_integer(id) && vocabulary_entry(v, json_integer_value(id)),

@@ -1,4 +1,4 @@
-/* The pre-tokenizer of a tokenizer file: see pre_tokenizer.h. */
+/* The pre-tokenizer of a tokenizer file, see pre_tokenizer.h. */
 #include "text/tokenizer/pre_tokenizer.h"
 
 #include "base/utf8.h"
@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How GPT-2 cuts English: contractions, words, numbers and signs with the space before them, and runs of white space.
- */
+/* The expression of GPT-2: contractions, words, numbers and punctuation with the space before them, and runs of white
+ * space. */
 static const char GPT2_EXPRESSION[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
@@ -30,14 +30,14 @@ struct pre_tokenizer_step {
     split_behavior behavior;
     bool invert;
     text_buffer content;
-    bool at_start_only; /* STEP_PREPEND: to the piece that starts the text */
+    bool at_start_only; /* STEP_PREPEND: only to the piece that starts the text */
 };
 
-/* ---- reading: the types of the file become one to three steps */
+/* ---- reading: a type of the file becomes one to three steps */
 
 static int add_step(pre_tokenizer *p, step_kind kind, const char *where, pre_tokenizer_step **out) {
     *out = NULL;
-    REQUIRE(p->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: more than %d steps", where,
+    REQUIRE(p->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: expected at most %d steps", where,
             COMPONENT_MOST_STEPS);
     pre_tokenizer_step *steps = realloc(p->steps, (p->count + 1) * sizeof *steps);
     REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a pre-tokenizer", where);
@@ -47,7 +47,7 @@ static int add_step(pre_tokenizer *p, step_kind kind, const char *where, pre_tok
     return LCKV_OK;
 }
 
-/* Cuts at an expression of our own, or at a plain string. */
+/* Splits at an expression of our own or at a plain string. */
 static int add_split(pre_tokenizer *p, const component *c, const char *expression, size_t bytes, bool literal,
                      split_behavior behavior) {
     pre_tokenizer_step *step;
@@ -90,8 +90,8 @@ static int read_digits(pre_tokenizer *p, const component *c) {
     return add_split(p, c, "\\p{N}", 5, false, individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS);
 }
 
-/* Punctuation: ASCII's, some of which Unicode counts as symbols, and that of Unicode 8, which the tokenizers library
- * goes by: the second set has what came later. */
+/* Punctuation: that of ASCII, some of which Unicode classifies as symbols, and that of Unicode 8, which the tokenizers
+ * library uses. The second set removes what was added later. */
 #define PUNCTUATION                                                                                                    \
     "[!-/:-@\\[-`{-~\\p{P}\\x{166D}\\x{111C9}&&"                                                                       \
     "[^\\x{61D}\\x{9FD}\\x{A76}\\x{C77}\\x{C84}\\x{1B4E}-\\x{1B4F}\\x{1B7D}-\\x{1B7F}\\x{2E43}-\\x{2E4F}"              \
@@ -121,7 +121,7 @@ static int read_bert(pre_tokenizer *p, const component *c) {
     return add_split(p, c, PUNCTUATION, sizeof PUNCTUATION - 1, false, SPLIT_ISOLATED);
 }
 
-/* Words, and rows of what is neither word nor space. */
+/* Words, and runs of characters that are neither word characters nor spaces. */
 static int read_whitespace(pre_tokenizer *p, const component *c) {
     static const char expression[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}]+|"
                                      "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}\\s]+";
@@ -157,8 +157,8 @@ static int read_fixed_length(pre_tokenizer *p, const component *c) {
     return add_split(p, c, expression, (size_t)bytes, false, SPLIT_ISOLATED);
 }
 
-/* Where Metaspace puts its mark before a piece: every one, the first of the text, or none. Before there was
- * `prepend_scheme` there was `add_prefix_space`, true or false. */
+/* Where Metaspace adds its mark: before every piece, before the first of the text, or never. Older files have
+ * `add_prefix_space`, true or false, instead of `prepend_scheme`. */
 static int metaspace_scheme(const component *c, bool *prepends, bool *at_start_only) {
     const char *scheme;
     bool prefix_space;

@@ -13,17 +13,17 @@ typedef struct pre_tokenizer_step pre_tokenizer_step;
 typedef struct pre_tokenizer {
     pre_tokenizer_step *steps;
     size_t count;
-} pre_tokenizer; /* all zeros does nothing */
+} pre_tokenizer; /* all zeros: does nothing */
 
-/* `config` may be NULL or null. On failure too pre_tokenizer_free() releases what was begun. */
+/* `config` may be NULL or null. Also on failure, pre_tokenizer_free() releases what was allocated. */
 int pre_tokenizer_read(pre_tokenizer *p, const json_t *config, const char *file);
 void pre_tokenizer_free(pre_tokenizer *p);
 
-/* Refuses what would need to know, character by character, where in the given text a piece comes from: Metaspace with
- * prepend_scheme "first" behind a cut through text that had characters added. `normalized`: there is a normalizer. */
+/* Rejects what would require the position of each character in the given text: Metaspace with prepend_scheme "first"
+ * after a split of text to which characters were added. `normalized`: there is a normalizer. */
 int pre_tokenizer_check_first(const pre_tokenizer *p, bool normalized, const char *file);
 
-/* Cuts the pieces of `text` that are text; `spare` is room to work in. */
+/* Splits the pieces of `text` that are text. `spare`: work space. */
 int pre_tokenizer_apply(const pre_tokenizer *p, pieces *text, pieces *spare);
 
 #endif

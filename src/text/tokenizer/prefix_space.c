@@ -1,21 +1,21 @@
-/* `add_prefix_space`: see prefix_space.h.
+/* `add_prefix_space`, see prefix_space.h.
  *
- * Byte-level tokenizers have a flag of their own. In those of the SentencePiece kind the prefix is a normalizer Prepend
- * or the scheme of Metaspace, and the decoder takes it away again. */
+ * Byte-level tokenizers have a flag for it. In SentencePiece tokenizers the prefix is a normalizer Prepend or the
+ * scheme of Metaspace, and the decoder removes it. */
 #include "text/tokenizer/prefix_space.h"
 
 #include "base/json.h"
 
 #include <string.h>
 
-#define MARK "\xE2\x96\x81" /* U+2581, which stands for a space */
+#define MARK "\xE2\x96\x81" /* U+2581, which represents a space */
 
 static bool is_type(const json_t *part, const char *type) {
     const char *found = json_string_value(json_object_get(part, "type"));
     return found && !strcmp(found, type);
 }
 
-/* The list in a "Sequence" of any kind, NULL for other parts. */
+/* The list in a "Sequence" of any kind; NULL for other components. */
 static json_t *parts_of(const json_t *part) {
     static const char *const keys[] = {"normalizers", "pretokenizers", "decoders"};
     for (size_t i = 0; is_type(part, "Sequence") && i < sizeof keys / sizeof *keys; i++) {
@@ -25,7 +25,7 @@ static json_t *parts_of(const json_t *part) {
     return NULL;
 }
 
-/* The first part of a type, in `part` itself or in its sequence; one level, as such files are written. */
+/* The first component of a type: `part` itself or in its sequence (one level, as such files are written). */
 static json_t *find_part(json_t *part, const char *type) {
     json_t *item;
     size_t index;
@@ -34,7 +34,7 @@ static json_t *find_part(json_t *part, const char *type) {
     return NULL;
 }
 
-/* Takes a part out of the one at `key` of `root`. */
+/* Removes a component from the one at `key` of `root`. */
 static int remove_part(json_t *root, const char *key, const json_t *gone) {
     json_t *part = json_object_get(root, key), *list = parts_of(part), *item;
     size_t index;
@@ -89,7 +89,7 @@ static json_t *prepend_new(void) {
     return json_pack("{s:s, s:s}", "type", "Prepend", "prepend", MARK);
 }
 
-/* Gives the prefix to a file that replaces spaces by the mark; 1 where it has no such step. */
+/* Adds the prefix to a file that replaces spaces by the mark. Returns 1 if it has no such step. */
 static int give_prefix(json_t *root, json_t *metaspace, bool legacy) {
     json_t *normalizer = json_object_get(root, "normalizer"), *decoder = json_object_get(root, "decoder");
     json_t *replace = find_part(normalizer, "Replace"), *list = parts_of(normalizer),
@@ -107,7 +107,7 @@ static int give_prefix(json_t *root, json_t *metaspace, bool legacy) {
     return json_object_set_new(root, "normalizer", both);
 }
 
-/* A prefix before the first word alone: not before text behind a special token. */
+/* A prefix only before the first word of the text, not after a special token. */
 static int first_word_only(json_t *root) {
     json_t *metaspace = json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", MARK, "prepend_scheme",
                                   "first", "split", 0);
@@ -115,7 +115,7 @@ static int first_word_only(json_t *root) {
     return json_object_set_new(root, "normalizer", json_null());
 }
 
-/* Such a file has the class of a SentencePiece tokenizer by mistake; it stays as it is. */
+/* Such a file has the class of a SentencePiece tokenizer by mistake; it is not changed. */
 static bool has_bytes(const json_t *root) {
     return find_part(json_object_get(root, "pre_tokenizer"), "ByteLevel") ||
            find_part(json_object_get(root, "decoder"), "ByteLevel");

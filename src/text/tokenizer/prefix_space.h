@@ -5,8 +5,8 @@
 
 #include "text/tokenizer/tokenizer_class.h"
 
-/* Changes `root`. `value` is what `config`, read from `path`, says of add_prefix_space; NULL where it says nothing. A
- * value that cannot be brought into tokenizer.json is refused by name. */
+/* Changes `root`. `value`: add_prefix_space in `config`, read from `path`; NULL if absent. A value that cannot be
+ * expressed in tokenizer.json is rejected by name. */
 int prefix_space_apply(json_t *root, prefix_rule rule, const json_t *value, const json_t *config, const char *path);
 
 #endif

@@ -1,4 +1,4 @@
-/* Cutting at matches: see split.h. */
+/* Splitting at matches, see split.h. */
 #include "text/tokenizer/split.h"
 
 #include <stdlib.h>
@@ -14,7 +14,7 @@ bool split_behavior_named(const char *name, split_behavior *out) {
     return false;
 }
 
-/* The parts of a text in order: matches and what lies between them. */
+/* The parts of a text in order: matches and the text between them. */
 typedef struct part {
     size_t begin, end;
     bool is_match;
@@ -25,9 +25,9 @@ typedef struct splitting {
     const piece *item;
     pieces *to;
     split_behavior behavior;
-    part held;      /* the part that a later one may still extend */
-    bool has_held;  /* false before the first part */
-    bool was_match; /* the part before this one was a match */
+    part held;      /* the part that a later one may extend */
+    bool has_held;  /* false: no part yet */
+    bool was_match; /* the previous part was a match */
 } splitting;
 
 static int emit(const splitting *s, part p) {
@@ -35,7 +35,7 @@ static int emit(const splitting *s, part p) {
                            s->item->starts_text && p.begin == 0);
 }
 
-/* Whether `next` belongs to the part before it. */
+/* Whether `next` is merged with the previous part. */
 static bool extends_held(const splitting *s, part next) {
     switch (s->behavior) {
     case SPLIT_MERGED_WITH_PREVIOUS:

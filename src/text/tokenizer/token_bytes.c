@@ -1,8 +1,8 @@
-/* The bytes that one token adds to a text: lckv_tokenizer_token_bytes().
+/* The bytes that a token adds to a text: lckv_tokenizer_token_bytes().
  *
- * Decoders look at what stands around a token: most take a space from the start of a text, and a byte that is a part of
- * a character is none by itself. So a token is decoded behind another one, and what comes of that one is cut off; parts
- * of characters are read from the token itself. */
+ * The result of a decoder depends on neighbouring tokens: most decoders remove a space at the start of a text, and a
+ * byte that is part of a character is not text by itself. Therefore the token is decoded after another token, whose
+ * text is cut off. The bytes of an incomplete character are read from the token itself. */
 #include "base/utf8.h"
 #include "text/tokenizer/decoder_steps.h"
 #include "text/tokenizer/tokenizer.h"
@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char BEFORE[] = "a"; /* a token that decodes to something, whatever the decoder */
+static const char BEFORE[] = "a"; /* a token that decodes to some text with any decoder */
 
-/* The token's own bytes where they are no whole characters; else `out` stays empty. */
+/* The token's own bytes if they are not whole characters; otherwise `out` stays empty. */
 static int part_of_character(const detokenizer *d, const char *token, size_t bytes, text_buffer *out) {
     int byte = decoder_byte(token, bytes);
     for (size_t i = 0; i < d->count; i++) {
@@ -27,7 +27,7 @@ static int part_of_character(const detokenizer *d, const char *token, size_t byt
     return LCKV_OK;
 }
 
-/* BEFORE and a token, each NULL for none, decoded. */
+/* Decodes BEFORE and a token; NULL: without it. */
 static int decode(const detokenizer *d, const char *before, const char *token, size_t bytes, text_buffer *out) {
     detokenizer_run *run;
     int status = LCKV_OK;
@@ -57,7 +57,7 @@ int lckv_tokenizer_token_bytes(lckv_tokenizer *t, int32_t id, bool at_start, cha
     text_buffer out = {0};
     *bytes = NULL;
     *count = 0;
-    REQUIRE(entry, LCKV_ERROR_ARGUMENT, "no token has the id %d; the largest is %d", (int)id,
+    REQUIRE(entry, LCKV_ERROR_ARGUMENT, "token id %d does not exist; the largest is %d", (int)id,
             (int)t->vocabulary.size - 1);
     const char *token = vocabulary_text(&t->vocabulary, entry);
     int status = part_of_character(&t->detokenizer, token, entry->bytes, &out);

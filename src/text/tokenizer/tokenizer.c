@@ -1,4 +1,4 @@
-/* Text to ids and back: the public functions on tokenizers (lckv.h), and what they run in which order (tokenizer.h). */
+/* Text to ids and back: the public functions for tokenizers (lckv.h), and the order of the stages (tokenizer.h). */
 #include "text/tokenizer/tokenizer.h"
 
 #include "base/utf8.h"
@@ -37,7 +37,7 @@ void lckv_tokenizer_free(lckv_tokenizer *t) {
 
 /* ---- encoding */
 
-/* Normalizes the pieces of `from` and cuts the added tokens out that show only then. */
+/* Normalizes the pieces of `from`, and splits at added tokens that are searched for in normalized text. */
 static int normalize_pieces(lckv_tokenizer *t, const pieces *from, pieces *to) {
     pieces_clear(to);
     for (size_t i = 0; i < from->count; i++) {
@@ -60,7 +60,7 @@ static int encode_word(lckv_tokenizer *t, const char *word, size_t bytes, id_lis
     return t->unigram.nodes ? unigram_encode(&t->unigram, word, bytes, ids) : bpe_encode(&t->model, word, bytes, ids);
 }
 
-/* Cuts a text into what the model encodes piece by piece, in `words`. */
+/* Splits a text into `words`, which the model encodes one by one. */
 static int cut_text(lckv_tokenizer *t, const char *text, size_t bytes, pieces *words, pieces *given) {
     size_t used;
     t->given.length = 0;
@@ -122,7 +122,7 @@ struct lckv_decode_stream {
     const lckv_tokenizer *tokenizer;
     detokenizer_run *run;
     bool skip_special_tokens;
-    text_buffer text; /* what the last call handed out */
+    text_buffer text; /* the result of the last call */
 };
 
 int lckv_decode_stream_open(lckv_tokenizer *t, bool skip_special_tokens, lckv_decode_stream **out) {
@@ -167,9 +167,9 @@ static int push_id(lckv_decode_stream *stream, int32_t id) {
     return detokenizer_push(stream->run, vocabulary_text(v, token), token->bytes, &stream->text);
 }
 
-/* Hands out what lies in `text`. */
+/* Returns the content of `text`. */
 static int hand_out(lckv_decode_stream *stream, const char **text, size_t *bytes) {
-    TRY(text_append(&stream->text, "", 0)); /* it ends in NUL also where nothing came */
+    TRY(text_append(&stream->text, "", 0)); /* NUL-terminated also if it is empty */
     *text = stream->text.data;
     *bytes = stream->text.length;
     return LCKV_OK;

@@ -1,5 +1,5 @@
-/* Tokenizer classes of the transformers library: see tokenizer_class.h. The table follows the constructors of version
- * 4.57, and of 5.24 for classes that are new there. */
+/* Tokenizer classes of the transformers library, see tokenizer_class.h. The table follows the constructors of
+ * version 4.57, and of 5.24 for classes that are new there. */
 #include "text/tokenizer/tokenizer_class.h"
 
 #include "base/json.h"
@@ -65,7 +65,7 @@ static const tokenizer_class classes[] = {
      .prefix = PREFIX_TOP},
 };
 
-/* Classes that transformers has and lckv has not: they replace parts of tokenizer.json, or have no such file. */
+/* Classes of transformers that are not supported: they replace parts of tokenizer.json, or have no such file. */
 static const char refused[] =
     " Albert Bart Barthez Bartpho BertGeneration BertJapanese Bert Bertweet BigBird BioGpt BlenderbotSmall Blenderbot "
     "ByT5 CLIP CTRL Camembert Canine Clvp ConvBert CpmAnt Cpm DPRContextEncoder DPRQuestionEncoder DPRReader Deberta "
@@ -77,7 +77,7 @@ static const char refused[] =
     "Tapex Tipsv2 TransfoXL Udop VideoPrism Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Wav2Vec2 Whisper XLMProphetNet "
     "XLMRoberta XLM XLNet ";
 
-/* Model types without a class of their own in a config: the class that 4.57 takes. */
+/* Model types whose config names no class: the class that 4.57 uses. */
 static const char *const of_types[][2] = {
     {"llama", "LlamaTokenizer"},        {"mistral", "LlamaTokenizer"}, {"mixtral", "LlamaTokenizer"},
     {"qwen2", "Qwen2Tokenizer"},        {"qwen3", "Qwen2Tokenizer"},   {"gemma", "GemmaTokenizer"},
@@ -93,7 +93,7 @@ static const tokenizer_class *find(const char *name, size_t bytes) {
     return NULL;
 }
 
-/* "BertTokenizer" and the like, which `refused` lists without the second word. */
+/* "BertTokenizer" etc.; `refused` lists them without "Tokenizer". */
 static bool is_refused(const char *name, size_t bytes) {
     static const char last[] = "Tokenizer";
     char word[64];
@@ -103,7 +103,7 @@ static bool is_refused(const char *name, size_t bytes) {
     return strstr(refused, word) != NULL;
 }
 
-/* The name in `tokenizer_class`; NULL where there is none. */
+/* The name in `tokenizer_class`; NULL if there is none. */
 static int class_name(const json_t *file, const char *name, const char **out) {
     *out = NULL;
     return file ? json_get_string(file, name, "tokenizer_class", NULL, out) : LCKV_OK;
@@ -130,15 +130,15 @@ int tokenizer_class_of(const json_t *config, const json_t *model, const char *na
     size_t bytes = strlen(given);
     if (bytes > 4 && !strcmp(given + bytes - 4, "Fast")) bytes -= 4;
     const tokenizer_class *found = find(given, bytes);
-    REQUIRE(found || !is_refused(given, bytes), LCKV_ERROR_UNSUPPORTED,
-            "%s: the tokenizer_class '%.60s' changes tokenizer.json in ways that are not supported; where the file is "
-            "right as it is, set tokenizer_class to \"PreTrainedTokenizerFast\"",
-            name, given);
     REQUIRE(
-        found || !is_code_of_folder(config), LCKV_ERROR_UNSUPPORTED,
-        "%s: the tokenizer_class '%.60s' is Python code of this folder ('auto_map'), which is not run; where "
-        "tokenizer.json is right as it is, set tokenizer_class to \"PreTrainedTokenizerFast\" and remove 'auto_map'",
+        found || !is_refused(given, bytes), LCKV_ERROR_UNSUPPORTED,
+        "%s: the tokenizer_class '%.60s' changes tokenizer.json in ways that are not supported; to use tokenizer.json "
+        "unchanged, set tokenizer_class to \"PreTrainedTokenizerFast\"",
         name, given);
-    *out = found ? found : &classes[CLASS_BACKEND]; /* as 5.24 opens a class that it does not know */
+    REQUIRE(found || !is_code_of_folder(config), LCKV_ERROR_UNSUPPORTED,
+            "%s: the tokenizer_class '%.60s' is Python code of this folder ('auto_map'), which lckv does not run; to "
+            "use tokenizer.json unchanged, set tokenizer_class to \"PreTrainedTokenizerFast\" and remove 'auto_map'",
+            name, given);
+    *out = found ? found : &classes[CLASS_BACKEND]; /* as 5.24 opens an unknown class */
     return LCKV_OK;
 }

@@ -1,4 +1,4 @@
-/* Opening a tokenizer: which files, and the parts that tokenizer.json names. See tokenizer.h. */
+/* Opening a tokenizer: which files are read, and the components of tokenizer.json. See tokenizer.h. */
 #include "base/file.h"
 #include "text/subword/component.h"
 #include "text/tokenizer/folder_rules.h"
@@ -23,7 +23,7 @@ static int check_file(const json_t *root, const char *path) {
     return LCKV_OK;
 }
 
-/* Early files do not name the type of their model: a list of tokens is Unigram's. */
+/* Early files do not have the type of their model; a list of tokens is a Unigram model. */
 static int read_model(lckv_tokenizer *t, const json_t *model, const char *name) {
     const char *type = json_string_value(json_object_get(model, "type"));
     bool is_unigram = type ? !strcmp(type, "Unigram") : json_is_array(json_object_get(model, "vocab"));
@@ -50,7 +50,7 @@ int tokenizer_read_parts(lckv_tokenizer *t, const json_t *root, const char *name
 
 /* ---- the files beside it */
 
-/* The id of a named token; NO_TOKEN where there is none. */
+/* The id of a named token; NO_TOKEN if there is none. */
 static int32_t special_id(const lckv_tokenizer *t, const json_t *content) {
     return content ? vocabulary_find(&t->vocabulary, json_string_value(content), json_string_length(content))
                    : NO_TOKEN;
@@ -93,7 +93,7 @@ static int read_with_rules(lckv_tokenizer *t, const char *path, const char *fold
 
 /* ---- which files */
 
-/* A folder without tokenizer.json: what it has instead says what to do. */
+/* Error for a folder without tokenizer.json: says what to do with what it has instead. */
 static int explain_absence(const char *folder) {
     static const char *const others[] = {"tokenizer.json.gz", "tokenizer.model", "vocab.json", "tiktoken.model"};
     const char *found = NULL;
