@@ -1,6 +1,6 @@
 /* One HTTP request: its route, access control, and its handling from the headers to the last byte of the reply. */
 #include "access_control.h"
-#include "clock.h"
+#include "cli/timer.h"
 #include "completion.h"
 #include "request_threads.h"
 #include "server.h"
@@ -220,7 +220,7 @@ static enum MHD_Result begin_request(server *s, struct MHD_Connection *c, const 
     r->client = (client){.connection = c, .reply = &r->reply};
     r->method = method;
     r->url = url;
-    r->started = clock_now();
+    r->started = timer_seconds();
     r->body_state.content_length = content_length(c);
     s->shared->in_flight++;
     if (r->body_state.content_length == 0) return MHD_YES;
@@ -275,7 +275,7 @@ static void log_access(server *s, const http_request *r, bool aborted) {
                         .bytes = r->reply.bytes,
                         .aborted = aborted,
                         .has_tokens = r->completion != NULL,
-                        .seconds = clock_now() - r->started};
+                        .seconds = timer_seconds() - r->started};
     if (r->route && r->route->get == state_endpoint && line.status == MHD_HTTP_OK) return; /* polled by the web page */
     if (r->completion) completion_count_tokens(r->completion, &line.prompt_tokens, &line.new_tokens);
     access_log_add(&s->shared->log, &line);

@@ -65,7 +65,7 @@ typedef struct job {
     bool suspended;                  /* the connection is suspended until this job resumes it */
     bool abandoned;                  /* the client has disconnected */
     int references;                  /* worker and request; 0 frees the job */
-    double queued_at, last_token_at; /* clock_now(); 0: no token yet */
+    double queued_at, last_token_at; /* timer_seconds(); 0: no token yet */
     struct job *next;                /* in the worker's lists */
 } job;
 

@@ -1,7 +1,7 @@
 /* Lingering close, see lingering_close.h. */
 #include "lingering_close.h"
 
-#include "clock.h"
+#include "cli/timer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@ void lingering_add(lingering_sockets *d, int fd) {
     if (copy >= 0) {
         shutdown(copy, SHUT_WR); /* the reply was sent before */
         d->fds[d->count] = copy;
-        d->since[d->count++] = clock_now();
+        d->since[d->count++] = timer_seconds();
     }
     pthread_mutex_unlock(&d->lock);
 }
@@ -33,7 +33,7 @@ static bool discard(int fd) {
 static void discard_all(lingering_sockets *d) {
     pthread_mutex_lock(&d->lock);
     for (int i = d->count - 1; i >= 0; i--) {
-        if (discard(d->fds[i]) && clock_now() - d->since[i] < LINGERING_SECONDS) continue;
+        if (discard(d->fds[i]) && timer_seconds() - d->since[i] < LINGERING_SECONDS) continue;
         close(d->fds[i]);
         d->count--;
         d->fds[i] = d->fds[d->count];
@@ -43,8 +43,8 @@ static void discard_all(lingering_sockets *d) {
 }
 
 void lingering_poll(lingering_sockets *d, int milliseconds) {
-    double end = clock_now() + 1e-3 * milliseconds;
-    for (double left = milliseconds; left > 0; left = 1e3 * (end - clock_now())) {
+    double end = timer_seconds() + 1e-3 * milliseconds;
+    for (double left = milliseconds; left > 0; left = 1e3 * (end - timer_seconds())) {
         struct pollfd polled[LINGERING_MAX];
         pthread_mutex_lock(&d->lock);
         int count = d->count;

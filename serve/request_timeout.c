@@ -1,7 +1,7 @@
 /* Request timeout, see request_timeout.h. */
 #include "request_timeout.h"
 
-#include "clock.h"
+#include "cli/timer.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@ static struct open_connection *begin(request_timeouts *p, struct MHD_Connection 
     struct open_connection *t = info ? malloc(sizeof *t) : NULL;
     if (!t) return NULL; /* without memory, this connection has no timeout */
     *t = (struct open_connection){
-        .fd = info->connect_fd, .receiving = true, .since = clock_now(), .next = p->connections};
+        .fd = info->connect_fd, .receiving = true, .since = timer_seconds(), .next = p->connections};
     p->connections = t;
     return t;
 }
@@ -53,7 +53,7 @@ static void set(request_timeouts *p, struct MHD_Connection *c, bool receiving, b
     pthread_mutex_lock(&p->lock);
     t->receiving = receiving;
     t->rejected |= rejected;
-    t->since = clock_now();
+    t->since = timer_seconds();
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -72,6 +72,6 @@ void request_timeouts_restart(request_timeouts *p, struct MHD_Connection *c) {
 void request_timeouts_enforce(request_timeouts *p, double seconds) {
     pthread_mutex_lock(&p->lock);
     for (struct open_connection *t = p->connections; t; t = t->next)
-        if (t->receiving && clock_now() - t->since > seconds) shutdown(t->fd, SHUT_RDWR);
+        if (t->receiving && timer_seconds() - t->since > seconds) shutdown(t->fd, SHUT_RDWR);
     pthread_mutex_unlock(&p->lock);
 }

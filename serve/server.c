@@ -1,7 +1,7 @@
 /* The server: startup, the HTTP daemon, periodic work, and shutdown. */
 #include "server.h"
 
-#include "clock.h"
+#include "cli/timer.h"
 #include "listen.h"
 #include "request_threads.h"
 
@@ -44,8 +44,8 @@ static void finish_requests(server *s) {
         tick(s);
         /* In this order: a suspended request can become a job, but not the other way round. */
         bool busy = suspended_count(&s->shared->suspended) > 0 || worker_job_count(s->worker) > 0;
-        if (busy || end == 0) end = clock_now() + GRACE_SECONDS;
-        bool waits = s->shared->in_flight > 0 && clock_now() < end;
+        if (busy || end == 0) end = timer_seconds() + GRACE_SECONDS;
+        bool waits = s->shared->in_flight > 0 && timer_seconds() < end;
         if (!busy && !waits && suspended_close(&s->shared->suspended)) return;
     }
 }
@@ -53,9 +53,9 @@ static void finish_requests(server *s) {
 /* Rejects requests that arrive now and sends the last bytes of replies. */
 static void end_daemon(server *s) {
     MHD_socket listening = MHD_quiesce_daemon(s->shared->daemon);
-    double end = clock_now() + GRACE_SECONDS;
+    double end = timer_seconds() + GRACE_SECONDS;
     do tick(s);
-    while (s->shared->in_flight > 0 && clock_now() < end);
+    while (s->shared->in_flight > 0 && timer_seconds() < end);
     MHD_stop_daemon(s->shared->daemon);
     if (listening != MHD_INVALID_SOCKET) close(listening);
 }

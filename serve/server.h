@@ -47,7 +47,7 @@ typedef struct http_request {
     client client;
     reply reply;
     const char *method, *url; /* owned by the connection */
-    double started;           /* clock_now() when its headers had arrived */
+    double started;           /* timer_seconds() when its headers had arrived */
     const struct route *route;
     bytes body;
     body_state body_state;

@@ -1,7 +1,7 @@
 /* The worker, see worker.h. */
 #include "worker.h"
 
-#include "clock.h"
+#include "cli/timer.h"
 #include "json_text.h"
 
 #include <pthread.h>
@@ -21,7 +21,7 @@ struct worker {
     int slot_count;
     /* Used by the worker thread only. */
     job *running;
-    double last_client_check; /* clock_now() */
+    double last_client_check; /* timer_seconds() */
     bool stepped;             /* a step has started since the last update_status() */
 };
 
@@ -51,7 +51,7 @@ static void end_job(worker *w, job *j, job_state state, int status, const char *
     if (j->abandoned)
         m->abandoned++;
     else if (state == JOB_DONE)
-        m->finished++, histogram_add(&m->request_latency, clock_now() - j->queued_at);
+        m->finished++, histogram_add(&m->request_latency, timer_seconds() - j->queued_at);
     else if (state == JOB_REJECTED)
         m->rejected++;
     else
@@ -71,7 +71,7 @@ static void update_status(worker *w) {
 
 static void count_token(worker *w, job *j) {
     metrics *m = &w->view.metrics;
-    double clock = clock_now();
+    double clock = timer_seconds();
     m->new_tokens++;
     histogram_add(j->last_token_at > 0 ? &m->inter_token_latency : &m->time_to_first_token,
                   clock - (j->last_token_at > 0 ? j->last_token_at : j->queued_at));
@@ -162,8 +162,8 @@ static void start_queued_jobs(worker *w) {
 }
 
 static void check_clients(worker *w) {
-    if (clock_now() - w->last_client_check < 1e-3 * CLIENT_CHECK_MS) return;
-    w->last_client_check = clock_now();
+    if (timer_seconds() - w->last_client_check < 1e-3 * CLIENT_CHECK_MS) return;
+    w->last_client_check = timer_seconds();
     for (job *j = w->running; j; j = j->next)
         if (j->suspended && !ended(j) && connection_client_gone(j->connection)) j->abandoned = true;
 }
@@ -286,7 +286,7 @@ bool worker_submit(worker *w, job *j) {
     if (room) {
         w->jobs++;
         j->references++;
-        j->queued_at = clock_now();
+        j->queued_at = timer_seconds();
         j->running = j->prompt_count * j->request.n;
         j->next = w->queued;
         w->queued = j;

@@ -1,7 +1,7 @@
 /* KV bytes: the forecast of lckv_memory_for_serving() against what an engine holds, and against what it reserves by
  * itself, for every layout: the golden models' and the usual ones; float32 and bfloat16; with and without sink caches.
  */
-#include "train/initial_model.h"
+#include "model/model.h"
 
 #include "expect.h"
 
@@ -37,7 +37,7 @@ static lckv_engine_stats serve(const lckv_config *config, const lckv_serving_sha
     lckv_slot_usage slots[64];
     int32_t ids[MANY] = {0};
     OK(lckv_device_open("count", 0, &d));
-    OK(start_empty(d, config, DTYPE_F32, &m));
+    OK(model_create_empty(d, config, DTYPE_F32, &m));
     lckv_engine_options o = lckv_engine_defaults();
     o.max_num_seqs = (int)shape->sequences;
     o.bf16 = shape->bf16;
@@ -75,7 +75,7 @@ static int64_t reserved_by_itself(const lckv_config *config, const lckv_serving_
     lckv_model *m;
     lckv_engine *e;
     OK(lckv_device_open("count", 0, &d));
-    OK(start_empty(d, config, DTYPE_F32, &m));
+    OK(model_create_empty(d, config, DTYPE_F32, &m));
     lckv_engine_options o = lckv_engine_defaults();
     o.max_num_seqs = (int)shape->sequences;
     o.max_model_len = shape->length;

@@ -5,6 +5,7 @@
  *                             refs/REVISION                    the commit of a branch or tag
  *
  * The reference is written last, so that a name never refers to an incomplete snapshot. */
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/options.h"
 #include "base/text_buffer.h"
@@ -31,7 +32,7 @@ typedef struct fetch {
     text_buffer listing; /* the response so far */
     lckv_fetch_progress progress;
     int64_t bytes_before, received_before; /* of the files before the current one */
-    struct timespec start;
+    double start;                          /* clock_seconds() */
 } fetch;
 
 /* ---------------------------------------------------------------- endpoint and token */
@@ -120,9 +121,7 @@ static int listing_write(void *user, const char *bytes, size_t count) {
 }
 
 static bool report(fetch *f) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    f->progress.seconds = (double)(now.tv_sec - f->start.tv_sec) + 1e-9 * (double)(now.tv_nsec - f->start.tv_nsec);
+    f->progress.seconds = clock_seconds() - f->start;
     return !f->options->callback || f->options->callback(f->options->user, &f->progress);
 }
 
@@ -283,7 +282,7 @@ static int bring_file(fetch *f, const hub_file *file) {
 static int bring_files(fetch *f) {
     f->progress.files = f->list.count;
     f->progress.total_bytes = f->list.bytes;
-    clock_gettime(CLOCK_MONOTONIC, &f->start);
+    f->start = clock_seconds();
     for (int64_t i = 0; i < f->list.count; i++) {
         f->progress.file_index = i;
         TRY(bring_file(f, &f->list.files[i]));
@@ -336,7 +335,7 @@ int lckv_fetch(const lckv_fetch_options *given, lckv_fetch_result *result) {
     REQUIRE(options->revision && is_revision(options->revision), LCKV_ERROR_ARGUMENT,
             "invalid revision '%s': expected a branch, tag or commit", options->revision ? options->revision : "");
     fetch f = {.options = options};
-    clock_gettime(CLOCK_MONOTONIC, &f.start);
+    f.start = clock_seconds();
     int status = fetch_all(&f);
     if (status >= 0) hand_out(&f, result);
     hub_http_close(f.http);

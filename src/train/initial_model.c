@@ -32,13 +32,6 @@ static int finish(device *d, int status, model_config *config, params *weights, 
     return status;
 }
 
-int start_empty(device *d, const model_config *config, dtype type, model **out) {
-    model_config *copy;
-    params *weights;
-    int status = make_table(d, config, type, NULL, NULL, &copy, &weights);
-    return finish(d, status, copy, weights, out);
-}
-
 int start_fresh(device *d, const model_config *config, uint64_t seed, model **out) {
     model_config *copy;
     params *weights;

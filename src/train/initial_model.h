@@ -8,9 +8,6 @@
 /* Random weights of `config` (copied), f32, matrices drawn with its initializer range by `seed`. */
 int start_fresh(device *d, const model_config *config, uint64_t seed, model **out);
 
-/* Weights of `type` without values, for the counting device, which does not ask for them. */
-int start_empty(device *d, const model_config *config, dtype type, model **out);
-
 /* The checkpoint in `folder` under config overrides (NULL: none). */
 int start_from_checkpoint(device *d, const char *folder, const char *overrides, model **out);
 

@@ -3,7 +3,7 @@
 
 #include "base/options.h"
 #include "data/blocks.h"
-#include "train/initial_model.h"
+#include "model/model.h"
 #include "train/lora.h"
 #include "train/step.h"
 
@@ -25,7 +25,7 @@ static void counted_model_close(counted_model *c) {
 static int counted_model_open(const model_config *config, const lckv_lora *lora, counted_model *out) {
     *out = (counted_model){0};
     TRY(device_open("count", 0, &out->device));
-    int status = start_empty(out->device, config, DTYPE_F32, &out->model);
+    int status = model_create_empty(out->device, config, DTYPE_F32, &out->model);
     if (status >= 0) status = lora_add(out->model, lora);
     if (status < 0) counted_model_close(out);
     return status;

@@ -91,8 +91,8 @@ static int add(vocabulary *v, const char *token, size_t bytes, int64_t id, bool 
 }
 
 int vocabulary_add(vocabulary *v, const char *token, size_t bytes, int64_t id, bool added, const char *name) {
-    REQUIRE(vocabulary_find(v, token, bytes) == NO_TOKEN, LCKV_ERROR_FORMAT, "%s: the token '%.80s' stands there twice",
-            name, token);
+    REQUIRE(vocabulary_find(v, token, bytes) == NO_TOKEN, LCKV_ERROR_FORMAT, "%s: the token '%.80s' occurs twice", name,
+            token);
     return add(v, token, bytes, id, added, name);
 }
 

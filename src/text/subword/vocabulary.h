@@ -32,8 +32,8 @@ typedef struct vocabulary {
 /* Adds a token. A token that exists already, and an id that is used, negative or above VOCABULARY_MAX_ID, is an error
  * that quotes `name`. */
 int vocabulary_add(vocabulary *v, const char *token, size_t bytes, int64_t id, bool added, const char *name);
-/* The same for a token of a model whose vocabulary may list a token twice: both ids keep its text, and the text is
- * found under the id that was added last. */
+/* The same for a model whose vocabulary may list a token twice: both ids keep the text, and vocabulary_find() returns
+ * the id that was added last. */
 int vocabulary_add_latest(vocabulary *v, const char *token, size_t bytes, int64_t id, const char *name);
 void vocabulary_free(vocabulary *v);
 

@@ -21,7 +21,7 @@ typedef enum {
     STEP_PREPEND, /* `content`, where a piece does not begin with it */
     STEP_BYTES,   /* bytes as characters */
     STEP_REPLACE, /* matches by `content` */
-    STEP_SCRIPTS, /* cuts where the script changes */
+    STEP_SCRIPTS, /* splits where the script changes */
 } step_kind;
 
 struct pre_tokenizer_step {
@@ -242,7 +242,7 @@ int pre_tokenizer_check_first(const pre_tokenizer *p, bool normalized, const cha
     bool added = normalized, cut = false;
     for (size_t i = 0; i < p->count; i++) {
         REQUIRE(!p->steps[i].at_start_only || !cut, LCKV_ERROR_UNSUPPORTED,
-                "%s: pre_tokenizer 'Metaspace' with prepend_scheme 'first' is not supported behind other steps", file);
+                "%s: pre_tokenizer 'Metaspace' with prepend_scheme 'first' is not supported after other steps", file);
         if (p->steps[i].kind == STEP_SPLIT || p->steps[i].kind == STEP_SCRIPTS) cut = cut || added;
         if (p->steps[i].kind == STEP_PREPEND || p->steps[i].kind == STEP_BYTES) added = true;
     }
@@ -275,8 +275,8 @@ static int rewrite(const pre_tokenizer_step *step, const pieces *from, const pie
     return pattern_replace(step->pattern, text, item->bytes, step->content.data, step->content.length, out, NULL);
 }
 
-/* Cuts before each character of another script than the one before it. Characters of any script go with what is before
- * them; those that nothing is before are dropped, as in the tokenizers library. */
+/* Splits before each character whose script differs from the previous one. SCRIPT_ANY characters belong to the text
+ * before them; at the start they are dropped, as in the tokenizers library. */
 static int split_scripts(const pieces *from, const piece *item, pieces *to) {
     const char *text = piece_text(from, item);
     size_t begin = 0;

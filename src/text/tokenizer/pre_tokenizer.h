@@ -1,7 +1,7 @@
-/* The pre-tokenizer of a tokenizer file: cuts normalized text into the words that the model encodes one by one.
+/* The pre-tokenizer of a tokenizer file: splits normalized text into the words that the model encodes one by one.
  *
- * Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, BertPreTokenizer, CharDelimiterSplit,
- * FixedLength, UnicodeScripts, and Sequence, which is flattened. */
+ * Supports Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, BertPreTokenizer,
+ * CharDelimiterSplit, FixedLength, UnicodeScripts, and Sequence, which is flattened. */
 #ifndef TEXT_TOKENIZER_PRE_TOKENIZER_H
 #define TEXT_TOKENIZER_PRE_TOKENIZER_H
 

@@ -1,10 +1,10 @@
-/* The script of a character: see scripts.h. The table follows Scripts.txt of Unicode 9, the version that the tokenizers
- * library has. */
+/* Scripts of characters, see scripts.h. The table follows Scripts.txt of Unicode 9, the version that the tokenizers
+ * library uses. */
 #include "text/unicode/scripts.h"
 
 #include <stddef.h>
 
-/* First and last character of a range, and its script: scripts are numbered by their first characters. */
+/* First and last character of a range, and its script. Scripts are numbered in the order of their first characters. */
 static const struct {
     uint32_t first, last;
     uint16_t script;
