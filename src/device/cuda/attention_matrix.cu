@@ -114,28 +114,6 @@ template <int DIM> __device__ void add_values(struct warp_state<DIM> *w, char *v
 }
 
 template <int DIM>
-__device__ void store(const struct warp_state<DIM> &w, const struct attention_call &call,
-                      const struct attention_head &head, int row, int count) {
-    int lane = threadIdx.x % CUDA_WARP;
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        float sum = cuda_join_lanes(w.sum[r], 4, cuda_plus()), factor = sum == 0 ? 0 : 1 / sum;
-        int own = row + 8 * r + lane / 4;
-        if (own >= count) continue;
-        int64_t at = attention_query(call, head, own);
-        uint16_t *to = (uint16_t *)call.a.out.data + at + 2 * (lane % 4);
-#pragma unroll
-        for (int n = 0; n < DIM / 8; n++) {
-            if (8 * n >= call.a.head_dim) break;
-            *(uint32_t *)(to + 8 * n) = matrix_pair(w.out[n][2 * r] * factor, w.out[n][2 * r + 1] * factor);
-        }
-        if (call.a.lse.data && lane % 4 == 0) {
-            ((float *)call.a.lse.data)[at / call.a.head_dim] = w.most[r] / ATTENTION_LOG2_E + logf(sum);
-        }
-    }
-}
-
-template <int DIM>
 __global__ static void __launch_bounds__(ATTENTION_MATRIX_THREADS, DIM <= 64 ? 4 : 2)
     attend(struct attention_call call, int sequences, int tiles, int few) {
     extern __shared__ float4 shared[];
@@ -174,7 +152,7 @@ __global__ static void __launch_bounds__(ATTENTION_MATRIX_THREADS, DIM <= 64 ? 4
         soften<DIM>(&w, call.a.scale * ATTENTION_LOG2_E);
         add_values<DIM>(&w, stages[at].v);
     }
-    store<DIM>(w, call, head, first + row, count);
+    attention_store_rows<DIM>(w, call, head, first + row, count);
 }
 
 template <int DIM> static int run(device *d, const struct attention_call *call, int few) {

@@ -63,6 +63,31 @@ __device__ void attention_copy_keys(char *tile, const struct attention_call &cal
     }
 }
 
+/* Stores the 16 rows first .. of a warp that has seen all their keys: w.out divided by the sums, and the log-sum-exp
+ * where the call wants it. Rows from `count` on are left out. WARP has out, most and sum as the matrix units leave
+ * them. */
+template <int DIM, class WARP>
+__device__ void attention_store_rows(const WARP &w, const struct attention_call &call,
+                                     const struct attention_head &head, int first, int count) {
+    int lane = threadIdx.x % CUDA_WARP;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float sum = cuda_join_lanes(w.sum[r], 4, cuda_plus()), factor = sum == 0 ? 0 : 1 / sum;
+        int row = first + 8 * r + lane / 4;
+        if (row >= count) continue;
+        int64_t at = attention_query(call, head, row);
+        uint16_t *to = (uint16_t *)call.a.out.data + at + 2 * (lane % 4);
+#pragma unroll
+        for (int n = 0; n < DIM / 8; n++) {
+            if (8 * n >= call.a.head_dim) break;
+            *(uint32_t *)(to + 8 * n) = matrix_pair(w.out[n][2 * r] * factor, w.out[n][2 * r + 1] * factor);
+        }
+        if (call.a.lse.data && lane % 4 == 0) {
+            ((float *)call.a.lse.data)[at / call.a.head_dim] = w.most[r] / ATTENTION_LOG2_E + logf(sum);
+        }
+    }
+}
+
 /* Whether every row of the tile [first, first + rows) sees every key of [key, key + keys). */
 __device__ static inline bool attention_sees_all(const struct attention_call &call, const attention_sequence &s,
                                                  int first, int rows, int count, int key, int keys) {

@@ -191,29 +191,6 @@ template <int DIM, int KEYS> struct warp_keys {
     }
 };
 
-/* A warp that has all of its list stores its rows. */
-template <int DIM>
-__device__ void store_rows(const struct warp_state<DIM> &w, const struct attention_call &call,
-                           const struct attention_head &head, int count) {
-    int lane = threadIdx.x % CUDA_WARP;
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        int row = lane / 4 + 8 * r;
-        float sum = cuda_join_lanes(w.sum[r], 4, cuda_plus()), factor = sum == 0 ? 0 : 1 / sum;
-        if (row >= count) continue;
-        int64_t at = attention_query(call, head, row);
-        uint16_t *to = (uint16_t *)call.a.out.data + at + 2 * (lane % 4);
-#pragma unroll
-        for (int n = 0; n < DIM / 8; n++) {
-            if (8 * n >= call.a.head_dim) break;
-            *(uint32_t *)(to + 8 * n) = matrix_pair(w.out[n][2 * r] * factor, w.out[n][2 * r + 1] * factor);
-        }
-        if (call.a.lse.data && lane % 4 == 0) {
-            ((float *)call.a.lse.data)[at / call.a.head_dim] = w.most[r] / ATTENTION_LOG2_E + logf(sum);
-        }
-    }
-}
-
 /* What a warp leaves in shared memory, over its stages. */
 template <int DIM> struct warp_result { float values[ATTENTION_FEW][DIM], most[ATTENTION_FEW], sum[ATTENTION_FEW]; };
 
@@ -335,7 +312,7 @@ __global__ static void __launch_bounds__(MOST_WARPS *CUDA_WARP, DIM <= 64 ? 2 : 
     others.begin_new(call, head);
     load_queries<DIM>(&w, call, head, call.a.q, count);
     others.run(&w, call, head, halves);
-    if (blockDim.x == CUDA_WARP && cut.pieces == 1) return store_rows<DIM>(w, call, head, count);
+    if (blockDim.x == CUDA_WARP && cut.pieces == 1) return attention_store_rows<DIM>(w, call, head, 0, count);
     __syncthreads();
     struct warp_result<DIM> *results = (struct warp_result<DIM> *)shared;
     leave<DIM>(&results[warp], w);
