@@ -227,6 +227,19 @@ static inline void hub_start(hub_server *hub, const char *repository) {
     assert_int_equal(pthread_create(&hub->thread, NULL, hub_run, hub), 0);
 }
 
+/* The environment of a user who has nothing but a hub at 127.0.0.1:PORT, and keeps its cache and home there. */
+static inline void hub_environment(int port, const char *cache, const char *home) {
+    char endpoint[64];
+    snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d/", port);
+    setenv("HF_ENDPOINT", endpoint, 1);
+    setenv("HF_HUB_CACHE", cache, 1);
+    setenv("HF_HOME", home, 1);
+    setenv("no_proxy", "*", 1);
+    unsetenv("HF_TOKEN");
+    unsetenv("HUGGING_FACE_HUB_TOKEN");
+    unsetenv("HF_TOKEN_PATH");
+}
+
 static inline void hub_stop(hub_server *hub) {
     assert_int_equal(write(hub->stop[1], "", 1), 1);
     pthread_join(hub->thread, NULL);

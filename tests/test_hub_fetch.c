@@ -29,17 +29,9 @@ static void need_libcurl(void) {
 
 /* The environment of a user who has nothing but the hub and the test's folder. */
 static void surround(const folder *f, const char *repository) {
-    char endpoint[64];
     hub_start(&hub, repository);
     for (int i = 0; i < LARGE; i++) large[i] = (char)((unsigned)i * 2654435761u >> 13);
-    snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d/", hub.ports[0]);
-    setenv("HF_ENDPOINT", endpoint, 1);
-    setenv("HF_HUB_CACHE", in(f, "cache"), 1);
-    setenv("HF_HOME", in(f, "home"), 1);
-    setenv("no_proxy", "*", 1);
-    unsetenv("HF_TOKEN");
-    unsetenv("HUGGING_FACE_HUB_TOKEN");
-    unsetenv("HF_TOKEN_PATH");
+    hub_environment(hub.ports[0], in(f, "cache"), in(f, "home"));
     need_libcurl();
 }
 

@@ -69,29 +69,17 @@ static void put_started_run(const scenario *s, const folder *f) {
     text_free(&b);
 }
 
-static void surround(const folder *f, int port) {
-    char endpoint[64];
-    snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d/", port);
-    setenv("HF_ENDPOINT", endpoint, 1);
-    setenv("HF_HUB_CACHE", in(f, "cache"), 1);
-    setenv("HF_HOME", in(f, "home"), 1);
-    setenv("no_proxy", "*", 1);
-    unsetenv("HF_TOKEN");
-    unsetenv("HUGGING_FACE_HUB_TOKEN");
-    unsetenv("HF_TOKEN_PATH");
-}
-
 void prepare(const scenario *s, const folder *f) {
     static char large[100000];
     put_files(f);
-    surround(f, 9);
+    hub_environment(9, in(f, "cache"), in(f, "home"));
     if (s->interrupt) put_started_run(s, f);
     if (strcmp(s->name, "fetch")) return;
     hub_start(&hub, "models/org/tiny");
     for (size_t i = 0; i < sizeof large; i++) large[i] = (char)(i * 2654435761u >> 13);
     hub_add(&hub, "README.md", "hello\n", 6, false);
     hub_add(&hub, "model.safetensors", large, sizeof large, true);
-    surround(f, hub.ports[0]);
+    hub_environment(hub.ports[0], in(f, "cache"), in(f, "home"));
 }
 
 void finish(const scenario *s) {
