@@ -43,8 +43,8 @@ typedef struct optimizer {
     int64_t *shard_begin; /* [ranks + 1]: where each process's part begins in the memory of gradients, in elements */
     int64_t *shard_value_begin; /* the same in the memory of values */
     int64_t steps;              /* taken */
-    dtype state_type; /* type of what a step goes on from, weights and moments: bf16 where weights are bf16 and
-                       * without masters (see op_adamw), else f32 */
+    dtype state_type; /* of moments and of the weights that steps update: bf16 for bf16 weights without master weights
+                       * (see op_adamw), else f32 */
     view state;       /* step_state: what op_clip found is read from here */
     view sum_squares; /* f64 [1, 1] */
     void *memory;     /* all of it */

@@ -258,7 +258,7 @@ static int run_share(stepper *s, const examples *data, const int64_t *chosen, in
     return LCKV_OK;
 }
 
-/* What processes collectives is not recorded. */
+/* With several ranks the update is not recorded, because it contains collectives. */
 static int update_weights(stepper *s) {
     replay_key always = {{0}};
     return s->optimizer->collectives->ranks > 1 ? update(s) : replay_run(&s->update, s->graph, &always, update, s);
