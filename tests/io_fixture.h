@@ -1,16 +1,14 @@
-/* A folder of its own for each test of files. Brings cmocka along, behind the project's headers. */
+/* A temporary folder for each test of files. Includes cmocka, after the project's headers. */
 #ifndef TESTS_IO_FIXTURE_H
 #define TESTS_IO_FIXTURE_H
 
 #include "base/file.h"
 
 #include "expect.h"
+#include "temp_folder.h"
 
-#include <dirent.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { PATH_BYTES = 512 };
 
 typedef struct folder {
     char path[PATH_BYTES];
@@ -18,22 +16,8 @@ typedef struct folder {
 
 static inline int folder_open(void **state) {
     folder *f = calloc(1, sizeof *f);
-    const char *place = getenv("TMPDIR");
-    snprintf(f->path, sizeof f->path, "%s/lckv-io-XXXXXX", place ? place : "/tmp");
     *state = f;
-    return mkdtemp(f->path) ? 0 : -1;
-}
-
-static inline void remove_tree(const char *path) {
-    DIR *dir = opendir(path);
-    for (struct dirent *e; dir && (e = readdir(dir));) {
-        char inside[2 * PATH_BYTES];
-        snprintf(inside, sizeof inside, "%.500s/%.500s", path, e->d_name);
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        if (remove(inside) < 0) remove_tree(inside);
-    }
-    if (dir) closedir(dir);
-    rmdir(path);
+    return temp_folder_create(f->path) ? 0 : -1;
 }
 
 static inline int folder_close(void **state) {
@@ -45,7 +29,7 @@ static inline int folder_close(void **state) {
 
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_open, folder_close)
 
-/* A path in the folder; the next eight calls leave it alone. */
+/* A path in the folder; valid for the next eight calls. */
 static inline const char *in(const folder *f, const char *name) {
     static char paths[8][2 * PATH_BYTES];
     static int next;

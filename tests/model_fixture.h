@@ -6,6 +6,7 @@
 #include "io/hf_folder.h"
 
 #include "io_fixture.h"
+#include "log_capture.h"
 
 static inline device *cpu(void) {
     device *d;
@@ -13,7 +14,7 @@ static inline device *cpu(void) {
     return d;
 }
 
-/* `more` is further keys of config.json, beginning with a comma. */
+/* `more`: further keys of config.json, with a comma before them. */
 static inline model_config *small_config(const char *type, int layers, const char *more) {
     char text[2048];
     json_t *tree;
@@ -65,21 +66,6 @@ static inline bool same_weights(model *a, model *b) {
         free(y);
     }
     return same;
-}
-
-/* ---------------------------------------------------------------- what is logged */
-
-static char logged[4096];
-
-static inline void keep_log(void *user, lckv_log_level level, const char *message) {
-    (void)user, (void)level;
-    size_t length = strlen(logged);
-    snprintf(logged + length, sizeof logged - length, "%s\n", message);
-}
-
-static inline void begin_log(void) {
-    logged[0] = 0;
-    lckv_set_log(keep_log, NULL, LCKV_LOG_INFO);
 }
 
 /* ---------------------------------------------------------------- damage */

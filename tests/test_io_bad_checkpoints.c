@@ -71,9 +71,9 @@ static void passes_over_what_nothing_reads(void **state) {
     add_tensors(*state, more, 5);
     checkpoint_load_options options = {.type = DTYPE_COUNT,
                                        .config_overrides = "model_type=lckv-llama,layer_types=1_1"};
-    begin_log();
+    capture_log(LCKV_LOG_INFO);
     OK(checkpoint_load(d, in(*state, "model"), &options, &shared));
-    lckv_set_log(NULL, NULL, LCKV_LOG_WARNING);
+    end_capture();
     assert_non_null(strstr(logged, "unused tensors passed over: 7"));
     assert_null(shared->params->layers[0].k);
     assert_null(shared->params->layers[1].k_bias);
@@ -122,7 +122,7 @@ static void a_tied_head_is_passed_over(void **state) {
     model *m = small_model(d, "llama", 1, "", DTYPE_F32, 1), *tied;
     save_model(m, in(*state, "model"), 0);
     checkpoint_load_options options = {.type = DTYPE_COUNT, .config_overrides = "tie_word_embeddings=true"};
-    begin_log();
+    capture_log(LCKV_LOG_INFO);
     OK(checkpoint_load(d, in(*state, "model"), &options, &tied));
     assert_non_null(strstr(logged, "lm_head.weight is not the embeddings"));
     assert_non_null(strstr(logged, "unused tensors passed over: 1"));
@@ -131,10 +131,10 @@ static void a_tied_head_is_passed_over(void **state) {
     model_free(tied);
     OK(params_set(m->params, m->params->count - 1, m->params->embed->value.data, DTYPE_F32));
     save_model(m, in(*state, "model"), 0);
-    begin_log();
+    capture_log(LCKV_LOG_INFO);
     OK(checkpoint_load(d, in(*state, "model"), &options, &tied));
     assert_null(strstr(logged, "is not the embeddings"));
-    lckv_set_log(NULL, NULL, LCKV_LOG_WARNING);
+    end_capture();
     model_free(tied);
     model_free(m);
     device_close(d);

@@ -245,9 +245,9 @@ static void companions_travel(void **state) {
                            DTYPE_F32, 1);
     checkpoint_save_options options = {
         .type = DTYPE_COUNT, .source = in(*state, "from"), .tokenizer = in(*state, "from")};
-    begin_log();
+    capture_log(LCKV_LOG_INFO);
     OK(checkpoint_save(m->config, m->params, &options, in(*state, "to")));
-    lckv_set_log(NULL, NULL, LCKV_LOG_WARNING);
+    end_capture();
     static const char *const copied[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json",
                                          "modeling_x.py",          "layers.py",      "configuration_x.py"};
     for (size_t i = 0; i < sizeof copied / sizeof *copied; i++) {

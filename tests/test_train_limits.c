@@ -3,24 +3,16 @@
 #include "train/checkpoint/checkpoint.h"
 #include "train/trainer.h"
 
+#include "log_capture.h"
 #include "train_run_fixture.h"
 
-static char heard[8192]; /* all messages since it was emptied */
-
-static void remember(void *user, lckv_log_level level, const char *message) {
-    (void)user, (void)level;
-    size_t length = strlen(heard);
-    snprintf(heard + length, sizeof heard - length, "%s\n", message);
-}
-
 static int room_begin(void **state) {
-    heard[0] = '\0';
-    lckv_set_log(remember, NULL, LCKV_LOG_INFO);
+    capture_log(LCKV_LOG_INFO);
     return room_open(state);
 }
 
 static int room_end(void **state) {
-    lckv_set_log(NULL, NULL, LCKV_LOG_INFO);
+    end_capture();
     return room_close(state);
 }
 
@@ -33,14 +25,14 @@ static void blocks_end_where_the_model_does(void **state) {
     OK(lckv_trainer_create(&t.options, &trainer));
     assert_int_equal(trainer->train->block_size, 64);
     assert_non_null(
-        strstr(heard, "block_size 65 is more than the model's 64 positions (max_position_embeddings): using 64"));
+        strstr(logged, "block_size 65 is more than the model's 64 positions (max_position_embeddings): using 64"));
     lckv_trainer_free(trainer);
-    heard[0] = '\0';
+    logged[0] = '\0';
     t.options.block_size = 64;
     t.options.overwrite_output_dir = true;
     OK(lckv_trainer_create(&t.options, &trainer));
     assert_int_equal(trainer->train->block_size, 64);
-    assert_null(strstr(heard, "block_size"));
+    assert_null(strstr(logged, "block_size"));
     lckv_trainer_free(trainer);
 }
 
@@ -50,12 +42,12 @@ static void dropout_is_warned_of(void **state) {
     t.options.config_overrides = "attention_dropout=0.25";
     t.options.max_steps = 1;
     OK(run_go(&t));
-    assert_non_null(strstr(heard, "has attention_dropout 0.25: lckv trains without it"));
-    heard[0] = '\0';
+    assert_non_null(strstr(logged, "has attention_dropout 0.25: lckv trains without it"));
+    logged[0] = '\0';
     use_output(&t, "without");
     t.options.config_overrides = "attention_dropout=0";
     OK(run_go(&t));
-    assert_null(strstr(heard, "attention_dropout"));
+    assert_null(strstr(logged, "attention_dropout"));
 }
 
 /* ---------------------------------------------------------------- the best checkpoint */
@@ -100,7 +92,7 @@ static void a_best_checkpoint_that_is_lost_is_an_error(void **state) {
     t.options.user = &t;
     OK(lckv_trainer_create(&t.options, &running));
     FAILS(lckv_trainer_run(running, &t.result), LCKV_ERROR_FORMAT, "should have the shape [37, 24]");
-    assert_null(strstr(heard, "loaded the weights of step"));
+    assert_null(strstr(logged, "loaded the weights of step"));
     lckv_trainer_free(running);
 }
 

@@ -1,11 +1,11 @@
 /* Several processes: the program under mpirun against one process, and what becomes of all when one of them fails, is
  * asked to stop, or dies. Skipped, with the reason, where there is no mpirun or lckv was built without MPI. */
+#include "base/clock.h"
 #include "io/safetensors.h"
 
 #include "program.h"
 
 #include <math.h>
-#include <time.h>
 
 static const char CONFIG[] =
     "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,\"num_attention_heads\":4,"
@@ -291,12 +291,6 @@ static pid_t child_of(pid_t parent) {
     return found;
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* The highest step of out/checkpoint-STEP; -1: there is none. */
 static long newest_checkpoint(const folder *f) {
     DIR *output = opendir(in(f, "out"));
@@ -311,7 +305,7 @@ static long newest_checkpoint(const folder *f) {
 
 /* A run without an end, once it has logged a step and written a checkpoint. */
 static pid_t train_on_and_on(const folder *f) {
-    double losses[1], begin = now();
+    double losses[1], begin = clock_seconds();
     char log[2 * PATH_BYTES];
     snprintf(log, sizeof log, "%s/train_log.jsonl", in(f, "out"));
     const char *const words[] = {"--max_steps", "10000000", "--per_device_train_batch_size", "1", "--save_steps",
@@ -319,7 +313,8 @@ static pid_t train_on_and_on(const folder *f) {
     pid_t child = train(f, 2, "out", NULL, words);
     while (!file_exists(log) || !read_losses(f, "out", losses, 1) || newest_checkpoint(f) < 0) {
         bool over = waitpid(child, NULL, WNOHANG) != 0;
-        if (over || now() - begin > 240) fail_msg("no step, %s: %s", over ? "but an end" : "for long", messages_of(f));
+        if (over || clock_seconds() - begin > 240)
+            fail_msg("no step, %s: %s", over ? "but an end" : "for long", messages_of(f));
         usleep(20000);
     }
     return child;

@@ -4,33 +4,25 @@
 #include "base/folder.h"
 #include "train/trainer.h"
 
+#include "log_capture.h"
 #include "train_run_fixture.h"
 
 #include <signal.h>
 #include <sys/resource.h>
 
-static char warned[4096]; /* all warnings since it was emptied */
-
-static void remember(void *user, lckv_log_level level, const char *message) {
-    (void)user;
-    size_t length = strlen(warned);
-    if (level == LCKV_LOG_WARNING) snprintf(warned + length, sizeof warned - length, "%s\n", message);
-}
-
 static int room_begin(void **state) {
-    warned[0] = '\0';
-    lckv_set_log(remember, NULL, LCKV_LOG_INFO);
+    capture_log(LCKV_LOG_WARNING);
     return room_open(state);
 }
 
 static int room_end(void **state) {
-    lckv_set_log(NULL, NULL, LCKV_LOG_INFO);
+    end_capture();
     return room_close(state);
 }
 
 #define WARNED_OF(part)                                                                                                \
     do {                                                                                                               \
-        if (!strstr(warned, (part))) fail_msg("expected a warning of \"%s\", found \"%s\"", (part), warned);           \
+        if (!strstr(logged, (part))) fail_msg("expected a warning of \"%s\", found \"%s\"", (part), logged);           \
     } while (0)
 
 /* A run of 12 steps that has a checkpoint every 3, and uses what has state. */
@@ -107,7 +99,7 @@ static void a_run_that_was_stopped_ends_with_the_same_bytes(void **state) {
         FAILS(stop_and_go_on(&parts, 9), LCKV_ERROR_INTERRUPTED, "after step 9");
         assert_int_equal(parts.summary.first_step, 4);
         OK(run_go(&parts));
-        assert_string_equal(warned, "");
+        assert_string_equal(logged, "");
         expect_same_checkpoint(&whole, &parts, "checkpoint-12");
         assert_true(weights_differ(&whole, &parts) == 0);
         assert_true(whole.result.eval_loss == parts.result.eval_loss);
@@ -164,7 +156,7 @@ static void other_threads_are_said_in_one_line(void **state) {
     OK(run_go(&t));
     WARNED_OF(
         "checkpoint-4' was written with threads 1 (now 2): the resumed run matches it up to rounding, not bit for bit");
-    assert_ptr_equal(strchr(warned, '\n'), warned + strlen(warned) - 1);
+    assert_ptr_equal(strchr(logged, '\n'), logged + strlen(logged) - 1);
 }
 
 /* As on a device that works on its own: a step begins before the results of the one before it are read. */

@@ -1,4 +1,5 @@
 /* Whole runs through lckv.h: the golden folders, what must not matter, what must be refused, how a run ends. */
+#include "log_capture.h"
 #include "train_run_fixture.h"
 
 /* ---------------------------------------------------------------- golden folders */
@@ -268,13 +269,6 @@ static void validation_is_the_mean_over_its_labels(void **state) {
     assert_true(isnan(alone.result.eval_loss));
 }
 
-static char logged[256];
-
-static void remember(void *user, lckv_log_level level, const char *message) {
-    (void)user;
-    if (level == LCKV_LOG_INFO) snprintf(logged, sizeof logged, "%s", message);
-}
-
 static void a_larger_tokenizer_adds_rows(void **state) {
     const char *book = SOURCE_DIR "/data/pride_and_prejudice.txt", *tokenizer = SOURCE_DIR "/data/tokenizer";
     const bool tied[] = {false, true};
@@ -282,10 +276,10 @@ static void a_larger_tokenizer_adds_rows(void **state) {
     OK(lckv_tokenizer_open(tokenizer, &t));
     int64_t size = lckv_tokenizer_vocab_size(t);
     lckv_tokenizer_free(t);
-    lckv_set_log(remember, NULL, LCKV_LOG_INFO);
     for (int i = 0; i < 2; i++) {
         run first, second;
         safetensors_file before, after;
+        capture_log(LCKV_LOG_INFO);
         run_begin(&first, state);
         use_output(&first, i ? "tied" : "untied");
         first.options.config_overrides = tied[i] ? "tie_word_embeddings=true" : NULL;
@@ -318,7 +312,7 @@ static void a_larger_tokenizer_adds_rows(void **state) {
         safetensors_close(&before);
         safetensors_close(&after);
     }
-    lckv_set_log(NULL, NULL, LCKV_LOG_INFO);
+    end_capture();
 }
 
 static void the_log_has_a_line_a_logged_step(void **state) {

@@ -1,5 +1,4 @@
-/* Tokenizers for tests: from JSON in the test, or from the data that lies beside the project. Brings cmocka along,
- * behind the project's headers: its macro fail() would hide ours. */
+/* Tokenizers for tests, from JSON in the test or from SHARED_DIR. Includes cmocka, after the project's headers. */
 #ifndef TESTS_TEXT_FIXTURE_H
 #define TESTS_TEXT_FIXTURE_H
 
@@ -10,23 +9,9 @@
 #include "base/utf8.h"
 #include "text/tokenizer/tokenizer.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "expect.h"
+
 #include <unistd.h>
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#define OK(expression)                                                                                                 \
-    do {                                                                                                               \
-        int status_ = (expression);                                                                                    \
-        if (status_ < 0) fail_msg("%s: %s", #expression, lckv_last_error());                                           \
-    } while (0)
 
 static inline json_t *json_of(const char *text) {
     json_t *value;

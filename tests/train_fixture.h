@@ -1,42 +1,26 @@
-/* A folder of its own for each test of training, and files in it. */
+/* A temporary folder for each test of training, and files in it. */
 #ifndef TESTS_TRAIN_FIXTURE_H
 #define TESTS_TRAIN_FIXTURE_H
 
 #include "base/file.h"
 
 #include "expect.h"
+#include "temp_folder.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 512 };
-
 typedef struct room {
     char folder[PATH_BYTES];
-    char *paths[256]; /* that were asked for */
+    char *paths[256]; /* handed out by room_path() */
     int path_count;
 } room;
 
 static inline int room_open(void **state) {
     room *r = calloc(1, sizeof *r);
-    const char *place = getenv("TMPDIR");
-    snprintf(r->folder, sizeof r->folder, "%s/lckv-train-XXXXXX", place ? place : "/tmp");
-    if (!mkdtemp(r->folder)) return -1;
+    if (!temp_folder_create(r->folder)) return -1;
     *state = r;
     return 0;
-}
-
-static inline void remove_tree(const char *path) {
-    DIR *folder = opendir(path);
-    for (struct dirent *e; folder && (e = readdir(folder));) {
-        char inside[2 * PATH_BYTES];
-        snprintf(inside, sizeof inside, "%.500s/%.500s", path, e->d_name);
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        if (remove(inside) < 0) remove_tree(inside);
-    }
-    if (folder) closedir(folder);
-    remove(path);
 }
 
 static inline int room_close(void **state) {
@@ -50,7 +34,7 @@ static inline int room_close(void **state) {
 /* A path in the test's folder, valid until the test ends. */
 static inline const char *room_path(room *r, const char *name) {
     char **path = &r->paths[r->path_count++];
-    if (r->path_count > (int)(sizeof r->paths / sizeof *r->paths)) fail_msg("a test asked for too many paths");
+    if (r->path_count > (int)(sizeof r->paths / sizeof *r->paths)) fail_msg("a test uses more than 256 paths");
     OK(path_join(r->folder, name, path));
     return *path;
 }
