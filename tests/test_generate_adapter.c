@@ -180,14 +180,14 @@ static int open_small(const folder *f) {
 
 static void configs_that_ask_for_more_are_refused(void **state) {
     static const char *const more[][2] = {
-        {",\"use_dora\":true", "asks for use_dora (DoRA)"},
-        {",\"modules_to_save\":[\"lm_head\"]", "asks for modules_to_save"},
-        {",\"bias\":\"all\"", "asks for bias 'all'"},
-        {",\"lora_bias\":true", "asks for lora_bias"},
-        {",\"fan_in_fan_out\":true", "asks for fan_in_fan_out"},
-        {",\"layer_replication\":[[0,2]]", "asks for layer_replication"},
-        {",\"trainable_token_indices\":[1]", "asks for trainable_token_indices"},
-        {",\"target_parameters\":[\"x\"]", "asks for target_parameters"},
+        {",\"use_dora\":true", "uses use_dora (DoRA)"},
+        {",\"modules_to_save\":[\"lm_head\"]", "uses modules_to_save"},
+        {",\"bias\":\"all\"", "expected bias 'none', found 'all'"},
+        {",\"lora_bias\":true", "uses lora_bias"},
+        {",\"fan_in_fan_out\":true", "uses fan_in_fan_out"},
+        {",\"layer_replication\":[[0,2]]", "uses layer_replication"},
+        {",\"trainable_token_indices\":[1]", "uses trainable_token_indices"},
+        {",\"target_parameters\":[\"x\"]", "uses target_parameters"},
         {",\"init_lora_weights\":\"pissa_niter_4\"", "init_lora_weights 'pissa_niter_4'"},
     };
     write_small(*state, 2);
@@ -196,21 +196,21 @@ static void configs_that_ask_for_more_are_refused(void **state) {
         FAILS(open_small(*state), LCKV_ERROR_UNSUPPORTED, more[i][1]);
     }
     put_text(in(*state, "adapter/" ADAPTER_CONFIG), "{\"peft_type\":\"PREFIX_TUNING\"}");
-    FAILS(open_small(*state), LCKV_ERROR_UNSUPPORTED, "should have the peft_type LORA, found 'PREFIX_TUNING'");
+    FAILS(open_small(*state), LCKV_ERROR_UNSUPPORTED, "expected peft_type LORA, found 'PREFIX_TUNING'");
     write_config(*state, ",\"r\":0");
     FAILS(open_small(*state), LCKV_ERROR_FORMAT, "r");
     write_config(*state, ",\"target_modules\":[\"q_proj\"]");
     FAILS(open_small(*state), LCKV_ERROR_FORMAT,
-          "has tensors for model.layers.0.self_attn.k_proj, which target_modules");
+          "has tensors for model.layers.0.self_attn.k_proj, which ");
     write_config(*state, ",\"target_modules\":[\"q_proj\",\"self_attn.k_proj\"],\"layers_to_transform\":[0,1]");
     FAILS(open_small(*state), LCKV_ERROR_FORMAT,
-          "has tensors for model.layers.2.self_attn.q_proj, which target_modules");
+          "has tensors for model.layers.2.self_attn.q_proj, which ");
     write_config(*state, ",\"exclude_modules\":\".*k_proj\"");
     FAILS(open_small(*state), LCKV_ERROR_FORMAT, "has tensors for model.layers.0.self_attn.k_proj");
     write_config(*state, ",\"alpha_pattern\":{\"q_proj\":\"8\"}");
     FAILS(open_small(*state), LCKV_ERROR_FORMAT, "alpha_pattern");
     write_config(*state, ",\"rank_pattern\":{\"q_proj\":3}");
-    FAILS(open_small(*state), LCKV_ERROR_FORMAT, "says rank 3 for model.layers.0.self_attn.q_proj");
+    FAILS(open_small(*state), LCKV_ERROR_FORMAT, "has rank 3 for model.layers.0.self_attn.q_proj");
     write_config(*state, ",\"rank_pattern\":{\"(q_proj\":3}");
     FAILS(open_small(*state), LCKV_ERROR_UNSUPPORTED, "rank_pattern");
     write_config(*state,
@@ -221,7 +221,7 @@ static void configs_that_ask_for_more_are_refused(void **state) {
     assert_int_equal(unlink(in(*state, "adapter/" ADAPTER_WEIGHTS)), 0);
     FAILS(open_small(*state), LCKV_ERROR_FILE, ADAPTER_WEIGHTS);
     put_text(in(*state, "adapter/adapter_model.bin"), "");
-    FAILS(open_small(*state), LCKV_ERROR_UNSUPPORTED, "adapter_model.bin only");
+    FAILS(open_small(*state), LCKV_ERROR_UNSUPPORTED, "has only adapter_model.bin");
 }
 
 static int zeros(void *user, int index, void *bytes) {
@@ -244,13 +244,13 @@ static void tensors_that_do_not_fit_are_refused(void **state) {
         safetensors_item items[2];
         int count;
     } cases[] = {
-        {"has a lora_A and no lora_B", {{LAYER(0, "self_attn.q_proj.lora_A"), DTYPE_F32, {2, 24}, 2}}, 1},
-        {"has a lora_B and no lora_A", {{LAYER(0, "self_attn.q_proj.lora_B"), DTYPE_F32, {24, 2}, 2}}, 1},
-        {"of the shape [2, 24]",
+        {"has lora_A but no lora_B", {{LAYER(0, "self_attn.q_proj.lora_A"), DTYPE_F32, {2, 24}, 2}}, 1},
+        {"has lora_B but no lora_A", {{LAYER(0, "self_attn.q_proj.lora_B"), DTYPE_F32, {24, 2}, 2}}, 1},
+        {"of shape [2, 24]",
          {{LAYER(0, "self_attn.q_proj.lora_A"), DTYPE_F32, {2, 23}, 2},
           {LAYER(0, "self_attn.q_proj.lora_B"), DTYPE_F32, {24, 2}, 2}},
          2},
-        {"of the shape [24, 2]",
+        {"of shape [24, 2]",
          {{LAYER(0, "self_attn.q_proj.lora_A"), DTYPE_F32, {2, 24}, 2},
           {LAYER(0, "self_attn.q_proj.lora_B"), DTYPE_F32, {24, 3}, 2}},
          2},
@@ -261,7 +261,7 @@ static void tensors_that_do_not_fit_are_refused(void **state) {
         {"belongs to no matrix",
          {{"base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight", DTYPE_F32, {2, 24}, 2}},
          1},
-        {"says rank 2 for model.layers.0.self_attn.q_proj",
+        {"has rank 2 for model.layers.0.self_attn.q_proj",
          {{LAYER(0, "self_attn.q_proj.lora_A"), DTYPE_F32, {4, 24}, 2},
           {LAYER(0, "self_attn.q_proj.lora_B"), DTYPE_F32, {24, 4}, 2}},
          2},

@@ -207,7 +207,7 @@ static void sizes_must_agree(void **state) {
         {"llama", ",\"num_attention_heads\":2,\"head_dim\":4", "num_attention_heads 2, but"},
         {"llama", ",\"num_key_value_heads\":4", "num_key_value_heads 4, but"},
         {"llama", ",\"head_dim\":8", "head_dim 8, but"},
-        {"llama", ",\"tie_word_embeddings\":true", "ties word embeddings, but"},
+        {"llama", ",\"tie_word_embeddings\":true", "has tie_word_embeddings, but"},
         {"qwen3", ",\"head_dim\":4", "has norms of queries and keys, but"},
     };
     device *d = cpu();
@@ -290,7 +290,7 @@ static void by_the_public_functions(void **state) {
     capture_log(LCKV_LOG_INFO);
     OK(lckv_convert(&convert));
     end_capture();
-    assert_non_null(strstr(logged, "rope_theta 500000, the weights were made with 10000"));
+    assert_non_null(strstr(logged, "rope_theta 500000, but the weights were trained with 10000"));
     assert_file_says(in(*state, "to/tokenizer.json"), "tokens");
     assert_file_says(in(*state, "to/config.json"), "\"my_key\": true");
     assert_file_says(in(*state, "to/config.json"), "\"layer_types\": \"0_2_2\"");

@@ -34,7 +34,7 @@ bool adapter_folder(const char *folder) {
 static int open_weights(adapter_file *f) {
     char *path;
     REQUIRE(has_file(f->folder, ADAPTER_WEIGHTS) || !has_file(f->folder, "adapter_model.bin"), LCKV_ERROR_UNSUPPORTED,
-            "%s has its weights as adapter_model.bin only, which lckv does not read; peft writes %s by default",
+            "%s has only adapter_model.bin, which lckv does not read; save the adapter as %s, as peft does by default",
             f->folder, ADAPTER_WEIGHTS);
     TRY(path_join(f->folder, ADAPTER_WEIGHTS, &path));
     int status = safetensors_open(path, &f->tensors);
@@ -60,7 +60,7 @@ void adapter_file_close(adapter_file *f) {
     *f = (adapter_file){0};
 }
 
-/* ---------------------------------------------------------------- which tensors */
+/* ---------------------------------------------------------------- tensors */
 
 const safetensors_entry *adapter_file_tensor(const adapter_file *f, const char *weight_name, char a_or_b) {
     char name[ADAPTER_NAME_BYTES];
@@ -74,37 +74,37 @@ bool adapter_file_has(const adapter_file *f, const char *weight_name) {
 static int check_shape(const adapter_file *f, const safetensors_entry *e, int64_t rows, int64_t cols) {
     bool same = e->dimensions == 2 && e->shape[0] == rows && e->shape[1] == cols;
     bool typed = e->type == DTYPE_F32 || e->type == DTYPE_BF16 || e->type == DTYPE_F16;
-    REQUIRE(same && typed, LCKV_ERROR_FORMAT, "%s: tensor %s should be F32, BF16 or F16 of the shape [%lld, %lld]",
+    REQUIRE(same && typed, LCKV_ERROR_FORMAT, "%s: tensor %s: expected F32, BF16 or F16 of shape [%lld, %lld]",
             f->tensors.path, e->name, (long long)rows, (long long)cols);
     return LCKV_OK;
 }
 
-/* "model.layers.0.self_attn.q_proj" of "model.layers.0.self_attn.q_proj.weight": what peft goes by. */
+/* The module of a weight: its name without ".weight". */
 static void module_of(const char *weight_name, char out[ADAPTER_NAME_BYTES]) {
     size_t length = strlen(weight_name), tail = strlen(".weight");
     bool ends = length > tail && !strcmp(weight_name + length - tail, ".weight");
     snprintf(out, ADAPTER_NAME_BYTES, "%.*s", (int)(ends ? length - tail : length), weight_name);
 }
 
-/* The config's rank, which the tensors have too: peft would not load them otherwise. */
+/* The rank in the config has to be that of the tensors; peft does not load them otherwise. */
 static int check_rank(const adapter_file *f, const char *module, const safetensors_entry *a, int64_t *rank) {
     bool targeted;
     TRY(adapter_config_targets(&f->config, module, &targeted));
     REQUIRE(targeted, LCKV_ERROR_FORMAT,
-            "%s has tensors for %s, which target_modules, exclude_modules or layers_to_transform of %s leave out",
+            "%s has tensors for %s, which %s excludes (target_modules, exclude_modules or layers_to_transform)",
             f->tensors.path, module, f->config.path);
     TRY(adapter_config_rank(&f->config, module, rank));
     REQUIRE(a->dimensions != 2 || a->shape[0] == *rank, LCKV_ERROR_FORMAT,
-            "%s says rank %lld for %s (r or rank_pattern), but its tensors in %s have rank %lld", f->config.path,
+            "%s has rank %lld for %s (r or rank_pattern), but its tensors in %s have rank %lld", f->config.path,
             (long long)*rank, module, f->tensors.path, (long long)a->shape[0]);
     return LCKV_OK;
 }
 
-/* A and B of one weight; *found counts those that are there. */
+/* Checks A and B of one weight and adds the number of tensors to *found. */
 static int check_pair(const adapter_file *f, const weight *w, int *found) {
     const safetensors_entry *a = adapter_file_tensor(f, w->name, 'A'), *b = adapter_file_tensor(f, w->name, 'B');
     if (!a && !b) return LCKV_OK;
-    REQUIRE(a && b, LCKV_ERROR_FORMAT, "%s: %s has a lora_%c and no lora_%c", f->tensors.path, w->name, a ? 'A' : 'B',
+    REQUIRE(a && b, LCKV_ERROR_FORMAT, "%s: %s has lora_%c but no lora_%c", f->tensors.path, w->name, a ? 'A' : 'B',
             a ? 'B' : 'A');
     char module[ADAPTER_NAME_BYTES];
     int64_t rank;
@@ -124,25 +124,25 @@ static bool belongs(const params *base, const char *name) {
     return false;
 }
 
-/* A tensor that belongs to no matrix of a layer: what it is of, where its name says so. */
-static int refuse_tensor(const adapter_file *f, const char *name) {
+/* Reports a tensor that belongs to no matrix of a layer, with its feature if the name tells it. */
+static int reject_tensor(const adapter_file *f, const char *name) {
     static const char *const features[][2] = {
         {"lora_embedding_", "LoRA on embeddings"},
         {"lora_magnitude_vector", "DoRA (use_dora)"},
         {"lm_head.lora_", "LoRA on lm_head"},
-        {"lora_B.bias", "a bias of LoRA's own (lora_bias)"},
+        {"lora_B.bias", "LoRA biases (lora_bias)"},
         {".bias", "trained biases (bias)"},
         {"embed_tokens.weight", "trained embeddings (modules_to_save)"},
         {"lm_head.weight", "a trained lm_head (modules_to_save)"},
         {"norm.weight", "trained norms (modules_to_save)"},
-        {"modules_to_save", "modules trained as a whole (modules_to_save)"},
+        {"modules_to_save", "fully trained modules (modules_to_save)"},
     };
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
-        REQUIRE(!strstr(name, features[i][0]), LCKV_ERROR_UNSUPPORTED, "%s: tensor %s is %s, which lckv does not do",
-                f->tensors.path, name, features[i][1]);
+        REQUIRE(!strstr(name, features[i][0]), LCKV_ERROR_UNSUPPORTED,
+                "%s: tensor %s is of %s, which lckv does not support", f->tensors.path, name, features[i][1]);
     return fail(LCKV_ERROR_FORMAT,
-                "%s: tensor %s belongs to no matrix of the model's layers (of layers without a KV slot there is no "
-                "k_proj and no v_proj)",
+                "%s: tensor %s belongs to no matrix of the model's layers (layers without a KV slot have no k_proj and "
+                "v_proj)",
                 f->tensors.path, name);
 }
 
@@ -151,7 +151,7 @@ int adapter_file_check(const adapter_file *f, const params *base) {
     for (int i = 0; i < base->count; i++) TRY(check_pair(f, &base->table[i], &found));
     if (found == f->tensors.count) return LCKV_OK;
     for (int i = 0; i < f->tensors.count; i++)
-        if (!belongs(base, f->tensors.entries[i].name)) return refuse_tensor(f, f->tensors.entries[i].name);
+        if (!belongs(base, f->tensors.entries[i].name)) return reject_tensor(f, f->tensors.entries[i].name);
     return LCKV_OK;
 }
 

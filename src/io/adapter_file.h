@@ -1,7 +1,8 @@
-/* An adapter (model/adapter.h) as peft keeps it: adapter_config.json and adapter_model.safetensors in a folder.
+/* Reads an adapter (model/adapter.h) in the layout of peft: a folder with adapter_config.json and
+ * adapter_model.safetensors.
  *
- * What is read may have been written by peft or here. A file that asks for more than LoRA on the matrices of layers
- * (DoRA, trained biases or embeddings, other kinds of adapters) is an error that says so. Leaves out: training. */
+ * Only LoRA on the matrices of layers is supported. DoRA, trained biases or embeddings and other kinds of adapters are
+ * errors. Leaves out: merging (adapter_merge.h) and writing (adapter_save.h). */
 #ifndef IO_ADAPTER_FILE_H
 #define IO_ADAPTER_FILE_H
 
@@ -16,21 +17,21 @@ typedef struct adapter_file {
     char *folder;
     adapter_config config;
     safetensors_file tensors;
-    device *host; /* a CPU, which multiplies */
+    device *host; /* a CPU device, for merging */
 } adapter_file;
 
-/* Opens and checks what can be checked without a model. On failure *out is all zeros. */
+/* Opens the files and checks everything that does not depend on a model. On failure *out is all zeros. */
 int adapter_file_open(const char *folder, adapter_file *out);
 void adapter_file_close(adapter_file *f); /* all zeros is fine */
 
-/* Whether a folder has an adapter, and no model. */
+/* Whether a folder contains an adapter and no model. */
 bool adapter_folder(const char *folder);
 
-/* Fails unless every tensor of it belongs to a weight of this table that the config targets, in its shape and of the
- * config's rank, A and B together. */
+/* Fails unless every tensor belongs to a weight of this table, the config targets that weight, shape and rank match,
+ * and A and B are both there. */
 int adapter_file_check(const adapter_file *f, const params *base);
 
-/* Whether it adds to this weight. */
+/* Whether the adapter changes this weight. */
 bool adapter_file_has(const adapter_file *f, const char *weight_name);
 
 /* Matrix A or B ('A', 'B') that the adapter has for the weight of this name; NULL if none. */

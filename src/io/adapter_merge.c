@@ -11,7 +11,7 @@ static void transpose(const float *in, int64_t rows, int64_t cols, float *out) {
         for (int64_t c = 0; c < cols; c++) out[c * rows + r] = in[r * cols + c];
 }
 
-/* product [rows, cols] = b [rows, rank] a [rank, cols]; the others are room for the same numbers of floats. */
+/* product [rows, cols] = b [rows, rank] a [rank, cols]. `factors` has room for b and for a twice. */
 static int multiply(const adapter_file *f, const safetensors_entry *a, const safetensors_entry *b, float *factors,
                     float *product) {
     int64_t rank = a->shape[0], cols = a->shape[1], rows = b->shape[0];

@@ -17,7 +17,7 @@ static json_t *number(double value) {
     return value == (double)(int)value ? json_integer((int)value) : json_real(value);
 }
 
-/* The keys of peft's LoraConfig, with its defaults where nothing here sets them. */
+/* The keys of peft's LoraConfig; those that lckv does not use have its defaults. */
 static json_t *describe(const adapter *a, const char *base) {
     return json_pack("{ss sn ss? ss sb sb sb so sf sn sn si so ss sb sb s{} s{} sn sn sn}", "peft_type", "LORA",
                      "auto_mapping", "base_model_name_or_path", base, "bias", "none", "fan_in_fan_out", 0,

@@ -1,5 +1,5 @@
-/* Following auto_map: see auto_map.h. A reference is "MODULE.CLASS", or "ORG/NAME--MODULE.CLASS" for code that lies
- * elsewhere; an entry is a reference, null, or a list of these. */
+/* Files of auto_map, see auto_map.h. A reference is "MODULE.CLASS", or "ORG/NAME--MODULE.CLASS" for code in another
+ * repository; an entry is a reference, null, or a list of these. */
 #include "io/auto_map.h"
 
 #include "base/file.h"
@@ -13,7 +13,7 @@
 
 static int add_module(const char *module, size_t length, const char *folder, json_t *files);
 
-/* One line of Python: "from .MODULE import ..." names a file beside it. */
+/* A line of Python: "from .MODULE import ..." refers to a file in the same folder. */
 static int follow_line(const char *line, const char *folder, json_t *files) {
     line += strspn(line, " \t");
     if (strncmp(line, "from", 4) != 0) return LCKV_OK;
@@ -45,7 +45,7 @@ static int add_file(const char *name, const char *folder, json_t *files) {
     TRY(path_join(folder, name, &path));
     int status = LCKV_OK;
     if (!file_exists(path))
-        log_message(LCKV_LOG_WARNING, "%s: the model's code asks for it, but there is no such file", path);
+        log_message(LCKV_LOG_WARNING, "%s: file not found, although the model's code (auto_map) refers to it", path);
     else if (json_object_set_new(files, name, json_true()) < 0)
         status = fail(LCKV_ERROR_MEMORY, "no memory for the name of %s", path);
     else
@@ -66,7 +66,8 @@ static int add_reference(const char *reference, const char *folder, json_t *file
     if (!reference || strstr(reference, "--")) return LCKV_OK;
     size_t length = strspn(reference, IDENTIFIER);
     if (length && reference[length] == '.') return add_module(reference, length, folder, files);
-    log_message(LCKV_LOG_WARNING, "%s: auto_map's '%.100s' names no Python file of this folder and is left out", folder,
+    log_message(LCKV_LOG_WARNING,
+                "%s: ignoring '%.100s' in auto_map: it is not the name of a Python file in this folder", folder,
                 reference);
     return LCKV_OK;
 }

@@ -1,6 +1,6 @@
-/* The tensors of a Hugging Face folder, whether they lie in one safetensors file or in shards under an index.
+/* The tensors of a Hugging Face folder, in one safetensors file or in shards with an index.
  *
- * Leaves out: the config, and which tensors a model wants (hf_folder.h). */
+ * Leaves out: the config, and which tensors a model needs (checkpoint_table.h). */
 #ifndef IO_CHECKPOINT_FILES_H
 #define IO_CHECKPOINT_FILES_H
 
@@ -15,21 +15,21 @@ typedef struct checkpoint_tensor {
 } checkpoint_tensor;
 
 typedef struct checkpoint_files {
-    char *source; /* the single file, or the index: what errors about absent tensors name */
+    char *source; /* path of the single file or of the index, for errors about missing tensors */
     safetensors_file *files;
     int file_count;
-    checkpoint_tensor *tensors; /* by name, ascending */
+    checkpoint_tensor *tensors; /* [count], sorted by name */
     int count;
 } checkpoint_files;
 
-/* Opens model.safetensors, or else the shards that model.safetensors.index.json names. Index and shards must agree on
- * what lies where. On success *out is the caller's; on failure it is all zeros. */
+/* Opens model.safetensors, or else the shards in model.safetensors.index.json. The index and the shards have to agree
+ * on the tensors of each file. On failure *out is all zeros. */
 int checkpoint_files_open(const char *folder, checkpoint_files *out);
 void checkpoint_files_close(checkpoint_files *c); /* all zeros is fine */
 
 const checkpoint_tensor *checkpoint_files_find(const checkpoint_files *c, const char *name); /* NULL if there is none */
 
-/* Whether an index may name this file: one in its own folder. */
+/* Whether a file name from an index is safe: a file in the same folder. */
 bool checkpoint_shard_name_is_safe(const char *name);
 
 #endif

@@ -1,4 +1,4 @@
-/* What a model wants against what a checkpoint has: see checkpoint_table.h. */
+/* Matching a model with the tensors of a checkpoint, see checkpoint_table.h. */
 #include "io/checkpoint_table.h"
 
 #include "base/log.h"
@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---------------------------------------------------------------- what the model wants */
+/* ---------------------------------------------------------------- tensors of the model */
 
 static bool has_tensor(void *user, const char *name) {
     return checkpoint_files_find(user, name) != NULL;
@@ -18,14 +18,14 @@ static int check_shape(const checkpoint_tensor *t, const weight *w) {
     bool same = e->dimensions == w->dimensions;
     for (int i = 0; same && i < w->dimensions; i++) same = e->shape[i] == wanted[i];
     if (same) return LCKV_OK;
-    char found[SAFETENSORS_MOST_DIMENSIONS * 24] = "";
+    char found[SAFETENSORS_MAX_DIMENSIONS * 24] = "";
     for (int i = 0, at = 0; i < e->dimensions; i++)
         at += snprintf(found + at, sizeof found - (size_t)at, "%s%lld", i ? ", " : "", (long long)e->shape[i]);
     if (w->dimensions == 1)
-        return fail(LCKV_ERROR_FORMAT, "%s: tensor %s should have the shape [%lld], found [%s]", t->file->path, w->name,
+        return fail(LCKV_ERROR_FORMAT, "%s: tensor %s: expected shape [%lld], found [%s]", t->file->path, w->name,
                     (long long)w->cols, found);
-    return fail(LCKV_ERROR_FORMAT, "%s: tensor %s should have the shape [%lld, %lld], found [%s]", t->file->path,
-                w->name, (long long)w->rows, (long long)w->cols, found);
+    return fail(LCKV_ERROR_FORMAT, "%s: tensor %s: expected shape [%lld, %lld], found [%s]", t->file->path, w->name,
+                (long long)w->rows, (long long)w->cols, found);
 }
 
 static int check_tensor(const checkpoint_files *files, weight *w) {
@@ -33,15 +33,14 @@ static int check_tensor(const checkpoint_files *files, weight *w) {
     REQUIRE(t, LCKV_ERROR_FORMAT, "%s: tensor %s is missing", files->source, w->name);
     dtype type = t->entry->type;
     REQUIRE(type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16, LCKV_ERROR_FORMAT,
-            "%s: tensor %s should be of dtype F32, BF16 or F16, found %s", t->file->path, w->name,
-            t->entry->stored_type);
+            "%s: tensor %s: expected dtype F32, BF16 or F16, found %s", t->file->path, w->name, t->entry->stored_type);
     w->tensor.value.type = type;
     return check_shape(t, w);
 }
 
-/* ---------------------------------------------------------------- what is there besides */
+/* ---------------------------------------------------------------- other tensors */
 
-/* K or V that no layer reads: published checkpoints may have them. */
+/* K or V that no layer reads. Published checkpoints may contain them. */
 static bool is_unowned_kv(const model_config *c, const char *name) {
     static const char *const parts[] = {"k_proj.weight", "k_proj.bias", "v_proj.weight", "v_proj.bias",
                                         "k_norm.weight"};
@@ -63,33 +62,33 @@ static bool is_tied_head(const model_config *c, const char *name) {
     return c->tie_word_embeddings && strcmp(name, "lm_head.weight") == 0;
 }
 
-/* As transformers, which reads the embeddings alone; but where the two differ somebody should know. */
+/* Like transformers, lckv uses the embeddings. A head with other values causes a warning. */
 static void compare_tied_head(const checkpoint_files *files, const checkpoint_tensor *head) {
     const checkpoint_tensor *embed = checkpoint_files_find(files, "model.embed_tokens.weight");
     if (embed && embed->entry->type == head->entry->type && embed->entry->bytes == head->entry->bytes &&
         memcmp(embed->entry->data, head->entry->data, head->entry->bytes) == 0)
         return;
     log_message(LCKV_LOG_WARNING,
-                "%s: lm_head.weight is not the embeddings, but the config ties them: it is not used "
-                "(tie_word_embeddings=false would)",
+                "%s: lm_head.weight differs from the embeddings, but the config ties them: lckv ignores it; set "
+                "tie_word_embeddings=false to use it",
                 head->file->path);
 }
 
-static int pass_over_rest(const checkpoint_files *files, const model_config *c, params *p) {
-    int passed = 0;
+static int ignore_others(const checkpoint_files *files, const model_config *c, params *p) {
+    int ignored = 0;
     for (int i = 0; i < files->count; i++) {
         const char *name = files->tensors[i].entry->name;
         if (params_find(p, name)) continue;
         REQUIRE(is_unowned_kv(c, name) || ends_with(name, ".rotary_emb.inv_freq") || is_tied_head(c, name),
-                LCKV_ERROR_FORMAT, "%s: tensor %s is none of this model's (model_type %s)",
+                LCKV_ERROR_FORMAT, "%s: tensor %s does not belong to this model (model_type %s)",
                 files->tensors[i].file->path, name, config_model_type(c));
         if (is_tied_head(c, name)) compare_tied_head(files, &files->tensors[i]);
-        passed++;
+        ignored++;
     }
-    if (passed)
+    if (ignored)
         log_message(LCKV_LOG_INFO,
-                    "%s: unused tensors passed over: %d (K and V of layers without a slot, inv_freq, a tied lm_head)",
-                    files->source, passed);
+                    "%s: ignored %d unused tensors (K and V of layers without a slot, inv_freq, a tied lm_head)",
+                    files->source, ignored);
     return LCKV_OK;
 }
 
@@ -101,7 +100,7 @@ int checkpoint_table(const checkpoint_files *files, const model_config *config, 
     TRY(params_create(config, has_tensor, (void *)(uintptr_t)files, &p));
     int status = LCKV_OK;
     for (int i = 0; i < p->count && status >= 0; i++) status = check_tensor(files, &p->table[i]);
-    if (status >= 0) status = pass_over_rest(files, config, p);
+    if (status >= 0) status = ignore_others(files, config, p);
     if (status < 0)
         params_free(p);
     else

@@ -1,4 +1,4 @@
-/* Weights of one layer map into another: see convert.h. */
+/* Converting weights between layer maps, see convert.h. */
 #include "io/convert.h"
 
 #include "base/log.h"
@@ -17,11 +17,11 @@ struct conversion {
     const model_config *to;
     model_config *from;
     checkpoint_files files;
-    params *source, *target; /* tables without memory */
-    adapter_file adapter;    /* added to the source; all zeros: none */
+    params *source, *target; /* without memory, except for the target of checkpoint_load_converted() */
+    adapter_file adapter;    /* merged into the source; all zeros: none */
 };
 
-/* ---------------------------------------------------------------- do the two fit? */
+/* ---------------------------------------------------------------- checks */
 
 static int check_sizes(const model_config *from, const model_config *to) {
     const struct {
@@ -37,30 +37,31 @@ static int check_sizes(const model_config *from, const model_config *to) {
         {"head_dim", from->head_dim, to->head_dim},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        REQUIRE(sizes[i].from == sizes[i].to, LCKV_ERROR_ARGUMENT, "%s has %s %lld, but %s has %lld", to->name,
-                sizes[i].name, (long long)sizes[i].to, from->name, (long long)sizes[i].from);
+        REQUIRE(sizes[i].from == sizes[i].to, LCKV_ERROR_ARGUMENT,
+                "%s has %s %lld, but %s has %lld: expected equal sizes", to->name, sizes[i].name,
+                (long long)sizes[i].to, from->name, (long long)sizes[i].from);
     REQUIRE(from->head_norm == to->head_norm, LCKV_ERROR_ARGUMENT,
             "%s (%s) %s norms of queries and keys, but %s (%s) %s", to->name, config_model_type(to),
             to->head_norm ? "has" : "has no", from->name, config_model_type(from),
             from->head_norm ? "does" : "does not");
     REQUIRE(from->tie_word_embeddings || !to->tie_word_embeddings, LCKV_ERROR_ARGUMENT,
-            "%s ties word embeddings, but %s has an lm_head of its own", to->name, from->name);
+            "%s has tie_word_embeddings, but %s has a separate lm_head", to->name, from->name);
     return LCKV_OK;
 }
 
-/* What no weight shows, but weights were trained with. */
+/* Settings that the weights depend on and that are not visible in them. */
 static void warn_of_differences(const model_config *from, const model_config *to) {
     if (from->rope_theta != to->rope_theta)
-        log_message(LCKV_LOG_WARNING, "%s has rope_theta %g, the weights were made with %g", to->name, to->rope_theta,
-                    from->rope_theta);
+        log_message(LCKV_LOG_WARNING, "%s has rope_theta %g, but the weights were trained with %g", to->name,
+                    to->rope_theta, from->rope_theta);
     else if (!config_same_rope(from, to))
-        log_message(LCKV_LOG_WARNING, "%s has another rope_scaling than the weights were made with", to->name);
+        log_message(LCKV_LOG_WARNING, "%s has another rope_scaling than the weights were trained with", to->name);
     if (from->rms_norm_eps != to->rms_norm_eps)
-        log_message(LCKV_LOG_WARNING, "%s has rms_norm_eps %g, the weights were made with %g", to->name,
+        log_message(LCKV_LOG_WARNING, "%s has rms_norm_eps %g, but the weights were trained with %g", to->name,
                     to->rms_norm_eps, from->rms_norm_eps);
 }
 
-/* ---------------------------------------------------------------- where a tensor comes from */
+/* ---------------------------------------------------------------- sources of a tensor */
 
 /* Splits "model.layers.L.self_attn.{k_proj,v_proj,k_norm}..." into L and what follows "self_attn.". */
 static bool is_kv(const char *name, int *layer, const char **part) {
@@ -70,7 +71,7 @@ static bool is_kv(const char *name, int *layer, const char **part) {
     return strncmp(*part, "k_", 2) == 0 || strncmp(*part, "v_", 2) == 0;
 }
 
-/* K or V that a layer of the source owns, else of the slot that it reads. */
+/* K or V of a source layer: its own, or if it owns no slot those of the slot that it reads. */
 static const checkpoint_tensor *kv_of_layer(const struct conversion *c, int layer, const char *part) {
     const layer_map *map = &c->from->map;
     char name[sizeof((weight *)0)->name];
@@ -82,14 +83,14 @@ static const checkpoint_tensor *kv_of_layer(const struct conversion *c, int laye
     return checkpoint_files_find(&c->files, name);
 }
 
-/* A tensor that both models have; a head of its own begins as the embeddings that it was tied to. */
+/* A tensor that both models have. An untied head starts as a copy of the embeddings. */
 static const checkpoint_tensor *counterpart(const struct conversion *c, const char *name) {
     bool untied = strcmp(name, "lm_head.weight") == 0 && c->from->tie_word_embeddings;
     return checkpoint_files_find(&c->files, untied ? "model.embed_tokens.weight" : name);
 }
 
-/* The tensors whose mean an entry of the target is; [layers] of room. Returns their number. */
-static int origins(const struct conversion *c, const char *name, const checkpoint_tensor **out) {
+/* Lists the source tensors whose mean becomes an entry of the target; out has room for [layers]. Returns the count. */
+static int list_sources(const struct conversion *c, const char *name, const checkpoint_tensor **out) {
     int owner, count = 0;
     const char *part;
     if (!is_kv(name, &owner, &part)) {
@@ -119,7 +120,7 @@ static int source_values(const struct conversion *c, const checkpoint_tensor *t,
     return adapter_merged_values(c->device, t->entry, a, type, out);
 }
 
-/* mean = the mean of tensors of one shape; `sums` are zeros. */
+/* The mean of tensors of one shape. `sums` is zeroed. */
 static int take_mean(const struct conversion *c, const checkpoint_tensor **tensors, int count, double *sums,
                      float *mean) {
     int64_t elements = tensors[0]->entry->elements;
@@ -145,7 +146,7 @@ static int mean_values(const struct conversion *c, const checkpoint_tensor **ten
     return status;
 }
 
-static int ask_to_go_on(const struct conversion *c, int entry) {
+static int report_progress(const struct conversion *c, int entry) {
     const convert_options *o = c->options;
     if (!o->go_on || o->go_on(o->user, (double)entry / c->target->count)) return LCKV_OK;
     return fail(LCKV_ERROR_INTERRUPTED, "stopped before %s", c->target->table[entry].name);
@@ -153,19 +154,19 @@ static int ask_to_go_on(const struct conversion *c, int entry) {
 
 static int target_values(void *user, int entry, dtype type, void *host) {
     const struct conversion *c = user;
-    TRY(ask_to_go_on(c, entry));
+    TRY(report_progress(c, entry));
     const checkpoint_tensor **tensors = calloc((size_t)c->to->layers, sizeof *tensors);
     REQUIRE(tensors, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", c->to->layers);
-    int count = origins(c, c->target->table[entry].name, tensors);
+    int count = list_sources(c, c->target->table[entry].name, tensors);
     int status = count == 1 ? source_values(c, tensors[0], type, host) : mean_values(c, tensors, count, type, host);
     free(tensors);
-    if (status >= 0) log_message(LCKV_LOG_DEBUG, "%s from %d", c->target->table[entry].name, count);
+    if (status >= 0) log_message(LCKV_LOG_DEBUG, "%s: from %d tensors", c->target->table[entry].name, count);
     return status;
 }
 
-/* ---------------------------------------------------------------- the whole */
+/* ---------------------------------------------------------------- folders */
 
-/* Each entry of the target is of the type that the source has it in. */
+/* Each entry of the target has the data type of its source. */
 static int make_target(struct conversion *c) {
     TRY(params_create(c->to, target_has, c, &c->target));
     for (int i = 0; i < c->target->count; i++) {
@@ -177,7 +178,7 @@ static int make_target(struct conversion *c) {
     return LCKV_OK;
 }
 
-/* The folder that a config.json lies in, where its auto_map's code is. */
+/* The folder of a config.json, which contains the code of auto_map. */
 static int code_folder(const model_config *config, char **out) {
     size_t length = (size_t)(path_base(config->name) - config->name);
     *out = length ? strndup(config->name, length) : strdup(".");
@@ -230,7 +231,7 @@ int checkpoint_convert(device *d, const convert_options *options) {
     return status;
 }
 
-/* ---------------------------------------------------------------- into memory */
+/* ---------------------------------------------------------------- conversion in memory */
 
 static int set_value(struct conversion *c, int i) {
     const weight *w = &c->target->table[i];
@@ -243,7 +244,7 @@ static int set_value(struct conversion *c, int i) {
     return status;
 }
 
-/* The target's table, filled, is handed on with a copy of its config. */
+/* Fills the target's table and hands it to the model, with a copy of the config. */
 static int make_model(struct conversion *c, device *d, model **out) {
     model_config *config;
     TRY(open_both(c));

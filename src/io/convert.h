@@ -1,5 +1,5 @@
-/* A checkpoint becomes one, or a model, of another layer_types: each owner of a KV slot is given the mean of the K and
- * V weights of the layers that attend to it, as the published convert_pretrained.py does, or its own. */
+/* Converts a checkpoint to another layer map (layer_types). Each owner of a KV slot gets the mean of the K and V
+ * weights of the layers that read the slot, as in the published convert_pretrained.py, or keeps its own. */
 #ifndef IO_CONVERT_H
 #define IO_CONVERT_H
 
@@ -9,23 +9,23 @@ typedef enum kv_merge { KV_AVERAGE, KV_COPY } kv_merge;
 
 typedef struct convert_options {
     const char *source;         /* folder of the checkpoint */
-    const model_config *config; /* of the new one */
-    const char *adapter;        /* folder of an adapter that is merged into the source first; NULL: none */
+    const model_config *config; /* of the result */
+    const char *adapter;        /* folder of an adapter to merge into the source first; NULL: none */
     const char *tokenizer;      /* folder of tokenizer files; NULL: the source's */
     const char *output;         /* folder to write */
     kv_merge kv;
-    dtype type;                                 /* on disk; DTYPE_COUNT: as the source has it */
+    dtype type;                                 /* in the files; DTYPE_COUNT: as in the source */
     int64_t shard_bytes;                        /* as in checkpoint_save_options */
     bool (*go_on)(void *user, double fraction); /* as in lckv_convert_options */
     void *user;
 } convert_options;
 
-/* Tensor by tensor: neither model is ever in memory whole. A layer of the source that owns no slot counts with the K
- * and V of the slot that it reads. `d` computes in host memory. Means are sums in f64, rounded once to f32. Sizes of
- * the two configs that differ are LCKV_ERROR_ARGUMENT. */
+/* Converts one tensor at a time, so that no model is in memory as a whole. A source layer without a slot contributes
+ * the K and V of the slot that it reads. `d` computes in host memory. Means are computed in f64 and rounded once to
+ * f32. LCKV_ERROR_ARGUMENT if the sizes of the two configs differ. */
 int checkpoint_convert(device *d, const convert_options *options);
 
-/* The same as a model on `d`, which may be any device: no file is written. `config` is copied. */
+/* Converts into a model on any device `d`, without writing files. `config` is copied. */
 int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv, model **out);
 
 #endif

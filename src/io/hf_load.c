@@ -1,4 +1,4 @@
-/* A folder becomes a model: checkpoint_load() of hf_folder.h. */
+/* Loading a model: checkpoint_load() of hf_folder.h. */
 #include "io/adapter_merge.h"
 #include "io/checkpoint_table.h"
 #include "io/hf_folder.h"
@@ -12,7 +12,7 @@ static bool usable_in_place(const device *d, const safetensors_entry *e, dtype w
     return d->host_memory && !d->counts_only && e->type == wanted && (uintptr_t)e->data % dtype_bytes(wanted) == 0;
 }
 
-/* What weights are made of. */
+/* Where the values of the weights come from. */
 typedef struct source {
     const checkpoint_files *files;
     adapter_file adapter; /* all zeros: none */
@@ -22,7 +22,7 @@ static bool is_adapted(const source *s, const char *name) {
     return s->adapter.folder && adapter_file_has(&s->adapter, name);
 }
 
-/* Entries that stay in the file get their values here; the others their type. */
+/* Sets the values of entries that stay in the mapped file, and the data type of the others. */
 static void adopt_in_place(const source *s, device *d, dtype type, params *p) {
     for (int i = 0; i < p->count; i++) {
         const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
@@ -34,7 +34,7 @@ static void adopt_in_place(const source *s, device *d, dtype type, params *p) {
     }
 }
 
-/* Merged in f32 and then rounded to the weight's type. */
+/* Merges in f32 and rounds to the weight's data type. */
 static int set_merged(const source *s, params *p, int i, const safetensors_entry *e) {
     float *values = malloc((size_t)e->elements * sizeof *values);
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)e->elements, e->name);
@@ -82,7 +82,7 @@ static config_dtype config_type(dtype type) {
     return type == DTYPE_F32 ? CONFIG_DTYPE_F32 : type == DTYPE_BF16 ? CONFIG_DTYPE_BF16 : CONFIG_DTYPE_F16;
 }
 
-/* The mapped files outlive their headers where weights lie in them. */
+/* Weights in the mapped files keep these open, without their headers. */
 static int keep_files(checkpoint_files *files, model *m) {
     m->files = calloc((size_t)files->file_count, sizeof *m->files);
     REQUIRE(m->files, LCKV_ERROR_MEMORY, "no memory for a list of %d files", files->file_count);

@@ -1,4 +1,4 @@
-/* A model becomes a folder: checkpoint_save() of hf_folder.h. */
+/* Saving a model: checkpoint_save() of hf_folder.h. */
 #include "io/auto_map.h"
 #include "io/checkpoint_files.h"
 #include "io/hf_folder.h"
@@ -22,11 +22,11 @@ struct save {
     int *shard_of; /* [params->count] */
     int shards;
     int64_t bytes; /* of all tensors */
-    json_t *old;   /* the old index's weight_map, NULL where there is none */
+    json_t *old;   /* weight_map of an index that the folder already has; NULL: none */
     bool config_changes;
 };
 
-/* ---------------------------------------------------------------- tensors into shards */
+/* ---------------------------------------------------------------- shards */
 
 static dtype stored_type(const struct save *s, int entry) {
     return s->options->type == DTYPE_COUNT ? params_type(s->params, entry) : s->options->type;
@@ -37,15 +37,15 @@ static int64_t stored_bytes(const struct save *s, int entry) {
     return w->rows * w->cols * (int64_t)dtype_bytes(stored_type(s, entry));
 }
 
-/* In the table's order, a new file whenever the next tensor would not fit. */
+/* Assigns tensors to shards in the order of the table. A tensor that does not fit starts a new shard. */
 static int divide(struct save *s) {
     s->shard_of = malloc((size_t)s->params->count * sizeof *s->shard_of);
     REQUIRE(s->shard_of, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", s->params->count);
-    int64_t most = s->options->shard_bytes ? s->options->shard_bytes : DEFAULT_SHARD_BYTES, used = 0;
+    int64_t limit = s->options->shard_bytes ? s->options->shard_bytes : DEFAULT_SHARD_BYTES, used = 0;
     s->shards = 1;
     for (int i = 0; i < s->params->count; i++) {
         int64_t bytes = stored_bytes(s, i);
-        if (used && used + bytes > most) {
+        if (used && used + bytes > limit) {
             s->shards++;
             used = 0;
         }
@@ -97,11 +97,11 @@ static void list_items(struct shard *shard, int number) {
 static int stage_shard(struct save *s, int number) {
     char name[SHARD_NAME_BYTES];
     shard_name(s, number, name);
-    size_t most = (size_t)s->params->count;
-    struct shard shard = {s, malloc(most * sizeof *shard.items), malloc(most * sizeof *shard.entries), 0};
+    size_t count = (size_t)s->params->count;
+    struct shard shard = {s, malloc(count * sizeof *shard.items), malloc(count * sizeof *shard.entries), 0};
     new_file *file;
     int status = LCKV_OK;
-    if (!shard.items || !shard.entries) status = fail(LCKV_ERROR_MEMORY, "no memory for a list of %zu tensors", most);
+    if (!shard.items || !shard.entries) status = fail(LCKV_ERROR_MEMORY, "no memory for a list of %zu tensors", count);
     if (status >= 0) status = staging_begin(&s->staged, name, &file);
     if (status >= 0) {
         list_items(&shard, number);
@@ -128,7 +128,7 @@ static int stage_index(struct save *s) {
     return fail(LCKV_ERROR_MEMORY, "no memory to write %s", CHECKPOINT_INDEX);
 }
 
-/* The type that is written, and biases that are there, are what the written config announces. */
+/* The written config has the data type and the biases of the written weights. */
 static void describe_weights(const struct save *s, model_config *config) {
     dtype type = stored_type(s, 0);
     config->torch_dtype = type == DTYPE_F32    ? CONFIG_DTYPE_F32
@@ -148,7 +148,7 @@ static int make_config(const struct save *s, json_t **out) {
     return status;
 }
 
-/* Whether config.json of the folder says something else, or is not there. */
+/* Whether the folder has no config.json, or one with other content. */
 static int compare_config(struct save *s, const json_t *tree) {
     char *path;
     json_t *old = NULL;
@@ -169,7 +169,7 @@ static int stage_config(struct save *s) {
     return status;
 }
 
-/* ---------------------------------------------------------------- files that travel along */
+/* ---------------------------------------------------------------- tokenizer, code, generation config */
 
 static int stage_code(struct save *s, const char *folder) {
     json_t *files = json_object();
@@ -192,9 +192,9 @@ static int stage_companions(struct save *s) {
     return code ? stage_code(s, code) : LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- what was there before */
+/* ---------------------------------------------------------------- an older checkpoint in the folder */
 
-/* An old index that cannot be read is none: it names nothing that could be removed. */
+/* An old index that cannot be read is ignored; it lists no shards to remove. */
 static int read_old_index(struct save *s) {
     char *path;
     json_t *tree = NULL;
@@ -215,7 +215,7 @@ static bool writes_file(const struct save *s, const char *name) {
     return false;
 }
 
-/* One that is not there is fine. */
+/* A missing file is fine. */
 static int remove_file(const struct save *s, const char *name) {
     char *path;
     int status = LCKV_OK;
@@ -226,8 +226,8 @@ static int remove_file(const struct save *s, const char *name) {
     return status;
 }
 
-/* Whether renaming file by file would pass through a state that mixes old and new and yet could be loaded: then the old
- * checkpoint is made unloadable first. Otherwise it stays until the new one stands. */
+/* Whether renaming the files one by one could leave a loadable mixture of old and new files after a crash. If so, the
+ * old checkpoint is made unloadable first; otherwise it stays until the new one is complete. */
 static bool would_mix(const struct save *s) {
     const char *key;
     json_t *shard;
@@ -238,7 +238,7 @@ static bool would_mix(const struct save *s) {
     return s->config_changes;
 }
 
-/* model-00001-of-00002.safetensors: nothing else is removed, whatever an index says. */
+/* model-00001-of-00002.safetensors. Files with other names are never removed, even if an index lists them. */
 static bool is_shard_name(const char *name) {
     int shard, shards, length = 0;
     return sscanf(name, "model-%5d-of-%5d.safetensors%n", &shard, &shards, &length) == 2 && length && name[length] == 0;
@@ -254,9 +254,9 @@ static int remove_old_shards(const struct save *s) {
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- all of it */
+/* ---------------------------------------------------------------- saving */
 
-/* What makes the folder a checkpoint is staged last, since it is renamed last. */
+/* Files are renamed in the order of staging; the one that makes the folder a checkpoint comes last. */
 static int stage_all(struct save *s) {
     TRY(stage_config(s));
     TRY(stage_companions(s));
@@ -277,7 +277,7 @@ static int put_in_place(struct save *s) {
 
 int checkpoint_save(const model_config *config, params *p, const checkpoint_save_options *options, const char *folder) {
     struct save s = {.config = config, .params = p, .options = options, .folder = folder, .staged.folder = folder};
-    REQUIRE(options->shard_bytes >= 0, LCKV_ERROR_ARGUMENT, "expected a shard size from 0 bytes, found %lld",
+    REQUIRE(options->shard_bytes >= 0, LCKV_ERROR_ARGUMENT, "expected a shard size of at least 0 bytes, found %lld",
             (long long)options->shard_bytes);
     int status = folder_create(folder);
     if (status >= 0) status = divide(&s);

@@ -1,4 +1,4 @@
-/* The public functions on devices and models, see lckv.h: names become folders, strings become types. */
+/* The public functions for devices and models (lckv.h): resolves names to folders and strings to data types. */
 #include "base/file.h"
 #include "base/options.h"
 #include "hub/model_path.h"
@@ -32,9 +32,9 @@ int lckv_device_describe(lckv_device *d, lckv_device_info *out) {
 }
 
 int lckv_device_limit(lckv_device *d, int64_t bytes) {
-    REQUIRE(bytes >= 0, LCKV_ERROR_ARGUMENT, "a limit of memory should be 0 (none) or more bytes, found %lld",
+    REQUIRE(bytes >= 0, LCKV_ERROR_ARGUMENT, "expected a memory limit of 0 (no limit) or more bytes, found %lld",
             (long long)bytes);
-    REQUIRE(d->memory.limit, LCKV_ERROR_UNSUPPORTED, "the memory of %s cannot be limited", d->name);
+    REQUIRE(d->memory.limit, LCKV_ERROR_UNSUPPORTED, "device %s does not support a memory limit", d->name);
     return d->memory.limit(d, (size_t)bytes);
 }
 
@@ -69,19 +69,21 @@ void lckv_model_options_init(lckv_model_options *options, size_t struct_size) {
 static int find_base(const char *folder, char **out) {
     adapter_file f;
     TRY(adapter_file_open(folder, &f));
-    int status = f.config.base
-                     ? model_path_resolve(f.config.base, out)
-                     : fail(LCKV_ERROR_FILE, "'%s' does not name the checkpoint that it was trained on", folder);
+    int status =
+        f.config.base
+            ? model_path_resolve(f.config.base, out)
+            : fail(LCKV_ERROR_FILE,
+                   "'%s' does not name the checkpoint that it was trained on (base_model_name_or_path)", folder);
     adapter_file_close(&f);
     return status;
 }
 
-/* An adapter's folder becomes that of its checkpoint, and the adapter one that was asked for. */
-static int look_behind_adapter(char **folder, char **adapter_of) {
+/* If *folder is an adapter, replaces it by the folder of its checkpoint and sets *adapter_of. */
+static int resolve_adapter(char **folder, char **adapter_of) {
     char *base;
     if (!adapter_folder(*folder)) return LCKV_OK;
-    REQUIRE(!*adapter_of, LCKV_ERROR_ARGUMENT, "'%s' is an adapter; expected a checkpoint to add '%s' to", *folder,
-            *adapter_of);
+    REQUIRE(!*adapter_of, LCKV_ERROR_ARGUMENT, "'%s' is an adapter; expected a checkpoint to apply the adapter '%s' to",
+            *folder, *adapter_of);
     TRY(find_base(*folder, &base));
     *adapter_of = *folder;
     *folder = base;
@@ -97,7 +99,7 @@ int lckv_model_open(lckv_device *d, const char *name, const lckv_model_options *
     TRY(read_dtype(o.torch_dtype, &load.type));
     int status = model_path_resolve(name, &folder);
     if (status >= 0) status = resolve(o.adapter, &adapter_of);
-    if (status >= 0) status = look_behind_adapter(&folder, &adapter_of);
+    if (status >= 0) status = resolve_adapter(&folder, &adapter_of);
     load.adapter = adapter_of;
     if (status >= 0) status = checkpoint_load(d, folder, &load, out);
     free(adapter_of);
@@ -152,8 +154,8 @@ void lckv_convert_options_init(lckv_convert_options *options, size_t struct_size
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
-/* An adapter's own tokenizer files, where it has them: a chat template that it was tuned with is among them. */
-static const char *tokenizer_beside(const char *adapter_of) {
+/* The adapter's folder if it has tokenizer files, which include the chat template that it was trained with. */
+static const char *tokenizer_of_adapter(const char *adapter_of) {
     char *file;
     if (!adapter_of || path_join(adapter_of, "tokenizer.json", &file) < 0) return NULL;
     bool there = file_exists(file);
@@ -188,11 +190,11 @@ int lckv_convert(const lckv_convert_options *options) {
     int status = model_path_resolve(o->model_name_or_path, &source);
     if (status >= 0) status = resolve(o->tokenizer_name, &tokenizer);
     if (status >= 0) status = resolve(o->adapter, &adapter_of);
-    if (status >= 0) status = look_behind_adapter(&source, &adapter_of);
+    if (status >= 0) status = resolve_adapter(&source, &adapter_of);
     if (status >= 0) status = config_read(o->config_name ? o->config_name : source, o->config_overrides, &config);
     convert.source = source;
     convert.config = config;
-    convert.tokenizer = tokenizer ? tokenizer : tokenizer_beside(adapter_of);
+    convert.tokenizer = tokenizer ? tokenizer : tokenizer_of_adapter(adapter_of);
     convert.adapter = adapter_of;
     if (status >= 0) status = convert_between(o, &convert);
     config_free(config);

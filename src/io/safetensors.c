@@ -1,4 +1,4 @@
-/* Reading safetensors: see safetensors.h. Nothing in the header is believed before it is checked. */
+/* Reading safetensors files, see safetensors.h. Everything in the header is checked. */
 #include "io/safetensors.h"
 
 #include "base/content.h"
@@ -9,7 +9,7 @@
 
 #define METADATA "__metadata__"
 
-enum { LENGTH_BYTES = 8, MOST_HEADER_BYTES = 100000000 /* as the reference implementation has it */ };
+enum { LENGTH_BYTES = 8, MAX_HEADER_BYTES = 100000000 /* as in the reference implementation */ };
 
 static const struct {
     const char *name;
@@ -22,7 +22,7 @@ static const struct {
     {"BOOL", 1, DTYPE_COUNT}, {"F8_E4M3", 1, DTYPE_COUNT}, {"F8_E5M2", 1, DTYPE_COUNT},
 };
 
-/* ---------------------------------------------------------------- one tensor's line of the header */
+/* ---------------------------------------------------------------- one tensor */
 
 static int read_type(const safetensors_file *file, const json_t *info, safetensors_entry *e, size_t *element_bytes) {
     const char *name = json_string_value(json_object_get(info, "dtype"));
@@ -34,26 +34,26 @@ static int read_type(const safetensors_file *file, const json_t *info, safetenso
         *element_bytes = STORED_TYPES[i].bytes;
         return LCKV_OK;
     }
-    return fail(LCKV_ERROR_FORMAT, "%s: tensor %s is of the unknown dtype '%.40s'", file->path, e->name, name);
+    return fail(LCKV_ERROR_FORMAT, "%s: tensor %s: unknown dtype '%.40s'", file->path, e->name, name);
 }
 
-/* Also proves that elements times their size is a size_t. */
+/* Also ensures that the size in bytes does not overflow. */
 static int read_shape(const safetensors_file *file, const json_t *info, safetensors_entry *e, size_t element_bytes) {
     const json_t *shape = json_object_get(info, "shape");
     size_t dimensions = json_array_size(shape);
-    REQUIRE(json_is_array(shape) && dimensions <= SAFETENSORS_MOST_DIMENSIONS, LCKV_ERROR_FORMAT,
-            "%s: tensor %s should have a shape of at most %d dimensions", file->path, e->name,
-            SAFETENSORS_MOST_DIMENSIONS);
-    int64_t most = INT64_MAX / (int64_t)element_bytes;
+    REQUIRE(json_is_array(shape) && dimensions <= SAFETENSORS_MAX_DIMENSIONS, LCKV_ERROR_FORMAT,
+            "%s: tensor %s: expected a shape of at most %d dimensions", file->path, e->name,
+            SAFETENSORS_MAX_DIMENSIONS);
+    int64_t limit = INT64_MAX / (int64_t)element_bytes;
     e->elements = 1;
     e->dimensions = (int)dimensions;
     for (size_t i = 0; i < dimensions; i++) {
         const json_t *value = json_array_get(shape, i);
         int64_t size = json_integer_value(value);
         REQUIRE(json_is_integer(value) && size >= 0, LCKV_ERROR_FORMAT,
-                "%s: tensor %s: dimension %zu should be a whole number from 0", file->path, e->name, i);
-        REQUIRE(size == 0 || e->elements <= most / size, LCKV_ERROR_FORMAT,
-                "%s: tensor %s: the product of its shape is too large", file->path, e->name);
+                "%s: tensor %s: dimension %zu: expected an integer of at least 0", file->path, e->name, i);
+        REQUIRE(size == 0 || e->elements <= limit / size, LCKV_ERROR_FORMAT, "%s: tensor %s: the shape is too large",
+                file->path, e->name);
         e->shape[i] = size;
         e->elements *= size;
     }
@@ -64,12 +64,12 @@ static int read_offsets(const safetensors_file *file, const json_t *info, safete
     const json_t *offsets = json_object_get(info, "data_offsets");
     const json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
     REQUIRE(json_array_size(offsets) == 2 && json_is_integer(first) && json_is_integer(last), LCKV_ERROR_FORMAT,
-            "%s: tensor %s should have two data_offsets", file->path, e->name);
+            "%s: tensor %s: expected two data_offsets", file->path, e->name);
     int64_t begin = json_integer_value(first), end = json_integer_value(last);
-    int64_t room = (int64_t)(file->map.bytes - data_at);
-    REQUIRE(begin >= 0 && begin <= end && end <= room, LCKV_ERROR_FORMAT,
-            "%s: tensor %s should lie within the file's %lld bytes of data, found offsets %lld to %lld", file->path,
-            e->name, (long long)room, (long long)begin, (long long)end);
+    int64_t data_bytes = (int64_t)(file->map.bytes - data_at);
+    REQUIRE(begin >= 0 && begin <= end && end <= data_bytes, LCKV_ERROR_FORMAT,
+            "%s: tensor %s: expected offsets within the file's %lld bytes of data, found %lld to %lld", file->path,
+            e->name, (long long)data_bytes, (long long)begin, (long long)end);
     e->data = file->map.data + data_at + begin;
     e->bytes = (size_t)(end - begin);
     return LCKV_OK;
@@ -78,19 +78,19 @@ static int read_offsets(const safetensors_file *file, const json_t *info, safete
 static int read_entry(const safetensors_file *file, const char *name, const json_t *info, size_t data_at,
                       safetensors_entry *e) {
     *e = (safetensors_entry){.name = name};
-    REQUIRE(json_is_object(info), LCKV_ERROR_FORMAT, "%s: tensor %s should have dtype, shape and data_offsets",
+    REQUIRE(json_is_object(info), LCKV_ERROR_FORMAT, "%s: tensor %s: expected dtype, shape and data_offsets",
             file->path, name);
     size_t element_bytes;
     TRY(read_type(file, info, e, &element_bytes));
     TRY(read_shape(file, info, e, element_bytes));
     TRY(read_offsets(file, info, e, data_at));
     REQUIRE(e->bytes == (size_t)e->elements * element_bytes, LCKV_ERROR_FORMAT,
-            "%s: tensor %s: its shape takes %zu bytes, its data_offsets leave %zu", file->path, name,
+            "%s: tensor %s: the shape needs %zu bytes, the data_offsets have %zu", file->path, name,
             (size_t)e->elements * element_bytes, e->bytes);
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- all of them */
+/* ---------------------------------------------------------------- all tensors */
 
 static int by_offset(const void *left, const void *right) {
     const safetensors_entry *a = left, *b = right;
@@ -102,7 +102,7 @@ static int by_name(const void *left, const void *right) {
     return strcmp(((const safetensors_entry *)left)->name, ((const safetensors_entry *)right)->name);
 }
 
-/* The tensors fill what follows the header: no two overlap, nothing lies between or behind them. */
+/* The tensors cover everything after the header, without overlaps and gaps. */
 static int check_cover(safetensors_file *file, size_t data_at) {
     qsort(file->entries, (size_t)file->count, sizeof *file->entries, by_offset);
     const unsigned char *at = file->map.data + data_at, *end = file->map.data + file->map.bytes;
@@ -120,7 +120,7 @@ static int check_cover(safetensors_file *file, size_t data_at) {
 
 static int read_entries(safetensors_file *file, size_t data_at) {
     file->entries = calloc(json_object_size(file->header) + 1, sizeof *file->entries);
-    REQUIRE(file->entries, LCKV_ERROR_MEMORY, "%s: no memory for its %zu tensors", file->path,
+    REQUIRE(file->entries, LCKV_ERROR_MEMORY, "%s: no memory for a list of %zu tensors", file->path,
             json_object_size(file->header));
     const char *name;
     json_t *info;
@@ -135,15 +135,15 @@ static int read_entries(safetensors_file *file, size_t data_at) {
 
 static int read_length(const safetensors_file *file, int fd, size_t *out) {
     unsigned char stored[LENGTH_BYTES];
-    REQUIRE(file->map.bytes >= LENGTH_BYTES, LCKV_ERROR_FORMAT, "%s: %zu bytes are too few for a safetensors file",
+    REQUIRE(file->map.bytes >= LENGTH_BYTES, LCKV_ERROR_FORMAT, "%s: too short for a safetensors file: %zu bytes",
             file->path, file->map.bytes);
     TRY(file_read_open(fd, file->path, (char *)stored, sizeof stored));
     uint64_t length = 0;
     for (int i = LENGTH_BYTES - 1; i >= 0; i--) length = length << 8 | stored[i];
-    REQUIRE(length <= MOST_HEADER_BYTES, LCKV_ERROR_FORMAT, "%s: its header should have at most %d bytes, found %llu",
-            file->path, MOST_HEADER_BYTES, (unsigned long long)length);
+    REQUIRE(length <= MAX_HEADER_BYTES, LCKV_ERROR_FORMAT, "%s: expected a header of at most %d bytes, found %llu",
+            file->path, MAX_HEADER_BYTES, (unsigned long long)length);
     REQUIRE(length <= file->map.bytes - LENGTH_BYTES, LCKV_ERROR_FORMAT,
-            "%s: its header of %llu bytes is longer than the file of %zu", file->path, (unsigned long long)length,
+            "%s: the header of %llu bytes is longer than the file of %zu bytes", file->path, (unsigned long long)length,
             file->map.bytes);
     *out = (size_t)length;
     return LCKV_OK;
@@ -151,21 +151,21 @@ static int read_length(const safetensors_file *file, int fd, size_t *out) {
 
 static int parse_header(safetensors_file *file, int fd, char *text, size_t length) {
     TRY(file_read_open(fd, file->path, text, length));
-    REQUIRE(length >= 2 && text[0] == '{', LCKV_ERROR_FORMAT, "%s: its header should be a JSON object", file->path);
+    REQUIRE(length >= 2 && text[0] == '{', LCKV_ERROR_FORMAT, "%s: expected a JSON object as header", file->path);
     return json_parse(text, length, file->path, &file->header);
 }
 
-/* Read, not taken from the mapping: a file that is being truncated then gives an error here, not SIGBUS. */
+/* Reads the header instead of using the mapping: a file that is truncated meanwhile gives an error, not SIGBUS. */
 static int read_header(safetensors_file *file, int fd) {
     size_t length;
     TRY(read_length(file, fd, &length));
     char *text = malloc(length + 1);
-    REQUIRE(text, LCKV_ERROR_MEMORY, "%s: no memory for its header of %zu bytes", file->path, length);
+    REQUIRE(text, LCKV_ERROR_MEMORY, "%s: no memory for the header of %zu bytes", file->path, length);
     int status = parse_header(file, fd, text, length);
     free(text);
     TRY(status);
     const json_t *metadata = json_object_get(file->header, METADATA);
-    REQUIRE(!metadata || json_is_object(metadata), LCKV_ERROR_FORMAT, "%s: %s should be an object of strings",
+    REQUIRE(!metadata || json_is_object(metadata), LCKV_ERROR_FORMAT, "%s: %s: expected an object of strings",
             file->path, METADATA);
     return read_entries(file, LENGTH_BYTES + length);
 }

@@ -1,4 +1,4 @@
-/* Writing safetensors: see safetensors.h. The header is padded with spaces so that the data begins at a multiple of 8.
+/* Writing safetensors files, see safetensors.h. Spaces pad the header so that the data starts at a multiple of 8 bytes.
  */
 #include "io/safetensors.h"
 
@@ -20,29 +20,30 @@ static size_t item_bytes(const safetensors_item *item) {
     return bytes;
 }
 
-/* ---------------------------------------------------------------- the order */
+/* ---------------------------------------------------------------- order */
 
-struct place {
+struct ordered_item {
     const safetensors_item *item;
     int index;
 };
 
 static int by_size_and_name(const void *left, const void *right) {
-    const safetensors_item *a = ((const struct place *)left)->item, *b = ((const struct place *)right)->item;
+    const safetensors_item *a = ((const struct ordered_item *)left)->item,
+                           *b = ((const struct ordered_item *)right)->item;
     size_t a_bytes = dtype_bytes(a->type), b_bytes = dtype_bytes(b->type);
     if (a_bytes != b_bytes) return a_bytes > b_bytes ? -1 : 1;
     return strcmp(a->name, b->name);
 }
 
-static int make_order(const safetensors_item *items, int count, struct place **out) {
+static int make_order(const safetensors_item *items, int count, struct ordered_item **out) {
     *out = malloc((size_t)count * sizeof **out + 1);
     REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for the order of %d tensors", count);
-    for (int i = 0; i < count; i++) (*out)[i] = (struct place){&items[i], i};
+    for (int i = 0; i < count; i++) (*out)[i] = (struct ordered_item){&items[i], i};
     qsort(*out, (size_t)count, sizeof **out, by_size_and_name);
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- the header */
+/* ---------------------------------------------------------------- header */
 
 static json_t *describe(const safetensors_item *item, size_t begin) {
     json_t *shape = json_array();
@@ -55,7 +56,7 @@ static json_t *describe(const safetensors_item *item, size_t begin) {
     return NULL;
 }
 
-static json_t *header_tree(const struct place *order, int count) {
+static json_t *header_tree(const struct ordered_item *order, int count) {
     json_t *tree = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     size_t at = 0;
     int failed = tree ? 0 : -1;
@@ -68,7 +69,7 @@ static json_t *header_tree(const struct place *order, int count) {
     return NULL;
 }
 
-static int write_header(new_file *file, const struct place *order, int count) {
+static int write_header(new_file *file, const struct ordered_item *order, int count) {
     json_t *tree = header_tree(order, count);
     char *text = tree ? json_dumps(tree, JSON_COMPACT) : NULL;
     json_decref(tree);
@@ -84,16 +85,17 @@ static int write_header(new_file *file, const struct place *order, int count) {
     return status;
 }
 
-/* ---------------------------------------------------------------- the values */
+/* ---------------------------------------------------------------- values */
 
-static int write_values(new_file *file, const struct place *order, int count, safetensors_values values, void *user) {
-    size_t most = 1;
+static int write_values(new_file *file, const struct ordered_item *order, int count, safetensors_values values,
+                        void *user) {
+    size_t largest = 1;
     for (int i = 0; i < count; i++) {
         size_t bytes = item_bytes(order[i].item);
-        if (bytes > most) most = bytes;
+        if (bytes > largest) largest = bytes;
     }
-    void *buffer = malloc(most);
-    REQUIRE(buffer, LCKV_ERROR_MEMORY, "no memory for a tensor of %zu bytes", most);
+    void *buffer = malloc(largest);
+    REQUIRE(buffer, LCKV_ERROR_MEMORY, "no memory for a tensor of %zu bytes", largest);
     int status = LCKV_OK;
     for (int i = 0; i < count && status >= 0; i++) {
         status = values(user, order[i].index, buffer);
@@ -104,7 +106,7 @@ static int write_values(new_file *file, const struct place *order, int count, sa
 }
 
 int safetensors_write(new_file *file, const safetensors_item *items, int count, safetensors_values values, void *user) {
-    struct place *order;
+    struct ordered_item *order;
     TRY(make_order(items, count, &order));
     int status = write_header(file, order, count);
     if (status >= 0) status = write_values(file, order, count, values, user);

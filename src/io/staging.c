@@ -1,4 +1,4 @@
-/* Writing several files as one: see staging.h. */
+/* Writing several files together, see staging.h. */
 #include "io/staging.h"
 
 #include <errno.h>
@@ -34,7 +34,7 @@ int staging_json(staging *s, const char *name, json_t *value, size_t flags) {
     json_decref(value);
     REQUIRE(text, LCKV_ERROR_MEMORY, "no memory to write %s", name);
     size_t length = strlen(text);
-    text[length] = '\n'; /* in place of the NUL: the bytes are counted */
+    text[length] = '\n'; /* replaces the NUL; only `length + 1` bytes are written */
     int status = staging_add(s, name, text, length + 1);
     free(text);
     return status;

@@ -1,6 +1,6 @@
-/* Files of one folder that appear together: all are written beside their targets first, then renamed one by one.
+/* Writes several files of one folder together: all are written under temporary names first, then renamed one by one.
  *
- * What can go wrong with a disk (full, quota, limits) goes wrong while nothing has been renamed. */
+ * Errors of the disk (full, quota, limits) therefore happen before the first rename. */
 #ifndef IO_STAGING_H
 #define IO_STAGING_H
 
@@ -13,21 +13,22 @@ typedef struct staging {
     int count, capacity;
 } staging;
 
-/* A new file of the folder to write into; it stays the staging's. */
+/* Creates a file of the folder for writing; the staging owns it. */
 int staging_begin(staging *s, const char *name, new_file **out);
 int staging_add(staging *s, const char *name, const void *bytes, size_t count);
-/* Indented by two; `flags` are jansson's. `value` (NULL: there was no memory for it) is the function's. */
+/* Adds JSON, indented by two; `flags` are jansson's. Takes ownership of `value`; NULL: there was no memory for it. */
 int staging_json(staging *s, const char *name, json_t *value, size_t flags);
-/* The file of that name from another folder; nothing where it has none, or is this folder. */
+/* Copies the file from another folder, if it exists there and that is not this folder. */
 int staging_copy(staging *s, const char *from_folder, const char *name);
-/* The files of a tokenizer and its chat template, those that there are; or this text as the template. */
+/* Copies the files of a tokenizer, and its chat template unless `chat_template` (NULL: none) has the template's text.
+ */
 int staging_tokenizer(staging *s, const char *from_folder, const char *chat_template);
 
-/* Everything is on disk, under its temporary name. */
+/* Syncs all files, which still have temporary names. */
 int staging_sync(staging *s);
-/* Renames all, in the order of their beginning. After a failure those before it are in place. */
+/* Renames all files, in the order in which they were added. After a failure the earlier ones are renamed. */
 int staging_commit(staging *s);
-/* Removes what was not committed. Harmless after a commit. */
+/* Removes files that were not committed. Does nothing after a commit. */
 void staging_abandon(staging *s);
 
 #endif

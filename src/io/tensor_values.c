@@ -1,10 +1,10 @@
-/* Values out of a file, see tensor_values.h. */
+/* Converting tensors of a file, see tensor_values.h. */
 #include "io/tensor_values.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* What lies in the file is aligned to nothing. */
+/* Data in the file is not aligned. */
 int tensor_values(device *d, const safetensors_entry *e, dtype type, void *out) {
     if (e->type == type) {
         memcpy(out, e->data, e->bytes);
