@@ -104,9 +104,9 @@ static void bad_rows_are_named(void **state) {
         {"\"text\"", "bad.jsonl:2: expected an object"},
         {"[1, 2]", "bad.jsonl:2: expected an object"},
         {"{\"content\": \"a\"}", "bad.jsonl:2: the row has neither 'text' nor 'input_ids'"},
-        {"{\"text\": 5}", "bad.jsonl:2: 'text' should be a string"},
-        {"{\"text\": null}", "bad.jsonl:2: 'text' should be a string"},
-        {"{\"input_ids\": \"1\"}", "bad.jsonl:2: 'input_ids' should be an array"},
+        {"{\"text\": 5}", "bad.jsonl:2: 'text': expected a string"},
+        {"{\"text\": null}", "bad.jsonl:2: 'text': expected a string"},
+        {"{\"input_ids\": \"1\"}", "bad.jsonl:2: 'input_ids': expected an array"},
         {"{\"input_ids\": [1, -1]}", "bad.jsonl:2: entry 1 of 'input_ids'"},
         {"{\"input_ids\": [1.5]}", "bad.jsonl:2: entry 0 of 'input_ids'"},
         {"{\"input_ids\": [4294967296]}", "bad.jsonl:2: entry 0 of 'input_ids'"},
@@ -302,11 +302,11 @@ static void bad_corpora_are_named(void **state) {
     token_store s;
     FAILS(read_file(*state, room_file(*state, "v.jsonl", "{\"input_ids\": [1, 99]}\n{\"input_ids\": [100]}"), NULL,
                     false, &s),
-          LCKV_ERROR_FORMAT, "v.jsonl:2: entry 0 of 'input_ids' is 100, and the vocabulary has 100 tokens");
+          LCKV_ERROR_FORMAT, "v.jsonl:2: entry 0 of 'input_ids' is 100, but the vocabulary has 100 tokens");
     FAILS(read_file(*state, room_file(*state, "empty.txt", ""), NULL, false, &s), LCKV_ERROR_FORMAT,
-          "empty.txt': nothing to read");
+          "empty.txt': expected text or token ids, found none");
     FAILS(read_file(*state, room_file(*state, "t.txt", "text\n"), NULL, false, &s), LCKV_ERROR_ARGUMENT,
-          "t.txt:1 is text");
+          "t.txt:1: the document is text");
     assert_null(s.ids.data);
 }
 
@@ -351,7 +351,7 @@ static void eos_must_have_a_name(void **state) {
     token_store s;
     const char *text = room_file(r, "a.txt", "a\n");
     OK(file_copy(SOURCE_DIR "/data/tokenizer/tokenizer.json", room_path(r, "tokenizer.json")));
-    FAILS(read_file(r, text, r->folder, true, &s), LCKV_ERROR_ARGUMENT, "names no EOS token");
+    FAILS(read_file(r, text, r->folder, true, &s), LCKV_ERROR_ARGUMENT, "has no EOS token");
     OK(read_file(r, text, r->folder, false, &s));
     token_store_close(&s);
 }

@@ -145,7 +145,8 @@ static void damaged_and_foreign_entries_are_refused(void **state) {
     assert_true(k.documents == 2 && k.tokens == 4);
     o.user = &k.calls;
     o.vocab_size = 70;
-    FAILS(corpus_open(&o, &t, &s, NULL), LCKV_ERROR_FORMAT, "there is an id 70, and the vocabulary has 70 tokens");
+    FAILS(corpus_open(&o, &t, &s, NULL), LCKV_ERROR_FORMAT,
+          "token id 70 is out of range, the vocabulary has 70 tokens");
     o.vocab_size = 71;
 
     char *bytes;

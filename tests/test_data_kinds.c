@@ -94,10 +94,11 @@ static void compressed_files_are_unpacked(void **state) {
 static void files_that_are_not_what_their_ending_says_are_named(void **state) {
     for (size_t i = 0; i < sizeof PACKED / sizeof *PACKED; i++)
         expect_failure(room_file(*state, PACKED[i][0], "one\ntwo\n"), &USUAL, LCKV_ERROR_FORMAT,
-                       "is not compressed as its ending says");
-    expect_failure(room_file(*state, "a.arrow", "ARROW1"), &USUAL, LCKV_ERROR_UNSUPPORTED, ".arrow files are not");
-    expect_failure(room_file(*state, "a.parquet.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED, "unpack this one");
-    expect_failure(room_file(*state, "a.tar.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED, ".tar files are not");
+                       "does not match the file name extension");
+    expect_failure(room_file(*state, "a.arrow", "ARROW1"), &USUAL, LCKV_ERROR_UNSUPPORTED,
+                   "does not read .arrow files");
+    expect_failure(room_file(*state, "a.parquet.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED, "expected an uncompressed Parquet file");
+    expect_failure(room_file(*state, "a.tar.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED, "does not read .tar files");
 }
 
 /* Lines longer than the window, and a file that is larger. */
@@ -147,10 +148,10 @@ static void bad_arrays_are_named(void **state) {
         {"[{\"text\":\"a\"}\n{\"text\":\"b\"}]", "bad.json:2: expected ',' or ']'"},
         {"[\n{\"text\":\"a\"},]", "bad.json:2: expected an object"},
         {"[1]", "bad.json:1: expected an object"},
-        {"[{\"text\":\n\"a", "bad.json:1: the file ends inside this row"},
-        {"[{\"text\":\"a\"}]\n[", "bad.json:2: expected nothing behind the array"},
+        {"[{\"text\":\n\"a", "bad.json:1: the file ends within this row"},
+        {"[{\"text\":\"a\"}]\n[", "bad.json:2: expected nothing after the array"},
         {"[\n\n{\"text\":}]", "bad.json:3"},
-        {"[{\"text\":5}]", "bad.json:1: 'text' should be a string"},
+        {"[{\"text\":5}]", "bad.json:1: 'text': expected a string"},
     };
     const document_options named = {.text_column = "body"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -175,16 +176,16 @@ static void bad_csv_is_named(void **state) {
     const struct {
         const char *text, *message;
     } cases[] = {
-        {"text\n\"a\nb", "bad.csv:3: field 1: the file ends inside quotes"},
-        {"text,x\na\"b,1\n", "bad.csv:2: field 1: a quote inside a field"},
-        {"text,x\n1,\"a\"b\n", "bad.csv:2: field 2: expected a comma or a break"},
-        {"text,x\n1,2\n\n1,2,3\n", "bad.csv:4: 3 fields, and the header has 2"},
-        {"text,x\n\"a\nb\",1\nc\n", "bad.csv:4: 1 fields"},
+        {"text\n\"a\nb", "bad.csv:3: field 1: the file ends within quotes"},
+        {"text,x\na\"b,1\n", "bad.csv:2: field 1: unexpected quote in a field"},
+        {"text,x\n1,\"a\"b\n", "bad.csv:2: field 2: expected a comma or a line break"},
+        {"text,x\n1,2\n\n1,2,3\n", "bad.csv:4: expected 2 fields, as in the header, found 3"},
+        {"text,x\n\"a\nb\",1\nc\n", "bad.csv:4: expected 2 fields, as in the header, found 1"},
     };
     const document_options named = {.text_column = "note"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_failure(room_file(*state, "bad.csv", cases[i].text), &USUAL, LCKV_ERROR_FORMAT, cases[i].message);
-    expect_failure(room_file(*state, "bad.csv", "text\na\n"), &named, LCKV_ERROR_FORMAT, "there is no column 'note'");
+    expect_failure(room_file(*state, "bad.csv", "text\na\n"), &named, LCKV_ERROR_FORMAT, "column 'note' not found");
 }
 
 /* ---------------------------------------------------------------- ids */
@@ -195,8 +196,9 @@ static void ids_are_read_as_they_lie(void **state) {
     expect_documents(room_write(r, "a.bin", "\1\0\2\1\xff\xff", 6), &USUAL, "(1,258,65535)");
     expect_documents(room_write(r, "w.bin", "\1\0\0\0\0\0\1\0", 8), &wide, "(1,65536)");
     expect_documents(room_write(r, "none.bin", "", 0), &USUAL, "");
-    expect_failure(room_write(r, "odd.bin", "\1\0\2", 3), &USUAL, LCKV_ERROR_FORMAT, "ends inside an id of 2 bytes");
-    expect_failure(room_write(r, "large.bin", "\1\0\0\0\0\0\0\x80", 8), &wide, LCKV_ERROR_FORMAT, "id 1 is not 0 to");
+    expect_failure(room_write(r, "odd.bin", "\1\0\2", 3), &USUAL, LCKV_ERROR_FORMAT, "ends within an id of 2 bytes");
+    expect_failure(room_write(r, "large.bin", "\1\0\0\0\0\0\0\x80", 8), &wide, LCKV_ERROR_FORMAT,
+                   "id 1 is not from 0 to");
 }
 
 static const char *write_npy(room *r, const char *dictionary, const void *data, size_t bytes) {
@@ -218,18 +220,18 @@ static void numpy_arrays_hold_ids(void **state) {
     const struct {
         const char *dictionary, *message;
     } cases[] = {
-        {NPY("<f4", "False", "(2,)"), "expected whole numbers of 16, 32 or 64 bits"},
+        {NPY("<f4", "False", "(2,)"), "expected integers of 16, 32 or 64 bits"},
         {NPY(">i8", "False", "(1,)"), "little-endian"},
         {NPY("<i8", "True", "(1,)"), "'fortran_order': False"},
-        {NPY("<i8", "False", "(2,)"), "ends 1 ids before its header says"},
-        {NPY("<u4", "False", "(1,)"), "has more behind its last id"},
-        {NPY("<u4", "False", "(99999999999, 99999999999)"), "a shape that can be"},
+        {NPY("<i8", "False", "(2,)"), "is too short: 1 ids of its header are missing"},
+        {NPY("<u4", "False", "(1,)"), "has data after its last id"},
+        {NPY("<u4", "False", "(99999999999, 99999999999)"), "a shape below 2^63"},
         {NPY("<u4", "False", "x"), "a shape"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_failure(write_npy(*state, cases[i].dictionary, &one, 8), &USUAL, LCKV_ERROR_FORMAT, cases[i].message);
     expect_failure(write_npy(*state, NPY("<i8", "False", "(1,)"), &negative, 8), &USUAL, LCKV_ERROR_FORMAT,
-                   "id 0 is not 0 to");
+                   "id 0 is not from 0 to");
     expect_failure(room_file(*state, "b.npy", "\x93NUMPX\1"), &USUAL, LCKV_ERROR_FORMAT, "NUMPY");
 }
 

@@ -114,8 +114,8 @@ static void columns_are_documents(void **state) {
     expect(put(*state, "text.parquet", TEXT), &USUAL, "[one\n][][zwei \u00e9]");
     expect(put(*state, "ids.parquet", IDS), &USUAL, "(1,2)()(3)");
     expect_failure(room_path(*state, "text.parquet"), &other, "has no column 'absent', found: text, n");
-    expect_failure(room_path(*state, "text.parquet"), &named, "'n' should be text or a list of whole numbers, found");
-    expect_failure(put(*state, "rows.parquet", ROWS), &USUAL, "text_column names another one of its columns: messages");
+    expect_failure(room_path(*state, "text.parquet"), &named, "'n': expected text or a list of integers, found");
+    expect_failure(put(*state, "rows.parquet", ROWS), &USUAL, "set text_column to one of its columns: messages");
     expect_failure(put(*state, "gap.parquet", GAP), &USUAL, "gap.parquet:2: 'text' is null");
 }
 

@@ -46,7 +46,7 @@ static void names_of_nothing_are_refused(void **state) {
     source_list list = {0};
     FILES(r, "empty/README.md");
     const char *folder = room_path(r, "empty"), *pattern = room_path(r, "*.csv");
-    FAILS(sources_add(&folder, 1, &list), LCKV_ERROR_FILE, "empty' has no data in it");
+    FAILS(sources_add(&folder, 1, &list), LCKV_ERROR_FILE, "empty' contains no data");
     FAILS(sources_add(&pattern, 1, &list), LCKV_ERROR_FILE, "no file matches");
     source_list_free(&list);
 }
@@ -120,14 +120,14 @@ static void names_of_the_hub_that_are_not_here_are_told_how_to_be_had(void **sta
     assert_int_equal(setenv("HF_HUB_CACHE", "/absent/cache", 1), 0);
     static const char *const names[][2] = {
         {"wikitext",
-         "the Hugging Face cache (/absent/cache) does not have it; fetch it with: lckv fetch "
+         "not in the Hugging Face cache (/absent/cache); fetch it with: lckv fetch "
          "Salesforce/wikitext --repo_type dataset --include README.md '*wikitext-2*', then use dataset_name "
          "Salesforce/wikitext"},
         {"openwebtext", "lckv fetch Skylion007/openwebtext --repo_type dataset"},
         {"Salesforce/wikitext",
          "lckv fetch Salesforce/wikitext --repo_type dataset --include README.md '*wikitext-2*'"},
         {"org/name-2.0", "lckv fetch org/name-2.0 --repo_type dataset"},
-        {"mine", "on the hub it has a name like ORG/mine"},
+        {"mine", "names on the hub have the form ORG/mine"},
         {"./mine", "data set './mine' not found"},
         {"my data", "data set 'my data' not found"},
         {"", "data set '' not found"},
@@ -135,10 +135,10 @@ static void names_of_the_hub_that_are_not_here_are_told_how_to_be_had(void **sta
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         FAILS(sources_of_dataset(names[i][0], "wikitext-2", &train, &validation), LCKV_ERROR_FILE, names[i][1]);
     static const char *const files[][2] = {
-        {"wikitext", "cannot open 'wikitext': there is no such file or folder. A data set of the hub is given by "
-                     "dataset_name: first lckv fetch Salesforce/wikitext --repo_type dataset"},
-        {"org/name", "first lckv fetch org/name --repo_type dataset, then dataset_name org/name"},
-        {"mine", "first lckv fetch ORG/NAME --repo_type dataset"},
+        {"wikitext", "cannot open 'wikitext': no such file or folder; for a data set of the hub, run lckv fetch "
+                     "Salesforce/wikitext --repo_type dataset"},
+        {"org/name", "run lckv fetch org/name --repo_type dataset and set dataset_name org/name"},
+        {"mine", "run lckv fetch ORG/NAME --repo_type dataset"},
         {"absent.txt", "cannot open 'absent.txt': No such file or directory"},
         {"data/absent.jsonl", "cannot open 'data/absent.jsonl': No such file or directory"},
     };

@@ -200,11 +200,9 @@ static void configs_that_ask_for_more_are_refused(void **state) {
     write_config(*state, ",\"r\":0");
     FAILS(open_small(*state), LCKV_ERROR_FORMAT, "r");
     write_config(*state, ",\"target_modules\":[\"q_proj\"]");
-    FAILS(open_small(*state), LCKV_ERROR_FORMAT,
-          "has tensors for model.layers.0.self_attn.k_proj, which ");
+    FAILS(open_small(*state), LCKV_ERROR_FORMAT, "has tensors for model.layers.0.self_attn.k_proj, which ");
     write_config(*state, ",\"target_modules\":[\"q_proj\",\"self_attn.k_proj\"],\"layers_to_transform\":[0,1]");
-    FAILS(open_small(*state), LCKV_ERROR_FORMAT,
-          "has tensors for model.layers.2.self_attn.q_proj, which ");
+    FAILS(open_small(*state), LCKV_ERROR_FORMAT, "has tensors for model.layers.2.self_attn.q_proj, which ");
     write_config(*state, ",\"exclude_modules\":\".*k_proj\"");
     FAILS(open_small(*state), LCKV_ERROR_FORMAT, "has tensors for model.layers.0.self_attn.k_proj");
     write_config(*state, ",\"alpha_pattern\":{\"q_proj\":\"8\"}");

@@ -170,7 +170,7 @@ static void a_role_that_a_template_refuses_is_named(void **state) {
                                          "{{ raise_exception('Unknown role!') }}{% endif %}{% endfor %}");
     OK(lckv_chat_template_open(in(*state, "model"), in(*state, "strict.jinja"), &r.chat_template));
     FAILS(read_rows(&r, *state, "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"the\"}]}\n", 64),
-          LCKV_ERROR_ARGUMENT, "the row has the role 'gpt', which goes to the template as it is");
+          LCKV_ERROR_ARGUMENT, "the row has the role 'gpt', which lckv passes to the template unchanged");
     end(&r);
 }
 
@@ -264,7 +264,7 @@ static void long_rows_are_cut_or_left_out(void **state) {
     OK(read_rows(&r, *state, rows, 5));
     assert_int_equal(r.rows.count, 1);
     assert_int_equal(r.rows.dropped, 2);
-    FAILS(read_rows(&r, *state, rows, 2), LCKV_ERROR_FORMAT, "no row to learn from, all are too long");
+    FAILS(read_rows(&r, *state, rows, 2), LCKV_ERROR_FORMAT, "no row to train on, because all are too long");
     end(&r);
 }
 
@@ -273,14 +273,14 @@ static void what_is_no_row_is_refused(void **state) {
         {"{\"question\":\"the\"}\n",
          "rows.jsonl:1: expected messages, conversations, prompt and completion, 'text', or instruction"},
         {"{\"text\":\"the\"}\n{\"text\":7}\n", "rows.jsonl:2: expected"},
-        {"{\"prompt\":\"the\",\"completion\":[]}\n", "rows.jsonl:1: prompt and completion should both be"},
-        {"{\"prompt\":\"the\"}\n", "a prompt needs a completion"},
-        {"{\"input_ids\":[1,2]}\n", "rows of token ids (input_ids) are not read"},
+        {"{\"prompt\":\"the\",\"completion\":[]}\n", "rows.jsonl:1: prompt and completion: expected two texts"},
+        {"{\"prompt\":\"the\"}\n", "prompt: expected a completion"},
+        {"{\"input_ids\":[1,2]}\n", "does not read rows of token ids (input_ids)"},
         {"{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n", "preference training"},
-        {"{\"messages\":\"the\",\"images\":[]}\n", "images are not read"},
-        {"{\"messages\":\"the\"}\n", "messages should be a list"},
-        {"{\"conversations\":[{\"role\":\"user\",\"content\":\"a\"}]}\n", "is called messages"},
-        {"{\"conversations\":[]}\n", "conversations should be a list of messages with 'from'"},
+        {"{\"messages\":\"the\",\"images\":[]}\n", "does not read images"},
+        {"{\"messages\":\"the\"}\n", "messages: expected a list"},
+        {"{\"conversations\":[{\"role\":\"user\",\"content\":\"a\"}]}\n", "belong under the key messages"},
+        {"{\"conversations\":[]}\n", "conversations: expected a list of messages with 'from'"},
         {"[1]\n", "expected an object"},
     };
     reading r;
@@ -289,12 +289,12 @@ static void what_is_no_row_is_refused(void **state) {
         FAILS(read_rows(&r, *state, rows[i][0], 64), LCKV_ERROR_FORMAT, rows[i][1]);
     FAILS(read_rows(&r, *state, "{\"messages\":[]}\n", 64), LCKV_ERROR_ARGUMENT, "has no chat template");
     r.how.assistant_only_loss = true;
-    FAILS(read_rows(&r, *state, "{\"text\":\"the\"}\n", 64), LCKV_ERROR_ARGUMENT, "assistant_only_loss is for conv");
+    FAILS(read_rows(&r, *state, "{\"text\":\"the\"}\n", 64), LCKV_ERROR_ARGUMENT, "assistant_only_loss needs conv");
     end(&r);
     begin(&r, *state, true);
     r.how.assistant_only_loss = true;
     FAILS(read_rows(&r, *state, "{\"messages\":[{\"role\":\"user\",\"content\":\"the\"}]}\n", 64), LCKV_ERROR_FORMAT,
-          "finds no answer in the row");
+          "the template marks no answer in the row");
     end(&r);
 }
 
@@ -465,7 +465,7 @@ static void rows_do_not_go_with_blocks(void **state) {
     how.dataset_text_field = "";
     FAILS(go(&o, NULL), LCKV_ERROR_ARGUMENT, "expected dataset_text_field");
     how.dataset_text_field = "text";
-    FAILS(go(&o, NULL), LCKV_ERROR_ARGUMENT, "has no chat template: chat_template names a file with one");
+    FAILS(go(&o, NULL), LCKV_ERROR_ARGUMENT, "has no chat template; set chat_template to a file with one");
 }
 
 #define MODEL_TEST(f) cmocka_unit_test_setup_teardown(f, model_folder_open, folder_close)

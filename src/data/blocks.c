@@ -1,4 +1,4 @@
-/* Blocks out of documents, see blocks.h. */
+/* Cutting documents into blocks, see blocks.h. */
 #include "data/blocks.h"
 
 #include <stdlib.h>
@@ -10,7 +10,8 @@ void blocks_free(blocks *b) {
 
 /* ---------------------------------------------------------------- reading */
 
-/* The last group that begins at block i or before it: those before it at the same block have none. */
+/* The group of block i: the last one that starts at block i or before. (Groups without blocks start where the next one
+ * does.) */
 static const block_group *group_of(const blocks *b, int64_t i) {
     int64_t low = 0, high = b->group_count - 1;
     while (low < high) {
@@ -23,13 +24,13 @@ static const block_group *group_of(const blocks *b, int64_t i) {
     return &b->groups[low];
 }
 
-/* The store's id that block i begins with. */
+/* Index in the store of the first id of block i. */
 static int64_t first_id(const blocks *b, int64_t i) {
     const block_group *g = b->groups ? group_of(b, i) : &(block_group){0};
     return b->begin + g->id + (i - g->block) * b->examples.block_size;
 }
 
-/* The first document that ends behind id `at`, which lies in one. */
+/* The document that contains the id at index `at`. */
 static int64_t document_at(const blocks *b, int64_t at) {
     int64_t low = 0, high = b->documents - 1;
     while (low < high) {
@@ -42,7 +43,7 @@ static int64_t document_at(const blocks *b, int64_t at) {
     return low;
 }
 
-/* What of document `document`, which the block meets, lies in ids at .. end - 1. Empty documents have no length. */
+/* Number of ids of this document within at .. end - 1, where a block continues at `at`; 0 for an empty document. */
 static int64_t part_length(const blocks *b, int64_t document, int64_t at, int64_t end) {
     int64_t to = document + 1 < b->documents && b->ends[document] < end ? b->ends[document] : end;
     return to - at;
@@ -59,7 +60,7 @@ static int32_t count_parts(const blocks *b, int64_t at) {
     return count;
 }
 
-/* Cuts the one sequence that stands in `e` where documents end. */
+/* Splits the single sequence in `e` at the ends of documents. */
 static void cut_documents(const blocks *b, int64_t at, example *e) {
     int64_t begin = at, end = at + e->tokens;
     e->sequences = 0;
@@ -93,7 +94,7 @@ static examples examples_of(int32_t block_size, int64_t count) {
 
 /* ---------------------------------------------------------------- cutting */
 
-/* The groups of BLOCKS_DOCUMENTS_A_GROUP documents, and how many blocks they make together. */
+/* Sets the groups of BLOCKS_DOCUMENTS_A_GROUP documents and the total number of blocks. */
 static int cut_groups(const token_store *s, int64_t first, blocks *b) {
     int64_t begin = token_store_begin(s, first), each = BLOCKS_DOCUMENTS_A_GROUP;
     b->group_count = (b->documents + each - 1) / each;
@@ -111,7 +112,7 @@ static int cut_groups(const token_store *s, int64_t first, blocks *b) {
 int blocks_cut(const token_store *store, int64_t first, int64_t documents, const block_rules *rules, blocks *out) {
     int64_t begin = token_store_begin(store, first), end = token_store_begin(store, first + documents);
     *out = (blocks){0};
-    REQUIRE(rules->block_size >= 2, LCKV_ERROR_ARGUMENT, "block_size should be at least 2, found %d",
+    REQUIRE(rules->block_size >= 2, LCKV_ERROR_ARGUMENT, "expected block_size of at least 2, found %d",
             rules->block_size);
     *out = (blocks){.examples = examples_of(rules->block_size, 0),
                     .ids = store->ids,

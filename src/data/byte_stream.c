@@ -1,4 +1,4 @@
-/* Bytes of plain and compressed files through libarchive, see byte_stream.h. */
+/* Reading plain and compressed files with libarchive, see byte_stream.h. */
 #include "data/byte_stream.h"
 
 #include "base/file.h"
@@ -18,11 +18,11 @@ struct byte_stream {
     struct archive *archive;
     int fd;
     char *window;
-    size_t begin, end, capacity; /* of the window: what was not gone past */
+    size_t begin, end, capacity; /* the unread bytes in the window, and its size */
     bool at_end;
 };
 
-/* ---------------------------------------------------------------- compression, by name */
+/* ---------------------------------------------------------------- compression by file name */
 
 typedef struct compression {
     const char *ending;
@@ -80,8 +80,8 @@ static int open_archive(byte_stream *s, const compression *c) {
     TRY(file_open(s->path, &s->fd, &bytes));
     if (archive_read_open_fd(a, s->fd, READ_BYTES) != ARCHIVE_OK) return archive_failed(s, LCKV_ERROR_FORMAT);
     int status = archive_read_next_header(a, &entry);
-    REQUIRE(!c || archive_filter_code(a, 0) == c->code, LCKV_ERROR_FORMAT, "'%s' is not compressed as its ending says",
-            s->path);
+    REQUIRE(!c || archive_filter_code(a, 0) == c->code, LCKV_ERROR_FORMAT,
+            "'%s': the content does not match the file name extension", s->path);
     s->at_end = status == ARCHIVE_EOF;
     return status == ARCHIVE_OK || s->at_end ? LCKV_OK : archive_failed(s, LCKV_ERROR_FORMAT);
 }
@@ -109,7 +109,7 @@ void byte_stream_close(byte_stream *s) {
 
 /* ---------------------------------------------------------------- reading */
 
-/* Moves what is left to the window's beginning and makes room behind it. */
+/* Moves the unread bytes to the start of the window and makes room after them. */
 static int make_room(byte_stream *s, size_t wanted) {
     size_t left = s->end - s->begin, capacity = s->capacity ? s->capacity : READ_BYTES;
     if (left && s->begin) memmove(s->window, s->window + s->begin, left);
@@ -119,7 +119,7 @@ static int make_room(byte_stream *s, size_t wanted) {
     while (capacity < wanted || capacity - left < READ_BYTES / 2) capacity *= 2;
     if (capacity == s->capacity) return LCKV_OK;
     char *window = realloc(s->window, capacity);
-    REQUIRE(window, LCKV_ERROR_MEMORY, "'%s': no memory for a piece of %zu bytes", s->path, capacity);
+    REQUIRE(window, LCKV_ERROR_MEMORY, "'%s': no memory to read %zu bytes at once", s->path, capacity);
     s->window = window;
     s->capacity = capacity;
     return LCKV_OK;
@@ -146,14 +146,14 @@ void byte_stream_skip(byte_stream *s, size_t count) {
     s->begin += count;
 }
 
-/* Where the first of the bytes that end a line stands from `at` on, `count` where none does. Pieces, so that a search
- * for one byte does not go far beyond the other. */
+/* Index of the first line break from `at` on; `count` if there is none. Searches in small steps, so that the search for
+ * one of the two characters does not run far past the other. */
 static size_t find_break(const char *bytes, size_t at, size_t count, bool carriage_returns) {
-    enum { PIECE = 1 << 10 };
+    enum { STEP = 1 << 10 };
     size_t begin = at;
     const char *found = NULL;
-    for (; !found && at < count; at += PIECE) {
-        size_t now = count - at < PIECE ? count - at : PIECE;
+    for (; !found && at < count; at += STEP) {
+        size_t now = count - at < STEP ? count - at : STEP;
         const char *carriage = carriage_returns ? memchr(bytes + at, '\r', now) : NULL;
         found = memchr(bytes + at, '\n', carriage ? (size_t)(carriage - bytes) - at : now);
         if (!found) found = carriage;
@@ -163,7 +163,7 @@ static size_t find_break(const char *bytes, size_t at, size_t count, bool carria
     return end;
 }
 
-/* Looks for the break of a line in bytes that were not searched before. *end: behind it. */
+/* Finds the end of the next line. *length excludes the line break, *end includes it. */
 static int line_end(byte_stream *s, bool carriage_returns, const char **bytes, size_t *end, size_t *length) {
     size_t count, searched = 0;
     for (size_t wanted = LINE_BEGINS_WITH;; wanted = count * 2) {

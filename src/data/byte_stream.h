@@ -1,7 +1,7 @@
-/* The bytes of a file from its beginning to its end, unpacked where its name says that it is compressed: .gz, .bz2,
- * .xz, .zst. Reads through a window, so that a file may be larger than memory.
+/* Sequential reading of a file, which is decompressed if its name ends in .gz, .bz2, .xz or .zst. Uses a window, so
+ * that files may be larger than memory.
  *
- * Leaves out: what the bytes mean (documents.h). Archives of several files (.tar, .zip) are not looked into. */
+ * Leaves out: the meaning of the bytes (documents.h), and archives of several files (.tar, .zip). */
 #ifndef DATA_BYTE_STREAM_H
 #define DATA_BYTE_STREAM_H
 
@@ -9,32 +9,31 @@
 
 typedef struct byte_stream byte_stream;
 
-/* `path` must outlive it. LCKV_ERROR_FORMAT: the file is not what its ending says. */
+/* `path` must outlive the stream. LCKV_ERROR_FORMAT if the content does not match the extension. */
 int byte_stream_open(const char *path, byte_stream **out);
 void byte_stream_close(byte_stream *s); /* NULL is fine */
 
-/* The whole of a file, and a zero byte behind it; release with free(). */
+/* Reads a whole file and appends a NUL; release with free(). */
 int byte_stream_read_file(const char *path, char **out, size_t *bytes);
 
-/* Finds `path` as it is or with an ending that says how it is compressed; *out is NULL where there is none of these. */
+/* Finds the file `path`, or `path` with the extension of a compression; *out is NULL if there is none. */
 int byte_stream_find(const char *path, char **out);
 
-/* The length of `path` without an ending that says how it is compressed. */
+/* Length of `path` without the extension of a compression. */
 size_t byte_stream_plain_length(const char *path);
 
-/* The next bytes, at least `wanted` of them unless the file ends before; they stay the next ones. Valid until the next
- * call. */
+/* The next unread bytes, at least `wanted` unless the file ends. Does not consume them. Valid until the next call. */
 int byte_stream_look(byte_stream *s, size_t wanted, const char **bytes, size_t *count);
-/* Goes past `count` of the bytes that were looked at. */
+/* Consumes `count` of the bytes that byte_stream_look() returned. */
 void byte_stream_skip(byte_stream *s, size_t count);
 
-/* The next line with its "\n", or what is left without one; *count is 0 at the end. Goes past nothing. */
+/* The next line with its "\n", which the last line may lack; *count is 0 at the end. Does not consume it. */
 int byte_stream_line(byte_stream *s, const char **line, size_t *count);
 
-/* The same of lines that "\n", "\r\n" or "\r" ends; *length is that of the line without its break. */
+/* Like byte_stream_line(), for lines that end in "\n", "\r\n" or "\r"; *length excludes the line break. */
 int byte_stream_any_line(byte_stream *s, const char **line, size_t *count, size_t *length);
 
-/* Bytes of the file, as it lies on disk, that have been taken in. */
+/* Bytes of the file (compressed) that were read so far. */
 int64_t byte_stream_position(const byte_stream *s);
 
 #endif

@@ -1,4 +1,4 @@
-/* Documents of files, encoded once and found again: see corpus.h. */
+/* Encoding a corpus into the token cache, see corpus.h. */
 #include "data/corpus.h"
 
 #include "base/checksum.h"
@@ -18,7 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FORMAT = 1, KEY_DIGITS = 40 /* of a digest, enough to tell corpora apart */, SECONDS_TO_TRUST = 2 };
+enum {
+    FORMAT = 1,
+    KEY_DIGITS = 40 /* prefix of a SHA-256 digest */,
+    SECONDS_TO_TRUST = 2 /* granularity of file times */
+};
 
 typedef struct place {
     char *folder;
@@ -38,7 +42,7 @@ static void add_number(digest *d, int64_t value) {
     add_text(d, text);
 }
 
-/* A file that is not there counts as empty. */
+/* A missing file counts as empty. */
 static int add_tokenizer_file(digest *d, const char *folder, const char *name) {
     char *path, *content = NULL;
     size_t bytes = 0;
@@ -52,7 +56,7 @@ static int add_tokenizer_file(digest *d, const char *folder, const char *name) {
     return LCKV_OK;
 }
 
-/* What both keys have in common. */
+/* Adds what both keys depend on. */
 static int begin_key(const corpus_options *o, digest *d) {
     digest_begin(d, DIGEST_SHA256);
     add_number(d, FORMAT);
@@ -62,7 +66,8 @@ static int begin_key(const corpus_options *o, digest *d) {
     add_number(d, o->append_eos);
     add_number(d, o->path_count);
     if (!o->tokenizer_folder) return LCKV_OK;
-    if (file_exists(o->tokenizer_folder)) return fail(LCKV_ERROR_ARGUMENT, "'%s' is no folder", o->tokenizer_folder);
+    if (file_exists(o->tokenizer_folder))
+        return fail(LCKV_ERROR_ARGUMENT, "'%s': expected a folder with a tokenizer", o->tokenizer_folder);
     TRY(add_tokenizer_file(d, o->tokenizer_folder, "tokenizer.json"));
     return add_tokenizer_file(d, o->tokenizer_folder, "tokenizer_config.json");
 }
@@ -71,7 +76,8 @@ static int64_t nanoseconds(const struct stat *s) {
     return (int64_t)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec;
 }
 
-/* Of paths, sizes and times. *settled: none was changed so lately that another change might not show. */
+/* Key of paths, sizes and times. *settled is false if a file is so new that a further change might not alter its time.
+ */
 static int seen_key(const corpus_options *o, char out[DIGEST_TEXT], bool *settled) {
     digest d;
     *settled = true;
@@ -94,7 +100,7 @@ static int seen_key(const corpus_options *o, char out[DIGEST_TEXT], bool *settle
     return LCKV_OK;
 }
 
-/* Of contents, and of the endings that say what they are. */
+/* Key of the contents and the file name extensions. */
 static int content_key(const corpus_options *o, char out[DIGEST_TEXT]) {
     digest d;
     TRY(begin_key(o, &d));
@@ -143,7 +149,7 @@ static void place_free(place *p) {
     free(p->source);
 }
 
-/* p->key is "" where these files have not been seen. */
+/* Leaves p->key empty if these files are not known. */
 static int read_source(place *p) {
     char *text;
     size_t bytes;
@@ -165,12 +171,13 @@ static int find_place(const corpus_options *o, place *p, bool *settled) {
 
 /* ---------------------------------------------------------------- opening */
 
-/* What was kept may have been made for a larger vocabulary. */
+/* The cached ids may be of a larger vocabulary. */
 static int check_vocabulary(const corpus_options *o, const lckv_tokenizer *t, const token_store *s) {
     int64_t limit = t ? lckv_tokenizer_vocab_size(t) : 0;
     if (limit < o->vocab_size) limit = o->vocab_size;
-    REQUIRE(s->ids.largest<limit, LCKV_ERROR_FORMAT, "'%s'%s: there is an id %lld, and the vocabulary has %lld tokens",
-                           o->paths[0], o->path_count> 1
+    REQUIRE(s->ids.largest<limit, LCKV_ERROR_FORMAT,
+                           "'%s'%s: token id %lld is out of range, the vocabulary has %lld tokens", o->paths[0],
+                           o->path_count> 1
                 ? " or another"
                 : "",
             (long long)s->ids.largest, (long long)limit);
@@ -186,13 +193,13 @@ static int open_kept(const corpus_options *o, const place *p, lckv_tokenizer **t
     return status;
 }
 
-/* Of a process that was killed while it made the same. */
+/* Removes files of a process that was killed while it encoded the same corpus. */
 static int remove_leftovers(const place *p, bool locked) {
     return locked ? folder_sweep(p->folder, p->key) : LCKV_OK;
 }
 
-/* Holds the lock: either it is there by now, or it is made. Others who see the same files find it without reading them.
- */
+/* Called with the lock held. Encodes the corpus unless another process has done so meanwhile, and records that these
+ * files have this key. */
 static int make(const corpus_options *o, place *p, bool settled, lckv_tokenizer **t) {
     if (o->overwrite_cache || !file_exists(p->ids)) TRY(encode_corpus(o, t, p->ids));
     if (!settled) return LCKV_OK;
@@ -202,7 +209,7 @@ static int make(const corpus_options *o, place *p, bool settled, lckv_tokenizer 
 static int lock_and_make(const corpus_options *o, place *p, bool settled, lckv_tokenizer **t) {
     TRY(folder_create(p->folder));
     int fd = open(p->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    REQUIRE(fd >= 0, LCKV_ERROR_FILE, "cannot write '%s': %s; token_cache_dir names another folder", p->lock,
+    REQUIRE(fd >= 0, LCKV_ERROR_FILE, "cannot write '%s': %s; set token_cache_dir to another folder", p->lock,
             strerror(errno));
     bool locked = flock(fd, LOCK_EX) == 0;
     int status = locked || errno == ENOLCK || errno == ENOSYS

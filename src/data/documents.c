@@ -1,4 +1,4 @@
-/* One file of documents after the other, and those of text: see documents.h. */
+/* Reading documents from a list of files, and from text files: see documents.h. */
 #include "data/documents.h"
 
 #include "base/content.h"
@@ -13,12 +13,12 @@ struct document_reader {
     const char *const *paths;
     int count, current;
     document_options options;
-    document_file file; /* the current one; its stream and parquet are NULL before it is open */
+    document_file file; /* the current one; stream and parquet are NULL before it is opened */
     int64_t *sizes;     /* [count] bytes on disk */
     int64_t bytes_before, bytes_in_all;
 };
 
-/* ---------------------------------------------------------------- kinds, by name */
+/* ---------------------------------------------------------------- kinds of files, by name */
 
 typedef struct document_kind {
     const char *ending;
@@ -54,8 +54,7 @@ bool document_name_is_known(const char *path) {
 
 /* ---------------------------------------------------------------- text */
 
-/* A line of a text file with whatever break it has, handed out with "\n" or without. Only a line that has a "\r" is
- * copied. */
+/* A line of a text file, with its line break as "\n" or without it. Only lines with "\r" are copied. */
 int text_file_next(document_file *f, document *out, bool *found) {
     const char *bytes;
     size_t count, kept;
@@ -74,7 +73,7 @@ int text_file_next(document_file *f, document *out, bool *found) {
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- a file at a time */
+/* ---------------------------------------------------------------- list of files */
 
 static int check_path(document_reader *r, int i) {
     int fd;
@@ -84,12 +83,14 @@ static int check_path(document_reader *r, int i) {
     close(fd);
     TRY(content_check_file(path));
     for (size_t k = 0; k < sizeof REFUSED / sizeof *REFUSED; k++)
-        REQUIRE(!ends_in(path, REFUSED[k]), LCKV_ERROR_UNSUPPORTED,
-                "'%s': %s files are not read; expected text, .jsonl, .json, .csv, .bin or .npy, plain or compressed "
-                "(.gz, .bz2, .xz, .zst), or .parquet",
-                path, REFUSED[k]);
+        REQUIRE(
+            !ends_in(path, REFUSED[k]), LCKV_ERROR_UNSUPPORTED,
+            "'%s': lckv does not read %s files; expected text, .jsonl, .json, .csv, .bin or .npy, plain or compressed "
+            "(.gz, .bz2, .xz, .zst), or .parquet",
+            path, REFUSED[k]);
     REQUIRE(!is_parquet(path) || byte_stream_plain_length(path) == strlen(path), LCKV_ERROR_UNSUPPORTED,
-            "'%s': Parquet files are compressed inside; unpack this one", path);
+            "'%s': expected an uncompressed Parquet file, because Parquet has its own compression; decompress it",
+            path);
     r->sizes[i] = (int64_t)bytes;
     r->bytes_in_all += (int64_t)bytes;
     return LCKV_OK;
@@ -111,7 +112,7 @@ int document_reader_create(const char *const *paths, int count, const document_o
     return status;
 }
 
-/* Leaves it as new, but for its room. */
+/* Resets the file but keeps its buffers. */
 static void close_file(document_file *f) {
     byte_stream_close(f->stream);
     parquet_document_close(f);

@@ -1,21 +1,26 @@
-/* Documents of CSV (RFC 4180): fields apart by commas, quoted ones may hold commas, breaks, and quotes as "". See
- * documents.h. Bytes behind the record at hand are not looked at, so that a file may be larger than memory. */
+/* Documents in CSV files (RFC 4180), see documents.h. Quoted fields may contain commas, line breaks, and quotes as "".
+ * Only the current record is in memory. */
 #include "data/document_file.h"
 
 #include <string.h>
 
-typedef enum csv_state { FIELD_BEGINS, FIELD_PLAIN, FIELD_QUOTED, FIELD_QUOTE /* the end of it, or of "" */ } csv_state;
+typedef enum csv_state {
+    FIELD_BEGINS,
+    FIELD_PLAIN,
+    FIELD_QUOTED,
+    FIELD_QUOTE /* a quote in a quoted field: its end, or the first of "" */
+} csv_state;
 
 enum { ALL_FIELDS = -1 };
 
-/* A scan through one record, which may need more bytes than are there. */
+/* The state of parsing one record, which may continue in bytes that are not read yet. */
 typedef struct csv_record {
     document_file *file;
-    int wanted;      /* the field that is kept; ALL_FIELDS: each of them, ended by NUL */
-    int fields;      /* that have ended */
-    int64_t breaks;  /* inside quotes */
-    size_t at;       /* bytes of it that were gone past */
-    csv_state state; /* of the field at hand */
+    int wanted;      /* the field to store; ALL_FIELDS: all of them, each with a NUL */
+    int fields;      /* complete ones */
+    int64_t breaks;  /* line breaks inside quotes */
+    size_t at;       /* bytes parsed */
+    csv_state state; /* of the current field */
     bool ended;
 } csv_record;
 
@@ -29,7 +34,7 @@ static int keep(csv_record *r, char c) {
     return kept ? text_append(&r->file->text, &c, 1) : LCKV_OK;
 }
 
-/* A comma or a break outside quotes. */
+/* Ends a field at a comma or a line break outside quotes. */
 static int end_field(csv_record *r, char c) {
     if (r->wanted == ALL_FIELDS) TRY(keep(r, '\0'));
     r->fields++;
@@ -58,17 +63,17 @@ static int step(csv_record *r, char c) {
         return keep(r, c);
     }
     if (c == ',' || c == '\n' || c == '\r') return end_field(r, c);
-    if (r->state == FIELD_QUOTE) return bad(r, "expected a comma or a break behind the closing quote");
-    if (c == '"') return bad(r, "a quote inside a field that does not begin with one");
+    if (r->state == FIELD_QUOTE) return bad(r, "expected a comma or a line break after the closing quote");
+    if (c == '"') return bad(r, "unexpected quote in a field that does not start with a quote");
     r->state = FIELD_PLAIN;
     return keep(r, c);
 }
 
-/* Goes past the record's break, of which "\r\n" has two characters. */
+/* Consumes the record and its line break. */
 static int finish(csv_record *r, bool file_ended) {
     const char *bytes;
     size_t count;
-    if (file_ended && r->state == FIELD_QUOTED) return bad(r, "the file ends inside quotes");
+    if (file_ended && r->state == FIELD_QUOTED) return bad(r, "the file ends within quotes");
     if (file_ended) TRY(end_field(r, '\n'));
     byte_stream_skip(r->file->stream, file_ended ? r->at : r->at - 1);
     TRY(byte_stream_look(r->file->stream, 2, &bytes, &count));
@@ -78,7 +83,7 @@ static int finish(csv_record *r, bool file_ended) {
     return LCKV_OK;
 }
 
-/* Keeps field `wanted` in f->text; *fields is 0 where the file has ended. */
+/* Reads a record and stores field `wanted` in f->text; *fields is 0 at the end of the file. */
 static int read_record(document_file *f, int wanted, int *fields) {
     csv_record r = {.file = f, .wanted = wanted};
     const char *bytes;
@@ -97,7 +102,7 @@ static int read_record(document_file *f, int wanted, int *fields) {
     return LCKV_OK;
 }
 
-/* A line with nothing on it is no record. */
+/* An empty line is not a record. */
 static int skip_blank_lines(document_file *f) {
     const char *bytes;
     size_t count;
@@ -109,7 +114,7 @@ static int skip_blank_lines(document_file *f) {
     }
 }
 
-/* ---------------------------------------------------------------- the header */
+/* ---------------------------------------------------------------- header */
 
 static int skip_byte_order_mark(document_file *f) {
     const char *bytes;
@@ -119,7 +124,7 @@ static int skip_byte_order_mark(document_file *f) {
     return LCKV_OK;
 }
 
-/* Which column has the text, of f->columns whose names lie in f->text. */
+/* Finds the column with the text. f->text has the names of the f->columns columns. */
 static int find_column(document_file *f) {
     const char *asked = f->options->text_column, *name = f->text.data;
     f->column = asked ? -1 : 0;
@@ -128,7 +133,7 @@ static int find_column(document_file *f) {
             f->column = i;
             break;
         }
-    REQUIRE(f->column >= 0, LCKV_ERROR_FORMAT, "%s:1: there is no column '%s'", f->path, asked);
+    REQUIRE(f->column >= 0, LCKV_ERROR_FORMAT, "%s:1: column '%s' not found", f->path, asked);
     return LCKV_OK;
 }
 
@@ -147,8 +152,9 @@ int csv_file_next(document_file *f, document *out, bool *found) {
     out->line = f->line + 1;
     TRY(read_record(f, f->column, &fields));
     *found = fields > 0;
-    REQUIRE(!*found || fields == f->columns, LCKV_ERROR_FORMAT, "%s:%lld: %d fields, and the header has %d", f->path,
-            (long long)out->line, fields, f->columns);
+    REQUIRE(!*found || fields == f->columns, LCKV_ERROR_FORMAT,
+            "%s:%lld: expected %d fields, as in the header, found %d", f->path, (long long)out->line, f->columns,
+            fields);
     out->text = f->text.data;
     out->bytes = f->text.length;
     return LCKV_OK;

@@ -1,4 +1,5 @@
-/* Documents of JSON: an object a line, or an array of objects, of which one at a time is in memory. See documents.h. */
+/* Documents in JSON files, see documents.h: an object per line, or an array of objects. One object at a time is in
+ * memory. */
 #include "data/document_file.h"
 
 #include <string.h>
@@ -12,7 +13,7 @@ static int read_ids(document_file *f, const json_t *array, const char *key, docu
         const json_t *item = json_array_get(array, (size_t)i);
         json_int_t id = json_integer_value(item);
         REQUIRE(json_is_integer(item) && id >= 0 && id <= INT32_MAX, LCKV_ERROR_FORMAT,
-                "%s:%lld: entry %lld of '%s' should be a token id (a whole number, at least 0)", out->file,
+                "%s:%lld: entry %lld of '%s': expected a token id (an integer of at least 0)", out->file,
                 (long long)out->line, (long long)i, key);
         f->ids[i] = (int32_t)id;
     }
@@ -21,7 +22,7 @@ static int read_ids(document_file *f, const json_t *array, const char *key, docu
     return LCKV_OK;
 }
 
-/* The field that counts, and its name. */
+/* The field with the text or the ids, and its name. */
 static const json_t *find_field(const document_file *f, const char **key) {
     if (f->options->text_column) return json_object_get(f->row, *key = f->options->text_column);
     const json_t *ids = json_object_get(f->row, *key = "input_ids");
@@ -32,13 +33,13 @@ static int read_field(document_file *f, document *out) {
     const char *key;
     const json_t *field = find_field(f, &key);
     REQUIRE(field || f->options->text_column, LCKV_ERROR_FORMAT,
-            "%s:%lld: the row has neither 'text' nor 'input_ids'; text_column names another field", out->file,
-            (long long)out->line);
+            "%s:%lld: the row has neither 'text' nor 'input_ids'; set text_column to the name of another field",
+            out->file, (long long)out->line);
     REQUIRE(field, LCKV_ERROR_FORMAT, "%s:%lld: the row has no '%s'", out->file, (long long)out->line, key);
     if (json_is_array(field)) return read_ids(f, field, key, out);
     bool ids = !strcmp(key, "input_ids");
-    REQUIRE(json_is_string(field) && !ids, LCKV_ERROR_FORMAT, "%s:%lld: '%s' should be %s", out->file,
-            (long long)out->line, key, ids ? "an array of whole numbers" : "a string");
+    REQUIRE(json_is_string(field) && !ids, LCKV_ERROR_FORMAT, "%s:%lld: '%s': expected %s", out->file,
+            (long long)out->line, key, ids ? "an array of integers" : "a string");
     out->text = json_string_value(field);
     out->bytes = json_string_length(field);
     return LCKV_OK;
@@ -56,7 +57,7 @@ static int read_object(document_file *f, const char *text, size_t bytes, documen
     return out->row ? LCKV_OK : read_field(f, out);
 }
 
-/* ---------------------------------------------------------------- an object a line */
+/* ---------------------------------------------------------------- an object per line */
 
 static bool is_blank(const char *line, size_t length) {
     for (size_t i = 0; i < length; i++)
@@ -80,7 +81,7 @@ int json_lines_next(document_file *f, document *out, bool *found) {
 
 /* ---------------------------------------------------------------- an array of objects */
 
-/* Goes past blanks; the character behind them, or 0 at the file's end. */
+/* Skips whitespace; *next is the character after it, or 0 at the end of the file. */
 static int skip_blanks(document_file *f, char *next) {
     const char *bytes;
     size_t count;
@@ -93,14 +94,14 @@ static int skip_blanks(document_file *f, char *next) {
     }
 }
 
-/* How far into an object a scan is: strings may hold brackets, and quotes behind a backslash. */
+/* The state of a scan for the end of an object. Strings may contain brackets and escaped quotes. */
 typedef struct extent {
     size_t at;
     int depth;
     bool in_string, escaped;
 } extent;
 
-/* Whether the object ends with this character. */
+/* Returns whether the object ends with this character. */
 static bool extent_step(extent *e, char c) {
     e->at++;
     if (e->in_string) {
@@ -113,7 +114,7 @@ static bool extent_step(extent *e, char c) {
     return e->depth == 0;
 }
 
-/* The bytes of the object that begins here. */
+/* The bytes of the object that starts here. */
 static int find_object(document_file *f, const char **text, size_t *length) {
     extent e = {0};
     for (size_t wanted = 1 << 12;; wanted *= 2) {
@@ -124,7 +125,7 @@ static int find_object(document_file *f, const char **text, size_t *length) {
                 *length = e.at;
                 return LCKV_OK;
             }
-        REQUIRE(count >= wanted, LCKV_ERROR_FORMAT, "%s:%lld: the file ends inside this row", f->path,
+        REQUIRE(count >= wanted, LCKV_ERROR_FORMAT, "%s:%lld: the file ends within this row", f->path,
                 (long long)f->line + 1);
     }
 }
@@ -143,11 +144,11 @@ static int expect_end(document_file *f) {
     char next;
     f->ended = true;
     TRY(skip_blanks(f, &next));
-    REQUIRE(!next, LCKV_ERROR_FORMAT, "%s:%lld: expected nothing behind the array", f->path, (long long)f->line + 1);
+    REQUIRE(!next, LCKV_ERROR_FORMAT, "%s:%lld: expected nothing after the array", f->path, (long long)f->line + 1);
     return LCKV_OK;
 }
 
-/* At the beginning behind '[', later behind a row. */
+/* Called after '[' for the first row, after a row for the others. */
 static int next_element(document_file *f, document *out, bool *found) {
     char next;
     *found = false;
@@ -159,7 +160,7 @@ static int next_element(document_file *f, document *out, bool *found) {
         return expect_end(f);
     }
     if (!first) {
-        REQUIRE(next == ',', LCKV_ERROR_FORMAT, "%s:%lld: expected ',' or ']' behind a row of the array", f->path,
+        REQUIRE(next == ',', LCKV_ERROR_FORMAT, "%s:%lld: expected ',' or ']' after a row of the array", f->path,
                 (long long)f->line + 1);
         byte_stream_skip(f->stream, 1);
         TRY(skip_blanks(f, &next));

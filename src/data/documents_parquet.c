@@ -1,4 +1,4 @@
-/* Documents of Parquet files: a row each, with the fields that rows of JSON have. See documents.h. */
+/* Documents in Parquet files, see documents.h: one per row, with the same fields as JSON objects. */
 #include "data/document_file.h"
 
 #include <stdlib.h>
@@ -21,14 +21,14 @@ double parquet_document_fraction(const document_file *f) {
     return rows ? (double)parquet_rows_read(f->parquet) / (double)rows : 1;
 }
 
-/* The column that counts, as in objects of JSON. */
+/* The column with the text or the ids. */
 static int find_column(const document_file *f, const char **out) {
     const char *named = f->options->text_column;
     *out = named ? named : parquet_has_column(f->parquet, "input_ids") ? "input_ids" : "text";
     bool there = parquet_has_column(f->parquet, *out);
     REQUIRE(there || named, LCKV_ERROR_FORMAT,
-            "'%s' has neither a column 'text' nor 'input_ids'; text_column names another one of its columns: %.200s",
-            f->path, parquet_columns(f->parquet));
+            "'%s' has neither a column 'text' nor 'input_ids'; set text_column to one of its columns: %.200s", f->path,
+            parquet_columns(f->parquet));
     REQUIRE(there, LCKV_ERROR_FORMAT, "'%s' has no column '%s', found: %.200s", f->path, named,
             parquet_columns(f->parquet));
     return LCKV_OK;
@@ -38,7 +38,7 @@ static int take_ids(document_file *f, const parquet_value *v, const char *column
     TRY(document_file_ids(f, v->count));
     for (int64_t i = 0; i < v->count; i++) {
         REQUIRE(v->numbers[i] >= 0 && v->numbers[i] <= INT32_MAX, LCKV_ERROR_FORMAT,
-                "%s:%lld: entry %lld of '%s' should be a token id (a whole number, at least 0), found %lld", f->path,
+                "%s:%lld: entry %lld of '%s': expected a token id (an integer of at least 0), found %lld", f->path,
                 (long long)out->line, (long long)i, column, (long long)v->numbers[i]);
         f->ids[i] = (int32_t)v->numbers[i];
     }
@@ -71,10 +71,9 @@ int parquet_file_next(document_file *f, document *out, bool *found) {
 
 #else
 
-/* What stands in the file, as lines of JSON. */
 int parquet_document_open(document_file *f) {
     return fail(LCKV_ERROR_UNSUPPORTED,
-                "'%s': this lckv is built without Parquet (docs/dependencies.md); convert the file with: python3 -c "
+                "'%s': this lckv was built without Parquet (docs/dependencies.md); convert the file with: python3 -c "
                 "\"import json,sys,pyarrow.parquet as p;[print(json.dumps(r,default=str)) for b in "
                 "p.ParquetFile(sys.argv[1]).iter_batches() for r in b.to_pylist()]\" '%s' > data.jsonl",
                 f->path, f->path);

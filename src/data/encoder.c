@@ -1,4 +1,4 @@
-/* Documents to token ids by several threads, see encoder.h. */
+/* Encoding documents in several threads, see encoder.h. */
 #include "data/encoder.h"
 
 #include "base/text_buffer.h"
@@ -12,38 +12,40 @@
 
 enum { PIECE_BYTES = 1 << 16, PIECE_DOCUMENTS = 1000, PIECES_A_THREAD = 4, MESSAGE_BYTES = 600, MOST_THREADS = 16 };
 
-/* A document of a piece: text or ids that end there in the piece's. */
+/* A document of a piece: where its text or its ids end in those of the piece. */
 typedef struct piece_document {
     size_t text_end;
     int64_t given_end;
     bool is_text, goes_on;
 } piece_document;
 
+/* Some hundred documents, which one thread encodes. */
 typedef struct piece {
     text_buffer text;
-    id_list given; /* ids that need no encoding */
+    id_list given; /* ids of documents that are ids already */
     piece_document documents[PIECE_DOCUMENTS];
     int count;
     bool has_text;
-    id_list ids; /* what comes out */
+    id_list ids; /* result */
     int64_t ends[PIECE_DOCUMENTS];
-    char where[256]; /* its first document */
+    char where[256]; /* file and line of the first document */
     int status;
     char message[MESSAGE_BYTES];
 } piece;
 
+/* Pieces that are read together and encoded in parallel. */
 typedef struct batch {
     piece *pieces; /* [piece_count of the encoder] */
     int count;
-    int status; /* of reading it */
+    int status; /* of reading */
     char message[MESSAGE_BYTES];
 } batch;
 
 typedef struct encoder {
     const corpus_options *options;
     document_reader *reader;
-    lckv_tokenizer **first;               /* the caller's: that of thread 0 */
-    lckv_tokenizer *others[MOST_THREADS]; /* the first entry is not used */
+    lckv_tokenizer **first;               /* of thread 0; the caller's */
+    lckv_tokenizer *others[MOST_THREADS]; /* of the other threads; entry 0 is not used */
     int threads, piece_count;
     batch batches[2];
     bool has_text, at_end;
@@ -55,21 +57,21 @@ static int need_tokenizer(encoder *e, const document *d) {
     const corpus_options *o = e->options;
     lckv_tokenizer **t = e->first;
     if (!*t) {
-        REQUIRE(o->tokenizer_folder, LCKV_ERROR_ARGUMENT,
-                "%s:%lld is text, and there is no tokenizer to encode it with", d->file, (long long)d->line);
+        REQUIRE(o->tokenizer_folder, LCKV_ERROR_ARGUMENT, "%s:%lld: the document is text, but there is no tokenizer",
+                d->file, (long long)d->line);
         TRY(lckv_tokenizer_open(o->tokenizer_folder, t));
     }
     REQUIRE(!o->append_eos || lckv_tokenizer_eos_id(*t) >= 0, LCKV_ERROR_ARGUMENT,
-            "append_eos: the tokenizer of '%s' names no EOS token", o->tokenizer_folder);
+            "append_eos: the tokenizer of '%s' has no EOS token", o->tokenizer_folder);
     e->has_text = true;
     return LCKV_OK;
 }
 
 static int bad_id(const document *d, int64_t i, int64_t limit) {
     if (!d->line)
-        return fail(LCKV_ERROR_FORMAT, "%s: id %lld is %d, and the vocabulary has %lld tokens", d->file,
+        return fail(LCKV_ERROR_FORMAT, "%s: id %lld is %d, but the vocabulary has %lld tokens", d->file,
                     (long long)(d->before + i), d->ids[i], (long long)limit);
-    return fail(LCKV_ERROR_FORMAT, "%s:%lld: entry %lld of 'input_ids' is %d, and the vocabulary has %lld tokens",
+    return fail(LCKV_ERROR_FORMAT, "%s:%lld: entry %lld of 'input_ids' is %d, but the vocabulary has %lld tokens",
                 d->file, (long long)d->line, (long long)i, d->ids[i], (long long)limit);
 }
 
@@ -122,7 +124,7 @@ static int read_pieces(encoder *e, batch *b) {
     return LCKV_OK;
 }
 
-/* Messages are a thread's own; the caller's thread will tell this one. */
+/* Error messages are per thread, so this one is copied for the caller's thread. */
 static void read_batch(encoder *e, batch *b) {
     b->status = read_pieces(e, b);
     if (b->status < 0) snprintf(b->message, sizeof b->message, "%s", lckv_last_error());
@@ -168,11 +170,11 @@ static void encode_piece(encoder *e, int thread, piece *p) {
     if (p->status < 0) snprintf(p->message, sizeof p->message, "near %s: %s", p->where, lckv_last_error());
 }
 
-/* What the threads have to do: the pieces of one batch, and to read the next one. */
+/* The work of the threads: encoding the pieces of one batch, and reading the next batch. */
 typedef struct work {
     encoder *encoder;
     batch *now, *next;
-    atomic_int taken; /* 0: reading, i: piece i - 1 */
+    atomic_int taken; /* next task; 0: reading, i: piece i - 1 */
 } work;
 
 typedef struct worker {
@@ -194,8 +196,7 @@ static void *do_work(void *user) {
     return NULL;
 }
 
-/* Encodes a batch; one of the threads reads the next meanwhile. A thread that cannot be made leaves its part to the
- * others. */
+/* Encodes a batch while one of the threads reads the next. If a thread cannot be created, the others do its work. */
 static void encode_batch(encoder *e, batch *now, batch *next) {
     work w = {.encoder = e, .now = now, .next = next};
     worker workers[MOST_THREADS];
@@ -207,7 +208,7 @@ static void encode_batch(encoder *e, batch *now, batch *next) {
         if (workers[i].runs) pthread_join(workers[i].thread, NULL);
 }
 
-/* ---------------------------------------------------------------- all of it */
+/* ---------------------------------------------------------------- corpus */
 
 static int write_piece(const piece *p, token_writer *w) {
     if (p->status < 0) return fail(p->status, "%s", p->message);
@@ -227,7 +228,7 @@ static int write_batch(const encoder *e, const batch *b, token_writer *w) {
     return LCKV_OK;
 }
 
-/* Two bytes an id where all that may come is known to fit. */
+/* 2 bytes per id if all ids are known to fit. */
 static int bytes_of_ids(const encoder *e) {
     int64_t most = *e->first ? lckv_tokenizer_vocab_size(*e->first) : 0;
     bool unknown = !*e->first && e->options->tokenizer_folder;
@@ -251,7 +252,7 @@ static int encode_into(encoder *e, const char *path) {
     TRY(token_writer_begin(path, bytes_of_ids(e), &w));
     int status = encode_all(e, &w);
     if (status >= 0 && !w.header.tokens)
-        status = fail(LCKV_ERROR_FORMAT, "'%s'%s: nothing to read, expected text or ids", e->options->paths[0],
+        status = fail(LCKV_ERROR_FORMAT, "'%s'%s: expected text or token ids, found none", e->options->paths[0],
                       e->options->path_count > 1 ? " and others" : "");
     if (status >= 0) return token_writer_commit(&w, e->has_text);
     token_writer_abandon(&w);
@@ -267,7 +268,7 @@ static void free_batch(batch *b, int count) {
     free(b->pieces);
 }
 
-/* All processors but where there are many: each thread has a tokenizer, and one alone reads for them. */
+/* All processors, but at most MOST_THREADS: each thread has its own tokenizer, and only one of them reads. */
 static int choose_threads(const corpus_options *o) {
     long threads = o->threads ? o->threads : sysconf(_SC_NPROCESSORS_ONLN);
     return threads < 1 ? 1 : threads < MOST_THREADS ? (int)threads : MOST_THREADS;
@@ -277,7 +278,8 @@ int encode_corpus(const corpus_options *o, lckv_tokenizer **t, const char *path)
     encoder e = {.options = o, .first = t, .threads = choose_threads(o)};
     e.piece_count = e.threads * PIECES_A_THREAD;
     for (int i = 0; i < 2; i++) e.batches[i].pieces = calloc((size_t)e.piece_count, sizeof(piece));
-    int status = e.batches[0].pieces && e.batches[1].pieces ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory to encode");
+    int status =
+        e.batches[0].pieces && e.batches[1].pieces ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for encoding");
     if (status >= 0) status = document_reader_create(o->paths, o->path_count, &o->documents, &e.reader);
     if (status >= 0) status = encode_into(&e, path);
     document_reader_free(e.reader);

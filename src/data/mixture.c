@@ -1,4 +1,4 @@
-/* Corpora mixed by weight, see mixture.h. */
+/* Mixing corpora by weight, see mixture.h. */
 #include "data/mixture.h"
 
 #include "data/shuffle.h"
@@ -7,19 +7,19 @@
 
 /* ---------------------------------------------------------------- reading */
 
-/* The source that place `place` of an epoch belongs to, and how many of its blocks stand before it. */
+/* The source at position `place` of an epoch, and the number of its blocks before that position. */
 static const mixture_source *source_at(const mixture *m, int64_t place, int64_t *before) {
     const mixture_source *s = m->sources;
     for (*before = place; *before >= s->an_epoch; s++) *before -= s->an_epoch;
     return s;
 }
 
-/* A source's blocks come in an order of their own, a new one each time that all have been seen. */
+/* The blocks of each source are shuffled by themselves, again after each pass through the source. */
 static const examples *find(const mixture *m, int64_t number, int64_t *block) {
     int64_t before, epoch = number / m->examples.count;
     const mixture_source *s = source_at(m, number % m->examples.count, &before);
     int64_t at = epoch * s->an_epoch + before, all = s->blocks.examples.count;
-    uint64_t seed = m->seed + 1 + (uint64_t)(s - m->sources); /* seed itself is the order of the epoch's */
+    uint64_t seed = m->seed + 1 + (uint64_t)(s - m->sources); /* `seed` itself shuffles the epoch */
     *block = m->shuffle ? order_index(seed, (uint64_t)(at / all), all, at % all) : at % all;
     return &s->blocks.examples;
 }
@@ -48,7 +48,7 @@ int mixture_create(int count, bool shuffle, uint64_t seed, mixture *out) {
     return LCKV_OK;
 }
 
-/* The blocks of an epoch, were the weights met exactly: until the first source ends. */
+/* Blocks of an epoch (not rounded): until the first source has no blocks left. */
 static double length_of_epoch(const mixture *m, double weights, int64_t most) {
     double length = most ? (double)most : 0x1p53;
     for (int i = 0; i < m->count; i++) {
@@ -59,7 +59,7 @@ static double length_of_epoch(const mixture *m, double weights, int64_t most) {
 }
 
 int mixture_weigh(mixture *m, int64_t most) {
-    const double ROUNDING = 1 + 0x1p-40; /* a whole number stays one */
+    const double ROUNDING = 1 + 0x1p-40; /* keeps integers exact */
     double weights = 0;
     for (int i = 0; i < m->count; i++) weights += m->sources[i].weight;
     double length = length_of_epoch(m, weights, most);
@@ -67,8 +67,8 @@ int mixture_weigh(mixture *m, int64_t most) {
         mixture_source *s = &m->sources[i];
         s->an_epoch = (int64_t)(length * s->weight / weights * ROUNDING);
         REQUIRE(s->an_epoch, LCKV_ERROR_FORMAT,
-                "an epoch of %.1f blocks has none of '%s', whose share is %g: give it a larger weight, or more of the "
-                "others",
+                "an epoch of %.1f blocks has none of '%s', whose share is %g; increase its weight, or add data to the "
+                "other sources",
                 length, s->name, s->weight / weights);
         m->examples.count += s->an_epoch;
     }

@@ -1,20 +1,20 @@
-/* Examples of several corpora, mixed by weight: a source's weight, divided by the sum of all, is its share of every
- * epoch's blocks. An epoch ends where the first source has given all of its blocks; of each other source it takes the
- * share that is its due, and the next epoch goes on from there, so that a large source is seen whole before any of it
- * is seen again. What an epoch takes of a source is a function of seed and epoch alone.
+/* A mixture of several corpora by weight. The share of a source in each epoch is its weight divided by the sum of all
+ * weights. An epoch ends when the first source is used up. The next epoch continues each of the other sources where
+ * this one stopped, so that a large source is used completely before it repeats. The blocks of an epoch are a function
+ * of the seed and the epoch.
  *
- * Leaves out: reading the corpora (run_data.c), and the order within an epoch (trainer.c). */
+ * Leaves out: reading the corpora (train/run_data.c), and the order within an epoch (train/train_loop.c). */
 #ifndef DATA_MIXTURE_H
 #define DATA_MIXTURE_H
 
 #include "data/blocks.h"
 
 typedef struct mixture_source {
-    const char *name; /* the caller's, for messages */
+    const char *name; /* for messages; the caller's */
     double weight;
     token_store ids;
     blocks blocks;    /* of ids */
-    int64_t an_epoch; /* blocks that an epoch takes; mixture_weigh() sets it */
+    int64_t an_epoch; /* blocks per epoch; set by mixture_weigh() */
 } mixture_source;
 
 typedef struct mixture {
@@ -25,10 +25,10 @@ typedef struct mixture {
     uint64_t seed;
 } mixture; /* all zeros is an empty one */
 
-/* Sources whose ids and blocks are still to come. */
+/* Creates sources, whose ids and blocks the caller then sets. */
 int mixture_create(int count, bool shuffle, uint64_t seed, mixture *out);
-/* Sets the length of an epoch, once all blocks are there. `most`: blocks of an epoch, 0: as many as there are.
- * LCKV_ERROR_FORMAT: a source would give none. */
+/* Sets the length of an epoch after all blocks are set. `most`: maximum number of blocks per epoch; 0: no limit.
+ * LCKV_ERROR_FORMAT if an epoch would have no block of some source. */
 int mixture_weigh(mixture *m, int64_t most);
 void mixture_free(mixture *m);
 

@@ -1,22 +1,22 @@
-/* Best fit decreasing, as trl 0.24 packs rows: see row_set.h. */
+/* Packing rows by best fit decreasing, as in trl 0.24: see row_set.h. */
 #include "data/row_set.h"
 
 #include <stdlib.h>
 
 typedef struct bin {
-    int64_t first, last;   /* rows in it, a list through `next` */
-    int64_t rows, waiting; /* waiting: the next bin of the same room, -1: none */
+    int64_t first, last;   /* rows in the bin, a list linked by packing.next */
+    int64_t rows, waiting; /* count; and the next bin with the same room, -1: none */
 } bin;
 
 typedef struct packing {
     bin *bins; /* [bin_count] */
     int64_t bin_count;
-    int64_t *next;              /* [rows] the row behind this one in its bin */
-    int64_t *oldest, *youngest; /* [block_size + 1] bins with so much room, in the order that they came to have it */
+    int64_t *next;              /* [rows] next row in the same bin */
+    int64_t *oldest, *youngest; /* [block_size + 1] queue of bins by room, first in first out */
     int32_t block_size;
 } packing;
 
-/* The least room that is enough and less than a whole example; block_size: none, a new one is made. */
+/* The smallest room of an existing bin that is enough; block_size: none, a new bin is needed. */
 static int32_t find_room(const packing *p, int32_t length) {
     int32_t room = length;
     while (room < p->block_size && p->oldest[room] < 0) room++;
@@ -70,7 +70,7 @@ typedef struct sized {
     int64_t row;
 } sized;
 
-/* The longest first, of equals the first. */
+/* Longest first; equal lengths in their original order. */
 static int by_length(const void *left, const void *right) {
     const sized *a = left, *b = right;
     if (a->length != b->length) return a->length < b->length ? 1 : -1;

@@ -1,7 +1,7 @@
-/* Rows of Parquet files through Apache Arrow, where lckv is built with it (docs/dependencies.md).
+/* Reading Parquet files with Apache Arrow, if lckv is built with it (docs/dependencies.md).
  *
- * A file is read a batch of some hundred rows at a time, whatever the size of its row groups, so that it may be larger
- * than memory. Nothing that C++ throws leaves parquet/reader.cc. Leaves out: what a row means (documents.h). */
+ * A file is read in batches of some hundred rows, whatever the size of its row groups, so that it may be larger than
+ * memory. No C++ exception leaves parquet/reader.cc. Leaves out: the meaning of a row (documents.h). */
 #ifndef DATA_PARQUET_FILE_H
 #define DATA_PARQUET_FILE_H
 
@@ -11,7 +11,7 @@
 
 typedef struct parquet_file parquet_file;
 
-/* One value of a column: text, or whole numbers. Valid until the next call for the file. */
+/* A value of a column: text or integers. Valid until the next call for the file. */
 typedef struct parquet_value {
     const char *text; /* [bytes]; NULL: numbers */
     size_t bytes;
@@ -19,19 +19,19 @@ typedef struct parquet_value {
     int64_t count;
 } parquet_value;
 
-/* `path` must outlive it. LCKV_ERROR_FORMAT: it is no Parquet file, or damaged. */
+/* `path` must outlive the file. LCKV_ERROR_FORMAT if it is not a valid Parquet file. */
 int parquet_open(const char *path, parquet_file **out);
 void parquet_close(parquet_file *p); /* NULL is fine */
 
 bool parquet_has_column(const parquet_file *p, const char *name);
-/* Names of all columns with commas between them, the file's. */
+/* Names of all columns, separated by commas; owned by the file. */
 const char *parquet_columns(const parquet_file *p);
 
 int64_t parquet_rows(const parquet_file *p);      /* of the whole file */
-int64_t parquet_rows_read(const parquet_file *p); /* handed out; from 1 on the number of the last one */
+int64_t parquet_rows_read(const parquet_file *p); /* so far; the number of the last row, from 1 */
 
-/* The next row: its value in one column of text or lists of whole numbers, the same one in each call; or all of it as
- * an object, a new reference. *found is false behind the last one. */
+/* Reads the next row: its value in one column of text or integer lists, which has to be the same in each call; or the
+ * whole row as an object (a new reference). *found is false at the end. */
 int parquet_next_value(parquet_file *p, const char *column, parquet_value *out, bool *found);
 int parquet_next_row(parquet_file *p, json_t **out, bool *found);
 

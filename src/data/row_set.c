@@ -1,4 +1,4 @@
-/* Examples out of rows, see row_set.h. */
+/* Examples of instruction data, see row_set.h. */
 #include "data/row_set.h"
 
 #include <stdlib.h>
@@ -16,7 +16,7 @@ static int32_t row_length(const tuning_rows *r, int64_t row) {
     return (int32_t)(r->ends[row] - tuning_row_begin(r, row));
 }
 
-/* A token's label is the next one where that is learned. */
+/* A token's label is the next token if that one is trained on. */
 static void copy_row(const tuning_rows *r, int64_t row, example *out) {
     int64_t begin = tuning_row_begin(r, row);
     int32_t length = row_length(r, row), *ids = out->ids + out->tokens, *labels = out->labels + out->tokens;
@@ -46,8 +46,8 @@ static int count_labels(const examples *from, int64_t number, int64_t *out) {
     return LCKV_OK;
 }
 
-/* transformers' Trainer divides by all tokens that are to be learned, the first of a row among them, which nothing
- * predicts; of packed rows trl leaves that one out. */
+/* transformers' Trainer divides the loss by the number of all trained tokens, including the first token of a row, which
+ * is never predicted. With packing, trl does not count the first tokens. */
 static int count_items(const examples *from, int64_t number, int64_t *out) {
     const tuning_set *s = (const tuning_set *)from;
     TRY(count_labels(from, number, out));
@@ -62,25 +62,25 @@ static int64_t count_tokens(const examples *from, int64_t number) {
     return tokens;
 }
 
-/* ---------------------------------------------------------------- making */
+/* ---------------------------------------------------------------- creation */
 
-/* A thousand rows from row `first` on, whose examples follow those that there are. */
-static int pack_some(tuning_set *s, int64_t first, int64_t count, int64_t done) {
+/* Packs up to 1,000 rows from row `first` on and appends their examples. */
+static int pack_group(tuning_set *s, int64_t first, int64_t count, int64_t done) {
     int32_t lengths[TUNING_ROWS_A_PACK];
     int64_t *order = s->order + done, *begin = s->begin + s->examples.count;
     for (int64_t i = 0; i < count; i++) lengths[i] = row_length(s->rows, first + i);
-    int64_t made = tuning_pack(lengths, count, s->examples.block_size, order, begin);
-    if (made < 0) return (int)made;
+    int64_t packed = tuning_pack(lengths, count, s->examples.block_size, order, begin);
+    if (packed < 0) return (int)packed;
     for (int64_t i = 0; i < count; i++) order[i] += first;
-    for (int64_t i = 0; i <= made; i++) begin[i] += done;
-    s->examples.count += made;
+    for (int64_t i = 0; i <= packed; i++) begin[i] += done;
+    s->examples.count += packed;
     return LCKV_OK;
 }
 
 static int pack_all(tuning_set *s, int64_t first, int64_t count) {
     for (int64_t done = 0; done < count; done += TUNING_ROWS_A_PACK) {
         int64_t left = count - done;
-        TRY(pack_some(s, first + done, left < TUNING_ROWS_A_PACK ? left : TUNING_ROWS_A_PACK, done));
+        TRY(pack_group(s, first + done, left < TUNING_ROWS_A_PACK ? left : TUNING_ROWS_A_PACK, done));
     }
     return LCKV_OK;
 }

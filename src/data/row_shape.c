@@ -1,4 +1,4 @@
-/* Rows as trl converts them, see row_shape.h. */
+/* Normalizing rows as trl does, see row_shape.h. */
 #include "data/row_shape.h"
 
 #include <string.h>
@@ -19,7 +19,7 @@ static json_t *object_without_nulls(const json_t *object) {
     return copy;
 }
 
-/* Elements of arrays stay, nulls among them. */
+/* Nulls in arrays stay. */
 static json_t *array_without_nulls(const json_t *array) {
     json_t *copy = json_array();
     for (size_t i = 0; copy && i < json_array_size(array); i++) {
@@ -30,7 +30,7 @@ static json_t *array_without_nulls(const json_t *array) {
     return copy;
 }
 
-/* A new reference; NULL: there is no memory. */
+/* Returns a new reference; NULL if there is no memory. */
 static json_t *without_nulls(const json_t *value) {
     if (json_is_object(value)) return object_without_nulls(value);
     if (json_is_array(value)) return array_without_nulls(value);
@@ -77,7 +77,7 @@ int tuning_row_convert(const json_t *row, json_t **out) {
     return fail(LCKV_ERROR_MEMORY, "no memory for a row");
 }
 
-/* ---------------------------------------------------------------- what is said of rows */
+/* ---------------------------------------------------------------- diagnostics */
 
 const char *tuning_row_foreign_role(const json_t *row) {
     static const char *const known[] = {"system", "user", "assistant", "tool"};
@@ -95,16 +95,18 @@ const char *tuning_row_objection(const json_t *row) {
     static const struct {
         const char *key, *objection;
     } known[] = {
-        {"input_ids", "rows of token ids (input_ids) are not read by lckv sft, although trl reads them; give the text"},
-        {"images", "images are not read, although trl reads them for models that see"},
-        {"image", "images are not read, although trl reads them for models that see"},
-        {"chosen", "chosen and rejected are for preference training (DPO), which neither lckv nor SFTTrainer does"},
-        {"rejected", "chosen and rejected are for preference training (DPO), which neither lckv nor SFTTrainer does"},
-        {"conversations", "conversations should be a list of messages with 'from' and 'value'; a list of messages with "
-                          "'role' and 'content' is called messages"},
-        {"messages", "messages should be a list of messages with 'role' and 'content'"},
-        {"completion", "prompt and completion should both be texts, or both lists of messages"},
-        {"prompt", "a prompt needs a completion"},
+        {"input_ids", "lckv sft does not read rows of token ids (input_ids), unlike trl; provide the text"},
+        {"images", "lckv does not read images; trl reads them for vision models"},
+        {"image", "lckv does not read images; trl reads them for vision models"},
+        {"chosen", "chosen and rejected are for preference training (DPO), which neither lckv nor SFTTrainer supports"},
+        {"rejected",
+         "chosen and rejected are for preference training (DPO), which neither lckv nor SFTTrainer supports"},
+        {"conversations",
+         "conversations: expected a list of messages with 'from' and 'value'; messages with 'role' and "
+         "'content' belong under the key messages"},
+        {"messages", "messages: expected a list of messages with 'role' and 'content'"},
+        {"completion", "prompt and completion: expected two texts or two lists of messages"},
+        {"prompt", "prompt: expected a completion with it"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (json_object_get(row, known[i].key)) return known[i].objection;

@@ -1,23 +1,22 @@
-/* Rows of instruction data as trl's SFTTrainer (0.24) has them before it looks at what they are.
+/* Normalizes rows of instruction data as trl's SFTTrainer (0.24) does before it determines their type.
  *
- *   - Keys with null are removed at every depth: tables (Parquet, and whatever the datasets library loads) have null
- *     where a row lacks a key that others have (trl: remove_none_values).
+ *   - Keys with the value null are removed at every depth. Tables (Parquet, and everything that the datasets library
+ * loads) have null if a row lacks a key that other rows have (trl: remove_none_values).
  *   - Messages with `from` and `value` under `conversations` become messages with `role` and `content` under `messages`
- *     (trl: maybe_convert_to_chatml). The names of roles stay as they are. */
+ *     (trl: maybe_convert_to_chatml). The names of roles do not change. */
 #ifndef DATA_ROW_SHAPE_H
 #define DATA_ROW_SHAPE_H
 
 #include "base/json.h"
 
-/* A new reference: the converted copy of an object. */
+/* Returns a normalized copy of an object, a new reference. */
 int tuning_row_convert(const json_t *row, json_t **out);
 
-/* The first role of `messages` that is not system, user, assistant or tool, which a chat template may not know; NULL:
- * there is none. It is the row's. */
+/* The first role in `messages` that is not system, user, assistant or tool, so that chat templates may not support it;
+ * NULL if there is none. Owned by the row. */
 const char *tuning_row_foreign_role(const json_t *row);
 
-/* Why a row that no kind of rows fits is none, for an error; NULL where nothing better can be said than what is read.
- */
+/* The reason why a row matches no type, for an error message; NULL if there is no specific reason. */
 const char *tuning_row_objection(const json_t *row);
 
 #endif

@@ -1,4 +1,4 @@
-/* Rows into words: see row_text.h. */
+/* Converting rows to text, see row_text.h. */
 #include "data/row_text.h"
 
 #include "base/text_buffer.h"
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The words of Alpaca's train.py (Taori et al. 2023), which models tuned on such data know. */
+/* The prompt of Alpaca's train.py (Taori et al. 2023). */
 #define BELOW "Below is an instruction that describes a task"
 #define WRITE "Write a response that appropriately completes the request.\n\n"
 static const char WITH_INPUT[] = BELOW ", paired with an input that provides further context. " WRITE;
@@ -46,7 +46,7 @@ static bool ends_in(const char *text, size_t bytes, const char *end) {
     return bytes >= length && !memcmp(text + bytes - length, end, length);
 }
 
-/* One after the other, and EOS unless the last has it at its end. */
+/* Concatenates two texts and appends EOS unless the text ends with it. */
 static int join(const tuning_source *s, const char *left, size_t left_bytes, const char *right, size_t right_bytes,
                 tuning_text *out) {
     text_buffer b = {0};
@@ -63,7 +63,7 @@ int tuning_text_of_words(const tuning_source *s, const char *words, size_t bytes
     return join(s, "", 0, words, bytes, out);
 }
 
-/* The prompt's text becomes out's. */
+/* Moves the text of `prompt` to out->prompt. */
 static int of_two(const tuning_source *s, text_buffer *prompt, const char *completion, size_t bytes, tuning_text *out) {
     TRY(join(s, prompt->data ? prompt->data : "", prompt->length, completion, bytes, out));
     return take(prompt, &out->prompt, &out->prompt_bytes);
@@ -79,7 +79,7 @@ static int of_texts(const tuning_source *s, const json_t *prompt, const json_t *
 
 /* ---------------------------------------------------------------- conversations */
 
-/* Fields of a row that a template gets as JSON: a value, or text that is JSON already; NULL where there is none. */
+/* A field of a row as JSON, for the template. A string is JSON already; *text is NULL if there is no such field. */
 static int json_of(const json_t *row, const char *key, char **text) {
     const json_t *value = json_object_get(row, key);
     *text = NULL;
@@ -102,13 +102,14 @@ static int render_with(const tuning_source *s, const json_t *messages, lckv_chat
     return fail(status, "%s: %s", s->where, why);
 }
 
-/* The words of a conversation; `row` has its tools and variables. */
+/* Renders a conversation; `row` has its tools and template variables. */
 static int render(const tuning_source *s, const json_t *row, const json_t *messages, bool begins_answer,
                   lckv_chat_text *out) {
     char *tools, *variables = NULL;
     lckv_chat chat = lckv_chat_defaults();
     REQUIRE(s->chat_template, LCKV_ERROR_ARGUMENT,
-            "%s has messages, and the checkpoint has no chat template: chat_template names a file with one", s->where);
+            "%s: the row has messages, but the checkpoint has no chat template; set chat_template to a file with one",
+            s->where);
     int status = json_of(row, "tools", &tools);
     if (status >= 0) status = json_of(row, "chat_template_kwargs", &variables);
     chat.tools = tools;
@@ -132,7 +133,7 @@ static int of_messages(const tuning_source *s, const json_t *row, const json_t *
     return LCKV_OK;
 }
 
-/* Prompt and completion are lists of messages. */
+/* A row whose prompt and completion are lists of messages. */
 static int of_conversations(const tuning_source *s, const json_t *row, const json_t *prompt, const json_t *completion,
                             tuning_text *out) {
     lckv_chat_text begun;
@@ -182,7 +183,7 @@ static int in_alpacas_words(const tuning_source *s, const json_t *row, tuning_te
     return status;
 }
 
-/* Instruction and input, an empty line between them, are what the user says. */
+/* The user message is the instruction and the input, with an empty line between them. */
 static int as_conversation(const tuning_source *s, const json_t *row, tuning_text *out) {
     text_buffer b = {0};
     const json_t *input = json_object_get(row, "input");
@@ -198,7 +199,7 @@ static int as_conversation(const tuning_source *s, const json_t *row, tuning_tex
     return status;
 }
 
-/* ---------------------------------------------------------------- which kind */
+/* ---------------------------------------------------------------- types of rows */
 
 static bool both(const json_t *left, const json_t *right, json_type type) {
     return left && right && json_typeof(left) == type && json_typeof(right) == type;
@@ -207,13 +208,14 @@ static bool both(const json_t *left, const json_t *right, json_type type) {
 static int is_none(const tuning_source *s, const json_t *row) {
     const char *objection = tuning_row_objection(row);
     if (objection) return fail(LCKV_ERROR_FORMAT, "%s: %s", s->where, objection);
-    return fail(LCKV_ERROR_FORMAT,
-                "%s: expected messages, conversations, prompt and completion, '%s', or instruction and output; the row "
-                "has none of these in the form that it should have",
-                s->where, s->how->dataset_text_field);
+    return fail(
+        LCKV_ERROR_FORMAT,
+        "%s: expected messages, conversations, prompt and completion, '%s', or instruction and output, found none "
+        "of these in a valid form",
+        s->where, s->how->dataset_text_field);
 }
 
-/* As in trl a prompt and its completion win over messages, and these over a text. */
+/* As in trl, prompt and completion take precedence over messages, and messages over a text. */
 static int of_row(const tuning_source *s, const json_t *row, tuning_text *out) {
     const json_t *messages = json_object_get(row, "messages"), *prompt = json_object_get(row, "prompt");
     const json_t *completion = json_object_get(row, "completion"), *output = json_object_get(row, "output");
@@ -228,11 +230,12 @@ static int of_row(const tuning_source *s, const json_t *row, tuning_text *out) {
     return is_none(s, row);
 }
 
-/* A template that does not know a role may have failed for that reason. */
+/* Adds the role to the message of an error: the template may not support it. */
 static int name_role(int status, const char *role) {
     char why[800];
     snprintf(why, sizeof why, "%s", lckv_last_error());
-    return fail(status, "%s (the row has the role '%.40s', which goes to the template as it is, as in trl)", why, role);
+    return fail(status, "%s (the row has the role '%.40s', which lckv passes to the template unchanged, as trl does)",
+                why, role);
 }
 
 static int of_converted(const tuning_source *s, const json_t *row, tuning_text *out) {
@@ -251,7 +254,7 @@ int tuning_text_of_row(const tuning_source *s, const json_t *row, tuning_text *o
     json_decref(converted);
     if (status >= 0 && s->how->assistant_only_loss && !out->rendered)
         status =
-            fail(LCKV_ERROR_ARGUMENT, "%s: assistant_only_loss is for conversations, and the row is none", s->where);
+            fail(LCKV_ERROR_ARGUMENT, "%s: assistant_only_loss needs conversations, but the row is not one", s->where);
     if (status < 0) tuning_text_free(out);
     return status;
 }

@@ -1,25 +1,25 @@
-/* What a row of instruction data says, as text: the words of a whole sequence, and where in it lies what is to be
- * learned. See rows.h for the kinds of rows. */
+/* Converts a row of instruction data to text: the text of the whole sequence, and the parts of it that are trained on.
+ * See rows.h for the types of rows. */
 #ifndef DATA_ROW_TEXT_H
 #define DATA_ROW_TEXT_H
 
 #include "base/json.h"
 #include "lckv.h"
 
-/* The chat template that puts Alpaca's words around a conversation, for a checkpoint that was tuned on them. It begins
- * without BOS. */
+/* The chat template that formats a conversation as Alpaca's prompt, for checkpoints that were tuned on it. It does not
+ * start with BOS. */
 extern const char TUNING_ALPACA_TEMPLATE[];
 
 typedef struct tuning_text {
-    char *whole; /* owned, NUL behind its bytes */
+    char *whole; /* owned, [bytes] and a NUL */
     size_t bytes;
-    char *prompt; /* what the completion follows, encoded by itself; NULL: the row is not of two parts */
+    char *prompt; /* text before the completion, which is encoded by itself; NULL: no separate prompt */
     size_t prompt_bytes;
-    bool rendered;           /* by a chat template: special tokens stand in it */
-    bool alpaca;             /* in Alpaca's words */
-    lckv_text_span *answers; /* [answer_count] what the template marks; NULL unless asked for */
+    bool rendered;           /* by a chat template: the text contains special tokens */
+    bool alpaca;             /* formatted as Alpaca's prompt */
+    lckv_text_span *answers; /* [answer_count] parts that the template marks; NULL without assistant_only_loss */
     int answer_count;
-    char foreign_role[24]; /* of a conversation, one that its template may not know (row_shape.h), cut; "": none */
+    char foreign_role[24]; /* a role that the template may not support (row_shape.h), truncated; "": none */
 } tuning_text;
 
 typedef struct tuning_source {
@@ -29,7 +29,7 @@ typedef struct tuning_source {
     const char *where;                       /* file and line, for errors */
 } tuning_source;
 
-/* Of a row, an object; or of a plain text. `out` is the caller's until tuning_text_free(), all zeros on failure. */
+/* Converts a row (an object), or a plain text. Release with tuning_text_free(); *out is all zeros on failure. */
 int tuning_text_of_row(const tuning_source *s, const json_t *row, tuning_text *out);
 int tuning_text_of_words(const tuning_source *s, const char *words, size_t bytes, tuning_text *out);
 void tuning_text_free(tuning_text *t);

@@ -1,4 +1,4 @@
-/* Rows of instruction data as tokens, see rows.h. */
+/* Encoding instruction data, see rows.h. */
 #include "data/rows.h"
 
 #include "base/log.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One row on its way. */
+/* An encoded row. */
 typedef struct encoded {
     int32_t *ids;
     size_t count;
@@ -20,14 +20,14 @@ static void free_encoded(encoded *e) {
     free(e->learned);
 }
 
-/* ---------------------------------------------------------------- what is learned */
+/* ---------------------------------------------------------------- trained tokens */
 
 static bool begins_with(const encoded *e, const int32_t *ids, size_t count) {
     return count <= e->count && !memcmp(e->ids, ids, count * sizeof *ids);
 }
 
-/* The tokens of a prompt by itself are those that the row begins with: so many are not learned. As in trl it is their
- * number that counts where a token goes across the border. */
+/* Excludes the prompt from training. Its tokens are counted by encoding it alone; as in trl, the count is used even if
+ * the tokens at its end differ in the whole row. */
 static int pass_over_prompt(const tuning_options *o, const tuning_text *t, encoded *e, tuning_rows *out) {
     int32_t *ids;
     size_t count;
@@ -46,8 +46,8 @@ static int bytes_of(const tuning_options *o, const int32_t *ids, size_t count, s
     return LCKV_OK;
 }
 
-/* Goes on from *token, up to which the row has these tokens too, until its own say as many bytes. Both are decoded from
- * the token before on, since a decoder may take a blank off the front. */
+/* Advances *token, up to which the row has the same tokens as ids[count], until the row's tokens decode to at least as
+ * many bytes. Both are decoded from the previous token on, because a decoder may strip a leading space. */
 static int go_past(const tuning_options *o, const encoded *e, const int32_t *ids, size_t count, size_t *token,
                    bool *inside) {
     size_t wanted, here = 0, first = *token ? *token - 1 : 0;
@@ -59,8 +59,8 @@ static int go_past(const tuning_options *o, const encoded *e, const int32_t *ids
     return LCKV_OK;
 }
 
-/* The token that the byte at `at` is in, or begins with it. Tokens that the text up to there gives by itself and that
- * the whole begins with, too, end before it; those that a border of tokens does not part go across (*inside). */
+/* The token that contains byte `at` of the text, or starts there; *inside: it starts before. The text up to `at` is
+ * encoded by itself; the tokens that it has in common with the whole row end before `at`. */
 static int token_at(const tuning_options *o, const tuning_text *t, const encoded *e, size_t at, size_t *token,
                     bool *inside) {
     int32_t *ids;
@@ -72,8 +72,8 @@ static int token_at(const tuning_options *o, const tuning_text *t, const encoded
     return status;
 }
 
-/* As transformers' return_assistant_tokens_mask: tokens that have a character of an answer. (Where an answer's last
- * character is several tokens and no other token ends it, that takes the first of these alone; here all are.) */
+/* As transformers' return_assistant_tokens_mask: trains on tokens that contain a character of an answer. (If the last
+ * character of an answer is several tokens, transformers includes only the first of them; lckv includes all.) */
 static int keep_answers(const tuning_options *o, const tuning_text *t, encoded *e) {
     bool *answer = calloc(e->count + 1, sizeof *answer);
     REQUIRE(answer, LCKV_ERROR_MEMORY, "no memory for a row of %zu tokens", e->count);
@@ -99,10 +99,10 @@ static int choose_learned(const tuning_options *o, const tuning_text *t, const c
     TRY(keep_answers(o, t, e));
     for (size_t i = 0; i < e->count; i++)
         if (e->learned[i]) return LCKV_OK;
-    return fail(LCKV_ERROR_FORMAT, "%s: assistant_only_loss finds no answer in the row", where);
+    return fail(LCKV_ERROR_FORMAT, "%s: assistant_only_loss: the template marks no answer in the row", where);
 }
 
-/* ---------------------------------------------------------------- the list */
+/* ---------------------------------------------------------------- list of rows */
 
 static int reserve(tuning_rows *r) {
     if (r->marked < r->ids.capacity) {
@@ -120,7 +120,7 @@ static int reserve(tuning_rows *r) {
     return LCKV_OK;
 }
 
-/* A row that is too long is cut at its end, as trl does it, or left out. */
+/* Truncates a row that is too long, as trl does, or drops it. */
 static int add(const tuning_options *o, const encoded *e, tuning_rows *r) {
     bool is_long = e->count > (size_t)o->longest;
     size_t begin = r->ids.count, count = is_long ? (size_t)o->longest : e->count;
@@ -135,7 +135,7 @@ static int add(const tuning_options *o, const encoded *e, tuning_rows *r) {
     return LCKV_OK;
 }
 
-/* A template may write a line break behind it, which is some tokens where bytes are such. */
+/* Templates may write a line break after EOS, which can be several tokens. */
 static bool has_eos_at_end(const lckv_tokenizer *t, const encoded *e) {
     int32_t eos = lckv_tokenizer_eos_id(t);
     for (size_t back = 1; back <= 3 && back <= e->count; back++)
@@ -185,28 +185,32 @@ static int read_all(const tuning_options *o, const char *eos, document_reader *r
     }
 }
 
-/* What should be known of the rows before they are trained on, in a line each. */
-static void tell(const tuning_options *o, const tuning_rows *r) {
+/* Logs one warning per kind of problem. */
+static void warn_of_rows(const tuning_options *o, const tuning_rows *r) {
     long long longest = o->longest;
-    if (r->cut) log_message(LCKV_LOG_WARNING, "%lld rows have more than %lld tokens: cut", (long long)r->cut, longest);
+    if (r->cut) log_message(LCKV_LOG_WARNING, "%lld rows were truncated to %lld tokens", (long long)r->cut, longest);
     if (r->dropped)
-        log_message(LCKV_LOG_WARNING, "%lld rows have more than %lld tokens: left out", (long long)r->dropped, longest);
-    if (r->empty) log_message(LCKV_LOG_WARNING, "%lld rows have no token: left out", (long long)r->empty);
+        log_message(LCKV_LOG_WARNING, "%lld rows were dropped, because they have more than %lld tokens",
+                    (long long)r->dropped, longest);
+    if (r->empty)
+        log_message(LCKV_LOG_WARNING, "%lld rows were dropped, because they have no tokens", (long long)r->empty);
     if (r->mismatched)
-        log_message(LCKV_LOG_WARNING,
-                    "the tokens of %lld prompts are not those that prompt and completion begin with: as many are "
-                    "passed over",
-                    (long long)r->mismatched);
+        log_message(
+            LCKV_LOG_WARNING,
+            "in %lld rows, the tokens of the prompt differ from the first tokens of prompt and completion together; "
+            "lckv excludes the same number of tokens from training",
+            (long long)r->mismatched);
     if (r->foreign)
-        log_message(LCKV_LOG_WARNING,
-                    "%lld conversations have roles like '%s', which go to the chat template as they are, as in trl: "
-                    "check that it knows them, or call them user and assistant in the data",
-                    (long long)r->foreign, r->foreign_role);
+        log_message(
+            LCKV_LOG_WARNING,
+            "%lld conversations have roles such as '%s', which lckv passes to the chat template unchanged, as trl "
+            "does; check that the template supports them, or rename them to user and assistant in the data",
+            (long long)r->foreign, r->foreign_role);
     if (r->endless)
-        log_message(LCKV_LOG_WARNING,
-                    "%lld conversations do not end in EOS as the chat template writes them: what the model learns to "
-                    "end an answer with is the template's",
-                    (long long)r->endless);
+        log_message(
+            LCKV_LOG_WARNING,
+            "the chat template does not end %lld conversations with EOS: the model will not learn to stop at EOS",
+            (long long)r->endless);
 }
 
 int tuning_rows_read(const tuning_options *o, tuning_rows *out) {
@@ -214,17 +218,17 @@ int tuning_rows_read(const tuning_options *o, tuning_rows *out) {
     const document_options documents = {.whole_rows = true, .text_column = o->how->dataset_text_field, .id_bytes = 2};
     int32_t eos = lckv_tokenizer_eos_id(o->tokenizer);
     *out = (tuning_rows){0};
-    REQUIRE(eos >= 0, LCKV_ERROR_ARGUMENT, "the tokenizer names no EOS token, with which answers end");
+    REQUIRE(eos >= 0, LCKV_ERROR_ARGUMENT, "the tokenizer has no EOS token, which is needed to end answers");
     TRY(document_reader_create(o->paths, o->path_count, &documents, &reader));
     int status = read_all(o, lckv_tokenizer_id_to_token(o->tokenizer, eos), reader, out);
     document_reader_free(reader);
     if (status >= 0 && !out->count)
-        status = fail(LCKV_ERROR_FORMAT, "'%s': no row to learn from%s", o->paths[0],
-                      out->dropped ? ", all are too long" : "");
+        status = fail(LCKV_ERROR_FORMAT, "'%s': no row to train on%s", o->paths[0],
+                      out->dropped ? ", because all are too long" : "");
     if (status < 0)
         tuning_rows_free(out);
     else
-        tell(o, out);
+        warn_of_rows(o, out);
     return status;
 }
 

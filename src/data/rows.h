@@ -1,16 +1,16 @@
-/* Rows of instruction data, each one sequence of token ids with what of it is to be learned, as trl's SFTTrainer (0.24)
- * makes them. A row is a JSON object with
+/* Instruction data: each row becomes a sequence of token ids and a mask of the tokens to train on, as in trl's
+ * SFTTrainer (0.24). A row is a JSON object with
  *
- *   messages                        a conversation, put into words by the chat template; all of it is learned, or with
- *                                   assistant_only_loss what the template marks as answers
- *   conversations                   the same, with `from` and `value` in place of `role` and `content` (row_shape.h)
- *   prompt, completion              two texts, or two lists of messages; the completion is learned
- *   text                            a text (or another field of that kind); all of it is learned
- *   instruction, (input,) output    Alpaca's: by the chat template where there is one, as a prompt in Alpaca's words
- *                                   (Taori et al. 2023) else; the output is learned
+ *   messages                        a conversation, rendered by the chat template; trained on all of it, or with
+ *                                   assistant_only_loss on what the template marks as answers
+ *   conversations                   the same, with `from` and `value` instead of `role` and `content` (row_shape.h)
+ *   prompt, completion              two texts, or two lists of messages; trained on the completion
+ *   text                            a text (or another field, dataset_text_field); trained on all of it
+ *   instruction, (input,) output    Alpaca's format: rendered by the chat template if there is one, else as Alpaca's
+ * prompt (Taori et al. 2023); trained on the output
  *
- * Texts end in EOS, which is learned; what a template makes stays as it is. Leaves out: which rows make an example
- * (row_set.h), and steps. */
+ * Texts get an EOS at the end, which is trained on; the output of a template is not changed. Leaves out: examples
+ * (row_set.h). */
 #ifndef DATA_ROWS_H
 #define DATA_ROWS_H
 
@@ -19,30 +19,31 @@
 
 typedef struct tuning_options {
     const lckv_tuning *how;
-    const char *const *paths; /* files, as documents.h reads them */
+    const char *const *paths; /* files, see documents.h */
     int path_count;
     lckv_tokenizer *tokenizer;
     const lckv_chat_template *chat_template; /* NULL: none */
-    int32_t longest;                         /* tokens of a row */
+    int32_t longest;                         /* maximum tokens of a row */
     bool (*go_on)(void *user, double fraction);
     void *user;
 } tuning_options;
 
 typedef struct tuning_rows {
-    id_list ids;   /* of all rows, end to end */
-    bool *learned; /* [ids.capacity] */
-    size_t marked; /* room in it */
-    int64_t *ends; /* [count]: ids of rows 0 to i together */
+    id_list ids;   /* of all rows, concatenated */
+    bool *learned; /* [marked] whether to train on each id */
+    size_t marked; /* capacity */
+    int64_t *ends; /* [count]: number of ids in rows 0 to i */
     int64_t count, room;
-    int64_t cut, dropped, empty; /* rows that were too long, or had no token (and are not there) */
-    int64_t mismatched;          /* whose prompt's tokens are not those that prompt and completion begin with */
-    int64_t alpaca;              /* that Alpaca's words were put around */
-    int64_t endless;             /* conversations behind which no EOS stands */
-    int64_t foreign;             /* conversations with a role that templates seldom know */
+    int64_t cut, dropped, empty; /* rows truncated, dropped as too long, dropped as empty */
+    int64_t mismatched;          /* rows whose prompt is encoded differently by itself */
+    int64_t alpaca;              /* rows formatted as Alpaca's prompt */
+    int64_t endless;             /* conversations without EOS at the end */
+    int64_t foreign;             /* conversations with a role that templates rarely support */
     char foreign_role[24];       /* the first of these roles */
 } tuning_rows;                   /* all zeros is an empty one */
 
-/* LCKV_ERROR_FORMAT names the row that is none of these, or has nothing to learn with assistant_only_loss. */
+/* Reads and encodes rows. LCKV_ERROR_FORMAT, with file and line, for a row of no type, or one without answers with
+ * assistant_only_loss. */
 int tuning_rows_read(const tuning_options *options, tuning_rows *out);
 void tuning_rows_free(tuning_rows *rows);
 

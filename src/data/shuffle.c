@@ -5,7 +5,7 @@
 
 enum {
     ROUNDS = 6,
-    LEAST_HALF_BITS = 4, /* a narrower network knows too few permutations; walking a few places more costs nothing */
+    LEAST_HALF_BITS = 4, /* a narrower network has too few permutations */
 };
 
 static const uint64_t ORDER_STREAM = 0x6f72646572000000; /* "order": apart from the streams of weights */

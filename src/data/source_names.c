@@ -1,4 +1,4 @@
-/* Names that stand for no data, see source_names.h. */
+/* Error messages for data that is not found, see source_names.h. */
 #include "data/source_names.h"
 
 #include "base/text_buffer.h"
@@ -7,8 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* Data sets that had no organisation in their names when much was written about them, and what they are called today.
- */
+/* Data sets that formerly had no organisation in their names, and their names today. */
 static const struct {
     const char *old, *name;
 } RENAMED[] = {
@@ -39,29 +38,28 @@ static const struct {
     {"xsum", "EdinburghNLP/xsum"},
 };
 
-/* A name as the hub has it today; NULL: unknown, or it never had another. */
+/* The name on the hub today; NULL: unknown or not renamed. */
 static const char *name_today(const char *name) {
     for (size_t i = 0; i < sizeof RENAMED / sizeof *RENAMED; i++)
         if (!strcmp(RENAMED[i].old, name)) return RENAMED[i].name;
     return NULL;
 }
 
-/* A word that could be a data set of the hub, and is no path. */
+/* Whether a name could be a data set of the hub and is not a path. */
 static bool is_plain_name(const char *name) {
     return *name && *name != '.' && !strpbrk(name, "/:*?[\\ ") && !strchr(name, '.');
 }
 
-/* The command that fetches it, or of it what belongs to a config. */
+/* Adds the command that fetches the data set, or the files of a config. */
 static int add_command(text_buffer *out, const char *name, const char *config_name) {
     TRY(text_printf(out, "; fetch it with: lckv fetch %s --repo_type dataset", name));
     return config_name ? text_printf(out, " --include README.md '*%s*'", config_name) : LCKV_OK;
 }
 
 static int say_where(text_buffer *out, const char *name) {
-    TRY(text_printf(out, "data set '%s' not found: there is no such file or folder, and the Hugging Face cache (",
-                    name));
+    TRY(text_printf(out, "data set '%s' not found: no such file or folder, and not in the Hugging Face cache (", name));
     TRY(hub_cache_folder(out));
-    return text_printf(out, ") does not have it");
+    return text_printf(out, ")");
 }
 
 static int compose(text_buffer *out, const char *name, const char *config_name) {
@@ -69,7 +67,8 @@ static int compose(text_buffer *out, const char *name, const char *config_name) 
     TRY(say_where(out, name));
     if (hub_name_allowed(name)) return add_command(out, name, config_name);
     if (!today && !is_plain_name(name)) return LCKV_OK;
-    if (!today) return text_printf(out, "; on the hub it has a name like ORG/%s, by which lckv fetch brings it", name);
+    if (!today)
+        return text_printf(out, "; names on the hub have the form ORG/%s: fetch it by that name with lckv fetch", name);
     TRY(add_command(out, today, config_name));
     return text_printf(out, ", then use dataset_name %s", today);
 }
@@ -85,16 +84,16 @@ int dataset_is_absent(const char *name, const char *config_name) {
 int source_is_absent(const char *name) {
     const char *today = name_today(name);
     if (today || is_plain_name(name) || (hub_name_allowed(name) && !strchr(strchr(name, '/'), '.')))
-        return fail(
-            LCKV_ERROR_FILE,
-            "cannot open '%s': there is no such file or folder. A data set of the hub is given by dataset_name: "
-            "first lckv fetch %s --repo_type dataset, then dataset_name %s",
-            name,
-            today                    ? today
-            : hub_name_allowed(name) ? name
-                                     : "ORG/NAME",
-            today                    ? today
-            : hub_name_allowed(name) ? name
-                                     : "ORG/NAME");
+        return fail(LCKV_ERROR_FILE,
+                    "cannot open '%s': no such file or folder; for a data set of the hub, run lckv fetch %s "
+                    "--repo_type dataset "
+                    "and set dataset_name %s",
+                    name,
+                    today                    ? today
+                    : hub_name_allowed(name) ? name
+                                             : "ORG/NAME",
+                    today                    ? today
+                    : hub_name_allowed(name) ? name
+                                             : "ORG/NAME");
     return fail(LCKV_ERROR_FILE, "cannot open '%s': %s", name, strerror(ENOENT));
 }

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DEEPEST = 32 }; /* folders inside folders: links may lead in circles */
+enum { DEEPEST = 32 }; /* nested folders; symbolic links may form cycles */
 
 /* ---------------------------------------------------------------- folders and patterns */
 
@@ -35,7 +35,7 @@ static int add_entry(const char *folder, const char *name, int depth, source_lis
 
 static int add_folder(const char *folder, int depth, source_list *out) {
     struct dirent **entries;
-    REQUIRE(depth < DEEPEST, LCKV_ERROR_FILE, "'%s': more than %d folders inside each other", folder, DEEPEST);
+    REQUIRE(depth < DEEPEST, LCKV_ERROR_FILE, "'%s': more than %d nested folders", folder, DEEPEST);
     int count = scandir(folder, &entries, NULL, alphasort), status = LCKV_OK;
     REQUIRE(count >= 0, LCKV_ERROR_FILE, "cannot list '%s': %s", folder, strerror(errno));
     for (int i = 0; i < count; i++) {
@@ -50,8 +50,8 @@ static int add_whole_folder(const char *folder, source_list *out) {
     int before = out->count;
     TRY(add_folder(folder, 0, out));
     REQUIRE(out->count > before, LCKV_ERROR_FILE,
-            "'%s' has no data in it: no .txt, .jsonl, .ndjson, .json, .csv, .bin or .npy, plain or compressed, and no "
-            ".parquet",
+            "'%s' contains no data: expected .txt, .jsonl, .ndjson, .json, .csv, .bin or .npy files, plain or "
+            "compressed, or .parquet",
             folder);
     return LCKV_OK;
 }
@@ -95,7 +95,7 @@ double sources_weight(const char *name, size_t *length) {
 
 /* ---------------------------------------------------------------- data sets */
 
-/* Whether `word` stands in `path` with no letter beside it: "train" in "train-00000", "1.train2". */
+/* Whether `path` contains `word` without a letter before or after it: "train" in "train-00000" or "1.train2". */
 static bool has_word(const char *path, const char *word) {
     size_t length = strlen(word);
     for (const char *at = path; (at = strstr(at, word)); at++) {
@@ -120,8 +120,7 @@ static part part_of(const char *path) {
     return PART_NONE;
 }
 
-/* What describes a data set is no part of it. */
-/* Whether a folder on the way to the file has exactly this name. */
+/* Whether a folder in the path has exactly this name. */
 static bool in_folder(const char *below, const char *name) {
     size_t length = strlen(name);
     for (const char *at = below; (at = strstr(at, name)); at++)
@@ -129,7 +128,7 @@ static bool in_folder(const char *below, const char *name) {
     return false;
 }
 
-/* A config is the folder of its name; where there is none, all files that have its name as a word in their path. */
+/* A config is the folder with its name; without such a folder, all files with that word in their path. */
 typedef struct config_choice {
     const char *name; /* NULL: all files */
     bool is_folder;
@@ -146,7 +145,7 @@ static bool is_wanted(const char *below, const config_choice *c) {
     return !c->name || (c->is_folder ? in_folder(below, c->name) : has_word(below, c->name));
 }
 
-/* `root`: so many first characters of each path are the data set's folder. */
+/* `root`: length of the data set's folder, with which all paths start. */
 static int divide(const source_list *all, size_t root, const char *config_name, source_list *train,
                   source_list *validation) {
     bool named = false;

@@ -1,24 +1,24 @@
-/* The token ids of a corpus in a mapped file, see token_store.h. */
+/* Reading token stores, see token_store.h. */
 #include "data/token_store.h"
 
 #include <string.h>
 
 static int bad(const char *path, const char *what) {
-    return fail(LCKV_ERROR_FORMAT, "'%s' is damaged: %s; remove it, it will be made anew", path, what);
+    return fail(LCKV_ERROR_FORMAT, "'%s' is damaged: %s; delete it, and lckv creates it again", path, what);
 }
 
-/* Sizes that agree with each other and with the file's. */
+/* Checks that the sizes agree with each other and with the file's. */
 static int check_header(const token_header *h, size_t bytes, const char *path) {
-    if (memcmp(h->magic, TOKEN_MAGIC, sizeof h->magic)) return bad(path, "it does not begin with " TOKEN_MAGIC);
-    if (h->id_bytes != 2 && h->id_bytes != 4) return bad(path, "an id has neither 2 nor 4 bytes");
+    if (memcmp(h->magic, TOKEN_MAGIC, sizeof h->magic)) return bad(path, "expected " TOKEN_MAGIC " at the beginning");
+    if (h->id_bytes != 2 && h->id_bytes != 4) return bad(path, "expected ids of 2 or 4 bytes");
     if (h->tokens < 0 || h->documents < 0 || h->largest < 0 || h->largest > INT32_MAX)
-        return bad(path, "a negative size");
-    uint64_t most = bytes, ids = ((uint64_t)h->tokens * h->id_bytes + 7) / 8 * 8, ends = (uint64_t)h->documents * 8;
-    bool fits = (uint64_t)h->tokens <= most && (uint64_t)h->documents <= most && sizeof *h + ids + ends == most;
-    return fits ? LCKV_OK : bad(path, "its size is not what it says");
+        return bad(path, "a size in the header is out of range");
+    uint64_t limit = bytes, ids = ((uint64_t)h->tokens * h->id_bytes + 7) / 8 * 8, ends = (uint64_t)h->documents * 8;
+    bool fits = (uint64_t)h->tokens <= limit && (uint64_t)h->documents <= limit && sizeof *h + ids + ends == limit;
+    return fits ? LCKV_OK : bad(path, "the size of the file does not match its header");
 }
 
-/* Each document ends where it begins or behind it, and the last one where the ids end. */
+/* Checks that the ends are ascending and that the last document ends with the last id. */
 static int check_ends(const token_store *s, const char *path) {
     int64_t last = 0;
     bool ordered = true;
@@ -26,12 +26,12 @@ static int check_ends(const token_store *s, const char *path) {
         ordered &= s->ends[i] >= last;
         last = s->ends[i];
     }
-    return ordered && last == s->tokens ? LCKV_OK : bad(path, "its documents are not one behind the other");
+    return ordered && last == s->tokens ? LCKV_OK : bad(path, "the ends of its documents are not ascending");
 }
 
 static int read_store(token_store *s, const char *path) {
     token_header h;
-    if (s->file.bytes < sizeof h) return bad(path, "it is too short");
+    if (s->file.bytes < sizeof h) return bad(path, "the file is too short");
     memcpy(&h, s->file.data, sizeof h);
     TRY(check_header(&h, s->file.bytes, path));
     size_t ids = ((size_t)h.tokens * h.id_bytes + 7) / 8 * 8;
@@ -66,9 +66,7 @@ int id_view_read(const id_view *v, int64_t first, int64_t count, int32_t *out) {
         out[i] = (int32_t)id;
     }
     REQUIRE(largest <= v->largest, LCKV_ERROR_FORMAT,
-            "the tokenized data is damaged: it has the id %u, and says that none is larger than %lld; overwrite_cache "
-            "makes "
-            "it anew",
+            "the tokenized data is damaged: found id %u, expected at most %lld; set overwrite_cache to create it again",
             largest, (long long)v->largest);
     return LCKV_OK;
 }

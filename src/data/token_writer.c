@@ -1,4 +1,4 @@
-/* Writing the file of a token store, see token_writer.h. */
+/* Writing token stores, see token_writer.h. */
 #include "data/token_writer.h"
 
 #include <errno.h>
@@ -27,7 +27,7 @@ void token_writer_abandon(token_writer *w) {
     file_abandon(&w->ends);
 }
 
-/* Each document's end is written when the next one begins. */
+/* Writes the end of a document, when the next one starts. */
 static int end_document(token_writer *w) {
     return w->header.documents ? file_write(&w->ends, &w->header.tokens, sizeof w->header.tokens) : LCKV_OK;
 }
@@ -57,7 +57,7 @@ int token_writer_add(token_writer *w, const int32_t *ids, int64_t count, bool go
     return LCKV_OK;
 }
 
-/* What lies in `ends`, behind the ids. */
+/* Appends the temporary file `ends` to the ids. */
 static int append_ends(token_writer *w) {
     char bytes[COPY_BYTES];
     size_t count;

@@ -1,4 +1,5 @@
-/* Parquet files through Apache Arrow's C++ libraries, see parquet_file.h. Every entry catches what is thrown. */
+/* Reading Parquet files with Apache Arrow's C++ libraries, see parquet_file.h. Every public function catches all
+ * exceptions. */
 #include <arrow/api.h>
 #include <arrow/io/file.h>
 #include <parquet/arrow/reader.h>
@@ -20,7 +21,7 @@ namespace {
 
 constexpr int64_t BATCH_ROWS = 256;
 
-/* Carries a message out to the entry that catches it. */
+/* An error with a status code, for guarded(). */
 struct failure {
     int code;
     std::string message;
@@ -39,10 +40,10 @@ struct parquet_file {
     std::string columns;
     int64_t rows = 0, rows_read = 0;
 
-    int row_group = 0; /* the next one to be opened */
+    int row_group = 0; /* the next one to open */
     std::unique_ptr<arrow::RecordBatchReader> batches;
     std::shared_ptr<arrow::RecordBatch> batch;
-    int64_t at = 0; /* next row of the batch */
+    int64_t at = 0; /* next row in the batch */
     std::vector<int64_t> numbers;
 };
 
@@ -53,7 +54,7 @@ void check(const parquet_file *p, const arrow::Status &status) {
     int code = status.IsOutOfMemory()      ? LCKV_ERROR_MEMORY
                : status.IsNotImplemented() ? LCKV_ERROR_UNSUPPORTED
                                            : LCKV_ERROR_FORMAT;
-    std::string where = p->rows_read ? " behind row " + std::to_string(p->rows_read) : "";
+    std::string where = p->rows_read ? " after row " + std::to_string(p->rows_read) : "";
     raise(code, "cannot read '" + std::string(p->path) + "'" + where + ": " + status.message());
 }
 
@@ -66,7 +67,7 @@ template <typename T> T take(const parquet_file *p, arrow::Result<T> result) {
     raise(LCKV_ERROR_FORMAT, std::string(p->path) + ":" + std::to_string(p->rows_read) + ": " + what);
 }
 
-/* Runs `work`, whatever it throws, and returns a status. */
+/* Runs `work` and converts exceptions to a status. */
 template <typename Work> int guarded(const char *path, Work work) noexcept {
     try {
         work();
@@ -88,7 +89,7 @@ void open_reader(parquet_file *p) {
     auto file = arrow::io::ReadableFile::Open(p->path);
     if (!file.ok()) raise(LCKV_ERROR_FILE, "cannot open '" + std::string(p->path) + "': " + file.status().message());
     parquet::ReaderProperties properties = parquet::default_reader_properties();
-    properties.enable_buffered_stream(); /* pages are read when they are needed, not a whole row group */
+    properties.enable_buffered_stream(); /* read pages on demand, not whole row groups */
     parquet::ArrowReaderProperties how;
     how.set_batch_size(BATCH_ROWS);
     how.set_pre_buffer(false);
@@ -103,7 +104,7 @@ void open_reader(parquet_file *p) {
 
 /* ---------------------------------------------------------------- batches */
 
-/* Leaves of one column, or of all. */
+/* Collects the leaf columns of a field. */
 void add_leaves(const parquet::arrow::SchemaField &field, std::vector<int> *leaves) {
     if (field.column_index >= 0) leaves->push_back(field.column_index);
     for (const auto &child : field.children) add_leaves(child, leaves);
@@ -116,7 +117,7 @@ std::vector<int> leaves_of(const parquet_file *p, const char *column) {
     return leaves;
 }
 
-/* Moves on to the next row; false behind the last one. */
+/* Advances to the next row; false at the end. */
 bool advance(parquet_file *p, const char *column) {
     while (!p->batch || p->at == p->batch->num_rows()) {
         p->batch = nullptr;
@@ -185,7 +186,7 @@ template <typename L> std::shared_ptr<arrow::Array> slice(const arrow::Array &ar
     return static_cast<const L &>(array).value_slice(row);
 }
 
-/* The elements of a list; NULL: it is none. */
+/* The elements of a list; NULL if it is not a list. */
 std::shared_ptr<arrow::Array> list_at(const arrow::Array &array, int64_t row) {
     switch (array.type_id()) {
     case arrow::Type::LIST:
@@ -203,7 +204,7 @@ void read_numbers(parquet_file *p, const char *column, const arrow::Array &list)
     p->numbers.resize(static_cast<size_t>(list.length()));
     for (int64_t i = 0; i < list.length(); i++)
         if (list.IsNull(i) || !number_at(list, i, &p->numbers[static_cast<size_t>(i)]))
-            raise_at(p, "'" + std::string(column) + "' should be text or a list of whole numbers, found " +
+            raise_at(p, "'" + std::string(column) + "': expected text or a list of integers, found " +
                             (list.IsNull(i) ? "null" : "a list of " + list.type()->ToString()));
 }
 
@@ -220,7 +221,7 @@ void read_value(parquet_file *p, const char *column, parquet_value *out) {
     }
     auto list = list_at(array, row);
     if (!list)
-        raise_at(p, "'" + std::string(column) + "' should be text or a list of whole numbers, found " +
+        raise_at(p, "'" + std::string(column) + "': expected text or a list of integers, found " +
                         array.type()->ToString());
     read_numbers(p, column, *list);
     out->numbers = p->numbers.data();
@@ -231,9 +232,9 @@ void read_value(parquet_file *p, const char *column, parquet_value *out) {
 
 json_t *json_at(const arrow::Array &array, int64_t row);
 
-/* `value` (NULL: there was no memory, or the text is no UTF-8) is the container's. */
+/* Passes on a new JSON value; NULL: there was no memory, or the text is not UTF-8. */
 json_t *made(json_t *value) {
-    if (!value) raise(LCKV_ERROR_FORMAT, "text that is not UTF-8, or no memory");
+    if (!value) raise(LCKV_ERROR_FORMAT, "the text is not UTF-8, or there is no memory");
     return value;
 }
 
@@ -244,9 +245,9 @@ struct json_release {
 };
 using json_owner = std::unique_ptr<json_t, json_release>;
 
-/* What jansson's containers return. */
+/* Checks the result of adding to a JSON container. */
 void put(int failed) {
-    if (failed) raise(LCKV_ERROR_FORMAT, "a name that is not UTF-8, or no memory");
+    if (failed) raise(LCKV_ERROR_FORMAT, "the name is not UTF-8, or there is no memory");
 }
 
 json_t *list_as_json(const arrow::Array &list) {
@@ -263,7 +264,7 @@ json_t *struct_as_json(const arrow::StructArray &array, int64_t row) {
     return out.release();
 }
 
-/* Types that JSON has no word for (dates, decimals, bytes) are given as Arrow writes them. */
+/* Types without JSON counterpart (dates, decimals, bytes) become strings as Arrow formats them. */
 json_t *other_as_json(const arrow::Array &array, int64_t row) {
     auto scalar = array.GetScalar(row);
     if (!scalar.ok()) raise(LCKV_ERROR_FORMAT, scalar.status().message());
@@ -307,7 +308,7 @@ json_t *row_as_json(const parquet_file *p) {
 
 } // namespace
 
-/* ---------------------------------------------------------------- entries */
+/* ---------------------------------------------------------------- public functions */
 
 int parquet_open(const char *path, parquet_file **out) {
     *out = nullptr;
