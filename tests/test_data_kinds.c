@@ -97,7 +97,8 @@ static void files_that_are_not_what_their_ending_says_are_named(void **state) {
                        "does not match the file name extension");
     expect_failure(room_file(*state, "a.arrow", "ARROW1"), &USUAL, LCKV_ERROR_UNSUPPORTED,
                    "does not read .arrow files");
-    expect_failure(room_file(*state, "a.parquet.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED, "expected an uncompressed Parquet file");
+    expect_failure(room_file(*state, "a.parquet.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED,
+                   "expected an uncompressed Parquet file");
     expect_failure(room_file(*state, "a.tar.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED, "does not read .tar files");
 }
 
