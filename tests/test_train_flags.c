@@ -107,7 +107,7 @@ static void torch_dtype_is_the_type_of_the_weights(void **state) {
     assert_true(has_bf16_alone(in(f, "out/checkpoint-3/optimizer.safetensors")));
     REFUSES(f, 1, "torch_dtype bfloat16 needs bf16", "train", "--config_name", in(f, "config.json"), "--train_file",
             in(f, "ids.jsonl"), "--output_dir", in(f, "other"), "--torch_dtype", "bfloat16");
-    REFUSES(f, 1, "torch_dtype should be auto, float32 or bfloat16, found float16", "train", "--config_name",
+    REFUSES(f, 1, "torch_dtype: expected auto, float32 or bfloat16, found float16", "train", "--config_name",
             in(f, "config.json"), "--train_file", in(f, "ids.jsonl"), "--output_dir", in(f, "other"), "--torch_dtype",
             "float16");
 }
@@ -173,8 +173,8 @@ static void older_names_and_choices_are_checked_as_the_newer_ones(void **state) 
     char *config = strdup(in(f, "config.json")), *ids = strdup(in(f, "ids.jsonl")), *on = strdup(in(f, "on"));
     REFUSES(f, 2, "per_device_eval_batch_size: expected", "train", "--per_gpu_eval_batch_size=0");
     REFUSES(f, 2, "--metric_for_best_model: expected one of", "train", "--metric_for_best_model=bleu");
-    REFUSES(f, 1, "eval_strategy needs a validation_file", "train", "--evaluation_strategy=epoch", "--config_name",
-            config, "--train_file", ids, "--output_dir", on);
+    REFUSES(f, 1, "eval_strategy needs do_eval, and a validation_file", "train", "--evaluation_strategy=epoch",
+            "--config_name", config, "--train_file", ids, "--output_dir", on);
     REFUSES(f, 1, "cuda:99", "train", "--device=cuda:99", "--config_name", config, "--train_file", ids, "--output_dir",
             on);
     free(config);

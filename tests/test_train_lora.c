@@ -282,7 +282,7 @@ static void what_does_not_go_together_is_refused(void **state) {
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "it is a checkpoint of a run with use_peft");
     t.options.use_peft = true;
     t.options.config_name = room_path(t.room, "tiny.json");
-    FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "expected that and no config_name");
+    FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "expected model_name_or_path and no config_name");
     t.options.config_name = NULL;
     shape_of_adapter.r = 0;
     use_output(&t, "other");

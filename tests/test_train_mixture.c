@@ -143,7 +143,7 @@ static void all_sources_have_weights_or_none(void **state) {
     t.options.train_file_count = 1;
     t.options.validation_split_percentage = 10;
     assert_int_equal(run_go(&t), LCKV_ERROR_ARGUMENT);
-    assert_non_null(strstr(lckv_last_error(), "validation_split_percentage takes a part of one corpus"));
+    assert_non_null(strstr(lckv_last_error(), "validation_split_percentage is not supported for sources with weights"));
 }
 
 /* ---------------------------------------------------------------- documents of a run */

@@ -410,8 +410,8 @@ static void bad_options_are_refused_before_any_work(void **state) {
     REFUSED(adam_beta1 = 1, "adam_beta1");
     REFUSED(adam_beta2 = 0.99999999999, "adam_beta2");
     REFUSED(lr_scheduler_type = (lckv_schedule_type)9, "lr_scheduler_type");
-    REFUSED(min_lr_rate = 0.1, "min_lr_rate is for lr_scheduler_type cosine_with_min_lr and");
-    REFUSED(num_decay_steps = 5, "num_decay_steps is for lr_scheduler_type warmup_stable_decay");
+    REFUSED(min_lr_rate = 0.1, "min_lr_rate needs lr_scheduler_type cosine_with_min_lr or");
+    REFUSED(num_decay_steps = 5, "num_decay_steps needs lr_scheduler_type warmup_stable_decay");
     REFUSED(threads = -1, "threads");
     REFUSED(do_train = false, "nothing to do");
     REFUSED(save_strategy = (lckv_interval_strategy)7, "save_strategy");
@@ -423,7 +423,7 @@ static void bad_options_are_refused_before_any_work(void **state) {
     REFUSED(max_skipped_steps = -1, "max_skipped_steps");
     REFUSED(skip_grad_norm = -1, "skip_grad_norm");
     REFUSED(eval_strategy = LCKV_INTERVAL_EPOCH, "validation_file");
-    REFUSED(load_best_model_at_end = true, "to be the same");
+    REFUSED(load_best_model_at_end = true, "needs equal eval_strategy");
     REFUSED(early_stopping_patience = 1, "load_best_model_at_end");
 #undef REFUSED
 }

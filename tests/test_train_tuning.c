@@ -460,7 +460,7 @@ static void rows_do_not_go_with_blocks(void **state) {
     write_template(*state);
     lckv_train_options o = run_options(*state, &how, &rows, in(*state, "out"));
     o.document_mask = true;
-    FAILS(go(&o, NULL), LCKV_ERROR_ARGUMENT, "document_mask is for blocks");
+    FAILS(go(&o, NULL), LCKV_ERROR_ARGUMENT, "document_mask is not supported");
     o.document_mask = false;
     how.dataset_text_field = "";
     FAILS(go(&o, NULL), LCKV_ERROR_ARGUMENT, "expected dataset_text_field");

@@ -1,4 +1,4 @@
-/* The model that a run starts from, see initial_model.h. */
+/* The initial model of a run, see initial_model.h. */
 #include "train/initial_model.h"
 
 #include "base/rng.h"
@@ -6,14 +6,14 @@
 
 #include <stdlib.h>
 
-static const uint64_t ROWS_STREAM = 0x726f777300000000; /* "rows": apart from the streams of fresh weights */
+static const uint64_t ROWS_STREAM = 0x726f777300000000; /* "rows"; separate from the streams of initial weights */
 
 int start_from_checkpoint(device *d, const char *folder, const char *overrides, model **out) {
     checkpoint_load_options options = {.config_overrides = overrides, .type = DTYPE_COUNT};
     return checkpoint_load(d, folder, &options, out);
 }
 
-/* A table for a config, without values. Both are the caller's. */
+/* Copies a config and creates its table of weights, without values. The caller owns both, also on failure. */
 static int make_table(device *d, const model_config *config, dtype type, params_has_tensor has, void *user,
                       model_config **copy, params **weights) {
     *copy = NULL;
@@ -40,7 +40,7 @@ int start_fresh(device *d, const model_config *config, uint64_t seed, model **ou
     return finish(d, status, copy, weights, out);
 }
 
-/* ---------------------------------------------------------------- more rows */
+/* ---------------------------------------------------------------- embedding rows */
 
 static void draw(float *values, int64_t count, double deviation, uint64_t seed, uint64_t stream) {
     for (int64_t i = 0; i < count; i += 2) {
@@ -51,14 +51,14 @@ static void draw(float *values, int64_t count, double deviation, uint64_t seed, 
     }
 }
 
-/* Entry i of `to` from the entry of the same name, and drawn where it has more rows. */
+/* Copies the entry of the same name to entry i of `to`, and draws additional rows at random. */
 static int copy_entry(params *from, params *to, int i, double deviation, uint64_t seed) {
     const weight *w = &to->table[i];
     int old = (int)(params_find(from, w->name) - from->table);
-    int64_t kept = from->table[old].rows * w->cols, all = w->rows * w->cols;
-    float *values = malloc((size_t)all * sizeof *values);
-    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)all, w->name);
-    draw(values + kept, all - kept, deviation, seed, ROWS_STREAM + (uint64_t)i);
+    int64_t old_count = from->table[old].rows * w->cols, new_count = w->rows * w->cols;
+    float *values = malloc((size_t)new_count * sizeof *values);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)new_count, w->name);
+    draw(values + old_count, new_count - old_count, deviation, seed, ROWS_STREAM + (uint64_t)i);
     int status = params_get(from, old, values);
     if (status >= 0) status = params_set(to, i, values, DTYPE_F32);
     free(values);
@@ -71,7 +71,7 @@ static bool has_entry(void *user, const char *name) {
 
 int start_add_rows(model **m, int64_t vocab_size, uint64_t seed) {
     model *old = *m, *wider = NULL;
-    model_config config = *old->config, *copy; /* a shallow copy, only to be copied */
+    model_config config = *old->config, *copy; /* shallow; make_table() copies it */
     params *weights;
     config.vocab_size = vocab_size;
     int status = make_table(old->device, &config, DTYPE_F32, has_entry, old->params, &copy, &weights);

@@ -1,19 +1,18 @@
-/* The model that a training run starts from: a checkpoint's, that of a checkpoint made into one of another config
- * (io/convert.h), or fresh random weights. */
+/* The initial model of a training run: a checkpoint, or random weights. (io/convert.h converts a checkpoint to another
+ * config.) */
 #ifndef TRAIN_INITIAL_MODEL_H
 #define TRAIN_INITIAL_MODEL_H
 
 #include "model/model.h"
 
-/* Random weights of `config` (copied), f32, matrices drawn with its initializer range by `seed`. */
+/* A model of `config` (copied) with random f32 weights; matrices have its initializer_range as standard deviation. */
 int start_fresh(device *d, const model_config *config, uint64_t seed, model **out);
 
-/* The checkpoint in `folder` under config overrides (NULL: none). */
+/* Loads the checkpoint in `folder`, with config overrides (NULL: none). */
 int start_from_checkpoint(device *d, const char *folder, const char *overrides, model **out);
 
-/* Gives the embedding (and lm_head, where there is one) rows for `vocab_size` tokens: those behind the old ones are
- * drawn with the config's initializer range by `seed`, as transformers' resize_token_embeddings() draws them. *m is
- * replaced; it stays as it is on failure. */
+/* Extends the embedding (and lm_head, if separate) to `vocab_size` rows. New rows are drawn with the config's
+ * initializer_range, as in transformers' resize_token_embeddings(). Replaces *m; on failure *m is unchanged. */
 int start_add_rows(model **m, int64_t vocab_size, uint64_t seed);
 
 #endif

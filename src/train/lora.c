@@ -1,4 +1,4 @@
-/* Options of LoRA become an adapter, see lora.h. */
+/* Adding a LoRA adapter, see lora.h. */
 #include "train/lora.h"
 
 int lora_add(model *m, const lckv_lora *lora) {

@@ -1,12 +1,12 @@
-/* LoRA as the options of a run ask for it: see lckv_lora in lckv.h, and model/adapter.h. */
+/* Adds a LoRA adapter (model/adapter.h) by the options of a run (lckv_lora in lckv.h). */
 #ifndef TRAIN_LORA_H
 #define TRAIN_LORA_H
 
 #include "lckv.h"
 #include "model/model.h"
 
-/* Gives the model an adapter, which is what training will change then. NULL: none, nothing happens. Its values are
- * undefined. LCKV_ERROR_ARGUMENT: a value is out of range, or there is no matrix of a name. */
+/* Adds an adapter, which is then what training changes; its values are undefined. Does nothing if `lora` is NULL.
+ * LCKV_ERROR_ARGUMENT if a value is out of range or a target does not exist. */
 int lora_add(model *m, const lckv_lora *lora);
 
 #endif

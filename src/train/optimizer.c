@@ -6,15 +6,15 @@
 
 enum {
     ALIGNMENT = 256,
-    WHOLE = 64, /* elements: parts are cut at multiples of it, which are on 16 bytes also where elements have 2 */
+    SHARD_ALIGNMENT = 64, /* in elements; 16 bytes also for 2-byte elements */
 };
 
-static const uint64_t ROUNDING_STREAM = 0x726f756e64000000; /* "round": apart from the streams of fresh weights */
+static const uint64_t ROUNDING_STREAM = 0x726f756e64000000; /* "round"; separate from the streams of initial weights */
 
-/* ---------------------------------------------------------------- parts */
+/* ---------------------------------------------------------------- shards */
 
-/* Elements from the first entry's gradient to that of entry i. Gradients lie in one memory in the table's order, each
- * on 256 bytes, with zeros between them that may be summed along. */
+/* Offset of entry i's gradient in elements. All gradients are in one allocation in the table's order, each aligned to
+ * 256 bytes; the zeros between them are summed too. */
 static int64_t place(const params *p, int i) {
     return (float *)p->table[i].tensor.grad.data - (float *)p->table[0].tensor.grad.data;
 }
@@ -28,22 +28,21 @@ static view subview(view whole, int64_t first, int64_t count) {
     return (view){(char *)whole.data + first * (int64_t)dtype_bytes(whole.type), 1, count, whole.type};
 }
 
-/* Elements from the first entry's value to that of entry i: values lie in one memory too, see params_enable_masters().
- */
+/* Offset of entry i's value in elements; values are in one allocation too, see params_enable_masters(). */
 static int64_t value_place(const params *p, int i) {
     view first = p->table[0].tensor.value, v = p->table[i].tensor.value;
     return ((char *)v.data - (char *)first.data) / (int64_t)dtype_bytes(v.type);
 }
 
-/* Entries start at multiples of WHOLE, so that no part begins between two of them. */
+/* Entries start at multiples of SHARD_ALIGNMENT, so that no shard starts between two entries. */
 static int divide(optimizer *o) {
     const params *p = o->params;
     int ranks = o->collectives->ranks;
     int64_t end = place(p, p->count - 1) + elements(&p->table[p->count - 1]);
     o->shard_begin = calloc((size_t)ranks + 1, sizeof *o->shard_begin);
     o->shard_value_begin = calloc((size_t)ranks + 1, sizeof *o->shard_value_begin);
-    REQUIRE(o->shard_begin && o->shard_value_begin, LCKV_ERROR_MEMORY, "no memory for the optimizer's parts");
-    for (int r = 1; r < ranks; r++) o->shard_begin[r] = end / ranks * r / WHOLE * WHOLE;
+    REQUIRE(o->shard_begin && o->shard_value_begin, LCKV_ERROR_MEMORY, "no memory for the optimizer's shards");
+    for (int r = 1; r < ranks; r++) o->shard_begin[r] = end / ranks * r / SHARD_ALIGNMENT * SHARD_ALIGNMENT;
     o->shard_begin[ranks] = end;
     return LCKV_OK;
 }
@@ -56,7 +55,7 @@ int64_t optimizer_shard_of_entry(const optimizer *o, int entry, int rank, int64_
     return end - *first;
 }
 
-/* A part without elements begins where the next one does. */
+/* An empty shard starts where the next one starts. */
 static void divide_values(optimizer *o) {
     const params *p = o->params;
     int last = p->count - 1, ranks = o->collectives->ranks;
@@ -91,7 +90,7 @@ static int list_slices(optimizer *o) {
 
 /* ---------------------------------------------------------------- memory */
 
-/* The next `bytes` of a piece of memory whose layout is being counted (base NULL) or handed out. */
+/* Reserves the next `bytes` of an allocation, at an aligned offset. With base NULL, only counts them. */
 static void *carve(void *base, size_t *at, size_t bytes) {
     void *here = base ? (char *)base + *at : NULL;
     *at += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -104,7 +103,7 @@ static view carve_view(void *base, size_t *at, int64_t rows, int64_t cols, dtype
     return v;
 }
 
-/* Gives every view its place in `base`; returns the bytes that it takes. */
+/* Places every view in `base` (NULL: only counts); returns the total bytes. */
 static size_t lay_out(optimizer *o, void *base) {
     size_t at = 0;
     o->state = carve_view(base, &at, 1, sizeof(step_state), DTYPE_U8);
@@ -125,7 +124,7 @@ static int allocate(optimizer *o) {
     return o->device->memory.zero(o->device, o->memory, bytes);
 }
 
-/* Of the f32 masters a process among several keeps those of its part alone. */
+/* With several ranks, keeps only the f32 master weights of this rank's shard. */
 static int take_masters(optimizer *o) {
     if (o->collectives->ranks == 1 || !o->params->masters) return LCKV_OK;
     for (const shard_slice *q = o->slices; q < o->slices + o->slice_count; q++) {
@@ -175,7 +174,7 @@ void optimizer_free(optimizer *o) {
 
 /* ---------------------------------------------------------------- a step */
 
-/* Corrections are of the betas as f32 has them, so that the first step's m / correction1 is the gradient itself. */
+/* The bias corrections use the betas rounded to f32, so that m / correction1 of the first step equals the gradient. */
 static step_state state_of_step(const optimizer *o, double learning_rate) {
     step_state s = {
         .learning_rate = (float)learning_rate,
@@ -230,7 +229,7 @@ static int update_slices(optimizer *o, view loss) {
     return LCKV_OK;
 }
 
-/* Each part's new values go to all; the gradients of other parts, which no op_adamw has seen, become zero. */
+/* Gathers the new values of all shards, and zeroes the gradients, because op_adamw only zeroes those of this shard. */
 static int gather(optimizer *o) {
     if (o->collectives->ranks == 1) return LCKV_OK;
     view values = o->params->table[0].tensor.value, gradients = o->params->table[0].tensor.grad;

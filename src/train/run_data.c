@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---------------------------------------------------------------- which documents */
+/* ---------------------------------------------------------------- documents */
 
-/* What the options say of any files. */
+/* The options of every corpus of the run. */
 static corpus_options corpus_of(const lckv_train_options *o, const char *const *paths, int count) {
     return (corpus_options){
         .paths = paths,
@@ -32,7 +32,7 @@ static corpus_options corpus_of(const lckv_train_options *o, const char *const *
 static int read_files(lckv_trainer *t, const lckv_train_options *o, const char *const *paths, int count,
                       token_store *out) {
     corpus_options corpus = corpus_of(o, paths, count);
-    corpus.overwrite_cache = o->overwrite_cache && t->collectives->rank == 0; /* once is enough */
+    corpus.overwrite_cache = o->overwrite_cache && t->collectives->rank == 0; /* rank 0 encodes first */
     corpus.vocab_size = t->config->vocab_size;
     corpus.tokenizer_folder = t->origin.tokenizer_folder;
     corpus.go_on = trainer_reading;
@@ -51,7 +51,7 @@ static int64_t split_documents(const lckv_train_options *o, int64_t documents) {
     return (int64_t)nearbyint((double)(o->validation_split_percentage * documents) / 100);
 }
 
-/* ---------------------------------------------------------------- which blocks */
+/* ---------------------------------------------------------------- blocks */
 
 static void warn_of_block_size(const lckv_trainer *t, const lckv_train_options *o) {
     if (o->block_size > t->block_size)
@@ -61,12 +61,13 @@ static void warn_of_block_size(const lckv_trainer *t, const lckv_train_options *
                     (long long)t->config->positions, t->block_size);
 }
 
-/* `file` is one of them, for the message. */
+/* `file` is one of the files, for the message. */
 static int check_blocks(const lckv_train_options *o, const blocks *b, const char *file) {
     REQUIRE(b->examples.count, LCKV_ERROR_FORMAT,
-            "'%s'%s: %lld tokens in %lld documents give no block of %d tokens%s; choose a smaller block_size", file,
-            splits(o) ? ", a part of it" : "", (long long)b->tokens, (long long)b->documents, b->examples.block_size,
-            o->group_all ? "" : " (each thousand documents is cut on its own, unless group_all is set)");
+            "'%s'%s: %lld tokens in %lld documents are too few for a block of %d tokens%s; use a smaller block_size",
+            file, splits(o) ? " (a part of it)" : "", (long long)b->tokens, (long long)b->documents,
+            b->examples.block_size,
+            o->group_all ? "" : " (each group of 1,000 documents is cut by itself, unless group_all is set)");
     return LCKV_OK;
 }
 
@@ -87,9 +88,9 @@ static int cut_validation(lckv_trainer *t, const lckv_train_options *o, const to
     return check_blocks(o, &t->validation_blocks, splits(o) ? o->train_files[0] : o->validation_files[0]);
 }
 
-/* ---------------------------------------------------------------- sources with weights */
+/* ---------------------------------------------------------------- weighted sources */
 
-/* NAME:WEIGHT: a corpus of its own. */
+/* Reads NAME:WEIGHT, which is a separate corpus. */
 static int read_source(lckv_trainer *t, const lckv_train_options *o, mixture_source *s, const char *name) {
     size_t length;
     source_list files = {0};
@@ -117,23 +118,22 @@ static int read_mixture(lckv_trainer *t, const lckv_train_options *o) {
     return LCKV_OK;
 }
 
-/* All of them or none. */
+/* Either all sources have weights or none. */
 static int check_weights(const lckv_train_options *o, bool *weighted) {
     int count = 0;
     size_t length;
     for (int i = 0; i < o->train_file_count; i++) count += sources_weight(o->train_files[i], &length) > 0;
     *weighted = count > 0;
     REQUIRE(!count || count == o->train_file_count, LCKV_ERROR_ARGUMENT,
-            "%d of %d sources of train_file have a weight, expected all of them or none", count, o->train_file_count);
+            "%d of %d sources of train_file have a weight: expected all or none", count, o->train_file_count);
     REQUIRE(!count || !o->tuning, LCKV_ERROR_ARGUMENT,
-            "sources of train_file with weights are for blocks, not for rows of instructions");
+            "sources with weights (train_file) are not supported for instruction data");
     REQUIRE(!count || !splits(o), LCKV_ERROR_ARGUMENT,
-            "validation_split_percentage takes a part of one corpus, and sources with weights are several: expected a "
-            "validation_file");
+            "validation_split_percentage is not supported for sources with weights; set validation_file");
     return LCKV_OK;
 }
 
-/* ---------------------------------------------------------------- rows of instructions */
+/* ---------------------------------------------------------------- instruction data */
 
 static int read_train_rows(lckv_trainer *t, const lckv_train_options *o) {
     TRY(tuning_data_rows(t, o, o->train_files, o->train_file_count, &t->train_rows));
@@ -159,7 +159,7 @@ static int read_validation_rows(lckv_trainer *t, const lckv_train_options *o) {
 
 /* ---------------------------------------------------------------- reading and cutting */
 
-/* One corpus, of which validation may take a part. */
+/* Reads one corpus, of which a part may be for validation. */
 static int read_train(lckv_trainer *t, const lckv_train_options *o) {
     if (!o->do_train && !splits(o)) return LCKV_OK;
     if (o->tuning) return read_train_rows(t, o);
@@ -176,7 +176,7 @@ static int read_validation(lckv_trainer *t, const lckv_train_options *o) {
     return cut_validation(t, o, &t->validation_ids, t->validation_ids.documents);
 }
 
-/* Files that are named go before those of the data set. Sources with weights stay as they are. */
+/* Files in the options take precedence over those of the data set. Sources with weights are not expanded here. */
 static int find_sources(const lckv_train_options *o, bool weighted, source_list *train, source_list *validation) {
     source_list ours[2] = {0};
     if (!weighted) TRY(sources_add(o->train_files, o->train_file_count, train));
@@ -192,14 +192,14 @@ static int find_sources(const lckv_train_options *o, bool weighted, source_list 
     return status;
 }
 
-/* What the options check cannot know of a data set. */
+/* Checks that depend on the files of a data set. */
 static int check_parts(const lckv_train_options *o) {
     bool split = splits(o);
     REQUIRE((!o->do_train && !split) || o->train_file_count, LCKV_ERROR_FILE,
             "the data set '%s' has no files for training", o->dataset_name);
     REQUIRE(o->eval_strategy == LCKV_INTERVAL_NO || o->validation_file_count || split, LCKV_ERROR_FILE,
-            "the data set '%s' has no files for validation, and eval_strategy needs them; validation_split_percentage "
-            "takes a part of the others",
+            "the data set '%s' has no files for validation, which eval_strategy needs; set "
+            "validation_split_percentage to split them off the training data",
             o->dataset_name);
     REQUIRE(o->do_train || o->validation_file_count || split, LCKV_ERROR_FILE,
             "the data set '%s' has no files for validation: there is nothing to do", o->dataset_name);
@@ -242,7 +242,7 @@ void train_data_free(lckv_trainer *t) {
     token_store_close(&t->validation_ids);
 }
 
-/* ---------------------------------------------------------------- encoding alone */
+/* ---------------------------------------------------------------- lckv_tokenize() */
 
 static bool report_reading(void *user, double fraction) {
     const lckv_train_options *o = user;
@@ -255,7 +255,7 @@ static int tokenize_in(const lckv_train_options *o, const source_list *files, co
     corpus_options corpus = corpus_of(o, (const char *const *)files->paths, files->count);
     corpus.tokenizer_folder = folder;
     corpus.overwrite_cache = o->overwrite_cache;
-    corpus.vocab_size = INT32_MAX; /* there is no model to ask */
+    corpus.vocab_size = INT32_MAX; /* no model is given */
     corpus.go_on = report_reading;
     corpus.user = (void *)(uintptr_t)o;
     int status = corpus_open(&corpus, &t, &s, &out->path);
@@ -277,8 +277,7 @@ int lckv_tokenize(const lckv_train_options *given, lckv_tokenized *out) {
     REQUIRE(o->train_files && o->train_file_count > 0, LCKV_ERROR_ARGUMENT, "expected a train_file, found none");
     TRY(check_weights(o, &weighted));
     REQUIRE(!weighted, LCKV_ERROR_ARGUMENT,
-            "sources with weights are kept each on its own: name one at a time, without "
-            "its weight");
+            "lckv tokenize does not support weights: tokenize each source by itself, without its weight");
     if (o->tokenizer_name) TRY(model_path_resolve(o->tokenizer_name, &folder));
     source_list files = {0};
     int status = sources_add(o->train_files, o->train_file_count, &files);

@@ -1,4 +1,4 @@
-/* Learning rate schedules, see schedule.h. */
+/* Learning-rate schedules, see schedule.h. */
 #include "train/schedule.h"
 
 #include <math.h>
@@ -11,26 +11,26 @@ static double at_least_one(int64_t steps) {
     return steps > 1 ? (double)steps : 1;
 }
 
-/* 0 at the end of warming up, 1 at the end of the run. */
+/* 0 at the end of the warm-up, 1 at the end of the run. */
 static double progress(const schedule *s, int64_t done) {
     return (double)(done - s->warmup_steps) / at_least_one(s->steps - s->warmup_steps);
 }
 
 int64_t schedule_decay_steps(int64_t num_decay_steps, int64_t warmup_steps, int64_t steps) {
-    int64_t decay = num_decay_steps > 0 ? num_decay_steps : (steps + 9) / 10;
+    int64_t wanted = num_decay_steps > 0 ? num_decay_steps : (steps + 9) / 10;
     int64_t left = steps > warmup_steps ? steps - warmup_steps : 0;
-    return decay < left ? decay : left;
+    return wanted < left ? wanted : left;
 }
 
 /* From 1 to min_lr_rate along half a cosine. */
-static double fall(const schedule *s, double progress) {
+static double decay(const schedule *s, double progress) {
     double cosine = fmax(0, 0.5 * (1 + cos(M_PI * progress)));
     return cosine * (1 - s->min_lr_rate) + s->min_lr_rate;
 }
 
-static double stay_and_fall(const schedule *s, int64_t done) {
+static double stable_then_decay(const schedule *s, int64_t done) {
     int64_t begin = s->steps - s->decay_steps;
-    return done < begin ? 1 : fall(s, (double)(done - begin) / at_least_one(s->decay_steps));
+    return done < begin ? 1 : decay(s, (double)(done - begin) / at_least_one(s->decay_steps));
 }
 
 static double factor(const schedule *s, int64_t done) {
@@ -42,9 +42,9 @@ static double factor(const schedule *s, int64_t done) {
     case LCKV_SCHEDULE_COSINE:
         return fmax(0, 0.5 * (1 + cos(M_PI * progress(s, done))));
     case LCKV_SCHEDULE_COSINE_WITH_MIN_LR:
-        return fall(s, progress(s, done));
+        return decay(s, progress(s, done));
     case LCKV_SCHEDULE_WARMUP_STABLE_DECAY:
-        return stay_and_fall(s, done);
+        return stable_then_decay(s, done);
     default:
         return 1;
     }

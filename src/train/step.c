@@ -5,9 +5,9 @@
 
 #include <stdlib.h>
 
-static const uint64_t DROPOUT_STREAM = 0x64726f7000000000; /* "drop": apart from the other streams of a run's seed */
+static const uint64_t DROPOUT_STREAM = 0x64726f7000000000; /* "drop"; separate from the other streams of a run's seed */
 
-/* ---------------------------------------------------------------- making one */
+/* ---------------------------------------------------------------- creation */
 
 static int prepare_weights(model *m, const stepper_options *o) {
     params *p = model_trainable(m);
@@ -16,15 +16,15 @@ static int prepare_weights(model *m, const stepper_options *o) {
     return params_enable_gradients(p);
 }
 
-/* Where each example of a batch is written. */
-static void place_examples(stepper *s, int most) {
-    for (int i = 0; i < most; i++) {
+/* Assigns the buffers of each example. */
+static void place_examples(stepper *s, int count) {
+    for (int i = 0; i < count; i++) {
         int32_t *at = s->rows + 3 * (int64_t)i * s->block_size;
         s->examples[i] = (example){.ids = at, .labels = at + s->block_size, .lengths = at + 2 * (int64_t)s->block_size};
     }
 }
 
-/* Room for `most` examples at a time, and for as many sequences to begin with. */
+/* Makes room for `most` examples, and initially for as many sequences. */
 static int allocate_batch(stepper *s, int most) {
     batch_limits limits = {.rows = most * s->block_size, .sequences = most};
     s->examples = malloc((size_t)most * sizeof *s->examples);
@@ -39,7 +39,7 @@ static int allocate_batch(stepper *s, int most) {
     return batch_create(s->model->device, limits, &s->batch);
 }
 
-/* What was recorded reads the batch's memory and goes with it. */
+/* Recorded micro-batches refer to the batch's memory, so they are freed with it. */
 static void free_batch(stepper *s) {
     replay_set_forget(&s->batches, s->model->device);
     batch_free(s->batch);
@@ -87,8 +87,8 @@ static int check_batch(int batch_size, int32_t block_size) {
     return LCKV_OK;
 }
 
-static int check_checkpointing(const model *m, bool asked) {
-    REQUIRE(!asked || !m->config->use_sequential, LCKV_ERROR_UNSUPPORTED,
+static int check_checkpointing(const model *m, bool wanted) {
+    REQUIRE(!wanted || !m->config->use_sequential, LCKV_ERROR_UNSUPPORTED,
             "gradient_checkpointing is for the plan: use_sequential writes its slots token by token");
     return LCKV_OK;
 }
@@ -99,7 +99,7 @@ int stepper_create(model *m, const stepper_options *o, stepper **out) {
     TRY(check_exchange(m->device, o->optimizer.collectives));
     TRY(check_checkpointing(m, o->gradient_checkpointing));
     stepper *s = calloc(1, sizeof *s);
-    REQUIRE(s, LCKV_ERROR_MEMORY, "no memory to train");
+    REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for training");
     *s = (stepper){
         .model = m, .batch_size = o->batch_size, .eval_batch_size = o->batch_size, .block_size = o->block_size};
     int status = make(s, o);
@@ -112,7 +112,7 @@ int stepper_create(model *m, const stepper_options *o, stepper **out) {
 
 void stepper_free(stepper *s) {
     if (!s) return;
-    if (s->begun > s->ended) s->model->device->memory.wait(s->model->device); /* results are still on their way here */
+    if (s->begun > s->ended) s->model->device->memory.wait(s->model->device); /* results are still being copied */
     replay_forget(&s->update, s->model->device);
     optimizer_free(s->optimizer);
     graph_free(s->graph);
@@ -129,7 +129,7 @@ int stepper_set_eval_batch(stepper *s, int eval_batch_size) {
     return allocate_batch(s, eval_batch_size);
 }
 
-/* ---------------------------------------------------------------- running one */
+/* ---------------------------------------------------------------- running */
 
 static int reserve_entries(stepper *s, int sequences) {
     if (sequences <= s->entry_room) return LCKV_OK;
@@ -140,7 +140,7 @@ static int reserve_entries(stepper *s, int sequences) {
     return LCKV_OK;
 }
 
-/* The sequences of one example become entries of the batch, from `at` on. */
+/* Adds the sequences of an example as entries of the batch, from `at` on. */
 static void add_entries(batch_entry *at, const example *e) {
     int32_t begin = 0;
     for (int32_t i = 0; i < e->sequences; i++) {
@@ -155,11 +155,11 @@ static void add_entries(batch_entry *at, const example *e) {
     }
 }
 
-/* Sends the first `count` of s->examples to the device. */
+/* Copies the first `count` of s->examples to the device. */
 static int fill_batch(stepper *s, int count) {
     int64_t sequences = 0;
     for (int i = 0; i < count; i++) sequences += s->examples[i].sequences;
-    TRY(reserve_entries(s, (int)sequences)); /* no more than there are tokens */
+    TRY(reserve_entries(s, (int)sequences)); /* at most the number of tokens */
     batch_entry *at = s->entries;
     for (int i = 0; i < count; at += s->examples[i++].sequences) add_entries(at, &s->examples[i]);
     return batch_fill(s->batch, NULL, s->entries, (int)sequences);
@@ -185,8 +185,8 @@ static int forward_and_backward(void *user) {
     return graph_backward(s->graph);
 }
 
-/* The exact form sends a table of its steps, so it is done as it comes. */
-static int learn_from_batch(stepper *s) {
+/* The sequential form copies tables from the host, so that it cannot be recorded. */
+static int accumulate_gradients(stepper *s) {
     if (s->model->config->use_sequential) return forward_and_backward(s);
     const batch *b = s->batch;
     replay_key key = {{b->rows, b->moves, b->sequences, b->most_rows}};
@@ -197,18 +197,18 @@ static view correct_of_batch(const stepper *s) {
     return (view){s->correct.data, s->batch->rows, 1, DTYPE_I32};
 }
 
-/* Runs the first `count` of s->examples; everything of it but the loss, what is correct, and the weights' gradients is
- * let go. */
+/* Runs the first `count` of s->examples. Adds to the loss, and to the gradients if `learn` is set, else finds the
+ * correct labels. Releases everything else. */
 static int run_batch(stepper *s, int count, bool learn) {
     TRY(fill_batch(s, count));
     s->graph->recording = learn;
     s->graph->seed = learn ? s->seed : (view){0};
-    int status = learn ? learn_from_batch(s) : forward(s, correct_of_batch(s));
+    int status = learn ? accumulate_gradients(s) : forward(s, correct_of_batch(s));
     int reset = graph_reset(s->graph);
     return status < 0 ? status : reset;
 }
 
-/* The loss starts at 0 and will be divided by `items`, if there are any. */
+/* Zeroes the loss and sets its divisor to `items`, unless that is 0. */
 static int begin_loss(stepper *s, int64_t items) {
     device *d = s->model->device;
     float scale = items ? (float)(1.0 / (double)items) : 0;
@@ -221,7 +221,7 @@ static int update(void *user) {
     return optimizer_update(s->optimizer, loss_of(s));
 }
 
-/* Of all processes together. */
+/* Counts the items of the step over all ranks. */
 static int count_items(const examples *data, const int64_t *chosen, int64_t count, int64_t *all) {
     *all = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -232,7 +232,8 @@ static int count_items(const examples *data, const int64_t *chosen, int64_t coun
     return LCKV_OK;
 }
 
-/* The seed of a batch's dropout masks: a function of the run's seed, the step, and the batch's first example in it. */
+/* The seed of a micro-batch's dropout masks is a function of the run's seed, the step, and the position of its first
+ * example in the step. */
 static int send_seed(stepper *s, int64_t at) {
     device *d = s->model->device;
     const optimizer *o = s->optimizer;
@@ -242,7 +243,7 @@ static int send_seed(stepper *s, int64_t at) {
     return d->memory.copy_in(d, s->seed.data, words, sizeof(uint64_t));
 }
 
-/* The share of this process, one batch after the other. */
+/* Runs this rank's share of the step, one micro-batch after another. */
 static int run_share(stepper *s, const examples *data, const int64_t *chosen, int64_t count) {
     int64_t items;
     TRY(count_items(data, chosen, count, &items));
@@ -305,7 +306,7 @@ int stepper_eval_examples(const stepper *s) {
     return s->eval_batch_size * s->optimizer->collectives->ranks;
 }
 
-/* Adds up what the batch has right, to be summed over processes. */
+/* Counts the correct labels of the batch; the caller sums them over the ranks. */
 static int count_correct(stepper *s) {
     device *d = s->model->device;
     int64_t rows = s->batch->rows;

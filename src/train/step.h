@@ -1,8 +1,9 @@
-/* One training step on the device: the gradients of all its blocks, batch by batch, then the optimizer.
+/* One training step on the device: forward and backward passes over micro-batches (gradient accumulation), then the
+ * optimizer.
  *
- * Nothing waits inside a step. Its results may be read when the next step has begun, so that the device always has
- * work; where the device records (device.h), a batch and the optimizer's part are recorded once and replayed. Leaves
- * out: which blocks, how many steps, and what is told to whom (trainer.c). */
+ * A step does not wait for the device. Its results may be read after the next step is launched, so that the device
+ * always has work. On devices that record (device.h), a micro-batch and the optimizer's update are recorded once and
+ * replayed. Leaves out: which examples a step has, how many steps there are, and reporting (train_loop.c). */
 #ifndef TRAIN_STEP_H
 #define TRAIN_STEP_H
 
@@ -14,18 +15,18 @@
 typedef struct step_result {
     double loss;      /* mean over the labels of the step */
     double grad_norm; /* before clipping */
-    bool finite;      /* both are; else no weight has changed */
+    bool finite;      /* both are finite; else no weight has changed */
 } step_result;
 
-/* What evaluating some blocks has found, all processes together. */
+/* The result of an evaluation batch, over all ranks. */
 typedef struct step_evaluation {
     double loss;             /* mean over `labels` */
-    int64_t labels, correct; /* correct: the label has the largest logit, the first of equals */
+    int64_t labels, correct; /* correct: the label has the largest logit (the first one, if several are equal) */
 } step_evaluation;
 
-enum { STEPPER_AHEAD = 2 }; /* steps that may have begun and not ended */
+enum { STEPPER_AHEAD = 2 }; /* maximum number of steps that were begun and not ended */
 
-/* What a step leaves on the host. */
+/* Results of a step that are copied to the host. */
 typedef struct step_pending {
     double loss;
     step_state state;
@@ -37,19 +38,19 @@ typedef struct stepper {
     graph *graph;
     batch *batch;
     optimizer *optimizer;
-    int batch_size;      /* examples run at a time */
-    int eval_batch_size; /* the same, without learning */
+    int batch_size;      /* examples per micro-batch */
+    int eval_batch_size; /* examples per evaluation batch and rank */
     int32_t block_size;
-    example *examples;    /* [the larger of the two] of the batch */
-    int32_t *rows;        /* [the larger of the two, block_size, 3] their ids, labels and lengths */
-    view correct;         /* i32 [the larger of the two times block_size, 1]: on the device */
-    batch_entry *entries; /* [entry_room] of the batch's sequences */
+    example *examples;    /* [larger of the two batch sizes] */
+    int32_t *rows;        /* [larger batch size, 3, block_size] ids, labels and lengths of the examples */
+    view correct;         /* i32 [larger batch size * block_size, 1], on the device */
+    batch_entry *entries; /* [entry_room] sequences of the batch */
     int entry_room;
-    void *scalars;      /* device memory of the next three */
-    view sums;          /* f64 [1, 2]: the loss of the step so far; labels that an evaluation got right */
+    void *scalars;      /* device memory of sums, scale and seed */
+    view sums;          /* f64 [1, 2]: loss of the step so far; number of correct labels of an evaluation */
     view scale;         /* f32: 1 / labels of the step */
-    view seed;          /* i64: of the batch's dropout masks */
-    replay_set batches; /* whole ones, and what is left at a step's end */
+    view seed;          /* i64: of the micro-batch's dropout masks */
+    replay_set batches; /* recorded micro-batches: whole ones, and the last one of a step */
     replay update;
     step_pending pending[STEPPER_AHEAD];
     int64_t begun, ended; /* steps */
@@ -57,35 +58,35 @@ typedef struct stepper {
 
 typedef struct stepper_options {
     dtype compute;               /* f32, or bf16 with f32 masters */
-    bool bf16_weights;           /* with bf16: weights and moments in bf16 too, without masters */
-    int batch_size;              /* examples run at a time */
-    int32_t block_size;          /* tokens of the longest one */
-    bool gradient_checkpointing; /* layers keep their inputs alone and run again in the backward pass */
+    bool bf16_weights;           /* with bf16: weights and moments in bf16, without master weights */
+    int batch_size;              /* examples per micro-batch */
+    int32_t block_size;          /* tokens of the longest example */
+    bool gradient_checkpointing; /* store only the inputs of layers, and recompute layers in the backward pass */
     optimizer_options optimizer;
 } stepper_options;
 
-/* Makes the weights of `m` trainable: writable values of type `compute`, gradients. Those of its adapter where it has
- * one; its own, frozen, become values of type `compute`. */
+/* Makes the weights of `m` trainable: writable values of type `compute`, and gradients. If it has an adapter, only the
+ * adapter is trainable, and the frozen weights are converted to `compute`. */
 int stepper_create(model *m, const stepper_options *options, stepper **out);
 void stepper_free(stepper *s); /* NULL is fine */
 
-/* Evaluations run so many examples at a time, instead of batch_size. To be said before the first step. */
+/* Sets the number of examples per evaluation batch and rank (default: batch_size). Call it before the first step. */
 int stepper_set_eval_batch(stepper *s, int eval_batch_size);
 
-/* Puts one step on the device, over examples chosen[0 .. count - 1], of which each process takes its share, batch_size
- * at a time. The loss is the sum over all labels of the step divided by their number, so that it does not matter how a
- * step is cut into batches and shares. What comes out is the same in all processes, a failure included. At most
- * STEPPER_AHEAD steps may have begun and not ended. */
+/* Launches one step over the examples chosen[count]. Each rank takes its share, in micro-batches of batch_size. The
+ * loss is the sum over all labels of the step divided by their number, so that it does not depend on micro-batches and
+ * ranks. All ranks get the same result, also in case of a failure. At most STEPPER_AHEAD steps may be begun and not
+ * ended. */
 int stepper_begin(stepper *s, const examples *data, const int64_t *chosen, int64_t count, double learning_rate);
-/* Waits for the earliest step that has not ended. */
+/* Waits for the earliest step that was begun and not ended. */
 int stepper_end(stepper *s, step_result *out);
-/* Both, for those who want one step alone. */
+/* Begins and ends one step. */
 int stepper_step(stepper *s, const examples *data, const int64_t *chosen, int64_t count, double learning_rate,
                  step_result *out);
 
-/* Examples that all processes together can evaluate at once. */
+/* Examples per evaluation batch of all ranks together. */
 int stepper_eval_examples(const stepper *s);
-/* Runs examples first .. first + count - 1, at most as many as that, without learning from them. */
+/* Evaluates examples first .. first + count - 1; count is at most stepper_eval_examples(). */
 int stepper_evaluate(stepper *s, const examples *data, int64_t first, int count, step_evaluation *out);
 
 #endif

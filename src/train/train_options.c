@@ -42,46 +42,46 @@ void lckv_tuning_init(lckv_tuning *options, size_t struct_size) {
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
-static int check_int(const char *name, int64_t value, int64_t least, int64_t most) {
-    REQUIRE(value >= least && value <= most, LCKV_ERROR_ARGUMENT, "%s should be %lld to %lld, found %lld", name,
-            (long long)least, (long long)most, (long long)value);
+static int check_int(const char *name, int64_t value, int64_t least, int64_t largest) {
+    REQUIRE(value >= least && value <= largest, LCKV_ERROR_ARGUMENT, "%s: expected %lld to %lld, found %lld", name,
+            (long long)least, (long long)largest, (long long)value);
     return LCKV_OK;
 }
 
 /* NaN is out of every range. */
-static int check_number(const char *name, double value, double least, double most) {
-    REQUIRE(value >= least && value <= most, LCKV_ERROR_ARGUMENT, "%s should be %g to %g, found %g", name, least, most,
-            value);
+static int check_number(const char *name, double value, double least, double largest) {
+    REQUIRE(value >= least && value <= largest, LCKV_ERROR_ARGUMENT, "%s: expected %g to %g, found %g", name, least,
+            largest, value);
     return LCKV_OK;
 }
 
-/* There is validation data, of its own or split off. */
+/* Whether there is validation data, in files of its own or split off. */
 static bool can_evaluate(const lckv_train_options *o) {
     return o->validation_file_count > 0 || o->validation_split_percentage > 0 || o->dataset_name;
 }
 
 static int check_sources(const lckv_train_options *o) {
     REQUIRE(o->model_name_or_path || o->config_name, LCKV_ERROR_ARGUMENT,
-            "expected model_name_or_path (to go on from its weights), config_name (to begin with random ones), or both "
-            "(to make those weights into a model of that config), found neither");
+            "expected model_name_or_path (start from its weights), config_name (start from random weights), or both "
+            "(convert the weights to the config), found neither");
     TRY(check_int("kv", (int64_t)o->kv, LCKV_KV_AVERAGE, LCKV_KV_COPY));
     REQUIRE(o->kv == LCKV_KV_AVERAGE || (o->model_name_or_path && o->config_name), LCKV_ERROR_ARGUMENT,
-            "kv says how the weights of model_name_or_path become those of config_name, expected both");
+            "kv selects the conversion from model_name_or_path to config_name: expected both");
     REQUIRE(o->output_dir && *o->output_dir, LCKV_ERROR_ARGUMENT, "expected output_dir, found none");
     bool split = o->validation_split_percentage > 0 && o->validation_file_count == 0;
     REQUIRE((!o->do_train && !split) || (o->train_files && o->train_file_count > 0) || o->dataset_name,
             LCKV_ERROR_ARGUMENT, "expected a train_file or a dataset_name, found neither");
     REQUIRE(o->do_train || (o->do_eval && can_evaluate(o)), LCKV_ERROR_ARGUMENT,
-            "without do_train, expected do_eval and a validation_file: there is nothing to do");
+            "nothing to do: without do_train, expected do_eval and a validation_file");
     REQUIRE(o->validation_file_count == 0 || o->validation_files, LCKV_ERROR_ARGUMENT,
-            "validation_files is NULL, and validation_file_count %d", o->validation_file_count);
+            "validation_files is NULL, but validation_file_count is %d", o->validation_file_count);
     return LCKV_OK;
 }
 
-/* An adapter belongs to a checkpoint that is there to be loaded with it. */
+/* An adapter belongs to an existing checkpoint. */
 static int check_peft(const lckv_train_options *o) {
     REQUIRE(!o->use_peft || (o->model_name_or_path && !o->config_name), LCKV_ERROR_ARGUMENT,
-            "use_peft adds an adapter to the weights of model_name_or_path, expected that and no config_name");
+            "use_peft adds an adapter to model_name_or_path: expected model_name_or_path and no config_name");
     return LCKV_OK;
 }
 
@@ -90,7 +90,8 @@ static int check_tuning(const lckv_train_options *o) {
     if (!how) return LCKV_OK;
     REQUIRE(how->dataset_text_field && *how->dataset_text_field, LCKV_ERROR_ARGUMENT,
             "expected dataset_text_field, found none");
-    REQUIRE(!o->document_mask, LCKV_ERROR_ARGUMENT, "document_mask is for blocks: rows of instructions always have it");
+    REQUIRE(!o->document_mask, LCKV_ERROR_ARGUMENT,
+            "document_mask is not supported for instruction data, whose rows are always separate");
     return check_int("completion_only_loss", (int64_t)how->completion_only_loss, LCKV_COMPLETION_LOSS_AUTO,
                      LCKV_COMPLETION_LOSS_NO);
 }
@@ -112,16 +113,16 @@ static int check_sizes(const lckv_train_options *o) {
     return check_int("threads", o->threads, 0, 4096);
 }
 
-/* A number that the schedule has no use for was meant for another one. */
-static int check_minimum(const lckv_train_options *o) {
+/* Rejects parameters that the schedule does not use. */
+static int check_decay(const lckv_train_options *o) {
     bool stable = o->lr_scheduler_type == LCKV_SCHEDULE_WARMUP_STABLE_DECAY;
-    bool falls = stable || o->lr_scheduler_type == LCKV_SCHEDULE_COSINE_WITH_MIN_LR;
+    bool decays = stable || o->lr_scheduler_type == LCKV_SCHEDULE_COSINE_WITH_MIN_LR;
     TRY(check_number("min_lr_rate", o->min_lr_rate, 0, 1));
     TRY(check_int("num_decay_steps", o->num_decay_steps, 0, INT64_MAX));
-    REQUIRE(falls || o->min_lr_rate == 0, LCKV_ERROR_ARGUMENT,
-            "min_lr_rate is for lr_scheduler_type cosine_with_min_lr and warmup_stable_decay");
+    REQUIRE(decays || o->min_lr_rate == 0, LCKV_ERROR_ARGUMENT,
+            "min_lr_rate needs lr_scheduler_type cosine_with_min_lr or warmup_stable_decay");
     REQUIRE(stable || o->num_decay_steps == 0, LCKV_ERROR_ARGUMENT,
-            "num_decay_steps is for lr_scheduler_type warmup_stable_decay");
+            "num_decay_steps needs lr_scheduler_type warmup_stable_decay");
     return LCKV_OK;
 }
 
@@ -129,16 +130,16 @@ static int check_torch_dtype(const lckv_train_options *o) {
     const char *type = o->torch_dtype ? o->torch_dtype : "auto";
     bool bf16 = !strcmp(type, "bfloat16");
     REQUIRE(bf16 || !strcmp(type, "auto") || !strcmp(type, "float32"), LCKV_ERROR_ARGUMENT,
-            "torch_dtype should be auto, float32 or bfloat16, found %s", type);
+            "torch_dtype: expected auto, float32 or bfloat16, found %s", type);
     REQUIRE(!bf16 || o->bf16, LCKV_ERROR_ARGUMENT,
-            "torch_dtype bfloat16 needs bf16: products of f32 would be of no use");
+            "torch_dtype bfloat16 needs bf16, because bf16 weights are multiplied in bf16");
     return LCKV_OK;
 }
 
 static int check_optimizer(const lckv_train_options *o) {
     TRY(check_int("lr_scheduler_type", (int64_t)o->lr_scheduler_type, LCKV_SCHEDULE_LINEAR,
                   LCKV_SCHEDULE_WARMUP_STABLE_DECAY));
-    TRY(check_minimum(o));
+    TRY(check_decay(o));
     TRY(check_number("learning_rate", o->learning_rate, 0, 1e6));
     TRY(check_int("warmup_steps", o->warmup_steps, 0, INT64_MAX));
     TRY(check_number("warmup_ratio", o->warmup_ratio, 0, 1));
@@ -146,16 +147,16 @@ static int check_optimizer(const lckv_train_options *o) {
     TRY(check_number("adam_beta1", o->adam_beta1, 0, 1));
     TRY(check_number("adam_beta2", o->adam_beta2, 0, 1));
     REQUIRE((float)o->adam_beta1 < 1 && (float)o->adam_beta2 < 1, LCKV_ERROR_ARGUMENT,
-            "adam_beta1 and adam_beta2 should be below 1, found %g and %g", o->adam_beta1, o->adam_beta2);
+            "adam_beta1, adam_beta2: expected values below 1, found %g and %g", o->adam_beta1, o->adam_beta2);
     TRY(check_number("adam_epsilon", o->adam_epsilon, 0, 1));
     return check_number("max_grad_norm", o->max_grad_norm, 0, HUGE_VAL);
 }
 
-/* Below 1 it is a share of all steps; else it must be whole. */
+/* A number of steps, or a fraction of all steps if below 1. */
 static int check_interval(const char *name, double steps, double least) {
     TRY(check_number(name, steps, least, 0x1p53));
     REQUIRE(steps < 1 || steps == floor(steps), LCKV_ERROR_ARGUMENT,
-            "%s should be a whole number of steps, or a share of them below 1, found %g", name, steps);
+            "%s: expected an integer number of steps, or a fraction of all steps below 1, found %g", name, steps);
     return LCKV_OK;
 }
 
@@ -163,14 +164,15 @@ static int check_strategy(const char *name, lckv_interval_strategy strategy) {
     return check_int(name, (int64_t)strategy, LCKV_INTERVAL_NO, LCKV_INTERVAL_EPOCH);
 }
 
-/* As TrainingArguments asks for it: what an evaluation has found best must have been saved. */
+/* As in TrainingArguments: every evaluation that can be the best one has to have a checkpoint. */
 static int check_best(const lckv_train_options *o) {
     if (o->early_stopping_patience > 0)
         REQUIRE(o->load_best_model_at_end, LCKV_ERROR_ARGUMENT,
-                "early_stopping_patience needs load_best_model_at_end: else the model is the one that got worse");
+                "early_stopping_patience needs load_best_model_at_end: otherwise the last model, which is worse, is "
+                "the result");
     if (!o->load_best_model_at_end) return LCKV_OK;
     REQUIRE(o->eval_strategy != LCKV_INTERVAL_NO && o->eval_strategy == o->save_strategy, LCKV_ERROR_ARGUMENT,
-            "load_best_model_at_end needs eval_strategy and save_strategy to be the same, and not no");
+            "load_best_model_at_end needs equal eval_strategy and save_strategy, other than no");
     double eval = o->eval_steps > 0 ? o->eval_steps : (double)o->logging_steps, times = o->save_steps / eval;
     REQUIRE(o->eval_strategy != LCKV_INTERVAL_STEPS || fabs(times - round(times)) < 1e-9, LCKV_ERROR_ARGUMENT,
             "load_best_model_at_end needs save_steps to be a multiple of eval_steps, found %g and %g", o->save_steps,
@@ -178,7 +180,7 @@ static int check_best(const lckv_train_options *o) {
     return LCKV_OK;
 }
 
-static int check_milestones(const lckv_train_options *o) {
+static int check_intervals(const lckv_train_options *o) {
     TRY(check_strategy("save_strategy", o->save_strategy));
     TRY(check_strategy("eval_strategy", o->eval_strategy));
     TRY(check_interval("save_steps", o->save_steps, 1e-9));
@@ -188,7 +190,7 @@ static int check_milestones(const lckv_train_options *o) {
     TRY(check_int("max_skipped_steps", o->max_skipped_steps, 0, INT64_MAX));
     TRY(check_number("skip_grad_norm", o->skip_grad_norm, 0, HUGE_VAL));
     REQUIRE(o->eval_strategy == LCKV_INTERVAL_NO || !o->do_train || (o->do_eval && can_evaluate(o)),
-            LCKV_ERROR_ARGUMENT, "eval_strategy needs a validation_file or validation_split_percentage, and do_eval");
+            LCKV_ERROR_ARGUMENT, "eval_strategy needs do_eval, and a validation_file or validation_split_percentage");
     return check_best(o);
 }
 
@@ -198,6 +200,6 @@ int train_options_check(const lckv_train_options *o) {
     TRY(check_tuning(o));
     TRY(check_sizes(o));
     TRY(check_torch_dtype(o));
-    TRY(check_milestones(o));
+    TRY(check_intervals(o));
     return check_optimizer(o);
 }

@@ -62,22 +62,22 @@ static int check_file(const char *path, const json_t *entry) {
     TRY(json_get_int(entry, NAME, "bytes", -1, &size));
     TRY(json_get_string(entry, NAME, "crc64", "", &expected));
     TRY(checksum_file(path, &sum, &bytes));
-    REQUIRE((int64_t)bytes == size, LCKV_ERROR_FORMAT, "'%s' is damaged: it has %zu bytes and was written with %lld",
-            path, bytes, (long long)size);
+    REQUIRE((int64_t)bytes == size, LCKV_ERROR_FORMAT, "'%s' is damaged: it has %zu bytes, expected %lld", path, bytes,
+            (long long)size);
     snprintf(found, sizeof found, "%016llx", (unsigned long long)sum);
-    REQUIRE(strcmp(found, expected) == 0, LCKV_ERROR_FORMAT,
-            "'%s' is damaged: its checksum is %s and was %.16s when it was written", path, found, expected);
+    REQUIRE(strcmp(found, expected) == 0, LCKV_ERROR_FORMAT, "'%s' is damaged: its checksum is %s, expected %.16s",
+            path, found, expected);
     return LCKV_OK;
 }
 
 static int check_files(const char *folder, const json_t *files) {
     const char *name;
     json_t *entry;
-    REQUIRE(json_object_size(files) > 0, LCKV_ERROR_FORMAT, "'%s/%s' names no files", folder, NAME);
+    REQUIRE(json_object_size(files) > 0, LCKV_ERROR_FORMAT, "'%s/%s' lists no files", folder, NAME);
     json_object_foreach((json_t *)(uintptr_t)files, name, entry) {
         char *path;
         REQUIRE(json_is_object(entry) && checkpoint_shard_name_is_safe(name), LCKV_ERROR_FORMAT,
-                "'%s/%s' has a wrong entry '%.80s'", folder, NAME, name);
+                "'%s/%s' has an invalid entry '%.80s'", folder, NAME, name);
         TRY(path_join(folder, name, &path));
         int status = check_file(path, entry);
         free(path);

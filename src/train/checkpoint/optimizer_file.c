@@ -1,4 +1,4 @@
-/* The optimizer's state as a file, see optimizer_file.h. Item 2i and 2i + 1 are the moments of entry i. */
+/* The optimizer's moments in a file, see optimizer_file.h. Items 2i and 2i + 1 are the moments of entry i. */
 #include "train/checkpoint/optimizer_file.h"
 
 #include "io/safetensors.h"
@@ -54,7 +54,7 @@ int optimizer_save(optimizer *o, const char *path) {
 
 /* ---------------------------------------------------------------- reading */
 
-/* What lies in the file is aligned to nothing. */
+/* Data in the file is not aligned. */
 static void widen(const safetensors_entry *e, float *values) {
     if (e->type == DTYPE_F32) {
         memcpy(values, e->data, e->bytes);
@@ -73,11 +73,11 @@ static int load_item(optimizer *o, const safetensors_file *file, int item) {
     const weight *w = &o->params->table[item / 2];
     name_of(o, item, name);
     const safetensors_entry *e = safetensors_find(file, name);
-    REQUIRE(e, LCKV_ERROR_FORMAT, "'%s' has no %s: it is of another model", file->path, name);
+    REQUIRE(e, LCKV_ERROR_FORMAT, "'%s': tensor %s is missing: the checkpoint is of another model", file->path, name);
     bool typed = e->type == DTYPE_F32 || e->type == DTYPE_BF16;
     REQUIRE(typed && e->elements == w->rows * w->cols, LCKV_ERROR_FORMAT,
-            "'%s': %s has %lld elements of type %s, expected %lld of type F32 or BF16", file->path, name,
-            (long long)e->elements, e->stored_type, (long long)(w->rows * w->cols));
+            "'%s': tensor %s: expected %lld elements of F32 or BF16, found %lld of %s", file->path, name,
+            (long long)(w->rows * w->cols), (long long)e->elements, e->stored_type);
     float *values = malloc((size_t)e->elements * sizeof *values);
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)e->elements, name);
     widen(e, values);

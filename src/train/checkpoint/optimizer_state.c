@@ -1,12 +1,12 @@
-/* The optimizer's state as a whole, see optimizer_state.h. */
+/* The optimizer's state across ranks, see optimizer_state.h. */
 #include "train/checkpoint/optimizer_state.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* What process 0 asks the others for. */
+/* What rank 0 requests from the other ranks. */
 typedef struct request {
-    int32_t entry; /* -1: nothing any more */
+    int32_t entry; /* -1: no more requests */
     int32_t what;
 } request;
 
@@ -24,7 +24,7 @@ static view view_of(const shard_slice *q, optimizer_tensor what) {
 
 /* ---------------------------------------------------------------- reading */
 
-/* Between f32 host memory and a view, through a buffer on the device where the view is of another type. */
+/* Copies between f32 host memory and a view. `buffer` is device memory, used if the view has another data type. */
 static int move(device *d, view v, float *host, bool in, void *buffer) {
     view staged = {v.type == DTYPE_F32 ? v.data : buffer, v.rows, v.cols, DTYPE_F32};
     if (in) TRY(d->memory.copy_in(d, staged.data, host, view_bytes(staged)));
@@ -42,7 +42,7 @@ static int move_slice(device *d, view v, float *host, bool in) {
     return status;
 }
 
-/* This process's elements of an entry, in memory that becomes the caller's; NULL where it has none. */
+/* Copies this rank's elements of an entry; release with free(). NULL if it has none. */
 static int read_mine(optimizer *o, int entry, optimizer_tensor what, float **out) {
     const shard_slice *q = slice_of(o, entry);
     *out = NULL;
@@ -53,11 +53,11 @@ static int read_mine(optimizer *o, int entry, optimizer_tensor what, float **out
     return move_slice(o->device, view_of(q, what), *out, false);
 }
 
-/* All processes: their parts of an entry into `host` of process 0. */
+/* Called by all ranks: collects the parts of an entry in `host` of rank 0. */
 static int collect(optimizer *o, int entry, optimizer_tensor what, float *host) {
     float *mine;
     int64_t *counts = calloc((size_t)o->collectives->ranks, sizeof *counts), first;
-    int status = counts ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the parts of an entry");
+    int status = counts ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the sizes of an entry's parts");
     for (int r = 0; counts && r < o->collectives->ranks; r++)
         counts[r] = optimizer_shard_of_entry(o, entry, r, &first) * (int64_t)sizeof *host;
     int read = read_mine(o, entry, what, &mine);
@@ -75,8 +75,8 @@ int optimizer_read(optimizer *o, int entry, optimizer_tensor what, float *host) 
     return collect(o, entry, what, host);
 }
 
-/* f32 numbers that are bf16 ones: their upper halves. */
-static void halve(const float *values, int64_t count, uint16_t *out) {
+/* Converts f32 values that are exact in bf16. */
+static void narrow_to_bf16(const float *values, int64_t count, uint16_t *out) {
     for (int64_t i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, &values[i], sizeof bits);
@@ -91,7 +91,7 @@ int optimizer_read_as(optimizer *o, int entry, optimizer_tensor what, dtype type
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)count,
             o->params->table[entry].name);
     int status = optimizer_read(o, entry, what, values);
-    if (status >= 0) halve(values, count, host);
+    if (status >= 0) narrow_to_bf16(values, count, host);
     free(values);
     return status;
 }
@@ -101,13 +101,13 @@ static int end_reading(optimizer *o) {
     return collectives_broadcast_host(o->collectives, &r, sizeof r);
 }
 
-/* The other processes' side. */
+/* The side of the other ranks. */
 static int serve(optimizer *o) {
     request r;
     for (;;) {
         TRY(collectives_broadcast_host(o->collectives, &r, sizeof r));
         if (r.entry < 0) return LCKV_OK;
-        /* A failure of this has been agreed on: process 0 knows of it, and says when reading ends. */
+        /* All ranks have agreed on a failure: rank 0 knows of it and ends the requests. */
         (void)collect(o, r.entry, (optimizer_tensor)r.what, NULL);
     }
 }
@@ -123,8 +123,8 @@ int optimizer_while_one_writes(optimizer *o, int (*write)(void *user), void *use
 int optimizer_write(optimizer *o, int entry, optimizer_tensor what, const float *host) {
     const shard_slice *q = slice_of(o, entry);
     if (what == OPTIMIZER_VALUE) TRY(params_set(o->params, entry, host, DTYPE_F32));
-    bool kept_here = what != OPTIMIZER_VALUE || (q && q->master.data && !o->params->masters);
-    if (!q || !kept_here) return LCKV_OK;
-    float *mine = (float *)(uintptr_t)(host + q->first); /* copied from */
+    bool stored_here = what != OPTIMIZER_VALUE || (q && q->master.data && !o->params->masters);
+    if (!q || !stored_here) return LCKV_OK;
+    float *mine = (float *)(uintptr_t)(host + q->first); /* only read */
     return move_slice(o->device, view_of(q, what), mine, true);
 }

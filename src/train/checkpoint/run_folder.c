@@ -24,7 +24,7 @@ int run_folder_checkpoint(const run_folder *f, int64_t step, const char *suffix,
     return path_join(f->path, name, out);
 }
 
-/* The step of "checkpoint-STEP" + suffix, -1 for any other name. */
+/* The step in "checkpoint-STEP" + suffix; -1 for any other name. */
 static int64_t step_of(const char *name, const char *suffix) {
     char *end;
     if (strncmp(name, PREFIX, sizeof PREFIX - 1)) return -1;
@@ -45,7 +45,7 @@ static int by_step(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
-/* All steps that have a folder with this suffix; the list is the caller's. */
+/* Lists the steps that have a folder with this suffix; the caller frees the list. */
 static int list_steps(const run_folder *f, const char *suffix, steps *out) {
     struct dirent **entries;
     int count = scandir(f->path, &entries, NULL, NULL);
@@ -102,15 +102,15 @@ static int remove_all(const run_folder *f, const char *suffix) {
     return status;
 }
 
-/* A checkpoint loses its name before its first file goes. */
-static int retire(const run_folder *f, int64_t step) {
+/* Renames a checkpoint before deleting its files, so that an incomplete one never has a valid name. */
+static int delete_checkpoint(const run_folder *f, int64_t step) {
     TRY(remove_checkpoint(f, step, PARTIAL));
     TRY(rename_checkpoint(f, step, "", PARTIAL));
     return remove_checkpoint(f, step, PARTIAL);
 }
 
-/* Those that the new one supersedes step aside, the oldest first. */
-static int set_aside(const run_folder *f, int64_t step) {
+/* Renames the checkpoints that the new one supersedes to checkpoint-STEP.old, oldest first. */
+static int rename_superseded(const run_folder *f, int64_t step) {
     steps all;
     TRY(list_steps(f, "", &all));
     int status = LCKV_OK;
@@ -120,7 +120,7 @@ static int set_aside(const run_folder *f, int64_t step) {
     return status;
 }
 
-static int take_back(const run_folder *f) {
+static int restore_superseded(const run_folder *f) {
     steps all;
     TRY(list_steps(f, OLD, &all));
     int status = LCKV_OK;
@@ -130,7 +130,7 @@ static int take_back(const run_folder *f) {
 }
 
 int run_folder_put(run_folder *f, int64_t step) {
-    TRY(set_aside(f, step));
+    TRY(rename_superseded(f, step));
     TRY(rename_checkpoint(f, step, PARTIAL, ""));
     f->resumed_at = INT64_MAX;
     return remove_all(f, OLD);
@@ -142,7 +142,7 @@ int run_folder_rotate(const run_folder *f, int64_t limit, int64_t newest, int64_
     int status = LCKV_OK, left = all.count;
     for (int i = 0; i < all.count && left > limit && status >= 0; i++) {
         if (all.list[i] == newest || all.list[i] == best) continue;
-        status = retire(f, all.list[i]);
+        status = delete_checkpoint(f, all.list[i]);
         left--;
     }
     free(all.list);
@@ -160,16 +160,16 @@ static bool has_entries(const char *path) {
     return found;
 }
 
-/* What a crash left: half a checkpoint goes; one that had stepped aside comes back where none stands. */
-static int tidy(const run_folder *f) {
+/* Cleans up after a crash: deletes incomplete checkpoints, and restores superseded ones if there is no other. */
+static int clean_up(const run_folder *f) {
     int64_t highest;
     TRY(remove_all(f, PARTIAL));
     TRY(folder_sweep(f->path, ""));
     TRY(run_folder_highest(f, INT64_MAX, &highest));
-    return highest < 0 ? take_back(f) : remove_all(f, OLD);
+    return highest < 0 ? restore_superseded(f) : remove_all(f, OLD);
 }
 
-/* A file system without locks lets everyone in. */
+/* On a file system without locks there is no protection against a second run. */
 static int take_lock(run_folder *f) {
     char *path;
     TRY(path_join(f->path, LOCK, &path));
@@ -179,16 +179,16 @@ static int take_lock(run_folder *f) {
     REQUIRE(fd >= 0, LCKV_ERROR_FILE, "cannot write '%s/%s': %s", f->path, LOCK, strerror(error));
     f->lock = fd + 1;
     REQUIRE(flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, LCKV_ERROR_FILE,
-            "another run is writing into '%s'; wait for its end, or choose another output_dir", f->path);
+            "another run is writing to '%s'; wait until it has ended, or choose another output_dir", f->path);
     return LCKV_OK;
 }
 
-/* Before anything is written into it. */
-static int check_use(const run_folder *f, bool any) {
+/* Called before anything is written. */
+static int check_use(const run_folder *f, bool any_content) {
     int64_t highest;
     steps old;
     char *lock;
-    if (any || !has_entries(f->path)) return LCKV_OK;
+    if (any_content || !has_entries(f->path)) return LCKV_OK;
     TRY(run_folder_highest(f, INT64_MAX, &highest));
     TRY(list_steps(f, OLD, &old));
     free(old.list);
@@ -196,7 +196,7 @@ static int check_use(const run_folder *f, bool any) {
     bool begun = file_exists(lock);
     free(lock);
     REQUIRE(highest >= 0 || old.count > 0 || begun, LCKV_ERROR_ARGUMENT,
-            "output_dir '%s' is not empty and has no checkpoint to go on from; choose another one, or ask for "
+            "output_dir '%s' is not empty and has no checkpoint to resume from; choose another one, or set "
             "overwrite_output_dir",
             f->path);
     return LCKV_OK;
@@ -208,12 +208,12 @@ int run_folder_join(const char *path, run_folder *out) {
     return LCKV_OK;
 }
 
-int run_folder_open(const char *path, bool any, run_folder *out) {
+int run_folder_open(const char *path, bool any_content, run_folder *out) {
     TRY(run_folder_join(path, out));
-    int status = check_use(out, any);
+    int status = check_use(out, any_content);
     if (status >= 0) status = folder_create(path);
     if (status >= 0) status = take_lock(out);
-    if (status >= 0) status = tidy(out);
+    if (status >= 0) status = clean_up(out);
     if (status < 0) run_folder_close(out, false);
     return status;
 }

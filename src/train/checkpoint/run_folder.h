@@ -1,11 +1,12 @@
-/* The output folder of a run: who may write into it, which checkpoints stand there, which of them are gone on from.
+/* The output folder of a run: its lock and its checkpoints.
  *
- *   run.lock               one process at a time; left behind by a run that was killed, gone after one that finished
- *   checkpoint-STEP        whole: it got its name when everything in it was on disk
- *   checkpoint-STEP.partial  being written, or being removed; never taken for one
- *   checkpoint-STEP.old    about to be superseded; it gets its name back where the new one did not come to stand
+ *   run.lock                 held by the process that writes; stays after a run that was killed, deleted after one that
+ *                            finished
+ *   checkpoint-STEP          a complete checkpoint; it was renamed after all its files were synced
+ *   checkpoint-STEP.partial  a checkpoint that is being written or deleted; never loaded
+ *   checkpoint-STEP.old      a superseded checkpoint; restored if the new one was not completed
  *
- * Leaves out: what a checkpoint holds (checkpoint.h). */
+ * Leaves out: the content of a checkpoint (checkpoint.h). */
 #ifndef TRAIN_CHECKPOINT_RUN_FOLDER_H
 #define TRAIN_CHECKPOINT_RUN_FOLDER_H
 
@@ -14,27 +15,27 @@
 typedef struct run_folder {
     char *path;
     int lock;            /* file descriptor + 1 of run.lock; 0: none */
-    bool lock_was_there; /* a run has begun here before */
-    int64_t resumed_at;  /* checkpoints above this step are superseded by the first one of this run */
+    bool lock_was_there; /* an earlier run has used the folder */
+    int64_t resumed_at;  /* step of the checkpoint that this run resumed from (-1: a new run). The first checkpoint of
+                          * this run  supersedes those of later steps */
 } run_folder;
 
-/* Makes `path` where it is not there, locks it and tidies up what a crash left. One that has files but no checkpoint,
- * and in which no run has begun, is LCKV_ERROR_ARGUMENT unless `any`. Errors also when another process writes there. */
-int run_folder_open(const char *path, bool any, run_folder *out);
-/* The folder that another process of the same run has opened: to look at, not to write. */
+/* Creates `path` if absent, locks it, and cleans up after a crash. LCKV_ERROR_ARGUMENT if it has other content, no
+ * checkpoint, and was not used by a run before, unless `any_content`. Fails if another process is writing to it. */
+int run_folder_open(const char *path, bool any_content, run_folder *out);
+/* The folder that another rank of the same run has opened, for reading. */
 int run_folder_join(const char *path, run_folder *out);
-/* Lets go of it. `finished`: nothing has to be gone on with; run.lock goes. All zeros is fine. */
+/* Releases the lock. `finished`: the run is complete, and run.lock is deleted. All zeros is fine. */
 void run_folder_close(run_folder *f, bool finished);
 
-/* PATH/checkpoint-STEP and what follows; release with free(). */
+/* PATH/checkpoint-STEP + suffix; release with free(). */
 int run_folder_checkpoint(const run_folder *f, int64_t step, const char *suffix, char **out);
-/* The highest step that has a checkpoint below `below`, -1 when there is none. */
+/* The highest step below `below` that has a checkpoint; -1 if there is none. */
 int run_folder_highest(const run_folder *f, int64_t below, int64_t *step);
 
-/* checkpoint-STEP.partial, everything of which is on disk, becomes checkpoint-STEP. */
+/* Renames checkpoint-STEP.partial, whose files are all synced, to checkpoint-STEP. */
 int run_folder_put(run_folder *f, int64_t step);
-/* Removes the oldest checkpoints until at most `limit` are left, but neither `newest` nor `best` (-1: there is none).
- */
+/* Deletes the oldest checkpoints until at most `limit` are left, but never `newest` and `best` (-1: none). */
 int run_folder_rotate(const run_folder *f, int64_t limit, int64_t newest, int64_t best);
 
 #endif
