@@ -238,14 +238,14 @@ def _bytes(text):
 
 
 def _taken(pointer, count, kind):
-    """The array that the library handed out, as one of numpy's own."""
+    """Copies an array of the library to numpy and frees it."""
     array = numpy.ctypeslib.as_array(pointer, (count,)).astype(kind) if count else numpy.zeros(0, kind)
     library().lckv_free(ctypes.cast(pointer, c_void_p))
     return array
 
 
 def _integers(given):
-    """One sequence of token ids as int32 [tokens]. Nothing is rounded: 1.5, True and "1" are no ids."""
+    """One sequence of token ids as int32 [tokens]. Raises TypeError for anything but integers, such as 1.5, True and "1"."""
     ids = numpy.asarray(given)
     if ids.size == 0:
         return numpy.zeros(0, numpy.int32)
@@ -268,7 +268,7 @@ def _set(options, values):
         if name == "encoding":
             value = ENCODINGS[value]
         if not hasattr(options, name) or name in ("struct_size", "callback", "user", "stop", "stop_count"):
-            raise TypeError(f"there is no option {name!r}")
+            raise TypeError(f"unknown option {name!r}")
         setattr(options, name, value)
 
 
@@ -427,7 +427,7 @@ class Model:
         return self.encode(text, add_special_tokens=False) if tokenize else text
 
     def _ids(self, given):
-        """Ids; text is encoded."""
+        """Token ids as an array; encodes text."""
         if isinstance(given, str):
             return self.encode(given)
         return _integers(given)
@@ -443,11 +443,11 @@ class Model:
         return logprobs[: len(ids) - 1]
 
     def logprobs(self, ids, **options):
-        """Of ids[1:], each given all before it: float32 [tokens - 1], in nats."""
+        """Log probabilities of ids[1:], each given all ids before it: float32 [tokens - 1], in nats."""
         return self._score(ids, options)
 
     def logits(self, ids, **options):
-        """float32 [tokens, vocab_size]: what may follow each token."""
+        """Logits of the token after each token: float32 [tokens, vocab_size]."""
         ids = self._ids(ids)
         logits = numpy.empty((len(ids), self.config["vocab_size"]), numpy.float32)
         self._score(ids, options, logits=logits.ctypes.data)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The study's quick form: from nothing to table and figures, and on where it was after pieces are lost.
+# The quick form of the study: writes table and figures, and repeats only what is missing.
 #
 #   study_test.sh SOURCE BUILD
 set -eu
@@ -21,19 +21,19 @@ study "$@"
 [ "$(wc -l <"$folder/out/table.csv")" = 4 ] || die "expected three layouts in table.csv"
 [ "$(grep -c 'sandwich-top-3' "$folder/table")" = 2 ] || die "expected two layouts that loop in the table"
 grep -q 'sandwich-top-3 *| 7 + 2 *| .*[0-9] | .*[0-9] |$' "$folder/table" || die "a value is missing"
-for figure in loss runs passes; do grep -q '</svg>' "$folder/out/$figure.svg" || die "there is no $figure.svg"; done
+for figure in loss iterations training_iterations; do grep -q '</svg>' "$folder/out/$figure.svg" || die "there is no $figure.svg"; done
 cp "$folder/out/table.csv" "$folder/before.csv"
 
-# The figures of the documents are what their tables give.
+# The figures in docs/study are those of the tables there.
 mkdir "$folder/figures"
 cp "$1"/docs/study/*.csv "$folder/figures"
 "$2/bench/study/study_table" --figures "$folder/figures" 2>"$folder/messages" || die "no figures from tables alone"
-for figure in loss runs passes; do
+for figure in loss iterations training_iterations; do
     cmp -s "$folder/figures/$figure.svg" "$1/docs/study/$figure.svg" ||
         die "docs/study/$figure.svg is not what study_table --figures docs/study draws"
 done
 
-# Nothing is done twice; what is lost is done again, training included where it has left no result.
+# A second run does nothing; missing results are measured again, including the training if its result is missing.
 study "$@"
 [ ! -s "$folder/messages" ] || die "something was done again"
 rm "$folder/out/plain/iterations.json" "$folder/out/sandwich-top-3/train.json"

@@ -1,5 +1,6 @@
-/* The study's figures, see figures.h: dev loss by layout, grouped by KV bytes a token; divergence from the exact form
- * by runs, of the layouts that loop and of one layout by the passes of training. */
+/* The figures of the study, see figures.h: dev loss by layer map, grouped by KV bytes per token; and divergence from
+ * the exact form by the number of iterations, for the layer maps with loops, and for one layer map by the iterations of
+ * training. */
 #include "figures.h"
 
 #include "cli/bench/chart.h"
@@ -12,20 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 1024, LINE_BYTES = 4096, MOST_COLUMNS = 32, MOST_ROWS = 64, MOST_RUNS = 64 };
+enum { PATH_BYTES = 1024, LINE_BYTES = 4096, MAX_COLUMNS = 32, MAX_ROWS = 64, MAX_POINTS = 64 };
 
 typedef struct figures {
     const char *folder;
-    json_t *table, *runs; /* arrays of objects, a line each */
+    json_t *table, *iterations; /* arrays of objects, one per line of the files */
 } figures;
 
 /* ---------------------------------------------------------------- reading */
 
-/* Fields of a line that has no quotes, as table.c writes them; the line is cut up. */
-static int split_line(char *line, char *fields[MOST_COLUMNS]) {
+/* Splits a line without quotes, as table.c writes it, in place. */
+static int split_line(char *line, char *fields[MAX_COLUMNS]) {
     int count = 0;
     line[strcspn(line, "\r\n")] = '\0';
-    for (char *at = line; at && count < MOST_COLUMNS; count++) {
+    for (char *at = line; at && count < MAX_COLUMNS; count++) {
         fields[count] = at;
         at = strchr(at, ',');
         if (at) *at++ = '\0';
@@ -39,7 +40,7 @@ static json_t *value_json(const char *text) {
     return *text && !*end ? json_real(number) : json_string(text);
 }
 
-/* Empty fields are left out. */
+/* Skips empty fields. */
 static json_t *row_json(char *const *keys, char *const *fields, int count) {
     json_t *row = json_object();
     for (int i = 0; i < count; i++)
@@ -48,7 +49,7 @@ static json_t *row_json(char *const *keys, char *const *fields, int count) {
 }
 
 static int read_csv(const figures *f, const char *name, json_t **out) {
-    char path[PATH_BYTES], head[LINE_BYTES], line[LINE_BYTES], *keys[MOST_COLUMNS], *fields[MOST_COLUMNS];
+    char path[PATH_BYTES], head[LINE_BYTES], line[LINE_BYTES], *keys[MAX_COLUMNS], *fields[MAX_COLUMNS];
     *out = json_array();
     snprintf(path, sizeof path, "%s/%s", f->folder, name);
     FILE *file = fopen(path, "r");
@@ -74,8 +75,8 @@ static const char *layout_of(const json_t *row) {
     return name ? name : "";
 }
 
-/* NAME-mXbY */
-static bool is_trained_with_fewer(const char *name) {
+/* Whether the name has the form NAME-mXbY. */
+static bool has_fewer_iterations(const char *name) {
     const char *at = name;
     while ((at = strstr(at, "-m")) && !isdigit((unsigned char)at[2])) at += 2;
     return at != NULL;
@@ -107,13 +108,13 @@ static int by_bytes(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Layouts of m = 7, b = 2 by KV bytes, otherwise in the table's order. */
-static int sort_layouts(const figures *f, json_t *sorted[MOST_ROWS]) {
+/* Layer maps trained with m = 7, b = 2, sorted by KV bytes and then in the order of the table. */
+static int sort_layouts(const figures *f, json_t *sorted[MAX_ROWS]) {
     int count = 0;
     json_t *row;
     size_t i;
     json_array_foreach(f->table, i, row) {
-        if (is_trained_with_fewer(layout_of(row)) || count == MOST_ROWS) continue;
+        if (has_fewer_iterations(layout_of(row)) || count == MAX_ROWS) continue;
         json_object_set_new(row, "place", json_integer((json_int_t)i));
         sorted[count++] = row;
     }
@@ -122,25 +123,25 @@ static int sort_layouts(const figures *f, json_t *sorted[MOST_ROWS]) {
 }
 
 static int draw_losses(const figures *f) {
-    static char names[MOST_ROWS][64];
-    json_t *sorted[MOST_ROWS];
-    chart_row rows[MOST_ROWS];
-    chart_group groups[MOST_ROWS];
+    static char names[MAX_ROWS][64];
+    json_t *sorted[MAX_ROWS];
+    chart_row rows[MAX_ROWS];
+    chart_group groups[MAX_ROWS];
     int count = sort_layouts(f, sorted), group_count = 0;
     for (int i = 0; i < count; i++) {
         double bytes = number_of(sorted[i], "kv_bytes_per_token");
         rows[i] = (chart_row){layout_of(sorted[i]), number_of(sorted[i], "dev_loss"),
                               number_of(sorted[i], "dev_loss_deviation"), shape_of(layout_of(sorted[i]))};
         if (!i || bytes != number_of(sorted[i - 1], "kv_bytes_per_token")) {
-            snprintf(names[group_count], sizeof names[0], "%.0f KV bytes a token", bytes);
+            snprintf(names[group_count], sizeof names[0], "%.0f KV bytes per token", bytes);
             groups[group_count] = (chart_group){names[group_count], rows + i, 0};
             group_count++;
         }
         groups[group_count - 1].count++;
     }
     const chart_rows c = {
-        .title = "Dev loss by layout",
-        .value_title = "nats a token: mean and standard deviation over seeds; dashed: the plain model",
+        .title = "Dev loss by layer map",
+        .value_title = "nats per token; mean and standard deviation over seeds; dashed: the plain model",
         .groups = groups,
         .count = group_count,
         .decimals = 3,
@@ -149,41 +150,41 @@ static int draw_losses(const figures *f) {
     return write_chart(f, "loss.svg", chart_rows_svg(&c));
 }
 
-/* ---------------------------------------------------------------- runs */
+/* ---------------------------------------------------------------- convergence */
 
-/* Divergences of a layout, in the file's order. */
-static int take_runs(const figures *f, const char *layout, chart_point points[MOST_RUNS]) {
-    const double ROUNDING = 1e-8; /* below it f32 alone speaks */
+/* Divergences of a layer map, in the order of the file. */
+static int read_points(const figures *f, const char *layout, chart_point points[MAX_POINTS]) {
+    const double ROUNDING = 1e-8; /* of f32 */
     json_t *row;
     size_t i;
     int count = 0;
-    json_array_foreach(f->runs, i, row) {
+    json_array_foreach(f->iterations, i, row) {
         double kl = number_of(row, "kl");
-        if (strcmp(layout_of(row), layout) || count == MOST_RUNS) continue;
+        if (strcmp(layout_of(row), layout) || count == MAX_POINTS) continue;
         points[count++] = (chart_point){number_of(row, "iterations"), kl > ROUNDING ? kl : NAN, 0};
     }
     return count;
 }
 
-/* Of layouts that loop, or of one layout by the passes that it learnt with. */
-static int draw_runs(const figures *f, bool fewer, const char *title, const char *file) {
-    static chart_point points[MOST_ROWS][MOST_RUNS];
-    chart_series series[MOST_ROWS];
+/* Draws all layer maps with loops, or one layer map by the iterations that it was trained with. */
+static int draw_convergence(const figures *f, bool fewer, const char *title, const char *file) {
+    static chart_point points[MAX_ROWS][MAX_POINTS];
+    chart_series series[MAX_ROWS];
     json_t *row;
     size_t i;
     int count = 0;
     json_array_foreach(f->table, i, row) {
         const char *name = layout_of(row);
         bool base = fewer && !strcmp(name, "sandwich-top-3");
-        if (count == MOST_ROWS || (!base && is_trained_with_fewer(name) != fewer)) continue;
-        int runs = take_runs(f, name, points[count]);
-        if (!runs) continue;
-        series[count] = (chart_series){name, points[count], runs};
+        if (count == MAX_ROWS || (!base && has_fewer_iterations(name) != fewer)) continue;
+        int points_read = read_points(f, name, points[count]);
+        if (!points_read) continue;
+        series[count] = (chart_series){name, points[count], points_read};
         count++;
     }
     const chart_lines c = {.title = title,
-                           .x_title = "runs of the loop at inference",
-                           .y_title = "KL, nats a token",
+                           .x_title = "iterations at inference",
+                           .y_title = "KL, nats per token",
                            .series = series,
                            .count = count,
                            .log_y = true,
@@ -194,11 +195,13 @@ static int draw_runs(const figures *f, bool fewer, const char *title, const char
 int study_figures(const char *folder) {
     figures f = {.folder = folder};
     int code = read_csv(&f, "table.csv", &f.table);
-    if (!code) code = read_csv(&f, "runs.csv", &f.runs);
+    if (!code) code = read_csv(&f, "iterations.csv", &f.iterations);
     if (!code) code = draw_losses(&f);
-    if (!code) code = draw_runs(&f, false, "How prompts converge, by layout", "runs.svg");
-    if (!code) code = draw_runs(&f, true, "How prompts converge, by the passes of training (m, b)", "passes.svg");
+    if (!code) code = draw_convergence(&f, false, "Convergence of prefill by layer map", "iterations.svg");
+    if (!code)
+        code = draw_convergence(&f, true, "Convergence of prefill by iterations in training (m, b)",
+                                "training_iterations.svg");
     json_decref(f.table);
-    json_decref(f.runs);
+    json_decref(f.iterations);
     return code;
 }

@@ -1,9 +1,9 @@
-/* The study's figures. */
+/* The figures of the study. */
 #ifndef STUDY_FIGURES_H
 #define STUDY_FIGURES_H
 
-/* From FOLDER/table.csv and FOLDER/runs.csv: loss.svg, runs.svg and passes.svg beside them. 0, or an exit code after
- * the message. */
+/* Draws loss.svg, iterations.svg and training_iterations.svg from table.csv and iterations.csv, all in FOLDER. Returns
+ * 0, or an exit code after printing a message. */
 int study_figures(const char *folder);
 
 #endif

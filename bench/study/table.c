@@ -1,6 +1,6 @@
-/* study_table DIR: what bench/study/run has left there as one table (table.md, table.csv), the runs of loops
- * (runs.csv), and figures (figures.c). study_table --figures DIR: the figures alone, again from the two .csv files.
- * Leaves out: measuring. */
+/* study_table DIR: writes the results of bench/study/run in DIR as a table (table.md, table.csv), the divergence by
+ * number of iterations (iterations.csv), and figures (figures.c). study_table --figures DIR: draws the figures again
+ * from the two .csv files. Leaves out: measuring. */
 #include "figures.h"
 
 #include "cli/flags.h"
@@ -13,25 +13,25 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_LAYOUTS = 64, PATH_BYTES = 1024, NAME_BYTES = 64 };
+enum { MAX_LAYOUTS = 64, PATH_BYTES = 1024, NAME_BYTES = 64 };
 
 static const table_column COLUMNS[] = {
-    {.key = "layout", .title = "layout"},
+    {.key = "layout", .title = "layer map"},
     {.key = "passes", .title = "m + b"},
     {.key = "kv_bytes_per_token", .title = "KV bytes/token"},
     {.key = "parameters", .title = "parameters"},
     {.key = "dev_loss", .title = "dev loss", .decimals = 3, .deviation = "dev_loss_deviation"},
     {.key = "exact_loss", .title = "exact form", .decimals = 3},
-    {.key = "plan_loss", .title = "by m + b runs", .decimals = 3},
+    {.key = "plan_loss", .title = "m + b iterations", .decimals = 3},
     {.key = "kl", .title = "KL", .decimals = 5},
-    {.key = "prompt_ratio", .title = "prompt speed", .decimals = 2},
-    {.key = "decode_ratio", .title = "decoding speed", .decimals = 2},
+    {.key = "prompt_ratio", .title = "prefill speed", .decimals = 2},
+    {.key = "decode_ratio", .title = "decode speed", .decimals = 2},
     {.key = "batch_ratio", .title = "largest batch", .decimals = 2},
     {0},
 };
 
-static const table_column RUNS_COLUMNS[] = {
-    {.key = "layout", .title = "layout"},
+static const table_column ITERATIONS_COLUMNS[] = {
+    {.key = "layout", .title = "layer map"},
     {.key = "iterations", .title = "iterations"},
     {.key = "kl", .title = "KL", .decimals = 6},
     {0},
@@ -40,14 +40,14 @@ static const table_column RUNS_COLUMNS[] = {
 typedef struct layout {
     char name[NAME_BYTES];
     int m, b;
-    json_t *runs; /* rows of bench --measure iterations */
+    json_t *iterations; /* rows of lckv bench --measure iterations */
 } layout;
 
 typedef struct study {
     const char *folder;
-    layout layouts[MOST_LAYOUTS];
+    layout layouts[MAX_LAYOUTS];
     int count;
-    json_t *rows; /* of the table, a layout each */
+    json_t *rows; /* of the table, one per layer map */
 } study;
 
 /* ---------------------------------------------------------------- reading */
@@ -80,7 +80,7 @@ static void copy_value(json_t *row, const char *key, const json_t *from, const c
     if (value) json_object_set(row, key, value);
 }
 
-/* Serving 1024 tokens: windows keep fewer than all of them. */
+/* For a sequence of 1024 tokens; windows store fewer tokens. */
 static void add_sizes(json_t *row, const json_t *inspected) {
     const json_t *serving = json_object_get(json_object_get(inspected, "memory"), "serving");
     double tokens = json_number_value(json_object_get(serving, "length"));
@@ -90,19 +90,19 @@ static void add_sizes(json_t *row, const json_t *inspected) {
     copy_value(row, "layer_types", inspected, "layer_types");
 }
 
-/* The row of as many runs as the model was trained with, and the exact one, which is the last. */
+/* Copies the row with the iterations of training, and the last row, which is the exact form. */
 static void add_forms(json_t *row, const layout *l) {
-    size_t i, count = json_array_size(l->runs);
+    size_t i, count = json_array_size(l->iterations);
     json_t *form;
-    copy_value(row, "exact_loss", json_array_get(l->runs, count - 1), "loss");
-    json_array_foreach(l->runs, i, form) {
+    copy_value(row, "exact_loss", json_array_get(l->iterations, count - 1), "loss");
+    json_array_foreach(l->iterations, i, form) {
         if (json_integer_value(json_object_get(form, "iterations")) != l->m + l->b) continue;
         copy_value(row, "plan_loss", form, "loss");
         copy_value(row, "kl", form, "kl");
     }
 }
 
-/* The mean over all seeds that were trained, and its deviation from one to another. */
+/* The mean and the standard deviation over the seeds. */
 static void add_losses(const study *s, const layout *l, json_t *row, const json_t *trained) {
     double sum = json_number_value(json_object_get(trained, "eval_loss")), squares = sum * sum;
     int count = 1;
@@ -119,7 +119,7 @@ static void add_losses(const study *s, const layout *l, json_t *row, const json_
     if (count > 1) json_object_set_new(row, "dev_loss_deviation", json_real(sqrt(fmax(variance, 0))));
 }
 
-/* Rows of the plain model come first: two tests, or one pair of lengths. */
+/* The rows of the plain model come first: two tests of speed, one of batches. */
 static void add_speed(json_t *row, const json_t *speed, const json_t *batch) {
     copy_value(row, "prompt_ratio", row_of(speed, 2), "ratio");
     copy_value(row, "decode_ratio", row_of(speed, 3), "ratio");
@@ -132,21 +132,21 @@ static void add_speed(json_t *row, const json_t *speed, const json_t *batch) {
 static int read_layout(study *s, layout *l) {
     char passes[32];
     json_t *trained = load(s, l, "train.json"), *inspected = load(s, l, "inspect.json"),
-           *runs = load(s, l, "iterations.json");
+           *iterations = load(s, l, "iterations.json");
     json_t *speed = load(s, l, "speed.json"), *batch = load(s, l, "batch.json");
     json_t *row = json_pack("{s:s}", "layout", l->name);
-    bool whole = trained && inspected && runs && speed && batch;
+    bool whole = trained && inspected && iterations && speed && batch;
     if (whole) {
-        l->runs = json_incref(json_object_get(runs, "rows"));
+        l->iterations = json_incref(json_object_get(iterations, "rows"));
         snprintf(passes, sizeof passes, "%d + %d", l->m, l->b);
-        json_object_set_new(row, "passes", json_string(json_array_size(l->runs) > 1 ? passes : "-"));
+        json_object_set_new(row, "passes", json_string(json_array_size(l->iterations) > 1 ? passes : "-"));
         add_sizes(row, inspected);
         add_losses(s, l, row, trained);
         add_forms(row, l);
         add_speed(row, speed, batch);
         json_array_append(s->rows, row);
     }
-    json_t *all[] = {trained, inspected, runs, speed, batch, row};
+    json_t *all[] = {trained, inspected, iterations, speed, batch, row};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) json_decref(all[i]);
     return whole ? EXIT_FINE : EXIT_FAILED;
 }
@@ -156,8 +156,8 @@ static int read_layouts(study *s) {
     int code = EXIT_FINE;
     snprintf(path, sizeof path, "%s/layouts.txt", s->folder);
     FILE *file = fopen(path, "r");
-    if (!file) return complain("there is no", path);
-    while (!code && s->count < MOST_LAYOUTS && fgets(line, sizeof line, file)) {
+    if (!file) return complain("cannot read", path);
+    while (!code && s->count < MAX_LAYOUTS && fgets(line, sizeof line, file)) {
         layout *l = &s->layouts[s->count++];
         if (sscanf(line, "%63s %*s %d %d", l->name, &l->m, &l->b) != 3)
             code = complain("expected NAME LAYER_TYPES M B, found", line);
@@ -168,7 +168,7 @@ static int read_layouts(study *s) {
     return code;
 }
 
-/* ---------------------------------------------------------------- whole */
+/* ---------------------------------------------------------------- files */
 
 static int write_table(const study *s, table_form form, const table_column *columns, const json_t *rows,
                        const char *name) {
@@ -179,16 +179,16 @@ static int write_table(const study *s, table_form form, const table_column *colu
     return code;
 }
 
-static int write_runs(const study *s) {
+static int write_iterations(const study *s) {
     json_t *all = json_array(), *row;
     size_t j;
-    for (int i = 0; i < s->count; i++) json_array_foreach(s->layouts[i].runs, j, row) {
+    for (int i = 0; i < s->count; i++) json_array_foreach(s->layouts[i].iterations, j, row) {
             json_t *named = json_deep_copy(row);
             json_object_set_new(named, "layout", json_string(s->layouts[i].name));
             if (json_object_get(row, "iterations")) json_array_append(all, named);
             json_decref(named);
         }
-    int code = write_table(s, TABLE_CSV, RUNS_COLUMNS, all, "runs.csv");
+    int code = write_table(s, TABLE_CSV, ITERATIONS_COLUMNS, all, "iterations.csv");
     json_decref(all);
     return code;
 }
@@ -200,8 +200,8 @@ static int tabulate(const char *folder) {
     int code = read_layouts(&s);
     if (!code) code = write_table(&s, TABLE_MARKDOWN, COLUMNS, s.rows, "table.md");
     if (!code) code = write_table(&s, TABLE_CSV, COLUMNS, s.rows, "table.csv");
-    if (!code) code = write_runs(&s);
-    for (int i = 0; i < s.count; i++) json_decref(s.layouts[i].runs);
+    if (!code) code = write_iterations(&s);
+    for (int i = 0; i < s.count; i++) json_decref(s.layouts[i].iterations);
     json_decref(s.rows);
     return code;
 }

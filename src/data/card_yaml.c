@@ -1,5 +1,5 @@
-/* A part of YAML, see card_yaml.h. Blocks are read line by line: a line is a column and a text, and "- key: value" is
- * the entry of a sequence whose text is read as a line further to the right. */
+/* A subset of YAML, see card_yaml.h. Blocks are parsed by lines: a line is a column and a text, and the text after "- "
+ * is parsed as a line with a larger column. */
 #include "data/card_yaml.h"
 
 #include "base/json.h"
@@ -12,13 +12,13 @@
 enum { DEEPEST = 32, MOST_BYTES = 1 << 24 };
 
 typedef struct line {
-    char *text; /* without comment and blanks at its ends; not empty */
+    char *text; /* without comments and surrounding blanks; not empty */
     int column, number;
 } line;
 
 typedef struct yaml {
     const char *name;
-    char *text;  /* owned; lines point into it */
+    char *text;  /* owned; the lines point into it */
     line *lines; /* [count] */
     int count, at, depth;
 } yaml;
@@ -34,7 +34,7 @@ static int no_memory(const yaml *y) {
 
 /* ---------------------------------------------------------------- lines */
 
-/* Where a comment begins, or the end: '#' behind a blank, outside quotes. */
+/* Length of the text before a comment: '#' after a blank, outside quotes. */
 static size_t end_of_content(const char *text) {
     char quote = 0;
     size_t i = 0;
@@ -61,7 +61,7 @@ static void add_line(yaml *y, char *text, int number) {
     if (text[column]) y->lines[y->count++] = (line){text + column, column, number};
 }
 
-/* The lines between the first two that are "---". */
+/* Splits the text between the first two lines "---" into lines. */
 static int cut_lines(yaml *y) {
     int number = 1, room = 2;
     char *end, *at = y->text;
@@ -77,29 +77,29 @@ static int cut_lines(yaml *y) {
         if (!strncmp(at, "---", 3) && !at[3 + strspn(at + 3, " \t\r")]) return LCKV_OK;
         add_line(y, at, number);
     }
-    y->count = 0; /* nothing closes it: text, not YAML */
+    y->count = 0; /* not closed: not a YAML header */
     return LCKV_OK;
 }
 
 /* ---------------------------------------------------------------- scalars */
 
 static int quoted_double(const yaml *y, int number, const char *text, size_t bytes, json_t **out) {
-    *out = json_loadb(text, bytes, JSON_DECODE_ANY, NULL); /* the escapes that JSON has, and YAML too */
-    return *out ? LCKV_OK : refuse(y, number, "a string in double quotes that is not understood");
+    *out = json_loadb(text, bytes, JSON_DECODE_ANY, NULL); /* the escapes of JSON, which YAML has too */
+    return *out ? LCKV_OK : refuse(y, number, "a string in double quotes is not valid");
 }
 
 static int quoted_single(const yaml *y, int number, const char *text, size_t bytes, json_t **out) {
     text_buffer b = {0};
     for (size_t i = 1; i + 1 < bytes; i++) {
         TRY(text_append(&b, text + i, 1));
-        if (text[i] == '\'') i++; /* '' is one */
+        if (text[i] == '\'') i++; /* '' is an escaped quote */
     }
     *out = json_stringn(b.data ? b.data : "", b.length);
     text_free(&b);
     return *out ? LCKV_OK : refuse(y, number, "text that is not UTF-8");
 }
 
-/* The bytes of a quoted string with its quotes; 0: it does not end. */
+/* Length of a quoted string with its quotes; 0 if it is not closed. */
 static size_t quoted_length(const char *text) {
     char quote = *text;
     for (size_t i = 1; text[i]; i++) {
@@ -147,7 +147,7 @@ static int flow_scalar(const yaml *y, int number, const char **at, bool is_key, 
     return plain(y, number, text, bytes, out);
 }
 
-/* The value of a key, behind its ':'. */
+/* Parses ':' and the value of a key. */
 static int flow_value(yaml *y, int number, const char **at, json_t *map, const json_t *key) {
     json_t *value;
     *at = skip_blanks(*at);
@@ -184,7 +184,7 @@ static int flow_entries(yaml *y, int number, const char **at, json_t *into) {
     return LCKV_OK;
 }
 
-/* A list, a mapping or a scalar that ends at a comma or bracket. */
+/* Parses a list, a mapping, or a scalar that ends at a comma or bracket. */
 static int flow(yaml *y, int number, const char **at, json_t **out) {
     *out = NULL;
     if (**at != '[' && **at != '{') return flow_scalar(y, number, at, false, out);
@@ -199,7 +199,7 @@ static int flow(yaml *y, int number, const char **at, json_t **out) {
     return status;
 }
 
-/* Whether brackets are closed at the end of the text. */
+/* Whether all brackets are closed at the end of the text. */
 static bool is_closed(const char *text) {
     int open = 0;
     for (size_t i = 0; text[i]; i++) {
@@ -211,7 +211,7 @@ static bool is_closed(const char *text) {
     return open <= 0;
 }
 
-/* A value in brackets may go on in the next lines. */
+/* Parses a value in brackets, which may continue in the next lines. */
 static int bracketed(yaml *y, const char *text, int number, json_t **out) {
     text_buffer whole = {.limit = MOST_BYTES};
     const char *at = NULL;
@@ -233,7 +233,7 @@ static int bracketed(yaml *y, const char *text, int number, json_t **out) {
 
 /* ---------------------------------------------------------------- blocks */
 
-/* The value of a key or an entry that stands in its line. */
+/* Parses the value of a key or an entry in the same line. */
 static int inline_value(yaml *y, const char *text, int number, json_t **out) {
     if (*text == '[' || *text == '{') return bracketed(y, text, number, out);
     if (*text != '"' && *text != '\'') return plain(y, number, text, strlen(text), out);
@@ -242,7 +242,7 @@ static int inline_value(yaml *y, const char *text, int number, json_t **out) {
     return (*text == '"' ? quoted_double : quoted_single)(y, number, text, bytes, out);
 }
 
-/* The length of the key in "key: value" or "key:"; 0: the text is no such thing. */
+/* Length of the key in "key: value" or "key:"; 0 if the text has another form. */
 static size_t key_length(const char *text) {
     size_t i = *text == '"' || *text == '\'' ? quoted_length(text) : 0;
     if (i) return text[i] == ':' && (!text[i + 1] || text[i + 1] == ' ') ? i : 0;
@@ -258,7 +258,8 @@ static bool is_entry(const char *text) {
 
 static int block(yaml *y, json_t **out);
 
-/* What stands below a line of this column: a block further to the right (a sequence may stand right below its key). */
+/* Parses the block below a line of this column. It has a larger column; a sequence may also have the column of its key.
+ */
 static int block_below(yaml *y, int column, bool of_key, json_t **out) {
     const line *next = y->at < y->count ? &y->lines[y->at] : NULL;
     bool below = next && (next->column > column || (of_key && next->column == column && is_entry(next->text)));
@@ -273,7 +274,7 @@ static int sequence_entry(yaml *y, json_t *list) {
     int column = l->column;
     json_t *item;
     size_t blanks = 1 + strspn(l->text + 1, " \t");
-    if (l->text[blanks]) { /* the entry is a line further to the right */
+    if (l->text[blanks]) { /* parse the entry as a line with a larger column */
         l->column += (int)blanks;
         l->text += blanks;
         TRY(block(y, &item));
@@ -303,12 +304,12 @@ static int mapping_entry(yaml *y, json_t *map) {
     return status;
 }
 
-/* All lines of a column, up to one further to the left. */
+/* Parses all lines of a column, up to a line with a smaller column. */
 static int block_entries(yaml *y, json_t *into, int column) {
     while (y->at < y->count && y->lines[y->at].column >= column) {
         const line *l = &y->lines[y->at];
         bool list = json_is_array(into), fits = list ? is_entry(l->text) : !is_entry(l->text) && key_length(l->text);
-        if (list && !fits && l->column == column) return LCKV_OK; /* the key behind a list that is not indented */
+        if (list && !fits && l->column == column) return LCKV_OK; /* the key after a list that is not indented */
         if (l->column > column || !fits) return refuse(y, l->number, "a line that does not fit those above it");
         TRY((list ? sequence_entry : mapping_entry)(y, into));
     }
@@ -337,7 +338,7 @@ static int block(yaml *y, json_t **out) {
 
 /* ---------------------------------------------------------------- the key `configs` */
 
-/* Moves to the line of `configs:`; false where there is none. */
+/* Moves to the line `configs:`; false if there is none. */
 static bool find_configs(yaml *y) {
     static const char KEY[] = "configs:";
     for (y->at = 0; y->at < y->count; y->at++) {
@@ -360,7 +361,7 @@ static int read_configs(yaml *y, json_t **out) {
 
 int card_yaml_configs(const char *text, size_t bytes, const char *name, json_t **out) {
     *out = NULL;
-    if (bytes > MOST_BYTES || memchr(text, '\0', bytes)) return LCKV_OK; /* no README */
+    if (bytes > MOST_BYTES || memchr(text, '\0', bytes)) return LCKV_OK; /* not a README */
     yaml y = {.name = name, .text = strndup(text, bytes)};
     if (!y.text) return no_memory(&y);
     int status = read_configs(&y, out);

@@ -1,8 +1,8 @@
-/* The list `configs` in the YAML at the top of a data set's README.md, as JSON.
+/* Reads the list `configs` from the YAML header of a data set's README.md, as JSON.
  *
- * The part of YAML that such lists are written in: block mappings and sequences, [...] and {...} on one or more lines,
- * plain and quoted scalars, comments. Scalars are strings, an absent value is null. Anchors, aliases, tags, block
- * scalars and scalars of several lines are refused. Keys other than `configs` are not looked at. */
+ * Supports the part of YAML that such lists use: block mappings and sequences, [...] and {...} on one or more lines,
+ * plain and quoted scalars, comments. Scalars become strings, an absent value becomes null. Anchors, aliases, tags,
+ * block scalars and multi-line scalars are errors. Keys other than `configs` are ignored. */
 #ifndef DATA_CARD_YAML_H
 #define DATA_CARD_YAML_H
 
@@ -11,7 +11,7 @@
 #include <jansson.h>
 #include <stddef.h>
 
-/* `*out` is NULL where the text has no YAML at its top, or that has no `configs`. Errors quote `name` and the line.
+/* *out is NULL if the text has no YAML header, or the header has no `configs`. Errors state `name` and the line.
  * Release with json_decref(). */
 int card_yaml_configs(const char *text, size_t bytes, const char *name, json_t **out);
 

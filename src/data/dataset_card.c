@@ -1,4 +1,4 @@
-/* Configs in a data set's README.md, see dataset_card.h. */
+/* The configs of a data set, see dataset_card.h. */
 #include "data/dataset_card.h"
 
 #include "base/file.h"
@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---------------------------------------------------------------- which config */
+/* ---------------------------------------------------------------- choosing a config */
 
-/* Options of the readers of the datasets library that change what a file says. */
+/* Options of the datasets library that change how a file is read. */
 static const char *const CHANGES_READING[] = {
     "sep",   "delimiter", "header",  "names",       "column_names",   "usecols", "skiprows", "skipfooter",
     "nrows", "quotechar", "quoting", "doublequote", "escapechar",     "comment", "encoding", "skipinitialspace",
@@ -20,7 +20,7 @@ static const char *name_of(const json_t *config) {
     return json_string_value(json_object_get(config, "config_name"));
 }
 
-/* YAML 1.1's words for false, and nothing. */
+/* False for the YAML 1.1 words for false, and for an absent value. */
 static bool is_true(const json_t *value) {
     static const char *const FALSE_WORDS[] = {"false", "False", "FALSE", "no", "No", "NO",
                                               "off",   "Off",   "OFF",   "0",  ""};
@@ -62,7 +62,7 @@ static int refuse_choice(const json_t *configs, const char *name, const char *co
     return status;
 }
 
-/* The default config: the only one, the one called "default", or the one that says so. */
+/* The default config: the only one, the one with `default: true`, or the one named "default". */
 static int find_default(const json_t *configs, const char *path, const json_t **out) {
     size_t index;
     const json_t *config;
@@ -78,7 +78,7 @@ static int find_default(const json_t *configs, const char *path, const json_t **
 }
 
 static const json_t *find_named(const json_t *configs, const char *config_name) {
-    for (size_t i = json_array_size(configs); i > 0; i--) /* of two with one name the last counts */
+    for (size_t i = json_array_size(configs); i > 0; i--) /* the last one of a name is used */
         if (!strcmp(name_of(json_array_get(configs, i - 1)), config_name)) return json_array_get(configs, i - 1);
     return NULL;
 }
@@ -130,7 +130,7 @@ int dataset_card_config(const char *folder, const char *name, const char *config
 
 /* ---------------------------------------------------------------- patterns */
 
-/* Whether a character is in the set that begins behind '['. *end: behind its ']'; NULL: it is not closed. */
+/* Whether a character is in the set that starts after '['. *end is after its ']'; NULL if it is not closed. */
 static bool in_set(const char *set, char character, const char **end) {
     bool inverted = *set == '!' || *set == '^', found = false;
     const char *at = set + inverted;
@@ -144,7 +144,7 @@ static bool in_set(const char *set, char character, const char **end) {
     return found != inverted;
 }
 
-/* Whether the first character matches; *next: the pattern behind what matched it. */
+/* Whether the pattern starts with a match for the character; *next is the rest of the pattern. */
 static bool matches_one(const char *pattern, char character, const char **next) {
     const char *end = NULL;
     bool in = *pattern == '[' && in_set(pattern + 1, character, &end);
@@ -153,7 +153,7 @@ static bool matches_one(const char *pattern, char character, const char **next) 
     return *pattern == '?' || *pattern == character;
 }
 
-/* One name against one part of a pattern. A '*' that was passed last takes one more character where the rest fails. */
+/* Matches one name with one part of a pattern. If the rest fails, the last '*' takes one more character. */
 static bool name_matches(const char *pattern, const char *pattern_end, const char *name, const char *name_end) {
     const char *star = NULL, *taken = NULL, *next;
     while (name < name_end) {
@@ -178,7 +178,7 @@ static bool is_any_names(const char *part) {
     return !strncmp(part, "**", 2) && (!part[2] || part[2] == '/');
 }
 
-/* Behind the part that begins at `path`, and behind its slash. */
+/* The end of the first name of a path; next_part(): the name after it. */
 static const char *part_end(const char *path) {
     return path + strcspn(path, "/");
 }

@@ -1,4 +1,4 @@
-/* The configs of a data set, as its README.md lists them: which files belong to which split.
+/* The configs in a data set's README.md: the files of each split.
  *
  *   configs:
  *   - config_name: first
@@ -17,18 +17,17 @@
 
 #include <jansson.h>
 
-/* Reads the config `config_name` of the data set `name` in `folder`; NULL: the default one. `*out` is NULL where there
- * is no README.md or it lists no configs. An unknown config is LCKV_ERROR_ARGUMENT, and the message lists the known
- * ones. */
+/* Reads the config `config_name` (NULL: the default) of the data set `name` in `folder`. *out is NULL if there is no
+ * README.md or it has no configs. LCKV_ERROR_ARGUMENT, with a list of the configs, if this one does not exist. */
 int dataset_card_config(const char *folder, const char *name, const char *config_name, json_t **out);
 
-/* Adds the files of a split, of `all` data files of the folder. *listed: the config has `data_files`. A path that
- * nothing matches is LCKV_ERROR_FILE. */
+/* Adds the files of a split, a subset of the data files `all` in the folder. *listed: the config has `data_files`.
+ * LCKV_ERROR_FILE if a path matches no file. */
 int dataset_card_files(const json_t *config, const char *folder, const source_list *all, const char *split,
                        source_list *out, bool *listed);
 
-/* Whether a path of the form a/b/c matches a pattern: '*' and '?' match within a name, [...] one character, and a part
- * "**" any number of names. */
+/* Whether a path of the form a/b/c matches a pattern: '*' and '?' match within a name, [...] matches one character, and
+ * the name "**" matches any number of names. */
 bool dataset_path_matches(const char *pattern, const char *path);
 
 #endif

@@ -12,7 +12,7 @@ typedef struct source_list {
 int source_list_add(source_list *list, const char *path); /* a copy of `path` */
 void source_list_free(source_list *list);
 
-/* Whether a file of this name describes a data set and is no part of it, such as dataset_infos.json. */
+/* Whether a file with this name describes a data set and is not data, such as dataset_infos.json. */
 bool source_is_description(const char *path);
 
 #endif
