@@ -1,4 +1,4 @@
-/* What tests say of functions that return a status. Brings cmocka along. */
+/* Assertions for functions that return a status. Includes cmocka. */
 #ifndef TESTS_EXPECT_H
 #define TESTS_EXPECT_H
 
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#undef fail /* cmocka has its own, which fail_msg() needs: code that fails our way stands before this include */
+#undef fail /* cmocka defines its own fail(): headers that use ours have to be included before */
 #include <cmocka.h>
 
 #include "skipping.h"
@@ -23,7 +23,7 @@
         if (status_ < 0) fail_msg("%s: %s", #expression, lckv_last_error());                                           \
     } while (0)
 
-/* `expression` fails with `code`, and its sentence contains `part`. */
+/* Asserts that `expression` fails with `code`, and that its message contains `part`. */
 #define FAILS(expression, code, part)                                                                                  \
     do {                                                                                                               \
         int status_ = (expression);                                                                                    \

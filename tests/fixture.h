@@ -1,4 +1,4 @@
-/* Random models for tests, and a way to run ids through them. */
+/* Random models for tests, and forward passes through them. */
 #ifndef TESTS_FIXTURE_H
 #define TESTS_FIXTURE_H
 
@@ -50,7 +50,7 @@ static inline void fixture_open(fixture *f, int layers, const char *extra, dtype
     fixture_open_on(f, "cpu", layers, extra, compute, with_tape);
 }
 
-/* Whether there is a GPU; where there is none the reason is printed. */
+/* Whether there is a GPU; prints the reason if there is none. */
 static inline bool fixture_has_gpu(void) {
     device *d;
     int status = device_open("cuda", 0, &d);
@@ -91,7 +91,7 @@ static inline void fixture_run(fixture *f, const batch_entry *entries, int count
         tensor_release(f->graph, hidden);
         tensor_release(f->graph, out);
     }
-    /* whoever made a tensor let it go */
+    /* all tensors were released */
     if (pool_in_use(f->graph->pool)) fail_msg("%zu bytes of tensors were not released", pool_in_use(f->graph->pool));
     OK(graph_reset(f->graph));
 }

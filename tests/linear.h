@@ -1,5 +1,5 @@
-/* Doubles an input and bounds the growth of the work that base/work.h counts: steps, not seconds. Include it behind
- * what brings cmocka (expect.h, text_fixture.h). */
+/* Doubles an input and bounds the growth of the work that base/work.h counts (steps, not seconds). Include it after a
+ * header that includes cmocka (expect.h, text_fixture.h). */
 #ifndef TESTS_LINEAR_H
 #define TESTS_LINEAR_H
 

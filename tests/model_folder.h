@@ -1,4 +1,4 @@
-/* A small random model with the small tokenizer, in a folder of the test's own, for tests of the program. */
+/* A small random model with the small tokenizer in a temporary folder, for tests of the program. */
 #ifndef TESTS_MODEL_FOLDER_H
 #define TESTS_MODEL_FOLDER_H
 
@@ -11,7 +11,7 @@ static const char MODEL_FOLDER_CONFIG[] =
     "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,\"initializer_range\":0.3,"
     "\"eos_token_id\":2,\"torch_dtype\":\"float32\"}";
 
-/* A setup: FOLDER/model has weights, config and tokenizer, FOLDER/config.json what it was made from. */
+/* Setup of a test: FOLDER/model has weights, config and tokenizer; FOLDER/config.json is its original config. */
 static inline int model_folder_open(void **state) {
     lckv_device *d;
     lckv_config *c;

@@ -1,5 +1,5 @@
-/* A tokenizer small enough to know by heart, for tests of text: three special tokens (<unk> 0, <s> 1, </s> 2), the
- * bytes as tokens 3 to 258, then the words below. Words are joined as Llama's tokenizer joins them. */
+/* A small tokenizer for tests: three special tokens (<unk> 0, <s> 1, </s> 2), the bytes as tokens 3 to 258, and the
+ * words below. Normalizer and decoder are those of Llama. */
 #ifndef TESTS_SMALL_TOKENIZER_H
 #define TESTS_SMALL_TOKENIZER_H
 
@@ -19,7 +19,7 @@ static inline int32_t word_token(const char *word) {
     return -1;
 }
 
-/* tokenizer.json in `folder`; text gets a BOS. */
+/* Writes tokenizer.json to the folder; the tokenizer adds BOS. */
 static inline void small_tokenizer_write(const folder *f) {
     text_buffer b = {0};
     OK(text_printf(&b, "{\"version\":\"1.0\",\"added_tokens\":["));

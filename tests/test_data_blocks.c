@@ -143,8 +143,8 @@ static int32_t document_length(int i) {
     return (int32_t)(rng_uniform(1, 0, (uint64_t)i) * (LONGEST + 1));
 }
 
-/* Documents first .. DOCUMENTS - 1 by group_texts() of run_clm.py, written down plainly: lists of `group`, joined, cut,
- * the remainder dropped. Ids count on through all documents. */
+/* A plain form of group_texts() of run_clm.py for documents first .. DOCUMENTS - 1: concatenates groups of `group`,
+ * cuts blocks and drops the remainder. Ids count up through all documents. */
 static int64_t group_plainly(int first, int group, int32_t block_size, int32_t *out) {
     int64_t written = 0;
     int32_t next = 0, *joined = malloc((size_t)DOCUMENTS * LONGEST * sizeof *joined);
@@ -162,7 +162,7 @@ static int64_t group_plainly(int first, int group, int32_t block_size, int32_t *
     return written / block_size;
 }
 
-/* The same documents, kept in a file. */
+/* The same documents in a file. */
 static token_store numbered_documents(room *r, int id_bytes) {
     token_writer w;
     token_store s;
@@ -205,14 +205,14 @@ static void blocks_are_cut_as_the_script_cuts_them(void **state) {
     free(expected);
 }
 
-/* The ids of numbered documents say which document each of them is of. */
+/* Every id is the number of its document. */
 static int document_of(int32_t id) {
     int found = 0;
     for (int32_t begin = 0; begin + document_length(found) <= id; found++) begin += document_length(found);
     return found;
 }
 
-/* Block k: a sequence a document, wherever the ids of two documents meet; a label wherever they do not. */
+/* Block k: one sequence per document, and no label for its last token. */
 static void check_masked(const blocks *b, int64_t k) {
     int32_t ids[100], labels[100], lengths[100], sequences = 1, begin = 0, size = b->examples.block_size;
     int64_t count, labelled = 0;
@@ -271,7 +271,7 @@ static void a_block_needs_two_tokens(void **state) {
 
 /* ---------------------------------------------------------------- corpora */
 
-/* Keeps what it encodes in a folder of the test's. */
+/* Uses a token cache in the test's folder. */
 static int read_file(room *r, const char *path, const char *tokenizer_folder, bool append_eos, token_store *out) {
     corpus_options o = {.paths = &path,
                         .cache_folder = room_path(r, "cache"),
@@ -310,7 +310,7 @@ static void bad_corpora_are_named(void **state) {
     assert_null(s.ids.data);
 }
 
-/* Each line of the bundled book, encoded alone; with EOS behind each where it is asked for. */
+/* Each line of the bundled book is encoded by itself, followed by EOS with append_eos. */
 static void text_is_encoded_line_by_line(void **state) {
     const char *book = SOURCE_DIR "/data/pride_and_prejudice.txt", *folder = SOURCE_DIR "/data/tokenizer";
     char *text;
@@ -394,7 +394,7 @@ static void an_order_has_each_block_once(void **state) {
     assert_true(order_index(3, 1, INT64_C(1) << 40, 12345) < INT64_C(1) << 40);
 }
 
-/* Chi-squared with 15 degrees of freedom lies below 37.7 but once in a thousand; the draws are fixed. */
+/* Chi-squared with 15 degrees of freedom exceeds 37.7 with probability 0.001; the draws are fixed. */
 static void an_order_favours_no_place(void **state) {
     (void)state;
     enum { COUNT = 16, DRAWS = 4096 };

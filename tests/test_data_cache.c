@@ -1,4 +1,5 @@
-/* The token cache: encoded once, by any number of threads, found again by content, made anew when anything differs. */
+/* The token cache: entries do not depend on the number of threads, are found by content, and are encoded again if
+ * anything differs. */
 #include "data/corpus.h"
 
 #include "train_fixture.h"
@@ -9,10 +10,10 @@
 static const char BOOK[] = SOURCE_DIR "/data/pride_and_prejudice.txt", TOKENIZER[] = SOURCE_DIR "/data/tokenizer";
 
 typedef struct kept {
-    int calls; /* of go_on: encoding took place */
+    int calls; /* of go_on, which encoding calls */
     char *path;
     int64_t documents, tokens;
-    uint64_t mark; /* of all ids */
+    uint64_t mark; /* hash of all ids */
 } kept;
 
 static bool count_call(void *user, double fraction) {
@@ -44,7 +45,7 @@ static kept open_with(corpus_options o) {
         OK(id_view_read(&s.ids, i, 1, &id));
         k.mark = (k.mark ^ (uint64_t)id) * 0x100000001b3;
     }
-    assert_true(s.has_text == (t != NULL)); /* who has text needs its tokenizer, also where nothing was encoded */
+    assert_true(s.has_text == (t != NULL)); /* text needs its tokenizer, also if it is in the cache */
     lckv_tokenizer_free(t);
     token_store_close(&s);
     return k;
@@ -87,7 +88,7 @@ static void a_second_run_encodes_nothing(void **state) {
     corpus_options o = options_for(*state, &path);
     kept first = open_with(o), second = open_with(o);
     assert_true(first.calls > 0 && second.calls == 0 && same_ids(&first, &second));
-    o.paths = &other; /* the same content elsewhere, and later */
+    o.paths = &other; /* the same content in another, newer file */
     kept third = open_with(o);
     assert_true(third.calls == 0 && same_ids(&first, &third));
     assert_string_equal(third.path, first.path);
@@ -100,7 +101,7 @@ static void a_second_run_encodes_nothing(void **state) {
     free(fourth.path);
 }
 
-/* Whether options, or a change of the file, lead to another entry. */
+/* Whether changed options or files lead to another entry. */
 static void expect_another(corpus_options o, const kept *usual) {
     kept k = open_with(o);
     assert_true(k.calls > 0);
@@ -154,7 +155,7 @@ static void damaged_and_foreign_entries_are_refused(void **state) {
     OK(file_read(k.path, &bytes, &count));
     OK(file_replace(k.path, bytes, count - 1));
     FAILS(corpus_open(&o, &t, &s, NULL), LCKV_ERROR_FORMAT, "is damaged");
-    bytes[count - 8]++; /* where the last document ends */
+    bytes[count - 8]++; /* end of the last document */
     OK(file_replace(k.path, bytes, count));
     FAILS(corpus_open(&o, &t, &s, NULL), LCKV_ERROR_FORMAT, "is damaged");
     bytes[count - 8]--;
@@ -176,7 +177,7 @@ static void damaged_and_foreign_entries_are_refused(void **state) {
     free(k.path);
 }
 
-/* A file that cannot be encoded leaves nothing that would be taken for its ids. */
+/* A file that cannot be encoded leaves no entry. */
 static void a_failure_leaves_no_entry(void **state) {
     room *r = *state;
     const char *path = room_file(r, "a.jsonl", "{\"text\": \"a\"}\n{\"text\": 5}\n");

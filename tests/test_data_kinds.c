@@ -1,4 +1,4 @@
-/* Kinds of files that documents come in: compressed ones, JSON arrays, CSV, ids; and what is wrong with bad ones. */
+/* File formats of documents: compressed files, JSON arrays, CSV, ids; and errors in invalid files. */
 #include "data/byte_stream.h"
 #include "data/documents.h"
 
@@ -84,7 +84,7 @@ static void compressed_files_are_unpacked(void **state) {
         char bytes[512];
         size_t count = from_hex(PACKED[i][1], bytes);
         expect_documents(room_write(*state, PACKED[i][0], bytes, count), &USUAL, "[one\n][two\n]");
-        memcpy(bytes + count, bytes, count); /* two of them end to end are one file, as their programs have it */
+        memcpy(bytes + count, bytes, count); /* two concatenated compressed files are valid */
         expect_documents(room_write(*state, PACKED[i][0], bytes, 2 * count), &USUAL, "[one\n][two\n][one\n][two\n]");
         for (size_t cut = 1; cut < count; cut += count / 4)
             expect_failure(room_write(*state, PACKED[i][0], bytes, cut), &USUAL, LCKV_ERROR_FORMAT, PACKED[i][0]);
@@ -236,7 +236,7 @@ static void numpy_arrays_hold_ids(void **state) {
     expect_failure(room_file(*state, "b.npy", "\x93NUMPX\1"), &USUAL, LCKV_ERROR_FORMAT, "NUMPY");
 }
 
-/* A file of many ids is one document, in pieces. */
+/* A file of many ids is one document, returned in parts. */
 static void a_large_file_of_ids_is_one_document(void **state) {
     enum { IDS = 200000 };
     uint16_t *ids = malloc(IDS * sizeof *ids);

@@ -135,7 +135,7 @@ static void overwrite(const char *path, const char *bytes, size_t count) {
     assert_true(f && fwrite(bytes, 1, count, f) == count && !fclose(f));
 }
 
-/* Cut off anywhere, and with any byte another one: an error that names the file, or other documents. */
+/* Truncated files and files with one changed byte give an error with the name of the file, or other documents. */
 static void damaged_files_are_errors(void **state) {
     static const char *const files[] = {TEXT, IDS, ROWS, GAP};
     const document_options how[] = {USUAL, {.whole_rows = true}};

@@ -1,4 +1,4 @@
-/* Which files names stand for: folders, patterns, data sets and their parts. */
+/* The files of folders, patterns, and data sets with their splits. */
 #include "data/sources.h"
 
 #include "base/text_buffer.h"
@@ -72,8 +72,8 @@ static void a_data_set_has_parts(void **state) {
     expect_list(r, &train, "plain/a.txt");
 }
 
-/* As the datasets library divides what a hub serves: words of parts end at digits, a folder of a config's name is that
- * config alone. */
+/* As in the datasets library: the word of a split may be followed by digits, and a folder with the name of a config is
+ * that config. */
 static void parquet_shards_have_parts(void **state) {
     room *r = *state;
     source_list train = {0}, validation = {0};
@@ -113,7 +113,7 @@ static void a_data_set_may_lie_in_the_cache(void **state) {
     unsetenv("HF_HUB_CACHE");
 }
 
-/* Where was looked, and the command that helps. */
+/* The error states where lckv searched, and the command to run. */
 static void names_of_the_hub_that_are_not_here_are_told_how_to_be_had(void **state) {
     (void)state;
     source_list train = {0}, validation = {0};
@@ -159,7 +159,7 @@ static void put_readme(room *r, const char *data_set, const char *configs) {
     text_free(&text);
 }
 
-/* The files of the data set are for: "TRAINING | VALIDATION", without its folder. */
+/* Expects the files "TRAINING | VALIDATION", relative to the data set. */
 static void expect_parts(room *r, const char *data_set, const char *config, const char *expected) {
     source_list lists[2] = {{0}};
     char found[1024] = "";

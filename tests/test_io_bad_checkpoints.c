@@ -1,4 +1,4 @@
-/* Checkpoints that must not load, each with the sentence it must give; and those that hold more than is wanted. */
+/* Invalid checkpoints with their error messages, and checkpoints with additional tensors. */
 #define _GNU_SOURCE /* memmem */
 #include "bad_files/checkpoints.h"
 #include "model_fixture.h"
@@ -34,7 +34,7 @@ static void refuses_bad_checkpoints(void **state) {
 
 /* ---------------------------------------------------------------- more than is wanted */
 
-/* Writes a tensor of `bytes` into a file of its own, and an index over it and the sound file. */
+/* Writes a tensor of `bytes` to a separate file, and an index of it and the valid file. */
 static int zeros(void *user, int index, void *bytes) {
     const safetensors_item *item = user;
     memset(bytes, 0, (size_t)(item[index].shape[0] * 4));
@@ -78,7 +78,7 @@ static void passes_over_what_nothing_reads(void **state) {
     assert_null(shared->params->layers[0].k);
     assert_null(shared->params->layers[1].k_bias);
     model_free(shared);
-    options.config_overrides = NULL; /* a plain model owns its K and V: biases in one layer are missed in the other */
+    options.config_overrides = NULL; /* a plain model needs K and V biases in both layers */
     FAILS(checkpoint_load(d, in(*state, "model"), &options, &shared), LCKV_ERROR_FORMAT,
           "tensor model.layers.1.self_attn.k_proj.bias is missing");
     options.config_overrides = "model_type=lckv-llama,layer_types=0_0";
@@ -116,7 +116,7 @@ static void nothing_else_is_passed_over(void **state) {
     device_close(d);
 }
 
-/* As transformers does (tried with 4.45.2): the embeddings are what counts. */
+/* As in transformers 4.45.2: the embeddings are used. */
 static void a_tied_head_is_passed_over(void **state) {
     device *d = cpu();
     model *m = small_model(d, "llama", 1, "", DTYPE_F32, 1), *tied;

@@ -1,4 +1,4 @@
-/* Models to folders and back: bits, shards, what travels along, and that nothing is half there. */
+/* Saving and loading models: exact values, shards, copied files, and no incomplete checkpoints. */
 #define _GNU_SOURCE /* memmem */
 #include "model_fixture.h"
 
@@ -32,7 +32,7 @@ static void bits_come_back_from_shards(void **state) {
     round_trip(*state, DTYPE_F32, 8192, 2 + 5);
     round_trip(*state, DTYPE_BF16, 4096, 2 + 5);
     round_trip(*state, DTYPE_F16, 0, 2);      /* the shards are gone */
-    round_trip(*state, DTYPE_F32, 1, 2 + 51); /* a tensor each */
+    round_trip(*state, DTYPE_F32, 1, 2 + 51); /* one tensor per shard */
     round_trip(*state, DTYPE_F32, 0, 2);
 }
 
@@ -100,7 +100,7 @@ static void weights_stay_in_the_file(void **state) {
     device_close(d);
 }
 
-/* Old writers did not pad the header: then the data is not aligned, and is copied. */
+/* Without padding of the header, as in old files, the data is not aligned and is copied. */
 static void unaligned_files_are_copied(void **state) {
     device *d = cpu();
     const char *path = in(*state, "model"), *file = in(*state, "model/model.safetensors");
@@ -168,7 +168,7 @@ static void masters_are_what_is_saved(void **state) {
     device_close(d);
 }
 
-/* The counting device has no memory to write: its weights are as large, and nothing is read. */
+/* The counting device counts the size of the weights and reads nothing. */
 static void the_counting_device_loads_too(void **state) {
     device *real = cpu(), *d;
     model *m = small_model(real, "llama", 2, "", DTYPE_F32, 1);
@@ -280,7 +280,7 @@ static void a_failed_save_leaves_the_old(void **state) {
     struct rlimit before, limit;
     getrlimit(RLIMIT_FSIZE, &before);
     limit = before;
-    limit.rlim_cur = 20000; /* bytes that a file may have: a full disk, as far as a program can tell */
+    limit.rlim_cur = 20000; /* a limit on file sizes acts like a full disk */
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
     int status = checkpoint_save(new->config, new->params, &options, path);
@@ -313,7 +313,7 @@ static void a_save_that_cannot_be_leaves_nothing(void **state) {
     device_close(d);
 }
 
-/* A child writes one checkpoint over the other, in one file and in shards, until it is killed. */
+/* A child process overwrites checkpoints, in one file and in shards, until it is killed. */
 static void write_in_turns(model *a, model *b, const char *path) {
     static const int64_t shard_bytes[] = {0, 6000, 6000, 0, 9000, 6000};
     for (int i = 0;; i++) {

@@ -1,4 +1,4 @@
-/* Conversion between layer maps: means against a plain loop, and the public way in. */
+/* Conversion between layer maps: means against a plain loop, and the public function. */
 #define _GNU_SOURCE /* memmem */
 #include "io/convert.h"
 #include "model_fixture.h"
@@ -101,7 +101,7 @@ static void tangled_maps(void **state) {
     device_close(d);
 }
 
-/* In the source layers 1 to 4 read slot 4. Layer 4 of 0_1_2_3_4_5 has its own; 1, 2 and 3 count with 4's. */
+/* In the source, layers 1 to 4 read slot 4, so that layers 1, 2 and 3 contribute the K and V of layer 4. */
 static void a_source_may_share_already(void **state) {
     device *d = cpu();
     model *from = small_model(d, "lckv-llama", 6, ",\"layer_types\":\"0_4_4_4_4_5\"", DTYPE_F32, 3);
@@ -125,7 +125,7 @@ static void owners_may_keep_their_own(void **state) {
     model *from = small_model(d, "lckv-llama", 4, ",\"layer_types\":\"0_1_3_3\"", DTYPE_F32, 4);
     model *to = convert(*state, d, from, "lckv-llama", ",\"layer_types\":\"2_2_2_3\"", KV_COPY);
     for (int part = 0; part < 2; part++) {
-        expect_mean(from, "3", to, 2, KV_PARTS[part]); /* layer 2 owns nothing: what it reads */
+        expect_mean(from, "3", to, 2, KV_PARTS[part]); /* layer 2 owns no slot: the K and V that it reads */
         expect_mean(from, "3", to, 3, KV_PARTS[part]);
     }
     model_free(to);
@@ -145,7 +145,8 @@ static void biases_and_norms_too(void **state) {
     model *to = convert(*state, d, from, "lckv-llama", ",\"layer_types\":\"1_1_1\"", KV_AVERAGE);
     for (int part = 0; part < 4; part++) expect_mean(from, "0 1 2", to, 1, KV_PARTS[part]);
     expect_copies(from, to);
-    assert_file_says(in(*state, "to/config.json"), "\"attention_bias\": true"); /* though that config did not say so */
+    assert_file_says(in(*state, "to/config.json"),
+                     "\"attention_bias\": true"); /* although the given config has no such key */
     assert_file_says(in(*state, "to/config.json"), "\"mlp_bias\": true");
     model_free(to);
     model_free(from);
@@ -159,7 +160,7 @@ static void biases_and_norms_too(void **state) {
     device_close(d);
 }
 
-/* bf16 stays bf16: the mean is formed wide, and rounded once more into the file (half a unit in the 8th bit). */
+/* bf16 stays bf16: the mean is computed in f64 and rounded to bf16 (half a unit in the 8th bit). */
 static void types_stay(void **state) {
     device *d = cpu();
     model *from = small_model(d, "llama", 3, ",\"torch_dtype\":\"bfloat16\"", DTYPE_BF16, 7);

@@ -1,4 +1,4 @@
-/* safetensors files: what is written is read, and nothing malformed is believed. */
+/* safetensors files: writing and reading, and invalid files. */
 #define _GNU_SOURCE /* memfd_create */
 #include "base/rng.h"
 #include "io/safetensors.h"
@@ -192,7 +192,7 @@ static void mutate(unsigned char *bytes, size_t header_end, uint64_t *counter) {
     }
 }
 
-/* What was opened lies in the file, byte for byte. */
+/* Reads all data of an opened file. */
 static unsigned touch(const safetensors_file *file) {
     unsigned sum = 0;
     for (int i = 0; i < file->count; i++) {
@@ -204,7 +204,7 @@ static unsigned touch(const safetensors_file *file) {
     return sum;
 }
 
-/* In memory: thousands of files on a disk would take their time. */
+/* In memory, because thousands of files on a disk take long. */
 static void survives_mutations(void **state) {
     (void)state;
     enum { ROUNDS = 10000 };
@@ -232,7 +232,7 @@ static void survives_mutations(void **state) {
         opened++;
     }
     close(fd);
-    assert_true(opened > 0 && opened < ROUNDS / 2); /* a changed letter of a name is no harm; most changes are */
+    assert_true(opened > 0 && opened < ROUNDS / 2); /* a changed letter of a name is valid; most changes are not */
 }
 
 int main(void) {

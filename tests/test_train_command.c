@@ -1,5 +1,4 @@
-/* lckv train as a program: what it prints where, its exit codes, Ctrl-C. Runs the program that was built beside the
- * tests. */
+/* lckv train as a program: its output, exit codes, and Ctrl-C. */
 #include "base/json.h"
 
 #include "train_fixture.h"
@@ -96,7 +95,7 @@ static void a_run_tells_people_on_stderr_and_programs_on_stdout(void **state) {
     outcome o = train(r, arguments);
     if (o.code) fail_msg("exit code %d: %s", o.code, o.messages);
     assert_int_equal(count_lines(o.messages, "step "), 3);
-    assert_null(strchr(o.messages, '\r')); /* no progress bar where there is no terminal */
+    assert_null(strchr(o.messages, '\r')); /* no progress bar without a terminal */
     OK(json_parse(o.output, strlen(o.output), "stdout", &result));
     assert_int_equal(json_integer_value(json_object_get(result, "steps")), 6);
     assert_int_equal(json_integer_value(json_object_get(result, "tokens")), (8 + 4) * 16 * 3);
@@ -120,7 +119,7 @@ static pid_t start_on_terminal(int inside, const char *const *arguments) {
     _exit(99);
 }
 
-/* The length of what is shown at once: nothing wraps, or it could not be written over. */
+/* Length of the longest progress line, which must not wrap, because it is overwritten. */
 static size_t widest(const char *text) {
     size_t most = 0;
     while (*text) {
@@ -182,7 +181,7 @@ static void a_terminal_shows_a_line_that_is_written_over(void **state) {
 
 /* ---------------------------------------------------------------- signals and mistakes */
 
-/* Whether a folder has an entry that begins so. */
+/* Whether a folder has an entry with this prefix. */
 static bool has_entry(const char *folder, const char *begin) {
     DIR *entries = opendir(folder);
     bool found = false;
@@ -296,7 +295,7 @@ static int64_t whole(const json_t *result, const char *key) {
     return json_integer_value(json_object_get(result, key));
 }
 
-/* A run of 3 steps in two parts, then once more: each process tells what it did itself. */
+/* A run of 3 steps in two parts, then once more: each process reports its own steps. */
 static void expect_own_work(room *r, const char **arguments, int count, const char *command) {
     const char *const STEPS[] = {"1", "3", "3"};
     const int NEW[] = {1, 2, 0};

@@ -1,4 +1,4 @@
-/* The flags of lckv train that say what the documents are and which blocks they make, as the program. */
+/* The flags of lckv train for documents and blocks, through the program. */
 #include "base/text_buffer.h"
 
 #include "program.h"
@@ -18,7 +18,7 @@ static void put_lines(const folder *f, const char *name, const char *line, int c
     free(text);
 }
 
-/* What one step on FILE in blocks of 32 prints, with these flags more. */
+/* The output of one step on FILE in blocks of 32, with additional flags. */
 static json_t *step_on(const folder *f, const char *file, const char *const *flags) {
     const char *words[32] = {"train",
                              "--json",
@@ -60,7 +60,7 @@ static void documents_are_cut_by_the_thousand_or_all_together(void **state) {
     assert_int_equal(BLOCKS(f, "ids.jsonl", "--max_train_samples", "1000"), 93 + 46);
 }
 
-/* The loss on the validation part, and the blocks that are left for training. */
+/* The loss on the validation split, and the number of training blocks. */
 static double loss_of_part(const folder *f, const char *file, const char *most, json_int_t blocks) {
     const char *const flags[] = {
         "--validation_split_percentage", "10", "--learning_rate=0", "--max_eval_samples", most, NULL};
@@ -106,7 +106,7 @@ static void columns_and_widths_of_ids_are_named(void **state) {
     assert_int_equal(BLOCKS(f, "a.bin", "--ids_dtype=uint32"), 2);
 }
 
-/* What lckv tokenize keeps, lckv train finds: the file that it would have encoded is not encoded again. */
+/* lckv train uses what lckv tokenize has encoded, and does not encode it again. */
 static void data_is_encoded_beforehand(void **state) {
     const folder *f = *state;
     const char *const flags[] = {"--token_cache_dir", strdup(in(f, "cache")), "--preprocessing_num_workers=1", NULL};
@@ -136,7 +136,7 @@ static void data_is_encoded_beforehand(void **state) {
     free(path);
 }
 
-/* A data set with two parts: 16 times 8 ids to train on, 8 times as many to evaluate on. */
+/* A data set with two splits of 8 ids each: 16 documents for training, 8 for validation. */
 static void a_data_set_is_trained_and_evaluated_on(void **state) {
     const folder *f = *state;
     OK(folder_create(in(f, "set")));

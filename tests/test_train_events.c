@@ -1,5 +1,5 @@
-/* Event files of TensorBoard: read back by a reader of its own, which knows the format from its description, and by the
- * python package where there is one. */
+/* Event files of TensorBoard, read by an independent reader of the format, and by the Python package if it is
+ * installed. */
 #include "train/report/event_file.h"
 
 #include "train_run_fixture.h"
@@ -85,7 +85,7 @@ static void read_value(events *e, int64_t step, const field *value) {
     }
 }
 
-/* What starts again drops what came of its step and later ones, as TensorBoard does it. */
+/* As in TensorBoard, a start event discards what was recorded of its step and later ones. */
 static void start_again(events *e, int64_t step) {
     int kept = 0;
     for (int i = 0; i < e->count; i++)
@@ -130,7 +130,7 @@ static int is_event_file(const struct dirent *e) {
     return !strncmp(e->d_name, "events.out.tfevents.", 20);
 }
 
-/* All event files of a folder, by their names. Returns how many. */
+/* Reads all event files of a folder in the order of their names. Returns their number. */
 static int read_folder(const char *folder, events *e) {
     struct dirent **entries;
     int count = scandir(folder, &entries, is_event_file, alphasort);
@@ -242,7 +242,7 @@ static void a_run_that_goes_on_doubles_nothing(void **state) {
     t.options.run_name = "first";
     t.story.stop_after = 5;
     FAILS(run_go(&t), LCKV_ERROR_INTERRUPTED, "");
-    remove_tree(room_path(t.room, "parts/checkpoint-5")); /* it goes on from 3: 4 and 5 are done again */
+    remove_tree(room_path(t.room, "parts/checkpoint-5")); /* it resumes from 3 and repeats 4 and 5 */
     t.story.stop_after = 0;
     OK(run_go(&t));
     assert_int_equal(read_folder(room_path(t.room, "logs/first"), e), 2);

@@ -1,9 +1,9 @@
-/* Memory known before a run begins: what does not fit is refused, and auto_find_batch_size finds what does. */
+/* The memory check before a run: batches that do not fit are rejected, and auto_find_batch_size finds one that fits. */
 #include "train/trainer.h"
 
 #include "train_run_fixture.h"
 
-/* A model large enough that a batch's activations are more than the least that a pool takes. */
+/* A model whose activations are larger than the minimum size of a memory pool. */
 static const char WIDE[] = "hidden_size=64,intermediate_size=128,max_position_embeddings=256";
 enum { LENGTH = 128, ROWS = 64 };
 
@@ -17,7 +17,7 @@ static void begin(run *t, void **state) {
     t->options.max_steps = 2;
 }
 
-/* What is needed for batches of so many blocks, with the twentieth that is left for others. */
+/* Bytes needed for a batch size, with the 5 % overhead. */
 static int64_t needed(const run *t, int64_t batch_size) {
     lckv_config *c;
     lckv_memory m;
@@ -39,7 +39,7 @@ static void what_does_not_fit_is_refused_before_anything_is_written(void **state
     OK(run_go(&t));
 }
 
-/* A step has 12 blocks, of which the largest part that fits is run at a time: 6, 4, 3, 2 or 1. */
+/* A step has 12 blocks; the largest micro-batch that fits is a divisor of it. */
 static void the_largest_batch_that_fits_is_found(void **state) {
     static const int64_t room_for[][2] = {{12, 12}, {11, 6}, {5, 4}, {3, 3}, {1, 1}};
     run t;
@@ -58,7 +58,7 @@ static void the_largest_batch_that_fits_is_found(void **state) {
     FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training with micro-batches of 1 blocks of 128 tokens");
 }
 
-/* However many blocks a step has: the number of batches that are tried grows with what fits, not with the step. */
+/* The number of batch sizes that are tried grows with what fits, not with the blocks of a step. */
 static void huge_steps(void **state) {
     run t;
     lckv_trainer *trainer;

@@ -1,5 +1,5 @@
-/* How flags are read, as the program: those of the Hugging Face scripts that set nothing here, flags from a file, and
- * what is said of a wrong one. What each flag does is for the tests of its room. */
+/* Parsing of flags, through the program: flags of the Hugging Face scripts without effect here, flags from a file, and
+ * errors. Other tests check the effect of each flag. */
 #include "program.h"
 
 #include "id_rows.h"
@@ -18,7 +18,7 @@ static void put_data(const folder *f) {
     put_text(in(f, "config.json"), CONFIG);
 }
 
-/* A run of three steps with these flags more. */
+/* A run of three steps with additional flags. */
 #define TRAINS(f, ...)                                                                                                 \
     RUN(f, "train", "--config_name", in(f, "config.json"), "--train_file", in(f, "ids.jsonl"), "--output_dir",         \
         in(f, "out"), "--block_size=8", "--max_steps=3", __VA_ARGS__)
@@ -34,8 +34,8 @@ static void flags_with_nothing_to_do_are_taken_with_a_line_that_says_so(void **s
     assert_non_null(strstr(o.messages, "--attn_implementation has no effect: "));
     assert_non_null(strstr(o.messages, "--low_cpu_mem_usage has no effect: weights are memory-mapped\n"));
     assert_non_null(strstr(o.messages, "--dataloader_pin_memory has no effect: "));
-    assert_null(strstr(o.messages, "fp16"));       /* False asks for nothing, and nothing is said */
-    assert_null(strstr(o.messages, "past_index")); /* so does -1 */
+    assert_null(strstr(o.messages, "fp16"));       /* False has no effect and causes no message */
+    assert_null(strstr(o.messages, "past_index")); /* neither does -1 */
     outcome_free(&o);
 }
 
@@ -55,7 +55,7 @@ static void flags_that_are_missing_are_named(void **state) {
     REFUSES(f, 2, "--train_file or --dataset_name is required", "train", "--output_dir", "out", "--config_name", "x");
 }
 
-/* sft has the flags of train but those about blocks, its own, and trl's names for them. */
+/* sft has the flags of train except those for blocks, flags of its own, and trl's names for them. */
 static void sft_has_flags_of_its_own(void **state) {
     const folder *f = *state;
     put_data(f);
@@ -75,7 +75,7 @@ static void sft_has_flags_of_its_own(void **state) {
             "--packing_strategy", "bfd", "--lora_dropout", "0");
 }
 
-/* What it does to memory and bits is the stepper's test; here that it gets there. */
+/* Checks that the flag reaches the step; test_train_stepper.c checks its effect. */
 static void gradient_checkpointing_reaches_the_step(void **state) {
     const folder *f = *state;
     put_data(f);
@@ -142,7 +142,7 @@ static double number_of(const folder *f, const char *const *words, const char *k
     return number;
 }
 
-/* A run from the model in `out` with these flags more: a number of what it prints. */
+/* A run from the model in `out` with additional flags; returns a number of its output. */
 #define GOES_ON(f, key, ...)                                                                                           \
     number_of(f, (const char *const[]){"train", "--args_file", in(f, "on.txt"), "--json", __VA_ARGS__, NULL}, key)
 
@@ -201,7 +201,7 @@ static void flags_come_from_a_script_and_the_command_line_wins(void **state) {
                "    # a line left out: --max_steps 9\n"
                "    --block_size 8 \\\n"
                "    --use_liger_kernel --max_steps 2\n");
-    char *script = strdup(in(f, "run.sh.txt")); /* in() forgets */
+    char *script = strdup(in(f, "run.sh.txt")); /* in() reuses its buffers */
     assert_int_equal(steps_of(f, (const char *const[]){"train", "--args_file", script, "--json", NULL}), 2);
     const char *const typed[] = {"train", "--max_steps", "4", "--args_file", script, "--json", NULL};
     assert_int_equal(steps_of(f, typed), 4);
@@ -243,7 +243,7 @@ static void files_of_flags_that_cannot_be_read_are_named(void **state) {
     REFUSES(f, 2, "binary.txt' is not a text file", "train", "--args_file", in(f, "binary.txt"));
 }
 
-/* The learning rate that the log has of the last of three steps. */
+/* The learning rate of the last of three steps in the log. */
 static double last_learning_rate(const folder *f) {
     size_t bytes;
     char *text;
@@ -261,7 +261,7 @@ static void schedules_are_chosen_by_flags(void **state) {
     outcome o = TRAINS(f, "--learning_rate=0.01", "--lr_scheduler_type", "cosine_with_min_lr", "--min_lr_rate=0.5",
                        "--warmup_steps=1");
     assert_int_equal(o.code, 0);
-    assert_true(fabs(last_learning_rate(f) - 0.0075) < 1e-15); /* one of two steps after warming up */
+    assert_true(fabs(last_learning_rate(f) - 0.0075) < 1e-15); /* one of two steps after the warm-up */
     outcome_free(&o);
     o = TRAINS(f, "--overwrite_output_dir", "--learning_rate=0.01", "--lr_scheduler_type", "warmup_stable_decay",
                "--min_lr_rate=0.5", "--num_decay_steps=2");

@@ -1,5 +1,5 @@
-/* lckv train killed with SIGKILL at random moments, also while it writes, and started again with the same command: it
- * ends with the bytes of a run that was never stopped. */
+/* lckv train is killed with SIGKILL at random times, also while it writes, and started again with the same command: the
+ * result has the bytes of an uninterrupted run. */
 #include "base/checksum.h"
 #include "base/rng.h"
 

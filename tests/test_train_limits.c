@@ -1,5 +1,4 @@
-/* What a run is told of at its limits: blocks longer than the model, dropout that is not done, and a best checkpoint
- * that cannot be read any more. */
+/* Warnings and errors at limits: blocks longer than the model, unsupported dropout, and a damaged best checkpoint. */
 #include "train/checkpoint/checkpoint.h"
 #include "train/trainer.h"
 
@@ -58,7 +57,7 @@ static int zero(void *user, int index, void *bytes) {
     return LCKV_OK;
 }
 
-/* Weights of the model's names, which are numbers alone: tensors without dimensions. */
+/* Writes tensors with the names of the weights but without dimensions. */
 static void write_scalars(const params *p, const char *path) {
     safetensors_item *items = calloc((size_t)p->count, sizeof *items);
     new_file file;
@@ -72,7 +71,7 @@ static void write_scalars(const params *p, const char *path) {
 
 static lckv_trainer *running;
 
-/* Step 8 has been evaluated and kept; before the run ends its weights become scalars. */
+/* Step 8 is the best checkpoint; its weights are replaced by scalars before the run ends. */
 static bool spoil(void *user, const lckv_train_progress *p) {
     const run *t = user;
     if (p->phase == LCKV_TRAIN_STEPPING && p->step == 10)

@@ -1,5 +1,4 @@
-/* Readers of documents take linear time, however lines, records and rows are made: files are doubled, and the steps
- * counted. */
+/* Readers of documents take linear time for any form of lines, records and rows: doubles files and counts steps. */
 #include "base/text_buffer.h"
 #include "data/byte_stream.h"
 #include "data/documents.h"
@@ -10,7 +9,7 @@
 
 enum { SIZE = 1 << 19 };
 
-/* `before`, then `unit` again and again, then `behind`. */
+/* `before`, then `unit` repeatedly, then `behind`. */
 typedef struct file_case {
     const char *name, *before, *unit, *behind;
 } file_case;
@@ -40,7 +39,7 @@ static const file_case FILES[] = {
 
 static room *folder_of_test;
 
-/* file_replace() would wait for the disk. */
+/* Without fsync, unlike file_replace(). */
 static void write_plainly(const char *path, const char *text, size_t bytes) {
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
@@ -78,7 +77,7 @@ static void documents_are_read_in_linear_time(void **state) {
         expect_linear(FILES[i].name, read_documents, &FILES[i], SIZE);
 }
 
-/* Every break at every place of the window, and both halves of "\r\n" on either side of its end. */
+/* Every line break at every position of the window, also with "\r\n" across its end. */
 static void breaks_are_found_wherever_a_window_ends(void **state) {
     static const char *const BREAKS[] = {"\n", "\r\n", "\r"};
     const char *path = room_path(*state, "window.txt");

@@ -1,5 +1,5 @@
-/* LoRA through lckv.h: what learns and what is written, that it goes on to the byte, that merging changes nothing, and
- * what it takes. Gradients: test_model_adapter.c; peft's files: test_io_adapter.c. */
+/* LoRA through lckv.h: which weights are trained and written, resuming, merging, and memory. Gradients:
+ * test_model_adapter.c; peft's files: test_generate_adapter.c. */
 #include "model/model.h"
 
 #include "train_run_fixture.h"
@@ -16,9 +16,9 @@ static lckv_lora make_lora(void) {
     return lora;
 }
 
-static lckv_lora shape_of_adapter; /* of the run that begin() made last */
+static lckv_lora shape_of_adapter; /* of the latest begin() */
 
-/* A checkpoint that has learned a little, and a run that adds to it. */
+/* A checkpoint after a few steps, and a run that adds an adapter to it. */
 static void begin(run *t, void **state) {
     run_begin(t, state);
     use_output(t, "base");
@@ -52,7 +52,7 @@ static void expect_same_file(run *t, const char *left, const char *right) {
     free(b);
 }
 
-/* The numbers of the adapter: 24 wide, 12 of K and V, 36 inside; layer 1 of 0_2_2_3 has no K and V. */
+/* The number of parameters of the adapter: 24 wide, 12 of K and V, 36 inside; layer 1 of 0_2_2_3 has no K and V. */
 static int64_t adapter_numbers(void) {
     int64_t every = (24 + 24) + (24 + 24) + 2 * (24 + 36) + (36 + 24), owner = 2 * (24 + 12);
     return LORA_RANK * (4 * every + 3 * owner);
@@ -114,8 +114,8 @@ static void a_run_that_was_stopped_ends_with_the_same_bytes(void **state) {
     }
 }
 
-/* The same bits under gradient checkpointing, other ones than without dropout or with another seed; the config says
- * what was asked for. */
+/* Dropout: gradient checkpointing gives the same bits; no dropout or another seed gives others. The config has the
+ * options. */
 static void dropout_is_a_function_of_the_seed(void **state) {
     static const char *const outs[] = {"plain", "dropped", "checkpointed", "reseeded"};
     run t;
@@ -147,7 +147,7 @@ static void dropout_is_a_function_of_the_seed(void **state) {
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "lora_dropout should be at least 0 and below 1");
 }
 
-/* How far the weights of two models are apart; of each an adapter that is added (NULL: none). */
+/* The largest difference between the weights of two models, each with an adapter (NULL: none). */
 static double apart(const char *left, const char *left_adapter, const char *right, const char *right_adapter) {
     lckv_device *d;
     lckv_model *m[2];
@@ -169,7 +169,7 @@ static double apart(const char *left, const char *left_adapter, const char *righ
     return most;
 }
 
-/* What training evaluated beside the weights is what the merged model gives. Losses of 4 are known to 2^-23 times the
+/* The evaluation with the adapter equals that of the merged model. Losses of 4 are known to 2^-23 times the
  * square root of some thousand terms a logit, 4 * 4e-6; merging rounds each weight once more, of which some 200 make a
  * logit: 1e-4 is above both, and far below what the adapter changes. */
 static void merging_changes_nothing(void **state) {
@@ -221,7 +221,7 @@ static void the_best_adapter_is_taken(void **state) {
     t.options.eval_strategy = LCKV_INTERVAL_STEPS;
     t.options.eval_steps = 4;
     t.options.load_best_model_at_end = true;
-    t.options.learning_rate = 0.3; /* too high to get better for long */
+    t.options.learning_rate = 0.3; /* too high to improve for long */
     OK(run_go(&t));
     for (int step = 4; step <= 12; step += 4) {
         snprintf(best, sizeof best, "out/checkpoint-%d/adapter_model.safetensors", step);
@@ -253,7 +253,7 @@ static void frozen_weights_take_their_values_alone(void **state) {
         shape.lora = &options;
         OK(lckv_memory_for_training(c, &shape, &lora));
         int64_t numbers = adapter_numbers(), value = bf16 ? 2 : 4,
-                gaps = 256 * 60; /* each of 50 matrices on 256 bytes */
+                gaps = 256 * 60; /* alignment of 50 matrices to 256 bytes */
         assert_int_equal(lora.weights, all.weights + numbers * value);
         assert_int_equal(lora.gradients, 4 * numbers);
         int64_t kept = (bf16 ? 12 : 8) * numbers;

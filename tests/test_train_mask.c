@@ -1,5 +1,5 @@
-/* The document mask: a block of several documents teaches what the documents teach alone, whatever their lengths and
- * wherever a block cuts them. */
+/* The document mask: a block of several documents has the loss and gradient of the separate documents, for all lengths
+ * and wherever a block splits them. */
 #include "data/blocks.h"
 #include "train/step.h"
 
@@ -10,8 +10,8 @@ static const char *const MODELS[] = {"", LOOP, ",\"layer_types\":\"1_1_3s_3s\",\
                                      ",\"layer_types\":\"0_3_3_3\",\"use_sequential\":true"};
 enum { MODELS_COUNT = sizeof MODELS / sizeof *MODELS };
 
-/* Both ways add up the same numbers of f32, below 2^3 each, in other orders: in a mean the orders make the difference
- * of some roundings of 2^-24. */
+/* Both sum the same f32 numbers, each below 2^3, in different orders: their means differ by a few roundings of 2^-24.
+ */
 static const double ROUNDING = 8 * 64 * 0x1p-24;
 
 static stepper *step_with(fixture *f, const char *more, int batch_size, int32_t block_size) {
@@ -42,10 +42,10 @@ static step_evaluation evaluate(const char *more, const blocks *data, int batch_
 
 enum { TOKENS = 42, BLOCK = 21 };
 
-/* Where documents end, empty ones and a block's end in the midst of one included. */
+/* Ends of documents, with empty documents and a block that ends within a document. */
 static const int64_t ENDS[] = {5, 5, 6, 15, 25, 27, 41, 42};
 enum { DOCUMENTS = sizeof ENDS / sizeof *ENDS };
-/* What attention must see of them: the document from 15 to 25 is cut by the block's end at 21. */
+/* The sequences: the document from 15 to 25 is split at the end of the block, 21. */
 static const int32_t PARTS[] = {5, 1, 9, 6, 4, 2, 14, 1};
 enum { PART_COUNT = sizeof PARTS / sizeof *PARTS };
 
@@ -56,7 +56,7 @@ static blocks masked(const int32_t *ids, const int64_t *ends, int documents, int
     return b;
 }
 
-/* Each part a block of its own, of a stepper of its own. */
+/* Each sequence as a separate block, with a separate stepper. */
 static step_evaluation evaluate_parts(const char *more, const int32_t *ids) {
     step_evaluation all = {0};
     for (int i = 0; i < PART_COUNT; ids += PARTS[i++]) {
@@ -118,11 +118,11 @@ static void a_block_teaches_what_its_documents_teach(void **state) {
         assert_true(fabs(a.loss - p.loss) < ROUNDING);
         assert_true(fabs(a.grad_norm - p.grad_norm) < ROUNDING * a.grad_norm);
         assert_true(after_alone < a.loss - 100 * ROUNDING);
-        assert_true(fabs(after_alone - after_packed) < 10 * ROUNDING); /* Adam divides by what is nearly nothing */
+        assert_true(fabs(after_alone - after_packed) < 10 * ROUNDING); /* Adam divides by values near 0 */
     }
 }
 
-/* A step whose documents have one token each has nothing to learn, and changes nothing. */
+/* A step with documents of one token has no labels and changes nothing. */
 static void documents_of_one_token_teach_nothing(void **state) {
     (void)state;
     int32_t ids[4] = {1, 2, 3, 4};

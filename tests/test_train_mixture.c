@@ -1,5 +1,5 @@
-/* Sources with weights: their shares of an epoch, that nothing is seen twice before all of a source is, that an epoch's
- * examples follow from seed and number alone, and the names that carry weights; and a run with masked documents. */
+/* Weighted sources: their shares of an epoch, no repetition before all of a source was used, examples as a function of
+ * seed and number, names with weights; and a run with a document mask. */
 #include "data/mixture.h"
 #include "data/sources.h"
 
@@ -33,7 +33,7 @@ static int read_id(const mixture *m, int64_t number) {
     return ids[0];
 }
 
-/* The first source ends first: 40 blocks are 70 % of 57.14. Then the others give 11.43 and 5.71 blocks, rounded down.
+/* The first source is used up first: 40 blocks are 70 % of 57.14. The others have 11.43 and 5.71 blocks, rounded down.
  */
 static void an_epoch_has_the_shares_that_were_asked_for(void **state) {
     (void)state;
@@ -53,7 +53,7 @@ static void an_epoch_has_the_shares_that_were_asked_for(void **state) {
     }
 }
 
-/* Any 60 blocks that follow one another from a multiple of 60 on, of the source that has as many, are all of them. */
+/* Any 60 consecutive blocks from a multiple of 60 on, of the source with 60 blocks, are all of its blocks. */
 static void a_source_is_seen_whole_before_it_is_seen_again(void **state) {
     (void)state;
     static int32_t ids[SOURCES][MOST * BLOCK];

@@ -1,4 +1,4 @@
-/* Schedules and AdamW against written-out references. */
+/* Schedules and AdamW against plain implementations. */
 #include "train/checkpoint/optimizer_state.h"
 #include "train/schedule.h"
 
@@ -6,7 +6,7 @@
 
 /* ---------------------------------------------------------------- schedules */
 
-/* What transformers 4.45's get_scheduler() gives, step by step, at learning rate 0.5. */
+/* The learning rates of transformers 4.45's get_scheduler(), for a maximum of 0.5. */
 static const struct {
     lckv_schedule_type type;
     int64_t warmup_steps, steps;
@@ -192,7 +192,7 @@ static void expect_weights(params *p, const reference *all, dtype type) {
             if (!(fabs((double)values[k] - w) <= bound))
                 fail_msg("%s, element %lld: %.9g, expected %.9g", p->table[i].name, (long long)k, (double)values[k], w);
         }
-        if (type == DTYPE_BF16) { /* what the ops read is the master, rounded */
+        if (type == DTYPE_BF16) { /* the value is the rounded master weight */
             uint16_t *rounded = malloc((size_t)all[i].count * sizeof *rounded);
             OK(p->device->memory.copy_out(p->device, rounded, p->table[i].tensor.value.data, (size_t)all[i].count * 2));
             OK(p->device->memory.wait(p->device));
@@ -281,7 +281,7 @@ static void nothing_changes_where_a_number_is_not_finite(void **state) {
     }
 }
 
-/* What is read of one optimizer and written into another makes it take the same steps; no entry is mixed up. */
+/* An optimizer with the state of another one takes the same steps; no entries are mixed up. */
 static void state_goes_out_and_in_again(void **state) {
     (void)state;
     fixture f;

@@ -1,5 +1,5 @@
-/* What the precision of training costs: the mean loss of the last 50 of 300 steps in bf16, with f32 masters and
- * without, against that in f32; plain and with a loop. */
+/* The cost of reduced precision: the mean loss of the last 50 of 300 steps in bf16, with and without f32 master
+ * weights, against f32; for a plain model and one with a loop. */
 #include "data/blocks.h"
 #include "train/step.h"
 
@@ -12,8 +12,8 @@ typedef struct recipe {
     bool bf16_weights;
 } recipe;
 
-/* Text that can be learned in part: mostly an id follows from the one before it, and now and then any comes. No block
- * comes twice. */
+/* Text that can be learned in part: mostly an id follows from the previous one, sometimes it is random. No block
+ * repeats. */
 static void fill_ids(int32_t *ids) {
     for (int i = 0; i < BLOCKS * BLOCK; i++) {
         bool follows = i % BLOCK && rng_uniform(3, 1, (uint64_t)i) < 0.8;

@@ -1,6 +1,5 @@
-/* The published command of pre-training, with only the program's name and the paths of data, config and output changed:
- * taken, answered flag by flag where there is nothing to do, and trained to its end. On a small config, so that a test
- * ends. */
+/* The published pre-training command, with the program's name and the paths of data, config and output replaced, on a
+ * small config: lckv accepts all flags, reports those without effect, and trains to the end. */
 #include "program.h"
 
 #include "small_tokenizer.h"

@@ -1,5 +1,5 @@
-/* Several processes: the program under mpirun against one process, and what becomes of all when one of them fails, is
- * asked to stop, or dies. Skipped, with the reason, where there is no mpirun or lckv was built without MPI. */
+/* Several processes: the program under mpirun against one process, and failures, interruption and death of one of them.
+ * Skipped if there is no mpirun or lckv was built without MPI. */
 #include "base/clock.h"
 #include "io/safetensors.h"
 
@@ -34,8 +34,8 @@ static int open_with_data(void **state) {
 
 /* ---------------------------------------------------------------- starting */
 
-/* In a container all are root, and processes share one machine's cores, which are fewer than they: waiting ones give
- * theirs away. A sanitizer would report what MPI itself keeps to the end. */
+/* Settings for containers, where all users are root, and for more processes than cores: waiting processes yield. Leaks
+ * of MPI itself are not reported. */
 static void prepare_environment(void) {
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
@@ -65,8 +65,8 @@ static pid_t launch(const folder *f, const char *const *words) {
     _exit(99);
 }
 
-/* lckv train by so many processes with the words that every run here has, then `more`, ended by NULL. `wrapper`: a
- * script that starts the program; NULL: mpirun does. */
+/* Starts lckv train with this number of processes, the flags that all runs share, and `more` (ends with NULL).
+ * `wrapper`: a script that starts the program; NULL: none. */
 static pid_t train(const folder *f, int processes, const char *output, const char *wrapper, const char *const *more) {
     const char *words[MOST_WORDS], *config = in(f, "tiny.json"), *data = in(f, "data.jsonl"), *out = in(f, output);
     char number[16];
@@ -105,7 +105,7 @@ static double log_number(const json_t *line, const char *key) {
     return json_number_value(value);
 }
 
-/* Losses of train_log.jsonl, one a step; returns how many. */
+/* Reads the losses in train_log.jsonl, one per step; returns their number. */
 static int read_losses(const folder *f, const char *output, double *losses, int most) {
     char path[2 * PATH_BYTES];
     size_t bytes;
@@ -206,7 +206,7 @@ static void masters_are_divided_and_saved_whole(void **state) {
             all++;
         }
     }
-    assert_true(fine > all / 2); /* masters, not what was rounded to bf16 */
+    assert_true(fine > all / 2); /* master weights, not rounded to bf16 */
     safetensors_close(&a);
     safetensors_close(&b);
 }
@@ -255,7 +255,7 @@ static void contains(const folder *f, const char *part, int times) {
     free(messages);
 }
 
-/* The second process is given a file that is not there: the first one tells what happened to it. */
+/* The second process gets a file that does not exist; the first one reports its error. */
 static void a_failure_of_one_is_that_of_all(void **state) {
     need_mpi();
     const folder *f = *state;
@@ -268,7 +268,7 @@ static void a_failure_of_one_is_that_of_all(void **state) {
     contains(f, "lckv train:", 1);
 }
 
-/* Children are looked for there. */
+/* The list of processes. */
 static void need_proc(void) {
     if (access("/proc/self/stat", R_OK) != 0) SKIP("there is no /proc");
 }
@@ -303,7 +303,7 @@ static long newest_checkpoint(const folder *f) {
     return newest;
 }
 
-/* A run without an end, once it has logged a step and written a checkpoint. */
+/* Starts an endless run and returns after it has logged a step and written a checkpoint. */
 static pid_t train_on_and_on(const folder *f) {
     double losses[1], begin = clock_seconds();
     char log[2 * PATH_BYTES];
@@ -337,7 +337,7 @@ static void a_process_that_dies_takes_the_job_down(void **state) {
     pid_t job = train_on_and_on(f);
     assert_int_equal(kill(child_of(job), SIGKILL), 0);
     assert_true(program_wait(job) != 0);
-    /* the checkpoint is intact, and three processes go on from what two have left */
+    /* the checkpoint is intact, and three processes resume from a checkpoint of two */
     char to_do[32], going_on[64];
     long step = newest_checkpoint(f);
     snprintf(to_do, sizeof to_do, "%ld", step + 2);
@@ -348,7 +348,7 @@ static void a_process_that_dies_takes_the_job_down(void **state) {
     assert_true(newest_checkpoint(f) == step + 2);
 }
 
-/* The model that is written is the best checkpoint's, also where its f32 masters are divided. */
+/* The written model is that of the best checkpoint, also with sharded f32 master weights. */
 static void the_best_model_is_taken_by_all(void **state) {
     need_mpi();
     const folder *f = *state;
@@ -372,7 +372,7 @@ static void the_best_model_is_taken_by_all(void **state) {
     safetensors_close(&b);
 }
 
-/* What tells a process that it is one of two, where MPI does not find the other, or is not there to look. */
+/* Environments of a process that is one of two, while MPI does not find the other or is not built in. */
 static void nobody_trains_alone_who_should_not(void **state) {
     const folder *f = *state;
     setenv("OMPI_COMM_WORLD_SIZE", "2", 1);

@@ -1,5 +1,5 @@
-/* report.html: one file that needs no other, with what the curves are drawn from. How it looks is for a browser; what
- * it holds is read here as its script reads it. */
+/* report.html: a self-contained file with the data of the curves, which is read here as its script reads it. Its look
+ * is tested in a browser. */
 #include "base/json.h"
 #include "train/report/report_data.h"
 #include "train/trainer.h"
@@ -61,11 +61,11 @@ static void a_page_needs_no_other_file(void **state) {
     for (size_t i = 0; i < sizeof never / sizeof *never; i++)
         if (strstr(page, never[i])) fail_msg("the page has \"%s\"", never[i]);
     char *address = strstr(page, "http");
-    assert_int_equal(strncmp(address, "http://www.w3.org/2000/svg\"", 27), 0); /* a name, which nobody fetches */
+    assert_int_equal(strncmp(address, "http://www.w3.org/2000/svg\"", 27), 0); /* a namespace, which is not fetched */
     assert_null(strstr(address + 4, "http"));
     int scripts = 0;
     for (char *end = page; (end = strstr(end, "</script>")); end++) scripts++;
-    assert_int_equal(scripts, 2); /* what the command has in it ends none */
+    assert_int_equal(scripts, 2); /* the tags in the command are escaped */
     assert_non_null(strstr(page, "</html>"));
     free(page);
 }
@@ -146,7 +146,7 @@ static void a_report_that_cannot_be_written_ends_no_run(void **state) {
     OK(folder_create(room_path(t.room, "out/report.html/in the way")));
     t.options.overwrite_output_dir = true;
     t.options.max_steps = 4;
-    FAILS(run_go(&t), LCKV_ERROR_FILE, "report.html"); /* at its end alone */
+    FAILS(run_go(&t), LCKV_ERROR_FILE, "report.html"); /* only at the end */
     assert_true(folder_exists(room_path(t.room, "out/checkpoint-4")));
     assert_true(output_has(&t, "model.safetensors"));
 }

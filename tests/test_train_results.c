@@ -1,5 +1,5 @@
-/* What a run leaves for those who read about it: the files and keys of transformers' Trainer (4.45), and a history that
- * a run which was stopped tells as one that was not. */
+/* Result files of a run: the files and keys of transformers' Trainer (4.45), and a history that is the same for resumed
+ * and uninterrupted runs. */
 #include "base/json.h"
 
 #include "train_run_fixture.h"
@@ -38,7 +38,7 @@ static void begin(run *t, void **state) {
 
 /* ---------------------------------------------------------------- trainer_state.json */
 
-/* The fields of transformers.trainer_callback.TrainerState (4.45), whose load_from_json takes no others. */
+/* The fields of transformers.trainer_callback.TrainerState (4.45), whose load_from_json accepts no others. */
 static const char *const STATE_KEYS[] = {"best_metric",
                                          "best_model_checkpoint",
                                          "epoch",
@@ -214,7 +214,7 @@ static char *read_text(const run *t, const char *name) {
     return text;
 }
 
-/* With evaluation, which takes place again, and without; also once training's results are gone. */
+/* With evaluation, which runs again, and without; also after the results of training were deleted. */
 static void a_command_that_has_nothing_to_do_leaves_what_was_done(void **state) {
     static const char *const FILES[] = {"train_results.json", "all_results.json", "trainer_state.json", "report.html"};
     enum { FILE_COUNT = 4 };
@@ -251,7 +251,7 @@ static void a_command_that_has_nothing_to_do_leaves_what_was_done(void **state) 
         OK(path_join(t.options.output_dir, "train_results.json", &path));
         unlink(path);
         free(path);
-        OK(run_go(&t)); /* what is known is written, and nothing is made up */
+        OK(run_go(&t)); /* unknown values are null */
         json_t *again = read_json(&t, "train_results.json");
         assert_true(number(again, "train_loss") == loss && number(again, "train_runtime") == 0);
         assert_true(json_is_null(json_object_get(again, "train_tokens_per_second")));
@@ -278,7 +278,7 @@ static void the_arguments_are_kept(void **state) {
     json_decref(found);
 }
 
-/* What belongs to the call, or is told by the name beside it. */
+/* Options that are not in training_args.json, or under another name. */
 static bool is_no_argument(const char *name) {
     const char *const names[] = {"struct_size", "callback", "user", "train_file_count", "validation_file_count"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -331,7 +331,7 @@ static void no_option_is_forgotten(void **state) {
 
 /* ---------------------------------------------------------------- steps that were skipped */
 
-/* A pipe in the log's place is not waited for. */
+/* A pipe in place of the log is not opened. */
 static void a_log_that_is_no_file(void **state) {
     run t;
     char *path;

@@ -1,5 +1,5 @@
-/* Checkpoints of a run, through lckv.h: what goes on from them, which one is taken, what becomes of old ones, and what
- * damage, full disks and numbers that are not finite do. That a process may be killed: test_train_kill.c. */
+/* Checkpoints of a run, through lckv.h: resuming, choosing and deleting checkpoints, damage, full disks, and numbers
+ * that are not finite. Killed processes: test_train_kill.c. */
 #include "base/checksum.h"
 #include "base/folder.h"
 #include "train/trainer.h"
@@ -25,7 +25,7 @@ static int room_end(void **state) {
         if (!strstr(logged, (part))) fail_msg("expected a warning of \"%s\", found \"%s\"", (part), logged);           \
     } while (0)
 
-/* A run of 12 steps that has a checkpoint every 3, and uses what has state. */
+/* A run of 12 steps with a checkpoint every 3, and with features that have state. */
 static void begin(run *t, void **state, const char *output) {
     run_begin(t, state);
     use_output(t, output);
@@ -159,7 +159,7 @@ static void other_threads_are_said_in_one_line(void **state) {
     assert_ptr_equal(strchr(logged, '\n'), logged + strlen(logged) - 1);
 }
 
-/* As on a device that works on its own: a step begins before the results of the one before it are read. */
+/* As on an asynchronous device: launches a step before the results of the previous one are read. */
 static int run_ahead(run *t, int64_t stop_after) {
     lckv_trainer *trainer;
     t->story = (story){.stop_after = stop_after};
@@ -192,10 +192,10 @@ static void results_that_are_read_a_step_late_change_nothing(void **state) {
         snprintf(name, sizeof name, "checkpoint-%d", step);
         expect_same_checkpoint(&whole, &ahead, name);
     }
-    /* the step that has begun when the callback says stop is done, and is in the checkpoint */
+    /* the step that was launched when the callback stops is completed and in the checkpoint */
     use_output(&parts, "parts");
     FAILS(run_ahead(&parts, 4), LCKV_ERROR_INTERRUPTED, "after step 5");
-    FAILS(run_ahead(&parts, 8), LCKV_ERROR_INTERRUPTED, "after step 9"); /* at which it would have evaluated */
+    FAILS(run_ahead(&parts, 8), LCKV_ERROR_INTERRUPTED, "after step 9"); /* the step of the next evaluation */
     OK(run_ahead(&parts, 0));
     assert_int_equal(parts.story.count, 3);
     expect_same_checkpoint(&whole, &parts, "checkpoint-9");
@@ -205,7 +205,7 @@ static void results_that_are_read_a_step_late_change_nothing(void **state) {
 static void a_step_that_has_begun_after_a_bad_one_is_harmless(void **state) {
     run t;
     begin(&t, state, "out");
-    t.options.adam_epsilon = 0; /* 0 / 0 in the embeddings of ids that a step did not have */
+    t.options.adam_epsilon = 0; /* 0 / 0 in the embeddings of ids that do not occur in a step */
     t.options.per_device_train_batch_size = 1;
     FAILS(run_ahead(&t, 0), LCKV_ERROR_NUMERIC, "step ");
     assert_true(t.story.count >= 1 && t.story.count < 12);
@@ -240,7 +240,7 @@ static void damaged_checkpoints_are_named_and_passed_over(void **state) {
     assert_int_equal(t.summary.first_step, 6);
     expect_same_checkpoint(&whole, &t, "checkpoint-9");
     expect_same_checkpoint(&whole, &t, "checkpoint-12");
-    assert_false(folder_exists(room_path(t.room, "out/checkpoint-10"))); /* of a run that went another way */
+    assert_false(folder_exists(room_path(t.room, "out/checkpoint-10"))); /* superseded */
     const char *const all[] = {"3", "6", "9", "12"};
     for (int i = 0; i < 4; i++) {
         char file[64];
@@ -276,7 +276,7 @@ static void an_asked_for_checkpoint_is_taken(void **state) {
     assert_int_equal(other.summary.first_step, 6);
     expect_same_checkpoint(&t, &other, "checkpoint-12");
     t.options.resume_from_checkpoint = room_path(t.room, "out/checkpoint-3");
-    OK(run_go(&t)); /* once more from an earlier one: what came after it is superseded */
+    OK(run_go(&t)); /* resume from an earlier checkpoint, which supersedes the later ones */
     assert_int_equal(t.summary.first_step, 3);
     expect_same_checkpoint(&other, &t, "checkpoint-12");
     t.options.config_overrides = "hidden_size=32";
@@ -335,12 +335,12 @@ static void a_limit_keeps_the_newest_and_the_best(void **state) {
     assert_true(folder_exists(room_path(t.room, "newest/checkpoint-12")));
 }
 
-/* It learns for a few steps, then a learning rate that is far too high ruins it. */
+/* Improves for a few steps, until the learning rate is far too high. */
 static void ruin(run *t) {
     validate(t);
     t->options.lr_scheduler_type = LCKV_SCHEDULE_LINEAR;
     t->options.warmup_steps = 1000;
-    t->options.learning_rate = 120; /* 0.12 more a step */
+    t->options.learning_rate = 120; /* 0.12 more per step */
     t->options.max_grad_norm = 0;
     t->options.eval_strategy = t->options.save_strategy = LCKV_INTERVAL_STEPS;
     t->options.eval_steps = t->options.save_steps = 1;
@@ -388,14 +388,14 @@ static void the_best_model_is_taken_and_patience_ends_a_run(void **state) {
     assert_true(patient.result.eval_loss == best);
     assert_int_equal(patient.result.steps, at + 3);
     assert_int_equal(count_checkpoints(&patient), 2); /* the best and the newest */
-    OK(run_go(&patient));                             /* it remembers that it had seen enough */
+    OK(run_go(&patient));                             /* early stopping still applies */
     assert_int_equal(patient.story.count, 0);
     assert_true(patient.result.eval_loss == best);
 }
 
 /* ---------------------------------------------------------------- what goes wrong */
 
-/* A limit of file sizes is a disk that is full for large files: the soft limit is put on after a step, and off. */
+/* Simulates a full disk by a limit on file sizes, which is set after a step and removed later. */
 typedef struct small_disk {
     int64_t from, to;
     int steps;
@@ -435,7 +435,7 @@ static void a_full_disk_keeps_the_run_going(void **state) {
     signal(SIGXFSZ, SIG_DFL);
 }
 
-/* Poisons the gradient that the next step adds to. */
+/* Sets a NaN in the gradient that the next step accumulates to. */
 typedef struct poison {
     lckv_trainer *trainer;
     int64_t after[4]; /* steps */
@@ -490,7 +490,7 @@ static void long_gradients_are_skipped_where_asked_for(void **state) {
     t.options.skip_grad_norm = first * 0.999999;
     OK(run_go(&t));
     assert_true(t.story.steps[0].skipped && t.story.steps[0].grad_norm == first);
-    assert_int_equal(t.result.skipped_steps, 0); /* those are the ones that are not finite */
+    assert_int_equal(t.result.skipped_steps, 0); /* counts only steps that are not finite */
     WARNED_OF("above skip_grad_norm");
     int skipped = 0;
     double losses = 0;
@@ -500,7 +500,7 @@ static void long_gradients_are_skipped_where_asked_for(void **state) {
         skipped += t.story.steps[i].skipped;
     }
     assert_true(skipped >= 1 && skipped < 12);
-    assert_true(fabs(t.result.train_loss - losses / (12 - skipped)) < 1e-12); /* of the others */
+    assert_true(fabs(t.result.train_loss - losses / (12 - skipped)) < 1e-12); /* of the steps that were not skipped */
 }
 
 #define CASE(function) cmocka_unit_test_setup_teardown(function, room_begin, room_end)

@@ -1,4 +1,5 @@
-/* Whole runs through lckv.h: the golden folders, what must not matter, what must be refused, how a run ends. */
+/* Whole runs through lckv.h: the golden folders, options that must not change the result, invalid options, and the end
+ * of a run. */
 #include "log_capture.h"
 #include "train_run_fixture.h"
 
@@ -43,7 +44,7 @@ static void expect_final_weights(const run *t, const char *folder, const safeten
     safetensors_close(&found);
 }
 
-static lckv_processes *processes; /* all of this test's: started by mpirun, it runs golden folders alone */
+static lckv_processes *processes; /* under mpirun, the test only runs the golden folders */
 
 static void check_golden(room *r, const char *name) {
     char folder[PATH_BYTES], file[PATH_BYTES + 32];
@@ -59,7 +60,7 @@ static void check_golden(room *r, const char *name) {
     o->train_file_count = 1;
     o->output_dir = room_path(r, "out");
     o->overwrite_output_dir = true;
-    o->device = "cpu"; /* several processes train on CPUs alone */
+    o->device = "cpu"; /* several processes need device cpu */
     o->block_size = 20;
     o->num_train_epochs = 4;
     o->learning_rate = 0.01;
@@ -128,7 +129,7 @@ static void accumulation_equals_a_bigger_batch(void **state) {
     expect_same_run(&whole, &parts);
     assert_int_equal(parts.summary.steps_per_epoch, 2);
 
-    /* 12 blocks are a batch of 8 and one of 4: each label weighs the same */
+    /* 12 blocks are micro-batches of 8 and 4: each label has the same weight */
     run_begin(&whole, state);
     use_output(&whole, "all");
     whole.options.per_device_train_batch_size = 12;
@@ -163,7 +164,7 @@ static void seed_and_epoch_change_the_order(void **state) {
     for (int i = 0; i < 3; i++) {
         run_begin(&t[i], state);
         use_output(&t[i], i == 0 ? "a" : i == 1 ? "b" : "c");
-        t[i].options.learning_rate = 0; /* losses tell which blocks a step had */
+        t[i].options.learning_rate = 0; /* the loss identifies the blocks of a step */
         t[i].options.model_name_or_path = i ? t[0].options.output_dir : NULL;
         t[i].options.config_name = i ? NULL : t[i].options.config_name;
         t[i].options.seed = i == 1 ? 42 : 7;
@@ -256,7 +257,7 @@ static void validation_is_the_mean_over_its_labels(void **state) {
     assert_int_equal(t.story.evaluations, 2); /* batches of 4 and 3 */
     assert_true(t.result.perplexity == exp(t.result.eval_loss));
 
-    /* the loss of a step over all of them, before it learns */
+    /* the loss of a step over all blocks, before the update */
     run_begin(&alone, state);
     use_output(&alone, "alone");
     alone.train = t.validation;
@@ -353,7 +354,7 @@ static void a_stopped_run_writes_a_checkpoint(void **state) {
     stopped.story.stop_after = 3;
     FAILS(run_go(&stopped), LCKV_ERROR_INTERRUPTED, "after step 3 of 6");
     assert_int_equal(stopped.result.steps, 3);
-    assert_false(output_has(&stopped, "model.safetensors")); /* that is for runs that have ended */
+    assert_false(output_has(&stopped, "model.safetensors")); /* only written at the end */
     run_begin(&short_one, state);
     use_output(&short_one, "short");
     short_one.options.max_steps = 3;
@@ -368,7 +369,7 @@ static void a_loss_that_is_not_finite_stops_the_run(void **state) {
     OK(run_go(&good));
     bad = good;
     bad.options.overwrite_output_dir = true;
-    bad.options.adam_epsilon = 0; /* 0 / 0 in the embeddings of ids that a step did not have */
+    bad.options.adam_epsilon = 0; /* 0 / 0 in the embeddings of ids that do not occur in a step */
     bad.options.per_device_train_batch_size = 1;
     FAILS(run_go(&bad), LCKV_ERROR_NUMERIC, "step ");
     assert_true(bad.story.count >= 1 && bad.story.count < 6);
@@ -470,6 +471,6 @@ int main(void) {
     if (lckv_processes_open(&processes) < 0) return 1;
     if (lckv_processes_count(processes) > 1) cmocka_set_test_filter("golden_*");
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (!failed) lckv_processes_close(processes); /* a failed one would wait for the others, which wait for it */
+    if (!failed) lckv_processes_close(processes); /* closing after a failure could deadlock */
     return failed;
 }

@@ -1,5 +1,4 @@
-/* The script run_clm.py and lckv train see the same documents, cut them into the same blocks, and find the same loss.
- */
+/* The script run_clm.py and lckv train read the same documents, cut the same blocks, and compute the same loss. */
 #include "base/json.h"
 #include "lckv.h"
 
@@ -7,7 +6,7 @@
 
 static const double TOLERANCE = 1e-4; /* the script's loss is a mean of f32 means, ours a sum in f64 */
 
-/* What one run of the script was given, and what it said. */
+/* The input of a run of the script, and its result. */
 typedef struct script_case {
     json_t *row;
     const char *name;

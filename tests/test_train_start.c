@@ -1,7 +1,7 @@
-/* What a run starts from: a plain checkpoint made into another model, and the exact form. */
+/* The initial model of a run: a plain checkpoint that is converted to another config, and the sequential form. */
 #include "train_run_fixture.h"
 
-/* A plain model of RUN_CONFIG's sizes, written to the room's folder `plain` after a few steps. */
+/* A plain model of RUN_CONFIG's sizes, written to the test's folder `plain` after a few steps. */
 static const char *write_plain(void **state) {
     run t;
     run_begin(&t, state);
@@ -11,7 +11,7 @@ static const char *write_plain(void **state) {
     return t.options.output_dir;
 }
 
-/* One step at a learning rate of 0: what is written is what the run started from. */
+/* One step with learning rate 0: the written model is the initial one. */
 static void warm_start(run *t, void **state, const char *plain, lckv_convert_kv kv) {
     run_begin(t, state);
     use_output(t, "warm");
@@ -23,7 +23,7 @@ static void warm_start(run *t, void **state, const char *plain, lckv_convert_kv 
     OK(run_go(t));
 }
 
-/* lckv_convert() into the room's folder `name`, as something to compare with. */
+/* Runs lckv_convert() into the test's folder `name`, for comparison. */
 static run convert(void **state, const char *plain, const char *config, lckv_convert_kv kv, const char *name) {
     run t = {.room = *state};
     use_output(&t, name);
@@ -58,7 +58,7 @@ static void a_checkpoint_of_other_sizes_is_refused(void **state) {
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "hidden_size 32");
 }
 
-/* The flag is the config's own, and the model that is written says so. */
+/* The flag is part of the config of the written model. */
 static void the_exact_form_is_asked_for_by_flag_or_config(void **state) {
     run flag, config;
     char *text, *path;

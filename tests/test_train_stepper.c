@@ -1,6 +1,5 @@
-/* Steps on the device: results read a step late are those read at once; on a GPU, recorded steps with new blocks, new
- * learning rates and clipping give the bits of steps done as they come; so do layers that run again in the backward
- * pass. */
+/* Steps on the device: reading results a step later changes nothing. On a GPU, recorded steps with new blocks, learning
+ * rates and clipping have the same bits as steps that are not recorded; so do recomputed layers. */
 #include "data/blocks.h"
 #include "train/step.h"
 
@@ -34,12 +33,12 @@ typedef struct manner {
     const char *model; /* more of its config */
     dtype compute;
     bool checkpointing;
-    bool records; /* where the device can */
-    bool ahead;   /* the results of a step are read when the next has begun */
-    bool masked;  /* blocks hold documents of many lengths */
+    bool records; /* if the device supports it */
+    bool ahead;   /* read results after the next step is launched */
+    bool masked;  /* blocks of documents of many lengths */
 } manner;
 
-/* Documents of 1 to 9 tokens, so that each batch has another number of them. */
+/* Documents of 1 to 9 tokens, so that their number varies between batches. */
 static void mask(blocks *data, int64_t ends[BLOCKS * BLOCK]) {
     int64_t end = 0;
     for (data->documents = 0; end < BLOCKS * BLOCK; data->documents++) {
@@ -67,7 +66,7 @@ static void train(const char *device_name, manner how, run *out) {
     fixture_open_on(&f, device_name, 4, how.model, how.compute, false);
     fixture_ids(ids, BLOCKS * BLOCK, 3);
     OK(stepper_create(f.model, &options, &s));
-    if (!how.records) f.device->recording = (struct device_recording){0}; /* its batches are filled up all the same */
+    if (!how.records) f.device->recording = (struct device_recording){0}; /* batches are padded in the same way */
     for (int i = 0; i < STEPS; i++) {
         begin(s, &data.examples, i);
         if (!how.ahead) OK(stepper_end(s, &out->results[i]));
@@ -105,7 +104,7 @@ static void late_results_are_the_same(void **state) {
     compare("cpu", DTYPE_F32);
 }
 
-/* With accumulation, so that gradients of layers that ran again are added to. */
+/* With gradient accumulation, so that recomputed layers add to gradients. */
 static void compare_checkpointing(const char *device_name) {
     static const char *const models[] = {
         "",

@@ -1,5 +1,4 @@
-/* Rows of instructions: which tokens they are, which of them are learned, how they are packed, and runs on them. Losses
- * against trl: test_train_trl.c. */
+/* Instruction data: tokens of rows, trained tokens, packing, and runs. Losses against trl: test_train_trl.c. */
 #include "data/row_set.h"
 #include "data/row_text.h"
 
@@ -51,8 +50,7 @@ static void end(reading *r) {
     lckv_tokenizer_free(r->tokenizer);
 }
 
-/* Row `row` decodes to `text`, in which `learned` stands where tokens are learned: "x" for those that are, "." for
- * others. */
+/* Checks that row `row` decodes to `text`, and which of its tokens are trained on: "x" in `learned`, else ".". */
 static void expect_row(const reading *r, int64_t row, const char *text, const char *learned) {
     int64_t first = tuning_row_begin(&r->rows, row), count = r->rows.ends[row] - first;
     char *words, marks[128] = "";
@@ -89,7 +87,7 @@ static void completions_are_learned(void **state) {
     r.how.completion_only_loss = LCKV_COMPLETION_LOSS_NO;
     OK(read_rows(&r, *state, row, 64));
     expect_row(&r, 0, "<s> a b b a</s>", "xxxxxx");
-    r.how.completion_only_loss = LCKV_COMPLETION_LOSS_YES; /* and texts as they were */
+    r.how.completion_only_loss = LCKV_COMPLETION_LOSS_YES; /* texts do not change */
     OK(read_rows(&r, *state, "{\"text\":\"a b\"}\n", 64));
     expect_row(&r, 0, "<s> a b</s>", "xxxx");
     assert_int_equal(r.rows.mismatched, 0);
@@ -128,7 +126,7 @@ static void conversations_are_put_into_words(void **state) {
     end(&r);
 }
 
-/* What trl's maybe_convert_to_chatml makes of rows: other names of keys, the same roles. Nulls are as if absent. */
+/* As trl's maybe_convert_to_chatml: other keys, the same roles. Nulls count as absent. */
 static void from_and_value_are_role_and_content(void **state) {
     static const char *const rows[][2] = {
         {"{\"conversations\":[{\"from\":\"user\",\"value\":\" the\"},{\"from\":\"assistant\",\"value\":\" sat\"}]}\n",
@@ -162,7 +160,7 @@ static void from_and_value_are_role_and_content(void **state) {
     end(&expected);
 }
 
-/* A template that raises for a role says which, and where it comes from. */
+/* If a template rejects a role, the error states the role and the row. */
 static void a_role_that_a_template_refuses_is_named(void **state) {
     reading r;
     begin(&r, *state, false);
@@ -174,7 +172,7 @@ static void a_role_that_a_template_refuses_is_named(void **state) {
     end(&r);
 }
 
-/* The answer " b " of "a b a": its last blank is in the token that comes behind it. */
+/* The answer " b " of "a b a": its last space is part of the next token. */
 static void tokens_across_the_end_of_an_answer_count(void **state) {
     reading r;
     begin(&r, *state, false);
@@ -192,7 +190,7 @@ static void tokens_across_the_end_of_an_answer_count(void **state) {
     end(&r);
 }
 
-/* Without a template in Alpaca's own words, with one by it. */
+/* Alpaca's prompt without a chat template, the template's text with one. */
 static void alpacas_rows_are_prompts(void **state) {
     static const char rows[] = "{\"instruction\":\"the\",\"input\":\"cat\",\"output\":\"sat\"}\n"
                                "{\"instruction\":\"the\",\"input\":\"\",\"output\":\"sat\"}\n"
@@ -226,7 +224,7 @@ static void alpacas_rows_are_prompts(void **state) {
     end(&r);
 }
 
-/* What it renders of one question and its answer is what such rows are encoded as. */
+/* Rendering one question and its answer gives the encoding of such rows. */
 static void alpacas_template_says_alpacas_words(void **state) {
     lckv_tuning how = lckv_tuning_defaults();
     const tuning_source source = {.how = &how, .eos = "</s>", .where = "here"};
@@ -311,7 +309,7 @@ static void rows_are_packed_as_trl_documents_it(void **state) {
     assert_memory_equal(first, expected_begin, sizeof expected_begin);
 }
 
-/* Each row once, none beyond the size, and fewer than twice the bins that there must be. */
+/* Each row once, no bin over its size, and a bounded number of bins. */
 static void every_row_is_packed(void **state) {
     (void)state;
     enum { COUNT = 700, SIZE = 50 };
@@ -418,8 +416,7 @@ static bool stop_after_five(void *user, const lckv_train_progress *p) {
     return p->phase != LCKV_TRAIN_STEPPING || p->step != 5;
 }
 
-/* With an adapter and without, packed and not: a run that was stopped ends with the same bytes, and what is written has
- * the template. */
+/* With and without an adapter and packing: a resumed run has the same bytes, and the checkpoint has the template. */
 static void runs_go_on_and_carry_the_template(void **state) {
     for (int i = 0; i < 4; i++) {
         lckv_tuning how = lckv_tuning_defaults();

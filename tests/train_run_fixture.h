@@ -1,4 +1,4 @@
-/* Small training runs through lckv.h, on ids that can be learned; cases change what they are about. */
+/* Small training runs through lckv.h on ids that follow a rule. Tests change the options that they are about. */
 #ifndef TESTS_TRAIN_RUN_FIXTURE_H
 #define TESTS_TRAIN_RUN_FIXTURE_H
 
@@ -15,7 +15,7 @@ static const char RUN_CONFIG[] =
     "\"forward_passes\":3,\"backward_passes\":2,\"unknown_key\":[1]}";
 enum { VOCAB = 37, MOST_STEPS = 64 };
 
-/* What a callback has seen of a run. */
+/* What the callback has recorded of a run. */
 typedef struct story {
     lckv_train_progress steps[MOST_STEPS];
     int count, evaluations;
@@ -39,7 +39,7 @@ typedef struct run {
     lckv_train_summary summary;
 } run;
 
-/* A row of ids that follow a simple rule often enough to be learned. */
+/* A row of ids that mostly follow a simple rule. */
 static void row_ids(int row, int length, int32_t *ids) {
     int id = row % VOCAB;
     for (int i = 0; i < length; i++) {
@@ -80,10 +80,10 @@ static inline void run_begin(run *t, void **state) {
     o->lr_scheduler_type = LCKV_SCHEDULE_CONSTANT;
     o->logging_steps = 1;
     o->threads = 1;
-    o->device = "cpu"; /* whose threads are counted, and whose memory tests write to */
+    o->device = "cpu"; /* tests depend on its threads and write to its memory */
 }
 
-/* `rows` rows of 16 ids to evaluate on. */
+/* Adds validation data: `rows` rows of 16 ids. */
 static inline void use_validation(run *t, int rows) {
     t->validation = write_ids(t->room, "validation.jsonl", rows, 16);
     t->options.validation_files = &t->validation;

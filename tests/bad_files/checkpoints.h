@@ -1,4 +1,4 @@
-/* Damage to a sound checkpoint (a llama of two layers), and the sentence that it must give. */
+/* Damage to a valid checkpoint (a Llama model of two layers), and the error message. */
 #ifndef TESTS_BAD_FILES_CHECKPOINTS_H
 #define TESTS_BAD_FILES_CHECKPOINTS_H
 
@@ -11,14 +11,14 @@
 #define INDEX "model.safetensors.index.json"
 
 typedef struct bad_checkpoint {
-    bool sharded;           /* four shards under an index; else one file */
-    const char *overrides;  /* of the config that it is read with */
-    const char *file;       /* is damaged: */
-    const char *from, *to;  /* these bytes become as many others (both NULL: not) */
-    const char *remove;     /* this file goes */
-    const char *put, *text; /* this file appears */
-    const char *names;      /* what the message names as the place */
-    const char *error;      /* what it says */
+    bool sharded;           /* four shards with an index; else one file */
+    const char *overrides;  /* of the config */
+    const char *file;       /* the file to change */
+    const char *from, *to;  /* replaces bytes by others of the same length; NULL: none */
+    const char *remove;     /* deletes a file */
+    const char *put, *text; /* creates a file */
+    const char *names;      /* file in the message */
+    const char *error;      /* message */
     lckv_status code;       /* 0: LCKV_ERROR_FORMAT */
 } bad_checkpoint;
 

@@ -1,5 +1,5 @@
-/* Malformed safetensors files, each with the sentence that it must give. Every file is made from its line here: 8 bytes
- * of length, the header, zeros for data. */
+/* Invalid safetensors files with their error messages. Each file consists of 8 bytes of length, the header, and zeros
+ * as data. */
 #ifndef TESTS_BAD_FILES_SAFETENSORS_H
 #define TESTS_BAD_FILES_SAFETENSORS_H
 
@@ -9,8 +9,8 @@
 typedef struct bad_safetensors {
     const char *header;
     size_t data_bytes;
-    const char *error; /* what the message says behind the file's name */
-    uint64_t length;   /* what the file says of its header's length; 0: the truth */
+    const char *error; /* message after the name of the file */
+    uint64_t length;   /* length in the file; 0: the actual length */
 } bad_safetensors;
 
 #define GOOD_A "\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}"
