@@ -28,7 +28,8 @@ static const table_column COLUMNS[] = {
     {0},
 };
 
-/* Allowance for memory that is not counted: device libraries and the program itself. src/train/fit.c has the same. */
+/* Allowance for memory that is not counted: device libraries and the program itself. src/train/choose_batch_size.c has
+ * the same. */
 static const double UNCOUNTED_FACTOR = 1.05;
 enum { MAX_SEQUENCES = 1 << 16 };
 enum { OUT_OF_MEMORY = -1 }; /* returned in place of an exit code */
