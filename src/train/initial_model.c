@@ -8,7 +8,7 @@
 
 static const uint64_t ROWS_STREAM = 0x726f777300000000; /* "rows"; separate from the streams of initial weights */
 
-int start_from_checkpoint(device *d, const char *folder, const char *overrides, model **out) {
+int initial_model_load(device *d, const char *folder, const char *overrides, model **out) {
     checkpoint_load_options options = {.config_overrides = overrides, .type = DTYPE_COUNT};
     return checkpoint_load(d, folder, &options, out);
 }
@@ -32,7 +32,7 @@ static int finish(device *d, int status, model_config *config, params *weights, 
     return status;
 }
 
-int start_fresh(device *d, const model_config *config, uint64_t seed, model **out) {
+int initial_model_random(device *d, const model_config *config, uint64_t seed, model **out) {
     model_config *copy;
     params *weights;
     int status = make_table(d, config, DTYPE_F32, NULL, NULL, &copy, &weights);
@@ -69,7 +69,7 @@ static bool has_entry(void *user, const char *name) {
     return params_find(user, name) != NULL;
 }
 
-int start_add_rows(model **m, int64_t vocab_size, uint64_t seed) {
+int initial_model_add_rows(model **m, int64_t vocab_size, uint64_t seed) {
     model *old = *m, *wider = NULL;
     model_config config = *old->config, *copy; /* shallow; make_table() copies it */
     params *weights;

@@ -6,13 +6,13 @@
 #include "model/model.h"
 
 /* A model of `config` (copied) with random f32 weights; matrices have its initializer_range as standard deviation. */
-int start_fresh(device *d, const model_config *config, uint64_t seed, model **out);
+int initial_model_random(device *d, const model_config *config, uint64_t seed, model **out);
 
 /* Loads the checkpoint in `folder`, with config overrides (NULL: none). */
-int start_from_checkpoint(device *d, const char *folder, const char *overrides, model **out);
+int initial_model_load(device *d, const char *folder, const char *overrides, model **out);
 
 /* Extends the embedding (and lm_head, if separate) to `vocab_size` rows. New rows are drawn with the config's
  * initializer_range, as in transformers' resize_token_embeddings(). Replaces *m; on failure *m is unchanged. */
-int start_add_rows(model **m, int64_t vocab_size, uint64_t seed);
+int initial_model_add_rows(model **m, int64_t vocab_size, uint64_t seed);
 
 #endif

@@ -124,8 +124,7 @@ static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
 
 /* Loads the checkpoint, and converts its weights if another config is given. */
 static int load_model(lckv_trainer *t, const lckv_train_options *o) {
-    if (!o->config_name)
-        return start_from_checkpoint(t->device, t->origin.source_folder, o->config_overrides, &t->model);
+    if (!o->config_name) return initial_model_load(t->device, t->origin.source_folder, o->config_overrides, &t->model);
     kv_merge kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE;
     log_message(LCKV_LOG_INFO, "converting the weights of '%s' to the config '%s'; K and V are %s",
                 o->model_name_or_path, o->config_name, kv == KV_COPY ? "copied" : "averaged");
@@ -163,10 +162,10 @@ static int make_model(lckv_trainer *t, const lckv_train_options *o) {
     if (o->model_name_or_path) {
         TRY(load_model(t, o));
         t->model->config->use_sequential = t->config->use_sequential;
-        return tokens > rows ? start_add_rows(&t->model, tokens, t->seed) : LCKV_OK;
+        return tokens > rows ? initial_model_add_rows(&t->model, tokens, t->seed) : LCKV_OK;
     }
     if (tokens > rows) t->config->vocab_size = tokens;
-    return start_fresh(t->device, t->config, t->seed, &t->model);
+    return initial_model_random(t->device, t->config, t->seed, &t->model);
 }
 
 /* A batch has at most as many examples as there are. */
