@@ -182,7 +182,7 @@ static void nothing_to_draw(void **state) {
 
 static void figures_of_the_documents(void **state) {
     (void)state;
-    static const char *const FILES[] = {"loss", "runs", "passes"};
+    static const char *const FILES[] = {"loss", "iterations", "training_iterations"};
     for (int i = 0; i < 3; i++) {
         char path[512], *svg;
         size_t bytes;
