@@ -33,16 +33,18 @@ def random_weights(config, random):
     hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     size = reference.head_size(config)
     queries, keys = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
-    source, _ = reference.read_layer_map(config)
+    k_source, v_source, _ = reference.read_layer_map(config)
     shapes = {"model.embed_tokens.weight": (vocabulary, hidden), "model.norm.weight": (hidden,)}
-    for i in range(len(source)):
+    for i in range(len(k_source)):
         p = f"model.layers.{i}."
         shapes |= {p + "self_attn.q_proj.weight": (queries, hidden), p + "self_attn.o_proj.weight": (hidden, queries),
                    p + "mlp.gate_proj.weight": (inner, hidden), p + "mlp.up_proj.weight": (inner, hidden),
                    p + "mlp.down_proj.weight": (hidden, inner), p + "input_layernorm.weight": (hidden,),
                    p + "post_attention_layernorm.weight": (hidden,)}
-        if i in source:
-            shapes |= {p + "self_attn.k_proj.weight": (keys, hidden), p + "self_attn.v_proj.weight": (keys, hidden)}
+        if i in k_source:
+            shapes[p + "self_attn.k_proj.weight"] = (keys, hidden)
+        if i in v_source:
+            shapes[p + "self_attn.v_proj.weight"] = (keys, hidden)
     if not config.get("tie_word_embeddings"):
         shapes["lm_head.weight"] = (vocabulary, hidden)
     scale = {1: 0.1, 2: 0.9 / hidden ** 0.5}
