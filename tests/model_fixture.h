@@ -55,7 +55,7 @@ static inline bool same_weights(model *a, model *b) {
     for (int i = 0; i < a->params->count && same; i++) {
         const weight *w = &a->params->table[i];
         dtype type = params_type(a->params, i);
-        size_t bytes = (size_t)(w->rows * w->cols) * dtype_bytes(type);
+        size_t bytes = (size_t)w->rows * dtype_row_bytes(type, w->cols);
         char *x = malloc(bytes), *y = malloc(bytes);
         assert_true(x && y);
         same = strcmp(w->name, b->params->table[i].name) == 0 && params_type(b->params, i) == type;

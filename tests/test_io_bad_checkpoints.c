@@ -75,8 +75,8 @@ static void passes_over_what_nothing_reads(void **state) {
     OK(checkpoint_load(d, in(*state, "model"), &options, &shared));
     end_capture();
     assert_non_null(strstr(logged, "ignored 7 unused tensors"));
-    assert_null(shared->params->layers[0].k);
-    assert_null(shared->params->layers[1].k_bias);
+    assert_null(packed_matrix(&shared->params->layers[0].qkv, "k"));
+    assert_null(packed_bias(&shared->params->layers[1].qkv, "k"));
     model_free(shared);
     options.config_overrides = NULL; /* a plain model needs K and V biases in both layers */
     FAILS(checkpoint_load(d, in(*state, "model"), &options, &shared), LCKV_ERROR_FORMAT,

@@ -297,7 +297,7 @@ static void by_the_public_functions(void **state) {
     assert_file_says(in(*state, "to/config.json"), "\"layer_types\": \"0_2_2\"");
     OK(lckv_model_open(d, in(*state, "to"), NULL, &to));
     assert_int_equal(to->params->embed->value.type, DTYPE_F16);
-    assert_null(to->params->layers[1].k);
+    assert_null(packed_matrix(&to->params->layers[1].qkv, "k"));
     OK(lckv_model_save(to, in(*state, "copy"), NULL));
     assert_same_bytes(in(*state, "to/model.safetensors"), in(*state, "copy/model.safetensors"));
     assert_same_bytes(in(*state, "to/config.json"), in(*state, "copy/config.json"));

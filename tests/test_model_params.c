@@ -93,10 +93,68 @@ static void shapes(void **state) {
     expect_shape(p, "model.layers.1.mlp.down_proj.weight", 2, 32, 44);
     expect_shape(p, "model.norm.weight", 1, 1, 32);
     assert_ptr_equal(p->layers[1].q_norm, &params_find(p, "model.layers.1.self_attn.q_norm.weight")->tensor);
-    assert_ptr_equal(p->layers[0].down, &params_find(p, "model.layers.0.mlp.down_proj.weight")->tensor);
+    assert_ptr_equal(packed_matrix(&p->layers[0].down, "down"),
+                     &params_find(p, "model.layers.0.mlp.down_proj.weight")->tensor);
     assert_ptr_equal(p->head, &params_find(p, "lm_head.weight")->tensor);
     params_free(p);
     config_free(c);
+}
+
+/* Parts are found by name; without biases between them they are one matrix in memory. Values are in one format and have
+ * their scales behind them. */
+static void parts_of_a_packed_weight(void **state) {
+    (void)state;
+    static const dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_INT8, DTYPE_INT4};
+    device *d;
+    OK(device_open("count", 0, &d)); /* sizes alone: nothing reads grouped formats yet */
+    for (int i = 0; i < 4; i++) {
+        model_config *c = config_of("llama", 2, ",\"head_dim\":16");
+        params *p = table_of(c);
+        OK(params_allocate(p, d, types[i]));
+        const layer_weights *w = params_layer_begin(p, 1);
+        const tensor *q = packed_matrix(&w->qkv, "q"), *k = packed_matrix(&w->qkv, "k");
+        assert_ptr_equal(q, &params_find(p, "model.layers.1.self_attn.q_proj.weight")->tensor);
+        assert_null(packed_part(&w->qkv, "gate"));
+        assert_null(packed_bias(&w->qkv, "q"));
+        assert_int_equal(q->value.scales != NULL, i > 1);
+        view all = packed_view(&w->qkv);
+        if (i < 2) {
+            assert_ptr_equal(all.data, q->value.data);
+            assert_ptr_equal(k->value.data, (char *)q->value.data + view_bytes(q->value));
+            assert_int_equal(all.rows, q->value.rows + 2 * k->value.rows);
+            assert_int_equal(packed_view(&w->gate_up).data != NULL, 44 * 32 * 2 % 256 == 0 && 44 * 32 * 4 % 256 == 0);
+        } else {
+            assert_null(all.data); /* scales lie between the values of the parts */
+        }
+        params_layer_end(p, 1);
+        params_free(p);
+        config_free(c);
+    }
+    model_config *c = config_of("qwen2", 2, ",\"head_dim\":16"); /* a bias lies between q and k */
+    params *p = table_of(c);
+    OK(params_allocate(p, d, DTYPE_F32));
+    assert_int_equal(p->layers[0].qkv.count, 3);
+    assert_non_null(packed_bias(&p->layers[0].qkv, "v"));
+    assert_null(packed_view(&p->layers[0].qkv).data);
+    params_free(p);
+    config_free(c);
+    device_close(d);
+}
+
+static void grouped_weights_are_no_plain_array(void **state) {
+    (void)state;
+    device *d;
+    model_config *c = config_of("llama", 1, "");
+    params *p = table_of(c);
+    float value[64 * 64] = {0};
+    OK(device_open("cpu", 1, &d));
+    OK(params_allocate(p, d, DTYPE_INT8));
+    FAILS(params_set(p, 1, value, DTYPE_F32), LCKV_ERROR_UNSUPPORTED, "weights of format int8");
+    FAILS(params_get(p, 1, value), LCKV_ERROR_UNSUPPORTED, "weights of format int8");
+    FAILS(params_convert(p, DTYPE_F32), LCKV_ERROR_UNSUPPORTED, "cast does not know the format int8 of its src");
+    params_free(p);
+    config_free(c);
+    device_close(d);
 }
 
 static void only_owners_have_keys_and_values(void **state) {
@@ -106,11 +164,12 @@ static void only_owners_have_keys_and_values(void **state) {
     for (int layer = 0; layer < 8; layer++) {
         bool owner = layer == 0 || layer == 6 || layer == 7;
         const layer_weights *w = params_layer_begin(p, layer);
-        assert_int_equal(w->k != NULL, owner);
-        assert_int_equal(w->v != NULL, owner);
-        assert_int_equal(w->k_bias != NULL, owner);
-        assert_int_equal(w->v_bias != NULL, owner);
-        assert_true(w->q && w->o && w->q_bias && w->o_bias && w->input_norm && w->post_norm && w->gate);
+        assert_int_equal(packed_matrix(&w->qkv, "k") != NULL, owner);
+        assert_int_equal(packed_matrix(&w->qkv, "v") != NULL, owner);
+        assert_int_equal(packed_bias(&w->qkv, "k") != NULL, owner);
+        assert_int_equal(packed_bias(&w->qkv, "v") != NULL, owner);
+        assert_true(packed_matrix(&w->qkv, "q") && packed_matrix(&w->o, "o") && packed_bias(&w->qkv, "q") &&
+                    packed_bias(&w->o, "o") && w->input_norm && w->post_norm && packed_matrix(&w->gate_up, "gate"));
         assert_null(w->k_norm);
         params_layer_end(p, layer);
     }
@@ -141,13 +200,14 @@ static void biases_as_the_checkpoint_has_them(void **state) {
     char one[] = "model.layers.3.self_attn.k_proj.bias";
     OK(params_create(c, has_one, one, &p));
     for (int layer = 0; layer < 4; layer++) {
-        assert_int_equal(p->layers[layer].k_bias != NULL, layer != 1);
-        assert_true(!p->layers[layer].q_bias && !p->layers[layer].v_bias && !p->layers[layer].o_bias);
+        assert_int_equal(packed_bias(&p->layers[layer].qkv, "k") != NULL, layer != 1);
+        assert_true(!packed_bias(&p->layers[layer].qkv, "q") && !packed_bias(&p->layers[layer].qkv, "v") &&
+                    !packed_bias(&p->layers[layer].o, "o"));
     }
     params_free(p);
     char unowned[] = "model.layers.1.self_attn.k_proj.bias"; /* passed over: says nothing */
     OK(params_create(c, has_one, unowned, &p));
-    for (int layer = 0; layer < 4; layer++) assert_null(p->layers[layer].k_bias);
+    for (int layer = 0; layer < 4; layer++) assert_null(packed_bias(&p->layers[layer].qkv, "k"));
     params_free(p);
     config_free(c);
 }
@@ -267,7 +327,8 @@ static void random_weights(void **state) {
     }
     const float *embed = p->embed->value.data;
     for (int k = 0; k < 32; k++) assert_true(embed[7 * 32 + k] == 0 && embed[6 * 32 + k] != 0);
-    assert_memory_not_equal(p->layers[0].q->value.data, p->layers[1].q->value.data, 32 * 32 * 4);
+    assert_memory_not_equal(packed_matrix(&p->layers[0].qkv, "q")->value.data,
+                            packed_matrix(&p->layers[1].qkv, "q")->value.data, 32 * 32 * 4);
     params_free(p);
     params_free(same);
     params_free(other);
@@ -371,6 +432,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(order_is_the_state_dicts),
         cmocka_unit_test(shapes),
+        cmocka_unit_test(parts_of_a_packed_weight),
+        cmocka_unit_test(grouped_weights_are_no_plain_array),
         cmocka_unit_test(only_owners_have_keys_and_values),
         cmocka_unit_test(tied_head_is_the_embedding),
         cmocka_unit_test(biases_as_the_checkpoint_has_them),

@@ -35,10 +35,30 @@ typedef struct view {
     void *data; /* device memory */
     int64_t rows, cols;
     dtype type;
+    void *scales; /* of a grouped format (dtype.h); NULL for the others */
 } view;
 
+/* Bytes of the values, and of the scales. */
 static inline size_t view_bytes(view v) {
-    return (size_t)v.rows * (size_t)v.cols * dtype_bytes(v.type);
+    return (size_t)v.rows * dtype_row_bytes(v.type, v.cols);
+}
+
+static inline size_t view_scale_bytes(view v) {
+    return (size_t)v.rows * dtype_row_scale_bytes(v.type, v.cols);
+}
+
+/* `count` rows from row `first` on. */
+static inline view view_rows(view v, int64_t first, int64_t count) {
+    v.data = (char *)v.data + (size_t)first * dtype_row_bytes(v.type, v.cols);
+    if (v.scales) v.scales = (char *)v.scales + (size_t)first * dtype_row_scale_bytes(v.type, v.cols);
+    v.rows = count;
+    return v;
+}
+
+/* `count` elements from element `first` on, as one row. Not for grouped formats. */
+static inline view view_elements(view v, int64_t first, int64_t count) {
+    view part = {(char *)v.data + (size_t)first * dtype_element_bytes(v.type), 1, count, v.type, NULL};
+    return part;
 }
 
 /* ---------------------------------------------------------------- rows and embeddings */
@@ -401,6 +421,15 @@ struct device_ops {
 #undef ENTRY
 };
 
+/* For each op, the set of grouped formats (dtype.h) that its entry takes as a weight. A composed op that the device
+ * does not override takes those of `linear`. */
+struct device_formats {
+#define ENTRY(name, arguments) unsigned name;
+    DEVICE_OPS(ENTRY)
+    DEVICE_COMPOSED_OPS(ENTRY)
+#undef ENTRY
+};
+
 enum { DEVICE_MARKS = 8 };
 
 /* Memory and waiting: every device has all of them. copy_out()'s result is there after wait(), or after reach() of a
@@ -441,6 +470,7 @@ typedef struct device_counts {
 
 struct lckv_device {
     struct device_ops ops;
+    struct device_formats formats;
     struct device_memory memory;
     struct device_recording recording;
     char name[32];     /* "cpu", "count", "cuda:0" */
@@ -465,8 +495,29 @@ DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
 void device_fill_composed(struct device_ops *ops);
 
-/* Calls an op, or fails with "DEVICE does not support OP". */
-#define DEVICE_RUN(d, op, ...)                                                                                         \
-    ((d)->ops.op ? (d)->ops.op((d), __VA_ARGS__) : fail(LCKV_ERROR_UNSUPPORTED, "device %s has no %s", (d)->name, #op))
+/* An op's position in the table. */
+typedef enum device_op {
+#define ENTRY(name, arguments) DEVICE_##name,
+    DEVICE_OPS(ENTRY) DEVICE_COMPOSED_OPS(ENTRY)
+#undef ENTRY
+        DEVICE_OP_COUNT
+} device_op;
+
+/* Fails with LCKV_ERROR_UNSUPPORTED if an operand of the op has a format that the op does not know on this device:
+ * formats.c lists the operands and their formats. `accepted`: grouped formats of weights that the entry knows. */
+int device_check_formats(const device *d, device_op op, unsigned accepted, const void *arguments);
+
+/* Calls an op. Fails if the device does not have it or does not know the format of an operand. */
+#define ENTRY(entry, arguments)                                                                                        \
+    static inline int device_run_##entry(device *d, const struct op_##arguments *a) {                                  \
+        if (!d->ops.entry) return fail(LCKV_ERROR_UNSUPPORTED, "device %s has no %s", d->name, #entry);                \
+        int status = device_check_formats(d, DEVICE_##entry, d->formats.entry, a);                                     \
+        return status < 0 ? status : d->ops.entry(d, a);                                                               \
+    }
+DEVICE_OPS(ENTRY)
+DEVICE_COMPOSED_OPS(ENTRY)
+#undef ENTRY
+
+#define DEVICE_RUN(d, op, ...) device_run_##op((d), __VA_ARGS__)
 
 #endif

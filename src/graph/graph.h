@@ -105,12 +105,33 @@ int graph_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype type, 
 /* residual + x weight^T + bias, f32. bias NULL: none. */
 int graph_linear_add(graph *g, tensor *x, tensor *weight, tensor *bias, tensor *residual, tensor **out);
 
-/* Products of rms_norm(x, norm, eps) with each weight, in the graph's compute type; biases may be NULL. */
+/* Matrices that share their input, such as q, k and v, or gate and up. Each is found by its name, whether they are one
+ * matrix in memory or not: LoRA, head splits and separate sources of keys and values concern a part. */
+typedef struct weight_part {
+    const char *name;      /* "q" */
+    tensor *weight, *bias; /* bias NULL: none */
+} weight_part;
+
+typedef struct packed_weight {
+    int count;
+    weight_part part[PROJECT_PARTS];
+} packed_weight;
+
+/* A part by its name; NULL if there is none. */
+const weight_part *packed_part(const packed_weight *w, const char *name);
+/* Its weight, or its bias; NULL if there is none. */
+tensor *packed_matrix(const packed_weight *w, const char *name);
+tensor *packed_bias(const packed_weight *w, const char *name);
+/* The rows of all parts as one matrix, if they follow each other in memory in one format; else absent. It is for
+ * products that compute all parts at once. */
+view packed_view(const packed_weight *w);
+
+/* Products of rms_norm(x, norm, eps) with each part, in the graph's compute type. */
 typedef struct graph_projection {
     tensor *norm;
     float eps;
     int parts; /* at most PROJECT_PARTS */
-    tensor *weight[PROJECT_PARTS], *bias[PROJECT_PARTS];
+    const weight_part *part[PROJECT_PARTS];
 } graph_projection;
 
 int graph_project(graph *g, tensor *x, const graph_projection *p, tensor *out[PROJECT_PARTS]);

@@ -32,9 +32,9 @@ static bool is_composed(const graph *g, tensor *x, const graph_projection *p) {
     tensor *inputs[2 + 2 * PROJECT_PARTS] = {x, p->norm};
     int count = 2;
     for (int i = 0; i < p->parts; i++) {
-        if (p->weight[i]->plus) return false;
-        inputs[count++] = p->weight[i];
-        inputs[count++] = p->bias[i];
+        if (p->part[i]->weight->plus) return false;
+        inputs[count++] = p->part[i]->weight;
+        inputs[count++] = p->part[i]->bias;
     }
     return !tape_wants(g, inputs, count);
 }
@@ -49,7 +49,7 @@ static int project_apart(graph *g, tensor *x, const graph_projection *p, tensor 
     TRY(graph_rms_norm(g, x, p->norm, p->eps, g->compute, &h));
     int status = LCKV_OK;
     for (int i = 0; i < p->parts && status >= 0; i++)
-        status = graph_linear(g, h, p->weight[i], p->bias[i], g->compute, &out[i]);
+        status = graph_linear(g, h, p->part[i]->weight, p->part[i]->bias, g->compute, &out[i]);
     tensor_release(g, h);
     return status;
 }
@@ -60,10 +60,11 @@ static int take_project(graph *g, tensor *x, const graph_projection *p, tensor *
     int64_t rows = x->value.rows;
     *a = (struct op_project){.x = x->value, .norm = p->norm->value, .eps = p->eps, .parts = p->parts};
     for (int i = 0; i < p->parts; i++) {
-        TRY(graph_tensor(g, rows, p->weight[i]->value.rows, g->compute, &out[i]));
-        a->part[i].weight = p->weight[i]->value;
+        const weight_part *part = p->part[i];
+        TRY(graph_tensor(g, rows, part->weight->value.rows, g->compute, &out[i]));
+        a->part[i].weight = part->weight->value;
         a->part[i].y = out[i]->value;
-        if (p->bias[i]) a->part[i].bias = p->bias[i]->value;
+        if (part->bias) a->part[i].bias = part->bias->value;
     }
     TRY(graph_tensor(g, rows, x->value.cols, g->compute, &room[0]));
     TRY(graph_tensor(g, rows, 1, DTYPE_F32, &room[1]));
@@ -96,7 +97,7 @@ int graph_project_gated(graph *g, tensor *x, const graph_projection *p, tensor *
     int status;
     *out = NULL;
     if (is_composed(g, x, p)) {
-        TRY(graph_tensor(g, x->value.rows, p->weight[0]->value.rows, g->compute, out));
+        TRY(graph_tensor(g, x->value.rows, p->part[0]->weight->value.rows, g->compute, out));
         status = tensor_made(g, run_project(g, x, p, parts, *out), out);
     } else {
         status = project_apart(g, x, p, parts);

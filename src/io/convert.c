@@ -236,7 +236,7 @@ int checkpoint_convert(device *d, const convert_options *options) {
 static int set_value(struct conversion *c, int i) {
     const weight *w = &c->target->table[i];
     dtype type = w->tensor.value.type;
-    void *host = malloc((size_t)(w->rows * w->cols) * dtype_bytes(type));
+    void *host = malloc((size_t)w->rows * dtype_row_bytes(type, w->cols));
     REQUIRE(host, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
     int status = target_values(c, i, type, host);
     if (status >= 0) status = params_set(c->target, i, host, type);

@@ -34,7 +34,7 @@ static dtype stored_type(const struct save *s, int entry) {
 
 static int64_t stored_bytes(const struct save *s, int entry) {
     const weight *w = &s->params->table[entry];
-    return w->rows * w->cols * (int64_t)dtype_bytes(stored_type(s, entry));
+    return w->rows * (int64_t)dtype_row_bytes(stored_type(s, entry), w->cols);
 }
 
 /* Assigns tensors to shards in the order of the table. A tensor that does not fit starts a new shard. */
@@ -135,8 +135,9 @@ static void describe_weights(const struct save *s, model_config *config) {
                           : type == DTYPE_BF16 ? CONFIG_DTYPE_BF16
                                                : CONFIG_DTYPE_F16;
     const layer_weights *layer = &s->params->layers[0];
-    if (!config->qkv_bias) config->attention_bias = config->attention_bias || layer->q_bias || layer->o_bias;
-    config->mlp_bias = config->mlp_bias || layer->gate_bias;
+    bool attention = packed_bias(&layer->qkv, "q") || packed_bias(&layer->o, "o");
+    if (!config->qkv_bias) config->attention_bias = config->attention_bias || attention;
+    config->mlp_bias = config->mlp_bias || packed_bias(&layer->gate_up, "gate");
 }
 
 static int make_config(const struct save *s, json_t **out) {

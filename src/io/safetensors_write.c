@@ -15,7 +15,7 @@ static const char *stored_name(dtype type) {
 }
 
 static size_t item_bytes(const safetensors_item *item) {
-    size_t bytes = dtype_bytes(item->type);
+    size_t bytes = dtype_element_bytes(item->type);
     for (int i = 0; i < item->dimensions; i++) bytes *= (size_t)item->shape[i];
     return bytes;
 }
@@ -30,7 +30,7 @@ struct ordered_item {
 static int by_size_and_name(const void *left, const void *right) {
     const safetensors_item *a = ((const struct ordered_item *)left)->item,
                            *b = ((const struct ordered_item *)right)->item;
-    size_t a_bytes = dtype_bytes(a->type), b_bytes = dtype_bytes(b->type);
+    size_t a_bytes = dtype_element_bytes(a->type), b_bytes = dtype_element_bytes(b->type);
     if (a_bytes != b_bytes) return a_bytes > b_bytes ? -1 : 1;
     return strcmp(a->name, b->name);
 }
@@ -105,8 +105,16 @@ static int write_values(new_file *file, const struct ordered_item *order, int co
     return status;
 }
 
+static int check_types(const safetensors_item *items, int count) {
+    for (int i = 0; i < count; i++)
+        REQUIRE(stored_name(items[i].type), LCKV_ERROR_UNSUPPORTED, "%s: format %s cannot be written to safetensors",
+                items[i].name, dtype_name(items[i].type));
+    return LCKV_OK;
+}
+
 int safetensors_write(new_file *file, const safetensors_item *items, int count, safetensors_values values, void *user) {
     struct ordered_item *order;
+    TRY(check_types(items, count));
     TRY(make_order(items, count, &order));
     int status = write_header(file, order, count);
     if (status >= 0) status = write_values(file, order, count, values, user);

@@ -32,13 +32,9 @@ typedef struct head_parts {
 
 static graph_projection projection_of(const pass *p, const layer_weights *w, head_parts parts) {
     graph_projection a = {.norm = w->input_norm, .eps = (float)p->m->config->rms_norm_eps};
-    tensor *weights[] = {w->q, w->k, w->v}, *biases[] = {w->q_bias, w->k_bias, w->v_bias};
-    bool wanted[] = {parts.q, parts.k, parts.v};
-    for (int i = 0; i < 3; i++) {
-        if (!wanted[i]) continue;
-        a.weight[a.parts] = weights[i];
-        a.bias[a.parts++] = biases[i];
-    }
+    if (parts.q) a.part[a.parts++] = packed_part(&w->qkv, "q");
+    if (parts.k) a.part[a.parts++] = packed_part(&w->qkv, "k");
+    if (parts.v) a.part[a.parts++] = packed_part(&w->qkv, "v");
     return a;
 }
 
@@ -104,20 +100,20 @@ static int attention_block(pass *p, int layer, const layer_weights *w, tensor *x
     graph *g = p->g;
     const layer_description *l = &p->m->config->map.layer[layer];
     const view nothing = {NULL, x->value.rows, (int64_t)l->heads * l->head_dim, DTYPE_F32};
-    tensor *attended, *branch;
+    tensor *attended, *branch, *bias = packed_bias(&w->o, "o");
     if (h->q) {
         TRY(pass_attend(p, layer, h, &attended));
         TRY(show(p, layer, LAYER_ATTN, attended->value));
-        TRY(graph_linear_add(g, attended, w->o, w->o_bias, x, out));
+        TRY(graph_linear_add(g, attended, packed_matrix(&w->o, "o"), bias, x, out));
         tensor_release(g, attended);
         return LCKV_OK;
     }
     TRY(show(p, layer, LAYER_ATTN, nothing));
-    if (!w->o_bias) {
+    if (!bias) {
         *out = tensor_hold(x);
         return LCKV_OK;
     }
-    TRY(graph_bias(g, w->o_bias, x->value.rows, &branch));
+    TRY(graph_bias(g, bias, x->value.rows, &branch));
     TRY(graph_add(g, x, branch, out));
     tensor_release(g, branch);
     return LCKV_OK;
@@ -128,11 +124,10 @@ static int mlp_block(pass *p, const layer_weights *w, tensor *x, tensor **out) {
     const graph_projection a = {.norm = w->post_norm,
                                 .eps = (float)p->m->config->rms_norm_eps,
                                 .parts = 2,
-                                .weight = {w->gate, w->up},
-                                .bias = {w->gate_bias, w->up_bias}};
+                                .part = {packed_part(&w->gate_up, "gate"), packed_part(&w->gate_up, "up")}};
     tensor *inner;
     TRY(graph_project_gated(p->g, x, &a, &inner));
-    TRY(graph_linear_add(p->g, inner, w->down, w->down_bias, x, out));
+    TRY(graph_linear_add(p->g, inner, packed_matrix(&w->down, "down"), packed_bias(&w->down, "down"), x, out));
     tensor_release(p->g, inner);
     return LCKV_OK;
 }

@@ -15,34 +15,41 @@ enum { KEYS_READ = 1, VALUES_READ = 2, QKV_BIAS = 4, O_BIAS = 8, MLP_BIAS = 16 }
 enum { BIASES = QKV_BIAS | O_BIAS | MLP_BIAS };
 
 struct part {
-    const char *name;
-    size_t member; /* of layer_weights */
+    const char *name;    /* in the checkpoint, behind "model.layers.N." */
+    size_t member;       /* of layer_weights: a packed_weight, or a tensor * for a norm */
+    const char *in_pack; /* name of the part in its pack; NULL for a norm */
     enum extent rows, cols;
     int needs;
     unsigned norm; /* LAYER_NORM_...; 0: no norm */
 };
 
 #define MEMBER(name) offsetof(layer_weights, name)
+#define MATRIX(name, pack, part, rows, cols, needs)                                                                    \
+    { name ".weight", MEMBER(pack), part, rows, cols, needs, 0 }
+#define BIAS(name, pack, part, cols, needs)                                                                            \
+    { name ".bias", MEMBER(pack), part, ONE, cols, needs, 0 }
+#define NORM(name, member, cols, needs, norm)                                                                          \
+    { name ".weight", MEMBER(member), NULL, ONE, cols, needs, norm }
 /* In the order of transformers' state dict. */
 static const struct part PARTS[] = {
-    {"self_attn.q_proj.weight", MEMBER(q), QUERIES, HIDDEN, 0},
-    {"self_attn.q_proj.bias", MEMBER(q_bias), ONE, QUERIES, QKV_BIAS},
-    {"self_attn.k_proj.weight", MEMBER(k), KEYS, HIDDEN, KEYS_READ},
-    {"self_attn.k_proj.bias", MEMBER(k_bias), ONE, KEYS, KEYS_READ | QKV_BIAS},
-    {"self_attn.v_proj.weight", MEMBER(v), KEYS, HIDDEN, VALUES_READ},
-    {"self_attn.v_proj.bias", MEMBER(v_bias), ONE, KEYS, VALUES_READ | QKV_BIAS},
-    {"self_attn.o_proj.weight", MEMBER(o), HIDDEN, QUERIES, 0},
-    {"self_attn.o_proj.bias", MEMBER(o_bias), ONE, HIDDEN, O_BIAS},
-    {"self_attn.q_norm.weight", MEMBER(q_norm), ONE, HEAD, 0, LAYER_NORM_Q},
-    {"self_attn.k_norm.weight", MEMBER(k_norm), ONE, HEAD, KEYS_READ, LAYER_NORM_K},
-    {"mlp.gate_proj.weight", MEMBER(gate), INTERMEDIATE, HIDDEN, 0},
-    {"mlp.gate_proj.bias", MEMBER(gate_bias), ONE, INTERMEDIATE, MLP_BIAS},
-    {"mlp.up_proj.weight", MEMBER(up), INTERMEDIATE, HIDDEN, 0},
-    {"mlp.up_proj.bias", MEMBER(up_bias), ONE, INTERMEDIATE, MLP_BIAS},
-    {"mlp.down_proj.weight", MEMBER(down), HIDDEN, INTERMEDIATE, 0},
-    {"mlp.down_proj.bias", MEMBER(down_bias), ONE, HIDDEN, MLP_BIAS},
-    {"input_layernorm.weight", MEMBER(input_norm), ONE, HIDDEN, 0, LAYER_NORM_INPUT},
-    {"post_attention_layernorm.weight", MEMBER(post_norm), ONE, HIDDEN, 0, LAYER_NORM_MLP},
+    MATRIX("self_attn.q_proj", qkv, "q", QUERIES, HIDDEN, 0),
+    BIAS("self_attn.q_proj", qkv, "q", QUERIES, QKV_BIAS),
+    MATRIX("self_attn.k_proj", qkv, "k", KEYS, HIDDEN, KEYS_READ),
+    BIAS("self_attn.k_proj", qkv, "k", KEYS, KEYS_READ | QKV_BIAS),
+    MATRIX("self_attn.v_proj", qkv, "v", KEYS, HIDDEN, VALUES_READ),
+    BIAS("self_attn.v_proj", qkv, "v", KEYS, VALUES_READ | QKV_BIAS),
+    MATRIX("self_attn.o_proj", o, "o", HIDDEN, QUERIES, 0),
+    BIAS("self_attn.o_proj", o, "o", HIDDEN, O_BIAS),
+    NORM("self_attn.q_norm", q_norm, HEAD, 0, LAYER_NORM_Q),
+    NORM("self_attn.k_norm", k_norm, HEAD, KEYS_READ, LAYER_NORM_K),
+    MATRIX("mlp.gate_proj", gate_up, "gate", INTERMEDIATE, HIDDEN, 0),
+    BIAS("mlp.gate_proj", gate_up, "gate", INTERMEDIATE, MLP_BIAS),
+    MATRIX("mlp.up_proj", gate_up, "up", INTERMEDIATE, HIDDEN, 0),
+    BIAS("mlp.up_proj", gate_up, "up", INTERMEDIATE, MLP_BIAS),
+    MATRIX("mlp.down_proj", down, "down", HIDDEN, INTERMEDIATE, 0),
+    BIAS("mlp.down_proj", down, "down", HIDDEN, MLP_BIAS),
+    NORM("input_layernorm", input_norm, HIDDEN, 0, LAYER_NORM_INPUT),
+    NORM("post_attention_layernorm", post_norm, HIDDEN, 0, LAYER_NORM_MLP),
 };
 enum { PART_COUNT = sizeof PARTS / sizeof *PARTS, OUTSIDE_LAYERS = 3 };
 
@@ -101,6 +108,18 @@ static tensor *add_named(params *p, const char *name, int64_t rows, int64_t cols
     return &w->tensor;
 }
 
+/* Where the decoder finds the entry. A matrix begins its part; its bias follows it in PARTS. */
+static void enter(layer_weights *layer, const struct part *part, weight *w) {
+    void *member = (char *)layer + part->member;
+    packed_weight *pack = member;
+    if (!part->in_pack)
+        *(tensor **)member = &w->tensor;
+    else if (w->dimensions == 2)
+        pack->part[pack->count++] = (weight_part){.name = part->in_pack, .weight = &w->tensor};
+    else
+        pack->part[pack->count - 1].bias = &w->tensor;
+}
+
 static void add_layer(params *p, const model_config *c, const bool *present, int layer) {
     for (int i = 0; i < PART_COUNT; i++) {
         const struct part *part = &PARTS[i];
@@ -108,7 +127,7 @@ static void add_layer(params *p, const model_config *c, const bool *present, int
         const layer_description *l = &c->map.layer[layer];
         weight *w = add(p, extent_of(c, l, part->rows), extent_of(c, l, part->cols), part->rows == ONE ? 1 : 2);
         part_name(part, layer, w->name, sizeof w->name);
-        *(tensor **)((char *)&p->layers[layer] + part->member) = &w->tensor;
+        enter(&p->layers[layer], part, w);
     }
 }
 

@@ -18,12 +18,14 @@ typedef struct weight {
     view master;        /* f32 original where value is a rounded copy of it (training in bf16); else absent */
 } weight;
 
-/* Entries of one layer; NULL where the model has none. */
+/* Weights of one layer. Norms that it does not have are NULL; parts that it does not have are not in their pack. */
 typedef struct layer_weights {
     tensor *input_norm, *post_norm;
-    tensor *q, *k, *v, *o, *q_bias, *k_bias, *v_bias, *o_bias;
     tensor *q_norm, *k_norm;
-    tensor *gate, *up, *down, *gate_bias, *up_bias, *down_bias;
+    packed_weight qkv;     /* parts "q", "k", "v" */
+    packed_weight o;       /* part "o" */
+    packed_weight gate_up; /* parts "gate", "up" */
+    packed_weight down;    /* part "down" */
 } layer_weights;
 
 typedef struct params {

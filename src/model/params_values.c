@@ -22,8 +22,18 @@ static view *master_of(weight *w) {
     return &w->master;
 }
 
+static size_t aligned(size_t bytes) {
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* Of the values and then of the scales; 0 if the view has its memory. */
 static size_t room_for(view v) {
-    return v.data ? 0 : (view_bytes(v) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return v.data ? 0 : aligned(view_bytes(v)) + aligned(view_scale_bytes(v));
+}
+
+static void place(view *v, char *at) {
+    v->data = at;
+    v->scales = view_scale_bytes(*v) ? at + aligned(view_bytes(*v)) : NULL;
 }
 
 /* One allocation for all views of a kind that have no data yet. */
@@ -37,7 +47,7 @@ static int carve(params *p, view *(*view_of)(weight *), void **memory) {
     for (int i = 0; i < p->count; i++) {
         view *v = view_of(&p->table[i]);
         size_t room = room_for(*v);
-        if (room) v->data = at;
+        if (room) place(v, at);
         at += room;
     }
     return LCKV_OK;
@@ -76,10 +86,6 @@ int params_enable_gradients(params *p) {
 
 /* ---------------------------------------------------------------- conversions */
 
-static view piece_of(view v, int64_t first, int64_t count) {
-    return (view){(char *)v.data + (size_t)first * dtype_bytes(v.type), 1, count, v.type};
-}
-
 static int convert(device *d, view src, view dst) {
     return DEVICE_RUN(d, cast, &(struct op_cast){.src = src, .dst = dst});
 }
@@ -89,8 +95,8 @@ static int move_pieces(device *d, view v, char *host, dtype type, bool in, void 
     int64_t elements = v.rows * v.cols;
     for (int64_t first = 0; first < elements; first += PIECE) {
         int64_t count = elements - first < PIECE ? elements - first : PIECE;
-        view staged = {buffer, 1, count, type}, piece = piece_of(v, first, count);
-        char *at = host + (size_t)first * dtype_bytes(type);
+        view staged = {buffer, 1, count, type}, piece = view_elements(v, first, count);
+        char *at = host + (size_t)first * dtype_element_bytes(type);
         if (in) TRY(d->memory.copy_in(d, buffer, at, view_bytes(staged)));
         TRY(in ? convert(d, staged, piece) : convert(d, piece, staged));
         if (!in) TRY(d->memory.copy_out(d, at, buffer, view_bytes(staged)));
@@ -102,19 +108,31 @@ static int move_pieces(device *d, view v, char *host, dtype type, bool in, void 
 static int move_converted(device *d, view v, char *host, dtype type, bool in) {
     int64_t elements = v.rows * v.cols;
     void *buffer;
-    TRY(d->memory.alloc(d, (size_t)(elements < PIECE ? elements : PIECE) * dtype_bytes(type), &buffer));
+    TRY(d->memory.alloc(d, (size_t)(elements < PIECE ? elements : PIECE) * dtype_element_bytes(type), &buffer));
     int status = move_pieces(d, v, host, type, in, buffer);
     d->memory.release(d, buffer);
     return status;
 }
 
+/* Grouped formats have scales besides, which a plain array on the host has no room for. */
+static int check_plain(dtype type) {
+    REQUIRE(DTYPE_BIT(type) & DTYPE_FLOATS, LCKV_ERROR_UNSUPPORTED,
+            "weights of format %s cannot be copied from or to the host; expected float32, bfloat16 or float16",
+            dtype_name(type));
+    return LCKV_OK;
+}
+
 static int from_host(device *d, view v, const void *host, dtype type) {
+    TRY(check_plain(type));
+    TRY(check_plain(v.type));
     if (v.type != type) return move_converted(d, v, (char *)(uintptr_t)host, type, true);
     TRY(d->memory.copy_in(d, v.data, host, view_bytes(v)));
     return d->memory.wait(d);
 }
 
 static int to_host(device *d, view v, void *host, dtype type) {
+    TRY(check_plain(type));
+    TRY(check_plain(v.type));
     if (v.type != type) return move_converted(d, v, host, type, false);
     TRY(d->memory.copy_out(d, host, v.data, view_bytes(v)));
     return d->memory.wait(d);
@@ -232,7 +250,7 @@ static int zero_pad_row(params *p, const model_config *c) {
     if (c->pad_token_id < 0 || c->pad_token_id >= c->vocab_size) return LCKV_OK;
     const weight *w = &p->table[0];
     view v = original(w);
-    view row = piece_of(v, c->pad_token_id * v.cols, v.cols);
+    view row = view_rows(v, c->pad_token_id, 1);
     TRY(p->device->memory.zero(p->device, row.data, view_bytes(row)));
     return refresh_value(p, w);
 }

@@ -59,9 +59,7 @@ static int make_steps(graph *g, const batch *b, steps *s) {
 
 /* Entries first .. last - 1 of a view. */
 static view part(view v, int32_t first, int32_t last) {
-    v.data = (char *)v.data + (size_t)first * (size_t)v.cols * dtype_bytes(v.type);
-    v.rows = last - first;
-    return v;
+    return view_rows(v, first, last - first);
 }
 
 /* The rows of step t become the rows at hand; attention counts pasts of its own: there are none. */

@@ -25,13 +25,13 @@ static int64_t elements(const weight *w) {
 
 static view subview(view whole, int64_t first, int64_t count) {
     if (!whole.data) return whole;
-    return (view){(char *)whole.data + first * (int64_t)dtype_bytes(whole.type), 1, count, whole.type};
+    return view_elements(whole, first, count);
 }
 
 /* Offset of entry i's value in elements; values are in one allocation too, see params_enable_masters(). */
 static int64_t value_place(const params *p, int i) {
     view first = p->table[0].tensor.value, v = p->table[i].tensor.value;
-    return ((char *)v.data - (char *)first.data) / (int64_t)dtype_bytes(v.type);
+    return ((char *)v.data - (char *)first.data) / (int64_t)dtype_element_bytes(v.type);
 }
 
 /* Entries start at multiples of SHARD_ALIGNMENT, so that no shard starts between two entries. */

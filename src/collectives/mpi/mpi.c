@@ -120,7 +120,7 @@ static int broadcast_bytes(const collectives *c, int root, char *data, int64_t b
 }
 
 static int all_gather(const collectives *c, collectives_parts p) {
-    int64_t size = (int64_t)dtype_bytes(p.type);
+    int64_t size = (int64_t)dtype_element_bytes(p.type);
     for (int r = 0; r < c->ranks; r++)
         TRY(broadcast_bytes(c, r, (char *)p.data + p.begin[r] * size, (p.begin[r + 1] - p.begin[r]) * size));
     return LCKV_OK;

@@ -124,6 +124,7 @@ int count_open(device *d) {
     s->next = FIRST_ADDRESS;
     d->own = s;
     d->ops = count_ops;
+    d->formats = count_formats;
     device_fill_composed(&d->ops);
     d->memory = (struct device_memory){.alloc = count_alloc,
                                        .release = count_release,

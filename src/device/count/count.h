@@ -9,5 +9,6 @@
 
 /* An entry for every op: count_ops.c. count.c opens the device (open.h). */
 extern const struct device_ops count_ops;
+extern const struct device_formats count_formats; /* all of them: only sizes count */
 
 #endif

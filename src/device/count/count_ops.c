@@ -12,12 +12,13 @@ static int charge(device *d, double flops, double bytes) {
 
 /* An absent view costs nothing. */
 static double bytes_of(view v) {
-    return v.data ? (double)view_bytes(v) : 0.0;
+    return v.data ? (double)(view_bytes(v) + view_scale_bytes(v)) : 0.0;
 }
 
 /* `rows` rows of `v`, found through an index. */
 static double bytes_of_rows(view v, int64_t rows) {
-    return v.data ? (double)rows * (double)v.cols * (double)dtype_bytes(v.type) : 0.0;
+    size_t each = dtype_row_bytes(v.type, v.cols) + dtype_row_scale_bytes(v.type, v.cols);
+    return v.data ? (double)rows * (double)each : 0.0;
 }
 
 static double present(view v) {
@@ -187,6 +188,12 @@ static int adamw(device *d, const struct op_adamw *a) {
 static int fill_normal(device *d, const struct op_fill_normal *a) {
     return charge(d, 0, bytes_of(a->dst));
 }
+
+const struct device_formats count_formats = {
+#define ENTRY(name, arguments) .name = DTYPE_GROUPED,
+    DEVICE_OPS(ENTRY) DEVICE_COMPOSED_OPS(ENTRY)
+#undef ENTRY
+};
 
 const struct device_ops count_ops = {
 #define ENTRY(name, arguments) .name = name,

@@ -62,7 +62,7 @@ static struct tile tile_at(const struct piece *p, int64_t key, int64_t end) {
 
 /* Asks for rows that will be read next: they are too short, and lie in pages, for the processor to foresee them. */
 static void prefetch(const struct piece *p, const struct tile *t, const char *const *rows) {
-    int64_t bytes = p->f->a->kv_heads * p->head.dim * (int64_t)dtype_bytes(t->type);
+    int64_t bytes = p->f->a->kv_heads * p->head.dim * (int64_t)dtype_element_bytes(t->type);
     for (int64_t j = 0; j < t->keys; j++)
         for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(rows[j] + i);
 }
@@ -70,7 +70,7 @@ static void prefetch(const struct piece *p, const struct tile *t, const char *co
 static void score_tile(const struct piece *p, const struct tile *t) {
     const struct few *f = p->f;
     int64_t dim = f->a->head_dim, kv_heads = f->a->kv_heads, at_once = dots[f->which].outputs;
-    size_t slice = (size_t)dim * dtype_bytes(t->type);
+    size_t slice = (size_t)dim * dtype_element_bytes(t->type);
     bool sinks = attention_meets_sinks(&p->head, t->key);
     const float *queries = queries_of(f, sinks ? f->sink_queries : f->queries, p->sequence, 0);
     memset(p->weights, 0, (size_t)(kv_heads * DOTS_ROWS * KEYS) * sizeof *p->weights);
@@ -101,7 +101,7 @@ static void softmax_row(const struct piece *p, const struct tile *t, int64_t kv_
 static void add_values(const struct piece *p, const struct tile *t) {
     const struct few *f = p->f;
     int64_t dim = f->a->head_dim;
-    size_t slice = (size_t)dim * dtype_bytes(t->type);
+    size_t slice = (size_t)dim * dtype_element_bytes(t->type);
     float wide[4][ATTENTION_MOST_DIM];
     for (int64_t j = 0; j < t->keys; j += 4)
         for (int64_t g = 0; g < f->a->kv_heads; g++) {

@@ -23,7 +23,7 @@ static inline int64_t cpu_elements(view v) {
 }
 
 static inline void *cpu_element(view v, int64_t at) {
-    return (char *)v.data + (size_t)at * dtype_bytes(v.type);
+    return (char *)v.data + (size_t)at * dtype_element_bytes(v.type);
 }
 
 static inline const float *cpu_block_in(view v, int64_t at, int64_t n, float *buffer) {
@@ -43,7 +43,7 @@ static inline void cpu_block_store(view v, int64_t at, int64_t n, const float *b
 /* `n` elements of `from` from element `from_at` on become those of `to`, rounded to nearest even. */
 static inline void cpu_convert(view to, int64_t to_at, view from, int64_t from_at, int64_t n) {
     if (to.type == from.type) {
-        memcpy(cpu_element(to, to_at), cpu_element(from, from_at), (size_t)n * dtype_bytes(to.type));
+        memcpy(cpu_element(to, to_at), cpu_element(from, from_at), (size_t)n * dtype_element_bytes(to.type));
         return;
     }
     for (int64_t done = 0; done < n; done += CPU_BLOCK) {

@@ -132,11 +132,11 @@ static inline uint16_t cpu_to_f16(float x) {
 
 /* Row r of a view, and element (r, i). */
 static inline void *cpu_row(view v, int64_t r) {
-    return (char *)v.data + (size_t)r * (size_t)v.cols * dtype_bytes(v.type);
+    return (char *)v.data + (size_t)r * dtype_row_bytes(v.type, v.cols);
 }
 
 static inline void *cpu_at(view v, int64_t r, int64_t i) {
-    return (char *)v.data + (size_t)(r * v.cols + i) * dtype_bytes(v.type);
+    return (char *)v.data + (size_t)(r * v.cols + i) * dtype_element_bytes(v.type);
 }
 
 /* Element i of a row of `type` (f32, bf16, f16). */

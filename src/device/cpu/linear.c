@@ -29,7 +29,7 @@ struct product {
 };
 
 static const void *factor_at(const struct factor *f, int64_t row, int64_t k) {
-    return (const char *)f->from.data + (row * f->row + k * f->step) * (ptrdiff_t)dtype_bytes(f->from.type);
+    return (const char *)f->from.data + (row * f->row + k * f->step) * (ptrdiff_t)dtype_element_bytes(f->from.type);
 }
 
 /* `width` elements as f32, those from `count` on zeros. Where all are there, the width is a constant to the compiler.

@@ -10,7 +10,7 @@ static void copy_row(view dst, int64_t r, view src, int64_t index) {
     if (index >= 0 && index < src.rows) {
         cpu_convert(dst, r * dst.cols, src, index * src.cols, dst.cols);
     } else {
-        memset(cpu_row(dst, r), 0, (size_t)dst.cols * dtype_bytes(dst.type));
+        memset(cpu_row(dst, r), 0, dtype_row_bytes(dst.type, dst.cols));
     }
 }
 

@@ -88,10 +88,7 @@ __global__ static void add_losses(const double *losses, int64_t rows, const floa
 }
 
 static view rows_of(view v, int64_t first, int64_t rows) {
-    if (v.data == NULL) return v;
-    v.data = (char *)v.data + (size_t)(first * v.cols) * dtype_bytes(v.type);
-    v.rows = rows;
-    return v;
+    return v.data == NULL ? v : view_rows(v, first, rows);
 }
 
 static int run_piece(device *d, const struct op_linear_cross_entropy *a, view weight, const struct piece *p) {
@@ -112,12 +109,12 @@ static int carve(device *d, const struct op_linear_cross_entropy *a, int64_t eac
     size_t losses = ((size_t)rows * sizeof(double) + 255) / 256 * 256;
     size_t logits = ((size_t)(each * vocab_size) * sizeof(float) + 255) / 256 * 256;
     bool apart = p->wants_gradient && a->x.type != DTYPE_F32;
-    size_t gradient = apart ? (size_t)(each * vocab_size) * dtype_bytes(a->x.type) : 0;
+    size_t gradient = apart ? (size_t)(each * vocab_size) * dtype_element_bytes(a->x.type) : 0;
     char *memory;
     TRY(cuda_workspace(d, CUDA_WORK_LOGITS, losses + logits + gradient, (void **)&memory));
     p->losses = (double *)memory;
-    p->logits = {memory + losses, each, vocab_size, DTYPE_F32};
-    p->gradient = {apart ? memory + losses + logits : memory + losses, each, vocab_size, a->x.type};
+    p->logits = {memory + losses, each, vocab_size, DTYPE_F32, NULL};
+    p->gradient = {apart ? memory + losses + logits : memory + losses, each, vocab_size, a->x.type, NULL};
     return LCKV_OK;
 }
 
