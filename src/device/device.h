@@ -507,10 +507,13 @@ typedef enum device_op {
  * formats.c lists the operands and their formats. `accepted`: grouped formats of weights that the entry knows. */
 int device_check_formats(const device *d, device_op op, unsigned accepted, const void *arguments);
 
+/* The error of a call to an entry that is NULL. */
+int device_lacks(const device *d, device_op op);
+
 /* Calls an op. Fails if the device does not have it or does not know the format of an operand. */
 #define ENTRY(entry, arguments)                                                                                        \
     static inline int device_run_##entry(device *d, const struct op_##arguments *a) {                                  \
-        if (!d->ops.entry) return fail(LCKV_ERROR_UNSUPPORTED, "device %s has no %s", d->name, #entry);                \
+        if (!d->ops.entry) return device_lacks(d, DEVICE_##entry);                                                     \
         int status = device_check_formats(d, DEVICE_##entry, d->formats.entry, a);                                     \
         return status < 0 ? status : d->ops.entry(d, a);                                                               \
     }

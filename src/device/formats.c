@@ -1,6 +1,6 @@
-/* Which formats the operands of each op may have. An op must not be called with others: it would read the bytes as
- * something else. Listed are the operands that come from outside the graph, that is weights, masters and KV pages, and
- * those of conversions; activations are made by the graph in types that the ops know. */
+/* What is checked before an op is called: which formats its operands may have. An op must not be called with others: it
+ * would read the bytes as something else. Listed are the operands that come from outside the graph, that is weights,
+ * masters and KV pages, and those of conversions; activations are made by the graph in types that the ops know. */
 #include "device/device.h"
 
 #include <stddef.h>
@@ -53,6 +53,10 @@ static const char *const names[DEVICE_OP_COUNT] = {
     DEVICE_OPS(ENTRY) DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
 };
+
+int device_lacks(const device *d, device_op op) {
+    return fail(LCKV_ERROR_UNSUPPORTED, "device %s has no %s", d->name, names[op]);
+}
 
 static int refuse(const device *d, device_op op, const operand *o, unsigned known, dtype type) {
     char list[128];
