@@ -9,7 +9,8 @@
 /* ---------------------------------------------------------------- values */
 
 static bool usable_in_place(const device *d, const safetensors_entry *e, dtype wanted) {
-    return d->host_memory && !d->counts_only && e->type == wanted && (uintptr_t)e->data % dtype_element_bytes(wanted) == 0;
+    return d->host_memory && !d->counts_only && e->type == wanted &&
+           (uintptr_t)e->data % dtype_element_bytes(wanted) == 0;
 }
 
 /* Where the values of the weights come from. */
