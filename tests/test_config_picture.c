@@ -41,7 +41,7 @@ static void pictures_by_hand(void **state) {
                    "\n"
                    "  ■  owns a KV slot\n"
                    "  ◁╌ looks up: reads a layer above, earlier tokens only\n"
-                   "  ↻  runs 7 times without gradient, then 2 with\n");
+                   "  ↻  7 iterations without gradient, then 2 with\n");
     assert_picture(4, "0_1s_1s_0", NULL,
                    "  ╭───────────╮\n"
                    "  │ layer 3   │◀─ slot 0 ───╮\n"
@@ -66,7 +66,7 @@ static void pictures_by_hand(void **state) {
                    "  ■  owns a KV slot\n"
                    "  ◀─ reads the KV of a layer below\n"
                    "  ◁╌ looks up: reads a layer above, earlier tokens only\n"
-                   "  ↻  runs 10 times without gradient, then 1 with\n");
+                   "  ↻  10 iterations without gradient, then 1 with\n");
     assert_picture(1, "0", "force_nodiag=true",
                    "  ╭───────────╮\n"
                    "  │ layer 0   ├─■ slot 0\n"
@@ -154,7 +154,7 @@ static void plans(void **state) {
     OK(lckv_config_plan_text(c, &text));
     assert_string_equal(text,
                         "layer 0: once\n"
-                        "layers 1 to 2: 1 time without gradient, then 2 times with gradient; the last one goes on\n"
+                        "layers 1 to 2: 1 iteration without gradient, then 2 iterations with gradient\n"
                         "layer 3: once\n");
     lckv_free(text);
     OK(lckv_config_plan_json(c, &text));

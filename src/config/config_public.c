@@ -1,4 +1,4 @@
-/* The public functions on configs, see lckv.h: an lckv_config is a model_config. */
+/* Public functions on configs (lckv.h). An lckv_config is a model_config. */
 #include "config/layer_picture.h"
 #include "config/model_size.h"
 
@@ -58,7 +58,7 @@ int lckv_config_plan_text(const lckv_config *config, char **text) {
     return plan_text(config, text);
 }
 
-/* Formats `tree` and lets it go. */
+/* Formats `tree` and releases it. */
 static int format_tree(json_t *tree, int indent, char **text) {
     int status = json_format(tree, indent, text);
     json_decref(tree);

@@ -1,4 +1,4 @@
-/* One spelling and overrides; see config_source.h. */
+/* Normalizes spellings and applies overrides; see config_source.h. */
 #include "config/config_source.h"
 
 #include <stdlib.h>
@@ -10,7 +10,7 @@ static int no_memory(const char *name) {
 
 /* ---------------------------------------------------------------- one spelling */
 
-/* Moves tree[from] (taken from `holder`) to tree[to]; two values that differ are a contradiction, not a choice. */
+/* Moves `from` of `holder` to tree[to]. Fails if both are present with different values. */
 static int move_key(json_t *holder, const char *from, json_t *tree, const char *to, const char *name) {
     json_t *value = json_object_get(holder, from), *present = json_object_get(tree, to);
     if (!value) return LCKV_OK;
@@ -27,7 +27,7 @@ static int move_key(json_t *holder, const char *from, json_t *tree, const char *
     return LCKV_OK;
 }
 
-/* transformers 5 keeps RoPE's theta and scaling in one object. What says "no scaling" becomes null. */
+/* transformers 5 keeps RoPE's theta and scaling in one object. A value that means "no scaling" becomes null. */
 static int split_rope_parameters(json_t *tree, const char *name) {
     json_t *parameters = json_object_get(tree, "rope_parameters");
     if (!parameters || json_is_null(parameters)) {
@@ -53,8 +53,8 @@ static int normalise(json_t *tree, const char *name) {
 
 /* ---------------------------------------------------------------- overrides */
 
-/* Keys that an override may add to a config that lacks them; any other must be there already, so that a misspelt one
- * does not pass for a harmless unknown key. */
+/* Keys that an override may add to a config that lacks them. Any other key must exist already, so that a misspelt
+ * key is an error. */
 static const char *const known_keys[] = {
     "model_type",
     "hidden_size",
@@ -96,7 +96,7 @@ static bool is_known(const char *key) {
     return false;
 }
 
-/* The end of a value: the next comma outside quotes and brackets, so that JSON objects and lists may be values. */
+/* Length of a value: up to the next comma outside quotes and brackets, so that JSON objects and lists may be values. */
 static size_t value_length(const char *text) {
     int depth = 0;
     bool quoted = false;
@@ -117,8 +117,8 @@ static size_t value_length(const char *text) {
     return i;
 }
 
-/* JSON where it parses as such (Python's True, False and None too), else a string. A layer_types of one entry is not a
- * number. */
+/* The value as JSON if it parses as JSON (or is Python's True, False or None), else as a string. A layer_types of
+ * one entry is a string, not a number. */
 static int parse_value(const char *key, const char *text, size_t length, json_t **out) {
     bool one_entry = !strcmp(key, "layer_types") && length && strspn(text, "0123456789") >= length;
     *out = NULL;
@@ -137,7 +137,7 @@ static int parse_value(const char *key, const char *text, size_t length, json_t 
     return LCKV_OK;
 }
 
-/* Reads one "key=value" at `text` into `overrides`; *length is how far it reached. */
+/* Reads one "key=value" at `text` into `overrides`. *length: bytes read. */
 static int parse_override(const char *text, const json_t *tree, json_t *overrides, size_t *length) {
     char key[64];
     size_t bytes = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");

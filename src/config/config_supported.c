@@ -1,17 +1,17 @@
-/* Keys that change what a model computes and that lckv does not do; see config_source.h.
+/* Keys that change what a model computes and that lckv does not support; see config_source.h.
  *
- * A key counts only where its value departs from the one that leaves a Llama as it is: many tools write such keys with
- * their neutral value. */
+ * A key is rejected only if its value differs from the neutral one, because many tools write such keys with their
+ * neutral value. */
 #include "config/config_source.h"
 
 #include <string.h>
 
 static const struct {
     const char *key;
-    double neutral; /* the number that changes nothing; null, false, 0-length lists and objects never do */
+    double neutral; /* the number without effect; null, false, and empty lists and objects never have an effect */
     const char *meaning;
 } unsupported[] = {
-    /* other positions */
+    /* positions */
     {"partial_rotary_factor", 1, "RoPE over a part of each head"},
     {"rotary_pct", 1, "RoPE over a part of each head"},
     {"rope_interleaved", 0, "RoPE over neighbouring pairs"},
@@ -20,7 +20,7 @@ static const struct {
     {"no_rope_layer_interval", 0, "layers without RoPE"},
     {"alibi", 0, "ALiBi positions"},
     {"use_mrope", 0, "multimodal RoPE"},
-    /* other attention */
+    /* attention */
     {"attention_multiplier", 0, "its own attention scale"},
     {"query_pre_attn_scalar", 0, "its own attention scale"},
     {"attn_logit_softcapping", 0, "soft-capped attention scores"},
@@ -28,7 +28,7 @@ static const struct {
     {"attention_chunk_size", 0, "chunked attention"},
     {"sliding_window_pattern", 0, "a window pattern (write layer_types instead)"},
     {"clip_qkv", 0, "clipped queries, keys and values"},
-    /* other scales */
+    /* scales */
     {"embedding_multiplier", 1, "scaled embeddings"},
     {"residual_multiplier", 1, "scaled residuals"},
     {"logits_scaling", 1, "scaled logits"},
@@ -37,7 +37,7 @@ static const struct {
     {"scale_depth", 0, "scaled residuals"},
     {"logit_softcapping", 0, "soft-capped logits"},
     {"final_logit_softcapping", 0, "soft-capped logits"},
-    /* other blocks */
+    /* blocks */
     {"use_parallel_residual", 0, "parallel attention and MLP"},
     {"parallel_attn", 0, "parallel attention and MLP"},
     {"num_local_experts", 0, "a mixture of experts"},
@@ -47,7 +47,7 @@ static const struct {
     {"add_cross_attention", 0, "cross-attention"},
     {"is_encoder_decoder", 0, "an encoder"},
     {"pruned_heads", 0, "pruned heads"},
-    /* other weights */
+    /* weights */
     {"quantization_config", 0, "quantized weights (dequantize the checkpoint first)"},
     {"compression_config", 0, "compressed weights (decompress the checkpoint first)"},
 };
@@ -59,7 +59,7 @@ static bool is_neutral(const json_t *value, double neutral) {
     return json_is_number(value) && json_number_value(value) == neutral;
 }
 
-/* Qwen3 has these norms; under the other types such a key asks for what the type does not say. */
+/* Qwen3 has norms of queries and keys. Other types that ask for them are rejected. */
 static int check_head_norm(const json_t *tree, const char *name) {
     static const char *const keys[] = {"use_qk_norm", "qk_norm", "qk_layernorm"};
     const char *type = json_string_value(json_object_get(tree, "model_type"));

@@ -1,7 +1,7 @@
-/* A model_config back into config.json; see config_to_json() in model_config.h.
+/* Writes a model_config as config.json; see config_to_json() in model_config.h.
  *
- * Fields that lckv knows are all written out, since what a class assumes of an absent one differs from class to class
- * (transformers' Qwen3 takes head_dim 128). */
+ * All fields that lckv knows are written, because classes differ in their defaults (transformers' Qwen3 has a
+ * head_dim of 128). */
 #include "config/model_config.h"
 
 #include <stdlib.h>
@@ -22,7 +22,7 @@ static const char *class_name(architecture a) {
     return "";
 }
 
-/* Each returns 0, or -1 without memory, as jansson does: callers add them up. */
+/* Each function returns 0, or a negative number if memory ran out, like jansson; callers add the results. */
 static int set_integer(json_t *tree, const char *key, int64_t value) {
     return json_object_set_new(tree, key, json_integer(value));
 }
@@ -43,7 +43,7 @@ static int set_null_where_absent(json_t *tree, const char *key) {
     return json_object_get(tree, key) ? 0 : json_object_set_new(tree, key, json_null());
 }
 
-/* Where the file named no tokens, what the class or generation_config.json gave. */
+/* If the file named no tokens: those of the class or of generation_config.json. */
 static int set_tokens(const model_config *c, json_t *tree) {
     int errors = 0;
     if (!json_object_get(tree, "bos_token_id"))
@@ -67,7 +67,7 @@ static int set_sizes(const model_config *c, json_t *tree) {
            set_integer(tree, "num_key_value_heads", c->kv_heads) + set_integer(tree, "head_dim", c->head_dim);
 }
 
-/* A file's own window stays, whether a layer has one or not. */
+/* A window in the file is kept, even if no layer uses it. */
 static int set_window(const model_config *c, json_t *tree) {
     if (json_object_get(tree, "sliding_window") || !c->sliding_window) return 0;
     return set_integer(tree, "sliding_window", c->sliding_window);
@@ -91,7 +91,7 @@ static int set_biases(const model_config *c, json_t *tree) {
     return errors;
 }
 
-/* The keys of LCKVLlamaConfig; also on another type whose file has layer_types as a string. */
+/* Keys of LCKVLlamaConfig; also for other types if the file has layer_types as a string. */
 static int set_sharing(const model_config *c, const char *layer_types, json_t *tree) {
     bool shares = c->architecture == ARCH_LCKV_LLAMA || json_is_string(json_object_get(tree, "layer_types"));
     if (!shares) return 0;

@@ -1,4 +1,4 @@
-/* layer_types read into slots, loops and the plan; see layer_map.h. */
+/* Reads layer_types into layer descriptions, slots, loops and the plan; see layer_map.h. */
 #include "config/layer_map.h"
 
 #include "base/text_buffer.h"
@@ -46,7 +46,8 @@ static int highest_source(const layer_description *l) {
     return l->k_source > l->v_source ? l->k_source : l->v_source;
 }
 
-/* The last layer of the loop that starts at `first`: the smallest range closed under "reads from above". */
+/* The last layer of the loop that starts at `first`. A loop is the smallest range whose layers read no slot above
+ * it. */
 static int loop_last(const layer_map *map, int first) {
     int last = highest_source(&map->layer[first]);
     for (int i = first; i <= last; i++)
@@ -63,7 +64,7 @@ static int straight_last(const layer_map *map, int first) {
 
 static void assign_slots(layer_map *map) {
     for (int i = 0; i < map->layers; i++) map->layer[i].slot = -1;
-    for (int i = 0; i < map->layers; i++) { /* owned; numbered below */
+    for (int i = 0; i < map->layers; i++) { /* mark owners; numbers follow */
         map->layer[map->layer[i].k_source].slot = 0;
         map->layer[map->layer[i].v_source].slot = 0;
     }
@@ -124,7 +125,7 @@ static void derive(layer_map *map, bool force_nodiag) {
 
 /* ---------------------------------------------------------------- layer_types */
 
-/* An entry as an error quotes it. */
+/* An entry as errors quote it. */
 typedef struct entry {
     const char *text;
     int length, index;
@@ -134,7 +135,7 @@ typedef struct entry {
 #define ENTRY_ARGUMENTS(e)                                                                                             \
     (e).index, (e).length > QUOTED_ENTRY ? QUOTED_ENTRY : (e).length, (e).text, (e).length > QUOTED_ENTRY ? "..." : ""
 
-/* A layer number at *at, which moves behind it. */
+/* Reads a layer number at *at and moves *at behind it. */
 static int parse_layer(const entry *e, const layer_map *map, const char **at, int *out) {
     size_t digits = strspn(*at, "0123456789");
     REQUIRE(digits > 0, LCKV_ERROR_FORMAT, "layer_types: " ENTRY_FORMAT ", expected a layer number and an optional 's'",
@@ -285,7 +286,7 @@ static void add_step(plan *p, plan_step step) {
     p->count++;
 }
 
-/* Fills p->steps, or only counts where it is NULL. */
+/* Fills p->steps; only counts if it is NULL. */
 static void lay_out(const layer_map *map, int m, int b, plan *p) {
     for (int first = 0, last; first < map->layers; first = last + 1) {
         if (!map->layer[first].looks_up) {

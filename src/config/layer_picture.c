@@ -1,4 +1,4 @@
-/* The plan and the title in words; see layer_picture.h. */
+/* The plan and the title as text; see layer_picture.h. */
 #include "config/layer_picture.h"
 
 #include "base/text_buffer.h"
@@ -24,15 +24,15 @@ static int write_range(const plan_step *step, int m, int b, text_buffer *out) {
     else
         TRY(text_printf(out, "layers %d to %d: ", step->first, step->last));
     if (!step->in_loop) return text_printf(out, "once\n");
-    if (m) TRY(text_printf(out, "%d time%s without gradient, then ", m, plural(m)));
-    return text_printf(out, "%d time%s with gradient; the last one goes on\n", b, plural(b));
+    if (m) TRY(text_printf(out, "%d iteration%s without gradient, then ", m, plural(m)));
+    return text_printf(out, "%d iteration%s with gradient\n", b, plural(b));
 }
 
 int plan_text(const model_config *config, char **out) {
     *out = NULL;
     plan ranges;
     text_buffer text = {0};
-    TRY(plan_make(&config->map, 0, 1, &ranges)); /* each range once */
+    TRY(plan_make(&config->map, 0, 1, &ranges)); /* one step per range */
     int status = LCKV_OK;
     for (int i = 0; i < ranges.count && status >= 0; i++)
         status = write_range(&ranges.steps[i], config->forward_passes, config->backward_passes, &text);

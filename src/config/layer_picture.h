@@ -1,18 +1,19 @@
-/* A layer map as people see it: which layer reads which slot, windows, strict reads, loops, and the plan.
+/* Pictures of a layer map: which layer reads which slot, windows, lookups, loops, and the plan.
  *
- * Layers lie from the bottom up, as data flows. Leaves out: sizes and memory (model_size.h, the counting device). */
+ * Layers are drawn from the bottom up, as data flows. Leaves out: sizes and memory (model_size.h, the counting
+ * device). */
 #ifndef CONFIG_LAYER_PICTURE_H
 #define CONFIG_LAYER_PICTURE_H
 
 #include "config/model_config.h"
 
-/* For a terminal: one or two rows a layer, box characters, a legend of the signs that occur. Release with free(). */
+/* For a terminal: one or two rows per layer in box characters, with a legend. Release with free(). */
 int layer_picture_text(const model_config *config, char **out);
 
-/* A self-contained SVG, readable on light and dark. Release with free(). */
+/* A self-contained SVG for light and dark backgrounds. Release with free(). */
 int layer_picture_svg(const model_config *config, char **out);
 
-/* The plan in sentences, one range of layers a line. Release with free(). */
+/* The plan in words, one range of layers per line. Release with free(). */
 int plan_text(const model_config *config, char **out);
 
 /* The plan's steps: [{"first", "last", "with_grad", "commit"}], first and last inclusive. The caller owns the tree. */

@@ -1,8 +1,8 @@
 /* The layer map as SVG; see layer_picture.h.
  *
  * From left to right: the arrow that closes a loop, the layers (bottom to top, loops shaded), the slots beside their
- * owners, and a curve from each slot to every other layer that reads it. Coordinates are whole numbers, so that no
- * locale writes a decimal comma. */
+ * owners, and a curve from each slot to every other layer that reads it. Coordinates are integers, so that no locale
+ * writes a decimal comma. */
 #include "config/layer_picture.h"
 
 #include "base/text_buffer.h"
@@ -10,25 +10,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Pixels. A layer's box lies at (BOX_X, layer_y()); its slot is a pill beside it. */
+/* Pixels. The box of a layer is at (BOX_X, layer_y()); its slot is a pill to the right. */
 enum {
     TITLE_HEIGHT = 96,
     BOX_X = 150,
     BOX_WIDTH = 168,
     BOX_HEIGHT = 36,
-    STEP = 52, /* from one layer to the next */
+    STEP = 52, /* distance of two layers */
     PILL_X = BOX_X + BOX_WIDTH + 34,
     PILL_WIDTH = 74,
     PILL_HEIGHT = 22,
     PILL_END = PILL_X + PILL_WIDTH,
     WIDTH = 608,
-    MAX_BULGE = 170, /* how far to the right a curve's handles reach */
+    MAX_BULGE = 170, /* largest horizontal reach of a curve */
     FOOT_HEIGHT = 56,
     LEGEND_LINE = 24,
     HUES = 8
 };
 
-/* Slot colours that read on white and on near-black. */
+/* Slot colours with contrast on white and on near-black. */
 static const char *const hues[HUES] = {"#3b82f6", "#f59e0b", "#10b981", "#ef4444",
                                        "#a855f7", "#06b6d4", "#ec4899", "#84a30d"};
 
@@ -54,7 +54,7 @@ typedef struct drawing {
     int legend_lines;
 } drawing;
 
-static int layer_y(const drawing *d, int layer) { /* the box's upper edge */
+static int layer_y(const drawing *d, int layer) { /* upper edge of the box */
     return TITLE_HEIGHT + 34 + (d->map->layers - 1 - layer) * STEP;
 }
 
@@ -83,7 +83,7 @@ static int draw_title(const drawing *d) {
     return status;
 }
 
-/* The shade behind a loop's layers, the arrow from its top back to its foot, and how often it runs. */
+/* The shade behind the layers of a loop, the arrow from its top to its bottom, and the numbers of iterations. */
 static int draw_loop(const drawing *d, const plan_step *range) {
     int top = layer_y(d, range->last) - 7, bottom = layer_y(d, range->first) + BOX_HEIGHT + 7;
     int from = middle_y(d, range->last), to = middle_y(d, range->first), middle = (from + to) / 2;
@@ -94,11 +94,11 @@ static int draw_loop(const drawing *d, const plan_step *range) {
     TRY(text_printf(d->out, "<path class=\"backhead\" d=\"M%d %d l-10 -5 v10 z\"/>\n", BOX_X - 14, to));
     TRY(text_printf(d->out, "<text class=\"again\" text-anchor=\"end\" x=\"%d\" y=\"%d\">%d + %d</text>\n", BOX_X - 54,
                     middle - 2, d->config->forward_passes, d->config->backward_passes));
-    return text_printf(d->out, "<text class=\"again\" text-anchor=\"end\" x=\"%d\" y=\"%d\">passes</text>\n",
+    return text_printf(d->out, "<text class=\"again\" text-anchor=\"end\" x=\"%d\" y=\"%d\">iterations</text>\n",
                        BOX_X - 54, middle + 15);
 }
 
-/* The hidden states' way upward into the box of `layer` (or out of the topmost). */
+/* The arrow of the hidden states into the box of `layer`, or out of the topmost one. */
 static int draw_flow(const drawing *d, int y_from, int y_to) {
     int x = BOX_X + BOX_WIDTH / 2;
     TRY(text_printf(d->out, "<path class=\"flow\" d=\"M%d %d V%d\"/>", x, y_from, y_to + 5));
@@ -124,7 +124,7 @@ static int draw_layer(const drawing *d, int layer) {
     return draw_flow(d, below, y + BOX_HEIGHT);
 }
 
-/* The slot of an owner; a double-headed joint where the owner reads it too. */
+/* A slot beside its owner, with a second arrow head if the owner reads it too. */
 static int draw_slot(const drawing *d, int slot) {
     int layer = d->map->slot[slot].layer, y = middle_y(d, layer);
     const char *hue = hue_of(slot);
@@ -141,8 +141,8 @@ static int draw_slot(const drawing *d, int slot) {
                        PILL_X + PILL_WIDTH / 2, y + 5, slot);
 }
 
-/* From the slot of `source` to the box of `layer`: longer ways swing out further. A reader with a slot of its own is
- * met below that slot. `name` is drawn beside the arrow. */
+/* The curve from the slot of `source` to the box of `layer`. Longer distances reach further to the right. A reader
+ * with a slot of its own is met below that slot. `name` is drawn beside the arrow. */
 static int draw_curve(const drawing *d, int layer, int source, int offset, const char *name) {
     const layer_description *l = &d->map->layer[layer];
     int from = middle_y(d, source), to = middle_y(d, layer) + (l->slot >= 0 ? 14 : offset);
@@ -194,7 +194,7 @@ static int draw_legend(drawing *d) {
         "<path class=\"read up\" stroke=\"#3b82f6\" d=\"M8 0 H46\"/><path fill=\"#3b82f6\" d=\"M0 0 l10 -5 v10 z\"/>",
         "looks up: reads a layer above, so earlier tokens only"));
     char text[128];
-    snprintf(text, sizeof text, "a loop: %d passes without gradient, then %d with", d->config->forward_passes,
+    snprintf(text, sizeof text, "a loop: %d iterations without gradient, then %d with", d->config->forward_passes,
              d->config->backward_passes);
     return legend_line(d, "<rect class=\"loop\" x=\"0\" y=\"-8\" width=\"46\" height=\"16\" rx=\"6\"/>", text);
 }
@@ -222,7 +222,7 @@ int layer_picture_svg(const model_config *config, char **out) {
     text_buffer body = {0}, text = {0};
     drawing d = {.config = config, .map = &config->map, .out = &body};
     plan ranges;
-    TRY(plan_make(d.map, 0, 1, &ranges)); /* each range once */
+    TRY(plan_make(d.map, 0, 1, &ranges)); /* one step per range */
     int status = draw_all(&d, &ranges);
     int height = layer_y(&d, 0) + BOX_HEIGHT + FOOT_HEIGHT + LEGEND_LINE * d.legend_lines + 28;
     if (status >= 0)

@@ -10,13 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LANES = 24 }; /* beyond, lines would not be followed by eye: rows name their slots alone */
+enum { MAX_LANES = 24 }; /* with more, lines cannot be followed; rows then only name their slots */
 
 typedef struct row {
-    int layer, slot;  /* the slot it names */
-    bool owns;        /* names it as its owner, not as a reader of another's */
-    bool joins;       /* has a line to the slot's lane */
-    const char *part; /* "K" or "V" where the layer reads one of them here; else "" */
+    int layer, slot;  /* the slot that it names */
+    bool owns;        /* the layer owns the slot */
+    bool joins;       /* a line connects it to the slot's lane */
+    const char *part; /* "K" or "V" if the layer reads one of them here; else "" */
 } row;
 
 typedef struct lane {
@@ -54,7 +54,7 @@ static void add_row(picture *p, int layer, int slot, const char *part) {
     p->rows[p->row_count++] = (row){layer, slot, owns, !owns || is_shared(p->map, slot), part};
 }
 
-/* The slot that a layer owns, then the slots of others that it reads. */
+/* The slot that the layer owns, then the slots of other layers that it reads. */
 static void lay_out_rows(picture *p) {
     for (int i = p->map->layers - 1; i >= 0; i--) {
         const layer_description *l = &p->map->layer[i];
@@ -84,7 +84,7 @@ static bool column_is_free(const picture *p, int column, const lane *wanted) {
     return true;
 }
 
-/* Short lanes first, each in the innermost free column. */
+/* Shortest lanes first, each in the innermost free column. */
 static void place_lanes(picture *p) {
     for (;;) {
         lane *shortest = NULL;
@@ -117,7 +117,7 @@ static int lay_out(picture *p) {
 
 /* ---------------------------------------------------------------- one row */
 
-/* What stands in `column` of row `r`: nothing, a line passing through, a lane, or where they meet. */
+/* The sign in `column` of row `r`: empty, a line passing through, a lane, or a junction. */
 static const char *lane_sign(const picture *p, int r, int column, const char *line, bool passes) {
     const row *here = &p->rows[r];
     for (int s = 0; s < p->map->slots; s++) {
@@ -174,7 +174,7 @@ static span rows_of(const picture *p, const plan_step *step) {
     return s;
 }
 
-/* Writes the bracket of the loop that row `r` lies in, one of `ranges`; `label` stands at its middle. */
+/* The bracket of the loop that contains row `r`, one of `ranges`. `label` is at its middle. */
 static int draw_bracket(const plan *ranges, const picture *p, int r, const char *label, text_buffer *out) {
     int width = (int)strlen(label) + 4;
     for (int i = 0; i < ranges->count; i++) {
@@ -207,7 +207,7 @@ static int draw_legend(const picture *p, text_buffer *out) {
     if (below) TRY(text_printf(out, "  ◀─ reads the KV of a layer below\n"));
     if (p->map->loops) {
         TRY(text_printf(out, "  ◁╌ looks up: reads a layer above, earlier tokens only\n"));
-        TRY(text_printf(out, "  ↻  runs %d time%s without gradient, then %d with\n", c->forward_passes,
+        TRY(text_printf(out, "  ↻  %d iteration%s without gradient, then %d with\n", c->forward_passes,
                         c->forward_passes == 1 ? "" : "s", c->backward_passes));
     }
     if (windowed)
@@ -238,7 +238,7 @@ int layer_picture_text(const model_config *config, char **out) {
     plan ranges = {0};
     text_buffer text = {0};
     int status = lay_out(&p);
-    if (status >= 0) status = plan_make(p.map, 0, 1, &ranges) /* each range once */;
+    if (status >= 0) status = plan_make(p.map, 0, 1, &ranges) /* one step per range */;
     if (status >= 0) status = draw(&p, &ranges, &text);
     if (status >= 0) status = text_take(&text, out);
     text_free(&text);

@@ -1,4 +1,4 @@
-/* config.json's fields, read and checked; see model_config.h. Writing is config_write.c. */
+/* Reads and checks the fields of config.json; see model_config.h. config_write.c writes them. */
 #include "config/model_config.h"
 
 #include "base/file.h"
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bounds that no model comes near, chosen so that products of sizes, and a model's bytes, fit 63 bits. */
+/* Bounds far above real models, so that products of sizes and the bytes of a model fit 63 bits. */
 #define MAX_HIDDEN (INT64_C(1) << 20)
 #define MAX_INTERMEDIATE (INT64_C(1) << 24)
 #define MAX_VOCABULARY (INT64_C(1) << 24)
@@ -19,8 +19,9 @@
 #define MAX_HEAD_DIM 4096
 #define MAX_PASSES 65536
 
-/* What a key that is left out means is the class's choice: transformers 5.24 (LlamaConfig, of which LCKVLlamaConfig is
- * one, MistralConfig, Qwen2Config, Qwen3Config; 4.57 has the same numbers). Those that are equal in all are below. */
+/* Defaults of absent keys depend on the class: transformers 5.24 (LlamaConfig, whose subclass is LCKVLlamaConfig,
+ * MistralConfig, Qwen2Config, Qwen3Config; 4.57 has the same numbers). Defaults that are equal in all classes are
+ * below. */
 typedef struct type_defaults {
     const char *model_type;
     architecture architecture;
@@ -58,7 +59,7 @@ const char *config_dtype_name(config_dtype type) {
 
 /* ---------------------------------------------------------------- single values */
 
-/* A whole number from `least` to `most`; absent or null: `fallback`. */
+/* An integer from `least` to `most`; `fallback` if absent or null. */
 static int read_integer(const model_config *c, const char *key, int64_t fallback, int64_t least, int64_t most,
                         int64_t *out) {
     TRY(json_get_int(c->raw, c->name, key, fallback, out));
@@ -70,7 +71,7 @@ static int read_integer(const model_config *c, const char *key, int64_t fallback
     return LCKV_OK;
 }
 
-/* The same where null is no number, as the classes have it for sizes. */
+/* The same for sizes, where the classes do not accept null. */
 static int read_size(const model_config *c, const char *key, int64_t fallback, int64_t most, int64_t *out) {
     REQUIRE(!json_is_null(json_object_get(c->raw, key)), LCKV_ERROR_FORMAT, "%s: '%s' should be a number, found null",
             c->name, key);
@@ -102,7 +103,7 @@ static int read_bool(const model_config *c, const char *key, bool *out) {
 
 /* ---------------------------------------------------------------- what kind of model */
 
-/* Types of the first LCKV releases: their layer_types would parse here and mean something else. */
+/* Types of the first LCKV releases. Their layer_types would parse here with another meaning. */
 static int refuse_older_type(const model_config *c, const char *type) {
     REQUIRE(strcmp(type, "opt-llama") != 0, LCKV_ERROR_UNSUPPORTED,
             "%s: model_type 'opt-llama' is an older form of lckv-llama whose layer_types mean something else (0 and 2: "
@@ -146,7 +147,7 @@ static int read_heads(model_config *c) {
     return LCKV_OK;
 }
 
-/* LlamaConfig wants a hidden_size that is a multiple of the heads; the others round down. */
+/* LlamaConfig requires that hidden_size is a multiple of the heads; the other classes round down. */
 static int read_head_dim(model_config *c) {
     bool llama = c->architecture == ARCH_LLAMA || c->architecture == ARCH_LCKV_LLAMA;
     TRY(read_int(c, "head_dim", is_absent(c, "head_dim") ? defaults_of(c)->head_dim : 0, 2, MAX_HEAD_DIM,
@@ -190,7 +191,7 @@ static int read_training(model_config *c) {
     return read_number(c, "initializer_range", 0.02, 0, 1e6, &c->initializer_range);
 }
 
-/* What transformers' class of the model type gives: Llama and Qwen3 read attention_bias, only Llama mlp_bias. */
+/* As in the class of the model type: Llama and Qwen3 read attention_bias, only Llama reads mlp_bias. */
 static int read_flags(model_config *c) {
     bool llama = c->architecture == ARCH_LLAMA || c->architecture == ARCH_LCKV_LLAMA;
     TRY(read_bool(c, "tie_word_embeddings", &c->tie_word_embeddings));
@@ -216,7 +217,7 @@ static int read_dtype(model_config *c) {
 
 /* ---------------------------------------------------------------- special tokens */
 
-/* null and -1 mean none; absent: `fallback`. */
+/* null and -1 mean none. `fallback` if absent. */
 static int read_token(const model_config *c, const char *key, int32_t fallback, int32_t *out) {
     int64_t token;
     TRY(read_integer(c, key, is_absent(c, key) ? fallback : -1, -1, INT32_MAX, &token));
@@ -238,7 +239,7 @@ static int add_eos(model_config *c, const json_t *token, const char *name) {
     return LCKV_OK;
 }
 
-/* Adds what `tree` names as eos_token_id: nothing, one, or a list. */
+/* Adds the eos_token_id of `tree`: none, one, or a list. */
 static int add_eos_tokens(model_config *c, const json_t *tree, const char *name) {
     enum { MAX_EOS = 1024 };
     const json_t *given = json_object_get(tree, "eos_token_id");
@@ -267,14 +268,14 @@ static bool is_qwen(const model_config *c) {
     return c->architecture == ARCH_QWEN2 || c->architecture == ARCH_QWEN3;
 }
 
-/* Why no layer of this model can have a window; NULL where one can. */
+/* Why no layer of this model can have a window; NULL if one can. */
 static const char *no_window(const model_config *c, bool used) {
     if (c->architecture == ARCH_LLAMA) return "model_type llama has no windows (lckv-llama has)";
     if (is_qwen(c) && !used) return "use_sliding_window is not true";
     return c->sliding_window ? NULL : "sliding_window is null";
 }
 
-/* transformers 5: a list with the kind of each layer, which owns its KV. */
+/* transformers 5: a list of the kinds of layers. Each layer has its own KV. */
 static int windows_from_list(const model_config *c, const json_t *list, bool used, int64_t *windows) {
     REQUIRE(json_array_size(list) == (size_t)c->layers, LCKV_ERROR_FORMAT,
             "%s: layer_types has %zu entries for %d layers", c->name, json_array_size(list), c->layers);
@@ -291,7 +292,7 @@ static int windows_from_list(const model_config *c, const json_t *list, bool use
     return LCKV_OK;
 }
 
-/* Without layer_types: Mistral's window is every layer's, Qwen's is that of the layers from max_window_layers on. */
+/* Without layer_types: all layers of a Mistral have the window, and the layers of a Qwen from max_window_layers on. */
 static int windows_by_type(const model_config *c, bool used, int64_t *windows) {
     int first = 0;
     if (c->architecture == ARCH_MISTRAL) used = true;
@@ -318,14 +319,14 @@ static int check_plan(const model_config *c) {
     return status < 0 ? fail_within(status, "%s", c->name) : LCKV_OK;
 }
 
-/* A window that no layer has is none. */
+/* Without a windowed layer there is no window. */
 static void drop_unused_window(model_config *c) {
     for (int i = 0; i < c->layers; i++)
         if (c->map.layer[i].window) return;
     c->sliding_window = 0;
 }
 
-/* All layers of the model types that lckv reads have the same parts. */
+/* All layers of the supported model types have the same parts. */
 static int describe_layers(model_config *c) {
     layer_description *parts = calloc((size_t)c->layers, sizeof *parts);
     REQUIRE(parts, LCKV_ERROR_MEMORY, "%s: no memory for its layers", c->name);
@@ -342,7 +343,7 @@ static int describe_layers(model_config *c) {
     return status < 0 ? fail_within(status, "%s", c->name) : LCKV_OK;
 }
 
-/* A Llama or Mistral that shares KV, or is strictly causal throughout, is what lckv-llama says. */
+/* A Llama or Mistral that shares KV, or is strictly causal throughout, becomes an lckv-llama. */
 static int read_map(model_config *c) {
     const json_t *given = json_object_get(c->raw, "layer_types");
     bool list = json_is_array(given), text = json_is_string(given);
@@ -425,7 +426,7 @@ int config_copy(const model_config *config, model_config **out) {
 
 /* ---------------------------------------------------------------- files */
 
-/* The path of NAME's config.json; free() it. */
+/* The path of NAME's config.json. Release it with free(). */
 static int find_file(const char *name, char **path) {
     *path = NULL;
     size_t length = strlen(name);
@@ -441,7 +442,7 @@ static int find_file(const char *name, char **path) {
     return status;
 }
 
-/* Chat models end their turns with tokens that only generation_config.json names. */
+/* Chat models name the tokens that end a turn only in generation_config.json. */
 static int add_generation_eos(model_config *c) {
     char *folder = strndup(c->name, (size_t)(path_base(c->name) - c->name)), *path = NULL;
     REQUIRE(folder, LCKV_ERROR_MEMORY, "no memory for a path");
@@ -451,7 +452,7 @@ static int add_generation_eos(model_config *c) {
     if (status >= 0 && file_exists(path)) {
         status = json_read_file(path, &tree);
         bool rules = is_absent(c, "eos_token_id") && json_object_get(tree, "eos_token_id");
-        if (rules) c->eos_count = 0; /* a default is not what the model's own files say */
+        if (rules) c->eos_count = 0; /* a file of the model overrides a default */
         if (status >= 0) status = add_eos_tokens(c, tree, path);
     }
     json_decref(tree);

@@ -1,4 +1,4 @@
-/* Sizes by counting; see model_size.h. */
+/* Sizes derived from a config; see model_size.h. */
 #include "config/model_size.h"
 
 static int64_t norm_parameters(const model_config *c, int layer) {
@@ -11,7 +11,7 @@ static int64_t norm_parameters(const model_config *c, int layer) {
     return count;
 }
 
-/* q_proj, o_proj and the MLP, which every layer has, and the norms. */
+/* q_proj, o_proj, the MLP and the norms of a layer. */
 static int64_t layer_parameters(const model_config *c, int layer) {
     const layer_description *l = &c->map.layer[layer];
     int64_t q_width = (int64_t)l->heads * l->head_dim;
@@ -23,7 +23,7 @@ static int64_t layer_parameters(const model_config *c, int layer) {
     return count;
 }
 
-/* k_proj and v_proj of the slot's owner, those of them that are read. */
+/* k_proj and v_proj of the slot's owner, as far as some layer reads them. */
 static int64_t slot_parameters(const model_config *c, int slot) {
     int64_t width = layer_map_k_width(&c->map, slot) + layer_map_v_width(&c->map, slot);
     bool bias = c->attention_bias || c->qkv_bias;

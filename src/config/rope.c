@@ -1,4 +1,4 @@
-/* RoPE (Su et al., RoFormer, arXiv 2104.09864) and its scalings, as transformers 5.24 computes them; see rope.h. */
+/* RoPE (Su et al., RoFormer, arXiv 2104.09864) and its scaling types, as in transformers 5.24; see rope.h. */
 #include "config/rope.h"
 
 #include <math.h>
@@ -8,11 +8,11 @@
 #define PI 3.14159265358979323846
 #define MOST_TOKENS (INT64_C(1) << 40)
 
-/* Each type, and the parameters that it has. */
+/* The parameters of each type. */
 static const struct {
     const char *name;
     rope_type type;
-    const char *keys; /* between spaces */
+    const char *keys; /* separated by spaces */
 } rope_types[] = {
     {"default", ROPE_DEFAULT, " "},
     {"linear", ROPE_LINEAR, " "},
@@ -22,13 +22,13 @@ static const struct {
     {"llama3", ROPE_LLAMA3, " "},
 };
 
-/* Those that every type may carry: many tools write them where they mean nothing. */
+/* Parameters that every type may have: many tools write them where they have no meaning. */
 static const char common_keys[] =
     " rope_type type factor low_freq_factor high_freq_factor original_max_position_embeddings ";
 
 enum { ROPE_TYPES = sizeof rope_types / sizeof *rope_types };
 
-/* Older files say `type`, newer ones `rope_type`, some both. */
+/* Older files have `type`, newer ones `rope_type`, some both. */
 static int read_type(const json_t *scaling, const char *where, int *out) {
     const char *type, *older;
     TRY(json_get_string(scaling, where, "type", NULL, &older));
@@ -49,7 +49,7 @@ static bool is_listed(const char *list, const char *key) {
     return !strchr(key, ' ') && length < (int)sizeof word && strstr(list, word);
 }
 
-/* RoPE's parameters all change the computation, so an unknown one is refused. */
+/* Every RoPE parameter changes the computation, so an unknown one is rejected. */
 static int check_keys(const json_t *scaling, const char *where, const char *own) {
     const char *key;
     json_t *value;
@@ -70,8 +70,7 @@ static int read_positive(const json_t *tree, const char *name, const char *key, 
 
 /* ---------------------------------------------------------------- each type's parameters */
 
-/* The length of pretraining: the config's own key goes before the one among the scaling's, which goes before
- * max_position_embeddings. */
+/* The length of pretraining: the config's own key, else the one of the scaling, else max_position_embeddings. */
 static int read_original(const json_t *tree, const json_t *scaling, const char *where, model_config *c) {
     static const char key[] = "original_max_position_embeddings";
     int64_t original;
@@ -83,7 +82,7 @@ static int read_original(const json_t *tree, const json_t *scaling, const char *
     return LCKV_OK;
 }
 
-/* `factor`; null (and with `or_ratio` an absent one too) is by how much the model was extended. */
+/* `factor`. If it is null (or, with `or_ratio`, absent), the ratio by which the model was extended. */
 static int read_factor(const json_t *scaling, const char *where, bool or_ratio, model_config *c) {
     rope_scaling *s = &c->rope_scaling;
     const json_t *given = json_object_get(scaling, "factor");
@@ -92,7 +91,7 @@ static int read_factor(const json_t *scaling, const char *where, bool or_ratio, 
     return read_positive(scaling, where, "factor", ratio ? extended : 0, &s->factor);
 }
 
-/* What queries and keys are scaled by; `implied` where it is not given. */
+/* The factor of queries and keys; `implied` if it is not given. */
 static int read_attention_factor(const json_t *scaling, const char *where, double implied, double *out) {
     TRY(json_get_number(scaling, where, "attention_factor", implied, out));
     REQUIRE(*out >= 1e-6 && *out <= 1e6, LCKV_ERROR_FORMAT,
@@ -105,7 +104,7 @@ static double mscale_of(double factor, double mscale) {
     return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
 }
 
-/* YaRN (Peng et al., arXiv 2309.00071). 0 and null are the defaults, as with Python's `or`. */
+/* YaRN (Peng et al., arXiv 2309.00071). 0 and null select the defaults, like Python's `or`. */
 static int read_yarn(const json_t *scaling, const char *where, model_config *c) {
     rope_scaling *s = &c->rope_scaling;
     double mscale, all;
@@ -211,8 +210,8 @@ int rope_read(const json_t *tree, const char *name, model_config *config) {
 
 /* ---------------------------------------------------------------- frequencies */
 
-/* Llama 3.1 (transformers: _compute_llama3_parameters): low frequencies are divided by `factor`, high ones stay, those
- * between are blended by where they lie. */
+/* Llama 3.1 (transformers: _compute_llama3_parameters): low frequencies are divided by `factor`, high ones are kept,
+ * those between are interpolated. */
 static double llama3_frequency(double inverse, const rope_scaling *s) {
     double old = (double)s->original_max_position_embeddings, wavelength = 2 * PI / inverse;
     if (wavelength > old / s->low_freq_factor) return inverse / s->factor;
@@ -221,25 +220,25 @@ static double llama3_frequency(double inverse, const rope_scaling *s) {
     return (1 - smooth) * inverse / s->factor + smooth * inverse;
 }
 
-/* The pair, as a real number, that turns `rotations` times over the length of pretraining. */
+/* The index, a real number, of the pair that rotates `rotations` times over the length of pretraining. */
 static double yarn_pair(const model_config *c, double rotations) {
     double old = (double)c->rope_scaling.original_max_position_embeddings;
     return c->head_dim * log(old / (rotations * 2 * PI)) / (2 * log(c->rope_theta));
 }
 
-/* YaRN (transformers: _compute_yarn_parameters): pairs below the range keep their frequency, those above it are divided
- * by `factor`, those in it are blended along a ramp. */
+/* YaRN (transformers: _compute_yarn_parameters): pairs below the range keep their frequency, those above it are
+ * divided by `factor`, those inside are blended along a ramp. */
 static double yarn_frequency(const model_config *c, int pair, double inverse) {
     const rope_scaling *s = &c->rope_scaling;
     double low = yarn_pair(c, s->beta_fast), high = yarn_pair(c, s->beta_slow);
     if (s->truncate) low = floor(low), high = ceil(high);
     low = fmax(low, 0), high = fmin(high, c->head_dim - 1);
-    if (low == high) high += 0.001; /* as there */
+    if (low == high) high += 0.001; /* as in transformers */
     double divided = fmin(fmax((pair - low) / (high - low), 0), 1);
     return inverse / s->factor * divided + inverse * (1 - divided);
 }
 
-/* Entry `pair` of longrope's short or long factors: rope_read() has checked them. */
+/* Entry `pair` of longrope's short or long factors, which rope_read() has checked. */
 static double long_factor(const model_config *c, int set, int pair) {
     const json_t *scaling = json_object_get(c->raw, "rope_scaling");
     return json_number_value(

@@ -1,4 +1,4 @@
-/* LoRA beside a model's weights: see adapter.h. */
+/* LoRA adapters; see adapter.h. */
 #include "model/adapter.h"
 
 #include "base/rng.h"
@@ -10,7 +10,7 @@
 
 static const char *const KINDS[ADAPTER_KINDS] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
                                                  "gate_proj", "up_proj", "down_proj"};
-static const uint64_t ADAPTER_STREAM = 0x6c6f726100000000; /* "lora": apart from the streams of fresh weights */
+static const uint64_t ADAPTER_STREAM = 0x6c6f726100000000; /* "lora": a stream apart from those of new weights */
 
 /* ---------------------------------------------------------------- names */
 
@@ -18,7 +18,7 @@ const char *adapter_target_name(int bit) {
     return KINDS[bit];
 }
 
-/* The bits of one name; 0 where there is no such. */
+/* The bits of one name; 0 if it is unknown. */
 static unsigned bits_of(const char *name, size_t length) {
     for (int i = 0; i < ADAPTER_KINDS; i++)
         if (strlen(KINDS[i]) == length && strncmp(KINDS[i], name, length) == 0) return 1u << i;
@@ -38,7 +38,8 @@ int adapter_targets(const char *const *names, int count, unsigned *out) {
     return LCKV_OK;
 }
 
-/* "model.layers.0.self_attn.q_proj" of that ".weight": its bytes, and its bit. False: none that can be adapted. */
+/* Splits "model.layers.0.self_attn.q_proj.weight" before ".weight": the number of bytes, and the bit of the matrix.
+ * False if the matrix cannot be adapted. */
 static bool split_name(const char *weight_name, int *length, unsigned *bit) {
     static const char END[] = ".weight";
     size_t all = strlen(weight_name), end = sizeof END - 1;
@@ -80,7 +81,7 @@ static tensor *add(params *p, const weight *of, char a_or_b, int64_t rows, int64
     return &w->tensor;
 }
 
-/* The model's tensors point to the pairs as soon as the adapter is whole. */
+/* Tensors of the model point to their pairs from here on. */
 static void fill_table(adapter *a, params *base) {
     float scale = (float)(a->options.alpha / (double)a->options.rank);
     for (int i = 0; i < base->count; i++) {

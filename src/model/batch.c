@@ -1,4 +1,4 @@
-/* Filling a batch, see batch.h: everything is laid out in host memory and sent in one copy. */
+/* Fills a batch; see batch.h. Everything is laid out in host memory and sent in one copy. */
 #include "model/batch.h"
 
 #include <stdlib.h>
@@ -6,8 +6,8 @@
 
 /* ---------------------------------------------------------------- memory */
 
-/* A field of the batch: its place in the one piece of memory. Fields are whole for the limits, so their places stand
- * still from call to call. */
+/* Places a field of the batch. Fields have the size of the limits, so that their addresses do not change between
+ * calls. */
 static size_t field(size_t *at, view *v, int64_t rows, int64_t cols, dtype type) {
     size_t start = *at;
     *v = (view){NULL, rows, cols, type};
@@ -17,7 +17,7 @@ static size_t field(size_t *at, view *v, int64_t rows, int64_t cols, dtype type)
 
 enum { FIELDS = 8, GROUP_FIELDS = 4 };
 
-/* The views of a batch in the order of their places, for laying out and for pointing. */
+/* The views of a batch in the order of lay_out(). */
 static void list_views(batch *b, view *views[FIELDS + KV_MAX_GROUPS * GROUP_FIELDS]) {
     int n = 0;
     views[n++] = &b->ids;
@@ -56,7 +56,7 @@ static size_t lay_out(batch *b, size_t places[FIELDS + KV_MAX_GROUPS * GROUP_FIE
     return at;
 }
 
-/* Memory for at least the limits that are asked for, with room to spare so that pages may grow for a while. */
+/* Memory for at least the requested limits. Pages get room for growth. */
 static int batch_reserve(batch *b, batch_limits asked) {
     if (b->memory && asked.rows <= b->limits.rows && asked.sequences <= b->limits.sequences &&
         asked.pages <= b->limits.pages)
@@ -102,7 +102,7 @@ void batch_free(batch *b) {
     free(b);
 }
 
-/* Where a device view lies in the staging copy. */
+/* The address of a device view in the staging copy. */
 static void *host_of(const batch *b, view v) {
     return (char *)b->staging + ((char *)v.data - (char *)b->memory);
 }
@@ -110,23 +110,24 @@ static void *host_of(const batch *b, view v) {
 /* ---------------------------------------------------------------- filling */
 
 static int check_entries(const batch_entry *entries, int count, bool cached) {
-    REQUIRE(count > 0, LCKV_ERROR_ARGUMENT, "a batch needs a sequence");
+    REQUIRE(count > 0, LCKV_ERROR_ARGUMENT, "expected at least one sequence in a batch");
     int64_t rows = 0;
     for (int i = 0; i < count; i++) {
         const batch_entry *e = &entries[i];
         REQUIRE(e->rows > 0 && e->wanted >= 0 && e->wanted <= e->rows, LCKV_ERROR_ARGUMENT,
-                "sequence %d of a batch has %d rows, %d of them wanted", i, e->rows, e->wanted);
+                "sequence %d of a batch: expected at least one row and at most that many wanted rows, found %d and %d",
+                i, e->rows, e->wanted);
         REQUIRE((e->cache_id >= 0) == cached, LCKV_ERROR_ARGUMENT, "sequence %d of a batch %s a cache", i,
                 cached ? "does not name its place in" : "has no");
         REQUIRE(!i || entries[i - 1].planned || !e->planned, LCKV_ERROR_ARGUMENT,
-                "sequence %d of a batch is planned and stands behind one that is not", i);
+                "sequence %d of a batch is planned, but follows one that is not", i);
         rows += e->rows;
     }
     REQUIRE(rows <= INT32_MAX / 2, LCKV_ERROR_ARGUMENT, "a batch of %lld rows is too large", (long long)rows);
     return LCKV_OK;
 }
 
-/* The next multiple of an eighth of its power of two, and of 64 at least: a growing one passes few such numbers. */
+/* The next multiple of an eighth of the next lower power of two, at least of 64. A growing number takes few values. */
 static int32_t rounded_up(int32_t rows) {
     int32_t step = 64;
     while (step < rows / 8) step *= 2;
@@ -149,20 +150,20 @@ static void count_rows(batch *b, const batch_entry *entries, int count) {
     b->most_rows = b->max_rows;
 }
 
-/* The next multiple of an eighth of its power of two: at most one row in nine is dead. */
+/* The next multiple of an eighth of the next lower power of two: at most one row in nine is padding. */
 static int32_t rounded_rows(int32_t rows) {
     int32_t step = 1;
     while (step * 16 <= rows) step *= 2;
     return (rows + step - 1) / step * step;
 }
 
-/* A step of one row a sequence, all wanted, is one of a few sizes. */
+/* Pads a decode step, in which all rows are wanted, to one of a few sizes. */
 static void round_decoding(batch *b) {
     if (!b->fills || b->max_rows > 1 || b->plan_rows || !b->wants_all) return;
     b->rows = b->sequences = b->wanted = rounded_rows(b->rows);
 }
 
-/* Without a cache, as training has it, the number of sequences follows from where documents end. */
+/* Without a cache (training), the number of sequences depends on where documents end. */
 static void round_sequences(batch *b) {
     int32_t rounded = 1;
     while (rounded < b->sequences) rounded *= 2;
@@ -171,7 +172,7 @@ static void round_sequences(batch *b) {
     b->most_rows = rounded_up(b->max_rows);
 }
 
-/* Views cover the rows of this call; their places stay. */
+/* Views cover the rows of this call; their addresses do not change. */
 static void set_shapes(batch *b) {
     b->ids.rows = b->from.rows = b->positions.rows = b->sink_positions.rows = b->lengths.rows = b->rows;
     b->wanted_rows.rows = b->labels.rows = b->wanted;
@@ -198,7 +199,7 @@ static void fill_rows(batch *b, const kv_cache *cache, const batch_entry *e, int
     }
 }
 
-/* Sequence i of group g: where its rows, its past and its new keys lie. `wanted` counts wanted rows before it. */
+/* Sequence i of group g: its rows, its past and its new keys. `wanted`: wanted rows before it. */
 static void fill_sequence(batch *b, const kv_cache *cache, int g, const batch_entry *e, int i, int32_t row,
                           int32_t wanted) {
     batch_group *group = &b->groups[g];
@@ -217,7 +218,7 @@ static void fill_sequence(batch *b, const kv_cache *cache, int g, const batch_en
     ((attention_sequence *)host_of(b, group->wanted_sequences))[i] = s;
 }
 
-/* Sequence i, which fills a batch up. */
+/* Sequence i is padding. */
 static void leave_empty(batch *b, int i) {
     for (int g = 0; g < b->group_count; g++) {
         ((attention_sequence *)host_of(b, b->groups[g].sequences))[i] = (attention_sequence){0};
@@ -225,7 +226,7 @@ static void leave_empty(batch *b, int i) {
     }
 }
 
-/* A row that fills a batch up. */
+/* A padding row. */
 static void leave_dead(batch *b, int32_t row) {
     ((int32_t *)host_of(b, b->ids))[row] = 0;
     ((int32_t *)host_of(b, b->from))[row] = -1;
@@ -237,13 +238,13 @@ static void leave_dead(batch *b, int32_t row) {
     for (int g = 0; g < b->group_count; g++) ((int64_t *)host_of(b, b->groups[g].destination))[row] = -1;
 }
 
-/* In a sink cache a row stands at its place in the list, which group 0 knows. */
+/* In a sink cache, the position of a row is its index in the sequence's list of keys, which group 0 knows. */
 static void fill_sink_positions(batch *b, int32_t row, int32_t rows, int i) {
     int64_t *positions = host_of(b, b->sink_positions);
     for (int32_t j = 0; j < rows; j++) positions[row + j] = b->groups[0].host[i].past + j;
 }
 
-/* One length for all rows of an entry, as in transformers, where it follows from the last position of a call. */
+/* All rows of an entry have the same length, as in transformers, where it follows from the last position of a call. */
 static void fill_lengths(batch *b, const kv_cache *cache, const batch_entry *e, int32_t row) {
     bool streams = cache && kv_cache_streams(cache);
     int32_t last = row + e->rows - 1;
@@ -253,7 +254,7 @@ static void fill_lengths(batch *b, const kv_cache *cache, const batch_entry *e, 
     for (int32_t j = 0; j < e->rows; j++) lengths[row + j] = length;
 }
 
-/* The next power of two from 256 on. */
+/* The next power of two, at least 256. */
 static int32_t rounded_past(int32_t past) {
     int64_t rounded = 256;
     while (rounded < past) rounded *= 2;

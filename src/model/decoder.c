@@ -1,11 +1,11 @@
-/* The forward pass: embed, the plan's steps, the last norm. See decoder.h; layers are layer.c's. */
+/* The forward pass: embedding, the steps of the plan, the final norm. See decoder.h; layer.c runs one layer. */
 #include "model/pass.h"
 
-/* The residual stream that a step starts from: a run that does not commit covers the planned rows alone. */
+/* The input of a step. An iteration that does not commit runs on the planned rows only. */
 static int step_input(pass *p, const plan_step *step, tensor *x, tensor **out) {
     p->step = step;
     p->commits = step->commit;
-    if (p->rows == &p->wanted) { /* narrowed already: only wanted rows are left */
+    if (p->rows == &p->wanted) { /* narrowed before */
         *out = tensor_hold(x);
         return LCKV_OK;
     }
@@ -17,15 +17,15 @@ static int step_input(pass *p, const plan_step *step, tensor *x, tensor **out) {
     return graph_prefix(p->g, x, p->rows->rows, out);
 }
 
-/* What of a layer a step needs: the last layer of a run that does not commit is there for its keys and values, and
- * above the last keys and values of all only wanted rows matter. */
+/* The part of a layer that a step needs. Of the last layer of a non-committing iteration only keys and values are
+ * needed; above the last stored keys and values only wanted rows are. */
 static layer_part part_of(const pass *p, const plan_step *step, int layer) {
     if (!step->commit && layer == step->last) return LAYER_KV;
     if (layer == p->m->last_slot_layer && step->commit && !p->b->wants_all) return LAYER_NARROW;
     return LAYER_WHOLE;
 }
 
-/* Runs one step on *x; a committing one hands its hidden states on in *x (NULL: no row is wanted). */
+/* Runs one step on *x. A committing step replaces *x by its hidden states (NULL: no row is wanted). */
 static int run_step(pass *p, const plan_step *step, tensor **x) {
     tensor *y, *next;
     TRY(step_input(p, step, *x, &y));
@@ -43,8 +43,8 @@ static int run_step(pass *p, const plan_step *step, tensor **x) {
     return LCKV_OK;
 }
 
-/* Whether the slots of a loop have moved so little in a run that the next may be its last. Nothing was measured in the
- * first. */
+/* Whether the slots of a loop have changed so little that the next iteration can commit. The first iteration has no
+ * change. */
 static bool is_settled(const pass *p) {
     return p->length > 0 && p->change < p->b->tolerance * p->b->tolerance * p->length;
 }
@@ -56,7 +56,9 @@ static int run_plan(pass *p, tensor **x) {
     for (int i = 0; i < steps->count && *x && status >= 0; i++) {
         const plan_step *step = &steps->steps[i];
         if (step->commit || step->run == 0) settled = false;
-        if (!step->commit && (!p->b->plan_rows || settled)) continue; /* decoding rows join the committing run alone */
+        if (!step->commit && (!p->b->plan_rows || settled))
+            continue; /* decoding rows take part in committing
+                       * iterations only */
         p->g->recording = recording && step->with_grad;
         p->change = p->length = 0;
         status = run_step(p, step, x);

@@ -1,4 +1,4 @@
-/* The KV cache, see kv_cache.h: which slot lies in which group, and the sequences. Pages are kv_group.c's. */
+/* The KV cache: groups of slots, and sequences; see kv_cache.h. kv_group.c manages pages. */
 #include "model/kv_cache.h"
 
 #include "model/kv_group.h"
@@ -19,8 +19,8 @@ struct kv_cache {
     int group_count;
     int *group_of_slot, *index_in_group; /* [slots] */
     int64_t *widths;                     /* of keys, then of values: [slots] each, the slots of group 0 first */
-    cached_sequence *sequences;          /* [sequences + kept] */
-    int *free_kept;                      /* [free_kept_count] kept ones that are not taken */
+    cached_sequence *sequences;          /* [sequences + kept]; kept ones last */
+    int *free_kept;                      /* [free_kept_count] kept sequences that are not in use */
     int free_kept_count;
 };
 
@@ -99,29 +99,29 @@ static kv_group group_shape(const kv_cache *c, const model *m, int i) {
     return shape;
 }
 
-/* Pages to begin with, and the most. A group whose sequences let go of pages begins with what they can hold. */
-static int count_pages(const kv_cache_options *o, const kv_group *shape, int64_t *pages, int64_t *most) {
+/* Initial and maximum numbers of pages. A group that drops rows begins with what its sequences can hold. */
+static int count_pages(const kv_cache_options *o, const kv_group *shape, int64_t *pages, int64_t *max_pages) {
     /* a sequence may begin and end inside a page, and has pages of its own for its sinks */
     int64_t extra = (int64_t)o->sequences * 2, limit = INT32_MAX / o->page_rows;
-    int64_t held = o->sequences * kv_group_most_pages(shape, o->rows);
+    int64_t held = o->sequences * kv_group_max_pages(shape, o->rows);
     *pages = o->rows / o->page_rows + extra;
     if (*pages > held) *pages = held;
-    *most = o->max_rows ? (o->max_rows + o->page_rows - 1) / o->page_rows + extra : limit;
-    REQUIRE(*pages <= limit && *pages <= *most, LCKV_ERROR_ARGUMENT, "a KV cache of %lld tokens is out of range",
+    *max_pages = o->max_rows ? (o->max_rows + o->page_rows - 1) / o->page_rows + extra : limit;
+    REQUIRE(*pages <= limit && *pages <= *max_pages, LCKV_ERROR_ARGUMENT, "a KV cache of %lld tokens is out of range",
             (long long)o->rows);
-    if (*most > limit) *most = limit;
+    if (*max_pages > limit) *max_pages = limit;
     return LCKV_OK;
 }
 
-/* Divides max_bytes: a group whose sequences let go of pages gets what all of them can hold, if the other group does
- * not get less than it. */
+/* Divides max_bytes. A group that drops rows gets what all its sequences can hold, unless the other group would get
+ * less. */
 static void divide_bytes(const kv_cache *c, const kv_group *shapes, int64_t pages[KV_MAX_GROUPS]) {
     const kv_cache_options *o = &c->options;
     int64_t limit = INT32_MAX / o->page_rows, each = 0, left = (int64_t)o->max_bytes;
     for (int i = 0; i < c->group_count; i++) each += (int64_t)kv_group_page_bytes(&shapes[i]);
     for (int i = c->group_count - 1; i >= 0; i--) {
         int64_t page_bytes = (int64_t)kv_group_page_bytes(&shapes[i]), equal = left / each;
-        int64_t enough = o->sequences * kv_group_most_pages(&shapes[i], INT32_MAX / 2);
+        int64_t enough = o->sequences * kv_group_max_pages(&shapes[i], INT32_MAX / 2);
         pages[i] = equal < enough ? equal : enough;
         if (pages[i] > limit) pages[i] = limit;
         left -= pages[i] * page_bytes;
@@ -132,17 +132,18 @@ static void divide_bytes(const kv_cache *c, const kv_group *shapes, int64_t page
 static int create_groups(kv_cache *c, const model *m) {
     const kv_cache_options *o = &c->options;
     kv_group shapes[KV_MAX_GROUPS];
-    int64_t pages[KV_MAX_GROUPS], most[KV_MAX_GROUPS];
+    int64_t pages[KV_MAX_GROUPS], max_pages[KV_MAX_GROUPS];
     for (int i = 0; i < c->group_count; i++) shapes[i] = group_shape(c, m, i);
     if (o->max_bytes) divide_bytes(c, shapes, pages);
     for (int i = 0; i < c->group_count; i++) {
         if (o->max_bytes)
-            most[i] = pages[i];
+            max_pages[i] = pages[i];
         else
-            TRY(count_pages(o, &shapes[i], &pages[i], &most[i]));
+            TRY(count_pages(o, &shapes[i], &pages[i], &max_pages[i]));
         REQUIRE(pages[i] > 0, LCKV_ERROR_ARGUMENT, "a KV cache of %zu bytes has no room for a page of %d tokens",
                 o->max_bytes, o->page_rows);
-        TRY(kv_group_create(&shapes[i], o->sequences, o->kept, (int32_t)pages[i], (int32_t)most[i], &c->groups[i]));
+        TRY(kv_group_create(&shapes[i], o->sequences, o->kept, (int32_t)pages[i], (int32_t)max_pages[i],
+                            &c->groups[i]));
     }
     return LCKV_OK;
 }
@@ -174,7 +175,7 @@ int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int64_t 
         kv_group shape = group_shape(&c, m, i);
         double page_bytes = (double)kv_group_page_bytes(&shape);
         out->held += count * (double)kv_group_held_pages(&shape, rows) * page_bytes;
-        out->reserved += count * (double)kv_group_most_pages(&shape, rows) * page_bytes;
+        out->reserved += count * (double)kv_group_max_pages(&shape, rows) * page_bytes;
     }
     out->plain = count * (double)plain_bytes_of(&c, rows);
     free_slots(&c);
@@ -218,7 +219,7 @@ void kv_cache_remove(kv_cache *c, int id) {
     if (c->sequences[id].pending) kv_cache_rollback(c);
     for (int i = 0; i < c->group_count; i++) {
         kv_group_truncate(&c->groups[i], id, 0);
-        if (id < c->options.sequences) c->groups[i].reserved[id] = c->groups[i].lent[id] = 0;
+        if (id < c->options.sequences) c->groups[i].reserved[id] = c->groups[i].prefix[id] = 0;
     }
     if (id >= c->options.sequences && c->sequences[id].taken) c->free_kept[c->free_kept_count++] = id;
     c->sequences[id] = (cached_sequence){0};
@@ -228,30 +229,30 @@ static bool is_bounded(const kv_cache *c) {
     return c->options.max_bytes || c->options.max_rows;
 }
 
-/* Pages of a sequence that a group can leave to another: those that it keeps, and that are full. */
-static int64_t lent_pages(const kv_group *g, int64_t lent) {
-    return g->keep == INT32_MAX ? lent / g->page_rows : 0;
+/* Full pages of a shared prefix that a sequence does not have to allocate itself. */
+static int64_t prefix_pages(const kv_group *g, int64_t prefix) {
+    return g->keep == INT32_MAX ? prefix / g->page_rows : 0;
 }
 
-bool kv_cache_can_hold(const kv_cache *c, int count, int64_t rows, int64_t lent) {
+bool kv_cache_can_hold(const kv_cache *c, int count, int64_t rows, int64_t prefix) {
     for (int i = 0; is_bounded(c) && i < c->group_count; i++) {
         const kv_group *g = &c->groups[i];
-        int64_t each = kv_group_most_pages(g, rows);
-        if (each + (count - 1) * (each - lent_pages(g, lent)) > g->max_capacity) return false;
+        int64_t each = kv_group_max_pages(g, rows);
+        if (each + (count - 1) * (each - prefix_pages(g, prefix)) > g->max_capacity) return false;
     }
     return true;
 }
 
-bool kv_cache_reserve(kv_cache *c, int id, int64_t rows, int64_t lent) {
+bool kv_cache_reserve(kv_cache *c, int id, int64_t rows, int64_t prefix) {
     bool fits = true;
     if (!is_bounded(c)) return true;
     for (int i = 0; i < c->group_count; i++) {
         kv_group *g = &c->groups[i];
-        g->reserved[id] = kv_group_most_pages(g, rows);
-        g->lent[id] = lent_pages(g, lent);
-        fits = fits && kv_group_unpromised(g) >= 0;
+        g->reserved[id] = kv_group_max_pages(g, rows);
+        g->prefix[id] = prefix_pages(g, prefix);
+        fits = fits && kv_group_available(g) >= 0;
     }
-    for (int i = 0; !fits && i < c->group_count; i++) c->groups[i].reserved[id] = c->groups[i].lent[id] = 0;
+    for (int i = 0; !fits && i < c->group_count; i++) c->groups[i].reserved[id] = c->groups[i].prefix[id] = 0;
     return fits;
 }
 
@@ -284,7 +285,7 @@ void kv_cache_set_drop(kv_cache *c, bool (*drop_kept)(void *user), void *user) {
 }
 
 static int64_t used_pages(const kv_group *g) {
-    return (int64_t)g->capacity - g->free_count - g->idle;
+    return (int64_t)g->capacity - g->free_count - g->kept_only;
 }
 
 static int64_t plain_bytes(const kv_cache *c) {
@@ -301,7 +302,7 @@ kv_cache_usage kv_cache_used(const kv_cache *c) {
         u.pages += g->capacity;
         u.used_pages += used;
         u.shared_pages += kv_group_shared(g);
-        u.kept_pages += g->idle;
+        u.kept_pages += g->kept_only;
         u.used_bytes += used * (int64_t)kv_group_page_bytes(g);
     }
     return u;
@@ -376,9 +377,9 @@ bool kv_cache_goes_back(const kv_cache *c) {
 
 int kv_cache_truncate(kv_cache *c, int id, int64_t position) {
     cached_sequence *s = &c->sequences[id];
-    REQUIRE(kv_cache_goes_back(c), LCKV_ERROR_UNSUPPORTED, "a KV cache with windows or sinks cannot go back");
+    REQUIRE(kv_cache_goes_back(c), LCKV_ERROR_UNSUPPORTED, "a KV cache with windows or sinks cannot be truncated");
     REQUIRE(position >= 0 && position <= s->position && !s->pending, LCKV_ERROR_ARGUMENT,
-            "a sequence of %lld tokens cannot go back to %lld", (long long)s->position, (long long)position);
+            "a sequence of %lld tokens cannot be truncated to %lld", (long long)s->position, (long long)position);
     kv_group_truncate(&c->groups[0], id, (int32_t)position);
     s->position = position;
     return LCKV_OK;
@@ -387,7 +388,7 @@ int kv_cache_truncate(kv_cache *c, int id, int64_t position) {
 int kv_cache_skip(kv_cache *c, int id, int64_t tokens) {
     cached_sequence *s = &c->sequences[id];
     REQUIRE(c->options.window_length && s->position == c->options.sinks && !s->pending, LCKV_ERROR_ARGUMENT,
-            "only a sink cache that holds its %lld sinks alone can skip tokens", (long long)c->options.sinks);
+            "only a sink cache that holds exactly its %lld sinks can skip tokens", (long long)c->options.sinks);
     REQUIRE(tokens >= 0 && tokens <= INT64_MAX / 2, LCKV_ERROR_ARGUMENT, "%lld tokens cannot be skipped",
             (long long)tokens);
     s->position += tokens;
@@ -403,11 +404,11 @@ int kv_cache_group_of_slot(const kv_cache *c, int slot) {
 }
 
 int32_t kv_cache_table_pages(const kv_cache *c) {
-    int32_t most = 0;
+    int32_t max_pages = 0;
     for (int i = 0; i < c->group_count; i++)
         for (int id = 0; id < c->options.sequences; id++)
-            if (c->groups[i].tables[id].count > most) most = c->groups[i].tables[id].count;
-    return most;
+            if (c->groups[i].tables[id].count > max_pages) max_pages = c->groups[i].tables[id].count;
+    return max_pages;
 }
 
 void kv_cache_place(const kv_cache *c, int group, int id, attention_sequence *s, int32_t *table, int64_t *destination) {

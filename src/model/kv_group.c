@@ -1,4 +1,4 @@
-/* Pages and page tables of one policy, see kv_group.h. */
+/* Pages and page tables of one group; see kv_group.h. */
 #include "model/kv_group.h"
 
 #include <stdlib.h>
@@ -38,18 +38,18 @@ int64_t kv_group_held_pages(const kv_group *g, int64_t rows) {
     return sink_pages(g) + (recent > gone ? pages : 0);
 }
 
-/* The list may begin inside a page, and so hold one more. While a table and its successor exist, pages that only one of
- * them has count too: where rows are let go, they may have none in common. */
-int64_t kv_group_most_pages(const kv_group *g, int64_t rows) {
+/* The list may start inside a page and then needs one more. While a table and its successor exist, pages of either
+ * count; if rows are dropped, they may have none in common. */
+int64_t kv_group_max_pages(const kv_group *g, int64_t rows) {
     int64_t sinks = sink_pages(g), recent = rows > g->sinks ? rows - g->sinks : 0;
     int64_t all = recent / g->page_rows + 2, kept = 2 * (g->keep / g->page_rows + 2);
     return sinks + (all < kept ? all : kept);
 }
 
-int64_t kv_group_unpromised(const kv_group *g) {
-    int64_t pages = (int64_t)g->max_capacity - g->capacity + g->free_count + g->idle;
+int64_t kv_group_available(const kv_group *g) {
+    int64_t pages = (int64_t)g->max_capacity - g->capacity + g->free_count + g->kept_only;
     for (int i = 0; i < g->sequences; i++) {
-        int64_t held = g->tables[i].count > g->lent[i] ? g->tables[i].count : g->lent[i];
+        int64_t held = g->tables[i].count > g->prefix[i] ? g->tables[i].count : g->prefix[i];
         if (g->reserved[i] > held) pages -= g->reserved[i] - held;
     }
     return pages;
@@ -57,7 +57,7 @@ int64_t kv_group_unpromised(const kv_group *g) {
 
 int64_t kv_group_shared(const kv_group *g) {
     int64_t pages = 0;
-    for (int32_t i = 0; i < g->capacity; i++) pages += g->runs[i] > 1;
+    for (int32_t i = 0; i < g->capacity; i++) pages += g->active[i] > 1;
     return pages;
 }
 
@@ -74,7 +74,7 @@ static void carve(kv_group *g, char *memory, view *k, view *v) {
     }
 }
 
-/* Copies what the old pages hold; rows of the destination beyond them stay undefined. */
+/* Copies the contents of the old pages; further rows stay undefined. */
 static int copy_pages(kv_group *g, const view *from, const view *to) {
     for (int i = 0; i < g->slots; i++) {
         struct op_cast a = {from[i], to[i]};
@@ -112,12 +112,12 @@ static int lengthen(int32_t **list, int32_t from, int32_t to) {
     return LCKV_OK;
 }
 
-/* More pages, the old ones' content kept. */
+/* Adds pages and keeps the contents of the old ones. */
 static int grow(kv_group *g, int32_t pages) {
     int32_t old = g->capacity;
     TRY(lengthen(&g->free, old, pages));
     TRY(lengthen(&g->uses, old, pages));
-    TRY(lengthen(&g->runs, old, pages));
+    TRY(lengthen(&g->active, old, pages));
     g->capacity = pages;
     void *memory = NULL;
     int status = g->device->memory.alloc(g->device, kv_group_bytes(g), &memory);
@@ -130,7 +130,7 @@ static int grow(kv_group *g, int32_t pages) {
     g->device->memory.release(g->device, g->memory);
     g->memory = memory;
     g->moves++;
-    for (int32_t page = pages - 1; page >= old; page--) g->free[g->free_count++] = page; /* low pages come first */
+    for (int32_t page = pages - 1; page >= old; page--) g->free[g->free_count++] = page; /* low pages are used first */
     return LCKV_OK;
 }
 
@@ -142,8 +142,8 @@ int kv_group_create(const kv_group *shape, int sequences, int kept, int32_t page
     out->tables = calloc((size_t)(sequences + kept), sizeof *out->tables);
     out->next = calloc((size_t)sequences, sizeof *out->next);
     out->reserved = calloc((size_t)sequences, sizeof *out->reserved);
-    out->lent = calloc((size_t)sequences, sizeof *out->lent);
-    int status = out->tables && out->next && out->reserved && out->lent
+    out->prefix = calloc((size_t)sequences, sizeof *out->prefix);
+    int status = out->tables && out->next && out->reserved && out->prefix
                      ? grow(out, pages)
                      : fail(LCKV_ERROR_MEMORY, "no memory for the KV cache's tables of %d sequences", sequences);
     if (status < 0) kv_group_free(out);
@@ -157,10 +157,10 @@ void kv_group_free(kv_group *g) {
     free(g->tables);
     free(g->next);
     free(g->reserved);
-    free(g->lent);
+    free(g->prefix);
     free(g->free);
     free(g->uses);
-    free(g->runs);
+    free(g->active);
     free(g->k);
     *g = (kv_group){0};
 }
@@ -172,19 +172,19 @@ static bool is_kept(const kv_group *g, int id) {
 }
 
 static int32_t use_page(kv_group *g, int id, int32_t page) {
-    if (!is_kept(g, id) && g->uses[page] && !g->runs[page]) g->idle--;
-    if (is_kept(g, id) && !g->uses[page]) g->idle++;
+    if (!is_kept(g, id) && g->uses[page] && !g->active[page]) g->kept_only--;
+    if (is_kept(g, id) && !g->uses[page]) g->kept_only++;
     g->uses[page]++;
-    g->runs[page] += !is_kept(g, id);
+    g->active[page] += !is_kept(g, id);
     return page;
 }
 
 static void leave_page(kv_group *g, int id, int32_t page) {
     g->uses[page]--;
-    g->runs[page] -= !is_kept(g, id);
+    g->active[page] -= !is_kept(g, id);
     if (!g->uses[page]) g->free[g->free_count++] = page;
-    if (!is_kept(g, id) && g->uses[page] && !g->runs[page]) g->idle++;
-    if (is_kept(g, id) && !g->uses[page]) g->idle--;
+    if (!is_kept(g, id) && g->uses[page] && !g->active[page]) g->kept_only++;
+    if (is_kept(g, id) && !g->uses[page]) g->kept_only--;
 }
 
 static void leave_pages(kv_group *g, int id, const int32_t *pages, int32_t count) {
@@ -211,13 +211,13 @@ static int reserve_table(kv_table *t, int32_t pages) {
     return LCKV_OK;
 }
 
-/* The successor of a table in numbers. Recent row r of the list lies at row r + skip of the table's recent pages. */
+/* The successor of a table in numbers. Recent row r of the list is row r + skip of the table's recent pages. */
 typedef struct successor {
-    int32_t first;  /* recent page of the table that becomes the successor's first; may lie behind the table's end */
+    int32_t first;  /* recent page of the table that is the successor's first; may be behind the table's end */
     int32_t pages;  /* recent pages of the successor */
-    int32_t shared; /* of these, pages that the table has already */
+    int32_t shared; /* of these, pages that the table has too */
     int32_t past, skip;
-    int64_t gone; /* recent rows, counted in the table's list, that the successor has not */
+    int64_t gone; /* recent rows of the table's list that the successor drops */
 } successor;
 
 static successor succeed(const kv_group *g, const kv_table *t, int32_t rows) {
@@ -236,8 +236,8 @@ static successor succeed(const kv_group *g, const kv_table *t, int32_t rows) {
 
 /* ---------------------------------------------------------------- tables */
 
-/* Whether new rows of a table go into a page that it has: entry `i` of the sink pages, or the page that its list ends
- * in. */
+/* Whether new rows of a table are written to a page that it already has: entry `i` of the sink pages, or the page in
+ * which its list ends. */
 static bool writes_sink_page(const kv_group *g, const kv_table *t, int32_t i) {
     int64_t end = (int64_t)(i + 1) * g->page_rows;
     return t->past < (end < g->sinks ? end : g->sinks);
@@ -261,7 +261,7 @@ static int copy_page(kv_group *g, int32_t from, int32_t to) {
     return LCKV_OK;
 }
 
-/* The successor's page in the place of `page`, which is another's too if it is in more than this table. */
+/* The successor's page in place of `page`; a fresh copy if other tables have the page too. */
 static int32_t page_to_write(kv_group *g, int id, int32_t page, int *status) {
     if (g->uses[page] == 1) return use_page(g, id, page);
     int32_t fresh = use_page(g, id, g->free[--g->free_count]);
@@ -269,7 +269,7 @@ static int32_t page_to_write(kv_group *g, int id, int32_t page, int *status) {
     return fresh;
 }
 
-/* Pages that the successor takes. */
+/* Number of pages that the successor needs. */
 static int32_t count_fresh(const kv_group *g, const kv_table *t, const successor *s) {
     int32_t sinks = sink_pages(g), fresh = s->pages - s->shared;
     if (!t->count) return fresh + sinks;

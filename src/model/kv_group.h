@@ -1,19 +1,17 @@
-/* The pages of the KV slots that share one policy, and each sequence's page table in them.
+/* The pages of the KV slots that share one policy, and the page table of each sequence.
  *
- * A page may be in several tables; one that is, and would be written to, is copied first. Tables beyond those of
- * sequences that run are "kept": their pages count as free where somebody asks what could be had.
+ * A page may be in several tables; it is copied before one of them writes to it. Tables of kept sequences
+ * (kv_cache.h) come after those of running ones; pages that only they use count as available.
  *
- * A sequence's list of kept rows is `sinks` rows from its start and then the most recent ones, at most `keep`. The
- * policy is these two numbers: full (0, no limit), window (0, W - 1), sinks (s, window_length - s). Between
- * kv_group_prepare() and the commit a table has a successor; both may share pages.
- */
+ * The list of a sequence consists of its first `sinks` rows and its most recent rows, at most `keep`. These two
+ * numbers are the policy: full (0, no limit), window (0, W - 1), sinks (s, window_length - s). Between
+ * kv_group_prepare() and the commit a table has a successor; they may share pages. */
 #ifndef MODEL_KV_GROUP_H
 #define MODEL_KV_GROUP_H
 
 #include "device/device.h"
 
-/* The kept rows of one sequence: sink pages, then the pages of the recent rows, the first `skip` rows of which are
- * gone. */
+/* The rows of one sequence: sink pages, then the pages of the recent rows, whose first `skip` rows were dropped. */
 typedef struct kv_table {
     int32_t *pages;
     int32_t count, capacity;
@@ -25,52 +23,55 @@ typedef struct kv_group {
     device *device;
     dtype type;
     int32_t page_rows, sinks;
-    int64_t keep;                     /* most recent rows kept, besides the sinks */
-    int slots;                        /* of the model that are in this group */
-    const int64_t *k_width, *v_width; /* [slots] columns of a row of keys and of values, the caller's; 0: not stored */
+    int64_t keep;                     /* maximum number of recent rows, without the sinks */
+    int slots;                        /* number of slots in this group */
+    const int64_t *k_width, *v_width; /* [slots] columns of a row of keys and of values, owned by the caller; 0: not
+                                       * stored */
     view *k, *v;                      /* [slots]: [capacity * page_rows, k_width or v_width], all in `memory` */
     void *memory;
     int32_t capacity, max_capacity; /* pages */
-    int64_t moves;                  /* times that the pages got another place */
+    int64_t moves;                  /* changes whenever pages are moved */
     int32_t *free;                  /* stack of free pages */
     int32_t free_count;
-    int32_t *uses;     /* [capacity] tables that a page is in, */
-    int32_t *runs;     /* those of them that are not kept */
-    int32_t idle;      /* pages that are in kept tables alone */
-    kv_table *tables;  /* [sequences + kept]: the kept ones last */
+    int32_t *uses;     /* [capacity] number of tables that contain a page, */
+    int32_t *active;   /* and of those that are not kept */
+    int32_t kept_only; /* pages that only kept tables use */
+    kv_table *tables;  /* [sequences + kept]; kept ones last */
     kv_table *next;    /* [sequences] */
-    int64_t *reserved; /* [sequences] pages that a sequence may come to hold; 0: nothing was set aside */
-    int64_t *lent;     /* [sequences] of which so many will be another's */
+    int64_t *reserved; /* [sequences] pages that a sequence may need; 0: not reserved */
+    int64_t *prefix;   /* [sequences] of these, pages of a shared prefix */
     int sequences, kept;
-    bool (*drop_kept)(void *user); /* lets go of a kept table; false: there is none. NULL: nobody can */
+    bool (*drop_kept)(void *user); /* removes a kept table; false: there is none. NULL: not possible */
     void *user;
 } kv_group;
 
-/* pages: to begin with; max_pages: no growth beyond. All fields of `shape` above `slots` are the caller's choice. */
+/* `pages`: initial number; `max_pages`: limit. The caller sets the fields of `shape` up to and including `slots` and
+ * the widths. */
 int kv_group_create(const kv_group *shape, int sequences, int kept, int32_t pages, int32_t max_pages, kv_group *out);
 void kv_group_free(kv_group *g);
 size_t kv_group_bytes(const kv_group *g);
 size_t kv_group_page_bytes(const kv_group *g);
-size_t kv_group_slot_page_bytes(const kv_group *g, int slot); /* the share of the group's slot number `slot` */
+size_t kv_group_slot_page_bytes(const kv_group *g, int slot); /* the part of one slot, an index in the group */
 
-/* Pages that a sequence of `rows` tokens holds. Reads the shape alone. */
+/* Pages of a sequence of `rows` tokens. Reads the shape only. */
 int64_t kv_group_held_pages(const kv_group *g, int64_t rows);
-/* Pages that a sequence of `rows` tokens holds at most at any time, its successor's included. Reads the shape alone. */
-int64_t kv_group_most_pages(const kv_group *g, int64_t rows);
-/* Pages that are neither held by a sequence nor promised to one, growth and kept ones included. */
-int64_t kv_group_unpromised(const kv_group *g);
-/* Pages that are in the tables of two or more sequences. */
+/* Maximum number of pages of a sequence of `rows` tokens at any time, including its successor's. Reads the shape
+ * only. */
+int64_t kv_group_max_pages(const kv_group *g, int64_t rows);
+/* Pages that are neither in use nor reserved, including those of growth and of kept sequences. */
+int64_t kv_group_available(const kv_group *g);
+/* Pages in the tables of two or more running sequences. */
 int64_t kv_group_shared(const kv_group *g);
 
-/* Makes the successor of a table with `rows` more rows; on failure (no pages) nothing has changed. */
+/* Makes the successor of a table with `rows` more rows. If there are no pages, nothing has changed. */
 int kv_group_prepare(kv_group *g, int id, int32_t rows);
-/* Where each of the successor's new rows goes: a row of k and v, -1 for none. */
+/* The row of k and v for each of the successor's new rows; -1: none. */
 void kv_group_destinations(const kv_group *g, int id, int32_t rows, int64_t *destination);
 void kv_group_commit(kv_group *g, int id);
 void kv_group_rollback(kv_group *g, int id);
-/* An empty table becomes a copy of another, with the same pages. */
+/* Makes an empty table a copy of another one, with the same pages. */
 int kv_group_copy(kv_group *g, int from, int to);
-/* Leaves the first `rows` of the list; for groups that keep everything. */
+/* Removes rows behind the first `rows`; for groups that keep all rows. */
 void kv_group_truncate(kv_group *g, int id, int32_t rows);
 
 #endif

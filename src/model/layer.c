@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* RMSNorm over each head (Qwen3), where the model has it. Takes x. */
+/* RMSNorm of each head (Qwen3) if the model has it. Takes ownership of x. */
 static int head_norm(pass *p, tensor *norm, tensor *x, tensor **out) {
     *out = x;
     if (!norm) return LCKV_OK;
@@ -132,7 +132,7 @@ static int mlp_block(pass *p, const layer_weights *w, tensor *x, tensor **out) {
     return LCKV_OK;
 }
 
-/* From here on only wanted rows matter: narrows x, which the caller holds, to them. */
+/* Only wanted rows are needed from here on. Replaces *x, which the caller holds, by these rows. */
 static int narrow(pass *p, tensor **x) {
     tensor *wide = *x;
     TRY(pass_want(p));
@@ -179,7 +179,7 @@ static int run_with_weights(pass *p, int layer, layer_part part, tensor *x, tens
 
 /* ---------------------------------------------------------------- a layer that runs again */
 
-/* What a layer runs on, for when its pass is gone. */
+/* What is needed to run a layer again after its pass has ended. */
 typedef struct layer_work {
     const model *m;
     const batch *b;
@@ -196,7 +196,7 @@ static tensor *hold_if(tensor *t) {
     return t ? tensor_hold(t) : NULL;
 }
 
-/* Slots that the layer reads come in, except the one that it writes first; that one goes out. */
+/* Inputs are the slots that the layer reads but does not write; the slot that it writes is an output. */
 static int run_work(graph *g, const void *what, tensor *const in[WORK_INPUTS], tensor *out[WORK_OUTPUTS]) {
     layer_work w;
     pass p;
@@ -232,8 +232,8 @@ static int recompute(pass *p, int layer, layer_part part, tensor *x, tensor **ou
     return LCKV_OK;
 }
 
-/* A layer by itself is a function of its rows and of the slot that it reads; not where rows of slots are written one by
- * one, pages are appended to, or the wanted rows are chosen inside. */
+/* A layer is a function of its rows and of the slots that it reads, except if slots are written row by row, if rows
+ * are appended to pages, or if the wanted rows are selected inside. */
 static bool may_recompute(const pass *p, layer_part part) {
     return p->g->recompute && p->g->recording && !p->cache && !p->slot_rows.data && part != LAYER_NARROW;
 }

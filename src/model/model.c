@@ -1,4 +1,4 @@
-/* A model is put together from its parts and taken apart again: see model.h. */
+/* Creates and frees a model; see model.h. */
 #include "model/model.h"
 
 #include <stdlib.h>

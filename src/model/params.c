@@ -1,5 +1,4 @@
-/* The table of weights: see params.h. One list of the parts of a layer says names, shapes and which models have them.
- */
+/* The table of weights; see params.h. PARTS lists the weights of a layer: names, shapes, and which models have them. */
 #include "model/params.h"
 
 #include <stdio.h>
@@ -10,7 +9,7 @@
 
 enum extent { ONE, HIDDEN, INTERMEDIATE, QUERIES, KEYS, HEAD, EXTENTS };
 
-/* What a model or layer must have for the part to exist; biases exist also where a checkpoint has them. */
+/* Conditions for a weight to exist. Biases also exist if a checkpoint has them. */
 enum { KEYS_READ = 1, VALUES_READ = 2, QKV_BIAS = 4, O_BIAS = 8, MLP_BIAS = 16 };
 enum { BIASES = QKV_BIAS | O_BIAS | MLP_BIAS };
 
@@ -78,8 +77,8 @@ static bool config_announces(const model_config *c, int needs) {
     return needs & O_BIAS ? c->attention_bias : c->mlp_bias;
 }
 
-/* A bias that one layer of the checkpoint has is one that all layers have: a file that lost some is told from one that
- * never had any. */
+/* If one layer of the checkpoint has a bias, all layers must have it: a file that has lost some is not a file
+ * without biases. */
 static bool model_has(const model_config *c, const struct part *part, params_has_tensor has, void *user) {
     if (!(part->needs & BIASES)) return true;
     if (!has) return config_announces(c, part->needs);
@@ -108,7 +107,7 @@ static tensor *add_named(params *p, const char *name, int64_t rows, int64_t cols
     return &w->tensor;
 }
 
-/* Where the decoder finds the entry. A matrix begins its part; its bias follows it in PARTS. */
+/* Enters the weight where the decoder finds it. A matrix adds its part; its bias follows it in PARTS. */
 static void enter(layer_weights *layer, const struct part *part, weight *w) {
     void *member = (char *)layer + part->member;
     packed_weight *pack = member;

@@ -1,12 +1,12 @@
-/* What the table of weights holds: memory carved in the table's order, values in and out, random ones. See params.h.
+/* The values of the table of weights: memory, conversion, initialization. See params.h.
  *
- * Conversions between types are the device's (op_cast), in pieces, so that a large tensor is not staged whole. */
+ * The device converts between types (op_cast), in chunks, so that a large tensor is not staged at once. */
 #include "model/params.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNMENT = 256, PIECE = 1 << 22 /* elements converted at a time */ };
+enum { ALIGNMENT = 256, CHUNK = 1 << 22 /* elements converted at a time */ };
 
 /* ---------------------------------------------------------------- memory */
 
@@ -26,7 +26,7 @@ static size_t aligned(size_t bytes) {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-/* Of the values and then of the scales; 0 if the view has its memory. */
+/* Bytes for the values and then the scales; 0 if the view has memory. */
 static size_t room_for(view v) {
     return v.data ? 0 : aligned(view_bytes(v)) + aligned(view_scale_bytes(v));
 }
@@ -36,7 +36,7 @@ static void place(view *v, char *at) {
     v->scales = view_scale_bytes(*v) ? at + aligned(view_bytes(*v)) : NULL;
 }
 
-/* One allocation for all views of a kind that have no data yet. */
+/* One allocation for all views of a kind that have no memory yet. */
 static int carve(params *p, view *(*view_of)(weight *), void **memory) {
     size_t bytes = 0;
     for (int i = 0; i < p->count; i++) bytes += room_for(*view_of(&p->table[i]));
@@ -90,15 +90,15 @@ static int convert(device *d, view src, view dst) {
     return DEVICE_RUN(d, cast, &(struct op_cast){.src = src, .dst = dst});
 }
 
-/* Host memory of `type` into v, or v into host memory; `buffer` holds a piece of that type on the device. */
-static int move_pieces(device *d, view v, char *host, dtype type, bool in, void *buffer) {
+/* Copies host memory of `type` into v, or v into host memory. `buffer` holds a chunk of that type on the device. */
+static int move_chunks(device *d, view v, char *host, dtype type, bool in, void *buffer) {
     int64_t elements = v.rows * v.cols;
-    for (int64_t first = 0; first < elements; first += PIECE) {
-        int64_t count = elements - first < PIECE ? elements - first : PIECE;
-        view staged = {buffer, 1, count, type}, piece = view_elements(v, first, count);
+    for (int64_t first = 0; first < elements; first += CHUNK) {
+        int64_t count = elements - first < CHUNK ? elements - first : CHUNK;
+        view staged = {buffer, 1, count, type}, chunk = view_elements(v, first, count);
         char *at = host + (size_t)first * dtype_element_bytes(type);
         if (in) TRY(d->memory.copy_in(d, buffer, at, view_bytes(staged)));
-        TRY(in ? convert(d, staged, piece) : convert(d, piece, staged));
+        TRY(in ? convert(d, staged, chunk) : convert(d, chunk, staged));
         if (!in) TRY(d->memory.copy_out(d, at, buffer, view_bytes(staged)));
         TRY(d->memory.wait(d));
     }
@@ -108,13 +108,13 @@ static int move_pieces(device *d, view v, char *host, dtype type, bool in, void 
 static int move_converted(device *d, view v, char *host, dtype type, bool in) {
     int64_t elements = v.rows * v.cols;
     void *buffer;
-    TRY(d->memory.alloc(d, (size_t)(elements < PIECE ? elements : PIECE) * dtype_element_bytes(type), &buffer));
-    int status = move_pieces(d, v, host, type, in, buffer);
+    TRY(d->memory.alloc(d, (size_t)(elements < CHUNK ? elements : CHUNK) * dtype_element_bytes(type), &buffer));
+    int status = move_chunks(d, v, host, type, in, buffer);
     d->memory.release(d, buffer);
     return status;
 }
 
-/* Grouped formats have scales besides, which a plain array on the host has no room for. */
+/* A plain array on the host has no room for the scales of a grouped format. */
 static int check_plain(dtype type) {
     REQUIRE(DTYPE_BIT(type) & DTYPE_FLOATS, LCKV_ERROR_UNSUPPORTED,
             "weights of format %s cannot be copied from or to the host; expected float32, bfloat16 or float16",
@@ -140,7 +140,7 @@ static int to_host(device *d, view v, void *host, dtype type) {
 
 /* ---------------------------------------------------------------- values */
 
-/* The master where there is one: what the value is a rounded copy of. */
+/* The master if there is one, else the value. */
 static view original(const weight *w) {
     return w->master.data ? w->master : w->tensor.value;
 }
@@ -169,7 +169,7 @@ dtype params_type(const params *p, int i) {
 
 /* ---------------------------------------------------------------- masters */
 
-/* Gives every weight memory of its own of `type`, filled from where its value lies now. */
+/* Gives every weight memory of its own of `type`, filled from its current value. */
 static int replace_values(params *p, dtype type) {
     params fresh = {.count = p->count, .device = p->device, .table = malloc((size_t)p->count * sizeof *p->table)};
     REQUIRE(fresh.table, LCKV_ERROR_MEMORY, "no memory for a table of %d weights", p->count);
@@ -222,7 +222,7 @@ int params_enable_masters(params *p, dtype type) {
     REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
     int status = fill_masters(p);
     if (status >= 0) status = replace_values(p, type);
-    if (status < 0) params_drop_masters(p); /* leaves the message alone unless the device has failed as well */
+    if (status < 0) params_drop_masters(p); /* keeps the message */
     return status;
 }
 
@@ -245,7 +245,7 @@ static int fill_normal(params *p, int i, double deviation, uint64_t seed) {
     return refresh_value(p, w);
 }
 
-/* torch.nn.Embedding keeps the row of its padding_idx at zero. */
+/* torch.nn.Embedding keeps the row of its padding_idx zero. */
 static int zero_pad_row(params *p, const model_config *c) {
     if (c->pad_token_id < 0 || c->pad_token_id >= c->vocab_size) return LCKV_OK;
     const weight *w = &p->table[0];

@@ -13,7 +13,7 @@ static row_set batch_rows(const batch *b, const kv_cache *cache) {
     return r;
 }
 
-/* The planned rows are the first ones, so that they are a prefix of everything. */
+/* Planned rows come first, so that they are a prefix of everything. */
 static int plan_rows(pass *p) {
     const batch *b = p->b;
     row_set *r = &p->planned;

@@ -1,21 +1,21 @@
-/* Sequential training: token by token through all layers, the exact meaning of the model, with gradients through every
- * step (Wu and Tu 2024, section 3: what the parallel plan approximates). A slot is one tensor for all tokens; each
- * token writes its rows, and their gradients add up.
+/* Sequential training: token by token through all layers, with gradients through every step. This is the exact form
+ * that the plan approximates (Wu and Tu 2024, section 3). A slot is one tensor for all tokens; each token writes its
+ * row, and gradients add up.
  *
- * Step t runs token t of every sequence that is long enough. Leaves out speed: it is there for its exactness. */
+ * Step t runs token t of every sequence that has one. Leaves out: speed. */
 #include "model/pass.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* What the steps need, all in one tensor on the device: for each step and sequence the row, twice, and where attention
- * finds it. Step t's entries begin at entry first[t]. */
+/* Tables of all steps in one tensor on the device: for each step and sequence, the row (twice) and a record for
+ * attention. The entries of step t start at first[t]. */
 typedef struct steps {
     int32_t count;
     int32_t *first; /* [count + 1] */
     void *host;
     tensor *memory;
-    view gather, scatter, sequences; /* i32, i64, attention_sequence: one entry a row of the batch */
+    view gather, scatter, sequences; /* i32, i64, attention_sequence: one entry per row of the batch */
 } steps;
 
 static void *host_of(const steps *s, view v) {
@@ -62,7 +62,7 @@ static view part(view v, int32_t first, int32_t last) {
     return view_rows(v, first, last - first);
 }
 
-/* The rows of step t become the rows at hand; attention counts pasts of its own: there are none. */
+/* Makes the rows of step t the current ones. There is no past: attention reads the slot tensors. */
 static int begin_step(pass *p, const steps *s, int32_t t, row_set *rows) {
     int32_t first = s->first[t], last = s->first[t + 1];
     *rows = (row_set){.rows = last - first, .sequences = last - first, .max_q_rows = 1, .max_kv_rows = s->count};
@@ -117,7 +117,7 @@ int decoder_forward_sequential(const model *m, graph *g, const batch *b, tensor 
     int status = pass_begin(m, g, b, NULL, &p);
     if (status >= 0) status = forward(&p, &s, hidden);
     pass_end(&p);
-    /* records of gathers and scatters read the step table: it lives until the graph is reset */
+    /* records of gathers and scatters read the tables until the graph is reset */
     free(s.first);
     free(s.host);
     return status;
