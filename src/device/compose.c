@@ -1,5 +1,4 @@
-/* The composed ops, one op after another: what they compute on every device, and what stands in the table of a device
- * that has nothing faster. */
+/* The composed ops as sequences of other ops. This defines what they compute; devices without faster entries use it. */
 #include "device/device.h"
 
 int device_project(device *d, const struct op_project *a) {

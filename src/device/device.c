@@ -1,4 +1,4 @@
-/* Opening and closing a device by its name. What a device does is said by its own folder. */
+/* Opens and closes a device by its name. */
 #include "device/device.h"
 #include "device/open.h"
 
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* "cuda" is the first GPU, "cuda:N" the one of number N. */
+/* "cuda" is the first GPU, "cuda:N" the one with number N. */
 static int open_cuda(device *d, const char *name) {
     int number = 0, length = 4;
     if (name[4] == ':') sscanf(name, "cuda:%4d%n", &number, &length);
@@ -19,8 +19,8 @@ static int open_cuda(device *d, const char *name) {
 #endif
 }
 
-/* The first GPU where there is one that lckv can use, else the CPU. A GPU that is there and fails is an error: work is
- * not moved to a far slower device without a word. */
+/* The first GPU if lckv can use it, else the CPU. A GPU that fails is an error: lckv does not silently use a much
+ * slower device. */
 static int open_best(device *d, int threads) {
 #ifdef DEVICE_CUDA
     if (cuda_usable()) return open_cuda(d, "cuda");

@@ -1,4 +1,4 @@
-/* What device_open() may choose from. Each fills the table, the memory functions and `own` of a zeroed device. */
+/* The devices of device_open(). Each function fills the tables, the memory functions and `own` of a zeroed device. */
 #ifndef DEVICE_OPEN_H
 #define DEVICE_OPEN_H
 
@@ -7,8 +7,8 @@
 int cpu_open(device *d, int threads);
 int count_open(device *d);
 
-/* Only where DEVICE_CUDA is defined. */
-int cuda_open(device *d, int number); /* the GPU of that number, from 0 */
-bool cuda_usable(void);               /* whether the first GPU is there and can do what lckv asks of one */
+/* Only if DEVICE_CUDA is defined. */
+int cuda_open(device *d, int number); /* by number, from 0 */
+bool cuda_usable(void);               /* whether the first GPU exists and has the features that lckv needs */
 
 #endif

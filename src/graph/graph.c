@@ -1,4 +1,4 @@
-/* Tensors: made, held and let go. The tape that walks them back is tape.c; the ops are ops.c. */
+/* Tensors: creation and reference counts. tape.c walks the tape; ops.c has the ops. */
 #include "graph/graph.h"
 
 #include "graph/tape.h"
@@ -39,19 +39,19 @@ void graph_free(graph *g) {
     pool_free(g->pool);
     if (g->tape) {
         free(g->tape->records);
-        free(g->tape->owed);
+        free(g->tape->pending);
     }
     free(g->tape);
     free(g);
 }
 
-/* Weights that records were to add to are told that nothing is owed any more. */
+/* Clears the counts of weights that records were to add to. */
 static void forget_records(tape *t) {
     for (int i = 0; i < t->count; i++)
         for (int j = 0; j < RECORD_INPUTS; j++)
             if (t->records[i].in[j]) t->records[i].in[j]->uses = 0;
-    for (int i = 0; i < t->owed_count; i++) t->owed[i]->uses = 0;
-    t->count = t->owed_count = 0;
+    for (int i = 0; i < t->pending_count; i++) t->pending[i]->uses = 0;
+    t->count = t->pending_count = 0;
 }
 
 int graph_reset(graph *g) {

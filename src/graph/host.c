@@ -1,4 +1,4 @@
-/* Tensors and host memory: values that come from the host, and what is computed there from values of the device. */
+/* Tensors and host memory: copies, and results that the host computes from device values. */
 #include "graph/graph.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* The ops of device.h as functions of tensors: each runs the device's entry and, where a gradient will be wanted,
- * pushes the record that runs its _backward. What an op computes stands in device.h; products and attention are in
+/* The ops of device.h as functions of tensors. Each runs the device's entry and, if a gradient is needed, pushes the
+ * record that runs its _backward. device.h defines what an op computes; products and attention are in
  * ops_products.c. */
 #include "graph/tape.h"
 
@@ -53,8 +53,8 @@ int graph_gather_rows(graph *g, tensor *src, view index, tensor **out) {
     return tensor_made(g, gather_run(g, src, index, *out), out);
 }
 
-/* The record has no output of its own: dst's gradient is complete here, since readers of these rows of dst stand later
- * on the tape, and other rows of it are none of this record's business. */
+/* The record has no output of its own. The gradient of dst is complete here, because readers of these rows of dst
+ * come later on the tape; other rows do not matter. */
 static int scatter_backward(graph *g, record *r) {
     struct op_scatter_rows *a = &r->op.scatter_rows;
     a->ddst = r->saved->grad;
@@ -94,7 +94,7 @@ static int rms_norm_run(graph *g, tensor *x, tensor *weight, float eps, tensor *
     return tape_push(g, &(record){.backward = rms_norm_backward,
                                   .out = out,
                                   .in = {x, weight},
-                                  .kept = {x},
+                                  .reads = {x},
                                   .saved = rstd,
                                   .op.rms_norm = a});
 }
@@ -127,7 +127,7 @@ static int rope_run(graph *g, tensor *x, tensor *angles, tensor *out) {
     struct op_rope a = {.x = x->value, .angles = angles->value, .y = out->value, .head_dim = (int)angles->value.cols};
     TRY(RUN(g, rope, &a));
     if (!tape_wants(g, &x, 1)) return LCKV_OK;
-    return tape_push(g, &(record){.backward = rope_backward, .out = out, .in = {x}, .kept = {angles}, .op.rope = a});
+    return tape_push(g, &(record){.backward = rope_backward, .out = out, .in = {x}, .reads = {angles}, .op.rope = a});
 }
 
 int graph_rope(graph *g, tensor *x, tensor *angles, tensor **out) {
@@ -149,7 +149,7 @@ static int swiglu_run(graph *g, tensor *gate, tensor *up, tensor *out) {
     tensor *inputs[] = {gate, up};
     if (!tape_wants(g, inputs, 2)) return LCKV_OK;
     return tape_push(
-        g, &(record){.backward = swiglu_backward, .out = out, .in = {gate, up}, .kept = {gate, up}, .op.swiglu = a});
+        g, &(record){.backward = swiglu_backward, .out = out, .in = {gate, up}, .reads = {gate, up}, .op.swiglu = a});
 }
 
 int graph_swiglu(graph *g, tensor *gate, tensor *up, tensor **out) {
@@ -190,8 +190,8 @@ static int add_to_gradient(graph *g, tensor *t, view dy) {
     return a.dst.data ? RUN(g, accumulate, &a) : LCKV_OK;
 }
 
-/* Both gradients are dy. Where `a` has none yet it takes over the output's memory instead of a copy: the residual
- * stream, nearly always. */
+/* Both gradients are dy. If `a` has none yet, it takes over the output's memory instead of a copy. This is the usual
+ * case, the residual stream. */
 static int add_backward(graph *g, record *r) {
     tensor *a = r->in[0], *b = r->in[1];
     if (b) TRY(add_to_gradient(g, b, r->out->grad));

@@ -1,5 +1,5 @@
-/* The composed ops of device.h as functions of tensors. Where a gradient will be wanted, or a weight has a low-rank
- * term, their parts run as ops of their own. */
+/* The composed ops of device.h as functions of tensors. If a gradient is needed or a weight has a low-rank addition,
+ * their parts run as separate ops. */
 #include "graph/tape.h"
 
 #define RUN(g, op, ...) DEVICE_RUN((g)->device, op, __VA_ARGS__)
@@ -54,7 +54,7 @@ static int project_apart(graph *g, tensor *x, const graph_projection *p, tensor 
     return status;
 }
 
-/* Tensors for the parts and the room that the op asks for; `a` gets all of it. */
+/* Allocates the parts and the workspace of the op, and fills `a`. */
 static int take_project(graph *g, tensor *x, const graph_projection *p, tensor *out[PROJECT_PARTS], tensor *room[2],
                         struct op_project *a) {
     int64_t rows = x->value.rows;
@@ -138,7 +138,7 @@ bool graph_may_join_heads(const graph *g, tensor *x, const graph_projection *p) 
     return is_composed(g, x, p);
 }
 
-/* Products in `raw`; rotated ones, and the values as they are, in `out`. */
+/* Products in `raw`; rotated ones, and unchanged values, in `out`. */
 static int run_heads(graph *g, tensor *x, const graph_projection *p, struct op_rope_append *append, bool queries,
                      tensor *raw[PROJECT_PARTS], tensor *room[2], tensor *out[PROJECT_PARTS]) {
     struct op_heads a;

@@ -1,4 +1,4 @@
-/* The products as functions of tensors: linear, attention, linear + cross-entropy. See ops.c. */
+/* Products as functions of tensors: linear, attention, linear + cross-entropy. See ops.c. */
 #include "graph/tape.h"
 
 #define RUN(g, op, ...) DEVICE_RUN((g)->device, op, __VA_ARGS__)
@@ -20,11 +20,11 @@ static int linear_run(graph *g, tensor *x, tensor *weight, tensor *bias, tensor 
     TRY(RUN(g, linear, &a));
     tensor *inputs[] = {x, weight, bias};
     if (!tape_wants(g, inputs, 3)) return LCKV_OK;
-    /* x is read for the weight's gradient alone: a frozen weight lets it go */
+    /* x is only read for the weight's gradient: with a frozen weight it is not kept */
     return tape_push(g, &(record){.backward = linear_backward,
                                   .out = out,
                                   .in = {x, weight, bias},
-                                  .kept = {weight->needs_grad ? x : NULL},
+                                  .reads = {weight->needs_grad ? x : NULL},
                                   .op.linear = a});
 }
 
@@ -33,7 +33,7 @@ static int plain_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype
     return tensor_made(g, linear_run(g, x, weight, bias, *out), out);
 }
 
-/* Nobody else has added to y's gradient: what is summed into y's memory is its one reader. */
+/* No other record has added to y's gradient, because the sum in y's memory is the only reader of y. */
 static int sum_backward(graph *g, record *r) {
     tensor *y = r->in[0], *term = r->in[1];
     struct op_accumulate a = {.src = r->out->grad, .scale = r->op.accumulate.scale};
@@ -86,7 +86,7 @@ int graph_linear(graph *g, tensor *x, tensor *weight, tensor *bias, dtype type, 
     return status;
 }
 
-/* A linear op of no input columns is its bias. */
+/* A linear op without input columns is its bias. */
 static int bias_run(graph *g, tensor *bias, tensor *out) {
     view v = out->value;
     struct op_linear a = {.x = {v.data, v.rows, 0, g->compute},
@@ -125,7 +125,7 @@ static int attention_run(graph *g, struct op_attention *a, tensor *const in[3], 
         status = tape_push(g, &(record){.backward = attention_backward,
                                         .out = out,
                                         .in = {in[0], in[1], in[2]},
-                                        .kept = {in[0], in[1], in[2], out},
+                                        .reads = {in[0], in[1], in[2], out},
                                         .saved = lse,
                                         .op.attention = *a});
     tensor_release(g, lse);
@@ -160,7 +160,7 @@ int graph_attention(graph *g, tensor *q, tensor *q_sink, tensor *k, tensor *v, c
 
 /* ---------------------------------------------------------------- linear + cross-entropy */
 
-/* The root of the walk: its gradients are there as soon as it has run, so it needs no record. */
+/* The root of the backward pass. Its gradients are added when it runs, so it needs no record. */
 int graph_linear_cross_entropy(graph *g, tensor *x, tensor *weight, const struct op_linear_cross_entropy *constants) {
     struct op_linear_cross_entropy a = *constants;
     a.x = x->value;

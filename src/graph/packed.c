@@ -1,4 +1,4 @@
-/* Packed weights: parts by their names, and all of them as one matrix. See graph.h. */
+/* Packed weights: finding parts by name, and all parts as one matrix. See graph.h. */
 #include "graph/graph.h"
 
 #include <string.h>
@@ -19,7 +19,7 @@ tensor *packed_bias(const packed_weight *w, const char *name) {
     return part ? part->bias : NULL;
 }
 
-/* `next` continues the rows of `v` in memory. */
+/* Whether `next` continues the rows of `v` in memory. */
 static bool continues(view v, view next) {
     view end = view_rows(v, v.rows, 0);
     return next.data == end.data && next.scales == end.scales && next.type == v.type && next.cols == v.cols;

@@ -1,4 +1,4 @@
-/* The pool, see pool.h. Free spans lie in one array sorted by address; a span never crosses a chunk. */
+/* The pool; see pool.h. Free spans are in one array sorted by address. A span does not cross chunks. */
 #include "graph/pool.h"
 
 #include <stdlib.h>
@@ -53,7 +53,7 @@ void pool_free(pool *p) {
     free(p);
 }
 
-/* The index of the first free span that starts at or behind `start`. */
+/* The index of the first free span at or behind `start`. */
 static int span_at(const pool *p, const char *start) {
     int low = 0, high = p->span_count;
     while (low < high) {
@@ -66,7 +66,7 @@ static int span_at(const pool *p, const char *start) {
     return low;
 }
 
-/* Room for one more free span, so that giving memory back cannot fail: every taken block may become a span. */
+/* Reserves room for one more span, so that giving memory back cannot fail: every block may become a span. */
 static int reserve_span(pool *p) {
     if (p->span_count + 1 < p->span_capacity) return LCKV_OK;
     int capacity = p->span_capacity ? 2 * p->span_capacity : 64;
@@ -88,8 +88,8 @@ static void remove_span(pool *p, int at) {
     memmove(p->spans + at, p->spans + at + 1, (size_t)(p->span_count - at) * sizeof *p->spans);
 }
 
-/* A new chunk of at least `bytes`, growing with what is held so that there are few. Where the device has not that much
- * more, exactly what was asked is tried. */
+/* A new chunk of at least `bytes`. Chunks grow with the memory held, so that there are few. If the device does not
+ * have that much, exactly `bytes` are tried. */
 static int add_chunk(pool *p, size_t bytes) {
     TRY(reserve_span(p));
     chunk *chunks = realloc(p->chunks, (size_t)(p->chunk_count + 1) * sizeof *chunks);
@@ -108,7 +108,7 @@ static int add_chunk(pool *p, size_t bytes) {
     return LCKV_OK;
 }
 
-/* The smallest free span that holds `bytes`, the lowest of equals; -1 for none. */
+/* The smallest free span that holds `bytes`, the lowest of equal ones; -1: none. */
 static int best_fit(const pool *p, size_t bytes) {
     int best = -1;
     for (int i = 0; i < p->span_count; i++)
@@ -157,7 +157,7 @@ void pool_give(pool *p, void *memory, size_t bytes) {
         p->spans[at - 1].bytes += s.bytes;
         return;
     }
-    if (reserve_span(p) < 0) return; /* the span is lost until the next reset: a leak, not an error */
+    if (reserve_span(p) < 0) return; /* the span is lost until the next reset */
     insert_span(p, at, s);
 }
 

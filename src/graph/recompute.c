@@ -1,9 +1,9 @@
-/* Work that keeps its inputs alone and runs again in the backward pass, see graph_recompute() in graph.h.
+/* Activation checkpointing: work that keeps only its inputs and runs again in the backward pass; see
+ * graph_recompute() in graph.h.
  *
- * In the forward pass its records are pushed as always and then forgotten together; one record stands for them. Walking
- * that one runs the work again, gives the gradients that have reached the outputs to the fresh ones, and walks the
- * fresh records. These read and add to the same inputs, in the order that they would have had: the bits are the same.
- */
+ * In the forward pass its records are pushed and then removed together; one record stands for them. Walking this
+ * record runs the work again, gives the gradients of the old outputs to the new ones, and walks the new records.
+ * They read and add to the same inputs in the same order as before, so that the bits are the same. */
 #include "graph/tape.h"
 
 #include <string.h>
@@ -14,7 +14,7 @@ static bool any_gradient(tensor *const out[WORK_OUTPUTS]) {
     return false;
 }
 
-/* From outputs of the forward pass to the same outputs made again. */
+/* Moves the gradients of the outputs to the same outputs made again. */
 static void move_gradients(tensor *const from[WORK_OUTPUTS], tensor *const to[WORK_OUTPUTS]) {
     for (int i = 0; i < WORK_OUTPUTS; i++) {
         if (!from[i] || !from[i]->grad.data) continue;
@@ -23,14 +23,14 @@ static void move_gradients(tensor *const from[WORK_OUTPUTS], tensor *const to[WO
     }
 }
 
-/* With the masks that it drew the first time. */
+/* With the same dropout masks as the first time. */
 static int run_again(graph *g, const record *r) {
     tensor *fresh[WORK_OUTPUTS] = {NULL};
     bool recording = g->recording;
     uint64_t masks = g->masks;
     g->recording = true;
     g->masks = r->op.recompute.masks;
-    int status = r->op.recompute.run(g, r->op.recompute.what, r->kept, fresh);
+    int status = r->op.recompute.run(g, r->op.recompute.what, r->reads, fresh);
     g->recording = recording;
     g->masks = masks;
     TRY(status);
@@ -42,26 +42,26 @@ static int run_again(graph *g, const record *r) {
 static int recompute_backward(graph *g, record *walked) {
     record r = *walked; /* the records may move */
     int first = g->tape->count;
-    if (!any_gradient(r.outputs)) return tape_settle(g, r.op.recompute.owed, true);
+    if (!any_gradient(r.outputs)) return tape_end_pending(g, r.op.recompute.pending, true);
     TRY(run_again(g, &r));
-    TRY(tape_settle(g, r.op.recompute.owed, false)); /* the fresh records use these weights now */
+    TRY(tape_end_pending(g, r.op.recompute.pending, false)); /* the new records use these weights now */
     return tape_walk(g, first);
 }
 
-static int push(graph *g, const graph_work *work, int owed, uint64_t masks, tensor *const out[WORK_OUTPUTS]) {
-    record r = {.backward = recompute_backward, .op.recompute = {.run = work->run, .owed = owed, .masks = masks}};
+static int push(graph *g, const graph_work *work, int pending, uint64_t masks, tensor *const out[WORK_OUTPUTS]) {
+    record r = {.backward = recompute_backward, .op.recompute = {.run = work->run, .pending = pending, .masks = masks}};
     memcpy(r.in, work->in, sizeof work->in);
-    memcpy(r.kept, work->in, sizeof work->in);
+    memcpy(r.reads, work->in, sizeof work->in);
     memcpy(r.outputs, out, sizeof r.outputs);
     memcpy(r.op.recompute.what, work->what, work->bytes);
     return tape_push(g, &r);
 }
 
 int graph_recompute(graph *g, const graph_work *work, tensor *out[WORK_OUTPUTS]) {
-    int first = g->tape->count, owed;
+    int first = g->tape->count, pending;
     uint64_t masks = g->masks;
     TRY(work->run(g, work->what, work->in, out));
-    if (g->tape->count == first) return LCKV_OK; /* nothing in it wants a gradient */
-    TRY(tape_forget(g, first, &owed));
-    return push(g, work, owed, masks, out);
+    if (g->tape->count == first) return LCKV_OK; /* nothing in it needs a gradient */
+    TRY(tape_detach(g, first, &pending));
+    return push(g, work, pending, masks, out);
 }

@@ -1,4 +1,4 @@
-/* Recording and replaying, see replay.h. */
+/* Recording and replaying; see replay.h. */
 #include "graph/replay.h"
 
 #include <string.h>
@@ -26,7 +26,7 @@ int replay_run(replay *r, graph *g, const replay_key *key, int (*work)(void *use
     int64_t generation = pool_generation(g->pool);
     if (!replay_knows(r, key) || r->generation != generation) {
         replay_forget(r, d);
-        TRY(work(user)); /* memory grows where it has to; nothing may move while work is recorded */
+        TRY(work(user)); /* memory grows as needed; nothing may move while work is recorded */
         *r = (replay){.key = *key, .generation = generation, .known = true};
         return LCKV_OK;
     }

@@ -1,4 +1,4 @@
-/* The tape, see tape.h: reverse-mode differentiation over an array of records (as in Griewank and Walther, "Evaluating
+/* The tape; see tape.h. Reverse-mode differentiation over an array of records (Griewank and Walther, "Evaluating
  * Derivatives", chapter 3). */
 #include "graph/tape.h"
 
@@ -36,7 +36,7 @@ int tape_push(graph *g, const record *r) {
             fresh->in[i]->holders++;
             fresh->in[i]->uses++;
         }
-        if (fresh->kept[i]) tensor_hold(fresh->kept[i]);
+        if (fresh->reads[i]) tensor_hold(fresh->reads[i]);
     }
     for (int i = 0; i < WORK_OUTPUTS; i++)
         if (fresh->outputs[i]) fresh->outputs[i]->holders++;
@@ -55,16 +55,16 @@ int tensor_gradient(graph *g, tensor *t, view *out) {
     return LCKV_OK;
 }
 
-/* One use of t fewer; a weight whose gradient is whole now is announced. */
+/* Removes one use of t. Reports a weight whose gradient is complete. */
 static int end_use(graph *g, tensor *t) {
-    bool whole = --t->uses == 0 && t->weight && g->gradient_ready;
-    return whole ? g->gradient_ready(g->gradient_ready_user, t) : LCKV_OK;
+    bool complete = --t->uses == 0 && t->weight && g->gradient_ready;
+    return complete ? g->gradient_ready(g->gradient_ready_user, t) : LCKV_OK;
 }
 
 static void release_record(graph *g, record *r) {
     for (int i = 0; i < RECORD_INPUTS; i++) {
         if (r->in[i]) tensor_drop(g, r->in[i]);
-        tensor_release(g, r->kept[i]);
+        tensor_release(g, r->reads[i]);
     }
     tensor_release(g, r->saved);
     for (int i = 0; i < WORK_OUTPUTS; i++)
@@ -75,7 +75,7 @@ static void release_record(graph *g, record *r) {
 static int finish_record(graph *g, record *r) {
     for (int i = 0; i < RECORD_INPUTS; i++)
         if (r->in[i]) TRY(end_use(g, r->in[i]));
-    if (r->out) tensor_drop_gradient(g, r->out); /* whole and used: every reader of `out` stands later on the tape */
+    if (r->out) tensor_drop_gradient(g, r->out); /* complete and used: every reader of `out` comes later on the tape */
     release_record(g, r);
     return LCKV_OK;
 }
@@ -85,9 +85,9 @@ int tape_walk(graph *g, int first) {
     while (t->count > first) {
         int last = t->count - 1;
         record *r = &t->records[last];
-        /* Where no gradient has reached the output there is none to hand on. */
+        /* If no gradient has reached the output, there is none to propagate. */
         if (!r->out || r->out->grad.data) TRY(r->backward(g, r));
-        TRY(finish_record(g, &t->records[last])); /* work that has run again may have moved the records */
+        TRY(finish_record(g, &t->records[last])); /* recomputed work may have moved the records */
         t->count--;
     }
     return LCKV_OK;
@@ -99,41 +99,41 @@ int graph_backward(graph *g) {
 
 /* ---------------------------------------------------------------- records that will be pushed again */
 
-static int owe(tape *t, tensor *weight) {
-    if (t->owed_count == t->owed_capacity) {
-        int capacity = t->owed_capacity ? 2 * t->owed_capacity : 256;
-        tensor **owed = realloc(t->owed, (size_t)capacity * sizeof *owed);
-        REQUIRE(owed, LCKV_ERROR_MEMORY, "no memory for a tape's list of %d weights", capacity);
-        t->owed = owed;
-        t->owed_capacity = capacity;
+static int add_pending(tape *t, tensor *weight) {
+    if (t->pending_count == t->pending_capacity) {
+        int capacity = t->pending_capacity ? 2 * t->pending_capacity : 256;
+        tensor **pending = realloc(t->pending, (size_t)capacity * sizeof *pending);
+        REQUIRE(pending, LCKV_ERROR_MEMORY, "no memory for a tape's list of %d weights", capacity);
+        t->pending = pending;
+        t->pending_capacity = capacity;
     }
-    t->owed[t->owed_count++] = weight;
+    t->pending[t->pending_count++] = weight;
     return LCKV_OK;
 }
 
-int tape_forget(graph *g, int first, int *owed) {
+int tape_detach(graph *g, int first, int *pending) {
     tape *t = g->tape;
-    int before = t->owed_count;
+    int before = t->pending_count;
     while (t->count > first) {
         record *r = &t->records[t->count - 1];
         for (int i = 0; i < RECORD_INPUTS; i++) {
             if (!r->in[i]) continue;
             if (r->in[i]->weight)
-                TRY(owe(t, r->in[i]));
+                TRY(add_pending(t, r->in[i]));
             else
                 r->in[i]->uses--;
         }
         release_record(g, r);
         t->count--;
     }
-    *owed = t->owed_count - before;
+    *pending = t->pending_count - before;
     return LCKV_OK;
 }
 
-int tape_settle(graph *g, int owed, bool announced) {
+int tape_end_pending(graph *g, int pending, bool announced) {
     tape *t = g->tape;
-    for (int i = 0; i < owed; i++) {
-        tensor *weight = t->owed[--t->owed_count];
+    for (int i = 0; i < pending; i++) {
+        tensor *weight = t->pending[--t->pending_count];
         if (announced)
             TRY(end_use(g, weight));
         else

@@ -1,8 +1,8 @@
 /* The tape, for the files of this room: an array of records that graph_backward() walks from its end.
  *
- * A record holds the tensors it reads or adds gradients to; of those whose *values* its backward pass reads it holds
- * the memory too. It keeps the op's own struct, filled in by the forward pass, and a function that completes it with
- * gradients and runs it. */
+ * A record holds the tensors that it reads or adds gradients to; it also holds the memory of those whose values its
+ * backward pass reads. It has the op's struct, filled by the forward pass, and a function that adds the gradients to
+ * the struct and runs it. */
 #ifndef GRAPH_TAPE_H
 #define GRAPH_TAPE_H
 
@@ -17,11 +17,11 @@ typedef int (*record_backward)(graph *g, record *r);
 
 struct record {
     record_backward backward;
-    tensor *out;                   /* its gradient is what the walk starts from */
+    tensor *out;                   /* the walk starts from its gradient */
     tensor *in[RECORD_INPUTS];     /* tensors that gradients are added to; NULL: none */
-    tensor *kept[RECORD_INPUTS];   /* tensors whose values the backward pass reads; NULL: none */
-    tensor *saved;                 /* what the forward pass left for the backward pass alone (rstd, lse); may be NULL */
-    tensor *outputs[WORK_OUTPUTS]; /* of work that runs again, which has these instead of `out`; NULL: absent */
+    tensor *reads[RECORD_INPUTS];  /* tensors whose values the backward pass reads; NULL: none */
+    tensor *saved;                 /* result of the forward pass for the backward pass only (rstd, lse); may be NULL */
+    tensor *outputs[WORK_OUTPUTS]; /* outputs of recomputed work, instead of `out`; NULL: absent */
     union {
         struct op_embed embed;
         struct op_gather_rows gather_rows;
@@ -35,7 +35,7 @@ struct record {
         struct op_attention attention;
         struct recompute {
             int (*run)(graph *g, const void *what, tensor *const in[WORK_INPUTS], tensor *out[WORK_OUTPUTS]);
-            int owed;
+            int pending;
             uint64_t masks; /* g->masks when it ran */
             _Alignas(max_align_t) char what[WORK_BYTES];
         } recompute;
@@ -45,37 +45,38 @@ struct record {
 struct tape {
     record *records;
     int count, capacity;
-    /* Weights whose gradients wait for work that will run again, a use each: those of the last such record come last.
-     */
-    tensor **owed;
-    int owed_count, owed_capacity;
+    /* Weights whose gradients wait for work that will be recomputed, once per use. Those of the last such record are
+     * at the end. */
+    tensor **pending;
+    int pending_count, pending_capacity;
 };
 
-/* Whether an op with these inputs is to be recorded: the graph records, and one of them needs a gradient. */
+/* Whether an op with these inputs is recorded: the graph records, and one of the inputs needs a gradient. */
 bool tape_wants(const graph *g, tensor *const *inputs, int count);
 
-/* Appends a record; takes hold of its tensors and marks `out` as needing a gradient. */
+/* Appends a record, holds its tensors, and marks `out` as needing a gradient. */
 int tape_push(graph *g, const record *r);
 
-/* Walks the records from the last one down to number `first`. */
+/* Walks the records from the last one down to index `first`. */
 int tape_walk(graph *g, int first);
 
-/* Takes the records from number `first` on off the tape, unwalked: they will be pushed again. Until then the weights
- * that they add to are owed; *owed is their number. */
-int tape_forget(graph *g, int first, int *owed);
+/* Removes the records from index `first` on without walking them, because they will be pushed again. Their uses of
+ * weights become pending; *pending is their number. */
+int tape_detach(graph *g, int first, int *pending);
 
-/* The last `owed` uses of weights are owed no more; those of which nothing else is are announced where `announced`. */
-int tape_settle(graph *g, int owed, bool announced);
+/* Removes the last `pending` pending uses of weights. With `announced`, reports weights whose gradients are complete.
+ */
+int tape_end_pending(graph *g, int pending, bool announced);
 
-/* A tensor is held twice over: the tensor itself, and its value's memory. tensor_release() drops both. */
+/* A tensor has two reference counts: of the tensor and of its value's memory. tensor_release() drops both. */
 void tensor_drop(graph *g, tensor *t);
 void tensor_drop_value(graph *g, tensor *t);
 void tensor_drop_gradient(graph *g, tensor *t);
 
-/* The end of every op that makes a tensor: on failure *t is released and NULL. Returns `status`. */
+/* Ends every op that makes a tensor: on failure, *t is released and NULL. Returns `status`. */
 int tensor_made(graph *g, int status, tensor **t);
 
-/* The gradient of t, which appears zeroed if it is not there; absent where t needs none. */
+/* The gradient of t, allocated and zeroed if necessary; absent if t needs none. */
 int tensor_gradient(graph *g, tensor *t, view *out);
 
 #endif

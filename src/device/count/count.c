@@ -1,6 +1,5 @@
-/* The counting device's memory: addresses from a counter, so that no two blocks that live at once overlap and no block
- * ever lies where an earlier one lay. The list of blocks, which release() searches, is therefore sorted by itself.
- */
+/* The counting device's memory. Addresses come from a counter, so that no two blocks ever share one. The list of
+ * blocks, which release() searches, is therefore sorted. */
 #include "device/count/count.h"
 #include "device/open.h"
 
@@ -9,7 +8,7 @@
 #include <string.h>
 
 #define ALIGNMENT ((size_t)256)
-#define FIRST_ADDRESS ((uintptr_t)1 << 40) /* nothing is mapped there by chance; a stray access faults */
+#define FIRST_ADDRESS ((uintptr_t)1 << 40) /* nothing is mapped there; a stray access faults */
 
 typedef struct block {
     uintptr_t address;
@@ -18,7 +17,7 @@ typedef struct block {
 } block;
 
 typedef struct count_state {
-    block *blocks; /* ascending addresses; released ones stay until they are the majority */
+    block *blocks; /* ascending addresses; released ones are removed when they are the majority */
     size_t count, capacity, released;
     uintptr_t next;
 } count_state;
@@ -41,7 +40,7 @@ static int count_alloc(device *d, size_t bytes, void **out) {
     TRY(make_room(s));
     s->blocks[s->count++] = (block){s->next, bytes, true};
     *out = (void *)s->next;
-    s->next += (bytes / ALIGNMENT + 1) * ALIGNMENT; /* also an empty block has an address of its own */
+    s->next += (bytes / ALIGNMENT + 1) * ALIGNMENT; /* an empty block has an address of its own too */
     d->counts.memory += bytes;
     if (d->counts.memory > d->counts.peak) d->counts.peak = d->counts.memory;
     return LCKV_OK;

@@ -1,14 +1,12 @@
-/* The counting device: the whole decoder and tape run on it, but its ops only add up what they would have read, written
- * and multiplied, and its memory is addresses that nobody may follow. What `inspect` predicts, what a batch needs, and
- * the needed FLOPs of a benchmark come from it.
- */
+/* The counting device runs the whole decoder and tape, but its ops only add up bytes and FLOPs, and its memory
+ * cannot be accessed. `inspect`, memory plans and the FLOPs of benchmarks are based on it. */
 #ifndef DEVICE_COUNT_COUNT_H
 #define DEVICE_COUNT_COUNT_H
 
 #include "device/device.h"
 
-/* An entry for every op: count_ops.c. count.c opens the device (open.h). */
+/* One entry per op (count_ops.c). */
 extern const struct device_ops count_ops;
-extern const struct device_formats count_formats; /* all of them: only sizes count */
+extern const struct device_formats count_formats; /* all of them, because only sizes matter */
 
 #endif

@@ -1,7 +1,6 @@
-/* What each op costs. FLOPs: those that the formula needs, 2 a multiply-add, of products and attention alone. Bytes:
- * each operand that the call reads or writes, once, also where it is read and then added to. Of a table that is read
- * through an index only the rows that are touched count.
- */
+/* The cost of each op. FLOPs: those of the formula, 2 per multiply-add, of products and attention only. Bytes: each
+ * operand that the call reads or writes, once, even if it is read and added to. Of a table that is read through an
+ * index, only the rows read count. */
 #include "device/count/count.h"
 
 static int charge(device *d, double flops, double bytes) {
@@ -121,7 +120,7 @@ static int linear(device *d, const struct op_linear *a) {
     return charge(d, product(a->x.rows, a->x.cols, a->weight.rows), bytes);
 }
 
-/* x is read for dweight alone, the weight for dx alone. */
+/* x is only read for dweight, the weight only for dx. */
 static int linear_backward(device *d, const struct op_linear *a) {
     double flops = (present(a->dx) + present(a->dweight)) * product(a->dy.rows, a->weight.cols, a->weight.rows);
     double bytes = bytes_of(a->dy) + bytes_of(a->dx) + bytes_of(a->dweight) + bytes_of(a->dbias);
@@ -144,7 +143,7 @@ static double pair_product(const struct op_attention *a) {
     return 2.0 * a->pairs * (double)a->heads * (double)a->head_dim;
 }
 
-/* How many past rows each sequence has stands in device memory, so all are charged for the longest. */
+/* The past rows of each sequence are in device memory, so all sequences are charged for the longest. */
 static double past_bytes(const struct op_attention *a) {
     if (!a->past.k.data) return 0.0;
     int64_t rows = a->sequences.rows * (int64_t)a->max_past;

@@ -11,7 +11,7 @@ static double sum_of_squares(const float *x, int64_t n) {
     return sum;
 }
 
-/* Each part has its own sum; these are then added in order. */
+/* Each part has a sum; the sums are added in order. */
 int CPU_ENTRY(cpu_sum_squares)(device *d, const struct op_sum_squares *a) {
     const float *x = a->x.data;
     int64_t n = cpu_elements(a->x);
@@ -42,7 +42,7 @@ int CPU_ENTRY(cpu_clip)(device *d, const struct op_clip *a) {
     return LCKV_OK;
 }
 
-/* What is the same for all elements of a step. */
+/* Values that are the same for all elements of a step. */
 struct step {
     float shrink; /* 1 - learning_rate * weight_decay */
     float size;   /* learning_rate / correction1 */
@@ -75,7 +75,7 @@ static void update(struct step s, float *restrict master, float *restrict grad, 
 
 /* ---------------------------------------------------------------- bf16 */
 
-/* A bf16 number in f32. What is not finite is left to the usual rounding. */
+/* A bf16 number in f32. Values that are not finite are rounded as usual. */
 static float round_at_random(float x, uint32_t noise) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
@@ -85,7 +85,7 @@ static float round_at_random(float x, uint32_t noise) {
     return x;
 }
 
-/* p, m and v of the elements from number `at` of the call on. */
+/* p, m and v of the elements from index `at` of the call on. */
 static void round_block(const struct op_adamw *a, int64_t at, int64_t n, float *p, float *m, float *v) {
     uint64_t seed = ((const step_state *)a->state.data)->rounding_seed;
     uint32_t words[4];

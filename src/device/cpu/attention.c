@@ -1,16 +1,19 @@
 /* Attention forward: FlashAttention-2 (Dao 2023, algorithm 1) on a CPU.
  *
- * A task is a block of queries of one sequence and KV head. It goes once over the keys that the block sees, a tile at a
- * time, with a running maximum and sum for each row, and never holds more scores than TILE_ROWS by ATTENTION_KEYS. A
- * task alone writes its rows of out, so it matters to no bit which thread takes it. Tiles that no row of a panel sees
- * are passed over. Sequences of few queries go to attention_few.c. */
+ * A task is a block of queries of one sequence and KV head. It passes once over the keys that the block sees, one
+ * tile at a time, with a running maximum and sum per row, and stores at most TILE_ROWS by ATTENTION_KEYS scores.
+ * Only one task writes a row of out, so the bits do not depend on the thread that runs it. Tiles that no row of a
+ * panel sees are skipped. attention_few.c handles sequences with few queries. */
 #include "device/cpu/attention.h"
 
 #include <omp.h>
 
-enum { BLOCK_ROWS = 192 }; /* rows that share a packed tile: many, so that packing costs little; whole TILE_ROWS */
+enum {
+    BLOCK_ROWS = 192
+}; /* rows that share a packed tile: many, so that packing costs little; a multiple of
+    * TILE_ROWS */
 
-/* What a thread works in; pointers into its part of the device's scratch. */
+/* Buffers of a thread in the device's scratch memory. */
 struct block {
     struct attention_head head;
     int64_t first, rows; /* of the head's rows */
@@ -19,7 +22,7 @@ struct block {
     float *k;            /* [dim, ATTENTION_KEYS] */
     float *v;            /* [ATTENTION_KEYS, padded_dim] */
     float scores[TILE_ROWS * ATTENTION_KEYS];
-    float most[BLOCK_ROWS], sum[BLOCK_ROWS];
+    float maximum[BLOCK_ROWS], sum[BLOCK_ROWS];
 };
 
 static size_t block_floats(const struct op_attention *a) {
@@ -42,11 +45,11 @@ static void block_begin(struct block *b) {
     if (a->q_sink.data && b->head.sequence->sinks > 0)
         attention_queries(b->q_sink, &b->head, a->q_sink, a->scale, b->first, b->rows, padded_rows);
     memset(b->o, 0, (size_t)(padded_rows * b->head.padded_dim) * sizeof *b->o);
-    for (int64_t r = 0; r < padded_rows; r++) b->most[r] = -INFINITY, b->sum[r] = 0;
+    for (int64_t r = 0; r < padded_rows; r++) b->maximum[r] = -INFINITY, b->sum[r] = 0;
 }
 
-/* Scores of one row, in whole columns of tiles, become weights on the row's running maximum; columns that it does not
- * see, and those behind the tile's keys, become zeros. */
+/* Turns the scores of one row, in whole tile columns, into weights relative to the row's running maximum. Columns
+ * that the row does not see, and those behind the tile's keys, become zeros. */
 static void softmax_row(struct block *b, int64_t r, float *scores, struct cpu_range columns, int64_t key,
                         int64_t keys) {
     struct cpu_range sees = attention_row_visible(&b->head, b->first + r, b->first + b->rows);
@@ -59,14 +62,14 @@ static void softmax_row(struct block *b, int64_t r, float *scores, struct cpu_ra
     if (end == begin) return;
     float *row = scores + columns.begin, *o = b->o + r * padded_dim;
     int64_t n = columns.end - columns.begin;
-    float factor = attention_rescale(&b->most[r], tile_largest(row, n)), most = b->most[r];
-    for (int64_t c = 0; c < n; c++) row[c] = cpu_exp(row[c] - most);
+    float factor = attention_rescale(&b->maximum[r], tile_largest(row, n)), maximum = b->maximum[r];
+    for (int64_t c = 0; c < n; c++) row[c] = cpu_exp(row[c] - maximum);
     b->sum[r] = b->sum[r] * factor + tile_sum_of(row, n);
     if (factor != 1.0f)
         for (int64_t c = 0; c < padded_dim; c++) o[c] *= factor;
 }
 
-/* TILE_ROWS rows from r on meet the tile's keys in `columns`. */
+/* TILE_ROWS rows from r on with the tile's keys in `columns`. */
 static void panel(struct block *b, const float *q, int64_t r, struct cpu_range columns, int64_t key, int64_t keys) {
     int64_t dim = b->head.dim, padded_dim = b->head.padded_dim;
     for (int64_t c = columns.begin; c < columns.end; c += TILE_COLS)
@@ -78,7 +81,7 @@ static void panel(struct block *b, const float *q, int64_t r, struct cpu_range c
                      b->v + columns.begin * padded_dim + c, padded_dim, columns.end - columns.begin);
 }
 
-/* The tile of keys [key, end): packed once, then met by every panel of the block that sees any of it. */
+/* The tile of keys [key, end): packed once, then used by every panel of the block that sees any of it. */
 static void tile_of_keys(struct block *b, int64_t key, int64_t end) {
     const attention_sequence *s = b->head.sequence;
     attention_rows(b->v, &b->head, ATTENTION_K, key, end);
@@ -103,7 +106,7 @@ static void block_end(const struct block *b) {
         float factor = b->sum[r] == 0 ? 0 : 1 / b->sum[r];
         for (int64_t c = 0; c < b->head.dim; c++) o[c] *= factor;
         cpu_narrow(cpu_at(a->out, row, head * b->head.dim), a->out.type, o, b->head.dim);
-        if (a->lse.data) *(float *)cpu_at(a->lse, row, head) = b->most[r] + logf(b->sum[r]);
+        if (a->lse.data) *(float *)cpu_at(a->lse, row, head) = b->maximum[r] + logf(b->sum[r]);
     }
 }
 
@@ -131,7 +134,7 @@ int CPU_ENTRY(cpu_attention)(device *d, const struct op_attention *a) {
     float *scratch;
     TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)parts * floats * sizeof *scratch, (void **)&scratch));
 #pragma omp parallel for num_threads(parts) schedule(dynamic)
-    for (int64_t task = 0; task < heads * blocks; task++) { /* the last queries, which see most, come first */
+    for (int64_t task = 0; task < heads * blocks; task++) { /* the last queries, which see most keys, come first */
         struct block b = {.head = attention_head(a, task / a->kv_heads % a->sequences.rows, task % a->kv_heads)};
         int64_t q_rows = b.head.sequence->q_rows;
         b.first = (blocks - 1 - task / heads) * BLOCK_ROWS;

@@ -1,7 +1,8 @@
-/* What attention's three files share: which keys a query sees, where a key lies, and the tiles that they work on.
+/* Shared by the attention files: visible keys of a query, addresses of keys, tiles.
  *
- * One KV head of a sequence serves `group` query heads. Its queries are rows of tiles: query i and head h of the group
- * make row i * group + h, so that a tile of keys is packed once for all of them, and rows go on in the order of i. */
+ * One KV head of a sequence serves `group` query heads. Its queries are rows of tiles: query i and head h of the
+ * group are row i * group + h, so that a tile of keys is packed once for all of them, and rows are in the order of
+ * i. */
 #ifndef DEVICE_CPU_ATTENTION_H
 #define DEVICE_CPU_ATTENTION_H
 
@@ -11,8 +12,8 @@
 #include <math.h>
 
 enum {
-    ATTENTION_KEYS = 96, /* a tile of keys: a multiple of TILE_ROWS and TILE_COLS at every level */
-    ATTENTION_FEW = 8,   /* with at most so many rows, the keys are read in place (attention_few.c) */
+    ATTENTION_KEYS = 96, /* keys per tile: a multiple of TILE_ROWS and TILE_COLS at every level */
+    ATTENTION_FEW = 8,   /* with at most this many rows, keys are read in place (attention_few.c) */
     ATTENTION_MOST_DIM = 1024
 };
 
@@ -51,13 +52,13 @@ static inline struct cpu_range attention_visible(const struct op_attention *a, c
     return (struct cpu_range){begin, end > begin ? end : begin};
 }
 
-/* The same for a row of the tiles; rows from `rows` on, which fill the last tile, see nothing. */
+/* The same for a row of the tiles; padding rows, from `rows` on, see nothing. */
 static inline struct cpu_range attention_row_visible(const struct attention_head *head, int64_t row, int64_t rows) {
     if (row >= rows) return (struct cpu_range){INT64_MAX, INT64_MAX};
     return attention_visible(head->a, head->sequence, row / head->group);
 }
 
-/* The row of past.k and past.v that holds past row u. */
+/* The row of past.k and past.v with past row u. */
 static inline int64_t attention_past_row(const struct attention_head *head, int64_t u) {
     int64_t page_rows = head->a->past.page_rows, sinks = head->sequence->sinks, first = 0;
     int shift = __builtin_ctz((unsigned)page_rows);
@@ -68,7 +69,7 @@ static inline int64_t attention_past_row(const struct attention_head *head, int6
     return ((int64_t)head->pages[first + (u >> shift)] << shift) + (u & (page_rows - 1));
 }
 
-/* Where key u of the list lies. `what` picks keys or values. */
+/* The address of key u of the list. `what` selects keys or values. */
 enum attention_what { ATTENTION_K, ATTENTION_V };
 
 static inline const void *attention_key(const struct attention_head *head, enum attention_what what, int64_t u,
@@ -81,8 +82,8 @@ static inline const void *attention_key(const struct attention_head *head, enum 
     return cpu_at(from, row, head->kv_head * head->dim);
 }
 
-/* Keys (or values) [begin, end) as rows of f32, padded_dim apart, the padding zeros; made up to whole TILE_COLS by rows
- * of zeros. */
+/* Keys or values [begin, end) as rows of f32, padded_dim apart, padded with zeros; padded to whole TILE_COLS with
+ * rows of zeros. */
 static inline void attention_rows(float *out, const struct attention_head *head, enum attention_what what,
                                   int64_t begin, int64_t end) {
     int64_t behind = tile_round(end - begin, TILE_COLS) - (end - begin);
@@ -104,8 +105,8 @@ static inline void attention_columns(float *out, const struct attention_head *he
     }
 }
 
-/* Rows [row, row + rows) of the head's queries (or what lies as they do) times `factor`, as attention_rows(); made up
- * to `padded_rows` by zeros. */
+/* Rows [row, row + rows) of the head's queries (or of a tensor of the same layout) times `factor`, as in
+ * attention_rows(); padded with zeros to `padded_rows`. */
 static inline void attention_queries(float *out, const struct attention_head *head, view from, float factor,
                                      int64_t row, int64_t rows, int64_t padded_rows) {
     int64_t dim = head->dim, first_head = head->kv_head * head->group;
@@ -117,37 +118,37 @@ static inline void attention_queries(float *out, const struct attention_head *he
     memset(out, 0, (size_t)((padded_rows - rows) * head->padded_dim) * sizeof *out);
 }
 
-/* The columns of a tile of keys beginning at `key` that rows seeing [first.begin, last.end) need, in whole TILE_COLS.
- */
+/* The columns of the tile of keys that begins at `key` that rows seeing [first.begin, last.end) need, in whole
+ * TILE_COLS. */
 static inline struct cpu_range attention_tile_columns(struct cpu_range first, struct cpu_range last, int64_t key,
                                                       int64_t keys) {
     int64_t begin = first.begin > key ? first.begin - key : 0, end = last.end - key < keys ? last.end - key : keys;
     return (struct cpu_range){begin / TILE_COLS * TILE_COLS, end <= begin ? 0 : tile_round(end, TILE_COLS)};
 }
 
-/* Partial softmaxes of a row over two sets of keys become one (Dao 2023, section 3.1): `sum` and `o` are of exp(score -
- * most). Returns what the older sums must be multiplied by to stand on the larger of both maxima. */
-static inline float attention_rescale(float *most, float new_most) {
-    float before = *most;
-    if (!(new_most > before)) return 1.0f;
-    *most = new_most;
-    return cpu_exp(before - new_most);
+/* Joins partial softmaxes of a row over two sets of keys (Dao 2023, section 3.1): `sum` and `o` are relative to
+ * exp(score - maximum). Returns the factor of the older sums relative to the larger of both maxima. */
+static inline float attention_rescale(float *maximum, float new_maximum) {
+    float before = *maximum;
+    if (!(new_maximum > before)) return 1.0f;
+    *maximum = new_maximum;
+    return cpu_exp(before - new_maximum);
 }
 
-/* Where the keys that are taken together from `key` on end: behind `most` of them, at `end`, and where others begin
- * that are of another type (the new rows) or are met by another query (behind the sinks). */
-static inline int64_t attention_tile_end(const struct attention_head *head, int64_t key, int64_t end, int64_t most) {
+/* The end of the keys that are processed together from `key` on: after at most `limit` keys, at `end`, and where keys
+ * of another type (the new rows) or for another query (behind the sinks) begin. */
+static inline int64_t attention_tile_end(const struct attention_head *head, int64_t key, int64_t end, int64_t limit) {
     const attention_sequence *s = head->sequence;
     if (key < s->past && end > s->past) end = s->past;
     if (head->a->q_sink.data && key < s->sinks && end > s->sinks) end = s->sinks;
-    return end - key < most ? end : key + most;
+    return end - key < limit ? end : key + limit;
 }
 
 static inline bool attention_meets_sinks(const struct attention_head *head, int64_t key) {
     return head->a->q_sink.data && key < head->sequence->sinks;
 }
 
-/* How much there is to do, for cpu_parts(). */
+/* The amount of work, for cpu_parts(). */
 static inline int64_t attention_work(const struct op_attention *a) {
     int64_t keys = (int64_t)a->max_past + a->max_kv_rows;
     return a->sequences.rows * a->max_q_rows * keys * a->heads * a->head_dim / TILE_LANES;

@@ -1,10 +1,10 @@
-/* Attention backward: FlashAttention-2 (Dao 2023, algorithm 2) on a CPU, for lists of new rows alone.
+/* Attention backward: FlashAttention-2 (Dao 2023, algorithm 2) on a CPU, for lists of new rows only.
  *
- * A task is one KV head of one sequence and a part of its tiles of keys. For each tile it goes over the blocks of
- * queries that see the tile, forms their weights again from the saved logsumexp, and adds dV += P^T dO,   dS = P * (dO
- * V^T - delta),   dK += dS^T Q,   dQ += dS K,     delta = sum of dO * O over head_dim. dk and dv rows belong to one
- * task. So does dq while a head is one task; where there are fewer heads than threads, each part adds to a dq of its
- * own, and these are summed in the order of the parts. */
+ * A task is one KV head of one sequence and a part of its tiles of keys. For each tile it passes over the blocks of
+ * queries that see the tile, recomputes their weights from the saved logsumexp, and adds
+ *   dV += P^T dO,   dS = P * (dO V^T - delta),   dK += dS^T Q,   dQ += dS K,     delta = sum of dO * O over head_dim.
+ * Rows of dk and dv belong to one task, and so does dq while a head is one task. If there are fewer heads than
+ * threads, each part adds to a dq of its own; these are summed in the order of the parts. */
 #include "device/cpu/attention.h"
 
 #include <omp.h>
@@ -13,8 +13,8 @@ enum { BLOCK_ROWS = ATTENTION_KEYS }; /* queries times group */
 
 struct block {
     struct attention_head head;
-    int64_t first, rows, all_rows; /* the block's rows; all of the head's */
-    view dq;                       /* where this part adds */
+    int64_t first, rows, all_rows; /* rows of the block; all rows of the head */
+    view dq;                       /* dq of this part */
     const float *deltas;           /* [rows, heads] */
     float *q, *dout;               /* [BLOCK_ROWS, padded_dim]; q times scale */
     float *dq_panel;               /* [TILE_ROWS, padded_dim] */
@@ -32,7 +32,7 @@ static void block_carve(struct block *b, float *scratch, int64_t padded_dim) {
     for (int i = 0; i < BUFFERS; i++) *buffers[i] = scratch + i * ATTENTION_KEYS * padded_dim;
 }
 
-/* delta = sum of dout * out over head_dim, [rows, heads]: of one row. */
+/* delta of one row: the sum of dout * out over head_dim. [rows, heads] */
 static void form_delta(const struct op_attention *a, int64_t row, float *delta) {
     float out[ATTENTION_MOST_DIM];
     for (int64_t h = 0; h < a->heads; h++) {
@@ -59,7 +59,7 @@ static void load_queries(struct block *b) {
     }
 }
 
-/* One row: scores become weights P in place, dP becomes dS in place; both zeros where the row does not see. */
+/* One row in place: scores become weights P, dP becomes dS; both are zero where the row does not see the key. */
 static void weights_row(struct block *b, int64_t r, int64_t key, int64_t keys) {
     struct cpu_range sees = attention_row_visible(&b->head, b->first + r, b->first + b->rows);
     float *p = b->p + r * ATTENTION_KEYS, *ds = b->ds + r * ATTENTION_KEYS;
@@ -98,13 +98,13 @@ static void panel(struct block *b, int64_t r, struct cpu_range columns, int64_t 
     }
 }
 
-/* The same for rows that see nothing of the tile. */
+/* The same for rows that see no key of the tile. */
 static void no_weights(struct block *b, int64_t r) {
     memset(b->p + r * ATTENTION_KEYS, 0, TILE_ROWS * ATTENTION_KEYS * sizeof *b->p);
     memset(b->ds + r * ATTENTION_KEYS, 0, TILE_ROWS * ATTENTION_KEYS * sizeof *b->ds);
 }
 
-/* dv += P^T dout and dk += dS^T q, for TILE_ROWS keys at a time, over the rows that see any of these. */
+/* dv += P^T dout and dk += dS^T q, TILE_ROWS keys at a time, over the rows that see any of these keys. */
 static void add_keys(struct block *b, int64_t key, int64_t keys) {
     int64_t padded_dim = b->head.padded_dim, begin = 0, end = 0;
     for (int64_t u = 0; u < keys; u += TILE_ROWS) {
@@ -124,7 +124,7 @@ static void add_keys(struct block *b, int64_t key, int64_t keys) {
     }
 }
 
-/* Adds a tile's sums to the gradient, where it is wanted. */
+/* Adds the sums of a tile to the gradient, if it is wanted. */
 static void store_keys(const struct block *b, view gradient, const float *from, int64_t key, int64_t end) {
     if (gradient.data == NULL) return;
     for (int64_t u = key; u < end; u++, from += b->head.padded_dim) {
@@ -164,7 +164,7 @@ static void tile_of_keys(struct block *b, int64_t key, int64_t end) {
     store_keys(b, a->dv, b->dv, key, end);
 }
 
-/* dq += the parts' own, in their order. */
+/* Adds the dq of the parts in their order. */
 static void sum_parts(const struct op_attention *a, int64_t row, const float *dqs, int64_t parts) {
     float *restrict to = cpu_row(a->dq, row);
     for (int64_t part = 0; part < parts; part++) {
@@ -195,7 +195,7 @@ static void run_task(const struct work *w, int64_t task) {
         tile_of_keys(&b, key, keys - key < ATTENTION_KEYS ? keys : key + ATTENTION_KEYS);
 }
 
-/* Rows of sequences alone: others are dead. */
+/* Rows of sequences only; others are padding. */
 static void run(const struct work *w, int threads) {
     const struct op_attention *a = w->a;
     const attention_sequence *s = a->sequences.data;

@@ -1,26 +1,26 @@
-/* Attention of a few queries on a long list of keys (decoding): keys and values are read once, in place, whole rows of
- * all KV heads in the order in which they lie, which is what memory gives fastest.
+/* Attention of a few queries over a long list of keys (decoding). Keys and values are read once, in place, as whole
+ * rows of all KV heads in memory order, which gives the highest bandwidth.
  *
- * A task is a sequence and a piece of its list; there are as many pieces as keep the threads busy. Each leaves, for
- * every query and head, the maximum, the sum and the weighted values of its piece; a second pass joins the pieces in
- * their order (FlashAttention's partial softmaxes, split along the keys). */
+ * A task is a sequence and a split of its list. There are enough splits to keep the threads busy. For every query and
+ * head, each split yields a maximum, a sum and weighted values; a second pass joins the splits in their order
+ * (FlashAttention's partial softmaxes, split along the keys). */
 #include "device/cpu/attention.h"
 #include "device/cpu/dots.h"
 
 #include <omp.h>
 
 enum {
-    KEYS = 16,        /* read before their weights are used */
-    LEAST_PIECE = 256 /* keys for which another task is worth its joining */
+    KEYS = 16,           /* keys that are read before their weights are used */
+    MIN_SPLIT_KEYS = 256 /* minimum keys per split, so that joining pays off */
 };
 
-/* The whole call. Rows are those of each KV head: query i, head h of the group is row i * group + h of `rows`. */
+/* The whole call. Rows are those of one KV head: query i, head h of the group is row i * group + h of `rows`. */
 struct few {
     const struct op_attention *a;
-    int64_t pieces, rows, which;   /* rows as dots[which] takes them */
-    int64_t record;                /* floats of one row's result: its maximum, its sum, its weighted values */
+    int64_t splits, rows, which;   /* rows as in dots[which] */
+    int64_t record;                /* floats of one row's result: maximum, sum, weighted values */
     float *queries, *sink_queries; /* [sequences, kv_heads, rows, head_dim], times scale */
-    float *results;                /* [sequences, pieces, kv_heads, rows, record] */
+    float *results;                /* [sequences, splits, kv_heads, rows, record] */
     float *weights;                /* [threads, kv_heads, DOTS_ROWS, KEYS] */
 };
 
@@ -28,28 +28,28 @@ static float *queries_of(const struct few *f, float *queries, int64_t sequence, 
     return queries + (sequence * f->a->kv_heads + kv_head) * f->rows * f->a->head_dim;
 }
 
-static float *result_of(const struct few *f, int64_t sequence, int64_t piece, int64_t kv_head, int64_t row) {
-    return f->results + (((sequence * f->pieces + piece) * f->a->kv_heads + kv_head) * f->rows + row) * f->record;
+static float *result_of(const struct few *f, int64_t sequence, int64_t split, int64_t kv_head, int64_t row) {
+    return f->results + (((sequence * f->splits + split) * f->a->kv_heads + kv_head) * f->rows + row) * f->record;
 }
 
-/* ---------------------------------------------------------------- one piece */
+/* ---------------------------------------------------------------- one split */
 
-/* Keys that are taken together: where their rows, of all KV heads, lie. */
+/* Keys that are processed together: addresses of their rows, which contain all KV heads. */
 struct tile {
     int64_t key, keys;
-    const char *k[KEYS], *v[KEYS]; /* behind the last: the last once more */
+    const char *k[KEYS], *v[KEYS]; /* padded with the last key */
     dtype type;
 };
 
-struct piece {
+struct split {
     const struct few *f;
-    int64_t sequence, piece, rows;        /* rows that there are, of f->rows */
+    int64_t sequence, split, rows;        /* rows in use, of f->rows */
     struct attention_head head;           /* of KV head 0: pointers to its keys are pointers to whole rows */
     struct cpu_range sees[ATTENTION_FEW]; /* of each row */
-    float *weights;                       /* [kv_heads, DOTS_ROWS, KEYS]: the scores at first */
+    float *weights;                       /* [kv_heads, DOTS_ROWS, KEYS]; first the scores */
 };
 
-static struct tile tile_at(const struct piece *p, int64_t key, int64_t end) {
+static struct tile tile_at(const struct split *p, int64_t key, int64_t end) {
     struct tile t = {.key = key, .keys = attention_tile_end(&p->head, key, end, KEYS) - key};
     if (key >= end) return (struct tile){.key = end};
     for (int64_t j = 0; j < KEYS; j++) {
@@ -60,14 +60,14 @@ static struct tile tile_at(const struct piece *p, int64_t key, int64_t end) {
     return t;
 }
 
-/* Asks for rows that will be read next: they are too short, and lie in pages, for the processor to foresee them. */
-static void prefetch(const struct piece *p, const struct tile *t, const char *const *rows) {
+/* Prefetches the next rows: they are too short, and spread over pages, for the processor to do so. */
+static void prefetch(const struct split *p, const struct tile *t, const char *const *rows) {
     int64_t bytes = p->f->a->kv_heads * p->head.dim * (int64_t)dtype_element_bytes(t->type);
     for (int64_t j = 0; j < t->keys; j++)
         for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(rows[j] + i);
 }
 
-static void score_tile(const struct piece *p, const struct tile *t) {
+static void score_tile(const struct split *p, const struct tile *t) {
     const struct few *f = p->f;
     int64_t dim = f->a->head_dim, kv_heads = f->a->kv_heads, at_once = dots[f->which].outputs;
     size_t slice = (size_t)dim * dtype_element_bytes(t->type);
@@ -76,29 +76,29 @@ static void score_tile(const struct piece *p, const struct tile *t) {
     memset(p->weights, 0, (size_t)(kv_heads * DOTS_ROWS * KEYS) * sizeof *p->weights);
     for (int64_t j = 0; j < t->keys; j += at_once)
         for (int64_t g = 0; g < kv_heads; g++) {
-            const void *k[DOTS_MOST];
+            const void *k[DOTS_MAX_OUTPUTS];
             for (int64_t o = 0; o < at_once; o++) k[o] = t->k[j + o] + (size_t)g * slice;
             dots[f->which].of[t->type](p->weights + g * DOTS_ROWS * KEYS + j, KEYS, queries + g * f->rows * dim, dim, k,
                                        dim);
         }
 }
 
-/* One row's scores become weights on its running maximum, zeros for keys that it does not see. */
-static void softmax_row(const struct piece *p, const struct tile *t, int64_t kv_head, int64_t row) {
-    float *result = result_of(p->f, p->sequence, p->piece, kv_head, row);
+/* Turns the scores of one row into weights relative to its running maximum; zeros for keys that it does not see. */
+static void softmax_row(const struct split *p, const struct tile *t, int64_t kv_head, int64_t row) {
+    float *result = result_of(p->f, p->sequence, p->split, kv_head, row);
     float *weights = p->weights + (kv_head * DOTS_ROWS + row) * KEYS;
     int64_t begin = p->sees[row].begin - t->key, end = p->sees[row].end - t->key;
     for (int64_t j = 0; j < begin && j < KEYS; j++) weights[j] = -INFINITY;
     for (int64_t j = end < 0 ? 0 : end < t->keys ? end : t->keys; j < KEYS; j++) weights[j] = -INFINITY;
     float factor = attention_rescale(&result[0], tile_largest(weights, KEYS));
-    float most = result[0] == -INFINITY ? 0 : result[0];
-    for (int64_t j = 0; j < KEYS; j++) weights[j] = cpu_exp(weights[j] - most);
+    float maximum = result[0] == -INFINITY ? 0 : result[0];
+    for (int64_t j = 0; j < KEYS; j++) weights[j] = cpu_exp(weights[j] - maximum);
     result[1] = result[1] * factor + tile_sum_of(weights, KEYS);
     if (factor != 1.0f)
         for (int64_t c = 0; c < p->f->a->head_dim; c++) result[2 + c] *= factor;
 }
 
-static void add_values(const struct piece *p, const struct tile *t) {
+static void add_values(const struct split *p, const struct tile *t) {
     const struct few *f = p->f;
     int64_t dim = f->a->head_dim;
     size_t slice = (size_t)dim * dtype_element_bytes(t->type);
@@ -112,22 +112,22 @@ static void add_values(const struct piece *p, const struct tile *t) {
                 v[o] = t->type == DTYPE_F32 ? row : wide[o];
             }
             for (int64_t r = 0; r < p->rows; r++)
-                tile_add4(result_of(f, p->sequence, p->piece, g, r) + 2, p->weights + (g * DOTS_ROWS + r) * KEYS + j, v,
+                tile_add4(result_of(f, p->sequence, p->split, g, r) + 2, p->weights + (g * DOTS_ROWS + r) * KEYS + j, v,
                           dim);
         }
 }
 
-static void run_piece(struct piece *p) {
+static void run_split(struct split *p) {
     const struct few *f = p->f;
     for (int64_t g = 0; g < f->a->kv_heads; g++)
         for (int64_t r = 0; r < p->rows; r++) {
-            float *result = result_of(f, p->sequence, p->piece, g, r);
+            float *result = result_of(f, p->sequence, p->split, g, r);
             memset(result, 0, (size_t)f->record * sizeof *result);
             result[0] = -INFINITY;
         }
     for (int64_t r = 0; r < p->rows; r++) p->sees[r] = attention_row_visible(&p->head, r, p->rows);
     int64_t begin = p->sees[0].begin, end = p->sees[p->rows - 1].end;
-    struct cpu_range mine = cpu_share(end - begin, (int)f->pieces, (int)p->piece);
+    struct cpu_range mine = cpu_share(end - begin, (int)f->splits, (int)p->split);
     struct tile t = tile_at(p, begin + mine.begin, begin + mine.end);
     while (t.keys > 0) {
         struct tile next = tile_at(p, t.key + t.keys, begin + mine.end);
@@ -141,9 +141,9 @@ static void run_piece(struct piece *p) {
     }
 }
 
-/* ---------------------------------------------------------------- all pieces */
+/* ---------------------------------------------------------------- all splits */
 
-/* Queries of one sequence and KV head, once for all pieces. */
+/* Queries of one sequence and KV head, once for all splits. */
 static void prepare(const struct few *f, view from, float *queries, int64_t sequence, int64_t kv_head) {
     struct attention_head head = attention_head(f->a, sequence, kv_head);
     head.padded_dim = head.dim;
@@ -152,17 +152,17 @@ static void prepare(const struct few *f, view from, float *queries, int64_t sequ
                           head.sequence->q_rows * head.group, f->rows);
 }
 
-/* out = the pieces' values, each on the maximum of all, by the sum of all. */
+/* out = the values of all splits relative to the maximum of all, divided by the sum of all. */
 static void join(const struct few *f, int64_t sequence, int64_t kv_head, int64_t row) {
     const struct op_attention *a = f->a;
-    float most = -INFINITY, sum = 0, *into = result_of(f, sequence, 0, kv_head, row);
-    for (int64_t i = 0; i < f->pieces; i++) {
-        float piece_most = result_of(f, sequence, i, kv_head, row)[0];
-        most = piece_most > most ? piece_most : most;
+    float maximum = -INFINITY, sum = 0, *into = result_of(f, sequence, 0, kv_head, row);
+    for (int64_t i = 0; i < f->splits; i++) {
+        float split_maximum = result_of(f, sequence, i, kv_head, row)[0];
+        maximum = split_maximum > maximum ? split_maximum : maximum;
     }
-    for (int64_t i = 0; i < f->pieces; i++) {
+    for (int64_t i = 0; i < f->splits; i++) {
         const float *result = result_of(f, sequence, i, kv_head, row);
-        float factor = result[1] == 0 ? 0 : cpu_exp(result[0] - most);
+        float factor = result[1] == 0 ? 0 : cpu_exp(result[0] - maximum);
         sum += factor * result[1];
         for (int64_t c = 0; c < a->head_dim; c++) into[2 + c] = (i > 0 ? into[2 + c] : 0) + factor * result[2 + c];
     }
@@ -170,13 +170,13 @@ static void join(const struct few *f, int64_t sequence, int64_t kv_head, int64_t
     const attention_sequence *s = (const attention_sequence *)a->sequences.data + sequence;
     int64_t group = a->heads / a->kv_heads, q_row = s->q_row + row / group, head = kv_head * group + row % group;
     cpu_narrow(cpu_at(a->out, q_row, head * a->head_dim), a->out.type, into + 2, a->head_dim);
-    if (a->lse.data) *(float *)cpu_at(a->lse, q_row, head) = most + logf(sum);
+    if (a->lse.data) *(float *)cpu_at(a->lse, q_row, head) = maximum + logf(sum);
 }
 
 static int carve(device *d, struct few *f, int parts) {
     const struct op_attention *a = f->a;
     int64_t queries = a->sequences.rows * a->kv_heads * f->rows * a->head_dim;
-    int64_t results = a->sequences.rows * f->pieces * a->kv_heads * f->rows * f->record;
+    int64_t results = a->sequences.rows * f->splits * a->kv_heads * f->rows * f->record;
     int64_t weights = (int64_t)parts * a->kv_heads * KEYS * DOTS_ROWS;
     void *scratch;
     TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(2 * queries + results + weights) * sizeof(float), &scratch));
@@ -187,7 +187,7 @@ static int carve(device *d, struct few *f, int parts) {
     return LCKV_OK;
 }
 
-/* The number of queries of a sequence that belongs here, 0 for others. */
+/* The number of queries of a sequence if this file handles it, else 0. */
 static int64_t few_rows(const struct op_attention *a, int64_t sequence) {
     int64_t q_rows = ((const attention_sequence *)a->sequences.data)[sequence].q_rows;
     return attention_is_few(a, q_rows) ? q_rows : 0;
@@ -205,12 +205,12 @@ static void run(const struct few *f, int parts) {
             prepare(f, a->q_sink, f->sink_queries, i / a->kv_heads, i % a->kv_heads);
         }
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < sequences * f->pieces; i++) {
-            struct piece p = {.f = f, .sequence = i / f->pieces, .piece = i % f->pieces};
+        for (int64_t i = 0; i < sequences * f->splits; i++) {
+            struct split p = {.f = f, .sequence = i / f->splits, .split = i % f->splits};
             p.head = attention_head(a, p.sequence, 0);
             p.rows = few_rows(a, p.sequence) * p.head.group;
             p.weights = f->weights + (int64_t)omp_get_thread_num() * a->kv_heads * DOTS_ROWS * KEYS;
-            if (p.rows > 0) run_piece(&p);
+            if (p.rows > 0) run_split(&p);
         }
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < sequences * a->kv_heads; i++)
@@ -230,9 +230,11 @@ int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
     if (a->window > 0 && keys > a->window) keys = a->window;
     struct few f = {.a = a, .which = dots_for(most_queries * group), .record = 2 + a->head_dim};
     f.rows = dots[f.which].rows;
-    int64_t worth = (keys + LEAST_PIECE - 1) / LEAST_PIECE, wanted = 4 * parts / a->sequences.rows;
-    f.pieces = wanted < worth ? wanted : worth;
-    if (f.pieces < 1 || parts == 1 || d->invariant_rows) f.pieces = 1; /* how many there are depends on all sequences */
+    int64_t worth = (keys + MIN_SPLIT_KEYS - 1) / MIN_SPLIT_KEYS, wanted = 4 * parts / a->sequences.rows;
+    f.splits = wanted < worth ? wanted : worth;
+    if (f.splits < 1 || parts == 1 || d->invariant_rows)
+        f.splits = 1; /* the number of splits depends on all
+                       * sequences */
     TRY(carve(d, &f, parts));
     run(&f, parts);
     return LCKV_OK;

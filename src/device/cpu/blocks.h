@@ -1,18 +1,17 @@
-/* Tensors of any floating type, walked in blocks: an op's loop sees f32 alone, and what is not f32 is widened into a
- * buffer on the stack before it and rounded out of one after it.
+/* Tensors of any floating-point type, processed in blocks: the loop of an op only sees f32. Other types are widened
+ * into a buffer on the stack first, and rounded out of one afterwards.
  *
  *     float a_buffer[CPU_BLOCK], y_buffer[CPU_BLOCK];
  *     const float *a = cpu_block_in(view_a, at, n, a_buffer);      n <= CPU_BLOCK elements from element `at` on
  *     float *y = cpu_block_out(view_y, at, y_buffer);
  *     for (...) y[i] = ... a[i] ...;
- *     cpu_block_store(view_y, at, n, y);
- */
+ *     cpu_block_store(view_y, at, n, y); */
 #ifndef DEVICE_CPU_BLOCKS_H
 #define DEVICE_CPU_BLOCKS_H
 
 #include "device/cpu/cpu.h"
 
-enum { CPU_BLOCK = 512 }; /* a few blocks lie in the first-level cache */
+enum { CPU_BLOCK = 512 }; /* a few blocks fit into the first-level cache */
 
 static inline int64_t cpu_block_length(int64_t at, int64_t end) {
     return end - at < CPU_BLOCK ? end - at : CPU_BLOCK;
@@ -40,7 +39,7 @@ static inline void cpu_block_store(view v, int64_t at, int64_t n, const float *b
     if (v.type != DTYPE_F32) cpu_narrow(cpu_element(v, at), v.type, block, n);
 }
 
-/* `n` elements of `from` from element `from_at` on become those of `to`, rounded to nearest even. */
+/* Converts `n` elements of `from` from element `from_at` on to those of `to`, rounded to nearest even. */
 static inline void cpu_convert(view to, int64_t to_at, view from, int64_t from_at, int64_t n) {
     if (to.type == from.type) {
         memcpy(cpu_element(to, to_at), cpu_element(from, from_at), (size_t)n * dtype_element_bytes(to.type));

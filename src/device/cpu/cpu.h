@@ -1,14 +1,14 @@
-/* What the CPU's entries share: the processor levels, the device's private state, element conversions, the split of
- * work over threads, and an exponential that compilers can vectorize.
+/* Shared by the CPU's entries: processor levels, private state, element conversions, division of work between
+ * threads, and an exponential that compilers can vectorize.
  *
- * Every file in this folder that is not named in LEVEL_FREE of ../CMakeLists.txt is compiled once a processor level,
- * with CPU_LEVEL (base, avx2, avx512) as the suffix of the entries: write
+ * Every file in this folder that is not in LEVEL_FREE of ../CMakeLists.txt is compiled once per processor level,
+ * with CPU_LEVEL (base, avx2, avx512) as the suffix of the entries. Write
  *     int CPU_ENTRY(cpu_add)(device *d, const struct op_add *a) { ... }
- * and make all else static, so that no level's code is ever reached on a lesser processor. level.c gathers the entries.
+ * and make everything else static, so that code of one level does not run on a lesser processor. level.c collects
+ * the entries.
  *
- * Work is split by cpu_parts() and cpu_share(), functions of shape and thread count alone, never by who comes first:
- * so the same call gives the same bits.
- */
+ * cpu_parts() and cpu_share() divide work as functions of shape and number of threads only, so that the same call
+ * gives the same bits. */
 #ifndef DEVICE_CPU_CPU_H
 #define DEVICE_CPU_CPU_H
 
@@ -32,22 +32,22 @@ DEVICE_OPS(ENTRY)
 
 enum cpu_level { CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_LEVELS }; /* x86-64, x86-64-v3, x86-64-v4 */
 
-/* The highest level that this build has and this processor runs. */
+/* The highest level of this build that this processor supports. */
 enum cpu_level cpu_level_here(void);
 
-/* Opens a device whose entries are all plain C of one level: for tests, which compare the levels and oneDNN. Fails with
- * LCKV_ERROR_UNSUPPORTED where build or processor lacks the level. */
+/* Opens a device with the plain C entries of one level, for tests that compare the levels and oneDNN. Fails with
+ * LCKV_ERROR_UNSUPPORTED if the build or the processor lacks the level. */
 int cpu_open_level(device *d, int threads, enum cpu_level level);
 
 /* ---------------------------------------------------------------- private state */
 
-/* Buffers that an entry may use while it runs; they grow as needed and stay. An entry that calls another entry
- * (cross-entropy calls linear) holds its own in CPU_SCRATCH_OUTER. */
+/* Scratch buffers of entries. They grow as needed. An entry that calls another entry (cross-entropy calls linear)
+ * uses CPU_SCRATCH_OUTER. */
 enum cpu_scratch { CPU_SCRATCH_OPERAND, CPU_SCRATCH_OUTER, CPU_SCRATCHES };
 
 struct cpu_state {
     enum cpu_level level;
-    size_t held, limit; /* bytes that alloc() has given out, and may give out; limit 0: any */
+    size_t held, limit; /* bytes allocated by alloc(), and their limit; 0: none */
     struct {
         void *memory;
         size_t bytes;
@@ -55,7 +55,7 @@ struct cpu_state {
     struct onednn *products; /* onednn.c; NULL without oneDNN */
 };
 
-/* At least `bytes`, aligned to 256; content undefined, the former content lost. The device keeps it. */
+/* At least `bytes`, aligned to 256, owned by the device; contents are undefined. */
 int cpu_scratch(device *d, enum cpu_scratch which, size_t bytes, void **out);
 
 void cpu_memory_fill(struct device_memory *memory); /* memory.c */
@@ -67,17 +67,18 @@ struct cpu_range {
     int64_t begin, end;
 };
 
-/* Part `part` of [0, n) in `parts` parts that differ by one at most. */
+/* Part `part` of [0, n) divided into `parts` parts whose sizes differ by at most one. */
 static inline struct cpu_range cpu_share(int64_t n, int parts, int part) {
     int64_t each = n / parts, more = n % parts;
     int64_t begin = part * each + (part < more ? part : more);
     return (struct cpu_range){begin, begin + each + (part < more ? 1 : 0)};
 }
 
-/* How many parts some work is worth, at most one a thread. `elements` counts simple steps (a load, a few sums, a
- * store): waking a thread costs as much as some ten thousand of them. int parts = cpu_parts(d, rows * cols); #pragma
- * omp parallel for num_threads(parts) schedule(static, 1) for (int part = 0; part < parts; part++) { struct cpu_range
- * mine = cpu_share(rows, parts, part); ... } */
+/* Number of parts for an amount of work, at most one per thread. `elements` counts simple steps (a load, a few sums,
+ * a store): waking a thread costs as much as some ten thousand of them.
+ *     int parts = cpu_parts(d, rows * cols);
+ *     #pragma omp parallel for num_threads(parts) schedule(static, 1)
+ *     for (int part = 0; part < parts; part++) { struct cpu_range mine = cpu_share(rows, parts, part); ... } */
 static inline int cpu_parts(const device *d, int64_t elements) {
     int64_t worth = elements / 16384;
     return worth < 1 ? 1 : worth < d->threads ? (int)worth : d->threads;
@@ -101,7 +102,7 @@ static inline float cpu_from_bf16(uint16_t h) {
     return cpu_float((uint32_t)h << 16);
 }
 
-/* Round to nearest even; a NaN stays one. */
+/* Rounds to nearest even; a NaN stays a NaN. */
 static inline uint16_t cpu_to_bf16(float x) {
     uint32_t bits = cpu_bits(x);
     uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -109,8 +110,8 @@ static inline uint16_t cpu_to_bf16(float x) {
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded);
 }
 
-/* The exponent is moved by a product with 2^112, which also normalizes f16's subnormals; infinities and NaNs, whose
- * exponent then comes out as 31 + 112 - 15, get all ones. */
+/* The product with 2^112 adjusts the exponent and normalizes subnormals of f16. Infinities and NaNs, whose exponent
+ * is then 31 + 112 - 15, get all ones. */
 static inline float cpu_from_f16(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, body = (uint32_t)(h & 0x7fff) << 13;
     uint32_t bits = cpu_bits(cpu_float(body) * 0x1p112f);
@@ -118,8 +119,8 @@ static inline float cpu_from_f16(uint16_t h) {
     return cpu_float(bits | sign);
 }
 
-/* Round to nearest even. Below 2^-14 the sum with 0.5 puts the f16 subnormal's bits at the end of the mantissa and
- * rounds them there; above, the mantissa is rounded in place as in cpu_to_bf16. */
+/* Rounds to nearest even. Below 2^-14 the sum with 0.5 moves the bits of the f16 subnormal to the end of the
+ * mantissa and rounds them; above, the mantissa is rounded in place as in cpu_to_bf16. */
 static inline uint16_t cpu_to_f16(float x) {
     uint32_t bits = cpu_bits(x), sign = (bits >> 16) & 0x8000, body = bits & 0x7fffffff;
     uint32_t subnormal = cpu_bits(cpu_float(body < 0x38800000 ? body : 0) + 0.5f) - 0x3f000000;
@@ -170,7 +171,7 @@ static inline void cpu_narrow(void *restrict to, dtype type, const float *restri
     }
 }
 
-/* Row r of an f32, bf16 or f16 view as f32: the row itself, or `buffer` [cols] filled. */
+/* Row r of an f32, bf16 or f16 view as f32: the row itself, or `buffer` [cols]. */
 static inline const float *cpu_row_f32(view v, int64_t r, float *buffer) {
     if (v.type == DTYPE_F32) return cpu_row(v, r);
     cpu_widen(buffer, cpu_row(v, r), v.type, v.cols);
@@ -179,11 +180,11 @@ static inline const float *cpu_row_f32(view v, int64_t r, float *buffer) {
 
 /* ---------------------------------------------------------------- exponential */
 
-/* exp(x) within 1.1 units in the last place, without branches or calls, so that loops over
- * it vectorize. exp(x) = 2^n exp(r) with n = round(x / ln 2) and r = x - n ln 2, ln 2 in two parts of which n times the
- * first is exact (Cody and Waite 1980); exp(r) = 1 + r + r^2 p(r), p of degree 4 fitted for the least relative error on
- * |r| <= ln 2 / 2, which is 3e-9. 2^n is applied in two halves, so that results run smoothly into subnormals, 0 and
- * infinity. A NaN stays one. */
+/* exp(x) within 1.1 units in the last place, without branches or calls, so that loops over it vectorize. exp(x) =
+ * 2^n exp(r) with n = round(x / ln 2) and r = x - n ln 2. ln 2 has two parts, and n times the first is exact (Cody
+ * and Waite 1980). exp(r) = 1 + r + r^2 p(r), with p of degree 4 fitted for the least relative error on |r| <= ln 2
+ * / 2, which is 3e-9. 2^n is applied in two halves, so that results pass smoothly into subnormals, 0 and infinity. A
+ * NaN stays a NaN. */
 static inline float cpu_exp(float x) {
     const float round = 0x1.8p23f; /* adding it leaves the nearest integer in the mantissa */
     x = x < -105.0f ? -105.0f : x;

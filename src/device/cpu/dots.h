@@ -1,17 +1,17 @@
-/* Inner products of a few rows with long ones that are read once, in place, of any type: decoding's products with
- * weights and with cached keys. */
+/* Inner products of a few rows with long rows that are read once, in place, of any type: products with weights and
+ * with cached keys in decoding. */
 #ifndef DEVICE_CPU_DOTS_H
 #define DEVICE_CPU_DOTS_H
 
 #include "device/cpu/tile.h"
 
 enum {
-    DOTS_ROWS = 8, /* most rows of x at a time */
-    DOTS_MOST = 4  /* most rows of w at a time */
+    DOTS_ROWS = 8,       /* maximum rows of x at a time */
+    DOTS_MAX_OUTPUTS = 4 /* maximum rows of w at a time */
 };
 
-/* sum[r * sum_row + o] += x[r] . w[o], for R rows of x, [R, x_row], and O rows of w. Each vector of w is widened once
- * for all rows of x; R * O chains of sums hide the latency of one. */
+/* sum[r * sum_row + o] += x[r] . w[o], for R rows of x, [R, x_row], and O rows of w. Each vector of w is widened
+ * once for all rows of x; R * O independent sums hide the latency of one. */
 static inline __attribute__((always_inline)) void dot_rows(int R, int O, dtype type, float *sum, int64_t sum_row,
                                                            const float *x, int64_t x_row, const void *const *w,
                                                            int64_t depth) {
@@ -55,7 +55,7 @@ static const struct {
             {4, 2, {[DTYPE_F32] = dot_4_f32, [DTYPE_BF16] = dot_4_bf16, [DTYPE_F16] = dot_4_f16}},
             {8, 1, {[DTYPE_F32] = dot_8_f32, [DTYPE_BF16] = dot_8_bf16, [DTYPE_F16] = dot_8_f16}}};
 
-/* The first of `dots` that takes `rows` rows. */
+/* The first of `dots` for `rows` rows. */
 static inline int dots_for(int64_t rows) {
     int which = 0;
     while (dots[which].rows < rows) which++;

@@ -1,8 +1,8 @@
-/* Dropout: an element's fate depends on seed, stream and its place alone, so threads do not matter. */
+/* Dropout. A mask element depends on seed, stream and position only, not on threads. */
 #include "base/rng.h"
 #include "device/cpu/blocks.h"
 
-/* Elements [at, at + n) of the mask: 0 where dropped, else what is kept is multiplied by. `at` is a multiple of 4. */
+/* Elements [at, at + n) of the mask: 0 if dropped, else the factor. `at` is a multiple of 4. */
 static void make_mask(const struct op_dropout *a, int64_t at, int64_t n, float *mask) {
     uint64_t seed = *(const uint64_t *)a->seed.data;
     uint32_t threshold = dropout_threshold(a->p);
@@ -31,7 +31,7 @@ static void backward(const struct op_dropout *a, int64_t at, int64_t n) {
     for (int64_t i = 0; i < n; i++) dx[i] += dy[i] * mask[i];
 }
 
-/* `work` on blocks of n elements, shared out among threads. */
+/* Runs `work` on blocks of n elements, divided between threads. */
 static int walk(device *d, const struct op_dropout *a, int64_t n,
                 void (*work)(const struct op_dropout *a, int64_t at, int64_t n)) {
     int64_t blocks = (n + CPU_BLOCK - 1) / CPU_BLOCK;

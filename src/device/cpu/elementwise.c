@@ -1,4 +1,4 @@
-/* Ops on one element at a time: add, accumulate, cast. Tensors are flat here, and threads share out elements. */
+/* Elementwise ops: add, accumulate, cast. Tensors are flat here, and threads divide the elements. */
 #include "device/cpu/blocks.h"
 
 int CPU_ENTRY(cpu_add)(device *d, const struct op_add *a) {

@@ -1,4 +1,4 @@
-/* Normal random numbers for fresh weights. Element i depends on seed, stream and i alone, so threads do not matter. */
+/* Normal random numbers for new weights. Element i depends on seed, stream and i only, not on threads. */
 #include "base/rng.h"
 #include "device/cpu/blocks.h"
 

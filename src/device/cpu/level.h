@@ -1,4 +1,4 @@
-/* The tables that level.c makes, one a processor level that this build has. */
+/* The op tables of level.c, one per processor level of this build. */
 #ifndef DEVICE_CPU_LEVEL_H
 #define DEVICE_CPU_LEVEL_H
 

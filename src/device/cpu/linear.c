@@ -1,26 +1,27 @@
-/* Products of rows with weights in plain C: y = x weight^T + bias, and its three gradients, for every mix of types.
+/* Products of rows with weights in plain C: y = x weight^T + bias, and its three gradients, for all combinations of
+ * types.
  *
- * Few rows (decoding) go to linear_few.c. For more, blocks of both factors are packed into f32 panels, where other
- * types are widened, and multiplied by the kernel of tile.h (Goto and van de Geijn, "Anatomy of High-Performance Matrix
- * Multiplication", 2008); each thread has a rectangle of the result. onednn.c puts the vendor's product over this one
- * for the types that the vendor takes on this processor. */
+ * linear_few.c handles few rows (decoding). For more rows, blocks of both factors are packed into f32 panels, with
+ * conversion, and multiplied by the kernel of tile.h (Goto and van de Geijn, "Anatomy of High-Performance Matrix
+ * Multiplication", 2008). Each thread computes a rectangle of the result. onednn.c replaces this product for the
+ * types that oneDNN supports on this processor. */
 #include "device/cpu/linear.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/tile.h"
 
 enum {
     BLOCK_ROWS = 32 * TILE_ROWS, /* of the result, at a time: */
-    BLOCK_COLS = 24 * TILE_COLS, /* a block's panels stay in the second-level cache */
-    BLOCK_DEPTH = 256,           /* a panel of TILE_COLS columns stays in the first */
+    BLOCK_COLS = 24 * TILE_COLS, /* panels of a block stay in the second-level cache */
+    BLOCK_DEPTH = 256,           /* a panel of TILE_COLS columns stays in the first-level cache */
 };
 
-/* Element (r, k) of a factor lies at data[r * row + k * step]; one of the two is 1. */
+/* Element (r, k) of a factor is at data[r * row + k * step]; one of the two is 1. */
 struct factor {
     view from;
     ptrdiff_t row, step;
 };
 
-/* to (+)= a b^T over `depth`, plus the bias: to is [rows, cols] of a compute type, and f32 where it is added to. */
+/* to (+)= a b^T over `depth`, plus the bias. `to` is [rows, cols] of a compute type; f32 if it is added to. */
 struct product {
     struct factor a, b;
     int64_t rows, cols, depth;
@@ -32,8 +33,7 @@ static const void *factor_at(const struct factor *f, int64_t row, int64_t k) {
     return (const char *)f->from.data + (row * f->row + k * f->step) * (ptrdiff_t)dtype_element_bytes(f->from.type);
 }
 
-/* `width` elements as f32, those from `count` on zeros. Where all are there, the width is a constant to the compiler.
- */
+/* `width` elements as f32; zeros from `count` on. In the full case the width is a constant for the compiler. */
 static inline __attribute__((always_inline)) void widen_some(float *out, int width, const void *from, dtype type,
                                                              int64_t count) {
     if (count < width) {
@@ -46,8 +46,8 @@ static inline __attribute__((always_inline)) void widen_some(float *out, int wid
     }
 }
 
-/* Left panels: a row of the product lies at out + r * BLOCK_DEPTH, or, where rows of the factor run along the panel, an
- * element k of all TILE_ROWS rows at out + k * TILE_ROWS. Rows behind the last are zeros. */
+/* Left panels: a row of the product is at out + r * BLOCK_DEPTH; or, if rows of the factor run along the panel,
+ * element k of all TILE_ROWS rows is at out + k * TILE_ROWS. Padding rows are zeros. */
 static void pack_left(float *out, const struct factor *f, int64_t row, int64_t rows, int64_t k, int64_t depth) {
     dtype type = f->from.type;
     for (int64_t r = 0; r < tile_round(rows, TILE_ROWS) && f->step == 1; r++) {
@@ -59,8 +59,8 @@ static void pack_left(float *out, const struct factor *f, int64_t row, int64_t r
             widen_some(out + r * BLOCK_DEPTH + i * TILE_ROWS, TILE_ROWS, factor_at(f, row + r, k + i), type, rows - r);
 }
 
-/* A right panel holds TILE_COLS columns of the product, element k of all at out + k * TILE_COLS; the next begins at
- * out + depth * TILE_COLS. Columns behind the last are zeros. */
+/* A right panel has TILE_COLS columns of the product, element k of all at out + k * TILE_COLS; the next one starts
+ * at out + depth * TILE_COLS. Padding columns are zeros. */
 static void pack_right(float *out, const struct factor *f, int64_t col, int64_t cols, int64_t k, int64_t depth) {
     for (int64_t c = 0; c < cols && f->step != 1; c += TILE_COLS)
         for (int64_t i = 0; i < depth; i++)
@@ -86,7 +86,7 @@ struct panels {
     float a[BLOCK_ROWS * BLOCK_DEPTH], b[BLOCK_COLS * BLOCK_DEPTH], c[BLOCK_ROWS * BLOCK_COLS], bias[BLOCK_COLS];
 };
 
-/* The finished block c goes where the result lies. */
+/* Stores the finished block c in the result. */
 static void store_block(const struct product *p, struct panels *own, int64_t row, int64_t rows, int64_t col,
                         int64_t cols) {
     if (p->bias.data) cpu_widen(own->bias, cpu_at(p->bias, 0, col), p->bias.type, cols);
@@ -122,7 +122,7 @@ static void multiply_block(const struct product *p, struct panels *own, int64_t 
     store_block(p, own, row, rows, col, cols);
 }
 
-/* Threads stand in a grid over the result; of the grids that use them all, the one that packs least. */
+/* Threads form a grid over the result. Of the grids that use all threads, the one that packs least is used. */
 static int grid_rows(int parts, int64_t rows, int64_t cols) {
     int best = 1;
     double least = 0;

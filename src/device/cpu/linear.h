@@ -1,4 +1,4 @@
-/* Products of up to LINEAR_FEW_ROWS rows, see linear_few.c. */
+/* Products of up to LINEAR_FEW_ROWS rows (linear_few.c). */
 #ifndef DEVICE_CPU_LINEAR_H
 #define DEVICE_CPU_LINEAR_H
 

@@ -1,31 +1,30 @@
-/* Products of a few rows with a weight (decoding; training token by token; any number of rows whose sums must not
- * depend on their number): the weight and its gradient are read once, in place, which is all that can be asked for
- * where memory sets the pace. */
+/* Products of a few rows with a weight (decoding; sequential training; any number of rows if sums must not depend on
+ * it). The weight and its gradient are read once, in place, because memory bandwidth is the limit. */
 #include "device/cpu/cpu.h"
 #include "device/cpu/dots.h"
 #include "device/cpu/linear.h"
 
 enum {
     GROUP = DOTS_ROWS, /* rows of x that share one pass over the weight */
-    OUTPUTS = 32,      /* that are finished together: a multiple of DOTS_MOST */
-    LINE = 1024        /* floats of a row that fit the first-level cache beside others */
+    OUTPUTS = 32,      /* outputs computed together: a multiple of DOTS_MAX_OUTPUTS */
+    LINE = 1024        /* floats of a row that fit into the first-level cache besides others */
 };
 
 /* sum[r * OUTPUTS + o]: the products of up to GROUP rows of x with outputs [first, first + count) of the weight, in
- * pieces of depth of which x's stay in the first-level cache. With `invariant` in pieces that are the same for any
- * number of rows: the rest of the order of a row's sum is. */
+ * depth blocks whose part of x stays in the first-level cache. With `invariant`, the blocks are the same for any
+ * number of rows; the rest of the summation order of a row is so anyway. */
 static void few_outputs(float *sum, const float *x, int64_t x_row, int64_t rows, view weight, int64_t first,
                         int64_t count, bool invariant) {
     int which = dots_for(rows);
-    int64_t piece = 4096 / (invariant ? GROUP : dots[which].rows);
+    int64_t chunk = 4096 / (invariant ? GROUP : dots[which].rows);
     memset(sum, 0, GROUP * OUTPUTS * sizeof *sum);
-    for (int64_t k = 0; k < weight.cols; k += piece)
+    for (int64_t k = 0; k < weight.cols; k += chunk)
         for (int64_t o = 0; o < count; o += dots[which].outputs) {
-            const void *w[DOTS_MOST];
-            for (int i = 0; i < dots[which].outputs; i++) /* behind the last: the last once more, not kept */
+            const void *w[DOTS_MAX_OUTPUTS];
+            for (int i = 0; i < dots[which].outputs; i++) /* padded with the last output, whose result is dropped */
                 w[i] = cpu_at(weight, first + (o + i < count ? o + i : count - 1), k);
             dots[which].of[weight.type](sum + o, OUTPUTS, x + k, x_row, w,
-                                        weight.cols - k < piece ? weight.cols - k : piece);
+                                        weight.cols - k < chunk ? weight.cols - k : chunk);
         }
 }
 
@@ -39,8 +38,8 @@ static void store_few(const struct op_linear *a, const float *sum, int64_t row, 
     }
 }
 
-/* x as f32, its rows made up to a whole group by zeros, and apart by more than a power of two, so that they do not fall
- * on the same lines of the cache. */
+/* x as f32, padded with zeros to a whole group of rows. The row stride is no power of two, so that rows do not
+ * compete for cache lines. */
 static int widened_rows(device *d, view x, float **out, int64_t *x_row) {
     *x_row = tile_round(x.cols, TILE_LANES) + TILE_LANES;
     int64_t padded = tile_round(x.rows, GROUP);

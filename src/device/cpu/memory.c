@@ -1,4 +1,4 @@
-/* The CPU's memory: the heap. Every op is done when its entry returns, so nothing is ever waited for. */
+/* The CPU's memory: the heap. Every op is complete when its entry returns, so there is nothing to wait for. */
 #include "device/cpu/cpu.h"
 
 #include "base/memory_limit.h"
@@ -11,14 +11,14 @@
 
 enum { ALIGNMENT = 256, HUGE_PAGE = 2 << 20 };
 
-/* Large pieces ask for huge pages: a product that walks down the rows of a weight would else wait for the page table as
- * much as for the memory (a fifth of the time of a product with one row). */
+/* Large blocks ask for huge pages: a product that walks down the rows of a weight would otherwise be slowed by the
+ * page table (a fifth of the time of a product with one row). */
 static int allocate(size_t bytes, void **out) {
     size_t alignment = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
     size_t rounded = (bytes + alignment - 1) / alignment * alignment;
     *out = rounded < bytes ? NULL : aligned_alloc(alignment, rounded ? rounded : alignment);
 #ifdef MADV_HUGEPAGE
-    if (*out && alignment == HUGE_PAGE) madvise(*out, rounded, MADV_HUGEPAGE); /* a wish: failure is no harm */
+    if (*out && alignment == HUGE_PAGE) madvise(*out, rounded, MADV_HUGEPAGE); /* a hint; failure does no harm */
 #endif
     REQUIRE(*out != NULL, LCKV_ERROR_MEMORY, "no memory for %zu bytes on the cpu", bytes);
     return LCKV_OK;
@@ -75,7 +75,7 @@ static int reach(device *d, int64_t mark) {
     return LCKV_OK;
 }
 
-/* Linux knows how much could be had without swapping; elsewhere what is unused must do. */
+/* Linux reports how much is available without swapping; elsewhere unused memory is the estimate. */
 static size_t available_bytes(void) {
     size_t kib = 0;
     char line[128];

@@ -1,12 +1,12 @@
-/* Matrix products by oneDNN, versions 2 and 3, over the plain entries.
+/* Matrix products by oneDNN, versions 2 and 3, in place of the plain entries.
  *
- * Used for more than LINEAR_FEW_ROWS rows, where all operands are f32, or all bf16 and the processor multiplies bf16
- * itself (oneDNN would otherwise go without, or emulate it at a fraction of the speed). Weights and gradients stay
- * where and as they are: a transposed operand is a matter of strides, adding to a gradient is a "sum" after the
- * product. All else goes to the plain entries: few rows, for which calling oneDNN costs more than it saves, and mixed
- * types, which they widen block by block.
+ * They are used for more than LINEAR_FEW_ROWS rows if all operands are f32, or all are bf16 and the processor
+ * multiplies bf16 natively (oneDNN would otherwise refuse, or emulate it at a fraction of the speed). Weights and
+ * gradients stay in place: strides express transposed operands, and adding to a gradient is a "sum" post-op. The
+ * plain entries handle the rest: few rows, for which calling oneDNN costs more than it saves, and mixed types, which
+ * they widen block by block.
  *
- * A primitive (code for one shape) takes up to a millisecond to make, so the device keeps the last PRIMITIVES. */
+ * A primitive (code for one shape) takes up to a millisecond to create, so the device caches the last PRIMITIVES. */
 #include "device/cpu/onednn.h"
 #include "device/cpu/cpu.h"
 #include "device/cpu/linear.h"
@@ -18,8 +18,8 @@
 
 enum { PRIMITIVES = 128 };
 
-/* c (+)= a b + bias. a is [rows, depth], or where transposed lies as [depth, rows]; b [depth, cols] likewise. Compared
- * as bytes: all of one width. */
+/* c (+)= a b + bias. a is [rows, depth], or stored as [depth, rows] if transposed; b [depth, cols] likewise.
+ * Compared as bytes, so all fields have one width. */
 struct shape {
     int64_t rows, cols, depth, a_transposed, b_transposed, type, c_type, bias_type /* NO_BIAS: none */, add;
 };
@@ -28,7 +28,7 @@ enum { NO_BIAS = -1 };
 
 struct primitive {
     struct shape shape;
-    uint64_t used; /* 0: an empty place */
+    uint64_t used; /* 0: unused entry */
     dnnl_primitive_t run;
     dnnl_memory_t a, b, c, bias;
 };
@@ -46,7 +46,7 @@ static struct onednn *onednn_of(device *d) {
     return ((struct cpu_state *)d->own)->products;
 }
 
-/* Forwards oneDNN's failures within this file, as TRY does ours. */
+/* Returns oneDNN's errors within this file, as TRY does for ours. */
 #define CALL(expression)                                                                                               \
     do {                                                                                                               \
         dnnl_status_t status_ = (expression);                                                                          \
@@ -84,7 +84,7 @@ static dnnl_status_t create_matmul(dnnl_primitive_desc_t *out, dnnl_engine_t eng
 
 #else
 
-typedef dnnl_memory_desc_t descriptor; /* a struct here, a pointer there */
+typedef dnnl_memory_desc_t descriptor; /* a struct in version 2, a pointer in version 3 */
 
 static dnnl_status_t describe(descriptor *out, const dnnl_dims_t dims, dnnl_data_type_t type,
                               const dnnl_dims_t strides) {
@@ -119,13 +119,13 @@ static dnnl_data_type_t type_of(int64_t type) {
     return type == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-/* A row-major matrix, or one that lies transposed. */
+/* A row-major matrix, or a transposed one. */
 static dnnl_status_t describe_matrix(descriptor *out, int64_t rows, int64_t cols, bool transposed, int64_t type) {
     dnnl_dims_t dims = {rows, cols}, strides = {transposed ? 1 : cols, transposed ? rows : 1};
     return describe(out, dims, type_of(type), strides);
 }
 
-/* What is needed to make a primitive, and not afterwards. */
+/* What is needed to create a primitive only. */
 struct making {
     descriptor a, b, c, bias;
     dnnl_post_ops_t after;
@@ -161,8 +161,8 @@ static void empty(struct primitive *p) {
     *p = (struct primitive){0};
 }
 
-/* The primitive for a shape, made where it is not kept, in the place of the one that has not been used for longest.
- * NULL where oneDNN has none. */
+/* The primitive of a shape, created if it is not cached, in place of the least recently used one. NULL if oneDNN has
+ * none. */
 static struct primitive *primitive_for(struct onednn *o, const struct shape *shape) {
     struct primitive *oldest = o->primitives;
     o->calls++;
@@ -200,9 +200,9 @@ static dnnl_status_t execute(struct onednn *o, struct primitive *p, const void *
     return dnnl_stream_wait(o->stream);
 }
 
-/* Every product passes through here. *done: false where oneDNN has nothing for the shape, or an extent is 0:
- * version 3.7 then returns success and leaves the result as it was, without the bias. oneDNN takes as many threads as
- * OpenMP would give; these are the device's while it works. */
+/* All products pass through here. *done: false if oneDNN has nothing for the shape, or an extent is 0: version 3.7
+ * then returns success without writing the result, not even the bias. oneDNN uses the number of threads of OpenMP,
+ * which is the device's during the call. */
 static int multiply(device *d, const struct shape *shape, const void *a, const void *b, const void *bias, void *c,
                     bool *done) {
     struct onednn *o = onednn_of(d);
@@ -221,7 +221,7 @@ static int multiply(device *d, const struct shape *shape, const void *a, const v
 
 /* ---------------------------------------------------------------- the entries */
 
-/* Whether oneDNN multiplies rows of the compute type with the weight as they are. In which order it sums depends on the
+/* Whether oneDNN multiplies rows of the compute type with the weight directly. Its summation order depends on the
  * number of rows. */
 static bool takes(const device *d, int64_t rows, dtype compute, view weight) {
     const struct onednn *o = ((struct cpu_state *)d->own)->products;
@@ -241,7 +241,7 @@ static int linear(device *d, const struct op_linear *a) {
     return done ? LCKV_OK : o->plain.linear(d, a);
 }
 
-/* dy as the products' type: those of bf16 take a rounded copy. */
+/* dy as the products' type: with bf16, a rounded copy. */
 static int rounded_dy(device *d, const struct op_linear *a, dtype compute, const void **dy) {
     *dy = a->dy.data;
     if (compute == DTYPE_F32) return LCKV_OK;
@@ -252,7 +252,7 @@ static int rounded_dy(device *d, const struct op_linear *a, dtype compute, const
     return d->ops.cast(d, &cast);
 }
 
-/* What oneDNN does not do stays for the plain entry, the bias always. x may be absent where the weight is frozen. */
+/* The plain entry does what oneDNN does not do, including the bias. x may be absent if the weight is frozen. */
 static int linear_backward(device *d, const struct op_linear *a) {
     struct onednn *o = onednn_of(d);
     struct op_linear rest = *a;

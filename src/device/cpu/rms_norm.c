@@ -1,4 +1,4 @@
-/* RMSNorm (Zhang and Sennrich 2019), of whole rows or of each head: a row is cols / width runs with a norm each. */
+/* RMSNorm (Zhang and Sennrich 2019) of whole rows or of each head: a row has cols / width groups with a norm each. */
 #include "device/cpu/blocks.h"
 
 #include <math.h>
@@ -14,7 +14,7 @@ static float sum_of_squares(view x, int64_t begin, int64_t end) {
     return sum;
 }
 
-/* y = weight * x * rstd for the run that starts at element `at`. */
+/* y = weight * x * rstd for the group that starts at element `at`. */
 static void scale(const struct op_rms_norm *a, int64_t at, float rstd) {
     float x_buffer[CPU_BLOCK], weight_buffer[CPU_BLOCK], y_buffer[CPU_BLOCK];
     int64_t width = a->weight.cols;
@@ -44,7 +44,7 @@ int CPU_ENTRY(cpu_rms_norm)(device *d, const struct op_rms_norm *a) {
     return LCKV_OK;
 }
 
-/* sum of dy * weight * x over the run that starts at element `at` */
+/* sum of dy * weight * x over the group that starts at element `at` */
 static float weighted_product(const struct op_rms_norm *a, const float *restrict weight, int64_t at) {
     float sum = 0.0f, buffer[CPU_BLOCK];
     int64_t width = a->weight.cols;
@@ -79,7 +79,7 @@ static void backward_run(const struct op_rms_norm *a, const float *restrict weig
     }
 }
 
-/* Each part sums its own dweight [width]; these are then added in order. */
+/* Each part sums its own dweight [width]; the sums are added in order. */
 int CPU_ENTRY(cpu_rms_norm_backward)(device *d, const struct op_rms_norm *a) {
     int64_t width = a->weight.cols, runs = cpu_elements(a->rstd);
     const float *rstd = a->rstd.data;

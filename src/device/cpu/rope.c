@@ -1,9 +1,9 @@
-/* Rotary position embedding (Su et al. 2021, "RoFormer"): the table of angles, and the rotation. */
+/* Rotary position embedding (Su et al. 2021, "RoFormer"): the table of angles and the rotation. */
 #include "device/cpu/blocks.h"
 
 #include <math.h>
 
-/* By how much the frequencies of a long row are smaller from one pair to the next (dynamic scaling); 1 for others. */
+/* The factor of the frequencies of a long row from one pair to the next (dynamic scaling); 1 for other rows. */
 static double shrinking(const struct op_rope_angles *a, int64_t length) {
     int64_t half = a->inverse_frequencies.cols;
     if (length <= a->limit || a->inverse_frequencies.rows > 1 || half < 2) return 1;
@@ -24,7 +24,8 @@ static void row_angles(const struct op_rope_angles *a, int64_t r) {
 }
 
 int CPU_ENTRY(cpu_rope_angles)(device *d, const struct op_rope_angles *a) {
-    int parts = cpu_parts(d, 64 * cpu_elements(a->angles) / 2); /* libm's cos and sin, exact for large arguments too */
+    int parts = cpu_parts(d, 64 * cpu_elements(a->angles) / 2); /* libm's cos and sin are also exact for large
+                                                                 * arguments */
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(a->positions.rows, parts, part);
@@ -33,7 +34,7 @@ int CPU_ENTRY(cpu_rope_angles)(device *d, const struct op_rope_angles *a) {
     return LCKV_OK;
 }
 
-/* One head, which starts at element `at`: its two halves are turned by the row's angles. */
+/* Rotates the two halves of one head, which starts at element `at`, by the row's angles. */
 static void rotate(view y, view x, int64_t at, const float *restrict cosines, const float *restrict sines,
                    int64_t half) {
     float buffers[4][CPU_BLOCK];
@@ -68,7 +69,7 @@ int CPU_ENTRY(cpu_rope)(device *d, const struct op_rope *a) {
     return LCKV_OK;
 }
 
-/* dx += dy turned back. */
+/* dx += dy rotated back. */
 static void rotate_back(float *restrict dx, const float *restrict dy, const float *restrict cosines,
                         const float *restrict sines, int64_t half) {
     for (int64_t i = 0; i < half; i++) {

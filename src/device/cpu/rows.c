@@ -1,11 +1,9 @@
 /* Ops that find rows through an index: embed, gather_rows, scatter_rows.
  *
- * Dead rows of a batch may hold any index, so one outside the table is met without harm: such a row reads zeros and
- * goes nowhere.
- */
+ * Padding rows of a batch may have any index. An index out of range reads zeros and writes nothing. */
 #include "device/cpu/blocks.h"
 
-/* Row r of `dst` = row index of `src`, converted; zeros where there is none. */
+/* Row r of `dst` = row `index` of `src`, converted; zeros if the index is out of range. */
 static void copy_row(view dst, int64_t r, view src, int64_t index) {
     if (index >= 0 && index < src.rows) {
         cpu_convert(dst, r * dst.cols, src, index * src.cols, dst.cols);
@@ -28,8 +26,8 @@ static void add_to(float *restrict sum, const float *restrict term, int64_t n) {
     for (int64_t i = 0; i < n; i++) sum[i] += term[i];
 }
 
-/* dst[index[r]] += src[r], both f32. An index may occur more than once, so threads share out columns, by the cache
- * line: each sum is then formed by one thread, in the order of rows. */
+/* dst[index[r]] += src[r], both f32. An index may occur several times, so threads divide the columns by cache lines:
+ * one thread computes each sum, in the order of rows. */
 static void add_rows(device *d, view dst, view src, const int32_t *index) {
     enum { LINE = 16 };
     int64_t lines = (dst.cols + LINE - 1) / LINE;

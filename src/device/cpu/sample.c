@@ -1,29 +1,28 @@
-/* Choosing a token from each row of logits, as transformers 4.45's processors do, without sorting.
+/* Samples a token from each row of logits, as the processors of transformers 4.45 do, without sorting.
  *
- * The order: bias, repetition penalty, temperature, top-k, top-p, min-p. At the edges, as there:
- *   - penalty: a seen token's logit is divided by it where it is at least 0, else multiplied;
- *   - top-k keeps every token that equals the k-th largest score;
- *   - top-p keeps the fewest of the most probable tokens whose probabilities reach top_p, at least one; of equal ones
- *     the higher ids are kept (a stable ascending sort puts them last; torch's sort is not stable on every processor);
- *   - min-p drops what is less probable than min_p times the most probable one, and keeps at least one.
+ * The order: bias, repetition penalty, temperature, top-k, top-p, min-p. Edge cases are as in transformers:
+ * - penalty: a seen token's logit is divided by it if it is at least 0, else multiplied;
+ * - top-k keeps every token that equals the k-th largest score;
+ * - top-p keeps the fewest of the most probable tokens whose probabilities reach top_p, at least one; of equal ones
+ *   the higher ids are kept (a stable ascending sort puts them last; torch's sort is not stable on every processor);
+ * - min-p drops tokens less probable than min_p times the most probable one, and keeps at least one.
  *
- * The draw, such that every device can repeat it whatever order it sums in: a token's weight is the integer
- * floor(exp(score - largest score) * 2^40), so that sums are exact; u = rng_uniform() is an integer / 2^53; the token
- * is the first kept one, by id, at which the running sum of weights exceeds floor(u * total). So a token less than
- * 2^-40 times as probable as the best is never drawn.
+ * The draw gives the same token on every device, whatever the order of its sums. A token's weight is the integer
+ * floor(exp(score - largest score) * 2^40), so that sums are exact; u = rng_uniform() is an integer / 2^53; the
+ * token is the first kept one, by id, at which the running sum of weights exceeds floor(u * total). A token less
+ * than 2^-40 times as probable as the best is therefore never drawn.
  *
- * A row in which a logit is NaN or +inf, or all are -inf, has no probabilities: id -1, logprob NaN.
- */
+ * A row in which a logit is NaN or +inf, or all are -inf, has no probabilities: id -1, logprob NaN. */
 #include "base/rng.h"
 #include "device/cpu/cpu.h"
 
 #include <math.h>
 
-#define REACH 28.0f                /* exp(-28) < 2^-40: scores that lie further below the largest weigh 0 */
+#define REACH 28.0f                /* exp(-28) < 2^-40: scores this far below the largest have weight 0 */
 #define WEIGHT_ONE 0x1p40          /* the weight of the largest score */
 typedef unsigned __int128 uint128; /* products of two 64-bit integers */
 
-/* A row on its way from logits to a token: the tokens that are still candidates, by ascending id. */
+/* A row in progress: the remaining candidates by ascending id. */
 struct choice {
     int64_t count;
     float best; /* the largest score */
@@ -31,11 +30,11 @@ struct choice {
     int32_t *ids;
     uint64_t *weights;      /* 0: dropped */
     float *near_scores;     /* the candidates near a threshold, */
-    uint64_t *near_weights; /* while threshold() looks for it */
+    uint64_t *near_weights; /* while threshold() searches for it */
 };
 
 static size_t choice_bytes(int64_t vocab_size) {
-    size_t ids = (size_t)(vocab_size + vocab_size % 2) * sizeof(int32_t); /* whole words of 8 bytes */
+    size_t ids = (size_t)(vocab_size + vocab_size % 2) * sizeof(int32_t); /* a multiple of 8 bytes */
     return (size_t)vocab_size * 2 * (sizeof(uint64_t) + sizeof(float)) + ids;
 }
 
@@ -50,7 +49,7 @@ static struct choice choice_at(void *memory, int64_t vocab_size) {
 
 /* ---------------------------------------------------------------- order */
 
-/* Integers in the order of floats; -0 comes before 0. Beyond the key of infinity lie NaNs, at both ends. */
+/* Integers in the order of floats; -0 is below 0. NaNs are beyond the keys of the infinities, at both ends. */
 static int32_t order_of(float x) {
     int32_t bits = (int32_t)cpu_bits(x);
     return bits ^ ((bits >> 31) & 0x7fffffff);
@@ -90,7 +89,7 @@ static int32_t first_equal(const float *x, float value, int64_t n) {
 
 enum { BINS = 2048, LAST_BIN = BINS - 1, BLOCK = 512 };
 
-/* Scores by their distance from the best, in equal bins; those that weigh nothing are in the last. */
+/* Scores by their distance from the best, in equal bins; scores without weight are in the last. */
 static void bins_of(int32_t *restrict bins, const float *restrict scores, float best, int64_t n) {
     const float per_unit = (float)LAST_BIN / REACH;
     for (int64_t i = 0; i < n; i++) {
@@ -109,7 +108,7 @@ static void histogram(const struct choice *c, const uint64_t *weights, uint64_t 
     }
 }
 
-/* Copies one bin's scores and weights side by side and returns how many there are. */
+/* Copies the scores and weights of one bin and returns their number. */
 static int64_t gather_bin(const struct choice *c, const uint64_t *weights, int32_t bin) {
     int32_t bins[BLOCK];
     int64_t count = 0;
@@ -132,9 +131,9 @@ static uint64_t units_from(const float *scores, const uint64_t *weights, int64_t
     return units;
 }
 
-/* The largest score t such that the candidates with scores of at least t have `need` units together, a unit being a
- * candidate (weights NULL) or one of weight; in *above the units of those with scores above t. -inf if some that weigh
- * nothing are needed too. First the bin in which t lies is found, then t itself, bit by bit. */
+/* The largest score t such that the candidates with scores of at least t have `need` units together. A unit is a
+ * candidate (weights NULL) or one of weight. *above: the units of those with scores above t. -inf if candidates
+ * without weight are needed too. First the bin of t is found, then t itself, bit by bit. */
 static float threshold(const struct choice *c, const uint64_t *weights, uint64_t need, uint64_t *above) {
     uint64_t units[BINS], beyond = 0;
     int32_t bin = 0;
@@ -184,7 +183,7 @@ static void apply_temperature(struct choice *c, float temperature) {
     c->best /= temperature;
 }
 
-/* Drops for good, so that what follows has few candidates to look at. */
+/* Removes dropped candidates, so that later steps have few to look at. */
 static void keep_top_k(struct choice *c, int32_t top_k) {
     if (top_k <= 0 || top_k >= c->count) return;
     uint64_t above;
@@ -198,9 +197,9 @@ static void keep_top_k(struct choice *c, int32_t top_k) {
     c->count = kept;
 }
 
-/* floor(exp(score - best) * 2^40), the upper and the lower 20 bits each by themselves: floats become integers of 32
- * bits many at a time. Two loops, since compilers make branches of the exponential's limits when an integer hangs on
- * them. */
+/* floor(exp(score - best) * 2^40), the upper and the lower 20 bits separately, so that conversions to 32-bit
+ * integers vectorize. There are two loops, because compilers turn the limits of the exponential into branches if an
+ * integer depends on them. */
 static void weigh(struct choice *c) {
     float scaled[BLOCK], best = c->best;
     for (int64_t at = 0; at < c->count; at += BLOCK) {
@@ -227,7 +226,7 @@ static void drop_below(struct choice *c, float least) {
     for (int64_t i = 0; i < c->count; i++) weights[i] = scores[i] >= least ? weights[i] : 0;
 }
 
-/* In ascending order, tokens go as long as the sum of their probabilities is at most 1 - top_p. */
+/* In ascending order, tokens are dropped while the sum of their probabilities is at most 1 - top_p. */
 static void keep_top_p(struct choice *c, float top_p) {
     uint64_t total = total_of(c->weights, c->count), above;
     double dropped = (1.0 - (double)top_p) * (double)total;
@@ -258,7 +257,7 @@ static int32_t draw(const struct choice *c, const sample_row *how) {
     uint64_t u = (uint64_t)(rng_uniform(how->seed, how->stream, how->counter) * 0x1p53);
     uint64_t left = (uint64_t)((uint128)u * total_of(c->weights, c->count) >> 53);
     int64_t i = 0;
-    for (;; i += BLOCK) { /* whole blocks first: their sums vectorize */
+    for (;; i += BLOCK) { /* whole blocks first, because their sums vectorize */
         uint64_t sum = total_of(c->weights + i, c->count - i < BLOCK ? c->count - i : BLOCK);
         if (sum > left) break;
         left -= sum;
@@ -270,7 +269,7 @@ static int32_t draw(const struct choice *c, const sample_row *how) {
 static int32_t choose(struct choice *c, const float *logits, const float *bias, const uint8_t *seen,
                       const sample_row *how) {
     penalize(c, logits, how->biased ? bias : NULL, seen, how->repetition_penalty);
-    bool hot = how->temperature > 0.0f && isfinite(c->best / how->temperature); /* else greedy is the limit */
+    bool hot = how->temperature > 0.0f && isfinite(c->best / how->temperature); /* otherwise greedy is the limit */
     if (!hot) return first_equal(c->scores, c->best, c->count);
     apply_temperature(c, how->temperature);
     keep_top_k(c, how->top_k);

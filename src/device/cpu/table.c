@@ -1,4 +1,4 @@
-/* Opening the CPU: which processor level's entries fill the table, and what is put over them. */
+/* Opens the CPU: selects the entries of a processor level and puts oneDNN's over them. */
 #include "device/cpu/cpu.h"
 #include "device/cpu/level.h"
 #include "device/cpu/onednn.h"
@@ -11,8 +11,8 @@
 #include <cpuid.h>
 #endif
 
-/* The psABI's x86-64-v3 and -v4. __builtin_cpu_supports() also asks whether the operating system keeps the registers;
- * what it cannot be asked by every compiler's name is looked up. */
+/* The psABI's x86-64-v3 and -v4. __builtin_cpu_supports() also checks that the operating system saves the registers.
+ * Features that some compiler cannot query by name are read from cpuid. */
 enum cpu_level cpu_level_here(void) {
 #ifdef CPU_X86_LEVELS
     unsigned a, b, c, d;

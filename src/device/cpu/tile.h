@@ -1,8 +1,8 @@
-/* The one inner kernel that products and attention share: a tile of C in registers,
+/* The inner kernel of products and attention: a tile of C in registers,
  *   c[m][n] (+)= sum over k of a[m * a_row + k * a_step] * b[k * b_step + n],   m < TILE_ROWS, n < TILE_COLS,
- * for f32 in memory that is padded to whole tiles. Vectors are the compilers' own (GNU C), of the level's width. As
- * many tile rows as the registers hold beside one row of b: each load of b then serves TILE_ROWS products, each
- * broadcast of a serves two, which keeps both FMA units of a core fed from the first-level cache. */
+ * for f32 in memory padded to whole tiles. Vectors are those of GNU C, of the level's width. A tile has as many rows
+ * as registers hold besides one row of b. Each load of b then serves TILE_ROWS products and each broadcast of a
+ * serves two, which keeps both FMA units of a core supplied from the first-level cache. */
 #ifndef DEVICE_CPU_TILE_H
 #define DEVICE_CPU_TILE_H
 
@@ -47,7 +47,8 @@ static inline __attribute__((always_inline)) tile_vector tile_load_as(const void
     return (tile_vector)((tile_bits)((tile_vector)body * 0x1p112f) | special | (bits & 0x8000) << 16);
 }
 
-/* The largest of x[0..n) and the sum, n whole vectors. A NaN may not be the largest, but then is in the sum. */
+/* The largest of x[0..n), and the sum; n is a whole number of vectors. A NaN may be missed as the largest, but is in
+ * the sum. */
 static inline float tile_largest(const float *x, int64_t n) {
     float lane[TILE_LANES], most;
     tile_vector so_far = tile_load(x);
@@ -80,8 +81,8 @@ static inline float tile_sum_of(const float *x, int64_t n) {
     return tile_sum(sum);
 }
 
-/* out[0..n) = factor * elements of `type`, as f32. (A loop that copies would become a call, which for rows as short as
- * a head's costs more than the copy.) */
+/* out[0..n) = factor * elements of `type`, as f32. (A loop that copies would become a call, which costs more than
+ * the copy for rows as short as a head's.) */
 static inline __attribute__((always_inline)) void tile_widen_as(float *out, const void *from, dtype type, int64_t n,
                                                                 float factor) {
     int64_t i = 0;
@@ -119,7 +120,7 @@ static inline void tile_transpose4(float *out, ptrdiff_t out_row, const float *c
         for (int r = 0; r < 4; r++) out[k * out_row + r] = rows[r][k];
 }
 
-/* Adds to c when `add`, else overwrites it. */
+/* Adds to c if `add`, else overwrites it. */
 static inline __attribute__((always_inline)) void tile_product(float *c, ptrdiff_t c_row, bool add, const float *a,
                                                                ptrdiff_t a_row, ptrdiff_t a_step, const float *b,
                                                                ptrdiff_t b_step, int64_t depth) {
@@ -142,7 +143,7 @@ static inline __attribute__((always_inline)) void tile_product(float *c, ptrdiff
     }
 }
 
-/* to += factor[0] * from[0] + ... + factor[3] * from[3]: to is read and written once for four rows. */
+/* to += factor[0] * from[0] + ... + factor[3] * from[3]. `to` is read and written once for four rows. */
 static inline void tile_add4(float *restrict to, const float factor[4], const float *const from[4], int64_t n) {
     const float *restrict a = from[0], *restrict b = from[1], *restrict c = from[2], *restrict d = from[3];
     for (int64_t i = 0; i < n; i++) to[i] += factor[0] * a[i] + factor[1] * b[i] + factor[2] * c[i] + factor[3] * d[i];
