@@ -2,7 +2,7 @@
 #include "device/cuda/cuda.h"
 #include "device/cuda/random.h"
 
-enum { THREADS = 256, EACH = 4, BLOCKS_EACH = 8 /* of a multiprocessor */, MOST_PARTS = 1024 };
+enum { THREADS = 256, EACH = 4, BLOCKS_EACH = 8 /* per multiprocessor */, MOST_PARTS = 1024 };
 
 static unsigned grid(device *d, int64_t n, int64_t most) {
     int64_t blocks = (n + THREADS * EACH - 1) / (THREADS * EACH),
@@ -24,7 +24,7 @@ __global__ static void squares(view x, int64_t n, double *partial) {
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-/* One block: the parts, a thread's in their order. */
+/* One block sums the parts, each thread its own in their order. */
 __global__ static void add_squares(const double *partial, int parts, double *out) {
     double sum = 0;
     for (int i = threadIdx.x; i < parts; i += THREADS) sum += partial[i];
@@ -61,7 +61,7 @@ int cuda_clip(device *d, const struct op_clip *a) {
 
 /* ---------------------------------------------------------------- adamw */
 
-/* What is the same for all elements of a step. */
+/* Values that are the same for all elements of a step. */
 struct step {
     float shrink; /* 1 - learning_rate * weight_decay */
     float size;   /* learning_rate / correction1 */
@@ -76,7 +76,7 @@ __device__ static struct step step_of(const step_state *state, float weight_deca
     return s;
 }
 
-/* A bf16 number in f32. What is not finite is left to the usual rounding. */
+/* A bf16 number in f32. Values that are not finite are rounded as usual. */
 __device__ static float round_at_random(float x, uint32_t noise) {
     uint32_t bits = __float_as_uint(x);
     if ((bits & 0x7f800000u) == 0x7f800000u) return x;

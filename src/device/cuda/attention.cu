@@ -1,8 +1,9 @@
 /* Attention forward: FlashAttention-2 (Dao 2023, algorithm 1), in f32 arithmetic, for every type and head_dim.
  *
- * A block takes a tile of queries of one sequence and KV head. It goes once over the keys that the tile sees, a tile at
- * a time, with a running maximum and sum for each row: no more scores than TILE by TILE are ever held. The tiles of the
- * last queries, which see most, come first. Sequences of few queries with a past go to attention_paged.cu. */
+ * A block handles a tile of queries of one sequence and KV head. It passes once over the keys that the tile sees,
+ * one tile at a time, with a running maximum and sum per row, and stores at most TILE by TILE scores. The tiles of
+ * the last queries, which see most keys, come first. attention_paged.cu handles sequences with few queries and a
+ * past. */
 #include "device/cuda/attention.h"
 #include "device/cuda/attention_matrix.h"
 
@@ -12,13 +13,13 @@ template <int TILE, int DIM> struct forward_tiles {
         (2 * TILE * attention_row_floats<DIM> + TILE * WEIGHTS) * sizeof(float); /* queries, keys or values, weights */
 };
 
-/* What a thread knows of its PER rows. */
+/* State of a thread's PER rows. */
 template <int PER> struct row_state {
     struct attention_range sees[PER];
     float most[PER], sum[PER];
 };
 
-/* Scores become weights on the rows' running maxima, and out is brought onto these. */
+/* Turns scores into weights relative to the rows' running maxima, and rescales out. */
 template <int PER, int COLS>
 __device__ void soften(float scores[PER][PER], struct row_state<PER> *rows, float out[PER][COLS], int key, int end) {
 #pragma unroll

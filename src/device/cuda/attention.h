@@ -1,15 +1,15 @@
-/* What attention's files share: which keys a query sees, where a key lies, and tiles of rows in shared memory.
+/* Shared by the attention files: visible keys of a query, addresses of keys, tiles of rows in shared memory.
  *
- * One KV head of a sequence serves `group` query heads. Its queries are rows of tiles: query i and head h of the group
- * make row i * group + h, so that a tile of keys is read once for all of them, and rows go on in the order of i. */
+ * One KV head of a sequence serves `group` query heads. Its queries are rows of tiles: query i and head h of the
+ * group are row i * group + h, so that a tile of keys is read once for all of them, and rows are in the order of i. */
 #ifndef DEVICE_CUDA_ATTENTION_H
 #define DEVICE_CUDA_ATTENTION_H
 
 #include "device/cuda/cuda.h"
 
 enum {
-    ATTENTION_FEW = 16,      /* with at most so many rows a KV head, a sequence goes to attention_paged.cu */
-    ATTENTION_MOST_DIM = 256 /* head_dim that fits */
+    ATTENTION_FEW = 16,      /* with at most this many rows per KV head, attention_paged.cu handles a sequence */
+    ATTENTION_MOST_DIM = 256 /* maximum head_dim */
 };
 
 /* A call as kernels see it. */
@@ -65,21 +65,21 @@ __device__ static inline struct attention_range attention_visible(const struct a
     return {begin, max(begin, end)};
 }
 
-/* The same for a row of the tiles; rows from `rows` on see nothing. */
+/* The same for a row of the tiles; padding rows, from `rows` on, see nothing. */
 __device__ static inline struct attention_range attention_row_visible(const struct attention_call &call,
                                                                       const attention_sequence &s, int row, int rows) {
     if (row >= rows) return {INT32_MAX, INT32_MAX};
     return attention_visible(call, s, row / call.group);
 }
 
-/* Element 0 of this head's query (or what lies as it does) of a tile's row. */
+/* Element 0 of this head's query (or of a tensor of the same layout) of a tile's row. */
 __device__ static inline int64_t attention_query(const struct attention_call &call, const struct attention_head &head,
                                                  int row) {
     int64_t at = head.s.q_row + row / call.group, h = head.kv_head * call.group + row % call.group;
     return (at * call.a.heads + h) * call.a.head_dim;
 }
 
-/* The row of past.k and past.v that holds past row u. */
+/* The row of past.k and past.v with past row u. */
 __device__ static inline int64_t attention_past_row(const struct attention_call &call,
                                                     const struct attention_head &head, int u) {
     int page_rows = 1 << call.page_shift, first = 0;
@@ -90,7 +90,7 @@ __device__ static inline int64_t attention_past_row(const struct attention_call 
     return ((int64_t)head.pages[first + (u >> call.page_shift)] << call.page_shift) + (u & (page_rows - 1));
 }
 
-/* This head's key (or value) u of the list: where it lies and as what. */
+/* The address and the type of this head's key (or value) u of the list. */
 __device__ static inline const void *attention_key(const struct attention_call &call, const struct attention_head &head,
                                                    view past, view fresh, int u, dtype *type) {
     bool old = u < head.s.past;
@@ -106,8 +106,8 @@ __device__ static inline bool attention_meets_sinks(const struct attention_call 
     return call.a.q_sink.data && key < head.s.sinks;
 }
 
-/* Where the keys that are taken together from `key` on end: behind `most` of them, at `end`, and where others begin
- * that are met by another query. */
+/* The end of the keys that are processed together from `key` on: after at most `most` keys, at `end`, and where keys
+ * for another query begin. */
 __device__ static inline int attention_tile_end(const struct attention_call &call, const struct attention_head &head,
                                                 int key, int end, int most) {
     if (attention_meets_sinks(call, head, key)) end = min(end, head.s.sinks);
@@ -116,14 +116,14 @@ __device__ static inline int attention_tile_end(const struct attention_call &cal
 
 /* ---------------------------------------------------------------- tiles in shared memory, f32 */
 
-/* A tile's threads stand in a square; thread (x, y) has rows y + SIDE * i, and columns x + SIDE * j. */
+/* The threads of a tile form a square; thread (x, y) has rows y + SIDE * i and columns x + SIDE * j. */
 enum { ATTENTION_SIDE = 16, ATTENTION_THREADS = ATTENTION_SIDE * ATTENTION_SIDE };
 
-/* Floats from row to row: four more than a row has, so that rows begin in different banks. */
+/* Floats between rows: four more than a row has, so that rows begin in different banks. */
 template <int DIM> constexpr int attention_row_floats = DIM + 4;
 
-/* Row `row` of a tile = `dim` elements of `from` times `factor`, zeros behind them; nothing but zeros where `from` is
- * NULL. A warp writes it. */
+/* Row `row` of a tile = `dim` elements of `from` times `factor`, padded with zeros; all zeros if `from` is NULL. One
+ * warp writes it. */
 template <int DIM>
 __device__ void attention_load_row(float *tile, int row, const void *from, dtype type, int dim, float factor) {
     float *to = tile + row * attention_row_floats<DIM>;
@@ -134,7 +134,7 @@ __device__ void attention_load_row(float *tile, int row, const void *from, dtype
     }
 }
 
-/* Rows [first, first + TILE) of the head's queries in `from`; rows from `rows` on are zeros. */
+/* Rows [first, first + TILE) of the head's queries in `from`; zeros from row `rows` on. */
 template <int TILE, int DIM>
 __device__ void attention_load_queries(float *tile, const struct attention_call &call,
                                        const struct attention_head &head, view from, float factor, int first,
@@ -148,7 +148,7 @@ __device__ void attention_load_queries(float *tile, const struct attention_call 
     }
 }
 
-/* Keys (or values) [key, end), made up to TILE by zeros. */
+/* Keys (or values) [key, end), padded to TILE with zeros. */
 template <int TILE, int DIM>
 __device__ void attention_load_keys(float *tile, const struct attention_call &call, const struct attention_head &head,
                                     view past, view fresh, int key, int end) {
@@ -184,8 +184,8 @@ __device__ void attention_dots(float out[PER][PER], const float *a, const float 
     }
 }
 
-/* out[i][j] += sum over u < TILE of weights(y + SIDE i, u) rows[u][x + SIDE j]; weights lie at
- * weights[row * row_step + u * step]. */
+/* out[i][j] += sum over u < TILE of weights(y + SIDE i, u) rows[u][x + SIDE j]; weights are at weights[row *
+ * row_step + u * step]. */
 template <int TILE, int PER, int DIM>
 __device__ void attention_add_rows(float out[PER][DIM / ATTENTION_SIDE], const float *weights, int row_step, int step,
                                    const float *rows, int x, int y) {
@@ -203,7 +203,7 @@ __device__ void attention_add_rows(float out[PER][DIM / ATTENTION_SIDE], const f
     }
 }
 
-/* Sequences of few queries: attention_paged.cu. */
+/* Sequences with few queries: attention_paged.cu. */
 int cuda_attention_few(device *d, const struct attention_call *call);
 
 #endif

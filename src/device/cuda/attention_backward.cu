@@ -1,17 +1,17 @@
-/* Attention backward: FlashAttention-2 (Dao 2023, algorithm 2), in f32 arithmetic, for lists of new rows alone.
+/* Attention backward: FlashAttention-2 (Dao 2023, algorithm 2), in f32 arithmetic, for lists of new rows only.
  *
- * One kernel has a block for each tile of keys, which goes over the queries that see it and owns dk and dv of its keys;
- * another has a block for each tile of queries, which goes over the keys it sees and owns dq of its queries. Both form
- * the weights again from the saved logsumexp,
+ * One kernel has a block per tile of keys, which passes over the queries that see it and owns dk and dv of its keys.
+ * Another has a block per tile of queries, which passes over the keys it sees and owns dq of its queries. Both
+ * recompute the weights from the saved logsumexp,
  *     P = exp(S - lse),   dS = P * (dout V^T - delta),   dV = P^T dout,   dK = dS^T Q,   dQ = dS K,
- * delta = sum of dout * out over head_dim. So two of seven products are done twice, and no sum depends on who comes
- * first. */
+ * delta = sum of dout * out over head_dim. Two of seven products are thus computed twice, and no sum depends on the
+ * order in which blocks run. */
 #include "device/cuda/attention.h"
 #include "device/cuda/attention_matrix.h"
 
 enum { WARPS = 8 };
 
-/* delta[row, head]; a warp each. Rows of no sequence are harmless. */
+/* delta[row, head]; one warp each. Rows of no sequence do no harm. */
 __global__ static void make_delta(struct attention_call call, float *delta, int64_t count) {
     int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / CUDA_WARP, dim = call.a.head_dim, end = (i + 1) * dim;
     float sum = 0;
@@ -25,7 +25,7 @@ __global__ static void make_delta(struct attention_call call, float *delta, int6
     if (threadIdx.x % CUDA_WARP == 0) delta[i] = sum;
 }
 
-/* The shared memory of a block: four tiles of rows, two of weights, and the numbers of the tile's queries. */
+/* Shared memory of a block: four tiles of rows, two of weights, and the numbers of the tile's queries. */
 template <int TILE, int DIM> struct backward_tiles {
     static constexpr int PER = TILE / ATTENTION_SIDE, COLS = DIM / ATTENTION_SIDE, WEIGHTS = TILE + 4;
     static constexpr int ROWS = TILE * attention_row_floats<DIM>;
@@ -85,7 +85,7 @@ template <int TILE, int DIM> struct backward_tiles {
     }
 };
 
-/* gradient rows += sums * factor, where a thread's rows are element(row) .. and `count` are there. */
+/* gradient rows += sums * factor, for `count` rows of the thread from element(row) on. */
 template <int PER, int COLS, typename Element>
 __device__ void add_to(view gradient, const float sums[PER][COLS], float factor, int count, int dim, Element element) {
     int x = threadIdx.x % ATTENTION_SIDE, y = threadIdx.x / ATTENTION_SIDE;

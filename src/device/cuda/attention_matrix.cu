@@ -1,6 +1,6 @@
-/* Attention forward by the matrix units: FlashAttention-2 (Dao 2023, algorithm 1) in bf16 with f32 sums, as
- * attention.cu does it in f32. A warp has 16 rows of a block's 64 and keeps their queries, scores, softmax and result
- * in registers; while the block works on a tile of keys and values the next tile is copied. */
+/* Attention forward on tensor cores: FlashAttention-2 (Dao 2023, algorithm 1) in bf16 with f32 sums; attention.cu
+ * does it in f32. A warp has 16 of a block's 64 rows and keeps their queries, scores, softmax and result in
+ * registers. While the block works on a tile of keys and values, the next tile is copied. */
 #include "device/cuda/attention_matrix.h"
 #include "device/cuda/launch.h"
 
@@ -8,7 +8,7 @@ enum { KEYS = 64, ROWS = ATTENTION_MATRIX_WARPS * 16, STAGES = 2 };
 
 template <int DIM> struct stage { char k[KEYS * DIM * 2], v[KEYS * DIM * 2]; };
 
-/* A warp's registers: a lane has rows lane / 4 and lane / 4 + 8. */
+/* Registers of a warp: a lane has rows lane / 4 and lane / 4 + 8. */
 template <int DIM> struct warp_state {
     uint32_t q[DIM / 16][4];
     float score[KEYS / 8][4];
@@ -17,7 +17,7 @@ template <int DIM> struct warp_state {
     float most[2], sum[2]; /* of scores times scale times log2(e) */
 };
 
-/* Begins to copy keys and values [key, key + KEYS), zeros from `last` on. */
+/* Starts copying keys and values [key, key + KEYS); zeros from `last` on. */
 template <int DIM>
 __device__ void copy(struct stage<DIM> *to, const struct attention_call &call, const struct attention_head &head,
                      int key, int last) {
@@ -29,7 +29,7 @@ __device__ void copy(struct stage<DIM> *to, const struct attention_call &call, c
     for (int j = 0; j < KEYS / EACH; j++) {
         int row = j * EACH + (int)threadIdx.x / CHUNKS, u = key + row;
         bool there = u < last && inside, old = u < head.s.past;
-        const void *k = call.a.q.data, *v = k; /* any address will do where nothing is read */
+        const void *k = call.a.q.data, *v = k; /* any valid address if nothing is read */
         if (there) {
             int64_t its = old ? attention_past_row(call, head, u) : head.s.kv_row + u - head.s.past;
             k = (const char *)(old ? call.a.past.k.data : call.a.k.data) + its * stride + at;
@@ -56,7 +56,7 @@ template <int DIM> __device__ void multiply_keys(struct warp_state<DIM> *w, char
         }
 }
 
-/* Scores of keys that a row does not see become -inf. */
+/* Sets scores of keys that a row does not see to -inf. */
 template <int DIM> __device__ void mask(struct warp_state<DIM> *w, int key) {
     int lane = threadIdx.x % CUDA_WARP;
 #pragma unroll
@@ -70,7 +70,7 @@ template <int DIM> __device__ void mask(struct warp_state<DIM> *w, int key) {
             }
 }
 
-/* Scores become weights on the rows' running maxima, and the result is brought onto these. */
+/* Turns scores into weights relative to the rows' running maxima, and rescales the result. */
 template <int DIM> __device__ void soften(struct warp_state<DIM> *w, float scale) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -143,7 +143,7 @@ __global__ static void __launch_bounds__(ATTENTION_MATRIX_THREADS, DIM <= 64 ? 4
     for (int k = 0; k < DIM / 16; k++) matrix_left<DIM>(w.q[k], queries, row, k);
     for (int at = 0; key < last; key += KEYS, at ^= 1) {
         matrix_wait<0>();
-        __syncthreads(); /* the tile is there, and nobody works on the one before it any more */
+        __syncthreads(); /* the tile has arrived, and no thread uses the previous one */
         if (key + KEYS < last) copy<DIM>(&stages[at ^ 1], call, head, key + KEYS, last);
         matrix_commit();
         multiply_keys<DIM>(&w, stages[at].k);

@@ -1,5 +1,5 @@
-/* Attention by the matrix units, for bf16: what forward and backward share. Tiles as in attention.h, in shared memory
- * as matrix.h has them. */
+/* Attention on tensor cores, for bf16: shared by forward and backward. Tiles as in attention.h, in shared memory as
+ * in matrix.h. */
 #ifndef DEVICE_CUDA_ATTENTION_MATRIX_H
 #define DEVICE_CUDA_ATTENTION_MATRIX_H
 
@@ -12,7 +12,7 @@ static inline bool attention_in_chunks(view v) {
     return v.data == NULL || (v.type == DTYPE_BF16 && (uintptr_t)v.data % 16 == 0);
 }
 
-/* Whether the matrix units' kernels take the call: bf16 in whole chunks, no sinks met by another query. */
+/* Whether the tensor core kernels support the call: bf16 in whole chunks, no separate query for sinks. */
 static inline bool attention_for_matrix(const struct op_attention *a) {
     return a->head_dim % MATRIX_CHUNK == 0 && a->head_dim <= 128 && !a->q_sink.data && attention_in_chunks(a->q) &&
            attention_in_chunks(a->k) && attention_in_chunks(a->v) && attention_in_chunks(a->past.k) &&
@@ -31,7 +31,7 @@ __device__ static inline float attention_exp2(float x) {
 int attention_matrix(device *d, const struct attention_call *call, int few);
 int attention_matrix_backward(device *d, const struct attention_call *call);
 
-/* Begins to copy rows [first, first + ROWS) of the head's queries in `from`; rows from `count` on are zeros. */
+/* Starts copying rows [first, first + ROWS) of the head's queries in `from`; zeros from row `count` on. */
 template <int DIM, int ROWS>
 __device__ void attention_copy_queries(char *tile, const struct attention_call &call, const struct attention_head &head,
                                        const void *from, int first, int count) {
@@ -45,7 +45,7 @@ __device__ void attention_copy_queries(char *tile, const struct attention_call &
     }
 }
 
-/* Begins to copy keys (or values) [key, end), made up to KEYS by zeros. */
+/* Starts copying keys (or values) [key, end), padded to KEYS with zeros. */
 template <int DIM, int KEYS>
 __device__ void attention_copy_keys(char *tile, const struct attention_call &call, const struct attention_head &head,
                                     view past, view fresh, int key, int end) {
@@ -53,7 +53,7 @@ __device__ void attention_copy_keys(char *tile, const struct attention_call &cal
     for (int i = threadIdx.x; i < KEYS * CHUNKS; i += ATTENTION_MATRIX_THREADS) {
         int row = i / CHUNKS, chunk = i % CHUNKS;
         bool there = key + row < end && chunk * MATRIX_CHUNK < call.a.head_dim;
-        const void *at = call.a.q.data; /* any address will do where nothing is read */
+        const void *at = call.a.q.data; /* any valid address if nothing is read */
         dtype type;
         if (there) {
             at = attention_key(call, head, past, fresh, key + row, &type);

@@ -1,8 +1,8 @@
-/* Attention backward by the matrix units: what attention_backward.cu does in f32, in bf16 with f32 sums.
+/* Attention backward on tensor cores, in bf16 with f32 sums; attention_backward.cu does it in f32.
  *
- * dout is rounded to bf16 beforehand, in the pass that forms delta. A warp has 16 keys, or 16 queries, of its block and
- * keeps their gradients in registers; weights and their gradients go from one product into the next without leaving
- * them. While it works on a tile the next one is copied. */
+ * dout is rounded to bf16 beforehand, in the pass that computes delta. A warp has 16 keys, or 16 queries, of its
+ * block and keeps their gradients in registers; weights and their gradients stay in registers between products.
+ * While a warp works on a tile, the next one is copied. */
 #include "device/cuda/attention_matrix.h"
 
 enum { TILE = ATTENTION_MATRIX_WARPS * 16, WARPS = 8 };
@@ -15,7 +15,7 @@ struct rounded {
     float *delta;        /* [rows, heads] */
 };
 
-/* A warp each. Rows of no sequence are harmless. */
+/* One warp each. Rows of no sequence do no harm. */
 __global__ static void round_dout(struct attention_call call, struct rounded to, int64_t count) {
     int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / CUDA_WARP, dim = call.a.head_dim, end = (i + 1) * dim;
     float sum = 0;
@@ -32,7 +32,7 @@ __global__ static void round_dout(struct attention_call call, struct rounded to,
 
 /* ---------------------------------------------------------------- 16 rows of a left tile by a right tile's rows */
 
-typedef float fragments[TILE / 8][4]; /* [16, TILE]: of each eight columns what matrix_multiply() has of them */
+typedef float fragments[TILE / 8][4]; /* [16, TILE]: for each eight columns, the fragment of matrix_multiply() */
 
 /* out = left rows [row, row + 16) times the right tile's rows, transposed. */
 template <int DIM> __device__ void multiply(fragments out, char *left, int row, char *right) {
@@ -74,7 +74,7 @@ template <int DIM> __device__ void add_rows(float sum[DIM / 8][4], const fragmen
     }
 }
 
-/* A warp's 16 gradient rows += factor * sum; element(row) is where a row begins, rows from `count` on are not there. */
+/* A warp's 16 gradient rows += factor * sum; element(row) is the start of a row; rows from `count` on do not exist. */
 template <int DIM, typename Element>
 __device__ void store(view gradient, const float sum[DIM / 8][4], float factor, int row, int count, int dim,
                       Element element) {
@@ -114,10 +114,10 @@ template <int DIM> struct query_stage {
     }
 };
 
-/* The rows [begin, end) of the head's queries outside of which none sees any key of [key, key_end). */
+/* The rows [begin, end) of the head's queries that may see a key of [key, key_end). */
 __device__ static struct attention_range rows_seeing(const struct attention_call &call, const attention_sequence &s,
                                                      int key, int key_end, int count) {
-    int offset = s.past + s.q_offset; /* query i is at index offset + i */
+    int offset = s.past + s.q_offset; /* index of query i minus i */
     int begin = max(key + (call.a.strict ? 1 : 0) - offset, 0);
     int end = s.q_rows;
     if (call.window > 0) end = min(end, max(key_end + call.window - 1 - offset, 0));

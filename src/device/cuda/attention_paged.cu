@@ -1,21 +1,21 @@
-/* Attention of a few queries on a long list of keys (decoding): keys and values are read once, in place, straight from
- * their pages into registers.
+/* Attention of a few queries over a long list of keys (decoding). Keys and values are read once, from their pages
+ * directly into registers.
  *
- * This file is for every type and head_dim; what the matrix units take goes to attention_paged_matrix.cu. A block takes
- * a piece of the list of one sequence and KV head, for up to ROWS rows; there are as many pieces as keep the GPU busy.
- * In a warp some lanes share a key, SLICE elements each, and several keys go side by side, each such group of lanes
- * with a softmax of its own. The groups are joined at the end of the piece, and the pieces, in their order, by a second
- * kernel (FlashAttention's partial softmaxes, split along the keys). */
+ * This file supports every type and head_dim; attention_paged_matrix.cu handles what tensor cores support. A block
+ * handles a split of the list of one sequence and KV head, for up to ROWS rows; there are enough splits to keep the
+ * GPU busy. In a warp, some lanes share a key, SLICE elements each, and several keys are processed side by side;
+ * each such group of lanes has its own softmax. Groups are joined at the end of the split, and splits, in their
+ * order, by a second kernel (FlashAttention's partial softmaxes, split along the keys). */
 #include "device/cuda/attention_paged.h"
 
 enum {
     SLICE = 16,
     WARPS = 4,
     MOST_ROWS = 4,
-    LEAST_PIECE = 128 /* keys for which another block is worth its joining */
+    LEAST_PIECE = 128 /* minimum keys per block, so that joining pays off */
 };
 
-/* Elements [c, c + SLICE) of a row, zeros from `dim` on. */
+/* Elements [c, c + SLICE) of a row; zeros from `dim` on. */
 __device__ static void load_slice(float out[SLICE], const void *row, dtype type, int c, int dim) {
     uintptr_t at = (uintptr_t)row + (uintptr_t)c * cuda_bytes(type);
     if (type == DTYPE_BF16 && at % 16 == 0 && c + SLICE <= dim) {
@@ -49,7 +49,7 @@ __device__ void load_queries(struct slices<ROWS> *own, const struct attention_ca
                              const struct attention_head &head, view from, int first, int count, int c) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        int row = min(first + r, count - 1); /* behind the last: the last once more, which then sees nothing */
+        int row = min(first + r, count - 1); /* padded with the last row, which then sees nothing */
         const char *data = (const char *)from.data + attention_query(call, head, row) * (int64_t)cuda_bytes(from.type);
         load_slice(own->q[r], data, from.type, c, call.a.head_dim);
 #pragma unroll
@@ -57,7 +57,7 @@ __device__ void load_queries(struct slices<ROWS> *own, const struct attention_ca
     }
 }
 
-/* Key u, or none where !there, meets all rows. LANES lanes have it together. */
+/* Processes key u, or none if !there, for all rows. LANES lanes share it. */
 template <int LANES, int ROWS>
 __device__ void meet(struct slices<ROWS> *own, const float k[SLICE], const float v[SLICE], int u, bool there) {
 #pragma unroll
@@ -75,7 +75,7 @@ __device__ void meet(struct slices<ROWS> *own, const float k[SLICE], const float
     }
 }
 
-/* Keys [begin, end), shared out among the block's groups of lanes. */
+/* Keys [begin, end), divided between the block's groups of lanes. */
 template <int DIM, int ROWS>
 __device__ void run_keys(struct slices<ROWS> *own, const struct attention_call &call, const struct attention_head &head,
                          int begin, int end, int c) {
@@ -95,8 +95,8 @@ __device__ void run_keys(struct slices<ROWS> *own, const struct attention_call &
     }
 }
 
-/* The groups' softmaxes of a row become one: returns the maximum and the sum of all, and brings this lane's slice of
- * the result, summed over the warp's groups, onto that maximum. `maxima` and `sums`: [WARPS], shared. */
+/* Joins the groups' softmaxes of a row: returns the maximum and the sum of all, and rescales this lane's slice of
+ * the result, summed over the warp's groups. `maxima` and `sums`: [WARPS], shared. */
 template <int LANES>
 __device__ float2 join_groups(float most, float sum, float out[SLICE], float *maxima, float *sums) {
     int warp = threadIdx.x / CUDA_WARP;
@@ -167,7 +167,8 @@ __global__ static void __launch_bounds__(WARPS *CUDA_WARP)
     }
 }
 
-/* One row of one KV head: the pieces' values, each on the maximum of all, by the sum of all. A warp does it. */
+/* One row of one KV head: the values of all splits relative to the maximum of all, divided by the sum of all. One
+ * warp each. */
 __global__ static void join_pieces(struct attention_call call, struct attention_cut cut) {
     int task = blockIdx.x, row = task % cut.rows, kv_head = (task /= cut.rows) % call.a.kv_heads;
     int sequence = task / call.a.kv_heads;

@@ -1,15 +1,15 @@
-/* How attention of few queries is cut into pieces of the list of keys: what its two kernels share. */
+/* Division of the list of keys into splits ("pieces" in names) for attention of few queries: shared by its two kernels. */
 #ifndef DEVICE_CUDA_ATTENTION_PAGED_H
 #define DEVICE_CUDA_ATTENTION_PAGED_H
 
 #include "device/cuda/attention.h"
 
-/* The whole call. Results: [sequences, pieces, kv_heads, rows, 2 + head_dim], of each row and piece the maximum, the
- * sum and the weighted values; where there is one piece alone the rows go straight to `out`. */
+/* The whole call. Results: [sequences, pieces, kv_heads, rows, 2 + head_dim]: maximum, sum and weighted values of
+ * each row and split. With a single split, rows go directly to `out`. */
 struct attention_cut {
-    int sequences, pieces, rows /* of a KV head at most */, row_blocks;
+    int sequences, pieces, rows /* maximum per KV head */, row_blocks;
     float *results;
-    unsigned *counters; /* CUDA_COUNTERS of the device, zeros between kernels */
+    unsigned *counters; /* CUDA_COUNTERS of the device; zeros between kernels */
 };
 
 __host__ __device__ static inline int64_t attention_result(const struct attention_call &call,
@@ -19,7 +19,7 @@ __host__ __device__ static inline int64_t attention_result(const struct attentio
     return at * (2 + call.a.head_dim);
 }
 
-/* The keys of one piece, of all that any query of the sequence sees. */
+/* The keys of one split, of all that any query of the sequence sees. */
 __device__ static inline struct attention_range attention_piece(const struct attention_call &call,
                                                                 const attention_sequence &s, int pieces, int piece) {
     int begin = attention_visible(call, s, 0).begin, end = attention_visible(call, s, s.q_rows - 1).end;
@@ -43,13 +43,13 @@ __device__ static inline void attention_store_piece(const struct attention_call 
     }
 }
 
-/* Keys that a query of the call sees at most. */
+/* Maximum number of keys that a query of the call sees. */
 static inline int64_t attention_most_keys(const struct attention_call *call) {
     int64_t keys = (int64_t)call->a.max_past + call->a.max_kv_rows, seen = (int64_t)call->window + call->a.max_q_rows;
     return call->window > 0 && keys > seen ? seen : keys;
 }
 
-/* Room for the results of several pieces. */
+/* Memory for the results of several splits. */
 static inline int attention_take_results(device *d, const struct attention_call *call, struct attention_cut *cut) {
     if (cut->pieces == 1) return LCKV_OK;
     size_t floats = (size_t)attention_result(*call, *cut, cut->sequences, 0, 0, 0);
@@ -57,7 +57,7 @@ static inline int attention_take_results(device *d, const struct attention_call 
     return cuda_workspace(d, CUDA_WORK_PARTIAL, floats * sizeof(float), (void **)&cut->results);
 }
 
-/* attention_paged_matrix.cu: the whole call, for what attention_paged_in_chunks() takes; it chooses the pieces. */
+/* attention_paged_matrix.cu: the whole call if attention_paged_in_chunks(); it chooses the splits. */
 bool attention_paged_in_chunks(const struct op_attention *a);
 int attention_paged_matrix(device *d, const struct attention_call *call, struct attention_cut *cut);
 

@@ -1,26 +1,26 @@
-/* Attention of a few queries on a long list of keys (decoding) by the matrix units, in bf16.
+/* Attention of a few queries over a long list of keys (decoding) on tensor cores, in bf16.
  *
- * A block takes a piece of the list of one sequence and KV head, for all rows of that head (at most 16: the queries of
- * a group of heads share what is read). Each warp goes over KEYS keys at a time by itself, with a softmax of its own,
- * while the next ones are copied to its part of shared memory; at the end the warps are joined. Where the list is cut
- * into pieces, the block that is the last to end joins them, in their order. With many sequences a warp has a whole
- * list; with few, many warps and blocks share one. */
+ * A block handles a split of the list of one sequence and KV head, for all rows of that head (at most 16: the
+ * queries of a group of heads share what is read). Each warp processes KEYS keys at a time, with its own softmax,
+ * while the next ones are copied to its part of shared memory; at the end the warps are joined. If the list is
+ * split, the block that ends last joins the splits, in their order. With many sequences a warp has a whole list;
+ * with few, many warps and blocks share one. */
 #include "device/cuda/attention_matrix.h"
 #include "device/cuda/attention_paged.h"
 #include "device/cuda/launch.h"
 
 enum {
-    MOST_WARPS = 8,  /* of a block, which leaves room for the blocks of the kernels before and after it */
-    BUSY_WARPS = 16, /* a multiprocessor */
+    MOST_WARPS = 8,  /* maximum per block, which leaves room for blocks of the kernels before and after it */
+    BUSY_WARPS = 16, /* per multiprocessor */
     FEW_LISTS = 64,
     STAGES = 2,
-    LEAST_KEYS = 64, /* of a warp */
+    LEAST_KEYS = 64, /* per warp */
     MOST_KEYS = 128
 };
 
 template <int DIM, int KEYS> struct stage { char k[KEYS * DIM * 2], v[KEYS * DIM * 2]; };
 
-/* A warp's registers: a lane has rows lane / 4 and lane / 4 + 8. */
+/* Registers of a warp: a lane has rows lane / 4 and lane / 4 + 8. */
 template <int DIM> struct warp_state {
     uint32_t q[DIM / 16][4];
     float out[DIM / 8][4];
@@ -45,8 +45,8 @@ __device__ void load_queries(struct warp_state<DIM> *w, const struct attention_c
     }
 }
 
-/* Where the key of this lane's place in a tile lies: its row of the pages, or, as NEW - row, of the new rows; NONE
- * behind `end`. */
+/* The location of this lane's key in a tile: its row of the pages, or, as NEW - row, of the new rows; NONE behind
+ * `end`. */
 enum { NONE = -1, NEW = -2 };
 
 template <int DIM, int KEYS>
@@ -56,9 +56,9 @@ __device__ int find_key(const struct attention_call &call, const struct attentio
     return u < head.s.past ? (int)attention_past_row(call, head, u) : NEW - (head.s.kv_row + u - head.s.past);
 }
 
-/* Begins to copy this warp's keys of a tile, those that lie in pages (and zeros for those that are not there) if `old`,
- * and the new ones if `fresh`; `place`: find_key() of them. The loop stays a loop: what a step runs once is bound by
- * how much code there is to fetch. */
+/* Starts copying this warp's keys of a tile: those in pages if `old` (zeros for missing ones), and the new ones if
+ * `fresh`; `place`: find_key() of them. The loop is not unrolled, because code that runs once per step is limited by
+ * instruction fetches. */
 template <int DIM, int KEYS>
 __device__ void copy(struct stage<DIM, KEYS> *to, const struct attention_call &call, const struct attention_head &head,
                      int place, bool old, bool fresh) {
@@ -74,13 +74,13 @@ __device__ void copy(struct stage<DIM, KEYS> *to, const struct attention_call &c
         int64_t offset = (int64_t)(paged ? its : NEW - its) * stride + at;
         const char *k = (const char *)(paged ? call.a.past.k.data : call.a.k.data) + offset;
         const char *v = (const char *)(paged ? call.a.past.v.data : call.a.v.data) + offset;
-        const void *any = call.a.q.data; /* will do where nothing is read */
+        const void *any = call.a.q.data; /* any valid address */
         matrix_copy16(matrix_at<DIM>(to->k, row, chunk), there ? k : any, there);
         matrix_copy16(matrix_at<DIM>(to->v, row, chunk), there ? v : any, there);
     }
 }
 
-/* One stage's keys, of which those before `end` are there. halves: 1 where rows from 8 on are nobody's. */
+/* The keys of one stage before `end`. halves: 1 if rows from 8 on are unused. */
 template <int DIM, int KEYS>
 __device__ void meet(struct warp_state<DIM> *w, struct stage<DIM, KEYS> *keys, float scale, int key, int end,
                      int halves) {
@@ -144,7 +144,7 @@ __device__ void meet(struct warp_state<DIM> *w, struct stage<DIM, KEYS> *keys, f
     }
 }
 
-/* A warp's way through keys [key, end), `step` apart: the next STAGES tiles are on their way. */
+/* A warp's loop over keys [key, end), `step` apart; the next STAGES tiles are being copied. */
 template <int DIM, int KEYS> struct warp_keys {
     struct stage<DIM, KEYS> *stages;
     int key, end, step;
@@ -160,13 +160,13 @@ template <int DIM, int KEYS> struct warp_keys {
         copy<DIM, KEYS>(&stages[stage], call, head, find_key<DIM, KEYS>(call, head, first, end), old, fresh);
     }
 
-    /* The first tiles: what of them is in pages. It was there before this step began. */
+    /* The part of the first tiles that is in pages. It was written before this step. */
     __device__ void begin_old(const struct attention_call &call, const struct attention_head &head) {
 #pragma unroll 1
         for (int i = 0; i < STAGES; i++) take(call, head, i, key + i * step, true, false);
     }
 
-    /* And the new rows. */
+    /* The new rows. */
     __device__ void begin_new(const struct attention_call &call, const struct attention_head &head) {
 #pragma unroll 1
         for (int i = 0; i < STAGES; i++) {
@@ -207,8 +207,8 @@ template <int DIM> __device__ void leave(struct warp_result<DIM> *to, const stru
     }
 }
 
-/* Several softmaxes of one row as one: add() takes them in order, with values[0] and values[1] of columns c and c + 1.
- */
+/* Joins several softmaxes of one row: add() takes them in order, with values[0] and values[1] of columns c and c +
+ * 1. */
 struct joined {
     float most, sum, values[2];
 
@@ -223,7 +223,7 @@ struct joined {
     }
 };
 
-/* The warps' softmaxes become one, and go to `out` or, of a piece, to its results. */
+/* Joins the warps' softmaxes and stores them in `out` or, for a split, in its results. */
 template <int DIM>
 __device__ void join_warps(const struct warp_result<DIM> *warps, const struct attention_call &call,
                            const struct attention_cut &cut, const struct attention_head &head, int64_t sequence,
@@ -241,7 +241,7 @@ __device__ void join_warps(const struct warp_result<DIM> *warps, const struct at
     }
 }
 
-/* Whether this block is the last of its list's pieces to come here. Their results are then there to be read. */
+/* Whether this block is the last one of its list. The results of the other splits are then visible. */
 __device__ static bool is_last(unsigned *counter, int pieces) {
     __shared__ bool last;
     __threadfence();
@@ -252,7 +252,7 @@ __device__ static bool is_last(unsigned *counter, int pieces) {
     return last;
 }
 
-/* The pieces' softmaxes become one. */
+/* Joins the splits' softmaxes. */
 __device__ static void join_pieces(const struct attention_call &call, const struct attention_cut &cut,
                                    const struct attention_head &head, int64_t sequence, int count) {
     for (int i = threadIdx.x; i < count * (call.a.head_dim / 2); i += (int)blockDim.x) {
@@ -270,7 +270,7 @@ __device__ static void join_pieces(const struct attention_call &call, const stru
     }
 }
 
-/* Stages and results take the same memory in turn. */
+/* Stages and results use the same memory in turn. */
 template <int DIM, int KEYS> constexpr size_t paged_bytes(int warps) {
     size_t stages = STAGES * sizeof(struct stage<DIM, KEYS>), results = sizeof(struct warp_result<DIM>);
     return (size_t)warps * (stages > results ? stages : results);
@@ -293,7 +293,7 @@ __global__ static void __launch_bounds__(MOST_WARPS *CUDA_WARP, DIM <= 64 ? 2 : 
     struct attention_range keys = attention_piece(call, head.s, cut.pieces, piece);
     struct stage<DIM, KEYS> *stages = (struct stage<DIM, KEYS> *)shared + warp * STAGES;
     struct warp_state<DIM> w = {};
-    for (int r = 0; r < 2; r++) { /* behind the last row: the last once more */
+    for (int r = 0; r < 2; r++) { /* padded with the last row */
         w.sees[r] = attention_row_visible(call, head.s, min(lane / 4 + 8 * r, count - 1), count);
         w.most[r] = -INFINITY;
     }
@@ -329,8 +329,8 @@ bool attention_paged_in_chunks(const struct op_attention *a) {
     return attention_in_chunks(a->q_sink) && attention_for_matrix(&without);
 }
 
-/* Warps for a list: as many as keep the GPU busy, of LEAST_KEYS keys or more; and blocks, where the keys of a warp
- * would be more than MOST_KEYS and there are few lists. */
+/* Warps per list: enough to keep the GPU busy, with at least LEAST_KEYS keys each; and blocks, if a warp would have
+ * more than MOST_KEYS keys and there are few lists. */
 static int share_out(device *d, const struct attention_call *call, struct attention_cut *cut) {
     int64_t lists = (int64_t)cut->sequences * call->a.kv_heads, keys = attention_most_keys(call), warps = 1;
     int64_t wanted = BUSY_WARPS * (int64_t)cuda_state_of(d)->multiprocessors / lists, most = MOST_KEYS;
@@ -358,7 +358,7 @@ static int run_keys(device *d, const struct attention_call *call, const struct a
     return call->a.q_sink.data ? run<DIM, KEYS, true>(d, call, cut, warps) : run<DIM, KEYS, false>(d, call, cut, warps);
 }
 
-/* Large tiles take less time a key, small ones leave room for more warps. */
+/* Large tiles take less time per key; small ones leave room for more warps. */
 int attention_paged_matrix(device *d, const struct attention_call *call, struct attention_cut *cut) {
     bool few = (int64_t)cut->sequences * call->a.kv_heads < FEW_LISTS;
     int warps = share_out(d, call, cut);

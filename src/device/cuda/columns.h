@@ -1,11 +1,10 @@
-/* Sums over rows, one a column, for the gradients of biases and norms: each block sums some rows of some columns, and a
- * second kernel adds the parts in their order.
+/* Sums over rows, one per column, for the gradients of biases and norms. Each block sums some rows of some columns;
+ * a second kernel adds the parts in their order.
  *
  *     struct columns_plan plan;
  *     TRY(columns_begin(d, rows, cols, &plan));
  *     columns_parts<<<plan.blocks, COLUMNS_THREADS, 0, cuda_stream(d)>>>(plan, f);    f(row, column): a term
- *     columns_end(d, &plan, out);                                                     out[column] += the sums
- */
+ *     columns_end(d, &plan, out);                                                     out[column] += the sums */
 #ifndef DEVICE_CUDA_COLUMNS_H
 #define DEVICE_CUDA_COLUMNS_H
 

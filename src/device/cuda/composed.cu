@@ -1,8 +1,8 @@
-/* The composed ops (device.h) where there is something faster than their parts. */
+/* The composed ops (device.h), as far as they are faster than their parts. */
 #include "device/cuda/launch.h"
 #include "device/cuda/products.h"
 
-/* The distance of two matrices has to be positive, as a tensor map has it. */
+/* The distance of two matrices must be positive for a tensor map. */
 static bool pairs(const struct op_project *a, int i) {
     if (i + 1 >= a->parts || a->part[i].bias.data || a->part[i + 1].bias.data) return false;
     view one = a->part[i].weight, two = a->part[i + 1].weight;
@@ -77,10 +77,10 @@ enum { THREADS = 128, EACH = 4 };
 
 struct append {
     struct op_rope_append a;
-    int heads, kv_heads, pieces; /* pieces of EACH pairs in a head */
+    int heads, kv_heads, pieces; /* chunks of EACH pairs per head */
 };
 
-/* Pairs i to i + EACH of a head, rotated, to `out` and, where to_page, to `page`. */
+/* Pairs i to i + EACH of a head, rotated, to `out` and, if to_page, to `page`. */
 __device__ static void rotate(const struct append &p, view x, view out, int64_t row, int head, int i,
                               const float *angles, view pages, int64_t page_row) {
     int half = p.a.head_dim / 2;
@@ -97,7 +97,7 @@ __device__ static void rotate(const struct append &p, view x, view out, int64_t 
     cuda_set4(cuda_row(out, row), out.type, low, end, y0);
     cuda_set4(cuda_row(out, row), out.type, low + half, end + half, y1);
     if (page_row < 0) return;
-    /* pages hold what `out` holds: rounded once */
+    /* pages contain the values of `out`, rounded once */
     if (out.type == DTYPE_BF16 && pages.type != DTYPE_BF16) {
         for (int j = 0; j < EACH; j++) {
             y0.at[j] = __bfloat162float(__float2bfloat16_rn(y0.at[j]));
@@ -108,7 +108,7 @@ __device__ static void rotate(const struct append &p, view x, view out, int64_t 
     cuda_set4(cuda_row(pages, page_row), pages.type, low + half, end + half, y1);
 }
 
-/* A thread takes a piece of a head of queries, keys or values. */
+/* A thread handles a chunk of a head of queries, keys or values. */
 __global__ static void __launch_bounds__(THREADS) rotate_append(struct append p) {
     int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     int i = (int)(at % p.pieces) * EACH, all = p.heads + 2 * p.kv_heads;

@@ -1,23 +1,24 @@
-/* Cross-entropy fused with the product that makes the logits: rows go through in pieces whose logits fit a bounded
- * buffer, [rows, vocab_size] of all rows never exists, and where gradients are wanted each piece's logits become their
- * own gradient, in the compute type, before the next piece. */
+/* Cross-entropy fused with the product that computes the logits. Rows are processed in chunks whose logits fit a
+ * bounded buffer, so that [rows, vocab_size] of all rows is not stored. For gradients, the logits of a chunk are
+ * replaced by their gradient, in the compute type, before the next chunk. */
 #include "device/cuda/products.h"
 
 enum { THREADS = 512, EACH = 4, LEAST_ROWS = 128 };
 static const int64_t LOGITS_BYTES = 128 << 20;
 
-/* One piece: rows [first, first + rows) of the call. */
+/* One chunk: rows [first, first + rows) of the call. */
 struct piece {
     int64_t first, rows;
-    view logits, gradient; /* f32 and compute type [rows, vocab_size], one memory where both are f32 */
+    view logits, gradient; /* f32 and compute type [rows, vocab_size]; the same memory if both are f32 */
     double *losses;        /* [all rows of the call] */
     bool wants_gradient;
 };
 
 /* ---------------------------------------------------------------- one row, one block */
 
-/* The largest logit, and the sum of exp(logit - largest), in one pass: each thread brings its sum onto a larger maximum
- * as it meets one. A thread's part is summed in f32, all in f64: the error does not grow with the vocabulary. */
+/* The largest logit, and the sum of exp(logit - largest), in one pass: each thread rescales its sum when it finds a
+ * larger maximum. A thread's part is summed in f32, all parts in f64, so that the error does not grow with the
+ * vocabulary. */
 __device__ static float sum_exponentials(const float *x, int64_t n, double *sum) {
     float most = -INFINITY, own = 0;
     for (int64_t i = threadIdx.x * EACH; i < n; i += THREADS * EACH) {
@@ -33,7 +34,7 @@ __device__ static float sum_exponentials(const float *x, int64_t n, double *sum)
     return all;
 }
 
-/* 1 where no logit is larger, and none before is as large. */
+/* 1 if no logit is larger and no earlier one is equal. */
 __device__ static int is_first_of_largest(const float *x, int64_t label, float most) {
     int before = 0;
     for (int64_t i = threadIdx.x; i < label; i += THREADS) before |= x[i] == most;
@@ -41,8 +42,8 @@ __device__ static int is_first_of_largest(const float *x, int64_t label, float m
     return x[label] == most && !before;
 }
 
-/* d *loss / d logits = scale * (softmax - one at the label). A thread reads a logit before it writes that element
- * alone, so that both may lie in one memory. */
+/* d *loss / d logits = scale * (softmax - one at the label). A thread reads a logit before it writes this element,
+ * so that both may share memory. */
 __device__ static void gradient_row(const struct piece &p, const float *x, int64_t n, float most, double sum,
                                     int64_t label, float scale) {
     void *out = cuda_row(p.gradient, blockIdx.x);
@@ -103,7 +104,7 @@ static int run_piece(device *d, const struct op_linear_cross_entropy *a, view we
     return cuda_linear_gradients(d, product.a, weight, p->gradient, rows_of(a->dx, p->first, p->rows), a->dweight);
 }
 
-/* Workspace for the losses of all rows and for pieces of `each` rows. */
+/* Workspace for the losses of all rows and for chunks of `each` rows. */
 static int carve(device *d, const struct op_linear_cross_entropy *a, int64_t each, struct piece *p) {
     int64_t rows = a->x.rows, vocab_size = a->weight.rows;
     size_t losses = ((size_t)rows * sizeof(double) + 255) / 256 * 256;

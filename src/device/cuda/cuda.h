@@ -1,15 +1,14 @@
-/* What the CUDA entries share: the device's private state, its workspaces, errors, elements of any floating type, sums
- * and maxima over warps and blocks.
+/* Shared by the CUDA entries: private state, workspaces, errors, elements of any floating-point type, reductions
+ * over warps and blocks.
  *
- * Everything is put on one stream, the compute lane, so that workspaces are free again when the next op begins. No op
- * waits for the GPU, reads its memory or asks for memory, with one exception: a workspace that is too small grows. It
- * grows outside of a capture only (run a step once before capturing it), and what it outgrew stays until the device is
- * closed, so that the addresses in a captured graph stay good.
+ * All work is on one stream, so a workspace is free when the next op begins. Ops do not wait for the GPU, read its
+ * memory or allocate, with one exception: a workspace that is too small grows. It grows only outside of stream
+ * capture (run a step once before capturing it). The old workspace is kept until the device is closed, so that
+ * addresses in a captured graph stay valid.
  *
- * Reductions have a fixed order, and nothing uses floating-point atomics: the same call gives the same bits.
+ * Reductions have a fixed order and do not use floating-point atomics: the same call gives the same bits.
  *
- * Leaves out: products (products.h), attention's common part (attention.h).
- */
+ * Leaves out: products (products.h), the common part of attention (attention.h). */
 #ifndef DEVICE_CUDA_CUDA_H
 #define DEVICE_CUDA_CUDA_H
 
@@ -34,13 +33,13 @@ DEVICE_COMPOSED_OPS(ENTRY)
 
 /* ---------------------------------------------------------------- private state */
 
-/* An entry that calls another holds what it needs itself in a workspace that the other does not use. */
+/* An entry that calls another uses a workspace that the other does not use. */
 enum cuda_work {
     CUDA_WORK_WEIGHT,   /* a weight in the compute type */
     CUDA_WORK_BIAS,     /* a bias in the result's type */
-    CUDA_WORK_GRADIENT, /* an output's gradient in the compute type */
-    CUDA_WORK_LOGITS,   /* cross-entropy's pieces */
-    CUDA_WORK_PARTIAL,  /* partial sums and what belongs to one op alone */
+    CUDA_WORK_GRADIENT, /* the gradient of an output in the compute type */
+    CUDA_WORK_LOGITS,   /* chunks of cross-entropy */
+    CUDA_WORK_PARTIAL,  /* partial sums, and data of a single op */
     CUDA_WORKS
 };
 
@@ -49,23 +48,23 @@ enum { CUDA_COUNTERS = 1 << 14 };
 enum { CUDA_STAGES = 16, CUDA_STAGE_BYTES = 1 << 20, CUDA_RESULTS = 256, CUDA_RESULT_BYTES = 4 << 20 };
 
 struct cuda_state {
-    int number, multiprocessors, shared_bytes /* of a block at most */;
+    int number, multiprocessors, shared_bytes /* maximum per block */;
     cudaStream_t stream;
-    bool overlaps;       /* kernels may start before the one in front has ended, see launch.h */
-    bool started, chain; /* the op at hand has launched such a kernel; so had the op before it */
+    bool overlaps;       /* kernels may start before the preceding one has ended; see launch.h */
+    bool started, chain; /* the current op has launched such a kernel; so had the op before it */
     struct {
         void *memory;
         size_t bytes;
     } works[CUDA_WORKS];
-    unsigned *counters;             /* [CUDA_COUNTERS] zeros: a kernel that counts its blocks leaves them so */
-    struct cuda_outgrown *outgrown; /* former workspaces */
+    unsigned *counters;             /* [CUDA_COUNTERS] zeros; a kernel that counts its blocks resets them */
+    struct cuda_outgrown *outgrown; /* replaced workspaces */
     struct {
         void *memory; /* pinned */
         cudaEvent_t sent;
-    } stages[CUDA_STAGES]; /* copy_in() takes them in turn */
+    } stages[CUDA_STAGES]; /* used by copy_in() in turn */
     int next_stage;
-    /* Two rings, of bytes and of what they are, for results under way: copy_out() puts them in, wait() and reach() hand
-     * them on. Places are counted from the device's opening. */
+    /* Two ring buffers, of bytes and of their descriptions, for results in flight: copy_out() adds them, wait() and
+     * reach() deliver them. Positions count from the device's opening. */
     char *result_memory; /* pinned */
     int64_t results_put, results_taken;
     size_t result_bytes_put, result_bytes_taken;
@@ -75,7 +74,7 @@ struct cuda_state {
     } result[CUDA_RESULTS];
     struct {
         cudaEvent_t passed;
-        int64_t results; /* put before it */
+        int64_t results; /* results before it */
     } marks[DEVICE_MARKS];
     int64_t marks_set;
     struct cuda_products *products; /* products.cu */
@@ -89,19 +88,19 @@ static inline cudaStream_t cuda_stream(device *d) {
     return cuda_state_of(d)->stream;
 }
 
-/* At least `bytes`, aligned to 256; content undefined. */
+/* At least `bytes`, aligned to 256; contents are undefined. */
 int cuda_workspace(device *d, enum cuda_work which, size_t bytes, void **out);
 
-/* Fails while the stream is being captured: `what` cannot be part of a captured step. */
+/* Fails during stream capture: `what` cannot be part of a captured step. */
 int cuda_outside_capture(device *d, const char *what);
 
 void cuda_recording_open(device *d); /* recording.cu */
-int cuda_memory_open(device *d);     /* memory.cu: fills d->memory but for close() */
+int cuda_memory_open(device *d);     /* memory.cu: fills d->memory except close() */
 void cuda_memory_close(device *d);
 
 /* ---------------------------------------------------------------- errors */
 
-/* Sets the message "cuda:N: CALL: text" and returns LCKV_ERROR_DEVICE. `call` may go on behind a parenthesis. */
+/* Sets the message "cuda:N: CALL: text" and returns LCKV_ERROR_DEVICE. `call` may continue after a parenthesis. */
 int cuda_failed(const device *d, const char *call, cudaError_t error);
 
 #define CUDA_TRY(d, call)                                                                                              \
@@ -120,7 +119,7 @@ static inline int64_t cuda_elements(view v) {
     return v.rows * v.cols;
 }
 
-/* Lets `kernel` use more shared memory than the 48 KiB that every kernel has. */
+/* Lets `kernel` use more than the default 48 KiB of shared memory. */
 template <typename K> int cuda_allow_shared(device *d, K kernel, size_t bytes) {
     if (bytes > 48 << 10) {
         CUDA_TRY(d, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
@@ -155,7 +154,7 @@ struct cuda_four {
     float at[4];
 };
 
-/* Four elements of two bytes each, as they lie. */
+/* Four elements of two bytes each. */
 struct alignas(8) cuda_four_halves {
     uint16_t at[4];
 };
@@ -164,7 +163,7 @@ __device__ static inline bool cuda_together(const void *from, dtype type, int64_
     return ((uintptr_t)from + (uintptr_t)at * cuda_bytes(type)) % (4 * cuda_bytes(type)) == 0;
 }
 
-/* Elements [at, at + 4) as f32, those from `end` on zeros: one access where they lie so. */
+/* Elements [at, at + 4) as f32, zeros from `end` on. One access if they are aligned. */
 __device__ static inline struct cuda_four cuda_get4(const void *from, dtype type, int64_t at, int64_t end) {
     struct cuda_four x = {{0, 0, 0, 0}};
     if (at + 4 > end || !cuda_together(from, type, at)) {
@@ -191,7 +190,7 @@ __device__ static inline void cuda_set4(void *to, dtype type, int64_t at, int64_
     }
 }
 
-/* The element of a tensor at which row r begins. */
+/* Index of the first element of row r. */
 __device__ static inline void *cuda_row(view v, int64_t r) {
     return (char *)v.data + r * v.cols * (int64_t)cuda_bytes(v.type);
 }
@@ -213,18 +212,18 @@ struct cuda_larger {
     }
 };
 
-/* All values of groups of `lanes` lanes as one, in every lane. `join` is commutative. */
+/* Reduces groups of `lanes` lanes; every lane receives the result. `join` is commutative. */
 template <typename T, typename Join> __device__ T cuda_join_lanes(T x, int lanes, Join join) {
     for (int i = lanes / 2; i > 0; i /= 2) x = join(x, __shfl_xor_sync(CUDA_ALL_LANES, x, i));
     return x;
 }
 
-/* The same for the whole block, whose threads all call it; blockDim.x is a multiple of CUDA_WARP. */
+/* The same for the whole block. All threads call it; blockDim.x is a multiple of CUDA_WARP. */
 template <typename T, typename Join> __device__ T cuda_join_block(T x, Join join) {
     __shared__ T warps[CUDA_MOST_WARPS];
     x = cuda_join_lanes(x, CUDA_WARP, join);
     if (blockDim.x == CUDA_WARP) return x;
-    __syncthreads(); /* an earlier call's values may still be read */
+    __syncthreads(); /* values of an earlier call may still be read */
     if (threadIdx.x % CUDA_WARP == 0) warps[threadIdx.x / CUDA_WARP] = x;
     __syncthreads();
     x = warps[0];

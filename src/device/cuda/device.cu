@@ -1,4 +1,4 @@
-/* Opening a GPU: which one, what it must be able to do, and its table of ops. */
+/* Opens a GPU: selects it, checks its features, fills its table of ops. */
 #include "device/cuda/cuda.h"
 #include "device/cuda/products.h"
 
@@ -10,7 +10,7 @@ extern "C" {
 #include <stdlib.h>
 #include <string.h>
 
-/* Errors after which a process can do nothing more with the GPU (CUDA runtime API, "Data types used by CUDA Runtime":
+/* Errors after which a process cannot use the GPU any more (CUDA runtime API, "Data types used by CUDA Runtime":
  * "leaves the process in an inconsistent state"). */
 static bool is_lost(cudaError_t error) {
     static const cudaError_t lost[] = {
@@ -27,7 +27,7 @@ static bool is_lost(cudaError_t error) {
 }
 
 int cuda_failed(const device *d, const char *call, cudaError_t error) {
-    cudaGetLastError(); /* an error that is not of the kind that stays is thereby forgotten */
+    cudaGetLastError(); /* clears the error if it is not sticky */
     const char *what = error == cudaErrorDevicesUnavailable ? " (another process has the GPU for itself)"
                        : is_lost(error) ? " (the GPU is lost to this process, which must be started again)"
                                         : "";
@@ -37,7 +37,7 @@ int cuda_failed(const device *d, const char *call, cudaError_t error) {
 
 /* ---------------------------------------------------------------- the table */
 
-/* Every entry runs on its own GPU, whichever the thread used last, and tells of kernels that did not start. */
+/* Every entry runs on its own GPU, whichever the thread used last, and reports kernels that failed to launch. */
 #define ENTRY(name, arguments)                                                                                         \
     static int enter_##name(device *d, const struct op_##arguments *a) {                                               \
         CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));                                                          \
@@ -60,13 +60,13 @@ static void fill_ops(struct device_ops *ops) {
 
 /* ---------------------------------------------------------------- opening */
 
-enum { LEAST_MAJOR = 8 }; /* compute capability: bf16 in the matrix units */
+enum { LEAST_MAJOR = 8 }; /* compute capability: bf16 tensor cores */
 
 bool cuda_usable(void) {
     int count = 0, major = 0;
     bool usable = cudaGetDeviceCount(&count) == cudaSuccess && count > 0 &&
                   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess;
-    cudaGetLastError(); /* that there is none is an answer */
+    cudaGetLastError(); /* the absence of a GPU is no error */
     return usable && major >= LEAST_MAJOR;
 }
 

@@ -1,10 +1,10 @@
-/* Dropout: a thread takes the four elements of one block of random words. */
+/* Dropout. A thread handles the four elements of one block of random words. */
 #include "device/cuda/cuda.h"
 #include "device/cuda/random.h"
 
 enum { THREADS = 256, EACH = 4 };
 
-/* What each of the thread's elements is multiplied by: 0 where it is dropped. */
+/* The factor of each of the thread's elements; 0 if it is dropped. */
 __device__ static struct cuda_four make_mask(struct op_dropout a, int64_t at, uint32_t threshold, float scale) {
     uint32_t words[EACH];
     struct cuda_four mask;

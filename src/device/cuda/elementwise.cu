@@ -1,4 +1,4 @@
-/* Ops on one element at a time: add, accumulate, cast. A thread takes four elements. */
+/* Elementwise ops: add, accumulate, cast. A thread handles four elements. */
 #include "device/cuda/cuda.h"
 
 enum { THREADS = 256, EACH = 4 };

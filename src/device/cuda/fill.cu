@@ -1,4 +1,4 @@
-/* Normal random numbers for fresh weights: element i is number i % 2 of counter i / 2, so a thread makes two. */
+/* Normal random numbers for new weights. Element i is number i % 2 of counter i / 2, so a thread makes two. */
 #include "device/cuda/cuda.h"
 #include "device/cuda/random.h"
 

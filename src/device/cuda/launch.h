@@ -1,12 +1,12 @@
-/* Kernels that overlap: the next one's blocks start while the last blocks of the one before still run, and wait for its
- * results where they first need them (CUDA C++ Programming Guide, "Programmatic Dependent Launch"). So what a block can
- * do beforehand, such as loading weights, costs no time, and there is no pause between kernels.
+/* Overlapping kernels: blocks of the next kernel start while the last blocks of the preceding one still run, and
+ * wait for its results where they need them (CUDA C++ Programming Guide, "Programmatic Dependent Launch"). Work that
+ * does not depend on them, such as loading weights, is hidden, and there is no gap between kernels.
  *
- * A kernel that is launched by cuda_start() calls cuda_begin() once in every thread before it writes anything, or reads
- * anything but weights and what was copied to the device or appended to pages before this step, and lets the next
- * kernel start by cuda_let_next(). Weights are written by ops that launch in the usual way; the first kernel behind
- * such an op, or behind a copy, waits for it as a whole. Before compute capability 9.0 both do nothing and kernels run
- * one after another. */
+ * A kernel launched by cuda_start() calls cuda_begin() once in every thread before it writes anything, and before it
+ * reads anything except weights and data that was copied to the device or appended to pages before this step.
+ * cuda_let_next() lets the next kernel start. Ops that write weights are launched normally; the first kernel after
+ * such an op, or after a copy, waits for all of it. Below compute capability 9.0 both functions do nothing and
+ * kernels run one after another. */
 #ifndef DEVICE_CUDA_LAUNCH_H
 #define DEVICE_CUDA_LAUNCH_H
 
@@ -38,7 +38,7 @@ void cuda_start(device *d, void (*kernel)(P...), dim3 blocks, unsigned threads, 
     config.attrs = &overlap;
     config.numAttrs = s->overlaps && (s->chain || s->started) ? 1 : 0;
     s->started = true;
-    cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...); /* errors: device.cu asks for the last one */
+    cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...); /* device.cu checks the last error */
 }
 
 #endif

@@ -1,12 +1,12 @@
 /* Products of rows with weights: y = x weight^T + bias, and its three gradients.
  *
- * Operands of other types are converted to the compute type first; few rows (decoding) go to linear_few.cu, which reads
- * weights as they are. */
+ * Operands of other types are converted to the compute type first. linear_few.cu handles few rows (decoding) and
+ * reads weights in their own type. */
 #include "device/cuda/columns.h"
 #include "device/cuda/products.h"
 
-/* cuBLASLt's products of operands that are not in chunks of 16 bytes round before they add the bias: such a result is
- * made in f32 and rounded once. */
+/* If operands are not in chunks of 16 bytes, cuBLASLt rounds before it adds the bias. Such a result is computed in
+ * f32 and rounded once. */
 static bool rounds_twice(const struct op_linear *a) {
     return a->bias.data && a->y.type != DTYPE_F32 && (a->x.cols % 8 != 0 || a->y.cols % 8 != 0);
 }

@@ -1,16 +1,16 @@
-/* y = x weight^T + bias for up to 8 rows of any types: a warp makes COLS columns of y, its lanes going along the
- * weights' rows; weights are read in their own type. What the matrix units take goes to linear_few_matrix.cu. */
+/* y = x weight^T + bias for up to 8 rows of any types. A warp computes COLS columns of y; its lanes run along the
+ * rows of the weight, which is read in its own type. linear_few_matrix.cu handles what tensor cores support. */
 #include "device/cuda/products.h"
 
 enum { WARPS = 4, COLS = 2, EACH = 4, MOST_ROWS = 8 };
 
-/* The lane's share of the products of all rows with COLS rows of weights from `column` on. */
+/* A lane's share of the products of all rows with COLS rows of weights from `column` on. */
 template <int ROWS> __device__ void dot_products(const struct op_linear &a, int64_t column, float sum[ROWS][COLS]) {
     int64_t depth = a.x.cols;
     for (int64_t at = threadIdx.x % CUDA_WARP * EACH; at < depth; at += CUDA_WARP * EACH) {
         struct cuda_four weight[COLS];
 #pragma unroll
-        for (int c = 0; c < COLS; c++) { /* behind the last column: the last once more, not used */
+        for (int c = 0; c < COLS; c++) { /* padded with the last column, whose result is dropped */
             int64_t row = column + c < a.weight.rows ? column + c : a.weight.rows - 1;
             weight[c] = cuda_get4(cuda_row(a.weight, row), a.weight.type, at, depth);
         }

@@ -1,14 +1,14 @@
-/* Products of a few rows with bf16 weights by the matrix units (decoding): what counts is that every weight is read
- * once, and fast.
+/* Products of a few rows with bf16 weights on tensor cores (decoding). The goal is to read every weight once, at
+ * full bandwidth.
  *
- * Weights are the left factor: a block has 16 columns of the result for all rows, its warps take turns along the depth,
- * and their parts are summed in the order of the warps. A fragment's four lanes of a row should hold pairs of elements
- * that lie apart; since a sum may be taken in any order, each lane has eight elements side by side instead, of both
- * factors alike, and reads them from memory at once. Weights are on their way before the kernel in front has ended
+ * Weights are the left factor. A block has 16 columns of the result for all rows; its warps divide the depth, and
+ * their parts are summed in the order of the warps. The four lanes of a row of a fragment would hold pairs of
+ * elements that are apart. Since a sum may be taken in any order, each lane holds eight adjacent elements instead,
+ * of both factors alike, and reads them at once. Weights are loaded before the preceding kernel has ended
  * (launch.h), and two groups of steps ahead of the products from then on.
  *
- * One launch makes the products of several weights (op_project), also with RMSNorm in front of them, with swiglu or a
- * residual behind. */
+ * One launch computes the products of several weights (op_project), optionally with RMSNorm before them, or swiglu
+ * or a residual after them. */
 #include "device/cuda/launch.h"
 #include "device/cuda/matrix.h"
 #include "device/cuda/products.h"
@@ -19,10 +19,10 @@ enum {
     RIGHT_ROWS = 8,
     WARPS = 8,
     THREADS = WARPS * CUDA_WARP,
-    DEPTH = 32, /* of a step: two products */
+    DEPTH = 32, /* per step: two products */
     STEP = DEPTH / MATRIX_CHUNK,
     PAD = 4 * MATRIX_CHUNK,      /* elements between normed rows, so that they begin in different banks */
-    PART_COLS = LEFT_ROWS + 4,   /* of a warp's part of the result: no two lanes write to one bank */
+    PART_COLS = LEFT_ROWS + 4,   /* columns of a warp's part of the result; no two lanes write to one bank */
     MOST_NORMED_BYTES = 72 << 10 /* of normed rows in shared memory */
 };
 
@@ -33,7 +33,7 @@ struct few_call {
     view gated_y;  /* may be absent */
     float eps;
     int rows, chunks, parts, tiles;
-    /* op_heads: parts [0, rotated) are rotated, the last of them keys, and values follow */
+    /* op_heads: parts [0, rotated) are rotated, the last of them are the keys, then come the values */
     int rotated, head_dim;
     view angles, index, pages_k, pages_v;
     struct {
@@ -47,7 +47,7 @@ struct alignas(16) eight {
     uint32_t pair[4];
 };
 
-/* Rows behind the last are the last once more: what becomes of them is not stored. */
+/* Padded with the last row, whose result is not stored. */
 __device__ static const struct eight *row_of(view v, int64_t row) {
     row = row < v.rows ? row : v.rows - 1;
     return (const struct eight *)((const __nv_bfloat16 *)v.data + row * v.cols);
@@ -55,7 +55,7 @@ __device__ static const struct eight *row_of(view v, int64_t row) {
 
 /* ---------------------------------------------------------------- normed rows */
 
-/* Chunk c of a row of f32, and what norms it. */
+/* Chunk c of a row of f32, and the weights of its norm. */
 struct norm_chunk {
     float x[MATRIX_CHUNK], weight[MATRIX_CHUNK];
 
@@ -91,8 +91,8 @@ struct norm_chunk {
     }
 };
 
-/* All rows, at most RIGHT_ROWS, normed into shared memory. Equal numbers of warps share a row; a thread keeps the first
- * of its chunks, whose weights are loaded already. */
+/* All rows, at most RIGHT_ROWS, normed into shared memory. Equal numbers of warps share a row; a thread keeps the
+ * first of its chunks, whose weights are loaded already. */
 __device__ static void norm_rows(const struct few_call &a, struct norm_chunk *kept, int row, int first, int step,
                                  __nv_bfloat16 *to) {
     __shared__ float sums[WARPS];
@@ -172,7 +172,7 @@ template <int TILES, int GROUP> struct few_group {
     }
 };
 
-/* One element of the block's result: `c` of its left rows, of the warps' parts. */
+/* One element of the block's result: row `c` of its left rows, from the warps' parts. */
 template <int ROWS>
 __device__ float few_sum(const float parts[WARPS][ROWS][PART_COLS], const struct few_call &a, int part, int64_t column,
                          int r, int c) {
@@ -196,7 +196,7 @@ __device__ void few_store(const float parts[WARPS][ROWS][PART_COLS], const struc
     }
 }
 
-/* The upper half of the left rows is of gate, the lower one of up. */
+/* The upper half of the left rows belongs to gate, the lower half to up. */
 template <int ROWS>
 __device__ void few_store_gated(const float parts[WARPS][ROWS][PART_COLS], const struct few_call &a, int64_t column) {
     for (int i = threadIdx.x; i < a.rows * HALF_ROWS; i += THREADS) {
@@ -208,7 +208,7 @@ __device__ void few_store_gated(const float parts[WARPS][ROWS][PART_COLS], const
     }
 }
 
-/* Rotates the tile's pairs; keys and values also go to their pages. */
+/* Rotates the tile's pairs, and writes keys and values to their pages too. */
 template <int ROWS>
 __device__ void few_store_heads(const float parts[WARPS][ROWS][PART_COLS], const struct few_call &a, int part,
                                 int64_t column) {
@@ -236,11 +236,11 @@ __device__ void few_store_heads(const float parts[WARPS][ROWS][PART_COLS], const
     }
 }
 
-/* Which columns of which part a tile has, and where a lane's rows of weights are. */
+/* The columns and the part of a tile, and the addresses of a lane's rows of weights. */
 struct few_tile {
     int part;
     int64_t column;  /* of the left rows' upper half */
-    int64_t further; /* from there to the lower half, in the part or, where gated, in the second part */
+    int64_t further; /* from there to the lower half, in the part or, if gated, in the second part */
     const struct eight *low, *high;
 
     __device__ few_tile(const struct few_call &a, int number) {
@@ -261,7 +261,7 @@ struct few_tile {
     }
 };
 
-/* Blocks take tiles in turn; weights of a tile are on their way before the one in front of it is done. */
+/* Blocks take tiles in turn; weights of a tile are loaded before the preceding one is done. */
 template <int TILES, int GROUP, bool NORMED>
 __global__ static void __launch_bounds__(THREADS, 2) few_products(struct few_call a) {
     constexpr int ROWS = TILES * RIGHT_ROWS;
@@ -365,7 +365,7 @@ bool cuda_linear_few_matrix(device *d, const struct op_linear *p, view residual)
     return run_few(d, &a) >= 0;
 }
 
-/* The call of a projection; false where it is not one for this file. */
+/* The call of a projection; false if this file does not support it. */
 static bool few_projection(const struct op_project *p, bool with_norm, struct few_call *a) {
     size_t normed = (size_t)p->x.rows * (size_t)(p->x.cols + PAD) * sizeof(__nv_bfloat16);
     if (p->x.rows > (with_norm ? (int64_t)RIGHT_ROWS : (int64_t)CUDA_FEW_ROWS) || !in_chunks(p->normed)) return false;

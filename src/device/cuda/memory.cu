@@ -1,8 +1,7 @@
 /* The GPU's memory, copies, waiting, and workspaces.
  *
- * copy_in() goes through pinned buffers that are taken in turn, so that it need not wait for the work before it: it
- * waits only where more than all buffers are under way. copy_out() lands in pinned memory, and wait() or reach() hands
- * it on. */
+ * copy_in() uses pinned buffers in turn, so that it does not wait for earlier work; it waits only if all buffers are
+ * in flight. copy_out() copies to pinned memory, and wait() or reach() delivers the result. */
 #include "device/cuda/cuda.h"
 
 #include <stdlib.h>
@@ -53,7 +52,7 @@ struct cuda_outgrown {
     void *memory;
 };
 
-/* At least doubled, so that all that was outgrown together is no larger than what there is. */
+/* At least doubled, so that all replaced workspaces together are no larger than the current one. */
 static int grow(device *d, enum cuda_work which, size_t bytes) {
     struct cuda_state *s = cuda_state_of(d);
     struct cuda_outgrown *old = (struct cuda_outgrown *)malloc(sizeof *old);
@@ -99,7 +98,7 @@ static int copy_in(device *d, void *to, const void *host, size_t bytes) {
 
 /* ---------------------------------------------------------------- results */
 
-/* Hands on the results that were put in before `end`; their copies have ended. */
+/* Delivers results added before `end`; their copies have ended. */
 static void hand_on(struct cuda_state *s, int64_t end) {
     for (; s->results_taken < end; s->results_taken++) {
         auto result = &s->result[s->results_taken % CUDA_RESULTS];
@@ -108,7 +107,7 @@ static void hand_on(struct cuda_state *s, int64_t end) {
     }
 }
 
-/* Also after a failure nothing is handed on that has not arrived: the results are forgotten. */
+/* After a failure, results that have not arrived are dropped. */
 static int wait(device *d) {
     struct cuda_state *s = cuda_state_of(d);
     TRY(enter(d));
@@ -141,13 +140,13 @@ static int reach(device *d, int64_t mark) {
     return LCKV_OK;
 }
 
-/* The place in the ring for `bytes`, in one piece: what does not fit before the ring's end begins at its start. */
+/* A contiguous position in the ring for `bytes`: what does not fit before the ring's end begins at its start. */
 static size_t result_place(const struct cuda_state *s, size_t bytes) {
     size_t at = s->result_bytes_put, left = CUDA_RESULT_BYTES - at % CUDA_RESULT_BYTES;
     return left < bytes ? at + left : at;
 }
 
-/* What is too large for the ring is copied at once, which waits for it. */
+/* Results too large for the ring are copied at once, which waits. */
 static int copy_out(device *d, void *host, const void *from, size_t bytes) {
     struct cuda_state *s = cuda_state_of(d);
     TRY(enter(d));

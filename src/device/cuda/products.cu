@@ -1,7 +1,7 @@
-/* Matrix products by cuBLASLt. What it recommends for a shape is asked once and kept.
+/* Matrix products by cuBLASLt. Its recommendation for a shape is requested once and cached.
  *
- * cuBLASLt counts columns first: a row-major matrix is its transpose there. So c = A B is asked for as c^T = B^T A^T,
- * and a factor that is used as it lies needs no transposition in either world. */
+ * cuBLASLt is column-major: a row-major matrix is its transpose there. Therefore c = A B is requested as c^T = B^T
+ * A^T, and a factor that is not transposed here is not transposed there either. */
 #include "device/cuda/products.h"
 
 #include <cublasLt.h>
@@ -11,7 +11,7 @@
 
 enum { KEPT = 1024, WORKSPACE_BYTES = 32 << 20 };
 
-/* Everything that a recommendation depends on. */
+/* All values on which a recommendation depends. */
 struct key {
     int64_t rows, cols, depth;
     int operand, result; /* cudaDataType */
@@ -28,7 +28,7 @@ struct recommendation {
 struct cuda_products {
     cublasLtHandle_t handle;
     void *workspace;
-    struct recommendation kept[KEPT]; /* each at its key's hash, whatever was there before */
+    struct recommendation kept[KEPT]; /* each at the hash of its key, replacing what was there */
 };
 
 static int failed(const device *d, const char *call, cublasStatus_t status) {
@@ -107,13 +107,13 @@ static unsigned hash_of(const struct key *key) {
     return (hash ^ hash >> 16) % KEPT;
 }
 
-/* The problem in cuBLASLt's words: its first factor is our b, its second our a. */
+/* The problem in cuBLASLt's terms: its first factor is our b, its second one our a. */
 struct problem {
     cublasLtMatmulDescOpaque_t product;
     cublasLtMatrixLayoutOpaque_t b, a, c;
 };
 
-/* `twin`: where the second product of a pair has its matrix. */
+/* `twin`: the matrix of the second product of a pair. */
 static int layout(const device *d, view v, const struct cuda_product *p, const void *twin,
                   cublasLtMatrixLayoutOpaque_t *out) {
     LT_TRY(d, cublasLtMatrixLayoutInit(out, data_type(v.type), (uint64_t)v.cols, (uint64_t)v.rows, v.cols));
@@ -155,7 +155,7 @@ static int prefer(const device *d, cublasLtMatmulPreferenceOpaque_t *preference,
     return LCKV_OK;
 }
 
-/* Parts of a sum may be added through the workspace, in their order, but not in place as they come. */
+/* Partial sums may be added through the workspace, in their order, but not in place in any order. */
 static int set_preferences(const device *d, const struct key *key, cublasLtMatmulPreferenceOpaque_t *out) {
     size_t workspace = WORKSPACE_BYTES;
     uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
@@ -198,13 +198,13 @@ __global__ static void spread_bias(view y, view bias) {
     cuda_set4(cuda_row(y, row), y.type, c, y.cols, x);
 }
 
-/* A product of depth 0 is a sum over nothing: the bias, or what was there. */
+/* A product of depth 0 is a sum over nothing: the bias, or the old value. */
 static void multiply_nothing(device *d, const struct cuda_product *p) {
     int64_t threads = p->c.rows * ((p->c.cols + EACH - 1) / EACH);
     if (!p->add) spread_bias<<<cuda_blocks(threads, THREADS), THREADS, 0, cuda_stream(d)>>>(p->c, p->bias);
 }
 
-/* No library sees an extent of 0: what it would do is nobody's promise. */
+/* cuBLASLt is not called with an extent of 0, for which it guarantees nothing. */
 int cuda_multiply(device *d, const struct cuda_product *p) {
     struct cuda_products *own = cuda_state_of(d)->products;
     struct key key = key_of(p);

@@ -5,7 +5,7 @@
 #include "device/cuda/cuda.h"
 
 int cuda_products_open(device *d);
-void cuda_products_close(device *d); /* also where opening failed */
+void cuda_products_close(device *d); /* also after a failed open */
 
 /* c = A B + bias, or c += A B with `add`, all row-major: A [c.rows, k] is `a` or its transpose, B [k, c.cols] is `b` or
  * its transpose. a and b are both f32 or both bf16, c is either; bias [1, c.cols] is of c's type or absent. Sums are
@@ -13,7 +13,7 @@ void cuda_products_close(device *d); /* also where opening failed */
 struct cuda_product {
     view a, b, c, bias;
     view term;          /* f32 [c.rows, c.cols], may be absent: c = A B + bias + term instead; c is f32 */
-    const void *b_twin; /* of a second product of the same shapes and `a`, or NULL; without bias and term */
+    const void *b_twin; /* of a second product with the same shapes and `a`, or NULL; without bias and term */
     void *c_twin;
     bool a_transposed, b_transposed, add;
 };
@@ -22,19 +22,19 @@ int cuda_multiply(device *d, const struct cuda_product *p);
 /* v in `type`: v itself, or converted into the workspace `where`. */
 int cuda_as(device *d, view v, dtype type, enum cuda_work where, view *out);
 
-/* The same product for few rows, for every mix of types (linear_few.cu); false, and nothing done, where there are too
- * many. */
+/* The same product for few rows, for all combinations of types (linear_few.cu). False, without doing anything, if
+ * there are too many rows. */
 bool cuda_linear_few(device *d, const struct op_linear *a);
 
-/* Up to CUDA_FEW_ROWS rows by the matrix units (linear_few_matrix.cu), where all of it is bf16 in whole chunks; false,
- * and nothing done, where it is not. residual: may be absent. with_norm: op_project's norm too, else `normed` is there.
- */
+/* Up to CUDA_FEW_ROWS rows on tensor cores (linear_few_matrix.cu), if all operands are bf16 in whole chunks. False,
+ * without doing anything, otherwise. residual: may be absent. with_norm: includes op_project's norm; otherwise
+ * `normed` is given. */
 enum { CUDA_FEW_ROWS = 32 };
 bool cuda_linear_few_matrix(device *d, const struct op_linear *a, view residual);
 bool cuda_project_few_matrix(device *d, const struct op_project *a, bool with_norm);
 bool cuda_heads_few_matrix(device *d, const struct op_heads *a, bool with_norm);
 
-/* dx += dy weight,  dweight += dy^T x  where they are there; all operands in x's type. */
+/* dx += dy weight,  dweight += dy^T x, as far as present; all operands in x's type. */
 int cuda_linear_gradients(device *d, view x, view weight, view dy, view dx, view dweight);
 
 #endif

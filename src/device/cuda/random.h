@@ -1,5 +1,5 @@
-/* The numbers of base/rng.h on the GPU: Philox-4x32-10 (Salmon et al. 2011). The integers and the uniform numbers are
- * the same bits; normal numbers go through the GPU's own logarithm, sine and cosine in f64. */
+/* The random numbers of base/rng.h on the GPU: Philox-4x32-10 (Salmon et al. 2011). Integers and uniform numbers
+ * have the same bits; normal numbers use the GPU's logarithm, sine and cosine in f64. */
 #ifndef DEVICE_CUDA_RANDOM_H
 #define DEVICE_CUDA_RANDOM_H
 
@@ -21,7 +21,7 @@ __device__ static inline void random_block(uint64_t seed, uint64_t stream, uint6
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-/* 53 bits: the uniform number of [0, 1) is this / 2^53. */
+/* 53 bits; divided by 2^53 they are the uniform number in [0, 1). */
 __device__ static inline uint64_t random_bits53(uint32_t high, uint32_t low) {
     return (((uint64_t)high << 32) | low) >> 11;
 }

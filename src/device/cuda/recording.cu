@@ -1,5 +1,5 @@
-/* Work recorded as a CUDA graph and put on the stream again: one call for a whole step, and the GPU knows what comes
- * next (CUDA C++ Programming Guide, "CUDA Graphs", stream capture). */
+/* Work recorded as a CUDA graph and replayed: one call per step, and the GPU knows the whole sequence (CUDA C++
+ * Programming Guide, "CUDA Graphs", stream capture). */
 #include "device/cuda/cuda.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@ struct device_program {
     cudaGraphExec_t steps;
 };
 
-/* Other threads may go on using the GPU meanwhile. */
+/* Other threads may use the GPU meanwhile. */
 static int begin(device *d) {
     CUDA_TRY(d, cudaSetDevice(cuda_state_of(d)->number));
     TRY(cuda_outside_capture(d, "another recording"));
@@ -45,7 +45,7 @@ static int end(device *d, device_program **out) {
     int status = LCKV_OK;
     if (error != cudaSuccess) {
         if (out) status = cuda_failed(d, "cudaStreamEndCapture", error);
-        cudaGetLastError(); /* a recording that is forgotten may have been broken off */
+        cudaGetLastError(); /* a discarded recording may have been invalidated */
     } else if (out) {
         status = make(d, graph, out);
     }

@@ -1,11 +1,11 @@
-/* RMSNorm (Zhang and Sennrich 2019), of whole rows or of each head: a row is cols / width runs with a norm each. A
- * block takes a run. */
+/* RMSNorm (Zhang and Sennrich 2019) of whole rows or of each head: a row has cols / width groups with a norm each. A
+ * block handles a group. */
 #include "device/cuda/columns.h"
 #include "device/cuda/launch.h"
 
 enum { EACH = 4, MOST_THREADS = 512 };
 
-/* Threads for a run: four elements each, up to MOST_THREADS, at least a warp. */
+/* Threads per group: four elements each, up to MOST_THREADS, at least a warp. */
 static unsigned run_threads(int64_t width) {
     if (width == 0) return CUDA_WARP;
     int64_t threads = (width + EACH * CUDA_WARP - 1) / (EACH * CUDA_WARP) * CUDA_WARP;
@@ -31,7 +31,7 @@ __global__ static void forward(struct op_rms_norm a) {
     }
 }
 
-/* The same for runs of up to blockDim.x * EACH * PER columns, which are read once. */
+/* The same for groups of up to blockDim.x * EACH * PER columns, which are read once. */
 template <int PER> __global__ static void forward_kept(struct op_rms_norm a) {
     int64_t width = a.weight.cols, begin = blockIdx.x * width, end = begin + width;
     struct cuda_four x[PER];
@@ -94,7 +94,7 @@ __global__ static void backward(struct op_rms_norm a) {
     }
 }
 
-/* dweight += dy * x * rstd, summed over runs */
+/* dweight += dy * x * rstd, summed over groups */
 struct weight_term {
     struct op_rms_norm a;
     __device__ float operator()(int64_t run, int64_t column) const {

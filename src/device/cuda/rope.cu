@@ -1,9 +1,9 @@
-/* RoPE (Su et al. 2021, "RoFormer"): the table of angles, and the rotation. A thread turns four pairs of a head. */
+/* RoPE (Su et al. 2021, "RoFormer"): the table of angles and the rotation. A thread rotates four pairs of a head. */
 #include "device/cuda/cuda.h"
 
 enum { THREADS = 256, EACH = 4 };
 
-/* By how much the frequencies of a long row are smaller from one pair to the next (dynamic scaling); 1 for others. */
+/* The factor of the frequencies of a long row from one pair to the next (dynamic scaling); 1 for other rows. */
 __device__ static double shrinking(const struct op_rope_angles &a, int64_t length) {
     int64_t half = a.inverse_frequencies.cols;
     if (length <= a.limit || a.inverse_frequencies.rows > 1 || half < 2) return 1;
@@ -30,8 +30,7 @@ int cuda_rope_angles(device *d, const struct op_rope_angles *a) {
     return LCKV_OK;
 }
 
-/* Where this thread's pairs lie: elements low + j and high + j of the tensor for j < count, of the row's angles i + j.
- */
+/* This thread's pairs: elements low + j and high + j of the tensor for j < count, with angles i + j of the row. */
 struct pairs {
     int64_t row, low, low_end, high, high_end, i, half;
 };
@@ -82,7 +81,7 @@ int cuda_rope(device *d, const struct op_rope *a) {
     return LCKV_OK;
 }
 
-/* dx += dy turned back. */
+/* dx += dy rotated back. */
 __global__ static void rotate_back(struct op_rope a) {
     struct pairs p;
     struct cuda_four cosines, sines;

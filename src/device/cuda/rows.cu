@@ -1,7 +1,7 @@
-/* Ops that find rows through an index: embed, gather_rows, scatter_rows. A block takes a row, or a part of a long one.
+/* Ops that find rows through an index: embed, gather_rows, scatter_rows. A block handles a row, or a part of a long
+ * one.
  *
- * Dead rows of a batch may hold any index, so one outside the table is met without harm: such a row reads zeros and
- * goes nowhere. */
+ * Padding rows of a batch may have any index. An index out of range reads zeros and writes nothing. */
 #include "device/cuda/launch.h"
 
 enum { THREADS = 128, EACH = 4, COLS = THREADS * EACH };
@@ -24,7 +24,7 @@ __global__ static void copy_rows(view dst, view src, const int32_t *index) {
     cuda_set4(cuda_row(dst, r), dst.type, c, dst.cols, x);
 }
 
-/* The same with ids of which some are another op's choice. */
+/* The same for ids of which some were chosen by another op. */
 __global__ static void embed_rows(struct op_embed a) {
     int64_t r = blockIdx.x, c = first_column();
     cuda_let_next();
@@ -39,8 +39,7 @@ __global__ static void embed_rows(struct op_embed a) {
 
 enum { ROWS_EACH = 8, SEARCHED = THREADS * ROWS_EACH, AT_ONCE = 8 };
 
-/* Which of the rows [base, base + SEARCHED) have this index, in their order: the list and its length, in shared memory.
- */
+/* The rows of [base, base + SEARCHED) with this index, in their order: the list and its length, in shared memory. */
 __device__ static int find_rows(int *list, const int32_t *index, int32_t to, int64_t base, int64_t rows) {
     __shared__ int warps[THREADS / CUDA_WARP];
     int warp = threadIdx.x / CUDA_WARP, lane = threadIdx.x % CUDA_WARP, own = 0;
@@ -67,8 +66,8 @@ __device__ static int find_rows(int *list, const int32_t *index, int32_t to, int
     return count;
 }
 
-/* dst[index[r]] += src[r], both f32. An index may occur more than once: the block of the row in which it occurs first
- * adds the rows of all, in their order. The others see that they are not the first and go. */
+/* dst[index[r]] += src[r], both f32. An index may occur several times: the block of its first row adds the rows of
+ * all, in their order. The other blocks find that they are not the first and return. */
 __global__ static void add_rows(view dst, view src, const int32_t *index) {
     __shared__ int list[SEARCHED];
     int64_t first = blockIdx.x, c = first_column();

@@ -1,12 +1,13 @@
-/* Choosing a token from each row of logits, as transformers 4.45's processors do, without sorting. A block takes a row.
+/* Samples a token from each row of logits, as the processors of transformers 4.45 do, without sorting. A block
+ * handles a row.
  *
- * What is computed, with its edges, is told by the CPU's entry, and the token is the same: a token's weight is the
- * integer floor(exp(score - largest score) * 2^40), so that sums are exact in whatever order, and it is drawn by an
- * integer.
+ * The CPU's entry (cpu/sample.c) defines the computation and its edge cases; the token is the same. A token's weight
+ * is the integer floor(exp(score - largest score) * 2^40), so that sums are exact in any order, and an integer draws
+ * it.
  *
- *   - The order: bias, repetition penalty, temperature, top-k, top-p, min-p.
- *   - Thresholds are found digit by digit from the top of the scores' bits, with a histogram of each digit.
- *   - Of tokens with equal scores at top-p's threshold the lower ids go.
+ * - The order: bias, repetition penalty, temperature, top-k, top-p, min-p.
+ * - Thresholds are found digit by digit from the highest bits of the scores, with a histogram of each digit.
+ * - Of tokens with equal scores at top-p's threshold, the lower ids are dropped.
  *
  * A row in which a logit is NaN or +inf, or all are -inf, has no probabilities: id -1, logprob NaN. */
 #include "device/cuda/launch.h"
@@ -15,8 +16,8 @@
 enum { THREADS = 1024, EACH = 4, DIGIT = 8, BINS = 1 << DIGIT, KEY_BITS = 32 };
 typedef unsigned long long u64;
 
-/* What is known of a row on its way to a token. A token is a candidate when its score is at least `least`, is not among
- * the first `dropped_end` ids where it equals `drop_equal`, and weighs at least `least_weight`. */
+/* The state of a row. A token is a candidate if its score is at least `least`, if it is not among the first
+ * `dropped_end` ids in case its score equals `drop_equal`, and if its weight is at least `least_weight`. */
 struct choice {
     const float *logits;
     const float *bias;   /* may be NULL */
@@ -75,7 +76,7 @@ __device__ static bool is_candidate(const struct choice &c, int i, float score, 
     return score >= c.least && !dropped && weight >= c.least_weight;
 }
 
-/* A token's units where tokens are counted, and where they are weighed. */
+/* The units of a token when tokens are counted, and when they are weighted. */
 struct count_units {
     __device__ u64 operator()(const struct choice &c, int i, float score) const {
         return is_candidate(c, i, score, ~0ull);
@@ -104,8 +105,8 @@ template <typename Units> __device__ u64 total_of(const struct choice &c, Units 
     return cuda_join_block(sum, cuda_plus());
 }
 
-/* The largest score t such that the tokens with scores of at least t have `need` units together (which all tokens
- * have); in *above the units of those with scores above t. Each round fixes the next DIGIT bits of t. */
+/* The largest score t such that the tokens with scores of at least t have `need` units together (all tokens have as
+ * many). *above: the units of those with scores above t. Each round fixes the next DIGIT bits of t. */
 template <typename Units> __device__ float threshold(const struct choice &c, Units units, u64 need, u64 *above) {
     __shared__ u64 bins[BINS];
     __shared__ u64 beyond;
@@ -130,12 +131,12 @@ template <typename Units> __device__ float threshold(const struct choice &c, Uni
     }
     *above = beyond;
     float found = float_of(prefix);
-    __syncthreads(); /* the next call writes these again */
+    __syncthreads(); /* the next call overwrites them */
     return found;
 }
 
-/* The first id at which the running sum of units exceeds `left`, which their total does. Warps have a stretch of ids
- * each; the one in whose stretch it is goes through it. */
+/* The first id at which the running sum of units exceeds `left`, which their total does. Each warp has a range of
+ * ids; the one whose range contains it searches it. */
 template <typename Units> __device__ int find_id(const struct choice &c, Units units, u64 left) {
     constexpr int WARPS = THREADS / CUDA_WARP;
     __shared__ u64 sums[WARPS];
@@ -176,7 +177,7 @@ __device__ static void keep_top_k(struct choice *c, int top_k) {
     c->least = threshold(*c, count_units(), (u64)top_k, &above);
 }
 
-/* In ascending order, tokens go as long as the sum of their probabilities is at most 1 - top_p. */
+/* In ascending order, tokens are dropped while the sum of their probabilities is at most 1 - top_p. */
 __device__ static void keep_top_p(struct choice *c, float top_p) {
     u64 total = total_of(*c, weight_units()), above;
     double dropped = (1.0 - (double)top_p) * (double)total;
@@ -207,7 +208,7 @@ __device__ static int choose(struct choice *c, const sample_row &how) {
     float best = -INFINITY;
     for (int i = threadIdx.x; i < c->count; i += THREADS) best = fmaxf(best, score_of(*c, i));
     c->best = cuda_join_block(best, cuda_larger());
-    bool hot = how.temperature > 0.0f && isfinite(c->best / how.temperature); /* else greedy is the limit */
+    bool hot = how.temperature > 0.0f && isfinite(c->best / how.temperature); /* otherwise greedy is the limit */
     if (!hot) return find_id(*c, equal_units{c->best}, 0);
     c->temperature = how.temperature;
     if (how.temperature != 1.0f) c->best /= how.temperature;
@@ -219,8 +220,8 @@ __device__ static int choose(struct choice *c, const sample_row &how) {
 
 /* ---------------------------------------------------------------- the entry */
 
-/* Of a row's plain logits: the largest, its first place, and the sum of exp(logit - largest); NaN where there is one.
- */
+/* Of a row's original logits: the largest, its first position, and the sum of exp(logit - largest); NaN if one is
+ * NaN. */
 struct first_look {
     float best, sum;
     int id;

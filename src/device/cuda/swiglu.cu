@@ -19,9 +19,9 @@ __global__ static void forward(struct op_swiglu a, int64_t n) {
     cuda_set4(a.y.data, a.y.type, at, n, y);
 }
 
-enum { CHUNK = 8, CHUNKS = 2 /* a thread */ };
+enum { CHUNK = 8, CHUNKS = 2 /* per thread */ };
 
-/* The same in bf16, in whole chunks: what the exponential loses is far below bf16's rounding. */
+/* The same in bf16, in whole chunks. The error of the exponential is far below bf16's rounding. */
 __global__ static void __launch_bounds__(THREADS) forward_chunks(struct op_swiglu a, int64_t chunks) {
     int64_t first = (int64_t)blockIdx.x * THREADS * CHUNKS + threadIdx.x;
     uint4 gate[CHUNKS], up[CHUNKS];
