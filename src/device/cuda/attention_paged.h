@@ -1,4 +1,5 @@
-/* Division of the list of keys into splits ("pieces" in names) for attention of few queries: shared by its two kernels. */
+/* Division of the list of keys into splits ("pieces" in names) for attention of few queries: shared by its two kernels.
+ */
 #ifndef DEVICE_CUDA_ATTENTION_PAGED_H
 #define DEVICE_CUDA_ATTENTION_PAGED_H
 
