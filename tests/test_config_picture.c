@@ -147,15 +147,32 @@ static void random_pictures(void **state) {
     }
 }
 
+/* A layer with two sources reads each of them in a row, or on a curve, of its own. */
+static void separate_sources(void **state) {
+    (void)state;
+    model_config *c = make(3, "0_2:0_2", NULL);
+    char *text;
+    OK(layer_picture_text(c, &text));
+    assert_int_equal(occurrences(text, "│ layer "), 3);
+    assert_non_null(strstr(text, "◁╌ slot 1 K"));
+    assert_non_null(strstr(text, "◀─ slot 0 V"));
+    free(text);
+    OK(layer_picture_svg(c, &text));
+    assert_well_formed(text);
+    assert_int_equal(occurrences(text, ">K</text>"), 1);
+    assert_int_equal(occurrences(text, ">V</text>"), 1);
+    free(text);
+    config_free(c);
+}
+
 static void plans(void **state) {
     (void)state;
     model_config *c = make(4, "0_2_2_3", "forward_passes=1,backward_passes=2");
     char *text;
     OK(lckv_config_plan_text(c, &text));
-    assert_string_equal(text,
-                        "layer 0: once\n"
-                        "layers 1 to 2: 1 iteration without gradient, then 2 iterations with gradient\n"
-                        "layer 3: once\n");
+    assert_string_equal(text, "layer 0: once\n"
+                              "layers 1 to 2: 1 iteration without gradient, then 2 iterations with gradient\n"
+                              "layer 3: once\n");
     lckv_free(text);
     OK(lckv_config_plan_json(c, &text));
     assert_string_equal(text, "[{\"first\": 0, \"last\": 0, \"with_grad\": true, \"commit\": true}, "
@@ -194,8 +211,11 @@ static void public_functions(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pictures_by_hand), cmocka_unit_test(svg_shows_the_map),
-        cmocka_unit_test(random_pictures),  cmocka_unit_test(plans),
+        cmocka_unit_test(pictures_by_hand),
+        cmocka_unit_test(svg_shows_the_map),
+        cmocka_unit_test(random_pictures),
+        cmocka_unit_test(separate_sources),
+        cmocka_unit_test(plans),
         cmocka_unit_test(public_functions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
