@@ -81,12 +81,12 @@ static void only_sinks_skip(void **state) {
     o.sinks = 2;
     fixture_cache(&f, o);
     OK(kv_cache_add(f.cache, &id));
-    FAILS(kv_cache_skip(f.cache, id, 5), LCKV_ERROR_ARGUMENT, "holds its 2 sinks alone");
+    FAILS(kv_cache_skip(f.cache, id, 5), LCKV_ERROR_ARGUMENT, "holds exactly its 2 sinks");
     fixture_tokens(&f, id, ids, 2, logits);
     FAILS(kv_cache_skip(f.cache, id, -1), LCKV_ERROR_ARGUMENT, "cannot be skipped");
     OK(kv_cache_skip(f.cache, id, 5));
     assert_int_equal(kv_cache_position(f.cache, id), 7);
-    FAILS(kv_cache_skip(f.cache, id, 5), LCKV_ERROR_ARGUMENT, "holds its 2 sinks alone");
+    FAILS(kv_cache_skip(f.cache, id, 5), LCKV_ERROR_ARGUMENT, "holds exactly its 2 sinks");
     fixture_close(&f);
 }
 
