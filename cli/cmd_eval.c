@@ -132,12 +132,12 @@ static const char *const SEVEN_TASKS[] = {"hellaswag", "openbookqa", "winogrande
                                           "arc_easy",  "boolq",      "piqa"};
 
 static bool show(void *user, const lckv_eval_progress *p) {
-    char left[32];
+    char left[32], all[48];
     (void)user;
     if (!progress_due()) return !interrupted();
     human_time(p->seconds_left, left);
-    progress((double)p->done / (double)p->documents, "%s  %lld/%lld documents  %s left", p->task, (long long)p->done,
-             (long long)p->documents, left);
+    progress((double)p->done / (double)p->documents, "%s  %lld/%s  %s left", p->task, (long long)p->done,
+             human_quantity(p->documents, "document", all), left);
     return !interrupted();
 }
 

@@ -58,6 +58,7 @@ static int count_lines(struct lines *l, const char *path, long *end) {
 }
 
 static int open_file(struct lines *l, const char *path) {
+    char all[48];
     long end;
     l->file = fopen(path, "a+b");
     if (!l->file) return failure(l->command, "cannot open '%s': %s", path, strerror(errno));
@@ -70,7 +71,7 @@ static int open_file(struct lines *l, const char *path) {
     /* An incomplete last line is overwritten. */
     if (ftruncate(fileno(l->file), end) || fseek(l->file, end, SEEK_SET))
         return failure(l->command, "cannot write to '%s': %s", path, strerror(errno));
-    if (l->first) notice("resuming: %s has %d of %d results", path, l->first, l->prompts->count);
+    if (l->first) notice("resuming: %s has %d of %s", path, l->first, human_quantity(l->prompts->count, "result", all));
     l->submitted = l->written = l->first;
     return EXIT_FINE;
 }
@@ -201,21 +202,23 @@ static int submit_prompts(struct lines *l, lckv_engine *engine) {
 }
 
 static int run(struct lines *l) {
+    char all[48], tokens[48];
     lckv_engine *engine;
     int status = open_engine(l, &engine);
     while (status >= 0 && l->written < l->prompts->count && !l->write_failed) {
         status = submit_prompts(l, engine);
         if (status >= 0) status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_engine_step(engine);
         write_lines(l);
-        progress((double)l->written / l->prompts->count, "%d of %d prompts", l->written, l->prompts->count);
+        progress((double)l->written / l->prompts->count, "%d of %s", l->written,
+                 human_quantity(l->prompts->count, "prompt", all));
     }
     progress_end();
     int code = status < 0 ? library_error(l->command, status) : EXIT_FINE;
     if (status >= 0) {
         lckv_engine_stats s = lckv_engine_describe(engine);
         double seconds = s.prompt_seconds + s.decode_seconds;
-        notice("%d prompts: %lld prompt tokens, %.1f s", l->prompts->count - l->first, (long long)s.prompt_tokens,
-               seconds);
+        notice("%s: %s, %.1f s", human_quantity(l->prompts->count - l->first, "prompt", all),
+               human_quantity(s.prompt_tokens, "prompt token", tokens), seconds);
     }
     lckv_engine_free(engine);
     return code;

@@ -132,6 +132,12 @@ static void lines_are_gone_on_with(void **state) {
     assert_int_equal(o.code, 1);
     assert_non_null(strstr(o.messages, "line 1: expected the result of prompt 0 of 4"));
     outcome_free(&o);
+    put(in(f, "p.jsonl"), "{\"input_ids\": [5]}\n", 19); /* one of each */
+    assert_int_equal(unlink(in(f, "o.jsonl")), 0);
+    o = run_lines(f);
+    assert_int_equal(o.code, 0);
+    assert_non_null(strstr(o.messages, "1 prompt: 1 prompt token,"));
+    outcome_free(&o);
     o = RUN(f, GENERATE(f), "--prompt", "a", "--output_file", "x", "--json");
     assert_int_equal(o.code, 2);
     outcome_free(&o);

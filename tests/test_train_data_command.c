@@ -41,6 +41,16 @@ static json_t *step_on(const folder *f, const char *file, const char *const *fla
     return result;
 }
 
+/* Counts of one have singular nouns. */
+static void too_little_data_is_counted(void **state) {
+    const folder *f = *state;
+    put_text(in(f, "config.json"), CONFIG);
+    put_text(in(f, "one.jsonl"), "{\"input_ids\":[1]}\n");
+    REFUSES(f, 1, "1 token in 1 document gives no block of 32 tokens", "train", "--config_name", in(f, "config.json"),
+            "--tokenizer_name", SOURCE_DIR "/data/tokenizer", "--train_file", in(f, "one.jsonl"), "--output_dir",
+            in(f, "out"), "--block_size=32", "--max_steps=1");
+}
+
 static json_int_t blocks_with(const folder *f, const char *file, const char *const *flags) {
     json_t *result = step_on(f, file, flags);
     json_int_t blocks = json_integer_value(json_object_get(result, "train_blocks"));
@@ -158,6 +168,7 @@ static void a_data_set_is_trained_and_evaluated_on(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        IN_FOLDER(too_little_data_is_counted),
         IN_FOLDER(documents_are_cut_by_the_thousand_or_all_together),
         IN_FOLDER(the_first_documents_are_split_off_for_validation),
         IN_FOLDER(a_text_has_its_break_and_no_eos_unless_asked_for),

@@ -118,13 +118,14 @@ static void add_row(const measurement *r, int64_t iterations, double loss, doubl
 
 /* Encodes the text; keeps at most --num_blocks whole blocks. */
 static int read_text(measurement *r, opened_model *m) {
+    char tokens[48];
     prompt_list texts = {0};
     int64_t size = r->o->block_size;
     int code = prompts_add_file("bench", &texts, r->o->file, false);
     if (!code) code = prompts_encode("bench", &texts, m->tokenizer, "", true);
     if (!code && texts.items[0].count < size)
-        code = usage_error("bench", "'%s' has %lld tokens, expected at least --block_size (%lld)", r->o->file,
-                           (long long)texts.items[0].count, (long long)size);
+        code = usage_error("bench", "'%s' has %s, expected at least --block_size (%lld)", r->o->file,
+                           human_quantity(texts.items[0].count, "token", tokens), (long long)size);
     if (!code) {
         r->blocks = texts.items[0].count / size;
         if (r->blocks > r->o->num_blocks) r->blocks = r->o->num_blocks;

@@ -168,6 +168,7 @@ static void end_clients(load_test *t) {
 static int run(load_test *t, double *seconds) {
     int64_t started = 0, count = t->o->num_requests;
     int running = 0;
+    char requests[48];
     double start = timer_seconds();
     while ((started < count || running) && !interrupted()) {
         while (started < count && t->clients[started].due <= timer_seconds()) {
@@ -180,8 +181,8 @@ static int run(load_test *t, double *seconds) {
         curl_multi_perform(t->multi, &running);
         end_clients(t);
         if (progress_due())
-            progress((double)(started - running) / (double)count, "%lld of %lld requests sent, %d running",
-                     (long long)started, (long long)count, running);
+            progress((double)(started - running) / (double)count, "%lld of %s sent, %d running",
+                     (long long)started, human_quantity(count, "request", requests), running);
     }
     *seconds = timer_seconds() - start;
     progress_end();

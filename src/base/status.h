@@ -27,6 +27,17 @@ static inline int status_of_failure(int code) {
 /* Prepends "context: ", such as a file name, to the thread's message and returns `code`. */
 int fail_within(int code, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* What a noun in a message ends in, "s" but for a count of 1; what its verb ends in; and its "is" or "are". */
+static inline const char *plural(int64_t count) {
+    return count == 1 ? "" : "s";
+}
+static inline const char *verb_ending(int64_t count) {
+    return count == 1 ? "s" : "";
+}
+static inline const char *is_or_are(int64_t count) {
+    return count == 1 ? "is" : "are";
+}
+
 /* Returns from the function unless `condition` holds. */
 #define REQUIRE(condition, code, ...)                                                                                  \
     do {                                                                                                               \

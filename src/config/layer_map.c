@@ -168,18 +168,18 @@ static int parse_entry(const entry *e, int64_t window, layer_map *map) {
 }
 
 static int parse_entries(const char *text, int64_t window, layer_map *map) {
-    REQUIRE(*text, LCKV_ERROR_FORMAT, "layer_types is '', expected %d entries such as 0_1_2", map->layers);
+    REQUIRE(*text, LCKV_ERROR_FORMAT, "layer_types is '', expected %d %s such as 0_1_2", map->layers, map->layers == 1 ? "entry" : "entries");
     entry e = {.text = text};
     for (;; e.text += e.length + 1, e.index++) {
         e.length = (int)strcspn(e.text, "_");
-        REQUIRE(e.index < map->layers, LCKV_ERROR_FORMAT, "layer_types: " ENTRY_FORMAT ", but there are only %d layers",
-                ENTRY_ARGUMENTS(e), map->layers);
+        REQUIRE(e.index < map->layers, LCKV_ERROR_FORMAT, "layer_types: " ENTRY_FORMAT ", but there %s only %d layer%s",
+                ENTRY_ARGUMENTS(e), is_or_are(map->layers), map->layers, plural(map->layers));
         TRY(parse_entry(&e, window, map));
         if (!e.text[e.length]) break;
     }
     int count = e.index + 1;
-    REQUIRE(count == map->layers, LCKV_ERROR_FORMAT, "layer_types '%.*s%s' has %d %s for %d layers", QUOTED_ENTRY, text,
-            strlen(text) > QUOTED_ENTRY ? "..." : "", count, count == 1 ? "entry" : "entries", map->layers);
+    REQUIRE(count == map->layers, LCKV_ERROR_FORMAT, "layer_types '%.*s%s' has %d %s for %d layer%s", QUOTED_ENTRY, text,
+            strlen(text) > QUOTED_ENTRY ? "..." : "", count, count == 1 ? "entry" : "entries", map->layers, plural(map->layers));
     return LCKV_OK;
 }
 

@@ -3,10 +3,6 @@
 
 #include "base/text_buffer.h"
 
-static const char *plural(int64_t count) {
-    return count == 1 ? "" : "s";
-}
-
 int layer_picture_title(const model_config *config, char **out) {
     *out = NULL;
     const layer_map *map = &config->map;

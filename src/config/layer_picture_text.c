@@ -212,7 +212,7 @@ static int draw_legend(const picture *p, text_buffer *out) {
     }
     if (windowed)
         TRY(text_printf(out, "  s  sliding window of %lld token%s\n", (long long)c->sliding_window,
-                        c->sliding_window == 1 ? "" : "s"));
+                        plural(c->sliding_window)));
     if (c->force_nodiag) TRY(text_printf(out, "  force_nodiag: no layer sees its own token\n"));
     return LCKV_OK;
 }

@@ -75,8 +75,8 @@ static int report_progress(evaluation *e, const char *name) {
                                    .seconds = seconds,
                                    .seconds_left = done > 0 ? seconds / done * (all - done) : 0};
     bool go_on = !o->callback || o->callback(o->user, &progress);
-    REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld of %lld documents", (long long)e->done,
-            (long long)e->questions);
+    REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld of %lld document%s", (long long)e->done,
+            (long long)e->questions, plural(e->questions));
     return LCKV_OK;
 }
 

@@ -80,7 +80,7 @@ static int count_token(lckv_perplexity *p, double nll) {
     p->sum += nll;
     nll_curve_add(&p->curve, nll);
     bool go_on = !o->callback || o->callback(o->user, nll);
-    REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld tokens", (long long)p->tokens);
+    REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld token%s", (long long)p->tokens, plural(p->tokens));
     return LCKV_OK;
 }
 

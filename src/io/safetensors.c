@@ -110,11 +110,12 @@ static int check_cover(safetensors_file *file, size_t data_at) {
         const safetensors_entry *e = &file->entries[i];
         REQUIRE(e->data >= at, LCKV_ERROR_FORMAT, "%s: tensor %s overlaps tensor %s", file->path, e->name,
                 file->entries[i - 1].name);
-        REQUIRE(e->data == at, LCKV_ERROR_FORMAT, "%s: %zu bytes before tensor %s belong to no tensor", file->path,
-                (size_t)(e->data - at), e->name);
+        REQUIRE(e->data == at, LCKV_ERROR_FORMAT, "%s: %zu byte%s before tensor %s belong%s to no tensor", file->path,
+                (size_t)(e->data - at), plural((int64_t)(e->data - at)), e->name, verb_ending((int64_t)(e->data - at)));
         at += e->bytes;
     }
-    REQUIRE(at == end, LCKV_ERROR_FORMAT, "%s: the last %zu bytes belong to no tensor", file->path, (size_t)(end - at));
+    REQUIRE(at == end, LCKV_ERROR_FORMAT, "%s: the last %zu byte%s belong%s to no tensor", file->path,
+            (size_t)(end - at), plural((int64_t)(end - at)), verb_ending((int64_t)(end - at)));
     return LCKV_OK;
 }
 

@@ -46,8 +46,8 @@ int tuning_data_rows(lckv_trainer *t, const lckv_train_options *o, const char *c
 int tuning_data_set(const lckv_trainer *t, const lckv_train_options *o, const tuning_rows *rows, int64_t first,
                     int64_t count, int64_t limit, tuning_set *out) {
     if (limit && count > limit) count = limit;
-    REQUIRE(count > 0, LCKV_ERROR_FORMAT, "%lld rows are too few: none are left for training or for validation",
-            (long long)rows->count);
+    REQUIRE(count > 0, LCKV_ERROR_FORMAT, "%lld row%s %s too few: none are left for training or for validation",
+            (long long)rows->count, plural(rows->count), is_or_are(rows->count));
     return tuning_set_make(rows, first, count, t->block_size, o->tuning->packing, out);
 }
 

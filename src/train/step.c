@@ -82,8 +82,8 @@ static int check_exchange(const device *d, const collectives *e) {
 
 static int check_batch(int batch_size, int32_t block_size) {
     REQUIRE(batch_size >= 1 && (int64_t)batch_size * block_size <= INT32_MAX, LCKV_ERROR_ARGUMENT,
-            "a batch of %d blocks of %d tokens: expected at least one block and at most %d tokens", batch_size,
-            block_size, INT32_MAX);
+            "a batch of %d block%s of %d tokens: expected at least one block and at most %d tokens", batch_size,
+            plural(batch_size), block_size, INT32_MAX);
     return LCKV_OK;
 }
 

@@ -153,8 +153,8 @@ static int make_model(lckv_trainer *t, const lckv_train_options *o) {
     int64_t tokens = t->tokenizer ? lckv_tokenizer_vocab_size(t->tokenizer) : 0, rows = t->config->vocab_size;
     if (o->use_peft) return make_adapted_model(t, o, tokens, rows);
     if (tokens > rows)
-        log_message(LCKV_LOG_INFO, "the tokenizer has %lld tokens, the model %lld embedding rows: %lld rows added",
-                    (long long)tokens, (long long)rows, (long long)(tokens - rows));
+        log_message(LCKV_LOG_INFO, "the tokenizer has %lld tokens, the model %lld embedding rows: %lld row%s added",
+                    (long long)tokens, (long long)rows, (long long)(tokens - rows), plural(tokens - rows));
     if (t->resumed_from) {
         t->config->vocab_size = tokens > rows ? tokens : rows;
         return train_checkpoint_load_model(t->device, t->resumed_from, t->config, &t->model);

@@ -122,9 +122,9 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
     REQUIRE(
         shape->batch_size >= 1 && shape->block_size >= 2 && shape->batch_size <= INT32_MAX / 2 / shape->block_size,
         LCKV_ERROR_ARGUMENT,
-        "expected a batch of blocks of at least 2 tokens with at most %d tokens in total, found %lld blocks of %lld "
+        "expected a batch of blocks of at least 2 tokens with at most %d tokens in total, found %lld block%s of %lld "
         "tokens",
-        INT32_MAX / 2, (long long)shape->batch_size, (long long)shape->block_size);
+        INT32_MAX / 2, (long long)shape->batch_size, plural(shape->batch_size), (long long)shape->block_size);
     REQUIRE(shape->bf16 || !shape->bf16_weights, LCKV_ERROR_ARGUMENT, "bf16_weights needs bf16");
     const stepper_options options = {
         .compute = shape->bf16 ? DTYPE_BF16 : DTYPE_F32,
