@@ -131,6 +131,27 @@ static void special_tokens_are_those_of_transformers(void **state) {
     }
 }
 
+/* A long message that the template shows in part: looking for the whole takes linear time. With quadratic time this
+ * test would take minutes. */
+static void long_messages_are_looked_for(void **state) {
+    (void)state;
+    enum { LETTERS = 3 << 20 };
+    static const char BEGIN[] = "[{\"role\": \"assistant\", \"content\": \"", BREAK[] = "</t>", END[] = "\"}]";
+    lckv_chat_template *t = open_config("{\"chat_template\": \"{{ messages[0].content.split('</t>')[-1] }}\"}");
+    char *messages = malloc(2 * LETTERS + 100), *at = messages;
+    assert_non_null(messages);
+    at = stpcpy(at, BEGIN);
+    memset(at, 'a', LETTERS);
+    at = stpcpy(at + LETTERS, BREAK);
+    memset(at, 'a', LETTERS);
+    strcpy(at + LETTERS, END);
+    lckv_chat chat = with_messages(messages);
+    chat.continue_final_message = true;
+    assert_refused(t, &chat, LCKV_ERROR_ARGUMENT, "does not show the last message as it is");
+    free(messages);
+    lckv_chat_template_free(t);
+}
+
 static void takes_the_named_template(void **state) {
     (void)state;
     lckv_chat_template *t = open_config(
@@ -335,6 +356,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_a_string_and_special_tokens),
         cmocka_unit_test(special_tokens_are_those_of_transformers),
+        cmocka_unit_test(long_messages_are_looked_for),
         cmocka_unit_test(takes_the_named_template),
         cmocka_unit_test(a_file_goes_before_the_config),
         cmocka_unit_test(none_is_no_error),

@@ -2,6 +2,7 @@
  * and the cut for continue_final_message.
  *
  * The template language is in jinja/. The tokenizer converts the text to ids. */
+#define _GNU_SOURCE /* memmem */
 #include "base/file.h"
 #include "base/options.h"
 #include "base/utf8.h"
@@ -234,11 +235,11 @@ static int add_tag(json_t *variables, json_t **words) {
     return LCKV_OK;
 }
 
-/* Last occurrence of the content in the text; -1 if there is none. */
-static ptrdiff_t find_last(const char *text, size_t bytes, const char *words, size_t count) {
-    if (count > bytes) return -1;
-    for (size_t at = bytes - count + 1; at-- > 0;)
-        if (!memcmp(text + at, words, count)) return (ptrdiff_t)at;
+/* Last occurrence of the tag, without its space, in the text; -1 if there is none. */
+static ptrdiff_t find_tag(const char *text, size_t bytes) {
+    size_t count = sizeof TAG - 2;
+    for (size_t at = bytes >= count ? bytes - count + 1 : 0; at-- > 0;)
+        if (!memcmp(text + at, TAG, count)) return (ptrdiff_t)at;
     return -1;
 }
 
@@ -276,8 +277,9 @@ static int cut_at_tag(jinja_text *text, const json_t *words) {
     const char *said = json_string_value(words);
     size_t tag = sizeof TAG - 1, start = leading_space(said, json_string_length(words));
     size_t bare = without_trailing_space(said + start, json_string_length(words) - start);
-    ptrdiff_t at = find_last(text->text, text->bytes, TAG, tag - 1);
-    REQUIRE(at >= 0 && find_last(text->text, text->bytes, said + start, bare) >= 0, LCKV_ERROR_ARGUMENT,
+    ptrdiff_t at = find_tag(text->text, text->bytes);
+    /* memmem() takes linear time, also for long messages of one letter */
+    REQUIRE(at >= 0 && (!bare || memmem(text->text, text->bytes, said + start, bare)), LCKV_ERROR_ARGUMENT,
             "chat: continue_final_message: the template does not write the last message unchanged");
     bool kept = text->bytes - (size_t)at >= tag && text->text[(size_t)at + tag - 1] == ' ';
     text->bytes = kept ? (size_t)at : without_trailing_space(text->text, (size_t)at);
