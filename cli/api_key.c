@@ -2,19 +2,19 @@
 #include "api_key.h"
 
 #include "flags.h"
+#include "input.h"
 #include "output.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_KEY = 4096 };
 
-static int read_line(const char *command, const char *file, char **key) {
-    char text[MAX_KEY + 2];
-    FILE *f = fopen(file, "r");
-    if (!f) return failure(command, "--api_key_file %s: %s", file, strerror(errno));
+static int read_key_file(const char *command, const char *file, char **key) {
+    char text[MAX_KEY + 2], why[INPUT_REASON_BYTES];
+    FILE *f = open_input(file, why);
+    if (!f) return failure(command, "--api_key_file %s: %s", file, why);
     size_t length = fread(text, 1, sizeof text - 1, f);
     fclose(f);
     text[length] = '\0';
@@ -39,7 +39,7 @@ int read_api_key(const char *command, const char *given, const char *file, char 
     *key = NULL;
     if (given && file) return usage_error(command, "--api_key and --api_key_file cannot be combined");
     if (file) {
-        int code = read_line(command, file, key);
+        int code = read_key_file(command, file, key);
         if (code) return code;
     } else if (given || (variable && *variable)) {
         *key = need(strdup(given ? given : variable));

@@ -295,8 +295,8 @@ static void print_training(const struct options *o, const struct report *r) {
     const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32], blocks[48], tokens[48];
     printf("training    %s for %s of %s in %s%s; %s per step\n", human_bytes((double)m->total, total),
-           human_quantity(o->batch_size, "block", blocks), human_quantity(o->block_size, "token", tokens), o->bf16 ? "bfloat16" : "float32",
-           o->use_peft ? ", adapter only" : "", human_flops(m->flops, flops));
+           human_quantity(o->batch_size, "block", blocks), human_quantity(o->block_size, "token", tokens),
+           o->bf16 ? "bfloat16" : "float32", o->use_peft ? ", adapter only" : "", human_flops(m->flops, flops));
     printf("            weights %s, gradients %s, optimizer %s, activations %s\n",
            human_bytes((double)m->weights, weights), human_bytes((double)m->gradients, gradients),
            human_bytes((double)m->optimizer, optimizer), human_bytes((double)m->activations, activations));

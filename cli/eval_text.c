@@ -32,8 +32,8 @@ static void show(evaluation *r) {
     if (!progress_due()) return;
     double seconds = timer_seconds() - r->start;
     human_time(seconds / (double)r->tokens * (double)(r->all - r->tokens), left);
-    progress((double)r->tokens / (double)r->all, "%lld/%s  mean nll %.4f  %.1f tokens/s  %s left",
-             (long long)r->tokens, human_quantity(r->all, "token", all), r->sum / (double)r->tokens, (double)r->tokens / seconds, left);
+    progress((double)r->tokens / (double)r->all, "%lld/%s  mean nll %.4f  %.1f tokens/s  %s left", (long long)r->tokens,
+             human_quantity(r->all, "token", all), r->sum / (double)r->tokens, (double)r->tokens / seconds, left);
 }
 
 static bool each_token(void *user, double nll) {

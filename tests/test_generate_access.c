@@ -180,6 +180,10 @@ static void keys_that_cannot_be_are_refused(void **state) {
     put_text(in(f, "key"), "one\ntwo\n");
     REFUSED_KEY(1, "expected one line", "--api_key_file", in(f, "key"));
     REFUSED_KEY(1, "No such file", "--api_key_file", in(f, "absent"));
+    assert_int_equal(mkfifo(in(f, "key_pipe"), 0600), 0);
+    alarm(60);
+    REFUSED_KEY(1, "it is a pipe or a device, not a regular file", "--api_key_file", in(f, "key_pipe"));
+    alarm(0);
     put_text(in(f, "key"), "\n");
     REFUSED_KEY(2, "from --api_key_file", "--api_key_file", in(f, "key"));
     REFUSED_KEY(2, "blanks (from --api_key)", "--api_key", "a b");

@@ -32,7 +32,7 @@ static int open_scene(void **state) {
 
 static int close_scene(void **state) {
     scene *s = *state;
-    static const char *const files[] = {"tokenizer.json", "in", "out", "err", "text"};
+    static const char *const files[] = {"tokenizer.json", "in", "out", "err", "text", "pipe", "pointer"};
     char file[PATH_ROOM];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(file, sizeof file, "%s/%s", s->folder, files[i]);
@@ -116,12 +116,15 @@ static void test_pipes(void **state) {
     refuses(s, 1, "--tokenizer_name pipe --text a", "", "'pipe' is neither a folder nor");
     refuses(s, 1, "--file /dev/zero", "", "it is a pipe or a device");
     refuses(s, 1, "--file .", "", "it is a folder");
-    snprintf(path, sizeof path, "%s/pointer", s->folder);
     static const char POINTER[] = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
-    OK(file_replace(path, POINTER, sizeof POINTER - 1));
+    put(s, "pointer", POINTER, sizeof POINTER - 1);
     refuses(s, 1, "--file pointer", "", "it is a Git LFS pointer, not the file itself");
     encodes(s, "--file /dev/stdin", "abab", "{\"ids\":[0,3,3]}\n");
     encodes(s, "--file /dev/fd/0", "abab", "{\"ids\":[0,3,3]}\n");
+    snprintf(path, sizeof path, "%s/special_tokens_map.json", s->folder); /* a pipe beside tokenizer.json counts too */
+    assert_int_equal(mkfifo(path, 0600), 0);
+    refuses(s, 1, "--text a", "", "special_tokens_map.json' is not a regular file: it is a named pipe");
+    assert_int_equal(unlink(path), 0);
     alarm(0);
 }
 

@@ -181,8 +181,8 @@ static int run(load_test *t, double *seconds) {
         curl_multi_perform(t->multi, &running);
         end_clients(t);
         if (progress_due())
-            progress((double)(started - running) / (double)count, "%lld of %s sent, %d running",
-                     (long long)started, human_quantity(count, "request", requests), running);
+            progress((double)(started - running) / (double)count, "%lld of %s sent, %d running", (long long)started,
+                     human_quantity(count, "request", requests), running);
     }
     *seconds = timer_seconds() - start;
     progress_end();

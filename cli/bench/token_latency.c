@@ -67,8 +67,8 @@ static bool each_token(void *user, const lckv_token *token) {
     s->tokens++;
     if (s->last > 0) bench_sample_add(&s->milliseconds, 1e3 * (now - s->last));
     if (progress_due())
-        progress((double)s->tokens / (double)s->o->num_tokens, "%s: %lld of %s", s->config,
-                 (long long)s->tokens, human_quantity(s->o->num_tokens, "token", all));
+        progress((double)s->tokens / (double)s->o->num_tokens, "%s: %lld of %s", s->config, (long long)s->tokens,
+                 human_quantity(s->o->num_tokens, "token", all));
     if ((s->tokens % s->tokens_per_row == 0 || s->tokens == s->o->num_tokens) && s->milliseconds.count) add_row(s);
     s->last = timer_seconds(); /* leaves out the time spent in this function */
     return !interrupted();

@@ -17,7 +17,8 @@ int file_read_open(int fd, const char *path, char *data, size_t bytes);
 /* Reads the whole file and appends a NUL; release with free(). */
 int file_read(const char *path, char **out, size_t *bytes);
 
-bool file_exists(const char *path);
+bool file_exists(const char *path); /* a regular file */
+bool path_exists(const char *path); /* anything; a link that leads nowhere is nothing */
 bool folder_exists(const char *path);
 int folder_create(const char *path); /* creates parents too; an existing folder is fine */
 

@@ -168,7 +168,8 @@ static int parse_entry(const entry *e, int64_t window, layer_map *map) {
 }
 
 static int parse_entries(const char *text, int64_t window, layer_map *map) {
-    REQUIRE(*text, LCKV_ERROR_FORMAT, "layer_types is '', expected %d %s such as 0_1_2", map->layers, map->layers == 1 ? "entry" : "entries");
+    REQUIRE(*text, LCKV_ERROR_FORMAT, "layer_types is '', expected %d %s such as 0_1_2", map->layers,
+            map->layers == 1 ? "entry" : "entries");
     entry e = {.text = text};
     for (;; e.text += e.length + 1, e.index++) {
         e.length = (int)strcspn(e.text, "_");
@@ -178,8 +179,9 @@ static int parse_entries(const char *text, int64_t window, layer_map *map) {
         if (!e.text[e.length]) break;
     }
     int count = e.index + 1;
-    REQUIRE(count == map->layers, LCKV_ERROR_FORMAT, "layer_types '%.*s%s' has %d %s for %d layer%s", QUOTED_ENTRY, text,
-            strlen(text) > QUOTED_ENTRY ? "..." : "", count, count == 1 ? "entry" : "entries", map->layers, plural(map->layers));
+    REQUIRE(count == map->layers, LCKV_ERROR_FORMAT, "layer_types '%.*s%s' has %d %s for %d layer%s", QUOTED_ENTRY,
+            text, strlen(text) > QUOTED_ENTRY ? "..." : "", count, count == 1 ? "entry" : "entries", map->layers,
+            plural(map->layers));
     return LCKV_OK;
 }
 

@@ -277,8 +277,9 @@ static const char *no_window(const model_config *c, bool used) {
 
 /* transformers 5: a list of the kinds of layers. Each layer has its own KV. */
 static int windows_from_list(const model_config *c, const json_t *list, bool used, int64_t *windows) {
-    REQUIRE(json_array_size(list) == (size_t)c->layers, LCKV_ERROR_FORMAT,
-            "%s: layer_types has %zu %s for %d layer%s", c->name, json_array_size(list), json_array_size(list) == 1 ? "entry" : "entries", c->layers, plural(c->layers));
+    REQUIRE(json_array_size(list) == (size_t)c->layers, LCKV_ERROR_FORMAT, "%s: layer_types has %zu %s for %d layer%s",
+            c->name, json_array_size(list), json_array_size(list) == 1 ? "entry" : "entries", c->layers,
+            plural(c->layers));
     for (int i = 0; i < c->layers; i++) {
         const char *kind = json_string_value(json_array_get(list, (size_t)i)), *why = no_window(c, used);
         REQUIRE(kind, LCKV_ERROR_FORMAT, "%s: layer_types: entry %d should be a string", c->name, i);

@@ -110,7 +110,7 @@ static int read_and_choose(const char *path, const char *name, const char *confi
     char *text;
     size_t bytes;
     json_t *configs;
-    if (!file_exists(path)) return LCKV_OK;
+    if (!path_exists(path)) return LCKV_OK;
     TRY(file_read(path, &text, &bytes));
     int status = card_yaml_configs(text, bytes, path, &configs);
     free(text);

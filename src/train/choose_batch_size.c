@@ -40,8 +40,8 @@ static int check(const memory_fit *f, int64_t batch_size) {
         "training with micro-batches of %lld block%s of %lld tokens needs %.2f GiB, %.2f GiB more than the %.2f "
         "GiB that are free; reduce per_device_train_batch_size or block_size, or set gradient_checkpointing, or "
         "bf16 with torch_dtype bfloat16",
-        (long long)batch_size, plural(batch_size), (long long)f->shape.block_size, bytes / GIB, (bytes - f->available) / GIB,
-        f->available / GIB);
+        (long long)batch_size, plural(batch_size), (long long)f->shape.block_size, bytes / GIB,
+        (bytes - f->available) / GIB, f->available / GIB);
 }
 
 static int fits(const memory_fit *f, int64_t batch_size, bool *out) {
@@ -85,7 +85,8 @@ static int find_divisor(const memory_fit *f, int64_t examples_per_step, int64_t 
 static int find_batch_size(const memory_fit *f, int64_t examples_per_step, int64_t *batch_size) {
     TRY(find_divisor(f, examples_per_step, batch_size));
     log_message(LCKV_LOG_INFO, "auto_find_batch_size: micro-batches of %lld block%s, %lld gradient accumulation step%s",
-                (long long)*batch_size, plural(*batch_size), (long long)(examples_per_step / *batch_size), plural(examples_per_step / *batch_size));
+                (long long)*batch_size, plural(*batch_size), (long long)(examples_per_step / *batch_size),
+                plural(examples_per_step / *batch_size));
     return LCKV_OK;
 }
 

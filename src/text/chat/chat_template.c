@@ -84,7 +84,7 @@ static int read_tokenizer_config(lckv_chat_template *t, const char *folder) {
     json_t *config = NULL;
     int status = LCKV_OK;
     TRY(path_join(folder, "tokenizer_config.json", &path));
-    if (file_exists(path)) status = tokenizer_config_read(path, &config);
+    if (path_exists(path)) status = tokenizer_config_read(path, &config);
     if (config && !json_is_object(config)) status = fail(LCKV_ERROR_FORMAT, "%s: should be a JSON object", path);
     if (config && status >= 0) status = read_from_config(t, json_object_get(config, "chat_template"), path);
     json_decref(config);
@@ -96,7 +96,7 @@ static int read_folder(lckv_chat_template *t, const char *folder, bool with_temp
     char *path;
     int status = LCKV_OK;
     TRY(path_join(folder, "chat_template.jinja", &path));
-    bool own_file = with_template && file_exists(path);
+    bool own_file = with_template && path_exists(path);
     if (own_file) status = read_template_file(t, path);
     free(path);
     TRY(status);

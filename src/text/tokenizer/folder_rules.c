@@ -33,7 +33,7 @@ static int open_file(const reading *r, const char *name, int (*read)(const char 
     char *path;
     *out = NULL;
     TRY(path_join(r->folder, name, &path));
-    int status = file_exists(path) ? read(path, out) : LCKV_OK;
+    int status = path_exists(path) ? read(path, out) : LCKV_OK;
     if (status >= 0 && *out && !json_is_object(*out))
         status = fail(LCKV_ERROR_FORMAT, "%s: should be a JSON object", path);
     free(path);

@@ -115,7 +115,7 @@ static int explain_absence(const char *folder) {
 static int read_folder(lckv_tokenizer *t, const char *folder) {
     char *file;
     TRY(path_join(folder, "tokenizer.json", &file));
-    int status = file_exists(file) ? read_with_rules(t, file, folder) : explain_absence(folder);
+    int status = path_exists(file) ? read_with_rules(t, file, folder) : explain_absence(folder);
     free(file);
     return status;
 }
