@@ -104,7 +104,7 @@ static void limits_are_told(void **state) {
     uint64_t id;
     lckv_request r = lckv_request_defaults();
     r.prompt = (lckv_prompt){ids, LENGTH};
-    FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_TOO_LONG, "64 tokens plus 1 new tokens exceeds the limit of 64");
+    FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_TOO_LONG, "64 tokens plus 1 new token exceeds the limit of 64");
     r.prompt.count = 60;
     r.max_new_tokens = 5;
     FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_TOO_LONG, "max_model_len");

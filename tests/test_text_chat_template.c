@@ -147,7 +147,7 @@ static void long_messages_are_looked_for(void **state) {
     strcpy(at + LETTERS, END);
     lckv_chat chat = with_messages(messages);
     chat.continue_final_message = true;
-    assert_refused(t, &chat, LCKV_ERROR_ARGUMENT, "does not show the last message as it is");
+    assert_refused(t, &chat, LCKV_ERROR_ARGUMENT, "does not write the last message unchanged");
     free(messages);
     lckv_chat_template_free(t);
 }

@@ -46,9 +46,9 @@ static void too_little_data_is_counted(void **state) {
     const folder *f = *state;
     put_text(in(f, "config.json"), CONFIG);
     put_text(in(f, "one.jsonl"), "{\"input_ids\":[1]}\n");
-    REFUSES(f, 1, "1 token in 1 document gives no block of 32 tokens", "train", "--config_name", in(f, "config.json"),
-            "--tokenizer_name", SOURCE_DIR "/data/tokenizer", "--train_file", in(f, "one.jsonl"), "--output_dir",
-            in(f, "out"), "--block_size=32", "--max_steps=1");
+    REFUSES(f, 1, "1 token in 1 document is too few for a block of 32 tokens", "train", "--config_name",
+            in(f, "config.json"), "--tokenizer_name", SOURCE_DIR "/data/tokenizer", "--train_file", in(f, "one.jsonl"),
+            "--output_dir", in(f, "out"), "--block_size=32", "--max_steps=1");
 }
 
 static json_int_t blocks_with(const folder *f, const char *file, const char *const *flags) {

@@ -55,7 +55,7 @@ static void the_largest_batch_that_fits_is_found(void **state) {
         lckv_trainer_free(trainer);
     }
     t.options.memory_limit = needed(&t, 1) - 1000;
-    FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training with micro-batches of 1 blocks of 128 tokens");
+    FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training with micro-batches of 1 block of 128 tokens");
 }
 
 /* The number of batch sizes that are tried grows with what fits, not with the blocks of a step. */

@@ -188,29 +188,31 @@ static int read_all(const tuning_options *o, const char *eos, document_reader *r
 /* Logs one warning per kind of problem. */
 static void warn_of_rows(const tuning_options *o, const tuning_rows *r) {
     long long longest = o->longest;
-    if (r->cut) log_message(LCKV_LOG_WARNING, "%lld rows were truncated to %lld tokens", (long long)r->cut, longest);
+    if (r->cut)
+        log_message(LCKV_LOG_WARNING, "truncated %lld row%s to %lld tokens", (long long)r->cut, plural(r->cut),
+                    longest);
     if (r->dropped)
-        log_message(LCKV_LOG_WARNING, "%lld rows were dropped, because they have more than %lld tokens",
-                    (long long)r->dropped, longest);
+        log_message(LCKV_LOG_WARNING, "dropped %lld row%s of more than %lld tokens", (long long)r->dropped,
+                    plural(r->dropped), longest);
     if (r->empty)
-        log_message(LCKV_LOG_WARNING, "%lld rows were dropped, because they have no tokens", (long long)r->empty);
+        log_message(LCKV_LOG_WARNING, "dropped %lld row%s without tokens", (long long)r->empty, plural(r->empty));
     if (r->mismatched)
         log_message(
             LCKV_LOG_WARNING,
-            "in %lld rows, the tokens of the prompt differ from the first tokens of prompt and completion together; "
+            "in %lld row%s, the tokens of the prompt differ from the first tokens of prompt and completion together; "
             "lckv excludes the same number of tokens from training",
-            (long long)r->mismatched);
+            (long long)r->mismatched, plural(r->mismatched));
     if (r->foreign)
         log_message(
             LCKV_LOG_WARNING,
-            "%lld conversations have roles such as '%s', which lckv passes to the chat template unchanged, as trl "
+            "roles such as '%s' occur in %lld conversation%s; lckv passes them to the chat template unchanged, as trl "
             "does; check that the template supports them, or rename them to user and assistant in the data",
-            (long long)r->foreign, r->foreign_role);
+            r->foreign_role, (long long)r->foreign, plural(r->foreign));
     if (r->endless)
         log_message(
             LCKV_LOG_WARNING,
-            "the chat template does not end %lld conversations with EOS: the model will not learn to stop at EOS",
-            (long long)r->endless);
+            "the chat template does not end %lld conversation%s with EOS: the model will not learn to stop at EOS",
+            (long long)r->endless, plural(r->endless));
 }
 
 int tuning_rows_read(const tuning_options *o, tuning_rows *out) {

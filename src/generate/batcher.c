@@ -115,8 +115,8 @@ int batcher_add(batcher *b, sequence *leader) {
     int members = group_size(leader);
     REQUIRE(members <= b->options.sequences &&
                 kv_cache_can_hold(b->cache, members, leader->max_count, leader->prompt_count),
-            LCKV_ERROR_TOO_LONG, "%d sequences of %lld tokens are more than the whole KV cache holds", members,
-            (long long)leader->max_count);
+            LCKV_ERROR_TOO_LONG, "%d sequence%s of %lld tokens %s more than the whole KV cache holds", members,
+            plural(members), (long long)leader->max_count, is_or_are(members));
     TRY(reserve_queue(b, b->queued + members));
     for (sequence *s = leader; s; s = s->next_sample) {
         s->leader = s == leader ? NULL : leader;

@@ -222,8 +222,8 @@ static int find_max_count(const lckv_engine *e, const lckv_request *r, int64_t *
     int64_t prompt = r->prompt.count, limit = e->max_model_len, left = limit - prompt;
     int64_t new_tokens = r->max_new_tokens == -1 ? 1 : r->max_new_tokens;
     REQUIRE(new_tokens <= left, LCKV_ERROR_TOO_LONG,
-            "a prompt of %lld tokens plus %lld new tokens exceeds the limit of %lld tokens (max_model_len)",
-            (long long)prompt, (long long)new_tokens, (long long)limit);
+            "a prompt of %lld token%s plus %lld new token%s exceeds the limit of %lld tokens (max_model_len)",
+            (long long)prompt, plural(prompt), (long long)new_tokens, plural(new_tokens), (long long)limit);
     *max_count = r->max_new_tokens == -1 ? limit : prompt + new_tokens;
     return LCKV_OK;
 }

@@ -47,14 +47,14 @@ static int check_limit(const generate_run *run, int prompt) {
     if (max_count_of(run, prompt) - prompt_count == o->length || o->window_length) return LCKV_OK;
     REQUIRE(
         prompt_count < positions, LCKV_ERROR_ARGUMENT,
-        "prompt %d has %lld tokens, but the model has %lld positions (max_position_embeddings): shorten the prompt, "
+        "prompt %d has %lld token%s, but the model has %lld positions (max_position_embeddings): shorten the prompt, "
         "use a sink cache, or override max_position_embeddings",
-        prompt, (long long)prompt_count, (long long)positions);
+        prompt, (long long)prompt_count, plural(prompt_count), (long long)positions);
     log_message(
         LCKV_LOG_WARNING,
-        "prompt %d with %lld new tokens exceeds the model's %lld positions (max_position_embeddings): generation "
+        "prompt %d with %lld new token%s exceeds the model's %lld positions (max_position_embeddings): generation "
         "stops there; use a sink cache to continue",
-        prompt, (long long)o->length, (long long)positions);
+        prompt, (long long)o->length, plural(o->length), (long long)positions);
     return LCKV_OK;
 }
 
@@ -114,8 +114,9 @@ static int handle_event(generate_run *run, const lckv_event *event) {
     const lckv_generate_options *o = run->options;
     int prompt = (int)event->request - 1;
     REQUIRE(event->token >= 0, LCKV_ERROR_NUMERIC,
-            "the logits after %lld tokens of prompt %d are not finite: no token can be chosen",
-            (long long)(event->prompt_tokens + event->new_tokens), prompt);
+            "the logits after %lld token%s of prompt %d are not finite: no token can be chosen",
+            (long long)(event->prompt_tokens + event->new_tokens), plural(event->prompt_tokens + event->new_tokens),
+            prompt);
     lckv_token token = {.prompt = prompt,
                         .sample = event->sample,
                         .id = event->token,

@@ -64,9 +64,9 @@ static void warn_of_block_size(const lckv_trainer *t, const lckv_train_options *
 /* `file` is one of the files, for the message. */
 static int check_blocks(const lckv_train_options *o, const blocks *b, const char *file) {
     REQUIRE(b->examples.count, LCKV_ERROR_FORMAT,
-            "'%s'%s: %lld tokens in %lld documents are too few for a block of %d tokens%s; use a smaller block_size",
-            file, splits(o) ? " (a part of it)" : "", (long long)b->tokens, (long long)b->documents,
-            b->examples.block_size,
+            "'%s'%s: %lld token%s in %lld document%s %s too few for a block of %d tokens%s; use a smaller block_size",
+            file, splits(o) ? " (a part of it)" : "", (long long)b->tokens, plural(b->tokens), (long long)b->documents,
+            plural(b->documents), is_or_are(b->tokens), b->examples.block_size,
             o->group_all ? "" : " (each group of 1,000 documents is cut by itself, unless group_all is set)");
     return LCKV_OK;
 }
