@@ -97,6 +97,14 @@ int graph_prefix(graph *g, tensor *t, int64_t rows, tensor **out) {
     return LCKV_OK;
 }
 
+int graph_borrow(graph *g, view value, bool differentiable, tensor **out) {
+    *out = new_tensor(g, value);
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a tensor");
+    (*out)->borrowed = true;
+    (*out)->needs_grad = differentiable;
+    return LCKV_OK;
+}
+
 tensor *tensor_hold(tensor *t) {
     t->holders++;
     t->value_holders++;
@@ -113,7 +121,7 @@ void tensor_drop_value(graph *g, tensor *t) {
     if (t->weight || --t->value_holders) return;
     if (t->alias_of)
         tensor_release(g, t->alias_of);
-    else
+    else if (!t->borrowed)
         pool_give(g->pool, t->value.data, view_bytes(t->value));
     t->alias_of = NULL;
     t->value.data = NULL;

@@ -35,6 +35,7 @@ struct tensor {
     view grad;            /* f32, the same shape; data NULL: not allocated yet (activation), or frozen (weight) */
     bool needs_grad;      /* depends on a tensor that requires a gradient */
     bool weight;          /* belongs to the params and is not released here */
+    bool borrowed;        /* the caller owns the memory of the value */
     const low_rank *plus; /* of a weight: the low-rank addition in graph_linear(); NULL: none */
     int uses;             /* unwalked records that add to grad; the gradient of a weight is complete at 0 */
     int holders, value_holders;
@@ -49,6 +50,7 @@ typedef struct graph {
     pool *pool;
     tape *tape;     /* NULL: no gradients */
     bool recording; /* ops are recorded (needs a tape) */
+    bool keeping;   /* a backward pass is running that keeps its records */
     bool recompute; /* set by the caller: the decoder uses graph_recompute() where it can (activation checkpointing) */
     /* Dropout: mask i since graph_reset() is stream i of the seed, also if work is recomputed. */
     view seed;      /* i64 [1, 1], changed by the trainer for each batch; absent: no dropout */
@@ -78,6 +80,9 @@ int graph_copy_in(graph *g, const void *host, tensor *t);
 /* *distance += sum of (a - b)^2, *length += sum of b^2, of two tensors of the same shape and type (f32 or bf16). It
  * waits for the device and computes on the host. */
 int graph_square_distance(graph *g, const tensor *a, const tensor *b, double *distance, double *length);
+/* A tensor over memory of the caller, which outlives the step. If `differentiable`, the backward pass adds to its
+ * gradient. */
+int graph_borrow(graph *g, view value, bool differentiable, tensor **out);
 /* Adds a reference to t. */
 tensor *tensor_hold(tensor *t);
 /* Removes a reference; NULL is fine. */
@@ -181,5 +186,14 @@ int graph_recompute(graph *g, const graph_work *work, tensor *out[WORK_OUTPUTS])
 
 /* Walks the tape from its end to its start. The tape is empty afterwards. */
 int graph_backward(graph *g);
+
+/* A part of the tape can be walked several times, each time from other gradients. `first` is the number of its first
+ * record: graph_mark() at the time. */
+int graph_mark(const graph *g);
+/* Walks the records from the last to `first` and removes them, or keeps them for another walk. Gradients of weights and
+ * of tensors that were made before the mark add up over the walks; those of the other tensors are zero after each. */
+int graph_backward_to(graph *g, int first, bool keep);
+/* The gradient of `from`, if there is one, becomes that of `to`, which has none and the same shape. */
+void graph_move_gradient(graph *g, tensor *from, tensor *to);
 
 #endif

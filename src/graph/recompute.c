@@ -42,9 +42,10 @@ static int run_again(graph *g, const record *r) {
 static int recompute_backward(graph *g, record *walked) {
     record r = *walked; /* the records may move */
     int first = g->tape->count;
-    if (!any_gradient(r.outputs)) return tape_end_pending(g, r.op.recompute.pending, true);
+    if (!any_gradient(r.outputs)) return g->keeping ? LCKV_OK : tape_end_pending(g, r.op.recompute.pending, true);
     TRY(run_again(g, &r));
-    TRY(tape_end_pending(g, r.op.recompute.pending, false)); /* the new records use these weights now */
+    if (!g->keeping)
+        TRY(tape_end_pending(g, r.op.recompute.pending, false)); /* the new records use these weights now */
     return tape_walk(g, first);
 }
 

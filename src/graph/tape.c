@@ -97,6 +97,34 @@ int graph_backward(graph *g) {
     return tape_walk(g, 0);
 }
 
+int graph_mark(const graph *g) {
+    return g->tape->count;
+}
+
+/* Uses of weights are counted down by the last walk, which takes the records away. */
+static int walk_and_keep(graph *g, int first) {
+    tape *t = g->tape;
+    int status = LCKV_OK;
+    g->keeping = true;
+    for (int i = t->count - 1; i >= first && status >= 0; i--) {
+        record *r = &t->records[i];
+        if (!r->out || r->out->grad.data) status = r->backward(g, r);
+        if (status >= 0 && t->records[i].out) tensor_drop_gradient(g, t->records[i].out);
+    }
+    g->keeping = false;
+    return status;
+}
+
+int graph_backward_to(graph *g, int first, bool keep) {
+    return keep ? walk_and_keep(g, first) : tape_walk(g, first);
+}
+
+void graph_move_gradient(graph *g, tensor *from, tensor *to) {
+    tensor_drop_gradient(g, to);
+    to->grad.data = from->grad.data;
+    from->grad.data = NULL;
+}
+
 /* ---------------------------------------------------------------- records that will be pushed again */
 
 static int add_pending(tape *t, tensor *weight) {

@@ -25,8 +25,7 @@ static layer_part part_of(const pass *p, const plan_step *step, int layer) {
     return LAYER_WHOLE;
 }
 
-/* Runs one step on *x. A committing step replaces *x by its hidden states (NULL: no row is wanted). */
-static int run_step(pass *p, const plan_step *step, tensor **x) {
+int decoder_run_step(pass *p, const plan_step *step, tensor **x) {
     tensor *y, *next;
     TRY(step_input(p, step, *x, &y));
     for (int layer = step->first; y && layer <= step->last; layer++) {
@@ -61,7 +60,7 @@ static int run_plan(pass *p, tensor **x) {
                        * iterations only */
         p->g->recording = recording && step->with_grad;
         p->change = p->length = 0;
-        status = run_step(p, step, x);
+        status = decoder_run_step(p, step, x);
         settled = is_settled(p);
     }
     p->g->recording = recording;

@@ -221,8 +221,8 @@ static int recompute(pass *p, int layer, layer_part part, tensor *x, tensor **ou
     layer_work w = {.m = p->m, .b = p->b, .layer = layer, .part = part, .rows = *p->rows};
     graph_work work = {.run = run_work, .what = &w, .bytes = sizeof w, .in = {x, p->rows->angles}};
     tensor *made[WORK_OUTPUTS] = {NULL};
-    if (part == LAYER_WHOLE && l->k_slot != l->slot) work.in[IN_K] = p->k[l->k_slot];
-    if (part == LAYER_WHOLE && l->v_slot != l->slot) work.in[IN_V] = p->v[l->v_slot];
+    if (part == LAYER_WHOLE && l->k_slot != l->slot) work.in[IN_K] = pass_keys_read_by(p, layer);
+    if (part == LAYER_WHOLE && l->v_slot != l->slot) work.in[IN_V] = pass_values_read_by(p, layer);
     TRY(graph_recompute(p->g, &work, made));
     *out = made[OUT_X];
     if (l->slot < 0) return LCKV_OK;

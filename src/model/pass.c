@@ -181,9 +181,19 @@ static const layer_description *description_of(const pass *p, int layer) {
     return &p->m->config->map.layer[layer];
 }
 
+tensor *pass_keys_read_by(const pass *p, int layer) {
+    const layer_description *l = description_of(p, layer);
+    return (p->exact_k && l->k_source > layer ? p->exact_k : p->k)[l->k_slot];
+}
+
+tensor *pass_values_read_by(const pass *p, int layer) {
+    const layer_description *l = description_of(p, layer);
+    return (p->exact_v && l->v_source > layer ? p->exact_v : p->v)[l->v_slot];
+}
+
 bool pass_sees_nothing(const pass *p, int layer) {
     int slot = description_of(p, layer)->v_slot;
-    return !p->v[slot] && !p->rows->max_past[group_of(p, slot)];
+    return !pass_values_read_by(p, layer) && !p->rows->max_past[group_of(p, slot)];
 }
 
 static struct op_attention attention_of(const pass *p, const layer_description *l, int group) {
@@ -215,8 +225,8 @@ static int newest_or_zeros(pass *p, tensor *newest, int64_t width, tensor **out)
 /* Keys and values of the new rows, held by the caller; NULL if no query sees one. Before a slot is written, planned
  * rows see zeros, which take part in the softmax. Rows that are not planned are single tokens: they do not see
  * themselves in a slot above. */
-static int read_slots(pass *p, const layer_description *l, tensor **k, tensor **v) {
-    tensor *newest_k = p->k[l->k_slot], *newest_v = p->v[l->v_slot];
+static int read_slots(pass *p, int layer, const layer_description *l, tensor **k, tensor **v) {
+    tensor *newest_k = pass_keys_read_by(p, layer), *newest_v = pass_values_read_by(p, layer);
     *k = *v = NULL;
     if (!(newest_k && newest_v) && !p->b->plan_rows) return LCKV_OK;
     TRY(newest_or_zeros(p, newest_k, layer_kv_width(l), k));
@@ -232,7 +242,7 @@ int pass_attend(pass *p, int layer, const heads *h, tensor **out) {
     int group = group_of(p, l->v_slot);
     struct op_attention a = attention_of(p, l, group);
     tensor *k, *v;
-    TRY(read_slots(p, l, &k, &v));
+    TRY(read_slots(p, layer, l, &k, &v));
     TRY(graph_attention(p->g, h->q, h->q_sink, k, v, &a, p->rows->host[group], out));
     tensor_release(p->g, k);
     tensor_release(p->g, v);

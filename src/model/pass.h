@@ -25,6 +25,7 @@ typedef struct pass {
     const row_set *rows; /* the current ones */
     tensor **k, **v;     /* [slots] newest keys and values of the new rows; NULL before the first write, or if the slot
                             does not store them */
+    tensor **exact_k, **exact_v; /* [slots] what lookups read instead (exact.h); the caller owns them; NULL: as above */
     const plan_step *step; /* the current one; NULL without a plan */
     bool commits;          /* keys and values of this iteration are final */
     double change, length; /* of the slots written in this iteration: squared distance to the previous iteration, and
@@ -53,6 +54,10 @@ bool pass_appends(const pass *p, int slot, struct kv_pages *pages, view *index);
 /* Makes rotated keys and values of the current rows the newest version of the slot. NULL: not stored. */
 void pass_set_slot(pass *p, int slot, tensor *k, tensor *v);
 
+/* Keys (values) of the new rows that `layer` attends to; NULL before the first version. */
+tensor *pass_keys_read_by(const pass *p, int layer);
+tensor *pass_values_read_by(const pass *p, int layer);
+
 /* Whether the values that `layer` attends to are all zero: they were not written and there is no past. */
 bool pass_sees_nothing(const pass *p, int layer);
 
@@ -67,6 +72,9 @@ typedef enum layer_part {
 
 /* One decoder layer on x [rows, hidden_size] -> *out, NULL if its hidden states are not needed. The caller keeps x. */
 int layer_forward(pass *p, int layer, layer_part part, tensor *x, tensor **out);
+
+/* Runs one step of the plan on *x. A committing step replaces *x by its hidden states (NULL: no row is wanted). */
+int decoder_run_step(pass *p, const plan_step *step, tensor **x);
 
 /* The final norm of x. Takes ownership of x. */
 int decoder_last_norm(const model *m, graph *g, tensor *x, tensor **hidden);

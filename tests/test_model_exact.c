@@ -1,0 +1,188 @@
+/* Exact training: its loss and logits are those of the sequential form, its gradients those of the plan at the fixed
+ * point, and of the sequential form where the walks reach every token. */
+#include "model/exact.h"
+
+#include "fixture.h"
+
+enum { LENGTH = 5, SEQUENCES = 3, LAYERS = 6, ROWS = 5 + 4 + 3 };
+
+/* Two loops, one, tangled, chains, windows, a loop that other layers read, none. */
+static const char *const LAYOUTS[] = {"2_2_2_5_5_5",   "0_4_4_4_4_5",       "3_5_1_3_2_0",   "1_2_3_4_5_5",
+                                      "2s_2s_2_3_5_5", "3s_3s_3s_3s_3s_5s", "0_3_3_3_3_3",   "1_1_1_0_5_5",
+                                      "5_4_3_2_1_0",   "5_5_5_5_5_5",       "0_0_2_2_4_4",   "1_1_0_4_4_1"};
+
+typedef enum loop_form { PLAN, SEQUENTIAL, EXACT } loop_form;
+
+/* Loss and gradients of one form. */
+typedef struct outcome {
+    float logits[ROWS * FIXTURE_VOCAB];
+    double loss;
+    float *gradients;
+    int64_t count;
+} outcome;
+
+typedef struct setting {
+    const char *layout, *more;
+    int m, b;
+    bool recompute;
+} setting;
+
+static view scalar(device *d, dtype type, const void *value) {
+    view v = {NULL, 1, 1, type};
+    OK(d->memory.alloc(d, view_bytes(v), &v.data));
+    OK(d->memory.copy_in(d, v.data, value, view_bytes(v)));
+    return v;
+}
+
+/* Sequences of unequal length, each one's labels the ids that follow. */
+static int32_t fill_batch(fixture *f, int32_t ids[SEQUENCES][LENGTH + 1]) {
+    batch_entry entries[SEQUENCES];
+    int32_t rows = 0;
+    for (int s = 0; s < SEQUENCES; s++) {
+        fixture_ids(ids[s], LENGTH + 1, (uint64_t)s);
+        entries[s] = (batch_entry){
+            .ids = ids[s], .labels = ids[s] + 1, .rows = LENGTH - s, .wanted = LENGTH - s, .cache_id = -1, .planned = true};
+        rows += LENGTH - s;
+    }
+    OK(batch_fill(f->batch, NULL, entries, SEQUENCES));
+    return rows;
+}
+
+static void read_gradients(fixture *f, outcome *o) {
+    const params *p = f->model->params;
+    o->count = params_elements(p);
+    o->gradients = malloc((size_t)o->count * sizeof(float));
+    assert_non_null(o->gradients);
+    int64_t at = 0;
+    for (int i = 0; i < p->count; i++) {
+        view grad = p->table[i].tensor.grad;
+        OK(f->device->memory.copy_out(f->device, o->gradients + at, grad.data, view_bytes(grad)));
+        at += grad.rows * grad.cols;
+    }
+    OK(f->device->memory.wait(f->device));
+    assert_int_equal(at, o->count);
+}
+
+static void run(const setting *s, loop_form form, outcome *o) {
+    fixture f;
+    char extra[256];
+    int32_t ids[SEQUENCES][LENGTH + 1];
+    float one = 1;
+    tensor *hidden, *logits;
+    exact_slots *slots;
+    exact_record record = {0};
+    snprintf(extra, sizeof extra,
+             ",\"layer_types\":\"%s\",\"sliding_window\":4,\"forward_passes\":%d,\"backward_passes\":%d%s", s->layout,
+             s->m, s->b, s->more);
+    fixture_open(&f, LAYERS, extra, DTYPE_F32, true);
+    OK(params_enable_gradients(f.model->params));
+    f.graph->recompute = s->recompute;
+    view scale = scalar(f.device, DTYPE_F32, &one), loss = scalar(f.device, DTYPE_F64, &(double){0});
+    int32_t rows = fill_batch(&f, ids);
+    OK(exact_slots_create(f.model, DTYPE_F32, rows, &slots));
+    if (form == EXACT) {
+        OK(decoder_fill(f.model, f.graph, f.batch, slots));
+        assert_int_equal(pool_in_use(f.graph->pool), 0);
+        OK(graph_reset(f.graph));
+    }
+    f.graph->recording = true;
+    if (form == EXACT)
+        OK(decoder_forward_exact(f.model, f.graph, f.batch, slots, 0, &record, &hidden));
+    else
+        OK(form == PLAN ? decoder_forward(f.model, f.graph, f.batch, NULL, &hidden)
+                        : decoder_forward_sequential(f.model, f.graph, f.batch, &hidden));
+    OK(decoder_loss(f.model, f.graph, f.batch, hidden, scale, loss, (view){0}, (view){0}));
+    f.graph->recording = false;
+    OK(decoder_logits(f.model, f.graph, hidden, &logits));
+    OK(f.device->memory.copy_out(f.device, o->logits, logits->value.data, view_bytes(logits->value)));
+    tensor_release(f.graph, logits);
+    tensor_release(f.graph, hidden);
+    f.graph->recording = true;
+    OK(form == EXACT ? decoder_backward_exact(f.model, f.graph, &record, s->b) : graph_backward(f.graph));
+    OK(f.device->memory.copy_out(f.device, &o->loss, loss.data, sizeof o->loss));
+    OK(f.device->memory.wait(f.device));
+    read_gradients(&f, o);
+    exact_record_free(f.graph, &record);
+    if (form != SEQUENTIAL && pool_in_use(f.graph->pool))
+        fail_msg("%s: %zu bytes of tensors were not released", s->layout, pool_in_use(f.graph->pool));
+    OK(graph_reset(f.graph));
+    for (int i = 0; i < f.model->params->count; i++) assert_int_equal(f.model->params->table[i].tensor.uses, 0);
+    exact_slots_free(slots);
+    f.device->memory.release(f.device, scale.data);
+    f.device->memory.release(f.device, loss.data);
+    fixture_close(&f);
+}
+
+/* The same sums in another order: a gradient of a dozen tokens is good to 1e-5 of the largest, as CLOSE says of logits;
+ * a walk too few or too many moves it by more than a hundredth. */
+static void assert_same_gradients(const outcome *a, const outcome *b, const char *what) {
+    float largest = 0;
+    for (int64_t i = 0; i < a->count; i++) largest = fmaxf(largest, fabsf(a->gradients[i]));
+    assert_true(largest > 0);
+    for (int64_t i = 0; i < a->count; i++)
+        if (!(fabsf(a->gradients[i] - b->gradients[i]) <= 1e-4f * largest))
+            fail_msg("%s: gradient %lld: %g against %g, of at most %g", what, (long long)i, (double)a->gradients[i],
+                     (double)b->gradients[i], (double)largest);
+}
+
+static void compare(const setting *s, loop_form other, const setting *of_other) {
+    outcome a, b;
+    char what[128];
+    snprintf(what, sizeof what, "%s%s, m = %d, b = %d", s->layout, s->more, s->m, s->b);
+    run(s, EXACT, &a);
+    run(of_other, other, &b);
+    assert_close(a.logits, b.logits, ROWS * FIXTURE_VOCAB, CLOSE, what);
+    assert_true(fabs(a.loss - b.loss) < ROWS * CLOSE);
+    assert_same_gradients(&b, &a, what);
+    free(a.gradients);
+    free(b.gradients);
+}
+
+enum { SETTINGS = sizeof LAYOUTS / sizeof *LAYOUTS + 3 }; /* the first three with force_nodiag too */
+
+static setting setting_of(int i, int m, int b) {
+    int layouts = sizeof LAYOUTS / sizeof *LAYOUTS;
+    return (setting){
+        .layout = LAYOUTS[i % layouts], .more = i < layouts ? "" : ",\"force_nodiag\":true", .m = m, .b = b};
+}
+
+static void equals_the_plan_at_the_fixed_point(void **state) {
+    (void)state;
+    for (int i = 0; i < SETTINGS; i++) {
+        for (int b = 1; b <= 3; b++) {
+            setting exact = setting_of(i, 0, b), planned = setting_of(i, LENGTH, b);
+            compare(&exact, PLAN, &planned);
+        }
+    }
+}
+
+static void equals_sequential_training(void **state) {
+    (void)state;
+    for (int i = 0; i < SETTINGS; i++) {
+        setting s = setting_of(i, 2, LENGTH);
+        compare(&s, SEQUENTIAL, &s);
+    }
+}
+
+static void checkpointing_gives_the_same_bits(void **state) {
+    (void)state;
+    for (int i = 0; i < SETTINGS; i++) {
+        setting s = setting_of(i, 0, 3);
+        outcome kept, recomputed;
+        run(&s, EXACT, &kept);
+        s.recompute = true;
+        run(&s, EXACT, &recomputed);
+        assert_memory_equal(kept.gradients, recomputed.gradients, (size_t)kept.count * sizeof(float));
+        free(kept.gradients);
+        free(recomputed.gradients);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equals_the_plan_at_the_fixed_point),
+        cmocka_unit_test(equals_sequential_training),
+        cmocka_unit_test(checkpointing_gives_the_same_bits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
