@@ -7,9 +7,9 @@
 enum { LENGTH = 5, SEQUENCES = 3, LAYERS = 6, ROWS = 5 + 4 + 3 };
 
 /* Two loops, one, tangled, chains, windows, a loop that other layers read, none. */
-static const char *const LAYOUTS[] = {"2_2_2_5_5_5",   "0_4_4_4_4_5",       "3_5_1_3_2_0",   "1_2_3_4_5_5",
-                                      "2s_2s_2_3_5_5", "3s_3s_3s_3s_3s_5s", "0_3_3_3_3_3",   "1_1_1_0_5_5",
-                                      "5_4_3_2_1_0",   "5_5_5_5_5_5",       "0_0_2_2_4_4",   "1_1_0_4_4_1"};
+static const char *const LAYOUTS[] = {"2_2_2_5_5_5",   "0_4_4_4_4_5",       "3_5_1_3_2_0", "1_2_3_4_5_5",
+                                      "2s_2s_2_3_5_5", "3s_3s_3s_3s_3s_5s", "0_3_3_3_3_3", "1_1_1_0_5_5",
+                                      "5_4_3_2_1_0",   "5_5_5_5_5_5",       "0_0_2_2_4_4", "1_1_0_4_4_1"};
 
 typedef enum loop_form { PLAN, SEQUENTIAL, EXACT } loop_form;
 
@@ -40,8 +40,12 @@ static int32_t fill_batch(fixture *f, int32_t ids[SEQUENCES][LENGTH + 1]) {
     int32_t rows = 0;
     for (int s = 0; s < SEQUENCES; s++) {
         fixture_ids(ids[s], LENGTH + 1, (uint64_t)s);
-        entries[s] = (batch_entry){
-            .ids = ids[s], .labels = ids[s] + 1, .rows = LENGTH - s, .wanted = LENGTH - s, .cache_id = -1, .planned = true};
+        entries[s] = (batch_entry){.ids = ids[s],
+                                   .labels = ids[s] + 1,
+                                   .rows = LENGTH - s,
+                                   .wanted = LENGTH - s,
+                                   .cache_id = -1,
+                                   .planned = true};
         rows += LENGTH - s;
     }
     OK(batch_fill(f->batch, NULL, entries, SEQUENCES));

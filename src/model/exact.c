@@ -149,8 +149,7 @@ static int run_once(pass *p, exact_record *r, tensor **x) {
         if (!step->commit) continue;
         int first = graph_mark(p->g);
         TRY(decoder_run_step(p, step, x));
-        if (step->in_loop)
-            r->loops[r->count++] = (struct exact_loop){first, graph_mark(p->g), step->first, step->last};
+        if (step->in_loop) r->loops[r->count++] = (struct exact_loop){first, graph_mark(p->g), step->first, step->last};
     }
     return LCKV_OK;
 }

@@ -1,13 +1,13 @@
 /* Exact training: a step at the fixed point of every loop, instead of m + b iterations from zeros (docs/model.md).
  *
  * One iteration of a loop is s' = F(s, x): new keys and values from the old ones and from the hidden states below. The
- * exact slot s* is its only fixed point. decoder_fill() computes s* token by token, without gradient, for many sequences
- * at once. decoder_forward_exact() then runs each loop once and records it: lookups read s*, every other layer reads
- * what this pass writes. At the fixed point all b recorded iterations of the plan would have the same activations, so
- * decoder_backward_exact() walks this one record b times. The first walk starts from the gradients of the loss. Each
- * further walk starts from the gradient at s* that the walk before left, placed where the loop writes the slot. Together
- * they are the first b terms of the Neumann series of (dL/ds) (I - dF/ds)^-1. dF/ds is nilpotent: b equal to the number
- * of tokens gives the gradient of sequential training.
+ * exact slot s* is its only fixed point. decoder_fill() computes s* token by token, without gradient, for many
+ * sequences at once. decoder_forward_exact() then runs each loop once and records it: lookups read s*, every other
+ * layer reads what this pass writes. At the fixed point all b recorded iterations of the plan would have the same
+ * activations, so decoder_backward_exact() walks this one record b times. The first walk starts from the gradients of
+ * the loss. Each further walk starts from the gradient at s* that the walk before left, placed where the loop writes
+ * the slot. Together they are the first b terms of the Neumann series of (dL/ds) (I - dF/ds)^-1. dF/ds is nilpotent: b
+ * equal to the number of tokens gives the gradient of sequential training.
  *
  * Leaves out: which sequences are filled together, and when (train).
  */
@@ -19,8 +19,8 @@
 /* Keys and values of the slots that lookups read, for many sequences, on the device. Other slots have none. */
 typedef struct exact_slots {
     device *device;
-    int64_t rows;  /* room, in tokens */
-    view *k, *v;   /* [slots] compute type [rows, kv_heads * head_dim]; data NULL where no layer looks up */
+    int64_t rows; /* room, in tokens */
+    view *k, *v;  /* [slots] compute type [rows, kv_heads * head_dim]; data NULL where no layer looks up */
     void *memory;
 } exact_slots;
 
@@ -41,13 +41,13 @@ int exact_top_layer(const model *m);
  * without a cache. */
 int decoder_fill(const model *m, graph *g, const batch *b, exact_slots *out);
 
-/* What the backward pass of a recorded forward pass needs besides the tape: the records of each loop, and where its slots
- * are read and written. Zeros to begin with; exact_record_free() at the end, before graph_reset(). */
+/* What the backward pass of a recorded forward pass needs besides the tape: the records of each loop, and where its
+ * slots are read and written. Zeros to begin with; exact_record_free() at the end, before graph_reset(). */
 typedef struct exact_record {
     struct exact_loop {
         int first, end; /* numbers of its records on the tape */
         int first_layer, last_layer;
-    } *loops;
+    } * loops;
     int count;
     tensor **read_k, **read_v;       /* [slots] s*, as lookups read it; NULL where none does */
     tensor **written_k, **written_v; /* [slots] what this pass has written */
@@ -56,8 +56,8 @@ typedef struct exact_record {
 
 void exact_record_free(graph *g, exact_record *r);
 
-/* One recorded forward pass over the batch's sequences, whose exact slots are rows first .. of `s`. As decoder_forward()
- * otherwise, for batches without a cache. */
+/* One recorded forward pass over the batch's sequences, whose exact slots are rows first .. of `s`. As
+ * decoder_forward() otherwise, for batches without a cache. */
 int decoder_forward_exact(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first,
                           exact_record *record, tensor **hidden);
 

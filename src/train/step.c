@@ -16,42 +16,34 @@ static int prepare_weights(model *m, const stepper_options *o) {
     return params_enable_gradients(p);
 }
 
-/* Assigns the buffers of each example. */
-static void place_examples(stepper *s, int count) {
-    for (int i = 0; i < count; i++) {
-        int32_t *at = s->rows + 3 * (int64_t)i * s->block_size;
-        s->examples[i] = (example){.ids = at, .labels = at + s->block_size, .lengths = at + 2 * (int64_t)s->block_size};
-    }
-}
-
-/* Makes room for `most` examples, and initially for as many sequences. */
+/* Makes room for `most` examples at a time. */
 static int allocate_batch(stepper *s, int most) {
-    batch_limits limits = {.rows = most * s->block_size, .sequences = most};
-    s->examples = malloc((size_t)most * sizeof *s->examples);
-    s->rows = malloc(3 * (size_t)limits.rows * sizeof *s->rows);
-    s->entries = malloc((size_t)most * sizeof *s->entries);
-    s->entry_room = most;
-    REQUIRE(s->examples && s->rows && s->entries, LCKV_ERROR_MEMORY, "no memory for a batch of %d blocks of %d tokens",
-            most, s->block_size);
-    place_examples(s, most);
-    s->correct = (view){NULL, limits.rows, 1, DTYPE_I32};
-    TRY(s->model->device->memory.alloc(s->model->device, (size_t)limits.rows * sizeof(int32_t), &s->correct.data));
-    return batch_create(s->model->device, limits, &s->batch);
+    s->correct = (view){NULL, most * s->block_size, 1, DTYPE_I32};
+    TRY(s->model->device->memory.alloc(s->model->device, view_bytes(s->correct), &s->correct.data));
+    return example_batch_create(s->model->device, most, s->block_size, &s->batch);
 }
 
 /* Recorded micro-batches refer to the batch's memory, so they are freed with it. */
 static void free_batch(stepper *s) {
     replay_set_forget(&s->batches, s->model->device);
-    batch_free(s->batch);
-    free(s->examples);
-    free(s->rows);
-    free(s->entries);
+    example_batch_free(s->batch);
     if (s->correct.data) s->model->device->memory.release(s->model->device, s->correct.data);
     s->batch = NULL;
     s->correct.data = NULL;
-    s->examples = NULL;
-    s->rows = NULL;
-    s->entries = NULL;
+}
+
+/* Exact slots of a group of examples. */
+static int allocate_group(stepper *s, dtype compute, int size) {
+    if (!s->exact) return LCKV_OK;
+    TRY(example_batch_create(s->model->device, size, s->block_size, &s->group));
+    return exact_slots_create(s->model, compute, (int64_t)size * s->block_size, &s->slots);
+}
+
+static void free_group(stepper *s) {
+    example_batch_free(s->group);
+    exact_slots_free(s->slots);
+    s->group = NULL;
+    s->slots = NULL;
 }
 
 static int allocate_scalars(stepper *s) {
@@ -65,7 +57,9 @@ static int allocate_scalars(stepper *s) {
 
 static int make(stepper *s, const stepper_options *o) {
     device *d = s->model->device;
+    int group = o->fill_size > s->batch_size ? o->fill_size : s->batch_size;
     TRY(allocate_batch(s, s->batch_size));
+    TRY(allocate_group(s, o->compute, group));
     TRY(allocate_scalars(s));
     TRY(graph_create(d, o->compute, true, &s->graph));
     s->graph->recompute = o->gradient_checkpointing;
@@ -87,9 +81,11 @@ static int check_batch(int batch_size, int32_t block_size) {
     return LCKV_OK;
 }
 
-static int check_checkpointing(const model *m, bool wanted) {
-    REQUIRE(!wanted || !m->config->use_sequential, LCKV_ERROR_UNSUPPORTED,
-            "gradient_checkpointing is for the plan: use_sequential writes its slots token by token");
+static int check_form(const model *m, const stepper_options *o) {
+    bool sequential = m->config->use_sequential;
+    REQUIRE(!o->gradient_checkpointing || !sequential, LCKV_ERROR_UNSUPPORTED,
+            "gradient_checkpointing is not supported with use_sequential, which writes its slots token by token");
+    REQUIRE(!o->exact || !sequential, LCKV_ERROR_ARGUMENT, "exact and use_sequential exclude each other");
     return LCKV_OK;
 }
 
@@ -97,11 +93,14 @@ int stepper_create(model *m, const stepper_options *o, stepper **out) {
     *out = NULL;
     TRY(check_batch(o->batch_size, o->block_size));
     TRY(check_exchange(m->device, o->optimizer.collectives));
-    TRY(check_checkpointing(m, o->gradient_checkpointing));
+    TRY(check_form(m, o));
     stepper *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for training");
-    *s = (stepper){
-        .model = m, .batch_size = o->batch_size, .eval_batch_size = o->batch_size, .block_size = o->block_size};
+    *s = (stepper){.model = m,
+                   .batch_size = o->batch_size,
+                   .eval_batch_size = o->batch_size,
+                   .block_size = o->block_size,
+                   .exact = o->exact && exact_top_layer(m) >= 0};
     int status = make(s, o);
     if (status < 0)
         stepper_free(s);
@@ -118,6 +117,7 @@ void stepper_free(stepper *s) {
     graph_free(s->graph);
     if (s->scalars) s->model->device->memory.release(s->model->device, s->scalars);
     free_batch(s);
+    free_group(s);
     free(s);
 }
 
@@ -126,84 +126,81 @@ int stepper_set_eval_batch(stepper *s, int eval_batch_size) {
     s->eval_batch_size = eval_batch_size;
     if (eval_batch_size <= s->batch_size) return LCKV_OK;
     free_batch(s);
-    return allocate_batch(s, eval_batch_size);
+    TRY(allocate_batch(s, eval_batch_size));
+    if (!s->group || s->group->size >= eval_batch_size) return LCKV_OK;
+    free_group(s);
+    return allocate_group(s, s->graph->compute, eval_batch_size);
 }
 
 /* ---------------------------------------------------------------- running */
-
-static int reserve_entries(stepper *s, int sequences) {
-    if (sequences <= s->entry_room) return LCKV_OK;
-    batch_entry *more = realloc(s->entries, (size_t)sequences * sizeof *more);
-    REQUIRE(more, LCKV_ERROR_MEMORY, "no memory for a batch of %d sequences", sequences);
-    s->entries = more;
-    s->entry_room = sequences;
-    return LCKV_OK;
-}
-
-/* Adds the sequences of an example as entries of the batch, from `at` on. */
-static void add_entries(batch_entry *at, const example *e) {
-    int32_t begin = 0;
-    for (int32_t i = 0; i < e->sequences; i++) {
-        int32_t rows = e->lengths[i];
-        at[i] = (batch_entry){.ids = e->ids + begin,
-                              .labels = e->labels + begin,
-                              .rows = rows,
-                              .wanted = rows,
-                              .cache_id = -1,
-                              .planned = true};
-        begin += rows;
-    }
-}
-
-/* Copies the first `count` of s->examples to the device. */
-static int fill_batch(stepper *s, int count) {
-    int64_t sequences = 0;
-    for (int i = 0; i < count; i++) sequences += s->examples[i].sequences;
-    TRY(reserve_entries(s, (int)sequences)); /* at most the number of tokens */
-    batch_entry *at = s->entries;
-    for (int i = 0; i < count; at += s->examples[i++].sequences) add_entries(at, &s->examples[i]);
-    return batch_fill(s->batch, NULL, s->entries, (int)sequences);
-}
 
 static view loss_of(const stepper *s) {
     return (view){s->sums.data, 1, 1, DTYPE_F64};
 }
 
-static int forward(stepper *s, view correct) {
+/* The hidden states of the batch by the form that trains. `record` is used by the exact one. */
+static int run_decoder(stepper *s, exact_record *record, tensor **hidden) {
     const model *m = s->model;
+    const batch *b = s->batch->batch;
+    if (m->config->use_sequential) return decoder_forward_sequential(m, s->graph, b, hidden);
+    if (s->exact) return decoder_forward_exact(m, s->graph, b, s->slots, s->group_row, record, hidden);
+    return decoder_forward(m, s->graph, b, NULL, hidden);
+}
+
+static int forward(stepper *s, view correct, exact_record *record) {
     tensor *hidden;
-    TRY(m->config->use_sequential ? decoder_forward_sequential(m, s->graph, s->batch, &hidden)
-                                  : decoder_forward(m, s->graph, s->batch, NULL, &hidden));
-    TRY(decoder_loss(m, s->graph, s->batch, hidden, s->scale, loss_of(s), (view){0}, correct));
+    TRY(run_decoder(s, record, &hidden));
+    TRY(decoder_loss(s->model, s->graph, s->batch->batch, hidden, s->scale, loss_of(s), (view){0}, correct));
     tensor_release(s->graph, hidden);
     return LCKV_OK;
 }
 
+static int backward(stepper *s, exact_record *record) {
+    int walks = s->model->config->backward_passes;
+    return s->exact ? decoder_backward_exact(s->model, s->graph, record, walks) : graph_backward(s->graph);
+}
+
 static int forward_and_backward(void *user) {
     stepper *s = user;
-    TRY(forward(s, (view){0}));
-    return graph_backward(s->graph);
+    exact_record record = {0};
+    int status = forward(s, (view){0}, &record);
+    if (status >= 0) status = backward(s, &record);
+    exact_record_free(s->graph, &record);
+    return status;
+}
+
+static int forward_alone(stepper *s) {
+    exact_record record = {0};
+    int status = forward(s, (view){s->correct.data, s->batch->batch->rows, 1, DTYPE_I32}, &record);
+    exact_record_free(s->graph, &record);
+    return status;
 }
 
 /* The sequential form copies tables from the host, so that it cannot be recorded. */
 static int accumulate_gradients(stepper *s) {
     if (s->model->config->use_sequential) return forward_and_backward(s);
-    const batch *b = s->batch;
-    replay_key key = {{b->rows, b->moves, b->sequences, b->most_rows}};
+    const batch *b = s->batch->batch;
+    replay_key key = {{b->rows, b->moves, b->sequences, b->most_rows, s->group_row}};
     return replay_set_run(&s->batches, s->graph, &key, forward_and_backward, s);
 }
 
-static view correct_of_batch(const stepper *s) {
-    return (view){s->correct.data, s->batch->rows, 1, DTYPE_I32};
-}
-
-/* Runs the first `count` of s->examples. Adds to the loss, and to the gradients if `learn` is set, else finds the
- * correct labels. Releases everything else. */
-static int run_batch(stepper *s, int count, bool learn) {
-    TRY(fill_batch(s, count));
+/* Runs the batch. Adds to the loss, and to the gradients if `learn` is set, else finds the correct labels. Releases
+ * everything else. */
+static int run_batch(stepper *s, bool learn) {
     s->graph->recording = learn;
     s->graph->seed = learn ? s->seed : (view){0};
-    int status = learn ? accumulate_gradients(s) : forward(s, correct_of_batch(s));
+    int status = learn ? accumulate_gradients(s) : forward_alone(s);
+    int reset = graph_reset(s->graph);
+    return status < 0 ? status : reset;
+}
+
+/* Computes the exact slots of the examples of the next batches. */
+static int fill_group(stepper *s, const examples *data, const int64_t *chosen, int count) {
+    s->group_row = 0;
+    if (!s->exact) return LCKV_OK;
+    TRY(example_batch_fill(s->group, data, chosen, count));
+    s->graph->seed = (view){0};
+    int status = decoder_fill(s->model, s->graph, s->group->batch, s->slots);
     int reset = graph_reset(s->graph);
     return status < 0 ? status : reset;
 }
@@ -243,18 +240,29 @@ static int send_seed(stepper *s, int64_t at) {
     return d->memory.copy_in(d, s->seed.data, words, sizeof(uint64_t));
 }
 
-/* Runs this rank's share of the step, one micro-batch after another. */
+/* Runs a group of examples, one micro-batch after another. `at` is the number of its first example within the step. */
+static int run_group(stepper *s, const examples *data, const int64_t *chosen, int64_t at, int64_t count) {
+    TRY(fill_group(s, data, chosen, (int)count));
+    for (int64_t i = 0; i < count;) {
+        int now = count - i < s->batch_size ? (int)(count - i) : s->batch_size;
+        TRY(example_batch_fill(s->batch, data, chosen + i, now));
+        TRY(send_seed(s, at + i));
+        TRY(run_batch(s, true));
+        s->group_row += s->batch->batch->rows;
+        i += now;
+    }
+    return LCKV_OK;
+}
+
+/* Runs this rank's share of the step, one group after another; without exact slots it is one group. */
 static int run_share(stepper *s, const examples *data, const int64_t *chosen, int64_t count) {
     int64_t items;
     TRY(count_items(data, chosen, count, &items));
     TRY(begin_loss(s, items));
     int64_t first, end = collectives_share(s->optimizer->collectives, count, &first) + first;
-    for (int64_t at = first; at < end;) {
-        int now = end - at < s->batch_size ? (int)(end - at) : s->batch_size;
-        for (int i = 0; i < now; i++) TRY(data->read(data, chosen[at + i], &s->examples[i]));
-        TRY(send_seed(s, at));
-        TRY(run_batch(s, now, true));
-        at += now;
+    for (int64_t at = first, size; at < end; at += size) {
+        size = s->group && end - at > s->group->size ? s->group->size : end - at;
+        TRY(run_group(s, data, chosen + at, at, size));
     }
     return LCKV_OK;
 }
@@ -309,7 +317,7 @@ int stepper_eval_examples(const stepper *s) {
 /* Counts the correct labels of the batch; the caller sums them over the ranks. */
 static int count_correct(stepper *s) {
     device *d = s->model->device;
-    int64_t rows = s->batch->rows;
+    int64_t rows = s->batch->batch->rows;
     double sum = 0;
     int32_t *correct = malloc((size_t)rows * sizeof *correct);
     int status = correct ? d->memory.copy_out(d, correct, s->correct.data, (size_t)rows * sizeof *correct)
@@ -319,6 +327,12 @@ static int count_correct(stepper *s) {
     free(correct);
     TRY(status);
     return d->memory.copy_in(d, (double *)s->sums.data + 1, &sum, sizeof sum);
+}
+
+static int evaluate_batch(stepper *s, const examples *data, const int64_t *chosen, int count) {
+    TRY(fill_group(s, data, chosen, count));
+    TRY(example_batch_fill(s->batch, data, chosen, count));
+    return run_batch(s, false);
 }
 
 static int evaluate_share(stepper *s, const examples *data, int64_t first, int count, int64_t *labels) {
@@ -331,8 +345,12 @@ static int evaluate_share(stepper *s, const examples *data, int64_t first, int c
     TRY(begin_loss(s, *labels));
     int64_t mine, here = collectives_share(s->optimizer->collectives, count, &mine);
     if (!here) return LCKV_OK;
-    for (int64_t i = 0; i < here; i++) TRY(data->read(data, first + mine + i, &s->examples[i]));
-    TRY(run_batch(s, (int)here, false));
+    int64_t *chosen = malloc((size_t)here * sizeof *chosen);
+    REQUIRE(chosen, LCKV_ERROR_MEMORY, "no memory for %lld numbers", (long long)here);
+    for (int64_t i = 0; i < here; i++) chosen[i] = first + mine + i;
+    int status = evaluate_batch(s, data, chosen, (int)here);
+    free(chosen);
+    TRY(status);
     return count_correct(s);
 }
 

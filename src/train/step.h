@@ -9,7 +9,8 @@
 
 #include "data/examples.h"
 #include "graph/replay.h"
-#include "model/decoder.h"
+#include "model/exact.h"
+#include "train/example_batch.h"
 #include "train/optimizer.h"
 
 typedef struct step_result {
@@ -36,21 +37,21 @@ typedef struct step_pending {
 typedef struct stepper {
     model *model; /* the caller's */
     graph *graph;
-    batch *batch;
+    example_batch *batch; /* of the larger of batch_size and eval_batch_size */
     optimizer *optimizer;
     int batch_size;      /* examples per micro-batch */
     int eval_batch_size; /* examples per evaluation batch and rank */
     int32_t block_size;
-    example *examples;    /* [larger of the two batch sizes] */
-    int32_t *rows;        /* [larger batch size, 3, block_size] ids, labels and lengths of the examples */
     view correct;         /* i32 [larger batch size * block_size, 1], on the device */
-    batch_entry *entries; /* [entry_room] sequences of the batch */
-    int entry_room;
-    void *scalars;      /* device memory of sums, scale and seed */
-    view sums;          /* f64 [1, 2]: loss of the step so far; number of correct labels of an evaluation */
-    view scale;         /* f32: 1 / labels of the step */
-    view seed;          /* i64: of the micro-batch's dropout masks */
-    replay_set batches; /* recorded micro-batches: whole ones, and the last one of a step */
+    bool exact;           /* loops are trained in the exact form (model/exact.h), which needs the next three */
+    example_batch *group; /* examples whose slots are computed together */
+    exact_slots *slots;   /* of the group */
+    int64_t group_row;    /* first row of the micro-batch within the group */
+    void *scalars;        /* device memory of sums, scale and seed */
+    view sums;            /* f64 [1, 2]: loss of the step so far; number of correct labels of an evaluation */
+    view scale;           /* f32: 1 / labels of the step */
+    view seed;            /* i64: of the micro-batch's dropout masks */
+    replay_set batches;   /* recorded micro-batches: whole ones, and the last one of a step */
     replay update;
     step_pending pending[STEPPER_AHEAD];
     int64_t begun, ended; /* steps */
@@ -61,6 +62,8 @@ typedef struct stepper_options {
     bool bf16_weights;           /* with bf16: weights and moments in bf16, without master weights */
     int batch_size;              /* examples per micro-batch */
     int32_t block_size;          /* tokens of the longest example */
+    bool exact;                  /* train loops in the exact form (model/exact.h) instead of by the plan */
+    int fill_size;               /* with exact: examples whose slots are computed together, at least batch_size */
     bool gradient_checkpointing; /* store only the inputs of layers, and recompute layers in the backward pass */
     optimizer_options optimizer;
 } stepper_options;

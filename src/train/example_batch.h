@@ -1,0 +1,27 @@
+/* A batch of examples: read one by one into host memory, then sent to the device together.
+ *
+ * Leaves out: which examples (step.c), and what runs on them (model). */
+#ifndef TRAIN_EXAMPLE_BATCH_H
+#define TRAIN_EXAMPLE_BATCH_H
+
+#include "data/examples.h"
+#include "model/batch.h"
+
+typedef struct example_batch {
+    batch *batch;
+    example *examples; /* [size] */
+    int size;          /* room, in examples */
+    int32_t block_size;
+    int32_t *numbers;     /* [size, block_size, 3] the examples' ids, labels and lengths */
+    batch_entry *entries; /* [entry_room] of the batch's sequences */
+    int entry_room;
+} example_batch;
+
+/* Room for `size` examples of at most `block_size` tokens. The caller owns *out until example_batch_free(). */
+int example_batch_create(device *d, int size, int32_t block_size, example_batch **out);
+void example_batch_free(example_batch *b); /* NULL is fine */
+
+/* Reads examples chosen[0 .. count - 1] and sends them to the device. */
+int example_batch_fill(example_batch *b, const examples *data, const int64_t *chosen, int count);
+
+#endif
