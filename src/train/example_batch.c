@@ -1,4 +1,4 @@
-/* A batch of examples, see example_batch.h. */
+/* Batches of examples (example_batch.h). */
 #include "train/example_batch.h"
 
 #include <stdlib.h>
@@ -15,7 +15,7 @@ static int allocate(example_batch *b) {
     b->examples = malloc(size * sizeof *b->examples);
     b->numbers = malloc(3 * size * (size_t)b->block_size * sizeof *b->numbers);
     b->entries = malloc(size * sizeof *b->entries);
-    b->entry_room = b->size; /* to begin with: one sequence in each example */
+    b->entry_room = b->size; /* initially one sequence per example */
     REQUIRE(b->examples && b->numbers && b->entries, LCKV_ERROR_MEMORY,
             "no memory for a batch of %d blocks of %d tokens", b->size, b->block_size);
     place_examples(b);
@@ -54,7 +54,7 @@ static int reserve_entries(example_batch *b, int sequences) {
     return LCKV_OK;
 }
 
-/* The sequences of one example become entries of the batch, from `at` on. */
+/* Adds the sequences of an example as entries of the batch, from `at` on. */
 static void add_entries(batch_entry *at, const example *e) {
     int32_t begin = 0;
     for (int32_t i = 0; i < e->sequences; i++) {
@@ -75,7 +75,7 @@ int example_batch_fill(example_batch *b, const examples *data, const int64_t *ch
         TRY(data->read(data, chosen[i], &b->examples[i]));
         sequences += b->examples[i].sequences;
     }
-    TRY(reserve_entries(b, (int)sequences)); /* no more than there are tokens */
+    TRY(reserve_entries(b, (int)sequences)); /* at most the number of tokens */
     batch_entry *at = b->entries;
     for (int i = 0; i < count; at += b->examples[i++].sequences) add_entries(at, &b->examples[i]);
     return batch_fill(b->batch, NULL, b->entries, (int)sequences);

@@ -1,6 +1,6 @@
-/* A batch of examples: read one by one into host memory, then sent to the device together.
+/* A batch of examples: reads them into host memory and copies them to the device together.
  *
- * Leaves out: which examples (step.c), and what runs on them (model). */
+ * Leaves out: the choice of examples (step.c). */
 #ifndef TRAIN_EXAMPLE_BATCH_H
 #define TRAIN_EXAMPLE_BATCH_H
 
@@ -10,10 +10,10 @@
 typedef struct example_batch {
     batch *batch;
     example *examples; /* [size] */
-    int size;          /* room, in examples */
+    int size;          /* capacity in examples */
     int32_t block_size;
-    int32_t *numbers;     /* [size, block_size, 3] the examples' ids, labels and lengths */
-    batch_entry *entries; /* [entry_room] of the batch's sequences */
+    int32_t *numbers;     /* [size, block_size, 3] ids, labels and lengths of the examples */
+    batch_entry *entries; /* [entry_room] sequences of the batch */
     int entry_room;
 } example_batch;
 
@@ -21,7 +21,7 @@ typedef struct example_batch {
 int example_batch_create(device *d, int size, int32_t block_size, example_batch **out);
 void example_batch_free(example_batch *b); /* NULL is fine */
 
-/* Reads examples chosen[0 .. count - 1] and sends them to the device. */
+/* Reads examples chosen[0..count-1] and copies them to the device. */
 int example_batch_fill(example_batch *b, const examples *data, const int64_t *chosen, int count);
 
 #endif
