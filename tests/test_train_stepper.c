@@ -209,9 +209,9 @@ static void the_exact_form_keeps_everything(void **state) {
     stepper_options options = {.batch_size = BATCH, .block_size = BLOCK, .gradient_checkpointing = true};
     fixture_open(&f, 2, ",\"use_sequential\":true", DTYPE_F32, false);
     FAILS(stepper_create(f.model, &options, &s), LCKV_ERROR_UNSUPPORTED,
-          "gradient_checkpointing does not work in the sequential");
+          "gradient_checkpointing is not supported with use_sequential");
     options = (stepper_options){.batch_size = BATCH, .block_size = BLOCK, .exact = true};
-    FAILS(stepper_create(f.model, &options, &s), LCKV_ERROR_ARGUMENT, "in the exact or in the sequential form");
+    FAILS(stepper_create(f.model, &options, &s), LCKV_ERROR_ARGUMENT, "exact and use_sequential exclude each other");
     fixture_close(&f);
 }
 

@@ -26,8 +26,8 @@ typedef struct pass {
     tensor **k, **v;     /* [slots] newest keys and values of the new rows; NULL before the first write, or if the slot
                             does not store them */
     tensor **exact_k, **exact_v; /* [slots] what lookups read instead (exact.h); the caller owns them; NULL: as above */
-    const plan_step *step; /* the current one; NULL without a plan */
-    bool commits;          /* keys and values of this iteration are final */
+    const plan_step *step;       /* the current one; NULL without a plan */
+    bool commits;                /* keys and values of this iteration are final */
     double change, length; /* of the slots written in this iteration: squared distance to the previous iteration, and
                               squared length */
     view slot_rows; /* sequential training: i64 [rows], the rows of k and v that the current rows write; else absent */
