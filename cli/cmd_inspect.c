@@ -93,6 +93,7 @@ struct report {
     int64_t parameters;
     lckv_memory training, serving;
     lckv_memory checkpointed; /* memory of training with --gradient_checkpointing; zeros if that is not possible */
+    lckv_memory exact;        /* memory of training with --loop_form exact; zeros if the model has no loop */
     lckv_memory bf16_weights; /* memory of training with --torch_dtype bfloat16; zeros if that is not possible */
     char *layer_types, *picture, *plan_text, *plan_json;
 };
@@ -141,7 +142,11 @@ static int training_memory(const struct options *o, struct report *r) {
     }
     if (status < 0 || r->info.use_sequential) return status;
     shape.gradient_checkpointing = true;
-    return lckv_memory_for_training(r->config, &shape, &r->checkpointed);
+    status = lckv_memory_for_training(r->config, &shape, &r->checkpointed);
+    if (status < 0 || !r->info.loops) return status;
+    shape.gradient_checkpointing = false;
+    shape.loop_form = LCKV_LOOP_EXACT;
+    return lckv_memory_for_training(r->config, &shape, &r->exact);
 }
 
 /* --torch_dtype overrides the type in the config. */
@@ -241,6 +246,7 @@ static json_t *training_json(const struct options *o, const struct report *r) {
     json_object_set_new(training, "block_size", json_integer(o->block_size));
     if (r->checkpointed.total)
         json_object_set_new(training, "gradient_checkpointing", memory_json(&r->checkpointed, true));
+    if (r->exact.total) json_object_set_new(training, "loop_form_exact", memory_json(&r->exact, true));
     if (r->bf16_weights.total) json_object_set_new(training, "bfloat16_weights", memory_json(&r->bf16_weights, true));
     return training;
 }
@@ -291,6 +297,14 @@ static void print_kv(const struct options *o, const struct report *r) {
                human_quantity(r->info.sliding_window - 1, "token", tokens), (long long)r->info.sliding_window);
 }
 
+/* Memory with another flag; nothing if it does not apply. */
+static void print_variant(const char *with, const lckv_memory *m) {
+    char total[32], activations[32], flops[32];
+    if (!m->total) return;
+    printf("            with %s %s, activations %s; %s per step\n", with, human_bytes((double)m->total, total),
+           human_bytes((double)m->activations, activations), human_flops(m->flops, flops));
+}
+
 static void print_training(const struct options *o, const struct report *r) {
     const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32], blocks[48], tokens[48];
@@ -303,10 +317,8 @@ static void print_training(const struct options *o, const struct report *r) {
     if (narrow->total)
         printf("            with --torch_dtype bfloat16 %s, optimizer %s\n", human_bytes((double)narrow->total, total),
                human_bytes((double)narrow->optimizer, optimizer));
-    if (!less->total) return;
-    printf("            with --gradient_checkpointing %s, activations %s; %s per step\n",
-           human_bytes((double)less->total, total), human_bytes((double)less->activations, activations),
-           human_flops(less->flops, flops));
+    print_variant("--gradient_checkpointing", less);
+    print_variant("--loop_form exact", &r->exact);
 }
 
 static void print_serving(const struct options *o, const struct report *r) {

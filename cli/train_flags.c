@@ -19,10 +19,17 @@ static const flag FLAGS[] = {
     {"config_overrides", FLAG_TEXT, NULL, "Model",
      "changes to the config, such as layer_types=0_6_6_6_6_6_6_7,forward_passes=7", AT(train.config_overrides),
      .value = "K=V,..."},
-    {"use_sequential", FLAG_SWITCH, NULL, "Model",
-     "train models with loops token by token, in the sequential form, which is exact and slow; same as "
-     "--config_overrides use_sequential=true",
-     AT(train.use_sequential)},
+    {"loop_form", FLAG_CHOICE, "plan", "Model",
+     "how models with loops are trained: plan runs forward_passes iterations without gradient and backward_passes with "
+     "it; exact fills the slots token by token, then trains one pass at the fixed point; sequential trains token by "
+     "token, which is slow. A config with use_sequential trains in the sequential form by default",
+     AT(train.loop_form), .choices = "plan|exact|sequential"},
+    {"use_sequential", FLAG_SWITCH, NULL, "Model", "same as --loop_form sequential", AT(use_sequential)},
+    {"loop_group_size", FLAG_INT, "0", "Model",
+     "with --loop_form exact, number of examples whose slots are filled together; 0 takes all examples of a step, or "
+     "as "
+     "many as memory allows",
+     AT(train.loop_group_size), .min = 0, .max = 2147483647},
     {"tokenizer_name", FLAG_TEXT, NULL, "Model",
      "tokenizer: a folder or ORG/NAME; by default the model's own. Required if the data contains text. If it has more "
      "tokens than the model, the embeddings are extended",

@@ -15,7 +15,7 @@ struct train_flags {
     flag_list args_file; /* words of the file of flags; text values point into them */
     int64_t threads;
     int metric_for_best_model; /* index of the choice; both choices select the loss */
-    bool no_shuffle, use_cpu, no_cuda, json;
+    bool no_shuffle, use_cpu, no_cuda, use_sequential, json;
 };
 
 extern const flag_table TRAIN_FLAGS;

@@ -102,6 +102,8 @@ static int check(const struct train_flags *o) {
         return usage_error(o->command, "expected --config_name, --model_name_or_path, or both");
     if (o->train.do_train && !o->train_files.count && !o->train.dataset_name)
         return usage_error(o->command, "--train_file or --dataset_name is required; see lckv help %s", o->command);
+    if (o->use_sequential && o->train.loop_form == LCKV_LOOP_EXACT)
+        return usage_error(o->command, "--use_sequential and --loop_form exact exclude each other");
     if (o->train.block_size == 1)
         return usage_error(o->command, "--%s: expected 0 or at least 2",
                            o->train.tuning ? "max_seq_length" : "block_size");
@@ -119,6 +121,7 @@ static void set_other_options(struct train_flags *o) {
     o->train.validation_files = (const char *const *)o->validation_files.items;
     o->train.validation_file_count = o->validation_files.count;
     o->train.shuffle = !o->no_shuffle;
+    if (o->use_sequential) o->train.loop_form = LCKV_LOOP_SEQUENTIAL;
     if (o->use_cpu || o->no_cuda) o->train.device = "cpu";
     o->train.threads = (int)o->threads;
 }

@@ -512,6 +512,13 @@ typedef enum lckv_interval_strategy {
     LCKV_INTERVAL_EPOCH  /* At the end of each epoch and of the run. */
 } lckv_interval_strategy;
 
+/* How models with loops are trained (docs/model.md). */
+typedef enum lckv_loop_form {
+    LCKV_LOOP_PLAN,      /* By the plan: m iterations without gradient, then b with it. Approximate. */
+    LCKV_LOOP_EXACT,     /* At the fixed point: slots are filled token by token, then b backward passes of one pass. */
+    LCKV_LOOP_SEQUENTIAL /* Token by token, with gradients through all tokens. Exact and slow. */
+} lckv_loop_form;
+
 typedef enum lckv_train_phase {
     LCKV_TRAIN_READING,    /* Reading documents, encoding them and cutting them into blocks. */
     LCKV_TRAIN_STEPPING,   /* A training step has finished. */
@@ -542,6 +549,9 @@ typedef struct lckv_train_progress {
     bool skipped;
     bool logged;                /* This step has a line in train_log.jsonl. */
     lckv_evaluation evaluation; /* Set in the phase LCKV_TRAIN_EVALUATED only. */
+    /* LCKV_LOOP_EXACT: relative distance between the filled slots and those that the recorded pass computes from them,
+     * which is rounding. Over this process's share of the step; NAN in the other forms. */
+    double loop_residual;
 } lckv_train_progress;
 
 /* Progress callback. It may be called many times per second, on the trainer's thread. Return false to stop. On a device
@@ -628,7 +638,10 @@ typedef struct lckv_train_options {
     const char *config_name;
     lckv_convert_kv kv;           /* How KV weights are formed in such a conversion (default: the average). */
     const char *config_overrides; /* Changes to the config, "k=v,k=v"; NULL for none. */
-    bool use_sequential; /* Train token by token, in the sequential (exact) form (default: as the config says). */
+    lckv_loop_form loop_form; /* (default: LCKV_LOOP_PLAN, or LCKV_LOOP_SEQUENTIAL if the config has use_sequential) */
+    /* LCKV_LOOP_EXACT: number of examples whose slots are filled together, at least a micro-batch. 0 (default): all
+     * examples of a step and process, or as many as memory allows. */
+    int64_t loop_group_size;
     /* Train a LoRA adapter; the weights of model_name_or_path are frozen, without f32 masters or moments (default
      * false). The output is an adapter in peft's layout instead of a model. */
     bool use_peft;
@@ -719,7 +732,7 @@ typedef struct lckv_train_options {
      * NULL (default), "auto" and "float32": f32. */
     const char *torch_dtype;
     /* Activation checkpointing: keep only the inputs of layers and recompute the rest in the backward pass (default
-     * false). Results are bit-identical; training takes less memory and more time. Not with use_sequential. */
+     * false). Results are bit-identical; training takes less memory and more time. Not with LCKV_LOOP_SEQUENTIAL. */
     bool gradient_checkpointing;
 
     /* -- Logs, checkpoints and evaluation. -- */
@@ -1285,6 +1298,8 @@ typedef struct lckv_training_shape {
     bool bf16, gradient_checkpointing; /* As in lckv_train_options. */
     bool bf16_weights;                 /* torch_dtype is "bfloat16". */
     const lckv_lora *lora;             /* Adapter to train (use_peft); NULL if all weights are trained. */
+    lckv_loop_form loop_form;          /* As in lckv_train_options. */
+    int64_t loop_group_size;           /* As in lckv_train_options; 0 (default): batch_size. */
 } lckv_training_shape;
 
 LCKV_API void lckv_training_shape_init(lckv_training_shape *options, size_t struct_size);

@@ -40,6 +40,20 @@ static void check_sum_squares(device *d) {
     }
 }
 
+static void check_square_distances(device *d) {
+    static const dtype TYPES[] = {DTYPE_F32, DTYPE_BF16};
+    for (int s = 0; s < 2 * SIZES; s++) {
+        const int64_t rows = sizes[s / 2][0], cols = sizes[s / 2][1];
+        view x = random_tensor(rows, cols, TYPES[s % 2], 3.0), minus = random_tensor(rows, cols, TYPES[s % 2], 3.0);
+        view out = scalar(0.75);
+        double want = 0.75;
+        for (int64_t i = 0; i < elements(x); i++) want += pow(element(x, i) - element(minus, i), 2);
+        RUN(d, sum_squares, ((struct op_sum_squares){x, out, minus}));
+        check_near("square distance", out, 0, want, 0x1p-53 * (double)(elements(x) + 4) * want);
+        release_tensors();
+    }
+}
+
 /* Squares that float could not hold. */
 static void check_large_squares(device *d) {
     view x = tensor(1, 3, DTYPE_F32), out = scalar(0.0);
@@ -329,6 +343,7 @@ static void test_bf16(void **state) {
 static void test_norm(void **state) {
     (void)state;
     check_everywhere(check_sum_squares);
+    check_everywhere(check_square_distances);
     check_everywhere(check_large_squares);
     check_everywhere(check_clip);
 }

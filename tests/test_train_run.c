@@ -225,6 +225,39 @@ static void sequential_training_follows_the_config(void **state) {
     assert_true(sequential.story.steps[2].loss < sequential.story.steps[0].loss);
 }
 
+/* 16 tokens: a plan of as many iterations is exact. */
+static void exact_training_follows_the_option(void **state) {
+    run plan, exact;
+    char *path, *text;
+    size_t bytes;
+    run_begin(&plan, state);
+    plan.options.max_steps = 3;
+    plan.options.config_overrides = "forward_passes=16,backward_passes=2";
+    OK(run_go(&plan));
+    run_begin(&exact, state);
+    use_output(&exact, "exact");
+    exact.options.max_steps = 3;
+    exact.options.loop_form = LCKV_LOOP_EXACT;
+    exact.options.loop_group_size = 2;
+    exact.options.config_overrides = "forward_passes=0,backward_passes=2";
+    exact.options.logging_steps = 1;
+    OK(run_go(&exact));
+    for (int i = 0; i < 3; i++)
+        assert_true(fabs(plan.story.steps[i].loss - exact.story.steps[i].loss) < LOSS_TOLERANCE);
+    double norm = plan.story.steps[0].grad_norm;
+    assert_true(fabs(norm - exact.story.steps[0].grad_norm) < 1e-3 * norm);
+    OK(path_join(exact.options.output_dir, "train_log.jsonl", &path));
+    OK(file_read(path, &text, &bytes));
+    assert_non_null(strstr(text, "\"loop_residual\":"));
+    free(text);
+    free(path);
+    exact.options.config_overrides = "use_sequential=true"; /* the option goes before the config */
+    use_output(&exact, "again");
+    OK(run_go(&exact));
+    exact.options.loop_form = (lckv_loop_form)3;
+    FAILS(run_go(&exact), LCKV_ERROR_ARGUMENT, "loop_form: expected 0 to 2");
+}
+
 static void training_goes_on_from_what_was_written(void **state) {
     run first, second;
     run_begin(&first, state);
@@ -459,6 +492,7 @@ int main(void) {
         ROOM_TEST(seed_and_epoch_change_the_order),
         ROOM_TEST(a_model_learns),
         ROOM_TEST(sequential_training_follows_the_config),
+        ROOM_TEST(exact_training_follows_the_option),
         ROOM_TEST(training_goes_on_from_what_was_written),
         ROOM_TEST(validation_is_the_mean_over_its_labels),
         ROOM_TEST(a_larger_tokenizer_adds_rows),

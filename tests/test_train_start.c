@@ -64,7 +64,7 @@ static void the_exact_form_is_asked_for_by_flag_or_config(void **state) {
     char *text, *path;
     size_t bytes;
     run_begin(&flag, state);
-    flag.options.use_sequential = true;
+    flag.options.loop_form = LCKV_LOOP_SEQUENTIAL;
     OK(run_go(&flag));
     run_begin(&config, state);
     use_output(&config, "config");

@@ -324,10 +324,11 @@ struct op_sample {
 
 /* ---------------------------------------------------------------- optimizer */
 
-/* *out += sum of x^2 */
+/* *out += sum of (x - minus)^2 */
 struct op_sum_squares {
-    view x;   /* f32 [rows, cols] */
-    view out; /* f64 [1, 1] */
+    view x;     /* f32 or bf16 [rows, cols] */
+    view out;   /* f64 [1, 1] */
+    view minus; /* shape and type of x; absent: 0 */
 };
 
 /* State of one optimizer step in device memory. The host fills the first part in each step, op_clip the second. */

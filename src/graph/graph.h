@@ -77,9 +77,9 @@ int graph_zeros(graph *g, int64_t rows, int64_t cols, dtype type, tensor **out);
 int graph_prefix(graph *g, tensor *t, int64_t rows, tensor **out);
 /* Copies t from host memory, which is read before the call returns. */
 int graph_copy_in(graph *g, const void *host, tensor *t);
-/* *distance += sum of (a - b)^2, *length += sum of b^2, of two tensors of the same shape and type (f32 or bf16). It
- * waits for the device and computes on the host. */
-int graph_square_distance(graph *g, const tensor *a, const tensor *b, double *distance, double *length);
+/* sums[0] += sum of (a - b)^2, sums[1] += sum of b^2, of two tensors of the same shape and type (f32 or bf16). sums:
+ * f64 [1, 2] on the device. Never recorded. */
+int graph_square_distance(graph *g, const tensor *a, const tensor *b, view sums);
 /* A tensor over memory of the caller, which outlives the step. If `differentiable`, the backward pass adds to its
  * gradient. */
 int graph_borrow(graph *g, view value, bool differentiable, tensor **out);

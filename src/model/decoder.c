@@ -44,14 +44,26 @@ int decoder_run_step(pass *p, const plan_step *step, tensor **x) {
 
 /* Whether the slots of a loop have changed so little that the next iteration can commit. The first iteration has no
  * change. */
-static bool is_settled(const pass *p) {
-    return p->length > 0 && p->change < p->b->tolerance * p->b->tolerance * p->length;
+static int find_settled(const pass *p, bool *settled) {
+    device *d = p->g->device;
+    double sums[2], tolerance = p->b->tolerance;
+    *settled = false;
+    if (!p->change) return LCKV_OK;
+    TRY(d->memory.copy_out(d, sums, p->change->value.data, sizeof sums));
+    TRY(d->memory.wait(d));
+    *settled = sums[1] > 0 && sums[0] < tolerance * tolerance * sums[1];
+    return LCKV_OK;
+}
+
+static int begin_measure(pass *p) {
+    device *d = p->g->device;
+    return p->change ? d->memory.zero(d, p->change->value.data, view_bytes(p->change->value)) : LCKV_OK;
 }
 
 static int run_plan(pass *p, tensor **x) {
     const plan *steps = p->b->plan ? p->b->plan : &p->m->plan;
     bool recording = p->g->recording, settled = false;
-    int status = LCKV_OK;
+    int status = p->b->tolerance > 0 ? graph_zeros(p->g, 1, 2, DTYPE_F64, &p->change) : LCKV_OK;
     for (int i = 0; i < steps->count && *x && status >= 0; i++) {
         const plan_step *step = &steps->steps[i];
         if (step->commit || step->run == 0) settled = false;
@@ -59,9 +71,9 @@ static int run_plan(pass *p, tensor **x) {
             continue; /* decoding rows take part in committing
                        * iterations only */
         p->g->recording = recording && step->with_grad;
-        p->change = p->length = 0;
-        status = decoder_run_step(p, step, x);
-        settled = is_settled(p);
+        status = begin_measure(p);
+        if (status >= 0) status = decoder_run_step(p, step, x);
+        if (status >= 0) status = find_settled(p, &settled);
     }
     p->g->recording = recording;
     return status;

@@ -134,11 +134,14 @@ static int borrow_slots(pass *p, const exact_slots *s, int64_t first, exact_reco
     return LCKV_OK;
 }
 
-static void keep_written(const pass *p, exact_record *r) {
+static int keep_written(const pass *p, view residual, exact_record *r) {
     for (int i = 0; i < r->slots; i++) {
         if (r->read_k[i]) r->written_k[i] = tensor_hold(p->k[i]);
         if (r->read_v[i]) r->written_v[i] = tensor_hold(p->v[i]);
+        if (r->read_k[i]) TRY(graph_square_distance(p->g, p->k[i], r->read_k[i], residual));
+        if (r->read_v[i]) TRY(graph_square_distance(p->g, p->v[i], r->read_v[i], residual));
     }
+    return LCKV_OK;
 }
 
 /* Every step that commits: loops run once. */
@@ -154,22 +157,22 @@ static int run_once(pass *p, exact_record *r, tensor **x) {
     return LCKV_OK;
 }
 
-static int forward(pass *p, const exact_slots *s, int64_t first, exact_record *r, tensor **hidden) {
+static int forward(pass *p, const exact_slots *s, int64_t first, view residual, exact_record *r, tensor **hidden) {
     tensor *x;
     TRY(make_record(p->m, r));
     TRY(borrow_slots(p, s, first, r));
     TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &x));
     TRY(run_once(p, r, &x));
-    keep_written(p, r);
+    TRY(keep_written(p, residual, r));
     return decoder_last_norm(p->m, p->g, x, hidden);
 }
 
-int decoder_forward_exact(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first,
+int decoder_forward_exact(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first, view residual,
                           exact_record *record, tensor **hidden) {
     pass p;
     *hidden = NULL;
     int status = pass_begin(m, g, b, NULL, &p);
-    if (status >= 0) status = forward(&p, s, first, record, hidden);
+    if (status >= 0) status = forward(&p, s, first, residual, record, hidden);
     pass_end(&p);
     return status;
 }

@@ -57,8 +57,9 @@ typedef struct exact_record {
 void exact_record_free(graph *g, exact_record *r);
 
 /* One recorded forward pass over the batch's sequences, whose exact slots are rows first .. of `s`. As
- * decoder_forward() otherwise, for batches without a cache. */
-int decoder_forward_exact(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first,
+ * decoder_forward() otherwise, for batches without a cache. Adds to `residual` (f64 [1, 2] on the device) the squares
+ * of F(s*) - s* and of s*: without rounding the first is 0. */
+int decoder_forward_exact(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first, view residual,
                           exact_record *record, tensor **hidden);
 
 /* The backward pass: what lies above a loop once, the loop `walks` (at least 1) times, what lies below once. */

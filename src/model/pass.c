@@ -72,6 +72,8 @@ void pass_end(pass *p) {
         tensor_release(p->g, p->k[s]);
         tensor_release(p->g, p->v[s]);
     }
+    tensor_release(p->g, p->change);
+    p->change = NULL;
     release_rows(p, &p->all);
     release_rows(p, &p->planned);
     release_rows(p, &p->wanted);
@@ -159,15 +161,14 @@ static int write_rows(pass *p, int slot, const heads *h) {
     return h->v ? graph_scatter_rows(p->g, h->v, p->slot_rows, p->v[slot]) : LCKV_OK;
 }
 
-/* Adds to p->change and p->length. */
 static int measure(pass *p, const tensor *old, const tensor *new) {
-    return old && new ? graph_square_distance(p->g, old, new, &p->change, &p->length) : LCKV_OK;
+    return old && new ? graph_square_distance(p->g, old, new, p->change->value) : LCKV_OK;
 }
 
 int pass_write_slot(pass *p, int slot, heads *h) {
     TRY(rotate(p, slot, h));
     if (p->slot_rows.data) return write_rows(p, slot, h);
-    if (p->b->tolerance > 0 && !p->commits) {
+    if (p->change && !p->commits) {
         TRY(measure(p, p->k[slot], h->k));
         TRY(measure(p, p->v[slot], h->v));
     }

@@ -28,8 +28,8 @@ typedef struct pass {
     tensor **exact_k, **exact_v; /* [slots] what lookups read instead (exact.h); the caller owns them; NULL: as above */
     const plan_step *step;       /* the current one; NULL without a plan */
     bool commits;                /* keys and values of this iteration are final */
-    double change, length; /* of the slots written in this iteration: squared distance to the previous iteration, and
-                              squared length */
+    tensor *change; /* f64 [1, 2], of the slots written in this iteration: squared distance to the previous iteration,
+                       and squared length; NULL: not measured */
     view slot_rows; /* sequential training: i64 [rows], the rows of k and v that the current rows write; else absent */
 } pass;
 

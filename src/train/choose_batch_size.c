@@ -11,8 +11,9 @@ static const double OVERHEAD = 1.05;
 
 typedef struct memory_fit {
     const model_config *config;
-    lckv_training_shape shape; /* without batch_size */
-    double available;          /* bytes */
+    lckv_training_shape shape;
+    bool of_group;    /* the size that varies is that of the group (shape.loop_group_size), not of the batch */
+    double available; /* bytes */
 } memory_fit;
 
 static int find_available(const lckv_trainer *t, const lckv_train_options *o, double *available) {
@@ -22,10 +23,10 @@ static int find_available(const lckv_trainer *t, const lckv_train_options *o, do
     return LCKV_OK;
 }
 
-static int bytes_needed(const memory_fit *f, int64_t batch_size, double *bytes) {
+static int bytes_needed(const memory_fit *f, int64_t size, double *bytes) {
     lckv_training_shape shape = f->shape;
     lckv_memory m;
-    shape.batch_size = batch_size;
+    *(f->of_group ? &shape.loop_group_size : &shape.batch_size) = size;
     TRY(lckv_memory_for_training(f->config, &shape, &m));
     *bytes = OVERHEAD * (double)m.total;
     return LCKV_OK;
@@ -44,16 +45,16 @@ static int check(const memory_fit *f, int64_t batch_size) {
         (bytes - f->available) / GIB, f->available / GIB);
 }
 
-static int fits(const memory_fit *f, int64_t batch_size, bool *out) {
+static int fits(const memory_fit *f, int64_t size, bool *out) {
     double bytes;
     *out = false;
-    if (batch_size > INT32_MAX / 2 / f->shape.block_size) return LCKV_OK;
-    TRY(bytes_needed(f, batch_size, &bytes));
+    if (size > INT32_MAX / 2 / f->shape.block_size) return LCKV_OK;
+    TRY(bytes_needed(f, size, &bytes));
     *out = bytes <= f->available;
     return LCKV_OK;
 }
 
-/* The largest batch size up to `limit` that fits; 1 if none does. Doubles and then bisects, so that the number of sizes
+/* The largest size up to `limit` that fits; 1 if none does. Doubles and then bisects, so that the number of sizes
  * that are tried, and the largest of them, depend on what fits and not on `limit`. */
 static int find_largest(const memory_fit *f, int64_t limit, int64_t *out) {
     int64_t low = 1, high = 2; /* low fits (or is 1); high is tried next */
@@ -90,16 +91,29 @@ static int find_batch_size(const memory_fit *f, int64_t examples_per_step, int64
     return LCKV_OK;
 }
 
+/* All examples of a step if they fit, else the largest group that does. */
+static int find_group_size(const lckv_trainer *t, memory_fit *f, int64_t per_step, int64_t *size) {
+    bool all;
+    *size = per_step;
+    f->of_group = true;
+    f->shape.batch_size = t->batch_size;
+    TRY(fits(f, per_step, &all));
+    return all ? LCKV_OK : find_largest(f, per_step, size);
+}
+
 int trainer_choose_batch_size(lckv_trainer *t, const lckv_train_options *o) {
-    int64_t given = o->per_device_train_batch_size;
+    int64_t given = o->per_device_train_batch_size, per_step = given * o->gradient_accumulation_steps;
     memory_fit f = {.config = t->config,
                     .shape = {.struct_size = sizeof(lckv_training_shape),
                               .block_size = t->block_size,
                               .bf16 = o->bf16,
                               .gradient_checkpointing = o->gradient_checkpointing,
                               .bf16_weights = o->torch_dtype && !strcmp(o->torch_dtype, "bfloat16"),
+                              .loop_form = o->loop_form,
+                              .loop_group_size = o->loop_group_size,
                               .lora = o->use_peft ? o->lora : NULL}};
     t->batch_size = given;
+    t->loop_group_size = o->loop_group_size ? o->loop_group_size : per_step;
     if (!o->do_train) return LCKV_OK;
     if (t->collectives->ranks > 1) {
         if (o->auto_find_batch_size)
@@ -110,6 +124,7 @@ int trainer_choose_batch_size(lckv_trainer *t, const lckv_train_options *o) {
         return LCKV_OK;
     }
     TRY(find_available(t, o, &f.available));
-    return o->auto_find_batch_size ? find_batch_size(&f, given * o->gradient_accumulation_steps, &t->batch_size)
-                                   : check(&f, given);
+    TRY(o->auto_find_batch_size ? find_batch_size(&f, per_step, &t->batch_size) : check(&f, given));
+    bool exact = o->loop_form == LCKV_LOOP_EXACT;
+    return exact && !o->loop_group_size ? find_group_size(t, &f, per_step, &t->loop_group_size) : LCKV_OK;
 }

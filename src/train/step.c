@@ -3,6 +3,7 @@
 
 #include "base/rng.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static const uint64_t DROPOUT_STREAM = 0x64726f7000000000; /* "drop"; separate from the other streams of a run's seed */
@@ -48,10 +49,12 @@ static void free_group(stepper *s) {
 
 static int allocate_scalars(stepper *s) {
     device *d = s->model->device;
-    TRY(d->memory.alloc(d, 4 * sizeof(double), &s->scalars));
-    s->sums = (view){s->scalars, 1, 2, DTYPE_F64};
-    s->scale = (view){(char *)s->scalars + 2 * sizeof(double), 1, 1, DTYPE_F32};
-    s->seed = (view){(char *)s->scalars + 3 * sizeof(double), 1, 1, DTYPE_I64};
+    TRY(d->memory.alloc(d, 6 * sizeof(double), &s->scalars));
+    double *at = s->scalars;
+    s->sums = (view){at, 1, 2, DTYPE_F64};
+    s->residual = (view){at + 2, 1, 2, DTYPE_F64};
+    s->scale = (view){at + 4, 1, 1, DTYPE_F32};
+    s->seed = (view){at + 5, 1, 1, DTYPE_I64};
     return LCKV_OK;
 }
 
@@ -143,7 +146,7 @@ static int run_decoder(stepper *s, exact_record *record, tensor **hidden) {
     const model *m = s->model;
     const batch *b = s->batch->batch;
     if (m->config->use_sequential) return decoder_forward_sequential(m, s->graph, b, hidden);
-    if (s->exact) return decoder_forward_exact(m, s->graph, b, s->slots, s->group_row, record, hidden);
+    if (s->exact) return decoder_forward_exact(m, s->graph, b, s->slots, s->group_row, s->residual, record, hidden);
     return decoder_forward(m, s->graph, b, NULL, hidden);
 }
 
@@ -205,11 +208,11 @@ static int fill_group(stepper *s, const examples *data, const int64_t *chosen, i
     return status < 0 ? status : reset;
 }
 
-/* Zeroes the loss and sets its divisor to `items`, unless that is 0. */
+/* Zeroes the loss and the residual, and sets the loss's divisor to `items`, unless that is 0. */
 static int begin_loss(stepper *s, int64_t items) {
     device *d = s->model->device;
     float scale = items ? (float)(1.0 / (double)items) : 0;
-    TRY(d->memory.zero(d, s->sums.data, 2 * sizeof(double)));
+    TRY(d->memory.zero(d, s->sums.data, 4 * sizeof(double)));
     return d->memory.copy_in(d, s->scale.data, &scale, sizeof scale);
 }
 
@@ -277,6 +280,7 @@ static int send_results(stepper *s) {
     device *d = s->model->device;
     step_pending *p = &s->pending[s->begun % STEPPER_AHEAD];
     TRY(d->memory.copy_out(d, &p->loss, s->sums.data, sizeof p->loss));
+    TRY(d->memory.copy_out(d, p->residual, s->residual.data, sizeof p->residual));
     TRY(d->memory.copy_out(d, &p->state, s->optimizer->state.data, sizeof p->state));
     return d->memory.mark(d, &p->mark);
 }
@@ -299,7 +303,10 @@ int stepper_end(stepper *s, step_result *out) {
     *out = (step_result){0};
     REQUIRE(s->ended < s->begun, LCKV_ERROR_ARGUMENT, "no step has begun");
     TRY(collectives_agree(s->optimizer->collectives, d->memory.reach(d, p->mark)));
-    *out = (step_result){.loss = p->loss, .grad_norm = p->state.grad_norm, .finite = p->state.finite};
+    *out = (step_result){.loss = p->loss,
+                         .grad_norm = p->state.grad_norm,
+                         .finite = p->state.finite,
+                         .loop_residual = s->exact ? sqrt(p->residual[0] / p->residual[1]) : NAN};
     s->ended++;
     return LCKV_OK;
 }

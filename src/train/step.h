@@ -14,9 +14,11 @@
 #include "train/optimizer.h"
 
 typedef struct step_result {
-    double loss;      /* mean over the labels of the step */
-    double grad_norm; /* before clipping */
-    bool finite;      /* both are finite; else no weight has changed */
+    double loss;          /* mean over the labels of the step */
+    double grad_norm;     /* before clipping */
+    bool finite;          /* both are finite; else no weight has changed */
+    double loop_residual; /* exact form: |F(s*) - s*| / |s*| over the looked-up slots of this rank's share; 0 without
+                           * rounding; NAN in the other forms */
 } step_result;
 
 /* The result of an evaluation batch, over all ranks. */
@@ -29,7 +31,7 @@ enum { STEPPER_AHEAD = 2 }; /* maximum number of steps that were begun and not e
 
 /* Results of a step that are copied to the host. */
 typedef struct step_pending {
-    double loss;
+    double loss, residual[2];
     step_state state;
     int64_t mark;
 } step_pending;
@@ -47,8 +49,9 @@ typedef struct stepper {
     example_batch *group; /* examples whose slots are computed together */
     exact_slots *slots;   /* of the group */
     int64_t group_row;    /* first row of the micro-batch within the group */
-    void *scalars;        /* device memory of sums, scale and seed */
+    void *scalars;        /* device memory of the next four */
     view sums;            /* f64 [1, 2]: loss of the step so far; number of correct labels of an evaluation */
+    view residual;        /* f64 [1, 2]: of the step so far, see decoder_forward_exact() */
     view scale;           /* f32: 1 / labels of the step */
     view seed;            /* i64: of the micro-batch's dropout masks */
     replay_set batches;   /* recorded micro-batches: whole ones, and the last one of a step */

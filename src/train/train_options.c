@@ -65,6 +65,8 @@ static int check_sources(const lckv_train_options *o) {
             "expected model_name_or_path (start from its weights), config_name (start from random weights), or both "
             "(convert the weights to the config), found neither");
     TRY(check_int("kv", (int64_t)o->kv, LCKV_KV_AVERAGE, LCKV_KV_COPY));
+    TRY(check_int("loop_form", (int64_t)o->loop_form, LCKV_LOOP_PLAN, LCKV_LOOP_SEQUENTIAL));
+    TRY(check_int("loop_group_size", o->loop_group_size, 0, INT32_MAX));
     REQUIRE(o->kv == LCKV_KV_AVERAGE || (o->model_name_or_path && o->config_name), LCKV_ERROR_ARGUMENT,
             "kv selects the conversion from model_name_or_path to config_name: expected both");
     REQUIRE(o->output_dir && *o->output_dir, LCKV_ERROR_ARGUMENT, "expected output_dir, found none");

@@ -38,6 +38,7 @@ struct lckv_trainer {
     schedule schedule;
     int64_t steps, steps_per_epoch;
     int64_t batch_size;        /* examples per micro-batch and rank, at most */
+    int64_t loop_group_size;   /* exact form: examples whose slots are filled together */
     int64_t examples_per_step; /* of all micro-batches and ranks together */
     bool shuffle;
     uint64_t seed;

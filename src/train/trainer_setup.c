@@ -181,6 +181,8 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
         .block_size = o->do_train ? t->train->block_size : t->validation->block_size,
         .bf16_weights = o->torch_dtype && !strcmp(o->torch_dtype, "bfloat16"),
         .gradient_checkpointing = o->gradient_checkpointing,
+        .exact = o->loop_form == LCKV_LOOP_EXACT,
+        .fill_size = (int)t->loop_group_size,
         .optimizer = {.beta1 = o->adam_beta1,
                       .beta2 = o->adam_beta2,
                       .epsilon = o->adam_epsilon,
@@ -191,8 +193,7 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
                       .skip_grad_norm = o->skip_grad_norm},
     };
     TRY(stepper_create(t->model, &options, &t->stepper));
-    TRY(training_flops_per_example(t->model->config, o->use_peft ? o->lora : NULL, options.compute, options.block_size,
-                                   &t->flops_per_example));
+    TRY(training_flops_per_example(t->model->config, o->use_peft ? o->lora : NULL, &options, &t->flops_per_example));
     return stepper_set_eval_batch(t->stepper, batch_size(o->per_device_eval_batch_size, t->validation->count));
 }
 
@@ -246,7 +247,7 @@ static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     TRY(check_model(o));
     copy_options(t, o);
     TRY(config_read(o->config_name ? o->config_name : o->model_name_or_path, o->config_overrides, &t->config));
-    t->config->use_sequential |= o->use_sequential;
+    if (o->loop_form != LCKV_LOOP_PLAN) t->config->use_sequential = o->loop_form == LCKV_LOOP_SEQUENTIAL;
     warn_of_dropout(t);
     TRY(find_origin(t, o));
     TRY(find_tokenizer(t, o));

@@ -59,11 +59,12 @@ static int count_blocks(stepper *s, double *flops) {
     return LCKV_OK;
 }
 
-int training_flops_per_example(const model_config *config, const lckv_lora *lora, dtype compute, int32_t block_size,
+int training_flops_per_example(const model_config *config, const lckv_lora *lora, const stepper_options *like,
                                double *flops) {
-    const stepper_options options = {.compute = compute,
+    const stepper_options options = {.compute = like->compute,
                                      .batch_size = 1,
-                                     .block_size = block_size,
+                                     .block_size = like->block_size,
+                                     .exact = like->exact,
                                      .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8}};
     counted_model c;
     stepper *s = NULL;
@@ -99,7 +100,9 @@ static int count_training(const counted_model *c, const stepper_options *options
     out->weights = bytes_of_values(m->params) + (m->adapter ? bytes_of_values(m->adapter->weights) : 0);
     out->gradients = bytes_of_gradients(model_trainable(m));
     out->optimizer = before_step - out->weights - out->gradients;
-    int status = count_step(s, s->batch_size, &out->flops);
+    int count = s->group ? s->group->size : s->batch_size; /* filling a whole group takes the most memory */
+    int status = count_step(s, count, &out->flops);
+    out->flops *= (double)s->batch_size / count;
     out->total = (int64_t)d->counts.peak;
     out->activations = out->total - before_step;
     stepper_free(s);
@@ -109,6 +112,15 @@ static int count_training(const counted_model *c, const stepper_options *options
 void lckv_training_shape_init(lckv_training_shape *shape, size_t struct_size) {
     const lckv_training_shape defaults = {.struct_size = sizeof defaults};
     options_give(shape, struct_size, &defaults, sizeof defaults);
+}
+
+static int check_loop_form(const lckv_training_shape *shape) {
+    int64_t most = INT32_MAX / 2 / shape->block_size;
+    REQUIRE(shape->loop_form >= LCKV_LOOP_PLAN && shape->loop_form <= LCKV_LOOP_SEQUENTIAL, LCKV_ERROR_ARGUMENT,
+            "loop_form: expected 0 to 2, found %d", (int)shape->loop_form);
+    REQUIRE(shape->loop_group_size >= 0 && shape->loop_group_size <= most, LCKV_ERROR_ARGUMENT,
+            "loop_group_size: expected 0 to %lld, found %lld", (long long)most, (long long)shape->loop_group_size);
+    return LCKV_OK;
 }
 
 int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *given, lckv_memory *out) {
@@ -125,6 +137,7 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
         "expected a batch of blocks of at least 2 tokens with at most %d tokens in total, found %lld block%s of %lld "
         "tokens",
         INT32_MAX / 2, (long long)shape->batch_size, plural(shape->batch_size), (long long)shape->block_size);
+    TRY(check_loop_form(shape));
     REQUIRE(shape->bf16 || !shape->bf16_weights, LCKV_ERROR_ARGUMENT, "bf16_weights needs bf16");
     const stepper_options options = {
         .compute = shape->bf16 ? DTYPE_BF16 : DTYPE_F32,
@@ -132,6 +145,8 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
         .batch_size = (int)shape->batch_size,
         .block_size = (int32_t)shape->block_size,
         .gradient_checkpointing = shape->gradient_checkpointing,
+        .exact = shape->loop_form == LCKV_LOOP_EXACT,
+        .fill_size = (int)shape->loop_group_size,
         .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1},
     };
     TRY(counted_model_open(config, shape->lora ? &lora : NULL, &c));

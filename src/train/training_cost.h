@@ -8,10 +8,11 @@
 #include "config/model_config.h"
 #include "device/dtype.h"
 #include "lckv.h"
+#include "train/step.h"
 
 /* FLOPs of the forward and backward pass of one example of block_size tokens, without the optimizer. `lora` NULL: all
- * weights are trained. */
-int training_flops_per_example(const model_config *config, const lckv_lora *lora, dtype compute, int32_t block_size,
+ * weights are trained. Of `like`, compute, block_size and exact are used. */
+int training_flops_per_example(const model_config *config, const lckv_lora *lora, const stepper_options *like,
                                double *flops);
 
 #endif

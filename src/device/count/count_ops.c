@@ -172,7 +172,7 @@ static int sample(device *d, const struct op_sample *a) {
 }
 
 static int sum_squares(device *d, const struct op_sum_squares *a) {
-    return charge(d, 0, bytes_of(a->x) + bytes_of(a->out));
+    return charge(d, 0, bytes_of(a->x) + bytes_of(a->minus) + bytes_of(a->out));
 }
 
 static int clip(device *d, const struct op_clip *a) {

@@ -11,9 +11,27 @@ static double sum_of_squares(const float *x, int64_t n) {
     return sum;
 }
 
+/* Elements begin .. end - 1 of any type, with or without `minus`. */
+static double sum_in_blocks(const struct op_sum_squares *a, int64_t begin, int64_t end) {
+    static const float zeros[CPU_BLOCK];
+    float x_buffer[CPU_BLOCK], minus_buffer[CPU_BLOCK];
+    double sum = 0.0;
+    for (int64_t at = begin, n; at < end; at += n) {
+        n = cpu_block_length(at, end);
+        const float *x = cpu_block_in(a->x, at, n, x_buffer),
+                    *minus = a->minus.data ? cpu_block_in(a->minus, at, n, minus_buffer) : zeros;
+        for (int64_t i = 0; i < n; i++) sum += ((double)x[i] - (double)minus[i]) * ((double)x[i] - (double)minus[i]);
+    }
+    return sum;
+}
+
+static double sum_of_part(const struct op_sum_squares *a, struct cpu_range part) {
+    if (a->x.type != DTYPE_F32 || a->minus.data) return sum_in_blocks(a, part.begin, part.end);
+    return sum_of_squares((const float *)a->x.data + part.begin, part.end - part.begin);
+}
+
 /* Each part has a sum; the sums are added in order. */
 int CPU_ENTRY(cpu_sum_squares)(device *d, const struct op_sum_squares *a) {
-    const float *x = a->x.data;
     int64_t n = cpu_elements(a->x);
     int parts = cpu_parts(d, n);
     void *scratch;
@@ -21,8 +39,7 @@ int CPU_ENTRY(cpu_sum_squares)(device *d, const struct op_sum_squares *a) {
     double *partial = scratch;
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
-        struct cpu_range mine = cpu_share(n, parts, part);
-        partial[part] = sum_of_squares(x + mine.begin, mine.end - mine.begin);
+        partial[part] = sum_of_part(a, cpu_share(n, parts, part));
     }
     double sum = 0.0;
     for (int part = 0; part < parts; part++) sum += partial[part];

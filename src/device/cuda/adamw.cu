@@ -13,12 +13,16 @@ static unsigned grid(device *d, int64_t n, int64_t most) {
 
 /* ---------------------------------------------------------------- sum_squares */
 
-__global__ static void squares(view x, int64_t n, double *partial) {
+__global__ static void squares(view x, view minus, int64_t n, double *partial) {
     double sum = 0;
     int64_t step = (int64_t)gridDim.x * THREADS * EACH;
     for (int64_t at = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * EACH; at < n; at += step) {
-        struct cuda_four value = cuda_get4(x.data, DTYPE_F32, at, n);
-        for (int i = 0; i < EACH; i++) sum += (double)value.at[i] * (double)value.at[i];
+        struct cuda_four value = cuda_get4(x.data, x.type, at, n), less = {};
+        if (minus.data) less = cuda_get4(minus.data, minus.type, at, n);
+        for (int i = 0; i < EACH; i++) {
+            double difference = (double)value.at[i] - (double)less.at[i];
+            sum += difference * difference;
+        }
     }
     sum = cuda_join_block(sum, cuda_plus());
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
@@ -38,7 +42,7 @@ int cuda_sum_squares(device *d, const struct op_sum_squares *a) {
     unsigned parts = grid(d, n, MOST_PARTS);
     double *partial;
     TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, MOST_PARTS * sizeof *partial, (void **)&partial));
-    squares<<<parts, THREADS, 0, cuda_stream(d)>>>(a->x, n, partial);
+    squares<<<parts, THREADS, 0, cuda_stream(d)>>>(a->x, a->minus, n, partial);
     add_squares<<<1, THREADS, 0, cuda_stream(d)>>>(partial, (int)parts, (double *)a->out.data);
     return LCKV_OK;
 }

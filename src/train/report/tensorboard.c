@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "train/report/event_file.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 typedef struct tensorboard {
@@ -40,7 +41,9 @@ static int step(void *self, const run_view *run, const lckv_train_progress *p) {
         {"train/epoch", run_view_epoch(run, p->step)},
         {"train/tokens_per_second", p->tokens_per_second},
     };
-    return WRITE_SCALARS(self, p->step, list);
+    const scalar residual[] = {{"train/loop_residual", p->loop_residual}};
+    TRY(WRITE_SCALARS(self, p->step, list));
+    return isnan(p->loop_residual) ? LCKV_OK : WRITE_SCALARS(self, p->step, residual);
 }
 
 static int evaluated(void *self, const run_view *run, const lckv_evaluation *e) {
