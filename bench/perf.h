@@ -14,7 +14,8 @@ typedef struct perf_options {
     int prompt, length; /* tokens of a prompt, and new tokens, per sequence */
     int chunk;          /* tokens of a prefill chunk; 0: the engine's default */
     dtype compute;
-    bool gradient_checkpointing;
+    int step; /* examples of a training step; 0: batch */
+    bool gradient_checkpointing, exact;
 } perf_options;
 
 /* CPU time of this process in seconds, all threads. Other load changes it less than wall-clock time. */
@@ -52,6 +53,7 @@ int perf_engine_run(const perf_model *m, lckv_engine *e, const int32_t *ids, int
 
 int perf_training(const perf_options *o);
 int perf_checkpointing(const perf_options *o);
+int perf_exact(const perf_options *o);
 int perf_generation(const perf_options *o);
 int perf_prefix_cache(const perf_options *o);
 int perf_concurrency(const perf_options *o);

@@ -1,6 +1,7 @@
 /* The program `bench`: measures the speed of parts of lckv against a reference in the same run.
  *
  * bench train|checkpointing CONFIG [--device D] [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]
+ * bench exact CONFIG [--device D] [--batch N] [--step N] [--block N] [--seconds S] [--threads N] [--bf16]
  * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N]
  *                       [--bf16]
  * bench prefix|encoding CONFIG [--device D] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
@@ -8,11 +9,12 @@
  *
  *   train          training steps; reference: a matrix product
  *   checkpointing  training steps with gradient checkpointing, and their memory; reference: without
- *   generate       prefill and decoding of concurrent sequences; reference: a matrix product and a copy
- *   prefix         a request whose first --prompt tokens are cached; reference: the request that filled the cache
- *   encoding       prefill of a model with loops; reference: the model without sharing
- *   together       decoding of concurrent sequences; reference: one sequence
- *   server         requests over HTTP; reference: the same requests to the engine
+ *   exact          training steps of --step blocks, in micro-batches of --batch, with loops in the exact form, and
+ * their memory; reference: the plan generate       prefill and decoding of concurrent sequences; reference: a matrix
+ * product and a copy prefix         a request whose first --prompt tokens are cached; reference: the request that
+ * filled the cache encoding       prefill of a model with loops; reference: the model without sharing together decoding
+ * of concurrent sequences; reference: one sequence server         requests over HTTP; reference: the same requests to
+ * the engine
  *
  * Measurement and reference alternate, so that drift of the machine affects both. Each prints one JSON object with
  * medians. Leaves out: data, logs, checkpoints, text. */
@@ -23,8 +25,9 @@
 #include <string.h>
 
 static int usage(void) {
-    fprintf(stderr, "usage: bench train|checkpointing|generate|prefix|encoding|together|server CONFIG [--device D] "
-                    "[--batch N] [--block N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N] "
+    fprintf(stderr, "usage: bench train|checkpointing|exact|generate|prefix|encoding|together|server CONFIG "
+                    "[--device D] [--batch N] [--step N] [--block N] [--prompt N] [--length N] [--chunk N] [--seconds "
+                    "S] [--threads N] "
                     "[--bf16]\n");
     return 2;
 }
@@ -53,6 +56,8 @@ static int read_options(int argc, char **argv, perf_options *o) {
         if (number < 1) return -1;
         if (!strcmp(argv[i], "--batch"))
             o->batch = number;
+        else if (!strcmp(argv[i], "--step"))
+            o->step = number;
         else if (!strcmp(argv[i], "--block"))
             o->block = number;
         else if (!strcmp(argv[i], "--seconds"))
@@ -78,10 +83,10 @@ int main(int argc, char **argv) {
     static const struct {
         const char *name;
         int (*run)(const perf_options *o);
-    } measurements[] = {
-        {"train", perf_training},      {"checkpointing", perf_checkpointing}, {"generate", perf_generation},
-        {"prefix", perf_prefix_cache}, {"encoding", perf_loop_prefill},       {"together", perf_concurrency},
-        {"server", perf_http}};
+    } measurements[] = {{"train", perf_training},       {"checkpointing", perf_checkpointing},
+                        {"exact", perf_exact},          {"generate", perf_generation},
+                        {"prefix", perf_prefix_cache},  {"encoding", perf_loop_prefill},
+                        {"together", perf_concurrency}, {"server", perf_http}};
     enum { COUNT = sizeof measurements / sizeof *measurements };
     int which = 0;
     while (which < COUNT && strcmp(argv[1], measurements[which].name)) which++;

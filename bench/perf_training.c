@@ -1,4 +1,5 @@
-/* Speed of training steps relative to a matrix product, and the cost of gradient checkpointing. See perf_main.c. */
+/* Speed of training steps relative to a matrix product, with gradient checkpointing, and in the exact form. See
+ * perf_main.c. */
 #include "base/rng.h"
 #include "data/blocks.h"
 #include "perf.h"
@@ -18,19 +19,23 @@ typedef struct trained {
     blocks data;
 } trained;
 
+static int examples_per_step(const perf_options *o) {
+    return o->step ? o->step : o->batch;
+}
+
 static int random_model(device *d, const perf_options *o, model **out) {
     model_config *c;
     TRY(config_read(o->config, NULL, &c));
     return model_create_random(d, c, DTYPE_F32, 1, out);
 }
 
-/* *ids [batch * block] must outlive the blocks; release with free(). */
+/* *ids [examples, block] must outlive the blocks; release with free(). */
 static int random_blocks(const perf_options *o, int64_t vocab_size, int32_t **ids, blocks *out) {
-    int64_t count = (int64_t)o->batch * o->block;
+    int64_t count = (int64_t)examples_per_step(o) * o->block;
     *ids = malloc((size_t)count * sizeof **ids);
     REQUIRE(*ids, LCKV_ERROR_MEMORY, "no memory for %lld ids", (long long)count);
     for (int64_t i = 0; i < count; i++) (*ids)[i] = (int32_t)(rng_uniform(1, 9, (uint64_t)i) * (double)vocab_size);
-    *out = blocks_of_ids(*ids, o->block, o->batch);
+    *out = blocks_of_ids(*ids, o->block, examples_per_step(o));
     return LCKV_OK;
 }
 
@@ -40,6 +45,8 @@ static int trained_open(const char *device_name, const perf_options *o, trained 
         .batch_size = o->batch,
         .block_size = o->block,
         .gradient_checkpointing = o->gradient_checkpointing,
+        .exact = o->exact,
+        .fill_size = examples_per_step(o),
         .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .max_grad_norm = 1},
     };
     *t = (trained){0};
@@ -61,12 +68,12 @@ static void trained_close(trained *t) {
 static int steps(trained *t, const perf_options *o, double *seconds) {
     int64_t chosen[1024];
     step_result result;
-    int count = t->device->host_memory ? 1 : GPU_STEPS;
-    REQUIRE(o->batch <= 1024, LCKV_ERROR_ARGUMENT, "a batch of %d blocks is too large for this benchmark", o->batch);
-    for (int i = 0; i < o->batch; i++) chosen[i] = i;
+    int per_step = examples_per_step(o), count = t->device->host_memory || per_step > o->batch ? 1 : GPU_STEPS;
+    REQUIRE(per_step <= 1024, LCKV_ERROR_ARGUMENT, "a step of %d blocks is too large for this benchmark", per_step);
+    for (int i = 0; i < per_step; i++) chosen[i] = i;
     double start = clock_seconds();
     for (int i = 0; i < count; i++) {
-        TRY(stepper_begin(t->stepper, &t->data.examples, chosen, o->batch, 1e-4));
+        TRY(stepper_begin(t->stepper, &t->data.examples, chosen, per_step, 1e-4));
         if (i > 0) TRY(stepper_end(t->stepper, &result));
     }
     TRY(stepper_end(t->stepper, &result));
@@ -80,10 +87,11 @@ static int count_flops(const perf_options *o, double *flops) {
     int64_t chosen[1024];
     step_result ignored;
     int status = trained_open("count", o, &t);
-    for (int i = 0; i < o->batch && i < 1024; i++) chosen[i] = i;
+    int per_step = examples_per_step(o);
+    for (int i = 0; i < per_step && i < 1024; i++) chosen[i] = i;
     if (status >= 0) {
         t.device->counts.flops = 0;
-        status = stepper_step(t.stepper, &t.data.examples, chosen, o->batch, 0, &ignored);
+        status = stepper_step(t.stepper, &t.data.examples, chosen, per_step, 0, &ignored);
         *flops = t.device->counts.flops;
     }
     trained_close(&t);
@@ -115,7 +123,7 @@ static void report(const trained *t, const perf_options *o, step_times *r, doubl
            "\"threads\": %d, \"steps\": %d, \"tokens_per_second\": %.1f, \"gflops\": %.2f, \"product_gflops\": %.2f, "
            "\"ratio\": %.3f, \"activation_bytes\": %zu}\n",
            o->config, o->device, dtype_name(o->compute), o->batch, o->block, t->device->threads, r->count,
-           o->batch * o->block / seconds, 1e-9 * flops / seconds, 1e-9 * product, flops / seconds / product,
+           examples_per_step(o) * o->block / seconds, 1e-9 * flops / seconds, 1e-9 * product, flops / seconds / product,
            pool_peak(t->stepper->graph->pool));
 }
 
@@ -134,14 +142,16 @@ int perf_training(const perf_options *o) {
     return status;
 }
 
-/* ---------------------------------------------------------------- gradient checkpointing */
+/* ---------------------------------------------------------------- two ways to train */
 
 static int predict(const perf_options *o, lckv_memory *out) {
     const lckv_training_shape shape = {.struct_size = sizeof shape,
                                        .batch_size = o->batch,
                                        .block_size = o->block,
                                        .bf16 = o->compute == DTYPE_BF16,
-                                       .gradient_checkpointing = o->gradient_checkpointing};
+                                       .gradient_checkpointing = o->gradient_checkpointing,
+                                       .loop_form = o->exact ? LCKV_LOOP_EXACT : LCKV_LOOP_PLAN,
+                                       .loop_group_size = examples_per_step(o)};
     model_config *c;
     TRY(config_read(o->config, NULL, &c));
     int status = lckv_memory_for_training(c, &shape, out);
@@ -150,6 +160,7 @@ static int predict(const perf_options *o, lckv_memory *out) {
 }
 
 typedef struct side {
+    const char *name;
     perf_options options;
     trained trained;
     lckv_memory predicted;
@@ -175,33 +186,47 @@ static int alternate(side sides[2], int seconds, int *rounds) {
     return LCKV_OK;
 }
 
-static void report_sides(side sides[2], int rounds) {
+static void report_sides(const char *bench, side sides[2], int rounds) {
     const perf_options *o = &sides[0].options;
     double seconds[2];
     for (int i = 0; i < 2; i++) seconds[i] = perf_median(sides[i].seconds, rounds);
-    printf("{\"bench\": \"checkpointing\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
-           "\"block\": %d, \"threads\": %d, \"steps\": %d, \"time_ratio\": %.3f, \"flops_ratio\": %.3f, "
+    printf("{\"bench\": \"%s\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
+           "\"step\": %d, \"block\": %d, \"threads\": %d, \"steps\": %d, \"time_ratio\": %.3f, \"flops_ratio\": %.3f, "
            "\"activations_ratio\": %.4f, ",
-           o->config, o->device, dtype_name(o->compute), o->batch, o->block, sides[0].trained.device->threads, rounds,
-           seconds[1] / seconds[0], sides[1].predicted.flops / sides[0].predicted.flops,
+           bench, o->config, o->device, dtype_name(o->compute), o->batch, examples_per_step(o), o->block,
+           sides[0].trained.device->threads, rounds, seconds[1] / seconds[0],
+           sides[1].predicted.flops / sides[0].predicted.flops,
            (double)sides[1].predicted.activations / (double)sides[0].predicted.activations);
     for (int i = 0; i < 2; i++)
         printf("\"%s\": {\"tokens_per_second\": %.1f, \"foreseen_bytes\": %lld, \"resident_bytes\": %.0f}%s",
-               i ? "recomputed" : "kept", o->batch * o->block / seconds[i], (long long)sides[i].predicted.total,
+               sides[i].name, examples_per_step(o) * o->block / seconds[i], (long long)sides[i].predicted.total,
                sides[i].resident, i ? "}\n" : ", ");
 }
 
 /* Alternates between both in one process, so that drift of the machine affects both alike. */
-int perf_checkpointing(const perf_options *o) {
+static int compare(const char *bench, const side *a, const side *b, int seconds) {
     static side sides[2];
     int status = LCKV_OK, rounds = 0;
-    for (int i = 0; i < 2 && status >= 0; i++) {
-        sides[i].options = *o;
-        sides[i].options.gradient_checkpointing = i == 1;
-        status = side_open(&sides[i]);
-    }
-    if (status >= 0) status = alternate(sides, o->seconds, &rounds);
-    if (status >= 0) report_sides(sides, rounds);
+    sides[0] = *a, sides[1] = *b;
+    for (int i = 0; i < 2 && status >= 0; i++) status = side_open(&sides[i]);
+    if (status >= 0) status = alternate(sides, seconds, &rounds);
+    if (status >= 0) report_sides(bench, sides, rounds);
     for (int i = 0; i < 2; i++) trained_close(&sides[i].trained);
     return status;
+}
+
+int perf_checkpointing(const perf_options *o) {
+    static side kept, recomputed;
+    kept.name = "kept", recomputed.name = "recomputed";
+    kept.options = recomputed.options = *o;
+    recomputed.options.gradient_checkpointing = true;
+    return compare("checkpointing", &kept, &recomputed, o->seconds);
+}
+
+int perf_exact(const perf_options *o) {
+    static side planned, exact;
+    planned.name = "plan", exact.name = "exact";
+    planned.options = exact.options = *o;
+    exact.options.exact = true;
+    return compare("exact", &planned, &exact, o->seconds);
 }
