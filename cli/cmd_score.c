@@ -15,12 +15,13 @@
 /* Values of the flags. */
 struct options {
     struct model_flags model;
-    const char *text, *file;  /* text to score, or file with it; NULL: none */
-    flag_list prompt_ids;     /* token ids to score, "1,15,7" */
-    flag_list dump;           /* patterns of names, and the file for the activations */
-    lckv_score_options score; /* set directly by most flags */
-    int64_t window_length;    /* tokens; used with sink_cache */
-    int encoding;             /* an lckv_encoding */
+    const char *text, *file;     /* text to score, or file with it; NULL: none */
+    flag_list prompt_ids;        /* token ids to score, "1,15,7" */
+    flag_list dump;              /* patterns of names, and the file for the activations */
+    lckv_score_options score;    /* set directly by most flags */
+    int64_t window_length;       /* tokens; used with sink_cache */
+    int encoding;                /* an lckv_encoding */
+    int64_t encoding_iterations; /* 0: the model's own number */
     bool no_special_tokens, sink_cache, json;
 };
 
@@ -44,6 +45,7 @@ static const flag FLAGS[] = {
      "prefill of models with loops: plan iterates the loops over all tokens at once, as in training; sequential runs "
      "one token at a time, which is exact; auto is sequential up to forward_passes + backward_passes tokens, then plan",
      FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
+    FLAGS_ENCODING_ITERATIONS(struct options, encoding_iterations, score.encoding_tolerance, "Prefill"),
     {"sink_cache", FLAG_SWITCH, NULL, "Prefill",
      "score token by token through a sink cache that keeps only the first and the most recent tokens (StreamingLLM)",
      FLAG_INTO(struct options, sink_cache)},
@@ -158,6 +160,7 @@ static int read_text(const struct options *o, prompt_list *list) {
 static int check(struct options *o) {
     lckv_score_options *s = &o->score;
     s->encoding = (lckv_encoding)o->encoding;
+    s->encoding_iterations = (int)o->encoding_iterations;
     s->window_length = o->sink_cache ? o->window_length : 0;
     if (o->dump.count) s->dump = o->dump.items[0], s->dump_file = o->dump.items[1];
     if (s->dump_iterations && !s->dump) return usage_error(TABLE.command, "--dump_iterations requires --dump");

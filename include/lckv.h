@@ -1144,7 +1144,9 @@ typedef struct lckv_score_options {
     /* Progress callback, called between tokens if they are processed one at a time. Return false to stop. NULL for none
      * (default). */
     bool (*go_on)(void *user, double fraction);
-    void *user; /* User data, passed to `go_on`. */
+    void *user;                /* User data, passed to `go_on`. */
+    int encoding_iterations;   /* Iterations per loop, as in lckv_engine_options; 0 for the model's own (default). */
+    double encoding_tolerance; /* As in lckv_engine_options; 0 disables it (default). */
 } lckv_score_options;
 
 LCKV_API void lckv_score_options_init(lckv_score_options *options, size_t struct_size);

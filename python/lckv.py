@@ -91,7 +91,7 @@ class _ScoreOptions(ctypes.Structure):  # lckv_score_options
         ("logits_file", c_char_p), ("logits", c_void_p), ("dump", c_char_p), ("dump_file", c_char_p),
         ("dump_iterations", c_bool),
         ("top_logprobs", c_int64), ("top_ids", POINTER(c_int32)), ("top_values", c_void_p), ("go_on", c_void_p),
-        ("user", c_void_p),
+        ("user", c_void_p), ("encoding_iterations", c_int), ("encoding_tolerance", c_double),
     ]  # fmt: skip
 
 

@@ -284,6 +284,42 @@ static void ways_of_scoring_agree(void **state) {
     }
 }
 
+/* N iterations per loop are those of a model with m = N - 1 and b = 1; as many as tokens are exact. */
+static void scores_by_so_many_iterations(void **state) {
+    (void)state;
+    enum { T = 12 };
+    int32_t ids[T];
+    float scored[T - 1], wanted[T - 1], exact[T - 1];
+    fixture_ids(ids, T, 1);
+    for (int n = 1; n <= T; n += n == 1 ? 3 : 8) {
+        char layout[128];
+        fixture f, g;
+        snprintf(layout, sizeof layout, ",\"layer_types\":\"2_2_2_3\",\"forward_passes\":%d,\"backward_passes\":1",
+                 n - 1);
+        fixture_open(&f, 4, ",\"layer_types\":\"2_2_2_3\"", DTYPE_F32, false);
+        fixture_open(&g, 4, layout, DTYPE_F32, false);
+        lckv_score_options o = lckv_score_defaults();
+        o.encoding = LCKV_ENCODING_SEQUENTIAL;
+        OK(lckv_score(f.model, ids, T, &o, exact));
+        o.encoding = LCKV_ENCODING_PLAN;
+        OK(lckv_score(g.model, ids, T, &o, wanted));
+        o.encoding_iterations = n;
+        OK(lckv_score(f.model, ids, T, &o, scored));
+        assert_memory_equal(scored, wanted, sizeof scored);
+        bool near = true;
+        for (int t = 0; t + 1 < T; t++) near = near && fabsf(scored[t] - exact[t]) < 1e-5f;
+        assert_true(near == (n == T));
+        fixture_close(&f);
+        fixture_close(&g);
+    }
+    fixture f;
+    open_small(&f, "");
+    lckv_score_options o = lckv_score_defaults();
+    o.encoding_iterations = -1;
+    FAILS(lckv_score(f.model, ids, 2, &o, scored), LCKV_ERROR_ARGUMENT, "encoding_iterations should be 0");
+    fixture_close(&f);
+}
+
 /* Logits in several parts: so many tokens and rows that they do not go together. */
 static void many_logits_come_in_parts(void **state) {
     enum { T = 130, V = 140000 };
@@ -340,6 +376,7 @@ static void scoring_fails_in_words(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scores_by_so_many_iterations),
         cmocka_unit_test(results_come_by_prompt_and_sample),
         cmocka_unit_test(positions_are_a_limit),
         cmocka_unit_test(options_are_checked),

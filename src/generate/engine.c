@@ -57,10 +57,7 @@ static int check_options(const lckv_engine_options *o, const model *m) {
             "max_num_batched_tokens: expected 0 (automatic) or more, found %lld", (long long)o->max_num_batched_tokens);
     REQUIRE(o->prompt_piece >= 1, LCKV_ERROR_ARGUMENT, "prompt_piece should be at least 1, found %lld",
             (long long)o->prompt_piece);
-    REQUIRE(o->encoding_iterations >= 0 && o->encoding_iterations <= 1 << 16, LCKV_ERROR_ARGUMENT,
-            "encoding_iterations should be 0 (the model's) or 1 to %d, found %d", 1 << 16, o->encoding_iterations);
-    REQUIRE(o->encoding_tolerance >= 0 && o->encoding_tolerance < 1, LCKV_ERROR_ARGUMENT,
-            "encoding_tolerance should be 0 (off) or more, and less than 1, found %g", o->encoding_tolerance);
+    TRY(prefill_check(o->encoding_iterations, o->encoding_tolerance));
     REQUIRE(o->max_queue >= 1, LCKV_ERROR_ARGUMENT, "max_queue should be at least 1, found %d", o->max_queue);
     return LCKV_OK;
 }

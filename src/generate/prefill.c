@@ -23,3 +23,11 @@ int64_t prefill_next_rows(const model *m, lckv_encoding encoding, const prefill_
     if (!whole && end - begin > rules->chunk_tokens) end = begin + rules->chunk_tokens;
     return prefill_in_one_call(m, encoding, end - begin) ? end - cached : 1;
 }
+
+int prefill_check(int encoding_iterations, double encoding_tolerance) {
+    REQUIRE(encoding_iterations >= 0 && encoding_iterations <= 1 << 16, LCKV_ERROR_ARGUMENT,
+            "encoding_iterations should be 0 (the model's) or 1 to %d, found %d", 1 << 16, encoding_iterations);
+    REQUIRE(encoding_tolerance >= 0 && encoding_tolerance < 1, LCKV_ERROR_ARGUMENT,
+            "encoding_tolerance should be 0 (off) or more, and less than 1, found %g", encoding_tolerance);
+    return LCKV_OK;
+}

@@ -25,4 +25,7 @@ bool prefill_in_one_call(const model *m, lckv_encoding encoding, int64_t tokens)
 int64_t prefill_next_rows(const model *m, lckv_encoding encoding, const prefill_rules *rules, int64_t count,
                           int64_t cached);
 
+/* Checks the options of these names. */
+int prefill_check(int encoding_iterations, double encoding_tolerance);
+
 #endif

@@ -19,6 +19,7 @@ typedef struct scorer {
     int64_t count;
     int32_t *labels; /* [count] the next id; -1 for the last one */
     graph *graph;
+    plan plan; /* with options->iterations */
     batch *batch;
     kv_cache *cache; /* NULL: all ids run in one call */
     int cache_id;
@@ -91,6 +92,9 @@ static int begin(scorer *s, bool in_one_call) {
     TRY(graph_create(d, s->options->compute, false, &s->graph));
     TRY(batch_create(d, (batch_limits){.rows = in_one_call ? (int32_t)n : 1, .sequences = 1}, &s->batch));
     s->batch->watch = s->options->watch;
+    s->batch->tolerance = s->options->tolerance;
+    if (s->options->iterations) TRY(plan_make(&s->model->config->map, s->options->iterations - 1, 1, &s->plan));
+    if (s->options->iterations) s->batch->plan = &s->plan;
     TRY(send(d, &(float){1}, 1, DTYPE_F32, &s->scale));
     if (s->logits || s->options->top) TRY(make_index(s));
     if (s->options->top && !s->logits) TRY(make_part(s));
@@ -101,6 +105,7 @@ static void end(scorer *s) {
     device *d = s->model->device;
     kv_cache_free(s->cache);
     batch_free(s->batch);
+    plan_free(&s->plan);
     graph_free(s->graph);
     d->memory.release(d, s->scale.data);
     d->memory.release(d, s->index.data);
@@ -207,6 +212,7 @@ int score_ids(const model *m, const int32_t *ids, int64_t count, const score_opt
     REQUIRE(options->top >= 0 && options->top <= m->config->vocab_size, LCKV_ERROR_ARGUMENT,
             "top_logprobs should be 0 to the %lld ids of the model, found %lld", (long long)m->config->vocab_size,
             (long long)options->top);
+    TRY(prefill_check(options->iterations, options->tolerance));
     scorer s = {.model = m, .options = options, .ids = ids, .count = count, .logits = logits};
     bool in_one_call = !options->window_length && prefill_in_one_call(m, options->encoding, count);
     int status = run(&s, in_one_call);

@@ -7,6 +7,8 @@
 typedef struct score_options {
     dtype compute; /* DTYPE_F32 or DTYPE_BF16. */
     lckv_encoding encoding;
+    int iterations;   /* Iterations of a loop by the plan; 0: the model's m + b. */
+    double tolerance; /* As in batch.h; 0: all iterations run. */
     int64_t window_length,
         sinks;                /* Window and sinks of the sink cache, which runs token by token; 0: keep all tokens. */
     int64_t top;              /* Number of most probable ids per position; 0: none. */

@@ -69,6 +69,8 @@ int lckv_score(lckv_model *m, const int32_t *ids, int64_t count, const lckv_scor
                      .count = count,
                      .options = {.compute = options->bf16 ? DTYPE_BF16 : DTYPE_F32,
                                  .encoding = options->encoding,
+                                 .iterations = options->encoding_iterations,
+                                 .tolerance = options->encoding_tolerance,
                                  .window_length = options->window_length,
                                  .sinks = options->window_length ? options->num_sink_tokens : 0,
                                  .top = options->top_logprobs,
