@@ -99,7 +99,7 @@ static void kept_rows_give_way(void **state) {
     o.max_bytes = (size_t)need.reserved;
     fixture_cache(&f, o);
     keeper k = {.cache = f.cache};
-    kv_cache_set_drop(f.cache, drop_last, &k);
+    kv_cache_set_evict(f.cache, drop_last, &k);
     assert_int_equal(kv_cache_used(f.cache).pages, 8);
     assert_true(kv_cache_can_hold(f.cache, 1, 24, 0) && !kv_cache_can_hold(f.cache, 1, 28, 0));
     assert_true(kv_cache_can_hold(f.cache, 2, 16, 16) && !kv_cache_can_hold(f.cache, 2, 16, 0));
@@ -107,9 +107,9 @@ static void kept_rows_give_way(void **state) {
     OK(kv_cache_add(f.cache, &id));
     assert_true(kv_cache_reserve(f.cache, id, 16, 0));
     fixture_tokens(&f, id, ids, 11, logits);
-    OK(kv_cache_keep(f.cache, id, 8, &k.kept[k.count++]));
-    OK(kv_cache_keep(f.cache, id, 11, &k.kept[k.count++]));
-    assert_int_equal(kv_cache_keep(f.cache, id, 11, &other), LCKV_ERROR_MEMORY);
+    OK(kv_cache_snapshot(f.cache, id, 8, &k.kept[k.count++]));
+    OK(kv_cache_snapshot(f.cache, id, 11, &k.kept[k.count++]));
+    assert_int_equal(kv_cache_snapshot(f.cache, id, 11, &other), LCKV_ERROR_MEMORY);
     OK(kv_cache_add(f.cache, &other));
     assert_false(kv_cache_reserve(f.cache, other, 16, 0)); /* six are promised */
     assert_true(kv_cache_reserve(f.cache, other, 1, 0));

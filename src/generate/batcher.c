@@ -204,7 +204,7 @@ static int admit(batcher *b) {
 /* Without loops, splits change only the rounding, and long chunks make matrix products efficient. A KV cache that
  * cannot be truncated has to stop at the end of each chunk, where the prefix cache stores it. */
 static bool can_merge_chunks(const batcher *b) {
-    return b->model->config->map.loops == 0 && !b->options.batch_invariant && kv_cache_goes_back(b->cache);
+    return b->model->config->map.loops == 0 && !b->options.batch_invariant && kv_cache_can_truncate(b->cache);
 }
 
 /* Number of tokens of `s` for the next call: a chunk, or several merged chunks of at most `room` tokens. */

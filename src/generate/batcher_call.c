@@ -204,7 +204,7 @@ static int compute(void *user) {
 static int compute_decoding(batcher *b) {
     const batch *rows = b->batch;
     replay_key key = {{rows->rows, rows->wanted, rows->groups[0].max_past, rows->groups[1].max_past, rows->moves,
-                       kv_cache_moves(b->cache), sampler_layout(b->sampler)}};
+                       kv_cache_generation(b->cache), sampler_layout(b->sampler)}};
     return replay_set_run(&b->decoding, b->graph, &key, compute, b);
 }
 

@@ -130,14 +130,14 @@ int prefix_cache_create(kv_cache *cache, int64_t chunk_tokens, int max_nodes, pr
         p->nodes[i].older = p->free;
         p->free = i;
     }
-    kv_cache_set_drop(cache, evict_oldest, p);
+    kv_cache_set_evict(cache, evict_oldest, p);
     return LCKV_OK;
 }
 
 void prefix_cache_free(prefix_cache *p) {
     if (!p) return;
     while (p->nodes && p->slots && evict_oldest(p)) continue;
-    kv_cache_set_drop(p->cache, NULL, NULL);
+    kv_cache_set_evict(p->cache, NULL, NULL);
     free(p->nodes);
     free(p->slots);
     free(p);
@@ -182,7 +182,7 @@ static int add(prefix_cache *p, int parent, const int32_t *ids, int64_t end, lck
     prefix_node n = {.ids = malloc(bytes), .encoding = encoding, .parent = parent, .serial = ++p->serial};
     REQUIRE(n.ids, LCKV_ERROR_MEMORY, "no memory for a chunk of the prefix cache");
     memcpy(n.ids, chunk, bytes);
-    int status = kv_cache_keep(p->cache, id, end, &n.cached);
+    int status = kv_cache_snapshot(p->cache, id, end, &n.cached);
     if (status < 0) {
         free(n.ids);
         return status;
@@ -203,7 +203,7 @@ int prefix_cache_insert(prefix_cache *p, const int32_t *ids, int64_t count, lckv
     int at = node_of(p, position, &end), next;
     for (end += p->chunk_tokens; end <= count; end += p->chunk_tokens) {
         next = child(p, at, ids + end - p->chunk_tokens, encoding);
-        bool can_cut = end == kv_cache_position(p->cache, id) || kv_cache_goes_back(p->cache);
+        bool can_cut = end == kv_cache_position(p->cache, id) || kv_cache_can_truncate(p->cache);
         if (next == NONE && can_cut) TRY(add(p, at, ids, end, encoding, id, &next));
         if (next == NONE) break;
         move_after(p, next, at);

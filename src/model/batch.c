@@ -147,7 +147,7 @@ static void count_rows(batch *b, const batch_entry *entries, int count) {
         for (int32_t j = e->rows - e->wanted; e->labels && j < e->rows; j++) b->labels_counted += e->labels[j] >= 0;
     }
     b->wants_all = b->wanted == b->rows;
-    b->most_rows = b->max_rows;
+    b->padded_max_rows = b->max_rows;
 }
 
 /* The next multiple of an eighth of the next lower power of two: at most one row in nine is padding. */
@@ -169,7 +169,7 @@ static void round_sequences(batch *b) {
     while (rounded < b->sequences) rounded *= 2;
     if (b->plan_sequences == b->sequences) b->plan_sequences = rounded;
     b->sequences = rounded;
-    b->most_rows = rounded_up(b->max_rows);
+    b->padded_max_rows = rounded_up(b->max_rows);
 }
 
 /* Views cover the rows of this call; their addresses do not change. */
@@ -246,7 +246,7 @@ static void fill_sink_positions(batch *b, int32_t row, int32_t rows, int i) {
 
 /* All rows of an entry have the same length, as in transformers, where it follows from the last position of a call. */
 static void fill_lengths(batch *b, const kv_cache *cache, const batch_entry *e, int32_t row) {
-    bool streams = cache && kv_cache_streams(cache);
+    bool streams = cache && kv_cache_has_sinks(cache);
     int32_t last = row + e->rows - 1;
     const int64_t *positions = host_of(b, streams ? b->sink_positions : b->positions);
     int64_t *lengths = host_of(b, b->lengths), length = positions[last] + 1;

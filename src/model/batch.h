@@ -61,7 +61,7 @@ typedef struct batch {
     int32_t wanted;                    /* number of rows whose hidden states are returned */
     bool wants_all;                    /* all rows are wanted */
     int32_t max_rows;                  /* of one sequence */
-    int32_t most_rows;                 /* upper bound; see `rounds` */
+    int32_t padded_max_rows;           /* upper bound; see `rounds` */
     int32_t labels_counted;            /* number of labels of wanted rows that are not negative */
     view ids;                          /* i32 [rows, 1] */
     view previous;                     /* i32 [n, 1]: ids chosen by an earlier step, owned by the caller; absent:

@@ -267,7 +267,7 @@ int kv_cache_copy(kv_cache *c, int from, int to) {
     return LCKV_OK;
 }
 
-int kv_cache_keep(kv_cache *c, int from, int64_t position, int *id) {
+int kv_cache_snapshot(kv_cache *c, int from, int64_t position, int *id) {
     *id = -1;
     REQUIRE(c->free_kept_count, LCKV_ERROR_MEMORY, "all %d kept sequences of the KV cache are in use", c->options.kept);
     *id = c->free_kept[c->free_kept_count - 1];
@@ -277,7 +277,7 @@ int kv_cache_keep(kv_cache *c, int from, int64_t position, int *id) {
     return position < c->sequences[*id].position ? kv_cache_truncate(c, *id, position) : LCKV_OK;
 }
 
-void kv_cache_set_drop(kv_cache *c, bool (*drop_kept)(void *user), void *user) {
+void kv_cache_set_evict(kv_cache *c, bool (*drop_kept)(void *user), void *user) {
     for (int i = 0; i < c->group_count; i++) {
         c->groups[i].drop_kept = drop_kept;
         c->groups[i].user = user;
@@ -317,7 +317,7 @@ int64_t kv_cache_position(const kv_cache *c, int id) {
     return c->sequences[id].position;
 }
 
-bool kv_cache_streams(const kv_cache *c) {
+bool kv_cache_has_sinks(const kv_cache *c) {
     return c->options.window_length > 0;
 }
 
@@ -327,7 +327,7 @@ size_t kv_cache_bytes(const kv_cache *c) {
     return bytes;
 }
 
-int64_t kv_cache_moves(const kv_cache *c) {
+int64_t kv_cache_generation(const kv_cache *c) {
     int64_t moves = 0;
     for (int i = 0; i < c->group_count; i++) moves += c->groups[i].moves;
     return moves;
@@ -371,13 +371,13 @@ void kv_cache_rollback(kv_cache *c) {
     }
 }
 
-bool kv_cache_goes_back(const kv_cache *c) {
+bool kv_cache_can_truncate(const kv_cache *c) {
     return c->group_count == 1 && !c->options.window_length && c->groups[0].keep == INT32_MAX;
 }
 
 int kv_cache_truncate(kv_cache *c, int id, int64_t position) {
     cached_sequence *s = &c->sequences[id];
-    REQUIRE(kv_cache_goes_back(c), LCKV_ERROR_UNSUPPORTED, "a KV cache with windows or sinks cannot be truncated");
+    REQUIRE(kv_cache_can_truncate(c), LCKV_ERROR_UNSUPPORTED, "a KV cache with windows or sinks cannot be truncated");
     REQUIRE(position >= 0 && position <= s->position && !s->pending, LCKV_ERROR_ARGUMENT,
             "a sequence of %lld tokens cannot be truncated to %lld", (long long)s->position, (long long)position);
     kv_group_truncate(&c->groups[0], id, (int32_t)position);

@@ -51,10 +51,10 @@ void kv_cache_remove(kv_cache *c, int id); /* releases its pages */
 int kv_cache_copy(kv_cache *c, int from, int to);
 /* Keeps the first `position` tokens of a sequence (all of them if the cache cannot truncate) as a snapshot;
  * LCKV_ERROR_MEMORY if all kept sequences are in use. */
-int kv_cache_keep(kv_cache *c, int from, int64_t position, int *id);
+int kv_cache_snapshot(kv_cache *c, int from, int64_t position, int *id);
 /* `drop_kept` is called when pages are needed. It removes a kept sequence, or returns false if there is none. */
-void kv_cache_set_drop(kv_cache *c, bool (*drop_kept)(void *user), void *user);
-bool kv_cache_goes_back(const kv_cache *c); /* whether kv_cache_truncate() works */
+void kv_cache_set_evict(kv_cache *c, bool (*drop_kept)(void *user), void *user);
+bool kv_cache_can_truncate(const kv_cache *c); /* whether kv_cache_truncate() works */
 
 /* Reserves pages, so that the sequence never runs out of pages up to `rows` tokens. Its first `prefix` tokens (0:
  * none) will be shared with another sequence that has reserved them. */
@@ -75,9 +75,9 @@ kv_cache_usage kv_cache_used(const kv_cache *c);
 int64_t kv_cache_used_by_slot(const kv_cache *c, int slot); /* part of used_bytes */
 int64_t kv_cache_position(const kv_cache *c, int id);       /* tokens so far, which is also the next token's absolute
                                                              * position */
-bool kv_cache_streams(const kv_cache *c);                   /* whether it is a sink cache */
+bool kv_cache_has_sinks(const kv_cache *c);                 /* whether it is a sink cache */
 size_t kv_cache_bytes(const kv_cache *c);                   /* device memory held */
-int64_t kv_cache_moves(const kv_cache *c);                  /* changes whenever pages are moved */
+int64_t kv_cache_generation(const kv_cache *c);             /* changes whenever pages are moved */
 
 /* Commits the rows of the last batch_fill(), after the forward pass. After an error, call kv_cache_rollback()
  * instead. */

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 
 static row_set batch_rows(const batch *b, const kv_cache *cache) {
-    row_set r = {.rows = b->rows, .sequences = b->sequences, .max_q_rows = b->most_rows, .max_kv_rows = b->most_rows};
+    row_set r = {.rows = b->rows,
+                 .sequences = b->sequences,
+                 .max_q_rows = b->padded_max_rows,
+                 .max_kv_rows = b->padded_max_rows};
     for (int g = 0; g < b->group_count; g++) {
         r.attention[g] = b->groups[g].sequences;
         r.host[g] = b->groups[g].host;
@@ -57,7 +60,7 @@ int pass_begin(const model *m, graph *g, const batch *b, kv_cache *cache, pass *
     p->cache = cache;
     p->all = batch_rows(b, cache);
     TRY(make_angles(p, b->positions, &p->all.angles));
-    if (cache && kv_cache_streams(cache)) TRY(make_angles(p, b->sink_positions, &p->all.sink_angles));
+    if (cache && kv_cache_has_sinks(cache)) TRY(make_angles(p, b->sink_positions, &p->all.sink_angles));
     return plan_rows(p);
 }
 

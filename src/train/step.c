@@ -70,7 +70,7 @@ static int make(stepper *s, const stepper_options *o) {
     return optimizer_create(model_trainable(s->model), &o->optimizer, &s->optimizer);
 }
 
-static int check_exchange(const device *d, const collectives *e) {
+static int check_collectives(const device *d, const collectives *e) {
     bool taken = !e || e->ranks == 1 || d->host_memory || !e->host_memory;
     REQUIRE(taken, LCKV_ERROR_UNSUPPORTED,
             "%d processes on device %s: several processes train on CPUs alone (device cpu)", e->ranks, d->name);
@@ -95,7 +95,7 @@ static int check_form(const model *m, const stepper_options *o) {
 int stepper_create(model *m, const stepper_options *o, stepper **out) {
     *out = NULL;
     TRY(check_batch(o->batch_size, o->block_size));
-    TRY(check_exchange(m->device, o->optimizer.collectives));
+    TRY(check_collectives(m->device, o->optimizer.collectives));
     TRY(check_form(m, o));
     stepper *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for training");
@@ -183,7 +183,7 @@ static int forward_alone(stepper *s) {
 static int accumulate_gradients(stepper *s) {
     if (s->model->config->use_sequential) return forward_and_backward(s);
     const batch *b = s->batch->batch;
-    replay_key key = {{b->rows, b->moves, b->sequences, b->most_rows, s->group_row}};
+    replay_key key = {{b->rows, b->moves, b->sequences, b->padded_max_rows, s->group_row}};
     return replay_set_run(&s->batches, s->graph, &key, forward_and_backward, s);
 }
 
