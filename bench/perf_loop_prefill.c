@@ -50,8 +50,8 @@ static int open_engines(const perf_options *o, perf_model models[2]) {
         options.max_num_seqs = 1;
         options.bf16 = o->compute == DTYPE_BF16;
         options.encoding_iterations = cases[i].iterations;
-        if (cases[i].whole) options.prompt_piece = o->prompt;
-        if (o->chunk && !cases[i].whole) options.prompt_piece = o->chunk;
+        if (cases[i].whole) options.prefill_chunk_size = o->prompt;
+        if (o->chunk && !cases[i].whole) options.prefill_chunk_size = o->chunk;
         TRY(lckv_engine_create(models[cases[i].loops].model, NULL, &options, &cases[i].engine));
     }
     return LCKV_OK;

@@ -45,7 +45,7 @@ int perf_prefix_cache(const perf_options *o) {
     lckv_engine_options options = lckv_engine_defaults();
     options.max_num_seqs = 4;
     options.bf16 = o->compute == DTYPE_BF16;
-    if (o->chunk) options.prompt_piece = o->chunk;
+    if (o->chunk) options.prefill_chunk_size = o->chunk;
     int32_t *ids = malloc(((size_t)o->prompt + 2 * OWN_TOKENS) * sizeof *ids);
     int status = perf_model_open(o, NULL, &m);
     if (status >= 0 && !ids) status = fail(LCKV_ERROR_MEMORY, "no memory for a prompt");

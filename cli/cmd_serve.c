@@ -87,7 +87,7 @@ static const flag FLAGS[] = {
      .min = 0, .max = 1 << 24},
     {"prefill_chunk_size", FLAG_INT, "64", "Engine",
      "size of a prefill chunk in tokens; chunks end at multiples of it. In models with loops the result depends on it",
-     SERVE(engine.prompt_piece), .former = "prompt_piece", .min = 1, .max = 1 << 24},
+     SERVE(engine.prefill_chunk_size), .former = "prompt_piece", .min = 1, .max = 1 << 24},
     FLAGS_ENCODING_ITERATIONS(struct options, encoding_iterations, serve.engine.encoding_tolerance, "Engine"),
     {"batch_invariant", FLAG_SWITCH, NULL, "Engine",
      "make the response to a request independent, bit for bit, of the other requests in the batch; slower",

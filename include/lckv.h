@@ -1002,7 +1002,7 @@ typedef struct lckv_engine_options {
     int64_t max_num_batched_tokens;
     /* Prefill chunk in tokens (default 64): chunks end at multiples of it, counted from the start of the prompt. In
      * models with loops the result depends on it, and on nothing else about batching. */
-    int64_t prompt_piece;
+    int64_t prefill_chunk_size;
     /* Iterations per loop for a chunk that is processed by the plan; 0 for forward_passes + backward_passes (default).
      * Fewer are faster and less exact (docs/serving.md). */
     int encoding_iterations;

@@ -98,7 +98,7 @@ class _ScoreOptions(ctypes.Structure):  # lckv_score_options
 class _EngineOptions(ctypes.Structure):  # lckv_engine_options
     _fields_ = [
         ("struct_size", c_size_t), ("max_num_seqs", c_int), ("max_model_len", c_int64), ("kv_cache_memory", c_int64),
-        ("max_num_batched_tokens", c_int64), ("prompt_piece", c_int64), ("encoding_iterations", c_int),
+        ("max_num_batched_tokens", c_int64), ("prefill_chunk_size", c_int64), ("encoding_iterations", c_int),
         ("encoding_tolerance", c_double), ("batch_invariant", c_bool), ("max_queue", c_int), ("window_length", c_int64),
         ("num_sink_tokens", c_int64), ("bf16", c_bool), ("callback", c_void_p), ("user", c_void_p),
     ]  # fmt: skip

@@ -35,7 +35,7 @@ static void run_request(const fixture *f, const lckv_request *r, bool company, t
     lckv_engine *e;
     uint64_t id;
     memset(t, 0, sizeof *t);
-    o.prompt_piece = PIECE;
+    o.prefill_chunk_size = PIECE;
     o.callback = note;
     o.user = t;
     OK(lckv_engine_create(f->model, NULL, &o, &e));

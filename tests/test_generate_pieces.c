@@ -60,7 +60,7 @@ static void pieces_are_what_the_decoder_makes_of_them(void **state) {
         lckv_engine_options o = lckv_engine_defaults();
         lckv_request r = lckv_request_defaults();
         uint64_t number;
-        o.prompt_piece = PIECE;
+        o.prefill_chunk_size = PIECE;
         r.prompt = (lckv_prompt){ids, T};
         r.max_new_tokens = 1;
         r.temperature = 0;
@@ -87,7 +87,7 @@ static void a_step_has_a_budget(void **state) {
     fixture f;
     open_layout(&f, "3_3_3_3");
     lckv_engine_options o = lckv_engine_defaults();
-    o.prompt_piece = PIECE;
+    o.prefill_chunk_size = PIECE;
     o.max_num_batched_tokens = 2 * PIECE + 1;
     lckv_engine *e = open_engine(&f, o, &h);
     int32_t ids[2 * PIECE];
@@ -133,7 +133,7 @@ static void company_changes_nothing(void **state) {
         open_layout(&f, layouts[layout]);
         for (int sinks = 0; sinks < 2; sinks++) {
             lckv_engine_options o = lckv_engine_defaults();
-            o.prompt_piece = PIECE;
+            o.prefill_chunk_size = PIECE;
             if (sinks) o.window_length = 12, o.num_sink_tokens = 2;
             run_in_company(&f, o, &h);
             for (int i = 1; i <= REQUESTS; i++) {
@@ -153,7 +153,7 @@ static void company_changes_no_bit(void **state) {
         open_layout(&f, layouts[layout]);
         for (int bf16 = 0; bf16 < 2; bf16++) {
             lckv_engine_options o = lckv_engine_defaults();
-            o.prompt_piece = PIECE;
+            o.prefill_chunk_size = PIECE;
             o.batch_invariant = true;
             o.bf16 = bf16;
             run_in_company(&f, o, &h);
@@ -178,7 +178,7 @@ static void company_changes_no_bit_of_a_trained_model(void **state) {
         skip();
     }
     lckv_engine_options o = lckv_engine_defaults();
-    o.prompt_piece = 16;
+    o.prefill_chunk_size = 16;
     o.batch_invariant = true;
     run_in_company(&f, o, &h);
     for (int i = 1; i <= REQUESTS; i += 5) {

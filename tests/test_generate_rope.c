@@ -235,7 +235,7 @@ static void prompts_in_pieces(void **state) {
         r.max_new_tokens = 1;
         r.temperature = 0;
         double whole = run_one(&f, options, &r, 0).logprob;
-        options.prompt_piece = options.max_num_batched_tokens = 8;
+        options.prefill_chunk_size = options.max_num_batched_tokens = 8;
         lckv_engine *e = open_engine(&f, options, &h);
         uint64_t id;
         for (int k = 0; k < 3; k++) { /* the second begins like the first, the third is the second again */

@@ -131,7 +131,7 @@ static void the_engine_does_so_many(void **state) {
     lckv_engine_options o = lckv_engine_defaults();
     o.encoding_iterations = 12;
     o.encoding_tolerance = 0.05;
-    o.prompt_piece = 8;
+    o.prefill_chunk_size = 8;
     lckv_engine *e = open_engine(&f, o, &h);
     for (int i = 1; i <= REQUESTS; i++) {
         int32_t ids[LENGTH];

@@ -113,7 +113,7 @@ static void relatives_get_what_they_get_alone(void **state) {
             bool cancelled[REQUESTS + 1] = {0};
             open_layout(&f, layouts[layout]);
             lckv_engine_options o = lckv_engine_defaults();
-            o.prompt_piece = PIECE;
+            o.prefill_chunk_size = PIECE;
             o.max_num_seqs = 64;
             o.max_model_len = LENGTH;
             o.batch_invariant = way == 2;
@@ -159,7 +159,7 @@ static void what_is_shared(void **state) {
         open_layout(&f, layouts[layout]);
         lckv_engine_options o = lckv_engine_defaults();
         lckv_request r = lckv_request_defaults();
-        o.prompt_piece = PIECE;
+        o.prefill_chunk_size = PIECE;
         o.callback = notice;
         o.user = &n;
         fixture_ids(ids, LENGTH, 1);

@@ -23,7 +23,7 @@ struct lckv_engine {
 };
 
 void lckv_engine_options_init(lckv_engine_options *options, size_t struct_size) {
-    const lckv_engine_options defaults = {.prompt_piece = 64, .max_queue = 1024};
+    const lckv_engine_options defaults = {.prefill_chunk_size = 64, .max_queue = 1024};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -55,8 +55,8 @@ static int check_options(const lckv_engine_options *o, const model *m) {
             (long long)o->kv_cache_memory);
     REQUIRE(o->max_num_batched_tokens >= 0, LCKV_ERROR_ARGUMENT,
             "max_num_batched_tokens: expected 0 (automatic) or more, found %lld", (long long)o->max_num_batched_tokens);
-    REQUIRE(o->prompt_piece >= 1, LCKV_ERROR_ARGUMENT, "prompt_piece should be at least 1, found %lld",
-            (long long)o->prompt_piece);
+    REQUIRE(o->prefill_chunk_size >= 1, LCKV_ERROR_ARGUMENT, "prefill_chunk_size should be at least 1, found %lld",
+            (long long)o->prefill_chunk_size);
     TRY(prefill_check(o->encoding_iterations, o->encoding_tolerance));
     REQUIRE(o->max_queue >= 1, LCKV_ERROR_ARGUMENT, "max_queue should be at least 1, found %d", o->max_queue);
     return LCKV_OK;
@@ -141,7 +141,7 @@ static int create(lckv_engine *e) {
                          .sinks = o->window_length ? o->num_sink_tokens : 0,
 
                          .step_tokens = o->max_num_batched_tokens,
-                         .chunk_tokens = o->prompt_piece,
+                         .chunk_tokens = o->prefill_chunk_size,
                          .encoding_iterations = o->encoding_iterations,
                          .encoding_tolerance = o->encoding_tolerance,
                          .batch_invariant = o->batch_invariant,
