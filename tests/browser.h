@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/text_buffer.h"
 
-#include "io_fixture.h"
+#include "folder_fixture.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -5,7 +5,7 @@
 #include "io/checkpoint_files.h"
 #include "io/hf_folder.h"
 
-#include "io_fixture.h"
+#include "folder_fixture.h"
 #include "log_capture.h"
 
 static inline device *cpu(void) {

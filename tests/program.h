@@ -1,10 +1,10 @@
-/* Runs the program that was built beside the tests, in a folder of the test's own (io_fixture.h). */
+/* Runs the program that was built beside the tests, in a folder of the test's own (folder_fixture.h). */
 #ifndef TESTS_PROGRAM_H
 #define TESTS_PROGRAM_H
 
 #include "base/json.h"
 
-#include "io_fixture.h"
+#include "folder_fixture.h"
 #include "program_path.h"
 
 #include <fcntl.h>

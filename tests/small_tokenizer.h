@@ -5,7 +5,7 @@
 
 #include "base/text_buffer.h"
 
-#include "io_fixture.h"
+#include "folder_fixture.h"
 
 enum { BYTE_TOKEN = 3, WORD_TOKEN = 259 };
 

@@ -1,7 +1,7 @@
 /* What control groups leave, from files as the kernel writes them: both versions, limits of outer groups, none. */
 #include "base/memory_limit.h"
 
-#include "io_fixture.h"
+#include "folder_fixture.h"
 
 static void put_in(const folder *f, const char *folder_name, const char *name, const char *text) {
     char command[4 * PATH_BYTES], path[4 * PATH_BYTES];

@@ -2,7 +2,7 @@
 #include "base/rng.h"
 #include "data/blocks.h"
 #include "data/corpus.h"
-#include "data/documents.h"
+#include "data/documents/document_reader.h"
 #include "data/shuffle.h"
 #include "data/token_writer.h"
 
@@ -385,13 +385,13 @@ static void an_order_has_each_block_once(void **state) {
     for (int64_t count = 1; count < 700; count = count * 2 + 1) {
         bool *seen = calloc((size_t)count, 1);
         for (int64_t i = 0; i < count; i++) {
-            int64_t at = order_index(3, 1, count, i);
+            int64_t at = shuffle_index(3, 1, count, i);
             assert_true(at >= 0 && at < count && !seen[at]);
             seen[at] = true;
         }
         free(seen);
     }
-    assert_true(order_index(3, 1, INT64_C(1) << 40, 12345) < INT64_C(1) << 40);
+    assert_true(shuffle_index(3, 1, INT64_C(1) << 40, 12345) < INT64_C(1) << 40);
 }
 
 /* Chi-squared with 15 degrees of freedom exceeds 37.7 with probability 0.001; the draws are fixed. */
@@ -401,7 +401,7 @@ static void an_order_favours_no_place(void **state) {
     for (int64_t place = 0; place < COUNT; place += 5) {
         int hits[COUNT] = {0};
         double squares = 0;
-        for (uint64_t k = 0; k < DRAWS; k++) hits[order_index(k / 8, k % 8, COUNT, place)]++;
+        for (uint64_t k = 0; k < DRAWS; k++) hits[shuffle_index(k / 8, k % 8, COUNT, place)]++;
         for (int i = 0; i < COUNT; i++) squares += pow(hits[i] - DRAWS / COUNT, 2) / (DRAWS / COUNT);
         assert_true(squares < 37.7);
     }

@@ -1,6 +1,6 @@
 /* File formats of documents: compressed files, JSON arrays, CSV, ids; and errors in invalid files. */
-#include "data/byte_stream.h"
-#include "data/documents.h"
+#include "data/documents/byte_stream.h"
+#include "data/documents/document_reader.h"
 
 #include "train_fixture.h"
 

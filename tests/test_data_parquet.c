@@ -5,7 +5,7 @@
  *   ROWS  {'messages': [[{role: user, content: ' the'}, {role: assistant, content: ' sat'}],
  *                       [{role: user, content: ' a', name: q}]]}
  *   GAP   {'text': ['a', None]} */
-#include "data/documents.h"
+#include "data/documents/document_reader.h"
 
 #include "train_fixture.h"
 

@@ -1,5 +1,5 @@
 /* The files of folders, patterns, and data sets with their splits. */
-#include "data/sources.h"
+#include "data/sources/sources.h"
 
 #include "base/text_buffer.h"
 

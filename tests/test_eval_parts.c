@@ -4,7 +4,7 @@
 #include "eval/task_prompt.h"
 #include "eval/task_template.h"
 
-#include "io_fixture.h"
+#include "folder_fixture.h"
 
 #include <math.h>
 

@@ -5,7 +5,7 @@
  * A few documents each, since tests are light; docs/evaluation.md has the run over all of them. */
 #include "base/json.h"
 
-#include "io_fixture.h"
+#include "folder_fixture.h"
 
 #include <math.h>
 

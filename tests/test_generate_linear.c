@@ -5,7 +5,7 @@
 #include "generate/text_stream.h"
 
 #include "fixture.h"
-#include "io_fixture.h"
+#include "folder_fixture.h"
 #include "linear.h"
 
 /* ---- stop strings */

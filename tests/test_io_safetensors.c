@@ -4,7 +4,7 @@
 #include "io/safetensors.h"
 
 #include "bad_files/safetensors.h"
-#include "io_fixture.h"
+#include "folder_fixture.h"
 
 #include <sys/mman.h>
 

@@ -1,7 +1,7 @@
 /* Readers of documents take linear time for any form of lines, records and rows: doubles files and counts steps. */
 #include "base/text_buffer.h"
-#include "data/byte_stream.h"
-#include "data/documents.h"
+#include "data/documents/byte_stream.h"
+#include "data/documents/document_reader.h"
 
 #include "train_fixture.h"
 

@@ -1,7 +1,7 @@
 /* Weighted sources: their shares of an epoch, no repetition before all of a source was used, examples as a function of
  * seed and number, names with weights; and a run with a document mask. */
 #include "data/mixture.h"
-#include "data/sources.h"
+#include "data/sources/sources.h"
 
 #include "train_run_fixture.h"
 

@@ -1,6 +1,6 @@
 /* Instruction data: tokens of rows, trained tokens, packing, and runs. Losses against trl: test_train_trl.c. */
-#include "data/row_set.h"
-#include "data/row_text.h"
+#include "data/tuning/tuning_set.h"
+#include "data/tuning/tuning_text.h"
 
 #include "base/rng.h"
 #include "model_folder.h"

@@ -74,7 +74,7 @@ endif()
 # Parquet files are read where Apache Arrow's C++ libraries are, version 21 or later: found as CMake packages, or in a
 # pyarrow wheel, which carries headers and libraries: -DLCKV_PYARROW=FOLDER, where FOLDER is what
 #     python3 -c "import pyarrow; print(pyarrow.__path__[0])"
-# prints. C++ is needed for src/data/parquet alone.
+# prints. C++ is needed for src/data/documents/parquet alone.
 set(parquet_FOUND FALSE)
 set(LCKV_PYARROW "" CACHE PATH "folder of an installed pyarrow, whose Arrow reads Parquet files")
 if(NOT LCKV_PARQUET STREQUAL "OFF")

@@ -94,9 +94,9 @@ static examples examples_of(int32_t block_size, int64_t count) {
 
 /* ---------------------------------------------------------------- cutting */
 
-/* Sets the groups of BLOCKS_DOCUMENTS_A_GROUP documents and the total number of blocks. */
+/* Sets the groups of BLOCKS_DOCUMENTS_PER_GROUP documents and the total number of blocks. */
 static int cut_groups(const token_store *s, int64_t first, blocks *b) {
-    int64_t begin = token_store_begin(s, first), each = BLOCKS_DOCUMENTS_A_GROUP;
+    int64_t begin = token_store_begin(s, first), each = BLOCKS_DOCUMENTS_PER_GROUP;
     b->group_count = (b->documents + each - 1) / each;
     b->groups = malloc((size_t)(b->group_count + 1) * sizeof *b->groups);
     REQUIRE(b->groups, LCKV_ERROR_MEMORY, "no memory for %lld groups of documents", (long long)b->group_count);

@@ -11,7 +11,7 @@
 #include "data/examples.h"
 #include "data/token_store.h"
 
-enum { BLOCKS_DOCUMENTS_A_GROUP = 1000 };
+enum { BLOCKS_DOCUMENTS_PER_GROUP = 1000 };
 
 typedef struct block_rules {
     int32_t block_size; /* at least 2, because a block of one id has no label */

@@ -2,10 +2,10 @@
 #ifndef DATA_CORPUS_OPTIONS_H
 #define DATA_CORPUS_OPTIONS_H
 
-#include "data/documents.h"
+#include "data/documents/document_reader.h"
 
 typedef struct corpus_options {
-    const char *const *paths; /* files of the corpus in order, see documents.h */
+    const char *const *paths; /* files of the corpus in order, see document_reader.h */
     int path_count;
     document_options documents;
     bool append_eos;              /* append EOS to each text, unless the tokenizer does */

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PIECE_BYTES = 1 << 16, PIECE_DOCUMENTS = 1000, PIECES_A_THREAD = 4, MESSAGE_BYTES = 600, MOST_THREADS = 16 };
+enum { PIECE_BYTES = 1 << 16, PIECE_DOCUMENTS = 1000, PIECES_PER_THREAD = 4, MESSAGE_BYTES = 600, MAX_THREADS = 16 };
 
 /* A document of a piece: where its text or its ids end in those of the piece. */
 typedef struct piece_document {
@@ -44,8 +44,8 @@ typedef struct batch {
 typedef struct encoder {
     const corpus_options *options;
     document_reader *reader;
-    lckv_tokenizer **first;               /* of thread 0; the caller's */
-    lckv_tokenizer *others[MOST_THREADS]; /* of the other threads; entry 0 is not used */
+    lckv_tokenizer **first;              /* of thread 0; the caller's */
+    lckv_tokenizer *others[MAX_THREADS]; /* of the other threads; entry 0 is not used */
     int threads, piece_count;
     batch batches[2];
     bool has_text, at_end;
@@ -199,7 +199,7 @@ static void *do_work(void *user) {
 /* Encodes a batch while one of the threads reads the next. If a thread cannot be created, the others do its work. */
 static void encode_batch(encoder *e, batch *now, batch *next) {
     work w = {.encoder = e, .now = now, .next = next};
-    worker workers[MOST_THREADS];
+    worker workers[MAX_THREADS];
     for (int i = 0; i < e->threads; i++) workers[i] = (worker){.work = &w, .index = i};
     for (int i = 1; i < e->threads; i++)
         workers[i].runs = pthread_create(&workers[i].thread, NULL, do_work, &workers[i]) == 0;
@@ -268,15 +268,15 @@ static void free_batch(batch *b, int count) {
     free(b->pieces);
 }
 
-/* All processors, but at most MOST_THREADS: each thread has its own tokenizer, and only one of them reads. */
+/* All processors, but at most MAX_THREADS: each thread has its own tokenizer, and only one of them reads. */
 static int choose_threads(const corpus_options *o) {
     long threads = o->threads ? o->threads : sysconf(_SC_NPROCESSORS_ONLN);
-    return threads < 1 ? 1 : threads < MOST_THREADS ? (int)threads : MOST_THREADS;
+    return threads < 1 ? 1 : threads < MAX_THREADS ? (int)threads : MAX_THREADS;
 }
 
 int encode_corpus(const corpus_options *o, lckv_tokenizer **t, const char *path) {
     encoder e = {.options = o, .first = t, .threads = choose_threads(o)};
-    e.piece_count = e.threads * PIECES_A_THREAD;
+    e.piece_count = e.threads * PIECES_PER_THREAD;
     for (int i = 0; i < 2; i++) e.batches[i].pieces = calloc((size_t)e.piece_count, sizeof(piece));
     int status =
         e.batches[0].pieces && e.batches[1].pieces ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for encoding");
@@ -284,6 +284,6 @@ int encode_corpus(const corpus_options *o, lckv_tokenizer **t, const char *path)
     if (status >= 0) status = encode_into(&e, path);
     document_reader_free(e.reader);
     for (int i = 0; i < 2; i++) free_batch(&e.batches[i], e.piece_count);
-    for (int i = 1; i < MOST_THREADS; i++) lckv_tokenizer_free(e.others[i]);
+    for (int i = 1; i < MAX_THREADS; i++) lckv_tokenizer_free(e.others[i]);
     return status;
 }

@@ -2,7 +2,7 @@
  * positions and attention.
  *
  * This is the training step's only interface to data. Blocks of documents (blocks.h), mixtures of them (mixture.h) and
- * instruction data (row_set.h) implement it. Leaves out: the order of examples (shuffle.h, train_loop.c). */
+ * instruction data (tuning_set.h) implement it. Leaves out: the order of examples (shuffle.h, train_loop.c). */
 #ifndef DATA_EXAMPLES_H
 #define DATA_EXAMPLES_H
 

@@ -20,7 +20,7 @@ static const examples *find(const mixture *m, int64_t number, int64_t *block) {
     const mixture_source *s = source_at(m, number % m->examples.count, &before);
     int64_t at = epoch * s->an_epoch + before, all = s->blocks.examples.count;
     uint64_t seed = m->seed + 1 + (uint64_t)(s - m->sources); /* `seed` itself shuffles the epoch */
-    *block = m->shuffle ? order_index(seed, (uint64_t)(at / all), all, at % all) : at % all;
+    *block = m->shuffle ? shuffle_index(seed, (uint64_t)(at / all), all, at % all) : at % all;
     return &s->blocks.examples;
 }
 

@@ -23,7 +23,7 @@ static uint64_t feistel(uint64_t seed, uint64_t stream, int half_bits, uint64_t 
     return left << half_bits | right;
 }
 
-int64_t order_index(uint64_t seed, uint64_t epoch, int64_t count, int64_t i) {
+int64_t shuffle_index(uint64_t seed, uint64_t epoch, int64_t count, int64_t i) {
     int half_bits = LEAST_HALF_BITS;
     while (half_bits < 31 && UINT64_C(1) << (2 * half_bits) < (uint64_t)count) half_bits++;
     uint64_t x = (uint64_t)i;

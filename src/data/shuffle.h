@@ -7,6 +7,6 @@
 /* The element at position i of a random permutation of 0 .. count - 1 that depends on (seed, epoch). Uses a Feistel
  * network over the smallest domain 2^(2k) >= count, repeated until the result is below count (cycle walking; Black and
  * Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002). */
-int64_t order_index(uint64_t seed, uint64_t epoch, int64_t count, int64_t i);
+int64_t shuffle_index(uint64_t seed, uint64_t epoch, int64_t count, int64_t i);
 
 #endif

@@ -3,7 +3,7 @@
 
 #include "base/file.h"
 #include "base/text_buffer.h"
-#include "data/byte_stream.h"
+#include "data/documents/byte_stream.h"
 
 #include <stdlib.h>
 #include <string.h>

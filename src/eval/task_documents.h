@@ -1,8 +1,8 @@
 /* Documents of a task: rows of a local file as JSON objects.
  *
  * A task names its files. A file is searched in the data folder with one of the endings .jsonl, .json, .txt, plain or
- * compressed (data/byte_stream.h). JSON is one object per line, or one array of objects. In a text file, the task's
- * `lines` is the number of lines per document. */
+ * compressed (data/documents/byte_stream.h). JSON is one object per line, or one array of objects. In a text file, the
+ * task's `lines` is the number of lines per document. */
 #ifndef EVAL_TASK_DOCUMENTS_H
 #define EVAL_TASK_DOCUMENTS_H
 

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "data/corpus.h"
-#include "data/sources.h"
+#include "data/sources/sources.h"
 #include "hub/model_path.h"
 #include "train/callback.h"
 #include "train/run_rows.h"

@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "base/text_buffer.h"
-#include "data/row_text.h"
+#include "data/tuning/tuning_text.h"
 #include "train/callback.h"
 
 #include <stdlib.h>

@@ -72,7 +72,7 @@ static int64_t examples_of_step(const lckv_trainer *t, int64_t step) {
 static int64_t example_of_step(const lckv_trainer *t, int64_t step, int64_t i) {
     int64_t epoch = step / t->steps_per_epoch, first = step % t->steps_per_epoch * t->examples_per_step;
     int64_t count = t->train->count;
-    int64_t place = t->shuffle ? order_index(t->seed, (uint64_t)epoch, count, first + i) : first + i;
+    int64_t place = t->shuffle ? shuffle_index(t->seed, (uint64_t)epoch, count, first + i) : first + i;
     return epoch * count + place; /* below 2^63: no run has that many steps */
 }
 

@@ -5,7 +5,7 @@
 #define TRAIN_TRAINER_H
 
 #include "data/mixture.h"
-#include "data/row_set.h"
+#include "data/tuning/tuning_set.h"
 #include "train/checkpoint/checkpoint.h"
 #include "train/schedule.h"
 #include "train/step.h"

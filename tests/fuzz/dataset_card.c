@@ -2,8 +2,8 @@
  * patterns that match some paths. */
 #include "fuzz.h"
 
-#include "data/card_yaml.h"
-#include "data/dataset_card.h"
+#include "data/sources/card_yaml.h"
+#include "data/sources/dataset_card.h"
 
 static void walk(const json_t *value) {
     static const char *const PATHS[] = {"a", "a/b.txt", "data/train-00000-of-00001.parquet", "__a/__b/c"};

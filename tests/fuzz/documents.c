@@ -2,7 +2,7 @@
  * of 4 bytes. */
 #include "fuzz.h"
 
-#include "data/documents.h"
+#include "data/documents/document_reader.h"
 
 #include <ctype.h>
 #include <stdio.h>

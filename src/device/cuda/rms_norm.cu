@@ -3,13 +3,13 @@
 #include "device/cuda/columns.h"
 #include "device/cuda/launch.h"
 
-enum { EACH = 4, MOST_THREADS = 512 };
+enum { EACH = 4, MAX_THREADS = 512 };
 
-/* Threads per group: four elements each, up to MOST_THREADS, at least a warp. */
+/* Threads per group: four elements each, up to MAX_THREADS, at least a warp. */
 static unsigned run_threads(int64_t width) {
     if (width == 0) return CUDA_WARP;
     int64_t threads = (width + EACH * CUDA_WARP - 1) / (EACH * CUDA_WARP) * CUDA_WARP;
-    return (unsigned)(threads < MOST_THREADS ? threads : (int64_t)MOST_THREADS);
+    return (unsigned)(threads < MAX_THREADS ? threads : (int64_t)MAX_THREADS);
 }
 
 __global__ static void forward(struct op_rms_norm a) {
@@ -59,14 +59,14 @@ template <int PER> __global__ static void forward_kept(struct op_rms_norm a) {
     }
 }
 
-enum { PER_THREAD = 4, MOST_KEPT = MOST_THREADS * EACH * PER_THREAD };
+enum { PER_THREAD = 4, MOST_KEPT = MAX_THREADS * EACH * PER_THREAD };
 
 int cuda_rms_norm(device *d, const struct op_rms_norm *a) {
     int64_t runs = cuda_elements(a->rstd), width = a->weight.cols;
     dim3 blocks((unsigned)runs);
     if (runs == 0) return LCKV_OK;
     if (width > MOST_KEPT) {
-        cuda_start(d, forward, blocks, MOST_THREADS, 0, *a);
+        cuda_start(d, forward, blocks, MAX_THREADS, 0, *a);
     } else if (width <= CUDA_WARP * EACH) {
         cuda_start(d, forward_kept<1>, blocks, CUDA_WARP, 0, *a);
     } else {
