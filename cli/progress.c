@@ -39,9 +39,9 @@ static int terminal_width(void) {
 
 /* The bar gets the cells next to the text, or is left out if there are too few. */
 static void draw_bar(double fraction, int room) {
-    enum { MOST = 24, LEAST = 6 };
-    int cells = room < MOST ? room : MOST, full = (int)(fmin(fraction, 1) * cells);
-    if (fraction < 0 || cells < LEAST) return;
+    enum { MAX_CELLS = 24, MIN_CELLS = 6 };
+    int cells = room < MAX_CELLS ? room : MAX_CELLS, full = (int)(fmin(fraction, 1) * cells);
+    if (fraction < 0 || cells < MIN_CELLS) return;
     for (int i = 0; i < cells; i++) fputc(i < full ? '#' : '.', stderr);
     fputc(' ', stderr);
 }

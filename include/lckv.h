@@ -330,10 +330,10 @@ LCKV_API void lckv_tokenizer_free(lckv_tokenizer *tokenizer);
  * [*count] with lckv_free(); it is NULL if there are none. */
 LCKV_API int lckv_tokenizer_encode(lckv_tokenizer *tokenizer, const char *text, size_t bytes, bool add_special_tokens,
                                    int32_t **ids, size_t *count);
-/* The same with at most `most` tokens; 0 disables the limit.
+/* The same with at most `limit` tokens; 0 disables the limit.
  *   LCKV_ERROR_TOO_LONG: there are more tokens. lckv stops as soon as this is certain and does not encode the rest. */
 LCKV_API int lckv_tokenizer_encode_at_most(lckv_tokenizer *tokenizer, const char *text, size_t bytes,
-                                           bool add_special_tokens, size_t most, int32_t **ids, size_t *count);
+                                           bool add_special_tokens, size_t limit, int32_t **ids, size_t *count);
 
 /* Decodes ids. *text is valid UTF-8 of *bytes bytes, followed by NUL; bytes that form no character become U+FFFD. Free
  * it with lckv_free(). LCKV_ERROR_ARGUMENT: no token has this id. */

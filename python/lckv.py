@@ -36,7 +36,7 @@ class Error(Exception):
         self.status = status
 
 
-# ---------------------------------------------------------------- the header's structs
+# ---------------------------------------------------------------- structs of the header
 
 
 class _ModelOptions(ctypes.Structure):  # lckv_model_options

@@ -1,5 +1,5 @@
-/* A headless Chromium for tests of web pages, driven over two pipes by the DevTools protocol: JSON messages that end in
- * NUL. Leaves out: windows, downloads, several tabs. */
+/* Drives a headless Chromium in tests of web pages, over two pipes with the DevTools protocol (JSON messages that end
+ * in NUL). Leaves out: windows, downloads, several tabs. */
 #ifndef TESTS_BROWSER_H
 #define TESTS_BROWSER_H
 
@@ -21,12 +21,12 @@ enum { BROWSER_PATIENCE_MS = 120000, BROWSER_READS = 3, BROWSER_WRITES = 4 };
 typedef struct browser {
     pid_t process;
     int to, from;
-    char *session; /* of the page; NULL: messages go to the browser */
+    char *session; /* session of the page; NULL: messages go to the browser */
     int messages;
-    text_buffer heard; /* bytes of messages that have not ended */
+    text_buffer heard; /* bytes of incomplete messages */
 } browser;
 
-/* Where it is, NULL where there is none. */
+/* Path of the browser; NULL if it is not installed. */
 static inline const char *browser_path(void) {
     static const char *const PATHS[] = {"/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"};
     for (size_t i = 0; i < sizeof PATHS / sizeof *PATHS; i++)
@@ -34,7 +34,8 @@ static inline const char *browser_path(void) {
     return NULL;
 }
 
-/* In the child: pipes have other numbers than the two that the browser reads and writes. */
+/* In the child process. Moves the pipes first, so that their numbers do not collide with 3 and 4, which the browser
+ * uses. */
 static inline void browser_become(int reads, int writes, const char *profile) {
     char data[600];
     int quiet = open("/dev/null", O_WRONLY);
@@ -50,7 +51,7 @@ static inline void browser_become(int reads, int writes, const char *profile) {
     _exit(99);
 }
 
-/* The next message; release with json_decref(). */
+/* Reads the next message; release with json_decref(). */
 static inline json_t *browser_hear(browser *b) {
     for (;;) {
         const char *end = b->heard.length ? memchr(b->heard.data, 0, b->heard.length) : NULL;
@@ -70,7 +71,7 @@ static inline json_t *browser_hear(browser *b) {
     }
 }
 
-/* A mistake of the page's script fails the test, whenever it is told. */
+/* An uncaught error in the page's script fails the test. */
 static inline void browser_check_event(const json_t *message) {
     const char *method = json_string_value(json_object_get(message, "method"));
     if (!method || strcmp(method, "Runtime.exceptionThrown")) return;
@@ -78,7 +79,7 @@ static inline void browser_check_event(const json_t *message) {
     fail_msg("the page's script: %s", text);
 }
 
-/* Sends a command with these parameters (the reference is taken) and waits for its result. */
+/* Sends a command with these parameters (steals the reference) and waits for its result. */
 static inline json_t *browser_call(browser *b, const char *method, json_t *parameters) {
     int id = ++b->messages;
     json_t *message = json_pack("{si ss so}", "id", id, "method", method, "params", parameters), *result = NULL;
@@ -103,7 +104,7 @@ static inline void browser_do(browser *b, const char *method, json_t *parameters
     json_decref(browser_call(b, method, parameters));
 }
 
-/* An empty page in a browser of its own, with its profile in a folder of the test's. */
+/* Starts a browser with an empty page and a profile in the test's folder. */
 static inline void browser_open(const folder *f, browser *b) {
     int down[2], up[2];
     assert_true(pipe(down) == 0 && pipe(up) == 0);
@@ -124,7 +125,7 @@ static inline void browser_open(const folder *f, browser *b) {
     json_decref(page);
 }
 
-/* It leaves by itself, so that none of its processes writes to the profile any more. */
+/* Asks the browser to quit, so that none of its processes still writes to the profile. */
 static inline void browser_close(browser *b) {
     free(b->session);
     b->session = NULL;
@@ -135,7 +136,7 @@ static inline void browser_close(browser *b) {
     text_free(&b->heard);
 }
 
-/* What an expression comes to, promises awaited. */
+/* Evaluates an expression, and awaits it if it is a promise. */
 static inline json_t *browser_value(browser *b, const char *expression) {
     json_t *answer =
         browser_call(b, "Runtime.evaluate",

@@ -1,4 +1,4 @@
-/* Calls a command of the program in this process and keeps what it prints. For what ends before it computes. */
+/* Calls a command of the program in this process and captures its output. For commands that end before they compute. */
 #ifndef TESTS_CLI_CAPTURE_H
 #define TESTS_CLI_CAPTURE_H
 
@@ -21,7 +21,7 @@
 
 typedef struct captured {
     int code;
-    char output[1 << 16], messages[4096]; /* what does not fit is left out */
+    char output[1 << 16], messages[4096]; /* truncated to this size */
 } captured;
 
 static const struct cli_command {
@@ -50,7 +50,7 @@ static inline const struct cli_command *cli_command(const char *name) {
     return c;
 }
 
-/* Sends a stream to a file without a name; returns what it was, for capture_end(). */
+/* Redirects a stream to an unnamed file. Returns the old descriptor, for capture_end(). */
 static inline int capture_begin(FILE *stream) {
     char name[] = "/tmp/lckv-capture-XXXXXX";
     int fd = mkstemp(name), before = dup(fileno(stream));
@@ -62,9 +62,9 @@ static inline int capture_begin(FILE *stream) {
     return before;
 }
 
-static inline void capture_end(FILE *stream, int before, char *text, size_t most) {
+static inline void capture_end(FILE *stream, int before, char *text, size_t capacity) {
     fflush(stream);
-    ssize_t bytes = pread(fileno(stream), text, most - 1, 0);
+    ssize_t bytes = pread(fileno(stream), text, capacity - 1, 0);
     assert_true(bytes >= 0);
     text[bytes] = '\0';
     assert_true(dup2(before, fileno(stream)) >= 0);

@@ -1,10 +1,10 @@
 #!/bin/sh
-# The packages that Containerfile installs in its last stage are those of the libraries that the program loads, and
-# .dockerignore leaves out what git ignores.
+# Checks that the last stage of Containerfile installs the packages of the libraries that the program loads, and that
+# .dockerignore excludes what git ignores.
 #
 #   container_test.sh SOURCE PROGRAM
 #
-# Skips (77) where the system is not the image's, Debian 12: packages have other names there.
+# Exits with 77 (skipped) unless the system is that of the image, Debian 12: elsewhere packages have other names.
 set -euf
 source=$1 program=$2
 

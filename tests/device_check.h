@@ -1,13 +1,13 @@
-/* What the tests of device ops share: tensors between red zones that start as NaN, reference conversions in double, and
- * every processor level at one and at several threads, and a GPU where there is one.
+/* Shared parts of the tests of device ops: tensors between red zones that are filled with NaN, conversions to double,
+ * and a function that runs a check at every CPU feature level, with one and several threads, and on a GPU if there is
+ * one.
  *
- * The references are straightforward loops in double over the rounded inputs; tolerances are the output's rounding plus
- * float's epsilon times what a sum in float may lose.
- */
+ * The references are plain loops in double over the rounded inputs. A tolerance is the rounding of the output plus the
+ * epsilon of f32 times the length of the reduction. */
 #ifndef TESTS_DEVICE_CHECK_H
 #define TESTS_DEVICE_CHECK_H
 
-/* The project's headers first: cmocka has a macro fail() that would hide theirs. */
+/* Include the project's headers before this one: cmocka's macro fail() would hide theirs. */
 #include "base/rng.h"
 #include "device/cpu/cpu.h"
 #include "device/device.h"
@@ -31,17 +31,17 @@
         assert_non_null((d)->ops.op);                                                                                  \
         assert_int_equal((d)->ops.op((d), &arguments), LCKV_OK);                                                       \
     } while (0)
-#define F32_EPSILON 0x1p-24 /* half a unit in the last place, relative: what one rounding may lose */
+#define F32_EPSILON 0x1p-24 /* half a unit in the last place, relative: the error of one rounding */
 #define ABSENT ((view){0})
 
 /* ---------------------------------------------------------------- tensors */
 
-enum { MOST_TENSORS = 64, RED_ZONE = 256, POISON = 0xff }; /* 0xff..ff is a NaN in f32, bf16, f16 and f64 */
+enum { MAX_TENSORS = 64, RED_ZONE = 256, POISON = 0xff }; /* 0xff..ff is a NaN in f32, bf16, f16 and f64 */
 
-/* Tensors of the running check; check_everywhere() releases them and looks at their red zones. */
+/* Tensors of the current check. check_everywhere() releases them and checks their red zones. */
 static struct {
-    unsigned char *memory[MOST_TENSORS];
-    size_t bytes[MOST_TENSORS];
+    unsigned char *memory[MAX_TENSORS];
+    size_t bytes[MAX_TENSORS];
     int count;
     uint64_t random;
 } check_state;
@@ -51,7 +51,7 @@ static inline view tensor(int64_t rows, int64_t cols, dtype type) {
     size_t bytes = view_bytes(v), whole = (bytes + 2 * RED_ZONE + 255) / 256 * 256;
     unsigned char *memory = aligned_alloc(256, whole);
     assert_non_null(memory);
-    assert_true(check_state.count < MOST_TENSORS);
+    assert_true(check_state.count < MAX_TENSORS);
     memset(memory, POISON, whole);
     check_state.memory[check_state.count] = memory;
     check_state.bytes[check_state.count++] = bytes;
@@ -74,7 +74,7 @@ static inline void release_tensors(void) {
 
 /* ---------------------------------------------------------------- elements as double */
 
-/* A number of `mantissa` explicit bits and an exponent bias, from its bits. */
+/* Decodes a number with `mantissa` explicit bits and an exponent bias. */
 static inline double decode_half(uint16_t bits, int mantissa, int bias) {
     int exponent = (bits & 0x7fff) >> mantissa, top = (1 << (15 - mantissa)) - 1;
     double fraction = bits & ((1 << mantissa) - 1), sign = bits & 0x8000 ? -1.0 : 1.0;
@@ -83,8 +83,7 @@ static inline double decode_half(uint16_t bits, int mantissa, int bias) {
     return sign * ldexp(fraction + (1 << mantissa), exponent - bias - mantissa);
 }
 
-/* The nearest such number, of two equally near ones the even one: x is scaled so that the grid around it is that of the
- * integers, and rounded there. */
+/* Rounds to the nearest such number, ties to even: scales x so that the grid around it is that of the integers. */
 static inline uint16_t encode_half(double x, int mantissa, int bias) {
     uint16_t sign = signbit(x) ? 0x8000 : 0, top = (uint16_t)(0x7fff >> mantissa << mantissa);
     if (isnan(x)) return (uint16_t)(sign | top | 1 << (mantissa - 1));
@@ -139,7 +138,7 @@ static inline void set_element(view v, int64_t i, double x) {
     }
 }
 
-/* What rounding a result to `type` may lose, relative. */
+/* The relative error of rounding to `type`. */
 static inline double rounding(dtype type) {
     return type == DTYPE_BF16 ? 0x1p-8 : type == DTYPE_F16 ? 0x1p-11 : F32_EPSILON;
 }
@@ -178,7 +177,7 @@ static inline view copy_tensor(view from) {
 
 /* ---------------------------------------------------------------- comparisons */
 
-/* A NaN on either side fails: so does an element that was left unwritten. */
+/* A NaN on either side fails. So does an element that was not written. */
 static inline void check_near(const char *what, view v, int64_t i, double want, double tolerance) {
     double got = element(v, i);
     if (fabs(got - want) <= tolerance) return;
@@ -191,15 +190,15 @@ static inline void check_same_bits(const char *what, view a, view b) {
     if (memcmp(a.data, b.data, view_bytes(a)) != 0) fail_msg("%s: not the same bits", what);
 }
 
-/* What rounding a product's operands to bf16 loses, relative, where the compute type is bf16: plain entries take them
- * as they are, oneDNN and GPUs do not. */
+/* The relative error of rounding a product's operands to bf16 if the compute type is bf16. Plain entries do not round
+ * them; oneDNN and GPUs do. */
 static inline double operand_rounding(const device *d, dtype compute) {
     bool cpu = strcmp(d->name, "cpu") == 0;
     bool plain = cpu && ((const struct cpu_state *)d->own)->products == NULL;
     return compute == DTYPE_BF16 && !plain ? rounding(DTYPE_BF16) : 0;
 }
 
-/* What rounding attention's weights (and dout) to bf16 for the matrix units loses, relative: on GPUs alone. */
+/* The relative error of rounding attention weights and dout to bf16 for tensor cores. Only GPUs do this. */
 static inline double weight_rounding_of(const device *d, dtype compute) {
     return strcmp(d->name, "cpu") != 0 ? operand_rounding(d, compute) : 0;
 }
@@ -214,7 +213,7 @@ static inline int list_tensors(mirrored *out) {
     return check_state.count;
 }
 
-/* The first GPU, or a line that says why there is none. */
+/* Opens the first GPU, or prints why there is none. */
 static inline void check_on_gpu(void (*check)(device *d)) {
     device d;
     if (mirror_open(&d, list_tensors) < 0) {
@@ -227,7 +226,7 @@ static inline void check_on_gpu(void (*check)(device *d)) {
     d.memory.close(&d);
 }
 
-/* Runs `check` on every level that this processor has, with one thread and with three, and on a GPU. */
+/* Runs `check` at every feature level of this CPU, with one thread and with three, and on a GPU. */
 static inline void check_everywhere(void (*check)(device *d)) {
     for (int level = CPU_BASE; level <= (int)cpu_level_here(); level++) {
         for (int threads = 1; threads <= 3; threads += 2) {

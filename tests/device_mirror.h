@@ -1,5 +1,5 @@
-/* A GPU under the tests of device ops: a device on host memory, each op of which copies the check's tensors to the GPU,
- * red zones included, runs there on their twins, and copies everything back. So the same checks hold for it.
+/* Runs the tests of device ops on a GPU: a device in host memory whose ops copy the tensors of the check (with red
+ * zones) to the GPU, run there on the copies, and copy everything back.
  *
  * Included by device_check.h, which has the list of tensors. */
 #ifndef TESTS_DEVICE_MIRROR_H
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The check's tensors: whole pieces of memory, red zones and all. */
+/* The check's tensors as memory blocks, including red zones. */
 typedef struct mirrored {
     char *memory;
     size_t bytes;
@@ -23,9 +23,9 @@ typedef struct mirror {
     size_t room;
 } mirror;
 
-enum { MIRROR_MOST = 64 };
+enum { MIRROR_MAX = 64 };
 
-/* Every word of the op's struct that points into a tensor points into its twin. */
+/* Translates each word of the op's struct that points into a tensor to the address in its copy. */
 static inline void mirror_translate(void *arguments, size_t bytes, const mirrored *list, int count, char *twins) {
     for (size_t at = 0; at + sizeof(char *) <= bytes; at += sizeof(char *)) {
         char *word, *twin = twins;
@@ -65,7 +65,7 @@ static inline int mirror_begin(mirror *m, void *arguments, size_t bytes, mirrore
 #define ENTRY(name, arguments)                                                                                         \
     static inline int mirror_##name(device *d, const struct op_##arguments *a) {                                       \
         mirror *m = d->own;                                                                                            \
-        mirrored list[MIRROR_MOST];                                                                                    \
+        mirrored list[MIRROR_MAX];                                                                                     \
         struct op_##arguments twin = *a;                                                                               \
         int count;                                                                                                     \
         TRY(mirror_begin(m, &twin, sizeof twin, list, &count));                                                        \
@@ -83,7 +83,7 @@ static inline void mirror_close(device *d) {
     free(m);
 }
 
-/* Fails as device_open("cuda") does where there is no GPU. */
+/* Fails as device_open("cuda") does without a GPU. */
 static inline int mirror_open(device *d, int (*list)(mirrored *out)) {
     device *gpu;
     TRY(device_open("cuda", 0, &gpu));

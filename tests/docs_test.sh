@@ -1,5 +1,5 @@
 #!/bin/sh
-# The commands that README.md and docs/ show: each flag exists and takes its value (lckv help --check). Nothing is run.
+# Checks the commands in README.md and docs/: each flag exists and accepts its value (lckv help --check). Runs none of them.
 #
 #   docs_test.sh PROGRAM SOURCE
 set -eu
@@ -9,8 +9,8 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 : >run_clm.sh # a file of flags
 
-# A command a line, "PAGE:LINE: lckv COMMAND ...": of blocks, whose lines a backslash continues, and of `lckv ...` in text.
-# What stands for something to fill in (...) goes.
+# Prints one command per line, "PAGE:LINE: lckv COMMAND ...": those in blocks, with continued lines joined, and `lckv ...` in
+# text. Removes placeholders (...).
 awk '
     function show(text, at) {
         if (match(text, /(^|[ \/])lckv (train|sft|convert|inspect|generate|chat|score|eval|bench|tokenize|serve|fetch) /) == 0) return

@@ -1,11 +1,11 @@
-/* Requests to an engine over small random models, and what is told of them. */
+/* Requests to an engine on small random models, and a record of their events. */
 #ifndef TESTS_ENGINE_FIXTURE_H
 #define TESTS_ENGINE_FIXTURE_H
 
 #include "fixture.h"
 
 static const char *const layouts[] = {"0_1_2_3", "0_2_2_3", "3_3_3_3", "0s_1s_1_1", "1_2s_0_3s"};
-enum { LAYOUTS = sizeof layouts / sizeof *layouts, REQUESTS = 32, SAMPLES = 2, MOST = 16, LENGTH = 64 };
+enum { LAYOUTS = sizeof layouts / sizeof *layouts, REQUESTS = 32, SAMPLES = 2, MAX_NEW_TOKENS = 16, LENGTH = 64 };
 
 static inline void open_layout(fixture *f, const char *layout) {
     char extra[256];
@@ -19,11 +19,11 @@ static inline void open_layout(fixture *f, const char *layout) {
 typedef struct heard_sample {
     int32_t ids[LENGTH];
     int count;
-    double logprob; /* of all of them */
+    double logprob; /* over all requests */
     lckv_finish finish;
 } heard_sample;
 
-/* What is told of each request, by its id. */
+/* The events of each request, by request id. */
 typedef struct heard {
     heard_sample samples[REQUESTS + 1][SAMPLES];
 } heard;
@@ -51,13 +51,13 @@ static inline lckv_engine *open_engine(const fixture *f, lckv_engine_options o, 
     return e;
 }
 
-/* Request i: every other one sampled, of 1 to 29 ids of its own. */
+/* Request i: sampled if i is odd, with a prompt of 1 to 29 ids of its own. */
 static inline lckv_request make_request(int i, int32_t *ids) {
     lckv_request r = lckv_request_defaults();
     r.prompt = (lckv_prompt){ids, 1 + i * 7 % 29};
     fixture_ids(ids, (int)r.prompt.count, (uint64_t)i);
     r.n = 1 + i % SAMPLES;
-    r.max_new_tokens = 1 + i * 5 % MOST;
+    r.max_new_tokens = 1 + i * 5 % MAX_NEW_TOKENS;
     r.temperature = i % 2;
     r.seed = (uint64_t)i;
     return r;
@@ -70,7 +70,7 @@ static inline void finish(lckv_engine *e) {
     }
 }
 
-/* What a sample of a request is told with nobody beside it. */
+/* The events of a sample if its request runs alone. */
 static inline heard_sample run_one(const fixture *f, lckv_engine_options options, const lckv_request *r, int sample) {
     static heard h;
     uint64_t id;
@@ -91,7 +91,7 @@ static inline void assert_same(const heard_sample *a, const heard_sample *b) {
     assert_int_equal(a->count, b->count);
     assert_memory_equal(a->ids, b->ids, (size_t)a->count * sizeof *a->ids);
     assert_int_equal(a->finish, b->finish);
-    assert_true(fabs(a->logprob - b->logprob) < CLOSE * MOST);
+    assert_true(fabs(a->logprob - b->logprob) < CLOSE * MAX_NEW_TOKENS);
 }
 
 static inline void assert_empty(const lckv_engine *e) {

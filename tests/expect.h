@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#undef fail /* cmocka defines its own fail(): headers that use ours have to be included before */
+#undef fail /* cmocka defines its own fail(): include headers that use ours before */
 #include <cmocka.h>
 
 #include "skipping.h"

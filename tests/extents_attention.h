@@ -1,5 +1,4 @@
-/* Attention at every combination of extents, for test_device_extents.c: against sums over the keys that a query sees.
- */
+/* Attention at every combination of extents (test_device_extents.c), against plain sums over the visible keys. */
 #ifndef TESTS_EXTENTS_ATTENTION_H
 #define TESTS_EXTENTS_ATTENTION_H
 
@@ -43,14 +42,14 @@ static inline struct op_attention attention_of(const int64_t *e, int64_t past, d
     return a;
 }
 
-/* Element c of the head's key or value u of sequence s. */
+/* Element c of key or value u of sequence s, at this KV head. */
 static inline double key_of(const struct op_attention *a, view past, view fresh, int64_t s, int64_t u, int64_t c) {
     const attention_sequence *sequence = (const attention_sequence *)a->sequences.data + s;
     if (u >= sequence->past) return element(fresh, (sequence->kv_row + u - sequence->past) * fresh.cols + c);
     return element(past, (s * a->past.table.cols * PAGE_ROWS + u) * past.cols + c);
 }
 
-/* One query of one head: its output, against the sums over the keys that it sees. */
+/* Checks the output of one query at one head against plain sums over its visible keys. */
 static inline void expect_attention(const struct op_attention *a, int64_t s, int64_t i, int64_t h) {
     const attention_sequence *sequence = (const attention_sequence *)a->sequences.data + s;
     int64_t row = sequence->q_row + i, first = h / GROUP * HEAD_DIM, keys = sequence->past + sequence->kv_rows;
@@ -79,7 +78,7 @@ static inline void attention_extents(device *d, const int64_t *e, dtype compute)
             for (int64_t h = 0; h < a.heads; h++) expect_attention(&a, s, i, h);
 }
 
-/* That nothing is lost or made up: the gradients of the values of a head sum to those of the queries that see a key. */
+/* The gradients of the values of a head must sum to the dout of those queries that see a key. */
 static inline void attention_backward_extents(device *d, const int64_t *e, dtype compute) {
     if (e[3] > 0) return; /* no past */
     struct op_attention a = attention_of(e, 0, compute);

@@ -19,8 +19,8 @@ typedef struct fixture {
     batch *batch;
 } fixture;
 
-/* A model whose weights are large enough that layers matter: initializer_range 0.25 at hidden_size 24. `extra` is more
- * of config.json, such as ",\"layer_types\":\"1_1\"". */
+/* Creates a model whose weights are large enough that each layer matters: initializer_range 0.25 at hidden_size 24.
+ * `extra` is appended to config.json, for example ",\"layer_types\":\"1_1\"". */
 static inline void fixture_open_on(fixture *f, const char *device_name, int layers, const char *extra, dtype compute,
                                    bool with_tape) {
     char text[1024];
@@ -50,7 +50,7 @@ static inline void fixture_open(fixture *f, int layers, const char *extra, dtype
     fixture_open_on(f, "cpu", layers, extra, compute, with_tape);
 }
 
-/* Whether there is a GPU; prints the reason if there is none. */
+/* Whether there is a GPU; prints the reason if not. */
 static inline bool fixture_has_gpu(void) {
     device *d;
     int status = device_open("cuda", 0, &d);
@@ -77,7 +77,7 @@ static inline void fixture_ids(int32_t *ids, int count, uint64_t stream) {
     for (int i = 0; i < count; i++) ids[i] = (int32_t)(rng_uniform(11, stream, (uint64_t)i) * FIXTURE_VOCAB);
 }
 
-/* Logits of the wanted rows of a batch of entries. */
+/* Logits of the wanted rows of a batch. */
 static inline void fixture_run(fixture *f, const batch_entry *entries, int count, float *logits) {
     tensor *hidden, *out;
     f->graph->recording = false;
@@ -96,7 +96,7 @@ static inline void fixture_run(fixture *f, const batch_entry *entries, int count
     OK(graph_reset(f->graph));
 }
 
-/* One token at a time through the cache. */
+/* Runs one token at a time through the cache. */
 static inline void fixture_tokens(fixture *f, int id, const int32_t *ids, int count, float *logits) {
     for (int i = 0; i < count; i++) {
         batch_entry e = {.ids = ids + i, .rows = 1, .wanted = 1, .cache_id = id};
@@ -104,9 +104,9 @@ static inline void fixture_tokens(fixture *f, int id, const int32_t *ids, int co
     }
 }
 
-/* Logits are sums of at most a few thousand f32 products of values around 1, over at most some twenty layer runs: 2^-23
- * * sqrt(24 * 36 * 20) is 2e-5; ten times that leaves room for the softmax. A wrong mask or position moves them by
- * tenths. */
+/* Tolerance of logits. They are sums of at most a few thousand f32 products of values around 1, over at most about
+ * twenty layer executions: 2^-23 * sqrt(24 * 36 * 20) is 2e-5. Ten times that leaves room for the softmax. A wrong mask
+ * or position changes logits by tenths. */
 static inline void assert_close(const float *a, const float *b, int count, double tolerance, const char *what) {
     for (int i = 0; i < count; i++)
         if (!(fabs((double)a[i] - (double)b[i]) <= tolerance))
@@ -116,7 +116,7 @@ static inline void assert_close(const float *a, const float *b, int count, doubl
 enum { MANY = 64 };
 #define CLOSE 2e-4
 
-/* The id with the largest of FIXTURE_VOCAB logits, the first of equals. */
+/* The id with the largest of FIXTURE_VOCAB logits; the first one if several are equal. */
 static inline int32_t argmax(const float *logits) {
     int32_t best = 0;
     for (int32_t i = 1; i < FIXTURE_VOCAB; i++)

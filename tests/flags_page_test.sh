@@ -1,5 +1,6 @@
 #!/bin/sh
-# docs/flags.md is what the program's own table says, and that knows every argument of the Hugging Face scripts.
+# Checks that docs/flags.md matches the program's table of flags, and that the table has every argument of the Hugging Face
+# scripts.
 #
 #   flags_page_test.sh PROGRAM SOURCE
 set -eu

@@ -49,7 +49,7 @@ static inline void put_text(const char *path, const char *text) {
     put(path, text, strlen(text));
 }
 
-/* The file's bytes, released with free(). */
+/* Reads a file; release with free(). */
 static inline char *get(const char *path, size_t *count) {
     char *bytes;
     OK(file_read(path, &bytes, count));

@@ -1,5 +1,5 @@
-/* A small HTTP client for tests of the server: one request a connection, over a plain socket, so that a test can also
- * send what no library would. */
+/* A small HTTP client for tests of the server. It uses a plain socket and one request per connection, so that a test
+ * can also send invalid requests. */
 #ifndef TESTS_HTTP_CLIENT_H
 #define TESTS_HTTP_CLIENT_H
 
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 typedef struct http_answer {
-    int status; /* 0: none came */
+    int status; /* 0: no response */
     char *head, *body;
     size_t body_bytes;
 } http_answer;
@@ -51,7 +51,7 @@ static inline bool http_ask(int fd, const char *method, const char *path, const 
     return sent;
 }
 
-/* The pieces of a chunked body, joined in place. */
+/* Joins the chunks of a chunked body in place. */
 static inline size_t http_unchunk(char *body) {
     char *at = body, *to = body, *end;
     for (;;) {
@@ -66,7 +66,7 @@ static inline size_t http_unchunk(char *body) {
     return (size_t)(to - body);
 }
 
-/* Reads to the end of the connection and closes it. */
+/* Reads until the connection is closed, and closes it. */
 static inline http_answer http_read(int fd) {
     http_answer a = {0};
     text_buffer all = {0};
@@ -97,7 +97,7 @@ static inline http_answer http_do(int port, const char *method, const char *path
     return http_read(fd);
 }
 
-/* Sends these bytes as they are and reads the answer. */
+/* Sends these bytes unchanged and reads the response. */
 static inline http_answer http_raw(int port, const char *request) {
     int fd = http_connect(port);
     if (fd < 0) return (http_answer){0};

@@ -1,5 +1,6 @@
-/* A hub on 127.0.0.1 for tests of fetching: two listeners in one thread, the hub and another host that it sends people
- * to for large files. Plays the faults that a network and a hub have. Speaks HTTP/1.1, one request a connection. */
+/* A hub on 127.0.0.1 for tests of downloads: two listeners in one thread, the hub and a second host to which it
+ * redirects requests for large files. It can simulate faults of a network and a hub. HTTP/1.1, one request per
+ * connection. */
 #ifndef TESTS_HUB_SERVER_H
 #define TESTS_HUB_SERVER_H
 
@@ -28,20 +29,20 @@ typedef struct hub_server {
     hub_content files[8];
     int file_count;
 
-    /* faults, set between requests */
+    /* simulated faults, set between requests */
     const char *listing; /* sent instead of the list of files */
-    int answer;          /* this code for the next `answers` requests for files and lists */
+    int answer;          /* status code for the next `answers` requests for files and lists */
     int answers;
     const char *reason;  /* its X-Error-Message */
-    const char *token;   /* without it 401 */
-    int cut_after, cuts; /* bytes of a body after which the connection breaks, and how often */
-    bool no_ranges;      /* all is sent whatever part is asked for */
+    const char *token;   /* required token; without it the status is 401 */
+    int cut_after, cuts; /* number of bytes of a body after which the connection breaks, and how often this happens */
+    bool no_ranges;      /* ignores Range and sends the whole file */
     bool damage;         /* the last byte of a body is wrong */
 
-    /* what was asked for */
+    /* recorded requests */
     int requests;
-    int other_requests, other_tokens; /* that reached the other host, and those of them that brought a token */
-    char ranges[256];                 /* of all requests, one after the other */
+    int other_requests, other_tokens; /* requests to the second host, and those of them with a token */
+    char ranges[256];                 /* all requests, concatenated */
 
     int ports[2], listeners[2], stop[2];
     pthread_t thread;
@@ -58,12 +59,12 @@ static inline void hub_add(hub_server *hub, const char *path, const char *bytes,
     digest_end(&d, file->blob);
 }
 
-/* ---------------------------------------------------------------- answers */
+/* ---------------------------------------------------------------- responses */
 
 static inline void hub_send(int to, const char *bytes, size_t count) {
     while (count) {
         ssize_t sent = send(to, bytes, count, MSG_NOSIGNAL);
-        if (sent <= 0) return; /* the client went away */
+        if (sent <= 0) return; /* the client closed the connection */
         bytes += sent;
         count -= (size_t)sent;
     }
@@ -110,7 +111,7 @@ static inline void hub_send_file(hub_server *hub, int to, const hub_content *f, 
     if (count) hub_send(to, &last, 1);
 }
 
-/* %20 is the one escape that these paths need. */
+/* These paths need no escape but %20. */
 static inline bool hub_same_path(const char *asked, const char *path) {
     for (; *path; path++, asked++) {
         if (*path == ' ' && !strncmp(asked, "%20", 3))
@@ -157,7 +158,7 @@ static inline void hub_answer(hub_server *hub, int to, const char *request, long
     }
 }
 
-/* The other host: it knows contents by their digest, and nobody. */
+/* The second host: finds files by digest, without authentication. */
 static inline void hub_answer_other(hub_server *hub, int to, const char *request, long from) {
     hub->other_requests++;
     hub->other_tokens += strstr(request, "Authorization") != NULL;
@@ -169,7 +170,7 @@ static inline void hub_answer_other(hub_server *hub, int to, const char *request
     hub_head(to, 404, 0, "");
 }
 
-/* ---------------------------------------------------------------- its thread */
+/* ---------------------------------------------------------------- thread */
 
 static inline void hub_serve(hub_server *hub, int to, bool other) {
     char request[4096];
@@ -227,7 +228,7 @@ static inline void hub_start(hub_server *hub, const char *repository) {
     assert_int_equal(pthread_create(&hub->thread, NULL, hub_run, hub), 0);
 }
 
-/* The environment of a user who has nothing but a hub at 127.0.0.1:PORT, and keeps its cache and home there. */
+/* Sets the environment: the hub is at 127.0.0.1:PORT, and its cache and home are in this folder. */
 static inline void hub_environment(int port, const char *cache, const char *home) {
     char endpoint[64];
     snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d/", port);

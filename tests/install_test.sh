@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs into an empty folder, moves it, and then uses it as other programs do: C and C++ programs that find header and
-# library through pkg-config alone, the programs of examples/, and the program lckv.
+# Installs into an empty folder, moves the folder, and uses it: C and C++ programs that find header and library through
+# pkg-config, the programs of examples/, and the program lckv.
 #   install_test.sh CMAKE BUILD_FOLDER C_COMPILER SOURCE_FOLDER
 set -eu
 cmake=$1
@@ -23,7 +23,7 @@ fail() {
     exit 1
 }
 
-# ---------------------------------------------------------------- the header
+# ---------------------------------------------------------------- header
 
 cat >"$folder/version.c" <<'END'
 #include <lckv.h>
@@ -35,7 +35,7 @@ version=$("$folder/version")
 [ "$version" = "$(pkg-config --modversion lckv)" ] ||
     fail "the library has version $version, pkg-config says $(pkg-config --modversion lckv)"
 
-# A C++ program may have classes of its own by any name that does not begin with lckv_.
+# A C++ program may have classes with any name that does not start with lckv_.
 cat >"$folder/names.cpp" <<'END'
 struct model { int own; };
 class device;
@@ -82,7 +82,7 @@ for example in generate stream; do
     grep -q "^error: .*nowhere" "$folder/error" || fail "examples/$example: $(cat "$folder/error")"
 done
 
-# ---------------------------------------------------------------- the program
+# ---------------------------------------------------------------- program
 
 [ -e /proc/self/exe ] || { # from which the dynamic linker knows where a program lies
     echo "skipped: there is no /proc, and without it an installed lckv does not find its library"

@@ -14,7 +14,7 @@ static inline device *cpu(void) {
     return d;
 }
 
-/* `more`: further keys of config.json, with a comma before them. */
+/* `more`: additional keys of config.json, starting with a comma. */
 static inline model_config *small_config(const char *type, int layers, const char *more) {
     char text[2048];
     json_t *tree;
@@ -70,7 +70,7 @@ static inline bool same_weights(model *a, model *b) {
 
 /* ---------------------------------------------------------------- damage */
 
-/* Replaces the only or first occurrence of `from` in a file by as many bytes. */
+/* Replaces the first occurrence of `from` in a file by the same number of bytes. */
 static inline void edit_file(const char *path, const char *from, const char *to) {
     size_t count, length = strlen(from);
     char *bytes = get(path, &count);

@@ -11,7 +11,7 @@ static const char MODEL_FOLDER_CONFIG[] =
     "\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,\"initializer_range\":0.3,"
     "\"eos_token_id\":2,\"torch_dtype\":\"float32\"}";
 
-/* Setup of a test: FOLDER/model has weights, config and tokenizer; FOLDER/config.json is its original config. */
+/* Test setup: FOLDER/model has weights, config and tokenizer; FOLDER/config.json is the original config. */
 static inline int model_folder_open(void **state) {
     lckv_device *d;
     lckv_config *c;

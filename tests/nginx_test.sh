@@ -1,9 +1,9 @@
 #!/bin/sh
-# nginx takes the example of docs/serving.md as it is there.
+# Checks that nginx accepts the example of docs/serving.md unchanged.
 #
 #   nginx_test.sh SOURCE
 #
-# Skips (77) where nginx is not installed.
+# Exits with 77 (skipped) if nginx is not installed.
 set -eu
 page=$1/docs/serving.md
 PATH=$PATH:/usr/sbin
@@ -14,7 +14,7 @@ command -v nginx >/dev/null || {
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-# The example is the indented block that begins with "upstream lckv".
+# The example is the indented block that starts with "upstream lckv".
 sed -n '/^    upstream lckv {/,/^[^ ]/p' "$page" | sed -n 's/^    //p' >"$folder/lckv.conf"
 grep -q proxy_pass "$folder/lckv.conf" || {
     echo "nginx_test: $page has no example for nginx" >&2

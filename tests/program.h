@@ -1,4 +1,4 @@
-/* Runs the program that was built beside the tests, in a folder of the test's own (folder_fixture.h). */
+/* Runs the program that was built together with the tests, in the test's folder (folder_fixture.h). */
 #ifndef TESTS_PROGRAM_H
 #define TESTS_PROGRAM_H
 
@@ -17,7 +17,7 @@ typedef struct outcome {
     char *output, *messages;
 } outcome;
 
-/* `words` ends with NULL and begins with the command; what it prints goes to the files `stdout` and `stderr`. */
+/* `words` starts with the command and ends with NULL. Output goes to the files `stdout` and `stderr`. */
 static inline pid_t program_start(const folder *f, const char *const *words, int output) {
     char *arguments[128] = {(char *)(uintptr_t)program_path()};
     int count = 1;
@@ -25,9 +25,9 @@ static inline pid_t program_start(const folder *f, const char *const *words, int
     const char *messages = in(f, "stderr");
     pid_t child = fork();
     if (child) return child;
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves no server behind */
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failing test must not leave a server running */
     if (dup2(open("/dev/null", O_RDONLY), 0) < 0 || dup2(output, 1) < 0) _exit(99);
-    unlink(messages); /* a server that still runs keeps its own file */
+    unlink(messages); /* a server that is still running keeps its file */
     if (dup2(open(messages, O_WRONLY | O_CREAT | O_TRUNC, 0666), 2) < 0) _exit(99);
     execv(arguments[0], arguments);
     _exit(99);
@@ -58,7 +58,7 @@ static inline void outcome_free(outcome *o) {
     free(o->messages);
 }
 
-/* Runs, wants exit code 0, and gives what was printed as JSON; release with json_decref(). */
+/* Runs the program, expects exit code 0, and parses its output as JSON; release with json_decref(). */
 static inline json_t *program_json(const folder *f, const char *const *words) {
     json_t *json;
     outcome o = program_run(f, words);
@@ -70,7 +70,7 @@ static inline json_t *program_json(const folder *f, const char *const *words) {
 
 #define RUN_JSON(f, ...) program_json((f), (const char *const[]){__VA_ARGS__, "--json", NULL})
 
-/* Runs, wants this exit code, these words on stderr, and nothing on stdout. */
+/* Runs the program, expects this exit code, these words on stderr, and an empty stdout. */
 static inline void program_refuses(const folder *f, int code, const char *part, const char *const *words) {
     outcome o = program_run(f, words);
     if (o.code != code) fail_msg("exit code %d, expected %d: %s", o.code, code, o.messages);

@@ -1,4 +1,4 @@
-/* Where the program lies that was built beside the tests. Include it behind a header that brings cmocka along. */
+/* Path of the program that was built together with the tests. Include this after a header that includes cmocka. */
 #ifndef TESTS_PROGRAM_PATH_H
 #define TESTS_PROGRAM_PATH_H
 
@@ -6,7 +6,7 @@
 
 #include <unistd.h>
 
-/* The test is skipped where it is not built. */
+/* Skips the test if the program was not built. */
 static inline const char *program_path(void) {
     if (access(PROGRAM, X_OK) != 0) SKIP("%s is not built", PROGRAM);
     return PROGRAM;

@@ -1,6 +1,6 @@
-"""python/lckv.py: its structs are the header's, and what it gives is what the goldens have.
+"""Tests of python/lckv.py: its structs equal those of the header, and its results equal the golden models.
 
-    python_test.py SOURCE LIBRARY SHARED      exits with 77 where numpy is absent: skipped
+    python_test.py SOURCE LIBRARY SHARED      exits with 77 (skipped) if numpy is absent
 """
 
 import ctypes
@@ -24,11 +24,11 @@ import lckv  # noqa: E402
 lckv.use_library(LIBRARY)
 
 
-# ---------------------------------------------------------------- the header
+# ---------------------------------------------------------------- header
 
 
 def declared(header, name):
-    """(name, kind) of the fields of a struct as the header has them, in order."""
+    """(name, kind) of the fields of a struct in the header, in order."""
     body = re.search(r"typedef struct %s \{(.*?)\n\} %s;" % (name, name), header, re.S).group(1)
     body = re.sub(r"/\*.*?\*/", "", body, flags=re.S)
     fields = []
@@ -99,7 +99,7 @@ def logits_are_the_oracles(name):
             assert made[0].finish == "length" and made[0].text is None
 
 
-# ---------------------------------------------------------------- a look inside
+# ---------------------------------------------------------------- activations
 
 
 def norm(x, weight, epsilon):
@@ -107,8 +107,8 @@ def norm(x, weight, epsilon):
 
 
 def what_was_dumped_belongs_together(name, **options):
-    """From a layer to the next by the weights alone: x + o_proj(attn) + mlp; v from the layer below; rotation leaves the
-    length of each pair of a key as it is; the last layer gives the logits. Tolerance: f32 of sums of some 100 terms."""
+    """Recomputes each layer from the dumped tensors and the weights: x + o_proj(attn) + mlp; v from the layer below; rotation
+    keeps the length of each pair of a key; the last layer yields the logits. Tolerance: f32 sums of about 100 terms."""
     folder, expected, _ = golden(name)
     model, ids = lckv.Model(folder, device="cpu", threads=2), expected["ids"]
     w = {k.removeprefix("model."): v.astype(float) for k, v in
@@ -152,15 +152,15 @@ def runs_are_told_apart():
     all_runs = model.dump(ids, "layers.6.*", iterations=True, encoding="plan")
     last = model.dump(ids, "layers.6.*", encoding="plan")
     assert sorted(k for k in all_runs if k.endswith(".k")) == [f"layers.6.run.{r}.k" for r in range(runs)]
-    assert [k for k in all_runs if k.endswith(".hidden")] == [f"layers.6.run.{runs - 1}.hidden"]  # others need it not
+    assert [k for k in all_runs if k.endswith(".hidden")] == [f"layers.6.run.{runs - 1}.hidden"]  # only the last iteration computes it
     for what in ("hidden", "attn", "k", "v"):
         assert (all_runs[f"layers.6.run.{runs - 1}.{what}"] == last[f"layers.6.{what}"]).all()
-    # Token i is exact from run i + 1 on (DESIGN section 1): the exact form's value, to rounding.
+    # Token i is exact from iteration i + 1 on (docs/model.md): equal to the exact form up to rounding.
     exact = model.dump(ids, "layers.6.v", encoding="sequential")["layers.6.v"]
     for r in range(runs):
         assert_close(all_runs[f"layers.6.run.{r}.v"][: r + 1], exact[: r + 1], 1e-4, f"run {r}")
     first = model.dump(ids, "layers.1.run.0.attn", iterations=True, encoding="plan")["layers.1.run.0.attn"]
-    assert not first.any()  # nothing to look up to yet
+    assert not first.any()  # the first token looks up nothing
 
 
 # ---------------------------------------------------------------- text, errors
@@ -181,7 +181,7 @@ def text_goes_both_ways():
 
 
 def ids_are_integers(model):
-    """What is no integer is refused where it is given, and never rounded to an id."""
+    """Values that are not integers are rejected, never rounded to an id."""
     for wrong in ([1.5, 2], [1.0], numpy.array([1.0, 2.0]), [True, False], [1, True], numpy.array([True]), ["1", "2"],
                   [None], [1, [2]], numpy.array([1, "a"], object)):  # fmt: skip
         for call in (model.logits, model.logprobs, model.generate, model.dump):

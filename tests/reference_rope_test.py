@@ -43,7 +43,7 @@ CASES = [
 
 
 def weights():
-    """Element i of a tensor is 0.3 sin(0.37 i + s), s the sum of the bytes of its name modulo 97, and 1 more in norms."""
+    """Element i of a tensor is 0.3 sin(0.37 i + s), where s is the sum of the bytes of its name modulo 97; norms are 1 larger."""
     shapes = {"model.embed_tokens.weight": (31, 16), "model.norm.weight": (16,), "lm_head.weight": (31, 16)}
     for i in range(2):
         p = f"model.layers.{i}."

@@ -1,5 +1,5 @@
-/* lckv serve as a program of its own, for tests that ask it over HTTP: on the small model of model_folder.h, with many
- * positions and no EOS, so that it can write for long. */
+/* Runs lckv serve as a process for tests that use it over HTTP. It serves the small model of model_folder.h, with many
+ * positions and no EOS, so that responses can be long. */
 #ifndef TESTS_SERVED_H
 #define TESTS_SERVED_H
 
@@ -14,7 +14,7 @@ typedef struct served {
     int port;
 } served;
 
-/* The port is in the line that says that it listens. */
+/* Reads the port from the line that reports the address. */
 static inline int port_of(const folder *f) {
     for (int i = 0; i < 2400; i++) {
         size_t bytes;
@@ -29,7 +29,7 @@ static inline int port_of(const folder *f) {
     return 0;
 }
 
-/* `words` begins with "serve" and ends with NULL. */
+/* `words` starts with "serve" and ends with NULL. */
 static inline served serve_words(void **state, const char *const *words) {
     served s = {.f = *state};
     unlink(in(*state, "stderr"));
@@ -40,7 +40,7 @@ static inline served serve_words(void **state, const char *const *words) {
     return s;
 }
 
-/* Under the name that lckv gives it, or `flags` do. */
+/* The model's name is the default one, unless `flags` set it. */
 static inline served serve_named(void **state, const char *model, const char *const *flags) {
     const char *words[32] = {"serve", "--model_name_or_path", model, "--port", "0", "--device", "cpu", "--threads",
                              "1"};
@@ -68,8 +68,8 @@ static inline served serve(void **state, const char *const *flags) {
     return serve_words(state, words);
 }
 
-/* Flags for requests that must still run when the test comes to end them: their tokens would take minutes, since each
- * attends to all before it. */
+/* Flags for requests that must still be running when the test ends them. Each new token attends to all earlier ones, so
+ * that the request would take minutes. */
 #define WRITES_ON "--config_overrides", "max_position_embeddings=200000,eos_token_id=null"
 #define MANY_TOKENS "190000"
 
@@ -87,7 +87,7 @@ static inline json_t *json_of(http_answer *a) {
     return json;
 }
 
-/* POST; the answer must be 200. */
+/* POST; expects status 200. */
 static inline json_t *ask(const served *s, const char *path, const char *body) {
     http_answer a = http_do(s->port, "POST", path, "Content-Type: application/json\r\n", body);
     if (a.status != 200) fail_msg("%s: status %d: %s", body, a.status, a.body ? a.body : "");

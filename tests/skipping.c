@@ -1,5 +1,5 @@
-/* Skipped tests are told from passed ones: linked to every test program in place of two functions of cmocka
- * (ld --wrap). A program whose tests are all skipped ends with the code that ctest reports as skipped. */
+/* Reports skipped tests as skipped, not as passed. Linked into every test program in place of two functions of cmocka
+ * (ld --wrap). A program whose tests are all skipped exits with the code that ctest reports as skipped. */
 #include "skipping.h"
 
 #include <stdio.h>

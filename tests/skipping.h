@@ -1,4 +1,4 @@
-/* Leaving a test out, with the reason. scripts/test lists the reasons at its end. */
+/* Skipping a test with a reason. scripts/test lists the reasons at the end. */
 #ifndef TESTS_SKIPPING_H
 #define TESTS_SKIPPING_H
 
@@ -15,7 +15,7 @@
 
 enum { SKIPPED_CODE = 77 }; /* SKIP_RETURN_CODE in CMakeLists.txt */
 
-/* SKIP("%s is absent", path); a test that calls skip() itself prints such a line before. */
+/* SKIP("%s is absent", path). A test that calls skip() directly prints such a line first. */
 #define SKIP(...) (print_message("skipped: " __VA_ARGS__), print_message("\n"), skip())
 
 #endif

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The quick form of the study: writes table and figures, and repeats only what is missing.
+# Runs the quick form of the study: it writes table and figures, and a second run repeats only what is missing.
 #
 #   study_test.sh SOURCE BUILD
 set -eu
@@ -24,7 +24,7 @@ grep -q 'sandwich-top-3 *| 7 + 2 *| .*[0-9] | .*[0-9] |$' "$folder/table" || die
 for figure in loss iterations training_iterations; do grep -q '</svg>' "$folder/out/$figure.svg" || die "there is no $figure.svg"; done
 cp "$folder/out/table.csv" "$folder/before.csv"
 
-# The figures in docs/study are those of the tables there.
+# The figures in docs/study are drawn from the tables there.
 mkdir "$folder/figures"
 cp "$1"/docs/study/*.csv "$folder/figures"
 "$2/bench/study/study_table" --figures "$folder/figures" 2>"$folder/messages" || die "no figures from tables alone"

@@ -1,4 +1,5 @@
-/* A terminal for a program to write to. The test is skipped where the system has none (a root without /dev/pts). */
+/* A terminal for a program to write to. The test is skipped if the system has no pseudo-terminals (a root without
+ * /dev/pts). */
 #ifndef TESTS_TERMINAL_H
 #define TESTS_TERMINAL_H
 
@@ -10,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The side that reads; *inside is the program's. */
+/* Returns the end that the test reads; *inside is the end for the program. */
 static inline int terminal_open(int columns, int *inside) {
     struct winsize size = {.ws_row = 24, .ws_col = (unsigned short)columns};
     int terminal;
@@ -18,16 +19,16 @@ static inline int terminal_open(int columns, int *inside) {
     return terminal;
 }
 
-/* Until the program has closed its side. */
-static inline void terminal_read(int terminal, char *text, size_t most) {
+/* Reads until the program has closed its end. */
+static inline void terminal_read(int terminal, char *text, size_t capacity) {
     size_t length = 0;
-    for (ssize_t got; length + 1 < most && (got = read(terminal, text + length, most - length - 1)) > 0;)
+    for (ssize_t got; length + 1 < capacity && (got = read(terminal, text + length, capacity - length - 1)) > 0;)
         length += (size_t)got;
     text[length] = '\0';
 }
 
-/* Runs words[0], the path of a program, with its standard output on a terminal; returns its exit code. */
-static inline int terminal_run(const char *const *words, int columns, char *text, size_t most) {
+/* Runs the program with the path words[0], with its standard output on a terminal; returns its exit code. */
+static inline int terminal_run(const char *const *words, int columns, char *text, size_t capacity) {
     int inside, terminal = terminal_open(columns, &inside), status;
     pid_t child = fork();
     if (!child) {
@@ -36,7 +37,7 @@ static inline int terminal_run(const char *const *words, int columns, char *text
         _exit(99);
     }
     close(inside);
-    terminal_read(terminal, text, most);
+    terminal_read(terminal, text, capacity);
     close(terminal);
     assert_int_equal(waitpid(child, &status, 0), child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

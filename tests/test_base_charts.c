@@ -1,5 +1,5 @@
-/* The charts of the program: no text meets another or leaves the page, each deviation has its error bar, values lie
- * where their axis says, equal input gives equal bytes. Also the figures in docs/study. */
+/* Charts: texts do not overlap and do not leave the page, each deviation has an error bar, values are where the axis
+ * says, and equal input gives equal bytes. Also the figures in docs/study. */
 #include "cli/bench/chart.h"
 
 #include "expect.h"
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 760, MOST_TEXTS = 1024, LETTER = 7, UP = 10, DOWN = 3 };
+enum { WIDTH = 760, MAX_TEXTS = 1024, LETTER = 7, UP = 10, DOWN = 3 };
 
 typedef struct box {
     double left, right, top, bottom;
@@ -35,14 +35,14 @@ static int letters_of(const char *text) {
     return count;
 }
 
-/* Boxes of all texts but titles, whose letters are larger. */
-static int read_texts(const char *svg, box boxes[MOST_TEXTS]) {
+/* Bounding boxes of all texts except titles, which have larger letters. */
+static int read_texts(const char *svg, box boxes[MAX_TEXTS]) {
     int count = 0;
     for (const char *at = svg; (at = strstr(at, "<text ")); at++) {
         const char *end = strchr(at, '>');
         char tag[256];
         snprintf(tag, sizeof tag, "%.*s", (int)(end - at), at);
-        assert_true(count < MOST_TEXTS);
+        assert_true(count < MAX_TEXTS);
         box *b = &boxes[count++];
         snprintf(b->text, sizeof b->text, "%.*s", (int)strcspn(end + 1, "<"), end + 1);
         double x = attribute(tag, "x"), y = attribute(tag, "y"), width = LETTER * letters_of(b->text);
@@ -57,7 +57,7 @@ static int read_texts(const char *svg, box boxes[MOST_TEXTS]) {
 }
 
 static void expect_legible(const char *svg) {
-    static box boxes[MOST_TEXTS];
+    static box boxes[MAX_TEXTS];
     int count = read_texts(svg, boxes);
     double height = attribute(svg, "height");
     assert_true(count > 0 && !strncmp(svg, "<svg ", 5) && strstr(svg, "prefers-color-scheme:dark"));
@@ -115,7 +115,7 @@ static void rows_of_any_size(void **state) {
             }
 }
 
-/* Bars begin at 0 and end where the value is, also where a deviation reaches below 0. */
+/* Bars start at 0 and end at the value, also if a deviation reaches below 0. */
 static void bars_are_as_long_as_their_values(void **state) {
     (void)state;
     const chart_row rows[] = {{"a", 50, 60, 0}, {"b", 100, 0, 1}};
@@ -129,7 +129,7 @@ static void bars_are_as_long_as_their_values(void **state) {
     free(svg);
 }
 
-/* What differs by much stands on scales of its own, or the small ones could not be seen. */
+/* Values of very different size get separate scales, so that small ones are visible. */
 static void groups_get_scales_of_their_own(void **state) {
     (void)state;
     const chart_row large[] = {{"a", 9000, 100, 0}, {"b", 4500, 100, 1}}, small[] = {{"a", 90, 1, 0}, {"b", 45, 1, 1}};
@@ -189,7 +189,7 @@ static void figures_of_the_documents(void **state) {
         snprintf(path, sizeof path, SOURCE_DIR "/docs/study/%s.svg", FILES[i]);
         OK(file_read(path, &svg, &bytes));
         expect_legible(svg);
-        if (!i) assert_int_equal(count_of(svg, "class=\"error\""), 20); /* of 20 layouts, over seeds */
+        if (!i) assert_int_equal(count_of(svg, "class=\"error\""), 20); /* in 20 layouts, over seeds */
         free(svg);
     }
 }

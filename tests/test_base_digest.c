@@ -1,5 +1,5 @@
-/* SHA-1 and SHA-256 against the examples of FIPS 180 (csrc.nist.gov, "Examples with intermediate values"), and what
- * sha1sum, sha256sum and `git hash-object` print. */
+/* SHA-1 and SHA-256 against the examples of FIPS 180 (csrc.nist.gov, "Examples with intermediate values"), and the
+ * output of sha1sum, sha256sum and `git hash-object`. */
 #include "base/digest.h"
 
 #include "expect.h"
@@ -17,7 +17,7 @@ static const char *digest_of(digest_kind kind, const char *text, size_t length, 
 
 static void the_examples_of_the_standard(void **state) {
     (void)state;
-    const char *two = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"; /* padding takes a second block */
+    const char *two = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"; /* the padding needs a second block */
     assert_string_equal(digest_of(DIGEST_SHA1, "abc", 3, 3), "a9993e364706816aba3e25717850c26c9cd0d89d");
     assert_string_equal(digest_of(DIGEST_SHA1, two, 56, 56), "84983e441c3bd26ebaae4aa1f95129e5e54670f1");
     assert_string_equal(digest_of(DIGEST_SHA1, "", 0, 1), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
@@ -29,7 +29,7 @@ static void the_examples_of_the_standard(void **state) {
                         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
-/* A million times "a", in pieces of every awkward size. */
+/* A million times "a", in parts of many sizes. */
 static void pieces_add_up(void **state) {
     (void)state;
     static char text[1000000];
@@ -43,7 +43,7 @@ static void pieces_add_up(void **state) {
     }
 }
 
-/* The last block holds 55 bytes (length fits), 56 (it does not) and 63: `head -c N /dev/zero | sha256sum`. */
+/* The last block has 55 bytes (the length fits), 56 (it does not) and 63: `head -c N /dev/zero | sha256sum`. */
 static void every_way_to_pad(void **state) {
     (void)state;
     static const char ZEROS[64];

@@ -1,4 +1,4 @@
-/* Files: read and mapped whole, written so that the old or the new content is there and nothing else. */
+/* Files: reading, mapping, and writes after which a file has either the old or the new content. */
 #include "base/checksum.h"
 #include "base/folder.h"
 #include "base/mapped_file.h"
@@ -113,7 +113,7 @@ static void abandoning_leaves_nothing(void **state) {
     assert_int_equal(count_entries(), 0);
 }
 
-/* A limit on the size of files stands for a full disk. */
+/* A limit on file sizes simulates a full disk. */
 static void full_disk(void **state) {
     (void)state;
     const char *path = in_folder("a");
@@ -151,7 +151,7 @@ static void missing_and_odd_files(void **state) {
     assert_int_equal(count_entries(), 0);
 }
 
-/* A pipe that nobody reads is not waited for, and stays. */
+/* Writing does not wait for the reader of a pipe, and does not replace the pipe. */
 static void writing_to_what_is_no_file(void **state) {
     (void)state;
     FILE *stream;
@@ -168,7 +168,7 @@ static void writing_to_what_is_no_file(void **state) {
     assert_int_equal(count_entries(), 1);
 }
 
-/* The program's own outputs are written in place, behind what is there. */
+/* Standard output and error are appended to in place. */
 static void own_outputs(void **state) {
     (void)state;
     static const char *const PATHS[] = {"/dev/fd/%d", "/proc/self/fd/%d"};
@@ -189,7 +189,7 @@ static void own_outputs(void **state) {
     }
 }
 
-/* A name of 255 bytes, the most that file systems take: the temporary name is not longer. */
+/* A name of 255 bytes, the maximum of file systems: the temporary name is not longer. */
 static void long_names(void **state) {
     (void)state;
     char path[400];
@@ -200,7 +200,7 @@ static void long_names(void **state) {
     assert_int_equal(count_entries(), 1);
 }
 
-/* What waits for another process, or never ends, is refused at once. */
+/* Files that block or never end are rejected immediately. */
 static void pipes_sockets_and_devices(void **state) {
     (void)state;
     static const struct {
@@ -239,7 +239,7 @@ static void *write_often(void *user) {
     return NULL;
 }
 
-/* Each writes a file of its own; the last one stays. */
+/* Each thread writes a file under the same name; the last one remains. */
 static void writers_of_one_path_do_not_meet(void **state) {
     (void)state;
     pthread_t threads[4];
@@ -261,7 +261,7 @@ static void writers_of_one_path_do_not_meet(void **state) {
     assert_int_equal(count_entries(), 2);
 }
 
-/* What a killed process left goes; what only looks like it stays. */
+/* Temporary files of a killed process are removed; files with similar names are not. */
 static void leftovers_are_swept(void **state) {
     (void)state;
     static const char *const NAMES[] = {"a.0123456789abcdef.partial", "b.ends.0123456789abcdef.partial", "a.partial",

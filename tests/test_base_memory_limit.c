@@ -1,4 +1,5 @@
-/* What control groups leave, from files as the kernel writes them: both versions, limits of outer groups, none. */
+/* The memory that control groups leave, from files in the kernel's format: both versions, limits of outer groups, no
+ * limits. */
 #include "base/memory_limit.h"
 
 #include "folder_fixture.h"
@@ -41,7 +42,7 @@ static void the_first_version_is_read(void **state) {
     assert_int_equal(memory_limit_left(f->path), 500);
 }
 
-/* In a group of its own name space a container sees its group as the root. */
+/* In a cgroup namespace, a container sees its group as the root. */
 static void a_container_sees_its_group_as_the_root(void **state) {
     const folder *f = *state;
     put_in(f, "proc/self", "cgroup", "0::/\n");

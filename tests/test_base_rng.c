@@ -1,4 +1,4 @@
-/* Philox against the vectors that its authors publish, and what is made of its words. */
+/* Philox against its authors' test vectors, and the numbers derived from it. */
 #include "base/rng.h"
 #include "expect.h"
 
@@ -41,7 +41,7 @@ static void each_argument_counts(void **state) {
     }
 }
 
-/* Means of n numbers lie within five standard errors. */
+/* The mean of n numbers is within five standard errors. */
 static void uniform_moments(void **state) {
     (void)state;
     enum { N = 100000 };

@@ -1,9 +1,9 @@
-/* Growing strings, JSON with errors that say where, the error sentence, and the log. */
+/* Text buffers, JSON errors with positions, error messages, and the log. */
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text_buffer.h"
 
-/* Code under test that fails; cmocka, below, has a fail() of its own. */
+/* A function that fails. It is here because cmocka, below, defines its own fail(). */
 static int fails_with(const char *sentence) {
     REQUIRE(!sentence, LCKV_ERROR_FORMAT, "%s", sentence);
     return LCKV_OK;
@@ -29,7 +29,7 @@ static void buffers_grow(void **state) {
     OK(text_append(&b, "a\0b", 3));
     OK(text_append(&b, NULL, 0));
     assert_int_equal(b.length, 10 * 2 + 90 * 3 + 900 * 4 + 3);
-    assert_memory_equal(b.data + b.length - 3, "a\0b", 4); /* the NUL behind it too */
+    assert_memory_equal(b.data + b.length - 3, "a\0b", 4); /* including the NUL */
     OK(text_take(&b, &text));
     assert_int_equal(strncmp(text, "0,1,2,", 6), 0);
     assert_null(b.data);
@@ -107,7 +107,7 @@ static void json_writes(void **state) {
     char *text;
     OK(parse("{\"b\": [1, 2.5], \"a\": \"\\u00e4\"}", &t));
     OK(json_format(t, 0, &text));
-    assert_string_equal(text, "{\"b\": [1, 2.5], \"a\": \"\xc3\xa4\"}"); /* keys in their order */
+    assert_string_equal(text, "{\"b\": [1, 2.5], \"a\": \"\xc3\xa4\"}"); /* keys in order */
     free(text);
     json_decref(t);
 }
@@ -134,7 +134,7 @@ static void *parse_deep(void *unused) {
         char *text;
         json_t *t = nested(CASES[i][0], CASES[i][1], CASES[i][2], LCKV_JSON_LEVELS / each, &status);
         OK(status);
-        OK(json_format(t, 2, &text)); /* and back, as deep */
+        OK(json_format(t, 2, &text)); /* and back, at the same depth */
         json_t *copy = json_deep_copy(t);
         assert_true(json_equal(t, copy));
         json_decref(t);
@@ -149,7 +149,7 @@ static void *parse_deep(void *unused) {
     return NULL;
 }
 
-/* On a stack as small as musl's threads have. */
+/* On a stack as small as that of musl's threads. */
 static void deep_json_is_refused_on_a_small_stack(void **state) {
     (void)state;
     pthread_attr_t attributes;
@@ -158,7 +158,7 @@ static void deep_json_is_refused_on_a_small_stack(void **state) {
     assert_int_equal(pthread_attr_setstacksize(&attributes, 128 << 10), 0);
     assert_int_equal(pthread_create(&thread, &attributes, parse_deep, NULL), 0);
     pthread_join(thread, NULL);
-    OK(lckv_check_json("]]]]\"[[[", 8)); /* what is not JSON is the parser's to refuse */
+    OK(lckv_check_json("]]]]\"[[[", 8)); /* invalid JSON is rejected by the parser */
     OK(lckv_check_json(NULL, 0));
 }
 
@@ -172,7 +172,8 @@ static void the_sentence_is_the_threads(void **state) {
     (void)state;
     assert_int_equal(forwards(NULL), LCKV_OK);
     FAILS(forwards("the sentence"), LCKV_ERROR_FORMAT, "the sentence");
-    FAILS(forwards(lckv_last_error()), LCKV_ERROR_FORMAT, "the sentence"); /* an argument in the old message */
+    FAILS(forwards(lckv_last_error()), LCKV_ERROR_FORMAT,
+          "the sentence"); /* an argument that is part of the old message */
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, fail_elsewhere, NULL), 0);
     pthread_join(thread, NULL);
@@ -186,8 +187,8 @@ static void the_sentence_is_the_threads(void **state) {
     FAILS(fail_within(LCKV_ERROR_FORMAT, "%s", longest), LCKV_ERROR_FORMAT, ": xxx");
 }
 
-/* A message is cut between characters wherever the limit falls, and what is no UTF-8 is shown as U+FFFD, so that JSON
- * can hold every message. */
+/* A message is truncated between characters, and invalid UTF-8 becomes U+FFFD, so that JSON can contain every message.
+ */
 static void the_sentence_is_utf8(void **state) {
     (void)state;
     static const char *const CHARACTERS[] = {"\xc3\xa4", "\xe6\x97\xa5", "\xf0\x9f\x98\x80"};
@@ -201,7 +202,7 @@ static void the_sentence_is_utf8(void **state) {
                     fail_within(LCKV_ERROR_FORMAT, "%s", b.data);
                 else
                     fail_message("%s", b.data);
-                json_t *string = json_string(lckv_last_error()); /* NULL where it is no UTF-8 */
+                json_t *string = json_string(lckv_last_error()); /* NULL if it is invalid UTF-8 */
                 assert_non_null(string);
                 assert_null(strstr(lckv_last_error(), "\xef\xbf\xbd"));
                 assert_true(strlen(lckv_last_error()) > 900);

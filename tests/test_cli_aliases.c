@@ -1,9 +1,9 @@
-/* Unknown flags and stray words: what is suggested exists in that command and is not refused there. */
+/* Unknown flags and unexpected arguments: a suggested flag exists in that command and is accepted there. */
 #include "cli_capture.h"
 
 #include "cli/flag_aliases.h"
 
-/* The name that follows "did you mean --", and what stands behind it up to the question mark. NULL: none is. */
+/* The flag after "did you mean --", with all that follows up to the question mark. NULL if there is no suggestion. */
 static char *suggestion(const captured *c) {
     static char text[1024];
     const char *begin = strstr(c->messages, "did you mean --"), *end = strrchr(c->messages, '?');
@@ -14,7 +14,7 @@ static char *suggestion(const captured *c) {
     return text;
 }
 
-/* Whether `lckv help --markdown` has a row of this flag that says that it acts, and no other. */
+/* Whether `lckv help --markdown` lists this flag as one with an effect. */
 static bool acts(const char *rows, const char *name, size_t length) {
     char row[128];
     snprintf(row, sizeof row, "| `--%.*s` | acts |", (int)length, name);
@@ -27,7 +27,7 @@ static bool is_flag_of(const char *command, const char *typed) {
     return !strstr(c.messages, "unknown flag");
 }
 
-/* What is suggested for `typed`, if anything is, is taken by the command. */
+/* If there is a suggestion for `typed`, the command accepts it. */
 static void check_suggestion(const char *command, const char *rows, const char *typed) {
     captured c;
     CAPTURE(&c, command, typed, "3");
@@ -76,7 +76,7 @@ static void no_name_stands_in_two_rows(void **state) {
         }
 }
 
-/* Each row names flags that some command has: a misspelt one would never be suggested. */
+/* Each row names flags of some command. A misspelled one would never be suggested. */
 static void each_row_means_something(void **state) {
     (void)state;
     captured all[sizeof CLI_COMMANDS / sizeof *CLI_COMMANDS - 1];
@@ -97,7 +97,7 @@ static void each_row_means_something(void **state) {
     }
 }
 
-/* Fails unless the message has this part. */
+/* Fails unless the message contains this part. */
 static void says(const char *part, const char *const *words) {
     captured c;
     capture(&c, words);
@@ -136,7 +136,7 @@ static void misspelt_flags_lead_to_the_nearest(void **state) {
     (void)state;
     SAYS("did you mean --learning_rate?", "train", "--learnign_rate", "1");
     SAYS("did you mean --prompt?", "generate", "-prompt", "x");
-    SAYS("did you mean --length?", "generate", "--max_new_token", "3"); /* of another program's name */
+    SAYS("did you mean --length?", "generate", "--max_new_token", "3"); /* under the name of another program */
     SAYS("did you mean --per_device_train_batch_size?", "train", "--train_batch_size", "3");
     SAYS("did you mean --model_name_or_path?", "generate", "--model_name", "x");
     SAYS("unknown flag \"--xyzzy\"; see lckv help train", "train", "--xyzzy");
@@ -157,7 +157,7 @@ static void stray_words_lead_to_their_flag(void **state) {
     SAYS("did you mean --model_name_or_path", "inspect", "m1");
     SAYS("did you mean lckv help serve?", "serve", "help");
     SAYS("each value follows its flag", "fetch", "a/b", "c/d");
-    captured c; /* the one word that a command takes */
+    captured c; /* the only argument without a flag that a command accepts */
     CAPTURE(&c, "fetch", "--help", "--check", "--repo_type", "dataset", "a/b");
     if (c.code) fail_msg("%s", c.messages);
 }
@@ -177,7 +177,7 @@ static void letters_are_those_of_llama_cpp(void **state) {
     SAYS("unknown flag \"-z\"; see lckv help generate", "generate", "-z");
 }
 
-/* run_generation.py's arguments, all of them. */
+/* All arguments of run_generation.py. */
 static void the_scripts_arguments_are_known(void **state) {
     (void)state;
     captured c;

@@ -1,4 +1,4 @@
-/* Help: its width, its examples, and how it is asked for. */
+/* Help: width, examples, and how to request it. */
 #define _GNU_SOURCE /* memmem */
 #include "program.h"
 
@@ -13,14 +13,14 @@ static int columns_of(const char *line, size_t bytes) {
     return count;
 }
 
-/* A word, or the part of an example up to its next flag: nothing that could be broken. */
+/* A word, or the part of an example up to its next flag: text that is not broken. */
 static bool is_one_piece(const char *line, size_t bytes) {
     size_t begin = strspn(line, " ");
     bool example = (begin == 6 && line[6] == '-') || (begin == 2 && line[2] >= 'a' && line[2] <= 'z');
     return !(example ? memmem(line + begin, bytes - begin, " --", 3) : memchr(line + begin, ' ', bytes - begin));
 }
 
-/* No line is wider than it must be, and each flag of the table stands in it unbroken. */
+/* No line is wider than necessary, and each flag of the table appears unbroken. */
 static void check_width(const char *command, const char *text, int width) {
     for (const char *line = text; *line;) {
         size_t bytes = strcspn(line, "\r\n");
@@ -76,7 +76,7 @@ static void help_uses_the_columns_that_there_are(void **state) {
 
 /* ---------------------------------------------------------------- examples */
 
-/* The command lines under "Examples", those that a backslash continues joined. The caller frees it. */
+/* The command lines under "Examples", with continued lines joined. The caller frees it. */
 static char *examples_of(const char *help) {
     const char *at = strstr(help, "\nExamples\n");
     assert_non_null(at);
@@ -92,7 +92,7 @@ static char *examples_of(const char *help) {
     return text;
 }
 
-/* `lckv COMMAND ...` in the line, as a shell would run it, but with its flags only read. */
+/* Runs `lckv COMMAND ...` as a shell would, but only parses the flags. */
 static int check_line(const folder *f, const char *line) {
     char script[4096];
     const char *at = strstr(line, "lckv ");
@@ -112,7 +112,7 @@ static void every_command_has_examples_whose_flags_are_right(void **state) {
         char *examples = examples_of(c.output);
         int count = 0;
         for (char *line = strtok(examples, "\n"); line; line = strtok(NULL, "\n")) {
-            if (line[2] == '#' || !strncmp(line, "    ", 4)) continue; /* what it does */
+            if (line[2] == '#' || !strncmp(line, "    ", 4)) continue; /* its description */
             if (check_line(f, line)) fail_msg("%s: %s", command->name, line);
             count++;
         }
@@ -132,7 +132,7 @@ static void every_command_but_serve_has_json(void **state) {
     }
 }
 
-/* ---------------------------------------------------------------- how it is asked for */
+/* ---------------------------------------------------------------- requests for help */
 
 static void ends_with(const folder *f, int code, const char *begins, const char *const *words) {
     outcome o = program_run(f, words);

@@ -1,4 +1,4 @@
-/* Lists of files: paths with spaces and commas, typed, from files of flags and from JSON. */
+/* Lists of files: paths with spaces and commas, on the command line, in files of flags and in JSON. */
 #include "program.h"
 
 #include "cli_capture.h"
@@ -15,7 +15,7 @@ static const flag FLAGS[] = {
 };
 static const flag_table TABLE = {"test", "A table.", "", FLAGS};
 
-/* The items of a list with bars between them. */
+/* The items of a list, separated by bars. */
 static const char *items_of(const flag_list *list) {
     static char text[4096];
     text[0] = '\0';
@@ -26,7 +26,7 @@ static const char *items_of(const flag_list *list) {
     return text;
 }
 
-/* Reads the words in the folder and compares both lists. */
+/* Parses the words in the folder and compares both lists. */
 static void check_lists(const folder *f, const char *files, const char *names, const char *const *words) {
     struct options o = {0};
     char *argv[32] = {(char *)(uintptr_t) "test"}, *before = getcwd(NULL, 0);
@@ -72,7 +72,7 @@ static void files_of_flags_have_them_too(void **state) {
     LISTS(f, "b c.txt|d", "x|y", "--args_file=flags.json");
     put_text(in(f, "my flags.json"), "{\"files\": \"b c.txt\"}");
     LISTS(f, "b c.txt", "", "--args_file", "my flags.json");
-    LISTS(f, "z", "", "--args_file", "my flags.json", "--files", "z"); /* what is typed replaces the list */
+    LISTS(f, "z", "", "--args_file", "my flags.json", "--files", "z"); /* flags on the command line replace the list */
 }
 
 static void a_list_in_one_pair_of_quotes_is_told(void **state) {

@@ -1,5 +1,5 @@
-/* Every entry of the table of collectives against values computed from the rank alone. The program runs by itself (the
- * single rank) and under mpirun with 3 ranks (tests/CMakeLists.txt). */
+/* Every entry of the table of collectives against values computed from the rank. The program runs as a single rank, and
+ * under mpirun with 3 ranks (tests/CMakeLists.txt). */
 #include "collectives/collectives.h"
 
 static int damaged_row(void) {
@@ -44,7 +44,7 @@ static void test_all_reduce_sums_f32_and_f64(void **state) {
         double in_order = 0;
         for (int r = 0; r < ranks->ranks; r++) in_order += (double)value_of(r, i) / 3;
         assert_true((double)f32[i] == sum_of(i));
-        assert_true(f64[i] == in_order); /* the order of ranks gives the bits */
+        assert_true(f64[i] == in_order); /* the order of ranks determines the bits */
     }
 }
 

@@ -1,4 +1,4 @@
-/* Keys that are left out: what transformers' class of the model type takes for them. The numbers are those of
+/* Defaults of absent keys: those of the transformers class of the model type. The numbers are from
  * AutoConfig.for_model(TYPE) in transformers 5.24.0, where 4.57.6 has the same. */
 #include "config/model_config.h"
 #include "expect.h"
@@ -12,7 +12,7 @@ static model_config *read_text(const char *text) {
     return c;
 }
 
-/* `keys` begin with a comma. */
+/* `keys` start with a comma. */
 static model_config *make(const char *type, const char *keys) {
     char text[1024];
     snprintf(text, sizeof text, "{\"model_type\":\"%s\"%s}", type, keys);
@@ -25,7 +25,7 @@ static int windowed(const model_config *c) {
     return count;
 }
 
-/* {"model_type": TYPE} alone. */
+/* Only {"model_type": TYPE}. */
 static void nothing_but_a_type(void **state) {
     (void)state;
     static const struct {
@@ -62,7 +62,7 @@ static void nothing_but_a_type(void **state) {
     }
 }
 
-/* What follows from other keys, and null, which is not the same as nothing. */
+/* Defaults that depend on other keys; and null, which differs from an absent key. */
 static void derived(void **state) {
     (void)state;
     static const struct {
@@ -94,7 +94,7 @@ static void derived(void **state) {
     config_free(c);
 }
 
-/* A default that does not go with the keys that are there is an error that says where it comes from. */
+/* If a default contradicts the keys that are present, the error says where it comes from. */
 static void defaults_that_do_not_fit(void **state) {
     (void)state;
     json_t *tree;
@@ -106,7 +106,7 @@ static void defaults_that_do_not_fit(void **state) {
     json_decref(tree);
 }
 
-/* The window of LCKVLlamaConfig is 4096 where layers ask for one. */
+/* The default window of LCKVLlamaConfig is 4096 if a layer has one. */
 static void windows_of_lckv(void **state) {
     (void)state;
     model_config *c = make("lckv-llama", ",\"num_hidden_layers\":4,\"layer_types\":\"0s_0_2_2s\"");

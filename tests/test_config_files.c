@@ -1,4 +1,4 @@
-/* Configs as files: the goldens, the samples, names that lead to the Hugging Face cache, generation_config.json. */
+/* Config files: golden folders, sample configs, names of models in the Hugging Face cache, generation_config.json. */
 #include "base/mapped_file.h"
 #include "config/model_config.h"
 #include "config/model_size.h"
@@ -38,7 +38,7 @@ static void write_file(const char *name, const char *text) {
 
 /* ---------------------------------------------------------------- the goldens */
 
-/* The number of values in a safetensors file: eight bytes with the header's length, then JSON with the shapes. */
+/* The number of values in a safetensors file: eight bytes with the length of the header, then JSON with the shapes. */
 static int64_t count_values(const char *path) {
     mapped_file file;
     json_t *header, *entry;
@@ -59,7 +59,7 @@ static int64_t count_values(const char *path) {
     return total;
 }
 
-/* Every checkpoint under `parent` loads, and has as many parameters as its config says. */
+/* Every checkpoint under `parent` loads and has the number of parameters that its config implies. */
 static int check_checkpoints(const char *parent) {
     DIR *dir = opendir(parent);
     if (!dir) return 0;
@@ -189,7 +189,7 @@ static void cache_names(void **state) {
     forget_environment();
 }
 
-/* A commit or a name that would lead out of the cache is none. */
+/* A commit hash or name that would lead out of the cache is ignored. */
 static void cache_is_not_left(void **state) {
     (void)state;
     model_config *c;
@@ -207,7 +207,7 @@ static void cache_is_not_left(void **state) {
     }
 }
 
-/* What people give in place of a folder: the message says what it is. */
+/* Things that users pass instead of a folder: the message says what they are. */
 static void other_things(void **state) {
     (void)state;
     char *path;

@@ -1,5 +1,5 @@
-/* config.json cut short, with values of other types, and with bytes changed: an error or a model, never a crash. Meant
- * for the sanitizers, and quick without them. */
+/* Truncated config.json files, values of other types, changed bytes: each gives an error or a model, never a crash.
+ * Mainly for sanitizers, and fast without them. */
 #include "base/rng.h"
 #include "config/layer_picture.h"
 #include "config/model_size.h"
@@ -20,7 +20,7 @@ static const char *const seeds[] = {
     "\"use_sliding_window\":true,\"max_window_layers\":1,\"hidden_act\":\"silu\",\"quantization_config\":null}",
 };
 
-/* Values that any key may be given. */
+/* Values to try for each key. */
 static const char *const values[] = {"null",
                                      "true",
                                      "false",
@@ -63,7 +63,7 @@ enum { SEEDS = sizeof seeds / sizeof *seeds, VALUES = sizeof values / sizeof *va
 
 static int accepted;
 
-/* Uses whatever config came out in every way there is. */
+/* Uses an accepted config in every way. */
 static void exercise(const model_config *c) {
     char *text;
     json_t *tree;
@@ -76,7 +76,7 @@ static void exercise(const model_config *c) {
     OK(config_copy(c, &copy));
     OK(config_to_json(copy, &tree));
     config_free(copy);
-    OK(config_from_json(tree, "again", NULL, &copy)); /* what we write, we read */
+    OK(config_from_json(tree, "again", NULL, &copy)); /* what lckv writes, it can read */
     json_decref(tree);
     if (copy->layers <= 64 && copy->forward_passes + copy->backward_passes <= 100) {
         OK(layer_picture_text(copy, &text));
@@ -119,7 +119,7 @@ static json_t *parse(const char *text) {
     return tree;
 }
 
-/* Each key in turn with each value, at the top and inside RoPE's object. */
+/* Each key with each value, at the top level and in the object of RoPE. */
 static void other_values(void **state) {
     (void)state;
     for (int s = 0; s < SEEDS; s++) {
@@ -137,7 +137,7 @@ static void other_values(void **state) {
     }
 }
 
-/* Several keys at once, drawn. */
+/* Several random keys at once. */
 static void many_other_values(void **state) {
     (void)state;
     for (uint64_t round = 0; round < 1500; round++) {

@@ -1,12 +1,12 @@
-/* layer_types, slots, loops and the plan: every well-formed string is a valid map, every other one is refused with its
- * entry quoted, and the plan is the one that a plain re-reading of its definition gives. */
+/* layer_types, slots, loops and the plan: every well-formed string is a valid map, every other one is rejected with the
+ * bad entry quoted, and the plan equals that of a plain implementation of the definition. */
 #include "base/rng.h"
 #include "config/layer_map.h"
 #include "expect.h"
 
-enum { MOST_LAYERS = 24 };
+enum { MAX_LAYERS = 24 };
 
-/* ---------------------------------------------------------------- what strings mean */
+/* ---------------------------------------------------------------- meaning of strings */
 
 static void a_map_by_hand(void **state) {
     (void)state;
@@ -33,7 +33,7 @@ static void a_map_by_hand(void **state) {
     layer_map_free(&m);
 }
 
-/* An entry K:V has two sources; the slots of one reader are windowed together or not at all. */
+/* An entry K:V has two sources. If one slot of a reader is windowed, so is the other. */
 static void separate_sources(void **state) {
     (void)state;
     layer_map m;
@@ -128,10 +128,10 @@ static int draw(uint64_t seed, uint64_t *counter, int below) {
     return (int)(rng_uniform(seed, 0, (*counter)++) * below);
 }
 
-/* A string over `layers` layers whose sources tend to lie near, so that loops of all sizes come up. */
+/* A random string for `layers` layers. Sources are mostly near, so that loops of all sizes occur. */
 static void random_layer_types(uint64_t seed, int *layers, int *source, bool *windowed, char *text) {
     uint64_t counter = 0;
-    *layers = 1 + draw(seed, &counter, MOST_LAYERS);
+    *layers = 1 + draw(seed, &counter, MAX_LAYERS);
     int reach = 1 + draw(seed, &counter, *layers);
     *text = 0;
     for (int i = 0; i < *layers; i++) {
@@ -143,12 +143,12 @@ static void random_layer_types(uint64_t seed, int *layers, int *source, bool *wi
 }
 
 static int largest(const int *source, int first, int end) {
-    int most = -1;
-    for (int i = first; i < end; i++) most = source[i] > most ? source[i] : most;
-    return most;
+    int largest = -1;
+    for (int i = first; i < end; i++) largest = source[i] > largest ? source[i] : largest;
+    return largest;
 }
 
-/* The plan from its definition (goldens/oracle.py, iteration_plan), over plain arrays and growing a list. */
+/* A plain implementation of the plan's definition (goldens/oracle.py, iteration_plan). */
 static int expected_plan(const int *source, int n, int m, int b, plan_step *steps) {
     int count = 0, i = 0;
     while (i < n) {
@@ -181,8 +181,8 @@ static void assert_same_plan(const plan *found, const plan_step *expected, int c
     }
 }
 
-/* A loop starts with a layer that looks up; nothing inside reads above it; no shorter range has that property; and
- * outside loops nothing looks up. Committing steps cover all layers in order. */
+/* The first layer of a loop looks up; nothing inside reads above it; no shorter range has this property; there are no
+ * lookups outside loops. Committing steps cover all layers in order. */
 static void assert_loops_closed(const layer_map *map, const int *source, const plan *p) {
     int next = 0, loops = 0;
     for (int s = 0; s < p->count; s++) {
@@ -218,11 +218,11 @@ static void assert_slots(const layer_map *map) {
 
 static void random_maps(void **state) {
     (void)state;
-    static plan_step expected[MOST_LAYERS * 16];
+    static plan_step expected[MAX_LAYERS * 16];
     for (uint64_t seed = 0; seed < 3000; seed++) {
-        int layers, source[MOST_LAYERS];
-        bool windowed[MOST_LAYERS];
-        char text[MOST_LAYERS * 5], *again;
+        int layers, source[MAX_LAYERS];
+        bool windowed[MAX_LAYERS];
+        char text[MAX_LAYERS * 5], *again;
         random_layer_types(seed, &layers, source, windowed, text);
         layer_map map;
         plan p;
@@ -241,7 +241,7 @@ static void random_maps(void **state) {
     }
 }
 
-/* ---------------------------------------------------------------- plans by hand, and their bounds */
+/* ---------------------------------------------------------------- plans by hand, and limits */
 
 static void plans_by_hand(void **state) {
     (void)state;
@@ -255,7 +255,7 @@ static void plans_by_hand(void **state) {
         {"0_0_2_2", 4, 0, {0, 3}},
         {"1_2_0", 3, 1, {0, 2}},
         {"0_1_6_6_6_6_6_0", 8, 1, {0, 1, 2, 6, 7, 7}},
-        {"1_1_1_2", 4, 1, {0, 1, 2, 3}}, /* reading a slot below is no part of a loop */
+        {"1_1_1_2", 4, 1, {0, 1, 2, 3}}, /* a layer that reads a slot below is not part of a loop */
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         layer_map map;

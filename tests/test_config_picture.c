@@ -1,4 +1,4 @@
-/* Pictures of layer maps: the text row by row, the SVG as well-formed XML, and the public functions around them. */
+/* Pictures of layer maps: the text row by row, the SVG as well-formed XML, and the public functions. */
 #include "base/rng.h"
 #include "config/layer_picture.h"
 #include "expect.h"
@@ -53,7 +53,8 @@ static void pictures_by_hand(void **state) {
                    "  ■  owns a KV slot\n"
                    "  ◀─ reads the KV of a layer below\n"
                    "  s  sliding window of 8 tokens\n");
-    assert_picture(3, "1_2_0", "forward_passes=10,backward_passes=1", /* owners that read others have two rows */
+    assert_picture(3, "1_2_0",
+                   "forward_passes=10,backward_passes=1", /* an owner that reads another slot has two rows */
                    "          ╭───────────╮\n"
                    "        ╭ │ layer 2   ├─■ slot 2 ─────╮\n"
                    "        │ │           │◀─ slot 0 ─╮   │\n"
@@ -76,7 +77,7 @@ static void pictures_by_hand(void **state) {
                    "  force_nodiag: no layer sees its own token\n");
 }
 
-/* Tags open and close in order, attributes are quoted, and nothing is fetched from elsewhere. */
+/* Tags are balanced, attributes are quoted, and nothing is loaded from elsewhere. */
 static void assert_well_formed(const char *svg) {
     char open[64][16];
     int depth = 0;
@@ -126,7 +127,7 @@ static void svg_shows_the_map(void **state) {
     config_free(c);
 }
 
-/* Any map has both pictures; every layer stands in both, also where lines are too many to draw. */
+/* Both pictures exist for any map and contain every layer, also if there are too many lines to draw. */
 static void random_pictures(void **state) {
     (void)state;
     for (uint64_t seed = 0; seed < 200; seed++) {
@@ -147,7 +148,7 @@ static void random_pictures(void **state) {
     }
 }
 
-/* A layer with two sources reads each of them in a row, or on a curve, of its own. */
+/* A layer with two sources has a row or a curve for each. */
 static void separate_sources(void **state) {
     (void)state;
     model_config *c = make(3, "0_2:0_2", NULL);

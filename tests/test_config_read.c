@@ -1,4 +1,4 @@
-/* config.json as people and transformers write it: spellings, defaults, windows, overrides, and what is refused. */
+/* config.json in the forms that users and transformers write: spellings, defaults, windows, overrides, and errors. */
 #include "config/model_config.h"
 #include "config/model_size.h"
 #include "expect.h"
@@ -9,7 +9,7 @@
     "\"hidden_size\":32,\"intermediate_size\":44,\"num_hidden_layers\":4,\"num_attention_heads\":4,"                   \
     "\"num_key_value_heads\":4,\"vocab_size\":61"
 
-/* A config of `type` with `more` of its keys; fails like config_from_json(). */
+/* Reads a config of `type` with additional keys `more`; fails like config_from_json(). */
 static int make(const char *type, const char *more, const char *overrides, model_config **out) {
     char text[4096];
     json_t *tree;
@@ -29,7 +29,7 @@ static int make(const char *type, const char *more, const char *overrides, model
         assert_null(none);                                                                                             \
     } while (0)
 
-/* Which layers have a window, as a string of 's' and '.'. */
+/* The windows of layers as a string of 's' and '.'. */
 static const char *windows(const model_config *c) {
     static char text[64];
     for (int i = 0; i < c->layers; i++) text[i] = c->map.layer[i].window ? 's' : '.';

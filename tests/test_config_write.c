@@ -1,4 +1,4 @@
-/* config.json written again: what was unknown is kept, what is known is said out, and it reads back as the same model.
+/* Writing config.json: unknown keys are kept, defaults are written explicitly, and the result describes the same model.
  */
 #include "config/model_config.h"
 #include "expect.h"
@@ -123,7 +123,7 @@ static void unknown_keys_are_kept(void **state) {
     config_free(c);
 }
 
-/* What LCKVLlamaConfig takes, said out; transformers 4 spelling, which 5 reads as well. */
+/* Defaults of LCKVLlamaConfig are written, in the spelling of transformers 4, which 5 reads as well. */
 static void sharing_is_written_for_the_published_classes(void **state) {
     (void)state;
     model_config *c = make("{\"model_type\":\"mistral\",\"architectures\":[\"MistralForCausalLM\"]," SIZES
@@ -165,7 +165,7 @@ static void changed_fields_are_written(void **state) {
     config_free(c);
 }
 
-/* What was left out is written as what the class of the type takes for it, so that every reader sees the same. */
+/* An absent key is written with the default of its class, so that every reader sees the same value. */
 static void defaults_are_written(void **state) {
     (void)state;
     model_config *c = make("{\"model_type\":\"mistral\"," SIZES "}", NULL);

@@ -236,7 +236,8 @@ static void check_masked(const blocks *b, int64_t k) {
 static void masked_blocks_know_their_documents(void **state) {
     for (int i = 0; i < 4; i++) {
         token_store s = numbered_documents(*state, 2);
-        block_rules rules = {.block_size = i & 1 ? 100 : 7, .document_mask = true, .group_all = i & 2, .most = 40};
+        block_rules rules = {
+            .block_size = i & 1 ? 100 : 7, .document_mask = true, .group_all = i & 2, .max_blocks = 40};
         blocks b;
         OK(blocks_cut(&s, 123, DOCUMENTS - 123, &rules, &b));
         assert_int_equal(b.examples.count, 40);
@@ -248,7 +249,7 @@ static void masked_blocks_know_their_documents(void **state) {
 
 static void no_more_blocks_than_asked_for(void **state) {
     token_store s = numbered_documents(*state, 2);
-    block_rules rules = {.block_size = 7, .most = 5};
+    block_rules rules = {.block_size = 7, .max_blocks = 5};
     blocks b;
     OK(blocks_cut(&s, 0, DOCUMENTS, &rules, &b));
     assert_int_equal(b.examples.count, 5);

@@ -1,4 +1,5 @@
-/* sum_squares, clip, adamw: against double, and against what torch.optim.AdamW and clip_grad_norm_ (torch 2) gave. */
+/* sum_squares, clip and adamw: against double, and against results of torch.optim.AdamW and clip_grad_norm_ (torch 2).
+ */
 #include "base/rng.h"
 #include "device_check.h"
 
@@ -62,10 +63,10 @@ static void check_large_squares(device *d) {
     check_near("sum of squares", out, 0, 2 * (double)1e30f * (double)1e30f, 1e46);
 }
 
-static step_state clip_state(device *d, double sum, double loss, float most) {
-    step_state state = {.max_grad_norm = most, .learning_rate = 7.0f, .finite = -1};
+static step_state clip_state(device *d, double sum, double loss, float max_norm) {
+    step_state state = {.max_grad_norm = max_norm, .learning_rate = 7.0f, .finite = -1};
     clip(d, scalar(sum), scalar(loss), &state);
-    assert_true(state.learning_rate == 7.0f && state.max_grad_norm == most);
+    assert_true(state.learning_rate == 7.0f && state.max_grad_norm == max_norm);
     return state;
 }
 

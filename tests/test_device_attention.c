@@ -1,10 +1,11 @@
 /* attention and attention_backward against loops in double: every type, past pages with sinks and skipped rows, strict
- * and windowed masks, groups of heads, sequences of no queries, dead rows. Whatever may not be read is NaN. */
+ * and windowed masks, grouped heads, sequences without queries, dead rows. Memory that must not be read contains NaN.
+ */
 #include "device_check.h"
 
 #include "device/open.h"
 
-enum { MOST_SEQUENCES = 4, MOST_KEYS = 1024, MOST_DIM = 128 };
+enum { MAX_SEQUENCES = 4, MAX_KEYS = 1024, MAX_DIM = 128 };
 
 struct attention_case {
     int heads, kv_heads, dim;
@@ -15,7 +16,7 @@ struct attention_case {
     int count;
     struct {
         int32_t q_rows, kv_rows, q_offset, past, sinks, skip;
-    } sequence[MOST_SEQUENCES];
+    } sequence[MAX_SEQUENCES];
 };
 
 static const struct attention_case cases[] = {
@@ -30,10 +31,10 @@ static const struct attention_case cases[] = {
     {5, 5, 7, false, 97, 0, false, 1, {{193, 193, 0, 0, 0, 0}}},
     {2, 1, 16, true, 0, 0, false, 1, {{409, 409, 0, 0, 0, 0}}},
     {2, 1, 40, false, 50, 0, false, 1, {{333, 333, 0, 0, 0, 0}}},
-    /* queries that stand behind the first new row; queries of which some see nothing; no new rows at all */
+    /* queries that start after the first new row; queries of which some see nothing; no new rows */
     {4, 2, 16, false, 0, 0, false, 2, {{1, 150, 149, 0, 0, 0}, {20, 53, 33, 0, 0, 0}}},
     {2, 2, 24, true, 0, 0, false, 2, {{2, 0, 0, 0, 0, 0}, {30, 10, 0, 0, 0, 0}}},
-    /* a past: whole, windowed, with sinks that are met by q or by q_sink, skipped rows, no new rows */
+    /* a past: whole, windowed, with sinks that q or q_sink reads, skipped rows, no new rows */
     {4, 2, 16, false, 0, 16, false, 3, {{1, 1, 0, 200, 0, 0}, {40, 40, 0, 77, 0, 0}, {3, 3, 0, 0, 0, 0}}},
     {8, 2, 64, false, 20, 16, false, 2, {{1, 1, 0, 61, 0, 0}, {50, 50, 0, 33, 0, 0}}},
     {4, 4, 16, true, 0, 4, true, 3, {{1, 0, 0, 31, 4, 3}, {1, 1, 0, 3, 3, 0}, {33, 33, 0, 120, 6, 1}}},
@@ -43,16 +44,16 @@ static const struct attention_case cases[] = {
 };
 enum { CASES = sizeof cases / sizeof *cases, DEAD_ROWS = 3 };
 
-/* A case with its tensors, what they hold in double, and the list of keys of each sequence as rows of k, v or pages. */
+/* A case with its tensors, their content as double, and for each sequence the list of keys as rows of k, v or pages. */
 struct attention_run {
     const struct attention_case *c;
-    double rounded; /* what the device rounds of weights and dout, relative */
+    double rounded; /* rounding of weights and dout on the device, relative */
     struct op_attention a;
     double *q, *q_sink, *dout, *k, *v, *past_k, *past_v;
     struct {
         bool past;
         int64_t row;
-    } key[MOST_SEQUENCES][MOST_KEYS];
+    } key[MAX_SEQUENCES][MAX_KEYS];
 };
 
 static double *as_double(view v) {
@@ -82,7 +83,7 @@ static void randomize_row(view v, int64_t row) {
     for (int64_t c = 0; c < v.cols; c++) set_element(v, row * v.cols + c, random_normal());
 }
 
-/* The pages of sequence i: the rows of its past are put where kv_pages says that they lie; all others stay NaN. */
+/* Fills the pages of sequence i: the rows of its past at the places that kv_pages gives. All others stay NaN. */
 static void fill_pages(struct attention_run *r, int i, int32_t *table, int64_t *next_page) {
     const int32_t page_rows = r->c->page_rows, past = r->c->sequence[i].past, sinks = r->c->sequence[i].sinks;
     int32_t sink_pages = (sinks + page_rows - 1) / page_rows;
@@ -99,19 +100,19 @@ static void fill_pages(struct attention_run *r, int i, int32_t *table, int64_t *
 
 static void make_past(struct attention_run *r, dtype type) {
     const struct attention_case *c = r->c;
-    int64_t pages = 0, most = 0;
+    int64_t pages = 0, max_pages = 0;
     for (int i = 0; i < c->count; i++) {
         int64_t own = (c->sequence[i].past + c->sequence[i].skip) / c->page_rows + 3;
-        pages += own, most = own > most ? own : most;
+        pages += own, max_pages = own > max_pages ? own : max_pages;
     }
     r->a.past = (struct kv_pages){.k = tensor(pages * c->page_rows, c->kv_heads * c->dim, type),
                                   .v = tensor(pages * c->page_rows, c->kv_heads * c->dim, type),
-                                  .table = tensor(c->count, most, DTYPE_I32),
+                                  .table = tensor(c->count, max_pages, DTYPE_I32),
                                   .page_rows = c->page_rows};
-    for (int i = 0; i < c->count; i++) fill_pages(r, i, (int32_t *)r->a.past.table.data + i * most, &pages);
+    for (int i = 0; i < c->count; i++) fill_pages(r, i, (int32_t *)r->a.past.table.data + i * max_pages, &pages);
 }
 
-/* New rows of sequence i, behind its past in the list. */
+/* Adds the new rows of sequence i to the list, after its past. */
 static void fill_new(struct attention_run *r, int i, const attention_sequence *s) {
     for (int64_t q = s->q_row; q < s->q_row + s->q_rows; q++) {
         randomize_row(r->a.q, q);
@@ -173,17 +174,17 @@ static void free_run(struct attention_run *r) {
 
 /* ---------------------------------------------------------------- the reference */
 
-/* One query and head: its weights on all keys of its sequence, and their sum's logarithm. */
+/* For one query and head: the weights of all keys of its sequence, and the logarithm of their sum. */
 struct weights {
     int64_t keys, seen;
-    double p[MOST_KEYS], lse;
+    double p[MAX_KEYS], lse;
 };
 
 static void reference_weights(const struct attention_run *r, int i, int64_t q, int64_t head, struct weights *w) {
     const struct op_attention *a = &r->a;
     const attention_sequence *s = (const attention_sequence *)a->sequences.data + i;
     int64_t at = s->past + s->q_offset + q, kv_head = head / (a->heads / a->kv_heads);
-    double score[MOST_KEYS], most = -(double)INFINITY, sum = 0;
+    double score[MAX_KEYS], largest = -(double)INFINITY, sum = 0;
     w->keys = s->past + s->kv_rows, w->seen = 0;
     for (int64_t u = 0; u < w->keys; u++) {
         score[u] = -(double)INFINITY;
@@ -192,16 +193,16 @@ static void reference_weights(const struct attention_run *r, int i, int64_t q, i
         const double *rows = a->q_sink.data && u < s->sinks ? r->q_sink : r->q;
         score[u] = (double)a->scale *
                    dot(head_row(r, rows, s->q_row + q, head), key_row(r, i, u, kv_head, false), a->head_dim);
-        most = fmax(most, score[u]);
+        largest = fmax(largest, score[u]);
         w->seen++;
     }
-    for (int64_t u = 0; u < w->keys; u++) sum += w->p[u] = w->seen > 0 ? exp(score[u] - most) : 0;
+    for (int64_t u = 0; u < w->keys; u++) sum += w->p[u] = w->seen > 0 ? exp(score[u] - largest) : 0;
     for (int64_t u = 0; u < w->keys && w->seen > 0; u++) w->p[u] /= sum;
-    w->lse = w->seen > 0 ? most + log(sum) : -(double)INFINITY;
+    w->lse = w->seen > 0 ? largest + log(sum) : -(double)INFINITY;
 }
 
-/* What the scores lose in f32: a sum of head_dim terms whose magnitudes add up to at most some 4 sqrt(head_dim) after
- * scaling. A weight loses as much, relative, and the rounding of exp and of the sums over the keys. */
+/* Relative error of a weight in f32: scores are sums of head_dim terms whose magnitudes add up to at most about 4
+ * sqrt(head_dim) after scaling. exp and the sums over keys round as well. */
 static double weight_error(const struct op_attention *a, int64_t keys) {
     return F32_EPSILON * (4 * a->head_dim * sqrt(a->head_dim) + (double)keys + 16);
 }
@@ -209,7 +210,7 @@ static double weight_error(const struct op_attention *a, int64_t keys) {
 static void check_forward_row(const struct attention_run *r, int i, int64_t row, int64_t h, const struct weights *w) {
     const struct op_attention *a = &r->a;
     int64_t kv_head = h / (a->heads / a->kv_heads);
-    double error = weight_error(a, w->keys), want[MOST_DIM] = {0}, size[MOST_DIM] = {0};
+    double error = weight_error(a, w->keys), want[MAX_DIM] = {0}, size[MAX_DIM] = {0};
     for (int64_t u = 0; u < w->keys; u++) {
         if (w->p[u] == 0) continue;
         const double *v = key_row(r, i, u, kv_head, true);
@@ -237,7 +238,7 @@ static void check_forward(const struct attention_run *r) {
     }
 }
 
-/* Dead rows of the outputs stay as they were: poison. */
+/* Dead rows of outputs are not written. */
 static void check_dead(view v) {
     for (int64_t i = 0; i < DEAD_ROWS * v.cols; i++) {
         assert_true(isnan(element(v, i)));
@@ -248,7 +249,7 @@ static void check_dead(view v) {
 static void check_attention(device *d) {
     for (int i = 0; i < CASES; i++)
         for (int types = 0; types < 3; types++) {
-            if (types == 2 && cases[i].page_rows == 0) continue; /* mixed: bf16 new rows behind a past of f32 */
+            if (types == 2 && cases[i].page_rows == 0) continue; /* mixed: new rows in bf16, past in f32 */
             dtype compute = types == 0 ? DTYPE_F32 : DTYPE_BF16, past = types == 1 ? DTYPE_BF16 : DTYPE_F32;
             struct attention_run *r = make_run(&cases[i], compute, past);
             r->rounded = weight_rounding_of(d, compute);
@@ -266,7 +267,7 @@ static void check_attention(device *d) {
 
 /* ---------------------------------------------------------------- gradients */
 
-/* The gradients in double, and beside each the sum of its terms' magnitudes. */
+/* The gradients in double, each with the sum of the magnitudes of its terms. */
 struct gradients {
     double *dq, *dk, *dv, *dq_size, *dk_size, *dv_size;
 };
@@ -282,7 +283,7 @@ static void free_gradients(struct gradients *g) {
     for (int i = 0; i < 6; i++) free(all[i]);
 }
 
-/* What one query and head adds for key u, given its weight and delta; _size: of magnitudes. */
+/* Contribution of one query and head to key u, given its weight and delta; _size: of magnitudes. */
 static void reference_key(const struct attention_run *r, int i, int64_t q_row, int64_t h, int64_t u, double p,
                           double delta, double delta_size, struct gradients *g) {
     const struct op_attention *a = &r->a;
@@ -300,7 +301,7 @@ static void reference_key(const struct attention_run *r, int i, int64_t q_row, i
     }
 }
 
-/* The terms of one query and head. delta is of the saved `out`, as the op's own is. */
+/* Contributions of one query and head. As in the op, delta is computed from the saved `out`. */
 static void reference_row(const struct attention_run *r, int i, int64_t q, int64_t h, struct gradients *g) {
     const struct op_attention *a = &r->a;
     const attention_sequence *s = (const attention_sequence *)a->sequences.data + i;
@@ -321,7 +322,7 @@ static void reference_backward(const struct attention_run *r, struct gradients *
             for (int64_t h = 0; h < r->a.heads; h++) reference_row(r, i, q, h, g);
 }
 
-/* got = before + want, within what the weights and a sum of that many terms lose. */
+/* got = before + want, up to the error of the weights and of a sum of this many terms. */
 static void check_gradient(const char *what, const struct attention_run *r, view got, view before, const double *want,
                            const double *size) {
     double error = 2 * weight_error(&r->a, r->a.max_kv_rows + r->a.max_q_rows * r->a.heads / r->a.kv_heads);
@@ -333,7 +334,7 @@ static void check_gradient(const char *what, const struct attention_run *r, view
     }
 }
 
-/* A gradient that is not zero at first; dead rows of it are NaN, and stay so. */
+/* The initial gradient is not zero; dead rows contain NaN and are not written. */
 static view gradient_tensor(view of, view pattern) {
     view v = random_tensor(of.rows, of.cols, DTYPE_F32, 1.0);
     for (int64_t i = 0; i < elements(v); i++)
@@ -356,7 +357,7 @@ static void check_backward_case(device *d, const struct attention_case *c, dtype
     check_gradient("dv", r, a->dv, dv, g.dv, g.dv_size);
     view all[] = {a->dq, a->dk, a->dv};
     view *each[] = {&a->dq, &a->dk, &a->dv}, start[] = {dq, dk, dv};
-    for (int i = 0; i < 3; i++) { /* each alone, the others absent: the same bits */
+    for (int i = 0; i < 3; i++) { /* each gradient alone has the same bits */
         a->dq = a->dk = a->dv = ABSENT;
         *each[i] = copy_tensor(start[i]);
         RUN(d, attention_backward, r->a);
@@ -374,7 +375,7 @@ static void check_attention_backward(device *d) {
         }
 }
 
-/* sum of dout * out in double, as a function of q, k and v. */
+/* The sum of dout * out in double, as a function of q, k and v. */
 static double reference_loss(const struct attention_run *r) {
     const struct op_attention *a = &r->a;
     struct weights w;
@@ -395,7 +396,7 @@ static double reference_loss(const struct attention_run *r) {
 
 static void check_difference(const char *what, const struct attention_run *r, double *x, view of,
                              const double *gradient) {
-    const double step = 1e-4; /* the error is of its square */
+    const double step = 1e-4; /* this error is of the square */
     for (int64_t i = 0; i < elements(of); i++) {
         double at = x[i];
         if (isnan(at)) continue;
@@ -431,7 +432,7 @@ static void test_reference(void **state) {
 
 /* ---------------------------------------------------------------- the exponential */
 
-/* Every 251st float between underflow and overflow, and the ends. */
+/* Every 251st float between underflow and overflow, and both ends. */
 static void test_exp(void **state) {
     (void)state;
     double worst = 0;

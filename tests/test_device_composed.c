@@ -1,5 +1,5 @@
-/* The composed ops against doubles: few rows and many, odd sizes and those that matrix units take, with and without
- * biases; that they repeat their bits; and that rope_append writes what rope and scatter_rows do. */
+/* The composed ops against double: few and many rows, odd sizes and sizes for tensor cores, with and without biases.
+ * They give the same bits each time, and rope_append writes what rope and scatter_rows write. */
 #include "device_check.h"
 
 static const struct {
@@ -22,12 +22,12 @@ static const struct {
 };
 enum { TYPES = sizeof types / sizeof *types };
 
-/* A value and how far off it may be. */
+/* A value and its tolerance. */
 typedef struct bounded {
     double value, error;
 } bounded;
 
-/* What operands and a sum of `terms` may lose, relative to the sum of the sizes of its terms. */
+/* Error of operands and of a sum of `terms`, relative to the sum of the magnitudes of the terms. */
 static double loss_of(dtype compute, int64_t terms) {
     double operands = compute == DTYPE_BF16 ? 2.5 * rounding(DTYPE_BF16) : 0;
     return operands + F32_EPSILON * (double)(terms + 8);
@@ -146,7 +146,7 @@ static void check_products(device *d) {
         }
 }
 
-/* Pages of either type, rows that go nowhere, with and without queries: the same bits as the ops by themselves. */
+/* Pages of either type, rows that are not stored, with and without queries: the same bits as from the separate ops. */
 static void check_rope_append_of(device *d, int64_t rows, int heads, int kv_heads, int dim, dtype compute,
                                  dtype pages) {
     enum { PAGE_ROWS = 40 };
@@ -182,7 +182,7 @@ static void check_rope_append(device *d) {
                                  t % 2 ? DTYPE_BF16 : DTYPE_F32, t / 2 ? DTYPE_BF16 : DTYPE_F32);
 }
 
-/* heads against project and rope_append by themselves: to rounding, since nothing is rounded between them there. */
+/* heads against project and rope_append, up to rounding: heads does not round in between. */
 static void check_heads_of(device *d, int64_t rows, int64_t in, int heads, int kv_heads, int dim, int t) {
     enum { PAGE_ROWS = 200 };
     dtype compute = types[t].compute;

@@ -1,4 +1,4 @@
-/* The counting device: FLOPs and bytes of each op by hand, and memory that only exists as numbers. */
+/* The counting device: FLOPs and bytes of each op computed by hand, and memory that is only counted. */
 #include "device_check.h"
 
 static device *counting(void) {
@@ -7,7 +7,7 @@ static device *counting(void) {
     return d;
 }
 
-/* A view of memory that is not there. */
+/* A view without memory. */
 static view nowhere(int64_t rows, int64_t cols, dtype type) {
     return (view){(void *)64, rows, cols, type};
 }
@@ -20,7 +20,7 @@ static view bf16(int64_t rows, int64_t cols) {
     return nowhere(rows, cols, DTYPE_BF16);
 }
 
-/* Checks what has been added since the last look, and starts again from 0. */
+/* Checks the counts since the last call and resets them. */
 static void expect(device *d, double flops, double bytes) {
     if (d->counts.flops != flops || d->counts.bytes != bytes) {
         fail_msg("expected %.0f flops and %.0f bytes, found %.0f and %.0f", flops, bytes, d->counts.flops,
@@ -150,7 +150,7 @@ static void test_attention(void **state) {
                                .kv_heads = 1,
                                .head_dim = 4}));
     expect(d, 2 * 2 * 7 * 2 * 4, 80 + 2 * 40 + 80 + 40 + listed);
-    /* each sequence is charged for 3 past rows, and the whole page table is read */
+    /* each sequence is charged for 3 past rows, and for reading the whole page table */
     RUN(d, attention,
         ((struct op_attention){.q = bf16(5, 8),
                                .out = bf16(5, 8),
@@ -218,7 +218,7 @@ static void test_memory(void **state) {
     d->memory.release(d, a);
     d->memory.release(d, NULL);
     assert_int_equal(d->counts.memory, 256);
-    assert_int_equal(d->memory.alloc(d, (size_t)1 << 50, &huge), LCKV_OK); /* a petabyte is nothing here */
+    assert_int_equal(d->memory.alloc(d, (size_t)1 << 50, &huge), LCKV_OK); /* a petabyte can be allocated here */
     assert_int_equal(d->counts.memory, 256 + ((size_t)1 << 50));
     d->memory.release(d, huge);
     d->memory.release(d, b);
@@ -230,7 +230,7 @@ static void test_memory(void **state) {
     device_close(d);
 }
 
-/* Blocks that come and go in any order. */
+/* Allocates and frees in random order. */
 static void test_many_blocks(void **state) {
     (void)state;
     enum { BLOCKS = 500 };

@@ -1,5 +1,5 @@
-/* linear_cross_entropy against loops in double and finite differences: every mix of types, labels that are none, absent
- * outputs, and more rows than one piece of logits holds. */
+/* linear_cross_entropy against loops in double and finite differences: every mix of types, negative labels, absent
+ * outputs, and more rows than one block of logits holds. */
 #include "device_check.h"
 
 #include "device/open.h"
@@ -13,7 +13,7 @@ static const dtype types[][2] = {{DTYPE_F32, DTYPE_F32},  {DTYPE_F32, DTYPE_BF16
                                  {DTYPE_BF16, DTYPE_F32}, {DTYPE_BF16, DTYPE_BF16}, {DTYPE_BF16, DTYPE_F16}};
 enum { TYPES = sizeof types / sizeof *types };
 
-/* Random tensors of a size; the loss and the gradients are not zero at first. */
+/* Random tensors of a size. The loss and the gradients do not start at zero. */
 static struct op_linear_cross_entropy make_case(int64_t rows, int64_t hidden, int64_t vocab, dtype x, dtype weight) {
     struct op_linear_cross_entropy a = {.x = random_tensor(rows, hidden, x, 1.0),
                                         .weight = random_tensor(vocab, hidden, weight, 1.0),
@@ -32,17 +32,17 @@ static struct op_linear_cross_entropy make_case(int64_t rows, int64_t hidden, in
 
 /* ---------------------------------------------------------------- the reference */
 
-/* Softmax of every row, its loss, and what f32 logits of that row may be off by. */
+/* Softmax of every row, its loss, and the error of f32 logits. */
 struct reference {
     double *x, *weight, *p, *nll, *error;
 };
 
-/* What the device rounds of the weight, relative: conversions to the compute type. */
+/* Relative rounding of the weight on the device: conversion to the compute type. */
 static double weight_rounding(const device *d, const struct op_linear_cross_entropy *a) {
     return a->weight.type != a->x.type ? operand_rounding(d, a->x.type) : 0;
 }
 
-/* rounded: what rounding the weight to the compute type loses, relative. */
+/* rounded: relative error of rounding the weight to the compute type. */
 static struct reference make_reference(const struct op_linear_cross_entropy *a, double rounded) {
     int64_t rows = a->x.rows, hidden = a->x.cols, vocab = a->weight.rows;
     struct reference f = {calloc((size_t)elements(a->x), 8), calloc((size_t)elements(a->weight), 8),
@@ -50,7 +50,7 @@ static struct reference make_reference(const struct op_linear_cross_entropy *a, 
     for (int64_t i = 0; i < elements(a->x); i++) f.x[i] = element(a->x, i);
     for (int64_t i = 0; i < elements(a->weight); i++) f.weight[i] = element(a->weight, i);
     for (int64_t r = 0; r < rows; r++) {
-        double most = -(double)INFINITY, sum = 0, *p = f.p + r * vocab;
+        double largest = -(double)INFINITY, sum = 0, *p = f.p + r * vocab;
         int32_t label = ((int32_t *)a->labels.data)[r];
         for (int64_t v = 0; v < vocab; v++) {
             double size = 0;
@@ -58,13 +58,13 @@ static struct reference make_reference(const struct op_linear_cross_entropy *a, 
                 double term = f.x[r * hidden + k] * f.weight[v * hidden + k];
                 p[v] += term, size += fabs(term);
             }
-            most = fmax(most, p[v]);
+            largest = fmax(largest, p[v]);
             f.error[r] = fmax(f.error[r], (F32_EPSILON * (double)(hidden + 2) + rounded) * size);
         }
         double own = label >= 0 ? p[label] : 0;
-        for (int64_t v = 0; v < vocab; v++) sum += p[v] = exp(p[v] - most);
+        for (int64_t v = 0; v < vocab; v++) sum += p[v] = exp(p[v] - largest);
         for (int64_t v = 0; v < vocab; v++) p[v] /= sum;
-        f.nll[r] = label >= 0 ? most + log(sum) - own : 0;
+        f.nll[r] = label >= 0 ? largest + log(sum) - own : 0;
     }
     return f;
 }
@@ -73,8 +73,8 @@ static void free_reference(struct reference *f) {
     free(f->x), free(f->weight), free(f->p), free(f->nll), free(f->error);
 }
 
-/* d loss / d logit, and what it may be off by: the weight's error, one rounding of exp and of the factor; and what
- * the device rounds of operands. */
+/* d loss / d logit and its error: the error of the weight, one rounding of exp and of the factor, and the rounding of
+ * operands on the device. */
 static double logit_gradient(const device *d, const struct op_linear_cross_entropy *a, const struct reference *f,
                              int64_t r, int64_t v, double *error) {
     int32_t label = ((int32_t *)a->labels.data)[r];
@@ -92,12 +92,12 @@ static void check_losses(const struct op_linear_cross_entropy *a, const struct r
     for (int64_t r = 0; r < a->x.rows; r++) {
         int32_t label = ((int32_t *)a->labels.data)[r];
         const double *p = f->p + r * a->weight.rows;
-        double row_error = 2 * f->error[r] + 4 * F32_EPSILON * (1 + fabs(f->nll[r])), most = 0;
+        double row_error = 2 * f->error[r] + 4 * F32_EPSILON * (1 + fabs(f->nll[r])), largest = 0;
         check_near("nll", a->nll, r, f->nll[r], label < 0 ? 0 : row_error);
         want += scale * f->nll[r], error += scale * row_error;
-        for (int64_t v = 0; v < a->weight.rows; v++) most = fmax(most, p[v]);
-        bool close = label >= 0 && p[label] != most && log(most / p[label]) <= 2 * f->error[r];
-        if (!close) check_near("correct", a->correct, r, label >= 0 && p[label] == most, 0);
+        for (int64_t v = 0; v < a->weight.rows; v++) largest = fmax(largest, p[v]);
+        bool close = label >= 0 && p[label] != largest && log(largest / p[label]) <= 2 * f->error[r];
+        if (!close) check_near("correct", a->correct, r, label >= 0 && p[label] == largest, 0);
     }
     check_near("loss", a->loss, 0, want, error);
 }
@@ -140,7 +140,7 @@ static void check_case(device *d, int s, int t) {
     check_dx(d, &a, &f, dx);
     check_dweight(d, &a, &f, dweight);
     view nll = a.nll, loss = a.loss, with_dx = a.dx, with_dweight = a.dweight;
-    a.nll = a.correct = a.dx = ABSENT; /* again with less of it: the same bits */
+    a.nll = a.correct = a.dx = ABSENT; /* with fewer outputs, the same bits */
     a.loss = copy_tensor(start), a.dweight = copy_tensor(dweight);
     RUN(d, linear_cross_entropy, a);
     check_same_bits("loss, again", a.loss, loss);
@@ -182,7 +182,7 @@ static double reference_loss(const struct op_linear_cross_entropy *a) {
     return loss;
 }
 
-/* Gradients are slopes: x and weight are moved by steps that f32 holds exactly. */
+/* Gradients against finite differences: x and weight change by steps that f32 represents exactly. */
 static void check_slopes(const struct op_linear_cross_entropy *a, view of, view gradient) {
     const float step = 0x1p-10f;
     for (int64_t i = 0; i < elements(of); i++) {
@@ -192,7 +192,7 @@ static void check_slopes(const struct op_linear_cross_entropy *a, view of, view 
         *x = below;
         double slope = (loss - reference_loss(a)) / ((double)above - (double)below);
         *x = at;
-        check_near("slope", gradient, i, slope, 4e-6); /* step^2 times a third derivative of some 4 */
+        check_near("slope", gradient, i, slope, 4e-6); /* step^2 times a third derivative of about 4 */
     }
 }
 
@@ -210,7 +210,7 @@ static void test_slopes(void **state) {
     d.memory.close(&d);
 }
 
-/* Equal logits: the first is the largest. */
+/* If logits are equal, the first is the largest. */
 static void test_ties(void **state) {
     (void)state;
     device d = {0};
@@ -227,7 +227,7 @@ static void test_ties(void **state) {
     d.memory.close(&d);
 }
 
-/* 1000 rows of 20011 logits are three pieces; taken 250 at a time, they are one each. */
+/* 1000 rows of 20011 logits are three blocks; 250 rows are one block. */
 static void test_pieces(void **state) {
     (void)state;
     device d = {0};
@@ -248,8 +248,7 @@ static void test_pieces(void **state) {
         loss += element(whole.scale, 0) * element(whole.nll, r);
     }
     check_near("loss", whole.loss, 0, loss, 1000 * 1e-6);
-    /* logits of magnitude at most some 20: errors of a sum of 4 terms, twice, in sums whose terms add up to some 1 and
-     * 4 */
+    /* logits up to about 20: errors of a sum of 4 terms, twice, in sums whose terms add up to about 1 and 4 */
     for (int64_t i = 0; i < elements(dx); i++) check_near("dx", dx, i, element(whole.dx, i), 1e-4);
     for (int64_t i = 0; i < elements(dweight); i++) check_near("dweight", dweight, i, element(whole.dweight, i), 1e-4);
     release_tensors();

@@ -1,7 +1,6 @@
-/* What is particular to GPUs: names and errors of opening one, its memory, sizes that the other tests of ops do not
- * reach (several pieces of logits, a long past in many pieces, products in the matrix units), and that nothing depends
- * on who comes first. The ops themselves are checked by their own tests, which run on a GPU too (check_everywhere()).
- */
+/* Behaviour that is specific to GPUs: names, errors of opening, memory, and sizes that the other tests do not reach
+ * (several blocks of logits, a long past, products in tensor cores). Results do not depend on the order of thread
+ * blocks. The tests of the ops themselves also run on a GPU (check_everywhere()). */
 #include "device_check.h"
 
 /* ---------------------------------------------------------------- opening */
@@ -17,7 +16,7 @@ static void test_names(void **state) {
     }
 }
 
-/* There is no such GPU, no GPU at all, or no toolkit when this was built. */
+/* No such GPU, no GPU, or a build without CUDA. */
 static void test_absent(void **state) {
     (void)state;
     device *d;
@@ -55,7 +54,7 @@ static unsigned char byte_of(size_t i, unsigned seed) {
     return (unsigned char)((i * 2654435761u >> 13) + seed);
 }
 
-/* There and back, in one copy of every kind of size; the source is overwritten as soon as copy_in() returns. */
+/* Copies of many sizes to the device and back. The source is overwritten as soon as copy_in() returns. */
 static void test_copies(void **state) {
     (void)state;
     static const size_t sizes[] = {1, 255, 4096, (4 << 20) - 1, (4 << 20) + 1, 33 << 20};
@@ -84,7 +83,8 @@ static void test_copies(void **state) {
     device_close(d);
 }
 
-/* More results under way than are kept, of a buffer that changes in between: each is what it was when asked for. */
+/* More pending results than there are buffers, of memory that changes in between: each is the value at the time of the
+ * request. */
 static void test_results(void **state) {
     (void)state;
     enum { COUNT = 1000, SIZE = 9001 };
@@ -117,7 +117,7 @@ static void test_out_of_memory(void **state) {
     assert_null(memory);
     assert_non_null(strstr(lckv_last_error(), "MiB are free"));
     assert_non_null(strstr(lckv_last_error(), "--per_device_train_batch_size"));
-    assert_int_equal(d->memory.alloc(d, 1 << 20, &memory), LCKV_OK); /* and goes on */
+    assert_int_equal(d->memory.alloc(d, 1 << 20, &memory), LCKV_OK); /* and continues */
     d->memory.release(d, memory);
     assert_int_equal(d->memory.wait(d), LCKV_OK);
     device_close(d);
@@ -125,8 +125,8 @@ static void test_out_of_memory(void **state) {
 
 /* ---------------------------------------------------------------- products */
 
-/* Some elements of y, dx and dweight of products that the matrix units take, with rows that begin at odd addresses and
- * at even ones; `operands` is what rounding an operand loses. */
+/* Some elements of y, dx and dweight of products in tensor cores, with rows at odd and even addresses. `operands`: the
+ * error of rounding an operand. */
 static void check_products_of(device *d, int64_t rows, int64_t in, int64_t out, dtype type) {
     struct op_linear a = {.x = random_tensor(rows, in, type, 1.0),
                           .weight = random_tensor(out, in, type, 1.0),
@@ -179,7 +179,7 @@ static void check_products(device *d) {
 
 /* ---------------------------------------------------------------- cross-entropy */
 
-/* 4000 rows of 20011 logits are three pieces; taken 1000 at a time, they are one each. */
+/* 4000 rows of 20011 logits are three blocks; 1000 rows are one block. */
 static void check_pieces(device *d) {
     enum { ROWS = 4000, PART = 1000, HIDDEN = 8, VOCAB = 20011 };
     struct op_linear_cross_entropy a = {.x = random_tensor(ROWS, HIDDEN, DTYPE_F32, 1.0),
@@ -206,7 +206,7 @@ static void check_pieces(device *d) {
         RUN(d, linear_cross_entropy, part);
     }
     for (int64_t r = 0; r < ROWS; r++) {
-        check_near("nll", nll, r, element(a.nll, r), 1e-5); /* logits of at most some 30, sums of 8 terms, twice */
+        check_near("nll", nll, r, element(a.nll, r), 1e-5); /* logits up to about 30, sums of 8 terms, twice */
         loss += element(a.scale, 0) * element(a.nll, r);
     }
     check_near("loss", a.loss, 0, loss, ROWS * 1e-3 * 1e-6);
@@ -215,7 +215,7 @@ static void check_pieces(device *d) {
 
 /* ---------------------------------------------------------------- attention */
 
-/* One query on a past of `past` rows, which lies in pages in reverse, and on its own row. */
+/* One query on its own row and a past of `past` rows, whose pages are in reverse order. */
 static void check_long_past(device *d, int past, dtype type) {
     enum { HEADS = 8, KV_HEADS = 2, DIM = 64, PAGE_ROWS = 16 };
     int64_t pages = past / PAGE_ROWS + 1, cols = KV_HEADS * DIM;
@@ -240,7 +240,7 @@ static void check_long_past(device *d, int past, dtype type) {
     RUN(d, attention, a);
     double *weight = malloc((size_t)(past + 1) * sizeof *weight);
     for (int h = 0; h < HEADS; h++) {
-        double most = -(double)INFINITY, sum = 0, at = h / (HEADS / KV_HEADS) * DIM;
+        double largest = -(double)INFINITY, sum = 0, at = h / (HEADS / KV_HEADS) * DIM;
         for (int u = 0; u <= past; u++) {
             int64_t row = (pages - 1 - u / PAGE_ROWS) * PAGE_ROWS + u % PAGE_ROWS;
             weight[u] = 0;
@@ -248,9 +248,9 @@ static void check_long_past(device *d, int past, dtype type) {
                 weight[u] +=
                     0.125 * element(a.q, h * DIM + c) *
                     (u < past ? element(a.past.k, row * cols + (int64_t)at + c) : element(a.k, (int64_t)at + c));
-            most = fmax(most, weight[u]);
+            largest = fmax(largest, weight[u]);
         }
-        for (int u = 0; u <= past; u++) sum += weight[u] = exp(weight[u] - most);
+        for (int u = 0; u <= past; u++) sum += weight[u] = exp(weight[u] - largest);
         for (int c = 0; c < DIM; c++) {
             double want = 0, size = 0;
             for (int u = 0; u <= past; u++) {
@@ -258,7 +258,7 @@ static void check_long_past(device *d, int past, dtype type) {
                 double v = u < past ? element(a.past.v, row * cols + (int64_t)at + c) : element(a.v, (int64_t)at + c);
                 want += weight[u] / sum * v, size += weight[u] / sum * fabs(v);
             }
-            /* scores of some 64 terms, and sums of past + 1 terms that are split into pieces of some hundred */
+            /* scores of about 64 terms, and sums of past + 1 terms in parts of about a hundred */
             check_near("out", a.out, h * DIM + c, want,
                        rounding(type) * fabs(want) +
                            (weight_rounding_of(d, type) + F32_EPSILON * (4 * DIM + 400)) * size);
@@ -281,7 +281,7 @@ static void check_pasts(device *d) {
 
 /* ---------------------------------------------------------------- sums over rows */
 
-/* Gradients that many rows add to: the same bits every time, however the blocks fall. */
+/* Gradients that many rows add to have the same bits each time, in any order of thread blocks. */
 static void check_repeats(device *d) {
     enum { ROWS = 3000, COLS = 700, VOCAB = 50 };
     view ids = tensor(ROWS, 1, DTYPE_I32), dout = random_tensor(ROWS, COLS, DTYPE_F32, 1.0);

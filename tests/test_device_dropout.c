@@ -1,4 +1,5 @@
-/* Dropout: the mask that the contract names, whatever the threads; how often it drops; that backward draws it again. */
+/* Dropout: the specified mask with any number of threads, the share of dropped elements, and the same mask in the
+ * backward pass. */
 #include "device_check.h"
 
 static const int64_t sizes[][2] = {{1, 1}, {3, 17}, {1, 511}, {1, 513}, {211, 257}};
@@ -43,8 +44,8 @@ static void check_numbers(device *d) {
             }
 }
 
-/* The share that is dropped, and how often an element shares its fate with its neighbour, within 5 standard deviations;
- * the mean stays. */
+/* The share of dropped elements, and how often two neighbours are both dropped or both kept, within 5 standard
+ * deviations; the mean does not change. */
 static void check_statistics(device *d) {
     enum { N = 200000 };
     const double p = 0.1;
@@ -61,7 +62,7 @@ static void check_statistics(device *d) {
     assert_true(fabs(mean - 1) < 5 * sqrt(p / (1 - p) / N));
 }
 
-/* Another seed or stream: about half of the elements have another fate at p = 0.5. */
+/* With another seed or stream about half of the elements change at p = 0.5. */
 static void check_streams(device *d) {
     enum { N = 4096 };
     view x = random_tensor(1, N, DTYPE_F32, 1.0), y[3];

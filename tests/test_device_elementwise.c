@@ -1,4 +1,4 @@
-/* add, accumulate, cast: against double, and the conversions over all 65536 half-precision patterns and around every
+/* add, accumulate and cast against double; the conversions for all 65536 half-precision patterns and around every
  * rounding boundary. */
 #include "device_check.h"
 
@@ -34,7 +34,7 @@ static void check_accumulate(device *d) {
     }
 }
 
-/* The product and the sum are rounded to f32, or as one, and the result to dst's type. */
+/* Product and sum may be rounded to f32 separately or once; the result is rounded to the type of dst. */
 static void check_scaled(device *d) {
     const float scale = 0.3f;
     for (int pair = 0; pair < 6; pair++) {
@@ -68,7 +68,7 @@ static bool is_nan(view v, int64_t i) {
     return isnan(element(v, i));
 }
 
-/* Every pattern of a half type as f32 is what its bits say, and comes back as it was. */
+/* Every pattern of a half type has the right value as f32, and converts back to itself. */
 static void check_all_patterns(device *d) {
     for (int t = 1; t < 3; t++) {
         view half = tensor(256, 256, floats[t]), wide = tensor(256, 256, DTYPE_F32), back = tensor(256, 256, floats[t]);
@@ -88,7 +88,8 @@ static void check_all_patterns(device *d) {
     }
 }
 
-/* f32 numbers at, just below and just above each pattern and each middle between two neighbours, to infinity and on. */
+/* f32 numbers at, just below and just above each pattern and each midpoint between neighbours, up to infinity and
+ * beyond. */
 static void check_boundaries(device *d) {
     for (int t = 1; t < 3; t++) {
         view wide = tensor(65536, 6, DTYPE_F32), half = tensor(65536, 6, floats[t]), one = tensor(1, 2, floats[t]);
@@ -96,7 +97,7 @@ static void check_boundaries(device *d) {
             uint16_t *pattern = one.data;
             pattern[0] = (uint16_t)i, pattern[1] = (uint16_t)(i + 1);
             float here = (float)element(one, 0), middle = (float)(0.5 * (element(one, 0) + element(one, 1)));
-            float last = floats[t] == DTYPE_BF16 ? 0x1.ffp127f : 65520.0f; /* what rounds to infinity */
+            float last = floats[t] == DTYPE_BF16 ? 0x1.ffp127f : 65520.0f; /* rounds to infinity */
             if (isinf(element(one, 1)) && !isinf(here)) middle = copysignf(last, here);
             float *out = (float *)wide.data + 6 * i;
             out[0] = here, out[1] = nextafterf(here, INFINITY), out[2] = nextafterf(here, -INFINITY);
@@ -117,7 +118,7 @@ static void check_boundaries(device *d) {
     }
 }
 
-/* A sample of all f32 patterns, NaNs with any payload among them, in both half types and between the two. */
+/* A sample of all f32 patterns, including NaNs with any payload, in both half types and between them. */
 static void check_any_pattern(device *d) {
     enum { COUNT = 1 << 16 };
     for (int t = 1; t < 3; t++) {
@@ -163,7 +164,7 @@ static void test_cast_patterns(void **state) {
     check_everywhere(check_any_pattern);
 }
 
-/* The reference conversion itself, at numbers whose rounding is known. */
+/* The reference conversion itself, for numbers with known rounding. */
 static void test_reference(void **state) {
     (void)state;
     assert_int_equal(encode_half(1.0, 10, 15), 0x3c00);

@@ -1,14 +1,14 @@
-/* Every op of the table at every combination of extents of 0, 1 and more, on every processor level, as opened by name,
- * and on a GPU. Outputs start as NaN (device_check.h), so that one that is left unwritten fails; gradients start as
- * numbers. The references are sums over what there is; a sum over nothing is 0 (device.h). */
+/* Every op at every combination of extents of 0, 1 and more, at every CPU feature level, with the device opened by
+ * name, and on a GPU. Outputs start as NaN (device_check.h), so that an unwritten element fails; gradients start as
+ * numbers. The references are plain sums; an empty sum is 0 (device.h). */
 #include "device_check.h"
 #include "extents_attention.h"
 
 #include "device/open.h"
 
-enum { MOST_EXTENTS = 5, CHOICES = 3 };
+enum { MAX_EXTENTS = 5, CHOICES = 3 };
 static const dtype computes[] = {DTYPE_F32, DTYPE_BF16};
-static dtype compute; /* of the running check */
+static dtype compute; /* of the current check */
 
 static double near(double size) {
     return (rounding(compute) + 64 * F32_EPSILON) * (fabs(size) + 1);
@@ -17,7 +17,7 @@ static double near(double size) {
 static view integers(int64_t rows, dtype type, int64_t below) {
     view v = tensor(rows, 1, type);
     for (int64_t r = 0; r < rows; r++) {
-        int64_t x = random_below(below + 2) - 1; /* one too low and one too high among them */
+        int64_t x = random_below(below + 2) - 1; /* one of them too low and one too high */
         if (type == DTYPE_I64)
             ((int64_t *)v.data)[r] = x;
         else
@@ -26,7 +26,7 @@ static view integers(int64_t rows, dtype type, int64_t below) {
     return v;
 }
 
-/* Element c of row `index` of a table, 0 for a row outside of it. */
+/* Element c of row `index` of a table; 0 for a row outside of it. */
 static double of_row(view table, int64_t index, int64_t c) {
     return index >= 0 && index < table.rows ? element(table, index * table.cols + c) : 0;
 }
@@ -181,7 +181,7 @@ static void check_rope_angles(device *d, const int64_t *e) {
     }
 }
 
-/* Element i of v, its heads turned by the angles, or back (sign -1). */
+/* Element i of v with its heads rotated by the angles, or back (sign -1). */
 static double turned(view v, view angles, int64_t head_dim, int64_t i, double sign) {
     int64_t half = head_dim / 2, c = i % head_dim, low = c < half;
     double cosine = element(angles, i / v.cols * head_dim + c % half);
@@ -415,13 +415,13 @@ static void check_sample(device *d, const int64_t *e) {
         RUN(d, sample, a);
         for (int64_t r = 0; r < e[0]; r++) {
             int32_t id = ((int32_t *)a.ids.data)[r];
-            double sum = 0, most = -INFINITY, logprob = element(a.logprob, r);
+            double sum = 0, largest = -INFINITY, logprob = element(a.logprob, r);
             for (int64_t i = 0; i < e[1]; i++) sum += exp(element(a.logits, r * e[1] + i));
-            for (int64_t i = 0; i < e[1]; i++) most = fmax(most, element(a.logits, r * e[1] + i));
+            for (int64_t i = 0; i < e[1]; i++) largest = fmax(largest, element(a.logits, r * e[1] + i));
             if (e[1] == 0) assert_true(id == -1 && isnan(logprob));
             if (e[1] == 0) continue;
             assert_in_range(id, 0, e[1] - 1);
-            if (!hot) assert_true(element(a.logits, r * e[1] + id) == most);
+            if (!hot) assert_true(element(a.logits, r * e[1] + id) == largest);
             check_near("logprob", a.logprob, r, element(a.logits, r * e[1] + id) - log(sum), 1e-5);
         }
     }
@@ -450,7 +450,7 @@ static view state_of(int finite) {
     return v;
 }
 
-/* Its only tensors have one element: a norm of 0 is not divided by. */
+/* Tensors of one element: there is no division by a norm of 0. */
 static void check_clip(device *d, const int64_t *e) {
     struct op_clip a = {tensor(1, 1, DTYPE_F64), tensor(1, 1, DTYPE_F64), state_of(0)};
     set_element(a.sum_squares, 0, (double)e[0] * 4), set_element(a.loss, 0, 1);
@@ -492,8 +492,8 @@ static void check_fill_normal(device *d, const int64_t *e) {
 
 /* ---------------------------------------------------------------- every op */
 
-/* How many extents an op's struct has, and the largest that is tried: more than the few rows of linear_few.c and of
- * attention_few.c, and odd. */
+/* The number of extents of an op's struct, and the largest extent: odd, and more than the few rows of linear_few.c and
+ * attention_few.c. */
 enum {
     EXTENTS_embed = 3,
     EXTENTS_gather_rows = 3,
@@ -531,7 +531,7 @@ static void check_entry(device *d, int entry) {
     int combinations = 1, extents = entries[entry].extents;
     for (int i = 0; i < extents; i++) combinations *= CHOICES;
     for (int combination = 0; combination < combinations; combination++) {
-        int64_t e[MOST_EXTENTS] = {0};
+        int64_t e[MAX_EXTENTS] = {0};
         for (int i = 0, rest = combination; i < extents; i++, rest /= CHOICES)
             e[i] = (const int64_t[]){0, 1, extents > 3 ? 5 : 19}[rest % CHOICES];
         entries[entry].check(d, e);
@@ -553,7 +553,7 @@ static void test_levels(void **state) {
     check_everywhere(check_all);
 }
 
-/* With oneDNN where that was built in. */
+/* With oneDNN if it was built in. */
 static void test_opened(void **state) {
     (void)state;
     for (int threads = 1; threads <= 2; threads++) {
@@ -564,7 +564,7 @@ static void test_opened(void **state) {
     }
 }
 
-/* The counting device takes the same calls, and a product over nothing costs nothing. */
+/* The counting device accepts the same calls. An empty product costs nothing. */
 static void test_counted(void **state) {
     (void)state;
     device *d;

@@ -1,4 +1,4 @@
-/* fill_normal: the numbers that the contract names, whatever the threads, and that they are normal. */
+/* fill_normal: the specified numbers with any number of threads, and their distribution. */
 #include "device_check.h"
 
 static const int64_t sizes[][2] = {{1, 1}, {3, 17}, {1, 511}, {1, 513}, {211, 257}};
@@ -21,8 +21,8 @@ static void check_numbers(device *d) {
     }
 }
 
-/* Mean, variance, fourth moment and the correlation of neighbours: each within 5 of its standard deviations over n
- * numbers (1, sqrt 2, sqrt 96 and 1, over sqrt n). */
+/* Mean, variance, fourth moment and correlation of neighbours, each within 5 standard deviations over n numbers (1,
+ * sqrt 2, sqrt 96 and 1, divided by sqrt n). */
 static void check_moments(device *d) {
     enum { N = 200000 };
     view x = tensor(1, N, DTYPE_F32);

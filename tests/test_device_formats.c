@@ -1,5 +1,4 @@
-/* Formats: sizes by shape, the error of an op for a format that it does not know, and what the counting device charges
- * for grouped formats. */
+/* Formats: sizes by shape, the error of an op for an unknown format, and the counts for grouped formats. */
 #include "device/device.h"
 
 #include "expect.h"
@@ -50,7 +49,7 @@ static void lists_read_as_english(void **state) {
 
 /* ---------------------------------------------------------------- ops that do not know a format */
 
-static char memory[4096]; /* operands that no op may come to read */
+static char memory[4096]; /* operands that must not be read */
 
 static view of(dtype type) {
     return (view){memory, 2, 32, type, DTYPE_BIT(type) & DTYPE_GROUPED ? memory + 2048 : NULL};
@@ -97,7 +96,7 @@ static void an_op_refuses_a_format_that_it_does_not_know(void **state) {
     device_close(d);
 }
 
-/* A device says which formats an entry takes; other operands are refused as before. */
+/* A device lists the formats that an entry accepts; other operands are rejected as before. */
 static void a_device_may_know_more_formats(void **state) {
     (void)state;
     device *d;
@@ -125,7 +124,7 @@ static void the_counting_device_charges_grouped_formats(void **state) {
     d->counts.bytes = 0;
     view ids = {memory, 4, 1, DTYPE_I32}, out = {memory, 4, 70, DTYPE_F32};
     struct op_embed e = {.ids = ids, .table = {memory, 1000, 70, DTYPE_INT8, memory}, .out = out};
-    OK(DEVICE_RUN(d, embed, &e)); /* the rows that are read, with their scales */
+    OK(DEVICE_RUN(d, embed, &e)); /* the rows that are read, with scales */
     assert_true(d->counts.bytes == 4 * 4 + 4 * (70 + 3 * 2) + 4 * 70 * 4);
     device_close(d);
 }

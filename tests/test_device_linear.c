@@ -1,5 +1,5 @@
 /* linear and linear_backward against loops in double: every mix of types, few and many rows, odd sizes, the plain
- * entries of every processor level and what the opened device has over them. */
+ * entries of every feature level and the faster ones of the opened device. */
 #include "device_check.h"
 
 #include "device/open.h"
@@ -10,7 +10,7 @@ static const struct {
              {13, 64, 64}, {61, 17, 97}, {130, 259, 7}, {200, 3, 200}, {19, 1030, 33}, {401, 40, 31}};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
-/* What is asked of each size in turn: compute type, weight, bias, y. */
+/* For each size in turn: compute type, weight, bias, y. */
 static const struct {
     dtype x, weight, bias, y;
     bool has_bias;
@@ -29,8 +29,8 @@ static double *doubles(view v) {
     return x;
 }
 
-/* got[r][c] = before + sum over k of a[r][k] b[c][k], within f32's epsilon a term, the result's own rounding, and what
- * rounding the operands loses. a[r][k] lies at r * a_row + k * a_step; b likewise. */
+/* got[r][c] = before + sum over k of a[r][k] b[c][k], within the epsilon of f32 per term, the rounding of the result,
+ * and the rounding of operands. a[r][k] is at r * a_row + k * a_step; the same for b. */
 struct expected {
     const double *a, *b, *before; /* before: of row r and column c, or of column c alone (a bias), or NULL */
     int64_t a_row, a_step, b_row, b_step, depth, before_row;
@@ -102,7 +102,7 @@ static void check_backward(device *d, int s, int t) {
     check_product("dweight", a.dweight, &dweight);
     check_dbias(&a, a.dbias, before[2], dy);
     view all[] = {a.dx, a.dweight, a.dbias}, *each[] = {&a.dx, &a.dweight, &a.dbias};
-    for (int i = 0; i < 3; i++) { /* each alone, the others absent: the same bits */
+    for (int i = 0; i < 3; i++) { /* each gradient alone has the same bits */
         a.dx = a.dweight = a.dbias = ABSENT;
         *each[i] = copy_tensor(start[i]);
         RUN(d, linear_backward, a);
@@ -126,7 +126,7 @@ static void test_levels(void **state) {
     check_everywhere(check_linear);
 }
 
-/* The device as it is opened by name: with oneDNN where that was built in. */
+/* The device opened by name: with oneDNN if it was built in. */
 static void test_opened(void **state) {
     (void)state;
     for (int threads = 1; threads <= 2; threads++) {
@@ -137,7 +137,7 @@ static void test_opened(void **state) {
     }
 }
 
-/* More shapes than primitives are kept: the first one's is made again, and is as it was. */
+/* More shapes than the cache of primitives holds: that of the first shape is created again, with the same result. */
 static void test_many_shapes(void **state) {
     (void)state;
     device d = {0};
@@ -157,7 +157,7 @@ static void test_many_shapes(void **state) {
     d.memory.close(&d);
 }
 
-/* A matrix that is larger than a block of the packed product in every direction. */
+/* A matrix that is larger than a block of the packed product in every dimension. */
 static void check_large(device *d) {
     view x = random_tensor(801, 530, DTYPE_F32, 1.0), weight = random_tensor(809, 530, DTYPE_F32, 1.0);
     view y = tensor(801, 809, DTYPE_F32);

@@ -1,4 +1,4 @@
-/* Opening devices by name, and the CPU's memory: alignment, copies, scratch that grows and stays. */
+/* Opening devices by name, and the CPU's memory: alignment, copies, scratch memory. */
 #include "device_check.h"
 
 #include "device/open.h"
@@ -28,8 +28,8 @@ static void test_names(void **state) {
     device_close(NULL);
 }
 
-/* Every op of the table is there, at every level. */
-/* The first GPU where one can be used, else the CPU. */
+/* Every op of the table exists at every level. */
+/* The first usable GPU, else the CPU. */
 static void test_auto(void **state) {
     (void)state;
     device *d, *gpu;
@@ -84,7 +84,7 @@ static void test_memory(void **state) {
     device_close(d);
 }
 
-/* What is given back can be had again; a limit below what is taken only forbids more. */
+/* Freed memory can be allocated again. A limit below the memory in use only forbids more. */
 static void test_limit(void **state) {
     (void)state;
     enum { PIECE = 1 << 16 };

@@ -1,4 +1,4 @@
-/* RMSNorm forward and backward against double, for whole rows and for heads, in every dtype. */
+/* RMSNorm forward and backward against double, for whole rows and for heads, in every data type. */
 #include "device_check.h"
 
 typedef struct shape {
@@ -15,7 +15,7 @@ static double inverse_rms(view x, int64_t begin, int64_t width) {
     return 1.0 / sqrt(sum / (double)width + (double)epsilon);
 }
 
-/* A sum of n squares in float is off by n epsilon at most, relative, and 1 / sqrt() halves that. */
+/* A sum of n squares in float has a relative error of at most n epsilon, and 1 / sqrt() halves it. */
 static double rstd_error(int64_t width) {
     return ((double)width / 2 + 4) * F32_EPSILON;
 }
@@ -42,7 +42,7 @@ static void check_forward(device *d) {
     }
 }
 
-/* Rows of zeros, and numbers whose squares nearly leave float. */
+/* Rows of zeros, and numbers whose squares nearly overflow float. */
 static void check_extremes(device *d) {
     view x = tensor(3, 8, DTYPE_F32), weight = random_tensor(1, 8, DTYPE_F32, 1.0);
     view y = tensor(3, 8, DTYPE_F32), rstd = tensor(3, 1, DTYPE_F32);
@@ -57,8 +57,8 @@ static void check_extremes(device *d) {
 /* ---------------------------------------------------------------- backward */
 
 struct gradients {
-    double *dx, *dweight;           /* what is to be added */
-    double *dx_size, *dweight_size; /* the same with absolute values: what rounding is relative to */
+    double *dx, *dweight;           /* the gradient to add */
+    double *dx_size, *dweight_size; /* the same sum of absolute values, to which rounding is relative */
 };
 
 /* From the formula of y: with g = dy weight,  dx = rstd g - x rstd^3 mean(g x),  dweight = sum dy x rstd. */
@@ -140,7 +140,7 @@ static double loss_of(view x, view weight, view dy) {
     return loss;
 }
 
-/* Central differences of the loss in double: their error is of the order of step^2 and 2^-53 / step. */
+/* Central differences of the loss in double; their error is about step^2 and 2^-53 / step. */
 static void check_differences_of(const char *what, view got, view variable, view x, view weight, view dy) {
     const double step = 1e-5;
     for (int64_t i = 0; i < elements(variable); i++) {

@@ -9,7 +9,7 @@ static view inverse_frequencies(int head_dim) {
     return v;
 }
 
-/* Small ones, far ones, and ones where a float would be off by whole turns. */
+/* Small positions, large ones, and ones where a float would be wrong by whole turns. */
 static view some_positions(int64_t rows) {
     static const int64_t notable[] = {0, 1, 2, 16777217, 1000000000, 1000000007, 1000000000000000};
     view v = tensor(rows, 1, DTYPE_I64);
@@ -17,7 +17,7 @@ static view some_positions(int64_t rows) {
     return v;
 }
 
-/* The angle is the product in double, and its cosine and sine are right to float's rounding: long double's functions
+/* The angle is a product in double; its cosine and sine are correct to float's rounding. The long double functions
  * reduce it exactly. */
 static void check_angles_of(device *d, int64_t rows, int head_dim) {
     view positions = some_positions(rows), frequencies = inverse_frequencies(head_dim);
@@ -42,8 +42,8 @@ static void check_angles(device *d) {
     check_angles_of(d, 100, 128);
 }
 
-/* With pi as the frequency, cosines at whole positions are 1 and -1 in turn as long as the product's rounding, half a
- * unit of double at position * pi, is small: 1e9 * 3.2 * 2^-53 < 1e-6. */
+/* With pi as the frequency, cosines at integer positions alternate between 1 and -1 while the rounding of the product,
+ * half a unit of double at position * pi, is small: 1e9 * 3.2 * 2^-53 < 1e-6. */
 static void check_half_turns(device *d) {
     view positions = some_positions(6), frequencies = tensor(1, 1, DTYPE_F64), angles = tensor(6, 2, DTYPE_F32);
     set_element(frequencies, 0, 3.14159265358979323846);
@@ -56,7 +56,7 @@ static void check_half_turns(device *d) {
     }
 }
 
-/* Rows of long sequences: the second set of frequencies where there is one, else dynamic scaling. */
+/* Long sequences use the second set of frequencies if there is one, else dynamic scaling. */
 static void check_lengths(device *d) {
     enum { ROWS = 9, HALF = 4, LIMIT = 100 };
     for (int sets = 1; sets <= 2; sets++) {
@@ -114,7 +114,8 @@ static struct op_rope random_rope(shape h, dtype type) {
                             .dx = random_tensor(h.rows, cols, DTYPE_F32, 1.0)};
 }
 
-/* Element i of x turned by its row's angle, or back (turn -1), and in *size the sum of both terms' magnitudes. */
+/* Element i of x rotated by the angle of its row, or back (turn -1); *size is the sum of the magnitudes of both terms.
+ */
 static double turned(view x, const struct op_rope *a, int64_t i, double turn, double *size) {
     int64_t half = a->head_dim / 2, row = i / x.cols, place = i % a->head_dim;
     int64_t pair = place < half ? i + half : i - half, at = row * a->head_dim + place % half;
@@ -157,7 +158,7 @@ static void check_gradient(device *d) {
     }
 }
 
-/* The rotation is linear, so that differences over any step are its derivative. */
+/* The rotation is linear, so that a difference over any step is its derivative. */
 static void check_differences(device *d) {
     struct op_rope a = random_rope((shape){3, 2, 6}, DTYPE_F32);
     memset(a.dx.data, 0, view_bytes(a.dx));

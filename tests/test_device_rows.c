@@ -5,7 +5,7 @@ static const int64_t sizes[][2] = {{1, 1}, {3, 17}, {17, 3}, {100, 16}, {211, 25
 enum { SIZES = sizeof sizes / sizeof *sizes, TABLE_ROWS = 23 };
 static const dtype floats[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
 
-/* Indices into TABLE_ROWS rows, repeated where there are more rows than that; one dead row holds rubbish. */
+/* Indices into TABLE_ROWS rows, with repetitions if there are more; one dead row has an invalid index. */
 static view random_ids(int64_t rows) {
     view ids = tensor(rows, 1, DTYPE_I32);
     int32_t *id = ids.data;
@@ -50,7 +50,7 @@ static void check_gather(device *d) {
     }
 }
 
-/* The gradient of a table is the sum over the rows that read it, in the order of rows: exactly that. */
+/* The gradient of a table is exactly the sum over the rows that read it, in order. */
 static void check_table_gradient(const char *what, view got, view before, view ids, view dout) {
     view want = copy_tensor(before);
     float *sum = want.data;
@@ -78,7 +78,7 @@ static void check_table_gradients(device *d) {
     }
 }
 
-/* d sum(dout * table[ids]) / d table by finite differences is what embed_backward gives. */
+/* The finite difference of sum(dout * table[ids]) equals the result of embed_backward. */
 static void check_finite_differences(device *d) {
     enum { ROWS = 9, COLS = 2 };
     view ids = random_ids(ROWS), table = random_tensor(TABLE_ROWS, COLS, DTYPE_F32, 1.0);
@@ -87,7 +87,7 @@ static void check_finite_differences(device *d) {
     memset(dtable.data, 0, view_bytes(dtable));
     RUN(d, embed_backward, ((struct op_embed){.ids = ids, .dout = dout, .dtable = dtable}));
     for (int64_t i = 0; i < elements(table); i++) {
-        double loss[2], x = element(table, i), step = 0.25; /* linear in the table: any step will do */
+        double loss[2], x = element(table, i), step = 0.25; /* linear in the table, so that any step works */
         for (int side = 0; side < 2; side++) {
             set_element(table, i, side ? x + step : x - step);
             RUN(d, embed, ((struct op_embed){.ids = ids, .table = table, .out = out}));
@@ -99,7 +99,7 @@ static void check_finite_differences(device *d) {
     }
 }
 
-/* A permutation into twice as many rows; every third row goes nowhere. */
+/* A permutation into twice as many rows; every third row is not stored. */
 static view scatter_index(int64_t rows) {
     view index = tensor(rows, 1, DTYPE_I64);
     int64_t *to = index.data;

@@ -1,5 +1,5 @@
-/* Choosing tokens: kept sets and probabilities against a sort-based reference and against transformers 4.45, each draw
- * against the one that its random number asks for, frequencies, greedy ties, penalties, rows without probabilities. */
+/* Sampling: kept tokens and probabilities against a sort-based reference and against transformers 4.45; each draw
+ * against the token that its random number selects; frequencies, greedy ties, penalties, rows without probabilities. */
 #include "device_check.h"
 
 static const sample_row plain = {
@@ -18,7 +18,7 @@ static int by_score_then_id(const void *a, const void *b) {
     return left->id - right->id;
 }
 
-/* Weights in ascending order of score; dropped tokens get 0. Each filter is the sentence of its processor. */
+/* Weights in ascending order of score; dropped tokens get 0. Each filter implements the definition of its processor. */
 static void filter(entry *sorted, double *weight, int64_t n, sample_row how) {
     float best = sorted[n - 1].score, kth = how.top_k > 0 && how.top_k < n ? sorted[n - how.top_k].score : -INFINITY;
     double total = 0, sum = 0;
@@ -53,9 +53,9 @@ static void reference(const float *logits, const float *bias, const uint8_t *see
     free(weight);
 }
 
-/* The token drawn is the one in whose share of [0, 1), laid end to end by id, the random number lies. The exponential's
- * two units in the last place move a border by 2^-22 at most. A token that should have been dropped, or kept, moves
- * borders by its whole probability. */
+/* The tokens divide [0, 1) into intervals in order of id; the drawn token is the one whose interval contains the random
+ * number. Two units in the last place of the exponential move a border by at most 2^-22. A token that is wrongly
+ * dropped or kept moves borders by its whole probability. */
 static void check_draw(const double *probability, int64_t n, sample_row how, int32_t id) {
     double u = rng_uniform(how.seed, how.stream, how.counter), before = 0;
     assert_in_range(id, 0, n - 1);
@@ -166,7 +166,7 @@ static void check_known(device *d) {
     }
 }
 
-/* Four equal tokens: quarters are exact, and those whose sum is just 1 - top_p go, lower ids first. */
+/* Four equal tokens: quarters are exact. Tokens whose sum is just 1 - top_p are dropped, lower ids first. */
 static void check_exact_shares(device *d) {
     for (int kept = 1; kept <= 4; kept++) {
         sample_row how = plain;
@@ -195,7 +195,7 @@ static sample_row random_how(int64_t vocab_size, int64_t r) {
     return how;
 }
 
-/* Logits of any spread; half of the rows on a coarse grid, so that many are equal; some are -inf. */
+/* Logits with various spreads; half of the rows have many equal values; some values are -inf. */
 static void random_logits(call c, int64_t r) {
     float *logits = cpu_row(c.logits, r);
     uint8_t *seen = cpu_row(c.seen, r);
@@ -235,7 +235,7 @@ static void check_random(device *d) {
     check_random_rows(d, 3, 200003);
 }
 
-/* A row gives the same token whoever its neighbours are and however many threads there are. */
+/* A row gives the same token with any neighbours and any number of threads. */
 static void check_alone(device *d) {
     enum { ROWS = 50, VOCAB = 1009 };
     call c = make_call(ROWS, VOCAB, plain);
@@ -257,8 +257,8 @@ static void check_alone(device *d) {
     }
 }
 
-/* Chi-square of 20000 draws over 20 tokens: 19 degrees of freedom, so mean 19 and deviation sqrt(38); six deviations
- * above the mean have a chance below 1e-4, and the seed is fixed. */
+/* Chi-squared test of 20000 draws of 20 tokens: 19 degrees of freedom, mean 19, deviation sqrt(38). Six deviations
+ * above the mean have a probability below 1e-4, and the seed is fixed. */
 static void check_frequencies(device *d) {
     enum { DRAWS = 20000, VOCAB = 20 };
     float logits[VOCAB];
@@ -296,7 +296,7 @@ static void check_greedy(device *d) {
     assert_int_equal(greedy(d, (float[]){1, 5, 5, 2, 5}, 5, NULL, 1), 1);
     assert_int_equal(greedy(d, (float[]){-INFINITY, -3, -3}, 3, NULL, 1), 1);
     assert_int_equal(greedy(d, (float[]){-0.0f, 0.0f, -1}, 3, NULL, 1), 0);
-    /* a positive logit is divided, a negative one multiplied; what is not seen stays */
+    /* positive logits are divided, negative ones multiplied; those of tokens that did not occur do not change */
     assert_int_equal(greedy(d, (float[]){4, 5, 3}, 3, (uint8_t[]){0, 1, 0}, 1.2f), 1);
     assert_int_equal(greedy(d, (float[]){4, 5, 3}, 3, (uint8_t[]){0, 1, 0}, 1.3f), 0);
     assert_int_equal(greedy(d, (float[]){-4, -3, -5}, 3, (uint8_t[]){0, 1, 0}, 1.3f), 1);
@@ -305,7 +305,7 @@ static void check_greedy(device *d) {
     assert_int_equal(greedy(d, (float[]){4, 5, 3}, 3, NULL, 9.0f), 1);
 }
 
-/* Temperatures so small that scores leave float, or all weights but one are 0, are greedy. */
+/* If the temperature is so small that scores overflow or only one weight is above 0, sampling is greedy. */
 static void check_small_temperature(device *d) {
     static const float temperatures[] = {1e-3f, 1e-10f, 1e-37f, 1e-44f};
     for (int t = 0; t < 4; t++) {
@@ -350,8 +350,8 @@ static void check_no_probabilities(device *d) {
     }
 }
 
-/* log-softmax of the logits as they came, whatever the settings did. Each of the sum's terms is off by 4 half units and
- * partial sums of 4096 in float by less than 4096 of them, in the worst case. */
+/* log-softmax of the original logits, independent of settings. Each term of the sum has an error of 4 half units, and
+ * partial sums of 4096 terms in float one of less than 4096 half units. */
 static void check_logprob(device *d) {
     static const int64_t vocabularies[] = {1, 17, 5003};
     for (int v = 0; v < 3; v++) {

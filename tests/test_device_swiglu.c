@@ -1,13 +1,13 @@
-/* SwiGLU forward and backward against double, from gates near 0 to gates whose exponential leaves float. */
+/* SwiGLU forward and backward against double, from gates near 0 to gates whose exponential overflows float. */
 #include "device_check.h"
 
 static const int64_t sizes[][2] = {{1, 1}, {3, 17}, {1, 1030}, {100, 3}, {97, 129}};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 static const dtype compute[] = {DTYPE_F32, DTYPE_BF16};
 
-/* The exponential is within 2 units in the last place (4 half ones), and four more operations round once each. */
+/* The exponential is exact to 2 units in the last place (4 half ones); four more operations round once each. */
 #define RELATIVE (12 * F32_EPSILON)
-#define SMALLEST 1e-35 /* where exp(-gate) leaves float, results end early at 0 */
+#define SMALLEST 1e-35 /* if exp(-gate) overflows float, small results become 0 early */
 
 static double sigmoid(double x) {
     return 1.0 / (1.0 + exp(-x));
@@ -52,7 +52,7 @@ static void check_backward_of(device *d, int64_t rows, int64_t cols, dtype type)
     for (int64_t i = 0; i < elements(a.dy); i++) {
         double gate = element(a.gate, i), up = element(a.up, i), dy = element(a.dy, i), s = sigmoid(gate);
         double dgate = element(dgate_before, i) + dy * up * s * (1.0 + gate * (1.0 - s));
-        double size = fabs(dy * up * s) * (1.0 + fabs(gate)); /* 1 - s is off by the epsilons of 1 */
+        double size = fabs(dy * up * s) * (1.0 + fabs(gate)); /* 1 - s has the absolute error of 1 */
         check_near("dgate", a.dgate, i, dgate, 2 * RELATIVE * size + F32_EPSILON * fabs(dgate) + SMALLEST);
         double dup = element(dup_before, i) + dy * gate * s;
         check_near("dup", a.dup, i, dup, RELATIVE * fabs(dy * gate * s) + F32_EPSILON * fabs(dup) + SMALLEST);
@@ -76,7 +76,7 @@ static double loss_at(double gate, double up, double dy) {
     return dy * gate * sigmoid(gate) * up;
 }
 
-/* Central differences in double, whose own error is about step^2 + 2^-53 / step. */
+/* Central differences in double; their error is about step^2 + 2^-53 / step. */
 static void check_differences(device *d) {
     const double step = 1e-5;
     struct op_swiglu a = random_swiglu(7, 9, DTYPE_F32);

@@ -1,5 +1,5 @@
-/* lckv eval as a program: the table, results files, wrong flags. On a small random model with a tokenizer, made here.
- */
+/* lckv eval as a program: the table, result files, invalid flags. Uses a small random model with a tokenizer that the
+ * test creates. */
 #include "program.h"
 
 #include "model_folder.h"
@@ -43,7 +43,7 @@ static void the_table_and_the_file(void **state) {
     free(text);
 }
 
-/* With m + b = 3 and longer texts the plan is an approximation: the exact form gives other sums. */
+/* With m + b = 3 and longer texts the plan is approximate, so that the exact form gives other sums. */
 static void encodings_differ_and_limits_hold(void **state) {
     const folder *f = *state;
     json_t *a = RUN_JSON(f, TASKS(f), "piqa", "--log_samples", "--limit", "0.5");

@@ -1,6 +1,5 @@
-/* KV bytes: the forecast of lckv_memory_for_serving() against what an engine holds, and against what it reserves by
- * itself, for every layout: the golden models' and the usual ones; float32 and bfloat16; with and without sink caches.
- */
+/* KV bytes: the prediction of lckv_memory_for_serving() against what an engine holds and what it reserves by default,
+ * for the layouts of the golden models and the usual ones, in float32 and bfloat16, with and without sink caches. */
 #include "model/model.h"
 
 #include "expect.h"
@@ -48,7 +47,7 @@ static lckv_engine_stats serve(const lckv_config *config, const lckv_serving_sha
     for (int64_t i = 0; i < shape->sequences; i++) {
         lckv_request r = lckv_request_defaults();
         uint64_t id;
-        ids[0] = (int32_t)i; /* nothing is shared */
+        ids[0] = (int32_t)i; /* no sharing */
         r.prompt = (lckv_prompt){ids, shape->length};
         r.max_new_tokens = 1000;
         r.ignore_eos = true;
@@ -69,7 +68,7 @@ static lckv_engine_stats serve(const lckv_config *config, const lckv_serving_sha
     return stats;
 }
 
-/* What an engine takes that is told sequences and length, and no size. */
+/* What an engine reserves if it gets the number of sequences and their length, but no size. */
 static int64_t reserved_by_itself(const lckv_config *config, const lckv_serving_shape *shape) {
     lckv_device *d;
     lckv_model *m;
@@ -90,7 +89,7 @@ static int64_t reserved_by_itself(const lckv_config *config, const lckv_serving_
     return bytes;
 }
 
-/* Without windows it is whole pages of what a token leaves. */
+/* Without windows: the bytes of a token, in whole pages. */
 static void assert_pages(const lckv_config *config, const lckv_serving_shape *shape, const lckv_memory *m) {
     lckv_config_info info = lckv_config_describe(config);
     int64_t token = lckv_config_kv_bytes_per_token(config, shape->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32);
@@ -100,7 +99,7 @@ static void assert_pages(const lckv_config *config, const lckv_serving_shape *sh
     assert_int_equal(m->kv_cache_plain, rows * unshared);
     if (!shape->window_length && !info.windowed_slots) assert_int_equal(m->kv_cache, rows * token);
     if (!shape->window_length) assert_true(m->kv_cache <= rows * token);
-    /* a windowed slot of one sequence: its window in whole pages, however long the text */
+    /* a windowed slot of one sequence: its window in whole pages, for any length */
     int64_t full = info.kv_slots - info.windowed_slots, slot = token / info.kv_slots;
     int64_t window = (info.sliding_window - 1 + 30) / 16 * 16;
     if (!shape->window_length && info.windowed_slots)
@@ -124,7 +123,7 @@ static void assert_forecast(const lckv_config *config, lckv_serving_shape shape,
     assert_pages(config, &shape, &m);
 }
 
-/* Every length in both types; each once through sink caches of whole and of broken pages. */
+/* Every length in both types, and each once with sink caches of whole and of partial pages. */
 static void assert_forecasts(const lckv_config *config, const char *what) {
     static const int64_t SINKS[][2] = {{0, 0}, {48, 4}, {37, 0}, {20, 17}};
     for (size_t i = 0; i < sizeof LENGTHS / sizeof *LENGTHS; i++)
@@ -178,7 +177,7 @@ static void golden_layouts(void **state) {
     if (!read) printf("skipped: %s is absent\n", SHARED_DIR "/goldens"), skip();
 }
 
-/* The example of the defect: windows of 64 in four of five slots, 3,500 tokens. */
+/* A model for which the prediction was once wrong: windows of 64 in four of five slots, 3,500 tokens. */
 static void windows_bound_the_forecast(void **state) {
     (void)state;
     enum { SLOT = 2 * 2 * 6 * 4 };
@@ -193,7 +192,7 @@ static void windows_bound_the_forecast(void **state) {
     json_decref(tree);
     OK(lckv_memory_for_serving(c, &shape, &m));
     assert_int_equal(lckv_config_describe(c).windowed_slots, 4);
-    assert_int_equal(m.kv_cache, (219 + 4 * 5) * 16 * SLOT); /* tokens 3437..3499 lie in 5 pages */
+    assert_int_equal(m.kv_cache, (219 + 4 * 5) * 16 * SLOT); /* tokens 3437..3499 are in 5 pages */
     assert_true(m.kv_cache_reserved <= (221 + 4 * 10) * 16 * SLOT);
     lckv_config_free(c);
 }

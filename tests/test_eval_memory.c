@@ -1,5 +1,5 @@
-/* Memory foreseen: the counting device's pool has the peak of a real one, weights and cache are what the config says,
- * and FLOPs follow from the shapes. */
+/* Memory prediction: the counting device's pool has the same peak as a real one, weights and cache have the sizes that
+ * the config implies, and FLOPs follow from the shapes. */
 #include "data/blocks.h"
 #include "train/step.h"
 
@@ -93,13 +93,13 @@ static void training_is_the_sum_of_its_parts(void **state) {
     assert_true(one.optimizer >= 2 * bytes && one.optimizer < 2 * bytes + (1 << 19)); /* two moments, and the batch */
     assert_int_equal(one.total, one.weights + one.gradients + one.optimizer + one.activations);
     assert_true(two.activations > one.activations);
-    assert_true(fabs(two.flops / one.flops - 2) < 1e-12); /* blocks do not see each other */
+    assert_true(fabs(two.flops / one.flops - 2) < 1e-12); /* blocks do not attend to each other */
     assert_int_equal(mixed.weights, bytes / 2);
     assert_true(mixed.optimizer >= 3 * bytes && mixed.activations < one.activations);
     lckv_config_free(c);
 }
 
-/* Two bytes of weight, four of moments, and the gradient's four. */
+/* Two bytes of weight, four of moments, and four of the gradient. */
 static void weights_in_bf16_take_ten_bytes(void **state) {
     (void)state;
     lckv_config *c = load(LCKV);
@@ -116,8 +116,8 @@ static void weights_in_bf16_take_ten_bytes(void **state) {
     lckv_config_free(c);
 }
 
-/* The model of the published script's size, 4 blocks of 512 tokens: activations at most 30 % of what they were, and the
- * FLOPs of the layers' second run on top, which are less than those of a forward pass: a third of the step. */
+/* A model of the size of the published script, 4 blocks of 512 tokens. Checkpointing reduces activations to at most 30
+ * %. The second forward pass of the layers costs less than a forward pass, a third of the step. */
 static void checkpointing_keeps_less(void **state) {
     (void)state;
     const char *const configs[] = {SOURCE_DIR "/configs/lckv-50m.json", SOURCE_DIR "/configs/llama-50m.json"};
@@ -136,9 +136,9 @@ static void checkpointing_keeps_less(void **state) {
     }
 }
 
-/* A plain model's products take 6 FLOPs a weight and token (Kaplan et al. 2020), the embedding's rows none; attention
- * comes on top: 2 products of head_dim a pair and head forward, 5 backward at most (FlashAttention-2 forms the scores
- * again). */
+/* The products of a plain model cost 6 FLOPs per weight and token (Kaplan et al. 2020), without the embedding.
+ * Attention adds 2 products of head_dim per pair and head in the forward pass, and at most 5 in the backward pass
+ * (FlashAttention-2 recomputes the scores). */
 static void flops_follow_from_the_shapes(void **state) {
     (void)state;
     enum { TOKENS = 32, HEADS = 4, HEAD_DIM = 6, LAYERS = 4, HIDDEN = 24 };
@@ -164,7 +164,7 @@ static void the_cache_is_what_the_config_says(void **state) {
         shape.bf16 = true;
         OK(lckv_memory_for_serving(c, &shape, &half));
         assert_true(m.kv_cache >= tokens * token);
-        assert_true(m.kv_cache < (tokens + 16 * shapes[i][0]) * token); /* pages of 16 that are not full */
+        assert_true(m.kv_cache < (tokens + 16 * shapes[i][0]) * token); /* partially filled pages of 16 */
         assert_true(m.kv_cache_reserved <= (tokens + 32 * shapes[i][0]) * token);
         assert_int_equal(half.kv_cache, m.kv_cache / 2);
         assert_int_equal(m.total, m.weights + m.kv_cache_reserved + m.activations);

@@ -1,4 +1,4 @@
-/* Option structs of callers that were compiled with an older or a newer lckv.h: smaller and larger structs. */
+/* Option structs of programs that were compiled with an older or a newer lckv.h: smaller and larger structs. */
 #include "base/options.h"
 
 #include "expect.h"
@@ -32,7 +32,7 @@ static int take(const void *given, known_options *taken) {
 
 static void callers_get_what_their_struct_has(void **state) {
     (void)state;
-    known_options room[2]; /* of the two, only the old struct is the caller's */
+    known_options room[2]; /* only the old part of the struct belongs to the caller */
     memset(room, 0x5a, sizeof room);
     options_give(room, sizeof(old_options), &DEFAULTS, sizeof DEFAULTS);
     old_options old;
@@ -84,7 +84,7 @@ static void unfilled_options_are_named(void **state) {
     }
 }
 
-/* Every function that takes options, by its struct of zeros: the message names the function that fills it. */
+/* Calls every function that takes options with a struct of zeros: the error names the function that fills it. */
 static void every_function_names_its_defaults(void **state) {
     (void)state;
     void *out;

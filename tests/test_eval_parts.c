@@ -1,4 +1,4 @@
-/* The parts of lckv eval: templates, Python's random numbers, documents, descriptions of tasks, questions. */
+/* Parts of lckv eval: templates, Python's random numbers, documents, task descriptions, questions. */
 #include "eval/python_random.h"
 #include "eval/task_metrics.h"
 #include "eval/task_prompt.h"
@@ -37,7 +37,7 @@ static void templates_fill(void **state) {
     assert_fills("{{in.text[0]}}", "x");
     assert_fills("{{list[1]|before('-')}} {{list[1]|after('-')}}", "c d-e");
     assert_fills("{{list[1]|before_last('-')}} {{list[1]|after_last('-')}}", "c-d e");
-    assert_fills("<{{list[1]|before('/')}}> {{list[1]|after_last('/')}}", "<> c-d-e"); /* as str.rpartition() */
+    assert_fills("<{{list[1]|before('/')}}> {{list[1]|after_last('/')}}", "<> c-d-e"); /* like str.rpartition() */
     assert_fills("{{h|replace(' [title]', '. ')|without('[', ']')|replace('  ', ' ')}}", "\u00e9A b. c [open\n] d");
     assert_fills("{{h|capitalize|before(' ')}}", "\u00c9a");
 }
@@ -170,7 +170,8 @@ static void wrong_documents_say_where(void **state) {
     assert_null(d.rows);
 }
 
-/* ---------------------------------------------------------------- the hub's forms, and the harness's words for them */
+/* ---------------------------------------------------------------- the hub's formats, and the harness's terms for them
+ */
 
 typedef struct form_case {
     const char *task, *document, *text, *answer;
@@ -252,7 +253,8 @@ static void documents_that_do_not_fit_say_so(void **state) {
 
 /* ---------------------------------------------------------------- metrics */
 
-/* Two right of four: 0.5, and sqrt(4 * 0.25 / 3) / sqrt(4). By character the second choice always wins. */
+/* Two of four are correct: 0.5, and sqrt(4 * 0.25 / 3) / sqrt(4). By length in characters, the second choice always
+ * wins. */
 static void means_and_their_errors(void **state) {
     (void)state;
     eval_answer answers[2] = {{-4, false}, {-6, false}};
@@ -275,7 +277,7 @@ static void means_and_their_errors(void **state) {
     FAILS(eval_metrics_of(&task, &part, metrics, &count), LCKV_ERROR_FORMAT, "no documents");
 }
 
-/* From the harness's log-likelihoods its metrics (tests/eval/expected.json): its own were rounded to 4 digits there. */
+/* Metrics from the harness's log-likelihoods (tests/eval/expected.json), which were rounded to 4 digits. */
 static void metrics_are_the_harnesss(void **state) {
     (void)state;
     json_t *all, *sums;

@@ -1,11 +1,11 @@
-/* The published commands of generation, streaming, the harness, conversion, tuning and chat, with only the program's
- * name and the paths of models and data changed: each is taken and does its work. On a small model, so that a test
- * ends; that of pre-training is test_train_published.c's. */
+/* The published commands for generation, streaming, the harness, conversion, tuning and chat, with only the program's
+ * name and the paths of models and data replaced: lckv accepts each and does its work. Uses a small model to be fast.
+ * Pre-training: test_train_published.c. */
 #include "program.h"
 
 #include "model_folder.h"
 
-/* run_generation.sh of the published code; LCKV is the program, the folder is the test's. */
+/* run_generation.sh of the published code; LCKV is the program, the folder is that of the test. */
 static const char GENERATION[] = "# run generation\n"
                                  "LCKV generate \\\n"
                                  "    --model_type lckv-llama \\\n"
@@ -52,7 +52,7 @@ static const char STREAMING[] = "# streaming test\n"
                                 "    --num_sink_tokens 4 \\\n"
                                 "    --window_length 2048 \\\n";
 
-/* README.md: harness (test_harness.py, with all the flags that it has, and with none), conversion, chat. */
+/* README.md: harness (test_harness.py, with all of its flags and with none), conversion, chat. */
 static const char HARNESS[] = "LCKV eval --model_name_or_path model --data_dir documents\n"
                               "LCKV eval --model_name_or_path model --dtype bfloat16 --tasks piqa arc_easy "
                               "--num_fewshot 0 --output harness/result.json --data_dir documents\n";
@@ -79,7 +79,7 @@ static const char TUNING[] = "# Full training\n"
                              "    --report_to none \\\n"
                              "    --output_dir outputs/llamatiny-sft-test\n";
 
-/* Runs it in the test's folder: what it printed, after an exit code of 0. */
+/* Runs it in the test's folder, expects exit code 0, and returns the output. */
 static outcome run_script(const folder *f, const char *script) {
     char text[4096], command[3 * PATH_BYTES];
     outcome o;
@@ -169,11 +169,11 @@ static void tuning(void **state) {
     snprintf(guanaco.path, sizeof guanaco.path, "%.480s/openassistant-guanaco", f->path);
     OK(folder_create(guanaco.path));
     put_text(in(&guanaco, "train.jsonl"), "{\"text\": \"the cat sat\"}\n{\"text\": \"a b a b; the stop\"}\n");
-    put_text(in(f, "model/tokenizer_config.json"), "{\"eos_token\": \"</s>\"}"); /* which ends a row */
+    put_text(in(f, "model/tokenizer_config.json"), "{\"eos_token\": \"</s>\"}"); /* ends a row */
     outcome o = run_script(f, TUNING);
     assert_non_null(strstr(o.messages, "--use_liger has no effect"));
     assert_true(file_exists(in(f, "outputs/llamatiny-sft-test/model.safetensors")));
-    assert_int_equal(lines_of(in(f, "outputs/llamatiny-sft-test/train_log.jsonl")), 3); /* an epoch is a step */
+    assert_int_equal(lines_of(in(f, "outputs/llamatiny-sft-test/train_log.jsonl")), 3); /* an epoch is one step */
     outcome_free(&o);
 }
 

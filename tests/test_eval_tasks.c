@@ -1,8 +1,8 @@
-/* lckv_eval() against lm-evaluation-harness 0.4.13 with the trained model stories260k: the seven tasks on the documents
- * of SHARED/data/eval, and MMLU, LAMBADA and SciQ on those of tests/eval (reference.py there says how expected.json was
- * made). Log-likelihoods to 1e-3, words and choices exactly; test_eval_parts.c has what they come to.
+/* lckv_eval() against lm-evaluation-harness 0.4.13 with the trained model stories260k: seven tasks on the documents of
+ * SHARED/data/eval; MMLU, LAMBADA and SciQ on those of tests/eval (reference.py there created expected.json).
+ * Log-likelihoods to 1e-3; words and choices exactly. test_eval_parts.c tests the metrics.
  *
- * A few documents each, since tests are light; docs/evaluation.md has the run over all of them. */
+ * Few documents per task, to be fast; docs/evaluation.md reports a run over all of them. */
 #include "base/json.h"
 
 #include "folder_fixture.h"
@@ -17,7 +17,7 @@ typedef struct opened {
     lckv_device *device;
     lckv_model *model;
     lckv_tokenizer *tokenizer;
-    json_t *own, *shared; /* what is expected */
+    json_t *own, *shared; /* expected values */
 } opened;
 
 static int open_all(void **state) {
@@ -59,7 +59,7 @@ static json_t *evaluate(const opened *o, const char *task, const char *data_dir,
     return results;
 }
 
-/* Sample i of a task: its log-likelihoods, and whether greedy decoding says them where that is known. */
+/* Checks sample i of a task: its log-likelihoods, and whether greedy decoding generates them, if that is known. */
 static void compare_sample(const json_t *sample, const json_t *expected, size_t i) {
     const json_t *answers = json_object_get(sample, "filtered_resps"), *answer;
     const json_t *sums = json_array_get(json_object_get(expected, "loglikelihoods"), i);
@@ -90,7 +90,7 @@ static const opened *opened_or_skip(void **state) {
     return NULL;
 }
 
-/* ---------------------------------------------------------------- documents of our own */
+/* ---------------------------------------------------------------- own documents */
 
 #define OWN SOURCE_DIR "/tests/eval"
 
@@ -133,7 +133,7 @@ static void the_seven_tasks(void **state) {
     for (int i = 0; i < 7; i++) compare_shared(o, TASKS[i]);
 }
 
-/* Contexts that name a choice each, with examples before them, drawn with the harness's seed. */
+/* Contexts that name a choice each, after few-shot examples that are drawn with the harness's seed. */
 static void examples_of_winogrande(void **state) {
     const opened *o = opened_or_skip(state);
     json_t *r = evaluate(o, "winogrande", DOCUMENTS, 3, 1);

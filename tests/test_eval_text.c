@@ -1,5 +1,4 @@
-/* Perplexity of long texts: windows against plain scoring, streams against the oracle wherever they begin, the curve.
- */
+/* Perplexity of long texts: windows against plain scoring, streams against the oracle from any position, the curve. */
 #include "eval/nll_curve.h"
 #include "eval/sink_stream.h"
 #include "io/hf_folder.h"
@@ -14,8 +13,8 @@
 
 enum { WINDOW = 12, SINKS = 3, LENGTH = 40 };
 
-/* goldens/README.md: ten times the oracle's own error in f32, or 1e-5; and ten times that, since a stream that begins
- * at 100 million has other roundings of its angles. */
+/* goldens/README.md: ten times the oracle's own error in f32, or 1e-5. Ten times that again for streams, because the
+ * angles of a stream that starts at 100 million round differently. */
 static double streaming_tolerance(const safetensors_file *expected) {
     const char *error = safetensors_metadata(expected, "f32_error.streaming.logits");
     assert_non_null(error);
@@ -138,7 +137,7 @@ static void score(const fixture *f, const int32_t *ids, int count, float *logpro
     OK(lckv_score(f->model, ids, count, &o, logprobs));
 }
 
-/* Windows of 10 that begin 4 apart: token t is scored by the first window that has it. */
+/* Windows of 10 tokens that start 4 tokens apart: token t is scored by the first window that contains it. */
 static void windows_score_each_token_once(void **state) {
     (void)state;
     enum { COUNT = 25, BLOCK = 10, STRIDE = 4 };
@@ -168,7 +167,7 @@ static void windows_score_each_token_once(void **state) {
     fixture_close(&f);
 }
 
-/* Two texts are one stream, and nothing but num_eval_tokens ends it early. */
+/* Two texts are one stream, which only num_eval_tokens ends early. */
 static void streams_go_on_over_texts(void **state) {
     (void)state;
     fixture f;
@@ -180,7 +179,7 @@ static void streams_go_on_over_texts(void **state) {
     lckv_perplexity_options o = lckv_perplexity_defaults();
     o.streaming = true, o.window_length = 8, o.num_eval_tokens = 25;
     lckv_perplexity *p = open_perplexity(&f, &s, o);
-    OK(lckv_perplexity_read(p, ids, 16)); /* reads 15 ids and scores as many */
+    OK(lckv_perplexity_read(p, ids, 16)); /* reads 15 ids and scores 15 */
     OK(lckv_perplexity_read(p, ids + 15, 15));
     assert_int_equal(s.count, 25);
     lckv_score_options score_options = lckv_score_defaults();
@@ -226,7 +225,7 @@ static void bins_double_and_lose_nothing(void **state) {
     assert_int_equal(nll_curve_points(&c, points), 0);
     for (int i = 0; i < 1000; i++) nll_curve_add(&c, i);
     int count = nll_curve_points(&c, points);
-    assert_int_equal(count, 250); /* 4 numbers a bin */
+    assert_int_equal(count, 250); /* 4 numbers per bin */
     for (int i = 0; i < count; i++) {
         assert_int_equal(points[i].first, 4 * i);
         assert_int_equal(points[i].tokens, 4);

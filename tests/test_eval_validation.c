@@ -1,4 +1,4 @@
-/* What a trainer finds in its validation file, against the logits of the model that it wrote. */
+/* The validation results of a trainer against the logits of the model that it wrote. */
 #include "train_run_fixture.h"
 
 static float logit(const safetensors_entry *logits, int64_t i) {
@@ -7,7 +7,7 @@ static float logit(const safetensors_entry *logits, int64_t i) {
     return value;
 }
 
-/* Ids of a row of 16 that are the argmax of the logits before them, which are written out and read back. */
+/* The number of ids in a row of 16 that are the argmax of the preceding logits, which are written to a file. */
 static int64_t chosen_of_row(room *r, lckv_model *model, int row) {
     int32_t ids[16];
     float logprobs[15];

@@ -1,4 +1,5 @@
-/* Who may ask a server, and what it says of itself: hosts, origins, API keys, names of the model, the access log. */
+/* Access control of the server, and what it reports about itself: hosts, origins, API keys, model names, the access
+ * log. */
 #include "served.h"
 
 #include <ctype.h>
@@ -33,7 +34,8 @@ static void expect_host(const served *s, const char *host, int expected) {
 
 /* ---------------------------------------------------------------- hosts and origins */
 
-/* A name that anybody can point to this machine is not taken (DNS rebinding); addresses and localhost are. */
+/* A host name that anybody can point to this machine is rejected (DNS rebinding); addresses and localhost are accepted.
+ */
 static void hosts_are_addresses_or_named(void **state) {
     static const char *const RIGHT[] = {"127.0.0.1",        "127.0.0.1:8000",
                                         "localhost",        "LocalHost:1",
@@ -74,7 +76,8 @@ static void hosts_are_addresses_or_named(void **state) {
     static const char *const NAMED[] = {"example.org", "EXAMPLE.org.:99", "other.example", "other.example:1"};
     for (size_t i = 0; i < 4; i++) expect_host(&s, NAMED[i], 200);
     assert_int_equal(status_of(&s, "GET", "/health", "Host: localhost\r\nHost: evil.example\r\n", "evil.example"), 403);
-    http_answer old = http_raw(s.port, "GET /health HTTP/1.0\r\n\r\n"); /* of a time before the header */
+    http_answer old =
+        http_raw(s.port, "GET /health HTTP/1.0\r\n\r\n"); /* older clients, which do not send the header */
     assert_int_equal(old.status, 200);
     http_free(&old);
     stop(&s);
@@ -92,7 +95,7 @@ static void origins_are_the_server_or_named(void **state) {
         {"Host: localhost:8000\r\nOrigin: http://localhost:8000\r\n", 200},
         {"Host: LOCALHOST:8000\r\nOrigin: http://localhost:8000\r\n", 200},
         {"Host: [::1]:8000\r\nOrigin: http://[::1]:8000\r\n", 200},
-        {"Host: here.example\r\nOrigin: https://here.example\r\n", 200}, /* behind a proxy that has the certificate */
+        {"Host: here.example\r\nOrigin: https://here.example\r\n", 200}, /* behind a proxy with the certificate */
         {"Host: localhost:8000\r\nOrigin: https://good.example\r\n", 200},
         {"Host: localhost:8000\r\nOrigin: HTTPS://Good.example\r\n", 200},
         {"Host: localhost:8000\r\nOrigin: https://bad.example\r\n", 403},
@@ -103,7 +106,8 @@ static void origins_are_the_server_or_named(void **state) {
         {"Host: localhost:8000\r\nOrigin: null\r\n", 403},
         {"Host: localhost:8000\r\nOrigin: localhost:8000\r\n", 403},
         {"Host: localhost:8000\r\nOrigin: \xe6\x97\xa5://\xe6\x97\r\n", 403},
-        {"Host: evil.example:8000\r\nOrigin: http://evil.example:8000\r\n", 403}, /* rebound to this machine */
+        {"Host: evil.example:8000\r\nOrigin: http://evil.example:8000\r\n",
+         403}, /* a name that was rebound to this machine */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int status = status_of(&s, "GET", "/health", cases[i].headers, "");
@@ -163,7 +167,7 @@ static void keys_come_from_flags_files_and_the_environment(void **state) {
     s = SERVE(state, "--max_num_seqs", "1");
     expect_key(&s, "by-environment");
     stop(&s);
-    s = SERVE(state, "--api_key", "by-flag"); /* which is nearer */
+    s = SERVE(state, "--api_key", "by-flag"); /* which is more similar */
     expect_key(&s, "by-flag");
     stop(&s);
     setenv("LCKV_API_KEY", "", 1);
@@ -306,7 +310,7 @@ static void requests_are_logged(void **state) {
     free(log);
 }
 
-/* The default is standard error; nobody has to read it for the server to go on. */
+/* The default is standard error. The server works if nobody reads it. */
 static void the_log_goes_to_stderr(void **state) {
     const folder *f = *state;
     size_t bytes;
@@ -326,7 +330,7 @@ static void the_log_goes_to_stderr(void **state) {
             "--access_log", in(f, "absent/log"));
 }
 
-/* A reader that stops reading does not stop the server; one that is not there is an error. */
+/* A reader that stops reading does not stop the server; an absent reader is an error. */
 static void a_log_that_nobody_reads(void **state) {
     const folder *f = *state;
     assert_int_equal(mkfifo(in(f, "pipe"), 0666), 0);
@@ -334,7 +338,7 @@ static void a_log_that_nobody_reads(void **state) {
             "--access_log", in(f, "pipe"));
     int reader = open(in(f, "pipe"), O_RDONLY | O_NONBLOCK);
     served s = SERVE(state, "--access_log", in(f, "pipe"));
-    for (int i = 0; i < 1000; i++) { /* lines of some 70 bytes into 65,536 */
+    for (int i = 0; i < 1000; i++) { /* lines of about 70 bytes into 65,536 */
         http_answer a = http_do(s.port, "GET", "/health", "", "");
         assert_int_equal(a.status, 200);
         http_free(&a);
@@ -348,7 +352,7 @@ static void addresses_are_urls(void **state) {
     REFUSES(f, 1, "cannot resolve host \"no such host\"", "serve", "--model_name_or_path", in(f, "model"), "--host",
             "no such host");
     REFUSES(f, 1, "cannot listen on \"192.0.2.1\", port 8000", "serve", "--model_name_or_path", in(f, "model"),
-            "--host", "192.0.2.1"); /* of nobody: RFC 5737 */
+            "--host", "192.0.2.1"); /* assigned to nobody: RFC 5737 */
     int fd = socket(AF_INET6, SOCK_STREAM, 0);
     struct sockaddr_in6 local = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     bool has_ipv6 = fd >= 0 && bind(fd, (struct sockaddr *)&local, sizeof local) == 0;

@@ -1,5 +1,5 @@
-/* Adapters in peft's layout: one that peft has made gives peft's numbers here (tests/tune/peft.json), what is written
- * is what peft writes, and files that ask for more, or are not whole, are refused. */
+/* Adapters in the format of peft: an adapter that peft wrote gives the same numbers here (tests/tune/peft.json), lckv
+ * writes what peft writes, and unsupported or incomplete files are rejected. */
 #include "base/json.h"
 #include "io/adapter_file.h"
 #include "io/adapter_save.h"
@@ -19,7 +19,7 @@ static void save(const adapter *a, const char *path) {
     OK(adapter_save(a, &options, path));
 }
 
-/* ---------------------------------------------------------------- peft's figures */
+/* ---------------------------------------------------------------- peft's results */
 
 static const char *stories(void) {
     const char *path = SHARED_DIR "/data/models/stories260k";
@@ -35,7 +35,7 @@ static json_t *reference(void) {
     return tree;
 }
 
-/* The numbers of peft_reference.py: matrices in the order of their names. */
+/* The numbers of peft_reference.py, with matrices in the order of their names. */
 static void fill(adapter *a) {
     params *p = a->weights;
     for (int i = 0; i < p->count; i++) {
@@ -47,7 +47,7 @@ static void fill(adapter *a) {
     }
 }
 
-/* The adapter of the script on the model of that folder, written to FOLDER/adapter. */
+/* Writes the script's adapter on the model of that folder to FOLDER/adapter. */
 static void write_ours(const folder *f, const char *name) {
     device *d;
     model *m;
@@ -75,15 +75,15 @@ static void score(const char *name, const char *added, const int32_t *ids, int c
     lckv_device_close(d);
 }
 
-/* peft's are in f64. Here logits of up to 20 are sums of 172 f32 products, behind 5 layers of such: 20 * 2^-23 *
- * sqrt(172) is 3e-5, and the nll takes two of them. */
+/* peft computed in f64. Here logits up to 20 are sums of 172 f32 products, after 5 such layers: 20 * 2^-23 * sqrt(172)
+ * is 3e-5, and the nll uses two of them. */
 static void numbers_are_those_of_peft(void **state) {
     const char *name = stories();
     json_t *tree = reference();
     const json_t *expected = json_object_get(tree, "nll"), *given = json_object_get(tree, "ids");
     int32_t ids[64];
     float found[64], plain[64];
-    double most = 0;
+    double largest = 0;
     int count = (int)json_array_size(given);
     for (int i = 0; i < count; i++) ids[i] = (int32_t)json_integer_value(json_array_get(given, (size_t)i));
     write_ours(*state, name);
@@ -92,9 +92,9 @@ static void numbers_are_those_of_peft(void **state) {
     for (int i = 0; i < count - 1; i++) {
         double nll = json_real_value(json_array_get(expected, (size_t)i));
         if (!(fabs(nll + (double)found[i]) < 6e-5)) fail_msg("token %d: %g, peft has %g", i, -(double)found[i], nll);
-        most = fmax(most, fabs((double)(found[i] - plain[i])));
+        largest = fmax(largest, fabs((double)(found[i] - plain[i])));
     }
-    assert_true(most > 0.1);
+    assert_true(largest > 0.1);
     json_decref(tree);
 }
 
@@ -114,7 +114,7 @@ static void expect_same_list(const json_t *left, const json_t *right) {
     json_array_foreach((json_t *)(uintptr_t)left, i, entry) assert_true(is_listed(right, entry));
 }
 
-/* What peft writes besides is what it takes for granted. */
+/* Other keys that peft writes have their default values. */
 static void what_is_written_is_what_peft_writes(void **state) {
     json_t *tree, *config, *value;
     const char *key;
@@ -143,9 +143,9 @@ static void what_is_written_is_what_peft_writes(void **state) {
     json_decref(tree);
 }
 
-/* ---------------------------------------------------------------- what is not right */
+/* ---------------------------------------------------------------- invalid adapters */
 
-/* An adapter on the small model's q_proj and k_proj, in FOLDER/adapter. */
+/* Writes an adapter of q_proj and k_proj of the small model to FOLDER/adapter. */
 static void write_small(const folder *f, int64_t rank) {
     device *d;
     model *m;
@@ -286,7 +286,7 @@ static void tensors_that_do_not_fit_are_refused(void **state) {
     }
 }
 
-/* ---------------------------------------------------------------- how it is scaled */
+/* ---------------------------------------------------------------- scaling */
 
 static float first_weight(const folder *f, const char *added) {
     device *d;
@@ -302,7 +302,8 @@ static float first_weight(const folder *f, const char *added) {
     return values[0];
 }
 
-/* alpha / r, or with use_rslora alpha / sqrt(r); alpha and r of the first pattern that matches a matrix. */
+/* The scale is alpha / r, or with use_rslora alpha / sqrt(r), with alpha and r of the first pattern that matches a
+ * matrix. */
 static void scales_are_those_of_peft(void **state) {
     static const struct {
         int64_t rank;

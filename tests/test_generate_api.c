@@ -1,4 +1,4 @@
-/* lckv_generate() and lckv_score(): results in their order, text, limits, errors, interruption. */
+/* lckv_generate() and lckv_score(): order of results, text, limits, errors, interruption. */
 #include "io/safetensors.h"
 
 #include "small_tokenizer.h"
@@ -61,7 +61,7 @@ static void results_come_by_prompt_and_sample(void **state) {
     }
     assert_memory_not_equal(g->sequences[0].ids, g->sequences[1].ids, 6 * sizeof(int32_t));
     o.callback = NULL;
-    OK(lckv_generate(f.model, NULL, prompts, 1, &o, &again)); /* in other company */
+    OK(lckv_generate(f.model, NULL, prompts, 1, &o, &again)); /* together with other prompts */
     assert_memory_equal(g->sequences[1].ids, again->sequences[1].ids, 6 * sizeof(int32_t));
     lckv_generation_free(g);
     lckv_generation_free(again);
@@ -84,7 +84,7 @@ static void positions_are_a_limit(void **state) {
     assert_int_equal(lckv_generate(f.model, NULL, &fills, 1, &o, &g), LCKV_ERROR_ARGUMENT);
     assert_non_null(strstr(lckv_last_error(), "max_position_embeddings"));
     assert_null(g);
-    o.window_length = 4; /* a stream has no end */
+    o.window_length = 4; /* a stream has no limit */
     o.num_sink_tokens = 1;
     OK(lckv_generate(f.model, NULL, &fills, 1, &o, &g));
     assert_int_equal(g->sequences[0].count, 20);
@@ -139,14 +139,14 @@ static void callbacks_interrupt(void **state) {
     assert_null(g);
     assert_int_equal(h.tokens, 5);
     h = (heard){0};
-    const lckv_prompt three = {(const int32_t[]){1, 2, 3}, 3}; /* m + b tokens: read one at a time */
+    const lckv_prompt three = {(const int32_t[]){1, 2, 3}, 3}; /* m + b tokens: processed one at a time */
     OK(lckv_generate(f.model, NULL, &three, 1, &o, &g));
     assert_int_equal(h.waits, 2);
     lckv_generation_free(g);
     fixture_close(&f);
 }
 
-/* The same model with so many tokens, and other weights. */
+/* The same model with this vocabulary size and other weights. */
 static void change_vocabulary(fixture *f, int64_t vocab_size) {
     model_config *c;
     params *p;
@@ -159,7 +159,7 @@ static void change_vocabulary(fixture *f, int64_t vocab_size) {
     OK(model_create(f->device, c, p, &f->model));
 }
 
-/* A model of the small tokenizer's size writes nonsense in words; what is heard is what is handed out. */
+/* A model with the small tokenizer's vocabulary generates random words. The streamed text equals the returned one. */
 static void text_comes_with_a_tokenizer(void **state) {
     lckv_tokenizer *t = small_tokenizer(*state);
     fixture f;
@@ -176,10 +176,10 @@ static void text_comes_with_a_tokenizer(void **state) {
     open_small(&f, "");
     assert_int_equal(lckv_generate(f.model, t, &prompt, 1, &o, &g), LCKV_ERROR_ARGUMENT);
     assert_non_null(strstr(lckv_last_error(), "the tokenizer has 275 tokens, the model 37"));
-    change_vocabulary(&f, SMALL_VOCAB + 2); /* ids that no token has are met too */
+    change_vocabulary(&f, SMALL_VOCAB + 2); /* includes ids without a token */
     OK(lckv_generate(f.model, t, &prompt, 1, &o, &g));
     size_t bytes = g->sequences[0].text_bytes;
-    size_t seam = h.text[0].length - bytes; /* a space that decoding by itself strips */
+    size_t seam = h.text[0].length - bytes; /* a space that decoding the continuation alone would remove */
     assert_true(seam <= 1 && bytes > 200);
     assert_memory_equal(h.text[0].data + seam, g->sequences[0].text, bytes);
     lckv_generation_free(g);
@@ -200,13 +200,13 @@ static void text_comes_with_a_tokenizer(void **state) {
 /* ---------------------------------------------------------------- scores */
 
 static double logprob_of(const float *logits, int64_t vocab_size, int32_t id) {
-    double sum = 0, most = -INFINITY;
-    for (int64_t i = 0; i < vocab_size; i++) most = fmax(most, (double)logits[i]);
-    for (int64_t i = 0; i < vocab_size; i++) sum += exp((double)logits[i] - most);
-    return (double)logits[id] - most - log(sum);
+    double sum = 0, largest = -INFINITY;
+    for (int64_t i = 0; i < vocab_size; i++) largest = fmax(largest, (double)logits[i]);
+    for (int64_t i = 0; i < vocab_size; i++) sum += exp((double)logits[i] - largest);
+    return (double)logits[id] - largest - log(sum);
 }
 
-/* logits [rows, vocab_size] of a file that lckv_score() wrote; released with free(). */
+/* The logits [rows, vocab_size] in a file that lckv_score() wrote; release with free(). */
 static float *read_logits(const char *path, int64_t rows, int64_t vocab_size) {
     safetensors_file file;
     OK(safetensors_open(path, &file));
@@ -223,10 +223,10 @@ static float *read_logits(const char *path, int64_t rows, int64_t vocab_size) {
     return logits;
 }
 
-/* Each way of reading: log-probabilities are those of the logits, and the logits those of the decoder. With sinks
- * enough nothing is forgotten, and with passes enough the plan is exact: then all ways agree. */
-/* The most probable ids of each place against a plain search through its logits, and no other number for an id that is
- * both given and among them. */
+/* In each encoding, log-probabilities follow from the logits, and the logits equal those of the decoder. With enough
+ * sinks nothing is evicted, and with enough iterations the plan is exact, so that all encodings agree. */
+/* The most probable ids of each position against a plain search of its logits. An id that is both given and among them
+ * has one value. */
 static void expect_top(lckv_model *m, const int32_t *ids, int count, const float *logits, lckv_score_options o) {
     enum { TOP = 3 };
     int32_t *top = calloc((size_t)count * TOP, sizeof *top);
@@ -284,7 +284,7 @@ static void ways_of_scoring_agree(void **state) {
     }
 }
 
-/* N iterations per loop are those of a model with m = N - 1 and b = 1; as many as tokens are exact. */
+/* N iterations per loop give the result of a model with m = N - 1 and b = 1; as many as tokens are exact. */
 static void scores_by_so_many_iterations(void **state) {
     (void)state;
     enum { T = 12 };
@@ -320,7 +320,7 @@ static void scores_by_so_many_iterations(void **state) {
     fixture_close(&f);
 }
 
-/* Logits in several parts: so many tokens and rows that they do not go together. */
+/* Logits in several parts: too many tokens and rows for one. */
 static void many_logits_come_in_parts(void **state) {
     enum { T = 130, V = 140000 };
     const char *path = in(*state, "logits.safetensors");
@@ -361,7 +361,7 @@ static void scoring_fails_in_words(void **state) {
     o.logits_file = in(*state, "logits.safetensors");
     assert_int_equal(lckv_score(f.model, (int32_t[]){1, 2, 3, 4}, 4, &o, logprobs), LCKV_ERROR_INTERRUPTED);
     assert_true(fraction == 0.5);
-    assert_int_equal(files_in(((folder *)*state)->path), 0); /* nothing half written */
+    assert_int_equal(files_in(((folder *)*state)->path), 0); /* no partial file */
     o.logits_file = in(*state, "no/such/folder");
     assert_int_equal(lckv_score(f.model, ids, 2, &o, logprobs), LCKV_ERROR_FILE);
     o = lckv_score_defaults();

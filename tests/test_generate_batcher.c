@@ -1,5 +1,5 @@
-/* Many sequences together: each gets what it gets alone, whatever its length, encoding, cache policy and company; seeds
- * reproduce; penalties, ends and failures are each sequence's own. */
+/* Batches of sequences: each gives the same result as alone, with any lengths, encodings, cache policies and
+ * neighbours. Seeds reproduce. Penalties, ends and failures affect only their own sequence. */
 #include "generate/batcher_call.h"
 #include "generate/prefill.h"
 
@@ -26,7 +26,7 @@ static sequence *make_sequence(const fixture *f, int i, sample_row how) {
     fixture_ids(ids, lengths[i], (uint64_t)i);
     how.stream = (uint64_t)i;
     OK(sequence_create(ids, lengths[i], f->model->config->vocab_size, &how, &s));
-    s->max_count = s->count + NEW - (i == 3 ? 6 : 0); /* one leaves early */
+    s->max_count = s->count + NEW - (i == 3 ? 6 : 0); /* one is removed early */
     s->ignore_eos = true;
     return s;
 }
@@ -63,7 +63,7 @@ static void compare_company(const fixture *f, const batcher_options *options, lc
         run_one(f, options, alone[i]);
         assert_int_equal(alone[i]->finish, LCKV_FINISH_LENGTH);
         OK(batcher_add(b, together[i]));
-        if (i % 2) OK(batcher_step(b)); /* others join while these run */
+        if (i % 2) OK(batcher_step(b)); /* others join during these steps */
     }
     run_until_idle(b);
     batcher_free(b);
@@ -92,10 +92,10 @@ static void company_changes_nothing(void **state) {
     }
 }
 
-/* Steps that are sent before the results of those in front are known give the same tokens and log-probabilities, bit
- * for bit: sequences end early by EOS, at different lengths, are penalized, come and are taken out meanwhile. */
+/* Launching steps before the results of earlier ones are read gives the same tokens and log-probabilities, bit for bit,
+ * while sequences end early by EOS, have different lengths and penalties, join and are removed. */
 static void compare_ahead(const fixture *f, bool sinks, sample_row how, uint64_t seed) {
-    enum { COUNT = 6, MOST_STEPS = 400 };
+    enum { COUNT = 6, MAX_STEPS = 400 };
     static float logprobs[2][COUNT][256];
     int32_t ids[2][COUNT][256];
     int64_t counts[2][COUNT];
@@ -116,7 +116,7 @@ static void compare_ahead(const fixture *f, bool sinks, sample_row how, uint64_t
             if (i == 5) s[i]->frequency_penalty = 0.5f;
             OK(batcher_add(b, s[i]));
         }
-        for (int step = 0; step < MOST_STEPS && !batcher_idle(b); step++) {
+        for (int step = 0; step < MAX_STEPS && !batcher_idle(b); step++) {
             int stepped;
             OK(batcher_step(b));
             batcher_stepped(b, &stepped);
@@ -156,7 +156,7 @@ static void going_ahead_changes_nothing(void **state) {
     }
 }
 
-/* Rows that fill a step up to one of a few sizes, as on a device that records steps, change nothing. */
+/* Padding the rows of a step to one of a few sizes, as for captured steps, changes nothing. */
 static void dead_rows_change_nothing(void **state) {
     (void)state;
     enum { COUNT = 19 };
@@ -173,7 +173,7 @@ static void dead_rows_change_nothing(void **state) {
             for (int j = 0; j < COUNT; j++) {
                 s[fills][j] = make_sequence(&f, j % SEQUENCES, how);
                 s[fills][j]->how.stream = (uint64_t)j;
-                s[fills][j]->max_count += j; /* they leave one after the other */
+                s[fills][j]->max_count += j; /* they end one after another */
                 OK(batcher_add(b, s[fills][j]));
             }
             bool filled = false;
@@ -193,7 +193,7 @@ static void dead_rows_change_nothing(void **state) {
     }
 }
 
-/* Greedy decoding by hand: the decoder's logits one token at a time, the best of each. */
+/* Greedy decoding with the decoder alone: one token at a time, the largest logit. */
 static void greedy_is_the_best_token(void **state) {
     (void)state;
     for (int i = 0; i < LAYOUTS; i++) {
@@ -216,8 +216,8 @@ static void greedy_is_the_best_token(void **state) {
     }
 }
 
-/* Without loops a first window that enters at once is what it is token by token; and what is chosen behind it is the
- * best of the logits that a sink cache gives to all these tokens. */
+/* Without loops, processing the first window at once equals processing it token by token. Chosen tokens have the
+ * largest of the logits that a sink cache gives for all these tokens. */
 static void the_first_window_enters_at_once(void **state) {
     (void)state;
     const char *const plain[] = {"0_1_2_3", "0s_1s_1_1"};
@@ -242,8 +242,8 @@ static void the_first_window_enters_at_once(void **state) {
     }
 }
 
-/* With m + b runs of at least the prompt's length the plan is the exact form, so that all encodings agree; with few
- * runs and a long prompt they must differ, or nothing was tested. */
+/* With m + b iterations for at most as many tokens the plan is exact, so that all encodings agree. With few iterations
+ * and a long prompt they must differ, or the test would test nothing. */
 static void encodings(void **state) {
     (void)state;
     fixture f;
@@ -288,7 +288,7 @@ static void seeds_reproduce(void **state) {
     fixture_close(&f);
 }
 
-/* With a penalty that nothing outweighs no id comes twice, ids of the prompt included. */
+/* With a huge penalty no id repeats, including ids of the prompt. */
 static void penalty_falls_on_all_that_occurred(void **state) {
     (void)state;
     fixture f;
@@ -311,7 +311,7 @@ static void penalty_falls_on_all_that_occurred(void **state) {
     }
     for (int64_t t = 1; t < s[0]->count; t++)
         for (int64_t u = 0; u < t; u++) repeats |= s[0]->ids[t] == s[0]->ids[u];
-    assert_true(repeats); /* without a penalty greedy text of a random model does */
+    assert_true(repeats); /* without a penalty, greedy text of a random model repeats */
     batcher_free(b);
     sequence_free(s[0]);
     sequence_free(s[1]);
@@ -355,9 +355,9 @@ static void removed_sequences_leave_room(void **state) {
         OK(batcher_add(b, s[i]));
     }
     OK(batcher_step(b));
-    batcher_remove(b, s[0]); /* it runs */
-    batcher_remove(b, s[1]); /* it waits */
-    batcher_remove(b, s[1]); /* it is gone */
+    batcher_remove(b, s[0]); /* running */
+    batcher_remove(b, s[1]); /* waiting */
+    batcher_remove(b, s[1]); /* finished */
     run_until_idle(b);
     assert_same(alone, s[2], "behind removed ones");
     assert_int_equal(s[1]->count, s[1]->prompt_count);
@@ -378,7 +378,7 @@ static void wrong_prompts(void **state) {
     assert_int_equal(sequence_create(NULL, 0, 37, &greedy, &s), LCKV_ERROR_ARGUMENT);
 }
 
-/* A weight that is not a number makes logits that are not: an end, never a token. */
+/* NaN weights give NaN logits: the sequence ends without a token. */
 static void nan_is_an_end(void **state) {
     (void)state;
     fixture f;

@@ -1,6 +1,6 @@
-/* lckv bench as a program: each measure's rows, and what can be known of them: which tests there are, which batch a
- * budget of memory holds, that the plan and the device agree about it, how many tokens a server sends; the forms of
- * output; wrong flags. Nothing is said of speed, which proves nothing. */
+/* lckv bench as a program: the rows of each measure and the values that are known in advance (tests, the batch that
+ * fits a memory budget, agreement of plan and device, number of tokens a server sends); output formats; invalid flags.
+ * Speeds are not checked. */
 #include "served.h"
 
 #include "model_folder.h"
@@ -26,7 +26,7 @@ static int folder_with_configs(void **state) {
 #define BENCH(f)                                                                                                       \
     "bench", "--device", "cpu", "--threads", "2", "--config_name", in((f), "plain.json"), in((f), "lckv.json")
 
-enum { KV_PLAIN = 8 * 2 * 64 * 4, KV_LCKV = 3 * 2 * 64 * 4 }; /* bytes a token: slots, K and V, heads, f32 */
+enum { KV_PLAIN = 8 * 2 * 64 * 4, KV_LCKV = 3 * 2 * 64 * 4 }; /* bytes per token: slots, K and V, heads, f32 */
 
 static const json_t *row_of(const json_t *result, size_t i) {
     return json_array_get(json_object_get(result, "rows"), i);
@@ -89,7 +89,7 @@ static json_t *find_batch(const folder *f, const char *flag, const char *value) 
                     "--repetitions", "1", flag, value);
 }
 
-/* By the plan: what is left beside the weights is KV cache and some activations. */
+/* By the plan: all memory but the weights is KV cache and some activations. */
 static void the_plan_fills_the_budget(void **state) {
     const folder *f = *state;
     json_t *r = find_batch(f, "--plan_only", "True");
@@ -101,14 +101,14 @@ static void the_plan_fills_the_budget(void **state) {
         assert_string_equal(word(row, "batch_from"), "memory plan");
         assert_null(json_object_get(row, "tokens_per_second"));
         assert_true(batch >= 1 && 1.05 * planned <= BUDGET);
-        assert_true(1.05 * planned > 0.85 * BUDGET); /* one more sequence, or chunk of 4 MiB, would be too much */
+        assert_true(1.05 * planned > 0.85 * BUDGET); /* one more sequence, or chunk of 4 MiB, would not fit */
         assert_true(planned > batch * (PROMPT + NEW) * KV[i]);
     }
-    assert_true(number(row_of(r, 1), "batch_ratio") > 2); /* 8 slots to 3, and weights of K and V that are not there */
+    assert_true(number(row_of(r, 1), "batch_ratio") > 2); /* 3 slots instead of 8, and fewer K and V weights */
     json_decref(r);
 }
 
-/* Up to the 5 % that the plan keeps free, and the 2 MiB in which the CPU takes its large pieces. */
+/* Except for the 5 % that the plan keeps free, and the CPU's allocation unit of 2 MiB. */
 static void trying_finds_what_the_plan_says(void **state) {
     const folder *f = *state;
     json_t *planned = find_batch(f, "--search", "plan"), *tried = find_batch(f, "--search", "try");
@@ -140,7 +140,7 @@ static void a_stream_is_told_over_position(void **state) {
     json_t *r = RUN_JSON(f, BENCH(f), "--measure", "stream", "--num_tokens", "200", "--window_length", "16", "--svg",
                          in(f, "chart.svg"));
     size_t rows = json_array_size(json_object_get(r, "rows"));
-    double next = 1; /* the first token comes with the prompt */
+    double next = 1; /* prefill yields the first token */
     for (size_t i = 0; i < rows / 2; i++) {
         const json_t *row = row_of(r, i);
         assert_true(number(row, "first") == next);
@@ -152,9 +152,10 @@ static void a_stream_is_told_over_position(void **state) {
     json_decref(r);
 }
 
-/* ---------------------------------------------------------------- runs */
+/* ---------------------------------------------------------------- iterations */
 
-/* Twelve tokens are exact after twelve runs (DESIGN section 1), to rounding; before, ever nearer on the whole. */
+/* Twelve tokens are exact after twelve iterations (docs/model.md), up to rounding; before, the error falls on the
+ * whole. */
 static void runs_come_to_the_exact_form(void **state) {
     const folder *f = *state;
     enum { BLOCK = 12 };
@@ -175,7 +176,7 @@ static void runs_come_to_the_exact_form(void **state) {
     json_decref(r);
     r = RUN_JSON(f, "bench", "--device", "cpu", "--measure", "iterations", "--model_name_or_path", in(f, "model"),
                  "--file", in(f, "text.txt"), "--block_size", "12", "--config_overrides", "layer_types=0_0_2_3");
-    assert_int_equal(json_array_size(json_object_get(r, "rows")), 1); /* no loop: there is one form */
+    assert_int_equal(json_array_size(json_object_get(r, "rows")), 1); /* without a loop there is only one form */
     json_decref(r);
 }
 
@@ -204,9 +205,9 @@ static void a_server_is_asked(void **state) {
             "--request_rates", "0");
 }
 
-/* ---------------------------------------------------------------- the smallest */
+/* ---------------------------------------------------------------- minimal inputs */
 
-/* One value has no deviation, and a batch of none no plan. */
+/* A single value has no deviation, and if no batch fits there is no plan. */
 static void of_one_value_no_deviation_is_told(void **state) {
     const folder *f = *state;
     json_t *r = RUN_JSON(f, BENCH(f), "--prompt_lengths", "1", "--new_lengths", "1", "--repetitions", "1");
@@ -222,7 +223,7 @@ static void of_one_value_no_deviation_is_told(void **state) {
     free(svg);
     r = RUN_JSON(f, "bench", "--measure", "stream", "--config_name", in(f, "plain.json"), "--num_tokens", "2",
                  "--device", "cpu");
-    assert_int_equal(json_array_size(json_object_get(r, "rows")), 1); /* the first token has no time of its own */
+    assert_int_equal(json_array_size(json_object_get(r, "rows")), 1); /* the first token has no latency of its own */
     assert_null(json_object_get(row_of(r, 0), "deviation_ms"));
     json_decref(r);
     r = RUN_JSON(f, BENCH(f), "--measure", "batch", "--lengths", "1+1", "--plan_only", "--memory_limit", "1000");
@@ -231,7 +232,7 @@ static void of_one_value_no_deviation_is_told(void **state) {
     json_decref(r);
 }
 
-/* ---------------------------------------------------------------- what is refused */
+/* ---------------------------------------------------------------- invalid arguments */
 
 static void wrong_flags_are_refused(void **state) {
     const folder *f = *state;

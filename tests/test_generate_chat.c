@@ -1,5 +1,5 @@
-/* lckv chat as a program: through a pseudo-terminal, as people use it, and with the turns of a file. On a small random
- * model with a tokenizer, made here. */
+/* lckv chat as a program: through a pseudo-terminal, and with turns from a file. Uses a small random model with a
+ * tokenizer that the test creates. */
 #include "program.h"
 
 #include "model_folder.h"
@@ -27,7 +27,7 @@ static void write_template(const folder *f) {
     put_text(in(f, "model/tokenizer_config.json"), "{\"bos_token\": \"<s>\"}");
 }
 
-/* ---------------------------------------------------------------- questions */
+/* ---------------------------------------------------------------- turns from a file */
 
 static const char QUESTIONS[] = "{\"question_id\": 81, \"category\": \"x\", \"turns\": [\"the cat sat on the cat\", "
                                 "\"a b\"]}\n\n{\"question_id\": 82, \"turns\": [\"the cat on the cat\"]}\n";
@@ -40,7 +40,7 @@ static int64_t number_of(const json_t *turn, const char *key) {
     return json_integer_value(json_object_get(turn, key));
 }
 
-/* All turns are one conversation, of which whole pieces of 32 tokens are never read again. */
+/* All turns are one conversation. Whole chunks of 32 tokens are processed only once. */
 static void turns_are_one_conversation(void **state) {
     const folder *f = *state;
     put_text(in(f, "questions.jsonl"), QUESTIONS);
@@ -58,7 +58,7 @@ static void turns_are_one_conversation(void **state) {
     json_decref(r);
 }
 
-/* A conversation longer than the model goes on in a sink cache, and not without. */
+/* A conversation longer than the context continues in a sink cache, and stops without one. */
 static void sink_cache_has_no_end(void **state) {
     const folder *f = *state;
     text_buffer lines = {0};
@@ -76,7 +76,7 @@ static void sink_cache_has_no_end(void **state) {
     outcome_free(&o);
 }
 
-/* The answer that the rendered text alone gets. */
+/* The answer to the rendered text alone. */
 static void assert_first_answer(const folder *f, const char *rendered, const char *const *more) {
     const char *words[40] = {CHAT(f), "--questions", in(f, "questions.jsonl"), "--max_new_tokens", "12", "--json"};
     int count = 10;
@@ -94,7 +94,7 @@ static void assert_first_answer(const folder *f, const char *rendered, const cha
                               "0",
                               NULL,
                               NULL};
-    outcome shown = program_run(f, generate); /* the prompt and what continues it */
+    outcome shown = program_run(f, generate); /* the prompt and its continuation */
     generate[10] = "--json";
     json_t *plain = program_json(f, generate);
     const json_t *sequence = json_array_get(json_object_get(plain, "sequences"), 0);
@@ -119,7 +119,7 @@ static void template_and_system_prompt_are_rendered(void **state) {
     assert_first_answer(f, "<s>the cat:", (const char *const[]){"--chat_template", in(f, "other.jinja"), NULL});
 }
 
-/* A token of the answer, named as one that ends it, does: nothing of it and behind it is there. */
+/* If a token of the answer is declared as EOS, the answer ends before it. */
 static void eos_tokens_end_answers(void **state) {
     const folder *f = *state;
     put_text(in(f, "questions.jsonl"), "{\"turns\": [\"the cat\"]}\n");
@@ -163,10 +163,10 @@ typedef struct terminal {
     pid_t child;
     int handle;
     text_buffer shown;
-    size_t seen; /* of it, by expect() */
+    size_t seen; /* position up to which expect() has read */
 } terminal;
 
-/* Reads until the words were shown behind what was expected before; fails after a minute. */
+/* Reads until the words appear after those expected before; fails after a minute. */
 static void expect(terminal *t, const char *words) {
     time_t end = time(NULL) + 60;
     char chunk[4096];
@@ -180,7 +180,7 @@ static void expect(terminal *t, const char *words) {
         poll(&ready, 1, 1000);
         ssize_t got = ready.revents ? read(t->handle, chunk, sizeof chunk) : 0;
         for (ssize_t i = 0; i < got; i++)
-            if (!chunk[i]) chunk[i] = '?'; /* a random model says that too */
+            if (!chunk[i]) chunk[i] = '?'; /* a random model may generate this too */
         if (got > 0) OK(text_append(&t->shown, chunk, (size_t)got));
         if (got < 0 || time(NULL) > end) fail_msg("'%s' did not come: %s", words, t->shown.data + t->seen);
     }
@@ -208,7 +208,7 @@ static void type(terminal *t, const char *keys) {
     assert_int_equal(write(t->handle, keys, strlen(keys)), strlen(keys));
 }
 
-/* libedit shows its prompt before it takes keys one by one. */
+/* libedit prints its prompt before it reads single keys. */
 static void expect_prompt(terminal *t) {
     struct termios now;
     expect(t, "Human: ");
@@ -220,7 +220,7 @@ static void expect_prompt(terminal *t) {
     fail_msg("the terminal takes whole lines");
 }
 
-/* Waits for the prompt, types a line. */
+/* Waits for the prompt and types a line. */
 static void enter(terminal *t, const char *line) {
     expect_prompt(t);
     type(t, line);
@@ -280,7 +280,7 @@ static void commands_do_what_they_say(void **state) {
     expect(&t, "Assistant: ");
     enter(&t, "/example zork");
     expect(&t, "no example 'zork'");
-    enter(&t, " clear"); /* said */
+    enter(&t, " clear"); /* a message */
     expect(&t, "Assistant: ");
     enter(&t, "/zork");
     expect(&t, "Unknown command '/zork'");
@@ -321,7 +321,7 @@ static void words_that_end(void **state) {
         terminal_end(&t, 0);
     }
     terminal t = START(CHAT(f), LONG_MODEL, "--max_new_tokens", "2");
-    enter(&t, "bye"); /* without the slash it is said */
+    enter(&t, "bye"); /* without the slash it is a message */
     expect(&t, "Assistant: ");
     enter(&t, "help");
     expect(&t, "exit, quit");
@@ -329,7 +329,7 @@ static void words_that_end(void **state) {
     terminal_end(&t, 0);
 }
 
-/* An answer that would not end in this life. */
+/* An answer that would take practically forever. */
 static void ctrl_c_stops_the_answer(void **state) {
     const folder *f = *state;
     terminal t = START(CHAT(f), "--sink_cache", "--window_length", "32", "--max_new_tokens", "100000000",
@@ -360,9 +360,9 @@ static void lines_are_edited_and_remembered(void **state) {
 #ifdef LCKV_EDIT
     const folder *f = *state;
     terminal t = START(CHAT(f), LONG_MODEL, "--max_new_tokens", "2");
-    enter(&t, "thee cat\033[D\033[D\033[D\033[D\177"); /* four to the left, and one away */
+    enter(&t, "thee cat\033[D\033[D\033[D\033[D\177"); /* four to the left, and delete one */
     expect(&t, "Assistant: ");
-    enter(&t, "\033[A"); /* the line before */
+    enter(&t, "\033[A"); /* previous line */
     expect(&t, "Assistant: ");
     json_t *all = saved(&t, f, "edited.json");
     assert_messages(all, 4);
@@ -378,7 +378,7 @@ static void lines_are_edited_and_remembered(void **state) {
 #endif
 }
 
-/* A conversation longer than the model: the turn is not said, and the program goes on. */
+/* If a conversation exceeds the context, the message is dropped and the program continues. */
 static void too_long_is_told(void **state) {
     const folder *f = *state;
     terminal t = START(CHAT(f), "--max_new_tokens", "8");

@@ -1,4 +1,5 @@
-/* lckv serve with what the clients of others send: whole answers as history, nulls, NUL in texts, content types. */
+/* Requests as common clients send them to lckv serve: complete responses as history, nulls, NUL in texts, content
+ * types. */
 #include "served.h"
 
 static const char TEMPLATE[] =
@@ -6,7 +7,7 @@ static const char TEMPLATE[] =
     "{{ m.content }}{% for c in m.tool_calls or [] %}<{{ c.function.name }} {{ c.function.arguments|tojson }}>"
     "{% endfor %}{% endfor %}";
 
-/* What the template makes of a list of messages. */
+/* The template's output for a list of messages. */
 static void expect_prompt(const served *s, const char *messages, const char *expected) {
     text_buffer body = {0};
     OK(text_printf(&body, "{\"messages\":%s,\"add_generation_prompt\":null}", messages));
@@ -29,7 +30,7 @@ static served serve_template(void **state) {
     return SERVE(state, "--max_num_seqs", "4");
 }
 
-/* message.model_dump() of openai, what LiteLLM and LangChain make of an answer, and calls of tools. */
+/* message.model_dump() of openai, the forms of LiteLLM and LangChain, and tool calls. */
 static void histories_are_taken(void **state) {
     served s = serve_template(state);
     expect_prompt(&s,
@@ -75,7 +76,7 @@ static void histories_are_refused_by_name(void **state) {
     stop(&s);
 }
 
-/* Null is the same as absent, in every field. */
+/* In every field, null has the same meaning as an absent key. */
 static void nulls_are_absent(void **state) {
     static const char REST[] =
         "\"max_tokens\":2,\"temperature\":null,\"top_p\":null,\"n\":null,\"stop\":null,\"stream\":null,"
@@ -114,7 +115,7 @@ static void content_types_name_utf8(void **state) {
     stop(&s);
 }
 
-/* NUL is a character of texts; names and stop strings cannot have it. */
+/* Texts may contain NUL; names and stop strings may not. */
 static void nul_is_a_character(void **state) {
     served s = serve_template(state);
     json_t *a =
@@ -139,7 +140,7 @@ static void nul_is_a_character(void **state) {
     stop(&s);
 }
 
-/* The same in files of prompts, whose results are read again when the run is resumed. */
+/* The same in files of prompts, whose results are read when the run is resumed. */
 static void files_of_prompts_take_nul(void **state) {
     const folder *f = *state;
     put_text(in(f, "prompts.jsonl"), "{\"prompt\":\"a\\u0000b\"}\n{\"prompt\":\"a\"}\n");

@@ -1,5 +1,5 @@
-/* lckv generate, score and inspect as programs: results on stdout, messages on stderr, exit codes, wrong flags, Ctrl-C,
- * a reader that goes away. On a small random model with a tokenizer, made here. */
+/* lckv generate, score and inspect as programs: results on stdout, messages on stderr, exit codes, invalid flags,
+ * Ctrl-C, a closed pipe. Uses a small random model with a tokenizer that the test creates. */
 #include "program.h"
 
 #include "model_folder.h"
@@ -64,7 +64,8 @@ static json_t *run_encoded(const folder *f, const char *flag, const char *value,
     return ids;
 }
 
-/* So many runs are a model's of so many passes; with a tolerance that all undercut a loop ends with its third run. */
+/* A number of iterations gives the result of a model with this m + b. With a tolerance above every change, a loop ends
+ * with its third iteration. */
 static void runs_of_a_prompt(void **state) {
     const folder *f = *state;
     json_t *model = run_encoded(f, "--config_overrides", "forward_passes=4,backward_passes=1", "--seed=1");
@@ -84,8 +85,8 @@ static outcome run_lines(const folder *f) {
                "--num_return_sequences", "2", "--ignore_eos", "--temperature", "0");
 }
 
-/* One line a prompt; behind what a file has already the rest comes as it would have, also where the last line is torn;
- * and what is of other prompts is left alone. */
+/* One line per prompt. If the file already has some results, the rest is generated as if uninterrupted, also after a
+ * torn last line; a file with results of other prompts is not changed. */
 static void lines_are_gone_on_with(void **state) {
     const folder *f = *state;
     size_t bytes, again;
@@ -98,7 +99,7 @@ static void lines_are_gone_on_with(void **state) {
     char *all = get(in(f, "o.jsonl"), &bytes), *line = all;
     json_t *r = RUN_JSON(f, GENERATE(f), "--prompt", "the cat", "--prompt_ids", "5,6,7", "--prompt", "a b", "--length",
                          "6", "--num_return_sequences", "2", "--ignore_eos", "--temperature", "0");
-    const size_t order[] = {0, 2, 1}; /* text comes before ids there */
+    const size_t order[] = {0, 2, 1}; /* text comes before ids in the output */
     for (size_t i = 0; i < 4; i++) {
         char *end = strchr(line, '\n');
         json_t *row = json_loadb(line, (size_t)(end - line), 0, NULL);
@@ -144,7 +145,7 @@ static void lines_are_gone_on_with(void **state) {
     free(all);
 }
 
-/* Printed text is the prompt, then what JSON calls text with the space that stands before it. */
+/* Printed text is the prompt followed by the text in JSON, with the space between them. */
 static void text_streams(void **state) {
     const folder *f = *state;
     const char *words[] = {GENERATE(f), "--prompt", "the cat", "--prefix", "a ",           "--length", "30",
@@ -206,7 +207,7 @@ static void prompts_from_files(void **state) {
     REFUSES(f, 1, "cannot read '", GENERATE(f), "--prompt_file", in(f, "absent.txt"));
 }
 
-/* A conversation is the text that the template makes of it, special tokens included, and no prefix stands before it. */
+/* A conversation is the template's text, including special tokens, without an additional BOS. */
 static void conversations_are_answered(void **state) {
     const folder *f = *state;
     static const char CHAT[] = "<s>{% for m in messages %}{{ m.content }} {% endfor %}"
@@ -246,7 +247,7 @@ static void without_a_tokenizer(void **state) {
     json_decref(r);
 }
 
-/* The limit of positions ends a text with a warning; a sink cache has none. */
+/* Reaching the maximum length ends a text with a warning; a sink cache has no limit. */
 static void positions(void **state) {
     const folder *f = *state;
     outcome o = RUN(f, GENERATE(f), "--prompt_ids", "5,6", "--length", "100", "--ignore_eos", "--json");
@@ -282,7 +283,7 @@ static void scores(void **state) {
     outcome o = RUN(f, SCORE(f), "--prompt_ids", "1", "2", "3");
     assert_true(!strncmp(o.output, "tokens      3\nmean_nll    ", 26));
     outcome_free(&o);
-    a = RUN_JSON(f, SCORE(f), "--prompt_ids", "1"); /* nothing stands before it */
+    a = RUN_JSON(f, SCORE(f), "--prompt_ids", "1"); /* there is no token before it */
     assert_true(json_is_null(json_object_get(a, "mean_nll")) && json_is_null(json_object_get(a, "perplexity")));
     assert_int_equal(json_integer_value(json_object_get(a, "tokens")), 1);
     assert_int_equal(json_integer_value(json_object_get(a, "scored_tokens")), 0);
@@ -315,7 +316,7 @@ static void inspects(void **state) {
     assert_int_equal(json_integer_value(json_object_get(training, "weights")),
                      4 * json_integer_value(json_object_get(r, "parameters")));
     assert_int_equal(json_integer_value(json_object_get(training, "block_size")), 64);
-    const json_t *again = json_object_get(training, "gradient_checkpointing"); /* the memory of so little is rounded */
+    const json_t *again = json_object_get(training, "gradient_checkpointing"); /* such small sizes are rounded */
     assert_true(json_real_value(json_object_get(again, "flops")) > json_real_value(json_object_get(training, "flops")));
     assert_true(json_is_integer(json_object_get(json_object_get(memory, "serving"), "kv_cache")));
     static const struct {
@@ -344,8 +345,8 @@ static void inspects(void **state) {
             "layer_types=0_9_2_3");
 }
 
-/* Weights take the type that is asked for, keys and values the one that is computed in, per token and in all; windows
- * and what a model type leaves out are shown as they hold. */
+/* Weights have the given type, keys and values the compute type, per token and in total; windows and defaults of the
+ * model type are shown with their effective values. */
 static void inspects_types_and_windows(void **state) {
     const folder *f = *state;
     const char *windows = "layer_types=0s_1s_3_3,sliding_window=17";
@@ -359,7 +360,7 @@ static void inspects_types_and_windows(void **state) {
                                 "--length", "50", "--torch_dtype", narrow ? "bfloat16" : "float32", "--bf16");
         const json_t *serving = json_object_get(json_object_get(r, "memory"), "serving");
         const json_t *less = json_object_get(json_object_get(half, "memory"), "serving");
-        int64_t slot = 16 * 2 * 2 * 6 * 4; /* a page of a slot */
+        int64_t slot = 16 * 2 * 2 * 6 * 4; /* one page per slot */
         assert_int_equal(json_integer_value(json_object_get(r, "windowed_slots")), 2);
         assert_int_equal(json_integer_value(json_object_get(serving, "kv_cache")), (4 + 2 * 2) * slot);
         assert_int_equal(json_integer_value(json_object_get(less, "kv_cache")), (4 + 2 * 2) * slot / 2);
@@ -378,13 +379,13 @@ static void inspects_types_and_windows(void **state) {
     assert_int_equal(json_integer_value(json_object_get(r, "sliding_window")), 17);
     assert_int_equal(json_integer_value(json_array_get(json_object_get(r, "layer_windows"), 1)), 17);
     const json_t *serving = json_object_get(json_object_get(r, "memory"), "serving");
-    assert_true(
-        json_integer_value(json_object_get(serving, "kv_cache")) <=
-        64 * json_integer_value(json_object_get(r, "kv_bytes_per_token"))); /* a page of sinks, three of others */
+    assert_true(json_integer_value(json_object_get(serving, "kv_cache")) <=
+                64 *
+                    json_integer_value(json_object_get(r, "kv_bytes_per_token"))); /* one page of sinks, three others */
     json_decref(r);
 }
 
-/* ---------------------------------------------------------------- wrong flags, signals, pipes */
+/* ---------------------------------------------------------------- invalid flags, signals, pipes */
 
 static void wrong_flags(void **state) {
     const folder *f = *state;
@@ -406,7 +407,7 @@ static void wrong_flags(void **state) {
     REFUSES(f, 1, "device", GENERATE(f), "--prompt", "a", "--device", "abacus");
 }
 
-/* All new tokens count, also where the prefill made them; the rate is that of the steps that decode. */
+/* All new tokens count, including those from prefill; the rate is that of decode steps. */
 static void new_tokens_are_counted(void **state) {
     static const char *const lengths[] = {"1", "2", "60"};
     static const char *const counts[] = {"decode: 1 token\n", "decode: 2 tokens, ", "decode: 60 tokens, "};
@@ -461,7 +462,7 @@ static void help_says_defaults_and_exceptions(void **state) {
     outcome_free(&c);
 }
 
-/* An endless stream, whose first bytes have come. */
+/* An endless stream that has started. */
 static pid_t start_stream(const folder *f, int *reader) {
     const char *const words[] = {GENERATE(f),    "--prompt",        "a",  "--length", "1e15", "--ignore_eos",
                                  "--sink_cache", "--window_length", "16", NULL};
@@ -515,7 +516,8 @@ static void a_full_disk_is_an_error(void **state) {
     close(full);
 }
 
-/* Output files: what is no regular file is refused at once and stays; the program's own outputs stay devices. */
+/* An output path that is not a regular file is rejected at once and not replaced; /dev/stdout and the like are written
+ * to. */
 static void outputs_are_regular_files(void **state) {
     const folder *f = *state;
     static const char MAP[] = "<svg ";

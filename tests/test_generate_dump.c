@@ -1,5 +1,5 @@
-/* lckv score --dump: which tensors there are and what they are called; what they hold is python_test.py's to check,
- * against the golden models. Here: that the plan's last run and the exact form agree, and what is refused. */
+/* lckv score --dump: names and number of tensors, equality of the plan's last iteration and the exact form, and errors.
+ * python_test.py compares the contents with the golden models. */
 #include "program.h"
 
 #include "generate/dump.h"
@@ -38,7 +38,7 @@ static void open_dump(const folder *f, const char *encoding, const char *more, s
     OK(safetensors_open(in(f, "d.safetensors"), out));
 }
 
-/* Four layers, 0_2_2_3: layers 1 and 2 are a loop, 0, 2 and 3 own slots. */
+/* Four layers, 0_2_2_3: layers 1 and 2 form a loop; 0, 2 and 3 own slots. */
 static void names_and_shapes(void **state) {
     const folder *f = *state;
     safetensors_file kept, runs;
@@ -50,7 +50,8 @@ static void names_and_shapes(void **state) {
     assert_int_equal(safetensors_find(&kept, "layers.2.k")->shape[1], KV);
     assert_null(safetensors_find(&kept, "layers.1.k"));
     open_dump(f, "plan", "--dump_iterations", &runs);
-    /* layers 0 and 3 as before; of ten runs of layer 1 two each, of layer 2 K and V each, and two more of the last */
+    /* layers 0 and 3 as before; for ten iterations two tensors each of layer 1, K and V each of layer 2, and two more
+     * of the last */
     assert_int_equal(runs.count, 2 * 4 + 10 * 2 + 10 * 2 + 2);
     assert_non_null(safetensors_find(&runs, "layers.1.run.0.hidden"));
     assert_null(safetensors_find(&runs, "layers.2.run.8.hidden"));
@@ -60,7 +61,8 @@ static void names_and_shapes(void **state) {
     safetensors_close(&runs);
 }
 
-/* Ten runs are exact for eight tokens. Rounding: sums of 36 terms at most, in another order, through four layers. */
+/* Ten iterations are exact for eight tokens. Tolerance: sums of at most 36 terms, in another order, through four
+ * layers. */
 static void both_forms_agree(void **state) {
     const folder *f = *state;
     safetensors_file planned, exact;
@@ -78,7 +80,7 @@ static void both_forms_agree(void **state) {
     safetensors_close(&exact);
 }
 
-/* 8 bits of mantissa, at most some tens of roundings one on the other. */
+/* 8 bits of mantissa, at most some tens of successive roundings */
 static void bfloat16_is_widened(void **state) {
     const folder *f = *state;
     safetensors_file wide, narrow;

@@ -1,8 +1,8 @@
-/* The engine: requests come, wait, run, end and are cancelled in any order; each gets what it gets alone, in its turn,
- * and memory comes back. */
+/* The engine: requests arrive, wait, run, end and are cancelled in any order. Each gets the same result as alone, in
+ * order, and all memory is released. */
 #include "engine_fixture.h"
 
-/* Memory of a cache in which two or three of the requests have room. */
+/* Memory of a cache with room for two or three of the requests. */
 static lckv_engine_options small_engine(const fixture *f) {
     lckv_engine_options o = lckv_engine_defaults();
     lckv_engine_stats s;
@@ -18,7 +18,7 @@ static lckv_engine_options small_engine(const fixture *f) {
     return o;
 }
 
-/* Submitted some steps apart, with room for few and many: what each gets is what it gets alone. */
+/* Submitted some steps apart, with room for few or many: each gets the same result as alone. */
 static void each_gets_what_it_gets_alone(void **state) {
     (void)state;
     static heard h;
@@ -33,7 +33,7 @@ static void each_gets_what_it_gets_alone(void **state) {
                 lckv_request r = make_request(i, ids);
                 OK(lckv_engine_submit(e, &r, &id));
                 assert_int_equal(id, i);
-                memset(ids, 0, sizeof ids); /* it was copied */
+                memset(ids, 0, sizeof ids); /* the engine has copied it */
                 if (i % 3 == 0) OK(lckv_engine_step(e));
             }
             finish(e);
@@ -50,7 +50,7 @@ static void each_gets_what_it_gets_alone(void **state) {
     }
 }
 
-/* Cancelled anywhere: while they wait, while prompts are read, while they run; the others are not moved by it. */
+/* Cancelled while waiting, during prefill, or while decoding; the others are not affected. */
 static void cancelled_requests_leave_no_trace(void **state) {
     (void)state;
     static heard h;
@@ -116,7 +116,7 @@ static void limits_are_told(void **state) {
     for (int i = 0; i < 2; i++) OK(lckv_engine_submit(e, &r, &id));
     FAILS(lckv_engine_submit(e, &r, &id), LCKV_ERROR_BUSY, "2 requests are waiting");
     assert_int_equal(id, 0);
-    OK(lckv_engine_step(e)); /* the first runs: there is room in the queue, none in the cache */
+    OK(lckv_engine_step(e)); /* the first one runs: there is room in the queue, but not in the cache */
     OK(lckv_engine_submit(e, &r, &id));
     assert_int_equal(id, 3);
     assert_int_equal(lckv_engine_describe(e).running, 2);
@@ -124,7 +124,7 @@ static void limits_are_told(void **state) {
     finish(e);
     assert_int_equal(h.samples[3][1].count, 4);
     assert_int_equal(h.samples[3][1].finish, LCKV_FINISH_LENGTH);
-    lckv_request small = make_request(2, ids); /* one that would fit does not pass one that does not */
+    lckv_request small = make_request(2, ids); /* a request that fits does not overtake one that does not */
     OK(lckv_engine_submit(e, &r, &id));
     OK(lckv_engine_step(e));
     OK(lckv_engine_submit(e, &r, &id));
@@ -156,7 +156,7 @@ static void options_are_checked(void **state) {
     for (int i = 0; i < 8; i++) FAILS(lckv_engine_create(f.model, NULL, &o[i], &e), LCKV_ERROR_ARGUMENT, words[i]);
     o[0] = lckv_engine_defaults();
     o[0].kv_cache_memory = 1 << 16;
-    OK(lckv_engine_create(f.model, NULL, &o[0], &e)); /* no length was asked for: what fits */
+    OK(lckv_engine_create(f.model, NULL, &o[0], &e)); /* without a length: as many as fit */
     lckv_engine_stats s = lckv_engine_describe(e);
     assert_true(s.max_model_len > 16 && s.max_model_len < 4096 && s.kv_bytes <= 1 << 16);
     lckv_engine_free(e);
@@ -165,7 +165,7 @@ static void options_are_checked(void **state) {
     fixture_close(&f);
 }
 
-/* A sample whose logits are no numbers ends, and is told so. */
+/* A sample with NaN logits ends with an event that says so. */
 static void nan_ends_a_sample(void **state) {
     (void)state;
     static heard h;

@@ -1,10 +1,10 @@
-/* Every error of the server arrives whole and is JSON, whatever characters clients put into what it quotes, wherever it
- * is cut, and also where they are no UTF-8. */
+/* Every error response of the server is complete and valid JSON, whatever characters it quotes, wherever it is
+ * truncated, and also for invalid UTF-8. */
 #include "served.h"
 
 enum { QUOTED_BYTES = 4000 };
 
-/* Texts of one to 1,300 characters, so that a limit falls inside a character; each shifted by 0 to 3 bytes. */
+/* Texts of one to 1,300 characters, each shifted by 0 to 3 bytes, so that a limit may fall inside a character. */
 static const char *const CHARACTERS[] = {"\xc3\xa9", "\xe6\x97\xa5", "\xf0\x9f\x98\x80", "a\xcc\x81"};
 enum { CHARACTER_COUNT = 4, SHIFTS = 4 };
 
@@ -25,7 +25,7 @@ static void check_error(http_answer *a, int least, const char *what) {
     http_free(a);
 }
 
-/* The bodies that quote: %s stands for the text. */
+/* Requests whose errors quote the text, which replaces %s. */
 typedef struct quoting {
     const char *path, *body;
 } quoting;
@@ -75,7 +75,7 @@ static void bodies_are_quoted(void **state) {
     stop(&s);
 }
 
-/* What is no UTF-8 in a body is no JSON; in a head it is shown as U+FFFD. */
+/* Invalid UTF-8 in a body is invalid JSON; in headers it is shown as U+FFFD. */
 static void bytes_that_are_no_text(void **state) {
     static const char *const BYTES[] = {"\xff",     "a\xc3",        "\xe6\x97",         "\xf0\x9f\x98",
                                         "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80\x80\x80\x80\x80"};
@@ -118,7 +118,7 @@ static void heads_are_quoted(void **state) {
     stop(&s);
 }
 
-/* A model whose name is no UTF-8 is served under the name with U+FFFD in it. */
+/* A model whose name is not valid UTF-8 is served under its name with U+FFFD. */
 static void names_are_quoted(void **state) {
     static const char *const NAMES[] = {"caf\xe9", "\xe6\x97\xa5\xe6\x9c\xac", "\xe6\x97"};
     for (size_t i = 0; i < 3; i++) {

@@ -1,5 +1,5 @@
-/* Golden models and trained ones through the commands: generate and score say what the oracle and transformers say. The
- * golden runner checks the library; this, that nothing is lost on the way through the program. */
+/* Golden and trained models through the commands: the output of generate and score equals that of the oracle and
+ * transformers. The golden runner tests the library; this tests the program. */
 #include "io/safetensors.h"
 
 #include "program.h"
@@ -15,7 +15,7 @@ static bool shared_is_there(const char *path) {
     return false;
 }
 
-/* "1,15,7" of the first `count` ids; released with free(). */
+/* The first `count` ids as "1,15,7"; release with free(). */
 static char *join_ids(const int32_t *ids, size_t count) {
     char *text = malloc(count * 12 + 1), *at = text;
     assert_non_null(text);
@@ -56,7 +56,7 @@ static double tolerance(const safetensors_file *expected, const char *group) {
     return fmax(10 * strtod(error, NULL), 1e-5);
 }
 
-/* Logits in the file `got` against the oracle's, and log-probabilities against those of the oracle's logits. */
+/* Compares the logits in the file `got` with the oracle's, and log-probabilities with those of the oracle's logits. */
 static void compare_logits(const char *what, const char *got, const safetensors_file *expected, const char *group,
                            const json_t *score, const int32_t *ids) {
     char name[64];
@@ -88,7 +88,7 @@ static void compare_logits(const char *what, const char *got, const safetensors_
 
 static void check_scores(const folder *f, const char *model, const safetensors_file *expected, const int32_t *ids) {
     char *all = join_ids(ids, 40);
-    char logits[2 * PATH_BYTES]; /* longer than in() keeps its paths */
+    char logits[2 * PATH_BYTES]; /* needed for longer than in() keeps its paths */
     snprintf(logits, sizeof logits, "%s/logits.safetensors", f->path);
     json_t *plan = RUN_JSON(f, "score", "--model_name_or_path", model, "--prompt_ids", all, "--logits", logits,
                             "--encoding", "plan");
@@ -108,8 +108,9 @@ static void check_scores(const folder *f, const char *model, const safetensors_f
 static void check_generation(const folder *f, const char *model, const safetensors_file *expected, const int32_t *ids) {
     static const char *const names[] = {"generate.short.tokens", "generate.long.tokens"};
     char *prompts[2] = {join_ids(ids, 5), join_ids(ids, 24)};
-    json_t *r = RUN_JSON(f, "generate", "--model_name_or_path", model, "--prompt_ids", prompts[0], "--prompt_ids",
-                         prompts[1], "--length", "16", "--temperature", "0", "--ignore_eos"); /* both together */
+    json_t *r =
+        RUN_JSON(f, "generate", "--model_name_or_path", model, "--prompt_ids", prompts[0], "--prompt_ids", prompts[1],
+                 "--length", "16", "--temperature", "0", "--ignore_eos"); /* both prompts together */
     for (size_t i = 0; i < 2; i++) {
         const int32_t *tokens = ids_in(expected, names[i], 16);
         const json_t *s = json_array_get(json_object_get(r, "sequences"), i);
@@ -153,7 +154,7 @@ static int32_t *ids_of(const json_t *array) {
     return ids;
 }
 
-/* The first 512 tokens of a text, as `score` takes them. */
+/* The first 512 tokens of a text, as `score` reads them. */
 static char *first_tokens(const char *model, const char *text, size_t bytes, bool special) {
     enum { TOKENS = 512 };
     lckv_tokenizer *t;
@@ -193,7 +194,7 @@ static double number(const json_t *object, const char *key) {
     return json_real_value(value);
 }
 
-/* The text with its line breaks as one character, as it was read where the numbers were made. */
+/* The text with line breaks as one character, as when the expected numbers were computed. */
 static size_t join_line_breaks(char *text, size_t bytes) {
     size_t kept = 0;
     for (size_t i = 0; i < bytes; i++)

@@ -1,5 +1,5 @@
-/* What clients can take of a server: bodies without a key, many large bodies, prompts that are too long, work that
- * takes long. /health is answered meanwhile. */
+/* Limits on what clients can consume: bodies without a key, many large bodies, long prompts, long computations. /health
+ * is answered meanwhile. */
 /* prlimit() */
 #define _GNU_SOURCE
 #include "served.h"
@@ -37,7 +37,7 @@ static bool answers_health(const served *s) {
     return answers;
 }
 
-/* {"prompt":"aaaa.."}, of so many bytes; release with free(). */
+/* {"prompt":"aaaa.."} of this many bytes; release with free(). */
 static char *long_prompt(size_t bytes) {
     static const char BEGIN[] = "{\"prompt\":\"", END[] = "\"}";
     char *body = malloc(bytes + 1);
@@ -64,7 +64,7 @@ static void expect_answer(int fd, int status, const char *part) {
     http_free(&a);
 }
 
-/* ---------------------------------------------------------------- looked at before the body comes */
+/* ---------------------------------------------------------------- checks before the body is read */
 
 static void heads_are_enough_to_refuse(void **state) {
     served s = SERVE(state, "--api_key", "secret", "--max_body_bytes", "1000000");
@@ -82,12 +82,12 @@ static void heads_are_enough_to_refuse(void **state) {
         {"/no/path", "Content-Length: 99\r\nAuthorization: Bearer secret\r\n", 404, "not found"},
         {"/v1/models", "Content-Length: 99\r\nAuthorization: Bearer secret\r\n", 405, "GET"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) /* the body never comes */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) /* the body is never sent */
         expect_answer(send_head(&s, cases[i].path, cases[i].headers), cases[i].status, cases[i].part);
     stop(&s);
 }
 
-/* Sends all of its body whatever the server says, as many clients do, and then reads the answer. */
+/* Sends the whole body before it reads the response, as many clients do. */
 static void *send_without_key(void *user) {
     const served *s = user;
     char *body = long_prompt(20 * MEGABYTE), headers[64];
@@ -123,14 +123,14 @@ static void bodies_without_a_key_take_no_memory(void **state) {
     stop(&s);
 }
 
-/* "Expect: 100-continue" asks whether the body may come. */
+/* "Expect: 100-continue" asks for permission to send the body. */
 static void clients_can_ask_before_they_send(void **state) {
     static const char BODY[] = "{\"prompt\":[1,260],\"max_tokens\":1}", CONTINUE[] = "HTTP/1.1 100 Continue\r\n\r\n";
     served s = SERVE(state, "--api_key", "secret");
     char headers[256], got[sizeof CONTINUE] = {0};
     snprintf(headers, sizeof headers, "Content-Length: %zu\r\nExpect: 100-continue\r\nConnection: close\r\n",
              sizeof BODY - 1);
-    expect_answer(send_head(&s, "/v1/completions", headers), 401, "API key"); /* and no 100 before */
+    expect_answer(send_head(&s, "/v1/completions", headers), 401, "API key"); /* without a 100 before */
     strcat(headers, "Authorization: Bearer secret\r\n");
     int fd = send_head(&s, "/v1/completions", headers);
     assert_int_equal(recv(fd, got, sizeof CONTINUE - 1, MSG_WAITALL), sizeof CONTINUE - 1);
@@ -147,7 +147,7 @@ static void bodies_share_a_budget(void **state) {
     char *body = long_prompt(900000);
     int first = send_head(&s, "/tokenize", "Content-Length: 900000\r\nConnection: close\r\n");
     assert_true(http_send(first, body, 800000));
-    expect_metric_soon(&s, "body_bytes", 900000); /* room is made for all that was announced */
+    expect_metric_soon(&s, "body_bytes", 900000); /* room is reserved for all announced bytes */
     int fd = send_head(&s, "/tokenize", "Content-Length: 900000\r\nConnection: close\r\n");
     assert_true(http_send(fd, body, 900000));
     http_answer a = http_read(fd);
@@ -166,7 +166,7 @@ static void bodies_share_a_budget(void **state) {
     stop(&s);
 }
 
-/* No Content-Length tells the size of a chunked body. */
+/* A chunked body has no Content-Length. */
 static void chunked_bodies_are_bounded(void **state) {
     served s = SERVE(state, "--max_body_bytes", "100000");
     char *piece = malloc(10000);
@@ -183,7 +183,7 @@ static void chunked_bodies_are_bounded(void **state) {
     stop(&s);
 }
 
-/* 33 MB of empty lists would be a few GB of JSON values. */
+/* 33 MB of empty lists would become a few GB of JSON values. */
 static void values_are_bounded(void **state) {
     static const char *const PIECES[] = {"[],", "{},", "\"\",", "1,"};
     enum { BYTES = 4 * MEGABYTE };
@@ -198,7 +198,7 @@ static void values_are_bounded(void **state) {
         assert_true(fd >= 0 && http_ask(fd, "POST", "/v1/completions", "", body, at));
         expect_answer(fd, 413, "too many JSON values");
     }
-    size_t at = (size_t)sprintf(body, "{\"prompt\":["); /* ids of a usual size are fine */
+    size_t at = (size_t)sprintf(body, "{\"prompt\":["); /* a usual number of ids is accepted */
     while (at + 8 < BYTES) at += (size_t)sprintf(body + at, "12345,");
     at += (size_t)sprintf(body + at - 1, "]}") - 1;
     int fd = http_connect(s.port);
@@ -211,7 +211,7 @@ static void values_are_bounded(void **state) {
     stop(&s);
 }
 
-/* Near a limit of memory a large body is refused, and the server goes on and ends as usual. */
+/* Near its memory limit the server rejects a large body, continues, and exits normally. */
 static void little_memory_is_said(void **state) {
 #ifdef SANITIZED
     (void)state;
@@ -223,8 +223,8 @@ static void little_memory_is_said(void **state) {
     char *body = long_prompt(30 * MEGABYTE), headers[64];
     snprintf(headers, sizeof headers, "Content-Length: %d\r\nConnection: close\r\n", 30 * MEGABYTE);
     for (int room = 8; room <= 128; room *= 2) {
-        rlim_t most = (rlim_t)memory_of(&s, "VmSize:") + (rlim_t)room * MEGABYTE;
-        assert_int_equal(prlimit(s.process, RLIMIT_AS, &(struct rlimit){most, RLIM_INFINITY}, NULL), 0);
+        rlim_t limit = (rlim_t)memory_of(&s, "VmSize:") + (rlim_t)room * MEGABYTE;
+        assert_int_equal(prlimit(s.process, RLIMIT_AS, &(struct rlimit){limit, RLIM_INFINITY}, NULL), 0);
         int fd = send_head(&s, "/v1/completions", headers);
         assert_true(http_send(fd, body, 30 * MEGABYTE));
         expect_answer(fd, 503, "no_memory");
@@ -235,7 +235,7 @@ static void little_memory_is_said(void **state) {
 #endif
 }
 
-/* ---------------------------------------------------------------- long work */
+/* ---------------------------------------------------------------- long computations */
 
 static void prompts_that_are_too_long_are_not_encoded_whole(void **state) {
     put_text(in(*state, "model/chat_template.jinja"), "{% for m in messages %}{{ m.content }}{% endfor %}");
@@ -255,7 +255,7 @@ static void prompts_that_are_too_long_are_not_encoded_whole(void **state) {
     stop(&s);
 }
 
-/* While 20 MB are tokenized, health and small requests are answered. */
+/* While 20 MB are tokenized, the server answers /health and small requests. */
 static void long_work_holds_nobody_up(void **state) {
     served s = SERVE(state, "--max_num_seqs", "2");
     char *body = long_prompt(20 * MEGABYTE), byte;

@@ -1,5 +1,5 @@
-/* What a token costs beside the model does not grow with the text before it: stop strings, penalties, kept prefixes.
- * Sizes are doubled, and the steps counted. */
+/* The cost of a token besides the model does not grow with the text before it: stop strings, penalties, prefix cache.
+ * Doubles sizes and counts steps. */
 #include "generate/prefix_cache.h"
 #include "generate/sequence.h"
 #include "generate/text_stream.h"
@@ -13,14 +13,14 @@
 enum { STOP_BYTES = 2000, TOKENS = 4000 };
 
 typedef struct stop_case {
-    const char *name, *letters; /* of the text, again and again */
+    const char *name, *letters; /* repeated unit of the text */
     char stop[STOP_BYTES + 1];
     int stop_bytes;
 } stop_case;
 
 static lckv_tokenizer *tokenizer;
 
-/* A token for each letter, which are said at once. */
+/* A token per letter, each of which is output immediately. */
 static lckv_tokenizer *open_letters(const folder *f) {
     lckv_tokenizer *t;
     put_text(in(f, "tokenizer.json"), "{\"decoder\":{\"type\":\"Fuse\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,"
@@ -45,7 +45,7 @@ static void stream(const void *user, size_t size) {
     text_stream_close(&s);
 }
 
-/* The stop string, too, is as long as the text of half the tokens, and nearly comes again and again. */
+/* The stop string is as long as half of the text, and nearly occurs many times. */
 static void stop_strings_are_searched_in_linear_time(void **state) {
     static stop_case cases[] = {{.name = "a row of one letter", .letters = "a"},
                                 {.name = "two letters", .letters = "ab"}};
@@ -58,7 +58,7 @@ static void stop_strings_are_searched_in_linear_time(void **state) {
     lckv_tokenizer_free(tokenizer);
 }
 
-/* Against a plain search of the whole text, wherever the tokens end. */
+/* Against a plain search of the whole text, for any token boundaries. */
 static void stop_strings_are_found_as_a_plain_search_finds_them(void **state) {
     tokenizer = open_letters(*state);
     for (uint64_t round = 0; round < 3000; round++) {
@@ -74,7 +74,7 @@ static void stop_strings_are_found_as_a_plain_search_finds_them(void **state) {
             if (k < 2 + round % 4) stop[0][k] = "aabbc"[word[1] % 5];
             if (k < 1 + round % 5) stop[1][k] = "ab"[word[2] % 2];
         }
-        /* One token is one byte: the stop string that ends first counts, of two the longer one. */
+        /* Each token is one byte. The stop string that ends first applies, and of two the longer one. */
         const char *end = NULL, *first = NULL;
         for (int i = 0; i < 2; i++) {
             const char *at = strstr(text, stops[i]);
@@ -124,11 +124,11 @@ static void penalties_are_linear(void **state) {
     expect_linear("penalties", append_ids, NULL, 10000);
 }
 
-/* ---- kept prefixes */
+/* ---- ---- prefix cache */
 
-enum { PIECE = 16 /* as a page has, so that no page is copied */, PROMPT = 64 * PIECE };
+enum { PIECE = 16 /* as many as a page, so that no page is copied */, PROMPT = 64 * PIECE };
 
-/* A prompt that is kept piece by piece as it is read, found again, and driven out by others. */
+/* A prompt is cached chunk by chunk, found again, and evicted by others. */
 static void keep_prompt(const void *user, size_t size) {
     fixture *f = (fixture *)(uintptr_t)user;
     kv_cache_options o = kv_cache_defaults();
@@ -151,7 +151,7 @@ static void keep_prompt(const void *user, size_t size) {
     assert_int_equal(mark.end, size);
     assert_int_equal(prefix_cache_find(p, ids, (int64_t)size, LCKV_ENCODING_AUTO, &kept, &other), size - PIECE);
     assert_true(kept >= 0);
-    for (size_t i = 0; i < size / 2; i++) ids[i] = 32; /* drives half of the leaves out, from the end */
+    for (size_t i = 0; i < size / 2; i++) ids[i] = 32; /* evicts half of the leaves, from the end */
     mark = (prefix_position){0};
     OK(prefix_cache_insert(p, ids, (int64_t)size / 2, LCKV_ENCODING_AUTO, id, &mark));
     for (size_t i = 0; i < size / 2; i++) ids[i] = (int32_t)(i * i % 31);

@@ -1,5 +1,5 @@
-/* What is told of tokens besides themselves, and what moves their logits: log-probabilities of chosen and top tokens,
- * of the prompt's tokens, biases and penalties, each against a reference written out here. */
+/* Log-probabilities of chosen tokens, top tokens and prompt tokens, and the effects of biases and penalties, each
+ * against a plain reference. */
 #include "generate/logprobs.h"
 
 #include "engine_fixture.h"
@@ -10,7 +10,7 @@ typedef struct told {
     int32_t ids[PROMPT + NEW];
     double logprobs[PROMPT + NEW];
     lckv_logprob top[PROMPT + NEW][ALL];
-    int prompt, count; /* events of the prompt, and all with a token */
+    int prompt, count; /* events of the prompt, and all events with a token */
     lckv_finish finish;
     bool ended_without;
 } told;
@@ -22,7 +22,7 @@ static void note(void *user, const lckv_event *event) {
     t->finish = event->finish;
     t->ended_without = event->token < 0;
     if (event->token < 0) return;
-    assert_true(!event->of_prompt || t->prompt == t->count); /* they come first */
+    assert_true(!event->of_prompt || t->prompt == t->count); /* prompt events come first */
     t->prompt += event->of_prompt;
     t->ids[t->count] = event->token;
     t->logprobs[t->count] = event->logprob;
@@ -79,15 +79,15 @@ static void rows_against_a_sort(void **state) {
         assert_true(fabs((double)out[i].logprob - (here - log(sum))) < 1e-6);
         if (out[i].id == 7) assert_true(out[i].logprob == out[0].logprob);
     }
-    assert_int_equal(out[V + 1].id, -1); /* there are no more */
+    assert_int_equal(out[V + 1].id, -1); /* these are all */
     assert_true(out[V + 1].logprob == -INFINITY);
     logits[3] = NAN;
     logprobs_of(logits, V, &(logprobs_row){.id = 7, .top = 2, .out = out});
     assert_true(isnan(out[0].logprob) && isnan(out[1].logprob));
 }
 
-/* The prompt's are those of lckv_score(): in pieces, or with loops, where they would matter, all at once. A greedy
- * token is the first of the top ones, as floats. */
+/* Log-probabilities of the prompt equal those of lckv_score(): in chunks, or at once in models with loops, where chunks
+ * would matter. A greedy token is the first of the top tokens, compared as floats. */
 static void prompts_are_scored(void **state) {
     (void)state;
     static told t;
@@ -142,7 +142,7 @@ static void a_prompt_may_only_be_read(void **state) {
     fixture_close(&f);
 }
 
-/* Each token is the best of: what is told of all tokens, plus bias, minus penalties for what the sample has so far. */
+/* Each token has the largest sum of reported log-probability, bias and penalties for the sample's earlier tokens. */
 static void biases_and_penalties(void **state) {
     (void)state;
     static told t;
@@ -170,7 +170,7 @@ static void biases_and_penalties(void **state) {
             assert_int_equal(t.count, NEW);
             for (int i = 0; i < NEW; i++) {
                 int32_t best = -1;
-                double most = -INFINITY;
+                double largest = -INFINITY;
                 for (int j = 0; j < ALL; j++) {
                     const lckv_logprob *top = &t.top[i][j];
                     double score = top->logprob;
@@ -178,7 +178,7 @@ static void biases_and_penalties(void **state) {
                     for (int k = 0; k < r.bias_count; k++) score += biased[k] == top->id ? (double)values[k] : 0;
                     for (int k = 0; k < i; k++) times += t.ids[k] == top->id;
                     score -= times * r.frequency_penalty + (times > 0) * r.presence_penalty;
-                    if (score > most) most = score, best = top->id;
+                    if (score > largest) largest = score, best = top->id;
                 }
                 assert_int_equal(t.ids[i], best);
                 if (ways[way].bias == 100) assert_int_equal(t.ids[i], biased[0]);

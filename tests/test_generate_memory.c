@@ -1,5 +1,5 @@
-/* What `lckv inspect` and `lckv bench --plan_only` say of KV memory, and what a server under way says in /state and
- * /metrics: the same numbers, for every layout. test_eval_kv.c has lengths, windows and sink caches. */
+/* KV memory as reported by `lckv inspect`, `lckv bench --plan_only` and a running server (/state and /metrics): the
+ * same numbers for every layout. test_eval_kv.c has lengths, windows and sink caches. */
 #include "served.h"
 
 #include <dirent.h>
@@ -22,7 +22,7 @@ static int64_t whole(const json_t *object, const char *key) {
     return json_integer_value(value);
 }
 
-/* The last of a command's words, or none. */
+/* Additional arguments of a command, or none. */
 #define BF16(bf16) (bf16) ? "--bf16" : NULL
 
 static json_t *inspected(const folder *f, int64_t length, int sequences, bool bf16) {
@@ -53,7 +53,7 @@ static const json_t *serving_of(const json_t *inspect) {
     return json_object_get(json_object_get(inspect, "memory"), "serving");
 }
 
-/* A batch is as many sequences of a length: the plan's bytes for it are inspect's for so many. */
+/* A batch consists of sequences of one length: the plan's bytes equal those of inspect for this number of sequences. */
 static void assert_bench_agrees(const folder *f, bool bf16) {
     const char *words[] = {"bench",        "--measure", "batch",  "--plan_only",    "--config_name",
                            in(f, "model"), "--lengths", "120+30", "--memory_limit", "20000000",
@@ -79,7 +79,7 @@ static json_t *state_of(const served *s) {
     return json_of(&a);
 }
 
-/* Tokens come while it is asked, so that the newest one may count or not. */
+/* Tokens are generated meanwhile, so that the newest one may or may not count. */
 static void assert_state_agrees(const served *s, bool bf16) {
     json_t *state = state_of(s);
     while (!whole(state, "new_tokens")) {
@@ -155,7 +155,7 @@ static void golden_layouts(void **state) {
         if (!file_exists(config)) continue;
         unlink(in(*state, "model"));
         assert_int_equal(symlink(path, in(*state, "model")), 0);
-        assert_all_agree(state, read % 2); /* a server takes a while: each in one of the types */
+        assert_all_agree(state, read % 2); /* servers start slowly: each layout with only one of the types */
         read++;
     }
     if (count >= 0) free(entries);

@@ -1,5 +1,5 @@
-/* The web page of lckv serve in a real browser, as people use it: writing, stopping, settings, keyboard, what assistive
- * technology is told, light and dark, wide and narrow. Skipped where there is no Chromium. */
+/* The web page of lckv serve in a real browser: sending, stopping, settings, keyboard, assistive technology, light and
+ * dark, wide and narrow. Skipped if there is no Chromium. */
 #include "served.h"
 
 #include "browser.h"
@@ -58,11 +58,11 @@ static void expect_text(browser *b, const char *selector, const char *part) {
 #define WRITTEN "document.querySelector('.turn.assistant:last-of-type p').textContent.length"
 
 static void say(browser *b, const char *text) {
-    browser_type(b, text); /* the field has the focus, without a click */
+    browser_type(b, text); /* the field has the focus without a click */
     browser_press(b, "Enter");
 }
 
-/* The text is what the API writes for the same request; it grows while it comes; what it took is told. */
+/* The text equals that of the API for the same request; it is streamed; the page shows tokens and speed. */
 static void text_is_gone_on_with(void **state) {
     OPEN(state, "--max_num_seqs", "4");
     wait_until_ready(&o.b);
@@ -84,12 +84,12 @@ static void text_is_gone_on_with(void **state) {
     shut(&o);
 }
 
-/* Escape, and the button: what was written stays, and the engine stops too. While it runs its picture shows that slots
- * hold less than plain attention would. */
+/* Escape and the button stop the response: the text remains, and the engine stops too. Meanwhile the page shows that
+ * slots use less memory than plain attention would. */
 static void writing_can_be_stopped(void **state) {
     OPEN(state, "--max_num_seqs", "4", WRITES_ON);
     wait_until_ready(&o.b);
-    set(&o.b, "temperature", "0"); /* so that no EOS comes by chance */
+    set(&o.b, "temperature", "0"); /* so that no EOS occurs by chance */
     set(&o.b, "max_tokens", MANY_TOKENS);
     for (int button = 0; button < 2; button++) {
         say(&o.b, "the cat");
@@ -110,8 +110,7 @@ static void writing_can_be_stopped(void **state) {
     shut(&o);
 }
 
-/* What was said before, and the system prompt, go with each message; Clear forgets them, also in the middle of an
- * answer. */
+/* Earlier messages and the system prompt are part of each request; Clear discards them, also during a response. */
 static void conversations_go_on(void **state) {
     put_text(in(*state, "model/chat_template.jinja"), TEMPLATE);
     OPEN(state, "--max_num_seqs", "4", WRITES_ON);
@@ -139,7 +138,7 @@ static void conversations_go_on(void **state) {
     shut(&o);
 }
 
-/* What the server refuses is told, and what was typed comes back. */
+/* The page shows the server's error and restores the typed text. */
 static void refusals_are_told(void **state) {
     OPEN(state, "--api_key", "secret");
     browser_wait(&o.b, "document.getElementById('health').textContent === 'API key required'");
@@ -153,7 +152,7 @@ static void refusals_are_told(void **state) {
     shut(&o);
 }
 
-/* What an answer took stays on the page when it has ended: memory, its bars, and the speed. */
+/* After the response the page keeps showing its memory, bars and speed. */
 static void last_values_stay(void **state) {
     OPEN(state, "--max_num_seqs", "4", WRITES_ON);
     wait_until_ready(&o.b);
@@ -174,9 +173,9 @@ static void last_values_stay(void **state) {
     shut(&o);
 }
 
-/* ---------------------------------------------------------------- for everyone */
+/* ---------------------------------------------------------------- accessibility */
 
-/* Every control and picture has a name that can be read out, and Tab reaches all controls in the order of the page. */
+/* Every control and picture has an accessible name, and Tab reaches all controls in the order of the page. */
 static void names_and_keyboard(void **state) {
     OPEN(state, "--max_num_seqs", "4");
     wait_until_ready(&o.b);
@@ -205,7 +204,7 @@ static void names_and_keyboard(void **state) {
     shut(&o);
 }
 
-/* WCAG 2.1, 1.4.3: text has 4.5 times the luminance of its ground or the other way round. */
+/* WCAG 2.1, 1.4.3: the contrast ratio of text is at least 4.5. */
 #define CONTRAST                                                                                                       \
     "(selector => { const light = c => c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? "     \
     "v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0); "      \

@@ -1,5 +1,5 @@
-/* Prompts in pieces: where they are cut is said by the prompt alone, and company changes nothing; with batch_invariant
- * not a bit. */
+/* Prefill in chunks: the prompt alone determines where chunks end, and other requests do not change the result; with
+ * batch_invariant not a bit. */
 #include "generate/prefill.h"
 
 #include "engine_fixture.h"
@@ -27,7 +27,7 @@ static void cuts_follow_from_the_prompt(void **state) {
         {&rules, LCKV_ENCODING_PLAN, 29, 0, 29},
         {&rules, LCKV_ENCODING_SEQUENTIAL, 29, 8, 1},
         {&stream, LCKV_ENCODING_AUTO, 29, 0, 8},
-        {&stream, LCKV_ENCODING_AUTO, 29, 8, 1}, /* 4 tokens are left of the window */
+        {&stream, LCKV_ENCODING_AUTO, 29, 8, 1}, /* 4 tokens after the window */
         {&stream, LCKV_ENCODING_AUTO, 29, 12, 1},
         {&stream, LCKV_ENCODING_PLAN, 29, 0, 12},
     };
@@ -37,7 +37,7 @@ static void cuts_follow_from_the_prompt(void **state) {
     fixture_close(&f);
 }
 
-/* The token behind a prompt of 21 ids, cut at 8 and 16 by hand, and its log-probability; and cutting matters. */
+/* The token after a prompt of 21 ids that is split at 8 and 16 here, and its log-probability; and the split matters. */
 static void pieces_are_what_the_decoder_makes_of_them(void **state) {
     (void)state;
     static heard h;
@@ -48,7 +48,7 @@ static void pieces_are_what_the_decoder_makes_of_them(void **state) {
     double logprob[2];
     fixture_ids(ids, T, 5);
     for (int whole = 0; whole < 2; whole++) {
-        float logits[FIXTURE_VOCAB], most, sum = 0;
+        float logits[FIXTURE_VOCAB], largest, sum = 0;
         int id;
         fixture_cache(&f, kv_cache_defaults());
         OK(kv_cache_add(f.cache, &id));
@@ -71,8 +71,8 @@ static void pieces_are_what_the_decoder_makes_of_them(void **state) {
         assert_int_equal(lckv_engine_describe(e).steps, whole ? 1 : 3);
         lckv_engine_free(e);
         assert_int_equal(h.samples[1][0].ids[0], argmax(logits));
-        most = logits[argmax(logits)];
-        for (int i = 0; i < FIXTURE_VOCAB; i++) sum += expf(logits[i] - most);
+        largest = logits[argmax(logits)];
+        for (int i = 0; i < FIXTURE_VOCAB; i++) sum += expf(logits[i] - largest);
         logprob[whole] = -(double)logf(sum);
         assert_true(fabs(h.samples[1][0].logprob - logprob[whole]) < CLOSE);
     }
@@ -80,7 +80,7 @@ static void pieces_are_what_the_decoder_makes_of_them(void **state) {
     fixture_close(&f);
 }
 
-/* Decoding tokens always go and take no room; pieces as long as there is room, in order, whole. */
+/* Decoding tokens always run and do not count against the limit; whole chunks run in order while there is room. */
 static void a_step_has_a_budget(void **state) {
     (void)state;
     static heard h;
@@ -98,7 +98,7 @@ static void a_step_has_a_budget(void **state) {
     r.ignore_eos = true;
     r.max_new_tokens = LENGTH;
     for (int i = 0; i < 4; i++) OK(lckv_engine_submit(e, &r, &id));
-    const int64_t read[] = {16, 32, 48, 64, 64}; /* two pieces a step, also while two samples decode */
+    const int64_t read[] = {16, 32, 48, 64, 64}; /* two chunks per step, also while two samples decode */
     for (int i = 0; i < 5; i++) {
         OK(lckv_engine_step(e));
         assert_int_equal(lckv_engine_describe(e).prompt_tokens, read[i]);
@@ -109,7 +109,7 @@ static void a_step_has_a_budget(void **state) {
     fixture_close(&f);
 }
 
-/* Each of 32 requests, greedy and sampled, alone and among the others, with other budgets. */
+/* Each of 32 requests, greedy and sampled, alone and among the others, with different token limits. */
 static void run_in_company(const fixture *f, lckv_engine_options o, heard *h) {
     o.max_num_batched_tokens = 50;
     lckv_engine *e = open_engine(f, o, h);
@@ -166,7 +166,7 @@ static void company_changes_no_bit(void **state) {
     }
 }
 
-/* A trained model of usual sizes, whose products are shared out to threads. */
+/* A trained model of realistic size, whose products are divided between threads. */
 static void company_changes_no_bit_of_a_trained_model(void **state) {
     (void)state;
     static heard h;

@@ -1,5 +1,5 @@
-/* The progress line of each command that may take long: on a terminal it comes and is cleared in the end, elsewhere
- * there is none in short runs. test_train_command.c has lckv train's. */
+/* The progress line of each command that may take long: shown on a terminal and cleared at the end; not shown elsewhere
+ * in short runs. test_train_command.c tests that of lckv train. */
 #define _GNU_SOURCE /* posix_openpt */
 #include "program.h"
 
@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-enum { MOST = 1 << 20, COLUMNS = 100 };
+enum { MAX_TEXT = 1 << 20, COLUMNS = 100 };
 
-/* Returns the outer end; the test is skipped where the system has no pseudo-terminals. */
+/* Returns the outer end; skips the test if the system has no pseudo-terminals. */
 static int open_terminal(int *inside) {
     struct winsize size = {.ws_row = 24, .ws_col = COLUMNS};
     int terminal = posix_openpt(O_RDWR | O_NOCTTY);
@@ -21,9 +21,9 @@ static int open_terminal(int *inside) {
     return terminal;
 }
 
-/* What the command writes to a terminal that is its stderr. */
+/* What the command writes to a terminal as its stderr. */
 static char *on_terminal(const folder *f, const char *const *words) {
-    char *arguments[64] = {(char *)(uintptr_t)program_path()}, *text = malloc(MOST);
+    char *arguments[64] = {(char *)(uintptr_t)program_path()}, *text = malloc(MAX_TEXT);
     int inside, terminal = open_terminal(&inside), count = 1;
     size_t length = 0;
     for (const char *const *word = words; *word; word++) arguments[count++] = (char *)(uintptr_t)*word;
@@ -36,7 +36,7 @@ static char *on_terminal(const folder *f, const char *const *words) {
         _exit(99);
     }
     close(inside);
-    for (ssize_t got; length + 1 < MOST && (got = read(terminal, text + length, MOST - length - 1)) > 0;)
+    for (ssize_t got; length + 1 < MAX_TEXT && (got = read(terminal, text + length, MAX_TEXT - length - 1)) > 0;)
         length += (size_t)got;
     text[length] = '\0';
     close(terminal);
@@ -45,7 +45,7 @@ static char *on_terminal(const folder *f, const char *const *words) {
     return text;
 }
 
-/* Lines are written over and gone in the end; none is as wide as the terminal. */
+/* Lines are overwritten and cleared at the end; none is as wide as the terminal. */
 static void expect_line(const folder *f, const char *part, const char *const *words) {
     static const char CLEAR[] = "\r\033[K";
     char *text = on_terminal(f, words), *last = NULL;
@@ -55,7 +55,7 @@ static void expect_line(const folder *f, const char *part, const char *const *wo
         last = at;
     }
     assert_non_null(last);
-    assert_null(strstr(last, part)); /* nothing of it stays */
+    assert_null(strstr(last, part)); /* all of it is cleared */
     free(text);
     outcome o = program_run(f, words);
     assert_int_equal(o.code, 0);
@@ -94,7 +94,7 @@ static void commands_show_how_far_they_are(void **state) {
           "--window_length", "32", "--device", "cpu", "--threads", "1");
 }
 
-/* Work that does not say how far it is shows the time that it takes, after a second. */
+/* Work of unknown length shows the elapsed time, after one second. */
 static void work_of_unknown_length_shows_its_time(void **state) {
     const folder *f = *state;
     char *text = on_terminal(f, (const char *const[]){"inspect", "--config_name", SOURCE_DIR "/configs/lckv-30b.json",
@@ -105,7 +105,7 @@ static void work_of_unknown_length_shows_its_time(void **state) {
     assert_string_equal(cleared, "\r\033[K");
     free(text);
     text = on_terminal(f, (const char *const[]){"inspect", "--config_name", in(f, "config.json"), NULL});
-    assert_string_equal(text, ""); /* soon done */
+    assert_string_equal(text, ""); /* short */
     free(text);
 }
 

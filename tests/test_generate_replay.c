@@ -1,5 +1,6 @@
-/* Decoding on a GPU: recorded steps, replayed with new ids, positions and page tables, choose the tokens and give the
- * probabilities, bit for bit, of steps done as they come, while sequences grow, leave, and are penalized. */
+/* Decoding on a GPU: captured steps that are replayed with new ids, positions and page tables choose the same tokens
+ * and give the same probabilities, bit for bit, as steps that are not captured, while sequences grow, end, and have
+ * penalties. */
 #include "generate/batcher.h"
 
 #include "fixture.h"
@@ -18,7 +19,7 @@ static sequence *make_sequence(int i, sample_row how) {
     fixture_ids(ids, PROMPT - i, (uint64_t)i);
     how.stream = (uint64_t)i;
     OK(sequence_create(ids, PROMPT - i, FIXTURE_VOCAB, &how, &s));
-    s->max_count = PROMPT + NEW - 40 * i; /* they leave one after the other */
+    s->max_count = PROMPT + NEW - 40 * i; /* they end one after another */
     s->ignore_eos = true;
     return s;
 }
@@ -31,7 +32,7 @@ static void generate(const char *layout, dtype compute, sample_row how, bool rec
     snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"sliding_window\":5", layout);
     fixture_open_on(&f, "cuda", 4, extra, compute, false);
     batcher_options options = {.compute = compute, .sequences = SEQUENCES, .rows = 64};
-    OK(batcher_create(f.model, &options, &b)); /* pasts are rounded up in both, so that their kernels are the same */
+    OK(batcher_create(f.model, &options, &b)); /* both round up the past, so that they use the same kernels */
     if (!records) f.device->recording = (struct device_recording){0};
     for (int i = 0; i < SEQUENCES; i++) OK(batcher_add(b, s[i] = make_sequence(i, how)));
     while (!batcher_idle(b)) {

@@ -1,8 +1,8 @@
-/* RoPE types against transformers 5.24.0: frequencies, what cosines and sines are multiplied by, and what a small Llama
- * says of 20 and of 40 tokens and of ten that it decodes. Its weights are a formula, so that both make the same model:
- * element i of a tensor is 0.3 sin(0.37 i + s), s the sum of the bytes of its name modulo 97, and 1 more in norms.
- * transformers 4.57.6 has the same numbers where it takes the config, but for longrope with a factor above the plain
- * length, where it keeps the short factors. */
+/* RoPE types against transformers 5.24.0: frequencies, the factor of cosines and sines, and the results of a small
+ * Llama for 20 and 40 tokens and ten decoded ones. Its weights are defined by a formula, so that both programs create
+ * the same model: element i of a tensor is 0.3 sin(0.37 i + s), where s is the sum of the bytes of its name modulo 97;
+ * norms are 1 larger. transformers 4.57.6 has the same numbers for the configs that it accepts, except for longrope
+ * with a factor above the original length, where it keeps the short factors. */
 #include "engine_fixture.h"
 #include "generate/score.h"
 
@@ -183,7 +183,7 @@ static double mean_nll(const fixture *f, int count, lckv_encoding encoding) {
     return sum / (count - 1);
 }
 
-/* A text is rotated by its length, also where it is read token by token. */
+/* The rotation of a text depends on its length, also if it is processed token by token. */
 static void texts(void **state) {
     (void)state;
     for (int i = 0; i < CASES; i++) {
@@ -199,7 +199,7 @@ static void texts(void **state) {
     }
 }
 
-/* Keys in the cache stay as they were rotated; each new token is rotated by the length that it makes. */
+/* Cached keys keep their rotation; each new token is rotated for the length that it results in. */
 static void decoded(void **state) {
     (void)state;
     for (int i = 0; i < CASES; i++) {
@@ -219,8 +219,8 @@ static void decoded(void **state) {
     }
 }
 
-/* A prompt is rotated by its whole length in whatever pieces it enters, and one that is longer than the plain length
- * takes no keys of one that is not. */
+/* A prompt is rotated for its whole length, however it is split. A prompt longer than the original length does not
+ * reuse cached keys of a shorter one. */
 static void prompts_in_pieces(void **state) {
     (void)state;
     for (int i = 0; i < CASES; i++) {
@@ -238,7 +238,7 @@ static void prompts_in_pieces(void **state) {
         options.prefill_chunk_size = options.max_num_batched_tokens = 8;
         lckv_engine *e = open_engine(&f, options, &h);
         uint64_t id;
-        for (int k = 0; k < 3; k++) { /* the second begins like the first, the third is the second again */
+        for (int k = 0; k < 3; k++) { /* the second shares a prefix with the first, the third equals the second */
             r.prompt.count = k ? LONG : SHORT;
             OK(lckv_engine_submit(e, &r, &id));
             finish(e);
@@ -250,7 +250,7 @@ static void prompts_in_pieces(void **state) {
     }
 }
 
-/* Dynamic scaling is for texts that are longer than the model's. */
+/* Dynamic scaling applies to texts longer than the model's original length. */
 static void dynamic_reaches_further(void **state) {
     (void)state;
     fixture f;

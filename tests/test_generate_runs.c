@@ -1,4 +1,4 @@
-/* How exact a prompt is after so many runs of a trained model's loop, and runs that end by themselves. */
+/* Accuracy of a prompt after a number of iterations of a trained model's loop, and early stopping by tolerance. */
 #include "engine_fixture.h"
 
 #define MODEL SHARED_DIR "/data/models/lckv-3m"
@@ -21,7 +21,7 @@ static bool open_trained(fixture *f) {
     return true;
 }
 
-/* Tokens from byte 60000 of the book on. */
+/* Tokens of the book from byte 60000 on. */
 static void read_book(int32_t *ids) {
     char text[3001] = {0};
     lckv_tokenizer *t;
@@ -41,13 +41,13 @@ static void read_book(int32_t *ids) {
 }
 
 static double log_sum(const float *row) {
-    double sum = 0, most = row[0];
-    for (int i = 1; i < V; i++) most = fmax(most, (double)row[i]);
-    for (int i = 0; i < V; i++) sum += exp((double)row[i] - most);
-    return most + log(sum);
+    double sum = 0, largest = row[0];
+    for (int i = 1; i < V; i++) largest = fmax(largest, (double)row[i]);
+    for (int i = 0; i < V; i++) sum += exp((double)row[i] - largest);
+    return largest + log(sum);
 }
 
-/* KL(exact, logits), the mean over all tokens. */
+/* Mean KL(exact, logits) over all tokens. */
 static double divergence(void) {
     double kl = 0;
     for (int t = 0; t < T; t++) {
@@ -70,9 +70,9 @@ static void run_whole(fixture *f, const int32_t *ids, int runs, double tolerance
     plan_free(&runs_plan);
 }
 
-/* The table of docs/serving.md: 0.06, 0.03, 0.012 and 0.002 after 5, 6, 7 and 9 runs; it falls 2.3 times a run. The
- * bounds are half a run wide on both sides. A tolerance stops where it says: between what is left after five runs and
- * after nine, and with one that everything undercuts after the second run, which is the third. */
+/* The table of docs/serving.md: 0.06, 0.03, 0.012 and 0.002 after 5, 6, 7 and 9 iterations, a factor of 2.3 per
+ * iteration. The bounds are half an iteration wide on both sides. A tolerance stops between the errors after five and
+ * nine iterations; one above every change stops after the second change, in the third iteration. */
 static void divergence_falls_with_runs(void **state) {
     (void)state;
     fixture f;
@@ -112,8 +112,8 @@ static void divergence_falls_with_runs(void **state) {
     fixture_close(&f);
 }
 
-/* The engine does what was asked: fewer runs change what comes, as many as the model's do not; and with a tolerance the
- * number of a piece's runs does not depend on other pieces. */
+/* The engine uses the given number of iterations: fewer change the result, the model's own number does not. With a
+ * tolerance, the number of iterations of a chunk does not depend on other chunks. */
 static void the_engine_does_so_many(void **state) {
     (void)state;
     static heard h;

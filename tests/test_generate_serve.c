@@ -1,5 +1,5 @@
-/* lckv serve as its clients see it: shapes, streams, scores, what is refused, who leaves, how it ends. On a small
- * random model with a tokenizer, made here. */
+/* lckv serve as clients see it: responses, streams, scores, errors, disconnects, shutdown. Uses a small random model
+ * with a tokenizer that the test creates. */
 #include "served.h"
 
 #include <math.h>
@@ -17,7 +17,7 @@ static json_int_t usage_of(const json_t *answer, const char *key) {
     return json_integer_value(json_object_get(json_object_get(answer, "usage"), key));
 }
 
-/* ---------------------------------------------------------------- answers */
+/* ---------------------------------------------------------------- responses */
 
 static const char GREEDY[] = "{\"prompt\":[1,260,261,262],\"max_tokens\":12,\"temperature\":0,\"ignore_eos\":true}";
 
@@ -41,7 +41,7 @@ static void completions_are_what_generate_writes(void **state) {
     assert_int_equal(json_array_size(json_object_get(many, "choices")), 4);
     for (int i = 0; i < 4; i++)
         assert_int_equal(json_integer_value(json_object_get(choice(many, (size_t)i), "index")), i);
-    assert_string_equal(text_at(many, 0), text_at(a, 0)); /* the ids of the same text, in company */
+    assert_string_equal(text_at(many, 0), text_at(a, 0)); /* the ids of the same text, in parallel with others */
     assert_string_equal(text_at(many, 1), text_at(a, 0));
     assert_string_equal(text_at(many, 2), text_at(many, 3));
     json_decref(many);
@@ -49,7 +49,7 @@ static void completions_are_what_generate_writes(void **state) {
     stop(&s);
 }
 
-/* As many runs as generate takes, which is another text than that of the model's own number. */
+/* The same number of iterations as in generate; the text differs from that with the model's own number. */
 static void prompts_take_the_runs_that_are_asked_for(void **state) {
     served s = SERVE(state, "--encoding_iterations", "1");
     json_t *a = ask(&s, "/v1/completions", GREEDY);
@@ -65,7 +65,7 @@ static void prompts_take_the_runs_that_are_asked_for(void **state) {
     stop(&s);
 }
 
-/* The data of each event; the last is [DONE]. Joins the texts of choice 0. */
+/* The data of each event; the last is [DONE]. Concatenates the texts of choice 0. */
 static char *join_events(const char *body, int *events, json_t **last) {
     text_buffer text = {0};
     bool done = false;
@@ -100,7 +100,7 @@ static void streams_say_the_same(void **state) {
     char *text = join_events(a.body, &events, &last);
     assert_string_equal(text, text_at(whole, 0));
     assert_true(events >= 3);
-    assert_int_equal(usage_of(last, "completion_tokens"), 12); /* the last one before [DONE] */
+    assert_int_equal(usage_of(last, "completion_tokens"), 12); /* the last event before [DONE] */
     free(text);
     http_free(&a);
     json_decref(last);
@@ -114,7 +114,7 @@ static int begin(const served *s, const char *body) {
     return fd;
 }
 
-/* With the prompt first; its chunks are written on another thread. */
+/* With the prompt in the response; its chunks are written by another thread. */
 static void streams_echo_prompts(void **state) {
     enum { ROUNDS = 5 };
     static const char ECHO[] = "{\"prompt\":[1,260,261,262],\"max_tokens\":%d,\"temperature\":0,\"ignore_eos\":true,"
@@ -133,7 +133,7 @@ static void streams_echo_prompts(void **state) {
         free(text);
         http_free(&a);
         json_decref(last);
-        int fd = begin(&s, longer); /* one that leaves in the middle */
+        int fd = begin(&s, longer); /* one that disconnects in the middle */
         assert_int_equal(recv(fd, &byte, 1, 0), 1);
         close(fd);
     }
@@ -148,13 +148,13 @@ static void write_ids(char *to, int count) {
     for (int i = 0; i < count; i++) to += sprintf(to, i ? ",%d" : "%d", i ? 259 + i * 7 % 15 : 1);
 }
 
-/* Two ways to the same sums, in other orders: 2^-24 * 4 * sqrt(8 * 30 layer runs) * the largest logit of 20, as
- * golden/compare.c derives it. */
+/* Two computations of the same sums in different orders: 2^-24 * 4 * sqrt(8 * 30 layer executions) * the largest logit
+ * of 20, as derived in golden/compare.c. */
 static const double SCORES_CLOSE = 1e-4;
 
-/* As lm-evaluation-harness asks: both lists one longer than the prompt, the first entry null, and the chosen token's
- * number among the top ones where it is one of them. The prompt is longer than the pieces that prompts are read in,
- * which scores must not depend on. */
+/* Requests of lm-evaluation-harness: both lists are one longer than the prompt, the first entry is null, and the chosen
+ * token has the same value in the top list if it is there. The prompt is longer than a prefill chunk, on which scores
+ * must not depend. */
 static void echoed_prompts_are_scored(void **state) {
     enum { PROMPT = 150 };
     char ids[5 * PROMPT], body[6 * PROMPT];
@@ -192,7 +192,7 @@ static void echoed_prompts_are_scored(void **state) {
     stop(&s);
 }
 
-/* Most probable tokens of new ones, and biases: one of 100 makes any token the most probable. */
+/* Top tokens of new tokens, and biases: a bias of 100 makes any token the most probable one. */
 static void new_tokens_have_log_probabilities(void **state) {
     served s = SERVE(state, "--batch_invariant");
     json_t *a = ask(&s, "/v1/completions",
@@ -242,7 +242,7 @@ static char *content_of(const json_t *answer) {
     return strdup(json_string_value(json_object_get(message, "content")));
 }
 
-/* A chat is the completion of what its template makes of it. */
+/* A chat equals the completion of the rendered template. */
 static void chats_go_by_the_template(void **state) {
     put_text(in(*state, "model/chat_template.jinja"), TEMPLATE);
     served s = SERVE(state, "--max_num_seqs", "4");
@@ -268,7 +268,7 @@ static void chats_go_by_the_template(void **state) {
     stop(&s);
 }
 
-/* ---------------------------------------------------------------- what is refused */
+/* ---------------------------------------------------------------- errors */
 
 static void expect_refused(const served *s, const char *method, const char *path, const char *body, size_t bytes,
                            int status, const char *part) {
@@ -378,13 +378,14 @@ static void keys_and_origins_are_asked_for(void **state) {
     stop(&s);
 }
 
-/* ---------------------------------------------------------------- clients that leave, too many of them */
+/* ---------------------------------------------------------------- disconnects and overload */
 
 static const char LONG_STREAM[] =
     "{\"prompt\":\"a\",\"max_tokens\":" MANY_TOKENS ",\"ignore_eos\":true,\"stream\":true}";
 static const char LONG_WHOLE[] = "{\"prompt\":\"a\",\"max_tokens\":" MANY_TOKENS ",\"ignore_eos\":true}";
 
-/* Sends `first` and then a byte five times a second; returns whether the connection was ended within a minute. */
+/* Sends `first` and then a byte five times a second; returns whether the server closes the connection within a minute.
+ */
 static bool is_ended(int port, const char *first) {
     char byte;
     bool ended = false;
@@ -398,7 +399,7 @@ static bool is_ended(int port, const char *first) {
     return ended;
 }
 
-/* Silence ends a connection, and so does a request that comes a byte at a time, in its head or its body. */
+/* A silent connection is closed, and so is a request that arrives a byte at a time, in headers or body. */
 static void a_request_has_its_time_to_come(void **state) {
     served s = SERVE(state, "--timeout", "1");
     assert_true(is_ended(s.port, "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "));
@@ -449,7 +450,7 @@ static void sigterm_answers_what_runs(void **state) {
     assert_int_equal(program_wait(s.process), 0);
 }
 
-/* ---------------------------------------------------------------- many at once */
+/* ---------------------------------------------------------------- many requests at once */
 
 enum { CLIENTS = 12, REQUESTS = 8 };
 
@@ -460,8 +461,8 @@ typedef struct client {
     pthread_t thread;
 } client;
 
-/* Some leave in the middle; the others must get what the request gets alone. */
-/* Weights that lckv reads where they lie in the file: a message instead of a bare SIGBUS. */
+/* Some disconnect in the middle; the others must get the same result as alone. */
+/* Weights are mapped from the file. If it is truncated, the server prints a message instead of only dying of SIGBUS. */
 static void a_model_that_shrinks_is_named(void **state) {
     size_t bytes;
     served s = SERVE(state, "--torch_dtype", "float32");

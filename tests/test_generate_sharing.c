@@ -1,5 +1,5 @@
-/* What requests have in common is read once: samples of a prompt, and prompts that begin in the same way. Each gets
- * what it would get by itself, with batch_invariant to the bit, and all pages come back. */
+/* Prefixes that requests share are processed once: samples of a prompt, and prompts that start with the same tokens.
+ * Each request gets the same result as alone (bit for bit with batch_invariant), and all pages are released. */
 #include "generate/batcher.h"
 
 #include "engine_fixture.h"
@@ -14,7 +14,9 @@ static sequence *make_sample(const fixture *f, int sample) {
     sample_row how = {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 4, .stream = (uint64_t)sample};
     fixture_ids(ids, PROMPT, 9);
     OK(sequence_create(ids, PROMPT, f->model->config->vocab_size, &how, &s));
-    s->max_count = PROMPT + NEW - sample; /* the first goes on longest, so that others end first, and next time not */
+    s->max_count =
+        PROMPT + NEW -
+        sample; /* in one round the first is the longest, so that others end before it, in the next it is not */
     s->ignore_eos = true;
     return s;
 }
@@ -57,9 +59,9 @@ static void samples_read_a_prompt_once(void **state) {
         }
 }
 
-/* ---------------------------------------------------------------- prompts that begin alike */
+/* ---------------------------------------------------------------- prompts with a common prefix */
 
-/* Request i: a prompt of its family, of 1 to 40 ids, whose last id is its own. */
+/* Request i: a prompt of its family with 1 to 40 ids, of which the last is its own. */
 static lckv_request make_relative(int i, int32_t *ids) {
     lckv_request r = make_request(i, ids);
     r.prompt.count = 1 + i * 13 % 40;
@@ -76,7 +78,7 @@ static heard_sample run_relative(const fixture *f, lckv_engine_options o, int i,
     return run_one(f, o, &r, sample);
 }
 
-/* Submitted, stepped and cancelled at random, in a cache that holds a few of them. */
+/* Random submits, steps and cancellations, in a cache that holds a few requests. */
 static void run_relatives(const fixture *f, lckv_engine_options o, heard *h, bool *cancelled) {
     lckv_engine *e = open_engine(f, o, h);
     int64_t shared = 0;
@@ -108,7 +110,7 @@ static void relatives_get_what_they_get_alone(void **state) {
     (void)state;
     static heard h;
     for (int layout = 0; layout < LAYOUTS; layout++)
-        for (int way = 0; way < 3; way++) { /* plain, sinks, to the bit */
+        for (int way = 0; way < 3; way++) { /* plain, sinks, batch-invariant */
             fixture f;
             bool cancelled[REQUESTS + 1] = {0};
             open_layout(&f, layouts[layout]);
@@ -147,7 +149,7 @@ static void notice(void *user, const lckv_event *event) {
     n->cached[event->request] = event->cached_tokens;
 }
 
-/* Whole pieces, not the whole prompt, encoded in the same way; and not what was decoded. */
+/* Whole chunks with the same encoding are shared, but not the whole prompt, and not decoded tokens. */
 static void what_is_shared(void **state) {
     (void)state;
     for (int layout = 0; layout < LAYOUTS; layout++) {

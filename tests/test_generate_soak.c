@@ -1,8 +1,8 @@
-/* lckv serve under 64 clients at once: whole answers, streams, chats, scores, clients that leave at any point, that
- * read slowly, that send nonsense. Every answer is to the bit what the same request gets alone (--batch_invariant), and
- * in the end pages, memory and file descriptors are where they were.
+/* lckv serve with 64 concurrent clients: responses, streams, chats, scores, clients that disconnect at any point, read
+ * slowly, or send invalid requests. With --batch_invariant every response equals, bit for bit, that of the same request
+ * alone. At the end pages, memory and file descriptors are as at the start.
  *
- * A few seconds; LCKV_SOAK_SECONDS asks for longer, which prints its figures. */
+ * Takes a few seconds; LCKV_SOAK_SECONDS sets a longer time and prints statistics. */
 #include "served.h"
 
 #include "base/rng.h"
@@ -21,7 +21,7 @@
 
 enum {
     CLIENTS = 64,
-    LEAST = 6 /* of what a client does, however long it takes */,
+    MIN_ROUNDS = 6 /* minimum per client, regardless of time */,
     QUESTIONS = 10,
     LONG_PROMPT = 150,
     BODY_BYTES = 2048,
@@ -31,7 +31,7 @@ enum {
 static const char TEMPLATE[] = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]";
 static const char LONG[] = "{\"prompt\":\"a\",\"max_tokens\":15000,\"stream\":true}";
 
-/* A request, what it gets alone, and the same as a stream where it has one. */
+/* A request, its response if it runs alone, and the request as a stream if it has one. */
 typedef struct question {
     const char *path;
     char body[BODY_BYTES], streamed[BODY_BYTES];
@@ -42,7 +42,7 @@ typedef struct question {
 typedef struct soak {
     served s;
     question questions[QUESTIONS];
-    double end; /* on the clock */
+    double end; /* clock time */
 } soak;
 
 enum outcome_kind { WHOLE, STREAMED, REFUSED, LEFT, NONSENSE, LOOKED, BUSY, OUTCOMES };
@@ -53,7 +53,7 @@ typedef struct client {
     int number;
     uint64_t draws;
     int64_t counts[OUTCOMES];
-    char wrong[512]; /* the first answer that was not right */
+    char wrong[512]; /* the first wrong response */
     pthread_t thread;
 } client;
 
@@ -63,9 +63,9 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---------------------------------------------------------------- what is asked */
+/* ---------------------------------------------------------------- requests */
 
-/* Ids that begin alike in questions of the same `family`. */
+/* Ids with a common prefix within a `family`. */
 static void write_prompt(char *to, int count, int family, int own_tail) {
     for (int i = 0; i < count; i++) {
         int own = i < 100 ? family : own_tail;
@@ -97,7 +97,7 @@ static void write_question(question *q, int i) {
     snprintf(q->streamed, sizeof q->streamed, "{%s,\"stream\":true}", CHAT);
 }
 
-/* The text of a choice or of a chunk of one. */
+/* The text of a choice, or of a chunk of one. */
 static const char *choice_text(const json_t *choice) {
     const char *text = json_string_value(json_object_get(choice, "text"));
     static const char *const HOLDERS[] = {"message", "delta"};
@@ -117,7 +117,7 @@ static void ask_alone(soak *s) {
     }
 }
 
-/* ---------------------------------------------------------------- what clients do */
+/* ---------------------------------------------------------------- clients */
 
 static uint64_t draw(client *c, uint64_t below) {
     return (uint64_t)(rng_uniform(11, (uint64_t)c->number, c->draws++) * (double)below);
@@ -129,7 +129,7 @@ static void complain(client *c, const char *what, const char *body, const http_a
                  a->body ? a->body : "nothing");
 }
 
-/* A queue that is full is an answer too, when it says when to come again. */
+/* A full queue is a valid response if it says when to retry. */
 static bool is_busy(client *c, const http_answer *a) {
     if (a->status != 429 || !strstr(a->head, "Retry-After")) return false;
     c->counts[BUSY]++;
@@ -148,7 +148,7 @@ static void ask_whole(client *c, const question *q) {
     http_free(&a);
 }
 
-/* Whether the events' texts are `text`, and the last is [DONE]. */
+/* Whether the events' texts form `text` and the last event is [DONE]. */
 static bool streams(const char *body, const char *text) {
     bool done = false;
     for (const char *at = body; (at = strstr(at, "data: ")) && !done;) {
@@ -177,7 +177,8 @@ static void ask_streamed(client *c, const question *q) {
     http_free(&a);
 }
 
-/* Goes at once, in the middle of its request, while it waits, or after some bytes of the answer, taken slowly. */
+/* Disconnects immediately, in the middle of the request, while waiting, or after slowly reading a part of the response.
+ */
 static void leave(client *c) {
     char piece[64];
     size_t length = sizeof LONG - 1, sent = draw(c, 4) ? length : draw(c, length);
@@ -213,7 +214,7 @@ static void be_refused(client *c) {
     http_free(&a);
 }
 
-/* What no client sends. The server may answer or close, and goes on. */
+/* Invalid requests. The server may answer or close the connection, and continues. */
 static void send_nonsense(client *c) {
     static const char *const BYTES[] = {
         "\r\n\r\n",
@@ -246,7 +247,7 @@ static void look(client *c) {
 
 static void *be_client(void *user) {
     client *c = user;
-    for (int done = 0; (done < LEAST || now() < c->soak->end) && !*c->wrong; done++) {
+    for (int done = 0; (done < MIN_ROUNDS || now() < c->soak->end) && !*c->wrong; done++) {
         const question *q = &c->soak->questions[draw(c, QUESTIONS)];
         uint64_t what = draw(c, 20);
         if (what < 8)
@@ -265,7 +266,7 @@ static void *be_client(void *user) {
     return NULL;
 }
 
-/* ---------------------------------------------------------------- what is left behind */
+/* ---------------------------------------------------------------- resources at the end */
 
 typedef struct held {
     int64_t resident_kb, files;
@@ -285,7 +286,7 @@ static held look_at_process(const served *s) {
     return h;
 }
 
-/* When all has been given back: also the connections that were left, of which there is only the server's own. */
+/* Waits until all is released, including abandoned connections; only the server's own descriptors remain. */
 static held look_when_idle(const served *s, int64_t files) {
     expect_metric_soon(s, "samples_running", 0);
     expect_metric_soon(s, "samples_waiting", 0);
@@ -333,7 +334,7 @@ static void clients_come_and_go(void **state) {
                 "20000000", "--max_num_batched_tokens", "256");
     int64_t files = look_at_process(&s.s).files;
     ask_alone(&s);
-    run_clients(&s, seconds / 4, warm); /* until memory has grown to what so many clients need */
+    run_clients(&s, seconds / 4, warm); /* until memory has grown to what this many clients need */
     held before = look_when_idle(&s.s, files);
     run_clients(&s, seconds, counts);
     held after = look_when_idle(&s.s, files);

@@ -1,7 +1,7 @@
-/* SIGTERM at random moments of many requests: the server ends by itself with 0 within a bounded time, whatever it is
- * at, and whoever had sent a whole request before gets an answer: the one asked for, or 503.
+/* SIGTERM at random times during many requests: the server exits with code 0 within a bounded time, and every client
+ * that had sent a complete request gets a response: the regular one or 503.
  *
- * A few rounds; LCKV_STOP_ROUNDS asks for more. */
+ * A few rounds; LCKV_STOP_ROUNDS sets more. */
 #include "served.h"
 
 #include "base/rng.h"
@@ -15,7 +15,7 @@ typedef struct round_of {
     served s;
     int number;
     _Atomic bool over; /* the signal has been sent */
-    double killed;     /* on the clock; valid when `over` */
+    double killed;     /* clock time; valid if `over` */
     char *large;       /* a body of LARGE bytes for /tokenize */
 } round_of;
 
@@ -23,7 +23,7 @@ typedef struct client {
     round_of *round;
     int number;
     uint64_t draws;
-    int64_t answers[6]; /* by hundreds of the status; [0]: none */
+    int64_t answers[6]; /* by status / 100; [0]: none */
     char wrong[700];
     pthread_t thread;
 } client;
@@ -51,11 +51,11 @@ static const question QUESTIONS[] = {
     {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"the cat\"}],\"max_tokens\":20}"},
     {"/apply_template", "{\"messages\":[{\"role\":\"user\",\"content\":\"the cat\"}]}"},
     {"/tokenize", "{\"prompt\":\"the cat sat on the cat\"}"},
-    {"/tokenize", NULL}, /* the large one */
+    {"/tokenize", NULL}, /* the large request */
     {"/v1/completions", "{\"prompt\":"},
 };
 
-/* Whether an answer is owed: the request was there a moment before the signal. */
+/* Whether the client must get a response: the request was complete a moment before the signal. */
 static bool owed(const client *c, double sent) {
     return !c->round->over || sent < c->round->killed - 0.25;
 }
@@ -63,7 +63,7 @@ static bool owed(const client *c, double sent) {
 static bool is_whole(const http_answer *a) {
     if (a->status != 200) return a->status == 503 || a->status == 400 || a->status == 429;
     if (strstr(a->head, "event-stream")) return strstr(a->body, "[DONE]") != NULL;
-    json_t *json = json_loadb(a->body, a->body_bytes, JSON_ALLOW_NUL, NULL); /* what is sampled may be NUL */
+    json_t *json = json_loadb(a->body, a->body_bytes, JSON_ALLOW_NUL, NULL); /* sampled text may contain NUL */
     bool whole = json != NULL;
     json_decref(json);
     return whole;
@@ -75,7 +75,7 @@ static void ask_something(client *c) {
     bool whole_request = draw(c, 8) > 0;
     int fd = http_connect(c->round->s.port);
     if (fd < 0) return;
-    if (!whole_request) { /* goes away, or sends no more, in the middle of a request */
+    if (!whole_request) { /* disconnects, or stops sending, in the middle of a request */
         char head[160];
         snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n", q->path,
                  length);
@@ -86,7 +86,7 @@ static void ask_something(client *c) {
     }
     bool sent = http_ask(fd, "POST", q->path, "", q->body ? q->body : c->round->large, length);
     double at = now();
-    if (draw(c, 10) == 0) { /* leaves while it waits */
+    if (draw(c, 10) == 0) { /* disconnects while waiting */
         close(fd);
         return;
     }
@@ -158,7 +158,7 @@ static void wait_until_stopping(const served *s) {
     }
 }
 
-/* A request whose body is still on its way when the server stops is told so. */
+/* A request whose body is still arriving when the server stops gets 503. */
 static void late_bodies_are_refused(void **state) {
     static const char BODY[] = "{\"prompt\":\"the cat\"}";
     served s = SERVE(state, "--max_num_seqs", "1", WRITES_ON);

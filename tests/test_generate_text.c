@@ -1,12 +1,12 @@
-/* Text as it grows: what streams continues the prompt's text exactly, in whole characters, and ends before a stop
- * string. */
+/* Text streams: streamed text continues the prompt's text exactly, in whole characters, and ends before a stop string.
+ */
 #include "generate/text_stream.h"
 
 #include "base/rng.h"
 
 #include "small_tokenizer.h"
 
-/* All that a stream says to `ids` after `prompt`, piece by piece. `copied`: by a copy that was made after the prompt,
+/* All text of a stream for `ids` after `prompt`, token by token. `copied`: from a copy that was made after the prompt
  * and that outlives the original. */
 static char *stream_once(lckv_tokenizer *t, const int32_t *prompt, int prompt_count, const int32_t *ids, int count,
                          const char *const *stops, int stop_count, bool copied, char **alone) {
@@ -25,7 +25,8 @@ static char *stream_once(lckv_tokenizer *t, const int32_t *prompt, int prompt_co
         if (i == count - 1) OK(text_stream_finish(&s));
         const char *piece = text_stream_take(&s, &bytes);
         OK(text_append(&all, piece, bytes));
-        for (size_t j = 0; bytes && j == 0; j++) assert_true((piece[0] & 0xC0) != 0x80); /* a character's first byte */
+        for (size_t j = 0; bytes && j == 0; j++)
+            assert_true((piece[0] & 0xC0) != 0x80); /* the first byte of a character */
     }
     if (alone) OK(text_stream_decode(&s, ids, count, alone, &bytes));
     OK(text_take(&all, &text));
@@ -33,7 +34,7 @@ static char *stream_once(lckv_tokenizer *t, const int32_t *prompt, int prompt_co
     return text;
 }
 
-/* A copy says the same. */
+/* A copy gives the same text. */
 static char *stream_text(lckv_tokenizer *t, const int32_t *prompt, int prompt_count, const int32_t *ids, int count,
                          const char *const *stops, int stop_count, char **alone) {
     char *text = stream_once(t, prompt, prompt_count, ids, count, stops, stop_count, false, alone);
@@ -50,15 +51,15 @@ static char *decode_all(lckv_tokenizer *t, const int32_t *ids, int count) {
     return text;
 }
 
-/* Wherever ids are cut into prompt and continuation, the two texts together are the text of all. Cuts inside a
- * character are no exception on the continuation's side: what streams is then the character. */
+/* For any split of ids into prompt and continuation, both texts together are the text of all ids. If the split is
+ * inside a character, the stream outputs the whole character. */
 static void check_cuts(lckv_tokenizer *t, const int32_t *ids, int count) {
     char *all = decode_all(t, ids, count);
     for (int cut = 1; cut < count; cut++) {
         char *prompt = decode_all(t, ids, cut),
              *streamed = stream_text(t, ids, cut, ids + cut, count - cut, NULL, 0, NULL);
         size_t begin = strlen(all) - strlen(streamed);
-        bool inside = strncmp(all, prompt, strlen(prompt)) != 0; /* the prompt ends within a character */
+        bool inside = strncmp(all, prompt, strlen(prompt)) != 0; /* the prompt ends inside a character */
         if (strcmp(all + begin, streamed) || (!inside && begin != strlen(prompt)))
             fail_msg("cut at %d: '%s' and '%s' are not '%s'", cut, prompt, streamed, all);
         free(prompt);
@@ -89,7 +90,7 @@ static void prompt_and_continuation_are_one_text(void **state) {
                              BYTE_TOKEN + ' '};
     check_cuts(t, plain, sizeof plain / sizeof *plain);
     check_cuts(t, bytes, sizeof bytes / sizeof *bytes);
-    for (uint64_t n = 0; n < 50; n++) { /* words and ASCII bytes as they come */
+    for (uint64_t n = 0; n < 50; n++) { /* words and random ASCII bytes */
         int32_t ids[12];
         for (uint64_t i = 0; i < 12; i++) {
             double u = rng_uniform(1, n, i), v = rng_uniform(2, n, i);
@@ -111,12 +112,12 @@ static void stop_strings_end_text(void **state) {
         int count;
         const char *streamed, *alone;
     } cases[] = {
-        {{"stop"}, 1, " cat sting ", "cat sting "}, /* over two tokens, and not the one of the prompt */
+        {{"stop"}, 1, " cat sting ", "cat sting "}, /* across two tokens, and not the one in the prompt */
         {{"sat"}, 1, " cat sting stop ", "cat sting stop "},
         {{"sat", "sting"}, 2, " cat ", "cat "}, /* the earliest */
-        {{" "}, 1, "", ""},                     /* at the seam */
+        {{" "}, 1, "", ""},                     /* at the boundary */
         {{"stop sa"}, 1, " cat sting ", "cat sting "},
-        {{"stopped"}, 1, " cat sting stop sat", "cat sting stop sat"}, /* it only began */
+        {{"stopped"}, 1, " cat sting stop sat", "cat sting stop sat"}, /* only a prefix of it occurs */
         {{"t"}, 1, " ca", "ca"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -129,7 +130,7 @@ static void stop_strings_end_text(void **state) {
     lckv_tokenizer_free(t);
 }
 
-/* What may become a stop string is not said before it is clear. */
+/* Text that may become a stop string is held back. */
 static void beginnings_wait(void **state) {
     lckv_tokenizer *t = small_tokenizer(*state);
     const char *const stops[] = {"aab", "ba"};
@@ -151,19 +152,19 @@ static void beginnings_wait(void **state) {
     lckv_tokenizer_free(t);
 }
 
-/* A model may have more rows than its tokenizer has tokens. */
+/* A model may have more ids than its tokenizer has tokens. */
 static void ids_without_a_token_have_no_text(void **state) {
     lckv_tokenizer *t = small_tokenizer(*state);
     const int32_t prompt[] = {1, SMALL_VOCAB + 7}, ids[] = {word_token("▁cat"), SMALL_VOCAB, word_token("▁sat")};
     char *alone, *streamed = stream_text(t, prompt, 2, ids, 3, NULL, 0, &alone);
-    assert_string_equal(streamed, "cat sat"); /* nothing stands before it: the decoder strips the first space */
+    assert_string_equal(streamed, "cat sat"); /* no token before it: the decoder removes the first space */
     assert_string_equal(alone, "cat sat");
     free(streamed);
     free(alone);
     lckv_tokenizer_free(t);
 }
 
-/* Texts of many scripts, cut anywhere. */
+/* Texts of many scripts, split anywhere. */
 static void real_tokenizer(void **state) {
     (void)state;
     lckv_tokenizer *t;

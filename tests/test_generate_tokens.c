@@ -1,5 +1,5 @@
-/* Log-probabilities as clients of the server see them: joined tokens are the text, offsets point into it, each of the
- * most probable tokens has a key of its own; with echo and without, streamed and not, for models of several kinds. */
+/* Log-probabilities in the server's responses: joined tokens are the text, offsets are correct, each top token has a
+ * key of its own; with and without echo, streamed and not, for several kinds of models. */
 #define _GNU_SOURCE /* memmem */
 #include "served.h"
 
@@ -9,7 +9,7 @@ enum { TOP = 20 };
 
 /* ---------------------------------------------------------------- lists and texts */
 
-/* The bytes that a token of /v1/completions stands for. */
+/* The bytes of a token in /v1/completions. */
 static void append_token(text_buffer *to, const json_t *token) {
     const char *text = json_string_value(token);
     if (strncmp(text, "bytes:\\x", 8)) {
@@ -19,7 +19,7 @@ static void append_token(text_buffer *to, const json_t *token) {
     for (text += 6; *text; text += 4) OK(text_append(to, &(char){(char)strtol(text + 2, NULL, 16)}, 1));
 }
 
-/* The byte at which a character of a text begins. */
+/* The byte at which a character of a text starts. */
 static size_t byte_of(const char *text, size_t bytes, json_int_t character) {
     size_t at = 0;
     for (; character > 0; character--) {
@@ -33,33 +33,33 @@ static size_t byte_of(const char *text, size_t bytes, json_int_t character) {
 static void check_offset(const json_t *token, json_int_t offset, const json_t *whole) {
     const char *text = json_string_value(whole);
     size_t bytes = json_string_length(whole), at = byte_of(text, bytes, offset), length = json_string_length(token);
-    if (!strncmp(json_string_value(token), "bytes:\\x", 8)) return; /* a part of the character there */
-    if (length > bytes - at) length = bytes - at; /* the token that a stop string cuts is listed whole */
+    if (!strncmp(json_string_value(token), "bytes:\\x", 8)) return; /* a part of this character */
+    if (length > bytes - at) length = bytes - at; /* a token that a stop string truncates is listed whole */
     bool lost = bytes - at >= 3 && !memcmp(text + at, UTF8_REPLACEMENT, 3);
     if (!lost && memcmp(text + at, json_string_value(token), length))
         fail_msg("'%s' is not at %lld of '%s'", json_string_value(token), (long long)offset, text);
 }
 
-/* The byte at which the last token begins. */
+/* The byte at which the last token starts. */
 static size_t last_start(const json_t *lists, const json_t *text) {
     const json_t *offsets = json_object_get(lists, "text_offset");
     return byte_of(json_string_value(text), json_string_length(text),
                    json_integer_value(json_array_get(offsets, json_array_size(offsets) - 1)));
 }
 
-/* `broken`: ill-formed bytes became U+FFFD, and joined tokens are not the text. `stops`: a stop string may have cut the
- * last one. */
+/* `broken`: ill-formed bytes became U+FFFD, so that joined tokens differ from the text. `stops`: a stop string may have
+ * truncated the last token. */
 static void check_lists(const json_t *lists, const json_t *text, bool broken, bool stops) {
     const json_t *tokens = json_object_get(lists, "tokens"), *top = json_object_get(lists, "top_logprobs");
     const json_t *offsets = json_object_get(lists, "text_offset"), *own = json_object_get(lists, "token_logprobs");
     text_buffer joined = {0};
     for (size_t i = 0; i < json_array_size(tokens); i++) {
-        const json_t *token = json_array_get(tokens, i), *most = json_array_get(top, i);
+        const json_t *token = json_array_get(tokens, i), *candidates = json_array_get(top, i);
         append_token(&joined, token);
         check_offset(token, json_integer_value(json_array_get(offsets, i)), text);
-        if (json_is_null(most)) continue;
-        assert_int_equal(json_object_size(most), TOP);
-        const json_t *same = json_object_getn(most, json_string_value(token), json_string_length(token));
+        if (json_is_null(candidates)) continue;
+        assert_int_equal(json_object_size(candidates), TOP);
+        const json_t *same = json_object_getn(candidates, json_string_value(token), json_string_length(token));
         if (same) assert_true(json_equal(same, json_array_get(own, i)));
     }
     size_t bytes = json_string_length(text);
@@ -73,7 +73,7 @@ static const json_t *choice(const json_t *answer) {
     return json_array_get(json_object_get(answer, "choices"), 0);
 }
 
-/* NUL may be a key of `top_logprobs`, which jansson writes and does not read: it becomes U+2400 here. */
+/* NUL may be a key of `top_logprobs`; jansson can write it but not read it. It is replaced by U+2400 here. */
 static void replace_nul(http_answer *a) {
     for (char *at = a->body; (at = strstr(at, "\\u0000")); at++) memcpy(at, "\\u2400", 6);
 }
@@ -87,7 +87,7 @@ static json_t *ask_completion(const served *s, const char *body) {
 
 /* ---------------------------------------------------------------- streams */
 
-/* Appends the lists of one object to those of another, and its text. */
+/* Appends the lists and the text of one object to those of another. */
 static void join_chunk(json_t *lists, text_buffer *text, const json_t *chunk) {
     const json_t *said = json_object_get(chunk, "text");
     const char *name;
@@ -99,7 +99,7 @@ static void join_chunk(json_t *lists, text_buffer *text, const json_t *chunk) {
     }
 }
 
-/* What a stream comes to is what the whole answer says. */
+/* The parts of a stream add up to the whole response. */
 static void check_stream(const served *s, const char *body, const json_t *whole) {
     http_answer a = http_do(s->port, "POST", "/v1/completions", "", body);
     json_t *lists = json_object(), *event;
@@ -157,7 +157,7 @@ static void check_completions(const served *s) {
                  PROMPTS[i], i + 5);
         check_completion(s, fields);
     }
-    check_completion(s, "\"prompt\":[1],\"max_tokens\":12,\"temperature\":0"); /* nothing but BOS before it */
+    check_completion(s, "\"prompt\":[1],\"max_tokens\":12,\"temperature\":0"); /* only BOS before it */
     check_completion(s, "\"prompt\":[1,2,1],\"max_tokens\":3,\"temperature\":0");
 }
 
@@ -206,7 +206,7 @@ static void check_chats(const served *s) {
 
 static const char TEMPLATE[] = "{% for m in messages %}{{ m.content }}{% endfor %}";
 
-/* A checkpoint that lies beside the project. */
+/* A checkpoint of SHARED_DIR. */
 static void check_shared(void **state, const char *name) {
     char path[1024];
     snprintf(path, sizeof path, "%s/data/models/%s", SHARED_DIR, name);
@@ -236,7 +236,7 @@ static void lckv_3m(void **state) {
     check_shared(state, "lckv-3m");
 }
 
-/* Weights at random: byte tokens everywhere, few of which make characters. */
+/* Random weights: many byte tokens, few of which form characters. */
 static void bytes_at_random(void **state) {
     put_text(in(*state, "model/chat_template.jinja"), TEMPLATE);
     served s = SERVE(state, "--max_num_seqs", "4");
@@ -245,7 +245,8 @@ static void bytes_at_random(void **state) {
     stop(&s);
 }
 
-/* A byte token and a word of the same text: one keeps it, the other has its id. What adds nothing has its name. */
+/* If a byte token and a word have the same text, one has the text as its label and the other its id. A token that adds
+ * no text has its name. */
 static void keys_are_distinct(void **state) {
     served s = SERVE(state, "--max_num_seqs", "2");
     json_t *a = ask(&s, "/v1/completions",
@@ -253,7 +254,8 @@ static void keys_are_distinct(void **state) {
                     "{\"100\":60,\"271\":55,\"101\":50,\"272\":52,\"2\":51,\"231\":50}}");
     const json_t *lists = json_object_get(choice(a), "logprobs");
     const json_t *top = json_array_get(json_object_get(lists, "top_logprobs"), 0);
-    assert_int_equal(json_object_size(top), TOP); /* plain logits: the biased ones need not be among them */
+    assert_int_equal(json_object_size(top),
+                     TOP); /* from the plain logits, so that biased tokens need not be among them */
     check_lists(lists, json_object_get(choice(a), "text"), false, false);
     json_decref(a);
     stop(&s);

@@ -1,5 +1,5 @@
-/* The tape: gradients of a small net that uses every op, against finite differences; what is kept and what is let go.
- */
+/* The tape: gradients of a small network that uses every op, against finite differences, and the lifetime of
+ * activations. */
 #include "base/rng.h"
 #include "graph/graph.h"
 
@@ -16,7 +16,7 @@ typedef struct net {
     tensor weights[WEIGHTS]; /* embed and head, norm, q, k, v, o, bias, gate, up; and a and b, added to v */
     low_rank plus;
     view ids, labels, positions, frequencies, index, destination, sequences, scale, loss;
-    bool recompute; /* the attention part runs again in the backward pass */
+    bool recompute; /* recomputes the attention part in the backward pass */
     int runs;       /* of the attention part */
 } net;
 
@@ -156,8 +156,8 @@ static double run(net *n, bool with_gradients) {
     return loss;
 }
 
-/* Central differences with step h = 1e-2: the truncation error is h^2 / 6 times a third derivative of order 1, the f32
- * rounding of a loss of 5 over 2h is 3e-5; both are far below the 1 % that is asked, plus 2e-4 for small gradients. */
+/* Central differences with step h = 1e-2: the truncation error is h^2 / 6 times a third derivative of order 1, and the
+ * f32 rounding of a loss of 5, divided by 2h, is 3e-5. Both are far below the tolerance of 1 % plus 2e-4. */
 static void gradients_are_derivatives(void **state) {
     (void)state;
     net n;
@@ -180,7 +180,7 @@ static void gradients_are_derivatives(void **state) {
     net_close(&n);
 }
 
-/* Gradients add up over steps; the same step gives the same bits and lies at the same addresses. */
+/* Gradients accumulate over steps; the same step gives the same bits at the same addresses. */
 static void steps_repeat_and_add(void **state) {
     (void)state;
     net n;
@@ -196,7 +196,7 @@ static void steps_repeat_and_add(void **state) {
     net_close(&n);
 }
 
-/* A part that runs again gives the bits of one that was kept, with less memory in between. */
+/* A recomputed part gives the same bits as a stored one, and needs less memory. */
 static void recomputed_parts_give_the_same_bits(void **state) {
     (void)state;
     net kept, again;
@@ -218,7 +218,8 @@ static int note_ready(void *user, tensor *weight) {
     return LCKV_OK;
 }
 
-/* Every weight that the tape used is announced once, when its gradient is whole; a frozen one gets nothing. */
+/* The callback is called once for every weight that the tape used, when its gradient is complete; frozen weights get
+ * none. */
 static void check_announcements(bool recompute) {
     net n;
     int ready[2] = {0, 0};
@@ -241,7 +242,7 @@ static void weights_are_announced(void **state) {
     check_announcements(true);
 }
 
-/* Where no gradient arrives, work does not run again; its weights' gradients are whole all the same. */
+/* Parts without incoming gradients are not recomputed; their weights are reported as complete nevertheless. */
 static void work_without_a_gradient_does_not_run_again(void **state) {
     (void)state;
     net n;
@@ -261,13 +262,13 @@ static void work_without_a_gradient_does_not_run_again(void **state) {
     for (int i = 0; i < 3; i++) tensor_release(n.g, all[i]);
     OK(graph_backward(n.g));
     assert_int_equal(n.runs, 1);
-    assert_int_equal(ready[1], 8); /* the embedding; q, k, v with what is added to it, o and the bias */
+    assert_int_equal(ready[1], 8); /* the embedding; q, k, v with their additions, o and the bias */
     assert_int_equal(n.weights[2].uses, 0);
     assert_int_equal(pool_in_use(n.g->pool), 0);
     net_close(&n);
 }
 
-/* Where all else is frozen, what is added to a weight gets the gradient that it had, and nothing else gets one. */
+/* If everything else is frozen, an addition to a weight has the same gradient as before, and nothing else has one. */
 static void what_is_added_learns_alone(void **state) {
     (void)state;
     net all, alone;
@@ -287,7 +288,7 @@ static void what_is_added_learns_alone(void **state) {
     net_close(&alone);
 }
 
-/* A pass that breaks off leaves nothing behind once the graph is reset. */
+/* After a reset nothing remains of a pass that was aborted. */
 static void reset_forgets(void **state) {
     (void)state;
     net n;
@@ -296,7 +297,7 @@ static void reset_forgets(void **state) {
     n.g->recording = true;
     OK(graph_embed(n.g, n.ids, &n.weights[0], &x));
     OK(graph_rms_norm(n.g, x, &n.weights[1], 1e-5f, DTYPE_F32, &h));
-    recomputed_part(&n, h, h); /* rows of HIDDEN numbers do for angles of HEAD_DIM */
+    recomputed_part(&n, h, h); /* rows of HIDDEN numbers serve as angles for HEAD_DIM */
     assert_int_equal(n.weights[0].uses, 1);
     assert_int_equal(n.weights[2].uses, 1);
     OK(graph_reset(n.g));

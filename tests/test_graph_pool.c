@@ -1,4 +1,4 @@
-/* The pool: blocks never overlap, the same calls give the same addresses, everything comes back. */
+/* The pool: blocks never overlap, the same calls give the same addresses, all memory is released. */
 #include "base/rng.h"
 #include "graph/pool.h"
 
@@ -18,7 +18,7 @@ static void check_apart(const block *blocks, int mine) {
                         blocks[mine].start + blocks[mine].bytes <= blocks[i].start);
 }
 
-/* Takes and gives at random; returns a mark of all addresses relative to the first. */
+/* Allocates and frees at random; returns a hash of all addresses relative to the first. */
 static uint64_t play(pool *p) {
     block blocks[BLOCKS] = {{0}};
     char *origin = NULL;
@@ -56,7 +56,7 @@ static void blocks_lie_apart(void **state) {
     device_close(d);
 }
 
-/* From the second round on there is one chunk, and rounds are alike to the address. */
+/* From the second round on there is one chunk, and rounds have the same addresses. */
 static void rounds_are_alike(void **state) {
     (void)state;
     device *d;
@@ -72,7 +72,7 @@ static void rounds_are_alike(void **state) {
     device_close(d);
 }
 
-/* The counting device's pool takes what a real one takes. */
+/* The counting device's pool counts what a real one allocates. */
 static void counted_as_taken(void **state) {
     (void)state;
     device *real, *count;

@@ -1,5 +1,5 @@
-/* Work that is done again and again: first as it comes, then recorded, then replayed; begun anew when anything moved or
- * differs. On the CPU, whose table gets recording entries that count their calls. */
+/* Repeated work: first executed normally, then captured, then replayed; started again if memory moved or the key
+ * changed. On the CPU, with recording entries that count their calls. */
 #include "graph/replay.h"
 
 #include "expect.h"
@@ -91,16 +91,16 @@ static void what_stands_still_is_replayed(void **state) {
     replay r = {0};
     open_workshop(&w, true);
     for (int i = 0; i < 6; i++) OK(run(&w, &r, 1));
-    /* the pool's first memory came in the first round, the second stood still, the third was recorded */
+    /* the pool allocated in the first round and did not change in the second; the third was captured */
     assert_int_equal(calls.worked, 3);
     assert_int_equal(calls.begun, 1);
     assert_int_equal(calls.replayed, 4);
-    OK(run(&w, &r, 2)); /* another key: begun anew */
+    OK(run(&w, &r, 2)); /* another key: starts again */
     assert_int_equal(calls.worked, 4);
     assert_int_equal(calls.released, 1);
     for (int i = 0; i < 2; i++) OK(run(&w, &r, 2));
     assert_int_equal(calls.replayed, 6);
-    w.bytes = 64 << 20; /* another work moves the pool */
+    w.bytes = 64 << 20; /* other work changes the pool's addresses */
     OK(work(&w));
     OK(graph_reset(w.graph));
     w.bytes = 1000;

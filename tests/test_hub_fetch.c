@@ -1,4 +1,4 @@
-/* Fetching into the Hugging Face cache, from a hub that this test plays on 127.0.0.1 (hub_server.h). */
+/* Downloads to the Hugging Face cache, from a simulated hub on 127.0.0.1 (hub_server.h). */
 #include "base/folder.h"
 #include "base/log.h"
 #include "hub/list.h"
@@ -10,7 +10,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 
-enum { LARGE = 300000 }; /* bytes: many pieces of what libcurl hands on */
+enum { LARGE = 300000 }; /* bytes, which libcurl delivers in many parts */
 
 static char large[LARGE];
 static hub_server hub;
@@ -27,7 +27,7 @@ static void need_libcurl(void) {
     skip();
 }
 
-/* The environment of a user who has nothing but the hub and the test's folder. */
+/* Sets the environment: only the hub and the test's folder. */
 static void surround(const folder *f, const char *repository) {
     hub_start(&hub, repository);
     for (int i = 0; i < LARGE; i++) large[i] = (char)((unsigned)i * 2654435761u >> 13);
@@ -120,13 +120,13 @@ static void the_cache_is_laid_out_as_huggingface_hub_does(void **state) {
     assert_content(SNAPSHOT("README.md"), "hello\n", 6);
     assert_content(SNAPSHOT("model.safetensors"), large, LARGE);
     assert_false(file_exists(blob_path(f, 1, ".incomplete")));
-    OK(lckv_find_folder("org/tiny", &found)); /* what every command does with the name */
+    OK(lckv_find_folder("org/tiny", &found)); /* how every command resolves the name */
     assert_string_equal(found, r.folder);
     lckv_free(found);
     lckv_free(r.folder);
 
     int before = hub.requests;
-    r = fetch_well(&options); /* again: the list, and nothing else */
+    r = fetch_well(&options); /* again: only the list is requested */
     assert_int_equal(hub.requests, before + 1);
     assert_int_equal(r.received_bytes, 0);
     lckv_free(r.folder);
@@ -165,9 +165,9 @@ static void the_token_goes_to_the_hub_alone(void **state) {
     setenv("HF_TOKEN", "hf_wrong", 1);
     fetch_fails(&options, LCKV_ERROR_FILE, "the hub rejected the token (401");
     assert_null(strstr(lckv_last_error(), "hf_wrong"));
-    setenv("HF_TOKEN", " hf_secret\n", 1); /* as copied from a page */
+    setenv("HF_TOKEN", " hf_secret\n", 1); /* as copied from a web page */
     fetch_and_forget(&options);
-    assert_int_equal(hub.other_requests, 1); /* the large file came from there */
+    assert_int_equal(hub.other_requests, 1); /* the large file came from the second host */
     assert_int_equal(hub.other_tokens, 0);
     setenv("HF_TOKEN", "two words", 1);
     fetch_fails(&options, LCKV_ERROR_ARGUMENT, "the hub token contains invalid characters");
@@ -182,9 +182,9 @@ static void a_broken_connection_goes_on_where_it_broke(void **state) {
     const folder *f = *state;
     surround_with_model(f);
     lckv_fetch_options options = asked();
-    hub.cut_after = 100000, hub.cuts = 2; /* more often in all than in a row */
+    hub.cut_after = 100000, hub.cuts = 2; /* more failures in total than in a row */
     lckv_fetch_result r = fetch_well(&options);
-    assert_string_equal(hub.ranges, "100000-100000-200000-200000-"); /* the hub's and the other host's */
+    assert_string_equal(hub.ranges, "100000-100000-200000-200000-"); /* of the hub and of the second host */
     assert_int_equal(r.received_bytes, LARGE + 6);
     assert_content(SNAPSHOT("model.safetensors"), large, LARGE);
     lckv_free(r.folder);
@@ -226,10 +226,10 @@ static void an_interrupted_fetch_is_gone_on_with(void **state) {
     lckv_fetch_options options = asked();
     options.callback = stop_at_a_third;
     options.user = &calls;
-    hub.cut_after = LARGE / 2, hub.cuts = 1; /* so that it cannot have ended before it asks */
+    hub.cut_after = LARGE / 2, hub.cuts = 1; /* so that it cannot finish before */
     fetch_fails(&options, LCKV_ERROR_INTERRUPTED, "interrupted");
     assert_true(calls > 1);
-    assert_false(file_exists(MODEL("refs/main"))); /* the name does not mean half a model */
+    assert_false(file_exists(MODEL("refs/main"))); /* the name does not resolve to an incomplete model */
     free(get(blob_path(f, 1, ".incomplete"), &there));
     assert_in_range(there, LARGE / 3, LARGE / 2);
     options.callback = NULL;
@@ -240,7 +240,7 @@ static void an_interrupted_fetch_is_gone_on_with(void **state) {
     hub_stop(&hub);
 }
 
-/* What is there is of no use where the host knows no ranges, is damaged, or is longer than the file. */
+/* A partial file cannot be used if the host does not support ranges, or if it is damaged or longer than the file. */
 static void what_is_there_and_cannot_be_used_is_fetched_anew(void **state) {
     const folder *f = *state;
     surround_with_model(f);
@@ -270,7 +270,7 @@ static void a_wrong_checksum_is_no_file(void **state) {
     assert_false(file_exists(SNAPSHOT("model.safetensors")));
     assert_false(file_exists(MODEL("refs/main")));
     hub.damage = false;
-    hub.files[0].count--; /* the hub sends a byte less, and more, than its list says */
+    hub.files[0].count--; /* the hub sends a byte less, or more, than its list says */
     hub.listing = "{\"sha\":\"" HUB_COMMIT "\",\"siblings\":[{\"rfilename\":\"deep/er/a b.txt\",\"size\":3,"
                   "\"blobId\":\"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391\"}]}";
     fetch_fails(&options, LCKV_ERROR_FORMAT, "the hub sent only 0 of 3 bytes of 'deep/er/a b.txt'");
@@ -341,7 +341,7 @@ static void names_and_places_are_checked_before_the_network(void **state) {
     hub_stop(&hub);
 }
 
-/* A limit of the size of files is to a program what a full disk is, at a place that a test can choose. */
+/* A limit on file sizes has the effect of a full disk, at a place that the test chooses. */
 static void a_full_disk_is_told_and_nothing_is_lost(void **state) {
     const folder *f = *state;
     struct rlimit before, small;
@@ -368,7 +368,8 @@ static void a_full_disk_is_told_and_nothing_is_lost(void **state) {
 static bool let_go(void *user, const lckv_fetch_progress *p) {
     int *lock = user;
     if (*lock >= 0 && p->file_index == 1) {
-        assert_int_equal(p->received_bytes, 6); /* nothing of the large file while another brings it */
+        assert_int_equal(p->received_bytes,
+                         6); /* the large file is not downloaded while another process downloads it */
         close(*lock);
         *lock = -1;
     }
@@ -400,7 +401,8 @@ static void *fetch_in_thread(void *user) {
     return NULL;
 }
 
-/* Four threads and four processes fetch the same into an empty cache: all succeed, and all is there and whole. */
+/* Four threads and four processes download the same files into an empty cache: all succeed, and all files are complete.
+ */
 static void many_fetch_the_same_at_once(void **state) {
     enum { ROUNDS = 8, EACH = 4 };
     const folder *f = *state;

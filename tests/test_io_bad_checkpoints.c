@@ -32,7 +32,7 @@ static void refuses_bad_checkpoints(void **state) {
     device_close(d);
 }
 
-/* ---------------------------------------------------------------- more than is wanted */
+/* ---------------------------------------------------------------- additional tensors */
 
 /* Writes a tensor of `bytes` to a separate file, and an index of it and the valid file. */
 static int zeros(void *user, int index, void *bytes) {

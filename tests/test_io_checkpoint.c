@@ -184,7 +184,7 @@ static void the_counting_device_loads_too(void **state) {
     device_close(real);
 }
 
-/* ---------------------------------------------------------------- given checkpoints */
+/* ---------------------------------------------------------------- shared checkpoints */
 
 static void folder_loads(device *d, const char *path) {
     model *m = load_model(d, path, DTYPE_COUNT);
@@ -225,7 +225,7 @@ static void shared_checkpoints_load(void **state) {
     }
 }
 
-/* ---------------------------------------------------------------- what travels along */
+/* ---------------------------------------------------------------- copied files */
 
 static void companions_travel(void **state) {
     device *d = cpu();
@@ -280,7 +280,7 @@ static void a_failed_save_leaves_the_old(void **state) {
     struct rlimit before, limit;
     getrlimit(RLIMIT_FSIZE, &before);
     limit = before;
-    limit.rlim_cur = 20000; /* a limit on file sizes acts like a full disk */
+    limit.rlim_cur = 20000; /* a limit on file sizes simulates a full disk */
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
     int status = checkpoint_save(new->config, new->params, &options, path);

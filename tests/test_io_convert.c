@@ -195,7 +195,7 @@ static void tied_embeddings_may_part(void **state) {
     device_close(d);
 }
 
-/* ---------------------------------------------------------------- what does not fit */
+/* ---------------------------------------------------------------- incompatible models */
 
 static void sizes_must_agree(void **state) {
     static const struct {
@@ -238,7 +238,7 @@ static void sizes_must_agree(void **state) {
     device_close(d);
 }
 
-/* ---------------------------------------------------------------- the public way */
+/* ---------------------------------------------------------------- public function */
 
 static bool until_half(void *user, double fraction) {
     (void)user;

@@ -1,4 +1,4 @@
-/* LoRA beside a model's weights: which matrices have it, what it adds, its gradients against finite differences. */
+/* LoRA beside a model's weights: which matrices have it, what it adds, and its gradients against finite differences. */
 #include "fixture.h"
 
 enum { LENGTH = 9, RANK = 3 };
@@ -10,7 +10,7 @@ static void add_adapter(fixture *f, const adapter_options *o) {
     OK(adapter_randomize(f->model->adapter, 3));
 }
 
-/* B is zero to begin with; here it is of the size of other weights. */
+/* B starts as zeros; here it gets values of the size of other weights. */
 static void fill_b(adapter *a) {
     for (int i = 1; i < a->weights->count; i += 2) {
         const weight *w = &a->weights->table[i];
@@ -51,7 +51,7 @@ static void names_are_those_of_peft(void **state) {
           "all-linear, found 'lm_head'");
 }
 
-/* Of layers 0_2_2_3 all but layer 1 own a slot. */
+/* In layers 0_2_2_3 all but layer 1 own a slot. */
 static void k_and_v_are_adapted_where_they_are(void **state) {
     (void)state;
     fixture f;
@@ -88,10 +88,11 @@ static void bad_options_are_refused(void **state) {
     fixture_close(&f);
 }
 
-/* ---------------------------------------------------------------- what it computes */
+/* ---------------------------------------------------------------- values */
 
-/* A is uniform within 1 / sqrt(cols): its second moment is a third of that squared. With 3 * 24 numbers and more a
- * matrix, 2000 in all, the mean of squares is known to 3 %, 0.9 / sqrt(2000) of itself, times three. */
+/* A is uniform within 1 / sqrt(cols): its second moment is a third of that squared. With at least 3 * 24 numbers per
+ * matrix and 2000 in total, the standard error of the mean square is 0.9 / sqrt(2000) of it; the tolerance is three
+ * times that. */
 static void a_fresh_one_changes_nothing(void **state) {
     (void)state;
     fixture f;
@@ -142,7 +143,7 @@ static void merged_equals_unmerged(void **state) {
         fixture f;
         char extra[128];
         float base[LENGTH * FIXTURE_VOCAB], beside[LENGTH * FIXTURE_VOCAB], merged[LENGTH * FIXTURE_VOCAB];
-        double most = 0;
+        double largest = 0;
         snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"forward_passes\":2", layouts[i]);
         fixture_open(&f, 4, extra, DTYPE_F32, false);
         logits_of(&f, base);
@@ -152,8 +153,8 @@ static void merged_equals_unmerged(void **state) {
         merge(f.model);
         logits_of(&f, merged);
         assert_close(beside, merged, LENGTH * FIXTURE_VOCAB, CLOSE, layouts[i]);
-        for (int k = 0; k < LENGTH * FIXTURE_VOCAB; k++) most = fmax(most, fabs((double)(base[k] - merged[k])));
-        assert_true(most > 0.1);
+        for (int k = 0; k < LENGTH * FIXTURE_VOCAB; k++) largest = fmax(largest, fabs((double)(base[k] - merged[k])));
+        assert_true(largest > 0.1);
         fixture_close(&f);
     }
 }
@@ -189,9 +190,8 @@ static double loss_of(fixture *f, bool learn) {
     return host.loss;
 }
 
-/* One element of each matrix, from another place each. Central differences with step h = 1e-2: truncation h^2 / 6 times
- * a third derivative of order 1, and f32 rounding of a loss of some 4, 5e-7 / h; both are below the 1 % that is asked
- * and the 3e-4 for small gradients. */
+/* One element of each matrix. Central differences with step h = 1e-2: truncation h^2 / 6 times a third derivative of
+ * order 1, and f32 rounding of a loss of about 4, 5e-7 / h. Both are below the tolerance of 1 % plus 3e-4. */
 static void check_differences(fixture *f) {
     params *p = f->model->adapter->weights;
     double largest = 0;
@@ -212,7 +212,7 @@ static void check_differences(fixture *f) {
     assert_true(largest > 0.02);
 }
 
-/* The graph has one seed, so each run of it draws the same masks; without a seed nothing is dropped. */
+/* The graph has one seed, so that each pass draws the same masks; without a seed nothing is dropped. */
 static void gradients_with_dropout_are_derivatives(void **state) {
     (void)state;
     static const adapter_options dropped = {.rank = RANK, .alpha = 6, .targets = ADAPTER_ALL, .dropout = 0.3};
@@ -236,8 +236,8 @@ static void gradients_with_dropout_are_derivatives(void **state) {
     }
 }
 
-/* Loops all of whose runs have gradients, since those of runs without are left out by design. The model's own weights
- * have no gradients. */
+/* Loops in which all iterations have gradients; iterations without gradient are excluded by design. The model's own
+ * weights have no gradients. */
 static void gradients_are_derivatives(void **state) {
     (void)state;
     static const char *const models[] = {

@@ -1,5 +1,5 @@
-/* Properties of the forward pass that hold for every model: the plan against the exact form, many sequences against
- * each alone, the cache against none, wanted rows against all, memory that comes back. */
+/* Properties of the forward pass that hold for every model: plan and exact form agree, as do batched and single
+ * sequences, cached and uncached passes, wanted rows and all rows; memory is released. */
 #include "fixture.h"
 
 static const char *const layouts[] = {
@@ -16,7 +16,7 @@ static void open_layout(fixture *f, const char *layout, int m, int b, const char
     fixture_open(f, 4, extra, DTYPE_F32, false);
 }
 
-/* Token i is exact from run i + 1 on, so with m + b runs of LENGTH tokens the plan is the exact form. */
+/* Token i is exact from iteration i + 1 on, so that with LENGTH = m + b tokens the plan is the exact form. */
 static void plan_equals_sequential(void **state) {
     (void)state;
     for (int i = 0; i < LAYOUTS; i++) {
@@ -40,7 +40,7 @@ static void plan_equals_sequential(void **state) {
     }
 }
 
-/* Two prompts and a decoding token in one call, and each in a call of its own. */
+/* Two prompts and a decoding token in one call, and each in a separate call. */
 static void together_as_alone(void **state) {
     (void)state;
     static const int past[] = {3, 0, 7}, rows[] = {6, 5, 1};
@@ -73,7 +73,7 @@ static void together_as_alone(void **state) {
     }
 }
 
-/* Work above the last keys and values is done for wanted rows alone, and changes nothing. */
+/* Above the last keys and values only wanted rows are computed, with the same results. */
 static void last_row_alone(void **state) {
     (void)state;
     for (int i = 0; i < LAYOUTS; i++) {
@@ -93,7 +93,7 @@ static void last_row_alone(void **state) {
     }
 }
 
-/* A long stream through a window's pages: what was let go is what no query would have seen. */
+/* A long stream through the pages of a window: only rows that no query can see are evicted. */
 static void window_pages_forget_nothing_needed(void **state) {
     (void)state;
     fixture f;
@@ -118,7 +118,7 @@ static void window_pages_forget_nothing_needed(void **state) {
     fixture_close(&f);
 }
 
-/* Until its window is full a sink cache is an ordinary one; then it runs on in the memory it has. */
+/* Until its window is full, a sink cache equals an ordinary one; then it continues in constant memory. */
 static void sinks_begin_as_full(void **state) {
     (void)state;
     for (int i = 0; i < LAYOUTS; i++) {
@@ -139,7 +139,7 @@ static void sinks_begin_as_full(void **state) {
         OK(kv_cache_add(f.cache, &id));
         fixture_tokens(&f, id, ids, MANY, sinks);
         size_t bytes = kv_cache_bytes(f.cache);
-        assert_close(sinks, full, 12 * FIXTURE_VOCAB, CLOSE, layouts[i]); /* eleven cached tokens and itself */
+        assert_close(sinks, full, 12 * FIXTURE_VOCAB, CLOSE, layouts[i]); /* eleven cached tokens and the new one */
         fixture_tokens(&f, id, ids, MANY, sinks);
         assert_int_equal(bytes, kv_cache_bytes(f.cache));
         assert_int_equal(kv_cache_position(f.cache, id), 2 * MANY);
@@ -147,7 +147,7 @@ static void sinks_begin_as_full(void **state) {
     }
 }
 
-/* Going back and taking another way gives what that way gives by itself. */
+/* Truncating and continuing with other tokens gives the same result as those tokens alone. */
 static void truncated_as_never_run(void **state) {
     (void)state;
     fixture f;
@@ -173,7 +173,7 @@ static void truncated_as_never_run(void **state) {
     fixture_close(&f);
 }
 
-/* A cache without room refuses, and nothing has changed: what is there goes on as before. */
+/* A full cache returns an error and does not change; existing sequences continue as before. */
 static void full_cache_refuses(void **state) {
     (void)state;
     fixture f;
@@ -199,7 +199,7 @@ static void full_cache_refuses(void **state) {
     assert_memory_equal(before, after, sizeof before);
     kv_cache_remove(f.cache, twin);
     OK(kv_cache_add(f.cache, &twin));
-    fixture_tokens(&f, twin, ids, 16, logits); /* the pages of the removed one serve again */
+    fixture_tokens(&f, twin, ids, 16, logits); /* the pages of the removed sequence are reused */
     fixture_close(&f);
 }
 

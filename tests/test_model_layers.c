@@ -30,7 +30,7 @@ static int cached_sequence(fixture *f) {
     return id;
 }
 
-/* ---------------------------------------------------------------- equal models */
+/* ---------------------------------------------------------------- equivalent models */
 
 static weight *named(fixture *f, int layer, const char *part) {
     char name[96];
@@ -59,7 +59,7 @@ static void copy_part(fixture *to, int to_layer, fixture *from, int from_layer, 
     set(to, named(to, to_layer, part), values);
 }
 
-/* Every tensor that both have under one name. */
+/* Copies every tensor that both have under the same name. */
 static void copy_common(fixture *to, fixture *from) {
     for (int i = 0; i < from->model->params->count; i++) {
         float values[37 * 24];
@@ -70,8 +70,8 @@ static void copy_common(fixture *to, fixture *from) {
     }
 }
 
-/* Layer 0 adds nothing to the residual stream, so that layer 1 has the same input. Then what layer 1 reads of layer 0
- * is what it would compute itself with the same weights. */
+/* Layer 0 adds nothing to the residual stream, so that layer 1 has the same input. Then the keys or values that layer 1
+ * reads from layer 0 equal those that it would compute with the same weights. */
 static void expect_equal_to_plain(const char *layout, bool keys_of_0) {
     fixture apart, plain;
     float expected[T], found[T];
@@ -118,7 +118,7 @@ static void plan_and_cache_equal_the_exact_form(void **state) {
         plan_logits(&f, planned);
         fixture_tokens(&f, cached_sequence(&f), ids, LENGTH, exact);
         assert_close(planned, exact, T, CLOSE, layouts[i]);
-        int id = cached_sequence(&f); /* a prompt through the plan, then tokens */
+        int id = cached_sequence(&f); /* a prompt with the plan, then tokens */
         batch_entry e = {.ids = ids, .rows = 5, .wanted = 1, .cache_id = id, .planned = true};
         fixture_run(&f, &e, 1, prompt);
         assert_close(prompt, exact + 4 * FIXTURE_VOCAB, FIXTURE_VOCAB, CLOSE, layouts[i]);
@@ -128,7 +128,7 @@ static void plan_and_cache_equal_the_exact_form(void **state) {
     }
 }
 
-/* A decoding token joins a prompt that goes through the plan. */
+/* A decoding token in the same batch as a prompt that is processed by the plan. */
 static void decoding_joins_a_plan(void **state) {
     (void)state;
     for (int i = 0; i < LAYOUTS; i++) {
@@ -231,7 +231,7 @@ static model *narrow_model(device *d, const model_config *like) {
     return m;
 }
 
-/* The wide model's two KV heads of layers 2 and 3 are twice the narrow model's one. */
+/* The two KV heads of the wide model's layers 2 and 3 are copies of the narrow model's one. */
 static void double_heads(fixture *wide, fixture *narrow) {
     static const char *const parts[] = {"self_attn.k_proj.weight", "self_attn.v_proj.weight"};
     for (int layer = 2; layer < 4; layer++)

@@ -1,4 +1,4 @@
-/* The table of weights: which tensors a model has, in which order, and what goes in comes out. */
+/* The table of weights: which tensors a model has, in which order, and that values are stored and read back. */
 #include "config/model_size.h"
 #include "model/model.h"
 
@@ -100,13 +100,13 @@ static void shapes(void **state) {
     config_free(c);
 }
 
-/* Parts are found by name; without biases between them they are one matrix in memory. Values are in one format and have
- * their scales behind them. */
+/* Parts are found by name; without biases between them they are one matrix in memory. Values have one format, and their
+ * scales follow them. */
 static void parts_of_a_packed_weight(void **state) {
     (void)state;
     static const dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_INT8, DTYPE_INT4};
     device *d;
-    OK(device_open("count", 0, &d)); /* sizes alone: nothing reads grouped formats yet */
+    OK(device_open("count", 0, &d)); /* only sizes: no op reads grouped formats yet */
     for (int i = 0; i < 4; i++) {
         model_config *c = config_of("llama", 2, ",\"head_dim\":16");
         params *p = table_of(c);
@@ -124,13 +124,13 @@ static void parts_of_a_packed_weight(void **state) {
             assert_int_equal(all.rows, q->value.rows + 2 * k->value.rows);
             assert_int_equal(packed_view(&w->gate_up).data != NULL, 44 * 32 * 2 % 256 == 0 && 44 * 32 * 4 % 256 == 0);
         } else {
-            assert_null(all.data); /* scales lie between the values of the parts */
+            assert_null(all.data); /* scales are between the values of the parts */
         }
         params_layer_end(p, 1);
         params_free(p);
         config_free(c);
     }
-    model_config *c = config_of("qwen2", 2, ",\"head_dim\":16"); /* a bias lies between q and k */
+    model_config *c = config_of("qwen2", 2, ",\"head_dim\":16"); /* a bias is between q and k */
     params *p = table_of(c);
     OK(params_allocate(p, d, DTYPE_F32));
     assert_int_equal(p->layers[0].qkv.count, 3);
@@ -192,7 +192,7 @@ static bool has_one(void *user, const char *name) {
     return strcmp(user, name) == 0;
 }
 
-/* A checkpoint's own biases rule, and one layer's are every layer's. */
+/* The biases in the checkpoint decide; if one layer has a bias, all have it. */
 static void biases_as_the_checkpoint_has_them(void **state) {
     (void)state;
     model_config *c = config_of("lckv-llama", 4, ",\"layer_types\":\"0_2_2_3\",\"attention_bias\":true");
@@ -205,7 +205,7 @@ static void biases_as_the_checkpoint_has_them(void **state) {
                     !packed_bias(&p->layers[layer].o, "o"));
     }
     params_free(p);
-    char unowned[] = "model.layers.1.self_attn.k_proj.bias"; /* passed over: says nothing */
+    char unowned[] = "model.layers.1.self_attn.k_proj.bias"; /* ignored */
     OK(params_create(c, has_one, unowned, &p));
     for (int layer = 0; layer < 4; layer++) assert_null(packed_bias(&p->layers[layer].qkv, "k"));
     params_free(p);
@@ -250,7 +250,7 @@ static void values_come_back(void **state) {
         OK(params_set(p, 0, in, DTYPE_F32));
         OK(params_get(p, 0, out));
         assert_memory_equal(in, out, sizeof in);
-        for (int other = 0; other < 3; other++) { /* out as any type, in again */
+        for (int other = 0; other < 3; other++) { /* read as any type, and written back */
             OK(params_read(p, 0, types[other], again));
             OK(params_set(p, 0, again, types[other]));
         }
@@ -262,7 +262,7 @@ static void values_come_back(void **state) {
     config_free(c);
 }
 
-/* More elements than are converted at a time. */
+/* More elements than are converted at once. */
 static void large_tensors_in_pieces(void **state) {
     (void)state;
     enum { ROWS = 70001, COLS = 64, COUNT = ROWS * COLS };
@@ -290,8 +290,8 @@ static void large_tensors_in_pieces(void **state) {
 
 /* ---------------------------------------------------------------- random values */
 
-/* Of n independent normal numbers: the mean is within 5 s / sqrt(n) of 0 and the variance within 5 s^2 sqrt(2 / n) of
- * s^2 but once in two million times; the seed is fixed, so it does not come and go. */
+/* For n independent normal numbers, the mean is within 5 s / sqrt(n) of 0 and the variance within 5 s^2 sqrt(2 / n) of
+ * s^2, except once in two million times; the seed is fixed. */
 static void expect_normal(const float *x, int count, double deviation) {
     double sum = 0, squares = 0;
     for (int i = 0; i < count; i++) sum += x[i], squares += (double)x[i] * x[i];
@@ -357,13 +357,14 @@ static void masters_keep_what_bf16_rounds(void **state) {
     OK(params_get(p, 0, after));
     assert_memory_equal(before, after, 61 * 32 * sizeof *before);
     const uint16_t *value = p->embed->value.data;
-    for (int k = 0; k < 61 * 32; k++) { /* bf16 has 8 bits: half a unit of the last is at most 2^-8 of the number */
+    for (int k = 0; k < 61 * 32;
+         k++) { /* bf16 has 8 bits: half a unit in the last place is at most 2^-8 of the number */
         uint32_t bits = (uint32_t)value[k] << 16;
         float rounded;
         memcpy(&rounded, &bits, sizeof rounded);
         assert_true(fabsf(rounded - before[k]) <= fabsf(before[k]) * 0x1p-8f);
     }
-    for (int k = 0; k < 61 * 32; k++) before[k] = number_at(k); /* setting sets both */
+    for (int k = 0; k < 61 * 32; k++) before[k] = number_at(k); /* setting one sets both */
     OK(params_set(p, 0, before, DTYPE_F32));
     assert_int_equal(value[1], (uint16_t)0xbf50); /* number_at(1) = -13/16 */
     OK(params_get(p, 0, after));
@@ -376,7 +377,7 @@ static void masters_keep_what_bf16_rounds(void **state) {
     config_free(c);
 }
 
-/* Weights that lie in memory of others move into the params' own before anything writes them. */
+/* Weights in borrowed memory are copied to memory of the params before anything writes to them. */
 static void adopted_weights_are_left_alone(void **state) {
     (void)state;
     model_config *c = config_of("llama", 1, "");
@@ -387,7 +388,7 @@ static void adopted_weights_are_left_alone(void **state) {
     params_adopt(p, 0, d, mine, DTYPE_F32);
     OK(params_allocate(p, d, DTYPE_F32));
     assert_ptr_equal(p->embed->value.data, mine);
-    OK(params_randomize(p, c, 1)); /* writes where it lies */
+    OK(params_randomize(p, c, 1)); /* writes in place */
     for (int k = 0; k < 61 * 32; k++) mine[k] = number_at(k);
     OK(params_enable_masters(p, DTYPE_F32));
     assert_ptr_not_equal(p->embed->value.data, mine);

@@ -1,5 +1,5 @@
-/* Sequences of the KV cache that share pages: each goes on as if it had all of them to itself, whichever writes first;
- * pages are counted, promised, kept and given back. */
+/* Sequences of the KV cache that share pages: each behaves as if it had its own copy, whichever writes first; pages are
+ * counted, reserved, cached and released. */
 #include "fixture.h"
 
 static const char *const layouts[] = {"0_1_2_3", "0_2_2_3", "3_3_3_3", "0s_1s_1_1", "1_2s_0_3s", "3s_3s_3s_3s"};
@@ -10,7 +10,7 @@ static void open_layout(fixture *f, const char *layout, bool sinks, kv_cache_opt
     snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"sliding_window\":5", layout);
     fixture_open(f, 4, extra, DTYPE_F32, false);
     o.page_rows = PAGE_ROWS;
-    if (sinks) o.window_length = 9, o.sinks = 6; /* a page and a half of sinks */
+    if (sinks) o.window_length = 9, o.sinks = 6; /* one and a half pages of sinks */
     fixture_cache(f, o);
 }
 
@@ -18,7 +18,7 @@ static int64_t used(const fixture *f) {
     return kv_cache_used(f->cache).used_pages;
 }
 
-/* The slots' bytes are all that is used; plain attention takes all pages of the one sequence in every layer. */
+/* The slots use only their bytes; plain attention would use all pages of the sequence in every layer. */
 static void assert_slots_and_plain(const fixture *f, int64_t tokens) {
     const model_config *c = f->model->config;
     kv_cache_usage u = kv_cache_used(f->cache);
@@ -29,7 +29,7 @@ static void assert_slots_and_plain(const fixture *f, int64_t tokens) {
                      2 * pages * PAGE_ROWS * c->layers * c->kv_heads * c->head_dim * (int64_t)sizeof(float));
 }
 
-/* Copies at each place, of each other, written to in turns. */
+/* Copies at each position, and copies of copies, written to in turn. */
 static void copies_go_their_own_ways(void **state) {
     (void)state;
     static float expected[3][(T + MORE) * FIXTURE_VOCAB], got[FIXTURE_VOCAB];
@@ -44,7 +44,7 @@ static void copies_go_their_own_ways(void **state) {
                 open_layout(&f, layouts[layout], sinks, o);
                 for (int i = 0; i < 3; i++) {
                     fixture_ids(ids[i], T + MORE, (uint64_t)i);
-                    memcpy(ids[i], ids[0], (size_t)at * sizeof(int32_t)); /* all begin alike */
+                    memcpy(ids[i], ids[0], (size_t)at * sizeof(int32_t)); /* all have the same prefix */
                     OK(kv_cache_add(f.cache, &id[i]));
                     fixture_tokens(&f, id[i], ids[i], at + MORE, expected[i]);
                 }
@@ -82,7 +82,7 @@ static bool drop_last(void *user) {
     return true;
 }
 
-/* A cache of eight pages of one group: kept rows lend theirs, and go when they are wanted. */
+/* A cache of eight pages in one group: snapshots share their pages, and are evicted when pages are needed. */
 static void kept_rows_give_way(void **state) {
     (void)state;
     fixture f;
@@ -111,7 +111,7 @@ static void kept_rows_give_way(void **state) {
     OK(kv_cache_snapshot(f.cache, id, 11, &k.kept[k.count++]));
     assert_int_equal(kv_cache_snapshot(f.cache, id, 11, &other), LCKV_ERROR_MEMORY);
     OK(kv_cache_add(f.cache, &other));
-    assert_false(kv_cache_reserve(f.cache, other, 16, 0)); /* six are promised */
+    assert_false(kv_cache_reserve(f.cache, other, 16, 0)); /* six are reserved */
     assert_true(kv_cache_reserve(f.cache, other, 1, 0));
     kv_cache_remove(f.cache, other);
     kv_cache_remove(f.cache, id);
@@ -121,13 +121,13 @@ static void kept_rows_give_way(void **state) {
     OK(kv_cache_copy(f.cache, k.kept[0], id));
     assert_int_equal(kv_cache_position(f.cache, id), 8);
     assert_int_equal(used(&f), 2);
-    assert_true(kv_cache_reserve(f.cache, id, 24, 0)); /* with the pages that are kept alone */
+    assert_true(kv_cache_reserve(f.cache, id, 24, 0)); /* with only the pages of the snapshots */
     fixture_tokens(&f, id, ids + 8, 1, again);
     assert_close(again, logits + 8 * FIXTURE_VOCAB, FIXTURE_VOCAB, CLOSE, "behind kept rows");
     fixture_tokens(&f, id, ids + 9, 15, logits + 9 * FIXTURE_VOCAB);
-    assert_int_equal(k.count, 2); /* six pages, and the third of the second kept one */
+    assert_int_equal(k.count, 2); /* six pages, and the third of the second snapshot */
     fixture_tokens(&f, id, ids + 24, 8, logits + 24 * FIXTURE_VOCAB);
-    assert_int_equal(k.count, 1); /* it was wanted */
+    assert_int_equal(k.count, 1); /* it was evicted */
     while (drop_last(&k)) continue;
     kv_cache_remove(f.cache, id);
     assert_int_equal(used(&f), 0);

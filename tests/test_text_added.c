@@ -1,4 +1,5 @@
-/* Added tokens with their flags, what a post-processor puts around a text, and what tokenizer_config.json adds to that.
+/* Added tokens with their flags, the tokens that a post-processor adds to a text, and the settings of
+ * tokenizer_config.json.
  *
  * The expected tokens were computed with the tokenizers library, version 0.20.3. */
 #include "text_fixture.h"
@@ -118,7 +119,7 @@ static void test_post_processors(void **state) {
     }
 }
 
-/* ---- added tokens behind the model's */
+/* ---- added tokens after the model's */
 
 static void test_added_tokens_enlarge_the_vocabulary(void **state) {
     (void)state;
@@ -180,7 +181,7 @@ static void test_config_adds_bos_where_the_tokenizer_leaves_it_open(void **state
     lckv_tokenizer *t = open_surrounded("null", config);
     assert_tokens(t, "ab", "<s>|ab|</s>");
     lckv_tokenizer_free(t);
-    t = open_surrounded("{\"type\": \"ByteLevel\"}", config); /* it says that nothing is added */
+    t = open_surrounded("{\"type\": \"ByteLevel\"}", config); /* it disables additions */
     assert_tokens(t, "ab", "ab");
     lckv_tokenizer_free(t);
 }

@@ -1,7 +1,7 @@
-/* Tokenizer files that are wrong or ask for too much: the error that each must give, and no crash on any damage. */
+/* Invalid and malicious tokenizer files: the error of each, and no crash for any damage. */
 #include "text_fixture.h"
 
-/* A small tokenizer with one of everything. */
+/* A small tokenizer with one of each part. */
 static const char GOOD[] =
     "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null,\n"
     " \"added_tokens\": [{\"id\": 0, \"content\": \"<s>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": "
@@ -21,7 +21,7 @@ static const char GOOD[] =
     "\"ignore_merges\": true, \"vocab\": {\"<s>\": 0, \"a\": 1, \"b\": 2, \"ab\": 3, \"u\": 4, \"<0x0A>\": 5}, "
     "\"merges\": [\"a b\"]}}";
 
-/* What is put in place of a part of GOOD, the status, and what the message must say. */
+/* The replacement of a part of GOOD, the status, and the expected message. */
 typedef struct bad_case {
     const char *part, *instead;
     int status;
@@ -32,7 +32,7 @@ typedef struct bad_case {
 #define UNSUPPORTED LCKV_ERROR_UNSUPPORTED
 
 static const bad_case BAD[] = {
-    /* what is not supported is named */
+    /* unsupported parts are named */
     {"\"1.0\"", "\"2.0\"", UNSUPPORTED, "version '2.0'"},
     {"\"padding\": null", "\"strange\": 1", UNSUPPORTED, "'strange'"},
     {"\"BPE\"", "\"WordPiece\"", UNSUPPORTED, "model 'WordPiece'"},
@@ -116,7 +116,7 @@ static const bad_case BAD[] = {
     {"\"content\": \" \", \"start\"", "\"content\": \"\", \"start\"", FORMAT, "one character"},
 };
 
-/* GOOD with `instead` for the first `part`; release with free(). */
+/* GOOD with the first `part` replaced by `instead`; release with free(). */
 static char *changed(const char *part, const char *instead) {
     text_buffer text = {0};
     char *out;
@@ -221,7 +221,7 @@ static void test_cut_short(void **state) {
     }
 }
 
-/* A few bytes become others, mostly such as JSON is made of: it opens or it does not, and works if it does. */
+/* Changes a few bytes, mostly to characters of JSON syntax: the file is rejected, or it opens and works. */
 static void test_random_damage(void **state) {
     (void)state;
     static const char likely[] = "\"\\{}[]:,0123456789eabstruflN <>xAq+(?)|*.-";
@@ -241,7 +241,7 @@ static void test_random_damage(void **state) {
     }
 }
 
-/* Values become others: what is well formed JSON and wrong elsewhere. */
+/* Changes values: well-formed JSON that is wrong otherwise. */
 static void test_values_of_other_types(void **state) {
     (void)state;
     static const char *const values[] = {"null",        "true", "-1", "1e300", "\"\"",

@@ -1,9 +1,9 @@
-/* Any bytes go in and come out: UTF-8 that is none, random bytes and ids, decoding id by id. */
+/* Any bytes can be encoded and decoded: invalid UTF-8, random bytes and ids, decoding id by id. */
 #include "text_fixture.h"
 
 #include "text/unicode/byte_alphabet.h"
 
-static uint64_t stream; /* of random numbers: each draw has its own */
+static uint64_t stream; /* index of the next random number */
 
 static int draw(int below) {
     return (int)(rng_uniform(11, stream++, 0) * below);
@@ -16,12 +16,12 @@ static int draw(int below) {
 static void test_ill_formed_parts_are_replaced(void **state) {
     (void)state;
     static const struct {
-        const char *bytes, *replaced; /* as Python's bytes.decode(errors="replace") */
+        const char *bytes, *replaced; /* like Python's bytes.decode(errors="replace") */
     } cases[] = {
         {"\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41", BAD BAD BAD BAD BAD BAD BAD BAD "A"}, /* Unicode 15, table 3-8 */
         {"\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41", BAD BAD BAD BAD BAD BAD BAD BAD "A"}, /* 3-9: surrogates */
         {"\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42", BAD BAD BAD BAD BAD "A" BAD BAD "B"}, /* 3-10 */
-        {"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", BAD BAD BAD BAD "A"},                 /* 3-11: cut short */
+        {"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", BAD BAD BAD BAD "A"},                 /* 3-11: truncated */
         {"a\xE2\x82", "a" BAD},
         {"\xF0\x9F\x99\x82\xF0\x9F\x99", "\xF0\x9F\x99\x82" BAD},
         {"\xF4\x8F\xBF\xBF\xEF\xBF\xBF", "\xF4\x8F\xBF\xBF\xEF\xBF\xBF"},
@@ -37,7 +37,7 @@ static void test_ill_formed_parts_are_replaced(void **state) {
     }
 }
 
-/* Fed in two parts, what is cut short waits: the same text comes out. */
+/* If the input is split, an incomplete character waits for the rest: the result is the same. */
 static void test_replacing_in_two_parts(void **state) {
     (void)state;
     for (int round = 0; round < 2000; round++) {
@@ -119,7 +119,7 @@ static lckv_tokenizer *open_byte_level(void) {
     return t;
 }
 
-/* A token for each byte, and some letters, as Llama 2 has them. */
+/* A token per byte, and some letters, as in Llama 2. */
 static lckv_tokenizer *open_byte_fallback(void) {
     text_buffer model = {0};
     lckv_tokenizer *t;
@@ -142,10 +142,10 @@ static lckv_tokenizer *open_byte_fallback(void) {
     return t;
 }
 
-/* Bytes that are often characters: letters, spaces, and pieces of longer ones. */
-static size_t random_bytes(char *out, size_t most) {
+/* Bytes that often form characters: letters, spaces, and parts of multi-byte characters. */
+static size_t random_bytes(char *out, size_t capacity) {
     static const char *const parts[] = {"a", "b", " ", "\n", "\xC3\xA9", "\xF0\x9F\x99\x82", "<end>", "\xE2\x96\x81"};
-    size_t bytes = 0, wanted = (size_t)draw((int)most);
+    size_t bytes = 0, wanted = (size_t)draw((int)capacity);
     while (bytes < wanted) {
         const char *part = parts[draw(8)];
         if (draw(3) == 0) {
@@ -158,7 +158,7 @@ static size_t random_bytes(char *out, size_t most) {
     return bytes;
 }
 
-/* The text of `ids` at once is valid UTF-8, and the same id by id. */
+/* The text of `ids` is valid UTF-8, and decoding id by id gives the same. */
 static char *decode_both_ways(lckv_tokenizer *t, const int32_t *ids, size_t count, size_t *bytes) {
     lckv_decode_stream *s;
     char *whole;
@@ -212,7 +212,7 @@ static void test_byte_level(void **state) {
     lckv_tokenizer_free(t);
 }
 
-/* (A U+2581 in a text would be taken for a space on the way back.) */
+/* (A U+2581 in a text would be decoded as a space.) */
 static void test_byte_fallback(void **state) {
     (void)state;
     lckv_tokenizer *t = open_byte_fallback();
@@ -258,7 +258,7 @@ static void test_streams_wait_for_whole_characters(void **state) {
     push_all(s, "82", "\xF0\x9F\x99\x82");
     push_all(s, "C361", BAD "a");
     push_all(s, "E282", "");
-    OK(lckv_decode_stream_push(s, 259, &text, &bytes)); /* special: left out, and the character still waits */
+    OK(lckv_decode_stream_push(s, 259, &text, &bytes)); /* special: skipped, and the incomplete character still waits */
     assert_int_equal(bytes, 0);
     push_all(s, "AC", "\xE2\x82\xAC");
     push_all(s, "E2", "");

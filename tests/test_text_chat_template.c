@@ -1,5 +1,5 @@
-/* Chat templates of checkpoints: where they are found, which of several, what they see, and where a message that is
- * gone on with is cut. The expected texts follow from the templates, which are written for these tests. */
+/* Chat templates of checkpoints: where they are found, which one is selected, their variables, and where a message to
+ * continue is cut. The expected texts follow from the templates, which were written for these tests. */
 #include "text_fixture.h"
 
 #include <time.h>
@@ -63,7 +63,7 @@ static lckv_chat with_messages(const char *messages) {
     return chat;
 }
 
-/* ---- which template */
+/* ---- selection of a template */
 
 static void reads_a_string_and_special_tokens(void **state) {
     (void)state;
@@ -77,7 +77,7 @@ static void reads_a_string_and_special_tokens(void **state) {
                   NULL, NULL, &t));
     lckv_chat chat = with_messages(MESSAGES);
     assert_renders(t, &chat, "<s>hiother<pad>['<a>', '<b>']False");
-    chat.variables = "{\"bos_token\": \"B\", \"unk_token\": 1}"; /* the caller's go first */
+    chat.variables = "{\"bos_token\": \"B\", \"unk_token\": 1}"; /* the caller's variables take precedence */
     assert_renders(t, &chat, "Bhiother<pad>['<a>', '<b>']True");
     assert_true(strstr(lckv_chat_template_source(t), "{{ bos_token }}") == lckv_chat_template_source(t));
     lckv_chat_template_free(t);
@@ -91,7 +91,7 @@ static void reads_a_string_and_special_tokens(void **state) {
 #define CONFIG_NAMES "\"bos_token\": \"<cb>\", \"eos_token\": \"<ce>\""
 #define MAP_NAMES "{\"bos_token\": {\"content\": \"<mb>\"}, \"eos_token\": \"<me>\", \"pad_token\": \"<mp>\"}"
 
-/* As transformers 4.57.6 and 5.24.0 have them; but for additional_special_tokens, which 5.24 does not have. */
+/* As in transformers 4.57.6 and 5.24.0, except for additional_special_tokens, which 5.24 does not have. */
 static void special_tokens_are_those_of_transformers(void **state) {
     (void)state;
     static const struct {
@@ -117,7 +117,7 @@ static void special_tokens_are_those_of_transformers(void **state) {
         {CLASS("LlamaTokenizer") CONFIG_NAMES, MAP_NAMES, "<mb>|<me>|<unk>|<mp>|-|-"},
         {CLASS("GPT2TokenizerFast") "\"bos_token\": null", NULL, "-|<|endoftext|>|<|endoftext|>|-|-|-"},
         {CLASS("Qwen2Tokenizer") "\"legacy\": true", NULL, "-|<|endoftext|>|<|endoftext|>|<|endoftext|>|-|-"},
-        {CLASS("BertTokenizer") CONFIG_NAMES, NULL, "<cb>|<ce>|-|-|-|-"}, /* refused as a tokenizer */
+        {CLASS("BertTokenizer") CONFIG_NAMES, NULL, "<cb>|<ce>|-|-|-|-"}, /* rejected as a tokenizer */
     };
     lckv_chat chat = with_messages(MESSAGES);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -131,8 +131,8 @@ static void special_tokens_are_those_of_transformers(void **state) {
     }
 }
 
-/* A long message that the template shows in part: looking for the whole takes linear time. With quadratic time this
- * test would take minutes. */
+/* A long message of which the template shows a part: the search for the whole message takes linear time. With quadratic
+ * time this test would take minutes. */
 static void long_messages_are_looked_for(void **state) {
     (void)state;
     enum { LETTERS = 3 << 20 };
@@ -218,7 +218,7 @@ static void bad_files_are_named(void **state) {
     assert_int_equal(lckv_chat_template_open(NULL, "/tmp/lckv_no_such_file", &t), LCKV_ERROR_FILE);
 }
 
-/* ---- what a template sees */
+/* ---- variables of a template */
 
 static void sees_tools_documents_and_the_date(void **state) {
     (void)state;
@@ -316,8 +316,8 @@ static void goes_on_with_the_last_message(void **state) {
     lckv_chat_template_free(hides);
 }
 
-/* As transformers does it: white space at the end stays where the template keeps it, also what the template puts there.
- */
+/* As in transformers: trailing white space remains if the template keeps it, including white space that the template
+ * adds */
 static void trailing_blanks(void **state) {
     (void)state;
     lckv_chat_template *pads =

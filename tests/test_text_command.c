@@ -1,4 +1,4 @@
-/* lckv tokenize as a program: a JSON line for each text, the way back, wrong flags and lines, exit codes. */
+/* lckv tokenize as a program: a JSON line per text, decoding, invalid flags and lines, exit codes. */
 #include "text_fixture.h"
 
 #include <sys/stat.h>
@@ -59,7 +59,7 @@ static void assert_file(const scene *s, const char *name, const char *expected, 
     free(text);
 }
 
-/* Runs `lckv tokenize` with these flags (as a shell reads them) and `input`; its exit code. */
+/* Runs `lckv tokenize` with these flags (in shell syntax) and `input`; returns the exit code. */
 static int run(const scene *s, const char *flags, const char *input) {
     char command[3 * PATH_ROOM];
     if (access(s->program, X_OK) != 0) {
@@ -90,7 +90,7 @@ static void test_text_and_file(void **state) {
     encodes(s, "--text abab --no_special_tokens", "", "{\"ids\":[3,3]}\n");
     encodes(s, "--text ''", "", "{\"ids\":[0]}\n");
     encodes(s, "--text '' --no-special-tokens", "", "{\"ids\":[]}\n");
-    put(s, "text", "a\xFF\nab\n", 6); /* the line break is part of it; FF is no UTF-8 and no token */
+    put(s, "text", "a\xFF\nab\n", 6); /* the line break is part of it; FF is neither UTF-8 nor a token */
     encodes(s, "--file text", "", "{\"ids\":[0,1,4,6,3,6]}\n");
 }
 
@@ -100,11 +100,11 @@ static void test_json_lines(void **state) {
             "{\"ids\":[0,3]}\n{\"ids\":[0,5]}\n");
     encodes(s, "--jsonl", "", "");
     refuses(s, 1, "--jsonl", "{\"text\": \"ab\"}\n{\"text\": 1}\n", "line 2: expected an object with text");
-    assert_file(s, "out", "{\"ids\":[0,3]}\n", true); /* what came before */
+    assert_file(s, "out", "{\"ids\":[0,3]}\n", true); /* the lines before */
     refuses(s, 1, "--jsonl", "{\"text\": \n", "line 1");
 }
 
-/* A named pipe is not waited for; what a shell redirects is read. */
+/* A named pipe is rejected without waiting; a redirection of the shell is read. */
 static void test_pipes(void **state) {
     const scene *s = *state;
     char path[600];
@@ -121,7 +121,8 @@ static void test_pipes(void **state) {
     refuses(s, 1, "--file pointer", "", "it is a Git LFS pointer, not the file itself");
     encodes(s, "--file /dev/stdin", "abab", "{\"ids\":[0,3,3]}\n");
     encodes(s, "--file /dev/fd/0", "abab", "{\"ids\":[0,3,3]}\n");
-    snprintf(path, sizeof path, "%s/special_tokens_map.json", s->folder); /* a pipe beside tokenizer.json counts too */
+    snprintf(path, sizeof path, "%s/special_tokens_map.json",
+             s->folder); /* a pipe beside tokenizer.json is rejected too */
     assert_int_equal(mkfifo(path, 0600), 0);
     refuses(s, 1, "--text a", "", "special_tokens_map.json' is not a regular file: it is a named pipe");
     assert_int_equal(unlink(path), 0);

@@ -1,5 +1,5 @@
-/* Four real tokenizers against ids and texts that the tokenizers library gave (expected.jsonl) and against the vectors
- * of another implementation (vectors/ggml-vocab-*), decoding included. */
+/* Four real tokenizers, encoding and decoding, against results of the tokenizers library (expected.jsonl) and against
+ * the vectors of another implementation (vectors/ggml-vocab-*). */
 #include "text_fixture.h"
 
 /* ---- expected.jsonl: {text, ids, plain, decoded} */
@@ -22,7 +22,7 @@ static void check_encoding(lckv_tokenizer *t, const json_t *row, bool special) {
     lckv_free(ids);
 }
 
-/* Id by id: whole characters each time, and `expected` in the end. */
+/* Id by id: whole characters each time, and finally `expected`. */
 static void check_stream(lckv_tokenizer *t, const int32_t *ids, size_t count, const json_t *expected) {
     lckv_decode_stream *stream;
     text_buffer whole = {0};
@@ -78,7 +78,7 @@ static void check_known(lckv_tokenizer *t, const char *name) {
     free(text);
 }
 
-/* ---- vectors: texts apart by lines, a line of ids for each */
+/* ---- vectors: texts separated by lines, and a line of ids for each */
 
 static void check_vector(lckv_tokenizer *t, const char *text, size_t bytes, const char *line) {
     int32_t *ids;
@@ -113,7 +113,7 @@ static void check_vectors(lckv_tokenizer *t, const char *vectors) {
     free(ids);
 }
 
-/* ---- the four */
+/* ---- the four tokenizers */
 
 static void test_gpt2(void **state) {
     (void)state;
@@ -146,7 +146,7 @@ static void test_stories512(void **state) {
     lckv_tokenizer_free(t);
 }
 
-/* ---- what callers ask */
+/* ---- other functions */
 
 static void test_questions(void **state) {
     (void)state;

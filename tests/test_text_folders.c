@@ -1,13 +1,13 @@
-/* What the files beside a tokenizer.json change: added tokens, what surrounds a text, a space before it.
+/* Effects of the files beside a tokenizer.json: added tokens, tokens around a text, a space before it.
  *
  * The expected ids were computed with transformers 4.57.6 (tokenizers 0.22.2) and 5.24.0 (tokenizers 0.23.3) for the
  * same folders. */
 #include "text_fixture.h"
 
-/* Which versions give the expected ids. Where they differ 4.57 decides; IN_5_24: 4.57 does not open the folder. */
+/* The versions that give the expected ids. If they differ, 4.57 decides; IN_5_24: 4.57 does not open the folder. */
 typedef enum versions { BOTH, IN_4_57, IN_5_24 } versions;
 
-typedef enum kind { SP, BL } kind; /* SentencePiece's kind, with a normalizer; byte-level, with a pre-tokenizer */
+typedef enum kind { SP, BL } kind; /* SentencePiece style, with a normalizer; byte-level, with a pre-tokenizer */
 
 static const char ADDED[] =
     "[{\"id\": 0, \"content\": \"<unk>\", \"special\": true}, {\"id\": 1, \"content\": \"<s>\", \"special\": true}, "
@@ -38,7 +38,7 @@ typedef struct folder_case {
     kind kind;
     const char *part; /* the normalizer (SP) or pre-tokenizer (BL), NULL: as above */
     bool has_post_processor;
-    const char *config, *map, *added; /* NULL: there is no such file */
+    const char *config, *map, *added; /* NULL: absent */
     const char *text, *ids;
 } folder_case;
 
@@ -315,7 +315,7 @@ static void test_folders_as_transformers_opens_them(void **state) {
     }
 }
 
-/* ---- the class, where tokenizer_config.json does not name it */
+/* ---- class of the tokenizer if tokenizer_config.json does not name it */
 
 static void test_the_class_comes_from_config_json(void **state) {
     (void)state;
@@ -347,7 +347,7 @@ static void test_bos_and_eos_of_the_class_and_of_older_files(void **state) {
     lckv_tokenizer_free(t);
 }
 
-/* ---- what is refused */
+/* ---- errors */
 
 static void test_folders_that_are_refused_by_name(void **state) {
     (void)state;
@@ -380,7 +380,7 @@ static void test_folders_that_are_refused_by_name(void **state) {
     }
 }
 
-/* ---- folders beside the project */
+/* ---- shared folders */
 
 static void test_shared_folders(void **state) {
     (void)state;

@@ -1,5 +1,5 @@
-/* The language of chat templates: what each construct renders, as jinja_cases.json has it from Jinja itself; the cases
- * of published templates; errors, limits, and templates broken at random, which must never do worse than fail. */
+/* The language of chat templates: the output of each construct, from Jinja itself (jinja_cases.json); the cases of
+ * published templates; errors, limits, and randomly damaged templates, which may fail but never crash. */
 #include "text/jinja/jinja.h"
 #include "text_fixture.h"
 
@@ -183,13 +183,13 @@ static void hostile_templates_end(void **state) {
                  LCKV_ERROR_MEMORY, "requires more than");
 }
 
-/* ---- broken at random */
+/* ---- random damage */
 
 static size_t random_below(uint64_t counter, size_t count) {
     return (size_t)(rng_uniform(7, 1, counter) * (double)count);
 }
 
-/* A template with some bytes changed, cut out, or brought in from another one. */
+/* A template with some bytes changed, removed, or inserted from another one. */
 static void mutate(text_buffer *t, const json_t *cases, uint64_t seed) {
     static const char bits[] = "{}%#()[]|.,:'\"-+~*/<>= \n\\0aeif";
     size_t changes = 1 + random_below(seed, 4);
@@ -227,7 +227,7 @@ static void broken_templates_only_fail(void **state) {
         jinja_text_free(&text);
         text_free(&t);
     }
-    assert_in_range(failed, rounds / 10, rounds - rounds / 10); /* some of each, else nothing was tried */
+    assert_in_range(failed, rounds / 10, rounds - rounds / 10); /* some of each, or nothing was tested */
     json_decref(file);
 }
 

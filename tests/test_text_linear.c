@@ -1,5 +1,5 @@
-/* Text to ids and back in linear time, and with bounded growth, whatever the tokenizer file says: adversarial texts are
- * doubled, and the steps counted. Normal forms are compared with utf8proc's own, which takes quadratic time. */
+/* Encoding and decoding take linear time and bounded memory for any tokenizer file: doubles adversarial texts and
+ * counts steps. Normal forms are compared with those of utf8proc, which takes quadratic time. */
 #include "text/subword/pair_table.h"
 #include "text/unicode/unicode_form.h"
 
@@ -28,12 +28,12 @@ enum { SIZE = 20000 };
 #define UNIGRAM_MODEL                                                                                                  \
     "\"unk_id\": 0, \"vocab\": [[\"<unk>\", 0], [\"a\", -1], [\"b\", -1.5], [\"ab\", -2], [\"<0x7A>\", -9], "          \
     "[\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac\", -3]]"
-/* SentencePiece's table for: "a" becomes 16 times that. */
+/* SentencePiece's table that maps "a" to 16 times "a". */
 #define GROWING_TABLE                                                                                                  \
     "{\"type\": \"Precompiled\", \"precompiled_charsmap\": \"DAAAAACAAQBhDQAAAAAAAGFhYWFhYWFhYWFhYWFhYWEA\"}"
 #define STEP(type) "{\"type\": \"" type "\"}"
 
-/* `before`, then `unit` again and again, then `behind`. */
+/* `before`, then `unit` repeated, then `behind`. */
 typedef struct encode_case {
     const char *name;
     tokenizer_parts parts;
@@ -155,7 +155,7 @@ static char *make_text(const encode_case *c, size_t size, size_t *bytes) {
     return out;
 }
 
-static lckv_tokenizer *tokenizer; /* of the case at hand */
+static lckv_tokenizer *tokenizer; /* of the current case */
 
 static void encode_text_of(const void *user, size_t size) {
     int32_t *ids;
@@ -181,7 +181,7 @@ static void encoding_is_linear(void **state) {
 
 typedef struct decode_case {
     const char *name, *decoder;
-    int32_t ids[3]; /* again and again */
+    int32_t ids[3]; /* repeated */
 } decode_case;
 
 #define STRIP "{\"type\": \"Strip\", \"content\": \" \", \"start\": 1000000000, \"stop\": 1000000000}"
@@ -259,7 +259,7 @@ static void reading_is_linear(void **state) {
         expect_linear("tokenizer.json", read_file_of, &part, 4 * SIZE);
 }
 
-/* Tokens of a Unigram model that begin alike, up to the longest that is read. */
+/* Tokens of a Unigram model with a common prefix, up to the maximum length. */
 static void read_unigram_of(const void *user, size_t size) {
     text_buffer text = {0};
     lckv_tokenizer *t;
@@ -274,7 +274,7 @@ static void read_unigram_of(const void *user, size_t size) {
     text_free(&text);
 }
 
-/* Tokens that a folder's other files add. */
+/* Tokens from the other files of a folder. */
 static void read_config_of(const void *user, size_t size) {
     text_buffer config = {0};
     lckv_tokenizer *t;
@@ -304,11 +304,10 @@ static void reading_unigram_is_linear(void **state) {
     expect_linear("a Unigram model", read_unigram_of, NULL, 16 * SIZE);
 }
 
-/* Whatever the random factor of a table is: keys in a row, as merges with one left side are, find places of their own.
- */
+/* For any random factor of a table: consecutive keys, such as merges with one left side, are spread over the table */
 static void pairs_in_a_row_do_not_crowd(void **state) {
     (void)state;
-    enum { TABLES = 300, PAIRS = 4000, MOST_STEPS = 10 };
+    enum { TABLES = 300, PAIRS = 4000, MAX_STEPS = 10 };
     for (uint32_t i = 0; i < TABLES; i++) {
         pair_table t = {0};
         uint64_t before = work_steps;
@@ -316,7 +315,7 @@ static void pairs_in_a_row_do_not_crowd(void **state) {
             OK(pair_table_put(&t, i % 2 ? pair_of(i, 2 * k) : pair_of(k, 2 * k + i), k));
         for (uint32_t k = 0; k < PAIRS; k++)
             assert_non_null(pair_table_find(&t, i % 2 ? pair_of(i, 2 * k) : pair_of(k, 2 * k + i)));
-        if (work_steps - before > MOST_STEPS * PAIRS)
+        if (work_steps - before > MAX_STEPS * PAIRS)
             fail_msg("%d pairs took %llu steps", PAIRS, (unsigned long long)(work_steps - before));
         pair_table_free(&t);
     }
@@ -324,7 +323,7 @@ static void pairs_in_a_row_do_not_crowd(void **state) {
 
 /* ---- limits */
 
-/* What this text of the tokenizer gives: LCKV_OK, or a message. */
+/* The result for this tokenizer.json: LCKV_OK, or an error. */
 static void expect_limit(const tokenizer_parts *parts, const char *text, size_t bytes, const char *part) {
     lckv_tokenizer *t;
     int32_t *ids;
@@ -338,7 +337,7 @@ static void expect_limit(const tokenizer_parts *parts, const char *text, size_t 
     lckv_tokenizer_free(t);
 }
 
-/* `step` ten times, in a sequence whose list has this name; release with free(). */
+/* `step` ten times in a sequence with this list name; release with free(). */
 static char *ten_times(const char *list, const char *step) {
     text_buffer text = {0};
     char *out;
@@ -363,7 +362,7 @@ static void growth_is_limited(void **state) {
                  "a text of 1 bytes: a text grew beyond its limit of 104864");
     expect_limit(&(tokenizer_parts){.normalizer = table, .model = BYTES_MODEL}, "a", 1, "grew beyond its limit");
     expect_limit(&(tokenizer_parts){.normalizer = everywhere, .model = BYTES_MODEL}, "b", 1, "grew beyond its limit");
-    /* piece by piece, each of which stays below the limit */
+    /* in parts, each of which is below the limit */
     char many[4000];
     for (int i = 0; i < 4000; i++) many[i] = i % 2 ? 'z' : 'b';
     text_buffer prepend = {0};
@@ -383,7 +382,7 @@ static void growth_is_limited(void **state) {
     free(decode);
 }
 
-/* Looks to the end of the spaces from each of them: an error where that is too much, and soon. */
+/* Searches for the end of the spaces from each of them: an error if that is too much work, and soon. */
 static void expressions_have_a_limit_on_work(void **state) {
     (void)state;
     enum { SPACES = 200000 };
@@ -396,11 +395,12 @@ static void expressions_have_a_limit_on_work(void **state) {
     expect_limit(&(tokenizer_parts){.pre_tokenizer = SPLIT("\\\\s+$", "Isolated"), .model = BYTES_MODEL}, text,
                  SPACES + 1, "a regular expression exceeded the limits");
     OK(open_parts(&(tokenizer_parts){.pre_tokenizer = SPLIT("\\\\s+$", "Isolated"), .model = BYTES_MODEL}, &t));
-    for (int i = 0; i < 2; i++) { /* each text has an allowance of its own */
+    for (int i = 0; i < 2; i++) { /* each text has its own limit */
         OK(lckv_tokenizer_encode(t, text + SPACES - 9000, 9001, false, &ids, &count));
         assert_int_equal(count, 9001);
         lckv_free(ids);
-        OK(lckv_tokenizer_encode(t, text, SPACES, false, &ids, &count)); /* at the end of the text they match at once */
+        OK(lckv_tokenizer_encode(t, text, SPACES, false, &ids,
+                                 &count)); /* at the end of the text they match immediately */
         lckv_free(ids);
     }
     lckv_tokenizer_free(t);
@@ -432,7 +432,7 @@ static void long_parts_of_files_are_refused(void **state) {
     text_free(&text);
 }
 
-/* Empty strings wherever a file may have one: each file is read or refused, and text is encoded and decoded. */
+/* Empty strings wherever a file may have one: each file is accepted or rejected, and text is encoded and decoded. */
 static void empty_strings_do_not_hang(void **state) {
     (void)state;
     static const char *const FILES[] = {

@@ -1,4 +1,4 @@
-/* The BPE model: known answers, a plain implementation beside it, and long words.
+/* The BPE model: known results, a plain implementation, and long words.
  *
  * The expected tokens were computed with the tokenizers library, version 0.20.3. */
 #include "text_fixture.h"
@@ -10,7 +10,7 @@ static const char VOCABULARY[] =
 static const char MERGES[] = "[[\"a\", \"b\"], [\"b\", \"c\"], [\"ab\", \"c\"], [\"a\", \"a\"], [\"aa\", \"aa\"], "
                              "[\"\xE2\x96\x81\", \"a\"], [\"c\", \"a\"], [\"ca\", \"b\"], [\" \", \"a\"]]";
 
-/* A tokenizer of these tokens; `settings` are more of the model's keys. */
+/* A tokenizer with these tokens; `settings` are additional keys of the model. */
 static lckv_tokenizer *open_model(const char *settings, const char *merges) {
     char model[2048];
     lckv_tokenizer *t;
@@ -63,12 +63,12 @@ static void test_models(void **state) {
     for (size_t i = 0; i < sizeof MODELS / sizeof *MODELS; i++) {
         lckv_tokenizer *t = open_model(MODELS[i].settings, MERGES);
         assert_tokens(t, MODELS[i].text, MODELS[i].tokens);
-        assert_tokens(t, MODELS[i].text, MODELS[i].tokens); /* now out of the cache */
+        assert_tokens(t, MODELS[i].text, MODELS[i].tokens); /* now from the word cache */
         lckv_tokenizer_free(t);
     }
 }
 
-/* As merges.txt writes them; early tokenizer.json files keep its first line. */
+/* In the format of merges.txt; early tokenizer.json files contain its first line. */
 static void test_merges_as_strings(void **state) {
     (void)state;
     lckv_tokenizer *t = open_model("", "[\"#version: 0.2\", \"a b\", \"b c\", \"ab c\", \"c a\", \"ca b\"]");
@@ -99,17 +99,17 @@ static void test_a_model_without_its_type(void **state) {
     lckv_tokenizer_free(t);
 }
 
-/* ---- beside a plain implementation: random merges over few letters, random words, also longer than what is cut */
+/* ---- comparison with a plain implementation: random merges over few letters, and random words of any length */
 
-enum { LETTERS = 4, MOST_TOKENS = 60, MOST_BYTES = 400 };
+enum { LETTERS = 4, MAX_TOKENS = 60, MAX_BYTES = 400 };
 
 typedef struct plain_model {
-    char tokens[MOST_TOKENS][64];
-    int left[MOST_TOKENS], right[MOST_TOKENS]; /* of the tokens behind the letters, in order of rank */
+    char tokens[MAX_TOKENS][64];
+    int left[MAX_TOKENS], right[MAX_TOKENS]; /* of the tokens after the letters, in order of rank */
     int count;
 } plain_model;
 
-static uint64_t stream; /* of random numbers: each draw has its own */
+static uint64_t stream; /* index of the next random number */
 
 static int draw(int below) {
     return (int)(rng_uniform(3, stream++, 0) * below);
@@ -124,7 +124,7 @@ static int find_token(const plain_model *m, const char *text) {
 static void make_model(plain_model *m) {
     m->count = LETTERS;
     for (int i = 0; i < LETTERS; i++) snprintf(m->tokens[i], sizeof m->tokens[i], "%c", "abcd"[i]);
-    for (int tries = 0; tries < 200 && m->count < MOST_TOKENS; tries++) {
+    for (int tries = 0; tries < 200 && m->count < MAX_TOKENS; tries++) {
         char whole[128];
         int left = draw(m->count), right = draw(m->count);
         snprintf(whole, sizeof whole, "%s%s", m->tokens[left], m->tokens[right]);
@@ -149,7 +149,7 @@ static lckv_tokenizer *open_plain(const plain_model *m) {
     return t;
 }
 
-/* The definition: again and again the first pair of lowest rank. */
+/* The definition: repeatedly merges the first pair of lowest rank. */
 static int merge_plainly(const plain_model *m, int *ids, int count) {
     for (;;) {
         int best = m->count, at = -1;
@@ -163,21 +163,21 @@ static int merge_plainly(const plain_model *m, int *ids, int count) {
     }
 }
 
-/* A text with exactly as many ids as allowed is encoded, one with more is refused. */
+/* A text with exactly the allowed number of ids is encoded, one with more is rejected. */
 static void expect_limit(lckv_tokenizer *t, const char *text, size_t bytes, size_t count) {
     int32_t *ids;
     size_t found;
-    for (size_t most = 1; most < count + 3; most++) {
-        int status = lckv_tokenizer_encode_at_most(t, text, bytes, true, most, &ids, &found);
-        assert_int_equal(status, most < count ? LCKV_ERROR_TOO_LONG : LCKV_OK);
-        assert_int_equal(found, most < count ? 0 : count);
+    for (size_t limit = 1; limit < count + 3; limit++) {
+        int status = lckv_tokenizer_encode_at_most(t, text, bytes, true, limit, &ids, &found);
+        assert_int_equal(status, limit < count ? LCKV_ERROR_TOO_LONG : LCKV_OK);
+        assert_int_equal(found, limit < count ? 0 : count);
         lckv_free(ids);
     }
 }
 
-static void compare_one(const plain_model *m, lckv_tokenizer *t, int most) {
-    char text[MOST_BYTES + 1];
-    int expected[MOST_BYTES], count = draw(most) + 1;
+static void compare_one(const plain_model *m, lckv_tokenizer *t, int limit) {
+    char text[MAX_BYTES + 1];
+    int expected[MAX_BYTES], count = draw(limit) + 1;
     int32_t *ids;
     size_t found;
     for (int i = 0; i < count; i++) {
@@ -200,7 +200,7 @@ static void test_beside_a_plain_implementation(void **state) {
         plain_model m;
         make_model(&m);
         lckv_tokenizer *t = open_plain(&m);
-        for (int i = 0; i < 60; i++) compare_one(&m, t, i < 40 ? 30 : MOST_BYTES);
+        for (int i = 0; i < 60; i++) compare_one(&m, t, i < 40 ? 30 : MAX_BYTES);
         lckv_tokenizer_free(t);
     }
 }
@@ -221,7 +221,7 @@ static void test_a_million_letters_without_a_space(void **state) {
     lckv_free(ids);
     lckv_tokenizer_free(t);
 
-    /* That there are more than 100 tokens is seen before anything is merged. */
+    /* The error for more than 100 tokens comes before any merging. */
     t = open_model("", MERGES);
     assert_int_equal(lckv_tokenizer_encode_at_most(t, text, BYTES, true, 100, &ids, &count), LCKV_ERROR_TOO_LONG);
     assert_int_equal(t->model.work.capacity, 0);

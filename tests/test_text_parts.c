@@ -1,7 +1,7 @@
 /* The parts of a tokenizer one by one: normalizers, pre-tokenizers and decoders.
  *
  * The expected texts were computed with the tokenizers library, version 0.20.3 (whose regular expressions are
- * Oniguruma's); '|' stands between pieces and between tokens. */
+ * Oniguruma's); '|' separates pieces and tokens. */
 #include "text_fixture.h"
 
 #include "text/tokenizer/detokenizer.h"
@@ -81,7 +81,7 @@ static const part_case NORMALIZERS[] = {
      "\"lowercase\": false}",
      "\xC3\x89t\xC3\xA9\t\xE4\xB8\xAD", "Ete\t\xE4\xB8\xAD"},
     {CHARSMAP, "\xEF\xAC\x81x\t\xE2\x91\xA0 ab", "fix 1 ab"},
-    {CHARSMAP, "e\xCC\x81 e\xCC\x81\xCC\x82", "\xC3\xA9 \xC3\xA9"}, /* the shortest beginning of a cluster decides */
+    {CHARSMAP, "e\xCC\x81 e\xCC\x81\xCC\x82", "\xC3\xA9 \xC3\xA9"},       /* the shortest prefix of a cluster decides */
     {CHARSMAP, "e\xCC\x81\xCC\x82\xCC\x82", "e\xCC\x81\xCC\x82\xCC\x82"}, /* six bytes and more: by character */
     {CHARSMAP,
      "a\xC2\xAD"

@@ -1,4 +1,4 @@
-/* Regular expressions of tokenizer files: what they match, and what is refused by name.
+/* Regular expressions of tokenizer files: matches, and unsupported syntax, which the error names.
  *
  * The expected texts were computed with the tokenizers library, version 0.20.3 (whose regular expressions are
  * Oniguruma's). */
@@ -13,7 +13,7 @@ typedef struct part_case {
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static const part_case PATTERNS[] = {
-    /* sets that nest and intersect: version 0.23.3 */
+    /* nested and intersected sets: version 0.23.3 */
     {"[a-z&&[^aeiou]]", "banana", "#a#a#a"},
     {"[^a-z&&[^aeiou]]", "banA", "b#n#"},
     {"[a[^b]]", "abc", "#b#"},
@@ -100,7 +100,7 @@ static void test_patterns(void **state) {
     }
 }
 
-/* What is written alike in Ruby and PCRE2 and means different things, or is only in one of them. */
+/* Syntax that has another meaning in Ruby than in PCRE2, or exists in only one of them. */
 static void test_patterns_that_are_refused_by_name(void **state) {
     (void)state;
     static const char *const refused[][2] = {
@@ -176,7 +176,7 @@ static void test_a_pattern_that_takes_too_long_gives_up(void **state) {
     pattern_free(p);
 }
 
-/* Groups that repeat need a place to come back to for each time. */
+/* Repeated groups need backtracking memory per repetition. */
 static void test_a_pattern_may_go_far_back(void **state) {
     (void)state;
     enum { BYTES = 300000 };

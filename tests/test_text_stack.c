@@ -1,5 +1,5 @@
-/* Deep JSON, deep templates and deep values on a thread whose stack is as small as musl gives its threads: rendered, or
- * refused, never an overflow. */
+/* Deep JSON, deep templates and deep values on a thread with a stack as small as that of musl's threads: rendered or
+ * rejected, never a stack overflow. */
 #include "base/text_buffer.h"
 #include "text/jinja/jinja.h"
 
@@ -15,14 +15,14 @@
 #endif
 #endif
 #ifdef INSTRUMENTED
-enum { STACK_BYTES = 4 << 20 }; /* instrumented frames are several times as large */
+enum { STACK_BYTES = 4 << 20 }; /* frames of sanitized builds are several times as large */
 #else
 enum { STACK_BYTES = 128 << 10 };
 #endif
 
 typedef struct deep_case {
     const char *before, *open, *inner, *close, *behind; /* `open` and `close` 90 times, or too often */
-    const char *error;                                  /* NULL: it is rendered */
+    const char *error;                                  /* NULL: renders */
 } deep_case;
 
 #define DEEPER(more)                                                                                                   \
@@ -50,7 +50,7 @@ static void repeat(text_buffer *to, const char *part, int times) {
     for (int i = 0; i < times; i++) OK(text_append(to, part, strlen(part)));
 }
 
-/* {"deep": [[...]]}, as deep as JSON may be. */
+/* {"deep": [[...]]}, with the maximum depth of JSON. */
 static json_t *make_variables(void) {
     text_buffer text = {0};
     json_t *variables;

@@ -1,5 +1,5 @@
-/* Published chat templates: what transformers 5.24 renders of 216 of them for 32 conversations, refusals included. The
- * file is third-party data beside the project; without it the test is skipped. */
+/* Published chat templates: the output of transformers 5.24 for 216 of them and 32 conversations, including errors. The
+ * file is third-party data in SHARED_DIR; without it the test is skipped. */
 #define _GNU_SOURCE /* strptime */
 #include "text_fixture.h"
 
@@ -7,7 +7,7 @@
 
 static const char PATH[] = SHARED_DIR "/data/chat/templates_216.json.gz";
 
-/* The file's JSON, unpacked by gzip. */
+/* Reads the file's JSON with gzip. */
 static json_t *read_cases(void) {
     char command[1100], chunk[65536];
     text_buffer text = {0};
@@ -22,7 +22,7 @@ static json_t *read_cases(void) {
     return file;
 }
 
-/* The template as a checkpoint has it, with the special tokens. */
+/* Opens the template as in a checkpoint, with the special tokens. */
 static lckv_chat_template *open_template(const json_t *source, const json_t *special_tokens) {
     char folder[] = "/tmp/lckv_templates_XXXXXX", path[64];
     json_t *config = json_deep_copy(special_tokens);
@@ -66,7 +66,7 @@ static int render(const lckv_chat_template *t, const json_t *input, int64_t now,
     return status;
 }
 
-/* Spans are in characters there, in bytes here. */
+/* Spans are in characters in the file, in bytes here. */
 static size_t byte_of(const char *text, json_int_t character) {
     size_t at = 0;
     for (; character > 0; character--) do
@@ -76,7 +76,7 @@ static size_t byte_of(const char *text, json_int_t character) {
 }
 
 static bool same_spans(const lckv_chat_text *text, const json_t *expected) {
-    if (!json_is_array(expected)) return true; /* they were not asked for */
+    if (!json_is_array(expected)) return true; /* none were requested */
     if (json_array_size(expected) != (size_t)text->assistant_count) return false;
     for (size_t i = 0; i < json_array_size(expected); i++) {
         const json_t *span = json_array_get(expected, i);
@@ -86,7 +86,7 @@ static bool same_spans(const lckv_chat_text *text, const json_t *expected) {
     return true;
 }
 
-/* Templates that mark no answers are refused where transformers warns (lckv.h). */
+/* Templates that do not mark answers are rejected; transformers prints a warning (lckv.h). */
 static bool is_refusal(const json_t *item, const json_t *input, int status) {
     return status == LCKV_ERROR_UNSUPPORTED && json_is_true(json_object_get(input, "return_assistant_tokens")) &&
            json_array_size(json_object_get(item, "expected_assistant_spans")) == 0 &&
@@ -108,7 +108,7 @@ static int check_case(const lckv_chat_template *t, const json_t *item, const jso
     return right ? 0 : 1;
 }
 
-/* Noon of the day on which the texts were rendered, which some of them tell. */
+/* Noon of the day on which the texts were rendered; some of them contain the date. */
 static int64_t day_of(const json_t *cases) {
     static const char BEFORE[] = "Today Date: ";
     struct tm day = {.tm_year = 100, .tm_mday = 1, .tm_hour = 12, .tm_isdst = -1};
@@ -137,7 +137,7 @@ static void render_as_transformers(void **state) {
     for (size_t i = 0; i < json_array_size(cases); i++) {
         const json_t *item = json_array_get(cases, i);
         const char *template = json_string_value(json_object_get(item, "template"));
-        if (!name || strcmp(name, template)) { /* cases of one template stand together */
+        if (!name || strcmp(name, template)) { /* cases of one template are adjacent */
             lckv_chat_template_free(t);
             t = open_template(json_object_get(json_object_get(file, "templates"), template),
                               json_object_get(file, "special_tokens"));

@@ -1,4 +1,4 @@
-/* What a token adds to a text: joined, the bytes of tokens are what all of them decode to. */
+/* The text that a token adds: the joined bytes of tokens are the decoded text. */
 #define _GNU_SOURCE /* memmem */
 #include "text_fixture.h"
 
@@ -13,7 +13,7 @@ static void append_token(lckv_tokenizer *t, int32_t id, text_buffer *joined, boo
     lckv_free(bytes);
 }
 
-/* Rows of byte tokens that are no UTF-8 decode to one U+FFFD a byte, and only the joined bytes are left to compare. */
+/* Byte tokens that form invalid UTF-8 decode to one U+FFFD per byte, so that only the joined bytes can be compared. */
 static void check_ids(lckv_tokenizer *t, const int32_t *ids, size_t count) {
     text_buffer joined = {0};
     char *text;
@@ -53,7 +53,7 @@ static void check_shared(const char *name) {
         json_decref(row);
     }
     assert_true(lines > 20);
-    for (uint64_t i = 0; i < 2000; i++) { /* ids at random, which no text gives */
+    for (uint64_t i = 0; i < 2000; i++) { /* random ids, which no text encodes to */
         int32_t ids[6];
         for (uint64_t k = 0; k < 6; k++) do
                 ids[k] = (int32_t)(rng_uniform(3, i, k) * lckv_tokenizer_vocab_size(t));
@@ -114,7 +114,7 @@ static void spaces_and_parts(void **state) {
     lckv_tokenizer_free(t);
 }
 
-/* Without a decoder tokens are joined by spaces; Metaspace drops the first one. */
+/* Without a decoder, tokens are joined by spaces; Metaspace removes the first one. */
 static void other_decoders(void **state) {
     (void)state;
     static const char MODEL[] = "\"vocab\": {\"a\": 0, \"\u2581b\": 1}, \"merges\": []";

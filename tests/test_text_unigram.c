@@ -1,7 +1,7 @@
-/* Unigram vocabularies: the row of tokens of the highest score.
+/* Unigram vocabularies: the sequence of tokens with the highest score.
  *
  * The expected ids were computed with the tokenizers library, version 0.22.2 (0.23.3 gives the same). Random models are
- * compared with a search through all rows of tokens. */
+ * compared with an exhaustive search. */
 #include "text_fixture.h"
 
 #include "linear.h"
@@ -61,7 +61,7 @@ static const struct {
     {"\"unk_id\": 0, \"vocab\": [" LOW "]", "xyz", "3 0"},
     {"\"unk_id\": 0, \"vocab\": [" LOW "]", "x<unk>y", "2 0"},
     {"\"unk_id\": 0, \"vocab\": [" LOW "]", "zz", "0"},
-    /* a token that is listed twice: the last one counts, with its score */
+    /* a token that is listed twice: the score of the last entry counts */
     {"\"unk_id\": 0, \"vocab\": [" TWICE ", [\"ab\", -5], [\"ab\", -1]]", "zab", "0 4"},
     {"\"unk_id\": 0, \"vocab\": [" TWICE ", [\"ab\", -1], [\"ab\", -5]]", "zab", "0 1 2"},
     {"\"unk_id\": 0, \"vocab\": [" TWICE ", [\"a\", -3], [\"ab\", -9]]", "ab", "3 2"},
@@ -88,7 +88,7 @@ typedef struct random_model {
     double scores[TOKENS];
 } random_model;
 
-/* The highest score of a row of tokens that spells `text`. */
+/* The highest score of a sequence of tokens that spells `text`. */
 static double best_score(const random_model *m, const char *text) {
     double best = *text ? -1e9 : 0;
     for (int i = 0; *text && i < TOKENS; i++) {
@@ -115,7 +115,7 @@ static void random_word(uint64_t *rng, char *out, int bytes) {
     out[bytes] = 0;
 }
 
-/* Every letter is a token, so that every text has a row. */
+/* Every letter is a token, so that every text can be spelled. */
 static lckv_tokenizer *random_tokenizer(uint64_t *rng, random_model *m) {
     text_buffer model = {0};
     lckv_tokenizer *t;
@@ -158,7 +158,7 @@ static void test_random_models(void **state) {
     }
 }
 
-/* ---- long texts, and what is refused */
+/* ---- long texts, and errors */
 
 static void test_a_long_text(void **state) {
     (void)state;
@@ -171,7 +171,8 @@ static void test_a_long_text(void **state) {
     memset(text, 'a', BYTES_LONG);
     OK(open_unigram("\"vocab\": [[\"a\", -1], [\"aaa\", -1.5]]", &t));
     OK(lckv_tokenizer_encode(t, text, BYTES_LONG, true, &ids, &count));
-    assert_int_equal(count, 1000001); /* the odd a stands first: rows of equal score keep the first one found */
+    assert_int_equal(count,
+                     1000001); /* the odd a comes first: of sequences with the same score the first one found is used */
     lckv_free(ids);
     lckv_tokenizer_free(t);
     free(text);
@@ -193,7 +194,7 @@ static void encode_long(const void *user, size_t size) {
     text_free(&text);
 }
 
-/* Long tokens, unknown text in one row, bytes, marks in one cluster: the work grows as the text does. */
+/* Long tokens, a long unknown text, bytes, marks in one cluster: linear work. */
 static void test_work_is_linear(void **state) {
     (void)state;
     static const char *const repeated[] = {"a", "ab", "x", "\xC3\xA9", "<unk>", "e\xCC\x81", "\xCC\x81\xCC\xA3"};
@@ -224,7 +225,7 @@ static void test_a_file_without_a_type(void **state) {
     lckv_tokenizer_free(t);
 }
 
-/* Both ids have the text; a token of another file comes behind all entries. */
+/* Both ids have the text; a token from another file comes after all entries. */
 static void test_a_token_listed_twice(void **state) {
     (void)state;
     static const char text[] =

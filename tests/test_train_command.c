@@ -121,23 +121,23 @@ static pid_t start_on_terminal(int inside, const char *const *arguments) {
 
 /* Length of the longest progress line, which must not wrap, because it is overwritten. */
 static size_t widest(const char *text) {
-    size_t most = 0;
+    size_t largest = 0;
     while (*text) {
         size_t length = strcspn(text, "\r\n");
         size_t shown = strncmp(text, "\033[K", 3) ? length : length - 3;
-        if (strstr(text, " tok/s") && shown > most && strstr(text, " tok/s") < text + length) most = shown;
+        if (strstr(text, " tok/s") && shown > largest && strstr(text, " tok/s") < text + length) largest = shown;
         text += length + (text[length] != '\0');
     }
-    return most;
+    return largest;
 }
 
 static void a_terminal_shows_a_line_that_is_written_over(void **state) {
     program_path(); /* or the test is skipped */
     room *r = *state;
-    enum { MOST = 1 << 20 };
+    enum { MAX_TEXT = 1 << 20 };
     const unsigned short columns[] = {120, 50};
     const char *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
-    char *text = malloc(MOST);
+    char *text = malloc(MAX_TEXT);
     for (int i = 0; i < 2; i++) {
         int status, inside, terminal = terminal_open(columns[i], &inside);
         const char *const arguments[] = {"--config_name",
@@ -163,7 +163,7 @@ static void a_terminal_shows_a_line_that_is_written_over(void **state) {
                                          NULL};
         pid_t child = start_on_terminal(inside, arguments);
         close(inside);
-        terminal_read(terminal, text, MOST);
+        terminal_read(terminal, text, MAX_TEXT);
         close(terminal);
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_int_equal(status, 0);
@@ -179,7 +179,7 @@ static void a_terminal_shows_a_line_that_is_written_over(void **state) {
     free(text);
 }
 
-/* ---------------------------------------------------------------- signals and mistakes */
+/* ---------------------------------------------------------------- signals and errors */
 
 /* Whether a folder has an entry with this prefix. */
 static bool has_entry(const char *folder, const char *begin) {
@@ -282,7 +282,7 @@ static void a_failure_is_exit_code_1(void **state) {
     forget(&o);
 }
 
-/* ---------------------------------------------------------------- started again */
+/* ---------------------------------------------------------------- resuming */
 
 static json_t *result_of(const outcome *o) {
     json_t *result;

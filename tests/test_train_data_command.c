@@ -71,9 +71,9 @@ static void documents_are_cut_by_the_thousand_or_all_together(void **state) {
 }
 
 /* The loss on the validation split, and the number of training blocks. */
-static double loss_of_part(const folder *f, const char *file, const char *most, json_int_t blocks) {
+static double loss_of_part(const folder *f, const char *file, const char *max_samples, json_int_t blocks) {
     const char *const flags[] = {
-        "--validation_split_percentage", "10", "--learning_rate=0", "--max_eval_samples", most, NULL};
+        "--validation_split_percentage", "10", "--learning_rate=0", "--max_eval_samples", max_samples, NULL};
     json_t *result = step_on(f, file, flags);
     double loss = json_real_value(json_object_get(result, "eval_loss"));
     assert_int_equal(json_integer_value(json_object_get(result, "train_blocks")), blocks);

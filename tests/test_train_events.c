@@ -59,7 +59,7 @@ static bool next_field(const unsigned char **at, const unsigned char *end, field
     return true;
 }
 
-enum { MOST_SCALARS = 512 };
+enum { MAX_SCALARS = 512 };
 
 typedef struct scalar {
     int64_t step;
@@ -69,7 +69,7 @@ typedef struct scalar {
 
 typedef struct events {
     char version[32];
-    scalar list[MOST_SCALARS];
+    scalar list[MAX_SCALARS];
     int count;
     int starts;
 } events;
@@ -77,7 +77,7 @@ typedef struct events {
 static void read_value(events *e, int64_t step, const field *value) {
     field f;
     scalar *s = &e->list[e->count++];
-    assert_true(e->count < MOST_SCALARS);
+    assert_true(e->count < MAX_SCALARS);
     s->step = step;
     for (const unsigned char *at = value->bytes; next_field(&at, value->bytes + value->length, &f);) {
         if (f.number == 1) snprintf(s->tag, sizeof s->tag, "%.*s", (int)f.length, (const char *)f.bytes);

@@ -152,7 +152,7 @@ static double apart(const char *left, const char *left_adapter, const char *righ
     lckv_device *d;
     lckv_model *m[2];
     lckv_model_options options = lckv_model_defaults();
-    double most = 0;
+    double largest = 0;
     OK(lckv_device_open("cpu", 1, &d));
     options.adapter = left_adapter;
     OK(lckv_model_open(d, left, &options, &m[0]));
@@ -161,12 +161,12 @@ static double apart(const char *left, const char *left_adapter, const char *righ
     for (int i = 0; i < m[0]->params->count; i++) {
         const weight *w = &m[0]->params->table[i];
         const float *x = w->tensor.value.data, *y = m[1]->params->table[i].tensor.value.data;
-        for (int64_t k = 0; k < w->rows * w->cols; k++) most = fmax(most, fabs((double)x[k] - (double)y[k]));
+        for (int64_t k = 0; k < w->rows * w->cols; k++) largest = fmax(largest, fabs((double)x[k] - (double)y[k]));
     }
     lckv_model_free(m[0]);
     lckv_model_free(m[1]);
     lckv_device_close(d);
-    return most;
+    return largest;
 }
 
 /* The evaluation with the adapter equals that of the merged model. Losses of 4 are known to 2^-23 times the

@@ -5,13 +5,13 @@
 
 #include "train_run_fixture.h"
 
-enum { SOURCES = 3, BLOCK = 4, MOST = 100 };
+enum { SOURCES = 3, BLOCK = 4, MAX_BLOCKS = 100 };
 
 static const double WEIGHTS[SOURCES] = {7, 2, 1};
 static const int COUNTS[SOURCES] = {40, 60, 9};
 
 /* Source s has blocks of one id each: 100 * s + block. */
-static void open_mixture(bool shuffle, int64_t most, int32_t ids[SOURCES][MOST * BLOCK], mixture *m) {
+static void open_mixture(bool shuffle, int64_t max_blocks, int32_t ids[SOURCES][MAX_BLOCKS * BLOCK], mixture *m) {
     OK(mixture_create(SOURCES, shuffle, 42, m));
     for (int s = 0; s < SOURCES; s++) {
         for (int i = 0; i < COUNTS[s] * BLOCK; i++) ids[s][i] = 100 * s + i / BLOCK;
@@ -19,7 +19,7 @@ static void open_mixture(bool shuffle, int64_t most, int32_t ids[SOURCES][MOST *
         m->sources[s].weight = WEIGHTS[s];
         m->sources[s].blocks = blocks_of_ids(ids[s], BLOCK, COUNTS[s]);
     }
-    OK(mixture_weigh(m, most));
+    OK(mixture_weigh(m, max_blocks));
 }
 
 static int read_id(const mixture *m, int64_t number) {
@@ -38,11 +38,11 @@ static int read_id(const mixture *m, int64_t number) {
 static void an_epoch_has_the_shares_that_were_asked_for(void **state) {
     (void)state;
     static const int64_t whole[SOURCES] = {40, 11, 5}, part[SOURCES] = {14, 4, 2};
-    static int32_t ids[SOURCES][MOST * BLOCK];
-    for (int most = 0; most <= 20; most += 20) {
+    static int32_t ids[SOURCES][MAX_BLOCKS * BLOCK];
+    for (int max_blocks = 0; max_blocks <= 20; max_blocks += 20) {
         mixture m;
-        open_mixture(true, most, ids, &m);
-        const int64_t *expected = most ? part : whole;
+        open_mixture(true, max_blocks, ids, &m);
+        const int64_t *expected = max_blocks ? part : whole;
         assert_int_equal(m.examples.count, expected[0] + expected[1] + expected[2]);
         for (int64_t epoch = 0; epoch < 5; epoch++) {
             int64_t found[SOURCES] = {0};
@@ -56,12 +56,12 @@ static void an_epoch_has_the_shares_that_were_asked_for(void **state) {
 /* Any 60 consecutive blocks from a multiple of 60 on, of the source with 60 blocks, are all of its blocks. */
 static void a_source_is_seen_whole_before_it_is_seen_again(void **state) {
     (void)state;
-    static int32_t ids[SOURCES][MOST * BLOCK];
+    static int32_t ids[SOURCES][MAX_BLOCKS * BLOCK];
     for (int shuffle = 0; shuffle < 2; shuffle++) {
         mixture m;
         open_mixture(shuffle, 0, ids, &m);
         int64_t seen[SOURCES] = {0};
-        int times[SOURCES][MOST] = {0};
+        int times[SOURCES][MAX_BLOCKS] = {0};
         for (int64_t number = 0; number < 30 * m.examples.count; number++) {
             int id = read_id(&m, number), s = id / 100;
             assert_int_equal(times[s][id % 100]++, seen[s]++ / COUNTS[s]);
@@ -72,7 +72,7 @@ static void a_source_is_seen_whole_before_it_is_seen_again(void **state) {
 
 static void examples_follow_from_their_number(void **state) {
     (void)state;
-    static int32_t ids[SOURCES][MOST * BLOCK];
+    static int32_t ids[SOURCES][MAX_BLOCKS * BLOCK];
     int first[200], again = 0, other = 0;
     mixture m;
     open_mixture(true, 0, ids, &m);

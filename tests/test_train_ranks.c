@@ -12,7 +12,7 @@ static const char CONFIG[] =
     "\"num_key_value_heads\":2,\"num_hidden_layers\":4,\"vocab_size\":37,\"max_position_embeddings\":64,"
     "\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\",\"initializer_range\":0.2,\"layer_types\":\"0_2_2_3\","
     "\"forward_passes\":3,\"backward_passes\":2}";
-enum { VOCAB = 37, ROWS = 60, LENGTH = 16, MOST_WORDS = 96 };
+enum { VOCAB = 37, ROWS = 60, LENGTH = 16, MAX_WORDS = 96 };
 
 static int open_with_data(void **state) {
     if (folder_open(state)) return -1;
@@ -68,7 +68,7 @@ static pid_t launch(const folder *f, const char *const *words) {
 /* Starts lckv train with this number of processes, the flags that all runs share, and `more` (ends with NULL).
  * `wrapper`: a script that starts the program; NULL: none. */
 static pid_t train(const folder *f, int processes, const char *output, const char *wrapper, const char *const *more) {
-    const char *words[MOST_WORDS], *config = in(f, "tiny.json"), *data = in(f, "data.jsonl"), *out = in(f, output);
+    const char *words[MAX_WORDS], *config = in(f, "tiny.json"), *data = in(f, "data.jsonl"), *out = in(f, output);
     char number[16];
     int count = 0;
     snprintf(number, sizeof number, "%d", processes);
@@ -97,7 +97,7 @@ static void finish_well(const folder *f, pid_t child) {
 #define TRAIN(f, processes, output, ...)                                                                               \
     finish_well((f), train((f), (processes), (output), NULL, (const char *const[]){__VA_ARGS__, NULL}))
 
-/* ---------------------------------------------------------------- what a run says */
+/* ---------------------------------------------------------------- output of a run */
 
 static double log_number(const json_t *line, const char *key) {
     const json_t *value = json_object_get(line, key);
@@ -106,7 +106,7 @@ static double log_number(const json_t *line, const char *key) {
 }
 
 /* Reads the losses in train_log.jsonl, one per step; returns their number. */
-static int read_losses(const folder *f, const char *output, double *losses, int most) {
+static int read_losses(const folder *f, const char *output, double *losses, int capacity) {
     char path[2 * PATH_BYTES];
     size_t bytes;
     int count = 0;
@@ -115,7 +115,7 @@ static int read_losses(const folder *f, const char *output, double *losses, int 
     for (char *end; (end = strchr(at, '\n')); at = end + 1) {
         json_t *line;
         OK(json_parse(at, (size_t)(end - at), path, &line));
-        if (json_object_get(line, "loss") && count < most) losses[count++] = log_number(line, "loss");
+        if (json_object_get(line, "loss") && count < capacity) losses[count++] = log_number(line, "loss");
         json_decref(line);
     }
     free(text);
@@ -138,11 +138,12 @@ static double printed(const folder *f, const char *key) {
 
 enum { STEPS = 100 };
 
-/* 60 blocks in steps of 8: the last step of an epoch has 4. In f32 a gradient is a sum in another order, roundings of
- * 2^-24 each, of which AdamW makes steps of the learning rate times a ratio. How far they grow in 100 steps is the
- * model's doing: with weights of transformers' initialization one process alone, its batches cut in other ways, differs
- * from itself by 1e-8 of the loss, far below the 1e-6 that is asked for; with those of the other tests here, ten times
- * as large, by 9e-7, and a process too many could not be told from that. */
+/* 60 blocks in steps of 8: the last step of an epoch has 4. In f32 the gradient is the same sum in another order, with
+ * roundings of 2^-24, and AdamW turns a rounding into a step of the learning rate times a ratio. How much these
+ * differences grow in 100 steps depends on the model. With weights of transformers' initialization, one process with
+ * other batch sizes differs from itself by 1e-8 of the loss, far below the tolerance of 1e-6. With the weights of the
+ * other tests here, ten times as large, it differs by 9e-7, so that an error in the number of processes would not be
+ * noticed. */
 static void processes_equal_accumulation(void **state) {
     need_mpi();
     static const struct {
@@ -176,9 +177,9 @@ static safetensors_file weights_of(const folder *f, const char *output) {
     return file;
 }
 
-/* Products in bf16, so that a rounding may fall the other way: 2^-8 of an activation in a few places, whose share of a
- * gradient AdamW turns into a part of the learning rate a step. Weights that a process had mixed up, or had from
- * before the run, are away by their own size of 0.2. */
+/* Products in bf16: a sum in another order may round differently, by 2^-8 of an activation in a few places, and AdamW
+ * turns its share of a gradient into a part of the learning rate per step. Weights that are swapped, or not updated,
+ * are wrong by their own size of 0.2. */
 static void masters_are_divided_and_saved_whole(void **state) {
     need_mpi();
     const folder *f = *state;
@@ -211,9 +212,9 @@ static void masters_are_divided_and_saved_whole(void **state) {
     safetensors_close(&b);
 }
 
-/* Weights in bf16 round by seed, step and place in the model, not by whose part they are in. What is left is what sums
- * in another order do, as above; where they turn a rounding the other way a weight is off by 2^-8 of itself, one among
- * many. Three processes do the same twice. */
+/* The rounding of bf16 weights depends on seed, step and index in the model, not on the shard. What remains are sums in
+ * another order, as above; if they change the direction of a rounding, one weight among many differs by 2^-8 of itself.
+ * Three processes give the same result twice. */
 static void bf16_weights_round_alike_in_all_processes(void **state) {
     need_mpi();
     const folder *f = *state;
@@ -245,7 +246,7 @@ static void bf16_weights_round_alike_in_all_processes(void **state) {
     safetensors_close(&c);
 }
 
-/* ---------------------------------------------------------------- how all end */
+/* ---------------------------------------------------------------- ends of a run */
 
 static void contains(const folder *f, const char *part, int times) {
     char *messages = messages_of(f);
@@ -326,7 +327,7 @@ static void what_stops_one_stops_all(void **state) {
     const folder *f = *state;
     pid_t job = train_on_and_on(f);
     assert_int_equal(kill(child_of(job), SIGINT), 0);
-    assert_int_equal(program_wait(job), 130); /* long before its steps are done */
+    assert_int_equal(program_wait(job), 130); /* long before the run is complete */
     contains(f, "interrupted", 1);
 }
 

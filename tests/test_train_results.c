@@ -82,7 +82,7 @@ static void a_state_has_the_keys_of_trainer_state(void **state) {
         assert_int_equal(number(found, "logging_steps"), 2);
         assert_int_equal(number(found, "eval_steps"), 4);
         assert_int_equal(number(found, "save_steps"), 4);
-        /* six products' worth a weight and token, and more for attention and for the passes without gradient */
+        /* the cost of six products per weight and token, plus attention and iterations without gradient */
         assert_true(number(found, "total_flos") >
                     6.0 * (double)t.summary.parameters * number(found, "num_input_tokens_seen"));
         assert_true(json_is_true(json_object_get(found, "is_world_process_zero")));
@@ -111,7 +111,7 @@ static void a_history_has_logged_steps_and_evaluations(void **state) {
         assert_true(number(entry, "grad_norm") == t.story.steps[steps[i] - 1].grad_norm);
         assert_true(number(entry, "learning_rate") == 0.01);
     }
-    /* the best model was taken, and evaluated again where it is not the last; then what training came to */
+    /* the best model was loaded, and evaluated again if it is not the last; then the training results */
     const json_t *last = json_array_get(log, json_array_size(log) - 1);
     assert_true(number(last, "train_loss") == t.result.train_loss);
     assert_int_equal(number(last, "step"), 10);

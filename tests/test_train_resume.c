@@ -211,7 +211,7 @@ static void a_step_that_has_begun_after_a_bad_one_is_harmless(void **state) {
     assert_true(t.story.count >= 1 && t.story.count < 12);
 }
 
-/* ---------------------------------------------------------------- which one is taken */
+/* ---------------------------------------------------------------- which checkpoint is loaded */
 
 static void damage(const run *t, const char *file) {
     char path[2 * PATH_BYTES];
@@ -295,7 +295,7 @@ static void one_run_at_a_time_writes_into_a_folder(void **state) {
     assert_false(output_has(&t, "run.lock"));
 }
 
-/* ---------------------------------------------------------------- old ones */
+/* ---------------------------------------------------------------- deleting checkpoints */
 
 static int count_checkpoints(const run *t) {
     int count = 0;
@@ -393,7 +393,7 @@ static void the_best_model_is_taken_and_patience_ends_a_run(void **state) {
     assert_true(patient.result.eval_loss == best);
 }
 
-/* ---------------------------------------------------------------- what goes wrong */
+/* ---------------------------------------------------------------- failures */
 
 /* Simulates a full disk by a limit on file sizes, which is set after a step and removed later. */
 typedef struct small_disk {

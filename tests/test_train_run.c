@@ -103,7 +103,7 @@ static void golden_folders_are_trained_as_expected(void **state) {
     assert_true(count > 0);
 }
 
-/* ---------------------------------------------------------------- what must not matter */
+/* ---------------------------------------------------------------- options that must not change the result */
 
 /* Sums of the same numbers in another order: losses of about 3.6 over up to 180 labels, in f32, differ by roundings of
  * 2^-24 each; AdamW's first step divides by |g|, so weights by more (goldens/README.md). */
@@ -185,7 +185,7 @@ static void seed_and_epoch_change_the_order(void **state) {
     assert_true(alike == 0);
 }
 
-/* ---------------------------------------------------------------- what training does */
+/* ---------------------------------------------------------------- training */
 
 static void a_model_learns(void **state) {
     const bool bf16[] = {false, true};
@@ -379,7 +379,7 @@ static void the_log_has_a_line_a_logged_step(void **state) {
     free(path);
 }
 
-/* ---------------------------------------------------------------- how a run ends */
+/* ---------------------------------------------------------------- the end of a run */
 
 static void a_stopped_run_writes_a_checkpoint(void **state) {
     run stopped, short_one;

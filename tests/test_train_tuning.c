@@ -91,8 +91,8 @@ static void completions_are_learned(void **state) {
     OK(read_rows(&r, *state, "{\"text\":\"a b\"}\n", 64));
     expect_row(&r, 0, "<s> a b</s>", "xxxx");
     assert_int_equal(r.rows.mismatched, 0);
-    /* "a " ends in a blank that the whole has with what follows it: the prompt has three tokens, two of which the whole
-     * begins with */
+    /* "a " ends in a space that the whole text encodes together with what follows: the prompt has three tokens, of
+     * which the whole text starts with two */
     OK(read_rows(&r, *state, "{\"prompt\":\"a \",\"completion\":\"b\"}\n", 64));
     assert_int_equal(r.rows.mismatched, 1);
     expect_row(&r, 0, "<s> a b</s>", "...x");

@@ -40,7 +40,7 @@ static inline int open_json(const char *text, size_t bytes, lckv_tokenizer **out
     return status;
 }
 
-/* The same from a folder, with a tokenizer_config.json beside it. */
+/* The same from a folder, with a tokenizer_config.json. */
 static inline int open_with_config(const char *text, const char *config, lckv_tokenizer **out) {
     char folder[] = "/tmp/lckv_text_XXXXXX", file[64], config_file[64];
     assert_non_null(mkdtemp(folder));
@@ -55,10 +55,10 @@ static inline int open_with_config(const char *text, const char *config, lckv_to
     return status;
 }
 
-/* The parts of a tokenizer.json; NULL stands for null (for added_tokens: an empty list). */
+/* Parts of a tokenizer.json. NULL writes null (for added_tokens an empty list). */
 typedef struct tokenizer_parts {
     const char *added_tokens, *normalizer, *pre_tokenizer, *post_processor, *decoder;
-    const char *model; /* what follows "type" */
+    const char *model; /* the members after "type" */
     const char *type;  /* of the model; NULL: BPE */
 } tokenizer_parts;
 
@@ -76,7 +76,7 @@ static inline int open_parts(const tokenizer_parts *p, lckv_tokenizer **out) {
     return status;
 }
 
-/* The tokens of a text, '|' between them; release with free(). */
+/* The tokens of a text, separated by '|'; release with free(). */
 static inline char *tokens_of(lckv_tokenizer *t, const char *text, size_t bytes) {
     int32_t *ids;
     size_t count;
@@ -96,8 +96,8 @@ static inline void assert_tokens(lckv_tokenizer *t, const char *text, const char
     free(found);
 }
 
-/* SHARED_DIR/data/tokenizers/NAME, with tokenizer.json unpacked where only its .gz lies there; skips the test where the
- * data is absent. */
+/* SHARED_DIR/data/tokenizers/NAME. Unpacks tokenizer.json if there is only a .gz; skips the test if the data is absent.
+ */
 static inline lckv_tokenizer *open_shared(const char *name) {
     char path[1024], command[1100];
     lckv_tokenizer *t = NULL;

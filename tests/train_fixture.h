@@ -12,7 +12,7 @@
 
 typedef struct room {
     char folder[PATH_BYTES];
-    char *paths[256]; /* handed out by room_path() */
+    char *paths[256]; /* returned by room_path() */
     int path_count;
 } room;
 

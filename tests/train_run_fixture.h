@@ -13,11 +13,11 @@ static const char RUN_CONFIG[] =
     "\"num_key_value_heads\":2,\"num_hidden_layers\":4,\"vocab_size\":37,\"max_position_embeddings\":64,"
     "\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\",\"initializer_range\":0.2,\"layer_types\":\"0_2_2_3\","
     "\"forward_passes\":3,\"backward_passes\":2,\"unknown_key\":[1]}";
-enum { VOCAB = 37, MOST_STEPS = 64 };
+enum { VOCAB = 37, MAX_STEPS = 64 };
 
 /* What the callback has recorded of a run. */
 typedef struct story {
-    lckv_train_progress steps[MOST_STEPS];
+    lckv_train_progress steps[MAX_STEPS];
     int count, evaluations;
     int64_t stop_after; /* 0: never */
 } story;
@@ -26,7 +26,7 @@ static inline bool listen(void *user, const lckv_train_progress *p) {
     story *s = user;
     if (p->phase == LCKV_TRAIN_EVALUATING) s->evaluations++;
     if (p->phase != LCKV_TRAIN_STEPPING) return true;
-    if (s->count < MOST_STEPS) s->steps[s->count++] = *p;
+    if (s->count < MAX_STEPS) s->steps[s->count++] = *p;
     return p->step != s->stop_after;
 }
 
@@ -125,7 +125,7 @@ static inline bool output_has(const run *t, const char *name) {
 /* The largest difference between the weights that two runs wrote. */
 static inline double weights_differ(const run *a, const run *b) {
     safetensors_file x, y;
-    double most = 0;
+    double largest = 0;
     open_weights(a, &x);
     open_weights(b, &y);
     assert_int_equal(x.count, y.count);
@@ -135,12 +135,12 @@ static inline double weights_differ(const run *a, const run *b) {
             float u, v;
             memcpy(&u, x.entries[i].data + k * 4, 4);
             memcpy(&v, y.entries[i].data + k * 4, 4);
-            most = fmax(most, fabs((double)u - (double)v));
+            largest = fmax(largest, fabs((double)u - (double)v));
         }
     }
     safetensors_close(&x);
     safetensors_close(&y);
-    return most;
+    return largest;
 }
 
 #endif

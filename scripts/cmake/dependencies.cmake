@@ -1,5 +1,5 @@
-# The libraries that lckv uses, each for its own field (docs/dependencies.md). Found through pkg-config, which also looks
-# under CMAKE_PREFIX_PATH, so that a conda-forge prefix serves without root.
+# The libraries that lckv uses (docs/dependencies.md). Found through pkg-config, which also searches CMAKE_PREFIX_PATH, so
+# that a conda-forge prefix works without root.
 find_package(PkgConfig REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS C)
 find_package(Threads REQUIRED)
@@ -8,26 +8,26 @@ pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.40)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(archive REQUIRED IMPORTED_TARGET libarchive>=3.4)
 
-# lckv fetch is built where libcurl is. 7.85 (CURLOPT_PROTOCOLS_STR) is older than what any system of docs/dependencies.md has.
+# lckv fetch needs libcurl 7.85 (CURLOPT_PROTOCOLS_STR); all systems of docs/dependencies.md have a newer one.
 pkg_check_modules(curl IMPORTED_TARGET libcurl>=7.85)
 if(NOT curl_FOUND)
   message(STATUS "libcurl not found: lckv fetch will say so. Install libcurl4-openssl-dev (conda-forge: libcurl).")
 endif()
 
-# lckv chat edits lines where libedit is.
+# lckv chat uses libedit for line editing.
 pkg_check_modules(edit IMPORTED_TARGET libedit)
 if(NOT edit_FOUND)
   message(STATUS "libedit not found: lckv chat reads plain lines. Install libedit-dev (conda-forge: libedit).")
 endif()
 
-# lckv serve is built where libmicrohttpd is.
+# lckv serve needs libmicrohttpd.
 pkg_check_modules(microhttpd IMPORTED_TARGET libmicrohttpd>=0.9.75)
 if(NOT microhttpd_FOUND)
   message(STATUS "libmicrohttpd not found: lckv serve will say so. Install libmicrohttpd-dev (conda-forge: libmicrohttpd).")
 endif()
 
-# oneDNN 2.6 to 3.13: the range that the goldens were checked with. It is looked for by hand: Debian has no pkg-config file
-# for it, and its CMake package requires OpenCL's headers, which Debian's package neither brings nor the C interface needs.
+# oneDNN 2.6 to 3.13: the golden models were checked with these versions. Found by find_path() and find_library(): Debian has
+# no pkg-config file for it, and its CMake package requires the OpenCL headers, which the C interface does not need.
 set(DNNL_OLDEST 2.6)
 set(dnnl_FOUND FALSE)
 if(LCKV_ONEDNN)
@@ -52,8 +52,8 @@ if(LCKV_ONEDNN)
   endif()
 endif()
 
-# CUDA: the toolkit's compiler, runtime (linked into the library) and cuBLASLt. Code is made for compute capability 8.0 and
-# 9.0, and as PTX for what comes after; -DCMAKE_CUDA_ARCHITECTURES says otherwise.
+# CUDA: the toolkit's compiler, runtime (linked into the library) and cuBLASLt. The code is compiled for
+# compute capability 8.0 and 9.0, and to PTX for later ones; -DCMAKE_CUDA_ARCHITECTURES overrides this.
 set(cuda_FOUND FALSE)
 if(NOT LCKV_CUDA STREQUAL "OFF")
   include(CheckLanguage)
@@ -71,10 +71,10 @@ if(NOT LCKV_CUDA STREQUAL "OFF")
   endif()
 endif()
 
-# Parquet files are read where Apache Arrow's C++ libraries are, version 21 or later: found as CMake packages, or in a
-# pyarrow wheel, which carries headers and libraries: -DLCKV_PYARROW=FOLDER, where FOLDER is what
+# Parquet files need Apache Arrow's C++ libraries, version 21 or later: either CMake packages, or a pyarrow wheel, which
+# contains headers and libraries: -DLCKV_PYARROW=FOLDER, where FOLDER is the output of
 #     python3 -c "import pyarrow; print(pyarrow.__path__[0])"
-# prints. C++ is needed for src/data/documents/parquet alone.
+# Only src/data/documents/parquet needs C++.
 set(parquet_FOUND FALSE)
 set(LCKV_PYARROW "" CACHE PATH "folder of an installed pyarrow, whose Arrow reads Parquet files")
 if(NOT LCKV_PARQUET STREQUAL "OFF")

@@ -1,6 +1,6 @@
-# embed(OUTPUT HEADER TYPE FILE...): a C file with the content of files in it, as
+# embed(OUTPUT HEADER TYPE FILE...): creates a C file with the content of files, as
 #     const TYPE TYPEs[] = {{"name without ending", bytes, count}, ...}; const int TYPE_count;
-# where HEADER declares them. It is written anew when one of the files changes.
+# HEADER declares them. The C file is created again if one of the files changes.
 function(embed OUTPUT HEADER TYPE)
   set(ARRAYS "")
   set(ROWS "")

@@ -59,41 +59,40 @@ const char *config_dtype_name(config_dtype type) {
 
 /* ---------------------------------------------------------------- single values */
 
-/* An integer from `least` to `most`; `fallback` if absent or null. */
-static int read_integer(const model_config *c, const char *key, int64_t fallback, int64_t least, int64_t most,
+/* An integer from `min` to `max`; `fallback` if absent or null. */
+static int read_integer(const model_config *c, const char *key, int64_t fallback, int64_t min, int64_t max,
                         int64_t *out) {
     TRY(json_get_int(c->raw, c->name, key, fallback, out));
     const json_t *given = json_object_get(c->raw, key);
     bool absent = !given || json_is_null(given);
-    REQUIRE(absent || (*out >= least && *out <= most), LCKV_ERROR_FORMAT,
-            "%s: '%s' should be from %lld to %lld, found %lld", c->name, key, (long long)least, (long long)most,
+    REQUIRE(absent || (*out >= min && *out <= max), LCKV_ERROR_FORMAT,
+            "%s: '%s' should be from %lld to %lld, found %lld", c->name, key, (long long)min, (long long)max,
             (long long)*out);
     return LCKV_OK;
 }
 
 /* The same for sizes, where the classes do not accept null. */
-static int read_size(const model_config *c, const char *key, int64_t fallback, int64_t most, int64_t *out) {
+static int read_size(const model_config *c, const char *key, int64_t fallback, int64_t max, int64_t *out) {
     REQUIRE(!json_is_null(json_object_get(c->raw, key)), LCKV_ERROR_FORMAT, "%s: '%s' should be a number, found null",
             c->name, key);
-    return read_integer(c, key, fallback, 1, most, out);
+    return read_integer(c, key, fallback, 1, max, out);
 }
 
 static bool is_absent(const model_config *c, const char *key) {
     return !json_object_get(c->raw, key);
 }
 
-static int read_int(const model_config *c, const char *key, int64_t fallback, int64_t least, int64_t most, int *out) {
+static int read_int(const model_config *c, const char *key, int64_t fallback, int64_t min, int64_t max, int *out) {
     int64_t value;
-    TRY(read_integer(c, key, fallback, least, most, &value));
+    TRY(read_integer(c, key, fallback, min, max, &value));
     *out = (int)value;
     return LCKV_OK;
 }
 
-static int read_number(const model_config *c, const char *key, double fallback, double least, double most,
-                       double *out) {
+static int read_number(const model_config *c, const char *key, double fallback, double min, double max, double *out) {
     TRY(json_get_number(c->raw, c->name, key, fallback, out));
-    REQUIRE(*out >= least && *out <= most, LCKV_ERROR_FORMAT, "%s: '%s' should be from %g to %g, found %g", c->name,
-            key, least, most, *out);
+    REQUIRE(*out >= min && *out <= max, LCKV_ERROR_FORMAT, "%s: '%s' should be from %g to %g, found %g", c->name, key,
+            min, max, *out);
     return LCKV_OK;
 }
 

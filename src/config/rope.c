@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define PI 3.14159265358979323846
-#define MOST_TOKENS (INT64_C(1) << 40)
+#define MAX_TOKENS (INT64_C(1) << 40)
 
 /* The parameters of each type. */
 static const struct {
@@ -76,7 +76,7 @@ static int read_original(const json_t *tree, const json_t *scaling, const char *
     int64_t original;
     TRY(json_get_int(scaling, where, key, c->max_position_embeddings, &original));
     TRY(json_get_int(tree, "config", key, original, &original));
-    REQUIRE(original >= 1 && original <= MOST_TOKENS, LCKV_ERROR_FORMAT,
+    REQUIRE(original >= 1 && original <= MAX_TOKENS, LCKV_ERROR_FORMAT,
             "%s: '%s' should be a positive number of tokens", where, key);
     c->rope_scaling.original_max_position_embeddings = original;
     return LCKV_OK;
@@ -204,7 +204,7 @@ int rope_read(const json_t *tree, const char *name, model_config *config) {
     int status = read_scaling(tree, scaling, config);
     if (status < 0) return fail_within(status, "%s", name);
     double reach = config->rope_scaling.type == ROPE_DYNAMIC ? config->rope_scaling.factor : 1;
-    config->positions = (int64_t)fmin((double)config->max_position_embeddings * reach, (double)MOST_TOKENS);
+    config->positions = (int64_t)fmin((double)config->max_position_embeddings * reach, (double)MAX_TOKENS);
     return LCKV_OK;
 }
 

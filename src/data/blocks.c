@@ -124,7 +124,7 @@ int blocks_cut(const token_store *store, int64_t first, int64_t documents, const
         out->examples.count = out->tokens / rules->block_size;
     else
         TRY(cut_groups(store, first, out));
-    if (rules->most && out->examples.count > rules->most) out->examples.count = rules->most;
+    if (rules->max_blocks && out->examples.count > rules->max_blocks) out->examples.count = rules->max_blocks;
     return LCKV_OK;
 }
 

@@ -16,7 +16,7 @@ enum { BLOCKS_DOCUMENTS_PER_GROUP = 1000 };
 typedef struct block_rules {
     int32_t block_size; /* at least 2, because a block of one id has no label */
     bool group_all;     /* all documents are one group, so that only one remainder is dropped */
-    int64_t most;       /* maximum number of blocks, the first ones are used; 0: no limit */
+    int64_t max_blocks; /* maximum number of blocks, the first ones are used; 0: no limit */
     bool document_mask; /* attention stays within a document, and positions restart at 0 */
 } block_rules;
 

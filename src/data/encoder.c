@@ -230,10 +230,10 @@ static int write_batch(const encoder *e, const batch *b, token_writer *w) {
 
 /* 2 bytes per id if all ids are known to fit. */
 static int bytes_of_ids(const encoder *e) {
-    int64_t most = *e->first ? lckv_tokenizer_vocab_size(*e->first) : 0;
+    int64_t id_count = *e->first ? lckv_tokenizer_vocab_size(*e->first) : 0;
     bool unknown = !*e->first && e->options->tokenizer_folder;
-    if (most < e->options->vocab_size) most = e->options->vocab_size;
-    return unknown || most > UINT16_MAX + 1 ? 4 : 2;
+    if (id_count < e->options->vocab_size) id_count = e->options->vocab_size;
+    return unknown || id_count > UINT16_MAX + 1 ? 4 : 2;
 }
 
 static int encode_all(encoder *e, token_writer *w) {

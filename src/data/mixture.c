@@ -49,8 +49,8 @@ int mixture_create(int count, bool shuffle, uint64_t seed, mixture *out) {
 }
 
 /* Blocks of an epoch (not rounded): until the first source has no blocks left. */
-static double length_of_epoch(const mixture *m, double weights, int64_t most) {
-    double length = most ? (double)most : 0x1p53;
+static double length_of_epoch(const mixture *m, double weights, int64_t max_blocks) {
+    double length = max_blocks ? (double)max_blocks : 0x1p53;
     for (int i = 0; i < m->count; i++) {
         double until = (double)m->sources[i].blocks.examples.count * weights / m->sources[i].weight;
         length = until < length ? until : length;
@@ -58,11 +58,11 @@ static double length_of_epoch(const mixture *m, double weights, int64_t most) {
     return length;
 }
 
-int mixture_weigh(mixture *m, int64_t most) {
+int mixture_weigh(mixture *m, int64_t max_blocks) {
     const double ROUNDING = 1 + 0x1p-40; /* keeps integers exact */
     double weights = 0;
     for (int i = 0; i < m->count; i++) weights += m->sources[i].weight;
-    double length = length_of_epoch(m, weights, most);
+    double length = length_of_epoch(m, weights, max_blocks);
     for (int i = 0; i < m->count; i++) {
         mixture_source *s = &m->sources[i];
         s->an_epoch = (int64_t)(length * s->weight / weights * ROUNDING);

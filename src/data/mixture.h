@@ -27,9 +27,9 @@ typedef struct mixture {
 
 /* Creates sources, whose ids and blocks the caller then sets. */
 int mixture_create(int count, bool shuffle, uint64_t seed, mixture *out);
-/* Sets the length of an epoch after all blocks are set. `most`: maximum number of blocks per epoch; 0: no limit.
+/* Sets the length of an epoch after all blocks are set. `max_blocks`: maximum number of blocks per epoch; 0: no limit.
  * LCKV_ERROR_FORMAT if an epoch would have no block of some source. */
-int mixture_weigh(mixture *m, int64_t most);
+int mixture_weigh(mixture *m, int64_t max_blocks);
 void mixture_free(mixture *m);
 
 #endif

@@ -479,7 +479,7 @@ struct lckv_device {
     struct device_memory memory;
     struct device_recording recording;
     char name[32];     /* "cpu", "count", "cuda:0" */
-    char features[64]; /* what bits depend on besides the number of threads: processor level, library */
+    char features[64]; /* results depend on this and on the number of threads: CPU feature level, library */
     int threads;
     bool host_memory;        /* device pointers are host pointers, so that weights can be used in mapped files */
     bool has_invariant_rows; /* supports invariant_rows */

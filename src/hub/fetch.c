@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LISTING_MOST = 256 << 20 }; /* maximum size of the list of files, in bytes */
+enum { MAX_LISTING_BYTES = 256 << 20 }; /* maximum size of the list of files, in bytes */
 
 /* One call of lckv_fetch(). */
 typedef struct fetch {
@@ -115,8 +115,8 @@ static int listing_begin(void *user, bool partial) {
 
 static int listing_write(void *user, const char *bytes, size_t count) {
     fetch *f = user;
-    REQUIRE(count <= LISTING_MOST - f->listing.length, LCKV_ERROR_FORMAT, "the hub's list of files exceeds %d MiB",
-            LISTING_MOST >> 20);
+    REQUIRE(count <= MAX_LISTING_BYTES - f->listing.length, LCKV_ERROR_FORMAT, "the hub's list of files exceeds %d MiB",
+            MAX_LISTING_BYTES >> 20);
     return text_append(&f->listing, bytes, count);
 }
 

@@ -14,28 +14,28 @@
 
 enum { FULL_DEPTH = 5 };
 
-/* How a run ended. */
+/* Result of a run. */
 typedef struct ending {
     int code; /* exit code, or 128 + the signal that ended it */
     char *output, *messages;
     char *answer; /* of a server; NULL: no server */
-    bool failed;  /* the allocation was reached, and failed */
+    bool failed;  /* the allocation was reached and failed */
 } ending;
 
-/* Words, input and results are names inside the scenario's folder, in which the program runs. */
+/* Arguments, input and outputs are file names in the scenario's folder, in which the program runs. */
 typedef struct scenario {
     const char *name;
     const char *words[48];
     const char *input;      /* of standard input; NULL: none */
-    const char *results[4]; /* files that a run with exit code 0 must write, always the same */
-    const char *interrupt;  /* shell commands that turn `out` into what each run resumes; NULL: `out` begins absent */
-    bool varies;            /* standard output differs between runs, as times do */
+    const char *results[4]; /* files that a run with exit code 0 must write, with the same content each time */
+    const char *interrupt;  /* shell commands that prepare `out` for a run that resumes it; NULL: `out` is absent */
+    bool varies;            /* standard output differs between runs, for example by times */
     void (*use)(const folder *f, pid_t process, ending *e); /* talks to the running program and ends it; NULL: none */
 } scenario;
 
 extern const scenario SCENARIOS[]; /* the last one has no name */
 
-/* What a scenario needs besides the small model: its files, its environment, its hub. */
+/* Creates what a scenario needs besides the small model: files, environment, hub. */
 void prepare(const scenario *s, const folder *f);
 void finish(const scenario *s);
 

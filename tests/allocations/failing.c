@@ -22,14 +22,14 @@
 #include <unistd.h>
 #include <unwind.h>
 
-enum { MOST_DEPTH = 8, MOST_PATHS = 1 << 15 };
+enum { MAX_DEPTH = 8, MAX_PATHS = 1 << 15 };
 
-extern const char __executable_start, etext; /* the linker makes these names */
+extern const char __executable_start, etext; /* the linker creates these names */
 
 typedef struct call_path {
     uint64_t key; /* 0: none */
     uint64_t count;
-    uintptr_t addresses[MOST_DEPTH];
+    uintptr_t addresses[MAX_DEPTH];
 } call_path;
 
 static struct {
@@ -39,7 +39,7 @@ static struct {
     uint64_t key, count, wanted;
 } plan;
 
-static call_path paths[MOST_PATHS];
+static call_path paths[MAX_PATHS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---------------------------------------------------------------- paths */
@@ -48,7 +48,7 @@ typedef struct walk {
     uintptr_t from; /* return address of the wrapped call */
     bool begun;
     int depth;
-    uintptr_t addresses[MOST_DEPTH];
+    uintptr_t addresses[MAX_DEPTH];
 } walk;
 
 static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *user) {
@@ -70,14 +70,14 @@ static uint64_t key_of(const walk *w) {
 }
 
 static void record(const walk *w, uint64_t key) {
-    size_t at = key % MOST_PATHS;
-    while (paths[at].key && paths[at].key != key) at = (at + 1) % MOST_PATHS;
+    size_t at = key % MAX_PATHS;
+    while (paths[at].key && paths[at].key != key) at = (at + 1) % MAX_PATHS;
     paths[at].key = key;
     paths[at].count++;
     memcpy(paths[at].addresses, w->addresses, sizeof w->addresses);
 }
 
-/* Whether the call that returns to `from` fails. */
+/* Whether the call with this return address fails. */
 static bool fails(const void *from) {
     if (plan.mode == IDLE) return false;
     walk w = {.from = (uintptr_t)from};
@@ -97,7 +97,7 @@ static bool fails(const void *from) {
     return true;
 }
 
-/* ---------------------------------------------------------------- begin and end */
+/* ---------------------------------------------------------------- start and exit */
 
 static void __attribute__((constructor)) begin(void) {
     const char *text = getenv("FAILING_ALLOCATION");
@@ -106,7 +106,7 @@ static void __attribute__((constructor)) begin(void) {
     int found =
         sscanf(text, "%7[^:]:%d:%511[^:]:%" SCNx64 ":%" SCNu64, mode, &plan.depth, plan.file, &plan.key, &plan.wanted);
     bool good = (found == 3 && !strcmp(mode, "record")) || (found == 5 && !strcmp(mode, "fail"));
-    if (!good || plan.depth < 1 || plan.depth > MOST_DEPTH) {
+    if (!good || plan.depth < 1 || plan.depth > MAX_DEPTH) {
         fprintf(stderr, "FAILING_ALLOCATION: not understood: \"%s\"\n", text);
         _exit(99);
     }
@@ -117,7 +117,7 @@ static void __attribute__((destructor)) end(void) {
     if (plan.mode != RECORD) return;
     plan.mode = IDLE;
     FILE *file = fopen(plan.file, "w");
-    for (size_t i = 0; file && i < MOST_PATHS; i++) {
+    for (size_t i = 0; file && i < MAX_PATHS; i++) {
         if (!paths[i].key) continue;
         fprintf(file, "%016" PRIx64 " %" PRIu64, paths[i].key, paths[i].count);
         for (int k = 0; k < plan.depth && paths[i].addresses[k]; k++)

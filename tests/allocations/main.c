@@ -10,7 +10,7 @@
 
 #include <time.h>
 
-enum { HANG_SECONDS = 120, MOST_SHOWN = 20 };
+enum { HANG_SECONDS = 120, MAX_SHOWN = 20 };
 
 typedef struct call_path {
     char key[17], addresses[200];
@@ -26,7 +26,7 @@ static const char *program = FAILING_PROGRAM;
 
 /* ---------------------------------------------------------------- one run */
 
-/* `plan` is FAILING_ALLOCATION; NULL: nothing is recorded, nothing fails. */
+/* `plan` is the value of FAILING_ALLOCATION; NULL: records nothing, fails nothing. */
 static pid_t start(const scenario *s, const folder *f, const char *plan) {
     pid_t child = fork();
     if (child) return child;
@@ -80,7 +80,7 @@ static void ending_free(ending *e) {
     *e = (ending){0};
 }
 
-/* ---------------------------------------------------------------- what is right */
+/* ---------------------------------------------------------------- checks */
 
 static bool says_memory(const char *text) {
     static const char *const WORDS[] = {"no memory", "out of memory", "enough memory", "Cannot allocate memory",
@@ -113,7 +113,7 @@ static bool same_file(const char *left, const char *right) {
     return same;
 }
 
-/* NULL, or what is wrong with a run that ended with exit code 0. */
+/* Checks a run with exit code 0; NULL, or what is wrong. */
 static const char *check_success(const scenario *s, const folder *f, const ending *e, const ending *whole) {
     if (!s->varies && strcmp(e->output, whole->output)) return "exit code 0 with another output";
     if (s->use && strcmp(e->answer, whole->answer) && !says_memory(e->answer)) return "another answer";
@@ -148,7 +148,7 @@ static void show(const char *text, const char *margin) {
     }
 }
 
-/* addr2line says where a path is. */
+/* Prints the source line of a path, from addr2line. */
 static void show_path(const call_path *p) {
     char command[1024];
     fflush(stdout);
@@ -167,7 +167,7 @@ static void run_failing(const scenario *s, const folder *f, const call_path *p, 
     t->unharmed += e.failed && e.code == 0;
     const char *wrong = e.code ? check_failure(s, f, &e) : check_success(s, f, &e, whole);
     if (!e.failed && e.code == 0 && s->use) wrong = NULL;
-    if (wrong && t->wrong++ < MOST_SHOWN) {
+    if (wrong && t->wrong++ < MAX_SHOWN) {
         printf("%s: call %ld of %ld: %s (exit code %d)\n", s->name, number, p->count, wrong, e.code);
         show_path(p);
         show(e.messages, "    | ");

@@ -1,4 +1,5 @@
-/* The commands whose allocations fail, each on the small model of model_folder.h, with one thread where it computes. */
+/* The commands whose allocations fail, each with the small model of model_folder.h, with one thread where it matters.
+ */
 #include "allocations.h"
 
 #include "http_client.h"
@@ -59,7 +60,7 @@ bool has_partial_files(const char *path) {
     return found;
 }
 
-/* A whole run, made into one that was interrupted. */
+/* Turns a complete run into an interrupted one. */
 static void put_started_run(const scenario *s, const folder *f) {
     text_buffer b = {0};
     OK(text_printf(&b, "cd '%s' && mkdir out && '%s'", f->path, FAILING_PROGRAM));
@@ -88,7 +89,7 @@ void finish(const scenario *s) {
 
 /* ---------------------------------------------------------------- a client of serve */
 
-/* The port that the server says it listens on; 0 where it has ended. */
+/* The port from the server's message; 0 if the server has exited. */
 static int port_of(const folder *f, pid_t process) {
     for (int i = 0; i < 6000; i++) {
         size_t bytes;
@@ -104,7 +105,7 @@ static int port_of(const folder *f, pid_t process) {
     return 0;
 }
 
-/* Appends the texts of an answer, or all of an error. */
+/* Appends the texts of a response, or the whole error. */
 static void append_answer(text_buffer *b, http_answer *a) {
     static const char *const KEYS[] = {"\"text\":\"", "\"content\":\"", "\"error\":"};
     OK(text_printf(b, "%d", a->status));
@@ -119,7 +120,7 @@ static void append_answer(text_buffer *b, http_answer *a) {
     http_free(a);
 }
 
-/* A request, a streamed chat, and the first again: one failure must not end the service for those that come after. */
+/* A request, a streamed chat, and the first request again: one failure must not affect later requests. */
 static void ask_server(const folder *f, pid_t process, ending *e) {
     static const char PLAIN[] = "{\"model\":\"small\",\"prompt\":\"the cat\",\"max_tokens\":4,\"temperature\":0}";
     static const char CHAT[] = "{\"model\":\"small\",\"messages\":[{\"role\":\"user\",\"content\":\"a b\"}],"

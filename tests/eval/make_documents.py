@@ -1,7 +1,7 @@
-"""Makes the documents beside it: 50 each of the forms of MMLU, LAMBADA and SciQ.
+"""Writes the documents in this folder: 50 each in the formats of MMLU, LAMBADA and SciQ.
 
-The facts are common knowledge in our own words; LAMBADA's texts are paragraphs of data/pride_and_prejudice.txt (public
-domain). Run here: python3 make_documents.py
+The facts are common knowledge, worded for this test; LAMBADA's texts are paragraphs of data/pride_and_prejudice.txt (public
+domain). Run in this folder: python3 make_documents.py
 """
 import json
 import random

@@ -1,5 +1,5 @@
-"""What lm-evaluation-harness 0.4.13 says of the documents beside it and of those in SHARED/data/eval, with the model
-SHARED/data/models/stories260k: writes expected.json. Run here, in an environment of its own:
+"""Writes expected.json: the results of lm-evaluation-harness 0.4.13 for the documents in this folder and in
+SHARED/data/eval, with the model SHARED/data/models/stories260k. Run in this folder, in a separate environment:
 
     pip install lm-eval==0.4.13 torch==2.15.0 transformers==5.24.0
     python3 reference.py SHARED
@@ -38,7 +38,7 @@ def local(text, choices="choices", target="gold"):
             "doc_to_choice": choices, "doc_to_target": target, "metric_list": ACC}
 
 
-# As SHARED/data/README.md says. A document is never among its own examples: fewshot_split is the split itself.
+# See SHARED/data/README.md. fewshot_split is the split itself, so that a document is never among its own examples.
 SHARED_TASKS = {
     "piqa": ("piqa.jsonl.gz", local("{{query}}Answer:")),
     "arc_easy": ("arc_easy.jsonl.gz", local("{{query}}\nAnswer:")),
@@ -100,7 +100,7 @@ def main():
                                               limit=limit, task_manager=TaskManager(), device="cpu")
             found = summary(results, config["task"])
             if config["task"] in SHARED_TASKS:
-                del found["first_document"]  # their texts are not ours to keep here
+                del found["first_document"]  # their texts may not be copied here
             expected[f"{config['task']} {shots}"] = found
     with open("expected.json", "w", encoding="utf-8") as file:
         json.dump(expected, file, separators=(",", ":"))

@@ -1,4 +1,5 @@
-/* adapter_config.json, then the header of adapter_model.safetensors: checked against a small model, and merged. */
+/* Fuzz target: adapter_config.json, then the header of adapter_model.safetensors. Checked against a small model, and
+ * merged. */
 #include "fuzz.h"
 
 #include "io/adapter_merge.h"

@@ -1,4 +1,5 @@
-/* config.json, then the header of model.safetensors: a checkpoint that is loaded. The tensors bound its memory. */
+/* Fuzz target: config.json, then the header of model.safetensors. Loads the checkpoint. The tensors limit its memory.
+ */
 #include "fuzz.h"
 
 #include "io/hf_folder.h"

@@ -1,4 +1,5 @@
-/* config.json, then overrides ("k=v,k=v"): what is accepted can be copied, written, read again, drawn and planned. */
+/* Fuzz target: config.json, then overrides ("k=v,k=v"). An accepted config can be copied, written, read again, drawn
+ * and planned. */
 #include "fuzz.h"
 
 #include "config/layer_picture.h"
@@ -6,12 +7,12 @@
 
 #include <stdlib.h>
 
-enum { MOST_DRAWN_LAYERS = 64, MOST_DRAWN_PASSES = 100, MOST_FREQUENCIES = 2 * 2048 };
+enum { MAX_DRAWN_LAYERS = 64, MAX_DRAWN_PASSES = 100, MAX_FREQUENCIES = 2 * 2048 };
 
 static void draw(const model_config *c) {
     char *text;
     json_t *tree;
-    if (c->layers > MOST_DRAWN_LAYERS || c->forward_passes + c->backward_passes > MOST_DRAWN_PASSES) return;
+    if (c->layers > MAX_DRAWN_LAYERS || c->forward_passes + c->backward_passes > MAX_DRAWN_PASSES) return;
     FUZZ_CHECK(layer_picture_text(c, &text) >= 0);
     free(text);
     FUZZ_CHECK(layer_picture_svg(c, &text) >= 0);
@@ -23,7 +24,7 @@ static void draw(const model_config *c) {
 }
 
 static void use(const model_config *c) {
-    static double frequencies[MOST_FREQUENCIES];
+    static double frequencies[MAX_FREQUENCIES];
     model_config *copy, *again;
     json_t *tree;
     FUZZ_CHECK(c->heads % c->kv_heads == 0 && c->head_dim % 2 == 0);
@@ -31,7 +32,7 @@ static void use(const model_config *c) {
     config_inverse_frequencies(c, frequencies);
     FUZZ_CHECK(config_copy(c, &copy) >= 0);
     FUZZ_CHECK(config_to_json(copy, &tree) >= 0);
-    FUZZ_CHECK(config_from_json(tree, "again", NULL, &again) >= 0); /* what we write, we read */
+    FUZZ_CHECK(config_from_json(tree, "again", NULL, &again) >= 0); /* what lckv writes, it can read */
     FUZZ_CHECK(again->layers == c->layers && again->map.slots == c->map.slots);
     json_decref(tree);
     draw(again);

@@ -1,5 +1,5 @@
-/* Runs each file of a target's corpus once: corpus FOLDER. FOLDER/expected says what each must give, in lines of a
- * name, a tab, and "ok" or a part of the error message. */
+/* Runs a target on each file of its corpus once: corpus FOLDER. FOLDER/expected has a line per file: its name, a tab,
+ * and "ok" or a part of the error message. */
 #include "fuzz.h"
 
 #include "base/file.h"

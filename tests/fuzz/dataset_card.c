@@ -1,5 +1,5 @@
-/* The README.md of a data set: what is read is a tree of lists, mappings, strings and nulls, and the strings in it are
- * patterns that match some paths. */
+/* Fuzz target: the README.md of a data set. The result is a tree of lists, mappings, strings and nulls; its strings are
+ * used as patterns on some paths. */
 #include "fuzz.h"
 
 #include "data/sources/card_yaml.h"

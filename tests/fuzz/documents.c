@@ -1,5 +1,5 @@
-/* A file of documents, behind a letter for its kind (KINDS); a capital letter asks for whole rows, line breaks and ids
- * of 4 bytes. */
+/* Fuzz target: a letter for the kind (KINDS), then a file of documents. A capital letter selects whole rows, line
+ * breaks and ids of 4 bytes. */
 #include "fuzz.h"
 
 #include "data/documents/document_reader.h"
@@ -7,7 +7,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
-enum { MOST_DOCUMENTS = 100000 };
+enum { MAX_DOCUMENTS = 100000 };
 
 static const struct {
     char letter;
@@ -33,7 +33,7 @@ static int read_all(document_reader *r) {
     document d;
     bool found = true;
     int status = LCKV_OK;
-    for (int i = 0; found && status >= 0 && i < MOST_DOCUMENTS; i++) {
+    for (int i = 0; found && status >= 0 && i < MAX_DOCUMENTS; i++) {
         status = document_reader_next(r, &d, &found);
         if (status < 0 || !found) break;
         FUZZ_CHECK((d.text != NULL) + (d.ids != NULL) + (d.row != NULL) <= 1 && touch(&d) <= 255 * d.bytes);

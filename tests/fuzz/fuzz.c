@@ -1,4 +1,4 @@
-/* What the fuzz targets share, see fuzz.h. */
+/* Shared parts of the fuzz targets, see fuzz.h. */
 #include "fuzz.h"
 
 #include "base/json.h"
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_FILES = 16, PATH_BYTES = 256, MOST_ZEROS = 1 << 20 };
+enum { MAX_FILES = 16, PATH_BYTES = 256, MAX_ZEROS = 1 << 20 };
 
 char fuzz_message[2048];
 
@@ -88,7 +88,7 @@ char *fuzz_string(fuzz_part part) {
 
 /* ---------------------------------------------------------------- files */
 
-static char folder[PATH_BYTES / 2], files[MOST_FILES][PATH_BYTES];
+static char folder[PATH_BYTES / 2], files[MAX_FILES][PATH_BYTES];
 static int file_count;
 
 static void remove_folder(void) {
@@ -96,7 +96,7 @@ static void remove_folder(void) {
     rmdir(folder);
 }
 
-/* Memory, where the system has a file system of it. */
+/* In memory, if the system has a file system for it. */
 const char *fuzz_folder(void) {
     if (*folder) return folder;
     const char *given = getenv("TMPDIR"), *place = given ? given : access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
@@ -111,7 +111,7 @@ void fuzz_clear(void) {
 }
 
 static FILE *begin_file(const char *name) {
-    FUZZ_CHECK(file_count < MOST_FILES);
+    FUZZ_CHECK(file_count < MAX_FILES);
     snprintf(files[file_count], PATH_BYTES, "%s/%s", fuzz_folder(), name);
     FILE *file = fopen(files[file_count++], "wb");
     FUZZ_CHECK(file);
@@ -130,18 +130,18 @@ const char *fuzz_put(const char *name, fuzz_part part) {
     return files[file_count - 1];
 }
 
-/* Bytes of data that the offsets of a header ask for, as far as they are asked for in earnest. */
+/* The bytes of data that the offsets of a header cover, up to a limit. */
 static size_t data_bytes(fuzz_part header) {
     json_t *tree, *tensor;
     const char *name;
-    json_int_t most = 0;
+    json_int_t largest = 0;
     if (json_parse(header.data, header.size, "header", &tree) < 0) return 0;
     json_object_foreach(tree, name, tensor) {
         json_int_t end = json_integer_value(json_array_get(json_object_get(tensor, "data_offsets"), 1));
-        if (end > most && end <= MOST_ZEROS) most = end;
+        if (end > largest && end <= MAX_ZEROS) largest = end;
     }
     json_decref(tree);
-    return (size_t)most;
+    return (size_t)largest;
 }
 
 void fuzz_put_tensors(const char *name, fuzz_part header) {

@@ -1,5 +1,5 @@
-/* The body of a request, behind a line with its path ("completions" or "chat"), from its bytes to a job for the engine.
- * No server listens. */
+/* Fuzz target: a line with the path ("completions" or "chat"), then the body of a request. Converts it to a job for the
+ * engine, without a server. */
 #include "fuzz.h"
 
 #include "serve/completion.h"
@@ -82,7 +82,7 @@ int fuzz_run(const uint8_t *data, size_t size) {
     bool good = ask(chat, &body, &f);
     body_free(&all.bodies, &count, &body);
     FUZZ_CHECK(all.bodies.in_use == 0);
-    json_t *message = string_json(f.message, strlen(f.message)); /* as the client gets it */
+    json_t *message = string_json(f.message, strlen(f.message)); /* as sent to the client */
     int status = fuzz_end_with(good ? LCKV_OK : LCKV_ERROR_ARGUMENT, json_string_value(message));
     json_decref(message);
     return status;

@@ -1,4 +1,4 @@
-/* The hub's answer about a repository. */
+/* Fuzz target: the hub's response about a repository. */
 #include "fuzz.h"
 
 #include "hub/list.h"

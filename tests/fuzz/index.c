@@ -1,4 +1,4 @@
-/* model.safetensors.index.json, then the headers of up to two shards. */
+/* Fuzz target: model.safetensors.index.json, then the headers of up to two shards. */
 #include "fuzz.h"
 
 #include "io/checkpoint_files.h"

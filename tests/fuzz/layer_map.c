@@ -1,5 +1,5 @@
-/* layer_types, behind a line with the number of layers, passes without and with gradient, and "w" where there is a
- * window, "d" where every layer is strict: "8 2 1 w". */
+/* Fuzz target: a line "8 2 1 w" (number of layers, iterations without and with gradient, "w" for a window, "d" for
+ * strict layers), then layer_types. */
 #include "fuzz.h"
 
 #include "config/layer_map.h"
@@ -20,7 +20,7 @@ static int use(const layer_map *map, int forward_passes, int backward_passes) {
         FUZZ_CHECK(map->slot[l->k_slot].windowed == map->slot[l->v_slot].windowed);
     }
     FUZZ_CHECK(layer_map_format(map, &text) >= 0);
-    FUZZ_CHECK(layer_map_parse(text, map->layers, 8, false, &copy) >= 0); /* what we write, we read */
+    FUZZ_CHECK(layer_map_parse(text, map->layers, 8, false, &copy) >= 0); /* what lckv writes, it can read */
     FUZZ_CHECK(copy.slots == map->slots && copy.loops == map->loops && layer_map_same_sources(&copy, map));
     layer_map_free(&copy);
     free(text);

@@ -1,4 +1,4 @@
-/* A target as libFuzzer calls it, see README.md. */
+/* Calls a target from libFuzzer, see README.md. */
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

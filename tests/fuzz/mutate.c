@@ -1,15 +1,15 @@
-/* Changes JSON within an input as a tree, every other time: bytes that change at random seldom stay JSON, and the
- * readers behind its parser would hardly be reached. The other changes are libFuzzer's own. */
+/* A mutator that changes JSON in an input as a tree, in half of the calls. Randomly changed bytes are rarely valid JSON
+ * and would hardly reach the readers behind the parser. The other calls use libFuzzer's own mutations. */
 #include "fuzz.h"
 
 #include "base/json.h"
 
 #include <string.h>
 
-size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most);
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed);
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t capacity);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t capacity, unsigned seed);
 
-enum { MOST_TEXT = 1 << 16 };
+enum { MAX_TEXT = 1 << 16 };
 
 /* ---------------------------------------------------------------- a value within a tree */
 
@@ -20,7 +20,7 @@ typedef struct place {
     json_t *value;
 } place;
 
-/* Finds the value behind `*left` others, depth first; counts them down. */
+/* Finds the value after `*left` others, in depth-first order; decrements *left. */
 static bool find(json_t *parent, long *left, place *out) {
     const char *key;
     json_t *value;
@@ -37,10 +37,10 @@ static bool find(json_t *parent, long *left, place *out) {
 }
 
 static bool any_place(json_t *tree, unsigned seed, place *out) {
-    long all = MOST_TEXT, left;
+    long all = MAX_TEXT, left;
     find(tree, &all, out);
-    if (all == MOST_TEXT) return false;
-    left = (long)(seed % (unsigned)(MOST_TEXT - all));
+    if (all == MAX_TEXT) return false;
+    left = (long)(seed % (unsigned)(MAX_TEXT - all));
     return find(tree, &left, out);
 }
 
@@ -93,9 +93,9 @@ static json_t *odd_value(unsigned seed) {
     return json_loads(values[seed % (sizeof values / sizeof *values)], JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 }
 
-/* Other bytes of a string, a number near the old one, else any value. */
+/* Other bytes for a string, a number near the old one, or any value. */
 static json_t *near_value(const json_t *old, unsigned seed) {
-    char text[MOST_TEXT];
+    char text[MAX_TEXT];
     if (json_is_integer(old)) return json_integer((json_int_t)((uint64_t)json_integer_value(old) + seed % 9 - 4));
     if (!json_is_string(old) || json_string_length(old) > sizeof text / 2) return odd_value(seed);
     memcpy(text, json_string_value(old), json_string_length(old));
@@ -127,7 +127,7 @@ static void change(json_t *tree, unsigned seed) {
 
 /* ---------------------------------------------------------------- JSON within an input */
 
-/* The tree that begins at the first bracket from `*at` on, and where it ends. */
+/* The JSON tree that starts at the first bracket at or after `*at`, and its end. */
 static json_t *find_tree(const char *text, size_t size, size_t *at, size_t *end) {
     json_error_t error;
     for (; *at < size; ++*at) {
@@ -141,7 +141,7 @@ static json_t *find_tree(const char *text, size_t size, size_t *at, size_t *end)
     return NULL;
 }
 
-/* Where the search begins: at the start of any part. */
+/* Where the search starts: at the beginning of a random part. */
 static size_t any_part(const char *text, size_t size, unsigned seed) {
     size_t starts[4] = {0}, count = 1;
     for (size_t i = 0; i + 4 <= size && count < 4; i++)
@@ -149,21 +149,21 @@ static size_t any_part(const char *text, size_t size, unsigned seed) {
     return starts[seed % count];
 }
 
-static size_t change_tree(uint8_t *data, size_t size, size_t most, unsigned seed) {
-    static char text[MOST_TEXT];
+static size_t change_tree(uint8_t *data, size_t size, size_t capacity, unsigned seed) {
+    static char text[MAX_TEXT];
     size_t at = any_part((const char *)data, size, seed), end;
     json_t *tree = find_tree((const char *)data, size, &at, &end);
     if (!tree) return 0;
     for (unsigned i = 0; i <= seed % 3; i++) change(tree, seed * (2 * i + 1) >> 2);
     size_t changed = json_dumpb(tree, text, sizeof text, JSON_COMPACT | JSON_ENCODE_ANY), behind = size - end;
     json_decref(tree);
-    if (!changed || changed > sizeof text || at + changed + behind > most) return 0;
+    if (!changed || changed > sizeof text || at + changed + behind > capacity) return 0;
     memmove(data + at + changed, data + end, behind);
     memcpy(data + at, text, changed);
     return at + changed + behind;
 }
 
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed) {
-    size_t changed = seed % 2 ? change_tree(data, size, most, seed >> 1) : 0;
-    return changed ? changed : LLVMFuzzerMutate(data, size, most);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t capacity, unsigned seed) {
+    size_t changed = seed % 2 ? change_tree(data, size, capacity, seed >> 1) : 0;
+    return changed ? changed : LLVMFuzzerMutate(data, size, capacity);
 }

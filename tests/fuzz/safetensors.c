@@ -1,4 +1,4 @@
-/* A safetensors file as it lies on disk: every value of every tensor is read. */
+/* Fuzz target: a safetensors file. Reads every value of every tensor. */
 #include "fuzz.h"
 
 #include "io/tensor_values.h"

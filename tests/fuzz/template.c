@@ -1,4 +1,4 @@
-/* A chat template, then messages as JSON, then variables as JSON. Without messages there is one of a user. */
+/* Fuzz target: a chat template, then messages as JSON, then variables as JSON. The default is one user message. */
 #include "fuzz.h"
 
 #include <stdlib.h>

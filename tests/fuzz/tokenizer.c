@@ -1,5 +1,5 @@
-/* tokenizer.json, then a text, then tokenizer_config.json: the text becomes ids and ids become text, at once and one by
- * one, which must be the same. */
+/* Fuzz target: tokenizer.json, then a text, then tokenizer_config.json. Encodes and decodes at once and id by id, with
+ * equal results. */
 #include "fuzz.h"
 
 #include "base/text_buffer.h"

@@ -1,4 +1,5 @@
-/* checksums.json of a training checkpoint, then its trainer_state.json, of which the first may know the checksum. */
+/* Fuzz target: checksums.json of a training checkpoint, then its trainer_state.json. checksums.json may contain the
+ * checksum of the second file. */
 #include "fuzz.h"
 
 #include "train/checkpoint/manifest.h"

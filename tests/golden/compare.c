@@ -1,4 +1,4 @@
-/* Found against expected, with the tolerances that are stated or derived; every comparison is one line of output. */
+/* Compares results with expected values, with tolerances that are stated or derived. Prints a line per comparison. */
 #include "golden.h"
 
 #include <math.h>
@@ -26,7 +26,7 @@ void golden_report(golden *g, const char *name, bool good, const char *format, .
     va_end(arguments);
 }
 
-/* Bytes of the group that a tensor belongs to: the first two parts of its name. */
+/* Length of the tensor's group name: the first two parts of its name. */
 static int group_bytes(const char *name) {
     const char *dot = strchr(name, '.'), *end = dot ? strchr(dot + 1, '.') : NULL;
     return (int)(end ? end - name : (long)strlen(name));
@@ -39,7 +39,7 @@ static double stated_f32_error(golden *g, const char *name) {
     return text ? atof(text) : 0;
 }
 
-/* Whether expected.safetensors has no tensor of this group. Groups are optional: the folder was made without it. */
+/* Whether expected.safetensors has no tensor of this group. Groups are optional. */
 static bool lacks_group(const golden *g, const char *name) {
     int bytes = group_bytes(name);
     for (int i = 0; i < g->expected.count; i++) {
@@ -49,7 +49,7 @@ static bool lacks_group(const golden *g, const char *name) {
     return true;
 }
 
-/* Prints a lacking group once. */
+/* Reports a missing group once. */
 static void report_lacking(golden *g, const char *name) {
     int bytes = group_bytes(name);
     if (g->lacking_bytes == bytes && !strncmp(g->lacking, name, (size_t)bytes)) return;
@@ -59,7 +59,7 @@ static void report_lacking(golden *g, const char *name) {
     printf("%-6s %s %s %s: the folder has no such group\n", "lacks", g->folder, dtype_name(g->compute), g->lacking);
 }
 
-/* Layers that a hidden state passes on its way to the logits, runs of loops included. */
+/* Number of layers that a hidden state passes through up to the logits, counting iterations. */
 static int layers_on_the_way(const golden *g) {
     int layers = 0;
     for (int i = 0; i < g->model->plan.count; i++)
@@ -67,10 +67,10 @@ static int layers_on_the_way(const golden *g) {
     return layers;
 }
 
-/* bf16 keeps 8 bits, so a rounding is off by at most u = 2^-9 of the value. In each layer eight roundings lie one
- * behind the other (two norms' outputs, a projection, rope, attention's probabilities and output, gate or up, their
- * product). They are independent, so after n of them the error is about u sqrt(n) of the values that are carried; twice
- * that, and logits at most as large as the largest one, gives u * 2 * sqrt(8 * layers) * max |logit|. */
+/* bf16 has 8 bits, so that a rounding has a relative error of at most u = 2^-9. Each layer has eight successive
+ * roundings (the outputs of two norms, a projection, RoPE, attention's probabilities and output, gate or up, their
+ * product). They are independent, so that after n of them the error is about u sqrt(n). Twice that, and logits at most
+ * as large as the largest one, give u * 2 * sqrt(8 * layers) * max |logit|. */
 static double bf16_tolerance(const golden *g) {
     return 0x1p-9 * 4 * sqrt(8.0 * layers_on_the_way(g)) * g->largest_logit;
 }

@@ -1,10 +1,10 @@
-/* Logits by the plan, token by token, through the sink cache, after a past; greedy continuations. */
+/* Logits of the plan, token by token, with the sink cache, and after a past; greedy continuations. */
 #include "golden.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { WINDOW = 12, SINKS = 3, SECOND = 15, STEPS = 16, SHORT = 5, LONG = 24 }; /* make.py's */
+enum { WINDOW = 12, SINKS = 3, SECOND = 15, STEPS = 16, SHORT = 5, LONG = 24 }; /* as in make.py */
 
 int golden_read(golden *g, view v, float *host) {
     device *d = g->device;
@@ -12,7 +12,7 @@ int golden_read(golden *g, view v, float *host) {
     return d->memory.wait(d);
 }
 
-/* A sequence in a cache: runs ids and keeps them. */
+/* A sequence in a cache, with its ids. */
 typedef struct run {
     kv_cache *cache;
     batch *batch;
@@ -24,7 +24,7 @@ static int run_begin(golden *g, int64_t window, int64_t sinks, run *r) {
     o.type = g->compute;
     o.window_length = window;
     o.sinks = sinks;
-    o.page_rows = 4; /* so that forty tokens cross pages */
+    o.page_rows = 4; /* small pages, so that forty tokens need several */
     *r = (run){0};
     TRY(kv_cache_create(g->model, &o, &r->cache));
     TRY(batch_create(g->device, (batch_limits){1, 1, 0}, &r->batch));
@@ -55,7 +55,7 @@ static int run_ids(golden *g, run *r, const int32_t *ids, int32_t count, int32_t
     return run_entry(g, r, (batch_entry){.ids = ids, .rows = count, .wanted = wanted, .planned = planned}, logits);
 }
 
-/* The sequence's first tokens, one a call; RoPE types that depend on the length go by all of them. */
+/* Runs the first tokens one per call. RoPE types that depend on the length use the total length. */
 static int run_tokens(golden *g, run *r, const int32_t *ids, int32_t count, float *logits) {
     int64_t vocab = g->model->config->vocab_size;
     for (int32_t i = 0; i < count; i++)
@@ -64,7 +64,7 @@ static int run_tokens(golden *g, run *r, const int32_t *ids, int32_t count, floa
     return LCKV_OK;
 }
 
-/* Wraps a check that needs a run and room for logits. */
+/* Calls a check that needs a sequence and a buffer for logits. */
 typedef int (*check)(golden *g, run *r, float *logits);
 
 static int with_run(golden *g, int64_t window, int64_t sinks, check body) {
@@ -133,7 +133,7 @@ static int long_prompt(golden *g, run *r, float *logits) {
 }
 
 int golden_generate(golden *g) {
-    golden_expected(g, "generate.margin"); /* says that f32 must choose as f64 does; bf16 need not */
+    golden_expected(g, "generate.margin"); /* in f32 the choice must equal that of f64; in bf16 it may differ */
     if (g->compute != DTYPE_F32) return LCKV_OK;
     TRY(with_run(g, 0, 0, short_prompt));
     return with_run(g, 0, 0, long_prompt);

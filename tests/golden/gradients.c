@@ -1,4 +1,4 @@
-/* Loss, logits and the gradient of every weight, by the plan and token by token; four steps of training. */
+/* Loss, logits and the gradient of every weight, with the plan and token by token; four training steps. */
 #include "golden.h"
 #include "train/optimizer.h"
 
@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRAIN_STEPS = 4, TRAIN_LENGTH = 20 }; /* make.py's */
+enum { TRAIN_STEPS = 4, TRAIN_LENGTH = 20 }; /* as in make.py */
 
-/* Ids as a batch of sequences of `length`, each token's label the one behind it. */
+/* Ids as a batch of sequences of `length`; the label of a token is the next one. */
 static int fill(golden *g, batch *b, int32_t length) {
     int32_t count = g->length / length, *labels = malloc((size_t)g->length * sizeof *labels);
     batch_entry *entries = calloc((size_t)count, sizeof *entries);
@@ -29,7 +29,7 @@ static int fill(golden *g, batch *b, int32_t length) {
     return status;
 }
 
-/* The device's two numbers: 1 / labels, and the loss. */
+/* Two scalars on the device: 1 / labels, and the loss. */
 typedef struct numbers {
     void *memory;
     view scale, loss;
@@ -68,7 +68,7 @@ static int differentiate(golden *g, const batch *b, bool sequential, const numbe
     return d->memory.wait(d);
 }
 
-/* Each weight's gradient against PREFIX.NAME, then zero again. */
+/* Compares the gradient of each weight with PREFIX.NAME, and sets it to zero. */
 static int compare_gradients(golden *g, const char *prefix) {
     params *p = g->model->params;
     for (int i = 0; i < p->count; i++) {

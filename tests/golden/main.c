@@ -1,8 +1,8 @@
 /* golden [--device D] [--threads N] DIR...: checks everything in the expected.safetensors of each folder, in f32, and
- * logits and losses again with bf16 operands. reference/README.md says what the tensors mean.
+ * logits and losses again with bf16 operands. reference/README.md describes the tensors.
  *
- * A folder may lack groups of tensors; they are reported as lacking and are no failure. Exit status: 0 when everything
- * holds, 1 when something does not, 2 when the arguments are wrong. */
+ * A missing group of tensors is reported, and is not a failure. Exit status: 0 if all checks pass, 1 if one fails, 2 if
+ * the arguments are invalid. */
 #include "golden.h"
 
 #include <stdio.h>
@@ -15,7 +15,7 @@ static int run_checks(golden *g) {
     return LCKV_OK;
 }
 
-/* In f32 nothing may be left over: an expectation that nobody checks is a failure of this program. */
+/* In f32 every expected tensor must be used by some check. */
 static void report_unchecked(golden *g) {
     if (g->compute != DTYPE_F32) return;
     for (int i = 0; i < g->expected.count; i++)

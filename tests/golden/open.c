@@ -1,4 +1,4 @@
-/* Opening a golden folder: its model on the device, ready to be differentiated and trained, and what is expected. */
+/* Opens a golden folder: the model on the device, with gradients, and the expected tensors. */
 #include "golden.h"
 #include "io/hf_folder.h"
 
@@ -28,7 +28,7 @@ static int open_expected(golden *g) {
     return LCKV_OK;
 }
 
-/* A line "f32 tolerance: X" in the folder's README.md, for folders whose expected values were made by other means. */
+/* Reads a line "f32 tolerance: X" in the folder's README.md, for folders with expected values of other origin. */
 static int read_tolerance(golden *g) {
     char *path, line[256];
     TRY(path_join(g->folder, "README.md", &path));

@@ -1,6 +1,6 @@
-"""What run_clm.py of transformers 4.45.2 says of SHARED/data/text/wiki.test.raw with the model
-SHARED/data/models/stories260k: writes run_clm.json. The script takes no file that ends in .raw and asks the hub for its
-metric, so its calls are made here, in its order: load_dataset, two maps, Trainer.evaluate. In an environment of its own:
+"""Writes run_clm.json: the results of run_clm.py of transformers 4.45.2 for SHARED/data/text/wiki.test.raw with the model
+SHARED/data/models/stories260k. The script does not accept .raw files and downloads its metric, so this file makes the same
+calls in the same order: load_dataset, two maps, Trainer.evaluate. In a separate environment:
 
     pip install torch==2.15.0 transformers==4.45.2 datasets==3.2.0 accelerate==1.1.1 sentencepiece protobuf
     HF_HUB_OFFLINE=1 python3 reference.py SHARED

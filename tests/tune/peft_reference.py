@@ -1,7 +1,7 @@
-"""What peft 0.13.2 makes of an adapter on SHARED/data/models/stories260k: writes peft.json, computed in float64. The
-adapter's numbers are those of a formula (see `fill`), so that the test makes the same. With a second argument, a folder
-with an adapter that lckv has written, it prints the negative log-likelihood that peft finds with that, and writes the
-adapter again into the folder that is the third. In an environment of its own:
+"""Writes peft.json: the results of peft 0.13.2 with an adapter on SHARED/data/models/stories260k, in float64. The adapter's
+values are defined by a formula (see `fill`), so that the test creates the same. With a second argument, a folder with an
+adapter that lckv wrote, it prints the negative log-likelihood of peft with that adapter, and writes the adapter to the folder
+in the third argument. In a separate environment:
 
     pip install torch==2.6.0 transformers==4.45.2 peft==0.13.2 numpy
     HF_HUB_OFFLINE=1 python3 peft_reference.py SHARED [ADAPTER FOLDER]

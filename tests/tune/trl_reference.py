@@ -1,7 +1,7 @@
-"""What SFTTrainer of trl 0.24.0 (transformers 4.57.1) makes of the first rows of
-SHARED/data/sft/rasbt-instruction-data.json with the model SHARED/data/models/stories260k: writes trl.json, for each case
-the loss of 20 steps as the trainer divides it (by `items`: labels, and the first token of each row where it is one to be
-learned, although nothing predicts it) and the number of labels that are predicted. In an environment of its own:
+"""Writes trl.json: the results of SFTTrainer of trl 0.24.0 (transformers 4.57.1) for the first rows of
+SHARED/data/sft/rasbt-instruction-data.json with the model SHARED/data/models/stories260k. For each case: the losses of 20
+steps, divided as in the trainer (by `items`: labels, including a trained first token of a row, although nothing predicts
+it), and the number of predicted labels. In a separate environment:
 
     pip install torch==2.6.0 transformers==4.57.1 trl==0.24.0 peft==0.17.1 sentencepiece protobuf
     HF_HUB_OFFLINE=1 python3 trl_reference.py SHARED
@@ -51,7 +51,7 @@ def row_of(row, kind):
 
 
 class Recorder(SFTTrainer):
-    """Takes rows in their order, and keeps what each step says."""
+    """Uses rows in order, and records the result of each step."""
 
     def _get_train_sampler(self, *_):
         return torch.utils.data.SequentialSampler(self.train_dataset)

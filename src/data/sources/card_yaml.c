@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEEPEST = 32, MOST_BYTES = 1 << 24 };
+enum { DEEPEST = 32, MAX_BYTES = 1 << 24 };
 
 typedef struct line {
     char *text; /* without comments and surrounding blanks; not empty */
@@ -213,7 +213,7 @@ static bool is_closed(const char *text) {
 
 /* Parses a value in brackets, which may continue in the next lines. */
 static int bracketed(yaml *y, const char *text, int number, json_t **out) {
-    text_buffer whole = {.limit = MOST_BYTES};
+    text_buffer whole = {.limit = MAX_BYTES};
     const char *at = NULL;
     int status = text_append(&whole, text, strlen(text));
     while (status >= 0 && !is_closed(whole.data) && y->at < y->count)
@@ -361,7 +361,7 @@ static int read_configs(yaml *y, json_t **out) {
 
 int card_yaml_configs(const char *text, size_t bytes, const char *name, json_t **out) {
     *out = NULL;
-    if (bytes > MOST_BYTES || memchr(text, '\0', bytes)) return LCKV_OK; /* not a README */
+    if (bytes > MAX_BYTES || memchr(text, '\0', bytes)) return LCKV_OK; /* not a README */
     yaml y = {.name = name, .text = strndup(text, bytes)};
     if (!y.text) return no_memory(&y);
     int status = read_configs(&y, out);

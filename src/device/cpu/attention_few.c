@@ -220,15 +220,15 @@ static void run(const struct few *f, int parts) {
 }
 
 int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
-    int64_t most_queries = 0, group = a->heads / a->kv_heads, keys = (int64_t)a->max_past + a->max_kv_rows;
+    int64_t max_queries = 0, group = a->heads / a->kv_heads, keys = (int64_t)a->max_past + a->max_kv_rows;
     for (int64_t i = 0; i < a->sequences.rows; i++) {
         int64_t q_rows = few_rows(a, i);
-        most_queries = q_rows > most_queries ? q_rows : most_queries;
+        max_queries = q_rows > max_queries ? q_rows : max_queries;
     }
-    if (most_queries == 0) return LCKV_OK;
+    if (max_queries == 0) return LCKV_OK;
     int parts = cpu_parts(d, attention_work(a));
     if (a->window > 0 && keys > a->window) keys = a->window;
-    struct few f = {.a = a, .which = dots_for(most_queries * group), .record = 2 + a->head_dim};
+    struct few f = {.a = a, .which = dots_for(max_queries * group), .record = 2 + a->head_dim};
     f.rows = dots[f.which].rows;
     int64_t worth = (keys + MIN_SPLIT_KEYS - 1) / MIN_SPLIT_KEYS, wanted = 4 * parts / a->sequences.rows;
     f.splits = wanted < worth ? wanted : worth;

@@ -1,7 +1,7 @@
-/* Shared by the CPU's entries: processor levels, private state, element conversions, division of work between
+/* Shared by the CPU's entries: CPU feature levels, private state, element conversions, division of work between
  * threads, and an exponential that compilers can vectorize.
  *
- * Every file in this folder that is not in LEVEL_FREE of ../CMakeLists.txt is compiled once per processor level,
+ * Every file in this folder that is not in LEVEL_FREE of ../CMakeLists.txt is compiled once per CPU feature level,
  * with CPU_LEVEL (base, avx2, avx512) as the suffix of the entries. Write
  *     int CPU_ENTRY(cpu_add)(device *d, const struct op_add *a) { ... }
  * and make everything else static, so that code of one level does not run on a lesser processor. level.c collects

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-enum { LOGITS_BYTES = 32 << 20, LEAST_ROWS = 16 };
+enum { LOGITS_BYTES = 32 << 20, MIN_ROWS = 16 };
 
 /* One chunk: rows [first, first + rows) of the call. */
 struct chunk {
@@ -90,7 +90,7 @@ int CPU_ENTRY(cpu_linear_cross_entropy)(device *d, const struct op_linear_cross_
     int64_t rows = a->x.rows, vocab_size = a->weight.rows, maximum = LOGITS_BYTES / (int64_t)sizeof(float);
     if (rows == 0) return LCKV_OK;
     if (vocab_size > 0) maximum /= vocab_size;
-    if (maximum < LEAST_ROWS) maximum = LEAST_ROWS;
+    if (maximum < MIN_ROWS) maximum = MIN_ROWS;
     int64_t chunks = (rows + maximum - 1) / maximum, each = (rows + chunks - 1) / chunks;
     void *scratch;
     TRY(cpu_scratch(d, CPU_SCRATCH_OUTER, (size_t)rows * sizeof(double) + (size_t)(each * vocab_size) * sizeof(float),

@@ -1,4 +1,4 @@
-/* The op table of one processor level. */
+/* The op table of one CPU feature level. */
 #include "device/cpu/level.h"
 #include "device/cpu/cpu.h"
 

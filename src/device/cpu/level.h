@@ -1,4 +1,4 @@
-/* The op tables of level.c, one per processor level of this build. */
+/* The op tables of level.c, one per CPU feature level of this build. */
 #ifndef DEVICE_CPU_LEVEL_H
 #define DEVICE_CPU_LEVEL_H
 

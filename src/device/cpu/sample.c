@@ -60,23 +60,23 @@ static float float_of(int32_t order) {
 }
 
 static float largest(const float *x, int64_t n) {
-    int32_t most = INT32_MIN;
-#pragma omp simd reduction(max : most)
+    int32_t peak = INT32_MIN;
+#pragma omp simd reduction(max : peak)
     for (int64_t i = 0; i < n; i++) {
         int32_t order = order_of(x[i]);
-        most = order > most ? order : most;
+        peak = order > peak ? order : peak;
     }
-    return float_of(most);
+    return float_of(peak);
 }
 
 static bool has_nan(const float *x, int64_t n) {
-    uint32_t most = 0;
-#pragma omp simd reduction(max : most)
+    uint32_t peak = 0;
+#pragma omp simd reduction(max : peak)
     for (int64_t i = 0; i < n; i++) {
         uint32_t magnitude = cpu_bits(x[i]) & 0x7fffffff;
-        most = magnitude > most ? magnitude : most;
+        peak = magnitude > peak ? magnitude : peak;
     }
-    return most > 0x7f800000;
+    return peak > 0x7f800000;
 }
 
 static int32_t first_equal(const float *x, float value, int64_t n) {

@@ -1,4 +1,4 @@
-/* Opens the CPU: selects the entries of a processor level and puts oneDNN's over them. */
+/* Opens the CPU: selects the entries of a CPU feature level and puts oneDNN's over them. */
 #include "device/cpu/cpu.h"
 #include "device/cpu/level.h"
 #include "device/cpu/onednn.h"

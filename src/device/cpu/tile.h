@@ -50,7 +50,7 @@ static inline __attribute__((always_inline)) tile_vector tile_load_as(const void
 /* The largest of x[0..n), and the sum; n is a whole number of vectors. A NaN may be missed as the largest, but is in
  * the sum. */
 static inline float tile_largest(const float *x, int64_t n) {
-    float lane[TILE_LANES], most;
+    float lane[TILE_LANES], largest;
     tile_vector so_far = tile_load(x);
     for (int64_t i = TILE_LANES; i < n; i += TILE_LANES) {
         tile_vector here = tile_load(x + i);
@@ -58,9 +58,9 @@ static inline float tile_largest(const float *x, int64_t n) {
         so_far = (tile_vector)(((tile_bits)here & larger) | ((tile_bits)so_far & ~larger));
     }
     memcpy(lane, &so_far, sizeof lane);
-    most = lane[0];
-    for (int i = 1; i < TILE_LANES; i++) most = lane[i] > most ? lane[i] : most;
-    return most;
+    largest = lane[0];
+    for (int i = 1; i < TILE_LANES; i++) largest = lane[i] > largest ? lane[i] : largest;
+    return largest;
 }
 
 static inline float tile_sum(tile_vector x) {

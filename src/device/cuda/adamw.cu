@@ -2,12 +2,12 @@
 #include "device/cuda/cuda.h"
 #include "device/cuda/random.h"
 
-enum { THREADS = 256, EACH = 4, BLOCKS_EACH = 8 /* per multiprocessor */, MOST_PARTS = 1024 };
+enum { THREADS = 256, EACH = 4, BLOCKS_EACH = 8 /* per multiprocessor */, MAX_PARTS = 1024 };
 
-static unsigned grid(device *d, int64_t n, int64_t most) {
+static unsigned grid(device *d, int64_t n, int64_t max_blocks) {
     int64_t blocks = (n + THREADS * EACH - 1) / (THREADS * EACH),
             enough = BLOCKS_EACH * cuda_state_of(d)->multiprocessors;
-    if (enough > most) enough = most;
+    if (enough > max_blocks) enough = max_blocks;
     return (unsigned)(blocks < enough ? blocks : enough);
 }
 
@@ -39,9 +39,9 @@ __global__ static void add_squares(const double *partial, int parts, double *out
 int cuda_sum_squares(device *d, const struct op_sum_squares *a) {
     int64_t n = cuda_elements(a->x);
     if (n == 0) return LCKV_OK;
-    unsigned parts = grid(d, n, MOST_PARTS);
+    unsigned parts = grid(d, n, MAX_PARTS);
     double *partial;
-    TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, MOST_PARTS * sizeof *partial, (void **)&partial));
+    TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, MAX_PARTS * sizeof *partial, (void **)&partial));
     squares<<<parts, THREADS, 0, cuda_stream(d)>>>(a->x, a->minus, n, partial);
     add_squares<<<1, THREADS, 0, cuda_stream(d)>>>(partial, (int)parts, (double *)a->out.data);
     return LCKV_OK;

@@ -16,7 +16,7 @@ template <int TILE, int DIM> struct forward_tiles {
 /* State of a thread's PER rows. */
 template <int PER> struct row_state {
     struct attention_range sees[PER];
-    float most[PER], sum[PER];
+    float largest[PER], sum[PER];
 };
 
 /* Turns scores into weights relative to the rows' running maxima, and rescales out. */
@@ -24,23 +24,23 @@ template <int PER, int COLS>
 __device__ void soften(float scores[PER][PER], struct row_state<PER> *rows, float out[PER][COLS], int key, int end) {
 #pragma unroll
     for (int i = 0; i < PER; i++) {
-        float most = rows->most[i], sum = 0;
+        float largest = rows->largest[i], sum = 0;
 #pragma unroll
         for (int j = 0; j < PER; j++) {
             int u = key + threadIdx.x % ATTENTION_SIDE + ATTENTION_SIDE * j;
             bool seen = u >= rows->sees[i].begin && u < rows->sees[i].end && u < end;
             scores[i][j] = seen ? scores[i][j] : -INFINITY;
-            most = fmaxf(most, scores[i][j]);
+            largest = fmaxf(largest, scores[i][j]);
         }
-        most = cuda_join_lanes(most, ATTENTION_SIDE, cuda_larger());
-        float factor = rows->most[i] == -INFINITY ? 0 : expf(rows->most[i] - most);
+        largest = cuda_join_lanes(largest, ATTENTION_SIDE, cuda_larger());
+        float factor = rows->largest[i] == -INFINITY ? 0 : expf(rows->largest[i] - largest);
 #pragma unroll
         for (int j = 0; j < PER; j++) {
-            scores[i][j] = scores[i][j] == -INFINITY ? 0 : expf(scores[i][j] - most);
+            scores[i][j] = scores[i][j] == -INFINITY ? 0 : expf(scores[i][j] - largest);
             sum += scores[i][j];
         }
         rows->sum[i] = rows->sum[i] * factor + cuda_join_lanes(sum, ATTENTION_SIDE, cuda_plus());
-        rows->most[i] = most;
+        rows->largest[i] = largest;
 #pragma unroll
         for (int j = 0; j < COLS; j++) out[i][j] *= factor;
     }
@@ -63,7 +63,7 @@ __device__ void store(const struct attention_call &call, const struct attention_
             if (c < call.a.head_dim) cuda_set(call.a.out.data, call.a.out.type, at + c, out[i][j] * factor);
         }
         if (call.a.lse.data && x == 0) {
-            ((float *)call.a.lse.data)[at / call.a.head_dim] = rows.most[i] + logf(rows.sum[i]);
+            ((float *)call.a.lse.data)[at / call.a.head_dim] = rows.largest[i] + logf(rows.sum[i]);
         }
     }
 }
@@ -85,7 +85,7 @@ __global__ static void __launch_bounds__(ATTENTION_THREADS)
     float out[shape::PER][shape::COLS] = {};
     for (int i = 0; i < shape::PER; i++) {
         rows.sees[i] = attention_row_visible(call, head.s, first + y + ATTENTION_SIDE * i, count);
-        rows.most[i] = -INFINITY;
+        rows.largest[i] = -INFINITY;
         rows.sum[i] = 0;
     }
     int key = attention_row_visible(call, head.s, first, count).begin;

@@ -15,9 +15,9 @@ enum {
 /* A call as kernels see it. */
 struct attention_call {
     struct op_attention a;
-    int group, window;  /* window: 0 for none */
-    int page_shift;     /* log2 of page_rows */
-    int64_t most_pages; /* columns of the page table */
+    int group, window; /* window: 0 for none */
+    int page_shift;    /* log2 of page_rows */
+    int64_t max_pages; /* columns of the page table */
 };
 
 static inline struct attention_call attention_call_of(const struct op_attention *a) {
@@ -26,7 +26,7 @@ static inline struct attention_call attention_call_of(const struct op_attention 
     call.group = a->heads / a->kv_heads;
     call.window = a->window < INT32_MAX ? (int)a->window : 0;
     while (a->past.k.data && 1 << call.page_shift < a->past.page_rows) call.page_shift++;
-    call.most_pages = a->past.table.cols;
+    call.max_pages = a->past.table.cols;
     return call;
 }
 
@@ -47,7 +47,7 @@ __device__ static inline struct attention_head attention_head_of(const struct at
                                                                  int kv_head) {
     struct attention_head head;
     head.s = ((const attention_sequence *)call.a.sequences.data)[sequence];
-    head.pages = (const int32_t *)call.a.past.table.data + sequence * call.most_pages;
+    head.pages = (const int32_t *)call.a.past.table.data + sequence * call.max_pages;
     head.kv_head = kv_head;
     return head;
 }
@@ -106,12 +106,12 @@ __device__ static inline bool attention_meets_sinks(const struct attention_call 
     return call.a.q_sink.data && key < head.s.sinks;
 }
 
-/* The end of the keys that are processed together from `key` on: after at most `most` keys, at `end`, and where keys
- * for another query begin. */
+/* The end of the keys that are processed together from `key` on: after at most `max_keys` keys, at `end`, and where
+ * keys for another query begin. */
 __device__ static inline int attention_tile_end(const struct attention_call &call, const struct attention_head &head,
-                                                int key, int end, int most) {
+                                                int key, int end, int max_keys) {
     if (attention_meets_sinks(call, head, key)) end = min(end, head.s.sinks);
-    return min(key + most, end);
+    return min(key + max_keys, end);
 }
 
 /* ---------------------------------------------------------------- tiles in shared memory, f32 */

@@ -14,7 +14,7 @@ template <int DIM> struct warp_state {
     float score[KEYS / 8][4];
     float out[DIM / 8][4];
     struct attention_range sees[2];
-    float most[2], sum[2]; /* of scores times scale times log2(e) */
+    float largest[2], sum[2]; /* of scores times scale times log2(e) */
 };
 
 /* Starts copying keys and values [key, key + KEYS); zeros from `last` on. */
@@ -74,11 +74,11 @@ template <int DIM> __device__ void mask(struct warp_state<DIM> *w, int key) {
 template <int DIM> __device__ void soften(struct warp_state<DIM> *w, float scale) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float most = -INFINITY, sum = 0;
+        float largest = -INFINITY, sum = 0;
 #pragma unroll
-        for (int n = 0; n < KEYS / 8; n++) most = fmaxf(most, fmaxf(w->score[n][2 * r], w->score[n][2 * r + 1]));
-        most = fmaxf(w->most[r], cuda_join_lanes(most, 4, cuda_larger()) * scale);
-        float shift = most == -INFINITY ? 0 : most, factor = attention_exp2(w->most[r] - shift);
+        for (int n = 0; n < KEYS / 8; n++) largest = fmaxf(largest, fmaxf(w->score[n][2 * r], w->score[n][2 * r + 1]));
+        largest = fmaxf(w->largest[r], cuda_join_lanes(largest, 4, cuda_larger()) * scale);
+        float shift = largest == -INFINITY ? 0 : largest, factor = attention_exp2(w->largest[r] - shift);
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
@@ -87,7 +87,7 @@ template <int DIM> __device__ void soften(struct warp_state<DIM> *w, float scale
                 w->score[n][2 * r + i] = weight;
                 sum += weight;
             }
-        w->most[r] = most;
+        w->largest[r] = largest;
         w->sum[r] = w->sum[r] * factor + sum;
 #pragma unroll
         for (int n = 0; n < DIM / 8; n++) w->out[n][2 * r] *= factor, w->out[n][2 * r + 1] *= factor;
@@ -130,7 +130,7 @@ __global__ static void __launch_bounds__(ATTENTION_MATRIX_THREADS, DIM <= 64 ? 4
     struct warp_state<DIM> w = {};
     for (int r = 0; r < 2; r++) {
         w.sees[r] = attention_row_visible(call, head.s, min(first + row + 8 * r + lane / 4, count - 1), count);
-        w.most[r] = -INFINITY;
+        w.largest[r] = -INFINITY;
     }
     int key = attention_row_visible(call, head.s, first, count).begin;
     int last = attention_row_visible(call, head.s, min(first + ROWS, count) - 1, count).end;

@@ -64,7 +64,7 @@ __device__ void attention_copy_keys(char *tile, const struct attention_call &cal
 }
 
 /* Stores the 16 rows first .. of a warp that has seen all their keys: w.out divided by the sums, and the log-sum-exp
- * where the call wants it. Rows from `count` on are left out. WARP has out, most and sum as the matrix units leave
+ * where the call wants it. Rows from `count` on are left out. WARP has out, largest and sum as the matrix units leave
  * them. */
 template <int DIM, class WARP>
 __device__ void attention_store_rows(const WARP &w, const struct attention_call &call,
@@ -83,7 +83,7 @@ __device__ void attention_store_rows(const WARP &w, const struct attention_call 
             *(uint32_t *)(to + 8 * n) = matrix_pair(w.out[n][2 * r] * factor, w.out[n][2 * r + 1] * factor);
         }
         if (call.a.lse.data && lane % 4 == 0) {
-            ((float *)call.a.lse.data)[at / call.a.head_dim] = w.most[r] / ATTENTION_LOG2_E + logf(sum);
+            ((float *)call.a.lse.data)[at / call.a.head_dim] = w.largest[r] / ATTENTION_LOG2_E + logf(sum);
         }
     }
 }

@@ -11,8 +11,8 @@
 enum {
     SLICE = 16,
     WARPS = 4,
-    MOST_ROWS = 4,
-    LEAST_PIECE = 128 /* minimum keys per block, so that joining pays off */
+    MAX_ROWS = 4,
+    MIN_PIECE = 128 /* minimum keys per block, so that joining pays off */
 };
 
 /* Elements [c, c + SLICE) of a row; zeros from `dim` on. */
@@ -41,7 +41,7 @@ __device__ static void load_slice(float out[SLICE], const void *row, dtype type,
 template <int ROWS> struct slices {
     float q[ROWS][SLICE], out[ROWS][SLICE];
     struct attention_range sees[ROWS];
-    float most[ROWS], sum[ROWS];
+    float largest[ROWS], sum[ROWS];
 };
 
 template <int ROWS>
@@ -67,8 +67,9 @@ __device__ void meet(struct slices<ROWS> *own, const float k[SLICE], const float
         for (int i = 0; i < SLICE; i++) score += own->q[r][i] * k[i];
         score = cuda_join_lanes(score, LANES, cuda_plus());
         if (!there || u < own->sees[r].begin || u >= own->sees[r].end) continue;
-        float most = fmaxf(own->most[r], score), factor = expf(own->most[r] - most), weight = expf(score - most);
-        own->most[r] = most;
+        float largest = fmaxf(own->largest[r], score), factor = expf(own->largest[r] - largest),
+              weight = expf(score - largest);
+        own->largest[r] = largest;
         own->sum[r] = own->sum[r] * factor + weight;
 #pragma unroll
         for (int i = 0; i < SLICE; i++) own->out[r][i] = own->out[r][i] * factor + weight * v[i];
@@ -98,14 +99,14 @@ __device__ void run_keys(struct slices<ROWS> *own, const struct attention_call &
 /* Joins the groups' softmaxes of a row: returns the maximum and the sum of all, and rescales this lane's slice of
  * the result, summed over the warp's groups. `maxima` and `sums`: [WARPS], shared. */
 template <int LANES>
-__device__ float2 join_groups(float most, float sum, float out[SLICE], float *maxima, float *sums) {
+__device__ float2 join_groups(float largest, float sum, float out[SLICE], float *maxima, float *sums) {
     int warp = threadIdx.x / CUDA_WARP;
-    float all = most;
+    float all = largest;
     for (int i = LANES; i < CUDA_WARP; i *= 2) all = fmaxf(all, __shfl_xor_sync(CUDA_ALL_LANES, all, i));
     if (threadIdx.x % CUDA_WARP == 0) maxima[warp] = all;
     __syncthreads();
     for (int w = 0; w < WARPS; w++) all = fmaxf(all, maxima[w]);
-    float factor = most == -INFINITY ? 0 : expf(most - all);
+    float factor = largest == -INFINITY ? 0 : expf(largest - all);
     sum *= factor;
     for (int i = LANES; i < CUDA_WARP; i *= 2) sum += __shfl_xor_sync(CUDA_ALL_LANES, sum, i);
     if (threadIdx.x % CUDA_WARP == 0) sums[warp] = sum;
@@ -136,7 +137,7 @@ __global__ static void __launch_bounds__(WARPS *CUDA_WARP)
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
         own.sees[r] = attention_row_visible(call, head.s, first + r, count);
-        own.most[r] = -INFINITY, own.sum[r] = 0;
+        own.largest[r] = -INFINITY, own.sum[r] = 0;
 #pragma unroll
         for (int i = 0; i < SLICE; i++) own.out[r][i] = 0;
     }
@@ -153,7 +154,7 @@ __global__ static void __launch_bounds__(WARPS *CUDA_WARP)
 
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-        float2 softmax = join_groups<LANES>(own.most[r], own.sum[r], own.out[r], maxima[r], sums[r]);
+        float2 softmax = join_groups<LANES>(own.largest[r], own.sum[r], own.out[r], maxima[r], sums[r]);
         if (lane < LANES)
             for (int i = 0; i < SLICE; i++) values[threadIdx.x / CUDA_WARP][c + i] = own.out[r][i];
         __syncthreads();
@@ -175,31 +176,31 @@ __global__ static void join_pieces(struct attention_call call, struct attention_
     struct attention_head head = attention_head_of(call, sequence, kv_head);
     int count = head.s.q_rows * call.group;
     if (row >= count || count > ATTENTION_FEW) return;
-    float most = -INFINITY, sum = 0;
+    float largest = -INFINITY, sum = 0;
     for (int piece = 0; piece < cut.pieces; piece++) {
-        most = fmaxf(most, cut.results[attention_result(call, cut, sequence, piece, kv_head, row)]);
+        largest = fmaxf(largest, cut.results[attention_result(call, cut, sequence, piece, kv_head, row)]);
     }
     for (int piece = 0; piece < cut.pieces; piece++) {
         const float *result = cut.results + attention_result(call, cut, sequence, piece, kv_head, row);
-        sum += result[1] == 0 ? 0 : result[1] * expf(result[0] - most);
+        sum += result[1] == 0 ? 0 : result[1] * expf(result[0] - largest);
     }
     int64_t at = attention_query(call, head, row);
     for (int c = threadIdx.x; c < call.a.head_dim; c += CUDA_WARP) {
         float value = 0;
         for (int piece = 0; piece < cut.pieces; piece++) {
             const float *result = cut.results + attention_result(call, cut, sequence, piece, kv_head, row);
-            value += result[1] == 0 ? 0 : result[2 + c] * expf(result[0] - most);
+            value += result[1] == 0 ? 0 : result[2 + c] * expf(result[0] - largest);
         }
         cuda_set(call.a.out.data, call.a.out.type, at + c, sum == 0 ? 0 : value / sum);
     }
-    if (call.a.lse.data && threadIdx.x == 0) ((float *)call.a.lse.data)[at / call.a.head_dim] = most + logf(sum);
+    if (call.a.lse.data && threadIdx.x == 0) ((float *)call.a.lse.data)[at / call.a.head_dim] = largest + logf(sum);
 }
 
 /* ---------------------------------------------------------------- cutting */
 
 static int pieces_for(device *d, const struct attention_call *call, const struct attention_cut *cut) {
     int64_t blocks = (int64_t)cut->sequences * call->a.kv_heads * cut->row_blocks;
-    int64_t worth = attention_most_keys(call) / LEAST_PIECE;
+    int64_t worth = attention_most_keys(call) / MIN_PIECE;
     int64_t wanted = (4 * cuda_state_of(d)->multiprocessors + blocks - 1) / blocks;
     int64_t pieces = wanted < worth ? wanted : worth;
     return pieces < 1 ? 1 : (int)pieces;
@@ -213,7 +214,7 @@ static void run(device *d, const struct attention_call *call, const struct atten
     } else if (rows_each == 2) {
         attend_piece<DIM, 2><<<blocks, WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
     } else {
-        attend_piece<DIM, MOST_ROWS><<<blocks, WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
+        attend_piece<DIM, MAX_ROWS><<<blocks, WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, cut);
     }
 }
 
@@ -231,8 +232,8 @@ int cuda_attention_few(device *d, const struct attention_call *call) {
     cut.rows = rows < ATTENTION_FEW ? (int)rows : ATTENTION_FEW;
     if (cut.sequences == 0 || cut.rows == 0 || call->a.kv_heads == 0) return LCKV_OK;
     if (attention_paged_in_chunks(&call->a)) return attention_paged_matrix(d, call, &cut);
-    int rows_each = cut.rows < MOST_ROWS ? cut.rows : MOST_ROWS;
-    if (rows_each == 3) rows_each = MOST_ROWS;
+    int rows_each = cut.rows < MAX_ROWS ? cut.rows : MAX_ROWS;
+    if (rows_each == 3) rows_each = MAX_ROWS;
     cut.row_blocks = (cut.rows + rows_each - 1) / rows_each;
     cut.pieces = pieces_for(d, call, &cut);
     TRY(attention_take_results(d, call, &cut));

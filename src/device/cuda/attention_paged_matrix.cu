@@ -10,12 +10,12 @@
 #include "device/cuda/launch.h"
 
 enum {
-    MOST_WARPS = 8,  /* maximum per block, which leaves room for blocks of the kernels before and after it */
+    MAX_WARPS = 8,   /* maximum per block, which leaves room for blocks of the kernels before and after it */
     BUSY_WARPS = 16, /* per multiprocessor */
     FEW_LISTS = 64,
     STAGES = 2,
-    LEAST_KEYS = 64, /* per warp */
-    MOST_KEYS = 128
+    MIN_KEYS = 64, /* per warp */
+    MAX_KEYS = 128
 };
 
 template <int DIM, int KEYS> struct stage { char k[KEYS * DIM * 2], v[KEYS * DIM * 2]; };
@@ -25,7 +25,7 @@ template <int DIM> struct warp_state {
     uint32_t q[DIM / 16][4];
     float out[DIM / 8][4];
     struct attention_range sees[2];
-    float most[2], sum[2]; /* of scores times scale times log2(e) */
+    float largest[2], sum[2]; /* of scores times scale times log2(e) */
 };
 
 template <int DIM>
@@ -98,7 +98,7 @@ __device__ void meet(struct warp_state<DIM> *w, struct stage<DIM, KEYS> *keys, f
         }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float most = -INFINITY;
+        float largest = -INFINITY;
         if (r >= halves) break;
         bool all = __all_sync(CUDA_ALL_LANES, key >= w->sees[r].begin && key + KEYS <= min(w->sees[r].end, end));
 #pragma unroll
@@ -109,10 +109,10 @@ __device__ void meet(struct warp_state<DIM> *w, struct stage<DIM, KEYS> *keys, f
                 float *own = &score[n][2 * r + i];
                 *own *= scale;
                 if (!all && (u < w->sees[r].begin || u >= min(w->sees[r].end, end))) *own = -INFINITY;
-                most = fmaxf(most, *own);
+                largest = fmaxf(largest, *own);
             }
-        most = fmaxf(w->most[r], cuda_join_lanes(most, 4, cuda_larger()));
-        float shift = most == -INFINITY ? 0 : most, factor = attention_exp2(w->most[r] - shift), sum = 0;
+        largest = fmaxf(w->largest[r], cuda_join_lanes(largest, 4, cuda_larger()));
+        float shift = largest == -INFINITY ? 0 : largest, factor = attention_exp2(w->largest[r] - shift), sum = 0;
 #pragma unroll
         for (int n = 0; n < TILES; n++)
 #pragma unroll
@@ -121,7 +121,7 @@ __device__ void meet(struct warp_state<DIM> *w, struct stage<DIM, KEYS> *keys, f
                 *own = attention_exp2(*own - shift);
                 sum += *own;
             }
-        w->most[r] = most;
+        w->largest[r] = largest;
         w->sum[r] = w->sum[r] * factor + sum;
 #pragma unroll
         for (int n = 0; n < DIM / 8; n++) w->out[n][2 * r] *= factor, w->out[n][2 * r + 1] *= factor;
@@ -192,7 +192,7 @@ template <int DIM, int KEYS> struct warp_keys {
 };
 
 /* What a warp leaves in shared memory, over its stages. */
-template <int DIM> struct warp_result { float values[ATTENTION_FEW][DIM], most[ATTENTION_FEW], sum[ATTENTION_FEW]; };
+template <int DIM> struct warp_result { float values[ATTENTION_FEW][DIM], largest[ATTENTION_FEW], sum[ATTENTION_FEW]; };
 
 template <int DIM> __device__ void leave(struct warp_result<DIM> *to, const struct warp_state<DIM> &w) {
     int lane = threadIdx.x % CUDA_WARP;
@@ -200,7 +200,7 @@ template <int DIM> __device__ void leave(struct warp_result<DIM> *to, const stru
     for (int r = 0; r < 2; r++) {
         int row = lane / 4 + 8 * r;
         float sum = cuda_join_lanes(w.sum[r], 4, cuda_plus());
-        if (lane % 4 == 0) to->most[row] = w.most[r], to->sum[row] = sum;
+        if (lane % 4 == 0) to->largest[row] = w.largest[r], to->sum[row] = sum;
 #pragma unroll
         for (int n = 0; n < DIM / 8; n++)
             *(float2 *)&to->values[row][8 * n + 2 * (lane % 4)] = make_float2(w.out[n][2 * r], w.out[n][2 * r + 1]);
@@ -210,16 +210,16 @@ template <int DIM> __device__ void leave(struct warp_result<DIM> *to, const stru
 /* Joins several softmaxes of one row: add() takes them in order, with values[0] and values[1] of columns c and c +
  * 1. */
 struct joined {
-    float most, sum, values[2];
+    float largest, sum, values[2];
 
     __device__ void add(float of, float its_sum, float2 its_values) {
-        float all = fmaxf(most, of);
-        float before = most == -INFINITY ? 0 : attention_exp2(most - all),
+        float all = fmaxf(largest, of);
+        float before = largest == -INFINITY ? 0 : attention_exp2(largest - all),
               now = of == -INFINITY ? 0 : attention_exp2(of - all);
         sum = sum * before + its_sum * now;
         values[0] = values[0] * before + its_values.x * now;
         values[1] = values[1] * before + its_values.y * now;
-        most = all;
+        largest = all;
     }
 };
 
@@ -234,9 +234,9 @@ __device__ void join_warps(const struct warp_result<DIM> *warps, const struct at
         struct joined all = {-INFINITY, 0, {0, 0}};
         if (c >= call.a.head_dim) continue;
         for (int w = 0; w < used; w++)
-            all.add(warps[w].most[row], warps[w].sum[row], *(const float2 *)&warps[w].values[row][c]);
+            all.add(warps[w].largest[row], warps[w].sum[row], *(const float2 *)&warps[w].values[row][c]);
         int64_t result = attention_result(call, cut, sequence, piece, head.kv_head, row);
-        float2 softmax = make_float2(all.most / ATTENTION_LOG2_E, all.sum);
+        float2 softmax = make_float2(all.largest / ATTENTION_LOG2_E, all.sum);
         for (int j = 0; j < 2; j++) attention_store_piece(call, cut, head, result, row, c + j, all.values[j], softmax);
     }
 }
@@ -265,7 +265,7 @@ __device__ static void join_pieces(const struct attention_call &call, const stru
         }
         struct attention_cut whole = cut;
         whole.pieces = 1;
-        float2 softmax = make_float2(all.most / ATTENTION_LOG2_E, all.sum);
+        float2 softmax = make_float2(all.largest / ATTENTION_LOG2_E, all.sum);
         for (int j = 0; j < 2; j++) attention_store_piece(call, whole, head, 0, row, c + j, all.values[j], softmax);
     }
 }
@@ -277,7 +277,7 @@ template <int DIM, int KEYS> constexpr size_t paged_bytes(int warps) {
 }
 
 template <int DIM, int KEYS, bool SINKS>
-__global__ static void __launch_bounds__(MOST_WARPS *CUDA_WARP, DIM <= 64 ? 2 : 1)
+__global__ static void __launch_bounds__(MAX_WARPS *CUDA_WARP, DIM <= 64 ? 2 : 1)
     attend_piece_matrix(struct attention_call call, struct attention_cut cut) {
     extern __shared__ float4 shared[];
     int task = blockIdx.x, kv_head = task % call.a.kv_heads, lane = threadIdx.x % CUDA_WARP;
@@ -295,7 +295,7 @@ __global__ static void __launch_bounds__(MOST_WARPS *CUDA_WARP, DIM <= 64 ? 2 : 
     struct warp_state<DIM> w = {};
     for (int r = 0; r < 2; r++) { /* padded with the last row */
         w.sees[r] = attention_row_visible(call, head.s, min(lane / 4 + 8 * r, count - 1), count);
-        w.most[r] = -INFINITY;
+        w.largest[r] = -INFINITY;
     }
     int sinks_end = SINKS && keys.begin < head.s.sinks ? min(keys.end, head.s.sinks) : keys.begin;
     struct warp_keys<DIM, KEYS> others(stages, sinks_end, keys.end);
@@ -329,16 +329,16 @@ bool attention_paged_in_chunks(const struct op_attention *a) {
     return attention_in_chunks(a->q_sink) && attention_for_matrix(&without);
 }
 
-/* Warps per list: enough to keep the GPU busy, with at least LEAST_KEYS keys each; and blocks, if a warp would have
- * more than MOST_KEYS keys and there are few lists. */
+/* Warps per list: enough to keep the GPU busy, with at least MIN_KEYS keys each; and blocks, if a warp would have
+ * more than MAX_KEYS keys and there are few lists. */
 static int share_out(device *d, const struct attention_call *call, struct attention_cut *cut) {
     int64_t lists = (int64_t)cut->sequences * call->a.kv_heads, keys = attention_most_keys(call), warps = 1;
-    int64_t wanted = BUSY_WARPS * (int64_t)cuda_state_of(d)->multiprocessors / lists, most = MOST_KEYS;
-    int64_t worth = (keys + LEAST_KEYS - 1) / LEAST_KEYS, needed = (keys + 4 * MOST_KEYS - 1) / (4 * MOST_KEYS);
+    int64_t wanted = BUSY_WARPS * (int64_t)cuda_state_of(d)->multiprocessors / lists, max_keys = MAX_KEYS;
+    int64_t worth = (keys + MIN_KEYS - 1) / MIN_KEYS, needed = (keys + 4 * MAX_KEYS - 1) / (4 * MAX_KEYS);
     int64_t all = wanted < worth ? wanted : worth;
-    if (all < needed) all = needed, most *= 4;
-    while (2 * warps <= all && warps < MOST_WARPS) warps *= 2;
-    int64_t pieces = keys / (warps * most);
+    if (all < needed) all = needed, max_keys *= 4;
+    while (2 * warps <= all && warps < MAX_WARPS) warps *= 2;
+    int64_t pieces = keys / (warps * max_keys);
     if (pieces > all / warps) pieces = all / warps;
     cut->pieces = lists > CUDA_COUNTERS || pieces < 1 ? 1 : (int)pieces;
     return (int)warps;
@@ -347,7 +347,7 @@ static int share_out(device *d, const struct attention_call *call, struct attent
 template <int DIM, int KEYS, bool SINKS>
 static int run(device *d, const struct attention_call *call, const struct attention_cut *cut, int warps) {
     unsigned blocks = (unsigned)(cut->sequences * call->a.kv_heads * cut->pieces);
-    TRY(cuda_allow_shared(d, attend_piece_matrix<DIM, KEYS, SINKS>, paged_bytes<DIM, KEYS>(MOST_WARPS)));
+    TRY(cuda_allow_shared(d, attend_piece_matrix<DIM, KEYS, SINKS>, paged_bytes<DIM, KEYS>(MAX_WARPS)));
     cuda_start(d, attend_piece_matrix<DIM, KEYS, SINKS>, dim3(blocks), (unsigned)(warps * CUDA_WARP),
                paged_bytes<DIM, KEYS>(warps), *call, *cut);
     return LCKV_OK;

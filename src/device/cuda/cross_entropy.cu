@@ -3,7 +3,7 @@
  * replaced by their gradient, in the compute type, before the next chunk. */
 #include "device/cuda/products.h"
 
-enum { THREADS = 512, EACH = 4, LEAST_ROWS = 128 };
+enum { THREADS = 512, EACH = 4, MIN_ROWS = 128 };
 static const int64_t LOGITS_BYTES = 128 << 20;
 
 /* One chunk: rows [first, first + rows) of the call. */
@@ -20,38 +20,38 @@ struct piece {
  * larger maximum. A thread's part is summed in f32, all parts in f64, so that the error does not grow with the
  * vocabulary. */
 __device__ static float sum_exponentials(const float *x, int64_t n, double *sum) {
-    float most = -INFINITY, own = 0;
+    float largest = -INFINITY, own = 0;
     for (int64_t i = threadIdx.x * EACH; i < n; i += THREADS * EACH) {
         struct cuda_four four = cuda_get4(x, DTYPE_F32, i, n);
-        float larger = most;
+        float larger = largest;
         for (int j = 0; j < EACH; j++) larger = i + j < n ? fmaxf(larger, four.at[j]) : larger;
-        own *= larger > most ? expf(most - larger) : 1.0f;
-        most = larger;
-        for (int j = 0; j < EACH; j++) own += i + j < n ? expf(four.at[j] - most) : 0;
+        own *= larger > largest ? expf(largest - larger) : 1.0f;
+        largest = larger;
+        for (int j = 0; j < EACH; j++) own += i + j < n ? expf(four.at[j] - largest) : 0;
     }
-    float all = cuda_join_block(most, cuda_larger());
-    *sum = cuda_join_block(own != 0 ? (double)(own * expf(most - all)) : 0, cuda_plus());
+    float all = cuda_join_block(largest, cuda_larger());
+    *sum = cuda_join_block(own != 0 ? (double)(own * expf(largest - all)) : 0, cuda_plus());
     return all;
 }
 
 /* 1 if no logit is larger and no earlier one is equal. */
-__device__ static int is_first_of_largest(const float *x, int64_t label, float most) {
+__device__ static int is_first_of_largest(const float *x, int64_t label, float largest) {
     int before = 0;
-    for (int64_t i = threadIdx.x; i < label; i += THREADS) before |= x[i] == most;
+    for (int64_t i = threadIdx.x; i < label; i += THREADS) before |= x[i] == largest;
     before = __syncthreads_or(before);
-    return x[label] == most && !before;
+    return x[label] == largest && !before;
 }
 
 /* d *loss / d logits = scale * (softmax - one at the label). A thread reads a logit before it writes this element,
  * so that both may share memory. */
-__device__ static void gradient_row(const struct piece &p, const float *x, int64_t n, float most, double sum,
+__device__ static void gradient_row(const struct piece &p, const float *x, int64_t n, float largest, double sum,
                                     int64_t label, float scale) {
     void *out = cuda_row(p.gradient, blockIdx.x);
     float factor = label < 0 ? 0 : (float)((double)scale / sum);
     for (int64_t i = threadIdx.x * EACH; i < n; i += THREADS * EACH) {
         struct cuda_four four = cuda_get4(x, DTYPE_F32, i, n);
         for (int j = 0; j < EACH; j++) {
-            float g = label < 0 ? 0 : factor * expf(four.at[j] - most);
+            float g = label < 0 ? 0 : factor * expf(four.at[j] - largest);
             four.at[j] = i + j == label ? g - scale : g;
         }
         cuda_set4(out, p.gradient.type, i, n, four);
@@ -63,15 +63,15 @@ __global__ static void loss_rows(struct op_linear_cross_entropy a, struct piece 
     const float *x = (const float *)p.logits.data + blockIdx.x * n;
     if (label >= n) label = -1;
     double loss = 0, sum = 1;
-    float most = 0;
+    float largest = 0;
     int correct = 0;
     if (label >= 0) {
-        most = sum_exponentials(x, n, &sum);
-        loss = log(sum) + (double)most - (double)x[label];
-        if (a.correct.data) correct = is_first_of_largest(x, label, most);
+        largest = sum_exponentials(x, n, &sum);
+        loss = log(sum) + (double)largest - (double)x[label];
+        if (a.correct.data) correct = is_first_of_largest(x, label, largest);
     }
     __syncthreads(); /* all have read x[label] */
-    if (p.wants_gradient) gradient_row(p, x, n, most, sum, label, *(const float *)a.scale.data);
+    if (p.wants_gradient) gradient_row(p, x, n, largest, sum, label, *(const float *)a.scale.data);
     if (threadIdx.x != 0) return;
     p.losses[row] = loss;
     if (a.nll.data) ((float *)a.nll.data)[row] = (float)loss;
@@ -120,11 +120,11 @@ static int carve(device *d, const struct op_linear_cross_entropy *a, int64_t eac
 }
 
 int cuda_linear_cross_entropy(device *d, const struct op_linear_cross_entropy *a) {
-    int64_t rows = a->x.rows, most = LOGITS_BYTES / (int64_t)sizeof(float);
+    int64_t rows = a->x.rows, rows_each = LOGITS_BYTES / (int64_t)sizeof(float);
     if (rows == 0) return LCKV_OK;
-    if (a->weight.rows > 0) most /= a->weight.rows;
-    if (most < LEAST_ROWS) most = LEAST_ROWS;
-    int64_t pieces = (rows + most - 1) / most, each = (rows + pieces - 1) / pieces;
+    if (a->weight.rows > 0) rows_each /= a->weight.rows;
+    if (rows_each < MIN_ROWS) rows_each = MIN_ROWS;
+    int64_t pieces = (rows + rows_each - 1) / rows_each, each = (rows + pieces - 1) / pieces;
     struct piece p = {};
     p.wants_gradient = a->dx.data || a->dweight.data;
     view weight;

@@ -60,14 +60,14 @@ static void fill_ops(struct device_ops *ops) {
 
 /* ---------------------------------------------------------------- opening */
 
-enum { LEAST_MAJOR = 8 }; /* compute capability: bf16 tensor cores */
+enum { MIN_MAJOR = 8 }; /* compute capability: bf16 tensor cores */
 
 bool cuda_usable(void) {
     int count = 0, major = 0;
     bool usable = cudaGetDeviceCount(&count) == cudaSuccess && count > 0 &&
                   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess;
     cudaGetLastError(); /* the absence of a GPU is no error */
-    return usable && major >= LEAST_MAJOR;
+    return usable && major >= MIN_MAJOR;
 }
 
 static int find_gpu(const device *d, int number) {
@@ -89,8 +89,8 @@ static int check_gpu(device *d) {
     int major, minor;
     TRY(attribute(d, cudaDevAttrComputeCapabilityMajor, &major));
     TRY(attribute(d, cudaDevAttrComputeCapabilityMinor, &minor));
-    REQUIRE(major >= LEAST_MAJOR, LCKV_ERROR_DEVICE, "%s: expected compute capability %d.0 or more, found %d.%d",
-            d->name, LEAST_MAJOR, major, minor);
+    REQUIRE(major >= MIN_MAJOR, LCKV_ERROR_DEVICE, "%s: expected compute capability %d.0 or more, found %d.%d", d->name,
+            MIN_MAJOR, major, minor);
     s->overlaps = major >= 9;
     TRY(attribute(d, cudaDevAttrMultiProcessorCount, &s->multiprocessors));
     snprintf(d->features, sizeof d->features, "cuda compute capability %d.%d, %d multiprocessors", major, minor,

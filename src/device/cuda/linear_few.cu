@@ -2,7 +2,7 @@
  * rows of the weight, which is read in its own type. linear_few_matrix.cu handles what tensor cores support. */
 #include "device/cuda/products.h"
 
-enum { WARPS = 4, COLS = 2, EACH = 4, MOST_ROWS = 8 };
+enum { WARPS = 4, COLS = 2, EACH = 4, MAX_ROWS = 8 };
 
 /* A lane's share of the products of all rows with COLS rows of weights from `column` on. */
 template <int ROWS> __device__ void dot_products(const struct op_linear &a, int64_t column, float sum[ROWS][COLS]) {
@@ -50,13 +50,13 @@ template <int ROWS> static void run_rows(device *d, const struct op_linear *a) {
 bool cuda_linear_few(device *d, const struct op_linear *a) {
     int64_t rows = a->x.rows;
     if (cuda_linear_few_matrix(d, a, {})) return true;
-    if (rows > MOST_ROWS) return false;
+    if (rows > MAX_ROWS) return false;
     if (rows == 1) {
         run_rows<1>(d, a);
     } else if (rows <= 4) {
         run_rows<4>(d, a);
     } else {
-        run_rows<MOST_ROWS>(d, a);
+        run_rows<MAX_ROWS>(d, a);
     }
     return true;
 }

@@ -21,9 +21,9 @@ enum {
     THREADS = WARPS * CUDA_WARP,
     DEPTH = 32, /* per step: two products */
     STEP = DEPTH / MATRIX_CHUNK,
-    PAD = 4 * MATRIX_CHUNK,      /* elements between normed rows, so that they begin in different banks */
-    PART_COLS = LEFT_ROWS + 4,   /* columns of a warp's part of the result; no two lanes write to one bank */
-    MOST_NORMED_BYTES = 72 << 10 /* of normed rows in shared memory */
+    PAD = 4 * MATRIX_CHUNK,     /* elements between normed rows, so that they begin in different banks */
+    PART_COLS = LEFT_ROWS + 4,  /* columns of a warp's part of the result; no two lanes write to one bank */
+    MAX_NORMED_BYTES = 72 << 10 /* of normed rows in shared memory */
 };
 
 struct few_call {
@@ -332,10 +332,10 @@ static bool in_chunks(view v) {
 template <int TILES, int GROUP, bool NORMED> static int run(device *d, const struct few_call &a) {
     size_t normed = NORMED ? (size_t)a.rows * (size_t)(a.x.cols + PAD) * sizeof(__nv_bfloat16) : 0;
     size_t parts = sizeof(float) * WARPS * TILES * RIGHT_ROWS * PART_COLS;
-    int most = 2 * cuda_state_of(d)->multiprocessors;
+    int max_blocks = 2 * cuda_state_of(d)->multiprocessors;
     TRY(cuda_allow_shared(d, few_products<TILES, GROUP, NORMED>, normed + parts));
-    cuda_start(d, few_products<TILES, GROUP, NORMED>, dim3((unsigned)(a.tiles < most ? a.tiles : most)), THREADS,
-               normed, a);
+    cuda_start(d, few_products<TILES, GROUP, NORMED>, dim3((unsigned)(a.tiles < max_blocks ? a.tiles : max_blocks)),
+               THREADS, normed, a);
     return LCKV_OK;
 }
 
@@ -369,7 +369,7 @@ bool cuda_linear_few_matrix(device *d, const struct op_linear *p, view residual)
 static bool few_projection(const struct op_project *p, bool with_norm, struct few_call *a) {
     size_t normed = (size_t)p->x.rows * (size_t)(p->x.cols + PAD) * sizeof(__nv_bfloat16);
     if (p->x.rows > (with_norm ? (int64_t)RIGHT_ROWS : (int64_t)CUDA_FEW_ROWS) || !in_chunks(p->normed)) return false;
-    if (with_norm && (normed > MOST_NORMED_BYTES || (uintptr_t)p->x.data % 16 != 0)) return false;
+    if (with_norm && (normed > MAX_NORMED_BYTES || (uintptr_t)p->x.data % 16 != 0)) return false;
     a->x = with_norm ? p->x : p->normed;
     if (with_norm) a->norm = p->norm;
     a->eps = p->eps;

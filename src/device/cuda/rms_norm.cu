@@ -59,13 +59,13 @@ template <int PER> __global__ static void forward_kept(struct op_rms_norm a) {
     }
 }
 
-enum { PER_THREAD = 4, MOST_KEPT = MAX_THREADS * EACH * PER_THREAD };
+enum { PER_THREAD = 4, MAX_KEPT = MAX_THREADS * EACH * PER_THREAD };
 
 int cuda_rms_norm(device *d, const struct op_rms_norm *a) {
     int64_t runs = cuda_elements(a->rstd), width = a->weight.cols;
     dim3 blocks((unsigned)runs);
     if (runs == 0) return LCKV_OK;
-    if (width > MOST_KEPT) {
+    if (width > MAX_KEPT) {
         cuda_start(d, forward, blocks, MAX_THREADS, 0, *a);
     } else if (width <= CUDA_WARP * EACH) {
         cuda_start(d, forward_kept<1>, blocks, CUDA_WARP, 0, *a);

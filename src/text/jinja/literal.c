@@ -15,10 +15,10 @@ static int digit_of(char c) {
     return 99;
 }
 
-/* Reads up to `most` digits; *count: how many there are. */
-static uint32_t read_digits(const char *text, size_t bytes, size_t most, int base, size_t *count) {
+/* Reads up to `max_digits` digits; *count: how many there are. */
+static uint32_t read_digits(const char *text, size_t bytes, size_t max_digits, int base, size_t *count) {
     uint32_t number = 0;
-    for (*count = 0; *count < most && *count < bytes && digit_of(text[*count]) < base; ++*count)
+    for (*count = 0; *count < max_digits && *count < bytes && digit_of(text[*count]) < base; ++*count)
         number = number * (uint32_t)base + (uint32_t)digit_of(text[*count]);
     return number;
 }

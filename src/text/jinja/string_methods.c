@@ -41,9 +41,9 @@ static value part(value v, size_t first, size_t end) {
     return value_text(v.text + first, end - first);
 }
 
-static int split_forward(machine *m, value v, value separator, int64_t most, value_list *list) {
+static int split_forward(machine *m, value v, value separator, int64_t maxsplit, value_list *list) {
     size_t at = 0;
-    while (most-- != 0) {
+    while (maxsplit-- != 0) {
         int64_t found = text_find(v, at, separator);
         if (found < 0) break;
         TRY(machine_tick(m, 1));
@@ -69,9 +69,9 @@ static void reverse(value_list *list) {
     }
 }
 
-static int split_backward(machine *m, value v, value separator, int64_t most, value_list *list) {
+static int split_backward(machine *m, value v, value separator, int64_t maxsplit, value_list *list) {
     size_t end = v.bytes;
-    while (most-- != 0) {
+    while (maxsplit-- != 0) {
         int64_t found = find_last(v, end, separator);
         TRY(machine_tick(m, 1));
         if (found < 0) break;
@@ -95,10 +95,10 @@ static size_t skip(value v, size_t at, bool space, bool back) {
 }
 
 /* Without a separator: splits at white space and drops it at both ends. */
-static int split_words(machine *m, value v, int64_t most, bool back, value_list *list) {
+static int split_words(machine *m, value v, int64_t maxsplit, bool back, value_list *list) {
     size_t at = skip(v, back ? v.bytes : 0, true, back), limit = back ? 0 : v.bytes;
     while (at != limit) {
-        size_t end = most-- == 0 ? limit : skip(v, at, false, back);
+        size_t end = maxsplit-- == 0 ? limit : skip(v, at, false, back);
         value word = back ? part(v, end, at) : part(v, at, end);
         TRY(machine_tick(m, 1));
         TRY(list_add(&m->arena, list, word));
@@ -109,17 +109,19 @@ static int split_words(machine *m, value v, int64_t most, bool back, value_list 
 }
 
 static int split(machine *m, const call *c, bool back, value *out) {
-    int64_t most;
+    int64_t maxsplit;
     value_list *list;
     value separator = c->at[0];
-    TRY(argument_whole(m, c->at[1], -1, "maxsplit", &most));
+    TRY(argument_whole(m, c->at[1], -1, "maxsplit", &maxsplit));
     TRY(machine_tick(m, c->self.bytes / 64));
     TRY(list_new(&m->arena, 0, &list));
     *out = value_of_list(VALUE_LIST, list);
-    if (separator.kind == VALUE_UNSET || separator.kind == VALUE_NONE) return split_words(m, c->self, most, back, list);
+    if (separator.kind == VALUE_UNSET || separator.kind == VALUE_NONE)
+        return split_words(m, c->self, maxsplit, back, list);
     TRY(argument_text(m, separator, "the separator", &separator));
     if (!separator.bytes) return RAISE(m, "empty separator");
-    return back ? split_backward(m, c->self, separator, most, list) : split_forward(m, c->self, separator, most, list);
+    return back ? split_backward(m, c->self, separator, maxsplit, list)
+                : split_forward(m, c->self, separator, maxsplit, list);
 }
 static int run_split(machine *m, const call *c, value *out) {
     return split(m, c, false, out);

@@ -69,7 +69,7 @@ static int push_characters(bpe *b, const char *word, size_t bytes) {
 static int check_length(const bpe *b, const char *text, size_t bytes, const id_list *out) {
     uint32_t code_point;
     size_t covered = 0;
-    if (!out->most || bytes / b->longest <= out->most - out->count) return LCKV_OK;
+    if (!out->limit || bytes / b->longest <= out->limit - out->count) return LCKV_OK;
     for (size_t at = 0, length; at < bytes; at += length) {
         length = utf8_next(text + at, &code_point);
         bool known = character_id(b, text + at, length, code_point) != NO_TOKEN;

@@ -5,8 +5,8 @@
 #include <string.h>
 
 int id_list_check(const id_list *list, size_t count) {
-    REQUIRE(!list->most || (list->count <= list->most && count <= list->most - list->count), LCKV_ERROR_TOO_LONG,
-            "the text has more than %zu tokens, the limit", list->most);
+    REQUIRE(!list->limit || (list->count <= list->limit && count <= list->limit - list->count), LCKV_ERROR_TOO_LONG,
+            "the text has more than %zu tokens, the limit", list->limit);
     return LCKV_OK;
 }
 

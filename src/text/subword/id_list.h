@@ -7,8 +7,8 @@
 typedef struct id_list {
     int32_t *ids;
     size_t count, capacity;
-    size_t most; /* Longest list allowed; 0: no limit. */
-} id_list;       /* all zeros: empty */
+    size_t limit; /* Longest list allowed; 0: no limit. */
+} id_list;        /* all zeros: empty */
 
 /* LCKV_ERROR_TOO_LONG if `count` more ids exceed the limit. */
 int id_list_check(const id_list *list, size_t count);

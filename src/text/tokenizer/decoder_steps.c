@@ -34,8 +34,8 @@ static int byte_level_end_token(decoder_stage *stage, bool more) {
 
 static int replace_end_token(decoder_stage *stage) {
     const struct decoder_step *step = stage->step;
-    size_t most = text_growth_limit(*stage->pushed);
-    text_buffer replaced = {.limit = 1 + (stage->made < most ? most - stage->made : 0)};
+    size_t limit = text_growth_limit(*stage->pushed);
+    text_buffer replaced = {.limit = 1 + (stage->made < limit ? limit - stage->made : 0)};
     pattern_begin(step->pattern);
     int status = pattern_replace(step->pattern, stage->token.data, stage->token.length, step->content.data,
                                  step->content.length, &replaced, NULL);

@@ -102,8 +102,8 @@ int lckv_tokenizer_encode(lckv_tokenizer *t, const char *text, size_t bytes, boo
 }
 
 int lckv_tokenizer_encode_at_most(lckv_tokenizer *t, const char *text, size_t bytes, bool add_special_tokens,
-                                  size_t most, int32_t **ids, size_t *count) {
-    id_list list = {.most = most};
+                                  size_t limit, int32_t **ids, size_t *count) {
+    id_list list = {.limit = limit};
     *ids = NULL;
     *count = 0;
     int status = encode_all(t, text, bytes, add_special_tokens, &list);

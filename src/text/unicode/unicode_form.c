@@ -44,16 +44,16 @@ static int reserve(code_points *c, size_t more) {
 }
 
 static int decompose(code_points *c, const char *text, size_t bytes, utf8proc_option_t options) {
-    enum { MOST_FROM_ONE = 32 }; /* U+FDFA decomposes to 18 */
+    enum { MAX_FROM_ONE = 32 }; /* U+FDFA decomposes to 18 */
     if (options & UTF8PROC_COMPOSE) options = (options & ~UTF8PROC_COMPOSE) | UTF8PROC_DECOMPOSE;
     work_count(bytes);
     for (size_t at = 0; at < bytes;) {
         uint32_t code_point;
         at += utf8_next(text + at, &code_point);
-        TRY(reserve(c, MOST_FROM_ONE));
+        TRY(reserve(c, MAX_FROM_ONE));
         utf8proc_ssize_t count =
-            utf8proc_decompose_char((utf8proc_int32_t)code_point, c->items + c->count, MOST_FROM_ONE, options, NULL);
-        REQUIRE(count >= 0 && count <= MOST_FROM_ONE, LCKV_ERROR_UNSUPPORTED, "U+%04X cannot be normalized",
+            utf8proc_decompose_char((utf8proc_int32_t)code_point, c->items + c->count, MAX_FROM_ONE, options, NULL);
+        REQUIRE(count >= 0 && count <= MAX_FROM_ONE, LCKV_ERROR_UNSUPPORTED, "U+%04X cannot be normalized",
                 (unsigned)code_point);
         c->count += (size_t)count;
     }

@@ -1,11 +1,11 @@
 "use strict";
 // Draws the report from the JSON in #data: tiles, five charts that share one cursor, a table. No library, no network.
-// Numbers that were not finite or are not known are null: a gap in a line.
+// A number that is unknown or not finite is null. It leaves a gap in a line.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const train = data.train, evaluation = data.evaluation;
 
-// ---------------------------------------------------------------- numbers for people
+// ---------------------------------------------------------------- formatting of numbers
 
 const element = id => document.getElementById(id);
 const known = x => x !== null && x !== undefined;
@@ -36,15 +36,15 @@ function duration(seconds) {
   return m ? m + " min " + String(all % 60).padStart(2, "0") + " s" : all + " s";
 }
 
-const bare = text => text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, ""); // 3.00e-4 is 3e-4 on an axis
+const bare = text => text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, ""); // for axes: 3e-4 instead of 3.00e-4
 const whole = x => x.toLocaleString("en-US");
 const percent = x => known(x) ? (100 * x).toFixed(1) + " %" : "–";
 const last = list => { for (let i = list.length - 1; i >= 0; i--) if (known(list[i])) return list[i]; return null; };
 
 // ---------------------------------------------------------------- series
 
-// At each entry the height of the line that fits its neighbours best, each weighed by `weight` to the power of its
-// distance: a mean alone would draw a fall too late, or too low at its start. Gaps have no weight.
+// Local linear regression: the weight of a neighbour at distance d is weight^d. A moving average would lag behind where
+// the loss falls fast, and would be biased at the ends. Gaps have no weight.
 function smooth(list, weight) {
   const powers = [1];
   while (powers[powers.length - 1] * weight > 0.01) powers.push(powers[powers.length - 1] * weight);
@@ -84,7 +84,7 @@ const charts = [
     ],
   },
   {
-    title: "Evaluation", format: x => number(x), absent: "No evaluation yet: --validation_file, --eval_strategy",
+    title: "Evaluation", format: x => number(x), absent: "No evaluation yet. Enable it with --validation_file and --eval_strategy.",
     lines: () => [{ name: "loss", steps: evaluation.step, values: evaluation.loss, color: "--evaluation", dots: true }],
     more: step => {
       const i = nearest(evaluation.step, step);
@@ -108,9 +108,9 @@ const charts = [
 
 // ---------------------------------------------------------------- scales
 
-// At most `most` round numbers (1, 2, 2.5 or 5 times a power of ten) between low and high.
-function ticks(low, high, most) {
-  const raw = (high - low) / most, power = Math.pow(10, Math.floor(Math.log10(raw)));
+// Round numbers (1, 2, 2.5 or 5 times a power of ten) between low and high, at most `limit` of them.
+function ticks(low, high, limit) {
+  const raw = (high - low) / limit, power = Math.pow(10, Math.floor(Math.log10(raw)));
   const step = power * [1, 2, 2.5, 5, 10].find(m => m * power >= raw * 0.999);
   const list = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) list.push(i * step);
@@ -127,16 +127,16 @@ function logTicks(low, high) {
   return list;
 }
 
-// What a chart shows of its values: without the few highest, whose lines leave it at the top.
+// The range of the vertical axis. Outliers at the top are cut off, so that they do not flatten the rest of the curve.
 function range(chart, lines) {
   let low = Infinity, high = -Infinity;
   for (const line of lines) {
     const values = line.values.filter(known);
     if (!values.length) continue;
-    const most = Math.max(...values), usual = quantile(values, 0.99);
-    const middle = quantile(values, 0.5), least = Math.min(...values);
-    low = Math.min(low, least);
-    high = Math.max(high, most - middle > 4 * (usual - least) ? usual + 0.3 * (usual - least) : most);
+    const largest = Math.max(...values), usual = quantile(values, 0.99);
+    const middle = quantile(values, 0.5), smallest = Math.min(...values);
+    low = Math.min(low, smallest);
+    high = Math.max(high, largest - middle > 4 * (usual - smallest) ? usual + 0.3 * (usual - smallest) : largest);
   }
   const log = Boolean(chart.mayBeLog && low > 0 && high > 20 * low);
   if (chart.zero) low = Math.min(0, low);
@@ -148,7 +148,7 @@ function range(chart, lines) {
 // ---------------------------------------------------------------- drawing
 
 const SVG = "http://www.w3.org/2000/svg";
-const MARGIN = { right: 12, top: 8, bottom: 24 }; // and on the left, chart.left: as wide as its numbers
+const MARGIN = { right: 12, top: 8, bottom: 24 }; // the left margin is chart.left, the width of the labels
 const lastStep = Math.max(1, ...train.step.slice(-1), ...evaluation.step.slice(-1));
 const firstStep = Math.min(lastStep - 1, train.step.length ? train.step[0] : 0, ...evaluation.step.slice(0, 1));
 
@@ -195,7 +195,7 @@ function drawLine(line, svg, chart, clip) {
     "stroke-width": line.raw ? 1 : 2, "stroke-opacity": line.raw ? 0.45 : 1, "clip-path": `url(#${clip})` });
   const points = line.values.filter(known).length;
   if (!line.dots && points > 1) return;
-  const most = 60, every = Math.ceil(points / most);
+  const maxDots = 60, every = Math.ceil(points / maxDots);
   line.values.forEach((value, i) => {
     if (known(value) && (i % every === 0 || i === best()))
       add(svg, "circle", { class: "dot", cx: chart.x(line.steps[i]), cy: chart.y(value), r: 3.5, fill: color });
@@ -205,13 +205,13 @@ function drawLine(line, svg, chart, clip) {
 function draw(chart) {
   const svg = chart.svg, box = { width: chart.svg.clientWidth || 560, height: chart.height || 190 };
   const lines = chart.lines().filter(line => line.values.some(known));
-  const scale = range(chart, lines), bend = scale.log ? Math.log : x => x;
+  const scale = range(chart, lines), transform = scale.log ? Math.log : x => x;
   const marks = marksOf(chart, scale, box);
   chart.left = 16 + 6.5 * Math.max(2, ...marks.map(mark => mark.text.length));
   const inner = { width: box.width - chart.left - MARGIN.right, height: box.height - MARGIN.top - MARGIN.bottom };
-  const low = bend(scale.low), high = bend(scale.high);
+  const low = transform(scale.low), high = transform(scale.high);
   chart.x = step => chart.left + (step - firstStep) / (lastStep - firstStep) * inner.width;
-  chart.y = value => MARGIN.top + (high - bend(value)) / (high - low) * inner.height;
+  chart.y = value => MARGIN.top + (high - transform(value)) / (high - low) * inner.height;
   chart.stepAt = x => firstStep + (x - chart.left) / inner.width * (lastStep - firstStep);
   chart.box = box;
   svg.replaceChildren();
@@ -226,12 +226,12 @@ function draw(chart) {
   point(chart);
 }
 
-// ---------------------------------------------------------------- the cursor, which all charts share
+// ---------------------------------------------------------------- shared cursor
 
-let cursor = null; // a step of `stops`; null: the last values are shown
+let cursor = null; // one of the steps in `stops`; null shows the last values
 const stops = [...new Set([...train.step, ...evaluation.step])].sort((a, b) => a - b);
 
-// Index of the entry that is nearest to a step; of several, the last. -1: there is none.
+// Index of the entry nearest to a step, the last one if several are equally near. -1 if there are no entries.
 function nearest(steps, step) {
   let low = 0, high = steps.length;
   while (low < high) {
@@ -314,7 +314,7 @@ function onPointer(chart, event) {
   moveTo(stops[nearest(stops, chart.stepAt(event.clientX - box.left))] ?? stops[0]);
 }
 
-// ---------------------------------------------------------------- the page
+// ---------------------------------------------------------------- page
 
 function make(parent, name, className, text) {
   const node = document.createElement(name);
@@ -359,10 +359,10 @@ function makeTiles() {
       `best, step ${whole(evaluation.step[at])}`],
     ["Tokens", count(data.tokens), `epoch ${number(data.epoch, 3)}`],
     ["Tokens per second", count(speed), flops(data.flops) + " so far"],
-    data.finished ? ["Time", duration(data.seconds), "of the last process"]
+    data.finished ? ["Time", duration(data.seconds), "last process"]
                   : ["Time left", duration(data.seconds_left), `${duration(data.seconds)} so far`],
   ];
-  if (data.skipped > 0) tiles.push(["Skipped steps", whole(data.skipped), "not finite"]);
+  if (data.skipped > 0) tiles.push(["Skipped steps", whole(data.skipped), "loss or gradient not finite"]);
   for (const [name, value, note] of tiles) {
     const tile = make(element("tiles"), "div", "tile");
     make(tile, "dt", "", name);
@@ -383,17 +383,18 @@ function makeTable() {
 }
 
 function makeText() {
-  const plural = (n, one) => `${whole(n)} ${one}${n === 1 ? "" : "s"}`;
+  const plural = (n, one, many = one + "s") => `${whole(n)} ${n === 1 ? one : many}`;
   document.title = data.name + " – training report";
   element("name").textContent = data.name;
   element("state").textContent = data.finished ? "finished" : `${Math.floor(100 * data.step / data.steps)} %`;
   element("state").classList.toggle("finished", data.finished);
   element("done").style.width = 100 * Math.min(1, data.step / data.steps) + "%";
   element("about").textContent = [`${count(data.parameters)} parameters`, `blocks of ${whole(data.block_size)} tokens`,
-    `${count(data.tokens_per_step)} tokens a step`, data.device, plural(data.threads, "thread"), plural(data.processes, "process").replace(/processs$/, "processes")]
+    `${count(data.tokens_per_step)} tokens per step`, data.device, plural(data.threads, "thread"),
+    plural(data.processes, "process", "processes")]
     .join(" · ");
   element("footer").textContent = `Written ${data.written} by lckv ${data.version}.` + (data.thinned > 1 ?
-    ` Each point is the mean of ${data.thinned} logged steps; trainer_state.json has them all.` : "");
+    ` Each point is the mean of ${data.thinned} logged steps; trainer_state.json contains all of them.` : "");
   element("command").hidden = !data.command;
   document.querySelector("#command pre").textContent = data.command || "";
 }
