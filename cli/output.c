@@ -3,15 +3,12 @@
 #include "lckv.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -177,44 +174,6 @@ void *need(void *memory) {
     exit(EXIT_FAILED);
 }
 
-/* Creates a temporary file next to its target, with a random name, so that two programs can write the same target. */
-static FILE *open_beside(const char *path, char **partial) {
-    size_t length = strlen(path) + sizeof ".0123456789abcdef.partial";
-    uint64_t random;
-    int fd = -1;
-    *partial = need(malloc(length));
-    do {
-        if (getrandom(&random, sizeof random, 0) != sizeof random) return NULL;
-        snprintf(*partial, length, "%s.%016llx.partial", path, (unsigned long long)random);
-        fd = open(*partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    } while (fd < 0 && errno == EEXIST);
-    return fd < 0 ? NULL : fdopen(fd, "wb");
-}
-
-/* A new descriptor of one of the program's own outputs, which are written in place: a rename would replace the device.
- * -1: the path names none that is open. */
-static int own_output(const char *path) {
-    static const char *const FOLDERS[] = {"/dev/fd/", "/proc/self/fd/"};
-    if (!strcmp(path, "/dev/null")) return open(path, O_WRONLY | O_CLOEXEC);
-    if (!strcmp(path, "/dev/stdout")) return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
-    if (!strcmp(path, "/dev/stderr")) return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
-    for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS; i++) {
-        size_t length = strlen(FOLDERS[i]);
-        if (strncmp(path, FOLDERS[i], length) != 0 || !path[length]) continue;
-        char *end;
-        long fd = strtol(path + length, &end, 10);
-        return *end || fd < 0 || fd > INT_MAX ? -1 : fcntl((int)fd, F_DUPFD_CLOEXEC, 0);
-    }
-    return -1;
-}
-
-static int write_in_place(const char *command, const char *path, const char *text, int fd) {
-    FILE *file = need(fdopen(fd, "wb"));
-    bool written = print_flush() && fputs(text, file) >= 0;
-    if (fclose(file)) written = false;
-    return written ? EXIT_FINE : failure(command, "cannot write '%s': %s", path, strerror(errno));
-}
-
 int check_target(const char *command, const char *path) {
     struct stat info;
     if (stat(path, &info) || S_ISREG(info.st_mode)) return EXIT_FINE;
@@ -223,34 +182,14 @@ int check_target(const char *command, const char *path) {
 }
 
 int write_file(const char *command, const char *path, const char *text) {
-    char *partial;
-    int own = own_output(path);
-    if (own >= 0) return write_in_place(command, path, text, own);
-    if (check_target(command, path)) return EXIT_FAILED;
-    FILE *file = open_beside(path, &partial);
-    bool written = file && fputs(text, file) >= 0;
-    if (file && fclose(file)) written = false;
-    if (written && rename(partial, path)) written = false;
-    int code = written ? EXIT_FINE : failure(command, "cannot write '%s': %s", path, strerror(errno));
-    if (!written && file) remove(partial);
-    free(partial);
-    return code;
+    print_flush(); /* the path may be /dev/stdout */
+    int status = lckv_write_file(path, text, strlen(text));
+    return status < 0 ? library_error(command, status) : EXIT_FINE;
 }
 
-/* Creates each prefix of the path that ends before a slash, then the whole path. */
 int make_folders(const char *command, const char *path) {
-    char *part = need(strdup(path));
-    int code = EXIT_FINE;
-    for (char *at = part + (*part == '/'); *at; at++) {
-        if (*at != '/') continue;
-        *at = '\0';
-        mkdir(part, 0777); /* errors show when the whole path is created */
-        *at = '/';
-    }
-    if (mkdir(part, 0777) && errno != EEXIST)
-        code = failure(command, "cannot create the folder '%s': %s", path, strerror(errno));
-    free(part);
-    return code;
+    int status = lckv_create_folder(path);
+    return status < 0 ? library_error(command, status) : EXIT_FINE;
 }
 
 int make_parent_folders(const char *command, const char *file) {

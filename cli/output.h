@@ -68,15 +68,13 @@ int output_end(const char *command, int code);
 /* Returns `memory`; if it is NULL, exits with an error message and EXIT_FAILED. */
 void *need(void *memory);
 
-/* Writes a temporary file next to `path` and renames it; /dev/stdout, /dev/stderr, /dev/fd/N and /dev/null are written
- * in place. Returns EXIT_FINE, or EXIT_FAILED after printing the error, also if the target is a folder, a pipe or a
- * device. */
+/* lckv_write_file(). Returns EXIT_FINE, or EXIT_FAILED after printing the error. */
 int write_file(const char *command, const char *path, const char *text);
 
 /* Returns EXIT_FAILED, after printing the error, if `path` exists and is not a regular file. */
 int check_target(const char *command, const char *path);
 
-/* Creates a folder and its parents, unless they exist. Returns EXIT_FINE, or EXIT_FAILED after printing the error. */
+/* lckv_create_folder(). Returns EXIT_FINE, or EXIT_FAILED after printing the error. */
 int make_folders(const char *command, const char *path);
 /* Creates the parent folders of a file. */
 int make_parent_folders(const char *command, const char *file);

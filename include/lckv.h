@@ -100,6 +100,14 @@ LCKV_API void lckv_set_log(lckv_log_function function, void *user, lckv_log_leve
 /* Frees a string or an array that a function returned. */
 LCKV_API void lckv_free(void *memory);
 
+/* Writes a file: a temporary file in the same folder is synced and renamed to `path`, so that after a crash the file
+ * has the old or the new content. /dev/stdout, /dev/stderr, /dev/fd/N and /dev/null are written in place.
+ * LCKV_ERROR_FILE also if the path is a folder, a pipe or another device. */
+LCKV_API int lckv_write_file(const char *path, const void *bytes, size_t count);
+
+/* Creates a folder and its parents, unless they exist. */
+LCKV_API int lckv_create_folder(const char *path);
+
 /* ---------------------------------------------------------------- configs */
 
 /* A config.json of model type lckv-llama, llama, mistral, qwen2 or qwen3, as transformers 4 or 5 writes it. */

@@ -20,9 +20,9 @@ static bool is_port(const char *text, size_t length) {
  * trailing dot. Returns false for any other form. */
 static bool read_host(const char *host, char name[NAME_BYTES]) {
     bool bracketed = *host == '[';
-    const char *begin = host + bracketed, *end = begin + strcspn(begin, bracketed ? "]" : ":"), *behind = end;
-    if (bracketed && *behind++ != ']') return false;
-    if (*behind && (*behind != ':' || !is_port(behind + 1, strlen(behind + 1)))) return false;
+    const char *begin = host + bracketed, *end = begin + strcspn(begin, bracketed ? "]" : ":"), *after = end;
+    if (bracketed && *after++ != ']') return false;
+    if (*after && (*after != ':' || !is_port(after + 1, strlen(after + 1)))) return false;
     size_t length = bracketed ? strcspn(begin, "%]") : (size_t)(end - begin);
     if (length >= NAME_BYTES) return false;
     for (size_t i = 0; i < length; i++) name[i] = (char)tolower((unsigned char)begin[i]);

@@ -148,7 +148,7 @@ static int largest(const int *source, int first, int end) {
     return largest;
 }
 
-/* A plain implementation of the plan's definition (goldens/oracle.py, iteration_plan). */
+/* A plain implementation of the plan's definition (reference/decoder.py). */
 static int expected_plan(const int *source, int n, int m, int b, plan_step *steps) {
     int count = 0, i = 0;
     while (i < n) {
@@ -156,8 +156,10 @@ static int expected_plan(const int *source, int n, int m, int b, plan_step *step
         if (source[i] > i) {
             top = source[i];
             while (largest(source, i, top + 1) > top) top = largest(source, i, top + 1);
-            for (int run = 0; run < m; run++) steps[count++] = (plan_step){i, top, false, false, true, run};
-            for (int run = 0; run < b - 1; run++) steps[count++] = (plan_step){i, top, true, false, true, m + run};
+            for (int iteration = 0; iteration < m; iteration++)
+                steps[count++] = (plan_step){i, top, false, false, true, iteration};
+            for (int iteration = 0; iteration < b - 1; iteration++)
+                steps[count++] = (plan_step){i, top, true, false, true, m + iteration};
             steps[count++] = (plan_step){i, top, true, true, true, m + b - 1};
         } else {
             while (top + 1 < n && source[top + 1] <= top + 1) top++;
@@ -177,7 +179,7 @@ static void assert_same_plan(const plan *found, const plan_step *expected, int c
         assert_int_equal(f->with_grad, e->with_grad);
         assert_int_equal(f->commit, e->commit);
         assert_int_equal(f->in_loop, e->in_loop);
-        assert_int_equal(f->run, e->run);
+        assert_int_equal(f->iteration, e->iteration);
     }
 }
 

@@ -137,17 +137,17 @@ static void files_that_cannot_be_read_are_named(void **state) {
 
 /* ---------------------------------------------------------------- blocks */
 
-enum { DOCUMENTS = 3456, LONGEST = 9 };
+enum { DOCUMENTS = 3456, MAX_LENGTH = 9 };
 
 static int32_t document_length(int i) {
-    return (int32_t)(rng_uniform(1, 0, (uint64_t)i) * (LONGEST + 1));
+    return (int32_t)(rng_uniform(1, 0, (uint64_t)i) * (MAX_LENGTH + 1));
 }
 
 /* A plain form of group_texts() of run_clm.py for documents first .. DOCUMENTS - 1: concatenates groups of `group`,
  * cuts blocks and drops the remainder. Ids count up through all documents. */
 static int64_t group_plainly(int first, int group, int32_t block_size, int32_t *out) {
     int64_t written = 0;
-    int32_t next = 0, *joined = malloc((size_t)DOCUMENTS * LONGEST * sizeof *joined);
+    int32_t next = 0, *joined = malloc((size_t)DOCUMENTS * MAX_LENGTH * sizeof *joined);
     for (int i = 0; i < first; i++) next += document_length(i);
     for (int begin = first; begin < DOCUMENTS; begin += group) {
         int last = begin + group < DOCUMENTS ? begin + group : DOCUMENTS;
@@ -166,7 +166,7 @@ static int64_t group_plainly(int first, int group, int32_t block_size, int32_t *
 static token_store numbered_documents(room *r, int id_bytes) {
     token_writer w;
     token_store s;
-    int32_t next = 0, ids[LONGEST];
+    int32_t next = 0, ids[MAX_LENGTH];
     OK(token_writer_begin(room_path(r, "numbered.ids"), id_bytes, &w));
     for (int i = 0; i < DOCUMENTS; i++) {
         int32_t length = document_length(i);
@@ -183,7 +183,7 @@ static token_store numbered_documents(room *r, int id_bytes) {
 
 static void blocks_are_cut_as_the_script_cuts_them(void **state) {
     const int32_t sizes[] = {2, 7, 100, 4000, 5000};
-    int32_t *expected = malloc((size_t)DOCUMENTS * LONGEST * sizeof *expected), found[3 * 5000];
+    int32_t *expected = malloc((size_t)DOCUMENTS * MAX_LENGTH * sizeof *expected), found[3 * 5000];
     example e = {.ids = found, .labels = found + 5000, .lengths = found + 10000};
     for (int i = 0; i < 5 * 2 * 2; i++) {
         int first = i & 1 ? 123 : 0;

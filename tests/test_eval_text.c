@@ -13,7 +13,7 @@
 
 enum { WINDOW = 12, SINKS = 3, LENGTH = 40 };
 
-/* goldens/README.md: ten times the oracle's own error in f32, or 1e-5. Ten times that again for streams, because the
+/* reference/README.md: ten times the oracle's own error in f32, or 1e-5. Ten times that again for streams, because the
  * angles of a stream that starts at 100 million round differently. */
 static double streaming_tolerance(const safetensors_file *expected) {
     const char *error = safetensors_metadata(expected, "f32_error.streaming.logits");

@@ -527,7 +527,7 @@ static void outputs_are_regular_files(void **state) {
     assert_int_equal(mkfifo(in(f, "out/log.txt"), 0666), 0);
     put_text(in(f, "text.txt"), "the cat");
     alarm(60);
-    REFUSES(f, 1, "it is a pipe or a device, not a regular file", "inspect", "--model_name_or_path", in(f, "model"),
+    REFUSES(f, 1, "is not a regular file: it is a named pipe", "inspect", "--model_name_or_path", in(f, "model"),
             "--svg", in(f, "pipe"));
     REFUSES(f, 1, "is not a regular file", SCORE(f), "--text", "a b", "--logits", in(f, "pipe"));
     REFUSES(f, 1, "log.txt': it is a pipe or a device", "eval", "--model_name_or_path", in(f, "model"), "--file",

@@ -47,7 +47,7 @@ static const json_t *first_sequence(const json_t *result) {
 
 /* ---------------------------------------------------------------- golden models */
 
-/* goldens/README.md: ten times the oracle's own error in f32, or 1e-5. */
+/* reference/README.md: ten times the oracle's own error in f32, or 1e-5. */
 static double tolerance(const safetensors_file *expected, const char *group) {
     char key[64];
     snprintf(key, sizeof key, "f32_error.%s.logits", group);

@@ -137,9 +137,9 @@ static void keep_prompt(const void *user, size_t size) {
     int id, kept;
     int32_t *ids = malloc(size * sizeof *ids);
     o.rows = 2 * (int64_t)size;
-    o.kept = (int)(size / PIECE);
+    o.snapshots = (int)(size / PIECE);
     OK(kv_cache_create(f->model, &o, &f->cache));
-    OK(prefix_cache_create(f->cache, PIECE, o.kept, &p));
+    OK(prefix_cache_create(f->cache, PIECE, o.snapshots, &p));
     OK(kv_cache_add(f->cache, &id));
     for (size_t i = 0; i < size; i++) ids[i] = (int32_t)(i * i % 31);
     for (size_t end = PIECE; end <= size; end += PIECE) {

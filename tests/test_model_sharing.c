@@ -92,7 +92,7 @@ static void kept_rows_give_way(void **state) {
     float logits[40 * FIXTURE_VOCAB], again[FIXTURE_VOCAB];
     int id, other;
     o.sequences = 2;
-    o.kept = 2;
+    o.snapshots = 2;
     o.page_rows = PAGE_ROWS;
     fixture_open(&f, 2, "", DTYPE_F32, false);
     OK(kv_cache_bytes_for(f.model, &o, 1, 24, &need)); /* 6 pages and two more */
@@ -116,7 +116,7 @@ static void kept_rows_give_way(void **state) {
     kv_cache_remove(f.cache, other);
     kv_cache_remove(f.cache, id);
     assert_int_equal(used(&f), 0);
-    assert_int_equal(kv_cache_used(f.cache).kept_pages, 3);
+    assert_int_equal(kv_cache_used(f.cache).snapshot_pages, 3);
     OK(kv_cache_add(f.cache, &id));
     OK(kv_cache_copy(f.cache, k.kept[0], id));
     assert_int_equal(kv_cache_position(f.cache, id), 8);
@@ -131,7 +131,7 @@ static void kept_rows_give_way(void **state) {
     while (drop_last(&k)) continue;
     kv_cache_remove(f.cache, id);
     assert_int_equal(used(&f), 0);
-    assert_int_equal(kv_cache_used(f.cache).kept_pages, 0);
+    assert_int_equal(kv_cache_used(f.cache).snapshot_pages, 0);
     fixture_close(&f);
 }
 

@@ -12,7 +12,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-enum { KILLS = 20, LONGEST = 50000 /* microseconds that a process may live */ };
+enum { KILLS = 20, MAX_LIFETIME = 50000 /* microseconds that a process may live */ };
 
 static const char CONFIG[] = "{\"model_type\":\"lckv-llama\",\"hidden_size\":16,\"intermediate_size\":24,"
                              "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":3,"
@@ -119,7 +119,7 @@ static void killed_runs_end_with_the_same_bytes(void **state) {
     int hits = 0;
     run_to_the_end(&j, whole);
     for (uint64_t i = 0; i < KILLS; i++)
-        hits += run_for(&j, killed, (int64_t)(rng_uniform((uint64_t)getpid(), 1, i) * LONGEST));
+        hits += run_for(&j, killed, (int64_t)(rng_uniform((uint64_t)getpid(), 1, i) * MAX_LIFETIME));
     run_to_the_end(&j, killed);
     if (hits < KILLS / 2) fail_msg("only %d of %d processes were killed before they ended", hits, KILLS);
     assert_true(compare_folders(room_path(r, "whole/checkpoint-300"), room_path(r, "killed/checkpoint-300")) >= 5);

@@ -5,7 +5,7 @@
 
 /* ---------------------------------------------------------------- golden folders */
 
-/* Tolerances of goldens/README.md: AdamW's first step divides by |g|. */
+/* Tolerances of reference/README.md: AdamW's first step divides by |g|. */
 static const double LOSS_TOLERANCE = 2e-4, NORM_TOLERANCE = 2e-3, FINAL_TOLERANCE = 1e-2;
 
 static float golden_value(const safetensors_entry *e, int64_t i) {
@@ -106,7 +106,7 @@ static void golden_folders_are_trained_as_expected(void **state) {
 /* ---------------------------------------------------------------- options that must not change the result */
 
 /* Sums of the same numbers in another order: losses of about 3.6 over up to 180 labels, in f32, differ by roundings of
- * 2^-24 each; AdamW's first step divides by |g|, so weights by more (goldens/README.md). */
+ * 2^-24 each; AdamW's first step divides by |g|, so weights by more (reference/README.md). */
 static void expect_same_run(const run *a, const run *b) {
     assert_int_equal(a->story.count, b->story.count);
     for (int i = 0; i < a->story.count; i++) {

@@ -269,3 +269,14 @@ int file_copy(const char *from, const char *to) {
     free(data);
     return status;
 }
+
+int lckv_write_file(const char *path, const void *bytes, size_t count) {
+    REQUIRE(path && (bytes || !count), LCKV_ERROR_ARGUMENT, "lckv_write_file: expected a path and bytes, found NULL");
+    return file_replace(path, bytes, count);
+}
+
+int lckv_create_folder(const char *path) {
+    REQUIRE(path && *path, LCKV_ERROR_ARGUMENT, "lckv_create_folder: expected a path, found %s",
+            path ? "\"\"" : "NULL");
+    return folder_create(path);
+}

@@ -135,7 +135,7 @@ typedef struct entry {
 #define ENTRY_ARGUMENTS(e)                                                                                             \
     (e).index, (e).length > QUOTED_ENTRY ? QUOTED_ENTRY : (e).length, (e).text, (e).length > QUOTED_ENTRY ? "..." : ""
 
-/* Reads a layer number at *at and moves *at behind it. */
+/* Reads a layer number at *at and moves *at past it. */
 static int parse_layer(const entry *e, const layer_map *map, const char **at, int *out) {
     size_t digits = strspn(*at, "0123456789");
     REQUIRE(digits > 0, LCKV_ERROR_FORMAT, "layer_types: " ENTRY_FORMAT ", expected a layer number and an optional 's'",
@@ -297,13 +297,13 @@ static void lay_out(const layer_map *map, int m, int b, plan *p) {
             continue;
         }
         last = loop_last(map, first);
-        for (int run = 0; run < m + b; run++)
+        for (int iteration = 0; iteration < m + b; iteration++)
             add_step(p, (plan_step){.first = first,
                                     .last = last,
-                                    .with_grad = run >= m,
-                                    .commit = run == m + b - 1,
+                                    .with_grad = iteration >= m,
+                                    .commit = iteration == m + b - 1,
                                     .in_loop = true,
-                                    .run = run});
+                                    .iteration = iteration});
     }
 }
 

@@ -38,7 +38,7 @@ typedef struct layer_description {
 typedef struct slot_description {
     int layer;          /* its owner */
     bool keys, values;  /* which of them are stored: those that some layer reads */
-    bool windowed;      /* a cache may drop rows behind the window of all its readers */
+    bool windowed;      /* a cache may drop rows before the window of all its readers */
     int64_t max_window; /* the longest window of a reader, if windowed */
 } slot_description;
 
@@ -87,7 +87,7 @@ typedef struct plan_step {
     int first, last;
     bool with_grad, commit;
     bool in_loop;
-    int run; /* iteration within its loop, from 0; 0 outside */
+    int iteration; /* index of the iteration within its loop, from 0; 0 outside */
 } plan_step;
 
 typedef struct plan {

@@ -69,21 +69,22 @@ static const char *hue_of(int slot) {
 /* ---------------------------------------------------------------- parts */
 
 static int draw_title(const drawing *d) {
-    enum { LONGEST = 68 };
+    enum { MAX_CHARACTERS = 68 };
     char *title, *layer_types;
     TRY(layer_picture_title(d->config, &title));
     int status = text_printf(d->out, "<text class=\"title\" x=\"32\" y=\"44\">%s</text>\n", title);
     free(title);
     if (status < 0) return status;
     TRY(layer_map_format(d->map, &layer_types));
-    bool cut = strlen(layer_types) > LONGEST;
-    status = text_printf(d->out, "<text class=\"code\" x=\"32\" y=\"70\">%.*s%s</text>\n", LONGEST, layer_types,
+    bool cut = strlen(layer_types) > MAX_CHARACTERS;
+    status = text_printf(d->out, "<text class=\"code\" x=\"32\" y=\"70\">%.*s%s</text>\n", MAX_CHARACTERS, layer_types,
                          cut ? "…" : "");
     free(layer_types);
     return status;
 }
 
-/* The shade behind the layers of a loop, the arrow from its top to its bottom, and the numbers of iterations. */
+/* The shaded background of the layers of a loop, the arrow from its top to its bottom, and the numbers of iterations.
+ */
 static int draw_loop(const drawing *d, const plan_step *range) {
     int top = layer_y(d, range->last) - 7, bottom = layer_y(d, range->first) + BOX_HEIGHT + 7;
     int from = middle_y(d, range->last), to = middle_y(d, range->first), middle = (from + to) / 2;

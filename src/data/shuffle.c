@@ -5,7 +5,7 @@
 
 enum {
     ROUNDS = 6,
-    LEAST_HALF_BITS = 4, /* a narrower network has too few permutations */
+    MIN_HALF_BITS = 4, /* a narrower network has too few permutations */
 };
 
 static const uint64_t ORDER_STREAM = 0x6f72646572000000; /* "order": apart from the streams of weights */
@@ -24,7 +24,7 @@ static uint64_t feistel(uint64_t seed, uint64_t stream, int half_bits, uint64_t 
 }
 
 int64_t shuffle_index(uint64_t seed, uint64_t epoch, int64_t count, int64_t i) {
-    int half_bits = LEAST_HALF_BITS;
+    int half_bits = MIN_HALF_BITS;
     while (half_bits < 31 && UINT64_C(1) << (2 * half_bits) < (uint64_t)count) half_bits++;
     uint64_t x = (uint64_t)i;
     do x = feistel(seed, ORDER_STREAM + epoch, half_bits, x);

@@ -446,7 +446,7 @@ struct device_memory {
     int (*copy_out)(device *d, void *host, const void *from, size_t bytes);
     int (*zero)(device *d, void *memory, size_t bytes);
     int (*wait)(device *d);                /* until all work is done; returns errors of that work */
-    int (*mark)(device *d, int64_t *mark); /* a point behind all work so far; the last DEVICE_MARKS marks can be
+    int (*mark)(device *d, int64_t *mark); /* a point after all work so far; the last DEVICE_MARKS marks can be
                                             * reached */
     int (*reach)(device *d, int64_t mark); /* waits until all work before the mark is done */
     int (*available)(device *d, size_t *free_bytes, size_t *total_bytes);

@@ -39,7 +39,7 @@ static int build(batcher *b) {
     cache.type = o->compute;
     cache.window_length = o->window_length;
     cache.sinks = o->sinks;
-    if (o->keep_prefixes) cache.kept = max_prefixes(b, &cache);
+    if (o->keep_prefixes) cache.snapshots = max_prefixes(b, &cache);
     for (int i = 0; i < 2; i++) TRY(batcher_call_make(&b->calls[i], o->sequences));
     b->call = &b->calls[0];
     b->overlap = o->overlap ? o->overlap > 0 : m->device->recording.begin != NULL;
@@ -49,7 +49,7 @@ static int build(batcher *b) {
     TRY(sampler_create(m->device, m->config->vocab_size, o->sequences + o->sequences / 8 + 1, &b->sampler));
     TRY(graph_create(m->device, o->compute, false, &b->graph));
     TRY(kv_cache_create(m, &cache, &b->cache));
-    if (cache.kept) TRY(prefix_cache_create(b->cache, o->chunk_tokens, cache.kept, &b->prefix_cache));
+    if (cache.snapshots) TRY(prefix_cache_create(b->cache, o->chunk_tokens, cache.snapshots, &b->prefix_cache));
     TRY(batch_create(m->device, (batch_limits){.rows = 1, .sequences = o->sequences}, &b->batch));
     if (o->encoding_iterations) TRY(plan_make(&m->config->map, o->encoding_iterations - 1, 1, &b->plan));
     if (o->encoding_iterations) b->batch->plan = &b->plan;

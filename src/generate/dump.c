@@ -45,7 +45,7 @@ bool dump_matches(const char *pattern, const char *name) {
 static void name_value(const dump *d, int layer, const plan_step *step, layer_value what, char name[NAME_BYTES]) {
     static const char *const WHAT[] = {"hidden", "attn", "k", "v"};
     if (d->iterations && step->in_loop)
-        snprintf(name, NAME_BYTES, "layers.%d.run.%d.%s", layer, step->run, WHAT[what]);
+        snprintf(name, NAME_BYTES, "layers.%d.run.%d.%s", layer, step->iteration, WHAT[what]);
     else
         snprintf(name, NAME_BYTES, "layers.%d.%s", layer, WHAT[what]);
 }

@@ -373,7 +373,7 @@ lckv_engine_stats lckv_engine_describe(const lckv_engine *e) {
                                .kv_pages = cache.pages,
                                .kv_pages_used = cache.used_pages,
                                .kv_pages_shared = cache.shared_pages,
-                               .kv_pages_kept = cache.kept_pages,
+                               .kv_pages_kept = cache.snapshot_pages,
                                .kv_bytes = batcher_cache_bytes(e->batcher),
                                .kv_bytes_used = cache.used_bytes,
                                .kv_bytes_plain = cache.plain_bytes,

@@ -53,7 +53,7 @@ void pool_free(pool *p) {
     free(p);
 }
 
-/* The index of the first free span at or behind `start`. */
+/* The index of the first free span at or after `start`. */
 static int span_at(const pool *p, const char *start) {
     int low = 0, high = p->span_count;
     while (low < high) {

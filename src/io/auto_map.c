@@ -20,8 +20,8 @@ static int follow_line(const char *line, const char *folder, json_t *files) {
     const char *dot = line + 4 + strspn(line + 4, " \t");
     if (dot == line + 4 || *dot != '.') return LCKV_OK;
     size_t length = strspn(dot + 1, IDENTIFIER);
-    const char *behind = dot + 1 + length;
-    bool whole = length && (*behind == ' ' || *behind == '\t');
+    const char *after = dot + 1 + length;
+    bool whole = length && (*after == ' ' || *after == '\t');
     return whole ? add_module(dot + 1, length, folder, files) : LCKV_OK;
 }
 

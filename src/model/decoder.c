@@ -44,14 +44,14 @@ int decoder_run_step(pass *p, const plan_step *step, tensor **x) {
 
 /* Whether the slots of a loop have changed so little that the next iteration can commit. The first iteration has no
  * change. */
-static int find_settled(const pass *p, bool *settled) {
+static int find_converged(const pass *p, bool *converged) {
     device *d = p->g->device;
     double sums[2], tolerance = p->b->tolerance;
-    *settled = false;
+    *converged = false;
     if (!p->change) return LCKV_OK;
     TRY(d->memory.copy_out(d, sums, p->change->value.data, sizeof sums));
     TRY(d->memory.wait(d));
-    *settled = sums[1] > 0 && sums[0] < tolerance * tolerance * sums[1];
+    *converged = sums[1] > 0 && sums[0] < tolerance * tolerance * sums[1];
     return LCKV_OK;
 }
 
@@ -62,18 +62,17 @@ static int begin_measure(pass *p) {
 
 static int run_plan(pass *p, tensor **x) {
     const plan *steps = p->b->plan ? p->b->plan : &p->m->plan;
-    bool recording = p->g->recording, settled = false;
+    bool recording = p->g->recording, converged = false;
     int status = p->b->tolerance > 0 ? graph_zeros(p->g, 1, 2, DTYPE_F64, &p->change) : LCKV_OK;
     for (int i = 0; i < steps->count && *x && status >= 0; i++) {
         const plan_step *step = &steps->steps[i];
-        if (step->commit || step->run == 0) settled = false;
-        if (!step->commit && (!p->b->plan_rows || settled))
-            continue; /* decoding rows take part in committing
-                       * iterations only */
+        if (step->commit || step->iteration == 0) converged = false;
+        if (!step->commit && (!p->b->plan_rows || converged))
+            continue; /* decoding rows run only in iterations that commit */
         p->g->recording = recording && step->with_grad;
         status = begin_measure(p);
         if (status >= 0) status = decoder_run_step(p, step, x);
-        if (status >= 0) status = find_settled(p, &settled);
+        if (status >= 0) status = find_converged(p, &converged);
     }
     p->g->recording = recording;
     return status;

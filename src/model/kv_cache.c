@@ -19,9 +19,9 @@ struct kv_cache {
     int group_count;
     int *group_of_slot, *index_in_group; /* [slots] */
     int64_t *widths;                     /* of keys, then of values: [slots] each, the slots of group 0 first */
-    cached_sequence *sequences;          /* [sequences + kept]; kept ones last */
-    int *free_kept;                      /* [free_kept_count] kept sequences that are not in use */
-    int free_kept_count;
+    cached_sequence *sequences;          /* [sequences + snapshots]; snapshots last */
+    int *free_snapshots;                 /* [free_snapshot_count] unused snapshots */
+    int free_snapshot_count;
 };
 
 kv_cache_options kv_cache_defaults(void) {
@@ -142,17 +142,19 @@ static int create_groups(kv_cache *c, const model *m) {
             TRY(count_pages(o, &shapes[i], &pages[i], &max_pages[i]));
         REQUIRE(pages[i] > 0, LCKV_ERROR_ARGUMENT, "a KV cache of %zu bytes has no room for a page of %d tokens",
                 o->max_bytes, o->page_rows);
-        TRY(kv_group_create(&shapes[i], o->sequences, o->kept, (int32_t)pages[i], (int32_t)max_pages[i],
+        TRY(kv_group_create(&shapes[i], o->sequences, o->snapshots, (int32_t)pages[i], (int32_t)max_pages[i],
                             &c->groups[i]));
     }
     return LCKV_OK;
 }
 
 static int create(kv_cache *c, const model *m) {
-    c->sequences = calloc((size_t)(c->options.sequences + c->options.kept), sizeof *c->sequences);
-    c->free_kept = malloc(((size_t)c->options.kept + 1) * sizeof *c->free_kept);
-    REQUIRE(c->sequences && c->free_kept, LCKV_ERROR_MEMORY, "no memory for %d cached sequences", c->options.sequences);
-    for (int i = c->options.kept; i > 0; i--) c->free_kept[c->free_kept_count++] = c->options.sequences + i - 1;
+    c->sequences = calloc((size_t)(c->options.sequences + c->options.snapshots), sizeof *c->sequences);
+    c->free_snapshots = malloc(((size_t)c->options.snapshots + 1) * sizeof *c->free_snapshots);
+    REQUIRE(c->sequences && c->free_snapshots, LCKV_ERROR_MEMORY, "no memory for %d cached sequences",
+            c->options.sequences);
+    for (int i = c->options.snapshots; i > 0; i--)
+        c->free_snapshots[c->free_snapshot_count++] = c->options.sequences + i - 1;
     TRY(assign_slots(c, &m->config->map));
     return create_groups(c, m);
 }
@@ -201,7 +203,7 @@ void kv_cache_free(kv_cache *c) {
     for (int i = 0; i < KV_MAX_GROUPS; i++) kv_group_free(&c->groups[i]);
     free_slots(c);
     free(c->sequences);
-    free(c->free_kept);
+    free(c->free_snapshots);
     free(c);
 }
 
@@ -221,7 +223,7 @@ void kv_cache_remove(kv_cache *c, int id) {
         kv_group_truncate(&c->groups[i], id, 0);
         if (id < c->options.sequences) c->groups[i].reserved[id] = c->groups[i].prefix[id] = 0;
     }
-    if (id >= c->options.sequences && c->sequences[id].taken) c->free_kept[c->free_kept_count++] = id;
+    if (id >= c->options.sequences && c->sequences[id].taken) c->free_snapshots[c->free_snapshot_count++] = id;
     c->sequences[id] = (cached_sequence){0};
 }
 
@@ -269,23 +271,24 @@ int kv_cache_copy(kv_cache *c, int from, int to) {
 
 int kv_cache_snapshot(kv_cache *c, int from, int64_t position, int *id) {
     *id = -1;
-    REQUIRE(c->free_kept_count, LCKV_ERROR_MEMORY, "all %d kept sequences of the KV cache are in use", c->options.kept);
-    *id = c->free_kept[c->free_kept_count - 1];
+    REQUIRE(c->free_snapshot_count, LCKV_ERROR_MEMORY, "all %d snapshots of the KV cache are in use",
+            c->options.snapshots);
+    *id = c->free_snapshots[c->free_snapshot_count - 1];
     TRY(kv_cache_copy(c, from, *id));
-    c->free_kept_count--;
+    c->free_snapshot_count--;
     c->sequences[*id].taken = true;
     return position < c->sequences[*id].position ? kv_cache_truncate(c, *id, position) : LCKV_OK;
 }
 
-void kv_cache_set_evict(kv_cache *c, bool (*drop_kept)(void *user), void *user) {
+void kv_cache_set_evict(kv_cache *c, bool (*evict)(void *user), void *user) {
     for (int i = 0; i < c->group_count; i++) {
-        c->groups[i].drop_kept = drop_kept;
+        c->groups[i].evict = evict;
         c->groups[i].user = user;
     }
 }
 
 static int64_t used_pages(const kv_group *g) {
-    return (int64_t)g->capacity - g->free_count - g->kept_only;
+    return (int64_t)g->capacity - g->free_count - g->snapshot_only;
 }
 
 static int64_t plain_bytes(const kv_cache *c) {
@@ -302,7 +305,7 @@ kv_cache_usage kv_cache_used(const kv_cache *c) {
         u.pages += g->capacity;
         u.used_pages += used;
         u.shared_pages += kv_group_shared(g);
-        u.kept_pages += g->kept_only;
+        u.snapshot_pages += g->snapshot_only;
         u.used_bytes += used * (int64_t)kv_group_page_bytes(g);
     }
     return u;

@@ -2,12 +2,12 @@
  *
  * A page holds `page_rows` tokens of every slot of a group. A group is the slots with the same policy, which share
  * page tables; their widths may differ. Policies: "full" keeps all rows; "window" (slots all of whose readers have
- * sliding windows) drops pages behind the window; "sinks" (StreamingLLM, Xiao et al. 2024; all slots) keeps the
+ * sliding windows) drops pages before the window; "sinks" (StreamingLLM, Xiao et al. 2024; all slots) keeps the
  * first rows and the most recent ones. Keys are stored rotated at their absolute position and do not change.
  *
  * Attention reads pages; only committing iterations append. A sequence may start as a copy of another one and share
- * its pages. A *kept* sequence is a snapshot that cannot run: its pages are shared by sequences with the same
- * prefix. Leaves out: scheduling, sampling, and the choice of prefixes (generate/prefixes.h). */
+ * its pages. A *snapshot* is a sequence that cannot run: its pages are shared by sequences with the same
+ * prefix. Leaves out: scheduling, sampling, and the choice of prefixes (generate/prefix_cache.h). */
 #ifndef MODEL_KV_CACHE_H
 #define MODEL_KV_CACHE_H
 
@@ -15,7 +15,7 @@
 
 typedef struct kv_cache_options {
     int sequences;         /* maximum number of sequences at a time; default 1 */
-    int kept;              /* maximum number of kept sequences; default 0 */
+    int snapshots;         /* maximum number of snapshots; default 0 */
     int64_t rows;          /* initial capacity in tokens of all sequences together; the cache grows as needed */
     int64_t max_rows;      /* maximum capacity; 0: limited by memory */
     size_t max_bytes;      /* > 0: fixed capacity in bytes, allocated at once; rows and max_rows are ignored */
@@ -50,10 +50,10 @@ void kv_cache_remove(kv_cache *c, int id); /* releases its pages */
 /* Makes an empty sequence a copy of another one. Pages are copied on write. */
 int kv_cache_copy(kv_cache *c, int from, int to);
 /* Keeps the first `position` tokens of a sequence (all of them if the cache cannot truncate) as a snapshot;
- * LCKV_ERROR_MEMORY if all kept sequences are in use. */
+ * LCKV_ERROR_MEMORY if all snapshots are in use. */
 int kv_cache_snapshot(kv_cache *c, int from, int64_t position, int *id);
-/* `drop_kept` is called when pages are needed. It removes a kept sequence, or returns false if there is none. */
-void kv_cache_set_evict(kv_cache *c, bool (*drop_kept)(void *user), void *user);
+/* `evict` is called when pages are needed. It removes a snapshot, or returns false if there is none. */
+void kv_cache_set_evict(kv_cache *c, bool (*evict)(void *user), void *user);
 bool kv_cache_can_truncate(const kv_cache *c); /* whether kv_cache_truncate() works */
 
 /* Reserves pages, so that the sequence never runs out of pages up to `rows` tokens. Its first `prefix` tokens (0:
@@ -66,7 +66,7 @@ bool kv_cache_can_hold(const kv_cache *c, int count, int64_t rows, int64_t prefi
 typedef struct kv_cache_usage {
     int64_t pages, used_pages; /* of all groups; used by running sequences, */
     int64_t shared_pages;      /* of these, by two or more; */
-    int64_t kept_pages;        /* used by kept sequences only */
+    int64_t snapshot_pages;    /* used by snapshots only */
     int64_t used_bytes;
     int64_t plain_bytes; /* with plain attention: all tokens of each sequence in every layer */
 } kv_cache_usage;

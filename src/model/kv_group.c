@@ -47,7 +47,7 @@ int64_t kv_group_max_pages(const kv_group *g, int64_t rows) {
 }
 
 int64_t kv_group_available(const kv_group *g) {
-    int64_t pages = (int64_t)g->max_capacity - g->capacity + g->free_count + g->kept_only;
+    int64_t pages = (int64_t)g->max_capacity - g->capacity + g->free_count + g->snapshot_only;
     for (int i = 0; i < g->sequences; i++) {
         int64_t held = g->tables[i].count > g->prefix[i] ? g->tables[i].count : g->prefix[i];
         if (g->reserved[i] > held) pages -= g->reserved[i] - held;
@@ -134,12 +134,13 @@ static int grow(kv_group *g, int32_t pages) {
     return LCKV_OK;
 }
 
-int kv_group_create(const kv_group *shape, int sequences, int kept, int32_t pages, int32_t max_pages, kv_group *out) {
+int kv_group_create(const kv_group *shape, int sequences, int snapshots, int32_t pages, int32_t max_pages,
+                    kv_group *out) {
     *out = *shape;
     out->sequences = sequences;
-    out->kept = kept;
+    out->snapshots = snapshots;
     out->max_capacity = max_pages;
-    out->tables = calloc((size_t)(sequences + kept), sizeof *out->tables);
+    out->tables = calloc((size_t)(sequences + snapshots), sizeof *out->tables);
     out->next = calloc((size_t)sequences, sizeof *out->next);
     out->reserved = calloc((size_t)sequences, sizeof *out->reserved);
     out->prefix = calloc((size_t)sequences, sizeof *out->prefix);
@@ -151,7 +152,7 @@ int kv_group_create(const kv_group *shape, int sequences, int kept, int32_t page
 }
 
 void kv_group_free(kv_group *g) {
-    for (int i = 0; g->tables && i < g->sequences + g->kept; i++) free(g->tables[i].pages);
+    for (int i = 0; g->tables && i < g->sequences + g->snapshots; i++) free(g->tables[i].pages);
     for (int i = 0; g->next && i < g->sequences; i++) free(g->next[i].pages);
     if (g->memory) g->device->memory.release(g->device, g->memory);
     free(g->tables);
@@ -167,24 +168,24 @@ void kv_group_free(kv_group *g) {
 
 /* ---------------------------------------------------------------- pages */
 
-static bool is_kept(const kv_group *g, int id) {
+static bool is_snapshot(const kv_group *g, int id) {
     return id >= g->sequences;
 }
 
 static int32_t use_page(kv_group *g, int id, int32_t page) {
-    if (!is_kept(g, id) && g->uses[page] && !g->active[page]) g->kept_only--;
-    if (is_kept(g, id) && !g->uses[page]) g->kept_only++;
+    if (!is_snapshot(g, id) && g->uses[page] && !g->active[page]) g->snapshot_only--;
+    if (is_snapshot(g, id) && !g->uses[page]) g->snapshot_only++;
     g->uses[page]++;
-    g->active[page] += !is_kept(g, id);
+    g->active[page] += !is_snapshot(g, id);
     return page;
 }
 
 static void leave_page(kv_group *g, int id, int32_t page) {
     g->uses[page]--;
-    g->active[page] -= !is_kept(g, id);
+    g->active[page] -= !is_snapshot(g, id);
     if (!g->uses[page]) g->free[g->free_count++] = page;
-    if (!is_kept(g, id) && g->uses[page] && !g->active[page]) g->kept_only++;
-    if (is_kept(g, id) && !g->uses[page]) g->kept_only--;
+    if (!is_snapshot(g, id) && g->uses[page] && !g->active[page]) g->snapshot_only++;
+    if (is_snapshot(g, id) && !g->uses[page]) g->snapshot_only--;
 }
 
 static void leave_pages(kv_group *g, int id, const int32_t *pages, int32_t count) {
@@ -192,7 +193,7 @@ static void leave_pages(kv_group *g, int id, const int32_t *pages, int32_t count
 }
 
 static int reserve_pages(kv_group *g, int32_t needed) {
-    while (needed > g->free_count && g->drop_kept && g->drop_kept(g->user)) continue;
+    while (needed > g->free_count && g->evict && g->evict(g->user)) continue;
     if (needed <= g->free_count) return LCKV_OK;
     int64_t pages = (int64_t)g->capacity - g->free_count + needed;
     REQUIRE(pages <= g->max_capacity, LCKV_ERROR_MEMORY,
@@ -213,7 +214,7 @@ static int reserve_table(kv_table *t, int32_t pages) {
 
 /* The successor of a table in numbers. Recent row r of the list is row r + skip of the table's recent pages. */
 typedef struct successor {
-    int32_t first;  /* recent page of the table that is the successor's first; may be behind the table's end */
+    int32_t first;  /* recent page of the table that is the successor's first; may be past the table's end */
     int32_t pages;  /* recent pages of the successor */
     int32_t shared; /* of these, pages that the table has too */
     int32_t past, skip;

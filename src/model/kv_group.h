@@ -1,6 +1,6 @@
 /* The pages of the KV slots that share one policy, and the page table of each sequence.
  *
- * A page may be in several tables; it is copied before one of them writes to it. Tables of kept sequences
+ * A page may be in several tables; it is copied before one of them writes to it. Tables of snapshots
  * (kv_cache.h) come after those of running ones; pages that only they use count as available.
  *
  * The list of a sequence consists of its first `sinks` rows and its most recent rows, at most `keep`. These two
@@ -33,21 +33,22 @@ typedef struct kv_group {
     int64_t moves;                  /* changes whenever pages are moved */
     int32_t *free;                  /* stack of free pages */
     int32_t free_count;
-    int32_t *uses;     /* [capacity] number of tables that contain a page, */
-    int32_t *active;   /* and of those that are not kept */
-    int32_t kept_only; /* pages that only kept tables use */
-    kv_table *tables;  /* [sequences + kept]; kept ones last */
-    kv_table *next;    /* [sequences] */
-    int64_t *reserved; /* [sequences] pages that a sequence may need; 0: not reserved */
-    int64_t *prefix;   /* [sequences] of these, pages of a shared prefix */
-    int sequences, kept;
-    bool (*drop_kept)(void *user); /* removes a kept table; false: there is none. NULL: not possible */
+    int32_t *uses;         /* [capacity] number of tables that contain a page, */
+    int32_t *active;       /* and those that are not snapshots */
+    int32_t snapshot_only; /* pages that only snapshots use */
+    kv_table *tables;      /* [sequences + snapshots]; snapshots last */
+    kv_table *next;        /* [sequences] */
+    int64_t *reserved;     /* [sequences] pages that a sequence may need; 0: not reserved */
+    int64_t *prefix;       /* [sequences] of these, pages of a shared prefix */
+    int sequences, snapshots;
+    bool (*evict)(void *user); /* removes a snapshot; false: there is none. NULL: not possible */
     void *user;
 } kv_group;
 
 /* `pages`: initial number; `max_pages`: limit. The caller sets the fields of `shape` up to and including `slots` and
  * the widths. */
-int kv_group_create(const kv_group *shape, int sequences, int kept, int32_t pages, int32_t max_pages, kv_group *out);
+int kv_group_create(const kv_group *shape, int sequences, int snapshots, int32_t pages, int32_t max_pages,
+                    kv_group *out);
 void kv_group_free(kv_group *g);
 size_t kv_group_bytes(const kv_group *g);
 size_t kv_group_page_bytes(const kv_group *g);
@@ -58,7 +59,7 @@ int64_t kv_group_held_pages(const kv_group *g, int64_t rows);
 /* Maximum number of pages of a sequence of `rows` tokens at any time, including its successor's. Reads the shape
  * only. */
 int64_t kv_group_max_pages(const kv_group *g, int64_t rows);
-/* Pages that are neither in use nor reserved, including those of growth and of kept sequences. */
+/* Pages that are neither in use nor reserved, including those of growth and of snapshots. */
 int64_t kv_group_available(const kv_group *g);
 /* Pages in the tables of two or more running sequences. */
 int64_t kv_group_shared(const kv_group *g);
@@ -71,7 +72,7 @@ void kv_group_commit(kv_group *g, int id);
 void kv_group_rollback(kv_group *g, int id);
 /* Makes an empty table a copy of another one, with the same pages. */
 int kv_group_copy(kv_group *g, int from, int to);
-/* Removes rows behind the first `rows`; for groups that keep all rows. */
+/* Removes rows after the first `rows`; for groups that keep all rows. */
 void kv_group_truncate(kv_group *g, int id, int32_t rows);
 
 #endif

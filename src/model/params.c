@@ -14,7 +14,7 @@ enum { KEYS_READ = 1, VALUES_READ = 2, QKV_BIAS = 4, O_BIAS = 8, MLP_BIAS = 16 }
 enum { BIASES = QKV_BIAS | O_BIAS | MLP_BIAS };
 
 struct part {
-    const char *name;    /* in the checkpoint, behind "model.layers.N." */
+    const char *name;    /* in the checkpoint, after "model.layers.N." */
     size_t member;       /* of layer_weights: a packed_weight, or a tensor * for a norm */
     const char *in_pack; /* name of the part in its pack; NULL for a norm */
     enum extent rows, cols;

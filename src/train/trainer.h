@@ -1,4 +1,4 @@
-/* The struct behind lckv_trainer. trainer_setup.c creates it, train_loop.c runs it.
+/* The definition of lckv_trainer. trainer_setup.c creates it, train_loop.c runs it.
  *
  * Private to this folder: observers and checkpoints get a run_view and the parts that they need. */
 #ifndef TRAIN_TRAINER_H

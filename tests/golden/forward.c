@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WINDOW = 12, SINKS = 3, SECOND = 15, STEPS = 16, SHORT = 5, LONG = 24 }; /* as in make.py */
+enum { WINDOW = 12, SINKS = 3, SECOND = 15, STEPS = 16, SHORT = 5, LONG = 24 }; /* as in reference/goldens.py */
 
 int golden_read(golden *g, view v, float *host) {
     device *d = g->device;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRAIN_STEPS = 4, TRAIN_LENGTH = 20 }; /* as in make.py */
+enum { TRAIN_STEPS = 4, TRAIN_LENGTH = 20 }; /* as in reference/goldens.py */
 
 /* Ids as a batch of sequences of `length`; the label of a token is the next one. */
 static int fill(golden *g, batch *b, int32_t length) {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEEPEST = 32, MAX_BYTES = 1 << 24 };
+enum { MAX_DEPTH = 32, MAX_BYTES = 1 << 24 };
 
 typedef struct line {
     char *text; /* without comments and surrounding blanks; not empty */
@@ -188,7 +188,7 @@ static int flow_entries(yaml *y, int number, const char **at, json_t *into) {
 static int flow(yaml *y, int number, const char **at, json_t **out) {
     *out = NULL;
     if (**at != '[' && **at != '{') return flow_scalar(y, number, at, false, out);
-    if (++y->depth > DEEPEST) return refuse(y, number, "too many levels");
+    if (++y->depth > MAX_DEPTH) return refuse(y, number, "too many levels");
     json_t *into = **at == '[' ? json_array() : json_object();
     int status = into ? flow_entries(y, number, at, into) : no_memory(y);
     y->depth--;
@@ -225,7 +225,7 @@ static int bracketed(yaml *y, const char *text, int number, json_t **out) {
     if (status >= 0 && *skip_blanks(at)) {
         json_decref(*out);
         *out = NULL;
-        status = refuse(y, number, "text behind the brackets");
+        status = refuse(y, number, "text after the brackets");
     }
     text_free(&whole);
     return status;
@@ -325,7 +325,7 @@ static int block(yaml *y, json_t **out) {
     const line *l = &y->lines[y->at];
     *out = NULL;
     if (!is_entry(l->text) && !key_length(l->text)) return block_scalar(y, out);
-    if (++y->depth > DEEPEST) return refuse(y, l->number, "too many levels");
+    if (++y->depth > MAX_DEPTH) return refuse(y, l->number, "too many levels");
     json_t *into = is_entry(l->text) ? json_array() : json_object();
     int status = into ? block_entries(y, into, l->column) : no_memory(y);
     y->depth--;

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DEEPEST = 32 }; /* nested folders; symbolic links may form cycles */
+enum { MAX_DEPTH = 32 }; /* nested folders; symbolic links may form cycles */
 
 /* ---------------------------------------------------------------- folders and patterns */
 
@@ -35,7 +35,7 @@ static int add_entry(const char *folder, const char *name, int depth, source_lis
 
 static int add_folder(const char *folder, int depth, source_list *out) {
     struct dirent **entries;
-    REQUIRE(depth < DEEPEST, LCKV_ERROR_FILE, "'%s': more than %d nested folders", folder, DEEPEST);
+    REQUIRE(depth < MAX_DEPTH, LCKV_ERROR_FILE, "'%s': more than %d nested folders", folder, MAX_DEPTH);
     int count = scandir(folder, &entries, NULL, alphasort), status = LCKV_OK;
     REQUIRE(count >= 0, LCKV_ERROR_FILE, "cannot list '%s': %s", folder, strerror(errno));
     for (int i = 0; i < count; i++) {

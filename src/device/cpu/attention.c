@@ -49,7 +49,7 @@ static void block_begin(struct block *b) {
 }
 
 /* Turns the scores of one row, in whole tile columns, into weights relative to the row's running maximum. Columns
- * that the row does not see, and those behind the tile's keys, become zeros. */
+ * that the row does not see, and those after the tile's keys, become zeros. */
 static void softmax_row(struct block *b, int64_t r, float *scores, struct cpu_range columns, int64_t key,
                         int64_t keys) {
     struct cpu_range sees = attention_row_visible(&b->head, b->first + r, b->first + b->rows);

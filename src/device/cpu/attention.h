@@ -86,14 +86,14 @@ static inline const void *attention_key(const struct attention_head *head, enum 
  * rows of zeros. */
 static inline void attention_rows(float *out, const struct attention_head *head, enum attention_what what,
                                   int64_t begin, int64_t end) {
-    int64_t behind = tile_round(end - begin, TILE_COLS) - (end - begin);
+    int64_t padding = tile_round(end - begin, TILE_COLS) - (end - begin);
     for (int64_t u = begin; u < end; u++, out += head->padded_dim) {
         dtype type;
         const void *from = attention_key(head, what, u, &type);
         tile_widen(out, from, type, head->dim, 1.0f);
         for (int64_t c = head->dim; c < head->padded_dim; c++) out[c] = 0;
     }
-    memset(out, 0, (size_t)(behind * head->padded_dim) * sizeof *out);
+    memset(out, 0, (size_t)(padding * head->padded_dim) * sizeof *out);
 }
 
 /* Such rows as columns [dim, ATTENTION_KEYS]. */
@@ -136,7 +136,7 @@ static inline float attention_rescale(float *maximum, float new_maximum) {
 }
 
 /* The end of the keys that are processed together from `key` on: after at most `limit` keys, at `end`, and where keys
- * of another type (the new rows) or for another query (behind the sinks) begin. */
+ * of another type (the new rows) or for another query (after the sinks) begin. */
 static inline int64_t attention_tile_end(const struct attention_head *head, int64_t key, int64_t end, int64_t limit) {
     const attention_sequence *s = head->sequence;
     if (key < s->past && end > s->past) end = s->past;

@@ -200,7 +200,7 @@ __global__ static void join_pieces(struct attention_call call, struct attention_
 
 static int pieces_for(device *d, const struct attention_call *call, const struct attention_cut *cut) {
     int64_t blocks = (int64_t)cut->sequences * call->a.kv_heads * cut->row_blocks;
-    int64_t worth = attention_most_keys(call) / MIN_PIECE;
+    int64_t worth = attention_max_keys(call) / MIN_PIECE;
     int64_t wanted = (4 * cuda_state_of(d)->multiprocessors + blocks - 1) / blocks;
     int64_t pieces = wanted < worth ? wanted : worth;
     return pieces < 1 ? 1 : (int)pieces;

@@ -45,7 +45,7 @@ __device__ static inline void attention_store_piece(const struct attention_call 
 }
 
 /* Maximum number of keys that a query of the call sees. */
-static inline int64_t attention_most_keys(const struct attention_call *call) {
+static inline int64_t attention_max_keys(const struct attention_call *call) {
     int64_t keys = (int64_t)call->a.max_past + call->a.max_kv_rows, seen = (int64_t)call->window + call->a.max_q_rows;
     return call->window > 0 && keys > seen ? seen : keys;
 }

@@ -45,7 +45,7 @@ __device__ void load_queries(struct warp_state<DIM> *w, const struct attention_c
     }
 }
 
-/* The location of this lane's key in a tile: its row of the pages, or, as NEW - row, of the new rows; NONE behind
+/* The location of this lane's key in a tile: its row of the pages, or, as NEW - row, of the new rows; NONE after
  * `end`. */
 enum { NONE = -1, NEW = -2 };
 
@@ -332,7 +332,7 @@ bool attention_paged_in_chunks(const struct op_attention *a) {
 /* Warps per list: enough to keep the GPU busy, with at least MIN_KEYS keys each; and blocks, if a warp would have
  * more than MAX_KEYS keys and there are few lists. */
 static int share_out(device *d, const struct attention_call *call, struct attention_cut *cut) {
-    int64_t lists = (int64_t)cut->sequences * call->a.kv_heads, keys = attention_most_keys(call), warps = 1;
+    int64_t lists = (int64_t)cut->sequences * call->a.kv_heads, keys = attention_max_keys(call), warps = 1;
     int64_t wanted = BUSY_WARPS * (int64_t)cuda_state_of(d)->multiprocessors / lists, max_keys = MAX_KEYS;
     int64_t worth = (keys + MIN_KEYS - 1) / MIN_KEYS, needed = (keys + 4 * MAX_KEYS - 1) / (4 * MAX_KEYS);
     int64_t all = wanted < worth ? wanted : worth;

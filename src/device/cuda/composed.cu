@@ -7,11 +7,11 @@ static bool pairs(const struct op_project *a, int i) {
     if (i + 1 >= a->parts || a->part[i].bias.data || a->part[i + 1].bias.data) return false;
     view one = a->part[i].weight, two = a->part[i + 1].weight;
     bool bf16 = one.type == DTYPE_BF16 && two.type == DTYPE_BF16 && a->normed.type == DTYPE_BF16;
-    bool behind =
+    bool adjacent =
         (uintptr_t)two.data > (uintptr_t)one.data && (uintptr_t)a->part[i + 1].y.data > (uintptr_t)a->part[i].y.data;
     uintptr_t apart =
         ((uintptr_t)two.data - (uintptr_t)one.data) | ((uintptr_t)a->part[i + 1].y.data - (uintptr_t)a->part[i].y.data);
-    return bf16 && behind && apart % 16 == 0 && one.rows == two.rows && cuda_elements(one) > 0;
+    return bf16 && adjacent && apart % 16 == 0 && one.rows == two.rows && cuda_elements(one) > 0;
 }
 
 /* Products of equal shapes, such as those of keys and values, two at a time. */

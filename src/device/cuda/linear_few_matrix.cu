@@ -130,7 +130,7 @@ __device__ static void norm_rows(const struct few_call &a, struct norm_chunk *ke
 
 /* ---------------------------------------------------------------- products */
 
-/* GROUP steps of this warp's share of the depth, from step `at` on; zeros behind `chunks`. */
+/* GROUP steps of this warp's share of the depth, from step `at` on; zeros from `chunks` on. */
 template <int TILES, int GROUP> struct few_group {
     struct eight low[GROUP], high[GROUP], x[GROUP][TILES];
 

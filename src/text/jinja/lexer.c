@@ -103,9 +103,9 @@ static const char *closing_tag(const lexer *l, const char *at, const char *tag, 
 
 static int read_comment(lexer *l) {
     for (const char *at = l->at + 2; at < l->end; at++) {
-        const char *behind = closing_tag(l, at, "#}", true);
-        if (!behind) continue;
-        move_to(l, behind);
+        const char *after = closing_tag(l, at, "#}", true);
+        if (!after) continue;
+        move_to(l, after);
         return LCKV_OK;
     }
     return LEXER_FAIL(l, "unterminated comment {#");
@@ -129,11 +129,11 @@ static int read_raw(lexer *l, bool *found) {
     if (!*found) return LCKV_OK;
     body = *open == '-' ? skip_space(l, open + 3) : open + 2;
     for (const char *at = body; at < l->end; at++) {
-        const char *close = tag_named(l, at, "endraw", &sign), *behind;
-        if (!close || close == l->end || !(behind = closing_tag(l, close, "%}", true))) continue;
+        const char *close = tag_named(l, at, "endraw", &sign), *after;
+        if (!close || close == l->end || !(after = closing_tag(l, close, "%}", true))) continue;
         move_to(l, body);
         TRY(add_data(l, body, strip_before_tag(l, body, at, sign, false)));
-        move_to(l, behind);
+        move_to(l, after);
         return LCKV_OK;
     }
     return LEXER_FAIL(l, "{%% raw %%} without {%% endraw %%}");
@@ -193,13 +193,13 @@ static int read_tag(lexer *l, bool block) {
             l->line = line;
             return LEXER_FAIL(l, "unterminated tag %s", block ? "{%" : "{{");
         }
-        const char *behind = depth ? NULL : closing_tag(l, l->at, block ? "%}" : "}}", block);
-        if (behind) {
+        const char *after = depth ? NULL : closing_tag(l, l->at, block ? "%}" : "}}", block);
+        if (after) {
             TRY(add_token(l, (token){.kind = block ? TOKEN_BLOCK_END : TOKEN_VARIABLE_END,
                                      .line = l->line,
                                      .text = l->at,
                                      .bytes = 2}));
-            move_to(l, behind);
+            move_to(l, after);
             return LCKV_OK;
         }
         if ((*l->at >= '0' && *l->at <= '9') || *l->at == '\'' || *l->at == '"')

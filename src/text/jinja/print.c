@@ -105,10 +105,10 @@ static int repr_number(machine *m, output *o, value v) {
     return output_word(m, o, text);
 }
 
-static int repr_named(machine *m, output *o, const char *before, const char *name, size_t bytes, const char *behind) {
+static int repr_named(machine *m, output *o, const char *before, const char *name, size_t bytes, const char *after) {
     TRY(output_word(m, o, before));
     TRY(output_add(m, o, name, bytes));
-    return output_word(m, o, behind);
+    return output_word(m, o, after);
 }
 
 static int repr_any(machine *m, output *o, value v) {

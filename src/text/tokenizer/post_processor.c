@@ -29,7 +29,7 @@ static int read_template(post_processor *out, const component *c, const vocabula
     const json_t *single, *item;
     size_t index;
     int texts = 0;
-    REQUIRE(!out->before.count && !out->behind.count, LCKV_ERROR_UNSUPPORTED, "%s: a second template is not supported",
+    REQUIRE(!out->before.count && !out->after.count, LCKV_ERROR_UNSUPPORTED, "%s: a second template is not supported",
             c->where);
     TRY(component_keys(c, "single pair special_tokens"));
     TRY(component_list(c, "single", &single));
@@ -39,7 +39,7 @@ static int read_template(post_processor *out, const component *c, const vocabula
         REQUIRE(special || (sequence && !strcmp(sequence, "A")), LCKV_ERROR_UNSUPPORTED,
                 "%s: entry %zu of 'single' is neither a SpecialToken nor the Sequence A", c->where, index);
         if (special)
-            TRY(append_special(c, special, v, texts ? &out->behind : &out->before));
+            TRY(append_special(c, special, v, texts ? &out->after : &out->before));
         else
             texts++;
     }
@@ -57,11 +57,11 @@ static int read_end(const component *c, const char *key, const vocabulary *v, id
 }
 
 static int read_ends(post_processor *out, const component *c, const vocabulary *v) {
-    REQUIRE(!out->before.count && !out->behind.count, LCKV_ERROR_UNSUPPORTED, "%s: a second template is not supported",
+    REQUIRE(!out->before.count && !out->after.count, LCKV_ERROR_UNSUPPORTED, "%s: a second template is not supported",
             c->where);
     TRY(component_keys(c, "sep cls trim_offsets add_prefix_space"));
     TRY(read_end(c, "cls", v, &out->before));
-    return read_end(c, "sep", v, &out->behind);
+    return read_end(c, "sep", v, &out->after);
 }
 
 static int read_sequence(post_processor *p, const component *c, const vocabulary *v, const char *file) {
@@ -89,5 +89,5 @@ int post_processor_read(post_processor *p, const json_t *config, const vocabular
 
 void post_processor_free(post_processor *p) {
     id_list_free(&p->before);
-    id_list_free(&p->behind);
+    id_list_free(&p->after);
 }

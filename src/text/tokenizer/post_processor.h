@@ -14,7 +14,7 @@
 enum { POST_PROCESSOR_MOST_IDS = 1000 };
 
 typedef struct post_processor {
-    id_list before, behind;
+    id_list before, after;
 } post_processor; /* all zeros: adds nothing */
 
 /* `config` may be NULL or null. Also on failure, post_processor_free() releases what was allocated. */

@@ -92,7 +92,7 @@ static int encode_all(lckv_tokenizer *t, const char *text, size_t bytes, bool ad
     const post_processor *around = &t->post_processor;
     if (add_special_tokens) TRY(id_list_append(ids, around->before.ids, around->before.count));
     TRY(encode_text(t, text, bytes, ids));
-    if (add_special_tokens) TRY(id_list_append(ids, around->behind.ids, around->behind.count));
+    if (add_special_tokens) TRY(id_list_append(ids, around->after.ids, around->after.count));
     return LCKV_OK;
 }
 

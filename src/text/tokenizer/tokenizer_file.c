@@ -71,7 +71,7 @@ static int apply_rules(lckv_tokenizer *t, const folder_rules *rules, const json_
     t->added.in_given.splits_special = t->added.in_normalized.splits_special = rules->splits_special;
     if (rules->surround == SURROUND_FILE || (rules->surround == SURROUND_ABSENT && has_post_processor)) return LCKV_OK;
     TRY(surround_with(&t->post_processor.before, rules->adds_bos, t->bos_id, path, "add_bos_token"));
-    return surround_with(&t->post_processor.behind, rules->adds_eos, t->eos_id, path, "add_eos_token");
+    return surround_with(&t->post_processor.after, rules->adds_eos, t->eos_id, path, "add_eos_token");
 }
 
 static int read_root(lckv_tokenizer *t, json_t *root, const char *path, const char *folder) {

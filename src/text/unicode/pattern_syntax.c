@@ -62,14 +62,14 @@ static bool next_is(const translation *t, const char *text) {
     return (size_t)(t->end - t->at) >= length && memcmp(t->at, text, length) == 0;
 }
 
-/* If (?i) is active, rejects a character that could match several characters, or be part of such a sequence. `behind`
+/* If (?i) is active, rejects a character that could match several characters, or be part of such a sequence. `previous`
  * is the previous character, 0 if that is not a plain one. */
-static int check_folding(const translation *t, uint32_t behind, uint32_t code_point) {
+static int check_folding(const translation *t, uint32_t previous, uint32_t code_point) {
     static const char *const folded[] = {"ff", "fi", "fl", "ss", "st"};
     if (!t->caseless) return LCKV_OK;
     if (code_point >= 0x80) return refuse(t, "a non-ASCII character with (?i)");
     for (size_t i = 0; i < sizeof folded / sizeof *folded; i++)
-        if (tolower((int)behind) == folded[i][0] && tolower((int)code_point) == folded[i][1])
+        if (tolower((int)previous) == folded[i][0] && tolower((int)code_point) == folded[i][1])
             return refuse(t, "ff, fi, fl, ss or st with (?i)");
     return LCKV_OK;
 }
@@ -500,14 +500,14 @@ static int quantifier(translation *t) {
 
 /* A run of plain characters. A quantifier would repeat the last one. */
 static int characters(translation *t) {
-    uint32_t behind = 0, code_point;
+    uint32_t previous = 0, code_point;
     do {
         size_t bytes = utf8_next(t->at, &code_point);
-        TRY(check_folding(t, behind, code_point));
+        TRY(check_folding(t, previous, code_point));
         t->atom = (int64_t)t->out->length;
         TRY(text_append(t->out, t->at, bytes));
         t->at += bytes;
-        behind = code_point;
+        previous = code_point;
     } while (t->at < t->end && !strchr("\\[(){*+?|", *t->at));
     return LCKV_OK;
 }

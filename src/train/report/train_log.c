@@ -16,7 +16,7 @@ typedef struct train_log {
     char *path;
 } train_log;
 
-/* Length of the lines up to `step`. The lines behind were logged after the checkpoint that the run resumes from. */
+/* Length of the lines up to `step`. Later lines were logged after the checkpoint that the run resumes from. */
 static size_t end_of_step(const char *text, int64_t step) {
     const char *at = text;
     for (const char *end; (end = strchr(at, '\n')); at = end + 1) {
