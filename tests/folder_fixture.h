@@ -7,6 +7,7 @@
 #include "expect.h"
 #include "temp_folder.h"
 
+#include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,22 +21,34 @@ static inline int folder_open(void **state) {
     return temp_folder_create(f->path) ? 0 : -1;
 }
 
+/* A path of the test; in() adds it, folder_close() frees it. */
+typedef struct test_path {
+    struct test_path *next;
+    char text[];
+} test_path;
+static test_path *test_paths;
+
 static inline int folder_close(void **state) {
     folder *f = *state;
     remove_tree(f->path);
     free(f);
+    for (test_path *next; test_paths; test_paths = next) {
+        next = test_paths->next;
+        free(test_paths);
+    }
     return 0;
 }
 
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_open, folder_close)
 
-/* A path in the folder; valid for the next eight calls. */
+/* A path in the folder; valid until the test ends. */
 static inline const char *in(const folder *f, const char *name) {
-    static char paths[8][2 * PATH_BYTES];
-    static int next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", f->path, name);
-    return path;
+    size_t bytes = strlen(f->path) + strlen(name) + 2;
+    test_path *path = malloc(sizeof *path + bytes);
+    snprintf(path->text, bytes, "%s/%s", f->path, name);
+    path->next = test_paths;
+    test_paths = path;
+    return path->text;
 }
 
 static inline void put(const char *path, const void *bytes, size_t count) {
@@ -47,6 +60,17 @@ static inline void put(const char *path, const void *bytes, size_t count) {
 
 static inline void put_text(const char *path, const char *text) {
     put(path, text, strlen(text));
+}
+
+/* Write a file in the folder and return its path. */
+static inline const char *put_in(const folder *f, const char *name, const void *bytes, size_t count) {
+    const char *path = in(f, name);
+    put(path, bytes, count);
+    return path;
+}
+
+static inline const char *put_text_in(const folder *f, const char *name, const char *text) {
+    return put_in(f, name, text, strlen(text));
 }
 
 /* Reads a file; release with free(). */

@@ -2,6 +2,7 @@
 #include "program.h"
 
 #include "cli_capture.h"
+#include "id_rows.h"
 
 struct options {
     flag_list files, names, args_file;
@@ -92,9 +93,7 @@ static void commands_read_such_files(void **state) {
     const folder *f = *state;
     put_text(in(f, "a b,c.jsonl"), "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n");
     put_text(in(f, "d e.jsonl"), "{\"input_ids\":[1,2,3,4,5,6,7,8]}\n");
-    put_text(in(f, "config.json"), "{\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,"
-                                   "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":2,"
-                                   "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}");
+    put_text(in(f, "config.json"), ID_ROWS_CONFIG("2", ""));
     char pattern[1024];
     snprintf(pattern, sizeof pattern, "%s/d *.jsonl", f->path);
     json_t *r = RUN_JSON(f, "train", "--config_name", in(f, "config.json"), "--train_file", in(f, "a b,c.jsonl"),

@@ -6,7 +6,7 @@
 #include "data/shuffle.h"
 #include "data/token_writer.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
 /* ---------------------------------------------------------------- documents */
 
@@ -33,8 +33,8 @@ static void expect_end(document_reader *r) {
 }
 
 static void a_line_is_a_document_with_its_break(void **state) {
-    const char *paths[] = {room_file(*state, "a.txt", "one\n\ntwo\r\nthree\rfour\r\n\rno break"),
-                           room_file(*state, "empty.txt", ""), room_file(*state, "b.raw", "last\r")};
+    const char *paths[] = {put_text_in(*state, "a.txt", "one\n\ntwo\r\nthree\rfour\r\n\rno break"),
+                           put_text_in(*state, "empty.txt", ""), put_text_in(*state, "b.raw", "last\r")};
     document_reader *r;
     OK(document_reader_create(paths, 3, &KEEP, &r));
     expect_text(r, "one\n", "a.txt", 1);
@@ -50,7 +50,7 @@ static void a_line_is_a_document_with_its_break(void **state) {
 }
 
 static void breaks_are_left_out_where_asked_for(void **state) {
-    const char *path = room_file(*state, "a.txt", "one\n\ntwo\r\n three \rno break");
+    const char *path = put_text_in(*state, "a.txt", "one\n\ntwo\r\n three \rno break");
     const document_options options = {.keep_linebreaks = false};
     document_reader *r;
     OK(document_reader_create(&path, 1, &options, &r));
@@ -64,11 +64,11 @@ static void breaks_are_left_out_where_asked_for(void **state) {
 }
 
 static void json_lines_hold_text_or_ids(void **state) {
-    const char *path = room_file(*state, "a.jsonl",
-                                 "{\"text\": \"h\\u00e9\\n\", \"more\": [1]}\n"
-                                 "\n  \r\n"
-                                 "{\"input_ids\": [3, 0, 2147483647], \"text\": \"ids win\"}\r\n"
-                                 "{\"input_ids\": []}");
+    const char *path = put_text_in(*state, "a.jsonl",
+                                   "{\"text\": \"h\\u00e9\\n\", \"more\": [1]}\n"
+                                   "\n  \r\n"
+                                   "{\"input_ids\": [3, 0, 2147483647], \"text\": \"ids win\"}\r\n"
+                                   "{\"input_ids\": []}");
     document_reader *r;
     document d;
     bool found;
@@ -84,7 +84,7 @@ static void json_lines_hold_text_or_ids(void **state) {
 }
 
 static void text_may_hold_a_zero_byte(void **state) {
-    const char *path = room_file(*state, "a.jsonl", "{\"text\": \"a\\u0000b\"}");
+    const char *path = put_text_in(*state, "a.jsonl", "{\"text\": \"a\\u0000b\"}");
     document_reader *r;
     document d;
     bool found;
@@ -118,7 +118,7 @@ static void bad_rows_are_named(void **state) {
         document d;
         bool found;
         snprintf(text, sizeof text, "{\"text\": \"good\"}\n%s\n", cases[i].row);
-        const char *path = room_file(*state, "bad.jsonl", text);
+        const char *path = put_text_in(*state, "bad.jsonl", text);
         OK(document_reader_create(&path, 1, &KEEP, &r));
         OK(document_reader_next(r, &d, &found));
         FAILS(document_reader_next(r, &d, &found), LCKV_ERROR_FORMAT, cases[i].message);
@@ -127,12 +127,12 @@ static void bad_rows_are_named(void **state) {
 }
 
 static void files_that_cannot_be_read_are_named(void **state) {
-    room *here = *state;
-    const char *absent = room_path(here, "absent.txt"), *folder = here->folder;
+    folder *here = *state;
+    const char *absent = in(here, "absent.txt"), *place = here->path;
     document_reader *r;
     FAILS(document_reader_create(&absent, 1, &KEEP, &r), LCKV_ERROR_FILE, "absent.txt");
     assert_null(r);
-    FAILS(document_reader_create(&folder, 1, &KEEP, &r), LCKV_ERROR_FILE, folder);
+    FAILS(document_reader_create(&place, 1, &KEEP, &r), LCKV_ERROR_FILE, place);
 }
 
 /* ---------------------------------------------------------------- blocks */
@@ -163,11 +163,11 @@ static int64_t group_plainly(int first, int group, int32_t block_size, int32_t *
 }
 
 /* The same documents in a file. */
-static token_store numbered_documents(room *r, int id_bytes) {
+static token_store numbered_documents(folder *r, int id_bytes) {
     token_writer w;
     token_store s;
     int32_t next = 0, ids[MAX_LENGTH];
-    OK(token_writer_begin(room_path(r, "numbered.ids"), id_bytes, &w));
+    OK(token_writer_begin(in(r, "numbered.ids"), id_bytes, &w));
     for (int i = 0; i < DOCUMENTS; i++) {
         int32_t length = document_length(i);
         for (int32_t t = 0; t < length; t++) ids[t] = next++;
@@ -175,7 +175,7 @@ static token_store numbered_documents(room *r, int id_bytes) {
         OK(token_writer_add(&w, ids + length / 2, length - length / 2, true));
     }
     OK(token_writer_commit(&w, false));
-    OK(token_store_open(room_path(r, "numbered.ids"), &s));
+    OK(token_store_open(in(r, "numbered.ids"), &s));
     assert_true(s.documents == DOCUMENTS && s.tokens == next && s.ids.bytes == id_bytes && !s.has_text);
     assert_int_equal(s.ids.largest, next - 1);
     return s;
@@ -273,9 +273,9 @@ static void a_block_needs_two_tokens(void **state) {
 /* ---------------------------------------------------------------- corpora */
 
 /* Uses a token cache in the test's folder. */
-static int read_file(room *r, const char *path, const char *tokenizer_folder, bool append_eos, token_store *out) {
+static int read_file(folder *r, const char *path, const char *tokenizer_folder, bool append_eos, token_store *out) {
     corpus_options o = {.paths = &path,
-                        .cache_folder = room_path(r, "cache"),
+                        .cache_folder = in(r, "cache"),
                         .path_count = 1,
                         .documents = KEEP,
                         .append_eos = append_eos,
@@ -288,7 +288,7 @@ static int read_file(room *r, const char *path, const char *tokenizer_folder, bo
 }
 
 static void a_corpus_of_ids_needs_no_tokenizer(void **state) {
-    const char *path = room_file(*state, "a.jsonl", "{\"input_ids\": [9, 8, 7]}\n{\"input_ids\": [6, 99]}\n");
+    const char *path = put_text_in(*state, "a.jsonl", "{\"input_ids\": [9, 8, 7]}\n{\"input_ids\": [6, 99]}\n");
     const int32_t expected[] = {9, 8, 7, 6, 99};
     int32_t ids[5];
     token_store s;
@@ -301,26 +301,26 @@ static void a_corpus_of_ids_needs_no_tokenizer(void **state) {
 
 static void bad_corpora_are_named(void **state) {
     token_store s;
-    FAILS(read_file(*state, room_file(*state, "v.jsonl", "{\"input_ids\": [1, 99]}\n{\"input_ids\": [100]}"), NULL,
+    FAILS(read_file(*state, put_text_in(*state, "v.jsonl", "{\"input_ids\": [1, 99]}\n{\"input_ids\": [100]}"), NULL,
                     false, &s),
           LCKV_ERROR_FORMAT, "v.jsonl:2: entry 0 of 'input_ids' is 100, but the vocabulary has 100 tokens");
-    FAILS(read_file(*state, room_file(*state, "empty.txt", ""), NULL, false, &s), LCKV_ERROR_FORMAT,
+    FAILS(read_file(*state, put_text_in(*state, "empty.txt", ""), NULL, false, &s), LCKV_ERROR_FORMAT,
           "empty.txt': expected text or token ids, found none");
-    FAILS(read_file(*state, room_file(*state, "t.txt", "text\n"), NULL, false, &s), LCKV_ERROR_ARGUMENT,
+    FAILS(read_file(*state, put_text_in(*state, "t.txt", "text\n"), NULL, false, &s), LCKV_ERROR_ARGUMENT,
           "t.txt:1: the document is text");
     assert_null(s.ids.data);
 }
 
 /* Each line of the bundled book is encoded by itself, followed by EOS with append_eos. */
 static void text_is_encoded_line_by_line(void **state) {
-    const char *book = SOURCE_DIR "/data/pride_and_prejudice.txt", *folder = SOURCE_DIR "/data/tokenizer";
+    const char *book = SOURCE_DIR "/data/pride_and_prejudice.txt", *place = SOURCE_DIR "/data/tokenizer";
     char *text;
     size_t bytes;
     token_store s, ended;
     lckv_tokenizer *t;
-    OK(read_file(*state, book, folder, false, &s));
-    OK(read_file(*state, book, folder, true, &ended));
-    OK(lckv_tokenizer_open(folder, &t));
+    OK(read_file(*state, book, place, false, &s));
+    OK(read_file(*state, book, place, true, &ended));
+    OK(lckv_tokenizer_open(place, &t));
     OK(file_read(book, &text, &bytes));
     const char *line = text;
     for (int i = 0; i < 1000; i++) {
@@ -348,12 +348,12 @@ static void text_is_encoded_line_by_line(void **state) {
 }
 
 static void eos_must_have_a_name(void **state) {
-    room *r = *state;
+    folder *r = *state;
     token_store s;
-    const char *text = room_file(r, "a.txt", "a\n");
-    OK(file_copy(SOURCE_DIR "/data/tokenizer/tokenizer.json", room_path(r, "tokenizer.json")));
-    FAILS(read_file(r, text, r->folder, true, &s), LCKV_ERROR_ARGUMENT, "has no EOS token");
-    OK(read_file(r, text, r->folder, false, &s));
+    const char *text = put_text_in(r, "a.txt", "a\n");
+    OK(file_copy(SOURCE_DIR "/data/tokenizer/tokenizer.json", in(r, "tokenizer.json")));
+    FAILS(read_file(r, text, r->path, true, &s), LCKV_ERROR_ARGUMENT, "has no EOS token");
+    OK(read_file(r, text, r->path, false, &s));
     token_store_close(&s);
 }
 
@@ -363,14 +363,14 @@ static bool stop_at_once(void *user, double fraction) {
 }
 
 static void reading_can_be_stopped(void **state) {
-    room *r = *state;
+    folder *r = *state;
     const char *book = SOURCE_DIR "/data/pride_and_prejudice.txt";
     int calls = 0;
     lckv_tokenizer *t = NULL;
     token_store s;
     corpus_options o = {.paths = &book,
                         .path_count = 1,
-                        .cache_folder = room_path(r, "cache"),
+                        .cache_folder = in(r, "cache"),
                         .tokenizer_folder = SOURCE_DIR "/data/tokenizer",
                         .go_on = stop_at_once,
                         .user = &calls};
@@ -410,21 +410,21 @@ static void an_order_favours_no_place(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(a_line_is_a_document_with_its_break),
-        ROOM_TEST(breaks_are_left_out_where_asked_for),
-        ROOM_TEST(json_lines_hold_text_or_ids),
-        ROOM_TEST(text_may_hold_a_zero_byte),
-        ROOM_TEST(bad_rows_are_named),
-        ROOM_TEST(files_that_cannot_be_read_are_named),
-        ROOM_TEST(blocks_are_cut_as_the_script_cuts_them),
-        ROOM_TEST(masked_blocks_know_their_documents),
-        ROOM_TEST(no_more_blocks_than_asked_for),
+        IN_FOLDER(a_line_is_a_document_with_its_break),
+        IN_FOLDER(breaks_are_left_out_where_asked_for),
+        IN_FOLDER(json_lines_hold_text_or_ids),
+        IN_FOLDER(text_may_hold_a_zero_byte),
+        IN_FOLDER(bad_rows_are_named),
+        IN_FOLDER(files_that_cannot_be_read_are_named),
+        IN_FOLDER(blocks_are_cut_as_the_script_cuts_them),
+        IN_FOLDER(masked_blocks_know_their_documents),
+        IN_FOLDER(no_more_blocks_than_asked_for),
         cmocka_unit_test(a_block_needs_two_tokens),
-        ROOM_TEST(a_corpus_of_ids_needs_no_tokenizer),
-        ROOM_TEST(bad_corpora_are_named),
-        ROOM_TEST(text_is_encoded_line_by_line),
-        ROOM_TEST(eos_must_have_a_name),
-        ROOM_TEST(reading_can_be_stopped),
+        IN_FOLDER(a_corpus_of_ids_needs_no_tokenizer),
+        IN_FOLDER(bad_corpora_are_named),
+        IN_FOLDER(text_is_encoded_line_by_line),
+        IN_FOLDER(eos_must_have_a_name),
+        IN_FOLDER(reading_can_be_stopped),
         cmocka_unit_test(an_order_has_each_block_once),
         cmocka_unit_test(an_order_favours_no_place),
     };

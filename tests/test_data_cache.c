@@ -2,7 +2,7 @@
  * anything differs. */
 #include "data/corpus.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
 #include <sys/stat.h>
 #include <utime.h>
@@ -22,13 +22,13 @@ static bool count_call(void *user, double fraction) {
     return true;
 }
 
-static corpus_options options_for(room *r, const char *const *path) {
+static corpus_options options_for(folder *r, const char *const *path) {
     return (corpus_options){.paths = path,
                             .path_count = 1,
                             .documents = {.keep_linebreaks = true, .id_bytes = 2},
                             .vocab_size = 100,
                             .tokenizer_folder = TOKENIZER,
-                            .cache_folder = room_path(r, "cache"),
+                            .cache_folder = in(r, "cache"),
                             .go_on = count_call};
 }
 
@@ -59,8 +59,8 @@ static void make_old(const char *path) {
     assert_int_equal(utime(path, &(struct utimbuf){1000000000, 1000000000}), 0);
 }
 
-static const char *copy_of_book(room *r, const char *name) {
-    const char *path = room_path(r, name);
+static const char *copy_of_book(folder *r, const char *name) {
+    const char *path = in(r, name);
     OK(file_copy(BOOK, path));
     make_old(path);
     return path;
@@ -110,8 +110,8 @@ static void expect_another(corpus_options o, const kept *usual) {
 }
 
 static void what_changes_ids_is_encoded_anew(void **state) {
-    room *r = *state;
-    const char *path = copy_of_book(r, "book.txt"), *folder = room_path(r, "tokenizer");
+    folder *r = *state;
+    const char *path = copy_of_book(r, "book.txt"), *place = in(r, "tokenizer");
     corpus_options o = options_for(r, &path), changed = o;
     kept usual = open_with(o);
     changed.append_eos = true;
@@ -119,10 +119,10 @@ static void what_changes_ids_is_encoded_anew(void **state) {
     changed = o, changed.documents.keep_linebreaks = false;
     expect_another(changed, &usual);
 
-    OK(folder_create(folder));
-    OK(file_copy(SOURCE_DIR "/data/tokenizer/tokenizer.json", room_path(r, "tokenizer/tokenizer.json")));
-    OK(room_file(r, "tokenizer/tokenizer_config.json", "{}") ? LCKV_OK : LCKV_ERROR_FILE);
-    changed = o, changed.tokenizer_folder = folder;
+    OK(folder_create(place));
+    OK(file_copy(SOURCE_DIR "/data/tokenizer/tokenizer.json", in(r, "tokenizer/tokenizer.json")));
+    OK(put_text_in(r, "tokenizer/tokenizer_config.json", "{}") ? LCKV_OK : LCKV_ERROR_FILE);
+    changed = o, changed.tokenizer_folder = place;
     expect_another(changed, &usual);
 
     char *text;
@@ -136,8 +136,8 @@ static void what_changes_ids_is_encoded_anew(void **state) {
 }
 
 static void damaged_and_foreign_entries_are_refused(void **state) {
-    room *r = *state;
-    const char *path = room_file(r, "a.jsonl", "{\"input_ids\": [1, 2, 70]}\n{\"input_ids\": [3]}");
+    folder *r = *state;
+    const char *path = put_text_in(r, "a.jsonl", "{\"input_ids\": [1, 2, 70]}\n{\"input_ids\": [3]}");
     corpus_options o = options_for(r, &path);
     token_store s;
     lckv_tokenizer *t = NULL;
@@ -179,8 +179,8 @@ static void damaged_and_foreign_entries_are_refused(void **state) {
 
 /* A file that cannot be encoded leaves no entry. */
 static void a_failure_leaves_no_entry(void **state) {
-    room *r = *state;
-    const char *path = room_file(r, "a.jsonl", "{\"text\": \"a\"}\n{\"text\": 5}\n");
+    folder *r = *state;
+    const char *path = put_text_in(r, "a.jsonl", "{\"text\": \"a\"}\n{\"text\": 5}\n");
     corpus_options o = options_for(r, &path);
     token_store s;
     lckv_tokenizer *t = NULL;
@@ -195,11 +195,11 @@ static void a_failure_leaves_no_entry(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(any_number_of_threads_gives_the_same_ids),
-        ROOM_TEST(a_second_run_encodes_nothing),
-        ROOM_TEST(what_changes_ids_is_encoded_anew),
-        ROOM_TEST(damaged_and_foreign_entries_are_refused),
-        ROOM_TEST(a_failure_leaves_no_entry),
+        IN_FOLDER(any_number_of_threads_gives_the_same_ids),
+        IN_FOLDER(a_second_run_encodes_nothing),
+        IN_FOLDER(what_changes_ids_is_encoded_anew),
+        IN_FOLDER(damaged_and_foreign_entries_are_refused),
+        IN_FOLDER(a_failure_leaves_no_entry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,7 @@
 #include "data/documents/byte_stream.h"
 #include "data/documents/document_reader.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
 static const document_options USUAL = {.keep_linebreaks = true, .id_bytes = 2};
 
@@ -46,16 +46,16 @@ static void expect_failure(const char *path, const document_options *options, in
 /* ---------------------------------------------------------------- what a clone without Git LFS leaves */
 
 static void pointers_are_no_data(void **state) {
-    room *r = *state;
+    folder *r = *state;
     static const char *const NAMES[] = {"a.txt",     "a.jsonl",    "a.json",    "a.csv",     "a.bin",   "a.npy",
                                         "a.parquet", "a.jsonl.gz", "a.txt.zst", "a.csv.bz2", "a.arrow", "text"};
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
         expect_failure(
-            room_file(r, NAMES[i],
-                      "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22"
-                      "eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"),
+            put_text_in(r, NAMES[i],
+                        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22"
+                        "eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"),
             &USUAL, LCKV_ERROR_FORMAT, "is a Git LFS pointer, not the file itself: fetch the files with");
-    expect_documents(room_file(r, "b.txt", "version https://git"), &USUAL, "[version https://git]");
+    expect_documents(put_text_in(r, "b.txt", "version https://git"), &USUAL, "[version https://git]");
 }
 
 /* ---------------------------------------------------------------- compressed */
@@ -83,23 +83,23 @@ static void compressed_files_are_unpacked(void **state) {
     for (size_t i = 0; i < sizeof PACKED / sizeof *PACKED; i++) {
         char bytes[512];
         size_t count = from_hex(PACKED[i][1], bytes);
-        expect_documents(room_write(*state, PACKED[i][0], bytes, count), &USUAL, "[one\n][two\n]");
+        expect_documents(put_in(*state, PACKED[i][0], bytes, count), &USUAL, "[one\n][two\n]");
         memcpy(bytes + count, bytes, count); /* two concatenated compressed files are valid */
-        expect_documents(room_write(*state, PACKED[i][0], bytes, 2 * count), &USUAL, "[one\n][two\n][one\n][two\n]");
+        expect_documents(put_in(*state, PACKED[i][0], bytes, 2 * count), &USUAL, "[one\n][two\n][one\n][two\n]");
         for (size_t cut = 1; cut < count; cut += count / 4)
-            expect_failure(room_write(*state, PACKED[i][0], bytes, cut), &USUAL, LCKV_ERROR_FORMAT, PACKED[i][0]);
+            expect_failure(put_in(*state, PACKED[i][0], bytes, cut), &USUAL, LCKV_ERROR_FORMAT, PACKED[i][0]);
     }
 }
 
 static void files_that_are_not_what_their_ending_says_are_named(void **state) {
     for (size_t i = 0; i < sizeof PACKED / sizeof *PACKED; i++)
-        expect_failure(room_file(*state, PACKED[i][0], "one\ntwo\n"), &USUAL, LCKV_ERROR_FORMAT,
+        expect_failure(put_text_in(*state, PACKED[i][0], "one\ntwo\n"), &USUAL, LCKV_ERROR_FORMAT,
                        "does not match the file name extension");
-    expect_failure(room_file(*state, "a.arrow", "ARROW1"), &USUAL, LCKV_ERROR_UNSUPPORTED,
+    expect_failure(put_text_in(*state, "a.arrow", "ARROW1"), &USUAL, LCKV_ERROR_UNSUPPORTED,
                    "does not read .arrow files");
-    expect_failure(room_file(*state, "a.parquet.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED,
+    expect_failure(put_text_in(*state, "a.parquet.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED,
                    "expected an uncompressed Parquet file");
-    expect_failure(room_file(*state, "a.tar.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED, "does not read .tar files");
+    expect_failure(put_text_in(*state, "a.tar.gz", ""), &USUAL, LCKV_ERROR_UNSUPPORTED, "does not read .tar files");
 }
 
 /* Lines longer than the window, and a file that is larger. */
@@ -108,7 +108,7 @@ static void long_lines_are_whole(void **state) {
     char *text = malloc(3 * LONG);
     memset(text, 'a', 3 * LONG);
     text[LONG] = text[LONG + 5] = text[3 * LONG - 1] = '\n';
-    const char *path = room_write(*state, "long.txt", text, 3 * LONG);
+    const char *path = put_in(*state, "long.txt", text, 3 * LONG);
     const size_t lengths[] = {LONG + 1, 5, 2 * LONG - 6};
     document_reader *r;
     document d;
@@ -128,16 +128,16 @@ static void long_lines_are_whole(void **state) {
 /* ---------------------------------------------------------------- JSON */
 
 static void an_array_has_rows_too(void **state) {
-    room *r = *state;
+    folder *r = *state;
     const document_options named = {.text_column = "body"};
-    expect_documents(room_file(r, "a.json",
-                               " [ {\"text\": \"a]\\\"}\\\\\"},\n{\"input_ids\" : [1,\n2]},{\"text\":\"{[\", "
-                               "\"more\":[{}]}\n]\n"),
+    expect_documents(put_text_in(r, "a.json",
+                                 " [ {\"text\": \"a]\\\"}\\\\\"},\n{\"input_ids\" : [1,\n2]},{\"text\":\"{[\", "
+                                 "\"more\":[{}]}\n]\n"),
                      &USUAL, "[a]\"}\\](1,2)[{[]");
-    expect_documents(room_file(r, "none.json", "[]"), &USUAL, "");
-    expect_documents(room_file(r, "nothing.json", " \n"), &USUAL, "");
-    expect_documents(room_file(r, "lines.json", "\n{\"text\":\"a\"}\n\n{\"text\":\"b\"}"), &USUAL, "[a][b]");
-    expect_documents(room_file(r, "n.jsonl", "{\"body\":\"a\",\"text\":\"b\"}\n{\"body\":[7,8],\"input_ids\":[1]}"),
+    expect_documents(put_text_in(r, "none.json", "[]"), &USUAL, "");
+    expect_documents(put_text_in(r, "nothing.json", " \n"), &USUAL, "");
+    expect_documents(put_text_in(r, "lines.json", "\n{\"text\":\"a\"}\n\n{\"text\":\"b\"}"), &USUAL, "[a][b]");
+    expect_documents(put_text_in(r, "n.jsonl", "{\"body\":\"a\",\"text\":\"b\"}\n{\"body\":[7,8],\"input_ids\":[1]}"),
                      &named, "[a](7,8)");
 }
 
@@ -156,21 +156,21 @@ static void bad_arrays_are_named(void **state) {
     };
     const document_options named = {.text_column = "body"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        expect_failure(room_file(*state, "bad.json", cases[i].text), &USUAL, LCKV_ERROR_FORMAT, cases[i].message);
-    expect_failure(room_file(*state, "bad.json", "{\"text\":\"a\"}"), &named, LCKV_ERROR_FORMAT, "has no 'body'");
+        expect_failure(put_text_in(*state, "bad.json", cases[i].text), &USUAL, LCKV_ERROR_FORMAT, cases[i].message);
+    expect_failure(put_text_in(*state, "bad.json", "{\"text\":\"a\"}"), &named, LCKV_ERROR_FORMAT, "has no 'body'");
 }
 
 /* ---------------------------------------------------------------- CSV */
 
 static void csv_follows_rfc_4180(void **state) {
-    room *r = *state;
+    folder *r = *state;
     const document_options named = {.text_column = "note"};
-    expect_documents(room_file(r, "a.csv", "id,text\r\n1,plain\r\n2,\"a, \"\"b\"\"\r\nc\"\r\n3,\r\n4,\"\"\r\n"), &USUAL,
-                     "[plain][a, \"b\"\r\nc][][]");
-    expect_documents(room_file(r, "first.csv", "\xef\xbb\xbf\"story\",x\none,1\n\ntwo,2"), &USUAL, "[one][two]");
-    expect_documents(room_file(r, "named.csv", "text,note\na,b\nc,\"d\""), &named, "[b][d]");
-    expect_documents(room_file(r, "header.csv", "text\n"), &USUAL, "");
-    expect_documents(room_file(r, "empty.csv", ""), &USUAL, "");
+    expect_documents(put_text_in(r, "a.csv", "id,text\r\n1,plain\r\n2,\"a, \"\"b\"\"\r\nc\"\r\n3,\r\n4,\"\"\r\n"),
+                     &USUAL, "[plain][a, \"b\"\r\nc][][]");
+    expect_documents(put_text_in(r, "first.csv", "\xef\xbb\xbf\"story\",x\none,1\n\ntwo,2"), &USUAL, "[one][two]");
+    expect_documents(put_text_in(r, "named.csv", "text,note\na,b\nc,\"d\""), &named, "[b][d]");
+    expect_documents(put_text_in(r, "header.csv", "text\n"), &USUAL, "");
+    expect_documents(put_text_in(r, "empty.csv", ""), &USUAL, "");
 }
 
 static void bad_csv_is_named(void **state) {
@@ -185,30 +185,29 @@ static void bad_csv_is_named(void **state) {
     };
     const document_options named = {.text_column = "note"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        expect_failure(room_file(*state, "bad.csv", cases[i].text), &USUAL, LCKV_ERROR_FORMAT, cases[i].message);
-    expect_failure(room_file(*state, "bad.csv", "text\na\n"), &named, LCKV_ERROR_FORMAT, "column 'note' not found");
+        expect_failure(put_text_in(*state, "bad.csv", cases[i].text), &USUAL, LCKV_ERROR_FORMAT, cases[i].message);
+    expect_failure(put_text_in(*state, "bad.csv", "text\na\n"), &named, LCKV_ERROR_FORMAT, "column 'note' not found");
 }
 
 /* ---------------------------------------------------------------- ids */
 
 static void ids_are_read_as_they_lie(void **state) {
-    room *r = *state;
+    folder *r = *state;
     const document_options wide = {.id_bytes = 4};
-    expect_documents(room_write(r, "a.bin", "\1\0\2\1\xff\xff", 6), &USUAL, "(1,258,65535)");
-    expect_documents(room_write(r, "w.bin", "\1\0\0\0\0\0\1\0", 8), &wide, "(1,65536)");
-    expect_documents(room_write(r, "none.bin", "", 0), &USUAL, "");
-    expect_failure(room_write(r, "odd.bin", "\1\0\2", 3), &USUAL, LCKV_ERROR_FORMAT, "ends within an id of 2 bytes");
-    expect_failure(room_write(r, "large.bin", "\1\0\0\0\0\0\0\x80", 8), &wide, LCKV_ERROR_FORMAT,
-                   "id 1 is not from 0 to");
+    expect_documents(put_in(r, "a.bin", "\1\0\2\1\xff\xff", 6), &USUAL, "(1,258,65535)");
+    expect_documents(put_in(r, "w.bin", "\1\0\0\0\0\0\1\0", 8), &wide, "(1,65536)");
+    expect_documents(put_in(r, "none.bin", "", 0), &USUAL, "");
+    expect_failure(put_in(r, "odd.bin", "\1\0\2", 3), &USUAL, LCKV_ERROR_FORMAT, "ends within an id of 2 bytes");
+    expect_failure(put_in(r, "large.bin", "\1\0\0\0\0\0\0\x80", 8), &wide, LCKV_ERROR_FORMAT, "id 1 is not from 0 to");
 }
 
-static const char *write_npy(room *r, const char *dictionary, const void *data, size_t bytes) {
+static const char *write_npy(folder *r, const char *dictionary, const void *data, size_t bytes) {
     char file[512] = "\x93NUMPY\1";
     size_t length = strlen(dictionary);
     file[8] = (char)length;
     memcpy(file + 10, dictionary, length);
     memcpy(file + 10 + length, data, bytes);
-    return room_write(r, "a.npy", file, 10 + length + bytes);
+    return put_in(r, "a.npy", file, 10 + length + bytes);
 }
 
 static void numpy_arrays_hold_ids(void **state) {
@@ -233,7 +232,7 @@ static void numpy_arrays_hold_ids(void **state) {
         expect_failure(write_npy(*state, cases[i].dictionary, &one, 8), &USUAL, LCKV_ERROR_FORMAT, cases[i].message);
     expect_failure(write_npy(*state, NPY("<i8", "False", "(1,)"), &negative, 8), &USUAL, LCKV_ERROR_FORMAT,
                    "id 0 is not from 0 to");
-    expect_failure(room_file(*state, "b.npy", "\x93NUMPX\1"), &USUAL, LCKV_ERROR_FORMAT, "NUMPY");
+    expect_failure(put_text_in(*state, "b.npy", "\x93NUMPX\1"), &USUAL, LCKV_ERROR_FORMAT, "NUMPY");
 }
 
 /* A file of many ids is one document, returned in parts. */
@@ -241,7 +240,7 @@ static void a_large_file_of_ids_is_one_document(void **state) {
     enum { IDS = 200000 };
     uint16_t *ids = malloc(IDS * sizeof *ids);
     for (int i = 0; i < IDS; i++) ids[i] = (uint16_t)(i * 7);
-    const char *path = room_write(*state, "large.bin", (char *)ids, IDS * sizeof *ids);
+    const char *path = put_in(*state, "large.bin", (char *)ids, IDS * sizeof *ids);
     document_reader *r;
     document d;
     bool found;
@@ -261,17 +260,17 @@ static void a_large_file_of_ids_is_one_document(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(pointers_are_no_data),
-        ROOM_TEST(compressed_files_are_unpacked),
-        ROOM_TEST(files_that_are_not_what_their_ending_says_are_named),
-        ROOM_TEST(long_lines_are_whole),
-        ROOM_TEST(an_array_has_rows_too),
-        ROOM_TEST(bad_arrays_are_named),
-        ROOM_TEST(csv_follows_rfc_4180),
-        ROOM_TEST(bad_csv_is_named),
-        ROOM_TEST(ids_are_read_as_they_lie),
-        ROOM_TEST(numpy_arrays_hold_ids),
-        ROOM_TEST(a_large_file_of_ids_is_one_document),
+        IN_FOLDER(pointers_are_no_data),
+        IN_FOLDER(compressed_files_are_unpacked),
+        IN_FOLDER(files_that_are_not_what_their_ending_says_are_named),
+        IN_FOLDER(long_lines_are_whole),
+        IN_FOLDER(an_array_has_rows_too),
+        IN_FOLDER(bad_arrays_are_named),
+        IN_FOLDER(csv_follows_rfc_4180),
+        IN_FOLDER(bad_csv_is_named),
+        IN_FOLDER(ids_are_read_as_they_lie),
+        IN_FOLDER(numpy_arrays_hold_ids),
+        IN_FOLDER(a_large_file_of_ids_is_one_document),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

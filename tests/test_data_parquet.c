@@ -7,7 +7,7 @@
  *   GAP   {'text': ['a', None]} */
 #include "data/documents/document_reader.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
 static const char TEXT[] =
     "504152311500152415242c15041500150615061c000000020000000401040000006f6e650a000000001500152c152c2c150415001506"
@@ -55,9 +55,9 @@ static size_t from_hex(const char *hex, char *out) {
     return count;
 }
 
-static const char *put(room *r, const char *name, const char *hex) {
+static const char *put_hex(folder *r, const char *name, const char *hex) {
     char bytes[1024];
-    return room_write(r, name, bytes, from_hex(hex, bytes));
+    return put_in(r, name, bytes, from_hex(hex, bytes));
 }
 
 /* All documents of a file as "[text]", "(1,2,3)" or JSON; `status` is that of the last call. */
@@ -111,22 +111,22 @@ static void columns_are_documents(void **state) {
     const document_options named = {.keep_linebreaks = true, .text_column = "n"};
     const document_options other = {.keep_linebreaks = true, .text_column = "absent"};
     skip_without_parquet();
-    expect(put(*state, "text.parquet", TEXT), &USUAL, "[one\n][][zwei \u00e9]");
-    expect(put(*state, "ids.parquet", IDS), &USUAL, "(1,2)()(3)");
-    expect_failure(room_path(*state, "text.parquet"), &other, "has no column 'absent', found: text, n");
-    expect_failure(room_path(*state, "text.parquet"), &named, "'n': expected text or a list of integers, found");
-    expect_failure(put(*state, "rows.parquet", ROWS), &USUAL, "set text_column to one of its columns: messages");
-    expect_failure(put(*state, "gap.parquet", GAP), &USUAL, "gap.parquet:2: 'text' is null");
+    expect(put_hex(*state, "text.parquet", TEXT), &USUAL, "[one\n][][zwei \u00e9]");
+    expect(put_hex(*state, "ids.parquet", IDS), &USUAL, "(1,2)()(3)");
+    expect_failure(in(*state, "text.parquet"), &other, "has no column 'absent', found: text, n");
+    expect_failure(in(*state, "text.parquet"), &named, "'n': expected text or a list of integers, found");
+    expect_failure(put_hex(*state, "rows.parquet", ROWS), &USUAL, "set text_column to one of its columns: messages");
+    expect_failure(put_hex(*state, "gap.parquet", GAP), &USUAL, "gap.parquet:2: 'text' is null");
 }
 
 static void rows_are_objects(void **state) {
     const document_options whole = {.whole_rows = true};
     skip_without_parquet();
-    expect(put(*state, "rows.parquet", ROWS), &whole,
+    expect(put_hex(*state, "rows.parquet", ROWS), &whole,
            "{\"messages\":[{\"role\":\"user\",\"content\":\" "
            "the\",\"name\":null},{\"role\":\"assistant\",\"content\":\" sat\","
            "\"name\":null}]}{\"messages\":[{\"role\":\"user\",\"content\":\" a\",\"name\":\"q\"}]}");
-    expect(put(*state, "text.parquet", TEXT), &whole,
+    expect(put_hex(*state, "text.parquet", TEXT), &whole,
            "{\"text\":\"one\\n\",\"n\":1}{\"text\":\"\",\"n\":2}{\"text\":\"zwei \u00e9\",\"n\":3}");
 }
 
@@ -141,7 +141,7 @@ static void damaged_files_are_errors(void **state) {
     const document_options how[] = {USUAL, {.whole_rows = true}};
     int status;
     skip_without_parquet();
-    const char *cut_file = room_path(*state, "cut.parquet"), *damaged = room_path(*state, "damaged.parquet");
+    const char *cut_file = in(*state, "cut.parquet"), *damaged = in(*state, "damaged.parquet");
     for (size_t i = 0; i < 4; i++) {
         char bytes[1024];
         size_t count = from_hex(files[i], bytes);
@@ -167,7 +167,7 @@ static void without_parquet_the_conversion_is_told(void **state) {
     skip();
 #else
     int status;
-    all_documents(put(*state, "text.parquet", TEXT), &USUAL, &status);
+    all_documents(put_hex(*state, "text.parquet", TEXT), &USUAL, &status);
     assert_int_equal(status, LCKV_ERROR_UNSUPPORTED);
     assert_non_null(strstr(lckv_last_error(), "built without Parquet"));
     assert_non_null(strstr(lckv_last_error(), "text.parquet' > data.jsonl"));
@@ -176,10 +176,10 @@ static void without_parquet_the_conversion_is_told(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(columns_are_documents),
-        ROOM_TEST(rows_are_objects),
-        ROOM_TEST(damaged_files_are_errors),
-        ROOM_TEST(without_parquet_the_conversion_is_told),
+        IN_FOLDER(columns_are_documents),
+        IN_FOLDER(rows_are_objects),
+        IN_FOLDER(damaged_files_are_errors),
+        IN_FOLDER(without_parquet_the_conversion_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

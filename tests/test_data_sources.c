@@ -3,38 +3,37 @@
 
 #include "base/text_buffer.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
-static void put_files(room *r, const char *const *names) {
+static void put_files(folder *r, const char *const *names) {
     for (; *names; names++) {
-        char folder[PATH_BYTES];
-        snprintf(folder, sizeof folder, "%.200s/%.200s", r->folder, *names);
-        *strrchr(folder, '/') = '\0';
-        OK(folder_create(folder));
-        room_file(r, *names, "x");
+        char place[PATH_BYTES];
+        snprintf(place, sizeof place, "%.200s/%.200s", r->path, *names);
+        *strrchr(place, '/') = '\0';
+        OK(folder_create(place));
+        put_text_in(r, *names, "x");
     }
 }
 
 #define FILES(r, ...) put_files((r), (const char *const[]){__VA_ARGS__, NULL})
 
 /* The list as "a b c", paths from the test's folder on. */
-static void expect_list(const room *r, source_list *list, const char *expected) {
+static void expect_list(const folder *r, source_list *list, const char *expected) {
     char found[1024] = "";
     for (int i = 0; i < list->count; i++) {
         if (i) strcat(found, " ");
-        strcat(found, list->paths[i] + strlen(r->folder) + 1);
+        strcat(found, list->paths[i] + strlen(r->path) + 1);
     }
     assert_string_equal(found, expected);
     source_list_free(list);
 }
 
 static void folders_and_patterns_are_files_in_order(void **state) {
-    room *r = *state;
+    folder *r = *state;
     source_list list = {0};
     FILES(r, "d/b.txt", "d/a.jsonl.zst", "d/README.md", "d/.hidden.txt", "d/sub/c.csv", "d/sub/deep/e.bin", "x.raw",
           "[1].txt");
-    const char *names[] = {room_path(r, "x.raw"), room_path(r, "d"), room_path(r, "d/*.txt"), room_path(r, "[1].txt"),
-                           room_path(r, "d/s?b")};
+    const char *names[] = {in(r, "x.raw"), in(r, "d"), in(r, "d/*.txt"), in(r, "[1].txt"), in(r, "d/s?b")};
     OK(sources_add(names, 5, &list));
     expect_list(
         r, &list,
@@ -42,40 +41,39 @@ static void folders_and_patterns_are_files_in_order(void **state) {
 }
 
 static void names_of_nothing_are_refused(void **state) {
-    room *r = *state;
+    folder *r = *state;
     source_list list = {0};
     FILES(r, "empty/README.md");
-    const char *folder = room_path(r, "empty"), *pattern = room_path(r, "*.csv");
-    FAILS(sources_add(&folder, 1, &list), LCKV_ERROR_FILE, "empty' contains no data");
+    const char *place = in(r, "empty"), *pattern = in(r, "*.csv");
+    FAILS(sources_add(&place, 1, &list), LCKV_ERROR_FILE, "empty' contains no data");
     FAILS(sources_add(&pattern, 1, &list), LCKV_ERROR_FILE, "no file matches");
     source_list_free(&list);
 }
 
 static void a_data_set_has_parts(void **state) {
-    room *r = *state;
+    folder *r = *state;
     source_list train = {0}, validation = {0};
     FILES(r, "set/one/train-0001.jsonl", "set/one/train-0002.jsonl", "set/one/validation.jsonl", "set/one/test.jsonl",
           "set/two/train/a.txt", "set/two/dev/a.txt", "set/dataset_infos.json", "set/strained.txt");
-    OK(sources_of_dataset(room_path(r, "set"), "one", &train, &validation));
+    OK(sources_of_dataset(in(r, "set"), "one", &train, &validation));
     expect_list(r, &train, "set/one/train-0001.jsonl set/one/train-0002.jsonl");
     expect_list(r, &validation, "set/one/validation.jsonl");
-    OK(sources_of_dataset(room_path(r, "set"), "two", &train, &validation));
+    OK(sources_of_dataset(in(r, "set"), "two", &train, &validation));
     expect_list(r, &train, "set/two/train/a.txt");
     expect_list(r, &validation, "set/two/dev/a.txt");
-    FAILS(sources_of_dataset(room_path(r, "set"), "three", &train, &validation), LCKV_ERROR_FILE,
-          "of the config three");
+    FAILS(sources_of_dataset(in(r, "set"), "three", &train, &validation), LCKV_ERROR_FILE, "of the config three");
     FILES(r, "plain/a.txt", "plain/b.txt");
-    OK(sources_of_dataset(room_path(r, "plain"), NULL, &train, &validation));
+    OK(sources_of_dataset(in(r, "plain"), NULL, &train, &validation));
     expect_list(r, &train, "plain/a.txt plain/b.txt");
     assert_int_equal(validation.count, 0);
-    OK(sources_of_dataset(room_path(r, "plain/a.txt"), NULL, &train, &validation));
+    OK(sources_of_dataset(in(r, "plain/a.txt"), NULL, &train, &validation));
     expect_list(r, &train, "plain/a.txt");
 }
 
 /* As in the datasets library: the word of a split may be followed by digits, and a folder with the name of a config is
  * that config. */
 static void parquet_shards_have_parts(void **state) {
-    room *r = *state;
+    folder *r = *state;
     source_list train = {0}, validation = {0};
     FILES(r, "wiki/wikitext-103-raw-v1/train-00000-of-00002.parquet",
           "wiki/wikitext-103-raw-v1/train-00001-of-00002.parquet",
@@ -83,28 +81,28 @@ static void parquet_shards_have_parts(void **state) {
           "wiki/wikitext-103-raw-v1/test-00000-of-00001.parquet", "wiki/wikitext-103-v1/train-00000-of-00001.parquet",
           "wiki/wikitext-103/train.parquet", "wiki/README.md", "data/data/train-00000-of-00001-a09b.parquet",
           "data/data/test-00000-of-00001.parquet", "words/training1.parquet", "words/eval.parquet", "words/val2.jsonl");
-    OK(sources_of_dataset(room_path(r, "wiki"), "wikitext-103-raw-v1", &train, &validation));
+    OK(sources_of_dataset(in(r, "wiki"), "wikitext-103-raw-v1", &train, &validation));
     expect_list(r, &train,
                 "wiki/wikitext-103-raw-v1/train-00000-of-00002.parquet "
                 "wiki/wikitext-103-raw-v1/train-00001-of-00002.parquet");
     expect_list(r, &validation, "wiki/wikitext-103-raw-v1/validation-00000-of-00001.parquet");
-    OK(sources_of_dataset(room_path(r, "wiki"), "wikitext-103", &train, &validation));
+    OK(sources_of_dataset(in(r, "wiki"), "wikitext-103", &train, &validation));
     expect_list(r, &train, "wiki/wikitext-103/train.parquet");
-    OK(sources_of_dataset(room_path(r, "data"), NULL, &train, &validation));
+    OK(sources_of_dataset(in(r, "data"), NULL, &train, &validation));
     expect_list(r, &train, "data/data/train-00000-of-00001-a09b.parquet");
-    OK(sources_of_dataset(room_path(r, "words"), NULL, &train, &validation));
+    OK(sources_of_dataset(in(r, "words"), NULL, &train, &validation));
     expect_list(r, &train, "words/training1.parquet");
     expect_list(r, &validation, "words/val2.jsonl");
 }
 
 static void a_data_set_may_lie_in_the_cache(void **state) {
-    room *r = *state;
+    folder *r = *state;
     source_list train = {0}, validation = {0};
     FILES(r, "hub/datasets--org--name/snapshots/0123abc/train.txt",
           "hub/datasets--org--name/snapshots/0123abc/valid.txt");
-    OK(folder_create(room_path(r, "hub/datasets--org--name/refs")));
-    room_file(r, "hub/datasets--org--name/refs/main", "0123abc");
-    assert_int_equal(setenv("HF_HUB_CACHE", room_path(r, "hub"), 1), 0);
+    OK(folder_create(in(r, "hub/datasets--org--name/refs")));
+    put_text_in(r, "hub/datasets--org--name/refs/main", "0123abc");
+    assert_int_equal(setenv("HF_HUB_CACHE", in(r, "hub"), 1), 0);
     OK(sources_of_dataset("org/name", NULL, &train, &validation));
     expect_list(r, &train, "hub/datasets--org--name/snapshots/0123abc/train.txt");
     expect_list(r, &validation, "hub/datasets--org--name/snapshots/0123abc/valid.txt");
@@ -149,27 +147,27 @@ static void names_of_the_hub_that_are_not_here_are_told_how_to_be_had(void **sta
 
 /* ---------------------------------------------------------------- README.md */
 
-static void put_readme(room *r, const char *data_set, const char *configs) {
+static void put_readme(folder *r, const char *data_set, const char *configs) {
     char name[PATH_BYTES];
     text_buffer text = {0};
     OK(text_printf(&text, "---\nlicense: mit\ntags: [\"configs: no\"]\n%s---\n# Text\nconfigs:\n- config_name: none\n",
                    configs));
     snprintf(name, sizeof name, "%s/README.md", data_set);
-    room_file(r, name, text.data);
+    put_text_in(r, name, text.data);
     text_free(&text);
 }
 
 /* Expects the files "TRAINING | VALIDATION", relative to the data set. */
-static void expect_parts(room *r, const char *data_set, const char *config, const char *expected) {
+static void expect_parts(folder *r, const char *data_set, const char *config, const char *expected) {
     source_list lists[2] = {{0}};
     char found[1024] = "";
-    int status = sources_of_dataset(room_path(r, data_set), config, &lists[0], &lists[1]);
+    int status = sources_of_dataset(in(r, data_set), config, &lists[0], &lists[1]);
     if (status < 0) fail_msg("%s: %s", data_set, lckv_last_error());
     for (int k = 0; k < 2; k++) {
         if (k) strcat(found, " |");
         for (int i = 0; i < lists[k].count; i++) {
             if (*found) strcat(found, " ");
-            strcat(found, lists[k].paths[i] + strlen(room_path(r, data_set)) + 1);
+            strcat(found, lists[k].paths[i] + strlen(in(r, data_set)) + 1);
         }
         source_list_free(&lists[k]);
     }
@@ -224,13 +222,13 @@ static const struct {
 };
 
 static void a_readme_says_what_files_are_for(void **state) {
-    room *r = *state;
+    folder *r = *state;
     PUT_DATA(r);
     for (size_t i = 0; i < sizeof CARDS / sizeof *CARDS; i++) {
         put_readme(r, "d", CARDS[i].configs);
         expect_parts(r, "d", CARDS[i].name, CARDS[i].expected);
     }
-    room_file(r, "d/README.md", "# No YAML\n---\nconfigs:\n- config_name: a\n  data_files: absent\n---\n");
+    put_text_in(r, "d/README.md", "# No YAML\n---\nconfigs:\n- config_name: a\n  data_files: absent\n---\n");
     expect_parts(r, "d", "two", "two/a.txt two/b.txt two/deep/c.txt |");
 }
 
@@ -272,12 +270,12 @@ static const struct {
 };
 
 static void readmes_that_are_not_understood_are_refused(void **state) {
-    room *r = *state;
+    folder *r = *state;
     source_list train = {0}, validation = {0};
     PUT_DATA(r);
     for (size_t i = 0; i < sizeof BAD_CARDS / sizeof *BAD_CARDS; i++) {
         put_readme(r, "d", BAD_CARDS[i].configs);
-        FAILS(sources_of_dataset(room_path(r, "d"), BAD_CARDS[i].name, &train, &validation), BAD_CARDS[i].code,
+        FAILS(sources_of_dataset(in(r, "d"), BAD_CARDS[i].name, &train, &validation), BAD_CARDS[i].code,
               BAD_CARDS[i].message);
         source_list_free(&train);
         source_list_free(&validation);
@@ -286,14 +284,14 @@ static void readmes_that_are_not_understood_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(folders_and_patterns_are_files_in_order),
-        ROOM_TEST(names_of_nothing_are_refused),
-        ROOM_TEST(a_data_set_has_parts),
-        ROOM_TEST(parquet_shards_have_parts),
-        ROOM_TEST(a_data_set_may_lie_in_the_cache),
-        ROOM_TEST(a_readme_says_what_files_are_for),
-        ROOM_TEST(readmes_that_are_not_understood_are_refused),
-        ROOM_TEST(names_of_the_hub_that_are_not_here_are_told_how_to_be_had),
+        IN_FOLDER(folders_and_patterns_are_files_in_order),
+        IN_FOLDER(names_of_nothing_are_refused),
+        IN_FOLDER(a_data_set_has_parts),
+        IN_FOLDER(parquet_shards_have_parts),
+        IN_FOLDER(a_data_set_may_lie_in_the_cache),
+        IN_FOLDER(a_readme_says_what_files_are_for),
+        IN_FOLDER(readmes_that_are_not_understood_are_refused),
+        IN_FOLDER(names_of_the_hub_that_are_not_here_are_told_how_to_be_had),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,13 +8,13 @@ static float logit(const safetensors_entry *logits, int64_t i) {
 }
 
 /* The number of ids in a row of 16 that are the argmax of the preceding logits, which are written to a file. */
-static int64_t chosen_of_row(room *r, lckv_model *model, int row) {
+static int64_t chosen_of_row(folder *r, lckv_model *model, int row) {
     int32_t ids[16];
     float logprobs[15];
     safetensors_file file;
     lckv_score_options options = lckv_score_defaults();
     options.encoding = LCKV_ENCODING_PLAN; /* as in training */
-    options.logits_file = room_path(r, "logits.safetensors");
+    options.logits_file = in(r, "logits.safetensors");
     row_ids(row, 16, ids);
     OK(lckv_score(model, ids, 16, &options, logprobs));
     OK(safetensors_open(options.logits_file, &file));
@@ -37,7 +37,7 @@ static void expect_accuracy(const run *t, int rows) {
     lckv_model_options defaults = lckv_model_defaults();
     OK(lckv_device_open("cpu", 1, &device));
     OK(lckv_model_open(device, t->options.output_dir, &defaults, &model));
-    for (int row = 0; row < rows; row++) chosen += chosen_of_row(t->room, model, row);
+    for (int row = 0; row < rows; row++) chosen += chosen_of_row(t->folder, model, row);
     assert_true(chosen > 0 && t->result.eval_accuracy == (double)chosen / (15.0 * rows));
     lckv_model_free(model);
     lckv_device_close(device);
@@ -53,6 +53,6 @@ static void accuracy_is_the_share_of_labels_that_are_the_largest(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {ROOM_TEST(accuracy_is_the_share_of_labels_that_are_the_largest)};
+    const struct CMUnitTest tests[] = {IN_FOLDER(accuracy_is_the_share_of_labels_that_are_the_largest)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -88,8 +88,7 @@ static void compare_logits(const char *what, const char *got, const safetensors_
 
 static void check_scores(const folder *f, const char *model, const safetensors_file *expected, const int32_t *ids) {
     char *all = join_ids(ids, 40);
-    char logits[2 * PATH_BYTES]; /* needed for longer than in() keeps its paths */
-    snprintf(logits, sizeof logits, "%s/logits.safetensors", f->path);
+    const char *logits = in(f, "logits.safetensors");
     json_t *plan = RUN_JSON(f, "score", "--model_name_or_path", model, "--prompt_ids", all, "--logits", logits,
                             "--encoding", "plan");
     compare_logits(model, logits, expected, "plan", plan, ids);

@@ -1,7 +1,7 @@
 /* lckv train as a program: its output, exit codes, and Ctrl-C. */
 #include "base/json.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
 #include "id_rows.h"
 #include "program_path.h"
@@ -16,11 +16,11 @@ typedef struct outcome {
     char *output, *messages;
 } outcome;
 
-static pid_t start_command(room *r, const char *command, const char *const *arguments) {
+static pid_t start_command(folder *r, const char *command, const char *const *arguments) {
     char *words[64] = {(char *)(uintptr_t)program_path(), (char *)(uintptr_t)command};
     int count = 2;
     while (*arguments) words[count++] = (char *)(uintptr_t)*arguments++;
-    const char *output = room_path(r, "stdout"), *messages = room_path(r, "stderr");
+    const char *output = in(r, "stdout"), *messages = in(r, "stderr");
     pid_t child = fork();
     if (child) return child;
     if (dup2(open(output, O_WRONLY | O_CREAT | O_TRUNC, 0666), 1) < 0) _exit(99);
@@ -29,18 +29,18 @@ static pid_t start_command(room *r, const char *command, const char *const *argu
     _exit(99);
 }
 
-static pid_t start(room *r, const char *const *arguments) {
+static pid_t start(folder *r, const char *const *arguments) {
     return start_command(r, "train", arguments);
 }
 
-static outcome finish(room *r, pid_t child) {
+static outcome finish(folder *r, pid_t child) {
     int status;
     size_t bytes;
     outcome o = {0};
     assert_int_equal(waitpid(child, &status, 0), child);
     o.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    OK(file_read(room_path(r, "stdout"), &o.output, &bytes));
-    OK(file_read(room_path(r, "stderr"), &o.messages, &bytes));
+    OK(file_read(in(r, "stdout"), &o.output, &bytes));
+    OK(file_read(in(r, "stderr"), &o.messages, &bytes));
     return o;
 }
 
@@ -49,18 +49,16 @@ static void forget(outcome *o) {
     free(o->messages);
 }
 
-static outcome train(room *r, const char *const *arguments) {
+static outcome train(folder *r, const char *const *arguments) {
     return finish(r, start(r, arguments));
 }
 
-static const char CONFIG[] = "{\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,"
-                             "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":2,"
-                             "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}";
+static const char CONFIG[] = ID_ROWS_CONFIG("2", "");
 
-static const char *write_ids(room *r) {
+static const char *write_ids(folder *r) {
     char text[ID_ROWS_BYTES];
     id_rows(text);
-    return room_file(r, "ids.jsonl", text);
+    return put_text_in(r, "ids.jsonl", text);
 }
 
 static int count_lines(const char *text, const char *begin) {
@@ -72,9 +70,9 @@ static int count_lines(const char *text, const char *begin) {
 
 static void a_run_tells_people_on_stderr_and_programs_on_stdout(void **state) {
     program_path(); /* or the test is skipped */
-    room *r = *state;
+    folder *r = *state;
     json_t *result;
-    const char *out = room_path(r, "out"), *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    const char *out = in(r, "out"), *ids = write_ids(r), *config = put_text_in(r, "config.json", CONFIG);
     const char *const arguments[] = {"--config_name",
                                      config,
                                      "--train_file",
@@ -133,10 +131,10 @@ static size_t widest(const char *text) {
 
 static void a_terminal_shows_a_line_that_is_written_over(void **state) {
     program_path(); /* or the test is skipped */
-    room *r = *state;
+    folder *r = *state;
     enum { MAX_TEXT = 1 << 20 };
     const unsigned short columns[] = {120, 50};
-    const char *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    const char *ids = write_ids(r), *config = put_text_in(r, "config.json", CONFIG);
     char *text = malloc(MAX_TEXT);
     for (int i = 0; i < 2; i++) {
         int status, inside, terminal = terminal_open(columns[i], &inside);
@@ -145,7 +143,7 @@ static void a_terminal_shows_a_line_that_is_written_over(void **state) {
                                          "--train_file",
                                          ids,
                                          "--output_dir",
-                                         room_path(r, i ? "narrow" : "wide"),
+                                         in(r, i ? "narrow" : "wide"),
                                          "--block_size",
                                          "16",
                                          "--max_steps",
@@ -182,8 +180,8 @@ static void a_terminal_shows_a_line_that_is_written_over(void **state) {
 /* ---------------------------------------------------------------- signals and errors */
 
 /* Whether a folder has an entry with this prefix. */
-static bool has_entry(const char *folder, const char *begin) {
-    DIR *entries = opendir(folder);
+static bool has_entry(const char *place, const char *begin) {
+    DIR *entries = opendir(place);
     bool found = false;
     for (struct dirent *e; entries && (e = readdir(entries));) found |= !strncmp(e->d_name, begin, strlen(begin));
     if (entries) closedir(entries);
@@ -203,13 +201,13 @@ static void wait_for_a_step(const char *log) {
 
 static void signals_write_a_checkpoint(void **state) {
     program_path(); /* or the test is skipped */
-    room *r = *state;
+    folder *r = *state;
     const int signals[] = {SIGINT, SIGTERM, SIGUSR1}, codes[] = {130, 143, 138};
-    const char *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    const char *ids = write_ids(r), *config = put_text_in(r, "config.json", CONFIG);
     for (int i = 0; i < 3; i++) {
         const char *const outs[] = {"int", "term", "usr1"};
         const char *const logs[] = {"int/train_log.jsonl", "term/train_log.jsonl", "usr1/train_log.jsonl"};
-        const char *out = room_path(r, outs[i]), *log = room_path(r, logs[i]);
+        const char *out = in(r, outs[i]), *log = in(r, logs[i]);
         const char *const arguments[] = {"--config_name",
                                          config,
                                          "--train_file",
@@ -239,8 +237,8 @@ static void signals_write_a_checkpoint(void **state) {
 
 static void mistakes_end_before_any_work(void **state) {
     program_path(); /* or the test is skipped */
-    room *r = *state;
-    const char *out = room_path(r, "out"), *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    folder *r = *state;
+    const char *out = in(r, "out"), *ids = write_ids(r), *config = put_text_in(r, "config.json", CONFIG);
     const struct {
         const char *flag, *value, *message;
     } cases[] = {
@@ -263,8 +261,8 @@ static void mistakes_end_before_any_work(void **state) {
 
 static void a_failure_is_exit_code_1(void **state) {
     program_path(); /* or the test is skipped */
-    room *r = *state;
-    const char *out = room_path(r, "out"), *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
+    folder *r = *state;
+    const char *out = in(r, "out"), *ids = write_ids(r), *config = put_text_in(r, "config.json", CONFIG);
     const char *const arguments[] = {"--config_name",
                                      config,
                                      "--train_file",
@@ -296,7 +294,7 @@ static int64_t whole(const json_t *result, const char *key) {
 }
 
 /* A run of 3 steps in two parts, then once more: each process reports its own steps. */
-static void expect_own_work(room *r, const char **arguments, int count, const char *command) {
+static void expect_own_work(folder *r, const char **arguments, int count, const char *command) {
     const char *const STEPS[] = {"1", "3", "3"};
     const int NEW[] = {1, 2, 0};
     arguments[count++] = "--json";
@@ -322,13 +320,12 @@ static void expect_own_work(room *r, const char **arguments, int count, const ch
 
 static void a_run_started_again_tells_its_own_work(void **state) {
     program_path();
-    room *r = *state;
-    const char *ids = write_ids(r), *config = room_file(r, "config.json", CONFIG);
-    const char *rows = room_file(r, "rows.jsonl",
-                                 "{\"prompt\":\"a cat\",\"completion\":\" sat down\"}\n"
-                                 "{\"prompt\":\"a dog\",\"completion\":\" stood up\"}\n");
-    const char *out[] = {room_path(r, "plain"), room_path(r, "evaluated"), room_path(r, "tuned"),
-                         room_path(r, "tuned-evaluated")};
+    folder *r = *state;
+    const char *ids = write_ids(r), *config = put_text_in(r, "config.json", CONFIG);
+    const char *rows = put_text_in(r, "rows.jsonl",
+                                   "{\"prompt\":\"a cat\",\"completion\":\" sat down\"}\n"
+                                   "{\"prompt\":\"a dog\",\"completion\":\" stood up\"}\n");
+    const char *out[] = {in(r, "plain"), in(r, "evaluated"), in(r, "tuned"), in(r, "tuned-evaluated")};
     for (int i = 0; i < 4; i++) {
         bool tunes = i / 2, evaluates = i % 2;
         const char *words[32] = {tunes ? "--model_name_or_path" : "--config_name",
@@ -351,12 +348,12 @@ static void a_run_started_again_tells_its_own_work(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(a_run_tells_people_on_stderr_and_programs_on_stdout),
-        ROOM_TEST(a_terminal_shows_a_line_that_is_written_over),
-        ROOM_TEST(signals_write_a_checkpoint),
-        ROOM_TEST(mistakes_end_before_any_work),
-        ROOM_TEST(a_failure_is_exit_code_1),
-        ROOM_TEST(a_run_started_again_tells_its_own_work),
+        IN_FOLDER(a_run_tells_people_on_stderr_and_programs_on_stdout),
+        IN_FOLDER(a_terminal_shows_a_line_that_is_written_over),
+        IN_FOLDER(signals_write_a_checkpoint),
+        IN_FOLDER(mistakes_end_before_any_work),
+        IN_FOLDER(a_failure_is_exit_code_1),
+        IN_FOLDER(a_run_started_again_tells_its_own_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

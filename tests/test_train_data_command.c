@@ -1,14 +1,13 @@
 /* The flags of lckv train for documents and blocks, through the program. */
 #include "base/text_buffer.h"
 
+#include "id_rows.h"
 #include "program.h"
 
 #include <math.h>
 #include <sys/stat.h>
 
-static const char CONFIG[] = "{\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,"
-                             "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":1,"
-                             "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5}";
+static const char CONFIG[] = ID_ROWS_CONFIG("1", "");
 
 /* `count` lines, each the same. */
 static void put_lines(const folder *f, const char *name, const char *line, int count) {

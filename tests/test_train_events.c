@@ -103,8 +103,8 @@ static void read_event(events *e, const unsigned char *bytes, size_t length) {
         if (f.number == 2) step = (int64_t)f.value;
         if (f.number == 3) snprintf(e->version, sizeof e->version, "%.*s", (int)f.length, (const char *)f.bytes);
         if (f.number == 7) start_again(e, step);
-        const unsigned char *in = f.bytes;
-        while (f.number == 5 && next_field(&in, f.bytes + f.length, &value)) read_value(e, step, &value);
+        const unsigned char *at_in = f.bytes;
+        while (f.number == 5 && next_field(&at_in, f.bytes + f.length, &value)) read_value(e, step, &value);
     }
     assert_true(wall_time > 1.7e9 && wall_time < 1e11);
 }
@@ -131,13 +131,13 @@ static int is_event_file(const struct dirent *e) {
 }
 
 /* Reads all event files of a folder in the order of their names. Returns their number. */
-static int read_folder(const char *folder, events *e) {
+static int read_folder(const char *place, events *e) {
     struct dirent **entries;
-    int count = scandir(folder, &entries, is_event_file, alphasort);
+    int count = scandir(place, &entries, is_event_file, alphasort);
     *e = (events){.count = 0};
     for (int i = 0; i < count; i++) {
         char path[2 * PATH_BYTES];
-        snprintf(path, sizeof path, "%.500s/%.200s", folder, entries[i]->d_name);
+        snprintf(path, sizeof path, "%.500s/%.200s", place, entries[i]->d_name);
         read_events(e, path);
         free(entries[i]);
     }
@@ -164,15 +164,15 @@ static void sums_are_castagnolis(void **state) {
 }
 
 static void what_is_written_is_read_back(void **state) {
-    room *r = *state;
+    folder *r = *state;
     event_file file;
     events *e = calloc(1, sizeof *e);
-    const char *folder = room_path(r, "a/b");
-    OK(event_file_create(folder, 0, &file));
+    const char *place = in(r, "a/b");
+    OK(event_file_create(place, 0, &file));
     OK(event_file_scalar(&file, 1, "train/loss", 2.5));
     OK(event_file_scalar(&file, INT64_MAX, "train/loss", -1e-3));
     OK(event_file_scalar(&file, 300, "a tag of many bytes, 0123456789 0123456789 0123456789 012", NAN));
-    assert_int_equal(read_folder(folder, e), 1); /* while it is open */
+    assert_int_equal(read_folder(place, e), 1); /* while it is open */
     event_file_close(&file);
     assert_string_equal(e->version, "brain.Event:2");
     assert_int_equal(e->starts, 1);
@@ -184,12 +184,12 @@ static void what_is_written_is_read_back(void **state) {
 }
 
 static void a_folder_that_cannot_be_made_is_named(void **state) {
-    room *r = *state;
+    folder *r = *state;
     event_file file;
-    const char *in_the_way = room_file(r, "file", "");
-    char folder[PATH_BYTES];
-    snprintf(folder, sizeof folder, "%.400s/runs", in_the_way);
-    FAILS(event_file_create(folder, 0, &file), LCKV_ERROR_FILE, "file");
+    const char *in_the_way = put_text_in(r, "file", "");
+    char place[PATH_BYTES];
+    snprintf(place, sizeof place, "%.400s/runs", in_the_way);
+    FAILS(event_file_create(place, 0, &file), LCKV_ERROR_FILE, "file");
 }
 
 /* ---------------------------------------------------------------- runs */
@@ -224,7 +224,7 @@ static void a_run_has_the_tags_of_transformers(void **state) {
     events *e = calloc(1, sizeof *e);
     begin(&t, state);
     OK(run_go(&t));
-    assert_int_equal(read_folder(room_path(t.room, "out/runs"), e), 1);
+    assert_int_equal(read_folder(in(t.folder, "out/runs"), e), 1);
     expect_story(&t, e);
     free(e);
 }
@@ -235,17 +235,17 @@ static void a_run_that_goes_on_doubles_nothing(void **state) {
     begin(&whole, state);
     whole.options.tensorboard = false;
     OK(run_go(&whole));
-    assert_false(folder_exists(room_path(whole.room, "out/runs")));
+    assert_false(folder_exists(in(whole.folder, "out/runs")));
     begin(&t, state);
     use_output(&t, "parts");
-    t.options.logging_dir = room_path(t.room, "logs");
+    t.options.logging_dir = in(t.folder, "logs");
     t.options.run_name = "first";
     t.story.stop_after = 5;
     FAILS(run_go(&t), LCKV_ERROR_INTERRUPTED, "");
-    remove_tree(room_path(t.room, "parts/checkpoint-5")); /* it resumes from 3 and repeats 4 and 5 */
+    remove_tree(in(t.folder, "parts/checkpoint-5")); /* it resumes from 3 and repeats 4 and 5 */
     t.story.stop_after = 0;
     OK(run_go(&t));
-    assert_int_equal(read_folder(room_path(t.room, "logs/first"), e), 2);
+    assert_int_equal(read_folder(in(t.folder, "logs/first"), e), 2);
     assert_int_equal(e->starts, 2);
     whole.result = t.result;
     expect_story(&whole, e);
@@ -270,10 +270,10 @@ static void tensorboard_reads_it(void **state) {
     begin(&t, state);
     t.story.stop_after = 5;
     FAILS(run_go(&t), LCKV_ERROR_INTERRUPTED, "");
-    remove_tree(room_path(t.room, "out/checkpoint-5"));
+    remove_tree(in(t.folder, "out/checkpoint-5"));
     t.story.stop_after = 0;
     OK(run_go(&t));
-    const char *script = room_file(t.room, "read.py", SCRIPT), *answer = room_path(t.room, "answer");
+    const char *script = put_text_in(t.folder, "read.py", SCRIPT), *answer = in(t.folder, "answer");
     snprintf(command, sizeof command, "python3 '%s' '%s/runs' >'%s' 2>/dev/null", script, t.options.output_dir, answer);
     int code = system(command);
     if (code == 127 << 8 || code == 77 << 8) {
@@ -293,9 +293,9 @@ static void tensorboard_reads_it(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_are_castagnolis),           ROOM_TEST(what_is_written_is_read_back),
-        ROOM_TEST(a_folder_that_cannot_be_made_is_named), ROOM_TEST(a_run_has_the_tags_of_transformers),
-        ROOM_TEST(a_run_that_goes_on_doubles_nothing),    ROOM_TEST(tensorboard_reads_it),
+        cmocka_unit_test(sums_are_castagnolis),           IN_FOLDER(what_is_written_is_read_back),
+        IN_FOLDER(a_folder_that_cannot_be_made_is_named), IN_FOLDER(a_run_has_the_tags_of_transformers),
+        IN_FOLDER(a_run_that_goes_on_doubles_nothing),    IN_FOLDER(tensorboard_reads_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@ enum { LENGTH = 128, ROWS = 64 };
 
 static void begin(run *t, void **state) {
     run_begin(t, state);
-    t->train = write_ids(t->room, "long.jsonl", ROWS, LENGTH);
+    t->train = write_ids(t->folder, "long.jsonl", ROWS, LENGTH);
     t->options.config_overrides = WIDE;
     t->options.block_size = LENGTH;
     t->options.per_device_train_batch_size = 6;
@@ -82,10 +82,10 @@ static void checkpointing_makes_room(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(what_does_not_fit_is_refused_before_anything_is_written),
-        ROOM_TEST(the_largest_batch_that_fits_is_found),
-        ROOM_TEST(huge_steps),
-        ROOM_TEST(checkpointing_makes_room),
+        IN_FOLDER(what_does_not_fit_is_refused_before_anything_is_written),
+        IN_FOLDER(the_largest_batch_that_fits_is_found),
+        IN_FOLDER(huge_steps),
+        IN_FOLDER(checkpointing_makes_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

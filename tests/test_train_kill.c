@@ -3,7 +3,7 @@
 #include "base/checksum.h"
 #include "base/rng.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
 #include "id_rows.h"
 #include "program_path.h"
@@ -14,15 +14,13 @@
 
 enum { KILLS = 20, MAX_LIFETIME = 50000 /* microseconds that a process may live */ };
 
-static const char CONFIG[] = "{\"model_type\":\"lckv-llama\",\"hidden_size\":16,\"intermediate_size\":24,"
-                             "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_hidden_layers\":3,"
-                             "\"vocab_size\":32,\"max_position_embeddings\":64,\"rms_norm_eps\":1e-5,"
-                             "\"layer_types\":\"0_2_2\",\"forward_passes\":1,\"backward_passes\":2}";
+static const char CONFIG[] =
+    ID_ROWS_CONFIG("3", ",\"layer_types\":\"0_2_2\",\"forward_passes\":1,\"backward_passes\":2");
 
-static const char *write_ids(room *r) {
+static const char *write_ids(folder *r) {
     char text[ID_ROWS_BYTES];
     id_rows(text);
-    return room_file(r, "ids.jsonl", text);
+    return put_text_in(r, "ids.jsonl", text);
 }
 
 typedef struct job {
@@ -94,9 +92,9 @@ static void run_to_the_end(const job *j, const char *output) {
 
 static int compare_folders(const char *left, const char *right) {
     int files = 0;
-    DIR *folder = opendir(left);
-    assert_non_null(folder);
-    for (struct dirent *e; (e = readdir(folder));) {
+    DIR *place = opendir(left);
+    assert_non_null(place);
+    for (struct dirent *e; (e = readdir(place));) {
         char a[2 * PATH_BYTES], b[2 * PATH_BYTES];
         uint64_t x, y;
         size_t bytes;
@@ -108,26 +106,26 @@ static int compare_folders(const char *left, const char *right) {
         if (x != y) fail_msg("%s and %s differ", a, b);
         files++;
     }
-    closedir(folder);
+    closedir(place);
     return files;
 }
 
 static void killed_runs_end_with_the_same_bytes(void **state) {
-    room *r = *state;
-    job j = {program_path(), room_file(r, "config.json", CONFIG), write_ids(r), room_path(r, "messages")};
-    const char *whole = room_path(r, "whole"), *killed = room_path(r, "killed");
+    folder *r = *state;
+    job j = {program_path(), put_text_in(r, "config.json", CONFIG), write_ids(r), in(r, "messages")};
+    const char *whole = in(r, "whole"), *killed = in(r, "killed");
     int hits = 0;
     run_to_the_end(&j, whole);
     for (uint64_t i = 0; i < KILLS; i++)
         hits += run_for(&j, killed, (int64_t)(rng_uniform((uint64_t)getpid(), 1, i) * MAX_LIFETIME));
     run_to_the_end(&j, killed);
     if (hits < KILLS / 2) fail_msg("only %d of %d processes were killed before they ended", hits, KILLS);
-    assert_true(compare_folders(room_path(r, "whole/checkpoint-300"), room_path(r, "killed/checkpoint-300")) >= 5);
-    assert_true(compare_folders(room_path(r, "whole/checkpoint-296"), room_path(r, "killed/checkpoint-296")) >= 5);
-    assert_false(file_exists(room_path(r, "killed/run.lock")));
+    assert_true(compare_folders(in(r, "whole/checkpoint-300"), in(r, "killed/checkpoint-300")) >= 5);
+    assert_true(compare_folders(in(r, "whole/checkpoint-296"), in(r, "killed/checkpoint-296")) >= 5);
+    assert_false(file_exists(in(r, "killed/run.lock")));
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {ROOM_TEST(killed_runs_end_with_the_same_bytes)};
+    const struct CMUnitTest tests[] = {IN_FOLDER(killed_runs_end_with_the_same_bytes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,14 +5,14 @@
 #include "log_capture.h"
 #include "train_run_fixture.h"
 
-static int room_begin(void **state) {
+static int test_begin(void **state) {
     capture_log(LCKV_LOG_INFO);
-    return room_open(state);
+    return folder_open(state);
 }
 
-static int room_end(void **state) {
+static int test_end(void **state) {
     end_capture();
-    return room_close(state);
+    return folder_close(state);
 }
 
 /* As run_clm.py does it. */
@@ -75,7 +75,7 @@ static lckv_trainer *running;
 static bool spoil(void *user, const lckv_train_progress *p) {
     const run *t = user;
     if (p->phase == LCKV_TRAIN_STEPPING && p->step == 10)
-        write_scalars(running->model->params, room_path(t->room, "out/checkpoint-8/model.safetensors"));
+        write_scalars(running->model->params, in(t->folder, "out/checkpoint-8/model.safetensors"));
     return true;
 }
 
@@ -97,9 +97,9 @@ static void a_best_checkpoint_that_is_lost_is_an_error(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(blocks_end_where_the_model_does, room_begin, room_end),
-        cmocka_unit_test_setup_teardown(dropout_is_warned_of, room_begin, room_end),
-        cmocka_unit_test_setup_teardown(a_best_checkpoint_that_is_lost_is_an_error, room_begin, room_end),
+        cmocka_unit_test_setup_teardown(blocks_end_where_the_model_does, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(dropout_is_warned_of, test_begin, test_end),
+        cmocka_unit_test_setup_teardown(a_best_checkpoint_that_is_lost_is_an_error, test_begin, test_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
 #include "data/documents/byte_stream.h"
 #include "data/documents/document_reader.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
 #include "linear.h"
 
@@ -37,7 +37,7 @@ static const file_case FILES[] = {
     {"ids.bin", "", "\x01\x02", ""},
 };
 
-static room *folder_of_test;
+static folder *folder_of_test;
 
 /* Without fsync, unlike file_replace(). */
 static void write_plainly(const char *path, const char *text, size_t bytes) {
@@ -49,7 +49,7 @@ static void write_plainly(const char *path, const char *text, size_t bytes) {
 
 static const char *make_file(const file_case *c, size_t size) {
     text_buffer text = {0};
-    const char *path = room_path(folder_of_test, c->name);
+    const char *path = in(folder_of_test, c->name);
     OK(text_append(&text, c->before, strlen(c->before)));
     while (text.length < size) OK(text_append(&text, c->unit, strlen(c->unit)));
     OK(text_append(&text, c->behind, strlen(c->behind)));
@@ -80,7 +80,7 @@ static void documents_are_read_in_linear_time(void **state) {
 /* Every line break at every position of the window, also with "\r\n" across its end. */
 static void breaks_are_found_wherever_a_window_ends(void **state) {
     static const char *const BREAKS[] = {"\n", "\r\n", "\r"};
-    const char *path = room_path(*state, "window.txt");
+    const char *path = in(*state, "window.txt");
     for (int i = 0; i < 3; i++)
         for (int lead = (1 << 18) - 40; lead < (1 << 18) + 40; lead++) {
             text_buffer text = {0};
@@ -106,8 +106,8 @@ static void breaks_are_found_wherever_a_window_ends(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(documents_are_read_in_linear_time),
-        ROOM_TEST(breaks_are_found_wherever_a_window_ends),
+        IN_FOLDER(documents_are_read_in_linear_time),
+        IN_FOLDER(breaks_are_found_wherever_a_window_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,7 +39,7 @@ static void begin(run *t, void **state) {
 }
 
 static void read_whole(run *t, const char *name, char **bytes, size_t *count) {
-    OK(file_read(room_path(t->room, name), bytes, count));
+    OK(file_read(in(t->folder, name), bytes, count));
 }
 
 static void expect_same_file(run *t, const char *left, const char *right) {
@@ -75,7 +75,7 @@ static void the_adapter_alone_learns_and_is_written(void **state) {
     assert_int_equal(bytes, later);
     assert_memory_equal(before, after, bytes);
     safetensors_file moments;
-    OK(safetensors_open(room_path(t.room, "out/checkpoint-12/optimizer.safetensors"), &moments));
+    OK(safetensors_open(in(t.folder, "out/checkpoint-12/optimizer.safetensors"), &moments));
     int64_t numbers = 0;
     for (int i = 0; i < moments.count; i++) numbers += moments.entries[i].elements;
     assert_int_equal(numbers, 2 * adapter_numbers());
@@ -110,7 +110,7 @@ static void a_run_that_was_stopped_ends_with_the_same_bytes(void **state) {
             expect_same_file(&whole, left, right);
         }
         assert_true(whole.result.eval_loss == parts.result.eval_loss);
-        remove_tree(room_path(whole.room, "base"));
+        remove_tree(in(whole.folder, "base"));
     }
 }
 
@@ -179,7 +179,7 @@ static void merging_changes_nothing(void **state) {
     lckv_convert_options convert = lckv_convert_defaults();
     convert.model_name_or_path = t.options.model_name_or_path;
     convert.adapter = t.options.output_dir;
-    convert.output_dir = room_path(t.room, "merged");
+    convert.output_dir = in(t.folder, "merged");
     OK(lckv_convert(&convert));
     merged = t;
     merged.options.use_peft = merged.options.do_train = false;
@@ -202,14 +202,14 @@ static void an_adapter_is_merged_before_layers_share(void **state) {
     const char *const other = "layer_types=0_1_1_3";
     convert.model_name_or_path = t.options.model_name_or_path;
     convert.adapter = t.options.output_dir;
-    convert.output_dir = room_path(t.room, "merged");
+    convert.output_dir = in(t.folder, "merged");
     OK(lckv_convert(&convert));
     convert.config_overrides = other;
-    convert.output_dir = room_path(t.room, "at once");
+    convert.output_dir = in(t.folder, "at once");
     OK(lckv_convert(&convert));
     convert.adapter = NULL;
-    convert.model_name_or_path = room_path(t.room, "merged");
-    convert.output_dir = room_path(t.room, "one by one");
+    convert.model_name_or_path = in(t.folder, "merged");
+    convert.output_dir = in(t.folder, "one by one");
     OK(lckv_convert(&convert));
     expect_same_file(&t, "at once/model.safetensors", "one by one/model.safetensors");
 }
@@ -281,7 +281,7 @@ static void what_does_not_go_together_is_refused(void **state) {
     t.options.use_peft = false;
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "it is a checkpoint of a run with use_peft");
     t.options.use_peft = true;
-    t.options.config_name = room_path(t.room, "tiny.json");
+    t.options.config_name = in(t.folder, "tiny.json");
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "expected model_name_or_path and no config_name");
     t.options.config_name = NULL;
     shape_of_adapter.r = 0;
@@ -295,10 +295,10 @@ static void what_does_not_go_together_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(the_adapter_alone_learns_and_is_written),  ROOM_TEST(a_run_that_was_stopped_ends_with_the_same_bytes),
-        ROOM_TEST(dropout_is_a_function_of_the_seed),        ROOM_TEST(merging_changes_nothing),
-        ROOM_TEST(an_adapter_is_merged_before_layers_share), ROOM_TEST(the_best_adapter_is_taken),
-        ROOM_TEST(frozen_weights_take_their_values_alone),   ROOM_TEST(what_does_not_go_together_is_refused),
+        IN_FOLDER(the_adapter_alone_learns_and_is_written),  IN_FOLDER(a_run_that_was_stopped_ends_with_the_same_bytes),
+        IN_FOLDER(dropout_is_a_function_of_the_seed),        IN_FOLDER(merging_changes_nothing),
+        IN_FOLDER(an_adapter_is_merged_before_layers_share), IN_FOLDER(the_best_adapter_is_taken),
+        IN_FOLDER(frozen_weights_take_their_values_alone),   IN_FOLDER(what_does_not_go_together_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

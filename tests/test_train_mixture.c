@@ -99,7 +99,7 @@ static void a_source_that_would_give_nothing_is_named(void **state) {
 /* ---------------------------------------------------------------- names */
 
 static void a_name_may_end_in_a_weight(void **state) {
-    room *r = *state;
+    folder *r = *state;
     size_t length;
     assert_true(sources_weight("a/b.jsonl.zst:0.7", &length) == 0.7 && length == 13);
     assert_true(sources_weight("b/:3", &length) == 3 && length == 2);
@@ -108,14 +108,14 @@ static void a_name_may_end_in_a_weight(void **state) {
         assert_true(sources_weight(plain[i], &length) == 0);
         assert_int_equal(length, strlen(plain[i]));
     }
-    assert_true(sources_weight(room_file(r, "chapter:2", "x"), &length) == 0);
+    assert_true(sources_weight(put_text_in(r, "chapter:2", "x"), &length) == 0);
 }
 
 /* Two corpora of 12 and 40 rows, a block each: a mixture of equal parts has 12 of each in an epoch. */
 static void a_run_takes_sources_with_weights(void **state) {
     run t;
     run_begin(&t, state);
-    const char *large = write_ids(t.room, "large.jsonl", 40, 16);
+    const char *large = write_ids(t.folder, "large.jsonl", 40, 16);
     char name[2][4096];
     const char *names[2] = {name[0], name[1]};
     snprintf(name[0], sizeof name[0], "%s:0.5", t.train);
@@ -172,10 +172,10 @@ int main(void) {
         cmocka_unit_test(a_source_is_seen_whole_before_it_is_seen_again),
         cmocka_unit_test(examples_follow_from_their_number),
         cmocka_unit_test(a_source_that_would_give_nothing_is_named),
-        ROOM_TEST(a_name_may_end_in_a_weight),
-        ROOM_TEST(a_run_takes_sources_with_weights),
-        ROOM_TEST(all_sources_have_weights_or_none),
-        ROOM_TEST(a_run_masks_documents),
+        IN_FOLDER(a_name_may_end_in_a_weight),
+        IN_FOLDER(a_run_takes_sources_with_weights),
+        IN_FOLDER(all_sources_have_weights_or_none),
+        IN_FOLDER(a_run_masks_documents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,21 +143,21 @@ static void neighbours_of_a_long_run_are_one_point(void **state) {
 static void a_report_that_cannot_be_written_ends_no_run(void **state) {
     run t;
     begin(&t, state);
-    OK(folder_create(room_path(t.room, "out/report.html/in the way")));
+    OK(folder_create(in(t.folder, "out/report.html/in the way")));
     t.options.overwrite_output_dir = true;
     t.options.max_steps = 4;
     FAILS(run_go(&t), LCKV_ERROR_FILE, "report.html"); /* only at the end */
-    assert_true(folder_exists(room_path(t.room, "out/checkpoint-4")));
+    assert_true(folder_exists(in(t.folder, "out/checkpoint-4")));
     assert_true(output_has(&t, "model.safetensors"));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(a_page_needs_no_other_file),
-        ROOM_TEST(it_has_the_curves_of_the_run),
-        ROOM_TEST(a_run_that_went_on_has_the_speeds_of_before),
-        ROOM_TEST(neighbours_of_a_long_run_are_one_point),
-        ROOM_TEST(a_report_that_cannot_be_written_ends_no_run),
+        IN_FOLDER(a_page_needs_no_other_file),
+        IN_FOLDER(it_has_the_curves_of_the_run),
+        IN_FOLDER(a_run_that_went_on_has_the_speeds_of_before),
+        IN_FOLDER(neighbours_of_a_long_run_are_one_point),
+        IN_FOLDER(a_report_that_cannot_be_written_ends_no_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -370,16 +370,16 @@ static void skipped_steps_are_logged_and_counted(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(a_state_has_the_keys_of_trainer_state),
-        ROOM_TEST(a_history_has_logged_steps_and_evaluations),
-        ROOM_TEST(a_run_that_was_stopped_tells_the_whole_story),
-        ROOM_TEST(results_have_the_keys_of_run_clm),
-        ROOM_TEST(an_evaluation_alone_leaves_what_training_came_to),
-        ROOM_TEST(a_command_that_has_nothing_to_do_leaves_what_was_done),
-        ROOM_TEST(the_arguments_are_kept),
-        ROOM_TEST(no_option_is_forgotten),
-        ROOM_TEST(a_log_that_is_no_file),
-        ROOM_TEST(skipped_steps_are_logged_and_counted),
+        IN_FOLDER(a_state_has_the_keys_of_trainer_state),
+        IN_FOLDER(a_history_has_logged_steps_and_evaluations),
+        IN_FOLDER(a_run_that_was_stopped_tells_the_whole_story),
+        IN_FOLDER(results_have_the_keys_of_run_clm),
+        IN_FOLDER(an_evaluation_alone_leaves_what_training_came_to),
+        IN_FOLDER(a_command_that_has_nothing_to_do_leaves_what_was_done),
+        IN_FOLDER(the_arguments_are_kept),
+        IN_FOLDER(no_option_is_forgotten),
+        IN_FOLDER(a_log_that_is_no_file),
+        IN_FOLDER(skipped_steps_are_logged_and_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

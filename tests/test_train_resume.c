@@ -10,14 +10,14 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-static int room_begin(void **state) {
+static int test_begin(void **state) {
     capture_log(LCKV_LOG_WARNING);
-    return room_open(state);
+    return folder_open(state);
 }
 
-static int room_end(void **state) {
+static int test_end(void **state) {
     end_capture();
-    return room_close(state);
+    return folder_close(state);
 }
 
 #define WARNED_OF(part)                                                                                                \
@@ -62,16 +62,16 @@ static void expect_same_checkpoint(const run *a, const run *b, const char *check
     char left[PATH_BYTES], path[2 * PATH_BYTES], other[2 * PATH_BYTES];
     int files = 0;
     snprintf(left, sizeof left, "%s/%s", a->options.output_dir, checkpoint);
-    DIR *folder = opendir(left);
-    assert_non_null(folder);
-    for (struct dirent *e; (e = readdir(folder));) {
+    DIR *place = opendir(left);
+    assert_non_null(place);
+    for (struct dirent *e; (e = readdir(place));) {
         if (e->d_name[0] == '.') continue;
         snprintf(path, sizeof path, "%s/%.200s", left, e->d_name);
         snprintf(other, sizeof other, "%s/%s/%.200s", b->options.output_dir, checkpoint, e->d_name);
         if (!same_bytes(path, other)) fail_msg("%s and %s differ", path, other);
         files++;
     }
-    closedir(folder);
+    closedir(place);
     assert_true(files >= 5); /* config, weights, optimizer, state, checksums */
 }
 
@@ -95,7 +95,7 @@ static void a_run_that_was_stopped_ends_with_the_same_bytes(void **state) {
         OK(run_go(&whole));
         use_output(&parts, recipes[i].parts);
         FAILS(stop_and_go_on(&parts, 4), LCKV_ERROR_INTERRUPTED, "after step 4");
-        assert_true(folder_exists(room_path(parts.room, recipes[i].stopped)));
+        assert_true(folder_exists(in(parts.folder, recipes[i].stopped)));
         FAILS(stop_and_go_on(&parts, 9), LCKV_ERROR_INTERRUPTED, "after step 9");
         assert_int_equal(parts.summary.first_step, 4);
         OK(run_go(&parts));
@@ -115,7 +115,7 @@ static void a_log_goes_on_where_the_checkpoint_was(void **state) {
     t.options.logging_steps = 2;
     t.options.save_steps = 4;
     FAILS(stop_and_go_on(&t, 7), LCKV_ERROR_INTERRUPTED, "");
-    OK(folder_remove(room_path(t.room, "out/checkpoint-7")));
+    OK(folder_remove(in(t.folder, "out/checkpoint-7")));
     OK(run_go(&t));
     assert_int_equal(t.summary.first_step, 4);
     OK(path_join(t.options.output_dir, "train_log.jsonl", &path));
@@ -240,7 +240,7 @@ static void damaged_checkpoints_are_named_and_passed_over(void **state) {
     assert_int_equal(t.summary.first_step, 6);
     expect_same_checkpoint(&whole, &t, "checkpoint-9");
     expect_same_checkpoint(&whole, &t, "checkpoint-12");
-    assert_false(folder_exists(room_path(t.room, "out/checkpoint-10"))); /* superseded */
+    assert_false(folder_exists(in(t.folder, "out/checkpoint-10"))); /* superseded */
     const char *const all[] = {"3", "6", "9", "12"};
     for (int i = 0; i < 4; i++) {
         char file[64];
@@ -248,7 +248,7 @@ static void damaged_checkpoints_are_named_and_passed_over(void **state) {
         damage(&t, file);
     }
     FAILS(run_go(&t), LCKV_ERROR_FORMAT, "every checkpoint");
-    t.options.resume_from_checkpoint = room_path(t.room, "out/checkpoint-3");
+    t.options.resume_from_checkpoint = in(t.folder, "out/checkpoint-3");
     FAILS(run_go(&t), LCKV_ERROR_FORMAT, "checkpoint-3");
 }
 
@@ -256,10 +256,10 @@ static void half_a_checkpoint_is_never_taken(void **state) {
     run t;
     begin(&t, state, "out");
     FAILS(stop_and_go_on(&t, 7), LCKV_ERROR_INTERRUPTED, "");
-    OK(folder_move(room_path(t.room, "out/checkpoint-7"), room_path(t.room, "out/checkpoint-7.partial")));
+    OK(folder_move(in(t.folder, "out/checkpoint-7"), in(t.folder, "out/checkpoint-7.partial")));
     OK(run_go(&t));
     assert_int_equal(t.summary.first_step, 6);
-    assert_false(folder_exists(room_path(t.room, "out/checkpoint-7.partial")));
+    assert_false(folder_exists(in(t.folder, "out/checkpoint-7.partial")));
 }
 
 static void an_asked_for_checkpoint_is_taken(void **state) {
@@ -271,11 +271,11 @@ static void an_asked_for_checkpoint_is_taken(void **state) {
     OK(run_go(&t));
     other = t;
     use_output(&other, "other");
-    other.options.resume_from_checkpoint = room_path(t.room, "out/checkpoint-6");
+    other.options.resume_from_checkpoint = in(t.folder, "out/checkpoint-6");
     OK(run_go(&other));
     assert_int_equal(other.summary.first_step, 6);
     expect_same_checkpoint(&t, &other, "checkpoint-12");
-    t.options.resume_from_checkpoint = room_path(t.room, "out/checkpoint-3");
+    t.options.resume_from_checkpoint = in(t.folder, "out/checkpoint-3");
     OK(run_go(&t)); /* resume from an earlier checkpoint, which supersedes the later ones */
     assert_int_equal(t.summary.first_step, 3);
     expect_same_checkpoint(&other, &t, "checkpoint-12");
@@ -299,9 +299,9 @@ static void one_run_at_a_time_writes_into_a_folder(void **state) {
 
 static int count_checkpoints(const run *t) {
     int count = 0;
-    DIR *folder = opendir(t->options.output_dir);
-    for (struct dirent *e; (e = readdir(folder));) count += !strncmp(e->d_name, "checkpoint-", 11);
-    closedir(folder);
+    DIR *place = opendir(t->options.output_dir);
+    for (struct dirent *e; (e = readdir(place));) count += !strncmp(e->d_name, "checkpoint-", 11);
+    closedir(place);
     return count;
 }
 
@@ -322,7 +322,7 @@ static void overwriting_deletes_nothing_before_its_first_checkpoint(void **state
     new.options.save_strategy = LCKV_INTERVAL_STEPS;
     OK(run_go(&new));
     assert_int_equal(count_checkpoints(&new), 1);
-    assert_true(folder_exists(room_path(new.room, "out/checkpoint-2")));
+    assert_true(folder_exists(in(new.folder, "out/checkpoint-2")));
 }
 
 static void a_limit_keeps_the_newest_and_the_best(void **state) {
@@ -331,8 +331,8 @@ static void a_limit_keeps_the_newest_and_the_best(void **state) {
     t.options.save_total_limit = 2;
     OK(run_go(&t));
     assert_int_equal(count_checkpoints(&t), 2);
-    assert_true(folder_exists(room_path(t.room, "newest/checkpoint-9")));
-    assert_true(folder_exists(room_path(t.room, "newest/checkpoint-12")));
+    assert_true(folder_exists(in(t.folder, "newest/checkpoint-9")));
+    assert_true(folder_exists(in(t.folder, "newest/checkpoint-12")));
 }
 
 /* Improves for a few steps, until the learning rate is far too high. */
@@ -348,17 +348,17 @@ static void ruin(run *t) {
     t->options.load_best_model_at_end = true;
 }
 
-static double loss_of(run *t, const char *folder) {
+static double loss_of(run *t, const char *place) {
     run alone = *t;
     alone.options = lckv_train_defaults();
     alone.options.do_train = false;
-    alone.options.model_name_or_path = room_path(t->room, folder);
+    alone.options.model_name_or_path = in(t->folder, place);
     alone.options.validation_files = &t->validation;
     alone.options.validation_file_count = 1;
     alone.options.block_size = 16;
     alone.options.threads = 1;
     alone.options.device = "cpu";
-    alone.options.output_dir = room_path(t->room, "evaluated");
+    alone.options.output_dir = in(t->folder, "evaluated");
     OK(run_go(&alone));
     assert_int_equal(alone.story.count, 0);
     return alone.result.eval_loss;
@@ -372,9 +372,9 @@ static void the_best_model_is_taken_and_patience_ends_a_run(void **state) {
     double best = INFINITY;
     int at = 0;
     for (int step = 1; step <= 16; step++) {
-        char folder[64];
-        snprintf(folder, sizeof folder, "out/checkpoint-%d", step);
-        double loss = loss_of(&t, folder);
+        char place[64];
+        snprintf(place, sizeof place, "out/checkpoint-%d", step);
+        double loss = loss_of(&t, place);
         if (loss < best) best = loss, at = step;
     }
     if (at <= 1 || at >= 13) fail_msg("the best of 16 steps is %d: nothing was ruined", at);
@@ -503,7 +503,7 @@ static void long_gradients_are_skipped_where_asked_for(void **state) {
     assert_true(fabs(t.result.train_loss - losses / (12 - skipped)) < 1e-12); /* of the steps that were not skipped */
 }
 
-#define CASE(function) cmocka_unit_test_setup_teardown(function, room_begin, room_end)
+#define CASE(function) cmocka_unit_test_setup_teardown(function, test_begin, test_end)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -14,7 +14,7 @@ static float golden_value(const safetensors_entry *e, int64_t i) {
     return value;
 }
 
-static const char *golden_ids(room *r, const safetensors_file *expected) {
+static const char *golden_ids(folder *r, const safetensors_file *expected) {
     char text[1024];
     const safetensors_entry *ids = safetensors_find(expected, "ids");
     size_t at = (size_t)snprintf(text, sizeof text, "{\"input_ids\": [");
@@ -24,10 +24,10 @@ static const char *golden_ids(room *r, const safetensors_file *expected) {
         at += (size_t)snprintf(text + at, sizeof text - at, i ? ",%d" : "%d", id);
     }
     snprintf(text + at, sizeof text - at, "]}\n");
-    return room_file(r, "ids.jsonl", text);
+    return put_text_in(r, "ids.jsonl", text);
 }
 
-static void expect_final_weights(const run *t, const char *folder, const safetensors_file *expected) {
+static void expect_final_weights(const run *t, const char *place, const safetensors_file *expected) {
     safetensors_file found;
     open_weights(t, &found);
     for (int i = 0; i < expected->count; i++) {
@@ -38,7 +38,7 @@ static void expect_final_weights(const run *t, const char *folder, const safeten
         assert_int_equal(w->elements, e->elements);
         for (int64_t k = 0; k < e->elements; k++)
             if (!(fabs((double)golden_value(w, k) - (double)golden_value(e, k)) <= FINAL_TOLERANCE))
-                fail_msg("%s: %s, element %lld: %g, expected %g", folder, e->name, (long long)k,
+                fail_msg("%s: %s, element %lld: %g, expected %g", place, e->name, (long long)k,
                          (double)golden_value(w, k), (double)golden_value(e, k));
     }
     safetensors_close(&found);
@@ -46,19 +46,19 @@ static void expect_final_weights(const run *t, const char *folder, const safeten
 
 static lckv_processes *processes; /* under mpirun, the test only runs the golden folders */
 
-static void check_golden(room *r, const char *name) {
-    char folder[PATH_BYTES], file[PATH_BYTES + 32];
+static void check_golden(folder *r, const char *name) {
+    char place[PATH_BYTES], file[PATH_BYTES + 32];
     safetensors_file expected;
-    run t = {.room = r, .options = lckv_train_defaults()};
-    snprintf(folder, sizeof folder, "%s/goldens/%s", SHARED_DIR, name);
-    snprintf(file, sizeof file, "%s/expected.safetensors", folder);
+    run t = {.folder = r, .options = lckv_train_defaults()};
+    snprintf(place, sizeof place, "%s/goldens/%s", SHARED_DIR, name);
+    snprintf(file, sizeof file, "%s/expected.safetensors", place);
     OK(safetensors_open(file, &expected));
     lckv_train_options *o = &t.options;
     t.train = golden_ids(r, &expected);
-    o->model_name_or_path = folder;
+    o->model_name_or_path = place;
     o->train_files = &t.train;
     o->train_file_count = 1;
-    o->output_dir = room_path(r, "out");
+    o->output_dir = in(r, "out");
     o->overwrite_output_dir = true;
     o->device = "cpu"; /* several processes need device cpu */
     o->block_size = 20;
@@ -81,7 +81,7 @@ static void check_golden(room *r, const char *name) {
             fail_msg("%s, step %d: loss %g, gradient norm %g, expected %g and %g", name, i + 1, p->loss, p->grad_norm,
                      loss, norm);
     }
-    if (lckv_processes_rank(processes) == 0) expect_final_weights(&t, folder, &expected);
+    if (lckv_processes_rank(processes) == 0) expect_final_weights(&t, place, &expected);
     safetensors_close(&expected);
 }
 
@@ -465,18 +465,18 @@ static void bad_options_are_refused_before_any_work(void **state) {
 static void bad_data_and_folders_are_named(void **state) {
     run t;
     run_begin(&t, state);
-    t.train = room_file(t.room, "bad.jsonl", "{\"input_ids\":[1]}\n{\"input_ids\":[37]}\n");
+    t.train = put_text_in(t.folder, "bad.jsonl", "{\"input_ids\":[1]}\n{\"input_ids\":[37]}\n");
     FAILS(run_go(&t), LCKV_ERROR_FORMAT, "bad.jsonl:2");
-    t.train = room_path(t.room, "absent.txt");
+    t.train = in(t.folder, "absent.txt");
     FAILS(run_go(&t), LCKV_ERROR_FILE, "absent.txt");
-    t.train = room_file(t.room, "text.txt", "words\n");
+    t.train = put_text_in(t.folder, "text.txt", "words\n");
     FAILS(run_go(&t), LCKV_ERROR_ARGUMENT, "no tokenizer");
     run_begin(&t, state);
     t.options.block_size = 500;
     t.options.config_overrides = "max_position_embeddings=500";
     FAILS(run_go(&t), LCKV_ERROR_FORMAT, "block_size");
     t.options.config_overrides = NULL;
-    t.options.tokenizer_name = t.room->folder;
+    t.options.tokenizer_name = t.folder->path;
     FAILS(run_go(&t), LCKV_ERROR_FILE, "tokenizer");
     run_begin(&t, state);
     t.options.save_strategy = LCKV_INTERVAL_NO;
@@ -486,21 +486,21 @@ static void bad_data_and_folders_are_named(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(golden_folders_are_trained_as_expected),
-        ROOM_TEST(accumulation_equals_a_bigger_batch),
-        ROOM_TEST(the_same_run_gives_the_same_bits),
-        ROOM_TEST(seed_and_epoch_change_the_order),
-        ROOM_TEST(a_model_learns),
-        ROOM_TEST(sequential_training_follows_the_config),
-        ROOM_TEST(exact_training_follows_the_option),
-        ROOM_TEST(training_goes_on_from_what_was_written),
-        ROOM_TEST(validation_is_the_mean_over_its_labels),
-        ROOM_TEST(a_larger_tokenizer_adds_rows),
-        ROOM_TEST(the_log_has_a_line_a_logged_step),
-        ROOM_TEST(a_stopped_run_writes_a_checkpoint),
-        ROOM_TEST(a_loss_that_is_not_finite_stops_the_run),
-        ROOM_TEST(bad_options_are_refused_before_any_work),
-        ROOM_TEST(bad_data_and_folders_are_named),
+        IN_FOLDER(golden_folders_are_trained_as_expected),
+        IN_FOLDER(accumulation_equals_a_bigger_batch),
+        IN_FOLDER(the_same_run_gives_the_same_bits),
+        IN_FOLDER(seed_and_epoch_change_the_order),
+        IN_FOLDER(a_model_learns),
+        IN_FOLDER(sequential_training_follows_the_config),
+        IN_FOLDER(exact_training_follows_the_option),
+        IN_FOLDER(training_goes_on_from_what_was_written),
+        IN_FOLDER(validation_is_the_mean_over_its_labels),
+        IN_FOLDER(a_larger_tokenizer_adds_rows),
+        IN_FOLDER(the_log_has_a_line_a_logged_step),
+        IN_FOLDER(a_stopped_run_writes_a_checkpoint),
+        IN_FOLDER(a_loss_that_is_not_finite_stops_the_run),
+        IN_FOLDER(bad_options_are_refused_before_any_work),
+        IN_FOLDER(bad_data_and_folders_are_named),
     };
     if (lckv_processes_open(&processes) < 0) return 1;
     if (lckv_processes_count(processes) > 1) cmocka_set_test_filter("golden_*");

@@ -2,7 +2,7 @@
 #include "base/json.h"
 #include "lckv.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
 static const double TOLERANCE = 1e-4; /* the script's loss is a mean of f32 means, ours a sum in f64 */
 
@@ -21,12 +21,12 @@ static double number(const script_case *c, const char *key) {
     return json_number_value(json_object_get(c->row, key));
 }
 
-static lckv_train_options options_of(const script_case *c, const char *const *text, room *r) {
+static lckv_train_options options_of(const script_case *c, const char *const *text, folder *r) {
     lckv_train_options o = lckv_train_defaults();
     o.model_name_or_path = SHARED_DIR "/data/models/stories260k";
     o.do_train = false;
     o.device = "cpu";
-    o.output_dir = room_path(r, c->name);
+    o.output_dir = in(r, c->name);
     o.block_size = whole(c, "block_size");
     o.max_eval_samples = whole(c, "max_eval_samples");
     o.validation_split_percentage = whole(c, "validation_split_percentage");
@@ -37,7 +37,7 @@ static lckv_train_options options_of(const script_case *c, const char *const *te
     return o;
 }
 
-static void check_case(const script_case *c, const char *const *text, room *r) {
+static void check_case(const script_case *c, const char *const *text, folder *r) {
     lckv_train_options o = options_of(c, text, r);
     lckv_trainer *t;
     lckv_train_result result;
@@ -70,6 +70,6 @@ static void evaluations_equal_the_scripts(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {ROOM_TEST(evaluations_equal_the_scripts)};
+    const struct CMUnitTest tests[] = {IN_FOLDER(evaluations_equal_the_scripts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

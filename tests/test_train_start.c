@@ -25,7 +25,7 @@ static void warm_start(run *t, void **state, const char *plain, lckv_convert_kv 
 
 /* Runs lckv_convert() into the test's folder `name`, for comparison. */
 static run convert(void **state, const char *plain, const char *config, lckv_convert_kv kv, const char *name) {
-    run t = {.room = *state};
+    run t = {.folder = *state};
     use_output(&t, name);
     lckv_convert_options options = {.struct_size = sizeof options,
                                     .model_name_or_path = plain,
@@ -80,9 +80,9 @@ static void the_exact_form_is_asked_for_by_flag_or_config(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ROOM_TEST(a_plain_checkpoint_becomes_the_model_that_convert_makes),
-        ROOM_TEST(a_checkpoint_of_other_sizes_is_refused),
-        ROOM_TEST(the_exact_form_is_asked_for_by_flag_or_config),
+        IN_FOLDER(a_plain_checkpoint_becomes_the_model_that_convert_makes),
+        IN_FOLDER(a_checkpoint_of_other_sizes_is_refused),
+        IN_FOLDER(the_exact_form_is_asked_for_by_flag_or_config),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

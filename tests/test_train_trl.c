@@ -3,7 +3,7 @@
 #include "base/json.h"
 #include "lckv.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
 /* The difference is 2e-5, from f32 sums in another order over 20 steps of AdamW. */
 static const double TOLERANCE = 2e-4;
@@ -47,8 +47,8 @@ static json_t *row_of(const json_t *row, const char *kind) {
     return out;
 }
 
-static const char *write_rows(room *r, const json_t *rows, size_t count, const char *kind, const char *name) {
-    const char *path = room_path(r, name);
+static const char *write_rows(folder *r, const json_t *rows, size_t count, const char *kind, const char *name) {
+    const char *path = in(r, name);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     for (size_t i = 0; i < count; i++) {
@@ -63,12 +63,12 @@ static const char *write_rows(room *r, const json_t *rows, size_t count, const c
 
 /* ---------------------------------------------------------------- a case */
 
-static lckv_train_options options_of(const json_t *c, const lckv_tuning *how, room *r, const char *name) {
+static lckv_train_options options_of(const json_t *c, const lckv_tuning *how, folder *r, const char *name) {
     lckv_train_options o = lckv_train_defaults();
     const json_t *longest = json_object_get(c, "max_length");
     o.model_name_or_path = SHARED_DIR "/data/models/stories260k";
     o.tuning = how;
-    o.output_dir = room_path(r, name);
+    o.output_dir = in(r, name);
     o.block_size = longest ? json_integer_value(longest) : 512;
     o.per_device_train_batch_size = 4;
     o.max_steps = STEPS;
@@ -80,7 +80,7 @@ static lckv_train_options options_of(const json_t *c, const lckv_tuning *how, ro
     return o;
 }
 
-static void check_case(const json_t *c, const char *name, const char *rows, const char *chat_template, room *r) {
+static void check_case(const json_t *c, const char *name, const char *rows, const char *chat_template, folder *r) {
     lckv_tuning how = lckv_tuning_defaults();
     how.chat_template = chat_template;
     how.packing = json_is_true(json_object_get(c, "packing"));
@@ -113,7 +113,7 @@ static void losses_equal_those_of_trl(void **state) {
     }
     OK(json_read_file(source, &rows));
     OK(json_read_file(SOURCE_DIR "/tests/tune/trl.json", &expected));
-    const char *chat_template = room_file(*state, "template.jinja", text_of(expected, "template"));
+    const char *chat_template = put_text_in(*state, "template.jinja", text_of(expected, "template"));
     size_t count = (size_t)json_integer_value(json_object_get(expected, "rows"));
     const json_t *cases = json_object_get(expected, "cases");
     assert_true(json_object_size(cases) >= 10);
@@ -127,6 +127,6 @@ static void losses_equal_those_of_trl(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {ROOM_TEST(losses_equal_those_of_trl)};
+    const struct CMUnitTest tests[] = {IN_FOLDER(losses_equal_those_of_trl)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,7 @@
 #include "io/safetensors.h"
 #include "lckv.h"
 
-#include "train_fixture.h"
+#include "folder_fixture.h"
 
 static const char RUN_CONFIG[] =
     "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,\"num_attention_heads\":4,"
@@ -31,7 +31,7 @@ static inline bool listen(void *user, const lckv_train_progress *p) {
 }
 
 typedef struct run {
-    room *room;
+    folder *folder;
     lckv_train_options options;
     const char *train, *validation;
     story story;
@@ -49,7 +49,7 @@ static void row_ids(int row, int length, int32_t *ids) {
     }
 }
 
-static const char *write_ids(room *r, const char *name, int rows, int length) {
+static const char *write_ids(folder *r, const char *name, int rows, int length) {
     char *text = malloc((size_t)rows * ((size_t)length * 4 + 32));
     int32_t *ids = malloc((size_t)length * sizeof *ids);
     size_t at = 0;
@@ -59,20 +59,20 @@ static const char *write_ids(room *r, const char *name, int rows, int length) {
         for (int i = 0; i < length; i++) at += (size_t)sprintf(text + at, i ? ",%d" : "%d", ids[i]);
         at += (size_t)sprintf(text + at, "]}\n");
     }
-    const char *path = room_write(r, name, text, at);
+    const char *path = put_in(r, name, text, at);
     free(text);
     free(ids);
     return path;
 }
 
 static inline void run_begin(run *t, void **state) {
-    *t = (run){.room = *state, .options = lckv_train_defaults()};
+    *t = (run){.folder = *state, .options = lckv_train_defaults()};
     lckv_train_options *o = &t->options;
-    o->config_name = room_file(t->room, "tiny.json", RUN_CONFIG);
-    t->train = write_ids(t->room, "train.jsonl", 12, 16);
+    o->config_name = put_text_in(t->folder, "tiny.json", RUN_CONFIG);
+    t->train = write_ids(t->folder, "train.jsonl", 12, 16);
     o->train_files = &t->train;
     o->train_file_count = 1;
-    o->output_dir = room_path(t->room, "out");
+    o->output_dir = in(t->folder, "out");
     o->block_size = 16;
     o->per_device_train_batch_size = 4;
     o->max_steps = 6;
@@ -85,7 +85,7 @@ static inline void run_begin(run *t, void **state) {
 
 /* Adds validation data: `rows` rows of 16 ids. */
 static inline void use_validation(run *t, int rows) {
-    t->validation = write_ids(t->room, "validation.jsonl", rows, 16);
+    t->validation = write_ids(t->folder, "validation.jsonl", rows, 16);
     t->options.validation_files = &t->validation;
     t->options.validation_file_count = 1;
 }
@@ -104,7 +104,7 @@ static inline int run_go(run *t) {
 }
 
 static inline void use_output(run *t, const char *name) {
-    t->options.output_dir = room_path(t->room, name);
+    t->options.output_dir = in(t->folder, name);
 }
 
 static inline void open_weights(const run *t, safetensors_file *file) {
