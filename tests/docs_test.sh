@@ -1,5 +1,6 @@
 #!/bin/sh
-# Checks the commands in README.md and docs/: each flag exists and accepts its value (lckv help --check). Runs none of them.
+# Checks README.md and docs/. Commands: each flag exists and accepts its value (lckv help --check); none is run. Links: the
+# file exists. Functions in docs/architecture.md: the file before the name defines the function.
 #
 #   docs_test.sh PROGRAM SOURCE
 set -eu
@@ -55,4 +56,27 @@ while IFS= read -r line; do
     }
 done <commands
 echo "$checked commands"
-[ "$wrong" = 0 ] && [ "$checked" -gt 40 ]
+
+links=0
+for page in "$source"/*.md "$source"/docs/*.md; do
+    for link in $(grep -o '](\([^)# ]*\)' "$page" | cut -c3- | grep -v '^[a-z]*:'); do
+        links=$((links + 1))
+        [ -e "$(dirname "$page")/$link" ] && continue
+        wrong=$((wrong + 1))
+        echo "$page: '$link' does not exist" >&2
+    done
+done
+echo "$links links"
+
+functions=0
+grep -o '`[a-z_/]*\.[ch]` `[a-z_]*()`' "$source/docs/architecture.md" | tr -d '`()' >functions
+while read -r file name; do
+    functions=$((functions + 1))
+    [ -e "$source/$file" ] || file=src/$file
+    grep -qE "^[a-z].*[ *]$name\(" "$source/$file" && continue
+    wrong=$((wrong + 1))
+    echo "docs/architecture.md: '$file' has no function $name()" >&2
+done <functions
+echo "$functions functions"
+
+[ "$wrong" = 0 ] && [ "$checked" -gt 40 ] && [ "$links" -gt 40 ] && [ "$functions" -gt 20 ]

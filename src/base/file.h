@@ -18,7 +18,7 @@ int file_read_open(int fd, const char *path, char *data, size_t bytes);
 int file_read(const char *path, char **out, size_t *bytes);
 
 bool file_exists(const char *path); /* a regular file */
-bool path_exists(const char *path); /* anything; a link that leads nowhere is nothing */
+bool path_exists(const char *path); /* anything; a broken link does not exist */
 bool folder_exists(const char *path);
 int folder_create(const char *path); /* creates parents too; an existing folder is fine */
 
@@ -34,18 +34,18 @@ enum { FILE_RANDOM_DIGITS = 16 };
 
 typedef struct new_file {
     FILE *stream;
-    char *path, *partial; /* `partial` is NULL where the target is written in place */
+    char *path, *partial; /* `partial` is NULL if the target is written in place */
 } new_file;
 
-/* A target that exists and is no regular file (a folder, a pipe, a device) is LCKV_ERROR_FILE at once. Only the
- * program's own outputs (/dev/stdout, /dev/stderr, /dev/fd/N, /dev/null) are written in place. */
+/* A target that exists and is not a regular file (a folder, a pipe, a device) is LCKV_ERROR_FILE. Only /dev/stdout,
+ * /dev/stderr, /dev/fd/N and /dev/null are written in place. */
 int file_begin(const char *path, new_file *out);
 int file_commit(new_file *file); /* removes the temporary file on failure */
 void file_abandon(new_file *file);
 int file_write(new_file *file, const void *bytes, size_t count);
 
-/* Opens a log for appending: a regular file, created if it does not exist. Anything else is LCKV_ERROR_FILE at once:
- * opening a pipe does not wait for its reader. */
+/* Opens a log for appending: a regular file, created if it does not exist. Anything else is LCKV_ERROR_FILE;
+ * a pipe never blocks. */
 int file_append(const char *path, FILE **out);
 
 /* Begin, write and commit in one call. */

@@ -27,7 +27,7 @@ static inline int status_of_failure(int code) {
 /* Prepends "context: ", such as a file name, to the thread's message and returns `code`. */
 int fail_within(int code, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* What a noun in a message ends in, "s" but for a count of 1; what its verb ends in; and its "is" or "are". */
+/* Endings for a count in a message: of the noun ("" for 1, else "s"), of its verb, and "is" or "are". */
 static inline const char *plural(int64_t count) {
     return count == 1 ? "" : "s";
 }
