@@ -36,7 +36,7 @@ static const char *const EXAMPLES[] = {
     "fetch a model; all commands then accept this name",
     "lckv fetch TinyLlama/TinyLlama-1.1B-intermediate-step-955k-token-2T",
     "fetch part of a data set",
-    "lckv fetch Salesforce/wikitext --repo_type dataset --include 'wikitext-103-raw-v1/*'",
+    "lckv fetch Salesforce/wikitext --repo_type dataset --include README.md '*wikitext-103-raw-v1*'",
     NULL,
 };
 

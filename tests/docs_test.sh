@@ -1,6 +1,7 @@
 #!/bin/sh
-# Checks README.md and docs/. Commands: each flag exists and accepts its value (lckv help --check); none is run. Links: the
-# file exists. Functions in docs/architecture.md: the file before the name defines the function.
+# Checks README.md and docs/. Commands: each flag exists and accepts its value (lckv help --check); none is run. Commands that
+# fetch one config of a data set are those that lckv prints where that config is missing. Links: the file exists. Functions
+# in docs/architecture.md: the file before the name defines the function.
 #
 #   docs_test.sh PROGRAM SOURCE
 set -eu
@@ -78,5 +79,18 @@ while read -r file name; do
     echo "docs/architecture.md: '$file' has no function $name()" >&2
 done <functions
 echo "$functions functions"
+
+name=Salesforce/wikitext config=wikitext-103-raw-v1
+hint=$(HF_HUB_CACHE=$folder "$program" train --config_name "$source/data/demo-config.json" --output_dir out \
+    --tokenizer_name "$source/data/tokenizer" --dataset_name $name --dataset_config_name $config 2>&1 | sed -n 's/.*fetch it with: //p')
+"$program" help fetch | sed -n '/lckv fetch/{:a;/\\$/{N;s/ *\\\n */ /;ba};s/^ */help fetch: /p}' >>commands
+while IFS= read -r line; do
+    [ "${line#*: }" = "$hint" ] || {
+        wrong=$((wrong + 1))
+        echo "$line; lckv prints: $hint" >&2
+    }
+done <<END
+$(grep "lckv fetch $name .*--include" commands)
+END
 
 [ "$wrong" = 0 ] && [ "$checked" -gt 40 ] && [ "$links" -gt 40 ] && [ "$functions" -gt 20 ]
