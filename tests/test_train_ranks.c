@@ -169,6 +169,29 @@ static void processes_equal_accumulation(void **state) {
     assert_true(losses[0][STEPS - 1] < 0.9 * losses[0][0]); /* it has learned: the losses are worth comparing */
 }
 
+/* In the exact form, each process fills the slots of its share of a step. 16 tokens: 15 iterations before the recorded
+ * ones are exact as well, with one rounding more. */
+static void processes_train_exactly(void **state) {
+    need_mpi();
+    static const struct {
+        int processes;
+        const char *accumulation, *form, *overrides;
+    } WAYS[] = {{1, "4", "plan", "forward_passes=15,initializer_range=0.02"},
+                {1, "4", "exact", "initializer_range=0.02"},
+                {2, "2", "exact", "initializer_range=0.02"}};
+    double losses[3][10];
+    const folder *f = *state;
+    for (int i = 0; i < 3; i++) {
+        TRAIN(f, WAYS[i].processes, "out", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps",
+              WAYS[i].accumulation, "--learning_rate", "1e-3", "--max_steps", "10", "--loop_form", WAYS[i].form,
+              "--config_overrides", WAYS[i].overrides);
+        assert_int_equal(read_losses(f, "out", losses[i], 10), 10);
+    }
+    for (int i = 1; i < 3; i++)
+        for (int s = 0; s < 10; s++) assert_true(fabs(losses[i][s] - losses[0][s]) <= 1e-6 * losses[0][s]);
+    assert_true(losses[0][9] < losses[0][0]);
+}
+
 static safetensors_file weights_of(const folder *f, const char *output) {
     char path[2 * PATH_BYTES];
     safetensors_file file;
@@ -389,10 +412,15 @@ static void nobody_trains_alone_who_should_not(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        RANKS_TEST(nobody_trains_alone_who_should_not),     RANKS_TEST(processes_equal_accumulation),
-        RANKS_TEST(masters_are_divided_and_saved_whole),    RANKS_TEST(bf16_weights_round_alike_in_all_processes),
-        RANKS_TEST(a_failure_of_one_is_that_of_all),        RANKS_TEST(what_stops_one_stops_all),
-        RANKS_TEST(a_process_that_dies_takes_the_job_down), RANKS_TEST(the_best_model_is_taken_by_all),
+        RANKS_TEST(nobody_trains_alone_who_should_not),
+        RANKS_TEST(processes_equal_accumulation),
+        RANKS_TEST(processes_train_exactly),
+        RANKS_TEST(masters_are_divided_and_saved_whole),
+        RANKS_TEST(bf16_weights_round_alike_in_all_processes),
+        RANKS_TEST(a_failure_of_one_is_that_of_all),
+        RANKS_TEST(what_stops_one_stops_all),
+        RANKS_TEST(a_process_that_dies_takes_the_job_down),
+        RANKS_TEST(the_best_model_is_taken_by_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
