@@ -1,11 +1,13 @@
-/* Decoding on a GPU: captured steps that are replayed with new ids, positions and page tables choose the same tokens
- * and give the same probabilities, bit for bit, as steps that are not captured, while sequences grow, end, and have
- * penalties. */
+/* Decoding on a GPU: recorded steps, replayed with new ids, positions and page tables, choose the tokens and give the
+ * probabilities, bit for bit, of steps done as they come, while sequences grow, leave, and are penalized. So do
+ * recorded steps of a prompt by itself. */
 #include "generate/batcher.h"
 
 #include "fixture.h"
 
-enum { SEQUENCES = 3, PROMPT = 23, NEW = 150 };
+/* The last sequences run alone, one after the other, with prompts of one length: the first is computed, the second
+ * recorded, the others are replayed. */
+enum { TOGETHER = 3, ALONE = 4, SEQUENCES = TOGETHER + ALONE, PROMPT = 23, NEW = 150 };
 
 typedef struct output {
     int32_t ids[SEQUENCES][PROMPT + NEW];
@@ -16,35 +18,42 @@ typedef struct output {
 static sequence *make_sequence(int i, sample_row how) {
     int32_t ids[PROMPT];
     sequence *s;
-    fixture_ids(ids, PROMPT - i, (uint64_t)i);
+    int count = i < TOGETHER ? PROMPT - i : PROMPT;
+    fixture_ids(ids, count, (uint64_t)i);
     how.stream = (uint64_t)i;
-    OK(sequence_create(ids, PROMPT - i, FIXTURE_VOCAB, &how, &s));
-    s->max_count = PROMPT + NEW - 40 * i; /* they end one after another */
+    OK(sequence_create(ids, count, FIXTURE_VOCAB, &how, &s));
+    s->max_count = i < TOGETHER ? PROMPT + NEW - 40 * i : PROMPT + 4; /* they leave one after the other */
     s->ignore_eos = true;
     return s;
+}
+
+/* Runs sequences [first, end) until they have ended. */
+static void run(batcher *b, int first, int end, sample_row how, output *out) {
+    sequence *s[SEQUENCES];
+    for (int i = first; i < end; i++) OK(batcher_add(b, s[i] = make_sequence(i, how)));
+    while (!batcher_idle(b)) {
+        OK(batcher_step(b));
+        for (int i = first; i < end; i++)
+            if (s[i]->updated) out->logprobs[i][s[i]->count - 1] = s[i]->logprob;
+    }
+    for (int i = first; i < end; i++) {
+        out->counts[i] = s[i]->count;
+        memcpy(out->ids[i], s[i]->ids, (size_t)s[i]->count * sizeof(int32_t));
+        sequence_free(s[i]);
+    }
 }
 
 static void generate(const char *layout, dtype compute, sample_row how, bool records, output *out) {
     fixture f;
     batcher *b;
-    sequence *s[SEQUENCES];
     char extra[256];
     snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"sliding_window\":5", layout);
     fixture_open_on(&f, "cuda", 4, extra, compute, false);
-    batcher_options options = {.compute = compute, .sequences = SEQUENCES, .rows = 64};
-    OK(batcher_create(f.model, &options, &b)); /* both round up the past, so that they use the same kernels */
+    batcher_options options = {.compute = compute, .sequences = TOGETHER, .rows = 64};
+    OK(batcher_create(f.model, &options, &b)); /* pasts are rounded up in both, so that their kernels are the same */
     if (!records) f.device->recording = (struct device_recording){0};
-    for (int i = 0; i < SEQUENCES; i++) OK(batcher_add(b, s[i] = make_sequence(i, how)));
-    while (!batcher_idle(b)) {
-        OK(batcher_step(b));
-        for (int i = 0; i < SEQUENCES; i++)
-            if (s[i]->updated) out->logprobs[i][s[i]->count - 1] = s[i]->logprob;
-    }
-    for (int i = 0; i < SEQUENCES; i++) {
-        out->counts[i] = s[i]->count;
-        memcpy(out->ids[i], s[i]->ids, (size_t)s[i]->count * sizeof(int32_t));
-        sequence_free(s[i]);
-    }
+    run(b, 0, TOGETHER, how, out);
+    for (int i = TOGETHER; i < SEQUENCES; i++) run(b, i, i + 1, how, out);
     batcher_free(b);
     fixture_close(&f);
 }

@@ -26,6 +26,17 @@ static int max_prefixes(const batcher *b, const kv_cache_options *cache) {
     return chunks < MAX_CHUNKS ? (int)chunks : MAX_CHUNKS;
 }
 
+/* As many rows as fit into MAX_BYTES, at least one. */
+static int make_top_logits(batcher *b) {
+    enum { MAX_BYTES = 4 << 20 };
+    size_t row = (size_t)b->model->config->vocab_size * sizeof *b->top_logits;
+    size_t rows = MAX_BYTES / row, most = (size_t)b->options.sequences;
+    b->top_rows = rows < 1 ? 1 : rows < most ? (int)rows : (int)most;
+    b->top_logits = malloc((size_t)b->top_rows * row);
+    REQUIRE(b->top_logits, LCKV_ERROR_MEMORY, "no memory for %d rows of logits", b->top_rows);
+    return LCKV_OK;
+}
+
 static int build(batcher *b) {
     const model *m = b->model;
     const batcher_options *o = &b->options;
@@ -43,8 +54,7 @@ static int build(batcher *b) {
     for (int i = 0; i < 2; i++) TRY(batcher_call_make(&b->calls[i], o->sequences));
     b->call = &b->calls[0];
     b->overlap = o->overlap ? o->overlap > 0 : m->device->recording.begin != NULL;
-    b->row = malloc((size_t)m->config->vocab_size * sizeof *b->row);
-    REQUIRE(b->row, LCKV_ERROR_MEMORY, "no memory for a row of logits");
+    TRY(make_top_logits(b));
     /* padding rows of a step are at most one in nine */
     TRY(sampler_create(m->device, m->config->vocab_size, o->sequences + o->sequences / 8 + 1, &b->sampler));
     TRY(graph_create(m->device, o->compute, false, &b->graph));
@@ -81,6 +91,7 @@ void batcher_free(batcher *b) {
     if (b->finished < b->launched)
         b->model->device->memory.wait(b->model->device); /* the calls still receive results */
     replay_set_forget(&b->decoding, b->model->device);
+    replay_set_forget(&b->prefill, b->model->device);
     sampler_free(b->sampler);
     batch_free(b->batch);
     prefix_cache_free(b->prefix_cache);
@@ -89,7 +100,7 @@ void batcher_free(batcher *b) {
     graph_free(b->graph);
     b->model->device->memory.release(b->model->device, b->index.data);
     for (int i = 0; i < 2; i++) batcher_call_free(&b->calls[i]);
-    free(b->row);
+    free(b->top_logits);
     free(b->queue);
     free(b);
 }

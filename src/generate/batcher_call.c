@@ -199,30 +199,45 @@ static int compute(void *user) {
     return sampler_choose(b->sampler, b->logits->value);
 }
 
-/* A step with one row per sequence differs from the previous one only in the content of the batch, so it is replayed.
- */
-static int compute_decoding(batcher *b) {
-    const batch *rows = b->batch;
-    replay_key key = {{rows->rows, rows->wanted, rows->groups[0].max_past, rows->groups[1].max_past, rows->moves,
-                       kv_cache_generation(b->cache), sampler_layout(b->sampler)}};
-    return replay_set_run(&b->decoding, b->graph, &key, compute, b);
+/* Steps that differ from an earlier step of the same shapes only in the content of the batch, and are replayed: those
+ * with one row per sequence, and a prompt by itself, where the host would take longer than the device. */
+static bool can_replay(const batcher *b) {
+    bool alone = b->batch->sequences == 1;
+    return (b->batch->max_rows == 1 || alone) && !b->batch->plan_rows && !b->call->top && b->call->direct;
 }
 
-/* Reads top_logprobs of sampled tokens. The token's own log-probability is then the same number as in the list. */
+/* Decoding takes few shapes (batch.h). Prompts take many, and must not displace them. */
+static int compute_again(batcher *b) {
+    const batch *rows = b->batch;
+    replay_set *set = rows->max_rows == 1 ? &b->decoding : &b->prefill;
+    replay_key key = {{rows->rows, rows->wanted, rows->padded_max_rows, rows->groups[0].max_past, rows->groups[1].max_past,
+                       rows->moves, kv_cache_generation(b->cache), sampler_layout(b->sampler)}};
+    return replay_set_run(set, b->graph, &key, compute, b);
+}
+
+/* top_logprobs of sampled token i from its logits. The token's own log-probability is then the same number as in the
+ * list. */
+static void take_top(batcher *b, int i, const float *logits) {
+    sequence *s = b->call->chooser[i];
+    lckv_logprob out[1 + LOGPROBS_MAX];
+    logprobs_row row = {.id = b->call->ids[i], .top = s->top_logprobs, .out = out};
+    if (!row.top) return;
+    logprobs_of(logits, b->model->config->vocab_size, &row);
+    b->call->logprobs[i] = out[0].logprob;
+    memcpy(s->top, out + 1, (size_t)row.top * sizeof *out);
+}
+
+/* Reads top_logprobs of sampled tokens, several rows per copy. */
 static int read_top(batcher *b) {
     device *d = b->model->device;
     int64_t vocab_size = b->model->config->vocab_size;
-    for (int i = 0; i < b->call->wanted; i++) {
-        sequence *s = b->call->chooser[i];
-        lckv_logprob out[1 + LOGPROBS_MAX];
-        logprobs_row row = {.id = b->call->ids[i], .top = s->top_logprobs, .out = out};
-        if (!row.top) continue;
-        size_t bytes = (size_t)vocab_size * sizeof(float);
-        TRY(d->memory.copy_out(d, b->row, (char *)b->logits->value.data + (size_t)i * bytes, bytes));
+    for (int first = 0; first < b->call->wanted; first += b->top_rows) {
+        int rows = b->call->wanted - first < b->top_rows ? b->call->wanted - first : b->top_rows;
+        const float *logits = (const float *)b->logits->value.data + first * vocab_size;
+        TRY(d->memory.copy_out(d, b->top_logits, logits, (size_t)(rows * vocab_size) * sizeof *logits));
         TRY(d->memory.wait(d));
-        logprobs_of(b->row, vocab_size, &row);
-        b->call->logprobs[i] = out[0].logprob;
-        memcpy(s->top, out + 1, (size_t)row.top * sizeof *out);
+#pragma omp parallel for num_threads(d->threads)
+        for (int i = 0; i < rows; i++) take_top(b, first + i, b->top_logits + i * vocab_size);
     }
     return LCKV_OK;
 }
@@ -233,8 +248,7 @@ static int send(batcher *b) {
     TRY(batch_fill(b->batch, b->cache, call->entries, call->count));
     TRY(send_index(b));
     if (call->wanted) TRY(send_choices(b));
-    bool alike = b->batch->max_rows == 1 && !b->batch->plan_rows && !call->top && call->direct;
-    TRY(alike ? compute_decoding(b) : compute(b));
+    TRY(can_replay(b) ? compute_again(b) : compute(b));
     if (call->wanted) TRY(sampler_fetch(b->sampler, call->ids, call->logprobs));
     if (batcher_call_is_blocking(call)) TRY(d->memory.wait(d));
     if (call->top) TRY(read_top(b));

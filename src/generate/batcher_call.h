@@ -46,7 +46,8 @@ struct batcher {
     tensor *hidden, *logits; /* hidden states that the decoder returned; logits of the sampled rows. Valid until the
                                 step ends; not set if the step was replayed. */
     view index;              /* i32 [index_capacity, 1] rows_of on the device */
-    float *row;              /* [vocab_size] logits of one row, for top_logprobs */
+    float *top_logits;       /* [top_rows, vocab_size] logits of some rows, for top_logprobs */
+    int top_rows;
     sequence **queue;        /* [queued] running ones first, then waiting ones, each in order of arrival */
     int running, queued, capacity;
     uint64_t serials;
@@ -54,7 +55,7 @@ struct batcher {
                                             results, NULL before the first */
     int64_t launched, finished;          /* steps; at most two are in progress */
     bool overlap;
-    replay_set decoding;
+    replay_set decoding, prefill; /* recorded steps of one row per sequence, and of one prompt */
     batcher_timing timing;
     double weight_bytes; /* that a step reads */
 };
