@@ -232,9 +232,10 @@ static void check_heads_of(device *d, int64_t rows, int64_t in, int heads, int k
 }
 
 static void check_heads(device *d) {
-    static const int shapes[][5] = {{1, 1040, 4, 2, 64}, {2, 520, 4, 0, 32},  {70, 64, 2, 0, 16},  {3, 64, 8, 1, 16},
-                                    {8, 520, 3, 3, 32},  {13, 72, 0, 2, 128}, {33, 136, 4, 2, 48}, {64, 256, 4, 1, 64},
-                                    {90, 64, 2, 2, 16},  {2, 40, 2, 1, 10}};
+    static const int shapes[][5] = {
+        {1, 1040, 4, 2, 64},  {2, 520, 4, 0, 32},    {70, 64, 2, 0, 16},  {3, 64, 8, 1, 16},  {8, 520, 3, 3, 32},
+        {13, 72, 0, 2, 128},  {33, 136, 4, 2, 48},   {64, 256, 4, 1, 64}, {90, 64, 2, 2, 16}, {2, 40, 2, 1, 10},
+        {40, 2048, 1, 1, 64}, {33, 1032, 0, 1, 128}, {64, 72, 1, 0, 64}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int t = 0; t < TYPES; t++)
             check_heads_of(d, shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3], shapes[s][4], t);

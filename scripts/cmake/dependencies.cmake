@@ -52,8 +52,9 @@ if(LCKV_ONEDNN)
   endif()
 endif()
 
-# CUDA: the toolkit's compiler, runtime (linked into the library) and cuBLASLt. The code is compiled for
-# compute capability 8.0 and 9.0, and to PTX for later ones; -DCMAKE_CUDA_ARCHITECTURES overrides this.
+# CUDA: the toolkit's compiler, runtime (linked into the library) and cuBLASLt. The code is compiled for compute capability
+# 8.0 and 9.0 (90a: with the instructions that only 9.0 has), and to PTX for later ones; -DCMAKE_CUDA_ARCHITECTURES
+# overrides this.
 set(cuda_FOUND FALSE)
 if(NOT LCKV_CUDA STREQUAL "OFF")
   include(CheckLanguage)
@@ -61,7 +62,7 @@ if(NOT LCKV_CUDA STREQUAL "OFF")
   find_package(CUDAToolkit QUIET)
   if(CMAKE_CUDA_COMPILER AND TARGET CUDA::cudart_static AND TARGET CUDA::cublasLt)
     set(cuda_FOUND TRUE)
-    set(CMAKE_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "compute capabilities")
+    set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "compute capabilities")
     enable_language(CUDA)
     message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER}, for ${CMAKE_CUDA_ARCHITECTURES}")
   elseif(LCKV_CUDA STREQUAL "ON")

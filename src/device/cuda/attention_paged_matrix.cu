@@ -347,7 +347,9 @@ static int share_out(device *d, const struct attention_call *call, struct attent
 template <int DIM, int KEYS, bool SINKS>
 static int run(device *d, const struct attention_call *call, const struct attention_cut *cut, int warps) {
     unsigned blocks = (unsigned)(cut->sequences * call->a.kv_heads * cut->pieces);
-    TRY(cuda_allow_shared(d, attend_piece_matrix<DIM, KEYS, SINKS>, paged_bytes<DIM, KEYS>(MAX_WARPS)));
+    size_t largest = paged_bytes<DIM, KEYS>(MAX_WARPS), available = (size_t)cuda_state_of(d)->shared_bytes;
+    while (warps > 1 && paged_bytes<DIM, KEYS>(warps) > available) warps /= 2;
+    TRY(cuda_allow_shared(d, attend_piece_matrix<DIM, KEYS, SINKS>, largest < available ? largest : available));
     cuda_start(d, attend_piece_matrix<DIM, KEYS, SINKS>, dim3(blocks), (unsigned)(warps * CUDA_WARP),
                paged_bytes<DIM, KEYS>(warps), *call, *cut);
     return LCKV_OK;

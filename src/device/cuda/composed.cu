@@ -50,7 +50,7 @@ int cuda_project(device *d, const struct op_project *a) {
 int cuda_heads(device *d, const struct op_heads *a) {
     if (a->project.x.rows == 0 || cuda_heads_few_matrix(d, a, true)) return LCKV_OK;
     TRY(norm_rows(d, &a->project));
-    if (cuda_heads_few_matrix(d, a, false)) return LCKV_OK;
+    if (cuda_heads_few_matrix(d, a, false) || cuda_heads_warpgroup(d, a)) return LCKV_OK;
     if (!cuda_project_few_matrix(d, &a->project, false)) TRY(project_many(d, &a->project));
     return cuda_rope_append(d, &a->append);
 }

@@ -51,6 +51,7 @@ struct cuda_state {
     int number, multiprocessors, shared_bytes /* maximum per block */;
     cudaStream_t stream;
     bool overlaps;       /* kernels may start before the preceding one has ended; see launch.h */
+    bool warpgroups;     /* warpgroup.h: compute capability 9.0, and code was compiled for it */
     bool started, chain; /* the current op has launched such a kernel; so had the op before it */
     struct {
         void *memory;

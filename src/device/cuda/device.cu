@@ -92,6 +92,9 @@ static int check_gpu(device *d) {
     REQUIRE(major >= MIN_MAJOR, LCKV_ERROR_DEVICE, "%s: expected compute capability %d.0 or more, found %d.%d", d->name,
             MIN_MAJOR, major, minor);
     s->overlaps = major >= 9;
+#ifdef CUDA_WARPGROUPS
+    s->warpgroups = major == 9 && minor == 0;
+#endif
     TRY(attribute(d, cudaDevAttrMultiProcessorCount, &s->multiprocessors));
     snprintf(d->features, sizeof d->features, "cuda compute capability %d.%d, %d multiprocessors", major, minor,
              s->multiprocessors);

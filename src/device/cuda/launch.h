@@ -24,21 +24,35 @@ __device__ static inline void cuda_let_next(void) {
 #endif
 }
 
+/* In clusters of `cluster` blocks, where that is more than one. */
 template <typename... P, typename... A>
-void cuda_start(device *d, void (*kernel)(P...), dim3 blocks, unsigned threads, size_t shared, A... arguments) {
-    cudaLaunchAttribute overlap = {};
+void cuda_start_clusters(device *d, void (*kernel)(P...), dim3 blocks, unsigned threads, size_t shared,
+                         unsigned cluster, A... arguments) {
+    cudaLaunchAttribute attributes[2] = {};
     cudaLaunchConfig_t config = {};
     struct cuda_state *s = cuda_state_of(d);
-    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    overlap.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = blocks;
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared;
     config.stream = s->stream;
-    config.attrs = &overlap;
-    config.numAttrs = s->overlaps && (s->chain || s->started) ? 1 : 0;
+    config.attrs = attributes;
+    if (s->overlaps && (s->chain || s->started)) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        attributes[config.numAttrs].val.clusterDim.x = cluster;
+        attributes[config.numAttrs].val.clusterDim.y = attributes[config.numAttrs].val.clusterDim.z = 1;
+        config.numAttrs++;
+    }
     s->started = true;
     cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...); /* device.cu checks the last error */
+}
+
+template <typename... P, typename... A>
+void cuda_start(device *d, void (*kernel)(P...), dim3 blocks, unsigned threads, size_t shared, A... arguments) {
+    cuda_start_clusters(d, kernel, blocks, threads, shared, 1, arguments...);
 }
 
 #endif

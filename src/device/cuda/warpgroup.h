@@ -1,0 +1,100 @@
+/* The matrix units of compute capability 9.0, by its warpgroup instructions (PTX ISA, "asynchronous warpgroup level
+ * matrix instructions"): both factors of a product lie in shared memory and the products go on while the warps do
+ * something else. A warpgroup is four warps, the first of which has a number divisible by four; all four take part in
+ * every call.
+ *
+ * Blocks of a cluster can read one another's shared memory.
+ *
+ * A factor is tiles of 64 columns as matrix.h has them with DIM 64, which is the layout that the instructions call 128
+ * byte swizzle; a tile begins at a multiple of WARPGROUP_ALIGN. Code for other architectures is empty: the host asks
+ * cuda_state.warpgroups before it starts such a kernel. */
+#ifndef DEVICE_CUDA_WARPGROUP_H
+#define DEVICE_CUDA_WARPGROUP_H
+
+#include "device/cuda/matrix.h"
+
+enum { WARPGROUP = 4 * CUDA_WARP, WARPGROUP_ROWS = 64, WARPGROUP_DEPTH = 64, WARPGROUP_ALIGN = 1024 };
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define WARPGROUP_CODE 1
+#endif
+
+/* A tile as the instructions name it: address and distance of eight rows in units of 16 bytes, and the swizzle. */
+__device__ static inline uint64_t warpgroup_tile(const void *tile) {
+    uint64_t address = (uint32_t)__cvta_generic_to_shared(tile);
+    return address >> 4 | (uint64_t)1 << 16 | (uint64_t)(8 * WARPGROUP_DEPTH * 2 >> 4) << 32 | (uint64_t)1 << 62;
+}
+
+/* What this thread has written to shared memory, or copied there, can be read by the products that follow. */
+__device__ static inline void warpgroup_publish(void) {
+#ifdef WARPGROUP_CODE
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+/* Before the first product, and where sums were changed by other instructions. */
+__device__ static inline void warpgroup_begin(void) {
+#ifdef WARPGROUP_CODE
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+
+/* The products since the last commit become a group; waits until at most LEFT groups are under way. */
+__device__ static inline void warpgroup_commit(void) {
+#ifdef WARPGROUP_CODE
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+
+template <int LEFT> __device__ void warpgroup_wait(void) {
+#ifdef WARPGROUP_CODE
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
+#endif
+}
+
+/* c [64, 64] += a [64, 16] b [16, 64], b as rows of columns. Warp w of the group and its lane l have of c the rows
+ * 16 w + l / 4 and 8 rows below, columns 8 j + 2 (l % 4) and the next one: c[4 j], c[4 j + 1] and, of the lower row,
+ * c[4 j + 2], c[4 j + 3]. */
+#define WARPGROUP_FOUR(c, i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
+#define WARPGROUP_SIXTEEN(c, i)                                                                                        \
+    WARPGROUP_FOUR(c, i), WARPGROUP_FOUR(c, i + 4), WARPGROUP_FOUR(c, i + 8), WARPGROUP_FOUR(c, i + 12)
+
+__device__ static inline void warpgroup_multiply(float (&c)[32], uint64_t a, uint64_t b) {
+#ifdef WARPGROUP_CODE
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "
+                 "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1, 0, 0;"
+                 : WARPGROUP_SIXTEEN(c, 0), WARPGROUP_SIXTEEN(c, 16)
+                 : "l"(a), "l"(b));
+#endif
+}
+
+/* The same along a whole tile's depth. */
+__device__ static inline void warpgroup_multiply_tiles(float (&c)[32], const void *left, const void *right) {
+    uint64_t a = warpgroup_tile(left), b = warpgroup_tile(right);
+#pragma unroll
+    for (int k = 0; k < WARPGROUP_DEPTH / 16; k++) warpgroup_multiply(c, a + k * (32 >> 4), b + k * (32 >> 4));
+}
+
+/* ---------------------------------------------------------------- clusters */
+
+/* Until all blocks of the cluster have come here; what they have written to shared memory can be read. */
+__device__ static inline void cluster_wait(void) {
+#ifdef WARPGROUP_CODE
+    asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::: "memory");
+#endif
+}
+
+/* What block number `block` of the cluster has at the place of `own` in its shared memory. */
+__device__ static inline float cluster_get(const float *own, int block) {
+    float x = 0;
+#ifdef WARPGROUP_CODE
+    asm volatile("{\n\t.reg .u32 at;\n\tmapa.shared::cluster.u32 at, %1, %2;\n\tld.shared::cluster.f32 %0, [at];\n\t}"
+                 : "=f"(x)
+                 : "r"((uint32_t)__cvta_generic_to_shared(own)), "r"(block)
+                 : "memory");
+#endif
+    return x;
+}
+
+#endif
