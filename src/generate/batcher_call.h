@@ -48,7 +48,7 @@ struct batcher {
     view index;              /* i32 [index_capacity, 1] rows_of on the device */
     float *top_logits;       /* [top_rows, vocab_size] logits of some rows, for top_logprobs */
     int top_rows;
-    sequence **queue;        /* [queued] running ones first, then waiting ones, each in order of arrival */
+    sequence **queue; /* [queued] running ones first, then waiting ones, each in order of arrival */
     int running, queued, capacity;
     uint64_t serials;
     batcher_call calls[2], *call, *last; /* step n uses calls[n % 2]. call: being built; last: the latest one with known

@@ -1,0 +1,77 @@
+/* How many steps are recorded (graph/replay.h) while the number of clients changes: a few sizes stand for 1 to 256
+ * clients, and once these are recorded nothing is recorded anew. The CPU does the work; its recording only counts, and
+ * a replayed step leaves the tokens of an earlier one, which decide nothing here. */
+#include "generate/batcher.h"
+
+#include "fixture.h"
+
+enum { CLIENTS = 256, PROMPT = 3 };
+
+struct device_program {
+    int unused;
+};
+
+static int recordings;
+
+static int begin(device *d) {
+    (void)d;
+    recordings++;
+    return LCKV_OK;
+}
+
+static int end(device *d, device_program **out) {
+    (void)d;
+    if (out) assert_non_null(*out = calloc(1, sizeof **out));
+    return LCKV_OK;
+}
+
+static int replay_nothing(device *d, device_program *p) {
+    (void)d;
+    assert_non_null(p);
+    return LCKV_OK;
+}
+
+static void release(device *d, device_program *p) {
+    (void)d;
+    free(p);
+}
+
+/* Requests of so many clients at a time, each for so many tokens. */
+static void run_clients(batcher *b, int count, int new_tokens) {
+    static sequence *s[CLIENTS];
+    const sample_row greedy = {.top_p = 1, .repetition_penalty = 1};
+    int32_t ids[PROMPT];
+    for (int i = 0; i < count; i++) {
+        fixture_ids(ids, PROMPT, (uint64_t)i);
+        OK(sequence_create(ids, PROMPT, FIXTURE_VOCAB, &greedy, &s[i]));
+        s[i]->max_count = PROMPT + new_tokens;
+        s[i]->ignore_eos = true;
+        OK(batcher_add(b, s[i]));
+    }
+    while (!batcher_idle(b)) OK(batcher_step(b));
+    for (int i = 0; i < count; i++) sequence_free(s[i]);
+}
+
+static void changing_clients_record_nothing_new(void **state) {
+    (void)state;
+    fixture f;
+    batcher *b;
+    batcher_options options = {.compute = DTYPE_F32, .sequences = CLIENTS, .cache_bytes = 8 << 20};
+    fixture_open(&f, 2, "", DTYPE_F32, false);
+    f.device->recording = (struct device_recording){begin, end, replay_nothing, release};
+    OK(batcher_create(f.model, &options, &b));
+    for (int count = CLIENTS; count > 0; count--) run_clients(b, count, 5);
+    for (int i = 0; i < 2; i++) run_clients(b, 1, 1); /* a prompt by itself is recorded too */
+    /* 1 to 15, then eight sizes for each power of two below 256, and 256 */
+    assert_in_range(recordings, 40, 15 + 8 * 4 + 1 + 2);
+    int before = recordings;
+    for (int i = 0; i < CLIENTS; i++) run_clients(b, 1 + i * 101 % CLIENTS, 2 + i % 9);
+    assert_int_equal(recordings, before);
+    batcher_free(b);
+    fixture_close(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(changing_clients_record_nothing_new)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
