@@ -34,8 +34,8 @@ bool cuda_linear_few_matrix(device *d, const struct op_linear *a, view residual)
 bool cuda_project_few_matrix(device *d, const struct op_project *a, bool with_norm);
 bool cuda_heads_few_matrix(device *d, const struct op_heads *a, bool with_norm);
 
-/* op_heads of 33 to 64 rows with normed rows in `normed`, if the GPU has the instructions (heads_warpgroup.cu). Otherwise
- * does nothing and returns false. */
+/* op_heads of 33 to 64 rows with normed rows in `normed`, if the GPU has the instructions (heads_warpgroup.cu).
+ * Otherwise does nothing and returns false. */
 bool cuda_heads_warpgroup(device *d, const struct op_heads *a);
 
 /* dx += dy weight,  dweight += dy^T x, as far as present; all operands in x's type. */
