@@ -1,6 +1,6 @@
-/* Decoding on a GPU: recorded steps, replayed with new ids, positions and page tables, choose the tokens and give the
- * probabilities, bit for bit, of steps done as they come, while sequences grow, leave, and are penalized. So do
- * recorded steps of a prompt by itself. */
+/* Decoding on a GPU: captured steps that are replayed with new ids, positions and page tables choose the same tokens
+ * and give the same probabilities, bit for bit, as steps that are not captured, while sequences grow, end, and have
+ * penalties. The same holds for the steps of a single prompt. */
 #include "generate/batcher.h"
 
 #include "fixture.h"
@@ -22,7 +22,7 @@ static sequence *make_sequence(int i, sample_row how) {
     fixture_ids(ids, count, (uint64_t)i);
     how.stream = (uint64_t)i;
     OK(sequence_create(ids, count, FIXTURE_VOCAB, &how, &s));
-    s->max_count = i < TOGETHER ? PROMPT + NEW - 40 * i : PROMPT + 4; /* they leave one after the other */
+    s->max_count = i < TOGETHER ? PROMPT + NEW - 40 * i : PROMPT + 4; /* they end one after another */
     s->ignore_eos = true;
     return s;
 }

@@ -210,8 +210,9 @@ static bool can_replay(const batcher *b) {
 static int compute_again(batcher *b) {
     const batch *rows = b->batch;
     replay_set *set = rows->max_rows == 1 ? &b->decoding : &b->prefill;
-    replay_key key = {{rows->rows, rows->wanted, rows->padded_max_rows, rows->groups[0].max_past, rows->groups[1].max_past,
-                       rows->moves, kv_cache_generation(b->cache), sampler_layout(b->sampler)}};
+    replay_key key = {{rows->rows, rows->wanted, rows->padded_max_rows, rows->groups[0].max_past,
+                       rows->groups[1].max_past, rows->moves, kv_cache_generation(b->cache),
+                       sampler_layout(b->sampler)}};
     return replay_set_run(set, b->graph, &key, compute, b);
 }
 
