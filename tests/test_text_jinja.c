@@ -183,6 +183,51 @@ static void hostile_templates_end(void **state) {
                  LCKV_ERROR_MEMORY, "requires more than");
 }
 
+/* Little text, much work: strings read character by character, and keys, names and parts of strings compared again and
+ * again. Each must reach the limit of steps, and no other one. */
+#define BIG "{% set b = 'a' * 4000000 %}"
+#define REPEATED "{% for i in range(99999) %}"
+#define ENDLESS(source) assert_fails(source, LCKV_ERROR_FORMAT, "exceeds 20000000 steps")
+
+static void long_strings_count(void **state) {
+    (void)state;
+    ENDLESS("{% set n = namespace(s=\"'\" ~ '\"') %}{% for i in range(60) %}{% set n.s = [n.s] ~ '' %}{% endfor %}");
+    ENDLESS(BIG REPEATED "{% if [b]|tojson == '' %}{% endif %}{% endfor %}");
+    ENDLESS(BIG REPEATED "{% if b|title == '' %}{% endif %}{% endfor %}");
+    ENDLESS(BIG REPEATED "{% if b.splitlines() == '' %}{% endif %}{% endfor %}");
+    ENDLESS(BIG REPEATED "{% if b.isalpha() %}{% endif %}{% endfor %}");
+    ENDLESS(BIG REPEATED "{% if b|wordcount == 0 %}{% endif %}{% endfor %}");
+    ENDLESS(BIG REPEATED "{% if b < b %}{% endif %}{% endfor %}");
+    ENDLESS(BIG REPEATED "{% if b == b ~ '' %}{% endif %}{% endfor %}");
+}
+
+static void searches_count(void **state) {
+    (void)state;
+    ENDLESS(BIG "{{ b.rfind('a' * 2000000 ~ 'b') }}");
+    ENDLESS(BIG "{{ b.strip(b) }}");
+    ENDLESS(BIG "{{ b.startswith((b[1:] ~ 'b',) * 9999) }}");
+    ENDLESS(BIG REPEATED "{% if b.removesuffix(b) %}{% endif %}{% endfor %}");
+    ENDLESS(BIG "{% set d = {b: 1} %}" REPEATED "{% if d[b] %}{% endif %}{% endfor %}");
+    ENDLESS(BIG "{% set d = {b: 1} %}" REPEATED "{% if b in d %}{% endif %}{% endfor %}");
+    ENDLESS(BIG "{% set d = {(b, 1): 1} %}" REPEATED "{% if d.get((b, 2)) %}{% endif %}{% endfor %}");
+    ENDLESS(
+        "{% set n = namespace(t=(1,)) %}{% for i in range(7) %}{% set n.t = (n.t,) * 200 %}{% endfor %}{{ {}[n.t] }}");
+}
+
+/* Names that are searched from the start: of a namespace, of arguments and of parameters. */
+static void names_count(void **state) {
+    (void)state;
+    text_buffer source = {0};
+    for (int i = 0; i < 20000; i++) {
+        char name[60];
+        snprintf(name, sizeof name, i ? ", x%d=1" : "{%% set n = namespace(x%d=1", i);
+        repeat(&source, name, 1);
+    }
+    repeat(&source, ") %}" REPEATED "{% if n.y %}{% endif %}{% endfor %}", 1);
+    ENDLESS(source.data);
+    text_free(&source);
+}
+
 /* ---- random damage */
 
 static size_t random_below(uint64_t counter, size_t count) {
@@ -237,6 +282,9 @@ int main(void) {
         cmocka_unit_test(renders_published_templates),
         cmocka_unit_test(errors_name_line_and_construct),
         cmocka_unit_test(hostile_templates_end),
+        cmocka_unit_test(long_strings_count),
+        cmocka_unit_test(searches_count),
+        cmocka_unit_test(names_count),
         cmocka_unit_test(broken_templates_only_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

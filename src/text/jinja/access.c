@@ -98,7 +98,8 @@ static int find_attribute(machine *m, value v, const char *name, size_t bytes, v
     if (v.kind == VALUE_CYCLER) return cycler_attribute(m, v, name, bytes, out, found);
     if (v.kind == VALUE_JOINER) return joiner_attribute(m, v, name, bytes, out, found);
     if (v.kind == VALUE_NAMESPACE) {
-        const value *item = dict_find_text(v.dict, name, bytes);
+        value *item;
+        TRY(dict_find(m, v.dict, value_text(name, bytes), &item));
         *found = item != NULL;
         if (item) *out = *item;
         return LCKV_OK;
@@ -118,8 +119,8 @@ int value_attribute(machine *m, value v, const char *name, size_t bytes, value *
     TRY(find_attribute(m, v, name, bytes, out, &found));
     if (found) return LCKV_OK;
     if (v.kind == VALUE_DICT) {
-        const value *item = dict_find_text(v.dict, name, bytes);
-        TRY(machine_tick(m, v.dict->count / 16));
+        value *item;
+        TRY(dict_find(m, v.dict, value_text(name, bytes), &item));
         if (item) {
             *out = *item;
             return LCKV_OK;
@@ -167,12 +168,13 @@ static int element_at(machine *m, value v, int64_t index, value *out, bool *foun
 }
 
 int value_element(machine *m, value v, value key, value *out) {
-    bool found = false;
+    bool found = false, is_key = false;
     bool numbered = is_string(v) || v.kind == VALUE_LIST || v.kind == VALUE_TUPLE || v.kind == VALUE_RANGE;
     if (v.kind == VALUE_UNDEFINED) return RAISE(m, "%.*s", (int)v.bytes, v.text);
-    if (v.kind == VALUE_DICT && value_hashable(key)) {
-        const value *item = dict_find(v.dict, key);
-        TRY(machine_tick(m, v.dict->count / 16));
+    if (v.kind == VALUE_DICT) TRY(value_hashable(m, key, &is_key));
+    if (is_key) {
+        value *item;
+        TRY(dict_find(m, v.dict, key, &item));
         found = item != NULL;
         if (item) *out = *item;
     } else if (numbered && is_whole(key)) {

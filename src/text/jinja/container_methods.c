@@ -2,10 +2,11 @@
 #include "text/jinja/machine.h"
 
 static int run_get(machine *m, const call *c, value *out) {
-    if (!value_hashable(c->at[0])) return RAISE(m, "unhashable type: '%s'", value_type(c->at[0]));
-    const value *found = dict_find(c->self.dict, c->at[0]);
+    value *found;
+    TRY(key_check(m, c->at[0]));
+    TRY(dict_find(m, c->self.dict, c->at[0], &found));
     *out = found ? *found : c->at[1].kind == VALUE_UNSET ? value_none() : c->at[1];
-    return machine_tick(m, c->self.dict->count / 16);
+    return LCKV_OK;
 }
 
 static int view(machine *m, const value_dict *dict, const char *name, value *out) {

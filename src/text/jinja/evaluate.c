@@ -14,7 +14,7 @@ int scope_open(machine *m, scope *outer) {
 }
 
 int scope_set(machine *m, const char *name, size_t bytes, value v) {
-    return dict_set(&m->arena, &m->scope->names, value_text(name, bytes), v);
+    return dict_set(m, &m->scope->names, value_text(name, bytes), v);
 }
 
 static int bind_global(machine *m, const builtin *code, value *out) {
@@ -27,8 +27,9 @@ static int bind_global(machine *m, const builtin *code, value *out) {
 
 static int find_name(machine *m, const char *name, size_t bytes, value *out) {
     for (const scope *s = m->scope; s; s = s->outer) {
-        const value *found = dict_find_text(&s->names, name, bytes);
+        value *found;
         TRY(machine_tick(m, 1));
+        TRY(dict_find(m, &s->names, value_text(name, bytes), &found));
         if (!found) continue;
         *out = *found;
         return LCKV_OK;
@@ -42,6 +43,7 @@ static int find_name(machine *m, const char *name, size_t bytes, value *out) {
 
 static int add_named(machine *m, arguments *to, const char *name, size_t bytes, value v, size_t capacity) {
     if (to->named_count == capacity) return RAISE(m, "too many named arguments");
+    TRY(machine_tick(m, to->named_count / 16));
     for (size_t i = 0; i < to->named_count; i++)
         if (to->named[i].bytes == bytes && !memcmp(to->named[i].name, name, bytes))
             return RAISE(m, "got multiple values for keyword argument '%.*s'", (int)bytes, name);
@@ -146,8 +148,8 @@ static int evaluate_dict(machine *m, const node *n, value *out) {
         value key, item;
         TRY(evaluate(m, n->items.items[i], &key));
         TRY(evaluate(m, n->items.items[i + 1], &item));
-        if (!value_hashable(key)) return RAISE(m, "unhashable type: '%s'", value_type(key));
-        TRY(dict_set(&m->arena, dict, key, item));
+        TRY(key_check(m, key));
+        TRY(dict_set(m, dict, key, item));
     }
     *out = value_of_dict(dict);
     return LCKV_OK;

@@ -21,7 +21,7 @@ static int assign_member(machine *m, const node *target, value v) {
     TRY(evaluate(m, target->right, &space));
     if (space.kind != VALUE_NAMESPACE) return RAISE(m, "cannot assign attribute on non-namespace object");
     TRY(check_member_name(m, value_text(target->text, target->bytes)));
-    return dict_set(&m->arena, space.dict, value_text(target->text, target->bytes), v);
+    return dict_set(m, space.dict, value_text(target->text, target->bytes), v);
 }
 
 int assign(machine *m, const node *target, value v) {
@@ -160,6 +160,7 @@ static value *find_named(const arguments *given, const keyword *k) {
 static int bind_parameters(machine *m, const macro_node *code, const arguments *given) {
     for (size_t i = 0; i < code->count; i++) {
         const keyword *k = &code->parameters[i];
+        TRY(machine_tick(m, given->named_count / 16));
         const value *named = find_named(given, k);
         value v;
         if (named && i < given->count)
@@ -198,11 +199,12 @@ static int bind_the_rest(machine *m, const macro_node *code, const arguments *gi
         return RAISE(m, "macro '%.*s' takes not more than %zu argument(s)", (int)code->bytes, code->name, code->count);
     for (size_t i = 0; i < given->named_count; i++) {
         const named_value *n = &given->named[i];
+        TRY(machine_tick(m, code->count / 16));
         if (is_parameter(code, n)) continue;
         if (code->uses_caller && text_is(n->name, n->bytes, "caller"))
             caller = n->value;
         else if (code->uses_kwargs)
-            TRY(dict_set(&m->arena, named, value_text(n->name, n->bytes), n->value));
+            TRY(dict_set(m, named, value_text(n->name, n->bytes), n->value));
         else
             return RAISE(m, "macro '%.*s' takes no keyword argument '%.*s'", (int)code->bytes, code->name,
                          (int)n->bytes, n->name);

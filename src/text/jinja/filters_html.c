@@ -32,6 +32,7 @@ static bool is_attribute_name(value name) {
 static int add_attribute(machine *m, output *o, const value_pair *pair) {
     value name, text;
     TRY(value_string(m, pair->key, &name));
+    TRY(machine_walk(m, name.bytes));
     if (!is_attribute_name(name))
         return RAISE(m, "Invalid character in attribute name: '%.*s'", name.bytes > 100 ? 100 : (int)name.bytes,
                      name.text);
@@ -64,12 +65,17 @@ static int run_xmlattr(machine *m, const call *c, value *out) {
 static int quote(machine *m, output *o, value v, bool in_query) {
     char escape[8];
     TRY(value_string(m, v, &v));
-    TRY(machine_tick(m, v.bytes / 16));
+    TRY(machine_walk(m, v.bytes));
     for (size_t i = 0; i < v.bytes; i++) {
         unsigned char c = (unsigned char)v.text[i];
         bool plain = c < 0x80 && (isalnum(c) || (c && strchr("_.-~", c)) || (c == '/' && !in_query));
-        snprintf(escape, sizeof escape, plain ? "%c" : "%%%02X", c);
-        TRY(output_word(m, o, c == ' ' && in_query ? "+" : escape));
+        if (plain || (c == ' ' && in_query)) {
+            TRY(output_add(m, o, plain ? v.text + i : "+", 1));
+            continue;
+        }
+        TRY(machine_tick(m, 1));
+        snprintf(escape, sizeof escape, "%%%02X", c);
+        TRY(output_word(m, o, escape));
     }
     return LCKV_OK;
 }

@@ -274,12 +274,12 @@ static int run_unique(machine *m, const call *c, value *out) {
     TRY(list_new(&m->arena, 0, &kept));
     TRY(dict_new(&m->arena, 0, &seen));
     for (size_t i = 0; i < items->count; i++) {
-        value key;
+        value key, *found;
         TRY(key_of(m, items->items[i], c->at[1], value_truth(c->at[0]), &key));
-        if (!value_hashable(key)) return RAISE(m, "unhashable type: '%s'", value_type(key));
-        TRY(machine_tick(m, 1 + seen->count / 4));
-        if (dict_find(seen, key)) continue;
-        TRY(dict_set(&m->arena, seen, key, value_none()));
+        TRY(key_check(m, key));
+        TRY(dict_find(m, seen, key, &found));
+        if (found) continue;
+        TRY(dict_append(&m->arena, seen, key, value_none()));
         TRY(list_add(&m->arena, kept, items->items[i]));
     }
     return iterator_of(kept, out);

@@ -45,6 +45,7 @@ static int run_title(machine *m, const call *c, value *out) {
     output o = {0};
     size_t first = 0;
     TRY(value_string(m, c->self, &v));
+    TRY(machine_walk(m, v.bytes));
     for (size_t at = 0, bytes; at < v.bytes; at += bytes) {
         uint32_t code_point;
         bytes = utf8_next(v.text + at, &code_point);
@@ -144,7 +145,7 @@ static int run_wordcount(machine *m, const call *c, value *out) {
     int64_t words = 0;
     bool inside = false;
     TRY(value_string(m, c->self, &v));
-    TRY(machine_tick(m, v.bytes / 16));
+    TRY(machine_walk(m, v.bytes));
     for (size_t at = 0, bytes; at < v.bytes; at += bytes) {
         uint32_t code_point;
         bytes = utf8_next(v.text + at, &code_point);
@@ -169,7 +170,7 @@ static int run_format(machine *m, const call *c, value *out) {
     for (size_t i = 0; i < c->given->count; i++) TRY(list_add(&m->arena, list, c->given->items[i]));
     for (size_t i = 0; i < c->given->named_count; i++) {
         const named_value *n = &c->given->named[i];
-        TRY(dict_set(&m->arena, dict, value_text(n->name, n->bytes), n->value));
+        TRY(dict_set(m, dict, value_text(n->name, n->bytes), n->value));
     }
     items = c->given->named_count ? value_of_dict(dict) : value_of_list(VALUE_TUPLE, list);
     return format_percent(m, v, items, out);

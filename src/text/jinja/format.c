@@ -144,7 +144,8 @@ static int named_item(percent *p, value *out) {
     const char *close = memchr(open, ')', p->format.bytes - p->at - 1);
     if (!close) return RAISE(p->m, "incomplete format key");
     if (p->items.kind != VALUE_DICT) return RAISE(p->m, "format requires a mapping");
-    const value *found = dict_find_text(p->items.dict, open, (size_t)(close - open));
+    value *found;
+    TRY(dict_find(p->m, p->items.dict, value_text(open, (size_t)(close - open)), &found));
     if (!found) return RAISE(p->m, "the format's key '%.*s' is missing", (int)(close - open) & 0xFF, open);
     p->at = (size_t)(close - p->format.text) + 1;
     p->next = 1;
@@ -290,6 +291,7 @@ static int brace_item(braces *b, const char *name, size_t bytes, value *out) {
         *out = b->given->items[index];
         return LCKV_OK;
     }
+    TRY(machine_tick(b->m, b->given->named_count / 16));
     for (size_t i = 0; i < b->given->named_count; i++) {
         const named_value *n = &b->given->named[i];
         if (n->bytes != bytes || memcmp(n->name, name, bytes) != 0) continue;

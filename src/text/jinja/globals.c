@@ -43,8 +43,8 @@ static int add_pairs(machine *m, value from, value_dict *to) {
     const value_list *items;
     if (from.kind == VALUE_DICT || from.kind == VALUE_NAMESPACE) {
         for (size_t i = 0; i < from.dict->count; i++) {
-            TRY(machine_tick(m, 1 + to->count / 16));
-            TRY(dict_set(&m->arena, to, from.dict->pairs[i].key, from.dict->pairs[i].value));
+            TRY(machine_tick(m, 1));
+            TRY(dict_set(m, to, from.dict->pairs[i].key, from.dict->pairs[i].value));
         }
         return LCKV_OK;
     }
@@ -52,11 +52,10 @@ static int add_pairs(machine *m, value from, value_dict *to) {
     for (size_t i = 0; i < items->count; i++) {
         const value_list *pair;
         TRY(value_items(m, items->items[i], &pair));
-        TRY(machine_tick(m, 1 + to->count / 16));
         if (pair->count != 2)
             return RAISE(m, "dictionary update sequence element #%zu has length %zu; 2 is required", i, pair->count);
-        if (!value_hashable(pair->items[0])) return RAISE(m, "unhashable type: '%s'", value_type(pair->items[0]));
-        TRY(dict_set(&m->arena, to, pair->items[0], pair->items[1]));
+        TRY(key_check(m, pair->items[0]));
+        TRY(dict_set(m, to, pair->items[0], pair->items[1]));
     }
     return LCKV_OK;
 }
@@ -77,7 +76,7 @@ static int make_dict(machine *m, const call *c, value_kind kind, value *out) {
     if (c->given->count) TRY(add_pairs(m, c->given->items[0], dict));
     for (size_t i = 0; i < c->given->named_count; i++) {
         const named_value *n = &c->given->named[i];
-        TRY(dict_set(&m->arena, dict, value_text(n->name, n->bytes), n->value));
+        TRY(dict_set(m, dict, value_text(n->name, n->bytes), n->value));
     }
     for (size_t i = 0; kind == VALUE_NAMESPACE && i < dict->count; i++) TRY(check_member_name(m, dict->pairs[i].key));
     *out = (value){.kind = kind, .dict = dict};
@@ -97,9 +96,8 @@ static int run_fromkeys(machine *m, const call *c, value *out) {
     TRY(value_items(m, c->at[0], &keys));
     TRY(dict_new(&m->arena, keys->count, &dict));
     for (size_t i = 0; i < keys->count; i++) {
-        if (!value_hashable(keys->items[i])) return RAISE(m, "unhashable type: '%s'", value_type(keys->items[i]));
-        TRY(machine_tick(m, 1 + dict->count / 16));
-        TRY(dict_set(&m->arena, dict, keys->items[i], c->at[1].kind == VALUE_UNSET ? value_none() : c->at[1]));
+        TRY(key_check(m, keys->items[i]));
+        TRY(dict_set(m, dict, keys->items[i], c->at[1].kind == VALUE_UNSET ? value_none() : c->at[1]));
     }
     *out = value_of_dict(dict);
     return LCKV_OK;

@@ -20,6 +20,14 @@ int machine_tick(machine *m, size_t steps) {
     return LCKV_OK;
 }
 
+int machine_scan(machine *m, size_t bytes) {
+    return machine_tick(m, bytes / 64);
+}
+
+int machine_walk(machine *m, size_t bytes) {
+    return machine_tick(m, bytes / 4);
+}
+
 int machine_enter(machine *m) {
     if (++m->depth > MAX_DEPTH) return RAISE(m, "calls or values are nested more than %d levels deep", MAX_DEPTH);
     return machine_tick(m, 1);

@@ -9,7 +9,7 @@
 
 /* Limits, so that a hostile template ends in an error. Conversations stay far below all of them. */
 enum {
-    MAX_STEPS = 20000000, /* evaluated nodes, elements, and blocks of 64 bytes of scanned strings */
+    MAX_STEPS = 20000000, /* evaluated nodes, elements, and blocks of strings */
     MAX_DEPTH = 400,      /* nested evaluations; nested values */
     MAX_RANGE = 100000,   /* elements of range(); the limit of Jinja's sandbox */
     MAX_TEXT = 1 << 26,   /* bytes of one string */
@@ -57,6 +57,10 @@ void machine_message(const machine *m, const char *format, ...) PRINTF_LIKE(2, 3
 
 /* Counts steps; an error if the limit is exceeded. */
 int machine_tick(machine *m, size_t steps);
+/* Counts the steps of a string that is searched or compared as a whole, such as by memchr(). */
+int machine_scan(machine *m, size_t bytes);
+/* Counts the steps of a string that is read character by character. */
+int machine_walk(machine *m, size_t bytes);
 /* Enters a level of nesting. The caller decrements m->depth afterwards, except on errors, which end the rendering. */
 int machine_enter(machine *m);
 
@@ -76,6 +80,19 @@ int print_value(machine *m, output *o, value v); /* as str() */
 int print_repr(machine *m, output *o, value v);
 int value_string(machine *m, value v, value *out); /* str(v) */
 void float_repr(double number, char out[40]);
+
+/* ---- keys.c */
+
+/* Whether the value can be a key: a scalar, or a tuple of scalars, nested a few levels deep. */
+int value_hashable(machine *m, value v, bool *out);
+/* An error unless it can. */
+int key_check(machine *m, value v);
+/* == of keys. */
+int key_equal(machine *m, value a, value b, bool *out);
+/* The value of a key; NULL if the dict does not have it. */
+int dict_find(machine *m, const value_dict *dict, value key, value **out);
+/* Replaces the value of the key, or appends a pair. */
+int dict_set(machine *m, value_dict *dict, value key, value item);
 
 /* ---- operators.c */
 

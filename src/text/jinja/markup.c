@@ -13,7 +13,7 @@ int text_escape(machine *m, value v, value *out) {
         return LCKV_OK;
     }
     TRY(value_string(m, v, &v));
-    TRY(machine_tick(m, v.bytes / 16));
+    TRY(machine_walk(m, v.bytes));
     for (size_t i = 0; i < v.bytes; i++) {
         const char *at = memchr(special, v.text[i], sizeof special - 1);
         TRY(at ? output_word(m, &o, names[at - special]) : output_add(m, &o, v.text + i, 1));

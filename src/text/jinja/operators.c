@@ -24,9 +24,9 @@ static int equal_lists(machine *m, const value_list *a, const value_list *b, boo
 static int equal_dicts(machine *m, const value_dict *a, const value_dict *b, bool *out) {
     *out = a->count == b->count;
     for (size_t i = 0; i < a->count && *out; i++) {
-        const value *other = dict_find(b, a->pairs[i].key);
+        value *other;
+        TRY(dict_find(m, b, a->pairs[i].key, &other));
         *out = other != NULL;
-        TRY(machine_tick(m, b->count / 16));
         if (other) TRY(value_equal(m, a->pairs[i].value, *other, out));
     }
     return LCKV_OK;
@@ -34,10 +34,7 @@ static int equal_dicts(machine *m, const value_dict *a, const value_dict *b, boo
 
 static int equal_any(machine *m, value a, value b, bool *out) {
     *out = false;
-    if (is_number(a) && is_number(b)) {
-        *out = key_equal(a, b);
-        return LCKV_OK;
-    }
+    if (is_number(a) && is_number(b)) return key_equal(m, a, b, out);
     if (a.kind != b.kind) return LCKV_OK;
     switch (a.kind) {
     case VALUE_UNDEFINED:
@@ -45,9 +42,7 @@ static int equal_any(machine *m, value a, value b, bool *out) {
         *out = true;
         return LCKV_OK;
     case VALUE_STRING:
-        TRY(machine_tick(m, a.bytes / 64));
-        *out = key_equal(a, b);
-        return LCKV_OK;
+        return key_equal(m, a, b, out);
     case VALUE_LIST:
     case VALUE_TUPLE:
     case VALUE_RANGE:
@@ -80,10 +75,12 @@ int value_equal(machine *m, value a, value b, bool *out) {
 }
 
 /* By code points, which is the order of the bytes. */
-static int compare_texts(value a, value b) {
+static int compare_texts(machine *m, value a, value b, int *order) {
     size_t shorter = a.bytes < b.bytes ? a.bytes : b.bytes;
-    int order = shorter ? memcmp(a.text, b.text, shorter) : 0;
-    return order ? order : (a.bytes > b.bytes) - (a.bytes < b.bytes);
+    TRY(machine_scan(m, shorter));
+    *order = shorter ? memcmp(a.text, b.text, shorter) : 0;
+    if (*order == 0) *order = (a.bytes > b.bytes) - (a.bytes < b.bytes);
+    return LCKV_OK;
 }
 
 static int compare_lists(machine *m, const value_list *a, const value_list *b, const char *operator, int * order) {
@@ -105,7 +102,7 @@ int value_compare(machine *m, value a, value b, const char *operator, int * orde
     else if (is_number(a) && is_number(b))
         *order = (real(a) > real(b)) - (real(a) < real(b));
     else if (is_string(a) && is_string(b))
-        *order = compare_texts(a, b);
+        TRY(compare_texts(m, a, b, order));
     else if (a.kind == b.kind && (a.kind == VALUE_LIST || a.kind == VALUE_TUPLE))
         TRY(compare_lists(m, a.list, b.list, operator, order));
     else
@@ -120,7 +117,7 @@ int value_compare(machine *m, value a, value b, const char *operator, int * orde
 int value_length(machine *m, value v, int64_t *out) {
     if (is_string(v)) {
         *out = 0;
-        TRY(machine_tick(m, v.bytes / 64));
+        TRY(machine_scan(m, v.bytes));
         for (size_t i = 0; i < v.bytes; i++) *out += ((unsigned char)v.text[i] & 0xC0) != 0x80;
         return LCKV_OK;
     }
@@ -180,9 +177,10 @@ int value_items(machine *m, value v, const value_list **out) {
 }
 
 static int contains_key(machine *m, const value_dict *dict, value key, bool *out) {
-    if (!value_hashable(key)) return RAISE(m, "unhashable type: '%s'", value_type(key));
-    TRY(machine_tick(m, dict->count / 16));
-    *out = dict_find(dict, key) != NULL;
+    value *found;
+    TRY(key_check(m, key));
+    TRY(dict_find(m, dict, key, &found));
+    *out = found != NULL;
     return LCKV_OK;
 }
 
@@ -194,7 +192,7 @@ int value_contains(machine *m, value container, value item, bool *out) {
         TRY(check_defined(m, item));
         if (!is_string(item))
             return RAISE(m, "'in <string>' requires string as left operand, not %s", value_type(item));
-        TRY(machine_tick(m, container.bytes / 64));
+        TRY(machine_scan(m, container.bytes));
         *out = !item.bytes || (container.bytes && memmem(container.text, container.bytes, item.text, item.bytes));
         return LCKV_OK;
     }
@@ -230,7 +228,7 @@ static int not_supported(machine *m, int operator, value a, value b) {
 
 static int add_texts(machine *m, value a, value b, value *out) {
     if (b.bytes > MAX_TEXT - a.bytes) return RAISE(m, "the text exceeds %d bytes", MAX_TEXT);
-    TRY(machine_tick(m, b.bytes / 64));
+    TRY(machine_scan(m, b.bytes));
     *out = a.bytes ? a : b;
     if (!a.bytes || !b.bytes) return LCKV_OK;
     char *text = arena_extend(&m->arena, a.text, a.bytes, b.bytes);

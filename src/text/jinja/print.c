@@ -49,14 +49,12 @@ static bool is_printable(uint32_t c) {
 }
 
 static int repr_character(machine *m, output *o, const char *text, size_t bytes, uint32_t c, char quote) {
-    char escape[16];
-    if (c == (uint32_t)quote || c == '\\')
-        snprintf(escape, sizeof escape, "\\%c", (char)c);
-    else if (c == '\n' || c == '\r' || c == '\t')
-        snprintf(escape, sizeof escape, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
-    else if (is_printable(c))
-        return output_add(m, o, text, bytes);
-    else
+    static const char controls[] = "\n\r\t", letters[] = "nrt";
+    if (is_printable(c) && c != (uint32_t)quote && c != '\\') return output_add(m, o, text, bytes);
+    TRY(machine_tick(m, 1));
+    const char *control = c && c < 0x80 ? strchr(controls, (int)c) : NULL;
+    char escape[16] = {'\\', control ? letters[control - controls] : (char)c};
+    if (!control && !is_printable(c))
         snprintf(escape, sizeof escape, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
     return output_word(m, o, escape);
 }
@@ -64,7 +62,7 @@ static int repr_character(machine *m, output *o, const char *text, size_t bytes,
 static int repr_string(machine *m, output *o, value v) {
     bool single = v.bytes && memchr(v.text, '\'', v.bytes), twice = v.bytes && memchr(v.text, '"', v.bytes);
     char quote = single && !twice ? '"' : '\'';
-    TRY(machine_tick(m, v.bytes / 64));
+    TRY(machine_walk(m, v.bytes));
     if (v.markup) TRY(output_word(m, o, "Markup("));
     TRY(output_add(m, o, &quote, 1));
     for (size_t at = 0, bytes; at < v.bytes; at += bytes) {

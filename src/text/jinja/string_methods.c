@@ -24,6 +24,7 @@ static int remove_affix(machine *m, const call *c, bool prefix, value *out) {
     *out = c->self;
     if (affix.bytes > c->self.bytes || !affix.bytes) return LCKV_OK;
     size_t rest = c->self.bytes - affix.bytes;
+    TRY(machine_scan(m, affix.bytes));
     if (memcmp(c->self.text + (prefix ? 0 : rest), affix.text, affix.bytes) == 0)
         *out = value_text(c->self.text + (prefix ? affix.bytes : 0), rest);
     return LCKV_OK;
@@ -54,11 +55,15 @@ static int split_forward(machine *m, value v, value separator, int64_t maxsplit,
 }
 
 /* Last occurrence of the separator before `end`; -1 if there is none. */
-static int64_t find_last(value v, size_t end, value separator) {
-    if (separator.bytes > end) return -1;
-    for (size_t at = end - separator.bytes + 1; at-- > 0;)
-        if (!memcmp(v.text + at, separator.text, separator.bytes)) return (int64_t)at;
-    return -1;
+static int find_last(machine *m, value v, size_t end, value separator, int64_t *out) {
+    size_t bytes = separator.bytes, at = bytes > end ? 0 : end - bytes + 1, seen = at;
+    *out = -1;
+    while (at-- > 0 && *out < 0) {
+        if (bytes && v.text[at] != *separator.text) continue;
+        TRY(machine_tick(m, 1 + bytes / 64));
+        if (!bytes || !memcmp(v.text + at, separator.text, bytes)) *out = (int64_t)at;
+    }
+    return machine_scan(m, *out < 0 ? seen : seen - (size_t)*out);
 }
 
 static void reverse(value_list *list) {
@@ -72,8 +77,9 @@ static void reverse(value_list *list) {
 static int split_backward(machine *m, value v, value separator, int64_t maxsplit, value_list *list) {
     size_t end = v.bytes;
     while (maxsplit-- != 0) {
-        int64_t found = find_last(v, end, separator);
+        int64_t found;
         TRY(machine_tick(m, 1));
+        TRY(find_last(m, v, end, separator, &found));
         if (found < 0) break;
         TRY(list_add(&m->arena, list, part(v, (size_t)found + separator.bytes, end)));
         end = (size_t)found;
@@ -113,7 +119,7 @@ static int split(machine *m, const call *c, bool back, value *out) {
     value_list *list;
     value separator = c->at[0];
     TRY(argument_whole(m, c->at[1], -1, "maxsplit", &maxsplit));
-    TRY(machine_tick(m, c->self.bytes / 64));
+    TRY(machine_walk(m, c->self.bytes));
     TRY(list_new(&m->arena, 0, &list));
     *out = value_of_list(VALUE_LIST, list);
     if (separator.kind == VALUE_UNSET || separator.kind == VALUE_NONE)
@@ -142,9 +148,10 @@ static int partition(machine *m, const call *c, bool back, value *out) {
     value_list *list;
     TRY(argument_text(m, c->at[0], "the separator", &separator));
     if (!separator.bytes) return RAISE(m, "empty separator");
-    int64_t found = back ? find_last(c->self, c->self.bytes, separator) : text_find(c->self, 0, separator);
+    int64_t found = back ? 0 : text_find(c->self, 0, separator);
+    if (back) TRY(find_last(m, c->self, c->self.bytes, separator, &found));
     size_t at = found < 0 ? back ? 0 : c->self.bytes : (size_t)found, length = found < 0 ? 0 : separator.bytes;
-    TRY(machine_tick(m, c->self.bytes / 64));
+    TRY(machine_scan(m, c->self.bytes));
     TRY(list_new(&m->arena, 3, &list));
     TRY(list_add(&m->arena, list, part(c->self, 0, at)));
     TRY(list_add(&m->arena, list, part(c->self, at, at + length)));
@@ -180,6 +187,7 @@ static int test_affix(machine *m, const call *c, bool prefix, value *out) {
     bool found = false;
     TRY(window(m, c, &seen, &first));
     if (is_string(c->at[0])) {
+        TRY(machine_scan(m, c->at[0].bytes));
         *out = value_bool(has_affix(seen, c->at[0], prefix));
         return LCKV_OK;
     }
@@ -189,6 +197,7 @@ static int test_affix(machine *m, const call *c, bool prefix, value *out) {
     for (size_t i = 0; i < c->at[0].list->count && !found; i++) {
         value affix;
         TRY(argument_text(m, c->at[0].list->items[i], "a part of a tuple", &affix));
+        TRY(machine_tick(m, 1 + affix.bytes / 64));
         found = has_affix(seen, affix, prefix);
     }
     *out = value_bool(found);
@@ -207,8 +216,9 @@ static int find(machine *m, const call *c, bool back, bool must, value *out) {
     int64_t at;
     TRY(argument_text(m, c->at[0], "what is looked for", &what));
     TRY(window(m, c, &seen, &first));
-    TRY(machine_tick(m, back ? seen.bytes : seen.bytes / 64));
-    int64_t found = back ? find_last(seen, seen.bytes, what) : text_find(seen, 0, what);
+    TRY(machine_scan(m, seen.bytes));
+    int64_t found = back ? 0 : text_find(seen, 0, what);
+    if (back) TRY(find_last(m, seen, seen.bytes, what, &found));
     if (found < 0 && must) return RAISE(m, "substring not found");
     at = found;
     if (found >= 0) TRY(value_length(m, value_text(c->self.text, first + (size_t)found), &at));
@@ -234,7 +244,7 @@ static int run_count(machine *m, const call *c, value *out) {
     int64_t count = 0, found;
     TRY(argument_text(m, c->at[0], "what is counted", &what));
     TRY(window(m, c, &seen, &first));
-    TRY(machine_tick(m, seen.bytes / 64));
+    TRY(machine_scan(m, seen.bytes));
     if (!what.bytes) {
         TRY(value_length(m, seen, &count));
         *out = value_int(count + 1);
@@ -356,7 +366,7 @@ static bool is_letter_or_number(uint32_t c) {
 /* Whether there is a character and all characters pass. */
 static int test_all(machine *m, value v, character_test *test, value *out) {
     bool all = v.bytes > 0;
-    TRY(machine_tick(m, v.bytes / 64));
+    TRY(machine_walk(m, v.bytes));
     for (size_t at = 0, bytes; at < v.bytes && all; at += bytes) {
         uint32_t c;
         bytes = utf8_next(v.text + at, &c);
@@ -387,7 +397,7 @@ static int run_isspace(machine *m, const call *c, value *out) {
 /* Whether there is a cased letter and all of them have this case. */
 static int test_case(machine *m, value v, utf8proc_category_t wanted, value *out) {
     bool some = false, all = true;
-    TRY(machine_tick(m, v.bytes / 64));
+    TRY(machine_walk(m, v.bytes));
     for (size_t at = 0, bytes; at < v.bytes; at += bytes) {
         uint32_t c;
         bytes = utf8_next(v.text + at, &c);
@@ -400,7 +410,7 @@ static int test_case(machine *m, value v, utf8proc_category_t wanted, value *out
 /* Whether there is a cased letter, and cased letters are upper case at the start of words and lower case elsewhere. */
 static int run_istitle(machine *m, const call *c, value *out) {
     bool some = false, right = true, in_word = false;
-    TRY(machine_tick(m, c->self.bytes / 64));
+    TRY(machine_walk(m, c->self.bytes));
     for (size_t at = 0, bytes; at < c->self.bytes; at += bytes) {
         uint32_t code_point;
         bytes = utf8_next(c->self.text + at, &code_point);

@@ -38,7 +38,7 @@ static int add_in_case(machine *m, output *o, uint32_t c, text_case how, bool in
 int text_to_case(machine *m, value v, text_case how, value *out) {
     output o = {0};
     bool in_word = false;
-    TRY(machine_tick(m, v.bytes / 16));
+    TRY(machine_walk(m, v.bytes));
     for (size_t at = 0, bytes; at < v.bytes; at += bytes) {
         uint32_t c;
         bytes = utf8_next(v.text + at, &c);
@@ -56,17 +56,18 @@ static bool is_stripped(const char *text, size_t bytes, uint32_t c, value chars)
 }
 
 int text_strip(machine *m, value v, value chars, bool left, bool right, value *out) {
-    size_t first = 0, end = v.bytes;
+    size_t first = 0, end = v.bytes, set = is_string(chars) ? chars.bytes : 0;
     uint32_t c;
     if (chars.kind != VALUE_UNSET && chars.kind != VALUE_NONE && !is_string(chars))
         return RAISE(m, "strip arg must be None or str");
-    TRY(machine_tick(m, v.bytes / 64));
     while (left && first < end) {
+        TRY(machine_tick(m, 1 + set / 64));
         size_t bytes = utf8_next(v.text + first, &c);
         if (!is_stripped(v.text + first, bytes, c, chars)) break;
         first += bytes;
     }
     while (right && end > first) {
+        TRY(machine_tick(m, 1 + set / 64));
         size_t last = utf8_last(v.text, end);
         utf8_next(v.text + last, &c);
         if (!is_stripped(v.text + last, end - last, c, chars)) break;
@@ -101,7 +102,7 @@ static int replace_nothing(machine *m, value v, value to, int64_t count, output 
 int text_replace(machine *m, value v, value from, value to, int64_t count, value *out) {
     output o = {0};
     size_t at = 0;
-    TRY(machine_tick(m, v.bytes / 64));
+    TRY(machine_scan(m, v.bytes));
     if (from.bytes == 0) {
         TRY(replace_nothing(m, v, to, count, &o));
         *out = output_value(&o);
@@ -131,7 +132,7 @@ static size_t line_break(const char *text, size_t bytes, size_t *character) {
 
 int text_splitlines(machine *m, value v, bool keep_ends, value_list **out) {
     size_t first = 0, step;
-    TRY(machine_tick(m, v.bytes / 64));
+    TRY(machine_walk(m, v.bytes));
     TRY(list_new(&m->arena, 0, out));
     for (size_t at = 0; at < v.bytes; at += step) {
         size_t ending = line_break(v.text + at, v.bytes - at, &step);

@@ -19,6 +19,7 @@ static int write_any(json_writer *w, value v, int level);
 
 static int write_unit(json_writer *w, unsigned unit) {
     char text[16];
+    TRY(machine_tick(w->m, 1));
     snprintf(text, sizeof text, "\\u%04x", unit);
     return output_word(w->m, w->out, text);
 }
@@ -37,7 +38,7 @@ static int write_character(json_writer *w, const char *text, size_t bytes, uint3
 }
 
 static int write_string(json_writer *w, value v) {
-    TRY(machine_tick(w->m, v.bytes / 64));
+    TRY(machine_walk(w->m, v.bytes));
     TRY(output_word(w->m, w->out, "\""));
     for (size_t at = 0, bytes; at < v.bytes; at += bytes) {
         uint32_t c;
@@ -49,6 +50,7 @@ static int write_string(json_writer *w, value v) {
 
 static int write_line(json_writer *w, int level) {
     if (!w->lines) return LCKV_OK;
+    TRY(machine_tick(w->m, (size_t)level / 16));
     TRY(output_word(w->m, w->out, "\n"));
     for (int i = 0; i < level; i++) TRY(print_value(w->m, w->out, w->indent));
     return LCKV_OK;

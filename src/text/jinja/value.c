@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-enum { KEY_DEPTH = 8 }; /* nested tuples in a key */
-
 value value_word(const char *word) {
     return value_text(word, strlen(word));
 }
@@ -110,7 +108,7 @@ int dict_new(arena *a, size_t capacity, value_dict **out) {
     return LCKV_OK;
 }
 
-static int append_pair(arena *a, value_dict *dict, value key, value item) {
+int dict_append(arena *a, value_dict *dict, value key, value item) {
     if (dict->count == dict->capacity) {
         size_t capacity = dict->capacity ? 2 * dict->capacity : 4;
         value_pair *pairs;
@@ -121,46 +119,6 @@ static int append_pair(arena *a, value_dict *dict, value key, value item) {
     }
     dict->pairs[dict->count++] = (value_pair){key, item};
     return LCKV_OK;
-}
-
-int dict_set(arena *a, value_dict *dict, value key, value item) {
-    value *found = dict_find(dict, key);
-    if (!found) return append_pair(a, dict, key, item);
-    *found = item;
-    return LCKV_OK;
-}
-
-static bool hashable(value v, int depth) {
-    if (v.kind != VALUE_TUPLE) return v.kind <= VALUE_STRING && v.kind != VALUE_UNSET;
-    if (depth == 0) return false;
-    for (size_t i = 0; i < v.list->count; i++)
-        if (!hashable(v.list->items[i], depth - 1)) return false;
-    return true;
-}
-
-bool value_hashable(value v) {
-    return hashable(v, KEY_DEPTH);
-}
-
-bool key_equal(value a, value b) {
-    if (is_number(a) && is_number(b)) return is_whole(a) && is_whole(b) ? whole(a) == whole(b) : real(a) == real(b);
-    if (a.kind != b.kind) return false;
-    if (a.kind == VALUE_STRING) return a.bytes == b.bytes && !memcmp(a.text, b.text, a.bytes);
-    if (a.kind != VALUE_TUPLE) return true; /* None, Undefined */
-    if (a.list->count != b.list->count) return false;
-    for (size_t i = 0; i < a.list->count; i++)
-        if (!key_equal(a.list->items[i], b.list->items[i])) return false;
-    return true;
-}
-
-value *dict_find(const value_dict *dict, value key) {
-    for (size_t i = 0; i < dict->count; i++)
-        if (key_equal(dict->pairs[i].key, key)) return &dict->pairs[i].value;
-    return NULL;
-}
-
-value *dict_find_text(const value_dict *dict, const char *text, size_t bytes) {
-    return dict_find(dict, value_text(text, bytes));
 }
 
 /* ---- JSON */
@@ -194,7 +152,7 @@ static int dict_from_json(arena *a, const json_t *json, value *out) {
         value key, item;
         TRY(string_from_json(a, name, strlen(name), &key));
         TRY(value_from_json(a, member, &item));
-        TRY(append_pair(a, dict, key, item)); /* keys of a JSON object are unique */
+        TRY(dict_append(a, dict, key, item)); /* keys of a JSON object are unique */
     }
     *out = value_of_dict(dict);
     return LCKV_OK;

@@ -133,16 +133,8 @@ bool value_truth(value v);
 int list_new(arena *a, size_t capacity, value_list **out);
 int list_add(arena *a, value_list *list, value item);
 int dict_new(arena *a, size_t capacity, value_dict **out);
-/* Replaces the value of the key, or appends a pair. */
-int dict_set(arena *a, value_dict *dict, value key, value item);
-/* NULL if absent. Keys are compared with ==; scalars and tuples of scalars can be keys. */
-value *dict_find(const value_dict *dict, value key);
-value *dict_find_text(const value_dict *dict, const char *text, size_t bytes);
-
-/* Whether the value can be a key: a scalar, or a tuple of scalars, nested a few levels deep. */
-bool value_hashable(value v);
-/* == of keys. */
-bool key_equal(value a, value b);
+/* Appends a pair whose key the dict does not have. */
+int dict_append(arena *a, value_dict *dict, value key, value item);
 
 /* Converts a JSON value; strings are copied. */
 int value_from_json(arena *a, const json_t *json, value *out);
