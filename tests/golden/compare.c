@@ -59,6 +59,12 @@ static void report_lacking(golden *g, const char *name) {
     printf("%-6s %s %s %s: the folder has no such group\n", "lacks", g->folder, dtype_name(g->compute), g->lacking);
 }
 
+bool golden_lacks(golden *g, const char *name) {
+    bool lacks = lacks_group(g, name);
+    if (lacks) report_lacking(g, name);
+    return lacks;
+}
+
 /* Number of layers that a hidden state passes through up to the logits, counting iterations. */
 static int layers_on_the_way(const golden *g) {
     int layers = 0;
@@ -86,10 +92,7 @@ static double tolerance(golden *g, const char *name) {
 
 void golden_compare(golden *g, const char *name, const float *found, int64_t count) {
     const safetensors_entry *e = golden_expected(g, name);
-    if (!e && lacks_group(g, name)) {
-        report_lacking(g, name);
-        return;
-    }
+    if (!e && golden_lacks(g, name)) return;
     if (!e || e->type != DTYPE_F32 || e->elements != count) {
         golden_report(g, name, false, "expected.safetensors has no such tensor of %lld floats", (long long)count);
         return;
@@ -100,7 +103,7 @@ void golden_compare(golden *g, const char *name, const float *found, int64_t cou
         float value;
         memcpy(&value, e->data + 4 * i, 4);
         double error = fabs((double)found[i] - (double)value);
-        if (!isfinite(found[i]))
+        if (!isfinite(error))
             finite = false;
         else if (error > worst)
             worst = error;
@@ -112,10 +115,7 @@ void golden_compare(golden *g, const char *name, const float *found, int64_t cou
 void golden_compare_ids(golden *g, const char *name, const int32_t *found, int64_t count) {
     const safetensors_entry *e = golden_expected(g, name);
     int64_t same = 0;
-    if (!e && lacks_group(g, name)) {
-        report_lacking(g, name);
-        return;
-    }
+    if (!e && golden_lacks(g, name)) return;
     if (e && e->type == DTYPE_I32 && e->elements == count)
         while (same < count && !memcmp(&found[same], e->data + 4 * same, 4)) same++;
     golden_report(g, name, e && same == count, "%lld of %lld ids equal", (long long)same, (long long)count);

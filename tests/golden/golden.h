@@ -32,6 +32,9 @@ const safetensors_entry *golden_expected(golden *g, const char *name);
  * derived one (bf16, see compare.c); prints a line and counts. A tensor whose whole group is absent is reported as
  * missing. */
 void golden_compare(golden *g, const char *name, const float *found, int64_t count);
+/* Whether the folder lacks the whole group of `name`, which is then reported: where checking it is not worth the time.
+ */
+bool golden_lacks(golden *g, const char *name);
 void golden_compare_ids(golden *g, const char *name, const int32_t *found, int64_t count);
 void golden_report(golden *g, const char *name, bool good, const char *format, ...) PRINTF_LIKE(4, 5);
 

@@ -66,7 +66,9 @@ int main(int argc, char **argv) {
         run_folder(d, argv[i], DTYPE_BF16, &totals);
     }
     device_close(d);
-    if (totals.lacked) printf("%d groups are lacking in their folders and were not checked\n", totals.lacked);
+    if (totals.lacked)
+        printf("%d group%s lacking in the folders and not checked\n", totals.lacked,
+               totals.lacked == 1 ? " is" : "s are");
     printf("%d passed, %d failed\n", totals.passed, totals.failed);
     return totals.failed != 0;
 }

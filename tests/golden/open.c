@@ -37,6 +37,8 @@ static int read_tolerance(golden *g) {
     while (f && fgets(line, sizeof line, f))
         if (!strncmp(line, "f32 tolerance:", 14)) g->readme_tolerance = atof(line + 14);
     if (f) fclose(f);
+    REQUIRE(isfinite(g->readme_tolerance) && g->readme_tolerance >= 0, LCKV_ERROR_FORMAT,
+            "%s/README.md: 'f32 tolerance' should be a positive number", g->folder);
     return LCKV_OK;
 }
 
