@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text_buffer.h"
+#include "base/utf8.h"
 
 /* A function that fails. It is here because cmocka, below, defines its own fail(). */
 static int fails_with(const char *sentence) {
@@ -222,6 +223,19 @@ static void the_sentence_is_utf8(void **state) {
 
 static char logged[64];
 
+/* Unicode's property White_Space. */
+static void white_space_is_unicodes(void **state) {
+    static const uint32_t RANGES[][2] = {{0x09, 0x0D},     {0x20, 0x20},     {0x85, 0x85},     {0xA0, 0xA0},
+                                         {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F},
+                                         {0x205F, 0x205F}, {0x3000, 0x3000}};
+    (void)state;
+    for (uint32_t c = 0; c < 0x110000; c++) {
+        bool expected = false;
+        for (size_t i = 0; i < sizeof RANGES / sizeof *RANGES; i++) expected |= c >= RANGES[i][0] && c <= RANGES[i][1];
+        if (utf8_is_white_space(c) != expected) fail_msg("U+%04X", (unsigned)c);
+    }
+}
+
 static void keep(void *user, lckv_log_level level, const char *message) {
     snprintf(logged, sizeof logged, "%s %d %s", (const char *)user, (int)level, message);
 }
@@ -244,7 +258,7 @@ int main(void) {
         cmocka_unit_test(buffers_grow),          cmocka_unit_test(buffers_refuse_what_cannot_be),
         cmocka_unit_test(json_errors_say_where), cmocka_unit_test(json_getters),
         cmocka_unit_test(json_writes),           cmocka_unit_test(the_sentence_is_the_threads),
-        cmocka_unit_test(the_sentence_is_utf8),  cmocka_unit_test(log_filters_by_level),
+        cmocka_unit_test(the_sentence_is_utf8),  cmocka_unit_test(white_space_is_unicodes),
         cmocka_unit_test(log_filters_by_level),  cmocka_unit_test(deep_json_is_refused_on_a_small_stack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
