@@ -159,6 +159,10 @@ static void damaged_and_foreign_entries_are_refused(void **state) {
     OK(file_replace(k.path, bytes, count));
     FAILS(corpus_open(&o, &t, &s, NULL), LCKV_ERROR_FORMAT, "is damaged");
     bytes[count - 8]--;
+    bytes[count - 16] += 8; /* end of the first document, behind that of the last one */
+    OK(file_replace(k.path, bytes, count));
+    FAILS(corpus_open(&o, &t, &s, NULL), LCKV_ERROR_FORMAT, "the ends of its documents are not ascending");
+    bytes[count - 16] -= 8;
     bytes[64] = 99; /* an id larger than any */
     OK(file_replace(k.path, bytes, count));
     OK(corpus_open(&o, &t, &s, NULL));

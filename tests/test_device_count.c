@@ -224,6 +224,8 @@ static void test_memory(void **state) {
     d->memory.release(d, b);
     d->memory.release(d, c);
     assert_int_equal(d->counts.memory, 0);
+    assert_int_equal(d->memory.alloc(d, 100, &a), LCKV_OK);
+    d->memory.release(d, a);
     assert_int_equal(d->counts.peak, 256 + ((size_t)1 << 50));
     assert_int_equal(d->memory.alloc(d, SIZE_MAX, &huge), LCKV_ERROR_MEMORY);
     assert_null(huge);

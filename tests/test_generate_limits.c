@@ -155,6 +155,8 @@ static void bodies_share_a_budget(void **state) {
     assert_true(http_send(first, body, 800000));
     expect_metric_soon(&s, "body_bytes", 900000); /* room is reserved for all announced bytes */
     int fd = send_head(&s, "/tokenize", "Content-Length: 900000\r\nConnection: close\r\n");
+    expect_answer(fd, 503, "bodies_full"); /* before any of it comes */
+    fd = send_head(&s, "/tokenize", "Content-Length: 900000\r\nConnection: close\r\n");
     assert_true(http_send(fd, body, 900000));
     http_answer a = http_read(fd);
     assert_int_equal(a.status, 503);

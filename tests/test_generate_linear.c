@@ -61,8 +61,8 @@ static void stop_strings_are_searched_in_linear_time(void **state) {
 /* Against a plain search of the whole text, for any token boundaries. */
 static void stop_strings_are_found_as_a_plain_search_finds_them(void **state) {
     tokenizer = open_letters(*state);
-    for (uint64_t round = 0; round < 3000; round++) {
-        char text[40] = {0}, stop[2][6] = {{0}};
+    for (uint64_t round = 0; round < 20000; round++) {
+        char text[40] = {0}, stop[2][12] = {{0}};
         const char *const stops[] = {stop[0], stop[1]};
         uint32_t word[4];
         int32_t prompt = 1;
@@ -72,7 +72,12 @@ static void stop_strings_are_found_as_a_plain_search_finds_them(void **state) {
             rng_block(3, round, k, word);
             text[k] = "ab"[word[0] % 2];
             if (k < 2 + round % 4) stop[0][k] = "aabbc"[word[1] % 5];
-            if (k < 1 + round % 5) stop[1][k] = "ab"[word[2] % 2];
+            if (k < 1 + round % 11) stop[1][k] = "ab"[word[2] % 2];
+        }
+        size_t length = strlen(stop[1]), part = round / 2 % length;
+        if (round % 2) { /* a part of the stop string before the whole one */
+            memcpy(text + 8, stop[1], part);
+            memcpy(text + 8 + part, stop[1], length);
         }
         /* Each token is one byte. The stop string that ends first applies, and of two the longer one. */
         const char *end = NULL, *first = NULL;

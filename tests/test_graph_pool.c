@@ -90,11 +90,45 @@ static void counted_as_taken(void **state) {
     device_close(count);
 }
 
+static int allocations;
+static int (*alloc_of_device)(device *d, size_t bytes, void **out);
+
+static int count_alloc(device *d, size_t bytes, void **out) {
+    allocations++;
+    return alloc_of_device(d, bytes, out);
+}
+
+/* Chunks hold the largest block, and grow, so that there are few. */
+static void chunks_grow(void **state) {
+    (void)state;
+    device *d;
+    pool *p;
+    OK(device_open("count", 1, &d));
+    alloc_of_device = d->memory.alloc;
+    d->memory.alloc = count_alloc;
+    OK(pool_create(d, &p));
+    block blocks[BLOCKS] = {{0}};
+    for (int i = 0; i < BLOCKS; i++) {
+        void *memory;
+        blocks[i].bytes = (size_t)(i + 1) << 20;
+        OK(pool_take(p, blocks[i].bytes, &memory));
+        blocks[i].start = memory;
+        check_apart(blocks, i);
+    }
+    assert_in_range(allocations, 2, 20);
+    for (int i = 0; i < BLOCKS; i++) pool_give(p, blocks[i].start, blocks[i].bytes);
+    assert_int_equal(pool_in_use(p), 0);
+    pool_free(p);
+    d->memory.alloc = alloc_of_device;
+    device_close(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_lie_apart),
         cmocka_unit_test(rounds_are_alike),
         cmocka_unit_test(counted_as_taken),
+        cmocka_unit_test(chunks_grow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
