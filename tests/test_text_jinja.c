@@ -183,6 +183,36 @@ static void hostile_templates_end(void **state) {
                  LCKV_ERROR_MEMORY, "requires more than");
 }
 
+static void assert_renders(const char *source, const char *expected) {
+    json_t *none = json_object();
+    jinja_text text;
+    if (render(source, strlen(source), none, false, &text) < 0) fail_msg("'%s': %s", source, lckv_last_error());
+    assert_string_equal(text.text, expected);
+    jinja_text_free(&text);
+    json_decref(none);
+}
+
+/* As Python's methods of strings and dicts. */
+static void methods_are_pythons(void **state) {
+    (void)state;
+    assert_renders("{{ 'abcab'.rindex('ab') }} {{ '\u00e9a\u00e9'.rindex('\u00e9') }}", "3 2");
+    assert_fails("{{ 'abc'.rindex('x') }}", LCKV_ERROR_FORMAT, "substring not found");
+    assert_renders("{{ '12'.isdecimal() }} {{ '\u0663'.isdecimal() }} {{ '\u00b2'.isdecimal() }} {{ ''.isdecimal() }}",
+                   "True True False False");
+    assert_renders("{% set d = {'a': [1]} %}{{ d.copy() == d }} {{ d.copy() }}", "True {'a': [1]}");
+}
+
+static void filters_that_are_not_supported_say_so(void **state) {
+    static const char *const NAMES[] = {"pprint", "random", "striptags", "urlize", "wordwrap"};
+    (void)state;
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        char source[64], expected[64];
+        snprintf(source, sizeof source, "{{ 'a'|%s }}", NAMES[i]);
+        snprintf(expected, sizeof expected, "the filter '%s' is not supported", NAMES[i]);
+        assert_fails(source, LCKV_ERROR_UNSUPPORTED, expected);
+    }
+}
+
 /* Little text, much work: strings read character by character, and keys, names and parts of strings compared again and
  * again. Each must reach the limit of steps, and no other one. */
 #define BIG "{% set b = 'a' * 4000000 %}"
@@ -285,6 +315,8 @@ int main(void) {
         cmocka_unit_test(long_strings_count),
         cmocka_unit_test(searches_count),
         cmocka_unit_test(names_count),
+        cmocka_unit_test(methods_are_pythons),
+        cmocka_unit_test(filters_that_are_not_supported_say_so),
         cmocka_unit_test(broken_templates_only_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
