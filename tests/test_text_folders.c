@@ -347,6 +347,51 @@ static void test_bos_and_eos_of_the_class_and_of_older_files(void **state) {
     lckv_tokenizer_free(t);
 }
 
+/* ---- tokens that a class adds */
+
+/* Special tokens in the text, <unk> (0) aside. */
+static int count_special(lckv_tokenizer *t, const char *text) {
+    int32_t *ids;
+    size_t count;
+    int special = 0;
+    OK(lckv_tokenizer_encode(t, text, strlen(text), true, &ids, &count));
+    for (size_t i = 0; i < count; i++) special += ids[i] && lckv_tokenizer_is_special(t, ids[i]);
+    lckv_free(ids);
+    return special;
+}
+
+static void test_classes_add_their_tokens(void **state) {
+    (void)state;
+    static const struct {
+        const char *config, *token;
+        bool added;
+    } cases[] = {
+        {"{\"tokenizer_class\": \"T5Tokenizer\"}", "<extra_id_99>", true},
+        {"{\"tokenizer_class\": \"T5Tokenizer\"}", "<extra_id_100>", false},
+        {"{\"tokenizer_class\": \"T5TokenizerFast\", \"extra_ids\": 5}", "<extra_id_4>", true},
+        {"{\"tokenizer_class\": \"T5TokenizerFast\", \"extra_ids\": 5}", "<extra_id_5>", false},
+        {"{\"tokenizer_class\": \"MT5Tokenizer\", \"additional_special_tokens\": [\"<extra_id_7>\"]}", "<extra_id_7>",
+         true},
+        {"{\"tokenizer_class\": \"MT5Tokenizer\", \"additional_special_tokens\": [\"<extra_id_7>\"]}", "<extra_id_0>",
+         false},
+        {"{\"tokenizer_class\": \"XGLMTokenizer\"}", "<madeupword6>", true},
+        {"{\"tokenizer_class\": \"XGLMTokenizer\"}", "<madeupword7>", false},
+        {"{\"tokenizer_class\": \"CodeLlamaTokenizer\"}", "\xE2\x96\x81<MID>", true},
+        {"{\"tokenizer_class\": \"CodeLlamaTokenizer\", \"middle_token\": null}", "\xE2\x96\x81<MID>", false},
+        {"{\"tokenizer_class\": \"CodeLlamaTokenizer\", \"middle_token\": \"<M>\"}", "<M>", true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        folder_case c = {BOTH, SP, NULL, false, cases[i].config, NULL, NULL, NULL, NULL};
+        lckv_tokenizer *t;
+        char text[64];
+        OK(open_case(&c, NULL, &t));
+        snprintf(text, sizeof text, "b%sb", cases[i].token);
+        int more = count_special(t, text) - count_special(t, "b");
+        if (more != cases[i].added) fail_msg("%s: %d special tokens in '%s'", cases[i].config, more, text);
+        lckv_tokenizer_free(t);
+    }
+}
+
 /* ---- errors */
 
 static void test_folders_that_are_refused_by_name(void **state) {
@@ -365,6 +410,9 @@ static void test_folders_that_are_refused_by_name(void **state) {
         {"{\"added_tokens_decoder\": {\"3\": {\"content\": 4}}}", NULL, NULL, "'added_tokens_decoder' should be a"},
         {"{\"added_tokens_decoder\": {\"3\": 4}}", NULL, NULL, "should be an object"},
         {"{\"bos_token\": 1}", NULL, NULL, "'bos_token' should be a string"},
+        {"{\"tokenizer_class\": \"T5Tokenizer\", \"extra_ids\": -1}", NULL, NULL, "'extra_ids' should be 0 to 10000"},
+        {"{\"tokenizer_class\": \"CodeLlamaTokenizer\", \"eot_token\": 1}", NULL, NULL,
+         "'eot_token' should be a string"},
         {"{\"additional_special_tokens\": [1]}", NULL, NULL, "'additional_special_tokens' should be a string"},
         {"[]", NULL, NULL, "should be a JSON object"},
         {"{}", "[]", NULL, "special_tokens_map.json: should be a JSON object"},
@@ -412,6 +460,7 @@ int main(void) {
         cmocka_unit_test(test_the_class_comes_from_config_json),
         cmocka_unit_test(test_bos_and_eos_of_the_class_and_of_older_files),
         cmocka_unit_test(test_folders_that_are_refused_by_name),
+        cmocka_unit_test(test_classes_add_their_tokens),
         cmocka_unit_test(test_shared_folders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
