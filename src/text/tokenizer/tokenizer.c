@@ -76,7 +76,8 @@ static int cut_text(lckv_tokenizer *t, const char *text, size_t bytes, pieces *w
 static int encode_text(lckv_tokenizer *t, const char *text, size_t bytes, id_list *ids) {
     pieces *given = &t->pieces[0], *words = &t->pieces[1];
     int status = cut_text(t, text, bytes, words, given);
-    if (status == LCKV_ERROR_UNSUPPORTED) return fail_within(status, "tokenizer: a text of %zu bytes", bytes);
+    if (status == LCKV_ERROR_UNSUPPORTED)
+        return fail_within(status, "tokenizer: a text of %zu byte%s", bytes, plural((int64_t)bytes));
     TRY(status);
     for (size_t i = 0; i < words->count; i++) {
         const piece *item = &words->items[i];
