@@ -359,7 +359,7 @@ static void growth_is_limited(void **state) {
     lckv_tokenizer *t;
     size_t bytes;
     expect_limit(&(tokenizer_parts){.normalizer = grow, .model = BYTES_MODEL}, "a", 1,
-                 "a text of 1 bytes: a text grew beyond its limit of 104864");
+                 "a text of 1 byte: a text grew beyond its limit of 104864");
     expect_limit(&(tokenizer_parts){.normalizer = table, .model = BYTES_MODEL}, "a", 1, "grew beyond its limit");
     expect_limit(&(tokenizer_parts){.normalizer = everywhere, .model = BYTES_MODEL}, "b", 1, "grew beyond its limit");
     /* in parts, each of which is below the limit */
