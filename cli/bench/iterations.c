@@ -36,23 +36,6 @@ typedef struct measurement {
 
 /* ---------------------------------------------------------------- one form */
 
-/* Opens the model with --config_overrides and that many iterations per loop; 0 keeps the model's own number. */
-static int open_with_iterations(const measurement *r, int64_t iterations, opened_model *out) {
-    char overrides[512] = "";
-    const char *given = r->o->overrides ? r->o->overrides : "", *comma = *given && iterations ? "," : "";
-    if (strlen(given) > sizeof overrides - 80) return usage_error("bench", "--config_overrides is too long");
-    int length = snprintf(overrides, sizeof overrides, "%s%s", given, comma);
-    if (iterations)
-        snprintf(overrides + length, sizeof overrides - (size_t)length, "forward_passes=%lld,backward_passes=1",
-                 (long long)iterations - 1);
-    const struct model_flags flags = {.name = r->name,
-                                      .config_overrides = *overrides ? overrides : NULL,
-                                      .device = r->o->device,
-                                      .torch_dtype = r->o->torch_dtype,
-                                      .threads = r->o->threads};
-    return open_model("bench", &flags, true, out);
-}
-
 /* Shows the progress. The sequential form comes first and takes about as long as all other forms together. */
 static void show_block(const measurement *r, int64_t iterations, int64_t block) {
     int64_t last = r->loops ? r->o->max_iterations : 0;
@@ -73,6 +56,7 @@ static int score_text(const measurement *r, lckv_model *model, int64_t iteration
     for (int64_t b = 0; b < r->blocks && status >= 0; b++) {
         lckv_score_options score = lckv_score_defaults();
         score.encoding = iterations ? LCKV_ENCODING_PLAN : LCKV_ENCODING_SEQUENTIAL;
+        score.encoding_iterations = (int)iterations;
         show_block(r, iterations, b);
         score.bf16 = r->o->bf16;
         score.logits = logits + b * size * r->vocab_size;
@@ -136,43 +120,41 @@ static int read_text(measurement *r, opened_model *m) {
     return code;
 }
 
-static int score_sequentially(measurement *r) {
-    opened_model m;
-    int code = open_with_iterations(r, 0, &m);
-    if (code) return code;
-    lckv_config_info info = lckv_config_describe(lckv_model_config(m.model));
+static int score_sequentially(measurement *r, opened_model *m) {
+    lckv_config_info info = lckv_config_describe(lckv_model_config(m->model));
     r->vocab_size = info.vocab_size;
     r->loops = info.loops;
-    code = read_text(r, &m);
-    if (!code) {
-        size_t values = (size_t)(r->blocks * r->o->block_size * r->vocab_size);
-        r->exact = need(malloc(values * sizeof *r->exact));
-        r->logits = need(malloc(values * sizeof *r->logits));
-        code = score_text(r, m.model, 0, r->exact, &r->exact_loss);
-    }
-    close_model(&m);
-    return code;
+    int code = read_text(r, m);
+    if (code) return code;
+    size_t values = (size_t)(r->blocks * r->o->block_size * r->vocab_size);
+    r->exact = need(malloc(values * sizeof *r->exact));
+    r->logits = need(malloc(values * sizeof *r->logits));
+    return score_text(r, m->model, 0, r->exact, &r->exact_loss);
 }
 
-static int score_with_iterations(measurement *r, int64_t iterations) {
-    opened_model m;
+static int score_with_iterations(measurement *r, opened_model *m, int64_t iterations) {
     double loss;
-    int code = open_with_iterations(r, iterations, &m);
-    if (code) return code;
-    code = score_text(r, m.model, iterations, r->logits, &loss);
+    int code = score_text(r, m->model, iterations, r->logits, &loss);
     if (!code) add_row(r, iterations, loss, divergence(r));
-    close_model(&m);
     return code;
 }
 
 /* A model without loops has only the sequential form. */
 static int measure_model(const bench_options *o, const char *name, json_t *rows) {
     measurement r = {.o = o, .name = name, .rows = rows};
-    int code = score_sequentially(&r);
+    opened_model m = {0};
+    const struct model_flags flags = {.name = name,
+                                      .config_overrides = o->overrides,
+                                      .device = o->device,
+                                      .torch_dtype = o->torch_dtype,
+                                      .threads = o->threads};
+    int code = open_model("bench", &flags, true, &m);
+    if (!code) code = score_sequentially(&r, &m);
     for (int64_t iterations = 1; !code && r.loops && iterations <= o->max_iterations; iterations++)
-        code = score_with_iterations(&r, iterations);
+        code = score_with_iterations(&r, &m, iterations);
     progress_end();
     if (!code) add_row(&r, 0, r.exact_loss, 0);
+    close_model(&m);
     free(r.ids);
     free(r.exact);
     free(r.logits);
