@@ -165,9 +165,9 @@ LCKV_API int lckv_config_picture(const lckv_config *config, lckv_picture kind, c
 
 /* Describes the plan in words, one line per range of layers. Free *text with lckv_free(). */
 LCKV_API int lckv_config_plan_text(const lckv_config *config, char **text);
-/* Describes the plan as JSON, one object per step in order: [{"first": 0, "last": 0, "with_grad": true, "commit":
- * true},
- * ...]. Both layers are included in the range. Free *text with lckv_free(). */
+/* Describes the plan as JSON, one object per step in order:
+ * [{"first": 0, "last": 0, "with_grad": true, "commit": true}, ...]. Both layers are included in the range. Free *text
+ * with lckv_free(). */
 LCKV_API int lckv_config_plan_json(const lckv_config *config, char **text);
 
 /* Returns config.json with the overrides applied and unknown keys kept, in the form that transformers and the published
@@ -328,14 +328,13 @@ typedef struct lckv_tokenizer lckv_tokenizer;
  *   LCKV_ERROR_FILE: the file is missing.
  *   LCKV_ERROR_FORMAT: the file is malformed.
  *   LCKV_ERROR_UNSUPPORTED: the message names the feature; for another kind of tokenizer (tokenizer.model) it says how
- * to convert the folder. */
+ *     to convert the folder. */
 LCKV_API int lckv_tokenizer_open(const char *folder_or_file, lckv_tokenizer **out);
 LCKV_API void lckv_tokenizer_free(lckv_tokenizer *tokenizer);
 
 /* Encodes a text. `text`: any bytes, NUL included; each ill-formed part of its UTF-8 is read as U+FFFD, as with
  * Python's errors="replace". `add_special_tokens`: adds the tokens that the tokenizer puts around a text, such as BOS.
- * Free *ids
- * [*count] with lckv_free(); it is NULL if there are none. */
+ * Free *ids [*count] with lckv_free(); it is NULL if there are none. */
 LCKV_API int lckv_tokenizer_encode(lckv_tokenizer *tokenizer, const char *text, size_t bytes, bool add_special_tokens,
                                    int32_t **ids, size_t *count);
 /* The same with at most `limit` tokens; 0 disables the limit.

@@ -110,7 +110,7 @@ struct op_rms_norm {
  * and the reduction of the angle are in f64, because positions are 64-bit (a stream may have any length).
  *
  * If `lengths` is present, a row with lengths[r] > limit uses the second row of frequencies if there are two
- * (longrope), else
+ * (longrope); otherwise
  *   f[i] = inverse_frequencies[i] * (growth * lengths[r] / limit - (growth - 1))^(-2i / (head_dim - 2)),
  * the dynamic NTK scaling of transformers with factor `growth`. */
 struct op_rope_angles {

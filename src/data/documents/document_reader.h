@@ -8,7 +8,7 @@
  *   .bin, .npy        token ids; the file is one document
  *   .parquet          one document per row; columns correspond to the fields of an object
  *   other             text; one document per line. A line break is "\n", "\r\n" or "\r" and is returned as "\n" or
- * removed
+ *                     removed
  *
  * An object or Parquet row has its text or ids in the field text_column, by default in `input_ids` or else `text`. A
  * CSV record has its text in the column text_column, by default `text` or else the first one. Files are read through a
