@@ -204,29 +204,28 @@ static void report_sides(const char *bench, side sides[2], int rounds) {
 }
 
 /* Alternates between both in one process, so that drift of the machine affects both alike. */
-static int compare(const char *bench, const side *a, const side *b, int seconds) {
+static int compare(const char *bench, const char *const names[2], const perf_options options[2]) {
     static side sides[2];
     int status = LCKV_OK, rounds = 0;
-    sides[0] = *a, sides[1] = *b;
-    for (int i = 0; i < 2 && status >= 0; i++) status = side_open(&sides[i]);
-    if (status >= 0) status = alternate(sides, seconds, &rounds);
+    for (int i = 0; i < 2 && status >= 0; i++) {
+        sides[i].name = names[i];
+        sides[i].options = options[i];
+        status = side_open(&sides[i]);
+    }
+    if (status >= 0) status = alternate(sides, options[0].seconds, &rounds);
     if (status >= 0) report_sides(bench, sides, rounds);
     for (int i = 0; i < 2; i++) trained_close(&sides[i].trained);
     return status;
 }
 
 int perf_checkpointing(const perf_options *o) {
-    static side kept, recomputed;
-    kept.name = "kept", recomputed.name = "recomputed";
-    kept.options = recomputed.options = *o;
-    recomputed.options.gradient_checkpointing = true;
-    return compare("checkpointing", &kept, &recomputed, o->seconds);
+    perf_options options[2] = {*o, *o};
+    options[1].gradient_checkpointing = true;
+    return compare("checkpointing", (const char *const[]){"kept", "recomputed"}, options);
 }
 
 int perf_exact(const perf_options *o) {
-    static side planned, exact;
-    planned.name = "plan", exact.name = "exact";
-    planned.options = exact.options = *o;
-    exact.options.exact = true;
-    return compare("exact", &planned, &exact, o->seconds);
+    perf_options options[2] = {*o, *o};
+    options[1].exact = true;
+    return compare("exact", (const char *const[]){"plan", "exact"}, options);
 }

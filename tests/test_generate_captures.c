@@ -36,7 +36,7 @@ static void release(device *d, device_program *p) {
     free(p);
 }
 
-/* Requests of so many clients at a time, each for so many tokens. */
+/* `count` clients send a request at the same time, each for `new_tokens` tokens. */
 static void run_clients(batcher *b, int count, int new_tokens) {
     static sequence *s[CLIENTS];
     const sample_row greedy = {.top_p = 1, .repetition_penalty = 1};

@@ -21,8 +21,8 @@ enum {
     STAGES = 4,
     BLOCKS = 3,          /* of a multiprocessor */
     SUM_COLS = COLS + 4, /* so that what a warp writes at once goes to different banks */
-    MOST_CLUSTER = 8,
-    LEAST_STEPS = 4 /* of a block of a cluster */
+    MAX_CLUSTER = 8,
+    MIN_STEPS = 4 /* of a block of a cluster */
 };
 
 /* op_heads as the kernel sees it. */
@@ -113,7 +113,7 @@ struct cluster_sums {
     __device__ float at(int r, int c) const {
         float y = 0;
 #pragma unroll
-        for (int i = 0; i < MOST_CLUSTER; i++)
+        for (int i = 0; i < MAX_CLUSTER; i++)
             if (i < blocks) y += cluster_get(&own->at[r][c], i);
         return y;
     }
@@ -212,15 +212,11 @@ __global__ static void __launch_bounds__(THREADS, BLOCKS) products(struct heads_
 
 /* ---------------------------------------------------------------- the entry */
 
-static bool in_chunks(view v) {
-    return v.type == DTYPE_BF16 && v.cols % MATRIX_CHUNK == 0 && (uintptr_t)v.data % 16 == 0;
-}
-
-/* Blocks for each tile: as many as there is room for at a time, each with LEAST_STEPS or more. */
+/* Number of blocks per tile: all blocks of the grid run at the same time, and each has at least MIN_STEPS steps. */
 static int cluster_blocks(device *d, const struct heads_call *a) {
     int blocks = 1, steps = (a->chunks + CHUNKS - 1) / CHUNKS;
-    while (blocks < MOST_CLUSTER && 2 * blocks * a->tiles <= BLOCKS * cuda_state_of(d)->multiprocessors &&
-           steps >= 2 * blocks * LEAST_STEPS)
+    while (blocks < MAX_CLUSTER && 2 * blocks * a->tiles <= BLOCKS * cuda_state_of(d)->multiprocessors &&
+           steps >= 2 * blocks * MIN_STEPS)
         blocks *= 2;
     return blocks;
 }
@@ -245,20 +241,13 @@ bool cuda_heads_warpgroup(device *d, const struct op_heads *h) {
     const struct op_rope_append *append = &h->append;
     const struct op_project *p = &h->project;
     if (!cuda_state_of(d)->warpgroups || p->x.rows <= CUDA_FEW_ROWS || p->x.rows > ROWS) return false;
-    if (!in_chunks(p->normed) || append->head_dim % COLS != 0) return false;
+    if (!products_in_chunks(p->normed) || append->head_dim % COLS != 0) return false;
     a.x = p->normed;
     a.parts = p->parts;
     for (int i = 0; i < a.parts; i++) {
-        if (!in_chunks(p->part[i].weight)) return false;
+        if (!products_in_chunks(p->part[i].weight)) return false;
         a.part[i] = {p->part[i].weight, p->part[i].bias, p->part[i].y, 0};
     }
-    a.rotated = append->k.data ? a.parts - 1 : a.parts;
-    a.head_dim = append->head_dim;
-    a.angles = append->angles;
-    a.index = append->index;
-    a.pages_k = append->pages_k;
-    a.pages_v = append->pages_v;
-    if (append->q.data) a.part[0].y = append->q_out;
-    if (append->k.data) a.part[a.rotated - 1].y = append->k_out;
+    products_take_heads(append, &a);
     return run(d, &a);
 }

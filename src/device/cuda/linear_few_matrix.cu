@@ -325,10 +325,6 @@ __global__ static void __launch_bounds__(THREADS, 2) few_products(struct few_cal
 
 /* ---------------------------------------------------------------- the entries */
 
-static bool in_chunks(view v) {
-    return v.type == DTYPE_BF16 && v.cols % MATRIX_CHUNK == 0 && (uintptr_t)v.data % 16 == 0;
-}
-
 template <int TILES, int GROUP, bool NORMED> static int run(device *d, const struct few_call &a) {
     size_t normed = NORMED ? (size_t)a.rows * (size_t)(a.x.cols + PAD) * sizeof(__nv_bfloat16) : 0;
     size_t parts = sizeof(float) * WARPS * TILES * RIGHT_ROWS * PART_COLS;
@@ -357,7 +353,7 @@ static int run_few(device *d, struct few_call *a) {
 
 bool cuda_linear_few_matrix(device *d, const struct op_linear *p, view residual) {
     struct few_call a = {};
-    if (p->x.rows > CUDA_FEW_ROWS || !in_chunks(p->x) || !in_chunks(p->weight)) return false;
+    if (p->x.rows > CUDA_FEW_ROWS || !products_in_chunks(p->x) || !products_in_chunks(p->weight)) return false;
     a.x = p->x;
     a.residual = residual;
     a.parts = 1;
@@ -368,7 +364,8 @@ bool cuda_linear_few_matrix(device *d, const struct op_linear *p, view residual)
 /* The call of a projection; false if this file does not support it. */
 static bool few_projection(const struct op_project *p, bool with_norm, struct few_call *a) {
     size_t normed = (size_t)p->x.rows * (size_t)(p->x.cols + PAD) * sizeof(__nv_bfloat16);
-    if (p->x.rows > (with_norm ? (int64_t)RIGHT_ROWS : (int64_t)CUDA_FEW_ROWS) || !in_chunks(p->normed)) return false;
+    if (p->x.rows > (with_norm ? (int64_t)RIGHT_ROWS : (int64_t)CUDA_FEW_ROWS) || !products_in_chunks(p->normed))
+        return false;
     if (with_norm && (normed > MAX_NORMED_BYTES || (uintptr_t)p->x.data % 16 != 0)) return false;
     a->x = with_norm ? p->x : p->normed;
     if (with_norm) a->norm = p->norm;
@@ -376,7 +373,7 @@ static bool few_projection(const struct op_project *p, bool with_norm, struct fe
     a->gated_y = p->gated_y;
     a->parts = p->parts;
     for (int i = 0; i < p->parts; i++) {
-        if (!in_chunks(p->part[i].weight)) return false;
+        if (!products_in_chunks(p->part[i].weight)) return false;
         a->part[i] = {p->part[i].weight, p->part[i].bias, p->part[i].y, 0};
     }
     return true;
@@ -391,13 +388,6 @@ bool cuda_heads_few_matrix(device *d, const struct op_heads *h, bool with_norm) 
     struct few_call a = {};
     const struct op_rope_append *append = &h->append;
     if (append->head_dim % LEFT_ROWS != 0 || !few_projection(&h->project, with_norm, &a)) return false;
-    a.rotated = append->k.data ? a.parts - 1 : a.parts;
-    a.head_dim = append->head_dim;
-    a.angles = append->angles;
-    a.index = append->index;
-    a.pages_k = append->pages_k;
-    a.pages_v = append->pages_v;
-    if (append->q.data) a.part[0].y = append->q_out;
-    if (append->k.data) a.part[a.rotated - 1].y = append->k_out;
+    products_take_heads(append, &a);
     return run_few(d, &a) >= 0;
 }

@@ -3,6 +3,7 @@
 #define DEVICE_CUDA_PRODUCTS_H
 
 #include "device/cuda/cuda.h"
+#include "device/cuda/matrix.h"
 
 int cuda_products_open(device *d);
 void cuda_products_close(device *d); /* also after a failed open */
@@ -33,6 +34,23 @@ enum { CUDA_FEW_ROWS = 32 };
 bool cuda_linear_few_matrix(device *d, const struct op_linear *a, view residual);
 bool cuda_project_few_matrix(device *d, const struct op_project *a, bool with_norm);
 bool cuda_heads_few_matrix(device *d, const struct op_heads *a, bool with_norm);
+
+/* Whether the kernels on tensor cores can copy rows of `v`: bf16, in whole aligned chunks. */
+static inline bool products_in_chunks(view v) {
+    return v.type == DTYPE_BF16 && v.cols % MATRIX_CHUNK == 0 && (uintptr_t)v.data % 16 == 0;
+}
+
+/* Sets the fields of a kernel's call that say how op_heads rotates and where it writes. `parts` is set before. */
+template <typename call> static inline void products_take_heads(const struct op_rope_append *append, call *a) {
+    a->rotated = append->k.data ? a->parts - 1 : a->parts;
+    a->head_dim = append->head_dim;
+    a->angles = append->angles;
+    a->index = append->index;
+    a->pages_k = append->pages_k;
+    a->pages_v = append->pages_v;
+    if (append->q.data) a->part[0].y = append->q_out;
+    if (append->k.data) a->part[a->rotated - 1].y = append->k_out;
+}
 
 /* op_heads of 33 to 64 rows with normed rows in `normed`, if the GPU has the instructions (heads_warpgroup.cu).
  * Otherwise does nothing and returns false. */
