@@ -1,7 +1,8 @@
 /* The program `bench`: measures the speed of parts of lckv against a reference in the same run.
  *
  * bench train|checkpointing CONFIG [--device D] [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]
- * bench exact CONFIG [--device D] [--batch N] [--step N] [--block N] [--seconds S] [--threads N] [--bf16]
+ * bench exact CONFIG [--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--seconds S] [--threads N]
+ *                    [--bf16]
  * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N]
  *                       [--bf16]
  * bench prefix|encoding CONFIG [--device D] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
@@ -10,11 +11,13 @@
  *   train          training steps; reference: a matrix product
  *   checkpointing  training steps with gradient checkpointing, and their memory; reference: without
  *   exact          training steps of --step blocks, in micro-batches of --batch, with loops in the exact form, and
- * their memory; reference: the plan generate       prefill and decoding of concurrent sequences; reference: a matrix
- * product and a copy prefix         a request whose first --prompt tokens are cached; reference: the request that
- * filled the cache encoding       prefill of a model with loops; reference: the model without sharing together decoding
- * of concurrent sequences; reference: one sequence server         requests over HTTP; reference: the same requests to
- * the engine
+ *                  their memory; reference: the plan, in steps of --reference_step blocks (default: --step), whose
+ *                  speed does not depend on this number
+ *   generate       prefill and decoding of concurrent sequences; reference: a matrix product and a copy
+ *   prefix         a request whose first --prompt tokens are cached; reference: the request that filled the cache
+ *   encoding       prefill of a model with loops; reference: the model without sharing
+ *   together       decoding of concurrent sequences; reference: one sequence
+ *   server         requests over HTTP; reference: the same requests to the engine
  *
  * Measurement and reference alternate, so that drift of the machine affects both. Each prints one JSON object with
  * medians. Leaves out: data, logs, checkpoints, text. */
@@ -26,9 +29,8 @@
 
 static int usage(void) {
     fprintf(stderr, "usage: bench train|checkpointing|exact|generate|prefix|encoding|together|server CONFIG "
-                    "[--device D] [--batch N] [--step N] [--block N] [--prompt N] [--length N] [--chunk N] [--seconds "
-                    "S] [--threads N] "
-                    "[--bf16]\n");
+                    "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
+                    "[--chunk N] [--seconds S] [--threads N] [--bf16]\n");
     return 2;
 }
 
@@ -58,6 +60,8 @@ static int read_options(int argc, char **argv, perf_options *o) {
             o->batch = number;
         else if (!strcmp(argv[i], "--step"))
             o->step = number;
+        else if (!strcmp(argv[i], "--reference_step"))
+            o->reference_step = number;
         else if (!strcmp(argv[i], "--block"))
             o->block = number;
         else if (!strcmp(argv[i], "--seconds"))
