@@ -3,6 +3,7 @@
  * creates primitives, grows memory and captures steps. See perf_main.c. */
 #include "base/rng.h"
 #include "generate/batcher.h"
+#include "generate/sampler.h"
 #include "perf.h"
 
 #include <stdio.h>
@@ -49,7 +50,7 @@ static void generation_close(const perf_options *o, generation *g) {
 }
 
 static int add_sequences(const perf_options *o, generation *g, int32_t *ids) {
-    const sample_row greedy = {.top_p = 1, .repetition_penalty = 1};
+    const sample_row greedy = sampler_greedy();
     int64_t vocab_size = g->model->config->vocab_size;
     for (int i = 0; i < o->batch; i++) {
         for (int j = 0; j < o->prompt; j++)

@@ -22,6 +22,11 @@ struct options {
     bool sink_cache, bf16, use_cpu, json;
 };
 
+#define SAMPLING_FLAG(name, KIND, in_request, in_generate, in_chat, valid_min, valid_max, valid, json_min, json_max,   \
+                      flag, flag_min, flag_max, help)                                                                  \
+    {#flag,           FLAG_##KIND,    #in_chat, "Answers", help, FLAG_INTO(struct options, settings.name),             \
+     .min = flag_min, .max = flag_max},
+
 static const flag FLAGS[] = {
     FLAGS_MODEL(struct options, model, ""),
     {"torch_dtype", FLAG_CHOICE, "auto", "Model",
@@ -46,7 +51,9 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, settings.max_new_tokens), .min = 1, .max = 1e9},
     {"eos_tokens", FLAG_LIST, NULL, "Answers", "tokens that end an answer, in addition to the model's EOS",
      FLAG_INTO(struct options, eos_tokens)},
-    FLAGS_SAMPLING(struct options, settings, "Answers", "50", "1.0"),
+    /* clang-format off */
+    SAMPLING_PARAMETERS(SAMPLING_FLAG)
+    /* clang-format on */
     {"seed", FLAG_INT, "42", "Answers", "random seed; the same seed and questions give the same answers",
      FLAG_INTO(struct options, settings.seed), .min = 0, .max = 9e15},
 

@@ -7,6 +7,7 @@
 #include "open_model.h"
 #include "output.h"
 #include "prompts.h"
+#include "src/generate/sampling_parameters.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -32,6 +33,11 @@ struct options {
     int encoding;                 /* an lckv_encoding */
     bool sink_cache, fp16, use_cpu, json;
 };
+
+#define SAMPLING_FLAG(name, KIND, in_request, in_generate, in_chat, valid_min, valid_max, valid, json_min, json_max,   \
+                      flag, flag_min, flag_max, help)                                                                  \
+    {#flag,           FLAG_##KIND,    #in_generate, "Sampling", help, FLAG_INTO(struct options, generate.name),        \
+     .min = flag_min, .max = flag_max},
 
 static const flag FLAGS[] = {
     FLAGS_MODEL(struct options, model, ". Required if there is text to encode or print"),
@@ -78,7 +84,9 @@ static const flag FLAGS[] = {
     {"num_return_sequences", FLAG_INT, "1", "Text", "number of samples per prompt",
      FLAG_INTO(struct options, num_return_sequences), .min = 1, .max = 1 << 20},
 
-    FLAGS_SAMPLING(struct options, generate, "Sampling", "0", "0.9"),
+    /* clang-format off */
+    SAMPLING_PARAMETERS(SAMPLING_FLAG)
+    /* clang-format on */
     {"seed", FLAG_INT, "42", "Sampling", "random seed; the same seed gives the same text",
      FLAG_INTO(struct options, seed), .min = 0, .max = INFINITY},
 

@@ -1,6 +1,7 @@
 #include "generate_lines.h"
 #include "input.h"
 #include "output.h"
+#include "src/generate/sampling_parameters.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -159,6 +160,8 @@ static int open_engine(struct lines *l, lckv_engine **engine) {
     return lckv_engine_create(l->model->model, l->model->tokenizer, &e, engine);
 }
 
+#define COPY(name, ...) r.name = o->name;
+
 static int submit(struct lines *l, lckv_engine *engine, int at) {
     const lckv_generate_options *o = l->options;
     const given_prompt *p = &l->prompts->items[at];
@@ -167,11 +170,7 @@ static int submit(struct lines *l, lckv_engine *engine, int at) {
     r.prompt = (lckv_prompt){p->ids, p->count};
     r.n = o->num_return_sequences;
     r.max_new_tokens = new_tokens(l, p);
-    r.temperature = o->temperature;
-    r.top_k = o->top_k;
-    r.top_p = o->top_p;
-    r.min_p = o->min_p;
-    r.repetition_penalty = o->repetition_penalty;
+    SAMPLING_PARAMETERS(COPY)
     r.seed = o->seed;
     r.stream = (uint64_t)at;
     r.ignore_eos = o->ignore_eos;

@@ -39,46 +39,6 @@ enum { TORCH_DTYPE_FLOAT16 = 3 }; /* index in TORCH_DTYPES */
             FLAG_INTO(options, member.tokenizer_name), .value = "NAME"                                                 \
     }
 
-/* Sampling flags, for structs whose `member` has temperature, top_k, top_p, min_p and repetition_penalty. The defaults
- * of top_k and top_p differ between commands. */
-#define FLAGS_SAMPLING(options, member, group, top_k_default, top_p_default)                                           \
-    {"temperature",                                                                                                    \
-     FLAG_NUMBER,                                                                                                      \
-     "1.0",                                                                                                            \
-     group,                                                                                                            \
-     "sampling temperature; 0 always picks the most probable token",                                                   \
-     FLAG_INTO(options, member.temperature),                                                                           \
-     .min = 0,                                                                                                         \
-     .max = INFINITY},                                                                                                 \
-        {"k",                                                                                                          \
-         FLAG_INT,                                                                                                     \
-         top_k_default,                                                                                                \
-         group,                                                                                                        \
-         "top-k: sample from the k most probable tokens; 0 disables it",                                               \
-         FLAG_INTO(options, member.top_k),                                                                             \
-         .min = 0,                                                                                                     \
-         .max = INT32_MAX},                                                                                            \
-        {"p",                                                                                                          \
-         FLAG_NUMBER,                                                                                                  \
-         top_p_default,                                                                                                \
-         group,                                                                                                        \
-         "top-p: sample from the smallest set of tokens whose probabilities add up to p; 1 disables it",               \
-         FLAG_INTO(options, member.top_p),                                                                             \
-         .min = 0,                                                                                                     \
-         .max = 1},                                                                                                    \
-        {"min_p",                                                                                                      \
-         FLAG_NUMBER,                                                                                                  \
-         "0",                                                                                                          \
-         group,                                                                                                        \
-         "minimum probability of a token, relative to the most probable one; 0 disables it",                           \
-         FLAG_INTO(options, member.min_p),                                                                             \
-         .min = 0,                                                                                                     \
-         .max = 1},                                                                                                    \
-    {                                                                                                                  \
-        "repetition_penalty", FLAG_NUMBER, "1.0", group, "penalty on tokens that occurred before; 1 disables it",      \
-            FLAG_INTO(options, member.repetition_penalty), .min = 1e-3, .max = 1e3                                     \
-    }
-
 /* Flags for the iterations of a loop during prefill: an int64_t and a double. */
 #define FLAGS_ENCODING_ITERATIONS(options, iterations, tolerance, group)                                               \
     {"encoding_iterations",                                                                                            \

@@ -263,6 +263,12 @@ def _prompt(ids):
     return _Prompt(ids.ctypes.data_as(POINTER(c_int32)), len(ids))
 
 
+def _copy(source, target):
+    """Copies the fields that two options structs share, except their size."""
+    for name in {name for name, _ in source._fields_[1:]} & {name for name, _ in target._fields_[1:]}:
+        setattr(target, name, getattr(source, name))
+
+
 def _set(options, values):
     for name, value in values.items():
         if name == "encoding":
@@ -501,13 +507,10 @@ class Model:
 
         options, request, number = _defaults(_EngineOptions), _defaults(_Request), c_uint64()
         callback = _EventCallback(on_event)
+        _copy(values, options)
+        _copy(values, request)
         options.max_num_seqs, options.max_model_len = 1, longest
         options.callback = ctypes.cast(callback, c_void_p)
-        for name in ("window_length", "num_sink_tokens", "bf16", "encoding_iterations", "encoding_tolerance"):
-            setattr(options, name, getattr(values, name))
-        for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "ignore_eos", "stop",
-                     "stop_count", "encoding"):  # fmt: skip
-            setattr(request, name, getattr(values, name))
         request.prompt, request.max_new_tokens = _prompt(ids), longest - len(ids)
         _check(lib.lckv_engine_create(self._need_model(), self._tokenizer, byref(options), byref(engine)))
         self._engines.append(engine)

@@ -1,6 +1,8 @@
 /* Model, sampling, stop strings and streaming, see generation_fields.h. */
 #include "generation_fields.h"
 
+#include "src/generate/sampling_parameters.h"
+
 #include <sys/random.h>
 
 enum { MAX_STOPS = 16, MAX_CHOICES = 128 };
@@ -107,21 +109,24 @@ static int64_t random_seed(void) {
     return seed;
 }
 
+#define FIELD_INT field_int
+#define FIELD_NUMBER field_number
+#define READ(name, KIND, in_request, min, max) r->name = FIELD_##KIND(f, #name, in_request, min, max);
+#define READ_SAMPLING(name, KIND, in_request, in_generate, in_chat, valid_min, valid_max, valid, min, max, ...)        \
+    READ(name, KIND, in_request, min, max)
+#define READ_PENALTY(name, KIND, in_request, valid_min, valid_max, valid, min, max)                                    \
+    READ(name, KIND, in_request, min, max)
+
 void generation_fields_read(fields *f, job *j, bool *stream, bool *include_usage) {
     lckv_request *r = &j->request;
     r->n = (int)field_int(f, "n", 1, 1, MAX_CHOICES);
-    r->temperature = field_number(f, "temperature", 1, 0, 100);
-    r->top_p = field_number(f, "top_p", 1, 0, 1);
-    r->top_k = field_int(f, "top_k", 0, -1, INT32_MAX);
-    if (r->top_k < 0) r->top_k = 0;
-    r->min_p = field_number(f, "min_p", 0, 0, 1);
-    r->repetition_penalty = field_number(f, "repetition_penalty", 1, 1e-3, 1e3);
+    SAMPLING_PARAMETERS(READ_SAMPLING)
+    PENALTY_PARAMETERS(READ_PENALTY)
+    if (r->top_k < 0) r->top_k = 0; /* -1 is off in vLLM and transformers */
     r->ignore_eos = field_bool(f, "ignore_eos", false);
     r->seed = (uint64_t)field_int(f, "seed", random_seed(), INT64_MIN, INT64_MAX);
     read_stops(f, j);
     read_stream(f, stream, include_usage);
-    r->presence_penalty = field_number(f, "presence_penalty", 0, -2, 2);
-    r->frequency_penalty = field_number(f, "frequency_penalty", 0, -2, 2);
     read_biases(f, j);
     field_ignore(f, "user");
 }

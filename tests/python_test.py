@@ -254,6 +254,18 @@ def rejects(kind, part, call):
         raise AssertionError(part)
 
 
+def sampling_parameters_have_fields():
+    """Each row of the list is a field of both structs, and documented."""
+    with open(os.path.join(SOURCE, "src", "generate", "sampling_parameters.h")) as file:
+        shared, penalties = file.read().split("#define PENALTY_PARAMETERS(X)")
+    shared = re.findall(r"^    X\((\w+), [A-Z]+, ", shared, re.M)
+    fields = [{name for name, _ in s._fields_} for s in (lckv._GenerateOptions, lckv._Request)]
+    assert len(shared) >= 5 and set(shared) <= fields[0] & fields[1], shared
+    assert set(re.findall(r"^    X\((\w+), [A-Z]+, ", penalties, re.M)) <= fields[1]
+    with open(os.path.join(SOURCE, "docs", "chat.md")) as file:
+        assert all(f"`{name}`" in text for text in [file.read()] for name in shared)
+
+
 def streams_are_what_generate_makes():
     with lckv.Model(CONFIG, device="cpu", threads=1, random=3, tokenizer=TOKENIZER) as model:
         for options in ({"temperature": 0}, {"seed": 5, "top_k": 9}, {"window_length": 16, "num_sink_tokens": 2}):
@@ -319,6 +331,7 @@ def the_library_is_found_or_explained():
 
 
 structs_are_the_headers()
+sampling_parameters_have_fields()
 streams_are_what_generate_makes()
 streams_need_no_tokenizer()
 chat_templates_are_applied()

@@ -2,6 +2,7 @@
 #include "cli_capture.h"
 
 #include "cli/flag_aliases.h"
+#include "generate/sampling_parameters.h"
 
 /* The flag after "did you mean --", with all that follows up to the question mark. NULL if there is no suggestion. */
 static char *suggestion(const captured *c) {
@@ -125,6 +126,10 @@ static void what_people_type_is_understood(void **state) {
     SAYS("did you mean --p?", "generate", "-top-p", "0.5");
     SAYS("did you mean --temperature?", "chat", "--temp", "0.5");
     SAYS("lckv has no beam search", "generate", "--num_beams", "4");
+#define LISTED(name, KIND, in_request, in_generate, in_chat, valid_min, valid_max, valid, json_min, json_max, flag,    \
+               ...)                                                                                                    \
+    SAYS("--" #flag, "generate", "--typical_p", "0.5");
+    SAMPLING_PARAMETERS(LISTED)
     SAYS("for lckv serve, set them in each request", "serve", "--temperature", "0.5");
     SAYS("did you mean --revision?", "fetch", "--branch", "x");
     SAYS("did you mean --repo_type dataset?", "fetch", "--dataset", "x");

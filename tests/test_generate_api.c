@@ -1,4 +1,5 @@
 /* lckv_generate() and lckv_score(): order of results, text, limits, errors, interruption. */
+#include "generate/sampling_parameters.h"
 #include "io/safetensors.h"
 
 #include "small_tokenizer.h"
@@ -99,28 +100,51 @@ static void options_are_checked(void **state) {
     const int32_t ids[] = {1, 2};
     const lckv_prompt prompt = {ids, 2};
     const char *const stop = "x";
-    lckv_generate_options good = lckv_generate_defaults(), o[9];
-    for (int i = 0; i < 9; i++) o[i] = good;
+    lckv_generate_options good = lckv_generate_defaults(), o[4];
+    for (int i = 0; i < 4; i++) o[i] = good;
     o[0].length = 0;
-    o[1].temperature = -1;
-    o[2].top_k = -1;
-    o[3].top_p = 1.5;
-    o[4].min_p = NAN;
-    o[5].repetition_penalty = 0;
-    o[6].num_return_sequences = 0;
-    o[7].stop = &stop;
-    o[7].stop_count = 1;
-    o[8].window_length = 4;
-    o[8].num_sink_tokens = 4;
-    const char *const words[] = {
-        "length",    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "num_return_sequences",
-        "tokenizer", "sinks"};
-    for (int i = 0; i < 9; i++) {
+    o[1].num_return_sequences = 0;
+    o[2].stop = &stop;
+    o[2].stop_count = 1;
+    o[3].window_length = 4;
+    o[3].num_sink_tokens = 4;
+    const char *const words[] = {"length", "num_return_sequences", "tokenizer", "sinks"};
+    for (int i = 0; i < 4; i++) {
         lckv_generation *g;
         assert_int_equal(lckv_generate(f.model, NULL, &prompt, 1, &o[i], &g), LCKV_ERROR_ARGUMENT);
         if (!strstr(lckv_last_error(), words[i])) fail_msg("'%s' does not say '%s'", lckv_last_error(), words[i]);
         assert_null(g);
     }
+    fixture_close(&f);
+}
+
+/* A value of one parameter, in the options and in the request that lckv_generate() makes of them. */
+static void check_rejected(const fixture *f, const char *name, const char *valid, const lckv_generate_options *o) {
+    const lckv_prompt prompt = {(const int32_t[]){1, 2}, 2};
+    char expected[128];
+    lckv_generation *g;
+    snprintf(expected, sizeof expected, "%s should be %s, found", name, valid);
+    assert_int_equal(lckv_generate(f->model, NULL, &prompt, 1, o, &g), LCKV_ERROR_ARGUMENT);
+    if (!strstr(lckv_last_error(), expected)) fail_msg("'%s' does not say '%s'", lckv_last_error(), expected);
+}
+
+#define CHECK_VALUE(name, value, valid) o.name = (value), check_rejected(&f, #name, valid, &o);
+#define CHECK_INT(name, value, valid) CHECK_VALUE(name, (int64_t)(value), valid)
+#define CHECK_NUMBER(name, value, valid)                                                                               \
+    CHECK_VALUE(name, value, valid) CHECK_VALUE(name, NAN, valid) CHECK_VALUE(name, INFINITY, valid)
+#define CHECK_ROW(name, KIND, in_request, in_generate, in_chat, valid_min, valid_max, valid, ...)                      \
+    assert_true(request.name == in_request && good.name == in_generate);                                               \
+    o = good;                                                                                                          \
+    CHECK_##KIND(name, valid_min - 1.0, valid)
+
+static void sampling_parameters_follow_from_their_rows(void **state) {
+    (void)state;
+    fixture f;
+    open_small(&f, "");
+    const lckv_request request = lckv_request_defaults();
+    const lckv_generate_options good = lckv_generate_defaults();
+    lckv_generate_options o;
+    SAMPLING_PARAMETERS(CHECK_ROW)
     fixture_close(&f);
 }
 
@@ -376,15 +400,11 @@ static void scoring_fails_in_words(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scores_by_so_many_iterations),
-        cmocka_unit_test(results_come_by_prompt_and_sample),
-        cmocka_unit_test(positions_are_a_limit),
-        cmocka_unit_test(options_are_checked),
-        cmocka_unit_test(callbacks_interrupt),
-        IN_FOLDER(text_comes_with_a_tokenizer),
-        IN_FOLDER(ways_of_scoring_agree),
-        IN_FOLDER(many_logits_come_in_parts),
-        IN_FOLDER(scoring_fails_in_words),
+        cmocka_unit_test(scores_by_so_many_iterations), cmocka_unit_test(results_come_by_prompt_and_sample),
+        cmocka_unit_test(positions_are_a_limit),        cmocka_unit_test(sampling_parameters_follow_from_their_rows),
+        cmocka_unit_test(options_are_checked),          cmocka_unit_test(callbacks_interrupt),
+        IN_FOLDER(text_comes_with_a_tokenizer),         IN_FOLDER(ways_of_scoring_agree),
+        IN_FOLDER(many_logits_come_in_parts),           IN_FOLDER(scoring_fails_in_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

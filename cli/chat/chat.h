@@ -6,13 +6,17 @@
 #define CLI_CHAT_CHAT_H
 
 #include "lckv.h"
+#include "src/generate/sampling_parameters.h"
 
 #include <jansson.h>
 
-/* Sampling settings, as the flags of lckv chat with the same names. */
+/* Settings of answers, as the flags of lckv chat. */
+#define CHAT_INT int64_t
+#define CHAT_NUMBER double
+#define CHAT_FIELD(name, KIND, ...) CHAT_##KIND name;
 typedef struct chat_settings {
-    int64_t max_new_tokens, top_k, seed;
-    double temperature, top_p, min_p, repetition_penalty;
+    int64_t max_new_tokens, seed;
+    SAMPLING_PARAMETERS(CHAT_FIELD)
 } chat_settings;
 
 /* Result of one answer. */

@@ -34,22 +34,23 @@ static const command COMMANDS[];
 typedef struct setting {
     const char *name;
     size_t offset;   /* offset in chat_settings */
-    bool whole;      /* an int64_t; false: a double */
+    flag_type type;  /* FLAG_INT or FLAG_NUMBER */
     double min, max; /* range, both ends included */
 } setting;
 
-#define SETTING(name, member, whole, min, max)                                                                         \
-    { name, offsetof(chat_settings, member), whole, min, max }
+#define SETTING(name, member, type, min, max) {name, offsetof(chat_settings, member), type, min, max},
+/* The parameter, and its flag as another name. */
+#define SETTINGS_OF(name, KIND, in_request, in_generate, in_chat, valid_min, valid_max, valid, json_min, json_max,     \
+                    flag, flag_min, flag_max, help)                                                                    \
+    SETTING(#name, name, FLAG_##KIND, flag_min, flag_max) SETTING(#flag, name, FLAG_##KIND, flag_min, flag_max)
 
-static const setting SETTINGS_KNOWN[] = {SETTING("temperature", temperature, false, 0, 1e6),
-                                         SETTING("top_k", top_k, true, 0, INT32_MAX),
-                                         SETTING("k", top_k, true, 0, INT32_MAX),
-                                         SETTING("top_p", top_p, false, 0, 1),
-                                         SETTING("p", top_p, false, 0, 1),
-                                         SETTING("min_p", min_p, false, 0, 1),
-                                         SETTING("repetition_penalty", repetition_penalty, false, 1e-3, 1e3),
-                                         SETTING("max_new_tokens", max_new_tokens, true, 1, 1e9),
-                                         SETTING("seed", seed, true, 0, 9e15)};
+/* clang-format off */
+static const setting SETTINGS_KNOWN[] = {
+    SAMPLING_PARAMETERS(SETTINGS_OF)
+    SETTING("max_new_tokens", max_new_tokens, FLAG_INT, 1, 1e9)
+    SETTING("seed", seed, FLAG_INT, 0, 9e15)
+};
+/* clang-format on */
 
 static const setting *find_setting(const char *name, size_t length) {
     for (size_t i = 0; i < sizeof SETTINGS_KNOWN / sizeof *SETTINGS_KNOWN; i++)
@@ -64,8 +65,8 @@ static bool apply_setting(const char *text, size_t length, chat_settings *to) {
     const setting *s = equals ? find_setting(text, (size_t)(equals - text)) : NULL;
     char value[64], *end;
     if (!s) {
-        notice("set: unknown setting '%.*s'; settings are temperature, top_k, top_p, min_p, repetition_penalty, "
-               "max_new_tokens, seed",
+#define NAME(name, ...) #name ", "
+        notice("set: unknown setting '%.*s'; settings are " SAMPLING_PARAMETERS(NAME) "max_new_tokens, seed",
                (int)length, text);
         return false;
     }
@@ -75,12 +76,14 @@ static bool apply_setting(const char *text, size_t length, chat_settings *to) {
     value[bytes] = 0;
     errno = 0;
     double number = strtod(value, &end);
-    if (!bytes || *end || errno || !(number >= s->min && number <= s->max) || (s->whole && number != floor(number))) {
-        notice("set %s: expected %s from %g to %g, found '%s'", s->name, s->whole ? "an integer" : "a number", s->min,
-               s->max, value);
+    bool whole = s->type == FLAG_INT;
+    double max = fmin(s->max, 9e15); /* without a limit, the largest that is exact as an integer */
+    if (!bytes || *end || errno || !(number >= s->min && number <= max) || (whole && number != floor(number))) {
+        notice("set %s: expected %s from %g to %g, found '%s'", s->name, whole ? "an integer" : "a number", s->min, max,
+               value);
         return false;
     }
-    if (s->whole)
+    if (whole)
         *(int64_t *)((char *)to + s->offset) = (int64_t)number;
     else
         *(double *)((char *)to + s->offset) = number;
@@ -136,10 +139,16 @@ static chat_line_kind run_system(chat *c, const char *rest, const char **message
     return CHAT_EXECUTED;
 }
 
+#define JSON_OF_INT json_integer
+#define JSON_OF_NUMBER json_real
+#define ADD(name, KIND, ...) json_object_set_new(all, #name, JSON_OF_##KIND(s->name));
+
 static json_t *settings_json(const chat_settings *s) {
-    return json_pack("{s:I, s:f, s:I, s:f, s:f, s:f, s:I}", "max_new_tokens", (json_int_t)s->max_new_tokens,
-                     "temperature", s->temperature, "top_k", (json_int_t)s->top_k, "top_p", s->top_p, "min_p", s->min_p,
-                     "repetition_penalty", s->repetition_penalty, "seed", (json_int_t)s->seed);
+    json_t *all = need(json_object());
+    ADD(max_new_tokens, INT)
+    SAMPLING_PARAMETERS(ADD)
+    ADD(seed, INT)
+    return all;
 }
 
 static chat_line_kind run_save(chat *c, const char *rest, const char **message) {

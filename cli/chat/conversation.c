@@ -111,6 +111,8 @@ void chat_on_event(void *user, const lckv_event *event) {
     if (!print_bytes(text, bytes) || !print_flush()) c->output_failed = true;
 }
 
+#define COPY(name, ...) request.name = c->settings.name;
+
 static int submit(chat *c, const int32_t *ids, size_t count) {
     static const char *const stop[] = {"\nHuman:"};
     lckv_request request = lckv_request_defaults();
@@ -118,11 +120,7 @@ static int submit(chat *c, const int32_t *ids, size_t count) {
     request.prompt = (lckv_prompt){ids, (int64_t)count};
     request.max_new_tokens = c->settings.max_new_tokens;
     if (free_positions > 0 && free_positions < request.max_new_tokens) request.max_new_tokens = free_positions;
-    request.temperature = c->settings.temperature;
-    request.top_k = c->settings.top_k;
-    request.top_p = c->settings.top_p;
-    request.min_p = c->settings.min_p;
-    request.repetition_penalty = c->settings.repetition_penalty;
+    SAMPLING_PARAMETERS(COPY)
     request.seed = (uint64_t)c->settings.seed;
     request.stream = c->answers;
     request.stop = stop;

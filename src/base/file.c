@@ -1,7 +1,6 @@
 /* Files; see file.h. */
 #include "base/file.h"
 
-#include "base/folder.h"
 #include "base/rng.h"
 
 #include <errno.h>
@@ -225,6 +224,16 @@ int file_write(new_file *file, const void *bytes, size_t count) {
     return LCKV_OK;
 }
 
+void file_sync_parent(const char *path) {
+    char *parent = strndup(path, (size_t)(path_base(path) - path));
+    int fd = parent ? open(*parent ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    free(parent);
+}
+
 int file_commit(new_file *file) {
     int status = LCKV_OK;
     const char *name = file->partial ? file->partial : file->path;
@@ -234,7 +243,7 @@ int file_commit(new_file *file) {
     if (status >= 0 && file->partial && rename(file->partial, file->path) < 0)
         status = file_fail("rename into place", file->path);
     if (status >= 0 && file->partial) {
-        folder_sync_parent(file->path);
+        file_sync_parent(file->path);
         free(file->partial);
         file->partial = NULL;
     }

@@ -52,6 +52,10 @@ int file_append(const char *path, FILE **out);
 int file_replace(const char *path, const void *bytes, size_t count);
 int file_copy(const char *from, const char *to);
 
+/* Syncs the parent folder of a path, after which a rename to that path is durable. Best effort: some file systems
+ * refuse to sync a folder. */
+void file_sync_parent(const char *path);
+
 /* Atomically replaces `path` by a symbolic link to `target`. */
 int file_link(const char *target, const char *path);
 

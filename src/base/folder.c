@@ -5,7 +5,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -62,18 +61,8 @@ int folder_sweep(const char *path, const char *prefix) {
     return status;
 }
 
-void folder_sync_parent(const char *path) {
-    char *parent = strndup(path, (size_t)(path_base(path) - path));
-    int fd = parent ? open(*parent ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-    free(parent);
-}
-
 int folder_move(const char *from, const char *to) {
     REQUIRE(rename(from, to) == 0, LCKV_ERROR_FILE, "cannot rename '%s' to '%s': %s", from, to, strerror(errno));
-    folder_sync_parent(to);
+    file_sync_parent(to);
     return LCKV_OK;
 }

@@ -11,10 +11,6 @@ int folder_remove(const char *path);
  * all). The caller must hold a lock against other writers of these files. */
 int folder_sweep(const char *path, const char *prefix);
 
-/* Syncs the parent folder of a path, after which a rename to that path is durable. Best effort: some file systems
- * refuse to sync a folder. */
-void folder_sync_parent(const char *path);
-
 /* Renames a folder within one parent; durable when it returns. `to` must not exist, or be empty. */
 int folder_move(const char *from, const char *to);
 

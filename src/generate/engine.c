@@ -5,6 +5,7 @@
 
 #include "generate/batcher.h"
 #include "generate/prefill.h"
+#include "generate/sampling_parameters.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -27,8 +28,11 @@ void lckv_engine_options_init(lckv_engine_options *options, size_t struct_size) 
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
+#define DEFAULT(name, KIND, in_request, ...) .name = in_request,
+
 void lckv_request_init(lckv_request *options, size_t struct_size) {
-    const lckv_request defaults = {.n = 1, .max_new_tokens = -1, .temperature = 1, .top_p = 1, .repetition_penalty = 1};
+    const lckv_request defaults = {
+        .n = 1, .max_new_tokens = -1, SAMPLING_PARAMETERS(DEFAULT) PENALTY_PARAMETERS(DEFAULT)};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 

@@ -2,19 +2,20 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "generate/engine.h"
+#include "generate/sampling_parameters.h"
 
 #include <stdlib.h>
 
 enum { AUTOMATIC_ABOVE = 64 }; /* with more sequences, the engine chooses how many run at the same time */
 
+#define DEFAULT(name, KIND, in_request, in_generate, ...) .name = in_generate,
+
 void lckv_generate_options_init(lckv_generate_options *options, size_t struct_size) {
     const lckv_generate_options defaults = {.length = 20,
-                                            .temperature = 1,
-                                            .top_p = 0.9,
-                                            .repetition_penalty = 1,
                                             .seed = 42,
                                             .num_return_sequences = 1,
-                                            .encoding = LCKV_ENCODING_AUTO};
+                                            .encoding = LCKV_ENCODING_AUTO,
+                                            SAMPLING_PARAMETERS(DEFAULT)};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -58,23 +59,21 @@ static int check_limit(const generate_run *run, int prompt) {
     return LCKV_OK;
 }
 
+#define COPY(name, ...) .name = o->name,
+
 static lckv_request make_request(const generate_run *run, int prompt) {
     const lckv_generate_options *o = run->options;
     return (lckv_request){.struct_size = sizeof(lckv_request),
                           .prompt = run->prompts[prompt],
                           .n = o->num_return_sequences,
                           .max_new_tokens = max_count_of(run, prompt) - run->prompts[prompt].count,
-                          .temperature = o->temperature,
-                          .top_k = o->top_k,
-                          .top_p = o->top_p,
-                          .min_p = o->min_p,
-                          .repetition_penalty = o->repetition_penalty,
                           .seed = o->seed,
                           .stream = (uint64_t)prompt,
                           .ignore_eos = o->ignore_eos,
                           .stop = o->stop,
                           .stop_count = o->stop_count,
-                          .encoding = o->encoding};
+                          .encoding = o->encoding,
+                          SAMPLING_PARAMETERS(COPY)};
 }
 
 /* Checks all prompts. *longest: maximum length of the longest sequence. */

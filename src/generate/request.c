@@ -2,25 +2,24 @@
 #include "generate/request.h"
 
 #include "generate/logprobs.h"
+#include "generate/sampling_parameters.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+static int check_parameter(const char *name, double value, double min, double max, const char *valid) {
+    REQUIRE(value >= min && value <= max, LCKV_ERROR_ARGUMENT, "%s should be %s, found %.10g", name, valid, value);
+    return LCKV_OK;
+}
+
+#define CHECK(name, min, max, valid) TRY(check_parameter(#name, (double)r->name, min, max, valid));
+#define CHECK_SAMPLING(name, KIND, in_request, in_generate, in_chat, min, max, valid, ...) CHECK(name, min, max, valid)
+#define CHECK_PENALTY(name, KIND, in_request, min, max, valid, ...) CHECK(name, min, max, valid)
+
 static int check_sampling(const lckv_request *r) {
-    REQUIRE(r->temperature >= 0 && isfinite(r->temperature), LCKV_ERROR_ARGUMENT,
-            "temperature should be 0 (greedy) or more, found %g", r->temperature);
-    REQUIRE(r->top_k >= 0 && r->top_k <= INT32_MAX, LCKV_ERROR_ARGUMENT, "top_k should be 0 (off) or more, found %lld",
-            (long long)r->top_k);
-    REQUIRE(r->top_p > 0 && r->top_p <= 1, LCKV_ERROR_ARGUMENT, "top_p should be above 0 and at most 1 (off), found %g",
-            r->top_p);
-    REQUIRE(r->min_p >= 0 && r->min_p <= 1, LCKV_ERROR_ARGUMENT, "min_p should be from 0 (off) to 1, found %g",
-            r->min_p);
-    REQUIRE(r->repetition_penalty > 0 && isfinite(r->repetition_penalty), LCKV_ERROR_ARGUMENT,
-            "repetition_penalty should be above 0, found %g", r->repetition_penalty);
-    REQUIRE(isfinite(r->presence_penalty) && isfinite(r->frequency_penalty), LCKV_ERROR_ARGUMENT,
-            "presence_penalty and frequency_penalty should be finite, found %g and %g", r->presence_penalty,
-            r->frequency_penalty);
+    SAMPLING_PARAMETERS(CHECK_SAMPLING)
+    PENALTY_PARAMETERS(CHECK_PENALTY)
     return LCKV_OK;
 }
 
@@ -59,15 +58,12 @@ static int copy_stops(request *r, const lckv_request *options) {
     return LCKV_OK;
 }
 
+#define COPY(name, ...) .name = options->name,
+
 static int add_sample(request *r, const lckv_request *options, int64_t vocab_size, int64_t max_count) {
     request_sample *s = &r->samples[r->n];
-    sample_row how = {.seed = options->seed,
-                      .stream = options->stream << 32 | (uint64_t)r->n,
-                      .temperature = (float)options->temperature,
-                      .top_p = (float)options->top_p,
-                      .min_p = (float)options->min_p,
-                      .repetition_penalty = (float)options->repetition_penalty,
-                      .top_k = (int32_t)options->top_k};
+    sample_row how = {
+        .seed = options->seed, .stream = options->stream << 32 | (uint64_t)r->n, SAMPLING_PARAMETERS(COPY)};
     r->n++;
     r->left++;
     s->request = r;

@@ -1,8 +1,18 @@
 /* Sampler, see sampler.h. */
 #include "generate/sampler.h"
 
+#include "generate/sampling_parameters.h"
+
 #include <stdlib.h>
 #include <string.h>
+
+#define DEFAULT(name, KIND, in_request, ...) .name = in_request,
+
+sample_row sampler_greedy(void) {
+    sample_row how = {SAMPLING_PARAMETERS(DEFAULT)}; /* all are off but the temperature */
+    how.temperature = 0;
+    return how;
+}
 
 /* A table on the device with vocab_size entries per sampled row. Tables take most of the memory, so a table is
  * allocated when the first row needs it, and grows. */
@@ -144,7 +154,7 @@ int sampler_send(sampler *s, const sampler_row *rows, int count, int padding) {
         s->seen.wanted |= rows[i].how.repetition_penalty != 1;
         s->bias.wanted |= rows[i].how.biased != 0;
     }
-    for (int i = count; i < count + padding; i++) s->how[i] = (sample_row){.top_p = 1, .repetition_penalty = 1};
+    for (int i = count; i < count + padding; i++) s->how[i] = sampler_greedy();
     if (s->seen.wanted) TRY(send_seen(s, rows, count));
     if (s->bias.wanted) TRY(send_bias(s, rows, count));
     return d->memory.copy_in(d, s->how_view.data, s->how, (size_t)(count + padding) * sizeof *s->how);

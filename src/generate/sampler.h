@@ -14,6 +14,9 @@ typedef struct sampler_row {
     uint64_t owner;      /* id of the sequence, never 0: tables of a row that keeps its index are not sent again */
 } sampler_row;
 
+/* The most probable token: temperature 0, all other parameters off. */
+sample_row sampler_greedy(void);
+
 typedef struct sampler sampler;
 
 /* For steps of at most `rows` rows. */

@@ -4,6 +4,7 @@
  * Host memory, and memory that the libraries of a device allocate for themselves, are not included. */
 #include "base/options.h"
 #include "generate/batcher.h"
+#include "generate/sampler.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -24,7 +25,7 @@ enum { MIN_LENGTH = 3 }; /* a prompt token, and a decode step from one new token
 
 static int add_sequences(batcher *b, const lckv_serving_shape *shape, sequence **all, const int32_t *prompt,
                          int64_t vocab_size) {
-    sample_row greedy = {.repetition_penalty = 1, .top_p = 1};
+    sample_row greedy = sampler_greedy();
     for (int64_t i = 0; i < shape->sequences; i++) {
         TRY(sequence_create(prompt, shape->prompt_length, vocab_size, &greedy, &all[i]));
         all[i]->ignore_eos = true;

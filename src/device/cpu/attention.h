@@ -14,12 +14,12 @@
 enum {
     ATTENTION_KEYS = 96, /* keys per tile: a multiple of TILE_ROWS and TILE_COLS at every level */
     ATTENTION_FEW = 8,   /* with at most this many rows, keys are read in place (attention_few.c) */
-    ATTENTION_MOST_DIM = 1024
+    ATTENTION_MAX_DIM = 1024
 };
 
 static inline int attention_check(const struct op_attention *a) {
-    REQUIRE(a->head_dim >= 1 && a->head_dim <= ATTENTION_MOST_DIM, LCKV_ERROR_UNSUPPORTED,
-            "expected a head_dim from 1 to %d, found %d", ATTENTION_MOST_DIM, a->head_dim);
+    REQUIRE(a->head_dim >= 1 && a->head_dim <= ATTENTION_MAX_DIM, LCKV_ERROR_UNSUPPORTED,
+            "expected a head_dim from 1 to %d, found %d", ATTENTION_MAX_DIM, a->head_dim);
     return LCKV_OK;
 }
 

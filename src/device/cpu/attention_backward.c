@@ -34,7 +34,7 @@ static void block_carve(struct block *b, float *scratch, int64_t padded_dim) {
 
 /* delta of one row: the sum of dout * out over head_dim. [rows, heads] */
 static void form_delta(const struct op_attention *a, int64_t row, float *delta) {
-    float out[ATTENTION_MOST_DIM];
+    float out[ATTENTION_MAX_DIM];
     for (int64_t h = 0; h < a->heads; h++) {
         const float *dout = cpu_at(a->dout, row, h * a->head_dim);
         float sum = 0;

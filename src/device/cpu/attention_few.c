@@ -102,7 +102,7 @@ static void add_values(const struct split *p, const struct tile *t) {
     const struct few *f = p->f;
     int64_t dim = f->a->head_dim;
     size_t slice = (size_t)dim * dtype_element_bytes(t->type);
-    float wide[4][ATTENTION_MOST_DIM];
+    float wide[4][ATTENTION_MAX_DIM];
     for (int64_t j = 0; j < t->keys; j += 4)
         for (int64_t g = 0; g < f->a->kv_heads; g++) {
             const float *v[4];

@@ -8,8 +8,8 @@
 #include "device/cuda/cuda.h"
 
 enum {
-    ATTENTION_FEW = 16,      /* with at most this many rows per KV head, attention_paged.cu handles a sequence */
-    ATTENTION_MOST_DIM = 256 /* maximum head_dim */
+    ATTENTION_FEW = 16,     /* with at most this many rows per KV head, attention_paged.cu handles a sequence */
+    ATTENTION_MAX_DIM = 256 /* maximum head_dim */
 };
 
 /* A call as kernels see it. */
@@ -31,8 +31,8 @@ static inline struct attention_call attention_call_of(const struct op_attention 
 }
 
 static inline int attention_check(const struct op_attention *a) {
-    REQUIRE(a->head_dim >= 1 && a->head_dim <= ATTENTION_MOST_DIM, LCKV_ERROR_UNSUPPORTED,
-            "expected a head_dim from 1 to %d, found %d", ATTENTION_MOST_DIM, a->head_dim);
+    REQUIRE(a->head_dim >= 1 && a->head_dim <= ATTENTION_MAX_DIM, LCKV_ERROR_UNSUPPORTED,
+            "expected a head_dim from 1 to %d, found %d", ATTENTION_MAX_DIM, a->head_dim);
     return LCKV_OK;
 }
 

@@ -10,7 +10,7 @@
 
 #include "device/cuda/cuda.h"
 
-enum { COLUMNS_WIDE = 32, COLUMNS_HIGH = 8, COLUMNS_THREADS = COLUMNS_WIDE * COLUMNS_HIGH, COLUMNS_MOST_PARTS = 64 };
+enum { COLUMNS_WIDE = 32, COLUMNS_HIGH = 8, COLUMNS_THREADS = COLUMNS_WIDE * COLUMNS_HIGH, COLUMNS_MAX_PARTS = 64 };
 
 struct columns_plan {
     int64_t rows, cols, rows_each;
@@ -24,7 +24,7 @@ static inline int columns_begin(device *d, int64_t rows, int64_t cols, struct co
     *plan = {};
     plan->rows = rows;
     plan->cols = cols;
-    plan->parts = worth < COLUMNS_MOST_PARTS ? (int)worth : COLUMNS_MOST_PARTS;
+    plan->parts = worth < COLUMNS_MAX_PARTS ? (int)worth : COLUMNS_MAX_PARTS;
     plan->rows_each = (rows + plan->parts - 1) / plan->parts;
     plan->blocks = dim3(cuda_blocks(cols, COLUMNS_WIDE), (unsigned)plan->parts);
     return cuda_workspace(d, CUDA_WORK_PARTIAL, (size_t)(plan->parts * cols) * sizeof(float), (void **)&plan->partial);

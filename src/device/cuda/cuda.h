@@ -198,7 +198,7 @@ __device__ static inline void *cuda_row(view v, int64_t r) {
 
 /* ---------------------------------------------------------------- warps and blocks */
 
-enum { CUDA_WARP = 32, CUDA_MOST_WARPS = 32 };
+enum { CUDA_WARP = 32, CUDA_MAX_WARPS = 32 };
 #define CUDA_ALL_LANES 0xffffffffu
 
 struct cuda_plus {
@@ -221,7 +221,7 @@ template <typename T, typename Join> __device__ T cuda_join_lanes(T x, int lanes
 
 /* The same for the whole block. All threads call it; blockDim.x is a multiple of CUDA_WARP. */
 template <typename T, typename Join> __device__ T cuda_join_block(T x, Join join) {
-    __shared__ T warps[CUDA_MOST_WARPS];
+    __shared__ T warps[CUDA_MAX_WARPS];
     x = cuda_join_lanes(x, CUDA_WARP, join);
     if (blockDim.x == CUDA_WARP) return x;
     __syncthreads(); /* values of an earlier call may still be read */
