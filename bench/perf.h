@@ -14,7 +14,7 @@ typedef struct perf_options {
     int prompt, length; /* tokens of a prompt, and new tokens, per sequence */
     int chunk;          /* tokens of a prefill chunk; 0: the engine's default */
     dtype compute;
-    int step; /* examples of a training step; 0: batch */
+    int step;           /* examples of a training step; 0: batch */
     int reference_step; /* the same for the plan, the reference of the exact form; 0: step */
     bool gradient_checkpointing, exact;
 } perf_options;

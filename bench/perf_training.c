@@ -199,14 +199,14 @@ static void report_sides(const char *bench, side sides[2], int rounds) {
     printf("{\"bench\": \"%s\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
            "\"step\": %d, \"block\": %d, \"threads\": %d, \"steps\": %d, \"time_ratio\": %.3f, \"flops_ratio\": %.3f, "
            "\"activations_ratio\": %.4f, ",
-           bench, o->config, o->device, dtype_name(o->compute), o->batch, examples_per_step(&sides[1].options), o->block,
-           sides[0].trained.device->threads, rounds, seconds[1] / seconds[0],
+           bench, o->config, o->device, dtype_name(o->compute), o->batch, examples_per_step(&sides[1].options),
+           o->block, sides[0].trained.device->threads, rounds, seconds[1] / seconds[0],
            sides[1].predicted.flops / sides[0].predicted.flops,
            (double)sides[1].predicted.activations / (double)sides[0].predicted.activations);
     for (int i = 0; i < 2; i++)
         printf("\"%s\": {\"tokens_per_second\": %.1f, \"foreseen_bytes\": %lld, \"resident_bytes\": %.0f}%s",
-               sides[i].name, o->block / seconds[i], (long long)sides[i].predicted.total,
-               sides[i].resident, i ? "}\n" : ", ");
+               sides[i].name, o->block / seconds[i], (long long)sides[i].predicted.total, sides[i].resident,
+               i ? "}\n" : ", ");
 }
 
 /* Alternates between both in one process, so that drift of the machine affects both alike. */

@@ -9,7 +9,7 @@
 
 /* Maximum number of steps of a normalizer, pre-tokenizer or decoder, when sequences are flattened; each is a pass over
  * the text. */
-enum { COMPONENT_MOST_STEPS = 1000 };
+enum { COMPONENT_MAX_STEPS = 1000 };
 
 typedef struct component {
     const json_t *object;

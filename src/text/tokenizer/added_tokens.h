@@ -11,7 +11,7 @@
 
 /* Maximum length, also after normalization; a longer token is an error. At each position of a text up to this many
  * bytes are compared. */
-enum { ADDED_TOKEN_MOST_BYTES = 1000 };
+enum { ADDED_TOKEN_MAX_BYTES = 1000 };
 
 typedef struct added_token {
     char *content; /* the string to search for */

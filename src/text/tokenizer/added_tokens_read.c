@@ -124,7 +124,7 @@ static int normalize_content(const token_spec *spec, const normalizer *n, text_b
 
 /* The string to search for, normalized if the token is searched for in normalized text. */
 static int searched_content(const token_spec *spec, const normalizer *n, const char *file, added_token *token) {
-    text_buffer content = {.limit = ADDED_TOKEN_MOST_BYTES};
+    text_buffer content = {.limit = ADDED_TOKEN_MAX_BYTES};
     int status = normalize_content(spec, n, &content);
     if (status < 0)
         status = fail_within(status, "%s: the added token '%.80s'", file, spec->content);

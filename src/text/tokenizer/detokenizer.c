@@ -77,8 +77,8 @@ static int read_step(decoder_step *step, const component *c) {
 }
 
 static int add_step(detokenizer *d, const char *file) {
-    REQUIRE(d->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: expected at most %d decoders", file,
-            COMPONENT_MOST_STEPS);
+    REQUIRE(d->count < COMPONENT_MAX_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: expected at most %d decoders", file,
+            COMPONENT_MAX_STEPS);
     decoder_step *steps = realloc(d->steps, (d->count + 1) * sizeof *steps);
     REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a decoder", file);
     d->steps = steps;

@@ -95,8 +95,8 @@ static int read_sequence(normalizer *n, const component *c, const char *file) {
 }
 
 static int add_step(normalizer *n, normalizer_step step, const char *file) {
-    REQUIRE(n->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: expected at most %d normalizers", file,
-            COMPONENT_MOST_STEPS);
+    REQUIRE(n->count < COMPONENT_MAX_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: expected at most %d normalizers", file,
+            COMPONENT_MAX_STEPS);
     normalizer_step *steps = realloc(n->steps, (n->count + 1) * sizeof *steps);
     REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a normalizer", file);
     n->steps = steps;

@@ -17,8 +17,8 @@ static int append_special(const component *c, const json_t *special, const vocab
     json_array_foreach((json_t *)(uintptr_t)ids, index, value) {
         REQUIRE(json_is_integer(value) && vocabulary_entry(v, json_integer_value(value)), LCKV_ERROR_FORMAT,
                 "%s: the special token '%.60s' has an id without a token", c->where, name);
-        REQUIRE(out->count < POST_PROCESSOR_MOST_IDS, LCKV_ERROR_UNSUPPORTED,
-                "%s: 'single' has more than %d ids before or after the text", c->where, POST_PROCESSOR_MOST_IDS);
+        REQUIRE(out->count < POST_PROCESSOR_MAX_IDS, LCKV_ERROR_UNSUPPORTED,
+                "%s: 'single' has more than %d ids before or after the text", c->where, POST_PROCESSOR_MAX_IDS);
         TRY(id_list_append(out, &(int32_t){(int32_t)json_integer_value(value)}, 1));
     }
     return LCKV_OK;

@@ -11,7 +11,7 @@
 #include <jansson.h>
 
 /* Maximum number of ids before, and after, a text; a template can repeat a list of ids. */
-enum { POST_PROCESSOR_MOST_IDS = 1000 };
+enum { POST_PROCESSOR_MAX_IDS = 1000 };
 
 typedef struct post_processor {
     id_list before, after;

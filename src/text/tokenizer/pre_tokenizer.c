@@ -37,8 +37,8 @@ struct pre_tokenizer_step {
 
 static int add_step(pre_tokenizer *p, step_kind kind, const char *where, pre_tokenizer_step **out) {
     *out = NULL;
-    REQUIRE(p->count < COMPONENT_MOST_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: expected at most %d steps", where,
-            COMPONENT_MOST_STEPS);
+    REQUIRE(p->count < COMPONENT_MAX_STEPS, LCKV_ERROR_UNSUPPORTED, "%s: expected at most %d steps", where,
+            COMPONENT_MAX_STEPS);
     pre_tokenizer_step *steps = realloc(p->steps, (p->count + 1) * sizeof *steps);
     REQUIRE(steps, LCKV_ERROR_MEMORY, "%s: no memory for a pre-tokenizer", where);
     p->steps = steps;
