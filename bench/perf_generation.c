@@ -2,8 +2,8 @@
  * compute type; prompts are random; every sequence is generated to its full length. The first round is a warm-up that
  * creates primitives, grows memory and captures steps. See perf_main.c. */
 #include "base/rng.h"
-#include "generate/batcher.h"
-#include "generate/sampler.h"
+#include "generate/batcher/batcher.h"
+#include "generate/batcher/sampler.h"
 #include "perf.h"
 
 #include <stdio.h>

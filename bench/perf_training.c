@@ -3,8 +3,8 @@
 #include "base/rng.h"
 #include "data/blocks.h"
 #include "perf.h"
-#include "train/device_measure.h"
-#include "train/step.h"
+#include "train/cost/device_measure.h"
+#include "train/step/step.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 /* The API key; see api_key.h. */
 #include "api_key.h"
 
-#include "flags.h"
+#include "cli/flags/flags.h"
+#include "cli/output/output.h"
 #include "input.h"
-#include "output.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 #include "generate_lines.h"
+#include "cli/output/output.h"
 #include "input.h"
-#include "output.h"
 #include "src/generate/sampling_parameters.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 #include "input.h"
+#include "cli/output/output.h"
 #include "lckv.h"
-#include "output.h"
 
 #include <errno.h>
 #include <fcntl.h>

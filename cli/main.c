@@ -1,8 +1,8 @@
 /* The program: lckv COMMAND [flags]. Commands are in cmd_*.c. */
-#include "commands.h"
-#include "flags.h"
+#include "cli/commands/commands.h"
+#include "cli/flags/flags.h"
+#include "cli/output/output.h"
 #include "lckv.h"
-#include "output.h"
 
 #include <stdio.h>
 #include <stdlib.h>

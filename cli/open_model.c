@@ -1,5 +1,5 @@
 #include "open_model.h"
-#include "output.h"
+#include "cli/output/output.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #ifndef CLI_OPEN_MODEL_H
 #define CLI_OPEN_MODEL_H
 
-#include "flags.h"
+#include "cli/flags/flags.h"
 #include "lckv.h"
 
 #define TORCH_DTYPES "auto|float32|bfloat16|float16"

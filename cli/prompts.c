@@ -1,6 +1,6 @@
 #include "prompts.h"
+#include "cli/output/output.h"
 #include "input.h"
-#include "output.h"
 
 #include <errno.h>
 #include <jansson.h>

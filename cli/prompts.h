@@ -2,7 +2,7 @@
 #ifndef CLI_PROMPTS_H
 #define CLI_PROMPTS_H
 
-#include "flags.h"
+#include "cli/flags/flags.h"
 #include "lckv.h"
 
 /* A prompt. */

@@ -1,8 +1,8 @@
 /* Runs the trainer and prints its progress and results; see train_run.h. */
 #include "train_run.h"
-#include "command_line.h"
-#include "output.h"
-#include "train_progress.h"
+#include "cli/flags/command_line.h"
+#include "cli/output/output.h"
+#include "cli/output/train_progress.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -5,8 +5,8 @@
 #ifndef SERVE_JOB_H
 #define SERVE_JOB_H
 
-#include "bytes.h"
 #include "lckv.h"
+#include "serve/endpoints/bytes.h"
 
 struct MHD_Connection;
 

@@ -1,9 +1,9 @@
 /* The server: startup, the HTTP daemon, periodic work, and shutdown. */
 #include "server.h"
 
-#include "cli/timer.h"
-#include "listen.h"
-#include "request_threads.h"
+#include "cli/output/timer.h"
+#include "serve/http/listen.h"
+#include "serve/http/request_threads.h"
 
 #include <errno.h>
 #include <stdio.h>

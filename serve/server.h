@@ -2,15 +2,15 @@
 #ifndef SERVE_SERVER_H
 #define SERVE_SERVER_H
 
-#include "access_log.h"
-#include "fields.h"
-#include "json_text.h"
-#include "lingering_close.h"
-#include "reply.h"
-#include "request_body.h"
-#include "request_timeout.h"
 #include "serve.h"
-#include "suspended.h"
+#include "serve/endpoints/fields.h"
+#include "serve/endpoints/json_text.h"
+#include "serve/http/access_log.h"
+#include "serve/http/lingering_close.h"
+#include "serve/http/reply.h"
+#include "serve/http/request_body.h"
+#include "serve/http/request_timeout.h"
+#include "serve/http/suspended.h"
 #include "worker.h"
 
 /* State that all threads share. */

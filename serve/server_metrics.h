@@ -2,8 +2,8 @@
 #ifndef SERVE_SERVER_METRICS_H
 #define SERVE_SERVER_METRICS_H
 
-#include "bytes.h"
 #include "lckv.h"
+#include "serve/endpoints/bytes.h"
 
 enum { HISTOGRAM_BOUNDS = 14 };
 

@@ -1,8 +1,8 @@
 /* The worker, see worker.h. */
 #include "worker.h"
 
-#include "cli/timer.h"
-#include "json_text.h"
+#include "cli/output/timer.h"
+#include "serve/endpoints/json_text.h"
 
 #include <pthread.h>
 

@@ -7,8 +7,8 @@
 
 #include "job.h"
 #include "serve.h"
+#include "serve/http/suspended.h"
 #include "server_metrics.h"
-#include "suspended.h"
 
 typedef struct worker worker;
 

@@ -3,8 +3,8 @@
 #ifndef TESTS_BROWSER_H
 #define TESTS_BROWSER_H
 
-#include "base/json.h"
-#include "base/text_buffer.h"
+#include "base/text/json.h"
+#include "base/text/text_buffer.h"
 
 #include "folder_fixture.h"
 

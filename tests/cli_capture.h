@@ -16,8 +16,8 @@
 
 #include "skipping.h"
 
-#include "cli/commands.h"
-#include "cli/flags.h"
+#include "cli/commands/commands.h"
+#include "cli/flags/flags.h"
 
 typedef struct captured {
     int code;

@@ -2,7 +2,7 @@
 #ifndef TESTS_FOLDER_FIXTURE_H
 #define TESTS_FOLDER_FIXTURE_H
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include "expect.h"
 #include "temp_folder.h"

@@ -3,8 +3,8 @@
 #ifndef TESTS_HTTP_CLIENT_H
 #define TESTS_HTTP_CLIENT_H
 
-#include "base/json.h"
-#include "base/text_buffer.h"
+#include "base/text/json.h"
+#include "base/text/text_buffer.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>

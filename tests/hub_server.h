@@ -4,7 +4,7 @@
 #ifndef TESTS_HUB_SERVER_H
 #define TESTS_HUB_SERVER_H
 
-#include "base/digest.h"
+#include "base/files/digest.h"
 
 #include "expect.h"
 

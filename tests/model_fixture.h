@@ -2,8 +2,8 @@
 #ifndef TESTS_MODEL_FIXTURE_H
 #define TESTS_MODEL_FIXTURE_H
 
-#include "io/checkpoint_files.h"
 #include "io/hf_folder.h"
+#include "io/tensors/checkpoint_files.h"
 
 #include "folder_fixture.h"
 #include "log_capture.h"

@@ -2,7 +2,7 @@
 #ifndef TESTS_PROGRAM_H
 #define TESTS_PROGRAM_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 #include "folder_fixture.h"
 #include "program_path.h"

@@ -3,7 +3,7 @@
 #ifndef TESTS_SMALL_TOKENIZER_H
 #define TESTS_SMALL_TOKENIZER_H
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 #include "folder_fixture.h"
 

@@ -4,7 +4,7 @@
 
 #include "expect.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SHA-1 and SHA-256 against the examples of FIPS 180 (csrc.nist.gov, "Examples with intermediate values"), and the
  * output of sha1sum, sha256sum and `git hash-object`. */
-#include "base/digest.h"
+#include "base/files/digest.h"
 
 #include "expect.h"
 

@@ -1,7 +1,7 @@
 /* Files: reading, mapping, and writes after which a file has either the old or the new content. */
-#include "base/checksum.h"
-#include "base/folder.h"
-#include "base/mapped_file.h"
+#include "base/files/checksum.h"
+#include "base/files/folder.h"
+#include "base/files/mapped_file.h"
 #include "expect.h"
 
 #include <dirent.h>

@@ -1,8 +1,8 @@
 /* Text buffers, JSON errors with positions, error messages, and the log. */
-#include "base/json.h"
 #include "base/log.h"
-#include "base/text_buffer.h"
-#include "base/utf8.h"
+#include "base/text/json.h"
+#include "base/text/text_buffer.h"
+#include "base/text/utf8.h"
 
 /* A function that fails. It is here because cmocka, below, defines its own fail(). */
 static int fails_with(const char *sentence) {

@@ -1,7 +1,7 @@
 /* Unknown flags and unexpected arguments: a suggested flag exists in that command and is accepted there. */
 #include "cli_capture.h"
 
-#include "cli/flag_aliases.h"
+#include "cli/flags/flag_aliases.h"
 #include "generate/sampling_parameters.h"
 
 /* The flag after "did you mean --", with all that follows up to the question mark. NULL if there is no suggestion. */

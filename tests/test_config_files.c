@@ -1,5 +1,5 @@
 /* Config files: golden folders, sample configs, names of models in the Hugging Face cache, generation_config.json. */
-#include "base/mapped_file.h"
+#include "base/files/mapped_file.h"
 #include "config/model_config.h"
 #include "config/model_size.h"
 #include "expect.h"

@@ -1,7 +1,7 @@
 /* The files of folders, patterns, and data sets with their splits. */
 #include "data/sources/sources.h"
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 #include "folder_fixture.h"
 

@@ -1,7 +1,7 @@
 /* Memory prediction: the counting device's pool has the same peak as a real one, weights and cache have the sizes that
  * the config implies, and FLOPs follow from the shapes. */
 #include "data/blocks.h"
-#include "train/step.h"
+#include "train/step/step.h"
 
 #include "fixture.h"
 

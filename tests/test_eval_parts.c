@@ -1,8 +1,8 @@
 /* Parts of lckv eval: templates, Python's random numbers, documents, task descriptions, questions. */
-#include "eval/python_random.h"
-#include "eval/task_metrics.h"
-#include "eval/task_prompt.h"
-#include "eval/task_template.h"
+#include "eval/tasks/python_random.h"
+#include "eval/tasks/task_metrics.h"
+#include "eval/tasks/task_prompt.h"
+#include "eval/tasks/task_template.h"
 
 #include "folder_fixture.h"
 

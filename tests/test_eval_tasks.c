@@ -3,7 +3,7 @@
  * Log-likelihoods to 1e-3; words and choices exactly. test_eval_parts.c tests the metrics.
  *
  * Few documents per task, to be fast; docs/evaluation.md reports a run over all of them. */
-#include "base/json.h"
+#include "base/text/json.h"
 
 #include "folder_fixture.h"
 

@@ -2,7 +2,7 @@
 #include "eval/nll_curve.h"
 #include "eval/sink_stream.h"
 #include "io/hf_folder.h"
-#include "io/safetensors.h"
+#include "io/tensors/safetensors.h"
 #include "model/kv_cache.h"
 
 #include "fixture.h"

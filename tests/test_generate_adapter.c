@@ -1,8 +1,8 @@
 /* Adapters in the format of peft: an adapter that peft wrote gives the same numbers here (tests/tune/peft.json), lckv
  * writes what peft writes, and unsupported or incomplete files are rejected. */
-#include "base/json.h"
-#include "io/adapter_file.h"
-#include "io/adapter_save.h"
+#include "base/text/json.h"
+#include "io/adapter/adapter_file.h"
+#include "io/adapter/adapter_save.h"
 #include "io/hf_folder.h"
 #include "lckv.h"
 

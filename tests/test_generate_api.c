@@ -1,6 +1,6 @@
 /* lckv_generate() and lckv_score(): order of results, text, limits, errors, interruption. */
 #include "generate/sampling_parameters.h"
-#include "io/safetensors.h"
+#include "io/tensors/safetensors.h"
 
 #include "small_tokenizer.h"
 

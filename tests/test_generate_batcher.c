@@ -1,7 +1,7 @@
 /* Batches of sequences: each gives the same result as alone, with any lengths, encodings, cache policies and
  * neighbours. Seeds reproduce. Penalties, ends and failures affect only their own sequence. */
-#include "generate/batcher_call.h"
-#include "generate/prefill.h"
+#include "generate/batcher/batcher_call.h"
+#include "generate/batcher/prefill.h"
 
 #include "fixture.h"
 

@@ -1,7 +1,7 @@
 /* How many steps are recorded (graph/replay.h) while the number of clients changes: a few sizes stand for 1 to 256
  * clients, and once these are recorded nothing is recorded anew. The CPU does the work; its recording only counts, and
  * a replayed step leaves the tokens of an earlier one, which decide nothing here. */
-#include "generate/batcher.h"
+#include "generate/batcher/batcher.h"
 
 #include "fixture.h"
 

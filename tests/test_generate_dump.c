@@ -3,7 +3,7 @@
 #include "program.h"
 
 #include "generate/dump.h"
-#include "io/safetensors.h"
+#include "io/tensors/safetensors.h"
 #include "model_folder.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Golden and trained models through the commands: the output of generate and score equals that of the oracle and
  * transformers. The golden runner tests the library; this tests the program. */
-#include "io/safetensors.h"
+#include "io/tensors/safetensors.h"
 
 #include "program.h"
 

@@ -1,7 +1,7 @@
 /* The cost of a token besides the model does not grow with the text before it: stop strings, penalties, prefix cache.
  * Doubles sizes and counts steps. */
-#include "generate/prefix_cache.h"
-#include "generate/sequence.h"
+#include "generate/batcher/prefix_cache.h"
+#include "generate/batcher/sequence.h"
 #include "generate/text_stream.h"
 
 #include "fixture.h"

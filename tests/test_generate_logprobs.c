@@ -1,6 +1,6 @@
 /* Log-probabilities of chosen tokens, top tokens and prompt tokens, and the effects of biases and penalties, each
  * against a plain reference. */
-#include "generate/logprobs.h"
+#include "generate/batcher/logprobs.h"
 
 #include "engine_fixture.h"
 

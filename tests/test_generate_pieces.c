@@ -1,6 +1,6 @@
 /* Prefill in chunks: the prompt alone determines where chunks end, and other requests do not change the result; with
  * batch_invariant not a bit. */
-#include "generate/prefill.h"
+#include "generate/batcher/prefill.h"
 
 #include "engine_fixture.h"
 

@@ -1,7 +1,7 @@
 /* Decoding on a GPU: captured steps that are replayed with new ids, positions and page tables choose the same tokens
  * and give the same probabilities, bit for bit, as steps that are not captured, while sequences grow, end, and have
  * penalties. The same holds for the steps of a single prompt. */
-#include "generate/batcher.h"
+#include "generate/batcher/batcher.h"
 
 #include "fixture.h"
 

@@ -4,7 +4,7 @@
  * norms are 1 larger. transformers 4.57.6 has the same numbers for the configs that it accepts, except for longrope
  * with a factor above the original length, where it keeps the short factors. */
 #include "engine_fixture.h"
-#include "generate/score.h"
+#include "generate/score/score.h"
 
 enum { PAIRS = 8, SHORT = 20, LONG = 40, DECODED = 10 };
 

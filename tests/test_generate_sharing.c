@@ -1,6 +1,6 @@
 /* Prefixes that requests share are processed once: samples of a prompt, and prompts that start with the same tokens.
  * Each request gets the same result as alone (bit for bit with batch_invariant), and all pages are released. */
-#include "generate/batcher.h"
+#include "generate/batcher/batcher.h"
 
 #include "engine_fixture.h"
 

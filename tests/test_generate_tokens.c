@@ -3,7 +3,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "served.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 
 enum { TOP = 20 };
 

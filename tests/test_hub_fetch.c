@@ -1,5 +1,5 @@
 /* Downloads to the Hugging Face cache, from a simulated hub on 127.0.0.1 (hub_server.h). */
-#include "base/folder.h"
+#include "base/files/folder.h"
 #include "base/log.h"
 #include "hub/list.h"
 

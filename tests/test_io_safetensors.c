@@ -1,7 +1,7 @@
 /* safetensors files: writing and reading, and invalid files. */
 #define _GNU_SOURCE /* memfd_create */
 #include "base/rng.h"
-#include "io/safetensors.h"
+#include "io/tensors/safetensors.h"
 
 #include "bad_files/safetensors.h"
 #include "folder_fixture.h"

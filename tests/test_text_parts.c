@@ -5,8 +5,8 @@
 #include "text_fixture.h"
 
 #include "text/tokenizer/detokenizer.h"
-#include "text/tokenizer/normalizer.h"
-#include "text/tokenizer/pre_tokenizer.h"
+#include "text/tokenizer/steps/normalizer.h"
+#include "text/tokenizer/steps/pre_tokenizer.h"
 
 typedef struct part_case {
     const char *config, *text, *expected;

@@ -1,6 +1,6 @@
 /* Deep JSON, deep templates and deep values on a thread with a stack as small as that of musl's threads: rendered or
  * rejected, never a stack overflow. */
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 #include "text/jinja/jinja.h"
 
 #include "expect.h"

@@ -1,5 +1,5 @@
 /* lckv train as a program: its output, exit codes, and Ctrl-C. */
-#include "base/json.h"
+#include "base/text/json.h"
 
 #include "folder_fixture.h"
 

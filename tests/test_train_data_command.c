@@ -1,5 +1,5 @@
 /* The flags of lckv train for documents and blocks, through the program. */
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 #include "id_rows.h"
 #include "program.h"

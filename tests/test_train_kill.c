@@ -1,6 +1,6 @@
 /* lckv train is killed with SIGKILL at random times, also while it writes, and started again with the same command: the
  * result has the bytes of an uninterrupted run. */
-#include "base/checksum.h"
+#include "base/files/checksum.h"
 #include "base/rng.h"
 
 #include "folder_fixture.h"

@@ -1,5 +1,5 @@
 /* Readers of documents take linear time for any form of lines, records and rows: doubles files and counts steps. */
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 #include "data/documents/byte_stream.h"
 #include "data/documents/document_reader.h"
 

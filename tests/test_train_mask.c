@@ -1,7 +1,7 @@
 /* The document mask: a block of several documents has the loss and gradient of the separate documents, for all lengths
  * and wherever a block splits them. */
 #include "data/blocks.h"
-#include "train/step.h"
+#include "train/step/step.h"
 
 #include "fixture.h"
 

@@ -1,6 +1,6 @@
 /* Schedules and AdamW against plain implementations. */
 #include "train/checkpoint/optimizer_state.h"
-#include "train/schedule.h"
+#include "train/step/schedule.h"
 
 #include "fixture.h"
 

@@ -1,7 +1,7 @@
 /* The cost of reduced precision: the mean loss of the last 50 of 300 steps in bf16, with and without f32 master
  * weights, against f32; for a plain model and one with a loop. */
 #include "data/blocks.h"
-#include "train/step.h"
+#include "train/step/step.h"
 
 #include "fixture.h"
 

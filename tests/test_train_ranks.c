@@ -1,7 +1,7 @@
 /* Several processes: the program under mpirun against one process, and failures, interruption and death of one of them.
  * Skipped if there is no mpirun or lckv was built without MPI. */
 #include "base/clock.h"
-#include "io/safetensors.h"
+#include "io/tensors/safetensors.h"
 
 #include "program.h"
 

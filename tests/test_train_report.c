@@ -1,6 +1,6 @@
 /* report.html: a self-contained file with the data of the curves, which is read here as its script reads it. Its look
  * is tested in a browser. */
-#include "base/json.h"
+#include "base/text/json.h"
 #include "train/report/report_data.h"
 #include "train/trainer.h"
 

@@ -1,6 +1,6 @@
 /* Result files of a run: the files and keys of transformers' Trainer (4.45), and a history that is the same for resumed
  * and uninterrupted runs. */
-#include "base/json.h"
+#include "base/text/json.h"
 
 #include "train_run_fixture.h"
 

@@ -1,7 +1,7 @@
 /* Checkpoints of a run, through lckv.h: resuming, choosing and deleting checkpoints, damage, full disks, and numbers
  * that are not finite. Killed processes: test_train_kill.c. */
-#include "base/checksum.h"
-#include "base/folder.h"
+#include "base/files/checksum.h"
+#include "base/files/folder.h"
 #include "train/trainer.h"
 
 #include "log_capture.h"

@@ -1,5 +1,5 @@
 /* The script run_clm.py and lckv train read the same documents, cut the same blocks, and compute the same loss. */
-#include "base/json.h"
+#include "base/text/json.h"
 #include "lckv.h"
 
 #include "folder_fixture.h"

@@ -1,7 +1,7 @@
 /* Steps on the device: reading results a step later changes nothing. On a GPU, recorded steps with new blocks, learning
  * rates and clipping have the same bits as steps that are not recorded; so do recomputed layers. */
 #include "data/blocks.h"
-#include "train/step.h"
+#include "train/step/step.h"
 
 #include "fixture.h"
 

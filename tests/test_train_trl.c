@@ -1,6 +1,6 @@
 /* lckv's tuning and trl's SFTTrainer on the same rows with the same weights: losses of 20 steps in each case of
  * tests/tune/trl.json, which names the version. */
-#include "base/json.h"
+#include "base/text/json.h"
 #include "lckv.h"
 
 #include "folder_fixture.h"

@@ -2,11 +2,11 @@
 #ifndef TESTS_TEXT_FIXTURE_H
 #define TESTS_TEXT_FIXTURE_H
 
-#include "base/file.h"
-#include "base/json.h"
+#include "base/files/file.h"
 #include "base/rng.h"
-#include "base/text_buffer.h"
-#include "base/utf8.h"
+#include "base/text/json.h"
+#include "base/text/text_buffer.h"
+#include "base/text/utf8.h"
 #include "text/tokenizer/tokenizer.h"
 
 #include "expect.h"

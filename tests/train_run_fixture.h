@@ -3,7 +3,7 @@
 #define TESTS_TRAIN_RUN_FIXTURE_H
 
 #include "base/rng.h"
-#include "io/safetensors.h"
+#include "io/tensors/safetensors.h"
 #include "lckv.h"
 
 #include "folder_fixture.h"

@@ -4,8 +4,8 @@
 #include "figures.h"
 
 #include "cli/bench/chart.h"
-#include "cli/flags.h"
-#include "cli/output.h"
+#include "cli/flags/flags.h"
+#include "cli/output/output.h"
 
 #include <ctype.h>
 #include <math.h>

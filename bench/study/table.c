@@ -3,9 +3,9 @@
  * from the two .csv files. Leaves out: measuring. */
 #include "figures.h"
 
-#include "cli/flags.h"
-#include "cli/output.h"
-#include "cli/result_table.h"
+#include "cli/flags/flags.h"
+#include "cli/output/output.h"
+#include "cli/output/result_table.h"
 
 #include <math.h>
 #include <stdio.h>

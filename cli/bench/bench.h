@@ -6,8 +6,8 @@
 #define CLI_BENCH_BENCH_H
 
 #include "cli/bench/chart.h"
-#include "cli/flags.h"
-#include "cli/result_table.h"
+#include "cli/flags/flags.h"
+#include "cli/output/result_table.h"
 #include "lckv.h"
 
 enum { BENCH_SPEED, BENCH_BATCH, BENCH_STREAM, BENCH_ITERATIONS, BENCH_LOAD };

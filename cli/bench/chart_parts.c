@@ -1,6 +1,6 @@
 #include "cli/bench/chart_parts.h"
 
-#include "cli/output.h"
+#include "cli/output/output.h"
 
 #include <math.h>
 #include <string.h>

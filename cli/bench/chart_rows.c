@@ -2,7 +2,7 @@
 #include "cli/bench/chart.h"
 #include "cli/bench/chart_parts.h"
 
-#include "cli/output.h"
+#include "cli/output/output.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include "cli/bench/bench.h"
 
 #include "cli/open_model.h"
-#include "cli/output.h"
+#include "cli/output/output.h"
 #include "cli/prompts.h"
 
 #include <math.h>

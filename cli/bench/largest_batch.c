@@ -6,7 +6,7 @@
  * steps need no more memory. Host data structures are not counted. See bench.h. */
 #include "cli/bench/bench.h"
 
-#include "cli/output.h"
+#include "cli/output/output.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,8 +28,8 @@ static const table_column COLUMNS[] = {
     {0},
 };
 
-/* Allowance for memory that is not counted: device libraries and the program itself. src/train/choose_batch_size.c has
- * the same. */
+/* Allowance for memory that is not counted: device libraries and the program itself.
+ * src/train/cost/choose_batch_size.c has the same. */
 static const double UNCOUNTED_FACTOR = 1.05;
 enum { MAX_SEQUENCES = 1 << 16 };
 enum { OUT_OF_MEMORY = -1 }; /* returned in place of an exit code */

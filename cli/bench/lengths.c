@@ -1,7 +1,7 @@
 /* Lists of numbers and of lengths, the values of flags of lckv bench. See bench.h. */
 #include "cli/bench/bench.h"
 
-#include "cli/output.h"
+#include "cli/output/output.h"
 
 #include <errno.h>
 #include <stdlib.h>

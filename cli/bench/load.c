@@ -7,8 +7,8 @@
 #include "cli/bench/bench.h"
 
 #include "cli/api_key.h"
-#include "cli/output.h"
-#include "cli/timer.h"
+#include "cli/output/output.h"
+#include "cli/output/timer.h"
 
 #ifdef LCKV_CURL
 

@@ -2,8 +2,8 @@
 #include "cli/bench/bench.h"
 
 #include "cli/open_model.h"
-#include "cli/output.h"
-#include "cli/timer.h"
+#include "cli/output/output.h"
+#include "cli/output/timer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

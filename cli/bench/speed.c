@@ -2,7 +2,7 @@
  * tokens (and samples one), tg128 decodes 128; "@ d1024" starts with 1024 tokens in the KV cache. See bench.h. */
 #include "cli/bench/bench.h"
 
-#include "cli/output.h"
+#include "cli/output/output.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* The commands of lckv chat, as in trl chat. A line is a command if it starts with a slash or if the whole line has the
  * form of a command. A line that starts with a space is always a message. */
 #include "cli/chat/chat.h"
-#include "cli/flags.h"
-#include "cli/output.h"
+#include "cli/flags/flags.h"
+#include "cli/output/output.h"
 
 #include <errno.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* Generates the answers of lckv chat. Each turn submits the whole conversation; the engine's prefix cache reuses the
  * earlier part. */
 #include "cli/chat/chat.h"
-#include "cli/output.h"
+#include "cli/output/output.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,9 +4,9 @@
  * may be quoted, # starts a comment line, and all entries may be nested under "examples:". Anything else is an error.
  */
 #include "cli/chat/chat.h"
-#include "cli/flags.h"
+#include "cli/flags/flags.h"
 #include "cli/input.h"
-#include "cli/output.h"
+#include "cli/output/output.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Lines from standard input, with libedit if available and standard input is a terminal. */
 #include "cli/chat/chat.h"
 #include "cli/input.h"
-#include "cli/output.h"
+#include "cli/output/output.h"
 
 #include <errno.h>
 #include <locale.h>

@@ -12,7 +12,8 @@
  *     failure could have kept a rank from reaching; it reports the failure of one rank to all ranks. mpirun and Slurm
  *     end the remaining ranks if a process dies.
  *
- * Leaves out: which rank owns which parameters (train/optimizer.h), and which blocks it trains on (train/step.h). */
+ * Leaves out: which rank owns which parameters (train/step/optimizer.h), and which blocks it trains on
+ * (train/step/step.h). */
 #ifndef COLLECTIVES_COLLECTIVES_H
 #define COLLECTIVES_COLLECTIVES_H
 

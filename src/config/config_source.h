@@ -3,7 +3,7 @@
 #ifndef CONFIG_CONFIG_SOURCE_H
 #define CONFIG_CONFIG_SOURCE_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 /* A deep copy of `tree` (an object) in the spelling of transformers 4, which transformers 5 reads too:
  * `torch_dtype`, `rope_theta` and `rope_scaling` instead of `dtype` and `rope_parameters`. Then applies `overrides`

@@ -1,7 +1,7 @@
 /* Reads layer_types into layer descriptions, slots, loops and the plan; see layer_map.h. */
 #include "config/layer_map.h"
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* The plan and the title as text; see layer_picture.h. */
 #include "config/layer_picture.h"
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 int layer_picture_title(const model_config *config, char **out) {
     *out = NULL;

@@ -5,7 +5,7 @@
  * writes a decimal comma. */
 #include "config/layer_picture.h"
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>

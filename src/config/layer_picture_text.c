@@ -5,7 +5,7 @@
  *          ╰ │ layer 4 │◁╌ slot 1 ╌╌╌╯     rows. Lanes are shared by slots whose rows do not overlap. */
 #include "config/layer_picture.h"
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>

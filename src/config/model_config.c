@@ -1,7 +1,7 @@
 /* Reads and checks the fields of config.json; see model_config.h. config_write.c writes them. */
 #include "config/model_config.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "config/config_source.h"
 #include "config/rope.h"
 #include "hub/model_path.h"

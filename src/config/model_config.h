@@ -6,7 +6,7 @@
 #ifndef CONFIG_MODEL_CONFIG_H
 #define CONFIG_MODEL_CONFIG_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 #include "config/layer_map.h"
 
 typedef enum architecture { ARCH_LCKV_LLAMA, ARCH_LLAMA, ARCH_MISTRAL, ARCH_QWEN2, ARCH_QWEN3 } architecture;

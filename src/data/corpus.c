@@ -1,11 +1,11 @@
 /* Encoding a corpus into the token cache, see corpus.h. */
 #include "data/corpus.h"
 
-#include "base/checksum.h"
-#include "base/digest.h"
-#include "base/file.h"
-#include "base/folder.h"
-#include "base/text_buffer.h"
+#include "base/files/checksum.h"
+#include "base/files/digest.h"
+#include "base/files/file.h"
+#include "base/files/folder.h"
+#include "base/text/text_buffer.h"
 #include "data/encoder.h"
 #include "hub/model_path.h"
 

@@ -1,7 +1,7 @@
 /* Encoding documents in several threads, see encoder.h. */
 #include "data/encoder.h"
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 #include "text/subword/id_list.h"
 
 #include <pthread.h>

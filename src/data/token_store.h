@@ -11,7 +11,7 @@
 #ifndef DATA_TOKEN_STORE_H
 #define DATA_TOKEN_STORE_H
 
-#include "base/mapped_file.h"
+#include "base/files/mapped_file.h"
 
 /* Ids as stored, and their largest value. */
 typedef struct id_view {

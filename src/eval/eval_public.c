@@ -2,7 +2,7 @@
  * done and the remaining time can be estimated. Then they run in batches. */
 #include "base/clock.h"
 #include "base/options.h"
-#include "eval/task_results.h"
+#include "eval/tasks/task_results.h"
 
 #include <math.h>
 #include <stdlib.h>

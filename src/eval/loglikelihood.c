@@ -1,7 +1,7 @@
 /* Log-likelihoods of continuations, see loglikelihood.h. */
 #include "eval/loglikelihood.h"
 
-#include "eval/task_template_filters.h"
+#include "eval/tasks/task_template_filters.h"
 #include "model/decoder.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* Activation dump, see dump.h. Not optimized for speed: each tensor is copied to the host at once. */
 #include "generate/dump.h"
 
-#include "io/safetensors.h"
+#include "io/tensors/safetensors.h"
 
 #include <fnmatch.h>
 #include <stdio.h>

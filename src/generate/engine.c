@@ -3,8 +3,8 @@
 #include "generate/engine.h"
 #include "base/options.h"
 
-#include "generate/batcher.h"
-#include "generate/prefill.h"
+#include "generate/batcher/batcher.h"
+#include "generate/batcher/prefill.h"
 #include "generate/sampling_parameters.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* Requests, see request.h. */
 #include "generate/request.h"
 
-#include "generate/logprobs.h"
+#include "generate/batcher/logprobs.h"
 #include "generate/sampling_parameters.h"
 
 #include <math.h>

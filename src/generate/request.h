@@ -2,7 +2,7 @@
 #ifndef GENERATE_REQUEST_H
 #define GENERATE_REQUEST_H
 
-#include "generate/sequence.h"
+#include "generate/batcher/sequence.h"
 #include "generate/text_stream.h"
 
 typedef struct request_sample {

@@ -3,8 +3,8 @@
  *
  * Host memory, and memory that the libraries of a device allocate for themselves, are not included. */
 #include "base/options.h"
-#include "generate/batcher.h"
-#include "generate/sampler.h"
+#include "generate/batcher/batcher.h"
+#include "generate/batcher/sampler.h"
 #include "model/model.h"
 
 #include <stdlib.h>

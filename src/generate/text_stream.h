@@ -5,7 +5,7 @@
 #ifndef GENERATE_TEXT_STREAM_H
 #define GENERATE_TEXT_STREAM_H
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 /* Incremental search for one stop string. */
 typedef struct stop_search {

@@ -1,7 +1,7 @@
 /* Download of one file, see blob.h. */
 #include "hub/blob.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/log.h"
 
 #include <errno.h>

@@ -6,9 +6,9 @@
  *
  * The reference is written last, so that a name never refers to an incomplete snapshot. */
 #include "base/clock.h"
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/options.h"
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 #include "hub/blob.h"
 #include "hub/model_path.h"
 

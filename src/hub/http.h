@@ -4,7 +4,7 @@
 #ifndef HUB_HTTP_H
 #define HUB_HTTP_H
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 typedef struct hub_http hub_http; /* a connection that is reused between requests */
 

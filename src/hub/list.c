@@ -1,7 +1,7 @@
 /* List of a repository's files, see list.h. */
 #include "hub/list.h"
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 #include <fnmatch.h>
 #include <stdlib.h>

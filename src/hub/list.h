@@ -4,7 +4,7 @@
 #ifndef HUB_LIST_H
 #define HUB_LIST_H
 
-#include "base/digest.h"
+#include "base/files/digest.h"
 #include "base/status.h"
 
 typedef struct hub_file {

@@ -2,8 +2,8 @@
  * CACHE/models--ORG--NAME/refs/main holds a commit, CACHE/models--ORG--NAME/snapshots/COMMIT is the folder. */
 #include "hub/model_path.h"
 
-#include "base/file.h"
-#include "base/text_buffer.h"
+#include "base/files/file.h"
+#include "base/text/text_buffer.h"
 
 #include <dirent.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #define HUB_MODEL_PATH_H
 
 #include "base/status.h"
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 /* Resolves a folder, or ORG/NAME in the Hugging Face cache (HF_HUB_CACHE, else HF_HOME/hub, else
  * ~/.cache/huggingface/hub; refs/main names the snapshot). If neither exists, the error contains the command that

@@ -2,9 +2,9 @@
  * repository; an entry is a reference, null, or a list of these. */
 #include "io/auto_map.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/log.h"
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>

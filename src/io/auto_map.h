@@ -3,7 +3,7 @@
 #ifndef IO_AUTO_MAP_H
 #define IO_AUTO_MAP_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 /* Adds the names of the files in `folder` ("modeling_lckv.py") to the object `files` as keys. `tree` is a config.json
  * or tokenizer_config.json. References to other repositories are ignored; invalid references and missing files are

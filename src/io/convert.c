@@ -2,10 +2,10 @@
 #include "io/convert.h"
 
 #include "base/log.h"
-#include "io/adapter_merge.h"
-#include "io/checkpoint_table.h"
+#include "io/adapter/adapter_merge.h"
 #include "io/hf_folder.h"
 #include "io/host_device.h"
+#include "io/tensors/checkpoint_table.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* The public functions for devices and models (lckv.h): resolves names to folders and strings to data types. */
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/options.h"
 #include "hub/model_path.h"
-#include "io/adapter_file.h"
+#include "io/adapter/adapter_file.h"
 #include "io/convert.h"
 #include "io/hf_folder.h"
 #include "io/host_device.h"

@@ -5,7 +5,7 @@
  * trained; the model's own weights are frozen, have no gradients and are not passed to the optimizer. A and B are a
  * table of weights of its own (params.h) with the names that peft uses, so that code for tables of weights works on
  * it. A matrix that the model does not have, such as K of a layer whose keys nothing reads, is not adapted. Leaves
- * out: files (io/adapter_file.h), merging. */
+ * out: files (io/adapter/adapter_file.h), merging. */
 #ifndef MODEL_ADAPTER_H
 #define MODEL_ADAPTER_H
 

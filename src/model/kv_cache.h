@@ -7,7 +7,7 @@
  *
  * Attention reads pages; only committing iterations append. A sequence may start as a copy of another one and share
  * its pages. A *snapshot* is a sequence that cannot run: its pages are shared by sequences with the same
- * prefix. Leaves out: scheduling, sampling, and the choice of prefixes (generate/prefix_cache.h). */
+ * prefix. Leaves out: scheduling, sampling, and the choice of prefixes (generate/batcher/prefix_cache.h). */
 #ifndef MODEL_KV_CACHE_H
 #define MODEL_KV_CACHE_H
 

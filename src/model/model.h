@@ -2,7 +2,7 @@
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
-#include "base/mapped_file.h"
+#include "base/files/mapped_file.h"
 #include "model/adapter.h"
 
 typedef struct lckv_model {

@@ -2,7 +2,7 @@
 #include "train/run_rows.h"
 
 #include "base/log.h"
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 #include "data/tuning/tuning_text.h"
 #include "train/callback.h"
 

@@ -1,7 +1,7 @@
 /* Functions on the view of a run, see run_view.h. */
 #include "train/run_view.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include <stdlib.h>
 

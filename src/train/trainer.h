@@ -7,8 +7,8 @@
 #include "data/mixture.h"
 #include "data/tuning/tuning_set.h"
 #include "train/checkpoint/checkpoint.h"
-#include "train/schedule.h"
-#include "train/step.h"
+#include "train/step/schedule.h"
+#include "train/step/step.h"
 
 /* How often an action runs. */
 typedef struct interval {

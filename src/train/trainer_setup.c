@@ -2,23 +2,23 @@
  * Implements lckv_trainer_create() and lckv_trainer_free() of lckv.h. */
 #include "train/trainer.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "hub/model_path.h"
-#include "io/adapter_file.h"
+#include "io/adapter/adapter_file.h"
 #include "io/convert.h"
-#include "train/choose_batch_size.h"
+#include "train/cost/choose_batch_size.h"
+#include "train/cost/training_cost.h"
 #include "train/initial_model.h"
-#include "train/lora.h"
 #include "train/report/history_observer.h"
 #include "train/report/report.h"
 #include "train/report/run_results.h"
 #include "train/report/tensorboard.h"
 #include "train/report/train_log.h"
 #include "train/run_data.h"
+#include "train/step/lora.h"
 #include "train/train_options.h"
-#include "train/training_cost.h"
 
 #include <math.h>
 #include <stdlib.h>

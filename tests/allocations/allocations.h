@@ -2,7 +2,7 @@
 #ifndef TESTS_ALLOCATIONS_H
 #define TESTS_ALLOCATIONS_H
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include "hub_server.h"
 #include "model_folder.h"

@@ -2,7 +2,7 @@
  * merged. */
 #include "fuzz.h"
 
-#include "io/adapter_merge.h"
+#include "io/adapter/adapter_merge.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
  * and "ok" or a part of the error message. */
 #include "fuzz.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include <dirent.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* Shared parts of the fuzz targets, see fuzz.h. */
 #include "fuzz.h"
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>

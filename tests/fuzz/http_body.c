@@ -2,8 +2,8 @@
  * engine, without a server. */
 #include "fuzz.h"
 
-#include "serve/completion.h"
-#include "serve/json_text.h"
+#include "serve/endpoints/completion.h"
+#include "serve/endpoints/json_text.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Fuzz target: model.safetensors.index.json, then the headers of up to two shards. */
 #include "fuzz.h"
 
-#include "io/checkpoint_files.h"
+#include "io/tensors/checkpoint_files.h"
 
 int fuzz_run(const uint8_t *data, size_t size) {
     fuzz_part rest = fuzz_all(data, size);

@@ -2,7 +2,7 @@
  * and would hardly reach the readers behind the parser. The other calls use libFuzzer's own mutations. */
 #include "fuzz.h"
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 #include <string.h>
 

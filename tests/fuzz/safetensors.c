@@ -1,7 +1,7 @@
 /* Fuzz target: a safetensors file. Reads every value of every tensor. */
 #include "fuzz.h"
 
-#include "io/tensor_values.h"
+#include "io/tensors/tensor_values.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
  * equal results. */
 #include "fuzz.h"
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>

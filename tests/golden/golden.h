@@ -2,7 +2,7 @@
 #ifndef GOLDEN_GOLDEN_H
 #define GOLDEN_GOLDEN_H
 
-#include "io/safetensors.h"
+#include "io/tensors/safetensors.h"
 #include "model/decoder.h"
 
 typedef struct golden {

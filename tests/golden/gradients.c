@@ -1,6 +1,6 @@
 /* Loss, logits and the gradient of every weight, with the plan and token by token; four training steps. */
 #include "golden.h"
-#include "train/optimizer.h"
+#include "train/step/optimizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

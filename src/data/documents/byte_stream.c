@@ -1,8 +1,8 @@
 /* Reading plain and compressed files with libarchive, see byte_stream.h. */
 #include "data/documents/byte_stream.h"
 
-#include "base/file.h"
-#include "base/text_buffer.h"
+#include "base/files/file.h"
+#include "base/text/text_buffer.h"
 #include "base/work.h"
 
 #include <archive.h>

@@ -2,7 +2,7 @@
 #ifndef DATA_DOCUMENTS_DOCUMENT_H
 #define DATA_DOCUMENTS_DOCUMENT_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 typedef struct document {
     const char *text; /* [bytes], without NUL; NULL if the document is ids */

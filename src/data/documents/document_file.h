@@ -2,8 +2,8 @@
 #ifndef DATA_DOCUMENTS_DOCUMENT_FILE_H
 #define DATA_DOCUMENTS_DOCUMENT_FILE_H
 
-#include "base/json.h"
-#include "base/text_buffer.h"
+#include "base/text/json.h"
+#include "base/text/text_buffer.h"
 #include "data/documents/byte_stream.h"
 #include "data/documents/document.h"
 

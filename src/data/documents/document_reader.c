@@ -1,8 +1,8 @@
 /* Reading documents from a list of files, and from text files: see document_reader.h. */
 #include "data/documents/document_reader.h"
 
-#include "base/content.h"
-#include "base/file.h"
+#include "base/files/content.h"
+#include "base/files/file.h"
 #include "data/documents/document_file.h"
 
 #include <stdlib.h>

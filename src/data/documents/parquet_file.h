@@ -5,7 +5,7 @@
 #ifndef DATA_DOCUMENTS_PARQUET_FILE_H
 #define DATA_DOCUMENTS_PARQUET_FILE_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 #include <stdint.h>
 

@@ -2,8 +2,8 @@
  * is parsed as a line with a larger column. */
 #include "data/sources/card_yaml.h"
 
-#include "base/json.h"
-#include "base/text_buffer.h"
+#include "base/text/json.h"
+#include "base/text/text_buffer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* The configs of a data set, see dataset_card.h. */
 #include "data/sources/dataset_card.h"
 
-#include "base/file.h"
-#include "base/text_buffer.h"
+#include "base/files/file.h"
+#include "base/text/text_buffer.h"
 #include "data/sources/card_yaml.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Lists of files, see source_list.h. */
 #include "data/sources/source_list.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Error messages for data that is not found, see source_names.h. */
 #include "data/sources/source_names.h"
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 #include "hub/model_path.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* The files of a corpus, see sources.h. */
 #include "data/sources/sources.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "data/documents/document_reader.h"
 #include "data/sources/dataset_card.h"
 #include "data/sources/source_names.h"

@@ -7,7 +7,7 @@
 #ifndef DATA_TUNING_TUNING_ROW_H
 #define DATA_TUNING_TUNING_ROW_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 /* Returns a normalized copy of an object, a new reference. */
 int tuning_row_convert(const json_t *row, json_t **out);

@@ -1,7 +1,7 @@
 /* Converting rows to text, see tuning_text.h. */
 #include "data/tuning/tuning_text.h"
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 #include "data/tuning/tuning_row.h"
 
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #ifndef DATA_TUNING_TUNING_TEXT_H
 #define DATA_TUNING_TUNING_TEXT_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 #include "lckv.h"
 
 /* The chat template that formats a conversation as Alpaca's prompt, for checkpoints that were tuned on it. It does not

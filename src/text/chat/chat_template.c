@@ -3,9 +3,9 @@
  *
  * The template language is in jinja/. The tokenizer converts the text to ids. */
 #define _GNU_SOURCE /* memmem */
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/options.h"
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 #include "text/jinja/jinja.h"
 #include "text/tokenizer/folder_rules.h"
 

@@ -3,7 +3,7 @@
 #include "text/jinja/machine.h"
 #include "text/jinja/run.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 
 #include <inttypes.h>
 #include <string.h>

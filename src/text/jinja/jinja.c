@@ -1,7 +1,7 @@
 /* Templates and renderings, see jinja.h. */
 #include "text/jinja/jinja.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 #include "text/jinja/run.h"
 
 #include <stdlib.h>

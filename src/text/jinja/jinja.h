@@ -8,7 +8,7 @@
 #ifndef TEXT_JINJA_JINJA_H
 #define TEXT_JINJA_JINJA_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 #include <time.h>
 

@@ -1,7 +1,7 @@
 /* Values as text: Python's str() and repr(). */
 #include "text/jinja/machine.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -2,8 +2,8 @@
 #ifndef TEXT_JINJA_RUN_H
 #define TEXT_JINJA_RUN_H
 
-#include "text/jinja/ast.h"
 #include "text/jinja/machine.h"
+#include "text/jinja/parse/ast.h"
 
 struct macro {
     const macro_node *code;

@@ -2,7 +2,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "text/jinja/strings.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 
 #include <string.h>
 #include <utf8proc.h>

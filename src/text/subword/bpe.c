@@ -1,7 +1,7 @@
 /* Encoding with a BPE model, see bpe.h. bpe_read.c reads the model. */
 #include "text/subword/bpe.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 #include "base/work.h"
 
 #include <stdlib.h>

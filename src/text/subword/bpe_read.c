@@ -1,5 +1,5 @@
 /* Reading the "model" of a tokenizer file, see bpe.h. */
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 #include "text/subword/bpe.h"
 #include "text/subword/component.h"
 

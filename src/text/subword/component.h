@@ -5,7 +5,7 @@
 #ifndef TEXT_SUBWORD_COMPONENT_H
 #define TEXT_SUBWORD_COMPONENT_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 /* Maximum number of steps of a normalizer, pre-tokenizer or decoder, when sequences are flattened; each is a pass over
  * the text. */

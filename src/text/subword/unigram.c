@@ -1,7 +1,7 @@
 /* Encoding with a Unigram model, see unigram.h. unigram_read.c reads the model. */
 #include "text/subword/unigram.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 #include "base/work.h"
 
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #ifndef TEXT_SUBWORD_VOCABULARY_H
 #define TEXT_SUBWORD_VOCABULARY_H
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 #include <stdint.h>
 

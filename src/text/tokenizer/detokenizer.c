@@ -1,10 +1,10 @@
 /* The decoder of a tokenizer file, see detokenizer.h. decoder_steps.c has the steps. */
 #include "text/tokenizer/detokenizer.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 #include "base/work.h"
 #include "text/subword/component.h"
-#include "text/tokenizer/decoder_steps.h"
+#include "text/tokenizer/steps/decoder_steps.h"
 
 #include <stdlib.h>
 #include <string.h>

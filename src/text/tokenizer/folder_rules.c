@@ -2,9 +2,9 @@
  * add_prefix_space. */
 #include "text/tokenizer/folder_rules.h"
 
-#include "base/file.h"
-#include "base/json.h"
-#include "text/tokenizer/prefix_space.h"
+#include "base/files/file.h"
+#include "base/text/json.h"
+#include "text/tokenizer/steps/prefix_space.h"
 #include "text/tokenizer/tokenizer_class.h"
 
 #include <inttypes.h>

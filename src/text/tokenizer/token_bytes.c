@@ -3,8 +3,8 @@
  * The result of a decoder depends on neighbouring tokens: most decoders remove a space at the start of a text, and a
  * byte that is part of a character is not text by itself. Therefore the token is decoded after another token, whose
  * text is cut off. The bytes of an incomplete character are read from the token itself. */
-#include "base/utf8.h"
-#include "text/tokenizer/decoder_steps.h"
+#include "base/text/utf8.h"
+#include "text/tokenizer/steps/decoder_steps.h"
 #include "text/tokenizer/tokenizer.h"
 #include "text/unicode/byte_alphabet.h"
 

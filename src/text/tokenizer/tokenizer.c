@@ -1,7 +1,7 @@
 /* Text to ids and back: the public functions for tokenizers (lckv.h), and the order of the stages (tokenizer.h). */
 #include "text/tokenizer/tokenizer.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

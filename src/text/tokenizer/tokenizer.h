@@ -9,11 +9,11 @@
 
 #include "text/subword/bpe.h"
 #include "text/subword/unigram.h"
-#include "text/tokenizer/added_tokens.h"
 #include "text/tokenizer/detokenizer.h"
-#include "text/tokenizer/normalizer.h"
-#include "text/tokenizer/post_processor.h"
-#include "text/tokenizer/pre_tokenizer.h"
+#include "text/tokenizer/steps/added_tokens.h"
+#include "text/tokenizer/steps/normalizer.h"
+#include "text/tokenizer/steps/post_processor.h"
+#include "text/tokenizer/steps/pre_tokenizer.h"
 
 struct lckv_tokenizer {
     vocabulary vocabulary;

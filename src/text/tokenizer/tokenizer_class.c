@@ -2,7 +2,7 @@
  * version 4.57, and of 5.24 for classes that are new there. */
 #include "text/tokenizer/tokenizer_class.h"
 
-#include "base/json.h"
+#include "base/text/json.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* Opening a tokenizer: which files are read, and the components of tokenizer.json. See tokenizer.h. */
-#include "base/file.h"
+#include "base/files/file.h"
 #include "text/subword/component.h"
 #include "text/tokenizer/folder_rules.h"
 #include "text/tokenizer/tokenizer.h"

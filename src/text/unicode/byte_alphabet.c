@@ -1,7 +1,7 @@
 /* Alphabet of byte-level BPE, see byte_alphabet.h. */
 #include "text/unicode/byte_alphabet.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 
 static bool stands_for_itself(uint32_t byte) {
     return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);

@@ -5,7 +5,7 @@
 #ifndef TEXT_UNICODE_BYTE_ALPHABET_H
 #define TEXT_UNICODE_BYTE_ALPHABET_H
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 /* Appends the characters of `bytes`. */
 int byte_alphabet_write(text_buffer *out, const char *bytes, size_t count);

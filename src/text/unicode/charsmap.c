@@ -1,7 +1,7 @@
 /* Replacement table of SentencePiece, see charsmap.h. */
 #include "text/unicode/charsmap.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 #include "base/work.h"
 
 #include <stdlib.h>

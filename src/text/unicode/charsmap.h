@@ -6,7 +6,7 @@
 #ifndef TEXT_UNICODE_CHARSMAP_H
 #define TEXT_UNICODE_CHARSMAP_H
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 typedef struct charsmap charsmap;
 

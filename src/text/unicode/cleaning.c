@@ -1,7 +1,7 @@
 /* Normalizers for single characters, see cleaning.h. The ranges are those of the tokenizers library. */
 #include "text/unicode/cleaning.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 #include "base/work.h"
 #include "text/unicode/byte_alphabet.h"
 

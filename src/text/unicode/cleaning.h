@@ -2,7 +2,7 @@
 #ifndef TEXT_UNICODE_CLEANING_H
 #define TEXT_UNICODE_CLEANING_H
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 typedef enum cleaning {
     CLEAN_MARKS,      /* StripAccents: drops all marks */

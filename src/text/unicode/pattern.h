@@ -5,7 +5,7 @@
 #ifndef TEXT_UNICODE_PATTERN_H
 #define TEXT_UNICODE_PATTERN_H
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 #include <jansson.h>
 

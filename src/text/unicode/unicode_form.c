@@ -1,7 +1,7 @@
 /* Normal forms, see unicode_form.h. */
 #include "text/unicode/unicode_form.h"
 
-#include "base/utf8.h"
+#include "base/text/utf8.h"
 #include "base/work.h"
 
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #ifndef TEXT_UNICODE_UNICODE_FORM_H
 #define TEXT_UNICODE_UNICODE_FORM_H
 
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 
 typedef enum unicode_form { FORM_NFC, FORM_NFD, FORM_NFKC, FORM_NFKD } unicode_form;
 

@@ -1,13 +1,13 @@
 /* A training checkpoint, see checkpoint.h. */
 #include "train/checkpoint/checkpoint.h"
 
-#include "base/file.h"
-#include "base/folder.h"
+#include "base/files/file.h"
+#include "base/files/folder.h"
 #include "base/log.h"
-#include "io/adapter_file.h"
-#include "io/adapter_save.h"
-#include "io/checkpoint_files.h"
+#include "io/adapter/adapter_file.h"
+#include "io/adapter/adapter_save.h"
 #include "io/hf_folder.h"
+#include "io/tensors/checkpoint_files.h"
 #include "train/checkpoint/manifest.h"
 #include "train/checkpoint/optimizer_file.h"
 #include "train/checkpoint/optimizer_state.h"

@@ -1,7 +1,7 @@
 /* A training checkpoint: OUTPUT_DIR/checkpoint-STEP, from which a run resumes bit for bit.
  *
  *   config.json, model.safetensors, tokenizer files   Hugging Face folder with the master weights, without loss
- *                                                     (with use_peft: the adapter, see io/adapter_save.h)
+ *                                                     (with use_peft: the adapter, see io/adapter/adapter_save.h)
  *   optimizer.safetensors                             moments of the optimizer (optimizer_file.h)
  *   training_state.json                               progress of the run (training_state.h)
  *   checksums.json                                    checksums of all other files (manifest.h)
@@ -15,7 +15,7 @@
 #include "train/checkpoint/run_folder.h"
 #include "train/checkpoint/training_state.h"
 #include "train/observer.h"
-#include "train/optimizer.h"
+#include "train/step/optimizer.h"
 
 /* Where the files beside the weights come from. The trainer owns the strings. */
 typedef struct model_origin {

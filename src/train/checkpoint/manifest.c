@@ -1,10 +1,10 @@
 /* checksums.json, see manifest.h. */
 #include "train/checkpoint/manifest.h"
 
-#include "base/checksum.h"
-#include "base/file.h"
-#include "base/json.h"
-#include "io/checkpoint_files.h"
+#include "base/files/checksum.h"
+#include "base/files/file.h"
+#include "base/text/json.h"
+#include "io/tensors/checkpoint_files.h"
 
 #include <dirent.h>
 #include <errno.h>

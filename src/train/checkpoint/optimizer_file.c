@@ -1,7 +1,7 @@
 /* The optimizer's moments in a file, see optimizer_file.h. Items 2i and 2i + 1 are the moments of entry i. */
 #include "train/checkpoint/optimizer_file.h"
 
-#include "io/safetensors.h"
+#include "io/tensors/safetensors.h"
 #include "train/checkpoint/optimizer_state.h"
 
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #ifndef TRAIN_CHECKPOINT_OPTIMIZER_FILE_H
 #define TRAIN_CHECKPOINT_OPTIMIZER_FILE_H
 
-#include "train/optimizer.h"
+#include "train/step/optimizer.h"
 
 /* Called on rank 0 within optimizer_while_one_writes(). */
 int optimizer_save(optimizer *o, const char *path);

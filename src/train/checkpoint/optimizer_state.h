@@ -5,7 +5,7 @@
 #ifndef TRAIN_CHECKPOINT_OPTIMIZER_STATE_H
 #define TRAIN_CHECKPOINT_OPTIMIZER_STATE_H
 
-#include "train/optimizer.h"
+#include "train/step/optimizer.h"
 
 typedef enum optimizer_tensor {
     OPTIMIZER_VALUE, /* the f32 master weight if there is one, else the value */

@@ -1,8 +1,8 @@
 /* The output folder of a run, see run_folder.h. */
 #include "train/checkpoint/run_folder.h"
 
-#include "base/file.h"
-#include "base/folder.h"
+#include "base/files/file.h"
+#include "base/files/folder.h"
 
 #include <dirent.h>
 #include <errno.h>

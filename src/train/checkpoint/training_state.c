@@ -1,10 +1,10 @@
 /* training_state.json, see training_state.h. */
 #include "train/checkpoint/training_state.h"
 
-#include "base/file.h"
-#include "base/json.h"
+#include "base/files/file.h"
 #include "base/log.h"
-#include "base/text_buffer.h"
+#include "base/text/json.h"
+#include "base/text/text_buffer.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Event files of TensorBoard, see event_file.h. */
 #include "train/report/event_file.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,9 +1,9 @@
 /* report.html, see report.h. */
 #include "train/report/report.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "base/log.h"
-#include "base/text_buffer.h"
+#include "base/text/text_buffer.h"
 #include "train/report/report_data.h"
 #include "train/report/report_parts.h"
 

@@ -2,8 +2,8 @@
 #include "train/report/report_data.h"
 
 #include "base/clock.h"
-#include "base/json.h"
-#include "base/text_buffer.h"
+#include "base/text/json.h"
+#include "base/text/text_buffer.h"
 
 #include <math.h>
 #include <stdlib.h>

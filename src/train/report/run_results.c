@@ -1,7 +1,7 @@
 /* Result files of a run, see run_results.h. */
 #include "train/report/run_results.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "train/report/trainer_state.h"
 #include "train/report/training_args.h"
 

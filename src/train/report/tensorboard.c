@@ -1,7 +1,7 @@
 /* Curves for TensorBoard, see tensorboard.h. */
 #include "train/report/tensorboard.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 #include "train/report/event_file.h"
 
 #include <math.h>

@@ -1,8 +1,8 @@
 /* train_log.jsonl, see train_log.h. */
 #include "train/report/train_log.h"
 
-#include "base/file.h"
-#include "base/json.h"
+#include "base/files/file.h"
+#include "base/text/json.h"
 
 #include <errno.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* trainer_state.json, see trainer_state.h. */
 #include "train/report/trainer_state.h"
 
-#include "base/file.h"
+#include "base/files/file.h"
 
 #include <math.h>
 #include <stdlib.h>

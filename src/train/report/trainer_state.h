@@ -6,7 +6,7 @@
 #ifndef TRAIN_REPORT_TRAINER_STATE_H
 #define TRAIN_REPORT_TRAINER_STATE_H
 
-#include "base/json.h"
+#include "base/text/json.h"
 #include "train/report/history.h"
 #include "train/run_view.h"
 

@@ -1,0 +1,170 @@
+/* lckv bench: flags and output. The measurements are in cli/bench/. */
+#include "cli/api_key.h"
+#include "cli/bench/bench.h"
+#include "cli/open_model.h"
+#include "cli/output/output.h"
+#include "commands.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define OWN(member) FLAG_INTO(bench_options, member)
+
+static const flag FLAGS[] = {
+    {"measure", FLAG_CHOICE, "speed", "Measurement",
+     "measurement: speed is the throughput of prefill and decode in tokens/s; batch the largest batch that fits into "
+     "memory, and its throughput; stream the time per token by position; iterations the error of the parallel form by "
+     "number of iterations; load the latency of a running server",
+     OWN(measure), .choices = "speed|batch|stream|iterations|load", .former_choice = "runs=iterations"},
+
+    {"config_name", FLAG_FILES, NULL, "Models",
+     "configs of the models to compare, with random weights: folders, .json files or ORG/NAME; ratios are relative to "
+     "the first one",
+     OWN(configs), .value = "NAME,..."},
+    {"model_name_or_path", FLAG_FILES, NULL, "Models", "checkpoints for --measure iterations: folders or ORG/NAME",
+     OWN(models), .value = "NAME,..."},
+    {"config_overrides", FLAG_TEXT, NULL, "Models", "changes to all configs, such as forward_passes=3", OWN(overrides),
+     .value = "K=V,..."},
+    {"torch_dtype", FLAG_CHOICE, "auto", "Models",
+     "data type of the weights in memory; auto uses the type in the config", OWN(torch_dtype), .choices = TORCH_DTYPES},
+    {"bf16", FLAG_SWITCH, NULL, "Models",
+     "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", OWN(bf16)},
+
+    {"prompt_lengths", FLAG_LIST, "512", "Speed", "prompt lengths in tokens (pp512)", OWN(prompt_lengths),
+     .value = "N,..."},
+    {"new_lengths", FLAG_LIST, "128", "Speed", "numbers of new tokens (tg128)", OWN(new_lengths), .value = "N,..."},
+    {"depths", FLAG_LIST, "0", "Speed", "numbers of tokens already in the KV cache (@ d1024)", OWN(depths),
+     .value = "N,..."},
+    {"num_sequences", FLAG_INT, "1", "Speed", "batch size in sequences", OWN(num_sequences), .min = 1, .max = 1 << 16},
+    {"repetitions", FLAG_INT, "5", "Speed",
+     "number of measured repetitions, after one warmup; also for --measure batch", OWN(repetitions), .min = 1,
+     .max = 1 << 20},
+
+    {"lengths", FLAG_LIST, "512+128", "Batch and load",
+     "prompt length + new tokens; --measure load uses the first pair", OWN(lengths), .value = "P+N,..."},
+    {"search", FLAG_CHOICE, "plan", "Batch and load",
+     "search for the largest batch: plan computes the memory of each batch without running it, try runs each batch",
+     OWN(search), .choices = "plan|try"},
+    {"memory_limit", FLAG_INT, "0", "Batch and load", "memory limit in bytes; 0 uses the free memory of the device",
+     OWN(memory_limit), .max = 1e15},
+    {"plan_only", FLAG_SWITCH, NULL, "Batch and load", "print only the largest batch; run nothing", OWN(plan_only)},
+    {"url", FLAG_TEXT, "http://127.0.0.1:8000", "Batch and load",
+     "URL of the server (lckv serve or another OpenAI-compatible server)", OWN(url)},
+    {"api_key", FLAG_TEXT, NULL, "Batch and load",
+     "API key to send; by default from --api_key_file or the environment variable LCKV_API_KEY", OWN(api_key),
+     .value = "KEY"},
+    FLAG_API_KEY_FILE(bench_options, "Batch and load", api_key_file),
+    {"request_rates", FLAG_LIST, "1,2,4", "Batch and load",
+     "request rates in requests/s, at random times (a Poisson process); 0 sends all requests at once", OWN(rates),
+     .value = "X,..."},
+    {"num_requests", FLAG_INT, "32", "Batch and load", "number of requests per rate", OWN(num_requests), .min = 1,
+     .max = 1 << 20},
+
+    {"num_tokens", FLAG_INT, "4096", "Stream", "number of tokens to generate", OWN(num_tokens), .min = 2, .max = 1e12},
+    {"window_length", FLAG_INT, "256", "Stream", "size of the sink cache in tokens; 0 keeps all tokens",
+     OWN(window_length), .max = 1 << 30},
+    {"num_sink_tokens", FLAG_INT, "2", "Stream", "number of those tokens that are the first ones of the sequence",
+     OWN(num_sink_tokens), .max = 1 << 30},
+
+    {"file", FLAG_TEXT, NULL, "Iterations", "text file to measure on", OWN(file), .value = "FILE"},
+    {"block_size", FLAG_INT, "256", "Iterations", "block size in tokens; blocks are processed independently",
+     OWN(block_size), .min = 2, .max = 1 << 24},
+    {"num_blocks", FLAG_INT, "4", "Iterations", "maximum number of blocks", OWN(num_blocks), .min = 1, .max = 1 << 20},
+    {"max_iterations", FLAG_INT, "12", "Iterations", "maximum number of iterations; all from 1 to this are measured",
+     .former = "most_runs", OWN(max_iterations), .min = 1, .max = 1 << 12},
+
+    {"csv", FLAG_SWITCH, NULL, "Output", "print comma-separated values", OWN(csv)},
+    {"md", FLAG_SWITCH, NULL, "Output", "print a Markdown table", OWN(md)},
+    {"svg", FLAG_TEXT, NULL, "Output", "SVG file for a chart", OWN(svg), .value = "FILE"},
+    FLAG_JSON(bench_options, json),
+    FLAG_DEVICE(bench_options, device),
+    FLAG_THREADS(bench_options, threads),
+    {0},
+};
+
+static const char *const EXAMPLES[] = {
+    "prefill and decode throughput, with plain and with shared keys and values",
+    "lckv bench --config_name configs/llama-50m.json,configs/lckv-50m.json --prompt_lengths 128 --new_lengths 32",
+    "the largest batch that fits into 2 GB, without running it",
+    "lckv bench --measure batch --plan_only --memory_limit 2e9 --config_name configs/lckv-50m.json --lengths 512+512",
+    "a running server",
+    "lckv bench --measure load --url http://127.0.0.1:8000 --request_rates 1,2,4",
+    NULL,
+};
+
+static const flag_table TABLE = {
+    "bench",
+    "Compares the speed of models with random weights, such as a plain model and one whose layers share keys and "
+    "values. Also measures the error of the parallel form by number of iterations, and the latency of a running "
+    "server.",
+    "--config_name NAME,... [--measure speed|batch|stream|iterations|load]",
+    FLAGS,
+    .positional = "config_name",
+    .examples = EXAMPLES,
+};
+
+static int check(const bench_options *o) {
+    bool needs_configs = o->measure != BENCH_LOAD && o->measure != BENCH_ITERATIONS;
+    if (o->measure == BENCH_ITERATIONS && (!o->models.count || !o->file))
+        return usage_error("bench", "--measure iterations requires --model_name_or_path and --file");
+    if (needs_configs && !o->configs.count) return usage_error("bench", "--config_name is required");
+    if (o->json + o->csv + o->md > 1) return usage_error("bench", "--json, --csv and --md cannot be combined");
+    return EXIT_FINE;
+}
+
+/* Includes the settings, so that the output is complete on its own. */
+static void print_result_json(const bench_options *o, const bench_result *r) {
+    static const char *const MEASURES[] = {"speed", "batch", "stream", "iterations", "load"};
+    json_t *whole = json_pack("{s:s, s:s}", "measure", MEASURES[o->measure], "version", lckv_version());
+    if (o->measure != BENCH_LOAD) { /* unknown for a remote server */
+        json_object_set_new(whole, "device", json_string(r->device));
+        json_object_set_new(whole, "compute", json_string(o->bf16 ? "bfloat16" : "float32"));
+    }
+    json_object_set(whole, "rows", r->rows);
+    print_json(whole);
+    json_decref(whole);
+}
+
+static void print_result(const bench_options *o, const bench_result *r) {
+    if (o->json) {
+        print_result_json(o, r);
+        return;
+    }
+    char *text = table_text(o->csv ? TABLE_CSV : o->md ? TABLE_MARKDOWN : TABLE_TEXT, r->columns, r->rows);
+    print_bytes(text, strlen(text));
+    free(text);
+}
+
+/* Stores the name of the device, which for "auto" is the device that is used. */
+static int name_device(const bench_options *o, bench_result *r) {
+    lckv_device *device;
+    lckv_device_info info = {0};
+    int status = lckv_device_open(o->device, (int)o->threads, &device);
+    if (status >= 0) status = lckv_device_describe(device, &info);
+    memcpy(r->device, info.name, sizeof r->device);
+    lckv_device_close(device);
+    return status < 0 ? library_error("bench", status) : EXIT_FINE;
+}
+
+static int bench(const bench_options *o) {
+    static int (*const MEASURES[])(const bench_options *, bench_result *) = {bench_speed, bench_batch, bench_stream,
+                                                                             bench_iterations, bench_load};
+    bench_result r = {.rows = json_array()};
+    int code = check(o);
+    if (!code && o->measure != BENCH_LOAD) code = name_device(o, &r);
+    if (!code) code = MEASURES[o->measure](o, &r);
+    if (!code && r.svg) code = write_file("bench", o->svg, r.svg);
+    if (!code) print_result(o, &r);
+    free(r.svg);
+    json_decref(r.rows);
+    return code;
+}
+
+int cmd_bench(int argc, char **argv) {
+    bench_options options = {0};
+    int code;
+    if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
+    code = bench(&options);
+    flags_free(&TABLE, &options);
+    return code;
+}

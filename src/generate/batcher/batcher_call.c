@@ -1,0 +1,284 @@
+/* One step of the batcher as a call of the decoder, see batcher_call.h: its input rows, and which output rows are
+ * sampled and which are scored. */
+#include "generate/batcher/batcher_call.h"
+
+#include "model/decoder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int batcher_call_make(batcher_call *s, int sequences) {
+    size_t n = (size_t)sequences;
+    *s = (batcher_call){.entries = calloc(n, sizeof *s->entries),
+                        .owner = calloc(n, sizeof *s->owner),
+                        .stepped = calloc(n, sizeof *s->stepped),
+                        .choices = calloc(n, sizeof *s->choices),
+                        .chooser = calloc(n, sizeof *s->chooser),
+                        .ids = calloc(n, sizeof *s->ids),
+                        .logprobs = calloc(n, sizeof *s->logprobs)};
+    bool made = s->entries && s->owner && s->stepped && s->choices && s->chooser && s->ids && s->logprobs;
+    REQUIRE(made, LCKV_ERROR_MEMORY, "no memory for a batch of %d sequences", sequences);
+    return LCKV_OK;
+}
+
+void batcher_call_free(batcher_call *s) {
+    free(s->entries);
+    free(s->owner);
+    free(s->stepped);
+    free(s->choices);
+    free(s->chooser);
+    free(s->ids);
+    free(s->logprobs);
+    free(s->rows_of);
+    free(s->scores);
+}
+
+/* Makes room for `rows` rows that are sampled or scored. */
+static int reserve_index(batcher *b, int64_t rows) {
+    batcher_call *call = b->call;
+    device *d = b->model->device;
+    if (rows <= call->index_capacity) return LCKV_OK;
+    int32_t *rows_of = realloc(call->rows_of, (size_t)rows * sizeof *rows_of);
+    if (rows_of) call->rows_of = rows_of;
+    logprobs_row *scores = realloc(call->scores, (size_t)rows * sizeof *scores);
+    if (scores) call->scores = scores;
+    REQUIRE(rows_of && scores, LCKV_ERROR_MEMORY, "no memory to score %lld tokens", (long long)rows);
+    TRY(d->memory.wait(d));
+    d->memory.release(d, b->index.data);
+    b->index = (view){NULL, rows, 1, DTYPE_I32};
+    TRY(d->memory.alloc(d, view_bytes(b->index), &b->index.data));
+    call->index_capacity = (int)rows;
+    return LCKV_OK;
+}
+
+static bool chooses(const sequence *s) {
+    return s->cached + s->rows == sequence_length(s) && sequence_length(s) < s->max_count;
+}
+
+static bool scores(const sequence *s) {
+    return s->prompt_logprobs && s->cached < s->prompt_count;
+}
+
+/* Scores the prompt tokens that follow this step's rows. The last row of a prompt has none. */
+static int score(batcher_call *call, sequence *s, int32_t hidden) {
+    int64_t left = s->prompt_count - 1 - s->cached, each = 1 + s->top_logprobs;
+    s->scored_first = s->cached + 1;
+    s->scored_count = s->rows < left ? s->rows : (int32_t)left;
+    TRY(sequence_reserve_scored(s, s->scored_count));
+    for (int32_t i = 0; i < s->scored_count; i++) {
+        call->rows_of[call->wanted + call->scored] = hidden + i;
+        call->scores[call->scored++] =
+            (logprobs_row){.id = s->ids[s->scored_first + i], .top = s->top_logprobs, .out = s->scored + i * each};
+    }
+    return LCKV_OK;
+}
+
+/* Samples whose prompt is completed by this step are sampled from the same row as their leader. */
+static void add_followers(batcher_call *call, sequence *leader) {
+    for (sequence *s = leader->next_sample; s; s = s->next_sample) {
+        call->stepped[call->stepped_count++] = s;
+        call->direct = false;
+        if (!chooses(leader)) continue;
+        call->chooser[call->wanted++] = s;
+        call->top |= s->top_logprobs > 0;
+    }
+}
+
+static bool ends_prompt(const sequence *s) {
+    return s->cached < s->prompt_count && s->cached + s->rows == s->prompt_count;
+}
+
+static void add_entry(batcher_call *call, sequence *s) {
+    int32_t wanted = scores(s) ? s->rows : chooses(s);
+    if (chooses(s)) call->chooser[call->wanted++] = s;
+    if (s->cached < s->prompt_count) call->prompt_rows += s->rows;
+    call->top |= chooses(s) && s->top_logprobs > 0;
+    call->direct = call->direct && !scores(s);
+    call->hidden_rows += wanted;
+    call->stepped[call->stepped_count++] = s;
+    if (ends_prompt(s)) add_followers(call, s);
+    call->owner[call->count] = s;
+    call->entries[call->count++] = (batch_entry){.ids = s->ids + s->cached,
+                                                 .rows = s->rows,
+                                                 .wanted = wanted,
+                                                 .length = s->cached < s->prompt_count ? s->prompt_count : 0,
+                                                 .cache_id = s->cache_id,
+                                                 .planned = s->planned,
+                                                 .chosen = s->cached < s->count ? 0 : 1 + s->pending_row};
+}
+
+/* Planned entries come first in a batch. */
+static void collect(batcher *b, bool planned) {
+    for (int i = 0; i < b->running; i++) {
+        sequence *s = b->queue[i];
+        if (s->rows && s->planned == planned) add_entry(b->call, s);
+    }
+}
+
+static void fill_choices(batcher_call *call) {
+    for (int i = 0; i < call->wanted; i++) {
+        sequence *s = call->chooser[i];
+        call->choices[i] =
+            (sampler_row){.how = s->how, .seen = s->seen, .bias = s->bias, .changed_id = s->token, .owner = s->serial};
+        call->choices[i].how.counter += (uint64_t)s->pending;
+    }
+}
+
+void batcher_call_fill(batcher *b) {
+    batcher_call *call = b->call;
+    call->count = call->stepped_count = call->wanted = call->scored = 0;
+    call->hidden_rows = 0;
+    call->prompt_rows = 0;
+    call->direct = true;
+    call->top = false;
+    collect(b, true);
+    collect(b, false);
+    fill_choices(call);
+}
+
+/* Sends the indices of the rows that are sampled and scored. Not needed if every row is sampled once. */
+static int send_index(batcher *b) {
+    batcher_call *call = b->call;
+    device *d = b->model->device;
+    if (call->direct) return LCKV_OK;
+    TRY(reserve_index(b, (int64_t)call->hidden_rows + call->wanted));
+    int32_t hidden = 0;
+    int choice = 0;
+    for (int i = 0; i < call->count; i++) {
+        hidden += call->entries[i].wanted;
+        if (!chooses(call->owner[i])) continue;
+        do {
+            call->rows_of[choice] = hidden - 1;
+        } while (++choice < call->wanted && sequence_waits_for_leader(call->chooser[choice]));
+    }
+    hidden = 0;
+    call->scored = 0;
+    for (int i = 0; i < call->count; i++) {
+        if (scores(call->owner[i])) TRY(score(call, call->owner[i], hidden));
+        hidden += call->entries[i].wanted;
+    }
+    return d->memory.copy_in(d, b->index.data, call->rows_of, (size_t)(call->wanted + call->scored) * sizeof(int32_t));
+}
+
+/* If every row is sampled, padding rows of the batch are sampled, too. */
+static int send_choices(batcher *b) {
+    batcher_call *call = b->call;
+    int padding = call->direct ? b->batch->wanted - call->wanted : 0;
+    return sampler_send(b->sampler, call->choices, call->wanted, padding);
+}
+
+/* The host does not know a pending token yet, so its effect on tables must already be on the device. */
+bool batcher_call_can_overlap(const batcher *b) {
+    const batcher_call *call = b->call;
+    for (int i = 0; i < call->wanted; i++) {
+        const sequence *s = call->chooser[i];
+        bool changes_bias = s->presence_penalty != 0 || s->frequency_penalty != 0;
+        if (s->pending && (changes_bias || !sampler_has_row(b->sampler, &call->choices[i], i))) return false;
+    }
+    return true;
+}
+
+bool batcher_call_is_blocking(const batcher_call *call) {
+    return call->top || call->scored;
+}
+
+/* The device work of a step. It copies nothing between host and device, so that it can be recorded and replayed. */
+static int compute(void *user) {
+    batcher *b = user;
+    const batcher_call *call = b->call;
+    tensor *hidden, *chosen;
+    TRY(decoder_forward(b->model, b->graph, b->batch, b->cache, &hidden));
+    b->hidden = chosen = hidden;
+    if (!call->wanted) return LCKV_OK;
+    if (!call->direct) {
+        view index = b->index;
+        index.rows = call->wanted;
+        TRY(graph_gather_rows(b->graph, hidden, index, &chosen));
+    }
+    TRY(decoder_logits(b->model, b->graph, chosen, &b->logits));
+    return sampler_choose(b->sampler, b->logits->value);
+}
+
+/* Steps that differ from an earlier step of the same shapes only in the content of the batch, and are replayed: those
+ * with one row per sequence, and a prompt by itself, where the host would take longer than the device. */
+static bool can_replay(const batcher *b) {
+    bool alone = b->batch->sequences == 1;
+    return (b->batch->max_rows == 1 || alone) && !b->batch->plan_rows && !b->call->top && b->call->direct;
+}
+
+/* Decoding takes few shapes (batch.h). Prompts take many, and must not displace them. */
+static int compute_again(batcher *b) {
+    const batch *rows = b->batch;
+    replay_set *set = rows->max_rows == 1 ? &b->decoding : &b->prefill;
+    replay_key key = {{rows->rows, rows->wanted, rows->padded_max_rows, rows->groups[0].max_past,
+                       rows->groups[1].max_past, rows->moves, kv_cache_generation(b->cache),
+                       sampler_layout(b->sampler)}};
+    return replay_set_run(set, b->graph, &key, compute, b);
+}
+
+/* top_logprobs of sampled token i from its logits. The token's own log-probability is then the same number as in the
+ * list. */
+static void take_top(batcher *b, int i, const float *logits) {
+    sequence *s = b->call->chooser[i];
+    lckv_logprob out[1 + LOGPROBS_MAX];
+    logprobs_row row = {.id = b->call->ids[i], .top = s->top_logprobs, .out = out};
+    if (!row.top) return;
+    logprobs_of(logits, b->model->config->vocab_size, &row);
+    b->call->logprobs[i] = out[0].logprob;
+    memcpy(s->top, out + 1, (size_t)row.top * sizeof *out);
+}
+
+/* Reads top_logprobs of sampled tokens, several rows per copy. */
+static int read_top(batcher *b) {
+    device *d = b->model->device;
+    int64_t vocab_size = b->model->config->vocab_size;
+    for (int first = 0; first < b->call->wanted; first += b->top_rows) {
+        int rows = b->call->wanted - first < b->top_rows ? b->call->wanted - first : b->top_rows;
+        const float *logits = (const float *)b->logits->value.data + first * vocab_size;
+        TRY(d->memory.copy_out(d, b->top_logits, logits, (size_t)(rows * vocab_size) * sizeof *logits));
+        TRY(d->memory.wait(d));
+#pragma omp parallel for num_threads(d->threads)
+        for (int i = 0; i < rows; i++) take_top(b, first + i, b->top_logits + i * vocab_size);
+    }
+    return LCKV_OK;
+}
+
+static int send(batcher *b) {
+    device *d = b->model->device;
+    batcher_call *call = b->call;
+    TRY(batch_fill(b->batch, b->cache, call->entries, call->count));
+    TRY(send_index(b));
+    if (call->wanted) TRY(send_choices(b));
+    TRY(can_replay(b) ? compute_again(b) : compute(b));
+    if (call->wanted) TRY(sampler_fetch(b->sampler, call->ids, call->logprobs));
+    if (batcher_call_is_blocking(call)) TRY(d->memory.wait(d));
+    if (call->top) TRY(read_top(b));
+    if (call->scored)
+        TRY(logprobs_read(b->model, b->graph, b->hidden, b->index, call->wanted, call->scores, call->scored));
+    return d->memory.mark(d, &call->mark);
+}
+
+int batcher_call_send(batcher *b) {
+    b->model->device->invariant_rows = b->options.batch_invariant;
+    int status = send(b);
+    b->model->device->invariant_rows = false;
+    if (status < 0)
+        kv_cache_rollback(b->cache);
+    else
+        kv_cache_commit(b->cache);
+    return status;
+}
+
+int batcher_call_receive(batcher *b, batcher_call *call) {
+    device *d = b->model->device;
+    return d->memory.reach(d, call->mark);
+}
+
+void batcher_call_drop_sequence(batcher_call *call, const sequence *s) {
+    int stepped = 0;
+    for (int i = 0; i < call->wanted; i++)
+        if (call->chooser[i] == s) call->chooser[i] = NULL;
+    for (int i = 0; i < call->stepped_count; i++)
+        if (call->stepped[i] != s) call->stepped[stepped++] = call->stepped[i];
+    call->stepped_count = stepped;
+}

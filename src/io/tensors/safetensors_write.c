@@ -1,0 +1,123 @@
+/* Writing safetensors files, see safetensors.h. Spaces pad the header so that the data starts at a multiple of 8 bytes.
+ */
+#include "io/tensors/safetensors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { HEADER_ALIGNMENT = 8 };
+
+static const char *stored_name(dtype type) {
+    static const char *const names[DTYPE_COUNT] = {
+        [DTYPE_F32] = "F32", [DTYPE_BF16] = "BF16", [DTYPE_F16] = "F16", [DTYPE_F64] = "F64",
+        [DTYPE_I32] = "I32", [DTYPE_I64] = "I64",   [DTYPE_U8] = "U8"};
+    return names[type];
+}
+
+static size_t item_bytes(const safetensors_item *item) {
+    size_t bytes = dtype_element_bytes(item->type);
+    for (int i = 0; i < item->dimensions; i++) bytes *= (size_t)item->shape[i];
+    return bytes;
+}
+
+/* ---------------------------------------------------------------- order */
+
+struct ordered_item {
+    const safetensors_item *item;
+    int index;
+};
+
+static int by_size_and_name(const void *left, const void *right) {
+    const safetensors_item *a = ((const struct ordered_item *)left)->item,
+                           *b = ((const struct ordered_item *)right)->item;
+    size_t a_bytes = dtype_element_bytes(a->type), b_bytes = dtype_element_bytes(b->type);
+    if (a_bytes != b_bytes) return a_bytes > b_bytes ? -1 : 1;
+    return strcmp(a->name, b->name);
+}
+
+static int make_order(const safetensors_item *items, int count, struct ordered_item **out) {
+    *out = malloc((size_t)count * sizeof **out + 1);
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for the order of %d tensors", count);
+    for (int i = 0; i < count; i++) (*out)[i] = (struct ordered_item){&items[i], i};
+    qsort(*out, (size_t)count, sizeof **out, by_size_and_name);
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- header */
+
+static json_t *describe(const safetensors_item *item, size_t begin) {
+    json_t *shape = json_array();
+    int failed = 0;
+    for (int i = 0; i < item->dimensions; i++) failed += json_array_append_new(shape, json_integer(item->shape[i]));
+    json_t *line = json_pack("{s:s, s:o, s:[I, I]}", "dtype", stored_name(item->type), "shape", shape, "data_offsets",
+                             (json_int_t)begin, (json_int_t)(begin + item_bytes(item)));
+    if (!failed) return line;
+    json_decref(line);
+    return NULL;
+}
+
+static json_t *header_tree(const struct ordered_item *order, int count) {
+    json_t *tree = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
+    size_t at = 0;
+    int failed = tree ? 0 : -1;
+    for (int i = 0; i < count && !failed; i++) {
+        failed = json_object_set_new(tree, order[i].item->name, describe(order[i].item, at));
+        at += item_bytes(order[i].item);
+    }
+    if (!failed) return tree;
+    json_decref(tree);
+    return NULL;
+}
+
+static int write_header(new_file *file, const struct ordered_item *order, int count) {
+    json_t *tree = header_tree(order, count);
+    char *text = tree ? json_dumps(tree, JSON_COMPACT) : NULL;
+    json_decref(tree);
+    REQUIRE(text, LCKV_ERROR_MEMORY, "no memory for the header of %d tensors", count);
+    size_t length = strlen(text);
+    size_t padded = (length + HEADER_ALIGNMENT - 1) / HEADER_ALIGNMENT * HEADER_ALIGNMENT;
+    unsigned char size[8];
+    for (int i = 0; i < 8; i++) size[i] = (unsigned char)((uint64_t)padded >> (8 * i));
+    int status = file_write(file, size, sizeof size);
+    if (status >= 0) status = file_write(file, text, length);
+    if (status >= 0) status = file_write(file, "        ", padded - length);
+    free(text);
+    return status;
+}
+
+/* ---------------------------------------------------------------- values */
+
+static int write_values(new_file *file, const struct ordered_item *order, int count, safetensors_values values,
+                        void *user) {
+    size_t largest = 1;
+    for (int i = 0; i < count; i++) {
+        size_t bytes = item_bytes(order[i].item);
+        if (bytes > largest) largest = bytes;
+    }
+    void *buffer = malloc(largest);
+    REQUIRE(buffer, LCKV_ERROR_MEMORY, "no memory for a tensor of %zu bytes", largest);
+    int status = LCKV_OK;
+    for (int i = 0; i < count && status >= 0; i++) {
+        status = values(user, order[i].index, buffer);
+        if (status >= 0) status = file_write(file, buffer, item_bytes(order[i].item));
+    }
+    free(buffer);
+    return status;
+}
+
+static int check_types(const safetensors_item *items, int count) {
+    for (int i = 0; i < count; i++)
+        REQUIRE(stored_name(items[i].type), LCKV_ERROR_UNSUPPORTED, "%s: format %s cannot be written to safetensors",
+                items[i].name, dtype_name(items[i].type));
+    return LCKV_OK;
+}
+
+int safetensors_write(new_file *file, const safetensors_item *items, int count, safetensors_values values, void *user) {
+    struct ordered_item *order;
+    TRY(check_types(items, count));
+    TRY(make_order(items, count, &order));
+    int status = write_header(file, order, count);
+    if (status >= 0) status = write_values(file, order, count, values, user);
+    free(order);
+    return status;
+}

@@ -1,0 +1,156 @@
+/* Memory and FLOPs of training on the counting device, see training_cost.h. */
+#include "train/cost/training_cost.h"
+
+#include "base/options.h"
+#include "data/blocks.h"
+#include "model/model.h"
+#include "train/step/lora.h"
+#include "train/step/step.h"
+
+#include <stdlib.h>
+
+/* ---------------------------------------------------------------- a model on the counting device */
+
+typedef struct counted_model {
+    device *device;
+    model *model;
+} counted_model;
+
+static void counted_model_close(counted_model *c) {
+    model_free(c->model);
+    device_close(c->device);
+}
+
+/* A model of f32 weights without values, and with an adapter unless `lora` is NULL. On failure nothing is open. */
+static int counted_model_open(const model_config *config, const lckv_lora *lora, counted_model *out) {
+    *out = (counted_model){0};
+    TRY(device_open("count", 0, &out->device));
+    int status = model_create_empty(out->device, config, DTYPE_F32, &out->model);
+    if (status >= 0) status = lora_add(out->model, lora);
+    if (status < 0) counted_model_close(out);
+    return status;
+}
+
+/* FLOPs of one step over `count` blocks of zeros; the cost does not depend on the token ids. */
+static int count_step(stepper *s, int64_t count, double *flops) {
+    int32_t *ids = calloc((size_t)count * (size_t)s->block_size, sizeof *ids);
+    int64_t *chosen = calloc((size_t)count, sizeof *chosen);
+    blocks data = blocks_of_ids(ids, s->block_size, count);
+    device *d = s->model->device;
+    double before = d->counts.flops;
+    step_result ignored;
+    int status = ids && chosen ? stepper_step(s, &data.examples, chosen, count, 0, &ignored)
+                               : fail(LCKV_ERROR_MEMORY, "no memory for %lld blocks of %d tokens", (long long)count,
+                                      s->block_size);
+    *flops = d->counts.flops - before;
+    free(ids);
+    free(chosen);
+    return status;
+}
+
+/* ---------------------------------------------------------------- FLOPs */
+
+/* A step of one block and a step of two have the same work in the optimizer; the difference is one block. */
+static int count_blocks(stepper *s, double *flops) {
+    double one, two;
+    TRY(count_step(s, 1, &one));
+    TRY(count_step(s, 2, &two));
+    *flops = two - one;
+    return LCKV_OK;
+}
+
+int training_flops_per_example(const model_config *config, const lckv_lora *lora, const stepper_options *like,
+                               double *flops) {
+    const stepper_options options = {.compute = like->compute,
+                                     .batch_size = 1,
+                                     .block_size = like->block_size,
+                                     .exact = like->exact,
+                                     .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8}};
+    counted_model c;
+    stepper *s = NULL;
+    *flops = 0;
+    TRY(counted_model_open(config, lora, &c));
+    int status = stepper_create(c.model, &options, &s);
+    if (status >= 0) status = count_blocks(s, flops);
+    stepper_free(s);
+    counted_model_close(&c);
+    return status;
+}
+
+/* ---------------------------------------------------------------- memory */
+
+static int64_t bytes_of_values(const params *p) {
+    int64_t bytes = 0;
+    for (int i = 0; i < p->count; i++) bytes += (int64_t)view_bytes(p->table[i].tensor.value);
+    return bytes;
+}
+
+static int64_t bytes_of_gradients(const params *p) {
+    int64_t bytes = 0;
+    for (int i = 0; i < p->count; i++) bytes += (int64_t)view_bytes(p->table[i].tensor.grad);
+    return bytes;
+}
+
+static int count_training(const counted_model *c, const stepper_options *options, lckv_memory *out) {
+    const device *d = c->device;
+    const model *m = c->model;
+    stepper *s;
+    TRY(stepper_create(c->model, options, &s));
+    int64_t before_step = (int64_t)d->counts.memory;
+    out->weights = bytes_of_values(m->params) + (m->adapter ? bytes_of_values(m->adapter->weights) : 0);
+    out->gradients = bytes_of_gradients(model_trainable(m));
+    out->optimizer = before_step - out->weights - out->gradients;
+    int count = s->group ? s->group->size : s->batch_size; /* filling a whole group takes the most memory */
+    int status = count_step(s, count, &out->flops);
+    out->flops *= (double)s->batch_size / count;
+    out->total = (int64_t)d->counts.peak;
+    out->activations = out->total - before_step;
+    stepper_free(s);
+    return status;
+}
+
+void lckv_training_shape_init(lckv_training_shape *shape, size_t struct_size) {
+    const lckv_training_shape defaults = {.struct_size = sizeof defaults};
+    options_give(shape, struct_size, &defaults, sizeof defaults);
+}
+
+static int check_loop_form(const lckv_training_shape *shape) {
+    int64_t most = INT32_MAX / 2 / shape->block_size;
+    REQUIRE(shape->loop_form >= LCKV_LOOP_PLAN && shape->loop_form <= LCKV_LOOP_SEQUENTIAL, LCKV_ERROR_ARGUMENT,
+            "loop_form: expected 0 to 2, found %d", (int)shape->loop_form);
+    REQUIRE(shape->loop_group_size >= 0 && shape->loop_group_size <= most, LCKV_ERROR_ARGUMENT,
+            "loop_group_size: expected 0 to %lld, found %lld", (long long)most, (long long)shape->loop_group_size);
+    return LCKV_OK;
+}
+
+int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *given, lckv_memory *out) {
+    lckv_training_shape taken;
+    lckv_lora lora;
+    const lckv_training_shape *shape = &taken;
+    counted_model c;
+    *out = (lckv_memory){0};
+    TRY(OPTIONS_TAKE(&taken, given, lckv_training_shape_defaults));
+    TRY(OPTIONS_TAKE(&lora, taken.lora, lckv_lora_defaults));
+    REQUIRE(
+        shape->batch_size >= 1 && shape->block_size >= 2 && shape->batch_size <= INT32_MAX / 2 / shape->block_size,
+        LCKV_ERROR_ARGUMENT,
+        "expected a batch of blocks of at least 2 tokens with at most %d tokens in total, found %lld block%s of %lld "
+        "tokens",
+        INT32_MAX / 2, (long long)shape->batch_size, plural(shape->batch_size), (long long)shape->block_size);
+    TRY(check_loop_form(shape));
+    REQUIRE(shape->bf16 || !shape->bf16_weights, LCKV_ERROR_ARGUMENT, "bf16_weights needs bf16");
+    const stepper_options options = {
+        .compute = shape->bf16 ? DTYPE_BF16 : DTYPE_F32,
+        .bf16_weights = shape->bf16_weights,
+        .batch_size = (int)shape->batch_size,
+        .block_size = (int32_t)shape->block_size,
+        .gradient_checkpointing = shape->gradient_checkpointing,
+        .exact = shape->loop_form == LCKV_LOOP_EXACT,
+        .fill_size = (int)shape->loop_group_size,
+        .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1},
+    };
+    TRY(counted_model_open(config, shape->lora ? &lora : NULL, &c));
+    int status = count_training(&c, &options, out);
+    counted_model_close(&c);
+    return status;
+}
