@@ -59,6 +59,7 @@ int perf_generation(const perf_options *o);
 int perf_prefix_cache(const perf_options *o);
 int perf_concurrency(const perf_options *o);
 int perf_loop_prefill(const perf_options *o);
+int perf_lockstep(const perf_options *o);
 int perf_http(const perf_options *o);
 
 #endif

@@ -6,6 +6,7 @@
  * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N]
  *                       [--bf16]
  * bench prefix|encoding CONFIG [--device D] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
+ * bench lockstep CONFIG [--device D] [--batch N] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
  * bench together|server CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--seconds S] [--threads N] [--bf16]
  *
  *   train          training steps; reference: a matrix product
@@ -16,6 +17,8 @@
  *   generate       prefill and decoding of concurrent sequences; reference: a matrix product and a copy
  *   prefix         a request whose first --prompt tokens are cached; reference: the request that filled the cache
  *   encoding       prefill of a model with loops; reference: the model without sharing
+ *   lockstep       --batch prompts of a model with loops together, token by token and as `auto` chooses; reference: by
+ *                  the plan
  *   together       decoding of concurrent sequences; reference: one sequence
  *   server         requests over HTTP; reference: the same requests to the engine
  *
@@ -28,7 +31,7 @@
 #include <string.h>
 
 static int usage(void) {
-    fprintf(stderr, "usage: bench train|checkpointing|exact|generate|prefix|encoding|together|server CONFIG "
+    fprintf(stderr, "usage: bench train|checkpointing|exact|generate|prefix|encoding|lockstep|together|server CONFIG "
                     "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
                     "[--chunk N] [--seconds S] [--threads N] [--bf16]\n");
     return 2;
@@ -87,10 +90,10 @@ int main(int argc, char **argv) {
     static const struct {
         const char *name;
         int (*run)(const perf_options *o);
-    } measurements[] = {{"train", perf_training},       {"checkpointing", perf_checkpointing},
-                        {"exact", perf_exact},          {"generate", perf_generation},
-                        {"prefix", perf_prefix_cache},  {"encoding", perf_loop_prefill},
-                        {"together", perf_concurrency}, {"server", perf_http}};
+    } measurements[] = {
+        {"train", perf_training},      {"checkpointing", perf_checkpointing}, {"exact", perf_exact},
+        {"generate", perf_generation}, {"prefix", perf_prefix_cache},         {"encoding", perf_loop_prefill},
+        {"lockstep", perf_lockstep},   {"together", perf_concurrency},        {"server", perf_http}};
     enum { COUNT = sizeof measurements / sizeof *measurements };
     int which = 0;
     while (which < COUNT && strcmp(argv[1], measurements[which].name)) which++;

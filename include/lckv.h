@@ -854,10 +854,19 @@ LCKV_API void lckv_trainer_free(lckv_trainer *trainer);
 
 /* How a model with loops processes given tokens. Without loops all of these are equal. */
 typedef enum lckv_encoding {
-    LCKV_ENCODING_AUTO,      /* Up to forward_passes + backward_passes tokens: sequential; more: by the plan. */
+    /* Up to forward_passes + backward_passes tokens: sequential. More: by the plan, unless so many prompts can be
+     * processed together that token by token is faster for all of them (docs/serving.md). */
+    LCKV_ENCODING_AUTO,
     LCKV_ENCODING_PLAN,      /* All tokens in parallel, by the plan: the form that the model was trained in. */
     LCKV_ENCODING_SEQUENTIAL /* Token by token: the exact form. */
 } lckv_encoding;
+
+/* The measured duration of a step, an entry of a cost table. */
+typedef struct lckv_step_cost {
+    lckv_encoding encoding; /* SEQUENTIAL: one token of each sequence; PLAN: a prefill chunk of each. */
+    int64_t rows, depth;    /* Tokens of the step, and tokens of each sequence before them. */
+    double seconds;
+} lckv_step_cost;
 
 typedef enum lckv_finish {
     LCKV_FINISH_NONE,   /* Not finished. */
@@ -916,6 +925,7 @@ typedef struct lckv_generate_options {
 
     lckv_token_callback callback; /* Token callback; NULL for none (default). */
     void *user;                   /* User data, passed to the callback. */
+    const char *cost_table;       /* File of cost tables, as in lckv_engine_options; NULL for none (default). */
 } lckv_generate_options;
 
 LCKV_API void lckv_generate_options_init(lckv_generate_options *options, size_t struct_size);
@@ -934,6 +944,7 @@ typedef struct lckv_sequence {
     char *text;
     size_t text_bytes;
     lckv_finish finish;
+    lckv_encoding encoding; /* How the prompt was processed: PLAN or SEQUENTIAL. */
 } lckv_sequence;
 
 typedef struct lckv_generation {
@@ -988,6 +999,7 @@ typedef struct lckv_event {
     int64_t prompt_tokens;
     int64_t
         cached_tokens; /* Of prompt_tokens, those that were in the cache from an earlier prompt or another sample. */
+    lckv_encoding encoding; /* How the prompt is processed: PLAN or SEQUENTIAL. */
 } lckv_event;
 
 /* Event callback, called for each event during lckv_engine_step(). It must not call the engine. */
@@ -1016,7 +1028,8 @@ typedef struct lckv_engine_options {
     /* Early end of a chunk's iterations: relative change of its keys and values below which they stop; 0 for never
      * (default). */
     double encoding_tolerance;
-    /* Make each sample bit-identical in any batch, with slower products; CPU only (default false: up to rounding). */
+    /* Make each sample bit-identical in any batch, with slower products; CPU only. LCKV_ENCODING_AUTO then depends on
+     * the request alone: long prompts use the plan. Default false: equal up to rounding and to that choice. */
     bool batch_invariant;
     int max_queue;                /* Maximum number of waiting requests (default 1024). */
     int64_t window_length;        /* Tokens in the sink cache (StreamingLLM); 0 keeps all tokens (default). */
@@ -1024,6 +1037,16 @@ typedef struct lckv_engine_options {
     bool bf16;                    /* Products, attention and KV cache in bfloat16 (default false: f32). */
     lckv_event_callback callback; /* Event callback; NULL for none (default). */
     void *user;                   /* User data, passed to the callback. */
+    /* File of cost tables, for LCKV_ENCODING_AUTO. If it has a table of this device and model, the engine uses it; else
+     * it measures one when it first needs it, and adds it to the file, which is created with its folder. The same table
+     * and the same requests give the same choice. NULL: measured by each engine, and not kept (default). */
+    const char *cost_table;
+    /* Time to the first token up to which AUTO processes prompts token by token, in seconds, as estimated when they
+     * start. A longer time is allowed if the plan needs it, too. 0 for no limit (default). */
+    double max_time_to_first_token;
+    /* Duration of a step up to which prompts join it token by token while other samples decode, in seconds, as
+     * estimated. 0 for that of max_num_batched_tokens tokens by the plan (default). */
+    double max_time_between_tokens;
 } lckv_engine_options;
 
 LCKV_API void lckv_engine_options_init(lckv_engine_options *options, size_t struct_size);
@@ -1095,6 +1118,10 @@ LCKV_API void lckv_engine_cancel(lckv_engine *engine, uint64_t id);
 
 /* Returns whether no request is running or waiting. */
 LCKV_API bool lckv_engine_idle(const lckv_engine *engine);
+/* Returns the cost table of the engine. If it is not known yet, it is loaded or measured, which takes seconds. The
+ * engine owns *costs [*count]. There is none if there is nothing to choose: the model has no loops, or an option
+ * excludes it (batch_invariant, encoding_tolerance, window_length). */
+LCKV_API int lckv_engine_costs(lckv_engine *engine, const lckv_step_cost **costs, int *count);
 /* Runs one step: one token for each running sample, and at most max_num_batched_tokens tokens of waiting prompts. It
  * does nothing if the engine is idle. After LCKV_ERROR_DEVICE or LCKV_ERROR_MEMORY the engine can only be freed. */
 LCKV_API int lckv_engine_step(lckv_engine *engine);
@@ -1112,6 +1139,7 @@ typedef struct lckv_engine_stats {
     int64_t steps, prompt_tokens, decode_tokens; /* Prefilled tokens, and tokens from steps without prefill. */
     double prompt_seconds, decode_seconds;       /* Duration of the steps with prefill, and of the others. */
     double decode_bytes;                         /* Bytes of weights that the others read: each weight once per step. */
+    int64_t sequential_tokens;                   /* Of prompt_tokens, those that were processed token by token. */
 } lckv_engine_stats;
 
 LCKV_API lckv_engine_stats lckv_engine_describe(const lckv_engine *engine);
@@ -1197,12 +1225,13 @@ typedef struct lckv_eval_options {
     double limit; /* Maximum number of documents per task, from the first; below 1, a fraction; 0 for all (default). */
     bool log_samples; /* Add each document's context, continuations and log-likelihoods to the results (default false).
                        */
-    /* How contexts are processed (default auto). AUTO and PLAN both use the plan, which is exact up to forward_passes +
-     * backward_passes tokens. */
+    /* How contexts are processed (default auto). SEQUENTIAL: token by token, many documents together, which is exact.
+     * AUTO: SEQUENTIAL if the cost table says that it is faster for all documents together, else PLAN. */
     lckv_encoding encoding;
     bool bf16;                   /* Products and attention in bfloat16 (default false: f32). */
     lckv_eval_callback callback; /* Progress callback; NULL for none (default). */
     void *user;                  /* User data, passed to the callback. */
+    const char *cost_table;      /* File of cost tables, as in lckv_engine_options; NULL for none (default). */
 } lckv_eval_options;
 
 LCKV_API void lckv_eval_options_init(lckv_eval_options *options, size_t struct_size);

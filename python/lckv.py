@@ -66,14 +66,14 @@ class _GenerateOptions(ctypes.Structure):  # lckv_generate_options
         ("ignore_eos", c_bool),
         ("stop", POINTER(c_char_p)), ("stop_count", c_int), ("encoding", c_int), ("encoding_iterations", c_int),
         ("encoding_tolerance", c_double), ("window_length", c_int64), ("num_sink_tokens", c_int64), ("bf16", c_bool),
-        ("callback", c_void_p), ("user", c_void_p),
+        ("callback", c_void_p), ("user", c_void_p), ("cost_table", c_char_p),
     ]  # fmt: skip
 
 
 class _Sequence(ctypes.Structure):  # lckv_sequence
     _fields_ = [
         ("prompt", c_int), ("sample", c_int), ("ids", POINTER(c_int32)), ("count", c_int64), ("text", c_void_p),
-        ("text_bytes", c_size_t), ("finish", c_int),
+        ("text_bytes", c_size_t), ("finish", c_int), ("encoding", c_int),
     ]  # fmt: skip
 
 
@@ -101,6 +101,7 @@ class _EngineOptions(ctypes.Structure):  # lckv_engine_options
         ("max_num_batched_tokens", c_int64), ("prefill_chunk_size", c_int64), ("encoding_iterations", c_int),
         ("encoding_tolerance", c_double), ("batch_invariant", c_bool), ("max_queue", c_int), ("window_length", c_int64),
         ("num_sink_tokens", c_int64), ("bf16", c_bool), ("callback", c_void_p), ("user", c_void_p),
+        ("cost_table", c_char_p), ("max_time_to_first_token", c_double), ("max_time_between_tokens", c_double),
     ]  # fmt: skip
 
 
@@ -120,6 +121,7 @@ class _Event(ctypes.Structure):  # lckv_event
         ("request", c_uint64), ("mark", c_void_p), ("sample", c_int), ("of_prompt", c_bool), ("token", c_int32),
         ("logprob", c_double), ("top", c_void_p), ("top_count", c_int), ("text", c_void_p), ("text_bytes", c_size_t),
         ("finish", c_int), ("new_tokens", c_int64), ("prompt_tokens", c_int64), ("cached_tokens", c_int64),
+        ("encoding", c_int),
     ]  # fmt: skip
 
 

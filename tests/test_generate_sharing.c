@@ -61,11 +61,12 @@ static void samples_read_a_prompt_once(void **state) {
 
 /* ---------------------------------------------------------------- prompts with a common prefix */
 
-/* Request i: a prompt of its family with 1 to 40 ids, of which the last is its own. */
-static lckv_request make_relative(int i, int32_t *ids) {
+/* Request i: a prompt of its family with 1 to 40 ids, of which the last is its own. Exact pages serve planned prompts,
+ * except with `invariant`, and change their result: without it, exact prompts have families of their own. */
+static lckv_request make_relative(int i, int32_t *ids, bool invariant) {
     lckv_request r = make_request(i, ids);
     r.prompt.count = 1 + i * 13 % 40;
-    fixture_ids(ids, (int)r.prompt.count, (uint64_t)(i % FAMILIES));
+    fixture_ids(ids, (int)r.prompt.count, (uint64_t)(i % FAMILIES + (i % 7 || invariant ? 0 : FAMILIES)));
     ids[r.prompt.count - 1] = i % FIXTURE_VOCAB;
     if (i % 7 == 0) r.encoding = LCKV_ENCODING_SEQUENTIAL;
     if (i % 11 == 0) r.encoding = LCKV_ENCODING_PLAN;
@@ -74,7 +75,7 @@ static lckv_request make_relative(int i, int32_t *ids) {
 
 static heard_sample run_relative(const fixture *f, lckv_engine_options o, int i, int sample) {
     int32_t ids[LENGTH];
-    lckv_request r = make_relative(i, ids);
+    lckv_request r = make_relative(i, ids, o.batch_invariant);
     return run_one(f, o, &r, sample);
 }
 
@@ -87,7 +88,7 @@ static void run_relatives(const fixture *f, lckv_engine_options o, heard *h, boo
         double what = rng_uniform(5, 0, draws++);
         int32_t ids[LENGTH];
         if (what < 0.4 && i <= REQUESTS) {
-            lckv_request r = make_relative(i++, ids);
+            lckv_request r = make_relative(i++, ids, o.batch_invariant);
             OK(lckv_engine_submit(e, &r, &id));
         } else if (what < 0.45 && i > 1) {
             id = 1 + (uint64_t)(rng_uniform(6, 0, draws++) * (i - 1));

@@ -15,6 +15,7 @@ struct lckv_engine {
     model *model;
     lckv_tokenizer *tokenizer; /* may be NULL */
     lckv_engine_options options;
+    char *cost_table;      /* copy of the option; NULL: none */
     int64_t max_model_len; /* effective limit */
     batcher *batcher;
     request **requests; /* [count] that have not ended, in ascending order of ids */
@@ -62,6 +63,9 @@ static int check_options(const lckv_engine_options *o, const model *m) {
     REQUIRE(o->prefill_chunk_size >= 1, LCKV_ERROR_ARGUMENT, "prefill_chunk_size should be at least 1, found %lld",
             (long long)o->prefill_chunk_size);
     TRY(prefill_check(o->encoding_iterations, o->encoding_tolerance));
+    REQUIRE(o->max_time_to_first_token >= 0 && o->max_time_between_tokens >= 0, LCKV_ERROR_ARGUMENT,
+            "max_time_to_first_token and max_time_between_tokens should be 0 or more, found %g and %g",
+            o->max_time_to_first_token, o->max_time_between_tokens);
     REQUIRE(o->max_queue >= 1, LCKV_ERROR_ARGUMENT, "max_queue should be at least 1, found %d", o->max_queue);
     return LCKV_OK;
 }
@@ -149,11 +153,18 @@ static int create(lckv_engine *e) {
                          .encoding_iterations = o->encoding_iterations,
                          .encoding_tolerance = o->encoding_tolerance,
                          .batch_invariant = o->batch_invariant,
-                         .keep_prefixes = true};
+                         .keep_prefixes = true,
+                         .choose = true,
+                         .first_token_seconds = o->max_time_to_first_token,
+                         .between_tokens_seconds = o->max_time_between_tokens};
     TRY(check_options(o, e->model));
     TRY(engine_check_tokenizer(e->model, e->tokenizer));
     TRY(choose_memory(e, &b.cache_bytes));
     b.sequences = o->max_num_seqs;
+    if (o->cost_table) {
+        b.cost_table = e->cost_table = strdup(o->cost_table);
+        REQUIRE(e->cost_table, LCKV_ERROR_MEMORY, "no memory for a path");
+    }
     return batcher_create(e->model, &b, &e->batcher);
 }
 
@@ -178,6 +189,7 @@ void lckv_engine_free(lckv_engine *e) {
     batcher_free(e->batcher);
     for (int i = 0; i < e->count; i++) request_free(e->requests[i]);
     free(e->requests);
+    free(e->cost_table);
     free(e);
 }
 
@@ -311,7 +323,8 @@ static void send_event(const lckv_engine *e, request_sample *s) {
                         .top_count = q->token < 0 ? 0 : q->top_logprobs,
                         .new_tokens = q->count - q->prompt_count,
                         .prompt_tokens = q->prompt_count,
-                        .cached_tokens = q->prefix_tokens};
+                        .cached_tokens = q->prefix_tokens,
+                        .encoding = q->form};
     if (s->request->tokenizer) event.text = text_stream_take(&s->text, &event.text_bytes);
     if (e->options.callback) e->options.callback(e->options.user, &event);
 }
@@ -328,7 +341,8 @@ static void send_prompt_logprobs(const lckv_engine *e, const request_sample *s) 
                             .top = scored + 1,
                             .top_count = q->top_logprobs,
                             .text = "",
-                            .prompt_tokens = q->prompt_count};
+                            .prompt_tokens = q->prompt_count,
+                            .encoding = q->form};
         e->options.callback(e->options.user, &event);
     }
 }
@@ -364,6 +378,16 @@ bool lckv_engine_idle(const lckv_engine *e) {
     return batcher_idle(e->batcher);
 }
 
+int lckv_engine_costs(lckv_engine *e, const lckv_step_cost **costs, int *count) {
+    const cost_table *t;
+    *costs = NULL;
+    *count = 0;
+    TRY(batcher_costs(e->batcher, &t));
+    *costs = t->steps;
+    *count = t->count;
+    return LCKV_OK;
+}
+
 lckv_engine_stats lckv_engine_describe(const lckv_engine *e) {
     kv_cache_usage cache = batcher_cache_usage(e->batcher);
     batcher_timing t = batcher_times(e->batcher);
@@ -386,7 +410,8 @@ lckv_engine_stats lckv_engine_describe(const lckv_engine *e) {
                                .decode_tokens = t.decode_tokens,
                                .prompt_seconds = t.prompt_seconds,
                                .decode_seconds = t.decode_seconds,
-                               .decode_bytes = t.decode_bytes};
+                               .decode_bytes = t.decode_bytes,
+                               .sequential_tokens = t.exact_tokens};
 }
 
 void lckv_engine_describe_slots(const lckv_engine *e, lckv_slot_usage *out) {

@@ -101,6 +101,7 @@ static int check_all(const generate_run *run, int64_t *longest) {
 static int store_sequence(generate_run *run, const request_sample *s, lckv_sequence *out) {
     const sequence *q = s->sequence;
     out->finish = q->finish;
+    out->encoding = q->form;
     out->count = q->count - q->prompt_count;
     out->ids = malloc((size_t)out->count * sizeof *out->ids);
     REQUIRE(out->ids, LCKV_ERROR_MEMORY, "no memory for %lld tokens", (long long)out->count);
@@ -152,6 +153,7 @@ static int start(generate_run *run, int64_t longest) {
     e.bf16 = o->bf16;
     e.encoding_iterations = o->encoding_iterations;
     e.encoding_tolerance = o->encoding_tolerance;
+    e.cost_table = o->cost_table;
     e.callback = on_event;
     e.user = run;
     return lckv_engine_create(run->model, run->tokenizer, &e, &run->engine);

@@ -157,10 +157,11 @@ static int32_t rounded_rows(int32_t rows) {
     return (rows + step - 1) / step * step;
 }
 
-/* Pads a decode step, in which all rows are wanted, to one of a few sizes. */
+/* Pads a step of one row per sequence to one of a few sizes; if only some rows are wanted, they are padded likewise. */
 static void round_decoding(batch *b) {
-    if (!b->fills || b->max_rows > 1 || b->plan_rows || !b->wants_all) return;
-    b->rows = b->sequences = b->wanted = rounded_rows(b->rows);
+    if (!b->fills || b->max_rows > 1 || b->plan_rows) return;
+    b->wanted = b->wants_all ? rounded_rows(b->rows) : b->wanted ? rounded_rows(b->wanted) : 0;
+    b->rows = b->sequences = rounded_rows(b->rows);
 }
 
 /* Without a cache (training), the number of sequences depends on where documents end. */
@@ -226,6 +227,12 @@ static void leave_empty(batch *b, int i) {
     }
 }
 
+/* Wanted row i is padding, whose results nobody reads: it is a padding row, or a copy of row 0. */
+static void leave_wanted(batch *b, int32_t i) {
+    ((int32_t *)host_of(b, b->labels))[i] = -1;
+    ((int32_t *)host_of(b, b->wanted_rows))[i] = b->wants_all ? i : 0;
+}
+
 /* A padding row. */
 static void leave_dead(batch *b, int32_t row) {
     ((int32_t *)host_of(b, b->ids))[row] = 0;
@@ -233,8 +240,6 @@ static void leave_dead(batch *b, int32_t row) {
     ((int64_t *)host_of(b, b->positions))[row] = 0;
     ((int64_t *)host_of(b, b->sink_positions))[row] = 0;
     ((int64_t *)host_of(b, b->lengths))[row] = 1;
-    ((int32_t *)host_of(b, b->labels))[row] = -1;
-    ((int32_t *)host_of(b, b->wanted_rows))[row] = row;
     for (int g = 0; g < b->group_count; g++) ((int64_t *)host_of(b, b->groups[g].destination))[row] = -1;
 }
 
@@ -291,6 +296,7 @@ static int lay_and_send(batch *b, kv_cache *cache, const batch_entry *entries, i
     }
     for (int i = count; i < b->sequences; i++) leave_empty(b, i);
     for (; row < b->rows; row++) leave_dead(b, row);
+    for (; wanted < b->wanted; wanted++) leave_wanted(b, wanted);
     round_pasts(b);
     return b->device->memory.copy_in(b->device, b->memory, b->staging, b->bytes);
 }

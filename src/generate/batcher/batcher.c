@@ -1,4 +1,5 @@
-/* Continuous batching, see batcher.h: admission, the rows of each step, and results. batcher_call.c runs the step. */
+/* Continuous batching, see batcher.h: the rows of each step, and results. batcher_forms.c starts sequences,
+ * batcher_call.c runs the step. */
 #include "generate/batcher/batcher_call.h"
 
 #include "base/clock.h"
@@ -98,7 +99,9 @@ void batcher_free(batcher *b) {
     plan_free(&b->plan);
     kv_cache_free(b->cache);
     graph_free(b->graph);
-    b->model->device->memory.release(b->model->device, b->index.data);
+    view *views[] = {&b->index, &b->labels, &b->nll, &b->best, &b->one};
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++)
+        b->model->device->memory.release(b->model->device, views[i]->data);
     for (int i = 0; i < 2; i++) batcher_call_free(&b->calls[i]);
     free(b->top_logits);
     free(b->queue);
@@ -116,14 +119,8 @@ static int reserve_queue(batcher *b, int count) {
     return LCKV_OK;
 }
 
-static int group_size(const sequence *leader) {
-    int members = 1;
-    for (const sequence *s = leader->next_sample; s; s = s->next_sample) members++;
-    return members;
-}
-
 int batcher_add(batcher *b, sequence *leader) {
-    int members = group_size(leader);
+    int members = batcher_group_size(leader);
     REQUIRE(members <= b->options.sequences &&
                 kv_cache_can_hold(b->cache, members, leader->max_count, leader->prompt_count),
             LCKV_ERROR_TOO_LONG, "%d sequence%s of %lld tokens %s more than the whole KV cache holds", members,
@@ -137,6 +134,7 @@ int batcher_add(batcher *b, sequence *leader) {
         s->cache_id = -1;
         s->token = -1;
         s->finish = LCKV_FINISH_NONE;
+        s->form = batcher_fixed_form(b, s);
         b->queue[b->queued++] = s;
     }
     return LCKV_OK;
@@ -170,39 +168,15 @@ bool batcher_idle(const batcher *b) {
     return b->queued == 0;
 }
 
-/* A prompt can share its prefix if neither the plan nor RoPE depends on its whole length. */
-static bool can_share_prefix(const batcher *b, const sequence *s) {
-    return b->prefix_cache && s->encoding != LCKV_ENCODING_PLAN &&
-           config_length_class(b->model->config, s->prompt_count) == 0;
-}
-
-/* Takes the cached prefix of a prompt. A prompt whose log-probabilities are requested has to be read completely. */
-static int reuse_prefix(batcher *b, sequence *s) {
-    int cached;
-    if (!can_share_prefix(b, s) || s->prompt_logprobs) return LCKV_OK;
-    s->prefix_tokens = s->cached =
-        prefix_cache_find(b->prefix_cache, s->ids, s->prompt_count, s->encoding, &cached, &s->prefix);
-    return cached < 0 ? LCKV_OK : kv_cache_copy(b->cache, cached, s->cache_id);
-}
-
 /* Starts the first waiting sequence and its samples if there is room for all of them. *begin: whether they started. */
 static int admit_first(batcher *b, bool *begin) {
     sequence *leader = b->queue[b->running];
-    *begin = b->running + group_size(leader) <= b->options.sequences;
-    int begun = 0, status = LCKV_OK;
-    for (sequence *s = leader; s && *begin && status >= 0; s = s->next_sample, begun++) {
-        status = kv_cache_add(b->cache, &s->cache_id);
-        if (status >= 0 && s == leader) status = reuse_prefix(b, s);
-        if (status >= 0)
-            *begin = kv_cache_reserve(b->cache, s->cache_id, s->max_count, s == leader ? 0 : s->prompt_count);
-    }
-    if (*begin && status >= 0) {
-        b->running += begun;
-        return LCKV_OK;
-    }
-    for (sequence *s = leader; s; s = s->next_sample) release_cache(b, s);
-    leader->cached = leader->prefix_tokens = 0;
-    return status;
+    int members = batcher_group_size(leader);
+    *begin = b->running + members <= b->options.sequences;
+    if (*begin && leader->form == LCKV_ENCODING_AUTO) TRY(batcher_choose_forms(b));
+    if (*begin) TRY(batcher_start_group(b, leader, true, begin));
+    if (*begin) b->running += members;
+    return LCKV_OK;
 }
 
 /* First come, first served: a small sequence does not overtake a large one that waits for room. */
@@ -221,9 +195,10 @@ static bool can_merge_chunks(const batcher *b) {
 /* Number of tokens of `s` for the next call: a chunk, or several merged chunks of at most `room` tokens. */
 static int64_t next_rows(const batcher *b, const sequence *s, int64_t room) {
     const prefill_rules rules = {b->options.chunk_tokens, b->options.window_length};
-    int64_t rows = prefill_next_rows(b->model, s->encoding, &rules, s->prompt_count, s->cached), more;
+    lckv_encoding encoding = sequence_encoding(s);
+    int64_t rows = prefill_next_rows(b->model, encoding, &rules, s->prompt_count, s->cached), more;
     while (rows > 1 && can_merge_chunks(b) && s->cached + rows < s->prompt_count) {
-        more = prefill_next_rows(b->model, s->encoding, &rules, s->prompt_count, s->cached + rows);
+        more = prefill_next_rows(b->model, encoding, &rules, s->prompt_count, s->cached + rows);
         if (more == 1 || rows + more > room) break;
         rows += more;
     }
@@ -250,7 +225,6 @@ static void choose_rows(batcher *b) {
     for (int i = 0; i < b->running; i++) {
         sequence *s = b->queue[i];
         s->updated = s->planned = false;
-        s->scored_count = 0;
         s->rows = !is_blocked(s) && next_rows(b, s, 0) == 1;
     }
     for (int i = 0; i < b->running && !full; i++) {
@@ -297,14 +271,22 @@ static void end_without_token(sequence *s) {
     s->finish = LCKV_FINISH_LENGTH;
 }
 
-/* Counts its rows as cached, stores whole chunks in the prefix cache, and copies the KV of a complete prompt to the
- * samples that wait for it. */
+/* Stores what a sequence has read since token `before` in the prefix cache. */
+static int keep_prefix(batcher *b, sequence *s, int64_t before) {
+    int64_t chunk = b->options.chunk_tokens;
+    bool exact = s->form == LCKV_ENCODING_SEQUENTIAL, whole = s->cached >= s->prompt_count;
+    if (!batcher_can_share_prefix(b, s)) return LCKV_OK;
+    if (exact && whole) return prefix_cache_insert_exact(b->prefix_cache, s->ids, s->cached, s->cache_id, &s->prefix);
+    if (before / chunk == s->cached / chunk) return LCKV_OK;
+    return prefix_cache_insert(b->prefix_cache, s->ids, s->cached, exact, s->cache_id, &s->prefix);
+}
+
+/* Counts its rows as cached, and copies the KV of a complete prompt to the samples that wait for it. */
 static int advance_sequence(batcher *b, sequence *s) {
-    int64_t before = s->cached, chunk = b->options.chunk_tokens;
+    int64_t before = s->cached;
     s->cached += s->rows;
     if (before >= s->prompt_count) return LCKV_OK;
-    if (can_share_prefix(b, s) && before / chunk != s->cached / chunk)
-        TRY(prefix_cache_insert(b->prefix_cache, s->ids, s->cached, s->encoding, s->cache_id, &s->prefix));
+    TRY(keep_prefix(b, s, before));
     if (b->prefix_cache && s->cached >= s->prompt_count) prefix_cache_touch(b->prefix_cache, &s->prefix);
     for (sequence *f = s->next_sample; f && s->cached == s->prompt_count; f = f->next_sample) {
         TRY(kv_cache_copy(b->cache, s->cache_id, f->cache_id));
@@ -334,8 +316,10 @@ static int launch_step(batcher *b) {
 static int accept_results(batcher *b, batcher_call *call) {
     for (int i = 0; i < call->stepped_count; i++) {
         sequence *s = call->stepped[i];
+        s->scored_count = 0;
         if (!s->pending && s->cached == s->count && s->count >= s->max_count) end_without_token(s);
     }
+    TRY(batcher_call_take_scores(call));
     for (int i = 0; i < call->wanted; i++)
         if (call->chooser[i]) TRY(accept_token(b, call->chooser[i], call->ids[i], call->logprobs[i]));
     for (int i = b->running - 1; i >= 0; i--)
@@ -346,6 +330,7 @@ static int accept_results(batcher *b, batcher_call *call) {
 static void count_time(batcher *b, const batcher_call *call, double seconds) {
     batcher_timing *t = &b->timing;
     t->prompt_tokens += call->prompt_rows;
+    t->exact_tokens += call->exact_rows;
     if (call->prompt_rows) {
         t->prompt_seconds += seconds;
         return;
@@ -358,7 +343,7 @@ static void count_time(batcher *b, const batcher_call *call, double seconds) {
 static int finish_step(batcher *b) {
     batcher_call *call = &b->calls[b->finished++ % 2];
     b->last = call;
-    TRY(batcher_call_receive(b, call));
+    if (batcher_call_has_results(call)) TRY(batcher_call_receive(b, call));
     return accept_results(b, call);
 }
 

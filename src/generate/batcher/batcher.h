@@ -1,12 +1,18 @@
 /* Continuous batching: each step is one call of the decoder for all running sequences, with a prefill chunk (prefill.h)
- * or the newest token of each. A sequence joins when the KV cache has room and leaves when it ends. Its result does not
+ * or one token of each. A sequence joins when the KV cache has room and leaves when it ends. Its result does not
  * depend on the other sequences, up to rounding; with batch_invariant, bit for bit.
+ *
+ * Lockstep: a prompt that is read token by token takes one row of each step, like a sequence that decodes. Many such
+ * prompts together are cheap, and exact. Their next tokens are known, so that no logits are computed before the last
+ * one, and a step with nothing but such rows has no result to wait for. With `choose`, the form of a prompt in a model
+ * with loops is chosen once, when it starts (encoding_choice.h), and then does depend on the other prompts.
  *
  * KV is shared: samples of one prompt share its prefill, and prompts with a common prefix share whole chunks
  * (prefix_cache.h). Text and stop strings are in text_stream.h, requests in engine.c. */
 #ifndef GENERATE_BATCHER_H
 #define GENERATE_BATCHER_H
 
+#include "generate/costs/cost_table.h"
 #include "generate/batcher/sequence.h"
 #include "model/kv_cache.h"
 
@@ -25,13 +31,20 @@ typedef struct batcher_options {
     bool keep_prefixes; /* Keep a prefix cache; requires cache_bytes. */
     int overlap;        /* 1: launch a step before the results of the previous one are known; -1: never; 0 (default): if
                            the device runs asynchronously. */
+    bool choose;        /* Choose between lockstep and the plan for prompts with LCKV_ENCODING_AUTO; false: the
+                                   plan. Not with batch_invariant, encoding_tolerance or a sink cache. */
+    const char *cost_table;     /* File of cost tables to load from and to add to, owned by the caller; NULL: costs are
+                                   measured and not kept. */
+    double first_token_seconds; /* Limits of the choice (choice_limits); 0: none, and that of the plan. */
+    double between_tokens_seconds;
 } batcher_options;
 
 /* Time and tokens so far. A step that runs any prompt token counts as prefill. */
 typedef struct batcher_timing {
     double prompt_seconds, decode_seconds;
     int64_t prompt_tokens, decode_tokens;
-    double decode_bytes; /* bytes of weights that decode steps read */
+    int64_t exact_tokens; /* of prompt_tokens, those that were read token by token */
+    double decode_bytes;  /* bytes of weights that decode steps read */
 } batcher_timing;
 
 typedef struct batcher batcher;
@@ -52,6 +65,10 @@ bool batcher_idle(const batcher *b); /* no sequence is running or waiting */
 /* Runs one step. Sequences that got a token or ended are marked `updated`; those that ended have a `finish`. On return
  * the next step may already be running; its results for sequences that have ended or are removed are discarded. */
 int batcher_step(batcher *b);
+
+/* The cost table of the batcher's model and options; loaded or measured if it is not known yet. Empty for models that
+ * have no choice. */
+int batcher_costs(batcher *b, const cost_table **out);
 
 batcher_timing batcher_times(const batcher *b);
 int64_t batcher_cache_bytes(const batcher *b); /* device memory of the KV cache */

@@ -31,22 +31,49 @@ void batcher_call_free(batcher_call *s) {
     free(s->logprobs);
     free(s->rows_of);
     free(s->scores);
+    free(s->labels);
+    free(s->best);
+    free(s->nll);
+    free(s->score_values);
+}
+
+static int take_rows(device *d, int64_t rows, dtype type, view *out) {
+    d->memory.release(d, out->data);
+    *out = (view){NULL, rows, 1, type};
+    return d->memory.alloc(d, view_bytes(*out), &out->data);
+}
+
+/* Both calls use the same memory of the device, in order. */
+static int reserve_on_device(batcher *b, int64_t rows) {
+    device *d = b->model->device;
+    if (rows <= b->index.rows) return LCKV_OK;
+    TRY(d->memory.wait(d));
+    TRY(take_rows(d, rows, DTYPE_I32, &b->index));
+    TRY(take_rows(d, rows, DTYPE_I32, &b->labels));
+    TRY(take_rows(d, rows, DTYPE_F32, &b->nll));
+    TRY(take_rows(d, rows, DTYPE_I32, &b->best));
+    if (b->one.data) return LCKV_OK;
+    TRY(take_rows(d, 1, DTYPE_F32, &b->one));
+    return d->memory.copy_in(d, b->one.data, &(float){1}, sizeof(float));
 }
 
 /* Makes room for `rows` rows that are sampled or scored. */
 static int reserve_index(batcher *b, int64_t rows) {
     batcher_call *call = b->call;
-    device *d = b->model->device;
+    TRY(reserve_on_device(b, rows));
     if (rows <= call->index_capacity) return LCKV_OK;
     int32_t *rows_of = realloc(call->rows_of, (size_t)rows * sizeof *rows_of);
     if (rows_of) call->rows_of = rows_of;
-    logprobs_row *scores = realloc(call->scores, (size_t)rows * sizeof *scores);
+    call_score *scores = realloc(call->scores, (size_t)rows * sizeof *scores);
     if (scores) call->scores = scores;
-    REQUIRE(rows_of && scores, LCKV_ERROR_MEMORY, "no memory to score %lld tokens", (long long)rows);
-    TRY(d->memory.wait(d));
-    d->memory.release(d, b->index.data);
-    b->index = (view){NULL, rows, 1, DTYPE_I32};
-    TRY(d->memory.alloc(d, view_bytes(b->index), &b->index.data));
+    int32_t *labels = realloc(call->labels, (size_t)rows * sizeof *labels);
+    if (labels) call->labels = labels;
+    int32_t *best = realloc(call->best, (size_t)rows * sizeof *best);
+    if (best) call->best = best;
+    float *nll = realloc(call->nll, (size_t)rows * sizeof *nll);
+    if (nll) call->nll = nll;
+    REQUIRE(rows_of && scores && labels && best && nll, LCKV_ERROR_MEMORY, "no memory to score %lld tokens",
+            (long long)rows);
     call->index_capacity = (int)rows;
     return LCKV_OK;
 }
@@ -55,22 +82,33 @@ static bool chooses(const sequence *s) {
     return s->cached + s->rows == sequence_length(s) && sequence_length(s) < s->max_count;
 }
 
-static bool scores(const sequence *s) {
-    return s->prompt_logprobs && s->cached < s->prompt_count;
+/* The prompt tokens that this step scores: those that follow its rows. The last row of a prompt usually has none. */
+static int32_t count_scores(const sequence *s) {
+    int64_t first = s->cached + 1 > s->first_scored ? s->cached + 1 : s->first_scored;
+    int64_t known = s->prompt_count + (s->last_label >= 0), end = s->cached + s->rows + 1;
+    if (!s->prompt_logprobs || s->cached >= s->prompt_count) return 0;
+    if (end > known) end = known;
+    return end > first ? (int32_t)(end - first) : 0;
 }
 
-/* Scores the prompt tokens that follow this step's rows. The last row of a prompt has none. */
-static int score(batcher_call *call, sequence *s, int32_t hidden) {
-    int64_t left = s->prompt_count - 1 - s->cached, each = 1 + s->top_logprobs;
-    s->scored_first = s->cached + 1;
-    s->scored_count = s->rows < left ? s->rows : (int32_t)left;
-    TRY(sequence_reserve_scored(s, s->scored_count));
-    for (int32_t i = 0; i < s->scored_count; i++) {
+/* Rows from the first scored token or sampled row on. */
+static int32_t count_wanted(const sequence *s) {
+    int32_t scored = count_scores(s);
+    if (!scored) return chooses(s);
+    int64_t first = s->cached + 1 > s->first_scored ? s->cached + 1 : s->first_scored;
+    return (int32_t)(s->cached + s->rows + 1 - first);
+}
+
+/* Adds the tokens that a sequence scores. `hidden`: its first wanted row. */
+static void add_scores(batcher_call *call, sequence *s, int32_t hidden) {
+    int64_t first = s->cached + 1 > s->first_scored ? s->cached + 1 : s->first_scored;
+    int32_t count = count_scores(s);
+    if (count) s->scored_first = first;
+    for (int32_t i = 0; i < count; i++) {
+        bool in_prompt = first + i < s->prompt_count;
         call->rows_of[call->wanted + call->scored] = hidden + i;
-        call->scores[call->scored++] =
-            (logprobs_row){.id = s->ids[s->scored_first + i], .top = s->top_logprobs, .out = s->scored + i * each};
+        call->scores[call->scored++] = (call_score){.sequence = s, .id = in_prompt ? s->ids[first + i] : s->last_label};
     }
-    return LCKV_OK;
 }
 
 /* Samples whose prompt is completed by this step are sampled from the same row as their leader. */
@@ -89,11 +127,16 @@ static bool ends_prompt(const sequence *s) {
 }
 
 static void add_entry(batcher_call *call, sequence *s) {
-    int32_t wanted = scores(s) ? s->rows : chooses(s);
+    int32_t wanted = count_wanted(s), scored = count_scores(s);
     if (chooses(s)) call->chooser[call->wanted++] = s;
-    if (s->cached < s->prompt_count) call->prompt_rows += s->rows;
+    if (s->cached < s->prompt_count) {
+        call->prompt_rows += s->rows;
+        if (s->form == LCKV_ENCODING_SEQUENTIAL) call->exact_rows += s->rows;
+    }
     call->top |= chooses(s) && s->top_logprobs > 0;
-    call->direct = call->direct && !scores(s);
+    call->score_top |= scored && s->top_logprobs > 0;
+    call->direct = call->direct && !scored;
+    call->to_score += scored;
     call->hidden_rows += wanted;
     call->stepped[call->stepped_count++] = s;
     if (ends_prompt(s)) add_followers(call, s);
@@ -126,11 +169,11 @@ static void fill_choices(batcher_call *call) {
 
 void batcher_call_fill(batcher *b) {
     batcher_call *call = b->call;
-    call->count = call->stepped_count = call->wanted = call->scored = 0;
-    call->hidden_rows = 0;
-    call->prompt_rows = 0;
+    call->count = call->stepped_count = call->wanted = 0;
+    call->scored = call->to_score = call->hidden_rows = 0;
+    call->prompt_rows = call->exact_rows = 0;
     call->direct = true;
-    call->top = false;
+    call->top = call->score_top = false;
     collect(b, true);
     collect(b, false);
     fill_choices(call);
@@ -152,12 +195,14 @@ static int send_index(batcher *b) {
         } while (++choice < call->wanted && sequence_waits_for_leader(call->chooser[choice]));
     }
     hidden = 0;
-    call->scored = 0;
     for (int i = 0; i < call->count; i++) {
-        if (scores(call->owner[i])) TRY(score(call, call->owner[i], hidden));
+        add_scores(call, call->owner[i], hidden);
         hidden += call->entries[i].wanted;
     }
-    return d->memory.copy_in(d, b->index.data, call->rows_of, (size_t)(call->wanted + call->scored) * sizeof(int32_t));
+    TRY(d->memory.copy_in(d, b->index.data, call->rows_of, (size_t)(call->wanted + call->scored) * sizeof(int32_t)));
+    if (!call->scored || call->score_top) return LCKV_OK;
+    for (int i = 0; i < call->scored; i++) call->labels[i] = call->scores[i].id;
+    return d->memory.copy_in(d, b->labels.data, call->labels, (size_t)call->scored * sizeof(int32_t));
 }
 
 /* If every row is sampled, padding rows of the batch are sampled, too. */
@@ -178,25 +223,52 @@ bool batcher_call_can_overlap(const batcher *b) {
     return true;
 }
 
+bool batcher_call_has_results(const batcher_call *call) {
+    return call->wanted || call->to_score;
+}
+
 bool batcher_call_is_blocking(const batcher_call *call) {
-    return call->top || call->scored;
+    return call->top || call->score_top;
+}
+
+static int compute_samples(batcher *b) {
+    const batcher_call *call = b->call;
+    tensor *chosen = b->hidden;
+    if (!call->wanted) return LCKV_OK;
+    if (!call->direct) {
+        view index = b->index;
+        index.rows = call->wanted;
+        TRY(graph_gather_rows(b->graph, b->hidden, index, &chosen));
+    }
+    TRY(decoder_logits(b->model, b->graph, chosen, &b->logits));
+    return sampler_choose(b->sampler, b->logits->value);
+}
+
+static view first_rows(view v, int rows) {
+    v.rows = rows;
+    return v;
+}
+
+/* Log-probabilities of the scored tokens, without storing their logits. */
+static int compute_scores(batcher *b) {
+    int scored = b->call->scored;
+    tensor *rows;
+    if (!scored || b->call->score_top) return LCKV_OK;
+    view index = view_rows(b->index, b->call->wanted, scored);
+    struct op_linear_cross_entropy a = {.labels = first_rows(b->labels, scored),
+                                        .scale = b->one,
+                                        .nll = first_rows(b->nll, scored),
+                                        .correct = first_rows(b->best, scored)};
+    TRY(graph_gather_rows(b->graph, b->hidden, index, &rows));
+    return graph_linear_cross_entropy(b->graph, rows, b->model->params->head, &a);
 }
 
 /* The device work of a step. It copies nothing between host and device, so that it can be recorded and replayed. */
 static int compute(void *user) {
     batcher *b = user;
-    const batcher_call *call = b->call;
-    tensor *hidden, *chosen;
-    TRY(decoder_forward(b->model, b->graph, b->batch, b->cache, &hidden));
-    b->hidden = chosen = hidden;
-    if (!call->wanted) return LCKV_OK;
-    if (!call->direct) {
-        view index = b->index;
-        index.rows = call->wanted;
-        TRY(graph_gather_rows(b->graph, hidden, index, &chosen));
-    }
-    TRY(decoder_logits(b->model, b->graph, chosen, &b->logits));
-    return sampler_choose(b->sampler, b->logits->value);
+    TRY(decoder_forward(b->model, b->graph, b->batch, b->cache, &b->hidden));
+    TRY(compute_samples(b));
+    return compute_scores(b);
 }
 
 /* Steps that differ from an earlier step of the same shapes only in the content of the batch, and are replayed: those
@@ -210,7 +282,7 @@ static bool can_replay(const batcher *b) {
 static int compute_again(batcher *b) {
     const batch *rows = b->batch;
     replay_set *set = rows->max_rows == 1 ? &b->decoding : &b->prefill;
-    replay_key key = {{rows->rows, rows->wanted, rows->padded_max_rows, rows->groups[0].max_past,
+    replay_key key = {{rows->rows, rows->wanted, rows->wants_all, rows->padded_max_rows, rows->groups[0].max_past,
                        rows->groups[1].max_past, rows->moves, kv_cache_generation(b->cache),
                        sampler_layout(b->sampler)}};
     return replay_set_run(set, b->graph, &key, compute, b);
@@ -243,6 +315,36 @@ static int read_top(batcher *b) {
     return LCKV_OK;
 }
 
+/* Log-probabilities of the scored tokens and of the most probable ones, on the host. */
+static int read_scores(batcher *b) {
+    batcher_call *call = b->call;
+    size_t values = 0;
+    for (int i = 0; i < call->scored; i++) values += 1 + (size_t)call->scores[i].sequence->top_logprobs;
+    lckv_logprob *top = realloc(call->score_values, values * sizeof *top);
+    logprobs_row *rows = malloc((size_t)call->scored * sizeof *rows);
+    if (top) call->score_values = top;
+    int status = top && rows ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory to score %d tokens", call->scored);
+    for (int i = 0; i < call->scored && status >= 0; i++) {
+        call_score *score = &call->scores[i];
+        int most = score->sequence->top_logprobs;
+        score->top = top;
+        rows[i] = (logprobs_row){.id = score->id, .top = most, .out = top};
+        top += 1 + most;
+    }
+    if (status >= 0) status = logprobs_read(b->model, b->graph, b->hidden, b->index, call->wanted, rows, call->scored);
+    free(rows);
+    return status;
+}
+
+/* Copies the results of the scored tokens; they are valid after batcher_call_receive(). */
+static int fetch_scores(batcher *b) {
+    batcher_call *call = b->call;
+    device *d = b->model->device;
+    if (!call->scored || call->score_top) return LCKV_OK;
+    TRY(d->memory.copy_out(d, call->nll, b->nll.data, (size_t)call->scored * sizeof *call->nll));
+    return d->memory.copy_out(d, call->best, b->best.data, (size_t)call->scored * sizeof *call->best);
+}
+
 static int send(batcher *b) {
     device *d = b->model->device;
     batcher_call *call = b->call;
@@ -251,10 +353,10 @@ static int send(batcher *b) {
     if (call->wanted) TRY(send_choices(b));
     TRY(can_replay(b) ? compute_again(b) : compute(b));
     if (call->wanted) TRY(sampler_fetch(b->sampler, call->ids, call->logprobs));
+    TRY(fetch_scores(b));
     if (batcher_call_is_blocking(call)) TRY(d->memory.wait(d));
     if (call->top) TRY(read_top(b));
-    if (call->scored)
-        TRY(logprobs_read(b->model, b->graph, b->hidden, b->index, call->wanted, call->scores, call->scored));
+    if (call->score_top) TRY(read_scores(b));
     return d->memory.mark(d, &call->mark);
 }
 
@@ -274,8 +376,21 @@ int batcher_call_receive(batcher *b, batcher_call *call) {
     return d->memory.reach(d, call->mark);
 }
 
+int batcher_call_take_scores(const batcher_call *call) {
+    for (int i = 0; i < call->scored; i++) {
+        const call_score *score = &call->scores[i];
+        const lckv_logprob own = {score->id, -call->nll[i]};
+        if (!score->sequence) continue;
+        bool best = !score->top && call->best[i];
+        TRY(sequence_add_scored(score->sequence, score->top ? score->top : &own, best));
+    }
+    return LCKV_OK;
+}
+
 void batcher_call_drop_sequence(batcher_call *call, const sequence *s) {
     int stepped = 0;
+    for (int i = 0; i < call->scored; i++)
+        if (call->scores[i].sequence == s) call->scores[i].sequence = NULL;
     for (int i = 0; i < call->wanted; i++)
         if (call->chooser[i] == s) call->chooser[i] = NULL;
     for (int i = 0; i < call->stepped_count; i++)

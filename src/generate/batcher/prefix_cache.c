@@ -8,15 +8,21 @@
 
 enum { NONE = -1 };
 
+/* A shared part of a chunk has at least MIN_PART tokens. At most MAX_SIBLINGS nodes are compared to find one. */
+enum { MIN_PART = 16, MAX_SIBLINGS = 64 };
+
 /* Nodes are indices into `nodes`. Nodes in use form the LRU list, the most recently used first, in which a parent
  * precedes its children. Free nodes form a list by `older`. */
 typedef struct prefix_node {
-    int32_t *ids; /* [chunk_tokens] of this chunk; NULL: the node is free */
-    lckv_encoding encoding;
+    int32_t *ids; /* [tokens] of this chunk; NULL: the node is free */
+    int64_t tokens;
+    bool exact;
     int parent, children; /* parent NONE: first chunk of a prompt; children: number of them */
-    int cached;           /* sequence of the KV cache */
-    int newer, older;     /* neighbours in the LRU list */
-    int same_slot;        /* next node in the same slot of the hash table */
+    int first_exact;      /* list of the exact children, the newest first */
+    int next_exact, previous_exact;
+    int cached;       /* sequence of the KV cache */
+    int newer, older; /* neighbours in the LRU list */
+    int same_slot;    /* next node in the same slot of the hash table */
     size_t slot;
     uint64_t serial; /* unique; detects positions of an evicted node */
 } prefix_node;
@@ -25,9 +31,10 @@ struct prefix_cache {
     kv_cache *cache;
     int64_t chunk_tokens;
     prefix_node *nodes; /* [max_nodes] */
-    int *slots;         /* [slot_count] first node by hash of parent, encoding and ids; slot_count is a power of two */
+    int *slots; /* [slot_count] first whole chunk by hash of parent, form and ids; slot_count is a power of two */
     size_t slot_count;
     int max_nodes, free;
+    int first_exact; /* exact nodes without parent */
     int newest, oldest;
     uint64_t serial;
 };
@@ -58,22 +65,21 @@ static void move_after(prefix_cache *p, int at, int newer) {
 /* ---------------------------------------------------------------- hash table */
 
 /* FNV-1a over 32-bit words. */
-static size_t slot_of(const prefix_cache *p, int parent, const int32_t *ids, lckv_encoding encoding) {
+static size_t slot_of(const prefix_cache *p, int parent, const int32_t *ids, bool exact) {
     uint64_t hash = 0xCBF29CE484222325u ^ (uint32_t)(parent + 1);
-    hash = (hash * 0x100000001B3u) ^ (uint32_t)encoding;
+    hash = (hash * 0x100000001B3u) ^ (uint32_t)exact;
     for (int64_t i = 0; i < p->chunk_tokens; i++) hash = (hash * 0x100000001B3u) ^ (uint32_t)ids[i];
     work_count((size_t)p->chunk_tokens);
     return (size_t)((hash ^ hash >> 32) * 0x9E3779B97F4A7C15u >> 20) & (p->slot_count - 1);
 }
 
-/* The child of `parent` with these ids; NONE if there is none. */
-static int child(const prefix_cache *p, int parent, const int32_t *ids, lckv_encoding encoding) {
-    int at = p->slots[slot_of(p, parent, ids, encoding)];
+/* The child of `parent` that is a whole chunk with these ids; NONE if there is none. */
+static int child(const prefix_cache *p, int parent, const int32_t *ids, bool exact) {
+    int at = p->slots[slot_of(p, parent, ids, exact)];
     for (; at != NONE; at = p->nodes[at].same_slot) {
         const prefix_node *n = &p->nodes[at];
         work_count(1);
-        if (n->parent == parent && n->encoding == encoding &&
-            !memcmp(n->ids, ids, (size_t)p->chunk_tokens * sizeof *ids))
+        if (n->parent == parent && n->exact == exact && !memcmp(n->ids, ids, (size_t)p->chunk_tokens * sizeof *ids))
             break;
     }
     return at;
@@ -88,12 +94,53 @@ static void leave_slot(prefix_cache *p, int at) {
     *place = p->nodes[at].same_slot;
 }
 
+/* ---------------------------------------------------------------- lists of exact nodes */
+
+static int *first_exact_of(prefix_cache *p, int parent) {
+    return parent == NONE ? &p->first_exact : &p->nodes[parent].first_exact;
+}
+
+static void link_exact(prefix_cache *p, int at) {
+    prefix_node *n = &p->nodes[at];
+    int *first = first_exact_of(p, n->parent);
+    n->previous_exact = NONE;
+    n->next_exact = *first;
+    if (*first != NONE) p->nodes[*first].previous_exact = at;
+    *first = at;
+}
+
+static void unlink_exact(prefix_cache *p, int at) {
+    const prefix_node *n = &p->nodes[at];
+    *(n->previous_exact == NONE ? first_exact_of(p, n->parent) : &p->nodes[n->previous_exact].next_exact) =
+        n->next_exact;
+    if (n->next_exact != NONE) p->nodes[n->next_exact].previous_exact = n->previous_exact;
+}
+
+/* The exact child of `parent` that begins with the largest number of `count` ids, *common. NONE and 0 if that is less
+ * than MIN_PART. */
+static int most_common(prefix_cache *p, int parent, const int32_t *ids, int64_t count, int64_t *common) {
+    int best = NONE, at = *first_exact_of(p, parent);
+    *common = MIN_PART - 1;
+    for (int i = 0; i < MAX_SIBLINGS && at != NONE && *common < count; i++, at = p->nodes[at].next_exact) {
+        const prefix_node *n = &p->nodes[at];
+        int64_t same = 0, most = n->tokens < count ? n->tokens : count;
+        while (same < most && n->ids[same] == ids[same]) same++;
+        work_count((size_t)same + 1);
+        if (same <= *common) continue;
+        *common = same;
+        best = at;
+    }
+    if (best == NONE) *common = 0;
+    return best;
+}
+
 /* ---------------------------------------------------------------- nodes */
 
 static void evict(prefix_cache *p, int at) {
     prefix_node *n = &p->nodes[at];
     if (n->parent != NONE) p->nodes[n->parent].children--;
-    leave_slot(p, at);
+    if (n->tokens == p->chunk_tokens) leave_slot(p, at);
+    if (n->exact) unlink_exact(p, at);
     unlink_node(p, at);
     kv_cache_remove(p->cache, n->cached);
     free(n->ids);
@@ -115,7 +162,7 @@ int prefix_cache_create(kv_cache *cache, int64_t chunk_tokens, int max_nodes, pr
     REQUIRE(p, LCKV_ERROR_MEMORY, "no memory for a prefix cache");
     *p = (prefix_cache){
         .cache = cache, .chunk_tokens = chunk_tokens, .max_nodes = max_nodes, .free = NONE, .newest = NONE};
-    p->oldest = NONE;
+    p->oldest = p->first_exact = NONE;
     p->slot_count = 16;
     while (p->slot_count < 2 * (size_t)max_nodes) p->slot_count *= 2;
     p->nodes = calloc((size_t)max_nodes, sizeof *p->nodes);
@@ -154,32 +201,49 @@ static int node_of(const prefix_cache *p, const prefix_position *position, int64
     return valid ? position->node : NONE;
 }
 
-int64_t prefix_cache_find(prefix_cache *p, const int32_t *ids, int64_t count, lckv_encoding encoding, int *cached,
-                          prefix_position *position) {
-    int64_t found = 0;
-    int at = NONE, next;
-    *cached = -1;
+/* Walks down whole chunks of one form from *at, which ends at token `found`, and returns where the walk ends. */
+static int64_t walk(prefix_cache *p, const int32_t *ids, int64_t count, bool exact, int64_t found, int *at) {
     for (; found + p->chunk_tokens < count; found += p->chunk_tokens) {
-        next = child(p, at, ids + found, encoding);
+        int next = child(p, *at, ids + found, exact);
         if (next == NONE) break;
-        move_after(p, next, at);
-        at = next;
-        *cached = p->nodes[at].cached;
+        move_after(p, next, *at);
+        *at = next;
     }
-    *position = position_of(p, at, found);
     return found;
 }
 
-/* *at: the new node; NONE if there is no room. */
-static int add(prefix_cache *p, int parent, const int32_t *ids, int64_t end, lckv_encoding encoding, int id, int *at) {
-    size_t bytes = (size_t)p->chunk_tokens * sizeof *ids;
-    const int32_t *chunk = ids + end - p->chunk_tokens;
+int64_t prefix_cache_find(prefix_cache *p, const int32_t *ids, int64_t count, prefix_reader reader, int *cached,
+                          prefix_position *position) {
+    int at = NONE, planned = NONE;
+    int64_t found = 0, common, direct;
+    if (reader != PREFIX_PLANNED) found = walk(p, ids, count, true, 0, &at);
+    if (reader == PREFIX_ANY) found = walk(p, ids, count, false, found, &at);
+    if (reader != PREFIX_EXACT) { /* exact chunks may be fewer than planned ones from the start */
+        direct = walk(p, ids, count, false, 0, &planned);
+        if (direct > found) found = direct, at = planned;
+    }
+    *position = position_of(p, at, found);
+    if (reader == PREFIX_EXACT && kv_cache_can_truncate(p->cache)) {
+        int longer = most_common(p, at, ids + found, count - 1 - found, &common);
+        if (longer != NONE) move_after(p, longer, at);
+        if (longer != NONE) at = longer;
+        found += common;
+    }
+    *cached = at == NONE ? -1 : p->nodes[at].cached;
+    return found;
+}
+
+/* Adds the last `tokens` of `end` ids. *at: the new node; NONE if there is no room. */
+static int add(prefix_cache *p, int parent, const int32_t *ids, int64_t end, int64_t tokens, bool exact, int id,
+               int *at) {
+    size_t bytes = (size_t)tokens * sizeof *ids;
+    const int32_t *chunk = ids + end - tokens;
     if (parent != NONE) p->nodes[parent].children++; /* protects the parent from eviction */
     if (p->free == NONE) evict_oldest(p);
     if (parent != NONE) p->nodes[parent].children--;
     *at = p->free;
     if (*at == NONE) return LCKV_OK;
-    prefix_node n = {.ids = malloc(bytes), .encoding = encoding, .parent = parent, .serial = ++p->serial};
+    prefix_node n = {.ids = malloc(bytes), .tokens = tokens, .exact = exact, .parent = parent, .serial = ++p->serial};
     REQUIRE(n.ids, LCKV_ERROR_MEMORY, "no memory for a chunk of the prefix cache");
     memcpy(n.ids, chunk, bytes);
     int status = kv_cache_snapshot(p->cache, id, end, &n.cached);
@@ -187,30 +251,45 @@ static int add(prefix_cache *p, int parent, const int32_t *ids, int64_t end, lck
         free(n.ids);
         return status;
     }
-    n.slot = slot_of(p, parent, chunk, encoding);
-    n.same_slot = p->slots[n.slot];
-    p->slots[n.slot] = *at;
+    n.first_exact = NONE;
+    if (tokens == p->chunk_tokens) {
+        n.slot = slot_of(p, parent, chunk, exact);
+        n.same_slot = p->slots[n.slot];
+        p->slots[n.slot] = *at;
+    }
     p->free = p->nodes[*at].older;
     p->nodes[*at] = n;
     link_after(p, *at, parent);
+    if (exact) link_exact(p, *at);
     if (parent != NONE) p->nodes[parent].children++;
     return LCKV_OK;
 }
 
-int prefix_cache_insert(prefix_cache *p, const int32_t *ids, int64_t count, lckv_encoding encoding, int id,
+int prefix_cache_insert(prefix_cache *p, const int32_t *ids, int64_t count, bool exact, int id,
                         prefix_position *position) {
     int64_t end;
     int at = node_of(p, position, &end), next;
     for (end += p->chunk_tokens; end <= count; end += p->chunk_tokens) {
-        next = child(p, at, ids + end - p->chunk_tokens, encoding);
+        next = child(p, at, ids + end - p->chunk_tokens, exact);
         bool can_cut = end == kv_cache_position(p->cache, id) || kv_cache_can_truncate(p->cache);
-        if (next == NONE && can_cut) TRY(add(p, at, ids, end, encoding, id, &next));
+        if (next == NONE && can_cut) TRY(add(p, at, ids, end, p->chunk_tokens, exact, id, &next));
         if (next == NONE) break;
         move_after(p, next, at);
         at = next;
         *position = position_of(p, at, end);
     }
     return LCKV_OK;
+}
+
+int prefix_cache_insert_exact(prefix_cache *p, const int32_t *ids, int64_t count, int id, prefix_position *position) {
+    int64_t end, common;
+    TRY(prefix_cache_insert(p, ids, count, true, id, position));
+    int at = node_of(p, position, &end), known, added;
+    int64_t tokens = count - end;
+    if (tokens < MIN_PART || tokens >= p->chunk_tokens || !kv_cache_can_truncate(p->cache)) return LCKV_OK;
+    known = most_common(p, at, ids + end, tokens, &common);
+    if (known != NONE && common == tokens) return LCKV_OK;
+    return add(p, at, ids, count, tokens, true, id, &added);
 }
 
 void prefix_cache_touch(prefix_cache *p, const prefix_position *position) {

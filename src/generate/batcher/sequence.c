@@ -23,6 +23,8 @@ int sequence_create(const int32_t *prompt, int64_t count, int64_t vocab_size, co
     sequence *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a sequence");
     *s = (sequence){.how = *how, .cache_id = -1, .max_count = INT64_MAX, .count = count, .prompt_count = count};
+    s->first_scored = 1;
+    s->last_label = -1;
     s->capacity = count + 64;
     s->ids = malloc((size_t)s->capacity * sizeof *s->ids);
     if (how->repetition_penalty != 1) s->seen = calloc((size_t)vocab_size, 1);
@@ -44,6 +46,7 @@ void sequence_free(sequence *s) {
     free(s->penalized);
     free(s->top);
     free(s->scored);
+    free(s->scored_best);
     free(s);
 }
 
@@ -63,12 +66,23 @@ int sequence_add_bias(sequence *s, int64_t vocab_size, const int32_t *ids, const
     return LCKV_OK;
 }
 
-int sequence_reserve_scored(sequence *s, int32_t count) {
+static int reserve_scored(sequence *s, int32_t count) {
     if (count <= s->scored_capacity) return LCKV_OK;
-    lckv_logprob *scored = realloc(s->scored, (size_t)count * (1 + (size_t)s->top_logprobs) * sizeof *scored);
-    REQUIRE(scored, LCKV_ERROR_MEMORY, "no memory for log-probabilities of %d tokens", (int)count);
-    s->scored = scored;
-    s->scored_capacity = count;
+    int32_t capacity = s->scored_capacity ? 2 * s->scored_capacity : 1;
+    lckv_logprob *scored = realloc(s->scored, (size_t)capacity * (1 + (size_t)s->top_logprobs) * sizeof *scored);
+    if (scored) s->scored = scored;
+    bool *best = realloc(s->scored_best, (size_t)capacity * sizeof *best);
+    if (best) s->scored_best = best;
+    REQUIRE(scored && best, LCKV_ERROR_MEMORY, "no memory for log-probabilities of %d tokens", (int)capacity);
+    s->scored_capacity = capacity;
+    return LCKV_OK;
+}
+
+int sequence_add_scored(sequence *s, const lckv_logprob *values, bool best) {
+    size_t each = 1 + (size_t)s->top_logprobs;
+    TRY(reserve_scored(s, s->scored_count + 1));
+    memcpy(s->scored + (size_t)s->scored_count * each, values, each * sizeof *values);
+    s->scored_best[s->scored_count++] = best;
     return LCKV_OK;
 }
 

@@ -9,7 +9,7 @@ typedef struct sequence {
     int32_t *ids; /* [count] the prompt, then the new tokens */
     int64_t count, prompt_count, capacity;
     int64_t max_count;      /* maximum of `count` */
-    lckv_encoding encoding; /* of the prompt */
+    lckv_encoding encoding; /* of the prompt, as requested */
     bool ignore_eos;        /* EOS ids do not end it */
     sample_row how;         /* sampling parameters of the next token; how.counter counts new tokens */
     uint8_t *seen;          /* [vocab_size] 1 for each id that has occurred; NULL without repetition penalty */
@@ -17,8 +17,11 @@ typedef struct sequence {
     uint8_t *penalized;     /* [vocab_size] 1 for each new id that got the presence penalty; with `bias` */
     float presence_penalty, frequency_penalty; /* subtracted from the bias of a new id: once; at each occurrence */
     int top_logprobs;                          /* number of most probable tokens to report; 0: none */
-    bool prompt_logprobs;                      /* also report the prompt's tokens, from the second on */
-    lckv_finish finish;                        /* LCKV_FINISH_NONE while it is running */
+    bool prompt_logprobs;                      /* also report the prompt's tokens, from index first_scored on */
+    int64_t first_scored;                      /* at least 1 */
+    int32_t last_label; /* with prompt_logprobs: the id after the prompt, reported as well; -1: none. For sequences that
+                           sample nothing */
+    lckv_finish finish; /* LCKV_FINISH_NONE while it is running */
 
     void *owner; /* user data */
 
@@ -27,6 +30,7 @@ typedef struct sequence {
     struct sequence *next_sample; /* list of samples of the prompt, in order */
 
     /* Set by the batcher. */
+    lckv_encoding form;    /* how the prompt is read: by the plan, or token by token (exact); AUTO: not decided yet */
     int64_t cached;        /* leading ids whose KV is in the cache */
     int64_t prefix_tokens; /* of these, the ones from the prefix cache */
     int32_t rows;          /* number of its tokens in this step; 0: it is not in this step */
@@ -40,7 +44,9 @@ typedef struct sequence {
     int32_t token;          /* that token; -1: it ended without one because its logits are not finite */
     float logprob;          /* of that token: log-softmax of the unmodified logits */
     lckv_logprob *top;      /* [top_logprobs] most probable tokens at its position, in descending order */
-    lckv_logprob *scored;   /* [scored_count, 1 + top_logprobs] of prompt tokens: the token itself, then the top ones */
+    lckv_logprob *scored;   /* [scored_count, 1 + top_logprobs] prompt tokens that the last step scored: the token
+                               itself, then the top ones */
+    bool *scored_best;      /* [scored_count] whether the token is the most probable one; without top_logprobs only */
     int64_t scored_first;   /* index in ids of the first scored token */
     int32_t scored_count, scored_capacity;
 } sequence;
@@ -56,13 +62,19 @@ void sequence_free(sequence *s); /* accepts NULL */
 /* Allocate what top_logprobs and a bias need. Call each at most once, before the sequence runs. */
 int sequence_enable_top(sequence *s, int top_logprobs);
 int sequence_add_bias(sequence *s, int64_t vocab_size, const int32_t *ids, const float *values, int count);
-int sequence_reserve_scored(sequence *s, int32_t count);
+/* Appends a prompt token to the scored ones: values [1 + top_logprobs]. */
+int sequence_add_scored(sequence *s, const lckv_logprob *values, bool best);
 
 int sequence_append(sequence *s, int32_t id);
 
 /* Number of ids, including the pending one. */
 static inline int64_t sequence_length(const sequence *s) {
     return s->count + s->pending;
+}
+
+/* The encoding by which the prompt is read. */
+static inline lckv_encoding sequence_encoding(const sequence *s) {
+    return s->form == LCKV_ENCODING_SEQUENTIAL ? s->form : s->encoding;
 }
 
 /* Whether it waits for its leader to read the prompt. */
