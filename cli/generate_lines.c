@@ -116,6 +116,7 @@ static void on_event(void *user, const lckv_event *event) {
     static const char *const reasons[] = {
         [LCKV_FINISH_STOP] = "stop", [LCKV_FINISH_LENGTH] = "length", [LCKV_FINISH_ERROR] = "error"};
     json_object_set_new(sequence, "finish_reason", json_string(reasons[event->finish]));
+    json_object_set_new(sequence, "encoding", json_string(encoding_name(event->encoding)));
     if (l->model->tokenizer) {
         size_t bytes = 0, i;
         json_t *part;
@@ -141,6 +142,8 @@ static int64_t new_tokens(const struct lines *l, const given_prompt *p) {
     return positions - p->count;
 }
 
+enum { MAX_TOGETHER = 128 }; /* the engine runs at least this number of samples together */
+
 static int open_engine(struct lines *l, lckv_engine **engine) {
     const lckv_generate_options *o = l->options;
     lckv_engine_options e = lckv_engine_defaults();
@@ -149,12 +152,13 @@ static int open_engine(struct lines *l, lckv_engine **engine) {
         int64_t length = l->prompts->items[i].count + new_tokens(l, &l->prompts->items[i]);
         if (length <= positions && length > e.max_model_len) e.max_model_len = length;
     }
-    if (o->num_return_sequences > 64) e.max_num_seqs = o->num_return_sequences;
+    if (o->num_return_sequences > MAX_TOGETHER) e.max_num_seqs = o->num_return_sequences;
     e.window_length = o->window_length;
     e.num_sink_tokens = o->num_sink_tokens;
     e.bf16 = o->bf16;
     e.encoding_iterations = o->encoding_iterations;
     e.encoding_tolerance = o->encoding_tolerance;
+    e.cost_table = o->cost_table;
     e.callback = on_event;
     e.user = l;
     return lckv_engine_create(l->model->model, l->model->tokenizer, &e, engine);

@@ -57,6 +57,22 @@ int check_sink_cache(const char *command, int64_t num_sink_tokens, int64_t windo
                        (long long)num_sink_tokens, (long long)window_length);
 }
 
+const char *encoding_name(lckv_encoding encoding) {
+    return encoding == LCKV_ENCODING_SEQUENTIAL ? "sequential" : "plan";
+}
+
+char *cost_table_path(const char *value) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (value) return strcmp(value, "none") ? need(strdup(value)) : NULL;
+    if (!(cache && *cache) && !(home && *home)) return NULL;
+    bool own = cache && *cache;
+    const char *folder = own ? cache : home, *rest = own ? "/lckv/cost_tables.json" : "/.cache/lckv/cost_tables.json";
+    size_t bytes = strlen(folder) + strlen(rest) + 1;
+    char *path = need(malloc(bytes));
+    snprintf(path, bytes, "%s%s", folder, rest);
+    return path;
+}
+
 const char *torch_dtype_name(int torch_dtype) {
     static const char *const NAMES[] = {"auto", "float32", "bfloat16", "float16"};
     return NAMES[torch_dtype];

@@ -57,6 +57,22 @@ enum { TORCH_DTYPE_FLOAT16 = 3 }; /* index in TORCH_DTYPES */
             FLAG_INTO(options, tolerance), .min = 0, .max = 0.999                                                      \
     }
 
+/* File of cost tables: `member` is a const char *. See cost_table_path(). */
+#define FLAG_COST_TABLE(options, member, group)                                                                        \
+    {                                                                                                                  \
+        "cost_table", FLAG_TEXT, NULL, group,                                                                          \
+            "file of cost tables (durations of steps by rows and depth), by which --encoding auto chooses for models " \
+            "with loops. If it has no table of this device and model, one is measured and added; none keeps no "       \
+            "table. By default cost_tables.json in the cache folder ($XDG_CACHE_HOME/lckv or ~/.cache/lckv)",          \
+            FLAG_INTO(options, member), .value = "FILE"                                                                \
+    }
+
+/* How a prompt was processed: "plan" or "sequential". */
+const char *encoding_name(lckv_encoding encoding);
+
+/* The file that a value of --cost_table names, NULL: none. Release with free(). */
+char *cost_table_path(const char *value);
+
 /* Name of the type at an index of TORCH_DTYPES. */
 const char *torch_dtype_name(int torch_dtype);
 /* Returns "K=V,..": `overrides` (may be NULL), plus torch_dtype unless it is auto, plus at least `positions` positions

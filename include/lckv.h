@@ -1007,8 +1007,8 @@ typedef void (*lckv_event_callback)(void *user, const lckv_event *event);
 
 typedef struct lckv_engine_options {
     size_t struct_size; /* Size of this struct, set by lckv_engine_defaults(). */
-    /* Maximum number of samples that run together; 0 for 64, and on a GPU for as many as half of its free memory holds
-     * KV caches for, 64 to 1024 (default). */
+    /* Maximum number of samples that run together; 0 for 128, and on a GPU for as many as half of its free memory holds
+     * KV caches for, 128 to 1024 (default). */
     int max_num_seqs;
     /* Maximum number of tokens per sample, prompt included; 0 for the model's max_position_embeddings, or less if the
      * KV cache is too small for one sample of this length (default). No limit with a sink cache. */

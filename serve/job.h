@@ -62,6 +62,7 @@ typedef struct job {
     int64_t new_tokens;              /* of all choices */
     int running;                     /* choices that have not ended */
     int64_t cached_tokens;           /* prompt tokens that came from the prefix cache */
+    int64_t sequential_tokens;       /* prompt tokens that were processed one at a time, in the exact form */
     bool suspended;                  /* the connection is suspended until this job resumes it */
     bool abandoned;                  /* the client has disconnected */
     int references;                  /* worker and request; 0 frees the job */

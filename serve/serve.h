@@ -31,6 +31,7 @@ typedef struct serve_options {
     int64_t max_connections;      /* Maximum number of simultaneous connections. */
     int timeout;                  /* Seconds until an idle connection or an incomplete request is closed. */
     lckv_engine_options engine;   /* Engine options; the server sets callback and user. */
+    lckv_encoding encoding;       /* How prompts are processed. */
     const char *chat_template;    /* File with a chat template; NULL: that of the tokenizer. */
     const char *tokenizer_name;   /* Tokenizer folder; NULL: prompts must be token ids. */
     bool (*stopping)(void *user); /* Polled about ten times per second; true: finish running requests, then return. */

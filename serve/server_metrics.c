@@ -34,6 +34,11 @@ static void number(bytes *out, const char *name, const char *type, const char *h
     add(out, "lckv_%s %" PRId64 "\n", name, value);
 }
 
+static void real(bytes *out, const char *name, const char *help, double value) {
+    head(out, name, "counter", help);
+    add(out, "lckv_%s %.6f\n", name, value);
+}
+
 static void seconds(bytes *out, const char *name, const char *help, const histogram *h) {
     int64_t cumulative = 0;
     head(out, name, "histogram", help);
@@ -63,6 +68,11 @@ void metrics_write(const metrics *m, const lckv_engine_stats *e, const lckv_slot
     number(out, "requests_finished_total", "counter", "Requests that completed.", m->finished);
     number(out, "prompt_tokens_total", "counter", "Prompt tokens of accepted requests.", m->prompt_tokens);
     number(out, "cached_tokens_total", "counter", "Prompt tokens found in the prefix cache.", m->cached_tokens);
+    number(out, "sequential_tokens_total", "counter",
+           "Prompt tokens that were processed one at a time, in the exact form.", e->sequential_tokens);
+    number(out, "prefill_tokens_total", "counter", "Prompt tokens that were processed.", e->prompt_tokens);
+    real(out, "prefill_seconds_total", "Seconds of engine steps with prompt tokens.", e->prompt_seconds);
+    real(out, "decode_seconds_total", "Seconds of the other engine steps.", e->decode_seconds);
     number(out, "new_tokens_total", "counter", "Generated tokens.", m->new_tokens);
     number(out, "body_bytes", "gauge", "Memory of large request bodies, in bytes.", body_bytes);
     number(out, "samples_running", "gauge", "Samples that are running.", e->running);

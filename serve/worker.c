@@ -8,6 +8,7 @@
 
 struct worker {
     lckv_engine *engine;
+    lckv_encoding encoding; /* of all requests */
     suspended_connections *suspended;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -83,6 +84,7 @@ static bool add_token(worker *w, job_prompt *p, const lckv_event *e) {
     if (e->token >= 0) count_token(w, j);
     if (e->new_tokens == 1 && e->sample == 0) {
         j->cached_tokens += e->cached_tokens;
+        if (e->encoding == LCKV_ENCODING_SEQUENTIAL) j->sequential_tokens += e->prompt_tokens - e->cached_tokens;
         w->view.metrics.cached_tokens += e->cached_tokens;
     }
     return job_add_token(p, e);
@@ -120,6 +122,7 @@ static int submit(worker *w, job *j) {
         r.prompt = (lckv_prompt){j->prompts[i].ids, j->prompts[i].count};
         r.stream = (uint64_t)i;
         r.mark = &j->prompts[i];
+        r.encoding = w->encoding;
         int status = lckv_engine_submit(w->engine, &r, &j->prompts[i].request);
         if (status < 0) {
             cancel(w, j);
@@ -241,17 +244,21 @@ bool worker_start(lckv_model *model, lckv_tokenizer *tokenizer, const serve_opti
                   worker **out, char error[SERVE_ERROR_BYTES]) {
     lckv_engine_options engine = options->engine;
     worker *w = calloc(1, sizeof *w);
+    const lckv_step_cost *costs;
+    int cost_count;
     *out = NULL;
     string_copy(error, SERVE_ERROR_BYTES, "not enough memory for the server");
     if (!w) return false;
     engine.callback = on_event;
     engine.user = w;
     w->suspended = h;
+    w->encoding = options->encoding;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->job_queued, NULL);
     w->slot_count = lckv_config_describe(lckv_model_config(model)).kv_slots;
     w->slots = calloc((size_t)w->slot_count, sizeof *w->slots);
     bool made = w->slots && lckv_engine_create(model, tokenizer, &engine, &w->engine) >= 0;
+    if (made && w->encoding == LCKV_ENCODING_AUTO) made = lckv_engine_costs(w->engine, &costs, &cost_count) >= 0;
     if (!made && w->slots) string_copy(error, SERVE_ERROR_BYTES, lckv_last_error());
     if (made) w->max_jobs = engine.max_queue + lckv_engine_describe(w->engine).max_num_seqs;
     if (made) update_status(w);

@@ -35,11 +35,12 @@ static void json_has_what_it_says(void **state) {
     const int32_t prompts[3][3] = {{1, 273, 274}, {5, 6, 7}, {8}};
     for (size_t i = 0; i < 6; i++) {
         const json_t *s = sequence_of(r, i);
-        assert_int_equal(json_object_size(s), 4);
+        assert_int_equal(json_object_size(s), 5);
         assert_ids(json_object_get(s, "prompt_ids"), prompts[i / 2], i < 4 ? 3 : 1);
         assert_int_equal(json_array_size(json_object_get(s, "ids")), 6);
         assert_true(json_is_string(json_object_get(s, "text")));
         assert_string_equal(json_string_value(json_object_get(s, "finish_reason")), "length");
+        assert_non_null(strstr("plan sequential", json_string_value(json_object_get(s, "encoding"))));
     }
     json_decref(r);
 }

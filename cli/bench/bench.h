@@ -10,20 +10,22 @@
 #include "cli/output/result_table.h"
 #include "lckv.h"
 
-enum { BENCH_SPEED, BENCH_BATCH, BENCH_STREAM, BENCH_ITERATIONS, BENCH_LOAD };
+enum { BENCH_SPEED, BENCH_BATCH, BENCH_STREAM, BENCH_ITERATIONS, BENCH_LOAD, BENCH_COSTS };
 
 /* Values of the flags. */
 typedef struct bench_options {
     /* Models. */
-    flag_list configs;     /* configs of models with random weights */
-    flag_list models;      /* checkpoints, for BENCH_ITERATIONS */
-    const char *overrides; /* changes to all configs, "K=V,..."; NULL: none */
-    const char *device;    /* "cpu", "cuda:N", "auto" */
-    int torch_dtype;       /* type of the weights, an index of TORCH_DTYPES */
-    bool bf16;             /* compute in bfloat16; false: float32 */
-    int64_t threads;       /* CPU threads; 0 uses all processors */
-    int measure;           /* BENCH_SPEED, .. */
-    int64_t repetitions;   /* measured repetitions, after a warmup */
+    flag_list configs;      /* configs of models with random weights */
+    flag_list models;       /* checkpoints, for BENCH_ITERATIONS */
+    const char *overrides;  /* changes to all configs, "K=V,..."; NULL: none */
+    const char *device;     /* "cpu", "cuda:N", "auto" */
+    int torch_dtype;        /* type of the weights, an index of TORCH_DTYPES */
+    bool bf16;              /* compute in bfloat16; false: float32 */
+    int64_t threads;        /* CPU threads; 0 uses all processors */
+    int measure;            /* BENCH_SPEED, .. */
+    int64_t repetitions;    /* measured repetitions, after a warmup */
+    int encoding;           /* an lckv_encoding: of prompts */
+    const char *cost_table; /* file, or "none"; NULL: the default */
     /* BENCH_SPEED. */
     flag_list prompt_lengths, new_lengths; /* tokens per sequence of the prefill and the decode tests */
     flag_list depths;                      /* tokens in the KV cache before a test */
@@ -65,6 +67,7 @@ int bench_batch(const bench_options *o, bench_result *out);
 int bench_stream(const bench_options *o, bench_result *out);
 int bench_iterations(const bench_options *o, bench_result *out);
 int bench_load(const bench_options *o, bench_result *out);
+int bench_costs(const bench_options *o, bench_result *out);
 
 /* ---------------------------------------------------------------- random_model.c: models and engines */
 
@@ -90,8 +93,9 @@ int64_t bench_kv_bytes(const bench_options *o, const bench_model *m);
 typedef struct bench_engine {
     lckv_engine *engine;
     int64_t vocab_size;
-    int64_t cached_tokens; /* prompt tokens of this run that were in the prefix cache */
-    bool failed;           /* the logits were NaN */
+    int64_t cached_tokens;  /* prompt tokens of this run that were in the prefix cache */
+    bool failed;            /* the logits were NaN */
+    lckv_encoding encoding; /* of prompts */
 } bench_engine;
 
 /* Opens an engine for that many sequences of at most `length` tokens; kv_cache_memory as in lckv_engine_options. `e`

@@ -71,7 +71,8 @@ static void on_event(void *user, const lckv_event *event) {
 
 int bench_engine_open(const bench_options *o, const bench_model *m, int64_t sequences, int64_t length,
                       int64_t kv_cache_memory, bench_engine *e) {
-    *e = (bench_engine){.vocab_size = lckv_config_describe(m->config).vocab_size};
+    *e = (bench_engine){.vocab_size = lckv_config_describe(m->config).vocab_size,
+                        .encoding = (lckv_encoding)o->encoding};
     lckv_engine_options options = lckv_engine_defaults();
     options.max_num_seqs = (int)sequences;
     options.max_queue = (int)sequences;
@@ -82,7 +83,11 @@ int bench_engine_open(const bench_options *o, const bench_model *m, int64_t sequ
     options.bf16 = o->bf16;
     options.callback = on_event;
     options.user = e;
-    return lckv_engine_create(m->model, NULL, &options, &e->engine);
+    char *path = cost_table_path(o->cost_table);
+    options.cost_table = path;
+    int status = lckv_engine_create(m->model, NULL, &options, &e->engine);
+    free(path);
+    return status;
 }
 
 void bench_engine_close(bench_engine *e) {
@@ -108,6 +113,7 @@ static int submit(bench_engine *e, const bench_requests *r, uint64_t number, int
     request.max_new_tokens = r->new_tokens;
     request.temperature = 0;
     request.ignore_eos = true;
+    request.encoding = e->encoding;
     return lckv_engine_submit(e->engine, &request, &id);
 }
 

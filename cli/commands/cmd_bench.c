@@ -14,8 +14,9 @@ static const flag FLAGS[] = {
     {"measure", FLAG_CHOICE, "speed", "Measurement",
      "measurement: speed is the throughput of prefill and decode in tokens/s; batch the largest batch that fits into "
      "memory, and its throughput; stream the time per token by position; iterations the error of the parallel form by "
-     "number of iterations; load the latency of a running server",
-     OWN(measure), .choices = "speed|batch|stream|iterations|load", .former_choice = "runs=iterations"},
+     "number of iterations; load the latency of a running server; costs the duration of steps by rows and depth, which "
+     "--cost_table keeps",
+     OWN(measure), .choices = "speed|batch|stream|iterations|load|costs", .former_choice = "runs=iterations"},
 
     {"config_name", FLAG_FILES, NULL, "Models",
      "configs of the models to compare, with random weights: folders, .json files or ORG/NAME; ratios are relative to "
@@ -29,6 +30,11 @@ static const flag FLAGS[] = {
      "data type of the weights in memory; auto uses the type in the config", OWN(torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Models",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", OWN(bf16)},
+
+    {"encoding", FLAG_CHOICE, "auto", "Models",
+     "prefill of models with loops: plan, sequential (token by token, exact), or auto, which chooses between them",
+     OWN(encoding), .choices = "auto|plan|sequential"},
+    FLAG_COST_TABLE(bench_options, cost_table, "Models"),
 
     {"prompt_lengths", FLAG_LIST, "512", "Speed", "prompt lengths in tokens (pp512)", OWN(prompt_lengths),
      .value = "N,..."},
@@ -97,7 +103,7 @@ static const flag_table TABLE = {
     "Compares the speed of models with random weights, such as a plain model and one whose layers share keys and "
     "values. Also measures the error of the parallel form by number of iterations, and the latency of a running "
     "server.",
-    "--config_name NAME,... [--measure speed|batch|stream|iterations|load]",
+    "--config_name NAME,... [--measure speed|batch|stream|iterations|load|costs]",
     FLAGS,
     .positional = "config_name",
     .examples = EXAMPLES,
@@ -114,7 +120,7 @@ static int check(const bench_options *o) {
 
 /* Includes the settings, so that the output is complete on its own. */
 static void print_result_json(const bench_options *o, const bench_result *r) {
-    static const char *const MEASURES[] = {"speed", "batch", "stream", "iterations", "load"};
+    static const char *const MEASURES[] = {"speed", "batch", "stream", "iterations", "load", "costs"};
     json_t *whole = json_pack("{s:s, s:s}", "measure", MEASURES[o->measure], "version", lckv_version());
     if (o->measure != BENCH_LOAD) { /* unknown for a remote server */
         json_object_set_new(whole, "device", json_string(r->device));
@@ -147,8 +153,8 @@ static int name_device(const bench_options *o, bench_result *r) {
 }
 
 static int bench(const bench_options *o) {
-    static int (*const MEASURES[])(const bench_options *, bench_result *) = {bench_speed, bench_batch, bench_stream,
-                                                                             bench_iterations, bench_load};
+    static int (*const MEASURES[])(const bench_options *, bench_result *) = {
+        bench_speed, bench_batch, bench_stream, bench_iterations, bench_load, bench_costs};
     bench_result r = {.rows = json_array()};
     int code = check(o);
     if (!code && o->measure != BENCH_LOAD) code = name_device(o, &r);

@@ -18,7 +18,8 @@ struct options {
     struct eval_text text;  /* with --file */
     const char *output;     /* JSON file for the results; NULL: none */
     int64_t fewshot_seed;
-    int encoding; /* an lckv_encoding */
+    int encoding;           /* an lckv_encoding */
+    const char *cost_table; /* file, or "none"; NULL: the default */
     bool bf16, json;
 };
 
@@ -71,9 +72,12 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, text.no_special_tokens)},
 
     {"encoding", FLAG_CHOICE, "auto", "Prefill",
-     "prefill of models with loops: auto and plan iterate the loops over all tokens at once, as in training; "
-     "sequential runs one token at a time, which is exact and slow",
+     "prefill of models with loops: plan iterates the loops over all tokens at once, as in training; sequential runs "
+     "one "
+     "token at a time, which is exact; auto uses sequential for tasks if it is faster for all documents together, else "
+     "plan",
      FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
+    FLAG_COST_TABLE(struct options, cost_table, "Prefill"),
 
     {"output", FLAG_TEXT, NULL, "Output", "JSON file for the results, in the format of lm-evaluation-harness",
      FLAG_INTO(struct options, output), .value = "FILE"},
@@ -174,9 +178,12 @@ static int eval_tasks(struct options *o) {
     e->encoding = (lckv_encoding)o->encoding;
     e->bf16 = o->bf16;
     e->callback = show;
+    char *path = cost_table_path(o->cost_table);
+    e->cost_table = path;
     int code = open_model(TABLE.command, &o->model, true, &m);
     if (!code) code = run(o, &m);
     close_model(&m);
+    free(path);
     return code;
 }
 

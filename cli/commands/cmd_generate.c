@@ -31,6 +31,7 @@ struct options {
     int64_t window_length;        /* tokens; used with sink_cache */
     int64_t encoding_iterations;  /* 0: the model's own number */
     int encoding;                 /* an lckv_encoding */
+    const char *cost_table;       /* file, or "none"; NULL: the default */
     bool sink_cache, fp16, use_cpu, json;
 };
 
@@ -68,9 +69,12 @@ static const flag FLAGS[] = {
     {"no_special_tokens", FLAG_SWITCH, NULL, "Prompts", "do not add special tokens such as BOS to prompts",
      FLAG_INTO(struct options, no_special_tokens)},
     {"encoding", FLAG_CHOICE, "auto", "Prompts",
-     "prefill of models with loops: plan iterates the loops over all tokens at once; sequential runs one token at a "
-     "time, which is exact; auto is sequential up to forward_passes + backward_passes tokens, then plan",
+     "prefill of models with loops: plan iterates the loops over all tokens at once; sequential runs one token of each "
+     "prompt at a time, which is exact; auto is sequential up to forward_passes + backward_passes tokens, and where "
+     "many "
+     "prompts together are faster that way",
      FLAG_INTO(struct options, encoding), .choices = "auto|plan|sequential"},
+    FLAG_COST_TABLE(struct options, cost_table, "Prompts"),
     FLAGS_ENCODING_ITERATIONS(struct options, encoding_iterations, generate.encoding_tolerance, "Prompts"),
 
     {"length", FLAG_INT, "20", "Text",
@@ -257,9 +261,11 @@ static void print_result(const lckv_generation *g, const prompt_list *prompts) {
         const lckv_sequence *s = &g->sequences[i];
         const given_prompt *p = &prompts->items[s->prompt];
         json_t *text = s->text ? json_stringn(s->text, s->text_bytes) : json_null();
-        json_array_append_new(sequences, json_pack("{s:o, s:o, s:o, s:s}", "prompt_ids", ids_json(p->ids, p->count),
-                                                   "ids", ids_json(s->ids, s->count), "text", text, "finish_reason",
-                                                   s->finish == LCKV_FINISH_STOP ? "stop" : "length"));
+        json_array_append_new(sequences,
+                              json_pack("{s:o, s:o, s:o, s:s, s:s}", "prompt_ids", ids_json(p->ids, p->count), "ids",
+                                        ids_json(s->ids, s->count), "text", text, "finish_reason",
+                                        s->finish == LCKV_FINISH_STOP ? "stop" : "length", "encoding",
+                                        encoding_name(s->encoding)));
     }
     json_t *result = json_pack("{s:o, s:o}", "sequences", sequences, "timing", timing_json(g));
     print_json(result);
@@ -366,17 +372,20 @@ static int render_messages(const struct options *o, prompt_list *prompts) {
 static int generate(struct options *o) {
     prompt_list prompts = {.takes_messages = true};
     opened_model m = {0};
+    char *path = cost_table_path(o->cost_table);
     int code = check(o);
     if (!code) code = read_prompts(o, &prompts);
     if (!code) code = render_messages(o, &prompts);
     if (!code) code = open_model(TABLE.command, &o->model, prompts_have_text(&prompts) || o->stop, &m);
     if (!code) code = prompts_encode(TABLE.command, &prompts, m.tokenizer, o->prefix, !o->no_special_tokens);
+    o->generate.cost_table = path;
     if (!code && o->output_file)
         code = generate_lines(TABLE.command, &m, &prompts, &o->generate, o->output_file);
     else if (!code)
         code = generate_streaming(o, &prompts, &m);
     close_model(&m);
     prompts_free(&prompts);
+    free(path);
     return code;
 }
 

@@ -18,6 +18,8 @@ struct options {
     int64_t timeout;                    /* seconds */
     int64_t max_num_seqs, max_queue;    /* sequences; requests */
     int64_t encoding_iterations;        /* 0: the model's own number */
+    int encoding;                       /* an lckv_encoding */
+    const char *cost_table;             /* file, or "none"; NULL: the default */
     flag_list model_names;              /* names of the model in the API */
     flag_list hosts, origins;           /* allowed host names and web origins */
     const char *api_key, *api_key_file; /* key, or file with it; NULL: none */
@@ -77,7 +79,7 @@ static const flag FLAGS[] = {
      "maximum number of tokens per request, prompt and new tokens together; 0 uses the model's max_position_embeddings",
      SERVE(engine.max_model_len), .max = 1e15},
     {"max_num_seqs", FLAG_INT, "0", "Engine",
-     "maximum number of sequences that run together; 0 uses 64 on a CPU, and on a GPU as many as its memory holds, up "
+     "maximum number of sequences that run together; 0 uses 128 on a CPU, and on a GPU as many as its memory holds, up "
      "to 1024",
      OWN(max_num_seqs), .min = 0, .max = 65536},
     {"max_queue", FLAG_INT, "1024", "Engine",
@@ -88,6 +90,21 @@ static const flag FLAGS[] = {
     {"prefill_chunk_size", FLAG_INT, "64", "Engine",
      "size of a prefill chunk in tokens; chunks end at multiples of it. In models with loops the result depends on it",
      SERVE(engine.prefill_chunk_size), .former = "prompt_piece", .min = 1, .max = 1 << 24},
+    {"encoding", FLAG_CHOICE, "auto", "Engine",
+     "prefill of models with loops: plan runs a prompt in one chunk, sequential one token of each prompt at a time, "
+     "which "
+     "is exact; auto chooses for each prompt when it starts",
+     OWN(encoding), .choices = "auto|plan|sequential"},
+    FLAG_COST_TABLE(struct options, cost_table, "Engine"),
+    {"max_time_to_first_token", FLAG_NUMBER, "2", "Engine",
+     "time to the first token, in seconds, up to which --encoding auto runs prompts one token at a time, unless the "
+     "plan "
+     "takes longer; 0 sets no limit",
+     SERVE(engine.max_time_to_first_token), .min = 0, .max = 1e9},
+    {"max_time_between_tokens", FLAG_NUMBER, "0", "Engine",
+     "duration of a step, in seconds, up to which --encoding auto adds prompts to it one token at a time while other "
+     "requests generate; 0 uses that of max_num_batched_tokens tokens by the plan",
+     SERVE(engine.max_time_between_tokens), .min = 0, .max = 1e9},
     FLAGS_ENCODING_ITERATIONS(struct options, encoding_iterations, serve.engine.encoding_tolerance, "Engine"),
     {"batch_invariant", FLAG_SWITCH, NULL, "Engine",
      "make the response to a request independent, bit for bit, of the other requests in the batch; slower",
@@ -172,13 +189,15 @@ static void set_server(struct options *o) {
     o->serve.access_log = strcmp(o->access_log, "none") ? o->access_log : NULL;
     o->serve.engine.max_num_seqs = (int)o->max_num_seqs, o->serve.engine.max_queue = (int)o->max_queue;
     o->serve.engine.encoding_iterations = (int)o->encoding_iterations;
+    o->serve.encoding = (lckv_encoding)o->encoding;
     o->serve.stopping = stopping, o->serve.started = started, o->serve.user = o;
 }
 
 static int serve(struct options *o) {
     opened_model opened;
     char error[SERVE_ERROR_BYTES];
-    char *key, *name;
+    char *key, *name, *costs = cost_table_path(o->cost_table);
+    o->serve.engine.cost_table = costs;
     if (o->use_cpu) o->model.device = "cpu";
     int code = read_api_key("serve", o->api_key, o->api_key_file, &key);
     if (!code) code = open_model("serve", &o->model, false, &opened);
@@ -193,6 +212,7 @@ static int serve(struct options *o) {
         free(name);
     }
     free(key);
+    free(costs);
     return code;
 }
 

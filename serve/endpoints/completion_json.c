@@ -175,9 +175,10 @@ json_t *completion_first_chunk(completion *a, int choice) {
 static json_t *usage(const completion *a, int64_t new_tokens) {
     int64_t prompt_tokens = 0;
     for (int i = 0; i < a->job->prompt_count; i++) prompt_tokens += a->job->prompts[i].count;
-    return json_pack("{sI sI sI s{sI}}", "prompt_tokens", (json_int_t)prompt_tokens, "completion_tokens",
+    return json_pack("{sI sI sI s{sI sI}}", "prompt_tokens", (json_int_t)prompt_tokens, "completion_tokens",
                      (json_int_t)new_tokens, "total_tokens", (json_int_t)(prompt_tokens + new_tokens),
-                     "prompt_tokens_details", "cached_tokens", (json_int_t)a->job->cached_tokens);
+                     "prompt_tokens_details", "cached_tokens", (json_int_t)a->job->cached_tokens, "sequential_tokens",
+                     (json_int_t)a->job->sequential_tokens);
 }
 
 json_t *completion_usage_chunk(completion *a) {

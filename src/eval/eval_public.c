@@ -2,15 +2,17 @@
  * done and the remaining time can be estimated. Then they run in batches. */
 #include "base/clock.h"
 #include "base/options.h"
+#include "eval/lockstep_scorer.h"
 #include "eval/tasks/task_results.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <time.h>
 
-/* Rows of one batch: large enough for efficient matrix products, and a bound for activations. The pairs of a question
- * are always in the same batch. */
-enum { CALL_ROWS = 2048, CALL_PAIRS = 256 };
+/* Rows and pairs of one call by the plan: large enough for efficient matrix products, and a bound for activations. In
+ * lockstep, many pairs run together, and the next ones start when others have ended. The pairs of a question are always
+ * in the same call. */
+enum { CALL_ROWS = 2048, CALL_PAIRS = 256, LOCKSTEP_PAIRS = 4096 };
 
 typedef struct prepared_task {
     eval_task task;
@@ -25,10 +27,12 @@ typedef struct evaluation {
     prepared_task *tasks;
     int task_count;
     eval_scorer *scorer;
-    eval_pair pairs[CALL_PAIRS + TASK_MAX_CHOICES]; /* of the batch that is being filled */
+    lckv_encoding encoding;                             /* as chosen */
+    eval_pair pairs[LOCKSTEP_PAIRS + TASK_MAX_CHOICES]; /* of the call that is being filled */
     int pair_count;
-    int64_t rows, questions, done; /* rows of that batch; all questions; questions answered or in the batch */
-    double begin;
+    int64_t rows, in_call, questions, done; /* rows and questions of that call; all questions, and answered ones */
+    const char *part;                       /* name of the part of a task that is running */
+    double begin, reported;
 } evaluation;
 
 void lckv_eval_options_init(lckv_eval_options *options, size_t struct_size) {
@@ -66,25 +70,37 @@ static int make_tasks(evaluation *e) {
 
 /* ---------------------------------------------------------------- running them */
 
-static int report_progress(evaluation *e, const char *name) {
+/* `more`: questions of the running call that are answered. */
+static int report_progress(evaluation *e, int64_t more) {
     const lckv_eval_options *o = e->options;
-    double seconds = clock_seconds() - e->begin, done = (double)e->done, all = (double)e->questions;
-    lckv_eval_progress progress = {.task = name,
-                                   .done = e->done,
+    double seconds = clock_seconds() - e->begin, done = (double)(e->done + more), all = (double)e->questions;
+    lckv_eval_progress progress = {.task = e->part,
+                                   .done = e->done + more,
                                    .documents = e->questions,
                                    .seconds = seconds,
                                    .seconds_left = done > 0 ? seconds / done * (all - done) : 0};
     bool go_on = !o->callback || o->callback(o->user, &progress);
-    REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld of %lld document%s", (long long)e->done,
+    REQUIRE(go_on, LCKV_ERROR_INTERRUPTED, "interrupted after %lld of %lld document%s", (long long)(e->done + more),
             (long long)e->questions, plural(e->questions));
     return LCKV_OK;
 }
 
+/* Between the steps of a call, at most ten times per second. */
+static int report_answered(void *user, int answered) {
+    evaluation *e = user;
+    double now = clock_seconds();
+    if (now - e->reported < 0.1) return LCKV_OK;
+    e->reported = now;
+    return report_progress(e, answered * e->in_call / e->pair_count);
+}
+
 static int run_call(evaluation *e) {
-    int status = e->pair_count ? eval_scorer_run(e->scorer, e->pairs, e->pair_count) : LCKV_OK;
+    const eval_progress progress = {report_answered, e};
+    int status = e->pair_count ? eval_scorer_run(e->scorer, e->pairs, e->pair_count, &progress) : LCKV_OK;
     for (int i = 0; i < e->pair_count; i++) eval_pair_free(&e->pairs[i]);
+    e->done += e->in_call;
     e->pair_count = 0;
-    e->rows = 0;
+    e->rows = e->in_call = 0;
     return status;
 }
 
@@ -103,27 +119,68 @@ static int add_pairs(evaluation *e, eval_question *q, int64_t *rows) {
     return LCKV_OK;
 }
 
+static bool is_full(const evaluation *e, int64_t next_rows) {
+    if (e->encoding == LCKV_ENCODING_SEQUENTIAL) return e->pair_count >= LOCKSTEP_PAIRS;
+    return e->rows + next_rows > CALL_ROWS || e->pair_count >= CALL_PAIRS;
+}
+
 static int run_part(evaluation *e, eval_questions *part) {
     int64_t rows = 0;
+    e->part = part->name;
     for (int64_t i = 0; i < part->count; i++) {
         int status = add_pairs(e, &part->items[i], &rows);
         if (status < 0) return fail_within(status, "%s, document %lld", part->name, (long long)i + 1);
         e->rows += rows;
-        e->done++;
-        if (e->rows + rows <= CALL_ROWS && e->pair_count < CALL_PAIRS) continue;
+        e->in_call++;
+        if (!is_full(e, rows)) continue;
         TRY(run_call(e));
-        TRY(report_progress(e, part->name));
+        TRY(report_progress(e, 0));
     }
+    return e->encoding == LCKV_ENCODING_SEQUENTIAL ? LCKV_OK : run_call(e);
+}
+
+static int run_parts(evaluation *e) {
+    for (int t = 0; t < e->task_count; t++)
+        for (int i = 0; i < e->tasks[t].part_count; i++) TRY(run_part(e, &e->tasks[t].parts[i]));
     return run_call(e);
+}
+
+/* Encodes the first questions of each task, as many as fit into a call. */
+static int add_first_pairs(evaluation *e) {
+    int64_t ignored;
+    for (int t = 0; t < e->task_count; t++)
+        for (int i = 0; i < e->tasks[t].part_count; i++) {
+            eval_questions *part = &e->tasks[t].parts[i];
+            for (int64_t q = 0; q < part->count && e->pair_count < LOCKSTEP_PAIRS; q++) {
+                int status = add_pairs(e, &part->items[q], &ignored);
+                if (status < 0) return fail_within(status, "%s, document %lld", part->name, (long long)q + 1);
+            }
+        }
+    return LCKV_OK;
+}
+
+/* Chooses by the cost of the first questions, once for all. */
+static int choose_encoding(evaluation *e) {
+    lockstep_scorer *s = NULL;
+    bool faster = false;
+    e->encoding = e->options->encoding;
+    if (e->encoding != LCKV_ENCODING_AUTO || !e->model->config->map.loops) return LCKV_OK;
+    TRY(lockstep_scorer_create(e->model, e->options->bf16 ? DTYPE_BF16 : DTYPE_F32, e->options->cost_table, &s));
+    int status = add_first_pairs(e);
+    if (status >= 0) status = lockstep_scorer_is_faster(s, e->pairs, e->pair_count, &faster);
+    for (int i = 0; i < e->pair_count; i++) eval_pair_free(&e->pairs[i]);
+    e->pair_count = 0;
+    lockstep_scorer_free(s);
+    e->encoding = faster ? LCKV_ENCODING_SEQUENTIAL : LCKV_ENCODING_PLAN;
+    return status;
 }
 
 static int run_all(evaluation *e) {
     dtype compute = e->options->bf16 ? DTYPE_BF16 : DTYPE_F32;
-    TRY(eval_scorer_create(e->model, compute, e->options->encoding, &e->scorer));
+    TRY(choose_encoding(e));
+    TRY(eval_scorer_create(e->model, compute, e->encoding, &e->scorer));
     e->begin = clock_seconds();
-    for (int t = 0; t < e->task_count; t++)
-        for (int i = 0; i < e->tasks[t].part_count; i++) TRY(run_part(e, &e->tasks[t].parts[i]));
-    return LCKV_OK;
+    return run_parts(e);
 }
 
 /* ---------------------------------------------------------------- results */
@@ -137,9 +194,10 @@ static int write_results(const evaluation *e, char **text) {
         status = eval_results_add(&t->task, t->parts, t->part_count, o->log_samples, results);
     }
     json_object_set_new(results, "config",
-                        json_pack("{s:s?, s:o, s:I, s:b}", "model", e->model->folder, "limit",
+                        json_pack("{s:s?, s:o, s:I, s:b, s:s}", "model", e->model->folder, "limit",
                                   o->limit > 0 ? json_real(o->limit) : json_null(), "fewshot_seed",
-                                  (json_int_t)o->fewshot_seed, "bf16", o->bf16));
+                                  (json_int_t)o->fewshot_seed, "bf16", o->bf16, "encoding",
+                                  e->encoding == LCKV_ENCODING_SEQUENTIAL ? "sequential" : "plan"));
     json_object_set_new(results, "date", json_real((double)time(NULL)));
     json_object_set_new(results, "total_evaluation_time_seconds", json_real(clock_seconds() - e->begin));
     if (status >= 0) status = json_format(results, 2, text);

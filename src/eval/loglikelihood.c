@@ -1,6 +1,7 @@
 /* Log-likelihoods of continuations, see loglikelihood.h. */
 #include "eval/loglikelihood.h"
 
+#include "eval/lockstep_scorer.h"
 #include "eval/tasks/task_template_filters.h"
 #include "model/decoder.h"
 
@@ -85,9 +86,9 @@ struct eval_scorer {
     const model *model;
     graph *graph;
     batch *batch;
-    view scale; /* f32 [1, 1]: 1 */
-    bool sequential;
-    batch_entry *entries; /* [capacity] */
+    view scale;                /* f32 [1, 1]: 1 */
+    lockstep_scorer *lockstep; /* of the exact form, which needs nothing below; NULL: the plan */
+    batch_entry *entries;      /* [capacity] */
     int capacity;
     int32_t *labels, *correct; /* [row_capacity] host: labels of all rows; whether the label of a wanted row is the most
                                   probable id */
@@ -111,8 +112,8 @@ int eval_scorer_create(const model *m, dtype compute, lckv_encoding encoding, ev
     eval_scorer *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a scorer");
     s->model = m;
-    s->sequential = encoding == LCKV_ENCODING_SEQUENTIAL && m->config->map.loops > 0;
-    int status = build(s, compute);
+    bool exact = encoding == LCKV_ENCODING_SEQUENTIAL && m->config->map.loops > 0;
+    int status = exact ? lockstep_scorer_create(m, compute, NULL, &s->lockstep) : build(s, compute);
     if (status < 0)
         eval_scorer_free(s);
     else
@@ -122,6 +123,7 @@ int eval_scorer_create(const model *m, dtype compute, lckv_encoding encoding, ev
 
 void eval_scorer_free(eval_scorer *s) {
     if (!s) return;
+    lockstep_scorer_free(s->lockstep);
     s->model->device->memory.release(s->model->device, s->scale.data);
     batch_free(s->batch);
     graph_free(s->graph);
@@ -166,12 +168,8 @@ static void fill_entries(eval_scorer *s, const eval_pair *pairs, int count) {
         const eval_pair *p = &pairs[i];
         int32_t rows = (int32_t)p->count - 1, continuation = (int32_t)p->continuation;
         for (int32_t j = 0; j < rows; j++) labels[j] = j < rows - continuation ? -1 : p->ids[j + 1];
-        s->entries[i] = (batch_entry){.ids = p->ids,
-                                      .labels = labels,
-                                      .rows = rows,
-                                      .wanted = s->sequential ? rows : continuation,
-                                      .cache_id = -1,
-                                      .planned = planned};
+        s->entries[i] = (batch_entry){
+            .ids = p->ids, .labels = labels, .rows = rows, .wanted = continuation, .cache_id = -1, .planned = planned};
         labels += rows;
     }
 }
@@ -180,10 +178,7 @@ static int forward(eval_scorer *s) {
     const model *m = s->model;
     device *d = m->device;
     tensor *hidden, *nll, *correct;
-    if (s->sequential)
-        TRY(decoder_forward_sequential(m, s->graph, s->batch, &hidden));
-    else
-        TRY(decoder_forward(m, s->graph, s->batch, NULL, &hidden));
+    TRY(decoder_forward(m, s->graph, s->batch, NULL, &hidden));
     TRY(graph_tensor(s->graph, s->batch->wanted, 1, DTYPE_F32, &nll));
     TRY(graph_tensor(s->graph, s->batch->wanted, 1, DTYPE_I32, &correct));
     TRY(decoder_loss(m, s->graph, s->batch, hidden, s->scale, (view){0}, nll->value, correct->value));
@@ -196,7 +191,6 @@ static int read_answers(const eval_scorer *s, const eval_pair *pairs, int count)
     int64_t row = 0;
     for (int i = 0; i < count; i++) {
         eval_answer answer = {.greedy = true};
-        row += s->entries[i].wanted - pairs[i].continuation;
         for (int64_t j = 0; j < pairs[i].continuation; j++, row++) {
             answer.loglikelihood -= (double)s->nll[row];
             answer.greedy = answer.greedy && s->correct[row];
@@ -208,7 +202,8 @@ static int read_answers(const eval_scorer *s, const eval_pair *pairs, int count)
     return LCKV_OK;
 }
 
-int eval_scorer_run(eval_scorer *s, const eval_pair *pairs, int count) {
+int eval_scorer_run(eval_scorer *s, const eval_pair *pairs, int count, const eval_progress *progress) {
+    if (s->lockstep) return lockstep_scorer_run(s->lockstep, pairs, count, progress);
     TRY(reserve_all(s, pairs, count));
     fill_entries(s, pairs, count);
     TRY(batch_fill(s->batch, NULL, s->entries, count));

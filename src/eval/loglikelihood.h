@@ -30,12 +30,19 @@ void eval_pair_free(eval_pair *pair);
 
 typedef struct eval_scorer eval_scorer;
 
-/* encoding: LCKV_ENCODING_SEQUENTIAL uses the exact form; plan and auto use the plan, which is exact, too, for at most
- * forward_passes + backward_passes tokens. */
+/* Called after each step with the number of pairs that have their answer. A negative status ends the run. */
+typedef struct eval_progress {
+    int (*report)(void *user, int answered);
+    void *user;
+} eval_progress;
+
+/* encoding: in models with loops LCKV_ENCODING_SEQUENTIAL uses the exact form (lockstep_scorer.h). Plan and auto use
+ * the plan, which is exact, too, for at most forward_passes + backward_passes tokens. */
 int eval_scorer_create(const model *m, dtype compute, lckv_encoding encoding, eval_scorer **out);
 void eval_scorer_free(eval_scorer *s); /* accepts NULL */
 
-/* Runs all pairs in one call of the decoder. LCKV_ERROR_NUMERIC: an answer is not finite. */
-int eval_scorer_run(eval_scorer *s, const eval_pair *pairs, int count);
+/* Runs all pairs: by the plan in one call of the decoder, in the exact form in many, which `progress` (may be NULL)
+ * reports. LCKV_ERROR_NUMERIC: an answer is not finite. */
+int eval_scorer_run(eval_scorer *s, const eval_pair *pairs, int count, const eval_progress *progress);
 
 #endif

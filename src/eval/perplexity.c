@@ -102,7 +102,7 @@ static int read_window(lckv_perplexity *p, const int32_t *ids, int64_t first, in
                         .continuation = continuation,
                         .answer = &answer,
                         .nll = p->nll};
-    TRY(eval_scorer_run(p->scorer, &window, 1));
+    TRY(eval_scorer_run(p->scorer, &window, 1, NULL));
     for (int64_t i = 0; i < continuation; i++) TRY(count_token(p, (double)p->nll[i]));
     return LCKV_OK;
 }

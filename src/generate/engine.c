@@ -109,9 +109,9 @@ static int longest_sample(const lckv_engine *e, double bytes, int64_t limit, int
 }
 
 /* Default number of running samples: on a GPU as many as half of the free memory holds, up to the number above which
- * steps gain no throughput. A CPU gains nothing from large batches. */
+ * steps gain no throughput. A CPU gains little above MIN_SEQUENCES. */
 static int choose_sequences(lckv_engine *e) {
-    enum { MIN_SEQUENCES = 64, MAX_SEQUENCES = 1024 };
+    enum { MIN_SEQUENCES = 128, MAX_SEQUENCES = 1024 };
     kv_cache_options cache = cache_options(e);
     kv_cache_need each;
     size_t available, total;

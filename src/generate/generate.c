@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { AUTOMATIC_ABOVE = 64 }; /* with more sequences, the engine chooses how many run at the same time */
+enum { AUTOMATIC_ABOVE = 128 }; /* with more sequences, the engine chooses how many run at the same time */
 
 #define DEFAULT(name, KIND, in_request, in_generate, ...) .name = in_generate,
 

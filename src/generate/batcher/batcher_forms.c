@@ -33,12 +33,20 @@ static prefix_reader reader_of(const batcher *b, const sequence *s) {
     return b->options.batch_invariant ? PREFIX_PLANNED : PREFIX_ANY;
 }
 
-/* Takes the cached prefix of a prompt. A prompt whose log-probabilities are requested has to be read completely. */
+/* Leading tokens of a prompt that may come from the prefix cache: fewer than this. Those before the first scored one
+ * have to be read. */
+static int64_t shareable_tokens(const batcher *b, const sequence *s) {
+    if (!batcher_can_share_prefix(b, s)) return 0;
+    return s->prompt_logprobs && s->first_scored < s->prompt_count ? s->first_scored : s->prompt_count;
+}
+
+/* Takes the cached prefix of a prompt. */
 static int reuse_prefix(batcher *b, sequence *s) {
     int cached;
-    if (!batcher_can_share_prefix(b, s) || s->prompt_logprobs) return LCKV_OK;
+    int64_t count = shareable_tokens(b, s);
+    if (!count) return LCKV_OK;
     s->prefix_tokens = s->cached =
-        prefix_cache_find(b->prefix_cache, s->ids, s->prompt_count, reader_of(b, s), &cached, &s->prefix);
+        prefix_cache_find(b->prefix_cache, s->ids, count, reader_of(b, s), &cached, &s->prefix);
     if (cached < 0) return LCKV_OK;
     TRY(kv_cache_copy(b->cache, cached, s->cache_id));
     bool longer = kv_cache_position(b->cache, s->cache_id) > s->cached;
@@ -138,10 +146,11 @@ static choice_prompt describe_prompt(const batcher *b, const sequence *s) {
     choice_prompt p = {.exact_tokens = s->prompt_count, .planned_tokens = s->prompt_count};
     prefix_position ignored;
     int cached;
-    if (!batcher_can_share_prefix(b, s) || s->prompt_logprobs) return p;
-    p.depth = prefix_cache_find(b->prefix_cache, s->ids, s->prompt_count, PREFIX_EXACT, &cached, &ignored);
+    int64_t most = shareable_tokens(b, s);
+    if (!most) return p;
+    p.depth = prefix_cache_find(b->prefix_cache, s->ids, most, PREFIX_EXACT, &cached, &ignored);
     p.exact_tokens -= p.depth;
-    p.planned_tokens -= prefix_cache_find(b->prefix_cache, s->ids, s->prompt_count, PREFIX_ANY, &cached, &ignored);
+    p.planned_tokens -= prefix_cache_find(b->prefix_cache, s->ids, most, PREFIX_ANY, &cached, &ignored);
     return p;
 }
 
