@@ -275,6 +275,8 @@ def _set(options, values):
     for name, value in values.items():
         if name == "encoding":
             value = ENCODINGS[value]
+        if name == "cost_table":
+            value = value.encode()
         if not hasattr(options, name) or name in ("struct_size", "callback", "user", "stop", "stop_count"):
             raise TypeError(f"unknown option {name!r}")
         setattr(options, name, value)
@@ -302,13 +304,15 @@ Token.__doc__ = """A streamed token: `id`, the `text` that it completes ("" if n
 
 
 class Sequence:
-    """A generated sequence: the new `ids`, their `text` (None without a tokenizer), and `finish`: "stop" or "length"."""
+    """A generated sequence: the new `ids`, their `text` (None without a tokenizer), `finish`: "stop" or "length", and how
+    the prompt was processed, `encoding`: "plan" or "sequential"."""
 
     def __repr__(self):
         return f"<lckv.Sequence of {len(self.ids)} tokens, finish {self.finish!r}: {self.text!r}>"
 
     def __init__(self, s):
         self.prompt, self.sample, self.finish = s.prompt, s.sample, FINISHES[s.finish]
+        self.encoding = "sequential" if s.encoding == ENCODINGS["sequential"] else "plan"
         self.ids = numpy.ctypeslib.as_array(s.ids, (s.count,)).copy() if s.count else numpy.zeros(0, numpy.int32)
         self.text = ctypes.string_at(s.text, s.text_bytes).decode() if s.text else None
 

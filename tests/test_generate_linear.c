@@ -134,8 +134,8 @@ static void penalties_are_linear(void **state) {
 enum { PIECE = 16 /* as many as a page, so that no page is copied */, PROMPT = 64 * PIECE };
 
 /* A prompt is cached chunk by chunk, found again, and evicted by others. */
-static void keep_prompt(const void *user, size_t size) {
-    fixture *f = (fixture *)(uintptr_t)user;
+static void keep_prompt_as(fixture *f, bool exact, size_t size) {
+    prefix_reader reader = exact ? PREFIX_EXACT : PREFIX_ANY;
     kv_cache_options o = kv_cache_defaults();
     prefix_cache *p;
     prefix_position mark = {0}, other = {0};
@@ -150,20 +150,28 @@ static void keep_prompt(const void *user, size_t size) {
     for (size_t end = PIECE; end <= size; end += PIECE) {
         OK(kv_cache_prepare(f->cache, id, PIECE));
         kv_cache_commit(f->cache);
-        OK(prefix_cache_insert(p, ids, (int64_t)end, LCKV_ENCODING_AUTO, id, &mark));
+        OK(prefix_cache_insert(p, ids, (int64_t)end, exact, id, &mark));
     }
     prefix_cache_touch(p, &mark);
     assert_int_equal(mark.end, size);
-    assert_int_equal(prefix_cache_find(p, ids, (int64_t)size, LCKV_ENCODING_AUTO, &kept, &other), size - PIECE);
+    assert_int_equal(prefix_cache_find(p, ids, (int64_t)size, reader, &kept, &other), size - PIECE);
     assert_true(kept >= 0);
     for (size_t i = 0; i < size / 2; i++) ids[i] = 32; /* evicts half of the leaves, from the end */
     mark = (prefix_position){0};
-    OK(prefix_cache_insert(p, ids, (int64_t)size / 2, LCKV_ENCODING_AUTO, id, &mark));
+    OK(prefix_cache_insert(p, ids, (int64_t)size / 2, exact, id, &mark));
     for (size_t i = 0; i < size / 2; i++) ids[i] = (int32_t)(i * i % 31);
-    assert_int_equal(prefix_cache_find(p, ids, (int64_t)size, LCKV_ENCODING_AUTO, &kept, &other), size / 2);
+    assert_int_equal(prefix_cache_find(p, ids, (int64_t)size, reader, &kept, &other), size / 2);
     prefix_cache_free(p);
     kv_cache_free(f->cache);
     free(ids);
+}
+
+static void keep_prompt(const void *user, size_t size) {
+    keep_prompt_as((fixture *)(uintptr_t)user, false, size);
+}
+
+static void keep_exact_prompt(const void *user, size_t size) {
+    keep_prompt_as((fixture *)(uintptr_t)user, true, size);
 }
 
 static void prefixes_are_kept_and_found_in_linear_time(void **state) {
@@ -171,6 +179,7 @@ static void prefixes_are_kept_and_found_in_linear_time(void **state) {
     fixture f;
     fixture_open(&f, 1, "", DTYPE_F32, false);
     expect_linear("prefixes", keep_prompt, &f, PROMPT);
+    expect_linear("exact prefixes", keep_exact_prompt, &f, PROMPT);
     f.cache = NULL;
     fixture_close(&f);
 }

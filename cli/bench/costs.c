@@ -1,5 +1,5 @@
-/* lckv bench --measure costs: the cost table of a config, by which --encoding auto chooses (docs/serving.md). It is read
- * from the file of --cost_table, or measured and added to it. See bench.h. */
+/* lckv bench --measure costs: the cost table of a config, by which --encoding auto chooses (docs/serving.md). It is
+ * read from the file of --cost_table, or measured and added to it. See bench.h. */
 #include "cli/bench/bench.h"
 
 #include "cli/open_model.h"

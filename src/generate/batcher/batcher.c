@@ -89,8 +89,7 @@ int batcher_create(const model *m, const batcher_options *options, batcher **out
 
 void batcher_free(batcher *b) {
     if (!b) return;
-    if (b->finished < b->launched)
-        b->model->device->memory.wait(b->model->device); /* the calls still receive results */
+    b->model->device->memory.wait(b->model->device); /* steps may be running, and their calls may receive results */
     replay_set_forget(&b->decoding, b->model->device);
     replay_set_forget(&b->prefill, b->model->device);
     sampler_free(b->sampler);

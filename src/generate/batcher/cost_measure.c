@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 /* Depths are 0 and DEPTH. Depth is measured only where the KV cache takes at most DEPTH_BYTES, on a CPU HOST_BYTES. */
-enum { DEPTH = 512, MAX_ROWS = 1024, HOST_MAX_ROWS = 256, WARM_STEPS = 3, TIMED_STEPS = 6 };
+enum { DEPTH = 512, MAX_ROWS = 1024, HOST_MAX_ROWS = 256, SOME_CHUNKS = 4, WARM_STEPS = 3, TIMED_STEPS = 6 };
 static const double DEPTH_BYTES = 4e9, HOST_BYTES = 160e6;
 
 typedef struct measurement {
@@ -35,7 +35,7 @@ static int warm_steps(const measurement *x) {
 
 static int timed_steps(const measurement *x) {
     if (is_recording(x)) return TIMED_STEPS;
-    return x->sequences * x->width > 64 ? 1 : 2;
+    return x->form == LCKV_ENCODING_PLAN || x->sequences > 64 ? 1 : 2; /* the others are long enough */
 }
 
 /* Tokens that the steps of one depth read; a step may be launched ahead. */
@@ -128,6 +128,7 @@ static int64_t second_depth(const measurement *x) {
     kv_cache_options cache = kv_cache_defaults();
     kv_cache_need need;
     bool host = x->model->device->host_memory;
+    if (host && x->form == LCKV_ENCODING_PLAN && x->sequences > 1) return 0;
     cache.type = x->like->compute;
     if (depth + tokens_read(x) > x->model->config->positions) return 0;
     if (kv_cache_bytes_for(x->model, &cache, x->sequences, depth + tokens_read(x), &need) < 0) return 0;
@@ -183,7 +184,7 @@ int cost_table_measure(const model *m, const batcher_options *like, cost_table *
     for (int rows = 1; rows <= (host ? HOST_MAX_ROWS : MAX_ROWS); rows *= rows == 1 ? 16 : 4)
         TRY(measure_form(&base, LCKV_ENCODING_SEQUENTIAL, rows));
     TRY(measure_form(&base, LCKV_ENCODING_PLAN, 1));
-    if (chunks >= 8) TRY(measure_form(&base, LCKV_ENCODING_PLAN, 8));
-    if (chunks > 8 && !host) TRY(measure_form(&base, LCKV_ENCODING_PLAN, (int)chunks));
+    if (chunks >= SOME_CHUNKS) TRY(measure_form(&base, LCKV_ENCODING_PLAN, SOME_CHUNKS));
+    if (chunks > SOME_CHUNKS && !host) TRY(measure_form(&base, LCKV_ENCODING_PLAN, (int)chunks));
     return LCKV_OK;
 }
