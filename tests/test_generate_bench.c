@@ -232,6 +232,30 @@ static void of_one_value_no_deviation_is_told(void **state) {
     json_decref(r);
 }
 
+/* ---------------------------------------------------------------- costs */
+
+/* A table of both forms, measured once: the second run reads it from the file. */
+static void costs_are_printed_and_kept(void **state) {
+    const folder *f = *state;
+    json_t *runs[2];
+    for (int i = 0; i < 2; i++)
+        runs[i] = RUN_JSON(f, BENCH(f), "--measure", "costs", "--cost_table", in(f, "tables/costs.json"),
+                           "--config_overrides", "max_position_embeddings=1024");
+    assert_string_equal(word(runs[0], "measure"), "costs");
+    assert_true(json_equal(json_object_get(runs[0], "rows"), json_object_get(runs[1], "rows")));
+    size_t count = json_array_size(json_object_get(runs[0], "rows")), planned = 0;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *row = row_of(runs[0], i);
+        assert_string_equal(word(row, "model"), "lckv"); /* without loops there is nothing to choose */
+        planned += !strcmp(word(row, "encoding"), "plan");
+        assert_true(number(row, "rows") >= 1 && number(row, "depth") >= 0 && number(row, "milliseconds") > 0);
+    }
+    assert_true(planned >= 2 && count - planned >= 4);
+    for (int i = 0; i < 2; i++) json_decref(runs[i]);
+    put_text(in(f, "tables/costs.json"), "{}");
+    REFUSES(f, 1, "costs.json", BENCH(f), "--measure", "costs", "--cost_table", in(f, "tables/costs.json"));
+}
+
 /* ---------------------------------------------------------------- invalid arguments */
 
 static void wrong_flags_are_refused(void **state) {
@@ -262,6 +286,7 @@ int main(void) {
         WITH_CONFIGS(a_stream_is_told_over_position),
         WITH_CONFIGS(runs_come_to_the_exact_form),
         WITH_CONFIGS(a_server_is_asked),
+        WITH_CONFIGS(costs_are_printed_and_kept),
         WITH_CONFIGS(of_one_value_no_deviation_is_told),
         WITH_CONFIGS(wrong_flags_are_refused),
     };

@@ -81,6 +81,37 @@ static void runs_of_a_prompt(void **state) {
     for (int i = 0; i < 5; i++) json_decref(all[i]);
 }
 
+/* Many prompts: their form is chosen by a table that is measured once, so that the second run repeats the first one. */
+static void many_prompts_repeat(void **state) {
+    const folder *f = *state;
+    char *text[2], line[512];
+    size_t bytes[2];
+    FILE *prompts = fopen(in(f, "many.jsonl"), "w");
+    for (int i = 0; i < 80; i++) {
+        int length = snprintf(line, sizeof line, "{\"input_ids\": [1");
+        for (int j = 1; j < 60; j++)
+            length += snprintf(line + length, sizeof line - (size_t)length, ", %d", 2 + (i * 31 + j * 17) % 200);
+        fprintf(prompts, "%s]}\n", line);
+    }
+    fclose(prompts);
+    for (int i = 0; i < 2; i++) {
+        const char *output = in(f, i ? "second.jsonl" : "first.jsonl");
+        outcome o = RUN(f, GENERATE(f), "--prompt_file", in(f, "many.jsonl"), "--output_file", output, "--length", "3",
+                        "--cost_table", in(f, "costs.json"), "--config_overrides", "max_position_embeddings=1024");
+        if (o.code) fail_msg("%s", o.messages);
+        outcome_free(&o);
+        text[i] = get(output, &bytes[i]);
+    }
+    assert_non_null(strstr(text[0], "\"encoding\":\""));
+    assert_int_equal(bytes[0], bytes[1]);
+    assert_memory_equal(text[0], text[1], bytes[0]);
+    free(text[0]);
+    char *table = get(in(f, "costs.json"), bytes);
+    assert_non_null(strstr(table, "\"encoding\": \"sequential\""));
+    free(table);
+    free(text[1]);
+}
+
 static outcome run_lines(const folder *f) {
     return RUN(f, GENERATE(f), "--prompt_file", in(f, "p.jsonl"), "--output_file", in(f, "o.jsonl"), "--length", "6",
                "--num_return_sequences", "2", "--ignore_eos", "--temperature", "0");
@@ -551,6 +582,7 @@ int main(void) {
         WITH_MODEL(json_has_what_it_says),
         WITH_MODEL(seeds_and_company),
         WITH_MODEL(runs_of_a_prompt),
+        WITH_MODEL(many_prompts_repeat),
         WITH_MODEL(lines_are_gone_on_with),
         WITH_MODEL(text_streams),
         WITH_MODEL(stop_strings_and_eos),

@@ -17,7 +17,29 @@ static json_int_t usage_of(const json_t *answer, const char *key) {
     return json_integer_value(json_object_get(json_object_get(answer, "usage"), key));
 }
 
+static json_int_t prompt_detail(const json_t *answer, const char *key) {
+    const json_t *details = json_object_get(json_object_get(answer, "usage"), "prompt_tokens_details");
+    return json_integer_value(json_object_get(details, key));
+}
+
 /* ---------------------------------------------------------------- responses */
+
+static const char TEN[] = "{\"prompt\":[[1,2,3,4,5,6,7,8,9,10],[11,12,13,14,15,16,17,18,19,20]],\"max_tokens\":2}";
+
+/* How prompts were processed is reported, for a request and in total. */
+static void forms_of_prompts_are_counted(void **state) {
+    const char *const forms[] = {"plan", "sequential", "auto"};
+    for (int i = 0; i < 3; i++) {
+        served s = SERVE(state, "--encoding", forms[i], "--cost_table", "none");
+        json_t *a = ask(&s, "/v1/completions", TEN);
+        assert_int_equal(usage_of(a, "prompt_tokens"), 20);
+        assert_int_equal(prompt_detail(a, "sequential_tokens"), i == 1 ? 20 : 0);
+        expect_metric_soon(&s, "sequential_tokens_total", i == 1 ? 20 : 0);
+        expect_metric_soon(&s, "prefill_tokens_total", 20);
+        json_decref(a);
+        stop(&s);
+    }
+}
 
 static const char GREEDY[] = "{\"prompt\":[1,260,261,262],\"max_tokens\":12,\"temperature\":0,\"ignore_eos\":true}";
 
@@ -525,6 +547,7 @@ static void many_clients_get_what_one_gets(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_MODEL(completions_are_what_generate_writes),
+        WITH_MODEL(forms_of_prompts_are_counted),
         WITH_MODEL(prompts_take_the_runs_that_are_asked_for),
         WITH_MODEL(streams_say_the_same),
         WITH_MODEL(streams_echo_prompts),
