@@ -38,7 +38,8 @@ int device_heads(device *d, const struct op_heads *a) {
 }
 
 void device_fill_composed(struct device_ops *ops) {
-#define ENTRY(name, arguments) ops->name = device_##name;
+#define ENTRY(name, arguments)                                                                                         \
+    if (!ops->name) ops->name = device_##name;
     DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
 }

@@ -499,7 +499,7 @@ void device_close(device *d); /* NULL is fine */
 #define ENTRY(name, arguments) int device_##name(device *d, const struct op_##arguments *a);
 DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
-void device_fill_composed(struct device_ops *ops);
+void device_fill_composed(struct device_ops *ops); /* entries that are NULL */
 
 /* An op's position in the table. */
 typedef enum device_op {

@@ -7,8 +7,6 @@
 #include "device/cpu/attention.h"
 #include "device/cpu/dots.h"
 
-#include <omp.h>
-
 enum {
     KEYS = 16,           /* keys that are read before their weights are used */
     MIN_SPLIT_KEYS = 256 /* minimum keys per split, so that joining pays off */
@@ -143,6 +141,12 @@ static void run_split(struct split *p) {
 
 /* ---------------------------------------------------------------- all splits */
 
+/* The number of queries of a sequence if this file handles it, else 0. */
+static int64_t few_rows(const struct op_attention *a, int64_t sequence) {
+    int64_t q_rows = ((const attention_sequence *)a->sequences.data)[sequence].q_rows;
+    return attention_is_few(a, q_rows) ? q_rows : 0;
+}
+
 /* Queries of one sequence and KV head, once for all splits. */
 static void prepare(const struct few *f, view from, float *queries, int64_t sequence, int64_t kv_head) {
     struct attention_head head = attention_head(f->a, sequence, kv_head);
@@ -150,6 +154,13 @@ static void prepare(const struct few *f, view from, float *queries, int64_t sequ
     if (from.data)
         attention_queries(queries_of(f, queries, sequence, kv_head), &head, from, f->a->scale, 0,
                           head.sequence->q_rows * head.group, f->rows);
+}
+
+static void prepare_sequence(const struct few *f, int64_t sequence) {
+    for (int64_t g = 0; g < f->a->kv_heads && few_rows(f->a, sequence) > 0; g++) {
+        prepare(f, f->a->q, f->queries, sequence, g);
+        prepare(f, f->a->q_sink, f->sink_queries, sequence, g);
+    }
 }
 
 /* out = the values of all splits relative to the maximum of all, divided by the sum of all. */
@@ -173,11 +184,11 @@ static void join(const struct few *f, int64_t sequence, int64_t kv_head, int64_t
     if (a->lse.data) *(float *)cpu_at(a->lse, q_row, head) = maximum + logf(sum);
 }
 
-static int carve(device *d, struct few *f, int parts) {
+static int carve(device *d, struct few *f, int threads) {
     const struct op_attention *a = f->a;
     int64_t queries = a->sequences.rows * a->kv_heads * f->rows * a->head_dim;
     int64_t results = a->sequences.rows * f->splits * a->kv_heads * f->rows * f->record;
-    int64_t weights = (int64_t)parts * a->kv_heads * KEYS * DOTS_ROWS;
+    int64_t weights = (int64_t)threads * a->kv_heads * KEYS * DOTS_ROWS;
     void *scratch;
     TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(2 * queries + results + weights) * sizeof(float), &scratch));
     f->queries = scratch;
@@ -187,36 +198,31 @@ static int carve(device *d, struct few *f, int parts) {
     return LCKV_OK;
 }
 
-/* The number of queries of a sequence if this file handles it, else 0. */
-static int64_t few_rows(const struct op_attention *a, int64_t sequence) {
-    int64_t q_rows = ((const attention_sequence *)a->sequences.data)[sequence].q_rows;
-    return attention_is_few(a, q_rows) ? q_rows : 0;
+static void join_sequence(const struct few *f, int64_t sequence) {
+    for (int64_t g = 0; g < f->a->kv_heads; g++)
+        for (int64_t r = 0; r < few_rows(f->a, sequence) * f->a->heads / f->a->kv_heads; r++) join(f, sequence, g, r);
 }
 
-static void run(const struct few *f, int parts) {
+/* A part is a sequence and a split. */
+static void run_part(void *argument, int part, int thread) {
+    const struct few *f = argument;
     const struct op_attention *a = f->a;
-    int64_t sequences = a->sequences.rows;
-#pragma omp parallel num_threads(parts)
-    {
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < sequences * a->kv_heads; i++) {
-            if (few_rows(a, i / a->kv_heads) == 0) continue;
-            prepare(f, a->q, f->queries, i / a->kv_heads, i % a->kv_heads);
-            prepare(f, a->q_sink, f->sink_queries, i / a->kv_heads, i % a->kv_heads);
-        }
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < sequences * f->splits; i++) {
-            struct split p = {.f = f, .sequence = i / f->splits, .split = i % f->splits};
-            p.head = attention_head(a, p.sequence, 0);
-            p.rows = few_rows(a, p.sequence) * p.head.group;
-            p.weights = f->weights + (int64_t)omp_get_thread_num() * a->kv_heads * DOTS_ROWS * KEYS;
-            if (p.rows > 0) run_split(&p);
-        }
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < sequences * a->kv_heads; i++)
-            for (int64_t r = 0; r < few_rows(a, i / a->kv_heads) * a->heads / a->kv_heads; r++)
-                join(f, i / a->kv_heads, i % a->kv_heads, r);
-    }
+    struct split p = {.f = f, .sequence = part / f->splits, .split = part % f->splits};
+    p.head = attention_head(a, p.sequence, 0);
+    p.rows = few_rows(a, p.sequence) * p.head.group;
+    p.weights = f->weights + (int64_t)thread * a->kv_heads * DOTS_ROWS * KEYS;
+    if (p.rows == 0) return;
+    if (f->splits == 1) prepare_sequence(f, p.sequence);
+    run_split(&p);
+    if (f->splits == 1) join_sequence(f, p.sequence);
+}
+
+/* Without splits, each part does all that its sequence needs. */
+static void run(device *d, struct few *f) {
+    int64_t sequences = f->a->sequences.rows;
+    for (int64_t i = 0; i < sequences && f->splits > 1; i++) prepare_sequence(f, i);
+    cpu_run(d, f->a->q.rows, (int)(sequences * f->splits), run_part, f);
+    for (int64_t i = 0; i < sequences && f->splits > 1; i++) join_sequence(f, i);
 }
 
 int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
@@ -235,7 +241,7 @@ int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
     if (f.splits < 1 || parts == 1 || d->invariant_rows)
         f.splits = 1; /* the number of splits depends on all
                        * sequences */
-    TRY(carve(d, &f, parts));
-    run(&f, parts);
+    TRY(carve(d, &f, d->threads));
+    run(d, &f);
     return LCKV_OK;
 }

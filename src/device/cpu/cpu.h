@@ -12,6 +12,7 @@
 #ifndef DEVICE_CPU_CPU_H
 #define DEVICE_CPU_CPU_H
 
+#include "device/cpu/threads.h"
 #include "device/device.h"
 
 #include <stdint.h>
@@ -52,7 +53,8 @@ struct cpu_state {
         void *memory;
         size_t bytes;
     } scratch[CPU_SCRATCHES];
-    struct onednn *products; /* onednn.c; NULL without oneDNN */
+    struct onednn *products;  /* onednn.c; NULL without oneDNN */
+    cpu_threads *few_threads; /* threads of steps of few rows; NULL until they are needed */
 };
 
 /* At least `bytes`, aligned to 256, owned by the device; contents are undefined. */
@@ -83,6 +85,16 @@ static inline int cpu_parts(const device *d, int64_t elements) {
     int64_t worth = elements / 16384;
     return worth < 1 ? 1 : worth < d->threads ? (int)worth : d->threads;
 }
+
+enum { CPU_FEW_ROWS = 8 }; /* with at most this many rows, products read the weight in place (linear_few.c) */
+
+/* Whether a step of `rows` rows runs on the threads of threads.h: no op of it calls oneDNN then. */
+static inline bool cpu_is_few(const device *d, int64_t rows) {
+    return d->invariant_rows || rows <= CPU_FEW_ROWS;
+}
+
+/* Runs a task for each part of a job of a step of `rows` rows, on the device's threads. */
+void cpu_run(device *d, int64_t rows, int parts, cpu_task *task, void *job); /* table.c */
 
 /* ---------------------------------------------------------------- conversions */
 
@@ -203,6 +215,10 @@ static inline float cpu_exp(float x) {
     p = p + 1.0f;
     int32_t half = n >> 1;
     return p * cpu_float((uint32_t)(half + 127) << 23) * cpu_float((uint32_t)(n - half + 127) << 23);
+}
+
+static inline float cpu_sigmoid(float x) {
+    return 1.0f / (1.0f + cpu_exp(-x));
 }
 
 #endif

@@ -1,12 +1,14 @@
-/* Products of up to LINEAR_FEW_ROWS rows (linear_few.c). */
+/* Products of up to CPU_FEW_ROWS rows (linear_few.c, linear_few_backward.c). */
 #ifndef DEVICE_CPU_LINEAR_H
 #define DEVICE_CPU_LINEAR_H
 
 #include "device/cpu/cpu.h"
 
-enum { LINEAR_FEW_ROWS = 8 };
-
 int CPU_ENTRY(linear_few)(device *d, const struct op_linear *a);
 int CPU_ENTRY(linear_few_backward)(device *d, const struct op_linear *a); /* dx and dweight */
+
+/* The composed ops of device.h. */
+int CPU_ENTRY(cpu_project)(device *d, const struct op_project *a);
+int CPU_ENTRY(cpu_linear_add)(device *d, const struct op_linear_add *a);
 
 #endif

@@ -1,6 +1,6 @@
 /* Matrix products by oneDNN, versions 2 and 3, in place of the plain entries.
  *
- * They are used for more than LINEAR_FEW_ROWS rows if all operands are f32, or all are bf16 and the processor
+ * They are used for more than CPU_FEW_ROWS rows if all operands are f32, or all are bf16 and the processor
  * multiplies bf16 natively (oneDNN would otherwise refuse, or emulate it at a fraction of the speed). Weights and
  * gradients stay in place: strides express transposed operands, and adding to a gradient is a "sum" post-op. The
  * plain entries handle the rest: few rows, for which calling oneDNN costs more than it saves, and mixed types, which
@@ -225,7 +225,7 @@ static int multiply(device *d, const struct shape *shape, const void *a, const v
  * number of rows. */
 static bool takes(const device *d, int64_t rows, dtype compute, view weight) {
     const struct onednn *o = ((struct cpu_state *)d->own)->products;
-    return !d->invariant_rows && rows > LINEAR_FEW_ROWS && compute == weight.type &&
+    return !d->invariant_rows && rows > CPU_FEW_ROWS && compute == weight.type &&
            (compute == DTYPE_F32 || (compute == DTYPE_BF16 && o->has_bf16));
 }
 

@@ -1,10 +1,6 @@
 /* y = silu(gate) * up, the gated activation of the MLP (Shazeer 2020, "GLU Variants Improve Transformer"). */
 #include "device/cpu/blocks.h"
 
-static float sigmoid(float x) {
-    return 1.0f / (1.0f + cpu_exp(-x));
-}
-
 static void forward(const struct op_swiglu *a, int64_t begin, int64_t end) {
     float gate_buffer[CPU_BLOCK], up_buffer[CPU_BLOCK], y_buffer[CPU_BLOCK];
     for (int64_t at = begin; at < end; at += CPU_BLOCK) {
@@ -12,7 +8,7 @@ static void forward(const struct op_swiglu *a, int64_t begin, int64_t end) {
         const float *restrict gate = cpu_block_in(a->gate, at, n, gate_buffer);
         const float *restrict up = cpu_block_in(a->up, at, n, up_buffer);
         float *restrict y = cpu_block_out(a->y, at, y_buffer);
-        for (int64_t i = 0; i < n; i++) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
+        for (int64_t i = 0; i < n; i++) y[i] = gate[i] * cpu_sigmoid(gate[i]) * up[i];
         cpu_block_store(a->y, at, n, y);
     }
 }
@@ -28,7 +24,7 @@ int CPU_ENTRY(cpu_swiglu)(device *d, const struct op_swiglu *a) {
     return LCKV_OK;
 }
 
-/* silu'(x) = s (1 + x (1 - s)),  s = sigmoid(x) */
+/* silu'(x) = s (1 + x (1 - s)),  s = cpu_sigmoid(x) */
 static void backward(const struct op_swiglu *a, int64_t begin, int64_t end) {
     float gate_buffer[CPU_BLOCK], up_buffer[CPU_BLOCK], s[CPU_BLOCK];
     for (int64_t at = begin; at < end; at += CPU_BLOCK) {
@@ -36,7 +32,7 @@ static void backward(const struct op_swiglu *a, int64_t begin, int64_t end) {
         const float *restrict gate = cpu_block_in(a->gate, at, n, gate_buffer);
         const float *restrict up = cpu_block_in(a->up, at, n, up_buffer);
         const float *restrict dy = cpu_element(a->dy, at);
-        for (int64_t i = 0; i < n; i++) s[i] = sigmoid(gate[i]);
+        for (int64_t i = 0; i < n; i++) s[i] = cpu_sigmoid(gate[i]);
         if (a->dgate.data) {
             float *restrict dgate = cpu_element(a->dgate, at);
             for (int64_t i = 0; i < n; i++) dgate[i] += dy[i] * up[i] * s[i] * (1.0f + gate[i] * (1.0f - s[i]));

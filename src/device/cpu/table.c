@@ -39,10 +39,23 @@ static const struct device_ops *level_ops(enum cpu_level level) {
     return &cpu_ops_base;
 }
 
+void cpu_run(device *d, int64_t rows, int parts, cpu_task *task, void *job) {
+    struct cpu_state *state = d->own;
+    int threads = parts < d->threads ? parts : d->threads;
+    if (threads > 1 && cpu_is_few(d, rows) && !state->few_threads) state->few_threads = cpu_threads_create(d->threads);
+    if (threads > 1 && cpu_is_few(d, rows) && state->few_threads) {
+        cpu_threads_run(state->few_threads, parts, task, job);
+        return;
+    }
+#pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
+    for (int part = 0; part < parts; part++) task(job, part, omp_get_thread_num());
+}
+
 static void close(device *d) {
 #ifdef CPU_ONEDNN
     onednn_close(d);
 #endif
+    cpu_threads_free(((struct cpu_state *)d->own)->few_threads);
     cpu_memory_free(d);
     free(d->own);
 }
