@@ -86,15 +86,17 @@ static inline int cpu_parts(const device *d, int64_t elements) {
     return worth < 1 ? 1 : worth < d->threads ? (int)worth : d->threads;
 }
 
-enum { CPU_FEW_ROWS = 8 }; /* with at most this many rows, products read the weight in place (linear_few.c) */
-
-/* Whether a step of `rows` rows runs on the threads of threads.h: no op of it calls oneDNN then. */
-static inline bool cpu_is_few(const device *d, int64_t rows) {
-    return d->invariant_rows || rows <= CPU_FEW_ROWS;
-}
+/* A step of at most this many rows (decoding) reads weights in place (linear_few.c) and runs on the threads of
+ * threads.h. Other steps use OpenMP, as oneDNN does. */
+enum { CPU_FEW_ROWS = 8 };
 
 /* Runs a task for each part of a job of a step of `rows` rows, on the device's threads. */
 void cpu_run(device *d, int64_t rows, int parts, cpu_task *task, void *job); /* table.c */
+
+/* cpu_parts() for ops that take no longer for a few rows than OpenMP takes to wake a thread. */
+static inline int cpu_row_parts(const device *d, int64_t rows, int64_t elements) {
+    return rows <= CPU_FEW_ROWS ? 1 : cpu_parts(d, elements);
+}
 
 /* ---------------------------------------------------------------- conversions */
 

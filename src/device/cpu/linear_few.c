@@ -230,6 +230,11 @@ static int run_job(device *d, struct job *job, view x) {
     return LCKV_OK;
 }
 
+/* With invariant rows, every number of rows is multiplied in this way. */
+static bool is_few(const device *d, int64_t rows) {
+    return d->invariant_rows || rows <= CPU_FEW_ROWS;
+}
+
 int CPU_ENTRY(linear_few)(device *d, const struct op_linear *a) {
     struct job job = {.count = 1, .product = {{.weight = a->weight, .bias = a->bias, .y = a->y}}};
     return run_job(d, &job, a->x);
@@ -237,14 +242,14 @@ int CPU_ENTRY(linear_few)(device *d, const struct op_linear *a) {
 
 int CPU_ENTRY(cpu_linear_add)(device *d, const struct op_linear_add *a) {
     const struct op_linear *p = &a->product;
-    if (!cpu_is_few(d, p->x.rows)) return device_linear_add(d, a);
+    if (!is_few(d, p->x.rows)) return device_linear_add(d, a);
     struct job job = {.count = 1,
                       .product = {{.weight = p->weight, .bias = p->bias, .y = p->y, .residual = a->residual}}};
     return run_job(d, &job, p->x);
 }
 
 int CPU_ENTRY(cpu_project)(device *d, const struct op_project *a) {
-    if (!cpu_is_few(d, a->x.rows)) return device_project(d, a);
+    if (!is_few(d, a->x.rows)) return device_project(d, a);
     struct op_rms_norm norm = {.x = a->x, .weight = a->norm, .y = a->normed, .rstd = a->rstd, .eps = a->eps};
     struct job job = {.count = a->parts, .gated_y = a->gated_y};
     for (int i = 0; i < a->parts; i++) {

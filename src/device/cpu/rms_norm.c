@@ -31,7 +31,7 @@ static void scale(const struct op_rms_norm *a, int64_t at, float rstd) {
 int CPU_ENTRY(cpu_rms_norm)(device *d, const struct op_rms_norm *a) {
     int64_t width = a->weight.cols, runs = cpu_elements(a->rstd);
     float *rstd = a->rstd.data;
-    int parts = cpu_parts(d, 2 * cpu_elements(a->x));
+    int parts = cpu_row_parts(d, a->x.rows, 2 * cpu_elements(a->x));
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(runs, parts, part);

@@ -24,8 +24,8 @@ static void row_angles(const struct op_rope_angles *a, int64_t r) {
 }
 
 int CPU_ENTRY(cpu_rope_angles)(device *d, const struct op_rope_angles *a) {
-    int parts = cpu_parts(d, 64 * cpu_elements(a->angles) / 2); /* libm's cos and sin are also exact for large
-                                                                 * arguments */
+    /* libm's cos and sin are also exact for large arguments */
+    int parts = cpu_row_parts(d, a->positions.rows, 64 * cpu_elements(a->angles) / 2);
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(a->positions.rows, parts, part);
@@ -55,7 +55,7 @@ static void rotate(view y, view x, int64_t at, const float *restrict cosines, co
 
 int CPU_ENTRY(cpu_rope)(device *d, const struct op_rope *a) {
     int64_t half = a->head_dim / 2;
-    int parts = cpu_parts(d, cpu_elements(a->y));
+    int parts = cpu_row_parts(d, a->y.rows, cpu_elements(a->y));
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(a->y.rows, parts, part);

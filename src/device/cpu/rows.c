@@ -14,7 +14,7 @@ static void copy_row(view dst, int64_t r, view src, int64_t index) {
 
 /* dst[r] = src[index[r]] */
 static void copy_rows(device *d, view dst, view src, const int32_t *index) {
-    int parts = cpu_parts(d, cpu_elements(dst));
+    int parts = cpu_row_parts(d, dst.rows, cpu_elements(dst));
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(dst.rows, parts, part);
@@ -72,7 +72,7 @@ int CPU_ENTRY(cpu_gather_rows_backward)(device *d, const struct op_gather_rows *
 int CPU_ENTRY(cpu_scatter_rows)(device *d, const struct op_scatter_rows *a) {
     const int64_t *index = a->index.data;
     view src = a->src, dst = a->dst;
-    int parts = cpu_parts(d, cpu_elements(src));
+    int parts = cpu_row_parts(d, src.rows, cpu_elements(src));
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(src.rows, parts, part);

@@ -308,19 +308,25 @@ static void sample_row_at(const struct op_sample *a, int64_t r, struct choice c)
     }
 }
 
+struct job {
+    const struct op_sample *a;
+    char *scratch;
+    size_t each; /* bytes of scratch of a row or a thread, whichever are fewer */
+    bool by_row;
+};
+
+static void sample_part(void *argument, int row, int thread) {
+    const struct job *job = argument;
+    size_t at = (size_t)(job->by_row ? row : thread) * job->each;
+    sample_row_at(job->a, row, choice_at(job->scratch + at, job->a->logits.cols));
+}
+
 int CPU_ENTRY(cpu_sample)(device *d, const struct op_sample *a) {
-    int64_t rows = a->logits.rows, vocab_size = a->logits.cols;
-    size_t each = choice_bytes(vocab_size);
-    int parts = cpu_parts(d, 8 * rows * vocab_size);
-    if (parts > rows) parts = rows > 0 ? (int)rows : 1;
+    int64_t rows = a->logits.rows;
+    struct job job = {.a = a, .each = choice_bytes(a->logits.cols), .by_row = rows <= d->threads};
     void *scratch;
-    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)parts * each, &scratch));
-#pragma omp parallel for num_threads(parts) schedule(static, 1)
-    for (int part = 0; part < parts; part++) {
-        struct cpu_range mine = cpu_share(rows, parts, part);
-        for (int64_t r = mine.begin; r < mine.end; r++) {
-            sample_row_at(a, r, choice_at((char *)scratch + (size_t)part * each, vocab_size));
-        }
-    }
+    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(job.by_row ? rows : d->threads) * job.each, &scratch));
+    job.scratch = scratch;
+    cpu_run(d, rows, (int)rows, sample_part, &job);
     return LCKV_OK;
 }

@@ -42,8 +42,9 @@ static const struct device_ops *level_ops(enum cpu_level level) {
 void cpu_run(device *d, int64_t rows, int parts, cpu_task *task, void *job) {
     struct cpu_state *state = d->own;
     int threads = parts < d->threads ? parts : d->threads;
-    if (threads > 1 && cpu_is_few(d, rows) && !state->few_threads) state->few_threads = cpu_threads_create(d->threads);
-    if (threads > 1 && cpu_is_few(d, rows) && state->few_threads) {
+    bool few = threads > 1 && rows <= CPU_FEW_ROWS;
+    if (few && !state->few_threads) state->few_threads = cpu_threads_create(d->threads);
+    if (few && state->few_threads) {
         cpu_threads_run(state->few_threads, parts, task, job);
         return;
     }
