@@ -1,6 +1,6 @@
 /* Prompts that are read token by token, many together: the result is that of the exact form, whoever joins or leaves;
  * `auto` chooses by the cost table alone; pages of the plan never serve an exact prompt. */
-#include "base/file.h"
+#include "base/files/file.h"
 #include "generate/batcher/batcher_call.h"
 #include "generate/costs/encoding_choice.h"
 

@@ -12,8 +12,8 @@
 #ifndef GENERATE_BATCHER_H
 #define GENERATE_BATCHER_H
 
-#include "generate/costs/cost_table.h"
 #include "generate/batcher/sequence.h"
+#include "generate/costs/cost_table.h"
 #include "model/kv_cache.h"
 
 typedef struct batcher_options {

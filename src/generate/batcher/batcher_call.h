@@ -4,10 +4,10 @@
 #define GENERATE_BATCHER_CALL_H
 
 #include "generate/batcher/batcher.h"
-#include "generate/costs/cost_table.h"
 #include "generate/batcher/logprobs.h"
 #include "generate/batcher/prefix_cache.h"
 #include "generate/batcher/sampler.h"
+#include "generate/costs/cost_table.h"
 #include "graph/replay.h"
 #include "model/batch.h"
 

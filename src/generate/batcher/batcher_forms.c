@@ -5,8 +5,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "generate/batcher/cost_measure.h"
-#include "generate/costs/encoding_choice.h"
 #include "generate/batcher/prefill.h"
+#include "generate/costs/encoding_choice.h"
 
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
 /* Cost tables, see cost_table.h. */
 #include "generate/costs/cost_table.h"
 
-#include "base/file.h"
-#include "base/json.h"
+#include "base/files/file.h"
+#include "base/text/json.h"
 
 #include <math.h>
 #include <stdio.h>
