@@ -12,6 +12,8 @@
  *   format that the device knows (device_formats). Sums and products accumulate in f32 or wider.
  * - Forward entries write all of their outputs. Backward entries add to the gradients d*, which are f32, and skip
  *   absent ones. A backward entry reads the fields that its forward entry wrote.
+ * - On a device with `compute_gradients`, the gradients of activations may also be bf16 if the compute type is, and a
+ *   gradient may be marked `fresh`: it has no value yet, and the entry writes all of it instead of adding.
  * - The same call gives the same bits with the same number of threads and processor features. There are no
  *   floating-point atomics.
  * - Any extent may be 0 (rows, columns, width, heads, vocabulary, sequences; head_dim is at least 1). A sum or mean
@@ -35,6 +37,7 @@ typedef struct view {
     int64_t rows, cols;
     dtype type;
     void *scales; /* of a grouped format (dtype.h); NULL for the others */
+    bool fresh;   /* of a gradient: undefined so far; see the rules above */
 } view;
 
 /* Bytes of the values, and of the scales. */
@@ -56,7 +59,7 @@ static inline view view_rows(view v, int64_t first, int64_t count) {
 
 /* `count` elements from element `first` on, as one row. Not for grouped formats. */
 static inline view view_elements(view v, int64_t first, int64_t count) {
-    view part = {(char *)v.data + (size_t)first * dtype_element_bytes(v.type), 1, count, v.type, NULL};
+    view part = {(char *)v.data + (size_t)first * dtype_element_bytes(v.type), 1, count, v.type, NULL, false};
     return part;
 }
 
@@ -104,6 +107,7 @@ struct op_rms_norm {
     view rstd;   /* f32 [rows, cols / width] */
     float eps;
     view dy, dx, dweight;
+    view dx_rounded; /* bf16 [rows, cols]: dx after this op, rounded; only with `compute_gradients`, may be absent */
 };
 
 /* angles[r] = scale * cos(positions[r] * f), scale * sin(positions[r] * f) for f in inverse_frequencies. The product
@@ -133,7 +137,19 @@ struct op_rope {
     view dy, dx;
 };
 
-/* y = silu(gate) * up,  silu(x) = x / (1 + exp(-x)) */
+/* Queries, keys and values of one matrix, whose columns are those of q, k and v: q and k are rotated as by op_rope, v is
+ * copied. Absent parts have no columns in x.
+ * backward: dx += the parts' gradients, rotated back. Absent gradients of present parts are zero. */
+struct op_split_heads {
+    view x;       /* compute type [rows, cols of q, k and v] */
+    view angles;  /* f32 [rows, head_dim]; may be absent without q and k */
+    view q, k, v; /* compute type [rows, heads * head_dim] and twice [rows, kv_heads * head_dim] */
+    int head_dim;
+    view dq, dk, dv, dx;
+};
+
+/* y = silu(gate) * up,  silu(x) = x / (1 + exp(-x)). Without `up`, the columns of `gate`, and of `dgate`, are those of
+ * both: [rows, 2 * cols]. */
 struct op_swiglu {
     view gate, up, y; /* compute type [rows, cols] */
     view dy, dgate, dup;
@@ -164,7 +180,7 @@ struct op_add {
     view a, b, y; /* f32 [rows, cols] */
 };
 
-/* dst += scale * src, rounded once if dst is bf16 */
+/* dst += scale * src, rounded once if dst is bf16; dst = scale * src if dst is fresh */
 struct op_accumulate {
     view src; /* f32, bf16 or f16 [rows, cols] */
     view dst; /* f32 or bf16 [rows, cols] */
@@ -250,7 +266,7 @@ struct op_attention {
 
 /* ---------------------------------------------------------------- several ops in one */
 
-/* Sequences of the ops above in one call, without a backward pass. compose.c defines what they compute, up to
+/* Sequences of the ops above in one call, without a backward entry. compose.c defines what they compute, up to
  * rounding between the ops. A device may have faster entries. */
 
 enum { PROJECT_PARTS = 3 };
@@ -394,6 +410,8 @@ struct op_fill_normal {
     ENTRY(rope_angles, rope_angles)                                                                                    \
     ENTRY(rope, rope)                                                                                                  \
     ENTRY(rope_backward, rope)                                                                                         \
+    ENTRY(split_heads, split_heads)                                                                                    \
+    ENTRY(split_heads_backward, split_heads)                                                                           \
     ENTRY(swiglu, swiglu)                                                                                              \
     ENTRY(swiglu_backward, swiglu)                                                                                     \
     ENTRY(dropout, dropout)                                                                                            \
@@ -485,6 +503,7 @@ struct lckv_device {
     bool has_invariant_rows; /* supports invariant_rows */
     bool invariant_rows;     /* the bits of a row do not depend on the other rows of the call; changed between ops
                               * only */
+    bool compute_gradients;  /* see the rules for gradients above */
     bool counts_only;        /* nothing is computed, and memory must not be read or written */
     device_counts counts;
     void *own; /* private state of the device */

@@ -100,7 +100,7 @@ int graph_prefix(graph *g, tensor *t, int64_t rows, tensor **out) {
 int graph_borrow(graph *g, view value, bool differentiable, tensor **out) {
     *out = new_tensor(g, value);
     REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a tensor");
-    (*out)->borrowed = true;
+    (*out)->borrowed = (*out)->wide_grad = true;
     (*out)->needs_grad = differentiable;
     return LCKV_OK;
 }
@@ -111,10 +111,15 @@ tensor *tensor_hold(tensor *t) {
     return t;
 }
 
+static void give_back(graph *g, view *v) {
+    if (v->data) pool_give(g->pool, v->data, view_bytes(*v));
+    v->data = NULL;
+}
+
 void tensor_drop_gradient(graph *g, tensor *t) {
-    if (t->weight || !t->grad.data) return;
-    pool_give(g->pool, t->grad.data, view_bytes(t->grad));
-    t->grad.data = NULL;
+    if (t->weight) return;
+    give_back(g, &t->grad);
+    give_back(g, &t->grad_rounded);
 }
 
 void tensor_drop_value(graph *g, tensor *t) {

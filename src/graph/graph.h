@@ -8,9 +8,11 @@
  * On failure a function creates nothing and leaves its arguments unchanged. graph_reset(), which ends every step,
  * releases all tensors that are still held.
  *
- * Gradients are f32, and ops add to them. The gradient of an activation is allocated and zeroed at the first
- * addition, and released when the record of the op that made the tensor has been walked. The gradient of a weight is
- * outside (the params room); a weight without one is frozen, and its gradient is not computed.
+ * Gradients are f32, and ops add to them. The gradient of an activation is allocated when the first op adds to it,
+ * which writes it (on devices with `compute_gradients`; on others it is zeroed before), and released when the record
+ * of the op that made the tensor has been walked. On such devices it has the type of the value if only one record adds
+ * to it. The gradient of a weight is outside (the params room); a weight without one is frozen, and its gradient is not
+ * computed.
  *
  * Leaves out: layers, models, devices. */
 #ifndef GRAPH_GRAPH_H
@@ -32,7 +34,10 @@ typedef struct low_rank {
 
 struct tensor {
     view value;
-    view grad;            /* f32, the same shape; data NULL: not allocated yet (activation), or frozen (weight) */
+    view grad;            /* the same shape; data NULL: not allocated yet (activation), or frozen (weight) */
+    view grad_rounded;    /* bf16, complete gradient of an f32 tensor for the op that made it; data NULL: none */
+    bool rounds_grad;     /* the op that made the tensor reads grad_rounded */
+    bool wide_grad;       /* the gradient is f32 in any case: the number of its readers differs between passes */
     bool needs_grad;      /* depends on a tensor that requires a gradient */
     bool weight;          /* belongs to the params and is not released here */
     bool borrowed;        /* the caller owns the memory of the value */
@@ -100,6 +105,7 @@ int graph_rms_norm(graph *g, tensor *x, tensor *weight, float eps, dtype type, t
 /* `what` has all fields except the angles. */
 int graph_rope_angles(graph *g, const struct op_rope_angles *what, tensor **out);
 int graph_rope(graph *g, tensor *x, tensor *angles, tensor **out);
+/* up NULL: the columns of gate are those of both. */
 int graph_swiglu(graph *g, tensor *gate, tensor *up, tensor **out);
 /* Uses the graph's seed and the next mask. Returns x, held once more, if p is 0 or the graph has no seed. */
 int graph_dropout(graph *g, tensor *x, double p, tensor **out);
@@ -122,6 +128,9 @@ typedef struct packed_weight {
     weight_part part[PROJECT_PARTS];
 } packed_weight;
 
+/* Whether `next` continues the rows of `v` in memory. */
+bool view_continues(view v, view next);
+
 /* A part by its name; NULL if there is none. */
 const weight_part *packed_part(const packed_weight *w, const char *name);
 /* Its weight, or its bias; NULL if there is none. */
@@ -142,6 +151,14 @@ typedef struct graph_projection {
 int graph_project(graph *g, tensor *x, const graph_projection *p, tensor *out[PROJECT_PARTS]);
 /* swiglu of the two products of a projection. */
 int graph_project_gated(graph *g, tensor *x, const graph_projection *p, tensor **out);
+
+/* Whether the parts are one matrix in memory, without biases and low-rank additions, and so are their gradients if they
+ * have some. */
+bool graph_is_packed(const graph_projection *p);
+/* Queries, keys and values, of which those that are `present` are the parts of a packed projection, as one product.
+ * Queries and keys are rotated. Absent ones are NULL. */
+int graph_project_heads(graph *g, tensor *x, const graph_projection *p, const bool present[PROJECT_PARTS],
+                        tensor *angles, tensor *out[PROJECT_PARTS]);
 
 /* *q_out = rope(q), *k_out = rope(k), and k_out and v are written to rows `index` of the pages. Without gradients. q
  * may be NULL; then *q_out is NULL. */

@@ -83,6 +83,7 @@ static int rms_norm_backward(graph *g, record *r) {
     a->dy = r->out->grad;
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
+    TRY(tensor_rounded_gradient(g, r->in[0], &a->dx_rounded));
     return RUN(g, rms_norm_backward, a);
 }
 
@@ -135,6 +136,32 @@ int graph_rope(graph *g, tensor *x, tensor *angles, tensor **out) {
     return tensor_made(g, rope_run(g, x, angles, *out), out);
 }
 
+static int split_heads_backward(graph *g, record *r) {
+    struct op_split_heads *a = &r->op.split_heads;
+    view *parts[PROJECT_PARTS] = {&a->dq, &a->dk, &a->dv};
+    for (int i = 0; i < PROJECT_PARTS; i++) *parts[i] = r->outputs[i] ? r->outputs[i]->grad : (view){0};
+    if (!a->dq.data && !a->dk.data && !a->dv.data) return LCKV_OK;
+    TRY(tensor_gradient(g, r->in[0], &a->dx));
+    TRY(RUN(g, split_heads_backward, a));
+    for (int i = 0; i < PROJECT_PARTS; i++)
+        if (r->outputs[i]) tensor_drop_gradient(g, r->outputs[i]);
+    return LCKV_OK;
+}
+
+int tape_split_heads(graph *g, tensor *x, tensor *angles, tensor *const parts[PROJECT_PARTS]) {
+    struct op_split_heads a = {.x = x->value};
+    if (angles) a.angles = angles->value, a.head_dim = (int)angles->value.cols;
+    if (parts[0]) a.q = parts[0]->value;
+    if (parts[1]) a.k = parts[1]->value;
+    if (parts[2]) a.v = parts[2]->value;
+    TRY(RUN(g, split_heads, &a));
+    if (!tape_wants(g, &x, 1)) return LCKV_OK;
+    record r = {.backward = split_heads_backward, .in = {x}, .reads = {angles}, .op.split_heads = a};
+    for (int i = 0; i < PROJECT_PARTS; i++)
+        if ((r.outputs[i] = parts[i])) parts[i]->needs_grad = true;
+    return tape_push(g, &r);
+}
+
 static int swiglu_backward(graph *g, record *r) {
     struct op_swiglu *a = &r->op.swiglu;
     a->dy = r->out->grad;
@@ -144,7 +171,8 @@ static int swiglu_backward(graph *g, record *r) {
 }
 
 static int swiglu_run(graph *g, tensor *gate, tensor *up, tensor *out) {
-    struct op_swiglu a = {.gate = gate->value, .up = up->value, .y = out->value};
+    struct op_swiglu a = {.gate = gate->value, .y = out->value};
+    if (up) a.up = up->value;
     TRY(RUN(g, swiglu, &a));
     tensor *inputs[] = {gate, up};
     if (!tape_wants(g, inputs, 2)) return LCKV_OK;
@@ -153,7 +181,8 @@ static int swiglu_run(graph *g, tensor *gate, tensor *up, tensor *out) {
 }
 
 int graph_swiglu(graph *g, tensor *gate, tensor *up, tensor **out) {
-    TRY(graph_tensor(g, gate->value.rows, gate->value.cols, gate->value.type, out));
+    int64_t cols = up ? gate->value.cols : gate->value.cols / 2;
+    TRY(graph_tensor(g, gate->value.rows, cols, gate->value.type, out));
     return tensor_made(g, swiglu_run(g, gate, up, *out), out);
 }
 
@@ -190,16 +219,18 @@ static int add_to_gradient(graph *g, tensor *t, view dy) {
     return a.dst.data ? RUN(g, accumulate, &a) : LCKV_OK;
 }
 
-/* Both gradients are dy. If `a` has none yet, it takes over the output's memory instead of a copy. This is the usual
- * case, the residual stream. */
-static int add_backward(graph *g, record *r) {
-    tensor *a = r->in[0], *b = r->in[1];
-    if (b) TRY(add_to_gradient(g, b, r->out->grad));
-    if (!a) return LCKV_OK;
-    if (a->weight || a->grad.data) return add_to_gradient(g, a, r->out->grad);
-    a->grad = r->out->grad;
-    r->out->grad.data = NULL;
+int tape_pass_gradient(graph *g, tensor *out, tensor *in) {
+    if (!in) return LCKV_OK;
+    if (in->weight || in->grad.data) return add_to_gradient(g, in, out->grad);
+    in->grad = out->grad;
+    out->grad.data = NULL;
     return LCKV_OK;
+}
+
+/* Both gradients are dy. */
+static int add_backward(graph *g, record *r) {
+    if (r->in[1]) TRY(add_to_gradient(g, r->in[1], r->out->grad));
+    return tape_pass_gradient(g, r->out, r->in[0]);
 }
 
 static int add_run(graph *g, tensor *a, tensor *b, tensor *out) {

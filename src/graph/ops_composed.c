@@ -1,22 +1,41 @@
-/* The composed ops of device.h as functions of tensors. If a gradient is needed or a weight has a low-rank addition,
- * their parts run as separate ops. */
+/* The composed ops of device.h as functions of tensors. If a weight has a low-rank addition, or if a gradient is needed
+ * of other ops than linear_add, their parts run as separate ops; packed parts then are one product. */
 #include "graph/tape.h"
 
 #define RUN(g, op, ...) DEVICE_RUN((g)->device, op, __VA_ARGS__)
 
 /* ---------------------------------------------------------------- linear_add */
 
+/* The product's gradients, then the residual's, which is that of the sum. */
+static int linear_add_backward(graph *g, record *r) {
+    struct op_linear *a = &r->op.linear;
+    a->dy = tape_output_gradient(r);
+    TRY(tensor_gradient(g, r->in[0], &a->dx));
+    TRY(tensor_gradient(g, r->in[1], &a->dweight));
+    TRY(tensor_gradient(g, r->in[2], &a->dbias));
+    TRY(RUN(g, linear_backward, a));
+    return tape_pass_gradient(g, r->out, r->in[3]);
+}
+
 static int run_linear_add(graph *g, tensor *x, tensor *weight, tensor *bias, tensor *residual, tensor *out) {
     struct op_linear_add a = {.product = {.x = x->value, .weight = weight->value, .y = out->value},
                               .residual = residual->value};
+    tensor *inputs[] = {x, weight, bias, residual};
     if (bias) a.product.bias = bias->value;
-    return RUN(g, linear_add, &a);
+    TRY(RUN(g, linear_add, &a));
+    if (!tape_wants(g, inputs, 4)) return LCKV_OK;
+    out->rounds_grad = true;
+    return tape_push(g, &(record){.backward = linear_add_backward,
+                                  .out = out,
+                                  .in = {x, weight, bias, residual},
+                                  .reads = {weight->needs_grad ? x : NULL},
+                                  .op.linear = a.product});
 }
 
 int graph_linear_add(graph *g, tensor *x, tensor *weight, tensor *bias, tensor *residual, tensor **out) {
-    tensor *branch, *inputs[] = {x, weight, bias, residual};
+    tensor *branch;
     *out = NULL;
-    if (!weight->plus && !tape_wants(g, inputs, 4)) {
+    if (!weight->plus) {
         TRY(graph_tensor(g, x->value.rows, weight->value.rows, DTYPE_F32, out));
         return tensor_made(g, run_linear_add(g, x, weight, bias, residual, *out), out);
     }
@@ -27,6 +46,54 @@ int graph_linear_add(graph *g, tensor *x, tensor *weight, tensor *bias, tensor *
 }
 
 /* ---------------------------------------------------------------- project */
+
+bool graph_is_packed(const graph_projection *p) {
+    const weight_part *first = p->part[0];
+    for (int i = 0; i < p->parts; i++) {
+        const weight_part *part = p->part[i];
+        if (part->bias || part->weight->plus || part->weight->needs_grad != first->weight->needs_grad) return false;
+        if (i == 0) continue;
+        const tensor *before = p->part[i - 1]->weight;
+        if (!view_continues(before->value, part->weight->value)) return false;
+        if (part->weight->needs_grad && !view_continues(before->grad, part->weight->grad)) return false;
+    }
+    return p->parts > 1;
+}
+
+/* in[0] is x, the others are the parts, whose gradients are one matrix. */
+static int packed_backward(graph *g, record *r) {
+    struct op_linear *a = &r->op.linear;
+    a->dy = r->out->grad;
+    TRY(tensor_gradient(g, r->in[0], &a->dx));
+    TRY(tensor_gradient(g, r->in[1], &a->dweight));
+    a->dweight.rows = a->weight.rows;
+    return RUN(g, linear_backward, a);
+}
+
+static int run_packed(graph *g, tensor *h, const graph_projection *p, tensor *out) {
+    struct op_linear a = {.x = h->value, .weight = p->part[0]->weight->value, .y = out->value};
+    record r = {.backward = packed_backward, .out = out, .in = {h}};
+    a.weight.rows = out->value.cols;
+    TRY(RUN(g, linear, &a));
+    for (int i = 0; i < p->parts; i++) r.in[1 + i] = p->part[i]->weight;
+    if (!tape_wants(g, r.in, 1 + p->parts)) return LCKV_OK;
+    if (p->part[0]->weight->needs_grad) r.reads[0] = h;
+    r.op.linear = a;
+    return tape_push(g, &r);
+}
+
+/* The products of all parts side by side, [rows, cols of all]. */
+static int project_packed(graph *g, tensor *x, const graph_projection *p, tensor **out) {
+    tensor *h;
+    int64_t cols = 0;
+    *out = NULL;
+    for (int i = 0; i < p->parts; i++) cols += p->part[i]->weight->value.rows;
+    TRY(graph_rms_norm(g, x, p->norm, p->eps, g->compute, &h));
+    int status = graph_tensor(g, x->value.rows, cols, g->compute, out);
+    if (status >= 0) status = tensor_made(g, run_packed(g, h, p, *out), out);
+    tensor_release(g, h);
+    return status;
+}
 
 static bool is_composed(const graph *g, tensor *x, const graph_projection *p) {
     tensor *inputs[2 + 2 * PROJECT_PARTS] = {x, p->norm};
@@ -100,10 +167,29 @@ int graph_project_gated(graph *g, tensor *x, const graph_projection *p, tensor *
         TRY(graph_tensor(g, x->value.rows, p->part[0]->weight->value.rows, g->compute, out));
         status = tensor_made(g, run_project(g, x, p, parts, *out), out);
     } else {
-        status = project_apart(g, x, p, parts);
+        status = graph_is_packed(p) ? project_packed(g, x, p, parts) : project_apart(g, x, p, parts);
         if (status >= 0) status = graph_swiglu(g, parts[0], parts[1], out);
     }
     release_parts(g, parts);
+    return status;
+}
+
+static int split(graph *g, tensor *all, const graph_projection *p, const bool present[PROJECT_PARTS], tensor *angles,
+                 tensor *out[PROJECT_PARTS]) {
+    for (int i = 0, part = 0; i < PROJECT_PARTS; i++)
+        if (present[i])
+            TRY(graph_tensor(g, all->value.rows, p->part[part++]->weight->value.rows, g->compute, &out[i]));
+    return tape_split_heads(g, all, angles, out);
+}
+
+int graph_project_heads(graph *g, tensor *x, const graph_projection *p, const bool present[PROJECT_PARTS],
+                        tensor *angles, tensor *out[PROJECT_PARTS]) {
+    tensor *all;
+    for (int i = 0; i < PROJECT_PARTS; i++) out[i] = NULL;
+    TRY(project_packed(g, x, p, &all));
+    int status = split(g, all, p, present, angles, out);
+    tensor_release(g, all);
+    if (status < 0) release_parts(g, out);
     return status;
 }
 

@@ -19,8 +19,7 @@ tensor *packed_bias(const packed_weight *w, const char *name) {
     return part ? part->bias : NULL;
 }
 
-/* Whether `next` continues the rows of `v` in memory. */
-static bool continues(view v, view next) {
+bool view_continues(view v, view next) {
     view end = view_rows(v, v.rows, 0);
     return next.data == end.data && next.scales == end.scales && next.type == v.type && next.cols == v.cols;
 }
@@ -30,7 +29,7 @@ view packed_view(const packed_weight *w) {
     view all = w->part[0].weight->value;
     for (int i = 1; i < w->count; i++) {
         view next = w->part[i].weight->value;
-        if (!continues(all, next)) return (view){0};
+        if (!view_continues(all, next)) return (view){0};
         all.rows += next.rows;
     }
     return all;

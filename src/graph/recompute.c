@@ -15,12 +15,9 @@ static bool any_gradient(tensor *const out[WORK_OUTPUTS]) {
 }
 
 /* Moves the gradients of the outputs to the same outputs made again. */
-static void move_gradients(tensor *const from[WORK_OUTPUTS], tensor *const to[WORK_OUTPUTS]) {
-    for (int i = 0; i < WORK_OUTPUTS; i++) {
-        if (!from[i] || !from[i]->grad.data) continue;
-        to[i]->grad.data = from[i]->grad.data;
-        from[i]->grad.data = NULL;
-    }
+static void move_gradients(graph *g, tensor *const from[WORK_OUTPUTS], tensor *const to[WORK_OUTPUTS]) {
+    for (int i = 0; i < WORK_OUTPUTS; i++)
+        if (from[i] && from[i]->grad.data) tensor_move_gradient(g, from[i], to[i]);
 }
 
 /* With the same dropout masks as the first time. */
@@ -34,7 +31,7 @@ static int run_again(graph *g, const record *r) {
     g->recording = recording;
     g->masks = masks;
     TRY(status);
-    move_gradients(r->outputs, fresh);
+    move_gradients(g, r->outputs, fresh);
     for (int i = 0; i < WORK_OUTPUTS; i++) tensor_release(g, fresh[i]);
     return LCKV_OK;
 }

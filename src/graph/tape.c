@@ -44,15 +44,43 @@ int tape_push(graph *g, const record *r) {
     return LCKV_OK;
 }
 
+/* A sum of several gradients is f32, so that it is not rounded after each. */
+static dtype gradient_type(const graph *g, const tensor *t) {
+    bool narrow = g->device->compute_gradients && t->uses <= 1 && !t->wide_grad;
+    return narrow ? t->value.type : DTYPE_F32;
+}
+
 int tensor_gradient(graph *g, tensor *t, view *out) {
     *out = (view){0};
     if (!t || !t->needs_grad) return LCKV_OK;
-    if (!t->grad.data) {
+    bool fresh = !t->grad.data;
+    if (fresh) {
+        t->grad.type = gradient_type(g, t);
         TRY(pool_take(g->pool, view_bytes(t->grad), &t->grad.data));
-        TRY(g->device->memory.zero(g->device, t->grad.data, view_bytes(t->grad)));
+        if (!g->device->compute_gradients)
+            TRY(g->device->memory.zero(g->device, t->grad.data, view_bytes(t->grad)));
     }
     *out = t->grad;
+    out->fresh = fresh && g->device->compute_gradients;
     return LCKV_OK;
+}
+
+/* The last use of t completes the gradient, except if its records are kept, because then uses are not counted. */
+int tensor_rounded_gradient(graph *g, tensor *t, view *out) {
+    *out = (view){0};
+    bool wanted = t && t->needs_grad && t->rounds_grad && t->uses == 1 && !g->keeping && !t->grad_rounded.data;
+    if (!wanted || !g->device->compute_gradients || g->compute != DTYPE_BF16) return LCKV_OK;
+    t->grad_rounded = (view){NULL, t->value.rows, t->value.cols, DTYPE_BF16};
+    TRY(pool_take(g->pool, view_bytes(t->grad_rounded), &t->grad_rounded.data));
+    *out = t->grad_rounded;
+    return LCKV_OK;
+}
+
+void tensor_move_gradient(graph *g, tensor *from, tensor *to) {
+    tensor_drop_gradient(g, to);
+    to->grad = from->grad;
+    to->grad_rounded = from->grad_rounded;
+    from->grad.data = from->grad_rounded.data = NULL;
 }
 
 /* Removes one use of t. Reports a weight whose gradient is complete. */
@@ -120,9 +148,7 @@ int graph_backward_to(graph *g, int first, bool keep) {
 }
 
 void graph_move_gradient(graph *g, tensor *from, tensor *to) {
-    tensor_drop_gradient(g, to);
-    to->grad.data = from->grad.data;
-    from->grad.data = NULL;
+    tensor_move_gradient(g, from, to);
 }
 
 /* ---------------------------------------------------------------- records that will be pushed again */

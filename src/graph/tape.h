@@ -28,6 +28,7 @@ struct record {
         struct op_scatter_rows scatter_rows;
         struct op_rms_norm rms_norm;
         struct op_rope rope;
+        struct op_split_heads split_heads;
         struct op_swiglu swiglu;
         struct op_dropout dropout;
         struct op_linear linear;
@@ -50,6 +51,14 @@ struct tape {
     tensor **pending;
     int pending_count, pending_capacity;
 };
+
+/* op_split_heads of x into the parts that are not NULL; angles NULL: none is rotated. */
+int tape_split_heads(graph *g, tensor *x, tensor *angles, tensor *const parts[PROJECT_PARTS]);
+
+/* dy of a product's record: the gradient of its output, rounded beforehand if possible. */
+static inline view tape_output_gradient(const record *r) {
+    return r->out->grad_rounded.data ? r->out->grad_rounded : r->out->grad;
+}
 
 /* Whether an op with these inputs is recorded: the graph records, and one of the inputs needs a gradient. */
 bool tape_wants(const graph *g, tensor *const *inputs, int count);
@@ -76,7 +85,19 @@ void tensor_drop_gradient(graph *g, tensor *t);
 /* Ends every op that makes a tensor: on failure, *t is released and NULL. Returns `status`. */
 int tensor_made(graph *g, int status, tensor **t);
 
-/* The gradient of t, allocated and zeroed if necessary; absent if t needs none. */
+/* The gradient of t for an op that adds to it, allocated if necessary: then it is fresh, or zeroed if the device does
+ * not know fresh ones. Absent if t needs none. */
 int tensor_gradient(graph *g, tensor *t, view *out);
+
+/* Memory for the rounded gradient of t, if the record that makes `t` reads it and the op that asks completes the
+ * gradient; else absent. */
+int tensor_rounded_gradient(graph *g, tensor *t, view *out);
+
+/* The complete gradient of `out` is also that of `in`, which may be NULL: it takes over the memory if it has no gradient
+ * yet, the usual case in the residual stream, or is added to. */
+int tape_pass_gradient(graph *g, tensor *out, tensor *in);
+
+/* The gradient of `from` becomes that of `to`, which has the same shape and gives up its own. */
+void tensor_move_gradient(graph *g, tensor *from, tensor *to);
 
 #endif

@@ -71,6 +71,20 @@ static int make_at_once(pass *p, int slot, const layer_weights *w, tensor *x, he
     return LCKV_OK;
 }
 
+/* The same for training and for forward passes without a cache, where keys and values stay with the pass. */
+static int make_packed(pass *p, int slot, const layer_weights *w, tensor *x, head_parts parts, heads *out,
+                       bool *done) {
+    graph_projection a = projection_of(p, w, parts);
+    const bool present[PROJECT_PARTS] = {parts.q, parts.k, parts.v};
+    tensor *made[PROJECT_PARTS];
+    *done = !w->q_norm && !w->k_norm && !p->cache && !p->slot_rows.data && !p->change && graph_is_packed(&a);
+    if (!*done) return LCKV_OK;
+    TRY(graph_project_heads(p->g, x, &a, present, p->rows->angles, made));
+    *out = (heads){.q = made[0], .k = made[1], .v = made[2]};
+    if (parts.k || parts.v) pass_set_slot(p, slot, out->k, out->v);
+    return LCKV_OK;
+}
+
 static int rotate_queries(pass *p, heads *h) {
     tensor *rotated;
     TRY(graph_rope(p->g, h->q, p->rows->angles, &rotated));
@@ -86,6 +100,7 @@ static int make_heads(pass *p, int layer, const layer_weights *w, tensor *x, hea
     *out = (heads){0};
     if (!parts.q && !writes) return LCKV_OK;
     TRY(make_at_once(p, slot, w, x, parts, out, &done));
+    if (!done) TRY(make_packed(p, slot, w, x, parts, out, &done));
     if (!done) {
         TRY(project(p, w, x, parts, out));
         if (parts.q && p->rows->sink_angles) TRY(graph_rope(p->g, out->q, p->rows->sink_angles, &out->q_sink));

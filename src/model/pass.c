@@ -151,6 +151,7 @@ static int rotate(pass *p, int slot, heads *h) {
 static void set_newest(pass *p, tensor **newest, tensor *t) {
     tensor_release(p->g, *newest);
     *newest = t ? tensor_hold(t) : NULL;
+    if (t) t->wide_grad = true; /* the layers that read it, each once or several times, add to its gradient */
 }
 
 void pass_set_slot(pass *p, int slot, tensor *k, tensor *v) {

@@ -78,6 +78,15 @@ static int rope_backward(device *d, const struct op_rope *a) {
     return charge(d, 0, bytes_of(a->dy) + bytes_of(a->angles) + bytes_of(a->dx));
 }
 
+static int split_heads(device *d, const struct op_split_heads *a) {
+    return charge(d, 0, bytes_of(a->x) + bytes_of(a->angles) + bytes_of(a->q) + bytes_of(a->k) + bytes_of(a->v));
+}
+
+static int split_heads_backward(device *d, const struct op_split_heads *a) {
+    if (!a->dx.data) return LCKV_OK;
+    return charge(d, 0, bytes_of(a->dq) + bytes_of(a->dk) + bytes_of(a->dv) + bytes_of(a->angles) + bytes_of(a->dx));
+}
+
 static int swiglu(device *d, const struct op_swiglu *a) {
     return charge(d, 0, bytes_of(a->gate) + bytes_of(a->up) + bytes_of(a->y));
 }

@@ -1,4 +1,5 @@
-/* Rotary position embedding (Su et al. 2021, "RoFormer"): the table of angles and the rotation. */
+/* Rotary position embedding (Su et al. 2021, "RoFormer"): the table of angles, the rotation, and the rotation of the
+ * heads of one matrix. */
 #include "device/cpu/blocks.h"
 
 #include <math.h>
@@ -34,14 +35,14 @@ int CPU_ENTRY(cpu_rope_angles)(device *d, const struct op_rope_angles *a) {
     return LCKV_OK;
 }
 
-/* Rotates the two halves of one head, which starts at element `at`, by the row's angles. */
-static void rotate(view y, view x, int64_t at, const float *restrict cosines, const float *restrict sines,
+/* Rotates the two halves of one head, which starts at element `from` of x and `at` of y, by the row's angles. */
+static void rotate(view y, int64_t at, view x, int64_t from, const float *restrict cosines, const float *restrict sines,
                    int64_t half) {
     float buffers[4][CPU_BLOCK];
     for (int64_t i = 0; i < half; i += CPU_BLOCK) {
         int64_t n = cpu_block_length(i, half), low = at + i, high = at + half + i;
-        const float *restrict x0 = cpu_block_in(x, low, n, buffers[0]);
-        const float *restrict x1 = cpu_block_in(x, high, n, buffers[1]);
+        const float *restrict x0 = cpu_block_in(x, from + i, n, buffers[0]);
+        const float *restrict x1 = cpu_block_in(x, from + half + i, n, buffers[1]);
         float *restrict y0 = cpu_block_out(y, low, buffers[2]);
         float *restrict y1 = cpu_block_out(y, high, buffers[3]);
         for (int64_t j = 0; j < n; j++) {
@@ -62,7 +63,7 @@ int CPU_ENTRY(cpu_rope)(device *d, const struct op_rope *a) {
         for (int64_t r = mine.begin; r < mine.end; r++) {
             const float *cosines = cpu_row(a->angles, r), *sines = cosines + half;
             for (int64_t at = r * a->y.cols; at < (r + 1) * a->y.cols; at += a->head_dim) {
-                rotate(a->y, a->x, at, cosines, sines, half);
+                rotate(a->y, at, a->x, at, cosines, sines, half);
             }
         }
     }
@@ -90,6 +91,62 @@ int CPU_ENTRY(cpu_rope_backward)(device *d, const struct op_rope *a) {
             float *dx = cpu_row(a->dx, r);
             const float *dy = cpu_row(a->dy, r);
             for (int64_t c = 0; c < a->dx.cols; c += a->head_dim) rotate_back(dx + c, dy + c, cosines, sines, half);
+        }
+    }
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- split_heads */
+
+static const float *angles_of(const struct op_split_heads *a, int64_t r) {
+    return a->angles.data ? cpu_row(a->angles, r) : NULL;
+}
+
+/* Row r of a part, rotated, from element `from` of x on. Returns the part's end in x. */
+static int64_t rotate_part(const struct op_split_heads *a, view part, int64_t r, int64_t from) {
+    int64_t half = a->head_dim / 2;
+    if (!part.data) return from;
+    const float *cosines = angles_of(a, r);
+    for (int64_t c = 0; c < part.cols; c += a->head_dim)
+        rotate(part, r * part.cols + c, a->x, from + c, cosines, cosines + half, half);
+    return from + part.cols;
+}
+
+int CPU_ENTRY(cpu_split_heads)(device *d, const struct op_split_heads *a) {
+    int parts = cpu_parts(d, cpu_elements(a->x));
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(a->x.rows, parts, part);
+        for (int64_t r = mine.begin; r < mine.end; r++) {
+            int64_t at = rotate_part(a, a->q, r, r * a->x.cols);
+            at = rotate_part(a, a->k, r, at);
+            if (a->v.data) memcpy(cpu_row(a->v, r), cpu_element(a->x, at), dtype_row_bytes(a->v.type, a->v.cols));
+        }
+    }
+    return LCKV_OK;
+}
+
+/* The gradient of a part of row r goes to dx; a part of x may have none. Returns the end of the part in dx. */
+static float *rotate_part_back(const struct op_split_heads *a, view part, view gradient, int64_t r, float *dx) {
+    int64_t half = a->head_dim / 2;
+    if (!part.data) return dx;
+    const float *cosines = angles_of(a, r), *dy = gradient.data ? cpu_row(gradient, r) : NULL;
+    for (int64_t c = 0; dy && c < part.cols; c += a->head_dim)
+        rotate_back(dx + c, dy + c, cosines, cosines + half, half);
+    return dx + part.cols;
+}
+
+int CPU_ENTRY(cpu_split_heads_backward)(device *d, const struct op_split_heads *a) {
+    if (!a->dx.data) return LCKV_OK;
+    int parts = cpu_parts(d, cpu_elements(a->dx));
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(a->dx.rows, parts, part);
+        for (int64_t r = mine.begin; r < mine.end; r++) {
+            float *dx = rotate_part_back(a, a->q, a->dq, r, cpu_row(a->dx, r));
+            dx = rotate_part_back(a, a->k, a->dk, r, dx);
+            const float *dv = a->dv.data ? cpu_row(a->dv, r) : NULL;
+            for (int64_t c = 0; dv && c < a->dv.cols; c++) dx[c] += dv[c];
         }
     }
     return LCKV_OK;
