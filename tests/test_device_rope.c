@@ -1,4 +1,4 @@
-/* rope_angles at positions of any size, and the rotation with its gradient. */
+/* rope_angles at positions of any size, the rotation with its gradient, and both for the heads of one matrix. */
 #include "device_check.h"
 
 static const dtype compute[] = {DTYPE_F32, DTYPE_BF16};
@@ -175,6 +175,76 @@ static void check_differences(device *d) {
     }
 }
 
+/* ---------------------------------------------------------------- heads of one matrix */
+
+static view columns(view v, int64_t first, int64_t count) {
+    view part = tensor(v.rows, count, v.type);
+    for (int64_t i = 0; i < elements(part); i++) set_element(part, i, element(v, i / count * v.cols + first + i % count));
+    return part;
+}
+
+/* Columns `first` on of `all` are those of a part that was rotated by `turn` (0: not), plus what was there. */
+static void check_part(const char *what, view got, int64_t first, view from, int64_t from_first, int64_t count,
+                       view before, const struct op_rope *like, double turn) {
+    view x = columns(from, from_first, count);
+    for (int64_t i = 0; i < elements(x); i++) {
+        int64_t at = i / count * got.cols + first + i % count;
+        double size = fabs(element(x, i)), want = turn != 0 ? turned(x, like, i, turn, &size) : element(x, i);
+        double old = before.data ? element(before, at) : 0;
+        double rounds = got.type == DTYPE_F32 ? F32_EPSILON : rounding(got.type);
+        check_near(what, got, at, want + old, 4 * F32_EPSILON * (size + fabs(old)) + rounds * fabs(want));
+    }
+}
+
+/* Queries, keys or values are absent where the number of heads is 0. */
+static void check_split_of(device *d, int64_t heads, int64_t k_heads, int64_t v_heads, dtype type) {
+    enum { ROWS = 19, DIM = 6 };
+    struct op_rope like = random_rope((shape){ROWS, 1, DIM}, type);
+    int64_t q = heads * DIM, k = k_heads * DIM, v = v_heads * DIM, all = q + k + v;
+    struct op_split_heads a = {.x = random_tensor(ROWS, all, type, 1.0), .angles = like.angles, .head_dim = DIM};
+    if (q) a.q = tensor(ROWS, q, type), a.dq = random_tensor(ROWS, q, DTYPE_F32, 1.0);
+    if (k) a.k = tensor(ROWS, k, type), a.dk = random_tensor(ROWS, k, DTYPE_F32, 1.0);
+    if (v) a.v = tensor(ROWS, v, type), a.dv = random_tensor(ROWS, v, DTYPE_F32, 1.0);
+    a.dx = random_tensor(ROWS, all, DTYPE_F32, 1.0);
+    view before = copy_tensor(a.dx);
+    RUN(d, split_heads, a);
+    RUN(d, split_heads_backward, a);
+    if (q) check_part("q", a.q, 0, a.x, 0, q, ABSENT, &like, 1);
+    if (k) check_part("k", a.k, 0, a.x, q, k, ABSENT, &like, 1);
+    if (v) check_part("v", a.v, 0, a.x, q + k, v, ABSENT, &like, 0);
+    if (q) check_part("dx of q", a.dx, 0, a.dq, 0, q, before, &like, -1);
+    if (k) check_part("dx of k", a.dx, q, a.dk, 0, k, before, &like, -1);
+    if (v) check_part("dx of v", a.dx, q + k, a.dv, 0, v, before, &like, 0);
+    release_tensors();
+}
+
+/* A part without a gradient leaves its columns as they are. */
+static void check_split(device *d) {
+    for (int t = 0; t < 2; t++) {
+        check_split_of(d, 4, 2, 2, compute[t]);
+        check_split_of(d, 0, 1, 1, compute[t]);
+        check_split_of(d, 3, 1, 0, compute[t]);
+        check_split_of(d, 3, 0, 1, compute[t]);
+    }
+    struct op_rope like = random_rope((shape){3, 1, 6}, DTYPE_F32);
+    struct op_split_heads a = {.x = random_tensor(3, 12, DTYPE_F32, 1.0),
+                               .angles = like.angles,
+                               .q = tensor(3, 6, DTYPE_F32),
+                               .v = tensor(3, 6, DTYPE_F32),
+                               .dq = random_tensor(3, 6, DTYPE_F32, 1.0),
+                               .head_dim = 6,
+                               .dx = random_tensor(3, 12, DTYPE_F32, 1.0)};
+    view before = copy_tensor(a.dx);
+    RUN(d, split_heads_backward, a);
+    check_same_bits("dx of v", columns(a.dx, 6, 6), columns(before, 6, 6));
+    release_tensors();
+}
+
+static void test_split(void **state) {
+    (void)state;
+    check_everywhere(check_split);
+}
+
 static void test_angles(void **state) {
     (void)state;
     check_everywhere(check_angles);
@@ -198,6 +268,7 @@ int main(void) {
         cmocka_unit_test(test_angles),
         cmocka_unit_test(test_rotation),
         cmocka_unit_test(test_gradient),
+        cmocka_unit_test(test_split),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

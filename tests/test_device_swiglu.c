@@ -72,6 +72,39 @@ static void check_backward(device *d) {
     }
 }
 
+/* One matrix with the columns of gate and up. */
+static void check_joined(device *d) {
+    for (int s = 0; s < SIZES; s++) {
+        int64_t rows = sizes[s][0], cols = sizes[s][1];
+        for (int t = 0; t < 2; t++) {
+            struct op_swiglu a = random_swiglu(rows, cols, compute[t]), joined = a;
+            joined.gate = tensor(rows, 2 * cols, compute[t]);
+            joined.dgate = tensor(rows, 2 * cols, DTYPE_F32);
+            joined.y = tensor(rows, cols, compute[t]);
+            joined.up = joined.dup = ABSENT;
+            for (int64_t i = 0; i < elements(a.y); i++) {
+                int64_t at = i / cols * 2 * cols + i % cols;
+                set_element(joined.gate, at, element(a.gate, i));
+                set_element(joined.gate, at + cols, element(a.up, i));
+                set_element(joined.dgate, at, element(a.dgate, i));
+                set_element(joined.dgate, at + cols, element(a.dup, i));
+            }
+            RUN(d, swiglu, a);
+            RUN(d, swiglu, joined);
+            RUN(d, swiglu_backward, a);
+            RUN(d, swiglu_backward, joined);
+            for (int64_t i = 0; i < elements(a.y); i++) {
+                int64_t at = i / cols * 2 * cols + i % cols;
+                double dgate = element(a.dgate, i), dup = element(a.dup, i), y = element(a.y, i);
+                check_near("y, joined", joined.y, i, y, (RELATIVE + 2 * rounding(a.y.type)) * fabs(y) + SMALLEST);
+                check_near("dgate, joined", joined.dgate, at, dgate, 4 * RELATIVE * (1 + fabs(dgate)));
+                check_near("dup, joined", joined.dgate, at + cols, dup, 4 * RELATIVE * (1 + fabs(dup)));
+            }
+            release_tensors();
+        }
+    }
+}
+
 static double loss_at(double gate, double up, double dy) {
     return dy * gate * sigmoid(gate) * up;
 }
@@ -102,6 +135,7 @@ static void test_backward(void **state) {
     (void)state;
     check_everywhere(check_backward);
     check_everywhere(check_differences);
+    check_everywhere(check_joined);
 }
 
 int main(void) {

@@ -142,7 +142,7 @@ struct op_rope {
  * backward: dx += the parts' gradients, rotated back. Absent gradients of present parts are zero. */
 struct op_split_heads {
     view x;       /* compute type [rows, cols of q, k and v] */
-    view angles;  /* f32 [rows, head_dim]; may be absent without q and k */
+    view angles;  /* f32 [rows, head_dim] */
     view q, k, v; /* compute type [rows, heads * head_dim] and twice [rows, kv_heads * head_dim] */
     int head_dim;
     view dq, dk, dv, dx;

@@ -149,8 +149,7 @@ static int split_heads_backward(graph *g, record *r) {
 }
 
 int tape_split_heads(graph *g, tensor *x, tensor *angles, tensor *const parts[PROJECT_PARTS]) {
-    struct op_split_heads a = {.x = x->value};
-    if (angles) a.angles = angles->value, a.head_dim = (int)angles->value.cols;
+    struct op_split_heads a = {.x = x->value, .angles = angles->value, .head_dim = (int)angles->value.cols};
     if (parts[0]) a.q = parts[0]->value;
     if (parts[1]) a.k = parts[1]->value;
     if (parts[2]) a.v = parts[2]->value;

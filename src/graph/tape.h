@@ -52,7 +52,7 @@ struct tape {
     int pending_count, pending_capacity;
 };
 
-/* op_split_heads of x into the parts that are not NULL; angles NULL: none is rotated. */
+/* op_split_heads of x into the parts that are not NULL. */
 int tape_split_heads(graph *g, tensor *x, tensor *angles, tensor *const parts[PROJECT_PARTS]);
 
 /* dy of a product's record: the gradient of its output, rounded beforehand if possible. */

@@ -98,15 +98,11 @@ int CPU_ENTRY(cpu_rope_backward)(device *d, const struct op_rope *a) {
 
 /* ---------------------------------------------------------------- split_heads */
 
-static const float *angles_of(const struct op_split_heads *a, int64_t r) {
-    return a->angles.data ? cpu_row(a->angles, r) : NULL;
-}
-
 /* Row r of a part, rotated, from element `from` of x on. Returns the part's end in x. */
 static int64_t rotate_part(const struct op_split_heads *a, view part, int64_t r, int64_t from) {
     int64_t half = a->head_dim / 2;
     if (!part.data) return from;
-    const float *cosines = angles_of(a, r);
+    const float *cosines = cpu_row(a->angles, r);
     for (int64_t c = 0; c < part.cols; c += a->head_dim)
         rotate(part, r * part.cols + c, a->x, from + c, cosines, cosines + half, half);
     return from + part.cols;
@@ -130,7 +126,7 @@ int CPU_ENTRY(cpu_split_heads)(device *d, const struct op_split_heads *a) {
 static float *rotate_part_back(const struct op_split_heads *a, view part, view gradient, int64_t r, float *dx) {
     int64_t half = a->head_dim / 2;
     if (!part.data) return dx;
-    const float *cosines = angles_of(a, r), *dy = gradient.data ? cpu_row(gradient, r) : NULL;
+    const float *cosines = cpu_row(a->angles, r), *dy = gradient.data ? cpu_row(gradient, r) : NULL;
     for (int64_t c = 0; dy && c < part.cols; c += a->head_dim)
         rotate_back(dx + c, dy + c, cosines, cosines + half, half);
     return dx + part.cols;

@@ -18,7 +18,7 @@ __global__ static void make_delta(struct attention_call call, float *delta, int6
     if (i >= count) return;
     for (int64_t at = i * dim + threadIdx.x % CUDA_WARP * 4; at < end; at += CUDA_WARP * 4) {
         struct cuda_four out = cuda_get4(call.a.out.data, call.a.out.type, at, end);
-        struct cuda_four dout = cuda_get4(call.a.dout.data, DTYPE_F32, at, end);
+        struct cuda_four dout = cuda_get4(call.a.dout.data, call.a.dout.type, at, end);
         for (int j = 0; j < 4; j++) sum += out.at[j] * dout.at[j];
     }
     sum = cuda_join_lanes(sum, CUDA_WARP, cuda_plus());
@@ -94,11 +94,13 @@ __device__ void add_to(view gradient, const float sums[PER][COLS], float factor,
     for (int i = 0; i < PER; i++) {
         int row = y + ATTENTION_SIDE * i;
         if (row >= count) continue;
-        float *to = (float *)gradient.data + element(row);
+        int64_t first = element(row);
 #pragma unroll
         for (int j = 0; j < COLS; j++) {
-            int c = x + ATTENTION_SIDE * j;
-            if (c < dim) to[c] += factor * sums[i][j];
+            int64_t at = first + x + ATTENTION_SIDE * j;
+            if (at >= first + dim) continue;
+            float before = gradient.fresh ? 0 : cuda_get(gradient.data, gradient.type, at);
+            cuda_set(gradient.data, gradient.type, at, before + factor * sums[i][j]);
         }
     }
 }
@@ -184,6 +186,9 @@ template <int TILE, int DIM> static int run(device *d, const struct attention_ca
 
 int cuda_attention_backward(device *d, const struct op_attention *a) {
     TRY(attention_check(a));
+    TRY(cuda_clear_fresh(d, a->dq)); /* rows of no sequence stay zero */
+    TRY(cuda_clear_fresh(d, a->dk));
+    TRY(cuda_clear_fresh(d, a->dv));
     if (a->k.data == NULL || a->heads == 0 || a->sequences.rows == 0 || a->max_q_rows == 0) return LCKV_OK;
     struct attention_call call = attention_call_of(a);
     if (attention_for_matrix(a)) return attention_matrix_backward(d, &call);

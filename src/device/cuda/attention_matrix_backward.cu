@@ -1,6 +1,6 @@
 /* Attention backward on tensor cores, in bf16 with f32 sums; attention_backward.cu does it in f32.
  *
- * dout is rounded to bf16 beforehand, in the pass that computes delta. A warp has 16 keys, or 16 queries, of its
+ * dout is rounded to bf16 beforehand if it is f32, in the pass that computes delta. A warp has 16 keys, or 16 queries, of its
  * block and keeps their gradients in registers; weights and their gradients stay in registers between products.
  * While a warp works on a tile, the next one is copied. */
 #include "device/cuda/attention_matrix.h"
@@ -11,23 +11,23 @@ enum { TILE = ATTENTION_MATRIX_WARPS * 16, WARPS = 8 };
 
 /* What the kernels read besides the call's own tensors. */
 struct rounded {
-    __nv_bfloat16 *dout; /* [rows, heads * head_dim] */
+    const __nv_bfloat16 *dout; /* [rows, heads * head_dim] */
     float *delta;        /* [rows, heads] */
 };
 
 /* One warp each. Rows of no sequence do no harm. */
-__global__ static void round_dout(struct attention_call call, struct rounded to, int64_t count) {
+__global__ static void round_dout(struct attention_call call, __nv_bfloat16 *rounded, float *delta, int64_t count) {
     int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / CUDA_WARP, dim = call.a.head_dim, end = (i + 1) * dim;
     float sum = 0;
     if (i >= count) return;
     for (int64_t at = i * dim + threadIdx.x % CUDA_WARP * 4; at < end; at += CUDA_WARP * 4) {
         struct cuda_four out = cuda_get4(call.a.out.data, DTYPE_BF16, at, end);
-        struct cuda_four dout = cuda_get4(call.a.dout.data, DTYPE_F32, at, end);
+        struct cuda_four dout = cuda_get4(call.a.dout.data, call.a.dout.type, at, end);
         for (int j = 0; j < 4; j++) sum += out.at[j] * dout.at[j];
-        cuda_set4(to.dout, DTYPE_BF16, at, end, dout);
+        if (rounded) cuda_set4(rounded, DTYPE_BF16, at, end, dout);
     }
     sum = cuda_join_lanes(sum, CUDA_WARP, cuda_plus());
-    if (threadIdx.x % CUDA_WARP == 0) to.delta[i] = sum;
+    if (threadIdx.x % CUDA_WARP == 0) delta[i] = sum;
 }
 
 /* ---------------------------------------------------------------- 16 rows of a left tile by a right tile's rows */
@@ -74,6 +74,20 @@ template <int DIM> __device__ void add_rows(float sum[DIM / 8][4], const fragmen
     }
 }
 
+/* Elements at and at + 1 of the gradient += x and y. */
+__device__ static void add_pair(view gradient, int64_t at, float x, float y) {
+    if (gradient.type == DTYPE_F32) {
+        float2 *to = (float2 *)((float *)gradient.data + at);
+        float2 before = gradient.fresh ? make_float2(0, 0) : *to;
+        *to = make_float2(before.x + x, before.y + y);
+    } else {
+        uint32_t *to = (uint32_t *)((__nv_bfloat16 *)gradient.data + at);
+        uint32_t bits = gradient.fresh ? 0 : *to;
+        float2 before = __bfloat1622float2(*(__nv_bfloat162 *)&bits);
+        *to = matrix_pair(before.x + x, before.y + y);
+    }
+}
+
 /* A warp's 16 gradient rows += factor * sum; element(row) is the start of a row; rows from `count` on do not exist. */
 template <int DIM, typename Element>
 __device__ void store(view gradient, const float sum[DIM / 8][4], float factor, int row, int count, int dim,
@@ -84,12 +98,11 @@ __device__ void store(view gradient, const float sum[DIM / 8][4], float factor, 
     for (int r = 0; r < 2; r++) {
         int own = row + 8 * r + lane / 4;
         if (own >= count) continue;
-        float2 *to = (float2 *)((float *)gradient.data + element(own)) + lane % 4;
+        int64_t at = element(own) + 2 * (lane % 4);
 #pragma unroll
         for (int n = 0; n < DIM / 8; n++) {
             if (8 * n >= dim) break;
-            float2 before = to[4 * n];
-            to[4 * n] = make_float2(before.x + factor * sum[n][2 * r], before.y + factor * sum[n][2 * r + 1]);
+            add_pair(gradient, at + 8 * n, factor * sum[n][2 * r], factor * sum[n][2 * r + 1]);
         }
     }
 }
@@ -292,10 +305,13 @@ template <int DIM> static int run(device *d, const struct attention_call *call, 
 
 int attention_matrix_backward(device *d, const struct attention_call *call) {
     int64_t count = call->a.dout.rows * call->a.heads;
-    size_t dout_bytes = ((size_t)(count * call->a.head_dim) * sizeof(__nv_bfloat16) + 255) / 256 * 256;
-    struct rounded from;
-    TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, dout_bytes + (size_t)count * sizeof(float), (void **)&from.dout));
-    from.delta = (float *)((char *)from.dout + dout_bytes);
-    round_dout<<<cuda_blocks(count, WARPS), WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, from, count);
+    bool rounds = !attention_in_chunks(call->a.dout);
+    size_t dout_bytes =
+        rounds ? ((size_t)(count * call->a.head_dim) * sizeof(__nv_bfloat16) + 255) / 256 * 256 : 0;
+    char *room;
+    TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, dout_bytes + (size_t)count * sizeof(float), (void **)&room));
+    __nv_bfloat16 *rounded = rounds ? (__nv_bfloat16 *)room : NULL;
+    struct rounded from = {rounds ? rounded : (const __nv_bfloat16 *)call->a.dout.data, (float *)(room + dout_bytes)};
+    round_dout<<<cuda_blocks(count, WARPS), WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, rounded, from.delta, count);
     return call->a.head_dim <= 64 ? run<64>(d, call, from) : run<128>(d, call, from);
 }

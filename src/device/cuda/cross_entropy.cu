@@ -3,8 +3,10 @@
  * replaced by their gradient, in the compute type, before the next chunk. */
 #include "device/cuda/products.h"
 
-enum { THREADS = 512, EACH = 4, MIN_ROWS = 128 };
-static const int64_t LOGITS_BYTES = 128 << 20;
+/* Two blocks fit a multiprocessor, so that the rows of all of them stay in the second-level cache between the two passes
+ * over a row. */
+enum { THREADS = 1024, EACH = 4, MIN_ROWS = 128 };
+static const int64_t LOGITS_BYTES = 256 << 20;
 
 /* One chunk: rows [first, first + rows) of the call. */
 struct piece {
@@ -16,18 +18,23 @@ struct piece {
 
 /* ---------------------------------------------------------------- one row, one block */
 
+/* FAST: the error of the exponential is far below bf16's rounding of the gradient. */
+template <bool FAST> __device__ float exponential(float x) {
+    return FAST ? __expf(x) : expf(x);
+}
+
 /* The largest logit, and the sum of exp(logit - largest), in one pass: each thread rescales its sum when it finds a
  * larger maximum. A thread's part is summed in f32, all parts in f64, so that the error does not grow with the
  * vocabulary. */
-__device__ static float sum_exponentials(const float *x, int64_t n, double *sum) {
+template <bool FAST> __device__ float sum_exponentials(const float *x, int64_t n, double *sum) {
     float largest = -INFINITY, own = 0;
     for (int64_t i = threadIdx.x * EACH; i < n; i += THREADS * EACH) {
         struct cuda_four four = cuda_get4(x, DTYPE_F32, i, n);
         float larger = largest;
         for (int j = 0; j < EACH; j++) larger = i + j < n ? fmaxf(larger, four.at[j]) : larger;
-        own *= larger > largest ? expf(largest - larger) : 1.0f;
+        if (larger > largest) own *= exponential<FAST>(largest - larger);
         largest = larger;
-        for (int j = 0; j < EACH; j++) own += i + j < n ? expf(four.at[j] - largest) : 0;
+        for (int j = 0; j < EACH; j++) own += i + j < n ? exponential<FAST>(four.at[j] - largest) : 0;
     }
     float all = cuda_join_block(largest, cuda_larger());
     *sum = cuda_join_block(own != 0 ? (double)(own * expf(largest - all)) : 0, cuda_plus());
@@ -44,21 +51,23 @@ __device__ static int is_first_of_largest(const float *x, int64_t label, float l
 
 /* d *loss / d logits = scale * (softmax - one at the label). A thread reads a logit before it writes this element,
  * so that both may share memory. */
-__device__ static void gradient_row(const struct piece &p, const float *x, int64_t n, float largest, double sum,
+template <bool FAST>
+__device__ void gradient_row(const struct piece &p, const float *x, int64_t n, float largest, double sum,
                                     int64_t label, float scale) {
     void *out = cuda_row(p.gradient, blockIdx.x);
     float factor = label < 0 ? 0 : (float)((double)scale / sum);
     for (int64_t i = threadIdx.x * EACH; i < n; i += THREADS * EACH) {
         struct cuda_four four = cuda_get4(x, DTYPE_F32, i, n);
         for (int j = 0; j < EACH; j++) {
-            float g = label < 0 ? 0 : factor * expf(four.at[j] - largest);
+            float g = label < 0 ? 0 : factor * exponential<FAST>(four.at[j] - largest);
             four.at[j] = i + j == label ? g - scale : g;
         }
         cuda_set4(out, p.gradient.type, i, n, four);
     }
 }
 
-__global__ static void loss_rows(struct op_linear_cross_entropy a, struct piece p) {
+template <bool FAST>
+__global__ static void __launch_bounds__(THREADS, 2) loss_rows(struct op_linear_cross_entropy a, struct piece p) {
     int64_t row = p.first + blockIdx.x, n = a.weight.rows, label = ((const int32_t *)a.labels.data)[row];
     const float *x = (const float *)p.logits.data + blockIdx.x * n;
     if (label >= n) label = -1;
@@ -66,12 +75,12 @@ __global__ static void loss_rows(struct op_linear_cross_entropy a, struct piece 
     float largest = 0;
     int correct = 0;
     if (label >= 0) {
-        largest = sum_exponentials(x, n, &sum);
+        largest = sum_exponentials<FAST>(x, n, &sum);
         loss = log(sum) + (double)largest - (double)x[label];
         if (a.correct.data) correct = is_first_of_largest(x, label, largest);
     }
     __syncthreads(); /* all have read x[label] */
-    if (p.wants_gradient) gradient_row(p, x, n, largest, sum, label, *(const float *)a.scale.data);
+    if (p.wants_gradient) gradient_row<FAST>(p, x, n, largest, sum, label, *(const float *)a.scale.data);
     if (threadIdx.x != 0) return;
     p.losses[row] = loss;
     if (a.nll.data) ((float *)a.nll.data)[row] = (float)loss;
@@ -99,7 +108,10 @@ static int run_piece(device *d, const struct op_linear_cross_entropy *a, view we
     product.b_transposed = true;
     product.c = p->logits;
     TRY(cuda_multiply(d, &product));
-    loss_rows<<<(unsigned)p->rows, THREADS, 0, cuda_stream(d)>>>(*a, *p);
+    if (a->x.type == DTYPE_BF16)
+        loss_rows<true><<<(unsigned)p->rows, THREADS, 0, cuda_stream(d)>>>(*a, *p);
+    else
+        loss_rows<false><<<(unsigned)p->rows, THREADS, 0, cuda_stream(d)>>>(*a, *p);
     if (!p->wants_gradient) return LCKV_OK;
     return cuda_linear_gradients(d, product.a, weight, p->gradient, rows_of(a->dx, p->first, p->rows), a->dweight);
 }
@@ -114,8 +126,8 @@ static int carve(device *d, const struct op_linear_cross_entropy *a, int64_t eac
     char *memory;
     TRY(cuda_workspace(d, CUDA_WORK_LOGITS, losses + logits + gradient, (void **)&memory));
     p->losses = (double *)memory;
-    p->logits = {memory + losses, each, vocab_size, DTYPE_F32, NULL};
-    p->gradient = {apart ? memory + losses + logits : memory + losses, each, vocab_size, a->x.type, NULL};
+    p->logits = {memory + losses, each, vocab_size, DTYPE_F32, NULL, false};
+    p->gradient = {apart ? memory + losses + logits : memory + losses, each, vocab_size, a->x.type, NULL, false};
     return LCKV_OK;
 }
 

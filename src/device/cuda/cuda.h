@@ -128,6 +128,12 @@ template <typename K> int cuda_allow_shared(device *d, K kernel, size_t bytes) {
     return LCKV_OK;
 }
 
+/* For entries that do not write all of a gradient: a fresh one becomes zeros. */
+static inline int cuda_clear_fresh(device *d, view v) {
+    if (v.data && v.fresh && v.rows * v.cols > 0) TRY(d->memory.zero(d, v.data, view_bytes(v)));
+    return LCKV_OK;
+}
+
 /* ---------------------------------------------------------------- elements of f32, bf16 and f16 */
 
 __host__ __device__ static inline size_t cuda_bytes(dtype type) {
@@ -189,6 +195,11 @@ __device__ static inline void cuda_set4(void *to, dtype type, int64_t at, int64_
         for (int i = 0; i < 4; i++) cuda_set(halves.at, type, i, x.at[i]);
         *(struct cuda_four_halves *)((uint16_t *)to + at) = halves;
     }
+}
+
+/* The gradient's elements [at, at + 4) before the op; zeros if it is fresh or absent. */
+__device__ static inline struct cuda_four cuda_gradient4(view v, int64_t at, int64_t end) {
+    return v.fresh || v.data == NULL ? cuda_four{} : cuda_get4(v.data, v.type, at, end);
 }
 
 /* Index of the first element of row r. */

@@ -128,6 +128,7 @@ int cuda_open(device *d, int number) {
     snprintf(d->name, sizeof d->name, "cuda:%d", number);
     d->own = s;
     d->threads = 1;
+    d->compute_gradients = true;
     fill_ops(&d->ops);
     cuda_recording_open(d);
     d->memory.close = close;

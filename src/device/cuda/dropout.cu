@@ -35,9 +35,9 @@ int cuda_dropout(device *d, const struct op_dropout *a) {
 __global__ static void backward(struct op_dropout a, int64_t n, uint32_t threshold, float scale) {
     int64_t at = first_element();
     struct cuda_four mask = make_mask(a, at, threshold, scale);
-    struct cuda_four dy = cuda_get4(a.dy.data, DTYPE_F32, at, n), dx = cuda_get4(a.dx.data, DTYPE_F32, at, n);
+    struct cuda_four dy = cuda_get4(a.dy.data, a.dy.type, at, n), dx = cuda_gradient4(a.dx, at, n);
     for (int i = 0; i < EACH; i++) dx.at[i] += dy.at[i] * mask.at[i];
-    cuda_set4(a.dx.data, DTYPE_F32, at, n, dx);
+    cuda_set4(a.dx.data, a.dx.type, at, n, dx);
 }
 
 int cuda_dropout_backward(device *d, const struct op_dropout *a) {

@@ -22,7 +22,7 @@ int cuda_add(device *d, const struct op_add *a) {
 
 __global__ static void accumulate(struct op_accumulate a, int64_t n) {
     int64_t at = first_element();
-    struct cuda_four x = cuda_get4(a.src.data, a.src.type, at, n), y = cuda_get4(a.dst.data, a.dst.type, at, n);
+    struct cuda_four x = cuda_get4(a.src.data, a.src.type, at, n), y = cuda_gradient4(a.dst, at, n);
     for (int i = 0; i < EACH; i++) y.at[i] += a.scale * x.at[i];
     cuda_set4(a.dst.data, a.dst.type, at, n, y);
 }

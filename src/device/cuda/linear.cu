@@ -34,23 +34,24 @@ int cuda_linear(device *d, const struct op_linear *a) {
 int cuda_linear_gradients(device *d, view x, view weight, view dy, view dx, view dweight) {
     struct cuda_product p = {};
     p.a = dy;
-    p.add = true;
     if (dx.data) {
         p.b = weight;
         p.c = dx;
+        p.add = !dx.fresh;
         TRY(cuda_multiply(d, &p));
     }
     if (!dweight.data) return LCKV_OK;
     p.a_transposed = true;
     p.b = x;
     p.c = dweight;
+    p.add = true;
     return cuda_multiply(d, &p);
 }
 
 struct bias_term {
     view dy;
     __device__ float operator()(int64_t row, int64_t column) const {
-        return ((const float *)dy.data)[row * dy.cols + column];
+        return cuda_get(dy.data, dy.type, row * dy.cols + column);
     }
 };
 
@@ -64,7 +65,7 @@ static int add_dbias(device *d, const struct op_linear *a) {
 
 int cuda_linear_backward(device *d, const struct op_linear *a) {
     view weight = a->weight, dy;
-    if (cuda_elements(a->dy) == 0) return LCKV_OK;
+    if (cuda_elements(a->dy) == 0) return cuda_clear_fresh(d, a->dx);
     if (a->dbias.data) TRY(add_dbias(d, a));
     if (!a->dx.data && !a->dweight.data) return LCKV_OK;
     if (a->dx.data) TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &weight));

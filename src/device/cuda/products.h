@@ -56,7 +56,7 @@ template <typename call> static inline void products_take_heads(const struct op_
  * Otherwise does nothing and returns false. */
 bool cuda_heads_warpgroup(device *d, const struct op_heads *a);
 
-/* dx += dy weight,  dweight += dy^T x, as far as present; all operands in x's type. */
+/* dx += dy weight,  dweight += dy^T x, as far as present; x, weight and dy have the same type. */
 int cuda_linear_gradients(device *d, view x, view weight, view dy, view dx, view dweight);
 
 #endif

@@ -75,22 +75,25 @@ int cuda_rms_norm(device *d, const struct op_rms_norm *a) {
     return LCKV_OK;
 }
 
+/* ---------------------------------------------------------------- backward: wide or unaligned groups */
+
 /* With g = dy * weight:  dx += rstd * g - x * rstd^3 * mean(g * x) */
 __global__ static void backward(struct op_rms_norm a) {
     int64_t width = a.weight.cols, begin = blockIdx.x * width, end = begin + width, step = blockDim.x * EACH;
     float rstd = ((const float *)a.rstd.data)[blockIdx.x], sum = 0;
     for (int64_t at = begin + threadIdx.x * EACH; at < end; at += step) {
-        struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end), dy = cuda_get4(a.dy.data, DTYPE_F32, at, end);
+        struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end), dy = cuda_get4(a.dy.data, a.dy.type, at, end);
         struct cuda_four weight = cuda_get4(a.weight.data, a.weight.type, at - begin, width);
         for (int i = 0; i < EACH; i++) sum += dy.at[i] * weight.at[i] * x.at[i];
     }
     float pull = cuda_join_block(sum, cuda_plus()) / (float)width * rstd * rstd * rstd;
     for (int64_t at = begin + threadIdx.x * EACH; at < end; at += step) {
-        struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end), dy = cuda_get4(a.dy.data, DTYPE_F32, at, end);
+        struct cuda_four x = cuda_get4(a.x.data, a.x.type, at, end), dy = cuda_get4(a.dy.data, a.dy.type, at, end);
         struct cuda_four weight = cuda_get4(a.weight.data, a.weight.type, at - begin, width);
-        struct cuda_four dx = cuda_get4(a.dx.data, DTYPE_F32, at, end);
+        struct cuda_four dx = cuda_gradient4(a.dx, at, end);
         for (int i = 0; i < EACH; i++) dx.at[i] += rstd * dy.at[i] * weight.at[i] - pull * x.at[i];
-        cuda_set4(a.dx.data, DTYPE_F32, at, end, dx);
+        cuda_set4(a.dx.data, a.dx.type, at, end, dx);
+        if (a.dx_rounded.data) cuda_set4(a.dx_rounded.data, DTYPE_BF16, at, end, dx);
     }
 }
 
@@ -99,14 +102,12 @@ struct weight_term {
     struct op_rms_norm a;
     __device__ float operator()(int64_t run, int64_t column) const {
         int64_t at = run * a.weight.cols + column;
-        float x = cuda_get(a.x.data, a.x.type, at), dy = ((const float *)a.dy.data)[at];
+        float x = cuda_get(a.x.data, a.x.type, at), dy = cuda_get(a.dy.data, a.dy.type, at);
         return dy * x * ((const float *)a.rstd.data)[run];
     }
 };
 
-int cuda_rms_norm_backward(device *d, const struct op_rms_norm *a) {
-    int64_t runs = cuda_elements(a->rstd);
-    if (runs == 0) return LCKV_OK;
+static int backward_in_two(device *d, const struct op_rms_norm *a, int64_t runs) {
     if (a->dx.data) backward<<<(unsigned)runs, run_threads(a->weight.cols), 0, cuda_stream(d)>>>(*a);
     if (!a->dweight.data || a->weight.cols == 0) return LCKV_OK;
     struct columns_plan plan;
@@ -114,4 +115,116 @@ int cuda_rms_norm_backward(device *d, const struct op_rms_norm *a) {
     columns_parts<<<plan.blocks, COLUMNS_THREADS, 0, cuda_stream(d)>>>(plan, weight_term{*a});
     columns_end(d, &plan, (float *)a->dweight.data);
     return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- backward: both gradients in one pass */
+
+enum { JOINED_THREADS = 256, JOINED_BLOCKS = 4 /* per multiprocessor */, JOINED_PER = 4 };
+
+/* A warp handles a group of up to CUDA_WARP * EACH columns, a block a wider one. */
+static bool runs_in_warps(int64_t width) {
+    return width <= CUDA_WARP * EACH;
+}
+
+/* The sum over the threads of a group. */
+template <bool WARPS> __device__ float join_group(float x) {
+    return WARPS ? cuda_join_lanes(x, CUDA_WARP, cuda_plus()) : cuda_join_block(x, cuda_plus());
+}
+
+/* Groups number group, group + gridDim.x * groups of a block, ...; a thread keeps the sums of its columns. */
+template <int PER, bool WARPS>
+__global__ static void __launch_bounds__(JOINED_THREADS, PER <= 2 ? JOINED_BLOCKS : JOINED_BLOCKS / 2)
+    backward_joined(struct op_rms_norm a, int64_t runs, float *partial) {
+    int64_t width = a.weight.cols;
+    int lane = WARPS ? threadIdx.x % CUDA_WARP : threadIdx.x, threads = WARPS ? CUDA_WARP : blockDim.x;
+    int per_block = WARPS ? blockDim.x / CUDA_WARP : 1, own = WARPS ? threadIdx.x / CUDA_WARP : 0;
+    struct cuda_four weight[PER], sums[PER] = {};
+#pragma unroll
+    for (int i = 0; i < PER; i++)
+        weight[i] = cuda_get4(a.weight.data, a.weight.type, ((int64_t)i * threads + lane) * EACH, width);
+    int64_t first = (int64_t)blockIdx.x * per_block, step = (int64_t)gridDim.x * per_block;
+    for (int64_t block_run = first; block_run < runs; block_run += step) {
+        int64_t run = block_run + own, begin = run * width, end = begin + width;
+        if (WARPS && run >= runs) break;
+        struct cuda_four x[PER], dy[PER], dx[PER];
+        float rstd = ((const float *)a.rstd.data)[run], sum = 0;
+#pragma unroll
+        for (int i = 0; i < PER; i++) {
+            int64_t at = begin + ((int64_t)i * threads + lane) * EACH;
+            x[i] = {}, dy[i] = {}, dx[i] = {};
+            if (at >= end) continue;
+            x[i] = cuda_get4(a.x.data, a.x.type, at, end);
+            dy[i] = cuda_get4(a.dy.data, a.dy.type, at, end);
+            dx[i] = cuda_gradient4(a.dx, at, end);
+        }
+#pragma unroll
+        for (int i = 0; i < PER; i++)
+            for (int j = 0; j < EACH; j++) {
+                sums[i].at[j] += dy[i].at[j] * x[i].at[j] * rstd;
+                dy[i].at[j] *= weight[i].at[j];
+                sum += dy[i].at[j] * x[i].at[j];
+            }
+        float pull = join_group<WARPS>(sum) / (float)width * rstd * rstd * rstd;
+#pragma unroll
+        for (int i = 0; i < PER; i++) {
+            int64_t at = begin + ((int64_t)i * threads + lane) * EACH;
+            if (at >= end || !a.dx.data) continue;
+            for (int j = 0; j < EACH; j++) dx[i].at[j] += rstd * dy[i].at[j] - pull * x[i].at[j];
+            cuda_set4(a.dx.data, a.dx.type, at, end, dx[i]);
+            if (a.dx_rounded.data) cuda_set4(a.dx_rounded.data, DTYPE_BF16, at, end, dx[i]);
+        }
+    }
+    if (!partial) return;
+    float *to = partial + ((int64_t)blockIdx.x * per_block + own) * width;
+#pragma unroll
+    for (int i = 0; i < PER; i++) cuda_set4(to, DTYPE_F32, ((int64_t)i * threads + lane) * EACH, width, sums[i]);
+}
+
+enum { ADD_WIDE = 32, ADD_HIGH = 32 };
+
+/* out[column] += sum of the parts, in their order: each thread of a column sums some, one of them adds these sums. */
+__global__ static void __launch_bounds__(ADD_WIDE *ADD_HIGH)
+    add_parts(const float *partial, int parts, int64_t cols, float *out) {
+    __shared__ float sums[ADD_HIGH][ADD_WIDE];
+    int wide = threadIdx.x % ADD_WIDE, high = threadIdx.x / ADD_WIDE;
+    int64_t column = (int64_t)blockIdx.x * ADD_WIDE + wide;
+    float sum = 0;
+    for (int part = high; part < parts && column < cols; part += ADD_HIGH) sum += partial[part * cols + column];
+    sums[high][wide] = sum;
+    __syncthreads();
+    if (high > 0 || column >= cols) return;
+    for (int i = 1; i < ADD_HIGH; i++) sum += sums[i][wide];
+    out[column] += sum;
+}
+
+static int backward_in_one(device *d, const struct op_rms_norm *a, int64_t runs) {
+    int64_t width = a->weight.cols, warps = JOINED_THREADS / CUDA_WARP;
+    bool in_warps = runs_in_warps(width);
+    int64_t enough = (int64_t)JOINED_BLOCKS * cuda_state_of(d)->multiprocessors;
+    int64_t needed = in_warps ? (runs + warps - 1) / warps : runs, blocks = needed < enough ? needed : enough;
+    int64_t parts = in_warps ? blocks * warps : blocks;
+    float *partial = NULL;
+    if (a->dweight.data)
+        TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, (size_t)(parts * width) * sizeof *partial, (void **)&partial));
+    if (in_warps)
+        backward_joined<1, true><<<(unsigned)blocks, JOINED_THREADS, 0, cuda_stream(d)>>>(*a, runs, partial);
+    else if (width <= JOINED_THREADS * EACH)
+        backward_joined<1, false><<<(unsigned)blocks, run_threads(width), 0, cuda_stream(d)>>>(*a, runs, partial);
+    else if (width <= 2 * JOINED_THREADS * EACH)
+        backward_joined<2, false>
+            <<<(unsigned)blocks, run_threads((width + 1) / 2), 0, cuda_stream(d)>>>(*a, runs, partial);
+    else
+        backward_joined<JOINED_PER, false>
+            <<<(unsigned)blocks, run_threads((width + 3) / 4), 0, cuda_stream(d)>>>(*a, runs, partial);
+    if (partial)
+        add_parts<<<cuda_blocks(width, ADD_WIDE), ADD_WIDE * ADD_HIGH, 0, cuda_stream(d)>>>(
+            partial, (int)parts, width, (float *)a->dweight.data);
+    return LCKV_OK;
+}
+
+int cuda_rms_norm_backward(device *d, const struct op_rms_norm *a) {
+    int64_t runs = cuda_elements(a->rstd);
+    if (runs == 0 || a->weight.cols == 0) return LCKV_OK;
+    bool narrow = a->weight.cols <= JOINED_THREADS * EACH * JOINED_PER;
+    return narrow ? backward_in_one(d, a, runs) : backward_in_two(d, a, runs);
 }

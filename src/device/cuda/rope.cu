@@ -87,16 +87,16 @@ __global__ static void rotate_back(struct op_rope a) {
     struct cuda_four cosines, sines;
     if (!find_pairs(a.dx, a.head_dim, &p)) return;
     find_angles(a.angles, &p, &cosines, &sines);
-    struct cuda_four dy0 = cuda_get4(a.dy.data, DTYPE_F32, p.low, p.low_end);
-    struct cuda_four dy1 = cuda_get4(a.dy.data, DTYPE_F32, p.high, p.high_end);
-    struct cuda_four dx0 = cuda_get4(a.dx.data, DTYPE_F32, p.low, p.low_end);
-    struct cuda_four dx1 = cuda_get4(a.dx.data, DTYPE_F32, p.high, p.high_end);
+    struct cuda_four dy0 = cuda_get4(a.dy.data, a.dy.type, p.low, p.low_end);
+    struct cuda_four dy1 = cuda_get4(a.dy.data, a.dy.type, p.high, p.high_end);
+    struct cuda_four dx0 = cuda_gradient4(a.dx, p.low, p.low_end);
+    struct cuda_four dx1 = cuda_gradient4(a.dx, p.high, p.high_end);
     for (int j = 0; j < EACH; j++) {
         dx0.at[j] += dy0.at[j] * cosines.at[j] + dy1.at[j] * sines.at[j];
         dx1.at[j] += dy1.at[j] * cosines.at[j] - dy0.at[j] * sines.at[j];
     }
-    cuda_set4(a.dx.data, DTYPE_F32, p.low, p.low_end, dx0);
-    cuda_set4(a.dx.data, DTYPE_F32, p.high, p.high_end, dx1);
+    cuda_set4(a.dx.data, a.dx.type, p.low, p.low_end, dx0);
+    cuda_set4(a.dx.data, a.dx.type, p.high, p.high_end, dx1);
 }
 
 int cuda_rope_backward(device *d, const struct op_rope *a) {

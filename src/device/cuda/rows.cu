@@ -66,7 +66,7 @@ __device__ static int find_rows(int *list, const int32_t *index, int32_t to, int
     return count;
 }
 
-/* dst[index[r]] += src[r], both f32. An index may occur several times: the block of its first row adds the rows of
+/* dst[index[r]] += src[r]. An index may occur several times: the block of its first row adds the rows of
  * all, in their order. The other blocks find that they are not the first and return. */
 __global__ static void add_rows(view dst, view src, const int32_t *index) {
     __shared__ int list[SEARCHED];
@@ -79,14 +79,14 @@ __global__ static void add_rows(view dst, view src, const int32_t *index) {
         if (__syncthreads_or(before)) return;
     }
     struct cuda_four sum = {};
-    if (c < dst.cols) sum = cuda_get4(cuda_row(dst, to), DTYPE_F32, c, dst.cols);
+    if (c < dst.cols) sum = cuda_get4(cuda_row(dst, to), dst.type, c, dst.cols);
     for (int64_t base = first; base < src.rows; base += SEARCHED) {
         int count = find_rows(list, index, to, base, src.rows);
         for (int at = 0; at < count && c < dst.cols; at += AT_ONCE) {
             struct cuda_four x[AT_ONCE] = {};
 #pragma unroll
             for (int j = 0; j < AT_ONCE; j++) {
-                if (at + j < count) x[j] = cuda_get4(cuda_row(src, base + list[at + j]), DTYPE_F32, c, src.cols);
+                if (at + j < count) x[j] = cuda_get4(cuda_row(src, base + list[at + j]), src.type, c, src.cols);
             }
 #pragma unroll
             for (int j = 0; j < AT_ONCE; j++) {
@@ -95,7 +95,7 @@ __global__ static void add_rows(view dst, view src, const int32_t *index) {
             }
         }
     }
-    if (c < dst.cols) cuda_set4(cuda_row(dst, to), DTYPE_F32, c, dst.cols, sum);
+    if (c < dst.cols) cuda_set4(cuda_row(dst, to), dst.type, c, dst.cols, sum);
 }
 
 /* dst[index[r]] = src[r] */
@@ -105,14 +105,14 @@ __global__ static void spread_rows(view dst, view src, const int64_t *index) {
     cuda_set4(cuda_row(dst, to), dst.type, c, dst.cols, cuda_get4(cuda_row(src, r), src.type, c, src.cols));
 }
 
-/* dst[r] += src[index[r]], both f32 */
+/* dst[r] += src[index[r]] */
 __global__ static void collect_rows(view dst, view src, const int64_t *index) {
     int64_t r = blockIdx.x, c = first_column(), from = index[r];
     if (c >= dst.cols || from < 0 || from >= src.rows) return;
-    struct cuda_four sum = cuda_get4(cuda_row(dst, r), DTYPE_F32, c, dst.cols);
-    struct cuda_four x = cuda_get4(cuda_row(src, from), DTYPE_F32, c, src.cols);
+    struct cuda_four sum = cuda_get4(cuda_row(dst, r), dst.type, c, dst.cols);
+    struct cuda_four x = cuda_get4(cuda_row(src, from), src.type, c, src.cols);
     for (int i = 0; i < EACH; i++) sum.at[i] += x.at[i];
-    cuda_set4(cuda_row(dst, r), DTYPE_F32, c, dst.cols, sum);
+    cuda_set4(cuda_row(dst, r), dst.type, c, dst.cols, sum);
 }
 
 int cuda_embed(device *d, const struct op_embed *a) {
@@ -138,6 +138,7 @@ int cuda_gather_rows(device *d, const struct op_gather_rows *a) {
 
 int cuda_gather_rows_backward(device *d, const struct op_gather_rows *a) {
     const int32_t *index = (const int32_t *)a->index.data;
+    TRY(cuda_clear_fresh(d, a->dsrc));
     if (a->dsrc.data && cuda_elements(a->ddst) > 0) {
         add_rows<<<row_blocks(a->ddst), THREADS, 0, cuda_stream(d)>>>(a->dsrc, a->ddst, index);
     }
@@ -154,6 +155,7 @@ int cuda_scatter_rows(device *d, const struct op_scatter_rows *a) {
 
 int cuda_scatter_rows_backward(device *d, const struct op_scatter_rows *a) {
     const int64_t *index = (const int64_t *)a->index.data;
+    TRY(cuda_clear_fresh(d, a->dsrc));
     if (a->dsrc.data && cuda_elements(a->dsrc) > 0) {
         collect_rows<<<row_blocks(a->dsrc), THREADS, 0, cuda_stream(d)>>>(a->dsrc, a->ddst, index);
     }
