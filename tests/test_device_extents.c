@@ -216,6 +216,52 @@ static void check_rope_backward(device *d, const int64_t *e) {
     }
 }
 
+/* Part i of a row's three, each of `cols`, as a tensor. */
+static view third(view x, int64_t cols, int i) {
+    view part = tensor(x.rows, cols, x.type);
+    for (int64_t at = 0; at < elements(part); at++)
+        set_element(part, at, element(x, at / cols * 3 * cols + i * cols + at % cols));
+    return part;
+}
+
+static struct op_split_heads split_of(const int64_t *e) {
+    int64_t head_dim = 2 * e[2], cols = e[1] * head_dim;
+    return (struct op_split_heads){.x = random_tensor(e[0], 3 * cols, compute, 1.0),
+                                   .angles = random_tensor(e[0], head_dim, DTYPE_F32, 1.0),
+                                   .q = tensor(e[0], cols, compute),
+                                   .k = tensor(e[0], cols, compute),
+                                   .v = tensor(e[0], cols, compute),
+                                   .head_dim = (int)head_dim};
+}
+
+static void check_split_heads(device *d, const int64_t *e) {
+    struct op_split_heads a = split_of(e);
+    view parts[] = {a.q, a.k, a.v};
+    RUN(d, split_heads, a);
+    for (int part = 0; part < 3; part++) {
+        view x = third(a.x, a.q.cols, part);
+        for (int64_t i = 0; i < elements(x); i++) {
+            double want = part < 2 ? turned(x, a.angles, a.head_dim, i, 1) : element(x, i);
+            check_near("a part", parts[part], i, want, near(want));
+        }
+    }
+}
+
+static void check_split_heads_backward(device *d, const int64_t *e) {
+    struct op_split_heads a = split_of(e);
+    a.dq = gradient(e[0], a.q.cols), a.dk = gradient(e[0], a.q.cols), a.dv = gradient(e[0], a.q.cols);
+    a.dx = gradient(e[0], a.x.cols);
+    view before = copy_tensor(a.dx), parts[] = {a.dq, a.dk, a.dv};
+    RUN(d, split_heads_backward, a);
+    for (int part = 0; part < 3; part++) {
+        view dx = third(a.dx, a.q.cols, part), was = third(before, a.q.cols, part), dy = parts[part];
+        for (int64_t i = 0; i < elements(dx); i++) {
+            double change = part < 2 ? turned(dy, a.angles, a.head_dim, i, -1) : element(dy, i);
+            check_near("dx", dx, i, element(was, i) + change, 1e-5);
+        }
+    }
+}
+
 static struct op_swiglu swiglu_of(const int64_t *e) {
     return (struct op_swiglu){.gate = random_tensor(e[0], e[1], compute, 1.0),
                               .up = random_tensor(e[0], e[1], compute, 1.0),
@@ -501,6 +547,7 @@ enum {
     EXTENTS_rms_norm = 3,
     EXTENTS_rope_angles = 2,
     EXTENTS_rope = 3,
+    EXTENTS_split_heads = 3,
     EXTENTS_swiglu = 2,
     EXTENTS_dropout = 2,
     EXTENTS_add = 2,

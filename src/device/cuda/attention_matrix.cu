@@ -167,5 +167,6 @@ template <int DIM> static int run(device *d, const struct attention_call *call, 
 }
 
 int attention_matrix(device *d, const struct attention_call *call, int few) {
+    if (attention_for_warpgroup(d, call)) return attention_warpgroup(d, call, few);
     return call->a.head_dim <= 64 ? run<64>(d, call, few) : run<128>(d, call, few);
 }

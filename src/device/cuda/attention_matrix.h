@@ -31,6 +31,20 @@ __device__ static inline float attention_exp2(float x) {
 int attention_matrix(device *d, const struct attention_call *call, int few);
 int attention_matrix_backward(device *d, const struct attention_call *call);
 
+/* The same by warpgroup instructions, where the GPU has them and the call fits (attention_warpgroup.cu). */
+bool attention_for_warpgroup(device *d, const struct attention_call *call);
+int attention_warpgroup(device *d, const struct attention_call *call, int few);
+
+/* What the kernels of the backward pass read besides the call's own tensors. */
+struct attention_rounded {
+    const __nv_bfloat16 *dout; /* [rows, heads * head_dim] */
+    float *delta;              /* [rows, heads] */
+};
+
+/* The same by warpgroup instructions, where the GPU has them and the heads fit (attention_warpgroup_backward.cu). */
+bool attention_for_warpgroup_backward(device *d, const struct op_attention *a);
+int attention_warpgroup_backward(device *d, const struct attention_call *call, struct attention_rounded from);
+
 /* Starts copying rows [first, first + ROWS) of the head's queries in `from`; zeros from row `count` on. */
 template <int DIM, int ROWS>
 __device__ void attention_copy_queries(char *tile, const struct attention_call &call, const struct attention_head &head,
@@ -94,6 +108,53 @@ __device__ static inline bool attention_sees_all(const struct attention_call &ca
     if (first + rows > count) return false;
     return attention_row_visible(call, s, first, count).end >= key + keys &&
            attention_row_visible(call, s, first + rows - 1, count).begin <= key;
+}
+
+/* ---------------------------------------------------------------- backward */
+
+/* The rows [begin, end) of the head's queries that may see a key of [key, key_end). */
+__device__ static inline struct attention_range attention_rows_seeing(const struct attention_call &call,
+                                                                      const attention_sequence &s, int key, int key_end,
+                                                                      int count) {
+    int offset = s.past + s.q_offset; /* index of query i minus i */
+    int begin = max(key + (call.a.strict ? 1 : 0) - offset, 0);
+    int end = s.q_rows;
+    if (call.window > 0) end = min(end, max(key_end + call.window - 1 - offset, 0));
+    return {min(begin * call.group, count), min(end * call.group, count)};
+}
+
+/* Elements at and at + 1 of the gradient += x and y. */
+__device__ static inline void attention_add_pair(view gradient, int64_t at, float x, float y) {
+    if (gradient.type == DTYPE_F32) {
+        float2 *to = (float2 *)((float *)gradient.data + at);
+        float2 before = gradient.fresh ? make_float2(0, 0) : *to;
+        *to = make_float2(before.x + x, before.y + y);
+    } else {
+        uint32_t *to = (uint32_t *)((__nv_bfloat16 *)gradient.data + at);
+        uint32_t bits = gradient.fresh ? 0 : *to;
+        float2 before = __bfloat1622float2(*(__nv_bfloat162 *)&bits);
+        *to = matrix_pair(before.x + x, before.y + y);
+    }
+}
+
+/* Rows [first, first + 64) of the gradient += factor * sum, which a warpgroup has in registers; element(row) is the start
+ * of a row; rows from `end` on do not exist. */
+template <int DIM, typename Element>
+__device__ void attention_add_gradients(view gradient, const float (&sum)[DIM / 64][32], float factor, int first,
+                                        int end, Element element) {
+    int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP % 4;
+    if (!gradient.data) return;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int own = first + 16 * warp + 8 * r + lane / 4;
+        if (own >= end) continue;
+        int64_t at = element(own) + 2 * (lane % 4);
+#pragma unroll
+        for (int n = 0; n < DIM / 8; n++) {
+            const float *pair = &sum[n / 8][n % 8 * 4 + 2 * r];
+            attention_add_pair(gradient, at + 8 * n, factor * pair[0], factor * pair[1]);
+        }
+    }
 }
 
 #endif

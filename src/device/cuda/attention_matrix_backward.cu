@@ -7,14 +7,6 @@
 
 enum { TILE = ATTENTION_MATRIX_WARPS * 16, WARPS = 8 };
 
-#define LOG2_E 1.44269504f
-
-/* What the kernels read besides the call's own tensors. */
-struct rounded {
-    const __nv_bfloat16 *dout; /* [rows, heads * head_dim] */
-    float *delta;        /* [rows, heads] */
-};
-
 /* One warp each. Rows of no sequence do no harm. */
 __global__ static void round_dout(struct attention_call call, __nv_bfloat16 *rounded, float *delta, int64_t count) {
     int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / CUDA_WARP, dim = call.a.head_dim, end = (i + 1) * dim;
@@ -74,20 +66,6 @@ template <int DIM> __device__ void add_rows(float sum[DIM / 8][4], const fragmen
     }
 }
 
-/* Elements at and at + 1 of the gradient += x and y. */
-__device__ static void add_pair(view gradient, int64_t at, float x, float y) {
-    if (gradient.type == DTYPE_F32) {
-        float2 *to = (float2 *)((float *)gradient.data + at);
-        float2 before = gradient.fresh ? make_float2(0, 0) : *to;
-        *to = make_float2(before.x + x, before.y + y);
-    } else {
-        uint32_t *to = (uint32_t *)((__nv_bfloat16 *)gradient.data + at);
-        uint32_t bits = gradient.fresh ? 0 : *to;
-        float2 before = __bfloat1622float2(*(__nv_bfloat162 *)&bits);
-        *to = matrix_pair(before.x + x, before.y + y);
-    }
-}
-
 /* A warp's 16 gradient rows += factor * sum; element(row) is the start of a row; rows from `count` on do not exist. */
 template <int DIM, typename Element>
 __device__ void store(view gradient, const float sum[DIM / 8][4], float factor, int row, int count, int dim,
@@ -102,7 +80,7 @@ __device__ void store(view gradient, const float sum[DIM / 8][4], float factor, 
 #pragma unroll
         for (int n = 0; n < DIM / 8; n++) {
             if (8 * n >= dim) break;
-            add_pair(gradient, at + 8 * n, factor * sum[n][2 * r], factor * sum[n][2 * r + 1]);
+            attention_add_pair(gradient, at + 8 * n, factor * sum[n][2 * r], factor * sum[n][2 * r + 1]);
         }
     }
 }
@@ -115,7 +93,7 @@ template <int DIM> struct query_stage {
     float lse[TILE], delta[TILE];
 
     __device__ void copy(const struct attention_call &call, const struct attention_head &head,
-                         const struct rounded &from, int first, int count) {
+                         const struct attention_rounded &from, int first, int count) {
         attention_copy_queries<DIM, TILE>(q, call, head, call.a.q.data, first, count);
         attention_copy_queries<DIM, TILE>(dout, call, head, from.dout, first, count);
         for (int r = threadIdx.x; r < TILE; r += ATTENTION_MATRIX_THREADS) {
@@ -127,29 +105,19 @@ template <int DIM> struct query_stage {
     }
 };
 
-/* The rows [begin, end) of the head's queries that may see a key of [key, key_end). */
-__device__ static struct attention_range rows_seeing(const struct attention_call &call, const attention_sequence &s,
-                                                     int key, int key_end, int count) {
-    int offset = s.past + s.q_offset; /* index of query i minus i */
-    int begin = max(key + (call.a.strict ? 1 : 0) - offset, 0);
-    int end = s.q_rows;
-    if (call.window > 0) end = min(end, max(key_end + call.window - 1 - offset, 0));
-    return {min(begin * call.group, count), min(end * call.group, count)};
-}
-
 /* s and dp, both [16 keys, TILE queries], become weights and dS; zeros where a query does not see a key. */
 template <int DIM>
 __device__ void weigh_keys(fragments s, fragments dp, const struct query_stage<DIM> &stage,
                            const struct attention_call &call, const attention_sequence &sequence, int first, int count,
                            int key, bool all) {
     int lane = threadIdx.x % CUDA_WARP;
-    float scale = call.a.scale * LOG2_E;
+    float scale = call.a.scale * ATTENTION_LOG2_E;
 #pragma unroll
     for (int n = 0; n < TILE / 8; n++)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             int column = 8 * n + 2 * (lane % 4) + i;
-            float lse = stage.lse[column] * LOG2_E, delta = stage.delta[column];
+            float lse = stage.lse[column] * ATTENTION_LOG2_E, delta = stage.delta[column];
             struct attention_range sees = {INT32_MIN, INT32_MAX};
             if (!all) sees = attention_row_visible(call, sequence, first + column, count);
 #pragma unroll
@@ -165,7 +133,7 @@ __device__ void weigh_keys(fragments s, fragments dp, const struct query_stage<D
 
 template <int DIM>
 __global__ static void __launch_bounds__(ATTENTION_MATRIX_THREADS)
-    key_gradients(struct attention_call call, int sequences, struct rounded from) {
+    key_gradients(struct attention_call call, int sequences, struct attention_rounded from) {
     extern __shared__ float shared[];
     char *k = (char *)shared, *v = k + TILE * DIM * 2;
     struct query_stage<DIM> *stages = (struct query_stage<DIM> *)(v + TILE * DIM * 2);
@@ -176,7 +144,7 @@ __global__ static void __launch_bounds__(ATTENTION_MATRIX_THREADS)
     if (key >= end) return;
 
     float dk[DIM / 8][4] = {}, dv[DIM / 8][4] = {};
-    struct attention_range rows = rows_seeing(call, head.s, key, end, count);
+    struct attention_range rows = attention_rows_seeing(call, head.s, key, end, count);
     int first = rows.begin / TILE * TILE;
     attention_copy_keys<DIM, TILE>(k, call, head, call.a.past.k, call.a.k, key, end);
     attention_copy_keys<DIM, TILE>(v, call, head, call.a.past.v, call.a.v, key, end);
@@ -221,7 +189,7 @@ __device__ static void weigh_queries(const fragments s, fragments dp, const floa
                                      const struct attention_call &call, const attention_sequence &sequence, int row,
                                      int count, int key, bool all) {
     int lane = threadIdx.x % CUDA_WARP;
-    float scale = call.a.scale * LOG2_E;
+    float scale = call.a.scale * ATTENTION_LOG2_E;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         struct attention_range sees = {INT32_MIN, INT32_MAX};
@@ -240,7 +208,7 @@ __device__ static void weigh_queries(const fragments s, fragments dp, const floa
 
 template <int DIM>
 __global__ static void __launch_bounds__(ATTENTION_MATRIX_THREADS)
-    query_gradients(struct attention_call call, int sequences, int query_tiles, struct rounded from) {
+    query_gradients(struct attention_call call, int sequences, int query_tiles, struct attention_rounded from) {
     extern __shared__ float shared[];
     char *q = (char *)shared, *dout = q + TILE * DIM * 2;
     struct key_stage<DIM> *stages = (struct key_stage<DIM> *)(dout + TILE * DIM * 2);
@@ -260,7 +228,7 @@ __global__ static void __launch_bounds__(ATTENTION_MATRIX_THREADS)
         int own = first + row + 8 * r + lane / 4;
         if (own >= count) continue;
         int64_t at = attention_query(call, head, own) / call.a.head_dim;
-        lse[r] = ((const float *)call.a.lse.data)[at] * LOG2_E;
+        lse[r] = ((const float *)call.a.lse.data)[at] * ATTENTION_LOG2_E;
         delta[r] = from.delta[at];
     }
     for (int at = 0; key < last; key += TILE, at ^= 1) {
@@ -283,7 +251,7 @@ __global__ static void __launch_bounds__(ATTENTION_MATRIX_THREADS)
 
 /* ---------------------------------------------------------------- the entry */
 
-template <int DIM> static int run(device *d, const struct attention_call *call, struct rounded from) {
+template <int DIM> static int run(device *d, const struct attention_call *call, struct attention_rounded from) {
     size_t key_bytes = 2 * TILE * DIM * 2 + 2 * sizeof(struct query_stage<DIM>);
     size_t query_bytes = 2 * TILE * DIM * 2 + 2 * sizeof(struct key_stage<DIM>);
     int64_t heads = call->a.sequences.rows * call->a.kv_heads, key_tiles = (call->a.max_kv_rows + TILE - 1) / TILE;
@@ -311,7 +279,8 @@ int attention_matrix_backward(device *d, const struct attention_call *call) {
     char *room;
     TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, dout_bytes + (size_t)count * sizeof(float), (void **)&room));
     __nv_bfloat16 *rounded = rounds ? (__nv_bfloat16 *)room : NULL;
-    struct rounded from = {rounds ? rounded : (const __nv_bfloat16 *)call->a.dout.data, (float *)(room + dout_bytes)};
+    struct attention_rounded from = {rounds ? rounded : (const __nv_bfloat16 *)call->a.dout.data, (float *)(room + dout_bytes)};
     round_dout<<<cuda_blocks(count, WARPS), WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, rounded, from.delta, count);
+    if (attention_for_warpgroup_backward(d, &call->a)) return attention_warpgroup_backward(d, call, from);
     return call->a.head_dim <= 64 ? run<64>(d, call, from) : run<128>(d, call, from);
 }

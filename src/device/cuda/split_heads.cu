@@ -80,6 +80,7 @@ static int64_t plan(const struct op_split_heads *a, struct split *p) {
     int all = 0;
     *p = {};
     p->a = *a;
+    if (a->head_dim < 2) return 0;
     p->pieces = (a->head_dim / 2 + EACH - 1) / EACH;
     for (int i = 0; i < 3; i++) all += p->heads[i] = parts[i].data ? (int)(parts[i].cols / a->head_dim) : 0;
     return a->x.rows * all * p->pieces;

@@ -59,14 +59,33 @@ template <int LEFT> __device__ void warpgroup_wait(void) {
 #define WARPGROUP_SIXTEEN(c, i)                                                                                        \
     WARPGROUP_FOUR(c, i), WARPGROUP_FOUR(c, i + 4), WARPGROUP_FOUR(c, i + 8), WARPGROUP_FOUR(c, i + 12)
 
-__device__ static inline void warpgroup_multiply(float (&c)[32], uint64_t a, uint64_t b) {
+#define WARPGROUP_PRODUCT                                                                                              \
+    "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "                                                            \
+    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "                 \
+    "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+
+/* Without ADD: c = a b. */
+template <bool ADD = true> __device__ void warpgroup_multiply(float (&c)[32], uint64_t a, uint64_t b) {
 #ifdef WARPGROUP_CODE
-    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "
-                 "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1, 0, 0;"
+    asm volatile(WARPGROUP_PRODUCT "%32, %33, %34, 1, 1, 0, 0;"
                  : WARPGROUP_SIXTEEN(c, 0), WARPGROUP_SIXTEEN(c, 16)
-                 : "l"(a), "l"(b));
+                 : "l"(a), "l"(b), "n"(ADD ? 1 : 0));
 #endif
+}
+
+/* c += a b, a in registers as the left factor of matrix_multiply(), rows 16 w on in warp w; b as rows: depth 16 is 16
+ * rows of a tile. */
+__device__ static inline void warpgroup_multiply_rows(float (&c)[32], const uint32_t (&a)[4], uint64_t b) {
+#ifdef WARPGROUP_CODE
+    asm volatile(WARPGROUP_PRODUCT "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
+                 : WARPGROUP_SIXTEEN(c, 0), WARPGROUP_SIXTEEN(c, 16)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#endif
+}
+
+/* After a wait: no instruction that uses c moves before it. */
+__device__ static inline void warpgroup_hold(float (&c)[32]) {
+    asm volatile("" : WARPGROUP_SIXTEEN(c, 0), WARPGROUP_SIXTEEN(c, 16) : : "memory");
 }
 
 /* The same along a whole tile's depth. */
@@ -74,6 +93,55 @@ __device__ static inline void warpgroup_multiply_tiles(float (&c)[32], const voi
     uint64_t a = warpgroup_tile(left), b = warpgroup_tile(right);
 #pragma unroll
     for (int k = 0; k < WARPGROUP_DEPTH / 16; k++) warpgroup_multiply(c, a + k * (32 >> 4), b + k * (32 >> 4));
+}
+
+/* ---------------------------------------------------------------- tiles of 64 rows of 64 or 128 columns */
+
+/* Tiles of 64 columns side by side. */
+template <int DIM> struct alignas(WARPGROUP_ALIGN) warpgroup_rows {
+    char panel[DIM / WARPGROUP_DEPTH][WARPGROUP_ROWS * WARPGROUP_DEPTH * 2];
+
+    __device__ char *at(int row, int chunk) {
+        constexpr int CHUNKS = WARPGROUP_DEPTH / MATRIX_CHUNK;
+        return matrix_at<WARPGROUP_DEPTH>(panel[chunk / CHUNKS], row, chunk % CHUNKS);
+    }
+};
+
+/* c [64, 64] = left right^T: products of rows with rows. */
+template <int DIM>
+__device__ void warpgroup_rows_by_rows(float (&c)[32], const warpgroup_rows<DIM> &left,
+                                       const warpgroup_rows<DIM> &right) {
+#pragma unroll
+    for (int p = 0; p < DIM / WARPGROUP_DEPTH; p++) {
+        uint64_t a = warpgroup_tile(left.panel[p]), b = warpgroup_tile(right.panel[p]);
+        if (p == 0)
+            warpgroup_multiply<false>(c, a, b);
+        else
+            warpgroup_multiply(c, a, b);
+#pragma unroll
+        for (int k = 1; k < WARPGROUP_DEPTH / 16; k++) warpgroup_multiply(c, a + k * (32 >> 4), b + k * (32 >> 4));
+    }
+}
+
+/* c [64, DIM] += weights [64, 64] rows, the weights as warpgroup_pack() leaves them. */
+template <int DIM>
+__device__ void warpgroup_add_rows(float (&c)[DIM / WARPGROUP_DEPTH][32], const uint32_t (&weights)[4][4],
+                                   const warpgroup_rows<DIM> &rows) {
+#pragma unroll
+    for (int p = 0; p < DIM / WARPGROUP_DEPTH; p++) {
+        uint64_t b = warpgroup_tile(rows.panel[p]);
+#pragma unroll
+        for (int k = 0; k < WARPGROUP_ROWS / 16; k++)
+            warpgroup_multiply_rows(c[p], weights[k], b + k * (16 * WARPGROUP_DEPTH * 2 >> 4));
+    }
+}
+
+/* Sums [64, 64] as left factors in bf16. */
+__device__ static inline void warpgroup_pack(uint32_t (&to)[4][4], const float (&from)[32]) {
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) to[k][i] = matrix_pair(from[8 * k + 2 * i], from[8 * k + 2 * i + 1]);
 }
 
 /* ---------------------------------------------------------------- clusters */

@@ -109,11 +109,10 @@ static size_t lay_out(optimizer *o, void *base) {
     o->state = carve_view(base, &at, 1, sizeof(step_state), DTYPE_U8);
     o->sum_squares = carve_view(base, &at, 1, 1, DTYPE_F64);
     bool masters = o->collectives->ranks > 1 && o->params->masters;
-    for (shard_slice *q = o->slices; q < o->slices + o->slice_count; q++) {
-        if (masters) q->master = carve_view(base, &at, 1, q->count, DTYPE_F32);
-        q->m = carve_view(base, &at, 1, q->count, o->state_type);
-        q->v = carve_view(base, &at, 1, q->count, o->state_type);
-    }
+    shard_slice *begin = o->slices, *end = begin + o->slice_count;
+    for (shard_slice *q = begin; masters && q < end; q++) q->master = carve_view(base, &at, 1, q->count, DTYPE_F32);
+    for (shard_slice *q = begin; q < end; q++) q->m = carve_view(base, &at, 1, q->count, o->state_type);
+    for (shard_slice *q = begin; q < end; q++) q->v = carve_view(base, &at, 1, q->count, o->state_type);
     return at;
 }
 
@@ -197,17 +196,45 @@ static int sum_gradients(optimizer *o, view loss) {
 }
 
 static int find_norm(optimizer *o, view loss) {
+    int rank = o->collectives->rank;
+    int64_t first = o->shard_begin[rank], count = o->shard_begin[rank + 1] - first;
     TRY(o->device->memory.zero(o->device, o->sum_squares.data, sizeof(double)));
-    for (int i = 0; i < o->slice_count; i++) {
-        struct op_sum_squares a = {.x = o->slices[i].grad, .out = o->sum_squares};
-        TRY(DEVICE_RUN(o->device, sum_squares, &a));
-    }
+    struct op_sum_squares squares = {.x = view_elements(o->params->table[0].tensor.grad, first, count),
+                                     .out = o->sum_squares};
+    TRY(DEVICE_RUN(o->device, sum_squares, &squares));
     TRY(collectives_all_reduce(o->collectives, o->sum_squares));
     struct op_clip a = {.sum_squares = o->sum_squares, .loss = loss, .state = o->state};
     return DEVICE_RUN(o->device, clip, &a);
 }
 
-static int update(optimizer *o, const shard_slice *q) {
+static float decay_of(const optimizer *o, const shard_slice *q) {
+    return o->params->table[q->entry].dimensions == 2 ? (float)o->options.weight_decay : 0;
+}
+
+static bool continues(view v, view next) {
+    return (char *)v.data + view_bytes(v) == (char *)next.data && v.type == next.type;
+}
+
+/* Whether `next` can be updated with `q` by one op: it continues q in every memory. Stochastic rounding, which depends on
+ * the tensor, cannot. */
+static bool joins(const optimizer *o, const shard_slice *q, const shard_slice *next) {
+    bool master = q->master.data ? continues(q->master, next->master) : !next->master.data;
+    return o->state_type == DTYPE_F32 && decay_of(o, q) == decay_of(o, next) && master &&
+           continues(q->value, next->value) && continues(q->grad, next->grad) && continues(q->m, next->m) &&
+           continues(q->v, next->v);
+}
+
+static void widen(view *v, int64_t count) {
+    if (v->data) v->cols += count;
+}
+
+/* Updates slice *at and those that join it, and moves *at behind them. */
+static int update_joined(optimizer *o, int *at) {
+    shard_slice joined = o->slices[(*at)++], *q = &joined;
+    for (; *at < o->slice_count && joins(o, q, &o->slices[*at]); (*at)++) {
+        view *views[] = {&q->value, &q->grad, &q->master, &q->m, &q->v};
+        for (int i = 0; i < 5; i++) widen(views[i], o->slices[*at].count);
+    }
     bool rounded = q->master.data != NULL;
     struct op_adamw a = {
         .master = rounded ? q->master : q->value,
@@ -216,7 +243,7 @@ static int update(optimizer *o, const shard_slice *q) {
         .m = q->m,
         .v = q->v,
         .state = o->state,
-        .weight_decay = o->params->table[q->entry].dimensions == 2 ? (float)o->options.weight_decay : 0,
+        .weight_decay = decay_of(o, q),
         .stream = ROUNDING_STREAM + (uint64_t)q->entry,
         .first = q->first,
     };
@@ -225,7 +252,7 @@ static int update(optimizer *o, const shard_slice *q) {
 
 static int update_slices(optimizer *o, view loss) {
     TRY(find_norm(o, loss));
-    for (int i = 0; i < o->slice_count; i++) TRY(update(o, &o->slices[i]));
+    for (int at = 0; at < o->slice_count;) TRY(update_joined(o, &at));
     return LCKV_OK;
 }
 
