@@ -3,9 +3,7 @@
  * replaced by their gradient, in the compute type, before the next chunk. */
 #include "device/cuda/products.h"
 
-/* Two blocks fit a multiprocessor, so that the rows of all of them stay in the second-level cache between the two passes
- * over a row. */
-enum { THREADS = 1024, EACH = 4, MIN_ROWS = 128 };
+enum { THREADS = 1024, EACH = 4, MIN_ROWS = 128, KEPT = 8, MAX_KEPT = THREADS * EACH * KEPT };
 static const int64_t LOGITS_BYTES = 256 << 20;
 
 /* One chunk: rows [first, first + rows) of the call. */
@@ -87,7 +85,51 @@ __global__ static void __launch_bounds__(THREADS, 2) loss_rows(struct op_linear_
     if (a.correct.data) ((int32_t *)a.correct.data)[row] = correct;
 }
 
+/* The same for up to MAX_KEPT logits, which are read once. */
+template <bool FAST>
+__global__ static void __launch_bounds__(THREADS, 1) loss_rows_kept(struct op_linear_cross_entropy a, struct piece p) {
+    int64_t row = p.first + blockIdx.x, n = a.weight.rows, label = ((const int32_t *)a.labels.data)[row];
+    const float *x = (const float *)p.logits.data + blockIdx.x * n;
+    if (label >= n) label = -1;
+    float largest = -INFINITY, own = 0, at_label = label >= 0 ? x[label] : 0;
+    struct cuda_four four[KEPT];
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) four[i] = cuda_get4(x, DTYPE_F32, ((int64_t)i * THREADS + threadIdx.x) * EACH, n);
+#pragma unroll
+    for (int i = 0; i < KEPT; i++)
+        for (int j = 0; j < EACH; j++) {
+            bool there = ((int64_t)i * THREADS + threadIdx.x) * EACH + j < n;
+            four[i].at[j] = there ? four[i].at[j] : -INFINITY;
+            largest = fmaxf(largest, four[i].at[j]);
+        }
+    largest = cuda_join_block(largest, cuda_larger());
+#pragma unroll
+    for (int i = 0; i < KEPT; i++)
+        for (int j = 0; j < EACH; j++) own += four[i].at[j] = exponential<FAST>(four[i].at[j] - largest);
+    double sum = cuda_join_block((double)own, cuda_plus());
+    int correct = label >= 0 && a.correct.data ? is_first_of_largest(x, label, largest) : 0;
+    float scale = label < 0 ? 0 : *(const float *)a.scale.data, factor = (float)((double)scale / sum);
+    __syncthreads(); /* all have read their logits */
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        int64_t at = ((int64_t)i * THREADS + threadIdx.x) * EACH;
+        if (!p.wants_gradient || at >= n) break;
+        for (int j = 0; j < EACH; j++) four[i].at[j] = factor * four[i].at[j] - (at + j == label ? scale : 0);
+        cuda_set4(cuda_row(p.gradient, blockIdx.x), p.gradient.type, at, n, four[i]);
+    }
+    if (threadIdx.x != 0) return;
+    double loss = label < 0 ? 0 : log(sum) + (double)largest - (double)at_label;
+    p.losses[row] = loss;
+    if (a.nll.data) ((float *)a.nll.data)[row] = (float)loss;
+    if (a.correct.data) ((int32_t *)a.correct.data)[row] = correct;
+}
+
 /* ---------------------------------------------------------------- all rows */
+
+template <bool FAST> static void find_losses(device *d, const struct op_linear_cross_entropy *a, const struct piece *p) {
+    auto kernel = a->weight.rows <= MAX_KEPT ? loss_rows_kept<FAST> : loss_rows<FAST>;
+    kernel<<<(unsigned)p->rows, THREADS, 0, cuda_stream(d)>>>(*a, *p);
+}
 
 /* One block. */
 __global__ static void add_losses(const double *losses, int64_t rows, const float *scale, double *loss) {
@@ -109,9 +151,9 @@ static int run_piece(device *d, const struct op_linear_cross_entropy *a, view we
     product.c = p->logits;
     TRY(cuda_multiply(d, &product));
     if (a->x.type == DTYPE_BF16)
-        loss_rows<true><<<(unsigned)p->rows, THREADS, 0, cuda_stream(d)>>>(*a, *p);
+        find_losses<true>(d, a, p);
     else
-        loss_rows<false><<<(unsigned)p->rows, THREADS, 0, cuda_stream(d)>>>(*a, *p);
+        find_losses<false>(d, a, p);
     if (!p->wants_gradient) return LCKV_OK;
     return cuda_linear_gradients(d, product.a, weight, p->gradient, rows_of(a->dx, p->first, p->rows), a->dweight);
 }

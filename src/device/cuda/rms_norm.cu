@@ -1,5 +1,5 @@
 /* RMSNorm (Zhang and Sennrich 2019) of whole rows or of each head: a row has cols / width groups with a norm each. A
- * block handles a group. */
+ * block handles a wide group, a warp a narrow one. */
 #include "device/cuda/columns.h"
 #include "device/cuda/launch.h"
 
@@ -59,16 +59,51 @@ template <int PER> __global__ static void forward_kept(struct op_rms_norm a) {
     }
 }
 
+enum { WARPS = 4 /* per block */ };
+
+/* The same for groups of up to CUDA_WARP * EACH * PER columns, one per warp. */
+template <int PER> __global__ static void __launch_bounds__(WARPS *CUDA_WARP) forward_warps(struct op_rms_norm a, int64_t runs) {
+    int64_t run = (int64_t)blockIdx.x * WARPS + threadIdx.x / CUDA_WARP, width = a.weight.cols;
+    int64_t begin = run * width, end = begin + width, lane = threadIdx.x % CUDA_WARP;
+    struct cuda_four x[PER];
+    float sum = 0;
+    cuda_let_next();
+    cuda_begin();
+    if (run >= runs) return;
+#pragma unroll
+    for (int i = 0; i < PER; i++) {
+        int64_t at = begin + (i * CUDA_WARP + lane) * EACH;
+        x[i] = {};
+        if (at < end) x[i] = cuda_get4(a.x.data, a.x.type, at, end);
+    }
+#pragma unroll
+    for (int i = 0; i < PER; i++)
+        for (int j = 0; j < EACH; j++) sum += x[i].at[j] * x[i].at[j];
+    sum = cuda_join_lanes(sum, CUDA_WARP, cuda_plus());
+    float rstd = 1.0f / sqrtf(sum / (float)(width > 0 ? width : 1) + a.eps);
+    if (lane == 0) ((float *)a.rstd.data)[run] = rstd;
+#pragma unroll
+    for (int i = 0; i < PER; i++) {
+        int64_t at = begin + (i * CUDA_WARP + lane) * EACH;
+        if (at >= end) break;
+        struct cuda_four weight = cuda_get4(a.weight.data, a.weight.type, at - begin, width);
+        for (int j = 0; j < EACH; j++) x[i].at[j] = weight.at[j] * (x[i].at[j] * rstd);
+        cuda_set4(a.y.data, a.y.type, at, end, x[i]);
+    }
+}
+
 enum { PER_THREAD = 4, MAX_KEPT = MAX_THREADS * EACH * PER_THREAD };
 
 int cuda_rms_norm(device *d, const struct op_rms_norm *a) {
     int64_t runs = cuda_elements(a->rstd), width = a->weight.cols;
-    dim3 blocks((unsigned)runs);
+    dim3 blocks((unsigned)runs), warp_blocks(cuda_blocks(runs, WARPS));
     if (runs == 0) return LCKV_OK;
     if (width > MAX_KEPT) {
         cuda_start(d, forward, blocks, MAX_THREADS, 0, *a);
     } else if (width <= CUDA_WARP * EACH) {
-        cuda_start(d, forward_kept<1>, blocks, CUDA_WARP, 0, *a);
+        cuda_start(d, forward_warps<1>, warp_blocks, WARPS * CUDA_WARP, 0, *a, runs);
+    } else if (width <= CUDA_WARP * EACH * PER_THREAD) {
+        cuda_start(d, forward_warps<PER_THREAD>, warp_blocks, WARPS * CUDA_WARP, 0, *a, runs);
     } else {
         cuda_start(d, forward_kept<PER_THREAD>, blocks, run_threads((width + PER_THREAD - 1) / PER_THREAD), 0, *a);
     }
@@ -119,7 +154,7 @@ static int backward_in_two(device *d, const struct op_rms_norm *a, int64_t runs)
 
 /* ---------------------------------------------------------------- backward: both gradients in one pass */
 
-enum { JOINED_THREADS = 256, JOINED_BLOCKS = 4 /* per multiprocessor */, JOINED_PER = 4 };
+enum { JOINED_THREADS = 256, JOINED_PER = 4, JOINED_BUSY = 1024 /* threads per multiprocessor */ };
 
 /* A warp handles a group of up to CUDA_WARP * EACH columns, a block a wider one. */
 static bool runs_in_warps(int64_t width) {
@@ -133,7 +168,7 @@ template <bool WARPS> __device__ float join_group(float x) {
 
 /* Groups number group, group + gridDim.x * groups of a block, ...; a thread keeps the sums of its columns. */
 template <int PER, bool WARPS>
-__global__ static void __launch_bounds__(JOINED_THREADS, PER <= 2 ? JOINED_BLOCKS : JOINED_BLOCKS / 2)
+__global__ static void __launch_bounds__(JOINED_THREADS, PER <= 2 ? JOINED_BUSY / JOINED_THREADS : 2)
     backward_joined(struct op_rms_norm a, int64_t runs, float *partial) {
     int64_t width = a.weight.cols;
     int lane = WARPS ? threadIdx.x % CUDA_WARP : threadIdx.x, threads = WARPS ? CUDA_WARP : blockDim.x;
@@ -200,22 +235,22 @@ __global__ static void __launch_bounds__(ADD_WIDE *ADD_HIGH)
 static int backward_in_one(device *d, const struct op_rms_norm *a, int64_t runs) {
     int64_t width = a->weight.cols, warps = JOINED_THREADS / CUDA_WARP;
     bool in_warps = runs_in_warps(width);
-    int64_t enough = (int64_t)JOINED_BLOCKS * cuda_state_of(d)->multiprocessors;
+    int64_t per = width <= JOINED_THREADS * EACH ? 1 : width <= 2 * JOINED_THREADS * EACH ? 2 : JOINED_PER;
+    unsigned threads = in_warps ? (unsigned)JOINED_THREADS : run_threads((width + per - 1) / per);
+    int64_t enough = (int64_t)(JOINED_BUSY / threads) * cuda_state_of(d)->multiprocessors;
     int64_t needed = in_warps ? (runs + warps - 1) / warps : runs, blocks = needed < enough ? needed : enough;
     int64_t parts = in_warps ? blocks * warps : blocks;
     float *partial = NULL;
     if (a->dweight.data)
         TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, (size_t)(parts * width) * sizeof *partial, (void **)&partial));
     if (in_warps)
-        backward_joined<1, true><<<(unsigned)blocks, JOINED_THREADS, 0, cuda_stream(d)>>>(*a, runs, partial);
-    else if (width <= JOINED_THREADS * EACH)
-        backward_joined<1, false><<<(unsigned)blocks, run_threads(width), 0, cuda_stream(d)>>>(*a, runs, partial);
-    else if (width <= 2 * JOINED_THREADS * EACH)
-        backward_joined<2, false>
-            <<<(unsigned)blocks, run_threads((width + 1) / 2), 0, cuda_stream(d)>>>(*a, runs, partial);
+        backward_joined<1, true><<<(unsigned)blocks, threads, 0, cuda_stream(d)>>>(*a, runs, partial);
+    else if (per == 1)
+        backward_joined<1, false><<<(unsigned)blocks, threads, 0, cuda_stream(d)>>>(*a, runs, partial);
+    else if (per == 2)
+        backward_joined<2, false><<<(unsigned)blocks, threads, 0, cuda_stream(d)>>>(*a, runs, partial);
     else
-        backward_joined<JOINED_PER, false>
-            <<<(unsigned)blocks, run_threads((width + 3) / 4), 0, cuda_stream(d)>>>(*a, runs, partial);
+        backward_joined<JOINED_PER, false><<<(unsigned)blocks, threads, 0, cuda_stream(d)>>>(*a, runs, partial);
     if (partial)
         add_parts<<<cuda_blocks(width, ADD_WIDE), ADD_WIDE * ADD_HIGH, 0, cuda_stream(d)>>>(
             partial, (int)parts, width, (float *)a->dweight.data);
