@@ -5,9 +5,7 @@
 
 template <int DIM> struct forward_shared {
     warpgroup_rows<DIM> q[ATTENTION_GROUPS];
-    struct {
-        warpgroup_rows<DIM> k, v;
-    } stages[ATTENTION_STAGES];
+    struct attention_key_stage<DIM> stages[ATTENTION_STAGES];
 };
 
 /* Registers of a lane, which has two rows of its warpgroup's tile. */
@@ -77,13 +75,6 @@ __device__ void store(const struct rows_state<DIM> &w, const struct attention_ca
 }
 
 template <int DIM>
-__device__ void copy(struct forward_shared<DIM> *own, int stage, const struct attention_call &call,
-                     const struct attention_head &head, int key, int last) {
-    attention_copy_tiles_of_keys<DIM, 1>(&own->stages[stage].k, call, head, call.a.past.k, call.a.k, key, last);
-    attention_copy_tiles_of_keys<DIM, 1>(&own->stages[stage].v, call, head, call.a.past.v, call.a.v, key, last);
-}
-
-template <int DIM>
 __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 : 1)
     attend(struct attention_call call, int sequences, int tiles, int few) {
     extern __shared__ char shared[];
@@ -97,7 +88,6 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 
     if (first >= count || count <= few) return;
 
     struct rows_state<DIM> w = {};
-    float score[32] = {};
     int mine = first + group * ATTENTION_TILE, row = mine + attention_lane_row();
     for (int r = 0; r < 2; r++) {
         w.sees[r] = attention_row_visible(call, head.s, min(row + 8 * r, count - 1), count);
@@ -108,14 +98,15 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 
     attention_copy_tiles_of_queries<DIM, ATTENTION_GROUPS>(own->q, call, head, call.a.q.data, first, count);
 #pragma unroll
     for (int i = 0; i < ATTENTION_STAGES - 1; i++) {
-        copy<DIM>(own, i, call, head, key + i * ATTENTION_TILE, last);
+        own->stages[i].copy(call, head, key + i * ATTENTION_TILE, last);
         matrix_commit();
     }
     for (int at = 0; key < last; key += ATTENTION_TILE, at = attention_next_stage(at)) {
+        float score[32];
         uint32_t weights[4][4];
         int ahead = key + (ATTENTION_STAGES - 1) * ATTENTION_TILE;
         attention_wait_for_stage();
-        if (ahead < last) copy<DIM>(own, attention_last_stage(at), call, head, ahead, last);
+        if (ahead < last) own->stages[attention_last_stage(at)].copy(call, head, ahead, last);
         matrix_commit();
         warpgroup_begin();
         warpgroup_rows_by_rows<DIM>(score, own->q[group], own->stages[at].k);

@@ -49,6 +49,16 @@ __device__ void attention_copy_tiles_of_keys(warpgroup_rows<DIM> *to, const stru
     }
 }
 
+/* A stage of copies: a tile of keys. */
+template <int DIM> struct attention_key_stage {
+    warpgroup_rows<DIM> k, v;
+
+    __device__ void copy(const struct attention_call &call, const struct attention_head &head, int key, int end) {
+        attention_copy_tiles_of_keys<DIM, 1>(&k, call, head, call.a.past.k, call.a.k, key, end);
+        attention_copy_tiles_of_keys<DIM, 1>(&v, call, head, call.a.past.v, call.a.v, key, end);
+    }
+};
+
 /* Until the oldest stage that is being copied has arrived, which all threads then may use; nobody uses the one before. */
 __device__ static inline void attention_wait_for_stage(void) {
     matrix_wait<ATTENTION_STAGES - 2>();

@@ -29,32 +29,40 @@ template <int DIM> struct key_shared {
     struct query_stage<DIM> stages[ATTENTION_STAGES];
 };
 
-/* s and dp, both [64 keys, 64 queries], become weights and dS; zeros where a query does not see a key. ALL: every query
- * sees every key. `key` is the lane's first one, the other is 8 further. */
+/* s [64 keys, 64 queries] becomes weights; zeros where a query does not see a key. ALL: every query sees every key. `key`
+ * is the lane's first one, the other is 8 further. */
 template <int DIM, bool ALL>
-__device__ void weigh_keys(float (&s)[32], float (&dp)[32], const struct query_stage<DIM> &stage,
-                           const struct attention_call &call, const attention_sequence &sequence, int first, int count,
-                           int key) {
+__device__ void weigh_keys(float (&s)[32], const struct query_stage<DIM> &stage, const struct attention_call &call,
+                           const attention_sequence &sequence, int first, int count, int key) {
     int lane = threadIdx.x % CUDA_WARP;
     float scale = call.a.scale * ATTENTION_LOG2_E;
 #pragma unroll
     for (int n = 0; n < ATTENTION_TILE / 8; n++) {
         float2 lse = *(const float2 *)&stage.lse[8 * n + 2 * (lane % 4)];
-        float2 delta = *(const float2 *)&stage.delta[8 * n + 2 * (lane % 4)];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            float shift = (i ? lse.y : lse.x) * ATTENTION_LOG2_E, less = i ? delta.y : delta.x;
+            float shift = (i ? lse.y : lse.x) * ATTENTION_LOG2_E;
             struct attention_range sees = {INT32_MIN, INT32_MAX};
             if (!ALL) sees = attention_row_visible(call, sequence, first + 8 * n + 2 * (lane % 4) + i, count);
 #pragma unroll
             for (int r = 0; r < 2; r++) {
                 int u = key + 8 * r, at = 4 * n + 2 * r + i;
-                float weight = attention_exp2(s[at] * scale - shift), ds = weight * (dp[at] - less);
-                bool seen = ALL || (u >= sees.begin && u < sees.end);
-                s[at] = seen ? weight : 0;
-                dp[at] = seen ? ds : 0;
+                float weight = attention_exp2(s[at] * scale - shift);
+                s[at] = ALL || (u >= sees.begin && u < sees.end) ? weight : 0;
             }
         }
+    }
+}
+
+/* dp [64 keys, 64 queries] becomes dS. A weight of zero stands for a key that is not seen. */
+template <int DIM>
+__device__ void find_key_gradients(float (&dp)[32], const float (&weights)[32], const struct query_stage<DIM> &stage) {
+    int lane = threadIdx.x % CUDA_WARP;
+#pragma unroll
+    for (int n = 0; n < ATTENTION_TILE / 8; n++) {
+        float2 delta = *(const float2 *)&stage.delta[8 * n + 2 * (lane % 4)];
+#pragma unroll
+        for (int i = 0; i < 4; i++) dp[4 * n + i] = weights[4 * n + i] * (dp[4 * n + i] - (i % 2 ? delta.y : delta.x));
     }
 }
 
@@ -69,7 +77,7 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, 1)
     int count = head.s.q_rows * call.group;
     if (key >= end) return;
 
-    float dk[DIM / 64][32] = {}, dv[DIM / 64][32] = {}, s[32] = {}, dp[32] = {};
+    float dk[DIM / 64][32] = {}, dv[DIM / 64][32] = {};
     struct attention_range rows = attention_rows_seeing(call, head.s, key, end, count);
     int first = rows.begin / ATTENTION_TILE * ATTENTION_TILE, mine = key + group * ATTENTION_TILE;
     attention_copy_tiles_of_keys<DIM, ATTENTION_GROUPS>(own->k, call, head, call.a.past.k, call.a.k, key, end);
@@ -81,6 +89,7 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, 1)
     }
     for (int at = 0; first < rows.end; first += ATTENTION_TILE, at = attention_next_stage(at)) {
         struct query_stage<DIM> &stage = own->stages[at];
+        float s[32], dp[32];
         uint32_t weights[4][4], gradients[4][4];
         attention_wait_for_stage();
         int ahead = first + (ATTENTION_STAGES - 1) * ATTENTION_TILE;
@@ -88,21 +97,25 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, 1)
         matrix_commit();
         warpgroup_begin();
         warpgroup_rows_by_rows<DIM>(s, own->k[group], stage.q);
+        warpgroup_commit();
         warpgroup_rows_by_rows<DIM>(dp, own->v[group], stage.dout);
         warpgroup_commit();
         bool all = attention_sees_all(call, head.s, first, ATTENTION_TILE, count, mine, ATTENTION_TILE);
-        int row = mine + attention_lane_row();
-        warpgroup_wait<0>();
+        warpgroup_wait<1>();
         warpgroup_hold(s);
-        warpgroup_hold(dp);
         if (all)
-            weigh_keys<DIM, true>(s, dp, stage, call, head.s, first, count, row);
+            weigh_keys<DIM, true>(s, stage, call, head.s, first, count, mine + attention_lane_row());
         else
-            weigh_keys<DIM, false>(s, dp, stage, call, head.s, first, count, row);
+            weigh_keys<DIM, false>(s, stage, call, head.s, first, count, mine + attention_lane_row());
         warpgroup_pack(weights, s);
-        warpgroup_pack(gradients, dp);
         warpgroup_begin();
         warpgroup_add_rows<DIM>(dv, weights, stage.dout);
+        warpgroup_commit();
+        warpgroup_wait<1>();
+        warpgroup_hold(dp);
+        find_key_gradients<DIM>(dp, s, stage);
+        warpgroup_pack(gradients, dp);
+        warpgroup_begin();
         warpgroup_add_rows<DIM>(dk, gradients, stage.q);
         warpgroup_commit();
         warpgroup_wait<0>();
@@ -122,26 +135,22 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, 1)
 
 template <int DIM> struct query_shared {
     warpgroup_rows<DIM> q[ATTENTION_GROUPS], dout[ATTENTION_GROUPS];
-    struct {
-        warpgroup_rows<DIM> k, v;
-    } stages[ATTENTION_STAGES];
+    struct attention_key_stage<DIM> stages[ATTENTION_STAGES];
 };
 
-/* s and dp, both [64 queries, 64 keys], become dS in dp. lse[r], delta[r], sees[r]: of the lane's two rows. `key` is the
- * lane's first one. */
+/* s [64 queries, 64 keys] becomes weights; zeros where a query does not see a key. lse[r], sees[r]: of the lane's two
+ * rows. `key` is the lane's first one. */
 template <bool ALL>
-__device__ void weigh_queries(const float (&s)[32], float (&dp)[32], const float lse[2], const float delta[2],
-                              const struct attention_range sees[2], float scale, int key) {
+__device__ void weigh_queries(float (&s)[32], const float lse[2], const struct attention_range sees[2], float scale,
+                              int key) {
 #pragma unroll
     for (int n = 0; n < ATTENTION_TILE / 8; n++)
 #pragma unroll
-        for (int r = 0; r < 2; r++)
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                int u = key + 8 * n + i, at = 4 * n + 2 * r + i;
-                float ds = attention_exp2(s[at] * scale - lse[r]) * (dp[at] - delta[r]);
-                dp[at] = ALL || (u >= sees[r].begin && u < sees[r].end) ? ds : 0;
-            }
+        for (int i = 0; i < 4; i++) {
+            int u = key + 8 * n + i % 2;
+            float weight = attention_exp2(s[4 * n + i] * scale - lse[i / 2]);
+            s[4 * n + i] = ALL || (u >= sees[i / 2].begin && u < sees[i / 2].end) ? weight : 0;
+        }
 }
 
 template <int DIM>
@@ -155,7 +164,7 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 
     int first = (query_tiles - 1 - task / call.a.kv_heads / sequences) * (ATTENTION_GROUPS * ATTENTION_TILE);
     if (first >= count) return;
 
-    float dq[DIM / 64][32] = {}, s[32] = {}, dp[32] = {}, lse[2] = {}, delta[2] = {};
+    float dq[DIM / 64][32] = {}, lse[2] = {}, delta[2] = {};
     struct attention_range sees[2];
     int key = attention_row_visible(call, head.s, first, count).begin;
     int last = attention_row_visible(call, head.s, min(first + ATTENTION_GROUPS * ATTENTION_TILE, count) - 1, count).end;
@@ -164,8 +173,7 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 
     attention_copy_tiles_of_queries<DIM, ATTENTION_GROUPS>(own->dout, call, head, from.dout, first, count);
 #pragma unroll
     for (int i = 0; i < ATTENTION_STAGES - 1; i++) {
-        attention_copy_tiles_of_keys<DIM, 1>(&own->stages[i].k, call, head, call.a.past.k, call.a.k, key + i * ATTENTION_TILE, last);
-        attention_copy_tiles_of_keys<DIM, 1>(&own->stages[i].v, call, head, call.a.past.v, call.a.v, key + i * ATTENTION_TILE, last);
+        own->stages[i].copy(call, head, key + i * ATTENTION_TILE, last);
         matrix_commit();
     }
     for (int r = 0; r < 2; r++) {
@@ -176,27 +184,28 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 
         delta[r] = from.delta[at];
     }
     for (int at = 0; key < last; key += ATTENTION_TILE, at = attention_next_stage(at)) {
+        float s[32], dp[32];
         uint32_t gradients[4][4];
         attention_wait_for_stage();
-        int ahead = key + (ATTENTION_STAGES - 1) * ATTENTION_TILE, old = attention_last_stage(at);
-        if (ahead < last) {
-            attention_copy_tiles_of_keys<DIM, 1>(&own->stages[old].k, call, head, call.a.past.k, call.a.k, ahead, last);
-            attention_copy_tiles_of_keys<DIM, 1>(&own->stages[old].v, call, head, call.a.past.v, call.a.v, ahead, last);
-        }
+        int ahead = key + (ATTENTION_STAGES - 1) * ATTENTION_TILE, u = key + 2 * ((int)threadIdx.x % 4);
+        if (ahead < last) own->stages[attention_last_stage(at)].copy(call, head, ahead, last);
         matrix_commit();
         warpgroup_begin();
         warpgroup_rows_by_rows<DIM>(s, own->q[group], own->stages[at].k);
+        warpgroup_commit();
         warpgroup_rows_by_rows<DIM>(dp, own->dout[group], own->stages[at].v);
         warpgroup_commit();
         bool all = attention_sees_all(call, head.s, mine, ATTENTION_TILE, count, key, ATTENTION_TILE);
-        warpgroup_wait<0>();
+        warpgroup_wait<1>();
         warpgroup_hold(s);
-        warpgroup_hold(dp);
-        int u = key + 2 * ((int)threadIdx.x % 4);
         if (all)
-            weigh_queries<true>(s, dp, lse, delta, sees, call.a.scale * ATTENTION_LOG2_E, u);
+            weigh_queries<true>(s, lse, sees, call.a.scale * ATTENTION_LOG2_E, u);
         else
-            weigh_queries<false>(s, dp, lse, delta, sees, call.a.scale * ATTENTION_LOG2_E, u);
+            weigh_queries<false>(s, lse, sees, call.a.scale * ATTENTION_LOG2_E, u);
+        warpgroup_wait<0>();
+        warpgroup_hold(dp);
+#pragma unroll
+        for (int i = 0; i < 32; i++) dp[i] = s[i] * (dp[i] - delta[i / 2 % 2]);
         warpgroup_pack(gradients, dp);
         warpgroup_begin();
         warpgroup_add_rows<DIM>(dq, gradients, own->stages[at].k);

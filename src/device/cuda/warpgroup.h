@@ -64,12 +64,24 @@ template <int LEFT> __device__ void warpgroup_wait(void) {
     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, "                 \
     "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
 
-/* Without ADD: c = a b. */
-template <bool ADD = true> __device__ void warpgroup_multiply(float (&c)[32], uint64_t a, uint64_t b) {
+__device__ static inline void warpgroup_multiply(float (&c)[32], uint64_t a, uint64_t b) {
 #ifdef WARPGROUP_CODE
-    asm volatile(WARPGROUP_PRODUCT "%32, %33, %34, 1, 1, 0, 0;"
+    asm volatile(WARPGROUP_PRODUCT "%32, %33, 1, 1, 1, 0, 0;"
                  : WARPGROUP_SIXTEEN(c, 0), WARPGROUP_SIXTEEN(c, 16)
-                 : "l"(a), "l"(b), "n"(ADD ? 1 : 0));
+                 : "l"(a), "l"(b));
+#endif
+}
+
+/* c = a b */
+#define WARPGROUP_FOUR_NEW(c, i) "=f"(c[i]), "=f"(c[i + 1]), "=f"(c[i + 2]), "=f"(c[i + 3])
+#define WARPGROUP_SIXTEEN_NEW(c, i)                                                                                    \
+    WARPGROUP_FOUR_NEW(c, i), WARPGROUP_FOUR_NEW(c, i + 4), WARPGROUP_FOUR_NEW(c, i + 8), WARPGROUP_FOUR_NEW(c, i + 12)
+
+__device__ static inline void warpgroup_multiply_first(float (&c)[32], uint64_t a, uint64_t b) {
+#ifdef WARPGROUP_CODE
+    asm volatile(WARPGROUP_PRODUCT "%32, %33, 0, 1, 1, 0, 0;"
+                 : WARPGROUP_SIXTEEN_NEW(c, 0), WARPGROUP_SIXTEEN_NEW(c, 16)
+                 : "l"(a), "l"(b));
 #endif
 }
 
@@ -115,7 +127,7 @@ __device__ void warpgroup_rows_by_rows(float (&c)[32], const warpgroup_rows<DIM>
     for (int p = 0; p < DIM / WARPGROUP_DEPTH; p++) {
         uint64_t a = warpgroup_tile(left.panel[p]), b = warpgroup_tile(right.panel[p]);
         if (p == 0)
-            warpgroup_multiply<false>(c, a, b);
+            warpgroup_multiply_first(c, a, b);
         else
             warpgroup_multiply(c, a, b);
 #pragma unroll
