@@ -9,7 +9,7 @@
 /* The product's gradients, then the residual's, which is that of the sum. */
 static int linear_add_backward(graph *g, record *r) {
     struct op_linear *a = &r->op.linear;
-    a->dy = tape_output_gradient(r);
+    a->dy = r->out->grad_rounded.data ? r->out->grad_rounded : r->out->grad;
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
     TRY(tensor_gradient(g, r->in[2], &a->dbias));
@@ -24,7 +24,7 @@ static int run_linear_add(graph *g, tensor *x, tensor *weight, tensor *bias, ten
     if (bias) a.product.bias = bias->value;
     TRY(RUN(g, linear_add, &a));
     if (!tape_wants(g, inputs, 4)) return LCKV_OK;
-    out->rounds_grad = true;
+    out->rounds_grad = !bias || !bias->needs_grad; /* the gradient of a bias is a sum of unrounded numbers */
     return tape_push(g, &(record){.backward = linear_add_backward,
                                   .out = out,
                                   .in = {x, weight, bias, residual},

@@ -55,11 +55,6 @@ struct tape {
 /* op_split_heads of x into the parts that are not NULL. */
 int tape_split_heads(graph *g, tensor *x, tensor *angles, tensor *const parts[PROJECT_PARTS]);
 
-/* dy of a product's record: the gradient of its output, rounded beforehand if possible. */
-static inline view tape_output_gradient(const record *r) {
-    return r->out->grad_rounded.data ? r->out->grad_rounded : r->out->grad;
-}
-
 /* Whether an op with these inputs is recorded: the graph records, and one of the inputs needs a gradient. */
 bool tape_wants(const graph *g, tensor *const *inputs, int count);
 

@@ -38,7 +38,7 @@ int attention_warpgroup(device *d, const struct attention_call *call, int few);
 /* What the kernels of the backward pass read besides the call's own tensors. */
 struct attention_rounded {
     const __nv_bfloat16 *dout; /* [rows, heads * head_dim] */
-    float *delta;              /* [rows, heads] */
+    float *delta, *lse;        /* [rows, heads]; lse times log2(e) */
 };
 
 /* The same by warpgroup instructions, where the GPU has them and the heads fit (attention_warpgroup_backward.cu). */

@@ -5,21 +5,25 @@
  * While a warp works on a tile, the next one is copied. */
 #include "device/cuda/attention_matrix.h"
 
-enum { TILE = ATTENTION_MATRIX_WARPS * 16, WARPS = 8 };
+enum { TILE = ATTENTION_MATRIX_WARPS * 16, PREPARING = 256 /* threads */ };
 
-/* One warp each. Rows of no sequence do no harm. */
-__global__ static void round_dout(struct attention_call call, __nv_bfloat16 *rounded, float *delta, int64_t count) {
-    int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / CUDA_WARP, dim = call.a.head_dim, end = (i + 1) * dim;
+/* delta, the logsumexp in powers of two, and dout in bf16 where `rounded` is wanted. `lanes` lanes have a row of a head, a
+ * chunk each. Rows of no sequence do no harm. */
+__global__ static void prepare(struct attention_call call, __nv_bfloat16 *rounded, struct attention_rounded to, int lanes,
+                               int64_t count) {
+    int64_t i = ((int64_t)blockIdx.x * PREPARING + threadIdx.x) / lanes, dim = call.a.head_dim, end = (i + 1) * dim;
+    int64_t at = i * dim + threadIdx.x % lanes * MATRIX_CHUNK;
     float sum = 0;
-    if (i >= count) return;
-    for (int64_t at = i * dim + threadIdx.x % CUDA_WARP * 4; at < end; at += CUDA_WARP * 4) {
-        struct cuda_four out = cuda_get4(call.a.out.data, DTYPE_BF16, at, end);
-        struct cuda_four dout = cuda_get4(call.a.dout.data, call.a.dout.type, at, end);
-        for (int j = 0; j < 4; j++) sum += out.at[j] * dout.at[j];
-        if (rounded) cuda_set4(rounded, DTYPE_BF16, at, end, dout);
+    if (i < count && at < end) {
+        struct cuda_eight out = cuda_get8(call.a.out.data, DTYPE_BF16, at, end);
+        struct cuda_eight dout = cuda_get8(call.a.dout.data, call.a.dout.type, at, end);
+        for (int j = 0; j < MATRIX_CHUNK; j++) sum += out.at[j] * dout.at[j];
+        if (rounded) cuda_set8(rounded, DTYPE_BF16, at, end, dout);
     }
-    sum = cuda_join_lanes(sum, CUDA_WARP, cuda_plus());
-    if (threadIdx.x % CUDA_WARP == 0) delta[i] = sum;
+    sum = cuda_join_lanes(sum, lanes, cuda_plus());
+    if (i >= count || threadIdx.x % lanes != 0) return;
+    to.delta[i] = sum;
+    to.lse[i] = ((const float *)call.a.lse.data)[i] * ATTENTION_LOG2_E;
 }
 
 /* ---------------------------------------------------------------- 16 rows of a left tile by a right tile's rows */
@@ -277,10 +281,14 @@ int attention_matrix_backward(device *d, const struct attention_call *call) {
     size_t dout_bytes =
         rounds ? ((size_t)(count * call->a.head_dim) * sizeof(__nv_bfloat16) + 255) / 256 * 256 : 0;
     char *room;
-    TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, dout_bytes + (size_t)count * sizeof(float), (void **)&room));
+    int lanes = 1;
+    while (lanes * MATRIX_CHUNK < call->a.head_dim) lanes *= 2;
+    TRY(cuda_workspace(d, CUDA_WORK_PARTIAL, dout_bytes + 2 * (size_t)count * sizeof(float), (void **)&room));
     __nv_bfloat16 *rounded = rounds ? (__nv_bfloat16 *)room : NULL;
-    struct attention_rounded from = {rounds ? rounded : (const __nv_bfloat16 *)call->a.dout.data, (float *)(room + dout_bytes)};
-    round_dout<<<cuda_blocks(count, WARPS), WARPS * CUDA_WARP, 0, cuda_stream(d)>>>(*call, rounded, from.delta, count);
+    float *numbers = (float *)(room + dout_bytes);
+    struct attention_rounded from = {rounds ? rounded : (const __nv_bfloat16 *)call->a.dout.data, numbers,
+                                     numbers + count};
+    prepare<<<cuda_blocks(count * lanes, PREPARING), PREPARING, 0, cuda_stream(d)>>>(*call, rounded, from, lanes, count);
     if (attention_for_warpgroup_backward(d, &call->a)) return attention_warpgroup_backward(d, call, from);
     return call->a.head_dim <= 64 ? run<64>(d, call, from) : run<128>(d, call, from);
 }

@@ -197,6 +197,42 @@ __device__ static inline void cuda_set4(void *to, dtype type, int64_t at, int64_
     }
 }
 
+struct cuda_eight {
+    float at[8];
+};
+
+/* Elements [at, at + 8), in 16-byte accesses if they are aligned. */
+__device__ static inline struct cuda_eight cuda_get8(const void *from, dtype type, int64_t at, int64_t end) {
+    struct cuda_eight x;
+    if (type == DTYPE_BF16 && at + 8 <= end && ((uintptr_t)from + (uintptr_t)at * 2) % 16 == 0) {
+        uint4 wide = *(const uint4 *)((const uint16_t *)from + at);
+        const __nv_bfloat162 *pairs = (const __nv_bfloat162 *)&wide;
+        for (int i = 0; i < 4; i++) {
+            float2 pair = __bfloat1622float2(pairs[i]);
+            x.at[2 * i] = pair.x, x.at[2 * i + 1] = pair.y;
+        }
+        return x;
+    }
+    struct cuda_four low = cuda_get4(from, type, at, end), high = {};
+    if (at + 4 < end) high = cuda_get4(from, type, at + 4, end);
+    for (int i = 0; i < 4; i++) x.at[i] = low.at[i], x.at[4 + i] = high.at[i];
+    return x;
+}
+
+__device__ static inline void cuda_set8(void *to, dtype type, int64_t at, int64_t end, struct cuda_eight x) {
+    if (type == DTYPE_BF16 && at + 8 <= end && ((uintptr_t)to + (uintptr_t)at * 2) % 16 == 0) {
+        uint4 wide;
+        __nv_bfloat162 *pairs = (__nv_bfloat162 *)&wide;
+        for (int i = 0; i < 4; i++) pairs[i] = __floats2bfloat162_rn(x.at[2 * i], x.at[2 * i + 1]);
+        *(uint4 *)((uint16_t *)to + at) = wide;
+        return;
+    }
+    struct cuda_four low, high;
+    for (int i = 0; i < 4; i++) low.at[i] = x.at[i], high.at[i] = x.at[4 + i];
+    cuda_set4(to, type, at, end, low);
+    if (at + 4 < end) cuda_set4(to, type, at + 4, end, high);
+}
+
 /* The gradient's elements [at, at + 4) before the op; zeros if it is fresh or absent. */
 __device__ static inline struct cuda_four cuda_gradient4(view v, int64_t at, int64_t end) {
     return v.fresh || v.data == NULL ? cuda_four{} : cuda_get4(v.data, v.type, at, end);
