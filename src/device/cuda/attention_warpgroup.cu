@@ -3,8 +3,10 @@
 #include "device/cuda/attention_warpgroup.h"
 #include "device/cuda/launch.h"
 
+enum { GROUPS = 2, THREADS = GROUPS * WARPGROUP };
+
 template <int DIM> struct forward_shared {
-    warpgroup_rows<DIM> q[ATTENTION_GROUPS];
+    warpgroup_rows<DIM> q[GROUPS];
     struct attention_key_stage<DIM> stages[ATTENTION_STAGES];
 };
 
@@ -75,7 +77,7 @@ __device__ void store(const struct rows_state<DIM> &w, const struct attention_ca
 }
 
 template <int DIM>
-__global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 : 1)
+__global__ static void __launch_bounds__(THREADS, DIM <= 64 ? 2 : 1)
     attend(struct attention_call call, int sequences, int tiles, int few) {
     extern __shared__ char shared[];
     struct forward_shared<DIM> *own = attention_aligned<struct forward_shared<DIM>>(shared);
@@ -84,7 +86,7 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 
     cuda_begin();
     struct attention_head head = attention_head_of(call, task / call.a.kv_heads % sequences, task % call.a.kv_heads);
     int count = head.s.q_rows * call.group;
-    int first = (tiles - 1 - task / call.a.kv_heads / sequences) * (ATTENTION_GROUPS * ATTENTION_TILE);
+    int first = (tiles - 1 - task / call.a.kv_heads / sequences) * (GROUPS * ATTENTION_TILE);
     if (first >= count || count <= few) return;
 
     struct rows_state<DIM> w = {};
@@ -94,27 +96,37 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 
         w.largest[r] = -INFINITY;
     }
     int key = attention_row_visible(call, head.s, first, count).begin;
-    int last = attention_row_visible(call, head.s, min(first + ATTENTION_GROUPS * ATTENTION_TILE, count) - 1, count).end;
-    attention_copy_tiles_of_queries<DIM, ATTENTION_GROUPS>(own->q, call, head, call.a.q.data, first, count);
+    int last = attention_row_visible(call, head.s, min(first + GROUPS * ATTENTION_TILE, count) - 1, count).end;
+    struct attention_range all = attention_seen_by_all(call, head.s, mine, count);
+    struct attention_query_reader<DIM> rows;
+    struct attention_key_reader<DIM, true> keys;
+    rows.begin(call, head, first);
+    keys.begin(call, head, key);
 #pragma unroll
-    for (int i = 0; i < ATTENTION_STAGES - 1; i++) {
-        own->stages[i].copy(call, head, key + i * ATTENTION_TILE, last);
+    for (int i = 0; i < GROUPS; i++) {
+        rows.copy(&own->q[i], call.a.q.data, first + i * ATTENTION_TILE, count);
+        rows.next(call, head, first + (i + 1) * ATTENTION_TILE);
+    }
+#pragma unroll
+    for (int i = 0; i < ATTENTION_STAGES - 1; i++, keys.next()) {
+        keys.copy(&own->stages[i], call, head, key + i * ATTENTION_TILE, last);
         matrix_commit();
     }
     for (int at = 0; key < last; key += ATTENTION_TILE, at = attention_next_stage(at)) {
         float score[32];
         uint32_t weights[4][4];
-        int ahead = key + (ATTENTION_STAGES - 1) * ATTENTION_TILE;
         attention_wait_for_stage();
-        if (ahead < last) own->stages[attention_last_stage(at)].copy(call, head, ahead, last);
-        matrix_commit();
         warpgroup_begin();
         warpgroup_rows_by_rows<DIM>(score, own->q[group], own->stages[at].k);
         warpgroup_commit();
+        int ahead = key + (ATTENTION_STAGES - 1) * ATTENTION_TILE;
+        if (ahead < last) keys.copy(&own->stages[attention_last_stage(at)], call, head, ahead, last);
+        keys.next();
+        matrix_commit();
         warpgroup_wait<0>();
         warpgroup_hold(score);
-        bool all = key >= max(w.sees[0].begin, w.sees[1].begin) && key + ATTENTION_TILE <= min(w.sees[0].end, w.sees[1].end);
-        if (!__all_sync(CUDA_ALL_LANES, all)) mask<DIM>(score, w, key + 2 * ((int)threadIdx.x % 4));
+        if (key < all.begin || key + ATTENTION_TILE > all.end)
+            mask<DIM>(score, w, key + 2 * ((int)threadIdx.x % 4));
         soften<DIM>(score, &w, call.a.scale * ATTENTION_LOG2_E);
         warpgroup_pack(weights, score);
         warpgroup_begin();
@@ -129,13 +141,13 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 
 }
 
 template <int DIM> static int run(device *d, const struct attention_call *call, int few) {
-    constexpr int EACH = ATTENTION_GROUPS * ATTENTION_TILE;
+    constexpr int EACH = GROUPS * ATTENTION_TILE;
     size_t bytes = WARPGROUP_ALIGN + sizeof(struct forward_shared<DIM>);
     int64_t tiles = ((int64_t)call->a.max_q_rows * call->group + EACH - 1) / EACH;
     int64_t tasks = tiles * call->a.sequences.rows * call->a.kv_heads;
     TRY(cuda_allow_shared(d, attend<DIM>, bytes));
     if (tasks > 0)
-        cuda_start(d, attend<DIM>, dim3((unsigned)tasks), ATTENTION_GROUP_THREADS, bytes, *call,
+        cuda_start(d, attend<DIM>, dim3((unsigned)tasks), THREADS, bytes, *call,
                    (int)call->a.sequences.rows, (int)tiles, few);
     return LCKV_OK;
 }
@@ -144,7 +156,7 @@ template <int DIM> static int run(device *d, const struct attention_call *call, 
 bool attention_for_warpgroup(device *d, const struct attention_call *call) {
     bool fits = call->a.head_dim == 64 || call->a.head_dim == 128;
     return cuda_state_of(d)->warpgroups && fits &&
-           (int64_t)call->a.max_q_rows * call->group >= ATTENTION_GROUPS * ATTENTION_TILE;
+           (int64_t)call->a.max_q_rows * call->group >= GROUPS * ATTENTION_TILE;
 }
 
 int attention_warpgroup(device *d, const struct attention_call *call, int few) {

@@ -1,60 +1,87 @@
 /* Attention backward by the warpgroup instructions of compute capability 9.0, in bf16 with f32 sums, for heads of 64 and
  * 128; attention_matrix_backward.cu, whose two kernels these are, does it for other heads and GPUs.
  *
- * A block has two warpgroups with 64 keys, or 64 queries, each. They share the tiles of queries, or keys, that pass by:
- * two tiles are copied while one is used. Scores and their gradients are in registers, where they become the left factors
- * of the sums. */
+ * Scores and their gradients are in registers, where they become the left factors of the sums. While a warpgroup turns
+ * scores into weights, the product of their gradients goes on. */
 #include "device/cuda/attention_warpgroup.h"
 
 /* ---------------------------------------------------------------- dk, dv */
 
+/* A tile of queries. */
 template <int DIM> struct query_stage {
     warpgroup_rows<DIM> q, dout;
     float lse[ATTENTION_TILE], delta[ATTENTION_TILE];
+    int begin[ATTENTION_TILE], end[ATTENTION_TILE]; /* of the keys that a row sees */
+};
 
-    __device__ void copy(const struct attention_call &call, const struct attention_head &head,
-                         const struct attention_rounded &from, int first, int count) {
-        attention_copy_tiles_of_queries<DIM, 1>(&q, call, head, call.a.q.data, first, count);
-        attention_copy_tiles_of_queries<DIM, 1>(&dout, call, head, from.dout, first, count);
-        if (threadIdx.x >= ATTENTION_TILE) return;
-        int row = first + threadIdx.x;
-        int64_t at = row < count ? attention_query(call, head, row) / DIM : 0;
-        matrix_copy4(&lse[threadIdx.x], (const float *)call.a.lse.data + at, row < count);
-        matrix_copy4(&delta[threadIdx.x], from.delta + at, row < count);
+/* A copying thread's part of the stages. The first threads have a row's numbers, too. */
+template <int DIM> struct stage_reader {
+    struct attention_query_reader<DIM> rows;
+    int64_t number; /* of lse and delta */
+    int query;
+
+    __device__ void seek(const struct attention_call &call, const struct attention_head &head, int first) {
+        int row = first + (int)threadIdx.x;
+        number = attention_query(call, head, row) / DIM;
+        query = row / call.group;
+    }
+
+    __device__ void begin(const struct attention_call &call, const struct attention_head &head, int first) {
+        rows.begin(call, head, first);
+        seek(call, head, first);
+    }
+
+    /* Starts copying the tile from row `first` on, and moves on to the next one. */
+    __device__ void copy(struct query_stage<DIM> *to, const struct attention_call &call,
+                         const struct attention_head &head, const struct attention_rounded &from, int first,
+                         int count) {
+        if (!attention_copies()) return;
+        rows.copy(&to->q, call.a.q.data, first, count);
+        rows.copy(&to->dout, from.dout, first, count);
+        if (threadIdx.x < ATTENTION_TILE) {
+            bool there = first + (int)threadIdx.x < count;
+            struct attention_range sees = {INT32_MAX, INT32_MAX};
+            if (there) sees = attention_visible(call, head.s, query);
+            matrix_copy4(&to->lse[threadIdx.x], from.lse + (there ? number : 0), there);
+            matrix_copy4(&to->delta[threadIdx.x], from.delta + (there ? number : 0), there);
+            to->begin[threadIdx.x] = sees.begin;
+            to->end[threadIdx.x] = sees.end;
+        }
+        first += ATTENTION_TILE;
+        rows.next(call, head, first);
+        if (rows.step == 0) return seek(call, head, first);
+        query += ATTENTION_TILE / call.group;
+        number += rows.step / DIM;
     }
 };
 
-template <int DIM> struct key_shared {
-    warpgroup_rows<DIM> k[ATTENTION_GROUPS], v[ATTENTION_GROUPS];
+template <int DIM, int GROUPS> struct key_shared {
+    struct attention_key_stage<DIM> keys[GROUPS];
     struct query_stage<DIM> stages[ATTENTION_STAGES];
 };
 
 /* s [64 keys, 64 queries] becomes weights; zeros where a query does not see a key. ALL: every query sees every key. `key`
  * is the lane's first one, the other is 8 further. */
 template <int DIM, bool ALL>
-__device__ void weigh_keys(float (&s)[32], const struct query_stage<DIM> &stage, const struct attention_call &call,
-                           const attention_sequence &sequence, int first, int count, int key) {
+__device__ void weigh_keys(float (&s)[32], const struct query_stage<DIM> &stage, float scale, int key) {
     int lane = threadIdx.x % CUDA_WARP;
-    float scale = call.a.scale * ATTENTION_LOG2_E;
 #pragma unroll
     for (int n = 0; n < ATTENTION_TILE / 8; n++) {
-        float2 lse = *(const float2 *)&stage.lse[8 * n + 2 * (lane % 4)];
+        int column = 8 * n + 2 * (lane % 4);
+        float2 lse = *(const float2 *)&stage.lse[column];
+        int2 begin = {}, end = {};
+        if (!ALL) begin = *(const int2 *)&stage.begin[column], end = *(const int2 *)&stage.end[column];
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            float shift = (i ? lse.y : lse.x) * ATTENTION_LOG2_E;
-            struct attention_range sees = {INT32_MIN, INT32_MAX};
-            if (!ALL) sees = attention_row_visible(call, sequence, first + 8 * n + 2 * (lane % 4) + i, count);
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
-                int u = key + 8 * r, at = 4 * n + 2 * r + i;
-                float weight = attention_exp2(s[at] * scale - shift);
-                s[at] = ALL || (u >= sees.begin && u < sees.end) ? weight : 0;
-            }
+        for (int i = 0; i < 4; i++) {
+            int u = key + i / 2 * 8;
+            float weight = attention_exp2(s[4 * n + i] * scale - (i % 2 ? lse.y : lse.x));
+            bool seen = ALL || (u >= (i % 2 ? begin.y : begin.x) && u < (i % 2 ? end.y : end.x));
+            s[4 * n + i] = seen ? weight : 0;
         }
     }
 }
 
-/* dp [64 keys, 64 queries] becomes dS. A weight of zero stands for a key that is not seen. */
+/* dp [64 keys, 64 queries] becomes dS. */
 template <int DIM>
 __device__ void find_key_gradients(float (&dp)[32], const float (&weights)[32], const struct query_stage<DIM> &stage) {
     int lane = threadIdx.x % CUDA_WARP;
@@ -66,25 +93,31 @@ __device__ void find_key_gradients(float (&dp)[32], const float (&weights)[32], 
     }
 }
 
-template <int DIM>
-__global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, 1)
+template <int DIM, int GROUPS>
+__global__ static void __launch_bounds__(GROUPS *WARPGROUP, 1)
     key_gradients(struct attention_call call, int sequences, struct attention_rounded from) {
     extern __shared__ char shared[];
-    struct key_shared<DIM> *own = attention_aligned<struct key_shared<DIM>>(shared);
+    struct key_shared<DIM, GROUPS> *own = attention_aligned<struct key_shared<DIM, GROUPS>>(shared);
     int task = blockIdx.x, group = threadIdx.x / WARPGROUP;
     struct attention_head head = attention_head_of(call, task / call.a.kv_heads % sequences, task % call.a.kv_heads);
-    int key = task / call.a.kv_heads / sequences * (ATTENTION_GROUPS * ATTENTION_TILE), end = min(key + ATTENTION_GROUPS * ATTENTION_TILE, head.s.kv_rows);
-    int count = head.s.q_rows * call.group;
+    int key = task / call.a.kv_heads / sequences * (GROUPS * ATTENTION_TILE);
+    int end = min(key + GROUPS * ATTENTION_TILE, head.s.kv_rows), count = head.s.q_rows * call.group;
     if (key >= end) return;
 
-    float dk[DIM / 64][32] = {}, dv[DIM / 64][32] = {};
+    float dk[DIM / 64][32] = {}, dv[DIM / 64][32] = {}, scale = call.a.scale * ATTENTION_LOG2_E;
     struct attention_range rows = attention_rows_seeing(call, head.s, key, end, count);
     int first = rows.begin / ATTENTION_TILE * ATTENTION_TILE, mine = key + group * ATTENTION_TILE;
-    attention_copy_tiles_of_keys<DIM, ATTENTION_GROUPS>(own->k, call, head, call.a.past.k, call.a.k, key, end);
-    attention_copy_tiles_of_keys<DIM, ATTENTION_GROUPS>(own->v, call, head, call.a.past.v, call.a.v, key, end);
+    struct attention_range all = attention_rows_seeing_all(call, head.s, mine, mine + ATTENTION_TILE, count);
+    struct stage_reader<DIM> reader;
+    struct attention_key_reader<DIM, false> keys;
+    reader.begin(call, head, first);
+    keys.begin(call, head, key);
+#pragma unroll
+    for (int i = 0; i < GROUPS; i++, keys.next())
+        if (attention_copies()) keys.copy(&own->keys[i], call, head, key + i * ATTENTION_TILE, end);
 #pragma unroll
     for (int i = 0; i < ATTENTION_STAGES - 1; i++) {
-        own->stages[i].copy(call, head, from, first + i * ATTENTION_TILE, count);
+        reader.copy(&own->stages[i], call, head, from, first + i * ATTENTION_TILE, count);
         matrix_commit();
     }
     for (int at = 0; first < rows.end; first += ATTENTION_TILE, at = attention_next_stage(at)) {
@@ -93,20 +126,19 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, 1)
         uint32_t weights[4][4], gradients[4][4];
         attention_wait_for_stage();
         int ahead = first + (ATTENTION_STAGES - 1) * ATTENTION_TILE;
-        if (ahead < rows.end) own->stages[attention_last_stage(at)].copy(call, head, from, ahead, count);
+        if (ahead < rows.end) reader.copy(&own->stages[attention_last_stage(at)], call, head, from, ahead, count);
         matrix_commit();
         warpgroup_begin();
-        warpgroup_rows_by_rows<DIM>(s, own->k[group], stage.q);
+        warpgroup_rows_by_rows<DIM>(s, own->keys[group].k, stage.q);
         warpgroup_commit();
-        warpgroup_rows_by_rows<DIM>(dp, own->v[group], stage.dout);
+        warpgroup_rows_by_rows<DIM>(dp, own->keys[group].v, stage.dout);
         warpgroup_commit();
-        bool all = attention_sees_all(call, head.s, first, ATTENTION_TILE, count, mine, ATTENTION_TILE);
         warpgroup_wait<1>();
         warpgroup_hold(s);
-        if (all)
-            weigh_keys<DIM, true>(s, stage, call, head.s, first, count, mine + attention_lane_row());
+        if (first >= all.begin && first + ATTENTION_TILE <= all.end)
+            weigh_keys<DIM, true>(s, stage, scale, mine + attention_lane_row());
         else
-            weigh_keys<DIM, false>(s, stage, call, head.s, first, count, mine + attention_lane_row());
+            weigh_keys<DIM, false>(s, stage, scale, mine + attention_lane_row());
         warpgroup_pack(weights, s);
         warpgroup_begin();
         warpgroup_add_rows<DIM>(dv, weights, stage.dout);
@@ -133,8 +165,10 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, 1)
 
 /* ---------------------------------------------------------------- dq */
 
+enum { QUERY_GROUPS = 2 };
+
 template <int DIM> struct query_shared {
-    warpgroup_rows<DIM> q[ATTENTION_GROUPS], dout[ATTENTION_GROUPS];
+    warpgroup_rows<DIM> q[QUERY_GROUPS], dout[QUERY_GROUPS];
     struct attention_key_stage<DIM> stages[ATTENTION_STAGES];
 };
 
@@ -154,61 +188,71 @@ __device__ void weigh_queries(float (&s)[32], const float lse[2], const struct a
 }
 
 template <int DIM>
-__global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 : 1)
+__global__ static void __launch_bounds__(QUERY_GROUPS *WARPGROUP, DIM <= 64 ? 2 : 1)
     query_gradients(struct attention_call call, int sequences, int query_tiles, struct attention_rounded from) {
     extern __shared__ char shared[];
     struct query_shared<DIM> *own = attention_aligned<struct query_shared<DIM>>(shared);
     int task = blockIdx.x, group = threadIdx.x / WARPGROUP;
     struct attention_head head = attention_head_of(call, task / call.a.kv_heads % sequences, task % call.a.kv_heads);
     int count = head.s.q_rows * call.group;
-    int first = (query_tiles - 1 - task / call.a.kv_heads / sequences) * (ATTENTION_GROUPS * ATTENTION_TILE);
+    int first = (query_tiles - 1 - task / call.a.kv_heads / sequences) * (QUERY_GROUPS * ATTENTION_TILE);
     if (first >= count) return;
 
-    float dq[DIM / 64][32] = {}, lse[2] = {}, delta[2] = {};
+    float dq[DIM / 64][32] = {}, lse[2] = {}, delta[2] = {}, scale = call.a.scale * ATTENTION_LOG2_E;
     struct attention_range sees[2];
     int key = attention_row_visible(call, head.s, first, count).begin;
-    int last = attention_row_visible(call, head.s, min(first + ATTENTION_GROUPS * ATTENTION_TILE, count) - 1, count).end;
+    int last = attention_row_visible(call, head.s, min(first + QUERY_GROUPS * ATTENTION_TILE, count) - 1, count).end;
     int mine = first + group * ATTENTION_TILE, row = mine + attention_lane_row();
-    attention_copy_tiles_of_queries<DIM, ATTENTION_GROUPS>(own->q, call, head, call.a.q.data, first, count);
-    attention_copy_tiles_of_queries<DIM, ATTENTION_GROUPS>(own->dout, call, head, from.dout, first, count);
+    struct attention_range all = attention_seen_by_all(call, head.s, mine, count);
+    struct attention_query_reader<DIM> rows;
+    struct attention_key_reader<DIM, false> keys;
+    rows.begin(call, head, first);
+    keys.begin(call, head, key);
 #pragma unroll
-    for (int i = 0; i < ATTENTION_STAGES - 1; i++) {
-        own->stages[i].copy(call, head, key + i * ATTENTION_TILE, last);
+    for (int i = 0; i < QUERY_GROUPS; i++) {
+        rows.copy(&own->q[i], call.a.q.data, first + i * ATTENTION_TILE, count);
+        rows.copy(&own->dout[i], from.dout, first + i * ATTENTION_TILE, count);
+        rows.next(call, head, first + (i + 1) * ATTENTION_TILE);
+    }
+#pragma unroll
+    for (int i = 0; i < ATTENTION_STAGES - 1; i++, keys.next()) {
+        keys.copy(&own->stages[i], call, head, key + i * ATTENTION_TILE, last);
         matrix_commit();
     }
     for (int r = 0; r < 2; r++) {
         sees[r] = attention_row_visible(call, head.s, row + 8 * r, count);
         if (row + 8 * r >= count) continue;
         int64_t at = attention_query(call, head, row + 8 * r) / DIM;
-        lse[r] = ((const float *)call.a.lse.data)[at] * ATTENTION_LOG2_E;
+        lse[r] = from.lse[at];
         delta[r] = from.delta[at];
     }
     for (int at = 0; key < last; key += ATTENTION_TILE, at = attention_next_stage(at)) {
+        struct attention_key_stage<DIM> &stage = own->stages[at];
         float s[32], dp[32];
         uint32_t gradients[4][4];
         attention_wait_for_stage();
         int ahead = key + (ATTENTION_STAGES - 1) * ATTENTION_TILE, u = key + 2 * ((int)threadIdx.x % 4);
-        if (ahead < last) own->stages[attention_last_stage(at)].copy(call, head, ahead, last);
+        if (ahead < last) keys.copy(&own->stages[attention_last_stage(at)], call, head, ahead, last);
+        keys.next();
         matrix_commit();
         warpgroup_begin();
-        warpgroup_rows_by_rows<DIM>(s, own->q[group], own->stages[at].k);
+        warpgroup_rows_by_rows<DIM>(s, own->q[group], stage.k);
         warpgroup_commit();
-        warpgroup_rows_by_rows<DIM>(dp, own->dout[group], own->stages[at].v);
+        warpgroup_rows_by_rows<DIM>(dp, own->dout[group], stage.v);
         warpgroup_commit();
-        bool all = attention_sees_all(call, head.s, mine, ATTENTION_TILE, count, key, ATTENTION_TILE);
         warpgroup_wait<1>();
         warpgroup_hold(s);
-        if (all)
-            weigh_queries<true>(s, lse, sees, call.a.scale * ATTENTION_LOG2_E, u);
+        if (key >= all.begin && key + ATTENTION_TILE <= all.end)
+            weigh_queries<true>(s, lse, sees, scale, u);
         else
-            weigh_queries<false>(s, lse, sees, call.a.scale * ATTENTION_LOG2_E, u);
+            weigh_queries<false>(s, lse, sees, scale, u);
         warpgroup_wait<0>();
         warpgroup_hold(dp);
 #pragma unroll
         for (int i = 0; i < 32; i++) dp[i] = s[i] * (dp[i] - delta[i / 2 % 2]);
         warpgroup_pack(gradients, dp);
         warpgroup_begin();
-        warpgroup_add_rows<DIM>(dq, gradients, own->stages[at].k);
+        warpgroup_add_rows<DIM>(dq, gradients, stage.k);
         warpgroup_commit();
         warpgroup_wait<0>();
 #pragma unroll
@@ -221,22 +265,25 @@ __global__ static void __launch_bounds__(ATTENTION_GROUP_THREADS, DIM <= 64 ? 2 
 
 /* ---------------------------------------------------------------- the entry */
 
-template <int DIM> static int run(device *d, const struct attention_call *call, struct attention_rounded from) {
-    constexpr int EACH = ATTENTION_GROUPS * ATTENTION_TILE;
-    size_t key_bytes = WARPGROUP_ALIGN + sizeof(struct key_shared<DIM>);
+template <int DIM, int KEY_GROUPS>
+static int run(device *d, const struct attention_call *call, struct attention_rounded from) {
+    constexpr int KEYS = KEY_GROUPS * ATTENTION_TILE, QUERIES = QUERY_GROUPS * ATTENTION_TILE;
+    size_t key_bytes = WARPGROUP_ALIGN + sizeof(struct key_shared<DIM, KEY_GROUPS>);
     size_t query_bytes = WARPGROUP_ALIGN + sizeof(struct query_shared<DIM>);
-    int64_t heads = call->a.sequences.rows * call->a.kv_heads, key_tiles = (call->a.max_kv_rows + EACH - 1) / EACH;
-    int64_t query_tiles = ((int64_t)call->a.max_q_rows * call->group + EACH - 1) / EACH;
+    int64_t heads = call->a.sequences.rows * call->a.kv_heads, key_tiles = (call->a.max_kv_rows + KEYS - 1) / KEYS;
+    int64_t query_tiles = ((int64_t)call->a.max_q_rows * call->group + QUERIES - 1) / QUERIES;
     int sequences = (int)call->a.sequences.rows;
-    TRY(cuda_allow_shared(d, key_gradients<DIM>, key_bytes));
+    auto key_kernel = key_gradients<DIM, KEY_GROUPS>;
+    TRY(cuda_allow_shared(d, key_kernel, key_bytes));
     TRY(cuda_allow_shared(d, query_gradients<DIM>, query_bytes));
     if ((call->a.dk.data || call->a.dv.data) && key_tiles > 0) {
-        key_gradients<DIM>
-            <<<(unsigned)(heads * key_tiles), ATTENTION_GROUP_THREADS, key_bytes, cuda_stream(d)>>>(*call, sequences, from);
+        key_kernel<<<(unsigned)(heads * key_tiles), KEY_GROUPS * WARPGROUP, key_bytes, cuda_stream(d)>>>(
+            *call, sequences, from);
     }
     if (call->a.dq.data) {
-        query_gradients<DIM><<<(unsigned)(heads * query_tiles), ATTENTION_GROUP_THREADS, query_bytes, cuda_stream(d)>>>(
-            *call, sequences, (int)query_tiles, from);
+        query_gradients<DIM>
+            <<<(unsigned)(heads * query_tiles), QUERY_GROUPS * WARPGROUP, query_bytes, cuda_stream(d)>>>(
+                *call, sequences, (int)query_tiles, from);
     }
     return LCKV_OK;
 }
@@ -245,6 +292,7 @@ bool attention_for_warpgroup_backward(device *d, const struct op_attention *a) {
     return cuda_state_of(d)->warpgroups && (a->head_dim == 64 || a->head_dim == 128);
 }
 
+/* As many warpgroups as the registers suffice for. */
 int attention_warpgroup_backward(device *d, const struct attention_call *call, struct attention_rounded from) {
-    return call->a.head_dim == 64 ? run<64>(d, call, from) : run<128>(d, call, from);
+    return call->a.head_dim == 64 ? run<64, 3>(d, call, from) : run<128, 2>(d, call, from);
 }
