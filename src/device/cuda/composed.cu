@@ -44,14 +44,15 @@ static int norm_rows(device *d, const struct op_project *a) {
 int cuda_project(device *d, const struct op_project *a) {
     if (a->x.rows == 0 || cuda_project_few_matrix(d, a, true)) return LCKV_OK;
     TRY(norm_rows(d, a));
-    return cuda_project_few_matrix(d, a, false) ? LCKV_OK : project_many(d, a);
+    return cuda_project_few_matrix(d, a, false) || cuda_project_warpgroup(d, a) ? LCKV_OK : project_many(d, a);
 }
 
 int cuda_heads(device *d, const struct op_heads *a) {
     if (a->project.x.rows == 0 || cuda_heads_few_matrix(d, a, true)) return LCKV_OK;
     TRY(norm_rows(d, &a->project));
     if (cuda_heads_few_matrix(d, a, false) || cuda_heads_warpgroup(d, a)) return LCKV_OK;
-    if (!cuda_project_few_matrix(d, &a->project, false)) TRY(project_many(d, &a->project));
+    if (!cuda_project_few_matrix(d, &a->project, false) && !cuda_project_warpgroup(d, &a->project))
+        TRY(project_many(d, &a->project));
     return cuda_rope_append(d, &a->append);
 }
 
@@ -59,7 +60,7 @@ int cuda_linear_add(device *d, const struct op_linear_add *a) {
     const struct op_linear *p = &a->product;
     if (cuda_elements(p->y) == 0) return LCKV_OK;
     if (p->x.cols == 0) return device_linear_add(d, a);
-    if (cuda_linear_few_matrix(d, p, a->residual)) return LCKV_OK;
+    if (cuda_linear_few_matrix(d, p, a->residual) || cuda_linear_warpgroup(d, p, a->residual)) return LCKV_OK;
     if (p->x.rows <= CUDA_FEW_ROWS) return device_linear_add(d, a);
     struct cuda_product y = {};
     y.a = p->x;

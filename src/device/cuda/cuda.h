@@ -21,6 +21,7 @@ extern "C" {
 #include "device/device.h"
 }
 
+#include <cudaTypedefs.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -50,8 +51,8 @@ enum { CUDA_STAGES = 16, CUDA_STAGE_BYTES = 1 << 20, CUDA_RESULTS = 256, CUDA_RE
 struct cuda_state {
     int number, multiprocessors, shared_bytes /* maximum per block */;
     cudaStream_t stream;
-    bool overlaps;       /* kernels may start before the preceding one has ended; see launch.h */
-    bool warpgroups;     /* warpgroup.h: compute capability 9.0, and code was compiled for it */
+    bool overlaps; /* kernels may start before the preceding one has ended; see launch.h */
+    PFN_cuTensorMapEncodeTiled_v12000 encode_map; /* warpgroup.h: NULL without compute capability 9.0 and code for it */
     bool started, chain; /* the current op has launched such a kernel; so had the op before it */
     struct {
         void *memory;

@@ -84,6 +84,19 @@ static int attribute(const device *d, enum cudaDeviceAttr which, int *value) {
     return LCKV_OK;
 }
 
+#ifdef CUDA_WARPGROUPS
+/* From the driver's library, which the program is not linked with. */
+static void find_encode_map(struct cuda_state *s) {
+    cudaDriverEntryPointQueryResult result;
+    void *found = NULL;
+    cudaError_t error =
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result);
+    if (error == cudaSuccess && result == cudaDriverEntryPointSuccess)
+        s->encode_map = (PFN_cuTensorMapEncodeTiled_v12000)found;
+    cudaGetLastError();
+}
+#endif
+
 static int check_gpu(device *d) {
     struct cuda_state *s = cuda_state_of(d);
     int major, minor;
@@ -93,7 +106,7 @@ static int check_gpu(device *d) {
             MIN_MAJOR, major, minor);
     s->overlaps = major >= 9;
 #ifdef CUDA_WARPGROUPS
-    s->warpgroups = major == 9 && minor == 0;
+    if (major == 9 && minor == 0) find_encode_map(s);
 #endif
     TRY(attribute(d, cudaDevAttrMultiProcessorCount, &s->multiprocessors));
     snprintf(d->features, sizeof d->features, "cuda compute capability %d.%d, %d multiprocessors", major, minor,

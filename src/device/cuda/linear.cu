@@ -13,7 +13,7 @@ static bool rounds_twice(const struct op_linear *a) {
 
 int cuda_linear(device *d, const struct op_linear *a) {
     if (cuda_elements(a->y) == 0) return LCKV_OK;
-    if (cuda_linear_few(d, a)) return LCKV_OK;
+    if (cuda_linear_few(d, a) || cuda_linear_warpgroup(d, a, {})) return LCKV_OK;
     struct cuda_product y = {};
     y.a = a->x;
     TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &y.b));

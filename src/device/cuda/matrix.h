@@ -37,6 +37,13 @@ __device__ static inline void matrix_load_transposed(uint32_t out[4], const void
                  : "memory");
 }
 
+/* The transpose of a tile of eight rows of a chunk. Lane l has elements 2 (l % 4) and the next one of row l / 4. */
+__device__ static inline uint32_t matrix_transpose(uint32_t pair) {
+    uint32_t out;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(pair));
+    return out;
+}
+
 /* Starts copying 16 or 4 bytes into shared memory; zeros if !there. The data is visible after matrix_wait() to the
  * thread that started the copy, and after a barrier to the others. */
 __device__ static inline void matrix_copy16(void *to, const void *from, bool there) {

@@ -80,6 +80,32 @@ int cuda_workspace(device *d, enum cuda_work which, size_t bytes, void **out) {
 
 /* ---------------------------------------------------------------- copies */
 
+/* Small copies between device memory and pinned host memory are done by a kernel, which starts sooner than the copy
+ * engine and the kernel after it do. */
+enum { COPY_THREADS = 256, COPY_UNIT = 16, MAX_COPY_BYTES = 512 << 10 };
+
+__global__ static void __launch_bounds__(COPY_THREADS) copy_units(char *to, const char *from, int bytes) {
+    int at = ((int)blockIdx.x * COPY_THREADS + (int)threadIdx.x) * COPY_UNIT;
+    if (at + COPY_UNIT <= bytes) {
+        *(uint4 *)(to + at) = *(const uint4 *)(from + at);
+    } else {
+        for (; at < bytes; at++) to[at] = from[at];
+    }
+}
+
+static int copy_pinned(device *d, void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
+    bool aligned = ((uintptr_t)to | (uintptr_t)from) % COPY_UNIT == 0;
+    if (bytes == 0) return LCKV_OK;
+    if (bytes > MAX_COPY_BYTES || !aligned) {
+        CUDA_TRY(d, cudaMemcpyAsync(to, from, bytes, kind, cuda_stream(d)));
+        return LCKV_OK;
+    }
+    unsigned blocks = cuda_blocks((int64_t)bytes, COPY_THREADS * COPY_UNIT);
+    copy_units<<<blocks, COPY_THREADS, 0, cuda_stream(d)>>>((char *)to, (const char *)from, (int)bytes);
+    CUDA_TRY(d, cudaPeekAtLastError());
+    return LCKV_OK;
+}
+
 static int copy_in(device *d, void *to, const void *host, size_t bytes) {
     struct cuda_state *s = cuda_state_of(d);
     TRY(enter(d));
@@ -90,7 +116,7 @@ static int copy_in(device *d, void *to, const void *host, size_t bytes) {
         auto stage = &s->stages[s->next_stage++ % CUDA_STAGES];
         CUDA_TRY(d, cudaEventSynchronize(stage->sent));
         memcpy(stage->memory, (const char *)host + done, now);
-        CUDA_TRY(d, cudaMemcpyAsync((char *)to + done, stage->memory, now, cudaMemcpyHostToDevice, s->stream));
+        TRY(copy_pinned(d, (char *)to + done, stage->memory, now, cudaMemcpyHostToDevice));
         CUDA_TRY(d, cudaEventRecord(stage->sent, s->stream));
     }
     return LCKV_OK;
@@ -155,16 +181,17 @@ static int copy_out(device *d, void *host, const void *from, size_t bytes) {
         CUDA_TRY(d, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, s->stream));
         return LCKV_OK;
     }
-    size_t at = result_place(s, bytes);
-    if (at + bytes - s->result_bytes_taken > CUDA_RESULT_BYTES || s->results_put - s->results_taken == CUDA_RESULTS) {
+    size_t room = (bytes + COPY_UNIT - 1) / COPY_UNIT * COPY_UNIT,
+           at = result_place(s, room); /* keeps results aligned */
+    if (at + room - s->result_bytes_taken > CUDA_RESULT_BYTES || s->results_put - s->results_taken == CUDA_RESULTS) {
         TRY(wait(d));
-        at = result_place(s, bytes);
+        at = result_place(s, room);
         s->result_bytes_taken = at;
     }
-    CUDA_TRY(
-        d, cudaMemcpyAsync(s->result_memory + at % CUDA_RESULT_BYTES, from, bytes, cudaMemcpyDeviceToHost, s->stream));
+    s->chain = false;
+    TRY(copy_pinned(d, s->result_memory + at % CUDA_RESULT_BYTES, from, bytes, cudaMemcpyDeviceToHost));
     s->result[s->results_put++ % CUDA_RESULTS] = {host, at, bytes};
-    s->result_bytes_put = at + bytes;
+    s->result_bytes_put = at + room;
     return LCKV_OK;
 }
 

@@ -52,8 +52,10 @@ template <typename call> static inline void products_take_heads(const struct op_
     if (append->k.data) a->part[a->rotated - 1].y = append->k_out;
 }
 
-/* op_heads of 33 to 64 rows with normed rows in `normed`, if the GPU has the instructions (heads_warpgroup.cu).
- * Otherwise does nothing and returns false. */
+/* 33 to 64 bf16 rows by warpgroup instructions (linear_warpgroup.cu), if the GPU has them and all operands are in whole
+ * chunks; the rows of a projection are in `normed`. False, without doing anything, otherwise. */
+bool cuda_linear_warpgroup(device *d, const struct op_linear *a, view residual);
+bool cuda_project_warpgroup(device *d, const struct op_project *a);
 bool cuda_heads_warpgroup(device *d, const struct op_heads *a);
 
 /* dx += dy weight,  dweight += dy^T x, as far as present; x, weight and dy have the same type. */

@@ -31,12 +31,18 @@ __global__ static void forward(struct op_rms_norm a) {
     }
 }
 
-/* The same for groups of up to blockDim.x * EACH * PER columns, which are read once. */
-template <int PER> __global__ static void forward_kept(struct op_rms_norm a) {
+/* The same for groups of up to blockDim.x * EACH * PER columns, which are read once. early: the weights are loaded
+ * before the kernel in front has ended. */
+template <int PER> __global__ static void forward_kept(struct op_rms_norm a, bool early) {
     int64_t width = a.weight.cols, begin = blockIdx.x * width, end = begin + width;
-    struct cuda_four x[PER];
+    struct cuda_four x[PER], weight[PER];
     float sum = 0;
     cuda_let_next();
+#pragma unroll
+    for (int i = 0; i < PER; i++) {
+        int64_t at = ((int64_t)i * blockDim.x + threadIdx.x) * EACH;
+        if (early && at < width) weight[i] = cuda_get4(a.weight.data, a.weight.type, at, width);
+    }
     cuda_begin();
 #pragma unroll
     for (int i = 0; i < PER; i++) {
@@ -53,8 +59,8 @@ template <int PER> __global__ static void forward_kept(struct op_rms_norm a) {
     for (int i = 0; i < PER; i++) {
         int64_t at = begin + ((int64_t)i * blockDim.x + threadIdx.x) * EACH;
         if (at >= end) break;
-        struct cuda_four weight = cuda_get4(a.weight.data, a.weight.type, at - begin, width);
-        for (int j = 0; j < EACH; j++) x[i].at[j] = weight.at[j] * (x[i].at[j] * rstd);
+        if (!early) weight[i] = cuda_get4(a.weight.data, a.weight.type, at - begin, width);
+        for (int j = 0; j < EACH; j++) x[i].at[j] = weight[i].at[j] * (x[i].at[j] * rstd);
         cuda_set4(a.y.data, a.y.type, at, end, x[i]);
     }
 }
@@ -96,6 +102,7 @@ enum { PER_THREAD = 4, MAX_KEPT = MAX_THREADS * EACH * PER_THREAD };
 
 int cuda_rms_norm(device *d, const struct op_rms_norm *a) {
     int64_t runs = cuda_elements(a->rstd), width = a->weight.cols;
+    bool early = cuda_state_of(d)->chain; /* otherwise it would only delay the rest */
     dim3 blocks((unsigned)runs), warp_blocks(cuda_blocks(runs, WARPS));
     if (runs == 0) return LCKV_OK;
     if (width > MAX_KEPT) {
@@ -105,7 +112,8 @@ int cuda_rms_norm(device *d, const struct op_rms_norm *a) {
     } else if (width <= CUDA_WARP * EACH * PER_THREAD) {
         cuda_start(d, forward_warps<PER_THREAD>, warp_blocks, WARPS * CUDA_WARP, 0, *a, runs);
     } else {
-        cuda_start(d, forward_kept<PER_THREAD>, blocks, run_threads((width + PER_THREAD - 1) / PER_THREAD), 0, *a);
+        cuda_start(d, forward_kept<PER_THREAD>, blocks, run_threads((width + PER_THREAD - 1) / PER_THREAD), 0, *a,
+                   early);
     }
     return LCKV_OK;
 }

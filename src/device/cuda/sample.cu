@@ -13,7 +13,14 @@
 #include "device/cuda/launch.h"
 #include "device/cuda/random.h"
 
-enum { THREADS = 1024, EACH = 4, DIGIT = 8, BINS = 1 << DIGIT, KEY_BITS = 32 };
+enum {
+    THREADS = 1024,
+    EACH = 4,
+    LOOK = 4 /* chunks that are loaded at a time */,
+    DIGIT = 8,
+    BINS = 1 << DIGIT,
+    KEY_BITS = 32
+};
 typedef unsigned long long u64;
 
 /* The state of a row. A token is a candidate if its score is at least `least`, if it is not among the first
@@ -226,14 +233,21 @@ struct first_look {
     float best, sum;
     int id;
 
-    __device__ void see(float x, int i) {
-        if (x > best) {
-            sum = sum * expf(best - x) + 1.0f;
-            best = x;
-            id = i;
-        } else {
-            sum += x == -INFINITY ? 0.0f : expf(x - best);
+    /* Logits of chunks that are THREADS apart, the first one at `at`. */
+    __device__ void see(const struct cuda_four (&x)[LOOK], int at) {
+        float largest = -INFINITY;
+#pragma unroll
+        for (int i = 0; i < LOOK * EACH; i++) largest = fmaxf(largest, x[i / EACH].at[i % EACH]);
+        if (largest > best) {
+            sum *= expf(best - largest);
+            best = largest;
+#pragma unroll
+            for (int i = LOOK * EACH - 1; i >= 0; i--)
+                if (x[i / EACH].at[i % EACH] == best) id = at + i / EACH * (THREADS * EACH) + i % EACH;
         }
+        float shift = best == -INFINITY ? 0.0f : best;
+#pragma unroll
+        for (int i = 0; i < LOOK * EACH; i++) sum += expf(x[i / EACH].at[i % EACH] - shift);
     }
 
     __device__ void join(float other, float other_sum, int other_id) {
@@ -242,26 +256,43 @@ struct first_look {
         sum = all == -INFINITY ? sum + other_sum : sum * expf(best - all) + other_sum * expf(other - all);
         best = all;
     }
+
+    /* Every lane receives lane 0's result, because sums in another order may differ. */
+    __device__ void join_warp(void) {
+        for (int i = CUDA_WARP / 2; i > 0; i /= 2) {
+            float other = __shfl_xor_sync(CUDA_ALL_LANES, best, i), other_sum = __shfl_xor_sync(CUDA_ALL_LANES, sum, i);
+            join(other, other_sum, __shfl_xor_sync(CUDA_ALL_LANES, id, i));
+        }
+        best = __shfl_sync(CUDA_ALL_LANES, best, 0);
+        sum = __shfl_sync(CUDA_ALL_LANES, sum, 0);
+        id = __shfl_sync(CUDA_ALL_LANES, id, 0);
+    }
 };
 
+/* Four logits from `at` on, -inf after the end. */
+__device__ static struct cuda_four logits_at(const float *logits, int at, int n) {
+    if (at + EACH <= n) return cuda_get4(logits, DTYPE_F32, at, n);
+    struct cuda_four x;
+    for (int i = 0; i < EACH; i++) x.at[i] = at + i < n ? logits[at + i] : -INFINITY;
+    return x;
+}
+
 __device__ static struct first_look look(const float *logits, int n) {
-    __shared__ float bests[THREADS / CUDA_WARP], sums[THREADS / CUDA_WARP];
-    __shared__ int ids[THREADS / CUDA_WARP];
+    __shared__ struct first_look warps[THREADS / CUDA_WARP];
     struct first_look own = {-INFINITY, 0, INT32_MAX};
-#pragma unroll 4
-    for (int at = threadIdx.x * EACH; at < n; at += THREADS * EACH) {
-        struct cuda_four x = cuda_get4(logits, DTYPE_F32, at, n);
-        for (int i = 0; i < EACH && at + i < n; i++) own.see(x.at[i], at + i);
+    int lane = threadIdx.x % CUDA_WARP;
+#pragma unroll 1
+    for (int at = threadIdx.x * EACH; at < n; at += THREADS * EACH * LOOK) {
+        struct cuda_four x[LOOK];
+#pragma unroll
+        for (int i = 0; i < LOOK; i++) x[i] = logits_at(logits, at + i * THREADS * EACH, n);
+        own.see(x, at);
     }
-    for (int i = CUDA_WARP / 2; i > 0; i /= 2) {
-        float best = __shfl_xor_sync(CUDA_ALL_LANES, own.best, i), sum = __shfl_xor_sync(CUDA_ALL_LANES, own.sum, i);
-        own.join(best, sum, __shfl_xor_sync(CUDA_ALL_LANES, own.id, i));
-    }
-    int warp = threadIdx.x / CUDA_WARP;
-    if (threadIdx.x % CUDA_WARP == 0) bests[warp] = own.best, sums[warp] = own.sum, ids[warp] = own.id;
+    own.join_warp();
+    if (lane == 0) warps[threadIdx.x / CUDA_WARP] = own;
     __syncthreads();
-    own = {bests[0], sums[0], ids[0]};
-    for (int w = 1; w < THREADS / CUDA_WARP; w++) own.join(bests[w], sums[w], ids[w]);
+    own = warps[lane];
+    own.join_warp();
     return own;
 }
 

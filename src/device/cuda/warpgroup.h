@@ -1,17 +1,20 @@
-/* The matrix units of compute capability 9.0, by its warpgroup instructions (PTX ISA, "asynchronous warpgroup level
- * matrix instructions"): both factors of a product lie in shared memory and the products go on while the warps do
- * something else. A warpgroup is four warps, the first of which has a number divisible by four; all four take part in
- * every call.
+/* The matrix units and the copy engine of compute capability 9.0 (PTX ISA, "asynchronous warpgroup level matrix
+ * instructions" and "tensor copies"). Both factors of a product are in shared memory, and the products run while the
+ * warps do other work. A warpgroup is four warps, the first of which has a number divisible by four; all four take
+ * part in every product.
  *
- * Blocks of a cluster can read one another's shared memory.
+ * The copy engine copies tiles of a row-major matrix of bf16, which a map describes, to shared memory. One thread
+ * starts a copy; a barrier in shared memory counts its bytes. Blocks of a cluster can read one another's shared memory.
  *
- * A factor is tiles of 64 columns as matrix.h has them with DIM 64, which is the layout that the instructions call 128
- * byte swizzle; a tile begins at a multiple of WARPGROUP_ALIGN. Code for other architectures is empty: the host asks
- * cuda_state.warpgroups before it starts such a kernel. */
+ * A factor is tiles of 64 columns as in matrix.h with DIM 64, a layout that the instructions call 128 byte swizzle; a
+ * tile begins at a multiple of WARPGROUP_ALIGN. Code for other architectures is empty: the host checks
+ * cuda_state.encode_map before it starts such a kernel. */
 #ifndef DEVICE_CUDA_WARPGROUP_H
 #define DEVICE_CUDA_WARPGROUP_H
 
 #include "device/cuda/matrix.h"
+
+#include <cuda.h>
 
 enum { WARPGROUP = 4 * CUDA_WARP, WARPGROUP_ROWS = 64, WARPGROUP_DEPTH = 64, WARPGROUP_ALIGN = 1024 };
 
@@ -23,13 +26,6 @@ enum { WARPGROUP = 4 * CUDA_WARP, WARPGROUP_ROWS = 64, WARPGROUP_DEPTH = 64, WAR
 __device__ static inline uint64_t warpgroup_tile(const void *tile) {
     uint64_t address = (uint32_t)__cvta_generic_to_shared(tile);
     return address >> 4 | (uint64_t)1 << 16 | (uint64_t)(8 * WARPGROUP_DEPTH * 2 >> 4) << 32 | (uint64_t)1 << 62;
-}
-
-/* What this thread has written to shared memory, or copied there, can be read by the products that follow. */
-__device__ static inline void warpgroup_publish(void) {
-#ifdef WARPGROUP_CODE
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-#endif
 }
 
 /* Before the first product, and where sums were changed by other instructions. */
@@ -156,6 +152,90 @@ __device__ static inline void warpgroup_pack(uint32_t (&to)[4][4], const float (
         for (int i = 0; i < 4; i++) to[k][i] = matrix_pair(from[8 * k + 2 * i], from[8 * k + 2 * i + 1]);
 }
 
+/* Until all threads of the first warpgroup of the block are here. */
+__device__ static inline void warpgroup_meet(void) {
+    asm volatile("bar.sync 1, %0;" ::"n"((int)WARPGROUP) : "memory");
+}
+
+/* ---------------------------------------------------------------- copies */
+
+/* Tiles of WARPGROUP_ROWS by WARPGROUP_DEPTH of a matrix; what is outside of the matrix is zero. */
+struct warpgroup_map {
+    CUtensorMap map;
+};
+
+/* False if the driver does not accept the matrix. */
+bool warpgroup_map_of(device *d, view matrix, struct warpgroup_map *out);
+
+/* The map is used soon. */
+__device__ static inline void warpgroup_map_soon(const struct warpgroup_map *map) {
+#ifdef WARPGROUP_CODE
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map->map) : "memory");
+#endif
+}
+
+/* A barrier in shared memory. Its phase ends when `count` threads have arrived and the expected bytes are there. */
+__device__ static inline void warpgroup_barrier(uint64_t *barrier, int count) {
+#ifdef WARPGROUP_CODE
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"((uint32_t)__cvta_generic_to_shared(barrier)),
+                 "r"(count)
+                 : "memory");
+#endif
+}
+
+/* After the last warpgroup_barrier(): the copy engine knows them. A barrier of the block follows. */
+__device__ static inline void warpgroup_barriers_ready(void) {
+#ifdef WARPGROUP_CODE
+    asm volatile("fence.mbarrier_init.release.cluster;\n\tfence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+__device__ static inline void warpgroup_arrive(uint64_t *barrier) {
+#ifdef WARPGROUP_CODE
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"((uint32_t)__cvta_generic_to_shared(barrier))
+                 : "memory");
+#endif
+}
+
+/* Arrives, and adds `bytes` to those that the phase waits for. */
+__device__ static inline void warpgroup_expect(uint64_t *barrier, size_t bytes) {
+#ifdef WARPGROUP_CODE
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"((uint32_t)__cvta_generic_to_shared(barrier)),
+        "r"((uint32_t)bytes)
+        : "memory");
+#endif
+}
+
+/* Until the phase with this parity has ended. Phases are numbered from 0. */
+__device__ static inline void warpgroup_wait_for(uint64_t *barrier, int parity) {
+#ifdef WARPGROUP_CODE
+    asm volatile("{\n\t.reg .pred done;\n\tAGAIN:\n\t"
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n\t"
+                 "@done bra DONE;\n\tbra AGAIN;\n\tDONE:\n\t}" ::"r"((uint32_t)__cvta_generic_to_shared(barrier)),
+                 "r"(parity)
+                 : "memory");
+#endif
+}
+
+/* Starts copying the tile that begins in this row and column. */
+__device__ static inline void warpgroup_copy(void *to, const struct warpgroup_map *from, int column, int row,
+                                             uint64_t *barrier) {
+#ifdef WARPGROUP_CODE
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], "
+                 "[%4];" ::"r"((uint32_t)__cvta_generic_to_shared(to)),
+                 "l"(&from->map), "r"(column), "r"(row), "r"((uint32_t)__cvta_generic_to_shared(barrier))
+                 : "memory");
+#endif
+}
+
+/* Copies that follow read what other kernels have stored. */
+__device__ static inline void warpgroup_order_copies(void) {
+#ifdef WARPGROUP_CODE
+    asm volatile("fence.proxy.async.global;" ::: "memory");
+#endif
+}
+
 /* ---------------------------------------------------------------- clusters */
 
 /* Until all blocks of the cluster have come here; what they have written to shared memory can be read. */
@@ -165,12 +245,13 @@ __device__ static inline void cluster_wait(void) {
 #endif
 }
 
-/* What block number `block` of the cluster has at the place of `own` in its shared memory. */
-__device__ static inline float cluster_get(const float *own, int block) {
-    float x = 0;
+/* Four floats at the place of `own` in the shared memory of block number `block` of the cluster. */
+__device__ static inline float4 cluster_get4(const float *own, int block) {
+    float4 x = {};
 #ifdef WARPGROUP_CODE
-    asm volatile("{\n\t.reg .u32 at;\n\tmapa.shared::cluster.u32 at, %1, %2;\n\tld.shared::cluster.f32 %0, [at];\n\t}"
-                 : "=f"(x)
+    asm volatile("{\n\t.reg .u32 at;\n\tmapa.shared::cluster.u32 at, %4, %5;\n\t"
+                 "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [at];\n\t}"
+                 : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
                  : "r"((uint32_t)__cvta_generic_to_shared(own)), "r"(block)
                  : "memory");
 #endif

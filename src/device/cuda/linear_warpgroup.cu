@@ -1,0 +1,383 @@
+/* Products of 33 to 64 rows with bf16 weights by the warpgroup instructions (warpgroup.h): queries, keys and values
+ * with rotation and appending to pages, gate and up with swiglu, and products with bias and residual. As in
+ * linear_few_matrix.cu, the goal is to read every weight once, at full bandwidth.
+ *
+ * Weights are the left factor. A block has a tile of 128 columns of the result, for all rows: two factors of 64
+ * columns, which hold the two elements of what is rotated or multiplied together. One warp copies weights and rows to
+ * shared memory, several steps of the depth ahead; it starts with the weights before the preceding kernel has ended
+ * (launch.h). If there are fewer tiles than blocks that the GPU can hold, the depth is split among the blocks of a
+ * cluster. They read one another's sums from shared memory and add them in the order of the blocks. */
+#include "device/cuda/launch.h"
+#include "device/cuda/products.h"
+#include "device/cuda/warpgroup.h"
+
+enum {
+    HALF = WARPGROUP_ROWS,
+    COLS = 2 * HALF,
+    ROWS = 64,
+    THREADS = WARPGROUP + CUDA_WARP,
+    FOUR = 4,            /* adjacent columns of a thread */
+    SUM_COLS = COLS + 4, /* so that what a warp writes at once goes to different banks */
+    MAX_STAGES = 8,
+    BLOCKS = 2,      /* per multiprocessor */
+    MAX_CLUSTER = 4, /* larger ones wait until enough multiprocessors are free side by side */
+    MIN_STEPS = 4    /* of a block of a cluster */
+};
+
+struct call {
+    struct warpgroup_map x, weight[PROJECT_PARTS];
+    int rows, steps, parts, tiles, blocks /* per tile */, stages;
+    int rotated, head_dim; /* parts [0, rotated) are rotated, the last of them keys, and values follow */
+    view angles, index, pages_k, pages_v, gated_y, residual;
+    struct {
+        view bias, y;
+        int cols, begin /* its first tile */;
+    } part[PROJECT_PARTS];
+};
+
+struct stage {
+    char weights[2][HALF * WARPGROUP_DEPTH * 2], x[ROWS * WARPGROUP_DEPTH * 2];
+};
+
+/* The sums of a block, over its stages. */
+struct sums {
+    float at[ROWS][SUM_COLS];
+};
+
+struct barriers {
+    uint64_t full[MAX_STAGES], empty[MAX_STAGES];
+};
+
+/* The columns of a block: HALF from `column` on, and HALF from `second` on, which is in the next part if gated. */
+struct tile {
+    int part, column, second;
+    bool gated, far; /* far: the elements of a rotated pair are in different halves */
+
+    __device__ tile(const struct call &a, int number) {
+        int half = a.head_dim / 2;
+        part = 0;
+        gated = a.gated_y.data != NULL;
+        while (!gated && part + 1 < a.parts && number >= a.part[part + 1].begin) part++;
+        number -= a.part[part].begin;
+        far = part >= a.rotated || a.head_dim > HALF;
+        column = number * (gated ? HALF : COLS);
+        second = gated ? column : column + HALF;
+        if (part >= a.rotated || a.head_dim <= HALF) return;
+        column = number / (half / HALF) * a.head_dim + number % (half / HALF) * HALF;
+        second = column + half;
+    }
+
+    __device__ int second_part(void) const {
+        return gated ? 1 : part;
+    }
+
+    /* The column of the tile with the first element of pair `pair`, and the distance to the second one. */
+    __device__ int low(const struct call &a, int pair) const {
+        int half = a.head_dim / 2;
+        return far ? pair : pair / half * a.head_dim + pair % half;
+    }
+    __device__ int apart(const struct call &a) const {
+        return far ? (int)HALF : a.head_dim / 2;
+    }
+
+    /* The column of the part with column `c` of the tile. */
+    __device__ int column_of(int c) const {
+        return c < HALF ? column + c : second + c - HALF;
+    }
+};
+
+/* ---------------------------------------------------------------- copying */
+
+/* A step's weights, or its rows, to a stage; `full` counts their bytes. */
+__device__ static void copy_weights(const struct call &a, const struct tile &own, struct stage *to, uint64_t *full,
+                                    int step) {
+    warpgroup_expect(full, sizeof *to);
+    warpgroup_copy(to->weights[0], &a.weight[own.part], step * WARPGROUP_DEPTH, own.column, full);
+    warpgroup_copy(to->weights[1], &a.weight[own.second_part()], step * WARPGROUP_DEPTH, own.second, full);
+}
+
+__device__ static void copy_rows(const struct call &a, struct stage *to, uint64_t *full, int step) {
+    warpgroup_copy(to->x, &a.x, step * WARPGROUP_DEPTH, 0, full);
+}
+
+/* One thread copies steps [begin, end). */
+__device__ static void copy_steps(const struct call &a, const struct tile &own, struct stage *stages,
+                                  struct barriers *barriers, int begin, int end) {
+    int first = min(end, begin + a.stages);
+    warpgroup_map_soon(&a.x);
+#pragma unroll 1
+    for (int i = begin; i < first; i++) copy_weights(a, own, &stages[i - begin], &barriers->full[i - begin], i);
+    cuda_begin();
+    warpgroup_order_copies();
+#pragma unroll 1
+    for (int i = begin; i < first; i++) copy_rows(a, &stages[i - begin], &barriers->full[i - begin], i);
+    int slot = 0, round = 0;
+#pragma unroll 1
+    for (int i = first; i < end; i++) {
+        warpgroup_wait_for(&barriers->empty[slot], round);
+        copy_weights(a, own, &stages[slot], &barriers->full[slot], i);
+        copy_rows(a, &stages[slot], &barriers->full[slot], i);
+        if (++slot == a.stages) slot = 0, round ^= 1;
+    }
+}
+
+/* ---------------------------------------------------------------- products */
+
+/* The sums of `steps` steps; a slot is empty once the products with it are done. */
+__device__ static void multiply(float (&sum)[2][ROWS / 2], struct stage *stages, struct barriers *barriers, int slots,
+                                int steps) {
+    int slot = 0, round = 0, before = 0;
+    for (int i = 0; i < steps; i++) {
+        warpgroup_wait_for(&barriers->full[slot], round);
+        warpgroup_begin();
+        warpgroup_multiply_tiles(sum[0], stages[slot].weights[0], stages[slot].x);
+        warpgroup_multiply_tiles(sum[1], stages[slot].weights[1], stages[slot].x);
+        warpgroup_commit();
+        warpgroup_wait<1>();
+        if (i > 0 && threadIdx.x % CUDA_WARP == 0) warpgroup_arrive(&barriers->empty[before]);
+        before = slot;
+        if (++slot == slots) slot = 0, round ^= 1;
+    }
+    warpgroup_wait<0>();
+}
+
+__device__ static void leave(struct sums *to, const float (&sum)[ROWS / 2], int first) {
+    int lane = (int)threadIdx.x % CUDA_WARP, column = first + (int)threadIdx.x / CUDA_WARP * 16 + lane / 4;
+#pragma unroll
+    for (int j = 0; j < ROWS / 8; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) to->at[8 * j + 2 * (lane % 4) + i % 2][column + i / 2 * 8] = sum[4 * j + i];
+}
+
+/* ---------------------------------------------------------------- storing */
+
+/* FOUR pairs of a row. */
+struct pairs {
+    struct cuda_four low, high;
+};
+
+__device__ static void add_four(struct cuda_four *to, float4 x) {
+    to->at[0] += x.x, to->at[1] += x.y, to->at[2] += x.z, to->at[3] += x.w;
+}
+
+/* The sums of a cluster's blocks. */
+__device__ static struct pairs add_blocks(const struct sums *own, int blocks, int r, int low, int high) {
+    struct pairs x = {};
+#pragma unroll
+    for (int i = 0; i < MAX_CLUSTER; i++) {
+        if (i >= blocks) break;
+        add_four(&x.low, cluster_get4(&own->at[r][low], i));
+        add_four(&x.high, cluster_get4(&own->at[r][high], i));
+    }
+    return x;
+}
+
+/* What is needed besides the sums: the residual or the angles, and the row in the pages. It is loaded early. */
+struct other {
+    struct pairs x;
+    int64_t page;
+
+    __device__ void load(const struct call &a, const struct tile &own, int r, int low, int high) {
+        view residual = a.residual, angles = a.angles;
+        page = a.index.data && own.part + 1 >= a.rotated ? ((const int64_t *)a.index.data)[r] : -1;
+        if (residual.data) {
+            x.low = cuda_get4(cuda_row(residual, r), residual.type, own.column_of(low), residual.cols);
+            x.high = cuda_get4(cuda_row(residual, r), residual.type, own.column_of(high), residual.cols);
+        } else if (own.part < a.rotated) {
+            int at = own.column_of(low) % a.head_dim, half = a.head_dim / 2;
+            x.low = cuda_get4(cuda_row(angles, r), DTYPE_F32, at, half);
+            x.high = cuda_get4(cuda_row(angles, r), DTYPE_F32, half + at, 2 * half);
+        }
+    }
+};
+
+__device__ static void add_bias(const struct call &a, int part, int column, struct cuda_four *x) {
+    view bias = a.part[part].bias;
+    if (!bias.data) return;
+    struct cuda_four four = cuda_get4(bias.data, bias.type, column, bias.cols);
+    for (int i = 0; i < FOUR; i++) x->at[i] += four.at[i];
+}
+
+__device__ static void store_row(view y, int64_t row, int column, const struct cuda_four &x) {
+    if (column < y.cols) cuda_set4(cuda_row(y, row), y.type, column, y.cols, x);
+}
+
+__device__ static void store_gated(const struct call &a, int r, int column, const struct pairs &x) {
+    struct cuda_four y;
+    for (int i = 0; i < FOUR; i++) y.at[i] = x.low.at[i] / (1.0f + expf(-x.low.at[i])) * x.high.at[i];
+    store_row(a.gated_y, r, column, y);
+}
+
+/* Pairs are rotated; keys and values also go to their pages, rounded once. */
+__device__ static void store_heads(const struct call &a, const struct tile &own, int r, int low, int high,
+                                   struct pairs x, const struct other &other) {
+    view y = a.part[own.part].y, pages = own.part < a.rotated ? a.pages_k : a.pages_v;
+    for (int i = 0; i < FOUR; i++) {
+        float x0 = x.low.at[i], x1 = x.high.at[i], cosine = other.x.low.at[i], sine = other.x.high.at[i];
+        if (own.part < a.rotated) x.low.at[i] = x0 * cosine - x1 * sine, x.high.at[i] = x1 * cosine + x0 * sine;
+        x.low.at[i] = __bfloat162float(__float2bfloat16_rn(x.low.at[i]));
+        x.high.at[i] = __bfloat162float(__float2bfloat16_rn(x.high.at[i]));
+    }
+    store_row(y, r, low, x.low);
+    store_row(y, r, high, x.high);
+    if (other.page < 0 || other.page >= pages.rows) return;
+    store_row(pages, other.page, low, x.low);
+    store_row(pages, other.page, high, x.high);
+}
+
+__device__ static void store_pairs(const struct call &a, const struct tile &own, int r, int low, int high,
+                                   struct pairs x, const struct other &other) {
+    add_bias(a, own.part, low, &x.low);
+    add_bias(a, own.second_part(), high, &x.high);
+    if (own.gated) return store_gated(a, r, low, x);
+    if (a.rotated > 0) return store_heads(a, own, r, low, high, x, other);
+    for (int i = 0; a.residual.data && i < FOUR; i++)
+        x.low.at[i] += other.x.low.at[i], x.high.at[i] += other.x.high.at[i];
+    store_row(a.part[own.part].y, r, low, x.low);
+    store_row(a.part[own.part].y, r, high, x.high);
+}
+
+/* This thread's share of the tile: units [at, end), WARPGROUP apart, each FOUR pairs of a row. */
+struct share {
+    static constexpr int EACH = HALF / FOUR; /* units per row */
+    int at, end, low, high /* columns of the tile */;
+    struct other other;
+
+    __device__ void load(const struct call &a, const struct tile &own) {
+        if (at < end) other.load(a, own, at / EACH, low, high);
+    }
+
+    /* Rows [first, last). */
+    __device__ share(const struct call &a, const struct tile &own, int first, int last) {
+        at = first * EACH + (int)threadIdx.x, end = threadIdx.x < WARPGROUP ? last * EACH : 0;
+        low = own.low(a, at % EACH * FOUR), high = low + own.apart(a);
+        load(a, own);
+    }
+
+    __device__ void store(const struct call &a, const struct tile &own, const struct sums *mine) {
+        while (at < end) {
+            struct pairs x = add_blocks(mine, a.blocks, at / EACH, low, high);
+            struct other now = other;
+            int row = at / EACH;
+            at += WARPGROUP;
+            load(a, own);
+            store_pairs(a, own, row, own.column_of(low), own.column_of(high), x, now);
+        }
+    }
+};
+
+/* ---------------------------------------------------------------- the kernel */
+
+__device__ static void prepare_barriers(struct barriers *barriers, int stages) {
+#pragma unroll 1
+    for (int i = 0; i < stages; i++) {
+        warpgroup_barrier(&barriers->full[i], 1);
+        warpgroup_barrier(&barriers->empty[i], WARPGROUP / CUDA_WARP);
+    }
+    warpgroup_barriers_ready();
+}
+
+__global__ static void __launch_bounds__(THREADS, BLOCKS) products(const __grid_constant__ struct call a) {
+    extern __shared__ char shared[];
+    __shared__ struct barriers barriers;
+    uint32_t address = (uint32_t)__cvta_generic_to_shared(shared);
+    char *aligned = shared + (WARPGROUP_ALIGN - address % WARPGROUP_ALIGN) % WARPGROUP_ALIGN;
+    struct stage *stages = (struct stage *)aligned;
+    struct sums *sums = (struct sums *)aligned;
+    struct tile own(a, (int)blockIdx.x / a.blocks);
+    int place = (int)blockIdx.x % a.blocks;
+    int begin = a.steps * place / a.blocks, end = a.steps * (place + 1) / a.blocks;
+    bool copies = threadIdx.x == WARPGROUP;
+    cuda_let_next();
+    if (copies) prepare_barriers(&barriers, a.stages);
+    __syncthreads();
+    if (copies) copy_steps(a, own, stages, &barriers, begin, end);
+    __syncwarp();
+    cuda_begin();
+    struct share share(a, own, a.rows * place / a.blocks, a.rows * (place + 1) / a.blocks);
+    if (threadIdx.x < WARPGROUP) {
+        float sum[2][ROWS / 2] = {};
+        multiply(sum, stages, &barriers, a.stages, end - begin);
+        warpgroup_meet();
+        leave(sums, sum[0], 0);
+        leave(sums, sum[1], HALF);
+    }
+    cluster_wait();
+    share.store(a, own, sums);
+    if (a.blocks > 1) cluster_wait(); /* the others may still read this block's sums */
+}
+
+/* ---------------------------------------------------------------- the entries */
+
+/* Blocks per tile: all blocks of the grid run at the same time, and each has at least MIN_STEPS steps. */
+static int blocks_per_tile(device *d, const struct call *a) {
+    int blocks = 1, most = BLOCKS * cuda_state_of(d)->multiprocessors;
+    while (blocks < MAX_CLUSTER && 2 * blocks * a->tiles <= most && a->steps >= 2 * blocks * MIN_STEPS) blocks *= 2;
+    return blocks;
+}
+
+/* Stages per block: as many as fit if every block has a multiprocessor for itself, or half as many. */
+static int stages_per_block(device *d, const struct call *a) {
+    int steps = (a->steps + a->blocks - 1) / a->blocks;
+    int most = a->tiles * a->blocks <= cuda_state_of(d)->multiprocessors ? MAX_STAGES : MAX_STAGES / BLOCKS;
+    return steps < most ? steps : most;
+}
+
+static bool run(device *d, struct call *a) {
+    for (int i = 0; i < a->parts; i++) {
+        a->part[i].begin = a->tiles;
+        a->tiles += (int)cuda_blocks(a->part[i].cols, COLS);
+    }
+    if (a->gated_y.data) a->tiles = (int)cuda_blocks(a->gated_y.cols, HALF);
+    if (a->tiles == 0) return true;
+    a->blocks = blocks_per_tile(d, a);
+    a->stages = stages_per_block(d, a);
+    size_t stages = (size_t)a->stages * sizeof(struct stage), sums = sizeof(struct sums);
+    if (cuda_allow_shared(d, products, WARPGROUP_ALIGN + MAX_STAGES * sizeof(struct stage)) < 0) return false;
+    cuda_start_clusters(d, products, dim3((unsigned)(a->tiles * a->blocks)), THREADS,
+                        WARPGROUP_ALIGN + (stages > sums ? stages : sums), (unsigned)a->blocks, *a);
+    return true;
+}
+
+/* Whether this file supports the rows, which it then takes. */
+static bool take_rows(device *d, view x, struct call *a) {
+    if (!cuda_state_of(d)->encode_map || x.rows <= CUDA_FEW_ROWS || x.rows > ROWS || x.cols == 0) return false;
+    a->rows = (int)x.rows;
+    a->steps = (int)cuda_blocks(x.cols, WARPGROUP_DEPTH);
+    return products_in_chunks(x) && warpgroup_map_of(d, x, &a->x);
+}
+
+static bool take_part(device *d, view weight, view bias, view y, struct call *a) {
+    int i = a->parts++;
+    a->part[i] = {bias, y, (int)weight.rows, 0};
+    return products_in_chunks(weight) && weight.rows > 0 && warpgroup_map_of(d, weight, &a->weight[i]);
+}
+
+static bool take_projection(device *d, const struct op_project *p, struct call *a) {
+    if (!take_rows(d, p->normed, a)) return false;
+    a->gated_y = p->gated_y;
+    for (int i = 0; i < p->parts; i++)
+        if (!take_part(d, p->part[i].weight, p->part[i].bias, p->part[i].y, a)) return false;
+    return true;
+}
+
+bool cuda_linear_warpgroup(device *d, const struct op_linear *p, view residual) {
+    struct call a = {};
+    a.residual = residual;
+    return take_rows(d, p->x, &a) && take_part(d, p->weight, p->bias, p->y, &a) && run(d, &a);
+}
+
+bool cuda_project_warpgroup(device *d, const struct op_project *p) {
+    struct call a = {};
+    return take_projection(d, p, &a) && run(d, &a);
+}
+
+/* Pairs that are rotated together are in the same tile. */
+bool cuda_heads_warpgroup(device *d, const struct op_heads *h) {
+    struct call a = {};
+    int dim = h->append.head_dim;
+    bool fits = dim > HALF ? dim % COLS == 0 : dim >= 2 * FOUR && HALF % dim == 0;
+    if (!fits || !take_projection(d, &h->project, &a)) return false;
+    products_take_heads(&h->append, &a);
+    return run(d, &a);
+}
