@@ -89,8 +89,12 @@ static int attribute(const device *d, enum cudaDeviceAttr which, int *value) {
 static void find_encode_map(struct cuda_state *s) {
     cudaDriverEntryPointQueryResult result;
     void *found = NULL;
+#if CUDART_VERSION >= 12050
     cudaError_t error =
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result);
+#else
+    cudaError_t error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &result);
+#endif
     if (error == cudaSuccess && result == cudaDriverEntryPointSuccess)
         s->encode_map = (PFN_cuTensorMapEncodeTiled_v12000)found;
     cudaGetLastError();
