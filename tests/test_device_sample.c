@@ -70,7 +70,7 @@ static void check_draw(const double *probability, int64_t n, sample_row how, int
 /* ---------------------------------------------------------------- calls */
 
 typedef struct call {
-    view logits, how, seen, ids, logprob, bias;
+    view logits, how, seen, ids, logprob, bias, penalized;
 } call;
 
 static sample_row *how_of(call c, int64_t r) {
@@ -87,7 +87,9 @@ static call make_call(int64_t rows, int64_t vocab_size, sample_row how) {
               .seen = tensor(rows, vocab_size, DTYPE_U8),
               .ids = tensor(rows, 1, DTYPE_I32),
               .logprob = tensor(rows, 1, DTYPE_F32),
-              .bias = tensor(rows, vocab_size, DTYPE_F32)};
+              .bias = tensor(rows, vocab_size, DTYPE_F32),
+              .penalized = tensor(rows, vocab_size, DTYPE_U8)};
+    memset(c.penalized.data, 0, view_bytes(c.penalized));
     memset(c.bias.data, 0, view_bytes(c.bias));
     memset(c.seen.data, 0, view_bytes(c.seen));
     for (int64_t r = 0; r < rows; r++) {
@@ -98,7 +100,7 @@ static call make_call(int64_t rows, int64_t vocab_size, sample_row how) {
 }
 
 static void sample(device *d, call c) {
-    RUN(d, sample, ((struct op_sample){c.logits, c.how, c.seen, c.ids, c.logprob, c.bias}));
+    RUN(d, sample, ((struct op_sample){c.logits, c.how, c.seen, c.ids, c.logprob, c.bias, c.penalized}));
 }
 
 static void same_logits(call c, const float *logits) {
@@ -191,6 +193,8 @@ static sample_row random_how(int64_t vocab_size, int64_t r) {
     if (random_below(2)) how.top_p = (float)random_uniform();
     if (random_below(2)) how.min_p = (float)(0.3 * random_uniform());
     how.biased = (int32_t)random_below(2);
+    if (random_below(2)) how.presence_penalty = (float)random_normal();
+    if (random_below(2)) how.frequency_penalty = (float)random_normal();
     if (random_below(2)) how.repetition_penalty = (float)(0.5 + random_uniform());
     return how;
 }
@@ -200,13 +204,25 @@ static void random_logits(call c, int64_t r) {
     float *logits = cpu_row(c.logits, r);
     uint8_t *seen = cpu_row(c.seen, r);
     float *bias = cpu_row(c.bias, r);
+    uint8_t *penalized = cpu_row(c.penalized, r);
     double spread = random_below(2) ? 1.0 : 5.0, grid = random_below(2) ? 0.5 : 0x1p-20;
     for (int64_t i = 0; i < c.logits.cols; i++) {
         logits[i] = (float)(nearbyint(spread * random_normal() / grid) * grid);
         if (i > 0 && random_below(50) == 0) logits[i] = -INFINITY;
         seen[i] = random_below(4) == 0;
+        penalized[i] = random_below(3) == 0;
         bias[i] = random_below(3) ? 0.0f : (float)(nearbyint(random_normal() / grid) * grid);
     }
+}
+
+/* What the op does to the tables of a biased row. */
+static void penalize(view bias, view penalized, int64_t r, int32_t id, sample_row how) {
+    float *own = (float *)cpu_row(bias, r) + id;
+    uint8_t *had = (uint8_t *)cpu_row(penalized, r) + id;
+    if (!how.biased) return;
+    if (!*had) *own -= how.presence_penalty;
+    *own -= how.frequency_penalty;
+    *had = 1;
 }
 
 static void check_random_rows(device *d, int64_t rows, int64_t vocab_size) {
@@ -216,15 +232,19 @@ static void check_random_rows(device *d, int64_t rows, int64_t vocab_size) {
         *how_of(c, r) = random_how(vocab_size, r);
     }
     view logits = copy_tensor(c.logits), seen = copy_tensor(c.seen);
+    view bias = copy_tensor(c.bias), penalized = copy_tensor(c.penalized);
     sample(d, c);
     check_same_bits("logits stay as they are", c.logits, logits);
     double *probability = malloc((size_t)vocab_size * sizeof *probability);
     for (int64_t r = 0; r < rows; r++) {
-        reference(cpu_row(logits, r), cpu_row(c.bias, r), cpu_row(seen, r), vocab_size, *how_of(c, r), probability);
+        reference(cpu_row(logits, r), cpu_row(bias, r), cpu_row(seen, r), vocab_size, *how_of(c, r), probability);
         check_draw(probability, vocab_size, *how_of(c, r), id_of(c, r));
         ((uint8_t *)cpu_row(seen, r))[id_of(c, r)] = 1;
+        penalize(bias, penalized, r, id_of(c, r), *how_of(c, r));
     }
     check_same_bits("seen, with the new ids", c.seen, seen);
+    check_same_bits("bias, with the penalties", c.bias, bias);
+    check_same_bits("penalized, with the new ids", c.penalized, penalized);
     free(probability);
     release_tensors();
 }
@@ -243,14 +263,15 @@ static void check_alone(device *d) {
         random_logits(c, r);
         *how_of(c, r) = random_how(VOCAB, r);
     }
-    view seen = copy_tensor(c.seen);
+    view seen = copy_tensor(c.seen), bias = copy_tensor(c.bias), penalized = copy_tensor(c.penalized);
     sample(d, c);
     call one = make_call(1, VOCAB, plain);
     for (int64_t r = 0; r < ROWS; r++) {
         *how_of(one, 0) = *how_of(c, r);
         memcpy(one.logits.data, cpu_row(c.logits, r), view_bytes(one.logits));
         memcpy(one.seen.data, cpu_row(seen, r), view_bytes(one.seen));
-        memcpy(one.bias.data, cpu_row(c.bias, r), view_bytes(one.bias));
+        memcpy(one.bias.data, cpu_row(bias, r), view_bytes(one.bias));
+        memcpy(one.penalized.data, cpu_row(penalized, r), view_bytes(one.penalized));
         sample(d, one);
         assert_int_equal(id_of(one, 0), id_of(c, r));
         assert_true(element(one.logprob, 0) == element(c.logprob, r));

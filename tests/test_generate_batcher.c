@@ -113,7 +113,7 @@ static void compare_ahead(const fixture *f, bool sinks, sample_row how, uint64_t
             s[i]->ignore_eos = i % 3 == 0;
             if (i == 4) OK(sequence_add_bias(s[i], FIXTURE_VOCAB, (int32_t[]){7}, (float[]){2}, 1));
             if (i == 5) OK(sequence_add_bias(s[i], FIXTURE_VOCAB, (int32_t[]){7}, (float[]){2}, 1));
-            if (i == 5) s[i]->frequency_penalty = 0.5f;
+            if (i == 5) s[i]->how.frequency_penalty = 0.5f, s[i]->how.presence_penalty = 0.25f;
             OK(batcher_add(b, s[i]));
         }
         for (int step = 0; step < MAX_STEPS && !batcher_idle(b); step++) {
@@ -154,6 +154,41 @@ static void going_ahead_changes_nothing(void **state) {
             for (uint64_t seed = 0; seed < 4; seed++) compare_ahead(&f, seed % 2, ways[w], seed);
         fixture_close(&f);
     }
+}
+
+/* The sampler's tables grow while steps are launched ahead: sequences with every penalty join one after another. */
+static void tables_grow_ahead(void **state) {
+    (void)state;
+    enum { COUNT = 12 };
+    const sample_row how = {.temperature = 2, .top_p = 0.95f, .repetition_penalty = 1.3f};
+    fixture f;
+    sequence *s[2][COUNT];
+    open_layout(&f, layouts[0]);
+    for (int ahead = 0; ahead < 2; ahead++) {
+        batcher_options o = {
+            .compute = DTYPE_F32, .sequences = COUNT, .batch_invariant = true, .overlap = ahead ? 1 : -1};
+        batcher *b;
+        OK(batcher_create(f.model, &o, &b));
+        for (int i = 0; i < COUNT; i++) {
+            s[ahead][i] = make_sequence(&f, i % SEQUENCES, how);
+            s[ahead][i]->how.stream = (uint64_t)i;
+            s[ahead][i]->max_count += 2 * COUNT - i;
+            s[ahead][i]->ignore_eos = true;
+            if (i % 2) OK(sequence_add_bias(s[ahead][i], FIXTURE_VOCAB, (int32_t[]){7}, (float[]){1}, 1));
+            if (i % 2) s[ahead][i]->how.frequency_penalty = 0.5f;
+            if (i % 4 == 1) s[ahead][i]->how.presence_penalty = 0.75f;
+            OK(batcher_add(b, s[ahead][i]));
+            OK(batcher_step(b));
+            OK(batcher_step(b));
+        }
+        run_until_idle(b);
+        batcher_free(b);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        assert_same(s[0][i], s[1][i], "ahead");
+        for (int ahead = 0; ahead < 2; ahead++) sequence_free(s[ahead][i]);
+    }
+    fixture_close(&f);
 }
 
 /* Padding the rows of a step to one of a few sizes, as for captured steps, changes nothing. */
@@ -402,6 +437,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(company_changes_nothing),
         cmocka_unit_test(going_ahead_changes_nothing),
+        cmocka_unit_test(tables_grow_ahead),
         cmocka_unit_test(dead_rows_change_nothing),
         cmocka_unit_test(greedy_is_the_best_token),
         cmocka_unit_test(the_first_window_enters_at_once),

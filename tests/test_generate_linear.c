@@ -115,8 +115,8 @@ static void append_ids(const void *user, size_t size) {
     sequence *s;
     const sample_row how = {.repetition_penalty = 1.5f};
     OK(sequence_create(&(int32_t){0}, 1, 50000, &how, &s));
-    s->presence_penalty = 0.25f;
-    s->frequency_penalty = 0.5f;
+    s->how.presence_penalty = 0.25f;
+    s->how.frequency_penalty = 0.5f;
     OK(sequence_add_bias(s, 50000, NULL, NULL, 0));
     for (size_t i = 0; i < size; i++) OK(sequence_append(s, (int32_t)(i % 20000)));
     assert_true(s->bias[5] == -0.25f - 0.5f * (float)((size + 19994) / 20000));

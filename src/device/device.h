@@ -327,15 +327,19 @@ typedef struct sample_row {
     float repetition_penalty; /* 1: off */
     int32_t top_k;            /* 0: off */
     int32_t biased;           /* 1: its row of `bias` is used */
+    /* With `biased`: subtracted from the bias of the chosen id; the first only if `penalized` does not have the id. */
+    float presence_penalty, frequency_penalty;
 } sample_row;
 
 struct op_sample {
-    view logits;  /* f32 [rows, vocab_size], not changed */
-    view how;     /* sample_row as u8 [rows, sizeof] */
-    view seen;    /* u8 [rows, vocab_size]: 1 for ids that are penalized; the chosen one is added. May be absent */
-    view ids;     /* i32 [rows, 1]; -1 if a logit is NaN or +inf, or all are -inf; then logprob is NaN */
-    view logprob; /* f32 [rows, 1]: log-softmax of the original logits at the chosen id; may be absent */
-    view bias;    /* f32 [rows, vocab_size], finite: added to the logits of biased rows; may be absent */
+    view logits;    /* f32 [rows, vocab_size], not changed */
+    view how;       /* sample_row as u8 [rows, sizeof] */
+    view seen;      /* u8 [rows, vocab_size]: 1 for ids that are penalized; the chosen one is added. May be absent */
+    view ids;       /* i32 [rows, 1]; -1 if a logit is NaN or +inf, or all are -inf; then logprob is NaN */
+    view logprob;   /* f32 [rows, 1]: log-softmax of the original logits at the chosen id; may be absent */
+    view bias;      /* f32 [rows, vocab_size], finite: added to the logits of biased rows; may be absent */
+    view penalized; /* u8 [rows, vocab_size]: 1 for ids that had the presence penalty; the chosen one is added in biased
+                     * rows. May be absent if no row has a presence penalty */
 };
 
 /* ---------------------------------------------------------------- optimizer */

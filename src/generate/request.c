@@ -62,8 +62,9 @@ static int copy_stops(request *r, const lckv_request *options) {
 
 static int add_sample(request *r, const lckv_request *options, int64_t vocab_size, int64_t max_count) {
     request_sample *s = &r->samples[r->n];
-    sample_row how = {
-        .seed = options->seed, .stream = options->stream << 32 | (uint64_t)r->n, SAMPLING_PARAMETERS(COPY)};
+    sample_row how = {.seed = options->seed,
+                      .stream = options->stream << 32 | (uint64_t)r->n,
+                      SAMPLING_PARAMETERS(COPY) PENALTY_PARAMETERS(COPY)};
     r->n++;
     r->left++;
     s->request = r;
@@ -74,8 +75,6 @@ static int add_sample(request *r, const lckv_request *options, int64_t vocab_siz
     s->sequence->owner = s;
     if (r->n > 1) s[-1].sequence->next_sample = s->sequence;
     s->sequence->prompt_logprobs = options->prompt_logprobs && r->n == 1;
-    s->sequence->presence_penalty = (float)options->presence_penalty;
-    s->sequence->frequency_penalty = (float)options->frequency_penalty;
     TRY(sequence_enable_top(s->sequence, options->top_logprobs));
     if (options->bias_count || options->presence_penalty != 0 || options->frequency_penalty != 0)
         TRY(sequence_add_bias(s->sequence, vocab_size, options->bias_ids, options->bias_values, options->bias_count));

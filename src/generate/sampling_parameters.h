@@ -34,7 +34,7 @@
       repetition_penalty, 1e-3, 1e3, "penalty on tokens that occurred before; 1 disables it")
 
 /* Parameters of requests only, which have no flag: X(name, KIND, in_request, valid_min, valid_max, valid, json_min,
- * json_max). They change the bias of a sequence (sequence.h) instead of a field of sample_row. */
+ * json_max). */
 #define PENALTY_PARAMETERS(X)                                                                                          \
     X(presence_penalty, NUMBER, 0, -DBL_MAX, DBL_MAX, "finite", -2, 2)                                                 \
     X(frequency_penalty, NUMBER, 0, -DBL_MAX, DBL_MAX, "finite", -2, 2)

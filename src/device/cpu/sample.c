@@ -293,6 +293,17 @@ static float log_softmax_at(const float *logits, int64_t n, float best, int32_t 
     return (float)((double)logits[id] - (double)best - log(sum));
 }
 
+/* Changes the bias for the next token. */
+static void penalize_chosen(const struct op_sample *a, int64_t r, int32_t id) {
+    const sample_row *how = (const sample_row *)cpu_row(a->how, r);
+    if (id < 0 || !a->bias.data || !how->biased) return;
+    float *bias = (float *)cpu_row(a->bias, r) + id;
+    uint8_t *penalized = a->penalized.data ? (uint8_t *)cpu_row(a->penalized, r) + id : NULL;
+    if (penalized && !*penalized) *bias -= how->presence_penalty;
+    *bias -= how->frequency_penalty;
+    if (penalized) *penalized = 1;
+}
+
 static void sample_row_at(const struct op_sample *a, int64_t r, struct choice c) {
     const float *logits = cpu_row(a->logits, r);
     const sample_row *how = (const sample_row *)cpu_row(a->how, r);
@@ -303,6 +314,7 @@ static void sample_row_at(const struct op_sample *a, int64_t r, struct choice c)
     if (!has_nan(logits, c.count) && isfinite(best)) id = choose(&c, logits, bias, seen, how);
     ((int32_t *)a->ids.data)[r] = id;
     if (seen && id >= 0) seen[id] = 1;
+    penalize_chosen(a, r, id);
     if (a->logprob.data) {
         ((float *)a->logprob.data)[r] = id < 0 ? NAN : log_softmax_at(logits, a->logits.cols, best, id);
     }

@@ -296,6 +296,17 @@ __device__ static struct first_look look(const float *logits, int n) {
     return own;
 }
 
+/* Changes the bias for the next token. */
+__device__ static void penalize_chosen(const struct op_sample &a, const sample_row &how, int64_t r, int id) {
+    if (id < 0 || !a.bias.data || !how.biased) return;
+    int64_t at = r * a.logits.cols + id;
+    float *bias = (float *)a.bias.data + at;
+    uint8_t *penalized = a.penalized.data ? (uint8_t *)a.penalized.data + at : NULL;
+    if (penalized && !*penalized) *bias -= how.presence_penalty;
+    *bias -= how.frequency_penalty;
+    if (penalized) *penalized = 1;
+}
+
 __global__ static void __launch_bounds__(THREADS) sample_rows(struct op_sample a) {
     int64_t r = blockIdx.x;
     struct choice c = {};
@@ -313,10 +324,11 @@ __global__ static void __launch_bounds__(THREADS) sample_rows(struct op_sample a
     bool plain = !c.bias && (!seen || c.penalty == 1.0f) && !(how.temperature > 0.0f);
     int id = -1;
     if (isfinite(first.best) && !isnan(first.sum)) id = plain ? first.id : choose(&c, how);
-    __syncthreads(); /* seen is not read any more */
+    __syncthreads(); /* seen and bias are not read any more */
     if (threadIdx.x != 0) return;
     ((int32_t *)a.ids.data)[r] = id;
     if (seen && id >= 0) seen[id] = 1;
+    penalize_chosen(a, how, r, id);
     if (!a.logprob.data) return;
     double logprob = id < 0 ? (double)NAN : (double)c.logits[id] - (double)first.best - log((double)first.sum);
     ((float *)a.logprob.data)[r] = (float)logprob;

@@ -161,8 +161,8 @@ static void collect(batcher *b, bool planned) {
 static void fill_choices(batcher_call *call) {
     for (int i = 0; i < call->wanted; i++) {
         sequence *s = call->chooser[i];
-        call->choices[i] =
-            (sampler_row){.how = s->how, .seen = s->seen, .bias = s->bias, .changed_id = s->token, .owner = s->serial};
+        call->choices[i] = (sampler_row){
+            .how = s->how, .seen = s->seen, .bias = s->bias, .penalized = s->penalized, .owner = s->serial};
         call->choices[i].how.counter += (uint64_t)s->pending;
     }
 }
@@ -217,8 +217,7 @@ bool batcher_call_can_overlap(const batcher *b) {
     const batcher_call *call = b->call;
     for (int i = 0; i < call->wanted; i++) {
         const sequence *s = call->chooser[i];
-        bool changes_bias = s->presence_penalty != 0 || s->frequency_penalty != 0;
-        if (s->pending && (changes_bias || !sampler_has_row(b->sampler, &call->choices[i], i))) return false;
+        if (s->pending && !sampler_has_row(b->sampler, &call->choices[i], i, call->wanted)) return false;
     }
     return true;
 }

@@ -29,7 +29,7 @@ struct sampler {
     sample_row *how; /* [capacity] host */
     view how_view, ids, logprob;
     int count, padding; /* rows that were sent, and padding rows after them */
-    row_table seen, bias;
+    row_table seen, bias, penalized;
     int64_t reallocations; /* of tables */
 };
 
@@ -72,16 +72,24 @@ void sampler_free(sampler *s) {
     for (size_t i = 0; i < sizeof views / sizeof *views; i++) s->device->memory.release(s->device, views[i]->data);
     row_table_release(s, &s->seen);
     row_table_release(s, &s->bias);
+    row_table_release(s, &s->penalized);
     free(s->how);
     free(s);
 }
 
 /* ---------------------------------------------------------------- tables */
 
-/* Makes room for `rows`. A table that grows loses its content. */
-static int row_table_reserve(sampler *s, row_table *m, int rows, dtype type) {
+/* Maximum number of rows of a step with `count` sampled rows: padding is less than an eighth (batch.h). */
+static int with_padding(const sampler *s, int count) {
+    int rows = count + count / 8 + 1;
+    return rows < s->capacity ? rows : s->capacity;
+}
+
+/* Makes room for the rows of this step. A table that grows loses its content. */
+static int row_table_reserve(sampler *s, row_table *m, dtype type) {
+    int rows = s->count + s->padding, more = 8;
     if (rows <= m->table.rows) return LCKV_OK;
-    int more = 8;
+    if (rows < with_padding(s, s->count)) rows = with_padding(s, s->count);
     while (more < rows) more *= 2;
     if (more > s->capacity) more = s->capacity;
     row_table_release(s, m);
@@ -101,38 +109,52 @@ static bool row_is_current(row_table *m, int i, uint64_t owner) {
     return stays;
 }
 
-/* Sends `seen` of rows whose owner has changed. */
-static int send_seen(sampler *s, const sampler_row *rows, int count) {
+/* Whether a row uses a table, and its host copy. */
+static bool uses_seen(const sample_row *how) {
+    return how->repetition_penalty != 1;
+}
+static bool uses_bias(const sample_row *how) {
+    return how->biased != 0;
+}
+static bool uses_penalized(const sample_row *how) {
+    return how->biased && how->presence_penalty != 0;
+}
+static const void *host_seen(const sampler_row *row) {
+    return row->seen;
+}
+static const void *host_bias(const sampler_row *row) {
+    return row->bias;
+}
+static const void *host_penalized(const sampler_row *row) {
+    return row->penalized;
+}
+
+/* Sends the rows of a table whose owner has changed. The device changes the others itself. */
+static int send_table(sampler *s, row_table *m, dtype type, bool (*uses)(const sample_row *how),
+                      const void *(*host)(const sampler_row *row), const sampler_row *rows) {
     device *d = s->device;
-    TRY(row_table_reserve(s, &s->seen, count + s->padding, DTYPE_U8));
-    for (int i = 0; i < s->seen.table.rows; i++) {
-        uint64_t owner = i < count && rows[i].how.repetition_penalty != 1 ? rows[i].owner : 0;
-        if (row_is_current(&s->seen, i, owner) || !owner) continue;
-        uint8_t *to = (uint8_t *)s->seen.table.data + (size_t)i * (size_t)s->vocab_size;
-        TRY(d->memory.copy_in(d, to, rows[i].seen, (size_t)s->vocab_size));
+    m->wanted = false;
+    for (int i = 0; i < s->count; i++) m->wanted |= uses(&rows[i].how);
+    if (!m->wanted) return LCKV_OK;
+    TRY(row_table_reserve(s, m, type));
+    for (int i = 0; i < m->table.rows; i++) {
+        uint64_t owner = i < s->count && uses(&rows[i].how) ? rows[i].owner : 0;
+        if (row_is_current(m, i, owner) || !owner) continue;
+        view row = {(char *)m->table.data + (size_t)i * view_bytes((view){NULL, 1, s->vocab_size, type}), 1,
+                    s->vocab_size, type};
+        TRY(d->memory.copy_in(d, row.data, host(&rows[i]), view_bytes(row)));
     }
     return LCKV_OK;
 }
 
-/* Sends `bias` of rows whose owner has changed, and the changed entry of the others. */
-static int send_bias(sampler *s, const sampler_row *rows, int count) {
-    device *d = s->device;
-    TRY(row_table_reserve(s, &s->bias, count + s->padding, DTYPE_F32));
-    for (int i = 0; i < s->bias.table.rows; i++) {
-        uint64_t owner = i < count && rows[i].how.biased ? rows[i].owner : 0;
-        bool stays = row_is_current(&s->bias, i, owner);
-        int32_t id = stays && owner ? rows[i].changed_id : 0;
-        if (!owner || id < 0) continue;
-        float *to = (float *)s->bias.table.data + (int64_t)i * s->vocab_size + id;
-        TRY(d->memory.copy_in(d, to, rows[i].bias + id, (stays ? 1 : (size_t)s->vocab_size) * sizeof *to));
-    }
-    return LCKV_OK;
+static bool table_has_row(const sampler *s, const row_table *m, bool used, uint64_t owner, int i, int count) {
+    return !used || (with_padding(s, count) <= m->table.rows && m->owner[i] == owner);
 }
 
-bool sampler_has_row(const sampler *s, const sampler_row *row, int i) {
-    bool seen = row->how.repetition_penalty == 1 || (i < s->seen.table.rows && s->seen.owner[i] == row->owner);
-    bool bias = !row->how.biased || (i < s->bias.table.rows && s->bias.owner[i] == row->owner);
-    return seen && bias;
+bool sampler_has_row(const sampler *s, const sampler_row *row, int i, int count) {
+    return table_has_row(s, &s->seen, uses_seen(&row->how), row->owner, i, count) &&
+           table_has_row(s, &s->bias, uses_bias(&row->how), row->owner, i, count) &&
+           table_has_row(s, &s->penalized, uses_penalized(&row->how), row->owner, i, count);
 }
 
 /* ---------------------------------------------------------------- a step */
@@ -148,15 +170,11 @@ int sampler_send(sampler *s, const sampler_row *rows, int count, int padding) {
             s->capacity, count + padding);
     s->count = count;
     s->padding = padding;
-    s->seen.wanted = s->bias.wanted = false;
-    for (int i = 0; i < count; i++) {
-        s->how[i] = rows[i].how;
-        s->seen.wanted |= rows[i].how.repetition_penalty != 1;
-        s->bias.wanted |= rows[i].how.biased != 0;
-    }
+    for (int i = 0; i < count; i++) s->how[i] = rows[i].how;
     for (int i = count; i < count + padding; i++) s->how[i] = sampler_greedy();
-    if (s->seen.wanted) TRY(send_seen(s, rows, count));
-    if (s->bias.wanted) TRY(send_bias(s, rows, count));
+    TRY(send_table(s, &s->seen, DTYPE_U8, uses_seen, host_seen, rows));
+    TRY(send_table(s, &s->bias, DTYPE_F32, uses_bias, host_bias, rows));
+    TRY(send_table(s, &s->penalized, DTYPE_U8, uses_penalized, host_penalized, rows));
     return d->memory.copy_in(d, s->how_view.data, s->how, (size_t)(count + padding) * sizeof *s->how);
 }
 
@@ -168,6 +186,7 @@ int sampler_choose(sampler *s, view logits) {
                                .logprob = first_rows(s->logprob, rows)};
     if (s->seen.wanted) sample.seen = first_rows(s->seen.table, rows);
     if (s->bias.wanted) sample.bias = first_rows(s->bias.table, rows);
+    if (s->penalized.wanted) sample.penalized = first_rows(s->penalized.table, rows);
     return DEVICE_RUN(s->device, sample, &sample);
 }
 
@@ -182,5 +201,5 @@ view sampler_ids(const sampler *s) {
 }
 
 int64_t sampler_layout(const sampler *s) {
-    return s->reallocations * 4 + s->seen.wanted * 2 + s->bias.wanted;
+    return s->reallocations * 8 + s->seen.wanted * 4 + s->bias.wanted * 2 + s->penalized.wanted;
 }

@@ -10,8 +10,8 @@ typedef struct sampler_row {
     sample_row how;
     const uint8_t *seen; /* [vocab_size] host, 1 for ids that the repetition penalty applies to; not read without it */
     const float *bias;   /* [vocab_size] host, added to the logits; not read unless how.biased */
-    int32_t changed_id;  /* the only id whose bias may have changed since the last step; -1: none */
-    uint64_t owner;      /* id of the sequence, never 0: tables of a row that keeps its index are not sent again */
+    const uint8_t *penalized; /* [vocab_size] host, 1 for ids that had the presence penalty; not read without it */
+    uint64_t owner;           /* id of the sequence, never 0: tables of a row that keeps its index are not sent again */
 } sampler_row;
 
 /* The most probable token: temperature 0, all other parameters off. */
@@ -28,13 +28,14 @@ void sampler_free(sampler *s); /* accepts NULL */
 
 /* Sends the parameters of `count` rows. `padding` more rows are sampled, too, and their results ignored. */
 int sampler_send(sampler *s, const sampler_row *rows, int count, int padding);
-/* Whether the device already has the tables of the row's owner at index i. If so, the host need not know the owner's
- * newest token. */
-bool sampler_has_row(const sampler *s, const sampler_row *row, int i);
+/* Whether the device already has the tables of the row's owner at index i, and keeps them in a step of `count` rows. If
+ * so, the host need not know the owner's newest token. */
+bool sampler_has_row(const sampler *s, const sampler_row *row, int i, int count);
 /* Samples from `logits`, f32 [count + padding, vocab_size]. */
 int sampler_choose(sampler *s, view logits);
 /* Copies ids[i] and logprobs[i] (log-softmax of the unmodified logits at the chosen id) of the `count` rows; they are
- * valid after the device was waited for. The caller then sets ids[i] in row i's `seen`. The id is -1 if the row is not
+ * valid after the device was waited for. The device has then changed its tables for ids[i], and the caller does the
+ * same on the host: `seen`, `bias` and `penalized` as in op_sample. The id is -1 if the row is not
  * finite. */
 int sampler_fetch(sampler *s, int32_t *ids, float *logprobs);
 /* i32 [rows, 1]: the ids on the device, until the next sampler_choose(). */

@@ -88,8 +88,8 @@ int sequence_add_scored(sequence *s, const lckv_logprob *values, bool best) {
 
 static void penalize(sequence *s, int32_t id) {
     work_count(1);
-    if (!s->penalized[id]) s->bias[id] -= s->presence_penalty;
-    s->bias[id] -= s->frequency_penalty;
+    if (!s->penalized[id]) s->bias[id] -= s->how.presence_penalty;
+    s->bias[id] -= s->how.frequency_penalty;
     s->penalized[id] = 1;
 }
 

@@ -13,15 +13,14 @@ typedef struct sequence {
     bool ignore_eos;        /* EOS ids do not end it */
     sample_row how;         /* sampling parameters of the next token; how.counter counts new tokens */
     uint8_t *seen;          /* [vocab_size] 1 for each id that has occurred; NULL without repetition penalty */
-    float *bias;            /* [vocab_size] added to the logits; NULL unless how.biased */
+    float *bias;            /* [vocab_size] added to the logits, with penalties of new ids; NULL unless how.biased */
     uint8_t *penalized;     /* [vocab_size] 1 for each new id that got the presence penalty; with `bias` */
-    float presence_penalty, frequency_penalty; /* subtracted from the bias of a new id: once; at each occurrence */
-    int top_logprobs;                          /* number of most probable tokens to report; 0: none */
-    bool prompt_logprobs;                      /* also report the prompt's tokens, from index first_scored on */
-    int64_t first_scored;                      /* at least 1 */
-    int32_t last_label; /* with prompt_logprobs: the id after the prompt, reported as well; -1: none. For sequences that
-                           sample nothing */
-    lckv_finish finish; /* LCKV_FINISH_NONE while it is running */
+    int top_logprobs;       /* number of most probable tokens to report; 0: none */
+    bool prompt_logprobs;   /* also report the tokens of the prompt, from index first_scored on */
+    int64_t first_scored;   /* at least 1 */
+    int32_t last_label;     /* with prompt_logprobs: the id after the prompt, reported as well; -1: none. For sequences
+                             * that sample nothing */
+    lckv_finish finish;     /* LCKV_FINISH_NONE while it is running */
 
     void *owner; /* user data */
 
