@@ -125,8 +125,7 @@ __global__ static void __launch_bounds__(THREADS, DIM <= 64 ? 2 : 1)
         matrix_commit();
         warpgroup_wait<0>();
         warpgroup_hold(score);
-        if (key < all.begin || key + ATTENTION_TILE > all.end)
-            mask<DIM>(score, w, key + 2 * ((int)threadIdx.x % 4));
+        if (key < all.begin || key + ATTENTION_TILE > all.end) mask<DIM>(score, w, key + 2 * ((int)threadIdx.x % 4));
         soften<DIM>(score, &w, call.a.scale * ATTENTION_LOG2_E);
         warpgroup_pack(weights, score);
         warpgroup_begin();
@@ -147,16 +146,15 @@ template <int DIM> static int run(device *d, const struct attention_call *call, 
     int64_t tasks = tiles * call->a.sequences.rows * call->a.kv_heads;
     TRY(cuda_allow_shared(d, attend<DIM>, bytes));
     if (tasks > 0)
-        cuda_start(d, attend<DIM>, dim3((unsigned)tasks), THREADS, bytes, *call,
-                   (int)call->a.sequences.rows, (int)tiles, few);
+        cuda_start(d, attend<DIM>, dim3((unsigned)tasks), THREADS, bytes, *call, (int)call->a.sequences.rows,
+                   (int)tiles, few);
     return LCKV_OK;
 }
 
 /* Blocks of few rows would leave a warpgroup idle. */
 bool attention_for_warpgroup(device *d, const struct attention_call *call) {
     bool fits = call->a.head_dim == 64 || call->a.head_dim == 128;
-    return cuda_state_of(d)->warpgroups && fits &&
-           (int64_t)call->a.max_q_rows * call->group >= GROUPS * ATTENTION_TILE;
+    return cuda_state_of(d)->encode_map && fits && (int64_t)call->a.max_q_rows * call->group >= GROUPS * ATTENTION_TILE;
 }
 
 int attention_warpgroup(device *d, const struct attention_call *call, int few) {

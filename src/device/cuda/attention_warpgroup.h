@@ -144,9 +144,8 @@ __device__ static inline int attention_lane_row(void) {
 }
 
 /* The keys that all rows of the tile from `first` on see; none if the tile has rows from `count` on. */
-__device__ static inline struct attention_range attention_seen_by_all(const struct attention_call &call,
-                                                                      const attention_sequence &s, int first,
-                                                                      int count) {
+__device__ static inline struct attention_range
+attention_seen_by_all(const struct attention_call &call, const attention_sequence &s, int first, int count) {
     int last = first + ATTENTION_TILE - 1;
     if (last >= count) return {INT32_MAX, INT32_MIN};
     return {attention_row_visible(call, s, last, count).begin, attention_row_visible(call, s, first, count).end};

@@ -289,7 +289,7 @@ static int run(device *d, const struct attention_call *call, struct attention_ro
 }
 
 bool attention_for_warpgroup_backward(device *d, const struct op_attention *a) {
-    return cuda_state_of(d)->warpgroups && (a->head_dim == 64 || a->head_dim == 128);
+    return cuda_state_of(d)->encode_map && (a->head_dim == 64 || a->head_dim == 128);
 }
 
 /* As many warpgroups as the registers suffice for. */

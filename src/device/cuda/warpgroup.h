@@ -152,6 +152,13 @@ __device__ static inline void warpgroup_pack(uint32_t (&to)[4][4], const float (
         for (int i = 0; i < 4; i++) to[k][i] = matrix_pair(from[8 * k + 2 * i], from[8 * k + 2 * i + 1]);
 }
 
+/* What this thread has written to shared memory, or copied there, can be read by the products that follow. */
+__device__ static inline void warpgroup_publish(void) {
+#ifdef WARPGROUP_CODE
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
 /* Until all threads of the first warpgroup of the block are here. */
 __device__ static inline void warpgroup_meet(void) {
     asm volatile("bar.sync 1, %0;" ::"n"((int)WARPGROUP) : "memory");
