@@ -1,5 +1,5 @@
-/* Gradients that are bf16 or fresh (device.h), on devices that know them: those of GPUs. Each op's result is compared with
- * that of the same op in f32, from zeros, which the other tests compare with formulas. */
+/* Gradients that are bf16 or fresh (device.h), on devices that know them: those of GPUs. Each op's result is compared
+ * with that of the same op in f32, from zeros, which the other tests compare with formulas. */
 #include "device_check.h"
 
 typedef struct variant {
@@ -222,7 +222,8 @@ static void check_cross_entropy(device *d, variant v) {
 /* Two sequences, and a row of none, whose fresh gradients are zeros. */
 static void check_attention_of(device *d, variant v, int dim, dtype compute) {
     enum { HEADS = 4, KV_HEADS = 2, FIRST = 70, SECOND = 33, ROWS = FIRST + SECOND + 1 };
-    const attention_sequence sequences[2] = {{0, FIRST, 0, FIRST, 0, 0, 0, 0}, {FIRST, SECOND, FIRST, SECOND, 0, 0, 0, 0}};
+    const attention_sequence sequences[2] = {{0, FIRST, 0, FIRST, 0, 0, 0, 0},
+                                             {FIRST, SECOND, FIRST, SECOND, 0, 0, 0, 0}};
     struct op_attention a = {.q = random_tensor(ROWS, HEADS * dim, compute, 1.0),
                              .k = random_tensor(ROWS, KV_HEADS * dim, compute, 1.0),
                              .v = random_tensor(ROWS, KV_HEADS * dim, compute, 1.0),

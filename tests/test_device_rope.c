@@ -179,7 +179,8 @@ static void check_differences(device *d) {
 
 static view columns(view v, int64_t first, int64_t count) {
     view part = tensor(v.rows, count, v.type);
-    for (int64_t i = 0; i < elements(part); i++) set_element(part, i, element(v, i / count * v.cols + first + i % count));
+    for (int64_t i = 0; i < elements(part); i++)
+        set_element(part, i, element(v, i / count * v.cols + first + i % count));
     return part;
 }
 

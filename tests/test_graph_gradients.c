@@ -16,8 +16,10 @@ typedef struct net {
     tensor weights[WEIGHTS]; /* embed and head, norm, q, k, v, o, bias, gate, up; and a and b, added to v */
     low_rank plus;
     view ids, labels, positions, frequencies, index, destination, sequences, scale, loss;
-    bool recompute; /* recomputes the attention part in the backward pass */
-    int runs;       /* of the attention part */
+    bool joined[WEIGHTS]; /* in the memory of the weight before */
+    bool packed;          /* runs packed_layer() instead */
+    bool recompute;       /* recomputes the attention part in the backward pass */
+    int runs;             /* of the attention part */
 } net;
 
 static const int shapes[WEIGHTS][2] = {{VOCAB, HIDDEN},  {1, HIDDEN},      {HIDDEN, HIDDEN}, {HIDDEN, HIDDEN},
@@ -66,11 +68,31 @@ static void net_open(net *n) {
     n->weights[4].plus = &n->plus;
 }
 
+/* Moves `count` weights of the same shape into one matrix, and their gradients into another. */
+static void join(net *n, int first, int count) {
+    tensor *w = &n->weights[first];
+    view value = w->value, grad = w->grad;
+    size_t bytes = view_bytes(value);
+    value.rows *= count, grad.rows *= count;
+    OK(n->d->memory.alloc(n->d, (size_t)count * bytes, &value.data));
+    OK(n->d->memory.alloc(n->d, (size_t)count * bytes, &grad.data));
+    OK(n->d->memory.zero(n->d, grad.data, (size_t)count * bytes));
+    for (int i = 0; i < count; i++) {
+        memcpy((char *)value.data + (size_t)i * bytes, w[i].value.data, bytes);
+        n->d->memory.release(n->d, w[i].value.data);
+        n->d->memory.release(n->d, w[i].grad.data);
+        w[i].value.data = (char *)value.data + (size_t)i * bytes;
+        w[i].grad.data = (char *)grad.data + (size_t)i * bytes;
+        n->joined[first + i] = i > 0;
+    }
+}
+
 static void net_close(net *n) {
     const view views[] = {n->ids,         n->labels,    n->positions, n->frequencies, n->index,
                           n->destination, n->sequences, n->scale,     n->loss};
     for (size_t i = 0; i < sizeof views / sizeof *views; i++) n->d->memory.release(n->d, views[i].data);
     for (int i = 0; i < WEIGHTS; i++) {
+        if (n->joined[i]) continue;
         n->d->memory.release(n->d, n->weights[i].value.data);
         n->d->memory.release(n->d, n->weights[i].grad.data);
     }
@@ -132,20 +154,50 @@ static tensor *rows_part(net *n, tensor *x) {
     return out;
 }
 
+/* A layer whose weights are packed: q, k and v of weights 2, 3 and 4, gate and up of 7 and 8. */
+static tensor *packed_layer(net *n, tensor *x, tensor *angles) {
+    tensor *w = n->weights, *heads[PROJECT_PARTS], *attended, *middle, *inner, *out, *some;
+    weight_part part[5] = {
+        {"q", &w[2], NULL}, {"k", &w[3], NULL}, {"v", &w[4], NULL}, {"gate", &w[7], NULL}, {"up", &w[8], NULL}};
+    graph_projection qkv = {.norm = &w[1], .eps = 1e-5f, .parts = 3, .part = {&part[0], &part[1], &part[2]}};
+    graph_projection mlp = {.norm = &w[1], .eps = 1e-5f, .parts = 2, .part = {&part[3], &part[4]}};
+    struct op_attention a = {.sequences = n->sequences,
+                             .max_q_rows = 4,
+                             .max_kv_rows = 4,
+                             .heads = HEADS,
+                             .kv_heads = HEADS,
+                             .head_dim = HEAD_DIM,
+                             .scale = 0.5f};
+    assert_true(graph_is_packed(&qkv) && graph_is_packed(&mlp));
+    OK(graph_project_heads(n->g, x, &qkv, (const bool[PROJECT_PARTS]){true, true, true}, angles, heads));
+    OK(graph_attention(n->g, heads[0], NULL, heads[1], heads[2], &a, NULL, &attended));
+    OK(graph_linear_add(n->g, attended, &w[5], &w[6], x, &middle));
+    OK(graph_project_gated(n->g, middle, &mlp, &inner));
+    OK(graph_linear_add(n->g, inner, &w[5], NULL, middle, &out));
+    OK(graph_gather_rows(n->g, out, n->index, &some));
+    tensor *all[] = {heads[0], heads[1], heads[2], attended, middle, inner, out};
+    for (int i = 0; i < 7; i++) tensor_release(n->g, all[i]);
+    return some;
+}
+
 static double run(net *n, bool with_gradients) {
-    tensor *w = n->weights, *x, *h, *angles, *branch, *sum, *last;
+    tensor *w = n->weights, *x, *h = NULL, *angles, *branch = NULL, *sum = NULL, *last;
     double loss;
     n->g->recording = with_gradients;
     OK(n->d->memory.zero(n->d, n->loss.data, sizeof loss));
     OK(graph_embed(n->g, n->ids, &w[0], &x));
-    OK(graph_rms_norm(n->g, x, &w[1], 1e-5f, DTYPE_F32, &h));
     OK(graph_rope_angles(
         n->g,
         &(struct op_rope_angles){.positions = n->positions, .inverse_frequencies = n->frequencies, .scale = 1.25f},
         &angles));
-    branch = n->recompute && with_gradients ? recomputed_part(n, h, angles) : attention_part(n, h, angles);
-    OK(graph_add(n->g, x, branch, &sum));
-    last = rows_part(n, sum);
+    if (n->packed) {
+        last = packed_layer(n, x, angles);
+    } else {
+        OK(graph_rms_norm(n->g, x, &w[1], 1e-5f, DTYPE_F32, &h));
+        branch = n->recompute && with_gradients ? recomputed_part(n, h, angles) : attention_part(n, h, angles);
+        OK(graph_add(n->g, x, branch, &sum));
+        last = rows_part(n, sum);
+    }
     struct op_linear_cross_entropy a = {.labels = n->labels, .scale = n->scale, .loss = n->loss};
     OK(graph_linear_cross_entropy(n->g, last, &w[0], &a));
     tensor *all[] = {x, h, angles, branch, sum, last};
@@ -158,10 +210,15 @@ static double run(net *n, bool with_gradients) {
 
 /* Central differences with step h = 1e-2: the truncation error is h^2 / 6 times a third derivative of order 1, and the
  * f32 rounding of a loss of 5, divided by 2h, is 3e-5. Both are far below the tolerance of 1 % plus 2e-4. */
-static void gradients_are_derivatives(void **state) {
-    (void)state;
+static void check_derivatives(bool packed) {
     net n;
     net_open(&n);
+    if (packed) {
+        n.packed = true;
+        n.weights[4].plus = NULL;
+        join(&n, 2, 3);
+        join(&n, 7, 2);
+    }
     run(&n, true);
     assert_int_equal(pool_in_use(n.g->pool), 0);
     for (int i = 0; i < WEIGHTS; i++) {
@@ -178,6 +235,16 @@ static void gradients_are_derivatives(void **state) {
         }
     }
     net_close(&n);
+}
+
+static void gradients_are_derivatives(void **state) {
+    (void)state;
+    check_derivatives(false);
+}
+
+static void gradients_of_packed_weights_are_derivatives(void **state) {
+    (void)state;
+    check_derivatives(true);
 }
 
 /* Gradients accumulate over steps; the same step gives the same bits at the same addresses. */
@@ -311,6 +378,7 @@ static void reset_forgets(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_derivatives),
+        cmocka_unit_test(gradients_of_packed_weights_are_derivatives),
         cmocka_unit_test(steps_repeat_and_add),
         cmocka_unit_test(weights_are_announced),
         cmocka_unit_test(recomputed_parts_give_the_same_bits),

@@ -137,9 +137,9 @@ struct op_rope {
     view dy, dx;
 };
 
-/* Queries, keys and values of one matrix, whose columns are those of q, k and v: q and k are rotated as by op_rope, v is
- * copied. Absent parts have no columns in x.
- * backward: dx += the parts' gradients, rotated back. Absent gradients of present parts are zero. */
+/* Queries, keys and values of one matrix, whose columns are those of q, k and v: q and k are rotated as by op_rope, v
+ * is copied. Absent parts have no columns in x. backward: dx += the parts' gradients, rotated back. Absent gradients
+ * of present parts are zero. */
 struct op_split_heads {
     view x;       /* compute type [rows, cols of q, k and v] */
     view angles;  /* f32 [rows, head_dim] */

@@ -177,8 +177,7 @@ int graph_project_gated(graph *g, tensor *x, const graph_projection *p, tensor *
 static int split(graph *g, tensor *all, const graph_projection *p, const bool present[PROJECT_PARTS], tensor *angles,
                  tensor *out[PROJECT_PARTS]) {
     for (int i = 0, part = 0; i < PROJECT_PARTS; i++)
-        if (present[i])
-            TRY(graph_tensor(g, all->value.rows, p->part[part++]->weight->value.rows, g->compute, &out[i]));
+        if (present[i]) TRY(graph_tensor(g, all->value.rows, p->part[part++]->weight->value.rows, g->compute, &out[i]));
     return tape_split_heads(g, all, angles, out);
 }
 

@@ -57,8 +57,7 @@ int tensor_gradient(graph *g, tensor *t, view *out) {
     if (fresh) {
         t->grad.type = gradient_type(g, t);
         TRY(pool_take(g->pool, view_bytes(t->grad), &t->grad.data));
-        if (!g->device->compute_gradients)
-            TRY(g->device->memory.zero(g->device, t->grad.data, view_bytes(t->grad)));
+        if (!g->device->compute_gradients) TRY(g->device->memory.zero(g->device, t->grad.data, view_bytes(t->grad)));
     }
     *out = t->grad;
     out->fresh = fresh && g->device->compute_gradients;

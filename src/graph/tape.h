@@ -88,8 +88,8 @@ int tensor_gradient(graph *g, tensor *t, view *out);
  * gradient; else absent. */
 int tensor_rounded_gradient(graph *g, tensor *t, view *out);
 
-/* The complete gradient of `out` is also that of `in`, which may be NULL: it takes over the memory if it has no gradient
- * yet, the usual case in the residual stream, or is added to. */
+/* The complete gradient of `out` is also that of `in`, which may be NULL: it takes over the memory if it has no
+ * gradient yet, the usual case in the residual stream, or is added to. */
 int tape_pass_gradient(graph *g, tensor *out, tensor *in);
 
 /* The gradient of `from` becomes that of `to`, which has the same shape and gives up its own. */

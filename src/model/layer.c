@@ -72,8 +72,7 @@ static int make_at_once(pass *p, int slot, const layer_weights *w, tensor *x, he
 }
 
 /* The same for training and for forward passes without a cache, where keys and values stay with the pass. */
-static int make_packed(pass *p, int slot, const layer_weights *w, tensor *x, head_parts parts, heads *out,
-                       bool *done) {
+static int make_packed(pass *p, int slot, const layer_weights *w, tensor *x, head_parts parts, heads *out, bool *done) {
     graph_projection a = projection_of(p, w, parts);
     const bool present[PROJECT_PARTS] = {parts.q, parts.k, parts.v};
     tensor *made[PROJECT_PARTS];

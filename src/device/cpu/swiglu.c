@@ -4,7 +4,8 @@
 /* Row r of a call whose gate and up are one matrix, as a call with one row. */
 static struct op_swiglu joined_row(const struct op_swiglu *a, int64_t r) {
     int64_t n = a->gate.cols / 2;
-    struct op_swiglu row = {.gate = view_elements(a->gate, 2 * r * n, n), .up = view_elements(a->gate, (2 * r + 1) * n, n)};
+    struct op_swiglu row = {.gate = view_elements(a->gate, 2 * r * n, n),
+                            .up = view_elements(a->gate, (2 * r + 1) * n, n)};
     if (a->y.data) row.y = view_elements(a->y, r * n, n);
     if (a->dy.data) row.dy = view_elements(a->dy, r * n, n);
     if (a->dgate.data) row.dgate = view_elements(a->dgate, 2 * r * n, n);

@@ -113,9 +113,8 @@ __device__ static inline bool attention_sees_all(const struct attention_call &ca
 /* ---------------------------------------------------------------- backward */
 
 /* The rows [begin, end) of the head's queries that may see a key of [key, key_end). */
-__device__ static inline struct attention_range attention_rows_seeing(const struct attention_call &call,
-                                                                      const attention_sequence &s, int key, int key_end,
-                                                                      int count) {
+__device__ static inline struct attention_range
+attention_rows_seeing(const struct attention_call &call, const attention_sequence &s, int key, int key_end, int count) {
     int offset = s.past + s.q_offset; /* index of query i minus i */
     int begin = max(key + (call.a.strict ? 1 : 0) - offset, 0);
     int end = s.q_rows;
@@ -137,8 +136,8 @@ __device__ static inline void attention_add_pair(view gradient, int64_t at, floa
     }
 }
 
-/* Rows [first, first + 64) of the gradient += factor * sum, which a warpgroup has in registers; element(row) is the start
- * of a row; rows from `end` on do not exist. */
+/* Rows [first, first + 64) of the gradient += factor * sum, which a warpgroup has in registers; element(row) is the
+ * start of a row; rows from `end` on do not exist. */
 template <int DIM, typename Element>
 __device__ void attention_add_gradients(view gradient, const float (&sum)[DIM / 64][32], float factor, int first,
                                         int end, Element element) {

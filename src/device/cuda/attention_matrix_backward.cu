@@ -1,16 +1,16 @@
 /* Attention backward on tensor cores, in bf16 with f32 sums; attention_backward.cu does it in f32.
  *
- * dout is rounded to bf16 beforehand if it is f32, in the pass that computes delta. A warp has 16 keys, or 16 queries, of its
- * block and keeps their gradients in registers; weights and their gradients stay in registers between products.
+ * dout is rounded to bf16 beforehand if it is f32, in the pass that computes delta. A warp has 16 keys, or 16 queries,
+ * of its block and keeps their gradients in registers; weights and their gradients stay in registers between products.
  * While a warp works on a tile, the next one is copied. */
 #include "device/cuda/attention_matrix.h"
 
 enum { TILE = ATTENTION_MATRIX_WARPS * 16, PREPARING = 256 /* threads */ };
 
-/* delta, the logsumexp in powers of two, and dout in bf16 where `rounded` is wanted. `lanes` lanes have a row of a head, a
- * chunk each. Rows of no sequence do no harm. */
-__global__ static void prepare(struct attention_call call, __nv_bfloat16 *rounded, struct attention_rounded to, int lanes,
-                               int64_t count) {
+/* delta, the logsumexp in powers of two, and dout in bf16 where `rounded` is wanted. `lanes` lanes have a row of a
+ * head, a chunk each. Rows of no sequence do no harm. */
+__global__ static void prepare(struct attention_call call, __nv_bfloat16 *rounded, struct attention_rounded to,
+                               int lanes, int64_t count) {
     int64_t i = ((int64_t)blockIdx.x * PREPARING + threadIdx.x) / lanes, dim = call.a.head_dim, end = (i + 1) * dim;
     int64_t at = i * dim + threadIdx.x % lanes * MATRIX_CHUNK;
     float sum = 0;
@@ -278,8 +278,7 @@ template <int DIM> static int run(device *d, const struct attention_call *call, 
 int attention_matrix_backward(device *d, const struct attention_call *call) {
     int64_t count = call->a.dout.rows * call->a.heads;
     bool rounds = !attention_in_chunks(call->a.dout);
-    size_t dout_bytes =
-        rounds ? ((size_t)(count * call->a.head_dim) * sizeof(__nv_bfloat16) + 255) / 256 * 256 : 0;
+    size_t dout_bytes = rounds ? ((size_t)(count * call->a.head_dim) * sizeof(__nv_bfloat16) + 255) / 256 * 256 : 0;
     char *room;
     int lanes = 1;
     while (lanes * MATRIX_CHUNK < call->a.head_dim) lanes *= 2;
@@ -288,7 +287,8 @@ int attention_matrix_backward(device *d, const struct attention_call *call) {
     float *numbers = (float *)(room + dout_bytes);
     struct attention_rounded from = {rounds ? rounded : (const __nv_bfloat16 *)call->a.dout.data, numbers,
                                      numbers + count};
-    prepare<<<cuda_blocks(count * lanes, PREPARING), PREPARING, 0, cuda_stream(d)>>>(*call, rounded, from, lanes, count);
+    prepare<<<cuda_blocks(count * lanes, PREPARING), PREPARING, 0, cuda_stream(d)>>>(*call, rounded, from, lanes,
+                                                                                     count);
     if (attention_for_warpgroup_backward(d, &call->a)) return attention_warpgroup_backward(d, call, from);
     return call->a.head_dim <= 64 ? run<64>(d, call, from) : run<128>(d, call, from);
 }

@@ -1,5 +1,6 @@
-/* Attention by the warpgroup instructions: shared by forward and backward. The warpgroups of a block have a tile of 64 rows
- * (queries or keys) each. They share the tiles of keys, or queries, that pass by: two tiles are copied while one is used.
+/* Attention by the warpgroup instructions: shared by forward and backward. The warpgroups of a block have a tile of 64
+ * rows (queries or keys) each. They share the tiles of keys, or queries, that pass by: two tiles are copied while one
+ * is used.
  *
  * What a thread copies moves on by a constant distance from tile to tile in the usual cases, so that it needs no
  * divisions. */
@@ -112,7 +113,8 @@ template <int DIM, bool PAST> struct attention_key_reader {
 
 /* ---------------------------------------------------------------- stages */
 
-/* Until the oldest stage that is being copied has arrived, which all threads then may use; nobody uses the one before. */
+/* Until the oldest stage that is being copied has arrived, which all threads then may use; nobody uses the one before.
+ */
 __device__ static inline void attention_wait_for_stage(void) {
     matrix_wait<ATTENTION_STAGES - 2>();
     warpgroup_publish();

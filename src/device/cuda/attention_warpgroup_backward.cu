@@ -1,5 +1,5 @@
-/* Attention backward by the warpgroup instructions of compute capability 9.0, in bf16 with f32 sums, for heads of 64 and
- * 128; attention_matrix_backward.cu, whose two kernels these are, does it for other heads and GPUs.
+/* Attention backward by the warpgroup instructions of compute capability 9.0, in bf16 with f32 sums, for heads of 64
+ * and 128; attention_matrix_backward.cu, whose two kernels these are, does it for other heads and GPUs.
  *
  * Scores and their gradients are in registers, where they become the left factors of the sums. While a warpgroup turns
  * scores into weights, the product of their gradients goes on. */
@@ -60,8 +60,8 @@ template <int DIM, int GROUPS> struct key_shared {
     struct query_stage<DIM> stages[ATTENTION_STAGES];
 };
 
-/* s [64 keys, 64 queries] becomes weights; zeros where a query does not see a key. ALL: every query sees every key. `key`
- * is the lane's first one, the other is 8 further. */
+/* s [64 keys, 64 queries] becomes weights; zeros where a query does not see a key. ALL: every query sees every key.
+ * `key` is the lane's first one, the other is 8 further. */
 template <int DIM, bool ALL>
 __device__ void weigh_keys(float (&s)[32], const struct query_stage<DIM> &stage, float scale, int key) {
     int lane = threadIdx.x % CUDA_WARP;

@@ -50,8 +50,8 @@ __device__ static int is_first_of_largest(const float *x, int64_t label, float l
 /* d *loss / d logits = scale * (softmax - one at the label). A thread reads a logit before it writes this element,
  * so that both may share memory. */
 template <bool FAST>
-__device__ void gradient_row(const struct piece &p, const float *x, int64_t n, float largest, double sum,
-                                    int64_t label, float scale) {
+__device__ void gradient_row(const struct piece &p, const float *x, int64_t n, float largest, double sum, int64_t label,
+                             float scale) {
     void *out = cuda_row(p.gradient, blockIdx.x);
     float factor = label < 0 ? 0 : (float)((double)scale / sum);
     for (int64_t i = threadIdx.x * EACH; i < n; i += THREADS * EACH) {
@@ -85,50 +85,78 @@ __global__ static void __launch_bounds__(THREADS, 2) loss_rows(struct op_linear_
     if (a.correct.data) ((int32_t *)a.correct.data)[row] = correct;
 }
 
-/* The same for up to MAX_KEPT logits, which are read once. */
-template <bool FAST>
-__global__ static void __launch_bounds__(THREADS, 1) loss_rows_kept(struct op_linear_cross_entropy a, struct piece p) {
-    int64_t row = p.first + blockIdx.x, n = a.weight.rows, label = ((const int32_t *)a.labels.data)[row];
-    const float *x = (const float *)p.logits.data + blockIdx.x * n;
-    if (label >= n) label = -1;
-    float largest = -INFINITY, own = 0, at_label = label >= 0 ? x[label] : 0;
-    struct cuda_four four[KEPT];
-#pragma unroll
-    for (int i = 0; i < KEPT; i++) four[i] = cuda_get4(x, DTYPE_F32, ((int64_t)i * THREADS + threadIdx.x) * EACH, n);
-#pragma unroll
-    for (int i = 0; i < KEPT; i++)
-        for (int j = 0; j < EACH; j++) {
-            bool there = ((int64_t)i * THREADS + threadIdx.x) * EACH + j < n;
-            four[i].at[j] = there ? four[i].at[j] : -INFINITY;
-            largest = fmaxf(largest, four[i].at[j]);
-        }
-    largest = cuda_join_block(largest, cuda_larger());
-#pragma unroll
-    for (int i = 0; i < KEPT; i++)
-        for (int j = 0; j < EACH; j++) own += four[i].at[j] = exponential<FAST>(four[i].at[j] - largest);
-    double sum = cuda_join_block((double)own, cuda_plus());
-    int correct = label >= 0 && a.correct.data ? is_first_of_largest(x, label, largest) : 0;
-    float scale = label < 0 ? 0 : *(const float *)a.scale.data, factor = (float)((double)scale / sum);
-    __syncthreads(); /* all have read their logits */
+/* Starts copying this thread's logits of a row; zeros behind the last. */
+__device__ static void fetch(float4 *to, const float *x, int64_t n) {
 #pragma unroll
     for (int i = 0; i < KEPT; i++) {
         int64_t at = ((int64_t)i * THREADS + threadIdx.x) * EACH;
-        if (!p.wants_gradient || at >= n) break;
-        for (int j = 0; j < EACH; j++) four[i].at[j] = factor * four[i].at[j] - (at + j == label ? scale : 0);
-        cuda_set4(cuda_row(p.gradient, blockIdx.x), p.gradient.type, at, n, four[i]);
+        matrix_copy16(&to[i * THREADS + threadIdx.x], at < n ? x + at : x, at < n);
     }
-    if (threadIdx.x != 0) return;
-    double loss = label < 0 ? 0 : log(sum) + (double)largest - (double)at_label;
-    p.losses[row] = loss;
-    if (a.nll.data) ((float *)a.nll.data)[row] = (float)loss;
-    if (a.correct.data) ((int32_t *)a.correct.data)[row] = correct;
+    matrix_commit();
+}
+
+/* The same for up to MAX_KEPT logits in whole chunks of EACH, which are read once: a block goes from row to row and
+ * copies the next one while it works on the one before. */
+template <bool FAST>
+__global__ static void __launch_bounds__(THREADS, 1) loss_rows_kept(struct op_linear_cross_entropy a, struct piece p) {
+    extern __shared__ float4 fetched[]; /* each thread reads what it has copied */
+    int64_t n = a.weight.rows, r = blockIdx.x;
+    const float *logits = (const float *)p.logits.data;
+    fetch(fetched, logits + r * n, n);
+    for (; r < p.rows; r += gridDim.x) {
+        int64_t label = ((const int32_t *)a.labels.data)[p.first + r];
+        const float *x = logits + r * n;
+        if (label >= n) label = -1;
+        float largest = -INFINITY, own = 0, at_label = label >= 0 ? x[label] : 0;
+        struct cuda_four four[KEPT];
+        matrix_wait<0>();
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) {
+            float4 wide = fetched[i * THREADS + threadIdx.x];
+            bool there = ((int64_t)i * THREADS + threadIdx.x) * EACH < n;
+            four[i] = {{wide.x, wide.y, wide.z, wide.w}};
+            for (int j = 0; j < EACH; j++) {
+                four[i].at[j] = there ? four[i].at[j] : -INFINITY;
+                largest = fmaxf(largest, four[i].at[j]);
+            }
+        }
+        largest = cuda_join_block(largest, cuda_larger());
+        if (r + gridDim.x < p.rows) fetch(fetched, x + gridDim.x * n, n);
+#pragma unroll
+        for (int i = 0; i < KEPT; i++)
+            for (int j = 0; j < EACH; j++) own += four[i].at[j] = exponential<FAST>(four[i].at[j] - largest);
+        double sum = cuda_join_block((double)own, cuda_plus());
+        int correct = label >= 0 && a.correct.data ? is_first_of_largest(x, label, largest) : 0;
+        float scale = label < 0 ? 0 : *(const float *)a.scale.data, factor = (float)((double)scale / sum);
+        __syncthreads(); /* all have read their logits */
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) {
+            int64_t at = ((int64_t)i * THREADS + threadIdx.x) * EACH;
+            if (!p.wants_gradient || at >= n) break;
+            for (int j = 0; j < EACH; j++) four[i].at[j] = factor * four[i].at[j] - (at + j == label ? scale : 0);
+            cuda_set4(cuda_row(p.gradient, r), p.gradient.type, at, n, four[i]);
+        }
+        if (threadIdx.x != 0) continue;
+        double loss = label < 0 ? 0 : log(sum) + (double)largest - (double)at_label;
+        p.losses[p.first + r] = loss;
+        if (a.nll.data) ((float *)a.nll.data)[p.first + r] = (float)loss;
+        if (a.correct.data) ((int32_t *)a.correct.data)[p.first + r] = correct;
+    }
 }
 
 /* ---------------------------------------------------------------- all rows */
 
-template <bool FAST> static void find_losses(device *d, const struct op_linear_cross_entropy *a, const struct piece *p) {
-    auto kernel = a->weight.rows <= MAX_KEPT ? loss_rows_kept<FAST> : loss_rows<FAST>;
-    kernel<<<(unsigned)p->rows, THREADS, 0, cuda_stream(d)>>>(*a, *p);
+template <bool FAST> static int find_losses(device *d, const struct op_linear_cross_entropy *a, const struct piece *p) {
+    size_t bytes = MAX_KEPT * sizeof(float);
+    unsigned rows = (unsigned)p->rows, busy = (unsigned)cuda_state_of(d)->multiprocessors;
+    if (a->weight.rows > MAX_KEPT || a->weight.rows % EACH != 0 || a->weight.rows == 0 ||
+        bytes > (size_t)cuda_state_of(d)->shared_bytes) {
+        loss_rows<FAST><<<rows, THREADS, 0, cuda_stream(d)>>>(*a, *p);
+        return LCKV_OK;
+    }
+    TRY(cuda_allow_shared(d, loss_rows_kept<FAST>, bytes));
+    loss_rows_kept<FAST> < <<rows<busy ? rows : busy, THREADS, bytes, cuda_stream(d)>>>(*a, *p);
+    return LCKV_OK;
 }
 
 /* One block. */
@@ -150,10 +178,7 @@ static int run_piece(device *d, const struct op_linear_cross_entropy *a, view we
     product.b_transposed = true;
     product.c = p->logits;
     TRY(cuda_multiply(d, &product));
-    if (a->x.type == DTYPE_BF16)
-        find_losses<true>(d, a, p);
-    else
-        find_losses<false>(d, a, p);
+    TRY(a->x.type == DTYPE_BF16 ? find_losses<true>(d, a, p) : find_losses<false>(d, a, p));
     if (!p->wants_gradient) return LCKV_OK;
     return cuda_linear_gradients(d, product.a, weight, p->gradient, rows_of(a->dx, p->first, p->rows), a->dweight);
 }

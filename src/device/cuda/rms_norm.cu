@@ -68,7 +68,8 @@ template <int PER> __global__ static void forward_kept(struct op_rms_norm a, boo
 enum { WARPS = 4 /* per block */ };
 
 /* The same for groups of up to CUDA_WARP * EACH * PER columns, one per warp. */
-template <int PER> __global__ static void __launch_bounds__(WARPS *CUDA_WARP) forward_warps(struct op_rms_norm a, int64_t runs) {
+template <int PER>
+__global__ static void __launch_bounds__(WARPS *CUDA_WARP) forward_warps(struct op_rms_norm a, int64_t runs) {
     int64_t run = (int64_t)blockIdx.x * WARPS + threadIdx.x / CUDA_WARP, width = a.weight.cols;
     int64_t begin = run * width, end = begin + width, lane = threadIdx.x % CUDA_WARP;
     struct cuda_four x[PER];
@@ -260,8 +261,8 @@ static int backward_in_one(device *d, const struct op_rms_norm *a, int64_t runs)
     else
         backward_joined<JOINED_PER, false><<<(unsigned)blocks, threads, 0, cuda_stream(d)>>>(*a, runs, partial);
     if (partial)
-        add_parts<<<cuda_blocks(width, ADD_WIDE), ADD_WIDE * ADD_HIGH, 0, cuda_stream(d)>>>(
-            partial, (int)parts, width, (float *)a->dweight.data);
+        add_parts<<<cuda_blocks(width, ADD_WIDE), ADD_WIDE * ADD_HIGH, 0, cuda_stream(d)>>>(partial, (int)parts, width,
+                                                                                            (float *)a->dweight.data);
     return LCKV_OK;
 }
 

@@ -7,8 +7,8 @@ __device__ static float sigmoid(float x) {
     return 1.0f / (1.0f + expf(-x));
 }
 
-/* Elements of y come in runs of `cols` with which gate and up are `stride` apart: rows of one matrix with the columns of
- * both, or all elements of two matrices. */
+/* Elements of y come in runs of `cols` with which gate and up are `stride` apart: rows of one matrix with the columns
+ * of both, or all elements of two matrices. */
 struct places {
     int64_t n, cols, stride;
     void *gate, *up, *dgate, *dup;
@@ -21,7 +21,8 @@ static void *columns_after(view v, int64_t cols) {
 static struct places places_of(const struct op_swiglu *a, int64_t n) {
     int64_t each = a->gate.cols / 2;
     if (a->up.data) return {n, n, n, a->gate.data, a->up.data, a->dgate.data, a->dup.data};
-    return {n, each, 2 * each, a->gate.data, columns_after(a->gate, each), a->dgate.data, columns_after(a->dgate, each)};
+    return {
+        n, each, 2 * each, a->gate.data, columns_after(a->gate, each), a->dgate.data, columns_after(a->dgate, each)};
 }
 
 /* Where element `at` of y is in gate and up, and the end of its run there. */

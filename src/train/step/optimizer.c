@@ -215,8 +215,8 @@ static bool continues(view v, view next) {
     return (char *)v.data + view_bytes(v) == (char *)next.data && v.type == next.type;
 }
 
-/* Whether `next` can be updated with `q` by one op: it continues q in every memory. Stochastic rounding, which depends on
- * the tensor, cannot. */
+/* Whether `next` can be updated with `q` by one op: it continues q in every memory. Stochastic rounding, which depends
+ * on the tensor, cannot. */
 static bool joins(const optimizer *o, const shard_slice *q, const shard_slice *next) {
     bool master = q->master.data ? continues(q->master, next->master) : !next->master.data;
     return o->state_type == DTYPE_F32 && decay_of(o, q) == decay_of(o, next) && master &&
