@@ -154,8 +154,10 @@ template <bool FAST> static int find_losses(device *d, const struct op_linear_cr
         loss_rows<FAST><<<rows, THREADS, 0, cuda_stream(d)>>>(*a, *p);
         return LCKV_OK;
     }
-    TRY(cuda_allow_shared(d, loss_rows_kept<FAST>, bytes));
-    loss_rows_kept<FAST> < <<rows<busy ? rows : busy, THREADS, bytes, cuda_stream(d)>>>(*a, *p);
+    auto kernel = loss_rows_kept<FAST>;
+    unsigned blocks = rows < busy ? rows : busy;
+    TRY(cuda_allow_shared(d, kernel, bytes));
+    kernel<<<blocks, THREADS, bytes, cuda_stream(d)>>>(*a, *p);
     return LCKV_OK;
 }
 
