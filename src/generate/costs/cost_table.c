@@ -68,7 +68,7 @@ double cost_of_step(const cost_table *t, lckv_encoding form, double rows, double
         double seconds = seconds_of(t, group, like, depth), measured = (double)s->rows;
         if (rows <= measured) return rows_before > 0 ? on_line(rows_before, before, measured, seconds, rows) : seconds;
         rows_before = measured;
-        before = seconds;
+        before = seconds > before ? seconds : before;
     }
     return rows_before > 0 ? before * rows / rows_before : 0;
 }
@@ -77,12 +77,16 @@ double cost_of_step(const cost_table *t, lckv_encoding form, double rows, double
 
 int cost_key_make(const model *m, dtype compute, int iterations, int64_t chunk_tokens, cost_key *out) {
     const model_config *c = m->config;
-    const device *d = m->device;
+    device *d = m->device;
     enum { SIZES_BYTES = 400 };
     char *types;
+    size_t available, total;
     *out = (cost_key){0};
-    snprintf(out->device, sizeof out->device, "%s, %d threads", d->features[0] ? d->features : d->name,
-             d->host_memory ? d->threads : 0);
+    TRY(d->memory.available(d, &available, &total));
+    if (d->host_memory)
+        snprintf(out->device, sizeof out->device, "%s, %d threads", d->features, d->threads);
+    else
+        snprintf(out->device, sizeof out->device, "%s, %.0f GiB", d->features, (double)total / (1 << 30));
     TRY(layer_map_format(&c->map, &types));
     size_t bytes = strlen(types) + SIZES_BYTES;
     out->model = malloc(bytes);
@@ -182,13 +186,18 @@ int cost_table_load(const char *path, const cost_key *key, cost_table *out) {
     return status;
 }
 
+/* NULL: out of memory. */
 static json_t *table_json(const cost_key *key, const cost_table *t) {
     json_t *steps = json_array();
-    for (int i = 0; i < t->count; i++) {
+    for (int i = 0; i < t->count && steps; i++) {
         const lckv_step_cost *s = &t->steps[i];
         json_array_append_new(steps,
                               json_pack("{s:s, s:I, s:I, s:f}", "encoding", form_name(s->encoding), "rows",
                                         (json_int_t)s->rows, "depth", (json_int_t)s->depth, "seconds", s->seconds));
+    }
+    if (json_array_size(steps) < (size_t)t->count) {
+        json_decref(steps);
+        return NULL;
     }
     return json_pack("{s:s, s:s, s:o}", "device", key->device, "model", key->model, "steps", steps);
 }
