@@ -1,5 +1,5 @@
-/* Fuzz target: a file of cost tables. Estimates of an accepted table are finite and do not fall with the number of rows.
- * The table can be stored and read again. */
+/* Fuzz target: a file of cost tables. Estimates of an accepted table are finite, and do not fall with the number of
+ * rows. The table can be stored and read again. */
 #include "fuzz.h"
 
 #include "generate/costs/cost_table.h"
