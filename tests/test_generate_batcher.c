@@ -228,6 +228,36 @@ static void dead_rows_change_nothing(void **state) {
     }
 }
 
+/* The same for prompts by themselves. */
+static void dead_rows_of_a_prompt_change_nothing(void **state) {
+    (void)state;
+    static const int lengths[] = {2, 17, 18, 23, 35};
+    const sample_row how = {.temperature = 2, .top_p = 0.95f, .repetition_penalty = 1};
+    fixture f;
+    fixture_open(&f, 4, "", DTYPE_F32, false);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        int32_t ids[64];
+        sequence *s[2];
+        fixture_ids(ids, lengths[i], i);
+        for (int fills = 0; fills < 2; fills++) {
+            batcher_options o = {.compute = DTYPE_F32, .sequences = 1, .batch_invariant = true, .overlap = -1};
+            batcher *b;
+            OK(batcher_create(f.model, &o, &b));
+            b->batch->rounds = fills;
+            OK(sequence_create(ids, lengths[i], FIXTURE_VOCAB, &how, &s[fills]));
+            s[fills]->max_count = lengths[i] + 6;
+            OK(batcher_add(b, s[fills]));
+            OK(batcher_step(b));
+            assert_int_equal(b->batch->rows, lengths[i] + (fills && lengths[i] > 16 && lengths[i] % 2));
+            run_until_idle(b);
+            batcher_free(b);
+        }
+        assert_same(s[0], s[1], "a padded prompt");
+        for (int fills = 0; fills < 2; fills++) sequence_free(s[fills]);
+    }
+    fixture_close(&f);
+}
+
 /* Greedy decoding with the decoder alone: one token at a time, the largest logit. */
 static void greedy_is_the_best_token(void **state) {
     (void)state;
@@ -439,6 +469,7 @@ int main(void) {
         cmocka_unit_test(going_ahead_changes_nothing),
         cmocka_unit_test(tables_grow_ahead),
         cmocka_unit_test(dead_rows_change_nothing),
+        cmocka_unit_test(dead_rows_of_a_prompt_change_nothing),
         cmocka_unit_test(greedy_is_the_best_token),
         cmocka_unit_test(the_first_window_enters_at_once),
         cmocka_unit_test(encodings),

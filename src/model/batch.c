@@ -164,6 +164,13 @@ static void round_decoding(batch *b) {
     b->rows = b->sequences = rounded_rows(b->rows);
 }
 
+/* Pads a prompt by itself, whose step is recorded as well. If all of its rows are wanted, none may be added. */
+static void round_prompt(batch *b) {
+    int32_t rows = rounded_rows(b->rows);
+    if (!b->fills || b->sequences > 1 || b->max_rows <= 1 || b->plan_rows || b->wants_all) return;
+    if (rows <= b->prompt_room) b->rows = b->padded_max_rows = rows;
+}
+
 /* Without a cache (training), the number of sequences depends on where documents end. */
 static void round_sequences(batch *b) {
     int32_t rounded = 1;
@@ -307,6 +314,7 @@ int batch_fill(batch *b, kv_cache *cache, const batch_entry *entries, int count)
     b->group_count = cache ? kv_cache_groups(cache) : 1;
     if (cache) TRY(prepare_cache(cache, entries, count));
     if (cache && b->rounds) round_decoding(b);
+    if (cache && b->rounds) round_prompt(b);
     if (!cache && b->rounds) round_sequences(b);
     int status = lay_and_send(b, cache, entries, count);
     if (status < 0 && cache) kv_cache_rollback(cache);

@@ -83,8 +83,11 @@ typedef struct batch {
                        * the change is measured over all of them */
     const layer_watch *watch; /* observer, owned by the caller; NULL (default): none */
     int64_t moves;            /* changes whenever the addresses change */
-    bool fills;  /* set by the caller: if the device records steps, steps of one row per sequence are padded to one of a
-                  * few sizes; false (default): no padding rows */
+    /* set by the caller: if the device records steps, steps of one row per sequence are padded to one of a few sizes;
+     * false (default): no padding rows */
+    bool fills;
+    /* set by the caller: with `fills`, a prompt by itself is padded, too, to at most this number of rows */
+    int32_t prompt_room;
     bool rounds; /* the device records steps: maxima are rounded up, and batches without a cache are padded with
                   * empty sequences, so that recorded steps can be reused */
 } batch;

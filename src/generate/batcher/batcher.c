@@ -67,6 +67,7 @@ static int build(batcher *b) {
     b->batch->tolerance = o->encoding_tolerance;
     b->batch->previous = sampler_ids(b->sampler);
     b->batch->fills = true;
+    b->batch->prompt_room = (int32_t)(b->options.step_tokens < INT32_MAX ? b->options.step_tokens : INT32_MAX);
     return LCKV_OK;
 }
 
