@@ -23,7 +23,7 @@ typedef struct perf_options {
 double cpu_seconds(void);
 double perf_median(double *values, int count); /* sorts the values */
 
-/* The reference speed of a device: a square product y = x weight^T of `compute` operands, and a copy. */
+/* The reference speed of a device: a square product y = x weight^T of `compute` operands, a copy, and reading. */
 typedef struct perf_reference {
     device *device;
     struct op_linear product;
@@ -35,6 +35,8 @@ int perf_reference_open(device *d, dtype compute, perf_reference *out);
 void perf_reference_close(perf_reference *p);
 int perf_run_product(perf_reference *p, double *flops_per_second);
 int perf_run_copy(perf_reference *p, double *bytes_per_second);
+/* Bytes per second that all threads read from memory, the limit of decoding; 0 without host memory. */
+double perf_run_read(const perf_reference *p);
 
 /* A model of random weights on its own device. `overrides` as in lckv_config_load(), NULL for none. Close it also after
  * a failure. */
@@ -56,6 +58,7 @@ int perf_training(const perf_options *o);
 int perf_checkpointing(const perf_options *o);
 int perf_exact(const perf_options *o);
 int perf_generation(const perf_options *o);
+int perf_few_rows(const perf_options *o);
 int perf_prefix_cache(const perf_options *o);
 int perf_concurrency(const perf_options *o);
 int perf_loop_prefill(const perf_options *o);

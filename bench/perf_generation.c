@@ -79,7 +79,8 @@ static int run_round(const perf_options *o, generation *g, int32_t *ids, batcher
 }
 
 typedef struct rounds {
-    double prompt[MAX_ROUNDS], decode[MAX_ROUNDS], bytes[MAX_ROUNDS], product[MAX_ROUNDS], copy[MAX_ROUNDS];
+    double prompt[MAX_ROUNDS], decode[MAX_ROUNDS], bytes[MAX_ROUNDS];
+    double product[MAX_ROUNDS], copy[MAX_ROUNDS], read[MAX_ROUNDS];
     int count;
 } rounds;
 
@@ -97,6 +98,7 @@ static int measure(const perf_options *o, generation *g, perf_reference *p, roun
         r->bytes[r->count] = t.decode_bytes / t.decode_seconds;
         if (status >= 0) status = perf_run_product(p, &r->product[r->count]);
         if (status >= 0) status = perf_run_copy(p, &r->copy[r->count]);
+        r->read[r->count] = perf_run_read(p);
     }
     free(ids);
     return status;
@@ -123,15 +125,15 @@ static int count_flops(const perf_options *o, double *flops) {
 
 static void report(const perf_options *o, rounds *r, double flops) {
     double product = perf_median(r->product, r->count), copy = perf_median(r->copy, r->count);
+    double read = perf_median(r->read, r->count);
     double bytes = perf_median(r->bytes, r->count), prompt = perf_median(r->prompt, r->count);
     double gflops = 1e-9 * flops * prompt / ((double)o->batch * o->prompt);
     printf("{\"bench\": \"generate\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
            "\"prompt\": %d, \"length\": %d, \"rounds\": %d, \"prompt_tokens_per_second\": %.1f, "
            "\"prompt_gflops\": %.2f, \"decode_tokens_per_second\": %.1f, \"weight_gbytes_per_second\": %.2f, "
-           "\"copy_gbytes_per_second\": %.2f, "
-           "\"product_gflops\": %.2f}\n",
+           "\"read_gbytes_per_second\": %.2f, \"copy_gbytes_per_second\": %.2f, \"product_gflops\": %.2f}\n",
            o->config, o->device, dtype_name(o->compute), o->batch, o->prompt, o->length, r->count, prompt, gflops,
-           perf_median(r->decode, r->count), 1e-9 * bytes, 1e-9 * copy, 1e-9 * product);
+           perf_median(r->decode, r->count), 1e-9 * bytes, 1e-9 * read, 1e-9 * copy, 1e-9 * product);
 }
 
 int perf_generation(const perf_options *o) {

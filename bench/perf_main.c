@@ -5,6 +5,7 @@
  *                    [--bf16]
  * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N]
  *                       [--bf16]
+ * bench few CONFIG [--device D] [--threads N]
  * bench prefix|encoding CONFIG [--device D] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
  * bench lockstep CONFIG [--device D] [--batch N] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
  * bench together|server CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--seconds S] [--threads N] [--bf16]
@@ -14,7 +15,8 @@
  *   exact          training steps of --step blocks, in micro-batches of --batch, with loops in the exact form, and
  *                  their memory; reference: the plan, in steps of --reference_step blocks (default: --step), whose
  *                  speed does not depend on this number
- *   generate       prefill and decoding of concurrent sequences; reference: a matrix product and a copy
+ *   generate       prefill and decoding of concurrent sequences; reference: a matrix product, a copy, reading memory
+ *   few            products of 1 to 16 rows with the MLP's weights; reference: reading memory, a matrix product
  *   prefix         a request whose first --prompt tokens are cached; reference: the request that filled the cache
  *   encoding       prefill of a model with loops; reference: the model without sharing
  *   lockstep       --batch prompts of a model with loops together, token by token and as `auto` chooses; reference: by
@@ -31,7 +33,7 @@
 #include <string.h>
 
 static int usage(void) {
-    fprintf(stderr, "usage: bench train|checkpointing|exact|generate|prefix|encoding|lockstep|together|server CONFIG "
+    fprintf(stderr, "usage: bench train|checkpointing|exact|generate|few|prefix|encoding|lockstep|together|server CONFIG "
                     "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
                     "[--chunk N] [--seconds S] [--threads N] [--bf16]\n");
     return 2;
@@ -93,7 +95,8 @@ int main(int argc, char **argv) {
     } measurements[] = {
         {"train", perf_training},      {"checkpointing", perf_checkpointing}, {"exact", perf_exact},
         {"generate", perf_generation}, {"prefix", perf_prefix_cache},         {"encoding", perf_loop_prefill},
-        {"lockstep", perf_lockstep},   {"together", perf_concurrency},        {"server", perf_http}};
+        {"lockstep", perf_lockstep},   {"together", perf_concurrency},        {"server", perf_http},
+        {"few", perf_few_rows}};
     enum { COUNT = sizeof measurements / sizeof *measurements };
     int which = 0;
     while (which < COUNT && strcmp(argv[1], measurements[which].name)) which++;

@@ -1,4 +1,4 @@
-/* The reference speed: one large matrix product and one large copy through the device's op table. */
+/* The reference speed: one large matrix product and one large copy through the device's op table; reading memory. */
 #include "perf.h"
 
 #include <stdlib.h>
@@ -69,4 +69,41 @@ int perf_run_copy(perf_reference *p, double *bytes_per_second) {
     TRY(p->device->memory.wait(p->device));
     *bytes_per_second = repeats * p->bytes / (clock_seconds() - start);
     return LCKV_OK;
+}
+
+typedef uint64_t words __attribute__((vector_size(16)));
+enum {
+    LINE_WORDS = 4,
+    AHEAD_LINES = 128
+}; /* vectors of a cache line; lines that are prefetched before they are read */
+
+static uint64_t read_lines(const words *from, int64_t begin, int64_t end) {
+    words a = {0}, b = {0}, c = {0}, d = {0};
+    for (const words *at = from + begin * LINE_WORDS; at < from + end * LINE_WORDS; at += LINE_WORDS) {
+        __builtin_prefetch(at + AHEAD_LINES * LINE_WORDS);
+        a ^= at[0];
+        b ^= at[1];
+        c ^= at[2];
+        d ^= at[3];
+    }
+    words all = a ^ b ^ c ^ d;
+    return all[0] ^ all[1];
+}
+
+double perf_run_read(const perf_reference *p) {
+    if (!p->device->host_memory) return 0;
+    const view *both[] = {&p->copy.src, &p->copy.dst};
+    int threads = p->device->threads;
+    int64_t lines = (int64_t)(view_bytes(p->copy.src) / (LINE_WORDS * sizeof(words)));
+    uint64_t all = 0;
+    double start = clock_seconds();
+    for (int i = 0; i < 2; i++) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(^ : all)
+        for (int part = 0; part < threads; part++)
+            all ^= read_lines(both[i]->data, lines * part / threads, lines * (part + 1) / threads);
+    }
+    double seconds = clock_seconds() - start;
+    volatile uint64_t kept = all; /* so that reading is not optimized away */
+    (void)kept;
+    return p->bytes / seconds;
 }

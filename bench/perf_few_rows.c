@@ -1,0 +1,98 @@
+/* Products of 1 to 16 rows with the weights of a model's MLP, as in decoding. Every product reads other weights, so
+ * that they come from memory. Reference: reading memory with all threads, and a large product of the same type. See
+ * perf_main.c. */
+#include "perf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ROUNDS = 7, MAX_FEW_ROWS = 16 };
+
+static const size_t WEIGHT_BYTES = 256 << 20; /* of all weights together */
+
+static const struct {
+    dtype weight, compute;
+} TYPES[] = {{DTYPE_BF16, DTYPE_BF16}, {DTYPE_F16, DTYPE_F32}, {DTYPE_F32, DTYPE_F32}};
+
+static int random_values(device *d, view *v) {
+    TRY(d->memory.alloc(d, view_bytes(*v), &v->data));
+    struct op_fill_normal fill = {.dst = *v, .deviation = 1, .seed = 1};
+    return DEVICE_RUN(d, fill_normal, &fill);
+}
+
+/* Bytes per second over all weights of [out, in]. */
+static int run_products(device *d, view weights, struct op_linear a, double *speed) {
+    int64_t count = weights.rows / a.weight.rows;
+    size_t bytes = view_bytes(a.weight);
+    double begin = clock_seconds();
+    for (int64_t i = 0; i < count; i++) {
+        a.weight.data = (char *)weights.data + (size_t)i * bytes;
+        TRY(DEVICE_RUN(d, linear, &a));
+    }
+    TRY(d->memory.wait(d));
+    *speed = (double)count * (double)bytes / (clock_seconds() - begin);
+    return LCKV_OK;
+}
+
+static int measure_rows(perf_reference *p, view weights, struct op_linear a, const char *shape) {
+    double speed[ROUNDS], read[ROUNDS], product[ROUNDS];
+    for (int i = 0; i < ROUNDS; i++) {
+        TRY(run_products(p->device, weights, a, &speed[i]));
+        TRY(perf_run_product(p, &product[i]));
+        read[i] = perf_run_read(p);
+    }
+    double bytes = perf_median(speed, ROUNDS), elements = bytes / (double)dtype_element_bytes(a.weight.type);
+    printf("{\"bench\": \"few\", \"shape\": \"%s\", \"weight\": \"%s\", \"rows\": %lld, \"gbytes_per_second\": %.2f, "
+           "\"read_gbytes_per_second\": %.2f, \"gflops\": %.1f, \"product_gflops\": %.1f}\n",
+           shape, dtype_name(a.weight.type), (long long)a.x.rows, 1e-9 * bytes, 1e-9 * perf_median(read, ROUNDS),
+           2e-9 * elements * (double)a.x.rows, 1e-9 * perf_median(product, ROUNDS));
+    return LCKV_OK;
+}
+
+/* One shape in one type, with 1, 2, 4, 8 and 16 rows. */
+static int measure_shape(perf_reference *p, int type, int64_t out, int64_t in) {
+    device *d = p->device;
+    size_t each = dtype_row_bytes(TYPES[type].weight, in) * (size_t)out;
+    int64_t count = (int64_t)(WEIGHT_BYTES / each) + 1;
+    view weights = {NULL, count * out, in, TYPES[type].weight};
+    struct op_linear a = {.x = {NULL, MAX_FEW_ROWS, in, TYPES[type].compute},
+                          .weight = {NULL, out, in, TYPES[type].weight},
+                          .y = {NULL, MAX_FEW_ROWS, out, TYPES[type].compute}};
+    char shape[64];
+    snprintf(shape, sizeof shape, "%lldx%lld", (long long)out, (long long)in);
+    int status = random_values(d, &weights);
+    if (status >= 0) status = random_values(d, &a.x);
+    if (status >= 0) status = random_values(d, &a.y);
+    for (int64_t rows = 1; rows <= MAX_FEW_ROWS && status >= 0; rows *= 2) {
+        a.x.rows = a.y.rows = rows;
+        status = measure_rows(p, weights, a, shape);
+    }
+    d->memory.release(d, weights.data);
+    d->memory.release(d, a.x.data);
+    d->memory.release(d, a.y.data);
+    return status;
+}
+
+static int measure_types(device *d, const model_config *c) {
+    int64_t hidden = c->hidden_size, width = c->intermediate_size;
+    int status = LCKV_OK;
+    for (int type = 0; type < (int)(sizeof TYPES / sizeof *TYPES) && status >= 0; type++) {
+        perf_reference p = {0};
+        status = perf_reference_open(d, TYPES[type].compute, &p);
+        if (status >= 0) status = measure_shape(&p, type, width, hidden);
+        if (status >= 0) status = measure_shape(&p, type, hidden, width);
+        perf_reference_close(&p);
+    }
+    return status;
+}
+
+int perf_few_rows(const perf_options *o) {
+    model_config *c;
+    device *d;
+    TRY(config_read(o->config, NULL, &c));
+    int status = device_open(o->device, o->threads, &d);
+    if (status >= 0) status = measure_types(d, c);
+    device_close(d);
+    config_free(c);
+    return status;
+}
