@@ -27,11 +27,12 @@ struct pair {
 
 static inline __attribute__((always_inline)) void add_vector(int R, dtype type, tile_vector *wide, const float *x,
                                                              const char *const *w, int64_t k) {
-#pragma GCC unroll 2
-    for (int o = 0; o < PAIR; o++) {
-        tile_vector part = tile_load_as(w[o], type, k);
+    const tile_vector w0 = tile_load_as(w[0], type, k), w1 = tile_load_as(w[1], type, k);
 #pragma GCC unroll 8
-        for (int r = 0; r < R; r++) wide[o * R + r] += tile_load(x + k * R + r * TILE_LANES) * part;
+    for (int r = 0; r < R; r++) {
+        tile_vector part = tile_load(x + k * R + r * TILE_LANES);
+        wide[r] += part * w0;
+        wide[R + r] += part * w1;
     }
 }
 
