@@ -33,9 +33,10 @@
 #include <string.h>
 
 static int usage(void) {
-    fprintf(stderr, "usage: bench train|checkpointing|exact|generate|few|prefix|encoding|lockstep|together|server CONFIG "
-                    "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
-                    "[--chunk N] [--seconds S] [--threads N] [--bf16]\n");
+    fprintf(stderr,
+            "usage: bench train|checkpointing|exact|generate|few|prefix|encoding|lockstep|together|server CONFIG "
+            "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
+            "[--chunk N] [--seconds S] [--threads N] [--bf16]\n");
     return 2;
 }
 
@@ -92,11 +93,11 @@ int main(int argc, char **argv) {
     static const struct {
         const char *name;
         int (*run)(const perf_options *o);
-    } measurements[] = {
-        {"train", perf_training},      {"checkpointing", perf_checkpointing}, {"exact", perf_exact},
-        {"generate", perf_generation}, {"prefix", perf_prefix_cache},         {"encoding", perf_loop_prefill},
-        {"lockstep", perf_lockstep},   {"together", perf_concurrency},        {"server", perf_http},
-        {"few", perf_few_rows}};
+    } measurements[] = {{"train", perf_training},      {"checkpointing", perf_checkpointing},
+                        {"exact", perf_exact},         {"generate", perf_generation},
+                        {"prefix", perf_prefix_cache}, {"encoding", perf_loop_prefill},
+                        {"lockstep", perf_lockstep},   {"together", perf_concurrency},
+                        {"server", perf_http},         {"few", perf_few_rows}};
     enum { COUNT = sizeof measurements / sizeof *measurements };
     int which = 0;
     while (which < COUNT && strcmp(argv[1], measurements[which].name)) which++;
