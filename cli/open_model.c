@@ -98,6 +98,7 @@ static int open_parts(const struct model_flags *flags, opened_model *out) {
     options.config_overrides = flags->config_overrides;
     options.adapter = flags->adapter;
     options.torch_dtype = torch_dtype_name(flags->torch_dtype);
+    options.no_loop_start = flags->no_loop_start;
     int status = lckv_device_open(flags->device, (int)flags->threads, &out->device);
     return status < 0 ? status : lckv_model_open(out->device, flags->name, &options, &out->model);
 }

@@ -33,6 +33,12 @@ enum { TORCH_DTYPE_FLOAT16 = 3 }; /* index in TORCH_DTYPES */
          "LoRA adapter in peft's format to merge into the weights: a folder or ORG/NAME",                              \
          FLAG_INTO(options, member.adapter),                                                                           \
          .value = "DIR"},                                                                                              \
+        {"no_loop_start",                                                                                              \
+         FLAG_SWITCH,                                                                                                  \
+         NULL,                                                                                                         \
+         "Model",                                                                                                      \
+         "start loops from zeros instead of the learned start (loop_start.safetensors)",                               \
+         FLAG_INTO(options, member.no_loop_start)},                                                                    \
     {                                                                                                                  \
         "tokenizer_name", FLAG_TEXT, NULL, "Model",                                                                    \
             "tokenizer: a folder or ORG/NAME; by default that of the adapter or the model" when,                       \
@@ -88,6 +94,7 @@ struct model_flags {
     const char *device;           /* "cpu", "cuda:N", "auto" */
     int torch_dtype;              /* index of TORCH_DTYPES */
     int64_t threads;              /* CPU threads; 0 uses all processors */
+    bool no_loop_start;           /* start loops from zeros */
 };
 
 /* What a command runs with. The command owns all parts; see close_model(). */

@@ -220,6 +220,8 @@ typedef struct lckv_model_options {
     /* LoRA adapter in peft's layout, NAME_OR_PATH, merged into the weights: W + scale B A in f32, then rounded to the
      * type of the weights. NULL for none (default). */
     const char *adapter;
+    /* Start loops from zeros even if the folder has a learned start, loop_start.safetensors (default false). */
+    bool no_loop_start;
 } lckv_model_options;
 
 LCKV_API void lckv_model_options_init(lckv_model_options *options, size_t struct_size);
@@ -781,6 +783,54 @@ static inline lckv_train_options lckv_train_defaults(void) {
     lckv_train_options_init(&options, sizeof options);
     return options;
 }
+
+/* Fitting a learned start of a model's loops (docs/model.md, "A learned start"). */
+typedef struct lckv_fit_options {
+    size_t struct_size;             /* Size of this struct, set by lckv_fit_defaults(). */
+    const char *model_name_or_path; /* Model with loops; required. */
+    const char *tokenizer_name;     /* NAME_OR_PATH of the tokenizer; NULL for the model's own (default). */
+    const char *const *files;       /* Plain text, one document per file; at least one. */
+    int file_count;
+    const char *output_dir; /* Folder of the same model, which gets loop_start.safetensors; required. */
+    int64_t block_size;     /* Tokens per sequence; 0 for 512, or the model's positions if fewer (default). */
+    int64_t width;          /* Width of the hidden layer; 0 for 2 * hidden_size (default). */
+    int64_t steps;          /* Steps of 4,096 tokens; 0 for a number that follows from the text (default). */
+    double learning_rate;   /* Highest learning rate (default 2e-3). */
+    uint64_t seed;          /* Of initial weights and order (default 42). */
+    bool bf16;              /* Compute in bf16 instead of f32 (default false). */
+    /* Progress callback with the part of the work and the fraction of it done, 0 to 1. Return false to stop. NULL for
+     * none. */
+    bool (*go_on)(void *user, const char *part, double fraction);
+    void *user; /* User data, passed to `go_on`. */
+} lckv_fit_options;
+
+#define LCKV_FIT_ITERATIONS 64
+
+typedef struct lckv_fit_result {
+    int64_t tokens, held_out_tokens; /* Fitted to; used to measure the divergence. */
+    int64_t parameters, steps;
+    double relative_error;                          /* Squared error of keys and values over their squares. */
+    int plan_iterations;                            /* forward_passes + backward_passes. */
+    int default_iterations;                         /* Iterations with which prompts are read from now on. */
+    int measured;                                   /* Entries of kl_zeros and kl_start. */
+    double kl_zeros[LCKV_FIT_ITERATIONS];           /* Mean KL divergence from the exact form, nats per token, after */
+    double kl_start[LCKV_FIT_ITERATIONS];           /* 1, 2, ... iterations: from zeros, from the start. */
+} lckv_fit_result;
+
+LCKV_API void lckv_fit_options_init(lckv_fit_options *options, size_t struct_size);
+static inline lckv_fit_options lckv_fit_defaults(void) {
+    lckv_fit_options options;
+    lckv_fit_options_init(&options, sizeof options);
+    return options;
+}
+
+/* Fits a small network that predicts the keys and values which a model's loops converge to, and writes it to
+ * output_dir/loop_start.safetensors. The model's weights do not change. lckv_model_open() loads the file if it is
+ * there; loops then need fewer iterations. The device remains the caller's.
+ *   LCKV_ERROR_UNSUPPORTED: the model has no loop.
+ *   LCKV_ERROR_FORMAT: the text is too short for two blocks.
+ *   LCKV_ERROR_INTERRUPTED: `go_on` returned false; nothing was written. */
+LCKV_API int lckv_fit_loop_start(lckv_device *device, const lckv_fit_options *options, lckv_fit_result *result);
 
 /* The work that a trainer is about to do. */
 typedef struct lckv_train_summary {

@@ -40,7 +40,8 @@ class Error(Exception):
 
 
 class _ModelOptions(ctypes.Structure):  # lckv_model_options
-    _fields_ = [("struct_size", c_size_t), ("config_overrides", c_char_p), ("torch_dtype", c_char_p), ("adapter", c_char_p)]
+    _fields_ = [("struct_size", c_size_t), ("config_overrides", c_char_p), ("torch_dtype", c_char_p), ("adapter", c_char_p),
+                ("no_loop_start", c_bool)]
 
 
 class _ConfigInfo(ctypes.Structure):  # lckv_config_info

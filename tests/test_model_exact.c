@@ -88,7 +88,7 @@ static void run(const setting *s, loop_form form, outcome *o) {
     int32_t rows = fill_batch(&f, ids);
     OK(exact_slots_create(f.model, DTYPE_F32, rows, &slots));
     if (form == EXACT) {
-        OK(decoder_fill(f.model, f.graph, f.batch, slots));
+        OK(decoder_fill(f.model, f.graph, f.batch, slots, 0));
         assert_int_equal(pool_in_use(f.graph->pool), 0);
         OK(graph_reset(f.graph));
     }

@@ -88,13 +88,20 @@ int graph_zeros(graph *g, int64_t rows, int64_t cols, dtype type, tensor **out) 
     return tensor_made(g, g->device->memory.zero(g->device, (*out)->value.data, view_bytes((*out)->value)), out);
 }
 
-int graph_prefix(graph *g, tensor *t, int64_t rows, tensor **out) {
-    view value = t->value;
-    value.rows = rows;
+/* Another tensor over the memory of t, with the shape of `value`. */
+static int make_alias(graph *g, tensor *t, view value, tensor **out) {
     *out = new_tensor(g, value);
     REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a tensor");
     (*out)->alias_of = tensor_hold(t);
     return LCKV_OK;
+}
+
+int graph_prefix(graph *g, tensor *t, int64_t rows, tensor **out) {
+    return make_alias(g, t, view_rows(t->value, 0, rows), out);
+}
+
+int graph_reshape(graph *g, tensor *t, int64_t rows, int64_t cols, tensor **out) {
+    return make_alias(g, t, (view){t->value.data, rows, cols, t->value.type, NULL}, out);
 }
 
 int graph_borrow(graph *g, view value, bool differentiable, tensor **out) {

@@ -80,6 +80,8 @@ int graph_tensor(graph *g, int64_t rows, int64_t cols, dtype type, tensor **out)
 int graph_zeros(graph *g, int64_t rows, int64_t cols, dtype type, tensor **out);
 /* The first `rows` rows of t as a tensor without gradient. */
 int graph_prefix(graph *g, tensor *t, int64_t rows, tensor **out);
+/* t with another shape of as many elements, as a tensor without gradient. */
+int graph_reshape(graph *g, tensor *t, int64_t rows, int64_t cols, tensor **out);
 /* Copies t from host memory, which is read before the call returns. */
 int graph_copy_in(graph *g, const void *host, tensor *t);
 /* sums[0] += sum of (a - b)^2, sums[1] += sum of b^2, of two tensors of the same shape and type (f32 or bf16). sums:
@@ -184,6 +186,10 @@ int graph_attention(graph *g, tensor *q, tensor *q_sink, tensor *k, tensor *v, c
 /* Adds to the loss of `constants` and writes nll and correct. If the graph records, gradients of x and weight are
  * added at once. */
 int graph_linear_cross_entropy(graph *g, tensor *x, tensor *weight, const struct op_linear_cross_entropy *constants);
+
+/* Mean-square regression as the root of a backward pass: adds the gradient of scale * sum of (x - target)^2 to x's, if
+ * it needs one, and the sums of graph_square_distance() to `sums`. */
+int graph_square_loss(graph *g, tensor *x, const tensor *target, float scale, view sums);
 
 /* A part of the forward pass with few inputs and outputs, such as a layer. It may run again; the same inputs must
  * then give the same ops and bits. */

@@ -172,3 +172,14 @@ int graph_linear_cross_entropy(graph *g, tensor *x, tensor *weight, const struct
     }
     return RUN(g, linear_cross_entropy, &a);
 }
+
+/* ---------------------------------------------------------------- square loss */
+
+int graph_square_loss(graph *g, tensor *x, const tensor *target, float scale, view sums) {
+    view gradient;
+    TRY(graph_square_distance(g, x, target, sums));
+    if (!g->recording || !x->needs_grad) return LCKV_OK;
+    TRY(tensor_gradient(g, x, &gradient));
+    TRY(RUN(g, accumulate, &(struct op_accumulate){.src = x->value, .dst = gradient, .scale = 2 * scale}));
+    return RUN(g, accumulate, &(struct op_accumulate){.src = target->value, .dst = gradient, .scale = -2 * scale});
+}

@@ -10,6 +10,7 @@ typedef struct checkpoint_load_options {
     const char *config_overrides; /* "k=v,k=v"; NULL: none */
     dtype type;                   /* of the weights: f32, bf16 or f16; DTYPE_COUNT: as stored */
     const char *adapter;          /* folder of an adapter (adapter_file.h) to merge into the weights; NULL: none */
+    bool loop_start;              /* load the learned start of the loops if the folder has one (loop_start_file.h) */
 } checkpoint_load_options;
 
 /* Loads `folder` onto a device. If the device computes in host memory, weights with the wanted data type stay in the
@@ -28,6 +29,10 @@ typedef struct checkpoint_save_options {
     /* Copies the values of an entry into host memory; NULL: params_read(). */
     int (*values)(void *user, int entry, dtype type, void *host);
     void *user;
+    /* Learned start of the loops to write; NULL: none, and one that the folder has is removed. `start_values` is to its
+     * table what `values` is to the model's. */
+    const loop_start *loop_start;
+    int (*start_values)(void *user, int entry, dtype type, void *host);
 } checkpoint_save_options;
 
 /* Writes config and weights into `folder`, which is created if absent. All files are synced under temporary names

@@ -2,6 +2,7 @@
 #include "io/adapter/adapter_merge.h"
 #include "io/hf_folder.h"
 #include "io/tensors/checkpoint_table.h"
+#include "io/loop_start_file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -95,11 +96,12 @@ static int keep_files(checkpoint_files *files, model *m) {
 }
 
 static int make_model(checkpoint_files *files, device *d, model_config *config, params *p, const char *folder,
-                      model **out) {
+                      const checkpoint_load_options *o, model **out) {
     model *m;
     TRY(model_create(d, config, p, &m));
     int status = p->adopted ? keep_files(files, m) : LCKV_OK;
     if (status >= 0 && !(m->folder = strdup(folder))) status = fail(LCKV_ERROR_MEMORY, "no memory for a path");
+    if (status >= 0 && o->loop_start) status = loop_start_read(d, folder, config, o->type, &m->loop_start);
     if (status < 0)
         model_free(m);
     else
@@ -117,7 +119,7 @@ int checkpoint_load(device *d, const char *folder, const checkpoint_load_options
     int status = checkpoint_files_open(folder, &files);
     if (status >= 0) status = load_params(&files, config, d, options, &p);
     if (status >= 0)
-        status = make_model(&files, d, config, p, folder, out);
+        status = make_model(&files, d, config, p, folder, options, out);
     else
         config_free(config);
     checkpoint_files_close(&files);

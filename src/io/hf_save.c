@@ -2,6 +2,7 @@
 #include "io/auto_map.h"
 #include "io/hf_folder.h"
 #include "io/tensors/checkpoint_files.h"
+#include "io/loop_start_file.h"
 #include "io/tensors/staging.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@ struct save {
     int64_t bytes; /* of all tensors */
     json_t *old;   /* weight_map of an index that the folder already has; NULL: none */
     bool config_changes;
+    bool has_old_start; /* the folder has a learned start already */
 };
 
 /* ---------------------------------------------------------------- shards */
@@ -236,7 +238,7 @@ static bool would_mix(const struct save *s) {
         const char *name = json_string_value(shard);
         if (name && s->shards > 1 && writes_file(s, name)) return true;
     }
-    return s->config_changes;
+    return s->config_changes || s->options->loop_start || s->has_old_start;
 }
 
 /* model-00001-of-00002.safetensors. Files with other names are never removed, even if an index lists them. */
@@ -255,12 +257,30 @@ static int remove_old_shards(const struct save *s) {
     return LCKV_OK;
 }
 
+/* ---------------------------------------------------------------- learned start */
+
+static int stage_loop_start(struct save *s) {
+    const checkpoint_save_options *o = s->options;
+    const loop_start_save save = {
+        .start = o->loop_start, .type = o->type, .values = o->start_values, .user = o->user};
+    return loop_start_stage(&s->staged, &save);
+}
+
+static int find_old_start(struct save *s) {
+    char *path;
+    TRY(path_join(s->folder, LOOP_START_FILE, &path));
+    s->has_old_start = file_exists(path);
+    free(path);
+    return LCKV_OK;
+}
+
 /* ---------------------------------------------------------------- saving */
 
 /* Files are renamed in the order of staging; the one that makes the folder a checkpoint comes last. */
 static int stage_all(struct save *s) {
     TRY(stage_config(s));
     TRY(stage_companions(s));
+    if (s->options->loop_start) TRY(stage_loop_start(s));
     for (int i = 0; i < s->shards; i++) TRY(stage_shard(s, i));
     if (s->shards > 1) TRY(stage_index(s));
     return staging_sync(&s->staged);
@@ -271,6 +291,7 @@ static int put_in_place(struct save *s) {
         TRY(remove_file(s, CHECKPOINT_SINGLE));
         TRY(remove_file(s, CHECKPOINT_INDEX));
     }
+    if (!s->options->loop_start) TRY(remove_file(s, LOOP_START_FILE));
     TRY(staging_commit(&s->staged));
     TRY(remove_file(s, s->shards > 1 ? CHECKPOINT_SINGLE : CHECKPOINT_INDEX));
     return remove_old_shards(s);
@@ -283,6 +304,7 @@ int checkpoint_save(const model_config *config, params *p, const checkpoint_save
     int status = folder_create(folder);
     if (status >= 0) status = divide(&s);
     if (status >= 0) status = read_old_index(&s);
+    if (status >= 0) status = find_old_start(&s);
     if (status >= 0) status = stage_all(&s);
     if (status >= 0) status = put_in_place(&s);
     staging_abandon(&s.staged);

@@ -95,7 +95,7 @@ int lckv_model_open(lckv_device *d, const char *name, const lckv_model_options *
     char *folder = NULL, *adapter_of = NULL;
     *out = NULL;
     TRY(OPTIONS_TAKE(&o, options, lckv_model_defaults));
-    checkpoint_load_options load = {.config_overrides = o.config_overrides};
+    checkpoint_load_options load = {.config_overrides = o.config_overrides, .loop_start = !o.no_loop_start};
     TRY(read_dtype(o.torch_dtype, &load.type));
     int status = model_path_resolve(name, &folder);
     if (status >= 0) status = resolve(o.adapter, &adapter_of);
@@ -125,7 +125,8 @@ void lckv_save_options_init(lckv_save_options *options, size_t struct_size) {
 int lckv_model_save(lckv_model *m, const char *folder, const lckv_save_options *options) {
     lckv_save_options o;
     TRY(OPTIONS_TAKE(&o, options, lckv_save_defaults));
-    checkpoint_save_options save = {.shard_bytes = o.max_shard_bytes, .source = m->folder};
+    checkpoint_save_options save = {
+        .shard_bytes = o.max_shard_bytes, .source = m->folder, .loop_start = m->loop_start};
     char *tokenizer;
     TRY(read_dtype(o.torch_dtype, &save.type));
     TRY(resolve(o.tokenizer_name, &tokenizer));

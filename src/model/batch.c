@@ -15,7 +15,7 @@ static size_t field(size_t *at, view *v, int64_t rows, int64_t cols, dtype type)
     return start;
 }
 
-enum { FIELDS = 8, GROUP_FIELDS = 4 };
+enum { FIELDS = 9, GROUP_FIELDS = 4 };
 
 /* The views of a batch in the order of lay_out(). */
 static void list_views(batch *b, view *views[FIELDS + KV_MAX_GROUPS * GROUP_FIELDS]) {
@@ -27,6 +27,7 @@ static void list_views(batch *b, view *views[FIELDS + KV_MAX_GROUPS * GROUP_FIEL
     views[n++] = &b->sink_positions;
     views[n++] = &b->lengths;
     views[n++] = &b->wanted_rows;
+    views[n++] = &b->nearby;
     for (int g = 0; g < KV_MAX_GROUPS; g++) {
         views[n++] = &b->groups[g].sequences;
         views[n++] = &b->groups[g].wanted_sequences;
@@ -47,6 +48,7 @@ static size_t lay_out(batch *b, size_t places[FIELDS + KV_MAX_GROUPS * GROUP_FIE
     places[n++] = field(&at, &b->sink_positions, rows, 1, DTYPE_I64);
     places[n++] = field(&at, &b->lengths, rows, 1, DTYPE_I64);
     places[n++] = field(&at, &b->wanted_rows, rows, 1, DTYPE_I32);
+    places[n++] = field(&at, &b->nearby, LOOP_START_TOKENS * rows, 1, DTYPE_I32);
     for (int g = 0; g < KV_MAX_GROUPS; g++) {
         places[n++] = field(&at, &b->groups[g].sequences, sequences, sizeof(attention_sequence), DTYPE_U8);
         places[n++] = field(&at, &b->groups[g].wanted_sequences, sequences, sizeof(attention_sequence), DTYPE_U8);
@@ -184,6 +186,7 @@ static void round_sequences(batch *b) {
 static void set_shapes(batch *b) {
     b->ids.rows = b->from.rows = b->positions.rows = b->sink_positions.rows = b->lengths.rows = b->rows;
     b->wanted_rows.rows = b->labels.rows = b->wanted;
+    b->nearby.rows = LOOP_START_TOKENS * b->rows;
     for (int g = 0; g < KV_MAX_GROUPS; g++) {
         batch_group *group = &b->groups[g];
         group->sequences.rows = group->wanted_sequences.rows = group->table.rows = b->sequences;
@@ -205,6 +208,15 @@ static void fill_rows(batch *b, const kv_cache *cache, const batch_entry *e, int
         labels[*wanted] = e->labels ? e->labels[j] : -1;
         rows[(*wanted)++] = row + j;
     }
+}
+
+/* A learned start sees the tokens of its call alone. Pieces of a prompt are a function of the prompt, and so is the
+ * result. */
+static void fill_nearby(batch *b, int32_t row, int32_t rows) {
+    int32_t *nearby = host_of(b, b->nearby), piece = b->piece_rows ? b->piece_rows : rows;
+    for (int32_t j = 0; j < rows; j++)
+        for (int32_t back = 0; back < LOOP_START_TOKENS; back++)
+            nearby[LOOP_START_TOKENS * (row + j) + back] = back <= j % piece ? row + j - back : -1;
 }
 
 /* Sequence i of group g: its rows, its past and its new keys. `wanted`: wanted rows before it. */
@@ -247,6 +259,7 @@ static void leave_dead(batch *b, int32_t row) {
     ((int64_t *)host_of(b, b->positions))[row] = 0;
     ((int64_t *)host_of(b, b->sink_positions))[row] = 0;
     ((int64_t *)host_of(b, b->lengths))[row] = 1;
+    fill_nearby(b, row, 1);
     for (int g = 0; g < b->group_count; g++) ((int64_t *)host_of(b, b->groups[g].destination))[row] = -1;
 }
 
@@ -299,6 +312,7 @@ static int lay_and_send(batch *b, kv_cache *cache, const batch_entry *entries, i
         fill_rows(b, cache, e, row, &wanted);
         fill_sink_positions(b, row, e->rows, i);
         fill_lengths(b, cache, e, row);
+        fill_nearby(b, row, e->rows);
         row += e->rows;
     }
     for (int i = count; i < b->sequences; i++) leave_empty(b, i);

@@ -72,6 +72,8 @@ typedef struct batch {
                                         * cache */
     view lengths;                      /* i64 [rows, 1]: tokens of the row's sequence; in a sink cache, of its list */
     view wanted_rows;                  /* i32 [wanted, 1] */
+    view nearby;                       /* i32 [3 * rows, 1]: for each row itself and the two rows before it in its
+                                        * sequence; -1: none in this call */
     batch_group groups[KV_MAX_GROUPS];
     int group_count;
     batch_limits limits;
@@ -81,6 +83,8 @@ typedef struct batch {
     double tolerance; /* A loop commits once the relative change of its slots between two iterations is below this
                        * value; 0 (default): it runs all iterations. For batches with one planned sequence, because
                        * the change is measured over all of them */
+    int32_t piece_rows;       /* A learned start sees pieces of this many rows; 0 (default): each sequence is one. For
+                               * fitting one to what prompts in pieces look like */
     const layer_watch *watch; /* observer, owned by the caller; NULL (default): none */
     int64_t moves;            /* changes whenever the addresses change */
     /* set by the caller: if the device records steps, steps of one row per sequence are padded to one of a few sizes;

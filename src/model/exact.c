@@ -10,14 +10,13 @@ enum { SLOT_ALIGNMENT = 256 };
 
 /* ---------------------------------------------------------------- slots */
 
-/* Widths of a row of the slot; 0 for what no lookup reads. */
-static int64_t looked_up_k_width(const layer_map *map, int slot) {
+int64_t exact_keys_width(const layer_map *map, int slot) {
     for (int i = 0; i < map->layers; i++)
         if (map->layer[i].k_source > i && map->layer[i].k_slot == slot) return layer_map_k_width(map, slot);
     return 0;
 }
 
-static int64_t looked_up_v_width(const layer_map *map, int slot) {
+int64_t exact_values_width(const layer_map *map, int slot) {
     for (int i = 0; i < map->layers; i++)
         if (map->layer[i].v_source > i && map->layer[i].v_slot == slot) return layer_map_v_width(map, slot);
     return 0;
@@ -32,8 +31,8 @@ size_t exact_slots_bytes(const model *m, dtype compute, int64_t rows) {
     const layer_map *map = &m->config->map;
     size_t bytes = 0;
     for (int s = 0; s < map->slots; s++)
-        bytes += padded_bytes(rows, looked_up_k_width(map, s), compute) +
-                 padded_bytes(rows, looked_up_v_width(map, s), compute);
+        bytes += padded_bytes(rows, exact_keys_width(map, s), compute) +
+                 padded_bytes(rows, exact_values_width(map, s), compute);
     return bytes;
 }
 
@@ -47,8 +46,8 @@ static void place_slots(exact_slots *s, const model *m, dtype compute) {
     const layer_map *map = &m->config->map;
     char *at = s->memory;
     for (int i = 0; i < map->slots; i++) {
-        s->k[i] = place(&at, s->rows, looked_up_k_width(map, i), compute);
-        s->v[i] = place(&at, s->rows, looked_up_v_width(map, i), compute);
+        s->k[i] = place(&at, s->rows, exact_keys_width(map, i), compute);
+        s->v[i] = place(&at, s->rows, exact_values_width(map, i), compute);
     }
 }
 
@@ -199,4 +198,62 @@ int decoder_backward_exact(const model *m, graph *g, exact_record *r, int walks)
         }
     }
     return graph_backward(g);
+}
+
+/* ---------------------------------------------------------------- regression of a learned start */
+
+static int compare(pass *p, const exact_record *r, const loop_start_net *net, const float *scales, view sums) {
+    for (int i = 0; i < net->slot_count; i++) {
+        const loop_start_slot *s = &net->slots[i];
+        int keys = 2 * s->slot, values = keys + 1;
+        if (s->k)
+            TRY(graph_square_loss(p->g, p->k[s->slot], r->read_k[s->slot], scales[keys], view_rows(sums, keys, 1)));
+        if (s->v)
+            TRY(graph_square_loss(p->g, p->v[s->slot], r->read_v[s->slot], scales[values], view_rows(sums, values, 1)));
+    }
+    return LCKV_OK;
+}
+
+static int fit_net(pass *p, const exact_record *r, const loop_start_net *net, tensor *x, const float *scales,
+                   view sums) {
+    bool recording = p->g->recording;
+    p->g->recording = true;
+    p->rows = &p->all;
+    int status = pass_start_loop(p, net, x);
+    if (status >= 0) status = compare(p, r, net, scales, sums);
+    p->g->recording = recording;
+    return status;
+}
+
+/* What lies below a loop is exact, because lookups read s*. */
+static int fit_all(pass *p, const exact_slots *s, int64_t first, const float *scales, view sums, exact_record *r) {
+    const plan *steps = &p->m->plan;
+    const loop_start *start = p->m->loop_start;
+    int done = 0;
+    tensor *x;
+    TRY(make_record(p->m, r));
+    TRY(borrow_slots(p, s, first, r));
+    TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &x));
+    for (int i = 0; i < steps->count && done < start->net_count; i++) {
+        const plan_step *step = &steps->steps[i];
+        if (!step->commit) continue;
+        const loop_start_net *net = pass_loop_start(p, step);
+        if (net) TRY(fit_net(p, r, net, x, scales, sums));
+        if (net) done++;
+        if (done < start->net_count) TRY(decoder_run_step(p, step, &x));
+    }
+    tensor_release(p->g, x);
+    return LCKV_OK;
+}
+
+int decoder_fit_loop_start(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first,
+                           const float *scales, view sums) {
+    pass p;
+    exact_record record = {0};
+    g->recording = false;
+    int status = pass_begin(m, g, b, NULL, &p);
+    if (status >= 0) status = fit_all(&p, s, first, scales, sums, &record);
+    pass_end(&p);
+    exact_record_free(g, &record);
+    return status;
 }

@@ -24,6 +24,10 @@ typedef struct exact_slots {
     void *memory;
 } exact_slots;
 
+/* Widths of a row of the slot's keys and values; 0 for what no lookup reads. */
+int64_t exact_keys_width(const layer_map *map, int slot);
+int64_t exact_values_width(const layer_map *map, int slot);
+
 /* Bytes of device memory that exact_slots_create() takes. */
 size_t exact_slots_bytes(const model *m, dtype compute, int64_t rows);
 /* Room for `rows` tokens; the caller owns *out until exact_slots_free(). A model without loops needs none. */
@@ -37,9 +41,9 @@ view exact_values(const exact_slots *s, int slot, int64_t first, int64_t rows);
 /* The top layer of the last loop; -1: the model has none. */
 int exact_top_layer(const model *m);
 
-/* Computes the exact slots of the batch's sequences into rows 0 .. b->rows - 1 of *out, without gradient. For batches
- * without a cache. */
-int decoder_fill(const model *m, graph *g, const batch *b, exact_slots *out);
+/* Computes the exact slots of the batch's sequences into rows first .. first + b->rows - 1 of *out, without gradient.
+ * For batches without a cache. */
+int decoder_fill(const model *m, graph *g, const batch *b, exact_slots *out, int64_t first);
 
 /* What the backward pass of a recorded forward pass needs besides the tape: the records of each loop, and where its
  * slots are read and written. Zeros to begin with; exact_record_free() at the end, before graph_reset(). */
@@ -64,5 +68,12 @@ int decoder_forward_exact(const model *m, graph *g, const batch *b, const exact_
 
 /* The backward pass: what lies above a loop once, the loop `walks` (at least 1) times, what lies below once. */
 int decoder_backward_exact(const model *m, graph *g, exact_record *record, int walks);
+
+/* Regression of the model's learned start on exact slots: adds the gradient of the sum over keys and values of each slot
+ * i of scales[2 i] (keys) or scales[2 i + 1] (values) times the squared distance to the weights of the start, and to
+ * row 2 i or 2 i + 1 of `sums` (f64 [2 * slots, 2] on the device) the squared distance and the square of the exact
+ * slot. Runs the layers below the last loop, without gradient. For batches without a cache; `s` as above. */
+int decoder_fit_loop_start(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first,
+                           const float *scales, view sums);
 
 #endif

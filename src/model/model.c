@@ -98,10 +98,16 @@ params *model_trainable(const model *m) {
     return m->adapter ? m->adapter->weights : m->params;
 }
 
+int model_default_iterations(const model *m) {
+    int iterations = m->config->forward_passes + m->config->backward_passes;
+    return m->loop_start ? loop_start_iterations(m->loop_start, iterations) : iterations;
+}
+
 void model_free(model *m) {
     if (!m) return;
     if (m->rope.inverse_frequencies.data) m->device->memory.release(m->device, m->rope.inverse_frequencies.data);
     adapter_free(m->adapter);
+    loop_start_free(m->loop_start);
     params_free(m->params);
     for (int i = 0; i < m->file_count; i++) file_unmap(&m->files[i]);
     free(m->files);

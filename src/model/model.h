@@ -4,6 +4,7 @@
 
 #include "base/files/mapped_file.h"
 #include "model/adapter.h"
+#include "model/loop_start.h"
 
 typedef struct lckv_model {
     device *device; /* owned by the caller; outlives the model */
@@ -11,6 +12,7 @@ typedef struct lckv_model {
     plan plan;
     params *params;
     adapter *adapter;           /* LoRA on some of the weights, which are then frozen; NULL: none */
+    loop_start *loop_start;     /* learned start of the loops, owned; NULL: they start from zeros */
     struct op_rope_angles rope; /* how positions become angles; a call adds its rows */
     int last_slot_layer;        /* the highest layer that owns a slot; layers above it can run on wanted rows only */
     mapped_file *files;         /* mapped files that contain weights */
@@ -27,6 +29,9 @@ int model_create_random(device *d, model_config *config, dtype type, uint64_t se
 int model_create_empty(device *d, const model_config *config, dtype type, model **out);
 /* The weights that are trained: the adapter's if there is one, else the model's. */
 params *model_trainable(const model *m);
+/* Iterations per loop with which inference runs the plan unless told otherwise: forward_passes + backward_passes, or as
+ * many as bring a learned start as near to the exact form. */
+int model_default_iterations(const model *m);
 void model_free(model *m); /* NULL is fine */
 
 #endif

@@ -66,6 +66,9 @@ dtype params_type(const params *p, int i);
  * biases 0. */
 int params_randomize(params *p, const model_config *c, uint64_t seed);
 
+/* Entry i = normal(0, deviation), a function of (seed, i). */
+int params_fill_normal(params *p, int i, double deviation, uint64_t seed);
+
 /* Zeroed f32 gradients for every entry. */
 int params_enable_gradients(params *p);
 /* Makes the values writable by an optimizer: copies them to memory of the params, of `type` (f32 or bf16). With

@@ -238,7 +238,7 @@ static int fill_constant(params *p, int i, float constant) {
     return status;
 }
 
-static int fill_normal(params *p, int i, double deviation, uint64_t seed) {
+int params_fill_normal(params *p, int i, double deviation, uint64_t seed) {
     const weight *w = &p->table[i];
     struct op_fill_normal a = {original(w), (float)deviation, seed, (uint64_t)i};
     TRY(DEVICE_RUN(p->device, fill_normal, &a));
@@ -260,7 +260,7 @@ int params_randomize(params *p, const model_config *c, uint64_t seed) {
         const weight *w = &p->table[i];
         size_t length = strlen(w->name);
         bool bias = length > 5 && strcmp(w->name + length - 5, ".bias") == 0;
-        TRY(w->dimensions == 2 ? fill_normal(p, i, c->initializer_range, seed) : fill_constant(p, i, bias ? 0 : 1));
+        TRY(w->dimensions == 2 ? params_fill_normal(p, i, c->initializer_range, seed) : fill_constant(p, i, bias ? 0 : 1));
     }
     TRY(zero_pad_row(p, c));
     return p->device->memory.wait(p->device);

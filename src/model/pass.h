@@ -73,6 +73,11 @@ typedef enum layer_part {
 /* One decoder layer on x [rows, hidden_size] -> *out, NULL if its hidden states are not needed. The caller keeps x. */
 int layer_forward(pass *p, int layer, layer_part part, tensor *x, tensor **out);
 
+/* The learned start of the step's loop; NULL if the model has none or the step is outside of loops. */
+const loop_start_net *pass_loop_start(const pass *p, const plan_step *step);
+/* Fills the slots of a loop from the hidden states below it, [rows, hidden_size] of the current rows. */
+int pass_start_loop(pass *p, const loop_start_net *net, tensor *x);
+
 /* Runs one step of the plan on *x. A committing step replaces *x by its hidden states (NULL: no row is wanted). */
 int decoder_run_step(pass *p, const plan_step *step, tensor **x);
 

@@ -137,36 +137,37 @@ static int make_slot_to_fill(pass *p, view given, int64_t width, tensor **out) {
     return width ? graph_tensor(p->g, p->b->rows, width, p->g->compute, out) : LCKV_OK;
 }
 
-static int make_slots_to_fill(pass *p, const exact_slots *e, int top) {
+static int make_slots_to_fill(pass *p, const exact_slots *e, int64_t first, int top) {
     const layer_map *map = &p->m->config->map;
     int64_t rows = p->b->rows;
     for (int s = 0; s < map->slots && map->slot[s].layer <= top; s++) {
-        TRY(make_slot_to_fill(p, exact_keys(e, s, 0, rows), layer_map_k_width(map, s), &p->k[s]));
-        TRY(make_slot_to_fill(p, exact_values(e, s, 0, rows), layer_map_v_width(map, s), &p->v[s]));
+        TRY(make_slot_to_fill(p, exact_keys(e, s, first, rows), layer_map_k_width(map, s), &p->k[s]));
+        TRY(make_slot_to_fill(p, exact_values(e, s, first, rows), layer_map_v_width(map, s), &p->v[s]));
     }
     return LCKV_OK;
 }
 
-static int fill(pass *p, steps *s, const exact_slots *e) {
+static int fill(pass *p, steps *s, const exact_slots *e, int64_t first) {
     tensor *embedded;
     int top = exact_top_layer(p->m);
     TRY(make_steps(p->g, p->b, s));
-    TRY(make_slots_to_fill(p, e, top));
+    TRY(make_slots_to_fill(p, e, first, top));
     TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &embedded));
     for (int32_t t = 0; t < s->count; t++) TRY(run_step(p, s, t, embedded, top, NULL));
     tensor_release(p->g, embedded);
     return LCKV_OK;
 }
 
-int decoder_fill(const model *m, graph *g, const batch *b, exact_slots *out) {
+int decoder_fill(const model *m, graph *g, const batch *b, exact_slots *out, int64_t first) {
     pass p;
     steps s = {0};
     bool recording = g->recording;
-    REQUIRE(b->rows <= out->rows, LCKV_ERROR_ARGUMENT, "room for the slots of %lld tokens, found a batch of %d",
-            (long long)out->rows, b->rows);
+    REQUIRE(first >= 0 && first + b->rows <= out->rows, LCKV_ERROR_ARGUMENT,
+            "room for the slots of %lld tokens, found a batch of %d from token %lld on", (long long)out->rows, b->rows,
+            (long long)first);
     g->recording = false;
     int status = pass_begin(m, g, b, NULL, &p);
-    if (status >= 0) status = fill(&p, &s, out);
+    if (status >= 0) status = fill(&p, &s, out, first);
     pass_end(&p);
     tensor_release(g, s.memory);
     g->recording = recording;

@@ -62,8 +62,9 @@ static int build(batcher *b) {
     TRY(kv_cache_create(m, &cache, &b->cache));
     if (cache.snapshots) TRY(prefix_cache_create(b->cache, o->chunk_tokens, cache.snapshots, &b->prefix_cache));
     TRY(batch_create(m->device, (batch_limits){.rows = 1, .sequences = o->sequences}, &b->batch));
-    if (o->encoding_iterations) TRY(plan_make(&m->config->map, o->encoding_iterations - 1, 1, &b->plan));
-    if (o->encoding_iterations) b->batch->plan = &b->plan;
+    int iterations = o->encoding_iterations ? o->encoding_iterations : model_default_iterations(m);
+    TRY(plan_make(&m->config->map, iterations - 1, 1, &b->plan));
+    b->batch->plan = &b->plan;
     b->batch->tolerance = o->encoding_tolerance;
     b->batch->previous = sampler_ids(b->sampler);
     b->batch->fills = true;

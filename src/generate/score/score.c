@@ -93,8 +93,9 @@ static int begin(scorer *s, bool in_one_call) {
     TRY(batch_create(d, (batch_limits){.rows = in_one_call ? (int32_t)n : 1, .sequences = 1}, &s->batch));
     s->batch->watch = s->options->watch;
     s->batch->tolerance = s->options->tolerance;
-    if (s->options->iterations) TRY(plan_make(&s->model->config->map, s->options->iterations - 1, 1, &s->plan));
-    if (s->options->iterations) s->batch->plan = &s->plan;
+    int iterations = s->options->iterations ? s->options->iterations : model_default_iterations(s->model);
+    TRY(plan_make(&s->model->config->map, iterations - 1, 1, &s->plan));
+    s->batch->plan = &s->plan;
     TRY(send(d, &(float){1}, 1, DTYPE_F32, &s->scale));
     if (s->logits || s->options->top) TRY(make_index(s));
     if (s->options->top && !s->logits) TRY(make_part(s));

@@ -28,9 +28,8 @@ static int check_shape(const checkpoint_tensor *t, const weight *w) {
                 (long long)w->rows, (long long)w->cols, found);
 }
 
-static int check_tensor(const checkpoint_files *files, weight *w) {
-    const checkpoint_tensor *t = checkpoint_files_find(files, w->name);
-    REQUIRE(t, LCKV_ERROR_FORMAT, "%s: tensor %s is missing", files->source, w->name);
+int checkpoint_check_tensor(const checkpoint_tensor *t, const char *source, weight *w) {
+    REQUIRE(t, LCKV_ERROR_FORMAT, "%s: tensor %s is missing", source, w->name);
     dtype type = t->entry->type;
     REQUIRE(type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16, LCKV_ERROR_FORMAT,
             "%s: tensor %s: expected dtype F32, BF16 or F16, found %s", t->file->path, w->name, t->entry->stored_type);
@@ -99,7 +98,10 @@ int checkpoint_table(const checkpoint_files *files, const model_config *config, 
     *out = NULL;
     TRY(params_create(config, has_tensor, (void *)(uintptr_t)files, &p));
     int status = LCKV_OK;
-    for (int i = 0; i < p->count && status >= 0; i++) status = check_tensor(files, &p->table[i]);
+    for (int i = 0; i < p->count && status >= 0; i++) {
+        weight *w = &p->table[i];
+        status = checkpoint_check_tensor(checkpoint_files_find(files, w->name), files->source, w);
+    }
     if (status >= 0) status = ignore_others(files, config, p);
     if (status < 0)
         params_free(p);

@@ -10,4 +10,8 @@
  * tensors in the files are ignored if hf_folder.h says so, else they are an error. */
 int checkpoint_table(const checkpoint_files *files, const model_config *config, params **out);
 
+/* Fails unless `t` (NULL: missing in `source`) has the shape of the weight and is f32, bf16 or f16. Sets the weight's
+ * data type. */
+int checkpoint_check_tensor(const checkpoint_tensor *t, const char *source, weight *w);
+
 #endif

@@ -55,5 +55,8 @@ typedef int (*safetensors_values)(void *user, int index, void *bytes);
 /* Writes items to a file from file_begin(); the caller commits or abandons it. Items are sorted by element size
  * (descending) and name, so that each is aligned to its elements. Calls `values` for one tensor at a time. */
 int safetensors_write(new_file *file, const safetensors_item *items, int count, safetensors_values values, void *user);
+/* The same with an object of strings as __metadata__, which should have `format`: `pt`; NULL: that alone. */
+int safetensors_write_with(new_file *file, const json_t *metadata, const safetensors_item *items, int count,
+                           safetensors_values values, void *user);
 
 #endif

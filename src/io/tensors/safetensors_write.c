@@ -56,8 +56,9 @@ static json_t *describe(const safetensors_item *item, size_t begin) {
     return NULL;
 }
 
-static json_t *header_tree(const struct ordered_item *order, int count) {
-    json_t *tree = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
+static json_t *header_tree(const json_t *metadata, const struct ordered_item *order, int count) {
+    json_t *tree = metadata ? json_pack("{s:O}", "__metadata__", metadata)
+                            : json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     size_t at = 0;
     int failed = tree ? 0 : -1;
     for (int i = 0; i < count && !failed; i++) {
@@ -69,8 +70,8 @@ static json_t *header_tree(const struct ordered_item *order, int count) {
     return NULL;
 }
 
-static int write_header(new_file *file, const struct ordered_item *order, int count) {
-    json_t *tree = header_tree(order, count);
+static int write_header(new_file *file, const json_t *metadata, const struct ordered_item *order, int count) {
+    json_t *tree = header_tree(metadata, order, count);
     char *text = tree ? json_dumps(tree, JSON_COMPACT) : NULL;
     json_decref(tree);
     REQUIRE(text, LCKV_ERROR_MEMORY, "no memory for the header of %d tensors", count);
@@ -112,12 +113,17 @@ static int check_types(const safetensors_item *items, int count) {
     return LCKV_OK;
 }
 
-int safetensors_write(new_file *file, const safetensors_item *items, int count, safetensors_values values, void *user) {
+int safetensors_write_with(new_file *file, const json_t *metadata, const safetensors_item *items, int count,
+                           safetensors_values values, void *user) {
     struct ordered_item *order;
     TRY(check_types(items, count));
     TRY(make_order(items, count, &order));
-    int status = write_header(file, order, count);
+    int status = write_header(file, metadata, order, count);
     if (status >= 0) status = write_values(file, order, count, values, user);
     free(order);
     return status;
+}
+
+int safetensors_write(new_file *file, const safetensors_item *items, int count, safetensors_values values, void *user) {
+    return safetensors_write_with(file, NULL, items, count, values, user);
 }

@@ -203,7 +203,7 @@ static int fill_group(stepper *s, const examples *data, const int64_t *chosen, i
     if (!s->exact) return LCKV_OK;
     TRY(example_batch_fill(s->group, data, chosen, count));
     s->graph->seed = (view){0};
-    int status = decoder_fill(s->model, s->graph, s->group->batch, s->slots);
+    int status = decoder_fill(s->model, s->graph, s->group->batch, s->slots, 0);
     int reset = graph_reset(s->graph);
     return status < 0 ? status : reset;
 }

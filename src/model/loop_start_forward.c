@@ -1,0 +1,65 @@
+/* The forward pass of a learned start: existing ops in the order of the formulas in loop_start.h. Gradients reach its
+ * own weights alone: the hidden states are an input. */
+#include "model/pass.h"
+
+/* The normalized states of each row and of the two rows before it, side by side: [rows, 3 * hidden_size]. A row of the
+ * gathered matrix is a third of a row of the result. */
+static int join_tokens(pass *p, tensor *x, tensor **out) {
+    graph *g = p->g;
+    int64_t rows = x->value.rows, parts = rows * LOOP_START_TOKENS;
+    tensor *normed, *gathered;
+    TRY(graph_rms_norm(g, x, &p->m->loop_start->unit, (float)p->m->config->rms_norm_eps, g->compute, &normed));
+    TRY(graph_gather_rows(g, normed, view_rows(p->b->nearby, 0, parts), &gathered));
+    TRY(graph_reshape(g, gathered, rows, LOOP_START_TOKENS * x->value.cols, out));
+    tensor_release(g, normed);
+    tensor_release(g, gathered);
+    return LCKV_OK;
+}
+
+static int run_hidden_layer(pass *p, const loop_start_net *net, tensor *x, tensor **out) {
+    graph *g = p->g;
+    tensor *joined, *gate, *up;
+    bool recording = g->recording;
+    g->recording = false;
+    int status = join_tokens(p, x, &joined);
+    g->recording = recording;
+    TRY(status);
+    TRY(graph_linear(g, joined, net->gate, net->gate_bias, g->compute, &gate));
+    TRY(graph_linear(g, joined, net->up, NULL, g->compute, &up));
+    TRY(graph_swiglu(g, gate, up, out));
+    tensor_release(g, joined);
+    tensor_release(g, gate);
+    tensor_release(g, up);
+    return LCKV_OK;
+}
+
+static int run_output(pass *p, const loop_start_slot *s, tensor *hidden) {
+    graph *g = p->g;
+    tensor *unrotated = NULL, *k = NULL, *v = NULL;
+    if (s->k) {
+        TRY(graph_linear(g, hidden, s->k, s->k_bias, g->compute, &unrotated));
+        TRY(graph_rope(g, unrotated, p->rows->angles, &k));
+    }
+    if (s->v) TRY(graph_linear(g, hidden, s->v, s->v_bias, g->compute, &v));
+    pass_set_slot(p, s->slot, k, v);
+    tensor_release(g, unrotated);
+    tensor_release(g, k);
+    tensor_release(g, v);
+    return LCKV_OK;
+}
+
+const loop_start_net *pass_loop_start(const pass *p, const plan_step *step) {
+    const loop_start *s = p->m->loop_start;
+    if (!s || !step->in_loop) return NULL;
+    for (int i = 0; i < s->net_count; i++)
+        if (s->nets[i].first_layer == step->first) return &s->nets[i];
+    return NULL;
+}
+
+int pass_start_loop(pass *p, const loop_start_net *net, tensor *x) {
+    tensor *hidden;
+    TRY(run_hidden_layer(p, net, x, &hidden));
+    for (int i = 0; i < net->slot_count; i++) TRY(run_output(p, &net->slots[i], hidden));
+    tensor_release(p->g, hidden);
+    return LCKV_OK;
+}
