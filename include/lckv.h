@@ -809,12 +809,12 @@ typedef struct lckv_fit_options {
 typedef struct lckv_fit_result {
     int64_t tokens, held_out_tokens; /* Fitted to; used to measure the divergence. */
     int64_t parameters, steps;
-    double relative_error;                          /* Squared error of keys and values over their squares. */
-    int plan_iterations;                            /* forward_passes + backward_passes. */
-    int default_iterations;                         /* Iterations with which prompts are read from now on. */
-    int measured;                                   /* Entries of kl_zeros and kl_start. */
-    double kl_zeros[LCKV_FIT_ITERATIONS];           /* Mean KL divergence from the exact form, nats per token, after */
-    double kl_start[LCKV_FIT_ITERATIONS];           /* 1, 2, ... iterations: from zeros, from the start. */
+    double relative_error;                /* Squared error of keys and values over their squares. */
+    int plan_iterations;                  /* forward_passes + backward_passes. */
+    int default_iterations;               /* Iterations with which prompts are read from now on. */
+    int measured;                         /* Entries of kl_zeros and kl_start. */
+    double kl_zeros[LCKV_FIT_ITERATIONS]; /* Mean KL divergence from the exact form, nats per token, after */
+    double kl_start[LCKV_FIT_ITERATIONS]; /* 1, 2, ... iterations: from zeros, from the start. */
 } lckv_fit_result;
 
 LCKV_API void lckv_fit_options_init(lckv_fit_options *options, size_t struct_size);

@@ -261,8 +261,7 @@ static int remove_old_shards(const struct save *s) {
 
 static int stage_loop_start(struct save *s) {
     const checkpoint_save_options *o = s->options;
-    const loop_start_save save = {
-        .start = o->loop_start, .type = o->type, .values = o->start_values, .user = o->user};
+    const loop_start_save save = {.start = o->loop_start, .type = o->type, .values = o->start_values, .user = o->user};
     return loop_start_stage(&s->staged, &save);
 }
 

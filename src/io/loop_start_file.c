@@ -153,8 +153,7 @@ static int write_tensors(new_file *file, const loop_start_save *save, const json
         items[i].shape[0] = w->dimensions == 2 ? w->rows : w->cols;
         items[i].shape[1] = w->cols;
     }
-    int status =
-        safetensors_write_with(file, metadata, items, p->count, item_values, (void *)(uintptr_t)save);
+    int status = safetensors_write_with(file, metadata, items, p->count, item_values, (void *)(uintptr_t)save);
     free(items);
     return status;
 }

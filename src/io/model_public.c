@@ -125,8 +125,7 @@ void lckv_save_options_init(lckv_save_options *options, size_t struct_size) {
 int lckv_model_save(lckv_model *m, const char *folder, const lckv_save_options *options) {
     lckv_save_options o;
     TRY(OPTIONS_TAKE(&o, options, lckv_save_defaults));
-    checkpoint_save_options save = {
-        .shard_bytes = o.max_shard_bytes, .source = m->folder, .loop_start = m->loop_start};
+    checkpoint_save_options save = {.shard_bytes = o.max_shard_bytes, .source = m->folder, .loop_start = m->loop_start};
     char *tokenizer;
     TRY(read_dtype(o.torch_dtype, &save.type));
     TRY(resolve(o.tokenizer_name, &tokenizer));

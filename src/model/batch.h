@@ -79,11 +79,11 @@ typedef struct batch {
     batch_limits limits;
     void *memory, *staging; /* device, host: the same layout */
     size_t bytes;
-    const plan *plan; /* plan of the planned rows, owned by the caller; NULL (default): the model's */
-    double tolerance; /* A loop commits once the relative change of its slots between two iterations is below this
+    const plan *plan;   /* plan of the planned rows, owned by the caller; NULL (default): the model's */
+    double tolerance;   /* A loop commits once the relative change of its slots between two iterations is below this
                        * value; 0 (default): it runs all iterations. For batches with one planned sequence, because
                        * the change is measured over all of them */
-    int32_t piece_rows;       /* A learned start sees pieces of this many rows; 0 (default): each sequence is one. For
+    int32_t piece_rows; /* A learned start sees pieces of this many rows; 0 (default): each sequence is one. For
                                * fitting one to what prompts in pieces look like */
     const layer_watch *watch; /* observer, owned by the caller; NULL (default): none */
     int64_t moves;            /* changes whenever the addresses change */

@@ -90,8 +90,7 @@ static int make(loop_start *s, const model_config *c) {
     s->slots = calloc(slots, sizeof *s->slots);
     s->weights = calloc(1, sizeof *s->weights);
     if (s->weights) s->weights->table = calloc(loops * NET_ENTRIES + slots * SLOT_ENTRIES, sizeof(weight));
-    REQUIRE(s->nets && s->slots && s->weights && s->weights->table, LCKV_ERROR_MEMORY,
-            "no memory for a learned start");
+    REQUIRE(s->nets && s->slots && s->weights && s->weights->table, LCKV_ERROR_MEMORY, "no memory for a learned start");
     s->weights->device = s->device;
     TRY(fill_table(s, c));
     return make_unit(s, c->hidden_size);

@@ -260,7 +260,8 @@ int params_randomize(params *p, const model_config *c, uint64_t seed) {
         const weight *w = &p->table[i];
         size_t length = strlen(w->name);
         bool bias = length > 5 && strcmp(w->name + length - 5, ".bias") == 0;
-        TRY(w->dimensions == 2 ? params_fill_normal(p, i, c->initializer_range, seed) : fill_constant(p, i, bias ? 0 : 1));
+        TRY(w->dimensions == 2 ? params_fill_normal(p, i, c->initializer_range, seed)
+                               : fill_constant(p, i, bias ? 0 : 1));
     }
     TRY(zero_pad_row(p, c));
     return p->device->memory.wait(p->device);

@@ -13,14 +13,14 @@
 
 enum {
     STEP_TOKENS = 4096,
-    FILL_TOKENS = 32768,       /* tokens whose targets are computed together */
-    HELD_OUT_TOKENS = 4096,    /* at most a tenth of the text */
-    MIN_STEPS = 1000,          /* default number of steps: this or EPOCHS, whichever is more, */
-    MAX_STEPS = 4000,          /* but not more than this */
+    FILL_TOKENS = 32768,    /* tokens whose targets are computed together */
+    HELD_OUT_TOKENS = 4096, /* at most a tenth of the text */
+    MIN_STEPS = 1000,       /* default number of steps: this or EPOCHS, whichever is more, */
+    MAX_STEPS = 4000,       /* but not more than this */
     EPOCHS = 6,
-    PIECE_ROWS = 64,           /* a start sees no token before its piece: the fit has pieces of this size */
+    PIECE_ROWS = 64, /* a start sees no token before its piece: the fit has pieces of this size */
     WARMUP_STEPS = 50,
-    REPORTED_STEPS = 50,       /* the error is averaged over the last ones */
+    REPORTED_STEPS = 50, /* the error is averaged over the last ones */
 };
 
 static const double LAST_RATE = 0.02; /* of the learning rate at the end of the cosine */
@@ -243,19 +243,17 @@ static bool report_measuring(void *user, double fraction) {
 }
 
 static int run(fit *f, fit_result *out) {
+    TRY(make_start(f)); /* fails without loops */
     TRY(choose_blocks(f));
     TRY(allocate(f));
-    TRY(make_start(f));
     choose_steps(f);
     TRY(compute_targets(f));
     TRY(find_scales(f));
     TRY(run_steps(f));
     TRY(read_sums(f));
     int64_t size = f->data->block_size;
-    *out = (fit_result){.tokens = f->count * size,
-                        .held_out = f->held * size,
-                        .steps = f->steps,
-                        .relative_error = relative_error(f)};
+    *out = (fit_result){
+        .tokens = f->count * size, .held_out = f->held * size, .steps = f->steps, .relative_error = relative_error(f)};
     REQUIRE(isfinite(out->relative_error), LCKV_ERROR_NUMERIC,
             "the error of the start is not finite; use a lower learning rate");
     f->part = "measuring";

@@ -147,8 +147,7 @@ static int measure(measurement *r, const examples *data, const int64_t *chosen, 
 int measure_loop_start(model *m, const examples *data, const int64_t *chosen, int count, const kl_options *options) {
     loop_start *start = m->loop_start;
     int all = m->config->forward_passes + m->config->backward_passes;
-    measurement r = {
-        .model = m, .options = options, .iterations = all < LOOP_START_COLUMNS ? all : LOOP_START_COLUMNS};
+    measurement r = {.model = m, .options = options, .iterations = all < LOOP_START_COLUMNS ? all : LOOP_START_COLUMNS};
     int status = measure(&r, data, chosen, count, start);
     m->loop_start = start;
     end(&r);
