@@ -51,8 +51,8 @@ enum { TORCH_DTYPE_FLOAT16 = 3 }; /* index in TORCH_DTYPES */
      FLAG_INT,                                                                                                         \
      "0",                                                                                                              \
      group,                                                                                                            \
-     "iterations per loop for prompts that are prefilled by the plan; 0 uses forward_passes + backward_passes. "       \
-     "Fewer iterations are faster and less exact",                                                                     \
+     "iterations per loop for prompts that are prefilled by the plan; 0 uses forward_passes + backward_passes, or "    \
+     "with a learned start as many as are as exact. Fewer iterations are faster and less exact",                       \
      FLAG_INTO(options, iterations),                                                                                   \
      .former = "encoding_runs",                                                                                        \
      .min = 0,                                                                                                         \

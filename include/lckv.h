@@ -1072,8 +1072,8 @@ typedef struct lckv_engine_options {
     /* Prefill chunk in tokens (default 64): chunks end at multiples of it, counted from the start of the prompt. In
      * models with loops the result depends on it, and on nothing else about batching. */
     int64_t prefill_chunk_size;
-    /* Iterations per loop for a chunk that is processed by the plan; 0 for forward_passes + backward_passes (default).
-     * Fewer are faster and less exact (docs/serving.md). */
+    /* Iterations per loop for a chunk that is processed by the plan; 0 for forward_passes + backward_passes, or for as
+     * many as are as exact with a learned start (default). Fewer are faster and less exact (docs/serving.md). */
     int encoding_iterations;
     /* Early end of a chunk's iterations: relative change of its keys and values below which they stop; 0 for never
      * (default). */
