@@ -561,6 +561,7 @@ typedef struct lckv_train_progress {
     /* LCKV_LOOP_EXACT: relative distance between the filled slots and those that the recorded pass computes from them,
      * which is rounding. Over this process's share of the step; NAN in the other forms. */
     double loop_residual;
+    double loop_start_error; /* Relative squared error of the learned start, as loop_residual; NAN without a start. */
 } lckv_train_progress;
 
 /* Progress callback. It may be called many times per second, on the trainer's thread. Return false to stop. On a device
@@ -775,6 +776,14 @@ typedef struct lckv_train_options {
 
     lckv_train_callback callback; /* Progress callback; NULL for none (default). */
     void *user;                   /* User data, passed to the callback. */
+
+    /* -- Learned start (docs/model.md). -- */
+    /* Train a start of the model's loops beside the model, by regression on the keys and values that the loops end
+     * with; it continues from that of model_name_or_path if there is one. Not with LCKV_LOOP_SEQUENTIAL or use_peft
+     * (default false). */
+    bool loop_start;
+    double loop_start_weight; /* Weight of its mean squared error beside the loss (default 1). */
+    int64_t loop_start_width; /* Width of a new start's hidden layer; 0 for 2 * hidden_size (default). */
 } lckv_train_options;
 
 LCKV_API void lckv_train_options_init(lckv_train_options *options, size_t struct_size);
@@ -1388,6 +1397,7 @@ typedef struct lckv_training_shape {
     const lckv_lora *lora;             /* Adapter to train (use_peft); NULL if all weights are trained. */
     lckv_loop_form loop_form;          /* As in lckv_train_options. */
     int64_t loop_group_size;           /* As in lckv_train_options; 0 (default): batch_size. */
+    bool loop_start;                   /* With a learned start of the default width (default false). */
 } lckv_training_shape;
 
 LCKV_API void lckv_training_shape_init(lckv_training_shape *options, size_t struct_size);

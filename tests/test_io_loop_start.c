@@ -81,8 +81,7 @@ static void a_start_can_be_left_out(void **state) {
     device_close(d);
 }
 
-/* The start cannot be renamed into place, so saving fails in the middle: the old model is gone rather than beside a new
- * start, and so is the new one. */
+/* The start cannot be written, so saving fails: the old model is still there, or none that loads. */
 static void new_weights_never_meet_an_old_start(void **state) {
     device *d = cpu();
     const char *path = in(*state, "model");
@@ -91,7 +90,8 @@ static void new_weights_never_meet_an_old_start(void **state) {
     OK(folder_create(in(*state, "model/loop_start.safetensors")));
     checkpoint_save_options options = {.type = DTYPE_COUNT, .loop_start = m->loop_start};
     assert_true(checkpoint_save(m->config, m->params, &options, path) < 0);
-    assert_true(load_with_start(d, path, &again) < 0);
+    if (load_with_start(d, path, &again) >= 0) assert_true(same_weights(other, again) && !again->loop_start);
+    model_free(again);
     OK(remove(in(*state, "model/loop_start.safetensors")));
     save_with_start(m, path, DTYPE_COUNT);
     OK(load_with_start(d, path, &again));

@@ -191,12 +191,13 @@ typedef struct regression {
     view sums;
     double host[12]; /* [slots * 2, 2] */
     float scales[6];
+    loop_start_loss loss;
 } regression;
 
 static void regress(fixture *f, regression *r) {
     device *d = f->device;
     OK(d->memory.zero(d, r->sums.data, view_bytes(r->sums)));
-    OK(decoder_fit_loop_start(f->model, f->graph, f->batch, r->slots, 0, r->scales, r->sums));
+    OK(decoder_fit_loop_start(f->model, f->graph, f->batch, r->slots, 0));
     OK(d->memory.copy_out(d, r->host, r->sums.data, view_bytes(r->sums)));
     OK(d->memory.wait(d));
 }
@@ -224,6 +225,8 @@ static void open_regression(fixture *f, regression *r, inputs *in, int piece) {
     f->batch->watch = NULL;
     r->sums = (view){NULL, 6, 2, DTYPE_F64, NULL};
     OK(f->device->memory.alloc(f->device, view_bytes(r->sums), &r->sums.data));
+    r->loss = (loop_start_loss){r->scales, r->sums};
+    f->batch->start_loss = &r->loss;
 }
 
 static void close_regression(fixture *f, regression *r) {

@@ -30,6 +30,15 @@ static const flag FLAGS[] = {
      "as "
      "many as memory allows",
      AT(train.loop_group_size), .min = 0, .max = 2147483647},
+    {"loop_start", FLAG_SWITCH, NULL, "Model",
+     "train a learned start of the loops beside the model (loop_start.safetensors), with which they need fewer "
+     "iterations; it continues from that of --model_name_or_path if there is one",
+     AT(train.loop_start)},
+    {"loop_start_weight", FLAG_NUMBER, "1", "Model",
+     "weight of the start's mean squared error of keys and values beside the loss", AT(train.loop_start_weight),
+     .min = 1e-9, .max = 1e9},
+    {"loop_start_width", FLAG_INT, "0", "Model", "width of a new start's hidden layer; 0 is 2 * hidden_size",
+     AT(train.loop_start_width), .min = 0, .max = 1048576},
     {"tokenizer_name", FLAG_TEXT, NULL, "Model",
      "tokenizer: a folder or ORG/NAME; by default the model's own. Required if the data contains text. If it has more "
      "tokens than the model, the embeddings are extended",

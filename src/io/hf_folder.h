@@ -29,10 +29,9 @@ typedef struct checkpoint_save_options {
     /* Copies the values of an entry into host memory; NULL: params_read(). */
     int (*values)(void *user, int entry, dtype type, void *host);
     void *user;
-    /* Learned start of the loops to write; NULL: none, and one that the folder has is removed. `start_values` is to its
-     * table what `values` is to the model's. */
+    /* Learned start of the loops to write; NULL: none, and one that the folder has is removed. `values` serves it too if
+     * both are in one table. */
     const loop_start *loop_start;
-    int (*start_values)(void *user, int entry, dtype type, void *host);
 } checkpoint_save_options;
 
 /* Writes config and weights into `folder`, which is created if absent. All files are synced under temporary names

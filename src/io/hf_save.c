@@ -17,10 +17,11 @@ static const int64_t DEFAULT_SHARD_BYTES = 5000000000;
 struct save {
     const model_config *config;
     params *params;
+    int count; /* entries of the model itself: a start that is trained beside it has the rest */
     const checkpoint_save_options *options;
     const char *folder;
     staging staged;
-    int *shard_of; /* [params->count] */
+    int *shard_of; /* [count] */
     int shards;
     int64_t bytes; /* of all tensors */
     json_t *old;   /* weight_map of an index that the folder already has; NULL: none */
@@ -41,11 +42,11 @@ static int64_t stored_bytes(const struct save *s, int entry) {
 
 /* Assigns tensors to shards in the order of the table. A tensor that does not fit starts a new shard. */
 static int divide(struct save *s) {
-    s->shard_of = malloc((size_t)s->params->count * sizeof *s->shard_of);
-    REQUIRE(s->shard_of, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", s->params->count);
+    s->shard_of = malloc((size_t)s->count * sizeof *s->shard_of);
+    REQUIRE(s->shard_of, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", s->count);
     int64_t limit = s->options->shard_bytes ? s->options->shard_bytes : DEFAULT_SHARD_BYTES, used = 0;
     s->shards = 1;
-    for (int i = 0; i < s->params->count; i++) {
+    for (int i = 0; i < s->count; i++) {
         int64_t bytes = stored_bytes(s, i);
         if (used && used + bytes > limit) {
             s->shards++;
@@ -85,7 +86,7 @@ static int shard_values(void *user, int index, void *bytes) {
 
 static void list_items(struct shard *shard, int number) {
     const struct save *s = shard->save;
-    for (int i = 0; i < s->params->count; i++) {
+    for (int i = 0; i < s->count; i++) {
         const weight *w = &s->params->table[i];
         if (s->shard_of[i] != number) continue;
         safetensors_item *item = &shard->items[shard->count];
@@ -99,7 +100,7 @@ static void list_items(struct shard *shard, int number) {
 static int stage_shard(struct save *s, int number) {
     char name[SHARD_NAME_BYTES];
     shard_name(s, number, name);
-    size_t count = (size_t)s->params->count;
+    size_t count = (size_t)s->count;
     struct shard shard = {s, malloc(count * sizeof *shard.items), malloc(count * sizeof *shard.entries), 0};
     new_file *file;
     int status = LCKV_OK;
@@ -119,7 +120,7 @@ static int stage_shard(struct save *s, int number) {
 static int stage_index(struct save *s) {
     json_t *map = json_object();
     int failed = 0;
-    for (int i = 0; i < s->params->count; i++) {
+    for (int i = 0; i < s->count; i++) {
         char name[SHARD_NAME_BYTES];
         shard_name(s, s->shard_of[i], name);
         failed += json_object_set_new(map, s->params->table[i].name, json_string(name));
@@ -261,7 +262,9 @@ static int remove_old_shards(const struct save *s) {
 
 static int stage_loop_start(struct save *s) {
     const checkpoint_save_options *o = s->options;
-    const loop_start_save save = {.start = o->loop_start, .type = o->type, .values = o->start_values, .user = o->user};
+    bool shared = o->loop_start->shared;
+    const loop_start_save save = {
+        .start = o->loop_start, .type = o->type, .values = shared ? o->values : NULL, .user = o->user};
     return loop_start_stage(&s->staged, &save);
 }
 
@@ -297,7 +300,9 @@ static int put_in_place(struct save *s) {
 }
 
 int checkpoint_save(const model_config *config, params *p, const checkpoint_save_options *options, const char *folder) {
+    const loop_start *start = options->loop_start;
     struct save s = {.config = config, .params = p, .options = options, .folder = folder, .staged.folder = folder};
+    s.count = start && start->shared ? start->first : p->count;
     REQUIRE(options->shard_bytes >= 0, LCKV_ERROR_ARGUMENT, "expected a shard size of at least 0 bytes, found %lld",
             (long long)options->shard_bytes);
     int status = folder_create(folder);

@@ -138,22 +138,24 @@ static dtype stored_type(const loop_start_save *save, int entry) {
 
 static int item_values(void *user, int index, void *bytes) {
     const loop_start_save *save = user;
-    dtype type = stored_type(save, index);
-    if (save->values) return save->values(save->user, index, type, bytes);
-    return params_read(save->start->weights, index, type, bytes);
+    int entry = save->start->first + index;
+    dtype type = stored_type(save, entry);
+    if (save->values) return save->values(save->user, entry, type, bytes);
+    return params_read(save->start->weights, entry, type, bytes);
 }
 
 static int write_tensors(new_file *file, const loop_start_save *save, const json_t *metadata) {
-    const params *p = save->start->weights;
-    safetensors_item *items = calloc((size_t)p->count, sizeof *items);
-    REQUIRE(items, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", p->count);
-    for (int i = 0; i < p->count; i++) {
-        const weight *w = &p->table[i];
-        items[i] = (safetensors_item){.name = w->name, .type = stored_type(save, i), .dimensions = w->dimensions};
+    const loop_start *start = save->start;
+    safetensors_item *items = calloc((size_t)start->count, sizeof *items);
+    REQUIRE(items, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", start->count);
+    for (int i = 0; i < start->count; i++) {
+        int entry = start->first + i;
+        const weight *w = &start->weights->table[entry];
+        items[i] = (safetensors_item){.name = w->name, .type = stored_type(save, entry), .dimensions = w->dimensions};
         items[i].shape[0] = w->dimensions == 2 ? w->rows : w->cols;
         items[i].shape[1] = w->cols;
     }
-    int status = safetensors_write_with(file, metadata, items, p->count, item_values, (void *)(uintptr_t)save);
+    int status = safetensors_write_with(file, metadata, items, start->count, item_values, (void *)(uintptr_t)save);
     free(items);
     return status;
 }

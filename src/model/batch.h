@@ -39,6 +39,14 @@ typedef struct layer_watch {
     void *user;
 } layer_watch;
 
+/* The regression of a learned start while its model is trained: the sum over slots i of scales[2 i] times the squared
+ * distance of the predicted keys from the slot's last ones, and scales[2 i + 1] times that of the values. The targets
+ * count as constants. */
+typedef struct loop_start_loss {
+    const float *scales; /* [2 * slots] */
+    view sums; /* f64 [2 * slots, 2] on the device: squared distances, and squares of the targets, are added to it */
+} loop_start_loss;
+
 typedef struct batch_limits {
     int32_t rows, sequences;
     int32_t pages; /* per sequence; grows as needed, start with 0 */
@@ -79,11 +87,12 @@ typedef struct batch {
     batch_limits limits;
     void *memory, *staging; /* device, host: the same layout */
     size_t bytes;
-    const plan *plan;   /* plan of the planned rows, owned by the caller; NULL (default): the model's */
-    double tolerance;   /* A loop commits once the relative change of its slots between two iterations is below this
+    const plan *plan; /* plan of the planned rows, owned by the caller; NULL (default): the model's */
+    double tolerance; /* A loop commits once the relative change of its slots between two iterations is below this
                        * value; 0 (default): it runs all iterations. For batches with one planned sequence, because
                        * the change is measured over all of them */
-    int32_t piece_rows; /* A learned start sees pieces of this many rows; 0 (default): each sequence is one. For
+    const loop_start_loss *start_loss; /* owned by the caller; NULL (default): a start is used and not trained */
+    int32_t piece_rows;       /* A learned start sees pieces of this many rows; 0 (default): each sequence is one. For
                                * fitting one to what prompts in pieces look like */
     const layer_watch *watch; /* observer, owned by the caller; NULL (default): none */
     int64_t moves;            /* changes whenever the addresses change */

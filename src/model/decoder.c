@@ -25,15 +25,10 @@ static layer_part part_of(const pass *p, const plan_step *step, int layer) {
     return LAYER_WHOLE;
 }
 
-/* Whether a learned start fills the slots before this step. Rows that are not planned need none. */
-static bool starts_loop(const pass *p, const plan_step *step) {
-    return step->iteration == 0 && p->b->plan_rows && !p->exact_k && pass_loop_start(p, step);
-}
-
 int decoder_run_step(pass *p, const plan_step *step, tensor **x) {
     tensor *y, *next;
     TRY(step_input(p, step, *x, &y));
-    if (starts_loop(p, step)) TRY(pass_start_loop(p, pass_loop_start(p, step), y));
+    TRY(pass_start_loop(p, step, y));
     for (int layer = step->first; y && layer <= step->last; layer++) {
         TRY(layer_forward(p, layer, part_of(p, step, layer), y, &next));
         tensor_release(p->g, y);
@@ -45,7 +40,7 @@ int decoder_run_step(pass *p, const plan_step *step, tensor **x) {
     }
     tensor_release(p->g, *x);
     *x = y;
-    return LCKV_OK;
+    return pass_end_loop(p, step);
 }
 
 /* Whether the slots of a loop have changed so little that the next iteration can commit. The first iteration has no

@@ -143,12 +143,26 @@ static int keep_written(const pass *p, view residual, exact_record *r) {
     return LCKV_OK;
 }
 
+/* The loss of the learned start of the loop that `step` is about to run. */
+static int learn_start(pass *p, const plan_step *step, const exact_record *r, tensor *x) {
+    const loop_start_net *net = p->learns ? pass_loop_start(p, step) : NULL;
+    if (!net) return LCKV_OK;
+    p->rows = &p->all;
+    TRY(pass_predict(p, net, x));
+    for (int i = 0; i < net->slot_count; i++) {
+        int slot = net->slots[i].slot;
+        TRY(pass_regress(p, &net->slots[i], p->k[slot], p->v[slot], r->read_k[slot], r->read_v[slot]));
+    }
+    return LCKV_OK;
+}
+
 /* Every step that commits: loops run once. */
 static int run_once(pass *p, exact_record *r, tensor **x) {
     const plan *steps = &p->m->plan;
     for (int i = 0; i < steps->count && *x; i++) {
         const plan_step *step = &steps->steps[i];
         if (!step->commit) continue;
+        TRY(learn_start(p, step, r, *x)); /* its records lie below those of the loop, which are walked several times */
         int first = graph_mark(p->g);
         TRY(decoder_run_step(p, step, x));
         if (step->in_loop) r->loops[r->count++] = (struct exact_loop){first, graph_mark(p->g), step->first, step->last};
@@ -200,60 +214,36 @@ int decoder_backward_exact(const model *m, graph *g, exact_record *r, int walks)
     return graph_backward(g);
 }
 
-/* ---------------------------------------------------------------- regression of a learned start */
+/* ---------------------------------------------------------------- fitting a learned start */
 
-static int compare(pass *p, const exact_record *r, const loop_start_net *net, const float *scales, view sums) {
-    for (int i = 0; i < net->slot_count; i++) {
-        const loop_start_slot *s = &net->slots[i];
-        int keys = 2 * s->slot, values = keys + 1;
-        if (s->k)
-            TRY(graph_square_loss(p->g, p->k[s->slot], r->read_k[s->slot], scales[keys], view_rows(sums, keys, 1)));
-        if (s->v)
-            TRY(graph_square_loss(p->g, p->v[s->slot], r->read_v[s->slot], scales[values], view_rows(sums, values, 1)));
-    }
-    return LCKV_OK;
-}
-
-static int fit_net(pass *p, const exact_record *r, const loop_start_net *net, tensor *x, const float *scales,
-                   view sums) {
-    bool recording = p->g->recording;
-    p->g->recording = true;
-    p->rows = &p->all;
-    int status = pass_start_loop(p, net, x);
-    if (status >= 0) status = compare(p, r, net, scales, sums);
-    p->g->recording = recording;
-    return status;
-}
-
-/* What lies below a loop is exact, because lookups read s*. */
-static int fit_all(pass *p, const exact_slots *s, int64_t first, const float *scales, view sums, exact_record *r) {
+/* What lies below a loop is exact, because lookups read s*. Nothing above the last start is needed. */
+static int fit_all(pass *p, const exact_slots *s, int64_t first, exact_record *r) {
     const plan *steps = &p->m->plan;
-    const loop_start *start = p->m->loop_start;
-    int done = 0;
+    int left = p->m->loop_start->net_count;
     tensor *x;
     TRY(make_record(p->m, r));
     TRY(borrow_slots(p, s, first, r));
     TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &x));
-    for (int i = 0; i < steps->count && done < start->net_count; i++) {
+    for (int i = 0; i < steps->count && left; i++) {
         const plan_step *step = &steps->steps[i];
         if (!step->commit) continue;
-        const loop_start_net *net = pass_loop_start(p, step);
-        if (net) TRY(fit_net(p, r, net, x, scales, sums));
-        if (net) done++;
-        if (done < start->net_count) TRY(decoder_run_step(p, step, &x));
+        TRY(learn_start(p, step, r, x));
+        left -= pass_loop_start(p, step) != NULL;
+        if (left) TRY(decoder_run_step(p, step, &x));
     }
     tensor_release(p->g, x);
     return LCKV_OK;
 }
 
-int decoder_fit_loop_start(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first,
-                           const float *scales, view sums) {
+int decoder_fit_loop_start(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first) {
     pass p;
     exact_record record = {0};
+    g->recording = true;
+    int status = pass_begin(m, g, b, NULL, &p); /* learns */
     g->recording = false;
-    int status = pass_begin(m, g, b, NULL, &p);
-    if (status >= 0) status = fit_all(&p, s, first, scales, sums, &record);
+    if (status >= 0) status = fit_all(&p, s, first, &record);
     pass_end(&p);
     exact_record_free(g, &record);
+    g->recording = true;
     return status;
 }

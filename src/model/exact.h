@@ -69,12 +69,8 @@ int decoder_forward_exact(const model *m, graph *g, const batch *b, const exact_
 /* The backward pass: what lies above a loop once, the loop `walks` (at least 1) times, what lies below once. */
 int decoder_backward_exact(const model *m, graph *g, exact_record *record, int walks);
 
-/* Regression of the model's learned start on exact slots. The loss is the sum over slots i of scales[2 i] times the
- * squared distance of the keys and scales[2 i + 1] times that of the values. Its gradient is added to those of the
- * start's weights by graph_backward(). Rows 2 i and 2 i + 1 of `sums` (f64 [2 * slots, 2] on the device) get the
- * squared distance and the square of the exact slot added. Runs the layers below the last loop, without gradient. For
- * batches without a cache; `s` as above. */
-int decoder_fit_loop_start(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first,
-                           const float *scales, view sums);
+/* Regression of the model's learned start on exact slots, with the loss in b->start_loss; graph_backward() then computes
+ * its gradient. Runs the layers below the last loop, without gradient. For batches without a cache; `s` as above. */
+int decoder_fit_loop_start(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first);
 
 #endif

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NET_ENTRIES = 3, SLOT_ENTRIES = 4 };
+enum { ALIGNMENT = 256 };
 
 int64_t loop_start_default_width(const model_config *c) {
     return 2 * c->hidden_size;
@@ -83,25 +83,30 @@ static int make_unit(loop_start *s, int64_t hidden_size) {
     return status;
 }
 
+static int make_table(loop_start *s, const model_config *c) {
+    params *p = s->weights = calloc(1, sizeof *p);
+    REQUIRE(p, LCKV_ERROR_MEMORY, "no memory for a learned start");
+    p->device = s->device;
+    p->capacity = c->map.loops * PARAMS_PER_LOOP + c->map.slots * PARAMS_PER_SLOT;
+    p->table = calloc((size_t)p->capacity, sizeof *p->table);
+    REQUIRE(p->table, LCKV_ERROR_MEMORY, "no memory for a learned start");
+    return LCKV_OK;
+}
+
 static int make(loop_start *s, const model_config *c) {
     size_t loops = (size_t)c->map.loops, slots = (size_t)c->map.slots;
     REQUIRE(loops, LCKV_ERROR_UNSUPPORTED, "%s: a learned start requires a model with loops (layer_types)", c->name);
     s->nets = calloc(loops, sizeof *s->nets);
     s->slots = calloc(slots, sizeof *s->slots);
-    s->weights = calloc(1, sizeof *s->weights);
-    if (s->weights) s->weights->table = calloc(loops * NET_ENTRIES + slots * SLOT_ENTRIES, sizeof(weight));
-    REQUIRE(s->nets && s->slots && s->weights && s->weights->table, LCKV_ERROR_MEMORY, "no memory for a learned start");
-    s->weights->device = s->device;
+    REQUIRE(s->nets && s->slots, LCKV_ERROR_MEMORY, "no memory for a learned start");
+    if (!s->shared) TRY(make_table(s, c));
+    s->first = s->weights->count;
     TRY(fill_table(s, c));
+    s->count = s->weights->count - s->first;
     return make_unit(s, c->hidden_size);
 }
 
-int loop_start_create(device *d, const model_config *c, int64_t width, loop_start **out) {
-    *out = NULL;
-    loop_start *s = calloc(1, sizeof *s);
-    REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a learned start");
-    *s = (loop_start){.device = d, .width = width};
-    int status = make(s, c);
+static int created(loop_start *s, int status, loop_start **out) {
     if (status < 0)
         loop_start_free(s);
     else
@@ -109,10 +114,54 @@ int loop_start_create(device *d, const model_config *c, int64_t width, loop_star
     return status;
 }
 
+int loop_start_create(device *d, const model_config *c, int64_t width, loop_start **out) {
+    *out = NULL;
+    loop_start *s = calloc(1, sizeof *s);
+    REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a learned start");
+    *s = (loop_start){.device = d, .width = width};
+    return created(s, make(s, c), out);
+}
+
+static size_t aligned_bytes(const weight *w) {
+    size_t bytes = view_bytes(w->tensor.value);
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* The table's memory is one allocation, which the trainer makes anew because these values are elsewhere. */
+static int place_initial(loop_start *s) {
+    size_t bytes = 0;
+    weight *mine = s->weights->table + s->first;
+    for (int i = 0; i < s->count; i++) bytes += aligned_bytes(&mine[i]);
+    TRY(s->device->memory.alloc(s->device, bytes, &s->initial));
+    char *at = s->initial;
+    for (int i = 0; i < s->count; i++) {
+        mine[i].tensor.value.data = at;
+        at += aligned_bytes(&mine[i]);
+    }
+    s->weights->adopted = true;
+    return LCKV_OK;
+}
+
+int loop_start_attach(params *base, const model_config *c, int64_t width, loop_start **out) {
+    *out = NULL;
+    loop_start *s = calloc(1, sizeof *s);
+    REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a learned start");
+    *s = (loop_start){.device = base->device, .weights = base, .shared = true, .width = width};
+    int status = make(s, c);
+    if (status >= 0) status = place_initial(s);
+    return created(s, status, out);
+}
+
+void loop_start_drop_initial(loop_start *s) {
+    if (s->initial) s->device->memory.release(s->device, s->initial);
+    s->initial = NULL;
+}
+
 void loop_start_free(loop_start *s) {
     if (!s) return;
     if (s->unit.value.data) s->device->memory.release(s->device, s->unit.value.data);
-    params_free(s->weights);
+    if (!s->shared) params_free(s->weights);
+    loop_start_drop_initial(s);
     free(s->nets);
     free(s->slots);
     free(s);
@@ -128,7 +177,7 @@ static bool is_output(const loop_start *s, const tensor *t) {
 
 int loop_start_randomize(loop_start *s, uint64_t seed) {
     params *p = s->weights;
-    for (int i = 0; i < p->count; i++) {
+    for (int i = s->first; i < s->first + s->count; i++) {
         const weight *w = &p->table[i];
         bool zeros = w->dimensions == 1 || is_output(s, &w->tensor);
         TRY(params_fill_normal(p, i, zeros ? 0 : 1 / sqrt((double)w->cols), seed));

@@ -39,7 +39,10 @@ typedef struct loop_start_kl {
 
 typedef struct loop_start {
     device *device;
-    params *weights;
+    params *weights;      /* its own table, or that of the model if both are trained together */
+    bool shared;          /* the latter */
+    int first, count;     /* its entries of that table */
+    void *initial;        /* device memory of the first values of shared entries; NULL: none */
     loop_start_net *nets; /* [net_count], by loop */
     int net_count;
     loop_start_slot *slots; /* of all nets */
@@ -52,6 +55,11 @@ typedef struct loop_start {
 int64_t loop_start_default_width(const model_config *c);
 /* The table for a model, without values. LCKV_ERROR_UNSUPPORTED if the model has no loop. */
 int loop_start_create(device *d, const model_config *c, int64_t width, loop_start **out);
+/* The same with entries at the end of the model's own table, so that one optimizer, checkpoint and set of shards serve
+ * both. The values are f32 in memory of the start until params_enable_masters() or params_enable_values() has copied
+ * them; then call loop_start_drop_initial(). */
+int loop_start_attach(params *base, const model_config *c, int64_t width, loop_start **out);
+void loop_start_drop_initial(loop_start *s);
 void loop_start_free(loop_start *s); /* NULL is fine */
 /* Initializes: matrices as a function of (seed, entry) with a deviation of 1 / sqrt(columns), biases 0, and the output
  * matrices 0, so that the start is zeros. The weights must have memory. */

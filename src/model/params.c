@@ -142,7 +142,9 @@ int params_create(const model_config *c, params_has_tensor has, void *user, para
     *out = NULL;
     params *p = calloc(1, sizeof *p);
     REQUIRE(p, LCKV_ERROR_MEMORY, "no memory for the table of weights");
-    p->table = calloc((size_t)c->layers * PART_COUNT + OUTSIDE_LAYERS, sizeof *p->table);
+    p->capacity =
+        c->layers * PART_COUNT + OUTSIDE_LAYERS + c->map.loops * PARAMS_PER_LOOP + c->map.slots * PARAMS_PER_SLOT;
+    p->table = calloc((size_t)p->capacity, sizeof *p->table);
     p->layers = calloc((size_t)c->layers, sizeof *p->layers);
     p->layer_count = c->layers;
     if (!p->table || !p->layers) {

@@ -27,9 +27,12 @@ typedef struct layer_weights {
     packed_weight down;    /* part "down" */
 } layer_weights;
 
+/* Entries that a learned start (loop_start.h) may add to the table, per loop and per slot. */
+enum { PARAMS_PER_LOOP = 3, PARAMS_PER_SLOT = 4 };
+
 typedef struct params {
     weight *table;
-    int count;
+    int count, capacity;
     layer_weights *layers;
     int layer_count;
     tensor *embed, *norm;

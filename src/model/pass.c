@@ -40,10 +40,14 @@ static int plan_rows(pass *p) {
 }
 
 int pass_begin_on(const model *m, graph *g, const batch *b, const row_set *rows, pass *p) {
+    size_t slots = (size_t)m->config->map.slots;
     *p = (pass){.m = m, .g = g, .b = b, .rows = rows};
-    p->k = calloc(2 * (size_t)m->config->map.slots, sizeof(tensor *));
+    p->learns = m->loop_start && b->start_loss && g->recording;
+    p->k = calloc(4 * slots, sizeof(tensor *));
     REQUIRE(p->k, LCKV_ERROR_MEMORY, "no memory for a forward pass");
-    p->v = p->k + m->config->map.slots;
+    p->v = p->k + slots;
+    p->start_k = p->v + slots;
+    p->start_v = p->start_k + slots;
     return LCKV_OK;
 }
 
@@ -71,10 +75,7 @@ static void release_rows(pass *p, row_set *r) {
 }
 
 void pass_end(pass *p) {
-    for (int s = 0; p->k && s < p->m->config->map.slots; s++) {
-        tensor_release(p->g, p->k[s]);
-        tensor_release(p->g, p->v[s]);
-    }
+    for (int i = 0; p->k && i < 4 * p->m->config->map.slots; i++) tensor_release(p->g, p->k[i]);
     tensor_release(p->g, p->change);
     p->change = NULL;
     release_rows(p, &p->all);

@@ -26,6 +26,8 @@ typedef struct pass {
     tensor **k, **v;     /* [slots] newest keys and values of the new rows; NULL before the first write, or if the slot
                             does not store them */
     tensor **exact_k, **exact_v; /* [slots] what lookups read instead (exact.h); the caller owns them; NULL: as above */
+    bool learns;                 /* the batch's start_loss is computed, */
+    tensor **start_k, **start_v; /* [slots] of what the start has predicted, until the loop ends; NULL: nothing */
     const plan_step *step;       /* the current one; NULL without a plan */
     bool commits;                /* keys and values of this iteration are final */
     tensor *change; /* f64 [1, 2], of the slots written in this iteration: squared distance to the previous iteration,
@@ -75,8 +77,16 @@ int layer_forward(pass *p, int layer, layer_part part, tensor *x, tensor **out);
 
 /* The learned start of the step's loop; NULL if the model has none or the step is outside of loops. */
 const loop_start_net *pass_loop_start(const pass *p, const plan_step *step);
-/* Fills the slots of a loop from the hidden states below it, [rows, hidden_size] of the current rows. */
-int pass_start_loop(pass *p, const loop_start_net *net, tensor *x);
+/* Fills the slots of a loop from the hidden states below it, [rows, hidden_size] of the current rows. Records it if the
+ * pass learns. */
+int pass_predict(pass *p, const loop_start_net *net, tensor *x);
+/* The loss of predicted keys and values of a slot; a target that does not exist is NULL. */
+int pass_regress(pass *p, const loop_start_slot *s, tensor *k, tensor *v, const tensor *target_k,
+                 const tensor *target_v);
+/* Before a step of the plan: if it is the first iteration of a loop, fills its slots. After it: if it is the last one,
+ * adds the loss. */
+int pass_start_loop(pass *p, const plan_step *step, tensor *x);
+int pass_end_loop(pass *p, const plan_step *step);
 
 /* Runs one step of the plan on *x. A committing step replaces *x by its hidden states (NULL: no row is wanted). */
 int decoder_run_step(pass *p, const plan_step *step, tensor **x);

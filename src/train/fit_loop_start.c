@@ -13,7 +13,8 @@
 
 enum {
     STEP_TOKENS = 4096,
-    FILL_TOKENS = 32768,    /* tokens whose targets are computed together */
+    FILL_TOKENS = 1 << 17,  /* tokens whose targets are computed together, */
+    FILL_VALUES = 1 << 27,  /* and numbers in their embeddings, at most */
     HELD_OUT_TOKENS = 4096, /* at most a tenth of the text */
     MIN_STEPS = 1000,       /* default number of steps: this or EPOCHS, whichever is more, */
     MAX_STEPS = 4000,       /* but not more than this */
@@ -35,9 +36,10 @@ typedef struct fit {
     example_batch *fill, *batch;
     graph *graph;
     optimizer *optimizer;
-    view sums;     /* f64 [2 * slots, 2]: see decoder_fit_loop_start() */
+    view sums;     /* f64 [2 * slots, 2]: of the loss */
     double *host;  /* the same on the host */
     float *scales; /* [2 * slots] */
+    loop_start_loss loss;
     int64_t steps;
     const char *part; /* of the work, for progress */
 } fit;
@@ -109,8 +111,11 @@ static int allocate(fit *f) {
     REQUIRE(f->host && f->scales, LCKV_ERROR_MEMORY, "no memory for %d numbers", numbers);
     TRY(d->memory.alloc(d, view_bytes(f->sums), &f->sums.data));
     TRY(graph_create(d, f->options->compute, true, &f->graph));
-    TRY(example_batch_create(d, (int)batch_blocks(f, FILL_TOKENS), f->data->block_size, &f->fill));
+    int64_t fill = smallest(FILL_TOKENS, FILL_VALUES / f->model->config->hidden_size);
+    TRY(example_batch_create(d, (int)batch_blocks(f, fill), f->data->block_size, &f->fill));
     TRY(example_batch_create(d, (int)batch_blocks(f, STEP_TOKENS), f->data->block_size, &f->batch));
+    f->loss = (loop_start_loss){f->scales, f->sums};
+    f->batch->batch->start_loss = &f->loss;
     f->batch->batch->piece_rows = PIECE_ROWS;
     return exact_slots_create(f->model, f->options->compute, f->count * f->data->block_size, &f->slots);
 }
@@ -206,8 +211,7 @@ static int run_step(fit *f, int64_t step) {
     view loss = {f->sums.data, 1, 1, DTYPE_F64, NULL};
     if (f->steps - step >= REPORTED_STEPS) TRY(d->memory.zero(d, f->sums.data, view_bytes(f->sums)));
     TRY(example_batch_fill(f->batch, f->data, f->order + first, f->batch->size));
-    int status = decoder_fit_loop_start(f->model, f->graph, f->batch->batch, f->slots, first * f->data->block_size,
-                                        f->scales, f->sums);
+    int status = decoder_fit_loop_start(f->model, f->graph, f->batch->batch, f->slots, first * f->data->block_size);
     if (status >= 0) status = graph_backward(f->graph);
     TRY(finish(f, status));
     TRY(optimizer_send(f->optimizer, rate_of(f, step)));

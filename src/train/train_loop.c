@@ -100,6 +100,7 @@ static lckv_train_progress progress_of_step(const lckv_trainer *t, const step_re
         .seconds_left = seconds / (double)(s->step - t->first_step) * (double)(t->steps - s->step),
         .skipped = !r->finite,
         .loop_residual = r->loop_residual,
+        .loop_start_error = r->loop_start_error,
         .logged = s->step % t->logging_steps == 0 || s->step == t->steps,
     };
 }

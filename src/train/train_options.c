@@ -28,6 +28,7 @@ void lckv_train_options_init(lckv_train_options *options, size_t struct_size) {
         .save_strategy = LCKV_INTERVAL_STEPS,
         .save_steps = 500,
         .device = "auto",
+        .loop_start_weight = 1,
     };
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
@@ -84,6 +85,17 @@ static int check_sources(const lckv_train_options *o) {
 static int check_peft(const lckv_train_options *o) {
     REQUIRE(!o->use_peft || (o->model_name_or_path && !o->config_name), LCKV_ERROR_ARGUMENT,
             "use_peft adds an adapter to model_name_or_path: expected model_name_or_path and no config_name");
+    return LCKV_OK;
+}
+
+static int check_loop_start(const lckv_train_options *o) {
+    if (!o->loop_start) return LCKV_OK;
+    TRY(check_number("loop_start_weight", o->loop_start_weight, 1e-9, 1e9));
+    TRY(check_int("loop_start_width", o->loop_start_width, 0, 1 << 20));
+    REQUIRE(!o->use_peft, LCKV_ERROR_UNSUPPORTED,
+            "loop_start is not supported with use_peft, whose output is an adapter; fit a start to the merged model");
+    REQUIRE(o->loop_form != LCKV_LOOP_SEQUENTIAL, LCKV_ERROR_UNSUPPORTED,
+            "loop_start is not supported with loop_form sequential, which has no iterations");
     return LCKV_OK;
 }
 
@@ -199,6 +211,7 @@ static int check_intervals(const lckv_train_options *o) {
 int train_options_check(const lckv_train_options *o) {
     TRY(check_sources(o));
     TRY(check_peft(o));
+    TRY(check_loop_start(o));
     TRY(check_tuning(o));
     TRY(check_sizes(o));
     TRY(check_torch_dtype(o));

@@ -8,6 +8,7 @@
 #include "hub/model_path.h"
 #include "io/adapter/adapter_file.h"
 #include "io/convert.h"
+#include "train/add_loop_start.h"
 #include "train/cost/choose_batch_size.h"
 #include "train/cost/training_cost.h"
 #include "train/initial_model.h"
@@ -149,7 +150,7 @@ static int make_adapted_model(lckv_trainer *t, const lckv_train_options *o, int6
     return add_adapter(t, o);
 }
 
-static int make_model(lckv_trainer *t, const lckv_train_options *o) {
+static int make_base(lckv_trainer *t, const lckv_train_options *o) {
     int64_t tokens = t->tokenizer ? lckv_tokenizer_vocab_size(t->tokenizer) : 0, rows = t->config->vocab_size;
     if (o->use_peft) return make_adapted_model(t, o, tokens, rows);
     if (tokens > rows)
@@ -168,6 +169,11 @@ static int make_model(lckv_trainer *t, const lckv_train_options *o) {
     return initial_model_random(t->device, t->config, t->seed, &t->model);
 }
 
+static int make_model(lckv_trainer *t, const lckv_train_options *o) {
+    TRY(make_base(t, o));
+    return trainer_add_loop_start(t, o);
+}
+
 /* A batch has at most as many examples as there are. */
 static int batch_size(int64_t given, int64_t count) {
     int64_t limit = count > 1 ? count : 1;
@@ -183,6 +189,8 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
         .gradient_checkpointing = o->gradient_checkpointing,
         .exact = o->loop_form == LCKV_LOOP_EXACT,
         .fill_size = (int)t->loop_group_size,
+        .loop_start_weight = o->loop_start_weight,
+        .examples_per_step = t->examples_per_step,
         .optimizer = {.beta1 = o->adam_beta1,
                       .beta2 = o->adam_beta2,
                       .epsilon = o->adam_epsilon,
@@ -193,7 +201,9 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
                       .skip_grad_norm = o->skip_grad_norm},
     };
     TRY(stepper_create(t->model, &options, &t->stepper));
-    TRY(training_flops_per_example(t->model->config, o->use_peft ? o->lora : NULL, &options, &t->flops_per_example));
+    const counted_parts parts = {.lora = o->use_peft ? o->lora : NULL,
+                                 .loop_start_width = t->model->loop_start ? t->model->loop_start->width : 0};
+    TRY(training_flops_per_example(t->model->config, &parts, &options, &t->flops_per_example));
     return stepper_set_eval_batch(t->stepper, batch_size(o->per_device_eval_batch_size, t->validation->count));
 }
 

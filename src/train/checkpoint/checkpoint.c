@@ -8,6 +8,7 @@
 #include "io/adapter/adapter_save.h"
 #include "io/hf_folder.h"
 #include "io/tensors/checkpoint_files.h"
+#include "io/loop_start_file.h"
 #include "train/checkpoint/manifest.h"
 #include "train/checkpoint/optimizer_file.h"
 #include "train/checkpoint/optimizer_state.h"
@@ -40,7 +41,8 @@ static int write_model(const checkpoint_contents *c, const char *folder) {
                                        .tokenizer = c->origin->tokenizer_folder,
                                        .chat_template = c->origin->chat_template,
                                        .values = read_value,
-                                       .user = c->optimizer};
+                                       .user = c->optimizer,
+                                       .loop_start = c->model->loop_start};
     return checkpoint_save(c->model->config, c->model->params, &options, folder);
 }
 
@@ -173,17 +175,34 @@ static int check_count(const char *folder, int there, int expected) {
     return LCKV_OK;
 }
 
+/* The learned start is in a file of its own. */
+static int read_start(const loop_start *s, optimizer *o, const char *folder) {
+    safetensors_file file;
+    char *path;
+    if (!s) return LCKV_OK;
+    TRY(path_join(folder, LOOP_START_FILE, &path));
+    int status = safetensors_open(path, &file);
+    free(path);
+    TRY(status);
+    status = check_count(folder, file.count, s->count);
+    for (int i = s->first; i < s->first + s->count && status >= 0; i++)
+        status = set_weight(o, i, safetensors_find(&file, o->params->table[i].name), file.path);
+    safetensors_close(&file);
+    return status;
+}
+
 static int read_model(model *m, optimizer *o, const char *folder) {
     checkpoint_files files;
     const params *p = m->params;
+    int count = m->loop_start ? m->loop_start->first : p->count;
     TRY(checkpoint_files_open(folder, &files));
-    int status = check_count(folder, files.count, p->count);
-    for (int i = 0; i < p->count && status >= 0; i++) {
+    int status = check_count(folder, files.count, count);
+    for (int i = 0; i < count && status >= 0; i++) {
         const checkpoint_tensor *found = checkpoint_files_find(&files, p->table[i].name);
         status = set_weight(o, i, found ? found->entry : NULL, files.source);
     }
     checkpoint_files_close(&files);
-    return status;
+    return status < 0 ? status : read_start(m->loop_start, o, folder);
 }
 
 static int read_adapter(model *m, optimizer *o, const char *folder) {

@@ -111,7 +111,8 @@ int trainer_choose_batch_size(lckv_trainer *t, const lckv_train_options *o) {
                               .bf16_weights = o->torch_dtype && !strcmp(o->torch_dtype, "bfloat16"),
                               .loop_form = o->loop_form,
                               .loop_group_size = o->loop_group_size,
-                              .lora = o->use_peft ? o->lora : NULL}};
+                              .lora = o->use_peft ? o->lora : NULL,
+                              .loop_start = o->loop_start}};
     t->batch_size = given;
     t->loop_group_size = o->loop_group_size ? o->loop_group_size : per_step;
     if (!o->do_train) return LCKV_OK;

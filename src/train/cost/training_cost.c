@@ -21,12 +21,15 @@ static void counted_model_close(counted_model *c) {
     device_close(c->device);
 }
 
-/* A model of f32 weights without values, and with an adapter unless `lora` is NULL. On failure nothing is open. */
-static int counted_model_open(const model_config *config, const lckv_lora *lora, counted_model *out) {
+/* A model of f32 weights without values, with an adapter unless parts->lora is NULL, and with a learned start unless the
+ * width is 0. On failure nothing is open. */
+static int counted_model_open(const model_config *config, const counted_parts *parts, counted_model *out) {
     *out = (counted_model){0};
     TRY(device_open("count", 0, &out->device));
     int status = model_create_empty(out->device, config, DTYPE_F32, &out->model);
-    if (status >= 0) status = lora_add(out->model, lora);
+    if (status >= 0) status = lora_add(out->model, parts->lora);
+    if (status >= 0 && parts->loop_start_width)
+        status = loop_start_attach(out->model->params, config, parts->loop_start_width, &out->model->loop_start);
     if (status < 0) counted_model_close(out);
     return status;
 }
@@ -59,7 +62,7 @@ static int count_blocks(stepper *s, double *flops) {
     return LCKV_OK;
 }
 
-int training_flops_per_example(const model_config *config, const lckv_lora *lora, const stepper_options *like,
+int training_flops_per_example(const model_config *config, const counted_parts *parts, const stepper_options *like,
                                double *flops) {
     const stepper_options options = {.compute = like->compute,
                                      .batch_size = 1,
@@ -69,7 +72,7 @@ int training_flops_per_example(const model_config *config, const lckv_lora *lora
     counted_model c;
     stepper *s = NULL;
     *flops = 0;
-    TRY(counted_model_open(config, lora, &c));
+    TRY(counted_model_open(config, parts, &c));
     int status = stepper_create(c.model, &options, &s);
     if (status >= 0) status = count_blocks(s, flops);
     stepper_free(s);
@@ -149,7 +152,9 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
         .fill_size = (int)shape->loop_group_size,
         .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1},
     };
-    TRY(counted_model_open(config, shape->lora ? &lora : NULL, &c));
+    const counted_parts parts = {.lora = shape->lora ? &lora : NULL,
+                                 .loop_start_width = shape->loop_start ? loop_start_default_width(config) : 0};
+    TRY(counted_model_open(config, &parts, &c));
     int status = count_training(&c, &options, out);
     counted_model_close(&c);
     return status;

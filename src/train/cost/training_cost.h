@@ -10,9 +10,15 @@
 #include "lckv.h"
 #include "train/step/step.h"
 
-/* FLOPs of the forward and backward pass of one example of block_size tokens, without the optimizer. `lora` NULL: all
- * weights are trained. Of `like`, compute, block_size and exact are used. */
-int training_flops_per_example(const model_config *config, const lckv_lora *lora, const stepper_options *like,
+/* What is added to a model before it is counted. */
+typedef struct counted_parts {
+    const lckv_lora *lora;    /* NULL: all weights are trained */
+    int64_t loop_start_width; /* of a learned start that is trained; 0: none */
+} counted_parts;
+
+/* FLOPs of the forward and backward pass of one example of block_size tokens, without the optimizer. Of `like`,
+ * compute, block_size and exact are used. */
+int training_flops_per_example(const model_config *config, const counted_parts *parts, const stepper_options *like,
                                double *flops);
 
 #endif

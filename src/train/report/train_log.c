@@ -72,6 +72,8 @@ static int step(void *self, const run_view *run, const lckv_train_progress *p) {
                                json_number_or_null(p->grad_norm), "learning_rate", p->learning_rate,
                                "tokens_per_second", p->tokens_per_second);
     if (object && isfinite(p->loop_residual)) json_object_set_new(object, "loop_residual", json_real(p->loop_residual));
+    if (object && isfinite(p->loop_start_error))
+        json_object_set_new(object, "loop_start_error", json_real(p->loop_start_error));
     if (object && p->skipped) json_object_set_new(object, "skipped", json_true());
     return log_object(self, object);
 }

@@ -14,6 +14,7 @@ static int prepare_weights(model *m, const stepper_options *o) {
     params *p = model_trainable(m);
     if (p != m->params) TRY(params_convert(m->params, o->compute));
     TRY(o->bf16_weights ? params_enable_values(p, DTYPE_BF16) : params_enable_masters(p, o->compute));
+    if (m->loop_start) loop_start_drop_initial(m->loop_start);
     return params_enable_gradients(p);
 }
 
@@ -21,7 +22,9 @@ static int prepare_weights(model *m, const stepper_options *o) {
 static int allocate_batch(stepper *s, int most) {
     s->correct = (view){NULL, most * s->block_size, 1, DTYPE_I32};
     TRY(s->model->device->memory.alloc(s->model->device, view_bytes(s->correct), &s->correct.data));
-    return example_batch_create(s->model->device, most, s->block_size, &s->batch);
+    TRY(example_batch_create(s->model->device, most, s->block_size, &s->batch));
+    if (s->model->loop_start) s->batch->batch->start_loss = &s->start_loss;
+    return LCKV_OK;
 }
 
 /* Recorded micro-batches refer to the batch's memory, so they are freed with it. */
@@ -49,12 +52,34 @@ static void free_group(stepper *s) {
 
 static int allocate_scalars(stepper *s) {
     device *d = s->model->device;
-    TRY(d->memory.alloc(d, 6 * sizeof(double), &s->scalars));
+    int64_t start = 2 * s->model->config->map.slots;
+    TRY(d->memory.alloc(d, (size_t)(6 + 2 * start) * sizeof(double), &s->scalars));
     double *at = s->scalars;
+    s->start_loss.sums = (view){at + 6, start, 2, DTYPE_F64, NULL};
     s->sums = (view){at, 1, 2, DTYPE_F64};
     s->residual = (view){at + 2, 1, 2, DTYPE_F64};
     s->scale = (view){at + 4, 1, 1, DTYPE_F32};
     s->seed = (view){at + 5, 1, 1, DTYPE_I64};
+    return LCKV_OK;
+}
+
+/* A constant divisor: the loss of a start is per number that it predicts, of a whole step. */
+static int prepare_start(stepper *s, const stepper_options *o) {
+    const layer_map *map = &s->model->config->map;
+    size_t numbers = 2 * (size_t)map->slots;
+    double tokens = (double)(o->examples_per_step ? o->examples_per_step : o->batch_size) * o->block_size;
+    s->start_scales = calloc(numbers, sizeof *s->start_scales);
+    REQUIRE(s->start_scales, LCKV_ERROR_MEMORY, "no memory for training");
+    for (int i = 0; i < map->slots; i++) {
+        int64_t k = exact_keys_width(map, i), v = exact_values_width(map, i);
+        if (k) s->start_scales[2 * i] = (float)(o->loop_start_weight / tokens / (double)k);
+        if (v) s->start_scales[2 * i + 1] = (float)(o->loop_start_weight / tokens / (double)v);
+    }
+    s->start_loss.scales = s->start_scales;
+    for (int i = 0; i < STEPPER_AHEAD; i++) {
+        s->pending[i].start = calloc(2 * numbers, sizeof(double));
+        REQUIRE(s->pending[i].start, LCKV_ERROR_MEMORY, "no memory for training");
+    }
     return LCKV_OK;
 }
 
@@ -64,6 +89,7 @@ static int make(stepper *s, const stepper_options *o) {
     TRY(allocate_batch(s, s->batch_size));
     TRY(allocate_group(s, o->compute, group));
     TRY(allocate_scalars(s));
+    TRY(prepare_start(s, o));
     TRY(graph_create(d, o->compute, true, &s->graph));
     s->graph->recompute = o->gradient_checkpointing;
     TRY(prepare_weights(s->model, o));
@@ -88,6 +114,8 @@ static int check_form(const model *m, const stepper_options *o) {
     bool sequential = m->config->use_sequential;
     REQUIRE(!o->gradient_checkpointing || !sequential, LCKV_ERROR_UNSUPPORTED,
             "gradient_checkpointing is not supported with use_sequential, which writes its slots token by token");
+    REQUIRE(!m->loop_start || !sequential, LCKV_ERROR_UNSUPPORTED,
+            "a learned start is trained by the plan or in the exact form, not with use_sequential");
     REQUIRE(!o->exact || !sequential, LCKV_ERROR_ARGUMENT, "exact and use_sequential exclude each other");
     return LCKV_OK;
 }
@@ -121,6 +149,8 @@ void stepper_free(stepper *s) {
     if (s->scalars) s->model->device->memory.release(s->model->device, s->scalars);
     free_batch(s);
     free_group(s);
+    for (int i = 0; i < STEPPER_AHEAD; i++) free(s->pending[i].start);
+    free(s->start_scales);
     free(s);
 }
 
@@ -213,6 +243,7 @@ static int begin_loss(stepper *s, int64_t items) {
     device *d = s->model->device;
     float scale = items ? (float)(1.0 / (double)items) : 0;
     TRY(d->memory.zero(d, s->sums.data, 4 * sizeof(double)));
+    if (s->model->loop_start) TRY(d->memory.zero(d, s->start_loss.sums.data, view_bytes(s->start_loss.sums)));
     return d->memory.copy_in(d, s->scale.data, &scale, sizeof scale);
 }
 
@@ -281,6 +312,8 @@ static int send_results(stepper *s) {
     step_pending *p = &s->pending[s->begun % STEPPER_AHEAD];
     TRY(d->memory.copy_out(d, &p->loss, s->sums.data, sizeof p->loss));
     TRY(d->memory.copy_out(d, p->residual, s->residual.data, sizeof p->residual));
+    if (s->model->loop_start)
+        TRY(d->memory.copy_out(d, p->start, s->start_loss.sums.data, view_bytes(s->start_loss.sums)));
     TRY(d->memory.copy_out(d, &p->state, s->optimizer->state.data, sizeof p->state));
     return d->memory.mark(d, &p->mark);
 }
@@ -297,6 +330,17 @@ int stepper_begin(stepper *s, const examples *data, const int64_t *chosen, int64
     return LCKV_OK;
 }
 
+static double start_error(const stepper *s, const double *sums) {
+    double error = 0;
+    int terms = 0;
+    for (int64_t i = 0; s->model->loop_start && i < s->start_loss.sums.rows; i++) {
+        if (!(sums[2 * i + 1] > 0)) continue;
+        error += sums[2 * i] / sums[2 * i + 1];
+        terms++;
+    }
+    return terms ? error / terms : (double)NAN;
+}
+
 int stepper_end(stepper *s, step_result *out) {
     device *d = s->model->device;
     const step_pending *p = &s->pending[s->ended % STEPPER_AHEAD];
@@ -306,7 +350,8 @@ int stepper_end(stepper *s, step_result *out) {
     *out = (step_result){.loss = p->loss,
                          .grad_norm = p->state.grad_norm,
                          .finite = p->state.finite,
-                         .loop_residual = s->exact ? sqrt(p->residual[0] / p->residual[1]) : NAN};
+                         .loop_residual = s->exact ? sqrt(p->residual[0] / p->residual[1]) : NAN,
+                         .loop_start_error = start_error(s, p->start)};
     s->ended++;
     return LCKV_OK;
 }

@@ -14,11 +14,13 @@
 #include "train/step/optimizer.h"
 
 typedef struct step_result {
-    double loss;          /* mean over the labels of the step */
-    double grad_norm;     /* before clipping */
-    bool finite;          /* both are finite; else no weight has changed */
-    double loop_residual; /* exact form: |F(s*) - s*| / |s*| over the looked-up slots of this rank's share; 0 without
+    double loss;             /* mean over the labels of the step */
+    double grad_norm;        /* before clipping */
+    bool finite;             /* both are finite; else no weight has changed */
+    double loop_residual;    /* exact form: |F(s*) - s*| / |s*| over the looked-up slots of this rank's share; 0 without
                            * rounding; NAN in the other forms */
+    double loop_start_error; /* with a learned start: its squared error over the squares of keys and values, mean over
+                              * both and over slots, of this rank's share; NAN without */
 } step_result;
 
 /* The result of an evaluation batch, over all ranks. */
@@ -32,6 +34,7 @@ enum { STEPPER_AHEAD = 2 }; /* maximum number of steps that were begun and not e
 /* Results of a step that are copied to the host. */
 typedef struct step_pending {
     double loss, residual[2];
+    double *start; /* [2 * slots, 2] sums of the learned start's loss */
     step_state state;
     int64_t mark;
 } step_pending;
@@ -44,17 +47,19 @@ typedef struct stepper {
     int batch_size;      /* examples per micro-batch */
     int eval_batch_size; /* examples per evaluation batch and rank */
     int32_t block_size;
-    view correct;         /* i32 [larger batch size * block_size, 1], on the device */
-    bool exact;           /* loops are trained in the exact form (model/exact.h), which needs the next three */
-    example_batch *group; /* examples whose slots are computed together */
-    exact_slots *slots;   /* of the group */
-    int64_t group_row;    /* first row of the micro-batch within the group */
-    void *scalars;        /* device memory of the next four */
-    view sums;            /* f64 [1, 2]: loss of the step so far; number of correct labels of an evaluation */
-    view residual;        /* f64 [1, 2]: of the step so far, see decoder_forward_exact() */
-    view scale;           /* f32: 1 / labels of the step */
-    view seed;            /* i64: of the micro-batch's dropout masks */
-    replay_set batches;   /* recorded micro-batches: whole ones, and the last one of a step */
+    view correct;               /* i32 [larger batch size * block_size, 1], on the device */
+    bool exact;                 /* loops are trained in the exact form (model/exact.h), which needs the next three */
+    example_batch *group;       /* examples whose slots are computed together */
+    exact_slots *slots;         /* of the group */
+    int64_t group_row;          /* first row of the micro-batch within the group */
+    loop_start_loss start_loss; /* of the model's learned start; its sums are in `scalars` */
+    float *start_scales;        /* [2 * slots] */
+    void *scalars;              /* device memory of the next four */
+    view sums;                  /* f64 [1, 2]: loss of the step so far; number of correct labels of an evaluation */
+    view residual;              /* f64 [1, 2]: of the step so far, see decoder_forward_exact() */
+    view scale;                 /* f32: 1 / labels of the step */
+    view seed;                  /* i64: of the micro-batch's dropout masks */
+    replay_set batches;         /* recorded micro-batches: whole ones, and the last one of a step */
     replay update;
     step_pending pending[STEPPER_AHEAD];
     int64_t begun, ended; /* steps */
@@ -67,6 +72,8 @@ typedef struct stepper_options {
     int32_t block_size;          /* tokens of the longest example */
     bool exact;                  /* train loops in the exact form (model/exact.h) instead of by the plan */
     int fill_size;               /* with exact: examples whose slots are computed together, at least batch_size */
+    double loop_start_weight;    /* of the loss of the model's learned start, if it has one */
+    int64_t examples_per_step;   /* of all ranks; the loss of a start is divided by their tokens; 0: batch_size */
     bool gradient_checkpointing; /* store only the inputs of layers, and recompute layers in the backward pass */
     optimizer_options optimizer;
 } stepper_options;
