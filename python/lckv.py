@@ -327,7 +327,7 @@ class Model:
     """
 
     def __init__(self, name, device="auto", threads=0, tokenizer=None, config_overrides=None, torch_dtype="auto",
-                 adapter=None, random=None):  # fmt: skip
+                 adapter=None, random=None, no_loop_start=False):  # fmt: skip
         lib = library()
         self.name, self._device_name, self._folder, self._engines = name, device, None, []
         self._device, self._model, self._tokenizer = c_void_p(), c_void_p(), c_void_p()
@@ -335,7 +335,7 @@ class Model:
         if random is None:
             options = _defaults(_ModelOptions)
             options.config_overrides, options.torch_dtype = _bytes(config_overrides), _bytes(torch_dtype)
-            options.adapter = _bytes(adapter)
+            options.adapter, options.no_loop_start = _bytes(adapter), no_loop_start
             _check(lib.lckv_model_open(self._device, _bytes(name), byref(options), byref(self._model)))
         else:
             config = c_void_p()

@@ -319,6 +319,80 @@ static void gradients_are_finite_differences(void **state) {
     close_regression(&f, &r);
 }
 
+/* With enough iterations the plan ends with the exact slot, so that both forms of training regress on the same target:
+ * the gradients are those of the fit. Neither changes the gradients of the model. */
+typedef enum form { FIT, PLAN, EXACT } form;
+
+static void run_form(fixture *f, regression *r, form how, bool learns) {
+    device *d = f->device;
+    exact_record record = {0};
+    tensor *hidden;
+    float one = 1;
+    double unused[4];
+    view scale = {&one, 1, 1, DTYPE_F32, NULL}, residual = {unused, 1, 2, DTYPE_F64, NULL};
+    view loss = {unused + 2, 1, 1, DTYPE_F64, NULL};
+    memset(unused, 0, sizeof unused);
+    f->batch->start_loss = learns ? &r->loss : NULL;
+    f->graph->recording = true;
+    OK(d->memory.zero(d, r->sums.data, view_bytes(r->sums)));
+    if (how == FIT) OK(decoder_fit_loop_start(f->model, f->graph, f->batch, r->slots, 0));
+    if (how == PLAN) OK(decoder_forward(f->model, f->graph, f->batch, NULL, &hidden));
+    if (how == EXACT) OK(decoder_forward_exact(f->model, f->graph, f->batch, r->slots, 0, residual, &record, &hidden));
+    if (how != FIT) OK(decoder_loss(f->model, f->graph, f->batch, hidden, scale, loss, (view){0}, (view){0}));
+    if (how != FIT) tensor_release(f->graph, hidden);
+    OK(how == EXACT ? decoder_backward_exact(f->model, f->graph, &record, 2) : graph_backward(f->graph));
+    exact_record_free(f->graph, &record);
+    if (pool_in_use(f->graph->pool)) fail_msg("%zu bytes were not released", pool_in_use(f->graph->pool));
+    OK(graph_reset(f->graph));
+}
+
+/* Copies the gradients to `out` and zeroes them. */
+static int64_t take_gradients(params *p, float *out, int64_t room) {
+    int64_t at = 0;
+    for (int i = 0; i < p->count; i++) {
+        view g = p->table[i].tensor.grad;
+        int64_t count = g.rows * g.cols;
+        assert_true(at + count <= room);
+        memcpy(out + at, g.data, (size_t)count * sizeof *out);
+        memset(g.data, 0, (size_t)count * sizeof *out);
+        at += count;
+    }
+    return at;
+}
+
+static void training_has_the_gradients_of_the_fit(void **state) {
+    (void)state;
+    enum { START = 1 << 13, MODEL = 1 << 16 };
+    static float expected[START], start[START], alone[MODEL], beside[MODEL];
+    fixture f;
+    regression r;
+    inputs in;
+    plan steps;
+    open_regression(&f, &r, &in, 0);
+    OK(params_enable_gradients(f.model->loop_start->weights));
+    OK(params_enable_gradients(f.model->params));
+    OK(plan_make(&f.model->config->map, LENGTH, 2, &steps));
+    f.batch->plan = &steps;
+    run_form(&f, &r, FIT, true);
+    int64_t count = take_gradients(f.model->loop_start->weights, expected, START);
+    for (form how = PLAN; how <= EXACT; how++) {
+        for (int recompute = 0; recompute < 2; recompute++) {
+            f.graph->recompute = recompute;
+            run_form(&f, &r, how, false);
+            int64_t all = take_gradients(f.model->params, alone, MODEL);
+            take_gradients(f.model->loop_start->weights, start, START);
+            for (int64_t i = 0; i < count; i++) assert_true(start[i] == 0);
+            run_form(&f, &r, how, true);
+            take_gradients(f.model->params, beside, MODEL);
+            take_gradients(f.model->loop_start->weights, start, START);
+            assert_memory_equal(alone, beside, (size_t)all * sizeof *alone);
+            assert_close(start, expected, (int)count, 1e-3, how == PLAN ? "plan" : "exact");
+        }
+    }
+    plan_free(&steps);
+    close_regression(&f, &r);
+}
+
 /* ---------------------------------------------------------------- tables and numbers */
 
 static void only_looked_up_slots_have_outputs(void **state) {
@@ -368,6 +442,7 @@ int main(void) {
         cmocka_unit_test(company_changes_nothing),
         cmocka_unit_test(formula_is_the_documented_one),
         cmocka_unit_test(gradients_are_finite_differences),
+        cmocka_unit_test(training_has_the_gradients_of_the_fit),
         cmocka_unit_test(only_looked_up_slots_have_outputs),
         cmocka_unit_test(default_iterations_follow_from_the_divergence),
     };

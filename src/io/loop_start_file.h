@@ -16,8 +16,8 @@
  * the tensor. */
 int loop_start_read(device *d, const char *folder, const model_config *config, dtype type, loop_start **out);
 
-/* Adds the file to a staging. `type`: in the file; DTYPE_COUNT: without loss. `values` copies an entry of the table that
- * the start is in to host memory; NULL: params_read(). */
+/* Adds the file to a staging. `type`: in the file; DTYPE_COUNT: without loss. `values` copies an entry of the start's
+ * table to host memory; NULL: params_read(). */
 typedef struct loop_start_save {
     const loop_start *start;
     dtype type;

@@ -69,8 +69,8 @@ int decoder_forward_exact(const model *m, graph *g, const batch *b, const exact_
 /* The backward pass: what lies above a loop once, the loop `walks` (at least 1) times, what lies below once. */
 int decoder_backward_exact(const model *m, graph *g, exact_record *record, int walks);
 
-/* Regression of the model's learned start on exact slots, with the loss in b->start_loss; graph_backward() then computes
- * its gradient. Runs the layers below the last loop, without gradient. For batches without a cache; `s` as above. */
+/* Regression of the model's learned start on exact slots, with the loss in b->start_loss; graph_backward() computes its
+ * gradient. Runs the layers below the last loop, without gradient. For batches without a cache; `s` as above. */
 int decoder_fit_loop_start(const model *m, graph *g, const batch *b, const exact_slots *s, int64_t first);
 
 #endif

@@ -2,6 +2,7 @@
  *
  *   config.json, model.safetensors, tokenizer files   Hugging Face folder with the master weights, without loss
  *                                                     (with use_peft: the adapter, see io/adapter/adapter_save.h)
+ *   loop_start.safetensors                            learned start of the loops, if one is trained
  *   optimizer.safetensors                             moments of the optimizer (optimizer_file.h)
  *   training_state.json                               progress of the run (training_state.h)
  *   checksums.json                                    checksums of all other files (manifest.h)

@@ -21,8 +21,8 @@ static void counted_model_close(counted_model *c) {
     device_close(c->device);
 }
 
-/* A model of f32 weights without values, with an adapter unless parts->lora is NULL, and with a learned start unless the
- * width is 0. On failure nothing is open. */
+/* A model of f32 weights without values, with the adapter and the learned start that `parts` names. On failure nothing
+ * is open. */
 static int counted_model_open(const model_config *config, const counted_parts *parts, counted_model *out) {
     *out = (counted_model){0};
     TRY(device_open("count", 0, &out->device));
