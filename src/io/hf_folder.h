@@ -29,7 +29,7 @@ typedef struct checkpoint_save_options {
     /* Copies the values of an entry into host memory; NULL: params_read(). */
     int (*values)(void *user, int entry, dtype type, void *host);
     void *user;
-    /* Learned start of the loops to write; NULL: none, and one that the folder has is removed. If both are in one table,
+    /* Learned start of the loops to write; NULL: none, and that of the folder is removed. If both are in one table,
      * `values` serves it too. */
     const loop_start *loop_start;
 } checkpoint_save_options;
