@@ -1,7 +1,7 @@
 /* Fitting a learned start: it is nearer to the exact form than zeros, the same fit gives the same bits, and a stopped
  * one changes nothing. */
 #include "data/blocks.h"
-#include "train/fit_loop_start.h"
+#include "train/loop_start/fit_loop_start.h"
 
 #include "fixture.h"
 

@@ -1,8 +1,8 @@
 /* Loading a model: checkpoint_load() of hf_folder.h. */
 #include "io/adapter/adapter_merge.h"
 #include "io/hf_folder.h"
-#include "io/tensors/checkpoint_table.h"
 #include "io/loop_start_file.h"
+#include "io/tensors/checkpoint_table.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* Saving a model: checkpoint_save() of hf_folder.h. */
 #include "io/auto_map.h"
 #include "io/hf_folder.h"
-#include "io/tensors/checkpoint_files.h"
 #include "io/loop_start_file.h"
+#include "io/tensors/checkpoint_files.h"
 #include "io/tensors/staging.h"
 
 #include <errno.h>

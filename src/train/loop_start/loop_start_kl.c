@@ -1,5 +1,5 @@
 /* Measuring a learned start, see loop_start_kl.h. */
-#include "train/loop_start_kl.h"
+#include "train/loop_start/loop_start_kl.h"
 
 #include "model/exact.h"
 #include "train/step/example_batch.h"

@@ -1,11 +1,11 @@
 /* Fitting a learned start, see fit_loop_start.h. */
-#include "train/fit_loop_start.h"
+#include "train/loop_start/fit_loop_start.h"
 
 #include "base/log.h"
 #include "data/shuffle.h"
 #include "model/exact.h"
+#include "train/loop_start/loop_start_kl.h"
 #include "train/step/example_batch.h"
-#include "train/loop_start_kl.h"
 #include "train/step/optimizer.h"
 
 #include <math.h>

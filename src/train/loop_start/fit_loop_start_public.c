@@ -4,8 +4,8 @@
 #include "data/blocks.h"
 #include "hub/model_path.h"
 #include "io/loop_start_file.h"
-#include "train/fit_loop_start.h"
 #include "train/initial_model.h"
+#include "train/loop_start/fit_loop_start.h"
 
 #include <stdlib.h>
 #include <string.h>
