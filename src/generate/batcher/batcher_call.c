@@ -139,6 +139,7 @@ static void add_entry(batcher_call *call, sequence *s) {
     call->to_score += scored;
     call->hidden_rows += wanted;
     call->stepped[call->stepped_count++] = s;
+    call->ends_prompt |= ends_prompt(s);
     if (ends_prompt(s)) add_followers(call, s);
     call->owner[call->count] = s;
     call->entries[call->count++] = (batch_entry){.ids = s->ids + s->cached,
@@ -173,7 +174,7 @@ void batcher_call_fill(batcher *b) {
     call->scored = call->to_score = call->hidden_rows = 0;
     call->prompt_rows = call->exact_rows = 0;
     call->direct = true;
-    call->top = call->score_top = false;
+    call->top = call->score_top = call->ends_prompt = false;
     collect(b, true);
     collect(b, false);
     fill_choices(call);
@@ -223,7 +224,7 @@ bool batcher_call_can_overlap(const batcher *b) {
 }
 
 bool batcher_call_has_results(const batcher_call *call) {
-    return call->wanted || call->to_score;
+    return call->wanted || call->to_score || call->ends_prompt;
 }
 
 bool batcher_call_is_blocking(const batcher_call *call) {

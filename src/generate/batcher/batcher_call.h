@@ -19,14 +19,15 @@ typedef struct call_score {
         *top; /* result with top_logprobs: [1 + top_logprobs] the token and the most probable ones; else NULL */
 } call_score;
 
-/* The call of the decoder for one step. Steps that neither sample nor score have no results: the host does not wait for
- * them. */
+/* The call of the decoder for one step. Steps that neither sample nor score nor end a prompt have no results: the host
+ * does not wait for them. */
 typedef struct batcher_call {
     batch_entry *entries; /* [count] */
     sequence **owner;     /* [count] sequence of each entry */
     int count;
     sequence **stepped; /* [stepped_count] the owners, and samples that wait for one of them */
     int stepped_count;
+    bool ends_prompt;                /* some prompt is complete after this step */
     int64_t prompt_rows, exact_rows; /* exact_rows: of prompts that are read token by token */
 
     sampler_row *choices; /* [wanted] how the next tokens are sampled, in order of the entries */

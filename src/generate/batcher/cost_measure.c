@@ -35,7 +35,7 @@ static int warm_steps(const measurement *x) {
 
 static int timed_steps(const measurement *x) {
     if (is_recording(x)) return TIMED_STEPS;
-    return x->form == LCKV_ENCODING_PLAN || x->sequences > 64 ? 1 : 2; /* the others are long enough */
+    return x->sequences * x->width > 64 ? 1 : 2; /* long steps vary less */
 }
 
 /* Tokens that the steps of one depth read; a step may be launched ahead. */

@@ -39,7 +39,7 @@ typedef struct same_rows {
 static double seconds_at_depth(const cost_table *t, same_rows group, double depth) {
     int at = group.first;
     const lckv_step_cost *s = t->steps;
-    if (group.end - group.first == 1) return s[at].seconds;
+    if (group.end - group.first == 1 || depth <= (double)s[at].depth) return s[at].seconds;
     while (at + 2 < group.end && depth > (double)s[at + 1].depth) at++;
     return on_line((double)s[at].depth, s[at].seconds, (double)s[at + 1].depth, s[at + 1].seconds, depth);
 }
@@ -48,6 +48,7 @@ static double seconds_at_depth(const cost_table *t, same_rows group, double dept
 static double seconds_of(const cost_table *t, same_rows group, same_rows like, double depth) {
     const lckv_step_cost *s = &t->steps[group.first];
     if (group.end - group.first > 1 || like.end - like.first < 2) return seconds_at_depth(t, group, depth);
+    if (depth <= (double)s->depth) return s->seconds;
     double base = (double)s->depth, ratio = (double)s->rows / (double)t->steps[like.first].rows;
     return s->seconds + ratio * (seconds_at_depth(t, like, depth) - seconds_at_depth(t, like, base));
 }
