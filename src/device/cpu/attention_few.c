@@ -5,21 +5,18 @@
  * head, each split yields a maximum, a sum and weighted values; a second pass joins the splits in their order
  * (FlashAttention's partial softmaxes, split along the keys). */
 #include "device/cpu/attention.h"
-#include "device/cpu/dots.h"
+#include "device/cpu/attention_rows.h"
 
-enum {
-    KEYS = 16,           /* keys that are read before their weights are used */
-    MIN_SPLIT_KEYS = 256 /* minimum keys per split, so that joining pays off */
-};
+enum { MIN_SPLIT_KEYS = 256 }; /* minimum keys per split, so that joining pays off */
 
 /* The whole call. Rows are those of one KV head: query i, head h of the group is row i * group + h of `rows`. */
 struct few {
     const struct op_attention *a;
-    int64_t splits, rows, which;   /* rows as in dots[which] */
+    int64_t splits, rows, which;   /* rows: a whole number of those of score_kinds[which] */
     int64_t record;                /* floats of one row's result: maximum, sum, weighted values */
     float *queries, *sink_queries; /* [sequences, kv_heads, rows, head_dim], times scale */
     float *results;                /* [sequences, splits, kv_heads, rows, record] */
-    float *weights;                /* [threads, kv_heads, DOTS_ROWS, KEYS] */
+    float *weights;                /* [threads, kv_heads, ROWS_MAX, KEYS] */
 };
 
 static float *queries_of(const struct few *f, float *queries, int64_t sequence, int64_t kv_head) {
@@ -44,7 +41,7 @@ struct split {
     int64_t sequence, split, rows;        /* rows in use, of f->rows */
     struct attention_head head;           /* of KV head 0: pointers to its keys are pointers to whole rows */
     struct cpu_range sees[ATTENTION_FEW]; /* of each row */
-    float *weights;                       /* [kv_heads, DOTS_ROWS, KEYS]; first the scores */
+    float *weights;                       /* [kv_heads, ROWS_MAX, KEYS]; first the scores */
 };
 
 static struct tile tile_at(const struct split *p, int64_t key, int64_t end) {
@@ -58,67 +55,67 @@ static struct tile tile_at(const struct split *p, int64_t key, int64_t end) {
     return t;
 }
 
-/* Prefetches the next rows: they are too short, and spread over pages, for the processor to do so. */
-static void prefetch(const struct split *p, const struct tile *t, const char *const *rows) {
-    int64_t bytes = p->f->a->kv_heads * p->head.dim * (int64_t)dtype_element_bytes(t->type);
-    for (int64_t j = 0; j < t->keys; j++)
-        for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(rows[j] + i);
+/* Prefetches the parts of the next tile's rows at `offset`: they are too short, and spread over pages, for the
+ * processor to do so. */
+static void prefetch(const struct tile *next, const char *const *rows, size_t offset, size_t bytes) {
+    for (int64_t j = 0; j < next->keys; j++)
+        for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(rows[j] + offset + i);
 }
 
-static void score_tile(const struct split *p, const struct tile *t) {
+static void score_tile(const struct split *p, const struct tile *t, const struct tile *next) {
     const struct few *f = p->f;
-    int64_t dim = f->a->head_dim, kv_heads = f->a->kv_heads, at_once = dots[f->which].outputs;
+    int64_t dim = f->a->head_dim, kv_heads = f->a->kv_heads, rows = score_kinds[f->which].rows;
     size_t slice = (size_t)dim * dtype_element_bytes(t->type);
     bool sinks = attention_meets_sinks(&p->head, t->key);
-    const float *queries = queries_of(f, sinks ? f->sink_queries : f->queries, p->sequence, 0);
-    memset(p->weights, 0, (size_t)(kv_heads * DOTS_ROWS * KEYS) * sizeof *p->weights);
-    for (int64_t j = 0; j < t->keys; j += at_once)
-        for (int64_t g = 0; g < kv_heads; g++) {
-            const void *k[DOTS_MAX_OUTPUTS];
-            for (int64_t o = 0; o < at_once; o++) k[o] = t->k[j + o] + (size_t)g * slice;
-            dots[f->which].of[t->type](p->weights + g * DOTS_ROWS * KEYS + j, KEYS, queries + g * f->rows * dim, dim, k,
-                                       dim);
-        }
+    for (int64_t g = 0; g < kv_heads; g++) {
+        const float *queries = queries_of(f, sinks ? f->sink_queries : f->queries, p->sequence, g);
+        float *scores = p->weights + g * ROWS_MAX * KEYS;
+        prefetch(next, next->k, (size_t)g * slice, slice);
+        for (int64_t r = 0; r < f->rows; r += rows)
+            for (int64_t j = 0; j < t->keys; j += TILE_LANES / rows)
+                score_kinds[f->which].of[t->type](scores + r * KEYS + j, queries + r * dim, t->k + j, (size_t)g * slice,
+                                                  dim);
+    }
 }
 
 /* Turns the scores of one row into weights relative to its running maximum; zeros for keys that it does not see. */
 static void softmax_row(const struct split *p, const struct tile *t, int64_t kv_head, int64_t row) {
     float *result = result_of(p->f, p->sequence, p->split, kv_head, row);
-    float *weights = p->weights + (kv_head * DOTS_ROWS + row) * KEYS;
+    float *weights = p->weights + (kv_head * ROWS_MAX + row) * KEYS;
     int64_t begin = p->sees[row].begin - t->key, end = p->sees[row].end - t->key;
-    for (int64_t j = 0; j < begin && j < KEYS; j++) weights[j] = -INFINITY;
-    for (int64_t j = end < 0 ? 0 : end < t->keys ? end : t->keys; j < KEYS; j++) weights[j] = -INFINITY;
-    float factor = attention_rescale(&result[0], tile_largest(weights, KEYS));
+    int64_t n = tile_round(t->keys, TILE_LANES);
+    for (int64_t j = 0; j < begin && j < n; j++) weights[j] = -INFINITY;
+    for (int64_t j = end < 0 ? 0 : end < t->keys ? end : t->keys; j < n; j++) weights[j] = -INFINITY;
+    float factor = attention_rescale(&result[0], tile_largest(weights, n));
     float maximum = result[0] == -INFINITY ? 0 : result[0];
-    for (int64_t j = 0; j < KEYS; j++) weights[j] = cpu_exp(weights[j] - maximum);
-    result[1] = result[1] * factor + tile_sum_of(weights, KEYS);
+    for (int64_t j = 0; j < n; j++) weights[j] = cpu_exp(weights[j] - maximum);
+    result[1] = result[1] * factor + tile_sum_of(weights, n);
     if (factor != 1.0f)
         for (int64_t c = 0; c < p->f->a->head_dim; c++) result[2 + c] *= factor;
 }
 
-static void add_values(const struct split *p, const struct tile *t) {
+static void add_values(const struct split *p, const struct tile *t, const struct tile *next) {
     const struct few *f = p->f;
-    int64_t dim = f->a->head_dim;
-    size_t slice = (size_t)dim * dtype_element_bytes(t->type);
-    float wide[4][ATTENTION_MAX_DIM];
-    for (int64_t j = 0; j < t->keys; j += 4)
-        for (int64_t g = 0; g < f->a->kv_heads; g++) {
-            const float *v[4];
-            for (int64_t o = 0; o < 4; o++) {
-                const void *row = t->v[j + o] + (size_t)g * slice;
-                if (t->type != DTYPE_F32) tile_widen(wide[o], row, t->type, dim, 1.0f);
-                v[o] = t->type == DTYPE_F32 ? row : wide[o];
-            }
-            for (int64_t r = 0; r < p->rows; r++)
-                tile_add4(result_of(f, p->sequence, p->split, g, r) + 2, p->weights + (g * DOTS_ROWS + r) * KEYS + j, v,
-                          dim);
-        }
+    size_t slice = (size_t)f->a->head_dim * dtype_element_bytes(t->type);
+    int which = 0;
+    while (value_kinds[which].rows < p->rows) which++;
+    for (int64_t g = 0; g < f->a->kv_heads; g++) {
+        struct weighted a = {.out = result_of(f, p->sequence, p->split, g, 0) + 2,
+                             .weights = p->weights + g * ROWS_MAX * KEYS,
+                             .v = t->v,
+                             .offset = (size_t)g * slice,
+                             .record = f->record,
+                             .keys = t->keys,
+                             .dim = f->a->head_dim};
+        prefetch(next, next->v, (size_t)g * slice, slice);
+        value_kinds[which].of[t->type](&a);
+    }
 }
 
 static void run_split(struct split *p) {
     const struct few *f = p->f;
     for (int64_t g = 0; g < f->a->kv_heads; g++)
-        for (int64_t r = 0; r < p->rows; r++) {
+        for (int64_t r = 0; r < f->rows; r++) {
             float *result = result_of(f, p->sequence, p->split, g, r);
             memset(result, 0, (size_t)f->record * sizeof *result);
             result[0] = -INFINITY;
@@ -129,12 +126,10 @@ static void run_split(struct split *p) {
     struct tile t = tile_at(p, begin + mine.begin, begin + mine.end);
     while (t.keys > 0) {
         struct tile next = tile_at(p, t.key + t.keys, begin + mine.end);
-        prefetch(p, &t, t.v);
-        score_tile(p, &t);
+        score_tile(p, &t, &next);
         for (int64_t g = 0; g < f->a->kv_heads; g++)
             for (int64_t r = 0; r < p->rows; r++) softmax_row(p, &t, g, r);
-        prefetch(p, &next, next.k);
-        add_values(p, &t);
+        add_values(p, &t, &next);
         t = next;
     }
 }
@@ -188,7 +183,7 @@ static int carve(device *d, struct few *f, int threads) {
     const struct op_attention *a = f->a;
     int64_t queries = a->sequences.rows * a->kv_heads * f->rows * a->head_dim;
     int64_t results = a->sequences.rows * f->splits * a->kv_heads * f->rows * f->record;
-    int64_t weights = (int64_t)threads * a->kv_heads * KEYS * DOTS_ROWS;
+    int64_t weights = (int64_t)threads * a->kv_heads * KEYS * ROWS_MAX;
     void *scratch;
     TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(2 * queries + results + weights) * sizeof(float), &scratch));
     f->queries = scratch;
@@ -210,7 +205,7 @@ static void run_part(void *argument, int part, int thread) {
     struct split p = {.f = f, .sequence = part / f->splits, .split = part % f->splits};
     p.head = attention_head(a, p.sequence, 0);
     p.rows = few_rows(a, p.sequence) * p.head.group;
-    p.weights = f->weights + (int64_t)thread * a->kv_heads * DOTS_ROWS * KEYS;
+    p.weights = f->weights + (int64_t)thread * a->kv_heads * ROWS_MAX * KEYS;
     if (p.rows == 0) return;
     if (f->splits == 1) prepare_sequence(f, p.sequence);
     run_split(&p);
@@ -234,8 +229,9 @@ int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
     if (max_queries == 0) return LCKV_OK;
     int parts = cpu_parts(d, attention_work(a));
     if (a->window > 0 && keys > a->window) keys = a->window;
-    struct few f = {.a = a, .which = dots_for(max_queries * group), .record = 2 + a->head_dim};
-    f.rows = dots[f.which].rows;
+    struct few f = {.a = a, .record = 2 + a->head_dim};
+    while (f.which + 1 < SCORE_KINDS && score_kinds[f.which].rows < max_queries * group) f.which++;
+    f.rows = tile_round(max_queries * group, score_kinds[f.which].rows);
     int64_t worth = (keys + MIN_SPLIT_KEYS - 1) / MIN_SPLIT_KEYS, wanted = 4 * parts / a->sequences.rows;
     f.splits = wanted < worth ? wanted : worth;
     if (f.splits < 1 || parts == 1 || d->invariant_rows)

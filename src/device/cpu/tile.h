@@ -28,6 +28,7 @@ typedef float tile_vector __attribute__((vector_size(4 * TILE_LANES)));
 typedef float tile_vector_anywhere __attribute__((vector_size(4 * TILE_LANES), aligned(4), may_alias));
 
 typedef float tile_quad __attribute__((vector_size(16)));
+typedef int32_t tile_quad_bits __attribute__((vector_size(16)));
 typedef float tile_quad_anywhere __attribute__((vector_size(16), aligned(4), may_alias));
 
 static inline tile_vector tile_load(const float *from) {
@@ -63,20 +64,28 @@ static inline __attribute__((always_inline)) tile_vector tile_load_as(const void
     return (tile_vector)((tile_bits)((tile_vector)body * 0x1p112f) | special | (bits & 0x8000) << 16);
 }
 
+static inline tile_quad tile_larger(tile_quad a, tile_quad b) {
+    tile_quad_bits larger = a > b;
+    return (tile_quad)(((tile_quad_bits)a & larger) | ((tile_quad_bits)b & ~larger));
+}
+
 /* The largest of x[0..n), and the sum; n is a whole number of vectors. A NaN may be missed as the largest, but is in
  * the sum. */
 static inline float tile_largest(const float *x, int64_t n) {
-    float lane[TILE_LANES], largest;
     tile_vector so_far = tile_load(x);
     for (int64_t i = TILE_LANES; i < n; i += TILE_LANES) {
         tile_vector here = tile_load(x + i);
         tile_bits larger = (tile_bits)(here > so_far);
         so_far = (tile_vector)(((tile_bits)here & larger) | ((tile_bits)so_far & ~larger));
     }
-    memcpy(lane, &so_far, sizeof lane);
-    largest = lane[0];
-    for (int i = 1; i < TILE_LANES; i++) largest = lane[i] > largest ? lane[i] : largest;
-    return largest;
+    tile_quad part[TILE_LANES / 4];
+    memcpy(part, &so_far, sizeof so_far);
+#pragma GCC unroll 2
+    for (int half = TILE_LANES / 8; half > 0; half /= 2)
+#pragma GCC unroll 2
+        for (int i = 0; i < half; i++) part[i] = tile_larger(part[i], part[i + half]);
+    float a = part[0][0] > part[0][1] ? part[0][0] : part[0][1], b = part[0][2] > part[0][3] ? part[0][2] : part[0][3];
+    return a > b ? a : b;
 }
 
 /* Adds the upper half of the lanes to the lower half, until one is left. */
@@ -88,6 +97,49 @@ static inline float tile_sum(tile_vector x) {
 #pragma GCC unroll 2
         for (int i = 0; i < half; i++) part[i] += part[i + half];
     return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
+}
+
+/* Lanes of a and b in turns of `half` lanes, those with this bit of their index clear, plus those with it set. */
+static inline __attribute__((always_inline)) tile_vector tile_fold(tile_vector a, tile_vector b, int half) {
+#if TILE_LANES == 16
+    if (half == 8)
+        return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+               __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    if (half == 4)
+        return __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
+               __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    if (half == 2)
+        return __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+               __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    return __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
+           __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+#elif TILE_LANES == 8
+    if (half == 4)
+        return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
+               __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+    if (half == 2)
+        return __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13) +
+               __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+    return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14) +
+           __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+#else
+    if (half == 2) return __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    return __builtin_shufflevector(a, b, 0, 4, 2, 6) + __builtin_shufflevector(a, b, 1, 5, 3, 7);
+#endif
+}
+
+static inline __attribute__((always_inline)) void tile_fold_all(tile_vector *x, int half) {
+#pragma GCC unroll 8
+    for (int i = 0; i < half; i++) x[i] = tile_fold(x[i], x[i + half], half);
+}
+
+/* Lane i is tile_sum(x[i]). Destroys x [TILE_LANES]. (gcc 12 keeps x in registers only without a loop over halves.) */
+static inline __attribute__((always_inline)) tile_vector tile_sums(tile_vector *x) {
+    if (TILE_LANES == 16) tile_fold_all(x, 8);
+    if (TILE_LANES >= 8) tile_fold_all(x, 4);
+    tile_fold_all(x, 2);
+    tile_fold_all(x, 1);
+    return x[0];
 }
 
 static inline int64_t tile_round(int64_t n, int64_t multiple) {
