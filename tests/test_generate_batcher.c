@@ -204,7 +204,7 @@ static void dead_rows_change_nothing(void **state) {
             batcher_options o = {.compute = DTYPE_F32, .sequences = COUNT, .batch_invariant = true, .overlap = fills};
             batcher *b;
             OK(batcher_create(f.model, &o, &b));
-            b->batch->rounds = fills;
+            b->batches[0]->rounds = b->batches[1]->rounds = fills;
             for (int j = 0; j < COUNT; j++) {
                 s[fills][j] = make_sequence(&f, j % SEQUENCES, how);
                 s[fills][j]->how.stream = (uint64_t)j;
@@ -243,7 +243,7 @@ static void dead_rows_of_a_prompt_change_nothing(void **state) {
             batcher_options o = {.compute = DTYPE_F32, .sequences = 1, .batch_invariant = true, .overlap = -1};
             batcher *b;
             OK(batcher_create(f.model, &o, &b));
-            b->batch->rounds = fills;
+            b->batches[0]->rounds = b->batches[1]->rounds = fills;
             OK(sequence_create(ids, lengths[i], FIXTURE_VOCAB, &how, &s[fills]));
             s[fills]->max_count = lengths[i] + 6;
             OK(batcher_add(b, s[fills]));

@@ -38,6 +38,17 @@ static int make_top_logits(batcher *b) {
     return LCKV_OK;
 }
 
+static int make_batch(const batcher *b, batch **out) {
+    const batcher_options *o = &b->options;
+    TRY(batch_create(b->model->device, (batch_limits){.rows = 1, .sequences = o->sequences}, out));
+    (*out)->plan = &b->plan;
+    (*out)->tolerance = o->encoding_tolerance;
+    (*out)->previous = sampler_ids(b->sampler);
+    (*out)->fills = true;
+    (*out)->prompt_room = (int32_t)(o->step_tokens < INT32_MAX ? o->step_tokens : INT32_MAX);
+    return LCKV_OK;
+}
+
 static int build(batcher *b) {
     const model *m = b->model;
     const batcher_options *o = &b->options;
@@ -61,14 +72,10 @@ static int build(batcher *b) {
     TRY(graph_create(m->device, o->compute, false, &b->graph));
     TRY(kv_cache_create(m, &cache, &b->cache));
     if (cache.snapshots) TRY(prefix_cache_create(b->cache, o->chunk_tokens, cache.snapshots, &b->prefix_cache));
-    TRY(batch_create(m->device, (batch_limits){.rows = 1, .sequences = o->sequences}, &b->batch));
     int iterations = o->encoding_iterations ? o->encoding_iterations : model_default_iterations(m);
     TRY(plan_make(&m->config->map, iterations - 1, 1, &b->plan));
-    b->batch->plan = &b->plan;
-    b->batch->tolerance = o->encoding_tolerance;
-    b->batch->previous = sampler_ids(b->sampler);
-    b->batch->fills = true;
-    b->batch->prompt_room = (int32_t)(b->options.step_tokens < INT32_MAX ? b->options.step_tokens : INT32_MAX);
+    for (int i = 0; i < 2; i++) TRY(make_batch(b, &b->batches[i]));
+    b->batch = b->batches[0];
     return LCKV_OK;
 }
 
@@ -95,7 +102,7 @@ void batcher_free(batcher *b) {
     replay_set_forget(&b->decoding, b->model->device);
     replay_set_forget(&b->prefill, b->model->device);
     sampler_free(b->sampler);
-    batch_free(b->batch);
+    for (int i = 0; i < 2; i++) batch_free(b->batches[i]);
     prefix_cache_free(b->prefix_cache);
     plan_free(&b->plan);
     kv_cache_free(b->cache);

@@ -345,9 +345,16 @@ static int fetch_scores(batcher *b) {
     return d->memory.copy_out(d, call->best, b->best.data, (size_t)call->scored * sizeof *call->best);
 }
 
+static bool has_prompts(const batcher_call *call) {
+    for (int i = 0; i < call->count; i++)
+        if (call->entries[i].rows > 1) return true;
+    return false;
+}
+
 static int send(batcher *b) {
     device *d = b->model->device;
     batcher_call *call = b->call;
+    b->batch = b->batches[has_prompts(call)];
     TRY(batch_fill(b->batch, b->cache, call->entries, call->count));
     TRY(send_index(b));
     if (call->wanted) TRY(send_choices(b));

@@ -54,7 +54,8 @@ struct batcher {
     const model *model;
     batcher_options options;
     graph *graph;
-    batch *batch;
+    batch *batch;      /* of the current call, one of `batches` */
+    batch *batches[2]; /* of decode steps, and of those with prompts, whose copy to the device is larger */
     kv_cache *cache;
     plan plan;                  /* with encoding_iterations */
     prefix_cache *prefix_cache; /* NULL: none */
