@@ -239,6 +239,10 @@ __device__ static inline struct cuda_four cuda_gradient4(view v, int64_t at, int
     return v.fresh || v.data == NULL ? cuda_four{} : cuda_get4(v.data, v.type, at, end);
 }
 
+__device__ static inline struct cuda_eight cuda_gradient8(view v, int64_t at, int64_t end) {
+    return v.fresh || v.data == NULL ? cuda_eight{} : cuda_get8(v.data, v.type, at, end);
+}
+
 /* Index of the first element of row r. */
 __device__ static inline void *cuda_row(view v, int64_t r) {
     return (char *)v.data + r * v.cols * (int64_t)cuda_bytes(v.type);

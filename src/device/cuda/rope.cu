@@ -1,7 +1,7 @@
-/* RoPE (Su et al. 2021, "RoFormer"): the table of angles and the rotation. A thread rotates four pairs of a head. */
+/* RoPE (Su et al. 2021, "RoFormer"): the table of angles and the rotation. A thread rotates eight pairs of a head. */
 #include "device/cuda/cuda.h"
 
-enum { THREADS = 256, EACH = 4 };
+enum { THREADS = 256, EACH = 8 };
 
 /* The factor of the frequencies of a long row from one pair to the next (dynamic scaling); 1 for other rows. */
 __device__ static double shrinking(const struct op_rope_angles &a, int64_t length) {
@@ -53,26 +53,26 @@ __device__ static bool find_pairs(view v, int head_dim, struct pairs *p) {
     return p->row < v.rows;
 }
 
-__device__ static void find_angles(view angles, const struct pairs *p, struct cuda_four *cosines,
-                                   struct cuda_four *sines) {
+__device__ static void find_angles(view angles, const struct pairs *p, struct cuda_eight *cosines,
+                                   struct cuda_eight *sines) {
     const float *row = (const float *)angles.data + p->row * angles.cols;
-    *cosines = cuda_get4(row, DTYPE_F32, p->i, p->half);
-    *sines = cuda_get4(row, DTYPE_F32, p->half + p->i, 2 * p->half);
+    *cosines = cuda_get8(row, DTYPE_F32, p->i, p->half);
+    *sines = cuda_get8(row, DTYPE_F32, p->half + p->i, 2 * p->half);
 }
 
 __global__ static void rotate(struct op_rope a) {
     struct pairs p;
-    struct cuda_four cosines, sines, y0, y1;
+    struct cuda_eight cosines, sines, y0, y1;
     if (!find_pairs(a.y, a.head_dim, &p)) return;
     find_angles(a.angles, &p, &cosines, &sines);
-    struct cuda_four x0 = cuda_get4(a.x.data, a.x.type, p.low, p.low_end);
-    struct cuda_four x1 = cuda_get4(a.x.data, a.x.type, p.high, p.high_end);
+    struct cuda_eight x0 = cuda_get8(a.x.data, a.x.type, p.low, p.low_end);
+    struct cuda_eight x1 = cuda_get8(a.x.data, a.x.type, p.high, p.high_end);
     for (int j = 0; j < EACH; j++) {
         y0.at[j] = x0.at[j] * cosines.at[j] - x1.at[j] * sines.at[j];
         y1.at[j] = x1.at[j] * cosines.at[j] + x0.at[j] * sines.at[j];
     }
-    cuda_set4(a.y.data, a.y.type, p.low, p.low_end, y0);
-    cuda_set4(a.y.data, a.y.type, p.high, p.high_end, y1);
+    cuda_set8(a.y.data, a.y.type, p.low, p.low_end, y0);
+    cuda_set8(a.y.data, a.y.type, p.high, p.high_end, y1);
 }
 
 int cuda_rope(device *d, const struct op_rope *a) {
@@ -84,19 +84,19 @@ int cuda_rope(device *d, const struct op_rope *a) {
 /* dx += dy rotated back. */
 __global__ static void rotate_back(struct op_rope a) {
     struct pairs p;
-    struct cuda_four cosines, sines;
+    struct cuda_eight cosines, sines;
     if (!find_pairs(a.dx, a.head_dim, &p)) return;
     find_angles(a.angles, &p, &cosines, &sines);
-    struct cuda_four dy0 = cuda_get4(a.dy.data, a.dy.type, p.low, p.low_end);
-    struct cuda_four dy1 = cuda_get4(a.dy.data, a.dy.type, p.high, p.high_end);
-    struct cuda_four dx0 = cuda_gradient4(a.dx, p.low, p.low_end);
-    struct cuda_four dx1 = cuda_gradient4(a.dx, p.high, p.high_end);
+    struct cuda_eight dy0 = cuda_get8(a.dy.data, a.dy.type, p.low, p.low_end);
+    struct cuda_eight dy1 = cuda_get8(a.dy.data, a.dy.type, p.high, p.high_end);
+    struct cuda_eight dx0 = cuda_gradient8(a.dx, p.low, p.low_end);
+    struct cuda_eight dx1 = cuda_gradient8(a.dx, p.high, p.high_end);
     for (int j = 0; j < EACH; j++) {
         dx0.at[j] += dy0.at[j] * cosines.at[j] + dy1.at[j] * sines.at[j];
         dx1.at[j] += dy1.at[j] * cosines.at[j] - dy0.at[j] * sines.at[j];
     }
-    cuda_set4(a.dx.data, a.dx.type, p.low, p.low_end, dx0);
-    cuda_set4(a.dx.data, a.dx.type, p.high, p.high_end, dx1);
+    cuda_set8(a.dx.data, a.dx.type, p.low, p.low_end, dx0);
+    cuda_set8(a.dx.data, a.dx.type, p.high, p.high_end, dx1);
 }
 
 int cuda_rope_backward(device *d, const struct op_rope *a) {
