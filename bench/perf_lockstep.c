@@ -82,7 +82,7 @@ static int measure(const perf_options *o, const perf_model *m, lckv_engine *e, i
                 (long long)costs[i].depth, 1e3 * costs[i].seconds);
     TRY(run_round(o, m, e, ids, 0, &sequential)); /* warm-up */
     for (double begin = clock_seconds(); rounds < MAX_ROUNDS; rounds++) {
-        if (rounds >= MIN_ROUNDS && clock_seconds() - begin > o->seconds) break;
+        if (rounds >= (m->device->host_memory ? MIN_ROUNDS : 1) && clock_seconds() - begin > o->seconds) break;
         TRY(run_round(o, m, e, ids, rounds, &sequential));
     }
     report(o, rounds, sequential);
