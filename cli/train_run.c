@@ -3,6 +3,7 @@
 #include "cli/flags/command_line.h"
 #include "cli/output/output.h"
 #include "cli/output/train_progress.h"
+#include "start_processes.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -145,19 +146,29 @@ static int train(struct train_flags *o) {
     return code;
 }
 
-/* Joins the processes that mpirun or Slurm started; only rank 0 prints. Rank 0 must finish printing before the
- * processes close, because mpirun kills all processes when one fails. */
+static int check_count(const struct train_flags *o, int count) {
+    if (!o->num_processes || o->num_processes == count) return EXIT_FINE;
+    return usage_error(o->command, "--num_processes is %lld, but the launcher started %d; omit one of them",
+                       (long long)o->num_processes, count);
+}
+
+/* Joins the processes that a launcher started; only rank 0 prints. Rank 0 must finish printing before the processes
+ * close, because launchers kill all processes when one fails. */
 static int train_as_rank(struct train_flags *o) {
-    int status = lckv_processes_open(&o->train.processes);
+    int status = lckv_processes_open(o->ddp_timeout, &o->train.processes);
     if (status < 0) return library_error(o->command, status);
     if (lckv_processes_rank(o->train.processes) > 0) output_mute();
-    int code = train(o);
+    int code = check_count(o, lckv_processes_count(o->train.processes));
+    if (!code) code = train(o);
     print_flush();
     lckv_processes_close(o->train.processes);
     return code;
 }
 
 int train_run(struct train_flags *o, int argc, char **argv) {
+    int announced, status = lckv_processes_announced(&announced);
+    if (status < 0) return library_error(o->command, status);
+    if (announced == 1 && o->num_processes > 1) return start_processes((int)o->num_processes, argv);
     char *typed = command_line(argc, argv);
     o->train.command = typed;
     int code = train_as_rank(o);

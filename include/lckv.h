@@ -568,16 +568,24 @@ typedef struct lckv_train_progress {
  * that works asynchronously (a GPU) the next step has started by then; it is completed and counted. */
 typedef bool (*lckv_train_callback)(void *user, const lckv_train_progress *progress);
 
-/* The processes that train one model together, on one machine or several, started by mpirun or Slurm
- * (docs/processes.md). All of them make the same calls with the same options. Each process trains its share of a step's
- * blocks and holds its part of the optimizer state. Only rank 0 writes files. */
+/* The processes that train one model together, on one machine or several (docs/processes.md). A launcher starts them:
+ * torchrun, accelerate, Slurm, mpirun, or lckv train --num_processes. All of them make the same calls with the same
+ * options. Each process trains its share of a step's blocks and holds its part of the optimizer state. Only rank 0
+ * writes files. */
 typedef struct lckv_processes lckv_processes;
 
+/* Number of processes that the launcher of this one announces in the environment: 1 if it was started alone, 0 if the
+ * launcher does not say.
+ *   LCKV_ERROR_ARGUMENT: variables of a launcher are missing, malformed or contradictory. */
+LCKV_API int lckv_processes_announced(int *count);
 /* Joins the processes that were started with this one; a process that was started alone has rank 0 of 1. With several
- * processes, call it once per process.
- *   LCKV_ERROR_UNSUPPORTED: there are several processes and lckv was built without MPI.
- *   LCKV_ERROR_DEVICE: MPI failed. */
-LCKV_API int lckv_processes_open(lckv_processes **out);
+ * processes, call it once per process. `time_limit`: seconds to wait for the other processes, when joining and in each
+ * exchange of data; 0 uses 1800. With MPI there is no limit.
+ *   LCKV_ERROR_ARGUMENT: variables of a launcher are missing, malformed or contradictory.
+ *   LCKV_ERROR_UNSUPPORTED: MPI started several processes, and lckv was built without MPI.
+ *   LCKV_ERROR_DEVICE: the processes could not join, or MPI failed.
+ *   LCKV_ERROR_INTERRUPTED: a signal handler ran while this process waited for others. */
+LCKV_API int lckv_processes_open(double time_limit, lckv_processes **out);
 /* Returns the rank of this process, 0 to count - 1. */
 LCKV_API int lckv_processes_rank(const lckv_processes *processes);
 LCKV_API int lckv_processes_count(const lckv_processes *processes);

@@ -12,7 +12,7 @@ static lckv_processes *ranks;
 
 static int open_ranks(void **state) {
     (void)state;
-    return lckv_processes_open(&ranks) == LCKV_OK ? 0 : -1;
+    return lckv_processes_open(0, &ranks) == LCKV_OK ? 0 : -1;
 }
 
 static int close_ranks(void **state) {

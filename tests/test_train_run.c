@@ -502,7 +502,7 @@ int main(void) {
         IN_FOLDER(bad_options_are_refused_before_any_work),
         IN_FOLDER(bad_data_and_folders_are_named),
     };
-    if (lckv_processes_open(&processes) < 0) return 1;
+    if (lckv_processes_open(0, &processes) < 0) return 1;
     if (lckv_processes_count(processes) > 1) cmocka_set_test_filter("golden_*");
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     if (!failed) lckv_processes_close(processes); /* closing after a failure could deadlock */

@@ -73,12 +73,11 @@ const foreign_flag TRAINING_FOREIGN[] = {
      .accepted = "False"},
 
     /* several devices */
-    {"local_rank", FLAG_TEXT, "each process gets its rank from mpirun"},
+    {"local_rank", FLAG_TEXT, "each process gets its rank from the environment"},
     {"ddp_backend", FLAG_TEXT, "there is only one communication backend per device type"},
     {"ddp_find_unused_parameters", FLAG_SWITCH, "every weight has a gradient in every step"},
     {"ddp_bucket_cap_mb", FLAG_TEXT, "the all-reduce of gradients has no buckets"},
     {"ddp_broadcast_buffers", FLAG_SWITCH, "models have no buffers"},
-    {"ddp_timeout", FLAG_TEXT, "if a process dies, the job ends immediately"},
     {"accelerator_config", FLAG_TEXT, "there is nothing to configure", .refused = "lckv does not use accelerate",
      .accepted = "None"},
     {"deepspeed", FLAG_TEXT, .refused = "lckv does not use DeepSpeed; it always shards the optimizer state",

@@ -225,6 +225,16 @@ static const flag FLAGS[] = {
      "activation checkpointing: recompute layers in the backward pass to save memory; the result is the same",
      AT(train.gradient_checkpointing)},
 
+    {"num_processes", FLAG_INT, "0", "Processes",
+     "number of processes on this host, each of which trains its share of every step: one per GPU or CPU socket. 0 "
+     "starts "
+     "none; under torchrun, accelerate, srun or mpirun it must be their number",
+     AT(num_processes), .min = 0, .max = 4096},
+    {"ddp_timeout", FLAG_NUMBER, "1800", "Processes",
+     "seconds to wait for the other processes, at the start and in each exchange of data, before the job ends with an "
+     "error; no limit with mpirun",
+     AT(ddp_timeout), .min = 1, .max = 1e9},
+
     {"use_cpu", FLAG_SWITCH, NULL, "Common", "same as --device cpu", AT(use_cpu)},
     {"no_cuda", FLAG_SWITCH, NULL, "Common", "same as --device cpu", AT(no_cuda)},
     FLAG_DEVICE(struct train_flags, train.device),
@@ -241,7 +251,7 @@ static const char *const EXAMPLES[] = {
     "lckv train --model_name_or_path demo-model --train_file more.txt \"a file.txt\" --num_train_epochs 1 --output_dir "
     "my-model-2",
     "train with two processes",
-    "mpirun -n 2 lckv train --args_file flags.json",
+    "lckv train --num_processes 2 --args_file flags.json",
     NULL,
 };
 

@@ -13,7 +13,8 @@ struct train_flags {
     /* Values of the flags with these names. */
     flag_list train_files, validation_files, report_to, lora_target_modules;
     flag_list args_file; /* words of the file of flags; text values point into them */
-    int64_t threads;
+    int64_t threads, num_processes;
+    double ddp_timeout;
     int metric_for_best_model; /* index of the choice; both choices select the loss */
     bool no_shuffle, use_cpu, no_cuda, use_sequential, json;
 };

@@ -26,8 +26,8 @@ static void print_message(void *user, lckv_log_level level, const char *message)
     notice("%s%s", level == LCKV_LOG_WARNING ? "warning: " : "", message);
 }
 
-static void stop_on(int signal_number) {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+static void stop_on(int signal_number, int flags) {
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = flags};
     sigaction(signal_number, &action, NULL);
 }
 
@@ -61,7 +61,7 @@ static void report_bus_errors(void) {
 }
 
 void output_begin(void) {
-    stop_on(SIGINT);
+    stop_on(SIGINT, (int)SA_RESETHAND);
     report_bus_errors();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* turn a file size limit into a write error */
@@ -77,8 +77,8 @@ bool output_is_muted(void) {
 }
 
 void stop_on_scheduler_signals(void) {
-    stop_on(SIGTERM);
-    stop_on(SIGUSR1);
+    stop_on(SIGTERM, 0);
+    stop_on(SIGUSR1, 0);
 }
 
 bool interrupted(void) {

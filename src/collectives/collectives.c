@@ -2,7 +2,11 @@
  * lckv.h). */
 #include "collectives/collectives.h"
 
-#include <stdlib.h>
+#include "collectives/launch.h"
+#include "collectives/tcp/tcp.h"
+
+#include <stdio.h>
+#include <string.h>
 
 int collectives_all_reduce(const collectives *c, view v) {
     REQUIRE(view_bytes(v) <= COLLECTIVES_MAX_REDUCE, LCKV_ERROR_ARGUMENT,
@@ -50,28 +54,62 @@ int64_t collectives_share(const collectives *c, int64_t count, int64_t *first) {
     return each + (c->rank < more);
 }
 
-/* ---------------------------------------------------------------- launchers */
+/* ---------------------------------------------------------------- devices */
 
-/* Number of ranks that the launcher started, from the variables that it sets: mpirun of Open MPI sets the first,
- * mpiexec of other MPIs and Slurm's PMI-1 and PMI-2 the second, Slurm's PMIx the third. 1: no launcher. 0: a launcher
- * that does not say. */
-static int announced_ranks(void) {
-    const char *size = getenv("OMPI_COMM_WORLD_SIZE");
-    if (!size) size = getenv("PMI_SIZE");
-    if (size) return atoi(size) > 1 ? atoi(size) : 1;
-    return getenv("PMIX_NAMESPACE") ? 0 : 1;
+/* A rank that sees one GPU was given that one by the launcher. */
+static int own_gpu(const collectives *c, int gpus, char out[32]) {
+    REQUIRE(c->local_rank >= 0 || gpus == 1, LCKV_ERROR_ARGUMENT,
+            "process %d of %d: %d GPUs, and LOCAL_RANK is not set: set it, or choose one with device cuda:N", c->rank,
+            c->ranks, gpus);
+    REQUIRE(c->local_rank < gpus || gpus == 1, LCKV_ERROR_ARGUMENT,
+            "process %d of %d has local rank %d, but there %s %d GPU%s: start one process per GPU", c->rank, c->ranks,
+            c->local_rank, is_or_are(gpus), gpus, plural(gpus));
+    snprintf(out, 32, "cuda:%d", gpus == 1 ? 0 : c->local_rank);
+    return LCKV_OK;
 }
 
-int lckv_processes_open(lckv_processes **out) {
-    int announced = announced_ranks();
+static int own_threads(const collectives *c, int threads) {
+    if (threads || c->sharing < 2) return threads;
+    int processors = device_processors();
+    return processors > c->sharing ? processors / c->sharing : 1;
+}
+
+int collectives_device_open(const collectives *c, const char *name, int threads, device **out) {
+    char numbered[32];
     *out = NULL;
-    if (announced == 1) return collectives_single_open(out);
+    int gpus = c->ranks > 1 && (!strcmp(name, "cuda") || !strcmp(name, "auto")) ? device_gpus() : 0;
+    if (gpus) {
+        TRY(own_gpu(c, gpus, numbered));
+        name = numbered;
+    }
+    return device_open(name, own_threads(c, threads), out);
+}
+
+/* ---------------------------------------------------------------- joining */
+
+static const double DEFAULT_TIME_LIMIT = 1800; /* as in TrainingArguments.ddp_timeout */
+
+int lckv_processes_announced(int *count) {
+    launch l;
+    TRY(launch_read(&l));
+    *count = l.ranks;
+    return LCKV_OK;
+}
+
+int lckv_processes_open(double time_limit, lckv_processes **out) {
+    launch l;
+    *out = NULL;
+    REQUIRE(time_limit >= 0 && time_limit <= 1e9, LCKV_ERROR_ARGUMENT,
+            "ddp_timeout: expected a number of seconds from 0 to 1e9, found %g", time_limit);
+    TRY(launch_read(&l));
+    if (l.kind == LAUNCH_ALONE) return collectives_single_open(out);
+    if (l.kind == LAUNCH_TCP) return collectives_tcp_open(&l, time_limit > 0 ? time_limit : DEFAULT_TIME_LIMIT, out);
 #ifdef COLLECTIVES_MPI
-    return collectives_mpi_open(announced, out);
+    return collectives_mpi_open(l.ranks, out);
 #else
     return fail(LCKV_ERROR_UNSUPPORTED,
-                "started as one of several processes, but this lckv was built without MPI: install Open MPI "
-                "(libopenmpi-dev) and build again, or start it without mpirun or srun");
+                "started by MPI as one of several processes, but this lckv was built without MPI: start it with "
+                "num_processes, torchrun or srun, or install Open MPI (libopenmpi-dev) and build again");
 #endif
 }
 

@@ -1,16 +1,18 @@
 /* Collectives: communication between the ranks that train one model together.
  *
- * This is a table of operations beside the op table (device/device.h). The single rank fills it with no-ops (single.c),
- * MPI with operations on host memory (mpi/mpi.c). Callers use the functions below and do not ask how many ranks there
- * are.
+ * This is a table of operations beside the op table (device/device.h). The single rank fills it with no-ops (single.c).
+ * Several ranks have operations on host memory (host.c), over TCP (tcp/tcp.c) or MPI (mpi/mpi.c), and on the memory of
+ * GPUs over NCCL (nccl/nccl.c). launch.c finds out how this process was started. Callers use the functions below and do
+ * not ask how many ranks there are.
  *
  *   - All ranks make the same calls in the same order, with the same shapes.
  *   - Operations on views work on device memory and are ordered with the ops of the device: they read what earlier ops
  *     wrote, and later ops read what they wrote.
- *   - Reductions add in the order of ranks. The same number of ranks gives the same bits.
- *   - If one rank fails, the others would wait for it forever. Call collectives_agree() before every operation that a
- *     failure could have kept a rank from reaching; it reports the failure of one rank to all ranks. mpirun and Slurm
- *     end the remaining ranks if a process dies.
+ *   - Reductions in host memory add in the order of ranks, those of NCCL in the order of its ring. The same number of
+ *     ranks gives the same bits.
+ *   - If one rank fails, the others would wait for it. Call collectives_agree() before every operation that a failure
+ *     could have kept a rank from reaching; it reports the failure of one rank to all ranks. If a rank ends or hangs,
+ *     the next operation of every other rank fails and names it (tcp/tcp.h); with MPI, mpirun ends the other ranks.
  *
  * Leaves out: which rank owns which parameters (train/step/optimizer.h), and which blocks it trains on
  * (train/step/step.h). */
@@ -44,6 +46,8 @@ struct collectives_ops {
 struct lckv_processes {
     struct collectives_ops ops;
     int rank, ranks;
+    int local_rank;   /* among the ranks of this host; -1: unknown */
+    int sharing;      /* number of ranks on this host that share its processors; 0 and 1: each has its own */
     bool host_memory; /* views must be in memory of a device with host_memory (device.h) */
     void *own;        /* private state of the implementation */
 };
@@ -79,6 +83,10 @@ int64_t collectives_share(const collectives *c, int64_t count, int64_t *first);
 
 /* A copy of the single rank, which lckv_processes_close() frees. */
 int collectives_single_open(collectives **out);
+/* Opens this rank's device, as device_open() does. With several ranks, "cuda" is the GPU with the number of the local
+ * rank, and so is "auto" if there are GPUs. `threads` 0 divides the processors between the ranks that share them. */
+int collectives_device_open(const collectives *c, const char *name, int threads, device **out);
+
 /* mpi/mpi.c, which is built if MPI is found. `announced`: number of ranks that the launcher announced; 0 if it did not
  * announce one. */
 int collectives_mpi_open(int announced, collectives **out);

@@ -2,6 +2,7 @@
 #include "device/device.h"
 #include "device/open.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,17 @@ int device_open(const char *name, int threads, device **out) {
     }
     *out = d;
     return LCKV_OK;
+}
+
+int device_processors(void) {
+    return omp_get_num_procs();
+}
+
+int device_gpus(void) {
+#ifdef DEVICE_CUDA
+    if (cuda_usable()) return cuda_count();
+#endif
+    return 0;
 }
 
 void device_close(device *d) {

@@ -517,6 +517,8 @@ struct lckv_device {
  * 0 for all processors available to this process. */
 int device_open(const char *name, int threads, device **out);
 void device_close(device *d); /* NULL is fine */
+int device_processors(void);  /* number of CPU threads that this process may use; device_open() takes them for 0 */
+int device_gpus(void);        /* number of GPUs that this process sees; 0 if lckv cannot use the first one */
 
 /* The composed ops as sequences of the device's other entries. */
 #define ENTRY(name, arguments) int device_##name(device *d, const struct op_##arguments *a);

@@ -10,5 +10,6 @@ int count_open(device *d);
 /* Only if DEVICE_CUDA is defined. */
 int cuda_open(device *d, int number); /* by number, from 0 */
 bool cuda_usable(void);               /* whether the first GPU exists and has the features that lckv needs */
+int cuda_count(void);                 /* GPUs that this process sees */
 
 #endif

@@ -261,7 +261,7 @@ static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     warn_of_dropout(t);
     TRY(find_origin(t, o));
     TRY(find_tokenizer(t, o));
-    TRY(device_open(o->device ? o->device : "auto", o->threads, &t->device));
+    TRY(collectives_device_open(t->collectives, o->device ? o->device : "auto", o->threads, &t->device));
     t->block_size = choose_block_size(t, o);
     TRY(trainer_choose_batch_size(t, o));
     return prepare_output(t, o);

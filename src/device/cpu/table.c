@@ -4,7 +4,6 @@
 #include "device/cpu/onednn.h"
 #include "device/open.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #ifdef CPU_X86_LEVELS
@@ -69,7 +68,7 @@ int cpu_open_level(device *d, int threads, enum cpu_level level) {
     *d = (device){.ops = *level_ops(level), .name = "cpu", .host_memory = true, .own = state};
     device_fill_composed(&d->ops);
     d->has_invariant_rows = true;
-    d->threads = threads > 0 ? threads : omp_get_num_procs();
+    d->threads = threads > 0 ? threads : device_processors();
     static const char *const names[] = {[CPU_BASE] = "base", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
     snprintf(d->features, sizeof d->features, "cpu %s", names[level]);
     cpu_memory_fill(&d->memory);

@@ -70,6 +70,11 @@ bool cuda_usable(void) {
     return usable && major >= MIN_MAJOR;
 }
 
+int cuda_count(void) {
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
 static int find_gpu(const device *d, int number) {
     int count = 0;
     cudaError_t error = cudaGetDeviceCount(&count);

@@ -1,0 +1,215 @@
+/* Exchanges bytes between ranks over TCP, and detects ranks that are lost; see tcp.h. */
+#include "collectives/tcp/tcp.h"
+
+#include "base/clock.h"
+#include "collectives/host.h"
+#include "collectives/tcp/rendezvous.h"
+#include "collectives/tcp/socket.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { REASON_BYTES = 512, SPARE_DESCRIPTORS = 128 };
+static const double CAUSE_SECONDS = 2; /* for the notice of a rank whose data connection has closed */
+
+/* Why a rank gave up, sent over its notice connections. */
+typedef struct notice {
+    char reason[REASON_BYTES];
+} notice;
+
+typedef struct tcp_state {
+    host_transport host;
+    double time_limit;
+    int *data, *notice;    /* [ranks] sockets, -1 for this rank */
+    int *sent, *received;  /* [ranks] bytes of the current exchange */
+    struct pollfd *polled; /* [2 * ranks]: data, then notice */
+    bool closing;          /* other ranks may have left */
+    notice broken;         /* why no exchange is possible any more; empty while it is */
+} tcp_state;
+
+/* ---------------------------------------------------------------- failures */
+
+/* Keeps the thread's message as the reason, and tells it to all others. A notice fits into the buffer of a socket. */
+static int give_up(const collectives *c, int status) {
+    tcp_state *s = c->own;
+    if (*s->broken.reason) return status;
+    snprintf(s->broken.reason, sizeof s->broken.reason, "%s", lckv_last_error());
+    for (int r = 0; r < c->ranks; r++)
+        if (s->notice[r] >= 0) (void)!send(s->notice[r], &s->broken, sizeof s->broken, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return status;
+}
+
+/* The connection to rank r has closed: because r gave up and has said why, or because it is gone. */
+static int lost_rank(const collectives *c, int r) {
+    const tcp_state *s = c->own;
+    notice n;
+    int status = socket_receive(s->notice[r], &n, sizeof n, clock_seconds() + CAUSE_SECONDS);
+    if (status >= 0) return fail(LCKV_ERROR_DEVICE, "%.*s", REASON_BYTES - 1, n.reason);
+    return fail(LCKV_ERROR_DEVICE, "process %d of %d is lost: it has ended, or its host cannot be reached", r,
+                c->ranks);
+}
+
+static int find_hung_rank(const collectives *c, const host_transfer *with) {
+    const tcp_state *s = c->own;
+    int hung = -1;
+    for (int r = c->ranks - 1; r >= 0; r--) /* the lowest that owes bytes, else the lowest that takes none */
+        if (r != c->rank && s->sent[r] < with[r].send_bytes) hung = r;
+    for (int r = c->ranks - 1; r >= 0; r--)
+        if (r != c->rank && s->received[r] < with[r].receive_bytes) hung = r;
+    return fail(LCKV_ERROR_DEVICE,
+                "process %d of %d has not answered for %.0f s (ddp_timeout): it hangs, or needs more time", hung,
+                c->ranks, s->time_limit);
+}
+
+/* ---------------------------------------------------------------- exchange */
+
+static bool would_block(ssize_t moved) {
+    return moved < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+}
+
+/* Sends and receives what is possible without waiting. Adds the number of bytes to *moved. */
+static int move(const collectives *c, int r, const host_transfer *t, int64_t *moved) {
+    tcp_state *s = c->own;
+    if (s->sent[r] < t->send_bytes) {
+        ssize_t n = send(s->data[r], (const char *)t->send + s->sent[r], (size_t)(t->send_bytes - s->sent[r]),
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && !would_block(n)) return lost_rank(c, r);
+        if (n > 0) s->sent[r] += (int)n, *moved += n;
+    }
+    if (s->received[r] < t->receive_bytes) {
+        ssize_t n = recv(s->data[r], (char *)t->receive + s->received[r], (size_t)(t->receive_bytes - s->received[r]),
+                         MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && !would_block(n))) return lost_rank(c, r);
+        if (n > 0) s->received[r] += (int)n, *moved += n;
+    }
+    return LCKV_OK;
+}
+
+/* Fills s->polled. Returns the number of transfers that are not complete. */
+static int list_pending(const collectives *c, const host_transfer *with) {
+    tcp_state *s = c->own;
+    int pending = 0;
+    for (int r = 0; r < c->ranks; r++) {
+        short events = 0;
+        if (r != c->rank && s->sent[r] < with[r].send_bytes) events |= POLLOUT;
+        if (r != c->rank && s->received[r] < with[r].receive_bytes) events |= POLLIN;
+        pending += events != 0;
+        s->polled[r] = (struct pollfd){.fd = events ? s->data[r] : -1, .events = events};
+        s->polled[c->ranks + r] = (struct pollfd){.fd = s->closing ? -1 : s->notice[r], .events = POLLIN};
+    }
+    return pending;
+}
+
+/* Waits until a transfer can go on. */
+static int wait_for_any(const collectives *c, const host_transfer *with, double end) {
+    tcp_state *s = c->own;
+    double left = end - clock_seconds();
+    if (left <= 0) return find_hung_rank(c, with);
+    int ready = poll(s->polled, 2 * (nfds_t)c->ranks, left > 1000 ? 1000000 : (int)(left * 1000) + 1);
+    if (ready <= 0) return LCKV_OK;
+    for (int r = 0; r < c->ranks; r++)
+        if (s->polled[c->ranks + r].revents) return lost_rank(c, r);
+    return LCKV_OK;
+}
+
+static int exchange_bytes(const collectives *c, const host_transfer *with) {
+    tcp_state *s = c->own;
+    double end = clock_seconds() + s->time_limit;
+    memset(s->sent, 0, (size_t)c->ranks * sizeof *s->sent);
+    memset(s->received, 0, (size_t)c->ranks * sizeof *s->received);
+    for (;;) {
+        int64_t moved = 0;
+        for (int r = 0; r < c->ranks; r++)
+            if (r != c->rank) TRY(move(c, r, &with[r], &moved));
+        if (!list_pending(c, with)) return LCKV_OK;
+        if (moved) end = clock_seconds() + s->time_limit;
+        TRY(wait_for_any(c, with, end));
+    }
+}
+
+static int exchange(const collectives *c, const host_transfer *with) {
+    const tcp_state *s = c->own;
+    REQUIRE(!*s->broken.reason, LCKV_ERROR_DEVICE, "%s", s->broken.reason);
+    int status = exchange_bytes(c, with);
+    return status < 0 ? give_up(c, status) : status;
+}
+
+/* ---------------------------------------------------------------- opening and closing */
+
+static void close_sockets(const int *sockets, int count) {
+    for (int r = 0; sockets && r < count; r++)
+        if (sockets[r] >= 0) close(sockets[r]);
+}
+
+static void release(collectives *c) {
+    tcp_state *s = c->own;
+    close_sockets(s->data, c->ranks);
+    close_sockets(s->notice, c->ranks);
+    host_free(&s->host);
+    free(s->data);
+    free(s->notice);
+    free(s->sent);
+    free(s->received);
+    free(s->polled);
+    free(s);
+    free(c);
+}
+
+/* A rank leaves when all have come here. The connections of those that left first may then be closed already. */
+static void close_tcp(collectives *c) {
+    tcp_state *s = c->own;
+    s->closing = true;
+    if (!*s->broken.reason) c->ops.barrier(c);
+    release(c);
+}
+
+static int check_descriptors(int ranks) {
+    struct rlimit limit;
+    long needed = 2L * (ranks - 1) + SPARE_DESCRIPTORS;
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= (rlim_t)needed,
+            LCKV_ERROR_DEVICE,
+            "%d processes need %ld file descriptors each, the limit is %llu: raise it with ulimit -n", ranks, needed,
+            (unsigned long long)limit.rlim_cur);
+    return LCKV_OK;
+}
+
+static int open_ranks(collectives *c, const launch *l) {
+    tcp_state *s = c->own;
+    size_t ranks = (size_t)c->ranks;
+    s->data = malloc(ranks * sizeof *s->data);
+    s->notice = malloc(ranks * sizeof *s->notice);
+    for (int r = 0; s->data && s->notice && r < c->ranks; r++) s->data[r] = s->notice[r] = -1;
+    s->sent = malloc(ranks * sizeof *s->sent);
+    s->received = malloc(ranks * sizeof *s->received);
+    s->polled = malloc(2 * ranks * sizeof *s->polled);
+    REQUIRE(s->data && s->notice && s->sent && s->received && s->polled, LCKV_ERROR_MEMORY,
+            "no memory for the connections of %d processes", c->ranks);
+    TRY(check_descriptors(c->ranks));
+    TRY(host_fill(c));
+    c->ops.close = close_tcp;
+    return rendezvous(l, s->time_limit, s->data, s->notice);
+}
+
+int collectives_tcp_open(const launch *l, double time_limit, collectives **out) {
+    collectives *c = calloc(1, sizeof *c);
+    tcp_state *s = c ? calloc(1, sizeof *s) : NULL;
+    *out = NULL;
+    if (!s) {
+        free(c);
+        return fail(LCKV_ERROR_MEMORY, "no memory for the collectives of %d processes", l->ranks);
+    }
+    *s = (tcp_state){.host.exchange = exchange, .time_limit = time_limit};
+    *c =
+        (collectives){.rank = l->rank, .ranks = l->ranks, .local_rank = l->local_rank, .sharing = l->sharing, .own = s};
+    int status = open_ranks(c, l);
+    if (status < 0)
+        release(c);
+    else
+        *out = c;
+    return status;
+}
