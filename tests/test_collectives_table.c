@@ -1,5 +1,6 @@
-/* Every entry of the table of collectives against values computed from the rank. The program runs as a single rank, and
- * under mpirun with 3 ranks (tests/CMakeLists.txt). */
+/* Every entry of the table of collectives against values computed from the rank. The program runs as a single rank,
+ * over TCP with 2, 3 and 4 ranks, and under mpirun with 3 ranks (tests/CMakeLists.txt). */
+#include "base/rng.h"
 #include "collectives/collectives.h"
 
 static int damaged_row(void) {
@@ -86,6 +87,36 @@ static void test_reduce_scatter_then_all_gather(void **state) {
     free(begin);
 }
 
+/* Roundings depend on the order: TCP and MPI give the same bits. The number before the last one is an empty part. */
+static void test_sums_are_added_in_the_order_of_ranks(void **state) {
+    (void)state;
+    int64_t begin[9] = {0}, count = 20000;
+    assert_true(ranks->ranks <= 8);
+    for (int r = 1; r <= ranks->ranks; r++) begin[r] = r == 2 ? begin[1] : count * r / ranks->ranks;
+    begin[ranks->ranks] = count;
+    float *data = malloc((size_t)count * sizeof *data), *expected = calloc((size_t)count, sizeof *expected);
+    assert_true(data && expected);
+    for (int r = 0; r < ranks->ranks; r++) {
+        for (int64_t i = 0; i < count; i++) {
+            float value = (float)rng_uniform(7, (uint64_t)r, (uint64_t)i) - 0.5f;
+            expected[i] = r ? expected[i] + value : value;
+            if (r == ranks->rank) data[i] = value;
+        }
+    }
+    float *copy = malloc(COLLECTIVES_MAX_REDUCE / 4);
+    int reduced = COLLECTIVES_MAX_REDUCE / 4 / (int)sizeof *copy;
+    memcpy(copy, data, COLLECTIVES_MAX_REDUCE / 4);
+    assert_int_equal(collectives_all_reduce(ranks, (view){copy, 1, reduced, DTYPE_F32}), LCKV_OK);
+    assert_memory_equal(copy, expected, COLLECTIVES_MAX_REDUCE / 4);
+    collectives_parts parts = {data, DTYPE_F32, begin};
+    assert_int_equal(collectives_reduce_scatter(ranks, parts), LCKV_OK);
+    assert_int_equal(collectives_all_gather(ranks, parts), LCKV_OK);
+    assert_memory_equal(data, expected, (size_t)count * sizeof *data);
+    free(copy);
+    free(data);
+    free(expected);
+}
+
 static void test_reduce_scatter_refuses_other_types(void **state) {
     (void)state;
     int64_t begin[8] = {0};
@@ -102,6 +133,38 @@ static void test_broadcast_from_each_root(void **state) {
     }
     assert_int_equal(collectives_broadcast(ranks, (view){0}, ranks->ranks), LCKV_ERROR_ARGUMENT);
     assert_int_equal(collectives_broadcast(ranks, (view){0}, -1), LCKV_ERROR_ARGUMENT);
+}
+
+/* Longer than what the root sends to each rank itself, and not divisible by the number of ranks. */
+static void test_broadcast_of_large_data(void **state) {
+    (void)state;
+    enum { BYTES = 1000003 };
+    uint8_t *data = malloc(BYTES);
+    assert_non_null(data);
+    for (int root = 0; root < ranks->ranks; root++) {
+        for (int i = 0; i < BYTES; i++) data[i] = ranks->rank == root ? (uint8_t)(i % 251 + root) : 0;
+        assert_int_equal(collectives_broadcast(ranks, (view){data, 1, BYTES, DTYPE_U8}, root), LCKV_OK);
+        for (int i = 0; i < BYTES; i++)
+            if (data[i] != (uint8_t)(i % 251 + root)) fail_msg("byte %d from root %d is %d", i, root, data[i]);
+    }
+    free(data);
+}
+
+/* Rank r sends r MB; rank 0 has nothing of its own. */
+static void test_gather_of_large_data(void **state) {
+    (void)state;
+    enum { MEGABYTE = 1000000 };
+    int64_t counts[8] = {0}, total = 0;
+    assert_true(ranks->ranks <= 8);
+    for (int r = 0; r < ranks->ranks; r++) total += counts[r] = (int64_t)r * MEGABYTE;
+    char *mine = malloc((size_t)counts[ranks->rank] + 1), *all = ranks->rank ? NULL : calloc((size_t)total + 1, 1);
+    memset(mine, 'a' + ranks->rank, (size_t)counts[ranks->rank]);
+    assert_int_equal(collectives_gather_host(ranks, mine, counts, all), LCKV_OK);
+    const char *at = all;
+    for (int r = 0; all && r < ranks->ranks; r++)
+        for (int64_t i = 0; i < counts[r]; i++) assert_int_equal(*at++, 'a' + r);
+    free(mine);
+    free(all);
 }
 
 static void test_host_memory(void **state) {
@@ -151,8 +214,11 @@ int main(void) {
         cmocka_unit_test(test_all_reduce_sums_f32_and_f64),
         cmocka_unit_test(test_all_reduce_refuses_other_types_and_sizes),
         cmocka_unit_test(test_reduce_scatter_then_all_gather),
+        cmocka_unit_test(test_sums_are_added_in_the_order_of_ranks),
         cmocka_unit_test(test_reduce_scatter_refuses_other_types),
         cmocka_unit_test(test_broadcast_from_each_root),
+        cmocka_unit_test(test_broadcast_of_large_data),
+        cmocka_unit_test(test_gather_of_large_data),
         cmocka_unit_test(test_host_memory),
         cmocka_unit_test(test_the_failure_of_one_rank_is_that_of_all),
         cmocka_unit_test(test_shares_cover_everything_once),

@@ -1,10 +1,12 @@
-/* Several processes: the program under mpirun against one process, and failures, interruption and death of one of them.
- * Skipped if there is no mpirun or lckv was built without MPI. */
+/* Several processes: the program against one process, and failures, interruption and death of one of them. The
+ * processes are started by mpirun; those tests are skipped if there is none or lckv was built without MPI. With the
+ * argument --num_processes, lckv starts them itself, or with_ranks.sh does where they get different arguments. */
 #include "base/clock.h"
 #include "io/tensors/safetensors.h"
 
 #include "program.h"
 
+#include <errno.h>
 #include <math.h>
 
 static const char CONFIG[] =
@@ -46,8 +48,10 @@ static void prepare_environment(void) {
     setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
 }
 
-static void need_mpi(void) {
-    if (access(MPIRUN, X_OK) == 0) return;
+static bool by_lckv; /* lckv starts its processes itself */
+
+static void need_launcher(void) {
+    if (by_lckv || access(MPIRUN, X_OK) == 0) return;
     print_message("skipped: built without MPI, or there is no mpirun\n");
     skip();
 }
@@ -72,13 +76,18 @@ static pid_t train(const folder *f, int processes, const char *output, const cha
     char number[16];
     int count = 0;
     snprintf(number, sizeof number, "%d", processes);
-    const char *const begin[] = {MPIRUN, "-n", number, "/bin/sh", wrapper};
-    for (int i = 0; processes > 1 && i < (wrapper ? 5 : 3); i++) words[count++] = begin[i];
+    const char *const by_mpi[] = {MPIRUN, "-n", number, "/bin/sh", wrapper};
+    const char *const by_script[] = {"/bin/sh", SOURCE_DIR "/tests/with_ranks.sh", number, "/bin/sh", wrapper};
+    const char *const *begin = by_lckv ? by_script : by_mpi;
+    int launcher_words = wrapper ? 5 : by_lckv ? 0 : 3;
+    for (int i = 0; processes > 1 && i < launcher_words; i++) words[count++] = begin[i];
     const char *const always[] = {
         program_path(), "train", "--config_name", config, "--train_file",    data,
         "--block_size", "16",    "--threads",     "1",    "--logging_steps", "1",
         "--device",     "cpu",   "--output_dir",  out,    "--json",          "--overwrite_output_dir"};
     for (size_t i = 0; i < sizeof always / sizeof *always; i++) words[count++] = always[i];
+    const char *const own[] = {"--num_processes", number};
+    for (int i = 0; by_lckv && !wrapper && i < 2; i++) words[count++] = own[i];
     while (*more) words[count++] = *more++;
     words[count] = NULL;
     return launch(f, words);
@@ -145,7 +154,7 @@ enum { STEPS = 100 };
  * other tests here, ten times as large, it differs by 9e-7, so that an error in the number of processes would not be
  * noticed. */
 static void processes_equal_accumulation(void **state) {
-    need_mpi();
+    need_launcher();
     static const struct {
         int processes;
         const char *accumulation;
@@ -172,7 +181,7 @@ static void processes_equal_accumulation(void **state) {
 /* In the exact form, each process fills the slots of its share of a step. 16 tokens: 15 iterations before the recorded
  * ones are exact as well, with one rounding more. */
 static void processes_train_exactly(void **state) {
-    need_mpi();
+    need_launcher();
     static const struct {
         int processes;
         const char *accumulation, *form, *overrides;
@@ -233,7 +242,7 @@ static safetensors_file weights_of(const folder *f, const char *output) {
  * turns its share of a gradient into a part of the learning rate per step. Weights that are swapped, or not updated,
  * are wrong by their own size of 0.2. */
 static void masters_are_divided_and_saved_whole(void **state) {
-    need_mpi();
+    need_launcher();
     const folder *f = *state;
     const double STEP_BOUND = 0.25 * 20 * 1e-3, LOSS_BOUND = 1e-3;
     double one[20], three[20];
@@ -268,7 +277,7 @@ static void masters_are_divided_and_saved_whole(void **state) {
  * another order, as above; if they change the direction of a rounding, one weight among many differs by 2^-8 of itself.
  * Three processes give the same result twice. */
 static void bf16_weights_round_alike_in_all_processes(void **state) {
-    need_mpi();
+    need_launcher();
     const folder *f = *state;
     const double LOSS_BOUND = 1e-3;
     static const struct {
@@ -310,10 +319,10 @@ static void contains(const folder *f, const char *part, int times) {
 
 /* The second process gets a file that does not exist; the first one reports its error. */
 static void a_failure_of_one_is_that_of_all(void **state) {
-    need_mpi();
+    need_launcher();
     const folder *f = *state;
     put_text(in(f, "start.sh"),
-             "[ $OMPI_COMM_WORLD_RANK = 1 ] && set -- \"$@\" --train_file absent.jsonl\nexec \"$@\"\n");
+             "[ ${OMPI_COMM_WORLD_RANK:-$RANK} = 1 ] && set -- \"$@\" --train_file absent.jsonl\nexec \"$@\"\n");
     pid_t child = train(f, 2, "out", in(f, "start.sh"), (const char *const[]){"--max_steps", "3", NULL});
     assert_int_equal(program_wait(child), 1);
     contains(f, "process 1 of 2: ", 1);
@@ -361,8 +370,9 @@ static pid_t train_on_and_on(const folder *f) {
     double losses[1], begin = clock_seconds();
     char log[2 * PATH_BYTES];
     snprintf(log, sizeof log, "%s/train_log.jsonl", in(f, "out"));
-    const char *const words[] = {"--max_steps", "10000000", "--per_device_train_batch_size", "1", "--save_steps",
-                                 "5",           NULL};
+    const char *const words[] = {
+        "--max_steps", "10000000", "--per_device_train_batch_size", "1", "--save_steps", "5", "--ddp_timeout",
+        "4",           NULL};
     pid_t child = train(f, 2, "out", NULL, words);
     while (!file_exists(log) || !read_losses(f, "out", losses, 1) || newest_checkpoint(f) < 0) {
         bool over = waitpid(child, NULL, WNOHANG) != 0;
@@ -374,7 +384,7 @@ static pid_t train_on_and_on(const folder *f) {
 }
 
 static void what_stops_one_stops_all(void **state) {
-    need_mpi();
+    need_launcher();
     need_proc();
     const folder *f = *state;
     pid_t job = train_on_and_on(f);
@@ -383,13 +393,61 @@ static void what_stops_one_stops_all(void **state) {
     contains(f, "interrupted", 1);
 }
 
+/* Signals to the program that started the processes reach all of them, more than once if they come more than once. */
+static void signals_are_passed_on(void **state) {
+    static const int SIGNALS[] = {SIGINT, SIGTERM, SIGUSR1};
+    const folder *f = *state;
+    if (!by_lckv) SKIP("mpirun has its own way");
+    for (int i = 0; i < 3; i++) {
+        pid_t job = train_on_and_on(f);
+        assert_int_equal(kill(job, SIGNALS[i]), 0);
+        if (SIGNALS[i] == SIGTERM) kill(job, SIGTERM);
+        assert_int_equal(program_wait(job), 128 + SIGNALS[i]);
+        contains(f, "interrupted", 1);
+    }
+}
+
+/* The parent's end ends the processes, too. */
+static void processes_do_not_outlive_their_parent(void **state) {
+    need_proc();
+    const folder *f = *state;
+    if (!by_lckv) SKIP("mpirun has its own way");
+    pid_t job = train_on_and_on(f), child = child_of(job);
+    assert_int_equal(kill(job, SIGKILL), 0);
+    assert_int_equal(program_wait(job), 128 + SIGKILL);
+    for (int i = 0; i < 1000 && !kill(child, 0); i++) usleep(10000);
+    assert_true(kill(child, 0) && errno == ESRCH);
+}
+
+/* A process that hangs is found out by the others, and stopped by the parent. */
+static void a_process_that_hangs_ends_the_job(void **state) {
+    need_proc();
+    const folder *f = *state;
+    if (!by_lckv) SKIP("MPI has no time limit");
+    pid_t job = train_on_and_on(f);
+    assert_int_equal(kill(child_of(job), SIGSTOP), 0);
+    double stopped = clock_seconds();
+    assert_int_equal(program_wait(job), 1);
+    assert_true(clock_seconds() - stopped < 60);
+    contains(f, "lckv train: process 1 of 2 has not answered for 4 s (ddp_timeout)", 1);
+    assert_true(newest_checkpoint(f) > 0);
+}
+
 static void a_process_that_dies_takes_the_job_down(void **state) {
-    need_mpi();
+    need_launcher();
     need_proc();
     const folder *f = *state;
     pid_t job = train_on_and_on(f);
     assert_int_equal(kill(child_of(job), SIGKILL), 0);
-    assert_true(program_wait(job) != 0);
+    double killed = clock_seconds();
+    int code = program_wait(job);
+    assert_true(code != 0);
+    if (by_lckv) {
+        assert_int_equal(code, 128 + SIGKILL);
+        assert_true(clock_seconds() - killed < 10);
+        contains(f, "lckv train: process 1 of 2 is lost", 1);
+        contains(f, "lckv train: process 1 of 2 was killed by signal 9", 1);
+    }
     /* the checkpoint is intact, and three processes resume from a checkpoint of two */
     char to_do[32], going_on[64];
     long step = newest_checkpoint(f);
@@ -403,7 +461,7 @@ static void a_process_that_dies_takes_the_job_down(void **state) {
 
 /* The written model is that of the best checkpoint, also with sharded f32 master weights. */
 static void the_best_model_is_taken_by_all(void **state) {
-    need_mpi();
+    need_launcher();
     const folder *f = *state;
     TRAIN(f, 2, "out", "--bf16", "--per_device_train_batch_size", "4", "--learning_rate", "0.5", "--warmup_steps", "3",
           "--max_steps", "6", "--validation_file", in(f, "data.jsonl"), "--eval_strategy", "steps", "--eval_steps", "1",
@@ -425,6 +483,34 @@ static void the_best_model_is_taken_by_all(void **state) {
     safetensors_close(&b);
 }
 
+/* Wrong variables are errors before any work. */
+static void wrong_variables_are_refused(void **state) {
+    static const struct {
+        const char *name, *value, *error;
+        int code;
+    } CASES[] = {{"WORLD_SIZE", "2", "WORLD_SIZE is \"2\", but RANK is not set", 1},
+                 {"RANK", "1", "WORLD_SIZE is not set", 1},
+                 {"SLURM_PROCID", "0", "SLURM_NTASKS is not set", 1}};
+    const folder *f = *state;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        setenv(CASES[i].name, CASES[i].value, 1);
+        REFUSES(f, CASES[i].code, CASES[i].error, "train", "--config_name", in(f, "tiny.json"), "--train_file",
+                in(f, "data.jsonl"), "--output_dir", in(f, "out"), "--num_processes", "2");
+        unsetenv(CASES[i].name);
+        assert_false(folder_exists(in(f, "out")));
+    }
+}
+
+static void another_number_than_the_launchers_is_refused(void **state) {
+    const folder *f = *state;
+    if (!by_lckv) SKIP("mpirun sets other variables");
+    put_text(in(f, "start.sh"), "exec \"$@\"\n");
+    pid_t child = train(f, 2, "out", in(f, "start.sh"), (const char *const[]){"--num_processes", "3", NULL});
+    assert_int_equal(program_wait(child), 2);
+    contains(f, "lckv train: --num_processes is 3, but the launcher started 2", 1);
+    assert_false(folder_exists(in(f, "out")));
+}
+
 /* Environments of a process that is one of two, while MPI does not find the other or is not built in. */
 static void nobody_trains_alone_who_should_not(void **state) {
     const folder *f = *state;
@@ -439,9 +525,11 @@ static void nobody_trains_alone_who_should_not(void **state) {
     outcome_free(&o);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         RANKS_TEST(nobody_trains_alone_who_should_not),
+        RANKS_TEST(wrong_variables_are_refused),
+        RANKS_TEST(another_number_than_the_launchers_is_refused),
         RANKS_TEST(processes_equal_accumulation),
         RANKS_TEST(processes_train_exactly),
         RANKS_TEST(processes_train_a_start),
@@ -449,8 +537,12 @@ int main(void) {
         RANKS_TEST(bf16_weights_round_alike_in_all_processes),
         RANKS_TEST(a_failure_of_one_is_that_of_all),
         RANKS_TEST(what_stops_one_stops_all),
+        RANKS_TEST(signals_are_passed_on),
+        RANKS_TEST(processes_do_not_outlive_their_parent),
+        RANKS_TEST(a_process_that_hangs_ends_the_job),
         RANKS_TEST(a_process_that_dies_takes_the_job_down),
         RANKS_TEST(the_best_model_is_taken_by_all),
     };
+    by_lckv = argc > 1 && !strcmp(argv[1], "--num_processes");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,7 +103,7 @@ bool launch_first_host(const char *list, char out[LAUNCH_HOST_BYTES]) {
             continue;
         }
         for (list++; isdigit((unsigned char)*list) && used < LAUNCH_HOST_BYTES - 1; list++) out[used++] = *list;
-        list = strchr(list, ']');
+        list = isdigit((unsigned char)*list) ? NULL : strchr(list, ']');
         if (!list) return false;
         list++;
     }

@@ -15,7 +15,7 @@
 
 enum { TEXT_BYTES = 512, VERSION_BYTES = 32, PROTOCOL = 1, MAX_LISTED = 8 };
 static const char MAGIC[8] = "lckvjoin";
-/* Limits on a step of the exchange once the other side is there. Rank 0 may answer ANSWER_SECONDS after its own limit. */
+/* Limits on a step of the exchange once the other side is there. Rank 0 may answer ANSWER_SECONDS after its limit. */
 static const double GREETING_SECONDS = 5, ANSWER_SECONDS = 10, BUSY_PORT_SECONDS = 5;
 
 /* ---------------------------------------------------------------- messages */
