@@ -3,6 +3,9 @@
 #include "collectives/collectives.h"
 
 #include "collectives/launch.h"
+#ifdef COLLECTIVES_NCCL
+#include "collectives/nccl/nccl.h"
+#endif
 #include "collectives/tcp/tcp.h"
 
 #include <stdio.h>
@@ -85,6 +88,29 @@ int collectives_device_open(const collectives *c, const char *name, int threads,
     return device_open(name, own_threads(c, threads), out);
 }
 
+int collectives_on_device(const collectives *c, device *d, collectives **out) {
+    *out = NULL;
+    if (c->ranks == 1) return LCKV_OK;
+    double gpus = d->host_memory ? 0 : 1;
+    TRY(collectives_all_reduce(c, (view){&gpus, 1, 1, DTYPE_F64, NULL}));
+    if (gpus == 0) return LCKV_OK;
+    REQUIRE(gpus == c->ranks, LCKV_ERROR_ARGUMENT,
+            "%.0f of %d processes have a GPU: expected one per process; set device to cuda or cpu for all", gpus,
+            c->ranks);
+#ifdef COLLECTIVES_NCCL
+    return collectives_nccl_open(c, d, out);
+#else
+    return fail(LCKV_ERROR_UNSUPPORTED,
+                "%d processes on device %s: this lckv was built without NCCL, which several GPUs need; build it with "
+                "NCCL (docs/dependencies.md), or use device cpu",
+                c->ranks, d->name);
+#endif
+}
+
+void collectives_close(collectives *c) {
+    if (c) c->ops.close(c);
+}
+
 /* ---------------------------------------------------------------- joining */
 
 static const double DEFAULT_TIME_LIMIT = 1800; /* as in TrainingArguments.ddp_timeout */
@@ -122,5 +148,5 @@ int lckv_processes_count(const lckv_processes *processes) {
 }
 
 void lckv_processes_close(lckv_processes *processes) {
-    if (processes) processes->ops.close(processes);
+    collectives_close(processes);
 }

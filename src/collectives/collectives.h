@@ -46,10 +46,11 @@ struct collectives_ops {
 struct lckv_processes {
     struct collectives_ops ops;
     int rank, ranks;
-    int local_rank;   /* among the ranks of this host; -1: unknown */
-    int sharing;      /* number of ranks on this host that share its processors; 0 and 1: each has its own */
-    bool host_memory; /* views must be in memory of a device with host_memory (device.h) */
-    void *own;        /* private state of the implementation */
+    int local_rank;     /* among the ranks of this host; -1: unknown */
+    int sharing;        /* number of ranks on this host that share its processors; 0 and 1: each has its own */
+    bool host_memory;   /* views must be in memory of a device with host_memory (device.h) */
+    const int *watched; /* [ranks] sockets that become readable when a rank is lost, -1 for this rank; NULL: none */
+    void *own;          /* private state of the implementation */
 };
 
 /* The single rank: rank 0 of 1. */
@@ -86,6 +87,11 @@ int collectives_single_open(collectives **out);
 /* Opens this rank's device, as device_open() does. With several ranks, "cuda" is the GPU with the number of the local
  * rank, and so is "auto" if there are GPUs. `threads` 0 divides the processors between the ranks that share them. */
 int collectives_device_open(const collectives *c, const char *name, int threads, device **out);
+
+/* The collectives for views in the memory of `d`, between the ranks of `c`, which is on host memory. All ranks call it
+ * and get the same status. *out is NULL if `c` itself serves; GPUs have NCCL's, to be closed before the device. */
+int collectives_on_device(const collectives *c, device *d, collectives **out);
+void collectives_close(collectives *c); /* NULL is fine */
 
 /* mpi/mpi.c, which is built if MPI is found. `announced`: number of ranks that the launcher announced; 0 if it did not
  * announce one. */

@@ -18,7 +18,8 @@ typedef struct interval {
 
 struct lckv_trainer {
     /* Model and data. */
-    const collectives *collectives; /* between the ranks; the caller's */
+    const collectives *collectives;  /* between the ranks: the caller's, or device_collectives */
+    collectives *device_collectives; /* NULL: the caller's serve the device */
     device *device;
     model_config *config; /* from the options; the model has its own copy */
     model *model;

@@ -294,6 +294,12 @@ static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     return add_observers(t, o);
 }
 
+static int set_up_collectives(lckv_trainer *t) {
+    TRY(collectives_on_device(t->collectives, t->device, &t->device_collectives));
+    if (t->device_collectives) t->collectives = t->device_collectives;
+    return LCKV_OK;
+}
+
 /* A copy of the options; `train` points to the others. */
 typedef struct taken_options {
     lckv_train_options train;
@@ -321,6 +327,7 @@ int lckv_trainer_create(const lckv_train_options *given, lckv_trainer **out) {
     t->validation = &t->validation_blocks.examples;
     t->collectives = options->processes ? options->processes : collectives_single();
     int status = collectives_agree(t->collectives, set_up_folder(t, options));
+    if (status >= 0) status = set_up_collectives(t);
     if (status >= 0) status = collectives_agree(t->collectives, set_up_data(t, options));
     if (status >= 0) status = collectives_agree(t->collectives, set_up(t, options));
     if (status < 0)
@@ -344,6 +351,7 @@ void lckv_trainer_free(lckv_trainer *t) {
     run_folder_close(&t->folder, t->finished || (!t->ran && !t->folder.lock_was_there));
     stepper_free(t->stepper);
     model_free(t->model);
+    collectives_close(t->device_collectives);
     device_close(t->device);
     config_free(t->config);
     lckv_tokenizer_free(t->tokenizer);

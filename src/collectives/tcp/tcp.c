@@ -192,6 +192,7 @@ static int open_ranks(collectives *c, const launch *l) {
     TRY(check_descriptors(c->ranks));
     TRY(host_fill(c));
     c->ops.close = close_tcp;
+    c->watched = s->notice;
     return rendezvous(l, s->time_limit, s->data, s->notice);
 }
 

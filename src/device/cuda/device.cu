@@ -3,6 +3,7 @@
 #include "device/cuda/products.h"
 
 extern "C" {
+#include "device/gpu.h"
 #include "device/open.h"
 }
 
@@ -56,6 +57,14 @@ static void fill_ops(struct device_ops *ops) {
     DEVICE_OPS(ENTRY)
     DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
+}
+
+int cuda_device_number(const device *d) {
+    return cuda_state_of((device *)d)->number;
+}
+
+void *cuda_device_stream(const device *d) {
+    return cuda_state_of((device *)d)->stream;
 }
 
 /* ---------------------------------------------------------------- opening */

@@ -1,0 +1,291 @@
+/* Collectives on the memory of GPUs; see nccl.h. */
+#include "collectives/nccl/nccl.h"
+
+#include "device/gpu.h"
+
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WATCH_MILLISECONDS = 200 };
+
+typedef struct nccl_state {
+    const collectives *host;
+    int number; /* of the GPU */
+    cudaStream_t stream;
+    ncclComm_t comm;
+    pthread_mutex_t lock; /* for `comm` and `ended` */
+    bool ended;           /* aborted, or closing */
+    bool watching;
+    pthread_t watcher;
+    struct pollfd *watched; /* [ranks] */
+} nccl_state;
+
+/* ---------------------------------------------------------------- errors */
+
+static int check(const collectives *c, ncclResult_t result, const char *call) {
+    if (result == ncclSuccess) return LCKV_OK;
+    return fail(LCKV_ERROR_DEVICE, "process %d of %d: %s: %s", c->rank, c->ranks, call, ncclGetErrorString(result));
+}
+
+#define NCCL_TRY(c, call) TRY(check((c), (call), #call))
+
+static int check_cuda(const collectives *c, cudaError_t error, const char *call) {
+    if (error == cudaSuccess) return LCKV_OK;
+    return fail(LCKV_ERROR_DEVICE, "process %d of %d: %s: %s", c->rank, c->ranks, call, cudaGetErrorString(error));
+}
+
+/* Ends operations that wait for other ranks. */
+static void stop(nccl_state *s) {
+    pthread_mutex_lock(&s->lock);
+    if (!s->ended && s->comm) ncclCommAbort(s->comm);
+    s->ended = true;
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* ---------------------------------------------------------------- operations */
+
+/* One launch on all ranks: NCCL joins the calls into one operation. */
+typedef int (*calls)(const collectives *c, const void *arguments);
+
+static int launch(const collectives *c, calls run, const void *arguments) {
+    nccl_state *s = c->own;
+    TRY(check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice"));
+    pthread_mutex_lock(&s->lock);
+    int status = s->ended ? fail(LCKV_ERROR_DEVICE, "process %d of %d: NCCL was stopped because a process failed",
+                                 c->rank, c->ranks)
+                          : check(c, ncclGroupStart(), "ncclGroupStart");
+    if (status >= 0) {
+        status = run(c, arguments);
+        int ended = check(c, ncclGroupEnd(), "ncclGroupEnd");
+        if (status >= 0) status = ended;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
+static int call_all_reduce(const collectives *c, const void *arguments) {
+    const nccl_state *s = c->own;
+    const view *v = arguments;
+    ncclDataType_t type = v->type == DTYPE_F64 ? ncclFloat64 : ncclFloat32;
+    NCCL_TRY(c, ncclAllReduce(v->data, v->data, (size_t)(v->rows * v->cols), type, ncclSum, s->comm, s->stream));
+    return LCKV_OK;
+}
+
+/* A sum for each owner, because parts differ in length. */
+static int call_reduce_scatter(const collectives *c, const void *arguments) {
+    const nccl_state *s = c->own;
+    const collectives_parts *p = arguments;
+    for (int r = 0; r < c->ranks; r++) {
+        float *part = (float *)p->data + p->begin[r];
+        size_t count = (size_t)(p->begin[r + 1] - p->begin[r]);
+        if (count) NCCL_TRY(c, ncclReduce(part, part, count, ncclFloat32, ncclSum, r, s->comm, s->stream));
+    }
+    return LCKV_OK;
+}
+
+static int call_all_gather(const collectives *c, const void *arguments) {
+    const nccl_state *s = c->own;
+    const collectives_parts *p = arguments;
+    size_t size = dtype_element_bytes(p->type);
+    for (int r = 0; r < c->ranks; r++) {
+        char *part = (char *)p->data + (size_t)p->begin[r] * size;
+        size_t bytes = (size_t)(p->begin[r + 1] - p->begin[r]) * size;
+        if (bytes) NCCL_TRY(c, ncclBroadcast(part, part, bytes, ncclUint8, r, s->comm, s->stream));
+    }
+    return LCKV_OK;
+}
+
+typedef struct broadcast_call {
+    view v;
+    int root;
+} broadcast_call;
+
+static int call_broadcast(const collectives *c, const void *arguments) {
+    const nccl_state *s = c->own;
+    const broadcast_call *b = arguments;
+    NCCL_TRY(c, ncclBroadcast(b->v.data, b->v.data, view_bytes(b->v), ncclUint8, b->root, s->comm, s->stream));
+    return LCKV_OK;
+}
+
+static int all_reduce(const collectives *c, view v) {
+    return launch(c, call_all_reduce, &v);
+}
+
+static int reduce_scatter(const collectives *c, collectives_parts p) {
+    return launch(c, call_reduce_scatter, &p);
+}
+
+static int all_gather(const collectives *c, collectives_parts p) {
+    return launch(c, call_all_gather, &p);
+}
+
+static int broadcast(const collectives *c, view v, int root) {
+    return launch(c, call_broadcast, &(broadcast_call){v, root});
+}
+
+/* ---------------------------------------------------------------- operations of the host */
+
+static int barrier(const collectives *c) {
+    const nccl_state *s = c->own;
+    return collectives_barrier(s->host);
+}
+
+static int gather_host(const collectives *c, const void *mine, const int64_t *counts, void *all) {
+    const nccl_state *s = c->own;
+    return collectives_gather_host(s->host, mine, counts, all);
+}
+
+static int broadcast_host(const collectives *c, void *host, size_t bytes) {
+    const nccl_state *s = c->own;
+    return collectives_broadcast_host(s->host, host, bytes);
+}
+
+/* After a failure, this rank's stream must not wait for operations that another rank does not start any more. */
+static int agree(const collectives *c, int status) {
+    nccl_state *s = c->own;
+    int agreed = collectives_agree(s->host, status);
+    if (agreed < 0 && agreed != LCKV_ERROR_INTERRUPTED) stop(s);
+    return agreed;
+}
+
+/* ---------------------------------------------------------------- ranks that are lost */
+
+static bool is_over(nccl_state *s) {
+    pthread_mutex_lock(&s->lock);
+    bool over = s->ended;
+    pthread_mutex_unlock(&s->lock);
+    return over;
+}
+
+/* What is readable stays for the transport to read: it knows which rank is lost. */
+static void *watch(void *user) {
+    nccl_state *s = user;
+    while (!is_over(s))
+        if (poll(s->watched, (nfds_t)s->host->ranks, WATCH_MILLISECONDS) > 0) stop(s);
+    return NULL;
+}
+
+static int start_watching(const collectives *c) {
+    nccl_state *s = c->own;
+    if (!s->host->watched) return LCKV_OK;
+    s->watched = malloc((size_t)c->ranks * sizeof *s->watched);
+    REQUIRE(s->watched, LCKV_ERROR_MEMORY, "no memory for the connections of %d processes", c->ranks);
+    for (int r = 0; r < c->ranks; r++) s->watched[r] = (struct pollfd){.fd = s->host->watched[r], .events = POLLIN};
+    s->watching = !pthread_create(&s->watcher, NULL, watch, s);
+    REQUIRE(s->watching, LCKV_ERROR_MEMORY, "process %d of %d: no thread to watch the others", c->rank, c->ranks);
+    return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- opening and closing */
+
+static void close_nccl(collectives *c) {
+    nccl_state *s = c->own;
+    pthread_mutex_lock(&s->lock);
+    if (!s->ended && s->comm) ncclCommDestroy(s->comm);
+    s->ended = true;
+    pthread_mutex_unlock(&s->lock);
+    if (s->watching) pthread_join(s->watcher, NULL);
+    pthread_mutex_destroy(&s->lock);
+    free(s->watched);
+    free(s);
+    free(c);
+}
+
+/* Sends the ids of all GPUs to all ranks. `ids` is [ranks]. */
+static int share_ids(const collectives *host, const cudaUUID_t *mine, cudaUUID_t *ids) {
+    int64_t *counts = malloc((size_t)host->ranks * sizeof *counts);
+    int status = counts ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the GPUs of %d processes", host->ranks);
+    for (int r = 0; counts && r < host->ranks; r++) counts[r] = sizeof *ids;
+    status = collectives_agree(host, status);
+    if (status >= 0) status = collectives_gather_host(host, mine, counts, ids);
+    if (status >= 0) status = collectives_broadcast_host(host, ids, (size_t)host->ranks * sizeof *ids);
+    free(counts);
+    return status;
+}
+
+static int find_double(const collectives *host, const char *name, const cudaUUID_t *ids) {
+    for (int r = 0; r < host->ranks; r++)
+        REQUIRE(r == host->rank || memcmp(&ids[r], &ids[host->rank], sizeof *ids), LCKV_ERROR_ARGUMENT,
+                "processes %d and %d use the same GPU (%s): start one process per GPU", r < host->rank ? r : host->rank,
+                r < host->rank ? host->rank : r, name);
+    return LCKV_OK;
+}
+
+static int check_gpus(const collectives *c, const device *d) {
+    const nccl_state *s = c->own;
+    struct cudaDeviceProp properties;
+    cudaUUID_t *ids = malloc((size_t)c->ranks * sizeof *ids);
+    int status = ids ? check_cuda(c, cudaGetDeviceProperties(&properties, s->number), "cudaGetDeviceProperties")
+                     : fail(LCKV_ERROR_MEMORY, "no memory for the GPUs of %d processes", c->ranks);
+    status = collectives_agree(s->host, status);
+    if (status >= 0) status = share_ids(s->host, &properties.uuid, ids);
+    if (status >= 0) status = collectives_agree(s->host, find_double(s->host, d->name, ids));
+    free(ids);
+    return status;
+}
+
+static int join_ranks(const collectives *c) {
+    nccl_state *s = c->own;
+    ncclUniqueId id;
+    memset(&id, 0, sizeof id);
+    setenv("NCCL_ALGO", "Ring", 0);
+    setenv("NCCL_PROTO", "Simple", 0);
+    setenv("NCCL_NVLS_ENABLE", "0", 0);
+    int status = c->rank ? LCKV_OK : check(c, ncclGetUniqueId(&id), "ncclGetUniqueId");
+    TRY(collectives_agree(s->host, status));
+    TRY(collectives_broadcast_host(s->host, &id, sizeof id));
+    status = check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice");
+    if (status >= 0) status = check(c, ncclCommInitRank(&s->comm, c->ranks, id, c->rank), "ncclCommInitRank");
+    return collectives_agree(s->host, status);
+}
+
+static int open_ranks(const collectives *c, const device *d) {
+    const nccl_state *s = c->own;
+    TRY(check_gpus(c, d));
+    TRY(join_ranks(c));
+    return collectives_agree(s->host, start_watching(c));
+}
+
+static collectives *make(const collectives *host, const device *d) {
+    collectives *c = calloc(1, sizeof *c);
+    nccl_state *s = c ? calloc(1, sizeof *s) : NULL;
+    if (!s || pthread_mutex_init(&s->lock, NULL)) {
+        free(s);
+        free(c);
+        return NULL;
+    }
+    s->host = host;
+    s->number = cuda_device_number(d);
+    s->stream = cuda_device_stream(d);
+    *c = *host;
+    c->host_memory = false;
+    c->own = s;
+    c->ops = (struct collectives_ops){.all_reduce = all_reduce,
+                                      .reduce_scatter = reduce_scatter,
+                                      .all_gather = all_gather,
+                                      .broadcast = broadcast,
+                                      .barrier = barrier,
+                                      .gather_host = gather_host,
+                                      .broadcast_host = broadcast_host,
+                                      .agree = agree,
+                                      .close = close_nccl};
+    return c;
+}
+
+int collectives_nccl_open(const collectives *host, device *d, collectives **out) {
+    *out = NULL;
+    collectives *c = make(host, d);
+    int status = c ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for NCCL");
+    status = collectives_agree(host, status);
+    if (status >= 0) status = open_ranks(c, d);
+    if (status < 0 && c) {
+        stop(c->own);
+        close_nccl(c);
+    }
+    if (status >= 0) *out = c;
+    return status;
+}

@@ -1,0 +1,20 @@
+/* Collectives on the memory of GPUs, one GPU per rank, by NCCL.
+ *
+ * All operations on views are NCCL's, on the stream of the device. Operations on host memory, the barrier and
+ * collectives_agree() stay with the ranks' own transport, TCP or MPI, which also carries NCCL's id.
+ *
+ * NCCL chooses its algorithm by size and topology, which changes the order of sums. Unless NCCL_ALGO and NCCL_PROTO are
+ * set, they become Ring and Simple, so that the same ranks on the same hosts give the same bits. NCCL_NVLS_ENABLE
+ * becomes 0, because sums in the switches of NVLink have another order.
+ *
+ * An NCCL operation that waits for a rank that has ended would never complete. A thread watches the connections of the
+ * transport, and aborts NCCL when one closes. mpirun ends the other ranks itself. */
+#ifndef COLLECTIVES_NCCL_NCCL_H
+#define COLLECTIVES_NCCL_NCCL_H
+
+#include "collectives/collectives.h"
+
+/* All ranks of `host` call it. `host` and `d`, a GPU, must outlive the result. */
+int collectives_nccl_open(const collectives *host, device *d, collectives **out);
+
+#endif

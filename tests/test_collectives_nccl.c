@@ -1,0 +1,274 @@
+/* src/collectives/nccl with an NCCL that works on host memory, over the ranks' own transport: which calls it gets, that
+ * the results are those of the table, and what happens on failures. No GPU is needed. The program runs as a single
+ * rank, and with 3 ranks (tests/CMakeLists.txt). */
+#include "collectives/nccl/nccl.h"
+
+#include "base/clock.h"
+#include "device/gpu.h"
+
+static int damaged_row(void) {
+    return fail(LCKV_ERROR_FORMAT, "row 5 is damaged");
+}
+
+#include "expect.h"
+
+#include <nccl.h>
+#include <pthread.h>
+#include <unistd.h>
+
+/* ---------------------------------------------------------------- the fake */
+
+struct ncclComm {
+    int rank, ranks;
+};
+
+static lckv_processes *ranks; /* the transport */
+static device gpu = {.name = "cuda:0"};
+static struct {
+    int groups, depth, destroyed, last_gpu;
+    int calls; /* of collective operations */
+    bool one_gpu, init_fails;
+    pthread_mutex_t lock; /* for `aborted` */
+    int aborted;
+} fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static const cudaStream_t STREAM = (cudaStream_t)&fake;
+
+int cuda_device_number(const device *d) {
+    assert_ptr_equal(d, &gpu);
+    return ranks->rank;
+}
+
+void *cuda_device_stream(const device *d) {
+    assert_ptr_equal(d, &gpu);
+    return STREAM;
+}
+
+cudaError_t cudaSetDevice(int number) {
+    fake.last_gpu = number;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int number) {
+    memset(properties, fake.one_gpu ? 7 : number, sizeof *properties);
+    return cudaSuccess;
+}
+
+const char *cudaGetErrorString(cudaError_t error) {
+    (void)error;
+    return "an error";
+}
+
+const char *ncclGetErrorString(ncclResult_t result) {
+    return result == ncclSystemError ? "unhandled system error" : "no error";
+}
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
+    assert_int_equal(ranks->rank, 0);
+    assert_string_equal(getenv("NCCL_ALGO"), "Ring");
+    assert_string_equal(getenv("NCCL_PROTO"), "Tree of the user");
+    assert_string_equal(getenv("NCCL_NVLS_ENABLE"), "0");
+    memset(id->internal, 'i', sizeof id->internal);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRank(ncclComm_t *comm, int count, ncclUniqueId id, int rank) {
+    assert_true(count == ranks->ranks && rank == ranks->rank && fake.last_gpu == rank);
+    for (size_t i = 0; i < sizeof id.internal; i++) assert_int_equal(id.internal[i], 'i');
+    if (fake.init_fails && rank == count - 1) return ncclSystemError;
+    *comm = calloc(1, sizeof **comm);
+    **comm = (struct ncclComm){rank, count};
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+    fake.destroyed++;
+    free(comm);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t comm) {
+    pthread_mutex_lock(&fake.lock);
+    fake.aborted++;
+    pthread_mutex_unlock(&fake.lock);
+    free(comm);
+    return ncclSuccess;
+}
+
+static int times_aborted(void) {
+    pthread_mutex_lock(&fake.lock);
+    int times = fake.aborted;
+    pthread_mutex_unlock(&fake.lock);
+    return times;
+}
+
+ncclResult_t ncclGroupStart(void) {
+    assert_int_equal(fake.depth++, 0);
+    fake.groups++;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclGroupEnd(void) {
+    assert_int_equal(--fake.depth, 0);
+    return ncclSuccess;
+}
+
+static ncclResult_t done(int status, ncclComm_t comm, cudaStream_t stream) {
+    assert_true(comm->rank == ranks->rank && stream == STREAM && fake.last_gpu == ranks->rank && fake.depth == 1);
+    fake.calls++;
+    return status >= 0 ? ncclSuccess : ncclSystemError;
+}
+
+ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op,
+                           ncclComm_t comm, cudaStream_t stream) {
+    assert_true(send == receive && op == ncclSum && (type == ncclFloat32 || type == ncclFloat64));
+    view v = {receive, 1, (int64_t)count, type == ncclFloat64 ? DTYPE_F64 : DTYPE_F32, NULL};
+    return done(collectives_all_reduce(ranks, v), comm, stream);
+}
+
+ncclResult_t ncclReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, int root,
+                        ncclComm_t comm, cudaStream_t stream) {
+    assert_true(send == receive && op == ncclSum && type == ncclFloat32);
+    int64_t *begin = calloc((size_t)ranks->ranks + 1, sizeof *begin);
+    for (int r = root + 1; r <= ranks->ranks; r++) begin[r] = (int64_t)count; /* one part, of the root */
+    int status = collectives_reduce_scatter(ranks, (collectives_parts){receive, DTYPE_F32, begin});
+    free(begin);
+    return done(status, comm, stream);
+}
+
+ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root,
+                           ncclComm_t comm, cudaStream_t stream) {
+    assert_true(send == receive && type == ncclUint8);
+    return done(collectives_broadcast(ranks, (view){receive, 1, (int64_t)count, DTYPE_U8, NULL}, root), comm, stream);
+}
+
+/* ---------------------------------------------------------------- tests */
+
+static collectives *nccl;
+
+static int reset(void **state) {
+    (void)state;
+    fake.groups = fake.destroyed = fake.aborted = fake.calls = 0;
+    fake.one_gpu = fake.init_fails = false;
+    return 0;
+}
+
+/* Element i of rank r. Sums of these are exact in f32. */
+static float value_of(int r, int64_t i) {
+    return (float)((r + 1) * (1 + i % 7));
+}
+
+static double sum_of(int64_t i) {
+    double sum = 0;
+    for (int r = 0; r < ranks->ranks; r++) sum += (double)value_of(r, i);
+    return sum;
+}
+
+static void test_operations_on_views(void **state) {
+    (void)state;
+    enum { COUNT = 7, PART = 5 };
+    OK(collectives_nccl_open(ranks, &gpu, &nccl));
+    assert_true(nccl->rank == ranks->rank && nccl->ranks == ranks->ranks && !nccl->host_memory);
+    float f32[COUNT], word = value_of(ranks->rank, 3);
+    double f64[COUNT];
+    for (int i = 0; i < COUNT; i++) f32[i] = value_of(ranks->rank, i), f64[i] = (double)f32[i];
+    OK(collectives_all_reduce(nccl, (view){f32, 1, COUNT, DTYPE_F32, NULL}));
+    OK(collectives_all_reduce(nccl, (view){f64, 1, COUNT, DTYPE_F64, NULL}));
+    for (int i = 0; i < COUNT; i++) assert_true((double)f32[i] == sum_of(i) && f64[i] == sum_of(i));
+    OK(collectives_broadcast(nccl, (view){&word, 1, 1, DTYPE_F32, NULL}, ranks->ranks - 1));
+    assert_true(word == value_of(ranks->ranks - 1, 3));
+
+    /* part r has PART + r elements; part 1 is empty */
+    int64_t begin[9] = {0};
+    for (int r = 0; r < ranks->ranks; r++) begin[r + 1] = begin[r] + (r == 1 ? 0 : PART + r);
+    int64_t count = begin[ranks->ranks];
+    float data[64];
+    for (int64_t i = 0; i < count; i++) data[i] = value_of(ranks->rank, i);
+    fake.groups = fake.calls = 0;
+    collectives_parts parts = {data, DTYPE_F32, begin};
+    OK(collectives_reduce_scatter(nccl, parts));
+    for (int64_t i = 0; i < count; i++) {
+        bool own = i >= begin[ranks->rank] && i < begin[ranks->rank + 1];
+        assert_true((double)data[i] == (own ? sum_of(i) : (double)value_of(ranks->rank, i)));
+    }
+    OK(collectives_all_gather(nccl, parts));
+    for (int64_t i = 0; i < count; i++) assert_true((double)data[i] == sum_of(i));
+    assert_int_equal(fake.groups, 2); /* one launch each */
+    assert_int_equal(fake.calls, 2 * (ranks->ranks - (ranks->ranks > 1)));
+    OK(collectives_barrier(nccl));
+    OK(collectives_agree(nccl, LCKV_OK));
+    assert_int_equal(collectives_agree(nccl, LCKV_ERROR_INTERRUPTED), LCKV_ERROR_INTERRUPTED);
+    OK(collectives_all_reduce(nccl, (view){f32, 1, COUNT, DTYPE_F32, NULL})); /* it goes on, for a checkpoint */
+    collectives_close(nccl);
+    assert_true(fake.destroyed == 1 && times_aborted() == 0);
+}
+
+static void test_two_ranks_on_one_gpu(void **state) {
+    (void)state;
+    fake.one_gpu = true;
+    if (ranks->ranks == 1) return;
+    FAILS(collectives_nccl_open(ranks, &gpu, &nccl), LCKV_ERROR_ARGUMENT,
+          "processes 0 and 1 use the same GPU (cuda:0): start one process per GPU");
+    assert_null(nccl);
+}
+
+static void test_the_failure_of_nccl_is_that_of_all(void **state) {
+    (void)state;
+    fake.init_fails = true;
+    FAILS(collectives_nccl_open(ranks, &gpu, &nccl), LCKV_ERROR_DEVICE, "ncclCommInitRank: unhandled system error");
+    assert_int_equal(times_aborted(), ranks->rank < ranks->ranks - 1);
+}
+
+static void test_a_failure_aborts_nccl(void **state) {
+    (void)state;
+    float word = 1;
+    OK(collectives_nccl_open(ranks, &gpu, &nccl));
+    int mine = ranks->rank == 0 ? damaged_row() : LCKV_OK;
+    FAILS(collectives_agree(nccl, mine), LCKV_ERROR_FORMAT, "row 5 is damaged");
+    assert_int_equal(times_aborted(), 1);
+    FAILS(collectives_all_reduce(nccl, (view){&word, 1, 1, DTYPE_F32, NULL}), LCKV_ERROR_DEVICE, "NCCL was stopped");
+    collectives_close(nccl);
+    assert_true(times_aborted() == 1 && fake.destroyed == 0);
+}
+
+/* The connection of a rank closes while this one is in no operation of the transport. */
+static void test_a_lost_rank_aborts_nccl(void **state) {
+    (void)state;
+    int ends[2], watched[8];
+    assert_int_equal(pipe(ends), 0);
+    assert_true(ranks->ranks <= 8);
+    for (int r = 0; r < ranks->ranks; r++) watched[r] = r ? -1 : ends[0];
+    collectives host = *ranks;
+    host.watched = watched;
+    OK(collectives_nccl_open(&host, &gpu, &nccl));
+    usleep(300000);
+    assert_int_equal(times_aborted(), 0);
+    close(ends[1]);
+    for (double begin = clock_seconds(); !times_aborted() && clock_seconds() < begin + 30;) usleep(10000);
+    assert_int_equal(times_aborted(), 1);
+    collectives_close(nccl);
+    assert_int_equal(fake.destroyed, 0);
+    close(ends[0]);
+}
+
+static int open_ranks(void **state) {
+    (void)state;
+    setenv("NCCL_PROTO", "Tree of the user", 1);
+    return lckv_processes_open(0, &ranks) == LCKV_OK ? 0 : -1;
+}
+
+static int close_ranks(void **state) {
+    (void)state;
+    lckv_processes_close(ranks);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_operations_on_views, reset),
+        cmocka_unit_test_setup(test_two_ranks_on_one_gpu, reset),
+        cmocka_unit_test_setup(test_the_failure_of_nccl_is_that_of_all, reset),
+        cmocka_unit_test_setup(test_a_failure_aborts_nccl, reset),
+        cmocka_unit_test_setup(test_a_lost_rank_aborts_nccl, reset),
+    };
+    return cmocka_run_group_tests(tests, open_ranks, close_ranks);
+}
