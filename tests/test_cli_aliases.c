@@ -134,7 +134,7 @@ static void what_people_type_is_understood(void **state) {
     SAYS("did you mean --revision?", "fetch", "--branch", "x");
     SAYS("did you mean --repo_type dataset?", "fetch", "--dataset", "x");
     SAYS("HF_HUB_CACHE or HF_HOME set", "fetch", "--local_dir", "x");
-    SAYS("mpirun -n N lckv train", "serve", "--tensor-parallel-size", "2");
+    SAYS("lckv train --num_processes N", "serve", "--tensor-parallel-size", "2");
 }
 
 static void misspelt_flags_lead_to_the_nearest(void **state) {

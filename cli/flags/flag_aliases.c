@@ -5,7 +5,7 @@
 
 #define SAMPLED "sampling flags belong to lckv generate and lckv chat; for lckv serve, set them in each request"
 #define NOT_QUANTIZED "lckv does not quantize weights; --torch_dtype bfloat16 needs half the memory of float32"
-#define ONE_DEVICE "one process uses one device; to train on several, run mpirun -n N lckv train"
+#define ONE_DEVICE "one process uses one device; to train on several, run lckv train --num_processes N"
 #define NO_NETWORK "only lckv fetch uses the network; it reads HF_TOKEN"
 #define CACHE "HF_HUB_CACHE or HF_HOME set the folder of the Hugging Face cache"
 
