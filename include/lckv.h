@@ -1406,6 +1406,7 @@ typedef struct lckv_training_shape {
     lckv_loop_form loop_form;          /* As in lckv_train_options. */
     int64_t loop_group_size;           /* As in lckv_train_options; 0 (default): batch_size. */
     bool loop_start;                   /* With a learned start of the default width (default false). */
+    int64_t num_processes;             /* Processes that train together; 0 (default): one. */
 } lckv_training_shape;
 
 LCKV_API void lckv_training_shape_init(lckv_training_shape *options, size_t struct_size);
@@ -1415,7 +1416,8 @@ static inline lckv_training_shape lckv_training_shape_defaults(void) {
     return options;
 }
 
-/* Estimates the memory of training with AdamW in a single process. */
+/* Estimates the memory of training with AdamW. With several processes, it is that of one of them: the one with the
+ * largest share of the optimizer state. */
 LCKV_API int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *shape, lckv_memory *out);
 
 /* Options that determine the memory of serving. Weights have the config's torch_dtype. */

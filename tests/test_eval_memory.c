@@ -116,6 +116,33 @@ static void weights_in_bf16_take_ten_bytes(void **state) {
     lckv_config_free(c);
 }
 
+/* ZeRO 1: of the 8 bytes of moments per parameter, and of 4 bytes of master weights with bf16, each process has its
+ * share. The rest of the memory and the work of a process do not change. */
+static void processes_divide_the_optimizer_state(void **state) {
+    (void)state;
+    lckv_config *c;
+    OK(lckv_config_load(SOURCE_DIR "/configs/lckv-50m.json", NULL, &c));
+    int64_t parameters = lckv_config_describe(c).parameters, slack = 1 << 20;
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        lckv_memory one, four;
+        lckv_training_shape shape = {.struct_size = sizeof shape, .batch_size = 2, .block_size = 128, .bf16 = bf16};
+        OK(lckv_memory_for_training(c, &shape, &one));
+        shape.num_processes = 4;
+        OK(lckv_memory_for_training(c, &shape, &four));
+        int64_t divided = (bf16 ? 12 : 8) * parameters;
+        assert_int_equal(four.weights, one.weights);
+        assert_int_equal(four.gradients, one.gradients);
+        assert_true(llabs(four.optimizer - divided / 4) < slack && llabs(one.optimizer - divided) < slack);
+        int64_t whole_masters = bf16 ? 4 * parameters : 0; /* until the processes have divided them */
+        int64_t temporary = whole_masters > one.activations ? whole_masters : one.activations;
+        assert_true(llabs(four.activations - temporary) < slack);
+        assert_true(fabs(four.flops - one.flops) < 1e-6 * one.flops);
+        shape.num_processes = 4097;
+        FAILS(lckv_memory_for_training(c, &shape, &four), LCKV_ERROR_ARGUMENT, "num_processes: expected 0 to 4096");
+    }
+    lckv_config_free(c);
+}
+
 /* A model of the size of the published script, 4 blocks of 512 tokens. Checkpointing reduces activations to at most 30
  * %. The second forward pass of the layers costs less than a forward pass, a third of the step. */
 static void checkpointing_keeps_less(void **state) {
@@ -188,10 +215,10 @@ static void shapes_are_checked(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counted_steps_are_real_ones),  cmocka_unit_test(training_is_the_sum_of_its_parts),
-        cmocka_unit_test(checkpointing_keeps_less),     cmocka_unit_test(weights_in_bf16_take_ten_bytes),
-        cmocka_unit_test(flops_follow_from_the_shapes), cmocka_unit_test(the_cache_is_what_the_config_says),
-        cmocka_unit_test(shapes_are_checked),
+        cmocka_unit_test(counted_steps_are_real_ones),          cmocka_unit_test(training_is_the_sum_of_its_parts),
+        cmocka_unit_test(processes_divide_the_optimizer_state), cmocka_unit_test(checkpointing_keeps_less),
+        cmocka_unit_test(weights_in_bf16_take_ten_bytes),       cmocka_unit_test(flops_follow_from_the_shapes),
+        cmocka_unit_test(the_cache_is_what_the_config_says),    cmocka_unit_test(shapes_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

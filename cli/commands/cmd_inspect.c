@@ -15,7 +15,8 @@ struct options {
     const char *model, *config;     /* folder or ORG/NAME; one of them is given, the other is NULL */
     const char *overrides;          /* changes to the config, "K=V,..."; NULL: none */
     const char *svg;                /* file for the picture; NULL: none */
-    int64_t batch_size, block_size; /* training: blocks per batch, tokens per block */
+    int64_t batch_size, block_size; /* training: blocks per batch and process, tokens per block */
+    int64_t num_processes;          /* training */
     lckv_serving_shape serving;     /* set directly by most flags of serving */
     int64_t window_length;          /* tokens; used with sink_cache */
     int torch_dtype;                /* index of TORCH_DTYPES */
@@ -38,6 +39,9 @@ static const flag FLAGS[] = {
     {"block_size", FLAG_INT, "0", "Memory",
      "block size for training in tokens; 0 uses the model's max_position_embeddings, at most 1024, as lckv train does",
      FLAG_INTO(struct options, block_size), .min = 0, .max = 1 << 30},
+    {"num_processes", FLAG_INT, "1", "Memory",
+     "number of processes that train together; the memory and the work of training are those of one of them",
+     FLAG_INTO(struct options, num_processes), .min = 1, .max = 4096},
     {"num_sequences", FLAG_INT, "1", "Memory", "number of sequences served at a time",
      FLAG_INTO(struct options, serving.sequences), .min = 1, .max = 1 << 20},
     {"length", FLAG_INT, "0", "Memory",
@@ -133,7 +137,8 @@ static int training_memory(const struct options *o, struct report *r) {
                                  .block_size = o->block_size,
                                  .bf16 = o->bf16,
                                  .bf16_weights = o->bf16 && wants_bf16_weights(o),
-                                 .lora = o->use_peft ? &o->lora : NULL};
+                                 .lora = o->use_peft ? &o->lora : NULL,
+                                 .num_processes = o->num_processes};
     int status = lckv_memory_for_training(r->config, &shape, &r->training);
     if (status >= 0 && o->bf16 && !shape.bf16_weights) {
         shape.bf16_weights = true;
@@ -244,6 +249,7 @@ static json_t *training_json(const struct options *o, const struct report *r) {
     json_t *training = memory_json(&r->training, true);
     json_object_set_new(training, "per_device_train_batch_size", json_integer(o->batch_size));
     json_object_set_new(training, "block_size", json_integer(o->block_size));
+    json_object_set_new(training, "num_processes", json_integer(o->num_processes));
     if (r->checkpointed.total)
         json_object_set_new(training, "gradient_checkpointing", memory_json(&r->checkpointed, true));
     if (r->exact.total) json_object_set_new(training, "loop_form_exact", memory_json(&r->exact, true));
@@ -308,7 +314,9 @@ static void print_variant(const char *with, const lckv_memory *m) {
 static void print_training(const struct options *o, const struct report *r) {
     const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32], blocks[48], tokens[48];
-    printf("training    %s for %s of %s in %s%s; %s per step\n", human_bytes((double)m->total, total),
+    char each[48] = "";
+    if (o->num_processes > 1) snprintf(each, sizeof each, " in each of %lld processes", (long long)o->num_processes);
+    printf("training    %s%s for %s of %s in %s%s; %s per step\n", human_bytes((double)m->total, total), each,
            human_quantity(o->batch_size, "block", blocks), human_quantity(o->block_size, "token", tokens),
            o->bf16 ? "bfloat16" : "float32", o->use_peft ? ", adapter only" : "", human_flops(m->flops, flops));
     printf("            weights %s, gradients %s, optimizer %s, activations %s\n",

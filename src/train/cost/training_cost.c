@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+enum { MAX_COUNTED_RANKS = 4096 };
+
 /* ---------------------------------------------------------------- a model on the counting device */
 
 typedef struct counted_model {
@@ -104,7 +106,7 @@ static int count_training(const counted_model *c, const stepper_options *options
     out->gradients = bytes_of_gradients(model_trainable(m));
     out->optimizer = before_step - out->weights - out->gradients;
     int count = s->group ? s->group->size : s->batch_size; /* filling a whole group takes the most memory */
-    int status = count_step(s, count, &out->flops);
+    int status = count_step(s, (int64_t)count * s->optimizer->collectives->ranks, &out->flops);
     out->flops *= (double)s->batch_size / count;
     out->total = (int64_t)d->counts.peak;
     out->activations = out->total - before_step;
@@ -126,6 +128,14 @@ static int check_loop_form(const lckv_training_shape *shape) {
     return LCKV_OK;
 }
 
+/* One of `ranks` ranks, whose collectives do nothing. The last rank has the largest share of the optimizer state. */
+static collectives counted_rank(int64_t ranks) {
+    collectives c = *collectives_single();
+    c.ranks = ranks > 0 ? (int)ranks : 1;
+    c.rank = c.ranks - 1;
+    return c;
+}
+
 int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *given, lckv_memory *out) {
     lckv_training_shape taken;
     lckv_lora lora;
@@ -142,6 +152,9 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
         INT32_MAX / 2, (long long)shape->batch_size, plural(shape->batch_size), (long long)shape->block_size);
     TRY(check_loop_form(shape));
     REQUIRE(shape->bf16 || !shape->bf16_weights, LCKV_ERROR_ARGUMENT, "bf16_weights needs bf16");
+    REQUIRE(shape->num_processes >= 0 && shape->num_processes <= MAX_COUNTED_RANKS, LCKV_ERROR_ARGUMENT,
+            "num_processes: expected 0 to %d, found %lld", MAX_COUNTED_RANKS, (long long)shape->num_processes);
+    collectives rank = counted_rank(shape->num_processes);
     const stepper_options options = {
         .compute = shape->bf16 ? DTYPE_BF16 : DTYPE_F32,
         .bf16_weights = shape->bf16_weights,
@@ -150,7 +163,7 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
         .gradient_checkpointing = shape->gradient_checkpointing,
         .exact = shape->loop_form == LCKV_LOOP_EXACT,
         .fill_size = (int)shape->loop_group_size,
-        .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1},
+        .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1, .collectives = &rank},
     };
     const counted_parts parts = {.lora = shape->lora ? &lora : NULL,
                                  .loop_start_width = shape->loop_start ? loop_start_default_width(config) : 0};
