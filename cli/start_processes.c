@@ -20,6 +20,7 @@ enum { GRACE_SECONDS = 10, STOP_SECONDS = 10 };
 
 typedef struct job {
     const char *command;
+    pid_t self;
     int count, running;
     pid_t *processes; /* [count]; 0: has ended */
     int failed;       /* rank of the process that failed first; -1: none */
@@ -51,6 +52,8 @@ static void set_number(const char *name, int number) {
 /* In the new process. It stops, with a checkpoint, if its parent is killed. */
 static void become_rank(const job *j, int rank, int port, const sigset_t *mask, char **argv) {
     int words = 0;
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != j->self) _exit(EXIT_FAILED); /* it was killed before prctl() */
     while (argv[words]) words++;
     char **all = need(calloc((size_t)words + 2, sizeof *all));
     char program[] = "lckv";
@@ -62,7 +65,6 @@ static void become_rank(const job *j, int rank, int port, const sigset_t *mask, 
     set_number("LOCAL_WORLD_SIZE", j->count);
     set_number("MASTER_PORT", port);
     setenv("MASTER_ADDR", "127.0.0.1", 1);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
     sigprocmask(SIG_SETMASK, mask, NULL);
     execv("/proc/self/exe", all);
     failure(j->command, "cannot start process %d of %d: %s", rank, j->count, strerror(errno));
@@ -81,7 +83,8 @@ static int start_all(job *j, const sigset_t *mask, char **argv) {
         pid_t process = fork();
         if (process < 0) {
             failure(j->command, "cannot start process %d of %d: %s", r, j->count, strerror(errno));
-            send_all(j, SIGKILL);
+            j->stopping = SIGKILL;
+            send_all(j, j->stopping);
             return EXIT_FAILED;
         }
         if (!process) become_rank(j, r, port, mask, argv);
@@ -121,7 +124,7 @@ static void note_end(job *j, pid_t process, int status) {
 /* Stops processes that did not end by themselves after another one failed. */
 static void stop_rest(job *j) {
     if (!j->next_stop || time(NULL) < j->next_stop) return;
-    if (!j->stopping)
+    if (!j->stopping && !WIFSIGNALED(j->failure))
         failure(j->command, "process %d of %d ended with code %d; stopping the other processes", j->failed, j->count,
                 exit_code_of(j->failure));
     j->stopping = j->stopping ? SIGKILL : SIGTERM;
@@ -148,7 +151,7 @@ static void wait_all(job *j, const sigset_t *signals) {
 
 int start_processes(int count, char **argv) {
     sigset_t signals, mask;
-    job j = {.command = argv[0], .count = count, .failed = -1};
+    job j = {.command = argv[0], .self = getpid(), .count = count, .failed = -1};
     const int handled[] = {SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGHUP};
     sigemptyset(&signals);
     for (size_t i = 0; i < sizeof handled / sizeof *handled; i++) sigaddset(&signals, handled[i]);

@@ -28,8 +28,10 @@ static struct {
     int groups, depth, destroyed, last_gpu;
     int calls; /* of collective operations */
     bool one_gpu, init_fails;
-    pthread_mutex_t lock; /* for `aborted` */
+    int events;           /* created and not destroyed */
+    pthread_mutex_t lock; /* for the members after it */
     int aborted;
+    bool hangs; /* operations do not complete */
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static const cudaStream_t STREAM = (cudaStream_t)&fake;
 
@@ -41,6 +43,32 @@ int cuda_device_number(const device *d) {
 void *cuda_device_stream(const device *d) {
     assert_ptr_equal(d, &gpu);
     return STREAM;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
+    assert_int_equal(flags, cudaEventDisableTiming);
+    *event = (cudaEvent_t)&fake.events;
+    fake.events++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    assert_ptr_equal(event, &fake.events);
+    fake.events--;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    assert_true(event == (cudaEvent_t)&fake.events && stream == STREAM && fake.depth == 0);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+    assert_ptr_equal(event, &fake.events);
+    pthread_mutex_lock(&fake.lock);
+    bool hangs = fake.hangs;
+    pthread_mutex_unlock(&fake.lock);
+    return hangs ? cudaErrorNotReady : cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int number) {
@@ -148,8 +176,13 @@ static collectives *nccl;
 static int reset(void **state) {
     (void)state;
     fake.groups = fake.destroyed = fake.aborted = fake.calls = 0;
-    fake.one_gpu = fake.init_fails = false;
+    fake.one_gpu = fake.init_fails = fake.hangs = false;
     return 0;
+}
+
+static int check_events(void **state) {
+    (void)state;
+    return fake.events; /* all destroyed */
 }
 
 /* Element i of rank r. Sums of these are exact in f32. */
@@ -230,6 +263,11 @@ static void test_a_failure_aborts_nccl(void **state) {
     assert_true(times_aborted() == 1 && fake.destroyed == 0);
 }
 
+static void wait_for_abort(void) {
+    for (double begin = clock_seconds(); !times_aborted() && clock_seconds() < begin + 30;) usleep(10000);
+    assert_int_equal(times_aborted(), 1);
+}
+
 /* The connection of a rank closes while this one is in no operation of the transport. */
 static void test_a_lost_rank_aborts_nccl(void **state) {
     (void)state;
@@ -243,11 +281,34 @@ static void test_a_lost_rank_aborts_nccl(void **state) {
     usleep(300000);
     assert_int_equal(times_aborted(), 0);
     close(ends[1]);
-    for (double begin = clock_seconds(); !times_aborted() && clock_seconds() < begin + 30;) usleep(10000);
-    assert_int_equal(times_aborted(), 1);
+    wait_for_abort();
     collectives_close(nccl);
     assert_int_equal(fake.destroyed, 0);
     close(ends[0]);
+}
+
+/* An operation does not complete, on any of the GPUs. */
+static void test_a_gpu_that_hangs(void **state) {
+    (void)state;
+    int watched[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    float word = 1;
+    collectives host = *ranks;
+    host.watched = watched;
+    host.time_limit = 0.5;
+    OK(collectives_nccl_open(&host, &gpu, &nccl));
+    usleep(800000);
+    assert_int_equal(times_aborted(), 0); /* there is no operation */
+    OK(collectives_all_reduce(nccl, (view){&word, 1, 1, DTYPE_F32, NULL}));
+    usleep(800000);
+    assert_int_equal(times_aborted(), 0); /* it has completed */
+    OK(collectives_barrier(nccl));
+    pthread_mutex_lock(&fake.lock);
+    fake.hangs = true;
+    pthread_mutex_unlock(&fake.lock);
+    OK(collectives_all_reduce(nccl, (view){&word, 1, 1, DTYPE_F32, NULL}));
+    wait_for_abort();
+    FAILS(collectives_agree(nccl, LCKV_OK), LCKV_ERROR_DEVICE, "its GPU has waited for ");
+    collectives_close(nccl);
 }
 
 static int open_ranks(void **state) {
@@ -264,11 +325,12 @@ static int close_ranks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_operations_on_views, reset),
-        cmocka_unit_test_setup(test_two_ranks_on_one_gpu, reset),
-        cmocka_unit_test_setup(test_the_failure_of_nccl_is_that_of_all, reset),
-        cmocka_unit_test_setup(test_a_failure_aborts_nccl, reset),
-        cmocka_unit_test_setup(test_a_lost_rank_aborts_nccl, reset),
+        cmocka_unit_test_setup_teardown(test_operations_on_views, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_two_ranks_on_one_gpu, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_the_failure_of_nccl_is_that_of_all, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_a_failure_aborts_nccl, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_a_lost_rank_aborts_nccl, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_a_gpu_that_hangs, reset, check_events),
     };
     return cmocka_run_group_tests(tests, open_ranks, close_ranks);
 }

@@ -50,6 +50,7 @@ struct lckv_processes {
     int sharing;        /* number of ranks on this host that share its processors; 0 and 1: each has its own */
     bool host_memory;   /* views must be in memory of a device with host_memory (device.h) */
     const int *watched; /* [ranks] sockets that become readable when a rank is lost, -1 for this rank; NULL: none */
+    double time_limit;  /* seconds to wait for another rank; 0: no limit */
     void *own;          /* private state of the implementation */
 };
 

@@ -211,14 +211,21 @@ typedef struct rank_error {
     char message[MESSAGE_BYTES];
 } rank_error;
 
+/* The failure of this rank, and the reason that its message has not reached the others, unless that is the failure. */
+static int after_failure(int status, const char *message) {
+    char reason[MESSAGE_BYTES];
+    snprintf(reason, sizeof reason, "%s", lckv_last_error());
+    if (!strcmp(reason, message)) return fail(status, "%s", message);
+    return fail(status, "%s (%s)", message, reason);
+}
+
 static int agree(const collectives *c, int status) {
     const int32_t *states = transport_of(c)->states;
     rank_error error = {.status = status};
     int worst = 0;
     if (status < 0) snprintf(error.message, sizeof error.message, "%s", lckv_last_error());
     int exchanged = exchange_states(c, status >= 0 ? FINE : status == LCKV_ERROR_INTERRUPTED ? INTERRUPTED : FAILED);
-    if (exchanged < 0) /* the connection is lost, perhaps because of the failure before */
-        return status >= 0 ? exchanged : fail(status, "%s", error.message);
+    if (exchanged < 0) return status >= 0 ? exchanged : after_failure(status, error.message);
     for (int r = 1; r < c->ranks; r++)
         if (states[r] < states[worst]) worst = r;
     if (states[worst] == FINE) return status;

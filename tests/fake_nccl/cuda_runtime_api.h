@@ -2,7 +2,8 @@
 #ifndef FAKE_CUDA_RUNTIME_API_H
 #define FAKE_CUDA_RUNTIME_API_H
 
-typedef enum cudaError { cudaSuccess, cudaErrorUnknown = 999 } cudaError_t;
+typedef enum cudaError { cudaSuccess, cudaErrorNotReady = 600 } cudaError_t;
+typedef struct CUevent_st *cudaEvent_t;
 typedef struct CUstream_st *cudaStream_t;
 typedef struct cudaUUID_t {
     char bytes[16];
@@ -12,10 +13,20 @@ struct cudaDeviceProp {
 };
 
 /* A build for GPUs also links the real runtime. */
+#define cudaEventCreateWithFlags fake_cudaEventCreateWithFlags
+#define cudaEventDestroy fake_cudaEventDestroy
+#define cudaEventQuery fake_cudaEventQuery
+#define cudaEventRecord fake_cudaEventRecord
 #define cudaSetDevice fake_cudaSetDevice
 #define cudaGetDeviceProperties fake_cudaGetDeviceProperties
 #define cudaGetErrorString fake_cudaGetErrorString
 
+enum { cudaEventDisableTiming = 2 };
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventQuery(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaSetDevice(int number);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int number);
 const char *cudaGetErrorString(cudaError_t error);

@@ -1,6 +1,7 @@
 /* Collectives on the memory of GPUs; see nccl.h. */
 #include "collectives/nccl/nccl.h"
 
+#include "base/clock.h"
 #include "device/gpu.h"
 
 #include <cuda_runtime_api.h>
@@ -16,9 +17,12 @@ typedef struct nccl_state {
     const collectives *host;
     int number; /* of the GPU */
     cudaStream_t stream;
+    pthread_mutex_t lock; /* for the members down to `watching` */
     ncclComm_t comm;
-    pthread_mutex_t lock; /* for `comm` and `ended` */
-    bool ended;           /* aborted, or closing */
+    cudaEvent_t completed; /* recorded after the last operation */
+    double launched;       /* when that was; 0: none, or it has completed */
+    bool ended;            /* aborted, or closing */
+    bool timed_out;
     bool watching;
     pthread_t watcher;
     struct pollfd *watched; /* [ranks] */
@@ -39,10 +43,14 @@ static int check_cuda(const collectives *c, cudaError_t error, const char *call)
 }
 
 /* Ends operations that wait for other ranks. */
-static void stop(nccl_state *s) {
-    pthread_mutex_lock(&s->lock);
+static void stop_locked(nccl_state *s) {
     if (!s->ended && s->comm) ncclCommAbort(s->comm);
     s->ended = true;
+}
+
+static void stop(nccl_state *s) {
+    pthread_mutex_lock(&s->lock);
+    stop_locked(s);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -51,18 +59,24 @@ static void stop(nccl_state *s) {
 /* One launch on all ranks: NCCL joins the calls into one operation. */
 typedef int (*calls)(const collectives *c, const void *arguments);
 
+static int launch_locked(const collectives *c, calls run, const void *arguments) {
+    nccl_state *s = c->own;
+    REQUIRE(!s->ended, LCKV_ERROR_DEVICE, "process %d of %d: NCCL was stopped because a process failed", c->rank,
+            c->ranks);
+    NCCL_TRY(c, ncclGroupStart());
+    int status = run(c, arguments), ended = check(c, ncclGroupEnd(), "ncclGroupEnd");
+    TRY(status);
+    TRY(ended);
+    TRY(check_cuda(c, cudaEventRecord(s->completed, s->stream), "cudaEventRecord"));
+    s->launched = clock_seconds();
+    return LCKV_OK;
+}
+
 static int launch(const collectives *c, calls run, const void *arguments) {
     nccl_state *s = c->own;
     TRY(check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice"));
     pthread_mutex_lock(&s->lock);
-    int status = s->ended ? fail(LCKV_ERROR_DEVICE, "process %d of %d: NCCL was stopped because a process failed",
-                                 c->rank, c->ranks)
-                          : check(c, ncclGroupStart(), "ncclGroupStart");
-    if (status >= 0) {
-        status = run(c, arguments);
-        int ended = check(c, ncclGroupEnd(), "ncclGroupEnd");
-        if (status >= 0) status = ended;
-    }
+    int status = launch_locked(c, run, arguments);
     pthread_mutex_unlock(&s->lock);
     return status;
 }
@@ -144,9 +158,23 @@ static int broadcast_host(const collectives *c, void *host, size_t bytes) {
     return collectives_broadcast_host(s->host, host, bytes);
 }
 
-/* After a failure, this rank's stream must not wait for operations that another rank does not start any more. */
+static bool has_timed_out(nccl_state *s) {
+    pthread_mutex_lock(&s->lock);
+    bool out = s->timed_out;
+    pthread_mutex_unlock(&s->lock);
+    return out;
+}
+
+/* After a failure, this rank's stream must not wait for operations that another rank does not start any more. What an
+ * aborted operation has written is undefined. */
 static int agree(const collectives *c, int status) {
     nccl_state *s = c->own;
+    if (status >= 0 && has_timed_out(s))
+        status =
+            fail(LCKV_ERROR_DEVICE,
+                 "process %d of %d: its GPU has waited for %.0f s (ddp_timeout): a process or GPU hangs, or a step "
+                 "takes longer",
+                 c->rank, c->ranks, c->time_limit);
     int agreed = collectives_agree(s->host, status);
     if (agreed < 0 && agreed != LCKV_ERROR_INTERRUPTED) stop(s);
     return agreed;
@@ -154,8 +182,15 @@ static int agree(const collectives *c, int status) {
 
 /* ---------------------------------------------------------------- ranks that are lost */
 
-static bool is_over(nccl_state *s) {
+/* Returns whether there is nothing to watch any more. */
+static bool check_time(nccl_state *s) {
     pthread_mutex_lock(&s->lock);
+    bool waits = !s->ended && s->launched > 0 && cudaEventQuery(s->completed) == cudaErrorNotReady;
+    if (!waits) s->launched = 0;
+    if (waits && s->host->time_limit > 0 && clock_seconds() > s->launched + s->host->time_limit) {
+        s->timed_out = true;
+        stop_locked(s);
+    }
     bool over = s->ended;
     pthread_mutex_unlock(&s->lock);
     return over;
@@ -164,7 +199,7 @@ static bool is_over(nccl_state *s) {
 /* What is readable stays for the transport to read: it knows which rank is lost. */
 static void *watch(void *user) {
     nccl_state *s = user;
-    while (!is_over(s))
+    while (!check_time(s))
         if (poll(s->watched, (nfds_t)s->host->ranks, WATCH_MILLISECONDS) > 0) stop(s);
     return NULL;
 }
@@ -189,6 +224,7 @@ static void close_nccl(collectives *c) {
     s->ended = true;
     pthread_mutex_unlock(&s->lock);
     if (s->watching) pthread_join(s->watcher, NULL);
+    if (s->completed) cudaEventDestroy(s->completed);
     pthread_mutex_destroy(&s->lock);
     free(s->watched);
     free(s);
@@ -239,7 +275,10 @@ static int join_ranks(const collectives *c) {
     TRY(collectives_agree(s->host, status));
     TRY(collectives_broadcast_host(s->host, &id, sizeof id));
     status = check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice");
-    if (status >= 0) status = check(c, ncclCommInitRank(&s->comm, c->ranks, id, c->rank), "ncclCommInitRank");
+    if (status >= 0)
+        status = check_cuda(c, cudaEventCreateWithFlags(&s->completed, cudaEventDisableTiming), "cudaEventCreate");
+    TRY(collectives_agree(s->host, status));
+    status = check(c, ncclCommInitRank(&s->comm, c->ranks, id, c->rank), "ncclCommInitRank");
     return collectives_agree(s->host, status);
 }
 

@@ -7,8 +7,10 @@
  * set, they become Ring and Simple, so that the same ranks on the same hosts give the same bits. NCCL_NVLS_ENABLE
  * becomes 0, because sums in the switches of NVLink have another order.
  *
- * An NCCL operation that waits for a rank that has ended would never complete. A thread watches the connections of the
- * transport, and aborts NCCL when one closes. mpirun ends the other ranks itself. */
+ * An NCCL operation that waits for a rank that has ended or hangs would never complete. A thread watches the
+ * connections of the transport, and aborts NCCL when one closes, or when the GPU has not completed the last operation
+ * within the transport's time limit. The next collectives_agree() then fails. With MPI, mpirun ends the other ranks,
+ * and there is no time limit. */
 #ifndef COLLECTIVES_NCCL_NCCL_H
 #define COLLECTIVES_NCCL_NCCL_H
 

@@ -193,6 +193,7 @@ static int open_ranks(collectives *c, const launch *l) {
     TRY(host_fill(c));
     c->ops.close = close_tcp;
     c->watched = s->notice;
+    c->time_limit = s->time_limit;
     return rendezvous(l, s->time_limit, s->data, s->notice);
 }
 

@@ -98,8 +98,8 @@ static int make(stepper *s, const stepper_options *o) {
 
 static int check_collectives(const device *d, const collectives *e) {
     bool taken = !e || e->ranks == 1 || d->host_memory || !e->host_memory;
-    REQUIRE(taken, LCKV_ERROR_UNSUPPORTED,
-            "%d processes on device %s: several processes train on CPUs alone (device cpu)", e->ranks, d->name);
+    REQUIRE(taken, LCKV_ERROR_UNSUPPORTED, "%d processes on device %s: their collectives work on host memory alone",
+            e->ranks, d->name);
     return LCKV_OK;
 }
 
