@@ -203,7 +203,7 @@ static void processes_train_exactly(void **state) {
 
 /* A learned start is sharded, gathered and written like the other weights. */
 static void processes_train_a_start(void **state) {
-    need_mpi();
+    need_launcher();
     static const struct {
         int processes;
         const char *accumulation, *output;

@@ -9,7 +9,8 @@
  *     h = silu(c gate^T + gate_bias) * (c up^T);   k = rope(h k_proj^T + k_bias);   v = h v_proj^T + v_bias
  *
  * The exact slot does not depend on the start; only the number of iterations until it is reached does. Its weights are
- * a table of their own (params.h). Leaves out: the file (io/loop_start_file.h), fitting (train/loop_start/fit_loop_start.h). */
+ * a table of their own (params.h). Leaves out: the file (io/loop_start_file.h), fitting
+ * (train/loop_start/fit_loop_start.h). */
 #ifndef MODEL_LOOP_START_H
 #define MODEL_LOOP_START_H
 

@@ -4,6 +4,7 @@
 #include "device/cpu/onednn.h"
 #include "device/open.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #ifdef CPU_X86_LEVELS
