@@ -812,7 +812,7 @@ typedef struct lckv_fit_options {
     int64_t block_size;     /* Tokens per sequence; 0 for 512, or the model's positions if fewer (default). */
     int64_t width;          /* Width of the hidden layer; 0 for 2 * hidden_size (default). */
     int64_t steps;          /* Steps of 4,096 tokens; 0 for a number that follows from the text (default). */
-    double learning_rate;   /* Highest learning rate (default 2e-3). */
+    double learning_rate;   /* Highest learning rate (default 3e-3). */
     uint64_t seed;          /* Of initial weights and order (default 42). */
     bool bf16;              /* Compute in bf16 instead of f32 (default false). */
     /* Progress callback with the part of the work and the fraction of it done, 0 to 1. Return false to stop. NULL for

@@ -49,7 +49,7 @@ static const flag FLAGS[] = {
     {"loop_start_steps", FLAG_INT, "0", "Learned start",
      "steps of 4,096 tokens; 0 chooses a number that follows from the text", FLAG_INTO(struct options, fit.steps),
      .min = 0, .max = 1e9},
-    {"loop_start_learning_rate", FLAG_NUMBER, "2e-3", "Learned start", "highest learning rate of the fit",
+    {"loop_start_learning_rate", FLAG_NUMBER, "3e-3", "Learned start", "highest learning rate of the fit",
      FLAG_INTO(struct options, fit.learning_rate), .min = 1e-9, .max = 0.999},
     {"bf16", FLAG_SWITCH, NULL, "Learned start", "compute in bfloat16 instead of float32",
      FLAG_INTO(struct options, fit.bf16)},

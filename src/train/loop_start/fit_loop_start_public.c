@@ -13,7 +13,7 @@
 _Static_assert((int)LCKV_FIT_ITERATIONS == (int)LOOP_START_COLUMNS, "the result has room for what is measured");
 
 void lckv_fit_options_init(lckv_fit_options *options, size_t struct_size) {
-    const lckv_fit_options defaults = {.learning_rate = 2e-3, .seed = 42};
+    const lckv_fit_options defaults = {.learning_rate = 3e-3, .seed = 42};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
