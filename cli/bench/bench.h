@@ -45,6 +45,7 @@ typedef struct bench_options {
     const char *file;               /* text to score */
     int64_t block_size, num_blocks; /* tokens per block, and maximum number of blocks */
     int64_t max_iterations;         /* largest number of iterations */
+    bool no_loop_start;             /* start loops from zeros */
     /* Output. */
     const char *svg; /* file for the chart; NULL: none */
     bool json, csv, md;

@@ -145,6 +145,7 @@ static int measure_model(const bench_options *o, const char *name, json_t *rows)
     opened_model m = {0};
     const struct model_flags flags = {.name = name,
                                       .config_overrides = o->overrides,
+                                      .no_loop_start = o->no_loop_start,
                                       .device = o->device,
                                       .torch_dtype = o->torch_dtype,
                                       .threads = o->threads};
