@@ -366,13 +366,13 @@ static long newest_checkpoint(const folder *f) {
 }
 
 /* Starts an endless run and returns after it has logged a step and written a checkpoint. */
-static pid_t train_on_and_on(const folder *f) {
+static pid_t train_on_and_on(const folder *f, const char *time_limit) {
     double losses[1], begin = clock_seconds();
     char log[2 * PATH_BYTES];
     snprintf(log, sizeof log, "%s/train_log.jsonl", in(f, "out"));
     const char *const words[] = {
         "--max_steps", "10000000", "--per_device_train_batch_size", "1", "--save_steps", "5", "--ddp_timeout",
-        "4",           NULL};
+        time_limit,    NULL};
     pid_t child = train(f, 2, "out", NULL, words);
     while (!file_exists(log) || !read_losses(f, "out", losses, 1) || newest_checkpoint(f) < 0) {
         bool over = waitpid(child, NULL, WNOHANG) != 0;
@@ -387,7 +387,7 @@ static void what_stops_one_stops_all(void **state) {
     need_launcher();
     need_proc();
     const folder *f = *state;
-    pid_t job = train_on_and_on(f);
+    pid_t job = train_on_and_on(f, "600");
     assert_int_equal(kill(child_of(job), SIGINT), 0);
     assert_int_equal(program_wait(job), 130); /* long before the run is complete */
     contains(f, "interrupted", 1);
@@ -399,7 +399,7 @@ static void signals_are_passed_on(void **state) {
     const folder *f = *state;
     if (!by_lckv) SKIP("mpirun has its own way");
     for (int i = 0; i < 3; i++) {
-        pid_t job = train_on_and_on(f);
+        pid_t job = train_on_and_on(f, "600");
         assert_int_equal(kill(job, SIGNALS[i]), 0);
         if (SIGNALS[i] == SIGTERM) kill(job, SIGTERM);
         assert_int_equal(program_wait(job), 128 + SIGNALS[i]);
@@ -412,7 +412,7 @@ static void processes_do_not_outlive_their_parent(void **state) {
     need_proc();
     const folder *f = *state;
     if (!by_lckv) SKIP("mpirun has its own way");
-    pid_t job = train_on_and_on(f), child = child_of(job);
+    pid_t job = train_on_and_on(f, "600"), child = child_of(job);
     assert_int_equal(kill(job, SIGKILL), 0);
     assert_int_equal(program_wait(job), 128 + SIGKILL);
     for (int i = 0; i < 1000 && !kill(child, 0); i++) usleep(10000);
@@ -424,12 +424,12 @@ static void a_process_that_hangs_ends_the_job(void **state) {
     need_proc();
     const folder *f = *state;
     if (!by_lckv) SKIP("MPI has no time limit");
-    pid_t job = train_on_and_on(f);
+    pid_t job = train_on_and_on(f, "6");
     assert_int_equal(kill(child_of(job), SIGSTOP), 0);
     double stopped = clock_seconds();
     assert_int_equal(program_wait(job), 1);
     assert_true(clock_seconds() - stopped < 60);
-    contains(f, "lckv train: process 1 of 2 has not answered for 4 s (ddp_timeout)", 1);
+    contains(f, "lckv train: process 1 of 2 has not answered for 6 s (ddp_timeout)", 1);
     assert_true(newest_checkpoint(f) > 0);
 }
 
@@ -437,7 +437,7 @@ static void a_process_that_dies_takes_the_job_down(void **state) {
     need_launcher();
     need_proc();
     const folder *f = *state;
-    pid_t job = train_on_and_on(f);
+    pid_t job = train_on_and_on(f, "600");
     assert_int_equal(kill(child_of(job), SIGKILL), 0);
     double killed = clock_seconds();
     int code = program_wait(job);
