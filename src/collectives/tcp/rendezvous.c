@@ -214,7 +214,7 @@ static int answer_all(meeting *m, int status) {
         int sent = answer(m, m->joined[r], status);
         close(m->joined[r]);
         m->joined[r] = -1;
-        if (status >= 0 && sent < 0) status = fail_within(sent, "process %d of %d", r, m->l->ranks);
+        if (status >= 0 && sent < 0) status = fail_within(sent, "process %d has joined, but is lost now", r);
     }
     return status;
 }
