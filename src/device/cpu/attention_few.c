@@ -7,7 +7,7 @@
 #include "device/cpu/attention.h"
 #include "device/cpu/attention_rows.h"
 
-enum { MIN_SPLIT_KEYS = 256 }; /* minimum keys per split, so that joining pays off */
+enum { MIN_SPLIT_KEYS = 128 }; /* minimum keys per split, so that joining pays off */
 
 /* The whole call. Rows are those of one KV head: query i, head h of the group is row i * group + h of `rows`. */
 struct few {
@@ -227,7 +227,7 @@ int CPU_ENTRY(attention_few)(device *d, const struct op_attention *a) {
         max_queries = q_rows > max_queries ? q_rows : max_queries;
     }
     if (max_queries == 0) return LCKV_OK;
-    int parts = cpu_parts(d, attention_work(a));
+    int parts = cpu_parts(d, 4 * attention_work(a)); /* these threads wake faster than those of OpenMP */
     if (a->window > 0 && keys > a->window) keys = a->window;
     struct few f = {.a = a, .record = 2 + a->head_dim};
     while (f.which + 1 < SCORE_KINDS && score_kinds[f.which].rows < max_queries * group) f.which++;
