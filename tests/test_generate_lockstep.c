@@ -208,6 +208,23 @@ static void costs_lie_between_the_measured_ones(void **state) {
     assert_cost(&t, LCKV_ENCODING_PLAN, 128, 5000, 18);
 }
 
+/* A learned start changes the default number of iterations, and with it the cost of the plan. */
+static void a_start_has_costs_of_its_own(void **state) {
+    (void)state;
+    fixture f;
+    cost_key without, with;
+    open_layout(&f, "3_3_3_3"); /* m + b is 4 */
+    OK(cost_key_make(f.model, DTYPE_F32, 0, 64, &without));
+    OK(loop_start_create(f.device, f.model->config, 4, &f.model->loop_start));
+    f.model->loop_start->kl = (loop_start_kl){.zeros = {4, 3, 2, 1}, .start = {2, 1, 0.5, 0.2}, .count = 4};
+    OK(cost_key_make(f.model, DTYPE_F32, 0, 64, &with));
+    assert_non_null(strstr(without.model, "iterations 4"));
+    assert_non_null(strstr(with.model, "iterations 2"));
+    cost_key_free(&without);
+    cost_key_free(&with);
+    fixture_close(&f);
+}
+
 static void tables_are_kept_in_a_file(void **state) {
     (void)state;
     fixture f;
@@ -569,6 +586,7 @@ int main(void) {
         cmocka_unit_test(company_changes_no_bit),
         cmocka_unit_test(known_tokens_need_no_logits),
         cmocka_unit_test(costs_lie_between_the_measured_ones),
+        cmocka_unit_test(a_start_has_costs_of_its_own),
         cmocka_unit_test(tables_are_kept_in_a_file),
         cmocka_unit_test(wrong_files),
         cmocka_unit_test(the_cheaper_form_is_chosen),

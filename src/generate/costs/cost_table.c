@@ -98,8 +98,7 @@ int cost_key_make(const model *m, dtype compute, int iterations, int64_t chunk_t
             "compute %s, iterations %d, chunks of %lld",
             (long long)c->hidden_size, (long long)c->intermediate_size, c->heads, c->head_dim, c->kv_heads,
             (long long)c->vocab_size, (long long)c->sliding_window, types, dtype_name(m->params->head->value.type),
-            dtype_name(compute), iterations ? iterations : c->forward_passes + c->backward_passes,
-            (long long)chunk_tokens);
+            dtype_name(compute), iterations ? iterations : model_default_iterations(m), (long long)chunk_tokens);
     free(types);
     REQUIRE(out->model, LCKV_ERROR_MEMORY, "no memory for the key of a cost table");
     return LCKV_OK;
