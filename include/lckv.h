@@ -238,7 +238,8 @@ static inline lckv_model_options lckv_model_defaults(void) {
  * On the CPU, weights that keep their stored type are used in the mapped files, which other processes share. lckv
  * ignores K and V tensors of layers that own no slot, rotary_emb.inv_freq, and the lm_head.weight of tied embeddings.
  * Every other tensor must belong to the model. If a folder has an adapter but no model, lckv loads the checkpoint that
- * its adapter_config.json names and merges the adapter. LCKV_ERROR_FILE: a file is missing. LCKV_ERROR_FORMAT: a tensor
+ * its adapter_config.json names and merges the adapter. The learned start of the model's loops, if the folder has
+ * loop_start.safetensors, is loaded too. LCKV_ERROR_FILE: a file is missing. LCKV_ERROR_FORMAT: a tensor
  * is missing or unknown, or has another shape or data type, or a file is malformed; the message names file and tensor.
  *   LCKV_ERROR_UNSUPPORTED: the folder has only pytorch_model.bin, or lckv_config_load() does not support the config.
  */

@@ -143,9 +143,9 @@ static double weight_at(const fixture *f, const char *name, int row, int col) {
 
 /* Row t of x, normalized; zeros before the piece. */
 static double normed(const inputs *in, int t, int back, int piece, int i) {
-    const float *x = in->x + (t - back) * HIDDEN;
     double squares = 0;
     if (back > t % piece) return 0;
+    const float *x = in->x + (t - back) * HIDDEN;
     for (int k = 0; k < HIDDEN; k++) squares += (double)x[k] * (double)x[k];
     return (double)x[i] / sqrt(squares / HIDDEN + 1e-5);
 }
