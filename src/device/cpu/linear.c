@@ -170,7 +170,7 @@ static struct factor columns_of(view v) {
 
 int CPU_ENTRY(cpu_linear)(device *d, const struct op_linear *a) {
     if (a->x.rows == 0) return LCKV_OK;
-    if (a->x.rows <= CPU_FEW_ROWS || d->invariant_rows) return CPU_ENTRY(linear_few)(d, a);
+    if (a->x.rows <= LINEAR_FEW_ROWS || d->invariant_rows) return CPU_ENTRY(linear_few)(d, a);
     struct product y = {.a = rows_of(a->x), .b = rows_of(a->weight), .to = a->y, .bias = a->bias};
     y.rows = a->x.rows, y.cols = a->weight.rows, y.depth = a->x.cols;
     return multiply(d, &y);

@@ -1,8 +1,11 @@
-/* Products of up to CPU_FEW_ROWS rows (linear_few.c, linear_few_backward.c). */
+/* Products of a few rows (linear_few.c, linear_few_backward.c). */
 #ifndef DEVICE_CPU_LINEAR_H
 #define DEVICE_CPU_LINEAR_H
 
 #include "device/cpu/cpu.h"
+
+/* With at most this many rows, reading the weight in place is faster than packing it. oneDNN takes less (onednn.c). */
+enum { LINEAR_FEW_ROWS = 32 };
 
 int CPU_ENTRY(linear_few)(device *d, const struct op_linear *a);
 int CPU_ENTRY(linear_few_backward)(device *d, const struct op_linear *a); /* dx and dweight */
