@@ -4,6 +4,7 @@
 #define BENCH_PERF_H
 
 #include "base/clock.h"
+#include "device/speed.h"
 #include "model/model.h"
 
 typedef struct perf_options {
@@ -22,21 +23,6 @@ typedef struct perf_options {
 /* CPU time of this process in seconds, all threads. Other load changes it less than wall-clock time. */
 double cpu_seconds(void);
 double perf_median(double *values, int count); /* sorts the values */
-
-/* The reference speed of a device: a square product y = x weight^T of `compute` operands, a copy, and reading. */
-typedef struct perf_reference {
-    device *device;
-    struct op_linear product;
-    struct op_cast copy;
-    double flops, bytes; /* of one product; of one copy, read and written */
-} perf_reference;
-
-int perf_reference_open(device *d, dtype compute, perf_reference *out);
-void perf_reference_close(perf_reference *p);
-int perf_run_product(perf_reference *p, double *flops_per_second);
-int perf_run_copy(perf_reference *p, double *bytes_per_second);
-/* Bytes per second that all threads read from memory, the limit of decoding; 0 without host memory. */
-double perf_run_read(const perf_reference *p);
 
 /* A model of random weights on its own device. `overrides` as in lckv_config_load(), NULL for none. Close it also after
  * a failure. */

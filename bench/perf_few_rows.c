@@ -34,12 +34,12 @@ static int run_products(device *d, view weights, struct op_linear a, double *spe
     return LCKV_OK;
 }
 
-static int measure_rows(perf_reference *p, view weights, struct op_linear a, const char *shape) {
+static int measure_rows(device_speed *p, view weights, struct op_linear a, const char *shape) {
     double speed[ROUNDS], read[ROUNDS], product[ROUNDS];
     for (int i = 0; i < ROUNDS; i++) {
         TRY(run_products(p->device, weights, a, &speed[i]));
-        TRY(perf_run_product(p, &product[i]));
-        read[i] = perf_run_read(p);
+        TRY(device_speed_product(p, &product[i]));
+        read[i] = device_speed_read(p);
     }
     double bytes = perf_median(speed, ROUNDS), elements = bytes / (double)dtype_element_bytes(a.weight.type);
     printf("{\"bench\": \"few\", \"shape\": \"%s\", \"weight\": \"%s\", \"rows\": %lld, \"gbytes_per_second\": %.2f, "
@@ -50,7 +50,7 @@ static int measure_rows(perf_reference *p, view weights, struct op_linear a, con
 }
 
 /* One shape in one type, with 1, 2, 4, 8 and 16 rows. */
-static int measure_shape(perf_reference *p, int type, int64_t out, int64_t in) {
+static int measure_shape(device_speed *p, int type, int64_t out, int64_t in) {
     device *d = p->device;
     size_t each = dtype_row_bytes(TYPES[type].weight, in) * (size_t)out;
     int64_t count = (int64_t)(WEIGHT_BYTES / each) + 1;
@@ -77,11 +77,11 @@ static int measure_types(device *d, const model_config *c) {
     int64_t hidden = c->hidden_size, width = c->intermediate_size;
     int status = LCKV_OK;
     for (int type = 0; type < (int)(sizeof TYPES / sizeof *TYPES) && status >= 0; type++) {
-        perf_reference p = {0};
-        status = perf_reference_open(d, TYPES[type].compute, &p);
+        device_speed p = {0};
+        status = device_speed_open(d, TYPES[type].compute, &p);
         if (status >= 0) status = measure_shape(&p, type, width, hidden);
         if (status >= 0) status = measure_shape(&p, type, hidden, width);
-        perf_reference_close(&p);
+        device_speed_close(&p);
     }
     return status;
 }

@@ -84,7 +84,7 @@ typedef struct rounds {
     int count;
 } rounds;
 
-static int measure(const perf_options *o, generation *g, perf_reference *p, rounds *r) {
+static int measure(const perf_options *o, generation *g, device_speed *p, rounds *r) {
     int32_t *ids = malloc((size_t)o->prompt * sizeof *ids);
     REQUIRE(ids, LCKV_ERROR_MEMORY, "no memory for a prompt");
     batcher_timing t;
@@ -96,9 +96,9 @@ static int measure(const perf_options *o, generation *g, perf_reference *p, roun
         r->prompt[r->count] = (double)t.prompt_tokens / t.prompt_seconds;
         r->decode[r->count] = (double)t.decode_tokens / t.decode_seconds;
         r->bytes[r->count] = t.decode_bytes / t.decode_seconds;
-        if (status >= 0) status = perf_run_product(p, &r->product[r->count]);
-        if (status >= 0) status = perf_run_copy(p, &r->copy[r->count]);
-        r->read[r->count] = perf_run_read(p);
+        if (status >= 0) status = device_speed_product(p, &r->product[r->count]);
+        if (status >= 0) status = device_speed_copy(p, &r->copy[r->count]);
+        r->read[r->count] = device_speed_read(p);
     }
     free(ids);
     return status;
@@ -138,15 +138,15 @@ static void report(const perf_options *o, rounds *r, double flops) {
 
 int perf_generation(const perf_options *o) {
     generation g;
-    perf_reference p = {0};
+    device_speed p = {0};
     static rounds r;
     double flops = 0;
     TRY(count_flops(o, &flops));
     int status = generation_open(o, &g);
-    if (status >= 0) status = perf_reference_open(g.device, o->compute, &p);
+    if (status >= 0) status = device_speed_open(g.device, o->compute, &p);
     if (status >= 0) status = measure(o, &g, &p, &r);
     if (status >= 0) report(o, &r, flops);
-    perf_reference_close(&p);
+    device_speed_close(&p);
     generation_close(o, &g);
     return status;
 }

@@ -108,7 +108,7 @@ typedef struct step_times {
     int count;
 } step_times;
 
-static int measure(trained *t, perf_reference *p, const perf_options *o, step_times *out) {
+static int measure(trained *t, device_speed *p, const perf_options *o, step_times *out) {
     double first = 0, begin;
     TRY(steps(t, o, &first)); /* warm-up: creates primitives, touches memory, captures a GPU's steps */
     TRY(steps(t, o, &first));
@@ -116,7 +116,7 @@ static int measure(trained *t, perf_reference *p, const perf_options *o, step_ti
     for (out->count = 0; out->count < MAX_ROUNDS; out->count++) {
         if (out->count >= 5 && clock_seconds() - begin > o->seconds) break;
         TRY(steps(t, o, &out->seconds[out->count]));
-        TRY(perf_run_product(p, &out->product[out->count]));
+        TRY(device_speed_product(p, &out->product[out->count]));
     }
     return LCKV_OK;
 }
@@ -135,14 +135,14 @@ static void report(const trained *t, const perf_options *o, step_times *r, doubl
 int perf_training(const perf_options *o) {
     double flops = 0;
     trained t;
-    perf_reference p = {0};
+    device_speed p = {0};
     static step_times r;
     TRY(count_flops(o, &flops));
     int status = trained_open(o->device, o, &t);
-    if (status >= 0) status = perf_reference_open(t.device, o->compute, &p);
+    if (status >= 0) status = device_speed_open(t.device, o->compute, &p);
     if (status >= 0) status = measure(&t, &p, o, &r);
     if (status >= 0) report(&t, o, &r, flops);
-    perf_reference_close(&p);
+    device_speed_close(&p);
     trained_close(&t);
     return status;
 }

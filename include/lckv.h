@@ -207,6 +207,37 @@ LCKV_API int lckv_device_describe(lckv_device *device, lckv_device_info *out);
  *   LCKV_ERROR_UNSUPPORTED: the device is a GPU, whose allocations fail by themselves. */
 LCKV_API int lckv_device_limit(lckv_device *device, int64_t bytes);
 
+/* Reference speeds of a device, to compare the speed of models with; 0 on the device "count". */
+typedef struct lckv_device_speeds {
+    double product_flops; /* FLOP/s of a large matrix product. */
+    double copy_bytes;    /* Bytes per second of a large copy in device memory, read and written. */
+    double read_bytes;    /* CPU: bytes per second that all threads together read from memory. GPU: 0. */
+} lckv_device_speeds;
+
+/* Measures the reference speeds in a few seconds at most. The product is in bfloat16 with `bf16`, else in float32. No
+ * other work should run on the device.
+ *   LCKV_ERROR_MEMORY: the matrices do not fit into device memory, up to 3 GiB on a GPU and 200 MiB on a CPU. */
+LCKV_API int lckv_device_speed(lckv_device *device, bool bf16, lckv_device_speeds *out);
+
+/* One call of an op on a device that is profiled. */
+typedef struct lckv_op_call {
+    const char *op; /* Name of the op, such as "linear"; a constant, not to be freed. */
+    double begin;   /* Seconds from lckv_profile_start() to the start of the op. */
+    double seconds; /* Duration of the op. */
+    double flops;   /* FLOPs of products and attention, 2 per multiply-add, as on the device "count". */
+    double bytes;   /* Bytes of the operands that the op reads or writes, each operand once. */
+} lckv_op_call;
+
+/* Starts a profile: from here on, the device records every op. The device waits before and after each op and does not
+ * replay recorded steps, so that work takes longer than without a profile. Results do not change.
+ *   LCKV_ERROR_ARGUMENT: a profile of this device is running. */
+LCKV_API int lckv_profile_start(lckv_device *device);
+
+/* Stops the profile and returns the calls in the order of their execution, *calls [*count]. Free *calls with
+ * lckv_free(). lckv_device_close() discards a profile that is still running.
+ *   LCKV_ERROR_ARGUMENT: no profile of this device is running. */
+LCKV_API int lckv_profile_stop(lckv_device *device, lckv_op_call **calls, int64_t *count);
+
 /* ---------------------------------------------------------------- models */
 
 /* A config and its weights on a device. */

@@ -59,7 +59,13 @@ static void speed_has_a_row_for_each_test(void **state) {
         assert_true(number(row, "tokens_per_second") > 0 && number(row, "deviation") >= 0);
         double first = number(row_of(r, i % 4), "tokens_per_second");
         assert_true(fabs(number(row, "ratio") - number(row, "tokens_per_second") / first) < 1e-6);
+        bool prefill = i % 2 == 0;
+        assert_true(number(row, prefill ? "share_of_product" : "share_of_copy") > 0);
+        assert_null(json_object_get(row, prefill ? "share_of_copy" : "share_of_product"));
     }
+    const json_t *reference = json_object_get(r, "reference");
+    assert_true(number(reference, "product_flops_per_second") > 0 && number(reference, "copy_bytes_per_second") > 0);
+    assert_null(json_object_get(r, "ops"));
     assert_file_says(in(f, "chart.svg"), "pp40 @ d64</text>");
     assert_file_says(in(f, "chart.svg"), "class=\"error over\"");
     json_decref(r);
@@ -69,7 +75,8 @@ static void forms_of_output(void **state) {
     const folder *f = *state;
     outcome csv = RUN(f, BENCH(f), "--prompt_lengths", "0", "--new_lengths", "4", "--repetitions", "1", "--csv");
     assert_int_equal(csv.code, 0);
-    assert_non_null(strstr(csv.output, "model,kv_bytes_per_token,sequences,test,tokens_per_second,deviation,ratio\n"));
+    assert_non_null(strstr(csv.output, "model,kv_bytes_per_token,sequences,test,tokens_per_second,deviation,"
+                                       "share_of_product,share_of_copy,ratio\n"));
     assert_non_null(strstr(csv.output, "\nlckv,1536,1,tg4,"));
     outcome md = RUN(f, BENCH(f), "--prompt_lengths", "4", "--new_lengths", "0", "--repetitions", "1", "--md");
     assert_int_equal(md.code, 0);
@@ -78,6 +85,77 @@ static void forms_of_output(void **state) {
     assert_non_null(strstr(md.output, "\n| lckv  |           1536 |"));
     outcome_free(&csv);
     outcome_free(&md);
+}
+
+/* ---------------------------------------------------------------- profiles */
+
+static json_t *read_json(const char *path) {
+    json_error_t e;
+    json_t *tree = json_load_file(path, 0, &e);
+    if (!tree) fail_msg("%s: %s", path, e.text);
+    return tree;
+}
+
+/* Each run is a process of the trace: its name, then its ops, one after the other. */
+static void the_trace_is_that_of_chrome(const char *path, size_t runs) {
+    json_t *trace = read_json(path), *event;
+    size_t i, named = 0;
+    double end = 0;
+    json_array_foreach(json_object_get(trace, "traceEvents"), i, event) {
+        if (!strcmp(word(event, "ph"), "M")) {
+            assert_string_equal(word(event, "name"), "process_name");
+            named++;
+            end = 0;
+            continue;
+        }
+        assert_string_equal(word(event, "ph"), "X");
+        assert_int_equal((int)number(event, "pid"), named);
+        assert_true(number(event, "ts") > end - 0.01 && number(event, "dur") >= 0);
+        end = number(event, "ts") + number(event, "dur");
+    }
+    assert_int_equal(named, runs);
+    json_decref(trace);
+}
+
+static void profiles_have_the_time_by_op(void **state) {
+    const folder *f = *state;
+    json_t *r = RUN_JSON(f, BENCH(f), "--prompt_lengths", "40", "--new_lengths", "8", "--repetitions", "1", "--profile",
+                         in(f, "runs/trace.json"));
+    assert_int_equal(json_array_size(json_object_get(r, "rows")), 4);
+    const json_t *ops = json_object_get(r, "ops");
+    json_t *row;
+    size_t i;
+    double share = 0, attention = 0, ends = 0;
+    json_array_foreach(ops, i, row) {
+        share += number(row, "share");
+        assert_true(number(row, "milliseconds") >= 0);
+        /* the step that reads one prompt token, and 8 more */
+        if (!strcmp(word(row, "op"), "attention") && !strcmp(word(row, "test"), "tg8") &&
+            !strcmp(word(row, "model"), "plain"))
+            attention = number(row, "calls");
+        ends += !strcmp(word(row, "op"), "(outside ops)");
+    }
+    assert_true(ends == 4 && fabs(share - 4) < 1e-6);
+    assert_true(attention == (1 + 8) * 8);
+    the_trace_is_that_of_chrome(in(f, "runs/trace.json"), 4);
+    json_decref(r);
+}
+
+static void a_profile_is_a_second_table(void **state) {
+    const folder *f = *state;
+    outcome o = RUN(f, BENCH(f), "--prompt_lengths", "0", "--new_lengths", "4", "--repetitions", "1", "--profile",
+                    in(f, "trace.json"));
+    assert_int_equal(o.code, 0);
+    assert_non_null(strstr(o.output, "share of copy"));
+    const char *second = strstr(o.output, "\n\nmodel");
+    assert_non_null(second);
+    assert_non_null(strstr(second, "attention"));
+    assert_non_null(strstr(second, "(outside ops)"));
+    outcome_free(&o);
+    REFUSES(f, 2, "--profile requires --measure speed", BENCH(f), "--measure", "costs", "--profile", "x");
+    REFUSES(f, 2, "--profile and --csv cannot be combined", BENCH(f), "--csv", "--profile", "x");
+    REFUSES(f, 1, "it is a folder", BENCH(f), "--profile", in(f, "."));
+    REFUSES(f, 1, "trace.json", BENCH(f), "--profile", in(f, "trace.json/below/x"));
 }
 
 /* ---------------------------------------------------------------- the largest batch */
@@ -280,6 +358,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_CONFIGS(speed_has_a_row_for_each_test),
         WITH_CONFIGS(forms_of_output),
+        WITH_CONFIGS(profiles_have_the_time_by_op),
+        WITH_CONFIGS(a_profile_is_a_second_table),
         WITH_CONFIGS(the_plan_fills_the_budget),
         WITH_CONFIGS(trying_finds_what_the_plan_says),
         WITH_CONFIGS(no_batch_at_all),

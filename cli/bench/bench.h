@@ -10,6 +10,8 @@
 #include "cli/output/result_table.h"
 #include "lckv.h"
 
+#include <stdio.h>
+
 enum { BENCH_SPEED, BENCH_BATCH, BENCH_STREAM, BENCH_ITERATIONS, BENCH_LOAD, BENCH_COSTS };
 
 /* Values of the flags. */
@@ -30,6 +32,7 @@ typedef struct bench_options {
     flag_list prompt_lengths, new_lengths; /* tokens per sequence of the prefill and the decode tests */
     flag_list depths;                      /* tokens in the KV cache before a test */
     int64_t num_sequences;                 /* batch size */
+    const char *profile;                   /* file for the trace; NULL: no profile */
     /* BENCH_BATCH and BENCH_LOAD. */
     flag_list lengths;                        /* prompt length and new tokens, "512+128" */
     int search;                               /* BENCH_BY_PLAN or BENCH_BY_TRYING */
@@ -59,6 +62,9 @@ typedef struct bench_result {
     json_t *rows;                /* array of objects */
     const table_column *columns; /* columns to print; ends with an entry without key */
     char *svg;                   /* chart for --svg; NULL: none. Release with free() */
+    json_t *ops;                 /* time by op, printed after the rows (profile.c); NULL: no profile */
+    char *trace;                 /* content of the file of --profile; NULL: none. Release with free() */
+    lckv_device_speeds speeds;   /* reference speeds, for BENCH_SPEED; 0: not measured */
     char device[32];             /* name of the device */
 } bench_result;
 
@@ -124,6 +130,8 @@ typedef struct bench_times {
     double prompt_seconds, decode_seconds; /* time in steps with prefill, and in steps that only decode */
     int64_t cached_tokens;                 /* prompt tokens that were in the prefix cache */
     int64_t decode_tokens;                 /* tokens of the steps that only decode */
+    double decode_bytes;                   /* bytes of weights that these steps read */
+    bool sequential;                       /* most prompt tokens were processed token by token */
 } bench_times;
 
 /* Runs the requests. Returns the status of the library; bench_outcome() makes an exit code of it and prints the error.
@@ -134,6 +142,37 @@ int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out)
 int bench_engine_repeat(bench_engine *e, const bench_requests *r, int64_t warmup_new_tokens, int64_t count,
                         bench_times *times);
 int bench_outcome(const bench_engine *e, int status);
+
+/* ---------------------------------------------------------------- profile.c: time by op */
+
+/* Calls of ops during a run. */
+typedef struct bench_calls {
+    lckv_op_call *items; /* [count], in order */
+    int64_t count;
+    double seconds; /* duration of the run */
+} bench_calls;
+
+/* Runs the requests once on a profiled device. Returns the status of the library; on failure `out` is empty. */
+int bench_engine_profile(bench_engine *e, lckv_device *device, const bench_requests *r, bench_calls *out);
+void bench_calls_free(bench_calls *c);
+
+/* Columns of the rows of bench_profile_add(). */
+extern const table_column BENCH_PROFILE_COLUMNS[];
+
+/* The profiles of a command. */
+typedef struct bench_profile {
+    json_t *rows; /* one per model, test and op */
+    FILE *trace;  /* writes to `text` */
+    char *text;
+    size_t length;
+    int runs;
+} bench_profile;
+
+void bench_profile_open(bench_profile *p);
+/* Adds a run: rows by op, and a process of the trace. */
+void bench_profile_add(bench_profile *p, const char *model, const char *test, const bench_calls *calls);
+/* Moves rows and trace to the result. */
+void bench_profile_close(bench_profile *p, bench_result *out);
 
 /* ---------------------------------------------------------------- lengths.c */
 

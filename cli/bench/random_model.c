@@ -145,7 +145,10 @@ int bench_engine_run(bench_engine *e, const bench_requests *r, bench_times *out)
                          .prompt_seconds = after.prompt_seconds - before.prompt_seconds,
                          .decode_seconds = after.decode_seconds - before.decode_seconds,
                          .cached_tokens = e->cached_tokens,
-                         .decode_tokens = after.decode_tokens - before.decode_tokens};
+                         .decode_tokens = after.decode_tokens - before.decode_tokens,
+                         .decode_bytes = after.decode_bytes - before.decode_bytes,
+                         .sequential = 2 * (after.sequential_tokens - before.sequential_tokens) >
+                                       after.prompt_tokens - before.prompt_tokens};
     free(ids);
     return status;
 }

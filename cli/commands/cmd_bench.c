@@ -84,6 +84,10 @@ static const flag FLAGS[] = {
 
     {"csv", FLAG_SWITCH, NULL, "Output", "print comma-separated values", OWN(csv)},
     {"md", FLAG_SWITCH, NULL, "Output", "print a Markdown table", OWN(md)},
+    {"profile", FLAG_TEXT, NULL, "Output",
+     "with --measure speed, run each test once more with a profile, print the time by op, and write a Chrome trace to "
+     "this file",
+     OWN(profile), .value = "FILE"},
     {"svg", FLAG_TEXT, NULL, "Output", "SVG file for a chart", OWN(svg), .value = "FILE"},
     FLAG_JSON(bench_options, json),
     FLAG_DEVICE(bench_options, device),
@@ -118,7 +122,16 @@ static int check(const bench_options *o) {
         return usage_error("bench", "--measure iterations requires --model_name_or_path and --file");
     if (needs_configs && !o->configs.count) return usage_error("bench", "--config_name is required");
     if (o->json + o->csv + o->md > 1) return usage_error("bench", "--json, --csv and --md cannot be combined");
-    return EXIT_FINE;
+    if (!o->profile) return EXIT_FINE;
+    if (o->measure != BENCH_SPEED) return usage_error("bench", "--profile requires --measure speed");
+    if (o->csv) return usage_error("bench", "--profile and --csv cannot be combined; use --md or --json");
+    int code = check_target("bench", o->profile);
+    return code ? code : make_parent_folders("bench", o->profile);
+}
+
+static json_t *speeds_json(const lckv_device_speeds *s) {
+    return json_pack("{s:f, s:f, s:f}", "product_flops_per_second", s->product_flops, "copy_bytes_per_second",
+                     s->copy_bytes, "read_bytes_per_second", s->read_bytes);
 }
 
 /* Includes the settings, so that the output is complete on its own. */
@@ -129,9 +142,17 @@ static void print_result_json(const bench_options *o, const bench_result *r) {
         json_object_set_new(whole, "device", json_string(r->device));
         json_object_set_new(whole, "compute", json_string(o->bf16 ? "bfloat16" : "float32"));
     }
+    if (r->speeds.product_flops > 0) json_object_set_new(whole, "reference", speeds_json(&r->speeds));
     json_object_set(whole, "rows", r->rows);
+    if (r->ops) json_object_set(whole, "ops", r->ops);
     print_json(whole);
     json_decref(whole);
+}
+
+static void print_table(table_form form, const table_column *columns, const json_t *rows) {
+    char *text = table_text(form, columns, rows);
+    print_bytes(text, strlen(text));
+    free(text);
 }
 
 static void print_result(const bench_options *o, const bench_result *r) {
@@ -139,9 +160,11 @@ static void print_result(const bench_options *o, const bench_result *r) {
         print_result_json(o, r);
         return;
     }
-    char *text = table_text(o->csv ? TABLE_CSV : o->md ? TABLE_MARKDOWN : TABLE_TEXT, r->columns, r->rows);
-    print_bytes(text, strlen(text));
-    free(text);
+    table_form form = o->csv ? TABLE_CSV : o->md ? TABLE_MARKDOWN : TABLE_TEXT;
+    print_table(form, r->columns, r->rows);
+    if (!r->ops) return;
+    print_bytes("\n", 1);
+    print_table(form, BENCH_PROFILE_COLUMNS, r->ops);
 }
 
 /* Stores the name of the device, which for "auto" is the device that is used. */
@@ -164,7 +187,10 @@ static int bench(const bench_options *o) {
     if (!code) code = MEASURES[o->measure](o, &r);
     if (!code && r.svg) code = write_file("bench", o->svg, r.svg);
     if (!code) print_result(o, &r);
+    if (!code && r.trace) code = write_file("bench", o->profile, r.trace);
     free(r.svg);
+    free(r.trace);
+    json_decref(r.ops);
     json_decref(r.rows);
     return code;
 }

@@ -1,6 +1,7 @@
 /* Opens and closes a device by its name. */
 #include "device/device.h"
 #include "device/open.h"
+#include "device/profile.h"
 
 #include <omp.h>
 #include <stdio.h>
@@ -64,6 +65,7 @@ int device_gpus(void) {
 
 void device_close(device *d) {
     if (d == NULL) return;
+    device_profile_discard(d);
     d->memory.close(d);
     free(d);
 }

@@ -510,7 +510,8 @@ struct lckv_device {
     bool compute_gradients;  /* see the rules for gradients above */
     bool counts_only;        /* nothing is computed, and memory must not be read or written */
     device_counts counts;
-    void *own; /* private state of the device */
+    struct device_profile *profile; /* NULL unless the device is profiled (profile.h) */
+    void *own;                      /* private state of the device */
 };
 
 /* name: "cpu", "cuda", "cuda:N", "count", or "auto" (the first GPU, or the CPU if there is no usable one). threads:
@@ -537,6 +538,8 @@ typedef enum device_op {
 /* Fails with LCKV_ERROR_UNSUPPORTED if an operand of the op has a format that the op does not know on this device:
  * formats.c lists the operands and their formats. `accepted`: grouped formats of weights that the entry knows. */
 int device_check_formats(const device *d, device_op op, unsigned accepted, const void *arguments);
+
+const char *device_op_name(device_op op); /* "linear" */
 
 /* The error of a call to an entry that is NULL. */
 int device_lacks(const device *d, device_op op);

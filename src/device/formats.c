@@ -54,6 +54,10 @@ static const char *const names[DEVICE_OP_COUNT] = {
 #undef ENTRY
 };
 
+const char *device_op_name(device_op op) {
+    return names[op];
+}
+
 int device_lacks(const device *d, device_op op) {
     return fail(LCKV_ERROR_UNSUPPORTED, "device %s has no %s", d->name, names[op]);
 }

@@ -149,7 +149,7 @@ static double count_pairs(const struct op_attention *a, const attention_sequence
 int graph_attention(graph *g, tensor *q, tensor *q_sink, tensor *k, tensor *v, const struct op_attention *constants,
                     const attention_sequence *host, tensor **out) {
     struct op_attention a = *constants;
-    if (g->device->counts_only) a.pairs = count_pairs(&a, host);
+    if (g->device->counts_only || g->device->profile) a.pairs = count_pairs(&a, host);
     a.q = q->value;
     if (q_sink) a.q_sink = q_sink->value;
     if (k) a.k = k->value;

@@ -2,7 +2,7 @@
  */
 #include "train/cost/device_measure.h"
 
-#include "base/clock.h"
+#include "device/speed.h"
 #include "train/trainer.h"
 
 #include <stdio.h>
@@ -10,47 +10,21 @@
 
 /* ---------------------------------------------------------------- matrix product */
 
+/* Smaller than the matrices of device_speed_open(), so that a run starts without delay. */
 enum { CPU_SIZE = 1024, GPU_SIZE = 4096, REPEATS = 4 };
 
-static int random_matrix(device *d, int64_t size, dtype type, uint64_t stream, view *out) {
-    *out = (view){NULL, size, size, type};
-    TRY(d->memory.alloc(d, view_bytes(*out), &out->data));
-    struct op_fill_normal a = {.dst = *out, .deviation = 1, .seed = 1, .stream = stream};
-    return DEVICE_RUN(d, fill_normal, &a);
-}
-
-static int seconds_of(device *d, const struct op_linear *product, double *seconds) {
-    double begin = clock_seconds();
-    TRY(DEVICE_RUN(d, linear, product));
-    TRY(d->memory.wait(d));
-    *seconds = clock_seconds() - begin;
-    return LCKV_OK;
-}
-
-/* The fastest of several runs: the first one prepares primitives, and other processes may disturb some of them. */
-static int fastest(device *d, const struct op_linear *product, double *seconds) {
-    TRY(seconds_of(d, product, seconds));
-    for (int i = 0; i < REPEATS; i++) {
-        double again;
-        TRY(seconds_of(d, product, &again));
-        if (again < *seconds) *seconds = again;
-    }
-    return LCKV_OK;
-}
-
+/* The fastest of several runs, because other processes may disturb some of them. */
 int device_measure_product(device *d, dtype compute, double *flops_per_second) {
-    int64_t size = d->host_memory ? CPU_SIZE : GPU_SIZE;
-    struct op_linear product = {.bias = {0}};
-    double seconds = 0;
+    device_speed s;
     *flops_per_second = 0;
-    int status = random_matrix(d, size, compute, 1, &product.x);
-    if (status >= 0) status = random_matrix(d, size, compute, 2, &product.weight);
-    if (status >= 0) status = random_matrix(d, size, compute, 3, &product.y);
-    if (status >= 0) status = fastest(d, &product, &seconds);
-    view *matrices[] = {&product.x, &product.weight, &product.y};
-    for (int i = 0; i < 3; i++)
-        if (matrices[i]->data) d->memory.release(d, matrices[i]->data);
-    if (status >= 0) *flops_per_second = 2.0 * (double)size * (double)size * (double)size / seconds;
+    int status = device_speed_open_product(d, compute, d->host_memory ? CPU_SIZE : GPU_SIZE, &s);
+    for (int i = 0; i < REPEATS && status >= 0; i++) {
+        double speed = 0;
+        status = device_speed_product(&s, &speed);
+        if (speed > *flops_per_second) *flops_per_second = speed;
+    }
+    device_speed_close(&s);
+    if (status < 0) *flops_per_second = 0;
     return status;
 }
 
