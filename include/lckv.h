@@ -229,7 +229,8 @@ typedef struct lckv_op_call {
 } lckv_op_call;
 
 /* Starts a profile: from here on, the device records every op. The device waits before and after each op and does not
- * replay recorded steps, so that work takes longer than without a profile. Results do not change.
+ * replay recorded steps, so that work takes longer than without a profile. Results do not change, except for rounding
+ * on a GPU if the engine is created during the profile.
  *   LCKV_ERROR_ARGUMENT: a profile of this device is running. */
 LCKV_API int lckv_profile_start(lckv_device *device);
 

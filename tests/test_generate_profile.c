@@ -117,12 +117,11 @@ static void flops_are_those_of_the_counting_device(void **state) {
     fixture_close(&f);
 }
 
-static void results_do_not_change(void **state) {
-    (void)state;
+static void results_do_not_change_on(const char *device_name) {
     enum { NEW = 12 };
     fixture f;
     int32_t before[NEW], after[NEW];
-    open_plain(&f, "cpu");
+    open_plain(&f, device_name);
     struct device_ops ops = f.device->ops;
     generate(&f, NEW, before);
     profile first = profile_of(&f, NEW), second = profile_of(&f, NEW);
@@ -135,6 +134,17 @@ static void results_do_not_change(void **state) {
     lckv_free(first.calls);
     lckv_free(second.calls);
     fixture_close(&f);
+}
+
+static void results_do_not_change(void **state) {
+    (void)state;
+    results_do_not_change_on("cpu");
+}
+
+static void results_do_not_change_on_a_gpu(void **state) {
+    (void)state;
+    if (!fixture_has_gpu()) skip();
+    results_do_not_change_on("cuda");
 }
 
 /* linear_cross_entropy calls linear; a failed op is not a call. */
@@ -232,6 +242,7 @@ int main(void) {
         cmocka_unit_test(times_do_not_overlap),
         cmocka_unit_test(flops_are_those_of_the_counting_device),
         cmocka_unit_test(results_do_not_change),
+        cmocka_unit_test(results_do_not_change_on_a_gpu),
         cmocka_unit_test(only_the_outer_op_counts),
         cmocka_unit_test(failures),
         cmocka_unit_test(profiles_do_not_record),
