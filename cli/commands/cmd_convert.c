@@ -105,7 +105,10 @@ static int fit_start(struct options *o, lckv_fit_result *out) {
     status = lckv_fit_loop_start(device, &o->fit, out);
     lckv_device_close(device);
     progress_end();
-    return status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
+    if (status >= 0) return EXIT_FINE;
+    int code = library_error(TABLE.command, status);
+    notice("%s has the checkpoint, without a start", o->convert.output_dir);
+    return code;
 }
 
 static json_t *describe_column(const double *values, int count) {
