@@ -178,8 +178,8 @@ int cost_table_load(const char *path, const cost_key *key, cost_table *out) {
     int status = LCKV_OK;
     json_array_foreach(tables, i, table) {
         bool same = false;
-        if (status >= 0 && !out->count) status = compare_key(table, path, key, &same);
-        if (status >= 0 && same) status = read_steps(json_object_get(table, "steps"), path, out);
+        if (status >= 0) status = compare_key(table, path, key, &same); /* of all, as cost_table_store() */
+        if (status >= 0 && same && !out->count) status = read_steps(json_object_get(table, "steps"), path, out);
     }
     json_decref(tree);
     if (status < 0) out->count = 0;
