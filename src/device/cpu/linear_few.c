@@ -200,7 +200,7 @@ static void run_part(void *argument, int part, int thread) {
 static int pack_rows(device *d, struct job *job, view x) {
     float *out;
     job->x_row = tile_round(x.cols, TILE_LANES);
-    size_t floats = (size_t)(tile_round(x.rows, GROUP) * job->x_row);
+    size_t floats = (size_t)(tile_round(x.rows, GROUP) * job->x_row) + 1; /* never 0: a bias alone has no columns */
     TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, floats * sizeof *out, (void **)&out));
     memset(out, 0, floats * sizeof *out);
     for (int64_t r = 0; r < x.rows; r++) {
