@@ -2,6 +2,7 @@
 #include "eval/lockstep_scorer.h"
 
 #include "generate/batcher/batcher.h"
+#include "generate/batcher/sampler.h"
 #include "generate/costs/encoding_choice.h"
 
 #include <math.h>
@@ -143,7 +144,7 @@ static int compare_ranks(const void *a, const void *b) {
 
 /* The last id is not run: it is the label of the last row. */
 static int add_pair(lockstep_scorer *s, running_pair *r) {
-    const sample_row none = {.top_p = 1, .repetition_penalty = 1};
+    const sample_row none = sampler_greedy();
     const eval_pair *p = r->pair;
     sequence *q;
     TRY(sequence_create(p->ids, p->count - 1, s->model->config->vocab_size, &none, &q));

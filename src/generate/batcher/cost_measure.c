@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "generate/batcher/batcher_call.h"
+#include "generate/batcher/sampler.h"
 
 #include <stdlib.h>
 
@@ -46,7 +47,7 @@ static int64_t tokens_read(const measurement *x) {
 /* ---------------------------------------------------------------- sequences */
 
 static int add_sequences(measurement *x, int64_t length) {
-    const sample_row greedy = {.top_p = 1, .repetition_penalty = 1};
+    const sample_row greedy = sampler_greedy();
     int64_t vocab_size = x->model->config->vocab_size;
     int32_t *ids = malloc((size_t)length * sizeof *ids);
     REQUIRE(ids, LCKV_ERROR_MEMORY, "no memory for %lld tokens", (long long)length);
