@@ -218,14 +218,6 @@ static int make_link(const char *target, const char *path) {
     return is_there ? LCKV_OK : file_link(target, path);
 }
 
-static int make_parent(const char *path) {
-    char *folder = strndup(path, (size_t)(strrchr(path, '/') - path));
-    REQUIRE(folder, LCKV_ERROR_MEMORY, "no memory for a path");
-    int status = folder_create(folder);
-    free(folder);
-    return status;
-}
-
 static int link_file(const fetch *f, const hub_file *file) {
     text_buffer target = {0};
     char *path = NULL;
@@ -234,7 +226,7 @@ static int link_file(const fetch *f, const hub_file *file) {
         if (*c == '/') status = text_printf(&target, "../");
     if (status >= 0) status = text_printf(&target, "blobs/%s", file->blob);
     if (status >= 0) status = make_text(&path, "%s/%s", f->snapshot, file->path);
-    if (status >= 0) status = make_parent(path);
+    if (status >= 0) status = folder_create_parent(path);
     if (status >= 0) status = make_link(target.data, path);
     text_free(&target);
     free(path);
@@ -248,7 +240,7 @@ static int write_reference(const fetch *f) {
     int status = make_text(&path, "%s/%s", folder, f->options->revision);
     free(folder);
     TRY(status);
-    status = make_parent(path);
+    status = folder_create_parent(path);
     if (status >= 0) status = file_replace(path, f->list.commit, 40);
     free(path);
     return status;

@@ -106,6 +106,16 @@ int folder_create(const char *path) {
     return status;
 }
 
+int folder_create_parent(const char *path) {
+    const char *end = strrchr(path, '/');
+    if (!end || end == path) return LCKV_OK;
+    char *folder = strndup(path, (size_t)(end - path));
+    REQUIRE(folder, LCKV_ERROR_MEMORY, "no memory for a path");
+    int status = folder_create(folder);
+    free(folder);
+    return status;
+}
+
 int path_join(const char *dir, const char *name, char **out) {
     size_t length = strlen(dir), bytes = length + strlen(name) + 2;
     *out = malloc(bytes);

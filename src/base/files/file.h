@@ -20,7 +20,8 @@ int file_read(const char *path, char **out, size_t *bytes);
 bool file_exists(const char *path); /* a regular file */
 bool path_exists(const char *path); /* anything; a broken link does not exist */
 bool folder_exists(const char *path);
-int folder_create(const char *path); /* creates parents too; an existing folder is fine */
+int folder_create(const char *path);        /* creates parents too; an existing folder is fine */
+int folder_create_parent(const char *path); /* the folder of a file, likewise */
 
 /* dir + "/" + name; release with free(). */
 int path_join(const char *dir, const char *name, char **out);

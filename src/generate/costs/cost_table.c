@@ -202,20 +202,9 @@ static json_t *table_json(const cost_key *key, const cost_table *t) {
     return json_pack("{s:s, s:s, s:o}", "device", key->device, "model", key->model, "steps", steps);
 }
 
-/* Creates the folder of a path. */
-static int create_parent(const char *path) {
-    const char *end = strrchr(path, '/');
-    if (!end || end == path) return LCKV_OK;
-    char *folder = strndup(path, (size_t)(end - path));
-    REQUIRE(folder, LCKV_ERROR_MEMORY, "no memory for a path");
-    int status = folder_create(folder);
-    free(folder);
-    return status;
-}
-
 static int write_tree(const char *path, const json_t *tree) {
     char *text;
-    TRY(create_parent(path));
+    TRY(folder_create_parent(path));
     TRY(json_format(tree, 1, &text));
     int status = file_replace(path, text, strlen(text));
     free(text);
