@@ -137,7 +137,7 @@ static void a_terminal_shows_a_line_that_is_written_over(void **state) {
     const char *ids = write_ids(r), *config = put_text_in(r, "config.json", CONFIG);
     char *text = malloc(MAX_TEXT);
     for (int i = 0; i < 2; i++) {
-        int status, inside, terminal = terminal_open(columns[i], &inside);
+        int inside, terminal = terminal_open(columns[i], &inside);
         const char *const arguments[] = {"--config_name",
                                          config,
                                          "--train_file",
@@ -160,11 +160,7 @@ static void a_terminal_shows_a_line_that_is_written_over(void **state) {
                                          "1",
                                          NULL};
         pid_t child = start_on_terminal(inside, arguments);
-        close(inside);
-        terminal_read(terminal, text, MAX_TEXT);
-        close(terminal);
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_int_equal(status, 0);
+        assert_int_equal(terminal_finish(terminal, inside, child, text, MAX_TEXT), 0);
         assert_true(widest(text) > 20 && widest(text) < columns[i]);
         assert_non_null(strstr(text, "evaluation at step 20: loss "));
         char *last = strstr(text, "40/40  loss ");
