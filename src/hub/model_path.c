@@ -2,6 +2,7 @@
  * CACHE/models--ORG--NAME/refs/main holds a commit, CACHE/models--ORG--NAME/snapshots/COMMIT is the folder. */
 #include "hub/model_path.h"
 
+#include "base/files/content.h"
 #include "base/files/file.h"
 #include "base/text/text_buffer.h"
 #include "gguf/gguf.h"
@@ -102,6 +103,7 @@ static int refuse_gguf(const char *name) {
 static int refuse_file(const char *name) {
     const char *base = path_base(name);
     int folder = base > name ? (int)(base - name) : 1;
+    TRY(content_check_file(name));
     REQUIRE(!ends_with(name, ".gguf"), LCKV_ERROR_FORMAT, "%s: a GGUF file begins with 'GGUF'", name);
     REQUIRE(!ends_with(name, ".safetensors") && !ends_with(name, ".json"), LCKV_ERROR_FILE,
             "'%s' is a file of a model, expected its folder '%.*s'", name, folder, base > name ? name : ".");

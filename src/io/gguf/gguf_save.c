@@ -37,22 +37,25 @@ static int unsupported(const saving *s, const char *what) {
     return fail(LCKV_ERROR_UNSUPPORTED, "%s: llama.cpp does not run %s", s->config->name, what);
 }
 
+/* What distinguishes a layer from those of a plain model; NULL if nothing does. */
+static const char *difference(const layer_description *l, int layer) {
+    if (l->k_source != layer || l->v_source != layer) return "reads another layer's slot";
+    if (l->strict) return "is strictly causal";
+    return l->window ? "has a sliding window" : NULL;
+}
+
 static int check_layers(const saving *s) {
     const model_config *c = s->config;
     for (int i = 0; i < c->layers; i++) {
-        const layer_description *l = &c->map.layer[i];
+        const char *why = difference(&c->map.layer[i], i);
         char *layer_types;
-        bool plain = l->k_source == i && l->v_source == i && !l->strict;
-        if (plain && !l->window) continue;
+        if (!why) continue;
         TRY(layer_map_format(&c->map, &layer_types));
         int status =
             fail(LCKV_ERROR_UNSUPPORTED,
                  "%s: layer_types: llama.cpp does not run layer %d of \"%.200s\", which %s; it runs plain models, in "
                  "which every layer attends to its own keys and values",
-                 c->name, i, layer_types,
-                 l->strict ? "is strictly causal"
-                 : plain   ? "has a sliding window"
-                           : "reads another layer's slot");
+                 c->name, i, layer_types, why);
         free(layer_types);
         return status;
     }

@@ -228,10 +228,9 @@ static int check_around(const source *s, const id_list *around, int32_t id, bool
     return *adds || around->count == 0 ? LCKV_OK : unsupported(s, "other tokens than BOS and EOS around a text");
 }
 
-/* EOS is the tokenizer's, else the config's; a further EOS of the config is the end of a turn. */
-static int put_eos(gguf_keys *k, const source *s) {
-    const model_config *c = s->config;
-    int32_t eos = s->tokenizer->eos_id, turn = NO_TOKEN;
+/* `eos` is the tokenizer's; without one, EOS is the config's; a further EOS of the config is the end of a turn. */
+static int put_eos(gguf_keys *k, const model_config *c, int32_t eos) {
+    int32_t turn = NO_TOKEN;
     if (eos == NO_TOKEN && c->eos_count) eos = c->eos_token_ids[0];
     for (int i = c->eos_count - 1; i >= 0; i--)
         if (c->eos_token_ids[i] != eos) turn = c->eos_token_ids[i];
@@ -245,7 +244,7 @@ static int put_special(gguf_keys *k, const source *s) {
     TRY(check_around(s, &t->post_processor.before, t->bos_id, &bos));
     TRY(check_around(s, &t->post_processor.after, t->eos_id, &eos));
     TRY(put_id(k, PREFIX "bos_token_id", t->bos_id));
-    TRY(put_eos(k, s));
+    TRY(put_eos(k, s->config, t->eos_id));
     TRY(put_id(k, PREFIX "padding_token_id", s->config->pad_token_id));
     if (s->pieces) TRY(put_id(k, PREFIX "unknown_token_id", t->model.unk_id));
     TRY(gguf_put_bool(k, PREFIX "add_bos_token", bos));
@@ -293,10 +292,16 @@ static int read_root(const char *folder, json_t **out) {
     return status;
 }
 
+static int put_ids_alone(gguf_keys *k, const model_config *c) {
+    TRY(gguf_put_string(k, PREFIX "model", "none"));
+    TRY(put_id(k, PREFIX "bos_token_id", c->bos_token_id));
+    return put_eos(k, c, NO_TOKEN);
+}
+
 int gguf_put_tokenizer(gguf_keys *k, const char *folder, const model_config *config) {
     source s = {.folder = folder, .config = config, .rows = config->vocab_size};
     TRY(read_root(folder, &s.root));
-    if (!s.root) return gguf_put_string(k, PREFIX "model", "none");
+    if (!s.root) return put_ids_alone(k, config);
     int status = lckv_tokenizer_open(folder, &s.tokenizer);
     if (status >= 0) status = put_parts(k, &s);
     lckv_tokenizer_free(s.tokenizer);
