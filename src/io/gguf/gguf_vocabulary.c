@@ -154,22 +154,59 @@ static int put_merges(gguf_keys *k, const source *s) {
     return status;
 }
 
-/* The score of a token is minus the number of its first merge; other tokens have less. */
-static int scores_of_merges(const source *s, float *scores) {
+/* The token that a merge makes; NO_TOKEN if there is none. */
+static int merged_token(const source *s, const json_t *merge, text_buffer *text, int32_t *out) {
+    TRY(merge_text(s, merge, text));
+    char *space = strchr(text->data, ' ');
+    *out = NO_TOKEN;
+    if (!space) return LCKV_OK;
+    memmove(space, space + 1, text->length - (size_t)(space - text->data));
+    *out = vocabulary_find(&s->tokenizer->vocabulary, text->data, text->length - 1);
+    return LCKV_OK;
+}
+
+/* The number of the last merge that makes each token; -1: none does. */
+static int last_merges(const source *s, int64_t *last) {
     const json_t *merges = json_object_get(model_of(s), "merges"), *merge;
     text_buffer text = {0};
-    size_t index;
     int status = LCKV_OK;
-    for (int32_t id = 0; id < s->rows; id++) scores[id] = -(float)(json_array_size(merges) + (size_t)id + 1);
+    size_t index;
+    int32_t id;
+    for (int64_t i = 0; i < s->rows; i++) last[i] = -1;
     json_array_foreach((json_t *)(uintptr_t)merges, index, merge) {
-        if (status >= 0) status = merge_text(s, merge, &text);
-        char *space = status >= 0 ? strchr(text.data, ' ') : NULL;
-        if (!space) continue;
-        memmove(space, space + 1, text.length - (size_t)(space - text.data));
-        int32_t id = vocabulary_find(&s->tokenizer->vocabulary, text.data, text.length - 1);
-        if (id != NO_TOKEN && scores[id] < -(float)index) scores[id] = -(float)index;
+        if (status >= 0) status = merged_token(s, merge, &text, &id);
+        if (status >= 0 && id != NO_TOKEN) last[id] = (int64_t)index;
     }
     text_free(&text);
+    return status;
+}
+
+/* The score of a token is minus the number of its first merge. Tokens whose merges are mixed have equal scores. Tokens
+ * that no merge makes have lower ones. */
+static int fill_scores(const source *s, const int64_t *last, float *scores) {
+    const json_t *merges = json_object_get(model_of(s), "merges"), *merge;
+    text_buffer text = {0};
+    int64_t first = 0, end = -1; /* of merges whose tokens have equal scores */
+    int status = LCKV_OK;
+    size_t index;
+    int32_t id;
+    for (int64_t i = 0; i < s->rows; i++) scores[i] = -(float)(json_array_size(merges) + (size_t)i + 1);
+    json_array_foreach((json_t *)(uintptr_t)merges, index, merge) {
+        if (status >= 0) status = merged_token(s, merge, &text, &id);
+        if (status < 0 || id == NO_TOKEN) continue;
+        if ((int64_t)index > end) first = (int64_t)index;
+        if (last[id] > end) end = last[id];
+        scores[id] = -(float)first;
+    }
+    text_free(&text);
+    return status;
+}
+
+static int scores_of_merges(const source *s, float *scores) {
+    int64_t *last = calloc((size_t)s->rows, sizeof *last);
+    int status = last ? last_merges(s, last) : fail(LCKV_ERROR_MEMORY, "%s: no memory for its merges", s->folder);
+    if (status >= 0) status = fill_scores(s, last, scores);
+    free(last);
     return status;
 }
 

@@ -9,7 +9,8 @@
 typedef struct merge {
     float score;
     int32_t token;
-    int left_bytes, left_characters; /* of the first part */
+    int left_bytes; /* of the first part */
+    int left_characters, right_characters;
 } merge;
 
 typedef struct merge_list {
@@ -17,11 +18,12 @@ typedef struct merge_list {
     size_t count, capacity;
 } merge_list;
 
-/* The highest score first. Of one token, the longest left part first. */
+/* The highest score first. Of equal scores, the longest left part first, then the longest right part. */
 static int by_score(const void *left, const void *right) {
     const merge *a = left, *b = right;
     if (a->score != b->score) return a->score > b->score ? -1 : 1;
     if (a->left_characters != b->left_characters) return a->left_characters > b->left_characters ? -1 : 1;
+    if (a->right_characters != b->right_characters) return a->right_characters > b->right_characters ? -1 : 1;
     return (a->token > b->token) - (a->token < b->token);
 }
 
@@ -37,19 +39,26 @@ static int append(merge_list *l, merge item) {
     return LCKV_OK;
 }
 
+static int count_characters(const char *text, int bytes) {
+    uint32_t unused;
+    int count = 0;
+    for (int at = 0; at < bytes; count++) at += (int)utf8_next(text + at, &unused);
+    return count;
+}
+
 /* Both parts of a split have to be tokens. */
 static int split_token(const vocabulary *v, int32_t id, float score, const char *name, merge_list *out) {
     const token_entry *token = &v->tokens[id];
     const char *text = vocabulary_text(v, token);
     uint32_t unused;
-    int bytes = (int)token->bytes, characters = 0;
     REQUIRE(token->bytes <= GGUF_MERGE_MAX_BYTES, LCKV_ERROR_UNSUPPORTED,
             "%s: token %d has %u bytes; tokens with scores have at most %d", name, id, (unsigned)token->bytes,
             GGUF_MERGE_MAX_BYTES);
-    for (int at = 0; at < bytes; characters++) {
+    int bytes = (int)token->bytes, left = 0, characters = count_characters(text, bytes);
+    for (int at = 0; at < bytes; left++) {
         bool both = at && vocabulary_find(v, text, (size_t)at) != NO_TOKEN &&
                     vocabulary_find(v, text + at, (size_t)(bytes - at)) != NO_TOKEN;
-        if (both) TRY(append(out, (merge){score, id, at, characters}));
+        if (both) TRY(append(out, (merge){score, id, at, left, characters - left}));
         at += (int)utf8_next(text + at, &unused);
     }
     return LCKV_OK;
