@@ -16,7 +16,8 @@ static int open_named_tokenizer(const char *name, lckv_tokenizer **out) {
     return status;
 }
 
-/* Whether the model's folder has a tokenizer; most tests and some checkpoints have none. A GGUF file is opened to see. */
+/* Whether the model's folder has a tokenizer; most tests and some checkpoints have none. A GGUF file is opened to see.
+ */
 static bool has_tokenizer(const char *name) {
     char *folder, *file;
     int status = lckv_find_folder(name, &folder);

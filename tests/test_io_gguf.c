@@ -107,7 +107,8 @@ static void other_frequencies_return_as_longrope(void **state) {
     device_close(d);
 }
 
-/* Matrices in 16 bits are used in the mapped file, but for queries and keys, whose rows are reordered. Vectors are f32. */
+/* Matrices in 16 bits are used in the mapped file, but for queries and keys, whose rows are reordered. Vectors are f32.
+ */
 static void matrices_in_16_bits(void **state) {
     static const dtype types[] = {DTYPE_BF16, DTYPE_F16};
     device *d = cpu();
@@ -159,8 +160,8 @@ static void expect_close(model *a, model *b, double matrices, double vocabulary)
     }
 }
 
-/* Rows of 48 numbers are f16. Half a step of q8_0 is 1 / 254 of the largest value, and the scale is rounded to 11 bits; a
- * step of q4_0 is 1 / 8, and 8 steps are cut to 7. */
+/* Rows of 48 numbers are f16. Half a step of q8_0 is 1 / 254 of the largest value, and the scale is rounded to 11 bits;
+ * a step of q4_0 is 1 / 8, and 8 steps are cut to 7. */
 static void quantized_matrices(void **state) {
     const folder *f = *state;
     device *d = cpu();
@@ -276,7 +277,8 @@ static void names_of_tensors(void **state) {
         if (gguf_name_to_hf(others[i], out)) fail_msg("'%s' became '%s'", others[i], out);
 }
 
-/* A Hugging Face folder with a GGUF file beside it stays a folder; without a config.json, one GGUF file is the model. */
+/* A Hugging Face folder with a GGUF file beside it stays a folder; without a config.json, one GGUF file is the model.
+ */
 static void folders_of_gguf_files(void **state) {
     const folder *f = *state;
     device *d = cpu();

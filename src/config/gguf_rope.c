@@ -118,8 +118,8 @@ static int set_longrope(const gguf_model *m, const float *near, const float *far
                              "attention_factor", attention, "original_max_position_embeddings", (json_int_t)original));
 }
 
-/* rope_freqs.weight: how llama.cpp stores rope_type llama3, whose parameters are in no key. Other factors become those of
- * a longrope that has them for all lengths. */
+/* rope_freqs.weight: how llama.cpp stores rope_type llama3, whose parameters are in no key. Other factors become those
+ * of a longrope that has them for all lengths. */
 static int read_frequencies(const gguf_model *m, double theta) {
     float *factors;
     int64_t length;

@@ -13,8 +13,8 @@ typedef struct gguf_model {
     json_t *config;
 } gguf_model;
 
-/* The values of "ARCHITECTURE.KEY": an integer from 1 on, or a real number in the shortest decimal form that is the same
- * float. `fallback` if absent. */
+/* The values of "ARCHITECTURE.KEY": an integer from 1 on, or a real number in the shortest decimal form that is the
+ * same float. `fallback` if absent. */
 int gguf_model_int(const gguf_model *m, const char *key, int64_t fallback, int64_t *out);
 int gguf_model_number(const gguf_model *m, const char *key, double fallback, double *out);
 

@@ -1,9 +1,9 @@
 /* GGUF files (ggml, llama.cpp): the metadata, a list of keys with values, and the tensors of a model in one file.
  *
- * Format: "GGUF", a version (2 or 3), the numbers of tensors and keys; the keys; for each tensor its name, shape, format
- * and offset; then the data of the tensors, aligned. Opening a file maps it and checks everything, so that keys and
- * tensors can be used without checks. Leaves out: what the keys mean (config/gguf_config.h, text/gguf, io/gguf), and
- * models in several files. */
+ * Format: "GGUF", a version (2 or 3), the numbers of tensors and keys; the keys; for each tensor its name, shape,
+ * format and offset; then the data of the tensors, aligned. Opening a file maps it and checks everything, so that keys
+ * and tensors can be used without checks. Leaves out: what the keys mean (config/gguf_config.h, text/gguf, io/gguf),
+ * and models in several files. */
 #ifndef GGUF_GGUF_H
 #define GGUF_GGUF_H
 

@@ -12,9 +12,10 @@ typedef struct gguf_save_options {
     void *user;
 } gguf_save_options;
 
-/* Writes the file under a temporary name and renames it. `p` needs no memory; its types are those of the values. A layer
- * map, a bias or a kind of RoPE that llama.cpp does not run is LCKV_ERROR_UNSUPPORTED and named. Vectors are f32. With
- * q4_0, the embeddings and lm_head are q8_0. Rows that are no multiple of 32 numbers are f16 instead of q8_0 or q4_0. */
+/* Writes the file under a temporary name and renames it. `p` needs no memory; its types are those of the values. A
+ * layer map, a bias or a kind of RoPE that llama.cpp does not run is LCKV_ERROR_UNSUPPORTED and named. Vectors are f32.
+ * With q4_0, the embeddings and lm_head are q8_0. Rows that are no multiple of 32 numbers are f16 instead of q8_0 or
+ * q4_0. */
 int gguf_save(const model_config *config, const params *p, const gguf_save_options *options, const char *path);
 
 #endif

@@ -6,8 +6,8 @@
 #include "gguf/gguf_write.h"
 
 /* `folder`: a folder or a GGUF file. `config`: of the model, whose vocabulary has at least the tokens of the tokenizer;
- * tokens that are never used fill the rest. Without a tokenizer in the folder, the file gets none. A tokenizer that GGUF
- * cannot express is LCKV_ERROR_UNSUPPORTED. */
+ * tokens that are never used fill the rest. Without a tokenizer in the folder, the file gets none. A tokenizer that
+ * GGUF cannot express is LCKV_ERROR_UNSUPPORTED. */
 int gguf_put_tokenizer(gguf_keys *k, const char *folder, const model_config *config);
 
 #endif

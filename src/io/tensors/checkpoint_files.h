@@ -22,8 +22,8 @@ typedef struct checkpoint_files {
     int count;
 } checkpoint_files;
 
-/* Opens a GGUF file, or in a folder model.safetensors, or else the shards in model.safetensors.index.json. The index and the shards have to agree
- * on the tensors of each file. On failure *out is all zeros. */
+/* Opens a GGUF file, or in a folder model.safetensors, or else the shards in model.safetensors.index.json. The index
+ * and the shards have to agree on the tensors of each file. On failure *out is all zeros. */
 int checkpoint_files_open(const char *folder, checkpoint_files *out);
 void checkpoint_files_close(checkpoint_files *c); /* all zeros is fine */
 

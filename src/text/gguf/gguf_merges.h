@@ -1,5 +1,5 @@
-/* SentencePiece BPE joins the two neighbours whose whole is the token with the highest score. This is the same as merges
- * in the order of the scores, as in transformers' conversion of tokenizer.model. */
+/* SentencePiece BPE joins the two neighbours whose whole is the token with the highest score. This is the same as
+ * merges in the order of the scores, as in transformers' conversion of tokenizer.model. */
 #ifndef TEXT_GGUF_GGUF_MERGES_H
 #define TEXT_GGUF_GGUF_MERGES_H
 

@@ -30,7 +30,8 @@ void gguf_tokens_free(gguf_tokens *t);
 gguf_token_kind gguf_token_kind_of(const gguf_tokens *t, int32_t id);
 const char *gguf_token_text(const gguf_tokens *t, int32_t id); /* ends in NUL */
 
-/* The id at a key such as "tokenizer.ggml.bos_token_id", which must be that of a token; `fallback` if the key is absent. */
+/* The id at a key such as "tokenizer.ggml.bos_token_id", which must be that of a token; `fallback` if the key is
+ * absent. */
 int gguf_token_id(const gguf_tokens *t, const char *key, int32_t fallback, int32_t *out);
 
 #endif

@@ -36,8 +36,8 @@ void folder_rules_free(folder_rules *r);
  * none. */
 int folder_special_tokens(const char *folder, json_t **out);
 
-/* Reads the tokenizer_config.json of a folder; *out is NULL if there is none. Integers are read as real numbers, because
- * "model_max_length" is often 10^30. */
+/* Reads the tokenizer_config.json of a folder; *out is NULL if there is none. Integers are read as real numbers,
+ * because "model_max_length" is often 10^30. */
 int folder_tokenizer_config(const char *folder, json_t **out);
 
 #endif
