@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int open_named_tokenizer(const char *name, lckv_tokenizer **out) {
@@ -15,7 +16,8 @@ static int open_named_tokenizer(const char *name, lckv_tokenizer **out) {
     return status;
 }
 
-/* Whether the model's folder has a tokenizer; most tests and some checkpoints have none. */
+/* Whether the model's folder has a tokenizer; most tests and some checkpoints have none. A GGUF file is opened to see.
+ */
 static bool has_tokenizer(const char *name) {
     char *folder, *file;
     int status = lckv_find_folder(name, &folder);
@@ -23,7 +25,9 @@ static bool has_tokenizer(const char *name) {
     size_t length = strlen(folder) + sizeof "/tokenizer.json";
     file = need(malloc(length));
     snprintf(file, length, "%s/tokenizer.json", folder);
-    bool found = access(file, F_OK) == 0;
+    struct stat status_of_folder;
+    bool gguf = stat(folder, &status_of_folder) == 0 && S_ISREG(status_of_folder.st_mode);
+    bool found = gguf || access(file, F_OK) == 0;
     lckv_free(folder);
     free(file);
     return found;

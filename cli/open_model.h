@@ -15,7 +15,7 @@ enum { TORCH_DTYPE_FLOAT16 = 3 }; /* index in TORCH_DTYPES */
      FLAG_TEXT,                                                                                                        \
      NULL,                                                                                                             \
      "Model",                                                                                                          \
-     "checkpoint: a folder or ORG/NAME",                                                                               \
+     "checkpoint: a folder, a GGUF file or ORG/NAME",                                                                  \
      FLAG_INTO(options, member.name),                                                                                  \
      .value = "NAME",                                                                                                  \
      .required = true},                                                                                                \

@@ -351,8 +351,11 @@ class Model:
         _check(lib.lckv_find_folder(_bytes(tokenizer or name), byref(folder)))
         self._folder = path = ctypes.string_at(folder)
         lib.lckv_free(folder)
-        if tokenizer or os.path.exists(os.path.join(os.fsdecode(path), "tokenizer.json")):
-            _check(lib.lckv_tokenizer_open(path, byref(self._tokenizer)))
+        gguf = os.path.isfile(path)  # some have no tokenizer, which is LCKV_ERROR_FILE
+        if tokenizer or gguf or os.path.exists(os.path.join(os.fsdecode(path), "tokenizer.json")):
+            status = lib.lckv_tokenizer_open(path, byref(self._tokenizer))
+            if tokenizer or not gguf or status != -2:
+                _check(status)
 
     def close(self):
         """Frees the memory. Streams that are not finished end. The garbage collector also does this."""

@@ -26,8 +26,9 @@ struct options {
 };
 
 static const flag FLAGS[] = {
-    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "checkpoint: a folder or ORG/NAME; lckv checks all its tensors",
-     FLAG_INTO(struct options, model), .value = "NAME"},
+    {"model_name_or_path", FLAG_TEXT, NULL, "Model",
+     "checkpoint: a folder, a GGUF file or ORG/NAME; lckv checks all its tensors", FLAG_INTO(struct options, model),
+     .value = "NAME"},
     {"config_name", FLAG_TEXT, NULL, "Model", "config: a folder, .json file or ORG/NAME",
      FLAG_INTO(struct options, config), .value = "NAME"},
     {"config_overrides", FLAG_TEXT, NULL, "Model",

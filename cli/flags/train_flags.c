@@ -9,7 +9,8 @@ static const flag FLAGS[] = {
     {"config_name", FLAG_TEXT, NULL, "Model",
      "config of a new model with random weights: a folder, a .json file or ORG/NAME", AT(train.config_name)},
     {"model_name_or_path", FLAG_TEXT, NULL, "Model",
-     "checkpoint to start from: a folder or ORG/NAME. With --config_name, its weights are converted to that config, as "
+     "checkpoint to start from: a folder, a GGUF file or ORG/NAME. With --config_name, its weights are converted to "
+     "that config, as "
      "by lckv convert",
      AT(train.model_name_or_path)},
     {"kv", FLAG_CHOICE, "average", "Model",

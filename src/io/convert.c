@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "io/adapter/adapter_merge.h"
+#include "io/gguf/gguf_save.h"
 #include "io/hf_folder.h"
 #include "io/host_device.h"
 #include "io/tensors/checkpoint_table.h"
@@ -207,10 +208,24 @@ static void close_both(struct conversion *c) {
     config_free(c->from);
 }
 
+static int target_floats(void *user, int entry, float *host) {
+    return target_values(user, entry, DTYPE_F32, host);
+}
+
+static int write_gguf(struct conversion *c) {
+    const convert_options *o = c->options;
+    const gguf_save_options save = {.format = o->gguf_dtype,
+                                    .tokenizer = o->tokenizer ? o->tokenizer : o->source,
+                                    .values = target_floats,
+                                    .user = c};
+    return gguf_save(c->to, c->target, &save, o->gguf_file);
+}
+
 static int write_target(struct conversion *c) {
     const convert_options *o = c->options;
     char *code;
     TRY(open_both(c));
+    if (o->gguf_file) return write_gguf(c);
     TRY(code_folder(c->to, &code));
     checkpoint_save_options save = {.type = o->type,
                                     .shard_bytes = o->shard_bytes,

@@ -16,6 +16,7 @@ typedef struct convert_options {
     kv_merge kv;
     dtype type;                                 /* in the files; DTYPE_COUNT: as in the source */
     int64_t shard_bytes;                        /* as in checkpoint_save_options */
+    const char *gguf_file, *gguf_dtype;         /* GGUF file to write instead of the folder (gguf_save.h); NULL: none */
     bool (*go_on)(void *user, double fraction); /* as in lckv_convert_options */
     void *user;
 } convert_options;

@@ -5,6 +5,7 @@
 #include "base/files/file.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "gguf/gguf.h"
 #include "hub/model_path.h"
 #include "io/adapter/adapter_file.h"
 #include "io/convert.h"
@@ -69,7 +70,7 @@ static int find_tokenizer(lckv_trainer *t, const lckv_train_options *o) {
     }
     char *file;
     TRY(path_join(t->origin.source_folder, "tokenizer.json", &file));
-    bool there = file_exists(file);
+    bool there = file_exists(file) || gguf_is_file(t->origin.source_folder);
     free(file);
     return there ? copy_text(t->origin.source_folder, &t->origin.tokenizer_folder) : LCKV_OK;
 }
