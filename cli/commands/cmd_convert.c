@@ -73,8 +73,6 @@ static const char *const EXAMPLES[] = {
     "lckv convert --model_name_or_path demo-model --adapter adapter --output_dir merged",
     "write a GGUF file for llama.cpp",
     "lckv convert --model_name_or_path demo-model --gguf demo-model.gguf --gguf_dtype q8_0",
-    "add a learned start, with which loops need fewer iterations",
-    "lckv convert --model_name_or_path demo-model --fit_loop_start book.txt --output_dir demo-start",
     NULL,
 };
 
