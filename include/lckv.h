@@ -833,6 +833,14 @@ typedef struct lckv_train_options {
     bool loop_start;
     double loop_start_weight; /* Weight of its mean squared error beside the loss (default 1). */
     int64_t loop_start_width; /* Width of a new start's hidden layer; 0 for 2 * hidden_size (default). */
+    /* -- Several processes (docs/processes.md). -- */
+    int64_t zero; /* ZeRO stage: 1 divides the optimizer state between them (default), 3 also weights and gradients. */
+    /* zero 3: Gather the weights of a loop's layers in each iteration, instead of once for all. Needs less memory and
+     * communicates more (default false). */
+    bool zero_regather_loops;
+    /* zero 3: Data type of the sum of gradients that a process keeps: "float32" (also NULL and "auto"), or "bfloat16",
+     * which needs torch_dtype bfloat16 and takes 2 bytes less per parameter (default NULL). */
+    const char *grad_accum_dtype;
 } lckv_train_options;
 
 LCKV_API void lckv_train_options_init(lckv_train_options *options, size_t struct_size);
@@ -1456,6 +1464,9 @@ typedef struct lckv_training_shape {
     int64_t loop_group_size;           /* As in lckv_train_options; 0 (default): batch_size. */
     bool loop_start;                   /* With a learned start of the default width (default false). */
     int64_t num_processes;             /* Processes that train together; 0 (default): one. */
+    int64_t zero;                      /* As in lckv_train_options; 0 and 1: stage 1 (default). */
+    bool zero_regather_loops;          /* As in lckv_train_options (default false). */
+    bool bf16_gradients;               /* grad_accum_dtype is "bfloat16" (default false). */
 } lckv_training_shape;
 
 LCKV_API void lckv_training_shape_init(lckv_training_shape *options, size_t struct_size);

@@ -16,14 +16,15 @@ struct options {
     const char *overrides;          /* changes to the config, "K=V,..."; NULL: none */
     const char *svg;                /* file for the picture; NULL: none */
     int64_t batch_size, block_size; /* training: blocks per batch and process, tokens per block */
-    int64_t num_processes;          /* training */
+    int64_t num_processes, zero;    /* training */
     lckv_serving_shape serving;     /* set directly by most flags of serving */
     int64_t window_length;          /* tokens; used with sink_cache */
     int torch_dtype;                /* index of TORCH_DTYPES */
     int kv_dtype;                   /* index of KV_DTYPES */
+    int grad_accum_dtype;           /* index of the choices: auto, float32, bfloat16 */
     lckv_lora lora;                 /* used with use_peft */
     flag_list lora_target_modules;
-    bool use_peft, sink_cache, bf16, json;
+    bool use_peft, sink_cache, bf16, json, zero_regather_loops;
 };
 
 static const flag FLAGS[] = {
@@ -44,6 +45,15 @@ static const flag FLAGS[] = {
     {"num_processes", FLAG_INT, "1", "Memory",
      "number of processes that train together; the memory and the work of training are those of one of them",
      FLAG_INTO(struct options, num_processes), .min = 1, .max = 4096},
+    {"zero", FLAG_INT, "1", "Memory",
+     "ZeRO stage of several processes: 1 divides the optimizer state between them, 3 also weights and gradients",
+     FLAG_INTO(struct options, zero), .min = 0, .max = 3},
+    {"zero_regather_loops", FLAG_SWITCH, NULL, "Memory",
+     "with --zero 3: gather the weights of a loop's layers in each iteration instead of once for all",
+     FLAG_INTO(struct options, zero_regather_loops)},
+    {"grad_accum_dtype", FLAG_CHOICE, "auto", "Memory",
+     "with --zero 3 and --torch_dtype bfloat16: data type of the sum of gradients that each process keeps",
+     FLAG_INTO(struct options, grad_accum_dtype), .choices = "auto|float32|bfloat16"},
     {"num_sequences", FLAG_INT, "1", "Memory", "number of sequences served at a time",
      FLAG_INTO(struct options, serving.sequences), .min = 1, .max = 1 << 20},
     {"length", FLAG_INT, "0", "Memory",
@@ -99,6 +109,7 @@ struct report {
     lckv_config_info info;
     int64_t parameters;
     lckv_memory training, serving;
+    lckv_memory regathered;   /* memory with --zero_regather_loops; zeros if that does not apply */
     lckv_memory checkpointed; /* memory of training with --gradient_checkpointing; zeros if that is not possible */
     lckv_memory exact;        /* memory of training with --loop_form exact; zeros if the model has no loop */
     lckv_memory bf16_weights; /* memory of training with --torch_dtype bfloat16; zeros if that is not possible */
@@ -141,12 +152,20 @@ static int training_memory(const struct options *o, struct report *r) {
                                  .bf16 = o->bf16,
                                  .bf16_weights = o->bf16 && wants_bf16_weights(o),
                                  .lora = o->use_peft ? &o->lora : NULL,
-                                 .num_processes = o->num_processes};
+                                 .num_processes = o->num_processes,
+                                 .zero = o->zero,
+                                 .zero_regather_loops = o->zero_regather_loops,
+                                 .bf16_gradients = o->grad_accum_dtype == 2};
     int status = lckv_memory_for_training(r->config, &shape, &r->training);
     if (status >= 0 && o->bf16 && !shape.bf16_weights) {
         shape.bf16_weights = true;
         status = lckv_memory_for_training(r->config, &shape, &r->bf16_weights);
         shape.bf16_weights = false;
+    }
+    if (status >= 0 && o->zero == 3 && o->num_processes > 1 && r->info.loops && !o->zero_regather_loops) {
+        shape.zero_regather_loops = true;
+        status = lckv_memory_for_training(r->config, &shape, &r->regathered);
+        shape.zero_regather_loops = false;
     }
     if (status < 0 || r->info.use_sequential) return status;
     shape.gradient_checkpointing = true;
@@ -254,8 +273,10 @@ static json_t *training_json(const struct options *o, const struct report *r) {
     json_object_set_new(training, "per_device_train_batch_size", json_integer(o->batch_size));
     json_object_set_new(training, "block_size", json_integer(o->block_size));
     json_object_set_new(training, "num_processes", json_integer(o->num_processes));
+    json_object_set_new(training, "zero", json_integer(o->zero));
     if (r->checkpointed.total)
         json_object_set_new(training, "gradient_checkpointing", memory_json(&r->checkpointed, true));
+    if (r->regathered.total) json_object_set_new(training, "zero_regather_loops", memory_json(&r->regathered, true));
     if (r->exact.total) json_object_set_new(training, "loop_form_exact", memory_json(&r->exact, true));
     if (r->bf16_weights.total) json_object_set_new(training, "bfloat16_weights", memory_json(&r->bf16_weights, true));
     return training;
@@ -318,8 +339,10 @@ static void print_variant(const char *with, const lckv_memory *m) {
 static void print_training(const struct options *o, const struct report *r) {
     const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32], blocks[48], tokens[48];
-    char each[48] = "";
-    if (o->num_processes > 1) snprintf(each, sizeof each, " in each of %lld processes", (long long)o->num_processes);
+    char each[80] = "";
+    if (o->num_processes > 1)
+        snprintf(each, sizeof each, " in each of %lld processes (ZeRO %lld)", (long long)o->num_processes,
+                 (long long)o->zero);
     printf("training    %s%s for %s of %s in %s%s; %s per step\n", human_bytes((double)m->total, total), each,
            human_quantity(o->batch_size, "block", blocks), human_quantity(o->block_size, "token", tokens),
            o->bf16 ? "bfloat16" : "float32", o->use_peft ? ", adapter only" : "", human_flops(m->flops, flops));
@@ -330,6 +353,7 @@ static void print_training(const struct options *o, const struct report *r) {
         printf("            with --torch_dtype bfloat16 %s, optimizer %s\n", human_bytes((double)narrow->total, total),
                human_bytes((double)narrow->optimizer, optimizer));
     print_variant("--gradient_checkpointing", less);
+    print_variant("--zero_regather_loops", &r->regathered);
     print_variant("--loop_form exact", &r->exact);
 }
 

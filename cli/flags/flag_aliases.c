@@ -43,6 +43,7 @@ const flag_alias FLAG_ALIASES[] = {
     /* number types, quantization */
     {"dtype precision data_type model_dtype weight_type wtype param_dtype compute_dtype", "torch_dtype",
      "lckv computes in float32 unless --bf16 is given"},
+    {"zero_stage deepspeed_stage zero_optimization", "zero", NULL},
     {"half float16 fp16", "train:bf16|sft:bf16|torch_dtype float16",
      "lckv computes in float32, or in bfloat16 with --bf16"},
     {"bfloat16 amp mixed_precision autocast", "bf16", NULL},

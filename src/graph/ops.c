@@ -96,6 +96,7 @@ int graph_round(graph *g, tensor *x, dtype type, int64_t group) {
 static int rms_norm_backward(graph *g, record *r) {
     struct op_rms_norm *a = &r->op.rms_norm;
     a->dy = r->out->grad;
+    a->weight = r->reads[1]->value;
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
     TRY(tensor_rounded_gradient(g, r->in[0], &a->dx_rounded));
@@ -110,7 +111,7 @@ static int rms_norm_run(graph *g, tensor *x, tensor *weight, float eps, tensor *
     return tape_push(g, &(record){.backward = rms_norm_backward,
                                   .out = out,
                                   .in = {x, weight},
-                                  .reads = {x},
+                                  .reads = {x, weight},
                                   .saved = rstd,
                                   .op.rms_norm = a});
 }

@@ -260,9 +260,10 @@ static int set_value(struct conversion *c, int i) {
 }
 
 /* Fills the target's table and hands it to the model, with a copy of the config. */
-static int make_model(struct conversion *c, device *d, model **out) {
+static int make_model(struct conversion *c, device *d, const collectives *divide, model **out) {
     model_config *config;
     TRY(open_both(c));
+    if (divide) TRY(params_divide(c->target, divide));
     TRY(params_allocate_as_typed(c->target, d));
     for (int i = 0; i < c->target->count; i++) TRY(set_value(c, i));
     TRY(config_copy(c->to, &config));
@@ -271,12 +272,13 @@ static int make_model(struct conversion *c, device *d, model **out) {
     return model_create(d, config, weights, out);
 }
 
-int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv, model **out) {
+int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv,
+                              const collectives *divide, model **out) {
     convert_options options = {.source = folder, .config = config, .kv = kv};
     struct conversion c = {.options = &options, .to = config};
     *out = NULL;
     TRY(host_device_open(&c.device));
-    int status = make_model(&c, d, out);
+    int status = make_model(&c, d, divide, out);
     close_both(&c);
     device_close(c.device);
     return status;

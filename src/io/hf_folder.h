@@ -10,6 +10,7 @@ typedef struct checkpoint_load_options {
     const char *config_overrides; /* "k=v,k=v"; NULL: none */
     dtype type;                   /* of the weights: f32, bf16 or f16; DTYPE_COUNT: as stored */
     const char *adapter;          /* folder of an adapter (adapter_file.h) to merge into the weights; NULL: none */
+    const collectives *divide;    /* divide the weights between these ranks (params.h); NULL: whole */
     bool loop_start;              /* load the learned start of the loops if the folder has one (loop_start_file.h) */
 } checkpoint_load_options;
 

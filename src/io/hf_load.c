@@ -31,7 +31,7 @@ static void adopt_in_place(const source *s, device *d, dtype type, params *p) {
     for (int i = 0; i < p->count; i++) {
         const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
         dtype wanted = type == DTYPE_COUNT ? e->type : type;
-        if (usable_in_place(d, e, wanted) && !is_adapted(s, e->name))
+        if (!p->shards && usable_in_place(d, e, wanted) && !is_adapted(s, e->name))
             params_adopt(p, i, d, (void *)(uintptr_t)e->data, wanted);
         else
             p->table[i].tensor.value.type = wanted;
@@ -81,6 +81,7 @@ static int load_params(const checkpoint_files *files, const model_config *c, dev
     source s = {.files = files};
     TRY(checkpoint_table(files, c, out));
     int status = o->adapter || has_blocks(files) ? host_device_open(&s.host) : LCKV_OK;
+    if (status >= 0 && o->divide) status = params_divide(*out, o->divide);
     if (status >= 0) status = load_adapted(&s, o->adapter, d, o->type, *out);
     adapter_file_close(&s.adapter);
     device_close(s.host);

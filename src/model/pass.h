@@ -96,6 +96,13 @@ int pass_end_loop(pass *p, const plan_step *step);
 /* Runs one step of the plan on *x. A committing step replaces *x by its hidden states (NULL: no row is wanted). */
 int decoder_run_step(pass *p, const plan_step *step, tensor **x);
 
+/* Before the first and after the last iteration of a loop (weights_use.h). */
+int decoder_begin_loop(pass *p, const plan_step *step);
+int decoder_end_loop(pass *p, const plan_step *step);
+
+/* The embeddings of the batch's tokens, f32 [rows, hidden_size]. */
+int decoder_embed(pass *p, tensor **x);
+
 /* The final norm of x. Takes ownership of x. */
 int decoder_last_norm(const model *m, graph *g, tensor *x, tensor **hidden);
 
