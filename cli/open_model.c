@@ -78,6 +78,17 @@ const char *torch_dtype_name(int torch_dtype) {
     return NAMES[torch_dtype];
 }
 
+const char *kv_dtype_name(int kv_dtype) {
+    static const char *const NAMES[] = {"auto", "float32", "bfloat16", "int8"};
+    return NAMES[kv_dtype];
+}
+
+lckv_dtype kv_dtype_of(int kv_dtype, bool bf16) {
+    static const lckv_dtype TYPES[] = {0, LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_INT8};
+    if (kv_dtype) return TYPES[kv_dtype];
+    return bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32;
+}
+
 char *add_overrides(const char *overrides, int torch_dtype, int64_t positions) {
     size_t bytes = (overrides ? strlen(overrides) : 0) + 96, length;
     char *all = need(malloc(bytes));

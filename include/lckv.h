@@ -113,7 +113,8 @@ LCKV_API int lckv_create_folder(const char *path);
 /* A config.json of model type lckv-llama, llama, mistral, qwen2 or qwen3, as transformers 4 or 5 writes it. */
 typedef struct lckv_config lckv_config;
 
-typedef enum lckv_dtype { LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_FLOAT16 } lckv_dtype;
+/* LCKV_INT8 is a type of keys and values only: bytes, with an f32 scale for each token and KV head. */
+typedef enum lckv_dtype { LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_FLOAT16, LCKV_INT8 } lckv_dtype;
 
 /* Resolves a NAME_OR_PATH to a folder: `name` itself, or the snapshot of ORG/NAME in the Hugging Face cache. Free
  * *folder with lckv_free(). LCKV_ERROR_FILE: neither exists; the message contains the command that downloads it. */
@@ -151,8 +152,8 @@ typedef struct lckv_config_info {
 
 LCKV_API lckv_config_info lckv_config_describe(const lckv_config *config);
 
-/* Returns the bytes of KV that one token adds to the cache, over all slots: kv_slots * 2 * kv_heads * head_dim values.
- */
+/* Returns the bytes of KV that one token adds to the cache, over all slots: kv_slots * 2 * kv_heads * head_dim values,
+ * with LCKV_INT8 also kv_slots * 2 * kv_heads scales of 4 bytes. */
 LCKV_API int64_t lckv_config_kv_bytes_per_token(const lckv_config *config, lckv_dtype dtype);
 /* The same for a model in which every layer keeps its own KV. */
 LCKV_API int64_t lckv_config_kv_bytes_per_token_unshared(const lckv_config *config, lckv_dtype dtype);
@@ -1026,6 +1027,7 @@ typedef struct lckv_generate_options {
     lckv_token_callback callback; /* Token callback; NULL for none (default). */
     void *user;                   /* User data, passed to the callback. */
     const char *cost_table;       /* File of cost tables, as in lckv_engine_options; NULL for none (default). */
+    const char *kv_dtype;         /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
 } lckv_generate_options;
 
 LCKV_API void lckv_generate_options_init(lckv_generate_options *options, size_t struct_size);
@@ -1147,6 +1149,10 @@ typedef struct lckv_engine_options {
     /* Duration of a step up to which prompts join it token by token while other samples decode, in seconds, as
      * estimated. 0 for that of max_num_batched_tokens tokens by the plan (default). */
     double max_time_between_tokens;
+    /* Type of the keys and values in the KV cache: "auto" for the type of computation (also NULL; default),
+     * "float32", "bfloat16", or "int8": bytes with an f32 scale for each token and KV head (docs/model.md). A GPU
+     * has "auto" only. */
+    const char *kv_dtype;
 } lckv_engine_options;
 
 LCKV_API void lckv_engine_options_init(lckv_engine_options *options, size_t struct_size);
@@ -1282,6 +1288,7 @@ typedef struct lckv_score_options {
     void *user;                /* User data, passed to `go_on`. */
     int encoding_iterations;   /* Iterations per loop, as in lckv_engine_options; 0 for the model's own (default). */
     double encoding_tolerance; /* As in lckv_engine_options; 0 disables it (default). */
+    const char *kv_dtype;      /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
 } lckv_score_options;
 
 LCKV_API void lckv_score_options_init(lckv_score_options *options, size_t struct_size);
@@ -1332,6 +1339,7 @@ typedef struct lckv_eval_options {
     lckv_eval_callback callback; /* Progress callback; NULL for none (default). */
     void *user;                  /* User data, passed to the callback. */
     const char *cost_table;      /* File of cost tables, as in lckv_engine_options; NULL for none (default). */
+    const char *kv_dtype;        /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
 } lckv_eval_options;
 
 LCKV_API void lckv_eval_options_init(lckv_eval_options *options, size_t struct_size);
@@ -1371,7 +1379,8 @@ typedef struct lckv_perplexity_options {
     /* Token callback, called with the negative log-likelihood of each token in nats. Return false to stop. NULL for
      * none (default). */
     bool (*callback)(void *user, double nll);
-    void *user; /* User data, passed to the callback. */
+    void *user;           /* User data, passed to the callback. */
+    const char *kv_dtype; /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
 } lckv_perplexity_options;
 
 LCKV_API void lckv_perplexity_options_init(lckv_perplexity_options *options, size_t struct_size);
@@ -1461,6 +1470,7 @@ typedef struct lckv_serving_shape {
     int64_t prompt_length;                  /* Of these, tokens of the prompt; 0 for all but the last two (default). */
     bool bf16;                              /* Products and KV cache in bfloat16 (default false: f32). */
     int64_t window_length, num_sink_tokens; /* Sink cache, as in lckv_engine_options; 0 for none (default). */
+    const char *kv_dtype; /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
 } lckv_serving_shape;
 
 LCKV_API void lckv_serving_shape_init(lckv_serving_shape *options, size_t struct_size);

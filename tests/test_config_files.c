@@ -120,8 +120,8 @@ static void samples(void **state) {
         assert_int_equal(lckv->map.loops, 1);
         int64_t saved = 2 * (int64_t)plain->kv_heads * plain->head_dim * plain->hidden_size * (plain->layers - 3);
         assert_int_equal(model_parameters(lckv), cases[i].parameters - saved);
-        assert_int_equal(model_kv_bytes_per_token(lckv, 2), 3 * 2 * 2 * plain->kv_heads * plain->head_dim);
-        assert_int_equal(model_kv_bytes_per_token_unshared(lckv, 2), model_kv_bytes_per_token(plain, 2));
+        assert_int_equal(2 * model_kv_per_token(lckv).values, 3 * 2 * 2 * plain->kv_heads * plain->head_dim);
+        assert_int_equal(2 * model_kv_per_token_unshared(lckv).values, 2 * model_kv_per_token(plain).values);
         config_free(plain);
         config_free(lckv);
     }

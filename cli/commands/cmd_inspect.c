@@ -20,6 +20,7 @@ struct options {
     lckv_serving_shape serving;     /* set directly by most flags of serving */
     int64_t window_length;          /* tokens; used with sink_cache */
     int torch_dtype;                /* index of TORCH_DTYPES */
+    int kv_dtype;                   /* index of KV_DTYPES */
     lckv_lora lora;                 /* used with use_peft */
     flag_list lora_target_modules;
     bool use_peft, sink_cache, bf16, json;
@@ -65,6 +66,7 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Memory",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", FLAG_INTO(struct options, bf16)},
+    FLAG_KV_DTYPE(struct options, kv_dtype, "Memory"),
 
     {"svg", FLAG_TEXT, NULL, "Output", "SVG file for the picture of the layer map", FLAG_INTO(struct options, svg),
      .value = "FILE"},
@@ -176,6 +178,7 @@ static int make_report(struct options *o, struct report *r) {
     if (!o->serving.length) o->serving.length = positions;
     o->serving.struct_size = sizeof o->serving;
     o->serving.bf16 = o->bf16;
+    o->serving.kv_dtype = kv_dtype_name(o->kv_dtype);
     if (o->sink_cache) o->serving.window_length = o->window_length;
     if (o->model) {
         progress(-1, "reading the tensors of %s", o->model);
@@ -200,13 +203,13 @@ static void free_report(struct report *r) {
 /* ---------------------------------------------------------------- JSON output */
 
 static const char *dtype_text(lckv_dtype dtype) {
-    static const char *const NAMES[] = {"float32", "bfloat16", "float16"};
+    static const char *const NAMES[] = {"float32", "bfloat16", "float16", "int8"};
     return NAMES[dtype];
 }
 
-/* The KV cache has the type of computation, not that of the weights. */
+/* The KV cache has the type of computation by default, not that of the weights. */
 static lckv_dtype kv_dtype(const struct options *o) {
-    return o->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32;
+    return kv_dtype_of(o->kv_dtype, o->bf16);
 }
 
 static json_t *memory_json(const lckv_memory *m, bool training) {
@@ -337,7 +340,8 @@ static void print_serving(const struct options *o, const struct report *r) {
     if (s->window_length) snprintf(window, sizeof window, " with a sink cache of %lld", (long long)s->window_length);
     printf("serving     %s for %s of %s%s in %s, weights in %s; %s per token\n", human_bytes((double)m->total, total),
            human_quantity(s->sequences, "sequence", sequences), human_quantity(s->length, "token", tokens), window,
-           dtype_text(kv_dtype(o)), dtype_text(r->info.dtype), human_flops(m->flops / (double)s->sequences, flops));
+           o->bf16 ? "bfloat16" : "float32", dtype_text(r->info.dtype),
+           human_flops(m->flops / (double)s->sequences, flops));
     printf("            weights %s, KV cache %s (%s reserved), activations %s\n",
            human_bytes((double)m->weights, weights), human_bytes((double)m->kv_cache, cache),
            human_bytes((double)m->kv_cache_reserved, reserved), human_bytes((double)m->activations, activations));

@@ -48,7 +48,8 @@ const flag_alias FLAG_ALIASES[] = {
     {"bfloat16 amp mixed_precision autocast", "bf16", NULL},
     {"fp32 float32 full_precision", "torch_dtype float32", "lckv computes in float32 unless --bf16 is given"},
     {"load_in_8bit load_in_4bit quantize quantization quant bits int8 int4 fp8 q4 q8", NULL, NOT_QUANTIZED},
-    {"kv_cache_dtype cache_type_k cache_type_v ctk ctv kv_bits", "bf16", NULL},
+    {"kv_cache_dtype kv_cache_type cache_dtype cache_type_k cache_type_v ctk ctv kv_bits kv_cache_quantization",
+     "kv_dtype", NULL},
 
     /* lengths */
     {"max_new_tokens max_tokens n_predict num_predict max_gen_len max_gen_toks max_generated_tokens new_tokens "

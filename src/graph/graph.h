@@ -170,6 +170,10 @@ int graph_rope_append(graph *g, tensor *q, tensor *k, tensor *v, tensor *angles,
 /* Rows `index` of a slot's pages = src. Without gradients. */
 int graph_append_rows(graph *g, tensor *src, view index, view pages);
 
+/* x = x converted to `type` and back, in place: what pages of that type hold (f32, bf16 or kv_int8 with `group` columns
+ * per scale). Nothing else may use the memory of x. Without gradients. */
+int graph_round(graph *g, tensor *x, dtype type, int64_t group);
+
 /* Both in one op. The parts are queries, keys and values; either the queries or the keys and values may be absent
  * (without keys, pages is NULL and index is ignored). Outputs: rotated queries, rotated keys, values.
  * graph_may_join_heads(): possible without gradients and low-rank additions. */

@@ -154,9 +154,10 @@ static inline void *cpu_at(view v, int64_t r, int64_t i) {
     return (char *)v.data + (size_t)(r * v.cols + i) * dtype_element_bytes(v.type);
 }
 
-/* Element i of a row of `type` (f32, bf16, f16). */
+/* Element i of a row of `type` (f32, bf16, f16, kv_int8 without its scale). */
 static inline float cpu_widened(const void *row, dtype type, int64_t i) {
     if (type == DTYPE_F32) return ((const float *)row)[i];
+    if (type == DTYPE_KV_INT8) return ((const int8_t *)row)[i];
     uint16_t half = ((const uint16_t *)row)[i];
     return type == DTYPE_BF16 ? cpu_from_bf16(half) : cpu_from_f16(half);
 }
