@@ -324,7 +324,7 @@ class Model:
     random by this seed. Use it in a `with` statement, or call close(), to free its memory at a certain point.
 
     Options of logits(), logprobs() and dump(): encoding ("auto", "plan", "sequential"), window_length, num_sink_tokens,
-    bf16. Ids are anything that numpy converts to an array of integers.
+    bf16, kv_dtype. Ids are anything that numpy converts to an array of integers.
     """
 
     def __init__(self, name, device="auto", threads=0, tokenizer=None, config_overrides=None, torch_dtype="auto",

@@ -293,6 +293,8 @@ def streams_need_no_tokenizer():
         made = model.generate([1, 2, 3], length=4, temperature=0, ignore_eos=True)[0].ids.tolist()
         tokens = list(model.stream([1, 2, 3], length=4, temperature=0, ignore_eos=True))
         assert [t.id for t in tokens] == made and tokens[0].text is None
+        rounded = [t.id for t in model.stream([1, 2, 3], length=4, temperature=0, ignore_eos=True, kv_dtype="int8")]
+        assert rounded == model.generate([1, 2, 3], length=4, temperature=0, ignore_eos=True, kv_dtype="int8")[0].ids.tolist()
 
 
 def chat_templates_are_applied():
