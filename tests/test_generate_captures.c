@@ -110,8 +110,8 @@ static void lengths_of_prompts_record_nothing_new(void **state) {
     assert_int_equal(recorded[3], recorded[2]);
 }
 
-/* The chunks of prompts with loops: 16 to 256 rows in steps of 16, without a past or with one of up to 256, 512 or 1,024
- * tokens, wanted or not; and single tokens. */
+/* The chunks of prompts with loops: 16 to 256 rows in steps of 16, without a past or with one of up to 256, 512 or
+ * 1,024 tokens, wanted or not; and single tokens. */
 static void lengths_of_planned_prompts_record_nothing_new(void **state) {
     (void)state;
     int recorded[4];

@@ -1,5 +1,5 @@
-/* Where prompts are split (generate/chunks.h), and what follows from it: prompts share prefixes up to a common start and
- * get the same result as alone, caches with windows and sinks do not need small chunks, and a step has at most its
+/* Where prompts are split (generate/chunks.h), and what follows from it: prompts share prefixes up to a common start
+ * and get the same result as alone, caches with windows and sinks do not need small chunks, and a step has at most its
  * budget of prompt tokens. */
 #include "generate/batcher/prefill.h"
 

@@ -39,8 +39,8 @@ typedef struct choice_limits {
 int encoding_choose(const cost_table *t, const choice_limits *limits, choice_row *rows, int row_count,
                     choice_prompt *prompts, int count);
 
-/* Seconds to read prompts by the plan: first the first chunk of each, then the second one, and so on, in as few steps as
- * step_tokens allows. */
+/* Seconds to read prompts by the plan: first the first chunk of each, then the second one, and so on, in as few steps
+ * as step_tokens allows. */
 double choice_plan_seconds(const cost_table *t, const choice_limits *limits, const choice_prompt *prompts, int count);
 
 #endif
