@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FEWER_ITERATIONS = 6, CASES = 5, MAX_ROUNDS = 20 };
+enum { SIX = 6, FOUR = 4, CASES = 6, MAX_ROUNDS = 20 }; /* SIX, FOUR: iterations, which a learned start may allow */
 
 /* How the prompt is processed: as one chunk, as in training, or in the engine's chunks. */
 typedef struct prefill_case {
@@ -22,9 +22,10 @@ typedef struct prefill_case {
 static prefill_case cases[CASES] = {
     {.name = "plain"},
     {.name = "one_chunk", .loops = true, .encoding = LCKV_ENCODING_PLAN},
-    {.name = "one_chunk_six_iterations", .loops = true, .encoding = LCKV_ENCODING_PLAN, .iterations = FEWER_ITERATIONS},
+    {.name = "one_chunk_six_iterations", .loops = true, .encoding = LCKV_ENCODING_PLAN, .iterations = SIX},
     {.name = "chunks", .loops = true},
-    {.name = "chunks_six_iterations", .loops = true, .iterations = FEWER_ITERATIONS},
+    {.name = "chunks_six_iterations", .loops = true, .iterations = SIX},
+    {.name = "chunks_four_iterations", .loops = true, .iterations = FOUR},
 };
 
 static int open_models(const perf_options *o, perf_model models[2]) {

@@ -1,6 +1,7 @@
 /* Where prompts are split (generate/chunks.h), and what follows from it: prompts share prefixes up to a common start
  * and get the same result as alone, caches with windows and sinks do not need small chunks, and a step has at most its
  * budget of prompt tokens. */
+#include "generate/batcher/batcher_call.h"
 #include "generate/batcher/prefill.h"
 
 #include "engine_fixture.h"
@@ -334,6 +335,58 @@ static void long_prompts_change_no_bit(void **state) {
     }
 }
 
+/* ---------------------------------------------------------------- padding */
+
+/* The token and its log-probability after a prompt that runs by itself. `pads`: as on a device that records steps. */
+static int32_t run_alone_padded(const fixture *f, const int32_t *ids, int count, bool pads, float *logprob) {
+    const sample_row greedy = {.top_p = 1, .repetition_penalty = 1};
+    const batcher_options o = {.sequences = 1, .batch_invariant = true};
+    batcher *b;
+    sequence *s;
+    OK(batcher_create(f->model, &o, &b));
+    for (int i = 0; i < 2; i++) b->batches[i]->rounds = pads;
+    OK(sequence_create(ids, count, FIXTURE_VOCAB, &greedy, &s));
+    s->max_count = count + 1;
+    OK(batcher_add(b, s));
+    int padded = 0;
+    while (!batcher_idle(b)) {
+        OK(batcher_step(b));
+        padded += b->batch->plan_rows > 0 && b->batch->plan_rows % 16 == 0 && count % 16;
+    }
+    assert_true(!pads || padded);
+    int32_t token = s->ids[count];
+    *logprob = s->logprob;
+    sequence_free(s);
+    batcher_free(b);
+    return token;
+}
+
+/* Padding rows of a planned chunk change no bit, with a learned start neither. */
+static void padded_chunks_are_the_same(void **state) {
+    (void)state;
+    static const char *const names[] = {"3_3_3_3", "0_2_2_3", "3s_3s_3s_3s"};
+    for (size_t layout = 0; layout < sizeof names / sizeof *names; layout++)
+        for (int start = 0; start < 2; start++) {
+            fixture f;
+            open_layout(&f, names[layout]);
+            if (start) {
+                OK(loop_start_create(f.device, f.model->config, 6, &f.model->loop_start));
+                params *p = f.model->loop_start->weights;
+                OK(params_allocate(p, f.device, DTYPE_F32));
+                for (int i = 0; i < p->count; i++) OK(params_fill_normal(p, i, 0.3, 3));
+            }
+            for (int count = 37; count < 600; count += 110) {
+                int32_t ids[MAX_PROMPT];
+                float logprobs[2];
+                fixture_ids(ids, count, (uint64_t)count);
+                assert_int_equal(run_alone_padded(&f, ids, count, false, &logprobs[0]),
+                                 run_alone_padded(&f, ids, count, true, &logprobs[1]));
+                assert_memory_equal(&logprobs[0], &logprobs[1], sizeof logprobs[0]);
+            }
+            fixture_close(&f);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(starts_of_some_lengths),
@@ -345,6 +398,7 @@ int main(void) {
         cmocka_unit_test(sinks_need_few_chunks),
         cmocka_unit_test(no_chunk_exceeds_the_budget),
         cmocka_unit_test(long_prompts_change_no_bit),
+        cmocka_unit_test(padded_chunks_are_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
