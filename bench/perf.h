@@ -35,10 +35,11 @@ int perf_model_open(const perf_options *o, const char *overrides, perf_model *ou
 void perf_model_close(perf_model *m);
 void perf_random_ids(const perf_model *m, uint64_t stream, int32_t *ids, int count);
 
-/* Runs `count` greedy requests with the prompts ids [count, prompt]. *seconds is the time from the first submission to
- * the last token; on the counting device it is the work in GFLOP instead, so that ratios compare the work. */
+/* Runs `count` greedy requests with the prompts ids [count, prompt], read as `encoding` says. *seconds is the time from
+ * the first submission to the last token; on the counting device it is the work in GFLOP instead, so that ratios
+ * compare the work. */
 int perf_engine_run(const perf_model *m, lckv_engine *e, const int32_t *ids, int prompt, int new_tokens, int count,
-                    double *seconds);
+                    lckv_encoding encoding, double *seconds);
 
 int perf_training(const perf_options *o);
 int perf_checkpointing(const perf_options *o);

@@ -11,7 +11,7 @@ static int decode(const perf_options *o, const perf_model *m, lckv_engine *e, co
                   double *speed) {
     double ignored;
     lckv_engine_stats before = lckv_engine_describe(e);
-    TRY(perf_engine_run(m, e, ids, o->prompt, o->length, count, &ignored));
+    TRY(perf_engine_run(m, e, ids, o->prompt, o->length, count, LCKV_ENCODING_AUTO, &ignored));
     lckv_engine_stats after = lckv_engine_describe(e);
     *speed = (double)(after.decode_tokens - before.decode_tokens) / (after.decode_seconds - before.decode_seconds);
     return LCKV_OK;

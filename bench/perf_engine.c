@@ -30,7 +30,7 @@ static double time_or_work(const device *d) {
 }
 
 int perf_engine_run(const perf_model *m, lckv_engine *e, const int32_t *ids, int prompt, int new_tokens, int count,
-                    double *seconds) {
+                    lckv_encoding encoding, double *seconds) {
     double begin = time_or_work(m->device);
     for (int i = 0; i < count; i++) {
         lckv_request r = lckv_request_defaults();
@@ -39,6 +39,7 @@ int perf_engine_run(const perf_model *m, lckv_engine *e, const int32_t *ids, int
         r.max_new_tokens = new_tokens;
         r.temperature = 0;
         r.ignore_eos = true;
+        r.encoding = encoding;
         TRY(lckv_engine_submit(e, &r, &id));
     }
     while (!lckv_engine_idle(e)) TRY(lckv_engine_step(e));

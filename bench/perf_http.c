@@ -137,7 +137,7 @@ typedef struct rounds {
 static int run_round(const perf_options *o, const perf_model *m, lckv_engine *e, server *s, const int32_t *ids,
                      rounds *r, int round) {
     double begin = cpu_seconds(), middle;
-    TRY(perf_engine_run(m, e, ids, o->prompt, o->length, o->batch, &r->alone[round]));
+    TRY(perf_engine_run(m, e, ids, o->prompt, o->length, o->batch, LCKV_ENCODING_AUTO, &r->alone[round]));
     middle = cpu_seconds();
     TRY(run_clients(s, o, ids, &r->served[round]));
     r->ratios[round] = r->served[round] / r->alone[round];

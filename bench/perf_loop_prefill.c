@@ -6,14 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FEWER_ITERATIONS = 6, CASES = 5, MAX_ROUNDS = 20 };
+enum { SIX = 6, FOUR = 4, CASES = 6, MAX_ROUNDS = 20 }; /* SIX, FOUR: iterations, which a learned start may allow */
 
 /* How the prompt is processed: as one chunk, as in training, or in the engine's chunks. */
 typedef struct prefill_case {
     const char *name;
     bool loops;
-    int iterations; /* 0: those of the model */
-    bool whole;     /* one chunk */
+    int iterations;         /* 0: those of the model */
+    lckv_encoding encoding; /* PLAN: one chunk */
     lckv_engine *engine;
     double seconds[MAX_ROUNDS], cpu[MAX_ROUNDS];       /* wall-clock and CPU time */
     double ratios[MAX_ROUNDS], cpu_ratios[MAX_ROUNDS]; /* relative to the model without sharing */
@@ -21,10 +21,11 @@ typedef struct prefill_case {
 
 static prefill_case cases[CASES] = {
     {.name = "plain"},
-    {.name = "one_chunk", .loops = true, .whole = true},
-    {.name = "one_chunk_six_iterations", .loops = true, .whole = true, .iterations = FEWER_ITERATIONS},
+    {.name = "one_chunk", .loops = true, .encoding = LCKV_ENCODING_PLAN},
+    {.name = "one_chunk_six_iterations", .loops = true, .encoding = LCKV_ENCODING_PLAN, .iterations = SIX},
     {.name = "chunks", .loops = true},
-    {.name = "chunks_six_iterations", .loops = true, .iterations = FEWER_ITERATIONS},
+    {.name = "chunks_six_iterations", .loops = true, .iterations = SIX},
+    {.name = "chunks_four_iterations", .loops = true, .iterations = FOUR},
 };
 
 static int open_models(const perf_options *o, perf_model models[2]) {
@@ -50,8 +51,7 @@ static int open_engines(const perf_options *o, perf_model models[2]) {
         options.max_num_seqs = 1;
         options.bf16 = o->compute == DTYPE_BF16;
         options.encoding_iterations = cases[i].iterations;
-        if (cases[i].whole) options.prefill_chunk_size = o->prompt;
-        if (o->chunk && !cases[i].whole) options.prefill_chunk_size = o->chunk;
+        if (o->chunk) options.prefill_chunk_size = o->chunk;
         TRY(lckv_engine_create(models[cases[i].loops].model, NULL, &options, &cases[i].engine));
     }
     return LCKV_OK;
@@ -61,7 +61,8 @@ static int open_engines(const perf_options *o, perf_model models[2]) {
 static int warm_up(const perf_options *o, const perf_model models[2], const int32_t *ids) {
     double ignored;
     for (int i = 0; i < CASES; i++)
-        TRY(perf_engine_run(&models[cases[i].loops], cases[i].engine, ids, o->prompt / 8, 1, 1, &ignored));
+        TRY(perf_engine_run(&models[cases[i].loops], cases[i].engine, ids, o->prompt / 8, 1, 1, cases[i].encoding,
+                            &ignored));
     return LCKV_OK;
 }
 
@@ -69,7 +70,7 @@ static int run_round(const perf_options *o, const perf_model models[2], const in
     for (int i = 0; i < CASES; i++) {
         prefill_case *k = &cases[i];
         double begin = cpu_seconds();
-        TRY(perf_engine_run(&models[k->loops], k->engine, ids, o->prompt, 1, 1, &k->seconds[round]));
+        TRY(perf_engine_run(&models[k->loops], k->engine, ids, o->prompt, 1, 1, k->encoding, &k->seconds[round]));
         k->cpu[round] = cpu_seconds() - begin;
         k->ratios[round] = k->seconds[round] / cases[0].seconds[round];
         k->cpu_ratios[round] = k->cpu[round] / cases[0].cpu[round];

@@ -14,10 +14,10 @@ typedef struct rounds {
 static int run_round(const perf_options *o, const perf_model *m, lckv_engine *e, int32_t *ids, rounds *r, int round) {
     int prompt = o->prompt + OWN_TOKENS;
     double begin = cpu_seconds(), middle;
-    TRY(perf_engine_run(m, e, ids, prompt, 1, 1, &r->first[round]));
+    TRY(perf_engine_run(m, e, ids, prompt, 1, 1, LCKV_ENCODING_AUTO, &r->first[round]));
     for (int i = o->prompt; i < prompt; i++) ids[i] = ids[i + OWN_TOKENS];
     middle = cpu_seconds();
-    TRY(perf_engine_run(m, e, ids, prompt, 1, 1, &r->second[round]));
+    TRY(perf_engine_run(m, e, ids, prompt, 1, 1, LCKV_ENCODING_AUTO, &r->second[round]));
     r->ratios[round] = r->second[round] / r->first[round];
     r->cpu_ratios[round] = (cpu_seconds() - middle) / (middle - begin);
     return LCKV_OK;

@@ -1133,11 +1133,12 @@ typedef struct lckv_engine_options {
     /* Device memory for the KV cache in bytes, allocated at once; 0 for what max_num_seqs samples of max_model_len
      * tokens need, at most half of the free memory (default). */
     int64_t kv_cache_memory;
-    /* Maximum number of prompt tokens per step; at least one chunk is always taken. 0 for 2048, on a GPU 8192
-     * (default). */
+    /* Maximum number of prompt tokens per step, and of a chunk, but at least prefill_chunk_size. 0 for 2048, on a GPU
+     * 8192 (default). */
     int64_t max_num_batched_tokens;
-    /* Prefill chunk in tokens (default 64): chunks end at multiples of it, counted from the start of the prompt. In
-     * models with loops the result depends on it, and on nothing else about batching. */
+    /* Prefill chunk in tokens (default 256), at most max_num_batched_tokens: chunks end at multiples of it, counted
+     * from the start of the prompt, and the last one is split once more at a multiple of 32 tokens. Prompts share whole
+     * chunks. In models with loops the result depends on the chunks, and on nothing else about batching. */
     int64_t prefill_chunk_size;
     /* Iterations per loop for a chunk that is processed by the plan; 0 for forward_passes + backward_passes, or for as
      * many as are as exact with a learned start (default). Fewer are faster and less exact (docs/serving.md). */
@@ -1322,6 +1323,11 @@ static inline lckv_score_options lckv_score_defaults(void) {
  *   LCKV_ERROR_INTERRUPTED: `go_on` returned false. */
 LCKV_API int lckv_score(lckv_model *model, const int32_t *ids, int64_t count, const lckv_score_options *options,
                         float *logprobs);
+
+/* Mean KL divergence, in nats per token, of the next-token distributions of `logits` from those of `exact`, both
+ * [tokens, vocab_size]: that of the parallel form of a model with loops from its exact form, for example. At least 0:
+ * rounding may leave less. NAN if a logit is not finite, or without tokens. */
+LCKV_API double lckv_kl_divergence(const float *exact, const float *logits, int64_t tokens, int64_t vocab_size);
 
 /* ---------------------------------------------------------------- evaluation */
 

@@ -1,6 +1,7 @@
 /* Log-likelihoods of many texts in lockstep: they are those of scoring each text alone, token by token. The cost table
  * chooses. A run can be interrupted between steps. */
 #include "eval/lockstep_scorer.h"
+#include "generate/batcher/prefill.h"
 #include "generate/costs/cost_table.h"
 #include "generate/score/score.h"
 
@@ -138,7 +139,8 @@ static void the_cost_table_chooses(void **state) {
         bool faster;
         cost_table_add(&t, (lckv_step_cost){LCKV_ENCODING_SEQUENTIAL, 256, 0, exact ? 0.1 : 10});
         cost_table_add(&t, (lckv_step_cost){LCKV_ENCODING_PLAN, 256, 0, 1});
-        OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, 64, &key));
+        OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0,
+                         &(chunk_rules){PREFILL_SMALLEST_CHUNK, PREFILL_CHUNK_TOKENS, 0}, &key));
         OK(cost_table_store(path, &key, &t));
         cost_key_free(&key);
         OK(lockstep_scorer_create(f.model, DTYPE_F32, DTYPE_F32, path, &s));

@@ -1,6 +1,6 @@
 /* A folder with a learned start: scoring, the engine and the program use it, and the result does not depend on other
  * requests. */
-#include "lckv.h"
+#include "model/model.h"
 
 #include "model_folder.h"
 #include "program.h"
@@ -74,6 +74,33 @@ static void a_folder_with_a_start_is_used(void **state) {
     o.learning_rate = 2;
     FAILS(lckv_fit_loop_start(d, &o, &result), LCKV_ERROR_ARGUMENT, "learning_rate");
     lckv_device_close(d);
+}
+
+/* Evaluation takes the iterations that generation and scoring take. */
+static void evaluation_takes_the_default_iterations(void **state) {
+    enum { COUNT = 40 };
+    const folder *f = *state;
+    lckv_device *d;
+    lckv_model *m;
+    lckv_perplexity *p;
+    int32_t ids[COUNT];
+    const char *text = write_text(f), *name = in(f, "model");
+    OK(lckv_device_open("cpu", 2, &d));
+    fit_to(d, name, &text);
+    OK(lckv_model_open(d, name, NULL, &m));
+    m->loop_start->kl.start[0] = 0; /* one iteration is enough */
+    lckv_perplexity_options o = lckv_perplexity_defaults();
+    o.encoding = LCKV_ENCODING_PLAN;
+    o.block_size = COUNT;
+    for (int i = 0; i < COUNT; i++) ids[i] = 3 + i * 7 % 97;
+    OK(lckv_perplexity_open(m, &o, &p));
+    OK(lckv_perplexity_read(p, ids, COUNT));
+    double found = lckv_perplexity_so_far(p).mean_nll;
+    lckv_perplexity_free(p);
+    lckv_model_free(m);
+    lckv_device_close(d);
+    assert_true(fabs(found - mean_nll(name, false, 1, LCKV_ENCODING_PLAN)) < 1e-5);
+    assert_true(fabs(found - mean_nll(name, false, 3, LCKV_ENCODING_PLAN)) > 1e-4);
 }
 
 /* ---------------------------------------------------------------- the engine */
@@ -164,6 +191,7 @@ static void convert_fits_a_start(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_folder_with_a_start_is_used, model_folder_open, folder_close),
+        cmocka_unit_test_setup_teardown(evaluation_takes_the_default_iterations, model_folder_open, folder_close),
         cmocka_unit_test_setup_teardown(company_and_budget_change_no_bit, model_folder_open, folder_close),
         cmocka_unit_test_setup_teardown(convert_fits_a_start, model_folder_open, folder_close),
     };

@@ -71,23 +71,21 @@ static void changing_clients_record_nothing_new(void **state) {
     fixture_close(&f);
 }
 
-/* Prompts of all lengths, one at a time: a few sizes stand for them. */
-static void lengths_of_prompts_record_nothing_new(void **state) {
-    (void)state;
-    enum { MAX_PROMPT = 128 };
+/* Runs prompts of `lengths` tokens down to 2, one at a time, and counts the recordings after each of 4 rounds. */
+static void run_lengths(const char *extra, int lengths, int recorded[4]) {
     const sample_row greedy = {.top_p = 1, .repetition_penalty = 1};
-    int32_t ids[MAX_PROMPT];
+    int32_t *ids = malloc((size_t)lengths * sizeof *ids);
     fixture f;
     batcher *b;
     batcher_options options = {.compute = DTYPE_F32, .sequences = 1, .cache_bytes = 8 << 20};
-    fixture_open(&f, 2, "", DTYPE_F32, false);
+    assert_non_null(ids);
+    fixture_open(&f, 2, extra, DTYPE_F32, false);
     f.device->recording = (struct device_recording){begin, end, replay_nothing, release};
     OK(batcher_create(f.model, &options, &b));
-    fixture_ids(ids, MAX_PROMPT, 1);
-    int recorded[4];
+    fixture_ids(ids, lengths, 1);
     recordings = 0;
     for (int i = 0; i < 4; i++) {
-        for (int length = MAX_PROMPT; length > 1; length--) { /* the longest first, for which memory grows */
+        for (int length = lengths; length > 1; length--) { /* the longest first, for which memory grows */
             sequence *s;
             OK(sequence_create(ids, length, FIXTURE_VOCAB, &greedy, &s));
             s->max_count = length + 1;
@@ -97,15 +95,34 @@ static void lengths_of_prompts_record_nothing_new(void **state) {
         }
         recorded[i] = recordings;
     }
+    batcher_free(b);
+    fixture_close(&f);
+    free(ids);
+}
+
+/* Prompts of all lengths, one at a time: a few sizes stand for them. */
+static void lengths_of_prompts_record_nothing_new(void **state) {
+    (void)state;
+    int recorded[4];
+    run_lengths("", 128, recorded);
     /* 2 to 15, then eight sizes for each power of two below 128, and 128; some anew, because memory grew */
     assert_in_range(recorded[2], 14 + 8 * 3 + 1, 14 + 8 * 3 + 20);
     assert_int_equal(recorded[3], recorded[2]);
-    batcher_free(b);
-    fixture_close(&f);
+}
+
+/* The chunks of prompts with loops: 16 to 256 rows in steps of 16, without a past or with one of up to 256, 512 or
+ * 1,024 tokens, wanted or not; and single tokens. */
+static void lengths_of_planned_prompts_record_nothing_new(void **state) {
+    (void)state;
+    int recorded[4];
+    run_lengths(",\"layer_types\":\"1_1\"", 700, recorded);
+    assert_in_range(recorded[2], 20, 120);
+    assert_int_equal(recorded[3], recorded[2]);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(changing_clients_record_nothing_new),
-                                       cmocka_unit_test(lengths_of_prompts_record_nothing_new)};
+                                       cmocka_unit_test(lengths_of_prompts_record_nothing_new),
+                                       cmocka_unit_test(lengths_of_planned_prompts_record_nothing_new)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,7 +40,7 @@ static int64_t number_of(const json_t *turn, const char *key) {
     return json_integer_value(json_object_get(turn, key));
 }
 
-/* All turns are one conversation. Whole chunks of 32 tokens are processed only once. */
+/* All turns are one conversation. Whole chunks of 64 tokens are processed only once. */
 static void turns_are_one_conversation(void **state) {
     const folder *f = *state;
     put_text(in(f, "questions.jsonl"), QUESTIONS);
@@ -53,7 +53,7 @@ static void turns_are_one_conversation(void **state) {
         assert_int_equal(number_of(turn, "question_id"), ids[i]);
         assert_true(number_of(turn, "prompt_tokens") > before);
         assert_true(number_of(turn, "new_tokens") > 0 && number_of(turn, "new_tokens") <= 40);
-        assert_int_equal(number_of(turn, "cached_tokens"), before / 32 * 32);
+        assert_int_equal(number_of(turn, "cached_tokens"), before / 64 * 64);
     }
     json_decref(r);
 }

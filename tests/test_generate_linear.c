@@ -141,26 +141,27 @@ static void keep_prompt_as(fixture *f, bool exact, size_t size) {
     prefix_position mark = {0}, other = {0};
     int id, kept;
     int32_t *ids = malloc(size * sizeof *ids);
+    const prefix_prompt all = {ids, (int64_t)size, (int64_t)size};
     o.rows = 2 * (int64_t)size;
     o.snapshots = (int)(size / PIECE);
     OK(kv_cache_create(f->model, &o, &f->cache));
-    OK(prefix_cache_create(f->cache, PIECE, o.snapshots, &p));
+    OK(prefix_cache_create(f->cache, &(chunk_rules){PIECE, PIECE, 0}, o.snapshots, &p));
     OK(kv_cache_add(f->cache, &id));
     for (size_t i = 0; i < size; i++) ids[i] = (int32_t)(i * i % 31);
     for (size_t end = PIECE; end <= size; end += PIECE) {
         OK(kv_cache_prepare(f->cache, id, PIECE));
         kv_cache_commit(f->cache);
-        OK(prefix_cache_insert(p, ids, (int64_t)end, exact, id, &mark));
+        OK(prefix_cache_insert(p, (prefix_prompt){ids, (int64_t)end, (int64_t)size}, exact, id, &mark));
     }
     prefix_cache_touch(p, &mark);
     assert_int_equal(mark.end, size);
-    assert_int_equal(prefix_cache_find(p, ids, (int64_t)size, reader, &kept, &other), size - PIECE);
+    assert_int_equal(prefix_cache_find(p, all, reader, &kept, &other), size - PIECE);
     assert_true(kept >= 0);
     for (size_t i = 0; i < size / 2; i++) ids[i] = 32; /* evicts half of the leaves, from the end */
     mark = (prefix_position){0};
-    OK(prefix_cache_insert(p, ids, (int64_t)size / 2, exact, id, &mark));
+    OK(prefix_cache_insert(p, (prefix_prompt){ids, (int64_t)size / 2, (int64_t)size}, exact, id, &mark));
     for (size_t i = 0; i < size / 2; i++) ids[i] = (int32_t)(i * i % 31);
-    assert_int_equal(prefix_cache_find(p, ids, (int64_t)size, reader, &kept, &other), size / 2);
+    assert_int_equal(prefix_cache_find(p, all, reader, &kept, &other), size / 2);
     prefix_cache_free(p);
     kv_cache_free(f->cache);
     free(ids);

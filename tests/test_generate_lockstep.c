@@ -2,6 +2,7 @@
  * `auto` chooses by the cost table alone; pages of the plan never serve an exact prompt. */
 #include "base/files/file.h"
 #include "generate/batcher/batcher_call.h"
+#include "generate/batcher/prefill.h"
 #include "generate/costs/encoding_choice.h"
 
 #include "engine_fixture.h"
@@ -21,10 +22,12 @@ static cost_table table_of(lckv_encoding cheap) {
     return t;
 }
 
-static void write_table(const fixture *f, const char *path, int64_t chunk, lckv_encoding cheap) {
+static const chunk_rules chunks = {PREFILL_SMALLEST_CHUNK, PREFILL_CHUNK_TOKENS, 0}; /* of an engine */
+
+static void write_table(const fixture *f, const char *path, lckv_encoding cheap) {
     cost_table t = table_of(cheap);
     cost_key key;
-    OK(cost_key_make(f->model, DTYPE_F32, DTYPE_F32, 0, chunk, &key));
+    OK(cost_key_make(f->model, DTYPE_F32, DTYPE_F32, 0, &chunks, &key));
     OK(cost_table_store(path, &key, &t));
     cost_key_free(&key);
 }
@@ -104,7 +107,7 @@ static void lockstep_is_the_exact_form(void **state) {
     for (int layout = 0; layout < LOOPS; layout++) {
         fixture f;
         open_layout(&f, loops[layout]);
-        write_table(&f, path, 64, LCKV_ENCODING_SEQUENTIAL);
+        write_table(&f, path, LCKV_ENCODING_SEQUENTIAL);
         for (int pads = 0; pads < 2; pads++) {
             const batcher_options o = {
                 .sequences = PROMPTS, .choose = true, .cost_table = path, .overlap = pads ? 1 : -1};
@@ -214,10 +217,10 @@ static void a_start_has_costs_of_its_own(void **state) {
     fixture f;
     cost_key without, with;
     open_layout(&f, "3_3_3_3"); /* m + b is 4 */
-    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, 64, &without));
+    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, &chunks, &without));
     OK(loop_start_create(f.device, f.model->config, 4, &f.model->loop_start));
     f.model->loop_start->kl = (loop_start_kl){.zeros = {4, 3, 2, 1}, .start = {2, 1, 0.5, 0.2}, .count = 4};
-    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, 64, &with));
+    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, &chunks, &with));
     assert_non_null(strstr(without.model, "iterations 4"));
     assert_non_null(strstr(with.model, "iterations 2"));
     cost_key_free(&without);
@@ -232,8 +235,8 @@ static void tables_are_kept_in_a_file(void **state) {
     cost_table t = table_of(LCKV_ENCODING_PLAN), u = table_of(LCKV_ENCODING_SEQUENTIAL), read;
     open_layout(&f, "3_3_3_3");
     remove(path);
-    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, 64, &key));
-    OK(cost_key_make(f.model, DTYPE_BF16, DTYPE_F32, 0, 64, &other));
+    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, &chunks, &key));
+    OK(cost_key_make(f.model, DTYPE_BF16, DTYPE_F32, 0, &chunks, &other));
     OK(cost_table_load(path, &key, &read));
     assert_int_equal(read.count, 0);
     OK(cost_table_store(path, &key, &u));
@@ -276,7 +279,7 @@ static void wrong_files(void **state) {
     cost_table t;
     static heard h;
     open_layout(&f, "3_3_3_3");
-    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, 64, &key));
+    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, &chunks, &key));
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         char text[2048], file[2 * PATH_BYTES];
         snprintf(file, sizeof file, "%s/wrong.json", folder);
@@ -333,7 +336,7 @@ static int count_exact(const choice_limits *limits, int rows, int count, int64_t
 
 static void the_cheaper_form_is_chosen(void **state) {
     (void)state;
-    const choice_limits limits = {.step_tokens = 2048, .chunk_tokens = 64};
+    const choice_limits limits = {.step_tokens = 2048, .chunks = {64, 64, 0}};
     assert_int_equal(count_exact(&limits, 0, 7, 50), 0); /* too few to consider it */
     assert_int_equal(count_exact(&limits, 0, 8, 50), 8); /* 18 milliseconds for 8 tokens, 40 by the plan */
     assert_int_equal(count_exact(&limits, 0, 64, 50), 64);
@@ -363,7 +366,7 @@ static void the_cheaper_form_is_chosen(void **state) {
 
 static void limits_hold(void **state) {
     (void)state;
-    choice_limits limits = {.step_tokens = 64, .chunk_tokens = 64};
+    choice_limits limits = {.step_tokens = 64, .chunks = {64, 64, 0}};
     /* 20 rows beside it: 31 milliseconds for each of 50 tokens; the plan needs .25 seconds */
     limits.first_token = 1;
     assert_int_equal(count_exact(&limits, 20, 1, 50), 0);
@@ -373,7 +376,7 @@ static void limits_hold(void **state) {
     limits.first_token = 0.01;
     assert_int_equal(count_exact(&limits, 0, 16, 50), 16);
     /* steps of 20 + 30 + 10 milliseconds; those of a full planned step take 320 */
-    limits = (choice_limits){.step_tokens = 64, .chunk_tokens = 64, .decoding = true};
+    limits = (choice_limits){.step_tokens = 64, .chunks = {64, 64, 0}, .decoding = true};
     assert_int_equal(count_exact(&limits, 20, 30, 50), 30);
     limits.between_tokens = 0.059;
     assert_int_equal(count_exact(&limits, 20, 30, 50), 0);
@@ -382,7 +385,7 @@ static void limits_hold(void **state) {
     limits.between_tokens = 0.059;
     limits.decoding = false; /* nothing waits for its next token */
     assert_int_equal(count_exact(&limits, 20, 30, 50), 30);
-    limits = (choice_limits){.step_tokens = 8, .chunk_tokens = 8, .decoding = true}; /* 40 milliseconds */
+    limits = (choice_limits){.step_tokens = 8, .chunks = {8, 8, 0}, .decoding = true}; /* 40 milliseconds */
     assert_int_equal(count_exact(&limits, 20, 30, 50), 0);
 }
 
@@ -424,7 +427,7 @@ static void engines_choose_by_the_file(void **state) {
     lckv_engine_options o = lckv_engine_defaults();
     o.cost_table = path;
     for (int cheap = LCKV_ENCODING_PLAN; cheap <= LCKV_ENCODING_SEQUENTIAL; cheap++) {
-        write_table(&f, path, 64, (lckv_encoding)cheap);
+        write_table(&f, path, (lckv_encoding)cheap);
         run_prompts(&f, o, 12);
         assert_int_equal(chosen[1], cheap);
     }

@@ -10,9 +10,9 @@ static void cuts_follow_from_the_prompt(void **state) {
     (void)state;
     fixture f;
     open_layout(&f, "3_3_3_3"); /* m + b is 4 */
-    const prefill_rules rules = {.chunk_tokens = PIECE}, stream = {.chunk_tokens = PIECE, .window_length = 12};
+    const chunk_rules rules = {PIECE, PIECE, 0}, stream = {PIECE, PIECE, 12};
     const struct {
-        const prefill_rules *rules;
+        const chunk_rules *rules;
         lckv_encoding encoding;
         int64_t count, cached, next;
     } cases[] = {

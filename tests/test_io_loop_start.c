@@ -53,8 +53,17 @@ static void values_and_metadata_come_back(void **state) {
             assert_true(fabs(kl->start[i] - m->loop_start->kl.start[i]) <= 1e-5 * kl->start[i]);
         }
         assert_int_equal(model_default_iterations(again), 2);
+        assert_false(kl->trained);
         model_free(again);
     }
+    /* a start that was trained beside its model takes the iterations of training */
+    m->loop_start->kl.trained = true;
+    save_with_start(m, path, DTYPE_F32);
+    OK(load_with_start(d, path, &again));
+    assert_true(again->loop_start->kl.trained);
+    assert_int_equal(again->loop_start->kl.count, 3);
+    assert_int_equal(model_default_iterations(again), 3);
+    model_free(again);
     model_free(m);
     device_close(d);
 }
@@ -118,7 +127,9 @@ static void bad_files_are_errors(void **state) {
         {"[2.5,", "[-25,", "metadata kl_zeros"},
         {"[2.5,", "[2.5 ", "metadata kl_zeros"},
         {"kl_zeros", "kl_zerox", "kl_zeros has 0 entries and kl_start 3"},
+        {"\"trained\":\"true\"", "\"trained\":\"tree\"", "metadata trained: expected \"true\", found \"tree\""},
     };
+    m->loop_start->kl.trained = true;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         save_with_start(m, path, DTYPE_COUNT);
         edit_file(file, cases[i].from, cases[i].to);

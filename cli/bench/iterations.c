@@ -68,28 +68,6 @@ static int score_text(const measurement *r, lckv_model *model, int64_t iteration
     return status < 0 ? library_error("bench", status) : EXIT_FINE;
 }
 
-static double log_sum(const float *row, int64_t count) {
-    double sum = 0, largest = (double)row[0];
-    for (int64_t i = 1; i < count; i++) largest = fmax(largest, (double)row[i]);
-    for (int64_t i = 0; i < count; i++) sum += exp((double)row[i] - largest);
-    return largest + log(sum);
-}
-
-/* KL(exact, logits), averaged over all tokens. */
-static double divergence(const measurement *r) {
-    int64_t tokens = r->blocks * r->o->block_size, n = r->vocab_size;
-    double kl = 0;
-    for (int64_t t = 0; t < tokens; t++) {
-        const float *p = r->exact + t * n, *q = r->logits + t * n;
-        double p_sum = log_sum(p, n), q_sum = log_sum(q, n);
-        for (int64_t i = 0; i < n; i++) {
-            double log_p = (double)p[i] - p_sum;
-            kl += exp(log_p) * (log_p - (double)q[i] + q_sum);
-        }
-    }
-    return kl / (double)tokens;
-}
-
 /* ---------------------------------------------------------------- all iterations */
 
 static void add_row(const measurement *r, int64_t iterations, double loss, double kl) {
@@ -136,7 +114,8 @@ static int score_sequentially(measurement *r, opened_model *m) {
 static int score_with_iterations(measurement *r, opened_model *m, int64_t iterations) {
     double loss;
     int code = score_text(r, m->model, iterations, r->logits, &loss);
-    if (!code) add_row(r, iterations, loss, divergence(r));
+    int64_t tokens = r->blocks * r->o->block_size;
+    if (!code) add_row(r, iterations, loss, lckv_kl_divergence(r->exact, r->logits, tokens, r->vocab_size));
     return code;
 }
 

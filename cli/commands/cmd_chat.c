@@ -216,11 +216,11 @@ static int open_template(const struct options *o, chat *c) {
     return code;
 }
 
-/* Uses short prefill chunks, because the prefix cache keeps only whole chunks for the next turn. */
+/* Uses short prefill chunks: a turn adds a few hundred tokens, and shares only whole chunks with the one before. */
 static int open_engine(const struct options *o, const opened_model *m, chat *c) {
     lckv_engine_options options = lckv_engine_defaults();
     options.max_num_seqs = o->sink_cache ? 4 : 2; /* memory for cached prefixes, besides the running sequence */
-    options.prefill_chunk_size = 32;
+    options.prefill_chunk_size = 64;
     options.window_length = o->sink_cache ? o->window_length : 0;
     options.num_sink_tokens = o->num_sink_tokens;
     options.bf16 = o->bf16;

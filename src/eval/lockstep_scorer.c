@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* Pairs that run together, and the fewest tokens for which costs are compared. */
-enum { MAX_SEQUENCES = 1024, HOST_MAX_SEQUENCES = 256, MIN_TOKENS = 4096, PLAN_ROWS = 2048, CHUNK = 64 };
+enum { MAX_SEQUENCES = 1024, HOST_MAX_SEQUENCES = 256, MIN_TOKENS = 4096, PLAN_ROWS = 2048 };
 
 /* A pair that runs. */
 typedef struct running_pair {
@@ -108,7 +108,7 @@ static int make_batcher(lockstep_scorer *s, const eval_pair *pairs, int count) {
 
 int lockstep_scorer_is_faster(lockstep_scorer *s, const eval_pair *pairs, int count, bool *faster) {
     const cost_table *t;
-    choice_limits limits = {.step_tokens = PLAN_ROWS, .chunk_tokens = PLAN_ROWS};
+    choice_limits limits = {.step_tokens = PLAN_ROWS, .chunks = {PLAN_ROWS, PLAN_ROWS, 0}};
     double tokens = 0, depths = 0, planned;
     *faster = false;
     for (int i = 0; i < count; i++) {

@@ -86,6 +86,7 @@ struct eval_scorer {
     const model *model;
     graph *graph;
     batch *batch;
+    plan plan;                 /* with the model's default iterations, as in inference */
     view scale;                /* f32 [1, 1]: 1 */
     lockstep_scorer *lockstep; /* of the exact form, which needs nothing below; NULL: the plan */
     batch_entry *entries;      /* [capacity] */
@@ -103,6 +104,8 @@ static int build(eval_scorer *s, dtype compute, dtype kv_type) {
     TRY(graph_create(d, compute, false, &s->graph));
     TRY(batch_create(d, (batch_limits){.rows = 1, .sequences = 1}, &s->batch));
     s->batch->kv_type = kv_type;
+    TRY(plan_make(&s->model->config->map, model_default_iterations(s->model) - 1, 1, &s->plan));
+    s->batch->plan = &s->plan;
     TRY(d->memory.alloc(d, sizeof one, &s->scale.data));
     TRY(d->memory.copy_in(d, s->scale.data, &one, sizeof one));
     return d->memory.wait(d);
@@ -127,6 +130,7 @@ void eval_scorer_free(eval_scorer *s) {
     lockstep_scorer_free(s->lockstep);
     s->model->device->memory.release(s->model->device, s->scale.data);
     batch_free(s->batch);
+    plan_free(&s->plan);
     graph_free(s->graph);
     free(s->entries);
     free(s->labels);

@@ -26,7 +26,7 @@ struct lckv_engine {
 };
 
 void lckv_engine_options_init(lckv_engine_options *options, size_t struct_size) {
-    const lckv_engine_options defaults = {.prefill_chunk_size = 64, .max_queue = 1024};
+    const lckv_engine_options defaults = {.prefill_chunk_size = PREFILL_CHUNK_TOKENS, .max_queue = 1024};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 

@@ -38,13 +38,20 @@ static int read_metadata(const safetensors_file *f, const char *key, double out[
     return LCKV_OK;
 }
 
+static int read_trained(const safetensors_file *f, bool *out) {
+    const char *text = safetensors_metadata(f, "trained");
+    *out = text && !strcmp(text, "true");
+    REQUIRE(!text || *out, LCKV_ERROR_FORMAT, "%s: metadata trained: expected \"true\", found \"%s\"", f->path, text);
+    return LCKV_OK;
+}
+
 static int read_kl(const safetensors_file *f, loop_start_kl *kl) {
     int zeros;
     TRY(read_metadata(f, "kl_zeros", kl->zeros, &zeros));
     TRY(read_metadata(f, "kl_start", kl->start, &kl->count));
     REQUIRE(zeros == kl->count, LCKV_ERROR_FORMAT,
             "%s: metadata kl_zeros has %d entries and kl_start %d: expected equal numbers", f->path, zeros, kl->count);
-    return LCKV_OK;
+    return read_trained(f, &kl->trained);
 }
 
 static int set_column(json_t *metadata, const char *key, const double *values, int count) {
@@ -63,6 +70,7 @@ static int make_metadata(const loop_start_kl *kl, json_t **out) {
     int failed = *out ? 0 : -1;
     if (kl->count && !failed) failed = set_column(*out, "kl_zeros", kl->zeros, kl->count);
     if (kl->count && !failed) failed = set_column(*out, "kl_start", kl->start, kl->count);
+    if (kl->trained && !failed) failed = json_object_set_new(*out, "trained", json_string("true"));
     if (!failed) return LCKV_OK;
     json_decref(*out);
     return fail(LCKV_ERROR_MEMORY, "no memory for the metadata of %s", LOOP_START_FILE);

@@ -166,11 +166,17 @@ static void round_decoding(batch *b) {
     b->rows = b->sequences = rounded_rows(b->rows);
 }
 
-/* Pads a prompt by itself, whose step is recorded as well. If all of its rows are wanted, none may be added. */
+/* Pads a prompt by itself, whose step is recorded as well. If all of its rows are wanted, none may be added. A planned
+ * step takes long to record, and hardly longer with a few more rows: it has fewer sizes. */
 static void round_prompt(batch *b) {
+    enum { PLAN_STEP = 16 };
     int32_t rows = rounded_rows(b->rows);
-    if (!b->fills || b->sequences > 1 || b->max_rows <= 1 || b->plan_rows || b->wants_all) return;
-    if (rows <= b->prompt_room) b->rows = b->padded_max_rows = rows;
+    bool whole = b->plan_rows == b->rows;
+    if (!b->fills || b->sequences > 1 || b->max_rows <= 1 || b->wants_all || b->tolerance > 0) return;
+    if (whole) rows = (rows + PLAN_STEP - 1) / PLAN_STEP * PLAN_STEP;
+    if (rows > b->prompt_room) return;
+    b->rows = b->padded_max_rows = rows;
+    if (whole) b->plan_rows = rows;
 }
 
 /* Without a cache (training), the number of sequences depends on where documents end. */

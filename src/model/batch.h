@@ -101,7 +101,8 @@ typedef struct batch {
     /* set by the caller: if the device records steps, steps of one row per sequence are padded to one of a few sizes;
      * false (default): no padding rows */
     bool fills;
-    /* set by the caller: with `fills`, a prompt by itself is padded, too, to at most this number of rows */
+    /* set by the caller: with `fills`, a prompt by itself is padded, too, to at most this number of rows; not with a
+     * tolerance */
     int32_t prompt_room;
     bool rounds; /* the device records steps: maxima are rounded up, and batches without a cache are padded with
                   * empty sequences, so that recorded steps can be reused */

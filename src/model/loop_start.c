@@ -190,7 +190,7 @@ int loop_start_randomize(loop_start *s, uint64_t seed) {
 
 int loop_start_iterations(const loop_start *s, int iterations) {
     const loop_start_kl *kl = &s->kl;
-    if (iterations > kl->count) return iterations;
+    if (kl->trained || iterations > kl->count) return iterations;
     for (int i = 0; i < iterations; i++)
         if (kl->start[i] <= kl->zeros[iterations - 1]) return i + 1;
     return iterations;

@@ -35,7 +35,8 @@ typedef struct loop_start_net {
  * is for i + 1 iterations. */
 typedef struct loop_start_kl {
     double zeros[LOOP_START_COLUMNS], start[LOOP_START_COLUMNS];
-    int count; /* 0: not measured */
+    int count;    /* 0: not measured */
+    bool trained; /* the start was trained beside its model, which has seen loops that begin with it only */
 } loop_start_kl;
 
 typedef struct loop_start {
@@ -67,7 +68,7 @@ void loop_start_free(loop_start *s); /* NULL is fine */
 int loop_start_randomize(loop_start *s, uint64_t seed);
 
 /* The smallest number of iterations after which the output is at least as near to the exact form as after `iterations`
- * from zeros; `iterations` if the start has not been measured. */
+ * from zeros; `iterations` if the start has not been measured, or was trained beside its model. */
 int loop_start_iterations(const loop_start *s, int iterations);
 
 #endif

@@ -2,7 +2,9 @@
 #include "train/add_loop_start.h"
 
 #include "base/files/file.h"
+#include "base/log.h"
 #include "io/loop_start_file.h"
+#include "train/loop_start/loop_start_kl.h"
 
 #include <stdlib.h>
 
@@ -48,5 +50,31 @@ int trainer_add_loop_start(lckv_trainer *t, const lckv_train_options *o) {
     int status = loop_start_attach(m->params, m->config, width, &m->loop_start);
     if (status >= 0) status = old ? copy_values(m->loop_start, old) : loop_start_randomize(m->loop_start, t->seed);
     loop_start_free(old);
+    if (status >= 0) m->loop_start->kl.trained = true;
     return status;
+}
+
+static int measure(lckv_trainer *t, int count) {
+    const kl_options options = {.compute = t->stepper->graph->compute};
+    int64_t *chosen = malloc((size_t)count * sizeof *chosen);
+    REQUIRE(chosen, LCKV_ERROR_MEMORY, "no memory for %d examples", count);
+    for (int i = 0; i < count; i++) chosen[i] = i;
+    int status = measure_loop_start(t->model, t->validation, chosen, count, &options);
+    free(chosen);
+    return status;
+}
+
+int trainer_measure_loop_start(lckv_trainer *t) {
+    enum { TOKENS = 4096 };
+    const loop_start *s = t->model->loop_start;
+    int64_t count = TOKENS / t->validation->block_size, all = t->validation->count;
+    if (!s || !all) return LCKV_OK;
+    count = count < 1 ? 1 : count < all ? count : all;
+    int status = collectives_agree(t->collectives, measure(t, (int)count));
+    if (status < 0)
+        log_message(LCKV_LOG_WARNING, "the learned start was not measured: %s", lckv_last_error());
+    else
+        log_message(LCKV_LOG_INFO, "after %d iterations from the learned start, the KL from the exact form is %.3g",
+                    s->kl.count, s->kl.start[s->kl.count - 1]);
+    return status == LCKV_ERROR_INTERRUPTED ? status : LCKV_OK;
 }

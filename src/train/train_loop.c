@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "data/shuffle.h"
+#include "train/add_loop_start.h"
 #include "train/callback.h"
 #include "train/evaluate_and_save.h"
 
@@ -212,6 +213,7 @@ static int load_best(lckv_trainer *t) {
 
 static int write_model(lckv_trainer *t) {
     TRY(load_best(t));
+    TRY(trainer_measure_loop_start(t));
     checkpoint_contents contents = trainer_checkpoint(t);
     return train_checkpoint_write_model(&contents, t->output_dir);
 }

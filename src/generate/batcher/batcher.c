@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Large enough for efficient matrix products, and a bound for activations. */
-enum { STEP_TOKENS = 2048, GPU_STEP_TOKENS = 8192, CHUNK_TOKENS = 64 };
+enum { STEP_TOKENS = 2048, GPU_STEP_TOKENS = 8192 };
 
 /* A step reads all weights except the embedding, of which it reads one row per token, unless it is tied to the head. */
 static double count_weight_bytes(const params *p) {
@@ -18,13 +18,33 @@ static double count_weight_bytes(const params *p) {
     return bytes;
 }
 
-/* Number of chunks that fill the KV cache if each has its own pages. */
+static int64_t smallest_of(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* Number of the smallest chunks that fill the KV cache if each has its own pages. */
 static int max_prefixes(const batcher *b, const kv_cache_options *cache) {
-    enum { MAX_CHUNKS = 4096 };
+    enum { MAX_CHUNKS = 8192 };
     kv_cache_need chunk;
-    if (kv_cache_bytes_for(b->model, cache, 1, b->options.chunk_tokens, &chunk) < 0) return 0;
+    int64_t tokens = smallest_of(PREFILL_SMALLEST_CHUNK, b->options.chunk_tokens);
+    if (kv_cache_bytes_for(b->model, cache, 1, tokens, &chunk) < 0) return 0;
     double chunks = (double)b->options.cache_bytes / chunk.reserved + 1;
     return chunks < MAX_CHUNKS ? (int)chunks : MAX_CHUNKS;
+}
+
+/* Without loops, splits change only the rounding, and long chunks make matrix products efficient. A KV cache that
+ * cannot be truncated has to stop at the end of each chunk that the prefix cache stores. */
+static bool can_merge_chunks(const batcher *b) {
+    bool can_store = !b->options.keep_prefixes || kv_cache_can_truncate(b->cache);
+    return b->model->config->map.loops == 0 && !b->options.batch_invariant && can_store;
+}
+
+/* Chunks that are merged are all small: prompts then share more of them. */
+static chunk_rules choose_chunks(const batcher *b) {
+    const batcher_options *o = &b->options;
+    int64_t smallest = smallest_of(PREFILL_SMALLEST_CHUNK, o->chunk_tokens), largest = smallest;
+    if (!can_merge_chunks(b) && o->step_tokens > smallest) largest = smallest_of(o->chunk_tokens, o->step_tokens);
+    return (chunk_rules){smallest, largest, o->window_length};
 }
 
 /* As many rows as fit into MAX_BYTES, at least one. */
@@ -71,7 +91,8 @@ static int build(batcher *b) {
     TRY(sampler_create(m->device, m->config->vocab_size, o->sequences + o->sequences / 8 + 1, &b->sampler));
     TRY(graph_create(m->device, o->compute, false, &b->graph));
     TRY(kv_cache_create(m, &cache, &b->cache));
-    if (cache.snapshots) TRY(prefix_cache_create(b->cache, o->chunk_tokens, cache.snapshots, &b->prefix_cache));
+    b->chunks = choose_chunks(b);
+    if (cache.snapshots) TRY(prefix_cache_create(b->cache, &b->chunks, cache.snapshots, &b->prefix_cache));
     int iterations = o->encoding_iterations ? o->encoding_iterations : model_default_iterations(m);
     TRY(plan_make(&m->config->map, iterations - 1, 1, &b->plan));
     for (int i = 0; i < 2; i++) TRY(make_batch(b, &b->batches[i]));
@@ -86,7 +107,7 @@ int batcher_create(const model *m, const batcher_options *options, batcher **out
     b->model = m;
     b->options = *options;
     if (!b->options.step_tokens) b->options.step_tokens = m->device->recording.begin ? GPU_STEP_TOKENS : STEP_TOKENS;
-    if (!b->options.chunk_tokens) b->options.chunk_tokens = CHUNK_TOKENS;
+    if (!b->options.chunk_tokens) b->options.chunk_tokens = PREFILL_CHUNK_TOKENS;
     b->weight_bytes = count_weight_bytes(m->params);
     int status = build(b);
     if (status < 0)
@@ -194,19 +215,12 @@ static int admit(batcher *b) {
     return LCKV_OK;
 }
 
-/* Without loops, splits change only the rounding, and long chunks make matrix products efficient. A KV cache that
- * cannot be truncated has to stop at the end of each chunk, where the prefix cache stores it. */
-static bool can_merge_chunks(const batcher *b) {
-    return b->model->config->map.loops == 0 && !b->options.batch_invariant && kv_cache_can_truncate(b->cache);
-}
-
 /* Number of tokens of `s` for the next call: a chunk, or several merged chunks of at most `room` tokens. */
 static int64_t next_rows(const batcher *b, const sequence *s, int64_t room) {
-    const prefill_rules rules = {b->options.chunk_tokens, b->options.window_length};
     lckv_encoding encoding = sequence_encoding(s);
-    int64_t rows = prefill_next_rows(b->model, encoding, &rules, s->prompt_count, s->cached), more;
+    int64_t rows = prefill_next_rows(b->model, encoding, &b->chunks, s->prompt_count, s->cached), more;
     while (rows > 1 && can_merge_chunks(b) && s->cached + rows < s->prompt_count) {
-        more = prefill_next_rows(b->model, encoding, &rules, s->prompt_count, s->cached + rows);
+        more = prefill_next_rows(b->model, encoding, &b->chunks, s->prompt_count, s->cached + rows);
         if (more == 1 || rows + more > room) break;
         rows += more;
     }
@@ -281,12 +295,13 @@ static void end_without_token(sequence *s) {
 
 /* Stores what a sequence has read since token `before` in the prefix cache. */
 static int keep_prefix(batcher *b, sequence *s, int64_t before) {
-    int64_t chunk = b->options.chunk_tokens;
+    int64_t chunk = b->chunks.smallest;
     bool exact = s->form == LCKV_ENCODING_SEQUENTIAL, whole = s->cached >= s->prompt_count;
+    prefix_prompt prompt = {s->ids, s->cached, s->prompt_count};
     if (!batcher_can_share_prefix(b, s)) return LCKV_OK;
-    if (exact && whole) return prefix_cache_insert_exact(b->prefix_cache, s->ids, s->cached, s->cache_id, &s->prefix);
-    if (before / chunk == s->cached / chunk) return LCKV_OK;
-    return prefix_cache_insert(b->prefix_cache, s->ids, s->cached, exact, s->cache_id, &s->prefix);
+    if (exact && whole) return prefix_cache_insert_exact(b->prefix_cache, prompt, s->cache_id, &s->prefix);
+    if (before / chunk == s->cached / chunk) return LCKV_OK; /* no node ends there */
+    return prefix_cache_insert(b->prefix_cache, prompt, exact, s->cache_id, &s->prefix);
 }
 
 /* Counts its rows as cached, and copies the KV of a complete prompt to the samples that wait for it. */

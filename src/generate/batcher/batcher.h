@@ -7,7 +7,7 @@
  * one, and a step with nothing but such rows has no result to wait for. With `choose`, the form of a prompt in a model
  * with loops is chosen once, when it starts (encoding_choice.h), and then does depend on the other prompts.
  *
- * KV is shared: samples of one prompt share its prefill, and prompts with a common prefix share whole chunks
+ * KV is shared: samples of one prompt share its prefill, and prompts with a common prefix share chunks of it
  * (prefix_cache.h). Text and stop strings are in text_stream.h, requests in engine.c. */
 #ifndef GENERATE_BATCHER_H
 #define GENERATE_BATCHER_H
@@ -23,7 +23,8 @@ typedef struct batcher_options {
     int sequences;                /* Maximum number of running sequences; others wait. */
     int64_t step_tokens;          /* Maximum number of prompt tokens per step, but at least one chunk; 0: 2048, on a GPU
                                      8192. */
-    int64_t chunk_tokens;         /* Tokens per prefill chunk (prefill.h); 0: 64. */
+    int64_t chunk_tokens;         /* Tokens of the largest prefill chunk (chunks.h), at most step_tokens; 0:
+                                     PREFILL_CHUNK_TOKENS. */
     int encoding_iterations;      /* Iterations of a loop when a chunk runs by the plan; 0: the model's m + b. */
     double encoding_tolerance;    /* Relative change at which the iterations of a chunk stop (batch.h); 0: never. */
     bool batch_invariant;

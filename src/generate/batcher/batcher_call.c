@@ -272,10 +272,12 @@ static int compute(void *user) {
 }
 
 /* Steps that differ from an earlier step of the same shapes only in the content of the batch, and are replayed: those
- * with one row per sequence, and a prompt by itself, where the host would take longer than the device. */
+ * with one row per sequence, and a prompt by itself, where the host would take longer than the device. With a tolerance
+ * the host decides how many iterations of the plan run. */
 static bool can_replay(const batcher *b) {
-    bool alone = b->batch->sequences == 1;
-    return (b->batch->max_rows == 1 || alone) && !b->batch->plan_rows && !b->call->top && b->call->direct;
+    const batch *rows = b->batch;
+    bool alone = rows->sequences == 1, decides = rows->plan_rows && rows->tolerance > 0;
+    return (rows->max_rows == 1 || alone) && !decides && !b->call->top && b->call->direct;
 }
 
 /* Decoding takes few shapes (batch.h). Prompts take many, and must not displace them. */
@@ -283,8 +285,8 @@ static int compute_again(batcher *b) {
     const batch *rows = b->batch;
     replay_set *set = rows->max_rows == 1 ? &b->decoding : &b->prefill;
     replay_key key = {{rows->rows, rows->wanted, rows->wants_all, rows->padded_max_rows, rows->groups[0].max_past,
-                       rows->groups[1].max_past, rows->moves, kv_cache_generation(b->cache),
-                       sampler_layout(b->sampler)}};
+                       rows->groups[1].max_past, rows->moves, kv_cache_generation(b->cache), sampler_layout(b->sampler),
+                       rows->plan_rows}};
     return replay_set_run(set, b->graph, &key, compute, b);
 }
 

@@ -57,7 +57,8 @@ struct batcher {
     batch *batch;      /* of the current call, one of `batches` */
     batch *batches[2]; /* of decode steps, and of those with prompts, whose copy to the device is larger */
     kv_cache *cache;
-    plan plan;                  /* with encoding_iterations */
+    plan plan; /* with encoding_iterations */
+    chunk_rules chunks;
     prefix_cache *prefix_cache; /* NULL: none */
     sampler *sampler;
     tensor *hidden, *logits; /* hidden states that the decoder returned; logits of the sampled rows. Valid until the

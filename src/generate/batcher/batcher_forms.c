@@ -45,8 +45,8 @@ static int reuse_prefix(batcher *b, sequence *s) {
     int cached;
     int64_t count = shareable_tokens(b, s);
     if (!count) return LCKV_OK;
-    s->prefix_tokens = s->cached =
-        prefix_cache_find(b->prefix_cache, s->ids, count, reader_of(b, s), &cached, &s->prefix);
+    prefix_prompt prompt = {s->ids, count, s->prompt_count};
+    s->prefix_tokens = s->cached = prefix_cache_find(b->prefix_cache, prompt, reader_of(b, s), &cached, &s->prefix);
     if (cached < 0) return LCKV_OK;
     TRY(kv_cache_copy(b->cache, cached, s->cache_id));
     bool longer = kv_cache_position(b->cache, s->cache_id) > s->cached;
@@ -96,7 +96,7 @@ static int count_startable(batcher *b, int *out) {
 static bool can_choose(const batcher *b) {
     const batcher_options *o = &b->options;
     const model_config *c = b->model->config;
-    bool plans_chunks = o->chunk_tokens > (int64_t)c->forward_passes + c->backward_passes;
+    bool plans_chunks = b->chunks.largest > (int64_t)c->forward_passes + c->backward_passes;
     return o->choose && c->map.loops > 0 && plans_chunks && !b->model->device->counts_only && !o->batch_invariant &&
            !o->window_length && o->encoding_tolerance <= 0;
 }
@@ -104,7 +104,7 @@ static bool can_choose(const batcher *b) {
 static int measure_costs(batcher *b, const cost_key *key) {
     double begin = clock_seconds();
     const char *path = b->options.cost_table;
-    TRY(cost_table_measure(b->model, &b->options, &b->costs));
+    TRY(cost_table_measure(b->model, &b->options, &b->chunks, &b->costs));
     b->costs_known = true;
     log_message(LCKV_LOG_INFO, "measured the cost of %d steps in %.1f s%s%s", b->costs.count, clock_seconds() - begin,
                 path ? ", kept in " : "", path ? path : "");
@@ -118,7 +118,7 @@ static int find_costs(batcher *b, bool measure) {
     cost_key key;
     const batcher_options *o = &b->options;
     if (b->costs_known || !can_choose(b)) return LCKV_OK;
-    TRY(cost_key_make(b->model, o->compute, o->kv_type, o->encoding_iterations, o->chunk_tokens, &key));
+    TRY(cost_key_make(b->model, o->compute, o->kv_type, o->encoding_iterations, &b->chunks, &key));
     int status = o->cost_table ? cost_table_load(o->cost_table, &key, &b->costs) : LCKV_OK;
     b->costs_known = b->costs.count > 0;
     if (status >= 0 && !b->costs_known && measure) status = measure_costs(b, &key);
@@ -148,9 +148,11 @@ static choice_prompt describe_prompt(const batcher *b, const sequence *s) {
     int cached;
     int64_t most = shareable_tokens(b, s);
     if (!most) return p;
-    p.depth = prefix_cache_find(b->prefix_cache, s->ids, most, PREFIX_EXACT, &cached, &ignored);
+    prefix_prompt prompt = {s->ids, most, s->prompt_count};
+    p.depth = prefix_cache_find(b->prefix_cache, prompt, PREFIX_EXACT, &cached, &ignored);
+    p.planned_depth = prefix_cache_find(b->prefix_cache, prompt, PREFIX_ANY, &cached, &ignored);
     p.exact_tokens -= p.depth;
-    p.planned_tokens -= prefix_cache_find(b->prefix_cache, s->ids, most, PREFIX_ANY, &cached, &ignored);
+    p.planned_tokens -= p.planned_depth;
     return p;
 }
 
@@ -194,7 +196,7 @@ static void set_forms(batcher *b, int waiting, const choice_prompt *prompts) {
 static int choose(batcher *b, int waiting, choice_prompt *prompts, choice_row *rows) {
     const batcher_options *o = &b->options;
     choice_limits limits = {.step_tokens = o->step_tokens,
-                            .chunk_tokens = o->chunk_tokens,
+                            .chunks = b->chunks,
                             .first_token = o->first_token_seconds,
                             .between_tokens = o->between_tokens_seconds};
     int64_t tokens;

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 /* Depths are 0 and DEPTH. Depth is measured only where the KV cache takes at most DEPTH_BYTES, on a CPU HOST_BYTES. */
-enum { DEPTH = 512, MAX_ROWS = 1024, HOST_MAX_ROWS = 256, SOME_CHUNKS = 4, WARM_STEPS = 3, TIMED_STEPS = 6 };
+enum { DEPTH = 512, MAX_ROWS = 1024, HOST_MAX_ROWS = 256, WARM_STEPS = 3, TIMED_STEPS = 6 };
 static const double DEPTH_BYTES = 4e9, HOST_BYTES = 160e6;
 
 typedef struct measurement {
@@ -125,11 +125,11 @@ static int measure_at(measurement *x, int64_t depth) {
 
 /* A depth at which `x` can be measured besides 0; 0: none. */
 static int64_t second_depth(const measurement *x) {
-    int64_t chunk = x->like->chunk_tokens, depth = (DEPTH + chunk - 1) / chunk * chunk;
+    int64_t depth = (DEPTH + x->width - 1) / x->width * x->width;
     kv_cache_options cache = kv_cache_defaults();
     kv_cache_need need;
     bool host = x->model->device->host_memory;
-    if (host && x->form == LCKV_ENCODING_PLAN && x->sequences > 1) return 0;
+    if (host && x->form == LCKV_ENCODING_PLAN && x->width > HOST_MAX_ROWS / 4) return 0;
     cache.type = kv_cache_type_for(x->like->compute, x->like->kv_type);
     if (depth + tokens_read(x) > x->model->config->positions) return 0;
     if (kv_cache_bytes_for(x->model, &cache, x->sequences, depth + tokens_read(x), &need) < 0) return 0;
@@ -155,7 +155,7 @@ static int measure_all(measurement *x) {
                          .kv_type = x->like->kv_type,
                          .sequences = x->sequences,
                          .step_tokens = x->sequences * x->width,
-                         .chunk_tokens = x->like->chunk_tokens,
+                         .chunk_tokens = x->width,
                          .encoding_iterations = x->like->encoding_iterations,
                          .rows = x->sequences * (depth + tokens_read(x)),
                          .overlap = x->like->overlap};
@@ -168,11 +168,12 @@ static int measure_all(measurement *x) {
     return depth ? measure_at(x, depth) : LCKV_OK;
 }
 
-static int measure_form(const measurement *base, lckv_encoding form, int sequences) {
+/* `width`: rows of each sequence. */
+static int measure_form(const measurement *base, lckv_encoding form, int sequences, int64_t width) {
     measurement x = *base;
     x.form = form;
     x.sequences = sequences;
-    x.width = form == LCKV_ENCODING_PLAN ? base->like->chunk_tokens : 1;
+    x.width = width;
     int status = measure_all(&x);
     if (x.batcher) remove_sequences(&x);
     batcher_free(x.batcher);
@@ -180,15 +181,21 @@ static int measure_form(const measurement *base, lckv_encoding form, int sequenc
     return status == LCKV_ERROR_MEMORY ? LCKV_OK : status;
 }
 
-int cost_table_measure(const model *m, const batcher_options *like, cost_table *out) {
+/* Steps of one chunk, from the smallest one on, and of many. */
+static int measure_plan(const measurement *base, const chunk_rules *chunks) {
+    bool host = base->model->device->host_memory;
+    int64_t full = base->like->step_tokens / chunks->largest;
+    int64_t widest = host && chunks->largest > HOST_MAX_ROWS ? HOST_MAX_ROWS : chunks->largest;
+    for (int64_t width = chunks->smallest; width < widest; width *= 4)
+        TRY(measure_form(base, LCKV_ENCODING_PLAN, 1, width));
+    TRY(measure_form(base, LCKV_ENCODING_PLAN, 1, widest));
+    return full > 1 && !host ? measure_form(base, LCKV_ENCODING_PLAN, (int)full, widest) : LCKV_OK;
+}
+
+int cost_table_measure(const model *m, const batcher_options *like, const chunk_rules *chunks, cost_table *out) {
     measurement base = {.model = m, .like = like, .table = out};
-    bool host = m->device->host_memory;
-    int64_t chunks = like->step_tokens / like->chunk_tokens;
     *out = (cost_table){0};
-    for (int rows = 1; rows <= (host ? HOST_MAX_ROWS : MAX_ROWS); rows *= rows == 1 ? 16 : 4)
-        TRY(measure_form(&base, LCKV_ENCODING_SEQUENTIAL, rows));
-    TRY(measure_form(&base, LCKV_ENCODING_PLAN, 1));
-    if (chunks >= SOME_CHUNKS) TRY(measure_form(&base, LCKV_ENCODING_PLAN, SOME_CHUNKS));
-    if (chunks > SOME_CHUNKS && !host) TRY(measure_form(&base, LCKV_ENCODING_PLAN, (int)chunks));
-    return LCKV_OK;
+    for (int rows = 1; rows <= (m->device->host_memory ? HOST_MAX_ROWS : MAX_ROWS); rows *= rows == 1 ? 16 : 4)
+        TRY(measure_form(&base, LCKV_ENCODING_SEQUENTIAL, rows, 1));
+    return measure_plan(&base, chunks);
 }

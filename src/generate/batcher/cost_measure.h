@@ -4,8 +4,8 @@
 
 #include "generate/batcher/batcher.h"
 
-/* For a batcher with options `like`. Sizes for which there is no memory are left out; if none fits, the table is empty.
- * Takes a few seconds. */
-int cost_table_measure(const model *m, const batcher_options *like, cost_table *out);
+/* For a batcher with options `like` and `chunks`. Sizes for which there is no memory are left out; if none fits, the
+ * table is empty. Takes a few seconds. */
+int cost_table_measure(const model *m, const batcher_options *like, const chunk_rules *chunks, cost_table *out);
 
 #endif

@@ -14,14 +14,12 @@ bool prefill_in_one_call(const model *m, lckv_encoding encoding, int64_t tokens)
     return c->map.loops == 0 || tokens > (int64_t)c->forward_passes + c->backward_passes;
 }
 
-int64_t prefill_next_rows(const model *m, lckv_encoding encoding, const prefill_rules *rules, int64_t count,
+int64_t prefill_next_rows(const model *m, lckv_encoding encoding, const chunk_rules *rules, int64_t count,
                           int64_t cached) {
     int64_t limit = rules->window_length && rules->window_length < count ? rules->window_length : count;
     if (cached >= limit) return 1;
-    bool whole = encoding == LCKV_ENCODING_PLAN;
-    int64_t begin = whole ? 0 : cached / rules->chunk_tokens * rules->chunk_tokens, end = limit;
-    if (!whole && end - begin > rules->chunk_tokens) end = begin + rules->chunk_tokens;
-    return prefill_in_one_call(m, encoding, end - begin) ? end - cached : 1;
+    prompt_chunk chunk = encoding == LCKV_ENCODING_PLAN ? (prompt_chunk){0, limit} : chunk_at(rules, count, cached);
+    return prefill_in_one_call(m, encoding, chunk.end - chunk.begin) ? chunk.end - cached : 1;
 }
 
 int prefill_check(int encoding_iterations, double encoding_tolerance) {

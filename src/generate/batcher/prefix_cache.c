@@ -1,4 +1,4 @@
-/* Prefix cache, see prefix_cache.h: a tree of chunks in a table, with a hash table for children and an LRU list. */
+/* Prefix cache, see prefix_cache.h: a tree of nodes in a table, with a hash table for children and an LRU list. */
 #include "generate/batcher/prefix_cache.h"
 
 #include "base/work.h"
@@ -8,16 +8,16 @@
 
 enum { NONE = -1 };
 
-/* A shared part of a chunk has at least MIN_PART tokens. At most MAX_SIBLINGS nodes are compared to find one. */
+/* A shared part of an exact node has at least MIN_PART tokens. At most MAX_SIBLINGS nodes are compared to find one. */
 enum { MIN_PART = 16, MAX_SIBLINGS = 64 };
 
 /* Nodes are indices into `nodes`. Nodes in use form the LRU list, the most recently used first, in which a parent
  * precedes its children. Free nodes form a list by `older`. */
 typedef struct prefix_node {
-    int32_t *ids; /* [tokens] of this chunk; NULL: the node is free */
+    int32_t *ids; /* [tokens] of this part of a prompt; NULL: the node is free */
     int64_t tokens;
-    bool exact;
-    int parent, children; /* parent NONE: first chunk of a prompt; children: number of them */
+    bool exact, whole;    /* whole: in the hash table; false: the short end of an exact prompt */
+    int parent, children; /* parent NONE: the start of a prompt; children: number of them */
     int first_exact;      /* list of the exact children, the newest first */
     int next_exact, previous_exact;
     int cached;       /* sequence of the KV cache */
@@ -29,9 +29,9 @@ typedef struct prefix_node {
 
 struct prefix_cache {
     kv_cache *cache;
-    int64_t chunk_tokens;
+    chunk_rules rules;
     prefix_node *nodes; /* [max_nodes] */
-    int *slots; /* [slot_count] first whole chunk by hash of parent, form and ids; slot_count is a power of two */
+    int *slots; /* [slot_count] first whole node by hash of parent, form and ids; slot_count is a power of two */
     size_t slot_count;
     int max_nodes, free;
     int first_exact; /* exact nodes without parent */
@@ -65,21 +65,22 @@ static void move_after(prefix_cache *p, int at, int newer) {
 /* ---------------------------------------------------------------- hash table */
 
 /* FNV-1a over 32-bit words. */
-static size_t slot_of(const prefix_cache *p, int parent, const int32_t *ids, bool exact) {
+static size_t slot_of(const prefix_cache *p, int parent, const int32_t *ids, int64_t tokens, bool exact) {
     uint64_t hash = 0xCBF29CE484222325u ^ (uint32_t)(parent + 1);
     hash = (hash * 0x100000001B3u) ^ (uint32_t)exact;
-    for (int64_t i = 0; i < p->chunk_tokens; i++) hash = (hash * 0x100000001B3u) ^ (uint32_t)ids[i];
-    work_count((size_t)p->chunk_tokens);
+    for (int64_t i = 0; i < tokens; i++) hash = (hash * 0x100000001B3u) ^ (uint32_t)ids[i];
+    work_count((size_t)tokens);
     return (size_t)((hash ^ hash >> 32) * 0x9E3779B97F4A7C15u >> 20) & (p->slot_count - 1);
 }
 
-/* The child of `parent` that is a whole chunk with these ids; NONE if there is none. */
-static int child(const prefix_cache *p, int parent, const int32_t *ids, bool exact) {
-    int at = p->slots[slot_of(p, parent, ids, exact)];
+/* The child of `parent` that is a whole node with these ids; NONE if there is none. */
+static int child(const prefix_cache *p, int parent, const int32_t *ids, int64_t tokens, bool exact) {
+    int at = p->slots[slot_of(p, parent, ids, tokens, exact)];
     for (; at != NONE; at = p->nodes[at].same_slot) {
         const prefix_node *n = &p->nodes[at];
         work_count(1);
-        if (n->parent == parent && n->exact == exact && !memcmp(n->ids, ids, (size_t)p->chunk_tokens * sizeof *ids))
+        if (n->parent == parent && n->exact == exact && n->tokens == tokens &&
+            !memcmp(n->ids, ids, (size_t)tokens * sizeof *ids))
             break;
     }
     return at;
@@ -139,7 +140,7 @@ static int most_common(prefix_cache *p, int parent, const int32_t *ids, int64_t 
 static void evict(prefix_cache *p, int at) {
     prefix_node *n = &p->nodes[at];
     if (n->parent != NONE) p->nodes[n->parent].children--;
-    if (n->tokens == p->chunk_tokens) leave_slot(p, at);
+    if (n->whole) leave_slot(p, at);
     if (n->exact) unlink_exact(p, at);
     unlink_node(p, at);
     kv_cache_remove(p->cache, n->cached);
@@ -157,11 +158,10 @@ static bool evict_oldest(void *user) {
     return true;
 }
 
-int prefix_cache_create(kv_cache *cache, int64_t chunk_tokens, int max_nodes, prefix_cache **out) {
+int prefix_cache_create(kv_cache *cache, const chunk_rules *rules, int max_nodes, prefix_cache **out) {
     prefix_cache *p = *out = calloc(1, sizeof *p);
     REQUIRE(p, LCKV_ERROR_MEMORY, "no memory for a prefix cache");
-    *p = (prefix_cache){
-        .cache = cache, .chunk_tokens = chunk_tokens, .max_nodes = max_nodes, .free = NONE, .newest = NONE};
+    *p = (prefix_cache){.cache = cache, .rules = *rules, .max_nodes = max_nodes, .free = NONE, .newest = NONE};
     p->oldest = p->first_exact = NONE;
     p->slot_count = 16;
     while (p->slot_count < 2 * (size_t)max_nodes) p->slot_count *= 2;
@@ -170,7 +170,7 @@ int prefix_cache_create(kv_cache *cache, int64_t chunk_tokens, int max_nodes, pr
     if (!p->nodes || !p->slots) {
         prefix_cache_free(p);
         *out = NULL;
-        return fail(LCKV_ERROR_MEMORY, "no memory for a prefix cache of %d chunks", max_nodes);
+        return fail(LCKV_ERROR_MEMORY, "no memory for a prefix cache of %d nodes", max_nodes);
     }
     for (size_t i = 0; i < p->slot_count; i++) p->slots[i] = NONE;
     for (int i = max_nodes - 1; i >= 0; i--) {
@@ -201,30 +201,37 @@ static int node_of(const prefix_cache *p, const prefix_position *position, int64
     return valid ? position->node : NONE;
 }
 
-/* Walks down whole chunks of one form from *at, which ends at token `found`, and returns where the walk ends. */
-static int64_t walk(prefix_cache *p, const int32_t *ids, int64_t count, bool exact, int64_t found, int *at) {
-    for (; found + p->chunk_tokens < count; found += p->chunk_tokens) {
-        int next = child(p, *at, ids + found, exact);
+/* The end of the node that starts at token `at` of a prompt. */
+static int64_t node_end(const prefix_cache *p, const prefix_prompt *prompt, bool exact, int64_t at) {
+    return exact ? at + p->rules.smallest : chunk_next_kept(&p->rules, prompt->total, at);
+}
+
+/* Walks down whole nodes of one form from *at, which ends at token `found`, and returns where the walk ends. */
+static int64_t walk(prefix_cache *p, const prefix_prompt *prompt, bool exact, int64_t found, int *at) {
+    while (found < prompt->count) {
+        int64_t end = node_end(p, prompt, exact, found);
+        int next = end < prompt->count ? child(p, *at, prompt->ids + found, end - found, exact) : NONE;
         if (next == NONE) break;
         move_after(p, next, *at);
         *at = next;
+        found = end;
     }
     return found;
 }
 
-int64_t prefix_cache_find(prefix_cache *p, const int32_t *ids, int64_t count, prefix_reader reader, int *cached,
+int64_t prefix_cache_find(prefix_cache *p, prefix_prompt prompt, prefix_reader reader, int *cached,
                           prefix_position *position) {
     int at = NONE, planned = NONE;
     int64_t found = 0, common, direct;
-    if (reader != PREFIX_PLANNED) found = walk(p, ids, count, true, 0, &at);
-    if (reader == PREFIX_ANY) found = walk(p, ids, count, false, found, &at);
-    if (reader != PREFIX_EXACT) { /* exact chunks may be fewer than planned ones from the start */
-        direct = walk(p, ids, count, false, 0, &planned);
+    if (reader != PREFIX_PLANNED) found = walk(p, &prompt, true, 0, &at);
+    if (reader == PREFIX_ANY) found = walk(p, &prompt, false, found, &at);
+    if (reader != PREFIX_EXACT) { /* exact nodes may be fewer than planned ones from the start */
+        direct = walk(p, &prompt, false, 0, &planned);
         if (direct > found) found = direct, at = planned;
     }
     *position = position_of(p, at, found);
     if (reader == PREFIX_EXACT && kv_cache_can_truncate(p->cache)) {
-        int longer = most_common(p, at, ids + found, count - 1 - found, &common);
+        int longer = most_common(p, at, prompt.ids + found, prompt.count - 1 - found, &common);
         if (longer != NONE) move_after(p, longer, at);
         if (longer != NONE) at = longer;
         found += common;
@@ -233,27 +240,29 @@ int64_t prefix_cache_find(prefix_cache *p, const int32_t *ids, int64_t count, pr
     return found;
 }
 
-/* Adds the last `tokens` of `end` ids. *at: the new node; NONE if there is no room. */
-static int add(prefix_cache *p, int parent, const int32_t *ids, int64_t end, int64_t tokens, bool exact, int id,
+/* Adds the ids from `begin` to `end`. *at: the new node; NONE if there is no room. */
+static int add(prefix_cache *p, int parent, const int32_t *ids, int64_t begin, int64_t end, bool exact, int id,
                int *at) {
+    int64_t tokens = end - begin;
     size_t bytes = (size_t)tokens * sizeof *ids;
-    const int32_t *chunk = ids + end - tokens;
+    bool whole = !exact || tokens == p->rules.smallest;
     if (parent != NONE) p->nodes[parent].children++; /* protects the parent from eviction */
     if (p->free == NONE) evict_oldest(p);
     if (parent != NONE) p->nodes[parent].children--;
     *at = p->free;
     if (*at == NONE) return LCKV_OK;
-    prefix_node n = {.ids = malloc(bytes), .tokens = tokens, .exact = exact, .parent = parent, .serial = ++p->serial};
-    REQUIRE(n.ids, LCKV_ERROR_MEMORY, "no memory for a chunk of the prefix cache");
-    memcpy(n.ids, chunk, bytes);
+    prefix_node n = {.ids = malloc(bytes), .tokens = tokens, .exact = exact, .whole = whole, .parent = parent};
+    REQUIRE(n.ids, LCKV_ERROR_MEMORY, "no memory for a node of the prefix cache");
+    memcpy(n.ids, ids + begin, bytes);
     int status = kv_cache_snapshot(p->cache, id, end, &n.cached);
     if (status < 0) {
         free(n.ids);
         return status;
     }
+    n.serial = ++p->serial;
     n.first_exact = NONE;
-    if (tokens == p->chunk_tokens) {
-        n.slot = slot_of(p, parent, chunk, exact);
+    if (whole) {
+        n.slot = slot_of(p, parent, n.ids, tokens, exact);
         n.same_slot = p->slots[n.slot];
         p->slots[n.slot] = *at;
     }
@@ -265,14 +274,15 @@ static int add(prefix_cache *p, int parent, const int32_t *ids, int64_t end, int
     return LCKV_OK;
 }
 
-int prefix_cache_insert(prefix_cache *p, const int32_t *ids, int64_t count, bool exact, int id,
-                        prefix_position *position) {
-    int64_t end;
-    int at = node_of(p, position, &end), next;
-    for (end += p->chunk_tokens; end <= count; end += p->chunk_tokens) {
-        next = child(p, at, ids + end - p->chunk_tokens, exact);
+int prefix_cache_insert(prefix_cache *p, prefix_prompt prompt, bool exact, int id, prefix_position *position) {
+    int64_t begin, end;
+    int at = node_of(p, position, &begin), next;
+    for (; begin < prompt.count; begin = end) {
+        end = node_end(p, &prompt, exact, begin);
+        if (end > prompt.count) break;
+        next = child(p, at, prompt.ids + begin, end - begin, exact);
         bool can_cut = end == kv_cache_position(p->cache, id) || kv_cache_can_truncate(p->cache);
-        if (next == NONE && can_cut) TRY(add(p, at, ids, end, p->chunk_tokens, exact, id, &next));
+        if (next == NONE && can_cut) TRY(add(p, at, prompt.ids, begin, end, exact, id, &next));
         if (next == NONE) break;
         move_after(p, next, at);
         at = next;
@@ -281,15 +291,15 @@ int prefix_cache_insert(prefix_cache *p, const int32_t *ids, int64_t count, bool
     return LCKV_OK;
 }
 
-int prefix_cache_insert_exact(prefix_cache *p, const int32_t *ids, int64_t count, int id, prefix_position *position) {
+int prefix_cache_insert_exact(prefix_cache *p, prefix_prompt prompt, int id, prefix_position *position) {
     int64_t end, common;
-    TRY(prefix_cache_insert(p, ids, count, true, id, position));
+    TRY(prefix_cache_insert(p, prompt, true, id, position));
     int at = node_of(p, position, &end), known, added;
-    int64_t tokens = count - end;
-    if (tokens < MIN_PART || tokens >= p->chunk_tokens || !kv_cache_can_truncate(p->cache)) return LCKV_OK;
-    known = most_common(p, at, ids + end, tokens, &common);
+    int64_t tokens = prompt.count - end;
+    if (tokens < MIN_PART || tokens >= p->rules.smallest || !kv_cache_can_truncate(p->cache)) return LCKV_OK;
+    known = most_common(p, at, prompt.ids + end, tokens, &common);
     if (known != NONE && common == tokens) return LCKV_OK;
-    return add(p, at, ids, count, tokens, true, id, &added);
+    return add(p, at, prompt.ids, end, prompt.count, true, id, &added);
 }
 
 void prefix_cache_touch(prefix_cache *p, const prefix_position *position) {

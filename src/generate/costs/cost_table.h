@@ -6,6 +6,7 @@
 #ifndef GENERATE_COST_TABLE_H
 #define GENERATE_COST_TABLE_H
 
+#include "generate/chunks.h"
 #include "model/model.h"
 
 enum { COST_MAX_STEPS = 64 };
@@ -28,7 +29,8 @@ typedef struct cost_key {
 } cost_key;
 
 /* `kv_type`: as in batcher_options. `iterations`: of a loop by the plan; 0: the model's. */
-int cost_key_make(const model *m, dtype compute, dtype kv_type, int iterations, int64_t chunk_tokens, cost_key *out);
+int cost_key_make(const model *m, dtype compute, dtype kv_type, int iterations, const chunk_rules *chunks,
+                  cost_key *out);
 void cost_key_free(cost_key *key);
 
 /* Reads the table of `key` from a file. out->count is 0 if the file does not exist or has no such table.

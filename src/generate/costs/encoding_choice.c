@@ -19,28 +19,44 @@ typedef struct choice {
 
 /* ---------------------------------------------------------------- the plan */
 
-/* What the plan has to do for a set of prompts. */
+/* Chunks after this number of a prompt are counted together. */
+enum { MAX_ROUNDS = 48 };
+
+/* What the plan has to do for a set of prompts: round i reads chunk i of each. */
 typedef struct planned_work {
-    double tokens, first_chunks; /* all tokens; those that the first chunks of all prompts have together */
-    double depths;               /* sum over all tokens of the tokens before them */
+    double tokens[MAX_ROUNDS], depths[MAX_ROUNDS]; /* depths: sum over all tokens of the tokens before their chunk */
+    int rounds;
+    int64_t last_steps; /* chunks of one prompt in the last round, at most */
 } planned_work;
 
-static void plan_add(planned_work *w, const choice_prompt *p, int64_t chunk_tokens) {
-    double tokens = (double)p->planned_tokens;
-    w->tokens += tokens;
-    w->first_chunks += (double)(p->planned_tokens < chunk_tokens ? p->planned_tokens : chunk_tokens);
-    w->depths += tokens * tokens / 2;
+static void plan_add(planned_work *w, const choice_prompt *p, const chunk_rules *chunks) {
+    int64_t count = p->planned_depth + p->planned_tokens, end;
+    int64_t chunk = 0;
+    for (int64_t at = p->planned_depth; at < count; at = end, chunk++) {
+        int round = chunk < MAX_ROUNDS ? (int)chunk : MAX_ROUNDS - 1;
+        end = chunk_at(chunks, count, at).end;
+        w->tokens[round] += (double)(end - at);
+        w->depths[round] += (double)(end - at) * (double)at;
+        if (round >= w->rounds) w->rounds = round + 1;
+        work_count(1);
+    }
+    if (chunk - MAX_ROUNDS >= w->last_steps) w->last_steps = chunk - MAX_ROUNDS + 1;
 }
 
 static double plan_seconds(const cost_table *t, const choice_limits *limits, const planned_work *w) {
-    double rows = w->first_chunks < (double)limits->step_tokens ? w->first_chunks : (double)limits->step_tokens;
-    if (w->tokens <= 0) return 0;
-    return w->tokens / rows * cost_of_step(t, LCKV_ENCODING_PLAN, rows, w->depths / w->tokens);
+    double seconds = 0;
+    for (int i = 0; i < w->rounds; i++) {
+        double steps = i == MAX_ROUNDS - 1 ? (double)w->last_steps : 1;
+        double full = w->tokens[i] / (double)limits->step_tokens;
+        if (full > steps) steps = full;
+        seconds += steps * cost_of_step(t, LCKV_ENCODING_PLAN, w->tokens[i] / steps, w->depths[i] / w->tokens[i]);
+    }
+    return seconds;
 }
 
 double choice_plan_seconds(const cost_table *t, const choice_limits *limits, const choice_prompt *prompts, int count) {
     planned_work w = {0};
-    for (int i = 0; i < count; i++) plan_add(&w, &prompts[i], limits->chunk_tokens);
+    for (int i = 0; i < count; i++) plan_add(&w, &prompts[i], &limits->chunks);
     return plan_seconds(t, limits, &w);
 }
 
@@ -114,7 +130,7 @@ static double seconds_with(const choice *c, int exact, double all_planned) {
     planned_work rest = {0};
     lockstep l = run_lockstep(c, exact);
     if (exact && !within_limits(c, &l, all_planned)) return -1;
-    for (int i = exact; i < c->count; i++) plan_add(&rest, c->prompts[i], c->limits->chunk_tokens);
+    for (int i = exact; i < c->count; i++) plan_add(&rest, c->prompts[i], &c->limits->chunks);
     return l.added + plan_seconds(c->table, c->limits, &rest);
 }
 

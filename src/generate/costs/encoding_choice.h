@@ -15,7 +15,7 @@ enum { CHOICE_MIN_ROWS = 8 };
 
 typedef struct choice_prompt {
     int64_t exact_tokens, planned_tokens; /* left to read, in each form */
-    int64_t depth;                        /* exact tokens of its prefix */
+    int64_t depth, planned_depth;         /* tokens of its cached prefix, in each form */
     bool exact;                           /* the result */
 } choice_prompt;
 
@@ -25,7 +25,8 @@ typedef struct choice_row {
 } choice_row;
 
 typedef struct choice_limits {
-    int64_t step_tokens, chunk_tokens;
+    int64_t step_tokens;
+    chunk_rules chunks;
     /* Maximum seconds until the last prompt is read in lockstep. A longer time is allowed if the plan needs it, too. 0:
      * no limit. */
     double first_token;
@@ -38,7 +39,8 @@ typedef struct choice_limits {
 int encoding_choose(const cost_table *t, const choice_limits *limits, choice_row *rows, int row_count,
                     choice_prompt *prompts, int count);
 
-/* Seconds to read prompts by the plan, each step as full as possible. */
+/* Seconds to read prompts by the plan: first the first chunk of each, then the second one, and so on, in as few steps
+ * as step_tokens allows. */
 double choice_plan_seconds(const cost_table *t, const choice_limits *limits, const choice_prompt *prompts, int count);
 
 #endif

@@ -19,7 +19,7 @@ enum {
     MIN_STEPS = 1000,       /* default number of steps: this or EPOCHS, whichever is more, */
     MAX_STEPS = 4000,       /* but not more than this */
     EPOCHS = 6,
-    PIECE_ROWS = 64, /* a start sees no token before its piece: the fit has pieces of this size */
+    PIECE_ROWS = 128, /* a start sees no token before its chunk: the fit has chunks about as long as those of prompts */
     WARMUP_STEPS = 50,
     REPORTED_STEPS = 50, /* the error is averaged over the last ones */
 };

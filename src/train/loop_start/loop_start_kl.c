@@ -81,34 +81,12 @@ static int finish(measurement *r, int status) {
     return status < 0 ? status : reset;
 }
 
-static double log_sum(const float *row, int64_t count) {
-    double sum = 0, largest = (double)row[0];
-    for (int64_t i = 1; i < count; i++) largest = fmax(largest, (double)row[i]);
-    for (int64_t i = 0; i < count; i++) sum += exp((double)row[i] - largest);
-    return largest + log(sum);
-}
-
-/* KL(exact, logits) of all tokens of the block. Rounding may leave a sum below 0. */
-static double divergence(const measurement *r, int32_t tokens) {
-    int64_t n = r->model->config->vocab_size;
-    double kl = 0;
-    for (int32_t t = 0; t < tokens; t++) {
-        const float *p = r->exact + t * n, *q = r->logits + t * n;
-        double p_sum = log_sum(p, n), q_sum = log_sum(q, n);
-        for (int64_t i = 0; i < n; i++) {
-            double log_p = (double)p[i] - p_sum;
-            kl += exp(log_p) * (log_p - (double)q[i] + q_sum);
-        }
-    }
-    return fmax(kl, 0);
-}
-
 /* Adds the divergence of each number of iterations to `sums`. */
 static int add_column(measurement *r, loop_start *start, int32_t tokens, double *sums) {
     r->model->loop_start = start;
     for (int i = 1; i <= r->iterations; i++) {
         TRY(finish(r, run_plan(r, i)));
-        sums[i - 1] += divergence(r, tokens);
+        sums[i - 1] += tokens * lckv_kl_divergence(r->exact, r->logits, tokens, r->model->config->vocab_size);
     }
     return LCKV_OK;
 }
@@ -125,7 +103,7 @@ static int add_block(measurement *r, const examples *data, int64_t block, loop_s
 }
 
 static int measure(measurement *r, const examples *data, const int64_t *chosen, int count, loop_start *start) {
-    loop_start_kl kl = {.count = r->iterations};
+    loop_start_kl kl = {.count = r->iterations, .trained = start->kl.trained};
     int64_t tokens = 0;
     TRY(begin(r, data));
     for (int i = 0; i < count; i++) {
