@@ -1,6 +1,8 @@
 /* The forward pass: embedding, the steps of the plan, the final norm. See decoder.h; layer.c runs one layer. */
 #include "model/pass.h"
 
+#include "model/ranks/rank_group.h"
+
 /* The input of a step. An iteration that does not commit runs on the planned rows only. */
 static int step_input(pass *p, const plan_step *step, tensor *x, tensor **out) {
     p->step = step;
@@ -50,6 +52,7 @@ static int find_converged(const pass *p, bool *converged) {
     double sums[2], tolerance = p->b->tolerance;
     *converged = false;
     if (!p->change) return LCKV_OK;
+    TRY(rank_group_sum(p->m->ranks, p->change->value));
     TRY(d->memory.copy_out(d, sums, p->change->value.data, sizeof sums));
     TRY(d->memory.wait(d));
     *converged = sums[1] > 0 && sums[0] < tolerance * tolerance * sums[1];
@@ -89,6 +92,7 @@ static int forward(pass *p, tensor **hidden) {
     tensor *x;
     const batch *b = p->b;
     tensor *table = p->m->params->embed;
+    if (b->reads_previous) TRY(rank_group_share(p->m->ranks, b->previous));
     TRY(b->previous.data ? graph_embed_chosen(p->g, b->ids, b->previous, b->from, table, &x)
                          : graph_embed(p->g, b->ids, table, &x));
     TRY(run_plan(p, &x));

@@ -12,9 +12,12 @@
 typedef struct weight {
     char name[96];
     int64_t rows, cols; /* a vector is [1, n] */
-    int dimensions;     /* 1 or 2, as in the checkpoint; weight decay applies to those with 2 */
-    tensor tensor;      /* value: what ops read; grad: f32, data NULL while frozen */
-    view master;        /* f32 original if the value is a rounded copy of it (training in bf16); else absent */
+    /* Of a rank that has a part of the tensor (ranks/rank_part.h): the shape in the checkpoint, and where the
+     * part begins. Else rows, cols, 0, 0. */
+    int64_t all_rows, all_cols, first_row, first_col;
+    int dimensions; /* 1 or 2, as in the checkpoint; weight decay applies to those with 2 */
+    tensor tensor;  /* value: what ops read; grad: f32, data NULL while frozen */
+    view master;    /* f32 original if the value is a rounded copy of it (training in bf16); else absent */
 } weight;
 
 /* Weights of one layer. Norms that it does not have are NULL; parts that it does not have are not in their pack. */
@@ -49,8 +52,10 @@ typedef bool (*params_has_tensor)(void *user, const char *name);
 int params_create(const model_config *c, params_has_tensor has, void *user, params **out);
 void params_free(params *p);
 
+/* Appends an entry to a table with room for it: f32, without name and value. */
+weight *params_add(params *p, int64_t rows, int64_t cols, int dimensions);
 weight *params_find(params *p, const char *name); /* NULL if there is none */
-int64_t params_elements(const params *p);
+int64_t params_elements(const params *p);         /* of the whole tensors, if a rank has parts */
 
 /* Allocates all values that have no memory yet, of `type`. */
 int params_allocate(params *p, device *d, dtype type);

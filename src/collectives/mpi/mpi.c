@@ -1,10 +1,16 @@
 /* The MPI transport of the collectives on host memory (collectives/host.h).
  *
- * MPI is initialized once per process, by the first collectives_mpi_open(), and finalized by its close. */
+ * MPI is initialized once per process, by the first collectives_mpi_open(), and finalized by its close. One thread at a
+ * time uses it: a server runs its model in another thread than the one that opened it. */
 #include "collectives/host.h"
+
+#include "base/clock.h"
 
 #include <mpi.h>
 #include <stdlib.h>
+#include <time.h>
+
+static const double AWAKE_SECONDS = 1; /* of waiting, before a rank sleeps in between */
 
 typedef struct mpi_state {
     host_transport host;
@@ -27,6 +33,8 @@ static int check(const collectives *c, int code) {
 static int exchange(const collectives *c, const host_transfer *with) {
     mpi_state *state = c->own;
     int pending = 0;
+    REQUIRE(!state->broken, LCKV_ERROR_DEVICE, "process %d of %d: MPI has failed, or this process has given up",
+            c->rank, c->ranks);
     for (int r = 0; r < c->ranks; r++) {
         if (r == c->rank) continue;
         if (with[r].receive_bytes)
@@ -37,6 +45,22 @@ static int exchange(const collectives *c, const host_transfer *with) {
                                  &state->requests[pending++]));
     }
     return check(c, MPI_Waitall(pending, state->requests, MPI_STATUSES_IGNORE));
+}
+
+/* MPI_Probe would occupy a processor while there is nothing to do. */
+static int await(const collectives *c) {
+    const struct timespec pause = {.tv_nsec = 1000000};
+    const double sleepy = clock_seconds() + AWAKE_SECONDS;
+    for (int begun = c->rank == 0; !begun;) {
+        MPI_TRY(c, MPI_Iprobe(0, 0, MPI_COMM_WORLD, &begun, MPI_STATUS_IGNORE));
+        if (!begun && clock_seconds() > sleepy) nanosleep(&pause, NULL);
+    }
+    return LCKV_OK;
+}
+
+static void give_up(const collectives *c) {
+    mpi_state *state = c->own;
+    state->broken = true;
 }
 
 /* ---------------------------------------------------------------- opening and closing */
@@ -72,6 +96,8 @@ static int fill(collectives *c) {
     state->requests = malloc(2 * (size_t)c->ranks * sizeof(MPI_Request));
     REQUIRE(state->requests, LCKV_ERROR_MEMORY, "no memory for the collectives of %d processes", c->ranks);
     TRY(host_fill(c));
+    c->ops.await = await;
+    c->ops.give_up = give_up;
     c->ops.close = close_mpi;
     return find_local_rank(c);
 }
@@ -99,7 +125,7 @@ static int initialize_mpi(void) {
     int initialized, provided;
     MPI_Initialized(&initialized);
     REQUIRE(!initialized, LCKV_ERROR_ARGUMENT, "this process has initialized MPI before; lckv can do so once");
-    int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+    int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided);
     REQUIRE(code == MPI_SUCCESS, LCKV_ERROR_DEVICE, "MPI_Init_thread failed with code %d", code);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     return LCKV_OK;
