@@ -121,7 +121,8 @@ const flag_alias FLAG_ALIASES[] = {
     /* device */
     {"device_map gpu gpus gpu_id cuda cuda_device use_gpu use_cuda accelerator backend main_gpu", "device", NULL},
     {"cpu no_cuda no_gpu force_cpu cpu_only", "use_cpu|device cpu", NULL},
-    {"ngl n_gpu_layers num_gpu_layers gpu_layers", NULL, "a process runs its model on one device: --device cuda or --device cpu"},
+    {"ngl n_gpu_layers num_gpu_layers gpu_layers", NULL,
+     "a process runs its model on one device: --device cuda or --device cpu"},
     {"num_threads n_threads nthreads thread threads_batch cpu_threads omp_num_threads cores n_cpus -t", "threads",
      NULL},
     {"tensor_parallel_size tensor_parallel tp tp_size tensor_model_parallel_size", "tensor_parallel", ONE_DEVICE},
