@@ -114,8 +114,11 @@ static int open_parts(const struct model_flags *flags, opened_model *out) {
     options.adapter = flags->adapter;
     options.torch_dtype = torch_dtype_name(flags->torch_dtype);
     options.no_loop_start = flags->no_loop_start;
-    int status = lckv_device_open(flags->device, (int)flags->threads, &out->device);
-    return status < 0 ? status : lckv_model_open(out->device, flags->name, &options, &out->model);
+    options.processes = ranks_processes(&flags->ranks);
+    int status = lckv_processes_device(options.processes, flags->device, (int)flags->threads, &out->device);
+    if (status >= 0) status = lckv_model_open(out->device, flags->name, &options, &out->model);
+    if (status >= 0) ranks_opened(&flags->ranks);
+    return status;
 }
 
 /* The model cannot read ids beyond its vocabulary. If text is only printed, the tokenizer is skipped then. */
@@ -156,4 +159,12 @@ void close_model(opened_model *m) {
     lckv_model_free(m->model);
     lckv_device_close(m->device);
     *m = (opened_model){0};
+}
+
+/* If opening fails, it fails on rank 0, too, which reports it. */
+int follow_model(const char *command, const struct model_flags *flags) {
+    opened_model m = {0};
+    int code = open_parts(flags, &m) < 0 ? EXIT_FINE : ranks_follow(command, &flags->ranks, m.model);
+    close_model(&m);
+    return code;
 }

@@ -3,6 +3,7 @@
 #define CLI_OPEN_MODEL_H
 
 #include "cli/flags/flags.h"
+#include "cli/ranks.h"
 #include "lckv.h"
 
 #define TORCH_DTYPES "auto|float32|bfloat16|float16"
@@ -109,6 +110,7 @@ struct model_flags {
     int kv_dtype;                 /* index of KV_DTYPES */
     int64_t threads;              /* CPU threads; 0 uses all processors */
     bool no_loop_start;           /* start loops from zeros */
+    struct rank_flags ranks;
 };
 
 /* What a command runs with. The command owns all parts; see close_model(). */
@@ -123,6 +125,9 @@ typedef struct opened_model {
  * the error; `out` is then empty. */
 int open_model(const char *command, const struct model_flags *flags, bool needs_tokenizer, opened_model *out);
 void close_model(opened_model *m);
+/* On ranks other than 0: opens the same model as open_model() on rank 0, and follows rank 0 until it closes that.
+ * Returns an exit code. */
+int follow_model(const char *command, const struct model_flags *flags);
 
 /* The folder or ORG/NAME that the tokenizer and the chat template come from. */
 const char *model_tokenizer_name(const struct model_flags *flags);

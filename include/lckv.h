@@ -4,8 +4,8 @@
  * `layer_types`, says which layer reads whose KV. docs/model.md defines the terms, docs/library.md walks through
  * examples.
  *
- * Contents: errors, log and memory; configs; devices; models; tokenizers; chat templates; downloads; training;
- * generation; the engine (continuous batching); scoring; evaluation; perplexity; memory estimates.
+ * Contents: errors, log and memory; configs; devices; processes; models; tokenizers; chat templates; downloads;
+ * training; generation; the engine (continuous batching); scoring; evaluation; perplexity; memory estimates.
  *
  * Conventions. They hold for every function unless its comment says otherwise.
  *
@@ -240,6 +240,40 @@ LCKV_API int lckv_profile_start(lckv_device *device);
  *   LCKV_ERROR_ARGUMENT: no profile of this device is running. */
 LCKV_API int lckv_profile_stop(lckv_device *device, lckv_op_call **calls, int64_t *count);
 
+/* ---------------------------------------------------------------- processes */
+
+/* The processes that train or run one model together, on one machine or several (docs/processes.md). A launcher
+ * starts them: torchrun, accelerate, Slurm, mpirun, or lckv train --num_processes. In training, all of them make the
+ * same calls with the same options. Each process trains its share of a step's blocks and holds its part of the
+ * optimizer state. Only rank 0 writes files. For inference, see lckv_model_options. */
+typedef struct lckv_processes lckv_processes;
+
+/* Number of processes that the launcher of this one announces in the environment: 1 if it was started alone, 0 if the
+ * launcher does not say.
+ *   LCKV_ERROR_ARGUMENT: variables of a launcher are missing, malformed or contradictory. */
+LCKV_API int lckv_processes_announced(int *count);
+/* Joins the processes that were started with this one; a process that was started alone has rank 0 of 1. With several
+ * processes, call it once per process. `time_limit`: seconds to wait for the other processes, when joining and in each
+ * exchange of data; 0 uses 1800. With MPI there is no limit.
+ *   LCKV_ERROR_ARGUMENT: variables of a launcher are missing, malformed or contradictory.
+ *   LCKV_ERROR_UNSUPPORTED: MPI started several processes, and lckv was built without MPI.
+ *   LCKV_ERROR_DEVICE: the processes could not join, or MPI failed.
+ *   LCKV_ERROR_INTERRUPTED: a signal handler ran while this process waited for others. */
+LCKV_API int lckv_processes_open(double time_limit, lckv_processes **out);
+/* Returns the rank of this process, 0 to count - 1. */
+LCKV_API int lckv_processes_rank(const lckv_processes *processes);
+LCKV_API int lckv_processes_count(const lckv_processes *processes);
+/* Opens this process's device, as lckv_device_open() does. With several processes, "cuda" is the GPU with the number of
+ * the process on its host, and so is "auto" if there are GPUs; `threads` 0 divides the processors between the processes
+ * of the host that share them. NULL is one process. */
+LCKV_API int lckv_processes_device(const lckv_processes *processes, const char *name, int threads, lckv_device **out);
+/* Tells the other processes that this one has failed, with lckv_last_error(): what they wait for fails with that
+ * message. With MPI, this process then has to exit with a code other than 0, and mpirun ends the others. */
+LCKV_API void lckv_processes_give_up(lckv_processes *processes);
+/* Waits until all processes call it. Afterwards a process may exit at any time; before, only together with all others.
+ */
+LCKV_API void lckv_processes_close(lckv_processes *processes);
+
 /* ---------------------------------------------------------------- models */
 
 /* A config and its weights on a device. */
@@ -255,6 +289,11 @@ typedef struct lckv_model_options {
     const char *adapter;
     /* Start loops from zeros even if the folder has a learned start, loop_start.safetensors (default false). */
     bool no_loop_start;
+    /* Processes that run the model together (tensor parallelism, docs/scaling.md): each loads its part of every layer.
+     * All of them open the model with the same arguments. Rank 0 then uses it like any other model, except for
+     * lckv_model_save() and lckv_score_options.dump; the others call lckv_model_follow(). Close the processes after the
+     * model. NULL or one process: this process alone (default). */
+    lckv_processes *processes;
 } lckv_model_options;
 
 LCKV_API void lckv_model_options_init(lckv_model_options *options, size_t struct_size);
@@ -285,6 +324,16 @@ LCKV_API int lckv_model_open(lckv_device *device, const char *name, const lckv_m
  * "bfloat16" or "float16". The model copies the config. */
 LCKV_API int lckv_model_create(lckv_device *device, const lckv_config *config, const char *torch_dtype, uint64_t seed,
                                lckv_model **out);
+/* The same with options, of which it reads torch_dtype and processes. With several processes, each has random weights
+ * of its own in its part. */
+LCKV_API int lckv_model_create_with(lckv_device *device, const lckv_config *config, const lckv_model_options *options,
+                                    uint64_t seed, lckv_model **out);
+
+/* For ranks other than 0 of lckv_model_options.processes: does this rank's part of the work of rank 0, and returns
+ * LCKV_OK after rank 0 has called lckv_model_free(). Signals do not interrupt it.
+ *   LCKV_ERROR_ARGUMENT: the model is not divided, or this is rank 0.
+ *   LCKV_ERROR_DEVICE: another process is lost or has failed; the message names it. */
+LCKV_API int lckv_model_follow(lckv_model *model);
 
 typedef struct lckv_save_options {
     size_t struct_size; /* Size of this struct, set by lckv_save_defaults(). */
@@ -608,31 +657,6 @@ typedef struct lckv_train_progress {
 /* Progress callback. It may be called many times per second, on the trainer's thread. Return false to stop. On a device
  * that works asynchronously (a GPU) the next step has started by then; it is completed and counted. */
 typedef bool (*lckv_train_callback)(void *user, const lckv_train_progress *progress);
-
-/* The processes that train one model together, on one machine or several (docs/processes.md). A launcher starts them:
- * torchrun, accelerate, Slurm, mpirun, or lckv train --num_processes. All of them make the same calls with the same
- * options. Each process trains its share of a step's blocks and holds its part of the optimizer state. Only rank 0
- * writes files. */
-typedef struct lckv_processes lckv_processes;
-
-/* Number of processes that the launcher of this one announces in the environment: 1 if it was started alone, 0 if the
- * launcher does not say.
- *   LCKV_ERROR_ARGUMENT: variables of a launcher are missing, malformed or contradictory. */
-LCKV_API int lckv_processes_announced(int *count);
-/* Joins the processes that were started with this one; a process that was started alone has rank 0 of 1. With several
- * processes, call it once per process. `time_limit`: seconds to wait for the other processes, when joining and in each
- * exchange of data; 0 uses 1800. With MPI there is no limit.
- *   LCKV_ERROR_ARGUMENT: variables of a launcher are missing, malformed or contradictory.
- *   LCKV_ERROR_UNSUPPORTED: MPI started several processes, and lckv was built without MPI.
- *   LCKV_ERROR_DEVICE: the processes could not join, or MPI failed.
- *   LCKV_ERROR_INTERRUPTED: a signal handler ran while this process waited for others. */
-LCKV_API int lckv_processes_open(double time_limit, lckv_processes **out);
-/* Returns the rank of this process, 0 to count - 1. */
-LCKV_API int lckv_processes_rank(const lckv_processes *processes);
-LCKV_API int lckv_processes_count(const lckv_processes *processes);
-/* Waits until all processes call it. Afterwards a process may exit at any time; before, only together with all others.
- */
-LCKV_API void lckv_processes_close(lckv_processes *processes);
 
 /* Format of the ids in .bin files, little-endian. */
 typedef enum lckv_ids_dtype { LCKV_IDS_UINT16, LCKV_IDS_UINT32 } lckv_ids_dtype;
@@ -1495,6 +1519,9 @@ typedef struct lckv_serving_shape {
     bool bf16;                              /* Products and KV cache in bfloat16 (default false: f32). */
     int64_t window_length, num_sink_tokens; /* Sink cache, as in lckv_engine_options; 0 for none (default). */
     const char *kv_dtype; /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
+    /* Processes that run the model together (lckv_model_options.processes). The estimate is that of rank 0, whose
+     * part is the largest. 0 (default): one. */
+    int64_t tensor_parallel;
 } lckv_serving_shape;
 
 LCKV_API void lckv_serving_shape_init(lckv_serving_shape *options, size_t struct_size);

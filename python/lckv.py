@@ -41,7 +41,7 @@ class Error(Exception):
 
 class _ModelOptions(ctypes.Structure):  # lckv_model_options
     _fields_ = [("struct_size", c_size_t), ("config_overrides", c_char_p), ("torch_dtype", c_char_p), ("adapter", c_char_p),
-                ("no_loop_start", c_bool)]
+                ("no_loop_start", c_bool), ("processes", c_void_p)]
 
 
 class _ConfigInfo(ctypes.Structure):  # lckv_config_info

@@ -134,7 +134,9 @@ static void what_people_type_is_understood(void **state) {
     SAYS("did you mean --revision?", "fetch", "--branch", "x");
     SAYS("did you mean --repo_type dataset?", "fetch", "--dataset", "x");
     SAYS("HF_HUB_CACHE or HF_HOME set", "fetch", "--local_dir", "x");
-    SAYS("lckv train --num_processes N", "serve", "--tensor-parallel-size", "2");
+    SAYS("did you mean --tensor_parallel?", "serve", "--tensor-parallel-size", "2");
+    SAYS("lckv train --num_processes N", "train", "--tensor-parallel-size", "2");
+    SAYS("--tensor_parallel N of lckv generate", "generate", "--num_gpus", "2");
 }
 
 static void misspelt_flags_lead_to_the_nearest(void **state) {

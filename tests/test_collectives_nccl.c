@@ -27,7 +27,7 @@ static device gpu = {.name = "cuda:0"};
 static struct {
     int groups, depth, destroyed, last_gpu;
     int calls; /* of collective operations */
-    bool one_gpu, init_fails;
+    bool one_gpu, init_fails, records;
     int events;           /* created and not destroyed */
     pthread_mutex_t lock; /* for the members after it */
     int aborted;
@@ -60,6 +60,13 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     assert_true(event == (cudaEvent_t)&fake.events && stream == STREAM && fake.depth == 0);
+    assert_false(fake.records);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
+    assert_ptr_equal(stream, STREAM);
+    *status = fake.records ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
     return cudaSuccess;
 }
 
@@ -176,7 +183,7 @@ static collectives *nccl;
 static int reset(void **state) {
     (void)state;
     fake.groups = fake.destroyed = fake.aborted = fake.calls = 0;
-    fake.one_gpu = fake.init_fails = fake.hangs = false;
+    fake.one_gpu = fake.init_fails = fake.hangs = fake.records = false;
     return 0;
 }
 
@@ -311,6 +318,29 @@ static void test_a_gpu_that_hangs(void **state) {
     collectives_close(nccl);
 }
 
+/* A recorded operation runs when it is replayed, and only then has a time limit. */
+static void test_recorded_operations(void **state) {
+    (void)state;
+    int watched[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    float word = 1;
+    collectives host = *ranks;
+    host.watched = watched;
+    host.time_limit = 0.5;
+    OK(collectives_nccl_open(&host, &gpu, &nccl));
+    fake.records = true;
+    OK(collectives_all_reduce(nccl, (view){&word, 1, 1, DTYPE_F32, NULL})); /* records no event */
+    fake.records = false;
+    pthread_mutex_lock(&fake.lock);
+    fake.hangs = true;
+    pthread_mutex_unlock(&fake.lock);
+    usleep(800000);
+    assert_int_equal(times_aborted(), 0);
+    OK(collectives_replayed(nccl));
+    wait_for_abort();
+    FAILS(collectives_replayed(nccl), LCKV_ERROR_DEVICE, "its GPU has waited for ");
+    collectives_close(nccl);
+}
+
 static int open_ranks(void **state) {
     (void)state;
     setenv("NCCL_PROTO", "Tree of the user", 1);
@@ -331,6 +361,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_failure_aborts_nccl, reset, check_events),
         cmocka_unit_test_setup_teardown(test_a_lost_rank_aborts_nccl, reset, check_events),
         cmocka_unit_test_setup_teardown(test_a_gpu_that_hangs, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_recorded_operations, reset, check_events),
     };
     return cmocka_run_group_tests(tests, open_ranks, close_ranks);
 }

@@ -255,6 +255,29 @@ static void the_cache_is_what_the_config_says(void **state) {
     lckv_config_free(c);
 }
 
+/* Two processes: the embeddings, the output layer and the norms are whole, the other weights and the cache are
+ * halves. Parts of weights begin at multiples of 256 bytes. */
+static void ranks_divide_a_served_model(void **state) {
+    (void)state;
+    enum { HIDDEN = 24, LAYERS = 4, ALIGNED = 256, ENTRIES = LAYERS * 9 + 3 };
+    lckv_config *c = load(LCKV);
+    lckv_memory one, two;
+    lckv_serving_shape shape = {.struct_size = sizeof shape, .sequences = 3, .length = 50};
+    OK(lckv_memory_for_serving(c, &shape, &one));
+    shape.tensor_parallel = 2;
+    OK(lckv_memory_for_serving(c, &shape, &two));
+    int64_t whole = 4 * (2 * FIXTURE_VOCAB * HIDDEN + (2 * LAYERS + 1) * HIDDEN);
+    int64_t parameters = 4 * lckv_config_describe(c).parameters;
+    if (lckv_config_describe(c).tie_word_embeddings) whole -= 4 * FIXTURE_VOCAB * HIDDEN;
+    int64_t expected = whole + (parameters - whole) / 2;
+    assert_true(two.weights >= expected && two.weights <= expected + ENTRIES * ALIGNED);
+    assert_int_equal(two.kv_cache, one.kv_cache / 2);
+    assert_true(two.flops < one.flops);
+    shape.tensor_parallel = 5;
+    assert_int_equal(lckv_memory_for_serving(c, &shape, &two), LCKV_ERROR_ARGUMENT);
+    lckv_config_free(c);
+}
+
 static void shapes_are_checked(void **state) {
     (void)state;
     lckv_config *c = load("");
@@ -280,6 +303,7 @@ int main(void) {
         cmocka_unit_test(flops_follow_from_the_shapes),
         cmocka_unit_test(the_cache_is_what_the_config_says),
         cmocka_unit_test(shapes_are_checked),
+        cmocka_unit_test(ranks_divide_a_served_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

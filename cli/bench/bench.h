@@ -8,6 +8,7 @@
 #include "cli/bench/chart.h"
 #include "cli/flags/flags.h"
 #include "cli/output/result_table.h"
+#include "cli/ranks.h"
 #include "lckv.h"
 
 #include <stdio.h>
@@ -29,6 +30,7 @@ typedef struct bench_options {
     int64_t repetitions;    /* measured repetitions, after a warmup */
     int encoding;           /* an lckv_encoding: of prompts */
     const char *cost_table; /* file, or "none"; NULL: the default */
+    struct rank_flags ranks;
     /* BENCH_SPEED. */
     flag_list prompt_lengths, new_lengths; /* tokens per sequence of the prefill and the decode tests */
     flag_list depths;                      /* tokens in the KV cache before a test */
@@ -90,6 +92,9 @@ typedef struct bench_model {
 int bench_model_open(const bench_options *o, const char *config, const char *device, int64_t positions,
                      bench_model *out);
 void bench_model_close(bench_model *m);
+/* On ranks other than 0: opens the models of o->configs on o->device one after another, as measurements on rank 0 do,
+ * and follows rank 0. Returns an exit code. */
+int bench_follow(const bench_options *o);
 
 /* The display name of a config: its file name. */
 const char *bench_name(const char *config, char out[64]);

@@ -40,14 +40,35 @@ int bench_model_open(const bench_options *o, const char *config, const char *dev
                      bench_model *out) {
     *out = (bench_model){0};
     progress(-1, "creating a model of %s", config);
-    int status = lckv_device_open(device, (int)o->threads, &out->device);
+    bool counts = !strcmp(device, "count");
+    lckv_processes *processes = counts ? NULL : ranks_processes(&o->ranks);
+    int status = lckv_processes_device(processes, device, (int)o->threads, &out->device);
+    if (status >= 0 && !counts && o->measure == BENCH_SPEED && o->memory_limit)
+        status = lckv_device_limit(out->device, o->memory_limit);
     if (status >= 0) status = load_config(o, config, positions, &out->config);
     if (status >= 0) {
-        const char *type = torch_dtype_name(1 + (int)lckv_config_describe(out->config).dtype);
-        status = lckv_model_create(out->device, out->config, type, 1, &out->model);
+        lckv_model_options options = lckv_model_defaults();
+        options.torch_dtype = torch_dtype_name(1 + (int)lckv_config_describe(out->config).dtype);
+        options.processes = processes;
+        status = lckv_model_create_with(out->device, out->config, &options, 1, &out->model);
     }
-    if (status < 0) bench_model_close(out);
+    if (status < 0)
+        bench_model_close(out);
+    else if (!counts)
+        ranks_opened(&o->ranks);
     return status;
+}
+
+/* If opening fails, it fails on rank 0, too, which reports it. */
+int bench_follow(const bench_options *o) {
+    int code = EXIT_FINE, status = LCKV_OK;
+    for (int i = 0; i < o->configs.count && !code && status >= 0; i++) {
+        bench_model m;
+        status = bench_model_open(o, o->configs.items[i], o->device, 0, &m);
+        if (status >= 0) code = ranks_follow("bench", &o->ranks, m.model);
+        if (status >= 0) bench_model_close(&m);
+    }
+    return code;
 }
 
 void bench_model_close(bench_model *m) {

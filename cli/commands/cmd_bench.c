@@ -55,7 +55,8 @@ static const flag FLAGS[] = {
     {"search", FLAG_CHOICE, "plan", "Batch and load",
      "search for the largest batch: plan computes the memory of each batch without running it, try runs each batch",
      OWN(search), .choices = "plan|try"},
-    {"memory_limit", FLAG_INT, "0", "Batch and load", "memory limit in bytes; 0 uses the free memory of the device",
+    {"memory_limit", FLAG_INT, "0", "Batch and load",
+     "memory limit in bytes, with --measure speed of each process; 0 uses the free memory of the device",
      OWN(memory_limit), .max = 1e15},
     {"plan_only", FLAG_SWITCH, NULL, "Batch and load", "print only the largest batch; run nothing", OWN(plan_only)},
     {"url", FLAG_TEXT, "http://127.0.0.1:8000", "Batch and load",
@@ -90,6 +91,8 @@ static const flag FLAGS[] = {
      "this file",
      OWN(profile), .value = "FILE"},
     {"svg", FLAG_TEXT, NULL, "Output", "SVG file for a chart", OWN(svg), .value = "FILE"},
+    FLAGS_RANKS(bench_options, ranks),
+
     FLAG_JSON(bench_options, json),
     FLAG_DEVICE(bench_options, device),
     FLAG_THREADS(bench_options, threads),
@@ -122,6 +125,8 @@ static int check(const bench_options *o) {
     if (o->measure == BENCH_ITERATIONS && (!o->models.count || !o->file))
         return usage_error("bench", "--measure iterations requires --model_name_or_path and --file");
     if (needs_configs && !o->configs.count) return usage_error("bench", "--config_name is required");
+    if (o->ranks.tensor_parallel > 1 && (!needs_configs || o->measure == BENCH_BATCH))
+        return usage_error("bench", "--tensor_parallel requires --measure speed, stream or costs");
     if (o->json + o->csv + o->md > 1) return usage_error("bench", "--json, --csv and --md cannot be combined");
     if (!o->profile) return EXIT_FINE;
     if (o->measure != BENCH_SPEED) return usage_error("bench", "--profile requires --measure speed");
@@ -184,8 +189,7 @@ static int bench(const bench_options *o) {
     static int (*const MEASURES[])(const bench_options *, bench_result *) = {
         bench_speed, bench_batch, bench_stream, bench_iterations, bench_load, bench_costs};
     bench_result r = {.rows = json_array()};
-    int code = check(o);
-    if (!code && o->measure != BENCH_LOAD) code = name_device(o, &r);
+    int code = o->measure == BENCH_LOAD ? EXIT_FINE : name_device(o, &r);
     if (!code) code = MEASURES[o->measure](o, &r);
     if (!code && r.svg) code = write_file("bench", o->svg, r.svg);
     if (!code) print_result(o, &r);
@@ -197,11 +201,20 @@ static int bench(const bench_options *o) {
     return code;
 }
 
+static int lead(void *user) {
+    return bench(user);
+}
+
+static int follow(void *user) {
+    return bench_follow(user);
+}
+
 int cmd_bench(int argc, char **argv) {
     bench_options options = {0};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
-    code = bench(&options);
+    code = check(&options);
+    if (!code) code = ranks_run("bench", argv, &options.ranks, options.configs.count, lead, follow, &options);
     flags_free(&TABLE, &options);
     return code;
 }

@@ -67,6 +67,8 @@ static const flag FLAGS[] = {
     {"num_sink_tokens", FLAG_INT, "2", "Streaming", "number of those tokens that are the first ones of the sequence",
      FLAG_INTO(struct options, num_sink_tokens), .min = 0, .max = 1 << 30},
 
+    FLAGS_RANKS(struct options, model.ranks),
+
     FLAG_JSON(struct options, json),
     FLAG_DEVICE(struct options, model.device),
     FLAG_THREADS(struct options, model.threads),
@@ -270,11 +272,21 @@ static int run(struct options *o) {
     return code;
 }
 
+static int lead(void *user) {
+    return run(user);
+}
+
+static int follow(void *user) {
+    struct options *o = user;
+    int code = check(o);
+    return code ? code : follow_model(TABLE.command, &o->model);
+}
+
 int cmd_chat(int argc, char **argv) {
     struct options options = {0};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
-    code = run(&options);
+    code = ranks_run(TABLE.command, argv, &options.model.ranks, 1, lead, follow, &options);
     flags_free(&TABLE, &options);
     return code;
 }

@@ -90,6 +90,8 @@ static const flag FLAGS[] = {
      "include the context, continuations and log-likelihoods of each document in the results",
      FLAG_INTO(struct options, eval.log_samples)},
 
+    FLAGS_RANKS(struct options, model.ranks),
+
     FLAG_JSON(struct options, json),
     FLAG_DEVICE(struct options, model.device),
     FLAG_THREADS(struct options, model.threads),
@@ -211,11 +213,20 @@ static int eval(struct options *o) {
     return has_tasks ? eval_tasks(o) : eval_long_texts(o);
 }
 
+static int lead(void *user) {
+    return eval(user);
+}
+
+static int follow(void *user) {
+    const struct options *o = user;
+    return follow_model(TABLE.command, &o->model);
+}
+
 int cmd_eval(int argc, char **argv) {
     struct options options = {.eval = lckv_eval_defaults(), .text.perplexity = lckv_perplexity_defaults()};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
-    code = eval(&options);
+    code = ranks_run(TABLE.command, argv, &options.model.ranks, 1, lead, follow, &options);
     flags_free(&TABLE, &options);
     return code;
 }

@@ -104,6 +104,8 @@ static const flag FLAGS[] = {
     {"num_sink_tokens", FLAG_INT, "2", "Streaming", "number of those tokens that are the first ones of the sequence",
      FLAG_INTO(struct options, generate.num_sink_tokens), .min = 0, .max = 1 << 30},
 
+    FLAGS_RANKS(struct options, model.ranks),
+
     {"output_file", FLAG_TEXT, NULL, "Common",
      "file for JSON lines, one per prompt in order, written as prompts finish; nothing is printed. An incomplete file "
      "is resumed",
@@ -391,11 +393,21 @@ static int generate(struct options *o) {
     return code;
 }
 
+static int lead(void *user) {
+    return generate(user);
+}
+
+static int follow(void *user) {
+    struct options *o = user;
+    int code = check(o);
+    return code ? code : follow_model(TABLE.command, &o->model);
+}
+
 int cmd_generate(int argc, char **argv) {
     struct options options = {.generate = lckv_generate_defaults()};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
-    code = generate(&options);
+    code = ranks_run(TABLE.command, argv, &options.model.ranks, 1, lead, follow, &options);
     flags_free(&TABLE, &options);
     return code;
 }

@@ -54,6 +54,9 @@ static const flag FLAGS[] = {
     {"grad_accum_dtype", FLAG_CHOICE, "auto", "Memory",
      "with --zero 3 and --torch_dtype bfloat16: data type of the sum of gradients that each process keeps",
      FLAG_INTO(struct options, grad_accum_dtype), .choices = "auto|float32|bfloat16"},
+    {"tensor_parallel", FLAG_INT, "1", "Memory",
+     "number of processes that serve the model together; the memory and the work of serving are those of one of them",
+     FLAG_INTO(struct options, serving.tensor_parallel), .min = 1, .max = 1024},
     {"num_sequences", FLAG_INT, "1", "Memory", "number of sequences served at a time",
      FLAG_INTO(struct options, serving.sequences), .min = 1, .max = 1 << 20},
     {"length", FLAG_INT, "0", "Memory",
@@ -286,6 +289,7 @@ static json_t *serving_json(const struct options *o, const struct report *r) {
     json_t *serving = memory_json(&r->serving, false);
     json_object_set_new(serving, "num_sequences", json_integer(o->serving.sequences));
     json_object_set_new(serving, "length", json_integer(o->serving.length));
+    json_object_set_new(serving, "tensor_parallel", json_integer(o->serving.tensor_parallel));
     return serving;
 }
 
@@ -359,13 +363,15 @@ static void print_training(const struct options *o, const struct report *r) {
 
 static void print_serving(const struct options *o, const struct report *r) {
     char total[32], weights[32], cache[32], reserved[32], activations[32], flops[32], window[64] = "";
-    char sequences[48], tokens[48];
+    char sequences[48], tokens[48], each[48] = "";
     const lckv_memory *m = &r->serving;
     const lckv_serving_shape *s = &o->serving;
+    if (s->tensor_parallel > 1)
+        snprintf(each, sizeof each, " in each of %lld processes", (long long)s->tensor_parallel);
     if (s->window_length) snprintf(window, sizeof window, " with a sink cache of %lld", (long long)s->window_length);
-    printf("serving     %s for %s of %s%s in %s, weights in %s; %s per token\n", human_bytes((double)m->total, total),
-           human_quantity(s->sequences, "sequence", sequences), human_quantity(s->length, "token", tokens), window,
-           o->bf16 ? "bfloat16" : "float32", dtype_text(r->info.dtype),
+    printf("serving     %s%s for %s of %s%s in %s, weights in %s; %s per token\n", human_bytes((double)m->total, total),
+           each, human_quantity(s->sequences, "sequence", sequences), human_quantity(s->length, "token", tokens),
+           window, o->bf16 ? "bfloat16" : "float32", dtype_text(r->info.dtype),
            human_flops(m->flops / (double)s->sequences, flops));
     printf("            weights %s, KV cache %s (%s reserved), activations %s\n",
            human_bytes((double)m->weights, weights), human_bytes((double)m->kv_cache, cache),

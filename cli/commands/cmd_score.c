@@ -67,6 +67,8 @@ static const flag FLAGS[] = {
      "with --dump, write every iteration of a loop (layers.1.run.0.hidden) instead of the last one only",
      FLAG_INTO(struct options, score.dump_iterations), .former = "dump_runs"},
 
+    FLAGS_RANKS(struct options, model.ranks),
+
     FLAG_JSON(struct options, json),
     FLAG_DEVICE(struct options, model.device),
     FLAG_THREADS(struct options, model.threads),
@@ -182,11 +184,20 @@ static int score(struct options *o) {
     return code;
 }
 
+static int lead(void *user) {
+    return score(user);
+}
+
+static int follow(void *user) {
+    const struct options *o = user;
+    return follow_model(TABLE.command, &o->model);
+}
+
 int cmd_score(int argc, char **argv) {
     struct options options = {.score = lckv_score_defaults()};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
-    code = score(&options);
+    code = ranks_run(TABLE.command, argv, &options.model.ranks, 1, lead, follow, &options);
     flags_free(&TABLE, &options);
     return code;
 }

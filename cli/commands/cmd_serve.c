@@ -114,6 +114,8 @@ static const flag FLAGS[] = {
      "size of the KV cache in bytes; 0 uses what max_num_seqs sequences need, at most half of the free memory",
      SERVE(engine.kv_cache_memory), .max = 1e15},
 
+    FLAGS_RANKS(struct options, model.ranks),
+
     FLAG_DEVICE(struct options, model.device),
     FLAG_THREADS(struct options, model.threads),
     {"use_cpu", FLAG_SWITCH, NULL, "Common", "same as --device cpu", OWN(use_cpu)},
@@ -225,11 +227,21 @@ static int serve(struct options *o) {
 }
 #endif
 
+static int lead(void *user) {
+    return serve(user);
+}
+
+static int follow(void *user) {
+    struct options *o = user;
+    if (o->use_cpu) o->model.device = "cpu";
+    return follow_model(TABLE.command, &o->model);
+}
+
 int cmd_serve(int argc, char **argv) {
     struct options options = {.serve.engine = lckv_engine_defaults()};
     int code;
     if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
-    code = serve(&options);
+    code = ranks_run(TABLE.command, argv, &options.model.ranks, 1, lead, follow, &options);
     flags_free(&TABLE, &options);
     return code;
 }

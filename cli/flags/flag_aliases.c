@@ -5,7 +5,10 @@
 
 #define SAMPLED "sampling flags belong to lckv generate and lckv chat; for lckv serve, set them in each request"
 #define NOT_QUANTIZED "lckv does not quantize weights; --torch_dtype bfloat16 needs half the memory of float32"
-#define ONE_DEVICE "one process uses one device; to train on several, run lckv train --num_processes N"
+#define ONE_DEVICE                                                                                                     \
+    "one process uses one device; to train on several, run lckv train --num_processes N; to run a model on several, "  \
+    "use "                                                                                                             \
+    "--tensor_parallel N of lckv generate, chat, serve, score, eval or bench"
 #define NO_NETWORK "only lckv fetch uses the network; it reads HF_TOKEN"
 #define CACHE "HF_HUB_CACHE or HF_HOME set the folder of the Hugging Face cache"
 
@@ -119,14 +122,16 @@ const flag_alias FLAG_ALIASES[] = {
     /* device */
     {"device_map gpu gpus gpu_id cuda cuda_device use_gpu use_cuda accelerator backend main_gpu", "device", NULL},
     {"cpu no_cuda no_gpu force_cpu cpu_only", "use_cpu|device cpu", NULL},
-    {"ngl n_gpu_layers num_gpu_layers gpu_layers", NULL, "a model runs on one device: --device cuda or --device cpu"},
+    {"ngl n_gpu_layers num_gpu_layers gpu_layers", NULL,
+     "a process runs its model on one device: --device cuda or --device cpu"},
     {"num_threads n_threads nthreads thread threads_batch cpu_threads omp_num_threads cores n_cpus -t", "threads",
      NULL},
-    {"tensor_parallel_size tensor_parallel tp tp_size pipeline_parallel_size data_parallel_size num_gpus n_gpu "
+    {"tensor_parallel_size tensor_parallel tp tp_size tensor_model_parallel_size", "tensor_parallel", ONE_DEVICE},
+    {"pipeline_parallel_size data_parallel_size num_gpus n_gpu "
      "world_size nproc_per_node num_processes num_machines nnodes",
      NULL, ONE_DEVICE},
     {"max_memory offload offload_folder cpu_offload cpu_offload_gb swap_space no_mmap mlock mmap low_vram", NULL,
-     "weights are memory-mapped, and a model runs on one device"},
+     "weights are memory-mapped, and a process runs its model on one device"},
     {"flash_attn flash_attention fa use_flash_attention_2 use_flash_attn attn_implementation torch_compile compile jit "
      "enforce_eager trust_remote_code low_cpu_mem_usage use_fast use_fast_tokenizer use_cache enable_prefix_caching "
      "enable_chunked_prefill no_warmup use_liger_kernel",

@@ -12,8 +12,6 @@
 #include <string.h>
 
 int collectives_all_reduce(const collectives *c, view v) {
-    REQUIRE(view_bytes(v) <= COLLECTIVES_MAX_REDUCE, LCKV_ERROR_ARGUMENT,
-            "all_reduce: expected at most %d bytes, found %zu", COLLECTIVES_MAX_REDUCE, view_bytes(v));
     REQUIRE(v.type == DTYPE_F32 || v.type == DTYPE_F64, LCKV_ERROR_UNSUPPORTED,
             "all_reduce: expected float32 or float64, found %s", dtype_name(v.type));
     return c->ops.all_reduce(c, v);
@@ -51,8 +49,16 @@ int collectives_agree(const collectives *c, int status) {
     return c->ops.agree(c, status);
 }
 
+int collectives_await(const collectives *c) {
+    return c->ops.await(c);
+}
+
 void collectives_give_up(const collectives *c) {
     c->ops.give_up(c);
+}
+
+int collectives_replayed(const collectives *c) {
+    return c->ops.replayed(c);
 }
 
 int64_t collectives_share(const collectives *c, int64_t count, int64_t *first) {
@@ -149,6 +155,14 @@ int lckv_processes_rank(const lckv_processes *processes) {
 
 int lckv_processes_count(const lckv_processes *processes) {
     return processes->ranks;
+}
+
+int lckv_processes_device(const lckv_processes *processes, const char *name, int threads, lckv_device **out) {
+    return collectives_device_open(processes ? processes : collectives_single(), name, threads, out);
+}
+
+void lckv_processes_give_up(lckv_processes *processes) {
+    collectives_give_up(processes);
 }
 
 void lckv_processes_close(lckv_processes *processes) {

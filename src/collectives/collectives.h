@@ -1,4 +1,4 @@
-/* Collectives: communication between the ranks that train one model together.
+/* Collectives: communication between the ranks that train or run one model together.
  *
  * This is a table of operations beside the op table (device/device.h). The single rank fills it with no-ops (single.c).
  * Several ranks have operations on host memory (host.c), over TCP (tcp/tcp.c) or MPI (mpi/mpi.c), and on the memory of
@@ -41,7 +41,9 @@ struct collectives_ops {
     int (*gather_host)(const collectives *c, const void *mine, const int64_t *counts, void *all);
     int (*broadcast_host)(const collectives *c, void *host, size_t bytes);
     int (*agree)(const collectives *c, int status);
+    int (*await)(const collectives *c);
     void (*give_up)(const collectives *c);
+    int (*replayed)(const collectives *c);
     void (*close)(collectives *c);
 };
 
@@ -59,7 +61,8 @@ struct lckv_processes {
 /* The single rank: rank 0 of 1. */
 const collectives *collectives_single(void);
 
-/* Every rank receives the elementwise sum of v. f32 or f64, at most COLLECTIVES_MAX_REDUCE bytes. */
+/* Every rank receives the elementwise sum of v, f32 or f64. Ranks exchange COLLECTIVES_MAX_REDUCE bytes of host
+ * memory at a time. */
 enum { COLLECTIVES_MAX_REDUCE = 1 << 18 };
 int collectives_all_reduce(const collectives *c, view v);
 /* f32. Every rank receives the sum of its own part; the contents of the other parts do not change. */
@@ -81,9 +84,16 @@ int collectives_broadcast_host(const collectives *c, void *host, size_t bytes);
  * rank. */
 int collectives_agree(const collectives *c, int status);
 
+/* On ranks other than 0: returns when rank 0 sends something, without a time limit, or fails when a rank is lost. The
+ * operation that receives it must follow. */
+int collectives_await(const collectives *c);
 /* Ends the communication of all ranks: their operations fail from now on. That of another rank, also one that is
- * waiting, fails with this thread's last error and the number of this rank. */
+ * waiting, fails with the last error of this thread and the number of this rank. */
 void collectives_give_up(const collectives *c);
+
+/* The device has begun to replay recorded operations on views: the time limit applies to them. Also fails if earlier
+ * operations were ended because a rank is lost; what they have written is then undefined. */
+int collectives_replayed(const collectives *c);
 
 /* Number of ranks on this rank's host. */
 int collectives_ranks_here(const collectives *c, int *count);

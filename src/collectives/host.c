@@ -36,7 +36,8 @@ static void add_f32(float *restrict sum, const float *restrict values, int64_t c
     for (int64_t i = 0; i < count; i++) sum[i] += values[i];
 }
 
-static int all_reduce(const collectives *c, view v) {
+/* At most COLLECTIVES_MAX_REDUCE bytes. */
+static int all_reduce_piece(const collectives *c, view v) {
     host_transfer *with = no_transfers(c);
     char *received = (char *)transport_of(c)->received;
     int64_t count = v.rows * v.cols;
@@ -52,6 +53,13 @@ static int all_reduce(const collectives *c, view v) {
         else
             add_f32(v.data, with[r].receive, count);
     }
+    return LCKV_OK;
+}
+
+static int all_reduce(const collectives *c, view v) {
+    int64_t left = v.rows * v.cols, most = COLLECTIVES_MAX_REDUCE / (int64_t)dtype_element_bytes(v.type);
+    for (char *at = v.data; left > 0; left -= most, at += COLLECTIVES_MAX_REDUCE)
+        TRY(all_reduce_piece(c, (view){at, 1, left < most ? left : most, v.type, NULL}));
     return LCKV_OK;
 }
 
@@ -236,6 +244,12 @@ static int agree(const collectives *c, int status) {
     return fail(error.status, "process %d of %d: %s", worst, c->ranks, error.message);
 }
 
+/* Devices with host memory complete operations at once. */
+static int replayed(const collectives *c) {
+    (void)c;
+    return LCKV_OK;
+}
+
 /* ---------------------------------------------------------------- buffers */
 
 int host_fill(collectives *c) {
@@ -255,7 +269,8 @@ int host_fill(collectives *c) {
                                       .barrier = barrier,
                                       .gather_host = gather_host,
                                       .broadcast_host = broadcast_host,
-                                      .agree = agree};
+                                      .agree = agree,
+                                      .replayed = replayed};
     return LCKV_OK;
 }
 

@@ -247,6 +247,9 @@ int layer_map_describe(layer_map *map, const layer_description *parts) {
         l->kv_heads = parts[i].kv_heads;
         l->head_dim = parts[i].head_dim;
         l->intermediate_size = parts[i].intermediate_size;
+        l->all_heads = l->heads;
+        l->all_kv_heads = l->kv_heads;
+        l->all_intermediate = l->intermediate_size;
         l->norms = parts[i].norms;
         l->attention_scale = parts[i].attention_scale;
     }

@@ -28,6 +28,12 @@ typedef struct layer_description {
     unsigned norms;                /* LAYER_NORM_INPUT | ... */
     float attention_scale;         /* factor of the scores */
 
+    /* Of a rank that has a part of the layer (model/ranks/rank_part.h): the sizes of the whole layer, and where
+     * the part begins. Without ranks the part is the whole. */
+    int all_heads, all_kv_heads, first_head, first_kv_head;
+    int64_t all_intermediate, first_intermediate;
+    bool copies_kv; /* a lower rank has the same KV heads */
+
     /* Derived from the sources of all layers. */
     bool looks_up;      /* a source lies above it */
     int slot;           /* slot that it owns; -1: none */

@@ -4,6 +4,7 @@
 #include "generate/batcher/batcher.h"
 #include "generate/batcher/sampler.h"
 #include "generate/costs/encoding_choice.h"
+#include "model/ranks/rank_group.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -74,12 +75,11 @@ static int64_t longest(const eval_pair *pairs, int count) {
 static int cache_bytes(const lockstep_scorer *s, int sequences, int64_t tokens, size_t *bytes) {
     kv_cache_options cache = kv_cache_defaults();
     kv_cache_need all, one;
-    size_t available, total;
-    device *d = s->model->device;
+    size_t available;
     cache.type = kv_cache_type_for(s->compute, s->kv_type);
     TRY(kv_cache_bytes_for(s->model, &cache, sequences, tokens, &all));
     TRY(kv_cache_bytes_for(s->model, &cache, 1, tokens, &one));
-    TRY(d->memory.available(d, &available, &total));
+    TRY(rank_group_available(s->model, &available));
     double wanted = all.reserved < (double)available / 2 ? all.reserved : (double)available / 2;
     *bytes = (size_t)(wanted > one.reserved ? wanted : one.reserved);
     return LCKV_OK;

@@ -4,6 +4,7 @@
 #include "eval/lockstep_scorer.h"
 #include "eval/tasks/task_template_filters.h"
 #include "model/decoder.h"
+#include "model/ranks/rank_group.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -183,7 +184,7 @@ static int forward(eval_scorer *s) {
     const model *m = s->model;
     device *d = m->device;
     tensor *hidden, *nll, *correct;
-    TRY(decoder_forward(m, s->graph, s->batch, NULL, &hidden));
+    TRY(rank_group_forward(m, s->graph, s->batch, NULL, &hidden));
     TRY(graph_tensor(s->graph, s->batch->wanted, 1, DTYPE_F32, &nll));
     TRY(graph_tensor(s->graph, s->batch->wanted, 1, DTYPE_I32, &correct));
     TRY(decoder_loss(m, s->graph, s->batch, hidden, s->scale, (view){0}, nll->value, correct->value));

@@ -2,6 +2,7 @@
 #include "eval/sink_stream.h"
 
 #include "model/decoder.h"
+#include "model/ranks/rank_group.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -76,7 +77,7 @@ static int copy_logits(sink_stream *s, tensor *hidden, float *logits) {
 static int forward(sink_stream *s, float *nll, float *logits) {
     device *d = s->model->device;
     tensor *hidden, *loss;
-    TRY(decoder_forward(s->model, s->graph, s->batch, s->cache, &hidden));
+    TRY(rank_group_forward(s->model, s->graph, s->batch, s->cache, &hidden));
     TRY(graph_tensor(s->graph, 1, 1, DTYPE_F32, &loss));
     TRY(decoder_loss(s->model, s->graph, s->batch, hidden, s->scale, (view){0}, loss->value, (view){0}));
     TRY(d->memory.copy_out(d, nll, loss->value.data, sizeof *nll));

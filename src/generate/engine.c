@@ -6,6 +6,7 @@
 #include "generate/batcher/batcher.h"
 #include "generate/batcher/prefill.h"
 #include "generate/sampling_parameters.h"
+#include "model/ranks/rank_group.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -84,10 +85,9 @@ static kv_cache_options cache_options(const lckv_engine *e) {
 static int default_memory(const lckv_engine *e, double *bytes) {
     kv_cache_options cache = cache_options(e);
     kv_cache_need need;
-    size_t available, total;
-    device *d = e->model->device;
+    size_t available;
     TRY(kv_cache_bytes_for(e->model, &cache, cache.sequences, e->max_model_len, &need));
-    TRY(d->memory.available(d, &available, &total));
+    TRY(rank_group_available(e->model, &available));
     *bytes = need.reserved < (double)available / 2 ? need.reserved : (double)available / 2;
     return LCKV_OK;
 }
@@ -115,13 +115,13 @@ static int choose_sequences(lckv_engine *e) {
     enum { MIN_SEQUENCES = 128, MAX_SEQUENCES = 1024 };
     kv_cache_options cache = cache_options(e);
     kv_cache_need each;
-    size_t available, total;
+    size_t available;
     device *d = e->model->device;
     if (e->options.max_num_seqs) return LCKV_OK;
     e->options.max_num_seqs = MIN_SEQUENCES;
     if (d->host_memory || d->counts_only) return LCKV_OK;
     TRY(kv_cache_bytes_for(e->model, &cache, 1, e->max_model_len, &each));
-    TRY(d->memory.available(d, &available, &total));
+    TRY(rank_group_available(e->model, &available));
     double fits = (double)available / 2 / each.reserved;
     e->options.max_num_seqs = fits < MIN_SEQUENCES ? MIN_SEQUENCES : fits < MAX_SEQUENCES ? (int)fits : MAX_SEQUENCES;
     return LCKV_OK;

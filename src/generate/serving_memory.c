@@ -6,6 +6,7 @@
 #include "generate/batcher/batcher.h"
 #include "generate/batcher/sampler.h"
 #include "model/model.h"
+#include "model/ranks/rank_part.h"
 
 #include <stdlib.h>
 
@@ -89,7 +90,7 @@ static int count_serving(device *d, const model *m, const lckv_serving_shape *sh
     return status;
 }
 
-static int count_config(device *d, const model_config *config, const lckv_serving_shape *shape, lckv_memory *out) {
+static int count_model(device *d, const model_config *config, const lckv_serving_shape *shape, lckv_memory *out) {
     model *m;
     TRY(model_create_empty(d, config, weight_type(config), &m));
     out->weights = (int64_t)d->counts.memory;
@@ -100,6 +101,15 @@ static int count_config(device *d, const model_config *config, const lckv_servin
     return status;
 }
 
+static int count_config(device *d, const model_config *config, const lckv_serving_shape *shape, lckv_memory *out) {
+    model_config *part;
+    if (shape->tensor_parallel < 2) return count_model(d, config, shape, out);
+    TRY(rank_part_config(config, 0, (int)shape->tensor_parallel, &part));
+    int status = count_model(d, part, shape, out);
+    config_free(part);
+    return status;
+}
+
 static int check_shape(const lckv_serving_shape *s) {
     REQUIRE(s->sequences >= 1 && s->length >= 1 && s->sequences <= 1 << 20 && s->length <= INT32_MAX / 2,
             LCKV_ERROR_ARGUMENT, "expected 1 to %d sequences of 1 to %d tokens, found %lld of %lld", 1 << 20,
@@ -107,6 +117,8 @@ static int check_shape(const lckv_serving_shape *s) {
     REQUIRE(s->prompt_length >= 0 && (s->prompt_length < s->length || s->length == 1), LCKV_ERROR_ARGUMENT,
             "prompt_length should be less than length (%lld), found %lld", (long long)s->length,
             (long long)s->prompt_length);
+    REQUIRE(s->tensor_parallel >= 0 && s->tensor_parallel <= RANK_PART_MAX_RANKS, LCKV_ERROR_ARGUMENT,
+            "tensor_parallel: expected 0 to %d, found %lld", RANK_PART_MAX_RANKS, (long long)s->tensor_parallel);
     return LCKV_OK;
 }
 

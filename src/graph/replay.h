@@ -21,6 +21,18 @@ typedef struct replay {
     device_program *program;
 } replay; /* initialize with zeros */
 
+/* What the next run with a key does. */
+typedef enum replay_action {
+    REPLAY_RUN,    /* runs the work */
+    REPLAY_RECORD, /* records it and replays the recording */
+    REPLAY_REPLAY, /* replays the recording */
+} replay_action;
+
+replay_action replay_next(const replay *r, const graph *g, const replay_key *key);
+/* Does that without asking whether the key and the pool are those of the last run. For work that follows the replays of
+ * another process (model/ranks/rank_group.h). */
+int replay_do(replay *r, graph *g, replay_action action, int (*work)(void *user), void *user);
+
 /* Runs `work`, which runs ops of g and must not copy, allocate or wait, or replays its recording. The pool must be
  * as after graph_reset(), and must be reset afterwards. After a failure nothing is recorded. */
 int replay_run(replay *r, graph *g, const replay_key *key, int (*work)(void *user), void *user);
@@ -39,6 +51,8 @@ typedef struct replay_set {
 } replay_set; /* initialize with zeros */
 
 int replay_set_run(replay_set *s, graph *g, const replay_key *key, int (*work)(void *user), void *user);
+/* Index of the replay for a key: that of an earlier run, or else the one that is replaced next. */
+int replay_set_find(replay_set *s, const replay_key *key);
 void replay_set_forget(replay_set *s, device *d); /* zeros are fine */
 
 #endif

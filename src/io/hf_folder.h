@@ -11,7 +11,8 @@ typedef struct checkpoint_load_options {
     dtype type;                   /* of the weights: f32, bf16 or f16; DTYPE_COUNT: as stored */
     const char *adapter;          /* folder of an adapter (adapter_file.h) to merge into the weights; NULL: none */
     const collectives *divide;    /* divide the weights between these ranks (params.h); NULL: whole */
-    bool loop_start;              /* load the learned start of the loops if the folder has one (loop_start_file.h) */
+    int rank, ranks; /* load the part of rank `rank` of `ranks` (model/ranks/rank_part.h); ranks 0 or 1: all */
+    bool loop_start; /* load the learned start of the loops if the folder has one (loop_start_file.h) */
 } checkpoint_load_options;
 
 /* Loads `folder`, or a GGUF file of this name, onto a device. If the device computes in host memory, weights with the

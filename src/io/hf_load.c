@@ -4,15 +4,19 @@
 #include "io/host_device.h"
 #include "io/loop_start_file.h"
 #include "io/tensors/checkpoint_table.h"
+#include "io/tensors/tensor_part.h"
+#include "model/ranks/rank_part.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------- values */
 
-static bool usable_in_place(const device *d, const safetensors_entry *e, dtype wanted) {
-    return d->host_memory && !d->counts_only && e->type == wanted && !e->format &&
-           (uintptr_t)e->data % dtype_element_bytes(wanted) == 0;
+/* Where the weight can stay in the mapped file; NULL: nowhere. */
+static const void *place_in_file(const device *d, const weight *w, const safetensors_entry *e, dtype wanted) {
+    bool usable = d->host_memory && !d->counts_only && e->type == wanted && !e->format &&
+                  (uintptr_t)e->data % dtype_element_bytes(wanted) == 0;
+    return usable ? tensor_part_in(w, wanted, e->data) : NULL;
 }
 
 /* Where the values of the weights come from. */
@@ -31,8 +35,9 @@ static void adopt_in_place(const source *s, device *d, dtype type, params *p) {
     for (int i = 0; i < p->count; i++) {
         const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
         dtype wanted = type == DTYPE_COUNT ? e->type : type;
-        if (!p->shards && usable_in_place(d, e, wanted) && !is_adapted(s, e->name))
-            params_adopt(p, i, d, (void *)(uintptr_t)e->data, wanted);
+        const void *place = p->shards || is_adapted(s, e->name) ? NULL : place_in_file(d, &p->table[i], e, wanted);
+        if (place)
+            params_adopt(p, i, d, (void *)(uintptr_t)place, wanted);
         else
             p->table[i].tensor.value.type = wanted;
     }
@@ -44,7 +49,7 @@ static int set_computed(const source *s, params *p, int i, const safetensors_ent
     void *values = malloc((size_t)e->elements * dtype_element_bytes(type));
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)e->elements, e->name);
     int status = adapter_merged_values(s->host, e, s->adapter.folder ? &s->adapter : NULL, type, values);
-    if (status >= 0) status = params_set(p, i, values, type);
+    if (status >= 0) status = tensor_part_set(p, i, values, type);
     free(values);
     return status;
 }
@@ -54,9 +59,10 @@ static int load_values(const source *s, device *d, dtype type, params *p) {
     TRY(params_allocate_as_typed(p, d));
     for (int i = 0; i < p->count && !d->counts_only; i++) {
         const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
-        if (p->table[i].tensor.value.data == e->data) continue;
+        const view *value = &p->table[i].tensor.value;
+        if (value->data == tensor_part_in(&p->table[i], value->type, e->data)) continue;
         bool computed = e->format || is_adapted(s, e->name);
-        TRY(computed ? set_computed(s, p, i, e) : params_set(p, i, e->data, e->type));
+        TRY(computed ? set_computed(s, p, i, e) : tensor_part_set(p, i, e->data, e->type));
     }
     return LCKV_OK;
 }
@@ -123,19 +129,36 @@ static int make_model(checkpoint_files *files, device *d, model_config *config, 
     return status;
 }
 
+/* Takes ownership of `config`, also on failure. */
+static int load(device *d, const char *folder, model_config *config, const checkpoint_load_options *o, model **out) {
+    checkpoint_files files;
+    params *p = NULL;
+    int status = checkpoint_files_open(folder, &files);
+    if (status >= 0) status = load_params(&files, config, d, o, &p);
+    if (status >= 0)
+        status = make_model(&files, d, config, p, folder, o, out);
+    else
+        config_free(config);
+    checkpoint_files_close(&files);
+    return status;
+}
+
+static int load_part(device *d, const char *folder, model_config *whole, const checkpoint_load_options *o,
+                     model **out) {
+    model_config *part;
+    int status = rank_part_config(whole, o->rank, o->ranks, &part);
+    if (status >= 0) status = load(d, folder, part, o, out);
+    if (status < 0)
+        config_free(whole);
+    else
+        (*out)->whole = whole;
+    return status;
+}
+
 int checkpoint_load(device *d, const char *folder, const checkpoint_load_options *options, model **out) {
     *out = NULL;
     model_config *config;
     TRY(config_read(folder, options->config_overrides, &config));
     if (options->type != DTYPE_COUNT) config->torch_dtype = config_type(options->type);
-    checkpoint_files files;
-    params *p = NULL;
-    int status = checkpoint_files_open(folder, &files);
-    if (status >= 0) status = load_params(&files, config, d, options, &p);
-    if (status >= 0)
-        status = make_model(&files, d, config, p, folder, options, out);
-    else
-        config_free(config);
-    checkpoint_files_close(&files);
-    return status;
+    return options->ranks > 1 ? load_part(d, folder, config, options, out) : load(d, folder, config, options, out);
 }

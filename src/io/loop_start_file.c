@@ -2,6 +2,7 @@
 #include "io/loop_start_file.h"
 
 #include "io/tensors/checkpoint_table.h"
+#include "io/tensors/tensor_part.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -104,7 +105,7 @@ static int read_values(const safetensors_file *f, device *d, params *p) {
     TRY(params_allocate_as_typed(p, d));
     for (int i = 0; i < p->count && !d->counts_only; i++) {
         const safetensors_entry *e = safetensors_find(f, p->table[i].name);
-        TRY(params_set(p, i, e->data, e->type));
+        TRY(tensor_part_set(p, i, e->data, e->type));
     }
     return LCKV_OK;
 }

@@ -1,11 +1,14 @@
 /* The public functions for devices and models (lckv.h): resolves names to folders and strings to data types. */
 #include "base/files/file.h"
 #include "base/options.h"
+#include "collectives/collectives.h"
 #include "hub/model_path.h"
 #include "io/adapter/adapter_file.h"
 #include "io/convert.h"
 #include "io/hf_folder.h"
 #include "io/host_device.h"
+#include "model/ranks/rank_group.h"
+#include "model/ranks/rank_part.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +93,17 @@ static int resolve_adapter(char **folder, char **adapter_of) {
     return LCKV_OK;
 }
 
+/* All processes load their parts, or none. Frees the model on failure. */
+static int join_ranks(const lckv_processes *processes, device *d, int status, model **m) {
+    if (!processes || processes->ranks == 1) return status;
+    status = collectives_agree(processes, status);
+    if (status >= 0) status = rank_group_create(processes, d, &(*m)->ranks);
+    if (status >= 0) return LCKV_OK;
+    model_free(*m);
+    *m = NULL;
+    return status;
+}
+
 int lckv_model_open(lckv_device *d, const char *name, const lckv_model_options *options, lckv_model **out) {
     lckv_model_options o;
     char *folder = NULL, *adapter_of = NULL;
@@ -101,7 +115,9 @@ int lckv_model_open(lckv_device *d, const char *name, const lckv_model_options *
     if (status >= 0) status = resolve(o.adapter, &adapter_of);
     if (status >= 0) status = resolve_adapter(&folder, &adapter_of);
     load.adapter = adapter_of;
+    if (o.processes) load.rank = o.processes->rank, load.ranks = o.processes->ranks;
     if (status >= 0) status = checkpoint_load(d, folder, &load, out);
+    status = join_ranks(o.processes, d, status, out);
     free(adapter_of);
     free(folder);
     return status;
@@ -117,6 +133,37 @@ int lckv_model_create(lckv_device *d, const lckv_config *config, const char *tor
     return model_create_random(d, copy, type == DTYPE_COUNT ? DTYPE_F32 : type, seed, out);
 }
 
+static int create_part(device *d, const model_config *whole, dtype type, uint64_t seed, const lckv_processes *p,
+                       model **out) {
+    model_config *copy, *part;
+    TRY(config_copy(whole, &copy));
+    int status = rank_part_config(whole, p->rank, p->ranks, &part);
+    if (status >= 0) status = model_create_random(d, part, type, seed + (uint64_t)p->rank, out);
+    if (status < 0)
+        config_free(copy);
+    else
+        (*out)->whole = copy;
+    return status;
+}
+
+int lckv_model_create_with(lckv_device *d, const lckv_config *config, const lckv_model_options *options, uint64_t seed,
+                           lckv_model **out) {
+    lckv_model_options o;
+    dtype type;
+    *out = NULL;
+    TRY(OPTIONS_TAKE(&o, options, lckv_model_defaults));
+    if (!o.processes || o.processes->ranks == 1) return lckv_model_create(d, config, o.torch_dtype, seed, out);
+    TRY(read_dtype(o.torch_dtype, &type));
+    int status = create_part(d, config, type == DTYPE_COUNT ? DTYPE_F32 : type, seed, o.processes, out);
+    return join_ranks(o.processes, d, status, out);
+}
+
+int lckv_model_follow(lckv_model *m) {
+    REQUIRE(m->ranks && !rank_group_adds_rest(m->ranks), LCKV_ERROR_ARGUMENT,
+            "expected a model that is divided between processes, on a rank other than 0");
+    return rank_group_follow(m);
+}
+
 void lckv_save_options_init(lckv_save_options *options, size_t struct_size) {
     const lckv_save_options defaults = {.torch_dtype = "auto"};
     options_give(options, struct_size, &defaults, sizeof defaults);
@@ -125,6 +172,7 @@ void lckv_save_options_init(lckv_save_options *options, size_t struct_size) {
 int lckv_model_save(lckv_model *m, const char *folder, const lckv_save_options *options) {
     lckv_save_options o;
     TRY(OPTIONS_TAKE(&o, options, lckv_save_defaults));
+    TRY(rank_group_refuse(m, "saving a model"));
     checkpoint_save_options save = {.shard_bytes = o.max_shard_bytes, .source = m->folder, .loop_start = m->loop_start};
     char *tokenizer;
     TRY(read_dtype(o.torch_dtype, &save.type));
@@ -136,7 +184,7 @@ int lckv_model_save(lckv_model *m, const char *folder, const lckv_save_options *
 }
 
 const lckv_config *lckv_model_config(const lckv_model *m) {
-    return m->config;
+    return m->whole ? m->whole : m->config;
 }
 
 int64_t lckv_model_parameters(const lckv_model *m) {

@@ -74,9 +74,7 @@ static int count_adapted(const params *base, unsigned targets) {
 }
 
 static tensor *add(params *p, const weight *of, char a_or_b, int64_t rows, int64_t cols) {
-    weight *w = &p->table[p->count++];
-    *w = (weight){.rows = rows, .cols = cols, .dimensions = 2};
-    w->tensor = (tensor){.value = {NULL, rows, cols, DTYPE_F32}, .weight = true};
+    weight *w = params_add(p, rows, cols, 2);
     adapter_name(of->name, a_or_b, w->name);
     return &w->tensor;
 }

@@ -1,6 +1,8 @@
 /* Fills a batch; see batch.h. Everything is laid out in host memory and sent in one copy. */
 #include "model/batch.h"
 
+#include "model/ranks/rank_group.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,14 +60,8 @@ static size_t lay_out(batch *b, size_t places[FIELDS + KV_MAX_GROUPS * GROUP_FIE
     return at;
 }
 
-/* Memory for at least the requested limits. Pages get room for growth. */
-static int batch_reserve(batch *b, batch_limits asked) {
-    if (b->memory && asked.rows <= b->limits.rows && asked.sequences <= b->limits.sequences &&
-        asked.pages <= b->limits.pages)
-        return LCKV_OK;
-    if (asked.rows > b->limits.rows) b->limits.rows = asked.rows;
-    if (asked.sequences > b->limits.sequences) b->limits.sequences = asked.sequences;
-    if (asked.pages > b->limits.pages) b->limits.pages = 2 * asked.pages;
+static int allocate(batch *b, batch_limits limits) {
+    b->limits = limits;
     TRY(b->device->memory.wait(b->device));
     b->device->memory.release(b->device, b->memory);
     free(b->staging);
@@ -80,6 +76,17 @@ static int batch_reserve(batch *b, batch_limits asked) {
     for (int i = 0; views[i]; i++) views[i]->data = (char *)b->memory + places[i];
     b->moves++;
     return LCKV_OK;
+}
+
+/* Memory for at least the requested limits. Pages get room for growth. */
+static int batch_reserve(batch *b, batch_limits asked) {
+    batch_limits limits = b->limits;
+    if (b->memory && asked.rows <= limits.rows && asked.sequences <= limits.sequences && asked.pages <= limits.pages)
+        return LCKV_OK;
+    if (asked.rows > limits.rows) limits.rows = asked.rows;
+    if (asked.sequences > limits.sequences) limits.sequences = asked.sequences;
+    if (asked.pages > limits.pages) limits.pages = 2 * asked.pages;
+    return allocate(b, limits);
 }
 
 int batch_create(device *d, batch_limits limits, batch **out) {
@@ -99,6 +106,7 @@ int batch_create(device *d, batch_limits limits, batch **out) {
 
 void batch_free(batch *b) {
     if (!b) return;
+    if (b->ranks) rank_group_batch_freed(b->ranks, b->id);
     b->device->memory.release(b->device, b->memory);
     free(b->staging);
     free(b);
@@ -140,8 +148,10 @@ static int32_t rounded_up(int32_t rows) {
 static void count_rows(batch *b, const batch_entry *entries, int count) {
     b->rows = b->plan_rows = b->plan_sequences = b->wanted = b->max_rows = b->labels_counted = 0;
     b->sequences = count;
+    b->reads_previous = b->rounds && b->previous.data; /* recorded steps do the same whatever the entries are */
     for (int i = 0; i < count; i++) {
         const batch_entry *e = &entries[i];
+        b->reads_previous |= e->chosen > 0;
         b->rows += e->rows;
         b->wanted += e->wanted;
         if (e->planned) b->plan_rows += e->rows, b->plan_sequences++;
@@ -339,4 +349,89 @@ int batch_fill(batch *b, kv_cache *cache, const batch_entry *entries, int count)
     int status = lay_and_send(b, cache, entries, count);
     if (status < 0 && cache) kv_cache_rollback(cache);
     return status;
+}
+
+/* ---------------------------------------------------------------- packing */
+
+/* The numbers of a filled batch. The contents of its views follow, as many rows of each as are used. */
+typedef struct packed_batch {
+    batch_limits limits;
+    int32_t rows, sequences, plan_rows, plan_sequences, wanted, max_rows, padded_max_rows, piece_rows, group_count;
+    int32_t max_past[KV_MAX_GROUPS], plan_max_past[KV_MAX_GROUPS];
+    bool wants_all, reads_previous;
+    double tolerance;
+} packed_batch;
+
+static packed_batch numbers_of(const batch *b) {
+    packed_batch p = {.limits = b->limits,
+                      .rows = b->rows,
+                      .sequences = b->sequences,
+                      .plan_rows = b->plan_rows,
+                      .plan_sequences = b->plan_sequences,
+                      .wanted = b->wanted,
+                      .max_rows = b->max_rows,
+                      .padded_max_rows = b->padded_max_rows,
+                      .piece_rows = b->piece_rows,
+                      .group_count = b->group_count,
+                      .wants_all = b->wants_all,
+                      .reads_previous = b->reads_previous,
+                      .tolerance = b->tolerance};
+    for (int g = 0; g < b->group_count; g++) {
+        p.max_past[g] = b->groups[g].max_past;
+        p.plan_max_past[g] = b->groups[g].plan_max_past;
+    }
+    return p;
+}
+
+static void set_numbers(batch *b, const packed_batch *p) {
+    b->rows = p->rows;
+    b->sequences = p->sequences;
+    b->plan_rows = p->plan_rows;
+    b->plan_sequences = p->plan_sequences;
+    b->wanted = p->wanted;
+    b->max_rows = p->max_rows;
+    b->padded_max_rows = p->padded_max_rows;
+    b->piece_rows = p->piece_rows;
+    b->group_count = p->group_count;
+    b->wants_all = p->wants_all;
+    b->reads_previous = p->reads_previous;
+    b->tolerance = p->tolerance;
+    set_shapes(b);
+    for (int g = 0; g < p->group_count; g++) {
+        b->groups[g].max_past = p->max_past[g];
+        b->groups[g].plan_max_past = p->plan_max_past[g];
+    }
+}
+
+size_t batch_packed_bytes(const batch *b) {
+    view *views[FIELDS + KV_MAX_GROUPS * GROUP_FIELDS];
+    size_t bytes = sizeof(packed_batch);
+    list_views((batch *)(uintptr_t)b, views);
+    for (int i = 0; views[i]; i++) bytes += view_bytes(*views[i]);
+    return bytes;
+}
+
+void batch_pack(const batch *b, void *out) {
+    view *views[FIELDS + KV_MAX_GROUPS * GROUP_FIELDS];
+    packed_batch p = numbers_of(b);
+    char *at = out;
+    memcpy(at, &p, sizeof p);
+    at += sizeof p;
+    list_views((batch *)(uintptr_t)b, views);
+    for (int i = 0; views[i]; at += view_bytes(*views[i++])) memcpy(at, host_of(b, *views[i]), view_bytes(*views[i]));
+}
+
+int batch_unpack(batch *b, const void *packed, size_t bytes) {
+    view *views[FIELDS + KV_MAX_GROUPS * GROUP_FIELDS];
+    packed_batch p;
+    const char *at = packed;
+    memcpy(&p, at, sizeof p);
+    at += sizeof p;
+    if (memcmp(&p.limits, &b->limits, sizeof p.limits)) TRY(allocate(b, p.limits));
+    set_numbers(b, &p);
+    REQUIRE(bytes == batch_packed_bytes(b), LCKV_ERROR_FORMAT, "expected a batch of %zu bytes, found %zu",
+            batch_packed_bytes(b), bytes);
+    list_views(b, views);
+    for (int i = 0; views[i]; at += view_bytes(*views[i++])) memcpy(host_of(b, *views[i]), at, view_bytes(*views[i]));
+    return b->device->memory.copy_in(b->device, b->memory, b->staging, b->bytes);
 }

@@ -74,6 +74,7 @@ typedef struct batch {
     view ids;                          /* i32 [rows, 1] */
     view previous;                     /* i32 [n, 1]: ids chosen by an earlier step, owned by the caller; absent:
                                         * none */
+    bool reads_previous;               /* some row may take its id from `previous` */
     view from;                         /* i32 [rows, 1]: the row of `previous` that has a row's id; -1: `ids` has it */
     view labels;                       /* i32 [wanted, 1] */
     view positions, sink_positions;    /* i64 [rows, 1]: absolute positions, and positions in the list of a sink
@@ -104,7 +105,9 @@ typedef struct batch {
     /* set by the caller: with `fills`, a prompt by itself is padded, too, to at most this number of rows; not with a
      * tolerance */
     int32_t prompt_room;
-    bool rounds; /* the device records steps: maxima are rounded up, and batches without a cache are padded with
+    rank_group *ranks; /* ranks that have the same batch (ranks/rank_group.h); NULL: none */
+    int id;            /* of the batch on these ranks; 0: none yet */
+    bool rounds;       /* the device records steps: maxima are rounded up, and batches without a cache are padded with
                   * empty sequences, so that recorded steps can be reused */
 } batch;
 
@@ -116,5 +119,11 @@ void batch_free(batch *b); /* NULL is fine */
  * changed), and the rows are cached after kv_cache_commit(). Positions follow from the cache; without one they start
  * at 0. */
 int batch_fill(batch *b, kv_cache *cache, const batch_entry *entries, int count);
+
+/* A filled batch for a process with the same kind of device: bytes, and filling another batch from them. The plan and
+ * `previous` are the caller's. */
+size_t batch_packed_bytes(const batch *b);
+void batch_pack(const batch *b, void *out);
+int batch_unpack(batch *b, const void *packed, size_t bytes);
 
 #endif

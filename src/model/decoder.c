@@ -1,5 +1,6 @@
 /* The forward pass: embedding, the steps of the plan, the final norm. See decoder.h; layer.c runs one layer. */
 #include "model/pass.h"
+#include "model/ranks/rank_group.h"
 #include "model/shards/weights_use.h"
 
 /* The input of a step. An iteration that does not commit runs on the planned rows only. */
@@ -51,6 +52,7 @@ static int find_converged(const pass *p, bool *converged) {
     double sums[2], tolerance = p->b->tolerance;
     *converged = false;
     if (!p->change) return LCKV_OK;
+    TRY(rank_group_sum(p->m->ranks, p->change->value));
     TRY(d->memory.copy_out(d, sums, p->change->value.data, sizeof sums));
     TRY(d->memory.wait(d));
     *converged = sums[1] > 0 && sums[0] < tolerance * tolerance * sums[1];
@@ -124,6 +126,7 @@ int decoder_embed(pass *p, tensor **x) {
 
 static int forward(pass *p, tensor **hidden) {
     tensor *x;
+    if (p->b->reads_previous) TRY(rank_group_share(p->m->ranks, p->b->previous));
     TRY(decoder_embed(p, &x));
     TRY(run_plan(p, &x));
     return x ? decoder_last_norm(p->m, p->g, x, hidden) : LCKV_OK;

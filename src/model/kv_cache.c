@@ -2,6 +2,7 @@
 #include "model/kv_cache.h"
 
 #include "model/kv_group.h"
+#include "model/ranks/rank_group.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,8 @@ struct kv_cache {
     cached_sequence *sequences; /* [sequences + snapshots]; snapshots last */
     int *free_snapshots;        /* [free_snapshot_count] unused snapshots */
     int free_snapshot_count;
+    rank_group *ranks; /* which have the same pages; NULL: none */
+    int id;            /* on these ranks; 0: none */
 };
 
 kv_cache_options kv_cache_defaults(void) {
@@ -160,14 +163,17 @@ static void divide_bytes(const kv_cache *c, const kv_group *shapes, int64_t page
     }
 }
 
-static int create_groups(kv_cache *c, const model *m) {
+/* `fixed`: numbers of pages; NULL: they follow from the options. */
+static int create_groups(kv_cache *c, const model *m, const int32_t *fixed) {
     const kv_cache_options *o = &c->options;
     kv_group shapes[KV_MAX_GROUPS];
     int64_t pages[KV_MAX_GROUPS], max_pages[KV_MAX_GROUPS];
     for (int i = 0; i < c->group_count; i++) shapes[i] = group_shape(c, m, i);
     if (o->max_bytes) divide_bytes(c, shapes, pages);
     for (int i = 0; i < c->group_count; i++) {
-        if (o->max_bytes)
+        if (fixed)
+            pages[i] = fixed[i], max_pages[i] = INT32_MAX;
+        else if (o->max_bytes)
             max_pages[i] = pages[i];
         else
             TRY(count_pages(o, &shapes[i], &pages[i], &max_pages[i]));
@@ -179,7 +185,7 @@ static int create_groups(kv_cache *c, const model *m) {
     return LCKV_OK;
 }
 
-static int create(kv_cache *c, const model *m) {
+static int create(kv_cache *c, const model *m, const int32_t *fixed) {
     c->sequences = calloc((size_t)(c->options.sequences + c->options.snapshots), sizeof *c->sequences);
     c->free_snapshots = malloc(((size_t)c->options.snapshots + 1) * sizeof *c->free_snapshots);
     REQUIRE(c->sequences && c->free_snapshots, LCKV_ERROR_MEMORY, "no memory for %d cached sequences",
@@ -187,7 +193,19 @@ static int create(kv_cache *c, const model *m) {
     for (int i = c->options.snapshots; i > 0; i--)
         c->free_snapshots[c->free_snapshot_count++] = c->options.sequences + i - 1;
     TRY(assign_slots(c, &m->config->map));
-    return create_groups(c, m);
+    return create_groups(c, m, fixed);
+}
+
+/* From here on, the other ranks do what this cache does to its pages. */
+static int create_on_ranks(kv_cache *c, rank_group *ranks) {
+    TRY(rank_group_cache_created(ranks, c, &c->id));
+    c->ranks = ranks;
+    for (int i = 0; i < c->group_count; i++) {
+        c->groups[i].ranks = ranks;
+        c->groups[i].cache_id = c->id;
+        c->groups[i].index = i;
+    }
+    return LCKV_OK;
 }
 
 /* Bytes of `rows` tokens in whole pages if every layer had its own keys and values. */
@@ -214,13 +232,14 @@ int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int64_t 
     return status;
 }
 
-int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **out) {
+static int create_with(const model *m, const kv_cache_options *options, const int32_t *fixed, kv_cache **out) {
     *out = NULL;
     TRY(check_options(options));
     kv_cache *c = calloc(1, sizeof *c);
     REQUIRE(c, LCKV_ERROR_MEMORY, "no memory for a KV cache");
     c->options = *options;
-    int status = create(c, m);
+    int status = create(c, m, fixed);
+    if (status >= 0 && m->ranks && !fixed) status = create_on_ranks(c, m->ranks);
     if (status < 0)
         kv_cache_free(c);
     else
@@ -228,8 +247,41 @@ int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **
     return status;
 }
 
+int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **out) {
+    return create_with(m, options, NULL, out);
+}
+
+int kv_cache_create_pages(const model *m, const kv_cache_options *options, const int32_t *pages, kv_cache **out) {
+    kv_cache_options o = *options;
+    o.sequences = 1;
+    o.snapshots = 0;
+    o.max_bytes = 0;
+    return create_with(m, &o, pages, out);
+}
+
+kv_cache_options kv_cache_options_of(const kv_cache *c) {
+    return c->options;
+}
+
+int32_t kv_cache_group_pages(const kv_cache *c, int group) {
+    return c->groups[group].capacity;
+}
+
+int kv_cache_id(const kv_cache *c) {
+    return c->id;
+}
+
+int kv_cache_grow_group(kv_cache *c, int group, int32_t pages) {
+    return kv_group_grow(&c->groups[group], pages);
+}
+
+int kv_cache_copy_page(kv_cache *c, int group, int32_t from, int32_t to) {
+    return kv_group_copy_page(&c->groups[group], from, to);
+}
+
 void kv_cache_free(kv_cache *c) {
     if (!c) return;
+    if (c->ranks) rank_group_cache_freed(c->ranks, c->id);
     for (int i = 0; i < KV_MAX_GROUPS; i++) kv_group_free(&c->groups[i]);
     free_slots(c);
     free(c->sequences);

@@ -43,6 +43,9 @@ kv_cache_options kv_cache_defaults(void);
  * LCKV_ERROR_ARGUMENT: another name. LCKV_ERROR_UNSUPPORTED: the device cannot read such pages. */
 int kv_cache_choose_type(const device *d, dtype compute, const char *name, dtype *out);
 int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **out);
+/* A cache of exactly `pages` [groups] pages, with options->type, page_rows, window_length and sinks. It keeps no
+ * sequences: it has the pages of the cache of another rank (ranks/rank_group.h). */
+int kv_cache_create_pages(const model *m, const kv_cache_options *options, const int32_t *pages, kv_cache **out);
 /* Bytes of `sequences` sequences of `rows` tokens each that share nothing. Every prediction comes from here; it
  * equals the usage of a cache that holds such sequences. */
 typedef struct kv_cache_need {
@@ -103,6 +106,15 @@ int kv_cache_truncate(kv_cache *c, int id, int64_t position);
 /* For a sink cache whose sequence holds exactly its sinks: advances the next token's position by `tokens`, as if
  * that many tokens had passed. Tests reach large positions with it. */
 int kv_cache_skip(kv_cache *c, int id, int64_t tokens);
+
+/* ---------------------------------------------------------------- for the ranks (ranks/rank_group.h) */
+
+kv_cache_options kv_cache_options_of(const kv_cache *c);
+int32_t kv_cache_group_pages(const kv_cache *c, int group);
+int kv_cache_id(const kv_cache *c); /* number of the cache on the other ranks; 0: they do not have it */
+/* Only in a cache of kv_cache_create_pages(). */
+int kv_cache_grow_group(kv_cache *c, int group, int32_t pages);
+int kv_cache_copy_page(kv_cache *c, int group, int32_t from, int32_t to);
 
 /* ---------------------------------------------------------------- for batch.c and the decoder */
 

@@ -1,6 +1,8 @@
 /* Pages and page tables of one group; see kv_group.h. */
 #include "model/kv_group.h"
 
+#include "model/ranks/rank_group.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,8 +124,7 @@ static int lengthen(int32_t **list, int32_t from, int32_t to) {
     return LCKV_OK;
 }
 
-/* Adds pages and keeps the contents of the old ones. */
-static int grow(kv_group *g, int32_t pages) {
+int kv_group_grow(kv_group *g, int32_t pages) {
     int32_t old = g->capacity;
     TRY(lengthen(&g->free, old, pages));
     TRY(lengthen(&g->uses, old, pages));
@@ -141,7 +142,7 @@ static int grow(kv_group *g, int32_t pages) {
     g->memory = memory;
     g->moves++;
     for (int32_t page = pages - 1; page >= old; page--) g->free[g->free_count++] = page; /* low pages are used first */
-    return LCKV_OK;
+    return g->ranks ? rank_group_cache_grown(g->ranks, g->cache_id, g->index, pages) : LCKV_OK;
 }
 
 int kv_group_create(const kv_group *shape, int sequences, int snapshots, int32_t pages, int32_t max_pages,
@@ -155,7 +156,7 @@ int kv_group_create(const kv_group *shape, int sequences, int snapshots, int32_t
     out->reserved = calloc((size_t)sequences, sizeof *out->reserved);
     out->prefix = calloc((size_t)sequences, sizeof *out->prefix);
     int status = out->tables && out->next && out->reserved && out->prefix
-                     ? grow(out, pages)
+                     ? kv_group_grow(out, pages)
                      : fail(LCKV_ERROR_MEMORY, "no memory for the KV cache's tables of %d sequences", sequences);
     if (status < 0) kv_group_free(out);
     return status;
@@ -210,7 +211,7 @@ static int reserve_pages(kv_group *g, int32_t needed) {
             "the KV cache is full: %lld pages of %d tokens are needed, %d are allowed", (long long)pages, g->page_rows,
             g->max_capacity);
     if (pages < 2 * (int64_t)g->capacity) pages = 2 * (int64_t)g->capacity;
-    return grow(g, pages < g->max_capacity ? (int32_t)pages : g->max_capacity);
+    return kv_group_grow(g, pages < g->max_capacity ? (int32_t)pages : g->max_capacity);
 }
 
 static int reserve_table(kv_table *t, int32_t pages) {
@@ -260,21 +261,21 @@ static bool writes_last_page(const kv_group *g, const kv_table *t, const success
     return begins_inside && s->shared > 0 && at / g->page_rows == s->first + s->shared - 1;
 }
 
-static int copy_page(kv_group *g, int32_t from, int32_t to) {
+int kv_group_copy_page(kv_group *g, int32_t from, int32_t to) {
     for (int i = 0; i < 2 * g->slots; i++) {
         view pages = i < g->slots ? g->k[i] : g->v[i - g->slots];
         view src = view_rows(pages, (int64_t)from * g->page_rows, g->page_rows);
         view dst = view_rows(pages, (int64_t)to * g->page_rows, g->page_rows);
         TRY(DEVICE_RUN(g->device, cast, &(struct op_cast){src, dst}));
     }
-    return LCKV_OK;
+    return g->ranks ? rank_group_page_copied(g->ranks, g->cache_id, g->index, from, to) : LCKV_OK;
 }
 
 /* The successor's page in place of `page`; a fresh copy if other tables have the page too. */
 static int32_t page_to_write(kv_group *g, int id, int32_t page, int *status) {
     if (g->uses[page] == 1) return use_page(g, id, page);
     int32_t fresh = use_page(g, id, g->free[--g->free_count]);
-    if (*status >= 0) *status = copy_page(g, page, fresh);
+    if (*status >= 0) *status = kv_group_copy_page(g, page, fresh);
     return fresh;
 }
 

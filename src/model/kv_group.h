@@ -42,6 +42,8 @@ typedef struct kv_group {
     int64_t *reserved;     /* [sequences] pages that a sequence may need; 0: not reserved */
     int64_t *prefix;       /* [sequences] of these, pages of a shared prefix */
     int sequences, snapshots;
+    struct rank_group *ranks;  /* ranks that have the same pages of the cache (ranks/rank_group.h); NULL: none */
+    int cache_id, index;       /* of the cache on these ranks, and of the group in it */
     bool (*evict)(void *user); /* removes a snapshot; false: there is none. NULL: not possible */
     void *user;
 } kv_group;
@@ -51,6 +53,10 @@ typedef struct kv_group {
 int kv_group_create(const kv_group *shape, int sequences, int snapshots, int32_t pages, int32_t max_pages,
                     kv_group *out);
 void kv_group_free(kv_group *g);
+/* Adds pages up to `pages`, and keeps the contents of the old ones. */
+int kv_group_grow(kv_group *g, int32_t pages);
+/* Copies the contents of a page. */
+int kv_group_copy_page(kv_group *g, int32_t from, int32_t to);
 size_t kv_group_bytes(const kv_group *g);
 size_t kv_group_page_bytes(const kv_group *g);
 size_t kv_group_slot_page_bytes(const kv_group *g, int slot); /* the part of one slot, an index in the group */

@@ -4,6 +4,8 @@
 #include "model/pass.h"
 #include "model/shards/weights_use.h"
 
+#include "model/ranks/rank_group.h"
+
 #include <string.h>
 
 /* RMSNorm of each head (Qwen3) if the model has it. Takes ownership of x. */
@@ -114,6 +116,16 @@ static int make_heads(pass *p, int layer, const layer_weights *w, tensor *x, hea
     return parts.v ? show(p, layer, LAYER_V, out->v->value) : LCKV_OK;
 }
 
+/* residual + x weight^T + bias, where weight and bias are the only part of a pack. If ranks have parts of the layer,
+ * the product is a partial sum: one of them adds the rest, and all add up their sums. */
+static int add_branch(const pass *p, tensor *x, const packed_weight *pack, tensor *residual, tensor **out) {
+    const rank_group *ranks = p->m->ranks;
+    const weight_part *part = &pack->part[0];
+    TRY(rank_group_adds_rest(ranks) ? graph_linear_add(p->g, x, part->weight, part->bias, residual, out)
+                                    : graph_linear(p->g, x, part->weight, NULL, DTYPE_F32, out));
+    return rank_group_sum(ranks, (*out)->value);
+}
+
 /* x + o_proj(attention). Without queries, which then would see zeros only, the product is zero and its bias remains. */
 static int attention_block(pass *p, int layer, const layer_weights *w, tensor *x, const heads *h, tensor **out) {
     graph *g = p->g;
@@ -123,7 +135,7 @@ static int attention_block(pass *p, int layer, const layer_weights *w, tensor *x
     if (h->q) {
         TRY(pass_attend(p, layer, h, &attended));
         TRY(show(p, layer, LAYER_ATTN, attended->value));
-        TRY(graph_linear_add(g, attended, packed_matrix(&w->o, "o"), bias, x, out));
+        TRY(add_branch(p, attended, &w->o, x, out));
         tensor_release(g, attended);
         return LCKV_OK;
     }
@@ -146,7 +158,7 @@ static int mlp_block(pass *p, const layer_weights *w, tensor *x, tensor **out) {
                                 .part = {packed_part(&w->gate_up, "gate"), packed_part(&w->gate_up, "up")}};
     tensor *inner;
     TRY(graph_project_gated(p->g, x, &a, &inner));
-    TRY(graph_linear_add(p->g, inner, packed_matrix(&w->down, "down"), packed_bias(&w->down, "down"), x, out));
+    TRY(add_branch(p, inner, &w->down, x, out));
     tensor_release(p->g, inner);
     return LCKV_OK;
 }

@@ -17,27 +17,35 @@ int64_t loop_start_default_width(const model_config *c) {
 /* ---------------------------------------------------------------- the table */
 
 static tensor *add(params *p, int64_t rows, int64_t cols, int dimensions, const char *format, int loop, int layer) {
-    weight *w = &p->table[p->count++];
-    *w = (weight){.rows = rows, .cols = cols, .dimensions = dimensions};
-    w->tensor = (tensor){.value = {NULL, rows, cols, DTYPE_F32}, .weight = true};
+    weight *w = params_add(p, rows, cols, dimensions);
     snprintf(w->name, sizeof w->name, format, loop, layer);
     return &w->tensor;
+}
+
+/* The map to keys or values of a layer and its bias: if a rank has a part of the layer, to its KV heads. */
+static tensor *add_output(loop_start *s, const layer_description *l, const char *name, int loop, int layer,
+                          tensor **bias) {
+    int64_t width = layer_kv_width(l), first = (int64_t)l->first_kv_head * l->head_dim,
+            all = (int64_t)l->all_kv_heads * l->head_dim;
+    char full[2][64];
+    for (int i = 0; i < 2; i++) snprintf(full[i], sizeof full[i], "%s.%s", name, i ? "bias" : "weight");
+    tensor *matrix = add(s->weights, width, s->width, 2, full[0], loop, layer);
+    *bias = add(s->weights, 1, width, 1, full[1], loop, layer);
+    weight *entries = &s->weights->table[s->weights->count - 2];
+    entries[0].all_rows = entries[1].all_cols = all;
+    entries[0].first_row = entries[1].first_col = first;
+    return matrix;
 }
 
 static void add_slot(loop_start *s, const layer_map *map, int slot, int loop) {
     int64_t k = exact_keys_width(map, slot), v = exact_values_width(map, slot);
     int layer = map->slot[slot].layer;
+    const layer_description *l = &map->layer[layer];
     loop_start_net *net = &s->nets[loop];
     loop_start_slot *out = &net->slots[net->slot_count++];
     *out = (loop_start_slot){.slot = slot};
-    if (k) {
-        out->k = add(s->weights, k, s->width, 2, "loops.%d.slots.%d.k_proj.weight", loop, layer);
-        out->k_bias = add(s->weights, 1, k, 1, "loops.%d.slots.%d.k_proj.bias", loop, layer);
-    }
-    if (v) {
-        out->v = add(s->weights, v, s->width, 2, "loops.%d.slots.%d.v_proj.weight", loop, layer);
-        out->v_bias = add(s->weights, 1, v, 1, "loops.%d.slots.%d.v_proj.bias", loop, layer);
-    }
+    if (k) out->k = add_output(s, l, "loops.%d.slots.%d.k_proj", loop, layer, &out->k_bias);
+    if (v) out->v = add_output(s, l, "loops.%d.slots.%d.v_proj", loop, layer, &out->v_bias);
 }
 
 /* The net of the loop that `step` runs. Its slots follow those of the loops before it. */

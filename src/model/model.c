@@ -1,6 +1,8 @@
 /* Creates and frees a model; see model.h. */
 #include "model/model.h"
 
+#include "model/ranks/rank_group.h"
+
 #include <stdlib.h>
 
 static int check_values(const params *p) {
@@ -105,6 +107,7 @@ int model_default_iterations(const model *m) {
 
 void model_free(model *m) {
     if (!m) return;
+    rank_group_free(m->ranks);
     if (m->rope.inverse_frequencies.data) m->device->memory.release(m->device, m->rope.inverse_frequencies.data);
     adapter_free(m->adapter);
     loop_start_free(m->loop_start);
@@ -114,5 +117,6 @@ void model_free(model *m) {
     free(m->folder);
     plan_free(&m->plan);
     config_free(m->config);
+    config_free(m->whole);
     free(m);
 }

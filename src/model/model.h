@@ -6,9 +6,14 @@
 #include "model/adapter.h"
 #include "model/loop_start.h"
 
+typedef struct rank_group rank_group; /* ranks/rank_group.h */
+
 typedef struct lckv_model {
     device *device; /* owned by the caller; outlives the model */
     model_config *config;
+    model_config
+        *whole; /* of all ranks, if `config` is the part of one (ranks/rank_part.h); NULL: `config` is the whole */
+    rank_group *ranks; /* the ranks that run the model together, owned; NULL: this one alone */
     plan plan;
     params *params;
     adapter *adapter;           /* LoRA on some of the weights, which are then frozen; NULL: none */

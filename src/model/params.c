@@ -54,14 +54,27 @@ static const struct part PARTS[] = {
 };
 enum { PART_COUNT = sizeof PARTS / sizeof *PARTS, OUTSIDE_LAYERS = 3 };
 
-static int64_t extent_of(const model_config *c, const layer_description *l, enum extent e) {
-    const int64_t sizes[EXTENTS] = {[ONE] = 1,
-                                    [HIDDEN] = c->hidden_size,
-                                    [INTERMEDIATE] = l->intermediate_size,
-                                    [QUERIES] = (int64_t)l->heads * l->head_dim,
-                                    [KEYS] = layer_kv_width(l),
-                                    [HEAD] = l->head_dim};
-    return sizes[e];
+/* Elements of one dimension of a tensor: those of this rank, and of the whole tensor. */
+typedef struct range {
+    int64_t count, first, all;
+} range;
+
+static range whole(int64_t size) {
+    return (range){.count = size, .all = size};
+}
+
+static range heads_of(int count, int first, int all, int64_t size) {
+    return (range){count * size, first * size, all * size};
+}
+
+static range range_of(const model_config *c, const layer_description *l, enum extent e) {
+    const range ranges[EXTENTS] = {[ONE] = whole(1),
+                                   [HIDDEN] = whole(c->hidden_size),
+                                   [INTERMEDIATE] = {l->intermediate_size, l->first_intermediate, l->all_intermediate},
+                                   [QUERIES] = heads_of(l->heads, l->first_head, l->all_heads, l->head_dim),
+                                   [KEYS] = heads_of(l->kv_heads, l->first_kv_head, l->all_kv_heads, l->head_dim),
+                                   [HEAD] = whole(l->head_dim)};
+    return ranges[e];
 }
 
 static void part_name(const struct part *part, int layer, char *out, size_t bytes) {
@@ -94,19 +107,26 @@ static bool model_has(const model_config *c, const struct part *part, params_has
 
 /* ---------------------------------------------------------------- the table */
 
-static weight *add(params *p, int64_t rows, int64_t cols, int dimensions) {
+weight *params_add(params *p, int64_t rows, int64_t cols, int dimensions) {
     weight *w = &p->table[p->count++];
-    w->rows = rows;
-    w->cols = cols;
-    w->dimensions = dimensions;
+    *w = (weight){.rows = rows, .cols = cols, .all_rows = rows, .all_cols = cols, .dimensions = dimensions};
     w->tensor = (tensor){.value = {NULL, rows, cols, DTYPE_F32}, .weight = true};
     return w;
 }
 
 static tensor *add_named(params *p, const char *name, int64_t rows, int64_t cols, int dimensions) {
-    weight *w = add(p, rows, cols, dimensions);
+    weight *w = params_add(p, rows, cols, dimensions);
     snprintf(w->name, sizeof w->name, "%s", name);
     return &w->tensor;
+}
+
+static weight *add_part(params *p, range rows, range cols, int dimensions) {
+    weight *w = params_add(p, rows.count, cols.count, dimensions);
+    w->all_rows = rows.all;
+    w->all_cols = cols.all;
+    w->first_row = rows.first;
+    w->first_col = cols.first;
+    return w;
 }
 
 /* Enters the weight where the decoder finds it. A matrix adds its part; its bias follows it in PARTS. */
@@ -126,7 +146,7 @@ static void add_layer(params *p, const model_config *c, const bool *present, int
         const struct part *part = &PARTS[i];
         if (!present[i] || !layer_may_have(c, part, layer)) continue;
         const layer_description *l = &c->map.layer[layer];
-        weight *w = add(p, extent_of(c, l, part->rows), extent_of(c, l, part->cols), part->rows == ONE ? 1 : 2);
+        weight *w = add_part(p, range_of(c, l, part->rows), range_of(c, l, part->cols), part->rows == ONE ? 1 : 2);
         part_name(part, layer, w->name, sizeof w->name);
         enter(&p->layers[layer], part, w);
     }
@@ -192,6 +212,6 @@ weight *params_find(params *p, const char *name) {
 
 int64_t params_elements(const params *p) {
     int64_t sum = 0;
-    for (int i = 0; i < p->count; i++) sum += p->table[i].rows * p->table[i].cols;
+    for (int i = 0; i < p->count; i++) sum += p->table[i].all_rows * p->table[i].all_cols;
     return sum;
 }

@@ -13,9 +13,12 @@
 typedef struct weight {
     char name[96];
     int64_t rows, cols; /* a vector is [1, n] */
-    int dimensions;     /* 1 or 2, as in the checkpoint; weight decay applies to those with 2 */
-    tensor tensor;      /* value: what ops read; grad: f32, data NULL while frozen */
-    view master;        /* f32 original if the value is a rounded copy of it (training in bf16); else absent */
+    /* Of a rank that has a part of the tensor (ranks/rank_part.h): the shape in the checkpoint, and where the
+     * part begins. Else rows, cols, 0, 0. */
+    int64_t all_rows, all_cols, first_row, first_col;
+    int dimensions; /* 1 or 2, as in the checkpoint; weight decay applies to those with 2 */
+    tensor tensor;  /* value: what ops read; grad: f32, data NULL while frozen */
+    view master;    /* f32 original if the value is a rounded copy of it (training in bf16); else absent */
     /* If the weights are divided between ranks: elements part_first .. of the value, [1, n], in the type that is
      * stored. The tensor's value and gradient then have memory only while they are in use. No rows: not divided. */
     view part;
@@ -57,8 +60,10 @@ typedef bool (*params_has_tensor)(void *user, const char *name);
 int params_create(const model_config *c, params_has_tensor has, void *user, params **out);
 void params_free(params *p);
 
+/* Appends an entry to a table with room for it: f32, without name and value. */
+weight *params_add(params *p, int64_t rows, int64_t cols, int dimensions);
 weight *params_find(params *p, const char *name); /* NULL if there is none */
-int64_t params_elements(const params *p);
+int64_t params_elements(const params *p);         /* of the whole tensors, if a rank has parts */
 
 /* Divides the weights between the ranks of `c`, which outlives them (shards.h), before they have memory. From then on
  * each rank stores its part alone, and the functions below set and convert that. Does nothing for a single rank. */

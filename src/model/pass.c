@@ -178,11 +178,17 @@ static int measure(pass *p, const tensor *old, const tensor *new) {
     return old && new ? graph_square_distance(p->g, old, new, p->change->value) : LCKV_OK;
 }
 
+/* KV heads that several ranks have count once. */
+static bool measures(const pass *p, int slot) {
+    const layer_map *map = &p->m->config->map;
+    return p->change && !p->commits && !map->layer[map->slot[slot].layer].copies_kv;
+}
+
 int pass_write_slot(pass *p, int slot, heads *h) {
     TRY(rotate(p, slot, h));
     TRY(pass_round(p, slot, h));
     if (p->slot_rows.data) return write_rows(p, slot, h);
-    if (p->change && !p->commits) {
+    if (measures(p, slot)) {
         TRY(measure(p, p->k[slot], h->k));
         TRY(measure(p, p->v[slot], h->v));
     }

@@ -17,16 +17,19 @@ struct cudaDeviceProp {
 #define cudaEventDestroy fake_cudaEventDestroy
 #define cudaEventQuery fake_cudaEventQuery
 #define cudaEventRecord fake_cudaEventRecord
+#define cudaStreamIsCapturing fake_cudaStreamIsCapturing
 #define cudaSetDevice fake_cudaSetDevice
 #define cudaGetDeviceProperties fake_cudaGetDeviceProperties
 #define cudaGetErrorString fake_cudaGetErrorString
 
 enum { cudaEventDisableTiming = 2 };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status);
 cudaError_t cudaSetDevice(int number);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int number);
 const char *cudaGetErrorString(cudaError_t error);

@@ -1,11 +1,17 @@
 /* The MPI transport of the collectives on host memory (collectives/host.h).
  *
- * MPI is initialized once per process, by the first collectives_mpi_open(), and finalized by its close. */
+ * MPI is initialized once per process, by the first collectives_mpi_open(), and finalized by its close. One thread at a
+ * time uses it: a server runs its model in another thread than the one that opened it. */
 #include "collectives/host.h"
+
+#include "base/clock.h"
 
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+
+static const double AWAKE_SECONDS = 1; /* of waiting, before a rank sleeps in between */
 
 enum { DATA_TAG, NOTICE_TAG, REASON_BYTES = 512 };
 
@@ -76,6 +82,21 @@ static void give_up(const collectives *c) {
         if (r != c->rank) MPI_Send(notice, REASON_BYTES, MPI_CHAR, r, NOTICE_TAG, MPI_COMM_WORLD);
 }
 
+/* MPI_Probe would occupy a processor while there is nothing to do. */
+static int await(const collectives *c) {
+    mpi_state *state = c->own;
+    const struct timespec pause = {.tv_nsec = 1000000};
+    const double sleepy = clock_seconds() + AWAKE_SECONDS;
+    REQUIRE(!state->broken, LCKV_ERROR_DEVICE, "%s", state->reason);
+    for (int begun = c->rank == 0, given_up = 0; !begun;) {
+        MPI_TRY(c, MPI_Iprobe(0, DATA_TAG, MPI_COMM_WORLD, &begun, MPI_STATUS_IGNORE));
+        MPI_TRY(c, MPI_Test(&state->requests[0], &given_up, MPI_STATUS_IGNORE));
+        if (given_up) return end_of_all(c);
+        if (!begun && clock_seconds() > sleepy) nanosleep(&pause, NULL);
+    }
+    return LCKV_OK;
+}
+
 /* ---------------------------------------------------------------- opening and closing */
 
 static void release(collectives *c) {
@@ -118,8 +139,9 @@ static int fill(collectives *c) {
     REQUIRE(state->requests && state->completed, LCKV_ERROR_MEMORY, "no memory for the collectives of %d processes",
             c->ranks);
     TRY(host_fill(c));
-    c->ops.close = close_mpi;
+    c->ops.await = await;
     c->ops.give_up = give_up;
+    c->ops.close = close_mpi;
     TRY(find_local_rank(c));
     return check(c, MPI_Irecv(state->reason, REASON_BYTES, MPI_CHAR, MPI_ANY_SOURCE, NOTICE_TAG, MPI_COMM_WORLD,
                               &state->requests[0]));
@@ -148,7 +170,7 @@ static int initialize_mpi(void) {
     int initialized, provided;
     MPI_Initialized(&initialized);
     REQUIRE(!initialized, LCKV_ERROR_ARGUMENT, "this process has initialized MPI before; lckv can do so once");
-    int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+    int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided);
     REQUIRE(code == MPI_SUCCESS, LCKV_ERROR_DEVICE, "MPI_Init_thread failed with code %d", code);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     return LCKV_OK;

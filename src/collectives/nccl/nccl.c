@@ -23,6 +23,7 @@ typedef struct nccl_state {
     double launched;       /* when that was; 0: none, or it has completed */
     bool ended;            /* aborted, or closing */
     bool timed_out;
+    int lost; /* the rank whose connection has told that it failed; -1: none */
     bool watching;
     pthread_t watcher;
     struct pollfd *watched; /* [ranks] */
@@ -54,22 +55,50 @@ static void stop(nccl_state *s) {
     pthread_mutex_unlock(&s->lock);
 }
 
+/* Why there are no operations any more. */
+static int ended_error(const collectives *c) {
+    const nccl_state *s = c->own;
+    REQUIRE(!s->timed_out, LCKV_ERROR_DEVICE,
+            "process %d of %d: its GPU has waited for %.0f s (ddp_timeout): a process or GPU hangs, or a step takes "
+            "longer",
+            c->rank, c->ranks, c->time_limit);
+    REQUIRE(s->lost < 0, LCKV_ERROR_DEVICE,
+            "process %d of %d: NCCL was stopped because process %d is lost or has failed", c->rank, c->ranks, s->lost);
+    return fail(LCKV_ERROR_DEVICE, "process %d of %d: NCCL was stopped because a process failed", c->rank, c->ranks);
+}
+
 /* ---------------------------------------------------------------- operations */
 
 /* One launch on all ranks: NCCL joins the calls into one operation. */
 typedef int (*calls)(const collectives *c, const void *arguments);
 
+/* The time limit applies to what was launched up to here. */
+static int record_launch(const collectives *c) {
+    nccl_state *s = c->own;
+    TRY(check_cuda(c, cudaEventRecord(s->completed, s->stream), "cudaEventRecord"));
+    s->launched = clock_seconds();
+    return LCKV_OK;
+}
+
+/* Operations that are recorded (device.h) run later, when the recording is replayed. */
+static int is_recording(const collectives *c, bool *recording) {
+    const nccl_state *s = c->own;
+    enum cudaStreamCaptureStatus state;
+    TRY(check_cuda(c, cudaStreamIsCapturing(s->stream, &state), "cudaStreamIsCapturing"));
+    *recording = state != cudaStreamCaptureStatusNone;
+    return LCKV_OK;
+}
+
 static int launch_locked(const collectives *c, calls run, const void *arguments) {
     nccl_state *s = c->own;
-    REQUIRE(!s->ended, LCKV_ERROR_DEVICE, "process %d of %d: NCCL was stopped because a process failed", c->rank,
-            c->ranks);
+    if (s->ended) return ended_error(c);
     NCCL_TRY(c, ncclGroupStart());
     int status = run(c, arguments), ended = check(c, ncclGroupEnd(), "ncclGroupEnd");
     TRY(status);
     TRY(ended);
-    TRY(check_cuda(c, cudaEventRecord(s->completed, s->stream), "cudaEventRecord"));
-    s->launched = clock_seconds();
-    return LCKV_OK;
+    bool recording;
+    TRY(is_recording(c, &recording));
+    return recording ? LCKV_OK : record_launch(c);
 }
 
 static int launch(const collectives *c, calls run, const void *arguments) {
@@ -141,6 +170,15 @@ static int broadcast(const collectives *c, view v, int root) {
     return launch(c, call_broadcast, &(broadcast_call){v, root});
 }
 
+static int replayed(const collectives *c) {
+    nccl_state *s = c->own;
+    TRY(check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice"));
+    pthread_mutex_lock(&s->lock);
+    int status = s->ended ? ended_error(c) : record_launch(c);
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
 /* ---------------------------------------------------------------- operations of the host */
 
 static int barrier(const collectives *c) {
@@ -158,23 +196,24 @@ static int broadcast_host(const collectives *c, void *host, size_t bytes) {
     return collectives_broadcast_host(s->host, host, bytes);
 }
 
-static bool has_timed_out(nccl_state *s) {
+static int await(const collectives *c) {
+    const nccl_state *s = c->own;
+    return collectives_await(s->host);
+}
+
+static int check_time_limit(const collectives *c) {
+    nccl_state *s = c->own;
     pthread_mutex_lock(&s->lock);
-    bool out = s->timed_out;
+    int status = s->timed_out ? ended_error(c) : LCKV_OK;
     pthread_mutex_unlock(&s->lock);
-    return out;
+    return status;
 }
 
 /* After a failure, this rank's stream must not wait for operations that another rank does not start any more. What an
  * aborted operation has written is undefined. */
 static int agree(const collectives *c, int status) {
     nccl_state *s = c->own;
-    if (status >= 0 && has_timed_out(s))
-        status =
-            fail(LCKV_ERROR_DEVICE,
-                 "process %d of %d: its GPU has waited for %.0f s (ddp_timeout): a process or GPU hangs, or a step "
-                 "takes longer",
-                 c->rank, c->ranks, c->time_limit);
+    if (status >= 0) status = check_time_limit(c);
     int agreed = collectives_agree(s->host, status);
     if (agreed < 0 && agreed != LCKV_ERROR_INTERRUPTED) stop(s);
     return agreed;
@@ -202,11 +241,19 @@ static bool check_time(nccl_state *s) {
     return over;
 }
 
-/* What is readable stays for the transport to read: it knows which rank is lost. */
+static void stop_for_lost(nccl_state *s) {
+    pthread_mutex_lock(&s->lock);
+    for (int r = 0; r < s->host->ranks && s->lost < 0; r++)
+        if (s->watched[r].revents) s->lost = r;
+    stop_locked(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* What is readable stays for the transport to read: it knows why the rank is lost. */
 static void *watch(void *user) {
     nccl_state *s = user;
     while (!check_time(s))
-        if (poll(s->watched, (nfds_t)s->host->ranks, WATCH_MILLISECONDS) > 0) stop(s);
+        if (poll(s->watched, (nfds_t)s->host->ranks, WATCH_MILLISECONDS) > 0) stop_for_lost(s);
     return NULL;
 }
 
@@ -304,6 +351,7 @@ static collectives *make(const collectives *host, const device *d) {
         return NULL;
     }
     s->host = host;
+    s->lost = -1;
     s->number = cuda_device_number(d);
     s->stream = cuda_device_stream(d);
     *c = *host;
@@ -317,7 +365,9 @@ static collectives *make(const collectives *host, const device *d) {
                                       .gather_host = gather_host,
                                       .broadcast_host = broadcast_host,
                                       .agree = agree,
+                                      .await = await,
                                       .give_up = give_up,
+                                      .replayed = replayed,
                                       .close = close_nccl};
     return c;
 }

@@ -7,6 +7,8 @@
  * set, they become Ring and Simple, so that the same ranks on the same hosts give the same bits. NCCL_NVLS_ENABLE
  * becomes 0, because sums in the switches of NVLink have another order.
  *
+ * Operations may be recorded (device.h): all ranks then record and replay the same ones, because NCCL requires it.
+ *
  * An NCCL operation that waits for a rank that has ended or hangs would never complete. A thread watches the
  * connections of the transport, and aborts NCCL when one closes, or when the GPU has not completed the last operation
  * within the transport's time limit. The next collectives_agree() then fails. With MPI, mpirun ends the other ranks,

@@ -158,6 +158,22 @@ static int exchange(const collectives *c, const host_transfer *with) {
     return status < 0 ? break_off(c, status) : status;
 }
 
+/* What rank 0 has sent comes before the news that it has ended since. */
+static int await(const collectives *c) {
+    tcp_state *s = c->own;
+    REQUIRE(!*s->broken.reason, LCKV_ERROR_DEVICE, "%s", s->broken.reason);
+    for (bool begun = c->rank == 0; !begun;) {
+        for (int r = 0; r < 2 * c->ranks; r++) s->polled[r] = (struct pollfd){.fd = -1, .events = POLLIN};
+        for (int r = 0; r < c->ranks; r++) s->polled[c->ranks + r].fd = s->notice[r];
+        s->polled[0].fd = s->data[0];
+        if (poll(s->polled, 2 * (nfds_t)c->ranks, -1) <= 0) continue;
+        begun = s->polled[0].revents != 0;
+        for (int r = 0; r < c->ranks && !begun; r++)
+            if (s->polled[c->ranks + r].revents) return break_off(c, lost_rank(c, r));
+    }
+    return LCKV_OK;
+}
+
 /* ---------------------------------------------------------------- opening and closing */
 
 static void close_sockets(const int *sockets, int count) {
@@ -210,8 +226,9 @@ static int open_ranks(collectives *c, const launch *l) {
             "no memory for the connections of %d processes", c->ranks);
     TRY(check_descriptors(c->ranks));
     TRY(host_fill(c));
-    c->ops.close = close_tcp;
+    c->ops.await = await;
     c->ops.give_up = give_up;
+    c->ops.close = close_tcp;
     c->watched = s->notice;
     c->time_limit = s->time_limit;
     return rendezvous(l, s->time_limit, s->data, s->notice);

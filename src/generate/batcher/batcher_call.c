@@ -3,6 +3,7 @@
 #include "generate/batcher/batcher_call.h"
 
 #include "model/decoder.h"
+#include "model/ranks/rank_group.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -280,14 +281,30 @@ static bool can_replay(const batcher *b) {
     return (rows->max_rows == 1 || alone) && !decides && !b->call->top && b->call->direct;
 }
 
-/* Decoding takes few shapes (batch.h). Prompts take many, and must not displace them. */
-static int compute_again(batcher *b) {
+/* The recording of a step of these shapes, and its key. Decoding takes few shapes (batch.h). Prompts take many, and
+ * must not displace them. */
+static replay *find_replay(batcher *b, rank_pass *pass, replay_key *key) {
     const batch *rows = b->batch;
-    replay_set *set = rows->max_rows == 1 ? &b->decoding : &b->prefill;
-    replay_key key = {{rows->rows, rows->wanted, rows->wants_all, rows->padded_max_rows, rows->groups[0].max_past,
-                       rows->groups[1].max_past, rows->moves, kv_cache_generation(b->cache), sampler_layout(b->sampler),
-                       rows->plan_rows}};
-    return replay_set_run(set, b->graph, &key, compute, b);
+    *key = (replay_key){{rows->rows, rows->wanted, rows->wants_all, rows->padded_max_rows, rows->groups[0].max_past,
+                         rows->groups[1].max_past, rows->moves, kv_cache_generation(b->cache),
+                         sampler_layout(b->sampler), rows->plan_rows, rank_group_generation(b->model)}};
+    pass->set = rows->max_rows > 1;
+    replay_set *set = pass->set ? &b->prefill : &b->decoding;
+    pass->replay = replay_set_find(set, key);
+    return &set->replays[pass->replay];
+}
+
+static int compute_again(batcher *b, rank_pass *pass) {
+    replay_key key;
+    replay *r = find_replay(b, pass, &key);
+    pass->action = replay_next(r, b->graph, &key);
+    TRY(rank_group_begin(b->model, pass));
+    return rank_group_end(b->model, pass, replay_run(r, b->graph, &key, compute, b));
+}
+
+static int compute_once(batcher *b, const rank_pass *pass) {
+    TRY(rank_group_begin(b->model, pass));
+    return rank_group_end(b->model, pass, compute(b));
 }
 
 /* top_logprobs of sampled token i from its logits. The token's own log-probability is then the same number as in the
@@ -360,7 +377,9 @@ static int send(batcher *b) {
     TRY(batch_fill(b->batch, b->cache, call->entries, call->count));
     TRY(send_index(b));
     if (call->wanted) TRY(send_choices(b));
-    TRY(can_replay(b) ? compute_again(b) : compute(b));
+    rank_pass pass = {
+        .batch = b->batch, .cache = b->cache, .compute = b->options.compute, .replay = -1, .action = REPLAY_RUN};
+    TRY(can_replay(b) ? compute_again(b, &pass) : compute_once(b, &pass));
     if (call->wanted) TRY(sampler_fetch(b->sampler, call->ids, call->logprobs));
     TRY(fetch_scores(b));
     if (batcher_call_is_blocking(call)) TRY(d->memory.wait(d));
@@ -382,7 +401,8 @@ int batcher_call_send(batcher *b) {
 
 int batcher_call_receive(batcher *b, batcher_call *call) {
     device *d = b->model->device;
-    return d->memory.reach(d, call->mark);
+    TRY(d->memory.reach(d, call->mark));
+    return rank_group_check(b->model);
 }
 
 int batcher_call_take_scores(const batcher_call *call) {

@@ -4,6 +4,7 @@
 #include "generate/batcher/prefill.h"
 #include "generate/score/score_top.h"
 #include "model/decoder.h"
+#include "model/ranks/rank_group.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -162,7 +163,7 @@ static int read_logits(scorer *s, int64_t first, tensor *hidden) {
 
 static int compute_rows(scorer *s, int64_t first) {
     tensor *hidden;
-    TRY(decoder_forward(s->model, s->graph, s->batch, s->cache, &hidden));
+    TRY(rank_group_forward(s->model, s->graph, s->batch, s->cache, &hidden));
     TRY(read_nll(s, first, hidden));
     return s->logits || s->options->top ? read_logits(s, first, hidden) : LCKV_OK;
 }

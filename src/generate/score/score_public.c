@@ -4,6 +4,7 @@
 #include "generate/dump.h"
 #include "generate/score/score.h"
 #include "io/tensors/safetensors.h"
+#include "model/ranks/rank_group.h"
 
 void lckv_score_options_init(lckv_score_options *options, size_t struct_size) {
     const lckv_score_options defaults = {.encoding = LCKV_ENCODING_AUTO};
@@ -51,6 +52,7 @@ static int score(const lckv_score_options *options, score_run *run) {
 
 static int score_and_dump(const lckv_score_options *options, score_run *run) {
     dump *d;
+    TRY(rank_group_refuse(run->model, "dump"));
     REQUIRE(options->dump_file, LCKV_ERROR_ARGUMENT, "dump requires dump_file");
     TRY(dump_create(run->model->device, options->dump, options->dump_iterations, run->count, &d));
     run->options.watch = dump_watch(d);

@@ -110,8 +110,8 @@ static int check_pair(const adapter_file *f, const weight *w, int *found) {
     int64_t rank;
     module_of(w->name, module);
     TRY(check_rank(f, module, a, &rank));
-    TRY(check_shape(f, a, rank, w->cols));
-    TRY(check_shape(f, b, w->rows, rank));
+    TRY(check_shape(f, a, rank, w->all_cols));
+    TRY(check_shape(f, b, w->all_rows, rank));
     *found += 2;
     return LCKV_OK;
 }

@@ -13,7 +13,7 @@ static bool has_tensor(void *user, const char *name) {
 }
 
 static int check_shape(const checkpoint_tensor *t, const weight *w) {
-    const int64_t wanted[2] = {w->dimensions == 2 ? w->rows : w->cols, w->cols};
+    const int64_t wanted[2] = {w->dimensions == 2 ? w->all_rows : w->all_cols, w->all_cols};
     const safetensors_entry *e = t->entry;
     bool same = e->dimensions == w->dimensions;
     for (int i = 0; same && i < w->dimensions; i++) same = e->shape[i] == wanted[i];
@@ -23,9 +23,9 @@ static int check_shape(const checkpoint_tensor *t, const weight *w) {
         at += snprintf(found + at, sizeof found - (size_t)at, "%s%lld", i ? ", " : "", (long long)e->shape[i]);
     if (w->dimensions == 1)
         return fail(LCKV_ERROR_FORMAT, "%s: tensor %s: expected shape [%lld], found [%s]", t->file->path, w->name,
-                    (long long)w->cols, found);
+                    (long long)w->all_cols, found);
     return fail(LCKV_ERROR_FORMAT, "%s: tensor %s: expected shape [%lld, %lld], found [%s]", t->file->path, w->name,
-                (long long)w->rows, (long long)w->cols, found);
+                (long long)w->all_rows, (long long)w->all_cols, found);
 }
 
 int checkpoint_check_tensor(const checkpoint_tensor *t, const char *source, weight *w) {
