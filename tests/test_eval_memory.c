@@ -191,6 +191,12 @@ static void a_large_model_needs_its_bytes(void **state) {
     shape.bf16_gradients = true;
     OK(lckv_memory_for_training(c, &shape, &m));
     assert_true(m.total < 0.9 * (double)limit);
+    lckv_lora lora = lckv_lora_defaults();
+    lckv_training_shape tuning = shape;
+    tuning.bf16_weights = tuning.bf16_gradients = false;
+    tuning.lora = &lora;
+    OK(lckv_memory_for_training(c, &tuning, &m));
+    assert_true(m.total < 0.4 * (double)limit);
     shape.bf16_weights = false;
     FAILS(lckv_memory_for_training(c, &shape, &m), LCKV_ERROR_ARGUMENT, "bf16_gradients needs zero 3 and bf16_weights");
     shape.zero = 2;

@@ -184,8 +184,10 @@ static void a_failure_within_a_step_is_that_of_all(void **state) {
     for (int i = 0; i < BLOCKS; i++) chosen[i] = i;
     fixture_ids(ids, BLOCK * BLOCKS, 3);
     make(&f, ranks, &s);
-    OK(stepper_step(s, &good.examples, chosen, BLOCKS, 0.01, &result));
-    assert_true(result.finite && result.loss > 1);
+    /* a rank may still be in this step when the last one fails in the next */
+    int status = stepper_step(s, &good.examples, chosen, BLOCKS, 0.01, &result);
+    if (ranks->rank == last) OK(status);
+    if (status >= 0) assert_true(result.finite && result.loss > 1);
     char expected[80] = "is damaged";
     if (ranks->rank != last) snprintf(expected, sizeof expected, "process %d of %d: block", last, ranks->ranks);
     FAILS(stepper_step(s, &data.examples, chosen, BLOCKS, 0.01, &result),

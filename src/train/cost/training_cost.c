@@ -23,25 +23,31 @@ static void counted_model_close(counted_model *c) {
     device_close(c->device);
 }
 
-/* A model of f32 weights without values, with the adapter and the learned start that `parts` names. On failure nothing
- * is open. */
-static int make_model(const model_config *config, const collectives *divide, counted_model *c) {
+/* Trained weights are counted as f32 when the run begins. Frozen ones are loaded as they are stored: as the config
+ * says. */
+static dtype loaded_type(const model_config *config, const counted_parts *parts) {
+    if (!parts->lora || config->torch_dtype == CONFIG_DTYPE_F32) return DTYPE_F32;
+    return config->torch_dtype == CONFIG_DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F16;
+}
+
+static int make_model(const model_config *config, const counted_parts *parts, counted_model *c) {
     model_config *copy = NULL;
     params *weights = NULL;
     int status = config_copy(config, &copy);
     if (status >= 0) status = params_create(copy, NULL, NULL, &weights);
-    if (status >= 0 && divide) status = params_divide(weights, divide);
-    if (status >= 0) status = params_allocate(weights, c->device, DTYPE_F32);
+    if (status >= 0 && parts->divide) status = params_divide(weights, parts->divide);
+    if (status >= 0) status = params_allocate(weights, c->device, loaded_type(config, parts));
     if (status >= 0) return model_create(c->device, copy, weights, &c->model);
     params_free(weights);
     config_free(copy);
     return status;
 }
 
+/* A model without values, with the adapter and the learned start that `parts` names. On failure nothing is open. */
 static int counted_model_open(const model_config *config, const counted_parts *parts, counted_model *out) {
     *out = (counted_model){0};
     TRY(device_open("count", 0, &out->device));
-    int status = make_model(config, parts->divide, out);
+    int status = make_model(config, parts, out);
     if (status >= 0) status = lora_add(out->model, parts->lora);
     if (status >= 0 && parts->loop_start_width)
         status = loop_start_attach(out->model->params, config, parts->loop_start_width, &out->model->loop_start);
