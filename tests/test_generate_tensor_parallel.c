@@ -238,6 +238,7 @@ static void abandon(const served *s) {
     int fd = http_connect(s->port);
     assert_true(http_ask(fd, "POST", "/v1/completions", "", BODY, strlen(BODY)));
     assert_true(recv(fd, piece, sizeof piece, 0) > 0);
+    expect_metric_soon(s, "samples_running", 1);
     close(fd);
     expect_metric_soon(s, "samples_running", 0);
 }

@@ -90,7 +90,7 @@ static int await(const collectives *c) {
     REQUIRE(!state->broken, LCKV_ERROR_DEVICE, "%s", state->reason);
     for (int begun = c->rank == 0, given_up = 0; !begun;) {
         MPI_TRY(c, MPI_Iprobe(0, DATA_TAG, MPI_COMM_WORLD, &begun, MPI_STATUS_IGNORE));
-        MPI_TRY(c, MPI_Test(&state->requests[0], &given_up, MPI_STATUS_IGNORE));
+        if (!begun) MPI_TRY(c, MPI_Test(&state->requests[0], &given_up, MPI_STATUS_IGNORE));
         if (given_up) return end_of_all(c);
         if (!begun && clock_seconds() > sleepy) nanosleep(&pause, NULL);
     }
