@@ -67,12 +67,12 @@ static int measure_rows(device_speed *p, view weights, struct op_linear a, const
 /* One shape in one type, with 1, 2, 4, 8 and 16 rows. */
 static int measure_shape(device_speed *p, int type, int64_t out, int64_t in) {
     device *d = p->device;
-    dtype weight = TYPES[type].weight;
-    size_t each = (dtype_row_bytes(weight, in) + dtype_row_scale_bytes(weight, in)) * (size_t)out;
+    dtype format = TYPES[type].weight;
+    size_t each = (dtype_row_bytes(format, in) + dtype_row_scale_bytes(format, in)) * (size_t)out;
     int64_t count = (int64_t)(WEIGHT_BYTES / each) + 1;
-    view weights = {NULL, count * out, in, weight};
+    view weights = {NULL, count * out, in, format};
     struct op_linear a = {.x = {NULL, MAX_FEW_ROWS, in, TYPES[type].compute},
-                          .weight = {NULL, out, in, weight},
+                          .weight = {NULL, out, in, format},
                           .y = {NULL, MAX_FEW_ROWS, out, TYPES[type].compute}};
     char shape[64];
     snprintf(shape, sizeof shape, "%lldx%lld", (long long)out, (long long)in);
@@ -84,7 +84,7 @@ static int measure_shape(device_speed *p, int type, int64_t out, int64_t in) {
         status = measure_rows(p, weights, a, shape);
     }
     d->memory.release(d, weights.data);
-    d->memory.release(d, weights.scales);
+    if (weights.scales) d->memory.release(d, weights.scales);
     d->memory.release(d, a.x.data);
     d->memory.release(d, a.y.data);
     return status;
