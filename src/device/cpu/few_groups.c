@@ -115,10 +115,9 @@ static inline __attribute__((always_inline)) tile_vector scales_of_unit(const fl
 #endif
 }
 
-/* scales: [FEW_PAIR * R, BLOCK + 1] */
 static inline __attribute__((always_inline)) void add_unit(int R, dtype type, tile_vector *wide, const int16_t *x,
                                                            const char *w0, const char *w1,
-                                                           const float (*scales)[BLOCK + 1], int64_t u) {
+                                                           const float (*scales)[BLOCK], int64_t u) {
     words even[FEW_PAIR], odd[FEW_PAIR];
     split_unit(type, w0, &even[0], &odd[0]);
     split_unit(type, w1, &even[1], &odd[1]);
@@ -136,15 +135,23 @@ static inline __attribute__((always_inline)) void add_unit(int R, dtype type, ti
 
 /* ---------------------------------------------------------------- two rows of the weight */
 
-/* out[0..n) = factor * w * x, and a zero. The last vector overlaps the one before it. */
+/* TILE_LANES scales as f32, of which `n` are left; the others are zeros. */
+static inline __attribute__((always_inline)) tile_vector load_scales(const uint16_t *w, int64_t n) {
+#if TILE_LANES == 16
+    __mmask16 mask = n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)-1;
+    return (tile_vector)_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, w));
+#else
+    uint16_t rest[TILE_LANES] = {0};
+    if (n < TILE_LANES) memcpy(rest, w, (size_t)n * sizeof *w);
+    return tile_load_as(n < TILE_LANES ? rest : w, DTYPE_F16, 0);
+#endif
+}
+
+/* out[0..n) = factor * w * x; behind them finite values, up to a whole vector. */
 static inline __attribute__((always_inline)) void multiply_scales(float *out, const uint16_t *w, const float *x,
                                                                   int64_t n, float factor) {
-    out[n] = 0;
-    for (int64_t i = 0; i < n && n < TILE_LANES; i++) out[i] = cpu_from_f16(w[i]) * factor * x[i];
-    for (int64_t i = 0; i < n && n >= TILE_LANES; i += TILE_LANES) {
-        int64_t at = i + TILE_LANES <= n ? i : n - TILE_LANES;
-        tile_store(out + at, tile_load_as(w, DTYPE_F16, at) * factor * tile_load(x + at));
-    }
+    for (int64_t i = 0; i < n; i += TILE_LANES)
+        tile_store(out + i, load_scales(w + i, n - i) * factor * tile_load(x + i));
 }
 
 static inline __attribute__((always_inline)) void dot_rows(int R, dtype type, tile_vector *sum,
@@ -152,7 +159,7 @@ static inline __attribute__((always_inline)) void dot_rows(int R, dtype type, ti
     enum { BLOCK_COLS = BLOCK * DTYPE_GROUP };
     const int64_t unit_bytes = type == DTYPE_INT8 ? UNIT : UNIT / 2;
     const float factor = type == DTYPE_INT8 ? 0x1p-8f : 0x1p-12f;
-    float scales[FEW_PAIR * FEW_ROWS][BLOCK + 1];
+    float scales[FEW_PAIR * FEW_ROWS][BLOCK] __attribute__((aligned(64))); /* stored and loaded within cache lines */
     tile_vector wide[FEW_PAIR * FEW_ROWS];
 #pragma GCC unroll 16
     for (int i = 0; i < FEW_PAIR * R; i++) wide[i] = sum[i];

@@ -83,11 +83,12 @@ static void few_outputs(float *sum, const struct job *job, int64_t row, int64_t 
                              .depth = depth - k < piece ? depth - k : piece};
         p.bytes = (int64_t)dtype_row_bytes(weight.type, p.depth);
         p.gap = bytes - p.bytes;
+        const char *from = (const char *)cpu_row(weight, first) + dtype_row_bytes(weight.type, k);
         for (int64_t o = 0; o < count; o += FEW_PAIR) {
             for (int j = 0; j < FEW_PAIR; j++) { /* padded with the last output, whose result is dropped */
-                int64_t output = first + (o + j < count ? o + j : count - 1);
-                p.w[j] = (const char *)cpu_row(weight, output) + dtype_row_bytes(weight.type, k);
-                if (weight.scales) p.scales[j] = cpu_scales(weight, output) + k / DTYPE_GROUP;
+                int64_t output = o + j < count ? o + j : count - 1;
+                p.w[j] = from + output * bytes;
+                if (weight.scales) p.scales[j] = cpu_scales(weight, first + output) + k / DTYPE_GROUP;
             }
             p.next = p.w[0] + (pieces == 1 ? AHEAD_BYTES : tile_round(AHEAD_BYTES / p.bytes + 1, FEW_PAIR) * bytes);
             x->form->dot[weight.type][width](wide + o * R, &p);
