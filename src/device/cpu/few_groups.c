@@ -116,8 +116,8 @@ static inline __attribute__((always_inline)) tile_vector scales_of_unit(const fl
 }
 
 static inline __attribute__((always_inline)) void add_unit(int R, dtype type, tile_vector *wide, const int16_t *x,
-                                                           const char *w0, const char *w1,
-                                                           const float (*scales)[BLOCK], int64_t u) {
+                                                           const char *w0, const char *w1, const float (*scales)[BLOCK],
+                                                           int64_t u) {
     words even[FEW_PAIR], odd[FEW_PAIR];
     split_unit(type, w0, &even[0], &odd[0]);
     split_unit(type, w1, &even[1], &odd[1]);
