@@ -15,20 +15,22 @@ enum {
     FEW_UNIT = 64,                         /* columns: whole units, groups and cache lines */
 };
 
-/* R rows of x, packed, and two rows of a weight from some column on. */
-struct few_pair {
+/* R rows of x, packed, and rows of a weight from some column on. */
+struct few_block {
     const void *x;
     const float *x_scales; /* few_groups.c: [R, x_groups] */
     int64_t x_groups;
-    const char *w[FEW_PAIR];
-    const uint16_t *scales[FEW_PAIR]; /* of grouped formats */
-    int64_t depth;                    /* columns */
-    const char *next; /* what to prefetch: FEW_PAIR times `bytes`, with `gap` bytes between the first and the second */
-    int64_t bytes, gap;
+    const char *w;
+    const uint16_t *scales;   /* of a grouped format */
+    int64_t w_row, scale_row; /* bytes between rows of w; scales between them */
+    int64_t outputs, depth;   /* rows and columns to multiply */
+    int64_t bytes;            /* of `depth` columns; a pair of rows has twice as many, which are read together */
+    int64_t ahead, gap;       /* what to prefetch: begins `ahead` bytes behind a pair, has a gap after `bytes` */
 };
 
-/* The lanes of sum[o * R + r], added, grow by x[r] . w[o]. The order of sums does not depend on R. */
-typedef void few_dot(tile_vector *sum, const struct few_pair *p);
+/* The lanes of sum[o * R + r], added, grow by x[r] . w[o]. The order of sums does not depend on R. With an odd number
+ * of outputs, there is one more, whose sum is undefined. */
+typedef void few_dot(tile_vector *sum, const struct few_block *b);
 
 struct few_form {
     size_t element_bytes; /* of packed rows */
@@ -37,16 +39,31 @@ struct few_form {
      * `scales` [x_groups]: for few_groups.c. */
     void (*pack)(void *out, float *scales, int R, view x, int64_t r);
     few_dot *dot[DTYPE_COUNT][FEW_WIDTHS]; /* for 1 << i rows */
+    float factor[DTYPE_COUNT];             /* what the sums are to be multiplied by */
 };
 
 extern const struct few_form CPU_ENTRY(few_f32), CPU_ENTRY(few_groups);
 const struct few_form *CPU_ENTRY(few_bf16)(void); /* NULL at levels of other processors */
 
-/* Prefetches the bytes of both rows that are `ahead` of the bytes [at, at + count) of each. */
-static inline __attribute__((always_inline)) void few_prefetch(const struct few_pair *p, int64_t at, int64_t count) {
+/* Rows o and o + 1 of a block; the last row twice if there is no other. */
+struct few_pair {
+    const char *w[FEW_PAIR], *next;
+    const uint16_t *scales[FEW_PAIR];
+};
+
+static inline __attribute__((always_inline)) struct few_pair few_pair_of(const struct few_block *b, int64_t o) {
+    int64_t second = o + 1 < b->outputs ? o + 1 : o;
+    struct few_pair p = {.w = {b->w + o * b->w_row, b->w + second * b->w_row}, .next = b->w + o * b->w_row + b->ahead};
+    if (b->scales) p.scales[0] = b->scales + o * b->scale_row, p.scales[1] = b->scales + second * b->scale_row;
+    return p;
+}
+
+/* Prefetches what is ahead of the bytes [at, at + count) of both rows. */
+static inline __attribute__((always_inline)) void few_prefetch(const struct few_block *b, const char *next, int64_t at,
+                                                               int64_t count) {
     enum { CACHE_LINE = 64 };
     at *= FEW_PAIR; /* one row after the other, as the processor expects */
-    const char *next = p->next + at + (at < p->bytes ? 0 : p->gap);
+    next += at + (at < b->bytes ? 0 : b->gap);
     for (int64_t i = 0; i < FEW_PAIR * count; i += CACHE_LINE) __builtin_prefetch(next + i);
 }
 

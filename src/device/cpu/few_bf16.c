@@ -26,15 +26,15 @@ static inline BF16_CODE __attribute__((always_inline)) void add_vector(int R, __
     }
 }
 
-static inline BF16_CODE __attribute__((always_inline)) void dot_rows(int R, tile_vector *sum,
+static inline BF16_CODE __attribute__((always_inline)) void dot_pair(int R, tile_vector *sum, const struct few_block *b,
                                                                      const struct few_pair *p) {
-    const uint16_t *x = p->x, *w0 = (const void *)p->w[0], *w1 = (const void *)p->w[1];
-    int64_t k = 0, depth = p->depth;
+    const uint16_t *x = b->x, *w0 = (const void *)p->w[0], *w1 = (const void *)p->w[1];
+    int64_t k = 0, depth = b->depth;
     __m512 wide[FEW_PAIR * FEW_ROWS];
 #pragma GCC unroll 16
     for (int i = 0; i < FEW_PAIR * R; i++) wide[i] = (__m512)sum[i];
     for (; k + UNIT <= depth; k += UNIT) {
-        few_prefetch(p, k * (int64_t)sizeof *x, UNIT * sizeof *x);
+        few_prefetch(b, p->next, k * (int64_t)sizeof *x, UNIT * sizeof *x);
         add_vector(R, wide, x + k * R, _mm512_loadu_si512(w0 + k), _mm512_loadu_si512(w1 + k));
     }
     if (k < depth) {
@@ -46,8 +46,11 @@ static inline BF16_CODE __attribute__((always_inline)) void dot_rows(int R, tile
 }
 
 #define DOT(R)                                                                                                         \
-    static BF16_CODE void dot_##R(tile_vector *sum, const struct few_pair *p) {                                        \
-        dot_rows(R, sum, p);                                                                                           \
+    static BF16_CODE void dot_##R(tile_vector *sum, const struct few_block *b) {                                       \
+        for (int64_t o = 0; o < b->outputs; o += FEW_PAIR) {                                                           \
+            struct few_pair p = few_pair_of(b, o);                                                                     \
+            dot_pair(R, sum + o * R, b, &p);                                                                           \
+        }                                                                                                              \
     }
 DOT(1)
 DOT(2)
@@ -58,7 +61,8 @@ const struct few_form *CPU_ENTRY(few_bf16)(void) {
     static const struct few_form form = {.element_bytes = sizeof(uint16_t),
                                          .unit = UNIT,
                                          .pack = pack,
-                                         .dot = {[DTYPE_BF16] = {dot_1, dot_2, dot_4, dot_8}}};
+                                         .dot = {[DTYPE_BF16] = {dot_1, dot_2, dot_4, dot_8}},
+                                         .factor = {[DTYPE_BF16] = 1}};
     return &form;
 }
 

@@ -147,48 +147,55 @@ static inline __attribute__((always_inline)) tile_vector load_scales(const uint1
 #endif
 }
 
-/* out[0..n) = factor * w * x; behind them finite values, up to a whole vector. */
+/* out[0..n) = w * x; behind them finite values, up to a whole vector. */
 static inline __attribute__((always_inline)) void multiply_scales(float *out, const uint16_t *w, const float *x,
-                                                                  int64_t n, float factor) {
-    for (int64_t i = 0; i < n; i += TILE_LANES)
-        tile_store(out + i, load_scales(w + i, n - i) * factor * tile_load(x + i));
+                                                                  int64_t n) {
+    for (int64_t i = 0; i < n; i += TILE_LANES) tile_store(out + i, load_scales(w + i, n - i) * tile_load(x + i));
 }
 
-static inline __attribute__((always_inline)) void dot_rows(int R, dtype type, tile_vector *sum,
-                                                           const struct few_pair *p) {
-    enum { BLOCK_COLS = BLOCK * DTYPE_GROUP };
-    const int64_t unit_bytes = type == DTYPE_INT8 ? UNIT : UNIT / 2;
-    const float factor = type == DTYPE_INT8 ? 0x1p-8f : 0x1p-12f;
+/* Columns [k, k + cols) of both rows, at most BLOCK groups. */
+static inline __attribute__((always_inline)) void dot_columns(int R, dtype type, tile_vector *wide,
+                                                              const struct few_block *b, const struct few_pair *p,
+                                                              int64_t k, int64_t cols) {
+    const int64_t unit_bytes = type == DTYPE_INT8 ? UNIT : UNIT / 2, before = k / UNIT * unit_bytes;
     float scales[FEW_PAIR * FEW_ROWS][BLOCK] __attribute__((aligned(64))); /* stored and loaded within cache lines */
+    const int16_t *x = (const int16_t *)b->x + k * R;
+    const char *w0 = p->w[0] + before, *w1 = p->w[1] + before;
+    int64_t first = k / DTYPE_GROUP, groups = (cols + DTYPE_GROUP - 1) / DTYPE_GROUP, units = cols / UNIT;
+#pragma GCC unroll 16
+    for (int i = 0; i < FEW_PAIR * R; i++)
+        multiply_scales(scales[i], p->scales[i / R] + first, b->x_scales + i % R * b->x_groups + first, groups);
+    for (int o = 0; o < FEW_PAIR; o++) __builtin_prefetch(p->scales[o] + first + SCALES_AHEAD);
+    for (int64_t u = 0; u < units; u++) {
+        few_prefetch(b, p->next, before + u * unit_bytes, unit_bytes);
+        add_unit(R, type, wide, x + u * R * UNIT, w0 + u * unit_bytes, w1 + u * unit_bytes, scales, u);
+    }
+    if (units * UNIT == cols) return;
+    char rest[FEW_PAIR][UNIT] = {{0}}; /* the last columns, fewer than a unit; those behind them are zeros in x */
+    size_t bytes = dtype_row_bytes(type, cols - units * UNIT);
+    memcpy(rest[0], w0 + units * unit_bytes, bytes);
+    memcpy(rest[1], w1 + units * unit_bytes, bytes);
+    add_unit(R, type, wide, x + units * R * UNIT, rest[0], rest[1], scales, units);
+}
+
+static inline __attribute__((always_inline)) void dot_pair(int R, dtype type, tile_vector *sum,
+                                                           const struct few_block *b, const struct few_pair *p) {
+    enum { BLOCK_COLS = BLOCK * DTYPE_GROUP };
     tile_vector wide[FEW_PAIR * FEW_ROWS];
 #pragma GCC unroll 16
     for (int i = 0; i < FEW_PAIR * R; i++) wide[i] = sum[i];
-    for (int64_t k = 0; k < p->depth; k += BLOCK_COLS) {
-        int64_t first = k / DTYPE_GROUP, cols = p->depth - k < BLOCK_COLS ? p->depth - k : BLOCK_COLS, u = 0;
-        const int16_t *x = (const int16_t *)p->x + k * R;
-        const char *w0 = p->w[0] + k / UNIT * unit_bytes, *w1 = p->w[1] + k / UNIT * unit_bytes;
-        for (int i = 0; i < FEW_PAIR * R; i++)
-            multiply_scales(scales[i], p->scales[i / R] + first, p->x_scales + i % R * p->x_groups + first,
-                            (cols + DTYPE_GROUP - 1) / DTYPE_GROUP, factor);
-        for (int o = 0; o < FEW_PAIR; o++) __builtin_prefetch(p->scales[o] + first + SCALES_AHEAD);
-        for (; (u + 1) * UNIT <= cols; u++) {
-            few_prefetch(p, (k / UNIT + u) * unit_bytes, unit_bytes);
-            add_unit(R, type, wide, x + u * R * UNIT, w0 + u * unit_bytes, w1 + u * unit_bytes, scales, u);
-        }
-        if (u * UNIT == cols) continue;
-        char rest[FEW_PAIR][UNIT] = {{0}}; /* the last columns, fewer than a unit; those behind them are zeros in x */
-        size_t bytes = dtype_row_bytes(type, cols - u * UNIT);
-        memcpy(rest[0], w0 + u * unit_bytes, bytes);
-        memcpy(rest[1], w1 + u * unit_bytes, bytes);
-        add_unit(R, type, wide, x + u * R * UNIT, rest[0], rest[1], scales, u);
-    }
+    for (int64_t k = 0; k < b->depth; k += BLOCK_COLS)
+        dot_columns(R, type, wide, b, p, k, b->depth - k < BLOCK_COLS ? b->depth - k : BLOCK_COLS);
 #pragma GCC unroll 16
     for (int i = 0; i < FEW_PAIR * R; i++) sum[i] = wide[i];
 }
 
 #define DOT(R, name, type)                                                                                             \
-    static void dot_##R##_##name(tile_vector *sum, const struct few_pair *p) {                                         \
-        dot_rows(R, type, sum, p);                                                                                     \
+    static void dot_##R##_##name(tile_vector *sum, const struct few_block *b) {                                        \
+        for (int64_t o = 0; o < b->outputs; o += FEW_PAIR) {                                                           \
+            struct few_pair p = few_pair_of(b, o);                                                                     \
+            dot_pair(R, type, sum + o * R, b, &p);                                                                     \
+        }                                                                                                              \
     }
 #define DOTS(R) DOT(R, int8, DTYPE_INT8) DOT(R, int4, DTYPE_INT4)
 DOTS(1)
@@ -208,4 +215,5 @@ const struct few_form CPU_ENTRY(few_groups) = {
     .unit = UNIT,
     .pack = pack,
     .dot = {[DTYPE_INT8] = OF(int8), [DTYPE_INT4] = OF(int4)},
+    .factor = {[DTYPE_INT8] = 0x1p-8f, [DTYPE_INT4] = 0x1p-12f},
 };

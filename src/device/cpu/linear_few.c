@@ -51,13 +51,13 @@ struct job {
     } product[PROJECT_PARTS];
 };
 
-/* sum[r * OUTPUTS + o] = the lanes of wide[o * R + r], added. */
-static void add_lanes(float *sum, const tile_vector *wide, int R, int64_t rows, int64_t count) {
+/* sum[r * OUTPUTS + o] = factor * the lanes of wide[o * R + r], added. */
+static void add_lanes(float *sum, const tile_vector *wide, int R, int64_t rows, int64_t count, float factor) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t o = 0; o < count; o += TILE_LANES) {
             tile_vector x[TILE_LANES];
             for (int i = 0; i < TILE_LANES; i++) x[i] = wide[(o + i) * R + r];
-            tile_store(sum + r * OUTPUTS + o, tile_sums(x));
+            tile_store(sum + r * OUTPUTS + o, tile_sums(x) * factor);
         }
 }
 
@@ -77,24 +77,21 @@ static void few_outputs(float *sum, const struct job *job, int64_t row, int64_t 
     tile_vector wide[OUTPUTS * FEW_ROWS];
     memset(wide, 0, (size_t)(OUTPUTS * R) * sizeof *wide);
     for (int64_t k = 0; k < depth; k += piece) {
-        struct few_pair p = {.x = x->x + (size_t)(row * x->row + k * R) * element,
-                             .x_scales = x->scales + row * x->groups + k / DTYPE_GROUP,
-                             .x_groups = x->groups,
-                             .depth = depth - k < piece ? depth - k : piece};
-        p.bytes = (int64_t)dtype_row_bytes(weight.type, p.depth);
-        p.gap = bytes - p.bytes;
-        const char *from = (const char *)cpu_row(weight, first) + dtype_row_bytes(weight.type, k);
-        for (int64_t o = 0; o < count; o += FEW_PAIR) {
-            for (int j = 0; j < FEW_PAIR; j++) { /* padded with the last output, whose result is dropped */
-                int64_t output = o + j < count ? o + j : count - 1;
-                p.w[j] = from + output * bytes;
-                if (weight.scales) p.scales[j] = cpu_scales(weight, first + output) + k / DTYPE_GROUP;
-            }
-            p.next = p.w[0] + (pieces == 1 ? AHEAD_BYTES : tile_round(AHEAD_BYTES / p.bytes + 1, FEW_PAIR) * bytes);
-            x->form->dot[weight.type][width](wide + o * R, &p);
-        }
+        struct few_block b = {.x = x->x + (size_t)(row * x->row + k * R) * element,
+                              .x_scales = x->scales + row * x->groups + k / DTYPE_GROUP,
+                              .x_groups = x->groups,
+                              .w = (const char *)cpu_row(weight, first) + dtype_row_bytes(weight.type, k),
+                              .w_row = bytes,
+                              .outputs = count,
+                              .depth = depth - k < piece ? depth - k : piece};
+        if (weight.scales) b.scales = cpu_scales(weight, first) + k / DTYPE_GROUP;
+        b.scale_row = (depth + DTYPE_GROUP - 1) / DTYPE_GROUP;
+        b.bytes = (int64_t)dtype_row_bytes(weight.type, b.depth);
+        b.gap = bytes - b.bytes;
+        b.ahead = pieces == 1 ? AHEAD_BYTES : tile_round(AHEAD_BYTES / b.bytes + 1, FEW_PAIR) * bytes;
+        x->form->dot[weight.type][width](wide, &b);
     }
-    add_lanes(sum, wide, R, rows, count);
+    add_lanes(sum, wide, R, rows, count, x->form->factor[weight.type]);
 }
 
 /* line [count] = the sums of a row, plus bias and residual, rounded as if each op stored its result. */
