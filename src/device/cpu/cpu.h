@@ -44,8 +44,8 @@ int cpu_open_level(device *d, int threads, enum cpu_level level);
 /* ---------------------------------------------------------------- private state */
 
 /* Scratch buffers of entries. They grow as needed. An entry that calls another entry (cross-entropy calls linear)
- * uses CPU_SCRATCH_OUTER. */
-enum cpu_scratch { CPU_SCRATCH_OPERAND, CPU_SCRATCH_OUTER, CPU_SCRATCHES };
+ * uses CPU_SCRATCH_OUTER. CPU_SCRATCH_PANEL has widened rows of a weight (onednn.c). */
+enum cpu_scratch { CPU_SCRATCH_OPERAND, CPU_SCRATCH_OUTER, CPU_SCRATCH_PANEL, CPU_SCRATCHES };
 
 struct cpu_state {
     enum cpu_level level;

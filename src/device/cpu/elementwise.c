@@ -1,5 +1,6 @@
 /* Elementwise ops: add, accumulate, cast. Tensors are flat here, and threads divide the elements. */
 #include "device/cpu/blocks.h"
+#include "device/cpu/groups.h"
 
 int CPU_ENTRY(cpu_add)(device *d, const struct op_add *a) {
     const float *left = a->a.data, *right = a->b.data;
@@ -34,7 +35,16 @@ int CPU_ENTRY(cpu_accumulate)(device *d, const struct op_accumulate *a) {
     return LCKV_OK;
 }
 
+static int cast_groups(device *d, const struct op_cast *a) {
+    int parts = cpu_parts(d, cpu_elements(a->dst));
+#pragma omp parallel for num_threads(parts) schedule(static)
+    for (int64_t r = 0; r < a->dst.rows; r++) cpu_convert_groups(a->dst, r, a->src, r);
+    return LCKV_OK;
+}
+
+/* Also widens weights in grouped formats, for onednn.c. */
 int CPU_ENTRY(cpu_cast)(device *d, const struct op_cast *a) {
+    if (cpu_is_grouped(a->src.type)) return cast_groups(d, a);
     int64_t n = cpu_elements(a->dst);
     int parts = cpu_parts(d, n);
 #pragma omp parallel for num_threads(parts) schedule(static, 1)

@@ -8,8 +8,8 @@
 static void copy_row(view dst, int64_t r, view src, int64_t index) {
     if (index < 0 || index >= src.rows)
         memset(cpu_row(dst, r), 0, dtype_row_bytes(dst.type, dst.cols));
-    else if (cpu_is_grouped(src.type)) /* a table, whose rows become f32 */
-        cpu_widen_part(cpu_row(dst, r), src, index, 0, dst.cols);
+    else if (cpu_is_grouped(src.type))
+        cpu_convert_groups(dst, r, src, index);
     else
         cpu_convert(dst, r * dst.cols, src, index * src.cols, dst.cols);
 }
