@@ -41,6 +41,7 @@ void perf_random_ids(const perf_model *m, uint64_t stream, int32_t *ids, int cou
 int perf_engine_run(const perf_model *m, lckv_engine *e, const int32_t *ids, int prompt, int new_tokens, int count,
                     double *seconds);
 
+int perf_speeds(const perf_options *o);
 int perf_training(const perf_options *o);
 int perf_checkpointing(const perf_options *o);
 int perf_exact(const perf_options *o);

@@ -18,22 +18,6 @@ static const struct {
              {DTYPE_INT8, DTYPE_BF16},
              {DTYPE_INT4, DTYPE_BF16}};
 
-static int random_floats(device *d, void **memory, int64_t rows, int64_t cols, dtype type) {
-    view v = {NULL, rows, cols, type};
-    TRY(d->memory.alloc(d, view_bytes(v), memory));
-    v.data = *memory;
-    struct op_fill_normal fill = {.dst = v, .deviation = 1, .seed = 1};
-    return DEVICE_RUN(d, fill_normal, &fill);
-}
-
-/* In a grouped format, the integers are the bits of random numbers. */
-static int random_values(device *d, view *v) {
-    if (dtype_element_bytes(v->type)) return random_floats(d, &v->data, v->rows, v->cols, v->type);
-    int64_t floats = (int64_t)(view_bytes(*v) / sizeof(float)) + 1, scales = (int64_t)view_scale_bytes(*v) / 2;
-    TRY(random_floats(d, &v->data, 1, floats, DTYPE_F32));
-    return random_floats(d, &v->scales, 1, scales, DTYPE_F16);
-}
-
 /* Bytes per second over all weights of [out, in]. */
 static int run_products(device *d, view weights, struct op_linear a, double *speed) {
     int64_t out = a.weight.rows, count = weights.rows / out;
@@ -56,11 +40,11 @@ static int measure_rows(device_speed *p, view weights, struct op_linear a, const
         read[i] = device_speed_read(p);
     }
     double bytes = perf_median(speed, ROUNDS), all = (double)(view_bytes(a.weight) + view_scale_bytes(a.weight));
-    double elements = bytes / all * (double)(a.weight.rows * a.weight.cols);
+    double flops = bytes / all * 2 * (double)(a.weight.rows * a.weight.cols * a.x.rows);
+    double of_read = bytes / perf_median(read, ROUNDS), of_product = flops / perf_median(product, ROUNDS);
     printf("{\"bench\": \"few\", \"shape\": \"%s\", \"weight\": \"%s\", \"rows\": %lld, \"gbytes_per_second\": %.2f, "
-           "\"read_gbytes_per_second\": %.2f, \"gflops\": %.1f, \"product_gflops\": %.1f}\n",
-           shape, dtype_name(a.weight.type), (long long)a.x.rows, 1e-9 * bytes, 1e-9 * perf_median(read, ROUNDS),
-           2e-9 * elements * (double)a.x.rows, 1e-9 * perf_median(product, ROUNDS));
+           "\"gflops\": %.1f, \"of_read_bandwidth\": %.2f, \"of_product_speed\": %.2f}\n",
+           shape, dtype_name(a.weight.type), (long long)a.x.rows, 1e-9 * bytes, 1e-9 * flops, of_read, of_product);
     return LCKV_OK;
 }
 
@@ -76,9 +60,9 @@ static int measure_shape(device_speed *p, int type, int64_t out, int64_t in) {
                           .y = {NULL, MAX_FEW_ROWS, out, TYPES[type].compute}};
     char shape[64];
     snprintf(shape, sizeof shape, "%lldx%lld", (long long)out, (long long)in);
-    int status = random_values(d, &weights);
-    if (status >= 0) status = random_values(d, &a.x);
-    if (status >= 0) status = random_values(d, &a.y);
+    int status = device_speed_random(d, 1, &weights);
+    if (status >= 0) status = device_speed_random(d, 1, &a.x);
+    if (status >= 0) status = device_speed_random(d, 1, &a.y);
     for (int64_t rows = 1; rows <= MAX_FEW_ROWS && status >= 0; rows *= 2) {
         a.x.rows = a.y.rows = rows;
         status = measure_rows(p, weights, a, shape);

@@ -6,9 +6,12 @@
 
 static const struct {
     int64_t rows, in, out;
-} sizes[] = {{1, 1, 1},    {1, 512, 37}, {2, 33, 130},  {3, 7, 5},     {5, 300, 67},   {8, 96, 41},  {9, 5, 3},
-             {13, 64, 64}, {61, 17, 97}, {130, 259, 7}, {200, 3, 200}, {19, 1030, 33}, {401, 40, 31}};
-enum { SIZES = sizeof sizes / sizeof *sizes };
+} sizes[] = {{1, 1, 1},    {1, 512, 37}, {2, 33, 130},  {3, 7, 5},     {5, 300, 67},   {8, 96, 41},   {9, 5, 3},
+             {13, 64, 64}, {61, 17, 97}, {130, 259, 7}, {200, 3, 200}, {19, 1030, 33}, {401, 40, 31}, {9, 4096, 600}};
+enum {
+    SIZES = sizeof sizes / sizeof *sizes - 1,
+    PANELS = SIZES /* more than a panel of onednn.c; for grouped weights */
+};
 
 /* For each size in turn: compute type, weight, bias, y. */
 static const struct {
@@ -138,6 +141,11 @@ static void test_opened(void **state) {
         device d = {0};
         assert_int_equal(cpu_open(&d, threads), LCKV_OK);
         check_linear(&d);
+        for (int t = 0; t < TYPES; t++) {
+            if (!is_grouped(types[t].weight)) continue;
+            check_forward(&d, PANELS, t);
+            check_backward(&d, PANELS, t);
+        }
         d.memory.close(&d);
     }
 }

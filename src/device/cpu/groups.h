@@ -15,6 +15,7 @@ static inline const uint16_t *cpu_scales(view v, int64_t r) {
 }
 
 typedef int8_t cpu_sixteen __attribute__((vector_size(16)));
+typedef uint16_t cpu_eight __attribute__((vector_size(16))); /* processors shift words, not bytes */
 
 /* out[0..DTYPE_GROUP) = the integers of a whole group. */
 static inline __attribute__((always_inline)) void cpu_group_integers(int8_t *out, const int8_t *from, dtype type) {
@@ -25,7 +26,7 @@ static inline __attribute__((always_inline)) void cpu_group_integers(int8_t *out
     }
     memcpy(&both, from, sizeof both);
     even = ((both & 15) ^ 8) - 8;
-    odd = (((cpu_sixteen)((both & -16) >> 4) & 15) ^ 8) - 8;
+    odd = (((cpu_sixteen)((cpu_eight)both >> 4) & 15) ^ 8) - 8;
     cpu_sixteen halves[] = {
         __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
         __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};

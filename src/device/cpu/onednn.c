@@ -240,6 +240,13 @@ static bool takes(const device *d, int64_t rows, dtype compute, view weight) {
            (compute == DTYPE_F32 || (compute == DTYPE_BF16 && o->has_bf16));
 }
 
+/* linear_few.c is faster up to this number of rows: its kernels for these formats read the weight in place. */
+static int64_t few_rows(const device *d, dtype compute, view weight) {
+    const struct cpu_state *state = d->own;
+    bool bf16 = state->level == CPU_AVX512_BF16 && compute == DTYPE_BF16 && weight.type == DTYPE_BF16;
+    return bf16 || is_grouped(weight) ? 2 * CPU_FEW_ROWS : CPU_FEW_ROWS;
+}
+
 /* Rows of a panel, at most. */
 static int64_t panel_rows(view weight, dtype compute) {
     int64_t bytes = weight.cols * (int64_t)dtype_element_bytes(compute), rows = bytes ? PANEL_BYTES / bytes : 0;
@@ -274,7 +281,7 @@ static int multiply_grouped(device *d, const struct op_linear *a, struct shape y
 static int linear(device *d, const struct op_linear *a) {
     struct onednn *o = onednn_of(d);
     bool bias = a->bias.data != NULL, done = false;
-    if (takes(d, a->x.rows, a->x.type, a->weight) &&
+    if (takes(d, a->x.rows, a->x.type, a->weight) && a->x.rows > few_rows(d, a->x.type, a->weight) &&
         (!bias || a->bias.type == DTYPE_F32 || a->bias.type == a->x.type)) {
         struct shape y = {.rows = a->x.rows, .cols = a->weight.rows, .depth = a->x.cols, .b_transposed = true};
         y.type = a->x.type, y.c_type = a->y.type, y.bias_type = bias ? (int64_t)a->bias.type : NO_BIAS;
