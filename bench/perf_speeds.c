@@ -14,10 +14,10 @@ static const struct {
                 {"int8", DTYPE_BF16, DTYPE_INT8},
                 {"int4", DTYPE_BF16, DTYPE_INT4}};
 
-static int measure_product(device *d, dtype compute, dtype weight, double *median) {
+static int measure_product(device *d, dtype compute, dtype format, double *median) {
     device_speed s;
     double speed[ROUNDS];
-    int status = device_speed_open_product(d, compute, weight, 0, &s);
+    int status = device_speed_open_product(d, compute, format, 0, &s);
     for (int i = 0; i < ROUNDS && status >= 0; i++) status = device_speed_product(&s, &speed[i]);
     device_speed_close(&s);
     if (status >= 0) *median = perf_median(speed, ROUNDS);
