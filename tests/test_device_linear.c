@@ -193,12 +193,33 @@ static void test_large(void **state) {
     check_everywhere(check_large);
 }
 
+/* A NaN or an infinity in x must not become a plausible number when x is rounded in groups. */
+static void check_spoiled(device *d) {
+    static const float spoiled[] = {NAN, INFINITY, -INFINITY};
+    for (int type = DTYPE_INT8; type <= DTYPE_INT4; type++)
+        for (int i = 0; i < 3 && (d->formats.linear & DTYPE_BIT(type)); i++) {
+            struct op_linear a = {.x = random_tensor(2, 100, DTYPE_F32, 1.0),
+                                  .weight = random_tensor(5, 100, (dtype)type, 1.0),
+                                  .y = tensor(2, 5, DTYPE_F32)};
+            ((float *)a.x.data)[97] = spoiled[i];
+            RUN(d, linear, a);
+            for (int64_t o = 0; o < 5; o++) {
+                assert_false(isfinite(element(a.y, o)));
+                assert_true(isfinite(element(a.y, 5 + o)));
+            }
+            release_tensors();
+        }
+}
+
+static void test_spoiled(void **state) {
+    (void)state;
+    check_everywhere(check_spoiled);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_opened),
-        cmocka_unit_test(test_many_shapes),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_levels), cmocka_unit_test(test_opened),  cmocka_unit_test(test_many_shapes),
+        cmocka_unit_test(test_large),  cmocka_unit_test(test_spoiled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

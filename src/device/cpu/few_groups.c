@@ -9,6 +9,7 @@
 #include "device/cpu/few.h"
 #include "device/cpu/groups.h"
 
+#include <math.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -30,32 +31,36 @@ typedef int32_t sums __attribute__((vector_size(4 * TILE_LANES)));
 /* The scale of a group, and x / scale rounded to nearest even. A value that is not finite makes the scale NaN. */
 static float round_group(int32_t *restrict out, const float *restrict x) {
     const float round = 0x1.8p23f; /* adding it leaves the nearest integer in the mantissa */
-    float largest = 0, zero = 0;
+    int32_t largest_bits = 0;      /* of |x|, which are ordered as integers, too */
     for (int i = 0; i < DTYPE_GROUP; i++) {
-        float size = cpu_float(cpu_bits(x[i]) & 0x7fffffff);
-        largest = size > largest ? size : largest;
-        zero += 0 * x[i];
+        int32_t bits = (int32_t)(cpu_bits(x[i]) & 0x7fffffff);
+        largest_bits = bits > largest_bits ? bits : largest_bits;
     }
-    bool tiny = !(largest > 1e-30f) || zero != 0; /* tiny: the inverse would be too large */
-    float inverse = tiny ? 0 : LARGEST / largest;
+    float largest = cpu_float((uint32_t)largest_bits);
+    bool usable = largest > 1e-30f && largest_bits < 0x7f800000; /* the inverse of tiny ones would be too large */
+    float inverse = usable ? LARGEST / largest : 0, scale = largest_bits < 0x7f800000 ? 0 : NAN;
     for (int i = 0; i < DTYPE_GROUP; i++) out[i] = (int32_t)(cpu_bits(x[i] * inverse + round) - cpu_bits(round));
-    return tiny ? zero : largest / LARGEST;
+    return usable ? largest / LARGEST : scale;
 }
 
 /* A unit of x is a vector of its even columns and a vector of its odd ones, because a step reads two columns of the
  * weight as one word. */
 static void pack(void *out, float *scales, int R, view x, int64_t r) {
-    int16_t *to = out;
+    enum { CHUNK = TILE_LANES < 8 ? UNIT : DTYPE_GROUP }; /* columns of a group that are in one unit */
     for (int64_t k = 0; k < x.cols; k += DTYPE_GROUP) {
         float group[DTYPE_GROUP] = {0};
         int32_t rounded[DTYPE_GROUP];
-        cpu_widen(group, cpu_at(x, r, k), x.type, x.cols - k < DTYPE_GROUP ? x.cols - k : DTYPE_GROUP);
+        if (x.cols - k >= DTYPE_GROUP)
+            cpu_widen(group, cpu_at(x, r, k), x.type, DTYPE_GROUP); /* of constant length */
+        else
+            cpu_widen(group, cpu_at(x, r, k), x.type, x.cols - k);
         scales[k / DTYPE_GROUP] = round_group(rounded, group);
-        for (int64_t i = 0; i < DTYPE_GROUP; i += 2) {
-            int64_t unit = (k + i) / UNIT, word = (k + i) % UNIT / 2;
-            int16_t *at = to + unit * R * UNIT + word;
-            at[0] = (int16_t)rounded[i];
-            at[UNIT / 2] = (int16_t)rounded[i + 1];
+        for (int64_t i = 0; i < DTYPE_GROUP; i += CHUNK) {
+            int16_t *restrict even = (int16_t *)out + (k + i) / UNIT * R * UNIT + (k + i) % UNIT / 2;
+            for (int j = 0; j < CHUNK / 2; j++) {
+                even[j] = (int16_t)rounded[i + 2 * j];
+                even[UNIT / 2 + j] = (int16_t)rounded[i + 2 * j + 1];
+            }
         }
     }
 }
