@@ -156,6 +156,7 @@ static int open_engine(struct lines *l, lckv_engine **engine) {
     e.window_length = o->window_length;
     e.num_sink_tokens = o->num_sink_tokens;
     e.bf16 = o->bf16;
+    e.kv_dtype = o->kv_dtype;
     e.encoding_iterations = o->encoding_iterations;
     e.encoding_tolerance = o->encoding_tolerance;
     e.cost_table = o->cost_table;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int open_named_tokenizer(const char *name, lckv_tokenizer **out) {
@@ -15,7 +16,8 @@ static int open_named_tokenizer(const char *name, lckv_tokenizer **out) {
     return status;
 }
 
-/* Whether the model's folder has a tokenizer; most tests and some checkpoints have none. */
+/* Whether the model's folder has a tokenizer; most tests and some checkpoints have none. A GGUF file is opened to see.
+ */
 static bool has_tokenizer(const char *name) {
     char *folder, *file;
     int status = lckv_find_folder(name, &folder);
@@ -23,7 +25,9 @@ static bool has_tokenizer(const char *name) {
     size_t length = strlen(folder) + sizeof "/tokenizer.json";
     file = need(malloc(length));
     snprintf(file, length, "%s/tokenizer.json", folder);
-    bool found = access(file, F_OK) == 0;
+    struct stat status_of_folder;
+    bool gguf = stat(folder, &status_of_folder) == 0 && S_ISREG(status_of_folder.st_mode);
+    bool found = gguf || access(file, F_OK) == 0;
     lckv_free(folder);
     free(file);
     return found;
@@ -76,6 +80,17 @@ char *cost_table_path(const char *value) {
 const char *torch_dtype_name(int torch_dtype) {
     static const char *const NAMES[] = {"auto", "float32", "bfloat16", "float16"};
     return NAMES[torch_dtype];
+}
+
+const char *kv_dtype_name(int kv_dtype) {
+    static const char *const NAMES[] = {"auto", "float32", "bfloat16", "int8"};
+    return NAMES[kv_dtype];
+}
+
+lckv_dtype kv_dtype_of(int kv_dtype, bool bf16) {
+    static const lckv_dtype TYPES[] = {0, LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_INT8};
+    if (kv_dtype) return TYPES[kv_dtype];
+    return bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32;
 }
 
 char *add_overrides(const char *overrides, int torch_dtype, int64_t positions) {

@@ -8,6 +8,15 @@
 #define TORCH_DTYPES "auto|float32|bfloat16|float16"
 enum { TORCH_DTYPE_FLOAT16 = 3 }; /* index in TORCH_DTYPES */
 
+#define KV_DTYPES "auto|float32|bfloat16|int8"
+#define FLAG_KV_DTYPE(options, member, group)                                                                          \
+    {                                                                                                                  \
+        "kv_dtype", FLAG_CHOICE, "auto", group,                                                                        \
+            "data type of keys and values: auto uses that of the computation; int8 is about half of bfloat16, with a " \
+            "scale for each token and KV head. A GPU has auto only",                                                   \
+            FLAG_INTO(options, member), .choices = KV_DTYPES                                                           \
+    }
+
 /* Flags of a model, for commands with a struct model_flags. `when` is appended to the help of --tokenizer_name: when it
  * is required. */
 #define FLAGS_MODEL(options, member, when)                                                                             \
@@ -15,7 +24,7 @@ enum { TORCH_DTYPE_FLOAT16 = 3 }; /* index in TORCH_DTYPES */
      FLAG_TEXT,                                                                                                        \
      NULL,                                                                                                             \
      "Model",                                                                                                          \
-     "checkpoint: a folder or ORG/NAME",                                                                               \
+     "checkpoint: a folder, a GGUF file or ORG/NAME",                                                                  \
      FLAG_INTO(options, member.name),                                                                                  \
      .value = "NAME",                                                                                                  \
      .required = true},                                                                                                \
@@ -81,6 +90,10 @@ char *cost_table_path(const char *value);
 
 /* Name of the type at an index of TORCH_DTYPES. */
 const char *torch_dtype_name(int torch_dtype);
+/* The same for KV_DTYPES. */
+const char *kv_dtype_name(int kv_dtype);
+/* The type of keys and values with --kv_dtype (an index of KV_DTYPES) and --bf16. */
+lckv_dtype kv_dtype_of(int kv_dtype, bool bf16);
 /* Returns "K=V,..": `overrides` (may be NULL), plus torch_dtype unless it is auto, plus at least `positions` positions
  * unless that is 0. NULL if there are no overrides. Release with free(). */
 char *add_overrides(const char *overrides, int torch_dtype, int64_t positions);
@@ -93,6 +106,7 @@ struct model_flags {
     const char *tokenizer_name;   /* folder or ORG/NAME of the tokenizer; NULL: that of the adapter or the model */
     const char *device;           /* "cpu", "cuda:N", "auto" */
     int torch_dtype;              /* index of TORCH_DTYPES */
+    int kv_dtype;                 /* index of KV_DTYPES */
     int64_t threads;              /* CPU threads; 0 uses all processors */
     bool no_loop_start;           /* start loops from zeros */
 };

@@ -31,9 +31,8 @@
  *
  * Threads. Use a handle from one thread at a time. Different handles may be used from different threads.
  *
- * Names. A NAME_OR_PATH is a folder, or ORG/NAME in the Hugging Face cache (HF_HUB_CACHE, HF_HOME, or the default
- * folder). lckv looks only in the cache; lckv_fetch() downloads.
- */
+ * Names. A NAME_OR_PATH is a folder, a GGUF file, or ORG/NAME in the Hugging Face cache (HF_HUB_CACHE, HF_HOME, or the
+ * default folder). lckv looks only in the cache; lckv_fetch() downloads. */
 #ifndef LCKV_H
 #define LCKV_H
 
@@ -113,19 +112,21 @@ LCKV_API int lckv_create_folder(const char *path);
 /* A config.json of model type lckv-llama, llama, mistral, qwen2 or qwen3, as transformers 4 or 5 writes it. */
 typedef struct lckv_config lckv_config;
 
-typedef enum lckv_dtype { LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_FLOAT16 } lckv_dtype;
+/* LCKV_INT8 is a type of keys and values only: bytes, with an f32 scale for each token and KV head. */
+typedef enum lckv_dtype { LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_FLOAT16, LCKV_INT8 } lckv_dtype;
 
-/* Resolves a NAME_OR_PATH to a folder: `name` itself, or the snapshot of ORG/NAME in the Hugging Face cache. Free
- * *folder with lckv_free(). LCKV_ERROR_FILE: neither exists; the message contains the command that downloads it. */
+/* Resolves a NAME_OR_PATH to a folder or a GGUF file: `name` itself, or the snapshot of ORG/NAME in the Hugging Face
+ * cache. A folder without config.json that has one GGUF file stands for that file. Free *folder with lckv_free().
+ * LCKV_ERROR_FILE: neither exists; the message contains the command that downloads it. */
 LCKV_API int lckv_find_folder(const char *name, char **folder);
 
-/* Loads a config. `name`: a folder with config.json, a .json file, or ORG/NAME in the Hugging Face cache. `overrides`:
- * "k=v,k=v", applied to the file; NULL for none. A value is parsed as JSON; if that fails, it is a string. A Llama or
- * Mistral config becomes an lckv-llama if layer_types is given as a string. EOS tokens of a generation_config.json
- * beside the file are added. Error messages quote the file, the key, and the entry of layer_types. LCKV_ERROR_FILE: no
- * such file; for ORG/NAME the message contains the command that downloads it. LCKV_ERROR_FORMAT: a value is missing,
- * has another type, or is out of range. LCKV_ERROR_UNSUPPORTED: another model type, or a key that asks for a
- * computation that lckv does not do. */
+/* Loads a config. `name`: a folder with config.json, a .json file, a GGUF file, or ORG/NAME in the Hugging Face cache.
+ * `overrides`: "k=v,k=v", applied to the file; NULL for none. A value is parsed as JSON; if that fails, it is a string.
+ * A Llama or Mistral config becomes an lckv-llama if layer_types is given as a string. EOS tokens of a
+ * generation_config.json beside the file are added. Error messages quote the file, the key, and the entry of
+ * layer_types. LCKV_ERROR_FILE: no such file; for ORG/NAME the message contains the command that downloads it.
+ * LCKV_ERROR_FORMAT: a value is missing, has another type, or is out of range. LCKV_ERROR_UNSUPPORTED: another model
+ * type, or a key that asks for a computation that lckv does not do. */
 LCKV_API int lckv_config_load(const char *name, const char *overrides, lckv_config **out);
 LCKV_API void lckv_config_free(lckv_config *config);
 
@@ -151,8 +152,8 @@ typedef struct lckv_config_info {
 
 LCKV_API lckv_config_info lckv_config_describe(const lckv_config *config);
 
-/* Returns the bytes of KV that one token adds to the cache, over all slots: kv_slots * 2 * kv_heads * head_dim values.
- */
+/* Returns the bytes of KV that one token adds to the cache, over all slots: kv_slots * 2 * kv_heads * head_dim values,
+ * with LCKV_INT8 also kv_slots * 2 * kv_heads scales of 4 bytes. */
 LCKV_API int64_t lckv_config_kv_bytes_per_token(const lckv_config *config, lckv_dtype dtype);
 /* The same for a model in which every layer keeps its own KV. */
 LCKV_API int64_t lckv_config_kv_bytes_per_token_unshared(const lckv_config *config, lckv_dtype dtype);
@@ -264,7 +265,8 @@ static inline lckv_model_options lckv_model_defaults(void) {
 }
 
 /* Loads a model from a Hugging Face folder: config.json with model.safetensors, or with shards and
- * model.safetensors.index.json; f32, bf16 or f16. `name` is a NAME_OR_PATH. `options` NULL uses the defaults. The
+ * model.safetensors.index.json; f32, bf16 or f16. Or loads a GGUF file, whose quantized weights become torch_dtype, by
+ * default bf16 (docs/file-formats.md, "GGUF files"). `name` is a NAME_OR_PATH. `options` NULL uses the defaults. The
  * device remains the caller's and must outlive the model.
  *
  * On the CPU, weights that keep their stored type are used in the mapped files, which other processes share. lckv
@@ -326,14 +328,18 @@ typedef struct lckv_convert_options {
     const char *adapter;            /* NAME_OR_PATH of a LoRA adapter to merge first; NULL for none. */
     const char *config_overrides;   /* Changes to the target config, "k=v,k=v"; NULL for none. */
     const char *tokenizer_name;     /* NAME_OR_PATH of the tokenizer files; NULL for the checkpoint's own. */
-    const char *output_dir;         /* Folder to write; required. */
+    const char *output_dir;         /* Folder to write; either it or gguf_file is required. */
     lckv_convert_kv kv;             /* How KV weights of slots are formed (default: the average). */
     const char *torch_dtype;        /* Data type on disk; "auto" keeps the checkpoint's (default). */
     int64_t max_shard_bytes;        /* Maximum size of a weight file in bytes; 0 for 5e9 (default). */
     /* Progress callback, called before each tensor with the fraction written, 0 to 1. Return false to stop. NULL for
      * none. */
     bool (*go_on)(void *user, double fraction);
-    void *user; /* User data, passed to `go_on`. */
+    void *user;            /* User data, passed to `go_on`. */
+    const char *gguf_file; /* GGUF file for llama.cpp to write instead of output_dir; NULL for none (default). */
+    /* Format of the matrices in gguf_file: "f32", "f16", "bf16", "q8_0", "q4_0"; NULL or "auto" keeps the checkpoint's
+     * (default). With q4_0, the embeddings and lm_head are q8_0. */
+    const char *gguf_dtype;
 } lckv_convert_options;
 
 LCKV_API void lckv_convert_options_init(lckv_convert_options *options, size_t struct_size);
@@ -347,7 +353,8 @@ static inline lckv_convert_options lckv_convert_defaults(void) {
  * are merged as `kv` says (means in f64); everything else is copied. If a layer of the checkpoint owns no slot, the K
  * and V of the slot that it reads are used in its place. One tensor at a time is in memory. LCKV_ERROR_ARGUMENT: a size
  * differs between the two configs; the message names it. LCKV_ERROR_INTERRUPTED: `go_on` returned false; output_dir is
- * unchanged. Other errors as in lckv_model_open() and lckv_model_save(). */
+ * unchanged. LCKV_ERROR_UNSUPPORTED: llama.cpp cannot run the model in gguf_file, such as one whose layers share KV;
+ * the message names the reason. Other errors as in lckv_model_open() and lckv_model_save(). */
 LCKV_API int lckv_convert(const lckv_convert_options *options);
 
 /* ---------------------------------------------------------------- tokenizers */
@@ -357,10 +364,10 @@ LCKV_API int lckv_convert(const lckv_convert_options *options);
  */
 typedef struct lckv_tokenizer lckv_tokenizer;
 
-/* Opens a tokenizer. `folder_or_file`: a folder with tokenizer.json, or such a file. tokenizer_config.json,
- * special_tokens_map.json and added_tokens.json beside it add tokens, name BOS and EOS, and define which special tokens
- * surround a text, as in transformers (docs/file-formats.md, "Tokenizers").
- *   LCKV_ERROR_FILE: the file is missing.
+/* Opens a tokenizer. `folder_or_file`: a folder with tokenizer.json, such a file, or a GGUF file.
+ * tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it add tokens, name BOS and EOS, and
+ * define which special tokens surround a text, as in transformers (docs/file-formats.md, "Tokenizers").
+ *   LCKV_ERROR_FILE: the file is missing, or the GGUF file has no tokenizer.
  *   LCKV_ERROR_FORMAT: the file is malformed.
  *   LCKV_ERROR_UNSUPPORTED: the message names the feature; for another kind of tokenizer (tokenizer.model) it says how
  *     to convert the folder. */
@@ -421,11 +428,12 @@ LCKV_API void lckv_decode_stream_free(lckv_decode_stream *stream);
  * apply_chat_template does. Templates are not trusted: their run time and memory are limited. */
 typedef struct lckv_chat_template lckv_chat_template;
 
-/* Opens a chat template. `folder`: a folder with tokenizer files. The template is FOLDER/chat_template.jinja, else
- * `chat_template` in tokenizer_config.json: one template, or a list of named ones, of which lckv takes `default`, and
- * `tool_use` if there are tools. `chat_template`: a file with a template to use instead; NULL for none. With such a
- * file, `folder` may be NULL; no special tokens are known then. If there is no template, the function succeeds and *out
- * is NULL. LCKV_ERROR_FILE, LCKV_ERROR_FORMAT: a file is missing or malformed; the message has file and line.
+/* Opens a chat template. `folder`: a folder with tokenizer files, or a GGUF file. The template is
+ * FOLDER/chat_template.jinja, else `chat_template` in tokenizer_config.json: one template, or a list of named ones, of
+ * which lckv takes `default`, and `tool_use` if there are tools. `chat_template`: a file with a template to use
+ * instead; NULL for none. With such a file, `folder` may be NULL; no special tokens are known then. If there is no
+ * template, the function succeeds and *out is NULL. LCKV_ERROR_FILE, LCKV_ERROR_FORMAT: a file is missing or malformed;
+ * the message has file and line.
  *   LCKV_ERROR_UNSUPPORTED: the template has a statement that chat templates do not have. */
 LCKV_API int lckv_chat_template_open(const char *folder, const char *chat_template, lckv_chat_template **out);
 LCKV_API void lckv_chat_template_free(lckv_chat_template *chat_template);
@@ -825,6 +833,14 @@ typedef struct lckv_train_options {
     bool loop_start;
     double loop_start_weight; /* Weight of its mean squared error beside the loss (default 1). */
     int64_t loop_start_width; /* Width of a new start's hidden layer; 0 for 2 * hidden_size (default). */
+    /* -- Several processes (docs/processes.md). -- */
+    int64_t zero; /* ZeRO stage: 1 divides the optimizer state between them (default), 3 also weights and gradients. */
+    /* zero 3: Gather the weights of a loop's layers in each iteration, instead of once for all. Needs less memory and
+     * communicates more (default false). */
+    bool zero_regather_loops;
+    /* zero 3: Data type of the sum of gradients that a process keeps: "float32" (also NULL and "auto"), or "bfloat16",
+     * which needs torch_dtype bfloat16 and takes 2 bytes less per parameter (default NULL). */
+    const char *grad_accum_dtype;
 } lckv_train_options;
 
 LCKV_API void lckv_train_options_init(lckv_train_options *options, size_t struct_size);
@@ -1026,6 +1042,7 @@ typedef struct lckv_generate_options {
     lckv_token_callback callback; /* Token callback; NULL for none (default). */
     void *user;                   /* User data, passed to the callback. */
     const char *cost_table;       /* File of cost tables, as in lckv_engine_options; NULL for none (default). */
+    const char *kv_dtype;         /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
 } lckv_generate_options;
 
 LCKV_API void lckv_generate_options_init(lckv_generate_options *options, size_t struct_size);
@@ -1147,6 +1164,10 @@ typedef struct lckv_engine_options {
     /* Duration of a step up to which prompts join it token by token while other samples decode, in seconds, as
      * estimated. 0 for that of max_num_batched_tokens tokens by the plan (default). */
     double max_time_between_tokens;
+    /* Type of the keys and values in the KV cache: "auto" for the type of computation (also NULL; default),
+     * "float32", "bfloat16", or "int8": bytes with an f32 scale for each token and KV head (docs/model.md). A GPU
+     * has "auto" only. */
+    const char *kv_dtype;
 } lckv_engine_options;
 
 LCKV_API void lckv_engine_options_init(lckv_engine_options *options, size_t struct_size);
@@ -1282,6 +1303,7 @@ typedef struct lckv_score_options {
     void *user;                /* User data, passed to `go_on`. */
     int encoding_iterations;   /* Iterations per loop, as in lckv_engine_options; 0 for the model's own (default). */
     double encoding_tolerance; /* As in lckv_engine_options; 0 disables it (default). */
+    const char *kv_dtype;      /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
 } lckv_score_options;
 
 LCKV_API void lckv_score_options_init(lckv_score_options *options, size_t struct_size);
@@ -1332,6 +1354,7 @@ typedef struct lckv_eval_options {
     lckv_eval_callback callback; /* Progress callback; NULL for none (default). */
     void *user;                  /* User data, passed to the callback. */
     const char *cost_table;      /* File of cost tables, as in lckv_engine_options; NULL for none (default). */
+    const char *kv_dtype;        /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
 } lckv_eval_options;
 
 LCKV_API void lckv_eval_options_init(lckv_eval_options *options, size_t struct_size);
@@ -1371,7 +1394,8 @@ typedef struct lckv_perplexity_options {
     /* Token callback, called with the negative log-likelihood of each token in nats. Return false to stop. NULL for
      * none (default). */
     bool (*callback)(void *user, double nll);
-    void *user; /* User data, passed to the callback. */
+    void *user;           /* User data, passed to the callback. */
+    const char *kv_dtype; /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
 } lckv_perplexity_options;
 
 LCKV_API void lckv_perplexity_options_init(lckv_perplexity_options *options, size_t struct_size);
@@ -1440,6 +1464,9 @@ typedef struct lckv_training_shape {
     int64_t loop_group_size;           /* As in lckv_train_options; 0 (default): batch_size. */
     bool loop_start;                   /* With a learned start of the default width (default false). */
     int64_t num_processes;             /* Processes that train together; 0 (default): one. */
+    int64_t zero;                      /* As in lckv_train_options; 0 and 1: stage 1 (default). */
+    bool zero_regather_loops;          /* As in lckv_train_options (default false). */
+    bool bf16_gradients;               /* grad_accum_dtype is "bfloat16" (default false). */
 } lckv_training_shape;
 
 LCKV_API void lckv_training_shape_init(lckv_training_shape *options, size_t struct_size);
@@ -1461,6 +1488,7 @@ typedef struct lckv_serving_shape {
     int64_t prompt_length;                  /* Of these, tokens of the prompt; 0 for all but the last two (default). */
     bool bf16;                              /* Products and KV cache in bfloat16 (default false: f32). */
     int64_t window_length, num_sink_tokens; /* Sink cache, as in lckv_engine_options; 0 for none (default). */
+    const char *kv_dtype; /* Type of keys and values, as in lckv_engine_options; NULL for "auto" (default). */
 } lckv_serving_shape;
 
 LCKV_API void lckv_serving_shape_init(lckv_serving_shape *options, size_t struct_size);

@@ -67,7 +67,7 @@ class _GenerateOptions(ctypes.Structure):  # lckv_generate_options
         ("ignore_eos", c_bool),
         ("stop", POINTER(c_char_p)), ("stop_count", c_int), ("encoding", c_int), ("encoding_iterations", c_int),
         ("encoding_tolerance", c_double), ("window_length", c_int64), ("num_sink_tokens", c_int64), ("bf16", c_bool),
-        ("callback", c_void_p), ("user", c_void_p), ("cost_table", c_char_p),
+        ("callback", c_void_p), ("user", c_void_p), ("cost_table", c_char_p), ("kv_dtype", c_char_p),
     ]  # fmt: skip
 
 
@@ -92,7 +92,7 @@ class _ScoreOptions(ctypes.Structure):  # lckv_score_options
         ("logits_file", c_char_p), ("logits", c_void_p), ("dump", c_char_p), ("dump_file", c_char_p),
         ("dump_iterations", c_bool),
         ("top_logprobs", c_int64), ("top_ids", POINTER(c_int32)), ("top_values", c_void_p), ("go_on", c_void_p),
-        ("user", c_void_p), ("encoding_iterations", c_int), ("encoding_tolerance", c_double),
+        ("user", c_void_p), ("encoding_iterations", c_int), ("encoding_tolerance", c_double), ("kv_dtype", c_char_p),
     ]  # fmt: skip
 
 
@@ -103,6 +103,7 @@ class _EngineOptions(ctypes.Structure):  # lckv_engine_options
         ("encoding_tolerance", c_double), ("batch_invariant", c_bool), ("max_queue", c_int), ("window_length", c_int64),
         ("num_sink_tokens", c_int64), ("bf16", c_bool), ("callback", c_void_p), ("user", c_void_p),
         ("cost_table", c_char_p), ("max_time_to_first_token", c_double), ("max_time_between_tokens", c_double),
+        ("kv_dtype", c_char_p),
     ]  # fmt: skip
 
 
@@ -276,7 +277,7 @@ def _set(options, values):
     for name, value in values.items():
         if name == "encoding":
             value = ENCODINGS[value]
-        if name == "cost_table":
+        if name in ("cost_table", "kv_dtype"):
             value = value.encode()
         if not hasattr(options, name) or name in ("struct_size", "callback", "user", "stop", "stop_count"):
             raise TypeError(f"unknown option {name!r}")
@@ -351,8 +352,11 @@ class Model:
         _check(lib.lckv_find_folder(_bytes(tokenizer or name), byref(folder)))
         self._folder = path = ctypes.string_at(folder)
         lib.lckv_free(folder)
-        if tokenizer or os.path.exists(os.path.join(os.fsdecode(path), "tokenizer.json")):
-            _check(lib.lckv_tokenizer_open(path, byref(self._tokenizer)))
+        gguf = os.path.isfile(path)  # some have no tokenizer, which is LCKV_ERROR_FILE
+        if tokenizer or gguf or os.path.exists(os.path.join(os.fsdecode(path), "tokenizer.json")):
+            status = lib.lckv_tokenizer_open(path, byref(self._tokenizer))
+            if tokenizer or not gguf or status != -2:
+                _check(status)
 
     def close(self):
         """Frees the memory. Streams that are not finished end. The garbage collector also does this."""

@@ -68,6 +68,14 @@ static inline view tensor(int64_t rows, int64_t cols, dtype type) {
     return v;
 }
 
+/* int8 with a scale for each `group` columns. */
+static inline view tensor_of_heads(int64_t rows, int64_t cols, int64_t group) {
+    view v = tensor(rows, cols, DTYPE_KV_INT8);
+    v.scales = tensor(rows, cols / group, DTYPE_F32).data;
+    v.group = (int32_t)group;
+    return v;
+}
+
 static inline void release_tensors(void) {
     for (int i = 0; i < check_state.count; i++) {
         unsigned char *memory = check_state.memory[i];
@@ -139,6 +147,8 @@ static inline double element(view v, int64_t i) {
         return ((const double *)v.data)[i];
     case DTYPE_I32:
         return ((const int32_t *)v.data)[i];
+    case DTYPE_KV_INT8:
+        return (double)((const float *)v.scales)[i / v.group] * ((const int8_t *)v.data)[i];
     default:
         fail_msg("no element of type %s", dtype_name(v.type));
         return 0;

@@ -61,7 +61,7 @@ static inline bool fixture_has_gpu(void) {
 
 static inline void fixture_cache(fixture *f, kv_cache_options o) {
     kv_cache_free(f->cache);
-    o.type = f->graph->compute;
+    o.type = kv_cache_type_for(f->graph->compute, o.type);
     OK(kv_cache_create(f->model, &o, &f->cache));
 }
 

@@ -120,8 +120,8 @@ static void samples(void **state) {
         assert_int_equal(lckv->map.loops, 1);
         int64_t saved = 2 * (int64_t)plain->kv_heads * plain->head_dim * plain->hidden_size * (plain->layers - 3);
         assert_int_equal(model_parameters(lckv), cases[i].parameters - saved);
-        assert_int_equal(model_kv_bytes_per_token(lckv, 2), 3 * 2 * 2 * plain->kv_heads * plain->head_dim);
-        assert_int_equal(model_kv_bytes_per_token_unshared(lckv, 2), model_kv_bytes_per_token(plain, 2));
+        assert_int_equal(2 * model_kv_per_token(lckv).values, 3 * 2 * 2 * plain->kv_heads * plain->head_dim);
+        assert_int_equal(2 * model_kv_per_token_unshared(lckv).values, 2 * model_kv_per_token(plain).values);
         config_free(plain);
         config_free(lckv);
     }
@@ -212,17 +212,15 @@ static void other_things(void **state) {
     (void)state;
     char *path;
     forget_environment();
-    write_file("files/x.gguf", "GGUF");
+    write_file("files/x.gguf", "GGML");
     write_file("files/model.safetensors", "");
     write_file("files/weights", "");
     static const struct {
         const char *name, *part;
         int code;
     } cases[] = {
-        {"files/x.gguf", "x.gguf' is a GGUF file, which lckv cannot read: use the model that it was converted from",
-         LCKV_ERROR_UNSUPPORTED},
-        {"files", "files: 'x.gguf' is a GGUF file", LCKV_ERROR_UNSUPPORTED},
-        {"files/none.gguf", "none.gguf' is a GGUF file", LCKV_ERROR_UNSUPPORTED},
+        {"files/x.gguf", "x.gguf: a GGUF file begins with 'GGUF'", LCKV_ERROR_FORMAT},
+        {"files/none.gguf", "none.gguf' does not exist; expected a GGUF file, a folder, or", LCKV_ERROR_FILE},
         {"files/model.safetensors", "is a file of a model, expected its folder '", LCKV_ERROR_FILE},
         {"files/weights", "is a file, expected a folder with config.json", LCKV_ERROR_FILE},
     };
@@ -230,7 +228,7 @@ static void other_things(void **state) {
         FAILS(model_path_resolve(in_folder(cases[i].name), &path), cases[i].code, cases[i].part);
         assert_null(path);
     }
-    FAILS(model_path_resolve("org/x.gguf", &path), LCKV_ERROR_UNSUPPORTED, "'org/x.gguf' is a GGUF file");
+    FAILS(model_path_resolve("org/x.gguf", &path), LCKV_ERROR_FILE, "'org/x.gguf' does not exist");
     FAILS(model_path_resolve("org/m", &path), LCKV_ERROR_FILE, "fetch it with: lckv fetch org/m");
     FAILS(model_path_resolve("m", &path), LCKV_ERROR_FILE, "lckv fetch ORG/NAME");
     FAILS(model_path_resolve("https://huggingface.co/org/m", &path), LCKV_ERROR_FILE,

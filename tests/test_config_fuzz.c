@@ -71,7 +71,7 @@ static void exercise(const model_config *c) {
     double frequencies[2048];
     accepted++;
     assert_true(c->heads % c->kv_heads == 0 && c->head_dim % 2 == 0 && c->head_dim <= 4096);
-    assert_true(model_parameters(c) > 0 && model_kv_bytes_per_token(c, 4) <= model_kv_bytes_per_token_unshared(c, 4));
+    assert_true(model_parameters(c) > 0 && model_kv_per_token(c).values <= model_kv_per_token_unshared(c).values);
     config_inverse_frequencies(c, frequencies);
     OK(config_copy(c, &copy));
     OK(config_to_json(copy, &tree));

@@ -94,6 +94,17 @@ static void randomize_row(view v, int64_t row) {
     for (int64_t c = 0; c < v.cols; c++) set_element(v, row * v.cols + c, random_normal());
 }
 
+/* A random row of pages; in int8 any integers, with scales that differ between heads. */
+static void fill_past_row(view v, int64_t row) {
+    if (v.type != DTYPE_KV_INT8) {
+        randomize_row(v, row);
+        return;
+    }
+    for (int64_t c = 0; c < v.cols; c++) ((int8_t *)v.data)[row * v.cols + c] = (int8_t)(random_below(255) - 127);
+    for (int64_t g = 0; g < v.cols / v.group; g++)
+        ((float *)v.scales)[row * (v.cols / v.group) + g] = (float)(0.02 * (0.25 + random_uniform()));
+}
+
 /* Fills the pages of sequence i: the rows of its past at the places that kv_pages gives. All others stay NaN. */
 static void fill_pages(struct attention_run *r, int i, int32_t *table, int64_t *next_page) {
     const int32_t page_rows = r->c->page_rows, past = r->c->sequence[i].past, sinks = r->c->sequence[i].sinks;
@@ -103,8 +114,8 @@ static void fill_pages(struct attention_run *r, int i, int32_t *table, int64_t *
     for (int32_t u = 0; u < past; u++) {
         int32_t at = u < sinks ? u : u - sinks + r->c->sequence[i].skip, first = u < sinks ? 0 : sink_pages;
         int64_t row = (int64_t)table[first + at / page_rows] * page_rows + at % page_rows;
-        randomize_row(r->a.past.k, row);
-        randomize_row(r->a.past.v, row);
+        fill_past_row(r->a.past.k, row);
+        fill_past_row(r->a.past.v, row);
         r->key[i][u].past = true, r->key[i][u].row = row;
     }
 }
@@ -116,8 +127,10 @@ static void make_past(struct attention_run *r, dtype type) {
         int64_t own = (c->sequence[i].past + c->sequence[i].skip) / c->page_rows + 3;
         pages += own, max_pages = own > max_pages ? own : max_pages;
     }
-    r->a.past = (struct kv_pages){.k = tensor(pages * c->page_rows, c->kv_heads * c->dim, type),
-                                  .v = tensor(pages * c->page_rows, c->kv_heads * c->dim, type),
+    int64_t rows = pages * c->page_rows, cols = c->kv_heads * c->dim;
+    bool int8 = type == DTYPE_KV_INT8;
+    r->a.past = (struct kv_pages){.k = int8 ? tensor_of_heads(rows, cols, c->dim) : tensor(rows, cols, type),
+                                  .v = int8 ? tensor_of_heads(rows, cols, c->dim) : tensor(rows, cols, type),
                                   .table = tensor(c->count, max_pages, DTYPE_I32),
                                   .page_rows = c->page_rows};
     for (int i = 0; i < c->count; i++) fill_pages(r, i, (int32_t *)r->a.past.table.data + i * max_pages, &pages);
@@ -257,11 +270,22 @@ static void check_dead(view v) {
     }
 }
 
+/* New rows, and past ones. */
+static const struct {
+    dtype compute, past;
+} types_of[] = {{DTYPE_F32, DTYPE_F32},
+                {DTYPE_BF16, DTYPE_BF16},
+                {DTYPE_BF16, DTYPE_F32},
+                {DTYPE_F32, DTYPE_KV_INT8},
+                {DTYPE_BF16, DTYPE_KV_INT8}};
+enum { TYPES = sizeof types_of / sizeof *types_of };
+
 static void check_attention(device *d) {
     for (int i = 0; i < CASES; i++)
-        for (int types = 0; types < 3; types++) {
-            if (types == 2 && cases[i].page_rows == 0) continue; /* mixed: new rows in bf16, past in f32 */
-            dtype compute = types == 0 ? DTYPE_F32 : DTYPE_BF16, past = types == 1 ? DTYPE_BF16 : DTYPE_F32;
+        for (int types = 0; types < TYPES; types++) {
+            dtype compute = types_of[types].compute, past = types_of[types].past;
+            if (types >= 2 && cases[i].page_rows == 0) continue;
+            if (past == DTYPE_KV_INT8 && !(d->formats.attention & DTYPE_BIT(past))) continue;
             struct attention_run *r = make_run(&cases[i], compute, past);
             r->rounded = weight_rounding_of(d, compute);
             RUN(d, attention, r->a);

@@ -27,6 +27,10 @@ static void sizes_follow_format_and_shape(void **state) {
         assert_int_equal((uintptr_t)some.scales, v.scales ? 4096 + 2 * cases[i].scales : 0);
         assert_int_equal(some.rows, 3);
     }
+    view heads = {(void *)1024, 4, 24, DTYPE_KV_INT8, (void *)4096, .group = 6}, later = view_rows(heads, 3, 1);
+    assert_true(view_bytes(heads) == 96 && view_scale_bytes(heads) == 4 * 4 * sizeof(float));
+    assert_true((uintptr_t)later.data == 1024 + 72 && (uintptr_t)later.scales == 4096 + 48);
+    assert_int_equal(dtype_element_bytes(DTYPE_KV_INT8), 1);
     assert_int_equal(dtype_element_bytes(DTYPE_INT8), 0);
     assert_int_equal(dtype_element_bytes(DTYPE_INT4), 0);
     view part = view_elements((view){(void *)1024, 4, 6, DTYPE_BF16}, 5, 7);
@@ -81,17 +85,18 @@ static void expect_refused(device *d, dtype type) {
     char known[64], part[160];
     snprintf(known, sizeof known, "does not know the format %s of its", dtype_name(type));
     static const char floats[] = "float32, bfloat16 or float16", trained[] = "float32 or bfloat16";
+    static const char pages[] = "float32, bfloat16 or int8", any[] = "float32, bfloat16, float16 or int8";
     REFUSED(rms_norm, "weight", floats, {.weight = bad});
-    REFUSED(cast, "src", floats, {.src = bad, .dst = f32});
-    REFUSED(cast, "dst", floats, {.src = f32, .dst = bad});
+    REFUSED(cast, "src", any, {.src = bad, .dst = f32});
+    REFUSED(cast, "dst", any, {.src = f32, .dst = bad});
     REFUSED(accumulate, "src", floats, {.src = bad, .dst = f32});
     REFUSED(linear, "bias", floats, {.x = f32, .weight = f32, .bias = bad, .y = f32});
-    REFUSED(attention, "past.k", trained, {.past = {.k = bad, .v = f32}});
+    REFUSED(attention, "past.k", pages, {.past = {.k = bad, .v = f32}});
     REFUSED(adamw, "master", trained, {.master = bad});
     REFUSED(fill_normal, "dst", floats, {.dst = bad});
     REFUSED(project, "norm", floats, {.norm = bad});
     REFUSED(heads, "project.part[1].bias", floats, {.project = {.part = {{.weight = f32}, {.bias = bad}}}});
-    REFUSED(rope_append, "pages_v", trained, {.pages_k = f32, .pages_v = bad});
+    REFUSED(rope_append, "pages_v", pages, {.pages_k = f32, .pages_v = bad});
 }
 
 static void an_op_refuses_a_format_that_it_does_not_know(void **state) {
@@ -105,6 +110,25 @@ static void an_op_refuses_a_format_that_it_does_not_know(void **state) {
     d->formats = (struct device_formats){0};
     expect_refused_weights(d, DTYPE_INT8, "float32, bfloat16 or float16");
     expect_refused_weights(d, DTYPE_INT4, "float32, bfloat16 or float16");
+    device_close(d);
+}
+
+/* A device without int8 pages, such as a GPU, refuses them. */
+static void a_device_may_have_no_int8_pages(void **state) {
+    (void)state;
+    device *d;
+    OK(device_open("cpu", 1, &d));
+    d->formats = (struct device_formats){0};
+    view pages = of(DTYPE_KV_INT8), f32 = of(DTYPE_F32);
+    FAILS(DEVICE_RUN(d, cast, &(struct op_cast){f32, pages}), LCKV_ERROR_UNSUPPORTED,
+          "cast does not know the format int8 of its dst");
+    FAILS(DEVICE_RUN(d, scatter_rows, &(struct op_scatter_rows){.src = f32, .dst = pages}), LCKV_ERROR_UNSUPPORTED,
+          "scatter_rows does not know the format int8 of its dst");
+    FAILS(DEVICE_RUN(d, attention, &(struct op_attention){.past = {.k = pages, .v = pages}}), LCKV_ERROR_UNSUPPORTED,
+          "attention does not know the format int8 of its past.k");
+    d->formats.linear = DTYPE_PAGES; /* a format of pages is none of weights */
+    FAILS(DEVICE_RUN(d, linear, &(struct op_linear){.weight = pages}), LCKV_ERROR_UNSUPPORTED,
+          "linear does not know the format int8 of its weight");
     device_close(d);
 }
 
@@ -146,6 +170,7 @@ int main(void) {
         cmocka_unit_test(sizes_follow_format_and_shape),
         cmocka_unit_test(lists_read_as_english),
         cmocka_unit_test(an_op_refuses_a_format_that_it_does_not_know),
+        cmocka_unit_test(a_device_may_have_no_int8_pages),
         cmocka_unit_test(a_device_may_know_more_formats),
         cmocka_unit_test(the_counting_device_charges_grouped_formats),
     };

@@ -1,5 +1,6 @@
 /* KV bytes: the prediction of lckv_memory_for_serving() against what an engine holds and what it reserves by default,
- * for the layouts of the golden models and the usual ones, in float32 and bfloat16, with and without sink caches. */
+ * for the layouts of the golden models and the usual ones, in float32, bfloat16 and int8, with and without sink caches.
+ */
 #include "model/model.h"
 
 #include "expect.h"
@@ -24,8 +25,10 @@ static const int64_t LENGTHS[] = {1, 15, 16, 17, 64, 130, 500};
 
 enum { MANY = 512 };
 
-static int dtype_size(bool bf16) {
-    return bf16 ? 2 : 4;
+/* Bytes of a KV head of one token. */
+static int64_t head_bytes(const lckv_serving_shape *shape, int head_dim) {
+    if (shape->kv_dtype) return head_dim + 4;
+    return head_dim * (shape->bf16 ? 2 : 4);
 }
 
 /* An engine on the counting device whose sequences have `length` tokens in the cache. */
@@ -40,6 +43,7 @@ static lckv_engine_stats serve(const lckv_config *config, const lckv_serving_sha
     lckv_engine_options o = lckv_engine_defaults();
     o.max_num_seqs = (int)shape->sequences;
     o.bf16 = shape->bf16;
+    o.kv_dtype = shape->kv_dtype;
     o.window_length = shape->window_length;
     o.num_sink_tokens = shape->num_sink_tokens;
     o.kv_cache_memory = 1 << 26;
@@ -79,6 +83,7 @@ static int64_t reserved_by_itself(const lckv_config *config, const lckv_serving_
     o.max_num_seqs = (int)shape->sequences;
     o.max_model_len = shape->length;
     o.bf16 = shape->bf16;
+    o.kv_dtype = shape->kv_dtype;
     o.window_length = shape->window_length;
     o.num_sink_tokens = shape->num_sink_tokens;
     OK(lckv_engine_create(m, NULL, &o, &e));
@@ -92,10 +97,11 @@ static int64_t reserved_by_itself(const lckv_config *config, const lckv_serving_
 /* Without windows: the bytes of a token, in whole pages. */
 static void assert_pages(const lckv_config *config, const lckv_serving_shape *shape, const lckv_memory *m) {
     lckv_config_info info = lckv_config_describe(config);
-    int64_t token = lckv_config_kv_bytes_per_token(config, shape->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32);
-    int64_t unshared = lckv_config_kv_bytes_per_token_unshared(config, shape->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32);
+    lckv_dtype type = shape->kv_dtype ? LCKV_INT8 : shape->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32;
+    int64_t token = lckv_config_kv_bytes_per_token(config, type);
+    int64_t unshared = lckv_config_kv_bytes_per_token_unshared(config, type);
     int64_t rows = shape->sequences * ((shape->length + 15) / 16 * 16);
-    assert_int_equal(token, (int64_t)info.kv_slots * 2 * info.kv_heads * info.head_dim * dtype_size(shape->bf16));
+    assert_int_equal(token, info.kv_slots * 2 * info.kv_heads * head_bytes(shape, info.head_dim));
     assert_int_equal(m->kv_cache_plain, rows * unshared);
     if (!shape->window_length && !info.windowed_slots) assert_int_equal(m->kv_cache, rows * token);
     if (!shape->window_length) assert_true(m->kv_cache <= rows * token);
@@ -123,17 +129,18 @@ static void assert_forecast(const lckv_config *config, lckv_serving_shape shape,
     assert_pages(config, &shape, &m);
 }
 
-/* Every length in both types, and each once with sink caches of whole and of partial pages. */
+/* Every length in every type, and each once with sink caches of whole and of partial pages. */
 static void assert_forecasts(const lckv_config *config, const char *what) {
     static const int64_t SINKS[][2] = {{0, 0}, {48, 4}, {37, 0}, {20, 17}};
     for (size_t i = 0; i < sizeof LENGTHS / sizeof *LENGTHS; i++)
         for (int sink = 0; sink < 4; sink++)
-            for (int bf16 = 0; bf16 < 2; bf16++) {
+            for (int type = 0; type < 4; type++) {
                 int64_t positions = lckv_config_describe(config).max_position_embeddings;
                 lckv_serving_shape shape = {.struct_size = sizeof shape,
                                             .sequences = 1 + (int64_t)i % 3,
                                             .length = LENGTHS[i],
-                                            .bf16 = bf16,
+                                            .bf16 = type & 1,
+                                            .kv_dtype = type & 2 ? "int8" : NULL,
                                             .window_length = SINKS[sink][0],
                                             .num_sink_tokens = SINKS[sink][1]};
                 if (!sink && shape.length + 1001 > positions) continue;
@@ -197,11 +204,41 @@ static void windows_bound_the_forecast(void **state) {
     lckv_config_free(c);
 }
 
+/* The scales take little: at most 0.55 of the bytes of bfloat16 at the usual head sizes. */
+static void int8_is_about_half(void **state) {
+    (void)state;
+    for (int head_dim = 64; head_dim <= 128; head_dim *= 2) {
+        char text[1024];
+        json_t *tree;
+        lckv_config *c;
+        lckv_memory m[2];
+        snprintf(text, sizeof text,
+                 "{\"model_type\":\"llama\",\"hidden_size\":512,\"intermediate_size\":512,\"num_attention_heads\":4,"
+                 "\"num_key_value_heads\":2,\"head_dim\":%d,\"num_hidden_layers\":2,\"vocab_size\":37,"
+                 "\"max_position_embeddings\":4096}",
+                 head_dim);
+        OK(json_parse(text, strlen(text), "config", &tree));
+        OK(config_from_json(tree, "config", NULL, &c));
+        json_decref(tree);
+        for (int i = 0; i < 2; i++) {
+            lckv_serving_shape shape = lckv_serving_shape_defaults();
+            shape.sequences = 3, shape.length = 1000, shape.bf16 = true, shape.kv_dtype = i ? "int8" : "auto";
+            OK(lckv_memory_for_serving(c, &shape, &m[i]));
+        }
+        assert_int_equal(lckv_config_kv_bytes_per_token(c, LCKV_INT8), 2 * 2 * 2 * (head_dim + 4));
+        assert_int_equal(m[1].kv_cache, 3 * 1008 * 2 * 2 * 2 * (head_dim + 4));
+        assert_true((double)m[1].kv_cache <= 0.55 * (double)m[0].kv_cache);
+        assert_true((double)m[1].kv_cache_reserved <= 0.55 * (double)m[0].kv_cache_reserved);
+        lckv_config_free(c);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(usual_layouts),
         cmocka_unit_test(golden_layouts),
         cmocka_unit_test(windows_bound_the_forecast),
+        cmocka_unit_test(int8_is_about_half),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

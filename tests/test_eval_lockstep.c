@@ -64,7 +64,7 @@ static void lockstep_is_scoring_alone(void **state) {
                  ",\"layer_types\":\"%s\",\"sliding_window\":5,\"forward_passes\":2,\"backward_passes\":2", layouts[i]);
         fixture_open(&f, 4, extra, DTYPE_F32, false);
         make_pairs(FIXTURE_VOCAB, 9);
-        OK(eval_scorer_create(f.model, DTYPE_F32, LCKV_ENCODING_SEQUENTIAL, &s));
+        OK(eval_scorer_create(f.model, DTYPE_F32, DTYPE_F32, LCKV_ENCODING_SEQUENTIAL, &s));
         for (int run = 0; run < 2; run++) { /* the second run has other pairs and a cache of the first ones */
             memset(answers, 0, sizeof answers);
             OK(eval_scorer_run(s, pairs + run, PAIRS - run, NULL));
@@ -88,7 +88,7 @@ static void a_trained_model(void **state) {
         skip();
     }
     make_pairs(m->config->vocab_size, 38);
-    OK(eval_scorer_create(m, DTYPE_F32, LCKV_ENCODING_SEQUENTIAL, &s));
+    OK(eval_scorer_create(m, DTYPE_F32, DTYPE_F32, LCKV_ENCODING_SEQUENTIAL, &s));
     OK(eval_scorer_run(s, pairs, PAIRS, NULL));
     eval_scorer_free(s);
     compare_with_scoring(m, 2e-4);
@@ -109,7 +109,7 @@ static void an_interrupted_run_leaves_no_trace(void **state) {
     int calls = 0;
     fixture_open(&f, 4, ",\"layer_types\":\"3_3_3_3\"", DTYPE_F32, false);
     make_pairs(FIXTURE_VOCAB, 9);
-    OK(eval_scorer_create(f.model, DTYPE_F32, LCKV_ENCODING_SEQUENTIAL, &s));
+    OK(eval_scorer_create(f.model, DTYPE_F32, DTYPE_F32, LCKV_ENCODING_SEQUENTIAL, &s));
     const eval_progress stop = {stop_midway, &calls};
     assert_int_equal(eval_scorer_run(s, pairs, PAIRS, &stop), LCKV_ERROR_INTERRUPTED);
     assert_int_equal(calls, 6);
@@ -138,10 +138,10 @@ static void the_cost_table_chooses(void **state) {
         bool faster;
         cost_table_add(&t, (lckv_step_cost){LCKV_ENCODING_SEQUENTIAL, 256, 0, exact ? 0.1 : 10});
         cost_table_add(&t, (lckv_step_cost){LCKV_ENCODING_PLAN, 256, 0, 1});
-        OK(cost_key_make(f.model, DTYPE_F32, 0, 64, &key));
+        OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, 64, &key));
         OK(cost_table_store(path, &key, &t));
         cost_key_free(&key);
-        OK(lockstep_scorer_create(f.model, DTYPE_F32, path, &s));
+        OK(lockstep_scorer_create(f.model, DTYPE_F32, DTYPE_F32, path, &s));
         OK(lockstep_scorer_is_faster(s, many, 40 * PAIRS, &faster));
         assert_int_equal(faster, exact);
         OK(lockstep_scorer_is_faster(s, many, 7, &faster)); /* too few */

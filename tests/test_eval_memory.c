@@ -143,6 +143,61 @@ static void processes_divide_the_optimizer_state(void **state) {
     lckv_config_free(c);
 }
 
+static int64_t state_bytes(const lckv_memory *m) {
+    return m->weights + m->gradients + m->optimizer;
+}
+
+/* ZeRO 3: each process has its share of everything, 16 bytes per parameter (also with bf16, whose weights are rounded
+ * from the masters when they are gathered). */
+static void processes_divide_weights_and_gradients(void **state) {
+    (void)state;
+    lckv_config *c;
+    OK(lckv_config_load(SOURCE_DIR "/configs/llama-50m.json", NULL, &c));
+    int64_t parameters = lckv_config_describe(c).parameters, slack = 1 << 20;
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        lckv_memory one, four;
+        lckv_training_shape shape = {.struct_size = sizeof shape, .batch_size = 2, .block_size = 128, .bf16 = bf16};
+        OK(lckv_memory_for_training(c, &shape, &one));
+        shape.num_processes = 4;
+        shape.zero = 3;
+        OK(lckv_memory_for_training(c, &shape, &four));
+        assert_true(llabs(four.weights - parameters) < slack);
+        assert_true(llabs(four.gradients - parameters) < slack);
+        assert_true(llabs(four.optimizer - 2 * parameters) < slack);
+        assert_true(four.activations > one.activations && four.total < one.total);
+        assert_true(fabs(four.flops - one.flops) < 1e-6 * one.flops);
+    }
+    lckv_config_free(c);
+}
+
+/* 30B: 18 bytes per parameter with f32 masters are 495 GB. Two processes with 139 GiB each train it with weights,
+ * moments and sums of gradients in bf16, if no more than one layer is gathered at a time. */
+static void a_large_model_needs_its_bytes(void **state) {
+    (void)state;
+    lckv_config *c;
+    lckv_memory m;
+    OK(lckv_config_load(SOURCE_DIR "/configs/lckv-30b.json", NULL, &c));
+    lckv_training_shape shape = {.struct_size = sizeof shape, .batch_size = 1, .block_size = 2048, .bf16 = true};
+    OK(lckv_memory_for_training(c, &shape, &m));
+    assert_true(llabs(state_bytes(&m) - 495000000000) < 1000000000);
+    shape.gradient_checkpointing = shape.bf16_weights = true;
+    shape.num_processes = 2;
+    shape.zero = 3;
+    OK(lckv_memory_for_training(c, &shape, &m));
+    int64_t held = m.total, limit = (int64_t)139 << 30;
+    shape.zero_regather_loops = true;
+    OK(lckv_memory_for_training(c, &shape, &m));
+    assert_true(m.total < held / 2 && m.total > limit);
+    shape.bf16_gradients = true;
+    OK(lckv_memory_for_training(c, &shape, &m));
+    assert_true(m.total < 0.9 * (double)limit);
+    shape.bf16_weights = false;
+    FAILS(lckv_memory_for_training(c, &shape, &m), LCKV_ERROR_ARGUMENT, "bf16_gradients needs zero 3 and bf16_weights");
+    shape.zero = 2;
+    FAILS(lckv_memory_for_training(c, &shape, &m), LCKV_ERROR_ARGUMENT, "zero: expected 0, 1 or 3, found 2");
+    lckv_config_free(c);
+}
+
 /* A model of the size of the published script, 4 blocks of 512 tokens. Checkpointing reduces activations to at most 30
  * %. The second forward pass of the layers costs less than a forward pass, a third of the step. */
 static void checkpointing_keeps_less(void **state) {
@@ -215,10 +270,16 @@ static void shapes_are_checked(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counted_steps_are_real_ones),          cmocka_unit_test(training_is_the_sum_of_its_parts),
-        cmocka_unit_test(processes_divide_the_optimizer_state), cmocka_unit_test(checkpointing_keeps_less),
-        cmocka_unit_test(weights_in_bf16_take_ten_bytes),       cmocka_unit_test(flops_follow_from_the_shapes),
-        cmocka_unit_test(the_cache_is_what_the_config_says),    cmocka_unit_test(shapes_are_checked),
+        cmocka_unit_test(counted_steps_are_real_ones),
+        cmocka_unit_test(training_is_the_sum_of_its_parts),
+        cmocka_unit_test(processes_divide_the_optimizer_state),
+        cmocka_unit_test(processes_divide_weights_and_gradients),
+        cmocka_unit_test(a_large_model_needs_its_bytes),
+        cmocka_unit_test(checkpointing_keeps_less),
+        cmocka_unit_test(weights_in_bf16_take_ten_bytes),
+        cmocka_unit_test(flops_follow_from_the_shapes),
+        cmocka_unit_test(the_cache_is_what_the_config_says),
+        cmocka_unit_test(shapes_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

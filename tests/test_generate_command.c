@@ -399,6 +399,14 @@ static void inspects_types_and_windows(void **state) {
         assert_int_equal(json_integer_value(json_object_get(r, "kv_bytes_per_token")), 3 * slot / 16);
         assert_int_equal(json_integer_value(json_object_get(half, "kv_bytes_per_token")), 3 * slot / 32);
         assert_string_equal(json_string_value(json_object_get(half, "kv_dtype")), "bfloat16");
+        json_t *int8 = RUN_JSON(f, "inspect", "--config_name", in(f, "config.json"), "--config_overrides", windows,
+                                "--length", "50", "--kv_dtype", "int8", "--bf16");
+        const json_t *least = json_object_get(json_object_get(int8, "memory"), "serving");
+        assert_string_equal(json_string_value(json_object_get(int8, "kv_dtype")), "int8");
+        assert_int_equal(json_integer_value(json_object_get(int8, "kv_bytes_per_token")), 3 * 2 * 2 * (6 + 4));
+        assert_int_equal(json_integer_value(json_object_get(int8, "kv_bytes_per_token_unshared")), 4 * 2 * 2 * (6 + 4));
+        assert_int_equal(json_integer_value(json_object_get(least, "kv_cache")), (4 + 2 * 2) * 16 * 2 * 2 * (6 + 4));
+        json_decref(int8);
         assert_string_equal(json_string_value(json_object_get(r, "torch_dtype")), narrow ? "bfloat16" : "float32");
         int64_t weights = json_integer_value(json_object_get(serving, "weights"));
         int64_t values = json_integer_value(json_object_get(r, "parameters"));

@@ -24,7 +24,7 @@ static cost_table table_of(lckv_encoding cheap) {
 static void write_table(const fixture *f, const char *path, int64_t chunk, lckv_encoding cheap) {
     cost_table t = table_of(cheap);
     cost_key key;
-    OK(cost_key_make(f->model, DTYPE_F32, 0, chunk, &key));
+    OK(cost_key_make(f->model, DTYPE_F32, DTYPE_F32, 0, chunk, &key));
     OK(cost_table_store(path, &key, &t));
     cost_key_free(&key);
 }
@@ -214,10 +214,10 @@ static void a_start_has_costs_of_its_own(void **state) {
     fixture f;
     cost_key without, with;
     open_layout(&f, "3_3_3_3"); /* m + b is 4 */
-    OK(cost_key_make(f.model, DTYPE_F32, 0, 64, &without));
+    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, 64, &without));
     OK(loop_start_create(f.device, f.model->config, 4, &f.model->loop_start));
     f.model->loop_start->kl = (loop_start_kl){.zeros = {4, 3, 2, 1}, .start = {2, 1, 0.5, 0.2}, .count = 4};
-    OK(cost_key_make(f.model, DTYPE_F32, 0, 64, &with));
+    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, 64, &with));
     assert_non_null(strstr(without.model, "iterations 4"));
     assert_non_null(strstr(with.model, "iterations 2"));
     cost_key_free(&without);
@@ -232,8 +232,8 @@ static void tables_are_kept_in_a_file(void **state) {
     cost_table t = table_of(LCKV_ENCODING_PLAN), u = table_of(LCKV_ENCODING_SEQUENTIAL), read;
     open_layout(&f, "3_3_3_3");
     remove(path);
-    OK(cost_key_make(f.model, DTYPE_F32, 0, 64, &key));
-    OK(cost_key_make(f.model, DTYPE_BF16, 0, 64, &other));
+    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, 64, &key));
+    OK(cost_key_make(f.model, DTYPE_BF16, DTYPE_F32, 0, 64, &other));
     OK(cost_table_load(path, &key, &read));
     assert_int_equal(read.count, 0);
     OK(cost_table_store(path, &key, &u));
@@ -276,7 +276,7 @@ static void wrong_files(void **state) {
     cost_table t;
     static heard h;
     open_layout(&f, "3_3_3_3");
-    OK(cost_key_make(f.model, DTYPE_F32, 0, 64, &key));
+    OK(cost_key_make(f.model, DTYPE_F32, DTYPE_F32, 0, 64, &key));
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         char text[2048], file[2 * PATH_BYTES];
         snprintf(file, sizeof file, "%s/wrong.json", folder);

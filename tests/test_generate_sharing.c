@@ -111,7 +111,7 @@ static void relatives_get_what_they_get_alone(void **state) {
     (void)state;
     static heard h;
     for (int layout = 0; layout < LAYOUTS; layout++)
-        for (int way = 0; way < 3; way++) { /* plain, sinks, batch-invariant */
+        for (int way = 0; way < 4; way++) { /* plain, sinks, batch-invariant, the same with int8 */
             fixture f;
             bool cancelled[REQUESTS + 1] = {0};
             open_layout(&f, layouts[layout]);
@@ -119,7 +119,8 @@ static void relatives_get_what_they_get_alone(void **state) {
             o.prefill_chunk_size = PIECE;
             o.max_num_seqs = 64;
             o.max_model_len = LENGTH;
-            o.batch_invariant = way == 2;
+            o.batch_invariant = way >= 2;
+            if (way == 3) o.kv_dtype = "int8";
             if (way == 1) o.window_length = 12, o.num_sink_tokens = 2, o.max_model_len = 0;
             lckv_engine *e = open_engine(&f, o, &h);
             int64_t bytes = lckv_engine_describe(e).kv_bytes;
@@ -132,7 +133,7 @@ static void relatives_get_what_they_get_alone(void **state) {
             for (int i = 1; i <= REQUESTS; i++)
                 for (int j = 0; j < 1 + i % SAMPLES && !cancelled[i]; j++) {
                     heard_sample alone = run_relative(&f, o, i, j);
-                    if (way == 2)
+                    if (way >= 2)
                         assert_memory_equal(&alone, &h.samples[i][j], sizeof alone);
                     else
                         assert_same(&alone, &h.samples[i][j]);

@@ -276,7 +276,8 @@ static void by_the_public_functions(void **state) {
     assert_null(again);
 
     lckv_convert_options convert = lckv_convert_defaults();
-    FAILS(lckv_convert(&convert), LCKV_ERROR_ARGUMENT, "expected model_name_or_path and output_dir");
+    FAILS(lckv_convert(&convert), LCKV_ERROR_ARGUMENT,
+          "expected model_name_or_path, and either output_dir or gguf_file");
     convert.model_name_or_path = in(*state, "from");
     convert.config_name = config;
     convert.config_overrides = "layer_types=0_2_2";

@@ -111,7 +111,7 @@ static void parts_of_a_packed_weight(void **state) {
         model_config *c = config_of("llama", 2, ",\"head_dim\":16");
         params *p = table_of(c);
         OK(params_allocate(p, d, types[i]));
-        const layer_weights *w = params_layer_begin(p, 1);
+        const layer_weights *w = &p->layers[1];
         const tensor *q = packed_matrix(&w->qkv, "q"), *k = packed_matrix(&w->qkv, "k");
         assert_ptr_equal(q, &params_find(p, "model.layers.1.self_attn.q_proj.weight")->tensor);
         assert_null(packed_part(&w->qkv, "gate"));
@@ -126,7 +126,6 @@ static void parts_of_a_packed_weight(void **state) {
         } else {
             assert_null(all.data); /* scales are between the values of the parts */
         }
-        params_layer_end(p, 1);
         params_free(p);
         config_free(c);
     }
@@ -163,7 +162,7 @@ static void only_owners_have_keys_and_values(void **state) {
     params *p = table_of(c);
     for (int layer = 0; layer < 8; layer++) {
         bool owner = layer == 0 || layer == 6 || layer == 7;
-        const layer_weights *w = params_layer_begin(p, layer);
+        const layer_weights *w = &p->layers[layer];
         assert_int_equal(packed_matrix(&w->qkv, "k") != NULL, owner);
         assert_int_equal(packed_matrix(&w->qkv, "v") != NULL, owner);
         assert_int_equal(packed_bias(&w->qkv, "k") != NULL, owner);
@@ -171,7 +170,6 @@ static void only_owners_have_keys_and_values(void **state) {
         assert_true(packed_matrix(&w->qkv, "q") && packed_matrix(&w->o, "o") && packed_bias(&w->qkv, "q") &&
                     packed_bias(&w->o, "o") && w->input_norm && w->post_norm && packed_matrix(&w->gate_up, "gate"));
         assert_null(w->k_norm);
-        params_layer_end(p, layer);
     }
     assert_int_equal(params_elements(p), model_parameters(c));
     params_free(p);

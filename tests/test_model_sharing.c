@@ -23,10 +23,10 @@ static void assert_slots_and_plain(const fixture *f, int64_t tokens) {
     const model_config *c = f->model->config;
     kv_cache_usage u = kv_cache_used(f->cache);
     int64_t pages = (tokens + PAGE_ROWS - 1) / PAGE_ROWS, slots = 0;
+    int64_t head = kv_cache_type(f->cache) == DTYPE_KV_INT8 ? c->head_dim + 4 : 4 * c->head_dim;
     for (int i = 0; i < c->map.slots; i++) slots += kv_cache_used_by_slot(f->cache, i);
     assert_int_equal(slots, u.used_bytes);
-    assert_int_equal(u.plain_bytes,
-                     2 * pages * PAGE_ROWS * c->layers * c->kv_heads * c->head_dim * (int64_t)sizeof(float));
+    assert_int_equal(u.plain_bytes, 2 * pages * PAGE_ROWS * c->layers * c->kv_heads * head);
 }
 
 /* Copies at each position, and copies of copies, written to in turn. */
@@ -34,13 +34,15 @@ static void copies_go_their_own_ways(void **state) {
     (void)state;
     static float expected[3][(T + MORE) * FIXTURE_VOCAB], got[FIXTURE_VOCAB];
     for (int layout = 0; layout < LAYOUTS; layout++)
-        for (int sinks = 0; sinks < 2; sinks++)
+        for (int way = 0; way < 4; way++)
             for (int at = 1; at < T; at += 3) {
+                bool sinks = way & 1, int8 = way & 2;
                 fixture f;
                 kv_cache_options o = kv_cache_defaults();
                 int32_t ids[3][T + MORE];
                 int id[3];
                 o.sequences = 3;
+                if (int8) o.type = DTYPE_KV_INT8;
                 open_layout(&f, layouts[layout], sinks, o);
                 for (int i = 0; i < 3; i++) {
                     fixture_ids(ids[i], T + MORE, (uint64_t)i);

@@ -7,7 +7,6 @@
 #include "cli/flags/flags.h"
 #include "cli/output/output.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,11 +74,10 @@ static const char *layout_of(const json_t *row) {
     return name ? name : "";
 }
 
-/* Whether the name has the form NAME-mXbY. */
-static bool has_fewer_iterations(const char *name) {
-    const char *at = name;
-    while ((at = strstr(at, "-m")) && !isdigit((unsigned char)at[2])) at += 2;
-    return at != NULL;
+/* Whether it is LOOP trained in another way. */
+#define LOOP "sandwich-top-3"
+static bool is_variant(const char *name) {
+    return strncmp(name, LOOP "-", strlen(LOOP "-")) == 0;
 }
 
 static int write_chart(const figures *f, const char *name, char *svg) {
@@ -108,13 +106,13 @@ static int by_bytes(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Layer maps trained with m = 7, b = 2, sorted by KV bytes and then in the order of the table. */
+/* Layer maps, each trained with m = 7, b = 2, sorted by KV bytes and then in the order of the table. */
 static int sort_layouts(const figures *f, json_t *sorted[MAX_ROWS]) {
     int count = 0;
     json_t *row;
     size_t i;
     json_array_foreach(f->table, i, row) {
-        if (has_fewer_iterations(layout_of(row)) || count == MAX_ROWS) continue;
+        if (is_variant(layout_of(row)) || count == MAX_ROWS) continue;
         json_object_set_new(row, "place", json_integer((json_int_t)i));
         sorted[count++] = row;
     }
@@ -166,8 +164,8 @@ static int read_points(const figures *f, const char *layout, chart_point points[
     return count;
 }
 
-/* Draws all layer maps with loops, or one layer map by the iterations that it was trained with. */
-static int draw_convergence(const figures *f, bool fewer, const char *title, const char *file) {
+/* Draws all layer maps with loops, or one layer map by the way in which it was trained. */
+static int draw_convergence(const figures *f, bool variants, const char *title, const char *file) {
     static chart_point points[MAX_ROWS][MAX_POINTS];
     chart_series series[MAX_ROWS];
     json_t *row;
@@ -175,8 +173,8 @@ static int draw_convergence(const figures *f, bool fewer, const char *title, con
     int count = 0;
     json_array_foreach(f->table, i, row) {
         const char *name = layout_of(row);
-        bool base = fewer && !strcmp(name, "sandwich-top-3");
-        if (count == MAX_ROWS || (!base && has_fewer_iterations(name) != fewer)) continue;
+        bool base = variants && !strcmp(name, LOOP);
+        if (count == MAX_ROWS || (!base && is_variant(name) != variants)) continue;
         int points_read = read_points(f, name, points[count]);
         if (!points_read) continue;
         series[count] = (chart_series){name, points[count], points_read};
@@ -198,9 +196,7 @@ int study_figures(const char *folder) {
     if (!code) code = read_csv(&f, "iterations.csv", &f.iterations);
     if (!code) code = draw_losses(&f);
     if (!code) code = draw_convergence(&f, false, "Convergence of prefill by layer map", "iterations.svg");
-    if (!code)
-        code = draw_convergence(&f, true, "Convergence of prefill by iterations in training (m, b)",
-                                "training_iterations.svg");
+    if (!code) code = draw_convergence(&f, true, "Convergence of prefill by training", "training_iterations.svg");
     json_decref(f.table);
     json_decref(f.iterations);
     return code;

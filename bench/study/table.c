@@ -24,6 +24,7 @@ static const table_column COLUMNS[] = {
     {.key = "exact_loss", .title = "exact form", .decimals = 3},
     {.key = "plan_loss", .title = "m + b iterations", .decimals = 3},
     {.key = "kl", .title = "KL", .decimals = 5},
+    {.key = "train_ratio", .title = "training speed", .decimals = 2},
     {.key = "prompt_ratio", .title = "prefill speed", .decimals = 2},
     {.key = "decode_ratio", .title = "decode speed", .decimals = 2},
     {.key = "batch_ratio", .title = "largest batch", .decimals = 2},
@@ -119,6 +120,15 @@ static void add_losses(const study *s, const layout *l, json_t *row, const json_
     if (count > 1) json_object_set_new(row, "dev_loss_deviation", json_real(sqrt(fmax(variance, 0))));
 }
 
+/* Relative to the plain model, which is the first row. */
+static void add_training_speed(const study *s, json_t *row, const json_t *trained) {
+    const json_t *plain = json_array_size(s->rows) ? json_array_get(s->rows, 0) : row;
+    copy_value(row, "train_tokens_per_second", trained, "tokens_per_second");
+    json_object_set_new(row, "train_ratio",
+                        json_real(json_number_value(json_object_get(row, "train_tokens_per_second")) /
+                                  json_number_value(json_object_get(plain, "train_tokens_per_second"))));
+}
+
 /* The rows of the plain model come first: two tests of speed, one of batches. */
 static void add_speed(json_t *row, const json_t *speed, const json_t *batch) {
     copy_value(row, "prompt_ratio", row_of(speed, 2), "ratio");
@@ -142,6 +152,7 @@ static int read_layout(study *s, layout *l) {
         json_object_set_new(row, "passes", json_string(json_array_size(l->iterations) > 1 ? passes : "-"));
         add_sizes(row, inspected);
         add_losses(s, l, row, trained);
+        add_training_speed(s, row, trained);
         add_forms(row, l);
         add_speed(row, speed, batch);
         json_array_append(s->rows, row);

@@ -59,6 +59,7 @@ static int score_text(const measurement *r, lckv_model *model, int64_t iteration
         score.encoding_iterations = (int)iterations;
         show_block(r, iterations, b);
         score.bf16 = r->o->bf16;
+        score.kv_dtype = kv_dtype_name(r->o->kv_dtype);
         score.logits = logits + b * size * r->vocab_size;
         status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_score(model, r->ids + b * size, size, &score, logprobs);
         for (int64_t i = 0; i + 1 < size; i++) *loss -= (double)logprobs[i] / (double)(r->blocks * (size - 1));

@@ -6,6 +6,7 @@
  * steps need no more memory. Host data structures are not counted. See bench.h. */
 #include "cli/bench/bench.h"
 
+#include "cli/open_model.h"
 #include "cli/output/output.h"
 
 #include <stdio.h>
@@ -62,7 +63,8 @@ static int plan(const batch_search *s, int64_t batch, lckv_memory *out) {
                                       .sequences = batch,
                                       .length = s->lengths.prompt + s->lengths.new_tokens,
                                       .prompt_length = s->lengths.prompt,
-                                      .bf16 = s->o->bf16};
+                                      .bf16 = s->o->bf16,
+                                      .kv_dtype = kv_dtype_name(s->o->kv_dtype)};
     return lckv_memory_for_serving(s->counted.config, &shape, out);
 }
 

@@ -58,7 +58,7 @@ void bench_model_close(bench_model *m) {
 }
 
 int64_t bench_kv_bytes(const bench_options *o, const bench_model *m) {
-    return lckv_config_kv_bytes_per_token(m->config, o->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32);
+    return lckv_config_kv_bytes_per_token(m->config, kv_dtype_of(o->kv_dtype, o->bf16));
 }
 
 /* ---------------------------------------------------------------- engines */
@@ -81,6 +81,7 @@ int bench_engine_open(const bench_options *o, const bench_model *m, int64_t sequ
     /* The device would change this default, and the memory plan would not match the run. */
     if (o->measure == BENCH_BATCH) options.max_num_batched_tokens = 2048;
     options.bf16 = o->bf16;
+    options.kv_dtype = kv_dtype_name(o->kv_dtype);
     options.callback = on_event;
     options.user = e;
     char *path = cost_table_path(o->cost_table);

@@ -85,6 +85,7 @@ static int run(stream *s, const bench_model *m) {
     g.window_length = s->o->window_length;
     g.num_sink_tokens = s->o->window_length ? s->o->num_sink_tokens : 0;
     g.bf16 = s->o->bf16;
+    g.kv_dtype = kv_dtype_name(s->o->kv_dtype);
     g.callback = each_token;
     g.user = s;
     int status = lckv_generate(m->model, NULL, &prompt, 1, &g, &result);

@@ -33,6 +33,7 @@ static const flag FLAGS[] = {
      "data type of the weights in memory; auto uses the type in the config", OWN(torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Models",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", OWN(bf16)},
+    FLAG_KV_DTYPE(bench_options, kv_dtype, "Models"),
 
     {"encoding", FLAG_CHOICE, "auto", "Models",
      "prefill of models with loops: plan, sequential (token by token, exact), or auto, which chooses between them",
@@ -141,6 +142,7 @@ static void print_result_json(const bench_options *o, const bench_result *r) {
     if (o->measure != BENCH_LOAD) { /* unknown for a remote server */
         json_object_set_new(whole, "device", json_string(r->device));
         json_object_set_new(whole, "compute", json_string(o->bf16 ? "bfloat16" : "float32"));
+        if (o->kv_dtype) json_object_set_new(whole, "kv_dtype", json_string(kv_dtype_name(o->kv_dtype)));
     }
     if (r->speeds.product_flops > 0) json_object_set_new(whole, "reference", speeds_json(&r->speeds));
     json_object_set(whole, "rows", r->rows);

@@ -34,6 +34,7 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Model",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", FLAG_INTO(struct options, bf16)},
+    FLAG_KV_DTYPE(struct options, model.kv_dtype, "Model"),
 
     {"system_prompt", FLAG_TEXT, NULL, "Conversation", "system message at the start of the conversation",
      FLAG_INTO(struct options, system_prompt)},
@@ -223,6 +224,7 @@ static int open_engine(const struct options *o, const opened_model *m, chat *c) 
     options.window_length = o->sink_cache ? o->window_length : 0;
     options.num_sink_tokens = o->num_sink_tokens;
     options.bf16 = o->bf16;
+    options.kv_dtype = kv_dtype_name(o->model.kv_dtype);
     options.callback = chat_on_event;
     options.user = c;
     int status = lckv_engine_create(m->model, m->tokenizer, &options, &c->engine);

@@ -20,7 +20,7 @@ struct options {
 #define MODEL(member) .offset = offsetof(struct options, convert.member)
 
 static const flag FLAGS[] = {
-    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "checkpoint to convert: a folder or ORG/NAME",
+    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "checkpoint to convert: a folder, a GGUF file or ORG/NAME",
      MODEL(model_name_or_path), .required = true},
     {"config_name", FLAG_TEXT, NULL, "Model",
      "config of the new model: a folder, .json file or ORG/NAME; by default the checkpoint's own", MODEL(config_name)},
@@ -39,7 +39,13 @@ static const flag FLAGS[] = {
     {"torch_dtype", FLAG_TEXT, "auto", "Weights",
      "data type of the written weights: float32, bfloat16 or float16; auto keeps the type of the checkpoint",
      MODEL(torch_dtype)},
-    {"output_dir", FLAG_TEXT, NULL, "Output", "output folder", MODEL(output_dir), .required = true},
+    {"output_dir", FLAG_TEXT, NULL, "Output", "output folder; required without --gguf", MODEL(output_dir)},
+    {"gguf", FLAG_TEXT, NULL, "Output",
+     "GGUF file for llama.cpp to write instead of a folder; for plain models, whose layers share no KV",
+     MODEL(gguf_file), .value = "FILE"},
+    {"gguf_dtype", FLAG_TEXT, NULL, "Output",
+     "format of the matrices in the GGUF file: f32, f16, bf16, q8_0 or q4_0; by default the checkpoint's type",
+     MODEL(gguf_dtype)},
     {"fit_loop_start", FLAG_FILES, NULL, "Learned start",
      "plain text files to fit a learned start of the loops to (loop_start.safetensors), with which prompts need fewer "
      "iterations; some minutes for a small model",
@@ -65,25 +71,32 @@ static const char *const EXAMPLES[] = {
     "lckv convert --model_name_or_path demo-model --config_overrides layer_types=0_0_2_2_4_4_6_6 --output_dir demo-cla",
     "merge a LoRA adapter into its model",
     "lckv convert --model_name_or_path demo-model --adapter adapter --output_dir merged",
-    "add a learned start, with which loops need fewer iterations",
-    "lckv convert --model_name_or_path demo-model --fit_loop_start book.txt --output_dir demo-start",
+    "write a GGUF file for llama.cpp",
+    "lckv convert --model_name_or_path demo-model --gguf demo-model.gguf --gguf_dtype q8_0",
     NULL,
 };
 
 static const flag_table TABLE = {
     "convert",
     "Converts a checkpoint to another layer map. Layer weights are copied; the K and V weights of each slot are merged "
-    "from the layers that read it. With --adapter, merges a LoRA adapter into the weights. With --fit_loop_start, fits "
+    "from the layers that read it. Reads a Hugging Face folder or a GGUF file and writes a folder, or with --gguf a "
+    "GGUF "
+    "file. With --adapter, merges a LoRA adapter into the weights. With --fit_loop_start, fits "
     "a learned start of the result's loops to a text.",
-    "--model_name_or_path NAME [--config_name NAME] [--adapter DIR] [--fit_loop_start FILES] --output_dir DIR",
+    "--model_name_or_path NAME [--config_name NAME] [--adapter DIR] [--fit_loop_start FILES] --output_dir DIR | --gguf "
+    "FILE",
     FLAGS,
     .positional = "model_name_or_path output_dir",
     .examples = EXAMPLES,
 };
 
+static const char *output_of(const lckv_convert_options *o) {
+    return o->gguf_file ? o->gguf_file : o->output_dir;
+}
+
 static bool show_progress(void *user, double fraction) {
     const lckv_convert_options *o = user;
-    if (progress_due()) progress(fraction, "writing %s", o->output_dir);
+    if (progress_due()) progress(fraction, "writing %s", output_of(o));
     return !interrupted();
 }
 
@@ -136,31 +149,49 @@ static void notice_fit(const lckv_fit_result *f) {
 }
 
 static int print_result(const struct options *o, const lckv_fit_result *fit) {
-    notice("wrote %s", o->convert.output_dir);
+    notice("wrote %s", output_of(&o->convert));
     if (o->fit_files.count) notice_fit(fit);
     if (!o->json) return EXIT_FINE;
-    json_t *object = json_pack("{ss}", "output_dir", o->convert.output_dir);
+    json_t *object = json_pack("{ss}", o->convert.gguf_file ? "gguf" : "output_dir", output_of(&o->convert));
     if (o->fit_files.count) json_object_set_new(object, "loop_start", describe_fit(fit));
     bool printed = object && print_json(object);
     json_decref(object);
     return printed ? EXIT_FINE : EXIT_FAILED;
 }
 
-int cmd_convert(int argc, char **argv) {
-    struct options options = {.convert = lckv_convert_defaults(), .fit = lckv_fit_defaults()};
+/* Returns 0, or EXIT_USAGE after printing the error. */
+static int check_output(const struct options *o) {
+    const lckv_convert_options *c = &o->convert;
+    if (!c->output_dir && !c->gguf_file)
+        return usage_error(TABLE.command, "missing --output_dir (a folder to write) or --gguf (a GGUF file to write)");
+    if (c->output_dir && c->gguf_file) return usage_error(TABLE.command, "--output_dir and --gguf exclude each other");
+    if (c->gguf_file && o->fit_files.count)
+        return usage_error(TABLE.command, "--fit_loop_start needs --output_dir; llama.cpp has no learned starts");
+    if (c->gguf_dtype && !c->gguf_file) return usage_error(TABLE.command, "--gguf_dtype needs --gguf");
+    return EXIT_FINE;
+}
+
+static int run(struct options *o) {
+    lckv_convert_options *convert = &o->convert;
     lckv_fit_result fit = {0};
-    int code;
-    if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
-    lckv_convert_options *convert = &options.convert;
-    convert->kv = options.kv == 1 ? LCKV_KV_COPY : LCKV_KV_AVERAGE;
+    int code = check_output(o);
+    if (code) return code;
+    convert->kv = o->kv == 1 ? LCKV_KV_COPY : LCKV_KV_AVERAGE;
     convert->go_on = show_progress;
     convert->user = convert;
-    progress(-1, "reading %s", convert->model_name_or_path ? convert->model_name_or_path : "");
+    progress(-1, "reading %s", convert->model_name_or_path);
     int status = lckv_convert(convert);
     progress_end();
     code = status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
-    if (!code && options.fit_files.count) code = fit_start(&options, &fit);
-    if (!code) code = print_result(&options, &fit);
+    if (!code && o->fit_files.count) code = fit_start(o, &fit);
+    return code ? code : print_result(o, &fit);
+}
+
+int cmd_convert(int argc, char **argv) {
+    struct options options = {.convert = lckv_convert_defaults(), .fit = lckv_fit_defaults()};
+    int code;
+    if (!flags_parse(&TABLE, argc, argv, &options, &code)) return code;
+    code = run(&options);
     flags_free(&TABLE, &options);
     return code;
 }

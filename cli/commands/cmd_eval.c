@@ -30,6 +30,7 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Model", "compute in bfloat16 (matrix products, attention) instead of float32",
      FLAG_INTO(struct options, bf16)},
+    FLAG_KV_DTYPE(struct options, model.kv_dtype, "Model"),
 
     {"tasks", FLAG_FILES, NULL, "Tasks",
      "tasks: hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq, piqa, mmlu, lambada_openai, sciq, or "
@@ -177,6 +178,7 @@ static int eval_tasks(struct options *o) {
     e->fewshot_seed = (uint32_t)o->fewshot_seed;
     e->encoding = (lckv_encoding)o->encoding;
     e->bf16 = o->bf16;
+    e->kv_dtype = kv_dtype_name(o->model.kv_dtype);
     e->callback = show;
     char *path = cost_table_path(o->cost_table);
     e->cost_table = path;
@@ -197,6 +199,7 @@ static int eval_long_texts(struct options *o) {
                            (long long)p->block_size);
     p->encoding = (lckv_encoding)o->encoding;
     p->bf16 = o->bf16;
+    p->kv_dtype = kv_dtype_name(o->model.kv_dtype);
     o->text.json = o->json;
     return eval_texts(TABLE.command, &o->text, &o->model);
 }

@@ -49,6 +49,7 @@ static const flag FLAGS[] = {
     {"bf16", FLAG_SWITCH, NULL, "Model",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32",
      FLAG_INTO(struct options, generate.bf16)},
+    FLAG_KV_DTYPE(struct options, model.kv_dtype, "Model"),
     {"fp16", FLAG_SWITCH, NULL, "Model", "same as --torch_dtype float16", FLAG_INTO(struct options, fp16),
      .note = "unlike in run_generation.py, only the weights are float16; --bf16 sets the type of computation"},
     {"model_type", FLAG_TEXT, NULL, "Model", "accepted for compatibility and ignored; config.json has the model type",
@@ -345,6 +346,7 @@ static int check(struct options *o) {
     if (o->use_cpu) o->model.device = "cpu";
     if (o->fp16) o->model.torch_dtype = TORCH_DTYPE_FLOAT16;
     g->seed = (uint64_t)o->seed;
+    g->kv_dtype = kv_dtype_name(o->model.kv_dtype);
     g->num_return_sequences = (int)o->num_return_sequences;
     g->encoding = (lckv_encoding)o->encoding;
     g->encoding_iterations = (int)o->encoding_iterations;

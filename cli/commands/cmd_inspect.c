@@ -16,18 +16,21 @@ struct options {
     const char *overrides;          /* changes to the config, "K=V,..."; NULL: none */
     const char *svg;                /* file for the picture; NULL: none */
     int64_t batch_size, block_size; /* training: blocks per batch and process, tokens per block */
-    int64_t num_processes;          /* training */
+    int64_t num_processes, zero;    /* training */
     lckv_serving_shape serving;     /* set directly by most flags of serving */
     int64_t window_length;          /* tokens; used with sink_cache */
     int torch_dtype;                /* index of TORCH_DTYPES */
+    int kv_dtype;                   /* index of KV_DTYPES */
+    int grad_accum_dtype;           /* index of the choices: auto, float32, bfloat16 */
     lckv_lora lora;                 /* used with use_peft */
     flag_list lora_target_modules;
-    bool use_peft, sink_cache, bf16, json;
+    bool use_peft, sink_cache, bf16, json, zero_regather_loops;
 };
 
 static const flag FLAGS[] = {
-    {"model_name_or_path", FLAG_TEXT, NULL, "Model", "checkpoint: a folder or ORG/NAME; lckv checks all its tensors",
-     FLAG_INTO(struct options, model), .value = "NAME"},
+    {"model_name_or_path", FLAG_TEXT, NULL, "Model",
+     "checkpoint: a folder, a GGUF file or ORG/NAME; lckv checks all its tensors", FLAG_INTO(struct options, model),
+     .value = "NAME"},
     {"config_name", FLAG_TEXT, NULL, "Model", "config: a folder, .json file or ORG/NAME",
      FLAG_INTO(struct options, config), .value = "NAME"},
     {"config_overrides", FLAG_TEXT, NULL, "Model",
@@ -42,6 +45,15 @@ static const flag FLAGS[] = {
     {"num_processes", FLAG_INT, "1", "Memory",
      "number of processes that train together; the memory and the work of training are those of one of them",
      FLAG_INTO(struct options, num_processes), .min = 1, .max = 4096},
+    {"zero", FLAG_INT, "1", "Memory",
+     "ZeRO stage of several processes: 1 divides the optimizer state between them, 3 also weights and gradients",
+     FLAG_INTO(struct options, zero), .min = 0, .max = 3},
+    {"zero_regather_loops", FLAG_SWITCH, NULL, "Memory",
+     "with --zero 3: gather the weights of a loop's layers in each iteration instead of once for all",
+     FLAG_INTO(struct options, zero_regather_loops)},
+    {"grad_accum_dtype", FLAG_CHOICE, "auto", "Memory",
+     "with --zero 3 and --torch_dtype bfloat16: data type of the sum of gradients that each process keeps",
+     FLAG_INTO(struct options, grad_accum_dtype), .choices = "auto|float32|bfloat16"},
     {"num_sequences", FLAG_INT, "1", "Memory", "number of sequences served at a time",
      FLAG_INTO(struct options, serving.sequences), .min = 1, .max = 1 << 20},
     {"length", FLAG_INT, "0", "Memory",
@@ -65,6 +77,7 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Memory",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", FLAG_INTO(struct options, bf16)},
+    FLAG_KV_DTYPE(struct options, kv_dtype, "Memory"),
 
     {"svg", FLAG_TEXT, NULL, "Output", "SVG file for the picture of the layer map", FLAG_INTO(struct options, svg),
      .value = "FILE"},
@@ -96,6 +109,7 @@ struct report {
     lckv_config_info info;
     int64_t parameters;
     lckv_memory training, serving;
+    lckv_memory regathered;   /* memory with --zero_regather_loops; zeros if that does not apply */
     lckv_memory checkpointed; /* memory of training with --gradient_checkpointing; zeros if that is not possible */
     lckv_memory exact;        /* memory of training with --loop_form exact; zeros if the model has no loop */
     lckv_memory bf16_weights; /* memory of training with --torch_dtype bfloat16; zeros if that is not possible */
@@ -138,12 +152,20 @@ static int training_memory(const struct options *o, struct report *r) {
                                  .bf16 = o->bf16,
                                  .bf16_weights = o->bf16 && wants_bf16_weights(o),
                                  .lora = o->use_peft ? &o->lora : NULL,
-                                 .num_processes = o->num_processes};
+                                 .num_processes = o->num_processes,
+                                 .zero = o->zero,
+                                 .zero_regather_loops = o->zero_regather_loops,
+                                 .bf16_gradients = o->grad_accum_dtype == 2};
     int status = lckv_memory_for_training(r->config, &shape, &r->training);
     if (status >= 0 && o->bf16 && !shape.bf16_weights) {
         shape.bf16_weights = true;
         status = lckv_memory_for_training(r->config, &shape, &r->bf16_weights);
         shape.bf16_weights = false;
+    }
+    if (status >= 0 && o->zero == 3 && o->num_processes > 1 && r->info.loops && !o->zero_regather_loops) {
+        shape.zero_regather_loops = true;
+        status = lckv_memory_for_training(r->config, &shape, &r->regathered);
+        shape.zero_regather_loops = false;
     }
     if (status < 0 || r->info.use_sequential) return status;
     shape.gradient_checkpointing = true;
@@ -176,6 +198,7 @@ static int make_report(struct options *o, struct report *r) {
     if (!o->serving.length) o->serving.length = positions;
     o->serving.struct_size = sizeof o->serving;
     o->serving.bf16 = o->bf16;
+    o->serving.kv_dtype = kv_dtype_name(o->kv_dtype);
     if (o->sink_cache) o->serving.window_length = o->window_length;
     if (o->model) {
         progress(-1, "reading the tensors of %s", o->model);
@@ -200,13 +223,13 @@ static void free_report(struct report *r) {
 /* ---------------------------------------------------------------- JSON output */
 
 static const char *dtype_text(lckv_dtype dtype) {
-    static const char *const NAMES[] = {"float32", "bfloat16", "float16"};
+    static const char *const NAMES[] = {"float32", "bfloat16", "float16", "int8"};
     return NAMES[dtype];
 }
 
-/* The KV cache has the type of computation, not that of the weights. */
+/* The KV cache has the type of computation by default, not that of the weights. */
 static lckv_dtype kv_dtype(const struct options *o) {
-    return o->bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32;
+    return kv_dtype_of(o->kv_dtype, o->bf16);
 }
 
 static json_t *memory_json(const lckv_memory *m, bool training) {
@@ -250,8 +273,10 @@ static json_t *training_json(const struct options *o, const struct report *r) {
     json_object_set_new(training, "per_device_train_batch_size", json_integer(o->batch_size));
     json_object_set_new(training, "block_size", json_integer(o->block_size));
     json_object_set_new(training, "num_processes", json_integer(o->num_processes));
+    json_object_set_new(training, "zero", json_integer(o->zero));
     if (r->checkpointed.total)
         json_object_set_new(training, "gradient_checkpointing", memory_json(&r->checkpointed, true));
+    if (r->regathered.total) json_object_set_new(training, "zero_regather_loops", memory_json(&r->regathered, true));
     if (r->exact.total) json_object_set_new(training, "loop_form_exact", memory_json(&r->exact, true));
     if (r->bf16_weights.total) json_object_set_new(training, "bfloat16_weights", memory_json(&r->bf16_weights, true));
     return training;
@@ -314,8 +339,10 @@ static void print_variant(const char *with, const lckv_memory *m) {
 static void print_training(const struct options *o, const struct report *r) {
     const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32], blocks[48], tokens[48];
-    char each[48] = "";
-    if (o->num_processes > 1) snprintf(each, sizeof each, " in each of %lld processes", (long long)o->num_processes);
+    char each[80] = "";
+    if (o->num_processes > 1)
+        snprintf(each, sizeof each, " in each of %lld processes (ZeRO %lld)", (long long)o->num_processes,
+                 (long long)o->zero);
     printf("training    %s%s for %s of %s in %s%s; %s per step\n", human_bytes((double)m->total, total), each,
            human_quantity(o->batch_size, "block", blocks), human_quantity(o->block_size, "token", tokens),
            o->bf16 ? "bfloat16" : "float32", o->use_peft ? ", adapter only" : "", human_flops(m->flops, flops));
@@ -326,6 +353,7 @@ static void print_training(const struct options *o, const struct report *r) {
         printf("            with --torch_dtype bfloat16 %s, optimizer %s\n", human_bytes((double)narrow->total, total),
                human_bytes((double)narrow->optimizer, optimizer));
     print_variant("--gradient_checkpointing", less);
+    print_variant("--zero_regather_loops", &r->regathered);
     print_variant("--loop_form exact", &r->exact);
 }
 
@@ -337,7 +365,8 @@ static void print_serving(const struct options *o, const struct report *r) {
     if (s->window_length) snprintf(window, sizeof window, " with a sink cache of %lld", (long long)s->window_length);
     printf("serving     %s for %s of %s%s in %s, weights in %s; %s per token\n", human_bytes((double)m->total, total),
            human_quantity(s->sequences, "sequence", sequences), human_quantity(s->length, "token", tokens), window,
-           dtype_text(kv_dtype(o)), dtype_text(r->info.dtype), human_flops(m->flops / (double)s->sequences, flops));
+           o->bf16 ? "bfloat16" : "float32", dtype_text(r->info.dtype),
+           human_flops(m->flops / (double)s->sequences, flops));
     printf("            weights %s, KV cache %s (%s reserved), activations %s\n",
            human_bytes((double)m->weights, weights), human_bytes((double)m->kv_cache, cache),
            human_bytes((double)m->kv_cache_reserved, reserved), human_bytes((double)m->activations, activations));

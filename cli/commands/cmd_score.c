@@ -33,6 +33,7 @@ static const flag FLAGS[] = {
     {"bf16", FLAG_SWITCH, NULL, "Model",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32",
      FLAG_INTO(struct options, score.bf16)},
+    FLAG_KV_DTYPE(struct options, model.kv_dtype, "Model"),
 
     {"text", FLAG_TEXT, NULL, "Input", "text to score", FLAG_INTO(struct options, text)},
     {"file", FLAG_TEXT, NULL, "Input", "file to score: plain text, or one JSON line with text or input_ids",
@@ -137,6 +138,7 @@ static int run(const struct options *o, const given_prompt *p, opened_model *m) 
     float *logprobs = need(calloc((size_t)p->count + 1, sizeof *logprobs));
     lckv_score_options score = o->score;
     score.go_on = show_progress;
+    score.kv_dtype = kv_dtype_name(o->model.kv_dtype);
     int status = lckv_score(m->model, p->ids, p->count, &score, logprobs);
     progress_end();
     int code = status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;

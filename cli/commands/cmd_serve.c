@@ -37,6 +37,7 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES},
     {"bf16", FLAG_SWITCH, NULL, "Model",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", SERVE(engine.bf16)},
+    FLAG_KV_DTYPE(struct options, model.kv_dtype, "Model"),
     {"served_model_name", FLAG_LIST, NULL, "Model",
      "names of the model in the API; responses use the first one. By default ORG/NAME or the last part of the path. "
      "Clients can also use the value of --model_name_or_path",
@@ -189,6 +190,7 @@ static void set_server(struct options *o) {
     o->serve.access_log = strcmp(o->access_log, "none") ? o->access_log : NULL;
     o->serve.engine.max_num_seqs = (int)o->max_num_seqs, o->serve.engine.max_queue = (int)o->max_queue;
     o->serve.engine.encoding_iterations = (int)o->encoding_iterations;
+    o->serve.engine.kv_dtype = kv_dtype_name(o->model.kv_dtype);
     o->serve.encoding = (lckv_encoding)o->encoding;
     o->serve.stopping = stopping, o->serve.started = started, o->serve.user = o;
 }

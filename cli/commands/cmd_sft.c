@@ -103,7 +103,7 @@ static const struct {
     {"logging_steps", .default_value = "10"},
     {"gradient_checkpointing", .note = "default in SFTConfig: True"},
     {"bf16", .note = "default in SFTConfig: True"},
-    {"model_name_or_path", .help = "checkpoint to tune: a folder or ORG/NAME"},
+    {"model_name_or_path", .help = "checkpoint to tune: a folder, a GGUF file or ORG/NAME"},
     {"tokenizer_name", .help = "tokenizer: a folder or ORG/NAME; by default the model's own. If it has more tokens "
                                "than the model, the embeddings are extended (not with --use_peft)"},
     {"train_file", .help = "training rows in this order: files, folders or patterns (a/b-*.jsonl) of .jsonl or .json "

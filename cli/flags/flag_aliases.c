@@ -43,12 +43,14 @@ const flag_alias FLAG_ALIASES[] = {
     /* number types, quantization */
     {"dtype precision data_type model_dtype weight_type wtype param_dtype compute_dtype", "torch_dtype",
      "lckv computes in float32 unless --bf16 is given"},
+    {"zero_stage deepspeed_stage zero_optimization", "zero", NULL},
     {"half float16 fp16", "train:bf16|sft:bf16|torch_dtype float16",
      "lckv computes in float32, or in bfloat16 with --bf16"},
     {"bfloat16 amp mixed_precision autocast", "bf16", NULL},
     {"fp32 float32 full_precision", "torch_dtype float32", "lckv computes in float32 unless --bf16 is given"},
     {"load_in_8bit load_in_4bit quantize quantization quant bits int8 int4 fp8 q4 q8", NULL, NOT_QUANTIZED},
-    {"kv_cache_dtype cache_type_k cache_type_v ctk ctv kv_bits", "bf16", NULL},
+    {"kv_cache_dtype kv_cache_type cache_dtype cache_type_k cache_type_v ctk ctv kv_bits kv_cache_quantization",
+     "kv_dtype", NULL},
 
     /* lengths */
     {"max_new_tokens max_tokens n_predict num_predict max_gen_len max_gen_toks max_generated_tokens new_tokens "

@@ -9,7 +9,8 @@ static const flag FLAGS[] = {
     {"config_name", FLAG_TEXT, NULL, "Model",
      "config of a new model with random weights: a folder, a .json file or ORG/NAME", AT(train.config_name)},
     {"model_name_or_path", FLAG_TEXT, NULL, "Model",
-     "checkpoint to start from: a folder or ORG/NAME. With --config_name, its weights are converted to that config, as "
+     "checkpoint to start from: a folder, a GGUF file or ORG/NAME. With --config_name, its weights are converted to "
+     "that config, as "
      "by lckv convert",
      AT(train.model_name_or_path)},
     {"kv", FLAG_CHOICE, "average", "Model",
@@ -230,6 +231,19 @@ static const flag FLAGS[] = {
      "starts "
      "none; under torchrun, accelerate, srun or mpirun it must be their number",
      AT(num_processes), .min = 0, .max = 4096},
+    {"zero", FLAG_INT, "1", "Processes",
+     "ZeRO stage: 1 divides the optimizer state between the processes, 3 also weights and gradients", AT(train.zero),
+     .min = 0, .max = 3},
+    {"zero_regather_loops", FLAG_SWITCH, NULL, "Processes",
+     "with --zero 3: gather the weights of a loop's layers in each iteration instead of once for all; needs less "
+     "memory "
+     "and communicates more",
+     AT(train.zero_regather_loops)},
+    {"grad_accum_dtype", FLAG_TEXT, "auto", "Processes",
+     "with --zero 3: data type of the sum of gradients that each process keeps: bfloat16 (requires --torch_dtype "
+     "bfloat16) "
+     "needs 2 bytes less per parameter; auto and float32 use float32",
+     AT(train.grad_accum_dtype), .value = "TYPE"},
     {"ddp_timeout", FLAG_NUMBER, "1800", "Processes",
      "seconds to wait for the other processes, at the start and in each exchange of data, before the job ends with an "
      "error; no limit with mpirun",

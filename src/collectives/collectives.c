@@ -51,6 +51,10 @@ int collectives_agree(const collectives *c, int status) {
     return c->ops.agree(c, status);
 }
 
+void collectives_give_up(const collectives *c) {
+    c->ops.give_up(c);
+}
+
 int64_t collectives_share(const collectives *c, int64_t count, int64_t *first) {
     int64_t each = count / c->ranks, more = count % c->ranks;
     *first = each * c->rank + (c->rank < more ? c->rank : more);

@@ -11,8 +11,9 @@
  *   - Reductions in host memory add in the order of ranks, those of NCCL in the order of its ring. The same number of
  *     ranks gives the same bits.
  *   - If one rank fails, the others would wait for it. Call collectives_agree() before every operation that a failure
- *     could have kept a rank from reaching; it reports the failure of one rank to all ranks. If a rank ends or hangs,
- *     the next operation of every other rank fails and names it (tcp/tcp.h); with MPI, mpirun ends the other ranks.
+ *     could have kept a rank from reaching; it reports the failure of one rank to all ranks. Where that is not
+ * possible, the failed rank calls collectives_give_up(). If a rank ends or hangs, the next operation of every other
+ * rank fails and names it (tcp/tcp.h); with MPI, mpirun ends the other ranks.
  *
  * Leaves out: which rank owns which parameters (train/step/optimizer.h), and which blocks it trains on
  * (train/step/step.h). */
@@ -40,6 +41,7 @@ struct collectives_ops {
     int (*gather_host)(const collectives *c, const void *mine, const int64_t *counts, void *all);
     int (*broadcast_host)(const collectives *c, void *host, size_t bytes);
     int (*agree)(const collectives *c, int status);
+    void (*give_up)(const collectives *c);
     void (*close)(collectives *c);
 };
 
@@ -78,6 +80,15 @@ int collectives_broadcast_host(const collectives *c, void *host, size_t bytes);
  * the rank: that of the lowest rank with an error other than LCKV_ERROR_INTERRUPTED, else of the lowest interrupted
  * rank. */
 int collectives_agree(const collectives *c, int status);
+
+/* Ends the communication of all ranks: their operations fail from now on. That of another rank, also one that is
+ * waiting, fails with this thread's last error and the number of this rank. */
+void collectives_give_up(const collectives *c);
+
+/* Number of ranks on this rank's host. */
+int collectives_ranks_here(const collectives *c, int *count);
+/* Every rank receives the smallest of the ranks' numbers. */
+int collectives_smallest(const collectives *c, double *number);
 
 /* This rank's share of `count` items: items *first .. *first + N - 1, where N is the result. Shares differ by at most
  * one item. */

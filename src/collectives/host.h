@@ -28,8 +28,8 @@ typedef struct host_transport {
     int32_t *states;     /* [ranks] */
 } host_transport;
 
-/* Fills the table except for `close`, and allocates the buffers. c->ranks and c->own are set, and own->exchange. On
- * failure the caller calls host_free(). */
+/* Fills the table except for `close` and `give_up`, and allocates the buffers. c->ranks and c->own are set, and
+ * own->exchange. On failure the caller calls host_free(). */
 int host_fill(collectives *c);
 void host_free(host_transport *t);
 

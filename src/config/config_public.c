@@ -42,12 +42,17 @@ lckv_config_info lckv_config_describe(const lckv_config *config) {
                               .windowed_slots = count_windowed_slots(&config->map)};
 }
 
+static int64_t kv_bytes(model_kv kv, lckv_dtype dtype) {
+    if (dtype == LCKV_INT8) return kv.values + kv.heads * (int64_t)sizeof(float);
+    return kv.values * config_dtype_bytes((config_dtype)dtype);
+}
+
 int64_t lckv_config_kv_bytes_per_token(const lckv_config *config, lckv_dtype dtype) {
-    return model_kv_bytes_per_token(config, config_dtype_bytes((config_dtype)dtype));
+    return kv_bytes(model_kv_per_token(config), dtype);
 }
 
 int64_t lckv_config_kv_bytes_per_token_unshared(const lckv_config *config, lckv_dtype dtype) {
-    return model_kv_bytes_per_token_unshared(config, config_dtype_bytes((config_dtype)dtype));
+    return kv_bytes(model_kv_per_token_unshared(config), dtype);
 }
 
 int lckv_config_picture(const lckv_config *config, lckv_picture kind, char **text) {

@@ -3,7 +3,9 @@
 
 #include "base/files/file.h"
 #include "config/config_source.h"
+#include "config/gguf_config.h"
 #include "config/rope.h"
+#include "gguf/gguf.h"
 #include "hub/model_path.h"
 
 #include <math.h>
@@ -426,7 +428,7 @@ int config_copy(const model_config *config, model_config **out) {
 
 /* ---------------------------------------------------------------- files */
 
-/* The path of NAME's config.json. Release it with free(). */
+/* The path of NAME's config.json, or of NAME if that is a GGUF file. Release it with free(). */
 static int find_file(const char *name, char **path) {
     *path = NULL;
     size_t length = strlen(name);
@@ -437,6 +439,10 @@ static int find_file(const char *name, char **path) {
     }
     char *folder;
     TRY(model_path_resolve(name, &folder));
+    if (!folder_exists(folder)) {
+        *path = folder;
+        return LCKV_OK;
+    }
     int status = path_join(folder, "config.json", path);
     free(folder);
     return status;
@@ -467,9 +473,10 @@ int config_read(const char *name, const char *overrides, model_config **out) {
     json_t *tree = NULL;
     model_config *c = NULL;
     TRY(find_file(name, &path));
-    int status = json_read_file(path, &tree);
+    bool gguf = gguf_is_file(path);
+    int status = gguf ? gguf_config_read(path, &tree) : json_read_file(path, &tree);
     if (status >= 0) status = config_from_json(tree, path, overrides, &c);
-    if (status >= 0) status = add_generation_eos(c);
+    if (status >= 0 && !gguf) status = add_generation_eos(c);
     json_decref(tree);
     free(path);
     if (status < 0)

@@ -61,8 +61,8 @@ typedef struct lckv_config {
     json_t *raw; /* config.json with overrides applied, in the transformers 4 spelling, with unknown keys */
 } model_config;
 
-/* Reads NAME (a folder with config.json, a .json file, or ORG/NAME; see model_path.h) and applies `overrides`
- * ("k=v,k=v"; NULL for none; a value is JSON if it parses as JSON, else a string). EOS ids of a
+/* Reads NAME (a folder with config.json, a .json file, a GGUF file, or ORG/NAME; see model_path.h) and applies
+ * `overrides` ("k=v,k=v"; NULL for none; a value is JSON if it parses as JSON, else a string). EOS ids of a
  * generation_config.json beside the file are added. On success the caller owns *out; on failure *out is NULL. */
 int config_read(const char *name, const char *overrides, model_config **out);
 

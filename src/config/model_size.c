@@ -38,17 +38,24 @@ int64_t model_parameters(const model_config *config) {
     return count;
 }
 
-int64_t model_kv_bytes_per_token(const model_config *config, int bytes_per_value) {
+model_kv model_kv_per_token(const model_config *config) {
     const layer_map *map = &config->map;
-    int64_t width = 0;
-    for (int s = 0; s < map->slots; s++) width += layer_map_k_width(map, s) + layer_map_v_width(map, s);
-    return width * bytes_per_value;
+    model_kv kv = {0, 0};
+    for (int s = 0; s < map->slots; s++) {
+        int64_t width = layer_map_k_width(map, s) + layer_map_v_width(map, s);
+        kv.values += width;
+        kv.heads += width / map->layer[map->slot[s].layer].head_dim;
+    }
+    return kv;
 }
 
-int64_t model_kv_bytes_per_token_unshared(const model_config *config, int bytes_per_value) {
-    int64_t width = 0;
-    for (int i = 0; i < config->layers; i++) width += 2 * layer_kv_width(&config->map.layer[i]);
-    return width * bytes_per_value;
+model_kv model_kv_per_token_unshared(const model_config *config) {
+    model_kv kv = {0, 0};
+    for (int i = 0; i < config->layers; i++) {
+        kv.values += 2 * layer_kv_width(&config->map.layer[i]);
+        kv.heads += 2 * config->map.layer[i].kv_heads;
+    }
+    return kv;
 }
 
 int config_dtype_bytes(config_dtype dtype) {

@@ -8,9 +8,14 @@
  * embeddings once. */
 int64_t model_parameters(const model_config *config);
 
-/* K and V of one token in all slots, at `bytes_per_value`; and the same if every layer had its own. */
-int64_t model_kv_bytes_per_token(const model_config *config, int bytes_per_value);
-int64_t model_kv_bytes_per_token_unshared(const model_config *config, int bytes_per_value);
+/* Values of the keys and values of one token, and the KV heads that they consist of. */
+typedef struct model_kv {
+    int64_t values, heads;
+} model_kv;
+
+/* K and V of one token in all slots; and the same if every layer had its own. */
+model_kv model_kv_per_token(const model_config *config);
+model_kv model_kv_per_token_unshared(const model_config *config);
 
 int config_dtype_bytes(config_dtype dtype);
 

@@ -7,6 +7,7 @@
 #include "base/files/folder.h"
 #include "base/text/text_buffer.h"
 #include "data/encoder.h"
+#include "gguf/gguf.h"
 #include "hub/model_path.h"
 
 #include <errno.h>
@@ -56,6 +57,16 @@ static int add_tokenizer_file(digest *d, const char *folder, const char *name) {
     return LCKV_OK;
 }
 
+/* The metadata, which contains the tokenizer. */
+static int add_gguf_header(digest *d, const char *path) {
+    gguf_file file;
+    TRY(gguf_open(path, &file));
+    add_number(d, (int64_t)file.header_bytes);
+    digest_add(d, file.map.data, file.header_bytes);
+    gguf_close(&file);
+    return LCKV_OK;
+}
+
 /* Adds what both keys depend on. */
 static int begin_key(const corpus_options *o, digest *d) {
     digest_begin(d, DIGEST_SHA256);
@@ -66,6 +77,7 @@ static int begin_key(const corpus_options *o, digest *d) {
     add_number(d, o->append_eos);
     add_number(d, o->path_count);
     if (!o->tokenizer_folder) return LCKV_OK;
+    if (gguf_is_file(o->tokenizer_folder)) return add_gguf_header(d, o->tokenizer_folder);
     if (file_exists(o->tokenizer_folder))
         return fail(LCKV_ERROR_ARGUMENT, "'%s': expected a folder with a tokenizer", o->tokenizer_folder);
     TRY(add_tokenizer_file(d, o->tokenizer_folder, "tokenizer.json"));

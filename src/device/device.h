@@ -36,8 +36,9 @@ typedef struct view {
     void *data; /* device memory */
     int64_t rows, cols;
     dtype type;
-    void *scales; /* of a grouped format (dtype.h); NULL for the others */
-    bool fresh;   /* of a gradient: undefined so far; see the rules above */
+    void *scales;  /* of a format with scales (dtype.h); NULL for the others */
+    bool fresh;    /* of a gradient: undefined so far; see the rules above */
+    int32_t group; /* columns per scale of kv_int8; 0 for the others */
 } view;
 
 /* Bytes of the values, and of the scales. */
@@ -45,14 +46,18 @@ static inline size_t view_bytes(view v) {
     return (size_t)v.rows * dtype_row_bytes(v.type, v.cols);
 }
 
+static inline size_t view_row_scale_bytes(view v) {
+    return v.group ? (size_t)(v.cols / v.group) * sizeof(float) : dtype_row_scale_bytes(v.type, v.cols);
+}
+
 static inline size_t view_scale_bytes(view v) {
-    return (size_t)v.rows * dtype_row_scale_bytes(v.type, v.cols);
+    return (size_t)v.rows * view_row_scale_bytes(v);
 }
 
 /* `count` rows from row `first` on. */
 static inline view view_rows(view v, int64_t first, int64_t count) {
     v.data = (char *)v.data + (size_t)first * dtype_row_bytes(v.type, v.cols);
-    if (v.scales) v.scales = (char *)v.scales + (size_t)first * dtype_row_scale_bytes(v.type, v.cols);
+    if (v.scales) v.scales = (char *)v.scales + (size_t)first * view_row_scale_bytes(v);
     v.rows = count;
     return v;
 }
@@ -86,7 +91,7 @@ struct op_gather_rows {
 };
 
 /* dst[index[r]] = src[r], converted to dst's type. Rows with a negative index are skipped; other rows of dst do not
- * change.
+ * change. dst may be kv_int8, if the device knows it.
  * backward: dsrc[r] += ddst[index[r]] (no two rows share an index) */
 struct op_scatter_rows {
     view src;   /* f32 or bf16 [rows, cols] */
@@ -187,7 +192,8 @@ struct op_accumulate {
     float scale;
 };
 
-/* dst = src, converted (round to nearest even). Any two of f32, bf16 and f16; equal types copy. */
+/* dst = src, converted (round to nearest even). Any two of f32, bf16, f16 and, if the device knows it, kv_int8; equal
+ * types copy. */
 struct op_cast {
     view src, dst; /* [rows, cols] */
 };
@@ -235,8 +241,8 @@ typedef struct attention_sequence {
 /* Past row u of a sequence is row table[u / page_rows] * page_rows + u % page_rows of `k` and `v`. For u < sinks, u
  * counts from the table's first page; for the others, u - sinks + skip counts from page ceil(sinks / page_rows). */
 struct kv_pages {
-    view k, v;         /* f32 or bf16 [pages * page_rows, kv_heads * head_dim]; absent: no sequence has a past */
-    view table;        /* i32 [sequences, maximum pages per sequence] */
+    view k, v;  /* f32, bf16 or kv_int8 [pages * page_rows, kv_heads * head_dim]; absent: no sequence has a past */
+    view table; /* i32 [sequences, maximum pages per sequence] */
     int32_t page_rows; /* tokens per page, a power of two */
 };
 
@@ -302,7 +308,7 @@ struct op_rope_append {
     view k, v, k_out;      /* compute type [rows, kv_heads * head_dim] */
     view angles;           /* f32 [rows, head_dim] */
     view index;            /* i64 [rows, 1] */
-    view pages_k, pages_v; /* f32 or bf16 [n, kv_heads * head_dim] */
+    view pages_k, pages_v; /* f32, bf16 or kv_int8 [n, kv_heads * head_dim] */
     int head_dim;
 };
 
@@ -449,7 +455,8 @@ struct device_ops {
 };
 
 /* For each op, the set of grouped formats (dtype.h) that its entry accepts as a weight. A composed op that the
- * device does not override accepts those of `linear`. */
+ * device does not override accepts those of `linear`. `attention` has the formats of KV pages that may differ from the
+ * compute type; with kv_int8, scatter_rows and cast know it, too. */
 struct device_formats {
 #define ENTRY(name, arguments) unsigned name;
     DEVICE_OPS(ENTRY)

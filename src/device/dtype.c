@@ -8,9 +8,10 @@ static const struct {
     size_t element_bytes;
     unsigned bits; /* per value of a grouped format */
 } formats[DTYPE_COUNT] = {
-    [DTYPE_F32] = {"float32", 4, 0}, [DTYPE_BF16] = {"bfloat16", 2, 0}, [DTYPE_F16] = {"float16", 2, 0},
-    [DTYPE_I32] = {"int32", 4, 0},   [DTYPE_I64] = {"int64", 8, 0},     [DTYPE_F64] = {"float64", 8, 0},
-    [DTYPE_U8] = {"uint8", 1, 0},    [DTYPE_INT8] = {"int8", 0, 8},     [DTYPE_INT4] = {"int4", 0, 4},
+    [DTYPE_F32] = {"float32", 4, 0},  [DTYPE_BF16] = {"bfloat16", 2, 0}, [DTYPE_F16] = {"float16", 2, 0},
+    [DTYPE_I32] = {"int32", 4, 0},    [DTYPE_I64] = {"int64", 8, 0},     [DTYPE_F64] = {"float64", 8, 0},
+    [DTYPE_U8] = {"uint8", 1, 0},     [DTYPE_INT8] = {"int8", 0, 8},     [DTYPE_INT4] = {"int4", 0, 4},
+    [DTYPE_KV_INT8] = {"int8", 1, 0},
 };
 
 const char *dtype_name(dtype type) {

@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "eval/lockstep_scorer.h"
 #include "eval/tasks/task_results.h"
+#include "model/kv_cache.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ typedef struct evaluation {
     const lckv_model *model;
     lckv_tokenizer *tokenizer;
     const lckv_eval_options *options;
+    dtype compute, kv_type;
     prepared_task *tasks;
     int task_count;
     eval_scorer *scorer;
@@ -165,7 +167,7 @@ static int choose_encoding(evaluation *e) {
     bool faster = false;
     e->encoding = e->options->encoding;
     if (e->encoding != LCKV_ENCODING_AUTO || !e->model->config->map.loops) return LCKV_OK;
-    TRY(lockstep_scorer_create(e->model, e->options->bf16 ? DTYPE_BF16 : DTYPE_F32, e->options->cost_table, &s));
+    TRY(lockstep_scorer_create(e->model, e->compute, e->kv_type, e->options->cost_table, &s));
     int status = add_first_pairs(e);
     if (status >= 0) status = lockstep_scorer_is_faster(s, e->pairs, e->pair_count, &faster);
     for (int i = 0; i < e->pair_count; i++) eval_pair_free(&e->pairs[i]);
@@ -176,9 +178,8 @@ static int choose_encoding(evaluation *e) {
 }
 
 static int run_all(evaluation *e) {
-    dtype compute = e->options->bf16 ? DTYPE_BF16 : DTYPE_F32;
     TRY(choose_encoding(e));
-    TRY(eval_scorer_create(e->model, compute, e->encoding, &e->scorer));
+    TRY(eval_scorer_create(e->model, e->compute, e->kv_type, e->encoding, &e->scorer));
     e->begin = clock_seconds();
     return run_parts(e);
 }
@@ -194,10 +195,10 @@ static int write_results(const evaluation *e, char **text) {
         status = eval_results_add(&t->task, t->parts, t->part_count, o->log_samples, results);
     }
     json_object_set_new(results, "config",
-                        json_pack("{s:s?, s:o, s:I, s:b, s:s}", "model", e->model->folder, "limit",
+                        json_pack("{s:s?, s:o, s:I, s:b, s:s, s:s}", "model", e->model->folder, "limit",
                                   o->limit > 0 ? json_real(o->limit) : json_null(), "fewshot_seed",
-                                  (json_int_t)o->fewshot_seed, "bf16", o->bf16, "encoding",
-                                  e->encoding == LCKV_ENCODING_SEQUENTIAL ? "sequential" : "plan"));
+                                  (json_int_t)o->fewshot_seed, "bf16", o->bf16, "kv_dtype", dtype_name(e->kv_type),
+                                  "encoding", e->encoding == LCKV_ENCODING_SEQUENTIAL ? "sequential" : "plan"));
     json_object_set_new(results, "date", json_real((double)time(NULL)));
     json_object_set_new(results, "total_evaluation_time_seconds", json_real(clock_seconds() - e->begin));
     if (status >= 0) status = json_format(results, 2, text);
@@ -225,7 +226,9 @@ int lckv_eval(lckv_model *m, lckv_tokenizer *tokenizer, const lckv_eval_options 
     e->model = m;
     e->tokenizer = tokenizer;
     e->options = &options;
-    int status = make_tasks(e);
+    e->compute = options.bf16 ? DTYPE_BF16 : DTYPE_F32;
+    int status = kv_cache_choose_type(m->device, e->compute, options.kv_dtype, &e->kv_type);
+    if (status >= 0) status = make_tasks(e);
     if (status >= 0) status = run_all(e);
     if (status >= 0) status = write_results(e, json);
     end(e);

@@ -23,7 +23,7 @@ typedef struct running_pair {
 
 struct lockstep_scorer {
     const model *model;
-    dtype compute;
+    dtype compute, kv_type;
     const char *cost_table;
     batcher *batcher; /* for at most `sequences` pairs of `tokens` ids; NULL: none yet */
     int sequences;
@@ -32,10 +32,10 @@ struct lockstep_scorer {
     int count, ended;
 };
 
-int lockstep_scorer_create(const model *m, dtype compute, const char *costs, lockstep_scorer **out) {
+int lockstep_scorer_create(const model *m, dtype compute, dtype kv_type, const char *costs, lockstep_scorer **out) {
     lockstep_scorer *s = *out = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a scorer");
-    *s = (lockstep_scorer){.model = m, .compute = compute, .cost_table = costs};
+    *s = (lockstep_scorer){.model = m, .compute = compute, .kv_type = kv_type, .cost_table = costs};
     return LCKV_OK;
 }
 
@@ -76,7 +76,7 @@ static int cache_bytes(const lockstep_scorer *s, int sequences, int64_t tokens, 
     kv_cache_need all, one;
     size_t available, total;
     device *d = s->model->device;
-    cache.type = s->compute;
+    cache.type = kv_cache_type_for(s->compute, s->kv_type);
     TRY(kv_cache_bytes_for(s->model, &cache, sequences, tokens, &all));
     TRY(kv_cache_bytes_for(s->model, &cache, 1, tokens, &one));
     TRY(d->memory.available(d, &available, &total));
@@ -92,6 +92,7 @@ static int make_batcher(lockstep_scorer *s, const eval_pair *pairs, int count) {
     if (sequences < s->sequences) sequences = s->sequences;
     if (tokens < s->tokens) tokens = s->tokens;
     batcher_options o = {.compute = s->compute,
+                         .kv_type = s->kv_type,
                          .sequences = sequences,
                          .keep_prefixes = true,
                          .choose = true,

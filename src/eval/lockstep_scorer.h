@@ -8,8 +8,9 @@
 
 typedef struct lockstep_scorer lockstep_scorer;
 
-/* `costs`: file of cost tables, as in batcher_options; NULL: none. It has to outlive the scorer. */
-int lockstep_scorer_create(const model *m, dtype compute, const char *costs, lockstep_scorer **out);
+/* `kv_type`: as in batcher_options. `costs`: file of cost tables, as in batcher_options; NULL: none. It has to
+ * outlive the scorer. */
+int lockstep_scorer_create(const model *m, dtype compute, dtype kv_type, const char *costs, lockstep_scorer **out);
 void lockstep_scorer_free(lockstep_scorer *s); /* accepts NULL */
 
 /* As eval_scorer_run(). */

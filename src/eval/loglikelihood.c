@@ -96,24 +96,25 @@ struct eval_scorer {
     int64_t row_capacity;
 };
 
-static int build(eval_scorer *s, dtype compute) {
+static int build(eval_scorer *s, dtype compute, dtype kv_type) {
     device *d = s->model->device;
     float one = 1;
     s->scale = (view){NULL, 1, 1, DTYPE_F32};
     TRY(graph_create(d, compute, false, &s->graph));
     TRY(batch_create(d, (batch_limits){.rows = 1, .sequences = 1}, &s->batch));
+    s->batch->kv_type = kv_type;
     TRY(d->memory.alloc(d, sizeof one, &s->scale.data));
     TRY(d->memory.copy_in(d, s->scale.data, &one, sizeof one));
     return d->memory.wait(d);
 }
 
-int eval_scorer_create(const model *m, dtype compute, lckv_encoding encoding, eval_scorer **out) {
+int eval_scorer_create(const model *m, dtype compute, dtype kv_type, lckv_encoding encoding, eval_scorer **out) {
     *out = NULL;
     eval_scorer *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for a scorer");
     s->model = m;
     bool exact = encoding == LCKV_ENCODING_SEQUENTIAL && m->config->map.loops > 0;
-    int status = exact ? lockstep_scorer_create(m, compute, NULL, &s->lockstep) : build(s, compute);
+    int status = exact ? lockstep_scorer_create(m, compute, kv_type, NULL, &s->lockstep) : build(s, compute, kv_type);
     if (status < 0)
         eval_scorer_free(s);
     else

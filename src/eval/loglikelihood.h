@@ -36,9 +36,10 @@ typedef struct eval_progress {
     void *user;
 } eval_progress;
 
-/* encoding: in models with loops LCKV_ENCODING_SEQUENTIAL uses the exact form (lockstep_scorer.h). Plan and auto use
- * the plan, which is exact, too, for at most forward_passes + backward_passes tokens. */
-int eval_scorer_create(const model *m, dtype compute, lckv_encoding encoding, eval_scorer **out);
+/* kv_type: of keys and values; DTYPE_F32: `compute`. encoding: in models with loops LCKV_ENCODING_SEQUENTIAL uses
+ * the exact form (lockstep_scorer.h). Plan and auto use the plan, which is exact, too, for at most forward_passes +
+ * backward_passes tokens. */
+int eval_scorer_create(const model *m, dtype compute, dtype kv_type, lckv_encoding encoding, eval_scorer **out);
 void eval_scorer_free(eval_scorer *s); /* accepts NULL */
 
 /* Runs all pairs: by the plan in one call of the decoder, in the exact form in many, which `progress` (may be NULL)

@@ -3,6 +3,7 @@
 #include "eval/loglikelihood.h"
 #include "eval/nll_curve.h"
 #include "eval/sink_stream.h"
+#include "model/kv_cache.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -40,14 +41,18 @@ static int check(const model *m, lckv_perplexity_options *o) {
 
 static int build(lckv_perplexity *p) {
     const lckv_perplexity_options *o = &p->options;
-    dtype compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32;
+    dtype compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32, kv_type;
     TRY(check(p->model, &p->options));
-    sink_stream_options stream = {
-        .compute = compute, .window_length = o->window_length, .sinks = o->num_sink_tokens, .start = o->start_position};
+    TRY(kv_cache_choose_type(p->model->device, compute, o->kv_dtype, &kv_type));
+    sink_stream_options stream = {.compute = compute,
+                                  .kv_type = kv_type,
+                                  .window_length = o->window_length,
+                                  .sinks = o->num_sink_tokens,
+                                  .start = o->start_position};
     if (o->streaming) return sink_stream_create(p->model, &stream, &p->stream);
     p->nll = malloc((size_t)o->block_size * sizeof *p->nll);
     REQUIRE(p->nll, LCKV_ERROR_MEMORY, "no memory for a window of %lld tokens", (long long)o->block_size);
-    return eval_scorer_create(p->model, compute, o->encoding, &p->scorer);
+    return eval_scorer_create(p->model, compute, kv_type, o->encoding, &p->scorer);
 }
 
 int lckv_perplexity_open(lckv_model *m, const lckv_perplexity_options *options, lckv_perplexity **out) {

@@ -21,7 +21,7 @@ static int build(sink_stream *s) {
     device *d = s->model->device;
     float one = 1;
     kv_cache_options cache = kv_cache_defaults();
-    cache.type = o->compute;
+    cache.type = kv_cache_type_for(o->compute, o->kv_type);
     cache.rows = o->window_length + 1;
     cache.window_length = o->window_length;
     cache.sinks = o->sinks;

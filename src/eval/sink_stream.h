@@ -7,6 +7,7 @@
 
 typedef struct sink_stream_options {
     dtype compute;                /* DTYPE_F32 or DTYPE_BF16. */
+    dtype kv_type;                /* Of the cache; DTYPE_F32: `compute`. */
     int64_t window_length, sinks; /* Tokens in the cache; how many of them are the first ones. */
     int64_t start; /* Position of the first token after the sinks, as if that many tokens had been read before. */
 } sink_stream_options;

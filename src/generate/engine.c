@@ -16,6 +16,7 @@ struct lckv_engine {
     lckv_tokenizer *tokenizer; /* may be NULL */
     lckv_engine_options options;
     char *cost_table;      /* copy of the option; NULL: none */
+    dtype kv_type;         /* of the KV cache */
     int64_t max_model_len; /* effective limit */
     batcher *batcher;
     request **requests; /* [count] that have not ended, in ascending order of ids */
@@ -73,7 +74,7 @@ static int check_options(const lckv_engine_options *o, const model *m) {
 static kv_cache_options cache_options(const lckv_engine *e) {
     kv_cache_options cache = kv_cache_defaults();
     cache.sequences = e->options.max_num_seqs;
-    cache.type = e->options.bf16 ? DTYPE_BF16 : DTYPE_F32;
+    cache.type = e->kv_type;
     cache.window_length = e->options.window_length;
     cache.sinks = e->options.window_length ? e->options.num_sink_tokens : 0;
     return cache;
@@ -144,7 +145,8 @@ static int choose_memory(lckv_engine *e, size_t *bytes) {
 
 static int create(lckv_engine *e) {
     const lckv_engine_options *o = &e->options;
-    batcher_options b = {.compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32,
+    dtype compute = o->bf16 ? DTYPE_BF16 : DTYPE_F32;
+    batcher_options b = {.compute = compute,
                          .window_length = o->window_length,
                          .sinks = o->window_length ? o->num_sink_tokens : 0,
 
@@ -159,7 +161,9 @@ static int create(lckv_engine *e) {
                          .between_tokens_seconds = o->max_time_between_tokens};
     TRY(check_options(o, e->model));
     TRY(engine_check_tokenizer(e->model, e->tokenizer));
+    TRY(kv_cache_choose_type(e->model->device, compute, o->kv_dtype, &e->kv_type));
     TRY(choose_memory(e, &b.cache_bytes));
+    b.kv_type = e->kv_type;
     b.sequences = o->max_num_seqs;
     if (o->cost_table) {
         b.cost_table = e->cost_table = strdup(o->cost_table);

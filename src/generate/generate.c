@@ -151,6 +151,7 @@ static int start(generate_run *run, int64_t longest) {
     e.window_length = o->window_length;
     e.num_sink_tokens = o->num_sink_tokens;
     e.bf16 = o->bf16;
+    e.kv_dtype = o->kv_dtype;
     e.encoding_iterations = o->encoding_iterations;
     e.encoding_tolerance = o->encoding_tolerance;
     e.cost_table = o->cost_table;

@@ -56,7 +56,8 @@ static int run_serving(device *d, batcher *b, sequence *const *all, int64_t coun
 static int plan_cache(const model *m, const lckv_serving_shape *shape, batcher_options *options, lckv_memory *out) {
     kv_cache_options cache = kv_cache_defaults();
     kv_cache_need need;
-    cache.type = options->compute;
+    TRY(kv_cache_choose_type(m->device, options->compute, shape->kv_dtype, &options->kv_type));
+    cache.type = options->kv_type;
     cache.window_length = options->window_length;
     cache.sinks = options->sinks;
     TRY(kv_cache_bytes_for(m, &cache, shape->sequences, shape->length, &need));

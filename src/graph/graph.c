@@ -113,6 +113,7 @@ int graph_borrow(graph *g, view value, bool differentiable, tensor **out) {
 }
 
 tensor *tensor_hold(tensor *t) {
+    if (t->weight) return t; /* not released either */
     t->holders++;
     t->value_holders++;
     return t;

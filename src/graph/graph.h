@@ -62,8 +62,7 @@ typedef struct graph {
     uint64_t masks; /* number of masks so far */
     dtype compute;  /* DTYPE_F32 or DTYPE_BF16: of operands of products, attention and saved activations */
     tensor *live;   /* all tensors that are held */
-    /* Called in the backward pass when the gradient of a weight is complete; may be NULL. Sharded training will
-     * start its reduce_scatter here. */
+    /* Called in the backward pass when the gradient of a weight is complete; may be NULL. */
     int (*gradient_ready)(void *user, tensor *weight);
     void *gradient_ready_user;
 } graph;
@@ -170,6 +169,10 @@ int graph_rope_append(graph *g, tensor *q, tensor *k, tensor *v, tensor *angles,
 /* Rows `index` of a slot's pages = src. Without gradients. */
 int graph_append_rows(graph *g, tensor *src, view index, view pages);
 
+/* x = x converted to `type` and back, in place: what pages of that type hold (f32, bf16 or kv_int8 with `group` columns
+ * per scale). Nothing else may use the memory of x. Without gradients. */
+int graph_round(graph *g, tensor *x, dtype type, int64_t group);
+
 /* Both in one op. The parts are queries, keys and values; either the queries or the keys and values may be absent
  * (without keys, pages is NULL and index is ignored). Outputs: rotated queries, rotated keys, values.
  * graph_may_join_heads(): possible without gradients and low-rank additions. */
@@ -206,6 +209,11 @@ typedef struct graph_work {
 /* Runs the work while recording, but keeps only its inputs; the backward pass runs it again (Chen et al. 2016,
  * "Training Deep Nets with Sublinear Memory Cost"). Gradients have the same bits as without. */
 int graph_recompute(graph *g, const graph_work *work, tensor *out[WORK_OUTPUTS]);
+
+/* A call in the middle of the backward pass: when everything that comes after this point has been walked, run(user, g,
+ * first, last) is called. Nothing happens if the graph does not record. */
+typedef int (*graph_callback)(void *user, graph *g, int first, int last);
+int graph_call_back(graph *g, graph_callback run, void *user, int first, int last);
 
 /* Walks the tape from its end to its start. The tape is empty afterwards. */
 int graph_backward(graph *g);

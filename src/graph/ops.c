@@ -76,11 +76,27 @@ int graph_append_rows(graph *g, tensor *src, view index, view pages) {
     return RUN(g, scatter_rows, &a);
 }
 
+int graph_round(graph *g, tensor *x, dtype type, int64_t group) {
+    view rounded = {NULL, x->value.rows, x->value.cols, type};
+    tensor *memory;
+    if (type == DTYPE_F32 || type == x->value.type) return LCKV_OK;
+    if (type == DTYPE_KV_INT8) rounded.group = (int32_t)group;
+    size_t scales = view_scale_bytes(rounded); /* first, so that they are aligned */
+    TRY(graph_tensor(g, 1, (int64_t)(scales + view_bytes(rounded)), DTYPE_U8, &memory));
+    if (scales) rounded.scales = memory->value.data;
+    rounded.data = (char *)memory->value.data + scales;
+    int status = RUN(g, cast, &((struct op_cast){x->value, rounded}));
+    if (status >= 0) status = RUN(g, cast, &((struct op_cast){rounded, x->value}));
+    tensor_release(g, memory);
+    return status;
+}
+
 /* ---------------------------------------------------------------- norm, rope, swiglu */
 
 static int rms_norm_backward(graph *g, record *r) {
     struct op_rms_norm *a = &r->op.rms_norm;
     a->dy = r->out->grad;
+    a->weight = r->reads[1]->value;
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
     TRY(tensor_rounded_gradient(g, r->in[0], &a->dx_rounded));
@@ -95,7 +111,7 @@ static int rms_norm_run(graph *g, tensor *x, tensor *weight, float eps, tensor *
     return tape_push(g, &(record){.backward = rms_norm_backward,
                                   .out = out,
                                   .in = {x, weight},
-                                  .reads = {x},
+                                  .reads = {x, weight},
                                   .saved = rstd,
                                   .op.rms_norm = a});
 }

@@ -10,6 +10,7 @@
 static int linear_add_backward(graph *g, record *r) {
     struct op_linear *a = &r->op.linear;
     a->dy = r->out->grad_rounded.data ? r->out->grad_rounded : r->out->grad;
+    a->weight = r->reads[1]->value;
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
     TRY(tensor_gradient(g, r->in[2], &a->dbias));
@@ -28,7 +29,7 @@ static int run_linear_add(graph *g, tensor *x, tensor *weight, tensor *bias, ten
     return tape_push(g, &(record){.backward = linear_add_backward,
                                   .out = out,
                                   .in = {x, weight, bias, residual},
-                                  .reads = {weight->needs_grad ? x : NULL},
+                                  .reads = {weight->needs_grad ? x : NULL, weight},
                                   .op.linear = a.product});
 }
 
@@ -55,7 +56,8 @@ bool graph_is_packed(const graph_projection *p) {
         if (i == 0) continue;
         const tensor *before = p->part[i - 1]->weight;
         if (!view_continues(before->value, part->weight->value)) return false;
-        if (part->weight->needs_grad && !view_continues(before->grad, part->weight->grad)) return false;
+        bool placed = part->weight->needs_grad && before->grad.data; /* others will continue as the values do */
+        if (placed && !view_continues(before->grad, part->weight->grad)) return false;
     }
     return p->parts > 1;
 }
@@ -64,6 +66,7 @@ bool graph_is_packed(const graph_projection *p) {
 static int packed_backward(graph *g, record *r) {
     struct op_linear *a = &r->op.linear;
     a->dy = r->out->grad;
+    a->weight.data = r->reads[1]->value.data;
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
     a->dweight.rows = a->weight.rows;
@@ -78,6 +81,7 @@ static int run_packed(graph *g, tensor *h, const graph_projection *p, tensor *ou
     for (int i = 0; i < p->parts; i++) r.in[1 + i] = p->part[i]->weight;
     if (!tape_wants(g, r.in, 1 + p->parts)) return LCKV_OK;
     if (p->part[0]->weight->needs_grad) r.reads[0] = h;
+    r.reads[1] = p->part[0]->weight;
     r.op.linear = a;
     return tape_push(g, &r);
 }

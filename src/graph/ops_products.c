@@ -8,6 +8,7 @@
 static int linear_backward(graph *g, record *r) {
     struct op_linear *a = &r->op.linear;
     a->dy = r->out->grad;
+    if (r->reads[1]) a->weight = r->reads[1]->value;
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
     TRY(tensor_gradient(g, r->in[2], &a->dbias));
@@ -20,11 +21,12 @@ static int linear_run(graph *g, tensor *x, tensor *weight, tensor *bias, tensor 
     TRY(RUN(g, linear, &a));
     tensor *inputs[] = {x, weight, bias};
     if (!tape_wants(g, inputs, 3)) return LCKV_OK;
-    /* x is only read for the weight's gradient: with a frozen weight it is not kept */
+    /* x is only read for the weight's gradient: with a frozen weight it is not kept. The weight may have moved until
+     * it is read. */
     return tape_push(g, &(record){.backward = linear_backward,
                                   .out = out,
                                   .in = {x, weight, bias},
-                                  .reads = {weight->needs_grad ? x : NULL},
+                                  .reads = {weight->needs_grad ? x : NULL, weight},
                                   .op.linear = a});
 }
 

@@ -120,6 +120,16 @@ int tape_walk(graph *g, int first) {
     return LCKV_OK;
 }
 
+static int call(graph *g, record *r) {
+    struct graph_call c = r->op.call; /* the records may move */
+    return c.run(c.user, g, c.first, c.last);
+}
+
+int graph_call_back(graph *g, graph_callback run, void *user, int first, int last) {
+    if (!g->tape || !g->recording) return LCKV_OK;
+    return tape_push(g, &(record){.backward = call, .op.call = {run, user, first, last}});
+}
+
 int graph_backward(graph *g) {
     return tape_walk(g, 0);
 }

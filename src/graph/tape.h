@@ -34,6 +34,11 @@ struct record {
         struct op_linear linear;
         struct op_accumulate accumulate;
         struct op_attention attention;
+        struct graph_call {
+            graph_callback run;
+            void *user;
+            int first, last;
+        } call;
         struct recompute {
             int (*run)(graph *g, const void *what, tensor *const in[WORK_INPUTS], tensor *out[WORK_OUTPUTS]);
             int pending;

@@ -2,8 +2,10 @@
  * CACHE/models--ORG--NAME/refs/main holds a commit, CACHE/models--ORG--NAME/snapshots/COMMIT is the folder. */
 #include "hub/model_path.h"
 
+#include "base/files/content.h"
 #include "base/files/file.h"
 #include "base/text/text_buffer.h"
+#include "gguf/gguf.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -93,17 +95,16 @@ static bool ends_with(const char *name, const char *end) {
 }
 
 static int refuse_gguf(const char *name) {
-    return fail(LCKV_ERROR_UNSUPPORTED,
-                "'%s' is a GGUF file, which lckv cannot read: use the model that it was converted from, a folder with "
-                "config.json, tokenizer.json and model.safetensors, or ORG/NAME",
-                name);
+    return fail(LCKV_ERROR_FILE,
+                "'%s' does not exist; expected a GGUF file, a folder, or ORG/NAME of the Hugging Face hub", name);
 }
 
 /* Error for a file of a model. */
 static int refuse_file(const char *name) {
     const char *base = path_base(name);
     int folder = base > name ? (int)(base - name) : 1;
-    if (ends_with(name, ".gguf")) return refuse_gguf(name);
+    TRY(content_check_file(name));
+    REQUIRE(!ends_with(name, ".gguf"), LCKV_ERROR_FORMAT, "%s: a GGUF file begins with 'GGUF'", name);
     REQUIRE(!ends_with(name, ".safetensors") && !ends_with(name, ".json"), LCKV_ERROR_FILE,
             "'%s' is a file of a model, expected its folder '%.*s'", name, folder, base > name ? name : ".");
     return fail(LCKV_ERROR_FILE,
@@ -125,19 +126,38 @@ static int refuse_name(const repository_kind *kind, const char *name) {
                 !strcmp(name, "wikitext") ? "Salesforce/wikitext" : "ORG/NAME");
 }
 
-/* Rejects a folder of GGUF files, as in many repositories of the hub. */
-static int check_folder(const char *folder) {
+/* Adds the folder's GGUF files to `names`, separated by commas, and appends one of them to `file`. */
+static int list_gguf(const char *folder, DIR *files, text_buffer *names, text_buffer *file) {
+    for (struct dirent *entry; (entry = readdir(files));) {
+        if (!ends_with(entry->d_name, ".gguf")) continue;
+        TRY(text_printf(names, "%s%s", names->length ? ", " : "", entry->d_name));
+        file->length = 0;
+        TRY(text_printf(file, "%s/%s", folder, entry->d_name));
+    }
+    return LCKV_OK;
+}
+
+/* A folder without config.json, as many repositories of the hub are: its only GGUF file takes its place. */
+static int find_gguf(text_buffer *found) {
     char *config;
-    TRY(path_join(folder, "config.json", &config));
+    text_buffer names = {0}, file = {0};
+    TRY(path_join(found->data, "config.json", &config));
     bool there = file_exists(config);
     free(config);
-    DIR *files = there ? NULL : opendir(folder);
+    DIR *files = there ? NULL : opendir(found->data);
     if (!files) return LCKV_OK;
-    int status = LCKV_OK;
-    for (struct dirent *entry; status >= 0 && (entry = readdir(files));)
-        if (ends_with(entry->d_name, ".gguf")) status = refuse_gguf(entry->d_name);
+    int status = list_gguf(found->data, files, &names, &file);
     closedir(files);
-    return status < 0 ? fail_within(status, "%s", folder) : LCKV_OK;
+    if (status >= 0 && names.length && strstr(names.data, ", "))
+        status = fail(LCKV_ERROR_ARGUMENT, "'%s' has several GGUF files (%s); name one of them, such as '%s'",
+                      found->data, names.data, file.data);
+    if (status >= 0 && file.length) {
+        found->length = 0;
+        status = text_append(found, file.data, file.length);
+    }
+    text_free(&names);
+    text_free(&file);
+    return status;
 }
 
 static int resolve(const repository_kind *kind, const char *name, char **folder) {
@@ -147,12 +167,12 @@ static int resolve(const repository_kind *kind, const char *name, char **folder)
     if (folder_exists(name))
         status = text_printf(&found, "%s", name);
     else if (kind == &MODEL && file_exists(name))
-        status = refuse_file(name);
+        status = gguf_is_file(name) ? text_printf(&found, "%s", name) : refuse_file(name);
     else if (hub_name_allowed(name) && !ends_with(name, ".gguf"))
         status = find_in_cache(kind, name, &found);
     else
         status = refuse_name(kind, name);
-    if (status >= 0 && kind == &MODEL) status = check_folder(found.data);
+    if (status >= 0 && kind == &MODEL && folder_exists(found.data)) status = find_gguf(&found);
     if (status >= 0) status = text_take(&found, folder);
     text_free(&found);
     return status;

@@ -1,13 +1,13 @@
-/* Local folders of models and data sets, by name. Nothing is downloaded here. */
+/* Local folders of models and data sets, and GGUF files, by name. Nothing is downloaded here. */
 #ifndef HUB_MODEL_PATH_H
 #define HUB_MODEL_PATH_H
 
 #include "base/status.h"
 #include "base/text/text_buffer.h"
 
-/* Resolves a folder, or ORG/NAME in the Hugging Face cache (HF_HUB_CACHE, else HF_HOME/hub, else
- * ~/.cache/huggingface/hub; refs/main names the snapshot). If neither exists, the error contains the command that
- * downloads it. Release *folder with free(). */
+/* Resolves a folder, a GGUF file, or ORG/NAME in the Hugging Face cache (HF_HUB_CACHE, else HF_HOME/hub, else
+ * ~/.cache/huggingface/hub; refs/main names the snapshot). A folder without config.json that has one GGUF file stands
+ * for that file. If none exists, the error contains the command that downloads it. Release *folder with free(). */
 int model_path_resolve(const char *name, char **folder);
 
 /* The same for data sets. */

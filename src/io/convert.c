@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "io/adapter/adapter_merge.h"
+#include "io/gguf/gguf_save.h"
 #include "io/hf_folder.h"
 #include "io/host_device.h"
 #include "io/tensors/checkpoint_table.h"
@@ -207,10 +208,24 @@ static void close_both(struct conversion *c) {
     config_free(c->from);
 }
 
+static int target_floats(void *user, int entry, float *host) {
+    return target_values(user, entry, DTYPE_F32, host);
+}
+
+static int write_gguf(struct conversion *c) {
+    const convert_options *o = c->options;
+    const gguf_save_options save = {.format = o->gguf_dtype,
+                                    .tokenizer = o->tokenizer ? o->tokenizer : o->source,
+                                    .values = target_floats,
+                                    .user = c};
+    return gguf_save(c->to, c->target, &save, o->gguf_file);
+}
+
 static int write_target(struct conversion *c) {
     const convert_options *o = c->options;
     char *code;
     TRY(open_both(c));
+    if (o->gguf_file) return write_gguf(c);
     TRY(code_folder(c->to, &code));
     checkpoint_save_options save = {.type = o->type,
                                     .shard_bytes = o->shard_bytes,
@@ -245,9 +260,10 @@ static int set_value(struct conversion *c, int i) {
 }
 
 /* Fills the target's table and hands it to the model, with a copy of the config. */
-static int make_model(struct conversion *c, device *d, model **out) {
+static int make_model(struct conversion *c, device *d, const collectives *divide, model **out) {
     model_config *config;
     TRY(open_both(c));
+    if (divide) TRY(params_divide(c->target, divide));
     TRY(params_allocate_as_typed(c->target, d));
     for (int i = 0; i < c->target->count; i++) TRY(set_value(c, i));
     TRY(config_copy(c->to, &config));
@@ -256,12 +272,13 @@ static int make_model(struct conversion *c, device *d, model **out) {
     return model_create(d, config, weights, out);
 }
 
-int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv, model **out) {
+int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv,
+                              const collectives *divide, model **out) {
     convert_options options = {.source = folder, .config = config, .kv = kv};
     struct conversion c = {.options = &options, .to = config};
     *out = NULL;
     TRY(host_device_open(&c.device));
-    int status = make_model(&c, d, out);
+    int status = make_model(&c, d, divide, out);
     close_both(&c);
     device_close(c.device);
     return status;

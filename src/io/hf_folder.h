@@ -10,13 +10,14 @@ typedef struct checkpoint_load_options {
     const char *config_overrides; /* "k=v,k=v"; NULL: none */
     dtype type;                   /* of the weights: f32, bf16 or f16; DTYPE_COUNT: as stored */
     const char *adapter;          /* folder of an adapter (adapter_file.h) to merge into the weights; NULL: none */
+    const collectives *divide;    /* divide the weights between these ranks (params.h); NULL: whole */
     bool loop_start;              /* load the learned start of the loops if the folder has one (loop_start_file.h) */
 } checkpoint_load_options;
 
-/* Loads `folder` onto a device. If the device computes in host memory, weights with the wanted data type stay in the
- * mapped file and are read-only (params_enable_masters() makes writable ones). K and V of layers without a KV slot,
- * rotary_emb.inv_freq, and the lm_head.weight of tied embeddings are ignored, the latter as in transformers. All other
- * tensors have to be exactly those of the model. Errors name the file and the tensor. */
+/* Loads `folder`, or a GGUF file of this name, onto a device. If the device computes in host memory, weights with the
+ * wanted data type stay in the mapped file and are read-only (params_enable_masters() makes writable ones). K and V of
+ * layers without a KV slot, rotary_emb.inv_freq, and the lm_head.weight of tied embeddings are ignored, the latter as
+ * in transformers. All other tensors have to be exactly those of the model. Errors name the file and the tensor. */
 int checkpoint_load(device *d, const char *folder, const checkpoint_load_options *options, model **out);
 
 typedef struct checkpoint_save_options {

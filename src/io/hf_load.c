@@ -1,6 +1,7 @@
 /* Loading a model: checkpoint_load() of hf_folder.h. */
 #include "io/adapter/adapter_merge.h"
 #include "io/hf_folder.h"
+#include "io/host_device.h"
 #include "io/loop_start_file.h"
 #include "io/tensors/checkpoint_table.h"
 
@@ -10,13 +11,14 @@
 /* ---------------------------------------------------------------- values */
 
 static bool usable_in_place(const device *d, const safetensors_entry *e, dtype wanted) {
-    return d->host_memory && !d->counts_only && e->type == wanted &&
+    return d->host_memory && !d->counts_only && e->type == wanted && !e->format &&
            (uintptr_t)e->data % dtype_element_bytes(wanted) == 0;
 }
 
 /* Where the values of the weights come from. */
 typedef struct source {
     const checkpoint_files *files;
+    device *host;         /* computes in host memory */
     adapter_file adapter; /* all zeros: none */
 } source;
 
@@ -29,19 +31,20 @@ static void adopt_in_place(const source *s, device *d, dtype type, params *p) {
     for (int i = 0; i < p->count; i++) {
         const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
         dtype wanted = type == DTYPE_COUNT ? e->type : type;
-        if (usable_in_place(d, e, wanted) && !is_adapted(s, e->name))
+        if (!p->shards && usable_in_place(d, e, wanted) && !is_adapted(s, e->name))
             params_adopt(p, i, d, (void *)(uintptr_t)e->data, wanted);
         else
             p->table[i].tensor.value.type = wanted;
     }
 }
 
-/* Merges in f32 and rounds to the weight's data type. */
-static int set_merged(const source *s, params *p, int i, const safetensors_entry *e) {
-    float *values = malloc((size_t)e->elements * sizeof *values);
+/* Values that are computed: in f32 with what the adapter adds, and rounded to the weight's data type. */
+static int set_computed(const source *s, params *p, int i, const safetensors_entry *e) {
+    dtype type = p->table[i].tensor.value.type;
+    void *values = malloc((size_t)e->elements * dtype_element_bytes(type));
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)e->elements, e->name);
-    int status = adapter_merged_values(s->adapter.host, e, &s->adapter, DTYPE_F32, values);
-    if (status >= 0) status = params_set(p, i, values, DTYPE_F32);
+    int status = adapter_merged_values(s->host, e, s->adapter.folder ? &s->adapter : NULL, type, values);
+    if (status >= 0) status = params_set(p, i, values, type);
     free(values);
     return status;
 }
@@ -52,7 +55,8 @@ static int load_values(const source *s, device *d, dtype type, params *p) {
     for (int i = 0; i < p->count && !d->counts_only; i++) {
         const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
         if (p->table[i].tensor.value.data == e->data) continue;
-        TRY(is_adapted(s, e->name) ? set_merged(s, p, i, e) : params_set(p, i, e->data, e->type));
+        bool computed = e->format || is_adapted(s, e->name);
+        TRY(computed ? set_computed(s, p, i, e) : params_set(p, i, e->data, e->type));
     }
     return LCKV_OK;
 }
@@ -65,12 +69,22 @@ static int load_adapted(source *s, const char *folder, device *d, dtype type, pa
     return load_values(s, d, type, p);
 }
 
+/* Whether values have to be decoded. */
+static bool has_blocks(const checkpoint_files *files) {
+    for (int i = 0; i < files->count; i++)
+        if (files->tensors[i].entry->format) return true;
+    return false;
+}
+
 static int load_params(const checkpoint_files *files, const model_config *c, device *d,
                        const checkpoint_load_options *o, params **out) {
     source s = {.files = files};
     TRY(checkpoint_table(files, c, out));
-    int status = load_adapted(&s, o->adapter, d, o->type, *out);
+    int status = o->adapter || has_blocks(files) ? host_device_open(&s.host) : LCKV_OK;
+    if (status >= 0 && o->divide) status = params_divide(*out, o->divide);
+    if (status >= 0) status = load_adapted(&s, o->adapter, d, o->type, *out);
     adapter_file_close(&s.adapter);
+    device_close(s.host);
     if (status < 0) {
         params_free(*out);
         *out = NULL;

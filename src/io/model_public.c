@@ -166,6 +166,8 @@ static const char *tokenizer_of_adapter(const char *adapter_of) {
 static int convert_between(const lckv_convert_options *o, convert_options *convert) {
     device *cpu;
     convert->output = o->output_dir;
+    convert->gguf_file = o->gguf_file;
+    convert->gguf_dtype = o->gguf_dtype;
     convert->kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE;
     convert->shard_bytes = o->max_shard_bytes;
     convert->go_on = o->go_on;
@@ -180,7 +182,9 @@ int lckv_convert(const lckv_convert_options *options) {
     lckv_convert_options taken;
     const lckv_convert_options *o = &taken;
     TRY(OPTIONS_TAKE(&taken, options, lckv_convert_defaults));
-    REQUIRE(o->model_name_or_path && o->output_dir, LCKV_ERROR_ARGUMENT, "expected model_name_or_path and output_dir");
+    REQUIRE(o->model_name_or_path && !o->output_dir != !o->gguf_file, LCKV_ERROR_ARGUMENT,
+            "expected model_name_or_path, and either output_dir or gguf_file");
+    REQUIRE(!o->gguf_dtype || o->gguf_file, LCKV_ERROR_ARGUMENT, "gguf_dtype is only for a gguf_file");
     REQUIRE(o->kv == LCKV_KV_AVERAGE || o->kv == LCKV_KV_COPY, LCKV_ERROR_ARGUMENT,
             "expected kv average (%d) or copy (%d), found %d", LCKV_KV_AVERAGE, LCKV_KV_COPY, o->kv);
     convert_options convert = {0};

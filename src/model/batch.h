@@ -92,8 +92,10 @@ typedef struct batch {
                        * value; 0 (default): it runs all iterations. For batches with one planned sequence, because
                        * the change is measured over all of them */
     const loop_start_loss *start_loss; /* owned by the caller; NULL (default): a start is used and not trained */
-    int32_t piece_rows;       /* A learned start sees pieces of this many rows; 0 (default): each sequence is one. For
+    int32_t piece_rows; /* A learned start sees pieces of this many rows; 0 (default): each sequence is one. For
                                * fitting one to what prompts in pieces look like */
+    dtype kv_type; /* Type that keys and values are rounded to in calls without a cache, as a cache of this type would
+                    * store them; DTYPE_F32 (default): not rounded. With a cache it is the cache's. Not for training */
     const layer_watch *watch; /* observer, owned by the caller; NULL (default): none */
     int64_t moves;            /* changes whenever the addresses change */
     /* set by the caller: if the device records steps, steps of one row per sequence are padded to one of a few sizes;

@@ -1,5 +1,6 @@
 /* The forward pass: embedding, the steps of the plan, the final norm. See decoder.h; layer.c runs one layer. */
 #include "model/pass.h"
+#include "model/shards/weights_use.h"
 
 /* The input of a step. An iteration that does not commit runs on the planned rows only. */
 static int step_input(pass *p, const plan_step *step, tensor *x, tensor **out) {
@@ -61,6 +62,33 @@ static int begin_measure(pass *p) {
     return p->change ? d->memory.zero(d, p->change->value.data, view_bytes(p->change->value)) : LCKV_OK;
 }
 
+/* A loop's weights stay gathered over its iterations, unless each iteration gathers them again. */
+static bool holds_loop(const pass *p, const plan_step *step) {
+    const shards *s = p->m->params->shards;
+    return s && step->in_loop && !s->regathers_loops;
+}
+
+int decoder_begin_loop(pass *p, const plan_step *step) {
+    return holds_loop(p, step) ? weights_begin(p->m->params, p->g, weights_of_layers(step->first, step->last))
+                               : LCKV_OK;
+}
+
+int decoder_end_loop(pass *p, const plan_step *step) {
+    return holds_loop(p, step) ? weights_end(p->m->params, p->g, weights_of_layers(step->first, step->last), true)
+                               : LCKV_OK;
+}
+
+/* One step of a recorded plan is recorded if it has a gradient. */
+static int run_recorded(pass *p, const plan_step *step, bool recording, tensor **x, bool *converged) {
+    if (step->iteration == 0) TRY(decoder_begin_loop(p, step));
+    p->g->recording = recording && step->with_grad;
+    TRY(begin_measure(p));
+    TRY(decoder_run_step(p, step, x));
+    TRY(find_converged(p, converged));
+    p->g->recording = recording;
+    return step->commit ? decoder_end_loop(p, step) : LCKV_OK;
+}
+
 static int run_plan(pass *p, tensor **x) {
     const plan *steps = p->b->plan ? p->b->plan : &p->m->plan;
     bool recording = p->g->recording, converged = false;
@@ -70,27 +98,33 @@ static int run_plan(pass *p, tensor **x) {
         if (step->commit || step->iteration == 0) converged = false;
         if (!step->commit && (!p->b->plan_rows || converged))
             continue; /* decoding rows run only in iterations that commit */
-        p->g->recording = recording && step->with_grad;
-        status = begin_measure(p);
-        if (status >= 0) status = decoder_run_step(p, step, x);
-        if (status >= 0) status = find_converged(p, &converged);
+        status = run_recorded(p, step, recording, x, &converged);
     }
     p->g->recording = recording;
     return status;
 }
 
 int decoder_last_norm(const model *m, graph *g, tensor *x, tensor **hidden) {
+    unit_range norm = weights_of(m->params, m->params->norm);
+    TRY(weights_begin(m->params, g, norm));
     TRY(graph_rms_norm(g, x, m->params->norm, (float)m->config->rms_norm_eps, g->compute, hidden));
     tensor_release(g, x);
-    return LCKV_OK;
+    return weights_end(m->params, g, norm, true);
+}
+
+int decoder_embed(pass *p, tensor **x) {
+    const batch *b = p->b;
+    params *weights = p->m->params;
+    unit_range embed = weights_of(weights, weights->embed);
+    TRY(weights_begin(weights, p->g, embed));
+    TRY(b->previous.data ? graph_embed_chosen(p->g, b->ids, b->previous, b->from, weights->embed, x)
+                         : graph_embed(p->g, b->ids, weights->embed, x));
+    return weights_end(weights, p->g, embed, false);
 }
 
 static int forward(pass *p, tensor **hidden) {
     tensor *x;
-    const batch *b = p->b;
-    tensor *table = p->m->params->embed;
-    TRY(b->previous.data ? graph_embed_chosen(p->g, b->ids, b->previous, b->from, table, &x)
-                         : graph_embed(p->g, b->ids, table, &x));
+    TRY(decoder_embed(p, &x));
     TRY(run_plan(p, &x));
     return x ? decoder_last_norm(p->m, p->g, x, hidden) : LCKV_OK;
 }
@@ -112,5 +146,13 @@ int decoder_loss(const model *m, graph *g, const batch *b, tensor *hidden, view 
                  view correct) {
     struct op_linear_cross_entropy a = {
         .labels = b->labels, .scale = scale, .loss = loss, .nll = nll, .correct = correct};
-    return graph_linear_cross_entropy(g, hidden, m->params->head, &a);
+    params *p = m->params;
+    unit_range head = weights_of(p, p->head);
+    bool tied = p->head == p->embed; /* its gradient is complete after that of the embedding */
+    TRY(tied ? weights_begin_again(p, head) : weights_begin(p, g, head));
+    TRY(weights_take_gradients(p, g, head));
+    TRY(graph_linear_cross_entropy(g, hidden, p->head, &a));
+    if (!tied) return weights_end(p, g, head, false);
+    weights_end_again(p, head);
+    return LCKV_OK;
 }

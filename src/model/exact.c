@@ -163,9 +163,11 @@ static int run_once(pass *p, exact_record *r, tensor **x) {
         const plan_step *step = &steps->steps[i];
         if (!step->commit) continue;
         TRY(learn_start(p, step, r, *x)); /* its records lie below those of the loop, which are walked several times */
+        TRY(decoder_begin_loop(p, step));
         int first = graph_mark(p->g);
         TRY(decoder_run_step(p, step, x));
         if (step->in_loop) r->loops[r->count++] = (struct exact_loop){first, graph_mark(p->g), step->first, step->last};
+        TRY(decoder_end_loop(p, step));
     }
     return LCKV_OK;
 }
@@ -174,7 +176,7 @@ static int forward(pass *p, const exact_slots *s, int64_t first, view residual, 
     tensor *x;
     TRY(make_record(p->m, r));
     TRY(borrow_slots(p, s, first, r));
-    TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &x));
+    TRY(decoder_embed(p, &x));
     TRY(run_once(p, r, &x));
     TRY(keep_written(p, residual, r));
     return decoder_last_norm(p->m, p->g, x, hidden);
@@ -223,7 +225,7 @@ static int fit_all(pass *p, const exact_slots *s, int64_t first, exact_record *r
     tensor *x;
     TRY(make_record(p->m, r));
     TRY(borrow_slots(p, s, first, r));
-    TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &x));
+    TRY(decoder_embed(p, &x));
     for (int i = 0; i < steps->count && left; i++) {
         const plan_step *step = &steps->steps[i];
         if (!step->commit) continue;

@@ -14,18 +14,38 @@ typedef struct cached_sequence {
 
 struct kv_cache {
     kv_cache_options options;
-    int64_t plain_width; /* columns of keys and values of one token if every layer had its own */
+    size_t plain_token; /* bytes of keys and values of one token if every layer had its own */
     kv_group groups[KV_MAX_GROUPS];
     int group_count;
     int *group_of_slot, *index_in_group; /* [slots] */
-    int64_t *widths;                     /* of keys, then of values: [slots] each, the slots of group 0 first */
-    cached_sequence *sequences;          /* [sequences + snapshots]; snapshots last */
-    int *free_snapshots;                 /* [free_snapshot_count] unused snapshots */
+    int64_t *widths;            /* of keys, then of values, then head sizes: [slots] each, the slots of group 0 first */
+    cached_sequence *sequences; /* [sequences + snapshots]; snapshots last */
+    int *free_snapshots;        /* [free_snapshot_count] unused snapshots */
     int free_snapshot_count;
 };
 
 kv_cache_options kv_cache_defaults(void) {
     return (kv_cache_options){.sequences = 1, .type = DTYPE_F32, .page_rows = 16};
+}
+
+int kv_cache_choose_type(const device *d, dtype compute, const char *name, dtype *out) {
+    static const struct {
+        const char *name;
+        dtype type;
+    } types[] = {{"float32", DTYPE_F32}, {"bfloat16", DTYPE_BF16}, {"int8", DTYPE_KV_INT8}};
+    *out = compute;
+    if (!name || !strcmp(name, "auto")) return LCKV_OK;
+    *out = DTYPE_COUNT;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(name, types[i].name)) *out = types[i].type;
+    REQUIRE(*out != DTYPE_COUNT, LCKV_ERROR_ARGUMENT,
+            "kv_dtype: expected auto, float32, bfloat16 or int8, found \"%.40s\"", name);
+    REQUIRE(*out != DTYPE_F32 || compute == DTYPE_F32, LCKV_ERROR_ARGUMENT,
+            "kv_dtype float32: keys and values are computed in %s; use kv_dtype auto", dtype_name(compute));
+    REQUIRE(*out == compute || (d->formats.attention & DTYPE_BIT(*out)), LCKV_ERROR_UNSUPPORTED,
+            "kv_dtype %s: device %s stores keys and values in the type of computation only (%s); use kv_dtype auto",
+            name, d->name, dtype_name(compute));
+    return LCKV_OK;
 }
 
 static int check_options(const kv_cache_options *o) {
@@ -50,11 +70,14 @@ static bool is_windowed(const kv_cache *c, const layer_map *map, int slot) {
 static void add_group(kv_cache *c, const layer_map *map, bool windowed, int *first) {
     kv_group *g = &c->groups[c->group_count];
     int64_t max_window = 0;
-    *g = (kv_group){.k_width = c->widths + *first, .v_width = c->widths + map->slots + *first};
+    *g = (kv_group){.k_width = c->widths + *first,
+                    .v_width = c->widths + map->slots + *first,
+                    .head_dim = c->widths + 2 * map->slots + *first};
     for (int s = 0; s < map->slots; s++) {
         if (is_windowed(c, map, s) != windowed) continue;
         c->group_of_slot[s] = c->group_count;
         c->index_in_group[s] = g->slots++;
+        c->widths[2 * map->slots + *first] = map->layer[map->slot[s].layer].head_dim;
         c->widths[*first] = layer_map_k_width(map, s);
         c->widths[map->slots + (*first)++] = layer_map_v_width(map, s);
         if (map->slot[s].max_window > max_window) max_window = map->slot[s].max_window;
@@ -63,16 +86,23 @@ static void add_group(kv_cache *c, const layer_map *map, bool windowed, int *fir
     if (g->slots) c->group_count++;
 }
 
+/* Bytes of the keys, or the values, of one token in a layer of its own. */
+static size_t row_bytes(dtype type, const layer_description *l) {
+    view row = {NULL, 1, layer_kv_width(l), type};
+    if (type == DTYPE_KV_INT8) row.group = l->head_dim;
+    return view_bytes(row) + view_scale_bytes(row);
+}
+
 static int assign_slots(kv_cache *c, const layer_map *map) {
     int first = 0;
     c->group_of_slot = calloc((size_t)map->slots, sizeof *c->group_of_slot);
     c->index_in_group = calloc((size_t)map->slots, sizeof *c->index_in_group);
-    c->widths = calloc(2 * (size_t)map->slots, sizeof *c->widths);
+    c->widths = calloc(3 * (size_t)map->slots, sizeof *c->widths);
     REQUIRE(c->group_of_slot && c->index_in_group && c->widths, LCKV_ERROR_MEMORY,
             "no memory for the KV cache's list of slots");
     add_group(c, map, false, &first);
     add_group(c, map, true, &first);
-    for (int i = 0; i < map->layers; i++) c->plain_width += 2 * layer_kv_width(&map->layer[i]);
+    for (int i = 0; i < map->layers; i++) c->plain_token += 2 * row_bytes(c->options.type, &map->layer[i]);
     return LCKV_OK;
 }
 
@@ -89,6 +119,7 @@ static kv_group group_shape(const kv_cache *c, const model *m, int i) {
                       .type = o->type,
                       .k_width = g->k_width,
                       .v_width = g->v_width,
+                      .head_dim = g->head_dim,
                       .page_rows = o->page_rows,
                       .keep = g->keep,
                       .slots = g->slots};
@@ -162,8 +193,7 @@ static int create(kv_cache *c, const model *m) {
 /* Bytes of `rows` tokens in whole pages if every layer had its own keys and values. */
 static int64_t plain_bytes_of(const kv_cache *c, int64_t rows) {
     int64_t page_rows = c->options.page_rows;
-    return (int64_t)view_bytes(
-        (view){NULL, (rows + page_rows - 1) / page_rows * page_rows, c->plain_width, c->options.type});
+    return (rows + page_rows - 1) / page_rows * page_rows * (int64_t)c->plain_token;
 }
 
 int kv_cache_bytes_for(const model *m, const kv_cache_options *options, int64_t sequences, int64_t rows,
@@ -318,6 +348,10 @@ int64_t kv_cache_used_by_slot(const kv_cache *c, int slot) {
 
 int64_t kv_cache_position(const kv_cache *c, int id) {
     return c->sequences[id].position;
+}
+
+dtype kv_cache_type(const kv_cache *c) {
+    return c->options.type;
 }
 
 bool kv_cache_has_sinks(const kv_cache *c) {

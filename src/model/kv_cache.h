@@ -5,9 +5,13 @@
  * sliding windows) drops pages before the window; "sinks" (StreamingLLM, Xiao et al. 2024; all slots) keeps the
  * first rows and the most recent ones. Keys are stored rotated at their absolute position and do not change.
  *
+ * Rows are converted to the type of the pages once, when they are appended. The decoder rounds the new rows of a
+ * call in the same way before anything reads them (pass.h), so that it does not matter how a prompt was split into
+ * calls.
+ *
  * Attention reads pages; only committing iterations append. A sequence may start as a copy of another one and share
- * its pages. A *snapshot* is a sequence that cannot run: its pages are shared by sequences with the same
- * prefix. Leaves out: scheduling, sampling, and the choice of prefixes (generate/batcher/prefix_cache.h). */
+ * its pages. A *snapshot* is a sequence that cannot run: its pages are shared by sequences with the same prefix.
+ * Leaves out: scheduling, sampling, and the choice of prefixes (generate/batcher/prefix_cache.h). */
 #ifndef MODEL_KV_CACHE_H
 #define MODEL_KV_CACHE_H
 
@@ -19,7 +23,7 @@ typedef struct kv_cache_options {
     int64_t rows;          /* initial capacity in tokens of all sequences together; the cache grows as needed */
     int64_t max_rows;      /* maximum capacity; 0: limited by memory */
     size_t max_bytes;      /* > 0: fixed capacity in bytes, allocated at once; rows and max_rows are ignored */
-    dtype type;            /* of stored keys and values; the compute type */
+    dtype type;            /* of stored keys and values, see kv_cache_choose_type() */
     int page_rows;         /* default 16 */
     int64_t window_length; /* > 0: a sink cache with this window */
     int64_t sinks;         /* tokens kept from the start; < window_length */
@@ -27,9 +31,17 @@ typedef struct kv_cache_options {
 
 typedef struct kv_cache kv_cache;
 
+/* Options of calls that have a cache: `kv_type` DTYPE_F32, which is 0, means the compute type. */
+static inline dtype kv_cache_type_for(dtype compute, dtype kv_type) {
+    return kv_type == DTYPE_F32 ? compute : kv_type;
+}
+
 enum { KV_MAX_GROUPS = 2 };
 
 kv_cache_options kv_cache_defaults(void);
+/* The type of pages by the name of an option: "auto" or NULL for the compute type, "float32", "bfloat16" or "int8".
+ * LCKV_ERROR_ARGUMENT: another name. LCKV_ERROR_UNSUPPORTED: the device cannot read such pages. */
+int kv_cache_choose_type(const device *d, dtype compute, const char *name, dtype *out);
 int kv_cache_create(const model *m, const kv_cache_options *options, kv_cache **out);
 /* Bytes of `sequences` sequences of `rows` tokens each that share nothing. Every prediction comes from here; it
  * equals the usage of a cache that holds such sequences. */
@@ -76,6 +88,7 @@ int64_t kv_cache_used_by_slot(const kv_cache *c, int slot); /* part of used_byte
 int64_t kv_cache_position(const kv_cache *c, int id);       /* tokens so far, which is also the next token's absolute
                                                              * position */
 bool kv_cache_has_sinks(const kv_cache *c);                 /* whether it is a sink cache */
+dtype kv_cache_type(const kv_cache *c);                     /* of its pages */
 size_t kv_cache_bytes(const kv_cache *c);                   /* device memory held */
 int64_t kv_cache_generation(const kv_cache *c);             /* changes whenever pages are moved */
 

@@ -12,13 +12,19 @@ static int32_t sink_pages(const kv_group *g) {
     return pages_for(g->sinks, g->page_rows);
 }
 
-/* One page of one slot's keys or values. */
-static size_t part_page_bytes(const kv_group *g, int64_t width) {
-    return view_bytes((view){NULL, g->page_rows, width, g->type});
+/* `pages` pages of one slot's keys or values, without memory. */
+static view part(const kv_group *g, int slot, int64_t width, int64_t pages) {
+    view v = {NULL, pages * g->page_rows, width, g->type};
+    if (g->type == DTYPE_KV_INT8) v.group = (int32_t)g->head_dim[slot];
+    return v;
+}
+
+static size_t part_bytes(view v) {
+    return view_bytes(v) + view_scale_bytes(v);
 }
 
 size_t kv_group_slot_page_bytes(const kv_group *g, int slot) {
-    return part_page_bytes(g, g->k_width[slot]) + part_page_bytes(g, g->v_width[slot]);
+    return part_bytes(part(g, slot, g->k_width[slot], 1)) + part_bytes(part(g, slot, g->v_width[slot], 1));
 }
 
 size_t kv_group_page_bytes(const kv_group *g) {
@@ -63,14 +69,18 @@ int64_t kv_group_shared(const kv_group *g) {
 
 /* ---------------------------------------------------------------- memory */
 
-/* Carves one allocation into the pages of each slot. */
+/* Carves one allocation into the pages of each slot. Scales come first, so that they are aligned for any width. */
 static void carve(kv_group *g, char *memory, view *k, view *v) {
-    int64_t rows = (int64_t)g->capacity * g->page_rows;
     for (int i = 0; i < g->slots; i++) {
-        k[i] = (view){memory, rows, g->k_width[i], g->type};
-        memory += view_bytes(k[i]);
-        v[i] = (view){memory, rows, g->v_width[i], g->type};
-        memory += view_bytes(v[i]);
+        k[i] = part(g, i, g->k_width[i], g->capacity);
+        v[i] = part(g, i, g->v_width[i], g->capacity);
+        if (k[i].group) k[i].scales = memory, v[i].scales = memory + view_scale_bytes(k[i]);
+        memory += view_scale_bytes(k[i]) + view_scale_bytes(v[i]);
+    }
+    for (int i = 0; i < g->slots; i++) {
+        k[i].data = memory;
+        v[i].data = memory + view_bytes(k[i]);
+        memory += view_bytes(k[i]) + view_bytes(v[i]);
     }
 }
 
@@ -252,11 +262,9 @@ static bool writes_last_page(const kv_group *g, const kv_table *t, const success
 
 static int copy_page(kv_group *g, int32_t from, int32_t to) {
     for (int i = 0; i < 2 * g->slots; i++) {
-        view src = i < g->slots ? g->k[i] : g->v[i - g->slots], dst = src;
-        size_t bytes = part_page_bytes(g, src.cols);
-        src.rows = dst.rows = g->page_rows;
-        src.data = (char *)src.data + (size_t)from * bytes;
-        dst.data = (char *)dst.data + (size_t)to * bytes;
+        view pages = i < g->slots ? g->k[i] : g->v[i - g->slots];
+        view src = view_rows(pages, (int64_t)from * g->page_rows, g->page_rows);
+        view dst = view_rows(pages, (int64_t)to * g->page_rows, g->page_rows);
         TRY(DEVICE_RUN(g->device, cast, &(struct op_cast){src, dst}));
     }
     return LCKV_OK;

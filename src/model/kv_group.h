@@ -27,6 +27,7 @@ typedef struct kv_group {
     int slots;                        /* number of slots in this group */
     const int64_t *k_width, *v_width; /* [slots] columns of a row of keys and of values, owned by the caller; 0: not
                                        * stored */
+    const int64_t *head_dim;          /* [slots] columns of a KV head, owned by the caller */
     view *k, *v;                      /* [slots]: [capacity * page_rows, k_width or v_width], all in `memory` */
     void *memory;
     int32_t capacity, max_capacity; /* pages */

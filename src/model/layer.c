@@ -2,6 +2,7 @@
  * formulas are those of Decoder.layer in reference/decoder.py. On failure, graph_reset() releases what is still held.
  */
 #include "model/pass.h"
+#include "model/shards/weights_use.h"
 
 #include <string.h>
 
@@ -67,7 +68,9 @@ static int make_at_once(pass *p, int slot, const layer_weights *w, tensor *x, he
     if (!*done) return LCKV_OK;
     TRY(graph_heads(p->g, x, &a, parts.q, p->rows->angles, index, parts.k ? &pages : NULL, made));
     name_parts(made, parts, out);
-    if (parts.k) pass_set_slot(p, slot, out->k, out->v);
+    if (!parts.k) return LCKV_OK;
+    TRY(pass_round(p, slot, out));
+    pass_set_slot(p, slot, out->k, out->v);
     return LCKV_OK;
 }
 
@@ -80,7 +83,9 @@ static int make_packed(pass *p, int slot, const layer_weights *w, tensor *x, hea
     if (!*done) return LCKV_OK;
     TRY(graph_project_heads(p->g, x, &a, present, p->rows->angles, made));
     *out = (heads){.q = made[0], .k = made[1], .v = made[2]};
-    if (parts.k || parts.v) pass_set_slot(p, slot, out->k, out->v);
+    if (!parts.k && !parts.v) return LCKV_OK;
+    TRY(pass_round(p, slot, out));
+    pass_set_slot(p, slot, out->k, out->v);
     return LCKV_OK;
 }
 
@@ -156,8 +161,9 @@ static int narrow(pass *p, tensor **x) {
     return LCKV_OK;
 }
 
-static int run(pass *p, int layer, layer_part part, const layer_weights *w, tensor *x, tensor **out) {
+static int run(pass *p, int layer, layer_part part, tensor *x, tensor **out) {
     graph *g = p->g;
+    const layer_weights *w = &p->m->params->layers[layer];
     const layer_map *map = &p->m->config->map;
     const layer_description *l = &map->layer[layer];
     bool narrows = part == LAYER_NARROW && p->b->wanted, whole = part == LAYER_WHOLE || narrows;
@@ -182,13 +188,6 @@ static int run(pass *p, int layer, layer_part part, const layer_weights *w, tens
     tensor_release(g, x);
     release_heads(p, &h);
     return LCKV_OK;
-}
-
-static int run_with_weights(pass *p, int layer, layer_part part, tensor *x, tensor **out) {
-    const layer_weights *w = params_layer_begin(p->m->params, layer);
-    int status = run(p, layer, part, w, x, out);
-    params_layer_end(p->m->params, layer);
-    return status;
 }
 
 /* ---------------------------------------------------------------- a layer that runs again */
@@ -220,7 +219,7 @@ static int run_work(graph *g, const void *what, tensor *const in[WORK_INPUTS], t
     if (status >= 0) {
         p.k[l->k_slot] = hold_if(in[IN_K]);
         p.v[l->v_slot] = hold_if(in[IN_V]);
-        status = run_with_weights(&p, w.layer, w.part, in[IN_X], &out[OUT_X]);
+        status = run(&p, w.layer, w.part, in[IN_X], &out[OUT_X]);
     }
     if (status >= 0 && l->slot >= 0) {
         out[OUT_K] = hold_if(p.k[l->slot]);
@@ -253,5 +252,8 @@ static bool may_recompute(const pass *p, layer_part part) {
 }
 
 int layer_forward(pass *p, int layer, layer_part part, tensor *x, tensor **out) {
-    return may_recompute(p, part) ? recompute(p, layer, part, x, out) : run_with_weights(p, layer, part, x, out);
+    unit_range weights = weights_of_layers(layer, layer);
+    TRY(weights_begin(p->m->params, p->g, weights));
+    TRY(may_recompute(p, part) ? recompute(p, layer, part, x, out) : run(p, layer, part, x, out));
+    return weights_end(p->m->params, p->g, weights, true);
 }

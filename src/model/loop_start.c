@@ -43,6 +43,7 @@ static void add_slot(loop_start *s, const layer_map *map, int slot, int loop) {
 /* The net of the loop that `step` runs. Its slots follow those of the loops before it. */
 static void add_net(loop_start *s, const model_config *c, const plan_step *step, loop_start_slot *slots) {
     int loop = s->net_count++;
+    if (s->shared) s->weights->unit_first[s->weights->unit_count++] = s->weights->count;
     int64_t inputs = LOOP_START_TOKENS * c->hidden_size;
     loop_start_net *net = &s->nets[loop];
     *net = (loop_start_net){.first_layer = step->first, .slots = slots};

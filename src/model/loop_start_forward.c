@@ -2,6 +2,7 @@
  * the slot's last values. Gradients reach its own weights alone: hidden states are an input, and the loop's first
  * iteration reads the prediction as a constant. */
 #include "model/pass.h"
+#include "model/shards/weights_use.h"
 
 /* The normalized states of each row and of the two rows before it, side by side: [rows, 3 * hidden_size]. A row of the
  * gathered matrix is a third of a row of the result. */
@@ -67,8 +68,12 @@ static int predict(pass *p, const loop_start_net *net, tensor *x) {
 
 int pass_predict(pass *p, const loop_start_net *net, tensor *x) {
     bool recording = p->g->recording;
+    params *weights = p->m->loop_start->weights;
+    unit_range unit = weights_of(weights, net->gate);
     p->g->recording = p->learns;
-    int status = predict(p, net, x);
+    int status = weights_begin(weights, p->g, unit);
+    if (status >= 0) status = predict(p, net, x);
+    if (status >= 0) status = weights_end(weights, p->g, unit, true);
     p->g->recording = recording;
     return status;
 }

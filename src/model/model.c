@@ -5,7 +5,7 @@
 
 static int check_values(const params *p) {
     for (int i = 0; i < p->count; i++)
-        REQUIRE(p->table[i].tensor.value.data, LCKV_ERROR_ARGUMENT, "%s has no value", p->table[i].name);
+        REQUIRE(params_has_value(p, i), LCKV_ERROR_ARGUMENT, "%s has no value", p->table[i].name);
     return LCKV_OK;
 }
 

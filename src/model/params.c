@@ -1,6 +1,8 @@
 /* The table of weights; see params.h. PARTS lists the weights of a layer: names, shapes, and which models have them. */
 #include "model/params.h"
 
+#include "model/shards/shards.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,12 +132,23 @@ static void add_layer(params *p, const model_config *c, const bool *present, int
     }
 }
 
+static void begin_unit(params *p) {
+    p->unit_first[p->unit_count++] = p->count;
+}
+
 static void fill_table(params *p, const model_config *c, const bool *present) {
+    begin_unit(p);
     p->embed = add_named(p, "model.embed_tokens.weight", c->vocab_size, c->hidden_size, 2);
-    for (int layer = 0; layer < c->layers; layer++) add_layer(p, c, present, layer);
+    for (int layer = 0; layer < c->layers; layer++) {
+        begin_unit(p);
+        add_layer(p, c, present, layer);
+    }
+    begin_unit(p);
     p->norm = add_named(p, "model.norm.weight", 1, c->hidden_size, 1);
     p->head = p->embed;
-    if (!c->tie_word_embeddings) p->head = add_named(p, "lm_head.weight", c->vocab_size, c->hidden_size, 2);
+    if (c->tie_word_embeddings) return;
+    begin_unit(p);
+    p->head = add_named(p, "lm_head.weight", c->vocab_size, c->hidden_size, 2);
 }
 
 int params_create(const model_config *c, params_has_tensor has, void *user, params **out) {
@@ -147,7 +160,8 @@ int params_create(const model_config *c, params_has_tensor has, void *user, para
     p->table = calloc((size_t)p->capacity, sizeof *p->table);
     p->layers = calloc((size_t)c->layers, sizeof *p->layers);
     p->layer_count = c->layers;
-    if (!p->table || !p->layers) {
+    p->unit_first = calloc((size_t)(c->layers + OUTSIDE_LAYERS + c->map.loops), sizeof *p->unit_first);
+    if (!p->table || !p->layers || !p->unit_first) {
         params_free(p);
         return fail(LCKV_ERROR_MEMORY, "no memory for the table of weights of %d layers", c->layers);
     }
@@ -163,8 +177,10 @@ void params_free(params *p) {
     void *memory[] = {p->memory, p->gradients, p->masters};
     for (int i = 0; i < 3; i++)
         if (memory[i]) p->device->memory.release(p->device, memory[i]);
+    shards_free(p->shards);
     free(p->table);
     free(p->layers);
+    free(p->unit_first);
     free(p);
 }
 

@@ -6,6 +6,7 @@
 #ifndef MODEL_PARAMS_H
 #define MODEL_PARAMS_H
 
+#include "collectives/collectives.h"
 #include "config/model_config.h"
 #include "graph/graph.h"
 
@@ -15,6 +16,10 @@ typedef struct weight {
     int dimensions;     /* 1 or 2, as in the checkpoint; weight decay applies to those with 2 */
     tensor tensor;      /* value: what ops read; grad: f32, data NULL while frozen */
     view master;        /* f32 original if the value is a rounded copy of it (training in bf16); else absent */
+    /* If the weights are divided between ranks: elements part_first .. of the value, [1, n], in the type that is
+     * stored. The tensor's value and gradient then have memory only while they are in use. No rows: not divided. */
+    view part;
+    int64_t part_first;
 } weight;
 
 /* Weights of one layer. Norms that it does not have are NULL; parts that it does not have are not in their pack. */
@@ -35,6 +40,9 @@ typedef struct params {
     int count, capacity;
     layer_weights *layers;
     int layer_count;
+    int *unit_first; /* [unit_count] first entries of the units that are divided between ranks (shards.h) */
+    int unit_count;
+    struct shards *shards; /* owned; NULL: the weights are not divided */
     tensor *embed, *norm;
     tensor *head; /* lm_head, or the embedding if they are tied */
     device *device;
@@ -52,6 +60,12 @@ void params_free(params *p);
 weight *params_find(params *p, const char *name); /* NULL if there is none */
 int64_t params_elements(const params *p);
 
+/* Divides the weights between the ranks of `c`, which outlives them (shards.h), before they have memory. From then on
+ * each rank stores its part alone, and the functions below set and convert that. Does nothing for a single rank. */
+int params_divide(params *p, const collectives *c);
+/* Whether entry i has its value, or its part of it. */
+bool params_has_value(const params *p, int i);
+
 /* Allocates all values that have no memory yet, of `type`. */
 int params_allocate(params *p, device *d, dtype type);
 /* The same, each of the type of its tensor.value. */
@@ -60,7 +74,8 @@ int params_allocate_as_typed(params *p, device *d);
 void params_adopt(params *p, int i, device *d, void *data, dtype type);
 /* Fills entry i from host memory of `type`, with conversion. */
 int params_set(params *p, int i, const void *host, dtype type);
-/* The f32 values of entry i (of its master if it has one) in host memory of rows * cols floats. */
+/* The f32 values of entry i (of its master if it has one) in host memory of rows * cols floats.
+ * LCKV_ERROR_UNSUPPORTED if the weights are divided. */
 int params_get(params *p, int i, float *host);
 /* The same as `type`. params_type() is the type without loss. */
 int params_read(params *p, int i, dtype type, void *host);
@@ -83,10 +98,5 @@ int params_enable_values(params *p, dtype type);
 int params_convert(params *p, dtype type);
 /* Releases the f32 masters, after the caller has copied them. Rounded values are read from then on. */
 int params_drop_masters(params *p);
-
-/* The decoder calls these around its use of a layer's weights, so that sharded training can gather them first and
- * release them afterwards. Today all weights are resident. */
-const layer_weights *params_layer_begin(params *p, int layer);
-void params_layer_end(params *p, int layer);
 
 #endif

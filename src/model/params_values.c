@@ -2,6 +2,7 @@
  *
  * The device converts between types (op_cast), in chunks, so that a large tensor is not staged at once. */
 #include "model/params.h"
+#include "model/shards/shards.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,9 @@ enum { ALIGNMENT = 256, CHUNK = 1 << 22 /* elements converted at a time */ };
 
 /* ---------------------------------------------------------------- memory */
 
+/* What is stored: the value, or this rank's part of it. */
 static view *value_of(weight *w) {
-    return &w->tensor.value;
+    return w->part.rows ? &w->part : &w->tensor.value;
 }
 
 static view *gradient_of(weight *w) {
@@ -61,6 +63,8 @@ int params_allocate(params *p, device *d, dtype type) {
 
 int params_allocate_as_typed(params *p, device *d) {
     p->device = d;
+    for (int i = 0; i < p->count; i++)
+        if (!p->table[i].part.data) p->table[i].part.type = p->table[i].tensor.value.type;
     return carve(p, value_of, &p->memory);
 }
 
@@ -71,9 +75,35 @@ void params_adopt(params *p, int i, device *d, void *data, dtype type) {
     w->tensor.value = (view){data, w->rows, w->cols, type};
 }
 
+/* The parts of all units, each at an aligned address. */
+static int divide_gradients(params *p) {
+    shards *s = p->shards;
+    size_t bytes = 0;
+    for (int i = 0; i < s->count; i++) {
+        shard_unit *u = &s->units[i];
+        const int64_t *begin = shards_gradient_parts(s, u) + s->collectives->rank;
+        u->gradient = (view){NULL, 1, begin[1] - begin[0], s->gradient_type};
+        bytes += room_for(u->gradient);
+    }
+    TRY(p->device->memory.alloc(p->device, bytes, &p->gradients));
+    char *at = p->gradients;
+    for (int i = 0; i < s->count; i++) {
+        size_t room = room_for(s->units[i].gradient);
+        place(&s->units[i].gradient, at);
+        at += room;
+    }
+    for (int i = 0; i < p->count; i++) {
+        weight *w = &p->table[i];
+        w->tensor.grad = (view){NULL, w->rows, w->cols, DTYPE_F32};
+        w->tensor.needs_grad = true;
+    }
+    return p->device->memory.zero(p->device, p->gradients, bytes);
+}
+
 int params_enable_gradients(params *p) {
     REQUIRE(!p->gradients, LCKV_ERROR_ARGUMENT, "the weights already have gradients");
     size_t bytes = 0;
+    if (p->shards) return divide_gradients(p);
     for (int i = 0; i < p->count; i++) {
         weight *w = &p->table[i];
         w->tensor.grad = (view){NULL, w->rows, w->cols, DTYPE_F32};
@@ -140,9 +170,20 @@ static int to_host(device *d, view v, void *host, dtype type) {
 
 /* ---------------------------------------------------------------- values */
 
-/* The master if there is one, else the value. */
+/* The master if there is one, else the value, or this rank's part of it. */
 static view original(const weight *w) {
+    if (w->part.rows) return w->part;
     return w->master.data ? w->master : w->tensor.value;
+}
+
+bool params_has_value(const params *p, int i) {
+    const weight *w = &p->table[i];
+    return w->part.rows ? w->part.data || !w->part.cols : w->tensor.value.data != NULL;
+}
+
+/* The same part of an array of the whole entry. */
+static const void *host_part(const weight *w, const void *host, dtype type) {
+    return (const char *)host + (size_t)w->part_first * dtype_element_bytes(type);
 }
 
 static int refresh_value(params *p, const weight *w) {
@@ -151,11 +192,14 @@ static int refresh_value(params *p, const weight *w) {
 
 int params_set(params *p, int i, const void *host, dtype type) {
     const weight *w = &p->table[i];
-    TRY(from_host(p->device, original(w), host, type));
+    if (w->part.rows && !w->part.cols) return LCKV_OK;
+    TRY(from_host(p->device, original(w), host_part(w, host, type), type));
     return refresh_value(p, w);
 }
 
 int params_read(params *p, int i, dtype type, void *host) {
+    REQUIRE(!p->table[i].part.rows, LCKV_ERROR_UNSUPPORTED, "%s is divided between ranks and cannot be read as a whole",
+            p->table[i].name);
     return to_host(p->device, original(&p->table[i]), host, type);
 }
 
@@ -165,6 +209,73 @@ int params_get(params *p, int i, float *host) {
 
 dtype params_type(const params *p, int i) {
     return original(&p->table[i]).type;
+}
+
+/* ---------------------------------------------------------------- division between ranks */
+
+static void divide_entry(const shards *s, weight *table, int i) {
+    weight *w = &table[i];
+    int64_t count = shards_part(s, i, s->collectives->rank, &w->part_first);
+    w->part = (view){NULL, 1, count, w->tensor.value.type};
+}
+
+int params_divide(params *p, const collectives *c) {
+    if (c->ranks == 1) return LCKV_OK;
+    TRY(shards_create(p, c, &p->shards));
+    p->shards->divides_weights = true;
+    for (int i = 0; i < p->count; i++) divide_entry(p->shards, p->table, i);
+    return LCKV_OK;
+}
+
+/* This rank's part of what entry i holds. */
+static view part_of(const weight *w, const weight *fresh) {
+    return w->part.rows ? w->part : view_elements(w->tensor.value, fresh->part_first, fresh->part.cols);
+}
+
+static int convert_parts(params *p, weight *fresh) {
+    for (int i = 0; i < p->count; i++)
+        if (fresh[i].part.cols) TRY(convert(p->device, part_of(&p->table[i], &fresh[i]), fresh[i].part));
+    return p->device->memory.wait(p->device);
+}
+
+static void take_parts(params *p, const weight *fresh, dtype used) {
+    for (int i = 0; i < p->count; i++) {
+        weight *w = &p->table[i];
+        w->part = fresh[i].part;
+        w->part_first = fresh[i].part_first;
+        w->tensor.value = (view){NULL, w->rows, w->cols, used};
+    }
+    p->adopted = false;
+}
+
+/* Stores the parts in new memory, as `stored`, to be gathered as `used`. Entries that have been added since the weights
+ * were divided are divided now. */
+static int make_parts(params *p, params *fresh, dtype stored, dtype used) {
+    shards *s;
+    TRY(shards_create(p, p->shards->collectives, &s));
+    s->divides_weights = true;
+    shards_free(p->shards);
+    p->shards = s;
+    for (int i = 0; i < p->count; i++) {
+        fresh->table[i] = (weight){.tensor.value.type = stored};
+        divide_entry(s, fresh->table, i);
+    }
+    TRY(carve(fresh, value_of, &fresh->memory));
+    TRY(convert_parts(p, fresh->table));
+    take_parts(p, fresh->table, used);
+    void *old = p->memory;
+    p->memory = fresh->memory;
+    fresh->memory = old;
+    return LCKV_OK;
+}
+
+static int replace_parts(params *p, dtype stored, dtype used) {
+    params fresh = {.count = p->count, .device = p->device, .table = calloc((size_t)p->count, sizeof *p->table)};
+    REQUIRE(fresh.table, LCKV_ERROR_MEMORY, "no memory for a table of %d weights", p->count);
+    int status = make_parts(p, &fresh, stored, used);
+    if (fresh.memory) p->device->memory.release(p->device, fresh.memory);
+    free(fresh.table);
+    return status;
 }
 
 /* ---------------------------------------------------------------- masters */
@@ -207,6 +318,7 @@ int params_drop_masters(params *p) {
 }
 
 int params_convert(params *p, dtype type) {
+    if (p->shards) return replace_parts(p, type, type);
     bool same = true;
     for (int i = 0; i < p->count; i++) same = same && p->table[i].tensor.value.type == type;
     return same ? LCKV_OK : replace_values(p, type);
@@ -214,11 +326,13 @@ int params_convert(params *p, dtype type) {
 
 int params_enable_values(params *p, dtype type) {
     REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
+    if (p->shards) return replace_parts(p, type, type);
     return p->adopted ? replace_values(p, type) : params_convert(p, type);
 }
 
 int params_enable_masters(params *p, dtype type) {
     if (type == DTYPE_F32) return params_enable_values(p, type);
+    if (p->shards) return replace_parts(p, DTYPE_F32, type);
     REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
     int status = fill_masters(p);
     if (status >= 0) status = replace_values(p, type);
@@ -238,8 +352,24 @@ static int fill_constant(params *p, int i, float constant) {
     return status;
 }
 
+/* Random numbers are made for the whole entry, of which this rank keeps its part. */
+static int fill_part(params *p, int i, double deviation, uint64_t seed) {
+    device *d = p->device;
+    const weight *w = &p->table[i];
+    view whole = {NULL, w->rows, w->cols, w->part.type};
+    if (!w->part.cols) return LCKV_OK;
+    TRY(d->memory.alloc(d, view_bytes(whole), &whole.data));
+    struct op_fill_normal a = {whole, (float)deviation, seed, (uint64_t)i};
+    int status = DEVICE_RUN(d, fill_normal, &a);
+    if (status >= 0) status = convert(d, view_elements(whole, w->part_first, w->part.cols), w->part);
+    if (status >= 0) status = d->memory.wait(d);
+    d->memory.release(d, whole.data);
+    return status;
+}
+
 int params_fill_normal(params *p, int i, double deviation, uint64_t seed) {
     const weight *w = &p->table[i];
+    if (w->part.rows) return fill_part(p, i, deviation, seed);
     struct op_fill_normal a = {original(w), (float)deviation, seed, (uint64_t)i};
     TRY(DEVICE_RUN(p->device, fill_normal, &a));
     return refresh_value(p, w);
@@ -250,7 +380,11 @@ static int zero_pad_row(params *p, const model_config *c) {
     if (c->pad_token_id < 0 || c->pad_token_id >= c->vocab_size) return LCKV_OK;
     const weight *w = &p->table[0];
     view v = original(w);
-    view row = view_rows(v, c->pad_token_id, 1);
+    int64_t elements = v.rows * v.cols, first = c->pad_token_id * w->cols - w->part_first, end = first + w->cols;
+    first = first < 0 ? 0 : first;
+    end = end > elements ? elements : end;
+    if (first >= end) return LCKV_OK;
+    view row = view_elements(v, first, end - first);
     TRY(p->device->memory.zero(p->device, row.data, view_bytes(row)));
     return refresh_value(p, w);
 }
@@ -265,15 +399,4 @@ int params_randomize(params *p, const model_config *c, uint64_t seed) {
     }
     TRY(zero_pad_row(p, c));
     return p->device->memory.wait(p->device);
-}
-
-/* ---------------------------------------------------------------- for the decoder */
-
-const layer_weights *params_layer_begin(params *p, int layer) {
-    return &p->layers[layer];
-}
-
-void params_layer_end(params *p, int layer) {
-    (void)p;
-    (void)layer;
 }

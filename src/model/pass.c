@@ -41,7 +41,7 @@ static int plan_rows(pass *p) {
 
 int pass_begin_on(const model *m, graph *g, const batch *b, const row_set *rows, pass *p) {
     size_t slots = (size_t)m->config->map.slots;
-    *p = (pass){.m = m, .g = g, .b = b, .rows = rows};
+    *p = (pass){.m = m, .g = g, .b = b, .rows = rows, .kv_type = b->kv_type};
     p->learns = m->loop_start && b->start_loss && g->recording;
     p->k = calloc(4 * slots, sizeof(tensor *));
     REQUIRE(p->k, LCKV_ERROR_MEMORY, "no memory for a forward pass");
@@ -62,6 +62,7 @@ static int make_angles(const pass *p, view positions, tensor **out) {
 int pass_begin(const model *m, graph *g, const batch *b, kv_cache *cache, pass *p) {
     TRY(pass_begin_on(m, g, b, NULL, p));
     p->cache = cache;
+    if (cache) p->kv_type = kv_cache_type(cache);
     p->all = batch_rows(b, cache);
     TRY(make_angles(p, b->positions, &p->all.angles));
     if (cache && kv_cache_has_sinks(cache)) TRY(make_angles(p, b->sink_positions, &p->all.sink_angles));
@@ -149,6 +150,13 @@ static int rotate(pass *p, int slot, heads *h) {
     return rotate_one(p, &h->k);
 }
 
+int pass_round(pass *p, int slot, const heads *h) {
+    const layer_map *map = &p->m->config->map;
+    int64_t head_dim = map->layer[map->slot[slot].layer].head_dim;
+    if (h->k) TRY(graph_round(p->g, h->k, p->kv_type, head_dim));
+    return h->v ? graph_round(p->g, h->v, p->kv_type, head_dim) : LCKV_OK;
+}
+
 static void set_newest(pass *p, tensor **newest, tensor *t) {
     tensor_release(p->g, *newest);
     *newest = t ? tensor_hold(t) : NULL;
@@ -172,6 +180,7 @@ static int measure(pass *p, const tensor *old, const tensor *new) {
 
 int pass_write_slot(pass *p, int slot, heads *h) {
     TRY(rotate(p, slot, h));
+    TRY(pass_round(p, slot, h));
     if (p->slot_rows.data) return write_rows(p, slot, h);
     if (p->change && !p->commits) {
         TRY(measure(p, p->k[slot], h->k));

@@ -21,6 +21,7 @@ typedef struct pass {
     graph *g;
     const batch *b;
     kv_cache *cache; /* NULL: no past, and nothing is appended */
+    dtype kv_type;   /* that keys and values are rounded to when they are written */
     row_set all, planned, wanted;
     const row_set *rows; /* the current ones */
     tensor **k, **v;     /* [slots] newest keys and values of the new rows; NULL before the first write, or if the slot
@@ -51,6 +52,10 @@ typedef struct heads {
 /* Rotates q and k of the current rows, replacing them in *h, and makes k and v the newest version of `slot`. A
  * committing iteration appends them to the cache. q, k or v may be absent. */
 int pass_write_slot(pass *p, int slot, heads *h);
+/* Rounds keys and values that a layer computed to the pass's kv_type, so that all readers see what pages hold.
+ * Before pass_set_slot(). Every iteration rounds them: the plan then converges to the exact form with the same
+ * cache. A learned start's prediction is not rounded. */
+int pass_round(pass *p, int slot, const heads *h);
 /* Whether pass_write_slot() only appends to the cache; then where to. */
 bool pass_appends(const pass *p, int slot, struct kv_pages *pages, view *index);
 /* Makes rotated keys and values of the current rows the newest version of the slot. NULL: not stored. */
@@ -90,6 +95,13 @@ int pass_end_loop(pass *p, const plan_step *step);
 
 /* Runs one step of the plan on *x. A committing step replaces *x by its hidden states (NULL: no row is wanted). */
 int decoder_run_step(pass *p, const plan_step *step, tensor **x);
+
+/* Before the first and after the last iteration of a loop (weights_use.h). */
+int decoder_begin_loop(pass *p, const plan_step *step);
+int decoder_end_loop(pass *p, const plan_step *step);
+
+/* The embeddings of the batch's tokens, f32 [rows, hidden_size]. */
+int decoder_embed(pass *p, tensor **x);
 
 /* The final norm of x. Takes ownership of x. */
 int decoder_last_norm(const model *m, graph *g, tensor *x, tensor **hidden);

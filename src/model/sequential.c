@@ -8,6 +8,7 @@
  * Leaves out: speed. */
 #include "model/exact.h"
 #include "model/pass.h"
+#include "model/shards/weights_use.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,14 @@ static int run_step(pass *p, const steps *s, int32_t t, tensor *embedded, int to
     return LCKV_OK;
 }
 
+/* Layers 0..top, which stay gathered over all tokens. */
+static int run_steps(pass *p, const steps *s, tensor *embedded, int top, tensor *out) {
+    unit_range layers = weights_of_layers(0, top);
+    TRY(weights_begin(p->m->params, p->g, layers));
+    for (int32_t t = 0; t < s->count; t++) TRY(run_step(p, s, t, embedded, top, out));
+    return weights_end(p->m->params, p->g, layers, true);
+}
+
 static int make_slots(pass *p) {
     const layer_map *map = &p->m->config->map;
     for (int s = 0; s < map->slots; s++) {
@@ -109,9 +118,9 @@ static int forward(pass *p, steps *s, tensor **hidden) {
     tensor *embedded, *x;
     TRY(make_steps(p->g, p->b, s));
     TRY(make_slots(p));
-    TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &embedded));
+    TRY(decoder_embed(p, &embedded));
     TRY(graph_zeros(p->g, p->b->rows, p->m->config->hidden_size, DTYPE_F32, &x));
-    for (int32_t t = 0; t < s->count; t++) TRY(run_step(p, s, t, embedded, p->m->config->layers - 1, x));
+    TRY(run_steps(p, s, embedded, p->m->config->layers - 1, x));
     tensor_release(p->g, embedded);
     return decoder_last_norm(p->m, p->g, x, hidden);
 }
@@ -152,8 +161,8 @@ static int fill(pass *p, steps *s, const exact_slots *e, int64_t first) {
     int top = exact_top_layer(p->m);
     TRY(make_steps(p->g, p->b, s));
     TRY(make_slots_to_fill(p, e, first, top));
-    TRY(graph_embed(p->g, p->b->ids, p->m->params->embed, &embedded));
-    for (int32_t t = 0; t < s->count; t++) TRY(run_step(p, s, t, embedded, top, NULL));
+    TRY(decoder_embed(p, &embedded));
+    TRY(run_steps(p, s, embedded, top, NULL));
     tensor_release(p->g, embedded);
     return LCKV_OK;
 }

@@ -8,19 +8,21 @@
 
 static const uint64_t ROWS_STREAM = 0x726f777300000000; /* "rows"; separate from the streams of initial weights */
 
-int initial_model_load(device *d, const char *folder, const char *overrides, model **out) {
-    checkpoint_load_options options = {.config_overrides = overrides, .type = DTYPE_COUNT};
+int initial_model_load(device *d, const char *folder, const char *overrides, const collectives *divide, model **out) {
+    checkpoint_load_options options = {.config_overrides = overrides, .type = DTYPE_COUNT, .divide = divide};
     return checkpoint_load(d, folder, &options, out);
 }
 
-/* Copies a config and creates its table of weights, without values. The caller owns both, also on failure. */
-static int make_table(device *d, const model_config *config, dtype type, params_has_tensor has, void *user,
-                      model_config **copy, params **weights) {
+/* Copies a config and creates its table of weights, without values, which are f32. The caller owns both, also on
+ * failure. */
+static int make_table(device *d, const model_config *config, const collectives *divide, params_has_tensor has,
+                      void *user, model_config **copy, params **weights) {
     *copy = NULL;
     *weights = NULL;
     int status = config_copy(config, copy);
     if (status >= 0) status = params_create(*copy, has, user, weights);
-    if (status >= 0) status = params_allocate(*weights, d, type);
+    if (status >= 0 && divide) status = params_divide(*weights, divide);
+    if (status >= 0) status = params_allocate(*weights, d, DTYPE_F32);
     return status;
 }
 
@@ -32,10 +34,10 @@ static int finish(device *d, int status, model_config *config, params *weights, 
     return status;
 }
 
-int initial_model_random(device *d, const model_config *config, uint64_t seed, model **out) {
+int initial_model_random(device *d, const model_config *config, uint64_t seed, const collectives *divide, model **out) {
     model_config *copy;
     params *weights;
-    int status = make_table(d, config, DTYPE_F32, NULL, NULL, &copy, &weights);
+    int status = make_table(d, config, divide, NULL, NULL, &copy, &weights);
     if (status >= 0) status = params_randomize(weights, copy, seed);
     return finish(d, status, copy, weights, out);
 }
@@ -69,15 +71,15 @@ static bool has_entry(void *user, const char *name) {
     return params_find(user, name) != NULL;
 }
 
-int initial_model_add_rows(model **m, int64_t vocab_size, uint64_t seed) {
+int initial_model_add_rows(model **m, device *d, int64_t vocab_size, uint64_t seed, const collectives *divide) {
     model *old = *m, *wider = NULL;
     model_config config = *old->config, *copy; /* shallow; make_table() copies it */
     params *weights;
     config.vocab_size = vocab_size;
-    int status = make_table(old->device, &config, DTYPE_F32, has_entry, old->params, &copy, &weights);
+    int status = make_table(d, &config, divide, has_entry, old->params, &copy, &weights);
     for (int i = 0; status >= 0 && i < weights->count; i++)
         status = copy_entry(old->params, weights, i, config.initializer_range, seed);
-    TRY(finish(old->device, status, copy, weights, &wider));
+    TRY(finish(d, status, copy, weights, &wider));
     wider->folder = old->folder;
     old->folder = NULL;
     model_free(old);

@@ -5,14 +5,17 @@
 
 #include "model/model.h"
 
+/* `divide`: the ranks that the weights are divided between (params.h); NULL: every rank has all of them. */
+
 /* A model of `config` (copied) with random f32 weights; matrices have its initializer_range as standard deviation. */
-int initial_model_random(device *d, const model_config *config, uint64_t seed, model **out);
+int initial_model_random(device *d, const model_config *config, uint64_t seed, const collectives *divide, model **out);
 
 /* Loads the checkpoint in `folder`, with config overrides (NULL: none). */
-int initial_model_load(device *d, const char *folder, const char *overrides, model **out);
+int initial_model_load(device *d, const char *folder, const char *overrides, const collectives *divide, model **out);
 
-/* Extends the embedding (and lm_head, if separate) to `vocab_size` rows. New rows are drawn with the config's
- * initializer_range, as in transformers' resize_token_embeddings(). Replaces *m; on failure *m is unchanged. */
-int initial_model_add_rows(model **m, int64_t vocab_size, uint64_t seed);
+/* Extends the embedding (and lm_head, if separate) to `vocab_size` rows, on device `d`. New rows are drawn with the
+ * config's initializer_range, as in transformers' resize_token_embeddings(). The weights of *m are not divided.
+ * Replaces *m; on failure *m is unchanged. */
+int initial_model_add_rows(model **m, device *d, int64_t vocab_size, uint64_t seed, const collectives *divide);
 
 #endif

@@ -29,6 +29,7 @@ void lckv_train_options_init(lckv_train_options *options, size_t struct_size) {
         .save_steps = 500,
         .device = "auto",
         .loop_start_weight = 1,
+        .zero = 1,
     };
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
@@ -208,6 +209,23 @@ static int check_intervals(const lckv_train_options *o) {
     return check_best(o);
 }
 
+static int check_zero(const lckv_train_options *o) {
+    REQUIRE(
+        o->zero == 1 || o->zero == 3, LCKV_ERROR_ARGUMENT,
+        "zero: expected 1 (the optimizer state is divided between the processes) or 3 (weights and gradients, too), "
+        "found %lld; 0 and 2 would need more memory and communicate no less",
+        (long long)o->zero);
+    const char *sums = o->grad_accum_dtype ? o->grad_accum_dtype : "auto";
+    bool bf16 = !strcmp(sums, "bfloat16"), bf16_weights = o->torch_dtype && !strcmp(o->torch_dtype, "bfloat16");
+    REQUIRE(bf16 || !strcmp(sums, "auto") || !strcmp(sums, "float32"), LCKV_ERROR_ARGUMENT,
+            "grad_accum_dtype: expected auto, float32 or bfloat16, found %s", sums);
+    REQUIRE(!bf16 || (o->zero == 3 && bf16_weights), LCKV_ERROR_ARGUMENT,
+            "grad_accum_dtype bfloat16 needs zero 3 and torch_dtype bfloat16");
+    REQUIRE(o->zero == 3 || !o->zero_regather_loops, LCKV_ERROR_ARGUMENT,
+            "zero_regather_loops needs zero 3: with zero 1 no weights are gathered");
+    return LCKV_OK;
+}
+
 int train_options_check(const lckv_train_options *o) {
     TRY(check_sources(o));
     TRY(check_peft(o));
@@ -216,5 +234,6 @@ int train_options_check(const lckv_train_options *o) {
     TRY(check_sizes(o));
     TRY(check_torch_dtype(o));
     TRY(check_intervals(o));
+    TRY(check_zero(o));
     return check_optimizer(o);
 }

@@ -20,6 +20,7 @@ struct lckv_trainer {
     /* Model and data. */
     const collectives *collectives;  /* between the ranks: the caller's, or device_collectives */
     collectives *device_collectives; /* NULL: the caller's serve the device */
+    const collectives *divide;       /* ranks that weights and gradients are divided between (zero 3); NULL: none */
     device *device;
     model_config *config; /* from the options; the model has its own copy */
     model *model;
@@ -39,6 +40,7 @@ struct lckv_trainer {
     schedule schedule;
     int64_t steps, steps_per_epoch;
     int64_t batch_size;        /* examples per micro-batch and rank, at most */
+    bool regather_loops;       /* with zero 3: see shards.h */
     int64_t loop_group_size;   /* exact form: examples whose slots are filled together */
     int64_t examples_per_step; /* of all micro-batches and ranks together */
     bool shuffle;

@@ -5,9 +5,11 @@
 #include "base/files/file.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "gguf/gguf.h"
 #include "hub/model_path.h"
 #include "io/adapter/adapter_file.h"
 #include "io/convert.h"
+#include "io/host_device.h"
 #include "train/add_loop_start.h"
 #include "train/cost/choose_batch_size.h"
 #include "train/cost/training_cost.h"
@@ -69,7 +71,7 @@ static int find_tokenizer(lckv_trainer *t, const lckv_train_options *o) {
     }
     char *file;
     TRY(path_join(t->origin.source_folder, "tokenizer.json", &file));
-    bool there = file_exists(file);
+    bool there = file_exists(file) || gguf_is_file(t->origin.source_folder);
     free(file);
     return there ? copy_text(t->origin.source_folder, &t->origin.tokenizer_folder) : LCKV_OK;
 }
@@ -124,12 +126,26 @@ static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
 /* ---------------------------------------------------------------- model */
 
 /* Loads the checkpoint, and converts its weights if another config is given. */
-static int load_model(lckv_trainer *t, const lckv_train_options *o) {
-    if (!o->config_name) return initial_model_load(t->device, t->origin.source_folder, o->config_overrides, &t->model);
+static int load_model(lckv_trainer *t, const lckv_train_options *o, device *d, const collectives *divide) {
+    if (!o->config_name) return initial_model_load(d, t->origin.source_folder, o->config_overrides, divide, &t->model);
     kv_merge kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE;
     log_message(LCKV_LOG_INFO, "converting the weights of '%s' to the config '%s'; K and V are %s",
                 o->model_name_or_path, o->config_name, kv == KV_COPY ? "copied" : "averaged");
-    return checkpoint_load_converted(t->device, t->origin.source_folder, t->config, kv, &t->model);
+    return checkpoint_load_converted(d, t->origin.source_folder, t->config, kv, divide, &t->model);
+}
+
+/* The rows are added before the weights are divided, in host memory. */
+static int load_and_add_rows(lckv_trainer *t, const lckv_train_options *o, int64_t rows) {
+    device *host = NULL;
+    if (t->divide) TRY(host_device_open(&host));
+    int status = load_model(t, o, host ? host : t->device, NULL);
+    if (status >= 0) status = initial_model_add_rows(&t->model, t->device, rows, t->seed, t->divide);
+    if (status < 0 && host) {
+        model_free(t->model);
+        t->model = NULL;
+    }
+    device_close(host);
+    return status;
 }
 
 /* New values. A resumed run reads its values later, with the rest of the checkpoint. */
@@ -145,7 +161,7 @@ static int make_adapted_model(lckv_trainer *t, const lckv_train_options *o, int6
             "the tokenizer has %lld tokens, the model %lld embedding rows, and use_peft adds none; use the model's own "
             "tokenizer",
             (long long)tokens, (long long)rows);
-    TRY(load_model(t, o));
+    TRY(load_model(t, o, t->device, t->divide));
     t->model->config->use_sequential = t->config->use_sequential;
     return add_adapter(t, o);
 }
@@ -158,15 +174,15 @@ static int make_base(lckv_trainer *t, const lckv_train_options *o) {
                     (long long)tokens, (long long)rows, (long long)(tokens - rows), plural(tokens - rows));
     if (t->resumed_from) {
         t->config->vocab_size = tokens > rows ? tokens : rows;
-        return train_checkpoint_load_model(t->device, t->resumed_from, t->config, &t->model);
+        return train_checkpoint_load_model(t->device, t->resumed_from, t->config, t->divide, &t->model);
     }
     if (o->model_name_or_path) {
-        TRY(load_model(t, o));
+        TRY(tokens > rows ? load_and_add_rows(t, o, tokens) : load_model(t, o, t->device, t->divide));
         t->model->config->use_sequential = t->config->use_sequential;
-        return tokens > rows ? initial_model_add_rows(&t->model, tokens, t->seed) : LCKV_OK;
+        return LCKV_OK;
     }
     if (tokens > rows) t->config->vocab_size = tokens;
-    return initial_model_random(t->device, t->config, t->seed, &t->model);
+    return initial_model_random(t->device, t->config, t->seed, t->divide, &t->model);
 }
 
 static int make_model(lckv_trainer *t, const lckv_train_options *o) {
@@ -191,6 +207,8 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
         .fill_size = (int)t->loop_group_size,
         .loop_start_weight = o->loop_start_weight,
         .examples_per_step = t->examples_per_step,
+        .regather_loops = t->regather_loops,
+        .bf16_gradients = o->grad_accum_dtype && !strcmp(o->grad_accum_dtype, "bfloat16"),
         .optimizer = {.beta1 = o->adam_beta1,
                       .beta2 = o->adam_beta2,
                       .epsilon = o->adam_epsilon,
@@ -251,8 +269,8 @@ static int32_t choose_block_size(const lckv_trainer *t, const lckv_train_options
     return (int32_t)(given < positions ? given : positions);
 }
 
-/* Everything up to the output folder. Changes nothing on disk before all options are checked. */
-static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
+/* Everything before the ranks communicate. */
+static int set_up_device(lckv_trainer *t, const lckv_train_options *o) {
     TRY(train_options_check(o));
     TRY(check_model(o));
     copy_options(t, o);
@@ -263,6 +281,11 @@ static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     TRY(find_tokenizer(t, o));
     TRY(collectives_device_open(t->collectives, o->device ? o->device : "auto", o->threads, &t->device));
     t->block_size = choose_block_size(t, o);
+    return LCKV_OK;
+}
+
+/* Changes nothing on disk before all options are checked. */
+static int set_up_folder(lckv_trainer *t, const lckv_train_options *o) {
     TRY(trainer_choose_batch_size(t, o));
     return prepare_output(t, o);
 }
@@ -294,9 +317,10 @@ static int set_up(lckv_trainer *t, const lckv_train_options *o) {
     return add_observers(t, o);
 }
 
-static int set_up_collectives(lckv_trainer *t) {
+static int set_up_collectives(lckv_trainer *t, const lckv_train_options *o) {
     TRY(collectives_on_device(t->collectives, t->device, &t->device_collectives));
     if (t->device_collectives) t->collectives = t->device_collectives;
+    if (o->zero == 3 && t->collectives->ranks > 1) t->divide = t->collectives;
     return LCKV_OK;
 }
 
@@ -326,8 +350,9 @@ int lckv_trainer_create(const lckv_train_options *given, lckv_trainer **out) {
     t->train = &t->train_blocks.examples;
     t->validation = &t->validation_blocks.examples;
     t->collectives = options->processes ? options->processes : collectives_single();
-    int status = collectives_agree(t->collectives, set_up_folder(t, options));
-    if (status >= 0) status = set_up_collectives(t);
+    int status = collectives_agree(t->collectives, set_up_device(t, options));
+    if (status >= 0) status = collectives_agree(t->collectives, set_up_folder(t, options));
+    if (status >= 0) status = set_up_collectives(t, options);
     if (status >= 0) status = collectives_agree(t->collectives, set_up_data(t, options));
     if (status >= 0) status = collectives_agree(t->collectives, set_up(t, options));
     if (status < 0)

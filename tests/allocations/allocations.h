@@ -29,6 +29,7 @@ typedef struct scenario {
     const char *input;      /* of standard input; NULL: none */
     const char *results[4]; /* files that a run with exit code 0 must write, with the same content each time */
     const char *interrupt;  /* shell commands that prepare `out` for a run that resumes it; NULL: `out` is absent */
+    int more_errors;        /* further lines of errors that may come: the same call fails in several processes */
     bool varies;            /* standard output differs between runs, for example by times */
     void (*use)(const folder *f, pid_t process, ending *e); /* talks to the running program and ends it; NULL: none */
 } scenario;

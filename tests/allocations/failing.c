@@ -4,7 +4,8 @@
  * libraries keep the real ones, so that only what lckv itself asks for is counted and fails. A call is known by its
  * path: the innermost return addresses, which differ for two callers of one helper.
  *
- *   FAILING_ALLOCATION=record:DEPTH:FILE       writes at exit a line "PATH COUNT ADDRESS..." for each path
+ *   FAILING_ALLOCATION=record:DEPTH:FILE       appends at exit a line "PATH COUNT ADDRESS..." for each path; so do
+ *                                              the processes that the program starts
  *   FAILING_ALLOCATION=fail:DEPTH:FILE:PATH:N  fails the N-th call of PATH, and makes FILE
  *
  * DEPTH is how many addresses make a path. */
@@ -116,7 +117,7 @@ static void __attribute__((constructor)) begin(void) {
 static void __attribute__((destructor)) end(void) {
     if (plan.mode != RECORD) return;
     plan.mode = IDLE;
-    FILE *file = fopen(plan.file, "w");
+    FILE *file = fopen(plan.file, "a");
     for (size_t i = 0; file && i < MAX_PATHS; i++) {
         if (!paths[i].key) continue;
         fprintf(file, "%016" PRIx64 " %" PRIu64, paths[i].key, paths[i].count);

@@ -132,7 +132,7 @@ static const char *check_failure(const scenario *s, const folder *f, const endin
     if (strstr(e->messages, "Sanitizer")) return "a sanitizer's report";
     if (e->code != 1) return "exit code";
     int lines = lines_of_errors(s, e->messages);
-    if (lines != 1) return lines ? "more than one line of errors" : "no line of errors";
+    if (lines < 1 || lines > s->more_errors + 1) return lines ? "too many lines of errors" : "no line of errors";
     if (!says_memory(e->messages)) return "the error does not speak of memory";
     return has_partial_files(in(f, "out")) ? "leaves a partial file" : NULL;
 }
@@ -196,6 +196,13 @@ static bool run_whole(const scenario *s, const folder *f, ending *whole) {
     return true;
 }
 
+/* Each process of the program has written its paths; a path that several have is run once. */
+static void merge_paths(const folder *f) {
+    char command[2 * PATH_BYTES + 64];
+    snprintf(command, sizeof command, "sort -u -k 1,1 -o '%s' '%s'", in(f, "paths"), in(f, "paths"));
+    if (system(command)) exit(1);
+}
+
 static void run_scenario(const scenario *s, totals *all) {
     folder *f;
     ending whole;
@@ -207,6 +214,7 @@ static void run_scenario(const scenario *s, totals *all) {
     prepare(s, f);
     int count = 0;
     if (run_whole(s, f, &whole)) {
+        merge_paths(f);
         FILE *paths = fopen(in(f, "paths"), "r");
         call_path p;
         for (; fscanf(paths, "%16s %ld%199[^\n]", p.key, &p.count, p.addresses) == 3; count++) {

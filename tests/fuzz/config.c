@@ -28,7 +28,7 @@ static void use(const model_config *c) {
     model_config *copy, *again;
     json_t *tree;
     FUZZ_CHECK(c->heads % c->kv_heads == 0 && c->head_dim % 2 == 0);
-    FUZZ_CHECK(model_parameters(c) > 0 && model_kv_bytes_per_token(c, 4) > 0);
+    FUZZ_CHECK(model_parameters(c) > 0 && model_kv_per_token(c).values > 0);
     config_inverse_frequencies(c, frequencies);
     FUZZ_CHECK(config_copy(c, &copy) >= 0);
     FUZZ_CHECK(config_to_json(copy, &tree) >= 0);

@@ -13,6 +13,10 @@ const safetensors_entry *golden_expected(golden *g, const char *name) {
     return e;
 }
 
+static const char *golden_types(const golden *g) {
+    return g->kv_type == DTYPE_F32 ? dtype_name(g->compute) : "float32, KV int8";
+}
+
 void golden_report(golden *g, const char *name, bool good, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
@@ -20,7 +24,7 @@ void golden_report(golden *g, const char *name, bool good, const char *format, .
         g->passed++;
     else
         g->failed++;
-    printf("%-6s %s %s %s: ", good ? "ok" : "FAILED", g->folder, dtype_name(g->compute), name);
+    printf("%-6s %s %s %s: ", good ? "ok" : "FAILED", g->folder, golden_types(g), name);
     vprintf(format, arguments);
     printf("\n");
     va_end(arguments);
@@ -56,7 +60,7 @@ static void report_lacking(golden *g, const char *name) {
     snprintf(g->lacking, sizeof g->lacking, "%.*s", bytes, name);
     g->lacking_bytes = bytes;
     g->lacked++;
-    printf("%-6s %s %s %s: the folder has no such group\n", "lacks", g->folder, dtype_name(g->compute), g->lacking);
+    printf("%-6s %s %s %s: the folder has no such group\n", "lacks", g->folder, golden_types(g), g->lacking);
 }
 
 bool golden_lacks(golden *g, const char *name) {
@@ -81,7 +85,16 @@ static double bf16_tolerance(const golden *g) {
     return 0x1p-9 * 4 * sqrt(8.0 * layers_on_the_way(g)) * g->largest_logit;
 }
 
+/* A stored value in int8 has an error of at most u = 1 / 254 of the largest value of its head. Keys and values are two
+ * such roundings in each layer; otherwise the same. The error of a score is a part of the score, which the attention
+ * factor of RoPE scaling (YaRN, longrope) multiplies twice. */
+static double int8_tolerance(const golden *g) {
+    double factor = fmax(1, (double)g->model->rope.scale);
+    return 1 / 254.0 * 4 * sqrt(2.0 * layers_on_the_way(g)) * g->largest_logit * factor * factor;
+}
+
 static double tolerance(golden *g, const char *name) {
+    if (g->kv_type == DTYPE_KV_INT8) return int8_tolerance(g);
     if (g->compute == DTYPE_BF16) return bf16_tolerance(g);
     if (!strcmp(name, "train.losses")) return 2e-4; /* reference/README.md */
     if (!strcmp(name, "train.grad_norms")) return 2e-3;

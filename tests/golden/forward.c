@@ -21,7 +21,7 @@ typedef struct run {
 
 static int run_begin(golden *g, int64_t window, int64_t sinks, run *r) {
     kv_cache_options o = kv_cache_defaults();
-    o.type = g->compute;
+    o.type = kv_cache_type_for(g->compute, g->kv_type);
     o.window_length = window;
     o.sinks = sinks;
     o.page_rows = 4; /* small pages, so that forty tokens need several */

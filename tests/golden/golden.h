@@ -9,6 +9,7 @@ typedef struct golden {
     const char *folder;
     device *device;
     dtype compute;
+    dtype kv_type; /* of the KV cache; DTYPE_F32: `compute` */
     safetensors_file expected;
     bool *checked; /* [expected.count] whether a check has used the tensor */
     model *model;
@@ -22,15 +23,15 @@ typedef struct golden {
     int passed, failed, lacked;
 } golden;
 
-int golden_open(device *d, const char *folder, dtype compute, golden *g);
+int golden_open(device *d, const char *folder, dtype compute, dtype kv_type, golden *g);
 void golden_close(golden *g);
 
 /* The expected tensor, marked as checked; NULL if there is none with this name. */
 const safetensors_entry *golden_expected(golden *g, const char *name);
 
 /* Compares `found` with the expected tensor of this name, with the tolerance of reference/README.md (f32) or the
- * derived one (bf16, see compare.c); prints a line and counts. A tensor whose whole group is absent is reported as
- * missing. */
+ * derived one (bf16 and int8, see compare.c); prints a line and counts. A tensor whose whole group is absent is
+ * reported as missing. */
 void golden_compare(golden *g, const char *name, const float *found, int64_t count);
 /* Whether the folder lacks the whole group of `name`, which is then reported: where checking it is not worth the time.
  */

@@ -1,8 +1,9 @@
-/* golden [--device D] [--threads N] DIR...: checks everything in the expected.safetensors of each folder, in f32, and
- * logits and losses again with bf16 operands. reference/README.md describes the tensors.
+/* golden [--device D] [--threads N] DIR...: checks everything in the expected.safetensors of each folder, in f32,
+ * and logits and losses again with bf16 operands, and logits through a KV cache in int8. reference/README.md
+ * describes the tensors.
  *
- * A missing group of tensors is reported, and is not a failure. Exit status: 0 if all checks pass, 1 if one fails, 2 if
- * the arguments are invalid. */
+ * A missing group of tensors is reported, and is not a failure. Exit status: 0 if all checks pass, 1 if one fails, 2
+ * if the arguments are invalid. */
 #include "golden.h"
 
 #include <stdio.h>
@@ -17,7 +18,7 @@ static int run_checks(golden *g) {
 
 /* In f32 every expected tensor must be used by some check. */
 static void report_unchecked(golden *g) {
-    if (g->compute != DTYPE_F32) return;
+    if (g->compute != DTYPE_F32 || g->kv_type != DTYPE_F32) return;
     for (int i = 0; i < g->expected.count; i++)
         if (!g->checked[i]) golden_report(g, g->expected.entries[i].name, false, "expected, and not checked");
 }
@@ -26,10 +27,16 @@ typedef struct golden_totals {
     int passed, failed, lacked;
 } golden_totals;
 
-static void run_folder(device *d, const char *folder, dtype compute, golden_totals *totals) {
+/* Those of calls with a cache. */
+static int run_cache_checks(golden *g) {
+    TRY(golden_sequential(g));
+    return golden_streaming(g);
+}
+
+static void run_folder(device *d, const char *folder, dtype compute, dtype kv_type, golden_totals *totals) {
     golden g;
-    int status = golden_open(d, folder, compute, &g);
-    if (status >= 0) status = run_checks(&g);
+    int status = golden_open(d, folder, compute, kv_type, &g);
+    if (status >= 0) status = kv_type == DTYPE_F32 ? run_checks(&g) : run_cache_checks(&g);
     if (status < 0)
         golden_report(&g, "run", false, "%s", lckv_last_error());
     else
@@ -57,13 +64,15 @@ int main(int argc, char **argv) {
         return 2;
     }
     device *d;
+    dtype int8;
     if (device_open(name, threads, &d) < 0) {
         fprintf(stderr, "golden: %s\n", lckv_last_error());
         return 2;
     }
     for (int i = first; i < argc; i++) {
-        run_folder(d, argv[i], DTYPE_F32, &totals);
-        run_folder(d, argv[i], DTYPE_BF16, &totals);
+        run_folder(d, argv[i], DTYPE_F32, DTYPE_F32, &totals);
+        run_folder(d, argv[i], DTYPE_BF16, DTYPE_F32, &totals);
+        if (kv_cache_choose_type(d, DTYPE_F32, "int8", &int8) >= 0) run_folder(d, argv[i], DTYPE_F32, int8, &totals);
     }
     device_close(d);
     if (totals.lacked)

@@ -42,8 +42,8 @@ static int read_tolerance(golden *g) {
     return LCKV_OK;
 }
 
-int golden_open(device *d, const char *folder, dtype compute, golden *g) {
-    *g = (golden){.folder = folder, .device = d, .compute = compute};
+int golden_open(device *d, const char *folder, dtype compute, dtype kv_type, golden *g) {
+    *g = (golden){.folder = folder, .device = d, .compute = compute, .kv_type = kv_type};
     const checkpoint_load_options as_stored = {.type = DTYPE_COUNT};
     TRY(open_expected(g));
     TRY(read_tolerance(g));

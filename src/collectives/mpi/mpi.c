@@ -4,12 +4,17 @@
 #include "collectives/host.h"
 
 #include <mpi.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+enum { DATA_TAG, NOTICE_TAG, REASON_BYTES = 512 };
 
 typedef struct mpi_state {
     host_transport host;
-    MPI_Request *requests; /* [2 * ranks] */
-    bool broken;           /* MPI has failed, so that a common MPI_Finalize could wait forever */
+    MPI_Request *requests;     /* [1 + 2 * ranks]: the notice of a rank that gives up, then data */
+    int *completed;            /* the same number */
+    char reason[REASON_BYTES]; /* receives the notice */
+    bool broken; /* MPI has failed, or a rank has given up, so that a common MPI_Finalize could wait forever */
 } mpi_state;
 
 static int check(const collectives *c, int code) {
@@ -24,19 +29,51 @@ static int check(const collectives *c, int code) {
 
 #define MPI_TRY(c, call) TRY(check((c), (call)))
 
+static int end_of_all(const collectives *c) {
+    mpi_state *state = c->own;
+    state->broken = true;
+    return fail(LCKV_ERROR_DEVICE, "%.*s", REASON_BYTES - 1, state->reason);
+}
+
+/* Waits for the requests of an exchange, or for the notice of a rank. */
+static int wait_for(const collectives *c, int pending) {
+    mpi_state *state = c->own;
+    for (int count; pending > 0; pending -= count) {
+        MPI_TRY(c, MPI_Waitsome(1 + 2 * c->ranks, state->requests, &count, state->completed, MPI_STATUSES_IGNORE));
+        for (int i = 0; i < count; i++)
+            if (state->completed[i] == 0) return end_of_all(c);
+    }
+    return LCKV_OK;
+}
+
 static int exchange(const collectives *c, const host_transfer *with) {
     mpi_state *state = c->own;
+    MPI_Request *data = state->requests + 1;
     int pending = 0;
+    REQUIRE(!state->broken, LCKV_ERROR_DEVICE, "%s", state->reason);
     for (int r = 0; r < c->ranks; r++) {
         if (r == c->rank) continue;
         if (with[r].receive_bytes)
-            MPI_TRY(c, MPI_Irecv(with[r].receive, with[r].receive_bytes, MPI_BYTE, r, 0, MPI_COMM_WORLD,
-                                 &state->requests[pending++]));
+            MPI_TRY(c, MPI_Irecv(with[r].receive, with[r].receive_bytes, MPI_BYTE, r, DATA_TAG, MPI_COMM_WORLD,
+                                 &data[pending++]));
         if (with[r].send_bytes)
-            MPI_TRY(c, MPI_Isend(with[r].send, with[r].send_bytes, MPI_BYTE, r, 0, MPI_COMM_WORLD,
-                                 &state->requests[pending++]));
+            MPI_TRY(c, MPI_Isend(with[r].send, with[r].send_bytes, MPI_BYTE, r, DATA_TAG, MPI_COMM_WORLD,
+                                 &data[pending++]));
     }
-    return check(c, MPI_Waitall(pending, state->requests, MPI_STATUSES_IGNORE));
+    return wait_for(c, pending);
+}
+
+/* A notice is short enough to be sent without waiting for its receiver. */
+static void give_up(const collectives *c) {
+    mpi_state *state = c->own;
+    char notice[REASON_BYTES];
+    if (state->broken) return;
+    state->broken = true;
+    snprintf(state->reason, sizeof state->reason, "%s", lckv_last_error());
+    int prefix = snprintf(notice, sizeof notice, "process %d of %d: ", c->rank, c->ranks);
+    snprintf(notice + prefix, sizeof notice - (size_t)prefix, "%s", lckv_last_error());
+    for (int r = 0; r < c->ranks; r++)
+        if (r != c->rank) MPI_Send(notice, REASON_BYTES, MPI_CHAR, r, NOTICE_TAG, MPI_COMM_WORLD);
 }
 
 /* ---------------------------------------------------------------- opening and closing */
@@ -46,6 +83,7 @@ static void release(collectives *c) {
     if (state) {
         host_free(&state->host);
         free(state->requests);
+        free(state->completed);
     }
     free(state);
     free(c);
@@ -54,8 +92,12 @@ static void release(collectives *c) {
 /* MPI_Finalize waits for all ranks. After a failure of MPI itself it could wait forever: then the process exits without
  * it, and mpirun ends the others. */
 static void close_mpi(collectives *c) {
-    const mpi_state *state = c->own;
-    if (!state->broken && c->ops.barrier(c) >= 0) MPI_Finalize();
+    mpi_state *state = c->own;
+    if (!state->broken && c->ops.barrier(c) >= 0) {
+        MPI_Cancel(&state->requests[0]);
+        MPI_Wait(&state->requests[0], MPI_STATUS_IGNORE);
+        MPI_Finalize();
+    }
     release(c);
 }
 
@@ -69,11 +111,18 @@ static int find_local_rank(collectives *c) {
 
 static int fill(collectives *c) {
     mpi_state *state = c->own;
-    state->requests = malloc(2 * (size_t)c->ranks * sizeof(MPI_Request));
-    REQUIRE(state->requests, LCKV_ERROR_MEMORY, "no memory for the collectives of %d processes", c->ranks);
+    size_t requests = 1 + 2 * (size_t)c->ranks;
+    state->requests = malloc(requests * sizeof *state->requests);
+    state->completed = malloc(requests * sizeof *state->completed);
+    for (size_t i = 0; state->requests && i < requests; i++) state->requests[i] = MPI_REQUEST_NULL;
+    REQUIRE(state->requests && state->completed, LCKV_ERROR_MEMORY, "no memory for the collectives of %d processes",
+            c->ranks);
     TRY(host_fill(c));
     c->ops.close = close_mpi;
-    return find_local_rank(c);
+    c->ops.give_up = give_up;
+    TRY(find_local_rank(c));
+    return check(c, MPI_Irecv(state->reason, REASON_BYTES, MPI_CHAR, MPI_ANY_SOURCE, NOTICE_TAG, MPI_COMM_WORLD,
+                              &state->requests[0]));
 }
 
 static int make(collectives **out) {

@@ -180,6 +180,12 @@ static int agree(const collectives *c, int status) {
     return agreed;
 }
 
+static void give_up(const collectives *c) {
+    nccl_state *s = c->own;
+    collectives_give_up(s->host);
+    stop(s);
+}
+
 /* ---------------------------------------------------------------- ranks that are lost */
 
 /* Returns whether there is nothing to watch any more. */
@@ -311,6 +317,7 @@ static collectives *make(const collectives *host, const device *d) {
                                       .gather_host = gather_host,
                                       .broadcast_host = broadcast_host,
                                       .agree = agree,
+                                      .give_up = give_up,
                                       .close = close_nccl};
     return c;
 }

@@ -34,14 +34,33 @@ typedef struct tcp_state {
 
 /* ---------------------------------------------------------------- failures */
 
-/* Keeps the thread's message as the reason, and tells it to all others. A notice fits into the buffer of a socket. */
-static int give_up(const collectives *c, int status) {
-    tcp_state *s = c->own;
-    if (*s->broken.reason) return status;
-    snprintf(s->broken.reason, sizeof s->broken.reason, "%s", lckv_last_error());
+/* A notice fits into the buffer of a socket. */
+static void send_notice(const collectives *c, const notice *n) {
+    const tcp_state *s = c->own;
     for (int r = 0; r < c->ranks; r++)
-        if (s->notice[r] >= 0) (void)!send(s->notice[r], &s->broken, sizeof s->broken, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (s->notice[r] >= 0) (void)!send(s->notice[r], n, sizeof *n, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static bool keep_reason(tcp_state *s) {
+    if (*s->broken.reason) return false;
+    snprintf(s->broken.reason, sizeof s->broken.reason, "%s", lckv_last_error());
+    return true;
+}
+
+/* Keeps the thread's message, which names a rank, as the reason, and tells it to all others. */
+static int break_off(const collectives *c, int status) {
+    tcp_state *s = c->own;
+    if (keep_reason(s)) send_notice(c, &s->broken);
     return status;
+}
+
+static void give_up(const collectives *c) {
+    tcp_state *s = c->own;
+    notice n;
+    if (!keep_reason(s)) return;
+    int prefix = snprintf(n.reason, sizeof n.reason, "process %d of %d: ", c->rank, c->ranks);
+    snprintf(n.reason + prefix, sizeof n.reason - (size_t)prefix, "%s", lckv_last_error());
+    send_notice(c, &n);
 }
 
 /* The connection to rank r has closed: because r gave up and has said why, or because it is gone. */
@@ -136,7 +155,7 @@ static int exchange(const collectives *c, const host_transfer *with) {
     const tcp_state *s = c->own;
     REQUIRE(!*s->broken.reason, LCKV_ERROR_DEVICE, "%s", s->broken.reason);
     int status = exchange_bytes(c, with);
-    return status < 0 ? give_up(c, status) : status;
+    return status < 0 ? break_off(c, status) : status;
 }
 
 /* ---------------------------------------------------------------- opening and closing */
@@ -192,6 +211,7 @@ static int open_ranks(collectives *c, const launch *l) {
     TRY(check_descriptors(c->ranks));
     TRY(host_fill(c));
     c->ops.close = close_tcp;
+    c->ops.give_up = give_up;
     c->watched = s->notice;
     c->time_limit = s->time_limit;
     return rendezvous(l, s->time_limit, s->data, s->notice);

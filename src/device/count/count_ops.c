@@ -16,7 +16,7 @@ static double bytes_of(view v) {
 
 /* `rows` rows of `v`, found through an index. */
 static double bytes_of_rows(view v, int64_t rows) {
-    size_t each = dtype_row_bytes(v.type, v.cols) + dtype_row_scale_bytes(v.type, v.cols);
+    size_t each = dtype_row_bytes(v.type, v.cols) + view_row_scale_bytes(v);
     return v.data ? (double)rows * (double)each : 0.0;
 }
 
@@ -198,7 +198,7 @@ static int fill_normal(device *d, const struct op_fill_normal *a) {
 }
 
 const struct device_formats count_formats = {
-#define ENTRY(name, arguments) .name = DTYPE_GROUPED,
+#define ENTRY(name, arguments) .name = DTYPE_GROUPED | DTYPE_PAGES,
     DEVICE_OPS(ENTRY) DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
 };

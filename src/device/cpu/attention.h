@@ -69,17 +69,25 @@ static inline int64_t attention_past_row(const struct attention_head *head, int6
     return ((int64_t)head->pages[first + (u >> shift)] << shift) + (u & (page_rows - 1));
 }
 
-/* The address of key u of the list. `what` selects keys or values. */
+/* `what` selects keys or values. */
 enum attention_what { ATTENTION_K, ATTENTION_V };
 
-static inline const void *attention_key(const struct attention_head *head, enum attention_what what, int64_t u,
-                                        dtype *type) {
+/* Key u of the list, at the KV head. */
+struct attention_key {
+    const void *data;
+    dtype type;
+    const float *scale; /* of kv_int8; else NULL */
+};
+
+static inline struct attention_key attention_key(const struct attention_head *head, enum attention_what what,
+                                                 int64_t u) {
     const struct op_attention *a = head->a;
     bool past = u < head->sequence->past;
     view from = what == ATTENTION_K ? (past ? a->past.k : a->k) : past ? a->past.v : a->v;
     int64_t row = past ? attention_past_row(head, u) : head->sequence->kv_row + u - head->sequence->past;
-    *type = from.type;
-    return cpu_at(from, row, head->kv_head * head->dim);
+    struct attention_key key = {cpu_at(from, row, head->kv_head * head->dim), from.type, NULL};
+    if (from.type == DTYPE_KV_INT8) key.scale = (const float *)from.scales + row * a->kv_heads + head->kv_head;
+    return key;
 }
 
 /* Keys or values [begin, end) as rows of f32, padded_dim apart, padded with zeros; padded to whole TILE_COLS with
@@ -88,9 +96,8 @@ static inline void attention_rows(float *out, const struct attention_head *head,
                                   int64_t begin, int64_t end) {
     int64_t padding = tile_round(end - begin, TILE_COLS) - (end - begin);
     for (int64_t u = begin; u < end; u++, out += head->padded_dim) {
-        dtype type;
-        const void *from = attention_key(head, what, u, &type);
-        tile_widen(out, from, type, head->dim, 1.0f);
+        struct attention_key key = attention_key(head, what, u);
+        tile_widen(out, key.data, key.type, head->dim, key.scale ? *key.scale : 1.0f);
         for (int64_t c = head->dim; c < head->padded_dim; c++) out[c] = 0;
     }
     memset(out, 0, (size_t)(padding * head->padded_dim) * sizeof *out);

@@ -34,6 +34,7 @@ struct tile {
     int64_t key, keys;
     const char *k[KEYS], *v[KEYS]; /* padded with the last key */
     dtype type;
+    const float *k_scales[KEYS], *v_scales[KEYS]; /* rows of scales, if the type has some */
 };
 
 struct split {
@@ -49,8 +50,10 @@ static struct tile tile_at(const struct split *p, int64_t key, int64_t end) {
     if (key >= end) return (struct tile){.key = end};
     for (int64_t j = 0; j < KEYS; j++) {
         int64_t u = key + (j < t.keys ? j : t.keys - 1);
-        t.k[j] = attention_key(&p->head, ATTENTION_K, u, &t.type);
-        t.v[j] = attention_key(&p->head, ATTENTION_V, u, &t.type);
+        struct attention_key k = attention_key(&p->head, ATTENTION_K, u), v = attention_key(&p->head, ATTENTION_V, u);
+        t.k[j] = k.data, t.v[j] = v.data;
+        t.k_scales[j] = k.scale, t.v_scales[j] = v.scale;
+        t.type = k.type;
     }
     return t;
 }
@@ -75,6 +78,7 @@ static void score_tile(const struct split *p, const struct tile *t, const struct
             for (int64_t j = 0; j < t->keys; j += TILE_LANES / rows)
                 score_kinds[f->which].of[t->type](scores + r * KEYS + j, queries + r * dim, t->k + j, (size_t)g * slice,
                                                   dim);
+        if (t->type == DTYPE_KV_INT8) multiply_columns(scores, f->rows, t->k_scales, g);
     }
 }
 
@@ -108,6 +112,7 @@ static void add_values(const struct split *p, const struct tile *t, const struct
                              .keys = t->keys,
                              .dim = f->a->head_dim};
         prefetch(next, next->v, (size_t)g * slice, slice);
+        if (t->type == DTYPE_KV_INT8) multiply_columns(p->weights + g * ROWS_MAX * KEYS, p->rows, t->v_scales, g);
         value_kinds[which].of[t->type](&a);
     }
 }

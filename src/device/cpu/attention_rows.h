@@ -1,5 +1,6 @@
-/* The inner loops of attention_few.c: a few rows of queries, and keys and values that are read in place. There are at
- * most ROWS_MAX rows. The bits of a row do not depend on the number of rows. */
+/* The inner loops of attention_few.c: a few rows of queries, and keys and values that are read in place. There are
+ * at most ROWS_MAX rows. The bits of a row do not depend on the number of rows. Keys and values in kv_int8 are read
+ * without their scales: the caller multiplies the scores and the weights by them (multiply_columns()). */
 #ifndef DEVICE_CPU_ATTENTION_ROWS_H
 #define DEVICE_CPU_ATTENTION_ROWS_H
 
@@ -39,11 +40,11 @@ typedef void score_function(float *scores, const float *q, const char *const *k,
     static void score_##R##_##name(float *scores, const float *q, const char *const *k, size_t offset, int64_t dim) {  \
         score_rows(R, type, scores, q, k, offset, dim);                                                                \
     }
-#define SCORES(R) SCORE(R, f32, DTYPE_F32) SCORE(R, bf16, DTYPE_BF16)
+#define SCORES(R) SCORE(R, f32, DTYPE_F32) SCORE(R, bf16, DTYPE_BF16) SCORE(R, int8, DTYPE_KV_INT8)
 #define OF(kind, R)                                                                                                    \
     {                                                                                                                  \
         R, {                                                                                                           \
-            [DTYPE_F32] = kind##_##R##_f32, [DTYPE_BF16] = kind##_##R##_bf16                                           \
+            [DTYPE_F32] = kind##_##R##_f32, [DTYPE_BF16] = kind##_##R##_bf16, [DTYPE_KV_INT8] = kind##_##R##_int8      \
         }                                                                                                              \
     }
 
@@ -64,6 +65,16 @@ static const struct {
 #endif
 };
 enum { SCORE_KINDS = sizeof score_kinds / sizeof *score_kinds };
+
+/* ---------------------------------------------------------------- scales */
+
+/* x[r * KEYS + j] *= scales[j][at], for all KEYS columns. */
+static inline void multiply_columns(float *x, int64_t rows, const float *const scales[KEYS], int64_t at) {
+    float factor[KEYS];
+    for (int j = 0; j < KEYS; j++) factor[j] = scales[j][at];
+    for (int64_t r = 0; r < rows; r++)
+        for (int j = 0; j < KEYS; j++) x[r * KEYS + j] *= factor[j];
+}
 
 /* ---------------------------------------------------------------- values */
 
@@ -115,7 +126,7 @@ typedef void value_function(const struct weighted *a);
     static void value_##R##_##name(const struct weighted *a) {                                                         \
         add_rows(R, type, a);                                                                                          \
     }
-#define VALUES(R) VALUE(R, f32, DTYPE_F32) VALUE(R, bf16, DTYPE_BF16)
+#define VALUES(R) VALUE(R, f32, DTYPE_F32) VALUE(R, bf16, DTYPE_BF16) VALUE(R, int8, DTYPE_KV_INT8)
 VALUES(1)
 VALUES(2)
 VALUES(3)

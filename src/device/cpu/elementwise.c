@@ -1,6 +1,6 @@
 /* Elementwise ops: add, accumulate, cast. Tensors are flat here, and threads divide the elements. */
-#include "device/cpu/blocks.h"
 #include "device/cpu/groups.h"
+#include "device/cpu/kv_int8.h"
 
 int CPU_ENTRY(cpu_add)(device *d, const struct op_add *a) {
     const float *left = a->a.data, *right = a->b.data;
@@ -42,10 +42,23 @@ static int cast_groups(device *d, const struct op_cast *a) {
     return LCKV_OK;
 }
 
+static int cast_heads(device *d, const struct op_cast *a) {
+    TRY(kv_int8_check(a->src));
+    TRY(kv_int8_check(a->dst));
+    int parts = cpu_row_parts(d, a->dst.rows, cpu_elements(a->dst));
+#pragma omp parallel for num_threads(parts) schedule(static, 1)
+    for (int part = 0; part < parts; part++) {
+        struct cpu_range mine = cpu_share(a->dst.rows, parts, part);
+        for (int64_t r = mine.begin; r < mine.end; r++) kv_int8_convert_row(a->dst, r, a->src, r);
+    }
+    return LCKV_OK;
+}
+
 /* Also widens weights in grouped formats, for onednn.c. */
 int CPU_ENTRY(cpu_cast)(device *d, const struct op_cast *a) {
     if (cpu_is_grouped(a->src.type)) return cast_groups(d, a);
     int64_t n = cpu_elements(a->dst);
+    if (a->src.type == DTYPE_KV_INT8 || a->dst.type == DTYPE_KV_INT8) return n ? cast_heads(d, a) : LCKV_OK;
     int parts = cpu_parts(d, n);
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {

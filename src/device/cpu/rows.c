@@ -1,8 +1,8 @@
 /* Ops that find rows through an index: embed, gather_rows, scatter_rows.
  *
  * Padding rows of a batch may have any index. An index out of range reads zeros and writes nothing. */
-#include "device/cpu/blocks.h"
 #include "device/cpu/groups.h"
+#include "device/cpu/kv_int8.h"
 
 /* Row r of `dst` = row `index` of `src`, converted; zeros if the index is out of range. */
 static void copy_row(view dst, int64_t r, view src, int64_t index) {
@@ -74,14 +74,18 @@ int CPU_ENTRY(cpu_gather_rows_backward)(device *d, const struct op_gather_rows *
 int CPU_ENTRY(cpu_scatter_rows)(device *d, const struct op_scatter_rows *a) {
     const int64_t *index = a->index.data;
     view src = a->src, dst = a->dst;
+    if (!src.cols) return LCKV_OK;
+    TRY(kv_int8_check(dst));
     int parts = cpu_row_parts(d, src.rows, cpu_elements(src));
 #pragma omp parallel for num_threads(parts) schedule(static, 1)
     for (int part = 0; part < parts; part++) {
         struct cpu_range mine = cpu_share(src.rows, parts, part);
         for (int64_t r = mine.begin; r < mine.end; r++) {
-            if (index[r] >= 0 && index[r] < dst.rows) {
+            if (index[r] < 0 || index[r] >= dst.rows) continue;
+            if (dst.type == DTYPE_KV_INT8)
+                kv_int8_store_row(dst, index[r], src, r);
+            else
                 cpu_convert(dst, index[r] * dst.cols, src, r * src.cols, src.cols);
-            }
         }
     }
     return LCKV_OK;

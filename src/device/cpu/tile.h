@@ -41,11 +41,25 @@ static inline void tile_store(float *to, tile_vector x) {
 
 typedef uint16_t tile_halves __attribute__((vector_size(2 * TILE_LANES)));
 typedef uint32_t tile_bits __attribute__((vector_size(4 * TILE_LANES)));
+typedef int8_t tile_bytes __attribute__((vector_size(TILE_LANES)));
 
-/* TILE_LANES elements of `type` from element i of a row on, as f32: cpu_from_bf16() and cpu_from_f16(), lane by lane.
+static inline __attribute__((always_inline)) tile_vector tile_load_bytes(const int8_t *from) {
+#if defined(__AVX512F__)
+    return (tile_vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)from)));
+#elif defined(__AVX2__)
+    return (tile_vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)from)));
+#else
+    tile_bytes bytes;
+    memcpy(&bytes, from, sizeof bytes);
+    return __builtin_convertvector(bytes, tile_vector);
+#endif
+}
+
+/* TILE_LANES elements of `type` from element i of a row on, as f32: cpu_widened(), lane by lane.
  * (gcc 12 makes four instructions of the conversion that one instruction does.) */
 static inline __attribute__((always_inline)) tile_vector tile_load_as(const void *row, dtype type, int64_t i) {
     if (type == DTYPE_F32) return tile_load((const float *)row + i);
+    if (type == DTYPE_KV_INT8) return tile_load_bytes((const int8_t *)row + i);
     const uint16_t *from = (const uint16_t *)row + i;
 #if defined(__AVX512F__)
     if (type == DTYPE_F16) return (tile_vector)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)from));
@@ -166,6 +180,8 @@ static inline void tile_widen(float *out, const void *from, dtype type, int64_t 
         tile_widen_as(out, from, DTYPE_F32, n, factor);
     else if (type == DTYPE_BF16)
         tile_widen_as(out, from, DTYPE_BF16, n, factor);
+    else if (type == DTYPE_KV_INT8)
+        tile_widen_as(out, from, DTYPE_KV_INT8, n, factor);
     else
         tile_widen_as(out, from, DTYPE_F16, n, factor);
 }

@@ -59,7 +59,7 @@ static int build(batcher *b) {
     cache.sequences = o->sequences;
     cache.rows = o->rows;
     cache.max_bytes = o->cache_bytes;
-    cache.type = o->compute;
+    cache.type = kv_cache_type_for(o->compute, o->kv_type);
     cache.window_length = o->window_length;
     cache.sinks = o->sinks;
     if (o->keep_prefixes) cache.snapshots = max_prefixes(b, &cache);

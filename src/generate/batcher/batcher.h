@@ -18,6 +18,7 @@
 
 typedef struct batcher_options {
     dtype compute;                /* DTYPE_F32 or DTYPE_BF16. */
+    dtype kv_type;                /* Of the KV cache (kv_cache_choose_type()); DTYPE_F32 (default): `compute`. */
     int64_t window_length, sinks; /* Window and sinks of the sink cache; 0: keep all tokens. */
     int sequences;                /* Maximum number of running sequences; others wait. */
     int64_t step_tokens;          /* Maximum number of prompt tokens per step, but at least one chunk; 0: 2048, on a GPU

@@ -118,7 +118,7 @@ static int find_costs(batcher *b, bool measure) {
     cost_key key;
     const batcher_options *o = &b->options;
     if (b->costs_known || !can_choose(b)) return LCKV_OK;
-    TRY(cost_key_make(b->model, o->compute, o->encoding_iterations, o->chunk_tokens, &key));
+    TRY(cost_key_make(b->model, o->compute, o->kv_type, o->encoding_iterations, o->chunk_tokens, &key));
     int status = o->cost_table ? cost_table_load(o->cost_table, &key, &b->costs) : LCKV_OK;
     b->costs_known = b->costs.count > 0;
     if (status >= 0 && !b->costs_known && measure) status = measure_costs(b, &key);

@@ -130,7 +130,7 @@ static int64_t second_depth(const measurement *x) {
     kv_cache_need need;
     bool host = x->model->device->host_memory;
     if (host && x->form == LCKV_ENCODING_PLAN && x->sequences > 1) return 0;
-    cache.type = x->like->compute;
+    cache.type = kv_cache_type_for(x->like->compute, x->like->kv_type);
     if (depth + tokens_read(x) > x->model->config->positions) return 0;
     if (kv_cache_bytes_for(x->model, &cache, x->sequences, depth + tokens_read(x), &need) < 0) return 0;
     return need.reserved <= (host ? HOST_BYTES : DEPTH_BYTES) ? depth : 0;
@@ -143,6 +143,8 @@ static int write_cache(const measurement *x) {
         struct kv_pages pages = kv_cache_pages(x->batcher->cache, s, s);
         TRY(d->memory.zero(d, pages.k.data, view_bytes(pages.k)));
         TRY(d->memory.zero(d, pages.v.data, view_bytes(pages.v)));
+        if (pages.k.scales) TRY(d->memory.zero(d, pages.k.scales, view_scale_bytes(pages.k)));
+        if (pages.v.scales) TRY(d->memory.zero(d, pages.v.scales, view_scale_bytes(pages.v)));
     }
     return LCKV_OK;
 }
@@ -150,6 +152,7 @@ static int write_cache(const measurement *x) {
 static int measure_all(measurement *x) {
     int64_t depth = second_depth(x);
     batcher_options o = {.compute = x->like->compute,
+                         .kv_type = x->like->kv_type,
                          .sequences = x->sequences,
                          .step_tokens = x->sequences * x->width,
                          .chunk_tokens = x->like->chunk_tokens,

@@ -76,12 +76,13 @@ double cost_of_step(const cost_table *t, lckv_encoding form, double rows, double
 
 /* ---------------------------------------------------------------- keys */
 
-int cost_key_make(const model *m, dtype compute, int iterations, int64_t chunk_tokens, cost_key *out) {
+int cost_key_make(const model *m, dtype compute, dtype kv_type, int iterations, int64_t chunk_tokens, cost_key *out) {
     const model_config *c = m->config;
     device *d = m->device;
     enum { SIZES_BYTES = 400 };
     char *types;
     size_t available, total;
+    bool other = kv_type != DTYPE_F32 && kv_type != compute;
     *out = (cost_key){0};
     TRY(d->memory.available(d, &available, &total));
     if (d->host_memory)
@@ -95,10 +96,11 @@ int cost_key_make(const model *m, dtype compute, int iterations, int64_t chunk_t
         snprintf(
             out->model, bytes,
             "hidden %lld, MLP %lld, heads %d of %d, KV heads %d, vocabulary %lld, window %lld, layers %s, weights %s, "
-            "compute %s, iterations %d, chunks of %lld",
+            "compute %s%s%s, iterations %d, chunks of %lld",
             (long long)c->hidden_size, (long long)c->intermediate_size, c->heads, c->head_dim, c->kv_heads,
             (long long)c->vocab_size, (long long)c->sliding_window, types, dtype_name(m->params->head->value.type),
-            dtype_name(compute), iterations ? iterations : model_default_iterations(m), (long long)chunk_tokens);
+            dtype_name(compute), other ? ", KV " : "", other ? dtype_name(kv_type) : "",
+            iterations ? iterations : model_default_iterations(m), (long long)chunk_tokens);
     free(types);
     REQUIRE(out->model, LCKV_ERROR_MEMORY, "no memory for the key of a cost table");
     return LCKV_OK;

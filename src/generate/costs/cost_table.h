@@ -27,8 +27,8 @@ typedef struct cost_key {
     char device[160], *model; /* cost_key_free() frees `model` */
 } cost_key;
 
-/* `iterations`: of a loop by the plan; 0: the model's. */
-int cost_key_make(const model *m, dtype compute, int iterations, int64_t chunk_tokens, cost_key *out);
+/* `kv_type`: as in batcher_options. `iterations`: of a loop by the plan; 0: the model's. */
+int cost_key_make(const model *m, dtype compute, dtype kv_type, int iterations, int64_t chunk_tokens, cost_key *out);
 void cost_key_free(cost_key *key);
 
 /* Reads the table of `key` from a file. out->count is 0 if the file does not exist or has no such table.

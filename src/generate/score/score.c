@@ -72,7 +72,7 @@ static int make_part(scorer *s) {
 static int make_cache(scorer *s) {
     const score_options *o = s->options;
     kv_cache_options cache = kv_cache_defaults();
-    cache.type = o->compute;
+    cache.type = kv_cache_type_for(o->compute, o->kv_type);
     cache.rows = o->window_length ? o->window_length + 1 : s->count;
     cache.window_length = o->window_length;
     cache.sinks = o->sinks;
@@ -92,6 +92,7 @@ static int begin(scorer *s, bool in_one_call) {
     TRY(graph_create(d, s->options->compute, false, &s->graph));
     TRY(batch_create(d, (batch_limits){.rows = in_one_call ? (int32_t)n : 1, .sequences = 1}, &s->batch));
     s->batch->watch = s->options->watch;
+    s->batch->kv_type = s->options->kv_type;
     s->batch->tolerance = s->options->tolerance;
     int iterations = s->options->iterations ? s->options->iterations : model_default_iterations(s->model);
     TRY(plan_make(&s->model->config->map, iterations - 1, 1, &s->plan));

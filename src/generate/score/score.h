@@ -6,6 +6,7 @@
 
 typedef struct score_options {
     dtype compute; /* DTYPE_F32 or DTYPE_BF16. */
+    dtype kv_type; /* Of keys and values; DTYPE_F32: `compute`. */
     lckv_encoding encoding;
     int iterations;   /* Iterations of a loop by the plan; 0: the model's m + b. */
     double tolerance; /* As in batch.h; 0: all iterations run. */

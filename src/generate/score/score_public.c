@@ -18,7 +18,7 @@ typedef struct score_run {
     float *logprobs;
 } score_run;
 
-static int compute(void *user, int index, void *bytes) {
+static int score_all(void *user, int index, void *bytes) {
     const score_run *run = user;
     (void)index; /* there is one tensor */
     return score_ids(run->model, run->ids, run->count, &run->options, run->logprobs, bytes);
@@ -29,7 +29,7 @@ static int write_logits(const char *path, score_run *run) {
         .name = "logits", .type = DTYPE_F32, .shape = {run->count, run->model->config->vocab_size}, .dimensions = 2};
     new_file file;
     TRY(file_begin(path, &file));
-    int status = safetensors_write(&file, &logits, 1, compute, run);
+    int status = safetensors_write(&file, &logits, 1, score_all, run);
     if (status >= 0)
         status = file_commit(&file);
     else
@@ -46,7 +46,7 @@ static int score(const lckv_score_options *options, score_run *run) {
     REQUIRE(!options->logits_file || !options->logits, LCKV_ERROR_ARGUMENT,
             "expected either logits_file or logits, found both");
     if (options->logits_file) return write_logits(options->logits_file, run);
-    return compute(run, 0, options->logits);
+    return score_all(run, 0, options->logits);
 }
 
 static int score_and_dump(const lckv_score_options *options, score_run *run) {
@@ -64,10 +64,13 @@ int lckv_score(lckv_model *m, const int32_t *ids, int64_t count, const lckv_scor
     lckv_score_options taken;
     const lckv_score_options *options = &taken;
     TRY(OPTIONS_TAKE(&taken, given, lckv_score_defaults));
+    dtype compute = options->bf16 ? DTYPE_BF16 : DTYPE_F32, kv_type;
+    TRY(kv_cache_choose_type(m->device, compute, options->kv_dtype, &kv_type));
     score_run run = {.model = m,
                      .ids = ids,
                      .count = count,
-                     .options = {.compute = options->bf16 ? DTYPE_BF16 : DTYPE_F32,
+                     .options = {.compute = compute,
+                                 .kv_type = kv_type,
                                  .encoding = options->encoding,
                                  .iterations = options->encoding_iterations,
                                  .tolerance = options->encoding_tolerance,

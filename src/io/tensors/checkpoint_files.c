@@ -2,6 +2,8 @@
 #include "io/tensors/checkpoint_files.h"
 
 #include "base/files/content.h"
+#include "gguf/gguf.h"
+#include "io/gguf/gguf_tensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -143,7 +145,17 @@ static int no_weights(const char *folder) {
     return fail(LCKV_ERROR_FILE, "%s: expected %s or %s, found neither", folder, CHECKPOINT_SINGLE, CHECKPOINT_INDEX);
 }
 
+static int open_gguf(const char *path, checkpoint_files *c) {
+    c->source = strdup(path);
+    REQUIRE(c->source, LCKV_ERROR_MEMORY, "no memory for a path");
+    TRY(allocate_files(c, 1));
+    TRY(gguf_tensors_open(path, &c->files[0]));
+    c->file_count = 1;
+    return list_tensors(c);
+}
+
 static int open_folder(const char *folder, checkpoint_files *c) {
+    if (gguf_is_file(folder)) return open_gguf(folder, c);
     TRY(path_if_exists(folder, CHECKPOINT_SINGLE, &c->source));
     if (c->source) {
         TRY(allocate_files(c, 1));

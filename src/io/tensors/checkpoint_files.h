@@ -1,4 +1,4 @@
-/* The tensors of a Hugging Face folder, in one safetensors file or in shards with an index.
+/* The tensors of a Hugging Face folder, in one safetensors file or in shards with an index, or of a GGUF file.
  *
  * Leaves out: the config, and which tensors a model needs (checkpoint_table.h). */
 #ifndef IO_CHECKPOINT_FILES_H
@@ -22,8 +22,8 @@ typedef struct checkpoint_files {
     int count;
 } checkpoint_files;
 
-/* Opens model.safetensors, or else the shards in model.safetensors.index.json. The index and the shards have to agree
- * on the tensors of each file. On failure *out is all zeros. */
+/* Opens a GGUF file, or in a folder model.safetensors, or else the shards in model.safetensors.index.json. The index
+ * and the shards have to agree on the tensors of each file. On failure *out is all zeros. */
 int checkpoint_files_open(const char *folder, checkpoint_files *out);
 void checkpoint_files_close(checkpoint_files *c); /* all zeros is fine */
 

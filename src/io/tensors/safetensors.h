@@ -9,6 +9,7 @@
 #include "base/files/mapped_file.h"
 #include "base/text/json.h"
 #include "device/dtype.h"
+#include "gguf/gguf_formats.h"
 
 enum { SAFETENSORS_MAX_DIMENSIONS = 8 };
 
@@ -21,6 +22,9 @@ typedef struct safetensors_entry {
     int64_t elements;
     int64_t shape[SAFETENSORS_MAX_DIMENSIONS];
     int dimensions;
+    /* Of tensors of a GGUF file (io/gguf) that are no array of `type`; zeros otherwise. */
+    const gguf_format *format; /* of the blocks in `data` */
+    int64_t head_rows;         /* rows of a head in which the two of each RoPE pair are neighbours; 0: none are */
 } safetensors_entry;
 
 typedef struct safetensors_file {

@@ -1,6 +1,9 @@
 /* Writing several files together, see staging.h. */
 #include "io/tensors/staging.h"
 
+#include "gguf/gguf.h"
+#include "text/gguf/gguf_tokenizer.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,11 +66,19 @@ int staging_copy(staging *s, const char *from_folder, const char *name) {
     return status;
 }
 
+static int write_from_gguf(staging *s, const char *path, const char *name) {
+    json_t *tree;
+    TRY(gguf_tokenizer_file(path, name, &tree));
+    return tree ? staging_json(s, name, tree, 0) : LCKV_OK;
+}
+
 int staging_tokenizer(staging *s, const char *from_folder, const char *chat_template) {
     static const char *const names[] = {"tokenizer.json",    "tokenizer_config.json", "special_tokens_map.json",
                                         "added_tokens.json", "tokenizer.model",       "vocab.json",
                                         "merges.txt"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) TRY(staging_copy(s, from_folder, names[i]));
+    bool gguf = gguf_is_file(from_folder);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        TRY(gguf ? write_from_gguf(s, from_folder, names[i]) : staging_copy(s, from_folder, names[i]));
     if (chat_template) return staging_add(s, "chat_template.jinja", chat_template, strlen(chat_template));
     TRY(staging_copy(s, from_folder, "chat_template.jinja"));
     return staging_copy(s, from_folder, "chat_template.json");

@@ -20,8 +20,8 @@ int staging_add(staging *s, const char *name, const void *bytes, size_t count);
 int staging_json(staging *s, const char *name, json_t *value, size_t flags);
 /* Copies the file from another folder, if it exists there and that is not this folder. */
 int staging_copy(staging *s, const char *from_folder, const char *name);
-/* Copies the files of a tokenizer, and its chat template unless `chat_template` (NULL: none) has the template's text.
- */
+/* Copies the files of a tokenizer (from a GGUF file: writes them), and its chat template unless `chat_template` (NULL:
+ * none) has the template's text. */
 int staging_tokenizer(staging *s, const char *from_folder, const char *chat_template);
 
 /* Syncs all files, which still have temporary names. */

@@ -1,4 +1,4 @@
-/* The values of a tensor in a safetensors file, converted to another data type. */
+/* The values of a tensor in a safetensors or GGUF file, converted to another data type. */
 #ifndef IO_TENSOR_VALUES_H
 #define IO_TENSOR_VALUES_H
 

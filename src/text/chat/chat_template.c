@@ -82,10 +82,8 @@ static int read_from_config(lckv_chat_template *t, const json_t *value, const ch
 static int read_tokenizer_config(lckv_chat_template *t, const char *folder) {
     char *path;
     json_t *config = NULL;
-    int status = LCKV_OK;
     TRY(path_join(folder, "tokenizer_config.json", &path));
-    if (path_exists(path)) status = tokenizer_config_read(path, &config);
-    if (config && !json_is_object(config)) status = fail(LCKV_ERROR_FORMAT, "%s: should be a JSON object", path);
+    int status = folder_tokenizer_config(folder, &config);
     if (config && status >= 0) status = read_from_config(t, json_object_get(config, "chat_template"), path);
     json_decref(config);
     free(path);
@@ -105,7 +103,7 @@ static int read_folder(lckv_chat_template *t, const char *folder, bool with_temp
 }
 
 static int read_all(lckv_chat_template *t, const char *folder, const char *file) {
-    REQUIRE(!folder || folder_exists(folder), LCKV_ERROR_FILE, "'%s' is not a folder", folder);
+    REQUIRE(!folder || folder_exists(folder) || file_exists(folder), LCKV_ERROR_FILE, "'%s' is not a folder", folder);
     if (file) TRY(read_template_file(t, file));
     if (folder) return read_folder(t, folder, !file);
     t->special_tokens = json_object();

@@ -4,6 +4,8 @@
 
 #include "base/files/file.h"
 #include "base/text/json.h"
+#include "gguf/gguf.h"
+#include "text/gguf/gguf_tokenizer.h"
 #include "text/tokenizer/steps/prefix_space.h"
 #include "text/tokenizer/tokenizer_class.h"
 
@@ -32,6 +34,7 @@ typedef struct reading {
 static int open_file(const reading *r, const char *name, int (*read)(const char *, json_t **), json_t **out) {
     char *path;
     *out = NULL;
+    if (gguf_is_file(r->folder)) return gguf_tokenizer_file(r->folder, name, out);
     TRY(path_join(r->folder, name, &path));
     int status = path_exists(path) ? read(path, out) : LCKV_OK;
     if (status >= 0 && *out && !json_is_object(*out))
@@ -40,7 +43,7 @@ static int open_file(const reading *r, const char *name, int (*read)(const char 
     return status;
 }
 
-int tokenizer_config_read(const char *path, json_t **out) {
+static int read_json(const char *path, json_t **out) {
     char *text;
     size_t bytes;
     TRY(file_read(path, &text, &bytes));
@@ -49,17 +52,21 @@ int tokenizer_config_read(const char *path, json_t **out) {
     return status;
 }
 
+int folder_tokenizer_config(const char *folder, json_t **out) {
+    return open_file(&(reading){.folder = folder}, "tokenizer_config.json", read_json, out);
+}
+
 /* config.json. If it is not JSON, it names no class; other code reports the error. */
 static int read_model_config(const char *path, json_t **out) {
-    if (tokenizer_config_read(path, out) < 0) *out = NULL;
+    if (read_json(path, out) < 0) *out = NULL;
     return LCKV_OK;
 }
 
 static int open_files(reading *r) {
     TRY(path_join(r->folder, "tokenizer_config.json", &r->config_path));
-    TRY(open_file(r, "tokenizer_config.json", tokenizer_config_read, &r->config));
-    TRY(open_file(r, "special_tokens_map.json", tokenizer_config_read, &r->map));
-    TRY(open_file(r, "added_tokens.json", tokenizer_config_read, &r->added_tokens));
+    TRY(open_file(r, "tokenizer_config.json", read_json, &r->config));
+    TRY(open_file(r, "special_tokens_map.json", read_json, &r->map));
+    TRY(open_file(r, "added_tokens.json", read_json, &r->added_tokens));
     return open_file(r, "config.json", read_model_config, &r->model);
 }
 

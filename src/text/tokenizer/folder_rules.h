@@ -3,7 +3,8 @@
  *
  * The rules are those of transformers 4.57 (docs/file-formats.md): `added_tokens_decoder` of tokenizer_config.json, or
  * without that key the two older files, list further added tokens; named special tokens become added tokens, too;
- * add_bos_token, add_eos_token and add_prefix_space work as defined by the tokenizer's class. */
+ * add_bos_token, add_eos_token and add_prefix_space work as defined by the tokenizer's class. A GGUF file stands for a
+ * folder with tokenizer.json and tokenizer_config.json (text/gguf). */
 #ifndef TEXT_TOKENIZER_FOLDER_RULES_H
 #define TEXT_TOKENIZER_FOLDER_RULES_H
 
@@ -35,7 +36,8 @@ void folder_rules_free(folder_rules *r);
  * none. */
 int folder_special_tokens(const char *folder, json_t **out);
 
-/* Reads a tokenizer_config.json. Integers are read as real numbers, because "model_max_length" is often 10^30. */
-int tokenizer_config_read(const char *path, json_t **out);
+/* Reads the tokenizer_config.json of a folder; *out is NULL if there is none. Integers are read as real numbers,
+ * because "model_max_length" is often 10^30. */
+int folder_tokenizer_config(const char *folder, json_t **out);
 
 #endif

@@ -29,8 +29,8 @@ struct lckv_tokenizer {
     text_buffer given, text; /* likewise: the text made valid; a piece during normalization */
 };
 
-/* tokenizer_file.c: fills a zeroed tokenizer from FOLDER/tokenizer.json (or that file) and from the files beside it
- * (folder_rules.h). Also on failure, the caller frees what was allocated. */
+/* tokenizer_file.c: fills a zeroed tokenizer from a GGUF file, or from FOLDER/tokenizer.json (or that file) and from
+ * the files beside it (folder_rules.h). Also on failure, the caller frees what was allocated. */
 int tokenizer_read(lckv_tokenizer *t, const char *folder_or_file);
 
 /* The same from the content of a tokenizer.json; errors quote `name`. */

@@ -1,5 +1,7 @@
 /* Opening a tokenizer: which files are read, and the components of tokenizer.json. See tokenizer.h. */
 #include "base/files/file.h"
+#include "gguf/gguf.h"
+#include "text/gguf/gguf_tokenizer.h"
 #include "text/subword/component.h"
 #include "text/tokenizer/folder_rules.h"
 #include "text/tokenizer/tokenizer.h"
@@ -120,7 +122,17 @@ static int read_folder(lckv_tokenizer *t, const char *folder) {
     return status;
 }
 
+static int read_gguf(lckv_tokenizer *t, const char *file) {
+    json_t *root;
+    TRY(gguf_tokenizer_file(file, "tokenizer.json", &root));
+    REQUIRE(root, LCKV_ERROR_FILE, "%s: the file has no tokenizer", file);
+    int status = read_root(t, root, file, file);
+    json_decref(root);
+    return status;
+}
+
 int tokenizer_read(lckv_tokenizer *t, const char *folder_or_file) {
+    if (gguf_is_file(folder_or_file)) return read_gguf(t, folder_or_file);
     if (folder_exists(folder_or_file)) return read_folder(t, folder_or_file);
     size_t length = (size_t)(path_base(folder_or_file) - folder_or_file);
     char *folder = length ? strndup(folder_or_file, length) : strdup(".");

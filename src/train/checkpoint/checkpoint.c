@@ -261,13 +261,14 @@ int train_checkpoint_check_adapter(const adapter *a, const char *folder) {
     return LCKV_OK;
 }
 
-int train_checkpoint_load_model(device *d, const char *folder, const model_config *expected, model **out) {
+int train_checkpoint_load_model(device *d, const char *folder, const model_config *expected, const collectives *divide,
+                                model **out) {
     *out = NULL;
     REQUIRE(!adapter_folder(folder), LCKV_ERROR_ARGUMENT,
             "'%s' has an adapter: it is a checkpoint of a run with use_peft; choose another output_dir, or set "
             "overwrite_output_dir",
             folder);
-    TRY(initial_model_load(d, folder, NULL, out));
+    TRY(initial_model_load(d, folder, NULL, divide, out));
     int status = check_model(expected, (*out)->config);
     if (status < 0) {
         model_free(*out);

@@ -50,8 +50,10 @@ int train_checkpoint_write_model(const checkpoint_contents *c, const char *folde
  * checkpoints are skipped with a warning; it is an error if all are damaged. */
 int train_checkpoint_choose(const run_folder *from, const char *given, char **out);
 
-/* Loads the model of a checkpoint. LCKV_ERROR_ARGUMENT if it is not a model of `expected`. */
-int train_checkpoint_load_model(device *d, const char *folder, const model_config *expected, model **out);
+/* Loads the model of a checkpoint. LCKV_ERROR_ARGUMENT if it is not a model of `expected`. `divide`: as in
+ * initial_model_load(). */
+int train_checkpoint_load_model(device *d, const char *folder, const model_config *expected, const collectives *divide,
+                                model **out);
 
 /* LCKV_ERROR_ARGUMENT if the checkpoint is not of an adapter with the same options as `a`. */
 int train_checkpoint_check_adapter(const adapter *a, const char *folder);

@@ -59,7 +59,7 @@ static int collect(optimizer *o, int entry, optimizer_tensor what, float *host) 
     int64_t *counts = calloc((size_t)o->collectives->ranks, sizeof *counts), first;
     int status = counts ? LCKV_OK : fail(LCKV_ERROR_MEMORY, "no memory for the sizes of an entry's parts");
     for (int r = 0; counts && r < o->collectives->ranks; r++)
-        counts[r] = optimizer_shard_of_entry(o, entry, r, &first) * (int64_t)sizeof *host;
+        counts[r] = shards_part(o->shards, entry, r, &first) * (int64_t)sizeof *host;
     int read = read_mine(o, entry, what, &mine);
     status = collectives_agree(o->collectives, status < 0 ? status : read);
     if (status >= 0) status = collectives_gather_host(o->collectives, mine, counts, host);

@@ -16,11 +16,17 @@ typedef struct memory_fit {
     double available; /* bytes */
 } memory_fit;
 
+/* Ranks on one host share its memory; a GPU belongs to one rank. memory_limit is that of a rank. The least of all ranks
+ * counts, so that all choose the same. */
 static int find_available(const lckv_trainer *t, const lckv_train_options *o, double *available) {
+    const collectives *c = t->collectives;
     size_t free_bytes, total;
-    TRY(t->device->memory.available(t->device, &free_bytes, &total));
-    *available = (double)(o->memory_limit ? (size_t)o->memory_limit : free_bytes);
-    return LCKV_OK;
+    int sharing;
+    TRY(collectives_ranks_here(c, &sharing));
+    TRY(collectives_agree(c, t->device->memory.available(t->device, &free_bytes, &total)));
+    *available = (double)free_bytes / (t->device->host_memory ? sharing : 1);
+    if (o->memory_limit) *available = (double)o->memory_limit;
+    return collectives_smallest(c, available);
 }
 
 static int bytes_needed(const memory_fit *f, int64_t size, double *bytes) {
@@ -38,11 +44,12 @@ static int check(const memory_fit *f, int64_t batch_size) {
     if (bytes <= f->available) return LCKV_OK;
     return fail(
         LCKV_ERROR_MEMORY,
-        "training with micro-batches of %lld block%s of %lld tokens needs %.2f GiB, %.2f GiB more than the %.2f "
+        "training with micro-batches of %lld block%s of %lld tokens needs %.2f GiB%s, %.2f GiB more than the %.2f "
         "GiB that are free; reduce per_device_train_batch_size or block_size, or set gradient_checkpointing, or "
-        "bf16 with torch_dtype bfloat16",
+        "bf16 with torch_dtype bfloat16%s",
         (long long)batch_size, plural(batch_size), (long long)f->shape.block_size, bytes / GIB,
-        (bytes - f->available) / GIB, f->available / GIB);
+        f->shape.num_processes > 1 ? " in each process" : "", (bytes - f->available) / GIB, f->available / GIB,
+        f->shape.num_processes > 1 && f->shape.zero != 3 ? ", or zero 3" : "");
 }
 
 static int fits(const memory_fit *f, int64_t size, bool *out) {
@@ -101,6 +108,23 @@ static int find_group_size(const lckv_trainer *t, memory_fit *f, int64_t per_ste
     return all ? LCKV_OK : find_largest(f, per_step, size);
 }
 
+/* With zero 3, chooses to gather loops in each iteration if the smallest micro-batch does not fit otherwise. */
+static int choose_regathering(lckv_trainer *t, memory_fit *f, int64_t least) {
+    bool fit = true;
+    if (f->shape.zero == 3 && f->shape.num_processes > 1 && f->config->map.loops && !t->regather_loops)
+        TRY(fits(f, least, &fit));
+    if (!fit) {
+        f->shape.zero_regather_loops = true;
+        TRY(fits(f, least, &fit));
+        t->regather_loops = f->shape.zero_regather_loops = fit;
+        if (fit)
+            log_message(LCKV_LOG_INFO,
+                        "zero 3: the weights of a loop do not fit into memory together; gathering them in "
+                        "each iteration (zero_regather_loops)");
+    }
+    return LCKV_OK;
+}
+
 int trainer_choose_batch_size(lckv_trainer *t, const lckv_train_options *o) {
     int64_t given = o->per_device_train_batch_size, per_step = given * o->gradient_accumulation_steps;
     memory_fit f = {.config = t->config,
@@ -112,19 +136,17 @@ int trainer_choose_batch_size(lckv_trainer *t, const lckv_train_options *o) {
                               .loop_form = o->loop_form,
                               .loop_group_size = o->loop_group_size,
                               .lora = o->use_peft ? o->lora : NULL,
-                              .loop_start = o->loop_start}};
+                              .loop_start = o->loop_start,
+                              .num_processes = t->collectives->ranks,
+                              .zero = o->zero,
+                              .bf16_gradients = o->grad_accum_dtype && !strcmp(o->grad_accum_dtype, "bfloat16"),
+                              .zero_regather_loops = o->zero_regather_loops}};
     t->batch_size = given;
+    t->regather_loops = o->zero_regather_loops;
     t->loop_group_size = o->loop_group_size ? o->loop_group_size : per_step;
     if (!o->do_train) return LCKV_OK;
-    if (t->collectives->ranks > 1) {
-        if (o->auto_find_batch_size)
-            log_message(LCKV_LOG_INFO,
-                        "auto_find_batch_size has no effect with several processes: using "
-                        "per_device_train_batch_size %lld",
-                        (long long)given);
-        return LCKV_OK;
-    }
     TRY(find_available(t, o, &f.available));
+    TRY(choose_regathering(t, &f, o->auto_find_batch_size ? 1 : given));
     TRY(o->auto_find_batch_size ? find_batch_size(&f, per_step, &t->batch_size) : check(&f, given));
     bool exact = o->loop_form == LCKV_LOOP_EXACT;
     return exact && !o->loop_group_size ? find_group_size(t, &f, per_step, &t->loop_group_size) : LCKV_OK;

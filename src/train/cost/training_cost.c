@@ -25,10 +25,23 @@ static void counted_model_close(counted_model *c) {
 
 /* A model of f32 weights without values, with the adapter and the learned start that `parts` names. On failure nothing
  * is open. */
+static int make_model(const model_config *config, const collectives *divide, counted_model *c) {
+    model_config *copy = NULL;
+    params *weights = NULL;
+    int status = config_copy(config, &copy);
+    if (status >= 0) status = params_create(copy, NULL, NULL, &weights);
+    if (status >= 0 && divide) status = params_divide(weights, divide);
+    if (status >= 0) status = params_allocate(weights, c->device, DTYPE_F32);
+    if (status >= 0) return model_create(c->device, copy, weights, &c->model);
+    params_free(weights);
+    config_free(copy);
+    return status;
+}
+
 static int counted_model_open(const model_config *config, const counted_parts *parts, counted_model *out) {
     *out = (counted_model){0};
     TRY(device_open("count", 0, &out->device));
-    int status = model_create_empty(out->device, config, DTYPE_F32, &out->model);
+    int status = make_model(config, parts->divide, out);
     if (status >= 0) status = lora_add(out->model, parts->lora);
     if (status >= 0 && parts->loop_start_width)
         status = loop_start_attach(out->model->params, config, parts->loop_start_width, &out->model->loop_start);
@@ -86,13 +99,18 @@ int training_flops_per_example(const model_config *config, const counted_parts *
 
 static int64_t bytes_of_values(const params *p) {
     int64_t bytes = 0;
-    for (int i = 0; i < p->count; i++) bytes += (int64_t)view_bytes(p->table[i].tensor.value);
+    for (int i = 0; i < p->count; i++) {
+        const weight *w = &p->table[i];
+        bytes += (int64_t)view_bytes(w->part.rows ? w->part : w->tensor.value);
+    }
     return bytes;
 }
 
 static int64_t bytes_of_gradients(const params *p) {
     int64_t bytes = 0;
-    for (int i = 0; i < p->count; i++) bytes += (int64_t)view_bytes(p->table[i].tensor.grad);
+    const shards *s = p->shards;
+    for (int i = 0; s && i < s->count; i++) bytes += (int64_t)view_bytes(s->units[i].gradient);
+    for (int i = 0; !s && i < p->count; i++) bytes += (int64_t)view_bytes(p->table[i].tensor.grad);
     return bytes;
 }
 
@@ -128,6 +146,15 @@ static int check_loop_form(const lckv_training_shape *shape) {
     return LCKV_OK;
 }
 
+static int check_zero(const lckv_training_shape *shape) {
+    REQUIRE(shape->zero == 0 || shape->zero == 1 || shape->zero == 3, LCKV_ERROR_ARGUMENT,
+            "zero: expected 0, 1 or 3, found %lld", (long long)shape->zero);
+    REQUIRE(shape->zero == 3 || !shape->zero_regather_loops, LCKV_ERROR_ARGUMENT, "zero_regather_loops needs zero 3");
+    REQUIRE(!shape->bf16_gradients || (shape->zero == 3 && shape->bf16_weights), LCKV_ERROR_ARGUMENT,
+            "bf16_gradients needs zero 3 and bf16_weights");
+    return LCKV_OK;
+}
+
 /* One of `ranks` ranks, whose collectives do nothing. The last rank has the largest share of the optimizer state. */
 static collectives counted_rank(int64_t ranks) {
     collectives c = *collectives_single();
@@ -154,6 +181,7 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
     REQUIRE(shape->bf16 || !shape->bf16_weights, LCKV_ERROR_ARGUMENT, "bf16_weights needs bf16");
     REQUIRE(shape->num_processes >= 0 && shape->num_processes <= MAX_COUNTED_RANKS, LCKV_ERROR_ARGUMENT,
             "num_processes: expected 0 to %d, found %lld", MAX_COUNTED_RANKS, (long long)shape->num_processes);
+    TRY(check_zero(shape));
     collectives rank = counted_rank(shape->num_processes);
     const stepper_options options = {
         .compute = shape->bf16 ? DTYPE_BF16 : DTYPE_F32,
@@ -163,10 +191,13 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
         .gradient_checkpointing = shape->gradient_checkpointing,
         .exact = shape->loop_form == LCKV_LOOP_EXACT,
         .fill_size = (int)shape->loop_group_size,
+        .regather_loops = shape->zero_regather_loops,
+        .bf16_gradients = shape->bf16_gradients,
         .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1, .collectives = &rank},
     };
     const counted_parts parts = {.lora = shape->lora ? &lora : NULL,
-                                 .loop_start_width = shape->loop_start ? loop_start_default_width(config) : 0};
+                                 .loop_start_width = shape->loop_start ? loop_start_default_width(config) : 0,
+                                 .divide = shape->zero == 3 ? &rank : NULL};
     TRY(counted_model_open(config, &parts, &c));
     int status = count_training(&c, &options, out);
     counted_model_close(&c);

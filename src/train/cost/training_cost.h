@@ -12,8 +12,9 @@
 
 /* What is added to a model before it is counted. */
 typedef struct counted_parts {
-    const lckv_lora *lora;    /* NULL: all weights are trained */
-    int64_t loop_start_width; /* of a learned start that is trained; 0: none */
+    const lckv_lora *lora;     /* NULL: all weights are trained */
+    int64_t loop_start_width;  /* of a learned start that is trained; 0: none */
+    const collectives *divide; /* ranks that the weights are divided between; NULL: every rank has all of them */
 } counted_parts;
 
 /* FLOPs of the forward and backward pass of one example of block_size tokens, without the optimizer. Of `like`,

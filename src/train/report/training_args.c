@@ -113,9 +113,14 @@ static json_t *intervals(const lckv_train_options *o) {
                      "processes", (json_int_t)(o->processes ? o->processes->ranks : 1));
 }
 
+static json_t *division(const lckv_train_options *o) {
+    return json_pack("{sI sb ss}", "zero", (json_int_t)o->zero, "zero_regather_loops", o->zero_regather_loops,
+                     "grad_accum_dtype", o->grad_accum_dtype ? o->grad_accum_dtype : "auto");
+}
+
 json_t *training_args(const lckv_train_options *o) {
     json_t *all = json_object(),
-           *parts[] = {sources(o), lora(o), tuning(o), data(o), steps(o), optimizer(o), intervals(o)};
+           *parts[] = {sources(o), lora(o), tuning(o), data(o), steps(o), optimizer(o), intervals(o), division(o)};
     int failed = all == NULL;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         failed |= !parts[i] || json_object_update(all, parts[i]);

@@ -55,12 +55,12 @@ static int reserve_entries(example_batch *b, int sequences) {
 }
 
 /* Adds the sequences of an example as entries of the batch, from `at` on. */
-static void add_entries(batch_entry *at, const example *e) {
+static void add_entries(batch_entry *at, const example *e, bool labeled) {
     int32_t begin = 0;
     for (int32_t i = 0; i < e->sequences; i++) {
         int32_t rows = e->lengths[i];
         at[i] = (batch_entry){.ids = e->ids + begin,
-                              .labels = e->labels + begin,
+                              .labels = labeled ? e->labels + begin : NULL,
                               .rows = rows,
                               .wanted = rows,
                               .cache_id = -1,
@@ -69,7 +69,7 @@ static void add_entries(batch_entry *at, const example *e) {
     }
 }
 
-int example_batch_fill(example_batch *b, const examples *data, const int64_t *chosen, int count) {
+static int fill(example_batch *b, const examples *data, const int64_t *chosen, int count, bool labeled) {
     int64_t sequences = 0;
     for (int i = 0; i < count; i++) {
         TRY(data->read(data, chosen[i], &b->examples[i]));
@@ -77,6 +77,14 @@ int example_batch_fill(example_batch *b, const examples *data, const int64_t *ch
     }
     TRY(reserve_entries(b, (int)sequences)); /* at most the number of tokens */
     batch_entry *at = b->entries;
-    for (int i = 0; i < count; at += b->examples[i++].sequences) add_entries(at, &b->examples[i]);
+    for (int i = 0; i < count; at += b->examples[i++].sequences) add_entries(at, &b->examples[i], labeled);
     return batch_fill(b->batch, NULL, b->entries, (int)sequences);
+}
+
+int example_batch_fill(example_batch *b, const examples *data, const int64_t *chosen, int count) {
+    return fill(b, data, chosen, count, true);
+}
+
+int example_batch_fill_unlabeled(example_batch *b, const examples *data, int64_t which) {
+    return fill(b, data, &which, 1, false);
 }

@@ -23,5 +23,7 @@ void example_batch_free(example_batch *b); /* NULL is fine */
 
 /* Reads examples chosen[0..count-1] and copies them to the device. */
 int example_batch_fill(example_batch *b, const examples *data, const int64_t *chosen, int count);
+/* The same for one example without its labels. */
+int example_batch_fill_unlabeled(example_batch *b, const examples *data, int64_t which);
 
 #endif

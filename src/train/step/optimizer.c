@@ -4,68 +4,20 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum {
-    ALIGNMENT = 256,
-    SHARD_ALIGNMENT = 64, /* in elements; 16 bytes also for 2-byte elements */
-};
+enum { ALIGNMENT = 256 };
 
 static const uint64_t ROUNDING_STREAM = 0x726f756e64000000; /* "round"; separate from the streams of initial weights */
 
 /* ---------------------------------------------------------------- shards */
-
-/* Offset of entry i's gradient in elements. All gradients are in one allocation in the table's order, each aligned to
- * 256 bytes; the zeros between them are summed too. */
-static int64_t place(const params *p, int i) {
-    return (float *)p->table[i].tensor.grad.data - (float *)p->table[0].tensor.grad.data;
-}
-
-static int64_t elements(const weight *w) {
-    return w->rows * w->cols;
-}
 
 static view subview(view whole, int64_t first, int64_t count) {
     if (!whole.data) return whole;
     return view_elements(whole, first, count);
 }
 
-/* Offset of entry i's value in elements; values are in one allocation too, see params_enable_masters(). */
-static int64_t value_place(const params *p, int i) {
-    view first = p->table[0].tensor.value, v = p->table[i].tensor.value;
-    return ((char *)v.data - (char *)first.data) / (int64_t)dtype_element_bytes(v.type);
-}
-
-/* Entries start at multiples of SHARD_ALIGNMENT, so that no shard starts between two entries. */
-static int divide(optimizer *o) {
-    const params *p = o->params;
-    int ranks = o->collectives->ranks;
-    int64_t end = place(p, p->count - 1) + elements(&p->table[p->count - 1]);
-    o->shard_begin = calloc((size_t)ranks + 1, sizeof *o->shard_begin);
-    o->shard_value_begin = calloc((size_t)ranks + 1, sizeof *o->shard_value_begin);
-    REQUIRE(o->shard_begin && o->shard_value_begin, LCKV_ERROR_MEMORY, "no memory for the optimizer's shards");
-    for (int r = 1; r < ranks; r++) o->shard_begin[r] = end / ranks * r / SHARD_ALIGNMENT * SHARD_ALIGNMENT;
-    o->shard_begin[ranks] = end;
-    return LCKV_OK;
-}
-
-int64_t optimizer_shard_of_entry(const optimizer *o, int entry, int rank, int64_t *first) {
-    int64_t at = place(o->params, entry), count = elements(&o->params->table[entry]);
-    int64_t begin = o->shard_begin[rank] - at, end = o->shard_begin[rank + 1] - at;
-    *first = begin < 0 ? 0 : begin > count ? count : begin;
-    end = end < *first ? *first : end > count ? count : end;
-    return end - *first;
-}
-
-/* An empty shard starts where the next one starts. */
-static void divide_values(optimizer *o) {
-    const params *p = o->params;
-    int last = p->count - 1, ranks = o->collectives->ranks;
-    o->shard_value_begin[ranks] = value_place(p, last) + elements(&p->table[last]);
-    for (int r = ranks - 1; r > 0; r--) {
-        int64_t first;
-        int i = 0;
-        while (i < p->count && !optimizer_shard_of_entry(o, i, r, &first)) i++;
-        o->shard_value_begin[r] = i < p->count ? value_place(p, i) + first : o->shard_value_begin[r + 1];
-    }
+/* The values of a unit, which follow each other in one allocation, see params_enable_masters(). */
+static view first_value(const optimizer *o, const shard_unit *u) {
+    return o->params->table[u->first].tensor.value;
 }
 
 static int list_slices(optimizer *o) {
@@ -74,14 +26,14 @@ static int list_slices(optimizer *o) {
     REQUIRE(o->slices, LCKV_ERROR_MEMORY, "no memory for the optimizer's table");
     for (int i = 0; i < p->count; i++) {
         const weight *w = &p->table[i];
-        int64_t first, count = optimizer_shard_of_entry(o, i, o->collectives->rank, &first);
+        int64_t first, count = shards_part(o->shards, i, o->collectives->rank, &first);
         if (!count) continue;
         o->slices[o->slice_count++] = (shard_slice){
             .entry = i,
             .first = first,
             .count = count,
-            .value = subview(w->tensor.value, first, count),
-            .grad = subview(w->tensor.grad, first, count),
+            .value = w->part.rows ? w->part : subview(w->tensor.value, first, count),
+            .grad = shards_entry_gradient(o->shards, i),
             .master = subview(w->master, first, count),
         };
     }
@@ -135,8 +87,8 @@ static int take_masters(optimizer *o) {
 }
 
 static int make(optimizer *o) {
-    TRY(divide(o));
-    divide_values(o);
+    if (!o->params->shards) TRY(shards_create(o->params, o->collectives, &o->own_shards));
+    o->shards = o->params->shards ? o->params->shards : o->own_shards;
     TRY(list_slices(o));
     TRY(allocate(o));
     return take_masters(o);
@@ -147,7 +99,7 @@ int optimizer_create(params *p, const optimizer_options *options, optimizer **ou
     optimizer *o = calloc(1, sizeof *o);
     REQUIRE(o, LCKV_ERROR_MEMORY, "no memory for an optimizer");
     const collectives *e = options->collectives ? options->collectives : collectives_single();
-    bool bf16 = p->table[0].tensor.value.type == DTYPE_BF16 && !p->masters;
+    bool bf16 = params_type(p, 0) == DTYPE_BF16;
     *o = (optimizer){.params = p,
                      .device = p->device,
                      .collectives = e,
@@ -166,8 +118,7 @@ void optimizer_free(optimizer *o) {
     if (!o) return;
     if (o->memory) o->device->memory.release(o->device, o->memory);
     free(o->slices);
-    free(o->shard_begin);
-    free(o->shard_value_begin);
+    shards_free(o->own_shards);
     free(o);
 }
 
@@ -189,19 +140,25 @@ static step_state state_of_step(const optimizer *o, double learning_rate) {
     return s;
 }
 
+/* Gradients of divided weights have been summed in the backward pass. */
 static int sum_gradients(optimizer *o, view loss) {
-    collectives_parts gradients = {o->params->table[0].tensor.grad.data, DTYPE_F32, o->shard_begin};
+    const shards *s = o->shards;
     TRY(collectives_all_reduce(o->collectives, loss));
-    return collectives_reduce_scatter(o->collectives, gradients);
+    for (const shard_unit *u = s->units; !s->divides_weights && u < s->units + s->count; u++) {
+        void *gradient = o->params->table[u->first].tensor.grad.data;
+        TRY(collectives_reduce_scatter(o->collectives,
+                                       (collectives_parts){gradient, DTYPE_F32, shards_gradient_parts(s, u)}));
+    }
+    return LCKV_OK;
 }
 
 static int find_norm(optimizer *o, view loss) {
-    int rank = o->collectives->rank;
-    int64_t first = o->shard_begin[rank], count = o->shard_begin[rank + 1] - first;
+    const shards *s = o->shards;
     TRY(o->device->memory.zero(o->device, o->sum_squares.data, sizeof(double)));
-    struct op_sum_squares squares = {.x = view_elements(o->params->table[0].tensor.grad, first, count),
-                                     .out = o->sum_squares};
-    TRY(DEVICE_RUN(o->device, sum_squares, &squares));
+    for (const shard_unit *u = s->units; u < s->units + s->count; u++) {
+        struct op_sum_squares squares = {.x = shards_gradient(s, u), .out = o->sum_squares};
+        if (squares.x.cols) TRY(DEVICE_RUN(o->device, sum_squares, &squares));
+    }
     TRY(collectives_all_reduce(o->collectives, o->sum_squares));
     struct op_clip a = {.sum_squares = o->sum_squares, .loss = loss, .state = o->state};
     return DEVICE_RUN(o->device, clip, &a);
@@ -228,6 +185,21 @@ static void widen(view *v, int64_t count) {
     if (v->data) v->cols += count;
 }
 
+/* op_adamw takes gradients in f32. */
+static int widen_gradient(optimizer *o, shard_slice *q) {
+    view wide = {NULL, 1, q->count, DTYPE_F32};
+    if (q->grad.type == DTYPE_F32) return LCKV_OK;
+    TRY(shards_take_buffer(o->params->shards, view_bytes(wide), &wide.data));
+    struct op_cast a = {.src = q->grad, .dst = wide};
+    q->grad = wide;
+    return DEVICE_RUN(o->device, cast, &a);
+}
+
+static int drop_wide_gradient(optimizer *o, const shard_slice *q, view sum) {
+    shards_give_buffer(o->params->shards, q->grad.data);
+    return o->device->memory.zero(o->device, sum.data, view_bytes(sum));
+}
+
 /* Updates slice *at and those that join it, and moves *at behind them. */
 static int update_joined(optimizer *o, int *at) {
     shard_slice joined = o->slices[(*at)++], *q = &joined;
@@ -236,6 +208,8 @@ static int update_joined(optimizer *o, int *at) {
         for (int i = 0; i < 5; i++) widen(views[i], o->slices[*at].count);
     }
     bool rounded = q->master.data != NULL;
+    view sum = q->grad;
+    TRY(widen_gradient(o, q));
     struct op_adamw a = {
         .master = rounded ? q->master : q->value,
         .weight = rounded ? q->value : (view){0},
@@ -247,7 +221,8 @@ static int update_joined(optimizer *o, int *at) {
         .stream = ROUNDING_STREAM + (uint64_t)q->entry,
         .first = q->first,
     };
-    return DEVICE_RUN(o->device, adamw, &a);
+    TRY(DEVICE_RUN(o->device, adamw, &a));
+    return sum.type == DTYPE_F32 ? LCKV_OK : drop_wide_gradient(o, q, sum);
 }
 
 static int update_slices(optimizer *o, view loss) {
@@ -258,11 +233,16 @@ static int update_slices(optimizer *o, view loss) {
 
 /* Gathers the new values of all shards, and zeroes the gradients, because op_adamw only zeroes those of this shard. */
 static int gather(optimizer *o) {
-    if (o->collectives->ranks == 1) return LCKV_OK;
-    view values = o->params->table[0].tensor.value, gradients = o->params->table[0].tensor.grad;
-    size_t bytes = (size_t)o->shard_begin[o->collectives->ranks] * sizeof(float);
-    TRY(collectives_all_gather(o->collectives, (collectives_parts){values.data, values.type, o->shard_value_begin}));
-    return o->device->memory.zero(o->device, gradients.data, bytes);
+    const shards *s = o->shards;
+    if (o->collectives->ranks == 1 || s->divides_weights) return LCKV_OK;
+    for (const shard_unit *u = s->units; u < s->units + s->count; u++) {
+        view value = first_value(o, u), gradient = o->params->table[u->first].tensor.grad;
+        size_t bytes = (size_t)shards_unit_elements(s, u, DTYPE_F32) * sizeof(float);
+        TRY(collectives_all_gather(o->collectives,
+                                   (collectives_parts){value.data, value.type, shards_value_parts(s, u, value.type)}));
+        TRY(o->device->memory.zero(o->device, gradient.data, bytes));
+    }
+    return LCKV_OK;
 }
 
 int optimizer_send(optimizer *o, double learning_rate) {

@@ -1,9 +1,9 @@
 /* AdamW over the table of weights: the two moments of each weight, clipping of the global gradient norm, and the
  * scalars of a step, all in device memory.
  *
- * With several ranks (collectives.h), each rank owns a shard: a contiguous range of the elements of all weights (ZeRO
- * stage 1). It alone stores their moments and f32 master weights, and updates them with the sum of all ranks'
- * gradients; then all ranks gather the new weights.
+ * With several ranks (collectives.h), each rank owns a part of the elements of all weights (model/shards/shards.h). It
+ * alone stores their moments and f32 master weights, and updates them with the sum of all ranks' gradients. Then all
+ * ranks gather the new weights (ZeRO stage 1), unless the weights and gradients themselves are divided (stage 3).
  *
  * Weights in bf16 without f32 master weights have moments in bf16 too: 6 bytes per element, and 4 for its gradient.
  *
@@ -14,7 +14,7 @@
 #define TRAIN_OPTIMIZER_H
 
 #include "collectives/collectives.h"
-#include "model/params.h"
+#include "model/shards/shards.h"
 
 typedef struct optimizer_options {
     double beta1, beta2, epsilon, weight_decay;
@@ -28,7 +28,7 @@ typedef struct optimizer_options {
 typedef struct shard_slice {
     int entry;
     int64_t first, count;
-    view value, grad; /* views of the weight's memory */
+    view value, grad; /* views of the weight's memory, or of its part if the weights are divided */
     view master;      /* f32, if `value` is a rounded copy of it; else absent */
     view m, v;        /* moments, of optimizer.state_type */
 } shard_slice;
@@ -40,9 +40,9 @@ typedef struct optimizer {
     optimizer_options options;
     shard_slice *slices; /* [slice_count] in the table's order, at most one per entry */
     int slice_count;
-    int64_t *shard_begin;       /* [ranks + 1]: first element of each shard in the memory of gradients */
-    int64_t *shard_value_begin; /* the same in the memory of values */
-    int64_t steps;              /* so far */
+    const shards *shards; /* those of the params if their weights are divided, else own_shards */
+    struct shards *own_shards;
+    int64_t steps;    /* so far */
     dtype state_type; /* of moments and of the weights that steps update: bf16 for bf16 weights without master weights
                        * (see op_adamw), else f32 */
     view state;       /* step_state: inputs of a step, and the results of op_clip */
@@ -54,9 +54,6 @@ typedef struct optimizer {
  * optimizer takes the master weights of its shard, and `p` releases all of them. */
 int optimizer_create(params *p, const optimizer_options *options, optimizer **out);
 void optimizer_free(optimizer *o); /* NULL is fine */
-
-/* The part of an entry in the shard of `rank`: returns the number of elements; the first one is *first. */
-int64_t optimizer_shard_of_entry(const optimizer *o, int entry, int rank, int64_t *first);
 
 /* One step, in two functions: optimizer_send() copies the step's scalars to the device, optimizer_update() updates the
  * weights with the accumulated gradients. The latter copies nothing from or to the host, so that a single rank can

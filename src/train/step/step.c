@@ -15,6 +15,7 @@ static int prepare_weights(model *m, const stepper_options *o) {
     if (p != m->params) TRY(params_convert(m->params, o->compute));
     TRY(o->bf16_weights ? params_enable_values(p, DTYPE_BF16) : params_enable_masters(p, o->compute));
     if (m->loop_start) loop_start_drop_initial(m->loop_start);
+    if (p->shards && o->bf16_gradients) p->shards->gradient_type = DTYPE_BF16;
     return params_enable_gradients(p);
 }
 
@@ -53,8 +54,12 @@ static void free_group(stepper *s) {
 static int allocate_scalars(stepper *s) {
     device *d = s->model->device;
     int64_t start = 2 * s->model->config->map.slots;
-    TRY(d->memory.alloc(d, (size_t)(6 + 2 * start) * sizeof(double), &s->scalars));
+    size_t bytes = (size_t)(8 + 4 * start) * sizeof(double);
+    TRY(d->memory.alloc(d, bytes, &s->scalars));
+    TRY(d->memory.zero(d, s->scalars, bytes));
     double *at = s->scalars;
+    s->idle_residual = (view){at + 6 + 4 * start, 1, 2, DTYPE_F64};
+    s->idle_start_loss.sums = (view){at + 6 + 2 * start, start, 2, DTYPE_F64};
     s->start_loss.sums = (view){at + 6, start, 2, DTYPE_F64, NULL};
     s->sums = (view){at, 1, 2, DTYPE_F64};
     s->residual = (view){at + 2, 1, 2, DTYPE_F64};
@@ -68,7 +73,7 @@ static int prepare_start(stepper *s, const stepper_options *o) {
     const layer_map *map = &s->model->config->map;
     size_t numbers = 2 * (size_t)map->slots;
     double tokens = (double)(o->examples_per_step ? o->examples_per_step : o->batch_size) * o->block_size;
-    s->start_scales = calloc(numbers, sizeof *s->start_scales);
+    s->start_scales = calloc(2 * numbers, sizeof *s->start_scales);
     REQUIRE(s->start_scales, LCKV_ERROR_MEMORY, "no memory for training");
     for (int i = 0; i < map->slots; i++) {
         int64_t k = exact_keys_width(map, i), v = exact_values_width(map, i);
@@ -76,6 +81,7 @@ static int prepare_start(stepper *s, const stepper_options *o) {
         if (v) s->start_scales[2 * i + 1] = (float)(o->loop_start_weight / tokens / (double)v);
     }
     s->start_loss.scales = s->start_scales;
+    s->idle_start_loss.scales = s->start_scales + numbers;
     for (int i = 0; i < STEPPER_AHEAD; i++) {
         s->pending[i].start = calloc(2 * numbers, sizeof(double));
         REQUIRE(s->pending[i].start, LCKV_ERROR_MEMORY, "no memory for training");
@@ -93,6 +99,7 @@ static int make(stepper *s, const stepper_options *o) {
     TRY(graph_create(d, o->compute, true, &s->graph));
     s->graph->recompute = o->gradient_checkpointing;
     TRY(prepare_weights(s->model, o));
+    if (s->model->params->shards) s->model->params->shards->regathers_loops = o->regather_loops;
     return optimizer_create(model_trainable(s->model), &o->optimizer, &s->optimizer);
 }
 
@@ -209,9 +216,14 @@ static int forward_alone(stepper *s) {
     return status;
 }
 
-/* The sequential form copies tables from the host, so that it cannot be recorded. */
+/* Whether ranks communicate within a micro-batch. */
+static bool communicates(const stepper *s) {
+    return s->model->params->shards != NULL;
+}
+
+/* The sequential form copies tables from the host, so that it cannot be recorded. Collectives are not recorded. */
 static int accumulate_gradients(stepper *s) {
-    if (s->model->config->use_sequential) return forward_and_backward(s);
+    if (s->model->config->use_sequential || communicates(s)) return forward_and_backward(s);
     const batch *b = s->batch->batch;
     replay_key key = {{b->rows, b->moves, b->sequences, b->padded_max_rows, s->group_row}};
     return replay_set_run(&s->batches, s->graph, &key, forward_and_backward, s);
@@ -274,16 +286,40 @@ static int send_seed(stepper *s, int64_t at) {
     return d->memory.copy_in(d, s->seed.data, words, sizeof(uint64_t));
 }
 
-/* Runs a group of examples, one micro-batch after another. `at` is the number of its first example within the step. */
-static int run_group(stepper *s, const examples *data, const int64_t *chosen, int64_t at, int64_t count) {
-    TRY(fill_group(s, data, chosen, (int)count));
-    for (int64_t i = 0; i < count;) {
-        int now = count - i < s->batch_size ? (int)(count - i) : s->batch_size;
-        TRY(example_batch_fill(s->batch, data, chosen + i, now));
-        TRY(send_seed(s, at + i));
+/* A micro-batch that adds zeros to loss and gradients. `which` is the first example of the group. */
+static int run_idle(stepper *s, const examples *data, int64_t which, bool learn) {
+    batch *b = s->batch->batch;
+    view residual = s->residual;
+    TRY(example_batch_fill_unlabeled(s->batch, data, which));
+    if (s->model->loop_start) b->start_loss = &s->idle_start_loss;
+    s->residual = s->idle_residual;
+    s->group_row = 0;
+    int status = run_batch(s, learn);
+    s->residual = residual;
+    if (s->model->loop_start) b->start_loss = &s->start_loss;
+    return status;
+}
+
+/* The examples of a group, which its first micro-batches run. */
+typedef struct group {
+    const int64_t *chosen; /* [count]; at least one also if count is 0 */
+    int64_t at;            /* number of the first one within the step */
+    int64_t count;
+    int64_t most; /* of any rank that this one communicates with */
+} group;
+
+static int run_group(stepper *s, const examples *data, const group *g) {
+    TRY(fill_group(s, data, g->chosen, g->count ? (int)g->count : 1));
+    for (int64_t i = 0; i < g->most; i += s->batch_size) {
+        int64_t left = g->count - i;
+        if (left <= 0) {
+            TRY(run_idle(s, data, g->chosen[0], true));
+            continue;
+        }
+        TRY(example_batch_fill(s->batch, data, g->chosen + i, left < s->batch_size ? (int)left : s->batch_size));
+        TRY(send_seed(s, g->at + i));
         TRY(run_batch(s, true));
         s->group_row += s->batch->batch->rows;
-        i += now;
     }
     return LCKV_OK;
 }
@@ -293,12 +329,24 @@ static int run_share(stepper *s, const examples *data, const int64_t *chosen, in
     int64_t items;
     TRY(count_items(data, chosen, count, &items));
     TRY(begin_loss(s, items));
-    int64_t first, end = collectives_share(s->optimizer->collectives, count, &first) + first;
-    for (int64_t at = first, size; at < end; at += size) {
-        size = s->group && end - at > s->group->size ? s->group->size : end - at;
-        TRY(run_group(s, data, chosen + at, at, size));
+    const collectives *c = s->optimizer->collectives;
+    int64_t first, mine = collectives_share(c, count, &first);
+    int64_t most = communicates(s) ? (count + c->ranks - 1) / c->ranks : mine;
+    for (int64_t done = 0; done < most;) {
+        int64_t size = s->group && most - done > s->group->size ? s->group->size : most - done, left = mine - done;
+        group g = {.at = first + done, .count = left < 0 ? 0 : left < size ? left : size, .most = size};
+        g.chosen = g.count ? chosen + g.at : chosen;
+        TRY(run_group(s, data, &g));
+        done += size;
     }
     return LCKV_OK;
+}
+
+/* Other ranks may be waiting for this one in the middle of a micro-batch. */
+static int agree_on_share(stepper *s, int status) {
+    const collectives *c = s->optimizer->collectives;
+    if (status < 0 && communicates(s)) collectives_give_up(c);
+    return collectives_agree(c, status);
 }
 
 /* With several ranks the update is not recorded, because it contains collectives. */
@@ -323,7 +371,7 @@ int stepper_begin(stepper *s, const examples *data, const int64_t *chosen, int64
             STEPPER_AHEAD);
     int status = run_share(s, data, chosen, count);
     if (status >= 0) status = optimizer_send(s->optimizer, learning_rate);
-    TRY(collectives_agree(s->optimizer->collectives, status));
+    TRY(agree_on_share(s, status));
     TRY(update_weights(s));
     TRY(send_results(s));
     s->begun++;
@@ -387,6 +435,11 @@ static int evaluate_batch(stepper *s, const examples *data, const int64_t *chose
     return run_batch(s, false);
 }
 
+static int evaluate_idle(stepper *s, const examples *data, int64_t which) {
+    TRY(fill_group(s, data, &which, 1));
+    return run_idle(s, data, which, false);
+}
+
 static int evaluate_share(stepper *s, const examples *data, int64_t first, int count, int64_t *labels) {
     *labels = 0;
     for (int64_t i = first; i < first + count; i++) {
@@ -396,7 +449,7 @@ static int evaluate_share(stepper *s, const examples *data, int64_t first, int c
     }
     TRY(begin_loss(s, *labels));
     int64_t mine, here = collectives_share(s->optimizer->collectives, count, &mine);
-    if (!here) return LCKV_OK;
+    if (!here) return communicates(s) ? evaluate_idle(s, data, first) : LCKV_OK;
     int64_t *chosen = malloc((size_t)here * sizeof *chosen);
     REQUIRE(chosen, LCKV_ERROR_MEMORY, "no memory for %lld numbers", (long long)here);
     for (int64_t i = 0; i < here; i++) chosen[i] = first + mine + i;
@@ -412,7 +465,7 @@ int stepper_evaluate(stepper *s, const examples *data, int64_t first, int count,
     double sums[2];
     int64_t labels;
     *out = (step_evaluation){0};
-    TRY(collectives_agree(e, evaluate_share(s, data, first, count, &labels)));
+    TRY(agree_on_share(s, evaluate_share(s, data, first, count, &labels)));
     TRY(collectives_all_reduce(e, s->sums));
     TRY(d->memory.copy_out(d, sums, s->sums.data, sizeof sums));
     TRY(collectives_agree(e, d->memory.wait(d)));

@@ -3,7 +3,11 @@
  *
  * A step does not wait for the device. Its results may be read after the next step is launched, so that the device
  * always has work. On devices that record (device.h), a micro-batch and the optimizer's update are recorded once and
- * replayed. Leaves out: which examples a step has, how many steps there are, and reporting (train_loop.c). */
+ * replayed, unless they contain collectives.
+ *
+ * If the weights are divided between ranks (model/shards/shards.h), ranks communicate within a micro-batch, and all of
+ * them run equally many. A rank that has fewer runs idle ones: without labels, so that they add zeros. Leaves out:
+ * which examples a step has, how many steps there are, and reporting (train_loop.c). */
 #ifndef TRAIN_STEP_H
 #define TRAIN_STEP_H
 
@@ -53,27 +57,31 @@ typedef struct stepper {
     exact_slots *slots;         /* of the group */
     int64_t group_row;          /* first row of the micro-batch within the group */
     loop_start_loss start_loss; /* of the model's learned start; its sums are in `scalars` */
-    float *start_scales;        /* [2 * slots] */
-    void *scalars;              /* device memory of the next four */
-    view sums;                  /* f64 [1, 2]: loss of the step so far; number of correct labels of an evaluation */
-    view residual;              /* f64 [1, 2]: of the step so far, see decoder_forward_exact() */
-    view scale;                 /* f32: 1 / labels of the step */
-    view seed;                  /* i64: of the micro-batch's dropout masks */
-    replay_set batches;         /* recorded micro-batches: whole ones, and the last one of a step */
+    float *start_scales;        /* [4 * slots], the second half zeros for idle_start_loss */
+    loop_start_loss idle_start_loss;
+    void *scalars;      /* device memory of the sums above and of the next five */
+    view sums;          /* f64 [1, 2]: loss of the step so far; number of correct labels of an evaluation */
+    view residual;      /* f64 [1, 2]: of the step so far, see decoder_forward_exact() */
+    view idle_residual; /* the same of an idle micro-batch; not used */
+    view scale;         /* f32: 1 / labels of the step */
+    view seed;          /* i64: of the micro-batch's dropout masks */
+    replay_set batches; /* recorded micro-batches: whole ones, and the last one of a step */
     replay update;
     step_pending pending[STEPPER_AHEAD];
     int64_t begun, ended; /* steps */
 } stepper;
 
 typedef struct stepper_options {
-    dtype compute;               /* f32, or bf16 with f32 masters */
-    bool bf16_weights;           /* with bf16: weights and moments in bf16, without master weights */
-    int batch_size;              /* examples per micro-batch */
-    int32_t block_size;          /* tokens of the longest example */
-    bool exact;                  /* train loops in the exact form (model/exact.h) instead of by the plan */
-    int fill_size;               /* with exact: examples whose slots are computed together, at least batch_size */
-    double loop_start_weight;    /* of the loss of the model's learned start, if it has one */
-    int64_t examples_per_step;   /* of all ranks; the loss of a start is divided by their tokens; 0: batch_size */
+    dtype compute;             /* f32, or bf16 with f32 masters */
+    bool bf16_weights;         /* with bf16: weights and moments in bf16, without master weights */
+    int batch_size;            /* examples per micro-batch */
+    int32_t block_size;        /* tokens of the longest example */
+    bool exact;                /* train loops in the exact form (model/exact.h) instead of by the plan */
+    int fill_size;             /* with exact: examples whose slots are computed together, at least batch_size */
+    double loop_start_weight;  /* of the loss of the model's learned start, if it has one */
+    int64_t examples_per_step; /* of all ranks; the loss of a start is divided by their tokens; 0: batch_size */
+    /* For weights that are divided between ranks (shards.h): */
+    bool regather_loops, bf16_gradients;
     bool gradient_checkpointing; /* store only the inputs of layers, and recompute layers in the backward pass */
     optimizer_options optimizer;
 } stepper_options;

@@ -1,0 +1,14 @@
+/* The tensors of a GGUF file as those of a safetensors file, with Hugging Face names.
+ *
+ * Values in f32, f16 and bf16 are used in the mapped file. Quantized ones stay there too, and tensor_values() decodes
+ * them: their `type` is bf16. In files of the architecture llama the rows of queries and keys are in another order. */
+#ifndef IO_GGUF_GGUF_TENSORS_H
+#define IO_GGUF_GGUF_TENSORS_H
+
+#include "io/tensors/safetensors.h"
+
+/* On failure *out is all zeros. A tensor without a Hugging Face name is LCKV_ERROR_UNSUPPORTED, apart from the factors
+ * of RoPE, which are part of the config. Release with safetensors_close(). */
+int gguf_tensors_open(const char *path, safetensors_file *out);
+
+#endif

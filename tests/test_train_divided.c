@@ -1,0 +1,206 @@
+/* Weights that are divided between ranks: the division itself, for numbers of ranks that are not there, and a rank that
+ * fails within a step. The program runs as a single rank and over TCP with 2 and 3 ranks (tests/CMakeLists.txt). */
+#include "data/blocks.h"
+#include "model/shards/shards.h"
+#include "train/step/step.h"
+
+static int damaged_block(int64_t i) {
+    return fail(LCKV_ERROR_FORMAT, "block %d is damaged", (int)i);
+}
+
+#include "fixture.h"
+
+/* ---------------------------------------------------------------- division */
+
+static const char *const MODELS[] = {
+    "",
+    ",\"tie_word_embeddings\":true,\"attention_bias\":true",
+    ",\"layer_types\":\"0_2_2_3\",\"hidden_size\":64,\"head_dim\":16",
+};
+
+static params *table_of(const char *extra, model_config **c) {
+    char text[1024];
+    json_t *tree;
+    params *p;
+    snprintf(text, sizeof text,
+             "{\"model_type\":\"lckv-llama\",\"hidden_size\":24,\"intermediate_size\":36,\"num_attention_heads\":4,"
+             "\"num_key_value_heads\":2,\"num_hidden_layers\":4,\"vocab_size\":37,\"max_position_embeddings\":64,"
+             "\"rms_norm_eps\":1e-5,\"hidden_act\":\"silu\",\"initializer_range\":0.2%s}",
+             extra);
+    char *last = strstr(text, ",\"hidden_size\":64"); /* replaces the first one */
+    if (last) memcpy(strstr(text, "\"hidden_size\":24"), "\"hidden_size\":64", 16), memset(last, ' ', 17);
+    OK(json_parse(text, strlen(text), "test", &tree));
+    OK(config_from_json(tree, "test", NULL, c));
+    json_decref(tree);
+    OK(params_create(*c, NULL, NULL, &p));
+    return p;
+}
+
+static collectives rank_of(int rank, int ranks) {
+    collectives c = *collectives_single();
+    c.rank = rank;
+    c.ranks = ranks;
+    return c;
+}
+
+/* The parts of an entry follow each other in the order of ranks. In the memory of a unit, the part of rank r is within
+ * its range of values, and of gradients. */
+static void check_entry(const shards *s, int entry) {
+    const weight *w = &s->params->table[entry];
+    const shard_unit *u = &s->units[s->unit_of[entry]];
+    int64_t next = 0;
+    for (int r = 0; r < s->collectives->ranks; r++) {
+        int64_t first, count = shards_part(s, entry, r, &first);
+        if (!count) continue;
+        assert_int_equal(first, next);
+        next = first + count;
+        static const dtype TYPES[] = {DTYPE_F32, DTYPE_BF16};
+        for (int t = 0; t < 2; t++) {
+            const int64_t *begin = shards_value_parts(s, u, TYPES[t]);
+            int64_t at = shards_place(s, entry, TYPES[t]) + first;
+            assert_true(at >= begin[r] && at + count <= begin[r + 1]);
+        }
+        const int64_t *begin = shards_gradient_parts(s, u);
+        int64_t at = shards_place(s, entry, DTYPE_F32) + first;
+        assert_true(at >= begin[r] && at + count <= begin[r + 1]);
+    }
+    assert_int_equal(next, w->rows * w->cols);
+}
+
+static void every_element_belongs_to_one_rank(void **state) {
+    (void)state;
+    static const int RANKS[] = {1, 2, 3, 4, 7, 64};
+    for (size_t m = 0; m < sizeof MODELS / sizeof *MODELS; m++) {
+        for (size_t n = 0; n < sizeof RANKS / sizeof *RANKS; n++) {
+            model_config *c;
+            params *p = table_of(MODELS[m], &c);
+            collectives first = rank_of(0, RANKS[n]);
+            shards *s;
+            OK(shards_create(p, &first, &s));
+            assert_int_equal(s->count, RANKS[n] == 1 ? 1 : 4 + 2 + !c->tie_word_embeddings);
+            for (int i = 0; i < p->count; i++) check_entry(s, i);
+            shards_free(s);
+            params_free(p);
+            config_free(c);
+        }
+    }
+}
+
+/* Values that are set, drawn and converted in parts are those of the whole table. */
+static void parts_have_the_values_of_the_whole(void **state) {
+    (void)state;
+    enum { RANKS = 3 };
+    device *d;
+    OK(device_open("cpu", 1, &d));
+    for (size_t m = 0; m < sizeof MODELS / sizeof *MODELS; m++) {
+        model_config *c, *other;
+        params *whole = table_of(MODELS[m], &c);
+        OK(params_allocate(whole, d, DTYPE_F32));
+        OK(params_randomize(whole, c, 5));
+        for (int r = 0; r < RANKS; r++) {
+            collectives mine = rank_of(r, RANKS);
+            params *p = table_of(MODELS[m], &other);
+            OK(params_divide(p, &mine));
+            OK(params_allocate(p, d, DTYPE_F32));
+            OK(params_randomize(p, other, 5));
+            for (int i = 0; i < p->count; i++) {
+                const weight *w = &p->table[i];
+                const float *value = whole->table[i].tensor.value.data;
+                float *again = malloc((size_t)(w->rows * w->cols) * sizeof *again);
+                assert_true(params_has_value(p, i));
+                assert_memory_equal(w->part.data, value + w->part_first, view_bytes(w->part));
+                for (int64_t k = 0; k < w->rows * w->cols; k++) again[k] = -value[k];
+                OK(params_set(p, i, again, DTYPE_F32));
+                assert_memory_equal(w->part.data, again + w->part_first, view_bytes(w->part));
+                FAILS(params_get(p, i, again), LCKV_ERROR_UNSUPPORTED, "is divided between ranks");
+                free(again);
+            }
+            OK(params_enable_masters(p, DTYPE_BF16)); /* the part is the master */
+            assert_int_equal(params_type(p, 0), DTYPE_F32);
+            assert_int_equal(p->table[0].tensor.value.type, DTYPE_BF16);
+            OK(params_enable_values(p, DTYPE_BF16));
+            assert_int_equal(params_type(p, 0), DTYPE_BF16);
+            params_free(p);
+            config_free(other);
+        }
+        params_free(whole);
+        config_free(c);
+    }
+    device_close(d);
+}
+
+/* ---------------------------------------------------------------- a rank that fails */
+
+enum { BLOCK = 8, BLOCKS = 12 };
+
+typedef struct damaged {
+    examples examples;
+    const examples *good;
+    bool here;
+} damaged;
+
+static int read_damaged(const examples *data, int64_t i, example *out) {
+    const damaged *d = (const damaged *)(const void *)data;
+    if (d->here && i == BLOCKS - 1) return damaged_block(i); /* after whole micro-batches with the others */
+    return d->good->read(d->good, i, out);
+}
+
+static int count_good(const examples *data, int64_t i, int64_t *count) {
+    const damaged *d = (const damaged *)(const void *)data;
+    return d->good->count_labels(d->good, i, count);
+}
+
+static void make(fixture *f, const collectives *ranks, stepper **out) {
+    model_config *c;
+    params *p = table_of(MODELS[0], &c);
+    *f = (fixture){0};
+    OK(device_open("cpu", 1, &f->device));
+    OK(params_divide(p, ranks));
+    OK(params_allocate(p, f->device, DTYPE_F32));
+    OK(params_randomize(p, c, 7));
+    OK(model_create(f->device, c, p, &f->model));
+    stepper_options options = {.compute = DTYPE_F32,
+                               .batch_size = 1,
+                               .block_size = BLOCK,
+                               .optimizer = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .collectives = ranks}};
+    OK(stepper_create(f->model, &options, out));
+}
+
+/* The others wait in the middle of a micro-batch for what the failed rank does not send. */
+static void a_failure_within_a_step_is_that_of_all(void **state) {
+    (void)state;
+    lckv_processes *ranks;
+    OK(lckv_processes_open(60, &ranks));
+    int last = ranks->ranks - 1;
+    int32_t ids[BLOCK * BLOCKS];
+    int64_t chosen[BLOCKS];
+    fixture f;
+    stepper *s;
+    step_result result;
+    blocks good = blocks_of_ids(ids, BLOCK, BLOCKS);
+    damaged data = {.examples = good.examples, .good = &good.examples, .here = ranks->rank == last};
+    data.examples.read = read_damaged;
+    data.examples.count_labels = count_good;
+    for (int i = 0; i < BLOCKS; i++) chosen[i] = i;
+    fixture_ids(ids, BLOCK * BLOCKS, 3);
+    make(&f, ranks, &s);
+    OK(stepper_step(s, &good.examples, chosen, BLOCKS, 0.01, &result));
+    assert_true(result.finite && result.loss > 1);
+    char expected[80] = "is damaged";
+    if (ranks->rank != last) snprintf(expected, sizeof expected, "process %d of %d: block", last, ranks->ranks);
+    FAILS(stepper_step(s, &data.examples, chosen, BLOCKS, 0.01, &result),
+          ranks->rank == last ? LCKV_ERROR_FORMAT : LCKV_ERROR_DEVICE, expected);
+    stepper_free(s);
+    model_free(f.model);
+    device_close(f.device);
+    lckv_processes_close(ranks);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_element_belongs_to_one_rank),
+        cmocka_unit_test(parts_have_the_values_of_the_whole),
+        cmocka_unit_test(a_failure_within_a_step_is_that_of_all),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
