@@ -9,11 +9,12 @@
 
 typedef struct perf_options {
     const char *config, *device;
-    int batch, block;   /* sequences or clients; tokens of a training block */
-    int seconds;        /* for the measurement, roughly */
-    int threads;        /* 0: all processors */
-    int prompt, length; /* tokens of a prompt, and new tokens, per sequence */
-    int chunk;          /* tokens of a prefill chunk; 0: the engine's default */
+    const char *weight_dtype; /* "float", "int8" or "int4", as for lckv bench */
+    int batch, block;         /* sequences or clients; tokens of a training block */
+    int seconds;              /* for the measurement, roughly */
+    int threads;              /* 0: all processors */
+    int prompt, length;       /* tokens of a prompt, and new tokens, per sequence */
+    int chunk;                /* tokens of a prefill chunk; 0: the engine's default */
     dtype compute;
     int step;           /* examples of a training step; 0: batch */
     int reference_step; /* the same for the plan, the reference of the exact form; 0: step */
@@ -41,6 +42,7 @@ void perf_random_ids(const perf_model *m, uint64_t stream, int32_t *ids, int cou
 int perf_engine_run(const perf_model *m, lckv_engine *e, const int32_t *ids, int prompt, int new_tokens, int count,
                     lckv_encoding encoding, double *seconds);
 
+int perf_speeds(const perf_options *o);
 int perf_training(const perf_options *o);
 int perf_checkpointing(const perf_options *o);
 int perf_exact(const perf_options *o);

@@ -1,15 +1,17 @@
 /* The program `bench`: measures the speed of parts of lckv against a reference in the same run.
  *
+ * bench speeds CONFIG [--device D] [--threads N]
  * bench train|checkpointing CONFIG [--device D] [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]
  * bench exact CONFIG [--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--seconds S] [--threads N]
  *                    [--bf16]
  * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N]
- *                       [--bf16]
+ *                       [--bf16] [--weight_dtype float|int8|int4]
  * bench few CONFIG [--device D] [--threads N]
  * bench prefix|encoding CONFIG [--device D] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
  * bench lockstep CONFIG [--device D] [--batch N] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
  * bench together|server CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--seconds S] [--threads N] [--bf16]
  *
+ *   speeds         reading memory, copying it, and large products in each format; CONFIG is not read
  *   train          training steps; reference: a matrix product
  *   checkpointing  training steps with gradient checkpointing, and their memory; reference: without
  *   exact          training steps of --step blocks, in micro-batches of --batch, with loops in the exact form, and
@@ -33,16 +35,18 @@
 #include <string.h>
 
 static int usage(void) {
-    fprintf(stderr,
-            "usage: bench train|checkpointing|exact|generate|few|prefix|encoding|lockstep|together|server CONFIG "
-            "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
-            "[--chunk N] [--seconds S] [--threads N] [--bf16]\n");
+    fprintf(
+        stderr,
+        "usage: bench speeds|train|checkpointing|exact|generate|few|prefix|encoding|lockstep|together|server CONFIG "
+        "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
+        "[--chunk N] [--seconds S] [--threads N] [--bf16] [--weight_dtype float|int8|int4]\n");
     return 2;
 }
 
 static int read_options(int argc, char **argv, perf_options *o) {
     *o = (perf_options){.config = argv[2],
                         .device = "cpu",
+                        .weight_dtype = "float",
                         .batch = 4,
                         .block = 512,
                         .prompt = 512,
@@ -57,6 +61,11 @@ static int read_options(int argc, char **argv, perf_options *o) {
         }
         if (!strcmp(argv[i], "--device")) {
             o->device = value;
+            i++;
+            continue;
+        }
+        if (!strcmp(argv[i], "--weight_dtype")) {
+            o->weight_dtype = value;
             i++;
             continue;
         }
@@ -93,11 +102,11 @@ int main(int argc, char **argv) {
     static const struct {
         const char *name;
         int (*run)(const perf_options *o);
-    } measurements[] = {{"train", perf_training},      {"checkpointing", perf_checkpointing},
-                        {"exact", perf_exact},         {"generate", perf_generation},
-                        {"prefix", perf_prefix_cache}, {"encoding", perf_loop_prefill},
-                        {"lockstep", perf_lockstep},   {"together", perf_concurrency},
-                        {"server", perf_http},         {"few", perf_few_rows}};
+    } measurements[] = {
+        {"speeds", perf_speeds},         {"train", perf_training},      {"checkpointing", perf_checkpointing},
+        {"exact", perf_exact},           {"generate", perf_generation}, {"prefix", perf_prefix_cache},
+        {"encoding", perf_loop_prefill}, {"lockstep", perf_lockstep},   {"together", perf_concurrency},
+        {"server", perf_http},           {"few", perf_few_rows}};
     enum { COUNT = sizeof measurements / sizeof *measurements };
     int which = 0;
     while (which < COUNT && strcmp(argv[1], measurements[which].name)) which++;

@@ -6,9 +6,12 @@
 
 static const struct {
     int64_t rows, in, out;
-} sizes[] = {{1, 1, 1},    {1, 512, 37}, {2, 33, 130},  {3, 7, 5},     {5, 300, 67},   {8, 96, 41},  {9, 5, 3},
-             {13, 64, 64}, {61, 17, 97}, {130, 259, 7}, {200, 3, 200}, {19, 1030, 33}, {401, 40, 31}};
-enum { SIZES = sizeof sizes / sizeof *sizes };
+} sizes[] = {{1, 1, 1},    {1, 512, 37}, {2, 33, 130},  {3, 7, 5},     {5, 300, 67},   {8, 96, 41},   {9, 5, 3},
+             {13, 64, 64}, {61, 17, 97}, {130, 259, 7}, {200, 3, 200}, {19, 1030, 33}, {401, 40, 31}, {9, 4096, 600}};
+enum {
+    SIZES = sizeof sizes / sizeof *sizes - 1,
+    PANELS = SIZES /* more than a panel of onednn.c; for grouped weights */
+};
 
 /* For each size in turn: compute type, weight, bias, y. */
 static const struct {
@@ -18,7 +21,9 @@ static const struct {
     {DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_F32, true},     {DTYPE_F32, DTYPE_BF16, DTYPE_BF16, DTYPE_F32, true},
     {DTYPE_F32, DTYPE_F16, DTYPE_F32, DTYPE_F32, false},    {DTYPE_BF16, DTYPE_F32, DTYPE_F32, DTYPE_BF16, true},
     {DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, true}, {DTYPE_BF16, DTYPE_BF16, DTYPE_F32, DTYPE_F32, false},
-    {DTYPE_BF16, DTYPE_F16, DTYPE_F16, DTYPE_F32, true},
+    {DTYPE_BF16, DTYPE_F16, DTYPE_F16, DTYPE_F32, true},    {DTYPE_F32, DTYPE_INT8, DTYPE_F32, DTYPE_F32, true},
+    {DTYPE_BF16, DTYPE_INT8, DTYPE_BF16, DTYPE_BF16, true}, {DTYPE_F32, DTYPE_INT4, DTYPE_F32, DTYPE_F32, false},
+    {DTYPE_BF16, DTYPE_INT4, DTYPE_F32, DTYPE_BF16, true},
 };
 enum { TYPES = sizeof types / sizeof *types };
 
@@ -35,6 +40,7 @@ struct expected {
     const double *a, *b, *before; /* before: of row r and column c, or of column c alone (a bias), or NULL */
     int64_t a_row, a_step, b_row, b_step, depth, before_row;
     double products_rounding, before_rounding; /* relative */
+    view groups;                               /* the weight of y, if it may be in a grouped format */
 };
 
 static void check_product(const char *what, view got, const struct expected *e) {
@@ -47,6 +53,7 @@ static void check_product(const char *what, view got, const struct expected *e) 
                 want += term, products += fabs(term);
             }
             size += products;
+            if (e->groups.data) error += group_rounding(e->a + r * e->a_row, e->groups, c);
             check_near(what, got, r * got.cols + c, want,
                        F32_EPSILON * (double)(e->depth + 2) * size + e->products_rounding * products + error +
                            rounding(got.type) * fabs(want));
@@ -62,7 +69,7 @@ static void check_forward(device *d, int s, int t) {
     RUN(d, linear, a);
     double *x = doubles(a.x), *weight = doubles(a.weight), *bias = types[t].has_bias ? doubles(a.bias) : NULL;
     struct expected y = {.a = x, .a_row = in, .a_step = 1, .b = weight, .b_row = in, .b_step = 1, .depth = in};
-    y.before = bias;
+    y.before = bias, y.groups = a.weight;
     if (a.weight.type != a.x.type) y.products_rounding = operand_rounding(d, a.x.type);
     if (a.bias.type != a.y.type) y.before_rounding = operand_rounding(d, a.y.type);
     check_product("y", a.y, &y);
@@ -116,6 +123,7 @@ static void check_backward(device *d, int s, int t) {
 static void check_linear(device *d) {
     for (int s = 0; s < SIZES; s++)
         for (int t = 0; t < TYPES; t++) {
+            if (is_grouped(types[t].weight) && !(d->formats.linear & DTYPE_BIT(types[t].weight))) continue;
             check_forward(d, s, t);
             check_backward(d, s, t);
         }
@@ -133,6 +141,11 @@ static void test_opened(void **state) {
         device d = {0};
         assert_int_equal(cpu_open(&d, threads), LCKV_OK);
         check_linear(&d);
+        for (int t = 0; t < TYPES; t++) {
+            if (!is_grouped(types[t].weight)) continue;
+            check_forward(&d, PANELS, t);
+            check_backward(&d, PANELS, t);
+        }
         d.memory.close(&d);
     }
 }
@@ -180,12 +193,33 @@ static void test_large(void **state) {
     check_everywhere(check_large);
 }
 
+/* A NaN or an infinity in x must not become a plausible number when x is rounded in groups. */
+static void check_spoiled(device *d) {
+    static const float spoiled[] = {NAN, INFINITY, -INFINITY};
+    for (int type = DTYPE_INT8; type <= DTYPE_INT4; type++)
+        for (int i = 0; i < 3 && (d->formats.linear & DTYPE_BIT(type)); i++) {
+            struct op_linear a = {.x = random_tensor(2, 100, DTYPE_F32, 1.0),
+                                  .weight = random_tensor(5, 100, (dtype)type, 1.0),
+                                  .y = tensor(2, 5, DTYPE_F32)};
+            ((float *)a.x.data)[97] = spoiled[i];
+            RUN(d, linear, a);
+            for (int64_t o = 0; o < 5; o++) {
+                assert_false(isfinite(element(a.y, o)));
+                assert_true(isfinite(element(a.y, 5 + o)));
+            }
+            release_tensors();
+        }
+}
+
+static void test_spoiled(void **state) {
+    (void)state;
+    check_everywhere(check_spoiled);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_opened),
-        cmocka_unit_test(test_many_shapes),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_levels), cmocka_unit_test(test_opened),  cmocka_unit_test(test_many_shapes),
+        cmocka_unit_test(test_large),  cmocka_unit_test(test_spoiled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

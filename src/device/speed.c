@@ -15,20 +15,31 @@ static int repeats_on(const device *d) {
     return d->host_memory ? CPU_REPEATS : GPU_REPEATS;
 }
 
-static int random_matrix(device *d, int64_t size, dtype type, uint64_t stream, view *out) {
-    *out = (view){NULL, size, size, type};
-    TRY(d->memory.alloc(d, view_bytes(*out), &out->data));
-    struct op_fill_normal a = {.dst = *out, .deviation = 1, .seed = 1, .stream = stream};
+static int random_floats(device *d, int64_t rows, int64_t cols, dtype type, uint64_t stream, void **out) {
+    view v = {NULL, rows, cols, type};
+    TRY(d->memory.alloc(d, view_bytes(v), out));
+    v.data = *out;
+    struct op_fill_normal a = {.dst = v, .deviation = 1, .seed = 1, .stream = stream};
     return DEVICE_RUN(d, fill_normal, &a);
 }
 
-int device_speed_open_product(device *d, dtype compute, int64_t size, device_speed *s) {
+int device_speed_random(device *d, uint64_t stream, view *v) {
+    if (dtype_element_bytes(v->type)) return random_floats(d, v->rows, v->cols, v->type, stream, &v->data);
+    int64_t floats = (int64_t)(view_bytes(*v) / sizeof(float)) + 1;
+    int64_t scales = (int64_t)(view_scale_bytes(*v) / dtype_element_bytes(DTYPE_F16));
+    TRY(random_floats(d, 1, floats, DTYPE_F32, stream, &v->data));
+    return random_floats(d, 1, scales, DTYPE_F16, stream, &v->scales);
+}
+
+int device_speed_open_product(device *d, dtype compute, dtype weight, int64_t size, device_speed *s) {
     double ignored;
     if (!size) size = default_size(d);
     *s = (device_speed){.device = d, .flops = 2.0 * (double)size * (double)size * (double)size};
-    TRY(random_matrix(d, size, compute, 1, &s->product.x));
-    TRY(random_matrix(d, size, compute, 2, &s->product.weight));
-    TRY(random_matrix(d, size, compute, 3, &s->product.y));
+    s->product = (struct op_linear){
+        .x = {NULL, size, size, compute}, .weight = {NULL, size, size, weight}, .y = {NULL, size, size, compute}};
+    TRY(device_speed_random(d, 1, &s->product.x));
+    TRY(device_speed_random(d, 2, &s->product.weight));
+    TRY(device_speed_random(d, 3, &s->product.y));
     return device_speed_product(s, &ignored); /* the first call creates the primitive */
 }
 
@@ -42,7 +53,7 @@ static int zero_matrix(device *d, int64_t size, dtype type, view *out) {
 int device_speed_open(device *d, dtype compute, device_speed *s) {
     double ignored;
     int64_t size = 2 * default_size(d);
-    TRY(device_speed_open_product(d, compute, 0, s));
+    TRY(device_speed_open_product(d, compute, compute, 0, s));
     TRY(zero_matrix(d, size, DTYPE_F32, &s->copy.src));
     TRY(zero_matrix(d, size, DTYPE_F32, &s->copy.dst));
     s->bytes = 2.0 * (double)view_bytes(s->copy.src);
@@ -51,7 +62,8 @@ int device_speed_open(device *d, dtype compute, device_speed *s) {
 
 void device_speed_close(device_speed *s) {
     if (!s->device) return;
-    void *memory[] = {s->product.x.data, s->product.weight.data, s->product.y.data, s->copy.src.data, s->copy.dst.data};
+    void *memory[] = {s->product.x.data, s->product.weight.data, s->product.weight.scales,
+                      s->product.y.data, s->copy.src.data,       s->copy.dst.data};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         if (memory[i]) s->device->memory.release(s->device, memory[i]);
     *s = (device_speed){.device = NULL};

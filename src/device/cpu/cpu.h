@@ -32,7 +32,8 @@
 DEVICE_OPS(ENTRY)
 #undef ENTRY
 
-enum cpu_level { CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_LEVELS }; /* x86-64, x86-64-v3, x86-64-v4 */
+/* x86-64, x86-64-v3, x86-64-v4, and that with AVX512_BF16, which has the entries of CPU_AVX512 and more kernels. */
+enum cpu_level { CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_LEVELS };
 
 /* The highest level of this build that this processor supports. */
 enum cpu_level cpu_level_here(void);
@@ -44,8 +45,8 @@ int cpu_open_level(device *d, int threads, enum cpu_level level);
 /* ---------------------------------------------------------------- private state */
 
 /* Scratch buffers of entries. They grow as needed. An entry that calls another entry (cross-entropy calls linear)
- * uses CPU_SCRATCH_OUTER. */
-enum cpu_scratch { CPU_SCRATCH_OPERAND, CPU_SCRATCH_OUTER, CPU_SCRATCHES };
+ * uses CPU_SCRATCH_OUTER. CPU_SCRATCH_PANEL has widened rows of a weight (onednn.c). */
+enum cpu_scratch { CPU_SCRATCH_OPERAND, CPU_SCRATCH_OUTER, CPU_SCRATCH_PANEL, CPU_SCRATCHES };
 
 struct cpu_state {
     enum cpu_level level;

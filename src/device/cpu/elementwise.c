@@ -1,4 +1,5 @@
 /* Elementwise ops: add, accumulate, cast. Tensors are flat here, and threads divide the elements. */
+#include "device/cpu/groups.h"
 #include "device/cpu/kv_int8.h"
 
 int CPU_ENTRY(cpu_add)(device *d, const struct op_add *a) {
@@ -34,6 +35,13 @@ int CPU_ENTRY(cpu_accumulate)(device *d, const struct op_accumulate *a) {
     return LCKV_OK;
 }
 
+static int cast_groups(device *d, const struct op_cast *a) {
+    int parts = cpu_parts(d, cpu_elements(a->dst));
+#pragma omp parallel for num_threads(parts) schedule(static)
+    for (int64_t r = 0; r < a->dst.rows; r++) cpu_convert_groups(a->dst, r, a->src, r);
+    return LCKV_OK;
+}
+
 static int cast_heads(device *d, const struct op_cast *a) {
     TRY(kv_int8_check(a->src));
     TRY(kv_int8_check(a->dst));
@@ -46,7 +54,9 @@ static int cast_heads(device *d, const struct op_cast *a) {
     return LCKV_OK;
 }
 
+/* Also widens weights in grouped formats, for onednn.c. */
 int CPU_ENTRY(cpu_cast)(device *d, const struct op_cast *a) {
+    if (cpu_is_grouped(a->src.type)) return cast_groups(d, a);
     int64_t n = cpu_elements(a->dst);
     if (a->src.type == DTYPE_KV_INT8 || a->dst.type == DTYPE_KV_INT8) return n ? cast_heads(d, a) : LCKV_OK;
     int parts = cpu_parts(d, n);

@@ -4,7 +4,7 @@
  * multiplies bf16 natively (oneDNN would otherwise refuse, or emulate it at a fraction of the speed). Weights and
  * gradients stay in place: strides express transposed operands, and adding to a gradient is a "sum" post-op. The
  * plain entries handle the rest: few rows, for which calling oneDNN costs more than it saves, and mixed types, which
- * they widen block by block.
+ * they widen block by block. Weights in grouped formats are widened to the compute type, a panel of rows at a time.
  *
  * A primitive (code for one shape) takes up to a millisecond to create, so the device caches the last PRIMITIVES. */
 #include "device/cpu/onednn.h"
@@ -16,12 +16,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PRIMITIVES = 128 };
+enum {
+    PRIMITIVES = 128,
+    PANEL_BYTES = 4 << 20, /* of widened rows of a weight: large products that stay in the last-level cache */
+    PANEL_MULTIPLE = 64    /* rows */
+};
 
-/* c (+)= a b + bias. a is [rows, depth], or stored as [depth, rows] if transposed; b [depth, cols] likewise.
- * Compared as bytes, so all fields have one width. */
+/* c (+)= a b + bias. a is [rows, depth], or stored as [depth, rows] if transposed; b [depth, cols] likewise. a_row and
+ * c_row: elements between rows of a and c, if they are parts of larger matrices; else 0. Compared as bytes, so all
+ * fields have one width. */
 struct shape {
     int64_t rows, cols, depth, a_transposed, b_transposed, type, c_type, bias_type /* NO_BIAS: none */, add;
+    int64_t a_row, c_row;
 };
 
 enum { NO_BIAS = -1 };
@@ -119,9 +125,10 @@ static dnnl_data_type_t type_of(int64_t type) {
     return type == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-/* A row-major matrix, or a transposed one. */
-static dnnl_status_t describe_matrix(descriptor *out, int64_t rows, int64_t cols, bool transposed, int64_t type) {
-    dnnl_dims_t dims = {rows, cols}, strides = {transposed ? 1 : cols, transposed ? rows : 1};
+/* A row-major matrix, or a transposed one. `row`: elements between rows of the former; 0 for `cols`. */
+static dnnl_status_t describe_matrix(descriptor *out, int64_t rows, int64_t cols, int64_t row, bool transposed,
+                                     int64_t type) {
+    dnnl_dims_t dims = {rows, cols}, strides = {transposed ? 1 : row ? row : cols, transposed ? rows : 1};
     return describe(out, dims, type_of(type), strides);
 }
 
@@ -136,10 +143,10 @@ struct making {
 static dnnl_status_t make(struct making *m, struct primitive *p, dnnl_engine_t engine) {
     const struct shape *s = &p->shape;
     bool bias = s->bias_type != NO_BIAS;
-    CALL(describe_matrix(&m->a, s->rows, s->depth, s->a_transposed, s->type));
-    CALL(describe_matrix(&m->b, s->depth, s->cols, s->b_transposed, s->type));
-    CALL(describe_matrix(&m->c, s->rows, s->cols, false, s->c_type));
-    if (bias) CALL(describe_matrix(&m->bias, 1, s->cols, false, s->bias_type));
+    CALL(describe_matrix(&m->a, s->rows, s->depth, s->a_row, s->a_transposed, s->type));
+    CALL(describe_matrix(&m->b, s->depth, s->cols, 0, s->b_transposed, s->type));
+    CALL(describe_matrix(&m->c, s->rows, s->cols, s->c_row, false, s->c_type));
+    if (bias) CALL(describe_matrix(&m->bias, 1, s->cols, 0, false, s->bias_type));
     CALL(dnnl_primitive_attr_create(&m->attributes));
     CALL(dnnl_post_ops_create(&m->after));
     if (s->add) CALL(append_sum(m->after));
@@ -221,22 +228,67 @@ static int multiply(device *d, const struct shape *shape, const void *a, const v
 
 /* ---------------------------------------------------------------- the entries */
 
-/* Whether oneDNN multiplies rows of the compute type with the weight directly. Its summation order depends on the
- * number of rows. */
+static bool is_grouped(view v) {
+    return (DTYPE_BIT(v.type) & DTYPE_GROUPED) != 0;
+}
+
+/* Whether oneDNN multiplies rows of the compute type with the weight, or with the widened weight. Its summation order
+ * depends on the number of rows. */
 static bool takes(const device *d, int64_t rows, dtype compute, view weight) {
     const struct onednn *o = ((struct cpu_state *)d->own)->products;
-    return !d->invariant_rows && rows > CPU_FEW_ROWS && compute == weight.type &&
+    return !d->invariant_rows && rows > CPU_FEW_ROWS && (compute == weight.type || is_grouped(weight)) &&
            (compute == DTYPE_F32 || (compute == DTYPE_BF16 && o->has_bf16));
+}
+
+/* linear_few.c is faster up to this number of rows: its kernels for these formats read the weight in place. */
+static int64_t few_rows(const device *d, dtype compute, view weight) {
+    const struct cpu_state *state = d->own;
+    bool bf16 = state->level == CPU_AVX512_BF16 && compute == DTYPE_BF16 && weight.type == DTYPE_BF16;
+    return bf16 || is_grouped(weight) ? 2 * CPU_FEW_ROWS : CPU_FEW_ROWS;
+}
+
+/* Rows of a panel, at most. */
+static int64_t panel_rows(view weight, dtype compute) {
+    int64_t bytes = weight.cols * (int64_t)dtype_element_bytes(compute), rows = bytes ? PANEL_BYTES / bytes : 0;
+    return rows < PANEL_MULTIPLE ? PANEL_MULTIPLE : rows / PANEL_MULTIPLE * PANEL_MULTIPLE;
+}
+
+/* Rows [first, first + count) of a weight as the compute type. */
+static int widen_panel(device *d, view weight, int64_t first, int64_t count, dtype compute, const void **out) {
+    void *panel;
+    size_t row = (size_t)weight.cols * dtype_element_bytes(compute);
+    TRY(cpu_scratch(d, CPU_SCRATCH_PANEL, (size_t)panel_rows(weight, compute) * row, &panel));
+    struct op_cast cast = {.src = view_rows(weight, first, count), .dst = {panel, count, weight.cols, compute}};
+    *out = panel;
+    return d->ops.cast(d, &cast);
+}
+
+/* y, a panel of columns at a time. */
+static int multiply_grouped(device *d, const struct op_linear *a, struct shape y, bool *done) {
+    int64_t each = panel_rows(a->weight, a->x.type);
+    y.c_row = a->weight.rows;
+    *done = true;
+    for (int64_t first = 0; first < a->weight.rows && *done; first += each) {
+        const void *panel;
+        y.cols = a->weight.rows - first < each ? a->weight.rows - first : each;
+        TRY(widen_panel(d, a->weight, first, y.cols, a->x.type, &panel));
+        TRY(multiply(d, &y, a->x.data, panel, a->bias.data ? cpu_at(a->bias, 0, first) : NULL, cpu_at(a->y, 0, first),
+                     done));
+    }
+    return LCKV_OK;
 }
 
 static int linear(device *d, const struct op_linear *a) {
     struct onednn *o = onednn_of(d);
     bool bias = a->bias.data != NULL, done = false;
-    if (takes(d, a->x.rows, a->x.type, a->weight) &&
+    if (takes(d, a->x.rows, a->x.type, a->weight) && a->x.rows > few_rows(d, a->x.type, a->weight) &&
         (!bias || a->bias.type == DTYPE_F32 || a->bias.type == a->x.type)) {
         struct shape y = {.rows = a->x.rows, .cols = a->weight.rows, .depth = a->x.cols, .b_transposed = true};
         y.type = a->x.type, y.c_type = a->y.type, y.bias_type = bias ? (int64_t)a->bias.type : NO_BIAS;
-        TRY(multiply(d, &y, a->x.data, a->weight.data, a->bias.data, a->y.data, &done));
+        if (is_grouped(a->weight))
+            TRY(multiply_grouped(d, a, y, &done));
+        else
+            TRY(multiply(d, &y, a->x.data, a->weight.data, a->bias.data, a->y.data, &done));
     }
     return done ? LCKV_OK : o->plain.linear(d, a);
 }
@@ -252,6 +304,24 @@ static int rounded_dy(device *d, const struct op_linear *a, dtype compute, const
     return d->ops.cast(d, &cast);
 }
 
+/* dx += dy weight, a panel of the weight at a time. After a panel, a product that oneDNN does not have is an error,
+ * because a part of the sum is done. */
+static int add_dx_grouped(device *d, const struct op_linear *a, const void *dy, struct shape dx, bool *done) {
+    int64_t each = panel_rows(a->weight, (dtype)dx.type);
+    size_t element = dtype_element_bytes((dtype)dx.type);
+    dx.a_row = a->weight.rows;
+    for (int64_t first = 0; first < a->weight.rows; first += each) {
+        const void *panel;
+        dx.depth = a->weight.rows - first < each ? a->weight.rows - first : each;
+        TRY(widen_panel(d, a->weight, first, dx.depth, (dtype)dx.type, &panel));
+        TRY(multiply(d, &dx, (const char *)dy + (size_t)first * element, panel, NULL, a->dx.data, done));
+        REQUIRE(*done || first == 0, LCKV_ERROR_DEVICE, "oneDNN has no product %lld x %lld x %lld", (long long)dx.rows,
+                (long long)dx.depth, (long long)dx.cols);
+        if (!*done) return LCKV_OK;
+    }
+    return LCKV_OK;
+}
+
 /* The plain entry does what oneDNN does not do, including the bias. x may be absent if the weight is frozen. */
 static int linear_backward(device *d, const struct op_linear *a) {
     struct onednn *o = onednn_of(d);
@@ -263,7 +333,10 @@ static int linear_backward(device *d, const struct op_linear *a) {
     TRY(rounded_dy(d, a, compute, &dy));
     struct shape dx = {.rows = a->dy.rows, .cols = a->weight.cols, .depth = a->weight.rows, .add = true};
     dx.type = compute, dx.c_type = DTYPE_F32, dx.bias_type = NO_BIAS;
-    if (a->dx.data) TRY(multiply(d, &dx, dy, a->weight.data, NULL, a->dx.data, &done));
+    if (a->dx.data && is_grouped(a->weight))
+        TRY(add_dx_grouped(d, a, dy, dx, &done));
+    else if (a->dx.data)
+        TRY(multiply(d, &dx, dy, a->weight.data, NULL, a->dx.data, &done));
     if (done) rest.dx.data = NULL;
     struct shape dweight = dx;
     dweight.rows = a->weight.rows, dweight.depth = a->dy.rows, dweight.a_transposed = true, done = false;

@@ -17,7 +17,7 @@ enum { CPU_SIZE = 1024, GPU_SIZE = 4096, REPEATS = 4 };
 int device_measure_product(device *d, dtype compute, double *flops_per_second) {
     device_speed s;
     *flops_per_second = 0;
-    int status = device_speed_open_product(d, compute, d->host_memory ? CPU_SIZE : GPU_SIZE, &s);
+    int status = device_speed_open_product(d, compute, compute, d->host_memory ? CPU_SIZE : GPU_SIZE, &s);
     for (int i = 0; i < REPEATS && status >= 0; i++) {
         double speed = 0;
         status = device_speed_product(&s, &speed);

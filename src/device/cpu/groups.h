@@ -1,0 +1,82 @@
+/* Weights in grouped formats (dtype.h), int8 and int4, as f32. Ops that have no kernel of their own for these formats
+ * widen a piece of a weight with these functions and go on as with f32. */
+#ifndef DEVICE_CPU_GROUPS_H
+#define DEVICE_CPU_GROUPS_H
+
+#include "device/cpu/cpu.h"
+
+static inline bool cpu_is_grouped(dtype type) {
+    return (DTYPE_BIT(type) & DTYPE_GROUPED) != 0;
+}
+
+/* The scales of row r. */
+static inline const uint16_t *cpu_scales(view v, int64_t r) {
+    return (const uint16_t *)v.scales + r * ((v.cols + DTYPE_GROUP - 1) / DTYPE_GROUP);
+}
+
+typedef int8_t cpu_sixteen __attribute__((vector_size(16)));
+typedef uint16_t cpu_eight __attribute__((vector_size(16))); /* processors shift words, not bytes */
+
+/* out[0..DTYPE_GROUP) = the integers of a whole group. */
+static inline __attribute__((always_inline)) void cpu_group_integers(int8_t *out, const int8_t *from, dtype type) {
+    cpu_sixteen both, even, odd;
+    if (type == DTYPE_INT8) {
+        memcpy(out, from, DTYPE_GROUP);
+        return;
+    }
+    memcpy(&both, from, sizeof both);
+    even = ((both & 15) ^ 8) - 8;
+    odd = (((cpu_sixteen)((cpu_eight)both >> 4) & 15) ^ 8) - 8;
+    cpu_sixteen halves[] = {
+        __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+        __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};
+    memcpy(out, halves, sizeof halves);
+}
+
+/* The integer of one element. */
+static inline int cpu_group_integer(const int8_t *row, dtype type, int64_t i) {
+    if (type == DTYPE_INT8) return row[i];
+    return i % 2 ? row[i / 2] >> 4 : (int8_t)(uint8_t)(row[i / 2] << 4) >> 4;
+}
+
+static inline __attribute__((always_inline)) void cpu_widen_groups(float *restrict out, view v, dtype type, int64_t r,
+                                                                   int64_t first, int64_t n) {
+    const int8_t *row = cpu_row(v, r);
+    const uint16_t *scales = cpu_scales(v, r);
+    for (int64_t i = 0; i < n;) {
+        int64_t at = first + i, left = DTYPE_GROUP - at % DTYPE_GROUP;
+        float scale = cpu_from_f16(scales[at / DTYPE_GROUP]);
+        if (left == DTYPE_GROUP && n - i >= DTYPE_GROUP) {
+            int8_t integers[DTYPE_GROUP];
+            cpu_group_integers(integers, row + (type == DTYPE_INT8 ? at : at / 2), type);
+            for (int j = 0; j < DTYPE_GROUP; j++) out[i + j] = scale * (float)integers[j];
+        } else {
+            for (int64_t j = 0; j < left && j < n - i; j++)
+                out[i + j] = scale * (float)cpu_group_integer(row, type, at + j);
+        }
+        i += left;
+    }
+}
+
+/* out[0..n) = elements [first, first + n) of row r of a weight in any format. */
+static inline void cpu_widen_part(float *restrict out, view v, int64_t r, int64_t first, int64_t n) {
+    if (v.type == DTYPE_INT8)
+        cpu_widen_groups(out, v, DTYPE_INT8, r, first, n);
+    else if (v.type == DTYPE_INT4)
+        cpu_widen_groups(out, v, DTYPE_INT4, r, first, n);
+    else
+        cpu_widen(out, cpu_at(v, r, first), v.type, n);
+}
+
+/* Row r of `to` = a row of a weight in a grouped format, rounded to nearest even. */
+static inline void cpu_convert_groups(view to, int64_t r, view from, int64_t row) {
+    enum { PIECE = 16 * DTYPE_GROUP };
+    float buffer[PIECE];
+    for (int64_t k = 0; k < to.cols; k += PIECE) {
+        int64_t n = to.cols - k < PIECE ? to.cols - k : PIECE;
+        cpu_widen_part(buffer, from, row, k, n);
+        cpu_narrow(cpu_at(to, r, k), to.type, buffer, n);
+    }
+}
+
+#endif
