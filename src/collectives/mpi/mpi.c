@@ -72,7 +72,7 @@ static int exchange(const collectives *c, const host_transfer *with) {
 /* A notice is short enough to be sent without waiting for its receiver. */
 static void give_up(const collectives *c) {
     mpi_state *state = c->own;
-    char notice[REASON_BYTES];
+    char notice[REASON_BYTES] = "";
     if (state->broken) return;
     state->broken = true;
     snprintf(state->reason, sizeof state->reason, "%s", lckv_last_error());

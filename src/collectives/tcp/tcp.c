@@ -56,7 +56,7 @@ static int break_off(const collectives *c, int status) {
 
 static void give_up(const collectives *c) {
     tcp_state *s = c->own;
-    notice n;
+    notice n = {{0}};
     if (!keep_reason(s)) return;
     int prefix = snprintf(n.reason, sizeof n.reason, "process %d of %d: ", c->rank, c->ranks);
     snprintf(n.reason + prefix, sizeof n.reason - (size_t)prefix, "%s", lckv_last_error());
