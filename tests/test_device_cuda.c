@@ -50,7 +50,7 @@ static void test_opened(void **state) {
 
 /* ---------------------------------------------------------------- memory */
 
-static unsigned char byte_of(size_t i, unsigned seed) {
+static unsigned char pattern_byte(size_t i, unsigned seed) {
     return (unsigned char)((i * 2654435761u >> 13) + seed);
 }
 
@@ -65,13 +65,13 @@ static void test_copies(void **state) {
         void *memory;
         assert_int_equal(d->memory.alloc(d, bytes, &memory), LCKV_OK);
         assert_int_equal((uintptr_t)memory % 256, 0);
-        for (size_t i = 0; i < bytes; i++) host[i] = byte_of(i, (unsigned)s);
+        for (size_t i = 0; i < bytes; i++) host[i] = pattern_byte(i, (unsigned)s);
         assert_int_equal(d->memory.copy_in(d, memory, host, bytes), LCKV_OK);
         memset(host, 0, bytes);
         assert_int_equal(d->memory.copy_out(d, host, memory, bytes), LCKV_OK);
         assert_int_equal(d->memory.wait(d), LCKV_OK);
         for (size_t i = 0; i < bytes; i++)
-            if (host[i] != byte_of(i, (unsigned)s)) fail_msg("byte %zu of %zu is another", i, bytes);
+            if (host[i] != pattern_byte(i, (unsigned)s)) fail_msg("byte %zu of %zu is another", i, bytes);
         assert_int_equal(d->memory.zero(d, memory, bytes), LCKV_OK);
         assert_int_equal(d->memory.copy_out(d, host, memory, bytes), LCKV_OK);
         assert_int_equal(d->memory.wait(d), LCKV_OK);
@@ -93,14 +93,14 @@ static void test_results(void **state) {
     void *memory;
     assert_int_equal(d->memory.alloc(d, SIZE, &memory), LCKV_OK);
     for (unsigned n = 0; n < COUNT; n++) {
-        for (size_t i = 0; i < SIZE; i++) in[i] = byte_of(i, n);
+        for (size_t i = 0; i < SIZE; i++) in[i] = pattern_byte(i, n);
         assert_int_equal(d->memory.copy_in(d, memory, in, SIZE), LCKV_OK);
         assert_int_equal(d->memory.copy_out(d, out + (size_t)n * SIZE, memory, SIZE), LCKV_OK);
     }
     assert_int_equal(d->memory.wait(d), LCKV_OK);
     for (unsigned n = 0; n < COUNT; n++)
         for (size_t i = 0; i < SIZE; i++)
-            if (out[(size_t)n * SIZE + i] != byte_of(i, n)) fail_msg("byte %zu of result %u is another", i, n);
+            if (out[(size_t)n * SIZE + i] != pattern_byte(i, n)) fail_msg("byte %zu of result %u is another", i, n);
     d->memory.release(d, memory);
     free(in), free(out);
     device_close(d);
