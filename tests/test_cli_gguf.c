@@ -33,7 +33,7 @@ static int open_models(void **state) {
     return 0;
 }
 
-/* Runs a command with both models and expects the same output. The words before the model's name are `before`. */
+/* Runs a command with both models and expects the same output. */
 static void expect_same(const folder *f, const char *command, const char *const *more) {
     outcome o[2];
     for (int i = 0; i < 2; i++) {

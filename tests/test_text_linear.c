@@ -1,5 +1,6 @@
 /* Encoding and decoding take linear time and bounded memory for any tokenizer file: doubles adversarial texts and
  * counts steps. Normal forms are compared with those of utf8proc, which takes quadratic time. */
+#include "gguf/gguf_write.h"
 #include "text/subword/pair_table.h"
 #include "text/unicode/unicode_form.h"
 
@@ -257,6 +258,46 @@ static void reading_is_linear(void **state) {
     (void)state;
     for (file_part part = ADDED_TOKENS; part <= STRINGS; part++)
         expect_linear("tokenizer.json", read_file_of, &part, 4 * SIZE);
+}
+
+/* A SentencePiece vocabulary of tokens of eight digits, of which none is the sum of two others, and as many other keys. */
+static void put_gguf(gguf_keys *k, size_t count) {
+    char text[32];
+    OK(gguf_put_string(k, "tokenizer.ggml.model", "llama"));
+    OK(gguf_begin_array(k, "tokenizer.ggml.tokens", GGUF_STRING, count));
+    for (size_t i = 0; i < count; i++) OK(gguf_add_string(k, text, (size_t)snprintf(text, sizeof text, "%08zu", i)));
+    OK(gguf_begin_array(k, "tokenizer.ggml.scores", GGUF_FLOAT32, count));
+    for (size_t i = 0; i < count; i++) OK(gguf_add_float(k, -(float)i));
+    for (size_t i = 0; i < count; i++) {
+        snprintf(text, sizeof text, "general.%zu", i);
+        OK(gguf_put_uint(k, text, 1));
+    }
+}
+
+static void read_gguf_of(const void *user, size_t size) {
+    const char *path = user;
+    gguf_keys keys = {0};
+    new_file file;
+    lckv_tokenizer *t;
+    uint64_t before = work_steps;
+    put_gguf(&keys, size / 16);
+    OK(file_begin(path, &file));
+    OK(gguf_write(&file, &keys, NULL, 0, NULL, NULL));
+    OK(file_commit(&file));
+    gguf_keys_free(&keys);
+    work_steps = before;
+    OK(lckv_tokenizer_open(path, &t));
+    lckv_tokenizer_free(t);
+}
+
+static void reading_gguf_is_linear(void **state) {
+    (void)state;
+    char path[] = "/tmp/lckv_gguf_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    expect_linear("GGUF", read_gguf_of, path, 4 * SIZE);
+    unlink(path);
 }
 
 /* Tokens of a Unigram model with a common prefix, up to the maximum length. */
@@ -544,6 +585,7 @@ int main(void) {
         cmocka_unit_test(encoding_is_linear),
         cmocka_unit_test(decoding_is_linear),
         cmocka_unit_test(reading_is_linear),
+        cmocka_unit_test(reading_gguf_is_linear),
         cmocka_unit_test(reading_unigram_is_linear),
         cmocka_unit_test(reading_tokens_of_a_folder_is_linear),
         cmocka_unit_test(pairs_in_a_row_do_not_crowd),
