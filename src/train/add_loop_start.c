@@ -71,10 +71,12 @@ int trainer_measure_loop_start(lckv_trainer *t) {
     if (!s || !all) return LCKV_OK;
     count = count < 1 ? 1 : count < all ? count : all;
     int status = collectives_agree(t->collectives, measure(t, (int)count));
-    if (status < 0)
-        log_message(LCKV_LOG_WARNING, "the learned start was not measured: %s", lckv_last_error());
-    else
-        log_message(LCKV_LOG_INFO, "after %d iterations from the learned start, the KL from the exact form is %.3g",
-                    s->kl.count, s->kl.start[s->kl.count - 1]);
-    return status == LCKV_ERROR_INTERRUPTED ? status : LCKV_OK;
+    if (status == LCKV_ERROR_NUMERIC) { /* of a model that has diverged */
+        log_message(LCKV_LOG_WARNING, "the learned start is not measured: %s", lckv_last_error());
+        return LCKV_OK;
+    }
+    if (status < 0) return fail_within(status, "the model is trained and saved, but its learned start is not measured");
+    log_message(LCKV_LOG_INFO, "after %d iterations from the learned start, the KL from the exact form is %.3g",
+                s->kl.count, s->kl.start[s->kl.count - 1]);
+    return LCKV_OK;
 }

@@ -9,8 +9,8 @@
 int trainer_add_loop_start(lckv_trainer *t, const lckv_train_options *o);
 
 /* Measures the start on validation examples of 4,096 tokens, at least one, for loop_start.safetensors. Does nothing
- * without a start or examples. If it fails, for example for lack of memory, it warns, and the start has no measurement.
- * All ranks call it. */
+ * without a start or examples. After a failure, or with a warning if the divergence is not finite, the start has no
+ * measurement. All ranks call it. */
 int trainer_measure_loop_start(lckv_trainer *t);
 
 #endif

@@ -213,9 +213,10 @@ static int load_best(lckv_trainer *t) {
 
 static int write_model(lckv_trainer *t) {
     TRY(load_best(t));
-    TRY(trainer_measure_loop_start(t));
+    int measured = trainer_measure_loop_start(t); /* keeps its message: a failure must not lose the model */
     checkpoint_contents contents = trainer_checkpoint(t);
-    return train_checkpoint_write_model(&contents, t->output_dir);
+    TRY(train_checkpoint_write_model(&contents, t->output_dir));
+    return measured;
 }
 
 static int evaluate_at_end(lckv_trainer *t, lckv_train_result *result) {
