@@ -64,7 +64,7 @@ static inline view view_rows(view v, int64_t first, int64_t count) {
 
 /* `count` elements from element `first` on, as one row. Not for grouped formats. */
 static inline view view_elements(view v, int64_t first, int64_t count) {
-    view part = {(char *)v.data + (size_t)first * dtype_element_bytes(v.type), 1, count, v.type, NULL, false};
+    view part = {(char *)v.data + (size_t)first * dtype_element_bytes(v.type), 1, count, v.type, NULL, false, 0};
     return part;
 }
 

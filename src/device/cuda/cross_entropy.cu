@@ -195,8 +195,8 @@ static int carve(device *d, const struct op_linear_cross_entropy *a, int64_t eac
     char *memory;
     TRY(cuda_workspace(d, CUDA_WORK_LOGITS, losses + logits + gradient, (void **)&memory));
     p->losses = (double *)memory;
-    p->logits = {memory + losses, each, vocab_size, DTYPE_F32, NULL, false};
-    p->gradient = {apart ? memory + losses + logits : memory + losses, each, vocab_size, a->x.type, NULL, false};
+    p->logits = {memory + losses, each, vocab_size, DTYPE_F32, NULL, false, 0};
+    p->gradient = {apart ? memory + losses + logits : memory + losses, each, vocab_size, a->x.type, NULL, false, 0};
     return LCKV_OK;
 }
 
