@@ -40,13 +40,17 @@ typedef struct view {
     bool fresh;   /* of a gradient: undefined so far; see the rules above */
 } view;
 
-/* Bytes of the values, and of the scales. */
+/* Bytes of the values, of the scales, and of both. */
 static inline size_t view_bytes(view v) {
     return (size_t)v.rows * dtype_row_bytes(v.type, v.cols);
 }
 
 static inline size_t view_scale_bytes(view v) {
     return (size_t)v.rows * dtype_row_scale_bytes(v.type, v.cols);
+}
+
+static inline size_t view_all_bytes(view v) {
+    return view_bytes(v) + view_scale_bytes(v);
 }
 
 /* `count` rows from row `first` on. */

@@ -1,8 +1,10 @@
 /* Loading a model: checkpoint_load() of hf_folder.h. */
+#include "io/adapter/adapter_attach.h"
 #include "io/adapter/adapter_merge.h"
 #include "io/hf_folder.h"
 #include "io/loop_start_file.h"
 #include "io/tensors/checkpoint_table.h"
+#include "io/tensors/quantized_tensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,21 +20,20 @@ static bool usable_in_place(const device *d, const safetensors_entry *e, dtype w
 typedef struct source {
     const checkpoint_files *files;
     adapter_file adapter; /* all zeros: none */
+    bool merged;          /* the adapter is merged into the weights; else it is added beside them */
 } source;
 
-static bool is_adapted(const source *s, const char *name) {
-    return s->adapter.folder && adapter_file_has(&s->adapter, name);
+static bool is_merged(const source *s, const char *name) {
+    return s->merged && adapter_file_has(&s->adapter, name);
 }
 
-/* Sets the values of entries that stay in the mapped file, and the data type of the others. */
-static void adopt_in_place(const source *s, device *d, dtype type, params *p) {
+/* Sets the values of entries that stay in the mapped file. */
+static void adopt_in_place(const source *s, device *d, params *p) {
     for (int i = 0; i < p->count; i++) {
-        const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
-        dtype wanted = type == DTYPE_COUNT ? e->type : type;
-        if (usable_in_place(d, e, wanted) && !is_adapted(s, e->name))
-            params_adopt(p, i, d, (void *)(uintptr_t)e->data, wanted);
-        else
-            p->table[i].tensor.value.type = wanted;
+        const checkpoint_tensor *t = checkpoint_files_find(s->files, p->table[i].name);
+        dtype wanted = p->table[i].tensor.value.type;
+        if (t && usable_in_place(d, t->entry, wanted) && !is_merged(s, t->entry->name))
+            params_adopt(p, i, d, (void *)(uintptr_t)t->entry->data, wanted);
     }
 }
 
@@ -46,30 +47,70 @@ static int set_merged(const source *s, params *p, int i, const safetensors_entry
     return status;
 }
 
-static int load_values(const source *s, device *d, dtype type, params *p) {
-    adopt_in_place(s, d, type, p);
+/* Copies the stored integers if the weight has their format, else converts their values. */
+static int set_from_quantized(const source *s, params *p, int i) {
+    weight stored = p->table[i]; /* with the stored type */
+    const view *v = &p->table[i].tensor.value;
+    quantized_tensors t;
+    REQUIRE(quantized_tensors_find(s->files, stored.name, &t), LCKV_ERROR_FORMAT, "%s: tensor %s is missing",
+            s->files->source, stored.name);
+    TRY(quantized_tensors_check(&t, s->files->source, &stored));
+    dtype type = stored.tensor.value.type;
+    size_t elements = (size_t)(stored.rows * stored.cols);
+    bool same = type == v->type;
+    void *values = malloc(same ? view_bytes(*v) + 1 : elements * sizeof(float) + 1), *scales = NULL;
+    if (same) scales = malloc(view_scale_bytes(*v) + 1);
+    int status = LCKV_OK;
+    if (!values || (same && !scales)) status = fail(LCKV_ERROR_MEMORY, "no memory for the values of %s", stored.name);
+    if (status >= 0)
+        status = same ? quantized_tensors_read(&t, &stored, values, scales)
+                      : quantized_tensors_values(&t, type, stored.rows, stored.cols, values);
+    if (status >= 0)
+        status = same ? params_set_quantized(p, i, values, scales) : params_set(p, i, values, DTYPE_F32);
+    free(values);
+    free(scales);
+    return status;
+}
+
+static int set_values(const source *s, params *p, int i) {
+    const checkpoint_tensor *t = checkpoint_files_find(s->files, p->table[i].name);
+    if (!t) return set_from_quantized(s, p, i);
+    const safetensors_entry *e = t->entry;
+    if (p->table[i].tensor.value.data == e->data) return LCKV_OK;
+    return is_merged(s, e->name) ? set_merged(s, p, i, e) : params_set(p, i, e->data, e->type);
+}
+
+static int load_values(const source *s, device *d, params *p) {
+    adopt_in_place(s, d, p);
     TRY(params_allocate_as_typed(p, d));
-    for (int i = 0; i < p->count && !d->counts_only; i++) {
-        const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
-        if (p->table[i].tensor.value.data == e->data) continue;
-        TRY(is_adapted(s, e->name) ? set_merged(s, p, i, e) : params_set(p, i, e->data, e->type));
-    }
+    for (int i = 0; i < p->count && !d->counts_only; i++) TRY(set_values(s, p, i));
     return LCKV_OK;
 }
 
-static int load_adapted(source *s, const char *folder, device *d, dtype type, params *p) {
-    if (folder) {
-        TRY(adapter_file_open(folder, &s->adapter));
+/* Without a format in the options it is the config's: that of the files, or what an override asks for. */
+static void choose_types(params *p, const model_config *c, const checkpoint_load_options *o) {
+    weight_format format = o->format;
+    if (format == WEIGHT_AUTO && c->weight_format != params_format(p)) format = c->weight_format;
+    params_choose_types(p, o->type, format);
+}
+
+static int load_adapted(source *s, device *d, const model_config *c, const checkpoint_load_options *o, params *p,
+                        adapter **beside) {
+    if (o->adapter) {
+        TRY(adapter_file_open(o->adapter, &s->adapter));
         TRY(adapter_file_check(&s->adapter, p));
     }
-    return load_values(s, d, type, p);
+    choose_types(p, c, o);
+    s->merged = o->adapter && !params_quantized(p);
+    TRY(load_values(s, d, p));
+    return o->adapter && !s->merged ? adapter_attach(&s->adapter, p, beside) : LCKV_OK;
 }
 
 static int load_params(const checkpoint_files *files, const model_config *c, device *d,
-                       const checkpoint_load_options *o, params **out) {
+                       const checkpoint_load_options *o, params **out, adapter **beside) {
     source s = {.files = files};
     TRY(checkpoint_table(files, c, out));
-    int status = load_adapted(&s, o->adapter, d, o->type, *out);
+    int status = load_adapted(&s, d, c, o, *out, beside);
     adapter_file_close(&s.adapter);
     if (status < 0) {
         params_free(*out);
@@ -116,12 +157,19 @@ int checkpoint_load(device *d, const char *folder, const checkpoint_load_options
     if (options->type != DTYPE_COUNT) config->torch_dtype = config_type(options->type);
     checkpoint_files files;
     params *p = NULL;
+    adapter *beside = NULL;
     int status = checkpoint_files_open(folder, &files);
-    if (status >= 0) status = load_params(&files, config, d, options, &p);
-    if (status >= 0)
+    if (status >= 0) status = load_params(&files, config, d, options, &p, &beside);
+    if (status >= 0) {
+        config->weight_format = params_format(p);
         status = make_model(&files, d, config, p, folder, options, out);
-    else
+    } else {
         config_free(config);
+    }
+    if (status >= 0)
+        (*out)->adapter = beside;
+    else
+        adapter_free(beside);
     checkpoint_files_close(&files);
     return status;
 }

@@ -86,7 +86,7 @@ int training_flops_per_example(const model_config *config, const counted_parts *
 
 static int64_t bytes_of_values(const params *p) {
     int64_t bytes = 0;
-    for (int i = 0; i < p->count; i++) bytes += (int64_t)view_bytes(p->table[i].tensor.value);
+    for (int i = 0; i < p->count; i++) bytes += (int64_t)view_all_bytes(p->table[i].tensor.value);
     return bytes;
 }
 

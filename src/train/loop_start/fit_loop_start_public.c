@@ -93,7 +93,7 @@ static int fit_and_write(model *m, const lckv_fit_options *o, const text_ids *al
     fit_result result;
     TRY(fit_loop_start(m, &b.examples, &fit, &result));
     describe(m, &result, out);
-    const loop_start_save save = {.start = m->loop_start, .type = params_type(m->params, 0)};
+    const loop_start_save save = {.start = m->loop_start, .type = params_float_type(m->params)};
     return loop_start_write(&save, o->output_dir);
 }
 
