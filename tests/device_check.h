@@ -46,16 +46,25 @@ static struct {
     uint64_t random;
 } check_state;
 
-static inline view tensor(int64_t rows, int64_t cols, dtype type) {
-    view v = {NULL, rows, cols, type};
-    size_t bytes = view_bytes(v), whole = (bytes + 2 * RED_ZONE + 255) / 256 * 256;
+static inline void *tensor_memory(size_t bytes) {
+    size_t whole = (bytes + 2 * RED_ZONE + 255) / 256 * 256;
     unsigned char *memory = aligned_alloc(256, whole);
     assert_non_null(memory);
     assert_true(check_state.count < MAX_TENSORS);
     memset(memory, POISON, whole);
     check_state.memory[check_state.count] = memory;
     check_state.bytes[check_state.count++] = bytes;
-    v.data = memory + RED_ZONE;
+    return memory + RED_ZONE;
+}
+
+static inline bool is_grouped(dtype type) {
+    return (DTYPE_BIT(type) & DTYPE_GROUPED) != 0;
+}
+
+static inline view tensor(int64_t rows, int64_t cols, dtype type) {
+    view v = {NULL, rows, cols, type};
+    v.data = tensor_memory(view_bytes(v));
+    if (is_grouped(type)) v.scales = tensor_memory(view_scale_bytes(v));
     return v;
 }
 
@@ -96,9 +105,30 @@ static inline uint16_t encode_half(double x, int mantissa, int bias) {
     return (uint16_t)(sign | ((biased << mantissa) + (int)integer));
 }
 
+/* Where the scale of element i of a grouped format is, and its byte. */
+static inline int64_t scale_of(view v, int64_t i) {
+    return i / v.cols * ((v.cols + DTYPE_GROUP - 1) / DTYPE_GROUP) + i % v.cols / DTYPE_GROUP;
+}
+
+static inline int8_t *byte_of(view v, int64_t i) {
+    int64_t col = i % v.cols;
+    return (int8_t *)v.data + i / v.cols * (int64_t)dtype_row_bytes(v.type, v.cols) +
+           (v.type == DTYPE_INT4 ? col / 2 : col);
+}
+
+static inline int grouped_integer(view v, int64_t i) {
+    int byte = *byte_of(v, i);
+    if (v.type == DTYPE_INT8) return byte;
+    int nibble = i % v.cols % 2 ? byte >> 4 & 15 : byte & 15;
+    return nibble < 8 ? nibble : nibble - 16;
+}
+
 static inline double element(view v, int64_t i) {
     const uint16_t *half = v.data;
     switch (v.type) {
+    case DTYPE_INT8:
+    case DTYPE_INT4:
+        return decode_half(((const uint16_t *)v.scales)[scale_of(v, i)], 10, 15) * grouped_integer(v, i);
     case DTYPE_F32:
         return (double)((const float *)v.data)[i];
     case DTYPE_BF16:
@@ -138,6 +168,16 @@ static inline void set_element(view v, int64_t i, double x) {
     }
 }
 
+static inline void set_grouped_integer(view v, int64_t i, int x) {
+    int8_t *byte = byte_of(v, i);
+    if (v.type == DTYPE_INT8)
+        *byte = (int8_t)x;
+    else if (i % v.cols % 2)
+        *byte = (int8_t)((*byte & 15) | x << 4);
+    else
+        *byte = (int8_t)((*byte & -16) | (x & 15));
+}
+
 /* The relative error of rounding to `type`. */
 static inline double rounding(dtype type) {
     return type == DTYPE_BF16 ? 0x1p-8 : type == DTYPE_F16 ? 0x1p-11 : F32_EPSILON;
@@ -163,9 +203,22 @@ static inline double random_normal(void) {
     return pair[0];
 }
 
+/* Integers of the whole range of a grouped format, -128 and -8 included; a scale per group, of either sign. */
+static inline void random_groups(view v, double deviation) {
+    int below = v.type == DTYPE_INT8 ? 256 : 16;
+    for (int64_t i = 0; i < elements(v); i++) {
+        double scale = deviation * 3.5 / below * (0.5 + random_uniform()) * (random_below(8) ? 1 : -1);
+        if (i % v.cols % DTYPE_GROUP == 0) ((uint16_t *)v.scales)[scale_of(v, i)] = encode_half(scale, 10, 15);
+        set_grouped_integer(v, i, (int)random_below(below) - below / 2);
+    }
+}
+
 static inline view random_tensor(int64_t rows, int64_t cols, dtype type, double deviation) {
     view v = tensor(rows, cols, type);
-    for (int64_t i = 0; i < elements(v); i++) set_element(v, i, deviation * random_normal());
+    if (is_grouped(type))
+        random_groups(v, deviation);
+    else
+        for (int64_t i = 0; i < elements(v); i++) set_element(v, i, deviation * random_normal());
     return v;
 }
 

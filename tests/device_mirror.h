@@ -90,7 +90,7 @@ static inline int mirror_open(device *d, int (*list)(mirrored *out)) {
     mirror *m = calloc(1, sizeof *m);
     if (m == NULL) abort();
     *m = (mirror){.gpu = gpu, .list = list};
-    *d = (device){.name = "mirror", .own = m};
+    *d = (device){.name = "mirror", .formats = gpu->formats, .own = m};
 #define ENTRY(name, arguments) d->ops.name = mirror_##name;
     DEVICE_OPS(ENTRY)
     DEVICE_COMPOSED_OPS(ENTRY)

@@ -10,7 +10,9 @@ static const struct {
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
 static const dtype types[][2] = {{DTYPE_F32, DTYPE_F32},  {DTYPE_F32, DTYPE_BF16},  {DTYPE_F32, DTYPE_F16},
-                                 {DTYPE_BF16, DTYPE_F32}, {DTYPE_BF16, DTYPE_BF16}, {DTYPE_BF16, DTYPE_F16}};
+                                 {DTYPE_BF16, DTYPE_F32}, {DTYPE_BF16, DTYPE_BF16}, {DTYPE_BF16, DTYPE_F16},
+                                 {DTYPE_F32, DTYPE_INT8}, {DTYPE_BF16, DTYPE_INT8}, {DTYPE_F32, DTYPE_INT4},
+                                 {DTYPE_BF16, DTYPE_INT4}};
 enum { TYPES = sizeof types / sizeof *types };
 
 /* Random tensors of a size. The loss and the gradients do not start at zero. */
@@ -158,7 +160,10 @@ static void check_case(device *d, int s, int t) {
 
 static void check_cross_entropy(device *d) {
     for (int s = 0; s < SIZES; s++)
-        for (int t = 0; t < TYPES; t++) check_case(d, s, t);
+        for (int t = 0; t < TYPES; t++) {
+            if (is_grouped(types[t][1]) && !(d->formats.linear_cross_entropy & DTYPE_BIT(types[t][1]))) continue;
+            check_case(d, s, t);
+        }
 }
 
 static void test_levels(void **state) {

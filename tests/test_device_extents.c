@@ -8,7 +8,7 @@
 
 enum { MAX_EXTENTS = 5, CHOICES = 3 };
 static const dtype computes[] = {DTYPE_F32, DTYPE_BF16};
-static dtype compute; /* of the current check */
+static dtype compute, weight_type; /* of the current check */
 
 static double near(double size) {
     return (rounding(compute) + 64 * F32_EPSILON) * (fabs(size) + 1);
@@ -58,7 +58,7 @@ static void expect_sums(view dst, view before, view src, const int32_t *index) {
 
 static void check_embed(device *d, const int64_t *e) {
     struct op_embed a = {.ids = integers(e[0], DTYPE_I32, e[1]),
-                         .table = random_tensor(e[1], e[2], compute, 1.0),
+                         .table = random_tensor(e[1], e[2], weight_type, 1.0),
                          .out = tensor(e[0], e[2], DTYPE_F32)};
     RUN(d, embed, a);
     expect_rows(a.out, a.table, a.ids.data);
@@ -349,7 +349,7 @@ static double product_error(int64_t depth) { /* of operands near 1, which may be
 
 static void check_linear(device *d, const int64_t *e) {
     struct op_linear a = {.x = random_tensor(e[0], e[1], compute, 1.0),
-                          .weight = random_tensor(e[2], e[1], compute, 1.0),
+                          .weight = random_tensor(e[2], e[1], weight_type, 1.0),
                           .y = tensor(e[0], e[2], compute)};
     for (int biased = 0; biased < 2; biased++) {
         if (biased) a.bias = random_tensor(1, e[2], compute, 1.0), a.y = tensor(e[0], e[2], compute);
@@ -365,7 +365,7 @@ static void check_linear(device *d, const int64_t *e) {
 
 static void check_linear_backward(device *d, const int64_t *e) {
     struct op_linear a = {.x = random_tensor(e[0], e[1], compute, 1.0),
-                          .weight = random_tensor(e[2], e[1], compute, 1.0),
+                          .weight = random_tensor(e[2], e[1], weight_type, 1.0),
                           .dy = gradient(e[0], e[2]),
                           .dx = gradient(e[0], e[1]),
                           .dweight = gradient(e[2], e[1]),
@@ -405,7 +405,7 @@ static double logits_of(const struct op_linear_cross_entropy *a, int64_t r, doub
 
 static void check_linear_cross_entropy(device *d, const int64_t *e) {
     struct op_linear_cross_entropy a = {.x = random_tensor(e[0], e[1], compute, 0.3),
-                                        .weight = random_tensor(e[2], e[1], compute, 0.3),
+                                        .weight = random_tensor(e[2], e[1], weight_type, 0.3),
                                         .labels = integers(e[0], DTYPE_I32, e[2]),
                                         .scale = tensor(1, 1, DTYPE_F32),
                                         .loss = tensor(1, 1, DTYPE_F64),
@@ -567,8 +567,9 @@ static const struct {
     const char *name;
     int extents;
     void (*check)(device *d, const int64_t *e);
+    size_t formats; /* offset in device_formats */
 } entries[] = {
-#define ENTRY(name, arguments) {#name, EXTENTS_##arguments, check_##name},
+#define ENTRY(name, arguments) {#name, EXTENTS_##arguments, check_##name, offsetof(struct device_formats, name)},
     DEVICE_OPS(ENTRY)
 #undef ENTRY
 };
@@ -590,8 +591,13 @@ static void check_entry(device *d, int entry) {
 static void check_all(device *d) {
     for (int entry = 0; entry < ENTRIES; entry++)
         for (int c = 0; c < 2; c++) {
-            compute = computes[c];
+            compute = weight_type = computes[c];
             check_entry(d, entry);
+            for (int grouped = DTYPE_INT8; grouped <= DTYPE_INT4; grouped++) {
+                const unsigned *known = (const void *)((const char *)&d->formats + entries[entry].formats);
+                weight_type = (dtype)grouped;
+                if (*known & DTYPE_BIT(grouped)) check_entry(d, entry);
+            }
         }
 }
 

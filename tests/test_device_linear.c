@@ -18,7 +18,9 @@ static const struct {
     {DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_F32, true},     {DTYPE_F32, DTYPE_BF16, DTYPE_BF16, DTYPE_F32, true},
     {DTYPE_F32, DTYPE_F16, DTYPE_F32, DTYPE_F32, false},    {DTYPE_BF16, DTYPE_F32, DTYPE_F32, DTYPE_BF16, true},
     {DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, true}, {DTYPE_BF16, DTYPE_BF16, DTYPE_F32, DTYPE_F32, false},
-    {DTYPE_BF16, DTYPE_F16, DTYPE_F16, DTYPE_F32, true},
+    {DTYPE_BF16, DTYPE_F16, DTYPE_F16, DTYPE_F32, true},    {DTYPE_F32, DTYPE_INT8, DTYPE_F32, DTYPE_F32, true},
+    {DTYPE_BF16, DTYPE_INT8, DTYPE_BF16, DTYPE_BF16, true}, {DTYPE_F32, DTYPE_INT4, DTYPE_F32, DTYPE_F32, false},
+    {DTYPE_BF16, DTYPE_INT4, DTYPE_F32, DTYPE_BF16, true},
 };
 enum { TYPES = sizeof types / sizeof *types };
 
@@ -116,6 +118,7 @@ static void check_backward(device *d, int s, int t) {
 static void check_linear(device *d) {
     for (int s = 0; s < SIZES; s++)
         for (int t = 0; t < TYPES; t++) {
+            if (is_grouped(types[t].weight) && !(d->formats.linear & DTYPE_BIT(types[t].weight))) continue;
             check_forward(d, s, t);
             check_backward(d, s, t);
         }

@@ -4,6 +4,8 @@
 static const int64_t sizes[][2] = {{1, 1}, {3, 17}, {17, 3}, {100, 16}, {211, 257}}; /* rows, cols */
 enum { SIZES = sizeof sizes / sizeof *sizes, TABLE_ROWS = 23 };
 static const dtype floats[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+static const dtype weights[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_INT8, DTYPE_INT4};
+enum { WEIGHTS = sizeof weights / sizeof *weights };
 
 /* Indices into TABLE_ROWS rows, with repetitions if there are more; one dead row has an invalid index. */
 static view random_ids(int64_t rows) {
@@ -28,8 +30,9 @@ static void check_rows_read(const char *what, view out, view ids, view table) {
 
 static void check_embed(device *d) {
     for (int s = 0; s < SIZES; s++) {
-        for (int t = 0; t < 3; t++) {
-            view ids = random_ids(sizes[s][0]), table = random_tensor(TABLE_ROWS, sizes[s][1], floats[t], 1.0);
+        for (int t = 0; t < WEIGHTS; t++) {
+            if (is_grouped(weights[t]) && !(d->formats.embed & DTYPE_BIT(weights[t]))) continue;
+            view ids = random_ids(sizes[s][0]), table = random_tensor(TABLE_ROWS, sizes[s][1], weights[t], 1.0);
             view out = tensor(sizes[s][0], sizes[s][1], DTYPE_F32);
             RUN(d, embed, ((struct op_embed){.ids = ids, .table = table, .out = out}));
             check_rows_read("embed", out, ids, table);

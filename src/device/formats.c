@@ -9,7 +9,7 @@ typedef struct operand {
     size_t at; /* offset of the view in the op's struct */
     const char *name;
     unsigned formats;
-    bool weight; /* a device may know further formats (device_formats) */
+    bool weight; /* a matrix, for which a device may know further formats (device_formats) */
 } operand;
 
 #define TRAINED (DTYPE_BIT(DTYPE_F32) | DTYPE_BIT(DTYPE_BF16))
@@ -18,6 +18,7 @@ typedef struct operand {
     { offsetof(struct op_##op, field), #field, DTYPE_FLOATS, true }
 #define VALUES(op, field, set)                                                                                         \
     { offsetof(struct op_##op, field), #field, set, false }
+#define VECTOR(op, field) VALUES(op, field, DTYPE_FLOATS) /* norms and biases */
 
 enum { MAX_OPERANDS = 9 };
 
@@ -25,26 +26,26 @@ static const operand operands[DEVICE_OP_COUNT][MAX_OPERANDS] = {
     [DEVICE_embed] = {WEIGHT(embed, table)},
     [DEVICE_embed_backward] = {VALUES(embed, dtable, F32_ONLY)},
     [DEVICE_scatter_rows] = {VALUES(scatter_rows, src, TRAINED), VALUES(scatter_rows, dst, TRAINED)},
-    [DEVICE_rms_norm] = {WEIGHT(rms_norm, weight)},
-    [DEVICE_rms_norm_backward] = {WEIGHT(rms_norm, weight)},
+    [DEVICE_rms_norm] = {VECTOR(rms_norm, weight)},
+    [DEVICE_rms_norm_backward] = {VECTOR(rms_norm, weight)},
     [DEVICE_accumulate] = {VALUES(accumulate, src, DTYPE_FLOATS), VALUES(accumulate, dst, TRAINED)},
     [DEVICE_cast] = {VALUES(cast, src, DTYPE_FLOATS), VALUES(cast, dst, DTYPE_FLOATS)},
-    [DEVICE_linear] = {WEIGHT(linear, weight), WEIGHT(linear, bias)},
+    [DEVICE_linear] = {WEIGHT(linear, weight), VECTOR(linear, bias)},
     [DEVICE_linear_backward] = {WEIGHT(linear, weight)},
     [DEVICE_linear_cross_entropy] = {WEIGHT(linear_cross_entropy, weight)},
     [DEVICE_attention] = {VALUES(attention, past.k, TRAINED), VALUES(attention, past.v, TRAINED)},
     [DEVICE_adamw] = {VALUES(adamw, master, TRAINED), VALUES(adamw, weight, DTYPE_FLOATS), VALUES(adamw, m, TRAINED),
                       VALUES(adamw, v, TRAINED)},
     [DEVICE_fill_normal] = {VALUES(fill_normal, dst, DTYPE_FLOATS)},
-    [DEVICE_project] = {WEIGHT(project, norm), WEIGHT(project, part[0].weight), WEIGHT(project, part[0].bias),
-                        WEIGHT(project, part[1].weight), WEIGHT(project, part[1].bias), WEIGHT(project, part[2].weight),
-                        WEIGHT(project, part[2].bias)},
-    [DEVICE_linear_add] = {WEIGHT(linear_add, product.weight), WEIGHT(linear_add, product.bias)},
+    [DEVICE_project] = {VECTOR(project, norm), WEIGHT(project, part[0].weight), VECTOR(project, part[0].bias),
+                        WEIGHT(project, part[1].weight), VECTOR(project, part[1].bias), WEIGHT(project, part[2].weight),
+                        VECTOR(project, part[2].bias)},
+    [DEVICE_linear_add] = {WEIGHT(linear_add, product.weight), VECTOR(linear_add, product.bias)},
     [DEVICE_rope_append] = {VALUES(rope_append, pages_k, TRAINED), VALUES(rope_append, pages_v, TRAINED)},
-    [DEVICE_heads] = {WEIGHT(heads, project.norm), WEIGHT(heads, project.part[0].weight),
-                      WEIGHT(heads, project.part[0].bias), WEIGHT(heads, project.part[1].weight),
-                      WEIGHT(heads, project.part[1].bias), WEIGHT(heads, project.part[2].weight),
-                      WEIGHT(heads, project.part[2].bias), VALUES(heads, append.pages_k, TRAINED),
+    [DEVICE_heads] = {VECTOR(heads, project.norm), WEIGHT(heads, project.part[0].weight),
+                      VECTOR(heads, project.part[0].bias), WEIGHT(heads, project.part[1].weight),
+                      VECTOR(heads, project.part[1].bias), WEIGHT(heads, project.part[2].weight),
+                      VECTOR(heads, project.part[2].bias), VALUES(heads, append.pages_k, TRAINED),
                       VALUES(heads, append.pages_v, TRAINED)},
 };
 

@@ -7,6 +7,7 @@
  * types that oneDNN supports on this processor. */
 #include "device/cpu/linear.h"
 #include "device/cpu/cpu.h"
+#include "device/cpu/groups.h"
 #include "device/cpu/tile.h"
 
 enum {
@@ -15,10 +16,10 @@ enum {
     BLOCK_DEPTH = 256,           /* a panel of TILE_COLS columns stays in the first-level cache */
 };
 
-/* Element (r, k) of a factor is at data[r * row + k * step]; one of the two is 1. */
+/* Element (r, k) of a factor is element (r, k) of `from`, or (k, r) if it is transposed. */
 struct factor {
     view from;
-    ptrdiff_t row, step;
+    bool transposed;
 };
 
 /* to (+)= a b^T over `depth`, plus the bias. `to` is [rows, cols] of a compute type; f32 if it is added to. */
@@ -29,54 +30,53 @@ struct product {
     bool add;
 };
 
-static const void *factor_at(const struct factor *f, int64_t row, int64_t k) {
-    return (const char *)f->from.data + (row * f->row + k * f->step) * (ptrdiff_t)dtype_element_bytes(f->from.type);
-}
-
-/* `width` elements as f32; zeros from `count` on. In the full case the width is a constant for the compiler. */
-static inline __attribute__((always_inline)) void widen_some(float *out, int width, const void *from, dtype type,
+/* `width` elements of row r of a view from element `first` on, as f32; zeros from `count` on. In the full case the
+ * width is a constant for the compiler. */
+static inline __attribute__((always_inline)) void widen_some(float *out, int width, view v, int64_t r, int64_t first,
                                                              int64_t count) {
-    if (count < width) {
-        cpu_widen(out, from, type, count);
+    if (count < width || cpu_is_grouped(v.type)) {
+        if (count > width) count = width;
+        cpu_widen_part(out, v, r, first, count);
         memset(out + count, 0, (size_t)(width - count) * sizeof *out);
-    } else if (type == DTYPE_F32) {
+        return;
+    }
+    const void *from = cpu_at(v, r, first);
+    if (v.type == DTYPE_F32) {
         memcpy(out, from, (size_t)width * sizeof *out);
     } else {
-        for (int i = 0; i < width; i++) out[i] = cpu_widened(from, type, i);
+        for (int i = 0; i < width; i++) out[i] = cpu_widened(from, v.type, i);
     }
 }
 
 /* Left panels: a row of the product is at out + r * BLOCK_DEPTH; or, if rows of the factor run along the panel,
  * element k of all TILE_ROWS rows is at out + k * TILE_ROWS. Padding rows are zeros. */
 static void pack_left(float *out, const struct factor *f, int64_t row, int64_t rows, int64_t k, int64_t depth) {
-    dtype type = f->from.type;
-    for (int64_t r = 0; r < tile_round(rows, TILE_ROWS) && f->step == 1; r++) {
-        if (r < rows) cpu_widen(out + r * BLOCK_DEPTH, factor_at(f, row + r, k), type, depth);
+    for (int64_t r = 0; r < tile_round(rows, TILE_ROWS) && !f->transposed; r++) {
+        if (r < rows) cpu_widen_part(out + r * BLOCK_DEPTH, f->from, row + r, k, depth);
         if (r >= rows) memset(out + r * BLOCK_DEPTH, 0, (size_t)depth * sizeof *out);
     }
-    for (int64_t r = 0; r < rows && f->step != 1; r += TILE_ROWS)
+    for (int64_t r = 0; r < rows && f->transposed; r += TILE_ROWS)
         for (int64_t i = 0; i < depth; i++)
-            widen_some(out + r * BLOCK_DEPTH + i * TILE_ROWS, TILE_ROWS, factor_at(f, row + r, k + i), type, rows - r);
+            widen_some(out + r * BLOCK_DEPTH + i * TILE_ROWS, TILE_ROWS, f->from, k + i, row + r, rows - r);
 }
 
 /* A right panel has TILE_COLS columns of the product, element k of all at out + k * TILE_COLS; the next one starts
  * at out + depth * TILE_COLS. Padding columns are zeros. */
 static void pack_right(float *out, const struct factor *f, int64_t col, int64_t cols, int64_t k, int64_t depth) {
-    for (int64_t c = 0; c < cols && f->step != 1; c += TILE_COLS)
+    for (int64_t c = 0; c < cols && f->transposed; c += TILE_COLS)
         for (int64_t i = 0; i < depth; i++)
-            widen_some(out + c * depth + i * TILE_COLS, TILE_COLS, factor_at(f, col + c, k + i), f->from.type,
-                       cols - c);
+            widen_some(out + c * depth + i * TILE_COLS, TILE_COLS, f->from, k + i, col + c, cols - c);
     float lines[4][BLOCK_DEPTH];
-    for (int64_t c = 0; c < tile_round(cols, TILE_COLS) && f->step == 1; c += 4) {
+    for (int64_t c = 0; c < tile_round(cols, TILE_COLS) && !f->transposed; c += 4) {
         const float *rows[4];
         for (int r = 0; r < 4; r++) {
             rows[r] = lines[r];
             if (c + r >= cols)
                 memset(lines[r], 0, sizeof lines[r]);
             else if (f->from.type == DTYPE_F32)
-                rows[r] = factor_at(f, col + c + r, k);
+                rows[r] = cpu_at(f->from, col + c + r, k);
             else
-                cpu_widen(lines[r], factor_at(f, col + c + r, k), f->from.type, depth);
+                cpu_widen_part(lines[r], f->from, col + c + r, k, depth);
         }
         tile_transpose4(out + c / TILE_COLS * TILE_COLS * depth + c % TILE_COLS, TILE_COLS, rows, depth);
     }
@@ -113,7 +113,7 @@ static void multiply_block(const struct product *p, struct panels *own, int64_t 
             for (int64_t i = 0; i < rows; i += TILE_ROWS) {
                 float *c = own->c + i * BLOCK_COLS + j;
                 const float *a = own->a + i * BLOCK_DEPTH, *b = own->b + j * depth;
-                if (p->a.step == 1)
+                if (!p->a.transposed)
                     tile_product(c, BLOCK_COLS, k > 0, a, BLOCK_DEPTH, 1, b, TILE_COLS, depth);
                 else
                     tile_product(c, BLOCK_COLS, k > 0, a, 1, TILE_ROWS, b, TILE_COLS, depth);
@@ -159,13 +159,12 @@ static int multiply(device *d, const struct product *p) {
 
 /* ---------------------------------------------------------------- the entries */
 
-/* Element (r, k) of v, and of its transpose. */
 static struct factor rows_of(view v) {
-    return (struct factor){v, v.cols, 1};
+    return (struct factor){v, false};
 }
 
 static struct factor columns_of(view v) {
-    return (struct factor){v, 1, v.cols};
+    return (struct factor){v, true};
 }
 
 int CPU_ENTRY(cpu_linear)(device *d, const struct op_linear *a) {

@@ -2,6 +2,7 @@
  * the limit: a weight is read once, in place, row after row, which the processor prefetches best. The composed ops join
  * what a layer computes between two products, so that a step has few parallel sections. */
 #include "device/cpu/cpu.h"
+#include "device/cpu/groups.h"
 #include "device/cpu/linear.h"
 #include "device/cpu/tile.h"
 
@@ -113,6 +114,25 @@ struct job {
     } product[PROJECT_PARTS];
 };
 
+enum { PIECE = 512 }; /* of a grouped row, widened at a time */
+
+static void few_grouped_outputs(float *sum, const struct job *job, int64_t row, int which, view weight, int64_t first,
+                                int64_t count) {
+    float lines[PAIR][PIECE];
+    for (int64_t k = 0; k < weight.cols; k += PIECE) {
+        int64_t length = weight.cols - k < PIECE ? weight.cols - k : PIECE;
+        struct pair p = {.x = job->x + row * job->x_row + k * dots[which].rows, .depth = length};
+        p.next = (const char *)p.x;
+        for (int64_t o = 0; o < count; o += PAIR) {
+            for (int i = 0; i < PAIR; i++) {
+                cpu_widen_part(lines[i], weight, first + (o + i < count ? o + i : count - 1), k, length);
+                p.w[i] = (const char *)lines[i];
+            }
+            dots[which].of[DTYPE_F32](sum + o, &p);
+        }
+    }
+}
+
 /* sum[r * OUTPUTS + o]: up to GROUP rows of x times outputs [first, first + count) of the weight, in pieces of the
  * depth whose part of x stays in the first-level cache. With invariant rows, the pieces are the same for any number of
  * rows; the rest of the summation order is so anyway. */
@@ -123,6 +143,10 @@ static void few_outputs(float *sum, const struct job *job, int64_t row, int64_t 
     int64_t near = NEAR / (job->d->invariant_rows ? GROUP : dots[which].rows), pieces = (depth + near - 1) / near;
     int64_t piece = pieces > 1 ? tile_round((depth + pieces - 1) / pieces, 2 * TILE_LANES) : depth;
     memset(sum, 0, GROUP * OUTPUTS * sizeof *sum);
+    if (cpu_is_grouped(weight.type)) {
+        few_grouped_outputs(sum, job, row, which, weight, first, count);
+        return;
+    }
     for (int64_t k = 0; k < depth; k += piece) {
         int64_t length = depth - k < piece ? depth - k : piece;
         struct pair p = {.x = job->x + row * job->x_row + k * dots[which].rows, .depth = length};

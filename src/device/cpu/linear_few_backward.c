@@ -1,6 +1,7 @@
 /* Gradients of products of a few rows with a weight (sequential training). The weight and its gradient are read once,
  * in place, because memory bandwidth is the limit. */
 #include "device/cpu/cpu.h"
+#include "device/cpu/groups.h"
 #include "device/cpu/linear.h"
 #include "device/cpu/tile.h"
 
@@ -19,10 +20,11 @@ static void few_dx_columns(const struct op_linear *a, int64_t first, int64_t n) 
         const float *w[4] = {zeros, zeros, zeros, zeros};
         int64_t rows = a->weight.rows - o < 4 ? a->weight.rows - o : 4;
         for (int64_t i = 0; i < rows; i++) {
-            w[i] = cpu_at(a->weight, o + i, first);
-            if (a->weight.type == DTYPE_F32) continue;
-            cpu_widen(lines[i], w[i], a->weight.type, n);
             w[i] = lines[i];
+            if (a->weight.type == DTYPE_F32)
+                w[i] = cpu_at(a->weight, o + i, first);
+            else
+                cpu_widen_part(lines[i], a->weight, o + i, first, n);
         }
         for (int64_t r = 0; r < a->dy.rows; r++) {
             float dy[4] = {0};

@@ -2,14 +2,16 @@
  *
  * Padding rows of a batch may have any index. An index out of range reads zeros and writes nothing. */
 #include "device/cpu/blocks.h"
+#include "device/cpu/groups.h"
 
 /* Row r of `dst` = row `index` of `src`, converted; zeros if the index is out of range. */
 static void copy_row(view dst, int64_t r, view src, int64_t index) {
-    if (index >= 0 && index < src.rows) {
-        cpu_convert(dst, r * dst.cols, src, index * src.cols, dst.cols);
-    } else {
+    if (index < 0 || index >= src.rows)
         memset(cpu_row(dst, r), 0, dtype_row_bytes(dst.type, dst.cols));
-    }
+    else if (cpu_is_grouped(src.type)) /* a table, whose rows become f32 */
+        cpu_widen_part(cpu_row(dst, r), src, index, 0, dst.cols);
+    else
+        cpu_convert(dst, r * dst.cols, src, index * src.cols, dst.cols);
 }
 
 /* dst[r] = src[index[r]] */

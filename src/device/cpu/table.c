@@ -52,6 +52,16 @@ void cpu_run(device *d, int64_t rows, int parts, cpu_task *task, void *job) {
     for (int part = 0; part < parts; part++) task(job, part, omp_get_thread_num());
 }
 
+static const struct device_formats formats = {
+    .embed = DTYPE_GROUPED,
+    .linear = DTYPE_GROUPED,
+    .linear_backward = DTYPE_GROUPED,
+    .linear_cross_entropy = DTYPE_GROUPED,
+    .project = DTYPE_GROUPED,
+    .linear_add = DTYPE_GROUPED,
+    .heads = DTYPE_GROUPED,
+};
+
 static void close(device *d) {
 #ifdef CPU_ONEDNN
     onednn_close(d);
@@ -66,7 +76,7 @@ int cpu_open_level(device *d, int threads, enum cpu_level level) {
     struct cpu_state *state = calloc(1, sizeof *state);
     REQUIRE(state != NULL, LCKV_ERROR_MEMORY, "no memory for the cpu's state");
     state->level = level;
-    *d = (device){.ops = *level_ops(level), .name = "cpu", .host_memory = true, .own = state};
+    *d = (device){.ops = *level_ops(level), .formats = formats, .name = "cpu", .host_memory = true, .own = state};
     device_fill_composed(&d->ops);
     d->has_invariant_rows = true;
     d->threads = threads > 0 ? threads : device_processors();
