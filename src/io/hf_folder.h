@@ -31,8 +31,10 @@ typedef struct checkpoint_save_options {
     const char *code;          /* folder to copy the *.py files of auto_map from; NULL: `source` */
     const char *tokenizer;     /* folder to copy tokenizer files from; NULL: none */
     const char *chat_template; /* text to write as chat_template.jinja; NULL: copy that folder's */
-    /* Copies the values of an entry into host memory; NULL: params_read(). */
+    /* Copies the values of an entry into host memory, as f32, bf16 or f16; NULL: params_read(). */
     int (*values)(void *user, int entry, dtype type, void *host);
+    /* The same for an entry that is stored as int8 or int4: integers and scales; NULL: quantizes the values. */
+    int (*quantized)(void *user, int entry, dtype type, void *data, void *scales);
     void *user;
     /* Learned start of the loops to write; NULL: none, and that of the folder is removed. If both are in one table,
      * `values` serves it too. */
