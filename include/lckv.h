@@ -121,7 +121,8 @@ LCKV_API int lckv_find_folder(const char *name, char **folder);
 
 /* Loads a config. `name`: a folder with config.json, a .json file, or ORG/NAME in the Hugging Face cache. `overrides`:
  * "k=v,k=v", applied to the file; NULL for none. A value is parsed as JSON; if that fails, it is a string. A Llama or
- * Mistral config becomes an lckv-llama if layer_types is given as a string. EOS tokens of a generation_config.json
+ * Mistral config becomes an lckv-llama if layer_types is given as a string. The override weight_dtype sets the format of
+ * the matrices, as in lckv_model_options. EOS tokens of a generation_config.json
  * beside the file are added. Error messages quote the file, the key, and the entry of layer_types. LCKV_ERROR_FILE: no
  * such file; for ORG/NAME the message contains the command that downloads it. LCKV_ERROR_FORMAT: a value is missing,
  * has another type, or is out of range. LCKV_ERROR_UNSUPPORTED: another model type, or a key that asks for a
@@ -147,6 +148,7 @@ typedef struct lckv_config_info {
     int64_t parameters;
     /* Slots whose readers all have sliding windows. A cache keeps sliding_window - 1 tokens of them. */
     int windowed_slots;
+    const char *weight_dtype; /* Format of the matrices of layers: "float" (see dtype), "int8" or "int4"; a constant. */
 } lckv_config_info;
 
 LCKV_API lckv_config_info lckv_config_describe(const lckv_config *config);
@@ -247,13 +249,18 @@ typedef struct lckv_model lckv_model;
 typedef struct lckv_model_options {
     size_t struct_size;           /* Size of this struct, set by lckv_model_defaults(). */
     const char *config_overrides; /* Changes to config.json, "k=v,k=v"; NULL for none (default). */
-    /* Data type of the weights: "float32", "bfloat16", "float16", or "auto" for the stored type (default). */
+    /* Data type of the weights that are not quantized: "float32", "bfloat16", "float16", or "auto" for the stored type
+     * (default). */
     const char *torch_dtype;
     /* LoRA adapter in peft's layout, NAME_OR_PATH, merged into the weights: W + scale B A in f32, then rounded to the
-     * type of the weights. NULL for none (default). */
+     * type of the weights. Into quantized weights it is not merged: each product adds it. NULL for none (default). */
     const char *adapter;
     /* Start loops from zeros even if the folder has a learned start, loop_start.safetensors (default false). */
     bool no_loop_start;
+    /* Format of the matrices of layers: "int8" or "int4", in groups of 32 with an f16 scale; embeddings and output layer
+     * are then "int8". "float" for torch_dtype, also if the folder is quantized. "auto" or NULL for the format of the
+     * folder (default). */
+    const char *weight_dtype;
 } lckv_model_options;
 
 LCKV_API void lckv_model_options_init(lckv_model_options *options, size_t struct_size);
@@ -264,7 +271,8 @@ static inline lckv_model_options lckv_model_defaults(void) {
 }
 
 /* Loads a model from a Hugging Face folder: config.json with model.safetensors, or with shards and
- * model.safetensors.index.json; f32, bf16 or f16. `name` is a NAME_OR_PATH. `options` NULL uses the defaults. The
+ * model.safetensors.index.json; f32, bf16 or f16, or quantized to 8 or 4 bits (docs/file-formats.md). `name` is a
+ * NAME_OR_PATH. `options` NULL uses the defaults. The
  * device remains the caller's and must outlive the model.
  *
  * On the CPU, weights that keep their stored type are used in the mapped files, which other processes share. lckv
@@ -280,7 +288,8 @@ LCKV_API int lckv_model_open(lckv_device *device, const char *name, const lckv_m
 
 /* Creates a model with random weights, which are a function of `seed`: matrices are normal with the config's
  * initializer_range, norms are 1, biases are 0, as in transformers. `torch_dtype`: "float32" (also NULL and "auto"),
- * "bfloat16" or "float16". The model copies the config. */
+ * "bfloat16" or "float16". Matrices are quantized if the config's weight_dtype is "int8" or "int4". The model copies the
+ * config. */
 LCKV_API int lckv_model_create(lckv_device *device, const lckv_config *config, const char *torch_dtype, uint64_t seed,
                                lckv_model **out);
 
@@ -292,6 +301,10 @@ typedef struct lckv_save_options {
     /* NAME_OR_PATH of the tokenizer files to copy; NULL for those of the folder that the model was loaded from, if any
      * (default). */
     const char *tokenizer_name;
+    /* Format of the matrices of layers on disk: "float", "int8", "int4", or "auto" or NULL for that in memory (default).
+     * Embeddings and output layer are not quantized on disk, as other programs expect; if they are in memory, torch_dtype
+     * "auto" stores them as float32. */
+    const char *weight_dtype;
 } lckv_save_options;
 
 LCKV_API void lckv_save_options_init(lckv_save_options *options, size_t struct_size);
@@ -304,13 +317,25 @@ static inline lckv_save_options lckv_save_defaults(void) {
 /* Saves a model as a Hugging Face folder, which is created if missing: config.json (unknown keys kept), weights,
  * tokenizer files, generation_config.json, and the *.py files that auto_map names. `options` NULL uses the defaults.
  * lckv writes everything under temporary names and renames it once all of it is on disk. A failure or crash therefore
- * leaves the old checkpoint, the new one, or none that loads. */
+ * leaves the old checkpoint, the new one, or none that loads. LCKV_ERROR_UNSUPPORTED: the model has an adapter that is not
+ * merged. */
 LCKV_API int lckv_model_save(lckv_model *model, const char *folder, const lckv_save_options *options);
 
 /* Returns the model's config, which the model owns. */
 LCKV_API const lckv_config *lckv_model_config(const lckv_model *model);
 /* Returns the number of parameters, as in the checkpoint (tied embeddings count once). */
 LCKV_API int64_t lckv_model_parameters(const lckv_model *model);
+
+/* A weight of a model. */
+typedef struct lckv_weight_info {
+    const char *name;   /* In the checkpoint; owned by the model. */
+    int64_t rows, cols; /* A vector has one row. */
+    const char *dtype;  /* In memory: "float32", "bfloat16", "float16", "int8" or "int4"; a constant. */
+    int64_t bytes;      /* In memory, with scales. */
+} lckv_weight_info;
+
+/* Lists the weights of a model in the order of the checkpoint: *weights [*count]. Free *weights with lckv_free(). */
+LCKV_API int lckv_model_weights(const lckv_model *model, lckv_weight_info **weights, int64_t *count);
 LCKV_API void lckv_model_free(lckv_model *model);
 
 /* K and V of a slot's owner when a checkpoint is converted to another layer_types. */
@@ -334,6 +359,9 @@ typedef struct lckv_convert_options {
      * none. */
     bool (*go_on)(void *user, double fraction);
     void *user; /* User data, passed to `go_on`. */
+    /* Format of the matrices of layers on disk: "float", "int8", "int4", or "auto" or NULL for the checkpoint's
+     * (default). */
+    const char *weight_dtype;
 } lckv_convert_options;
 
 LCKV_API void lckv_convert_options_init(lckv_convert_options *options, size_t struct_size);
@@ -345,7 +373,9 @@ static inline lckv_convert_options lckv_convert_defaults(void) {
 
 /* Converts a checkpoint to a model with another layer_types. K and V weights, biases and k_norm of each slot's owner
  * are merged as `kv` says (means in f64); everything else is copied. If a layer of the checkpoint owns no slot, the K
- * and V of the slot that it reads are used in its place. One tensor at a time is in memory. LCKV_ERROR_ARGUMENT: a size
+ * and V of the slot that it reads are used in its place. Quantized matrices are copied as they are if nothing changes
+ * them. One tensor at a time is in memory. LCKV_ERROR_UNSUPPORTED: an adapter for quantized weights, unless weight_dtype is
+ * given. LCKV_ERROR_ARGUMENT: a size
  * differs between the two configs; the message names it. LCKV_ERROR_INTERRUPTED: `go_on` returned false; output_dir is
  * unchanged. Other errors as in lckv_model_open() and lckv_model_save(). */
 LCKV_API int lckv_convert(const lckv_convert_options *options);
@@ -825,6 +855,10 @@ typedef struct lckv_train_options {
     bool loop_start;
     double loop_start_weight; /* Weight of its mean squared error beside the loss (default 1). */
     int64_t loop_start_width; /* Width of a new start's hidden layer; 0 for 2 * hidden_size (default). */
+
+    /* Format of the frozen matrices with use_peft: "int8", "int4", "float", or "auto" or NULL for that of
+     * model_name_or_path (default). Quantized matrices are not trained, so that int8 and int4 need use_peft. */
+    const char *weight_dtype;
 } lckv_train_options;
 
 LCKV_API void lckv_train_options_init(lckv_train_options *options, size_t struct_size);
@@ -1449,11 +1483,12 @@ static inline lckv_training_shape lckv_training_shape_defaults(void) {
     return options;
 }
 
-/* Estimates the memory of training with AdamW. With several processes, it is that of one of them: the one with the
+/* Estimates the memory of training with AdamW. Frozen matrices below an adapter have the config's weight_dtype.
+ * LCKV_ERROR_UNSUPPORTED: these are quantized, and there is no adapter. With several processes, it is that of one of them: the one with the
  * largest share of the optimizer state. */
 LCKV_API int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *shape, lckv_memory *out);
 
-/* Options that determine the memory of serving. Weights have the config's torch_dtype. */
+/* Options that determine the memory of serving. Weights have the config's torch_dtype and weight_dtype. */
 typedef struct lckv_serving_shape {
     size_t struct_size;                     /* Size of this struct, set by lckv_serving_shape_defaults(). */
     int64_t sequences;                      /* Number of sequences that run together. */

@@ -316,6 +316,8 @@ static int set_value(struct conversion *c, int i) {
 static int make_model(struct conversion *c, device *d, model **out) {
     model_config *config;
     TRY(open_both(c));
+    if (c->to->weight_format != params_format(c->target))
+        params_choose_types(c->target, DTYPE_COUNT, c->to->weight_format);
     TRY(params_allocate_as_typed(c->target, d));
     for (int i = 0; i < c->target->count; i++) TRY(set_value(c, i));
     TRY(config_copy(c->to, &config));

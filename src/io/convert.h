@@ -26,7 +26,8 @@ typedef struct convert_options {
  * f32. LCKV_ERROR_ARGUMENT if the sizes of the two configs differ. */
 int checkpoint_convert(device *d, const convert_options *options);
 
-/* Converts into a model on any device `d`, without writing files. `config` is copied. */
+/* Converts into a model on any device `d`, without writing files. `config` is copied; its weight_format is that of the
+ * matrices in memory. */
 int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv, model **out);
 
 #endif

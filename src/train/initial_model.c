@@ -8,8 +8,8 @@
 
 static const uint64_t ROWS_STREAM = 0x726f777300000000; /* "rows"; separate from the streams of initial weights */
 
-int initial_model_load(device *d, const char *folder, const char *overrides, model **out) {
-    checkpoint_load_options options = {.config_overrides = overrides, .type = DTYPE_COUNT};
+int initial_model_load(device *d, const char *folder, const char *overrides, weight_format format, model **out) {
+    checkpoint_load_options options = {.config_overrides = overrides, .type = DTYPE_COUNT, .format = format};
     return checkpoint_load(d, folder, &options, out);
 }
 

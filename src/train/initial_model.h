@@ -8,8 +8,8 @@
 /* A model of `config` (copied) with random f32 weights; matrices have its initializer_range as standard deviation. */
 int initial_model_random(device *d, const model_config *config, uint64_t seed, model **out);
 
-/* Loads the checkpoint in `folder`, with config overrides (NULL: none). */
-int initial_model_load(device *d, const char *folder, const char *overrides, model **out);
+/* Loads the checkpoint in `folder`, with config overrides (NULL: none) and matrices in a format. */
+int initial_model_load(device *d, const char *folder, const char *overrides, weight_format format, model **out);
 
 /* Extends the embedding (and lm_head, if separate) to `vocab_size` rows. New rows are drawn with the config's
  * initializer_range, as in transformers' resize_token_embeddings(). Replaces *m; on failure *m is unchanged. */
