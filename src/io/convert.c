@@ -91,7 +91,8 @@ static const weight *counterpart(const struct conversion *c, const char *name) {
     return params_find(c->source, untied ? "model.embed_tokens.weight" : name);
 }
 
-/* Lists the source weights whose mean becomes an entry of the target; out has room for [layers]. Returns the count. */
+/* Lists the source weights whose mean becomes an entry of the target; out has room for [layers]. Returns the count, 1 if all
+ * are the same weight: layers that read one slot in both models. */
 static int list_sources(const struct conversion *c, const char *name, const weight **out) {
     int owner, count = 0;
     const char *part;
@@ -105,7 +106,9 @@ static int list_sources(const struct conversion *c, const char *name, const weig
         int source = *part == 'k' ? l->k_source : l->v_source;
         if (copy ? layer == owner : source == owner) out[count++] = kv_of_layer(c, layer, part);
     }
-    return count;
+    bool same = true;
+    for (int i = 1; i < count; i++) same = same && out[i] == out[0];
+    return same && count ? 1 : count;
 }
 
 static const weight *first_source(const struct conversion *c, const char *name) {
