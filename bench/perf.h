@@ -9,11 +9,12 @@
 
 typedef struct perf_options {
     const char *config, *device;
-    int batch, block;   /* sequences or clients; tokens of a training block */
-    int seconds;        /* for the measurement, roughly */
-    int threads;        /* 0: all processors */
-    int prompt, length; /* tokens of a prompt, and new tokens, per sequence */
-    int chunk;          /* tokens of a prefill chunk; 0: the engine's default */
+    const char *weight_dtype; /* "float", "int8" or "int4", as for lckv bench */
+    int batch, block;         /* sequences or clients; tokens of a training block */
+    int seconds;              /* for the measurement, roughly */
+    int threads;              /* 0: all processors */
+    int prompt, length;       /* tokens of a prompt, and new tokens, per sequence */
+    int chunk;                /* tokens of a prefill chunk; 0: the engine's default */
     dtype compute;
     int step;           /* examples of a training step; 0: batch */
     int reference_step; /* the same for the plan, the reference of the exact form; 0: step */

@@ -12,21 +12,35 @@ static const size_t WEIGHT_BYTES = 256 << 20; /* of all weights together */
 
 static const struct {
     dtype weight, compute;
-} TYPES[] = {{DTYPE_BF16, DTYPE_BF16}, {DTYPE_F16, DTYPE_F32}, {DTYPE_F32, DTYPE_F32}};
+} TYPES[] = {{DTYPE_BF16, DTYPE_BF16},
+             {DTYPE_F16, DTYPE_F32},
+             {DTYPE_F32, DTYPE_F32},
+             {DTYPE_INT8, DTYPE_BF16},
+             {DTYPE_INT4, DTYPE_BF16}};
 
-static int random_values(device *d, view *v) {
-    TRY(d->memory.alloc(d, view_bytes(*v), &v->data));
-    struct op_fill_normal fill = {.dst = *v, .deviation = 1, .seed = 1};
+static int random_floats(device *d, void **memory, int64_t rows, int64_t cols, dtype type) {
+    view v = {NULL, rows, cols, type};
+    TRY(d->memory.alloc(d, view_bytes(v), memory));
+    v.data = *memory;
+    struct op_fill_normal fill = {.dst = v, .deviation = 1, .seed = 1};
     return DEVICE_RUN(d, fill_normal, &fill);
+}
+
+/* In a grouped format, the integers are the bits of random numbers. */
+static int random_values(device *d, view *v) {
+    if (dtype_element_bytes(v->type)) return random_floats(d, &v->data, v->rows, v->cols, v->type);
+    int64_t floats = (int64_t)(view_bytes(*v) / sizeof(float)) + 1, scales = (int64_t)view_scale_bytes(*v) / 2;
+    TRY(random_floats(d, &v->data, 1, floats, DTYPE_F32));
+    return random_floats(d, &v->scales, 1, scales, DTYPE_F16);
 }
 
 /* Bytes per second over all weights of [out, in]. */
 static int run_products(device *d, view weights, struct op_linear a, double *speed) {
-    int64_t count = weights.rows / a.weight.rows;
-    size_t bytes = view_bytes(a.weight);
+    int64_t out = a.weight.rows, count = weights.rows / out;
+    size_t bytes = view_bytes(a.weight) + view_scale_bytes(a.weight);
     double begin = clock_seconds();
     for (int64_t i = 0; i < count; i++) {
-        a.weight.data = (char *)weights.data + (size_t)i * bytes;
+        a.weight = view_rows(weights, i * out, out);
         TRY(DEVICE_RUN(d, linear, &a));
     }
     TRY(d->memory.wait(d));
@@ -41,7 +55,8 @@ static int measure_rows(device_speed *p, view weights, struct op_linear a, const
         TRY(device_speed_product(p, &product[i]));
         read[i] = device_speed_read(p);
     }
-    double bytes = perf_median(speed, ROUNDS), elements = bytes / (double)dtype_element_bytes(a.weight.type);
+    double bytes = perf_median(speed, ROUNDS), all = (double)(view_bytes(a.weight) + view_scale_bytes(a.weight));
+    double elements = bytes / all * (double)(a.weight.rows * a.weight.cols);
     printf("{\"bench\": \"few\", \"shape\": \"%s\", \"weight\": \"%s\", \"rows\": %lld, \"gbytes_per_second\": %.2f, "
            "\"read_gbytes_per_second\": %.2f, \"gflops\": %.1f, \"product_gflops\": %.1f}\n",
            shape, dtype_name(a.weight.type), (long long)a.x.rows, 1e-9 * bytes, 1e-9 * perf_median(read, ROUNDS),
@@ -52,11 +67,12 @@ static int measure_rows(device_speed *p, view weights, struct op_linear a, const
 /* One shape in one type, with 1, 2, 4, 8 and 16 rows. */
 static int measure_shape(device_speed *p, int type, int64_t out, int64_t in) {
     device *d = p->device;
-    size_t each = dtype_row_bytes(TYPES[type].weight, in) * (size_t)out;
+    dtype format = TYPES[type].weight;
+    size_t each = (dtype_row_bytes(format, in) + dtype_row_scale_bytes(format, in)) * (size_t)out;
     int64_t count = (int64_t)(WEIGHT_BYTES / each) + 1;
-    view weights = {NULL, count * out, in, TYPES[type].weight};
+    view weights = {NULL, count * out, in, format};
     struct op_linear a = {.x = {NULL, MAX_FEW_ROWS, in, TYPES[type].compute},
-                          .weight = {NULL, out, in, TYPES[type].weight},
+                          .weight = {NULL, out, in, format},
                           .y = {NULL, MAX_FEW_ROWS, out, TYPES[type].compute}};
     char shape[64];
     snprintf(shape, sizeof shape, "%lldx%lld", (long long)out, (long long)in);
@@ -68,6 +84,7 @@ static int measure_shape(device_speed *p, int type, int64_t out, int64_t in) {
         status = measure_rows(p, weights, a, shape);
     }
     d->memory.release(d, weights.data);
+    if (weights.scales) d->memory.release(d, weights.scales);
     d->memory.release(d, a.x.data);
     d->memory.release(d, a.y.data);
     return status;

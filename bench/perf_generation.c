@@ -28,7 +28,9 @@ static int generation_open(const perf_options *o, generation *g) {
     g->sequences = calloc((size_t)o->batch, sizeof *g->sequences);
     REQUIRE(g->sequences, LCKV_ERROR_MEMORY, "no memory for %d sequences", o->batch);
     TRY(device_open(o->device, o->threads, &g->device));
-    TRY(config_read(o->config, NULL, &c));
+    char overrides[64];
+    snprintf(overrides, sizeof overrides, "weight_dtype=%s", o->weight_dtype);
+    TRY(config_read(o->config, overrides, &c));
     TRY(model_create_random(g->device, c, o->compute, 1, &g->model));
     return batcher_create(g->model, &options, &g->batcher);
 }
@@ -63,11 +65,21 @@ static int add_sequences(const perf_options *o, generation *g, int32_t *ids) {
     return LCKV_OK;
 }
 
+/* *decode_cpu grows by the CPU time of a step without prompts. */
+static int run_step(generation *g, double *decode_cpu) {
+    int64_t prompt_tokens = batcher_times(g->batcher).prompt_tokens;
+    double begin = cpu_seconds();
+    TRY(batcher_step(g->batcher));
+    if (batcher_times(g->batcher).prompt_tokens == prompt_tokens) *decode_cpu += cpu_seconds() - begin;
+    return LCKV_OK;
+}
+
 /* One round: prefill of all prompts, then decoding of all sequences. */
-static int run_round(const perf_options *o, generation *g, int32_t *ids, batcher_timing *out) {
+static int run_round(const perf_options *o, generation *g, int32_t *ids, batcher_timing *out, double *decode_cpu) {
     batcher_timing before = batcher_times(g->batcher);
+    *decode_cpu = 0;
     TRY(add_sequences(o, g, ids));
-    while (!batcher_idle(g->batcher)) TRY(batcher_step(g->batcher));
+    while (!batcher_idle(g->batcher)) TRY(run_step(g, decode_cpu));
     batcher_timing after = batcher_times(g->batcher);
     *out = (batcher_timing){.prompt_seconds = after.prompt_seconds - before.prompt_seconds,
                             .decode_seconds = after.decode_seconds - before.decode_seconds,
@@ -79,7 +91,7 @@ static int run_round(const perf_options *o, generation *g, int32_t *ids, batcher
 }
 
 typedef struct rounds {
-    double prompt[MAX_ROUNDS], decode[MAX_ROUNDS], bytes[MAX_ROUNDS];
+    double prompt[MAX_ROUNDS], decode[MAX_ROUNDS], decode_cpu[MAX_ROUNDS], bytes[MAX_ROUNDS];
     double product[MAX_ROUNDS], copy[MAX_ROUNDS], read[MAX_ROUNDS];
     int count;
 } rounds;
@@ -88,13 +100,15 @@ static int measure(const perf_options *o, generation *g, device_speed *p, rounds
     int32_t *ids = malloc((size_t)o->prompt * sizeof *ids);
     REQUIRE(ids, LCKV_ERROR_MEMORY, "no memory for a prompt");
     batcher_timing t;
-    int status = run_round(o, g, ids, &t);
+    double cpu;
+    int status = run_round(o, g, ids, &t, &cpu);
     double begin = clock_seconds();
     for (r->count = 0; status >= 0 && r->count < MAX_ROUNDS; r->count++) {
         if (r->count >= MIN_ROUNDS && clock_seconds() - begin > o->seconds) break;
-        status = run_round(o, g, ids, &t);
+        status = run_round(o, g, ids, &t, &cpu);
         r->prompt[r->count] = (double)t.prompt_tokens / t.prompt_seconds;
         r->decode[r->count] = (double)t.decode_tokens / t.decode_seconds;
+        r->decode_cpu[r->count] = (double)t.decode_tokens / cpu;
         r->bytes[r->count] = t.decode_bytes / t.decode_seconds;
         if (status >= 0) status = device_speed_product(p, &r->product[r->count]);
         if (status >= 0) status = device_speed_copy(p, &r->copy[r->count]);
@@ -109,13 +123,14 @@ static int count_flops(const perf_options *o, double *flops) {
     perf_options prompts = *o;
     generation g;
     batcher_timing ignored;
+    double cpu;
     prompts.device = "count";
     prompts.length = 1;
     int32_t *ids = malloc((size_t)o->prompt * sizeof *ids);
     int status = ids ? generation_open(&prompts, &g) : fail(LCKV_ERROR_MEMORY, "no memory for a prompt");
     if (status >= 0) {
         g.device->counts.flops = 0;
-        status = run_round(&prompts, &g, ids, &ignored);
+        status = run_round(&prompts, &g, ids, &ignored, &cpu);
         *flops = g.device->counts.flops;
     }
     if (ids) generation_close(&prompts, &g);
@@ -128,12 +143,15 @@ static void report(const perf_options *o, rounds *r, double flops) {
     double read = perf_median(r->read, r->count);
     double bytes = perf_median(r->bytes, r->count), prompt = perf_median(r->prompt, r->count);
     double gflops = 1e-9 * flops * prompt / ((double)o->batch * o->prompt);
-    printf("{\"bench\": \"generate\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
-           "\"prompt\": %d, \"length\": %d, \"rounds\": %d, \"prompt_tokens_per_second\": %.1f, "
-           "\"prompt_gflops\": %.2f, \"decode_tokens_per_second\": %.1f, \"weight_gbytes_per_second\": %.2f, "
-           "\"read_gbytes_per_second\": %.2f, \"copy_gbytes_per_second\": %.2f, \"product_gflops\": %.2f}\n",
-           o->config, o->device, dtype_name(o->compute), o->batch, o->prompt, o->length, r->count, prompt, gflops,
-           perf_median(r->decode, r->count), 1e-9 * bytes, 1e-9 * read, 1e-9 * copy, 1e-9 * product);
+    printf("{\"bench\": \"generate\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"weight_dtype\": "
+           "\"%s\", "
+           "\"batch\": %d, \"prompt\": %d, \"length\": %d, \"rounds\": %d, \"prompt_tokens_per_second\": %.1f, "
+           "\"prompt_gflops\": %.2f, \"decode_tokens_per_second\": %.1f, \"decode_tokens_per_cpu_second\": %.1f, "
+           "\"weight_gbytes_per_second\": %.2f, \"read_gbytes_per_second\": %.2f, \"copy_gbytes_per_second\": %.2f, "
+           "\"product_gflops\": %.2f}\n",
+           o->config, o->device, dtype_name(o->compute), o->weight_dtype, o->batch, o->prompt, o->length, r->count,
+           prompt, gflops, perf_median(r->decode, r->count), perf_median(r->decode_cpu, r->count), 1e-9 * bytes,
+           1e-9 * read, 1e-9 * copy, 1e-9 * product);
 }
 
 int perf_generation(const perf_options *o) {

@@ -4,7 +4,7 @@
  * bench exact CONFIG [--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--seconds S] [--threads N]
  *                    [--bf16]
  * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N]
- *                       [--bf16]
+ *                       [--bf16] [--weight_dtype float|int8|int4]
  * bench few CONFIG [--device D] [--threads N]
  * bench prefix|encoding CONFIG [--device D] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
  * bench lockstep CONFIG [--device D] [--batch N] [--prompt N] [--chunk N] [--seconds S] [--threads N] [--bf16]
@@ -36,13 +36,14 @@ static int usage(void) {
     fprintf(stderr,
             "usage: bench train|checkpointing|exact|generate|few|prefix|encoding|lockstep|together|server CONFIG "
             "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
-            "[--chunk N] [--seconds S] [--threads N] [--bf16]\n");
+            "[--chunk N] [--seconds S] [--threads N] [--bf16] [--weight_dtype float|int8|int4]\n");
     return 2;
 }
 
 static int read_options(int argc, char **argv, perf_options *o) {
     *o = (perf_options){.config = argv[2],
                         .device = "cpu",
+                        .weight_dtype = "float",
                         .batch = 4,
                         .block = 512,
                         .prompt = 512,
@@ -57,6 +58,11 @@ static int read_options(int argc, char **argv, perf_options *o) {
         }
         if (!strcmp(argv[i], "--device")) {
             o->device = value;
+            i++;
+            continue;
+        }
+        if (!strcmp(argv[i], "--weight_dtype")) {
+            o->weight_dtype = value;
             i++;
             continue;
         }

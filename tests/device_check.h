@@ -256,6 +256,21 @@ static inline double weight_rounding_of(const device *d, dtype compute) {
     return strcmp(d->name, "cpu") != 0 ? operand_rounding(d, compute) : 0;
 }
 
+/* The error of a product of few rows with a grouped weight: x is rounded to 2^-15 of the largest value of its group.
+ * x [weight.cols]: a row. */
+static inline double group_rounding(const double *x, view weight, int64_t output) {
+    double error = 0;
+    for (int64_t k = 0; k < weight.cols && is_grouped(weight.type); k += DTYPE_GROUP) {
+        double largest = 0, size = 0;
+        for (int64_t i = k; i < weight.cols && i < k + DTYPE_GROUP; i++) {
+            largest = fmax(largest, fabs(x[i]));
+            size += fabs(element(weight, output * weight.cols + i));
+        }
+        error += 0x1p-15 * largest * size;
+    }
+    return error;
+}
+
 /* ---------------------------------------------------------------- everywhere */
 
 static inline int list_tensors(mirrored *out) {

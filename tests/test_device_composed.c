@@ -51,7 +51,7 @@ static bounded product_of(const double *x, view weight, int64_t column, view bia
         y.error += fabs(term);
     }
     if (bias.data) y.value += element(bias, column), y.error += fabs(element(bias, column));
-    y.error *= loss_of(compute, weight.cols);
+    y.error = y.error * loss_of(compute, weight.cols) + 1.01 * group_rounding(x, weight, column);
     return y;
 }
 

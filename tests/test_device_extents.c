@@ -343,8 +343,9 @@ static void check_cast(device *d, const int64_t *e) {
 
 /* ---------------------------------------------------------------- products */
 
-static double product_error(int64_t depth) { /* of operands near 1, which may be rounded too */
-    return (4 * rounding(compute) + 64 * F32_EPSILON) * 4 * (double)(depth + 1);
+static double product_error(int64_t depth) {                   /* of operands near 1, which may be rounded too */
+    double groups = is_grouped(weight_type) ? 4 * 0x1p-15 : 0; /* group_rounding(), for values up to 4 */
+    return (4 * rounding(compute) + 64 * F32_EPSILON + groups) * 4 * (double)(depth + 1);
 }
 
 static void check_linear(device *d, const int64_t *e) {

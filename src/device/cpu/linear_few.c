@@ -2,163 +2,99 @@
  * the limit: a weight is read once, in place, row after row, which the processor prefetches best. The composed ops join
  * what a layer computes between two products, so that a step has few parallel sections. */
 #include "device/cpu/cpu.h"
+#include "device/cpu/few.h"
 #include "device/cpu/groups.h"
 #include "device/cpu/linear.h"
-#include "device/cpu/tile.h"
 
 enum {
-    GROUP = TILE_LANES == 16 ? 8 : 4, /* rows of x that share one pass over the weight: as many as registers hold */
-    PAIR = 2,                         /* outputs whose sums hide the latency of one and share the loads of x */
-    OUTPUTS = 32,                     /* outputs computed together */
-    NEAR = 6144,                      /* elements of x that stay in the first-level cache besides the weight */
-    AHEAD_BYTES = 8192,               /* of the weight, prefetched before they are used */
-    MIN_STEPS = 2048                  /* vectors of a weight that a part reads at least */
+    OUTPUTS = 32,       /* outputs computed together; whole vectors */
+    NEAR_BYTES = 24576, /* of packed rows of x that stay in the first-level cache besides the weight */
+    AHEAD_BYTES = 8192, /* of the weight, prefetched before they are used */
+    MIN_STEPS = 2048    /* vectors of a weight that a part reads at least */
 };
 
-/* ---------------------------------------------------------------- two outputs */
-
-/* R rows of x and two rows of w. x is packed: vector v of row r is at x + (v * R + r) * TILE_LANES. */
-struct pair {
-    const float *x;
-    const char *w[PAIR];
-    int64_t depth;
-    const char *next; /* what to prefetch: PAIR times `bytes`, with `gap` bytes between the first and the second */
-    int64_t bytes, gap;
-};
-
-static inline __attribute__((always_inline)) void add_vector(int R, dtype type, tile_vector *wide, const float *x,
-                                                             const char *const *w, int64_t k) {
-    const tile_vector w0 = tile_load_as(w[0], type, k), w1 = tile_load_as(w[1], type, k);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++) {
-        tile_vector part = tile_load(x + k * R + r * TILE_LANES);
-        wide[r] += part * w0;
-        wide[R + r] += part * w1;
-    }
+static int width_for(int64_t rows) {
+    int width = 0;
+    while (1 << width < rows) width++;
+    return width;
 }
 
-/* sum[r * OUTPUTS + o] += x[r] . w[o]. Each vector of w is widened once for all rows. */
-static inline __attribute__((always_inline)) void dot_rows(int R, dtype type, float *sum, const struct pair *p) {
-    enum { CACHE_LINE = 64 };
-    const int line = CACHE_LINE / (type == DTYPE_F32 ? 4 : 2); /* elements */
-    const float *x = p->x;
-    const char *const w[PAIR] = {p->w[0], p->w[1]};
-    int64_t k = 0, depth = p->depth;
-    tile_vector wide[PAIR * GROUP] = {0};
-    for (; k + line <= depth; k += line) {
-        int64_t at = PAIR * k * (CACHE_LINE / line); /* one row after the other, as the processor expects */
-        const char *next = p->next + at + (at < p->bytes ? 0 : p->gap);
-        for (int i = 0; i < PAIR; i++) __builtin_prefetch(next + i * CACHE_LINE);
-#pragma GCC unroll 8
-        for (int i = 0; i < line; i += TILE_LANES) add_vector(R, type, wide, x, w, k + i);
-    }
-    for (; k + TILE_LANES <= depth; k += TILE_LANES) add_vector(R, type, wide, x, w, k);
-#pragma GCC unroll 2
-    for (int o = 0; o < PAIR; o++)
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) sum[r * OUTPUTS + o] += tile_sum(wide[o * R + r]);
-    x += k * R;
-    for (int64_t i = 0; k + i < depth; i++)
-        for (int o = 0; o < PAIR; o++)
-            for (int r = 0; r < R; r++) sum[r * OUTPUTS + o] += x[r * TILE_LANES + i] * cpu_widened(w[o], type, k + i);
-}
-
-typedef void dot_function(float *sum, const struct pair *p);
-
-#define DOT(R, name, type)                                                                                             \
-    static void dot_##R##_##name(float *sum, const struct pair *p) {                                                   \
-        dot_rows(R, type, sum, p);                                                                                     \
-    }
-#define DOTS(R) DOT(R, f32, DTYPE_F32) DOT(R, bf16, DTYPE_BF16) DOT(R, f16, DTYPE_F16)
-#define OF(R)                                                                                                          \
-    {                                                                                                                  \
-        R, {                                                                                                           \
-            [DTYPE_F32] = dot_##R##_f32, [DTYPE_BF16] = dot_##R##_bf16, [DTYPE_F16] = dot_##R##_f16                    \
-        }                                                                                                              \
-    }
-DOTS(1)
-DOTS(2)
-DOTS(4)
-#if TILE_LANES == 16
-DOTS(8)
-#endif
-
-static const struct {
-    int rows;
-    dot_function *of[DTYPE_COUNT];
-} dots[] = {OF(1), OF(2), OF(4),
-#if TILE_LANES == 16
-            OF(8)
-#endif
-};
-
-static int dots_for(int64_t rows) {
-    int which = 0;
-    while (dots[which].rows < rows) which++;
-    return which;
+static const struct few_form *form_for(const device *d, view x, view weight) {
+    const struct cpu_state *state = d->own;
+    if (cpu_is_grouped(weight.type)) return &CPU_ENTRY(few_groups);
+    bool bf16 = state->level == CPU_AVX512_BF16 && x.type == DTYPE_BF16 && weight.type == DTYPE_BF16;
+    return bf16 ? CPU_ENTRY(few_bf16)() : &CPU_ENTRY(few_f32);
 }
 
 /* ---------------------------------------------------------------- a block of outputs */
 
+/* Rows of x in one form. */
+struct packed {
+    const struct few_form *form;
+    char *x; /* [rows rounded up to FEW_ROWS, row] */
+    float *scales;
+    int64_t row, groups; /* elements of a row, and its scales */
+};
+
 /* Some products of the same rows, whose outputs the threads share. */
 struct job {
     device *d;
-    const float *x; /* [rows, x_row], packed; see pack_rows() */
-    int64_t x_row, rows;
+    struct packed packed[PROJECT_PARTS]; /* different ones first, then unused ones */
+    int64_t rows;
     int count;      /* of products */
     view gated_y;   /* swiglu of two products; may be absent */
     int64_t blocks; /* of OUTPUTS outputs, of all products; of one product if they are gated */
     int parts;
     struct {
         view weight, bias, y, residual; /* bias and residual may be absent */
+        const struct packed *x;
     } product[PROJECT_PARTS];
 };
 
-enum { PIECE = 512 }; /* of a grouped row, widened at a time */
-
-static void few_grouped_outputs(float *sum, const struct job *job, int64_t row, int which, view weight, int64_t first,
-                                int64_t count) {
-    float lines[PAIR][PIECE];
-    for (int64_t k = 0; k < weight.cols; k += PIECE) {
-        int64_t length = weight.cols - k < PIECE ? weight.cols - k : PIECE;
-        struct pair p = {.x = job->x + row * job->x_row + k * dots[which].rows, .depth = length};
-        p.next = (const char *)p.x;
-        for (int64_t o = 0; o < count; o += PAIR) {
-            for (int i = 0; i < PAIR; i++) {
-                cpu_widen_part(lines[i], weight, first + (o + i < count ? o + i : count - 1), k, length);
-                p.w[i] = (const char *)lines[i];
-            }
-            dots[which].of[DTYPE_F32](sum + o, &p);
+/* sum[r * OUTPUTS + o] = the lanes of wide[o * R + r], added. */
+static void add_lanes(float *sum, const tile_vector *wide, int R, int64_t rows, int64_t count) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t o = 0; o < count; o += TILE_LANES) {
+            tile_vector x[TILE_LANES];
+            for (int i = 0; i < TILE_LANES; i++) x[i] = wide[(o + i) * R + r];
+            tile_store(sum + r * OUTPUTS + o, tile_sums(x));
         }
-    }
 }
 
-/* sum[r * OUTPUTS + o]: up to GROUP rows of x times outputs [first, first + count) of the weight, in pieces of the
+/* sum[r * OUTPUTS + o]: up to FEW_ROWS rows of x times outputs [first, first + count) of the weight, in pieces of the
  * depth whose part of x stays in the first-level cache. With invariant rows, the pieces are the same for any number of
  * rows; the rest of the summation order is so anyway. */
-static void few_outputs(float *sum, const struct job *job, int64_t row, int64_t rows, view weight, int64_t first,
+static void few_outputs(float *sum, const struct job *job, int64_t row, int64_t rows, int i, int64_t first,
                         int64_t count) {
-    int which = dots_for(rows);
+    const view weight = job->product[i].weight;
+    const struct packed *x = job->product[i].x;
+    int width = width_for(rows), R = 1 << width;
+    size_t element = x->form->element_bytes;
     int64_t depth = weight.cols, bytes = (int64_t)dtype_row_bytes(weight.type, depth);
-    int64_t near = NEAR / (job->d->invariant_rows ? GROUP : dots[which].rows), pieces = (depth + near - 1) / near;
-    int64_t piece = pieces > 1 ? tile_round((depth + pieces - 1) / pieces, 2 * TILE_LANES) : depth;
-    memset(sum, 0, GROUP * OUTPUTS * sizeof *sum);
-    if (cpu_is_grouped(weight.type)) {
-        few_grouped_outputs(sum, job, row, which, weight, first, count);
-        return;
-    }
+    int64_t near = NEAR_BYTES / (int64_t)element / (job->d->invariant_rows ? FEW_ROWS : R);
+    int64_t pieces = (depth + near - 1) / near;
+    int64_t piece = pieces > 1 ? tile_round((depth + pieces - 1) / pieces, FEW_UNIT) : depth;
+    tile_vector wide[OUTPUTS * FEW_ROWS];
+    memset(wide, 0, (size_t)(OUTPUTS * R) * sizeof *wide);
     for (int64_t k = 0; k < depth; k += piece) {
-        int64_t length = depth - k < piece ? depth - k : piece;
-        struct pair p = {.x = job->x + row * job->x_row + k * dots[which].rows, .depth = length};
-        p.bytes = length * bytes / depth;
+        struct few_pair p = {.x = x->x + (size_t)(row * x->row + k * R) * element,
+                             .x_scales = x->scales + row * x->groups + k / DTYPE_GROUP,
+                             .x_groups = x->groups,
+                             .depth = depth - k < piece ? depth - k : piece};
+        p.bytes = (int64_t)dtype_row_bytes(weight.type, p.depth);
         p.gap = bytes - p.bytes;
-        for (int64_t o = 0; o < count; o += PAIR) {
-            for (int i = 0; i < PAIR; i++) /* padded with the last output, whose result is dropped */
-                p.w[i] = cpu_at(weight, first + (o + i < count ? o + i : count - 1), k);
-            p.next = p.w[0] + (pieces == 1 ? AHEAD_BYTES : tile_round(AHEAD_BYTES / p.bytes + 1, PAIR) * bytes);
-            dots[which].of[weight.type](sum + o, &p);
+        const char *from = (const char *)cpu_row(weight, first) + dtype_row_bytes(weight.type, k);
+        for (int64_t o = 0; o < count; o += FEW_PAIR) {
+            for (int j = 0; j < FEW_PAIR; j++) { /* padded with the last output, whose result is dropped */
+                int64_t output = o + j < count ? o + j : count - 1;
+                p.w[j] = from + output * bytes;
+                if (weight.scales) p.scales[j] = cpu_scales(weight, first + output) + k / DTYPE_GROUP;
+            }
+            p.next = p.w[0] + (pieces == 1 ? AHEAD_BYTES : tile_round(AHEAD_BYTES / p.bytes + 1, FEW_PAIR) * bytes);
+            x->form->dot[weight.type][width](wide + o * R, &p);
         }
     }
+    add_lanes(sum, wide, R, rows, count);
 }
 
 /* line [count] = the sums of a row, plus bias and residual, rounded as if each op stored its result. */
@@ -179,10 +115,10 @@ static void finish_line(float *line, const float *sum, const struct job *job, in
 }
 
 static void run_block(const struct job *job, int i, int64_t first, int64_t count) {
-    float sum[GROUP * OUTPUTS], line[OUTPUTS];
-    for (int64_t row = 0; row < job->rows; row += GROUP) {
-        int64_t rows = job->rows - row < GROUP ? job->rows - row : GROUP;
-        few_outputs(sum, job, row, rows, job->product[i].weight, first, count);
+    float sum[FEW_ROWS * OUTPUTS], line[OUTPUTS];
+    for (int64_t row = 0; row < job->rows; row += FEW_ROWS) {
+        int64_t rows = job->rows - row < FEW_ROWS ? job->rows - row : FEW_ROWS;
+        few_outputs(sum, job, row, rows, i, first, count);
         for (int64_t r = 0; r < rows; r++) finish_line(line, sum + r * OUTPUTS, job, i, row + r, first, count);
     }
 }
@@ -220,21 +156,43 @@ static void run_part(void *argument, int part, int thread) {
     }
 }
 
-/* x as f32, in groups of rows that are packed for dot_rows(), padded with zeros. */
-static int pack_rows(device *d, struct job *job, view x) {
-    float *out;
-    job->x_row = tile_round(x.cols, TILE_LANES);
-    size_t floats = (size_t)(tile_round(x.rows, GROUP) * job->x_row) + 1; /* never 0: a bias alone has no columns */
-    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, floats * sizeof *out, (void **)&out));
-    memset(out, 0, floats * sizeof *out);
-    for (int64_t r = 0; r < x.rows; r++) {
-        int64_t first = r / GROUP * GROUP, left = x.rows - first;
-        int64_t width = dots[dots_for(left < GROUP ? left : GROUP)].rows * TILE_LANES;
-        float *to = out + first * job->x_row + (r - first) * TILE_LANES;
-        for (int64_t k = 0; k < x.cols; k += TILE_LANES, to += width)
-            cpu_widen(to, cpu_at(x, r, k), x.type, x.cols - k < TILE_LANES ? x.cols - k : TILE_LANES);
+/* The form of each product's x. Sizes of rows, without memory. */
+static void choose_forms(const device *d, struct job *job, view x) {
+    for (int i = 0; i < job->count; i++) {
+        const struct few_form *form = form_for(d, x, job->product[i].weight);
+        struct packed *p = job->packed;
+        while (p->form && p->form != form) p++;
+        p->form = form;
+        p->row = tile_round(x.cols, FEW_UNIT);
+        p->groups = tile_round((x.cols + DTYPE_GROUP - 1) / DTYPE_GROUP, TILE_LANES);
+        job->product[i].x = p;
     }
-    job->x = out;
+}
+
+/* Rows that are multiplied together are packed together. What is behind the last column, and between the last row and
+ * FEW_ROWS, are zeros. */
+static void pack_rows(const struct packed *p, view x) {
+    for (int64_t r = 0; r < x.rows; r++) {
+        int64_t first = r / FEW_ROWS * FEW_ROWS, left = x.rows - first;
+        int R = 1 << width_for(left < FEW_ROWS ? left : FEW_ROWS);
+        int64_t at = first * p->row + (r - first) * p->form->unit;
+        p->form->pack(p->x + (size_t)at * p->form->element_bytes, p->scales + r * p->groups, R, x, r);
+    }
+}
+
+static int pack_forms(device *d, struct job *job, view x) {
+    size_t bytes = 1, rows = (size_t)tile_round(x.rows, FEW_ROWS); /* never 0 bytes: a bias alone has no columns */
+    for (struct packed *p = job->packed; p < job->packed + PROJECT_PARTS && p->form; p++)
+        bytes += rows * ((size_t)p->row * p->form->element_bytes + (size_t)p->groups * sizeof(float));
+    char *memory;
+    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, bytes, (void **)&memory));
+    memset(memory, 0, bytes);
+    for (struct packed *p = job->packed; p < job->packed + PROJECT_PARTS && p->form; p++) {
+        p->scales = (float *)(void *)memory;
+        p->x = memory + rows * (size_t)p->groups * sizeof(float);
+        memory = p->x + rows * (size_t)p->row * p->form->element_bytes;
+        pack_rows(p, x);
+    }
     return LCKV_OK;
 }
 
@@ -250,7 +208,8 @@ static int run_job(device *d, struct job *job, view x) {
     }
     int64_t worth = steps / MIN_STEPS, most = job->blocks < 4 * d->threads ? job->blocks : 4 * d->threads;
     job->parts = worth < 1 ? 1 : worth < most ? (int)worth : (int)most;
-    TRY(pack_rows(d, job, x));
+    choose_forms(d, job, x);
+    TRY(pack_forms(d, job, x));
     cpu_run(d, x.rows, job->parts, run_part, job);
     return LCKV_OK;
 }

@@ -24,7 +24,8 @@ enum cpu_level cpu_level_here(void) {
     bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
               __builtin_cpu_supports("avx512vl");
-    return v4 ? CPU_AVX512 : v3 ? CPU_AVX2 : CPU_BASE;
+    bool bf16 = v4 && __builtin_cpu_supports("avx512bf16");
+    return bf16 ? CPU_AVX512_BF16 : v4 ? CPU_AVX512 : v3 ? CPU_AVX2 : CPU_BASE;
 #else
     return CPU_BASE;
 #endif
@@ -32,7 +33,7 @@ enum cpu_level cpu_level_here(void) {
 
 static const struct device_ops *level_ops(enum cpu_level level) {
 #ifdef CPU_X86_LEVELS
-    if (level == CPU_AVX512) return &cpu_ops_avx512;
+    if (level >= CPU_AVX512) return &cpu_ops_avx512;
     if (level == CPU_AVX2) return &cpu_ops_avx2;
 #endif
     (void)level;
@@ -80,7 +81,8 @@ int cpu_open_level(device *d, int threads, enum cpu_level level) {
     device_fill_composed(&d->ops);
     d->has_invariant_rows = true;
     d->threads = threads > 0 ? threads : device_processors();
-    static const char *const names[] = {[CPU_BASE] = "base", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
+    static const char *const names[] = {
+        [CPU_BASE] = "base", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512", [CPU_AVX512_BF16] = "avx512-bf16"};
     snprintf(d->features, sizeof d->features, "cpu %s", names[level]);
     cpu_memory_fill(&d->memory);
     d->memory.close = close;
