@@ -13,6 +13,11 @@ const safetensors_entry *golden_expected(golden *g, const char *name) {
     return e;
 }
 
+static const char *run_name(const golden *g) {
+    if (g->weights == GOLDEN_STORED) return dtype_name(g->compute);
+    return g->weights == GOLDEN_INT8 ? "int8" : "int8 dequantized";
+}
+
 void golden_report(golden *g, const char *name, bool good, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
@@ -20,7 +25,7 @@ void golden_report(golden *g, const char *name, bool good, const char *format, .
         g->passed++;
     else
         g->failed++;
-    printf("%-6s %s %s %s: ", good ? "ok" : "FAILED", g->folder, dtype_name(g->compute), name);
+    printf("%-6s %s %s %s: ", good ? "ok" : "FAILED", g->folder, run_name(g), name);
     vprintf(format, arguments);
     printf("\n");
     va_end(arguments);
@@ -56,7 +61,7 @@ static void report_lacking(golden *g, const char *name) {
     snprintf(g->lacking, sizeof g->lacking, "%.*s", bytes, name);
     g->lacking_bytes = bytes;
     g->lacked++;
-    printf("%-6s %s %s %s: the folder has no such group\n", "lacks", g->folder, dtype_name(g->compute), g->lacking);
+    printf("%-6s %s %s %s: the folder has no such group\n", "lacks", g->folder, run_name(g), g->lacking);
 }
 
 bool golden_lacks(golden *g, const char *name) {
@@ -65,8 +70,7 @@ bool golden_lacks(golden *g, const char *name) {
     return lacks;
 }
 
-/* Number of layers that a hidden state passes through up to the logits, counting iterations. */
-static int layers_on_the_way(const golden *g) {
+int golden_layers(const golden *g) {
     int layers = 0;
     for (int i = 0; i < g->model->plan.count; i++)
         layers += g->model->plan.steps[i].last - g->model->plan.steps[i].first + 1;
@@ -78,7 +82,7 @@ static int layers_on_the_way(const golden *g) {
  * product). They are independent, so that after n of them the error is about u sqrt(n). Twice that, and logits at most
  * as large as the largest one, give u * 2 * sqrt(8 * layers) * max |logit|. */
 static double bf16_tolerance(const golden *g) {
-    return 0x1p-9 * 4 * sqrt(8.0 * layers_on_the_way(g)) * g->largest_logit;
+    return 0x1p-9 * 4 * sqrt(8.0 * golden_layers(g)) * g->largest_logit;
 }
 
 static double tolerance(golden *g, const char *name) {
@@ -91,6 +95,10 @@ static double tolerance(golden *g, const char *name) {
 }
 
 void golden_compare(golden *g, const char *name, const float *found, int64_t count) {
+    if (g->weights != GOLDEN_STORED) {
+        golden_compare_quantized(g, name, found, count);
+        return;
+    }
     const safetensors_entry *e = golden_expected(g, name);
     if (!e && golden_lacks(g, name)) return;
     if (!e || e->type != DTYPE_F32 || e->elements != count) {
