@@ -379,6 +379,41 @@ static void inspects(void **state) {
 
 /* Weights have the given type, keys and values the compute type, per token and in total; windows and defaults of the
  * model type are shown with their effective values. */
+/* Weights of the loaded model by data type, and commands that take --weight_dtype. */
+static void weights_can_be_quantized(void **state) {
+    const folder *f = *state;
+    json_t *r = RUN_JSON(f, "inspect", "--model_name_or_path", in(f, "model"), "--weight_dtype", "int4");
+    const json_t *weights = json_object_get(r, "weights");
+    assert_string_equal(json_string_value(json_object_get(r, "weight_dtype")), "int4");
+    assert_true(json_is_null(json_object_get(json_object_get(r, "memory"), "training")));
+    int64_t parameters = 0;
+    for (size_t i = 0; i < json_array_size(weights); i++)
+        parameters += json_integer_value(json_object_get(json_array_get(weights, i), "parameters"));
+    assert_int_equal(parameters, json_integer_value(json_object_get(r, "parameters")));
+    assert_int_equal(json_array_size(weights), 3); /* int8, int4, float32 */
+    json_decref(r);
+    outcome o = RUN(f, "inspect", "--config_name", in(f, "model"), "--weight_dtype", "int8");
+    assert_non_null(strstr(o.output, "weights     int8: "));
+    assert_non_null(strstr(o.output, "quantized weights are not trained; with --use_peft"));
+    o = RUN(f, "inspect", "--config_name", in(f, "model"), "--weight_dtype", "int8", "--use_peft");
+    assert_non_null(strstr(o.output, "adapter only"));
+    o = RUN(f, "convert", "--model_name_or_path", in(f, "model"), "--weight_dtype", "int4", "--output_dir", in(f, "q4"));
+    static const char *const formats[] = {"auto", "int4"};
+    char *lines[2];
+    for (int i = 0; i < 2; i++) {
+        o = RUN(f, "generate", "--model_name_or_path", in(f, i ? "model" : "q4"), "--weight_dtype", formats[i], "--prompt_ids",
+                "3,4,5", "--length", "8", "--temperature", "0");
+        lines[i] = strdup(o.output);
+    }
+    assert_string_equal(lines[0], lines[1]);
+    free(lines[0]);
+    free(lines[1]);
+    REFUSES(f, 2, "int5", "generate", "--model_name_or_path", in(f, "model"), "--weight_dtype", "int5", "--prompt_ids", "3");
+    REFUSES(f, 2, "--weight_dtype int4", "generate", "--model_name_or_path", in(f, "model"), "--load_in_4bit");
+    REFUSES(f, 1, "expected auto, float, int8 or int4, found 'q4'", "convert", "--model_name_or_path", in(f, "model"),
+            "--weight_dtype", "q4", "--output_dir", in(f, "x"));
+}
+
 static void inspects_types_and_windows(void **state) {
     const folder *f = *state;
     const char *windows = "layer_types=0s_1s_3_3,sliding_window=17";
@@ -592,6 +627,7 @@ int main(void) {
         WITH_MODEL(positions),
         WITH_MODEL(scores),
         WITH_MODEL(inspects),
+        WITH_MODEL(weights_can_be_quantized),
         WITH_MODEL(inspects_types_and_windows),
         WITH_MODEL(wrong_flags),
         WITH_MODEL(new_tokens_are_counted),
