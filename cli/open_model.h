@@ -99,7 +99,8 @@ typedef struct added_overrides {
     int torch_dtype, weight_dtype; /* indices of TORCH_DTYPES and WEIGHT_DTYPES; 0 adds nothing */
     int64_t positions;             /* at least so many positions; 0 adds nothing */
 } added_overrides;
-/* Returns "K=V,..": `overrides` (may be NULL) and what is added. NULL if there are no overrides. Release with free(). */
+/* Returns "K=V,..": `overrides` (may be NULL) and what is added. NULL if there are no overrides. Release with
+ * free(). */
 char *add_overrides(const char *overrides, const added_overrides *added);
 
 /* Values of the flags of a model. */

@@ -119,14 +119,14 @@ typedef enum lckv_dtype { LCKV_FLOAT32, LCKV_BFLOAT16, LCKV_FLOAT16 } lckv_dtype
  * *folder with lckv_free(). LCKV_ERROR_FILE: neither exists; the message contains the command that downloads it. */
 LCKV_API int lckv_find_folder(const char *name, char **folder);
 
-/* Loads a config. `name`: a folder with config.json, a .json file, or ORG/NAME in the Hugging Face cache. `overrides`:
- * "k=v,k=v", applied to the file; NULL for none. A value is parsed as JSON; if that fails, it is a string. A Llama or
- * Mistral config becomes an lckv-llama if layer_types is given as a string. The override weight_dtype sets the format of
- * the matrices, as in lckv_model_options. EOS tokens of a generation_config.json
- * beside the file are added. Error messages quote the file, the key, and the entry of layer_types. LCKV_ERROR_FILE: no
- * such file; for ORG/NAME the message contains the command that downloads it. LCKV_ERROR_FORMAT: a value is missing,
- * has another type, or is out of range. LCKV_ERROR_UNSUPPORTED: another model type, or a key that asks for a
- * computation that lckv does not do. */
+/* Loads a config. `name`: a folder with config.json, a .json file, or ORG/NAME in the Hugging Face cache.
+ * `overrides`: "k=v,k=v", applied to the file; NULL for none. A value is parsed as JSON; if that fails, it is a
+ * string. A Llama or Mistral config becomes an lckv-llama if layer_types is given as a string. The override
+ * weight_dtype sets the format of the matrices, as in lckv_model_options. EOS tokens of a generation_config.json
+ * beside the file are added. Error messages quote the file, the key, and the entry of layer_types. LCKV_ERROR_FILE:
+ * no such file; for ORG/NAME the message contains the command that downloads it. LCKV_ERROR_FORMAT: a value is
+ * missing, has another type, or is out of range. LCKV_ERROR_UNSUPPORTED: another model type, or a key that asks for
+ * a computation that lckv does not do. */
 LCKV_API int lckv_config_load(const char *name, const char *overrides, lckv_config **out);
 LCKV_API void lckv_config_free(lckv_config *config);
 
@@ -257,9 +257,9 @@ typedef struct lckv_model_options {
     const char *adapter;
     /* Start loops from zeros even if the folder has a learned start, loop_start.safetensors (default false). */
     bool no_loop_start;
-    /* Format of the matrices of layers: "int8" or "int4", in groups of 32 with an f16 scale; embeddings and output layer
-     * are then "int8". "float" for torch_dtype, also if the folder is quantized. "auto" or NULL for the format of the
-     * folder (default). */
+    /* Format of the matrices of layers: "int8" or "int4", in groups of 32 with an f16 scale; embeddings and output
+     * layer are then "int8". "float" for torch_dtype, also if the folder is quantized. "auto" or NULL for the
+     * format of the folder (default). */
     const char *weight_dtype;
 } lckv_model_options;
 
@@ -287,9 +287,9 @@ LCKV_API int lckv_model_open(lckv_device *device, const char *name, const lckv_m
                              lckv_model **out);
 
 /* Creates a model with random weights, which are a function of `seed`: matrices are normal with the config's
- * initializer_range, norms are 1, biases are 0, as in transformers. `torch_dtype`: "float32" (also NULL and "auto"),
- * "bfloat16" or "float16". Matrices are quantized if the config's weight_dtype is "int8" or "int4". The model copies the
- * config. */
+ * initializer_range, norms are 1, biases are 0, as in transformers. `torch_dtype`: "float32" (also NULL and
+ * "auto"), "bfloat16" or "float16". Matrices are quantized if the config's weight_dtype is "int8" or "int4". The
+ * model copies the config. */
 LCKV_API int lckv_model_create(lckv_device *device, const lckv_config *config, const char *torch_dtype, uint64_t seed,
                                lckv_model **out);
 
@@ -301,9 +301,9 @@ typedef struct lckv_save_options {
     /* NAME_OR_PATH of the tokenizer files to copy; NULL for those of the folder that the model was loaded from, if any
      * (default). */
     const char *tokenizer_name;
-    /* Format of the matrices of layers on disk: "float", "int8", "int4", or "auto" or NULL for that in memory (default).
-     * Embeddings and output layer are not quantized on disk, as other programs expect; if they are in memory, torch_dtype
-     * "auto" stores them as float32. */
+    /* Format of the matrices of layers on disk: "float", "int8", "int4", or "auto" or NULL for that in memory
+     * (default). Embeddings and output layer are not quantized on disk, as other programs expect; if they are in
+     * memory, torch_dtype "auto" stores them as float32. */
     const char *weight_dtype;
 } lckv_save_options;
 
@@ -315,10 +315,10 @@ static inline lckv_save_options lckv_save_defaults(void) {
 }
 
 /* Saves a model as a Hugging Face folder, which is created if missing: config.json (unknown keys kept), weights,
- * tokenizer files, generation_config.json, and the *.py files that auto_map names. `options` NULL uses the defaults.
- * lckv writes everything under temporary names and renames it once all of it is on disk. A failure or crash therefore
- * leaves the old checkpoint, the new one, or none that loads. LCKV_ERROR_UNSUPPORTED: the model has an adapter that is not
- * merged. */
+ * tokenizer files, generation_config.json, and the *.py files that auto_map names. `options` NULL uses the
+ * defaults. lckv writes everything under temporary names and renames it once all of it is on disk. A failure or
+ * crash therefore leaves the old checkpoint, the new one, or none that loads. LCKV_ERROR_UNSUPPORTED: the model has
+ * an adapter that is not merged. */
 LCKV_API int lckv_model_save(lckv_model *model, const char *folder, const lckv_save_options *options);
 
 /* Returns the model's config, which the model owns. */
@@ -371,13 +371,13 @@ static inline lckv_convert_options lckv_convert_defaults(void) {
     return options;
 }
 
-/* Converts a checkpoint to a model with another layer_types. K and V weights, biases and k_norm of each slot's owner
- * are merged as `kv` says (means in f64); everything else is copied. If a layer of the checkpoint owns no slot, the K
- * and V of the slot that it reads are used in its place. Quantized matrices are copied as they are if nothing changes
- * them. One tensor at a time is in memory. LCKV_ERROR_UNSUPPORTED: an adapter for quantized weights, unless weight_dtype is
- * given. LCKV_ERROR_ARGUMENT: a size
- * differs between the two configs; the message names it. LCKV_ERROR_INTERRUPTED: `go_on` returned false; output_dir is
- * unchanged. Other errors as in lckv_model_open() and lckv_model_save(). */
+/* Converts a checkpoint to a model with another layer_types. K and V weights, biases and k_norm of each slot's
+ * owner are merged as `kv` says (means in f64); everything else is copied. If a layer of the checkpoint owns no
+ * slot, the K and V of the slot that it reads are used in its place. Quantized matrices are copied as they are if
+ * nothing changes them. One tensor at a time is in memory. LCKV_ERROR_UNSUPPORTED: an adapter for quantized
+ * weights, unless weight_dtype is given. LCKV_ERROR_ARGUMENT: a size differs between the two configs; the message
+ * names it. LCKV_ERROR_INTERRUPTED: `go_on` returned false; output_dir is unchanged. Other errors as in
+ * lckv_model_open() and lckv_model_save(). */
 LCKV_API int lckv_convert(const lckv_convert_options *options);
 
 /* ---------------------------------------------------------------- tokenizers */
@@ -1484,8 +1484,8 @@ static inline lckv_training_shape lckv_training_shape_defaults(void) {
 }
 
 /* Estimates the memory of training with AdamW. Frozen matrices below an adapter have the config's weight_dtype.
- * LCKV_ERROR_UNSUPPORTED: these are quantized, and there is no adapter. With several processes, it is that of one of them: the one with the
- * largest share of the optimizer state. */
+ * LCKV_ERROR_UNSUPPORTED: these are quantized, and there is no adapter. With several processes, it is that of one
+ * of them: the one with the largest share of the optimizer state. */
 LCKV_API int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *shape, lckv_memory *out);
 
 /* Options that determine the memory of serving. Weights have the config's torch_dtype and weight_dtype. */

@@ -38,12 +38,13 @@ static void formats_are_read(void **state) {
     assert_int_equal(format_of(CONFIG("\"group_0\":" GROUP("8", ""), ""), NULL), WEIGHT_INT8);
     assert_int_equal(format_of(CONFIG("\"group_0\":" GROUP("4", ""), ""), NULL), WEIGHT_INT4);
     /* what llm-compressor writes besides */
-    assert_int_equal(format_of(CONFIG("\"group_0\":" GROUP("4", ",\"actorder\":null,\"observer\":\"minmax\",\"dynamic\":"
-                                                                "false,\"block_structure\":null,\"observer_kwargs\":{}"),
-                                      ",\"ignore\":[\"lm_head\"],\"kv_cache_scheme\":null,\"transform_config\":{},"
-                                      "\"quantization_status\":\"compressed\",\"global_compression_ratio\":null"),
-                               NULL),
-                     WEIGHT_INT4);
+    assert_int_equal(
+        format_of(CONFIG("\"group_0\":" GROUP("4", ",\"actorder\":null,\"observer\":\"minmax\",\"dynamic\":"
+                                                   "false,\"block_structure\":null,\"observer_kwargs\":{}"),
+                         ",\"ignore\":[\"lm_head\"],\"kv_cache_scheme\":null,\"transform_config\":{},"
+                         "\"quantization_status\":\"compressed\",\"global_compression_ratio\":null"),
+                  NULL),
+        WEIGHT_INT4);
     /* the one with the fewest bits */
     assert_int_equal(format_of(CONFIG("\"a\":" GROUP("4", "") ",\"b\":" GROUP("8", ""), ""), NULL), WEIGHT_INT4);
     assert_int_equal(format_of(NULL, "weight_dtype=int8"), WEIGHT_INT8);
@@ -60,14 +61,17 @@ static void other_quantizations_are_rejected(void **state) {
         {"{\"load_in_4bit\":true}", "expected quant_method \"compressed-tensors\", found none"},
         {"{\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\"}", "found \"float-quantized\""},
         {CONFIG("\"g\":" GROUP("4", ""), ",\"kv_cache_scheme\":{\"num_bits\":8}"), "kv_cache_scheme null"},
-        {CONFIG("\"g\":" GROUP("4", ""), ",\"transform_config\":{\"config_groups\":{\"R1\":{}}}"), "transform_config null"},
+        {CONFIG("\"g\":" GROUP("4", ""), ",\"transform_config\":{\"config_groups\":{\"R1\":{}}}"),
+         "transform_config null"},
         {CONFIG("", ""), "expected config_groups, found none"},
         {CONFIG("\"g\":{\"targets\":[]}", ""), "expected weights"},
         {CONFIG("\"g\":" GROUP("4", ",\"actorder\":\"group\""), ""), "actorder null, found \"group\""},
         {CONFIG("\"g\":" GROUP("3", ""), ""), "expected num_bits 4 or 8, found 3"},
-        {CONFIG("\"g\":{\"weights\":{\"num_bits\":4,\"type\":\"float\"}}", ""), "expected type \"int\", found \"float\""},
+        {CONFIG("\"g\":{\"weights\":{\"num_bits\":4,\"type\":\"float\"}}", ""),
+         "expected type \"int\", found \"float\""},
         {CONFIG("\"g\":{\"weights\":{\"num_bits\":4,\"type\":\"int\",\"symmetric\":false}}", ""), "symmetric true"},
-        {CONFIG("\"g\":{\"weights\":{\"num_bits\":4,\"type\":\"int\",\"symmetric\":true,\"strategy\":\"channel\"}}", ""),
+        {CONFIG("\"g\":{\"weights\":{\"num_bits\":4,\"type\":\"int\",\"symmetric\":true,\"strategy\":\"channel\"}}",
+                ""),
          "strategy \"group\""},
         {CONFIG("\"g\":{\"weights\":{\"num_bits\":4,\"type\":\"int\",\"symmetric\":true,\"strategy\":\"group\","
                 "\"group_size\":128}}",
@@ -81,7 +85,8 @@ static void other_quantizations_are_rejected(void **state) {
         assert_null(c);
     }
     FAILS(read_config("[]", NULL, &c), LCKV_ERROR_FORMAT, "'quantization_config' should be an object");
-    FAILS(read_config(NULL, "weight_dtype=int2", &c), LCKV_ERROR_ARGUMENT, "expected auto, float, int8 or int4, found 'int2'");
+    FAILS(read_config(NULL, "weight_dtype=int2", &c), LCKV_ERROR_ARGUMENT,
+          "expected auto, float, int8 or int4, found 'int2'");
     FAILS(read_config(NULL, "weight_dtype=4", &c), LCKV_ERROR_FORMAT, "weight_dtype");
 }
 

@@ -48,8 +48,8 @@ static void int8_by_hand(void **state) {
     assert_true(cpu_from_f16(q.scales[1]) >= 0.5f / 127 && cpu_from_f16(q.scales[1]) < 0.5f / 127 * 1.001f);
 }
 
-/* Integers times a scale are found exactly: with -8 the scale has the sign of the values' own, with +8 the other one. The
- * even column is in the low half. */
+/* Integers times a scale are found exactly: with -8 the scale has the sign of the values' own, with +8 the other
+ * one. The even column is in the low half. */
 static void int4_by_hand(void **state) {
     (void)state;
     for (int sign = -1; sign <= 1; sign += 2) {
@@ -76,8 +76,8 @@ static void zeros_stay_zeros(void **state) {
 
 /* ---------------------------------------------------------------- bounds */
 
-/* |w - scale q| <= scale / 2 for int8, with scale at most 1.001 / 127 of the largest magnitude where it is a normal f16,
- * and one step of 2^-24 more below. f32 arithmetic adds 2^-22 of the value. */
+/* |w - scale q| <= scale / 2 for int8, with scale at most 1.001 / 127 of the largest magnitude where it is a normal
+ * f16, and one step of 2^-24 more below. f32 arithmetic adds 2^-22 of the value. */
 static void expect_half_a_scale(const float *row, int64_t cols, const quantized *q, int64_t r) {
     int64_t groups = (cols + DTYPE_GROUP - 1) / DTYPE_GROUP;
     for (int64_t i = 0; i < cols; i++) {
@@ -86,7 +86,8 @@ static void expect_half_a_scale(const float *row, int64_t cols, const quantized 
         for (int64_t k = first; k < cols && k < first + DTYPE_GROUP; k++) largest = fmaxf(largest, fabsf(row[k]));
         float error = fabsf(row[i] - q->values[r * cols + i]);
         if (!(error <= scale * 0.5f + fabsf(row[i]) * 0x1p-22f))
-            fail_msg("row %lld, column %lld: error %g, scale %g", (long long)r, (long long)i, (double)error, (double)scale);
+            fail_msg("row %lld, column %lld: error %g, scale %g", (long long)r, (long long)i, (double)error,
+                     (double)scale);
         assert_true(scale <= largest / 127 * 1.001f + 0x1p-24f);
     }
 }
@@ -122,8 +123,8 @@ static double plain_error(const float *row, int64_t count) {
     return error;
 }
 
-/* The search is at least as good as the plain scale in each group of normal values, up to the rounding of the scale to f16
- * (2^-11, at most 8 steps: 2^-8 of a step), and 8 % better over all. */
+/* The search is at least as good as the plain scale in each group of normal values, up to the rounding of the scale
+ * to f16 (2^-11, at most 8 steps: 2^-8 of a step), and 8 % better over all. */
 static void the_search_lowers_the_error_of_int4(void **state) {
     (void)state;
     static const int64_t widths[] = {32, 45, 64, 200};

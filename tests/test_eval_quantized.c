@@ -71,9 +71,9 @@ static double largest_difference(const float *a, const float *b, int count) {
     return largest;
 }
 
-/* An adapter learns on weights in 4 bits, which stay fixed, and is used on them without being merged: the result is that of
- * the same matrices in f32 with the adapter merged, up to the 8 bits of embeddings and output layer, which change much less
- * than the adapter does. */
+/* An adapter learns on weights in 4 bits, which stay fixed, and is used on them without being merged: the result is
+ * that of the same matrices in f32 with the adapter merged, up to the 8 bits of embeddings and output layer, which
+ * change much less than the adapter does. */
 static void an_adapter_learns_on_quantized_weights(void **state) {
     static const char *const formats[] = {"int8", "int4"};
     run t;

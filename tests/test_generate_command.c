@@ -397,18 +397,20 @@ static void weights_can_be_quantized(void **state) {
     assert_non_null(strstr(o.output, "quantized weights are not trained; with --use_peft"));
     o = RUN(f, "inspect", "--config_name", in(f, "model"), "--weight_dtype", "int8", "--use_peft");
     assert_non_null(strstr(o.output, "adapter only"));
-    o = RUN(f, "convert", "--model_name_or_path", in(f, "model"), "--weight_dtype", "int4", "--output_dir", in(f, "q4"));
+    o = RUN(f, "convert", "--model_name_or_path", in(f, "model"), "--weight_dtype", "int4", "--output_dir",
+            in(f, "q4"));
     static const char *const formats[] = {"auto", "int4"};
     char *lines[2];
     for (int i = 0; i < 2; i++) {
-        o = RUN(f, "generate", "--model_name_or_path", in(f, i ? "model" : "q4"), "--weight_dtype", formats[i], "--prompt_ids",
-                "3,4,5", "--length", "8", "--temperature", "0");
+        o = RUN(f, "generate", "--model_name_or_path", in(f, i ? "model" : "q4"), "--weight_dtype", formats[i],
+                "--prompt_ids", "3,4,5", "--length", "8", "--temperature", "0");
         lines[i] = strdup(o.output);
     }
     assert_string_equal(lines[0], lines[1]);
     free(lines[0]);
     free(lines[1]);
-    REFUSES(f, 2, "int5", "generate", "--model_name_or_path", in(f, "model"), "--weight_dtype", "int5", "--prompt_ids", "3");
+    REFUSES(f, 2, "int5", "generate", "--model_name_or_path", in(f, "model"), "--weight_dtype", "int5", "--prompt_ids",
+            "3");
     REFUSES(f, 2, "--weight_dtype int4", "generate", "--model_name_or_path", in(f, "model"), "--load_in_4bit");
     REFUSES(f, 1, "expected auto, float, int8 or int4, found 'q4'", "convert", "--model_name_or_path", in(f, "model"),
             "--weight_dtype", "q4", "--output_dir", in(f, "x"));

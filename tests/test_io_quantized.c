@@ -1,5 +1,5 @@
-/* Quantized checkpoints: the tensors of a folder, loading and saving without a change of a bit, conversion, other programs'
- * files, malformed files, and adapters beside quantized weights. */
+/* Quantized checkpoints: the tensors of a folder, loading and saving without a change of a bit, conversion, other
+ * programs' files, malformed files, and adapters beside quantized weights. */
 #define _GNU_SOURCE /* memmem */
 #include "device/half.h"
 #include "device/quantize.h"
@@ -115,15 +115,21 @@ static void nothing_changes_a_bit(void **state) {
         assert_int_equal(at_load->params->norm->value.type, DTYPE_BF16);
 
         model_config *c = small_config(types[t / 2], 3, t / 2 == 2 ? ",\"layer_types\":\"1_1_2\"" : "");
-        convert_options options = {.source = in(*state, "plain"), .config = c, .output = in(*state, "converted"),
-                                   .type = DTYPE_COUNT, .format = format};
+        convert_options options = {.source = in(*state, "plain"),
+                                   .config = c,
+                                   .output = in(*state, "converted"),
+                                   .type = DTYPE_COUNT,
+                                   .format = format};
         OK(checkpoint_convert(d, &options));
         expect_tensors(in(*state, "converted"), format == WEIGHT_INT4);
         model *converted = load_as(d, in(*state, "converted"), WEIGHT_AUTO, NULL);
         expect_same_model(at_load, converted);
 
-        options = (convert_options){.source = in(*state, "converted"), .config = c, .output = in(*state, "again"),
-                                    .type = DTYPE_COUNT, .shard_bytes = 500};
+        options = (convert_options){.source = in(*state, "converted"),
+                                    .config = c,
+                                    .output = in(*state, "again"),
+                                    .type = DTYPE_COUNT,
+                                    .shard_bytes = 500};
         OK(checkpoint_convert(d, &options));
         assert_true(file_exists(in(*state, "again/model.safetensors.index.json")));
         model *again = load_as(d, in(*state, "again"), WEIGHT_AUTO, NULL);
@@ -149,7 +155,8 @@ static void expect_values(model *a, model *b, int i, double most) {
     OK(params_get(a->params, i, x));
     OK(params_get(b->params, i, y));
     for (size_t k = 0; k < count; k++)
-        if (!(fabs((double)x[k] - (double)y[k]) <= most)) fail_msg("%s: %g and %g", w->name, (double)x[k], (double)y[k]);
+        if (!(fabs((double)x[k] - (double)y[k]) <= most))
+            fail_msg("%s: %g and %g", w->name, (double)x[k], (double)y[k]);
     free(x);
     free(y);
 }
@@ -260,14 +267,19 @@ static void malformed_tensors_are_rejected(void **state) {
         {{packed, NULL, DTYPE_COUNT, {0}, -1}, "q_proj.weight is missing"},
         {{shape, shape, DTYPE_COUNT, {0}, 0}, "q_proj.weight_shape: expected [16, 16], found ["},
         {{shape, shape, DTYPE_F64, {0}, -1}, "q_proj.weight_shape: expected two numbers"},
-        {{scale, scale, DTYPE_COUNT, {8, 2}, -1}, "q_proj.weight_scale: expected shape [16, 1], one scale for 32 columns"},
+        {{scale, scale, DTYPE_COUNT, {8, 2}, -1},
+         "q_proj.weight_scale: expected shape [16, 1], one scale for 32 columns"},
         {{scale, scale, DTYPE_COUNT, {0}, 2}, "q_proj.weight_scale: scale 1: expected a finite f16, found"},
         {{packed, packed, DTYPE_F32, {0}, -1}, "q_proj.weight_packed: expected dtype I32, found F32"},
-        {{packed, packed, DTYPE_COUNT, {8, 4}, -1}, "q_proj.weight_packed: expected shape [16, 2] of int4 or [16, 4] of int8"},
+        {{packed, packed, DTYPE_COUNT, {8, 4}, -1},
+         "q_proj.weight_packed: expected shape [16, 2] of int4 or [16, 4] of int8"},
         {{"model.norm.weight", "model.norm.weight_packed", DTYPE_COUNT, {0}, -1}, "only matrices can be quantized"},
         {{"lm_head.weight", "lm_head.weight_scale", DTYPE_COUNT, {0}, -1}, "lm_head.weight is missing"},
-        {{"model.layers.0.self_attn.k_proj.weight_scale", "model.layers.0.self_attn.k_proj.weight_zero_point", DTYPE_COUNT,
-          {0}, -1},
+        {{"model.layers.0.self_attn.k_proj.weight_scale",
+          "model.layers.0.self_attn.k_proj.weight_zero_point",
+          DTYPE_COUNT,
+          {0},
+          -1},
          "k_proj.weight_scale is missing"},
     };
     device *d = cpu();
@@ -302,8 +314,11 @@ static void other_types_of_scales_are_read(void **state) {
     device *d = cpu();
     model *m = small_model(d, "llama", 1, "", DTYPE_F32, 4);
     save_as(m, in(*state, "good"), DTYPE_COUNT, WEIGHT_INT4, 0);
-    tensor_change change = {"model.layers.0.self_attn.q_proj.weight_scale", "model.layers.0.self_attn.q_proj.weight_scale",
-                            DTYPE_BF16, {0}, -1};
+    tensor_change change = {"model.layers.0.self_attn.q_proj.weight_scale",
+                            "model.layers.0.self_attn.q_proj.weight_scale",
+                            DTYPE_BF16,
+                            {0},
+                            -1};
     rewrite(*state, &change);
     model *again = load_as(d, in(*state, "bad"), WEIGHT_AUTO, NULL);
     const uint16_t *scales = params_find(again->params, Q)->tensor.value.scales;
@@ -326,7 +341,8 @@ static void means_are_quantized_again(void **state) {
         .source = in(*state, "good"), .config = c, .output = in(*state, "to"), .type = DTYPE_COUNT};
     OK(checkpoint_convert(d, &options));
     model *to = load_as(d, in(*state, "to"), WEIGHT_AUTO, NULL);
-    static const char *const names[] = {"model.layers.1.self_attn.k_proj.weight", "model.layers.2.self_attn.k_proj.weight"};
+    static const char *const names[] = {"model.layers.1.self_attn.k_proj.weight",
+                                        "model.layers.2.self_attn.k_proj.weight"};
     float a[8 * 16], b[8 * 16], mean[8 * 16], found[8 * 16];
     uint8_t data[8 * 16];
     uint16_t scales[8];
@@ -373,7 +389,8 @@ static void adapters_stay_beside_quantized_weights(void **state) {
     write_adapter(*state, plain);
     model *q4 = load_as(d, in(*state, "q4"), WEIGHT_AUTO, NULL);
     for (int from = 0; from < 2; from++) {
-        model *m = load_as(d, in(*state, from ? "q4" : "plain"), from ? WEIGHT_AUTO : WEIGHT_INT4, in(*state, "adapter"));
+        model *m =
+            load_as(d, in(*state, from ? "q4" : "plain"), from ? WEIGHT_AUTO : WEIGHT_INT4, in(*state, "adapter"));
         const low_rank *pair = params_find(m->params, Q)->tensor.plus;
         assert_non_null(m->adapter);
         assert_int_equal(m->adapter->count, 3 * 7);
@@ -381,14 +398,18 @@ static void adapters_stay_beside_quantized_weights(void **state) {
         assert_true(fabsf(((const float *)pair->a->value.data)[1] - 0.3f * sinf(7)) < 1e-6f);
         if (from) expect_values(m, q4, 1, 0);
         lckv_save_options save = lckv_save_defaults();
-        FAILS(lckv_model_save(m, in(*state, "x"), &save), LCKV_ERROR_UNSUPPORTED, "has an adapter beside its quantized");
+        FAILS(lckv_model_save(m, in(*state, "x"), &save), LCKV_ERROR_UNSUPPORTED,
+              "has an adapter beside its quantized");
         model_free(m);
     }
     model *merged = load_as(d, in(*state, "q4"), WEIGHT_FLOAT, in(*state, "adapter"));
     assert_null(merged->adapter);
     model_config *c = small_config("llama", 3, "");
-    convert_options options = {.source = in(*state, "q4"), .config = c, .output = in(*state, "to"),
-                               .adapter = in(*state, "adapter"), .type = DTYPE_F32};
+    convert_options options = {.source = in(*state, "q4"),
+                               .config = c,
+                               .output = in(*state, "to"),
+                               .adapter = in(*state, "adapter"),
+                               .type = DTYPE_F32};
     FAILS(checkpoint_convert(d, &options), LCKV_ERROR_UNSUPPORTED, "into which no adapter is merged without loss");
     assert_false(file_exists(in(*state, "to/config.json")));
     options.format = WEIGHT_FLOAT;

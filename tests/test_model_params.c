@@ -101,8 +101,8 @@ static void shapes(void **state) {
     config_free(c);
 }
 
-/* Parts are found by name; without biases between them they are one matrix in memory, and so are the scales of quantized
- * ones. */
+/* Parts are found by name; without biases between them they are one matrix in memory, and so are the scales of
+ * quantized ones. */
 static void parts_of_a_packed_weight(void **state) {
     (void)state;
     static const dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_INT8, DTYPE_INT4};
@@ -180,9 +180,9 @@ static void quantized_values_are_near(void **state) {
         for (int i = 0; i < p->count; i++) {
             const weight *w = &p->table[i];
             int64_t count = w->rows * w->cols;
-            dtype expected = w->dimensions == 1                       ? DTYPE_F32
+            dtype expected = w->dimensions == 1                    ? DTYPE_F32
                              : params_is_outer(p, i) || t % 2 == 0 ? DTYPE_INT8
-                                                                      : DTYPE_INT4;
+                                                                   : DTYPE_INT4;
             assert_int_equal(params_type(p, i), expected);
             for (int64_t k = 0; k < count; k++)
                 values[k] = cpu_from_bf16(cpu_to_bf16(sinf((float)(k * 37 + i)) * 0.03f)); /* exact in all types */

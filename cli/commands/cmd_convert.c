@@ -37,11 +37,13 @@ static const flag FLAGS[] = {
      "owner's",
      .offset = offsetof(struct options, kv), .choices = "average|copy"},
     {"torch_dtype", FLAG_TEXT, "auto", "Weights",
-     "data type of the written weights that are not quantized: float32, bfloat16 or float16; auto keeps the type of the "
+     "data type of the written weights that are not quantized: float32, bfloat16 or float16; auto keeps the type of "
+     "the "
      "checkpoint",
      MODEL(torch_dtype)},
     {"weight_dtype", FLAG_TEXT, "auto", "Weights",
-     "format of the written matrices of layers: int8 or int4, in groups of 32 with a scale; float dequantizes them; auto "
+     "format of the written matrices of layers: int8 or int4, in groups of 32 with a scale; float dequantizes them; "
+     "auto "
      "keeps that of the checkpoint",
      MODEL(weight_dtype)},
     {"output_dir", FLAG_TEXT, NULL, "Output", "output folder", MODEL(output_dir), .required = true},
@@ -80,7 +82,8 @@ static const char *const EXAMPLES[] = {
 static const flag_table TABLE = {
     "convert",
     "Converts a checkpoint to another layer map. Layer weights are copied; the K and V weights of each slot are merged "
-    "from the layers that read it. With --weight_dtype, quantizes the matrices. With --adapter, merges a LoRA adapter into the weights. With --fit_loop_start, fits "
+    "from the layers that read it. With --weight_dtype, quantizes the matrices. With --adapter, merges a LoRA adapter "
+    "into the weights. With --fit_loop_start, fits "
     "a learned start of the result's loops to a text.",
     "--model_name_or_path NAME [--config_name NAME] [--adapter DIR] [--fit_loop_start FILES] --output_dir DIR",
     FLAGS,

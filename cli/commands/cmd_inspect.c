@@ -110,9 +110,9 @@ struct report {
     int64_t parameters;
     weight_sums weights;
     lckv_memory training, serving; /* training has zeros if the weights are quantized and no adapter is trained */
-    lckv_memory checkpointed; /* memory of training with --gradient_checkpointing; zeros if that is not possible */
-    lckv_memory exact;        /* memory of training with --loop_form exact; zeros if the model has no loop */
-    lckv_memory bf16_weights; /* memory of training with --torch_dtype bfloat16; zeros if that is not possible */
+    lckv_memory checkpointed;      /* memory of training with --gradient_checkpointing; zeros if that is not possible */
+    lckv_memory exact;             /* memory of training with --loop_form exact; zeros if the model has no loop */
+    lckv_memory bf16_weights;      /* memory of training with --torch_dtype bfloat16; zeros if that is not possible */
     char *layer_types, *picture, *plan_text, *plan_json;
 };
 
@@ -283,12 +283,13 @@ static json_t *windows_json(const struct report *r) {
 /* With the names of config.json; values that the file leaves out are the defaults of the model type. */
 static json_t *shape_json(const struct report *r) {
     const lckv_config_info *i = &r->info;
-    return json_pack("{s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:o, s:b, s:s, s:s}", "hidden_size", (json_int_t)i->hidden_size,
-                     "intermediate_size", (json_int_t)i->intermediate_size, "vocab_size", (json_int_t)i->vocab_size,
-                     "max_position_embeddings", (json_int_t)i->max_position_embeddings, "num_attention_heads", i->heads,
-                     "num_key_value_heads", i->kv_heads, "head_dim", i->head_dim, "sliding_window",
-                     i->sliding_window ? json_integer(i->sliding_window) : json_null(), "tie_word_embeddings",
-                     i->tie_word_embeddings, "torch_dtype", dtype_text(i->dtype), "weight_dtype", i->weight_dtype);
+    return json_pack("{s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:o, s:b, s:s, s:s}", "hidden_size",
+                     (json_int_t)i->hidden_size, "intermediate_size", (json_int_t)i->intermediate_size, "vocab_size",
+                     (json_int_t)i->vocab_size, "max_position_embeddings", (json_int_t)i->max_position_embeddings,
+                     "num_attention_heads", i->heads, "num_key_value_heads", i->kv_heads, "head_dim", i->head_dim,
+                     "sliding_window", i->sliding_window ? json_integer(i->sliding_window) : json_null(),
+                     "tie_word_embeddings", i->tie_word_embeddings, "torch_dtype", dtype_text(i->dtype), "weight_dtype",
+                     i->weight_dtype);
 }
 
 /* Weights in memory, by data type. */
@@ -296,8 +297,9 @@ static json_t *weights_json(const struct report *r) {
     json_t *list = json_array();
     for (int i = 0; i < r->weights.count; i++) {
         const weight_sum *w = &r->weights.of[i];
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I}", "dtype", w->dtype, "tensors", (json_int_t)w->tensors,
-                                              "parameters", (json_int_t)w->parameters, "bytes", (json_int_t)w->bytes));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:I, s:I}", "dtype", w->dtype, "tensors", (json_int_t)w->tensors,
+                                        "parameters", (json_int_t)w->parameters, "bytes", (json_int_t)w->bytes));
     }
     return list;
 }
@@ -332,11 +334,11 @@ static json_t *report_json(const struct options *o, const struct report *r) {
     json_t *shape = shape_json(r);
     json_object_update(json, shape);
     json_decref(shape);
-    json_t *memory =
-        json_pack("{s:o, s:s, s:I, s:I, s:{s:o, s:o}}", "weights", weights_json(r), "kv_dtype", dtype_text(kv_type), "kv_bytes_per_token",
-                  (json_int_t)lckv_config_kv_bytes_per_token(r->config, kv_type), "kv_bytes_per_token_unshared",
-                  (json_int_t)lckv_config_kv_bytes_per_token_unshared(r->config, kv_type), "memory", "training",
-                  r->training.total ? training_json(o, r) : json_null(), "serving", serving_json(o, r));
+    json_t *memory = json_pack(
+        "{s:o, s:s, s:I, s:I, s:{s:o, s:o}}", "weights", weights_json(r), "kv_dtype", dtype_text(kv_type),
+        "kv_bytes_per_token", (json_int_t)lckv_config_kv_bytes_per_token(r->config, kv_type),
+        "kv_bytes_per_token_unshared", (json_int_t)lckv_config_kv_bytes_per_token_unshared(r->config, kv_type),
+        "memory", "training", r->training.total ? training_json(o, r) : json_null(), "serving", serving_json(o, r));
     json_object_update(json, memory);
     json_decref(memory);
     return json;
@@ -409,7 +411,8 @@ static void print_serving(const struct options *o, const struct report *r) {
     if (s->window_length) snprintf(window, sizeof window, " with a sink cache of %lld", (long long)s->window_length);
     printf("serving     %s for %s of %s%s in %s, weights in %s; %s per token\n", human_bytes((double)m->total, total),
            human_quantity(s->sequences, "sequence", sequences), human_quantity(s->length, "token", tokens), window,
-           dtype_text(kv_dtype(o)), is_quantized(r) ? r->info.weight_dtype : dtype_text(r->info.dtype), human_flops(m->flops / (double)s->sequences, flops));
+           dtype_text(kv_dtype(o)), is_quantized(r) ? r->info.weight_dtype : dtype_text(r->info.dtype),
+           human_flops(m->flops / (double)s->sequences, flops));
     printf("            weights %s, KV cache %s (%s reserved), activations %s\n",
            human_bytes((double)m->weights, weights), human_bytes((double)m->kv_cache, cache),
            human_bytes((double)m->kv_cache_reserved, reserved), human_bytes((double)m->activations, activations));

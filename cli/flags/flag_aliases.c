@@ -4,8 +4,9 @@
 #include <string.h>
 
 #define SAMPLED "sampling flags belong to lckv generate and lckv chat; for lckv serve, set them in each request"
-#define QUANTIZED "the formats of weights are int8 and int4 in groups of 32; generate, chat, serve, score, eval, bench, convert " \
-                  "and, with --use_peft, train and sft have --weight_dtype"
+#define QUANTIZED                                                                                                      \
+    "the formats of weights are int8 and int4 in groups of 32; generate, chat, serve, score, eval, bench, convert "    \
+    "and, with --use_peft, train and sft have --weight_dtype"
 #define ONE_DEVICE "one process uses one device; to train on several, run lckv train --num_processes N"
 #define NO_NETWORK "only lckv fetch uses the network; it reads HF_TOKEN"
 #define CACHE "HF_HUB_CACHE or HF_HOME set the folder of the Hugging Face cache"

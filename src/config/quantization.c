@@ -57,16 +57,19 @@ static int check_values(const json_t *object, const char *where, const wanted_va
 /* One entry of config_groups. Raises *out to the format with the fewest bits. */
 static int read_group(const json_t *group, const char *name, weight_format *out) {
     static const wanted_value in_group[] = {{"input_activations", "null"}, {"output_activations", "null"}};
-    static const wanted_value in_weights[] = {{"type", "\"int\""},       {"symmetric", "true"}, {"strategy", "\"group\""},
-                                              {"group_size", "32"}, {"actorder", "null"}};
+    static const wanted_value in_weights[] = {{"type", "\"int\""},
+                                              {"symmetric", "true"},
+                                              {"strategy", "\"group\""},
+                                              {"group_size", "32"},
+                                              {"actorder", "null"}};
     const json_t *weights = json_object_get(group, "weights");
     TRY(CHECK_VALUES(group, "quantization_config", in_group, name));
     REQUIRE(json_is_object(weights), LCKV_ERROR_UNSUPPORTED,
             "%s: quantization_config: expected weights in each of config_groups, found none", name);
     TRY(CHECK_VALUES(weights, "quantization_config", in_weights, name));
     json_int_t bits = json_integer_value(json_object_get(weights, "num_bits"));
-    REQUIRE(bits == 4 || bits == 8, LCKV_ERROR_UNSUPPORTED, "%s: quantization_config: expected num_bits 4 or 8, found %lld",
-            name, (long long)bits);
+    REQUIRE(bits == 4 || bits == 8, LCKV_ERROR_UNSUPPORTED,
+            "%s: quantization_config: expected num_bits 4 or 8, found %lld", name, (long long)bits);
     weight_format format = bits == 4 ? WEIGHT_INT4 : WEIGHT_INT8;
     if (format > *out) *out = format;
     return LCKV_OK;
@@ -108,9 +111,8 @@ int quantization_write(weight_format format, json_t *tree) {
         json_object_del(tree, "quantization_config");
         return 0;
     }
-    json_t *weights =
-        json_pack("{s:i, s:s, s:b, s:s, s:i, s:b}", "num_bits", format == WEIGHT_INT4 ? 4 : 8, "type", "int",
-                  "symmetric", 1, "strategy", "group", "group_size", 32, "dynamic", 0);
+    json_t *weights = json_pack("{s:i, s:s, s:b, s:s, s:i, s:b}", "num_bits", format == WEIGHT_INT4 ? 4 : 8, "type",
+                                "int", "symmetric", 1, "strategy", "group", "group_size", 32, "dynamic", 0);
     json_t *group = json_pack("{s:[s], s:o, s:n, s:n}", "targets", "Linear", "weights", weights, "input_activations",
                               "output_activations");
     json_t *quantization = json_pack("{s:s, s:s, s:s, s:{s:o}, s:[s], s:n}", "quant_method", "compressed-tensors",

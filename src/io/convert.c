@@ -91,8 +91,8 @@ static const weight *counterpart(const struct conversion *c, const char *name) {
     return params_find(c->source, untied ? "model.embed_tokens.weight" : name);
 }
 
-/* Lists the source weights whose mean becomes an entry of the target; out has room for [layers]. Returns the count, 1 if all
- * are the same weight: layers that read one slot in both models. */
+/* Lists the source weights whose mean becomes an entry of the target; out has room for [layers]. Returns the count,
+ * 1 if all are the same weight: layers that read one slot in both models. */
 static int list_sources(const struct conversion *c, const char *name, const weight **out) {
     int owner, count = 0;
     const char *part;
@@ -247,10 +247,11 @@ static int code_folder(const model_config *config, char **out) {
 
 /* Rounding the sum to the integers again would lose most of an adapter, whose values are smaller than a step. */
 static int check_merging(const struct conversion *c) {
-    REQUIRE(c->options->format != WEIGHT_AUTO || !params_quantized(c->source), LCKV_ERROR_UNSUPPORTED,
-            "%s has quantized weights, into which no adapter is merged without loss: merge it into the checkpoint that was "
-            "quantized, use the adapter without merging it, or choose weight_dtype float",
-            c->options->source);
+    REQUIRE(
+        c->options->format != WEIGHT_AUTO || !params_quantized(c->source), LCKV_ERROR_UNSUPPORTED,
+        "%s has quantized weights, into which no adapter is merged without loss: merge it into the checkpoint that was "
+        "quantized, use the adapter without merging it, or choose weight_dtype float",
+        c->options->source);
     return LCKV_OK;
 }
 

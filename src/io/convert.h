@@ -14,9 +14,9 @@ typedef struct convert_options {
     const char *tokenizer;      /* folder of tokenizer files; NULL: the source's */
     const char *output;         /* folder to write */
     kv_merge kv;
-    dtype type;                                 /* in the files, of what is not quantized; DTYPE_COUNT: as in the source */
-    weight_format format;                       /* of the matrices of layers in the files; WEIGHT_AUTO: as in the source */
-    int64_t shard_bytes;                        /* as in checkpoint_save_options */
+    dtype type;           /* in the files, of what is not quantized; DTYPE_COUNT: as in the source */
+    weight_format format; /* of the matrices of layers in the files; WEIGHT_AUTO: as in the source */
+    int64_t shard_bytes;  /* as in checkpoint_save_options */
     bool (*go_on)(void *user, double fraction); /* as in lckv_convert_options */
     void *user;
 } convert_options;

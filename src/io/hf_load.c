@@ -67,8 +67,7 @@ static int set_from_quantized(const source *s, params *p, int i) {
                       : quantized_tensors_values(&t, type, stored.rows, stored.cols, values);
     if (status >= 0 && is_merged(s, stored.name))
         status = adapter_merge(&s->adapter, stored.name, stored.rows, stored.cols, values);
-    if (status >= 0)
-        status = same ? params_set_quantized(p, i, values, scales) : params_set(p, i, values, DTYPE_F32);
+    if (status >= 0) status = same ? params_set_quantized(p, i, values, scales) : params_set(p, i, values, DTYPE_F32);
     free(values);
     free(scales);
     return status;

@@ -130,9 +130,10 @@ int lckv_model_save(lckv_model *m, const char *folder, const lckv_save_options *
     char *tokenizer;
     TRY(read_dtype(o.torch_dtype, &save.type));
     TRY(weight_format_parse(o.weight_dtype, &save.format));
-    REQUIRE(!m->adapter, LCKV_ERROR_UNSUPPORTED,
-            "the model has an adapter beside its quantized weights, which lckv does not save with them; the folders of the "
-            "two can be loaded together");
+    REQUIRE(
+        !m->adapter, LCKV_ERROR_UNSUPPORTED,
+        "the model has an adapter beside its quantized weights, which lckv does not save with them; the folders of the "
+        "two can be loaded together");
     TRY(resolve(o.tokenizer_name, &tokenizer));
     save.tokenizer = tokenizer ? tokenizer : m->folder;
     int status = checkpoint_save(m->config, m->params, &save, folder);

@@ -53,10 +53,10 @@ void params_free(params *p);
 weight *params_find(params *p, const char *name); /* NULL if there is none */
 int64_t params_elements(const params *p);
 
-/* Changes the types of entries without memory, from those that the weights are stored with to those that they are used
- * with. `floats`: of weights that are not quantized; DTYPE_COUNT: as stored, and like the norms where they are stored
- * quantized. `format`: of the matrices of layers; with int8 and int4, embeddings and head are int8. WEIGHT_AUTO: matrices of
- * layers as stored, and embeddings and head int8 if some are quantized. */
+/* Changes the types of entries without memory, from those that the weights are stored with to those that they are
+ * used with. `floats`: of weights that are not quantized; DTYPE_COUNT: as stored, and like the norms where they are
+ * stored quantized. `format`: of the matrices of layers; with int8 and int4, embeddings and head are int8.
+ * WEIGHT_AUTO: matrices of layers as stored, and embeddings and head int8 if some are quantized. */
 void params_choose_types(params *p, dtype floats, weight_format format);
 /* The format of the matrices of layers: that with the fewest bits if they differ. */
 weight_format params_format(const params *p);
@@ -104,6 +104,11 @@ int params_enable_values(params *p, dtype type);
 int params_convert(params *p, dtype type);
 /* Releases the f32 masters, after the caller has copied them. Rounded values are read from then on. */
 int params_drop_masters(params *p);
+
+/* Values of quantized entries, from and to host memory of f32, bf16 or f16; for params_values.c. */
+bool view_is_quantized(view v);
+int quantize_weight(params *p, const weight *w, const void *host, dtype type);
+int dequantize_weight(params *p, const weight *w, dtype type, void *host);
 
 /* The decoder calls these around its use of a layer's weights, so that sharded training can gather them first and
  * release them afterwards. Today all weights are resident. */

@@ -1,12 +1,13 @@
 /* Quantized weights of the table: which they are, and their values. See params.h.
  *
  * The host converts some rows at a time, so that a large matrix is not in memory as f32. */
-#include "model/params_quantized.h"
+#include "model/params.h"
 
 #include "device/half.h"
 #include "device/quantize.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { CHUNK = 1 << 22 /* elements converted at a time, at least one row */ };
 
@@ -14,6 +15,10 @@ enum { CHUNK = 1 << 22 /* elements converted at a time, at least one row */ };
 
 static bool is_grouped(dtype type) {
     return (DTYPE_BIT(type) & DTYPE_GROUPED) != 0;
+}
+
+bool view_is_quantized(view v) {
+    return is_grouped(v.type);
 }
 
 bool params_quantized(const params *p) {

@@ -2,7 +2,6 @@
  *
  * The device converts between types (op_cast), in chunks, so that a large tensor is not staged at once. */
 #include "model/params.h"
-#include "model/params_quantized.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,8 +35,8 @@ static size_t place_next(const params *p, int i, view *(*view_of)(weight *), siz
     return gapless ? at : aligned(at);
 }
 
-/* Places the views of a kind that have no memory yet at `base`: all values, then all scales. NULL: places nothing. Returns
- * the bytes. */
+/* Places the views of a kind that have no memory yet at `base`: all values, then all scales. NULL: places nothing.
+ * Returns the bytes. */
 static size_t lay_out(params *p, view *(*view_of)(weight *), char *base) {
     size_t at = 0;
     for (int scales = 0; scales < 2; scales++)
@@ -219,9 +218,10 @@ int params_convert(params *p, dtype type) {
 }
 
 static int check_trainable(const params *p) {
-    REQUIRE(!params_quantized(p), LCKV_ERROR_UNSUPPORTED,
-            "quantized weights (int8, int4) are not trained; train an adapter on them (use_peft), or load the weights with "
-            "weight_dtype float");
+    REQUIRE(
+        !params_quantized(p), LCKV_ERROR_UNSUPPORTED,
+        "quantized weights (int8, int4) are not trained; train an adapter on them (use_peft), or load the weights with "
+        "weight_dtype float");
     return LCKV_OK;
 }
 

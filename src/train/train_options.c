@@ -89,7 +89,8 @@ static int check_peft(const lckv_train_options *o) {
     weight_format format;
     TRY(weight_format_parse(o->weight_dtype, &format));
     REQUIRE(o->use_peft || (format != WEIGHT_INT8 && format != WEIGHT_INT4), LCKV_ERROR_ARGUMENT,
-            "weight_dtype %s needs use_peft: quantized weights are not trained, an adapter beside them is", o->weight_dtype);
+            "weight_dtype %s needs use_peft: quantized weights are not trained, an adapter beside them is",
+            o->weight_dtype);
     return LCKV_OK;
 }
 

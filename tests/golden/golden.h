@@ -49,8 +49,8 @@ const safetensors_entry *golden_expected(golden *g, const char *name);
  * derived one (bf16, see compare.c); prints a line and counts. A tensor whose whole group is absent is reported as
  * missing. */
 void golden_compare(golden *g, const char *name, const float *found, int64_t count);
-/* For runs with int8 weights. The loss with dequantized weights is compared with the expected one; its other results are
- * recorded, and those with quantized weights are compared with them. */
+/* For runs with int8 weights. The loss with dequantized weights is compared with the expected one; its other
+ * results are recorded, and those with quantized weights are compared with them. */
 void golden_compare_quantized(golden *g, const char *name, const float *found, int64_t count);
 void golden_free_records(golden_record *records);
 /* Whether the folder lacks the whole group of `name`, which is then reported: where checking it is not worth the time.

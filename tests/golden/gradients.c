@@ -46,7 +46,8 @@ static int set_numbers(golden *g, const batch *b, numbers *n) {
     return d->memory.wait(d);
 }
 
-/* Forward, loss and, if the weights are not quantized, backward; gradients are added to the weights'. logits may be NULL. */
+/* Forward, loss and, if the weights are not quantized, backward; gradients are added to the weights'. logits may be
+ * NULL. */
 static int differentiate(golden *g, const batch *b, bool sequential, const numbers *n, float *logits, double *loss) {
     device *d = g->device;
     tensor *hidden, *out;

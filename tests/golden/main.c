@@ -1,8 +1,9 @@
-/* golden [--device D] [--threads N] DIR...: checks everything in the expected.safetensors of each folder, in f32, and
- * logits and losses again with bf16 operands and, if the device knows the format, with int8 weights. reference/README.md describes the tensors.
+/* golden [--device D] [--threads N] DIR...: checks everything in the expected.safetensors of each folder, in f32,
+ * and logits and losses again with bf16 operands and, if the device knows the format, with int8 weights.
+ * reference/README.md describes the tensors.
  *
- * A missing group of tensors is reported, and is not a failure. Exit status: 0 if all checks pass, 1 if one fails, 2 if
- * the arguments are invalid. */
+ * A missing group of tensors is reported, and is not a failure. Exit status: 0 if all checks pass, 1 if one fails,
+ * 2 if the arguments are invalid. */
 #include "golden.h"
 
 #include <stdio.h>
@@ -27,8 +28,8 @@ typedef struct golden_totals {
 } golden_totals;
 
 /* `records`: of an earlier run, and then of this one. */
-static void run_folder(device *d, const char *folder, dtype compute, enum golden_weights weights, golden_record **records,
-                       golden_totals *totals) {
+static void run_folder(device *d, const char *folder, dtype compute, enum golden_weights weights,
+                       golden_record **records, golden_totals *totals) {
     golden g;
     int status = golden_open(d, folder, compute, weights, &g);
     g.records = *records;

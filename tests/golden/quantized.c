@@ -1,8 +1,9 @@
 /* Comparisons of runs with int8 weights.
  *
- * Two steps lie between them and the expected values, which are those of the folder's own weights. Quantizing changes the
- * weights: the loss with the dequantized weights, in f32, is within a bound that follows from the expected gradients.
- * Kernels that read int8 may round their input too: their logits are near those with the dequantized weights. */
+ * Two steps lie between them and the expected values, which are those of the folder's own weights. Quantizing
+ * changes the weights: the loss with the dequantized weights, in f32, is within a bound that follows from the
+ * expected gradients. Kernels that read int8 may round their input too: their logits are near those with the
+ * dequantized weights. */
 #include "golden.h"
 
 #include <math.h>
@@ -26,8 +27,8 @@ static int half_scales(const golden *g, const weight *w, float *out) {
     return d->host_memory ? LCKV_OK : fail(LCKV_ERROR_UNSUPPORTED, "the bound needs weights in host memory");
 }
 
-/* The sum over all weights of |gradient| times half a scale: to first order, the loss changes by no more. *found is false if
- * the folder has no gradients. */
+/* The sum over all weights of |gradient| times half a scale: to first order, the loss changes by no more. *found is
+ * false if the folder has no gradients. */
 static int loss_bound(golden *g, double *bound, bool *found) {
     const params *p = g->model->params;
     *bound = 0;
@@ -76,11 +77,11 @@ static void record(golden *g, const char *name, const float *found, int64_t coun
     g->records = r;
 }
 
-/* Rounding the input to 8 bits in groups of 32 changes a value by at most 1 / 254 of the largest magnitude of the group, and
- * with a uniform distribution by 1 / (254 sqrt(3)) of it in the root mean square. The largest of 32 values is at most some 4
- * times their root mean square, so that a product, a sum of independent terms, changes by at most u = 4 / (254 sqrt(3)) of
- * itself. A layer has four successive products (q, k, v; o; gate, up; down), and the head is one more. As for bf16, twice the
- * error of independent changes is allowed. */
+/* Rounding the input to 8 bits in groups of 32 changes a value by at most 1 / 254 of the largest magnitude of the
+ * group, and with a uniform distribution by 1 / (254 sqrt(3)) of it in the root mean square. The largest of 32
+ * values is at most some 4 times their root mean square, so that a product, a sum of independent terms, changes by
+ * at most u = 4 / (254 sqrt(3)) of itself. A layer has four successive products (q, k, v; o; gate, up; down), and
+ * the head is one more. As for bf16, twice the error of independent changes is allowed. */
 static double rounded_input_tolerance(const golden *g) {
     return 2 * 4 / (254 * sqrt(3)) * sqrt(4.0 * golden_layers(g) + 1) * g->largest_logit;
 }

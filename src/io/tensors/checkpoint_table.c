@@ -46,10 +46,10 @@ static bool is_quantized(const model_config *c) {
 
 /* K or V that no layer reads. Published checkpoints may contain them. */
 static bool is_unowned_kv(const model_config *c, const char *name) {
-    static const char *const parts[] = {"k_proj.weight",        "k_proj.bias",         "v_proj.weight",
-                                        "v_proj.bias",          "k_norm.weight",       "k_proj.weight_packed",
-                                        "k_proj.weight_scale",  "k_proj.weight_shape", "v_proj.weight_packed",
-                                        "v_proj.weight_scale",  "v_proj.weight_shape"};
+    static const char *const parts[] = {"k_proj.weight",       "k_proj.bias",         "v_proj.weight",
+                                        "v_proj.bias",         "k_norm.weight",       "k_proj.weight_packed",
+                                        "k_proj.weight_scale", "k_proj.weight_shape", "v_proj.weight_packed",
+                                        "v_proj.weight_scale", "v_proj.weight_shape"};
     enum { FLOATS = 5 };
     size_t count = is_quantized(c) ? sizeof parts / sizeof *parts : FLOATS;
     int layer, at = 0;
@@ -106,9 +106,8 @@ static int check_weight(const checkpoint_files *files, const model_config *confi
     const checkpoint_tensor *t = checkpoint_files_find(files, w->name);
     quantized_tensors q;
     if (t || !quantized_tensors_find(files, w->name, &q)) return checkpoint_check_tensor(t, files->source, w);
-    REQUIRE(is_quantized(config), LCKV_ERROR_FORMAT,
-            "%s: tensor %s is quantized, but %s has no quantization_config", q.packed->file->path, q.packed->entry->name,
-            config->name);
+    REQUIRE(is_quantized(config), LCKV_ERROR_FORMAT, "%s: tensor %s is quantized, but %s has no quantization_config",
+            q.packed->file->path, q.packed->entry->name, config->name);
     return quantized_tensors_check(&q, files->source, w);
 }
 

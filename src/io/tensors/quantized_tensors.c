@@ -60,8 +60,8 @@ static int check_shape_tensor(const checkpoint_tensor *t, const weight *w) {
 
 static int check_scale(const checkpoint_tensor *t, const weight *w) {
     const safetensors_entry *e = t->entry;
-    REQUIRE(DTYPE_BIT(e->type) & DTYPE_FLOATS, LCKV_ERROR_FORMAT, "%s: tensor %s: expected dtype F16, BF16 or F32, found %s",
-            t->file->path, e->name, e->stored_type);
+    REQUIRE(DTYPE_BIT(e->type) & DTYPE_FLOATS, LCKV_ERROR_FORMAT,
+            "%s: tensor %s: expected dtype F16, BF16 or F32, found %s", t->file->path, e->name, e->stored_type);
     REQUIRE(has_shape(e, w->rows, groups(w->cols)), LCKV_ERROR_FORMAT,
             "%s: tensor %s: expected shape [%lld, %lld], one scale for %d columns", t->file->path, e->name,
             (long long)w->rows, (long long)groups(w->cols), DTYPE_GROUP);
@@ -71,8 +71,8 @@ static int check_scale(const checkpoint_tensor *t, const weight *w) {
 static int check_packed(const checkpoint_tensor *t, weight *w) {
     const safetensors_entry *e = t->entry;
     int64_t narrow = packed_cols(DTYPE_INT4, w->cols), wide = packed_cols(DTYPE_INT8, w->cols);
-    REQUIRE(e->type == DTYPE_I32, LCKV_ERROR_FORMAT, "%s: tensor %s: expected dtype I32, found %s", t->file->path, e->name,
-            e->stored_type);
+    REQUIRE(e->type == DTYPE_I32, LCKV_ERROR_FORMAT, "%s: tensor %s: expected dtype I32, found %s", t->file->path,
+            e->name, e->stored_type);
     REQUIRE(narrow < wide && (has_shape(e, w->rows, narrow) || has_shape(e, w->rows, wide)), LCKV_ERROR_FORMAT,
             "%s: tensor %s: expected shape [%lld, %lld] of int4 or [%lld, %lld] of int8", t->file->path, e->name,
             (long long)w->rows, (long long)narrow, (long long)w->rows, (long long)wide);
@@ -114,8 +114,7 @@ static void read_integers(const safetensors_entry *e, dtype type, int64_t rows, 
     size_t bytes = dtype_row_bytes(type, cols), stored = (size_t)packed_cols(type, cols) * PACKED_BYTES;
     unsigned char offset = offset_bits(type);
     for (int64_t r = 0; r < rows; r++) {
-        for (size_t i = 0; i < bytes; i++)
-            data[(size_t)r * bytes + i] = e->data[(size_t)r * stored + i] ^ offset;
+        for (size_t i = 0; i < bytes; i++) data[(size_t)r * bytes + i] = e->data[(size_t)r * stored + i] ^ offset;
         if (type == DTYPE_INT4 && cols % 2) data[(size_t)(r + 1) * bytes - 1] &= 0x0f; /* padding of the row */
     }
 }
@@ -129,8 +128,10 @@ static int read_scales(const checkpoint_tensor *t, uint16_t *scales) {
         uint16_t half = (uint16_t)bits;
         float value = e->type == DTYPE_F32 ? cpu_float(bits) : cpu_widened(&half, e->type, 0);
         scales[i] = cpu_to_f16(value);
-        REQUIRE(isfinite(cpu_from_f16(scales[i])), LCKV_ERROR_FORMAT, "%s: tensor %s: scale %lld: expected a finite f16, "
-                "found %g", t->file->path, e->name, (long long)i, (double)value);
+        REQUIRE(isfinite(cpu_from_f16(scales[i])), LCKV_ERROR_FORMAT,
+                "%s: tensor %s: scale %lld: expected a finite f16, "
+                "found %g",
+                t->file->path, e->name, (long long)i, (double)value);
     }
     return LCKV_OK;
 }
@@ -160,9 +161,10 @@ int quantized_items_make(const weight *w, dtype type, quantized_items *out) {
     REQUIRE(packed_cols(DTYPE_INT4, w->cols) < packed_cols(DTYPE_INT8, w->cols), LCKV_ERROR_UNSUPPORTED,
             "%s has %lld column%s: a matrix of fewer than 5 is not stored as %s", w->name, (long long)w->cols,
             plural(w->cols), dtype_name(type));
-    *out = (quantized_items){.item = {{.type = DTYPE_I32, .dimensions = 2, .shape = {w->rows, packed_cols(type, w->cols)}},
-                                      {.type = DTYPE_F16, .dimensions = 2, .shape = {w->rows, groups(w->cols)}},
-                                      {.type = DTYPE_I64, .dimensions = 1, .shape = {2}}}};
+    *out =
+        (quantized_items){.item = {{.type = DTYPE_I32, .dimensions = 2, .shape = {w->rows, packed_cols(type, w->cols)}},
+                                   {.type = DTYPE_F16, .dimensions = 2, .shape = {w->rows, groups(w->cols)}},
+                                   {.type = DTYPE_I64, .dimensions = 1, .shape = {2}}}};
     for (int i = 0; i < QUANTIZED_TENSORS; i++)
         snprintf(out->name[i], sizeof out->name[i], "%s%s", w->name, endings[i]);
     return LCKV_OK;

@@ -24,8 +24,8 @@ int quantized_tensors_check(const quantized_tensors *t, const char *source, weig
 /* Whether a tensor of this name is one of the three of a quantized weight in the table. */
 bool quantized_tensors_belong(params *p, const char *name);
 
-/* Integers and scales in the layout of dtype.h, into memory of the caller of that size. LCKV_ERROR_FORMAT if a scale is not
- * finite. */
+/* Integers and scales in the layout of dtype.h, into memory of the caller of that size. LCKV_ERROR_FORMAT if a
+ * scale is not finite. */
 int quantized_tensors_read(const quantized_tensors *t, const weight *w, void *data, void *scales);
 /* The values as f32. `type`: int8 or int4, of the tensors. */
 int quantized_tensors_values(const quantized_tensors *t, dtype type, int64_t rows, int64_t cols, float *out);
@@ -37,8 +37,8 @@ typedef struct quantized_items {
     safetensors_item item[QUANTIZED_TENSORS];
 } quantized_items;
 
-/* Fills *out for a weight that is stored as `type`. The names are in *out. LCKV_ERROR_UNSUPPORTED if the weight has so few
- * columns that int8 and int4 have the same packed shape. */
+/* Fills *out for a weight that is stored as `type`. The names are in *out. LCKV_ERROR_UNSUPPORTED if the weight has
+ * so few columns that int8 and int4 have the same packed shape. */
 int quantized_items_make(const weight *w, dtype type, quantized_items *out);
 /* The bytes of item `which`, from integers and scales in the layout of dtype.h. */
 void quantized_item_values(int which, const weight *w, dtype type, const void *data, const void *scales, void *bytes);
