@@ -24,8 +24,8 @@ int checkpoint_load(device *d, const char *folder, const checkpoint_load_options
 typedef struct checkpoint_save_options {
     dtype type;            /* in the files, of weights that are not quantized: f32, bf16 or f16; DTYPE_COUNT: as in
                                 * memory, without loss */
-    weight_format format;  /* of the matrices of layers in the files; WEIGHT_AUTO: as in memory. Embeddings and head are
-                                * not quantized in files, as other tools expect; if they are in memory, f32 loses nothing */
+    weight_format format;      /* of the matrices of layers in the files; WEIGHT_AUTO: as in memory. Embeddings and head
+                                * are not quantized in files, as other tools expect; f32 keeps their quantized values */
     int64_t shard_bytes;   /* maximum size of a file, which holds at least one tensor; 0: 5e9, as in transformers */
     const char *source;    /* folder to copy generation_config.json from; NULL: none */
     const char *code;      /* folder to copy the *.py files of auto_map from; NULL: `source` */

@@ -1,7 +1,8 @@
 /* Quantized matrices in safetensors files, in the layout "pack-quantized" of compressed-tensors.
  *
  * In place of NAME.weight [rows, cols] there are three tensors:
- *   NAME.weight_packed  I32 [rows, ceil(cols * bits / 32)]: integers plus 2^(bits - 1), the first column in the lowest bits
+ *   NAME.weight_packed  I32 [rows, ceil(cols * bits / 32)]: integers plus 2^(bits - 1), the first column in the lowest
+ *                       bits
  *   NAME.weight_scale   F16 [rows, ceil(cols / 32)]: value = scale * integer; BF16 and F32 are read too, rounded to F16
  *   NAME.weight_shape   I64 [2]: rows and cols; I32 is read too
  * The bytes of a row are those of dtype.h with the upper bit of each integer inverted. */
