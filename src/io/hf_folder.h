@@ -22,14 +22,14 @@ typedef struct checkpoint_load_options {
 int checkpoint_load(device *d, const char *folder, const checkpoint_load_options *options, model **out);
 
 typedef struct checkpoint_save_options {
-    dtype type;            /* in the files, of weights that are not quantized: f32, bf16 or f16; DTYPE_COUNT: as in
+    dtype type;                /* in the files, of weights that are not quantized: f32, bf16 or f16; DTYPE_COUNT: as in
                                 * memory, without loss */
     weight_format format;      /* of the matrices of layers in the files; WEIGHT_AUTO: as in memory. Embeddings and head
                                 * are not quantized in files, as other tools expect; f32 keeps their quantized values */
-    int64_t shard_bytes;   /* maximum size of a file, which holds at least one tensor; 0: 5e9, as in transformers */
-    const char *source;    /* folder to copy generation_config.json from; NULL: none */
-    const char *code;      /* folder to copy the *.py files of auto_map from; NULL: `source` */
-    const char *tokenizer; /* folder to copy tokenizer files from; NULL: none */
+    int64_t shard_bytes;       /* maximum size of a file, which holds at least one tensor; 0: 5e9, as in transformers */
+    const char *source;        /* folder to copy generation_config.json from; NULL: none */
+    const char *code;          /* folder to copy the *.py files of auto_map from; NULL: `source` */
+    const char *tokenizer;     /* folder to copy tokenizer files from; NULL: none */
     const char *chat_template; /* text to write as chat_template.jinja; NULL: copy that folder's */
     /* Copies the values of an entry into host memory, as f32, bf16 or f16; NULL: params_read(). */
     int (*values)(void *user, int entry, dtype type, void *host);
