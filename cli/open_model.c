@@ -93,16 +93,24 @@ lckv_dtype kv_dtype_of(int kv_dtype, bool bf16) {
     return bf16 ? LCKV_BFLOAT16 : LCKV_FLOAT32;
 }
 
-char *add_overrides(const char *overrides, int torch_dtype, int64_t positions) {
-    size_t bytes = (overrides ? strlen(overrides) : 0) + 96, length;
+const char *weight_dtype_name(int weight_dtype) {
+    static const char *const NAMES[] = {"auto", "float", "int8", "int4"};
+    return NAMES[weight_dtype];
+}
+
+char *add_overrides(const char *overrides, const added_overrides *added) {
+    size_t bytes = (overrides ? strlen(overrides) : 0) + 128, length;
     char *all = need(malloc(bytes));
     length = (size_t)snprintf(all, bytes, "%s", overrides ? overrides : "");
-    if (torch_dtype)
+    if (added->torch_dtype)
         length += (size_t)snprintf(all + length, bytes - length, "%storch_dtype=%s", length ? "," : "",
-                                   torch_dtype_name(torch_dtype));
-    if (positions)
+                                   torch_dtype_name(added->torch_dtype));
+    if (added->weight_dtype)
+        length += (size_t)snprintf(all + length, bytes - length, "%sweight_dtype=%s", length ? "," : "",
+                                   weight_dtype_name(added->weight_dtype));
+    if (added->positions)
         length += (size_t)snprintf(all + length, bytes - length, "%smax_position_embeddings=%lld", length ? "," : "",
-                                   (long long)positions);
+                                   (long long)added->positions);
     if (length) return all;
     free(all);
     return NULL;
@@ -113,6 +121,7 @@ static int open_parts(const struct model_flags *flags, opened_model *out) {
     options.config_overrides = flags->config_overrides;
     options.adapter = flags->adapter;
     options.torch_dtype = torch_dtype_name(flags->torch_dtype);
+    options.weight_dtype = weight_dtype_name(flags->weight_dtype);
     options.no_loop_start = flags->no_loop_start;
     options.processes = ranks_processes(&flags->ranks);
     int status = lckv_processes_device(options.processes, flags->device, (int)flags->threads, &out->device);

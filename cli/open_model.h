@@ -18,6 +18,16 @@ enum { TORCH_DTYPE_FLOAT16 = 3 }; /* index in TORCH_DTYPES */
             FLAG_INTO(options, member), .choices = KV_DTYPES                                                           \
     }
 
+/* Format of the matrices: an index of WEIGHT_DTYPES. */
+#define WEIGHT_DTYPES "auto|float|int8|int4"
+#define FLAG_WEIGHT_DTYPE(options, member, group)                                                                      \
+    {                                                                                                                  \
+        "weight_dtype", FLAG_CHOICE, "auto", group,                                                                    \
+            "format of the matrices of layers in memory: int8 or int4, in groups of 32 with a scale (embeddings and "  \
+            "output layer are then int8); float is the type of --torch_dtype; auto keeps the checkpoint's",            \
+            FLAG_INTO(options, member), .choices = WEIGHT_DTYPES                                                       \
+    }
+
 /* Flags of a model, for commands with a struct model_flags. `when` is appended to the help of --tokenizer_name: when it
  * is required. */
 #define FLAGS_MODEL(options, member, when)                                                                             \
@@ -95,9 +105,17 @@ const char *torch_dtype_name(int torch_dtype);
 const char *kv_dtype_name(int kv_dtype);
 /* The type of keys and values with --kv_dtype (an index of KV_DTYPES) and --bf16. */
 lckv_dtype kv_dtype_of(int kv_dtype, bool bf16);
-/* Returns "K=V,..": `overrides` (may be NULL), plus torch_dtype unless it is auto, plus at least `positions` positions
- * unless that is 0. NULL if there are no overrides. Release with free(). */
-char *add_overrides(const char *overrides, int torch_dtype, int64_t positions);
+/* Name of the format at an index of WEIGHT_DTYPES. */
+const char *weight_dtype_name(int weight_dtype);
+
+/* What flags add to a config. */
+typedef struct added_overrides {
+    int torch_dtype, weight_dtype; /* indices of TORCH_DTYPES and WEIGHT_DTYPES; 0 adds nothing */
+    int64_t positions;             /* at least so many positions; 0 adds nothing */
+} added_overrides;
+/* Returns "K=V,..": `overrides` (may be NULL) and what is added. NULL if there are no overrides. Release with
+ * free(). */
+char *add_overrides(const char *overrides, const added_overrides *added);
 
 /* Values of the flags of a model. */
 struct model_flags {
@@ -108,6 +126,7 @@ struct model_flags {
     const char *device;           /* "cpu", "cuda:N", "auto" */
     int torch_dtype;              /* index of TORCH_DTYPES */
     int kv_dtype;                 /* index of KV_DTYPES */
+    int weight_dtype;             /* index of WEIGHT_DTYPES */
     int64_t threads;              /* CPU threads; 0 uses all processors */
     bool no_loop_start;           /* start loops from zeros */
     struct rank_flags ranks;

@@ -122,7 +122,8 @@ LCKV_API int lckv_find_folder(const char *name, char **folder);
 
 /* Loads a config. `name`: a folder with config.json, a .json file, a GGUF file, or ORG/NAME in the Hugging Face cache.
  * `overrides`: "k=v,k=v", applied to the file; NULL for none. A value is parsed as JSON; if that fails, it is a string.
- * A Llama or Mistral config becomes an lckv-llama if layer_types is given as a string. EOS tokens of a
+ * A Llama or Mistral config becomes an lckv-llama if layer_types is given as a string. The override weight_dtype sets
+ * the format of the matrices, as in lckv_model_options. EOS tokens of a
  * generation_config.json beside the file are added. Error messages quote the file, the key, and the entry of
  * layer_types. LCKV_ERROR_FILE: no such file; for ORG/NAME the message contains the command that downloads it.
  * LCKV_ERROR_FORMAT: a value is missing, has another type, or is out of range. LCKV_ERROR_UNSUPPORTED: another model
@@ -148,6 +149,7 @@ typedef struct lckv_config_info {
     int64_t parameters;
     /* Slots whose readers all have sliding windows. A cache keeps sliding_window - 1 tokens of them. */
     int windowed_slots;
+    const char *weight_dtype; /* Format of the matrices of layers: "float" (see dtype), "int8" or "int4"; a constant. */
 } lckv_config_info;
 
 LCKV_API lckv_config_info lckv_config_describe(const lckv_config *config);
@@ -282,10 +284,11 @@ typedef struct lckv_model lckv_model;
 typedef struct lckv_model_options {
     size_t struct_size;           /* Size of this struct, set by lckv_model_defaults(). */
     const char *config_overrides; /* Changes to config.json, "k=v,k=v"; NULL for none (default). */
-    /* Data type of the weights: "float32", "bfloat16", "float16", or "auto" for the stored type (default). */
+    /* Data type of the weights that are not quantized: "float32", "bfloat16", "float16", or "auto" for the stored type
+     * (default). */
     const char *torch_dtype;
     /* LoRA adapter in peft's layout, NAME_OR_PATH, merged into the weights: W + scale B A in f32, then rounded to the
-     * type of the weights. NULL for none (default). */
+     * type of the weights. Into quantized weights it is not merged: each product adds it. NULL for none (default). */
     const char *adapter;
     /* Start loops from zeros even if the folder has a learned start, loop_start.safetensors (default false). */
     bool no_loop_start;
@@ -294,6 +297,10 @@ typedef struct lckv_model_options {
      * lckv_model_save() and lckv_score_options.dump; the others call lckv_model_follow(). Close the processes after the
      * model. NULL or one process: this process alone (default). */
     lckv_processes *processes;
+    /* Format of the matrices of layers: "int8" or "int4", in groups of 32 with an f16 scale; embeddings and output
+     * layer are then "int8". "float" for torch_dtype, also if the folder is quantized. "auto" or NULL for the
+     * format of the folder (default). */
+    const char *weight_dtype;
 } lckv_model_options;
 
 LCKV_API void lckv_model_options_init(lckv_model_options *options, size_t struct_size);
@@ -304,8 +311,9 @@ static inline lckv_model_options lckv_model_defaults(void) {
 }
 
 /* Loads a model from a Hugging Face folder: config.json with model.safetensors, or with shards and
- * model.safetensors.index.json; f32, bf16 or f16. Or loads a GGUF file, whose quantized weights become torch_dtype, by
- * default bf16 (docs/file-formats.md, "GGUF files"). `name` is a NAME_OR_PATH. `options` NULL uses the defaults. The
+ * model.safetensors.index.json; f32, bf16 or f16, or quantized to 8 or 4 bits (docs/file-formats.md). Or loads a GGUF
+ * file, whose quantized weights become torch_dtype, by default bf16 (docs/file-formats.md, "GGUF files"). `name` is a
+ * NAME_OR_PATH. `options` NULL uses the defaults. The
  * device remains the caller's and must outlive the model.
  *
  * On the CPU, weights that keep their stored type are used in the mapped files, which other processes share. lckv
@@ -320,8 +328,9 @@ LCKV_API int lckv_model_open(lckv_device *device, const char *name, const lckv_m
                              lckv_model **out);
 
 /* Creates a model with random weights, which are a function of `seed`: matrices are normal with the config's
- * initializer_range, norms are 1, biases are 0, as in transformers. `torch_dtype`: "float32" (also NULL and "auto"),
- * "bfloat16" or "float16". The model copies the config. */
+ * initializer_range, norms are 1, biases are 0, as in transformers. `torch_dtype`: "float32" (also NULL and
+ * "auto"), "bfloat16" or "float16". Matrices are quantized if the config's weight_dtype is "int8" or "int4". The
+ * model copies the config. */
 LCKV_API int lckv_model_create(lckv_device *device, const lckv_config *config, const char *torch_dtype, uint64_t seed,
                                lckv_model **out);
 /* The same with options, of which it reads torch_dtype and processes. With several processes, each has random weights
@@ -343,6 +352,10 @@ typedef struct lckv_save_options {
     /* NAME_OR_PATH of the tokenizer files to copy; NULL for those of the folder that the model was loaded from, if any
      * (default). */
     const char *tokenizer_name;
+    /* Format of the matrices of layers on disk: "float", "int8", "int4", or "auto" or NULL for that in memory
+     * (default). Embeddings and output layer are not quantized on disk, as other programs expect; if they are in
+     * memory, torch_dtype "auto" stores them as float32. */
+    const char *weight_dtype;
 } lckv_save_options;
 
 LCKV_API void lckv_save_options_init(lckv_save_options *options, size_t struct_size);
@@ -353,15 +366,27 @@ static inline lckv_save_options lckv_save_defaults(void) {
 }
 
 /* Saves a model as a Hugging Face folder, which is created if missing: config.json (unknown keys kept), weights,
- * tokenizer files, generation_config.json, and the *.py files that auto_map names. `options` NULL uses the defaults.
- * lckv writes everything under temporary names and renames it once all of it is on disk. A failure or crash therefore
- * leaves the old checkpoint, the new one, or none that loads. */
+ * tokenizer files, generation_config.json, and the *.py files that auto_map names. `options` NULL uses the
+ * defaults. lckv writes everything under temporary names and renames it once all of it is on disk. A failure or
+ * crash therefore leaves the old checkpoint, the new one, or none that loads. LCKV_ERROR_UNSUPPORTED: the model has
+ * an adapter that is not merged. */
 LCKV_API int lckv_model_save(lckv_model *model, const char *folder, const lckv_save_options *options);
 
 /* Returns the model's config, which the model owns. */
 LCKV_API const lckv_config *lckv_model_config(const lckv_model *model);
 /* Returns the number of parameters, as in the checkpoint (tied embeddings count once). */
 LCKV_API int64_t lckv_model_parameters(const lckv_model *model);
+
+/* A weight of a model. */
+typedef struct lckv_weight_info {
+    const char *name;   /* In the checkpoint; owned by the model. */
+    int64_t rows, cols; /* A vector has one row. */
+    const char *dtype;  /* In memory: "float32", "bfloat16", "float16", "int8" or "int4"; a constant. */
+    int64_t bytes;      /* In memory, with scales. */
+} lckv_weight_info;
+
+/* Lists the weights of a model in the order of the checkpoint: *weights [*count]. Free *weights with lckv_free(). */
+LCKV_API int lckv_model_weights(const lckv_model *model, lckv_weight_info **weights, int64_t *count);
 LCKV_API void lckv_model_free(lckv_model *model);
 
 /* K and V of a slot's owner when a checkpoint is converted to another layer_types. */
@@ -389,6 +414,9 @@ typedef struct lckv_convert_options {
     /* Format of the matrices in gguf_file: "f32", "f16", "bf16", "q8_0", "q4_0"; NULL or "auto" keeps the checkpoint's
      * (default). With q4_0, the embeddings and lm_head are q8_0. */
     const char *gguf_dtype;
+    /* Format of the matrices of layers on disk: "float", "int8", "int4", or "auto" or NULL for the checkpoint's
+     * (default). */
+    const char *weight_dtype;
 } lckv_convert_options;
 
 LCKV_API void lckv_convert_options_init(lckv_convert_options *options, size_t struct_size);
@@ -403,7 +431,9 @@ static inline lckv_convert_options lckv_convert_defaults(void) {
  * and V of the slot that it reads are used in its place. One tensor at a time is in memory. LCKV_ERROR_ARGUMENT: a size
  * differs between the two configs; the message names it. LCKV_ERROR_INTERRUPTED: `go_on` returned false; output_dir is
  * unchanged. LCKV_ERROR_UNSUPPORTED: llama.cpp cannot run the model in gguf_file, such as one whose layers share KV;
- * the message names the reason. Other errors as in lckv_model_open() and lckv_model_save(). */
+ * the message names the reason. Quantized matrices are copied as they are if nothing changes them; an adapter for them
+ * is LCKV_ERROR_UNSUPPORTED unless weight_dtype is given. Other errors as in lckv_model_open() and lckv_model_save().
+ */
 LCKV_API int lckv_convert(const lckv_convert_options *options);
 
 /* ---------------------------------------------------------------- tokenizers */
@@ -865,6 +895,10 @@ typedef struct lckv_train_options {
     /* zero 3: Data type of the sum of gradients that a process keeps: "float32" (also NULL and "auto"), or "bfloat16",
      * which needs torch_dtype bfloat16 and takes 2 bytes less per parameter (default NULL). */
     const char *grad_accum_dtype;
+
+    /* Format of the frozen matrices with use_peft: "int8", "int4", "float", or "auto" or NULL for that of
+     * model_name_or_path (default). Quantized matrices are not trained, so that int8 and int4 need use_peft. */
+    const char *weight_dtype;
 } lckv_train_options;
 
 LCKV_API void lckv_train_options_init(lckv_train_options *options, size_t struct_size);
@@ -1506,11 +1540,12 @@ static inline lckv_training_shape lckv_training_shape_defaults(void) {
     return options;
 }
 
-/* Estimates the memory of training with AdamW. With several processes, it is that of one of them: the one with the
- * largest share of the optimizer state. */
+/* Estimates the memory of training with AdamW. Frozen matrices below an adapter have the config's weight_dtype.
+ * LCKV_ERROR_UNSUPPORTED: these are quantized, and there is no adapter. With several processes, it is that of one
+ * of them: the one with the largest share of the optimizer state. */
 LCKV_API int lckv_memory_for_training(const lckv_config *config, const lckv_training_shape *shape, lckv_memory *out);
 
-/* Options that determine the memory of serving. Weights have the config's torch_dtype. */
+/* Options that determine the memory of serving. Weights have the config's torch_dtype and weight_dtype. */
 typedef struct lckv_serving_shape {
     size_t struct_size;                     /* Size of this struct, set by lckv_serving_shape_defaults(). */
     int64_t sequences;                      /* Number of sequences that run together. */

@@ -41,7 +41,7 @@ class Error(Exception):
 
 class _ModelOptions(ctypes.Structure):  # lckv_model_options
     _fields_ = [("struct_size", c_size_t), ("config_overrides", c_char_p), ("torch_dtype", c_char_p), ("adapter", c_char_p),
-                ("no_loop_start", c_bool), ("processes", c_void_p)]
+                ("no_loop_start", c_bool), ("processes", c_void_p), ("weight_dtype", c_char_p)]
 
 
 class _ConfigInfo(ctypes.Structure):  # lckv_config_info
@@ -51,7 +51,7 @@ class _ConfigInfo(ctypes.Structure):  # lckv_config_info
         + [(name, c_int) for name in ("layers", "heads", "kv_heads", "head_dim", "kv_slots", "loops")]
         + [("forward_passes", c_int), ("backward_passes", c_int), ("sliding_window", c_int64)]
         + [("tie_word_embeddings", c_bool), ("use_sequential", c_bool), ("dtype", c_int), ("parameters", c_int64)]
-        + [("windowed_slots", c_int)]
+        + [("windowed_slots", c_int), ("weight_dtype", c_char_p)]
     )
 
 
@@ -328,7 +328,7 @@ class Model:
     """
 
     def __init__(self, name, device="auto", threads=0, tokenizer=None, config_overrides=None, torch_dtype="auto",
-                 adapter=None, random=None, no_loop_start=False):  # fmt: skip
+                 adapter=None, random=None, no_loop_start=False, weight_dtype="auto"):  # fmt: skip
         lib = library()
         self.name, self._device_name, self._folder, self._engines = name, device, None, []
         self._device, self._model, self._tokenizer = c_void_p(), c_void_p(), c_void_p()
@@ -337,6 +337,7 @@ class Model:
             options = _defaults(_ModelOptions)
             options.config_overrides, options.torch_dtype = _bytes(config_overrides), _bytes(torch_dtype)
             options.adapter, options.no_loop_start = _bytes(adapter), no_loop_start
+            options.weight_dtype = _bytes(weight_dtype)
             _check(lib.lckv_model_open(self._device, _bytes(name), byref(options), byref(self._model)))
         else:
             config = c_void_p()
@@ -396,7 +397,7 @@ class Model:
         """The fields of lckv_config_info by name."""
         info = library().lckv_config_describe(library().lckv_model_config(self._need_model()))
         fields = {name: getattr(info, name) for name, _ in _ConfigInfo._fields_}
-        fields["model_type"] = fields["model_type"].decode()
+        fields["model_type"], fields["weight_dtype"] = fields["model_type"].decode(), fields["weight_dtype"].decode()
         return fields
 
     # ------------------------------------------------------------ text and ids

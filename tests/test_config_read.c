@@ -434,6 +434,7 @@ static void unsupported_keys(void **state) {
                                         "\"partial_rotary_factor\":0.25",
                                         "\"embedding_multiplier\":12",
                                         "\"quantization_config\":{\"bits\":4}",
+                                        "\"compression_config\":{\"format\":\"dense\"}",
                                         "\"num_local_experts\":8",
                                         "\"qk_norm\":true",
                                         "\"no_rope_layers\":[1,1,1,0]",

@@ -3,7 +3,7 @@
 #include "eval/sink_stream.h"
 #include "io/hf_folder.h"
 #include "io/tensors/safetensors.h"
-#include "model/kv_cache.h"
+#include "model/cache/kv_cache.h"
 
 #include "fixture.h"
 

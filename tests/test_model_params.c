@@ -1,5 +1,6 @@
 /* The table of weights: which tensors a model has, in which order, and that values are stored and read back. */
 #include "config/model_size.h"
+#include "device/half.h"
 #include "model/model.h"
 
 #include "expect.h"
@@ -100,8 +101,8 @@ static void shapes(void **state) {
     config_free(c);
 }
 
-/* Parts are found by name; without biases between them they are one matrix in memory. Values have one format, and their
- * scales follow them. */
+/* Parts are found by name; without biases between them they are one matrix in memory, and so are the scales of
+ * quantized ones. */
 static void parts_of_a_packed_weight(void **state) {
     (void)state;
     static const dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_INT8, DTYPE_INT4};
@@ -123,8 +124,12 @@ static void parts_of_a_packed_weight(void **state) {
             assert_ptr_equal(k->value.data, (char *)q->value.data + view_bytes(q->value));
             assert_int_equal(all.rows, q->value.rows + 2 * k->value.rows);
             assert_int_equal(packed_view(&w->gate_up).data != NULL, 44 * 32 * 2 % 256 == 0 && 44 * 32 * 4 % 256 == 0);
-        } else {
-            assert_null(all.data); /* scales are between the values of the parts */
+        } else { /* without gaps: 8 rows of 16 or 32 bytes are no multiple of the alignment */
+            assert_ptr_equal(all.data, q->value.data);
+            assert_ptr_equal(all.scales, q->value.scales);
+            assert_int_equal(all.rows, q->value.rows + 2 * k->value.rows);
+            assert_ptr_equal(k->value.scales, (char *)q->value.scales + view_scale_bytes(q->value));
+            assert_non_null(packed_view(&w->gate_up).data);
         }
         params_free(p);
         config_free(c);
@@ -140,19 +145,153 @@ static void parts_of_a_packed_weight(void **state) {
     device_close(d);
 }
 
-static void grouped_weights_are_no_plain_array(void **state) {
+/* The largest difference of entry i from `values`, as a share of the largest value. */
+static double change_of(params *p, int i, const float *values) {
+    const weight *w = &p->table[i];
+    int64_t count = w->rows * w->cols;
+    float *found = malloc((size_t)count * sizeof *found);
+    double most = 0, largest = 0;
+    OK(params_get(p, i, found));
+    for (int64_t k = 0; k < count; k++) {
+        most = fmax(most, fabs((double)found[k] - (double)values[k]));
+        largest = fmax(largest, fabs((double)values[k]));
+    }
+    free(found);
+    return most / largest;
+}
+
+/* int8 changes a value by at most half a scale, 1.001 / 254 of the largest of its group; int4 by one, where the value
+ * opposite to the extreme one is cut to 7. */
+static void quantized_values_are_near(void **state) {
+    (void)state;
+    static const dtype hosts[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    float values[88 * 32], read[88 * 32];
+    uint16_t narrow[88 * 32];
+    device *d = cpu();
+    for (int t = 0; t < 6; t++) {
+        model_config *c = config_of("llama", 1, "");
+        params *p = table_of(c);
+        dtype host = hosts[t / 2];
+        params_choose_types(p, DTYPE_F32, t % 2 ? WEIGHT_INT4 : WEIGHT_INT8);
+        OK(params_allocate_as_typed(p, d));
+        assert_true(params_quantized(p));
+        assert_int_equal(params_format(p), t % 2 ? WEIGHT_INT4 : WEIGHT_INT8);
+        for (int i = 0; i < p->count; i++) {
+            const weight *w = &p->table[i];
+            int64_t count = w->rows * w->cols;
+            dtype expected = w->dimensions == 1                    ? DTYPE_F32
+                             : params_is_outer(p, i) || t % 2 == 0 ? DTYPE_INT8
+                                                                   : DTYPE_INT4;
+            assert_int_equal(params_type(p, i), expected);
+            for (int64_t k = 0; k < count; k++)
+                values[k] = cpu_from_bf16(cpu_to_bf16(sinf((float)(k * 37 + i)) * 0.03f)); /* exact in all types */
+            cpu_narrow(narrow, host, values, host == DTYPE_F32 ? 0 : count);
+            OK(params_set(p, i, host == DTYPE_F32 ? (void *)values : narrow, host));
+            double change = change_of(p, i, values);
+            assert_true(change <= (expected == DTYPE_INT8 ? 1.01 / 254 : expected == DTYPE_INT4 ? 1.01 / 8 : 0));
+            OK(params_read(p, i, DTYPE_F32, read));
+            uint16_t half[88 * 32], rounded[88 * 32];
+            OK(params_read(p, i, DTYPE_BF16, half));
+            cpu_narrow(rounded, DTYPE_BF16, read, count);
+            assert_memory_equal(half, rounded, (size_t)count * 2);
+        }
+        params_free(p);
+        config_free(c);
+    }
+    device_close(d);
+}
+
+static void integers_and_scales_are_copied(void **state) {
+    (void)state;
+    device *d = cpu();
+    model_config *c = config_of("llama", 1, "");
+    params *p = table_of(c);
+    params_choose_types(p, DTYPE_F32, WEIGHT_INT4);
+    OK(params_allocate_as_typed(p, d));
+    unsigned char data[32 * 16], scales[32 * 2], data_again[sizeof data], scales_again[sizeof scales];
+    for (size_t i = 0; i < sizeof data; i++) data[i] = (unsigned char)(i * 7);
+    for (size_t i = 0; i < sizeof scales; i++) scales[i] = i % 2 ? 0x2c : (unsigned char)i;
+    OK(params_set_quantized(p, 1, data, scales));
+    OK(params_read_quantized(p, 1, data_again, scales_again));
+    assert_memory_equal(data, data_again, sizeof data);
+    assert_memory_equal(scales, scales_again, sizeof scales);
+    params_free(p);
+    config_free(c);
+    device_close(d);
+}
+
+/* Types as stored: quantized matrices stay, and the embeddings follow them. Without quantization all become floats. */
+static void formats_of_stored_weights(void **state) {
+    (void)state;
+    model_config *c = config_of("llama", 1, "");
+    params *p = table_of(c);
+    enum { Q = 1, K = 2 };
+    for (int i = 0; i < p->count; i++) p->table[i].tensor.value.type = DTYPE_BF16;
+    params_choose_types(p, DTYPE_COUNT, WEIGHT_AUTO);
+    assert_false(params_quantized(p));
+    assert_int_equal(params_format(p), WEIGHT_FLOAT);
+    p->table[Q].tensor.value.type = DTYPE_INT4;
+    params_choose_types(p, DTYPE_F16, WEIGHT_AUTO);
+    assert_int_equal(p->table[Q].tensor.value.type, DTYPE_INT4);
+    assert_int_equal(p->table[K].tensor.value.type, DTYPE_F16);
+    assert_int_equal(p->embed->value.type, DTYPE_INT8);
+    assert_int_equal(p->head->value.type, DTYPE_INT8);
+    assert_int_equal(params_float_type(p), DTYPE_F16);
+    params_choose_types(p, DTYPE_COUNT, WEIGHT_FLOAT);
+    for (int i = 0; i < p->count; i++) assert_int_equal(p->table[i].tensor.value.type, DTYPE_F16);
+    params_free(p);
+    config_free(c);
+}
+
+static void quantized_weights_are_not_trained(void **state) {
     (void)state;
     device *d;
     model_config *c = config_of("llama", 1, "");
     params *p = table_of(c);
     float value[64 * 64] = {0};
     OK(device_open("cpu", 1, &d));
-    OK(params_allocate(p, d, DTYPE_INT8));
-    FAILS(params_set(p, 1, value, DTYPE_F32), LCKV_ERROR_UNSUPPORTED, "weights of format int8");
-    FAILS(params_get(p, 1, value), LCKV_ERROR_UNSUPPORTED, "weights of format int8");
-    FAILS(params_convert(p, DTYPE_F32), LCKV_ERROR_UNSUPPORTED, "cast does not know the format int8 of its src");
+    params_choose_types(p, DTYPE_BF16, WEIGHT_INT8);
+    OK(params_allocate_as_typed(p, d));
+    FAILS(params_enable_masters(p, DTYPE_F32), LCKV_ERROR_UNSUPPORTED, "are not trained; train an adapter");
+    FAILS(params_enable_masters(p, DTYPE_BF16), LCKV_ERROR_UNSUPPORTED, "are not trained");
+    FAILS(params_enable_values(p, DTYPE_BF16), LCKV_ERROR_UNSUPPORTED, "are not trained");
+    OK(params_convert(p, DTYPE_F32)); /* leaves them */
+    assert_int_equal(params_type(p, 1), DTYPE_INT8);
+    FAILS(params_set(p, 1, value, DTYPE_INT8), LCKV_ERROR_UNSUPPORTED, "not as int8");
+    value[5] = NAN;
+    FAILS(params_set(p, 1, value, DTYPE_F32), LCKV_ERROR_ARGUMENT,
+          "model.layers.0.self_attn.q_proj.weight: expected finite values");
     params_free(p);
     config_free(c);
+    device_close(d);
+}
+
+/* A random quantized model has the values of the float model with the same seed, quantized. */
+static void random_values_are_quantized(void **state) {
+    (void)state;
+    device *d = cpu();
+    model *wide, *narrow;
+    OK(model_create_random(d, config_of("llama", 2, ",\"pad_token_id\":3"), DTYPE_F32, 5, &wide));
+    model_config *c = config_of("llama", 2, ",\"pad_token_id\":3");
+    c->weight_format = WEIGHT_INT4;
+    OK(model_create_random(d, c, DTYPE_F32, 5, &narrow));
+    float values[88 * 32], expected[88 * 32];
+    for (int i = 0; i < wide->params->count; i++) {
+        const weight *w = &wide->params->table[i];
+        size_t bytes = (size_t)(w->rows * w->cols) * sizeof(float);
+        OK(params_get(wide->params, i, values));
+        if (w->dimensions == 2) {
+            params *p = narrow->params;
+            OK(params_get(p, i, expected));
+            OK(params_set(p, i, values, DTYPE_F32));
+            OK(params_get(p, i, values));
+            assert_memory_equal(values, expected, bytes);
+        }
+    }
+    OK(params_get(narrow->params, 0, values));
+    for (int k = 0; k < 32; k++) assert_true(values[3 * 32 + k] == 0);
+    model_free(wide);
+    model_free(narrow);
     device_close(d);
 }
 
@@ -432,7 +571,11 @@ int main(void) {
         cmocka_unit_test(order_is_the_state_dicts),
         cmocka_unit_test(shapes),
         cmocka_unit_test(parts_of_a_packed_weight),
-        cmocka_unit_test(grouped_weights_are_no_plain_array),
+        cmocka_unit_test(quantized_values_are_near),
+        cmocka_unit_test(integers_and_scales_are_copied),
+        cmocka_unit_test(formats_of_stored_weights),
+        cmocka_unit_test(quantized_weights_are_not_trained),
+        cmocka_unit_test(random_values_are_quantized),
         cmocka_unit_test(only_owners_have_keys_and_values),
         cmocka_unit_test(tied_head_is_the_embedding),
         cmocka_unit_test(biases_as_the_checkpoint_has_them),

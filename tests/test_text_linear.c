@@ -260,7 +260,8 @@ static void reading_is_linear(void **state) {
         expect_linear("tokenizer.json", read_file_of, &part, 4 * SIZE);
 }
 
-/* A SentencePiece vocabulary of tokens of eight digits, of which none is the sum of two others, and as many other keys. */
+/* A SentencePiece vocabulary of tokens of eight digits, of which none is the sum of two others, and as many other
+ * keys. */
 static void put_gguf(gguf_keys *k, size_t count) {
     char text[32];
     OK(gguf_put_string(k, "tokenizer.ggml.model", "llama"));

@@ -263,6 +263,27 @@ static void frozen_weights_take_their_values_alone(void **state) {
     lckv_config_free(c);
 }
 
+/* Frozen weights in 4 bits take the bytes of their format; full training of them is refused. */
+static void quantized_weights_need_less_memory(void **state) {
+    run t;
+    lckv_config *wide, *narrow;
+    lckv_memory floats, quantized;
+    run_begin(&t, state);
+    const lckv_lora options = make_lora();
+    lckv_training_shape shape = {.struct_size = sizeof shape, .batch_size = 2, .block_size = 16, .lora = &options};
+    OK(lckv_config_load(t.options.config_name, NULL, &wide));
+    OK(lckv_config_load(t.options.config_name, "weight_dtype=int4", &narrow));
+    OK(lckv_memory_for_training(wide, &shape, &floats));
+    OK(lckv_memory_for_training(narrow, &shape, &quantized));
+    int64_t added = 4 * adapter_numbers(), vectors = 4 * 24 * 9;
+    assert_true(quantized.weights - added - vectors < (floats.weights - added - vectors) / 3);
+    assert_true(quantized.gradients == floats.gradients && quantized.flops == floats.flops);
+    shape.lora = NULL;
+    FAILS(lckv_memory_for_training(narrow, &shape, &quantized), LCKV_ERROR_UNSUPPORTED, "are not trained");
+    lckv_config_free(wide);
+    lckv_config_free(narrow);
+}
+
 static void what_does_not_go_together_is_refused(void **state) {
     run t;
     begin(&t, state);
@@ -299,6 +320,7 @@ int main(void) {
         IN_FOLDER(dropout_is_a_function_of_the_seed),        IN_FOLDER(merging_changes_nothing),
         IN_FOLDER(an_adapter_is_merged_before_layers_share), IN_FOLDER(the_best_adapter_is_taken),
         IN_FOLDER(frozen_weights_take_their_values_alone),   IN_FOLDER(what_does_not_go_together_is_refused),
+        IN_FOLDER(quantized_weights_need_less_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,6 +23,7 @@ typedef struct bench_options {
     const char *overrides;  /* changes to all configs, "K=V,..."; NULL: none */
     const char *device;     /* "cpu", "cuda:N", "auto" */
     int torch_dtype;        /* type of the weights, an index of TORCH_DTYPES */
+    int weight_dtype;       /* format of the matrices, an index of WEIGHT_DTYPES */
     bool bf16;              /* compute in bfloat16; false: float32 */
     int kv_dtype;           /* type of keys and values, an index of KV_DTYPES */
     int64_t threads;        /* CPU threads; 0 uses all processors */

@@ -128,6 +128,7 @@ static int measure_model(const bench_options *o, const char *name, json_t *rows)
                                       .no_loop_start = o->no_loop_start,
                                       .device = o->device,
                                       .torch_dtype = o->torch_dtype,
+                                      .weight_dtype = o->weight_dtype,
                                       .threads = o->threads};
     int code = open_model("bench", &flags, true, &m);
     if (!code) code = score_sequentially(&r, &m);

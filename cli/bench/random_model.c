@@ -24,12 +24,14 @@ const char *bench_name(const char *config, char out[64]) {
 
 /* Loads the config. Raises max_position_embeddings if needed, which does not change the speed of a random model. */
 static int load_config(const bench_options *o, const char *name, int64_t positions, lckv_config **out) {
-    char *overrides = add_overrides(o->overrides, o->torch_dtype, 0);
+    added_overrides added = {.torch_dtype = o->torch_dtype, .weight_dtype = o->weight_dtype};
+    char *overrides = add_overrides(o->overrides, &added);
     int status = lckv_config_load(name, overrides, out);
     if (status >= 0 && lckv_config_describe(*out).max_position_embeddings < positions) {
         lckv_config_free(*out);
         free(overrides);
-        overrides = add_overrides(o->overrides, o->torch_dtype, positions);
+        added.positions = positions;
+        overrides = add_overrides(o->overrides, &added);
         status = lckv_config_load(name, overrides, out);
     }
     free(overrides);

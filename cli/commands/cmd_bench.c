@@ -31,6 +31,7 @@ static const flag FLAGS[] = {
      .value = "K=V,..."},
     {"torch_dtype", FLAG_CHOICE, "auto", "Models",
      "data type of the weights in memory; auto uses the type in the config", OWN(torch_dtype), .choices = TORCH_DTYPES},
+    FLAG_WEIGHT_DTYPE(bench_options, weight_dtype, "Models"),
     {"bf16", FLAG_SWITCH, NULL, "Models",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", OWN(bf16)},
     FLAG_KV_DTYPE(bench_options, kv_dtype, "Models"),

@@ -37,8 +37,15 @@ static const flag FLAGS[] = {
      "owner's",
      .offset = offsetof(struct options, kv), .choices = "average|copy"},
     {"torch_dtype", FLAG_TEXT, "auto", "Weights",
-     "data type of the written weights: float32, bfloat16 or float16; auto keeps the type of the checkpoint",
+     "data type of the written weights that are not quantized: float32, bfloat16 or float16; auto keeps the type of "
+     "the "
+     "checkpoint",
      MODEL(torch_dtype)},
+    {"weight_dtype", FLAG_TEXT, "auto", "Weights",
+     "format of the written matrices of layers: int8 or int4, in groups of 32 with a scale; float dequantizes them; "
+     "auto "
+     "keeps that of the checkpoint",
+     MODEL(weight_dtype)},
     {"output_dir", FLAG_TEXT, NULL, "Output", "output folder; required without --gguf", MODEL(output_dir)},
     {"gguf", FLAG_TEXT, NULL, "Output",
      "GGUF file for llama.cpp to write instead of a folder; for plain models, whose layers share no KV",
@@ -69,10 +76,10 @@ static const flag FLAGS[] = {
 static const char *const EXAMPLES[] = {
     "convert a plain model to one whose layers share keys and values",
     "lckv convert --model_name_or_path demo-model --config_overrides layer_types=0_0_2_2_4_4_6_6 --output_dir demo-cla",
-    "merge a LoRA adapter into its model",
-    "lckv convert --model_name_or_path demo-model --adapter adapter --output_dir merged",
     "write a GGUF file for llama.cpp",
     "lckv convert --model_name_or_path demo-model --gguf demo-model.gguf --gguf_dtype q8_0",
+    "quantize a checkpoint to 4 bits, in a layout that transformers reads",
+    "lckv convert --model_name_or_path demo-model --weight_dtype int4 --output_dir demo-int4",
     NULL,
 };
 
@@ -80,8 +87,8 @@ static const flag_table TABLE = {
     "convert",
     "Converts a checkpoint to another layer map. Layer weights are copied; the K and V weights of each slot are merged "
     "from the layers that read it. Reads a Hugging Face folder or a GGUF file and writes a folder, or with --gguf a "
-    "GGUF "
-    "file. With --adapter, merges a LoRA adapter into the weights. With --fit_loop_start, fits "
+    "GGUF file. With --weight_dtype, quantizes the matrices. With --adapter, merges a LoRA adapter into the weights. "
+    "With --fit_loop_start, fits "
     "a learned start of the result's loops to a text.",
     "--model_name_or_path NAME [--config_name NAME] [--adapter DIR] [--fit_loop_start FILES] --output_dir DIR | --gguf "
     "FILE",

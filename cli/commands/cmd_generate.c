@@ -43,9 +43,10 @@ struct options {
 static const flag FLAGS[] = {
     FLAGS_MODEL(struct options, model, ". Required if there is text to encode or print"),
     {"torch_dtype", FLAG_CHOICE, "auto", "Model",
-     "data type of the weights in memory; auto keeps the type of the checkpoint",
+     "data type in memory of weights that are not quantized; auto keeps the type of the checkpoint",
      FLAG_INTO(struct options, model.torch_dtype), .choices = TORCH_DTYPES,
      .note = "run_generation.py uses float32 by default; here --bf16 sets the type of computation"},
+    FLAG_WEIGHT_DTYPE(struct options, model.weight_dtype, "Model"),
     {"bf16", FLAG_SWITCH, NULL, "Model",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32",
      FLAG_INTO(struct options, generate.bf16)},

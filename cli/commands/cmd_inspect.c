@@ -22,6 +22,7 @@ struct options {
     int torch_dtype;                /* index of TORCH_DTYPES */
     int kv_dtype;                   /* index of KV_DTYPES */
     int grad_accum_dtype;           /* index of the choices: auto, float32, bfloat16 */
+    int weight_dtype;               /* index of WEIGHT_DTYPES */
     lckv_lora lora;                 /* used with use_peft */
     flag_list lora_target_modules;
     bool use_peft, sink_cache, bf16, json, zero_regather_loops;
@@ -78,6 +79,7 @@ static const flag FLAGS[] = {
      "data type of the weights when serving; bfloat16 with --bf16 also applies to training; auto uses the type in the "
      "config",
      FLAG_INTO(struct options, torch_dtype), .choices = TORCH_DTYPES},
+    FLAG_WEIGHT_DTYPE(struct options, weight_dtype, "Memory"),
     {"bf16", FLAG_SWITCH, NULL, "Memory",
      "compute in bfloat16 (matrix products, attention, KV cache) instead of float32", FLAG_INTO(struct options, bf16)},
     FLAG_KV_DTYPE(struct options, kv_dtype, "Memory"),
@@ -106,31 +108,70 @@ static const flag_table TABLE = {
     .examples = EXAMPLES,
 };
 
+/* Weights of one data type. */
+typedef struct weight_sum {
+    const char *dtype;
+    int64_t tensors, parameters, bytes;
+} weight_sum;
+
+typedef struct weight_sums {
+    weight_sum of[8];
+    int count;
+} weight_sums;
+
 /* All results. */
 struct report {
     lckv_config *config;
     lckv_config_info info;
     int64_t parameters;
-    lckv_memory training, serving;
-    lckv_memory regathered;   /* memory with --zero_regather_loops; zeros if that does not apply */
-    lckv_memory checkpointed; /* memory of training with --gradient_checkpointing; zeros if that is not possible */
-    lckv_memory exact;        /* memory of training with --loop_form exact; zeros if the model has no loop */
-    lckv_memory bf16_weights; /* memory of training with --torch_dtype bfloat16; zeros if that is not possible */
+    weight_sums weights;
+    lckv_memory training, serving; /* training has zeros if the weights are quantized and no adapter is trained */
+    lckv_memory regathered;        /* memory with --zero_regather_loops; zeros if that does not apply */
+    lckv_memory checkpointed;      /* memory of training with --gradient_checkpointing; zeros if that is not possible */
+    lckv_memory exact;             /* memory of training with --loop_form exact; zeros if the model has no loop */
+    lckv_memory bf16_weights;      /* memory of training with --torch_dtype bfloat16; zeros if that is not possible */
     char *layer_types, *picture, *plan_text, *plan_json;
 };
 
 /* ---------------------------------------------------------------- computing */
 
-/* Counts the parameters in the checkpoint's tensors, including biases that the config does not mention. The counting
+static void add_weight(const lckv_weight_info *w, weight_sums *sums) {
+    int i = 0;
+    while (i < sums->count && strcmp(sums->of[i].dtype, w->dtype)) i++;
+    if (i == sums->count) sums->of[sums->count++] = (weight_sum){.dtype = w->dtype};
+    sums->of[i].tensors++;
+    sums->of[i].parameters += w->rows * w->cols;
+    sums->of[i].bytes += w->bytes;
+}
+
+static int sum_weights(const lckv_model *model, weight_sums *sums) {
+    lckv_weight_info *weights;
+    int64_t count;
+    int status = lckv_model_weights(model, &weights, &count);
+    for (int64_t i = 0; i < count; i++) add_weight(&weights[i], sums);
+    lckv_free(weights);
+    return status;
+}
+
+/* Opens the checkpoint, including biases that the config does not mention, or makes a model of the config. The counting
  * device reads the names, shapes and types of all tensors, but not their values. */
-static int count_checkpoint(const struct options *o, int64_t *parameters) {
-    lckv_device *device;
-    lckv_model *model = NULL;
+static int open_counted(const struct options *o, const lckv_config *config, lckv_device *device, lckv_model **out) {
     lckv_model_options options = lckv_model_defaults();
     options.config_overrides = o->overrides;
+    options.torch_dtype = torch_dtype_name(o->torch_dtype);
+    options.weight_dtype = weight_dtype_name(o->weight_dtype);
+    if (o->model) return lckv_model_open(device, o->model, &options, out);
+    return lckv_model_create(device, config, torch_dtype_name(1 + (int)lckv_config_describe(config).dtype), 0, out);
+}
+
+/* Counts the parameters, and sums the weights by data type. */
+static int count_weights(const struct options *o, struct report *r) {
+    lckv_device *device;
+    lckv_model *model = NULL;
     int status = lckv_device_open("count", 0, &device);
-    if (status >= 0) status = lckv_model_open(device, o->model, &options, &model);
-    if (status >= 0) *parameters = lckv_model_parameters(model);
+    if (status >= 0) status = open_counted(o, r->config, device, &model);
+    if (status >= 0) r->parameters = lckv_model_parameters(model);
+    if (status >= 0) status = sum_weights(model, &r->weights);
     lckv_model_free(model);
     lckv_device_close(device);
     return status;
@@ -148,7 +189,13 @@ static bool wants_bf16_weights(const struct options *o) {
     return !strcmp(torch_dtype_name(o->torch_dtype), "bfloat16");
 }
 
+static bool is_quantized(const struct report *r) {
+    return strcmp(r->info.weight_dtype, "float") != 0;
+}
+
+/* Quantized weights are not trained. */
 static int training_memory(const struct options *o, struct report *r) {
+    if (is_quantized(r) && !o->use_peft) return LCKV_OK;
     lckv_training_shape shape = {.struct_size = sizeof shape,
                                  .batch_size = o->batch_size,
                                  .block_size = o->block_size,
@@ -179,9 +226,10 @@ static int training_memory(const struct options *o, struct report *r) {
     return lckv_memory_for_training(r->config, &shape, &r->exact);
 }
 
-/* --torch_dtype overrides the type in the config. */
+/* --torch_dtype and --weight_dtype override the types in the config. */
 static int load_config(const struct options *o, lckv_config **out) {
-    char *overrides = add_overrides(o->overrides, o->torch_dtype, 0);
+    const added_overrides added = {.torch_dtype = o->torch_dtype, .weight_dtype = o->weight_dtype};
+    char *overrides = add_overrides(o->overrides, &added);
     int status = lckv_config_load(o->model ? o->model : o->config, overrides, out);
     free(overrides);
     return status;
@@ -203,10 +251,8 @@ static int make_report(struct options *o, struct report *r) {
     o->serving.bf16 = o->bf16;
     o->serving.kv_dtype = kv_dtype_name(o->kv_dtype);
     if (o->sink_cache) o->serving.window_length = o->window_length;
-    if (o->model) {
-        progress(-1, "reading the tensors of %s", o->model);
-        status = count_checkpoint(o, &r->parameters);
-    }
+    if (o->model) progress(-1, "reading the tensors of %s", o->model);
+    status = count_weights(o, r);
     if (status >= 0) status = describe_map(r);
     progress(-1, "computing the memory footprint of training");
     if (status >= 0) status = training_memory(o, r);
@@ -263,12 +309,25 @@ static json_t *windows_json(const struct report *r) {
 /* With the names of config.json; values that the file leaves out are the defaults of the model type. */
 static json_t *shape_json(const struct report *r) {
     const lckv_config_info *i = &r->info;
-    return json_pack("{s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:o, s:b, s:s}", "hidden_size", (json_int_t)i->hidden_size,
-                     "intermediate_size", (json_int_t)i->intermediate_size, "vocab_size", (json_int_t)i->vocab_size,
-                     "max_position_embeddings", (json_int_t)i->max_position_embeddings, "num_attention_heads", i->heads,
-                     "num_key_value_heads", i->kv_heads, "head_dim", i->head_dim, "sliding_window",
-                     i->sliding_window ? json_integer(i->sliding_window) : json_null(), "tie_word_embeddings",
-                     i->tie_word_embeddings, "torch_dtype", dtype_text(i->dtype));
+    return json_pack("{s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:o, s:b, s:s, s:s}", "hidden_size",
+                     (json_int_t)i->hidden_size, "intermediate_size", (json_int_t)i->intermediate_size, "vocab_size",
+                     (json_int_t)i->vocab_size, "max_position_embeddings", (json_int_t)i->max_position_embeddings,
+                     "num_attention_heads", i->heads, "num_key_value_heads", i->kv_heads, "head_dim", i->head_dim,
+                     "sliding_window", i->sliding_window ? json_integer(i->sliding_window) : json_null(),
+                     "tie_word_embeddings", i->tie_word_embeddings, "torch_dtype", dtype_text(i->dtype), "weight_dtype",
+                     i->weight_dtype);
+}
+
+/* Weights in memory, by data type. */
+static json_t *weights_json(const struct report *r) {
+    json_t *list = json_array();
+    for (int i = 0; i < r->weights.count; i++) {
+        const weight_sum *w = &r->weights.of[i];
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:I, s:I}", "dtype", w->dtype, "tensors", (json_int_t)w->tensors,
+                                        "parameters", (json_int_t)w->parameters, "bytes", (json_int_t)w->bytes));
+    }
+    return list;
 }
 
 static json_t *training_json(const struct options *o, const struct report *r) {
@@ -304,11 +363,11 @@ static json_t *report_json(const struct options *o, const struct report *r) {
     json_t *shape = shape_json(r);
     json_object_update(json, shape);
     json_decref(shape);
-    json_t *memory =
-        json_pack("{s:s, s:I, s:I, s:{s:o, s:o}}", "kv_dtype", dtype_text(kv_type), "kv_bytes_per_token",
-                  (json_int_t)lckv_config_kv_bytes_per_token(r->config, kv_type), "kv_bytes_per_token_unshared",
-                  (json_int_t)lckv_config_kv_bytes_per_token_unshared(r->config, kv_type), "memory", "training",
-                  training_json(o, r), "serving", serving_json(o, r));
+    json_t *memory = json_pack(
+        "{s:o, s:s, s:I, s:I, s:{s:o, s:o}}", "weights", weights_json(r), "kv_dtype", dtype_text(kv_type),
+        "kv_bytes_per_token", (json_int_t)lckv_config_kv_bytes_per_token(r->config, kv_type),
+        "kv_bytes_per_token_unshared", (json_int_t)lckv_config_kv_bytes_per_token_unshared(r->config, kv_type),
+        "memory", "training", r->training.total ? training_json(o, r) : json_null(), "serving", serving_json(o, r));
     json_object_update(json, memory);
     json_decref(memory);
     return json;
@@ -340,7 +399,22 @@ static void print_variant(const char *with, const lckv_memory *m) {
            human_bytes((double)m->activations, activations), human_flops(m->flops, flops));
 }
 
+static void print_weights(const struct report *r) {
+    char parameters[32], bytes[32];
+    printf("weights     ");
+    for (int i = 0; i < r->weights.count; i++) {
+        const weight_sum *w = &r->weights.of[i];
+        printf("%s%s: %s parameters, %s", i ? "; " : "", w->dtype, human_count((double)w->parameters, parameters),
+               human_bytes((double)w->bytes, bytes));
+    }
+    printf("\n");
+}
+
 static void print_training(const struct options *o, const struct report *r) {
+    if (!r->training.total) {
+        printf("training    quantized weights are not trained; with --use_peft, an adapter is\n");
+        return;
+    }
     const lckv_memory *m = &r->training, *less = &r->checkpointed, *narrow = &r->bf16_weights;
     char total[32], weights[32], gradients[32], optimizer[32], activations[32], flops[32], blocks[48], tokens[48];
     char each[80] = "";
@@ -371,7 +445,7 @@ static void print_serving(const struct options *o, const struct report *r) {
     if (s->window_length) snprintf(window, sizeof window, " with a sink cache of %lld", (long long)s->window_length);
     printf("serving     %s%s for %s of %s%s in %s, weights in %s; %s per token\n", human_bytes((double)m->total, total),
            each, human_quantity(s->sequences, "sequence", sequences), human_quantity(s->length, "token", tokens),
-           window, o->bf16 ? "bfloat16" : "float32", dtype_text(r->info.dtype),
+           window, o->bf16 ? "bfloat16" : "float32", is_quantized(r) ? r->info.weight_dtype : dtype_text(r->info.dtype),
            human_flops(m->flops / (double)s->sequences, flops));
     printf("            weights %s, KV cache %s (%s reserved), activations %s\n",
            human_bytes((double)m->weights, weights), human_bytes((double)m->kv_cache, cache),
@@ -382,6 +456,7 @@ static void print_report(const struct options *o, const struct report *r) {
     char count[32], exact[32];
     printf("%s\n%s\n", r->picture, r->plan_text);
     printf("parameters  %s (%s)\n", human_count((double)r->parameters, count), human_grouped(r->parameters, exact));
+    print_weights(r);
     print_kv(o, r);
     print_training(o, r);
     print_serving(o, r);

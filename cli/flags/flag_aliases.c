@@ -4,7 +4,9 @@
 #include <string.h>
 
 #define SAMPLED "sampling flags belong to lckv generate and lckv chat; for lckv serve, set them in each request"
-#define NOT_QUANTIZED "lckv does not quantize weights; --torch_dtype bfloat16 needs half the memory of float32"
+#define QUANTIZED                                                                                                      \
+    "the formats of weights are int8 and int4 in groups of 32; generate, chat, serve, score, eval, bench, convert "    \
+    "and, with --use_peft, train and sft have --weight_dtype"
 #define ONE_DEVICE                                                                                                     \
     "one process uses one device; to train on several, run lckv train --num_processes N; to run a model on several, "  \
     "use "                                                                                                             \
@@ -51,7 +53,10 @@ const flag_alias FLAG_ALIASES[] = {
      "lckv computes in float32, or in bfloat16 with --bf16"},
     {"bfloat16 amp mixed_precision autocast", "bf16", NULL},
     {"fp32 float32 full_precision", "torch_dtype float32", "lckv computes in float32 unless --bf16 is given"},
-    {"load_in_8bit load_in_4bit quantize quantization quant bits int8 int4 fp8 q4 q8", NULL, NOT_QUANTIZED},
+    {"load_in_8bit int8 q8 q8_0 w8", "weight_dtype int8", QUANTIZED},
+    {"load_in_4bit int4 q4 q4_0 w4", "weight_dtype int4", QUANTIZED},
+    {"quantize quantization quantization_config quant bits weight_bits quantization_bit", "weight_dtype", QUANTIZED},
+    {"fp8 fp4 nf4", NULL, QUANTIZED},
     {"kv_cache_dtype kv_cache_type cache_dtype cache_type_k cache_type_v ctk ctv kv_bits kv_cache_quantization",
      "kv_dtype", NULL},
 

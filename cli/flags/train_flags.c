@@ -222,6 +222,11 @@ static const flag FLAGS[] = {
      "data type of weights and optimizer moments: bfloat16 (requires --bf16) stores both in bfloat16 with stochastic "
      "rounding; auto and float32 use float32",
      AT(train.torch_dtype), .value = "TYPE"},
+    {"weight_dtype", FLAG_TEXT, "auto", "Optimizer",
+     "format of the frozen matrices with --use_peft: int8 or int4, in groups of 32 with a scale; float dequantizes "
+     "them; "
+     "auto keeps that of the checkpoint",
+     AT(train.weight_dtype), .value = "TYPE"},
     {"gradient_checkpointing", FLAG_SWITCH, NULL, "Optimizer",
      "activation checkpointing: recompute layers in the backward pass to save memory; the result is the same",
      AT(train.gradient_checkpointing)},

@@ -39,7 +39,8 @@ lckv_config_info lckv_config_describe(const lckv_config *config) {
                               .use_sequential = config->use_sequential,
                               .dtype = (lckv_dtype)config->torch_dtype,
                               .parameters = model_parameters(config),
-                              .windowed_slots = count_windowed_slots(&config->map)};
+                              .windowed_slots = count_windowed_slots(&config->map),
+                              .weight_dtype = weight_format_name(config->weight_format)};
 }
 
 static int64_t kv_bytes(model_kv kv, lckv_dtype dtype) {

@@ -84,6 +84,7 @@ static const char *const known_keys[] = {
     "tie_word_embeddings",
     "torch_dtype",
     "dtype",
+    "weight_dtype",
     "bos_token_id",
     "eos_token_id",
     "pad_token_id",

@@ -48,7 +48,6 @@ static const struct {
     {"is_encoder_decoder", 0, "an encoder"},
     {"pruned_heads", 0, "pruned heads"},
     /* weights */
-    {"quantization_config", 0, "quantized weights (dequantize the checkpoint first)"},
     {"compression_config", 0, "compressed weights (decompress the checkpoint first)"},
 };
 

@@ -76,7 +76,8 @@ static int set_window(const model_config *c, json_t *tree) {
 static int set_kind(const model_config *c, json_t *tree) {
     return set_string(tree, "model_type", config_model_type(c)) +
            json_object_set_new(tree, "architectures", json_pack("[s]", class_name(c->architecture))) +
-           set_string(tree, "hidden_act", "silu") + set_string(tree, "torch_dtype", config_dtype_name(c->torch_dtype)) +
+           set_string(tree, "hidden_act", "silu") + quantization_write(c->weight_format, tree) +
+           set_string(tree, "torch_dtype", config_dtype_name(c->torch_dtype)) +
            set_bool(tree, "tie_word_embeddings", c->tie_word_embeddings) +
            set_real(tree, "rms_norm_eps", c->rms_norm_eps) + set_real(tree, "rope_theta", c->rope_theta) +
            set_real(tree, "initializer_range", c->initializer_range) + set_null_where_absent(tree, "rope_scaling") +

@@ -375,6 +375,7 @@ static int read_fields(model_config *c) {
     TRY(read_training(c));
     TRY(read_flags(c));
     TRY(read_dtype(c));
+    TRY(quantization_read(c->raw, c->name, &c->weight_format));
     TRY(read_tokens(c));
     TRY(rope_read(c->raw, c->name, c));
     return read_map(c);

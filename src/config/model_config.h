@@ -8,6 +8,7 @@
 
 #include "base/text/json.h"
 #include "config/layer_map.h"
+#include "config/quantization.h"
 
 typedef enum architecture { ARCH_LCKV_LLAMA, ARCH_LLAMA, ARCH_MISTRAL, ARCH_QWEN2, ARCH_QWEN3 } architecture;
 
@@ -52,8 +53,9 @@ typedef struct lckv_config {
     bool head_norm; /* RMSNorm over each head of q and k (qwen3) */
 
     config_dtype torch_dtype;
-    int32_t bos_token_id;   /* -1: none */
-    int32_t *eos_token_ids; /* [eos_count] of config.json, then those of generation_config.json */
+    weight_format weight_format; /* of the matrices; not WEIGHT_AUTO */
+    int32_t bos_token_id;        /* -1: none */
+    int32_t *eos_token_ids;      /* [eos_count] of config.json, then those of generation_config.json */
     int eos_count;
     int32_t pad_token_id; /* -1: none */
 
@@ -73,8 +75,8 @@ void config_free(model_config *config); /* NULL is fine */
 int config_copy(const model_config *config, model_config **out);
 
 /* The config for published LCKV classes and transformers (4 and 5). Fields that a caller may have changed
- * (vocab_size, torch_dtype, passes, tie_word_embeddings) replace what was read; unknown keys are kept. The caller
- * owns the tree. */
+ * (vocab_size, torch_dtype, weight_format, passes, tie_word_embeddings) replace what was read; unknown keys are
+ * kept. The caller owns the tree. */
 int config_to_json(const model_config *config, json_t **out);
 
 /* out [sets, head_dim / 2]: radians per position of each rotary pair, as in transformers 5.24. Longrope has two

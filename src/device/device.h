@@ -41,7 +41,7 @@ typedef struct view {
     int32_t group; /* columns per scale of kv_int8; 0 for the others */
 } view;
 
-/* Bytes of the values, and of the scales. */
+/* Bytes of the values, of the scales, and of both. */
 static inline size_t view_bytes(view v) {
     return (size_t)v.rows * dtype_row_bytes(v.type, v.cols);
 }
@@ -52,6 +52,10 @@ static inline size_t view_row_scale_bytes(view v) {
 
 static inline size_t view_scale_bytes(view v) {
     return (size_t)v.rows * view_row_scale_bytes(v);
+}
+
+static inline size_t view_all_bytes(view v) {
+    return view_bytes(v) + view_scale_bytes(v);
 }
 
 /* `count` rows from row `first` on. */

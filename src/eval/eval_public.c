@@ -4,7 +4,7 @@
 #include "base/options.h"
 #include "eval/lockstep_scorer.h"
 #include "eval/tasks/task_results.h"
-#include "model/kv_cache.h"
+#include "model/cache/kv_cache.h"
 
 #include <math.h>
 #include <stdlib.h>

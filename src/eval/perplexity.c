@@ -3,7 +3,7 @@
 #include "eval/loglikelihood.h"
 #include "eval/nll_curve.h"
 #include "eval/sink_stream.h"
-#include "model/kv_cache.h"
+#include "model/cache/kv_cache.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,11 +2,13 @@
 #include "io/convert.h"
 
 #include "base/log.h"
+#include "device/quantize.h"
 #include "io/adapter/adapter_merge.h"
 #include "io/gguf/gguf_save.h"
 #include "io/hf_folder.h"
 #include "io/host_device.h"
 #include "io/tensors/checkpoint_table.h"
+#include "io/tensors/quantized_tensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,7 +75,7 @@ static bool is_kv(const char *name, int *layer, const char **part) {
 }
 
 /* K or V of a source layer: its own, or if it owns no slot those of the slot that it reads. */
-static const checkpoint_tensor *kv_of_layer(const struct conversion *c, int layer, const char *part) {
+static const weight *kv_of_layer(const struct conversion *c, int layer, const char *part) {
     const layer_map *map = &c->from->map;
     char name[sizeof((weight *)0)->name];
     const layer_description *l = &map->layer[layer];
@@ -81,17 +83,18 @@ static const checkpoint_tensor *kv_of_layer(const struct conversion *c, int laye
     bool owns = keys ? layer_map_stores_keys(map, layer) : layer_map_stores_values(map, layer);
     int owner = owns ? layer : keys ? l->k_source : l->v_source;
     snprintf(name, sizeof name, "model.layers.%d.self_attn.%s", owner, part);
-    return checkpoint_files_find(&c->files, name);
+    return params_find(c->source, name);
 }
 
-/* A tensor that both models have. An untied head starts as a copy of the embeddings. */
-static const checkpoint_tensor *counterpart(const struct conversion *c, const char *name) {
+/* A weight that both models have. An untied head starts as a copy of the embeddings. */
+static const weight *counterpart(const struct conversion *c, const char *name) {
     bool untied = strcmp(name, "lm_head.weight") == 0 && c->from->tie_word_embeddings;
-    return checkpoint_files_find(&c->files, untied ? "model.embed_tokens.weight" : name);
+    return params_find(c->source, untied ? "model.embed_tokens.weight" : name);
 }
 
-/* Lists the source tensors whose mean becomes an entry of the target; out has room for [layers]. Returns the count. */
-static int list_sources(const struct conversion *c, const char *name, const checkpoint_tensor **out) {
+/* Lists the source weights whose mean becomes an entry of the target; out has room for [layers]. Returns the count,
+ * 1 if all are the same weight: layers that read one slot in both models. */
+static int list_sources(const struct conversion *c, const char *name, const weight **out) {
     int owner, count = 0;
     const char *part;
     if (!is_kv(name, &owner, &part)) {
@@ -104,41 +107,64 @@ static int list_sources(const struct conversion *c, const char *name, const chec
         int source = *part == 'k' ? l->k_source : l->v_source;
         if (copy ? layer == owner : source == owner) out[count++] = kv_of_layer(c, layer, part);
     }
-    return count;
+    bool same = true;
+    for (int i = 1; i < count; i++) same = same && out[i] == out[0];
+    return same && count ? 1 : count;
+}
+
+static const weight *first_source(const struct conversion *c, const char *name) {
+    int layer;
+    const char *part;
+    return is_kv(name, &layer, &part) ? kv_of_layer(c, layer, part) : counterpart(c, name);
 }
 
 static bool target_has(void *user, const char *name) {
-    const struct conversion *c = user;
-    int layer;
-    const char *part;
-    return (is_kv(name, &layer, &part) ? kv_of_layer(c, layer, part) : counterpart(c, name)) != NULL;
+    return first_source(user, name) != NULL;
 }
 
 /* ---------------------------------------------------------------- values */
 
-static int source_values(const struct conversion *c, const checkpoint_tensor *t, dtype type, void *out) {
-    const adapter_file *a = c->adapter.folder ? &c->adapter : NULL;
-    return adapter_merged_values(c->device, t->entry, a, type, out);
+static bool is_quantized(const weight *w) {
+    return (DTYPE_BIT(w->tensor.value.type) & DTYPE_GROUPED) != 0;
 }
 
-/* The mean of tensors of one shape. `sums` is zeroed. */
-static int take_mean(const struct conversion *c, const checkpoint_tensor **tensors, int count, double *sums,
-                     float *mean) {
-    int64_t elements = tensors[0]->entry->elements;
+/* checkpoint_table() has found and checked the tensors. */
+static int dequantized_values(const struct conversion *c, const weight *w, dtype type, void *out) {
+    quantized_tensors t;
+    int64_t elements = w->rows * w->cols;
+    quantized_tensors_find(&c->files, w->name, &t);
+    float *values = malloc((size_t)elements * sizeof *values + 1);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
+    int status = quantized_tensors_values(&t, w->tensor.value.type, w->rows, w->cols, values);
+    if (status >= 0 && c->adapter.folder) status = adapter_merge(&c->adapter, w->name, w->rows, w->cols, values);
+    struct op_cast cast = {{values, 1, elements, DTYPE_F32}, {out, 1, elements, type}};
+    if (status >= 0) status = DEVICE_RUN(c->device, cast, &cast);
+    free(values);
+    return status;
+}
+
+static int source_values(const struct conversion *c, const weight *w, dtype type, void *out) {
+    const adapter_file *a = c->adapter.folder ? &c->adapter : NULL;
+    if (is_quantized(w)) return dequantized_values(c, w, type, out);
+    return adapter_merged_values(c->device, checkpoint_files_find(&c->files, w->name)->entry, a, type, out);
+}
+
+/* The mean of weights of one shape. `sums` is zeroed. */
+static int take_mean(const struct conversion *c, const weight **weights, int count, double *sums, float *mean) {
+    int64_t elements = weights[0]->rows * weights[0]->cols;
     for (int t = 0; t < count; t++) {
-        TRY(source_values(c, tensors[t], DTYPE_F32, mean));
+        TRY(source_values(c, weights[t], DTYPE_F32, mean));
         for (int64_t i = 0; i < elements; i++) sums[i] += mean[i];
     }
     for (int64_t i = 0; i < elements; i++) mean[i] = (float)(sums[i] / count);
     return LCKV_OK;
 }
 
-static int mean_values(const struct conversion *c, const checkpoint_tensor **tensors, int count, dtype type,
-                       void *out) {
-    int64_t elements = tensors[0]->entry->elements;
+static int mean_values(const struct conversion *c, const weight **weights, int count, dtype type, void *out) {
+    int64_t elements = weights[0]->rows * weights[0]->cols;
     double *sums = calloc((size_t)elements, sizeof *sums);
     float *mean = malloc((size_t)elements * sizeof *mean);
-    int status = sums && mean ? take_mean(c, tensors, count, sums, mean)
+    int status = sums && mean ? take_mean(c, weights, count, sums, mean)
                               : fail(LCKV_ERROR_MEMORY, "no memory for the mean of %lld numbers", (long long)elements);
     struct op_cast cast = {{mean, 1, elements, DTYPE_F32}, {out, 1, elements, type}};
     if (status >= 0) status = DEVICE_RUN(c->device, cast, &cast);
@@ -153,15 +179,50 @@ static int report_progress(const struct conversion *c, int entry) {
     return fail(LCKV_ERROR_INTERRUPTED, "stopped before %s", c->target->table[entry].name);
 }
 
+static int compute_values(const struct conversion *c, int entry, const weight **weights, dtype type, void *host) {
+    const char *name = c->target->table[entry].name;
+    int count = list_sources(c, name, weights);
+    TRY(count == 1 ? source_values(c, weights[0], type, host) : mean_values(c, weights, count, type, host));
+    log_message(LCKV_LOG_DEBUG, "%s: from %d tensors", name, count);
+    return LCKV_OK;
+}
+
 static int target_values(void *user, int entry, dtype type, void *host) {
     const struct conversion *c = user;
     TRY(report_progress(c, entry));
-    const checkpoint_tensor **tensors = calloc((size_t)c->to->layers, sizeof *tensors);
-    REQUIRE(tensors, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", c->to->layers);
-    int count = list_sources(c, c->target->table[entry].name, tensors);
-    int status = count == 1 ? source_values(c, tensors[0], type, host) : mean_values(c, tensors, count, type, host);
-    free(tensors);
-    if (status >= 0) log_message(LCKV_LOG_DEBUG, "%s: from %d tensors", c->target->table[entry].name, count);
+    const weight **weights = calloc((size_t)c->to->layers, sizeof *weights);
+    REQUIRE(weights, LCKV_ERROR_MEMORY, "no memory for a list of %d tensors", c->to->layers);
+    int status = compute_values(c, entry, weights, type, host);
+    free(weights);
+    return status;
+}
+
+/* The source's tensors if they have this type and nothing changes them; else false. */
+static bool find_unchanged(const struct conversion *c, int entry, dtype type, const weight **w, quantized_tensors *t) {
+    const weight **weights = calloc((size_t)c->to->layers, sizeof *weights);
+    if (!weights) return false;
+    bool single = list_sources(c, c->target->table[entry].name, weights) == 1;
+    *w = weights[0];
+    free(weights);
+    return single && !c->adapter.folder && (*w)->tensor.value.type == type &&
+           quantized_tensors_find(&c->files, (*w)->name, t);
+}
+
+static int target_quantized(void *user, int entry, dtype type, void *data, void *scales) {
+    const struct conversion *c = user;
+    const weight *w;
+    quantized_tensors t;
+    TRY(report_progress(c, entry));
+    if (find_unchanged(c, entry, type, &w, &t)) return quantized_tensors_read(&t, w, data, scales);
+    w = &c->target->table[entry];
+    float *values = malloc((size_t)(w->rows * w->cols) * sizeof *values + 1);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
+    int status = target_values(user, entry, DTYPE_F32, values);
+    if (status >= 0) {
+        status = quantize_rows(type, w->rows, w->cols, values, data, scales, c->device->threads);
+        if (status < 0) fail_within(status, "%s", w->name);
+    }
+    free(values);
     return status;
 }
 
@@ -171,10 +232,8 @@ static int target_values(void *user, int entry, dtype type, void *host) {
 static int make_target(struct conversion *c) {
     TRY(params_create(c->to, target_has, c, &c->target));
     for (int i = 0; i < c->target->count; i++) {
-        const char *part, *name = c->target->table[i].name;
-        int layer;
-        const checkpoint_tensor *t = is_kv(name, &layer, &part) ? kv_of_layer(c, layer, part) : counterpart(c, name);
-        c->target->table[i].tensor.value.type = t->entry->type;
+        weight *w = &c->target->table[i];
+        w->tensor.value.type = first_source(c, w->name)->tensor.value.type;
     }
     return LCKV_OK;
 }
@@ -187,6 +246,16 @@ static int code_folder(const model_config *config, char **out) {
     return LCKV_OK;
 }
 
+/* Rounding the sum to the integers again would lose most of an adapter, whose values are smaller than a step. */
+static int check_merging(const struct conversion *c) {
+    REQUIRE(
+        c->options->format != WEIGHT_AUTO || !params_quantized(c->source), LCKV_ERROR_UNSUPPORTED,
+        "%s has quantized weights, into which no adapter is merged without loss: merge it into the checkpoint that was "
+        "quantized, use the adapter without merging it, or choose weight_dtype float",
+        c->options->source);
+    return LCKV_OK;
+}
+
 static int open_both(struct conversion *c) {
     TRY(config_read(c->options->source, NULL, &c->from));
     TRY(check_sizes(c->from, c->to));
@@ -196,6 +265,7 @@ static int open_both(struct conversion *c) {
     if (c->options->adapter) {
         TRY(adapter_file_open(c->options->adapter, &c->adapter));
         TRY(adapter_file_check(&c->adapter, c->source));
+        TRY(check_merging(c));
     }
     return make_target(c);
 }
@@ -228,11 +298,13 @@ static int write_target(struct conversion *c) {
     if (o->gguf_file) return write_gguf(c);
     TRY(code_folder(c->to, &code));
     checkpoint_save_options save = {.type = o->type,
+                                    .format = o->format,
                                     .shard_bytes = o->shard_bytes,
                                     .source = o->source,
                                     .code = code,
                                     .tokenizer = o->tokenizer ? o->tokenizer : o->source,
                                     .values = target_values,
+                                    .quantized = target_quantized,
                                     .user = c};
     int status = checkpoint_save(c->to, c->target, &save, o->output);
     free(code);
@@ -250,7 +322,7 @@ int checkpoint_convert(device *d, const convert_options *options) {
 
 static int set_value(struct conversion *c, int i) {
     const weight *w = &c->target->table[i];
-    dtype type = w->tensor.value.type;
+    dtype type = is_quantized(w) ? DTYPE_F32 : w->tensor.value.type;
     void *host = malloc((size_t)w->rows * dtype_row_bytes(type, w->cols));
     REQUIRE(host, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
     int status = target_values(c, i, type, host);
@@ -264,6 +336,8 @@ static int make_model(struct conversion *c, device *d, const collectives *divide
     model_config *config;
     TRY(open_both(c));
     if (divide) TRY(params_divide(c->target, divide));
+    if (c->to->weight_format != params_format(c->target))
+        params_choose_types(c->target, DTYPE_COUNT, c->to->weight_format);
     TRY(params_allocate_as_typed(c->target, d));
     for (int i = 0; i < c->target->count; i++) TRY(set_value(c, i));
     TRY(config_copy(c->to, &config));

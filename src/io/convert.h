@@ -14,9 +14,10 @@ typedef struct convert_options {
     const char *tokenizer;      /* folder of tokenizer files; NULL: the source's */
     const char *output;         /* folder to write */
     kv_merge kv;
-    dtype type;                                 /* in the files; DTYPE_COUNT: as in the source */
-    int64_t shard_bytes;                        /* as in checkpoint_save_options */
-    const char *gguf_file, *gguf_dtype;         /* GGUF file to write instead of the folder (gguf_save.h); NULL: none */
+    dtype type;                         /* in the files, of what is not quantized; DTYPE_COUNT: as in the source */
+    weight_format format;               /* of the matrices of layers in the files; WEIGHT_AUTO: as in the source */
+    int64_t shard_bytes;                /* as in checkpoint_save_options */
+    const char *gguf_file, *gguf_dtype; /* GGUF file to write instead of the folder (gguf_save.h); NULL: none */
     bool (*go_on)(void *user, double fraction); /* as in lckv_convert_options */
     void *user;
 } convert_options;
@@ -26,8 +27,8 @@ typedef struct convert_options {
  * f32. LCKV_ERROR_ARGUMENT if the sizes of the two configs differ. */
 int checkpoint_convert(device *d, const convert_options *options);
 
-/* Converts into a model on any device `d`, without writing files. `config` is copied. `divide`: as in
- * checkpoint_load_options. */
+/* Converts into a model on any device `d`, without writing files. `config` is copied; its weight_format is that of the
+ * matrices in memory. `divide`: as in checkpoint_load_options. */
 int checkpoint_load_converted(device *d, const char *folder, const model_config *config, kv_merge kv,
                               const collectives *divide, model **out);
 

@@ -1,9 +1,11 @@
 /* Loading a model: checkpoint_load() of hf_folder.h. */
+#include "io/adapter/adapter_attach.h"
 #include "io/adapter/adapter_merge.h"
 #include "io/hf_folder.h"
 #include "io/host_device.h"
 #include "io/loop_start_file.h"
 #include "io/tensors/checkpoint_table.h"
+#include "io/tensors/quantized_tensors.h"
 #include "io/tensors/tensor_part.h"
 #include "model/ranks/rank_part.h"
 
@@ -24,55 +26,99 @@ typedef struct source {
     const checkpoint_files *files;
     device *host;         /* computes in host memory */
     adapter_file adapter; /* all zeros: none */
+    bool merged;          /* the adapter is merged into the weights; else it is added beside them */
 } source;
 
-static bool is_adapted(const source *s, const char *name) {
-    return s->adapter.folder && adapter_file_has(&s->adapter, name);
+static bool is_merged(const source *s, const char *name) {
+    return s->merged && adapter_file_has(&s->adapter, name);
 }
 
-/* Sets the values of entries that stay in the mapped file, and the data type of the others. */
-static void adopt_in_place(const source *s, device *d, dtype type, params *p) {
+/* Sets the values of entries that stay in the mapped file. */
+static void adopt_in_place(const source *s, device *d, params *p) {
     for (int i = 0; i < p->count; i++) {
-        const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
-        dtype wanted = type == DTYPE_COUNT ? e->type : type;
-        const void *place = p->shards || is_adapted(s, e->name) ? NULL : place_in_file(d, &p->table[i], e, wanted);
-        if (place)
-            params_adopt(p, i, d, (void *)(uintptr_t)place, wanted);
-        else
-            p->table[i].tensor.value.type = wanted;
+        const checkpoint_tensor *t = checkpoint_files_find(s->files, p->table[i].name);
+        dtype wanted = p->table[i].tensor.value.type;
+        bool computed = !t || p->shards || is_merged(s, t->entry->name);
+        const void *place = computed ? NULL : place_in_file(d, &p->table[i], t->entry, wanted);
+        if (place) params_adopt(p, i, d, (void *)(uintptr_t)place, wanted);
     }
 }
 
 /* Values that are computed: in f32 with what the adapter adds, and rounded to the weight's data type. */
 static int set_computed(const source *s, params *p, int i, const safetensors_entry *e) {
     dtype type = p->table[i].tensor.value.type;
+    if (DTYPE_BIT(type) & DTYPE_GROUPED) type = DTYPE_F32;
     void *values = malloc((size_t)e->elements * dtype_element_bytes(type));
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the %lld values of %s", (long long)e->elements, e->name);
-    int status = adapter_merged_values(s->host, e, s->adapter.folder ? &s->adapter : NULL, type, values);
+    int status = adapter_merged_values(s->host, e, s->merged ? &s->adapter : NULL, type, values);
     if (status >= 0) status = tensor_part_set(p, i, values, type);
     free(values);
     return status;
 }
 
-static int load_values(const source *s, device *d, dtype type, params *p) {
-    adopt_in_place(s, d, type, p);
+/* Copies the stored integers if the weight has their format, else converts their values. */
+static int set_from_quantized(const source *s, params *p, int i) {
+    weight stored = p->table[i]; /* with the stored type */
+    const view *v = &p->table[i].tensor.value;
+    quantized_tensors t;
+    REQUIRE(quantized_tensors_find(s->files, stored.name, &t), LCKV_ERROR_FORMAT, "%s: tensor %s is missing",
+            s->files->source, stored.name);
+    TRY(quantized_tensors_check(&t, s->files->source, &stored));
+    dtype type = stored.tensor.value.type;
+    size_t elements = (size_t)(stored.rows * stored.cols);
+    bool same = type == v->type;
+    void *values = malloc(same ? view_bytes(*v) + 1 : elements * sizeof(float) + 1), *scales = NULL;
+    if (same) scales = malloc(view_scale_bytes(*v) + 1);
+    int status = LCKV_OK;
+    if (!values || (same && !scales)) status = fail(LCKV_ERROR_MEMORY, "no memory for the values of %s", stored.name);
+    if (status >= 0)
+        status = same ? quantized_tensors_read(&t, &stored, values, scales)
+                      : quantized_tensors_values(&t, type, stored.rows, stored.cols, values);
+    if (status >= 0 && is_merged(s, stored.name))
+        status = adapter_merge(&s->adapter, stored.name, stored.rows, stored.cols, values);
+    if (status >= 0) status = same ? params_set_quantized(p, i, values, scales) : params_set(p, i, values, DTYPE_F32);
+    free(values);
+    free(scales);
+    return status;
+}
+
+static int set_values(const source *s, params *p, int i) {
+    const weight *w = &p->table[i];
+    const checkpoint_tensor *t = checkpoint_files_find(s->files, w->name);
+    if (!t) return set_from_quantized(s, p, i);
+    const safetensors_entry *e = t->entry;
+    const void *value = w->tensor.value.data;
+    if (value && value == tensor_part_in(w, e->type, e->data)) return LCKV_OK; /* it stays in the file */
+    return e->format || is_merged(s, e->name) ? set_computed(s, p, i, e) : tensor_part_set(p, i, e->data, e->type);
+}
+
+static int load_values(const source *s, device *d, params *p) {
+    adopt_in_place(s, d, p);
     TRY(params_allocate_as_typed(p, d));
-    for (int i = 0; i < p->count && !d->counts_only; i++) {
-        const safetensors_entry *e = checkpoint_files_find(s->files, p->table[i].name)->entry;
-        const view *value = &p->table[i].tensor.value;
-        if (value->data == tensor_part_in(&p->table[i], value->type, e->data)) continue;
-        bool computed = e->format || is_adapted(s, e->name);
-        TRY(computed ? set_computed(s, p, i, e) : tensor_part_set(p, i, e->data, e->type));
-    }
+    for (int i = 0; i < p->count && !d->counts_only; i++) TRY(set_values(s, p, i));
     return LCKV_OK;
 }
 
-static int load_adapted(source *s, const char *folder, device *d, dtype type, params *p) {
-    if (folder) {
-        TRY(adapter_file_open(folder, &s->adapter));
+/* Without a format in the options it is the config's: that of the files, or what an override asks for. */
+static void choose_types(params *p, const model_config *c, const checkpoint_load_options *o) {
+    weight_format format = o->format;
+    if (format == WEIGHT_AUTO && c->weight_format != params_format(p)) format = c->weight_format;
+    params_choose_types(p, o->type, format);
+}
+
+static int load_adapted(source *s, device *d, const model_config *c, const checkpoint_load_options *o, params *p,
+                        adapter **beside) {
+    if (o->adapter) {
+        TRY(adapter_file_open(o->adapter, &s->adapter));
         TRY(adapter_file_check(&s->adapter, p));
     }
-    return load_values(s, d, type, p);
+    choose_types(p, c, o);
+    REQUIRE(!params_quantized(p) || (!o->divide && o->ranks <= 1), LCKV_ERROR_UNSUPPORTED,
+            "%s: quantized weights (int8, int4) are not divided between processes; use weight_dtype float",
+            s->files->source);
+    s->merged = o->adapter && !params_quantized(p);
+    TRY(load_values(s, d, p));
+    return o->adapter && !s->merged ? adapter_attach(&s->adapter, p, beside) : LCKV_OK;
 }
 
 /* Whether values have to be decoded. */
@@ -83,12 +129,12 @@ static bool has_blocks(const checkpoint_files *files) {
 }
 
 static int load_params(const checkpoint_files *files, const model_config *c, device *d,
-                       const checkpoint_load_options *o, params **out) {
+                       const checkpoint_load_options *o, params **out, adapter **beside) {
     source s = {.files = files};
     TRY(checkpoint_table(files, c, out));
     int status = o->adapter || has_blocks(files) ? host_device_open(&s.host) : LCKV_OK;
     if (status >= 0 && o->divide) status = params_divide(*out, o->divide);
-    if (status >= 0) status = load_adapted(&s, o->adapter, d, o->type, *out);
+    if (status >= 0) status = load_adapted(&s, d, c, o, *out, beside);
     adapter_file_close(&s.adapter);
     device_close(s.host);
     if (status < 0) {
@@ -133,12 +179,19 @@ static int make_model(checkpoint_files *files, device *d, model_config *config, 
 static int load(device *d, const char *folder, model_config *config, const checkpoint_load_options *o, model **out) {
     checkpoint_files files;
     params *p = NULL;
+    adapter *beside = NULL;
     int status = checkpoint_files_open(folder, &files);
-    if (status >= 0) status = load_params(&files, config, d, o, &p);
-    if (status >= 0)
+    if (status >= 0) status = load_params(&files, config, d, o, &p, &beside);
+    if (status >= 0) {
+        config->weight_format = params_format(p);
         status = make_model(&files, d, config, p, folder, o, out);
-    else
+    } else {
         config_free(config);
+    }
+    if (status >= 0)
+        (*out)->adapter = beside;
+    else
+        adapter_free(beside);
     checkpoint_files_close(&files);
     return status;
 }

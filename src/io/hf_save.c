@@ -1,8 +1,10 @@
 /* Saving a model: checkpoint_save() of hf_folder.h. */
+#include "device/quantize.h"
 #include "io/auto_map.h"
 #include "io/hf_folder.h"
 #include "io/loop_start_file.h"
 #include "io/tensors/checkpoint_files.h"
+#include "io/tensors/quantized_tensors.h"
 #include "io/tensors/staging.h"
 
 #include <errno.h>
@@ -31,13 +33,38 @@ struct save {
 
 /* ---------------------------------------------------------------- shards */
 
-static dtype stored_type(const struct save *s, int entry) {
-    return s->options->type == DTYPE_COUNT ? params_type(s->params, entry) : s->options->type;
+static bool is_grouped(dtype type) {
+    return (DTYPE_BIT(type) & DTYPE_GROUPED) != 0;
 }
 
-static int64_t stored_bytes(const struct save *s, int entry) {
+static dtype stored_type(const struct save *s, int entry) {
+    const checkpoint_save_options *o = s->options;
+    dtype own = params_type(s->params, entry);
+    if (s->params->table[entry].dimensions == 2 && !params_is_outer(s->params, entry)) {
+        if (o->format == WEIGHT_INT8) return DTYPE_INT8;
+        if (o->format == WEIGHT_INT4) return DTYPE_INT4;
+        if (o->format == WEIGHT_AUTO && is_grouped(own)) return own;
+    }
+    if (o->type != DTYPE_COUNT) return o->type;
+    return is_grouped(own) ? DTYPE_F32 : own;
+}
+
+static int64_t item_bytes(const safetensors_item *item) {
+    int64_t elements = 1;
+    for (int i = 0; i < item->dimensions; i++) elements *= item->shape[i];
+    return elements * (int64_t)dtype_element_bytes(item->type);
+}
+
+static int stored_bytes(const struct save *s, int entry, int64_t *out) {
     const weight *w = &s->params->table[entry];
-    return w->rows * (int64_t)dtype_row_bytes(stored_type(s, entry), w->cols);
+    dtype type = stored_type(s, entry);
+    quantized_items q;
+    *out = w->rows * (int64_t)dtype_row_bytes(type, w->cols);
+    if (!is_grouped(type)) return LCKV_OK;
+    TRY(quantized_items_make(w, type, &q));
+    *out = 0;
+    for (int i = 0; i < QUANTIZED_TENSORS; i++) *out += item_bytes(&q.item[i]);
+    return LCKV_OK;
 }
 
 /* Assigns tensors to shards in the order of the table. A tensor that does not fit starts a new shard. */
@@ -47,7 +74,8 @@ static int divide(struct save *s) {
     int64_t limit = s->options->shard_bytes ? s->options->shard_bytes : DEFAULT_SHARD_BYTES, used = 0;
     s->shards = 1;
     for (int i = 0; i < s->count; i++) {
-        int64_t bytes = stored_bytes(s, i);
+        int64_t bytes;
+        TRY(stored_bytes(s, i, &bytes));
         if (used && used + bytes > limit) {
             s->shards++;
             used = 0;
@@ -68,72 +96,157 @@ static void shard_name(const struct save *s, int shard, char out[SHARD_NAME_BYTE
 
 /* ---------------------------------------------------------------- writing a shard */
 
+/* A tensor of the file. */
+struct shard_item {
+    int entry; /* of the table */
+    int which; /* of its quantized_items; -1: the values themselves */
+};
+
 struct shard {
     const struct save *save;
     safetensors_item *items;
-    int *entries; /* of the table, by item */
-    int count;
+    struct shard_item *sources; /* by item */
+    quantized_items *quantized; /* of entries, for their names */
+    int count, quantized_count;
 };
+
+static int entry_values(const struct save *s, int entry, dtype type, void *host) {
+    const checkpoint_save_options *o = s->options;
+    return o->values ? o->values(o->user, entry, type, host) : params_read(s->params, entry, type, host);
+}
+
+static int quantize_values(const struct save *s, int entry, dtype type, void *data, void *scales) {
+    const weight *w = &s->params->table[entry];
+    float *values = malloc((size_t)(w->rows * w->cols) * sizeof *values + 1);
+    REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
+    int status = entry_values(s, entry, DTYPE_F32, values);
+    if (status >= 0) {
+        status = quantize_rows(type, w->rows, w->cols, values, data, scales, device_processors());
+        if (status < 0) fail_within(status, "%s", w->name);
+    }
+    free(values);
+    return status;
+}
+
+static int entry_quantized(const struct save *s, int entry, dtype type, void *data, void *scales) {
+    const checkpoint_save_options *o = s->options;
+    if (o->quantized) return o->quantized(o->user, entry, type, data, scales);
+    bool own = !o->values && params_type(s->params, entry) == type;
+    return own ? params_read_quantized(s->params, entry, data, scales) : quantize_values(s, entry, type, data, scales);
+}
+
+/* Integers and scales are computed for each of the tensors, so that no more than one matrix is in memory. */
+static int quantized_item(const struct save *s, const struct shard_item *source, void *bytes) {
+    const weight *w = &s->params->table[source->entry];
+    dtype type = stored_type(s, source->entry);
+    void *data = malloc((size_t)w->rows * dtype_row_bytes(type, w->cols) + 1);
+    void *scales = malloc((size_t)w->rows * dtype_row_scale_bytes(type, w->cols) + 1);
+    int status = data && scales ? entry_quantized(s, source->entry, type, data, scales)
+                                : fail(LCKV_ERROR_MEMORY, "no memory for %s", w->name);
+    if (status >= 0) quantized_item_values(source->which, w, type, data, scales, bytes);
+    free(data);
+    free(scales);
+    return status;
+}
 
 static int shard_values(void *user, int index, void *bytes) {
     const struct shard *shard = user;
-    const struct save *s = shard->save;
-    int entry = shard->entries[index];
-    dtype type = shard->items[index].type;
-    if (s->options->values) return s->options->values(s->options->user, entry, type, bytes);
-    return params_read(s->params, entry, type, bytes);
+    const struct shard_item *source = &shard->sources[index];
+    if (source->which >= 0) return quantized_item(shard->save, source, bytes);
+    return entry_values(shard->save, source->entry, shard->items[index].type, bytes);
 }
 
-static void list_items(struct shard *shard, int number) {
+static int list_quantized(struct shard *shard, int entry, dtype type) {
+    quantized_items *q = &shard->quantized[shard->quantized_count++];
+    TRY(quantized_items_make(&shard->save->params->table[entry], type, q));
+    for (int i = 0; i < QUANTIZED_TENSORS; i++) {
+        q->item[i].name = q->name[i];
+        shard->items[shard->count] = q->item[i];
+        shard->sources[shard->count++] = (struct shard_item){entry, i};
+    }
+    return LCKV_OK;
+}
+
+static int list_items(struct shard *shard, int number) {
     const struct save *s = shard->save;
     for (int i = 0; i < s->count; i++) {
         const weight *w = &s->params->table[i];
+        dtype type = stored_type(s, i);
         if (s->shard_of[i] != number) continue;
+        if (is_grouped(type)) {
+            TRY(list_quantized(shard, i, type));
+            continue;
+        }
         safetensors_item *item = &shard->items[shard->count];
-        *item = (safetensors_item){.name = w->name, .type = stored_type(s, i), .dimensions = w->dimensions};
+        *item = (safetensors_item){.name = w->name, .type = type, .dimensions = w->dimensions};
         item->shape[0] = w->dimensions == 2 ? w->rows : w->cols;
         item->shape[1] = w->cols;
-        shard->entries[shard->count++] = i;
+        shard->sources[shard->count++] = (struct shard_item){i, -1};
     }
+    return LCKV_OK;
 }
 
 static int stage_shard(struct save *s, int number) {
     char name[SHARD_NAME_BYTES];
     shard_name(s, number, name);
-    size_t count = (size_t)s->count;
-    struct shard shard = {s, malloc(count * sizeof *shard.items), malloc(count * sizeof *shard.entries), 0};
+    size_t count = (size_t)s->count, most = QUANTIZED_TENSORS * count;
+    struct shard shard = {.save = s,
+                          .items = malloc(most * sizeof *shard.items),
+                          .sources = malloc(most * sizeof *shard.sources),
+                          .quantized = malloc(count * sizeof *shard.quantized)};
     new_file *file;
     int status = LCKV_OK;
-    if (!shard.items || !shard.entries) status = fail(LCKV_ERROR_MEMORY, "no memory for a list of %zu tensors", count);
+    if (!shard.items || !shard.sources || !shard.quantized)
+        status = fail(LCKV_ERROR_MEMORY, "no memory for a list of %zu tensors", most);
+    if (status >= 0) status = list_items(&shard, number);
     if (status >= 0) status = staging_begin(&s->staged, name, &file);
-    if (status >= 0) {
-        list_items(&shard, number);
-        status = safetensors_write(file, shard.items, shard.count, shard_values, &shard);
-    }
+    if (status >= 0) status = safetensors_write(file, shard.items, shard.count, shard_values, &shard);
     free(shard.items);
-    free(shard.entries);
+    free(shard.sources);
+    free(shard.quantized);
     return status;
 }
 
 /* ---------------------------------------------------------------- JSON files */
 
+static int add_to_index(const struct save *s, int entry, json_t *map) {
+    char name[SHARD_NAME_BYTES];
+    const weight *w = &s->params->table[entry];
+    dtype type = stored_type(s, entry);
+    quantized_items q;
+    int failed = 0;
+    shard_name(s, s->shard_of[entry], name);
+    if (!is_grouped(type)) return json_object_set_new(map, w->name, json_string(name));
+    TRY(quantized_items_make(w, type, &q));
+    for (int i = 0; i < QUANTIZED_TENSORS; i++) failed += json_object_set_new(map, q.name[i], json_string(name));
+    return failed;
+}
+
 static int stage_index(struct save *s) {
     json_t *map = json_object();
     int failed = 0;
-    for (int i = 0; i < s->count; i++) {
-        char name[SHARD_NAME_BYTES];
-        shard_name(s, s->shard_of[i], name);
-        failed += json_object_set_new(map, s->params->table[i].name, json_string(name));
-    }
+    for (int i = 0; i < s->count; i++) failed += add_to_index(s, i, map);
     json_t *tree = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)s->bytes, "weight_map", map);
     if (!failed) return staging_json(&s->staged, CHECKPOINT_INDEX, tree, JSON_SORT_KEYS);
     json_decref(tree);
     return fail(LCKV_ERROR_MEMORY, "no memory to write %s", CHECKPOINT_INDEX);
 }
 
-/* The written config has the data type and the biases of the written weights. */
+/* The format with the fewest bits. */
+static weight_format stored_format(const struct save *s) {
+    weight_format format = WEIGHT_FLOAT;
+    for (int i = 0; i < s->count; i++) {
+        dtype type = stored_type(s, i);
+        if (type == DTYPE_INT4) return WEIGHT_INT4;
+        if (type == DTYPE_INT8) format = WEIGHT_INT8;
+    }
+    return format;
+}
+
+/* The written config has the data type, the format and the biases of the written weights. */
 static void describe_weights(const struct save *s, model_config *config) {
     dtype type = stored_type(s, 0);
+    config->weight_format = stored_format(s);
     config->torch_dtype = type == DTYPE_F32    ? CONFIG_DTYPE_F32
                           : type == DTYPE_BF16 ? CONFIG_DTYPE_BF16
                                                : CONFIG_DTYPE_F16;

@@ -111,6 +111,7 @@ int lckv_model_open(lckv_device *d, const char *name, const lckv_model_options *
     TRY(OPTIONS_TAKE(&o, options, lckv_model_defaults));
     checkpoint_load_options load = {.config_overrides = o.config_overrides, .loop_start = !o.no_loop_start};
     TRY(read_dtype(o.torch_dtype, &load.type));
+    TRY(weight_format_parse(o.weight_dtype, &load.format));
     int status = model_path_resolve(name, &folder);
     if (status >= 0) status = resolve(o.adapter, &adapter_of);
     if (status >= 0) status = resolve_adapter(&folder, &adapter_of);
@@ -176,6 +177,11 @@ int lckv_model_save(lckv_model *m, const char *folder, const lckv_save_options *
     checkpoint_save_options save = {.shard_bytes = o.max_shard_bytes, .source = m->folder, .loop_start = m->loop_start};
     char *tokenizer;
     TRY(read_dtype(o.torch_dtype, &save.type));
+    TRY(weight_format_parse(o.weight_dtype, &save.format));
+    REQUIRE(
+        !m->adapter, LCKV_ERROR_UNSUPPORTED,
+        "the model has an adapter beside its quantized weights, which lckv does not save with them; the folders of the "
+        "two can be loaded together");
     TRY(resolve(o.tokenizer_name, &tokenizer));
     save.tokenizer = tokenizer ? tokenizer : m->folder;
     int status = checkpoint_save(m->config, m->params, &save, folder);
@@ -189,6 +195,20 @@ const lckv_config *lckv_model_config(const lckv_model *m) {
 
 int64_t lckv_model_parameters(const lckv_model *m) {
     return params_elements(m->params);
+}
+
+int lckv_model_weights(const lckv_model *m, lckv_weight_info **weights, int64_t *count) {
+    const params *p = m->params;
+    *count = 0;
+    *weights = calloc((size_t)p->count + 1, sizeof **weights);
+    REQUIRE(*weights, LCKV_ERROR_MEMORY, "no memory for a list of %d weights", p->count);
+    for (int i = 0; i < p->count; i++) {
+        const weight *w = &p->table[i];
+        (*weights)[i] = (lckv_weight_info){w->name, w->rows, w->cols, dtype_name(w->tensor.value.type),
+                                           (int64_t)view_all_bytes(w->tensor.value)};
+    }
+    *count = p->count;
+    return LCKV_OK;
 }
 
 void lckv_model_free(lckv_model *m) {
@@ -237,6 +257,7 @@ int lckv_convert(const lckv_convert_options *options) {
             "expected kv average (%d) or copy (%d), found %d", LCKV_KV_AVERAGE, LCKV_KV_COPY, o->kv);
     convert_options convert = {0};
     TRY(read_dtype(o->torch_dtype, &convert.type));
+    TRY(weight_format_parse(o->weight_dtype, &convert.format));
     char *source = NULL, *tokenizer = NULL, *adapter_of = NULL;
     model_config *config = NULL;
     int status = model_path_resolve(o->model_name_or_path, &source);

@@ -67,10 +67,20 @@ static bool is_adapted(const weight *w, unsigned targets) {
     return split_name(w->name, &length, &bit) && (bit & targets);
 }
 
-static int count_adapted(const params *base, unsigned targets) {
-    int count = 0;
-    for (int i = 0; i < base->count; i++) count += is_adapted(&base->table[i], targets);
-    return count;
+/* Rank and factor of each matrix. */
+typedef struct shapes {
+    adapter_shape *of;
+    void *user;
+} shapes;
+
+static int count_adapted(const params *base, const shapes *s, int *count) {
+    adapter_pair pair;
+    *count = 0;
+    for (int i = 0; i < base->count; i++) {
+        TRY(s->of(s->user, &base->table[i], &pair));
+        *count += pair.rank > 0;
+    }
+    return LCKV_OK;
 }
 
 static tensor *add(params *p, const weight *of, char a_or_b, int64_t rows, int64_t cols) {
@@ -80,29 +90,32 @@ static tensor *add(params *p, const weight *of, char a_or_b, int64_t rows, int64
 }
 
 /* Tensors of the model point to their pairs from here on. */
-static void fill_table(adapter *a, params *base) {
-    float scale = (float)(a->options.alpha / (double)a->options.rank);
+static int fill_table(adapter *a, params *base, const shapes *s) {
     for (int i = 0; i < base->count; i++) {
         weight *w = &base->table[i];
-        if (!is_adapted(w, a->options.targets)) continue;
+        adapter_pair shape;
+        TRY(s->of(s->user, w, &shape));
+        if (!shape.rank) continue;
         low_rank *pair = &a->pairs[a->count++];
-        pair->a = add(a->weights, w, 'A', a->options.rank, w->cols);
-        pair->b = add(a->weights, w, 'B', w->rows, a->options.rank);
-        pair->scale = scale;
+        pair->a = add(a->weights, w, 'A', shape.rank, w->cols);
+        pair->b = add(a->weights, w, 'B', w->rows, shape.rank);
+        pair->scale = shape.scale;
         pair->dropout = a->options.dropout;
         w->tensor.plus = pair;
     }
+    return LCKV_OK;
 }
 
-static int make(adapter *a, params *base) {
-    int count = count_adapted(base, a->options.targets);
+static int make(adapter *a, params *base, const shapes *s) {
+    int count;
+    TRY(count_adapted(base, s, &count));
     a->weights = calloc(1, sizeof *a->weights);
     a->pairs = calloc((size_t)count + 1, sizeof *a->pairs);
     if (a->weights) a->weights->table = calloc(2 * (size_t)count + 1, sizeof *a->weights->table);
     REQUIRE(a->weights && a->weights->table && a->pairs, LCKV_ERROR_MEMORY, "no memory for an adapter of %d matrices",
             count);
     REQUIRE(count, LCKV_ERROR_ARGUMENT, "lora_target_modules name no matrix that this model has");
-    fill_table(a, base);
+    TRY(fill_table(a, base, s));
     return params_allocate(a->weights, base->device, DTYPE_F32);
 }
 
@@ -123,13 +136,11 @@ static void detach(const adapter *a, params *base) {
     }
 }
 
-int adapter_create(params *base, const adapter_options *options, adapter **out) {
-    *out = NULL;
-    TRY(check(options));
+static int create(params *base, const adapter_options *options, const shapes *s, adapter **out) {
     adapter *a = calloc(1, sizeof *a);
     REQUIRE(a, LCKV_ERROR_MEMORY, "no memory for an adapter");
     a->options = *options;
-    int status = make(a, base);
+    int status = make(a, base, s);
     if (status < 0) {
         if (a->count) detach(a, base);
         adapter_free(a);
@@ -137,6 +148,27 @@ int adapter_create(params *base, const adapter_options *options, adapter **out) 
         *out = a;
     }
     return status;
+}
+
+static int shape_by_options(void *user, const weight *w, adapter_pair *out) {
+    const adapter_options *o = user;
+    bool adapted = is_adapted(w, o->targets);
+    *out = (adapter_pair){adapted ? o->rank : 0, (float)(o->alpha / (double)o->rank)};
+    return LCKV_OK;
+}
+
+int adapter_create(params *base, const adapter_options *options, adapter **out) {
+    shapes s = {shape_by_options, (void *)(uintptr_t)options};
+    *out = NULL;
+    TRY(check(options));
+    return create(base, options, &s, out);
+}
+
+int adapter_create_shaped(params *base, adapter_shape *shape, void *user, adapter **out) {
+    const adapter_options none = {0};
+    shapes s = {shape, user};
+    *out = NULL;
+    return create(base, &none, &s, out);
 }
 
 void adapter_free(adapter *a) {

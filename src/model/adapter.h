@@ -41,6 +41,16 @@ bool adapter_name(const char *weight_name, char a_or_b, char out[ADAPTER_NAME_BY
 
 /* Adds an adapter to the weights of `base`, which must outlive it: f32 on the same device, values undefined. */
 int adapter_create(params *base, const adapter_options *options, adapter **out);
+
+/* Rank of the pair that is added to a matrix, and its factor; rank 0: none. */
+typedef struct adapter_pair {
+    int64_t rank;
+    float scale;
+} adapter_pair;
+typedef int adapter_shape(void *user, const weight *w, adapter_pair *out);
+
+/* The same with a rank and a factor for each matrix. `options` of the adapter are zeros. */
+int adapter_create_shaped(params *base, adapter_shape *shape, void *user, adapter **out);
 void adapter_free(adapter *a); /* NULL is fine */
 
 /* Initializes as peft does: A uniform in +-1 / sqrt(cols) (torch's kaiming_uniform with a = sqrt(5)), a function of

@@ -9,7 +9,7 @@
 #ifndef MODEL_BATCH_H
 #define MODEL_BATCH_H
 
-#include "model/kv_cache.h"
+#include "model/cache/kv_cache.h"
 
 /* One sequence's part of a call. */
 typedef struct batch_entry {

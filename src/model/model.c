@@ -63,9 +63,15 @@ int model_create(device *d, model_config *config, params *weights, model **out) 
     return status;
 }
 
+/* Memory of `type`, and of the config's format for matrices. */
+static int allocate(params *p, device *d, const model_config *config, dtype type) {
+    params_choose_types(p, type, config->weight_format);
+    return params_allocate_as_typed(p, d);
+}
+
 static int random_params(device *d, const model_config *config, dtype type, uint64_t seed, params **out) {
     TRY(params_create(config, NULL, NULL, out));
-    int status = params_allocate(*out, d, type);
+    int status = allocate(*out, d, config, type);
     if (status >= 0) status = params_randomize(*out, config, seed);
     if (status < 0) {
         params_free(*out);
@@ -89,7 +95,7 @@ int model_create_empty(device *d, const model_config *config, dtype type, model 
     *out = NULL;
     int status = config_copy(config, &copy);
     if (status >= 0) status = params_create(copy, NULL, NULL, &weights);
-    if (status >= 0) status = params_allocate(weights, d, type);
+    if (status >= 0) status = allocate(weights, d, copy, type);
     if (status >= 0) return model_create(d, copy, weights, out);
     params_free(weights);
     config_free(copy);

@@ -27,10 +27,11 @@ typedef struct lckv_model {
 
 /* Takes ownership of `config` and `weights`, also on failure. The weights must have their values. */
 int model_create(device *d, model_config *config, params *weights, model **out);
-/* The same with random weights of `type` (params_randomize). Takes ownership of `config`, also on failure. */
+/* The same with random weights (params_randomize): matrices have the config's weight_format, other weights are of
+ * `type`, and so are matrices that are not quantized. Takes ownership of `config`, also on failure. */
 int model_create_random(device *d, model_config *config, dtype type, uint64_t seed, model **out);
-/* A model whose weights have memory of `type` but no values, for the counting device, which does not read them. Copies
- * `config`. */
+/* A model whose weights have memory of these types but no values, for the counting device, which does not read
+ * them. Copies `config`. */
 int model_create_empty(device *d, const model_config *config, dtype type, model **out);
 /* The weights that are trained: the adapter's if there is one, else the model's. */
 params *model_trainable(const model *m);

@@ -133,12 +133,14 @@ static weight *add_part(params *p, range rows, range cols, int dimensions) {
 static void enter(layer_weights *layer, const struct part *part, weight *w) {
     void *member = (char *)layer + part->member;
     packed_weight *pack = member;
-    if (!part->in_pack)
+    if (!part->in_pack) {
         *(tensor **)member = &w->tensor;
-    else if (w->dimensions == 2)
+    } else if (w->dimensions == 2) {
+        w->continues = pack->count && &w[-1].tensor == pack->part[pack->count - 1].weight;
         pack->part[pack->count++] = (weight_part){.name = part->in_pack, .weight = &w->tensor};
-    else
+    } else {
         pack->part[pack->count - 1].bias = &w->tensor;
+    }
 }
 
 static void add_layer(params *p, const model_config *c, const bool *present, int layer) {

@@ -23,6 +23,7 @@ typedef struct weight {
      * stored. The tensor's value and gradient then have memory only while they are in use. No rows: not divided. */
     view part;
     int64_t part_first;
+    bool continues; /* the next part of the packed weight of the entry before */
 } weight;
 
 /* Weights of one layer. Norms that it does not have are NULL; parts that it does not have are not in their pack. */
@@ -71,19 +72,37 @@ int params_divide(params *p, const collectives *c);
 /* Whether entry i has its value, or its part of it. */
 bool params_has_value(const params *p, int i);
 
+/* Changes the types of entries without memory, from those that the weights are stored with to those that they are
+ * used with. `floats`: of weights that are not quantized; DTYPE_COUNT: as stored, and like the norms where they are
+ * stored quantized. `format`: of the matrices of layers; with int8 and int4, embeddings and head are int8.
+ * WEIGHT_AUTO: matrices of layers as stored, and embeddings and head int8 if some are quantized. */
+void params_choose_types(params *p, dtype floats, weight_format format);
+/* The format of the matrices of layers: that with the fewest bits if they differ. */
+weight_format params_format(const params *p);
+/* Whether some weight is quantized. Such a weight is not trained: an adapter is. */
+bool params_quantized(const params *p);
+/* Whether entry i is the embeddings or the head. */
+bool params_is_outer(const params *p, int i);
+/* The type of weights that are not quantized: that of the embeddings, or of the norms if these are quantized. */
+dtype params_float_type(const params *p);
+
 /* Allocates all values that have no memory yet, of `type`. */
 int params_allocate(params *p, device *d, dtype type);
 /* The same, each of the type of its tensor.value. */
 int params_allocate_as_typed(params *p, device *d);
 /* Uses memory of the caller (a mapped file) for entry i. The memory must outlive the params. */
 void params_adopt(params *p, int i, device *d, void *data, dtype type);
-/* Fills entry i from host memory of `type`, with conversion. */
+/* Fills entry i from host memory of `type` (f32, bf16 or f16), with conversion or quantization (device/quantize.h). */
 int params_set(params *p, int i, const void *host, dtype type);
+/* Fills the quantized entry i from integers and scales in host memory, in the layout of dtype.h. */
+int params_set_quantized(params *p, int i, const void *data, const void *scales);
 /* The f32 values of entry i (of its master if it has one) in host memory of rows * cols floats.
  * LCKV_ERROR_UNSUPPORTED if the weights are divided. */
 int params_get(params *p, int i, float *host);
-/* The same as `type`. params_type() is the type without loss. */
+/* The same as `type`, f32, bf16 or f16. params_type() is the type without loss. */
 int params_read(params *p, int i, dtype type, void *host);
+/* Integers and scales of the quantized entry i in host memory. */
+int params_read_quantized(params *p, int i, void *data, void *scales);
 dtype params_type(const params *p, int i);
 /* Initializes as transformers does: matrices normal(0, initializer_range) as a function of (seed, entry), norms 1,
  * biases 0. */
@@ -95,13 +114,20 @@ int params_fill_normal(params *p, int i, double deviation, uint64_t seed);
 /* Zeroed f32 gradients for every entry. */
 int params_enable_gradients(params *p);
 /* Makes the values writable by an optimizer: copies them to memory of the params, of `type` (f32 or bf16). With
- * bf16, f32 masters keep the original values. On failure nothing has changed. */
+ * bf16, f32 masters keep the original values. On failure nothing has changed. LCKV_ERROR_UNSUPPORTED if a weight is
+ * quantized. */
 int params_enable_masters(params *p, dtype type);
 /* The same without masters, for f32 or bf16. */
 int params_enable_values(params *p, dtype type);
-/* Converts weights that are not written. If all have the type already, they stay where they are. */
+/* Converts weights that are not written. If all have the type already, they stay where they are; so they do if some are
+ * quantized, because only vectors are left then. */
 int params_convert(params *p, dtype type);
 /* Releases the f32 masters, after the caller has copied them. Rounded values are read from then on. */
 int params_drop_masters(params *p);
+
+/* Values of quantized entries, from and to host memory of f32, bf16 or f16; for params_values.c. */
+bool view_is_quantized(view v);
+int quantize_weight(params *p, const weight *w, const void *host, dtype type);
+int dequantize_weight(params *p, const weight *w, dtype type, void *host);
 
 #endif

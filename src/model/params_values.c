@@ -28,30 +28,38 @@ static size_t aligned(size_t bytes) {
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-/* Bytes for the values and then the scales; 0 if the view has memory. */
-static size_t room_for(view v) {
-    return v.data ? 0 : aligned(view_bytes(v)) + aligned(view_scale_bytes(v));
+/* Where the next entry begins. Quantized parts of a packed weight follow each other without a gap, so that one product
+ * reads all of them. */
+static size_t place_next(const params *p, int i, view *(*view_of)(weight *), size_t at) {
+    if (i == 0 || !p->table[i].continues) return aligned(at);
+    view v = *view_of(&p->table[i]), before = *view_of(&p->table[i - 1]);
+    bool gapless = (DTYPE_BIT(v.type) & DTYPE_GROUPED) && before.type == v.type && before.cols == v.cols;
+    return gapless ? at : aligned(at);
 }
 
-static void place(view *v, char *at) {
-    v->data = at;
-    v->scales = view_scale_bytes(*v) ? at + aligned(view_bytes(*v)) : NULL;
+/* Places the views of a kind that have no memory yet at `base`: all values, then all scales. NULL: places nothing.
+ * Returns the bytes. */
+static size_t lay_out(params *p, view *(*view_of)(weight *), char *base) {
+    size_t at = 0;
+    for (int scales = 0; scales < 2; scales++)
+        for (int i = 0; i < p->count; i++) {
+            view *v = view_of(&p->table[i]);
+            size_t bytes = scales ? view_scale_bytes(*v) : view_bytes(*v);
+            if ((scales ? v->scales : v->data) || !bytes) continue;
+            at = place_next(p, i, view_of, at);
+            if (base) *(scales ? &v->scales : &v->data) = base + at;
+            at += bytes;
+        }
+    return aligned(at);
 }
 
 /* One allocation for all views of a kind that have no memory yet. */
 static int carve(params *p, view *(*view_of)(weight *), void **memory) {
-    size_t bytes = 0;
-    for (int i = 0; i < p->count; i++) bytes += room_for(*view_of(&p->table[i]));
+    size_t bytes = lay_out(p, view_of, NULL);
     if (!bytes) return LCKV_OK;
     REQUIRE(!*memory, LCKV_ERROR_ARGUMENT, "the weights already have their memory");
     TRY(p->device->memory.alloc(p->device, bytes, memory));
-    char *at = *memory;
-    for (int i = 0; i < p->count; i++) {
-        view *v = view_of(&p->table[i]);
-        size_t room = room_for(*v);
-        if (room) place(v, at);
-        at += room;
-    }
+    lay_out(p, view_of, *memory);
     return LCKV_OK;
 }
 
@@ -83,14 +91,13 @@ static int divide_gradients(params *p) {
         shard_unit *u = &s->units[i];
         const int64_t *begin = shards_gradient_parts(s, u) + s->collectives->rank;
         u->gradient = (view){NULL, 1, begin[1] - begin[0], s->gradient_type};
-        bytes += room_for(u->gradient);
+        bytes += aligned(view_bytes(u->gradient));
     }
     TRY(p->device->memory.alloc(p->device, bytes, &p->gradients));
     char *at = p->gradients;
     for (int i = 0; i < s->count; i++) {
-        size_t room = room_for(s->units[i].gradient);
-        place(&s->units[i].gradient, at);
-        at += room;
+        s->units[i].gradient.data = at;
+        at += aligned(view_bytes(s->units[i].gradient));
     }
     for (int i = 0; i < p->count; i++) {
         weight *w = &p->table[i];
@@ -102,13 +109,10 @@ static int divide_gradients(params *p) {
 
 int params_enable_gradients(params *p) {
     REQUIRE(!p->gradients, LCKV_ERROR_ARGUMENT, "the weights already have gradients");
-    size_t bytes = 0;
     if (p->shards) return divide_gradients(p);
-    for (int i = 0; i < p->count; i++) {
-        weight *w = &p->table[i];
-        w->tensor.grad = (view){NULL, w->rows, w->cols, DTYPE_F32};
-        bytes += room_for(w->tensor.grad);
-    }
+    for (int i = 0; i < p->count; i++)
+        p->table[i].tensor.grad = (view){NULL, p->table[i].rows, p->table[i].cols, DTYPE_F32};
+    size_t bytes = lay_out(p, gradient_of, NULL);
     TRY(carve(p, gradient_of, &p->gradients));
     for (int i = 0; i < p->count; i++) p->table[i].tensor.needs_grad = true;
     return p->device->memory.zero(p->device, p->gradients, bytes);
@@ -144,28 +148,22 @@ static int move_converted(device *d, view v, char *host, dtype type, bool in) {
     return status;
 }
 
-/* A plain array on the host has no room for the scales of a grouped format. */
-static int check_plain(dtype type) {
-    REQUIRE(DTYPE_BIT(type) & DTYPE_FLOATS, LCKV_ERROR_UNSUPPORTED,
-            "weights of format %s cannot be copied from or to the host; expected float32, bfloat16 or float16",
-            dtype_name(type));
-    return LCKV_OK;
-}
-
 static int from_host(device *d, view v, const void *host, dtype type) {
-    TRY(check_plain(type));
-    TRY(check_plain(v.type));
     if (v.type != type) return move_converted(d, v, (char *)(uintptr_t)host, type, true);
     TRY(d->memory.copy_in(d, v.data, host, view_bytes(v)));
     return d->memory.wait(d);
 }
 
 static int to_host(device *d, view v, void *host, dtype type) {
-    TRY(check_plain(type));
-    TRY(check_plain(v.type));
     if (v.type != type) return move_converted(d, v, host, type, false);
     TRY(d->memory.copy_out(d, host, v.data, view_bytes(v)));
     return d->memory.wait(d);
+}
+
+static int check_float(dtype type) {
+    REQUIRE(DTYPE_BIT(type) & DTYPE_FLOATS, LCKV_ERROR_UNSUPPORTED,
+            "weights are copied from and to the host as float32, bfloat16 or float16, not as %s", dtype_name(type));
+    return LCKV_OK;
 }
 
 /* ---------------------------------------------------------------- values */
@@ -193,14 +191,19 @@ static int refresh_value(params *p, const weight *w) {
 int params_set(params *p, int i, const void *host, dtype type) {
     const weight *w = &p->table[i];
     if (w->part.rows && !w->part.cols) return LCKV_OK;
+    TRY(check_float(type));
+    if (view_is_quantized(original(w))) return quantize_weight(p, w, host, type);
     TRY(from_host(p->device, original(w), host_part(w, host, type), type));
     return refresh_value(p, w);
 }
 
 int params_read(params *p, int i, dtype type, void *host) {
-    REQUIRE(!p->table[i].part.rows, LCKV_ERROR_UNSUPPORTED, "%s is divided between ranks and cannot be read as a whole",
-            p->table[i].name);
-    return to_host(p->device, original(&p->table[i]), host, type);
+    const weight *w = &p->table[i];
+    REQUIRE(!w->part.rows, LCKV_ERROR_UNSUPPORTED, "%s is divided between ranks and cannot be read as a whole",
+            w->name);
+    TRY(check_float(type));
+    if (view_is_quantized(original(w))) return dequantize_weight(p, w, type, host);
+    return to_host(p->device, original(w), host, type);
 }
 
 int params_get(params *p, int i, float *host) {
@@ -320,11 +323,21 @@ int params_drop_masters(params *p) {
 int params_convert(params *p, dtype type) {
     if (p->shards) return replace_parts(p, type, type);
     bool same = true;
+    if (params_quantized(p)) return LCKV_OK;
     for (int i = 0; i < p->count; i++) same = same && p->table[i].tensor.value.type == type;
     return same ? LCKV_OK : replace_values(p, type);
 }
 
+static int check_trainable(const params *p) {
+    REQUIRE(
+        !params_quantized(p), LCKV_ERROR_UNSUPPORTED,
+        "quantized weights (int8, int4) are not trained; train an adapter on them (use_peft), or load the weights with "
+        "weight_dtype float");
+    return LCKV_OK;
+}
+
 int params_enable_values(params *p, dtype type) {
+    TRY(check_trainable(p));
     REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
     if (p->shards) return replace_parts(p, type, type);
     return p->adopted ? replace_values(p, type) : params_convert(p, type);
@@ -332,6 +345,7 @@ int params_enable_values(params *p, dtype type) {
 
 int params_enable_masters(params *p, dtype type) {
     if (type == DTYPE_F32) return params_enable_values(p, type);
+    TRY(check_trainable(p));
     if (p->shards) return replace_parts(p, DTYPE_F32, type);
     REQUIRE(!p->masters, LCKV_ERROR_ARGUMENT, "the weights already have masters");
     int status = fill_masters(p);
@@ -367,9 +381,28 @@ static int fill_part(params *p, int i, double deviation, uint64_t seed) {
     return status;
 }
 
+/* Random values in memory for a moment, which are then quantized. */
+static int fill_quantized(params *p, int i, double deviation, uint64_t seed) {
+    const weight *w = &p->table[i];
+    device *d = p->device;
+    view wide = {NULL, w->rows, w->cols, DTYPE_F32};
+    if (d->counts_only) return LCKV_OK;
+    float *host = malloc(view_bytes(wide) + 1);
+    REQUIRE(host, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
+    int status = d->memory.alloc(d, view_bytes(wide), &wide.data);
+    struct op_fill_normal a = {wide, (float)deviation, seed, (uint64_t)i};
+    if (status >= 0) status = DEVICE_RUN(d, fill_normal, &a);
+    if (status >= 0) status = to_host(d, wide, host, DTYPE_F32);
+    if (status >= 0) status = params_set(p, i, host, DTYPE_F32);
+    if (wide.data) d->memory.release(d, wide.data);
+    free(host);
+    return status;
+}
+
 int params_fill_normal(params *p, int i, double deviation, uint64_t seed) {
     const weight *w = &p->table[i];
     if (w->part.rows) return fill_part(p, i, deviation, seed);
+    if (view_is_quantized(original(w))) return fill_quantized(p, i, deviation, seed);
     struct op_fill_normal a = {original(w), (float)deviation, seed, (uint64_t)i};
     TRY(DEVICE_RUN(p->device, fill_normal, &a));
     return refresh_value(p, w);
@@ -379,12 +412,16 @@ int params_fill_normal(params *p, int i, double deviation, uint64_t seed) {
 static int zero_pad_row(params *p, const model_config *c) {
     if (c->pad_token_id < 0 || c->pad_token_id >= c->vocab_size) return LCKV_OK;
     const weight *w = &p->table[0];
-    view v = original(w);
-    int64_t elements = v.rows * v.cols, first = c->pad_token_id * w->cols - w->part_first, end = first + w->cols;
+    if (!w->part.rows) {
+        view row = view_rows(original(w), c->pad_token_id, 1);
+        TRY(p->device->memory.zero(p->device, row.data, view_bytes(row)));
+        return refresh_value(p, w);
+    }
+    int64_t elements = w->part.cols, first = c->pad_token_id * w->cols - w->part_first, end = first + w->cols;
     first = first < 0 ? 0 : first;
     end = end > elements ? elements : end;
     if (first >= end) return LCKV_OK;
-    view row = view_elements(v, first, end - first);
+    view row = view_elements(w->part, first, end - first);
     TRY(p->device->memory.zero(p->device, row.data, view_bytes(row)));
     return refresh_value(p, w);
 }

@@ -8,8 +8,10 @@
 
 static const uint64_t ROWS_STREAM = 0x726f777300000000; /* "rows"; separate from the streams of initial weights */
 
-int initial_model_load(device *d, const char *folder, const char *overrides, const collectives *divide, model **out) {
-    checkpoint_load_options options = {.config_overrides = overrides, .type = DTYPE_COUNT, .divide = divide};
+int initial_model_load(device *d, const char *folder, const char *overrides, weight_format format,
+                       const collectives *divide, model **out) {
+    checkpoint_load_options options = {
+        .config_overrides = overrides, .type = DTYPE_COUNT, .format = format, .divide = divide};
     return checkpoint_load(d, folder, &options, out);
 }
 

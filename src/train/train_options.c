@@ -2,6 +2,7 @@
 #include "train/train_options.h"
 
 #include "base/options.h"
+#include "config/quantization.h"
 
 #include <math.h>
 #include <string.h>
@@ -86,6 +87,11 @@ static int check_sources(const lckv_train_options *o) {
 static int check_peft(const lckv_train_options *o) {
     REQUIRE(!o->use_peft || (o->model_name_or_path && !o->config_name), LCKV_ERROR_ARGUMENT,
             "use_peft adds an adapter to model_name_or_path: expected model_name_or_path and no config_name");
+    weight_format format;
+    TRY(weight_format_parse(o->weight_dtype, &format));
+    REQUIRE(o->use_peft || (format != WEIGHT_INT8 && format != WEIGHT_INT4), LCKV_ERROR_ARGUMENT,
+            "weight_dtype %s needs use_peft: quantized weights are not trained, an adapter beside them is",
+            o->weight_dtype);
     return LCKV_OK;
 }
 

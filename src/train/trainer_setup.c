@@ -127,7 +127,9 @@ static int plan_steps(lckv_trainer *t, const lckv_train_options *o) {
 
 /* Loads the checkpoint, and converts its weights if another config is given. */
 static int load_model(lckv_trainer *t, const lckv_train_options *o, device *d, const collectives *divide) {
-    if (!o->config_name) return initial_model_load(d, t->origin.source_folder, o->config_overrides, divide, &t->model);
+    weight_format format = t->config->weight_format;
+    if (!o->config_name)
+        return initial_model_load(d, t->origin.source_folder, o->config_overrides, format, divide, &t->model);
     kv_merge kv = o->kv == LCKV_KV_COPY ? KV_COPY : KV_AVERAGE;
     log_message(LCKV_LOG_INFO, "converting the weights of '%s' to the config '%s'; K and V are %s",
                 o->model_name_or_path, o->config_name, kv == KV_COPY ? "copied" : "averaged");
@@ -275,6 +277,9 @@ static int set_up_device(lckv_trainer *t, const lckv_train_options *o) {
     TRY(check_model(o));
     copy_options(t, o);
     TRY(config_read(o->config_name ? o->config_name : o->model_name_or_path, o->config_overrides, &t->config));
+    weight_format format;
+    TRY(weight_format_parse(o->weight_dtype, &format));
+    if (format != WEIGHT_AUTO) t->config->weight_format = format;
     if (o->loop_form != LCKV_LOOP_PLAN) t->config->use_sequential = o->loop_form == LCKV_LOOP_SEQUENTIAL;
     warn_of_dropout(t);
     TRY(find_origin(t, o));

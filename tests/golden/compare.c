@@ -13,8 +13,10 @@ const safetensors_entry *golden_expected(golden *g, const char *name) {
     return e;
 }
 
-static const char *golden_types(const golden *g) {
-    return g->kv_type == DTYPE_F32 ? dtype_name(g->compute) : "float32, KV int8";
+static const char *run_name(const golden *g) {
+    if (g->kv_type != DTYPE_F32) return "float32, KV int8";
+    if (g->weights == GOLDEN_STORED) return dtype_name(g->compute);
+    return g->weights == GOLDEN_INT8 ? "int8" : "int8 dequantized";
 }
 
 void golden_report(golden *g, const char *name, bool good, const char *format, ...) {
@@ -24,7 +26,7 @@ void golden_report(golden *g, const char *name, bool good, const char *format, .
         g->passed++;
     else
         g->failed++;
-    printf("%-6s %s %s %s: ", good ? "ok" : "FAILED", g->folder, golden_types(g), name);
+    printf("%-6s %s %s %s: ", good ? "ok" : "FAILED", g->folder, run_name(g), name);
     vprintf(format, arguments);
     printf("\n");
     va_end(arguments);
@@ -60,7 +62,7 @@ static void report_lacking(golden *g, const char *name) {
     snprintf(g->lacking, sizeof g->lacking, "%.*s", bytes, name);
     g->lacking_bytes = bytes;
     g->lacked++;
-    printf("%-6s %s %s %s: the folder has no such group\n", "lacks", g->folder, golden_types(g), g->lacking);
+    printf("%-6s %s %s %s: the folder has no such group\n", "lacks", g->folder, run_name(g), g->lacking);
 }
 
 bool golden_lacks(golden *g, const char *name) {
@@ -69,8 +71,7 @@ bool golden_lacks(golden *g, const char *name) {
     return lacks;
 }
 
-/* Number of layers that a hidden state passes through up to the logits, counting iterations. */
-static int layers_on_the_way(const golden *g) {
+int golden_layers(const golden *g) {
     int layers = 0;
     for (int i = 0; i < g->model->plan.count; i++)
         layers += g->model->plan.steps[i].last - g->model->plan.steps[i].first + 1;
@@ -82,7 +83,7 @@ static int layers_on_the_way(const golden *g) {
  * product). They are independent, so that after n of them the error is about u sqrt(n). Twice that, and logits at most
  * as large as the largest one, give u * 2 * sqrt(8 * layers) * max |logit|. */
 static double bf16_tolerance(const golden *g) {
-    return 0x1p-9 * 4 * sqrt(8.0 * layers_on_the_way(g)) * g->largest_logit;
+    return 0x1p-9 * 4 * sqrt(8.0 * golden_layers(g)) * g->largest_logit;
 }
 
 /* A stored value in int8 has an error of at most u = 1 / 254 of the largest value of its head. Keys and values are two
@@ -90,7 +91,7 @@ static double bf16_tolerance(const golden *g) {
  * factor of RoPE scaling (YaRN, longrope) multiplies twice. */
 static double int8_tolerance(const golden *g) {
     double factor = fmax(1, (double)g->model->rope.scale);
-    return 1 / 254.0 * 4 * sqrt(2.0 * layers_on_the_way(g)) * g->largest_logit * factor * factor;
+    return 1 / 254.0 * 4 * sqrt(2.0 * golden_layers(g)) * g->largest_logit * factor * factor;
 }
 
 static double tolerance(golden *g, const char *name) {
@@ -104,6 +105,10 @@ static double tolerance(golden *g, const char *name) {
 }
 
 void golden_compare(golden *g, const char *name, const float *found, int64_t count) {
+    if (g->weights != GOLDEN_STORED) {
+        golden_compare_quantized(g, name, found, count);
+        return;
+    }
     const safetensors_entry *e = golden_expected(g, name);
     if (!e && golden_lacks(g, name)) return;
     if (!e || e->type != DTYPE_F32 || e->elements != count) {

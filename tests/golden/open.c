@@ -42,14 +42,46 @@ static int read_tolerance(golden *g) {
     return LCKV_OK;
 }
 
-int golden_open(device *d, const char *folder, dtype compute, dtype kv_type, golden *g) {
-    *g = (golden){.folder = folder, .device = d, .compute = compute, .kv_type = kv_type};
-    const checkpoint_load_options as_stored = {.type = DTYPE_COUNT};
+bool golden_is_exact(const golden *g) {
+    return g->compute == DTYPE_F32 && g->weights == GOLDEN_STORED && g->kv_type == DTYPE_F32;
+}
+
+static bool has_weight(void *user, const char *name) {
+    return params_find(user, name) != NULL;
+}
+
+/* Replaces the model by one with the same values in f32. */
+static int dequantize(golden *g) {
+    model *from = g->model;
+    model_config *config;
+    params *p;
+    TRY(config_copy(from->config, &config));
+    TRY(params_create(config, has_weight, from->params, &p));
+    TRY(params_allocate(p, g->device, DTYPE_F32));
+    for (int i = 0; i < p->count; i++) {
+        float *values = malloc((size_t)(p->table[i].rows * p->table[i].cols) * sizeof *values);
+        int status = params_get(from->params, i, values);
+        if (status >= 0) status = params_set(p, i, values, DTYPE_F32);
+        free(values);
+        TRY(status);
+    }
+    g->model = NULL;
+    model_free(from);
+    return model_create(g->device, config, p, &g->model);
+}
+
+int golden_open(device *d, const char *folder, dtype compute, dtype kv_type, enum golden_weights weights, golden *g) {
+    *g = (golden){.folder = folder, .device = d, .compute = compute, .kv_type = kv_type, .weights = weights};
+    const checkpoint_load_options options = {.type = DTYPE_COUNT,
+                                             .format = weights == GOLDEN_STORED ? WEIGHT_AUTO : WEIGHT_INT8};
     TRY(open_expected(g));
     TRY(read_tolerance(g));
-    TRY(checkpoint_load(d, folder, &as_stored, &g->model));
-    TRY(params_enable_masters(g->model->params, DTYPE_F32));
-    TRY(params_enable_gradients(g->model->params));
+    TRY(checkpoint_load(d, folder, &options, &g->model));
+    if (weights == GOLDEN_DEQUANTIZED) TRY(dequantize(g));
+    if (weights == GOLDEN_STORED) {
+        TRY(params_enable_masters(g->model->params, DTYPE_F32));
+        TRY(params_enable_gradients(g->model->params));
+    }
     return graph_create(d, compute, true, &g->graph);
 }
 

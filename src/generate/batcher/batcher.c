@@ -13,8 +13,8 @@ enum { STEP_TOKENS = 2048, GPU_STEP_TOKENS = 8192 };
 
 /* A step reads all weights except the embedding, of which it reads one row per token, unless it is tied to the head. */
 static double count_weight_bytes(const params *p) {
-    double bytes = p->head == p->embed ? 0 : -(double)view_bytes(p->embed->value);
-    for (int i = 0; i < p->count; i++) bytes += (double)view_bytes(p->table[i].tensor.value);
+    double bytes = p->head == p->embed ? 0 : -(double)view_all_bytes(p->embed->value);
+    for (int i = 0; i < p->count; i++) bytes += (double)view_all_bytes(p->table[i].tensor.value);
     return bytes;
 }
 

@@ -14,7 +14,7 @@
 
 #include "generate/batcher/sequence.h"
 #include "generate/costs/cost_table.h"
-#include "model/kv_cache.h"
+#include "model/cache/kv_cache.h"
 
 typedef struct batcher_options {
     dtype compute;                /* DTYPE_F32 or DTYPE_BF16. */

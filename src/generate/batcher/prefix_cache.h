@@ -12,7 +12,7 @@
 #define GENERATE_PREFIX_CACHE_H
 
 #include "generate/chunks.h"
-#include "model/kv_cache.h"
+#include "model/cache/kv_cache.h"
 
 typedef struct prefix_cache prefix_cache;
 

@@ -2,6 +2,7 @@
 #include "io/tensors/checkpoint_table.h"
 
 #include "base/log.h"
+#include "io/tensors/quantized_tensors.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -39,15 +40,23 @@ int checkpoint_check_tensor(const checkpoint_tensor *t, const char *source, weig
 
 /* ---------------------------------------------------------------- other tensors */
 
+static bool is_quantized(const model_config *c) {
+    return json_is_object(json_object_get(c->raw, "quantization_config"));
+}
+
 /* K or V that no layer reads. Published checkpoints may contain them. */
 static bool is_unowned_kv(const model_config *c, const char *name) {
-    static const char *const parts[] = {"k_proj.weight", "k_proj.bias", "v_proj.weight", "v_proj.bias",
-                                        "k_norm.weight"};
+    static const char *const parts[] = {"k_proj.weight",       "k_proj.bias",         "v_proj.weight",
+                                        "v_proj.bias",         "k_norm.weight",       "k_proj.weight_packed",
+                                        "k_proj.weight_scale", "k_proj.weight_shape", "v_proj.weight_packed",
+                                        "v_proj.weight_scale", "v_proj.weight_shape"};
+    enum { FLOATS = 5 };
+    size_t count = is_quantized(c) ? sizeof parts / sizeof *parts : FLOATS;
     int layer, at = 0;
     if (sscanf(name, "model.layers.%9d.self_attn.%n", &layer, &at) != 1 || !at) return false;
     if (layer < 0 || layer >= c->layers) return false;
     if (name[at] == 'k' ? layer_map_stores_keys(&c->map, layer) : layer_map_stores_values(&c->map, layer)) return false;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+    for (size_t i = 0; i < count; i++)
         if (strcmp(name + at, parts[i]) == 0) return true;
     return false;
 }
@@ -77,7 +86,7 @@ static int ignore_others(const checkpoint_files *files, const model_config *c, p
     int ignored = 0;
     for (int i = 0; i < files->count; i++) {
         const char *name = files->tensors[i].entry->name;
-        if (params_find(p, name)) continue;
+        if (params_find(p, name) || quantized_tensors_belong(p, name)) continue;
         REQUIRE(is_unowned_kv(c, name) || ends_with(name, ".rotary_emb.inv_freq") || is_tied_head(c, name),
                 LCKV_ERROR_FORMAT, "%s: tensor %s does not belong to this model (model_type %s)",
                 files->tensors[i].file->path, name, config_model_type(c));
@@ -93,14 +102,22 @@ static int ignore_others(const checkpoint_files *files, const model_config *c, p
 
 /* ---------------------------------------------------------------- both */
 
+static int check_weight(const checkpoint_files *files, const model_config *config, weight *w) {
+    const checkpoint_tensor *t = checkpoint_files_find(files, w->name);
+    quantized_tensors q;
+    if (t || !quantized_tensors_find(files, w->name, &q)) return checkpoint_check_tensor(t, files->source, w);
+    REQUIRE(is_quantized(config), LCKV_ERROR_FORMAT, "%s: tensor %s is quantized, but %s has no quantization_config",
+            q.packed->file->path, q.packed->entry->name, config->name);
+    return quantized_tensors_check(&q, files->source, w);
+}
+
 int checkpoint_table(const checkpoint_files *files, const model_config *config, params **out) {
     params *p;
     *out = NULL;
     TRY(params_create(config, has_tensor, (void *)(uintptr_t)files, &p));
     int status = LCKV_OK;
     for (int i = 0; i < p->count && status >= 0; i++) {
-        weight *w = &p->table[i];
-        status = checkpoint_check_tensor(checkpoint_files_find(files, w->name), files->source, w);
+        status = check_weight(files, config, &p->table[i]);
     }
     if (status >= 0) status = ignore_others(files, config, p);
     if (status < 0)

@@ -36,7 +36,10 @@ static int make_model(const model_config *config, const counted_parts *parts, co
     int status = config_copy(config, &copy);
     if (status >= 0) status = params_create(copy, NULL, NULL, &weights);
     if (status >= 0 && parts->divide) status = params_divide(weights, parts->divide);
-    if (status >= 0) status = params_allocate(weights, c->device, loaded_type(config, parts));
+    if (status >= 0) params_choose_types(weights, loaded_type(config, parts), copy->weight_format);
+    if (status >= 0 && parts->divide && params_quantized(weights))
+        status = fail(LCKV_ERROR_UNSUPPORTED, "quantized weights (int8, int4) are not divided between processes");
+    if (status >= 0) status = params_allocate_as_typed(weights, c->device);
     if (status >= 0) return model_create(c->device, copy, weights, &c->model);
     params_free(weights);
     config_free(copy);
@@ -107,7 +110,7 @@ static int64_t bytes_of_values(const params *p) {
     int64_t bytes = 0;
     for (int i = 0; i < p->count; i++) {
         const weight *w = &p->table[i];
-        bytes += (int64_t)view_bytes(w->part.rows ? w->part : w->tensor.value);
+        bytes += (int64_t)view_all_bytes(w->part.rows ? w->part : w->tensor.value);
     }
     return bytes;
 }

@@ -93,14 +93,14 @@ static int fit_and_write(model *m, const lckv_fit_options *o, const text_ids *al
     fit_result result;
     TRY(fit_loop_start(m, &b.examples, &fit, &result));
     describe(m, &result, out);
-    const loop_start_save save = {.start = m->loop_start, .type = params_type(m->params, 0)};
+    const loop_start_save save = {.start = m->loop_start, .type = params_float_type(m->params)};
     return loop_start_write(&save, o->output_dir);
 }
 
 static int run(device *d, const lckv_fit_options *o, const char *folder, lckv_fit_result *out) {
     model *m;
     text_ids all = {0};
-    TRY(initial_model_load(d, folder, NULL, NULL, &m));
+    TRY(initial_model_load(d, folder, NULL, WEIGHT_AUTO, NULL, &m));
     int status = read_text(o, folder, &all);
     if (status >= 0) status = check_ids(&all, m->config->vocab_size);
     if (status >= 0) status = fit_and_write(m, o, &all, out);

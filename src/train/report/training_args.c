@@ -91,13 +91,14 @@ static json_t *steps(const lckv_train_options *o) {
 }
 
 static json_t *optimizer(const lckv_train_options *o) {
-    return json_pack("{ss sf sI sf sf sI sf sf sf sf so sb ss sb sI so}", "lr_scheduler_type",
+    return json_pack("{ss sf sI sf sf sI sf sf sf sf so sb ss ss sb sI so}", "lr_scheduler_type",
                      schedule_name(o->lr_scheduler_type), "learning_rate", o->learning_rate, "warmup_steps",
                      (json_int_t)o->warmup_steps, "warmup_ratio", o->warmup_ratio, "min_lr_rate", o->min_lr_rate,
                      "num_decay_steps", (json_int_t)o->num_decay_steps, "weight_decay", o->weight_decay, "adam_beta1",
                      o->adam_beta1, "adam_beta2", o->adam_beta2, "adam_epsilon", o->adam_epsilon, "max_grad_norm",
                      json_number_or_null(o->max_grad_norm), "bf16", o->bf16, "torch_dtype",
-                     o->torch_dtype ? o->torch_dtype : "auto", "gradient_checkpointing", o->gradient_checkpointing,
+                     o->torch_dtype ? o->torch_dtype : "auto", "weight_dtype",
+                     o->weight_dtype ? o->weight_dtype : "auto", "gradient_checkpointing", o->gradient_checkpointing,
                      "max_skipped_steps", (json_int_t)o->max_skipped_steps, "skip_grad_norm",
                      json_number_or_null(o->skip_grad_norm));
 }

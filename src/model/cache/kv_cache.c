@@ -1,7 +1,7 @@
 /* The KV cache: groups of slots, and sequences; see kv_cache.h. kv_group.c manages pages. */
-#include "model/kv_cache.h"
+#include "model/cache/kv_cache.h"
 
-#include "model/kv_group.h"
+#include "model/cache/kv_group.h"
 #include "model/ranks/rank_group.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Pages and page tables of one group; see kv_group.h. */
-#include "model/kv_group.h"
+#include "model/cache/kv_group.h"
 
 #include "model/ranks/rank_group.h"
 
