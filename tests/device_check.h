@@ -183,7 +183,7 @@ static inline void set_grouped_integer(view v, int64_t i, int x) {
     if (v.type == DTYPE_INT8)
         *byte = (int8_t)x;
     else if (i % v.cols % 2)
-        *byte = (int8_t)((*byte & 15) | x << 4);
+        *byte = (int8_t)((*byte & 15) | x * 16);
     else
         *byte = (int8_t)((*byte & -16) | (x & 15));
 }

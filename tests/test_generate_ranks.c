@@ -63,8 +63,9 @@ static int open_ranks(void **state) {
 
 static int close_ranks(void **state) {
     (void)state;
+    bool removes = leads();
     lckv_processes_close(ranks);
-    if (leads()) remove_tree(shared.path);
+    if (removes) remove_tree(shared.path);
     return 0;
 }
 

@@ -67,8 +67,9 @@ static int measure(lckv_trainer *t, int count) {
 int trainer_measure_loop_start(lckv_trainer *t) {
     enum { TOKENS = 4096 };
     const loop_start *s = t->model->loop_start;
-    int64_t count = TOKENS / t->validation->block_size, all = t->validation->count;
+    int64_t all = t->validation->count;
     if (!s || !all) return LCKV_OK;
+    int64_t count = TOKENS / t->validation->block_size;
     count = count < 1 ? 1 : count < all ? count : all;
     int status = collectives_agree(t->collectives, measure(t, (int)count));
     if (status == LCKV_ERROR_NUMERIC) { /* of a model that has diverged */

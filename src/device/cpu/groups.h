@@ -36,7 +36,7 @@ static inline __attribute__((always_inline)) void cpu_group_integers(int8_t *out
 /* The integer of one element. */
 static inline int cpu_group_integer(const int8_t *row, dtype type, int64_t i) {
     if (type == DTYPE_INT8) return row[i];
-    return i % 2 ? row[i / 2] >> 4 : (int8_t)(uint8_t)(row[i / 2] << 4) >> 4;
+    return i % 2 ? row[i / 2] >> 4 : (int8_t)((uint8_t)row[i / 2] << 4) >> 4;
 }
 
 static inline __attribute__((always_inline)) void cpu_widen_groups(float *restrict out, view v, dtype type, int64_t r,

@@ -81,8 +81,10 @@ view shards_entry_gradient(const shards *s, int entry) {
 
 static shard_buffer *best_buffer(const shards *s, size_t bytes) {
     shard_buffer *best = NULL;
-    for (shard_buffer *b = s->buffers; b < s->buffers + s->buffer_count; b++)
+    for (int i = 0; i < s->buffer_count; i++) {
+        shard_buffer *b = &s->buffers[i];
         if (!b->used && b->bytes >= bytes && (!best || b->bytes < best->bytes)) best = b;
+    }
     return best;
 }
 
