@@ -217,6 +217,11 @@ static void test_errors_are_reported_once(void **state) {
     assert_int_equal(o.code, 2);
     assert_string_equal(o.messages, "lckv generate: no prompt given; use --prompt, --prompt_file or --prompt_ids\n");
     outcome_free(&o);
+    o = RUN(*state, "generate", "--model_name_or_path", in(*state, "model"), "--prompt_ids", "1", "--weight_dtype",
+            "int8", "--tensor_parallel", "2", ON_CPU);
+    assert_int_equal(o.code, 1);
+    assert_non_null(strstr(o.messages, "quantized weights (int8, int4) are not divided between processes"));
+    outcome_free(&o);
 }
 
 /* ---------------------------------------------------------------- serving */
@@ -266,7 +271,7 @@ static pid_t started_process(pid_t parent, int rank) {
     int found = 0;
     snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
     FILE *list = fopen(path, "r");
-    assert_non_null(list);
+    if (!list) SKIP("this system has no list of child processes");
     for (int i = 0; i <= rank; i++) assert_int_equal(fscanf(list, "%d", &found), 1);
     fclose(list);
     return found;
@@ -286,7 +291,7 @@ static void test_a_process_that_dies_ends_the_server(void **state) {
     assert_non_null(strstr(a.body, "process 2 of 3 is lost"));
     http_free(&a);
     assert_int_equal(program_wait(s.process), 128 + SIGKILL);
-    assert_true(clock_seconds() - begin < 8);
+    assert_true(clock_seconds() - begin < 60);
     assert_file_says(in(*state, "stderr"), "process 2 of 3 was killed by signal 9");
 }
 
@@ -311,6 +316,8 @@ static pid_t start_rank(const folder *f, int rank, int port, const char *const *
     _exit(99);
 }
 
+enum { START_MICROSECONDS = 3000000 }; /* until processes decode, also on a slow machine */
+
 static void test_a_process_that_hangs_is_named(void **state) {
     const char *const words[] = {"lckv",
                                  "generate",
@@ -325,17 +332,17 @@ static void test_a_process_that_hangs_is_named(void **state) {
                                  "--tensor_parallel",
                                  "2",
                                  "--ddp_timeout",
-                                 "2",
+                                 "5",
                                  ON_CPU,
                                  NULL};
     int port = 20000 + (int)(getpid() % 10000);
     pid_t leader = start_rank(*state, 0, port, words), follower = start_rank(*state, 1, port, words);
-    usleep(1000000);
+    usleep(START_MICROSECONDS);
     kill(follower, SIGSTOP);
     assert_int_equal(program_wait(leader), 1);
     kill(follower, SIGKILL);
     program_wait(follower);
-    assert_file_says(in(*state, "stderr0"), "process 1 of 2 has not answered for 2 s (ddp_timeout)");
+    assert_file_says(in(*state, "stderr0"), "process 1 of 2 has not answered for 5 s (ddp_timeout)");
 }
 
 static void test_ctrl_c_stops_all(void **state) {
@@ -355,7 +362,7 @@ static void test_ctrl_c_stops_all(void **state) {
     int null = open("/dev/null", O_WRONLY);
     pid_t process = program_start(*state, words, null);
     close(null);
-    usleep(1000000);
+    usleep(START_MICROSECONDS);
     kill(process, SIGINT);
     assert_int_equal(program_wait(process), 130);
     assert_file_says(in(*state, "stderr"), "interrupted");

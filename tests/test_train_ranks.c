@@ -194,7 +194,7 @@ static void signals_are_passed_on(void **state) {
         assert_int_equal(kill(job, SIGNALS[i]), 0);
         if (SIGNALS[i] == SIGTERM) kill(job, SIGTERM);
         assert_int_equal(program_wait(job), 128 + SIGNALS[i]);
-        contains(f, "interrupted", 1);
+        if (SIGNALS[i] != SIGTERM) contains(f, "interrupted", 1); /* the second one may come before the message */
     }
 }
 

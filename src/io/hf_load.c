@@ -106,6 +106,14 @@ static void choose_types(params *p, const model_config *c, const checkpoint_load
     params_choose_types(p, o->type, format);
 }
 
+static int refuse_divided(const char *folder) {
+    return fail(
+        LCKV_ERROR_UNSUPPORTED,
+        "%s: quantized weights (int8, int4) are not divided between processes; lckv convert --weight_dtype float "
+        "dequantizes a checkpoint",
+        folder);
+}
+
 static int load_adapted(source *s, device *d, const model_config *c, const checkpoint_load_options *o, params *p,
                         adapter **beside) {
     if (o->adapter) {
@@ -113,9 +121,7 @@ static int load_adapted(source *s, device *d, const model_config *c, const check
         TRY(adapter_file_check(&s->adapter, p));
     }
     choose_types(p, c, o);
-    REQUIRE(!params_quantized(p) || (!o->divide && o->ranks <= 1), LCKV_ERROR_UNSUPPORTED,
-            "%s: quantized weights (int8, int4) are not divided between processes; use weight_dtype float",
-            s->files->source);
+    if (params_quantized(p) && (o->divide || o->ranks > 1)) return refuse_divided(s->files->source);
     s->merged = o->adapter && !params_quantized(p);
     TRY(load_values(s, d, p));
     return o->adapter && !s->merged ? adapter_attach(&s->adapter, p, beside) : LCKV_OK;
@@ -199,7 +205,9 @@ static int load(device *d, const char *folder, model_config *config, const check
 static int load_part(device *d, const char *folder, model_config *whole, const checkpoint_load_options *o,
                      model **out) {
     model_config *part;
-    int status = rank_part_config(whole, o->rank, o->ranks, &part);
+    bool quantized = json_is_object(json_object_get(whole->raw, "quantization_config"));
+    int status = quantized ? refuse_divided(folder) : LCKV_OK;
+    if (status >= 0) status = rank_part_config(whole, o->rank, o->ranks, &part);
     if (status >= 0) status = load(d, folder, part, o, out);
     if (status < 0)
         config_free(whole);
