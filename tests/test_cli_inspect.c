@@ -71,16 +71,20 @@ static void weights_can_be_quantized(void **state) {
     outcome o = RUN(f, "inspect", "--config_name", in(f, "model"), "--weight_dtype", "int8");
     assert_non_null(strstr(o.output, "weights     int8: "));
     assert_non_null(strstr(o.output, "quantized weights are not trained; with --use_peft"));
+    outcome_free(&o);
     o = RUN(f, "inspect", "--config_name", in(f, "model"), "--weight_dtype", "int8", "--use_peft");
     assert_non_null(strstr(o.output, "adapter only"));
+    outcome_free(&o);
     o = RUN(f, "convert", "--model_name_or_path", in(f, "model"), "--weight_dtype", "int4", "--output_dir",
             in(f, "q4"));
+    outcome_free(&o);
     static const char *const formats[] = {"auto", "int4"};
     char *lines[2];
     for (int i = 0; i < 2; i++) {
         o = RUN(f, "generate", "--model_name_or_path", in(f, i ? "model" : "q4"), "--weight_dtype", formats[i],
                 "--prompt_ids", "3,4,5", "--length", "8", "--temperature", "0");
         lines[i] = strdup(o.output);
+        outcome_free(&o);
     }
     assert_string_equal(lines[0], lines[1]);
     free(lines[0]);
