@@ -76,7 +76,7 @@ static int layout_count(void) {
 }
 
 static void need_ranks(void) {
-    if (ranks->ranks == 1) skip();
+    if (ranks->ranks == 1) SKIP("one process: the tests with several ranks run it");
 }
 
 /* ---------------------------------------------------------------- models */
