@@ -111,7 +111,7 @@ const char *weight_dtype_name(int weight_dtype);
 /* What flags add to a config. */
 typedef struct added_overrides {
     int torch_dtype, weight_dtype; /* indices of TORCH_DTYPES and WEIGHT_DTYPES; 0 adds nothing */
-    int64_t positions;             /* at least so many positions; 0 adds nothing */
+    int64_t positions;             /* the smallest number of positions; 0 adds nothing */
 } added_overrides;
 /* Returns "K=V,..": `overrides` (may be NULL) and what is added. NULL if there are no overrides. Release with
  * free(). */

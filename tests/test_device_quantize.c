@@ -45,7 +45,7 @@ static void int8_by_hand(void **state) {
     assert_int_equal(q.scales[0], 0x3c00);
     assert_int_equal((int8_t)q.data[32], -127);
     assert_int_equal((int8_t)q.data[33], 63); /* 0.25 / (0.5 / 127) is 63.5, and the scale is a little larger */
-    assert_true(cpu_from_f16(q.scales[1]) >= 0.5f / 127 && cpu_from_f16(q.scales[1]) < 0.5f / 127 * 1.001f);
+    assert_true(float_of_f16(q.scales[1]) >= 0.5f / 127 && float_of_f16(q.scales[1]) < 0.5f / 127 * 1.001f);
 }
 
 /* Integers times a scale are found exactly: with -8 the scale has the sign of the values' own, with +8 the other
@@ -57,7 +57,7 @@ static void int4_by_hand(void **state) {
         quantized q;
         for (int i = 0; i < 32; i++) row[i] = (float)(sign * ((i % 16) - 8)) * 0.25f;
         quantize(DTYPE_INT4, 1, 32, row, &q, 1);
-        assert_true(cpu_from_f16(q.scales[0]) == 0.25f * (float)sign);
+        assert_true(float_of_f16(q.scales[0]) == 0.25f * (float)sign);
         for (int i = 0; i < 16; i++) assert_int_equal(q.data[i], ((2 * i % 16) ^ 8) | ((2 * i % 16 + 1) ^ 8) << 4);
         for (int i = 0; i < 32; i++) assert_true(q.values[i] == row[i]);
     }
@@ -81,7 +81,7 @@ static void zeros_stay_zeros(void **state) {
 static void expect_half_a_scale(const float *row, int64_t cols, const quantized *q, int64_t r) {
     int64_t groups = (cols + DTYPE_GROUP - 1) / DTYPE_GROUP;
     for (int64_t i = 0; i < cols; i++) {
-        float largest = 0, scale = cpu_from_f16(q->scales[r * groups + i / DTYPE_GROUP]);
+        float largest = 0, scale = float_of_f16(q->scales[r * groups + i / DTYPE_GROUP]);
         int64_t first = i / DTYPE_GROUP * DTYPE_GROUP;
         for (int64_t k = first; k < cols && k < first + DTYPE_GROUP; k++) largest = fmaxf(largest, fabsf(row[k]));
         float error = fabsf(row[i] - q->values[r * cols + i]);

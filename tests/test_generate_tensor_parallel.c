@@ -316,24 +316,13 @@ static pid_t start_rank(const folder *f, int rank, int port, const char *const *
     _exit(99);
 }
 
+#define GENERATE_LONG(f)                                                                                               \
+    "generate", "--model_name_or_path", in((f), "model"), "--config_overrides",                                        \
+        "max_position_embeddings=200000,eos_token_id=null", "--prompt_ids", "5,9", "--length", "150000"
 enum { START_MICROSECONDS = 3000000 }; /* until processes decode, also on a slow machine */
 
 static void test_a_process_that_hangs_is_named(void **state) {
-    const char *const words[] = {"lckv",
-                                 "generate",
-                                 "--model_name_or_path",
-                                 in(*state, "model"),
-                                 "--config_overrides",
-                                 "max_position_embeddings=200000,eos_token_id=null",
-                                 "--prompt_ids",
-                                 "5,9",
-                                 "--length",
-                                 "150000",
-                                 "--tensor_parallel",
-                                 "2",
-                                 "--ddp_timeout",
-                                 "5",
-                                 ON_CPU,
+    const char *const words[] = {"lckv", GENERATE_LONG(*state), "--tensor_parallel", "2", "--ddp_timeout", "5", ON_CPU,
                                  NULL};
     int port = 20000 + (int)(getpid() % 10000);
     pid_t leader = start_rank(*state, 0, port, words), follower = start_rank(*state, 1, port, words);
@@ -346,19 +335,7 @@ static void test_a_process_that_hangs_is_named(void **state) {
 }
 
 static void test_ctrl_c_stops_all(void **state) {
-    const char *const words[] = {"generate",
-                                 "--model_name_or_path",
-                                 in(*state, "model"),
-                                 "--config_overrides",
-                                 "max_position_embeddings=200000,eos_token_id=null",
-                                 "--prompt_ids",
-                                 "5,9",
-                                 "--length",
-                                 "150000",
-                                 "--tensor_parallel",
-                                 "2",
-                                 ON_CPU,
-                                 NULL};
+    const char *const words[] = {GENERATE_LONG(*state), "--tensor_parallel", "2", ON_CPU, NULL};
     int null = open("/dev/null", O_WRONLY);
     pid_t process = program_start(*state, words, null);
     close(null);

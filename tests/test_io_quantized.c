@@ -322,7 +322,7 @@ static void other_types_of_scales_are_read(void **state) {
     rewrite(*state, &change);
     model *again = load_as(d, in(*state, "bad"), WEIGHT_AUTO, NULL);
     const uint16_t *scales = params_find(again->params, Q)->tensor.value.scales;
-    for (int i = 0; i < 16; i++) assert_true(cpu_from_f16(scales[i]) == 0.015625f);
+    for (int i = 0; i < 16; i++) assert_true(float_of_f16(scales[i]) == 0.015625f);
     model_free(again);
     model_free(m);
     device_close(d);

@@ -184,7 +184,7 @@ static void quantized_values_are_near(void **state) {
                                                                    : DTYPE_INT4;
             assert_int_equal(params_type(p, i), expected);
             for (int64_t k = 0; k < count; k++)
-                values[k] = cpu_from_bf16(cpu_to_bf16(sinf((float)(k * 37 + i)) * 0.03f)); /* exact in all types */
+                values[k] = float_of_bf16(bf16_of_float(sinf((float)(k * 37 + i)) * 0.03f)); /* exact in all types */
             cpu_narrow(narrow, host, values, host == DTYPE_F32 ? 0 : count);
             OK(params_set(p, i, host == DTYPE_F32 ? (void *)values : narrow, host));
             double change = change_of(p, i, values);

@@ -7,36 +7,12 @@
 
 #include <string.h>
 
-static inline uint32_t cpu_bits(float x) {
-    return float_bits(x);
-}
-
-static inline float cpu_float(uint32_t bits) {
-    return float_of_bits(bits);
-}
-
-static inline float cpu_from_bf16(uint16_t h) {
-    return float_of_bf16(h);
-}
-
-static inline uint16_t cpu_to_bf16(float x) {
-    return bf16_of_float(x);
-}
-
-static inline float cpu_from_f16(uint16_t h) {
-    return float_of_f16(h);
-}
-
-static inline uint16_t cpu_to_f16(float x) {
-    return f16_of_float(x);
-}
-
 /* Element i of a row of `type` (f32, bf16, f16, kv_int8 without its scale). */
 static inline float cpu_widened(const void *row, dtype type, int64_t i) {
     if (type == DTYPE_F32) return ((const float *)row)[i];
     if (type == DTYPE_KV_INT8) return ((const int8_t *)row)[i];
     uint16_t half = ((const uint16_t *)row)[i];
-    return type == DTYPE_BF16 ? cpu_from_bf16(half) : cpu_from_f16(half);
+    return type == DTYPE_BF16 ? float_of_bf16(half) : float_of_f16(half);
 }
 
 /* out[0..n) = elements of `type` (f32, bf16, f16) as f32. */
@@ -45,9 +21,9 @@ static inline void cpu_widen(float *restrict out, const void *restrict from, dty
     if (type == DTYPE_F32) {
         memcpy(out, from, (size_t)n * sizeof(float));
     } else if (type == DTYPE_BF16) {
-        for (int64_t i = 0; i < n; i++) out[i] = cpu_from_bf16(half[i]);
+        for (int64_t i = 0; i < n; i++) out[i] = float_of_bf16(half[i]);
     } else {
-        for (int64_t i = 0; i < n; i++) out[i] = cpu_from_f16(half[i]);
+        for (int64_t i = 0; i < n; i++) out[i] = float_of_f16(half[i]);
     }
 }
 
@@ -57,9 +33,9 @@ static inline void cpu_narrow(void *restrict to, dtype type, const float *restri
     if (type == DTYPE_F32) {
         memcpy(to, in, (size_t)n * sizeof(float));
     } else if (type == DTYPE_BF16) {
-        for (int64_t i = 0; i < n; i++) half[i] = cpu_to_bf16(in[i]);
+        for (int64_t i = 0; i < n; i++) half[i] = bf16_of_float(in[i]);
     } else {
-        for (int64_t i = 0; i < n; i++) half[i] = cpu_to_f16(in[i]);
+        for (int64_t i = 0; i < n; i++) half[i] = f16_of_float(in[i]);
     }
 }
 

@@ -23,8 +23,8 @@ static float largest_magnitude(const float *x) {
 
 /* The smallest f16 that is at least x; infinity if there is none. */
 static uint16_t f16_at_least(float x) {
-    uint16_t h = cpu_to_f16(x);
-    return cpu_from_f16(h) < x ? (uint16_t)(h + 1) : h;
+    uint16_t h = f16_of_float(x);
+    return float_of_f16(h) < x ? (uint16_t)(h + 1) : h;
 }
 
 /* q[i] = x[i] / scale, rounded and limited; 0 with the scale 0. */
@@ -76,7 +76,7 @@ static uint16_t int4_scale(const float *x) {
         best = gain;
         best_scale = scale;
     }
-    return cpu_to_f16(best_scale);
+    return f16_of_float(best_scale);
 }
 
 /* ---------------------------------------------------------------- a row */
@@ -94,7 +94,7 @@ static void quantize_row(dtype type, int64_t cols, const float *from, uint8_t *d
         memcpy(x, from + first, (size_t)count * sizeof *x);
         uint16_t scale = type == DTYPE_INT8 ? int8_scale(x) : int4_scale(x);
         scales[first / DTYPE_GROUP] = scale;
-        round_group(x, cpu_from_f16(scale), type == DTYPE_INT8 ? -127 : -8, type == DTYPE_INT8 ? 127 : 7, q);
+        round_group(x, float_of_f16(scale), type == DTYPE_INT8 ? -127 : -8, type == DTYPE_INT8 ? 127 : 7, q);
         if (type == DTYPE_INT8)
             memcpy(data + first, q, (size_t)count);
         else
@@ -109,7 +109,7 @@ static int int4_at(const uint8_t *row, int64_t i) {
 
 static void dequantize_row(dtype type, int64_t cols, const uint8_t *data, const uint16_t *scales, float *to) {
     for (int64_t first = 0; first < cols; first += DTYPE_GROUP) {
-        float scale = cpu_from_f16(scales[first / DTYPE_GROUP]);
+        float scale = float_of_f16(scales[first / DTYPE_GROUP]);
         int64_t end = cols - first < DTYPE_GROUP ? cols : first + DTYPE_GROUP;
         for (int64_t i = first; i < end; i++)
             to[i] = scale * (float)(type == DTYPE_INT8 ? (int8_t)data[i] : int4_at(data, i));
@@ -128,7 +128,7 @@ static int64_t find_unfit(const float *from, int64_t count, float limit, int thr
 }
 
 int quantize_rows(dtype type, int64_t rows, int64_t cols, const float *from, void *data, void *scales, int threads) {
-    float limit = cpu_from_f16(F16_INFINITY - 1) * (type == DTYPE_INT8 ? 127 : 4);
+    float limit = float_of_f16(F16_INFINITY - 1) * (type == DTYPE_INT8 ? 127 : 4);
     int64_t unfit = find_unfit(from, rows * cols, limit, threads);
     REQUIRE(unfit == rows * cols, LCKV_ERROR_ARGUMENT, "expected finite values of at most %g for %s, found %g",
             (double)limit, dtype_name(type), (double)from[unfit]);

@@ -205,8 +205,7 @@ static int load(device *d, const char *folder, model_config *config, const check
 static int load_part(device *d, const char *folder, model_config *whole, const checkpoint_load_options *o,
                      model **out) {
     model_config *part;
-    bool quantized = json_is_object(json_object_get(whole->raw, "quantization_config"));
-    int status = quantized ? refuse_divided(folder) : LCKV_OK;
+    int status = quantized_tensors_expected(whole) ? refuse_divided(folder) : LCKV_OK;
     if (status >= 0) status = rank_part_config(whole, o->rank, o->ranks, &part);
     if (status >= 0) status = load(d, folder, part, o, out);
     if (status < 0)

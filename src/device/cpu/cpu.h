@@ -130,7 +130,7 @@ static inline float cpu_exp(float x) {
     x = x < -105.0f ? -105.0f : x;
     x = x > 90.0f ? 90.0f : x;
     float shifted = x * 0x1.715476p+0f + round;
-    int32_t n = (int32_t)(cpu_bits(shifted) - cpu_bits(round));
+    int32_t n = (int32_t)(float_bits(shifted) - float_bits(round));
     float whole = shifted - round;
     float r = x - whole * 0x1.62e4p-1f;
     r = r - whole * 0x1.7f7d1cp-20f;
@@ -142,7 +142,7 @@ static inline float cpu_exp(float x) {
     p = p * r * r + r;
     p = p + 1.0f;
     int32_t half = n >> 1;
-    return p * cpu_float((uint32_t)(half + 127) << 23) * cpu_float((uint32_t)(n - half + 127) << 23);
+    return p * float_of_bits((uint32_t)(half + 127) << 23) * float_of_bits((uint32_t)(n - half + 127) << 23);
 }
 
 static inline float cpu_sigmoid(float x) {

@@ -67,4 +67,21 @@ static inline __attribute__((always_inline)) void few_prefetch(const struct few_
     for (int64_t i = 0; i < FEW_PAIR * count; i += CACHE_LINE) __builtin_prefetch(next + i);
 }
 
+/* A form of single types: dot_R_NAME() for R rows and weights of a type, from the form's dot_pair(), and the list of
+ * them. */
+#define FEW_DOT(R, name, type)                                                                                         \
+    static void dot_##R##_##name(tile_vector *sum, const struct few_block *b) {                                        \
+        for (int64_t o = 0; o < b->outputs; o += FEW_PAIR) {                                                           \
+            struct few_pair p = few_pair_of(b, o);                                                                     \
+            dot_pair(R, type, sum + o * R, b, &p);                                                                     \
+        }                                                                                                              \
+    }
+#if TILE_LANES == 16
+#define FEW_DOTS_OF(name)                                                                                              \
+    { dot_1_##name, dot_2_##name, dot_4_##name, dot_8_##name }
+#else
+#define FEW_DOTS_OF(name)                                                                                              \
+    { dot_1_##name, dot_2_##name, dot_4_##name }
+#endif
+
 #endif

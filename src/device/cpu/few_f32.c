@@ -52,30 +52,18 @@ static inline __attribute__((always_inline)) void dot_pair(int R, dtype type, ti
     for (int i = 0; i < FEW_PAIR * R; i++) sum[i] = wide[i];
 }
 
-#define DOT(R, name, type)                                                                                             \
-    static void dot_##R##_##name(tile_vector *sum, const struct few_block *b) {                                        \
-        for (int64_t o = 0; o < b->outputs; o += FEW_PAIR) {                                                           \
-            struct few_pair p = few_pair_of(b, o);                                                                     \
-            dot_pair(R, type, sum + o * R, b, &p);                                                                     \
-        }                                                                                                              \
-    }
-#define DOTS(R) DOT(R, f32, DTYPE_F32) DOT(R, bf16, DTYPE_BF16) DOT(R, f16, DTYPE_F16)
+#define DOTS(R) FEW_DOT(R, f32, DTYPE_F32) FEW_DOT(R, bf16, DTYPE_BF16) FEW_DOT(R, f16, DTYPE_F16)
 DOTS(1)
 DOTS(2)
 DOTS(4)
 #if TILE_LANES == 16
 DOTS(8)
-#define OF(name)                                                                                                       \
-    { dot_1_##name, dot_2_##name, dot_4_##name, dot_8_##name }
-#else
-#define OF(name)                                                                                                       \
-    { dot_1_##name, dot_2_##name, dot_4_##name }
 #endif
 
 const struct few_form CPU_ENTRY(few_f32) = {
     .element_bytes = sizeof(float),
     .unit = TILE_LANES,
     .pack = pack,
-    .dot = {[DTYPE_F32] = OF(f32), [DTYPE_BF16] = OF(bf16), [DTYPE_F16] = OF(f16)},
+    .dot = {[DTYPE_F32] = FEW_DOTS_OF(f32), [DTYPE_BF16] = FEW_DOTS_OF(bf16), [DTYPE_F16] = FEW_DOTS_OF(f16)},
     .factor = {[DTYPE_F32] = 1, [DTYPE_BF16] = 1, [DTYPE_F16] = 1},
 };

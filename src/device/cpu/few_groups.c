@@ -33,13 +33,13 @@ static float round_group(int32_t *restrict out, const float *restrict x) {
     const float round = 0x1.8p23f; /* adding it leaves the nearest integer in the mantissa */
     int32_t largest_bits = 0;      /* of |x|, which are ordered as integers, too */
     for (int i = 0; i < DTYPE_GROUP; i++) {
-        int32_t bits = (int32_t)(cpu_bits(x[i]) & 0x7fffffff);
+        int32_t bits = (int32_t)(float_bits(x[i]) & 0x7fffffff);
         largest_bits = bits > largest_bits ? bits : largest_bits;
     }
-    float largest = cpu_float((uint32_t)largest_bits);
+    float largest = float_of_bits((uint32_t)largest_bits);
     bool usable = largest > 1e-30f && largest_bits < 0x7f800000; /* the inverse of tiny ones would be too large */
     float inverse = usable ? LARGEST / largest : 0, scale = largest_bits < 0x7f800000 ? 0 : NAN;
-    for (int i = 0; i < DTYPE_GROUP; i++) out[i] = (int32_t)(cpu_bits(x[i] * inverse + round) - cpu_bits(round));
+    for (int i = 0; i < DTYPE_GROUP; i++) out[i] = (int32_t)(float_bits(x[i] * inverse + round) - float_bits(round));
     return usable ? largest / LARGEST : scale;
 }
 
@@ -195,30 +195,18 @@ static inline __attribute__((always_inline)) void dot_pair(int R, dtype type, ti
     for (int i = 0; i < FEW_PAIR * R; i++) sum[i] = wide[i];
 }
 
-#define DOT(R, name, type)                                                                                             \
-    static void dot_##R##_##name(tile_vector *sum, const struct few_block *b) {                                        \
-        for (int64_t o = 0; o < b->outputs; o += FEW_PAIR) {                                                           \
-            struct few_pair p = few_pair_of(b, o);                                                                     \
-            dot_pair(R, type, sum + o * R, b, &p);                                                                     \
-        }                                                                                                              \
-    }
-#define DOTS(R) DOT(R, int8, DTYPE_INT8) DOT(R, int4, DTYPE_INT4)
+#define DOTS(R) FEW_DOT(R, int8, DTYPE_INT8) FEW_DOT(R, int4, DTYPE_INT4)
 DOTS(1)
 DOTS(2)
 DOTS(4)
 #if TILE_LANES == 16
 DOTS(8)
-#define OF(name)                                                                                                       \
-    { dot_1_##name, dot_2_##name, dot_4_##name, dot_8_##name }
-#else
-#define OF(name)                                                                                                       \
-    { dot_1_##name, dot_2_##name, dot_4_##name }
 #endif
 
 const struct few_form CPU_ENTRY(few_groups) = {
     .element_bytes = sizeof(int16_t),
     .unit = UNIT,
     .pack = pack,
-    .dot = {[DTYPE_INT8] = OF(int8), [DTYPE_INT4] = OF(int4)},
+    .dot = {[DTYPE_INT8] = FEW_DOTS_OF(int8), [DTYPE_INT4] = FEW_DOTS_OF(int4)},
     .factor = {[DTYPE_INT8] = 0x1p-8f, [DTYPE_INT4] = 0x1p-12f},
 };

@@ -45,7 +45,7 @@ static inline __attribute__((always_inline)) void cpu_widen_groups(float *restri
     const uint16_t *scales = cpu_scales(v, r);
     for (int64_t i = 0; i < n;) {
         int64_t at = first + i, left = DTYPE_GROUP - at % DTYPE_GROUP;
-        float scale = cpu_from_f16(scales[at / DTYPE_GROUP]);
+        float scale = float_of_f16(scales[at / DTYPE_GROUP]);
         if (left == DTYPE_GROUP && n - i >= DTYPE_GROUP) {
             int8_t integers[DTYPE_GROUP];
             cpu_group_integers(integers, row + (type == DTYPE_INT8 ? at : at / 2), type);

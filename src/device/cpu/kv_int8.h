@@ -21,16 +21,16 @@ static inline float kv_int8_quantize(int8_t *restrict to, const float *restrict 
     const int32_t infinity = 0x7f800000;
     int32_t largest = 0; /* bits of the largest magnitude; those of a NaN are larger than those of any number */
     for (int64_t i = 0; i < n; i++) {
-        int32_t bits = (int32_t)(cpu_bits(x[i]) & 0x7fffffff);
+        int32_t bits = (int32_t)(float_bits(x[i]) & 0x7fffffff);
         largest = bits > largest ? bits : largest;
     }
-    float magnitude = cpu_float((uint32_t)largest), scale = magnitude / 127.0f;
+    float magnitude = float_of_bits((uint32_t)largest), scale = magnitude / 127.0f;
     if (largest >= infinity || scale < FLT_MIN) {
         memset(to, 0, (size_t)n);
         return largest >= infinity ? NAN : 0.0f;
     }
     float inverse = 127.0f / magnitude;
-    for (int64_t i = 0; i < n; i++) to[i] = (int8_t)(cpu_bits(x[i] * inverse + round) - cpu_bits(round));
+    for (int64_t i = 0; i < n; i++) to[i] = (int8_t)(float_bits(x[i] * inverse + round) - float_bits(round));
     return scale;
 }
 

@@ -51,12 +51,12 @@ static struct choice choice_at(void *memory, int64_t vocab_size) {
 
 /* Integers in the order of floats; -0 is below 0. NaNs are beyond the keys of the infinities, at both ends. */
 static int32_t order_of(float x) {
-    int32_t bits = (int32_t)cpu_bits(x);
+    int32_t bits = (int32_t)float_bits(x);
     return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
 static float float_of(int32_t order) {
-    return cpu_float((uint32_t)(order ^ ((order >> 31) & 0x7fffffff)));
+    return float_of_bits((uint32_t)(order ^ ((order >> 31) & 0x7fffffff)));
 }
 
 static float largest(const float *x, int64_t n) {
@@ -73,7 +73,7 @@ static bool has_nan(const float *x, int64_t n) {
     uint32_t peak = 0;
 #pragma omp simd reduction(max : peak)
     for (int64_t i = 0; i < n; i++) {
-        uint32_t magnitude = cpu_bits(x[i]) & 0x7fffffff;
+        uint32_t magnitude = float_bits(x[i]) & 0x7fffffff;
         peak = magnitude > peak ? magnitude : peak;
     }
     return peak > 0x7f800000;

@@ -40,10 +40,6 @@ int checkpoint_check_tensor(const checkpoint_tensor *t, const char *source, weig
 
 /* ---------------------------------------------------------------- other tensors */
 
-static bool is_quantized(const model_config *c) {
-    return json_is_object(json_object_get(c->raw, "quantization_config"));
-}
-
 /* K or V that no layer reads. Published checkpoints may contain them. */
 static bool is_unowned_kv(const model_config *c, const char *name) {
     static const char *const parts[] = {"k_proj.weight",       "k_proj.bias",         "v_proj.weight",
@@ -51,7 +47,7 @@ static bool is_unowned_kv(const model_config *c, const char *name) {
                                         "k_proj.weight_scale", "k_proj.weight_shape", "v_proj.weight_packed",
                                         "v_proj.weight_scale", "v_proj.weight_shape"};
     enum { FLOATS = 5 };
-    size_t count = is_quantized(c) ? sizeof parts / sizeof *parts : FLOATS;
+    size_t count = quantized_tensors_expected(c) ? sizeof parts / sizeof *parts : FLOATS;
     int layer, at = 0;
     if (sscanf(name, "model.layers.%9d.self_attn.%n", &layer, &at) != 1 || !at) return false;
     if (layer < 0 || layer >= c->layers) return false;
@@ -106,8 +102,9 @@ static int check_weight(const checkpoint_files *files, const model_config *confi
     const checkpoint_tensor *t = checkpoint_files_find(files, w->name);
     quantized_tensors q;
     if (t || !quantized_tensors_find(files, w->name, &q)) return checkpoint_check_tensor(t, files->source, w);
-    REQUIRE(is_quantized(config), LCKV_ERROR_FORMAT, "%s: tensor %s is quantized, but %s has no quantization_config",
-            q.packed->file->path, q.packed->entry->name, config->name);
+    REQUIRE(quantized_tensors_expected(config), LCKV_ERROR_FORMAT,
+            "%s: tensor %s is quantized, but %s has no quantization_config", q.packed->file->path,
+            q.packed->entry->name, config->name);
     return quantized_tensors_check(&q, files->source, w);
 }
 

@@ -29,6 +29,10 @@ static const checkpoint_tensor *find(const checkpoint_files *files, const char *
     return checkpoint_files_find(files, name);
 }
 
+bool quantized_tensors_expected(const model_config *c) {
+    return json_is_object(json_object_get(c->raw, "quantization_config"));
+}
+
 bool quantized_tensors_find(const checkpoint_files *files, const char *weight_name, quantized_tensors *out) {
     *out = (quantized_tensors){find(files, weight_name, PACKED), find(files, weight_name, SCALE),
                                find(files, weight_name, SHAPE)};
@@ -126,9 +130,9 @@ static int read_scales(const checkpoint_tensor *t, uint16_t *scales) {
         uint32_t bits = 0;
         memcpy(&bits, e->data + (size_t)i * each, each);
         uint16_t half = (uint16_t)bits;
-        float value = e->type == DTYPE_F32 ? cpu_float(bits) : cpu_widened(&half, e->type, 0);
-        scales[i] = cpu_to_f16(value);
-        REQUIRE(isfinite(cpu_from_f16(scales[i])), LCKV_ERROR_FORMAT,
+        float value = e->type == DTYPE_F32 ? float_of_bits(bits) : cpu_widened(&half, e->type, 0);
+        scales[i] = f16_of_float(value);
+        REQUIRE(isfinite(float_of_f16(scales[i])), LCKV_ERROR_FORMAT,
                 "%s: tensor %s: scale %lld: expected a finite f16, "
                 "found %g",
                 t->file->path, e->name, (long long)i, (double)value);

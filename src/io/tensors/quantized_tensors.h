@@ -17,6 +17,8 @@ typedef struct quantized_tensors {
     const checkpoint_tensor *packed, *scale, *shape;
 } quantized_tensors;
 
+/* Whether files of this config may have quantized matrices. */
+bool quantized_tensors_expected(const model_config *c);
 /* Finds the tensors of a matrix in files that have no tensor of its name. Returns false if there is no packed one. */
 bool quantized_tensors_find(const checkpoint_files *files, const char *weight_name, quantized_tensors *out);
 /* Fails unless all three have the matrix's shape. Sets its data type, int8 or int4. */

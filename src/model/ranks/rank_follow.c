@@ -113,7 +113,7 @@ static void free_batch(const follower *f, followed_batch *b) {
     plan_free(&b->plan);
 }
 
-/* Rank 0 frees batches that it has not sent, too. */
+/* Rank 0 also frees batches that it has never sent. */
 static int remove_batch(follower *f, int id) {
     followed_batch *b = find_batch(f, id);
     if (!b) return LCKV_OK;
