@@ -1,10 +1,11 @@
 /* Prefill time of a model with loops, with all iterations and with fewer, relative to the same model without sharing.
- * The models have half the width of the config, which gives nearly the same ratio in a quarter of the time. See
- * perf_main.c. */
+ * On a CPU, the models have half the width of the config, which gives nearly the same ratio in a quarter of the time.
+ * See perf_main.c. */
 #include "perf.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { SIX = 6, FOUR = 4, CASES = 6, MAX_ROUNDS = 20 }; /* SIX, FOUR: iterations, which a learned start may allow */
 
@@ -31,12 +32,13 @@ static prefill_case cases[CASES] = {
 static int open_models(const perf_options *o, perf_model models[2]) {
     char overrides[16384];
     model_config *c;
+    int part = strncmp(o->device, "cuda", 4) ? 2 : 1;
     TRY(config_read(o->config, NULL, &c));
     int written = snprintf(overrides, sizeof overrides,
                            "hidden_size=%lld,intermediate_size=%lld,num_attention_heads=%d,num_key_value_heads=%d,"
                            "max_position_embeddings=%d",
-                           (long long)c->hidden_size / 2, (long long)c->intermediate_size / 2, c->heads / 2,
-                           c->kv_heads / 2, o->prompt + 1);
+                           (long long)c->hidden_size / part, (long long)c->intermediate_size / part, c->heads / part,
+                           c->kv_heads / part, o->prompt + 1);
     int layers = c->layers;
     config_free(c);
     TRY(perf_model_open(o, overrides, &models[1]));

@@ -1194,9 +1194,10 @@ typedef struct lckv_engine_options {
     /* Maximum number of prompt tokens per step, and of a chunk, but at least prefill_chunk_size. 0 for 2048, on a GPU
      * 8192 (default). */
     int64_t max_num_batched_tokens;
-    /* Prefill chunk in tokens (default 256), at most max_num_batched_tokens: chunks end at multiples of it, counted
-     * from the start of the prompt, and the last one is split once more at a multiple of 32 tokens. Prompts share whole
-     * chunks. In models with loops the result depends on the chunks, and on nothing else about batching. */
+    /* Prefill chunk in tokens, at most max_num_batched_tokens; 0 for 256, on a GPU 512 (default). Chunks end at
+     * multiples of it, counted from the start of the prompt. Except on a GPU, the last one is split once more at a
+     * multiple of 32 tokens. Prompts share whole chunks. In models with loops the result depends on the chunks, and on
+     * nothing else about batching. */
     int64_t prefill_chunk_size;
     /* Iterations per loop for a chunk that is processed by the plan; 0 for forward_passes + backward_passes, or for as
      * many as are as exact with a learned start (default). Fewer are faster and less exact (docs/serving.md). */

@@ -85,12 +85,9 @@ static void test_memory(void **state) {
 }
 
 /* Freed memory can be allocated again. A limit below the memory in use only forbids more. */
-static void test_limit(void **state) {
-    (void)state;
+static void check_limit(device *d) {
     enum { PIECE = 1 << 16 };
-    device *d;
     void *first, *second;
-    assert_int_equal(device_open("cpu", 1, &d), LCKV_OK);
     assert_int_equal(d->memory.alloc(d, PIECE, &first), LCKV_OK);
     assert_int_equal(d->memory.limit(d, 2 * PIECE), LCKV_OK);
     assert_int_equal(d->memory.alloc(d, 2 * PIECE, &second), LCKV_ERROR_MEMORY);
@@ -107,6 +104,17 @@ static void test_limit(void **state) {
     d->memory.release(d, first);
     d->memory.release(d, second);
     device_close(d);
+}
+
+static void test_limit(void **state) {
+    (void)state;
+    device *d;
+    assert_int_equal(device_open("cpu", 1, &d), LCKV_OK);
+    check_limit(d);
+    if (device_open("cuda", 1, &d) >= 0)
+        check_limit(d);
+    else
+        print_message("skipped: the limit of a GPU: %s\n", lckv_last_error());
 }
 
 static void test_scratch(void **state) {

@@ -34,11 +34,15 @@ static void starts_of_some_lengths(void **state) {
     expect_starts(&RULES, 65, split, 2);
     expect_starts(&RULES, 96, split, 2);
     expect_starts(&(chunk_rules){32, 100, 0}, 270, odd, 4);
+    const int64_t whole[] = {0, 512, 1024, 1536};
+    expect_starts(&(chunk_rules){32, 512, 0, .keeps_rest = true}, 2000, whole, 4);
+    expect_starts(&(chunk_rules){32, 512, 0, .keeps_rest = true}, 512, whole, 1);
 }
 
 static void chunks_tile_each_prompt(void **state) {
     (void)state;
-    const chunk_rules rules[] = {RULES, {32, 100, 0}, {8, 8, 0}, {1, 5, 0}, {32, 512, 0}};
+    const chunk_rules rules[] = {RULES,     {32, 100, 0}, {8, 8, 0},
+                                 {1, 5, 0}, {32, 512, 0}, {32, 512, 0, .keeps_rest = true}};
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         for (int64_t count = 1; count < 1100; count++) {
             prompt_chunk c;

@@ -150,7 +150,7 @@ static void options_are_checked(void **state) {
     o[4].max_num_batched_tokens = -1;
     o[5].max_queue = 0;
     o[6].window_length = 4, o[6].num_sink_tokens = 4;
-    o[7].prefill_chunk_size = 0;
+    o[7].prefill_chunk_size = -1;
     const char *const words[] = {"max_num_seqs",           "max_model_len", "4096 positions", "kv_cache_memory",
                                  "max_num_batched_tokens", "max_queue",     "sinks",          "prefill_chunk_size"};
     for (int i = 0; i < 8; i++) FAILS(lckv_engine_create(f.model, NULL, &o[i], &e), LCKV_ERROR_ARGUMENT, words[i]);

@@ -10,7 +10,7 @@ prompt_chunk chunk_at(const chunk_rules *r, int64_t count, int64_t at) {
     int64_t begin = at / r->largest * r->largest, rest = count - begin;
     if (rest > r->largest) return (prompt_chunk){begin, begin + r->largest};
     int64_t split = begin + (rest - 1) / r->smallest * r->smallest;
-    if (rest <= UNSPLIT * r->smallest) return (prompt_chunk){begin, count};
+    if (r->keeps_rest || rest <= UNSPLIT * r->smallest) return (prompt_chunk){begin, count};
     return at < split ? (prompt_chunk){begin, split} : (prompt_chunk){split, count};
 }
 

@@ -27,7 +27,7 @@ struct lckv_engine {
 };
 
 void lckv_engine_options_init(lckv_engine_options *options, size_t struct_size) {
-    const lckv_engine_options defaults = {.prefill_chunk_size = PREFILL_CHUNK_TOKENS, .max_queue = 1024};
+    const lckv_engine_options defaults = {.max_queue = 1024};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -62,8 +62,8 @@ static int check_options(const lckv_engine_options *o, const model *m) {
             (long long)o->kv_cache_memory);
     REQUIRE(o->max_num_batched_tokens >= 0, LCKV_ERROR_ARGUMENT,
             "max_num_batched_tokens: expected 0 (automatic) or more, found %lld", (long long)o->max_num_batched_tokens);
-    REQUIRE(o->prefill_chunk_size >= 1, LCKV_ERROR_ARGUMENT, "prefill_chunk_size should be at least 1, found %lld",
-            (long long)o->prefill_chunk_size);
+    REQUIRE(o->prefill_chunk_size >= 0, LCKV_ERROR_ARGUMENT,
+            "prefill_chunk_size: expected 0 (automatic) or more, found %lld", (long long)o->prefill_chunk_size);
     TRY(prefill_check(o->encoding_iterations, o->encoding_tolerance));
     REQUIRE(o->max_time_to_first_token >= 0 && o->max_time_between_tokens >= 0, LCKV_ERROR_ARGUMENT,
             "max_time_to_first_token and max_time_between_tokens should be 0 or more, found %g and %g",

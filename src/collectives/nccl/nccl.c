@@ -15,6 +15,7 @@ enum { WATCH_MILLISECONDS = 200 };
 
 typedef struct nccl_state {
     const collectives *host;
+    const device *gpu;
     int number; /* of the GPU */
     cudaStream_t stream;
     pthread_mutex_t lock; /* for the members down to `watching` */
@@ -92,6 +93,7 @@ static int is_recording(const collectives *c, bool *recording) {
 static int launch_locked(const collectives *c, calls run, const void *arguments) {
     nccl_state *s = c->own;
     if (s->ended) return ended_error(c);
+    s->stream = cuda_device_stream(s->gpu);
     NCCL_TRY(c, ncclGroupStart());
     int status = run(c, arguments), ended = check(c, ncclGroupEnd(), "ncclGroupEnd");
     TRY(status);
@@ -352,6 +354,7 @@ static collectives *make(const collectives *host, const device *d) {
     }
     s->host = host;
     s->lost = -1;
+    s->gpu = d;
     s->number = cuda_device_number(d);
     s->stream = cuda_device_stream(d);
     *c = *host;

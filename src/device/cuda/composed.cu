@@ -2,16 +2,21 @@
 #include "device/cuda/launch.h"
 #include "device/cuda/products.h"
 
-/* The distance of two matrices must be positive for a tensor map. */
+enum { MAX_APART = 1 << 30 };
+
+/* Whether cuBLASLt can multiply by two matrices at a time that are so far apart: a tensor map has limits on the distance,
+ * which must be positive. Results in different chunks of a pool can be anywhere. */
+static bool near(const void *one, const void *two) {
+    uintptr_t apart = (uintptr_t)two - (uintptr_t)one;
+    return (uintptr_t)two > (uintptr_t)one && apart <= MAX_APART && apart % 16 == 0;
+}
+
 static bool pairs(const struct op_project *a, int i) {
     if (i + 1 >= a->parts || a->part[i].bias.data || a->part[i + 1].bias.data) return false;
     view one = a->part[i].weight, two = a->part[i + 1].weight;
     bool bf16 = one.type == DTYPE_BF16 && two.type == DTYPE_BF16 && a->normed.type == DTYPE_BF16;
-    bool adjacent =
-        (uintptr_t)two.data > (uintptr_t)one.data && (uintptr_t)a->part[i + 1].y.data > (uintptr_t)a->part[i].y.data;
-    uintptr_t apart =
-        ((uintptr_t)two.data - (uintptr_t)one.data) | ((uintptr_t)a->part[i + 1].y.data - (uintptr_t)a->part[i].y.data);
-    return bf16 && adjacent && apart % 16 == 0 && one.rows == two.rows && cuda_elements(one) > 0;
+    return bf16 && near(one.data, two.data) && near(a->part[i].y.data, a->part[i + 1].y.data) && one.rows == two.rows &&
+           cuda_elements(one) > 0;
 }
 
 /* Products of equal shapes, such as those of keys and values, two at a time. */

@@ -60,6 +60,9 @@ struct cuda_state {
     } works[CUDA_WORKS];
     unsigned *counters;             /* [CUDA_COUNTERS] zeros; a kernel that counts its blocks resets them */
     struct cuda_outgrown *outgrown; /* replaced workspaces */
+    struct cuda_block *blocks;      /* [block_count] of alloc(), with room for block_room */
+    int block_count, block_room;
+    size_t held, limit; /* bytes of these blocks; their maximum, 0: none */
     struct {
         void *memory; /* pinned */
         cudaEvent_t sent;

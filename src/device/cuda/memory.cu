@@ -42,9 +42,56 @@ static int allocate(device *d, size_t bytes, void **out) {
     return error == cudaSuccess ? LCKV_OK : cuda_failed(d, "cudaMalloc", error);
 }
 
+/* Blocks of alloc(), which a limit counts, because CUDA does not tell the size of a block. */
+struct cuda_block {
+    void *memory;
+    size_t bytes;
+};
+
+static int add_block(device *d, void *memory, size_t bytes) {
+    struct cuda_state *s = cuda_state_of(d);
+    if (s->block_count == s->block_room) {
+        int room = 2 * s->block_room + 64;
+        void *more = realloc(s->blocks, (size_t)room * sizeof *s->blocks);
+        REQUIRE(more != NULL, LCKV_ERROR_MEMORY, "no memory for a list of the blocks on %s", d->name);
+        s->blocks = (struct cuda_block *)more;
+        s->block_room = room;
+    }
+    s->blocks[s->block_count++] = {memory, bytes};
+    s->held += bytes;
+    return LCKV_OK;
+}
+
+static int alloc(device *d, size_t bytes, void **out) {
+    struct cuda_state *s = cuda_state_of(d);
+    *out = NULL;
+    REQUIRE(!s->limit || (s->held <= s->limit && bytes <= s->limit - s->held), LCKV_ERROR_MEMORY,
+            "no memory for %zu bytes on %s: %zu of the %zu that it is limited to are taken", bytes, d->name, s->held,
+            s->limit);
+    TRY(allocate(d, bytes, out));
+    int status = add_block(d, *out, bytes);
+    if (status < 0) {
+        cudaFree(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
 static void release(device *d, void *memory) {
+    struct cuda_state *s = cuda_state_of(d);
     if (memory == NULL || enter(d) < 0) return;
+    int i = s->block_count - 1;
+    while (i >= 0 && s->blocks[i].memory != memory) i--;
+    if (i >= 0) {
+        s->held -= s->blocks[i].bytes;
+        s->blocks[i] = s->blocks[--s->block_count];
+    }
     cudaFree(memory);
+}
+
+static int limit(device *d, size_t bytes) {
+    cuda_state_of(d)->limit = bytes;
+    return LCKV_OK;
 }
 
 struct cuda_outgrown {
@@ -212,7 +259,7 @@ static int available(device *d, size_t *free_bytes, size_t *total_bytes) {
 
 int cuda_memory_open(device *d) {
     struct cuda_state *s = cuda_state_of(d);
-    d->memory.alloc = allocate;
+    d->memory.alloc = alloc;
     d->memory.release = release;
     d->memory.copy_in = copy_in;
     d->memory.copy_out = copy_out;
@@ -221,6 +268,7 @@ int cuda_memory_open(device *d) {
     d->memory.mark = mark;
     d->memory.reach = reach;
     d->memory.available = available;
+    d->memory.limit = limit;
     for (int i = 0; i < CUDA_STAGES; i++) {
         CUDA_TRY(d, cudaHostAlloc(&s->stages[i].memory, CUDA_STAGE_BYTES, cudaHostAllocDefault));
         CUDA_TRY(d, cudaEventCreateWithFlags(&s->stages[i].sent, cudaEventDisableTiming));
@@ -245,6 +293,7 @@ void cuda_memory_close(device *d) {
     }
     if (s->result_memory) cudaFreeHost(s->result_memory);
     cudaFree(s->counters);
+    free(s->blocks);
     for (int i = 0; i < CUDA_WORKS; i++) cudaFree(s->works[i].memory);
     while (s->outgrown) {
         struct cuda_outgrown *next = s->outgrown->next;

@@ -22,6 +22,10 @@ static int64_t smallest_of(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+static bool is_gpu(const model *m) {
+    return m->device->recording.begin != NULL;
+}
+
 /* Number of the smallest chunks that fill the KV cache if each has its own pages. */
 static int max_prefixes(const batcher *b, const kv_cache_options *cache) {
     enum { MAX_CHUNKS = 8192 };
@@ -44,7 +48,7 @@ static chunk_rules choose_chunks(const batcher *b) {
     const batcher_options *o = &b->options;
     int64_t smallest = smallest_of(PREFILL_SMALLEST_CHUNK, o->chunk_tokens), largest = smallest;
     if (!can_merge_chunks(b) && o->step_tokens > smallest) largest = smallest_of(o->chunk_tokens, o->step_tokens);
-    return (chunk_rules){smallest, largest, o->window_length};
+    return (chunk_rules){smallest, largest, o->window_length, .keeps_rest = is_gpu(b->model)};
 }
 
 /* As many rows as fit into MAX_BYTES, at least one. */
@@ -85,7 +89,7 @@ static int build(batcher *b) {
     if (o->keep_prefixes) cache.snapshots = max_prefixes(b, &cache);
     for (int i = 0; i < 2; i++) TRY(batcher_call_make(&b->calls[i], o->sequences));
     b->call = &b->calls[0];
-    b->overlap = o->overlap ? o->overlap > 0 : m->device->recording.begin != NULL;
+    b->overlap = o->overlap ? o->overlap > 0 : is_gpu(m);
     TRY(make_top_logits(b));
     /* padding rows of a step are at most one in nine */
     TRY(sampler_create(m->device, m->config->vocab_size, o->sequences + o->sequences / 8 + 1, &b->sampler));
@@ -106,8 +110,8 @@ int batcher_create(const model *m, const batcher_options *options, batcher **out
     REQUIRE(b, LCKV_ERROR_MEMORY, "no memory for a batcher");
     b->model = m;
     b->options = *options;
-    if (!b->options.step_tokens) b->options.step_tokens = m->device->recording.begin ? GPU_STEP_TOKENS : STEP_TOKENS;
-    if (!b->options.chunk_tokens) b->options.chunk_tokens = PREFILL_CHUNK_TOKENS;
+    if (!b->options.step_tokens) b->options.step_tokens = is_gpu(m) ? GPU_STEP_TOKENS : STEP_TOKENS;
+    if (!b->options.chunk_tokens) b->options.chunk_tokens = is_gpu(m) ? PREFILL_GPU_CHUNK_TOKENS : PREFILL_CHUNK_TOKENS;
     b->weight_bytes = count_weight_bytes(m->params);
     int status = build(b);
     if (status < 0)

@@ -24,7 +24,7 @@ typedef struct batcher_options {
     int64_t step_tokens;          /* Maximum number of prompt tokens per step, but at least one chunk; 0: 2048, on a GPU
                                      8192. */
     int64_t chunk_tokens;         /* Tokens of the largest prefill chunk (chunks.h), at most step_tokens; 0:
-                                     PREFILL_CHUNK_TOKENS. */
+                                     PREFILL_CHUNK_TOKENS or PREFILL_GPU_CHUNK_TOKENS. */
     int encoding_iterations;      /* Iterations of a loop when a chunk runs by the plan; 0: the model's m + b. */
     double encoding_tolerance;    /* Relative change at which the iterations of a chunk stop (batch.h); 0: never. */
     bool batch_invariant;

@@ -97,12 +97,13 @@ int cost_key_make(const model *m, dtype compute, dtype kv_type, int iterations, 
         snprintf(
             out->model, bytes,
             "hidden %lld, MLP %lld, heads %d of %d, KV heads %d, vocabulary %lld, window %lld, layers %s, weights %s, "
-            "compute %s%s%s, iterations %d, chunks of %lld to %lld%s",
+            "compute %s%s%s, iterations %d, chunks of %lld to %lld%s%s",
             (long long)c->hidden_size, (long long)c->intermediate_size, c->heads, c->head_dim, c->kv_heads,
             (long long)c->vocab_size, (long long)c->sliding_window, types, dtype_name(m->params->head->value.type),
             dtype_name(compute), other ? ", KV " : "", other ? dtype_name(kv_type) : "",
             iterations ? iterations : model_default_iterations(m), (long long)chunks->smallest,
-            (long long)chunks->largest, m->ranks ? ", one of several ranks" : "");
+            (long long)chunks->largest, chunks->keeps_rest ? ", whole rest" : "",
+            m->ranks ? ", one of several ranks" : "");
     free(types);
     REQUIRE(out->model, LCKV_ERROR_MEMORY, "no memory for the key of a cost table");
     return LCKV_OK;
