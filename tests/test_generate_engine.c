@@ -165,6 +165,22 @@ static void options_are_checked(void **state) {
     fixture_close(&f);
 }
 
+/* On a GPU, memory limits the default number of samples. */
+static void a_gpu_runs_as_many_samples_as_fit(void **state) {
+    (void)state;
+    fixture f;
+    lckv_engine *e;
+    open_layout(&f, "0_2_2_3");
+    lckv_engine_options o = lckv_engine_defaults();
+    o.max_model_len = 32;
+    f.device->host_memory = false;
+    OK(lckv_engine_create(f.model, NULL, &o, &e));
+    assert_in_range(lckv_engine_describe(e).max_num_seqs, 128, 1024);
+    lckv_engine_free(e);
+    f.device->host_memory = true;
+    fixture_close(&f);
+}
+
 /* A sample with NaN logits ends with an event that says so. */
 static void nan_ends_a_sample(void **state) {
     (void)state;
@@ -193,6 +209,7 @@ int main(void) {
         cmocka_unit_test(cancelled_requests_leave_no_trace),
         cmocka_unit_test(limits_are_told),
         cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(a_gpu_runs_as_many_samples_as_fit),
         cmocka_unit_test(nan_ends_a_sample),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

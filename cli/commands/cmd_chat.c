@@ -219,18 +219,21 @@ static int open_template(const struct options *o, chat *c) {
     return code;
 }
 
-/* Uses short prefill chunks: a turn adds a few hundred tokens, and shares only whole chunks with the one before. */
+/* On a CPU, uses short prefill chunks: a turn adds a few hundred tokens, and shares only whole chunks with the one
+ * before. On a GPU, a short chunk takes about as long as a large one. */
 static int open_engine(const struct options *o, const opened_model *m, chat *c) {
     lckv_engine_options options = lckv_engine_defaults();
+    lckv_device_info device = {0};
+    int status = lckv_device_describe(m->device, &device);
     options.max_num_seqs = o->sink_cache ? 4 : 2; /* memory for cached prefixes, besides the running sequence */
-    options.prefill_chunk_size = 64;
+    options.prefill_chunk_size = strcmp(device.name, "cpu") == 0 ? 64 : 0;
     options.window_length = o->sink_cache ? o->window_length : 0;
     options.num_sink_tokens = o->num_sink_tokens;
     options.bf16 = o->bf16;
     options.kv_dtype = kv_dtype_name(o->model.kv_dtype);
     options.callback = chat_on_event;
     options.user = c;
-    int status = lckv_engine_create(m->model, m->tokenizer, &options, &c->engine);
+    if (status >= 0) status = lckv_engine_create(m->model, m->tokenizer, &options, &c->engine);
     return status < 0 ? library_error(TABLE.command, status) : EXIT_FINE;
 }
 

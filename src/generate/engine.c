@@ -120,6 +120,7 @@ static int choose_sequences(lckv_engine *e) {
     if (e->options.max_num_seqs) return LCKV_OK;
     e->options.max_num_seqs = MIN_SEQUENCES;
     if (d->host_memory || d->counts_only) return LCKV_OK;
+    cache.sequences = 1;
     TRY(kv_cache_bytes_for(e->model, &cache, 1, e->max_model_len, &each));
     TRY(rank_group_available(e->model, &available));
     double fits = (double)available / 2 / each.reserved;
