@@ -116,6 +116,7 @@ struct op_rms_norm {
     view rstd;   /* f32 [rows, cols / width] */
     float eps;
     view dy, dx, dweight;
+    view y_again;    /* of y's type and shape: backward writes y again, with the same bits; may be absent */
     view dx_rounded; /* bf16 [rows, cols]: dx after this op, rounded; only with `compute_gradients`, may be absent */
 };
 
@@ -162,6 +163,7 @@ struct op_split_heads {
 struct op_swiglu {
     view gate, up, y; /* compute type [rows, cols] */
     view dy, dgate, dup;
+    view y_again; /* of y's type and shape: backward writes y again, with the same bits; may be absent */
 };
 
 /* Dropout (Srivastava et al. 2014): y = x * mask, where the mask is 0 with probability p, else 1 / (1 - p). It is a
