@@ -58,14 +58,13 @@ static int make_again(graph *g, tensor *x) {
     return status;
 }
 
-/* Both products of the backward pass read dy in the compute type. */
-static int round_dy(graph *g, struct op_linear *a, tensor **rounded) {
+/* Memory for dy as both products read it. */
+static int take_rounded(graph *g, struct op_linear *a, tensor **rounded) {
     *rounded = NULL;
-    bool wanted = g->device->compute_gradients && a->dy.type != g->compute && !a->dbias.data;
-    if (!wanted) return LCKV_OK;
+    if (a->dy.type == g->compute) return LCKV_OK;
     TRY(graph_tensor(g, a->dy.rows, a->dy.cols, g->compute, rounded));
-    TRY(RUN(g, cast, &((struct op_cast){a->dy, (*rounded)->value})));
-    a->dy = (*rounded)->value;
+    a->dy_rounded = (*rounded)->value;
+    a->dy_rounded.fresh = true;
     return LCKV_OK;
 }
 
@@ -75,6 +74,7 @@ static int run_apart(graph *g, tensor *x, struct op_linear a) {
     TRY(RUN(g, linear_backward, &first));
     TRY(make_again(g, x));
     a.dx = (view){0};
+    a.dy_rounded.fresh = false;
     a.x = x->value;
     int status = RUN(g, linear_backward, &a);
     tensor_drop_value(g, x);
@@ -82,10 +82,10 @@ static int run_apart(graph *g, tensor *x, struct op_linear a) {
 }
 
 int tape_linear_backward(graph *g, record *r, struct op_linear *a) {
+    struct op_linear apart = *a;
     tensor *rounded;
     if (!r->x || r->x->value.data) return RUN(g, linear_backward, a);
-    struct op_linear apart = *a;
-    TRY(round_dy(g, &apart, &rounded));
+    TRY(take_rounded(g, &apart, &rounded));
     int status = run_apart(g, r->x, apart);
     tensor_release(g, rounded);
     return status;
