@@ -213,8 +213,8 @@ struct op_linear {
     view bias;   /* weight [1, out], may be absent */
     view y;      /* compute type or f32 [rows, out] */
     view dy, dx, dweight, dbias;
-    view dy_rounded; /* compute type [rows, out], may be absent: memory for a rounded dy, which a fresh one is for the
-                      * first of two calls with the same dy, for dx and for dweight */
+    view dy_rounded; /* compute type [rows, out]: workspace of two calls with the same dy, one for dx and one for
+                      * dweight. The first one, where it is fresh, may leave the rounded dy there. May be absent */
 };
 
 /* Cross-entropy of x weight^T against labels, without storing [rows, vocab_size]. It is the root of a backward pass,
