@@ -211,8 +211,8 @@ static void a_layer_keeps_its_products(void **state) {
     (void)state;
     enum { HIDDEN = 2048, INNER = 5632, KV = 256, HEADS = 32, LAYERS = 8 };
     size_t peaks[2], rows = BATCH * BLOCK, parts = 0;
-    size_t columns[] = {4 * HIDDEN, 4 * HIDDEN, 2 * HIDDEN, 2 * KV,   2 * KV, 2 * HIDDEN,
-                        4 * INNER,  4 * HEADS,  4,          4 /* bytes of a row */};
+    size_t columns[] = {4 * HIDDEN, 4 * HIDDEN, 2 * HIDDEN, 2 * KV, 2 * KV,
+                        2 * HIDDEN, 4 * INNER,  4 * HEADS,  4,      4 /* bytes of a row */};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) parts += (rows * columns[i] + 255) / 256 * 256;
     for (int i = 0; i < 2; i++) {
         lckv_config *c;
@@ -236,7 +236,8 @@ static void a_step_of_one_gpu_fits_where_pytorch_does(void **state) {
 }
 
 /* A model of the size of the published script, 4 blocks of 512 tokens. Checkpointing reduces activations to at most 30
- * % of those of two iterations, and 45 % of those of one. The second forward pass of the layers costs less than a forward pass, a third of the step. */
+ * % of those of two iterations, and 45 % of those of one. The second forward pass of the layers costs less than a
+ * forward pass, a third of the step. */
 static void checkpointing_keeps_less(void **state) {
     (void)state;
     const char *const configs[] = {SOURCE_DIR "/configs/lckv-50m.json", SOURCE_DIR "/configs/llama-50m.json"};

@@ -1,5 +1,5 @@
-/* Values that are made again in the backward pass: the bits are those of kept values, and the memory is free between the
- * passes. */
+/* Values that are made again in the backward pass: the bits are those of kept values, and the memory is free between
+ * the passes. */
 #include "base/rng.h"
 #include "graph/graph.h"
 
@@ -10,11 +10,11 @@
 enum { ROWS = 45, HIDDEN = 24, INNER = 40, WEIGHTS = 4, MATRIX = 2 * INNER * HIDDEN };
 
 typedef enum mlp_form {
-    PLAIN,       /* every value has one reader */
-    READ_TWICE,  /* a second product reads the norm and the gated activation */
-    APART,       /* the products are in a part of the tape that is walked on its own */
-    FROZEN,      /* the last product's weight has no gradient */
-    RUN_AGAIN,   /* activation checkpointing */
+    PLAIN,      /* every value has one reader */
+    READ_TWICE, /* a second product reads the norm and the gated activation */
+    APART,      /* the products are in a part of the tape that is walked on its own */
+    FROZEN,     /* the last product's weight has no gradient */
+    RUN_AGAIN,  /* activation checkpointing */
     FORMS
 } mlp_form;
 
@@ -164,8 +164,7 @@ static void compare(const char *device_name, dtype compute, mlp_form form, int w
     run(&kept, form != RUN_AGAIN, walks);
     run(&again, false, walks);
     assert_same_bits(kept.d, kept.x->grad, again.d, again.x->grad);
-    for (int i = 0; i < WEIGHTS; i++)
-        assert_same_bits(kept.d, kept.weights[i].grad, again.d, again.weights[i].grad);
+    for (int i = 0; i < WEIGHTS; i++) assert_same_bits(kept.d, kept.weights[i].grad, again.d, again.weights[i].grad);
     assert_int_equal(pool_in_use(again.g->pool), pool_in_use(kept.g->pool)); /* the gradient of x */
     mlp_close(&kept);
     mlp_close(&again);

@@ -1,13 +1,15 @@
-/* Values that are made again in the backward pass instead of being kept: outputs of swiglu and rms_norm that one product
- * reads. They are large and cheap: the backward entries of these ops read all that the values are made from, and write
- * them in the same pass.
+/* Values that are made again in the backward pass instead of being kept: outputs of swiglu and rms_norm that one
+ * product reads. They are large and cheap: the backward entries of these ops read all that the values are made from,
+ * and write them in the same pass.
  *
- * The product's backward pass then has three steps: the gradient of its input, the backward pass of the op that made the
- * input, which writes the value again, and the gradient of the weight. The walk later finds no gradient at the op's
- * output and goes on. Every sum has the same terms in the same order as with a kept value, so that the bits are the same.
+ * The product's backward pass then has three steps: the gradient of its input; the backward pass of the op that made
+ * the input, which writes the value again; and the gradient of the weight. The walk later finds no gradient at the op's
+ * output and goes on. Every sum has the same terms in the same order as with a kept value, so that the bits are the
+ * same.
  *
- * A value is kept if a second record adds to its gradient, because the gradient is then not complete in the middle of
- * either backward pass; and if a part of the tape that is walked on its own separates the product from the op. */
+ * A value is kept if a second record adds to its gradient, because the gradient is then incomplete between the two
+ * products. It is also kept if graph_mark() was called between the op and the product, because the walk may then end
+ * between them. */
 #include "graph/tape.h"
 
 #define RUN(g, op, ...) DEVICE_RUN((g)->device, op, __VA_ARGS__)

@@ -2,8 +2,8 @@
  *
  * Tensors are reference counted. The caller of a graph_* function with `tensor **out` holds the tensor once and
  * releases it with tensor_release(). A record of the tape holds what its backward pass needs; it holds the memory of
- * a value only if the backward pass reads it and does not make it again (again.c). Without a tape, the memory of a value
- * returns to the pool as soon as the decoder releases it.
+ * a value only if the backward pass reads it and does not make it again (again.c). Without a tape, the memory of a
+ * value returns to the pool as soon as the decoder releases it.
  *
  * On failure a function creates nothing and leaves its arguments unchanged. graph_reset(), which ends every step,
  * releases all tensors that are still held.
