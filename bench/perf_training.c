@@ -86,8 +86,8 @@ static int steps(trained *t, const perf_options *o, double *seconds) {
     return LCKV_OK;
 }
 
-/* FLOPs of one step, on the counting device. */
-static int count_flops(const perf_options *o, double *flops) {
+/* FLOPs of one step and the memory of training, on the counting device. */
+static int count(const perf_options *o, device_counts *out) {
     trained t;
     int64_t chosen[1024];
     step_result ignored;
@@ -97,7 +97,7 @@ static int count_flops(const perf_options *o, double *flops) {
     if (status >= 0) {
         t.device->counts.flops = 0;
         status = stepper_step(t.stepper, &t.data.examples, chosen, per_step, 0, &ignored);
-        *flops = t.device->counts.flops;
+        *out = t.device->counts;
     }
     trained_close(&t);
     return status;
@@ -121,27 +121,36 @@ static int measure(trained *t, device_speed *p, const perf_options *o, step_time
     return LCKV_OK;
 }
 
-static void report(const trained *t, const perf_options *o, step_times *r, double flops) {
+/* GiB of a GPU that are in use, by every program and the driver; 0 on a CPU. Training does not release memory, so that
+ * this is the largest value at the end. */
+static double gib_in_use(const device *d) {
+    size_t free_bytes, total;
+    if (d->host_memory || d->memory.available((device *)d, &free_bytes, &total) < 0) return 0;
+    return (double)(total - free_bytes) / (1 << 30);
+}
+
+static void report(const trained *t, const perf_options *o, step_times *r, const device_counts *counted) {
     double seconds = perf_median(r->seconds, r->count), product = perf_median(r->product, r->count);
+    double flops = counted->flops;
     printf("{\"bench\": \"train\", \"config\": \"%s\", \"device\": \"%s\", \"compute\": \"%s\", \"batch\": %d, "
            "\"block\": %d, "
            "\"threads\": %d, \"steps\": %d, \"tokens_per_second\": %.1f, \"gflops\": %.2f, \"product_gflops\": %.2f, "
-           "\"ratio\": %.3f, \"activation_bytes\": %zu}\n",
+           "\"ratio\": %.3f, \"activation_bytes\": %zu, \"planned_gib\": %.2f, \"gib_in_use\": %.2f}\n",
            o->config, o->device, dtype_name(o->compute), o->batch, o->block, t->device->threads, r->count,
            examples_per_step(o) * o->block / seconds, 1e-9 * flops / seconds, 1e-9 * product, flops / seconds / product,
-           pool_peak(t->stepper->graph->pool));
+           pool_peak(t->stepper->graph->pool), (double)counted->peak / (1 << 30), gib_in_use(t->device));
 }
 
 int perf_training(const perf_options *o) {
-    double flops = 0;
+    device_counts counted = {0};
     trained t;
     device_speed p = {0};
     static step_times r;
-    TRY(count_flops(o, &flops));
+    TRY(count(o, &counted));
     int status = trained_open(o->device, o, &t);
     if (status >= 0) status = device_speed_open(t.device, o->compute, &p);
     if (status >= 0) status = measure(&t, &p, o, &r);
-    if (status >= 0) report(&t, o, &r, flops);
+    if (status >= 0) report(&t, o, &r, &counted);
     device_speed_close(&p);
     trained_close(&t);
     return status;

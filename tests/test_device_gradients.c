@@ -56,10 +56,12 @@ static void check_rms_norm_of(device *d, variant v, int64_t rows, int64_t cols, 
     a.dx = gradient(v, a.x);
     a.dweight = zeros(1, width);
     a.dx_rounded = tensor(rows, cols, DTYPE_BF16);
+    a.y_again = tensor(rows, cols, DTYPE_BF16);
     view before = copy_tensor(a.dx);
     RUN(d, rms_norm_backward, a);
     check_sum("rms_norm dx", a.dx, before, plain.dx);
     check_same_bits("rms_norm dweight", a.dweight, plain.dweight);
+    check_same_bits("rms_norm y again", a.y_again, a.y);
     for (int64_t i = 0; i < elements(a.dx); i++)
         check_near("rms_norm dx_rounded", a.dx_rounded, i, element(a.dx, i),
                    rounding(DTYPE_BF16) * (1 + 1e-3) * fabs(element(a.dx, i)));
@@ -78,8 +80,10 @@ static void check_rms_norm(device *d, variant v) {
 static void check_swiglu_of(device *d, variant v, int64_t rows, int64_t cols, bool joined) {
     int64_t wide = joined ? 2 * cols : cols;
     struct op_swiglu a = {.gate = random_tensor(rows, wide, DTYPE_BF16, 2.0),
+                          .y = tensor(rows, cols, DTYPE_BF16),
                           .dy = random_tensor(rows, cols, DTYPE_BF16, 1.0)};
     if (!joined) a.up = random_tensor(rows, cols, DTYPE_BF16, 1.0);
+    RUN(d, swiglu, a);
     struct op_swiglu plain = a;
     plain.dy = widened(a.dy), plain.dgate = zeros(rows, wide);
     if (!joined) plain.dup = zeros(rows, cols);
@@ -87,7 +91,9 @@ static void check_swiglu_of(device *d, variant v, int64_t rows, int64_t cols, bo
     a.dgate = gradient(v, a.gate);
     view dgate_before = copy_tensor(a.dgate), dup_before = ABSENT;
     if (!joined) a.dup = gradient(v, a.up), dup_before = copy_tensor(a.dup);
+    a.y_again = tensor(rows, cols, DTYPE_BF16);
     RUN(d, swiglu_backward, a);
+    check_same_bits("swiglu y again", a.y_again, a.y);
     check_sum("dgate", a.dgate, dgate_before, plain.dgate);
     if (!joined) check_sum("dup", a.dup, dup_before, plain.dup);
     release_tensors();

@@ -87,6 +87,20 @@ static void free_gradients(struct gradients g) {
     free(g.dx), free(g.dweight), free(g.dx_size), free(g.dweight_size);
 }
 
+/* Whatever gradients are wanted. */
+static void check_again(device *d, struct op_rms_norm a) {
+    static const dtype types[] = {DTYPE_F32, DTYPE_BF16};
+    view dx = a.dx, dweight = a.dweight;
+    for (int i = 0; i < 8; i++) {
+        a.y = tensor(a.x.rows, a.x.cols, types[i / 4]);
+        a.y_again = tensor(a.x.rows, a.x.cols, types[i / 4]);
+        a.dx = i % 2 ? dx : ABSENT, a.dweight = i / 2 % 2 ? dweight : ABSENT;
+        RUN(d, rms_norm, a);
+        RUN(d, rms_norm_backward, a);
+        check_same_bits("y again", a.y_again, a.y);
+    }
+}
+
 static void check_backward_of(device *d, shape h, dtype x_type, dtype weight_type) {
     view x = random_tensor(h.rows, h.cols, x_type, 2.0), weight = random_tensor(1, h.width, weight_type, 1.0);
     view y = tensor(h.rows, h.cols, DTYPE_F32), rstd = tensor(h.rows, h.cols / h.width, DTYPE_F32);
@@ -117,6 +131,8 @@ static void check_backward_of(device *d, shape h, dtype x_type, dtype weight_typ
     a.dx = ABSENT, a.dweight = dweight_alone;
     RUN(d, rms_norm_backward, a);
     check_same_bits("dweight alone", dweight_alone, dweight);
+    a.dx = dx_alone;
+    check_again(d, a);
     release_tensors();
 }
 

@@ -63,6 +63,10 @@ static void check_backward_of(device *d, int64_t rows, int64_t cols, dtype type)
     alone.dgate = ABSENT, alone.dup = dup_before;
     RUN(d, swiglu_backward, alone);
     check_same_bits("dup alone", alone.dup, a.dup);
+    RUN(d, swiglu, a);
+    alone.y_again = tensor(rows, cols, type);
+    RUN(d, swiglu_backward, alone);
+    check_same_bits("y again", alone.y_again, a.y);
     release_tensors();
 }
 
@@ -92,7 +96,9 @@ static void check_joined(device *d) {
             RUN(d, swiglu, a);
             RUN(d, swiglu, joined);
             RUN(d, swiglu_backward, a);
+            joined.y_again = tensor(rows, cols, compute[t]);
             RUN(d, swiglu_backward, joined);
+            check_same_bits("y again, joined", joined.y_again, joined.y);
             for (int64_t i = 0; i < elements(a.y); i++) {
                 int64_t at = i / cols * 2 * cols + i % cols;
                 double dgate = element(a.dgate, i), dup = element(a.dup, i), y = element(a.y, i);

@@ -204,8 +204,40 @@ static void a_large_model_needs_its_bytes(void **state) {
     lckv_config_free(c);
 }
 
+/* What a layer keeps for the backward pass, in bf16: its input and the sum behind attention in f32; q, k, v, and what
+ * attention and the products of gate and up gave; statistics of softmax and norms. Outputs of the norms and of swiglu,
+ * which are made again, are not kept. */
+static void a_layer_keeps_its_products(void **state) {
+    (void)state;
+    enum { HIDDEN = 2048, INNER = 5632, KV = 256, HEADS = 32, LAYERS = 8 };
+    size_t peaks[2], rows = BATCH * BLOCK, parts = 0;
+    size_t columns[] = {4 * HIDDEN, 4 * HIDDEN, 2 * HIDDEN, 2 * KV, 2 * KV,
+                        2 * HIDDEN, 4 * INNER,  4 * HEADS,  4,      4 /* bytes of a row */};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) parts += (rows * columns[i] + 255) / 256 * 256;
+    for (int i = 0; i < 2; i++) {
+        lckv_config *c;
+        const char *layers = i ? "num_hidden_layers=16" : "num_hidden_layers=8";
+        OK(lckv_config_load(SOURCE_DIR "/configs/llama-1.1b.json", layers, &c));
+        peaks[i] = peak_of_a_step("count", c, DTYPE_BF16, false);
+        lckv_config_free(c);
+    }
+    assert_int_equal(peaks[1] - peaks[0], LAYERS * parts);
+}
+
+/* Compiled PyTorch 2.11 needs 40.7 GiB for this step (docs/performance.md). */
+static void a_step_of_one_gpu_fits_where_pytorch_does(void **state) {
+    (void)state;
+    lckv_config *c;
+    lckv_memory m;
+    OK(lckv_config_load(SOURCE_DIR "/configs/llama-1.1b.json", NULL, &c));
+    OK(count(c, 8, 2048, true, &m));
+    assert_true((double)m.total < 40.7 * (1 << 30));
+    lckv_config_free(c);
+}
+
 /* A model of the size of the published script, 4 blocks of 512 tokens. Checkpointing reduces activations to at most 30
- * %. The second forward pass of the layers costs less than a forward pass, a third of the step. */
+ * % of those of two iterations, and 45 % of those of one. The second forward pass of the layers costs less than a
+ * forward pass, a third of the step. */
 static void checkpointing_keeps_less(void **state) {
     (void)state;
     const char *const configs[] = {SOURCE_DIR "/configs/lckv-50m.json", SOURCE_DIR "/configs/llama-50m.json"};
@@ -217,7 +249,7 @@ static void checkpointing_keeps_less(void **state) {
         OK(lckv_memory_for_training(c, &shape, &kept));
         shape.gradient_checkpointing = true;
         OK(lckv_memory_for_training(c, &shape, &again));
-        assert_true((double)again.activations <= 0.3 * (double)kept.activations);
+        assert_true((double)again.activations <= (i ? 0.45 : 0.3) * (double)kept.activations);
         assert_int_equal(again.total - again.activations, kept.total - kept.activations);
         assert_true(again.flops > 1.05 * kept.flops && again.flops < 4.0 / 3 * kept.flops);
         lckv_config_free(c);
@@ -305,6 +337,8 @@ int main(void) {
         cmocka_unit_test(processes_divide_weights_and_gradients),
         cmocka_unit_test(a_large_model_needs_its_bytes),
         cmocka_unit_test(checkpointing_keeps_less),
+        cmocka_unit_test(a_layer_keeps_its_products),
+        cmocka_unit_test(a_step_of_one_gpu_fits_where_pytorch_does),
         cmocka_unit_test(weights_in_bf16_take_ten_bytes),
         cmocka_unit_test(flops_follow_from_the_shapes),
         cmocka_unit_test(the_cache_is_what_the_config_says),

@@ -116,6 +116,7 @@ struct op_rms_norm {
     view rstd;   /* f32 [rows, cols / width] */
     float eps;
     view dy, dx, dweight;
+    view y_again;    /* of y's type and shape: backward writes y again, with the same bits; may be absent */
     view dx_rounded; /* bf16 [rows, cols]: dx after this op, rounded; only with `compute_gradients`, may be absent */
 };
 
@@ -162,6 +163,7 @@ struct op_split_heads {
 struct op_swiglu {
     view gate, up, y; /* compute type [rows, cols] */
     view dy, dgate, dup;
+    view y_again; /* of y's type and shape: backward writes y again, with the same bits; may be absent */
 };
 
 /* Dropout (Srivastava et al. 2014): y = x * mask, where the mask is 0 with probability p, else 1 / (1 - p). It is a
@@ -211,6 +213,8 @@ struct op_linear {
     view bias;   /* weight [1, out], may be absent */
     view y;      /* compute type or f32 [rows, out] */
     view dy, dx, dweight, dbias;
+    view dy_rounded; /* compute type [rows, out]: workspace of two calls with the same dy, one for dx and one for
+                      * dweight. The first one, where it is fresh, may leave the rounded dy there. May be absent */
 };
 
 /* Cross-entropy of x weight^T against labels, without storing [rows, vocab_size]. It is the root of a backward pass,

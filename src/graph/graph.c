@@ -51,7 +51,7 @@ static void forget_records(tape *t) {
         for (int j = 0; j < RECORD_INPUTS; j++)
             if (t->records[i].in[j]) t->records[i].in[j]->uses = 0;
     for (int i = 0; i < t->pending_count; i++) t->pending[i]->uses = 0;
-    t->count = t->pending_count = 0;
+    t->count = t->mark = t->pending_count = 0;
 }
 
 int graph_reset(graph *g) {

@@ -2,8 +2,8 @@
  *
  * Tensors are reference counted. The caller of a graph_* function with `tensor **out` holds the tensor once and
  * releases it with tensor_release(). A record of the tape holds what its backward pass needs; it holds the memory of
- * a value only if the backward pass reads it. Without a tape, the memory of a value returns to the pool as soon as
- * the decoder releases it.
+ * a value only if the backward pass reads it and does not make it again (again.c). Without a tape, the memory of a
+ * value returns to the pool as soon as the decoder releases it.
  *
  * On failure a function creates nothing and leaves its arguments unchanged. graph_reset(), which ends every step,
  * releases all tensors that are still held.
@@ -44,6 +44,9 @@ struct tensor {
     const low_rank *plus; /* of a weight: the low-rank addition in graph_linear(); NULL: none */
     int uses;             /* unwalked records that add to grad; the gradient of a weight is complete at 0 */
     int holders, value_holders;
+    int made_by; /* 1 + number of the record whose backward pass can write the value again; 0: it is kept for readers */
+    int unkept;  /* records that read the value in the backward pass and do not hold its memory */
+    bool again;  /* the record's backward pass is to write the value now */
     tensor *alias_of;        /* the value is in this tensor's memory */
     tensor *next, *previous; /* the graph's list of live tensors */
 };
@@ -220,7 +223,7 @@ int graph_backward(graph *g);
 
 /* A part of the tape can be walked several times, each time from other gradients. `first` is the number of its first
  * record: graph_mark() at the time. */
-int graph_mark(const graph *g);
+int graph_mark(graph *g);
 /* Walks the records from the last to `first` and removes them, or keeps them for another walk. Gradients of weights and
  * of tensors that were made before the mark add up over the walks; those of the other tensors are zero after each. */
 int graph_backward_to(graph *g, int first, bool keep);

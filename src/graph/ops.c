@@ -97,6 +97,7 @@ static int rms_norm_backward(graph *g, record *r) {
     struct op_rms_norm *a = &r->op.rms_norm;
     a->dy = r->out->grad;
     a->weight = r->reads[1]->value;
+    a->y_again = tape_again(r->out);
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
     TRY(tensor_rounded_gradient(g, r->in[0], &a->dx_rounded));
@@ -108,12 +109,12 @@ static int rms_norm_run(graph *g, tensor *x, tensor *weight, float eps, tensor *
     TRY(RUN(g, rms_norm, &a));
     tensor *inputs[] = {x, weight};
     if (!tape_wants(g, inputs, 2)) return LCKV_OK;
-    return tape_push(g, &(record){.backward = rms_norm_backward,
-                                  .out = out,
-                                  .in = {x, weight},
-                                  .reads = {x, weight},
-                                  .saved = rstd,
-                                  .op.rms_norm = a});
+    return tape_push_maker(g, &(record){.backward = rms_norm_backward,
+                                        .out = out,
+                                        .in = {x, weight},
+                                        .reads = {x, weight},
+                                        .saved = rstd,
+                                        .op.rms_norm = a});
 }
 
 int graph_rms_norm(graph *g, tensor *x, tensor *weight, float eps, dtype type, tensor **out) {
@@ -180,6 +181,7 @@ int tape_split_heads(graph *g, tensor *x, tensor *angles, tensor *const parts[PR
 static int swiglu_backward(graph *g, record *r) {
     struct op_swiglu *a = &r->op.swiglu;
     a->dy = r->out->grad;
+    a->y_again = tape_again(r->out);
     TRY(tensor_gradient(g, r->in[0], &a->dgate));
     TRY(tensor_gradient(g, r->in[1], &a->dup));
     return RUN(g, swiglu_backward, a);
@@ -191,7 +193,7 @@ static int swiglu_run(graph *g, tensor *gate, tensor *up, tensor *out) {
     TRY(RUN(g, swiglu, &a));
     tensor *inputs[] = {gate, up};
     if (!tape_wants(g, inputs, 2)) return LCKV_OK;
-    return tape_push(
+    return tape_push_maker(
         g, &(record){.backward = swiglu_backward, .out = out, .in = {gate, up}, .reads = {gate, up}, .op.swiglu = a});
 }
 

@@ -14,7 +14,7 @@ static int linear_add_backward(graph *g, record *r) {
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
     TRY(tensor_gradient(g, r->in[2], &a->dbias));
-    TRY(RUN(g, linear_backward, a));
+    TRY(tape_linear_backward(g, r, a));
     return tape_pass_gradient(g, r->out, r->in[3]);
 }
 
@@ -29,7 +29,8 @@ static int run_linear_add(graph *g, tensor *x, tensor *weight, tensor *bias, ten
     return tape_push(g, &(record){.backward = linear_add_backward,
                                   .out = out,
                                   .in = {x, weight, bias, residual},
-                                  .reads = {weight->needs_grad ? x : NULL, weight},
+                                  .reads = {NULL, weight},
+                                  .x = weight->needs_grad ? x : NULL,
                                   .op.linear = a.product});
 }
 
@@ -70,7 +71,7 @@ static int packed_backward(graph *g, record *r) {
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
     a->dweight.rows = a->weight.rows;
-    return RUN(g, linear_backward, a);
+    return tape_linear_backward(g, r, a);
 }
 
 static int run_packed(graph *g, tensor *h, const graph_projection *p, tensor *out) {
@@ -80,7 +81,7 @@ static int run_packed(graph *g, tensor *h, const graph_projection *p, tensor *ou
     TRY(RUN(g, linear, &a));
     for (int i = 0; i < p->parts; i++) r.in[1 + i] = p->part[i]->weight;
     if (!tape_wants(g, r.in, 1 + p->parts)) return LCKV_OK;
-    if (p->part[0]->weight->needs_grad) r.reads[0] = h;
+    if (p->part[0]->weight->needs_grad) r.x = h;
     r.reads[1] = p->part[0]->weight;
     r.op.linear = a;
     return tape_push(g, &r);

@@ -12,7 +12,7 @@ static int linear_backward(graph *g, record *r) {
     TRY(tensor_gradient(g, r->in[0], &a->dx));
     TRY(tensor_gradient(g, r->in[1], &a->dweight));
     TRY(tensor_gradient(g, r->in[2], &a->dbias));
-    return RUN(g, linear_backward, a);
+    return tape_linear_backward(g, r, a);
 }
 
 static int linear_run(graph *g, tensor *x, tensor *weight, tensor *bias, tensor *out) {
@@ -26,7 +26,8 @@ static int linear_run(graph *g, tensor *x, tensor *weight, tensor *bias, tensor 
     return tape_push(g, &(record){.backward = linear_backward,
                                   .out = out,
                                   .in = {x, weight, bias},
-                                  .reads = {weight->needs_grad ? x : NULL, weight},
+                                  .reads = {NULL, weight},
+                                  .x = weight->needs_grad ? x : NULL,
                                   .op.linear = a});
 }
 

@@ -25,7 +25,7 @@ struct pool {
     int64_t generation;
 };
 
-enum { ALIGNMENT = 256, SMALLEST_CHUNK = 1 << 22 };
+enum { ALIGNMENT = 256, SMALLEST_CHUNK = 4 << 20, LARGEST_GROWTH = 512 << 20 };
 
 static size_t rounded(size_t bytes) {
     return bytes ? (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT;
@@ -88,14 +88,15 @@ static void remove_span(pool *p, int at) {
     memmove(p->spans + at, p->spans + at + 1, (size_t)(p->span_count - at) * sizeof *p->spans);
 }
 
-/* A new chunk of at least `bytes`. Chunks grow with the memory held, so that there are few. If the device does not
- * have that much, exactly `bytes` are tried. */
+/* A new chunk of at least `bytes`. Chunks grow with the memory held, so that there are few, up to a size that is small
+ * beside what a large step needs. If the device does not have that much, exactly `bytes` are tried. */
 static int add_chunk(pool *p, size_t bytes) {
     TRY(reserve_span(p));
     chunk *chunks = realloc(p->chunks, (size_t)(p->chunk_count + 1) * sizeof *chunks);
     REQUIRE(chunks, LCKV_ERROR_MEMORY, "no memory for the pool's list of chunks");
     p->chunks = chunks;
-    size_t wanted = bytes > p->held / 2 ? bytes : rounded(p->held / 2);
+    size_t growth = p->held / 2 < LARGEST_GROWTH ? p->held / 2 : LARGEST_GROWTH;
+    size_t wanted = bytes > growth ? bytes : rounded(growth);
     if (wanted < SMALLEST_CHUNK) wanted = SMALLEST_CHUNK;
     void *start;
     int status = p->device->memory.alloc(p->device, wanted, &start);

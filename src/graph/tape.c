@@ -34,12 +34,13 @@ int tape_push(graph *g, const record *r) {
         if (fresh->in[i] && !fresh->in[i]->needs_grad) fresh->in[i] = NULL;
         if (fresh->in[i]) {
             fresh->in[i]->holders++;
-            fresh->in[i]->uses++;
+            if (++fresh->in[i]->uses > 1) again_keep(fresh->in[i]);
         }
         if (fresh->reads[i]) tensor_hold(fresh->reads[i]);
     }
     for (int i = 0; i < WORK_OUTPUTS; i++)
         if (fresh->outputs[i]) fresh->outputs[i]->holders++;
+    if (fresh->x) again_hold(g, fresh->x);
     if (fresh->saved) tensor_hold(fresh->saved);
     return LCKV_OK;
 }
@@ -93,10 +94,13 @@ static void release_record(graph *g, record *r) {
         if (r->in[i]) tensor_drop(g, r->in[i]);
         tensor_release(g, r->reads[i]);
     }
+    if (r->x) again_drop(g, r->x);
     tensor_release(g, r->saved);
     for (int i = 0; i < WORK_OUTPUTS; i++)
         if (r->outputs[i]) tensor_drop(g, r->outputs[i]);
-    if (r->out) tensor_drop(g, r->out);
+    if (!r->out) return;
+    r->out->made_by = 0;
+    tensor_drop(g, r->out);
 }
 
 static int finish_record(graph *g, record *r) {
@@ -134,8 +138,8 @@ int graph_backward(graph *g) {
     return tape_walk(g, 0);
 }
 
-int graph_mark(const graph *g) {
-    return g->tape->count;
+int graph_mark(graph *g) {
+    return g->tape->mark = g->tape->count;
 }
 
 /* Uses of weights are counted down by the last walk, which takes the records away. */

@@ -20,6 +20,7 @@ struct record {
     tensor *out;                   /* the walk starts from its gradient */
     tensor *in[RECORD_INPUTS];     /* tensors that gradients are added to; NULL: none */
     tensor *reads[RECORD_INPUTS];  /* tensors whose values the backward pass reads; NULL: none */
+    tensor *x;                     /* a product's input, if the backward pass reads it; it may be made again */
     tensor *saved;                 /* result of the forward pass for the backward pass only (rstd, lse); may be NULL */
     tensor *outputs[WORK_OUTPUTS]; /* outputs of recomputed work, instead of `out`; NULL: absent */
     union {
@@ -51,6 +52,7 @@ struct record {
 struct tape {
     record *records;
     int count, capacity;
+    int mark; /* records when graph_mark() was last called */
     /* Weights whose gradients wait for work that will be recomputed, once per use. Those of the last such record are
      * at the end. */
     tensor **pending;
@@ -65,6 +67,21 @@ bool tape_wants(const graph *g, tensor *const *inputs, int count);
 
 /* Appends a record, holds its tensors, and marks `out` as needing a gradient. */
 int tape_push(graph *g, const record *r);
+
+/* The same for an op whose backward pass can write the value of `out` again (`y_again` of its struct). */
+int tape_push_maker(graph *g, const record *r);
+
+/* What `y_again` is for a record with the output `out`: memory for its value, or absent. */
+view tape_again(const tensor *out);
+
+/* In tape_push() and when a record is released: holds, and drops, r->x. again_keep(): `t` is kept after all, because it
+ * has another reader. */
+void again_hold(graph *g, tensor *x);
+void again_drop(graph *g, tensor *x);
+void again_keep(tensor *t);
+
+/* linear_backward of a product, filled but for the value of x, which is made again if it was not kept. */
+int tape_linear_backward(graph *g, record *r, struct op_linear *a);
 
 /* Walks the records from the last one down to index `first`. */
 int tape_walk(graph *g, int first);

@@ -61,7 +61,7 @@ static int rms_norm(device *d, const struct op_rms_norm *a) {
 
 static int rms_norm_backward(device *d, const struct op_rms_norm *a) {
     double read = bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->rstd) + bytes_of(a->dy);
-    return charge(d, 0, read + bytes_of(a->dx) + bytes_of(a->dweight));
+    return charge(d, 0, read + bytes_of(a->dx) + bytes_of(a->dweight) + bytes_of(a->y_again));
 }
 
 static int rope_angles(device *d, const struct op_rope_angles *a) {
@@ -93,7 +93,7 @@ static int swiglu(device *d, const struct op_swiglu *a) {
 
 static int swiglu_backward(device *d, const struct op_swiglu *a) {
     double read = bytes_of(a->gate) + bytes_of(a->up) + bytes_of(a->dy);
-    return charge(d, 0, read + bytes_of(a->dgate) + bytes_of(a->dup));
+    return charge(d, 0, read + bytes_of(a->dgate) + bytes_of(a->dup) + bytes_of(a->y_again));
 }
 
 static int dropout(device *d, const struct op_dropout *a) {

@@ -298,7 +298,9 @@ static int rounded_dy(device *d, const struct op_linear *a, dtype compute, const
     *dy = a->dy.data;
     if (compute == DTYPE_F32) return LCKV_OK;
     void *copy;
-    TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(a->dy.rows * a->dy.cols) * 2, &copy));
+    *dy = copy = a->dy_rounded.data;
+    if (copy && !a->dy_rounded.fresh) return LCKV_OK;
+    if (!copy) TRY(cpu_scratch(d, CPU_SCRATCH_OPERAND, (size_t)(a->dy.rows * a->dy.cols) * 2, &copy));
     struct op_cast cast = {.src = a->dy, .dst = {copy, a->dy.rows, a->dy.cols, DTYPE_BF16}};
     *dy = copy;
     return d->ops.cast(d, &cast);

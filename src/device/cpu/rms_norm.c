@@ -15,16 +15,16 @@ static float sum_of_squares(view x, int64_t begin, int64_t end) {
 }
 
 /* y = weight * x * rstd for the group that starts at element `at`. */
-static void scale(const struct op_rms_norm *a, int64_t at, float rstd) {
+static void scale(const struct op_rms_norm *a, view to, int64_t at, float rstd) {
     float x_buffer[CPU_BLOCK], weight_buffer[CPU_BLOCK], y_buffer[CPU_BLOCK];
     int64_t width = a->weight.cols;
     for (int64_t c = 0; c < width; c += CPU_BLOCK) {
         int64_t n = cpu_block_length(c, width);
         const float *restrict x = cpu_block_in(a->x, at + c, n, x_buffer);
         const float *restrict weight = cpu_block_in(a->weight, c, n, weight_buffer);
-        float *restrict y = cpu_block_out(a->y, at + c, y_buffer);
+        float *restrict y = cpu_block_out(to, at + c, y_buffer);
         for (int64_t i = 0; i < n; i++) y[i] = weight[i] * (x[i] * rstd);
-        cpu_block_store(a->y, at + c, n, y);
+        cpu_block_store(to, at + c, n, y);
     }
 }
 
@@ -38,7 +38,7 @@ int CPU_ENTRY(cpu_rms_norm)(device *d, const struct op_rms_norm *a) {
         for (int64_t run = mine.begin; run < mine.end; run++) {
             float mean = sum_of_squares(a->x, run * width, (run + 1) * width) / (float)(width > 0 ? width : 1);
             rstd[run] = 1.0f / sqrtf(mean + a->eps);
-            scale(a, run * width, rstd[run]);
+            scale(a, a->y, run * width, rstd[run]);
         }
     }
     return LCKV_OK;
@@ -95,6 +95,7 @@ int CPU_ENTRY(cpu_rms_norm_backward)(device *d, const struct op_rms_norm *a) {
         struct cpu_range mine = cpu_share(runs, parts, part);
         for (int64_t run = mine.begin; run < mine.end; run++) {
             backward_run(a, weight, partial + part * width, run * width, rstd[run]);
+            if (a->y_again.data) scale(a, a->y_again, run * width, rstd[run]);
         }
     }
     float *dweight = a->dweight.data;

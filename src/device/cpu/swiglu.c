@@ -10,6 +10,7 @@ static struct op_swiglu joined_row(const struct op_swiglu *a, int64_t r) {
     if (a->dy.data) row.dy = view_elements(a->dy, r * n, n);
     if (a->dgate.data) row.dgate = view_elements(a->dgate, 2 * r * n, n);
     if (a->dgate.data) row.dup = view_elements(a->dgate, (2 * r + 1) * n, n);
+    if (a->y_again.data) row.y_again = view_elements(a->y_again, r * n, n);
     return row;
 }
 
@@ -46,7 +47,7 @@ int CPU_ENTRY(cpu_swiglu)(device *d, const struct op_swiglu *a) {
 
 /* silu'(x) = s (1 + x (1 - s)),  s = cpu_sigmoid(x) */
 static void backward(const struct op_swiglu *a, int64_t begin, int64_t end) {
-    float gate_buffer[CPU_BLOCK], up_buffer[CPU_BLOCK], s[CPU_BLOCK];
+    float gate_buffer[CPU_BLOCK], up_buffer[CPU_BLOCK], y_buffer[CPU_BLOCK], s[CPU_BLOCK];
     for (int64_t at = begin; at < end; at += CPU_BLOCK) {
         int64_t n = cpu_block_length(at, end);
         const float *restrict gate = cpu_block_in(a->gate, at, n, gate_buffer);
@@ -60,6 +61,11 @@ static void backward(const struct op_swiglu *a, int64_t begin, int64_t end) {
         if (a->dup.data) {
             float *restrict dup = cpu_element(a->dup, at);
             for (int64_t i = 0; i < n; i++) dup[i] += dy[i] * gate[i] * s[i];
+        }
+        if (a->y_again.data) {
+            float *restrict y = cpu_block_out(a->y_again, at, y_buffer);
+            for (int64_t i = 0; i < n; i++) y[i] = gate[i] * s[i] * up[i];
+            cpu_block_store(a->y_again, at, n, y);
         }
     }
 }

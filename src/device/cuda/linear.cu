@@ -63,12 +63,21 @@ static int add_dbias(device *d, const struct op_linear *a) {
     return LCKV_OK;
 }
 
+/* dy in the type of x. */
+static int rounded_dy(device *d, const struct op_linear *a, view *dy) {
+    view kept = a->dy_rounded;
+    *dy = kept;
+    if (!kept.data || a->dy.type == a->x.type) return cuda_as(d, a->dy, a->x.type, CUDA_WORK_GRADIENT, dy);
+    struct op_cast round = {a->dy, kept};
+    return kept.fresh ? cuda_cast(d, &round) : LCKV_OK;
+}
+
 int cuda_linear_backward(device *d, const struct op_linear *a) {
     view weight = a->weight, dy;
     if (cuda_elements(a->dy) == 0) return cuda_clear_fresh(d, a->dx);
     if (a->dbias.data) TRY(add_dbias(d, a));
     if (!a->dx.data && !a->dweight.data) return LCKV_OK;
     if (a->dx.data) TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &weight));
-    TRY(cuda_as(d, a->dy, a->x.type, CUDA_WORK_GRADIENT, &dy));
+    TRY(rounded_dy(d, a, &dy));
     return cuda_linear_gradients(d, a->x, weight, dy, a->dx, a->dweight);
 }

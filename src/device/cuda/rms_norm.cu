@@ -152,6 +152,9 @@ struct weight_term {
 };
 
 static int backward_in_two(device *d, const struct op_rms_norm *a, int64_t runs) {
+    struct op_rms_norm again = *a;
+    again.y = a->y_again; /* and the same rstd */
+    if (again.y.data) TRY(cuda_rms_norm(d, &again));
     if (a->dx.data) backward<<<(unsigned)runs, run_threads(a->weight.cols), 0, cuda_stream(d)>>>(*a);
     if (!a->dweight.data || a->weight.cols == 0) return LCKV_OK;
     struct columns_plan plan;
@@ -212,10 +215,15 @@ __global__ static void __launch_bounds__(JOINED_THREADS, PER <= 2 ? JOINED_BUSY 
 #pragma unroll
         for (int i = 0; i < PER; i++) {
             int64_t at = begin + ((int64_t)i * threads + lane) * EACH;
-            if (at >= end || !a.dx.data) continue;
-            for (int j = 0; j < EACH; j++) dx[i].at[j] += rstd * dy[i].at[j] - pull * x[i].at[j];
-            cuda_set4(a.dx.data, a.dx.type, at, end, dx[i]);
-            if (a.dx_rounded.data) cuda_set4(a.dx_rounded.data, DTYPE_BF16, at, end, dx[i]);
+            if (at >= end) continue;
+            if (a.dx.data) {
+                for (int j = 0; j < EACH; j++) dx[i].at[j] += rstd * dy[i].at[j] - pull * x[i].at[j];
+                cuda_set4(a.dx.data, a.dx.type, at, end, dx[i]);
+                if (a.dx_rounded.data) cuda_set4(a.dx_rounded.data, DTYPE_BF16, at, end, dx[i]);
+            }
+            if (!a.y_again.data) continue;
+            for (int j = 0; j < EACH; j++) x[i].at[j] = weight[i].at[j] * (x[i].at[j] * rstd);
+            cuda_set4(a.y_again.data, a.y_again.type, at, end, x[i]);
         }
     }
     if (!partial) return;

@@ -86,6 +86,12 @@ __device__ static float fast_sigmoid(float x) {
     return __fdividef(1.0f, 1.0f + __expf(-x));
 }
 
+/* y of two elements */
+__device__ static __nv_bfloat162 gated(float2 gate, float2 up) {
+    return __floats2bfloat162_rn(__fdividef(gate.x, 1.0f + __expf(-gate.x)) * up.x,
+                                 __fdividef(gate.y, 1.0f + __expf(-gate.y)) * up.y);
+}
+
 __global__ static void __launch_bounds__(THREADS) forward_chunks(struct op_swiglu a, struct places p) {
     int64_t first = ((int64_t)blockIdx.x * THREADS * CHUNKS + threadIdx.x) * CHUNK, end;
     uint4 gate[CHUNKS], up[CHUNKS];
@@ -109,14 +115,13 @@ __global__ static void __launch_bounds__(THREADS) forward_chunks(struct op_swigl
 #pragma unroll
         for (int j = 0; j < CHUNK / 2; j++) {
             float2 x = __bfloat1622float2(g[j]), factor = __bfloat1622float2(u[j]);
-            out[j] = __floats2bfloat162_rn(__fdividef(x.x, 1.0f + __expf(-x.x)) * factor.x,
-                                           __fdividef(x.y, 1.0f + __expf(-x.y)) * factor.y);
+            out[j] = gated(x, factor);
         }
         ((uint4 *)a.y.data)[at / CHUNK] = y;
     }
 }
 
-/* Fresh gradients of both, in bf16. */
+/* Fresh gradients of both, in bf16, and y as in forward_chunks(). */
 __global__ static void __launch_bounds__(THREADS) backward_chunks(struct op_swiglu a, struct places p) {
     int64_t first = ((int64_t)blockIdx.x * THREADS * CHUNKS + threadIdx.x) * CHUNK, end;
     uint4 gate[CHUNKS], up[CHUNKS], dy[CHUNKS];
@@ -135,7 +140,7 @@ __global__ static void __launch_bounds__(THREADS) backward_chunks(struct op_swig
         if (at >= p.n) break;
         const __nv_bfloat162 *g = (const __nv_bfloat162 *)&gate[i], *u = (const __nv_bfloat162 *)&up[i];
         const __nv_bfloat162 *from = (const __nv_bfloat162 *)&dy[i];
-        uint4 dgate, dup;
+        uint4 dgate, dup, y;
 #pragma unroll
         for (int j = 0; j < CHUNK / 2; j++) {
             float2 x = __bfloat1622float2(g[j]), factor = __bfloat1622float2(u[j]), d = __bfloat1622float2(from[j]);
@@ -143,10 +148,12 @@ __global__ static void __launch_bounds__(THREADS) backward_chunks(struct op_swig
             ((__nv_bfloat162 *)&dgate)[j] = __floats2bfloat162_rn(d.x * factor.x * s * (1.0f + x.x * (1.0f - s)),
                                                                   d.y * factor.y * t * (1.0f + x.y * (1.0f - t)));
             ((__nv_bfloat162 *)&dup)[j] = __floats2bfloat162_rn(d.x * x.x * s, d.y * x.y * t);
+            ((__nv_bfloat162 *)&y)[j] = gated(x, factor);
         }
         int64_t there = place_of(p, at, &end) / CHUNK;
         ((uint4 *)p.dgate)[there] = dgate;
         ((uint4 *)p.dup)[there] = dup;
+        if (a.y_again.data) ((uint4 *)a.y_again.data)[at / CHUNK] = y;
     }
 }
 
@@ -177,10 +184,13 @@ int cuda_swiglu_backward(device *d, const struct op_swiglu *a) {
     if (n == 0) return LCKV_OK;
     struct places p = places_of(a, n);
     bool fresh = is_first_in_chunks(a->dgate) && (!a->up.data || is_first_in_chunks(a->dup));
-    if (fresh && p.cols % CHUNK == 0 && in_chunks(a->gate) && in_chunks(a->up) && in_chunks(a->dy)) {
+    bool chunks = in_chunks(a->gate) && in_chunks(a->up) && in_chunks(a->dy) && in_chunks(a->y_again);
+    if (fresh && p.cols % CHUNK == 0 && chunks) {
         backward_chunks<<<cuda_blocks(n / CHUNK, THREADS * CHUNKS), THREADS, 0, cuda_stream(d)>>>(*a, p);
-    } else {
-        backward<<<element_blocks(p), THREADS, 0, cuda_stream(d)>>>(*a, p);
+        return LCKV_OK;
     }
-    return LCKV_OK;
+    backward<<<element_blocks(p), THREADS, 0, cuda_stream(d)>>>(*a, p);
+    struct op_swiglu again = *a;
+    again.y = a->y_again;
+    return again.y.data ? cuda_swiglu(d, &again) : LCKV_OK;
 }
