@@ -105,7 +105,7 @@ static void run(const setting *s, loop_form form, outcome *o) {
     tensor_release(f.graph, logits);
     tensor_release(f.graph, hidden);
     f.graph->recording = true;
-    OK(form == EXACT ? decoder_backward_exact(f.model, f.graph, &record, s->b) : graph_backward(f.graph));
+    OK(form == EXACT ? decoder_backward_exact(f.graph, &record, s->b) : graph_backward(f.graph));
     OK(f.device->memory.copy_out(f.device, &o->loss, loss.data, sizeof o->loss));
     OK(f.device->memory.copy_out(f.device, o->residual, residual.data, sizeof o->residual));
     OK(f.device->memory.wait(f.device));
