@@ -1,5 +1,5 @@
-/* Exact training (exact.h): memory of the slots, the recorded forward pass, and the backward passes. sequential.c fills
- * the slots. */
+/* Exact training (exact.h): memory of the slots, the recorded forward pass, and the backward passes. fill.c fills the
+ * slots. */
 #include "model/exact.h"
 
 #include "model/pass.h"
@@ -72,6 +72,7 @@ int exact_slots_create(const model *m, dtype compute, int64_t rows, exact_slots 
 
 void exact_slots_free(exact_slots *s) {
     if (!s) return;
+    replay_set_forget(&s->steps, s->device);
     if (s->memory) s->device->memory.release(s->device, s->memory);
     free(s->k);
     free(s);

@@ -15,6 +15,7 @@
 #ifndef MODEL_EXACT_H
 #define MODEL_EXACT_H
 
+#include "graph/replay.h"
 #include "model/decoder.h"
 
 /* Keys and values of the slots that lookups read, for many sequences, on the device. Other slots have none. */
@@ -23,6 +24,7 @@ typedef struct exact_slots {
     int64_t rows; /* room, in tokens */
     view *k, *v;  /* [slots] compute type [rows, kv_heads * head_dim]; data NULL where no layer looks up */
     void *memory;
+    replay_set steps; /* recorded steps of decoder_fill() */
 } exact_slots;
 
 /* Widths of a row of the slot's keys and values; 0 for what no lookup reads. */
@@ -43,7 +45,7 @@ view exact_values(const exact_slots *s, int slot, int64_t first, int64_t rows);
 int exact_top_layer(const model *m);
 
 /* Computes the exact slots of the batch's sequences into rows first .. first + b->rows - 1 of *out, without gradient.
- * For batches without a cache. */
+ * For batches without a cache. The graph is as after graph_reset(), and is reset afterwards. */
 int decoder_fill(const model *m, graph *g, const batch *b, exact_slots *out, int64_t first);
 
 /* What the backward pass of a recorded forward pass needs besides the tape: the records of each loop, and where its
