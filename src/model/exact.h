@@ -55,8 +55,9 @@ typedef struct exact_record {
         int first, end; /* numbers of its records on the tape */
     } * loops;
     int count;
-    tensor **read_k, **read_v;       /* [2 * slots] s*, as lookups read it, keys and then values; NULL where none does */
-    tensor **written_k, **written_v; /* [2 * slots] what this pass has written */
+    /* [slots], values after keys in memory: s* as lookups read it, NULL where none does; what this pass has written */
+    tensor **read_k, **read_v;
+    tensor **written_k, **written_v;
     int slots;
 } exact_record;
 
