@@ -223,14 +223,15 @@ int graph_backward(graph *g);
 int graph_mark(const graph *g);
 /* Walks the records from the last to `first` and removes them. */
 int graph_backward_to(graph *g, int first);
-/* The same for records that compute s' = F(s) of which s is a fixed point: read[i] are differentiable borrowed tensors
- * of s, written[i] those of s', of the same shape; both may be NULL. With J = dF/ds and the gradients that have reached
- * the records, which give the gradient g of s, the gradient of s' grows by the first walks - 1 terms of g + gJ + gJ^2 +
- * ... before the records are walked the last time.
+/* The same for the records of a loop, which compute s' = F(s) at a fixed point s, as if F had been applied `walks` times
+ * (at least 1). read[i] is a tensor of s, differentiable and borrowed, and written[i] the tensor of s' in its place;
+ * both may be NULL.
  *
- * The earlier walks keep the records. Backward passes are linear in the gradients, so that the last walk alone, from
- * the sum, computes gradients of weights and of tensors that were made before `first`; the others compute what leads
- * to read[i], and only they do. */
+ * Let g be the gradient of s that follows from the gradients of what the records have made, and J = dF/ds. The first
+ * walks - 1 terms of g + gJ + gJ^2 + ... are added to the gradient of s'. This takes one walk per term, which keeps the
+ * records and computes only the gradient of s. Then the records are walked once more and removed. Because a backward
+ * pass is linear in the gradients that it starts from, this last walk alone computes the gradients of weights and of
+ * tensors that were made before `first`. It computes none of s. */
 int graph_backward_loop(graph *g, int first, int walks, tensor *const *read, tensor *const *written, int count);
 
 #endif
