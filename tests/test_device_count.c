@@ -178,6 +178,10 @@ static void test_attention(void **state) {
                                .dk = f32(5, 4),
                                .dv = f32(5, 4)}));
     expect(d, 5 * 2 * 7 * 2 * 4, 80 + 2 * 40 + 80 + 40 + listed + 2 * 160 + 2 * 80);
+    RUN(d, attention_backward,
+        ((struct op_attention){
+            .sequences = sequences, .pairs = 7, .heads = 2, .kv_heads = 1, .head_dim = 4, .dq = f32(5, 8)}));
+    expect(d, 3 * 2 * 7 * 2 * 4, listed + 160);
     device_close(d);
 }
 

@@ -272,6 +272,33 @@ static void flops_follow_from_the_shapes(void **state) {
     lckv_config_free(c);
 }
 
+/* Exact training with one more backward pass multiplies once with each weight of the loop, which has two of four
+ * layers, and computes at most 5 products of its attention. */
+static void walks_compute_no_gradients_of_weights(void **state) {
+    (void)state;
+    enum { TOKENS = 32, HEADS = 4, HEAD_DIM = 6, LOOP_LAYERS = 2, LAYERS = 4, HIDDEN = 24 };
+    static const char *const extras[] = {",\"layer_types\":\"0_2_2_3\",\"backward_passes\":1",
+                                         ",\"layer_types\":\"0_2_2_3\",\"backward_passes\":2",
+                                         ",\"layer_types\":\"0_2_2_3\",\"backward_passes\":3"};
+    const lckv_training_shape shape = {
+        .struct_size = sizeof shape, .batch_size = 1, .block_size = TOKENS, .loop_form = LCKV_LOOP_EXACT};
+    lckv_config *plain = load("");
+    double tables = 2.0 * FIXTURE_VOCAB * HIDDEN;
+    double weights = ((double)lckv_config_describe(plain).parameters - tables) * LOOP_LAYERS / LAYERS;
+    double attention = 2.0 * TOKENS * (TOKENS + 1) / 2.0 * HEADS * HEAD_DIM * LOOP_LAYERS;
+    lckv_memory m[3];
+    for (int i = 0; i < 3; i++) {
+        lckv_config *c = load(extras[i]);
+        OK(lckv_memory_for_training(c, &shape, &m[i]));
+        lckv_config_free(c);
+    }
+    for (int i = 1; i < 3; i++) {
+        assert_true(m[i].flops > m[i - 1].flops);
+        assert_true(m[i].flops - m[i - 1].flops <= 2 * weights * TOKENS + 5 * attention);
+    }
+    lckv_config_free(plain);
+}
+
 static void the_cache_is_what_the_config_says(void **state) {
     (void)state;
     lckv_config *c = load(LCKV);
@@ -341,6 +368,7 @@ int main(void) {
         cmocka_unit_test(a_step_of_one_gpu_fits_where_pytorch_does),
         cmocka_unit_test(weights_in_bf16_take_ten_bytes),
         cmocka_unit_test(flops_follow_from_the_shapes),
+        cmocka_unit_test(walks_compute_no_gradients_of_weights),
         cmocka_unit_test(the_cache_is_what_the_config_says),
         cmocka_unit_test(shapes_are_checked),
         cmocka_unit_test(ranks_divide_a_served_model),

@@ -25,6 +25,7 @@ typedef struct setting {
     const char *layout, *more;
     int m, b;
     bool recompute;
+    unsigned targets; /* of LoRA; 0: the weights are trained */
 } setting;
 
 static view scalar(device *d, dtype type, const void *value) {
@@ -52,8 +53,21 @@ static int32_t fill_batch(fixture *f, int32_t ids[SEQUENCES][LENGTH + 1]) {
     return rows;
 }
 
+/* B starts as zeros; here it gets values of the size of other weights. */
+static void add_adapter(fixture *f, unsigned targets) {
+    const adapter_options options = {.rank = 2, .alpha = 4, .targets = targets};
+    OK(adapter_create(f->model->params, &options, &f->model->adapter));
+    OK(adapter_randomize(f->model->adapter, 3));
+    const params *p = f->model->adapter->weights;
+    for (int i = 1; i < p->count; i += 2) {
+        float *values = p->table[i].tensor.value.data;
+        for (int64_t k = 0; k < p->table[i].rows * p->table[i].cols; k++)
+            values[k] = (float)(0.4 * rng_uniform(17, (uint64_t)i, (uint64_t)k) - 0.2);
+    }
+}
+
 static void read_gradients(fixture *f, outcome *o) {
-    const params *p = f->model->params;
+    const params *p = model_trainable(f->model);
     o->count = params_elements(p);
     o->gradients = malloc((size_t)o->count * sizeof(float));
     assert_non_null(o->gradients);
@@ -79,7 +93,8 @@ static void run(const setting *s, loop_form form, outcome *o) {
              ",\"layer_types\":\"%s\",\"sliding_window\":4,\"forward_passes\":%d,\"backward_passes\":%d%s", s->layout,
              s->m, s->b, s->more);
     fixture_open(&f, LAYERS, extra, DTYPE_F32, true);
-    OK(params_enable_gradients(f.model->params));
+    if (s->targets) add_adapter(&f, s->targets);
+    OK(params_enable_gradients(model_trainable(f.model)));
     f.graph->recompute = s->recompute;
     view scale = scalar(f.device, DTYPE_F32, &one), loss = scalar(f.device, DTYPE_F64, &(double){0});
     view residual = {NULL, 1, 2, DTYPE_F64};
@@ -105,7 +120,7 @@ static void run(const setting *s, loop_form form, outcome *o) {
     tensor_release(f.graph, logits);
     tensor_release(f.graph, hidden);
     f.graph->recording = true;
-    OK(form == EXACT ? decoder_backward_exact(f.model, f.graph, &record, s->b) : graph_backward(f.graph));
+    OK(form == EXACT ? decoder_backward_exact(f.graph, &record, s->b) : graph_backward(f.graph));
     OK(f.device->memory.copy_out(f.device, &o->loss, loss.data, sizeof o->loss));
     OK(f.device->memory.copy_out(f.device, o->residual, residual.data, sizeof o->residual));
     OK(f.device->memory.wait(f.device));
@@ -114,7 +129,8 @@ static void run(const setting *s, loop_form form, outcome *o) {
     if (form != SEQUENTIAL && pool_in_use(f.graph->pool))
         fail_msg("%s: %zu bytes of tensors were not released", s->layout, pool_in_use(f.graph->pool));
     OK(graph_reset(f.graph));
-    for (int i = 0; i < f.model->params->count; i++) assert_int_equal(f.model->params->table[i].tensor.uses, 0);
+    const params *trained = model_trainable(f.model);
+    for (int i = 0; i < trained->count; i++) assert_int_equal(trained->table[i].tensor.uses, 0);
     exact_slots_free(slots);
     f.device->memory.release(f.device, scale.data);
     f.device->memory.release(f.device, loss.data);
@@ -137,7 +153,7 @@ static void assert_same_gradients(const outcome *a, const outcome *b, const char
 static void compare(const setting *s, loop_form other, const setting *of_other) {
     outcome a, b;
     char what[128];
-    snprintf(what, sizeof what, "%s%s, m = %d, b = %d", s->layout, s->more, s->m, s->b);
+    snprintf(what, sizeof what, "%s%s, m = %d, b = %d, targets %x", s->layout, s->more, s->m, s->b, s->targets);
     run(s, EXACT, &a);
     run(of_other, other, &b);
     assert_close(a.logits, b.logits, ROWS * FIXTURE_VOCAB, CLOSE, what);
@@ -174,11 +190,26 @@ static void equals_sequential_training(void **state) {
     }
 }
 
-static void checkpointing_gives_the_same_bits(void **state) {
+/* All matrices; queries and values; the last product of a layer alone. */
+static const unsigned TARGETS[] = {ADAPTER_ALL, 1 | 4, 64};
+
+static void lora_has_the_gradients_of_the_plan(void **state) {
     (void)state;
     for (int i = 0; i < SETTINGS; i++) {
-        setting s = setting_of(i, 0, 3);
+        for (int j = 0; j < 3; j++) {
+            setting exact = setting_of(i, 0, 2), planned = setting_of(i, LENGTH, 2);
+            exact.targets = planned.targets = TARGETS[j];
+            compare(&exact, PLAN, &planned);
+        }
+    }
+}
+
+static void checkpointing_gives_the_same_bits(void **state) {
+    (void)state;
+    for (int i = 0; i < 4 * SETTINGS; i++) {
+        setting s = setting_of(i / 4, 0, 3);
         outcome kept, recomputed;
+        if (i % 4) s.targets = TARGETS[i % 4 - 1];
         run(&s, EXACT, &kept);
         s.recompute = true;
         run(&s, EXACT, &recomputed);
@@ -192,6 +223,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_the_plan_at_the_fixed_point),
         cmocka_unit_test(equals_sequential_training),
+        cmocka_unit_test(lora_has_the_gradients_of_the_plan),
         cmocka_unit_test(checkpointing_gives_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -340,7 +340,7 @@ static void run_form(fixture *f, regression *r, form how, bool learns) {
     if (how == EXACT) OK(decoder_forward_exact(f->model, f->graph, f->batch, r->slots, 0, residual, &record, &hidden));
     if (how != FIT) OK(decoder_loss(f->model, f->graph, f->batch, hidden, scale, loss, (view){0}, (view){0}));
     if (how != FIT) tensor_release(f->graph, hidden);
-    OK(how == EXACT ? decoder_backward_exact(f->model, f->graph, &record, 2) : graph_backward(f->graph));
+    OK(how == EXACT ? decoder_backward_exact(f->graph, &record, 2) : graph_backward(f->graph));
     exact_record_free(f->graph, &record);
     if (pool_in_use(f->graph->pool)) fail_msg("%zu bytes were not released", pool_in_use(f->graph->pool));
     OK(graph_reset(f->graph));

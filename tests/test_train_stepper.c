@@ -94,10 +94,12 @@ static void assert_same(const run *a, const run *b) {
 }
 
 static void compare(const char *device_name, dtype compute) {
-    for (int masked = 0; masked < 2; masked++) {
+    for (int i = 0; i < 4; i++) {
         run plain = {0}, late = {0};
-        train(device_name, (manner){LOOP, compute, .masked = masked}, &plain);
-        train(device_name, (manner){LOOP, compute, .records = true, .ahead = true, .masked = masked}, &late);
+        manner how = {LOOP, compute, .masked = i % 2, .exact = i / 2, .fill_size = 3};
+        train(device_name, how, &plain);
+        how.records = how.ahead = true;
+        train(device_name, how, &late);
         assert_same(&plain, &late);
         free(plain.weights), free(late.weights);
     }
@@ -114,25 +116,37 @@ static void assert_close_results(const run *a, const run *b) {
 }
 
 /* The plan with as many iterations as a block has tokens is exact. */
-static void exact_steps_are_those_of_a_long_plan(void **state) {
-    (void)state;
+static void compare_with_long_plan(const char *device_name) {
     static const char LONG_PLAN[] = ",\"layer_types\":\"0_2_2_3\",\"forward_passes\":21,\"backward_passes\":2";
     for (int masked = 0; masked < 2; masked++) {
         run planned = {0}, again = {0};
         train("cpu", (manner){LONG_PLAN, DTYPE_F32, .masked = masked}, &planned);
         for (int fill_size = 0; fill_size <= 4; fill_size += 2) {
             run exact = {0};
-            train("cpu", (manner){LOOP, DTYPE_F32, .masked = masked, .exact = true, .fill_size = fill_size}, &exact);
+            train(device_name, (manner){LOOP, DTYPE_F32, .masked = masked, .exact = true, .fill_size = fill_size},
+                  &exact);
             assert_close_results(&planned, &exact);
             free(exact.weights);
         }
         run exact = {0};
-        train("cpu", (manner){LOOP, DTYPE_F32, .masked = masked, .exact = true, .fill_size = 3}, &exact);
-        train("cpu", (manner){LOOP, DTYPE_F32, .masked = masked, .exact = true, .fill_size = 3, .checkpointing = true},
+        train(device_name, (manner){LOOP, DTYPE_F32, .masked = masked, .exact = true, .fill_size = 3}, &exact);
+        train(device_name,
+              (manner){LOOP, DTYPE_F32, .masked = masked, .exact = true, .fill_size = 3, .checkpointing = true},
               &again);
         assert_same(&exact, &again);
         free(planned.weights), free(exact.weights), free(again.weights);
     }
+}
+
+static void exact_steps_are_those_of_a_long_plan(void **state) {
+    (void)state;
+    compare_with_long_plan("cpu");
+}
+
+static void exact_steps_on_a_gpu_are_those_of_a_long_plan(void **state) {
+    (void)state;
+    if (!fixture_has_gpu()) skip();
+    compare_with_long_plan("cuda");
 }
 
 /* The filled slot and the recorded one are the same sums in another order. f32: some rounding errors of 2^-24. bf16:
@@ -166,9 +180,9 @@ static void compare_checkpointing(const char *device_name) {
         ",\"layer_types\":\"2_2_1_1\",\"force_nodiag\":true,\"backward_passes\":2,\"mlp_bias\":true",
         ",\"layer_types\":\"1_1_3s_3s\",\"sliding_window\":5",
     };
-    for (size_t i = 0; i < 2 * sizeof models / sizeof *models; i++) {
+    for (size_t i = 0; i < 4 * sizeof models / sizeof *models; i++) {
         run kept = {0}, again = {0};
-        manner how = {models[i / 2], i % 2 ? DTYPE_BF16 : DTYPE_F32};
+        manner how = {models[i / 4], i % 2 ? DTYPE_BF16 : DTYPE_F32, .exact = i / 2 % 2};
         train(device_name, how, &kept);
         how.checkpointing = how.records = true;
         train(device_name, how, &again);
@@ -235,6 +249,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(late_results_are_the_same),
         cmocka_unit_test(exact_steps_are_those_of_a_long_plan),
+        cmocka_unit_test(exact_steps_on_a_gpu_are_those_of_a_long_plan),
         cmocka_unit_test(the_recorded_pass_stays_at_the_fixed_point),
         cmocka_unit_test(recorded_steps_are_the_same),
         cmocka_unit_test(layers_that_run_again_give_the_same_bits),

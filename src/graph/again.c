@@ -7,6 +7,9 @@
  * output and goes on. Every sum has the same terms in the same order as with a kept value, so that the bits are the
  * same.
  *
+ * A walk that keeps its records (graph_backward_loop()) computes no gradients of weights, and therefore makes no value
+ * again.
+ *
  * A value is kept if a second record adds to its gradient, because the gradient is then incomplete between the two
  * products. It is also kept if graph_mark() was called between the op and the product, because the walk may then end
  * between them. */
@@ -86,7 +89,7 @@ static int run_apart(graph *g, tensor *x, struct op_linear a) {
 int tape_linear_backward(graph *g, record *r, struct op_linear *a) {
     struct op_linear apart = *a;
     tensor *rounded;
-    if (!r->x || r->x->value.data) return RUN(g, linear_backward, a);
+    if (!r->x || r->x->value.data || !a->dweight.data) return RUN(g, linear_backward, a);
     TRY(take_rounded(g, &apart, &rounded));
     int status = run_apart(g, r->x, apart);
     tensor_release(g, rounded);

@@ -108,7 +108,7 @@ int graph_borrow(graph *g, view value, bool differentiable, tensor **out) {
     *out = new_tensor(g, value);
     REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for a tensor");
     (*out)->borrowed = (*out)->wide_grad = true;
-    (*out)->needs_grad = differentiable;
+    (*out)->needs_grad = (*out)->sought = differentiable;
     return LCKV_OK;
 }
 

@@ -39,6 +39,7 @@ struct tensor {
     bool rounds_grad;     /* the op that made the tensor reads grad_rounded */
     bool wide_grad;       /* the gradient is f32 in any case: the number of its readers differs between passes */
     bool needs_grad;      /* depends on a tensor that requires a gradient */
+    bool sought;          /* depends on a differentiable borrowed tensor, while g->keeping */
     bool weight;          /* belongs to the params and is not released here */
     bool borrowed;        /* the caller owns the memory of the value */
     const low_rank *plus; /* of a weight: the low-rank addition in graph_linear(); NULL: none */
@@ -58,7 +59,7 @@ typedef struct graph {
     pool *pool;
     tape *tape;     /* NULL: no gradients */
     bool recording; /* ops are recorded (needs a tape) */
-    bool keeping;   /* a backward pass is running that keeps its records */
+    bool keeping;   /* a walk of graph_backward_loop() is running that keeps its records */
     bool recompute; /* set by the caller: the decoder uses graph_recompute() where it can (activation checkpointing) */
     /* Dropout: mask i since graph_reset() is stream i of the seed, also if work is recomputed. */
     view seed;      /* i64 [1, 1], changed by the trainer for each batch; absent: no dropout */
@@ -89,8 +90,8 @@ int graph_copy_in(graph *g, const void *host, tensor *t);
 /* sums[0] += sum of (a - b)^2, sums[1] += sum of b^2, of two tensors of the same shape and type (f32 or bf16). sums:
  * f64 [1, 2] on the device. Never recorded. */
 int graph_square_distance(graph *g, const tensor *a, const tensor *b, view sums);
-/* A tensor over memory of the caller, which outlives the step. If `differentiable`, the backward pass adds to its
- * gradient. */
+/* A tensor over memory of the caller, which outlives the step. If `differentiable`, it can be what a loop reads
+ * (graph_backward_loop()). */
 int graph_borrow(graph *g, view value, bool differentiable, tensor **out);
 /* Adds a reference to t. */
 tensor *tensor_hold(tensor *t);
@@ -221,13 +222,19 @@ int graph_call_back(graph *g, graph_callback run, void *user, int first, int las
 /* Walks the tape from its end to its start. The tape is empty afterwards. */
 int graph_backward(graph *g);
 
-/* A part of the tape can be walked several times, each time from other gradients. `first` is the number of its first
- * record: graph_mark() at the time. */
+/* The number of the next record. */
 int graph_mark(graph *g);
-/* Walks the records from the last to `first` and removes them, or keeps them for another walk. Gradients of weights and
- * of tensors that were made before the mark add up over the walks; those of the other tensors are zero after each. */
-int graph_backward_to(graph *g, int first, bool keep);
-/* The gradient of `from`, if there is one, becomes that of `to`, which has none and the same shape. */
-void graph_move_gradient(graph *g, tensor *from, tensor *to);
+/* Walks the records from the last to `first` and removes them. */
+int graph_backward_to(graph *g, int first);
+/* The same for the records of a loop, which compute s' = F(s) at a fixed point s, as if F had been applied `walks` times
+ * (at least 1). read[i] is a tensor of s, differentiable and borrowed, and written[i] the tensor of s' in its place;
+ * both may be NULL.
+ *
+ * Let g be the gradient of s that follows from the gradients of what the records have made, and J = dF/ds. The first
+ * walks - 1 terms of g + gJ + gJ^2 + ... are added to the gradient of s'. This takes one walk per term, which keeps the
+ * records and computes only the gradient of s. Then the records are walked once more and removed. Because a backward
+ * pass is linear in the gradients that it starts from, this last walk alone computes the gradients of weights and of
+ * tensors that were made before `first`. It computes none of s. */
+int graph_backward_loop(graph *g, int first, int walks, tensor *const *read, tensor *const *written, int count);
 
 #endif

@@ -237,7 +237,7 @@ static int add_to_gradient(graph *g, tensor *t, view dy) {
 }
 
 int tape_pass_gradient(graph *g, tensor *out, tensor *in) {
-    if (!in) return LCKV_OK;
+    if (!in || !tape_receives(g, in)) return LCKV_OK;
     if (in->weight || in->grad.data) return add_to_gradient(g, in, out->grad);
     in->grad = out->grad;
     out->grad.data = NULL;

@@ -42,7 +42,7 @@ static int sum_backward(graph *g, record *r) {
     struct op_accumulate a = {.src = r->out->grad, .scale = r->op.accumulate.scale};
     TRY(tensor_gradient(g, term, &a.dst));
     if (a.dst.data) TRY(RUN(g, accumulate, &a));
-    if (!y) return LCKV_OK;
+    if (!y || !tape_receives(g, y)) return LCKV_OK;
     y->grad = r->out->grad;
     r->out->grad.data = NULL;
     return LCKV_OK;

@@ -41,7 +41,9 @@ static int recompute_backward(graph *g, record *walked) {
     int first = g->tape->count;
     if (!any_gradient(r.outputs)) return g->keeping ? LCKV_OK : tape_end_pending(g, r.op.recompute.pending, true);
     TRY(run_again(g, &r));
-    if (!g->keeping)
+    if (g->keeping)
+        tape_mark_sought(g, first);
+    else
         TRY(tape_end_pending(g, r.op.recompute.pending, false)); /* the new records use these weights now */
     return tape_walk(g, first);
 }

@@ -45,6 +45,11 @@ int tape_push(graph *g, const record *r) {
     return LCKV_OK;
 }
 
+/* Borrowed tensors are what a loop reads. */
+bool tape_receives(const graph *g, const tensor *t) {
+    return t && t->needs_grad && (g->keeping ? t->sought : !t->borrowed);
+}
+
 /* A sum of several gradients is f32, so that it is not rounded after each. */
 static dtype gradient_type(const graph *g, const tensor *t) {
     bool narrow = g->device->compute_gradients && t->uses <= 1 && !t->wide_grad;
@@ -53,7 +58,7 @@ static dtype gradient_type(const graph *g, const tensor *t) {
 
 int tensor_gradient(graph *g, tensor *t, view *out) {
     *out = (view){0};
-    if (!t || !t->needs_grad) return LCKV_OK;
+    if (!tape_receives(g, t)) return LCKV_OK;
     bool fresh = !t->grad.data;
     if (fresh) {
         t->grad.type = gradient_type(g, t);
@@ -65,10 +70,10 @@ int tensor_gradient(graph *g, tensor *t, view *out) {
     return LCKV_OK;
 }
 
-/* The last use of t completes the gradient, except if its records are kept, because then uses are not counted. */
+/* The last use of t completes the gradient. */
 int tensor_rounded_gradient(graph *g, tensor *t, view *out) {
     *out = (view){0};
-    bool wanted = t && t->needs_grad && t->rounds_grad && t->uses == 1 && !g->keeping && !t->grad_rounded.data;
+    bool wanted = tape_receives(g, t) && t->rounds_grad && t->uses == 1 && !t->grad_rounded.data;
     if (!wanted || !g->device->compute_gradients || g->compute != DTYPE_BF16) return LCKV_OK;
     t->grad_rounded = (view){NULL, t->value.rows, t->value.cols, DTYPE_BF16};
     TRY(pool_take(g->pool, view_bytes(t->grad_rounded), &t->grad_rounded.data));
@@ -111,13 +116,34 @@ static int finish_record(graph *g, record *r) {
     return LCKV_OK;
 }
 
+/* Records without inputs are calls. */
+bool tape_leads_on(const graph *g, const record *r) {
+    bool inputs = false;
+    for (int i = 0; i < RECORD_INPUTS; i++) {
+        if (tape_receives(g, r->in[i])) return true;
+        inputs |= r->in[i] != NULL;
+    }
+    return !g->keeping || !inputs;
+}
+
+void tape_mark_sought(graph *g, int first) {
+    for (int i = first; i < g->tape->count; i++) {
+        record *r = &g->tape->records[i];
+        bool sought = false;
+        for (int j = 0; j < RECORD_INPUTS; j++) sought |= r->in[j] && r->in[j]->sought;
+        if (r->out) r->out->sought = sought;
+        for (int j = 0; j < WORK_OUTPUTS; j++)
+            if (r->outputs[j]) r->outputs[j]->sought = sought;
+    }
+}
+
 int tape_walk(graph *g, int first) {
     tape *t = g->tape;
     while (t->count > first) {
         int last = t->count - 1;
         record *r = &t->records[last];
         /* If no gradient has reached the output, there is none to propagate. */
-        if (!r->out || r->out->grad.data) TRY(r->backward(g, r));
+        if ((!r->out || r->out->grad.data) && tape_leads_on(g, r)) TRY(r->backward(g, r));
         TRY(finish_record(g, &t->records[last])); /* recomputed work may have moved the records */
         t->count--;
     }
@@ -142,26 +168,8 @@ int graph_mark(graph *g) {
     return g->tape->mark = g->tape->count;
 }
 
-/* Uses of weights are counted down by the last walk, which takes the records away. */
-static int walk_and_keep(graph *g, int first) {
-    tape *t = g->tape;
-    int status = LCKV_OK;
-    g->keeping = true;
-    for (int i = t->count - 1; i >= first && status >= 0; i--) {
-        record *r = &t->records[i];
-        if (!r->out || r->out->grad.data) status = r->backward(g, r);
-        if (status >= 0 && t->records[i].out) tensor_drop_gradient(g, t->records[i].out);
-    }
-    g->keeping = false;
-    return status;
-}
-
-int graph_backward_to(graph *g, int first, bool keep) {
-    return keep ? walk_and_keep(g, first) : tape_walk(g, first);
-}
-
-void graph_move_gradient(graph *g, tensor *from, tensor *to) {
-    tensor_move_gradient(g, from, to);
+int graph_backward_to(graph *g, int first) {
+    return tape_walk(g, first);
 }
 
 /* ---------------------------------------------------------------- records that will be pushed again */

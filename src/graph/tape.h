@@ -86,6 +86,13 @@ int tape_linear_backward(graph *g, record *r, struct op_linear *a);
 /* Walks the records from the last one down to index `first`. */
 int tape_walk(graph *g, int first);
 
+/* Whether the current walk adds to t's gradient. */
+bool tape_receives(const graph *g, const tensor *t);
+/* Before a walk that keeps records: marks what the records from index `first` on make as sought or not. */
+void tape_mark_sought(graph *g, int first);
+/* Whether a record adds to gradients that the current walk computes. */
+bool tape_leads_on(const graph *g, const record *r);
+
 /* Removes the records from index `first` on without walking them, because they will be pushed again. Their uses of
  * weights become pending; *pending is their number. */
 int tape_detach(graph *g, int first, int *pending);
@@ -103,7 +110,7 @@ void tensor_drop_gradient(graph *g, tensor *t);
 int tensor_made(graph *g, int status, tensor **t);
 
 /* The gradient of t for an op that adds to it, allocated if necessary: then it is fresh, or zeroed if the device does
- * not know fresh ones. Absent if t needs none. */
+ * not know fresh ones. Absent if t needs none, or if another walk of graph_backward_loop() computes it. */
 int tensor_gradient(graph *g, tensor *t, view *out);
 
 /* Memory for the rounded gradient of t, if the record that makes `t` reads it and the op that asks completes the

@@ -117,6 +117,10 @@ static void *host_of(const batch *b, view v) {
     return (char *)b->staging + ((char *)v.data - (char *)b->memory);
 }
 
+const void *batch_host(const batch *b, view v) {
+    return host_of(b, v);
+}
+
 /* ---------------------------------------------------------------- filling */
 
 static int check_entries(const batch_entry *entries, int count, bool cached) {
@@ -162,8 +166,7 @@ static void count_rows(batch *b, const batch_entry *entries, int count) {
     b->padded_max_rows = b->max_rows;
 }
 
-/* The next multiple of an eighth of the next lower power of two: at most one row in nine is padding. */
-static int32_t rounded_rows(int32_t rows) {
+int32_t batch_rounded_rows(int32_t rows) {
     int32_t step = 1;
     while (step * 16 <= rows) step *= 2;
     return (rows + step - 1) / step * step;
@@ -172,15 +175,15 @@ static int32_t rounded_rows(int32_t rows) {
 /* Pads a step of one row per sequence to one of a few sizes; if only some rows are wanted, they are padded likewise. */
 static void round_decoding(batch *b) {
     if (!b->fills || b->max_rows > 1 || b->plan_rows) return;
-    b->wanted = b->wants_all ? rounded_rows(b->rows) : b->wanted ? rounded_rows(b->wanted) : 0;
-    b->rows = b->sequences = rounded_rows(b->rows);
+    b->wanted = b->wants_all ? batch_rounded_rows(b->rows) : b->wanted ? batch_rounded_rows(b->wanted) : 0;
+    b->rows = b->sequences = batch_rounded_rows(b->rows);
 }
 
 /* Pads a prompt by itself, whose step is recorded as well. If all of its rows are wanted, none may be added. A planned
  * step takes long to record, and hardly longer with a few more rows: it has fewer sizes. */
 static void round_prompt(batch *b) {
     enum { PLAN_STEP = 16 };
-    int32_t rows = rounded_rows(b->rows);
+    int32_t rows = batch_rounded_rows(b->rows);
     bool whole = b->plan_rows == b->rows;
     if (!b->fills || b->sequences > 1 || b->max_rows <= 1 || b->wants_all || b->tolerance > 0) return;
     if (whole) rows = (rows + PLAN_STEP - 1) / PLAN_STEP * PLAN_STEP;

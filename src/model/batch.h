@@ -120,6 +120,13 @@ void batch_free(batch *b); /* NULL is fine */
  * at 0. */
 int batch_fill(batch *b, kv_cache *cache, const batch_entry *entries, int count);
 
+/* The host's copy of a view of the batch. */
+const void *batch_host(const batch *b, view v);
+
+/* A number of rows of which there are few: the next multiple of an eighth of the next lower power of two. At most one
+ * row in nine is padding. */
+int32_t batch_rounded_rows(int32_t rows);
+
 /* A filled batch for a process with the same kind of device: bytes, and filling another batch from them. The plan and
  * `previous` are the caller's. */
 size_t batch_packed_bytes(const batch *b);

@@ -1,5 +1,5 @@
-/* Exact training (exact.h): memory of the slots, the recorded forward pass, and the backward passes. sequential.c fills
- * the slots. */
+/* Exact training (exact.h): memory of the slots, the recorded forward pass, and the backward passes. fill.c fills the
+ * slots. */
 #include "model/exact.h"
 
 #include "model/pass.h"
@@ -72,6 +72,7 @@ int exact_slots_create(const model *m, dtype compute, int64_t rows, exact_slots 
 
 void exact_slots_free(exact_slots *s) {
     if (!s) return;
+    replay_set_forget(&s->steps, s->device);
     if (s->memory) s->device->memory.release(s->device, s->memory);
     free(s->k);
     free(s);
@@ -166,7 +167,7 @@ static int run_once(pass *p, exact_record *r, tensor **x) {
         TRY(decoder_begin_loop(p, step));
         int first = graph_mark(p->g);
         TRY(decoder_run_step(p, step, x));
-        if (step->in_loop) r->loops[r->count++] = (struct exact_loop){first, graph_mark(p->g), step->first, step->last};
+        if (step->in_loop) r->loops[r->count++] = (struct exact_loop){first, graph_mark(p->g)};
         TRY(decoder_end_loop(p, step));
     }
     return LCKV_OK;
@@ -194,24 +195,11 @@ int decoder_forward_exact(const model *m, graph *g, const batch *b, const exact_
 
 /* ---------------------------------------------------------------- walks */
 
-/* The gradient at s* becomes the one that the next walk starts from. */
-static void place_gradients(graph *g, const exact_record *r, const layer_map *map, const struct exact_loop *loop) {
-    for (int s = 0; s < r->slots; s++) {
-        int owner = map->slot[s].layer;
-        if (owner < loop->first_layer || owner > loop->last_layer) continue;
-        if (r->read_k[s]) graph_move_gradient(g, r->read_k[s], r->written_k[s]);
-        if (r->read_v[s]) graph_move_gradient(g, r->read_v[s], r->written_v[s]);
-    }
-}
-
-int decoder_backward_exact(const model *m, graph *g, exact_record *r, int walks) {
+/* Slots of other loops have no gradient where they are read: each loop's last walk leaves none. */
+int decoder_backward_exact(graph *g, exact_record *r, int walks) {
     for (int i = r->count - 1; i >= 0; i--) {
-        const struct exact_loop *loop = &r->loops[i];
-        TRY(graph_backward_to(g, loop->end, false));
-        for (int walk = 1; walk <= walks; walk++) {
-            if (walk > 1) place_gradients(g, r, &m->config->map, loop);
-            TRY(graph_backward_to(g, loop->first, walk < walks));
-        }
+        TRY(graph_backward_to(g, r->loops[i].end));
+        TRY(graph_backward_loop(g, r->loops[i].first, walks, r->read_k, r->written_k, 2 * r->slots));
     }
     return graph_backward(g);
 }

@@ -5,15 +5,17 @@
  * sequences at once. decoder_forward_exact() then runs each loop once and records it: lookups read s*, every other
  * layer reads what this pass writes. At the fixed point all b recorded iterations of the plan would have the same
  * activations, so decoder_backward_exact() walks this one record b times. The first walk starts from the gradients of
- * the loss. Each further walk starts from the gradient at s* that the walk before left, placed where the loop writes
- * the slot. Together they are the first b terms of the Neumann series of (dL/ds) (I - dF/ds)^-1. dF/ds is nilpotent: b
- * equal to the number of tokens gives the gradient of sequential training.
+ * the loss. Each further walk adds to them, where the loop writes the slot, the gradient at s* that the walk before
+ * left. Only the last walk computes gradients of weights and of what lies below the loop. They are those of the first
+ * b terms of the Neumann series of (dL/ds) (I - dF/ds)^-1. dF/ds is nilpotent: b equal to the number of tokens gives
+ * the gradient of sequential training.
  *
  * Leaves out: which sequences are filled together, and when (train).
  */
 #ifndef MODEL_EXACT_H
 #define MODEL_EXACT_H
 
+#include "graph/replay.h"
 #include "model/decoder.h"
 
 /* Keys and values of the slots that lookups read, for many sequences, on the device. Other slots have none. */
@@ -22,6 +24,7 @@ typedef struct exact_slots {
     int64_t rows; /* room, in tokens */
     view *k, *v;  /* [slots] compute type [rows, kv_heads * head_dim]; data NULL where no layer looks up */
     void *memory;
+    replay_set steps; /* recorded steps of decoder_fill() */
 } exact_slots;
 
 /* Widths of a row of the slot's keys and values; 0 for what no lookup reads. */
@@ -42,7 +45,7 @@ view exact_values(const exact_slots *s, int slot, int64_t first, int64_t rows);
 int exact_top_layer(const model *m);
 
 /* Computes the exact slots of the batch's sequences into rows first .. first + b->rows - 1 of *out, without gradient.
- * For batches without a cache. */
+ * For batches without a cache. The graph is as after graph_reset(), and is reset afterwards. */
 int decoder_fill(const model *m, graph *g, const batch *b, exact_slots *out, int64_t first);
 
 /* What the backward pass of a recorded forward pass needs besides the tape: the records of each loop, and where its
@@ -50,11 +53,11 @@ int decoder_fill(const model *m, graph *g, const batch *b, exact_slots *out, int
 typedef struct exact_record {
     struct exact_loop {
         int first, end; /* numbers of its records on the tape */
-        int first_layer, last_layer;
     } * loops;
     int count;
-    tensor **read_k, **read_v;       /* [slots] s*, as lookups read it; NULL where none does */
-    tensor **written_k, **written_v; /* [slots] what this pass has written */
+    /* [slots], values after keys in memory: s* as lookups read it, NULL where none does; what this pass has written */
+    tensor **read_k, **read_v;
+    tensor **written_k, **written_v;
     int slots;
 } exact_record;
 
@@ -67,7 +70,7 @@ int decoder_forward_exact(const model *m, graph *g, const batch *b, const exact_
                           exact_record *record, tensor **hidden);
 
 /* The backward pass: what lies above a loop once, the loop `walks` (at least 1) times, what lies below once. */
-int decoder_backward_exact(const model *m, graph *g, exact_record *record, int walks);
+int decoder_backward_exact(graph *g, exact_record *record, int walks);
 
 /* Regression of the model's learned start on exact slots, with the loss in b->start_loss; graph_backward() computes its
  * gradient. Runs the layers below the last loop, without gradient. For batches without a cache; `s` as above. */

@@ -51,11 +51,10 @@ int pass_begin_on(const model *m, graph *g, const batch *b, const row_set *rows,
     return LCKV_OK;
 }
 
-/* Angles of the rows at `positions`. Lengths are passed only to RoPE types that depend on them. */
-static int make_angles(const pass *p, view positions, tensor **out) {
+int pass_make_angles(const pass *p, view positions, view lengths, tensor **out) {
     struct op_rope_angles what = p->m->rope;
     what.positions = positions;
-    if (what.limit > 0) what.lengths = p->b->lengths;
+    if (what.limit > 0) what.lengths = lengths;
     return graph_rope_angles(p->g, &what, out);
 }
 
@@ -64,8 +63,9 @@ int pass_begin(const model *m, graph *g, const batch *b, kv_cache *cache, pass *
     p->cache = cache;
     if (cache) p->kv_type = kv_cache_type(cache);
     p->all = batch_rows(b, cache);
-    TRY(make_angles(p, b->positions, &p->all.angles));
-    if (cache && kv_cache_has_sinks(cache)) TRY(make_angles(p, b->sink_positions, &p->all.sink_angles));
+    TRY(pass_make_angles(p, b->positions, b->lengths, &p->all.angles));
+    if (cache && kv_cache_has_sinks(cache))
+        TRY(pass_make_angles(p, b->sink_positions, b->lengths, &p->all.sink_angles));
     return plan_rows(p);
 }
 

@@ -1,12 +1,8 @@
 /* Token by token through the layers. This is the exact form that the plan approximates (Wu and Tu 2024, section 3). A
  * slot is one tensor for all tokens; each token writes its row, and gradients add up. Step t runs token t of every
- * sequence that has one.
- *
- * Sequential training runs all layers and records every step. Filling runs the layers up to the top of the last loop
- * without recording, and leaves the slots of loops in the caller's memory (exact.h).
+ * sequence that has one. Every step is recorded. fill.c runs steps without gradients.
  *
  * Leaves out: speed. */
-#include "model/exact.h"
 #include "model/pass.h"
 #include "model/shards/weights_use.h"
 
@@ -78,29 +74,28 @@ static int begin_step(pass *p, const steps *s, int32_t t, row_set *rows) {
     return graph_gather_rows(p->g, p->all.angles, part(s->gather, first, last), &rows->angles);
 }
 
-/* Runs layers 0..top and writes their hidden states to the step's rows of `out`. If `out` is NULL, only keys and values
- * of `top` are computed. */
-static int run_step(pass *p, const steps *s, int32_t t, tensor *embedded, int top, tensor *out) {
+/* Writes the hidden states of the last layer to the step's rows of `out`. */
+static int run_step(pass *p, const steps *s, int32_t t, tensor *embedded, tensor *out) {
     row_set rows;
     tensor *x, *next;
     TRY(begin_step(p, s, t, &rows));
     TRY(graph_gather_rows(p->g, embedded, part(s->gather, s->first[t], s->first[t + 1]), &x));
-    for (int layer = 0; layer <= top; layer++) {
-        TRY(layer_forward(p, layer, out || layer < top ? LAYER_WHOLE : LAYER_KV, x, &next));
+    for (int layer = 0; layer < p->m->config->layers; layer++) {
+        TRY(layer_forward(p, layer, LAYER_WHOLE, x, &next));
         tensor_release(p->g, x);
         x = next;
     }
-    if (out) TRY(graph_scatter_rows(p->g, x, p->slot_rows, out));
+    TRY(graph_scatter_rows(p->g, x, p->slot_rows, out));
     tensor_release(p->g, x);
     tensor_release(p->g, rows.angles);
     return LCKV_OK;
 }
 
-/* Layers 0..top, which stay gathered over all tokens. */
-static int run_steps(pass *p, const steps *s, tensor *embedded, int top, tensor *out) {
-    unit_range layers = weights_of_layers(0, top);
+/* The layers stay gathered over all tokens. */
+static int run_steps(pass *p, const steps *s, tensor *embedded, tensor *out) {
+    unit_range layers = weights_of_layers(0, p->m->config->layers - 1);
     TRY(weights_begin(p->m->params, p->g, layers));
-    for (int32_t t = 0; t < s->count; t++) TRY(run_step(p, s, t, embedded, top, out));
+    for (int32_t t = 0; t < s->count; t++) TRY(run_step(p, s, t, embedded, out));
     return weights_end(p->m->params, p->g, layers, true);
 }
 
@@ -120,7 +115,7 @@ static int forward(pass *p, steps *s, tensor **hidden) {
     TRY(make_slots(p));
     TRY(decoder_embed(p, &embedded));
     TRY(graph_zeros(p->g, p->b->rows, p->m->config->hidden_size, DTYPE_F32, &x));
-    TRY(run_steps(p, s, embedded, p->m->config->layers - 1, x));
+    TRY(run_steps(p, s, embedded, x));
     tensor_release(p->g, embedded);
     return decoder_last_norm(p->m, p->g, x, hidden);
 }
@@ -133,53 +128,6 @@ int decoder_forward_sequential(const model *m, graph *g, const batch *b, tensor 
     if (status >= 0) status = forward(&p, &s, hidden);
     pass_end(&p);
     /* records of gathers and scatters read the tables until the graph is reset */
-    free(s.first);
-    free(s.host);
-    return status;
-}
-
-/* ---------------------------------------------------------------- filling */
-
-/* In the caller's memory where it is given, else in the graph's. */
-static int make_slot_to_fill(pass *p, view given, int64_t width, tensor **out) {
-    if (given.data) return graph_borrow(p->g, given, false, out);
-    return width ? graph_tensor(p->g, p->b->rows, width, p->g->compute, out) : LCKV_OK;
-}
-
-static int make_slots_to_fill(pass *p, const exact_slots *e, int64_t first, int top) {
-    const layer_map *map = &p->m->config->map;
-    int64_t rows = p->b->rows;
-    for (int s = 0; s < map->slots && map->slot[s].layer <= top; s++) {
-        TRY(make_slot_to_fill(p, exact_keys(e, s, first, rows), layer_map_k_width(map, s), &p->k[s]));
-        TRY(make_slot_to_fill(p, exact_values(e, s, first, rows), layer_map_v_width(map, s), &p->v[s]));
-    }
-    return LCKV_OK;
-}
-
-static int fill(pass *p, steps *s, const exact_slots *e, int64_t first) {
-    tensor *embedded;
-    int top = exact_top_layer(p->m);
-    TRY(make_steps(p->g, p->b, s));
-    TRY(make_slots_to_fill(p, e, first, top));
-    TRY(decoder_embed(p, &embedded));
-    TRY(run_steps(p, s, embedded, top, NULL));
-    tensor_release(p->g, embedded);
-    return LCKV_OK;
-}
-
-int decoder_fill(const model *m, graph *g, const batch *b, exact_slots *out, int64_t first) {
-    pass p;
-    steps s = {0};
-    bool recording = g->recording;
-    REQUIRE(first >= 0 && first + b->rows <= out->rows, LCKV_ERROR_ARGUMENT,
-            "room for the slots of %lld tokens, found a batch of %d from token %lld on", (long long)out->rows, b->rows,
-            (long long)first);
-    g->recording = false;
-    int status = pass_begin(m, g, b, NULL, &p);
-    if (status >= 0) status = fill(&p, &s, out, first);
-    pass_end(&p);
-    tensor_release(g, s.memory);
-    g->recording = recording;
     free(s.first);
     free(s.host);
     return status;

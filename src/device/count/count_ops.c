@@ -166,11 +166,12 @@ static int attention(device *d, const struct op_attention *a) {
     return charge(d, 2.0 * pair_product(a), bytes);
 }
 
-/* Five products: q k^T again, dout v^T, and those that give dq, dk and dv. */
+/* q k^T again, dout v^T, and those that give dq, dk and dv. */
 static int attention_backward(device *d, const struct op_attention *a) {
     double bytes = bytes_of(a->q) + bytes_of(a->k) + bytes_of(a->v) + bytes_of(a->out) + bytes_of(a->lse) +
                    bytes_of(a->sequences) + bytes_of(a->dout) + bytes_of(a->dq) + bytes_of(a->dk) + bytes_of(a->dv);
-    return charge(d, 5.0 * pair_product(a), bytes);
+    double products = 2.0 + present(a->dq) + present(a->dk) + present(a->dv);
+    return charge(d, products * pair_product(a), bytes);
 }
 
 /* ---------------------------------------------------------------- tokens, optimizer, fill */

@@ -70,14 +70,19 @@ __device__ static bool in_page(const struct attention_call &call, const struct a
     return first >= head.s.sinks && first + GROUP <= min(end, head.s.past) && at + GROUP <= page_rows;
 }
 
-/* A group: all of it in one page, whose row of its first key is `place`, or each lane's key at its own place. */
+/* A group: consecutive rows of one page or of the new rows, of which the first key's is `place`, or each lane's key at
+ * its own place. */
 struct group {
     int place;
     bool whole;
 
     __device__ group(const struct attention_call &call, const struct attention_head &head, int first, int end) {
-        whole = in_page(call, head, first, end);
-        place = whole ? (int)attention_past_row(call, head, first) : find_key(call, head, first, end);
+        bool fresh = first >= head.s.past && first + GROUP <= end;
+        whole = fresh || in_page(call, head, first, end);
+        if (fresh)
+            place = NEW - (head.s.kv_row + first - head.s.past);
+        else
+            place = whole ? (int)attention_past_row(call, head, first) : find_key(call, head, first, end);
     }
 };
 
@@ -92,9 +97,11 @@ __device__ void copy_group(char *to_k, char *to_v, const struct attention_call &
     int at = (head.kv_head * call.a.head_dim + chunk * MATRIX_CHUNK) * 2;
     bool inside = chunk * MATRIX_CHUNK < call.a.head_dim;
     if (from.whole) {
-        if (!old) return;
-        int64_t offset = (int64_t)(from.place + row) * stride + at;
-        const char *k = (const char *)call.a.past.k.data + offset, *v = (const char *)call.a.past.v.data + offset;
+        bool paged = from.place >= 0;
+        if (!(paged ? old : fresh)) return;
+        int64_t offset = (int64_t)((paged ? from.place : NEW - from.place) + row) * stride + at;
+        const char *k = (const char *)(paged ? call.a.past.k.data : call.a.k.data) + offset;
+        const char *v = (const char *)(paged ? call.a.past.v.data : call.a.v.data) + offset;
         if (!inside) k = v = (const char *)call.a.q.data, stride = 0; /* any valid address */
 #pragma unroll
         for (int i = 0; i < GROUP; i += EACH, k += EACH * stride, v += EACH * stride) {

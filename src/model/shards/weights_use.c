@@ -85,7 +85,7 @@ static int begin_backward(params *p, graph *g, unit_range units, bool read) {
         shard_unit *u = &p->shards->units[i];
         u->uses++;
         if (read) TRY(gather(p->shards, u));
-        TRY(take_gradients(p->shards, g, u));
+        if (!g->keeping) TRY(take_gradients(p->shards, g, u));
     }
     return LCKV_OK;
 }

@@ -197,7 +197,7 @@ static int forward(stepper *s, view correct, exact_record *record) {
 
 static int backward(stepper *s, exact_record *record) {
     int walks = s->model->config->backward_passes;
-    return s->exact ? decoder_backward_exact(s->model, s->graph, record, walks) : graph_backward(s->graph);
+    return s->exact ? decoder_backward_exact(s->graph, record, walks) : graph_backward(s->graph);
 }
 
 static int forward_and_backward(void *user) {
