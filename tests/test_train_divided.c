@@ -1,5 +1,6 @@
 /* Weights that are divided between ranks: the division itself, for numbers of ranks that are not there, what a rank
- * allocates against the memory plan, and a rank that fails within a step. The program runs as a single rank and over TCP with 2 and 3 ranks (tests/CMakeLists.txt). */
+ * allocates against the memory plan, and a rank that fails within a step. The program runs as a single rank and over
+ * TCP with 2 and 3 ranks (tests/CMakeLists.txt). */
 #include "data/blocks.h"
 #include "model/shards/shards.h"
 #include "train/step/step.h"

@@ -41,9 +41,9 @@ static int end_of_all(const collectives *c) {
     return fail(LCKV_ERROR_DEVICE, "%.*s", REASON_BYTES - 1, state->reason);
 }
 
-/* MPI's functions that wait occupy a processor, also for the minutes in which rank 0 encodes data, and on a busy machine
- * they keep it from the rank that they wait for. A rank therefore sleeps between its questions: for a small part of the
- * time that it has waited since `begin`. */
+/* MPI's functions that wait occupy a processor, also for the minutes in which rank 0 encodes data, and on a busy
+ * machine they keep it from the rank that they wait for. Therefore, a rank sleeps between two tests for a small part of
+ * the time that it has waited since `begin`. */
 static void rest(double begin) {
     double waited = clock_seconds() - begin, pause = waited / 16;
     if (waited < AWAKE_SECONDS) return;
