@@ -224,7 +224,9 @@ LCKV_API int lckv_device_speed(lckv_device *device, bool bf16, lckv_device_speed
 
 /* One call of an op on a device that is profiled. */
 typedef struct lckv_op_call {
-    const char *op; /* Name of the op, such as "linear"; a constant, not to be freed. */
+    /* Name of the op, such as "linear", or of an operation between processes: "all_reduce", "reduce_scatter",
+     * "all_gather" or "broadcast". A constant, not to be freed. */
+    const char *op;
     double begin;   /* Seconds from lckv_profile_start() to the start of the op. */
     double seconds; /* Duration of the op. */
     double flops;   /* FLOPs of products and attention, 2 per multiply-add, as on the device "count". */
@@ -1567,7 +1569,8 @@ static inline lckv_serving_shape lckv_serving_shape_defaults(void) {
     return options;
 }
 
-/* Estimates the memory of serving sequences that share nothing: prefill of all prompts, then one decoding step. */
+/* Estimates the memory of serving sequences that share nothing: prefill of all prompts, then one decoding step.
+ *   LCKV_ERROR_UNSUPPORTED: quantized weights and tensor_parallel, which exclude each other. */
 LCKV_API int lckv_memory_for_serving(const lckv_config *config, const lckv_serving_shape *shape, lckv_memory *out);
 
 #ifdef __cplusplus

@@ -75,6 +75,8 @@ static void weights_can_be_quantized(void **state) {
     o = RUN(f, "inspect", "--config_name", in(f, "model"), "--weight_dtype", "int8", "--use_peft");
     assert_non_null(strstr(o.output, "adapter only"));
     outcome_free(&o);
+    REFUSES(f, 1, "are not divided between processes", "inspect", "--config_name", in(f, "model"), "--weight_dtype",
+            "int8", "--tensor_parallel", "2");
     o = RUN(f, "convert", "--model_name_or_path", in(f, "model"), "--weight_dtype", "int4", "--output_dir",
             in(f, "q4"));
     outcome_free(&o);
@@ -94,6 +96,26 @@ static void weights_can_be_quantized(void **state) {
     REFUSES(f, 2, "--weight_dtype int4", "generate", "--model_name_or_path", in(f, "model"), "--load_in_4bit");
     REFUSES(f, 1, "expected auto, float, int8 or int4, found 'q4'", "convert", "--model_name_or_path", in(f, "model"),
             "--weight_dtype", "q4", "--output_dir", in(f, "x"));
+}
+
+/* What each of two processes holds. Embeddings, output layer and norms are not divided when serving. */
+static void inspects_parts_of_processes(void **state) {
+    const folder *f = *state;
+    json_t *r = RUN_JSON(f, "inspect", "--model_name_or_path", in(f, "model"), "--num_processes", "2", "--zero", "3",
+                         "--tensor_parallel", "2");
+    const json_t *memory = json_object_get(r, "memory"), *training = json_object_get(memory, "training");
+    const json_t *serving = json_object_get(memory, "serving");
+    int64_t bytes = 4 * json_integer_value(json_object_get(r, "parameters")), whole = 4 * (2 * 277 * 24 + 9 * 24);
+    int64_t part = json_integer_value(json_object_get(training, "weights"));
+    int64_t served = json_integer_value(json_object_get(serving, "weights"));
+    assert_true(llabs(part - bytes / 2) < 8192);
+    assert_true(served >= whole + (bytes - whole) / 2 && served < whole + (bytes - whole) / 2 + 10240);
+    json_decref(r);
+    outcome o = RUN(f, "inspect", "--config_name", in(f, "config.json"), "--num_processes", "2");
+    assert_non_null(strstr(o.output, "in each of 2 processes (ZeRO 1)"));
+    outcome_free(&o);
+    REFUSES(f, 2, "--zero", "inspect", "--config_name", in(f, "config.json"), "--zero", "0");
+    REFUSES(f, 1, "zero: expected 0, 1 or 3, found 2", "inspect", "--config_name", in(f, "config.json"), "--zero", "2");
 }
 
 static void inspects_types_and_windows(void **state) {
@@ -146,6 +168,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WITH_MODEL(inspects),
         WITH_MODEL(weights_can_be_quantized),
+        WITH_MODEL(inspects_parts_of_processes),
         WITH_MODEL(inspects_types_and_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

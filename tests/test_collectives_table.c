@@ -1,5 +1,6 @@
 /* Every entry of the table of collectives against values computed from the rank. The program runs as a single rank,
  * over TCP with 2, 3 and 4 ranks, and under mpirun with 3 ranks (tests/CMakeLists.txt). */
+#include "base/clock.h"
 #include "base/rng.h"
 #include "collectives/collectives.h"
 
@@ -8,6 +9,8 @@ static int damaged_row(void) {
 }
 
 #include "expect.h"
+
+#include <time.h>
 
 static lckv_processes *ranks;
 
@@ -218,6 +221,57 @@ static void test_shares_cover_everything_once(void **state) {
     }
 }
 
+/* The last rank comes late to the first operation: the others wait in it. */
+static void test_operations_are_in_the_profile(void **state) {
+    (void)state;
+    static const char *const NAMES[] = {"all_reduce", "reduce_scatter", "all_gather", "broadcast"};
+    enum { COUNT = 12 };
+    float data[COUNT] = {0};
+    int64_t begin[9] = {0}, count;
+    collectives *c;
+    device *d;
+    lckv_op_call *calls;
+    assert_true(ranks->ranks <= 8);
+    for (int r = 0; r < ranks->ranks; r++) begin[r + 1] = r + 1 == ranks->ranks ? COUNT : r + 1;
+    const collectives_parts parts = {data, DTYPE_F32, begin};
+    OK(device_open("cpu", 1, &d));
+    OK(collectives_on_device(ranks, d, &c));
+    assert_true(!c == (ranks->ranks == 1));
+    if (c) {
+        OK(collectives_all_reduce(c, (view){data, 1, COUNT, DTYPE_F32, NULL})); /* not in the profile */
+        OK(lckv_profile_start(d));
+        if (ranks->rank == ranks->ranks - 1) nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+        OK(collectives_all_reduce(c, (view){data, 1, COUNT, DTYPE_F32, NULL}));
+        OK(collectives_reduce_scatter(c, parts));
+        OK(collectives_all_gather(c, parts));
+        OK(collectives_broadcast(c, (view){data, 1, COUNT, DTYPE_F32, NULL}, 0));
+        OK(collectives_barrier(c)); /* host memory only */
+        OK(lckv_profile_stop(d, &calls, &count));
+        assert_int_equal(count, 4);
+        for (int i = 0; i < 4; i++) {
+            assert_string_equal(calls[i].op, NAMES[i]);
+            assert_true(calls[i].bytes == COUNT * sizeof(float) && calls[i].flops == 0 && calls[i].seconds >= 0);
+            if (i) assert_true(calls[i].begin >= calls[i - 1].begin + calls[i - 1].seconds);
+        }
+        if (ranks->rank < ranks->ranks - 1) assert_true(calls[0].seconds > 0.1);
+        lckv_free(calls);
+    }
+    collectives_close(c);
+    device_close(d);
+}
+
+/* A rank that waits for another leaves the processor to others. */
+static void test_waiting_takes_no_processor_time(void **state) {
+    (void)state;
+    if (ranks->rank == ranks->ranks - 1) nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 500000000}, NULL);
+    double begin = clock_seconds();
+    clock_t used = clock();
+    OK(collectives_barrier(ranks));
+    double waited = clock_seconds() - begin;
+    double busy = (double)(clock() - used) / CLOCKS_PER_SEC;
+    if (waited > 1 && busy > 0.5 * waited) fail_msg("%.2f s of processor time in %.2f s of waiting", busy, waited);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_reduce_sums_f32_and_f64),
@@ -232,6 +286,8 @@ int main(void) {
         cmocka_unit_test(test_host_memory),
         cmocka_unit_test(test_the_failure_of_one_rank_is_that_of_all),
         cmocka_unit_test(test_shares_cover_everything_once),
+        cmocka_unit_test(test_operations_are_in_the_profile),
+        cmocka_unit_test(test_waiting_takes_no_processor_time),
     };
     return cmocka_run_group_tests(tests, open_ranks, close_ranks);
 }

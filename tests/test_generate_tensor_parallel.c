@@ -200,6 +200,9 @@ static void test_chat_and_bench_run(void **state) {
     divided = output_of(*state, bench, DIVIDED("2"));
     assert_non_null(strstr(divided, "tokens_per_second"));
     free(divided);
+    divided = output_of(*state, bench, LIST("--tensor_parallel", "2", "--profile", in(*state, "trace.json")));
+    assert_non_null(strstr(divided, "\"op\":\"all_reduce\""));
+    free(divided);
     program_refuses(
         *state, 2, "--tensor_parallel requires --measure speed, stream or costs",
         LIST("bench", "--measure", "batch", "--config_name", in(*state, "config.json"), "--tensor_parallel", "2"));

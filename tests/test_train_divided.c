@@ -1,5 +1,6 @@
-/* Weights that are divided between ranks: the division itself, for numbers of ranks that are not there, and a rank that
- * fails within a step. The program runs as a single rank and over TCP with 2 and 3 ranks (tests/CMakeLists.txt). */
+/* Weights that are divided between ranks: the division itself, for numbers of ranks that are not there, what a rank
+ * allocates against the memory plan, and a rank that fails within a step. The program runs as a single rank and over
+ * TCP with 2 and 3 ranks (tests/CMakeLists.txt). */
 #include "data/blocks.h"
 #include "model/shards/shards.h"
 #include "train/step/step.h"
@@ -129,6 +130,109 @@ static void parts_have_the_values_of_the_whole(void **state) {
     device_close(d);
 }
 
+/* ---------------------------------------------------------------- memory */
+
+/* Allocations of a device, by its own functions. */
+static struct {
+    struct device_memory own;
+    struct {
+        void *memory;
+        size_t bytes;
+    } list[1024];
+    size_t now, peak;
+} allocations;
+
+static int alloc_noted(device *d, size_t bytes, void **out) {
+    size_t i = 0;
+    TRY(allocations.own.alloc(d, bytes, out));
+    while (allocations.list[i].memory) i++;
+    allocations.list[i].memory = *out;
+    allocations.list[i].bytes = bytes;
+    allocations.now += bytes;
+    if (allocations.now > allocations.peak) allocations.peak = allocations.now;
+    return LCKV_OK;
+}
+
+static void release_noted(device *d, void *memory) {
+    size_t i = 0;
+    while (memory && allocations.list[i].memory != memory) i++;
+    if (memory) {
+        allocations.list[i].memory = NULL;
+        allocations.now -= allocations.list[i].bytes;
+    }
+    allocations.own.release(d, memory);
+}
+
+enum { PLANNED_BLOCK = 24, PLANNED_BATCH = 2 };
+
+/* The peak of a step of whole micro-batches on this rank. */
+static size_t peak_of_a_step(const collectives *ranks, int zero, const stepper_options *options, lckv_config *config) {
+    device *d;
+    model *m;
+    stepper *s;
+    step_result result;
+    params *p;
+    model_config *c;
+    int32_t ids[PLANNED_BLOCK * PLANNED_BATCH * 8];
+    int64_t chosen[PLANNED_BATCH * 8], count = (int64_t)PLANNED_BATCH * ranks->ranks;
+    blocks data = blocks_of_ids(ids, PLANNED_BLOCK, count);
+    fixture_ids(ids, (int)(PLANNED_BLOCK * count), 3);
+    for (int i = 0; i < count; i++) chosen[i] = i;
+    OK(device_open("cpu", 1, &d));
+    memset(&allocations, 0, sizeof allocations);
+    allocations.own = d->memory;
+    d->memory.alloc = alloc_noted;
+    d->memory.release = release_noted;
+    OK(config_copy(config, &c));
+    OK(params_create(c, NULL, NULL, &p));
+    if (zero == 3 && ranks->ranks > 1) OK(params_divide(p, ranks));
+    OK(params_allocate(p, d, DTYPE_F32));
+    OK(params_randomize(p, c, 7));
+    OK(model_create(d, c, p, &m));
+    OK(stepper_create(m, options, &s));
+    OK(stepper_step(s, &data.examples, chosen, count, 0.01, &result));
+    stepper_free(s);
+    model_free(m);
+    assert_int_equal(allocations.now, 0);
+    device_close(d);
+    return allocations.peak;
+}
+
+/* The last rank, which the plan describes, allocates what it says: both run the same code. */
+static void a_rank_allocates_what_is_planned(void **state) {
+    (void)state;
+    lckv_processes *ranks;
+    OK(lckv_processes_open(60, &ranks));
+    assert_true(ranks->ranks <= 8);
+    for (int form = 0; form < 8; form++) {
+        model_config *config;
+        lckv_memory planned;
+        int zero = form & 1 ? 3 : 1;
+        bool bf16 = form & 2, again = form & 4;
+        params_free(table_of(",\"layer_types\":\"0_2_2_3\"", &config));
+        lckv_training_shape shape = lckv_training_shape_defaults();
+        shape.batch_size = PLANNED_BATCH;
+        shape.block_size = PLANNED_BLOCK;
+        shape.bf16 = bf16;
+        shape.gradient_checkpointing = again;
+        shape.num_processes = ranks->ranks;
+        shape.zero = zero;
+        OK(lckv_memory_for_training(config, &shape, &planned));
+        const stepper_options options = {
+            .compute = bf16 ? DTYPE_BF16 : DTYPE_F32,
+            .batch_size = PLANNED_BATCH,
+            .block_size = PLANNED_BLOCK,
+            .gradient_checkpointing = again,
+            .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1, .collectives = ranks}};
+        size_t peak = peak_of_a_step(ranks, zero, &options, config);
+        if (ranks->rank == ranks->ranks - 1 && peak != (size_t)planned.total)
+            fail_msg("zero %d, bf16 %d, checkpointing %d, %d processes: %zu bytes, planned %lld", zero, bf16, again,
+                     ranks->ranks, peak, (long long)planned.total);
+        config_free(config);
+    }
+    lckv_processes_close(ranks);
+}
+
 /* ---------------------------------------------------------------- a rank that fails */
 
 enum { BLOCK = 8, BLOCKS = 12 };
@@ -202,6 +306,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_element_belongs_to_one_rank),
         cmocka_unit_test(parts_have_the_values_of_the_whole),
+        cmocka_unit_test(a_rank_allocates_what_is_planned),
         cmocka_unit_test(a_failure_within_a_step_is_that_of_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

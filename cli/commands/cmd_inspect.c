@@ -48,7 +48,7 @@ static const flag FLAGS[] = {
      FLAG_INTO(struct options, num_processes), .min = 1, .max = 4096},
     {"zero", FLAG_INT, "1", "Memory",
      "ZeRO stage of several processes: 1 divides the optimizer state between them, 3 also weights and gradients",
-     FLAG_INTO(struct options, zero), .min = 0, .max = 3},
+     FLAG_INTO(struct options, zero), .min = 1, .max = 3},
     {"zero_regather_loops", FLAG_SWITCH, NULL, "Memory",
      "with --zero 3: gather the weights of a loop's layers in each iteration instead of once for all",
      FLAG_INTO(struct options, zero_regather_loops)},

@@ -7,30 +7,40 @@
 #include "collectives/nccl/nccl.h"
 #endif
 #include "collectives/tcp/tcp.h"
+#include "device/profile.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+static double bytes_of(const collectives *c, collectives_parts parts) {
+    return (double)(parts.begin[c->ranks] - parts.begin[0]) * (double)dtype_element_bytes(parts.type);
+}
 
 int collectives_all_reduce(const collectives *c, view v) {
     REQUIRE(v.type == DTYPE_F32 || v.type == DTYPE_F64, LCKV_ERROR_UNSUPPORTED,
             "all_reduce: expected float32 or float64, found %s", dtype_name(v.type));
-    return c->ops.all_reduce(c, v);
+    TRY(device_profile_begin(c->device, "all_reduce"));
+    return device_profile_end(c->device, c->ops.all_reduce(c, v), (double)view_bytes(v));
 }
 
 int collectives_reduce_scatter(const collectives *c, collectives_parts parts) {
     REQUIRE(parts.type == DTYPE_F32, LCKV_ERROR_UNSUPPORTED, "reduce_scatter: expected float32, found %s",
             dtype_name(parts.type));
-    return c->ops.reduce_scatter(c, parts);
+    TRY(device_profile_begin(c->device, "reduce_scatter"));
+    return device_profile_end(c->device, c->ops.reduce_scatter(c, parts), bytes_of(c, parts));
 }
 
 int collectives_all_gather(const collectives *c, collectives_parts parts) {
-    return c->ops.all_gather(c, parts);
+    TRY(device_profile_begin(c->device, "all_gather"));
+    return device_profile_end(c->device, c->ops.all_gather(c, parts), bytes_of(c, parts));
 }
 
 int collectives_broadcast(const collectives *c, view v, int root) {
     REQUIRE(root >= 0 && root < c->ranks, LCKV_ERROR_ARGUMENT, "broadcast: expected a root from 0 to %d, found %d",
             c->ranks - 1, root);
-    return c->ops.broadcast(c, v, root);
+    TRY(device_profile_begin(c->device, "broadcast"));
+    return device_profile_end(c->device, c->ops.broadcast(c, v, root), (double)view_bytes(v));
 }
 
 int collectives_barrier(const collectives *c) {
@@ -98,12 +108,36 @@ int collectives_device_open(const collectives *c, const char *name, int threads,
     return device_open(name, own_threads(c, threads), out);
 }
 
+static void close_copy(collectives *c) {
+    free(c);
+}
+
+int collectives_copy(const collectives *c, collectives **out) {
+    *out = malloc(sizeof **out);
+    REQUIRE(*out, LCKV_ERROR_MEMORY, "no memory for the collectives of %d process%s", c->ranks,
+            c->ranks == 1 ? "" : "es");
+    memcpy(*out, c, sizeof **out);
+    (*out)->ops.close = close_copy;
+    return LCKV_OK;
+}
+
+static int open_on_host(const collectives *c, device *d, collectives **out) {
+    int status = collectives_agree(c, collectives_copy(c, out));
+    if (status >= 0) {
+        (*out)->device = d;
+        return status;
+    }
+    free(*out);
+    *out = NULL;
+    return status;
+}
+
 int collectives_on_device(const collectives *c, device *d, collectives **out) {
     *out = NULL;
     if (c->ranks == 1) return LCKV_OK;
     double gpus = d->host_memory ? 0 : 1;
     TRY(collectives_all_reduce(c, (view){&gpus, 1, 1, DTYPE_F64, NULL}));
-    if (gpus == 0) return LCKV_OK;
+    if (gpus == 0) return open_on_host(c, d, out);
     REQUIRE(gpus == c->ranks, LCKV_ERROR_ARGUMENT,
             "%.0f of %d processes have a GPU: expected one per process; set device to cuda or cpu for all", gpus,
             c->ranks);

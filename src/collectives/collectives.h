@@ -53,6 +53,7 @@ struct lckv_processes {
     int local_rank;     /* among the ranks of this host; -1: unknown */
     int sharing;        /* number of ranks on this host that share its processors; 0 and 1: each has its own */
     bool host_memory;   /* views must be in memory of a device with host_memory (device.h) */
+    device *device;     /* its profile records operations on views (device/profile.h); NULL: none does */
     const int *watched; /* [ranks] sockets that become readable when a rank is lost, -1 for this rank; NULL: none */
     double time_limit;  /* seconds to wait for another rank; 0: no limit */
     void *own;          /* private state of the implementation */
@@ -106,12 +107,15 @@ int64_t collectives_share(const collectives *c, int64_t count, int64_t *first);
 
 /* A copy of the single rank, which lckv_processes_close() frees. */
 int collectives_single_open(collectives **out);
+/* A copy that shares the implementation of c, which must outlive it. Closing it frees the copy alone. */
+int collectives_copy(const collectives *c, collectives **out);
 /* Opens this rank's device, as device_open() does. With several ranks, "cuda" is the GPU with the number of the local
  * rank, and so is "auto" if there are GPUs. `threads` 0 divides the processors between the ranks that share them. */
 int collectives_device_open(const collectives *c, const char *name, int threads, device **out);
 
-/* The collectives for views in the memory of `d`, between the ranks of `c`, which is on host memory. All ranks call it
- * and get the same status. *out is NULL if `c` itself serves; GPUs have NCCL's, to be closed before the device. */
+/* The collectives for views in the memory of `d`, between the ranks of `c`, which is on host memory and must outlive
+ * them. All ranks call it and get the same status. GPUs have NCCL's. Close them before the device. *out is NULL if `c`
+ * itself serves, as the single rank does. */
 int collectives_on_device(const collectives *c, device *d, collectives **out);
 void collectives_close(collectives *c); /* NULL is fine */
 

@@ -27,17 +27,17 @@ static int make_room(struct device_profile *p) {
     return LCKV_OK;
 }
 
-static int begin_op(device *d, device_op op) {
+static int begin_call(device *d, const char *name) {
     struct device_profile *p = d->profile;
     TRY(make_room(p));
     TRY(d->memory.wait(d));
     p->inside = true;
-    p->calls[p->count] = (lckv_op_call){.op = device_op_name(op), .begin = clock_seconds() - p->start};
+    p->calls[p->count] = (lckv_op_call){.op = name, .begin = clock_seconds() - p->start};
     return LCKV_OK;
 }
 
 /* `status`: of the op. */
-static int end_op(device *d, int status) {
+static int end_call(device *d, int status) {
     struct device_profile *p = d->profile;
     lckv_op_call *call = &p->calls[p->count];
     p->inside = false;
@@ -59,8 +59,8 @@ static void count_op(struct device_profile *p) {
     static int profiled_##name(device *d, const struct op_##arguments *a) {                                            \
         struct device_profile *p = d->profile;                                                                         \
         if (p->inside) return p->ops.name(d, a);                                                                       \
-        TRY(begin_op(d, DEVICE_##name));                                                                               \
-        TRY(end_op(d, p->ops.name(d, a)));                                                                             \
+        TRY(begin_call(d, device_op_name(DEVICE_##name)));                                                             \
+        TRY(end_call(d, p->ops.name(d, a)));                                                                           \
         TRY(p->counting->ops.name(p->counting, a));                                                                    \
         count_op(p);                                                                                                   \
         return LCKV_OK;                                                                                                \
@@ -68,6 +68,17 @@ static void count_op(struct device_profile *p) {
 DEVICE_OPS(ENTRY)
 DEVICE_COMPOSED_OPS(ENTRY)
 #undef ENTRY
+
+int device_profile_begin(device *d, const char *name) {
+    return d && d->profile ? begin_call(d, name) : LCKV_OK;
+}
+
+int device_profile_end(device *d, int status, double bytes) {
+    if (!d || !d->profile) return status;
+    TRY(end_call(d, status));
+    d->profile->calls[d->profile->count - 1].bytes = bytes;
+    return LCKV_OK;
+}
 
 /* ---------------------------------------------------------------- start and stop */
 

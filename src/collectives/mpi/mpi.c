@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-static const double AWAKE_SECONDS = 1; /* of waiting, before a rank sleeps in between */
+static const double AWAKE_SECONDS = 0.0005, LONGEST_PAUSE = 0.001; /* of a rank that waits */
 
 enum { DATA_TAG, NOTICE_TAG, REASON_BYTES = 512 };
 
@@ -41,13 +41,24 @@ static int end_of_all(const collectives *c) {
     return fail(LCKV_ERROR_DEVICE, "%.*s", REASON_BYTES - 1, state->reason);
 }
 
+/* MPI's functions that wait occupy a processor, also for the minutes in which rank 0 encodes data, and on a busy
+ * machine they keep it from the rank that they wait for. Therefore, a rank sleeps between two tests for a small part of
+ * the time that it has waited since `begin`. */
+static void rest(double begin) {
+    double waited = clock_seconds() - begin, pause = waited / 16;
+    if (waited < AWAKE_SECONDS) return;
+    nanosleep(&(struct timespec){.tv_nsec = (long)(1e9 * (pause < LONGEST_PAUSE ? pause : LONGEST_PAUSE))}, NULL);
+}
+
 /* Waits for the requests of an exchange, or for the notice of a rank. */
 static int wait_for(const collectives *c, int pending) {
     mpi_state *state = c->own;
+    double begin = clock_seconds();
     for (int count; pending > 0; pending -= count) {
-        MPI_TRY(c, MPI_Waitsome(1 + 2 * c->ranks, state->requests, &count, state->completed, MPI_STATUSES_IGNORE));
+        MPI_TRY(c, MPI_Testsome(1 + 2 * c->ranks, state->requests, &count, state->completed, MPI_STATUSES_IGNORE));
         for (int i = 0; i < count; i++)
             if (state->completed[i] == 0) return end_of_all(c);
+        if (!count) rest(begin);
     }
     return LCKV_OK;
 }
@@ -82,17 +93,15 @@ static void give_up(const collectives *c) {
         if (r != c->rank) MPI_Send(notice, REASON_BYTES, MPI_CHAR, r, NOTICE_TAG, MPI_COMM_WORLD);
 }
 
-/* MPI_Probe would occupy a processor while there is nothing to do. */
 static int await(const collectives *c) {
     mpi_state *state = c->own;
-    const struct timespec pause = {.tv_nsec = 1000000};
-    const double sleepy = clock_seconds() + AWAKE_SECONDS;
+    double begin = clock_seconds();
     REQUIRE(!state->broken, LCKV_ERROR_DEVICE, "%s", state->reason);
     for (int begun = c->rank == 0, given_up = 0; !begun;) {
         MPI_TRY(c, MPI_Iprobe(0, DATA_TAG, MPI_COMM_WORLD, &begun, MPI_STATUS_IGNORE));
         if (!begun) MPI_TRY(c, MPI_Test(&state->requests[0], &given_up, MPI_STATUS_IGNORE));
         if (given_up) return end_of_all(c);
-        if (!begun && clock_seconds() > sleepy) nanosleep(&pause, NULL);
+        if (!begun) rest(begin);
     }
     return LCKV_OK;
 }

@@ -344,7 +344,7 @@ static int open_ranks(const collectives *c, const device *d) {
     return collectives_agree(s->host, start_watching(c));
 }
 
-static collectives *make(const collectives *host, const device *d) {
+static collectives *make(const collectives *host, device *d) {
     collectives *c = calloc(1, sizeof *c);
     nccl_state *s = c ? calloc(1, sizeof *s) : NULL;
     if (!s || pthread_mutex_init(&s->lock, NULL)) {
@@ -359,6 +359,7 @@ static collectives *make(const collectives *host, const device *d) {
     s->stream = cuda_device_stream(d);
     *c = *host;
     c->host_memory = false;
+    c->device = d;
     c->own = s;
     c->ops = (struct collectives_ops){.all_reduce = all_reduce,
                                       .reduce_scatter = reduce_scatter,
