@@ -64,7 +64,7 @@ same_columns "$folder/out/table.csv" | cmp -s "$folder/before.csv" - || die "the
 
 # Results that were copied without weights are enough to continue. Two seeds give deviations, in the figures too.
 mkdir "$folder/copy"
-(cd "$folder/out" && find . -name '*.json' -o -name '*.jsonl' -o -name variants.txt | tar cf - -T -) | tar xf - -C "$folder/copy"
+(cd "$folder/out" && find . -name '*.json' | tar cf - -T -) | tar xf - -C "$folder/copy"
 whole_study copy --seeds 2 --jobs 2 --variants 'sandwich-top-3-*,plain' --device cpu,cpu --drop_weights
 [ "$(grep -c 'seed-2/train.json' "$folder/messages")" = 4 ] || die "expected four trainings with the second seed"
 ! grep 'seed-1' "$folder/messages" || die "a training was done again from a copy of its results"
@@ -73,6 +73,11 @@ for figure in loss loop_loss exact_iterations; do
     grep -q 'class="error"' "$folder/copy/$figure.svg" || die "$figure.svg has no error bars"
 done
 [ -z "$(find "$folder/copy" -name '*.safetensors')" ] || die "weights were kept"
+
+# The table alone, of other variants in another order.
+whole_study copy --table_only --variants 'plain,sandwich-top-3,sandwich-top-3-exact'
+[ ! -s "$folder/messages" ] || die "--table_only should train and measure nothing"
+[ "$(cut -d, -f1,5 "$folder/copy/table.csv" | xargs)" = "layout,seeds plain,2 sandwich-top-3,1 sandwich-top-3-exact,2" ] || die "another table was expected"
 
 # A run that the time limit stops is no error, and has no result.
 study late --time_limit 1 --variants plain --max_steps 100000 >"$folder/table" 2>"$folder/messages"
