@@ -64,6 +64,8 @@ same_columns "$folder/out/table.csv" | cmp -s "$folder/before.csv" - || die "the
 
 # Results that were copied without weights are enough to continue. Two seeds give deviations, in the figures too.
 mkdir "$folder/copy"
+mkdir -p "$folder/out/plain/seed-2/model/checkpoint-2" # of a run that was stopped
+echo '{}' >"$folder/out/plain/seed-2/model/checkpoint-2/config.json"
 (cd "$folder/out" && find . -name '*.json' | tar cf - -T -) | tar xf - -C "$folder/copy"
 whole_study copy --seeds 2 --jobs 2 --variants 'sandwich-top-3-*,plain' --device cpu,cpu --drop_weights
 [ "$(grep -c 'seed-2/train.json' "$folder/messages")" = 4 ] || die "expected four trainings with the second seed"
