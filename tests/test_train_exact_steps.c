@@ -148,6 +148,35 @@ static void one_iteration_comes_nearer(void **state) {
     assert_true(excess[1] < 0.7 * excess[0] && excess[2] < 0.7 * excess[0]);
 }
 
+/* A GPU records whole micro-batches, those of both forms by themselves, and replays them. */
+static void a_gpu_takes_the_same_steps(void **state) {
+    lckv_device *d;
+    if (lckv_device_open("cuda", 0, &d) < 0) {
+        print_message("skipped: %s\n", lckv_last_error());
+        skip();
+    }
+    lckv_device_close(d);
+    for (int start = 0; start < 2; start++) {
+        run host, gpu;
+        begin(&host, state, start ? "host-start" : "host");
+        host.options.loop_plan_share = 0.3;
+        host.options.loop_iteration_weight = 0.3;
+        host.options.loop_start = start;
+        gpu = host;
+        use_output(&gpu, start ? "gpu-start" : "gpu");
+        gpu.options.device = "cuda";
+        OK(run_go(&host));
+        OK(run_go(&gpu));
+        for (int k = 0; k < STEPS; k++) {
+            const lckv_train_progress *a = &host.story.steps[k], *b = &gpu.story.steps[k];
+            if (!(fabs(a->loss - b->loss) < 2e-3 && fabs(a->grad_norm - b->grad_norm) < 0.01 * a->grad_norm))
+                fail_msg("step %d: loss %g and %g, gradient norm %g and %g", k, a->loss, b->loss, a->grad_norm,
+                         b->grad_norm);
+            assert_int_equal(by_plan(&host, k), by_plan(&gpu, k));
+        }
+    }
+}
+
 static void mismatches_are_errors(void **state) {
     run t;
     begin(&t, state, "out");
@@ -172,6 +201,7 @@ int main(void) {
         IN_FOLDER(runs_resume_bit_for_bit),
         IN_FOLDER(micro_batches_change_rounding_only),
         IN_FOLDER(one_iteration_comes_nearer),
+        IN_FOLDER(a_gpu_takes_the_same_steps),
         IN_FOLDER(mismatches_are_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
