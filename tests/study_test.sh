@@ -78,7 +78,7 @@ done
 
 # The table alone, of other variants in another order.
 whole_study copy --table_only --variants 'plain,sandwich-top-3,sandwich-top-3-exact'
-[ ! -s "$folder/messages" ] || die "--table_only should train and measure nothing"
+[ ! -s "$folder/messages" ] || die "--table_only should train nothing and measure no speeds"
 [ "$(cut -d, -f1,5 "$folder/copy/table.csv" | xargs)" = "layout,seeds plain,2 sandwich-top-3,1 sandwich-top-3-exact,2" ] || die "another table was expected"
 
 # A run that the time limit stops is no error, and has no result.

@@ -123,13 +123,15 @@ static int by_bytes(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Layer maps, each trained with m = 7, b = 2, sorted by KV bytes and then in the order of the table. */
+/* Layer maps, each trained with m = 7, b = 2, sorted by KV bytes and then in the order of the table. Those whose size is
+ * not known are left out. */
 static int sort_layouts(const figures *f, json_t *sorted[MAX_ROWS]) {
     int count = 0;
     json_t *row;
     size_t i;
     json_array_foreach(f->table, i, row) {
-        if (training_of(layout_of(row)) != AS_OTHERS || count == MAX_ROWS) continue;
+        bool known = !isnan(number_of(row, "kv_bytes_per_token"));
+        if (training_of(layout_of(row)) != AS_OTHERS || !known || count == MAX_ROWS) continue;
         json_object_set_new(row, "place", json_integer((json_int_t)i));
         sorted[count++] = row;
     }
