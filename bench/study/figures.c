@@ -123,8 +123,8 @@ static int by_bytes(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Layer maps, each trained with m = 7, b = 2, sorted by KV bytes and then in the order of the table. Those whose size is
- * not known are left out. */
+/* Layer maps, each trained with m = 7, b = 2, sorted by KV bytes and then in the order of the table. Leaves out those
+ * whose size is not known. */
 static int sort_layouts(const figures *f, json_t *sorted[MAX_ROWS]) {
     int count = 0;
     json_t *row;
