@@ -901,6 +901,14 @@ typedef struct lckv_train_options {
     /* Format of the frozen matrices with use_peft: "int8", "int4", "float", or "auto" or NULL for that of
      * model_name_or_path (default). Quantized matrices are not trained, so that int8 and int4 need use_peft. */
     const char *weight_dtype;
+
+    /* -- Exact training (docs/model.md). -- */
+    /* LCKV_LOOP_EXACT: Fraction of the steps that run by the plan, from 0 to below 1, evenly spread by the number of
+     * the step; they train the model for few iterations too. 0 (default): none. */
+    double loop_plan_share;
+    /* LCKV_LOOP_EXACT: Weight of the mean squared error of keys and values after one iteration from the start (zeros,
+     * or the learned one) beside the loss. It takes one more iteration per step. 0 (default): none. */
+    double loop_iteration_weight;
 } lckv_train_options;
 
 LCKV_API void lckv_train_options_init(lckv_train_options *options, size_t struct_size);
@@ -1534,6 +1542,8 @@ typedef struct lckv_training_shape {
     int64_t zero;                      /* As in lckv_train_options; 0 and 1: stage 1 (default). */
     bool zero_regather_loops;          /* As in lckv_train_options (default false). */
     bool bf16_gradients;               /* grad_accum_dtype is "bfloat16" (default false). */
+    double loop_plan_share;            /* As in lckv_train_options (default 0); flops is the mean over the steps. */
+    double loop_iteration_weight;      /* As in lckv_train_options (default 0). */
 } lckv_training_shape;
 
 LCKV_API void lckv_training_shape_init(lckv_training_shape *options, size_t struct_size);

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Runs the quick form of the study, trained in two shares at a time: it writes table and figures, and a second run repeats
-# only what is missing.
+# Runs the quick form of the study: in two shares at a time, in several jobs, with a part of the variants, within a time
+# limit, and continued from what another machine wrote. A second run repeats only what is missing.
 #
 #   study_test.sh SOURCE BUILD
 set -eu
+source=$1 build=$2
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
@@ -13,13 +14,13 @@ die() {
     exit 1
 }
 
-study() {
-    source=$1 build=$2
-    shift 2
-    "$source/bench/study/run" --quick --build "$build" --output_dir "$folder/out" --threads 1 "$@" || die "the study failed"
+study() { # DIR FLAG...
+    dir=$folder/$1
+    shift
+    "$source/bench/study/run" --quick --build "$build" --output_dir "$dir" --threads 1 "$@" || die "the study failed"
 }
 
-whole_study() {
+whole_study() { # DIR FLAG...
     study "$@" >"$folder/table" 2>"$folder/messages"
 }
 
@@ -29,32 +30,60 @@ same_columns() {
              { for (i = 1; i <= NF; i++) if (!(i in skip)) printf "%s,", $i; print "" }' "$1"
 }
 
-study "$@" --share 1/2 2>"$folder/share" &
-study "$@" --share 2/2 2>"$folder/messages"
+study out --share 1/2 2>"$folder/share" &
+study out --share 2/2 2>"$folder/messages"
 wait $! || die "a share failed"
-[ "$(cat "$folder/share" "$folder/messages" | grep -c 'train.json')" = 4 ] || die "the shares should train all layouts"
-whole_study "$@"
-! grep 'train.json' "$folder/messages" || die "a layout was trained again"
-[ "$(wc -l <"$folder/out/table.csv")" = 5 ] || die "expected four layouts in table.csv"
-[ "$(grep -c 'sandwich-top-3' "$folder/table")" = 3 ] || die "expected three layouts that loop in the table"
-grep -q 'sandwich-top-3 *| 7 + 2 *| .*[0-9] | .*[0-9] |$' "$folder/table" || die "a value is missing"
-for figure in loss iterations training_iterations; do grep -q '</svg>' "$folder/out/$figure.svg" || die "there is no $figure.svg"; done
+[ "$(cat "$folder/share" "$folder/messages" | grep -c 'train.json')" = 5 ] || die "the shares should train all variants"
+whole_study out
+! grep 'train.json' "$folder/messages" || die "a variant was trained again"
+[ "$(wc -l <"$folder/out/table.csv")" = 6 ] || die "expected five variants in table.csv"
+[ "$(grep -c 'sandwich-top-3' "$folder/table")" = 4 ] || die "expected four variants with a loop in the table"
+grep -q 'sandwich-top-3-exact *| 7 + 2 *| .*[0-9] | .*[0-9] |$' "$folder/table" || die "a value is missing"
+for figure in loss loop_loss iterations training_iterations exact_iterations; do
+    grep -q '</svg>' "$folder/out/$figure.svg" || die "there is no $figure.svg"
+done
 same_columns "$folder/out/table.csv" >"$folder/before.csv"
 
 # The figures in docs/study are drawn from the tables there.
 mkdir "$folder/figures"
-cp "$1"/docs/study/*.csv "$folder/figures"
-"$2/bench/study/study_table" --figures "$folder/figures" 2>"$folder/messages" || die "no figures from tables alone"
-for figure in loss iterations training_iterations; do
-    cmp -s "$folder/figures/$figure.svg" "$1/docs/study/$figure.svg" ||
-        die "docs/study/$figure.svg is not what study_table --figures docs/study draws"
+cp "$source"/docs/study/*.csv "$folder/figures"
+"$build/bench/study/study_table" --figures "$folder/figures" 2>"$folder/messages" || die "no figures from tables alone"
+for figure in "$folder"/figures/*.svg; do
+    cmp -s "$figure" "$source/docs/study/${figure##*/}" ||
+        die "docs/study/${figure##*/} is not what study_table --figures docs/study draws"
 done
 
 # A second run does nothing; missing results are measured again, including the training if its result is missing.
-whole_study "$@"
+whole_study out
 [ ! -s "$folder/messages" ] || die "something was done again"
-rm "$folder/out/plain/iterations.json" "$folder/out/sandwich-top-3/train.json"
-: >"$folder/out/plain/iterations.json.part"
-whole_study "$@"
+rm "$folder/out/sandwich-top-3-exact/seed-1/iterations.json" "$folder/out/sandwich-top-3/seed-1/train.json"
+: >"$folder/out/sandwich-top-3-exact/seed-1/iterations.json.part"
+whole_study out
 [ "$(wc -l <"$folder/messages")" = 2 ] || die "expected one training and one measurement"
 same_columns "$folder/out/table.csv" | cmp -s "$folder/before.csv" - || die "the same steps gave another table"
+
+# Results that were copied without weights are enough to continue. Two seeds give deviations, in the figures too.
+mkdir "$folder/copy"
+mkdir -p "$folder/out/plain/seed-2/model/checkpoint-2" # of a run that was stopped
+echo '{}' >"$folder/out/plain/seed-2/model/checkpoint-2/config.json"
+(cd "$folder/out" && find . -name '*.json' | tar cf - -T -) | tar xf - -C "$folder/copy"
+whole_study copy --seeds 2 --jobs 2 --variants 'sandwich-top-3-*,plain' --device cpu,cpu --drop_weights
+[ "$(grep -c 'seed-2/train.json' "$folder/messages")" = 4 ] || die "expected four trainings with the second seed"
+! grep 'seed-1' "$folder/messages" || die "a training was done again from a copy of its results"
+head -3 "$folder/table" | grep -q 'sandwich-top-3-m1b1 .* 2 | *[0-9.]* ± [0-9.]* |' || die "expected two seeds in the table, in the given order"
+for figure in loss loop_loss exact_iterations; do
+    grep -q 'class="error"' "$folder/copy/$figure.svg" || die "$figure.svg has no error bars"
+done
+[ -z "$(find "$folder/copy" -name '*.safetensors')" ] || die "weights were kept"
+
+# The table alone, of other variants in another order.
+whole_study copy --table_only --variants 'plain,sandwich-top-3,sandwich-top-3-exact'
+[ ! -s "$folder/messages" ] || die "--table_only should train nothing and measure no speeds"
+[ "$(cut -d, -f1,5 "$folder/copy/table.csv" | xargs)" = "layout,seeds plain,2 sandwich-top-3,1 sandwich-top-3-exact,2" ] || die "another table was expected"
+
+# A run that the time limit stops is no error, and has no result.
+study late --time_limit 1 --variants plain --max_steps 100000 >"$folder/table" 2>"$folder/messages"
+[ ! -e "$folder/late/plain/seed-1/train.json" ] || die "a run within one second is complete"
+
+"$source/bench/study/run" --output_dir "$folder/none" --build "$build" --variants 'plain,lasagne*' 2>"$folder/messages" && die "a name was taken"
+grep -q 'no variant is named lasagne\*' "$folder/messages" || die "an unknown name is not reported"

@@ -219,8 +219,104 @@ static void checkpointing_gives_the_same_bits(void **state) {
     }
 }
 
+/* ---------------------------------------------------------------- one iteration from the start */
+
+/* The loss of one iteration alone, at the weights moved by `shift` along a random direction. */
+typedef struct iteration_run {
+    fixture f;
+    exact_slots *slots;
+    loop_start_loss loss;
+    float scales[2 * LAYERS];
+    view residual;
+    int32_t ids[SEQUENCES][LENGTH + 1];
+} iteration_run;
+
+static double direction(int entry, int64_t i) {
+    return rng_uniform(5, (uint64_t)entry, (uint64_t)i) - 0.5;
+}
+
+static void shift_weights(iteration_run *r, double shift) {
+    const params *p = r->f.model->params;
+    for (int e = 0; e < p->count; e++) {
+        float *w = p->table[e].tensor.value.data;
+        int64_t count = p->table[e].tensor.value.rows * p->table[e].tensor.value.cols;
+        for (int64_t i = 0; i < count; i++) w[i] += (float)(shift * direction(e, i));
+    }
+}
+
+static double iteration_loss(iteration_run *r) {
+    fixture *f = &r->f;
+    exact_record record = {0};
+    tensor *hidden;
+    double sum = 0, *sums = r->loss.sums.data;
+    int slots = f->model->config->map.slots;
+    OK(f->device->memory.zero(f->device, sums, view_bytes(r->loss.sums)));
+    f->graph->recording = true;
+    OK(decoder_forward_exact(f->model, f->graph, f->batch, r->slots, 0, r->residual, &record, &hidden));
+    tensor_release(f->graph, hidden);
+    OK(decoder_backward_exact(f->model, f->graph, &record, 1)); /* more walks would go through the exact slots */
+    OK(f->device->memory.wait(f->device));
+    exact_record_free(f->graph, &record);
+    assert_int_equal(pool_in_use(f->graph->pool), 0);
+    OK(graph_reset(f->graph));
+    for (int i = 0; i < 2 * slots; i++) sum += (double)r->scales[i] * sums[2 * i];
+    return sum;
+}
+
+/* The directional derivative by differences, and by the gradients. The exact slots are constants. */
+static void check_iteration_gradients(const char *layout, bool recompute) {
+    const double STEP = 1e-3;
+    iteration_run r = {0};
+    fixture *f = &r.f;
+    char extra[128];
+    double derivative = 0;
+    snprintf(extra, sizeof extra, ",\"layer_types\":\"%s\",\"sliding_window\":4,\"forward_passes\":0", layout);
+    fixture_open(f, LAYERS, extra, DTYPE_F32, true);
+    OK(params_enable_gradients(f->model->params));
+    f->graph->recompute = recompute;
+    r.residual = (view){NULL, 1, 2, DTYPE_F64};
+    r.loss.sums = (view){NULL, 2 * LAYERS, 2, DTYPE_F64};
+    OK(f->device->memory.alloc(f->device, view_bytes(r.residual), &r.residual.data));
+    OK(f->device->memory.alloc(f->device, view_bytes(r.loss.sums), &r.loss.sums.data));
+    OK(f->device->memory.zero(f->device, r.residual.data, view_bytes(r.residual)));
+    for (int i = 0; i < 2 * LAYERS; i++) r.scales[i] = 0.1f * (float)(i + 1);
+    r.loss.scales = r.scales;
+    int32_t rows = fill_batch(f, r.ids);
+    OK(exact_slots_create(f->model, DTYPE_F32, rows, &r.slots));
+    OK(decoder_fill(f->model, f->graph, f->batch, r.slots, 0));
+    OK(graph_reset(f->graph));
+    f->batch->iteration_loss = &r.loss;
+    bool loops = exact_top_layer(f->model) >= 0;
+    assert_true(loops ? iteration_loss(&r) > 1e-3 : iteration_loss(&r) == 0);
+    const params *p = f->model->params;
+    for (int e = 0; e < p->count; e++) {
+        const float *g = p->table[e].tensor.grad.data;
+        int64_t count = p->table[e].tensor.grad.rows * p->table[e].tensor.grad.cols;
+        for (int64_t i = 0; i < count; i++) derivative += (double)g[i] * direction(e, i);
+    }
+    shift_weights(&r, STEP);
+    double above = iteration_loss(&r);
+    shift_weights(&r, -2 * STEP);
+    double difference = (above - iteration_loss(&r)) / (2 * STEP);
+    if (!(fabs(difference - derivative) <= 0.01 * fabs(derivative) + 1e-3))
+        fail_msg("%s: derivative %g, by differences %g", layout, derivative, difference);
+    f->device->memory.release(f->device, r.residual.data);
+    f->device->memory.release(f->device, r.loss.sums.data);
+    exact_slots_free(r.slots);
+    fixture_close(f);
+}
+
+static void one_iteration_is_learned_by_its_gradient(void **state) {
+    (void)state;
+    for (int i = 0; i < (int)(sizeof LAYOUTS / sizeof *LAYOUTS); i++) {
+        check_iteration_gradients(LAYOUTS[i], false);
+        check_iteration_gradients(LAYOUTS[i], true);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_iteration_is_learned_by_its_gradient),
         cmocka_unit_test(equals_the_plan_at_the_fixed_point),
         cmocka_unit_test(equals_sequential_training),
         cmocka_unit_test(lora_has_the_gradients_of_the_plan),

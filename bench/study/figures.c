@@ -1,6 +1,6 @@
-/* The figures of the study, see figures.h: dev loss by layer map, grouped by KV bytes per token; and divergence from
- * the exact form by the number of iterations, for the layer maps with loops, and for one layer map by the iterations of
- * training. */
+/* The figures of the study, see figures.h: dev loss by layer map, grouped by KV bytes per token, and of one loop by its
+ * training; and divergence from the exact form by the number of iterations, for the layer maps with loops, and for one
+ * loop by its training. */
 #include "figures.h"
 
 #include "cli/bench/chart.h"
@@ -74,10 +74,27 @@ static const char *layout_of(const json_t *row) {
     return name ? name : "";
 }
 
-/* Whether it is LOOP trained in another way. */
+/* How a variant was trained. The others than AS_OTHERS have the layer map LOOP, by which their names begin. */
 #define LOOP "sandwich-top-3"
-static bool is_variant(const char *name) {
-    return strncmp(name, LOOP "-", strlen(LOOP "-")) == 0;
+typedef enum training {
+    AS_OTHERS,       /* m = 7, b = 2 by the plan */
+    WITH_ITERATIONS, /* by the plan, with other m and b */
+    EXACT,
+    WITH_START, /* by the plan, with a learned start */
+    TRAININGS
+} training;
+
+static training training_of(const char *name) {
+    const char *how = name + strlen(LOOP "-");
+    if (strncmp(name, LOOP "-", strlen(LOOP "-"))) return AS_OTHERS;
+    if (!strncmp(how, "exact", strlen("exact"))) return EXACT;
+    return strstr(how, "-start") ? WITH_START : WITH_ITERATIONS;
+}
+
+/* The name of a variant of LOOP beside others. */
+static const char *training_name(const char *name) {
+    if (!strcmp(name, LOOP)) return "m7b2";
+    return training_of(name) == AS_OTHERS ? name : name + strlen(LOOP "-");
 }
 
 static int write_chart(const figures *f, const char *name, char *svg) {
@@ -106,18 +123,28 @@ static int by_bytes(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Layer maps, each trained with m = 7, b = 2, sorted by KV bytes and then in the order of the table. */
+/* Layer maps, each trained with m = 7, b = 2, sorted by KV bytes and then in the order of the table. Leaves out those
+ * whose size is not known. */
 static int sort_layouts(const figures *f, json_t *sorted[MAX_ROWS]) {
     int count = 0;
     json_t *row;
     size_t i;
     json_array_foreach(f->table, i, row) {
-        if (is_variant(layout_of(row)) || count == MAX_ROWS) continue;
+        bool known = !isnan(number_of(row, "kv_bytes_per_token"));
+        if (training_of(layout_of(row)) != AS_OTHERS || !known || count == MAX_ROWS) continue;
         json_object_set_new(row, "place", json_integer((json_int_t)i));
         sorted[count++] = row;
     }
     qsort(sorted, (size_t)count, sizeof *sorted, by_bytes);
     return count;
+}
+
+/* NAN without a plain model. */
+static double plain_loss(const figures *f) {
+    json_t *row;
+    size_t i;
+    json_array_foreach(f->table, i, row) if (!strcmp(layout_of(row), "plain")) return number_of(row, "dev_loss");
+    return NAN;
 }
 
 static int draw_losses(const figures *f) {
@@ -143,9 +170,41 @@ static int draw_losses(const figures *f) {
         .groups = groups,
         .count = group_count,
         .decimals = 3,
-        .level = number_of(json_array_get(f->table, 0), "dev_loss"),
+        .level = plain_loss(f),
     };
     return write_chart(f, "loss.svg", chart_rows_svg(&c));
+}
+
+/* LOOP by its training; the dashed line is the plain model. No figure if it was trained in one way only. */
+static int draw_loop_losses(const figures *f) {
+    static const char *const TITLES[] = {"by the plan, m = 7 and b = 2", "by the plan, other m and b", "exact",
+                                         "by the plan, with a learned start"};
+    chart_row rows[TRAININGS][MAX_ROWS];
+    chart_group groups[TRAININGS];
+    int count = 0, drawn = 0;
+    for (training how = 0; how < TRAININGS; how++) {
+        size_t i;
+        json_t *row;
+        chart_group *g = &groups[count];
+        *g = (chart_group){TITLES[how], rows[how], 0};
+        json_array_foreach(f->table, i, row) {
+            const char *name = layout_of(row);
+            if (training_of(name) != how || (how == AS_OTHERS && strcmp(name, LOOP)) || g->count == MAX_ROWS) continue;
+            rows[how][g->count++] = (chart_row){training_name(name), number_of(row, "dev_loss"),
+                                                number_of(row, "dev_loss_deviation"), (int)how};
+        }
+        drawn += g->count;
+        count += g->count > 0;
+    }
+    const chart_rows c = {
+        .title = "Dev loss of " LOOP " by training",
+        .value_title = "nats per token; mean and standard deviation over seeds; dashed: the plain model",
+        .groups = groups,
+        .count = count,
+        .decimals = 3,
+        .level = plain_loss(f),
+    };
+    return drawn > 1 ? write_chart(f, "loop_loss.svg", chart_rows_svg(&c)) : EXIT_FINE;
 }
 
 /* ---------------------------------------------------------------- convergence */
@@ -159,44 +218,63 @@ static int read_points(const figures *f, const char *layout, chart_point points[
     json_array_foreach(f->iterations, i, row) {
         double kl = number_of(row, "kl");
         if (strcmp(layout_of(row), layout) || count == MAX_POINTS) continue;
-        points[count++] = (chart_point){number_of(row, "iterations"), kl > ROUNDING ? kl : NAN, 0};
+        points[count++] =
+            (chart_point){number_of(row, "iterations"), kl > ROUNDING ? kl : NAN, number_of(row, "kl_deviation")};
     }
     return count;
 }
 
-/* Draws all layer maps with loops, or one layer map by the way in which it was trained. */
-static int draw_convergence(const figures *f, bool variants, const char *title, const char *file) {
+/* Which variants a figure has: those of some ways of training, as bits. */
+typedef struct selection {
+    unsigned trainings;
+    const char *title, *file;
+} selection;
+
+static bool selects(const selection *s, const char *name) {
+    bool base = s->trainings != 1u << AS_OTHERS && !strcmp(name, LOOP); /* for comparison */
+    return base || s->trainings >> training_of(name) & 1;
+}
+
+/* No figure without a variant that is selected for its training. */
+static int draw_convergence(const figures *f, const selection *s) {
     static chart_point points[MAX_ROWS][MAX_POINTS];
     chart_series series[MAX_ROWS];
     json_t *row;
     size_t i;
     int count = 0;
+    bool own_names = s->trainings == 1u << AS_OTHERS, any = false;
     json_array_foreach(f->table, i, row) {
         const char *name = layout_of(row);
-        bool base = variants && !strcmp(name, LOOP);
-        if (count == MAX_ROWS || (!base && is_variant(name) != variants)) continue;
-        int points_read = read_points(f, name, points[count]);
+        int points_read = count < MAX_ROWS && selects(s, name) ? read_points(f, name, points[count]) : 0;
         if (!points_read) continue;
-        series[count] = (chart_series){name, points[count], points_read};
+        series[count] = (chart_series){own_names ? name : training_name(name), points[count], points_read};
+        any |= s->trainings >> training_of(name) & 1;
         count++;
     }
-    const chart_lines c = {.title = title,
+    const chart_lines c = {.title = s->title,
                            .x_title = "iterations at inference",
-                           .y_title = "KL, nats per token",
+                           .y_title = "KL, nats per token; mean and standard deviation over seeds",
                            .series = series,
                            .count = count,
                            .log_y = true,
                            .level = NAN};
-    return write_chart(f, file, chart_lines_svg(&c));
+    return any ? write_chart(f, s->file, chart_lines_svg(&c)) : EXIT_FINE;
 }
 
 int study_figures(const char *folder) {
+    static const selection SELECTIONS[] = {
+        {1u << AS_OTHERS, "Convergence of prefill by layer map", "iterations.svg"},
+        {1u << WITH_ITERATIONS, "Convergence of prefill by m and b of training", "training_iterations.svg"},
+        {1u << EXACT | 1u << WITH_START, "Convergence of prefill: exact training and learned starts",
+         "exact_iterations.svg"},
+    };
     figures f = {.folder = folder};
     int code = read_csv(&f, "table.csv", &f.table);
     if (!code) code = read_csv(&f, "iterations.csv", &f.iterations);
     if (!code) code = draw_losses(&f);
-    if (!code) code = draw_convergence(&f, false, "Convergence of prefill by layer map", "iterations.svg");
-    if (!code) code = draw_convergence(&f, true, "Convergence of prefill by training", "training_iterations.svg");
+    if (!code) code = draw_loop_losses(&f);
+    for (size_t i = 0; !code && i < sizeof SELECTIONS / sizeof *SELECTIONS; i++)
+        code = draw_convergence(&f, &SELECTIONS[i]);
     json_decref(f.table);
     json_decref(f.iterations);
     return code;

@@ -1,6 +1,7 @@
 /* study_table DIR: writes the results of bench/study/run in DIR as a table (table.md, table.csv), the divergence by
- * number of iterations (iterations.csv), and figures (figures.c). study_table --figures DIR: draws the figures again
- * from the two .csv files. Leaves out: measuring. */
+ * number of iterations (iterations.csv), and figures (figures.c). Numbers that depend on the seed are means, with the
+ * standard deviation over the seeds. Variants without a result, or with a part of them, are no error. study_table
+ * --figures DIR: draws the figures again from the two .csv files. Leaves out: measuring. */
 #include "figures.h"
 
 #include "cli/flags/flags.h"
@@ -13,17 +14,21 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_LAYOUTS = 64, PATH_BYTES = 1024, NAME_BYTES = 64 };
+enum { MAX_VARIANTS = 64, MAX_SEEDS = 9, MAX_ITERATIONS = 64, PATH_BYTES = 1024, NAME_BYTES = 64 };
+
+/* Divergence that counts as converged: a hundredth of what models of this size differ by from seed to seed. */
+static const double CONVERGED = 1e-3;
 
 static const table_column COLUMNS[] = {
-    {.key = "layout", .title = "layer map"},
+    {.key = "layout", .title = "variant"},
     {.key = "passes", .title = "m + b"},
     {.key = "kv_bytes_per_token", .title = "KV bytes/token"},
     {.key = "parameters", .title = "parameters"},
+    {.key = "seeds", .title = "seeds"},
     {.key = "dev_loss", .title = "dev loss", .decimals = 3, .deviation = "dev_loss_deviation"},
-    {.key = "exact_loss", .title = "exact form", .decimals = 3},
-    {.key = "plan_loss", .title = "m + b iterations", .decimals = 3},
-    {.key = "kl", .title = "KL", .decimals = 5},
+    {.key = "plan_excess", .title = "m + b iterations", .decimals = 4, .deviation = "plan_excess_deviation"},
+    {.key = "kl", .title = "KL", .decimals = 5, .deviation = "kl_deviation"},
+    {.key = "iterations_needed", .title = "KL below 0.001"},
     {.key = "train_ratio", .title = "training speed", .decimals = 2},
     {.key = "prompt_ratio", .title = "prefill speed", .decimals = 2},
     {.key = "decode_ratio", .title = "decode speed", .decimals = 2},
@@ -32,24 +37,56 @@ static const table_column COLUMNS[] = {
 };
 
 static const table_column ITERATIONS_COLUMNS[] = {
-    {.key = "layout", .title = "layer map"},
+    {.key = "layout", .title = "variant"},
     {.key = "iterations", .title = "iterations"},
-    {.key = "kl", .title = "KL", .decimals = 6},
+    {.key = "kl", .title = "KL", .decimals = 6, .deviation = "kl_deviation"},
     {0},
 };
 
-typedef struct layout {
+/* A number that was measured with several seeds. */
+typedef struct sample {
+    double sum, squares;
+    int count;
+} sample;
+
+typedef struct variant {
     char name[NAME_BYTES];
     int m, b;
-    json_t *iterations; /* rows of lckv bench --measure iterations */
-} layout;
+    sample loss; /* of the exact form */
+    sample kl[MAX_ITERATIONS + 1],
+        excess[MAX_ITERATIONS + 1]; /* by iterations: divergence, and loss above the exact one */
+} variant;
 
 typedef struct study {
     const char *folder;
-    layout layouts[MAX_LAYOUTS];
+    variant variants[MAX_VARIANTS];
     int count;
-    json_t *rows; /* of the table, one per layer map */
+    json_t *rows; /* of the table, one per variant with a result */
 } study;
+
+/* ---------------------------------------------------------------- samples */
+
+static void sample_add(sample *s, double x) {
+    s->sum += x;
+    s->squares += x * x;
+    s->count++;
+}
+
+static double sample_mean(const sample *s) {
+    return s->count ? s->sum / s->count : NAN;
+}
+
+static double sample_deviation(const sample *s) {
+    return s->count > 1 ? sqrt(fmax((s->squares - s->sum * sample_mean(s)) / (s->count - 1), 0)) : NAN;
+}
+
+/* Sets KEY and KEY_deviation, unless the sample is too small. */
+static void set_sample(json_t *row, const char *key, const sample *s) {
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "%s_deviation", key);
+    if (s->count > 0) json_object_set_new(row, key, json_real(sample_mean(s)));
+    if (s->count > 1) json_object_set_new(row, name, json_real(sample_deviation(s)));
+}
 
 /* ---------------------------------------------------------------- reading */
 
@@ -57,23 +94,29 @@ static int complain(const char *what, const char *name) {
     return failure("study_table", "%s '%s'", what, name);
 }
 
-static json_t *load(const study *s, const layout *l, const char *file) {
+/* A file of a variant; *out is NULL if it does not exist. */
+static int load(const study *s, const variant *v, const char *file, json_t **out) {
     char path[PATH_BYTES];
     json_error_t error;
-    snprintf(path, sizeof path, "%s/%s/%s", s->folder, l->name, file);
-    json_t *json = json_load_file(path, 0, &error);
-    if (!json) failure("study_table", "%s: %s", path, error.text);
-    return json;
+    *out = NULL;
+    snprintf(path, sizeof path, "%s/%s/%s", s->folder, v->name, file);
+    if (access(path, F_OK)) return EXIT_FINE;
+    *out = json_load_file(path, 0, &error);
+    return *out ? EXIT_FINE : failure("study_table", "%s: %s", path, error.text);
 }
 
-static bool has_file(const study *s, const layout *l, const char *file) {
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/%s/%s", s->folder, l->name, file);
-    return access(path, R_OK) == 0;
+static int load_of_seed(const study *s, const variant *v, int seed, const char *file, json_t **out) {
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "seed-%d/%s", seed, file);
+    return load(s, v, name, out);
 }
 
 static json_t *row_of(const json_t *bench, size_t i) {
     return json_array_get(json_object_get(bench, "rows"), i);
+}
+
+static double number_of(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
 }
 
 static void copy_value(json_t *row, const char *key, const json_t *from, const char *from_key) {
@@ -81,52 +124,80 @@ static void copy_value(json_t *row, const char *key, const json_t *from, const c
     if (value) json_object_set(row, key, value);
 }
 
+/* The last row is the exact form, without a number of iterations. */
+static void add_iterations(variant *v, const json_t *measured) {
+    size_t i;
+    json_t *form;
+    json_array_foreach(json_object_get(measured, "rows"), i, form) {
+        json_int_t iterations = json_integer_value(json_object_get(form, "iterations"));
+        if (iterations < 1 || iterations > MAX_ITERATIONS) continue;
+        sample_add(&v->kl[iterations], number_of(form, "kl"));
+        sample_add(&v->excess[iterations], number_of(form, "more_than_exact"));
+    }
+}
+
+/* Without loops, training is in the exact form, and no other is measured. */
+static int read_seed(const study *s, variant *v, int seed) {
+    json_t *trained, *exact, *iterations;
+    int code = load_of_seed(s, v, seed, "train.json", &trained);
+    if (!code) code = load_of_seed(s, v, seed, "exact.json", &exact);
+    if (!code) code = load_of_seed(s, v, seed, "iterations.json", &iterations);
+    if (code) return code;
+    bool whole = trained && (!exact == !iterations);
+    if (whole) {
+        sample_add(&v->loss, number_of(exact ? exact : trained, "eval_loss"));
+        add_iterations(v, iterations);
+    }
+    json_decref(trained);
+    json_decref(exact);
+    json_decref(iterations);
+    return EXIT_FINE;
+}
+
+/* ---------------------------------------------------------------- rows */
+
 /* For a sequence of 1024 tokens; windows store fewer tokens. */
 static void add_sizes(json_t *row, const json_t *inspected) {
     const json_t *serving = json_object_get(json_object_get(inspected, "memory"), "serving");
-    double tokens = json_number_value(json_object_get(serving, "length"));
-    double bytes = json_number_value(json_object_get(serving, "kv_cache"));
-    json_object_set_new(row, "kv_bytes_per_token", json_integer(llround(bytes / tokens)));
+    double tokens = number_of(serving, "length"), bytes = number_of(serving, "kv_cache");
+    if (tokens > 0) json_object_set_new(row, "kv_bytes_per_token", json_integer(llround(bytes / tokens)));
     copy_value(row, "parameters", inspected, "parameters");
-    copy_value(row, "layer_types", inspected, "layer_types");
 }
 
-/* Copies the row with the iterations of training, and the last row, which is the exact form. */
-static void add_forms(json_t *row, const layout *l) {
-    size_t i, count = json_array_size(l->iterations);
-    json_t *form;
-    copy_value(row, "exact_loss", json_array_get(l->iterations, count - 1), "loss");
-    json_array_foreach(l->iterations, i, form) {
-        if (json_integer_value(json_object_get(form, "iterations")) != l->m + l->b) continue;
-        copy_value(row, "plan_loss", form, "loss");
-        copy_value(row, "kl", form, "kl");
+/* The smallest number of iterations with a divergence below CONVERGED. */
+static json_t *iterations_needed(const variant *v) {
+    char more[32];
+    int most = 0;
+    for (int i = 1; i <= MAX_ITERATIONS && v->kl[i].count; i++, most++)
+        if (sample_mean(&v->kl[i]) < CONVERGED) return json_integer(i);
+    snprintf(more, sizeof more, "> %d", most);
+    return json_string(more);
+}
+
+static void add_convergence(json_t *row, const variant *v) {
+    char passes[32];
+    bool loops = v->kl[1].count > 0;
+    int trained = v->m + v->b;
+    snprintf(passes, sizeof passes, "%d + %d", v->m, v->b);
+    json_object_set_new(row, "passes", json_string(loops ? passes : "-"));
+    if (!loops) return;
+    json_object_set_new(row, "iterations_needed", iterations_needed(v));
+    if (trained > MAX_ITERATIONS) return;
+    set_sample(row, "plan_excess", &v->excess[trained]);
+    set_sample(row, "kl", &v->kl[trained]);
+}
+
+/* Relative to the plain model. */
+static void add_training_ratios(json_t *rows) {
+    double reference = 0;
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) if (!strcmp(json_string_value(json_object_get(row, "layout")), "plain"))
+        reference = number_of(row, "train_tokens_per_second");
+    json_array_foreach(rows, i, row) {
+        double speed = number_of(row, "train_tokens_per_second");
+        if (speed > 0 && reference > 0) json_object_set_new(row, "train_ratio", json_real(speed / reference));
     }
-}
-
-/* The mean and the standard deviation over the seeds. */
-static void add_losses(const study *s, const layout *l, json_t *row, const json_t *trained) {
-    double sum = json_number_value(json_object_get(trained, "eval_loss")), squares = sum * sum;
-    int count = 1;
-    for (char file[] = "seed-2.json"; has_file(s, l, file); file[5]++, count++) {
-        json_t *again = load(s, l, file);
-        double loss = json_number_value(json_object_get(again, "eval_loss"));
-        sum += loss;
-        squares += loss * loss;
-        json_decref(again);
-    }
-    double mean = sum / count, variance = count > 1 ? (squares - sum * mean) / (count - 1) : 0;
-    json_object_set_new(row, "dev_loss", json_real(mean));
-    json_object_set_new(row, "seeds", json_integer(count));
-    if (count > 1) json_object_set_new(row, "dev_loss_deviation", json_real(sqrt(fmax(variance, 0))));
-}
-
-/* Relative to the plain model, which is the first row. */
-static void add_training_speed(const study *s, json_t *row, const json_t *trained) {
-    const json_t *plain = json_array_size(s->rows) ? json_array_get(s->rows, 0) : row;
-    copy_value(row, "train_tokens_per_second", trained, "tokens_per_second");
-    json_object_set_new(row, "train_ratio",
-                        json_real(json_number_value(json_object_get(row, "train_tokens_per_second")) /
-                                  json_number_value(json_object_get(plain, "train_tokens_per_second"))));
 }
 
 /* The rows of the plain model come first: two tests of speed, one of batches. */
@@ -139,43 +210,48 @@ static void add_speed(json_t *row, const json_t *speed, const json_t *batch) {
     copy_value(row, "batch_ratio", row_of(batch, 1), "batch_ratio");
 }
 
-static int read_layout(study *s, layout *l) {
-    char passes[32];
-    json_t *trained = load(s, l, "train.json"), *inspected = load(s, l, "inspect.json"),
-           *iterations = load(s, l, "iterations.json");
-    json_t *speed = load(s, l, "speed.json"), *batch = load(s, l, "batch.json");
-    json_t *row = json_pack("{s:s}", "layout", l->name);
-    bool whole = trained && inspected && iterations && speed && batch;
-    if (whole) {
-        l->iterations = json_incref(json_object_get(iterations, "rows"));
-        snprintf(passes, sizeof passes, "%d + %d", l->m, l->b);
-        json_object_set_new(row, "passes", json_string(json_array_size(l->iterations) > 1 ? passes : "-"));
-        add_sizes(row, inspected);
-        add_losses(s, l, row, trained);
-        add_training_speed(s, row, trained);
-        add_forms(row, l);
-        add_speed(row, speed, batch);
-        json_array_append(s->rows, row);
-    }
-    json_t *all[] = {trained, inspected, iterations, speed, batch, row};
+static int add_measurements(const study *s, const variant *v, json_t *row) {
+    json_t *inspected, *training, *speed, *batch;
+    int code = load(s, v, "inspect.json", &inspected);
+    if (!code) code = load(s, v, "training_speed.json", &training);
+    if (!code) code = load(s, v, "speed.json", &speed);
+    if (!code) code = load(s, v, "batch.json", &batch);
+    if (code) return code;
+    add_sizes(row, inspected);
+    copy_value(row, "train_tokens_per_second", training, "tokens_per_second");
+    add_speed(row, speed, batch);
+    json_t *all[] = {inspected, training, speed, batch};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) json_decref(all[i]);
-    return whole ? EXIT_FINE : EXIT_FAILED;
+    return EXIT_FINE;
 }
 
-static int read_layouts(study *s) {
+static int read_variant(study *s, variant *v) {
+    int code = EXIT_FINE;
+    for (int seed = 1; !code && seed <= MAX_SEEDS; seed++) code = read_seed(s, v, seed);
+    if (code || !v->loss.count) return code;
+    json_t *row = json_pack("{s:s, s:i}", "layout", v->name, "seeds", v->loss.count);
+    add_convergence(row, v);
+    set_sample(row, "dev_loss", &v->loss);
+    code = add_measurements(s, v, row);
+    json_array_append_new(s->rows, row);
+    return code;
+}
+
+static int read_variants(study *s) {
     char path[PATH_BYTES], line[1024];
     int code = EXIT_FINE;
-    snprintf(path, sizeof path, "%s/layouts.txt", s->folder);
+    snprintf(path, sizeof path, "%s/variants.txt", s->folder);
     FILE *file = fopen(path, "r");
     if (!file) return complain("cannot read", path);
-    while (!code && s->count < MAX_LAYOUTS && fgets(line, sizeof line, file)) {
-        layout *l = &s->layouts[s->count++];
-        if (sscanf(line, "%63s %*s %d %d", l->name, &l->m, &l->b) != 3)
+    while (!code && s->count < MAX_VARIANTS && fgets(line, sizeof line, file)) {
+        variant *v = &s->variants[s->count++];
+        if (sscanf(line, "%63s %*s %d %d", v->name, &v->m, &v->b) != 3)
             code = complain("expected NAME LAYER_TYPES M B, found", line);
         else
-            code = read_layout(s, l);
+            code = read_variant(s, v);
     }
     fclose(file);
+    add_training_ratios(s->rows);
     return code;
 }
 
@@ -191,14 +267,16 @@ static int write_table(const study *s, table_form form, const table_column *colu
 }
 
 static int write_iterations(const study *s) {
-    json_t *all = json_array(), *row;
-    size_t j;
-    for (int i = 0; i < s->count; i++) json_array_foreach(s->layouts[i].iterations, j, row) {
-            json_t *named = json_deep_copy(row);
-            json_object_set_new(named, "layout", json_string(s->layouts[i].name));
-            if (json_object_get(row, "iterations")) json_array_append(all, named);
-            json_decref(named);
+    json_t *all = json_array();
+    for (int i = 0; i < s->count; i++) {
+        const variant *v = &s->variants[i];
+        for (int iterations = 1; iterations <= MAX_ITERATIONS; iterations++) {
+            if (!v->kl[iterations].count) continue;
+            json_t *row = json_pack("{s:s, s:i}", "layout", v->name, "iterations", iterations);
+            set_sample(row, "kl", &v->kl[iterations]);
+            json_array_append_new(all, row);
         }
+    }
     int code = write_table(s, TABLE_CSV, ITERATIONS_COLUMNS, all, "iterations.csv");
     json_decref(all);
     return code;
@@ -208,11 +286,10 @@ static int tabulate(const char *folder) {
     static study s;
     s.folder = folder;
     s.rows = json_array();
-    int code = read_layouts(&s);
+    int code = read_variants(&s);
     if (!code) code = write_table(&s, TABLE_MARKDOWN, COLUMNS, s.rows, "table.md");
     if (!code) code = write_table(&s, TABLE_CSV, COLUMNS, s.rows, "table.csv");
     if (!code) code = write_iterations(&s);
-    for (int i = 0; i < s.count; i++) json_decref(s.layouts[i].iterations);
     json_decref(s.rows);
     return code;
 }

@@ -31,6 +31,13 @@ static const flag FLAGS[] = {
      "as "
      "many as memory allows",
      AT(train.loop_group_size), .min = 0, .max = 2147483647},
+    {"loop_plan_share", FLAG_NUMBER, "0", "Model",
+     "with --loop_form exact, fraction of the steps that run by the plan, below 1: 0.1 is every tenth step",
+     AT(train.loop_plan_share), .min = 0, .max = 1},
+    {"loop_iteration_weight", FLAG_NUMBER, "0", "Model",
+     "with --loop_form exact, weight of the mean squared error of keys and values after one iteration from the start, "
+     "beside the loss; it costs one more iteration per step",
+     AT(train.loop_iteration_weight), .min = 0, .max = 1e9},
     {"loop_start", FLAG_SWITCH, NULL, "Model",
      "train a learned start of the loops beside the model (loop_start.safetensors), with which they need fewer "
      "iterations; it continues from that of --model_name_or_path if there is one",

@@ -93,6 +93,9 @@ typedef struct batch {
                        * value; 0 (default): it runs all iterations. For batches with one planned sequence, because
                        * the change is measured over all of them */
     const loop_start_loss *start_loss; /* owned by the caller; NULL (default): a start is used and not trained */
+    /* Regression of the loops' slots after one iteration from the start (zeros, or the learned one) on the exact ones,
+     * in decoder_forward_exact(); owned by the caller. Its gradient reaches the model. NULL (default): none */
+    const loop_start_loss *iteration_loss;
     int32_t piece_rows; /* A learned start sees pieces of this many rows; 0 (default): each sequence is one. For
                                * fitting one to what prompts in pieces look like */
     dtype kv_type; /* Type that keys and values are rounded to in calls without a cache, as a cache of this type would

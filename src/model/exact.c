@@ -157,6 +157,36 @@ static int learn_start(pass *p, const plan_step *step, const exact_record *r, te
     return LCKV_OK;
 }
 
+/* Adds the squared distances of the newest keys and values of the loop's slots from the exact ones. */
+static int regress_slots(pass *p, const plan_step *step, const exact_record *r) {
+    const loop_start_loss *loss = p->b->iteration_loss;
+    for (int i = 0; i < r->slots; i++) {
+        int owner = p->m->config->map.slot[i].layer, keys = 2 * i, values = keys + 1;
+        if (owner < step->first || owner > step->last) continue;
+        if (r->read_k[i])
+            TRY(graph_square_loss(p->g, p->k[i], r->read_k[i], loss->scales[keys], view_rows(loss->sums, keys, 1)));
+        if (r->read_v[i])
+            TRY(graph_square_loss(p->g, p->v[i], r->read_v[i], loss->scales[values], view_rows(loss->sums, values, 1)));
+    }
+    return LCKV_OK;
+}
+
+/* The loss of one iteration from the start of the loop that `step` is about to run. A learned start is a constant. */
+static int learn_iteration(pass *p, const plan_step *step, const exact_record *r, tensor *x) {
+    plan_step once = *step;
+    bool learns = p->learns;
+    if (!p->b->iteration_loss || !p->g->recording || !step->in_loop) return LCKV_OK;
+    once.commit = false;
+    once.iteration = 0;
+    p->exact_k = p->exact_v = NULL;
+    p->learns = false;
+    int status = decoder_run_step(p, &once, &x);
+    p->learns = learns;
+    p->exact_k = r->read_k;
+    p->exact_v = r->read_v;
+    return status < 0 ? status : regress_slots(p, step, r);
+}
+
 /* Every step that commits: loops run once. */
 static int run_once(pass *p, exact_record *r, tensor **x) {
     const plan *steps = &p->m->plan;
@@ -165,6 +195,7 @@ static int run_once(pass *p, exact_record *r, tensor **x) {
         if (!step->commit) continue;
         TRY(learn_start(p, step, r, *x)); /* its records lie below those of the loop, which are walked several times */
         TRY(decoder_begin_loop(p, step));
+        TRY(learn_iteration(p, step, r, *x));
         int first = graph_mark(p->g);
         TRY(decoder_run_step(p, step, x));
         if (step->in_loop) r->loops[r->count++] = (struct exact_loop){first, graph_mark(p->g)};

@@ -106,6 +106,17 @@ static int check_loop_start(const lckv_train_options *o) {
     return LCKV_OK;
 }
 
+/* These belong to the exact form. */
+static int check_exact(const lckv_train_options *o) {
+    double share = o->loop_plan_share;
+    TRY(check_number("loop_iteration_weight", o->loop_iteration_weight, 0, 1e9));
+    REQUIRE(share >= 0 && share < 1, LCKV_ERROR_ARGUMENT,
+            "loop_plan_share: expected a number of at least 0 and below 1, found %g", share);
+    REQUIRE(o->loop_form == LCKV_LOOP_EXACT || (share == 0 && o->loop_iteration_weight == 0), LCKV_ERROR_ARGUMENT,
+            "%s needs loop_form exact", share > 0 ? "loop_plan_share" : "loop_iteration_weight");
+    return LCKV_OK;
+}
+
 static int check_tuning(const lckv_train_options *o) {
     const lckv_tuning *how = o->tuning;
     if (!how) return LCKV_OK;
@@ -236,6 +247,7 @@ int train_options_check(const lckv_train_options *o) {
     TRY(check_sources(o));
     TRY(check_peft(o));
     TRY(check_loop_start(o));
+    TRY(check_exact(o));
     TRY(check_tuning(o));
     TRY(check_sizes(o));
     TRY(check_torch_dtype(o));

@@ -207,6 +207,8 @@ static int make_stepper(lckv_trainer *t, const lckv_train_options *o) {
         .gradient_checkpointing = o->gradient_checkpointing,
         .exact = o->loop_form == LCKV_LOOP_EXACT,
         .fill_size = (int)t->loop_group_size,
+        .plan_share = o->loop_plan_share,
+        .iteration_weight = o->loop_iteration_weight,
         .loop_start_weight = o->loop_start_weight,
         .examples_per_step = t->examples_per_step,
         .regather_loops = t->regather_loops,

@@ -135,6 +135,8 @@ int trainer_choose_batch_size(lckv_trainer *t, const lckv_train_options *o) {
                               .bf16_weights = o->torch_dtype && !strcmp(o->torch_dtype, "bfloat16"),
                               .loop_form = o->loop_form,
                               .loop_group_size = o->loop_group_size,
+                              .loop_plan_share = o->loop_plan_share,
+                              .loop_iteration_weight = o->loop_iteration_weight,
                               .lora = o->use_peft ? o->lora : NULL,
                               .loop_start = o->loop_start,
                               .num_processes = t->collectives->ranks,

@@ -75,13 +75,26 @@ static int count_step(stepper *s, int64_t count, double *flops) {
     return status;
 }
 
+/* The mean over the steps of a run, some of which may run by the plan. */
+static int count_mean_step(stepper *s, int64_t count, double *flops) {
+    double share = s->plan_share, planned;
+    s->plan_share = 0;
+    TRY(count_step(s, count, flops));
+    if (!(share > 0)) return LCKV_OK;
+    s->plan_share = 1;
+    TRY(count_step(s, count, &planned));
+    s->plan_share = share;
+    *flops += share * (planned - *flops);
+    return LCKV_OK;
+}
+
 /* ---------------------------------------------------------------- FLOPs */
 
 /* A step of one block and a step of two have the same work in the optimizer; the difference is one block. */
 static int count_blocks(stepper *s, double *flops) {
     double one, two;
-    TRY(count_step(s, 1, &one));
-    TRY(count_step(s, 2, &two));
+    TRY(count_mean_step(s, 1, &one));
+    TRY(count_mean_step(s, 2, &two));
     *flops = two - one;
     return LCKV_OK;
 }
@@ -92,6 +105,8 @@ int training_flops_per_example(const model_config *config, const counted_parts *
                                      .batch_size = 1,
                                      .block_size = like->block_size,
                                      .exact = like->exact,
+                                     .plan_share = like->plan_share,
+                                     .iteration_weight = like->iteration_weight,
                                      .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8}};
     counted_model c;
     stepper *s = NULL;
@@ -133,7 +148,7 @@ static int count_training(const counted_model *c, const stepper_options *options
     out->gradients = bytes_of_gradients(model_trainable(m));
     out->optimizer = before_step - out->weights - out->gradients;
     int count = s->group ? s->group->size : s->batch_size; /* filling a whole group takes the most memory */
-    int status = count_step(s, (int64_t)count * s->optimizer->collectives->ranks, &out->flops);
+    int status = count_mean_step(s, (int64_t)count * s->optimizer->collectives->ranks, &out->flops);
     out->flops *= (double)s->batch_size / count;
     out->total = (int64_t)d->counts.peak;
     out->activations = out->total - before_step;
@@ -152,6 +167,15 @@ static int check_loop_form(const lckv_training_shape *shape) {
             "loop_form: expected 0 to 2, found %d", (int)shape->loop_form);
     REQUIRE(shape->loop_group_size >= 0 && shape->loop_group_size <= most, LCKV_ERROR_ARGUMENT,
             "loop_group_size: expected 0 to %lld, found %lld", (long long)most, (long long)shape->loop_group_size);
+    return LCKV_OK;
+}
+
+static int check_exact(const lckv_training_shape *shape) {
+    double share = shape->loop_plan_share, regression = shape->loop_iteration_weight;
+    REQUIRE(share >= 0 && share < 1, LCKV_ERROR_ARGUMENT,
+            "loop_plan_share: expected a number of at least 0 and below 1, found %g", share);
+    REQUIRE(regression >= 0 && regression <= 1e9, LCKV_ERROR_ARGUMENT,
+            "loop_iteration_weight: expected 0 to 1e9, found %g", regression);
     return LCKV_OK;
 }
 
@@ -187,6 +211,7 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
         "tokens",
         INT32_MAX / 2, (long long)shape->batch_size, plural(shape->batch_size), (long long)shape->block_size);
     TRY(check_loop_form(shape));
+    TRY(check_exact(shape));
     REQUIRE(shape->bf16 || !shape->bf16_weights, LCKV_ERROR_ARGUMENT, "bf16_weights needs bf16");
     REQUIRE(shape->num_processes >= 0 && shape->num_processes <= MAX_COUNTED_RANKS, LCKV_ERROR_ARGUMENT,
             "num_processes: expected 0 to %d, found %lld", MAX_COUNTED_RANKS, (long long)shape->num_processes);
@@ -200,6 +225,8 @@ int lckv_memory_for_training(const lckv_config *config, const lckv_training_shap
         .gradient_checkpointing = shape->gradient_checkpointing,
         .exact = shape->loop_form == LCKV_LOOP_EXACT,
         .fill_size = (int)shape->loop_group_size,
+        .plan_share = shape->loop_plan_share,
+        .iteration_weight = shape->loop_iteration_weight,
         .regather_loops = shape->zero_regather_loops,
         .bf16_gradients = shape->bf16_gradients,
         .optimizer = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1, .collectives = &rank},

@@ -18,7 +18,7 @@ typedef struct counted_parts {
 } counted_parts;
 
 /* FLOPs of the forward and backward pass of one example of block_size tokens, without the optimizer. Of `like`,
- * compute, block_size and exact are used. */
+ * compute, block_size, exact, plan_share and iteration_weight are used. */
 int training_flops_per_example(const model_config *config, const counted_parts *parts, const stepper_options *like,
                                double *flops);
 

@@ -42,13 +42,14 @@ static json_t *texts(const char *const *list, int count) {
 /* Each function makes one group of options. In the format, s? is null if the option is NULL. */
 static json_t *sources(const lckv_train_options *o) {
     static const char *const LOOP_FORMS[] = {"plan", "exact", "sequential"};
-    return json_pack("{ss ss? ss? ss? ss ss? ss sI sb sf sI ss? so so ss sb sb sb}", "lckv_version", lckv_version(),
-                     "command", o->command, "model_name_or_path", o->model_name_or_path, "config_name", o->config_name,
-                     "kv", o->kv == LCKV_KV_COPY ? "copy" : "average", "config_overrides", o->config_overrides,
-                     "loop_form", LOOP_FORMS[o->loop_form], "loop_group_size", (json_int_t)o->loop_group_size,
-                     "loop_start", o->loop_start, "loop_start_weight", o->loop_start_weight, "loop_start_width",
-                     (json_int_t)o->loop_start_width, "tokenizer_name", o->tokenizer_name, "train_files",
-                     texts(o->train_files, o->train_file_count), "validation_files",
+    return json_pack("{ss ss? ss? ss? ss ss? ss sI sf sf sb sf sI ss? so so ss sb sb sb}", "lckv_version",
+                     lckv_version(), "command", o->command, "model_name_or_path", o->model_name_or_path, "config_name",
+                     o->config_name, "kv", o->kv == LCKV_KV_COPY ? "copy" : "average", "config_overrides",
+                     o->config_overrides, "loop_form", LOOP_FORMS[o->loop_form], "loop_group_size",
+                     (json_int_t)o->loop_group_size, "loop_plan_share", o->loop_plan_share, "loop_iteration_weight",
+                     o->loop_iteration_weight, "loop_start", o->loop_start, "loop_start_weight", o->loop_start_weight,
+                     "loop_start_width", (json_int_t)o->loop_start_width, "tokenizer_name", o->tokenizer_name,
+                     "train_files", texts(o->train_files, o->train_file_count), "validation_files",
                      texts(o->validation_files, o->validation_file_count), "output_dir", o->output_dir,
                      "overwrite_output_dir", o->overwrite_output_dir, "do_train", o->do_train, "do_eval", o->do_eval);
 }

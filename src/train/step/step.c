@@ -25,6 +25,7 @@ static int allocate_batch(stepper *s, int most) {
     TRY(s->model->device->memory.alloc(s->model->device, view_bytes(s->correct), &s->correct.data));
     TRY(example_batch_create(s->model->device, most, s->block_size, &s->batch));
     if (s->model->loop_start) s->batch->batch->start_loss = &s->start_loss;
+    if (s->iteration_weight > 0) s->batch->batch->iteration_loss = &s->iteration_loss;
     return LCKV_OK;
 }
 
@@ -68,20 +69,26 @@ static int allocate_scalars(stepper *s) {
     return LCKV_OK;
 }
 
-/* A constant divisor: the loss of a start is per number that it predicts, of a whole step. */
+/* A constant divisor: a squared error is per number of the looked-up keys and values, of a whole step. */
+static void find_scales(const layer_map *map, double factor, double tokens, float *scales) {
+    for (int i = 0; i < map->slots; i++) {
+        int64_t k = exact_keys_width(map, i), v = exact_values_width(map, i);
+        if (k) scales[2 * i] = (float)(factor / tokens / (double)k);
+        if (v) scales[2 * i + 1] = (float)(factor / tokens / (double)v);
+    }
+}
+
 static int prepare_start(stepper *s, const stepper_options *o) {
     const layer_map *map = &s->model->config->map;
     size_t numbers = 2 * (size_t)map->slots;
     double tokens = (double)(o->examples_per_step ? o->examples_per_step : o->batch_size) * o->block_size;
-    s->start_scales = calloc(2 * numbers, sizeof *s->start_scales);
+    s->start_scales = calloc(3 * numbers, sizeof *s->start_scales);
     REQUIRE(s->start_scales, LCKV_ERROR_MEMORY, "no memory for training");
-    for (int i = 0; i < map->slots; i++) {
-        int64_t k = exact_keys_width(map, i), v = exact_values_width(map, i);
-        if (k) s->start_scales[2 * i] = (float)(o->loop_start_weight / tokens / (double)k);
-        if (v) s->start_scales[2 * i + 1] = (float)(o->loop_start_weight / tokens / (double)v);
-    }
     s->start_loss.scales = s->start_scales;
     s->idle_start_loss.scales = s->start_scales + numbers;
+    s->iteration_loss = (loop_start_loss){s->start_scales + 2 * numbers, s->idle_start_loss.sums};
+    find_scales(map, o->loop_start_weight, tokens, s->start_scales);
+    find_scales(map, s->iteration_weight, tokens, s->start_scales + 2 * numbers);
     for (int i = 0; i < STEPPER_AHEAD; i++) {
         s->pending[i].start = calloc(2 * numbers, sizeof(double));
         REQUIRE(s->pending[i].start, LCKV_ERROR_MEMORY, "no memory for training");
@@ -139,6 +146,8 @@ int stepper_create(model *m, const stepper_options *o, stepper **out) {
                    .eval_batch_size = o->batch_size,
                    .block_size = o->block_size,
                    .exact = o->exact && exact_top_layer(m) >= 0};
+    if (s->exact) s->plan_share = o->plan_share;
+    if (s->exact) s->iteration_weight = o->iteration_weight;
     int status = make(s, o);
     if (status < 0)
         stepper_free(s);
@@ -178,12 +187,17 @@ static view loss_of(const stepper *s) {
     return (view){s->sums.data, 1, 1, DTYPE_F64};
 }
 
+static bool runs_exact(const stepper *s) {
+    return s->exact && !s->by_plan;
+}
+
 /* The hidden states of the batch by the form that trains. `record` is used by the exact one. */
 static int run_decoder(stepper *s, exact_record *record, tensor **hidden) {
     const model *m = s->model;
     const batch *b = s->batch->batch;
     if (m->config->use_sequential) return decoder_forward_sequential(m, s->graph, b, hidden);
-    if (s->exact) return decoder_forward_exact(m, s->graph, b, s->slots, s->group_row, s->residual, record, hidden);
+    if (runs_exact(s))
+        return decoder_forward_exact(m, s->graph, b, s->slots, s->group_row, s->residual, record, hidden);
     return decoder_forward(m, s->graph, b, NULL, hidden);
 }
 
@@ -197,7 +211,7 @@ static int forward(stepper *s, view correct, exact_record *record) {
 
 static int backward(stepper *s, exact_record *record) {
     int walks = s->model->config->backward_passes;
-    return s->exact ? decoder_backward_exact(s->graph, record, walks) : graph_backward(s->graph);
+    return runs_exact(s) ? decoder_backward_exact(s->graph, record, walks) : graph_backward(s->graph);
 }
 
 static int forward_and_backward(void *user) {
@@ -225,7 +239,7 @@ static bool communicates(const stepper *s) {
 static int accumulate_gradients(stepper *s) {
     if (s->model->config->use_sequential || communicates(s)) return forward_and_backward(s);
     const batch *b = s->batch->batch;
-    replay_key key = {{b->rows, b->moves, b->sequences, b->padded_max_rows, s->group_row}};
+    replay_key key = {{b->rows, b->moves, b->sequences, b->padded_max_rows, s->group_row, s->by_plan}};
     return replay_set_run(&s->batches, s->graph, &key, forward_and_backward, s);
 }
 
@@ -242,7 +256,7 @@ static int run_batch(stepper *s, bool learn) {
 /* Computes the exact slots of the examples of the next batches. */
 static int fill_group(stepper *s, const examples *data, const int64_t *chosen, int count) {
     s->group_row = 0;
-    if (!s->exact) return LCKV_OK;
+    if (!runs_exact(s)) return LCKV_OK;
     TRY(example_batch_fill(s->group, data, chosen, count));
     s->graph->seed = (view){0};
     int status = decoder_fill(s->model, s->graph, s->group->batch, s->slots, 0);
@@ -292,11 +306,13 @@ static int run_idle(stepper *s, const examples *data, int64_t which, bool learn)
     view residual = s->residual;
     TRY(example_batch_fill_unlabeled(s->batch, data, which));
     if (s->model->loop_start) b->start_loss = &s->idle_start_loss;
+    if (s->iteration_weight > 0) b->iteration_loss = &s->idle_start_loss;
     s->residual = s->idle_residual;
     s->group_row = 0;
     int status = run_batch(s, learn);
     s->residual = residual;
     if (s->model->loop_start) b->start_loss = &s->start_loss;
+    if (s->iteration_weight > 0) b->iteration_loss = &s->iteration_loss;
     return status;
 }
 
@@ -319,9 +335,15 @@ static int run_group(stepper *s, const examples *data, const group *g) {
         TRY(example_batch_fill(s->batch, data, g->chosen + i, left < s->batch_size ? (int)left : s->batch_size));
         TRY(send_seed(s, g->at + i));
         TRY(run_batch(s, true));
-        s->group_row += s->batch->batch->rows;
+        if (runs_exact(s)) s->group_row += s->batch->batch->rows;
     }
     return LCKV_OK;
+}
+
+/* Whether a step, counted from 0, of the exact form runs by the plan. A function of the step alone, so that a resumed
+ * run continues the sequence; the first one is in the middle of its interval. */
+static bool falls_to_plan(double share, int64_t step) {
+    return floor(share * (double)(step + 1) + 0.5) > floor(share * (double)step + 0.5);
 }
 
 /* Runs this rank's share of the step, one group after another; without exact slots it is one group. */
@@ -369,7 +391,9 @@ static int send_results(stepper *s) {
 int stepper_begin(stepper *s, const examples *data, const int64_t *chosen, int64_t count, double learning_rate) {
     REQUIRE(s->begun - s->ended < STEPPER_AHEAD, LCKV_ERROR_ARGUMENT, "%d steps have begun and not ended",
             STEPPER_AHEAD);
+    s->by_plan = falls_to_plan(s->plan_share, s->optimizer->steps);
     int status = run_share(s, data, chosen, count);
+    s->by_plan = false; /* evaluations are in the exact form */
     if (status >= 0) status = optimizer_send(s->optimizer, learning_rate);
     TRY(agree_on_share(s, status));
     TRY(update_weights(s));
@@ -398,7 +422,7 @@ int stepper_end(stepper *s, step_result *out) {
     *out = (step_result){.loss = p->loss,
                          .grad_norm = p->state.grad_norm,
                          .finite = p->state.finite,
-                         .loop_residual = s->exact ? sqrt(p->residual[0] / p->residual[1]) : NAN,
+                         .loop_residual = p->residual[1] > 0 ? sqrt(p->residual[0] / p->residual[1]) : NAN,
                          .loop_start_error = start_error(s, p->start)};
     s->ended++;
     return LCKV_OK;

@@ -22,7 +22,7 @@ typedef struct step_result {
     double grad_norm;        /* before clipping */
     bool finite;             /* both are finite; else no weight has changed */
     double loop_residual;    /* exact form: |F(s*) - s*| / |s*| over the looked-up slots of this rank's share; 0 without
-                           * rounding; NAN in the other forms */
+                           * rounding; NAN in the other forms, also of a step by the plan */
     double loop_start_error; /* with a learned start: its squared error over the squares of keys and values, mean over
                               * both and over slots, of this rank's share; NAN without */
 } step_result;
@@ -57,15 +57,19 @@ typedef struct stepper {
     exact_slots *slots;         /* of the group */
     int64_t group_row;          /* first row of the micro-batch within the group */
     loop_start_loss start_loss; /* of the model's learned start; its sums are in `scalars` */
-    float *start_scales;        /* [4 * slots], the second half zeros for idle_start_loss */
+    float *start_scales;        /* [6 * slots]: of start_loss, of idle_start_loss (zeros), of iteration_loss */
     loop_start_loss idle_start_loss;
-    void *scalars;      /* device memory of the sums above and of the next five */
-    view sums;          /* f64 [1, 2]: loss of the step so far; number of correct labels of an evaluation */
-    view residual;      /* f64 [1, 2]: of the step so far, see decoder_forward_exact() */
-    view idle_residual; /* the same of an idle micro-batch; not used */
-    view scale;         /* f32: 1 / labels of the step */
-    view seed;          /* i64: of the micro-batch's dropout masks */
-    replay_set batches; /* recorded micro-batches: whole ones, and the last one of a step */
+    loop_start_loss iteration_loss; /* of one iteration from the start; its sums are not used */
+    double iteration_weight;        /* 0: there is no such loss */
+    double plan_share;              /* exact form: fraction of the steps that run by the plan */
+    bool by_plan;                   /* the step that is being begun is one of them */
+    void *scalars;                  /* device memory of the sums above and of the next five */
+    view sums;                      /* f64 [1, 2]: loss of the step so far; number of correct labels of an evaluation */
+    view residual;                  /* f64 [1, 2]: of the step so far, see decoder_forward_exact() */
+    view idle_residual;             /* the same of an idle micro-batch; not used */
+    view scale;                     /* f32: 1 / labels of the step */
+    view seed;                      /* i64: of the micro-batch's dropout masks */
+    replay_set batches;             /* recorded micro-batches: whole ones, and the last one of a step */
     replay update;
     step_pending pending[STEPPER_AHEAD];
     int64_t begun, ended; /* steps */
@@ -78,6 +82,8 @@ typedef struct stepper_options {
     int32_t block_size;        /* tokens of the longest example */
     bool exact;                /* train loops in the exact form (model/exact.h) instead of by the plan */
     int fill_size;             /* with exact: examples whose slots are computed together, at least batch_size */
+    double plan_share;         /* with exact: fraction of the steps that run by the plan, 0 to 1 */
+    double iteration_weight;   /* with exact: of the loss of one iteration from the start (batch.h); 0: none */
     double loop_start_weight;  /* of the loss of the model's learned start, if it has one */
     int64_t examples_per_step; /* of all ranks; the loss of a start is divided by their tokens; 0: batch_size */
     /* For weights that are divided between ranks (shards.h): */
