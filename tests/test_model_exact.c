@@ -254,7 +254,7 @@ static double iteration_loss(iteration_run *r) {
     f->graph->recording = true;
     OK(decoder_forward_exact(f->model, f->graph, f->batch, r->slots, 0, r->residual, &record, &hidden));
     tensor_release(f->graph, hidden);
-    OK(decoder_backward_exact(f->model, f->graph, &record, 1)); /* more walks would go through the exact slots */
+    OK(decoder_backward_exact(f->graph, &record, 1)); /* more walks would go through the exact slots */
     OK(f->device->memory.wait(f->device));
     exact_record_free(f->graph, &record);
     assert_int_equal(pool_in_use(f->graph->pool), 0);
