@@ -69,8 +69,7 @@ static int close_ranks(void **state) {
     return 0;
 }
 
-/* Processes of MPI wait busily, which takes long where there are more of them than processors: they run fewer
- * layouts. */
+/* Processes of MPI run fewer layouts: only the transport differs. */
 static int layout_count(void) {
     return ranks->watched ? LAYOUT_COUNT : 2;
 }

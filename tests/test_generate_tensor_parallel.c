@@ -46,7 +46,7 @@ static outcome run_launcher(const folder *f, const char *const *words) {
         setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
         setenv("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe", 1);
         setenv("OMPI_MCA_btl", "vader,self", 1);
-        setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
+        setenv("OMPI_MCA_mpi_yield_when_idle", "0", 1);
         setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
         if (dup2(open("/dev/null", O_RDONLY), 0) < 0) _exit(99);
         if (dup2(open(output, O_WRONLY | O_CREAT | O_TRUNC, 0666), 1) < 0) _exit(99);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-static const double AWAKE_SECONDS = 0.0005, LONGEST_PAUSE = 0.001; /* of a rank that waits */
+static const double AWAKE_SECONDS = 0.0001, LONGEST_PAUSE = 0.001; /* of a rank that waits */
 
 enum { DATA_TAG, NOTICE_TAG, REASON_BYTES = 512 };
 
