@@ -61,6 +61,9 @@ static void stage_3_equals_stage_1_bit_for_bit(void **state) {
         {2, false, "--loop_form sequential --config_overrides tie_word_embeddings=true", "model.safetensors"},
         {2, false, "--loop_start", "loop_start.safetensors"},
         {2, false, "--loop_start --loop_form exact --gradient_checkpointing", "loop_start.safetensors"},
+        {2, false, "--loop_form exact --loop_plan_share 0.3 --loop_iteration_weight 0.3", "model.safetensors"},
+        {2, false, "--loop_form exact --loop_start --loop_iteration_weight 0.3 --gradient_checkpointing",
+         "model.safetensors"},
     };
     const folder *f = *state;
     double losses[2][4];
