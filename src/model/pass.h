@@ -41,8 +41,8 @@ int pass_begin(const model *m, graph *g, const batch *b, kv_cache *cache, pass *
 int pass_begin_on(const model *m, graph *g, const batch *b, const row_set *rows, pass *p);
 void pass_end(pass *p);
 
-/* Angles of the rows at `positions`. `lengths` of their sequences are read by RoPE types that depend on them alone. Both
- * are i64 [rows, 1]. */
+/* Angles of the rows at `positions`. `lengths` of their sequences are read by RoPE types that depend on them alone.
+ * Both are i64 [rows, 1]. */
 int pass_make_angles(const pass *p, view positions, view lengths, tensor **out);
 
 /* Fills p->wanted when it is first needed. */
