@@ -247,10 +247,11 @@ static void what_each_format_holds(void **state) {
     static const struct {
         const char *format, *layer, *narrow, *outer;
         weight_format weights;
-    } cases[] = {{"auto", "q4_0", "f32", "f32", WEIGHT_AUTO},
-                 {"q8_0", "q8_0", "f16", "q8_0", WEIGHT_AUTO},
-                 {"q4_0", "q4_0", "f16", "q8_0", WEIGHT_AUTO},
-                 {"auto", "bf16", "bf16", "f32", WEIGHT_FLOAT}};
+        dtype loaded;
+    } cases[] = {{"auto", "q4_0", "f32", "f32", WEIGHT_AUTO, DTYPE_INT4},
+                 {"q8_0", "q8_0", "f16", "q8_0", WEIGHT_AUTO, DTYPE_INT8},
+                 {"q4_0", "q4_0", "f16", "q8_0", WEIGHT_AUTO, DTYPE_INT4},
+                 {"auto", "bf16", "bf16", "f32", WEIGHT_FLOAT, DTYPE_BF16}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         convert(d, in(f, "int4"), in(f, "x.gguf"), cases[i].format, cases[i].weights);
         OK(gguf_open(in(f, "x.gguf"), &file));
@@ -258,6 +259,10 @@ static void what_each_format_holds(void **state) {
         assert_string_equal(gguf_find_tensor(&file, "blk.0.ffn_down.weight")->format->name, cases[i].narrow);
         assert_string_equal(gguf_find_tensor(&file, "output.weight")->format->name, cases[i].outer);
         gguf_close(&file);
+        m = load_as(d, in(f, "x.gguf"), DTYPE_COUNT, WEIGHT_AUTO); /* a head of another format is int8, as in folders */
+        assert_int_equal(m->params->head->value.type, i < 3 ? DTYPE_INT8 : DTYPE_F32);
+        assert_int_equal(m->params->table[1].tensor.value.type, cases[i].loaded);
+        model_free(m);
         m = load_as(d, in(f, "x.gguf"), DTYPE_F32, WEIGHT_FLOAT);
         float x[64 * 64], y[64 * 64];
         for (int w = 0; w < m->params->count && i < 3; w++) {
