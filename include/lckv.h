@@ -301,7 +301,7 @@ typedef struct lckv_model_options {
     lckv_processes *processes;
     /* Format of the matrices of layers: "int8" or "int4", in groups of 32 with an f16 scale; embeddings and output
      * layer are then "int8". "float" for torch_dtype, also if the folder is quantized. "auto" or NULL for the
-     * format of the folder (default). */
+     * format of the folder or the GGUF file, in which q8_0 is "int8" and q4_0 is "int4" (default). */
     const char *weight_dtype;
 } lckv_model_options;
 
@@ -413,8 +413,8 @@ typedef struct lckv_convert_options {
     bool (*go_on)(void *user, double fraction);
     void *user;            /* User data, passed to `go_on`. */
     const char *gguf_file; /* GGUF file for llama.cpp to write instead of output_dir; NULL for none (default). */
-    /* Format of the matrices in gguf_file: "f32", "f16", "bf16", "q8_0", "q4_0"; NULL or "auto" keeps the checkpoint's
-     * (default). With q4_0, the embeddings and lm_head are q8_0. */
+    /* Format of the matrices in gguf_file: "f32", "f16", "bf16", "q8_0", "q4_0"; NULL or "auto" keeps the checkpoint's,
+     * with int8 as q8_0 and int4 as q4_0 (default). With q4_0, the embeddings and lm_head are q8_0. */
     const char *gguf_dtype;
     /* Format of the matrices of layers on disk: "float", "int8", "int4", or "auto" or NULL for the checkpoint's
      * (default). */

@@ -66,6 +66,35 @@ static void the_file_is_inspected(void **state) {
     outcome_free(&o);
 }
 
+/* The matrices of 36 columns are f16: groups have 32. */
+static void inspect_shows_the_formats(void **state) {
+    const folder *f = *state;
+    outcome o = RUN(f, "convert", "--model_name_or_path", in(f, "model.gguf"), "--gguf", in(f, "q4.gguf"),
+                    "--gguf_dtype", "q4_0");
+    if (o.code) fail_msg("%s", o.messages);
+    outcome_free(&o);
+    o = RUN(f, "inspect", "--model_name_or_path", in(f, "q4.gguf"), "--json");
+    if (o.code) fail_msg("%s", o.messages);
+    json_t *report = json_loads(o.output, 0, NULL), *entry;
+    const char *dtypes[] = {"int8", "int4", "float16", "float32"};
+    int64_t bytes = 0;
+    size_t i;
+    assert_string_equal(json_string_value(json_object_get(report, "weight_dtype")), "int4");
+    json_array_foreach(json_object_get(report, "weights"), i, entry) {
+        assert_string_equal(json_string_value(json_object_get(entry, "dtype")), dtypes[i]);
+        bytes += json_integer_value(json_object_get(entry, "bytes"));
+    }
+    assert_int_equal(i, 4);
+    json_t *serving = json_object_get(json_object_get(report, "memory"), "serving");
+    assert_int_equal(json_integer_value(json_object_get(serving, "weights")), bytes);
+    json_decref(report);
+    outcome_free(&o);
+    o = RUN(f, "inspect", "--model_name_or_path", in(f, "q4.gguf"), "--weight_dtype", "float");
+    if (o.code) fail_msg("%s", o.messages);
+    assert_null(strstr(o.output, "int4"));
+    outcome_free(&o);
+}
+
 static void convert_writes_a_folder(void **state) {
     const folder *f = *state;
     outcome o = RUN(f, "convert", "--model_name_or_path", in(f, "model.gguf"), "--output_dir", in(f, "back"));
@@ -123,6 +152,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(commands_give_the_same, open_models, folder_close),
         cmocka_unit_test_setup_teardown(the_file_is_inspected, open_models, folder_close),
+        cmocka_unit_test_setup_teardown(inspect_shows_the_formats, open_models, folder_close),
         cmocka_unit_test_setup_teardown(convert_writes_a_folder, open_models, folder_close),
         cmocka_unit_test_setup_teardown(training_starts_from_the_file, open_models, folder_close),
         IN_FOLDER(outputs_exclude_each_other),

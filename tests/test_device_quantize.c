@@ -1,5 +1,6 @@
 /* Quantizing rows: known answers, error bounds, and values that are rejected. */
 #include "base/rng.h"
+#include "device/cpu/cpu.h"
 #include "device/half.h"
 #include "device/quantize.h"
 
@@ -150,6 +151,46 @@ static void the_search_lowers_the_error_of_int4(void **state) {
     assert_true(sum < 0.92 * plain_sum);
 }
 
+/* ---------------------------------------------------------------- widening on the CPU */
+
+/* Every f16 is the scale of a group with every integer. */
+static void expect_widened(device *d, dtype from, dtype to, int64_t cols) {
+    enum { ALL = 1 << 16, MOST = 70 };
+    size_t bytes = dtype_row_bytes(from, cols), groups = dtype_row_scale_bytes(from, cols) / 2;
+    uint8_t *data = malloc(ALL * bytes);
+    uint16_t *scales = malloc(ALL * groups * sizeof *scales);
+    char *got = malloc(ALL * dtype_row_bytes(to, cols)), want[MOST * sizeof(float)];
+    assert_true(data && scales && got);
+    for (size_t i = 0; i < ALL * bytes; i++) data[i] = (uint8_t)(i % 251 * 83);
+    for (size_t i = 0; i < ALL * groups; i++) scales[i] = (uint16_t)i;
+    struct op_cast cast = {{data, ALL, cols, from, scales}, {got, ALL, cols, to}};
+    OK(d->ops.cast(d, &cast));
+    for (int64_t r = 0; r < ALL; r++) {
+        float values[MOST];
+        size_t row = dtype_row_bytes(to, cols);
+        dequantize_rows(from, 1, cols, data + (size_t)r * bytes, scales + (size_t)r * groups, values, 1);
+        cpu_narrow(want, to, values, cols);
+        if (memcmp(got + (size_t)r * row, want, row)) fail_msg("%s, row %d", dtype_name(from), (int)r);
+    }
+    free(data);
+    free(scales);
+    free(got);
+}
+
+static void every_level_widens_the_same(void **state) {
+    (void)state;
+    for (int level = CPU_BASE; level <= (int)cpu_level_here(); level++) {
+        device d;
+        OK(cpu_open_level(&d, 2, (enum cpu_level)level));
+        for (int t = 0; t < 2; t++) {
+            expect_widened(&d, TYPES[t], DTYPE_BF16, 70);
+            expect_widened(&d, TYPES[t], DTYPE_BF16, 32);
+            expect_widened(&d, TYPES[t], DTYPE_F32, 33);
+        }
+        d.memory.close(&d);
+    }
+}
+
 /* ---------------------------------------------------------------- the rest */
 
 static void threads_do_not_change_bits(void **state) {
@@ -208,6 +249,7 @@ int main(void) {
         cmocka_unit_test(zeros_stay_zeros),
         cmocka_unit_test(int8_errors_are_bounded),
         cmocka_unit_test(the_search_lowers_the_error_of_int4),
+        cmocka_unit_test(every_level_widens_the_same),
         cmocka_unit_test(threads_do_not_change_bits),
         cmocka_unit_test(rows_are_separate),
         cmocka_unit_test(values_without_a_scale_are_rejected),

@@ -235,6 +235,18 @@ static int load_config(const struct options *o, lckv_config **out) {
     return status;
 }
 
+/* The config has one format for all matrices of layers. Those of a GGUF file may have several, which the checkpoint
+ * shows. Quantized weights are not divided. */
+static int serving_memory(const struct options *o, struct report *r) {
+    int64_t bytes = 0;
+    int status = lckv_memory_for_serving(r->config, &o->serving, &r->serving);
+    for (int i = 0; i < r->weights.count; i++) bytes += r->weights.of[i].bytes;
+    if (status < 0 || !o->model || !is_quantized(r)) return status;
+    r->serving.total += bytes - r->serving.weights;
+    r->serving.weights = bytes;
+    return LCKV_OK;
+}
+
 static int make_report(struct options *o, struct report *r) {
     o->lora.struct_size = sizeof o->lora;
     o->lora.alpha = 1; /* does not affect memory */
@@ -257,7 +269,7 @@ static int make_report(struct options *o, struct report *r) {
     progress(-1, "computing the memory footprint of training");
     if (status >= 0) status = training_memory(o, r);
     progress(-1, "computing the memory footprint of serving");
-    if (status >= 0) status = lckv_memory_for_serving(r->config, &o->serving, &r->serving);
+    if (status >= 0) status = serving_memory(o, r);
     return status;
 }
 

@@ -181,7 +181,21 @@ static int set_flags(gguf_model *m) {
     return mlp ? set(m, "mlp_bias", json_true()) : LCKV_OK;
 }
 
-/* Of the matrices. Quantized ones become bfloat16. */
+/* Matrices in q8_0 and q4_0 keep their integers (io/gguf/gguf_groups.h). The format is that of the layers with the
+ * fewest bits. */
+static int set_format(gguf_model *m) {
+    const char *format = "float";
+    for (int64_t i = 0; i < m->file->count; i++) {
+        const gguf_tensor *t = &m->file->tensors[i];
+        bool layer = strncmp(t->name, "blk.", 4) == 0;
+        if (t->dimensions != 2) continue;
+        if (layer && t->format == gguf_format_of(GGUF_Q4_0)) return set(m, "weight_dtype", json_string("int4"));
+        if (t->format == gguf_format_of(GGUF_Q8_0)) format = "int8";
+    }
+    return set(m, "weight_dtype", json_string(format));
+}
+
+/* Of the matrices. Other quantized ones become bfloat16. */
 static int set_dtype(gguf_model *m) {
     const gguf_tensor *t = gguf_find_tensor(m->file, "blk.0.attn_q.weight");
     const gguf_format *format = t ? t->format : gguf_format_of(GGUF_BF16);
@@ -205,6 +219,7 @@ static int set_sizes(gguf_model *m) {
     TRY(set_heads(m));
     TRY(set_vocabulary(m));
     TRY(set_flags(m));
+    TRY(set_format(m));
     return set_dtype(m);
 }
 

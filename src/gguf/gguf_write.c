@@ -117,14 +117,13 @@ static int write_item(new_file *file, const gguf_item *item, int index, gguf_val
     const gguf_format *f = gguf_format_of(item->format);
     int64_t elements = item->rows * item->cols;
     size_t bytes = item_bytes(item);
-    float *numbers = malloc((size_t)elements * sizeof *numbers);
+    float *numbers = item->encoded ? NULL : malloc((size_t)elements * sizeof *numbers);
     void *blocks = malloc(bytes);
-    int status = numbers && blocks ? values(user, index, numbers)
-                                   : fail(LCKV_ERROR_MEMORY, "no memory for the values of %s", item->name);
-    if (status >= 0) {
-        gguf_encode(f, numbers, elements, blocks);
-        status = file_write(file, blocks, bytes);
-    }
+    int status = blocks && (numbers || item->encoded)
+                     ? values(user, index, item->encoded ? blocks : numbers)
+                     : fail(LCKV_ERROR_MEMORY, "no memory for the values of %s", item->name);
+    if (status >= 0 && !item->encoded) gguf_encode(f, numbers, elements, blocks);
+    if (status >= 0) status = file_write(file, blocks, bytes);
     if (status >= 0) status = write_padding(file, bytes);
     free(numbers);
     free(blocks);

@@ -28,10 +28,11 @@ typedef struct gguf_item {
     uint32_t format; /* one with an encoder; the columns are a multiple of its block */
     int dimensions;  /* 1 or 2 */
     int64_t rows, cols;
+    bool encoded; /* the caller has blocks of the format, not values */
 } gguf_item;
 
-/* Computes the values of item `index` [rows, cols]. */
-typedef int (*gguf_values)(void *user, int index, float *values);
+/* Computes item `index`: f32 values [rows, cols], or its blocks if it is encoded. */
+typedef int (*gguf_values)(void *user, int index, void *out);
 
 /* Writes keys and tensors to a file from file_begin(); the caller commits or abandons it. */
 int gguf_write(new_file *file, const gguf_keys *keys, const gguf_item *items, int count, gguf_values values,

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "device/quantize.h"
 #include "io/adapter/adapter_merge.h"
+#include "io/gguf/gguf_groups.h"
 #include "io/gguf/gguf_save.h"
 #include "io/hf_folder.h"
 #include "io/host_device.h"
@@ -145,8 +146,8 @@ static int dequantized_values(const struct conversion *c, const weight *w, dtype
 
 static int source_values(const struct conversion *c, const weight *w, dtype type, void *out) {
     const adapter_file *a = c->adapter.folder ? &c->adapter : NULL;
-    if (is_quantized(w)) return dequantized_values(c, w, type, out);
-    return adapter_merged_values(c->device, checkpoint_files_find(&c->files, w->name)->entry, a, type, out);
+    const checkpoint_tensor *t = checkpoint_files_find(&c->files, w->name);
+    return t ? adapter_merged_values(c->device, t->entry, a, type, out) : dequantized_values(c, w, type, out);
 }
 
 /* The mean of weights of one shape. `sums` is zeroed. */
@@ -197,23 +198,35 @@ static int target_values(void *user, int entry, dtype type, void *host) {
     return status;
 }
 
-/* The source's tensors if they have this type and nothing changes them; else false. */
-static bool find_unchanged(const struct conversion *c, int entry, dtype type, const weight **w, quantized_tensors *t) {
+/* The weight of the source that becomes an entry of the target without a change; NULL if there is none. */
+static const weight *find_unchanged(const struct conversion *c, int entry) {
     const weight **weights = calloc((size_t)c->to->layers, sizeof *weights);
-    if (!weights) return false;
+    if (!weights) return NULL;
     bool single = list_sources(c, c->target->table[entry].name, weights) == 1;
-    *w = weights[0];
+    const weight *w = weights[0];
     free(weights);
-    return single && !c->adapter.folder && (*w)->tensor.value.type == type &&
-           quantized_tensors_find(&c->files, (*w)->name, t);
+    return single && !c->adapter.folder ? w : NULL;
+}
+
+/* Copies the integers and scales of the source. *done: whether it has them in this type. */
+static int copy_quantized(const struct conversion *c, const weight *w, dtype type, void *data, void *scales,
+                          bool *done) {
+    const checkpoint_tensor *t = checkpoint_files_find(&c->files, w->name);
+    quantized_tensors q;
+    bool blocks = t && t->entry->format && gguf_groups_fit(t->entry->format, type);
+    *done = blocks || (!t && w->tensor.value.type == type && quantized_tensors_find(&c->files, w->name, &q));
+    if (!*done) return LCKV_OK;
+    return blocks ? gguf_groups_read(t->file->path, t->entry, type, data, scales)
+                  : quantized_tensors_read(&q, w, data, scales);
 }
 
 static int target_quantized(void *user, int entry, dtype type, void *data, void *scales) {
     const struct conversion *c = user;
-    const weight *w;
-    quantized_tensors t;
+    const weight *w = find_unchanged(c, entry);
+    bool done = false;
     TRY(report_progress(c, entry));
-    if (find_unchanged(c, entry, type, &w, &t)) return quantized_tensors_read(&t, w, data, scales);
+    if (w) TRY(copy_quantized(c, w, type, data, scales, &done));
+    if (done) return LCKV_OK;
     w = &c->target->table[entry];
     float *values = malloc((size_t)(w->rows * w->cols) * sizeof *values + 1);
     REQUIRE(values, LCKV_ERROR_MEMORY, "no memory for the values of %s", w->name);
@@ -262,6 +275,7 @@ static int open_both(struct conversion *c) {
     warn_of_differences(c->from, c->to);
     TRY(checkpoint_files_open(c->options->source, &c->files));
     TRY(checkpoint_table(&c->files, c->from, &c->source));
+    if (c->options->format == WEIGHT_FLOAT) checkpoint_dequantize_blocks(&c->files, c->source);
     if (c->options->adapter) {
         TRY(adapter_file_open(c->options->adapter, &c->adapter));
         TRY(adapter_file_check(&c->adapter, c->source));
@@ -282,12 +296,25 @@ static int target_floats(void *user, int entry, float *host) {
     return target_values(user, entry, DTYPE_F32, host);
 }
 
+/* The types that --weight_dtype asks for. */
+static void choose_target_types(struct conversion *c, weight_format format) {
+    for (int i = 0; i < c->target->count; i++) {
+        weight *w = &c->target->table[i];
+        bool layer = w->dimensions == 2 && !params_is_outer(c->target, i);
+        if (format == WEIGHT_FLOAT && is_quantized(w)) w->tensor.value.type = DTYPE_BF16;
+        if (format == WEIGHT_INT8 && layer) w->tensor.value.type = DTYPE_INT8;
+        if (format == WEIGHT_INT4 && layer) w->tensor.value.type = DTYPE_INT4;
+    }
+}
+
 static int write_gguf(struct conversion *c) {
     const convert_options *o = c->options;
     const gguf_save_options save = {.format = o->gguf_dtype,
                                     .tokenizer = o->tokenizer ? o->tokenizer : o->source,
                                     .values = target_floats,
+                                    .quantized = target_quantized,
                                     .user = c};
+    choose_target_types(c, o->format);
     return gguf_save(c->to, c->target, &save, o->gguf_file);
 }
 

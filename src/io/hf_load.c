@@ -1,6 +1,8 @@
 /* Loading a model: checkpoint_load() of hf_folder.h. */
+#include "gguf/gguf.h"
 #include "io/adapter/adapter_attach.h"
 #include "io/adapter/adapter_merge.h"
+#include "io/gguf/gguf_groups.h"
 #include "io/hf_folder.h"
 #include "io/host_device.h"
 #include "io/loop_start_file.h"
@@ -82,12 +84,25 @@ static int set_from_quantized(const source *s, params *p, int i) {
     return status;
 }
 
+/* Copies integers and scales of blocks of a GGUF file. */
+static int set_from_blocks(const checkpoint_tensor *t, params *p, int i) {
+    const view *v = &p->table[i].tensor.value;
+    void *data = malloc(view_bytes(*v) + 1), *scales = malloc(view_scale_bytes(*v) + 1);
+    int status = data && scales ? gguf_groups_read(t->file->path, t->entry, v->type, data, scales)
+                                : fail(LCKV_ERROR_MEMORY, "no memory for the values of %s", t->entry->name);
+    if (status >= 0) status = params_set_quantized(p, i, data, scales);
+    free(data);
+    free(scales);
+    return status;
+}
+
 static int set_values(const source *s, params *p, int i) {
     const weight *w = &p->table[i];
     const checkpoint_tensor *t = checkpoint_files_find(s->files, w->name);
     if (!t) return set_from_quantized(s, p, i);
     const safetensors_entry *e = t->entry;
     const void *value = w->tensor.value.data;
+    if (e->format && gguf_groups_fit(e->format, w->tensor.value.type)) return set_from_blocks(t, p, i);
     if (value && value == tensor_part_in(w, e->type, e->data)) return LCKV_OK; /* it stays in the file */
     return e->format || is_merged(s, e->name) ? set_computed(s, p, i, e) : tensor_part_set(p, i, e->data, e->type);
 }
@@ -100,18 +115,20 @@ static int load_values(const source *s, device *d, params *p) {
 }
 
 /* Without a format in the options it is the config's: that of the files, or what an override asks for. */
-static void choose_types(params *p, const model_config *c, const checkpoint_load_options *o) {
+static void choose_types(const checkpoint_files *files, params *p, const model_config *c,
+                         const checkpoint_load_options *o) {
     weight_format format = o->format;
     if (format == WEIGHT_AUTO && c->weight_format != params_format(p)) format = c->weight_format;
+    if (format == WEIGHT_FLOAT) checkpoint_dequantize_blocks(files, p);
     params_choose_types(p, o->type, format);
 }
 
+/* The parts of blocks can be dequantized, those of the tensors of a folder cannot. */
 static int refuse_divided(const char *folder) {
-    return fail(
-        LCKV_ERROR_UNSUPPORTED,
-        "%s: quantized weights (int8, int4) are not divided between processes; lckv convert --weight_dtype float "
-        "dequantizes a checkpoint",
-        folder);
+    return fail(LCKV_ERROR_UNSUPPORTED, "%s: quantized weights (int8, int4) are not divided between processes; %s",
+                folder,
+                gguf_is_file(folder) ? "choose weight_dtype float, which dequantizes them"
+                                     : "lckv convert --weight_dtype float dequantizes a checkpoint");
 }
 
 static int load_adapted(source *s, device *d, const model_config *c, const checkpoint_load_options *o, params *p,
@@ -120,7 +137,7 @@ static int load_adapted(source *s, device *d, const model_config *c, const check
         TRY(adapter_file_open(o->adapter, &s->adapter));
         TRY(adapter_file_check(&s->adapter, p));
     }
-    choose_types(p, c, o);
+    choose_types(s->files, p, c, o);
     if (params_quantized(p) && (o->divide || o->ranks > 1)) return refuse_divided(s->files->source);
     s->merged = o->adapter && !params_quantized(p);
     TRY(load_values(s, d, p));

@@ -90,6 +90,12 @@ static inline struct attention_key attention_key(const struct attention_head *he
     return key;
 }
 
+/* Whether key u of the list is in the row behind that of key u - 1. */
+static inline bool attention_key_follows(const struct attention_head *head, int64_t u) {
+    int64_t sinks = head->sequence->sinks, at = u < sinks ? u : u + head->sequence->skip - sinks;
+    return u < head->sequence->past && u != sinks && (at & (head->a->past.page_rows - 1)) != 0;
+}
+
 /* Keys or values [begin, end) as rows of f32, padded_dim apart, padded with zeros; padded to whole TILE_COLS with
  * rows of zeros. */
 static inline void attention_rows(float *out, const struct attention_head *head, enum attention_what what,

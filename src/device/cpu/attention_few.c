@@ -45,16 +45,28 @@ struct split {
     float *weights;                       /* [kv_heads, ROWS_MAX, KEYS]; first the scores */
 };
 
+/* The key in the next row of the pages. */
+static inline struct attention_key next_key(struct attention_key k, size_t row_bytes, int64_t kv_heads) {
+    k.data = (const char *)k.data + row_bytes;
+    if (k.scale) k.scale += kv_heads;
+    return k;
+}
+
 static struct tile tile_at(const struct split *p, int64_t key, int64_t end) {
     struct tile t = {.key = key, .keys = attention_tile_end(&p->head, key, end, KEYS) - key};
     if (key >= end) return (struct tile){.key = end};
+    struct attention_key k = {0}, v = {0};
+    size_t row_bytes = dtype_row_bytes(p->f->a->past.k.type, p->f->a->past.k.cols);
     for (int64_t j = 0; j < KEYS; j++) {
-        int64_t u = key + (j < t.keys ? j : t.keys - 1);
-        struct attention_key k = attention_key(&p->head, ATTENTION_K, u), v = attention_key(&p->head, ATTENTION_V, u);
+        if (j < t.keys && (j == 0 || !attention_key_follows(&p->head, key + j))) {
+            k = attention_key(&p->head, ATTENTION_K, key + j), v = attention_key(&p->head, ATTENTION_V, key + j);
+        } else if (j < t.keys) {
+            k = next_key(k, row_bytes, p->f->a->kv_heads), v = next_key(v, row_bytes, p->f->a->kv_heads);
+        }
         t.k[j] = k.data, t.v[j] = v.data;
         t.k_scales[j] = k.scale, t.v_scales[j] = v.scale;
-        t.type = k.type;
     }
+    t.type = k.type;
     return t;
 }
 

@@ -28,9 +28,12 @@ struct few_block {
     int64_t ahead, gap;       /* what to prefetch: begins `ahead` bytes behind a pair, has a gap after `bytes` */
 };
 
-/* The lanes of sum[o * R + r], added, grow by x[r] . w[o]. The order of sums does not depend on R. With an odd number
- * of outputs, there is one more, whose sum is undefined. */
-typedef void few_dot(tile_vector *sum, const struct few_block *b);
+/* Outputs whose sums for R rows fill vectors. */
+#define FEW_STEP(R) (FEW_PAIR * (R) < TILE_LANES ? TILE_LANES / (R) : FEW_PAIR)
+
+/* sum[o * R + r] += x[r] . w[o]. The order of sums does not depend on R. `sum` has room for whole steps of outputs; what
+ * is behind the last output is undefined. */
+typedef void few_dot(float *sum, const struct few_block *b);
 
 struct few_form {
     size_t element_bytes; /* of packed rows */
@@ -67,13 +70,22 @@ static inline __attribute__((always_inline)) void few_prefetch(const struct few_
     for (int64_t i = 0; i < FEW_PAIR * count; i += CACHE_LINE) __builtin_prefetch(next + i);
 }
 
+/* sum[i] += the lanes of wide[i], added. While the processor does this for one step, it multiplies the next one. */
+static inline __attribute__((always_inline)) void few_add_lanes(float *sum, tile_vector *wide, int count) {
+    for (int i = 0; i < count; i += TILE_LANES) tile_store(sum + i, tile_load(sum + i) + tile_sums(wide + i));
+}
+
 /* A form of single types: dot_R_NAME() for R rows and weights of a type, from the form's dot_pair(), and the list of
- * them. */
-#define FEW_DOT(R, name, type)                                                                                         \
-    static void dot_##R##_##name(tile_vector *sum, const struct few_block *b) {                                        \
-        for (int64_t o = 0; o < b->outputs; o += FEW_PAIR) {                                                           \
-            struct few_pair p = few_pair_of(b, o);                                                                     \
-            dot_pair(R, type, sum + o * R, b, &p);                                                                     \
+ * them. dot_pair() sets the lanes of the sums of a pair, [FEW_PAIR * R]. */
+#define FEW_DOT(R, name, type, target)                                                                                 \
+    static target void dot_##R##_##name(float *sum, const struct few_block *b) {                                       \
+        for (int64_t o = 0; o < b->outputs; o += FEW_STEP(R)) {                                                        \
+            tile_vector wide[FEW_STEP(R) * R] = {{0}};                                                                 \
+            for (int i = 0; i < FEW_STEP(R) && o + i < b->outputs; i += FEW_PAIR) {                                    \
+                struct few_pair p = few_pair_of(b, o + i);                                                             \
+                dot_pair(R, type, wide + i * R, b, &p);                                                                \
+            }                                                                                                          \
+            few_add_lanes(sum + o * R, wide, FEW_STEP(R) * R);                                                         \
         }                                                                                                              \
     }
 #if TILE_LANES == 16

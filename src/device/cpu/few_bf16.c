@@ -26,13 +26,12 @@ static inline BF16_CODE __attribute__((always_inline)) void add_vector(int R, __
     }
 }
 
-static inline BF16_CODE __attribute__((always_inline)) void dot_pair(int R, tile_vector *sum, const struct few_block *b,
-                                                                     const struct few_pair *p) {
+static inline BF16_CODE __attribute__((always_inline)) void
+dot_pair(int R, dtype type, tile_vector *sum, const struct few_block *b, const struct few_pair *p) {
     const uint16_t *x = b->x, *w0 = (const void *)p->w[0], *w1 = (const void *)p->w[1];
     int64_t k = 0, depth = b->depth;
-    __m512 wide[FEW_PAIR * FEW_ROWS];
-#pragma GCC unroll 16
-    for (int i = 0; i < FEW_PAIR * R; i++) wide[i] = (__m512)sum[i];
+    __m512 wide[FEW_PAIR * FEW_ROWS] = {{0}};
+    (void)type;
     for (; k + UNIT <= depth; k += UNIT) {
         few_prefetch(b, p->next, k * (int64_t)sizeof *x, UNIT * sizeof *x);
         add_vector(R, wide, x + k * R, _mm512_loadu_si512(w0 + k), _mm512_loadu_si512(w1 + k));
@@ -45,23 +44,16 @@ static inline BF16_CODE __attribute__((always_inline)) void dot_pair(int R, tile
     for (int i = 0; i < FEW_PAIR * R; i++) sum[i] = (tile_vector)wide[i];
 }
 
-#define DOT(R)                                                                                                         \
-    static BF16_CODE void dot_##R(tile_vector *sum, const struct few_block *b) {                                       \
-        for (int64_t o = 0; o < b->outputs; o += FEW_PAIR) {                                                           \
-            struct few_pair p = few_pair_of(b, o);                                                                     \
-            dot_pair(R, sum + o * R, b, &p);                                                                           \
-        }                                                                                                              \
-    }
-DOT(1)
-DOT(2)
-DOT(4)
-DOT(8)
+FEW_DOT(1, bf16, DTYPE_BF16, BF16_CODE)
+FEW_DOT(2, bf16, DTYPE_BF16, BF16_CODE)
+FEW_DOT(4, bf16, DTYPE_BF16, BF16_CODE)
+FEW_DOT(8, bf16, DTYPE_BF16, BF16_CODE)
 
 const struct few_form *CPU_ENTRY(few_bf16)(void) {
     static const struct few_form form = {.element_bytes = sizeof(uint16_t),
                                          .unit = UNIT,
                                          .pack = pack,
-                                         .dot = {[DTYPE_BF16] = {dot_1, dot_2, dot_4, dot_8}},
+                                         .dot = {[DTYPE_BF16] = FEW_DOTS_OF(bf16)},
                                          .factor = {[DTYPE_BF16] = 1}};
     return &form;
 }

@@ -36,9 +36,7 @@ static inline __attribute__((always_inline)) void dot_pair(int R, dtype type, ti
     const float *x = b->x;
     const char *w0 = p->w[0], *w1 = p->w[1];
     int64_t k = 0, depth = b->depth;
-    tile_vector wide[FEW_PAIR * FEW_ROWS];
-#pragma GCC unroll 16
-    for (int i = 0; i < FEW_PAIR * R; i++) wide[i] = sum[i];
+    tile_vector wide[FEW_PAIR * FEW_ROWS] = {{0}};
     for (; k + line <= depth; k += line) {
         few_prefetch(b, p->next, k * bytes, CACHE_LINE);
 #pragma GCC unroll 8
@@ -52,7 +50,7 @@ static inline __attribute__((always_inline)) void dot_pair(int R, dtype type, ti
     for (int i = 0; i < FEW_PAIR * R; i++) sum[i] = wide[i];
 }
 
-#define DOTS(R) FEW_DOT(R, f32, DTYPE_F32) FEW_DOT(R, bf16, DTYPE_BF16) FEW_DOT(R, f16, DTYPE_F16)
+#define DOTS(R) FEW_DOT(R, f32, DTYPE_F32, ) FEW_DOT(R, bf16, DTYPE_BF16, ) FEW_DOT(R, f16, DTYPE_F16, )
 DOTS(1)
 DOTS(2)
 DOTS(4)

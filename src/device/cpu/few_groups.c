@@ -186,16 +186,14 @@ static inline __attribute__((always_inline)) void dot_columns(int R, dtype type,
 static inline __attribute__((always_inline)) void dot_pair(int R, dtype type, tile_vector *sum,
                                                            const struct few_block *b, const struct few_pair *p) {
     enum { BLOCK_COLS = BLOCK * DTYPE_GROUP };
-    tile_vector wide[FEW_PAIR * FEW_ROWS];
-#pragma GCC unroll 16
-    for (int i = 0; i < FEW_PAIR * R; i++) wide[i] = sum[i];
+    tile_vector wide[FEW_PAIR * FEW_ROWS] = {{0}};
     for (int64_t k = 0; k < b->depth; k += BLOCK_COLS)
         dot_columns(R, type, wide, b, p, k, b->depth - k < BLOCK_COLS ? b->depth - k : BLOCK_COLS);
 #pragma GCC unroll 16
     for (int i = 0; i < FEW_PAIR * R; i++) sum[i] = wide[i];
 }
 
-#define DOTS(R) FEW_DOT(R, int8, DTYPE_INT8) FEW_DOT(R, int4, DTYPE_INT4)
+#define DOTS(R) FEW_DOT(R, int8, DTYPE_INT8, ) FEW_DOT(R, int4, DTYPE_INT4, )
 DOTS(1)
 DOTS(2)
 DOTS(4)

@@ -8,7 +8,8 @@
 
 enum {
     OUTPUTS = 32,       /* outputs computed together; whole vectors */
-    NEAR_BYTES = 24576, /* of packed rows of x that stay in the first-level cache besides the weight */
+    GROUPS = 2,         /* groups of FEW_ROWS rows that multiply a weight while it is in the first-level cache */
+    NEAR_BYTES = 24576, /* of packed rows of x that stay in this cache besides the weight */
     AHEAD_BYTES = 8192, /* of the weight, prefetched before they are used */
     MIN_STEPS = 2048    /* vectors of a weight that a part reads at least */
 };
@@ -51,35 +52,49 @@ struct job {
     } product[PROJECT_PARTS];
 };
 
-/* sum[r * OUTPUTS + o] = factor * the lanes of wide[o * R + r], added. */
-static void add_lanes(float *sum, const tile_vector *wide, int R, int64_t rows, int64_t count, float factor) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t o = 0; o < count; o += TILE_LANES) {
-            tile_vector x[TILE_LANES];
-            for (int i = 0; i < TILE_LANES; i++) x[i] = wide[(o + i) * R + r];
-            tile_store(sum + r * OUTPUTS + o, tile_sums(x) * factor);
+/* Up to FEW_ROWS rows of x, packed together, and their sums of a block. */
+struct group {
+    int64_t row, rows;
+    int width; /* packed as 1 << width rows */
+    float sum[FEW_ROWS * OUTPUTS];
+};
+
+/* The outputs of `b`, a few at a time for all groups, so that only the first group reads the weight from memory. */
+static void dot_groups(struct group *groups, int count, const struct few_form *form, dtype type, const struct packed *x,
+                       int64_t k, struct few_block b) {
+    enum { STEP = 4 };
+    int64_t outputs = b.outputs, last = 1 << groups[count - 1].width;
+    int64_t step = count == 1 ? outputs : FEW_STEP(last) > STEP ? FEW_STEP(last) : STEP;
+    int64_t ahead = b.ahead;
+    for (int64_t o = 0; o < outputs; o += step) {
+        b.outputs = outputs - o < step ? outputs - o : step;
+        for (int g = 0; g < count; g++) {
+            const struct group *group = &groups[g];
+            int R = 1 << group->width;
+            b.x = x->x + (size_t)(group->row * x->row + k * R) * form->element_bytes;
+            b.x_scales = x->scales + group->row * x->groups + k / DTYPE_GROUP;
+            b.ahead = g ? 0 : ahead;
+            form->dot[type][group->width](groups[g].sum + o * R, &b);
         }
+        b.w += step * b.w_row;
+        if (b.scales) b.scales += step * b.scale_row;
+    }
 }
 
-/* sum[r * OUTPUTS + o]: up to FEW_ROWS rows of x times outputs [first, first + count) of the weight, in pieces of the
- * depth whose part of x stays in the first-level cache. With invariant rows, the pieces are the same for any number of
- * rows; the rest of the summation order is so anyway. */
-static void few_outputs(float *sum, const struct job *job, int64_t row, int64_t rows, int i, int64_t first,
+/* The groups times outputs [first, first + count) of the weight, in pieces of the depth whose part of x stays in the
+ * first-level cache. With invariant rows, the pieces are the same for any number of rows; the rest of the summation
+ * order is so anyway. */
+static void few_outputs(struct group *groups, int group_count, const struct job *job, int i, int64_t first,
                         int64_t count) {
     const view weight = job->product[i].weight;
     const struct packed *x = job->product[i].x;
-    int width = width_for(rows), R = 1 << width;
-    size_t element = x->form->element_bytes;
     int64_t depth = weight.cols, bytes = (int64_t)dtype_row_bytes(weight.type, depth);
-    int64_t near = NEAR_BYTES / (int64_t)element / (job->d->invariant_rows ? FEW_ROWS : R);
+    int64_t together = group_count > 1 || job->d->invariant_rows ? GROUPS * FEW_ROWS : 1 << groups->width;
+    int64_t near = NEAR_BYTES / (int64_t)x->form->element_bytes / together;
     int64_t pieces = (depth + near - 1) / near;
     int64_t piece = pieces > 1 ? tile_round((depth + pieces - 1) / pieces, FEW_UNIT) : depth;
-    tile_vector wide[OUTPUTS * FEW_ROWS];
-    memset(wide, 0, (size_t)(OUTPUTS * R) * sizeof *wide);
     for (int64_t k = 0; k < depth; k += piece) {
-        struct few_block b = {.x = x->x + (size_t)(row * x->row + k * R) * element,
-                              .x_scales = x->scales + row * x->groups + k / DTYPE_GROUP,
-                              .x_groups = x->groups,
+        struct few_block b = {.x_groups = x->groups,
                               .w = (const char *)cpu_row(weight, first) + dtype_row_bytes(weight.type, k),
                               .w_row = bytes,
                               .outputs = count,
@@ -89,17 +104,28 @@ static void few_outputs(float *sum, const struct job *job, int64_t row, int64_t 
         b.bytes = (int64_t)dtype_row_bytes(weight.type, b.depth);
         b.gap = bytes - b.bytes;
         b.ahead = pieces == 1 ? AHEAD_BYTES : tile_round(AHEAD_BYTES / b.bytes + 1, FEW_PAIR) * bytes;
-        x->form->dot[weight.type][width](wide, &b);
+        dot_groups(groups, group_count, x->form, weight.type, x, k, b);
     }
-    add_lanes(sum, wide, R, rows, count, x->form->factor[weight.type]);
 }
 
-/* line [count] = the sums of a row, plus bias and residual, rounded as if each op stored its result. */
-static void finish_line(float *line, const float *sum, const struct job *job, int i, int64_t row, int64_t first,
-                        int64_t count) {
+/* line [rows, OUTPUTS] = factor * sum [OUTPUTS, R]. */
+static inline __attribute__((always_inline)) void turn(float *restrict line, const float *restrict sum, int R,
+                                                       float factor) {
+    for (int r = 0; r < R; r++)
+        for (int o = 0; o < OUTPUTS; o++) line[r * OUTPUTS + o] = factor * sum[o * R + r];
+}
+
+static void turn_group(float *line, const struct group *g, float factor) {
+    if (g->width == 0) turn(line, g->sum, 1, factor);
+    if (g->width == 1) turn(line, g->sum, 2, factor);
+    if (g->width == 2) turn(line, g->sum, 4, factor);
+    if (g->width == 3) turn(line, g->sum, FEW_ROWS, factor);
+}
+
+/* y = the sums of a row, plus bias and residual, rounded as if each op stored its result. Changes `line` [OUTPUTS]. */
+static void finish_line(float *restrict line, const struct job *job, int i, int64_t row, int64_t first, int64_t count) {
     const view bias = job->product[i].bias, residual = job->product[i].residual, y = job->product[i].y;
     float added[OUTPUTS];
-    memcpy(line, sum, (size_t)count * sizeof *line);
     if (bias.data) {
         cpu_widen(added, cpu_at(bias, 0, first), bias.type, count);
         for (int64_t o = 0; o < count; o++) line[o] += added[o];
@@ -108,15 +134,26 @@ static void finish_line(float *line, const float *sum, const struct job *job, in
         const float *restrict from = cpu_at(residual, row, first);
         for (int64_t o = 0; o < count; o++) line[o] += from[o];
     }
-    cpu_narrow(cpu_at(y, row, first), y.type, line, count);
+    if (count == OUTPUTS)
+        cpu_narrow(cpu_at(y, row, first), y.type, line, OUTPUTS); /* of constant length */
+    else
+        cpu_narrow(cpu_at(y, row, first), y.type, line, count);
 }
 
 static void run_block(const struct job *job, int i, int64_t first, int64_t count) {
-    float sum[FEW_ROWS * OUTPUTS], line[OUTPUTS];
-    for (int64_t row = 0; row < job->rows; row += FEW_ROWS) {
-        int64_t rows = job->rows - row < FEW_ROWS ? job->rows - row : FEW_ROWS;
-        few_outputs(sum, job, row, rows, i, first, count);
-        for (int64_t r = 0; r < rows; r++) finish_line(line, sum + r * OUTPUTS, job, i, row + r, first, count);
+    float lines[FEW_ROWS * OUTPUTS];
+    for (int64_t row = 0; row < job->rows;) {
+        struct group groups[GROUPS] = {{0}};
+        int used = 0;
+        for (; used < GROUPS && row < job->rows; row += FEW_ROWS, used++) {
+            int64_t rows = job->rows - row < FEW_ROWS ? job->rows - row : FEW_ROWS;
+            groups[used].row = row, groups[used].rows = rows, groups[used].width = width_for(rows);
+        }
+        few_outputs(groups, used, job, i, first, count);
+        for (const struct group *g = groups; g < groups + used; g++) {
+            turn_group(lines, g, job->product[i].x->form->factor[job->product[i].weight.type]);
+            for (int64_t r = 0; r < g->rows; r++) finish_line(lines + r * OUTPUTS, job, i, g->row + r, first, count);
+        }
     }
 }
 

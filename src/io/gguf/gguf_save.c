@@ -2,6 +2,7 @@
 #include "io/gguf/gguf_save.h"
 
 #include "gguf/gguf_write.h"
+#include "io/gguf/gguf_groups.h"
 #include "io/gguf/gguf_names.h"
 #include "io/gguf/gguf_vocabulary.h"
 
@@ -25,7 +26,8 @@ typedef struct saving {
     const params *params;
     const gguf_save_options *options;
     const char *architecture;
-    int format; /* index of `formats` */
+    int format;     /* index of `formats`; with `as_stored` that of general.file_type */
+    bool as_stored; /* each matrix in its own format */
     gguf_keys keys;
     gguf_item *items; /* [count]: the entries of the table, then the factors of RoPE if there are any */
     int count;
@@ -82,6 +84,45 @@ static int choose_architecture(saving *s) {
     if (c->architecture == ARCH_QWEN2 && c->heads * (int64_t)c->head_dim != c->hidden_size)
         return unsupported(s, "qwen2 with a head_dim other than hidden_size / num_attention_heads");
     return check_biases(s);
+}
+
+/* ---------------------------------------------------------------- formats */
+
+/* The format that has the values of a matrix exactly. */
+static uint32_t stored_format(const weight *w) {
+    dtype type = w->tensor.value.type;
+    if (type == DTYPE_BF16) return GGUF_BF16;
+    if (type == DTYPE_F16) return GGUF_F16;
+    if (type == DTYPE_F32 || w->cols % DTYPE_GROUP) return GGUF_F32;
+    return type == DTYPE_INT8 ? GGUF_Q8_0 : GGUF_Q4_0;
+}
+
+static int choose_format(saving *s) {
+    const char *name = s->options->format;
+    s->format = -1;
+    s->as_stored = !name || !strcmp(name, "auto");
+    if (s->as_stored) name = gguf_format_of(stored_format(&s->params->table[s->params->count > 1 ? 1 : 0]))->name;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (!strcmp(name, formats[i].name)) s->format = (int)i;
+    REQUIRE(s->format >= 0, LCKV_ERROR_ARGUMENT,
+            "expected gguf_dtype auto, f32, f16, bf16, q8_0 or q4_0, found '%.40s'", name);
+    return LCKV_OK;
+}
+
+static uint32_t format_of(const saving *s, const weight *w) {
+    uint32_t format = formats[s->format].format;
+    bool vocabulary = strncmp(w->name, "model.layers.", 13) != 0;
+    if (w->dimensions == 1) return GGUF_F32;
+    if (s->as_stored) return stored_format(w);
+    if (format == GGUF_Q4_0 && vocabulary) format = GGUF_Q8_0;
+    return w->cols % gguf_format_of(format)->block ? GGUF_F16 : format;
+}
+
+/* Whether some tensors are quantized. */
+static bool has_blocks(const saving *s) {
+    for (int i = 0; i < s->params->count; i++)
+        if (gguf_format_of(format_of(s, &s->params->table[i]))->block > 1) return true;
+    return false;
 }
 
 /* ---------------------------------------------------------------- keys */
@@ -156,8 +197,7 @@ static int put_keys(saving *s) {
     TRY(gguf_put_string(&s->keys, "general.type", "model"));
     TRY(put_name(s));
     TRY(gguf_put_uint(&s->keys, "general.file_type", formats[s->format].file_type));
-    if (gguf_format_of(formats[s->format].format)->block > 1)
-        TRY(gguf_put_uint(&s->keys, "general.quantization_version", 2));
+    if (has_blocks(s)) TRY(gguf_put_uint(&s->keys, "general.quantization_version", 2));
     TRY(put(s, "vocab_size", c->vocab_size));
     TRY(put(s, "context_length", c->max_position_embeddings));
     TRY(put(s, "embedding_length", c->hidden_size));
@@ -173,28 +213,6 @@ static int put_keys(saving *s) {
 }
 
 /* ---------------------------------------------------------------- tensors */
-
-static int choose_format(saving *s) {
-    const char *name = s->options->format;
-    s->format = -1;
-    if (!name || !strcmp(name, "auto")) { /* the type of the first matrix of a layer */
-        dtype type = s->params->table[s->params->count > 1 ? 1 : 0].tensor.value.type;
-        name = type == DTYPE_F32 ? "f32" : type == DTYPE_F16 ? "f16" : "bf16";
-    }
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if (!strcmp(name, formats[i].name)) s->format = (int)i;
-    REQUIRE(s->format >= 0, LCKV_ERROR_ARGUMENT,
-            "expected gguf_dtype auto, f32, f16, bf16, q8_0 or q4_0, found '%.40s'", name);
-    return LCKV_OK;
-}
-
-static uint32_t format_of(const saving *s, const weight *w) {
-    uint32_t format = formats[s->format].format;
-    bool vocabulary = strncmp(w->name, "model.layers.", 13) != 0;
-    if (w->dimensions == 1) return GGUF_F32;
-    if (format == GGUF_Q4_0 && vocabulary) format = GGUF_Q8_0;
-    return w->cols % gguf_format_of(format)->block ? GGUF_F16 : format;
-}
 
 /* The factors by which llama3 divides frequencies, as llama.cpp reads them. */
 static void add_frequencies(saving *s) {
@@ -217,23 +235,24 @@ static int list_items(saving *s) {
         item->dimensions = w->dimensions;
         item->rows = w->rows;
         item->cols = w->cols;
+        item->encoded = gguf_groups_hold(gguf_format_of(item->format), w->tensor.value.type, w->cols);
     }
     add_frequencies(s);
     return LCKV_OK;
 }
 
 /* llama.cpp rotates neighbours in models of the architecture llama: row p n / 2 + i of a head of n rows becomes row
- * 2 i + p. */
-static int reorder(const saving *s, const weight *w, float *values) {
-    int64_t head = s->config->head_dim, cols = w->dimensions == 2 ? w->cols : 1, rows = w->rows * w->cols / cols;
+ * 2 i + p. Rows have `bytes` of values or of blocks. */
+static int reorder(const saving *s, const weight *w, char *values, size_t bytes) {
+    int64_t head = s->config->head_dim, rows = w->dimensions == 2 ? w->rows : w->cols;
     if (strcmp(s->architecture, "llama") != 0 || gguf_rows_of(w->name) == GGUF_ROWS_OTHER) return LCKV_OK;
-    size_t bytes = (size_t)cols * sizeof *values;
-    float *copy = malloc((size_t)head * bytes);
+    char *copy = malloc((size_t)head * bytes);
     REQUIRE(copy, LCKV_ERROR_MEMORY, "no memory to reorder %s", w->name);
     for (int64_t first = 0; first < rows; first += head) {
-        memcpy(copy, values + first * cols, (size_t)head * bytes);
+        memcpy(copy, values + (size_t)first * bytes, (size_t)head * bytes);
         for (int64_t i = 0; i < head; i++)
-            memcpy(values + (first + 2 * (i % (head / 2)) + i / (head / 2)) * cols, copy + i * cols, bytes);
+            memcpy(values + (size_t)(first + 2 * (i % (head / 2)) + i / (head / 2)) * bytes, copy + (size_t)i * bytes,
+                   bytes);
     }
     free(copy);
     return LCKV_OK;
@@ -250,11 +269,27 @@ static int frequency_factors(const saving *s, float *values) {
     return LCKV_OK;
 }
 
-static int item_values(void *user, int index, float *values) {
+static int item_blocks(const saving *s, int index, void *blocks) {
+    const weight *w = &s->params->table[index];
+    const gguf_format *f = gguf_format_of(s->items[index].format);
+    dtype type = w->tensor.value.type;
+    void *data = malloc((size_t)w->rows * dtype_row_bytes(type, w->cols) + 1);
+    void *scales = malloc((size_t)w->rows * dtype_row_scale_bytes(type, w->cols) + 1);
+    int status = data && scales ? s->options->quantized(s->options->user, index, type, data, scales)
+                                : fail(LCKV_ERROR_MEMORY, "no memory for %s", w->name);
+    if (status >= 0) gguf_groups_write(f, type, w->rows, w->cols, data, scales, blocks);
+    free(data);
+    free(scales);
+    return status < 0 ? status : reorder(s, w, blocks, (size_t)(w->cols / f->block) * f->bytes);
+}
+
+static int item_values(void *user, int index, void *out) {
     const saving *s = user;
-    if (index == s->params->count) return frequency_factors(s, values);
-    TRY(s->options->values(s->options->user, index, values));
-    return reorder(s, &s->params->table[index], values);
+    if (index == s->params->count) return frequency_factors(s, out);
+    if (s->items[index].encoded) return item_blocks(s, index, out);
+    const weight *w = &s->params->table[index];
+    TRY(s->options->values(s->options->user, index, out));
+    return reorder(s, w, out, (size_t)(w->dimensions == 2 ? w->cols : 1) * sizeof(float));
 }
 
 /* ---------------------------------------------------------------- the file */

@@ -2,6 +2,7 @@
 #include "io/gguf/gguf_tensors.h"
 
 #include "gguf/gguf.h"
+#include "io/gguf/gguf_groups.h"
 #include "io/gguf/gguf_names.h"
 
 #include <stdio.h>
@@ -22,12 +23,12 @@ static int read_heads(const gguf_file *f, heads *out) {
     return gguf_get_int(f, "llama.attention.head_count_kv", out->queries, 1, UINT16_MAX, &out->keys);
 }
 
-/* The data type of the values, and whether they are an array of it. */
-static bool is_array(const gguf_tensor *t, dtype *out) {
-    *out = DTYPE_BF16;
-    if (t->format == gguf_format_of(GGUF_F32)) *out = DTYPE_F32;
-    if (t->format == gguf_format_of(GGUF_F16)) *out = DTYPE_F16;
-    return t->format->block == 1;
+/* The type of a weight with these values. */
+static dtype type_of(const gguf_tensor *t) {
+    dtype groups = gguf_groups_type(t->format);
+    if (groups != DTYPE_COUNT && t->dimensions == 2) return groups;
+    if (t->format == gguf_format_of(GGUF_F32)) return DTYPE_F32;
+    return t->format == gguf_format_of(GGUF_F16) ? DTYPE_F16 : DTYPE_BF16;
 }
 
 static int describe(const gguf_file *f, const gguf_tensor *t, const heads *h, safetensors_entry *e) {
@@ -39,7 +40,8 @@ static int describe(const gguf_file *f, const gguf_tensor *t, const heads *h, sa
     REQUIRE(!count || first % (2 * count) == 0, LCKV_ERROR_FORMAT,
             "%s: tensor %s: expected an even number of rows for each of %lld heads, found %lld rows", f->path, t->name,
             (long long)count, (long long)first);
-    bool array = is_array(t, &e->type) && !count;
+    bool array = t->format->block == 1 && !count;
+    e->type = type_of(t);
     e->stored_type = t->format->name;
     e->format = array ? NULL : t->format;
     e->head_rows = count ? first / count : 0;

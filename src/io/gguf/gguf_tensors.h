@@ -1,7 +1,8 @@
 /* The tensors of a GGUF file as those of a safetensors file, with Hugging Face names.
  *
- * Values in f32, f16 and bf16 are used in the mapped file. Quantized ones stay there too, and tensor_values() decodes
- * them: their `type` is bf16. In files of the architecture llama the rows of queries and keys are in another order. */
+ * Values in f32, f16 and bf16 are used in the mapped file. Matrices in q8_0 and q4_0 have the types int8 and int4:
+ * gguf_groups_read() copies them. Other quantized tensors have the type bf16: tensor_values() decodes them. In files of
+ * the architecture llama the rows of queries and keys are in another order. */
 #ifndef IO_GGUF_GGUF_TENSORS_H
 #define IO_GGUF_GGUF_TENSORS_H
 

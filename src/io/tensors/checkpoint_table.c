@@ -32,7 +32,7 @@ static int check_shape(const checkpoint_tensor *t, const weight *w) {
 int checkpoint_check_tensor(const checkpoint_tensor *t, const char *source, weight *w) {
     REQUIRE(t, LCKV_ERROR_FORMAT, "%s: tensor %s is missing", source, w->name);
     dtype type = t->entry->type;
-    REQUIRE(type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16, LCKV_ERROR_FORMAT,
+    REQUIRE((DTYPE_BIT(type) & DTYPE_FLOATS) || t->entry->format, LCKV_ERROR_FORMAT,
             "%s: tensor %s: expected dtype F32, BF16 or F16, found %s", t->file->path, w->name, t->entry->stored_type);
     w->tensor.value.type = type;
     return check_shape(t, w);
@@ -94,6 +94,16 @@ static int ignore_others(const checkpoint_files *files, const model_config *c, p
                     "%s: ignored %d unused tensors (K and V of layers without a slot, inv_freq, a tied lm_head)",
                     files->source, ignored);
     return LCKV_OK;
+}
+
+/* ---------------------------------------------------------------- blocks */
+
+void checkpoint_dequantize_blocks(const checkpoint_files *files, params *p) {
+    for (int i = 0; i < p->count; i++) {
+        const checkpoint_tensor *t = checkpoint_files_find(files, p->table[i].name);
+        dtype *type = &p->table[i].tensor.value.type;
+        if (t && t->entry->format && (DTYPE_BIT(*type) & DTYPE_GROUPED)) *type = DTYPE_BF16;
+    }
 }
 
 /* ---------------------------------------------------------------- both */

@@ -23,7 +23,7 @@ typedef struct safetensors_entry {
     int64_t shape[SAFETENSORS_MAX_DIMENSIONS];
     int dimensions;
     /* Of tensors of a GGUF file (io/gguf) that are no array of `type`; zeros otherwise. */
-    const gguf_format *format; /* of the blocks in `data` */
+    const gguf_format *format; /* of the blocks in `data`; `type` is then that of a weight with their values */
     int64_t head_rows;         /* rows of a head in which the two of each RoPE pair are neighbours; 0: none are */
 } safetensors_entry;
 
@@ -34,6 +34,12 @@ typedef struct safetensors_file {
     int count;
     json_t *header; /* owns the names of the entries */
 } safetensors_file;
+
+/* The row in `data` that row r of the tensor is. In a head of n rows, row 2 i + p of `data` is row p n / 2 + i. */
+static inline int64_t safetensors_stored_row(const safetensors_entry *e, int64_t r) {
+    int64_t half = e->head_rows / 2, in_head = half ? r % e->head_rows : 0;
+    return half ? r - in_head + 2 * (in_head % half) + in_head / half : r;
+}
 
 /* Maps and checks a file. On failure *out is all zeros, and the error (LCKV_ERROR_FILE or LCKV_ERROR_FORMAT) names the
  * file and the tensor, if any. */

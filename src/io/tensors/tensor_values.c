@@ -6,15 +6,11 @@
 
 enum { CHUNK = 1 << 18 /* values decoded at a time, at least a row */ };
 
-/* Rows [first, first + count) as f32. In a head of n rows, row 2 i + p of the file is row p n / 2 + i of the tensor. */
+/* Rows [first, first + count) as f32. */
 static void decode_rows(const safetensors_entry *e, int64_t cols, int64_t first, int64_t count, float *out) {
     size_t bytes = (size_t)(cols / e->format->block) * e->format->bytes;
-    int64_t half = e->head_rows / 2;
-    for (int64_t r = first; r < first + count; r++) {
-        int64_t in_head = half ? r % e->head_rows : 0;
-        int64_t row = half ? r - in_head + 2 * (in_head % half) + in_head / half : r;
-        gguf_decode(e->format, e->data + (size_t)row * bytes, cols, out + (r - first) * cols);
-    }
+    for (int64_t r = first; r < first + count; r++)
+        gguf_decode(e->format, e->data + (size_t)safetensors_stored_row(e, r) * bytes, cols, out + (r - first) * cols);
 }
 
 /* Blocks of a GGUF file. A vector has rows of one number if it is reordered, else it is a row. */
