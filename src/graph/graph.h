@@ -227,8 +227,8 @@ int graph_mark(graph *g);
 /* Walks the records from the last to `first` and removes them. */
 int graph_backward_to(graph *g, int first);
 /* The same for the records of a loop, which compute s' = F(s) at a fixed point s, as if F had been applied `walks`
- * times (at least 1). read[i] is a tensor of s, differentiable and borrowed, and written[i] the tensor of s' in its place;
- * both may be NULL.
+ * times (at least 1). read[i] is a tensor of s, differentiable and borrowed, and written[i] the tensor of s' in its
+ * place; both may be NULL.
  *
  * Let g be the gradient of s that follows from the gradients of what the records have made, and J = dF/ds. The first
  * walks - 1 terms of g + gJ + gJ^2 + ... are added to the gradient of s'. This takes one walk per term, which keeps the

@@ -4,8 +4,8 @@
 
 enum { MAX_APART = 1 << 30 };
 
-/* Whether cuBLASLt can multiply by two matrices at a time that are so far apart: a tensor map limits the distance, which
- * must be positive. Results in different chunks of a pool can be anywhere. */
+/* Whether cuBLASLt can multiply by two matrices at a time that are so far apart. A tensor map limits the distance,
+ * which must be positive. Results in different chunks of a pool can be anywhere. */
 static bool near(const void *one, const void *two) {
     uintptr_t apart = (uintptr_t)two - (uintptr_t)one;
     return (uintptr_t)two > (uintptr_t)one && apart <= MAX_APART && apart % 16 == 0;
