@@ -102,8 +102,9 @@ static int make_staged(const weight *w, staged_rows *s) {
     return fail(LCKV_ERROR_MEMORY, "no memory for %lld rows of %s", (long long)s->rows, w->name);
 }
 
+/* The host converts, also for a device with memory of its own. */
 static int threads_of(const params *p) {
-    return p->device->threads > 0 ? p->device->threads : 1;
+    return p->device->host_memory ? p->device->threads : device_processors();
 }
 
 static int quantize_chunk(params *p, view rows, const char *host, dtype type, const staged_rows *s) {

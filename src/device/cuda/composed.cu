@@ -1,4 +1,5 @@
 /* The composed ops (device.h), as far as they are faster than their parts. */
+#include "device/cuda/groups.h"
 #include "device/cuda/launch.h"
 #include "device/cuda/products.h"
 
@@ -41,18 +42,57 @@ static int norm_rows(device *d, const struct op_project *a) {
     return cuda_rms_norm(d, &norm);
 }
 
+/* Replaces weights in grouped formats by their values, for products of many rows. */
+static int widen_parts(device *d, struct op_project *a) {
+    enum { ALIGNMENT = 256 };
+    size_t bytes = 0;
+    char *memory;
+    if (a->x.rows <= CUDA_PLAIN_ROWS) return LCKV_OK; /* linear reads them as they are */
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass) TRY(cuda_workspace(d, CUDA_WORK_WEIGHT, bytes, (void **)&memory));
+        for (int i = 0; i < a->parts; i++) {
+            view weight = a->part[i].weight, wide = weight;
+            if (!cuda_is_grouped(weight.type)) continue;
+            wide.type = a->normed.type, wide.scales = NULL;
+            size_t own = (view_bytes(wide) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+            bytes += own;
+            if (!pass) continue;
+            wide.data = memory;
+            memory += own;
+            TRY(cuda_widen_groups(d, weight, wide));
+            a->part[i].weight = wide;
+        }
+        if (bytes == 0) return LCKV_OK;
+    }
+    return LCKV_OK;
+}
+
+static bool project_few(device *d, const struct op_project *a, bool with_norm) {
+    return cuda_project_few_matrix(d, a, with_norm) || cuda_project_few_groups(d, a, with_norm);
+}
+
+static bool heads_few(device *d, const struct op_heads *a, bool with_norm) {
+    return cuda_heads_few_matrix(d, a, with_norm) || cuda_heads_few_groups(d, a, with_norm);
+}
+
 int cuda_project(device *d, const struct op_project *a) {
-    if (a->x.rows == 0 || cuda_project_few_matrix(d, a, true)) return LCKV_OK;
+    struct op_project wide = *a;
+    if (a->x.rows == 0 || project_few(d, a, true)) return LCKV_OK;
     TRY(norm_rows(d, a));
-    return cuda_project_few_matrix(d, a, false) || cuda_project_warpgroup(d, a) ? LCKV_OK : project_many(d, a);
+    if (project_few(d, a, false)) return LCKV_OK;
+    TRY(widen_parts(d, &wide));
+    return cuda_project_warpgroup(d, &wide) ? LCKV_OK : project_many(d, &wide);
 }
 
 int cuda_heads(device *d, const struct op_heads *a) {
-    if (a->project.x.rows == 0 || cuda_heads_few_matrix(d, a, true)) return LCKV_OK;
+    struct op_heads wide = *a;
+    if (a->project.x.rows == 0 || heads_few(d, a, true)) return LCKV_OK;
     TRY(norm_rows(d, &a->project));
-    if (cuda_heads_few_matrix(d, a, false) || cuda_heads_warpgroup(d, a)) return LCKV_OK;
-    if (!cuda_project_few_matrix(d, &a->project, false) && !cuda_project_warpgroup(d, &a->project))
-        TRY(project_many(d, &a->project));
+    if (heads_few(d, a, false)) return LCKV_OK;
+    if (project_few(d, &a->project, false)) return cuda_rope_append(d, &a->append);
+    TRY(widen_parts(d, &wide.project));
+    if (cuda_heads_warpgroup(d, &wide)) return LCKV_OK;
+    if (!cuda_project_warpgroup(d, &wide.project)) TRY(project_many(d, &wide.project));
     return cuda_rope_append(d, &a->append);
 }
 
@@ -60,11 +100,14 @@ int cuda_linear_add(device *d, const struct op_linear_add *a) {
     const struct op_linear *p = &a->product;
     if (cuda_elements(p->y) == 0) return LCKV_OK;
     if (p->x.cols == 0) return device_linear_add(d, a);
-    if (cuda_linear_few_matrix(d, p, a->residual) || cuda_linear_warpgroup(d, p, a->residual)) return LCKV_OK;
+    if (cuda_linear_few_matrix(d, p, a->residual) || cuda_linear_few_groups(d, p, a->residual)) return LCKV_OK;
     if (p->x.rows <= CUDA_FEW_ROWS) return device_linear_add(d, a);
+    struct op_linear wide = *p;
     struct cuda_product y = {};
+    TRY(cuda_as(d, p->weight, p->x.type, CUDA_WORK_WEIGHT, &wide.weight));
+    if (cuda_linear_warpgroup(d, &wide, a->residual)) return LCKV_OK;
     y.a = p->x;
-    TRY(cuda_as(d, p->weight, p->x.type, CUDA_WORK_WEIGHT, &y.b));
+    y.b = wide.weight;
     if (p->bias.data) TRY(cuda_as(d, p->bias, p->y.type, CUDA_WORK_BIAS, &y.bias));
     y.c = p->y;
     y.term = a->residual;

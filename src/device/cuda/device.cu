@@ -59,6 +59,12 @@ static void fill_ops(struct device_ops *ops) {
 #undef ENTRY
 }
 
+/* Weights in int8 and int4. */
+static void fill_formats(struct device_formats *f) {
+    f->embed = f->linear = f->linear_backward = f->linear_cross_entropy = DTYPE_GROUPED;
+    f->project = f->linear_add = f->heads = DTYPE_GROUPED;
+}
+
 int cuda_device_number(const device *d) {
     return cuda_state_of((device *)d)->number;
 }
@@ -161,6 +167,7 @@ int cuda_open(device *d, int number) {
     d->threads = 1;
     d->compute_gradients = true;
     fill_ops(&d->ops);
+    fill_formats(&d->formats);
     cuda_recording_open(d);
     d->memory.close = close;
     int status = open(d, number);

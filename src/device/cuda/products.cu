@@ -3,6 +3,7 @@
  * cuBLASLt is column-major: a row-major matrix is its transpose there. Therefore c = A B is requested as c^T = B^T
  * A^T, and a factor that is not transposed here is not transposed there either. */
 #include "device/cuda/products.h"
+#include "device/cuda/groups.h"
 
 #include <cublasLt.h>
 
@@ -229,7 +230,9 @@ int cuda_as(device *d, view v, dtype type, enum cuda_work where, view *out) {
     *out = v;
     if (v.type == type) return LCKV_OK;
     out->type = type;
+    out->scales = NULL;
     TRY(cuda_workspace(d, where, view_bytes(*out), &out->data));
+    if (cuda_is_grouped(v.type)) return cuda_widen_groups(d, v, *out);
     struct op_cast a = {v, *out};
     return cuda_cast(d, &a);
 }
