@@ -171,8 +171,8 @@ static void check_products_of(device *d, int64_t rows, int64_t in, int64_t out, 
 static void check_products(device *d) {
     static const int64_t sizes[][3] = {
         {512, 768, 1024}, {300, 1030, 517}, {9, 2048, 1000}, {4096, 64, 32}, {65, 7, 129}};
-    static const int64_t grouped[][3] = {{1, 2048, 5632}, {2, 5632, 2048}, {8, 5632, 300},  {16, 2048, 4300}, {32, 1024, 3000},
-                                         {31, 4096, 77},  {64, 576, 1536}, {300, 1030, 517}};
+    static const int64_t grouped[][3] = {{1, 2048, 5632},  {2, 5632, 2048}, {8, 5632, 300},  {16, 2048, 4300},
+                                         {32, 1024, 3000}, {31, 4096, 77},  {64, 576, 1536}, {300, 1030, 517}};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         check_products_of(d, sizes[s][0], sizes[s][1], sizes[s][2], DTYPE_F32, DTYPE_F32);
         check_products_of(d, sizes[s][0], sizes[s][1], sizes[s][2], DTYPE_BF16, DTYPE_BF16);

@@ -71,28 +71,29 @@ static bool project_few(device *d, const struct op_project *a, bool with_norm) {
     return cuda_project_few_matrix(d, a, with_norm) || cuda_project_few_groups(d, a, with_norm);
 }
 
+/* The products of normed rows. */
+static int project_normed(device *d, const struct op_project *a) {
+    if (project_few(d, a, false) || cuda_project_warpgroup(d, a)) return LCKV_OK;
+    struct op_project wide = *a;
+    TRY(widen_parts(d, &wide));
+    return project_many(d, &wide);
+}
+
+int cuda_project(device *d, const struct op_project *a) {
+    if (a->x.rows == 0 || project_few(d, a, true)) return LCKV_OK;
+    TRY(norm_rows(d, a));
+    return project_normed(d, a);
+}
+
 static bool heads_few(device *d, const struct op_heads *a, bool with_norm) {
     return cuda_heads_few_matrix(d, a, with_norm) || cuda_heads_few_groups(d, a, with_norm);
 }
 
-int cuda_project(device *d, const struct op_project *a) {
-    struct op_project wide = *a;
-    if (a->x.rows == 0 || project_few(d, a, true)) return LCKV_OK;
-    TRY(norm_rows(d, a));
-    if (project_few(d, a, false)) return LCKV_OK;
-    TRY(widen_parts(d, &wide));
-    return cuda_project_warpgroup(d, &wide) ? LCKV_OK : project_many(d, &wide);
-}
-
 int cuda_heads(device *d, const struct op_heads *a) {
-    struct op_heads wide = *a;
     if (a->project.x.rows == 0 || heads_few(d, a, true)) return LCKV_OK;
     TRY(norm_rows(d, &a->project));
-    if (heads_few(d, a, false)) return LCKV_OK;
-    if (project_few(d, &a->project, false)) return cuda_rope_append(d, &a->append);
-    TRY(widen_parts(d, &wide.project));
-    if (cuda_heads_warpgroup(d, &wide)) return LCKV_OK;
-    if (!cuda_project_warpgroup(d, &wide.project)) TRY(project_many(d, &wide.project));
+    if (heads_few(d, a, false) || cuda_heads_warpgroup(d, a)) return LCKV_OK;
+    TRY(project_normed(d, &a->project));
     return cuda_rope_append(d, &a->append);
 }
 
@@ -101,13 +102,11 @@ int cuda_linear_add(device *d, const struct op_linear_add *a) {
     if (cuda_elements(p->y) == 0) return LCKV_OK;
     if (p->x.cols == 0) return device_linear_add(d, a);
     if (cuda_linear_few_matrix(d, p, a->residual) || cuda_linear_few_groups(d, p, a->residual)) return LCKV_OK;
+    if (cuda_linear_warpgroup(d, p, a->residual)) return LCKV_OK;
     if (p->x.rows <= CUDA_FEW_ROWS) return device_linear_add(d, a);
-    struct op_linear wide = *p;
     struct cuda_product y = {};
-    TRY(cuda_as(d, p->weight, p->x.type, CUDA_WORK_WEIGHT, &wide.weight));
-    if (cuda_linear_warpgroup(d, &wide, a->residual)) return LCKV_OK;
     y.a = p->x;
-    y.b = wide.weight;
+    TRY(cuda_as(d, p->weight, p->x.type, CUDA_WORK_WEIGHT, &y.b));
     if (p->bias.data) TRY(cuda_as(d, p->bias, p->y.type, CUDA_WORK_BIAS, &y.bias));
     y.c = p->y;
     y.term = a->residual;

@@ -1,5 +1,5 @@
-/* Weights in grouped formats (device/dtype.h), int8 and int4, in GPU memory: elements as f32, and integers as bf16, which
- * are exact, for tensor cores. */
+/* Weights in grouped formats (device/dtype.h), int8 and int4, in GPU memory: elements as f32, and integers as bf16
+ * for tensor cores, which are exact. */
 #ifndef DEVICE_CUDA_GROUPS_H
 #define DEVICE_CUDA_GROUPS_H
 
@@ -20,6 +20,12 @@ __host__ __device__ static inline int64_t groups_per_row(view v) {
 
 __device__ static inline float groups_scale(view v, int64_t row, int64_t group) {
     return __half2float(((const __half *)v.scales)[row * groups_per_row(v) + group]);
+}
+
+/* Whether the kernels on tensor cores can copy rows of `v`: integers in whole chunks of 16 bytes, scales in pairs. */
+static inline bool groups_in_chunks(view v) {
+    return cuda_is_grouped(v.type) && v.cols > 0 && v.cols % (2 * DTYPE_GROUP) == 0 && (uintptr_t)v.data % 16 == 0 &&
+           (uintptr_t)v.scales % 4 == 0;
 }
 
 /* ---------------------------------------------------------------- elements as f32 */
@@ -65,8 +71,8 @@ __device__ static inline uint32_t groups_subtract(uint32_t a, uint32_t b) {
     return *(uint32_t *)&difference;
 }
 
-/* Eight integers of int8, in their order. With the sign bit s, a byte is its lower seven bits minus 128 s; the bit is the
- * lowest one of the exponent of 128 and of 256. */
+/* Eight integers of int8, in their order. With the sign bit s, a byte is its lower seven bits minus 128 s. At the place
+ * of the sign bit is the lowest bit of the exponent: 128 becomes 256. */
 __device__ static inline void groups_pairs_int8(uint2 words, uint32_t out[4]) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -79,6 +85,15 @@ __device__ static inline void groups_pairs_int8(uint2 words, uint32_t out[4]) {
 __device__ static inline void groups_pairs_int4(uint32_t word, uint32_t out[4]) {
 #pragma unroll
     for (int i = 0; i < 4; i++) out[i] = groups_subtract((word >> 4 * i & 0x000f000fu) ^ 0x43084308u, 0x43084308u);
+}
+
+/* Two adjacent integers, which begin at `from`. */
+template <dtype TYPE> __device__ uint32_t groups_pair(const char *from) {
+    if (TYPE == DTYPE_INT8) {
+        uint32_t pair = __byte_perm(*(const uint16_t *)from, 0x43u, 0x4140u);
+        return groups_subtract(pair & 0xff7fff7fu, pair & 0xff80ff80u);
+    }
+    return groups_subtract((*(const uint8_t *)from * 0x1001u & 0x000f000fu) ^ 0x43084308u, 0x43084308u);
 }
 
 /* ---------------------------------------------------------------- weights as floats */

@@ -13,13 +13,10 @@ static bool rounds_twice(const struct op_linear *a) {
 
 int cuda_linear(device *d, const struct op_linear *a) {
     if (cuda_elements(a->y) == 0) return LCKV_OK;
-    if (cuda_linear_few(d, a)) return LCKV_OK;
-    struct op_linear wide = *a;
+    if (cuda_linear_few(d, a) || cuda_linear_warpgroup(d, a, {})) return LCKV_OK;
     struct cuda_product y = {};
-    TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &wide.weight));
-    if (cuda_linear_warpgroup(d, &wide, {})) return LCKV_OK;
     y.a = a->x;
-    y.b = wide.weight;
+    TRY(cuda_as(d, a->weight, a->x.type, CUDA_WORK_WEIGHT, &y.b));
     if (a->bias.data && !rounds_twice(a)) TRY(cuda_as(d, a->bias, a->y.type, CUDA_WORK_BIAS, &y.bias));
     y.c = a->y;
     y.b_transposed = true;

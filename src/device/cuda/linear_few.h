@@ -1,5 +1,5 @@
-/* What products of a few rows on tensor cores have in common (linear_few_matrix.cu for bf16 weights, linear_few_groups.cu for
- * weights in 8 and 4 bits): the call, tiles, normed rows, and storing the result.
+/* Common parts of the products of a few rows on tensor cores (linear_few_matrix.cu: bf16 weights, linear_few_groups.cu:
+ * int8 and int4): the call, tiles, normed rows, and storing the result.
  *
  * Weights are the left factor. A block has 16 columns of the result for all rows; its warps divide the depth, and
  * their parts are summed in the order of the warps. One launch computes the products of several weights (op_project),
@@ -99,10 +99,11 @@ struct norm_share {
     }
 };
 
-/* All rows, at most RIGHT_ROWS, normed into shared memory, with the pairs of a chunk in the order of `order`. A thread keeps
- * the first of its chunks, whose weights are loaded already. */
+/* All rows, at most RIGHT_ROWS, normed into shared memory; `order` permutes the pairs of a chunk. A thread keeps the
+ * first of its chunks, whose weights are loaded already. */
 template <typename Order>
-__device__ void norm_rows(const struct few_call &a, struct norm_chunk *kept, struct norm_share own, Order order, __nv_bfloat16 *to) {
+__device__ void norm_rows(const struct few_call &a, struct norm_chunk *kept, struct norm_share own, Order order,
+                          __nv_bfloat16 *to) {
     __shared__ float sums[WARPS];
     int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP, team = own.step / CUDA_WARP;
     int row = own.row, first = own.first, step = own.step;
@@ -289,8 +290,7 @@ static inline bool few_linear(const struct op_linear *p, view residual, few_take
 static inline bool few_projection(const struct op_project *p, bool with_norm, few_takes *takes, struct few_call *a) {
     if (p->x.rows > (with_norm ? (int64_t)RIGHT_ROWS : (int64_t)CUDA_FEW_ROWS) || !products_in_chunks(p->normed))
         return false;
-    if (with_norm &&
-        (few_normed_bytes(p->x.rows, p->x.cols) > MAX_NORMED_BYTES || (uintptr_t)p->x.data % 16 != 0))
+    if (with_norm && (few_normed_bytes(p->x.rows, p->x.cols) > MAX_NORMED_BYTES || (uintptr_t)p->x.data % 16 != 0))
         return false;
     a->x = with_norm ? p->x : p->normed;
     if (with_norm) a->norm = p->norm;

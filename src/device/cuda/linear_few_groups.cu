@@ -1,5 +1,5 @@
-/* Products of a few rows with weights in int8 and int4 on tensor cores (decoding), see linear_few.h. The goal is to read
- * every weight once, at full bandwidth.
+/* Products of a few rows with weights in int8 and int4 on tensor cores (decoding), see linear_few.h. The goal is to
+ * read every weight once, at full bandwidth.
  *
  * Integers become bf16, exactly. The sum over a group is multiplied by the group's scale in f32 and added to the sum of
  * the preceding groups. Thus the weights are not rounded.
@@ -116,8 +116,8 @@ template <dtype TYPE> __device__ void stage_rows(const struct few_call &a, __nv_
 
 /* sum += the products of a unit, which begins at chunk `first`, with the rows of x. */
 template <dtype TYPE, int TILES, bool STAGED>
-__device__ void multiply_unit(float sum[TILES][4], const struct few_unit<TYPE> *from, const struct eight *const x[TILES],
-                              int first, int chunks) {
+__device__ void multiply_unit(float sum[TILES][4], const struct few_unit<TYPE> *from,
+                              const struct eight *const x[TILES], int first, int chunks) {
     using kind = format<TYPE>;
     int lane = threadIdx.x % CUDA_WARP, row = lane / 4;
 #pragma unroll
@@ -214,23 +214,17 @@ static bool run_few(device *d, struct few_call *a) {
     return a->part[0].weight.type == DTYPE_INT8 ? run_as<DTYPE_INT8>(d, *a) : run_as<DTYPE_INT4>(d, *a);
 }
 
-/* Rows of whole copies, and of scales in pairs. */
-static bool takes(view v) {
-    return cuda_is_grouped(v.type) && v.cols > 0 && v.cols % (2 * DTYPE_GROUP) == 0 && (uintptr_t)v.data % 16 == 0 &&
-           (uintptr_t)v.scales % 4 == 0;
-}
-
 bool cuda_linear_few_groups(device *d, const struct op_linear *p, view residual) {
     struct few_call a = {};
-    return few_linear(p, residual, takes, &a) && run_few(d, &a);
+    return few_linear(p, residual, groups_in_chunks, &a) && run_few(d, &a);
 }
 
 bool cuda_project_few_groups(device *d, const struct op_project *p, bool with_norm) {
     struct few_call a = {};
-    return few_projection(p, with_norm, takes, &a) && run_few(d, &a);
+    return few_projection(p, with_norm, groups_in_chunks, &a) && run_few(d, &a);
 }
 
 bool cuda_heads_few_groups(device *d, const struct op_heads *h, bool with_norm) {
     struct few_call a = {};
-    return few_heads(h, with_norm, takes, &a) && run_few(d, &a);
+    return few_heads(h, with_norm, groups_in_chunks, &a) && run_few(d, &a);
 }

@@ -1,5 +1,5 @@
-/* Products of a few rows with bf16 weights on tensor cores (decoding), see linear_few.h. The goal is to read every weight
- * once, at full bandwidth.
+/* Products of a few rows with bf16 weights on tensor cores (decoding), see linear_few.h. The goal is to read every
+ * weight once, at full bandwidth.
  *
  * The four lanes of a row of a fragment would hold pairs of elements that are apart. Since a sum may be taken in any
  * order, each lane holds eight adjacent elements instead, of both factors alike, and reads them at once. Weights are
@@ -67,8 +67,7 @@ struct weight_rows {
     const struct eight *low, *high;
 
     __device__ weight_rows(const struct few_call &a, const struct few_tile &tile)
-        : low(few_row(a.part[tile.part].weight, tile.low)), high(few_row(a.part[tile.high_part].weight, tile.high)) {
-    }
+        : low(few_row(a.part[tile.part].weight, tile.low)), high(few_row(a.part[tile.high_part].weight, tile.high)) {}
 };
 
 /* Blocks take tiles in turn; weights of a tile are loaded before the preceding one is done. */

@@ -2,8 +2,8 @@
  *
  * cuBLASLt is column-major: a row-major matrix is its transpose there. Therefore c = A B is requested as c^T = B^T
  * A^T, and a factor that is not transposed here is not transposed there either. */
-#include "device/cuda/products.h"
 #include "device/cuda/groups.h"
+#include "device/cuda/products.h"
 
 #include <cublasLt.h>
 
