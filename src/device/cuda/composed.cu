@@ -44,26 +44,11 @@ static int norm_rows(device *d, const struct op_project *a) {
 
 /* Replaces weights in grouped formats by their values, for products of many rows. */
 static int widen_parts(device *d, struct op_project *a) {
-    enum { ALIGNMENT = 256 };
-    size_t bytes = 0;
-    char *memory;
+    view weights[PROJECT_PARTS];
     if (a->x.rows <= CUDA_PLAIN_ROWS) return LCKV_OK; /* linear reads them as they are */
-    for (int pass = 0; pass < 2; pass++) {
-        if (pass) TRY(cuda_workspace(d, CUDA_WORK_WEIGHT, bytes, (void **)&memory));
-        for (int i = 0; i < a->parts; i++) {
-            view weight = a->part[i].weight, wide = weight;
-            if (!cuda_is_grouped(weight.type)) continue;
-            wide.type = a->normed.type, wide.scales = NULL;
-            size_t own = (view_bytes(wide) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-            bytes += own;
-            if (!pass) continue;
-            wide.data = memory;
-            memory += own;
-            TRY(cuda_widen_groups(d, weight, wide));
-            a->part[i].weight = wide;
-        }
-        if (bytes == 0) return LCKV_OK;
-    }
+    for (int i = 0; i < a->parts; i++) weights[i] = a->part[i].weight;
+    TRY(cuda_widen(d, a->parts, weights, a->normed.type));
+    for (int i = 0; i < a->parts; i++) a->part[i].weight = weights[i];
     return LCKV_OK;
 }
 

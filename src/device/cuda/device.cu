@@ -1,5 +1,6 @@
 /* Opens a GPU: selects it, checks its features, fills its table of ops. */
 #include "device/cuda/cuda.h"
+#include "device/cuda/groups.h"
 #include "device/cuda/products.h"
 
 extern "C" {
@@ -142,7 +143,9 @@ static void close(device *d) {
     struct cuda_state *s = cuda_state_of(d);
     cudaSetDevice(s->number);
     if (s->stream) cudaStreamSynchronize(s->stream);
+    if (s->widening.stream) cudaStreamSynchronize(s->widening.stream);
     cuda_products_close(d);
+    cuda_widening_close(d);
     cuda_memory_close(d);
     if (s->stream) cudaStreamDestroy(s->stream);
     free(s);
@@ -156,6 +159,7 @@ static int open(device *d, int number) {
     TRY(check_gpu(d));
     CUDA_TRY(d, cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
     TRY(cuda_memory_open(d));
+    TRY(cuda_widening_open(d));
     return cuda_products_open(d);
 }
 

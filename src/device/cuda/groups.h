@@ -98,7 +98,11 @@ template <dtype TYPE> __device__ uint32_t groups_pair(const char *from) {
 
 /* ---------------------------------------------------------------- weights as floats */
 
-/* v, in a grouped format, as f32 or bf16, at out.data (groups.cu). */
-int cuda_widen_groups(device *d, view v, view out);
+/* Weights in grouped formats as f32 or bf16, which are there until the next but one call of this function (groups.cu). Views
+ * of other formats stay as they are. */
+int cuda_widen(device *d, int count, view *weights, dtype type);
+
+int cuda_widening_open(device *d);
+void cuda_widening_close(device *d);
 
 #endif

@@ -229,10 +229,9 @@ int cuda_multiply(device *d, const struct cuda_product *p) {
 int cuda_as(device *d, view v, dtype type, enum cuda_work where, view *out) {
     *out = v;
     if (v.type == type) return LCKV_OK;
+    if (cuda_is_grouped(v.type)) return cuda_widen(d, 1, out, type);
     out->type = type;
-    out->scales = NULL;
     TRY(cuda_workspace(d, where, view_bytes(*out), &out->data));
-    if (cuda_is_grouped(v.type)) return cuda_widen_groups(d, v, *out);
     struct op_cast a = {v, *out};
     return cuda_cast(d, &a);
 }
