@@ -71,23 +71,8 @@ __device__ static inline uint32_t groups_subtract(uint32_t a, uint32_t b) {
     return *(uint32_t *)&difference;
 }
 
-/* Eight integers of int8, in their order. With the sign bit s, a byte is its lower seven bits minus 128 s. At the place
- * of the sign bit is the lowest bit of the exponent: 128 becomes 256. */
-__device__ static inline void groups_pairs_int8(uint2 words, uint32_t out[4]) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        uint32_t pair = __byte_perm(i < 2 ? words.x : words.y, 0x43u, i % 2 ? 0x4342u : 0x4140u);
-        out[i] = groups_subtract(pair & 0xff7fff7fu, pair & 0xff80ff80u);
-    }
-}
-
-/* Eight integers of int4: pair i has integers i and i + 4. */
-__device__ static inline void groups_pairs_int4(uint32_t word, uint32_t out[4]) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) out[i] = groups_subtract((word >> 4 * i & 0x000f000fu) ^ 0x43084308u, 0x43084308u);
-}
-
-/* Two adjacent integers, which begin at `from`. */
+/* Two adjacent integers, which begin at `from`. With the sign bit s, a byte is its lower seven bits minus 128 s. At the
+ * place of the sign bit is the lowest bit of the exponent: 128 becomes 256. */
 template <dtype TYPE> __device__ uint32_t groups_pair(const char *from) {
     if (TYPE == DTYPE_INT8) {
         uint32_t pair = __byte_perm(*(const uint16_t *)from, 0x43u, 0x4140u);

@@ -77,11 +77,10 @@ struct norm_chunk {
         return sum;
     }
 
-    __device__ struct eight normed(float rstd) const {
-        struct eight out;
+    __device__ struct cuda_eight normed(float rstd) const {
+        struct cuda_eight out;
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            out.pair[i] = matrix_pair(weight[2 * i] * (x[2 * i] * rstd), weight[2 * i + 1] * (x[2 * i + 1] * rstd));
+        for (int i = 0; i < MATRIX_CHUNK; i++) out.at[i] = weight[i] * (x[i] * rstd);
         return out;
     }
 };
@@ -99,11 +98,10 @@ struct norm_share {
     }
 };
 
-/* All rows, at most RIGHT_ROWS, normed into shared memory; `order` permutes the pairs of a chunk. A thread keeps the
- * first of its chunks, whose weights are loaded already. */
-template <typename Order>
-__device__ void norm_rows(const struct few_call &a, struct norm_chunk *kept, struct norm_share own, Order order,
-                          __nv_bfloat16 *to) {
+/* All rows, at most RIGHT_ROWS, normed: store(row, chunk, values). A thread keeps the first of its chunks, whose weights
+ * are loaded already. Lanes that are adjacent have adjacent chunks. */
+template <typename Store>
+__device__ void norm_rows(const struct few_call &a, struct norm_chunk *kept, struct norm_share own, Store store) {
     __shared__ float sums[WARPS];
     int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP, team = own.step / CUDA_WARP;
     int row = own.row, first = own.first, step = own.step;
@@ -125,14 +123,13 @@ __device__ void norm_rows(const struct few_call &a, struct norm_chunk *kept, str
     if (has) {
         for (int w = 0; w < team; w++) total += sums[warp / team * team + w];
         float rstd = 1.0f / sqrtf(total / (float)a.x.cols + a.eps);
-        struct eight *out = (struct eight *)(to + (int64_t)row * (a.x.cols + PAD));
-        out[first] = order(kept->normed(rstd));
+        store(row, first, kept->normed(rstd));
 #pragma unroll 1
         for (int c = first + step; c < a.chunks; c += step) {
             struct norm_chunk other;
             other.load_weight(a, c);
             other.load_x(a, row, c);
-            out[c] = order(other.normed(rstd));
+            store(row, c, other.normed(rstd));
         }
     }
     __syncthreads();

@@ -56,9 +56,15 @@ template <int TILES, int GROUP> struct few_group {
     }
 };
 
-struct in_order {
-    __device__ struct eight operator()(struct eight x) const {
-        return x;
+/* Rows of x in shared memory. */
+struct staged_rows {
+    __nv_bfloat16 *to;
+    int64_t pitch;
+
+    __device__ void operator()(int row, int chunk, const struct cuda_eight &x) const {
+        struct eight *out = (struct eight *)(to + row * pitch) + chunk;
+#pragma unroll
+        for (int i = 0; i < 4; i++) out->pair[i] = matrix_pair(x.at[2 * i], x.at[2 * i + 1]);
     }
 };
 
@@ -90,7 +96,7 @@ __global__ static void __launch_bounds__(THREADS, 2) few_products(struct few_cal
     struct norm_chunk kept;
     if (NORMED && share.first < a.chunks) kept.load_weight(a, share.first);
     cuda_begin();
-    if (NORMED) norm_rows(a, &kept, share, in_order(), normed);
+    if (NORMED) norm_rows(a, &kept, share, staged_rows{normed, a.x.cols + PAD});
 #pragma unroll
     for (int t = 0; t < TILES; t++) {
         int r = min(t * RIGHT_ROWS + lane / 4, a.rows - 1);

@@ -455,7 +455,7 @@ static bool run(device *d, struct call *a) {
 
 /* Whether this file supports the rows, which it then takes. */
 static bool take_rows(device *d, view x, struct call *a) {
-    if (!cuda_state_of(d)->encode_map || x.rows <= CUDA_FEW_ROWS || x.rows > ROWS || x.cols == 0) return false;
+    if (!cuda_state_of(d)->encode_map || x.rows <= CUDA_PLAIN_ROWS || x.rows > ROWS || x.cols == 0) return false;
     a->rows = (int)x.rows;
     a->steps = (int)cuda_blocks(x.cols, WARPGROUP_DEPTH);
     return products_in_chunks(x) && warpgroup_map_of(d, x, &a->x);
