@@ -72,7 +72,7 @@ static int widen_all(device *d, int count, view *weights, dtype type, char *memo
     return LCKV_OK;
 }
 
-/* The workspace is free when all is done that came before the preceding call's op, whose products read the other one. */
+/* The workspace is free when all work before the op of the preceding call is done. That op reads the other one. */
 int cuda_widen(device *d, int count, view *weights, dtype type) {
     struct cuda_state *s = cuda_state_of(d);
     auto w = &s->widening;

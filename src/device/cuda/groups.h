@@ -83,7 +83,7 @@ template <dtype TYPE> __device__ uint32_t groups_pair(const char *from) {
 
 /* ---------------------------------------------------------------- weights as floats */
 
-/* Weights in grouped formats as f32 or bf16, which are there until the next but one call of this function (groups.cu). Views
+/* Replaces weights in grouped formats by f32 or bf16 ones, which are valid until the next call but one (groups.cu). Views
  * of other formats stay as they are. */
 int cuda_widen(device *d, int count, view *weights, dtype type);
 

@@ -98,8 +98,8 @@ struct norm_share {
     }
 };
 
-/* All rows, at most RIGHT_ROWS, normed: store(row, chunk, values). A thread keeps the first of its chunks, whose weights
- * are loaded already. Lanes that are adjacent have adjacent chunks. */
+/* All rows, at most RIGHT_ROWS, normed: store(row, chunk, values). A thread keeps the first of its chunks, whose
+ * weights are loaded already. Adjacent lanes have adjacent chunks. */
 template <typename Store>
 __device__ void norm_rows(const struct few_call &a, struct norm_chunk *kept, struct norm_share own, Store store) {
     __shared__ float sums[WARPS];

@@ -1,9 +1,9 @@
 /* Products of a few rows with weights in int8 and int4 on tensor cores (decoding), see linear_few.h. The goal is to
  * read every weight once, at full bandwidth.
  *
- * As in cpu/few_groups.c, rows of x are rounded to 15 bits in the groups of the weight, with an f32 scale each: 128 times
- * a high byte plus a low one. Tensor cores multiply bytes, the high ones and the low ones of a row as two columns, and
- * the sum over a group is exact:
+ * As on the CPU, rows of x are rounded to 15 bits in the groups of the weight, with an f32 scale each: 128 times a high
+ * byte plus a low one. Tensor cores multiply bytes; the high ones and the low ones of a row are two columns, and the
+ * sum over a group is exact:
  *     x[r] . w[o] = sum over groups of scale of x * scale of w * integer sum.
  * Integers of the weight are used as they are; int4 becomes 16 times its value in a byte.
  *
@@ -168,7 +168,7 @@ template <dtype TYPE> __device__ uint2 lane_integers(const char *row, int place)
     return make_uint2(word << 4 & 0xf0f0f0f0u, word & 0xf0f0f0f0u);
 }
 
-/* sum += the products of a unit, whose first group is `first`, with the rows of x: this lane has those of rows l / 4 and
+/* sum += the products of a unit, whose first group is `first`, with the rows of x. Lane l has those of rows l / 4 and
  * l / 4 + 8 of the weights. */
 template <dtype TYPE, int TILES>
 __device__ void multiply_unit(float (&sum)[TILES][2], const struct few_unit<TYPE> *from,
