@@ -83,8 +83,8 @@ template <dtype TYPE> __device__ uint32_t groups_pair(const char *from) {
 
 /* ---------------------------------------------------------------- weights as floats */
 
-/* Replaces weights in grouped formats by f32 or bf16 ones, which are valid until the next call but one (groups.cu). Views
- * of other formats stay as they are. */
+/* Replaces weights in grouped formats by f32 or bf16 ones, which are valid until the next call but one (groups.cu).
+ * Views of other formats stay as they are. */
 int cuda_widen(device *d, int count, view *weights, dtype type);
 
 int cuda_widening_open(device *d);
