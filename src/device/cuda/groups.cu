@@ -1,7 +1,7 @@
 /* Weights in grouped formats as f32 or bf16, for products of many rows.
  *
- * A second stream widens the weights of an op into one of two workspaces, while the op before it still runs and reads the
- * other one. In a captured step, these are branches of the graph. */
+ * A second stream widens the weights of an op into one of two workspaces, while the op before it still runs and reads
+ * the other one. In a captured step, these are branches of the graph. */
 #include "device/cuda/groups.h"
 
 enum { THREADS = 256, EACH = 8, CHUNKS = 4 /* per thread */ };
