@@ -1,10 +1,10 @@
 /* Shared by the CUDA entries: private state, workspaces, errors, elements of any floating-point type, reductions
  * over warps and blocks.
  *
- * All work is on one stream, so a workspace is free when the next op begins; the exception is groups.cu. Ops do not wait for the GPU, read its
- * memory or allocate, with one exception: a workspace that is too small grows. It grows only outside of stream
- * capture (run a step once before capturing it). The old workspace is kept until the device is closed, so that
- * addresses in a captured graph stay valid.
+ * All work is on one stream, so a workspace is free when the next op begins; groups.cu alone has a second stream. Ops
+ * do not wait for the GPU, read its memory or allocate, with one exception: a workspace that is too small grows. It
+ * grows only outside of stream capture (run a step once before capturing it). The old workspace is kept until the
+ * device is closed, so that addresses in a captured graph stay valid.
  *
  * Reductions have a fixed order and do not use floating-point atomics: the same call gives the same bits.
  *
