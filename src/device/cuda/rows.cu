@@ -2,6 +2,7 @@
  * one.
  *
  * Padding rows of a batch may have any index. An index out of range reads zeros and writes nothing. */
+#include "device/cuda/groups.h"
 #include "device/cuda/launch.h"
 
 enum { THREADS = 128, EACH = 4, COLS = THREADS * EACH };
@@ -33,7 +34,7 @@ __global__ static void embed_rows(struct op_embed a) {
     int32_t id = from < 0 ? ((const int32_t *)a.ids.data)[r] : ((const int32_t *)a.previous.data)[from];
     struct cuda_four x = {};
     if (c >= a.out.cols) return;
-    if (id >= 0 && id < a.table.rows) x = cuda_get4(cuda_row(a.table, id), a.table.type, c, a.table.cols);
+    if (id >= 0 && id < a.table.rows) x = groups_get4(a.table, id, c);
     cuda_set4(cuda_row(a.out, r), a.out.type, c, a.out.cols, x);
 }
 
