@@ -31,8 +31,8 @@ struct few_block {
 /* Outputs whose sums for R rows fill vectors. */
 #define FEW_STEP(R) (FEW_PAIR * (R) < TILE_LANES ? TILE_LANES / (R) : FEW_PAIR)
 
-/* sum[o * R + r] += x[r] . w[o]. The order of sums does not depend on R. `sum` has room for whole steps of outputs; what
- * is behind the last output is undefined. */
+/* sum[o * R + r] += x[r] . w[o]. The order of sums does not depend on R. `sum` has room for whole steps of outputs;
+ * what follows the last output is undefined. */
 typedef void few_dot(float *sum, const struct few_block *b);
 
 struct few_form {
