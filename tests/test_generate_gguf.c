@@ -9,7 +9,7 @@ enum { TOKENS = 20, VOCAB = 16 };
 
 static void read_expected(float *out) {
     size_t bytes;
-    char *file = get(SOURCE_DIR "/tests/gguf/mixed.logits", &bytes);
+    char *file = get(SOURCE_DIR "/tests/gguf/mixed_logits.bin", &bytes);
     assert_int_equal(bytes, TOKENS * VOCAB * sizeof *out);
     memcpy(out, file, bytes);
     free(file);

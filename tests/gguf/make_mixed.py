@@ -1,9 +1,9 @@
-"""Makes mixed.gguf and mixed.logits, the fixtures of tests/test_generate_gguf.c.
+"""Makes mixed.gguf and mixed_logits.bin, the fixtures of tests/test_generate_gguf.c.
 
-    python make_mixed.py libggml-base.so mixed.gguf mixed.logits
+    python make_mixed.py libggml-base.so mixed.gguf mixed_logits.bin
 
 The first argument is the library of llama.cpp (0.3.36 of llama-cpp-python), which quantizes. mixed.gguf is a small Llama
-of random weights, each matrix in another format. mixed.logits are the logits of transformers 5.24 for the tokens 0, 7,
+of random weights, each matrix in another format. mixed_logits.bin are the logits of transformers 5.24 for the tokens 0, 7,
 14, .. modulo 16, f32 [20, 16], with the weights that transformers dequantizes from the file.
 """
 import ctypes

@@ -32,7 +32,7 @@ struct few_block {
 #define FEW_STEP(R) (FEW_PAIR * (R) < TILE_LANES ? TILE_LANES / (R) : FEW_PAIR)
 
 /* sum[o * R + r] += x[r] . w[o]. The order of sums does not depend on R. `sum` has room for whole steps of outputs;
- * what follows the last output is undefined. */
+ * what is behind the last output is undefined. */
 typedef void few_dot(float *sum, const struct few_block *b);
 
 struct few_form {

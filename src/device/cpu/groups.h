@@ -82,8 +82,8 @@ static inline __attribute__((always_inline)) __m256i cpu_bf16_of_floats(__m512 v
     return _mm512_cvtepi32_epi16(bits);
 }
 
-/* out[0..DTYPE_GROUP) = a whole group in int4 as bf16. It has at most 16 values: these are rounded, and looked up by the
- * integers. */
+/* out[0..DTYPE_GROUP) = a whole group in int4 as bf16. It has at most 16 values: these are rounded, and looked up by
+ * the integers. */
 static inline __attribute__((always_inline)) void cpu_int4_group_bf16(uint16_t *out, const int8_t *from, float scale) {
     const __m512 integers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1);
     __m512i table = _mm512_castsi256_si512(cpu_bf16_of_floats(_mm512_mul_ps(integers, _mm512_set1_ps(scale))));
