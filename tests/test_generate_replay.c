@@ -43,8 +43,8 @@ static void run(batcher *b, int first, int end, sample_row how, output *out) {
     }
 }
 
-/* Quantized weights have rows of whole copies of the kernels for few rows. Keys and values in int8 have heads for tensor
- * cores. */
+/* Quantized weights have rows of whole copies of the kernels for few rows. Keys and values in int8 have heads for
+ * tensor cores. */
 static const char *sizes_of(weight_format format, dtype kv_type) {
     bool plain = format == WEIGHT_FLOAT && kv_type != DTYPE_KV_INT8;
     return plain ? "" : ",\"hidden_size\":128,\"intermediate_size\":192,\"head_dim\":32";

@@ -35,7 +35,7 @@ struct call {
     int rows, steps, parts, tiles, blocks /* per tile */, stages;
     int rotated, head_dim; /* parts [0, rotated) are rotated, the last of them keys, and values follow */
     view angles, index, pages_k, pages_v, gated_y, residual;
-    dtype type; /* of the weights */
+    dtype type;  /* of the weights */
     bool rounds; /* keys and values become what pages hold */
     struct {
         view bias, y;
