@@ -1,5 +1,6 @@
 /* The composed ops (device.h), as far as they are faster than their parts. */
 #include "device/cuda/groups.h"
+#include "device/cuda/kv_int8.h"
 #include "device/cuda/launch.h"
 #include "device/cuda/products.h"
 
@@ -80,6 +81,11 @@ static bool heads_few(device *d, const struct op_heads *a, bool with_norm) {
 }
 
 int cuda_heads(device *d, const struct op_heads *a) {
+    bool plain = !a->append.room.data && a->append.pages_k.type != DTYPE_KV_INT8;
+    if (!plain && a->project.x.rows <= CUDA_FEW_ROWS) { /* their products do not round, or write int8 */
+        TRY(cuda_project(d, &a->project));
+        return cuda_rope_append(d, &a->append);
+    }
     if (a->project.x.rows == 0 || heads_few(d, a, true)) return LCKV_OK;
     TRY(norm_rows(d, &a->project));
     if (heads_few(d, a, false) || cuda_heads_warpgroup(d, a)) return LCKV_OK;
@@ -165,7 +171,9 @@ __global__ static void __launch_bounds__(THREADS) rotate_append(struct append p)
 }
 
 int cuda_rope_append(device *d, const struct op_rope_append *a) {
-    if (a->head_dim < 2) return device_rope_append(d, a);
+    bool int8 = a->pages_k.type == DTYPE_KV_INT8 && a->pages_v.type == DTYPE_KV_INT8;
+    if (int8 && cuda_kv_int8_rotates(a->head_dim)) return cuda_kv_int8_rope_append(d, a);
+    if (a->head_dim < 2 || a->room.data || a->pages_k.type == DTYPE_KV_INT8) return device_rope_append(d, a);
     struct append p = {*a, 0, 0, (a->head_dim / 2 + EACH - 1) / EACH};
     if (a->q.data) p.heads = (int)(a->q.cols / a->head_dim);
     if (a->k.data) p.kv_heads = (int)(a->k.cols / a->head_dim);

@@ -11,6 +11,7 @@
  * Weights in int8 and int4 are copied as they are. The warps that multiply convert the integers to bf16 in registers
  * and multiply them by their scale, rounded to bf16, while the preceding products run. */
 #include "device/cuda/groups.h"
+#include "device/cuda/kv_int8.h"
 #include "device/cuda/launch.h"
 #include "device/cuda/products.h"
 #include "device/cuda/warpgroup.h"
@@ -34,7 +35,8 @@ struct call {
     int rows, steps, parts, tiles, blocks /* per tile */, stages;
     int rotated, head_dim; /* parts [0, rotated) are rotated, the last of them keys, and values follow */
     view angles, index, pages_k, pages_v, gated_y, residual;
-    dtype type; /* of the weights */
+    dtype type;  /* of the weights */
+    bool rounds; /* keys and values become what pages hold */
     struct {
         view bias, y;
         int cols, begin /* its first tile */;
@@ -311,6 +313,32 @@ __device__ static void store_gated(const struct call &a, int r, int column, cons
     store_row(a.gated_y, r, column, y);
 }
 
+/* Four pairs of keys or values to their pages in kv_int8. The threads of a head are adjacent; of values, the two halves
+ * of a tile are different heads if they have room for several. Half a warp has a row. */
+__device__ static void store_int8(const struct call &a, const struct tile &own, view pages, int64_t row, int low,
+                                  int high, struct pairs *x) {
+    bool joined = own.part < a.rotated || a.head_dim > HALF;
+    int lanes = a.head_dim / FOUR / (joined ? 2 : 1), lane = (int)threadIdx.x % CUDA_WARP;
+    unsigned mates = 0xffffu << (lane & 16);
+    int first = kv_int8_largest(x->low), second = kv_int8_largest(x->high);
+    if (joined) first = second = max(first, second);
+    for (int i = lanes / 2; i > 0; i /= 2) {
+        first = max(first, __shfl_xor_sync(mates, first, i));
+        second = max(second, __shfl_xor_sync(mates, second, i));
+    }
+    struct kv_int8_scale low_scale(first), high_scale(second);
+    bool there = row >= 0 && row < pages.rows, leads = lane % lanes == 0;
+    if (there && low < pages.cols) {
+        if (leads) low_scale.store(pages, row, low / a.head_dim);
+        low_scale.store4(pages, row, low, pages.cols, x->low);
+    }
+    if (there && high < pages.cols) {
+        if (leads && !joined) high_scale.store(pages, row, high / a.head_dim);
+        high_scale.store4(pages, row, high, pages.cols, x->high);
+    }
+    if (a.rounds) low_scale.round(&x->low), high_scale.round(&x->high);
+}
+
 /* Pairs are rotated; keys and values also go to their pages, rounded once. */
 __device__ static void store_heads(const struct call &a, const struct tile &own, int r, int low, int high,
                                    struct pairs x, const struct other &other) {
@@ -321,9 +349,11 @@ __device__ static void store_heads(const struct call &a, const struct tile &own,
         x.low.at[i] = __bfloat162float(__float2bfloat16_rn(x.low.at[i]));
         x.high.at[i] = __bfloat162float(__float2bfloat16_rn(x.high.at[i]));
     }
+    bool int8 = a.index.data && own.part + 1 >= a.rotated && pages.type == DTYPE_KV_INT8;
+    if (int8) store_int8(a, own, pages, other.page, low, high, &x);
     store_row(y, r, low, x.low);
     store_row(y, r, high, x.high);
-    if (other.page < 0 || other.page >= pages.rows) return;
+    if (int8 || other.page < 0 || other.page >= pages.rows) return;
     store_row(pages, other.page, low, x.low);
     store_row(pages, other.page, high, x.high);
 }
@@ -494,7 +524,10 @@ bool cuda_heads_warpgroup(device *d, const struct op_heads *h) {
     struct call a = {};
     int dim = h->append.head_dim;
     bool fits = dim > HALF ? dim % COLS == 0 : dim >= 2 * FOUR && HALF % dim == 0;
+    bool int8 = h->append.pages_k.type == DTYPE_KV_INT8, rounds = h->append.room.data != NULL;
+    if ((int8 && dim > COLS) || (rounds && !int8)) return false;
     if (!fits || !take_projection(d, &h->project, &a)) return false;
     products_take_heads(&h->append, &a);
+    a.rounds = rounds;
     return run(d, &a);
 }

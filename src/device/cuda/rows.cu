@@ -3,6 +3,7 @@
  *
  * Padding rows of a batch may have any index. An index out of range reads zeros and writes nothing. */
 #include "device/cuda/groups.h"
+#include "device/cuda/kv_int8.h"
 #include "device/cuda/launch.h"
 
 enum { THREADS = 128, EACH = 4, COLS = THREADS * EACH };
@@ -213,6 +214,7 @@ int cuda_gather_rows_backward(device *d, const struct op_gather_rows *a) {
 }
 
 int cuda_scatter_rows(device *d, const struct op_scatter_rows *a) {
+    if (a->dst.type == DTYPE_KV_INT8) return cuda_kv_int8_append(d, a);
     const int64_t *index = (const int64_t *)a->index.data;
     if (cuda_elements(a->src) > 0) {
         spread_rows<<<row_blocks(a->src), THREADS, 0, cuda_stream(d)>>>(a->dst, a->src, index);
