@@ -5,9 +5,6 @@
  * reads adjacent elements of a row, as in linear_few_matrix.cu. */
 #include "device/cuda/attention_paged_matrix.h"
 
-#ifndef KV_KEYS
-#define KV_KEYS 32
-#endif
 enum { BYTES_CHUNK = 16, LINE = 128 /* bytes that one access to shared memory covers */ };
 
 /* What tiles in both forms have in common. */
@@ -158,6 +155,6 @@ template <int DIM_, int KEYS_> struct int8_tile : adjacent_order<DIM_> {
 };
 
 int attention_paged_int8(device *d, const struct attention_call *call, const struct attention_cut *cut, int warps) {
-    return call->a.head_dim > 64 ? run_tiles<struct int8_tile<128, KV_KEYS>>(d, call, cut, warps)
-                                 : run_tiles<struct int8_tile<64, KV_KEYS>>(d, call, cut, warps);
+    return call->a.head_dim > 64 ? run_tiles<struct int8_tile<128, 32>>(d, call, cut, warps)
+                                 : run_tiles<struct int8_tile<64, 32>>(d, call, cut, warps);
 }
