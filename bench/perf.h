@@ -46,6 +46,7 @@ int perf_speeds(const perf_options *o);
 int perf_training(const perf_options *o);
 int perf_checkpointing(const perf_options *o);
 int perf_exact(const perf_options *o);
+int perf_processes(const perf_options *o);
 int perf_generation(const perf_options *o);
 int perf_few_rows(const perf_options *o);
 int perf_prefix_cache(const perf_options *o);

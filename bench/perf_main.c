@@ -4,6 +4,7 @@
  * bench train|checkpointing CONFIG [--device D] [--batch N] [--block N] [--seconds S] [--threads N] [--bf16]
  * bench exact CONFIG [--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--seconds S] [--threads N]
  *                    [--bf16]
+ * bench processes CONFIG [--device D] [--batch N] [--step N] [--block N] [--seconds S] [--bf16]
  * bench generate CONFIG [--device D] [--batch N] [--prompt N] [--length N] [--chunk N] [--seconds S] [--threads N]
  *                       [--bf16] [--weight_dtype float|int8|int4]
  * bench few CONFIG [--device D] [--threads N]
@@ -17,6 +18,8 @@
  *   exact          training steps of --step blocks, in micro-batches of --batch, with loops in the exact form, and
  *                  their memory; reference: the plan, in steps of --reference_step blocks (default: --step), whose
  *                  speed does not depend on this number
+ *   processes      training on the processes that a launcher has started (RANK and WORLD_SIZE, as torchrun sets them);
+ *                  with ZeRO 1 and ZeRO 3; reference: each process alone with as large a share of a step
  *   generate       prefill and decoding of concurrent sequences; reference: a matrix product, a copy, reading memory
  *   few            products of 1 to 16 rows with the MLP's weights; reference: reading memory, a matrix product
  *   prefix         a request whose first --prompt tokens are cached; reference: the request that filled the cache
@@ -37,7 +40,8 @@
 static int usage(void) {
     fprintf(
         stderr,
-        "usage: bench speeds|train|checkpointing|exact|generate|few|prefix|encoding|lockstep|together|server CONFIG "
+        "usage: bench speeds|train|checkpointing|exact|processes|generate|few|prefix|encoding|lockstep|together|server "
+        "CONFIG "
         "[--device D] [--batch N] [--step N] [--reference_step N] [--block N] [--prompt N] [--length N] "
         "[--chunk N] [--seconds S] [--threads N] [--bf16] [--weight_dtype float|int8|int4]\n");
     return 2;
@@ -103,10 +107,10 @@ int main(int argc, char **argv) {
         const char *name;
         int (*run)(const perf_options *o);
     } measurements[] = {
-        {"speeds", perf_speeds},         {"train", perf_training},      {"checkpointing", perf_checkpointing},
-        {"exact", perf_exact},           {"generate", perf_generation}, {"prefix", perf_prefix_cache},
-        {"encoding", perf_loop_prefill}, {"lockstep", perf_lockstep},   {"together", perf_concurrency},
-        {"server", perf_http},           {"few", perf_few_rows}};
+        {"speeds", perf_speeds},        {"train", perf_training},        {"checkpointing", perf_checkpointing},
+        {"exact", perf_exact},          {"processes", perf_processes},   {"generate", perf_generation},
+        {"prefix", perf_prefix_cache},  {"encoding", perf_loop_prefill}, {"lockstep", perf_lockstep},
+        {"together", perf_concurrency}, {"server", perf_http},           {"few", perf_few_rows}};
     enum { COUNT = sizeof measurements / sizeof *measurements };
     int which = 0;
     while (which < COUNT && strcmp(argv[1], measurements[which].name)) which++;

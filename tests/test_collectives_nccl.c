@@ -28,12 +28,28 @@ static struct {
     int groups, depth, destroyed, last_gpu;
     int calls; /* of collective operations */
     bool one_gpu, init_fails, records;
+    bool separated;       /* since the last operation */
+    int streams;          /* created and not destroyed */
     int events;           /* created and not destroyed */
+    char order[256];      /* what has happened to streams; see note() */
     pthread_mutex_t lock; /* for the members after it */
     int aborted;
     bool hangs; /* operations do not complete */
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
-static const cudaStream_t STREAM = (cudaStream_t)&fake;
+static const cudaStream_t STREAM = (cudaStream_t)&fake, BESIDE = (cudaStream_t)&fake.streams;
+
+struct event {
+    int number; /* in the order of creation */
+};
+
+/* Appends "NAME NUMBER STREAM" to the order of events and operations: streams are m (of the device) and b (beside). */
+static void note(const char *name, cudaEvent_t event, cudaStream_t stream) {
+    size_t length = strlen(fake.order);
+    int number = event ? ((const struct event *)(const void *)event)->number : 0;
+    assert_true(stream == STREAM || (stream == BESIDE && fake.streams == 1));
+    snprintf(fake.order + length, sizeof fake.order - length, "%s%s%d%s", length ? " " : "", name, number,
+             stream == STREAM ? "m" : "b");
+}
 
 int cuda_device_number(const device *d) {
     assert_ptr_equal(d, &gpu);
@@ -45,33 +61,72 @@ void *cuda_device_stream(const device *d) {
     return STREAM;
 }
 
+void cuda_device_separate(device *d) {
+    assert_ptr_equal(d, &gpu);
+    fake.separated = true;
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *most) {
+    *least = 0;
+    *most = -5;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority) {
+    assert_true(flags == cudaStreamNonBlocking && priority == -5);
+    *stream = BESIDE;
+    fake.streams++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    assert_ptr_equal(stream, BESIDE);
+    fake.streams--;
+    return cudaSuccess;
+}
+
+/* Only the device's stream depends on the order of the device's ops. */
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
+    assert_true(flags == 0 && (stream == BESIDE || fake.separated));
+    note("wait", event, stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
+    assert_int_equal(flags, fake.records ? cudaEventRecordExternal : cudaEventRecordDefault);
+    note("point", event, stream);
+    return cudaSuccess;
+}
+
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
     assert_int_equal(flags, cudaEventDisableTiming);
-    *event = (cudaEvent_t)&fake.events;
-    fake.events++;
+    struct event *made = calloc(1, sizeof *made);
+    made->number = fake.events++;
+    *event = (cudaEvent_t)(void *)made;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    assert_ptr_equal(event, &fake.events);
+    free(event);
     fake.events--;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    assert_true(event == (cudaEvent_t)&fake.events && stream == STREAM && fake.depth == 0);
+    assert_int_equal(fake.depth, 0);
     assert_false(fake.records);
+    note("event", event, stream);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
-    assert_ptr_equal(stream, STREAM);
+    assert_true(stream == STREAM || stream == BESIDE);
     *status = fake.records ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-    assert_ptr_equal(event, &fake.events);
+    assert_non_null(event);
     pthread_mutex_lock(&fake.lock);
     bool hangs = fake.hangs;
     pthread_mutex_unlock(&fake.lock);
@@ -148,7 +203,8 @@ ncclResult_t ncclGroupEnd(void) {
 }
 
 static ncclResult_t done(int status, ncclComm_t comm, cudaStream_t stream) {
-    assert_true(comm->rank == ranks->rank && stream == STREAM && fake.last_gpu == ranks->rank && fake.depth == 1);
+    assert_true(comm->rank == ranks->rank && fake.last_gpu == ranks->rank && fake.depth == 1);
+    if (!strstr(fake.order, "nccl")) note("nccl", NULL, stream); /* once: there may be several calls */
     fake.calls++;
     return status >= 0 ? ncclSuccess : ncclSystemError;
 }
@@ -183,13 +239,14 @@ static collectives *nccl;
 static int reset(void **state) {
     (void)state;
     fake.groups = fake.destroyed = fake.aborted = fake.calls = 0;
-    fake.one_gpu = fake.init_fails = fake.hangs = fake.records = false;
+    fake.one_gpu = fake.init_fails = fake.hangs = fake.records = fake.separated = false;
+    fake.order[0] = '\0';
     return 0;
 }
 
 static int check_events(void **state) {
     (void)state;
-    return fake.events; /* all destroyed */
+    return fake.events || fake.streams; /* all destroyed */
 }
 
 /* Element i of rank r. Sums of these are exact in f32. */
@@ -341,6 +398,42 @@ static void test_recorded_operations(void **state) {
     collectives_close(nccl);
 }
 
+/* The stream beside that of the ops waits for the point. Ops wait for the operation where it is joined. Event 0 is that
+ * of the time limit. */
+static void test_operations_aside(void **state) {
+    (void)state;
+    enum { PART = 5, SIZE = 8 * PART };
+    int64_t begin[9] = {0};
+    float data[SIZE];
+    OK(collectives_nccl_open(ranks, &gpu, &nccl));
+    for (int r = 0; r < ranks->ranks; r++) begin[r + 1] = begin[r] + PART;
+    for (int i = 0; i < SIZE; i++) data[i] = value_of(ranks->rank, i);
+    collectives_parts parts = {data, DTYPE_F32, begin};
+    for (int recorded = 0; recorded < 2; recorded++) {
+        for (int i = 0; i < SIZE; i++) data[i] = value_of(ranks->rank, i);
+        fake.order[0] = '\0';
+        fake.separated = false;
+        fake.records = recorded;
+        OK(collectives_point(nccl, 1));
+        assert_true(fake.separated);
+        fake.records = false;
+        fake.separated = false;
+        OK(collectives_reduce_scatter_aside(nccl, parts, 1));
+        OK(collectives_join_aside(nccl, 1));
+        for (int i = 0; i < PART; i++)
+            assert_true((double)data[begin[ranks->rank] + i] == sum_of(begin[ranks->rank] + i));
+        assert_string_equal(fake.order, "point1m wait1b nccl0b event0b event2b wait2m");
+    }
+    OK(collectives_point(nccl, 40)); /* more events */
+    OK(collectives_all_gather_aside(nccl, parts, 40));
+    OK(collectives_join_aside(nccl, 40));
+    for (int i = 0; i < PART * ranks->ranks; i++) assert_true((double)data[i] == sum_of(i));
+    fake.order[0] = '\0';
+    OK(collectives_all_gather(nccl, parts)); /* on the stream of the ops again */
+    assert_string_equal(fake.order, "nccl0m event0m");
+    collectives_close(nccl);
+}
+
 static int open_ranks(void **state) {
     (void)state;
     setenv("NCCL_PROTO", "Tree of the user", 1);
@@ -362,6 +455,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_lost_rank_aborts_nccl, reset, check_events),
         cmocka_unit_test_setup_teardown(test_a_gpu_that_hangs, reset, check_events),
         cmocka_unit_test_setup_teardown(test_recorded_operations, reset, check_events),
+        cmocka_unit_test_setup_teardown(test_operations_aside, reset, check_events),
     };
     return cmocka_run_group_tests(tests, open_ranks, close_ranks);
 }

@@ -229,10 +229,13 @@ static void a_process_that_hangs_ends_the_job(void **state) {
     assert_true(newest_checkpoint(f) > 0);
 }
 
+/* Two layers are gathered at a time, so the loop has six. */
+#define LONG_LOOP "hidden_size=256,num_hidden_layers=8,layer_types=0_6_6_6_6_6_6_7"
+
 /* Total memory of a process in bytes, as lckv inspect says. */
 static double planned(const folder *f, const char *batch_size, bool regather) {
     outcome o = RUN(f, "inspect", "--config_name", in(f, "tiny.json"), "--block_size", "16", "--num_processes", "2",
-                    "--zero", "3", "--per_device_train_batch_size", batch_size, "--config_overrides", "hidden_size=256",
+                    "--zero", "3", "--per_device_train_batch_size", batch_size, "--config_overrides", LONG_LOOP,
                     "--json", "--zero_regather_loops", regather ? "True" : "False");
     if (o.code) fail_msg("%s", o.messages);
     json_t *report;
@@ -244,12 +247,12 @@ static double planned(const folder *f, const char *batch_size, bool regather) {
 }
 
 static void memory_decides_about_loops_and_batches(void **state) {
-    static const char ALWAYS[] = "--zero 3 --max_steps 1 --config_overrides hidden_size=256";
+    static const char ALWAYS[] = "--zero 3 --max_steps 1 --config_overrides " LONG_LOOP;
     const folder *f = *state;
     if (!by_lckv) SKIP("once is enough");
     const double MARGIN = 1.05;
     double held = MARGIN * planned(f, "4", false), regathered = MARGIN * planned(f, "4", true);
-    assert_true(regathered < 0.95 * held);
+    assert_true(regathered < 0.9 * held);
     run(f, 2, "out", "%s --per_device_train_batch_size 4 --memory_limit %.0f", ALWAYS, (held + regathered) / 2);
     contains(f, "gathering them in each iteration (zero_regather_loops)", 1);
     run(f, 2, "out", "%s --per_device_train_batch_size 4 --memory_limit %.0f", ALWAYS, held + 1e6);

@@ -43,6 +43,30 @@ int collectives_broadcast(const collectives *c, view v, int root) {
     return device_profile_end(c->device, c->ops.broadcast(c, v, root), (double)view_bytes(v));
 }
 
+/* Ends what it has begun, also after a failure. */
+static int run_aside(const collectives *c, int (*run)(const collectives *c, collectives_parts parts),
+                     collectives_parts parts, int number) {
+    TRY(c->ops.begin_aside(c, number));
+    int status = run(c, parts), ended = c->ops.end_aside(c, number);
+    return status < 0 ? status : ended;
+}
+
+int collectives_point(const collectives *c, int number) {
+    return c->ops.point(c, number);
+}
+
+int collectives_reduce_scatter_aside(const collectives *c, collectives_parts parts, int number) {
+    return run_aside(c, collectives_reduce_scatter, parts, number);
+}
+
+int collectives_all_gather_aside(const collectives *c, collectives_parts parts, int number) {
+    return run_aside(c, collectives_all_gather, parts, number);
+}
+
+int collectives_join_aside(const collectives *c, int number) {
+    return c->ops.join_aside(c, number);
+}
+
 int collectives_barrier(const collectives *c) {
     return c->ops.barrier(c);
 }

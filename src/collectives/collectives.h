@@ -7,7 +7,7 @@
  *
  *   - All ranks make the same calls in the same order, with the same shapes.
  *   - Operations on views work on device memory and are ordered with the ops of the device: they read what earlier ops
- *     wrote, and later ops read what they wrote.
+ *     wrote, and later ops read what they wrote. Operations aside (below) overlap with later ops.
  *   - Reductions in host memory add in the order of ranks, those of NCCL in the order of its ring. The same number of
  *     ranks gives the same bits.
  *   - If one rank fails, the others would wait for it. Call collectives_agree() before every operation that a failure
@@ -37,6 +37,10 @@ struct collectives_ops {
     int (*reduce_scatter)(const collectives *c, collectives_parts parts);
     int (*all_gather)(const collectives *c, collectives_parts parts);
     int (*broadcast)(const collectives *c, view v, int root);
+    int (*point)(const collectives *c, int number);
+    int (*begin_aside)(const collectives *c, int number); /* operations on views are number `number` aside */
+    int (*end_aside)(const collectives *c, int number);
+    int (*join_aside)(const collectives *c, int number);
     int (*barrier)(const collectives *c);
     int (*gather_host)(const collectives *c, const void *mine, const int64_t *counts, void *all);
     int (*broadcast_host)(const collectives *c, void *host, size_t bytes);
@@ -72,6 +76,21 @@ int collectives_reduce_scatter(const collectives *c, collectives_parts parts);
 int collectives_all_gather(const collectives *c, collectives_parts parts);
 /* Every rank receives v from rank `root`. */
 int collectives_broadcast(const collectives *c, view v, int root);
+
+/* Operations aside: they run while the device runs later ops. The caller numbers them from 0; a number can be used
+ * again after its operation has begun. On devices with host memory, they run when they begin.
+ *
+ *   - collectives_point() is where an operation may start: it reads and writes what the ops so far have left. The point
+ *     can be part of a recording (device.h); each replay passes it again.
+ *   - collectives_*_aside() begins the operation with the number of a point. All ranks begin the same ones in the same
+ *     order, and the operations run in this order, also with those that are not aside.
+ *   - collectives_join_aside(): later ops of the device wait for the operation, and for those that began before it.
+ *     Until then no op may use its memory. */
+int collectives_point(const collectives *c, int number);
+int collectives_reduce_scatter_aside(const collectives *c, collectives_parts parts, int number);
+int collectives_all_gather_aside(const collectives *c, collectives_parts parts, int number);
+int collectives_join_aside(const collectives *c, int number);
+
 /* Returns after all ranks have called it. */
 int collectives_barrier(const collectives *c);
 

@@ -18,6 +18,11 @@ static int broadcast(const collectives *c, view v, int root) {
     return LCKV_OK;
 }
 
+static int pass_number(const collectives *c, int number) {
+    (void)c, (void)number;
+    return LCKV_OK;
+}
+
 static int barrier(const collectives *c) {
     (void)c;
     return LCKV_OK;
@@ -56,6 +61,10 @@ static const collectives SINGLE = {.ops = {.all_reduce = keep_view,
                                            .reduce_scatter = keep_parts,
                                            .all_gather = keep_parts,
                                            .broadcast = broadcast,
+                                           .point = pass_number,
+                                           .begin_aside = pass_number,
+                                           .end_aside = pass_number,
+                                           .join_aside = pass_number,
                                            .barrier = barrier,
                                            .gather_host = gather_host,
                                            .broadcast_host = broadcast_host,

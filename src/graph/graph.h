@@ -66,9 +66,14 @@ typedef struct graph {
     uint64_t masks; /* number of masks so far */
     dtype compute;  /* DTYPE_F32 or DTYPE_BF16: of operands of products, attention and saved activations */
     tensor *live;   /* all tensors that are held */
-    /* Called in the backward pass when the gradient of a weight is complete; may be NULL. */
+    /* Called in the backward pass when the gradient of a weight with records on the tape is complete; may be NULL. */
     int (*gradient_ready)(void *user, tensor *weight);
     void *gradient_ready_user;
+    /* Called before attention, in the forward and in the backward pass; may be NULL. Work beside that of the device
+     * begins here: blocks of attention are many and short, and share the multiprocessors with it. A large product
+     * occupies all of them at once, and would end later by as long as the other work takes. */
+    int (*attention_begins)(void *user);
+    void *attention_user;
 } graph;
 
 /* A graph on `d`. with_tape: graph_backward() can be called. */

@@ -111,6 +111,7 @@ int graph_bias(graph *g, tensor *bias, int64_t rows, tensor **out) {
 static int attention_backward(graph *g, record *r) {
     struct op_attention *a = &r->op.attention;
     a->dout = r->out->grad;
+    if (g->attention_begins) TRY(g->attention_begins(g->attention_user));
     TRY(tensor_gradient(g, r->in[0], &a->dq));
     TRY(tensor_gradient(g, r->in[1], &a->dk));
     TRY(tensor_gradient(g, r->in[2], &a->dv));
@@ -119,6 +120,7 @@ static int attention_backward(graph *g, record *r) {
 
 static int attention_run(graph *g, struct op_attention *a, tensor *const in[3], tensor *out) {
     a->out = out->value;
+    if (g->attention_begins) TRY(g->attention_begins(g->attention_user));
     if (!tape_wants(g, in, 3)) return RUN(g, attention, a);
     tensor *lse;
     TRY(graph_tensor(g, a->q.rows, a->heads, DTYPE_F32, &lse));

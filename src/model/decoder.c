@@ -27,11 +27,18 @@ static layer_part part_of(const pass *p, const plan_step *step, int layer) {
     return LAYER_WHOLE;
 }
 
+/* The weights that are used after those of a layer: of the layer above it, or of the final norm; before another
+ * iteration, those of the loop's first layer. */
+static int unit_after(const plan_step *step, int layer) {
+    return weights_of_layer(layer < step->last || step->commit ? layer + 1 : step->first);
+}
+
 int decoder_run_step(pass *p, const plan_step *step, tensor **x) {
     tensor *y, *next;
     TRY(step_input(p, step, *x, &y));
     TRY(pass_start_loop(p, step, y));
     for (int layer = step->first; y && layer <= step->last; layer++) {
+        p->next_unit = unit_after(step, layer);
         TRY(layer_forward(p, layer, part_of(p, step, layer), y, &next));
         tensor_release(p->g, y);
         y = next;
@@ -71,12 +78,11 @@ static bool holds_loop(const pass *p, const plan_step *step) {
 }
 
 int decoder_begin_loop(pass *p, const plan_step *step) {
-    return holds_loop(p, step) ? weights_begin(p->m->params, p->g, weights_of_layers(step->first, step->last))
-                               : LCKV_OK;
+    return holds_loop(p, step) ? weights_hold(p->m->params, p->g, weights_of_layers(step->first, step->last)) : LCKV_OK;
 }
 
 int decoder_end_loop(pass *p, const plan_step *step) {
-    return holds_loop(p, step) ? weights_end(p->m->params, p->g, weights_of_layers(step->first, step->last), true)
+    return holds_loop(p, step) ? weights_let_go(p->m->params, p->g, weights_of_layers(step->first, step->last))
                                : LCKV_OK;
 }
 
@@ -107,8 +113,8 @@ static int run_plan(pass *p, tensor **x) {
 }
 
 int decoder_last_norm(const model *m, graph *g, tensor *x, tensor **hidden) {
-    unit_range norm = weights_of(m->params, m->params->norm);
-    TRY(weights_begin(m->params, g, norm));
+    int norm = weights_of(m->params, m->params->norm);
+    TRY(weights_begin(m->params, g, norm, weights_of(m->params, m->params->head)));
     TRY(graph_rms_norm(g, x, m->params->norm, (float)m->config->rms_norm_eps, g->compute, hidden));
     tensor_release(g, x);
     return weights_end(m->params, g, norm, true);
@@ -117,8 +123,9 @@ int decoder_last_norm(const model *m, graph *g, tensor *x, tensor **hidden) {
 int decoder_embed(pass *p, tensor **x) {
     const batch *b = p->b;
     params *weights = p->m->params;
-    unit_range embed = weights_of(weights, weights->embed);
-    TRY(weights_begin(weights, p->g, embed));
+    int embed = weights_of(weights, weights->embed);
+    TRY(weights_begin_pass(weights, p->g));
+    TRY(weights_begin(weights, p->g, embed, weights_of_layer(0)));
     TRY(b->previous.data ? graph_embed_chosen(p->g, b->ids, b->previous, b->from, weights->embed, x)
                          : graph_embed(p->g, b->ids, weights->embed, x));
     return weights_end(weights, p->g, embed, false);
@@ -150,12 +157,10 @@ int decoder_loss(const model *m, graph *g, const batch *b, tensor *hidden, view 
     struct op_linear_cross_entropy a = {
         .labels = b->labels, .scale = scale, .loss = loss, .nll = nll, .correct = correct};
     params *p = m->params;
-    unit_range head = weights_of(p, p->head);
+    int head = weights_of(p, p->head);
     bool tied = p->head == p->embed; /* its gradient is complete after that of the embedding */
-    TRY(tied ? weights_begin_again(p, head) : weights_begin(p, g, head));
+    TRY(tied ? weights_begin_again(p, head) : weights_begin(p, g, head, -1));
     TRY(weights_take_gradients(p, g, head));
     TRY(graph_linear_cross_entropy(g, hidden, p->head, &a));
-    if (!tied) return weights_end(p, g, head, false);
-    weights_end_again(p, head);
-    return LCKV_OK;
+    return tied ? weights_end_again(p, head) : weights_end(p, g, head, false);
 }

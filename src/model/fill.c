@@ -134,14 +134,16 @@ static int run_or_replay(filling *f) {
 static int run_steps(filling *f) {
     params *weights = f->p.m->params;
     graph *g = f->p.g;
-    unit_range embed = weights_of(weights, weights->embed), layers = weights_of_layers(0, f->top);
-    TRY(weights_begin(weights, g, embed));
-    TRY(weights_begin(weights, g, layers));
+    int embed = weights_of(weights, weights->embed);
+    unit_range layers = weights_of_layers(0, f->top);
+    TRY(weights_begin_pass(weights, g));
+    TRY(weights_begin(weights, g, embed, -1));
+    TRY(weights_hold(weights, g, layers));
     for (int32_t token = 0; token < f->p.b->max_rows; token++) {
         TRY(send_tables(f, token));
         TRY(run_or_replay(f));
     }
-    TRY(weights_end(weights, g, layers, true));
+    TRY(weights_let_go(weights, g, layers));
     return weights_end(weights, g, embed, false);
 }
 

@@ -264,8 +264,8 @@ static bool may_recompute(const pass *p, layer_part part) {
 }
 
 int layer_forward(pass *p, int layer, layer_part part, tensor *x, tensor **out) {
-    unit_range weights = weights_of_layers(layer, layer);
-    TRY(weights_begin(p->m->params, p->g, weights));
+    int weights = weights_of_layer(layer);
+    TRY(weights_begin(p->m->params, p->g, weights, p->next_unit));
     TRY(may_recompute(p, part) ? recompute(p, layer, part, x, out) : run(p, layer, part, x, out));
     return weights_end(p->m->params, p->g, weights, true);
 }

@@ -69,9 +69,9 @@ static int predict(pass *p, const loop_start_net *net, tensor *x) {
 int pass_predict(pass *p, const loop_start_net *net, tensor *x) {
     bool recording = p->g->recording;
     params *weights = p->m->loop_start->weights;
-    unit_range unit = weights_of(weights, net->gate);
+    int unit = weights_of(weights, net->gate);
     p->g->recording = p->learns;
-    int status = weights_begin(weights, p->g, unit);
+    int status = weights_begin(weights, p->g, unit, -1);
     if (status >= 0) status = predict(p, net, x);
     if (status >= 0) status = weights_end(weights, p->g, unit, true);
     p->g->recording = recording;

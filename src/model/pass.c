@@ -41,7 +41,7 @@ static int plan_rows(pass *p) {
 
 int pass_begin_on(const model *m, graph *g, const batch *b, const row_set *rows, pass *p) {
     size_t slots = (size_t)m->config->map.slots;
-    *p = (pass){.m = m, .g = g, .b = b, .rows = rows, .kv_type = b->kv_type};
+    *p = (pass){.m = m, .g = g, .b = b, .rows = rows, .kv_type = b->kv_type, .next_unit = -1};
     p->learns = m->loop_start && b->start_loss && g->recording;
     p->k = calloc(4 * slots, sizeof(tensor *));
     REQUIRE(p->k, LCKV_ERROR_MEMORY, "no memory for a forward pass");

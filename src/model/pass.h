@@ -30,6 +30,7 @@ typedef struct pass {
     bool learns;                 /* the batch's start_loss is computed, */
     tensor **start_k, **start_v; /* [slots] of what the start has predicted, until the loop ends; NULL: nothing */
     const plan_step *step;       /* the current one; NULL without a plan */
+    int next_unit;               /* of the weights that are used after those of the current layer; -1: unknown */
     bool commits;                /* keys and values of this iteration are final */
     tensor *change; /* f64 [1, 2], of the slots written in this iteration: squared distance to the previous iteration,
                        and squared length; NULL: not measured */

@@ -94,9 +94,9 @@ static int run_step(pass *p, const steps *s, int32_t t, tensor *embedded, tensor
 /* The layers stay gathered over all tokens. */
 static int run_steps(pass *p, const steps *s, tensor *embedded, tensor *out) {
     unit_range layers = weights_of_layers(0, p->m->config->layers - 1);
-    TRY(weights_begin(p->m->params, p->g, layers));
+    TRY(weights_hold(p->m->params, p->g, layers));
     for (int32_t t = 0; t < s->count; t++) TRY(run_step(p, s, t, embedded, out));
-    return weights_end(p->m->params, p->g, layers, true);
+    return weights_let_go(p->m->params, p->g, layers);
 }
 
 static int make_slots(pass *p) {

@@ -17,18 +17,28 @@ struct cudaDeviceProp {
 #define cudaEventDestroy fake_cudaEventDestroy
 #define cudaEventQuery fake_cudaEventQuery
 #define cudaEventRecord fake_cudaEventRecord
+#define cudaEventRecordWithFlags fake_cudaEventRecordWithFlags
+#define cudaStreamCreateWithPriority fake_cudaStreamCreateWithPriority
+#define cudaStreamDestroy fake_cudaStreamDestroy
+#define cudaStreamWaitEvent fake_cudaStreamWaitEvent
+#define cudaDeviceGetStreamPriorityRange fake_cudaDeviceGetStreamPriorityRange
 #define cudaStreamIsCapturing fake_cudaStreamIsCapturing
 #define cudaSetDevice fake_cudaSetDevice
 #define cudaGetDeviceProperties fake_cudaGetDeviceProperties
 #define cudaGetErrorString fake_cudaGetErrorString
 
-enum { cudaEventDisableTiming = 2 };
+enum { cudaEventDisableTiming = 2, cudaEventRecordDefault = 0, cudaEventRecordExternal = 1, cudaStreamNonBlocking = 1 };
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags);
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *most);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status);
 cudaError_t cudaSetDevice(int number);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int number);

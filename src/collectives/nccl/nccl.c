@@ -13,11 +13,20 @@
 
 enum { WATCH_MILLISECONDS = 200 };
 
+/* An operation aside, see collectives.h. */
+typedef struct nccl_aside {
+    cudaEvent_t point, done;
+} nccl_aside;
+
 typedef struct nccl_state {
     const collectives *host;
-    const device *gpu;
-    int number; /* of the GPU */
-    cudaStream_t stream;
+    device *device;
+    int number;          /* of the GPU */
+    cudaStream_t stream; /* of the current operation: that of the device's ops, or `beside` */
+    cudaStream_t beside; /* of operations aside */
+    bool aside;          /* the next operation is one */
+    nccl_aside *asides;  /* [aside_count], by number */
+    int aside_count;
     pthread_mutex_t lock; /* for the members down to `watching` */
     ncclComm_t comm;
     cudaEvent_t completed; /* recorded after the last operation */
@@ -93,7 +102,7 @@ static int is_recording(const collectives *c, bool *recording) {
 static int launch_locked(const collectives *c, calls run, const void *arguments) {
     nccl_state *s = c->own;
     if (s->ended) return ended_error(c);
-    s->stream = cuda_device_stream(s->gpu);
+    s->stream = s->aside ? s->beside : cuda_device_stream(s->device);
     NCCL_TRY(c, ncclGroupStart());
     int status = run(c, arguments), ended = check(c, ncclGroupEnd(), "ncclGroupEnd");
     TRY(status);
@@ -176,9 +185,87 @@ static int replayed(const collectives *c) {
     nccl_state *s = c->own;
     TRY(check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice"));
     pthread_mutex_lock(&s->lock);
+    s->stream = cuda_device_stream(s->device);
     int status = s->ended ? ended_error(c) : record_launch(c);
     pthread_mutex_unlock(&s->lock);
     return status;
+}
+
+/* ---------------------------------------------------------------- operations aside */
+
+static int create_event(const collectives *c, cudaEvent_t *event) {
+    return check_cuda(c, cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreate");
+}
+
+/* NCCL may get fewer multiprocessors than it needs to be fast if its blocks wait for those of a large product. */
+static int open_beside(const collectives *c) {
+    nccl_state *s = c->own;
+    int least, most;
+    TRY(check_cuda(c, cudaDeviceGetStreamPriorityRange(&least, &most), "cudaDeviceGetStreamPriorityRange"));
+    return check_cuda(c, cudaStreamCreateWithPriority(&s->beside, cudaStreamNonBlocking, most),
+                      "cudaStreamCreateWithPriority");
+}
+
+static void close_beside(nccl_state *s) {
+    for (int i = 0; i < s->aside_count; i++) {
+        if (s->asides[i].point) cudaEventDestroy(s->asides[i].point);
+        if (s->asides[i].done) cudaEventDestroy(s->asides[i].done);
+    }
+    free(s->asides);
+    if (s->beside) cudaStreamDestroy(s->beside);
+}
+
+/* Events that have not been recorded make nothing wait. */
+static int find_aside(const collectives *c, int number, nccl_aside **out) {
+    nccl_state *s = c->own;
+    TRY(check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice"));
+    if (number >= s->aside_count) {
+        int count = 2 * number + 16;
+        nccl_aside *more = realloc(s->asides, (size_t)count * sizeof *more);
+        REQUIRE(more, LCKV_ERROR_MEMORY, "no memory for the events of %d operations", count);
+        memset(more + s->aside_count, 0, (size_t)(count - s->aside_count) * sizeof *more);
+        s->asides = more;
+        s->aside_count = count;
+    }
+    nccl_aside *a = *out = &s->asides[number];
+    if (!a->point) TRY(create_event(c, &a->point));
+    return a->done ? LCKV_OK : create_event(c, &a->done);
+}
+
+/* In a recording, the point is an event for the streams outside of it. */
+static int point(const collectives *c, int number) {
+    nccl_state *s = c->own;
+    nccl_aside *a;
+    bool recording;
+    TRY(find_aside(c, number, &a));
+    s->stream = cuda_device_stream(s->device);
+    TRY(is_recording(c, &recording));
+    unsigned how = recording ? cudaEventRecordExternal : cudaEventRecordDefault;
+    cuda_device_separate(s->device);
+    return check_cuda(c, cudaEventRecordWithFlags(a->point, s->stream, how), "cudaEventRecord");
+}
+
+static int begin_aside(const collectives *c, int number) {
+    nccl_state *s = c->own;
+    nccl_aside *a;
+    TRY(find_aside(c, number, &a));
+    TRY(check_cuda(c, cudaStreamWaitEvent(s->beside, a->point, 0), "cudaStreamWaitEvent"));
+    s->aside = true;
+    return LCKV_OK;
+}
+
+static int end_aside(const collectives *c, int number) {
+    nccl_state *s = c->own;
+    s->aside = false;
+    return check_cuda(c, cudaEventRecord(s->asides[number].done, s->beside), "cudaEventRecord");
+}
+
+static int join_aside(const collectives *c, int number) {
+    nccl_state *s = c->own;
+    nccl_aside *a;
+    TRY(find_aside(c, number, &a));
+    cuda_device_separate(s->device);
+    return check_cuda(c, cudaStreamWaitEvent(cuda_device_stream(s->device), a->done, 0), "cudaStreamWaitEvent");
 }
 
 /* ---------------------------------------------------------------- operations of the host */
@@ -280,6 +367,7 @@ static void close_nccl(collectives *c) {
     pthread_mutex_unlock(&s->lock);
     if (s->watching) pthread_join(s->watcher, NULL);
     if (s->completed) cudaEventDestroy(s->completed);
+    close_beside(s);
     pthread_mutex_destroy(&s->lock);
     free(s->watched);
     free(s);
@@ -330,8 +418,8 @@ static int join_ranks(const collectives *c) {
     TRY(collectives_agree(s->host, status));
     TRY(collectives_broadcast_host(s->host, &id, sizeof id));
     status = check_cuda(c, cudaSetDevice(s->number), "cudaSetDevice");
-    if (status >= 0)
-        status = check_cuda(c, cudaEventCreateWithFlags(&s->completed, cudaEventDisableTiming), "cudaEventCreate");
+    if (status >= 0) status = create_event(c, &s->completed);
+    if (status >= 0) status = open_beside(c);
     TRY(collectives_agree(s->host, status));
     status = check(c, ncclCommInitRank(&s->comm, c->ranks, id, c->rank), "ncclCommInitRank");
     return collectives_agree(s->host, status);
@@ -354,9 +442,8 @@ static collectives *make(const collectives *host, device *d) {
     }
     s->host = host;
     s->lost = -1;
-    s->gpu = d;
     s->number = cuda_device_number(d);
-    s->stream = cuda_device_stream(d);
+    s->device = d;
     *c = *host;
     c->host_memory = false;
     c->device = d;
@@ -365,6 +452,10 @@ static collectives *make(const collectives *host, device *d) {
                                       .reduce_scatter = reduce_scatter,
                                       .all_gather = all_gather,
                                       .broadcast = broadcast,
+                                      .point = point,
+                                      .begin_aside = begin_aside,
+                                      .end_aside = end_aside,
+                                      .join_aside = join_aside,
                                       .barrier = barrier,
                                       .gather_host = gather_host,
                                       .broadcast_host = broadcast_host,

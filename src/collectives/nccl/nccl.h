@@ -9,6 +9,10 @@
  *
  * Operations may be recorded (device.h): all ranks then record and replay the same ones, because NCCL requires it.
  *
+ * Operations aside (collectives.h) are on a stream of their own, which waits for events on the device's stream. They
+ * are not part of recordings, because ranks need not record the same steps: the recording has an event at the point,
+ * and the operation begins after the replay.
+ *
  * An NCCL operation that waits for a rank that has ended or hangs would never complete. A thread watches the
  * connections of the transport, and aborts NCCL when one closes, or when the GPU has not completed the last operation
  * within the transport's time limit. The next collectives_agree() then fails. With MPI, mpirun ends the other ranks,

@@ -75,6 +75,10 @@ void *cuda_device_stream(const device *d) {
     return cuda_state_of((device *)d)->stream;
 }
 
+void cuda_device_separate(device *d) {
+    cuda_state_of(d)->chain = false;
+}
+
 /* ---------------------------------------------------------------- opening */
 
 enum { MIN_MAJOR = 8 }; /* compute capability: bf16 tensor cores */

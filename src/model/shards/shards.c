@@ -63,6 +63,14 @@ const int64_t *shards_value_parts(const shards *s, const shard_unit *u, dtype ty
     return s->begin;
 }
 
+int shards_backward_unit(const shards *s, int i) {
+    const params *p = s->params;
+    int starts = 1 + p->layer_count + 1 + (p->head != p->embed); /* units before those of learned starts */
+    if (starts > s->count) starts = s->count;
+    if (i < starts - 1) return starts - 1 - i;
+    return i < s->count - 1 ? s->count - 1 - (i - (starts - 1)) : 0;
+}
+
 view shards_gradient(const shards *s, const shard_unit *u) {
     if (s->divides_weights) return u->gradient;
     int rank = s->collectives->rank;
@@ -142,7 +150,7 @@ int shards_create(params *p, const collectives *c, shards **out) {
     *out = NULL;
     shards *s = calloc(1, sizeof *s);
     REQUIRE(s, LCKV_ERROR_MEMORY, "no memory for the division of the weights");
-    *s = (shards){.collectives = c, .params = p};
+    *s = (shards){.collectives = c, .params = p, .next = -1, .read_before = -1};
     s->units = calloc(units, sizeof *s->units);
     s->unit_of = calloc((size_t)p->count, sizeof *s->unit_of);
     s->place4 = calloc(2 * (size_t)p->count, sizeof *s->place4);

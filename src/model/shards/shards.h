@@ -19,9 +19,12 @@
 
 typedef struct shard_unit {
     int first, count; /* entries of the table */
-    /* Stage 3. */
-    int uses;                 /* begun and not ended; see weights_use.h */
+    /* Stage 3; see weights_use.h. */
+    int uses;                 /* begun and not ended */
+    int recorded;             /* uses on the tape whose last backward pass has not ended */
     void *values, *gradients; /* of the whole unit while it is in use, in buffers; NULL: not there */
+    bool arriving;            /* the values are being gathered aside */
+    bool summing, sum_waits;  /* the gradient is being summed aside, or will be */
     view gradient;            /* [1, elements of this rank's part]: sum over ranks and micro-batches */
 } shard_unit;
 
@@ -40,6 +43,8 @@ typedef struct shards {
     dtype gradient_type;  /* of shard_unit.gradient: f32, or bf16 for weights in bf16 */
     shard_unit *units;    /* [count] */
     int count;
+    int next;                 /* unit to be gathered when attention begins; -1: none */
+    int read_before;          /* unit whose values the backward pass reads after those of the current use; -1: none */
     int *unit_of;             /* [params.capacity] unit of each entry */
     int64_t *place4, *place2; /* of each entry in its unit, in elements of 4 and of 2 bytes */
     int64_t *begin;           /* [ranks + 1], for calls of collectives */
@@ -66,6 +71,10 @@ int64_t shards_place(const shards *s, int entry, dtype type);
  * values of `type`. Valid until the next call. */
 const int64_t *shards_gradient_parts(const shards *s, const shard_unit *u);
 const int64_t *shards_value_parts(const shards *s, const shard_unit *u, dtype type);
+
+/* The units in the order in which the backward pass completes their gradients, roughly: the head, the norm, layers from
+ * the top, learned starts, the embedding. Unit `i` of `count` in this order. */
+int shards_backward_unit(const shards *s, int i);
 
 /* This rank's part of a unit's gradient: [1, n], f32 unless gradient_type is another. */
 view shards_gradient(const shards *s, const shard_unit *u);

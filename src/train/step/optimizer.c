@@ -89,6 +89,7 @@ static int take_masters(optimizer *o) {
 static int make(optimizer *o) {
     if (!o->params->shards) TRY(shards_create(o->params, o->collectives, &o->own_shards));
     o->shards = o->params->shards ? o->params->shards : o->own_shards;
+    TRY(gradient_points_create(o->shards, &o->points));
     TRY(list_slices(o));
     TRY(allocate(o));
     return take_masters(o);
@@ -118,6 +119,7 @@ void optimizer_free(optimizer *o) {
     if (!o) return;
     if (o->memory) o->device->memory.release(o->device, o->memory);
     free(o->slices);
+    gradient_points_free(&o->points);
     shards_free(o->own_shards);
     free(o);
 }
@@ -140,16 +142,19 @@ static step_state state_of_step(const optimizer *o, double learning_rate) {
     return s;
 }
 
-/* Gradients of divided weights have been summed in the backward pass. */
-static int sum_gradients(optimizer *o, view loss) {
+/* Gradients of divided weights have been summed in the backward pass. The others are summed first, because the sum of
+ * the loss waits for the whole backward pass. */
+static int sum_gradients(optimizer *o) {
     const shards *s = o->shards;
-    TRY(collectives_all_reduce(o->collectives, loss));
-    for (const shard_unit *u = s->units; !s->divides_weights && u < s->units + s->count; u++) {
-        void *gradient = o->params->table[u->first].tensor.grad.data;
-        TRY(collectives_reduce_scatter(o->collectives,
-                                       (collectives_parts){gradient, DTYPE_F32, shards_gradient_parts(s, u)}));
+    int unit = 0;
+    if (s->divides_weights) return LCKV_OK;
+    TRY(gradient_points_finish(&o->points));
+    for (int i = 0; i < s->count; i++) {
+        const shard_unit *u = &s->units[unit = shards_backward_unit(s, i)];
+        collectives_parts parts = {o->params->table[u->first].tensor.grad.data, DTYPE_F32, shards_gradient_parts(s, u)};
+        TRY(collectives_reduce_scatter_aside(o->collectives, parts, unit));
     }
-    return LCKV_OK;
+    return collectives_join_aside(o->collectives, unit);
 }
 
 static int find_norm(optimizer *o, view loss) {
@@ -225,24 +230,47 @@ static int update_joined(optimizer *o, int *at) {
     return sum.type == DTYPE_F32 ? LCKV_OK : drop_wide_gradient(o, q, sum);
 }
 
+/* Gathering a unit is an operation aside, numbered behind the sums of gradients, that may begin when the unit has been
+ * updated. */
 static int update_slices(optimizer *o, view loss) {
+    const shards *s = o->shards;
+    int at = 0;
     TRY(find_norm(o, loss));
-    for (int at = 0; at < o->slice_count;) TRY(update_joined(o, &at));
+    for (int unit = 0; unit < s->count; unit++) {
+        while (at < o->slice_count && s->unit_of[o->slices[at].entry] == unit) TRY(update_joined(o, &at));
+        if (!s->divides_weights) TRY(collectives_point(o->collectives, s->count + unit));
+    }
     return LCKV_OK;
 }
 
-/* Gathers the new values of all shards, and zeroes the gradients, because op_adamw only zeroes those of this shard. */
-static int gather(optimizer *o) {
+static int gather_values(optimizer *o) {
     const shards *s = o->shards;
-    if (o->collectives->ranks == 1 || s->divides_weights) return LCKV_OK;
-    for (const shard_unit *u = s->units; u < s->units + s->count; u++) {
-        view value = first_value(o, u), gradient = o->params->table[u->first].tensor.grad;
-        size_t bytes = (size_t)shards_unit_elements(s, u, DTYPE_F32) * sizeof(float);
-        TRY(collectives_all_gather(o->collectives,
-                                   (collectives_parts){value.data, value.type, shards_value_parts(s, u, value.type)}));
-        TRY(o->device->memory.zero(o->device, gradient.data, bytes));
+    for (int unit = 0; unit < s->count; unit++) {
+        const shard_unit *u = &s->units[unit];
+        view value = first_value(o, u);
+        collectives_parts parts = {value.data, value.type, shards_value_parts(s, u, value.type)};
+        TRY(collectives_all_gather_aside(o->collectives, parts, s->count + unit));
     }
     return LCKV_OK;
+}
+
+/* op_adamw zeroes the gradients of this rank's shard alone. */
+static int zero_gradients(optimizer *o) {
+    const shards *s = o->shards;
+    for (const shard_unit *u = s->units; u < s->units + s->count; u++) {
+        void *gradient = o->params->table[u->first].tensor.grad.data;
+        size_t bytes = (size_t)shards_unit_elements(s, u, DTYPE_F32) * sizeof(float);
+        TRY(o->device->memory.zero(o->device, gradient, bytes));
+    }
+    return LCKV_OK;
+}
+
+/* Gathers the new values of all shards. */
+static int gather(optimizer *o) {
+    if (o->collectives->ranks == 1 || o->shards->divides_weights) return LCKV_OK;
+    TRY(gather_values(o));
+    TRY(zero_gradients(o));
+    return collectives_join_aside(o->collectives, 2 * o->shards->count - 1);
 }
 
 int optimizer_send(optimizer *o, double learning_rate) {
@@ -252,7 +280,8 @@ int optimizer_send(optimizer *o, double learning_rate) {
 }
 
 int optimizer_update(optimizer *o, view loss) {
-    TRY(sum_gradients(o, loss));
+    TRY(sum_gradients(o));
+    TRY(collectives_all_reduce(o->collectives, loss));
     TRY(collectives_agree(o->collectives, update_slices(o, loss)));
     return gather(o);
 }

@@ -3,7 +3,8 @@
  *
  * With several ranks (collectives.h), each rank owns a part of the elements of all weights (model/shards/shards.h). It
  * alone stores their moments and f32 master weights, and updates them with the sum of all ranks' gradients. Then all
- * ranks gather the new weights (ZeRO stage 1), unless the weights and gradients themselves are divided (stage 3).
+ * ranks gather the new weights (ZeRO stage 1), unless the weights and gradients themselves are divided (stage 3). In
+ * stage 1, the sums overlap with the step's last backward pass, and gathering with the update of other units.
  *
  * Weights in bf16 without f32 master weights have moments in bf16 too: 6 bytes per element, and 4 for its gradient.
  *
@@ -14,7 +15,7 @@
 #define TRAIN_OPTIMIZER_H
 
 #include "collectives/collectives.h"
-#include "model/shards/shards.h"
+#include "train/step/gradient_points.h"
 
 typedef struct optimizer_options {
     double beta1, beta2, epsilon, weight_decay;
@@ -42,7 +43,8 @@ typedef struct optimizer {
     int slice_count;
     const shards *shards; /* those of the params if their weights are divided, else own_shards */
     struct shards *own_shards;
-    int64_t steps;    /* so far */
+    gradient_points points; /* of the backward passes of a step; the sums over ranks begin there */
+    int64_t steps;          /* so far */
     dtype state_type; /* of moments and of the weights that steps update: bf16 for bf16 weights without master weights
                        * (see op_adamw), else f32 */
     view state;       /* step_state: inputs of a step, and the results of op_clip */

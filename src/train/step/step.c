@@ -2,6 +2,7 @@
 #include "train/step/step.h"
 
 #include "base/rng.h"
+#include "model/shards/weights_use.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -209,9 +210,18 @@ static int forward(stepper *s, view correct, exact_record *record) {
     return LCKV_OK;
 }
 
-static int backward(stepper *s, exact_record *record) {
+static int walk(stepper *s, exact_record *record) {
     int walks = s->model->config->backward_passes;
     return runs_exact(s) ? decoder_backward_exact(s->graph, record, walks) : graph_backward(s->graph);
+}
+
+static int backward(stepper *s, exact_record *record) {
+    gradient_points *points = &s->optimizer->points;
+    int status = gradient_points_begin(points, s->graph);
+    if (status >= 0) status = walk(s, record);
+    int ended = gradient_points_end(points, s->graph);
+    TRY(status < 0 ? status : ended);
+    return weights_finish_sums(s->model->params);
 }
 
 static int forward_and_backward(void *user) {
@@ -237,6 +247,7 @@ static bool communicates(const stepper *s) {
 
 /* The sequential form copies tables from the host, so that it cannot be recorded. Collectives are not recorded. */
 static int accumulate_gradients(stepper *s) {
+    s->optimizer->points.passed = true;
     if (s->model->config->use_sequential || communicates(s)) return forward_and_backward(s);
     const batch *b = s->batch->batch;
     replay_key key = {{b->rows, b->moves, b->sequences, b->padded_max_rows, s->group_row, s->by_plan}};
