@@ -179,8 +179,8 @@ static int begin_writing(void *user, graph *g, int unit, int unused) {
     return take_gradients(s, g, &s->units[unit]);
 }
 
-/* Walks that keep their records compute no gradients of weights. A gradient is complete if the values are used no longer,
- * or if this was the last use. */
+/* Walks that keep their records compute no gradients of weights. A gradient is complete if the values are used no
+ * longer, or if this was the last use. */
 static int end_backward(void *user, graph *g, int unit, int unused) {
     shards *s = ((params *)user)->shards;
     shard_unit *u = &s->units[unit];
