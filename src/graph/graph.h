@@ -71,7 +71,7 @@ typedef struct graph {
     void *gradient_ready_user;
     /* Called before attention, in the forward and in the backward pass; may be NULL. Work beside that of the device
      * begins here: blocks of attention are many and short, and share the multiprocessors with it. A large product
-     * occupies all of them at once, and would end later by as long as the other work takes. */
+     * occupies all of them at once, and waits for those that other work has taken. */
     int (*attention_begins)(void *user);
     void *attention_user;
 } graph;
