@@ -105,10 +105,10 @@ static inline __attribute__((always_inline)) void cpu_int8_group_bf16(uint16_t *
 static inline int64_t cpu_convert_whole_groups(view to, int64_t r, view from, int64_t row) {
     int64_t done = 0;
 #ifdef __AVX512BW__
+    if (to.type != DTYPE_BF16 || to.cols == 0) return 0;
     const uint16_t *scales = cpu_scales(from, row);
     const int8_t *bytes = cpu_row(from, row);
     uint16_t *out = cpu_row(to, r);
-    if (to.type != DTYPE_BF16) return 0;
     for (; done + DTYPE_GROUP <= to.cols; done += DTYPE_GROUP) {
         float scale = float_of_f16(scales[done / DTYPE_GROUP]);
         if (from.type == DTYPE_INT8)
