@@ -35,8 +35,8 @@ static double difference(const char *path, const lckv_model_options *options, in
     return most;
 }
 
-/* The logits are up to 11. Sums over 256 columns in f32 differ by some 2^-24 * 16 of this. Products of up to 16 rows
- * with integers round their input to 2^-15 of the largest value of a group. */
+/* The logits are up to 11. Sums over 256 columns in f32 differ by some 2^-24 * 16 of this. Products of up to 16 rows, or
+ * 32 without oneDNN, with integers round their input to 2^-15 of the largest value of a group. */
 static void logits_are_those_of_transformers(void **state) {
     static const struct {
         const char *torch_dtype, *weight_dtype;
@@ -44,7 +44,7 @@ static void logits_are_those_of_transformers(void **state) {
         double limit;
     } cases[] = {
         {"float32", "float", TOKENS, 3, 5e-5}, /* all dequantized, also after conversion */
-        {"float32", "auto", TOKENS, 1, 5e-5},  /* int8 and int4 have the same values */
+        {"float32", "auto", TOKENS, 1, 3e-3},  /* int8 and int4 have the same values */
         {"float32", "auto", 8, 1, 3e-3},       /* products of few rows with integers */
         {"auto", "auto", TOKENS, 1, 0.2},      /* q4_1, q4_K and q6_K are rounded to bf16 */
     };
