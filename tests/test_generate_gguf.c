@@ -35,8 +35,8 @@ static double difference(const char *path, const lckv_model_options *options, in
     return most;
 }
 
-/* The logits are up to 11. Sums over 256 columns in f32 differ by some 2^-24 * 16 of this. Products of up to 16 rows, or
- * 32 without oneDNN, with integers round their input to 2^-15 of the largest value of a group. */
+/* The logits are up to 11. Sums over 256 columns in f32 differ by some 2^-24 * 16 of this. Products of up to 16 rows,
+ * or 32 without oneDNN, with integers round their input to 2^-15 of the largest value of a group. */
 static void logits_are_those_of_transformers(void **state) {
     static const struct {
         const char *torch_dtype, *weight_dtype;
