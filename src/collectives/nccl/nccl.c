@@ -103,6 +103,7 @@ static int launch_locked(const collectives *c, calls run, const void *arguments)
     nccl_state *s = c->own;
     if (s->ended) return ended_error(c);
     s->stream = s->aside ? s->beside : cuda_device_stream(s->device);
+    if (!s->aside) cuda_device_separate(s->device);
     NCCL_TRY(c, ncclGroupStart());
     int status = run(c, arguments), ended = check(c, ncclGroupEnd(), "ncclGroupEnd");
     TRY(status);

@@ -64,7 +64,6 @@ int cuda_device_number(const device *d) {
 }
 
 void *cuda_device_stream(const device *d) {
-    cuda_state_of((device *)d)->chain = false;
     return cuda_state_of((device *)d)->stream;
 }
 
