@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-enum { TOKENS = 20, VOCAB = 16 };
+enum { TOKENS = 20, VOCAB = 16, MANY = 40 /* rows: no product of few rows, in any build */ };
 
 static void read_expected(float *out) {
     size_t bytes;
@@ -15,21 +15,22 @@ static void read_expected(float *out) {
     free(file);
 }
 
-/* The largest difference of the logits of the first `count` tokens. */
+/* The largest difference of the logits of the first TOKENS of `count` tokens: later ones do not change them. */
 static double difference(const char *path, const lckv_model_options *options, int count) {
     lckv_device *d;
     lckv_model *m;
-    int32_t ids[TOKENS];
-    float expected[TOKENS * VOCAB], logits[TOKENS * VOCAB], logprobs[TOKENS];
+    int32_t ids[MANY];
+    float expected[TOKENS * VOCAB], logits[MANY * VOCAB], logprobs[MANY];
     lckv_score_options score = lckv_score_defaults();
     score.logits = logits;
     read_expected(expected);
-    for (int i = 0; i < TOKENS; i++) ids[i] = i * 7 % VOCAB;
+    for (int i = 0; i < MANY; i++) ids[i] = i * 7 % VOCAB;
     OK(lckv_device_open("cpu", 1, &d));
     OK(lckv_model_open(d, path, options, &m));
     OK(lckv_score(m, ids, count, &score, logprobs));
     double most = 0;
-    for (int i = 0; i < count * VOCAB; i++) most = fmax(most, fabs((double)logits[i] - expected[i]));
+    for (int i = 0; i < count * VOCAB && i < TOKENS * VOCAB; i++)
+        most = fmax(most, fabs((double)logits[i] - expected[i]));
     lckv_model_free(m);
     lckv_device_close(d);
     return most;
@@ -43,10 +44,10 @@ static void logits_are_those_of_transformers(void **state) {
         int count, files;
         double limit;
     } cases[] = {
-        {"float32", "float", TOKENS, 3, 5e-5}, /* all dequantized, also after conversion */
-        {"float32", "auto", TOKENS, 1, 3e-3},  /* int8 and int4 have the same values */
-        {"float32", "auto", 8, 1, 3e-3},       /* products of few rows with integers */
-        {"auto", "auto", TOKENS, 1, 0.2},      /* q4_1, q4_K and q6_K are rounded to bf16 */
+        {"float32", "float", MANY, 3, 5e-5}, /* all dequantized, also after conversion */
+        {"float32", "auto", MANY, 1, 5e-5},  /* int8 and int4 have the same values */
+        {"float32", "auto", 8, 1, 3e-3},     /* products of few rows with integers */
+        {"auto", "auto", MANY, 1, 0.2},      /* q4_1, q4_K and q6_K are rounded to bf16 */
     };
     lckv_model_options options = lckv_model_defaults();
     const folder *f = *state;
