@@ -25,10 +25,12 @@ void cost_table_add(cost_table *t, lckv_step_cost step) {
 }
 
 /* The line through two points at x, of which the second is later. A step with more rows or more depth does not get
- * cheaper: where it was measured so, the measurement is noise. */
+ * cheaper: where it was measured so, the measurement is noise. Rounding does not raise a value between the points above
+ * y2: the next line starts there. */
 static double on_line(double x1, double y1, double x2, double y2, double x) {
-    double slope = x2 > x1 && y2 > y1 ? (y2 - y1) / (x2 - x1) : 0;
-    return y1 + slope * (x - x1);
+    if (x2 <= x1 || y2 <= y1) return y1;
+    double y = y1 + (y2 - y1) / (x2 - x1) * (x - x1);
+    return x <= x2 ? fmin(y, y2) : y;
 }
 
 /* Steps first .. end - 1 have the same form and number of rows. */
