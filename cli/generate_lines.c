@@ -28,7 +28,7 @@ struct lines {
     int first;          /* number of results that the file already had: index of the first prompt to run */
     int submitted;      /* number of prompts submitted to the engine, those in the file included */
     int written;        /* number of lines in the file */
-    bool write_failed;  /* the file cannot be written */
+    int write_error;    /* errno of the first failure to write to the file; 0: none */
 };
 
 /* ---------------------------------------------------------------- resuming */
@@ -92,12 +92,12 @@ static bool is_done(const struct line *line) {
 
 /* Writes the lines of completed prompts, in order. */
 static void write_lines(struct lines *l) {
-    while (l->written < l->submitted && is_done(&l->lines[l->written]) && !l->write_failed) {
+    while (l->written < l->submitted && is_done(&l->lines[l->written]) && !l->write_error) {
         struct line *line = &l->lines[l->written];
         json_t *row = line->error ? json_pack("{s:i, s:s}", "index", l->written, "error", line->error)
                                   : json_pack("{s:i, s:O}", "index", l->written, "sequences", line->sequences);
         char *text = need(json_dumps(row, JSON_COMPACT | JSON_ENSURE_ASCII));
-        l->write_failed = fprintf(l->file, "%s\n", text) < 0 || fflush(l->file) != 0;
+        if (fprintf(l->file, "%s\n", text) < 0 || fflush(l->file)) l->write_error = errno;
         free(text);
         json_decref(row);
         release(line);
@@ -209,7 +209,7 @@ static int run(struct lines *l) {
     char all[48], tokens[48];
     lckv_engine *engine;
     int status = open_engine(l, &engine);
-    while (status >= 0 && l->written < l->prompts->count && !l->write_failed) {
+    while (status >= 0 && l->written < l->prompts->count && !l->write_error) {
         status = submit_prompts(l, engine);
         if (status >= 0) status = interrupted() ? LCKV_ERROR_INTERRUPTED : lckv_engine_step(engine);
         write_lines(l);
@@ -218,7 +218,7 @@ static int run(struct lines *l) {
     }
     progress_end();
     int code = status < 0 ? library_error(l->command, status) : EXIT_FINE;
-    if (status >= 0) {
+    if (status >= 0 && !l->write_error) {
         lckv_engine_stats s = lckv_engine_describe(engine);
         double seconds = s.prompt_seconds + s.decode_seconds;
         notice("%s: %s, %.1f s", human_quantity(l->prompts->count - l->first, "prompt", all),
@@ -234,8 +234,8 @@ int generate_lines(const char *command, const opened_model *m, const prompt_list
     l.lines = need(calloc((size_t)prompts->count + 1, sizeof *l.lines));
     int code = open_file(&l, path);
     if (!code && l.first < prompts->count) code = run(&l);
-    if (l.file && (fclose(l.file) || l.write_failed) && !code)
-        code = failure(command, "cannot write to '%s': %s", path, strerror(errno));
+    if (l.file && fclose(l.file) && !l.write_error) l.write_error = errno;
+    if (l.write_error && !code) code = failure(command, "cannot write to '%s': %s", path, strerror(l.write_error));
     for (int i = 0; i < prompts->count; i++) release(&l.lines[i]);
     free(l.lines);
     return code;

@@ -151,6 +151,21 @@ static void missing_and_odd_files(void **state) {
     assert_int_equal(count_entries(), 0);
 }
 
+/* A link whose target is gone exists, so that nobody mistakes an optional file for absent, and cannot be opened. */
+static void broken_links(void **state) {
+    (void)state;
+    char *text;
+    size_t bytes;
+    mapped_file m;
+    assert_int_equal(symlink("gone", in_folder("link")), 0);
+    assert_true(path_exists(in_folder("link")) && !file_exists(in_folder("link")));
+    FAILS(file_read(in_folder("link"), &text, &bytes), LCKV_ERROR_FILE, "/link': it is a symbolic link to a file that");
+    FAILS(file_map(in_folder("link"), &m), LCKV_ERROR_FILE, "/link': it is a symbolic link to a file that does not");
+    OK(file_replace(in_folder("gone"), "x", 1));
+    OK(file_read(in_folder("link"), &text, &bytes));
+    free(text);
+}
+
 /* Writing does not wait for the reader of a pipe, and does not replace the pipe. */
 static void writing_to_what_is_no_file(void **state) {
     (void)state;
@@ -358,6 +373,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(abandoning_leaves_nothing, enter, leave),
         cmocka_unit_test_setup_teardown(full_disk, enter, leave),
         cmocka_unit_test_setup_teardown(missing_and_odd_files, enter, leave),
+        cmocka_unit_test_setup_teardown(broken_links, enter, leave),
         cmocka_unit_test_setup_teardown(writing_to_what_is_no_file, enter, leave),
         cmocka_unit_test_setup_teardown(own_outputs, enter, leave),
         cmocka_unit_test_setup_teardown(long_names, enter, leave),

@@ -3,6 +3,7 @@
 #include "data/corpus.h"
 
 #include "folder_fixture.h"
+#include "log_capture.h"
 
 #include <sys/stat.h>
 #include <utime.h>
@@ -197,6 +198,38 @@ static void a_failure_leaves_no_entry(void **state) {
     lckv_tokenizer_free(t);
 }
 
+/* Text that is not UTF-8 is encoded, with a warning: a file in another encoding would become noise. */
+static void text_that_is_not_utf8_is_reported(void **state) {
+    folder *r = *state;
+    const char *path = put_text_in(r, "good.txt", "caf\xc3\xa9\nna\xc3\xafve\n");
+    capture_log(LCKV_LOG_WARNING);
+    free(open_with(options_for(r, &path)).path);
+    assert_string_equal(logged, "");
+    path = put_text_in(r, "latin1.txt", "coffee\ncaf\xe9\nna\xefve\ntea\n");
+    free(open_with(options_for(r, &path)).path);
+    end_capture();
+    if (!strstr(logged, "2 of 4 documents are not valid UTF-8") || !strstr(logged, "latin1.txt:1)"))
+        fail_msg("%s", logged);
+}
+
+/* Rows without ids are documents, and nothing points into an absent array. */
+static void documents_may_be_empty(void **state) {
+    folder *r = *state;
+    const char *path = put_text_in(r, "a.jsonl", "{\"input_ids\": []}\n{\"input_ids\": []}\n");
+    corpus_options o = options_for(r, &path);
+    token_store s;
+    lckv_tokenizer *t = NULL;
+    kept k = {0};
+    o.user = &k.calls;
+    FAILS(corpus_open(&o, &t, &s, NULL), LCKV_ERROR_FORMAT, "expected text or token ids, found none");
+    path = put_text_in(r, "b.jsonl", "{\"input_ids\": []}\n{\"input_ids\": [3]}\n{\"input_ids\": []}\n");
+    k = open_with(o);
+    assert_int_equal(k.documents, 3);
+    assert_int_equal(k.tokens, 1);
+    free(k.path);
+    lckv_tokenizer_free(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(any_number_of_threads_gives_the_same_ids),
@@ -204,6 +237,8 @@ int main(void) {
         IN_FOLDER(what_changes_ids_is_encoded_anew),
         IN_FOLDER(damaged_and_foreign_entries_are_refused),
         IN_FOLDER(a_failure_leaves_no_entry),
+        IN_FOLDER(text_that_is_not_utf8_is_reported),
+        IN_FOLDER(documents_may_be_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include "model_folder.h"
 
 #include <math.h>
+#include <sys/resource.h>
 
 #define WITH_MODEL(test) cmocka_unit_test_setup_teardown(test, model_folder_open, folder_close)
 #define GENERATE(f) "generate", "--model_name_or_path", in((f), "model")
@@ -339,6 +340,12 @@ static void wrong_flags(void **state) {
     REFUSES(f, 2, "--length: expected at least 1, found 0", GENERATE(f), "--prompt", "a", "--length", "0");
     REFUSES(f, 2, "--p: expected a number from 0 to 1, found 2", GENERATE(f), "--prompt", "a", "--p", "2");
     REFUSES(f, 2, "--k: expected an integer, found \"1.5\"", GENERATE(f), "--prompt", "a", "--k", "1.5");
+    REFUSES(f, 2, "--k: expected a number from 0 to 2147483647, found -1", GENERATE(f), "--prompt", "a", "--k", "-1");
+    REFUSES(f, 2, "--seed: expected an integer of at most 64 bits, found 9223372036854775808", GENERATE(f), "--prompt",
+            "a", "--seed", "9223372036854775808");
+    outcome o = RUN(f, GENERATE(f), "--prompt", "a", "--seed", "9223372036854775807");
+    assert_int_equal(o.code, 0);
+    outcome_free(&o);
     REFUSES(f, 2, "--encoding: expected one of auto|plan|sequential", GENERATE(f), "--prompt", "a", "--encoding", "x");
     REFUSES(f, 2, "--prompt: expected a value", GENERATE(f), "--prompt", "--length", "3");
     REFUSES(f, 2, "--ignore_eos: expected True, False or no value", GENERATE(f), "--prompt", "a", "--ignore_eos=maybe");
@@ -462,6 +469,30 @@ static void a_full_disk_is_an_error(void **state) {
     close(full);
 }
 
+/* A limit on file sizes simulates a full disk. The message has the reason, and no line says that all is done. */
+static void a_full_disk_is_an_error_of_files(void **state) {
+    const folder *f = *state;
+    struct rlimit before;
+    char text[2000] = "";
+    for (int i = 0; i < 100; i++) snprintf(text + strlen(text), sizeof text - strlen(text), "the cat sat ");
+    put_text(in(f, "text.txt"), text);
+    getrlimit(RLIMIT_FSIZE, &before);
+    signal(SIGXFSZ, SIG_IGN);
+    for (int i = 0; i < 2; i++) {
+        const char *const lines[] = {GENERATE(f),     "--prompt",         "a", "--num_return_sequences", "30",
+                                     "--output_file", in(f, "out.jsonl"), NULL};
+        const char *const log[] = {
+            "eval", "--model_name_or_path", in(f, "model"), "--file", in(f, "text.txt"), "--output_dir", in(f, "out"),
+            NULL};
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){1000, before.rlim_max});
+        int code = program_wait(program_start(f, i ? log : lines, STDOUT_FILENO));
+        setrlimit(RLIMIT_FSIZE, &before);
+        assert_int_equal(code, 1);
+        assert_file_says(in(f, "stderr"), i ? "/out/log.txt': File too large" : "/out.jsonl': File too large");
+    }
+    signal(SIGXFSZ, SIG_DFL);
+}
+
 /* An output path that is not a regular file is rejected at once and not replaced; /dev/stdout and the like are written
  * to. */
 static void outputs_are_regular_files(void **state) {
@@ -512,6 +543,7 @@ int main(void) {
         WITH_MODEL(ctrl_c_is_130),
         WITH_MODEL(a_reader_that_leaves_ends_it_quietly),
         WITH_MODEL(a_full_disk_is_an_error),
+        WITH_MODEL(a_full_disk_is_an_error_of_files),
         WITH_MODEL(outputs_are_regular_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

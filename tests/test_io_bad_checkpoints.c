@@ -32,6 +32,29 @@ static void refuses_bad_checkpoints(void **state) {
     device_close(d);
 }
 
+/* A name that is a folder or a broken link is not a missing file, also where the file is optional. */
+static void names_that_are_no_files_are_refused(void **state) {
+    static const char *const names[] = {"model.safetensors", "config.json", "generation_config.json",
+                                        "loop_start.safetensors"};
+    device *d = cpu();
+    model *sound = small_model(d, "lckv-llama", 4, ",\"layer_types\":\"0_2_2_3\"", DTYPE_F32, 1), *m;
+    checkpoint_load_options options = {.type = DTYPE_COUNT, .loop_start = true};
+    char name[PATH_BYTES], error[PATH_BYTES];
+    for (size_t i = 0; i < 2 * (sizeof names / sizeof *names); i++) {
+        const char *path = in(*state, "model");
+        remove_tree(path);
+        save_model(sound, path, 0);
+        snprintf(name, sizeof name, "model/%s", names[i / 2]);
+        unlink(in(*state, name));
+        assert_int_equal(i % 2 ? mkdir(in(*state, name), 0777) : symlink("gone", in(*state, name)), 0);
+        snprintf(error, sizeof error, "%s'%s", names[i / 2],
+                 i % 2 ? " is not a regular file: it is a folder" : ": it is a symbolic link to a file");
+        FAILS(checkpoint_load(d, path, &options, &m), LCKV_ERROR_FILE, error);
+    }
+    model_free(sound);
+    device_close(d);
+}
+
 /* ---------------------------------------------------------------- additional tensors */
 
 /* Writes a tensor of `bytes` to a separate file, and an index of it and the valid file. */
@@ -142,9 +165,8 @@ static void a_tied_head_is_passed_over(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(refuses_bad_checkpoints),
-        IN_FOLDER(passes_over_what_nothing_reads),
-        IN_FOLDER(nothing_else_is_passed_over),
+        IN_FOLDER(refuses_bad_checkpoints),        IN_FOLDER(names_that_are_no_files_are_refused),
+        IN_FOLDER(passes_over_what_nothing_reads), IN_FOLDER(nothing_else_is_passed_over),
         IN_FOLDER(a_tied_head_is_passed_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

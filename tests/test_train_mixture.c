@@ -130,6 +130,22 @@ static void a_run_takes_sources_with_weights(void **state) {
     assert_true(t.story.steps[5].loss < t.story.steps[0].loss);
 }
 
+/* Only the ratio of weights matters, also where their sum is no finite number. */
+static void weights_have_any_size(void **state) {
+    static const char *const weights[] = {"1e308", "0.5", "1e-300"};
+    for (int i = 0; i < 3; i++) {
+        run t;
+        run_begin(&t, state);
+        char name[2][4096];
+        const char *names[2] = {name[0], name[1]};
+        for (int j = 0; j < 2; j++) snprintf(name[j], sizeof name[j], "%s:%s", t.train, weights[i]);
+        t.options.train_files = names;
+        t.options.train_file_count = 2;
+        OK(run_go(&t));
+        assert_int_equal(t.summary.train_blocks, 24);
+    }
+}
+
 static void all_sources_have_weights_or_none(void **state) {
     run t;
     run_begin(&t, state);
@@ -139,7 +155,12 @@ static void all_sources_have_weights_or_none(void **state) {
     t.options.train_files = names;
     t.options.train_file_count = 2;
     assert_int_equal(run_go(&t), LCKV_ERROR_ARGUMENT);
-    assert_non_null(strstr(lckv_last_error(), "1 of 2 sources of train_file have a weight"));
+    assert_non_null(strstr(lckv_last_error(), "with a weight above 0 for all sources or for none, found '"));
+    char without[4096];
+    snprintf(without, sizeof without, "%s:0", t.train);
+    names[1] = without;
+    assert_int_equal(run_go(&t), LCKV_ERROR_ARGUMENT);
+    assert_non_null(strstr(lckv_last_error(), ":0' without one"));
     t.options.train_file_count = 1;
     t.options.validation_split_percentage = 10;
     assert_int_equal(run_go(&t), LCKV_ERROR_ARGUMENT);
@@ -174,6 +195,7 @@ int main(void) {
         cmocka_unit_test(a_source_that_would_give_nothing_is_named),
         IN_FOLDER(a_name_may_end_in_a_weight),
         IN_FOLDER(a_run_takes_sources_with_weights),
+        IN_FOLDER(weights_have_any_size),
         IN_FOLDER(all_sources_have_weights_or_none),
         IN_FOLDER(a_run_masks_documents),
     };

@@ -278,14 +278,12 @@ static void print_result(const lckv_generation *g, const prompt_list *prompts) {
 
 /* Writes "60 tokens, 2,058 tokens/s", without the rate if no time was measured. */
 static void write_speed(char out[128], int64_t tokens, double tokens_per_second) {
-    char count[32], speed[32];
-    human_grouped(tokens, count);
-    if (tokens_per_second < 100)
-        snprintf(speed, sizeof speed, "%.1f", tokens_per_second);
+    char count[48], speed[32];
+    human_quantity(tokens, "token", count);
+    if (tokens_per_second > 0)
+        snprintf(out, 128, "%s, %s tokens/s", count, human_rate(tokens_per_second, speed));
     else
-        human_grouped((int64_t)(tokens_per_second + 0.5), speed);
-    snprintf(out, 128, "%s token%s%s%s%s", count, tokens == 1 ? "" : "s", tokens_per_second > 0 ? ", " : "",
-             tokens_per_second > 0 ? speed : "", tokens_per_second > 0 ? " tokens/s" : "");
+        snprintf(out, 128, "%s", count);
 }
 
 /* `decode` counts all new tokens, but its rate covers only steps that decode and nothing else: prefill produces the

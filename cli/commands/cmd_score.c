@@ -128,12 +128,13 @@ static void print_result(const given_prompt *p, const float *logprobs, bool json
 
 /* The first token has no context and is not scored. */
 static void notice_speed(int64_t count, double seconds) {
-    char tokens[48];
+    char tokens[48], scored[32], speed[32];
     human_quantity(count, "token", tokens);
     if (count == 1)
         notice("%s: nothing to score, because the first token has no context", tokens);
     else
-        notice("%s, %lld scored, %.1f tokens/s", tokens, (long long)count - 1, (double)count / seconds);
+        notice("%s, %s scored, %s tokens/s", tokens, human_grouped(count - 1, scored),
+               human_rate((double)count / seconds, speed));
 }
 
 static int run(const struct options *o, const given_prompt *p, opened_model *m) {

@@ -7,6 +7,7 @@
 #include "foreign_flags.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,18 +72,20 @@ static bool parse_number(const char *text, double *value) {
     return !*end && isfinite(*value);
 }
 
-static bool parse_int(const char *text, int64_t *value) {
+static bool is_integer(const char *text) {
     double number;
-    if (!parse_number(text, &number) || number != floor(number)) return false;
+    return parse_number(text, &number) && number == floor(number);
+}
+
+/* false: `text` is an integer that does not fit, or one with an exponent that is not exact. */
+static bool parse_int(const char *text, int64_t *value) {
     char *end;
+    errno = 0;
     long long exact = strtoll(text, &end, 10); /* a double would round seeds above 2^53 */
-    if (!*end && number > -9.2e18 && number < 9.2e18) {
-        *value = exact;
-        return true;
-    }
-    if (fabs(number) > 9007199254740992.0) return false;
-    *value = (int64_t)number;
-    return true;
+    double number = strtod(text, NULL);
+    bool fits = *end ? fabs(number) <= 0x1p53 : !errno;
+    if (fits) *value = *end ? (int64_t)number : exact;
+    return fits;
 }
 
 /* The index of `text` in "a|b|c"; -1: not found. */
@@ -103,10 +106,15 @@ static const char *present_choice(const flag *f, const char *text) {
     return former ? f->former_choice + length + 1 : text;
 }
 
+/* A limit in full digits if it is an integer: 1048576, not 1.04858e+06. */
+static void show_limit(char *out, size_t bytes, double limit) {
+    snprintf(out, bytes, limit == floor(limit) && fabs(limit) <= 0x1p53 ? "%.0f" : "%g", limit);
+}
+
 static int range_error(const flag_table *table, const flag *f, const char *text) {
     char low[32], high[32];
-    snprintf(low, sizeof low, "%g", f->min);
-    snprintf(high, sizeof high, "%g", f->max);
+    show_limit(low, sizeof low, f->min);
+    show_limit(high, sizeof high, f->max);
     if (isinf(f->max)) return usage_error(table->command, "--%s: expected at least %s, found %s", f->name, low, text);
     return usage_error(table->command, "--%s: expected a number from %s to %s, found %s", f->name, low, high, text);
 }
@@ -114,8 +122,10 @@ static int range_error(const flag_table *table, const flag *f, const char *text)
 static int set_number(const flag_table *table, const flag *f, const char *text, void *target) {
     double number = 0;
     if (f->type == FLAG_INT) {
-        if (!parse_int(text, target))
+        if (!is_integer(text))
             return usage_error(table->command, "--%s: expected an integer, found \"%s\"", f->name, text);
+        if (!parse_int(text, target))
+            return usage_error(table->command, "--%s: expected an integer of at most 64 bits, found %s", f->name, text);
         number = (double)*(int64_t *)target;
     } else {
         if (!parse_number(text, &number))

@@ -19,6 +19,7 @@ typedef struct evaluation {
     const struct eval_text *flags;
     lckv_perplexity *perplexity;
     FILE *log;      /* NULL: no log */
+    int log_error;  /* errno of the first failure to write the log; 0: none */
     int64_t tokens; /* tokens scored so far */
     int64_t all;    /* tokens to score */
     double start;   /* start time in seconds */
@@ -28,19 +29,20 @@ typedef struct evaluation {
 /* ---------------------------------------------------------------- progress */
 
 static void show(evaluation *r) {
-    char left[32], all[48];
+    char left[32], all[48], speed[32];
     if (!progress_due()) return;
     double seconds = timer_seconds() - r->start;
     human_time(seconds / (double)r->tokens * (double)(r->all - r->tokens), left);
-    progress((double)r->tokens / (double)r->all, "%lld/%s  mean nll %.4f  %.1f tokens/s  %s left", (long long)r->tokens,
-             human_quantity(r->all, "token", all), r->sum / (double)r->tokens, (double)r->tokens / seconds, left);
+    progress((double)r->tokens / (double)r->all, "%lld/%s  mean nll %.4f  %s tokens/s  %s left", (long long)r->tokens,
+             human_quantity(r->all, "token", all), r->sum / (double)r->tokens,
+             human_rate((double)r->tokens / seconds, speed), left);
 }
 
 static bool each_token(void *user, double nll) {
     evaluation *r = user;
     r->tokens++;
     r->sum += nll;
-    if (r->log) fprintf(r->log, "%.17g\n", nll);
+    if (r->log && fprintf(r->log, "%.17g\n", nll) < 0 && !r->log_error) r->log_error = errno;
     show(r);
     return !interrupted();
 }
@@ -128,10 +130,10 @@ static int print_result(const evaluation *r, const lckv_curve_point *points, int
     lckv_perplexity_result result = lckv_perplexity_so_far(r->perplexity);
     double seconds = timer_seconds() - r->start;
     if (!r->flags->json) {
-        char line[160];
+        char line[160], speed[32];
         snprintf(line, sizeof line, "tokens      %lld\nmean_nll    %.6f\nperplexity  %.4f\n", (long long)result.tokens,
                  result.mean_nll, result.perplexity);
-        notice("%.1f tokens/s", (double)result.tokens / seconds);
+        notice("%s tokens/s", human_rate((double)result.tokens / seconds, speed));
         return print_bytes(line, strlen(line)) ? EXIT_FINE : EXIT_FAILED;
     }
     json_t *object = json_pack("{s:I, s:f, s:f, s:f, s:f, s:I, s:o}", "tokens", (json_int_t)result.tokens, "mean_nll",
@@ -174,9 +176,9 @@ static int open_log(const char *command, evaluation *r) {
 }
 
 static int close_log(const char *command, evaluation *r, int code) {
-    bool written = !r->log || !ferror(r->log);
-    if (r->log && fclose(r->log)) written = false;
-    return written || code ? code : failure(command, "cannot write log.txt: %s", strerror(errno));
+    if (r->log && fclose(r->log) && !r->log_error) r->log_error = errno;
+    if (!r->log_error || code) return code;
+    return failure(command, "cannot write '%s/log.txt': %s", r->flags->output_dir, strerror(r->log_error));
 }
 
 static int score(const char *command, const struct eval_text *flags, const prompt_list *texts, lckv_model *model) {

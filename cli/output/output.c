@@ -241,6 +241,12 @@ const char *human_grouped(int64_t number, char out[32]) {
     return out;
 }
 
+const char *human_rate(double rate, char out[32]) {
+    if (rate >= 100 && rate < 1e15) return human_grouped(llround(rate), out);
+    snprintf(out, 32, rate < 100 ? "%.1f" : "%.3g", rate);
+    return out;
+}
+
 const char *human_quantity(int64_t count, const char *noun, char out[48]) {
     char number[32];
     snprintf(out, 48, "%s %.14s%s", human_grouped(count, number), noun, count == 1 ? "" : "s");

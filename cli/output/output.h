@@ -90,6 +90,8 @@ const char *human_bytes(double bytes, char out[32]);
 const char *human_flops(double flops, char out[32]);
 /* "1,342" */
 const char *human_grouped(int64_t number, char out[32]);
+/* "2,058", and below 100 "97.5" */
+const char *human_rate(double rate, char out[32]);
 /* "1 step", "1,400 steps": a noun with a regular plural. */
 const char *human_quantity(int64_t count, const char *noun, char out[48]);
 /* "1:02:03", "4:05" */

@@ -456,7 +456,7 @@ static int add_generation_eos(model_config *c) {
     int status =
         *folder ? path_join(folder, "generation_config.json", &path) : path_join(".", "generation_config.json", &path);
     json_t *tree = NULL;
-    if (status >= 0 && file_exists(path)) {
+    if (status >= 0 && path_exists(path)) {
         status = json_read_file(path, &tree);
         bool rules = is_absent(c, "eos_token_id") && json_object_get(tree, "eos_token_id");
         if (rules) c->eos_count = 0; /* a file of the model overrides a default */

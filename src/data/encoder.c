@@ -1,7 +1,9 @@
 /* Encoding documents in several threads, see encoder.h. */
 #include "data/encoder.h"
 
+#include "base/log.h"
 #include "base/text/text_buffer.h"
+#include "base/text/utf8.h"
 #include "text/subword/id_list.h"
 
 #include <pthread.h>
@@ -10,7 +12,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PIECE_BYTES = 1 << 16, PIECE_DOCUMENTS = 1000, PIECES_PER_THREAD = 4, MESSAGE_BYTES = 600, MAX_THREADS = 16 };
+enum {
+    PIECE_BYTES = 1 << 16,
+    PIECE_DOCUMENTS = 1000,
+    PIECES_PER_THREAD = 4,
+    MESSAGE_BYTES = 600,
+    PLACE_BYTES = 256,
+    MAX_THREADS = 16
+};
 
 /* A document of a piece: where its text or its ids end in those of the piece. */
 typedef struct piece_document {
@@ -28,7 +37,8 @@ typedef struct piece {
     bool has_text;
     id_list ids; /* result */
     int64_t ends[PIECE_DOCUMENTS];
-    char where[256]; /* file and line of the first document */
+    char where[PLACE_BYTES]; /* file and line of the first document */
+    int ill_formed;          /* number of texts that are not valid UTF-8 */
     int status;
     char message[MESSAGE_BYTES];
 } piece;
@@ -49,6 +59,8 @@ typedef struct encoder {
     int threads, piece_count;
     batch batches[2];
     bool has_text, at_end;
+    int64_t ill_formed;              /* number of written texts that are not valid UTF-8 */
+    char ill_formed_at[PLACE_BYTES]; /* a place shortly before the first of them */
 } encoder;
 
 /* ---------------------------------------------------------------- reading */
@@ -103,7 +115,7 @@ static bool is_full(const piece *p) {
 
 static void empty(piece *p) {
     p->text.length = p->given.count = p->ids.count = 0;
-    p->count = 0;
+    p->count = p->ill_formed = 0;
     p->has_text = false;
     p->status = LCKV_OK;
 }
@@ -138,15 +150,21 @@ static int tokenizer_of(encoder *e, int thread, lckv_tokenizer **t) {
     return LCKV_OK;
 }
 
-static int encode_text(const encoder *e, lckv_tokenizer *t, const char *text, size_t bytes, id_list *out) {
+static int encode_text(const encoder *e, lckv_tokenizer *t, const char *text, size_t bytes, piece *p) {
     int32_t *ids, eos = lckv_tokenizer_eos_id(t);
     size_t count;
+    if (!utf8_valid(text, bytes)) p->ill_formed++;
     TRY(lckv_tokenizer_encode(t, text, bytes, true, &ids, &count));
     bool lacks_eos = e->options->append_eos && (!count || ids[count - 1] != eos);
-    int status = id_list_append(out, ids, count);
-    if (status >= 0 && lacks_eos) status = id_list_append(out, &eos, 1);
+    int status = id_list_append(&p->ids, ids, count);
+    if (status >= 0 && lacks_eos) status = id_list_append(&p->ids, &eos, 1);
     lckv_free(ids);
     return status;
+}
+
+/* Ids number `begin` and following. A list without ids has no array to point into. */
+static const int32_t *ids_from(const id_list *list, int64_t begin) {
+    return list->ids ? list->ids + begin : NULL;
 }
 
 static int encode_documents(encoder *e, int thread, piece *p) {
@@ -156,8 +174,8 @@ static int encode_documents(encoder *e, int thread, piece *p) {
     if (p->has_text) TRY(tokenizer_of(e, thread, &t));
     for (int i = 0; i < p->count; i++) {
         const piece_document *d = &p->documents[i];
-        TRY(d->is_text ? encode_text(e, t, p->text.data + text, d->text_end - text, &p->ids)
-                       : id_list_append(&p->ids, p->given.ids + given, (size_t)(d->given_end - given)));
+        TRY(d->is_text ? encode_text(e, t, p->text.data + text, d->text_end - text, p)
+                       : id_list_append(&p->ids, ids_from(&p->given, given), (size_t)(d->given_end - given)));
         text = d->text_end;
         given = d->given_end;
         p->ends[i] = (int64_t)p->ids.count;
@@ -210,19 +228,21 @@ static void encode_batch(encoder *e, batch *now, batch *next) {
 
 /* ---------------------------------------------------------------- corpus */
 
-static int write_piece(const piece *p, token_writer *w) {
+static int write_piece(encoder *e, const piece *p, token_writer *w) {
     if (p->status < 0) return fail(p->status, "%s", p->message);
+    if (p->ill_formed && !e->ill_formed) snprintf(e->ill_formed_at, PLACE_BYTES, "%s", p->where);
+    e->ill_formed += p->ill_formed;
     for (int i = 0; i < p->count; i++) {
         int64_t begin = i ? p->ends[i - 1] : 0;
-        TRY(token_writer_add(w, p->ids.ids + begin, p->ends[i] - begin, p->documents[i].goes_on));
+        TRY(token_writer_add(w, ids_from(&p->ids, begin), p->ends[i] - begin, p->documents[i].goes_on));
     }
     return LCKV_OK;
 }
 
-static int write_batch(const encoder *e, const batch *b, token_writer *w) {
+static int write_batch(encoder *e, const batch *b, token_writer *w) {
     const corpus_options *o = e->options;
     if (b->status < 0) return fail(b->status, "%s", b->message);
-    for (int i = 0; i < b->count; i++) TRY(write_piece(&b->pieces[i], w));
+    for (int i = 0; i < b->count; i++) TRY(write_piece(e, &b->pieces[i], w));
     if (o->go_on && b->count && !o->go_on(o->user, document_reader_fraction(e->reader)))
         return fail(LCKV_ERROR_INTERRUPTED, "stopped while reading '%s'", o->paths[0]);
     return LCKV_OK;
@@ -246,6 +266,15 @@ static int encode_all(encoder *e, token_writer *w) {
     }
 }
 
+/* The tokenizer reads each ill-formed part as U+FFFD. A text in another encoding, such as UTF-16, becomes noise. */
+static void warn_of_ill_formed(const encoder *e, int64_t documents) {
+    if (!e->ill_formed) return;
+    log_message(LCKV_LOG_WARNING,
+                "%lld of %lld documents are not valid UTF-8 (the first one is near %s): each ill-formed part is read "
+                "as U+FFFD; convert files that are in another encoding",
+                (long long)e->ill_formed, (long long)documents, e->ill_formed_at);
+}
+
 static int encode_into(encoder *e, const char *path) {
     token_writer w;
     read_batch(e, &e->batches[0]);
@@ -254,7 +283,10 @@ static int encode_into(encoder *e, const char *path) {
     if (status >= 0 && !w.header.tokens)
         status = fail(LCKV_ERROR_FORMAT, "'%s'%s: expected text or token ids, found none", e->options->paths[0],
                       e->options->path_count > 1 ? " and others" : "");
-    if (status >= 0) return token_writer_commit(&w, e->has_text);
+    if (status >= 0) {
+        warn_of_ill_formed(e, w.header.documents);
+        return token_writer_commit(&w, e->has_text);
+    }
     token_writer_abandon(&w);
     return status;
 }

@@ -3,6 +3,7 @@
 
 #include "data/shuffle.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* ---------------------------------------------------------------- reading */
@@ -58,9 +59,19 @@ static double length_of_epoch(const mixture *m, double weights, int64_t max_bloc
     return length;
 }
 
+/* Divides the weights by a power of two, so that their sum is finite. This is exact and does not change the shares. */
+static void scale_weights(mixture *m) {
+    double largest = 0;
+    int exponent;
+    for (int i = 0; i < m->count; i++) largest = fmax(largest, m->sources[i].weight);
+    frexp(largest, &exponent);
+    for (int i = 0; i < m->count; i++) m->sources[i].weight = ldexp(m->sources[i].weight, -exponent);
+}
+
 int mixture_weigh(mixture *m, int64_t max_blocks) {
     const double ROUNDING = 1 + 0x1p-40; /* keeps integers exact */
     double weights = 0;
+    scale_weights(m);
     for (int i = 0; i < m->count; i++) weights += m->sources[i].weight;
     double length = length_of_epoch(m, weights, max_blocks);
     for (int i = 0; i < m->count; i++) {

@@ -142,7 +142,7 @@ static int find_gguf(text_buffer *found) {
     char *config;
     text_buffer names = {0}, file = {0};
     TRY(path_join(found->data, "config.json", &config));
-    bool there = file_exists(config);
+    bool there = path_exists(config);
     free(config);
     DIR *files = there ? NULL : opendir(found->data);
     if (!files) return LCKV_OK;

@@ -131,7 +131,7 @@ int loop_start_read(device *d, const char *folder, const model_config *config, d
     char *path;
     *out = NULL;
     TRY(path_join(folder, LOOP_START_FILE, &path));
-    int status = file_exists(path) ? read_path(path, d, config, type, out) : LCKV_OK;
+    int status = path_exists(path) ? read_path(path, d, config, type, out) : LCKV_OK;
     free(path);
     if (status >= 0) return LCKV_OK;
     loop_start_free(*out);

@@ -226,7 +226,7 @@ void lckv_convert_options_init(lckv_convert_options *options, size_t struct_size
 static const char *tokenizer_of_adapter(const char *adapter_of) {
     char *file;
     if (!adapter_of || path_join(adapter_of, "tokenizer.json", &file) < 0) return NULL;
-    bool there = file_exists(file);
+    bool there = path_exists(file);
     free(file);
     return there ? adapter_of : NULL;
 }

@@ -120,12 +120,18 @@ static int read_mixture(lckv_trainer *t, const lckv_train_options *o) {
 
 /* Either all sources have weights or none. */
 static int check_weights(const lckv_train_options *o, bool *weighted) {
-    int count = 0;
+    int count = 0, without = 0;
     size_t length;
-    for (int i = 0; i < o->train_file_count; i++) count += sources_weight(o->train_files[i], &length) > 0;
+    for (int i = 0; i < o->train_file_count; i++)
+        if (sources_weight(o->train_files[i], &length) > 0)
+            count++;
+        else
+            without = i;
     *weighted = count > 0;
-    REQUIRE(!count || count == o->train_file_count, LCKV_ERROR_ARGUMENT,
-            "%d of %d sources of train_file have a weight: expected all or none", count, o->train_file_count);
+    REQUIRE(
+        !count || count == o->train_file_count, LCKV_ERROR_ARGUMENT,
+        "train_file: expected NAME:WEIGHT with a weight above 0 for all sources or for none, found '%s' without one",
+        o->train_files[without]);
     REQUIRE(!count || !o->tuning, LCKV_ERROR_ARGUMENT,
             "sources with weights (train_file) are not supported for instruction data");
     REQUIRE(!count || !splits(o), LCKV_ERROR_ARGUMENT,

@@ -71,7 +71,7 @@ static int find_tokenizer(lckv_trainer *t, const lckv_train_options *o) {
     }
     char *file;
     TRY(path_join(t->origin.source_folder, "tokenizer.json", &file));
-    bool there = file_exists(file) || gguf_is_file(t->origin.source_folder);
+    bool there = path_exists(file) || gguf_is_file(t->origin.source_folder);
     free(file);
     return there ? copy_text(t->origin.source_folder, &t->origin.tokenizer_folder) : LCKV_OK;
 }

@@ -29,12 +29,23 @@ static int check_regular(const struct stat *info, const char *path) {
     return LCKV_OK;
 }
 
+/* A broken link, for example to a blob of the hub's cache that was deleted. */
+static int check_link(const char *path) {
+    struct stat info;
+    bool broken = errno == ENOENT && lstat(path, &info) == 0;
+    REQUIRE(!broken, LCKV_ERROR_FILE, "cannot open '%s': it is a symbolic link to a file that does not exist", path);
+    return LCKV_OK;
+}
+
 /* Calls stat() first, because opening a device or a socket may have side effects or fail with an unhelpful message.
  * Uses O_NONBLOCK, because the path may have become a named pipe in between, and open() would wait for a writer. */
 int file_open(const char *path, int *out, size_t *bytes) {
     struct stat info;
     *out = -1;
-    if (stat(path, &info) == 0) TRY(check_regular(&info, path));
+    if (stat(path, &info) == 0)
+        TRY(check_regular(&info, path));
+    else
+        TRY(check_link(path));
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return file_fail("open", path);
     int status = fstat(fd, &info) < 0 ? file_fail("read the size of", path) : check_regular(&info, path);
@@ -82,7 +93,7 @@ bool file_exists(const char *path) {
 
 bool path_exists(const char *path) {
     struct stat info;
-    return stat(path, &info) == 0;
+    return lstat(path, &info) == 0;
 }
 
 bool folder_exists(const char *path) {

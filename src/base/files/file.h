@@ -18,7 +18,7 @@ int file_read_open(int fd, const char *path, char *data, size_t bytes);
 int file_read(const char *path, char **out, size_t *bytes);
 
 bool file_exists(const char *path); /* a regular file */
-bool path_exists(const char *path); /* anything; a broken link does not exist */
+bool path_exists(const char *path); /* anything, also a broken link, which cannot be opened */
 bool folder_exists(const char *path);
 int folder_create(const char *path);        /* creates parents too; an existing folder is fine */
 int folder_create_parent(const char *path); /* the folder of a file, likewise */

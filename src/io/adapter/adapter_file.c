@@ -22,7 +22,7 @@ static int read_config(adapter_file *f) {
 static bool has_file(const char *folder, const char *name) {
     char *path;
     if (path_join(folder, name, &path) < 0) return false;
-    bool there = file_exists(path);
+    bool there = path_exists(path);
     free(path);
     return there;
 }

@@ -324,7 +324,7 @@ static int read_root(const char *folder, json_t **out) {
     char *path;
     if (gguf_is_file(folder)) return gguf_tokenizer_file(folder, "tokenizer.json", out);
     TRY(path_join(folder, "tokenizer.json", &path));
-    int status = file_exists(path) ? json_read_file(path, out) : LCKV_OK;
+    int status = path_exists(path) ? json_read_file(path, out) : LCKV_OK;
     free(path);
     return status;
 }

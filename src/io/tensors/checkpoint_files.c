@@ -60,7 +60,7 @@ static int open_shard(checkpoint_files *c, const char *folder, const char *tenso
     if (opened(c, shard)) return LCKV_OK;
     char *path;
     TRY(path_join(folder, shard, &path));
-    bool there = file_exists(path);
+    bool there = path_exists(path);
     free(path);
     REQUIRE(there, LCKV_ERROR_FILE, "%s: tensor %s is assigned to %s, which does not exist", c->source, tensor, shard);
     return open_file(c, folder, shard);
@@ -107,10 +107,10 @@ static int open_index(checkpoint_files *c, const char *folder) {
 
 /* ---------------------------------------------------------------- single file or shards */
 
-/* *out is the path of folder/name if that is a file, else NULL. */
+/* *out is the path of folder/name if that exists, else NULL. Opening it fails if it is not a file. */
 static int path_if_exists(const char *folder, const char *name, char **out) {
     TRY(path_join(folder, name, out));
-    if (file_exists(*out)) return LCKV_OK;
+    if (path_exists(*out)) return LCKV_OK;
     free(*out);
     *out = NULL;
     return LCKV_OK;

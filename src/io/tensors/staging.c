@@ -61,7 +61,7 @@ int staging_copy(staging *s, const char *from_folder, const char *name) {
     if (same_file(from_folder, s->folder)) return LCKV_OK;
     char *path;
     TRY(path_join(from_folder, name, &path));
-    int status = file_exists(path) ? copy_from(s, path, name) : LCKV_OK;
+    int status = path_exists(path) ? copy_from(s, path, name) : LCKV_OK;
     free(path);
     return status;
 }
