@@ -1,7 +1,8 @@
 #!/bin/sh
-# Checks README.md and docs/. Commands: each flag exists and accepts its value (lckv help --check); none is run. Commands that
+# Checks README.md and docs/. Commands: each flag exists and accepts its value (lckv help --check). Commands that
 # fetch one config of a data set are those that lckv prints where that config is missing. Links: the file exists. Functions
-# in docs/architecture.md: the file before the name defines the function.
+# in docs/architecture.md: the file before the name defines the function. README's tour: after one step of training, its
+# commands work, and lckv inspect prints what README shows.
 #
 #   docs_test.sh PROGRAM SOURCE
 set -eu
@@ -93,4 +94,31 @@ done <<END
 $(grep "lckv fetch $name .*--include" commands)
 END
 
-[ "$wrong" = 0 ] && [ "$checked" -gt 40 ] && [ "$links" -gt 40 ] && [ "$functions" -gt 20 ]
+# The commands of the tour but serve, with continued lines joined, in a folder like a checkout. They train the model
+# first, and then use it.
+mkdir tour && cd tour
+ln -s "$source/data" "$source/configs" .
+export HF_HOME="$folder" OMP_WAIT_POLICY=passive
+toured=0
+sed -n '/^## A tour/,/^## Cost of sharing/s/^    //p' "$source/README.md" | sed -n ':a;/\\$/{N;s/ *\\\n */ /;ba};s/^\$ lckv //p' |
+    grep -v '^serve' | sed 's/--max_steps [0-9]*/--max_steps 1/' >../toured
+while IFS= read -r line; do
+    toured=$((toured + 1))
+    (eval "\"$program\" $line") </dev/null >output 2>messages || {
+        wrong=$((wrong + 1))
+        echo "README.md: lckv $line" >&2
+        cat messages >&2
+    }
+    case $line in
+    inspect*)
+        sed -n '/^    \$ lckv inspect/,/^\*\*/p' "$source/README.md" | sed '1d;/^\*\*/d;s/^ *//;/^$/d' >shown
+        sed 's/^ *//;/^$/d' output | diff shown - >&2 || {
+            wrong=$((wrong + 1))
+            echo "README.md: lckv inspect prints something else now" >&2
+        }
+        ;;
+    esac
+done <../toured
+echo "$toured commands of the tour"
+
+[ "$wrong" = 0 ] && [ "$toured" -gt 6 ] && [ "$checked" -gt 40 ] && [ "$links" -gt 40 ] && [ "$functions" -gt 20 ]

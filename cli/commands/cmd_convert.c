@@ -77,7 +77,7 @@ static const char *const EXAMPLES[] = {
     "convert a plain model to one whose layers share keys and values",
     "lckv convert --model_name_or_path demo-model --config_overrides layer_types=0_0_2_2_4_4_6_6 --output_dir demo-cla",
     "write a GGUF file for llama.cpp",
-    "lckv convert --model_name_or_path demo-model --gguf demo-model.gguf --gguf_dtype q8_0",
+    "lckv convert --model_name_or_path llama-model --gguf llama.gguf --gguf_dtype q8_0",
     "quantize a checkpoint to 4 bits, in a layout that transformers reads",
     "lckv convert --model_name_or_path demo-model --weight_dtype int4 --output_dir demo-int4",
     NULL,
