@@ -147,6 +147,7 @@ static void missing_and_odd_files(void **state) {
     FAILS(file_map("/dev/null", &m), LCKV_ERROR_FILE, "not a regular file: it is a device");
     FAILS(file_begin(in_folder("none/a"), &file), LCKV_ERROR_FILE, "none/a.");
     FAILS(file_copy(in_folder("none"), in_folder("b")), LCKV_ERROR_FILE, "none");
+    FAILS(file_begin("", &file), LCKV_ERROR_FILE, "cannot create a file: its name is empty");
     FAILS(file_replace(folder, "x", 1), LCKV_ERROR_FILE, "not a regular file: it is a folder");
     assert_int_equal(count_entries(), 0);
 }
@@ -344,7 +345,10 @@ static void folders(void **state) {
     OK(folder_create(in_folder("x/y//z/")));
     assert_true(folder_exists(in_folder("x/y/z")));
     OK(folder_create(in_folder("x/y/z")));
+    FAILS(folder_create(""), LCKV_ERROR_FILE, "cannot create a folder: its name is empty");
     OK(file_replace(in_folder("x/file"), "", 0));
+    FAILS(folder_create(in_folder("x/file")), LCKV_ERROR_FILE, "/x/file': a file has this name");
+    FAILS(folder_create(in_folder("x/file/y")), LCKV_ERROR_FILE, "/x/file': a file has this name");
     assert_true(file_exists(in_folder("x/file")));
     assert_false(folder_exists(in_folder("x/file")));
     assert_false(file_exists(in_folder("x")));

@@ -36,6 +36,26 @@ static void bits_come_back_from_shards(void **state) {
     round_trip(*state, DTYPE_F32, 0, 2);
 }
 
+/* Numbers of config.json are written with as few digits as read back equal. */
+static void numbers_are_short_and_exact(void **state) {
+    static const char *const numbers[][2] = {{"1e-5", "\"rms_norm_eps\": 1e-5"},
+                                             {"0.0123456789012345678", "\"rms_norm_eps\": 0.012345678901234568"}};
+    device *d = cpu();
+    for (int i = 0; i < 2; i++) {
+        char more[100];
+        const char *path = in(*state, "model");
+        snprintf(more, sizeof more, ",\"rms_norm_eps\":%s", numbers[i][0]);
+        model *m = small_model(d, "llama", 1, more, DTYPE_F32, 1);
+        save_model(m, path, 0);
+        assert_file_says(in(*state, "model/config.json"), numbers[i][1]);
+        model *again = load_model(d, path, DTYPE_COUNT);
+        assert_true(again->config->rms_norm_eps == m->config->rms_norm_eps);
+        model_free(again);
+        model_free(m);
+    }
+    device_close(d);
+}
+
 static void shards_are_as_small_as_asked(void **state) {
     device *d = cpu();
     const char *path = in(*state, "model");
@@ -360,6 +380,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(bits_come_back),
         IN_FOLDER(bits_come_back_from_shards),
+        IN_FOLDER(numbers_are_short_and_exact),
         IN_FOLDER(shards_are_as_small_as_asked),
         IN_FOLDER(weights_stay_in_the_file),
         IN_FOLDER(unaligned_files_are_copied),

@@ -101,15 +101,23 @@ bool folder_exists(const char *path) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+static int create_one(const char *path) {
+    if (mkdir(path, 0777) == 0) return LCKV_OK;
+    const char *why = errno == EEXIST ? "a file has this name" : strerror(errno);
+    REQUIRE(folder_exists(path), LCKV_ERROR_FILE, "cannot create the folder '%s': %s", path, why);
+    return LCKV_OK;
+}
+
 int folder_create(const char *path) {
+    REQUIRE(*path, LCKV_ERROR_FILE, "cannot create a folder: its name is empty");
     char *copy = strdup(path);
     REQUIRE(copy, LCKV_ERROR_MEMORY, "no memory for a path");
     int status = LCKV_OK;
-    for (char *slash = copy + 1; *copy && status >= 0; slash++) {
+    for (char *slash = copy + 1; status >= 0; slash++) {
         if (*slash && *slash != '/') continue;
         char separator = *slash;
         *slash = 0;
-        if (mkdir(copy, 0777) < 0 && !folder_exists(copy)) status = file_fail("create the folder", copy);
+        status = create_one(copy);
         *slash = separator;
         if (!separator) break;
     }
@@ -206,7 +214,9 @@ static int begin_in_place(new_file *file, int fd) {
 }
 
 int file_begin(const char *path, new_file *out) {
-    *out = (new_file){.path = strdup(path)};
+    *out = (new_file){0};
+    REQUIRE(*path, LCKV_ERROR_FILE, "cannot create a file: its name is empty");
+    out->path = strdup(path);
     REQUIRE(out->path, LCKV_ERROR_MEMORY, "no memory for a path of %zu bytes", strlen(path));
     int fd = open_own_output(path), status = fd >= 0 ? begin_in_place(out, fd) : begin_beside(out, path);
     if (status < 0) file_abandon(out);

@@ -32,8 +32,20 @@ int staging_add(staging *s, const char *name, const void *bytes, size_t count) {
     return file_write(file, bytes, count);
 }
 
+/* Numbers have as few digits as read back equal: 1e-5, as in most files, not 1.0000000000000001e-5. */
+static char *write_json(const json_t *value, size_t flags) {
+    for (size_t digits = 15;; digits++) {
+        char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(digits) | flags);
+        json_t *again = text && digits < 17 ? json_loads(text, JSON_ALLOW_NUL, NULL) : NULL;
+        bool equal = digits == 17 || !text || json_equal(again, value);
+        json_decref(again);
+        if (equal) return text;
+        free(text);
+    }
+}
+
 int staging_json(staging *s, const char *name, json_t *value, size_t flags) {
-    char *text = json_dumps(value, JSON_INDENT(2) | flags);
+    char *text = write_json(value, flags);
     json_decref(value);
     REQUIRE(text, LCKV_ERROR_MEMORY, "no memory to write %s", name);
     size_t length = strlen(text);
