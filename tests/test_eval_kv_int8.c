@@ -71,7 +71,8 @@ static void a_novel(void **state) {
     trained t;
     int32_t *ids;
     size_t count;
-    if (access(TEXT, R_OK) || !open_trained("lckv-3m", &t)) skip();
+    if (access(TEXT, R_OK)) SKIP("there is no %s", TEXT);
+    if (!open_trained("lckv-3m", &t)) skip();
     char *text = read_text(TEXT, 4500);
     OK(lckv_tokenizer_encode(t.tokenizer, text, strlen(text), true, &ids, &count));
     check_perplexity("lckv-3m", ids, count, 1.003, t.model);

@@ -198,11 +198,12 @@ static void wait_for_a_step(const char *log) {
 static void signals_write_a_checkpoint(void **state) {
     program_path(); /* or the test is skipped */
     folder *r = *state;
-    const int signals[] = {SIGINT, SIGTERM, SIGUSR1}, codes[] = {130, 143, 138};
+    const int signals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP}, codes[] = {130, 143, 138, 129};
     const char *ids = write_ids(r), *config = put_text_in(r, "config.json", CONFIG);
-    for (int i = 0; i < 3; i++) {
-        const char *const outs[] = {"int", "term", "usr1"};
-        const char *const logs[] = {"int/train_log.jsonl", "term/train_log.jsonl", "usr1/train_log.jsonl"};
+    for (int i = 0; i < 4; i++) {
+        const char *const outs[] = {"int", "term", "usr1", "hup"};
+        const char *const logs[] = {"int/train_log.jsonl", "term/train_log.jsonl", "usr1/train_log.jsonl",
+                                    "hup/train_log.jsonl"};
         const char *out = in(r, outs[i]), *log = in(r, logs[i]);
         const char *const arguments[] = {"--config_name",
                                          config,

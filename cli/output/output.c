@@ -77,8 +77,11 @@ bool output_is_muted(void) {
 }
 
 void stop_on_scheduler_signals(void) {
+    struct sigaction hangup;
     stop_on(SIGTERM, 0);
     stop_on(SIGUSR1, 0);
+    bool ignored = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN; /* nohup */
+    if (!ignored) stop_on(SIGHUP, 0);
 }
 
 bool interrupted(void) {

@@ -23,8 +23,9 @@ void output_begin(void);
 void output_mute(void);
 bool output_is_muted(void);
 
-/* Makes SIGTERM and SIGUSR1, which schedulers send before they kill a job, request a stop like Ctrl-C. They may come
- * more than once, from the scheduler and from --num_processes. */
+/* Makes SIGTERM and SIGUSR1, which schedulers send before they kill a job, and SIGHUP of a terminal that closes request
+ * a stop like Ctrl-C. They may come more than once, from the scheduler and from --num_processes. A SIGHUP that nohup
+ * has disabled stays ignored. */
 void stop_on_scheduler_signals(void);
 
 /* Whether Ctrl-C or a signal requested a stop. Cheap: call it between steps or tokens. */
