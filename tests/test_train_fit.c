@@ -33,7 +33,7 @@ static void what_does_not_fit_is_refused_before_anything_is_written(void **state
     begin(&t, state);
     t.options.memory_limit = needed(&t, 6) - 1000;
     FAILS(run_go(&t), LCKV_ERROR_MEMORY, "training with micro-batches of 6 blocks of 128 tokens needs ");
-    assert_non_null(strstr(lckv_last_error(), " GiB more than the "));
+    assert_non_null(strstr(lckv_last_error(), " MiB, 0.00 MiB more than the "));
     assert_false(output_has(&t, "."));
     t.options.memory_limit = needed(&t, 6);
     OK(run_go(&t));

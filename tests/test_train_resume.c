@@ -250,6 +250,8 @@ static void damaged_checkpoints_are_named_and_passed_over(void **state) {
     FAILS(run_go(&t), LCKV_ERROR_FORMAT, "every checkpoint");
     t.options.resume_from_checkpoint = in(t.folder, "out/checkpoint-3");
     FAILS(run_go(&t), LCKV_ERROR_FORMAT, "checkpoint-3");
+    t.options.resume_from_checkpoint = t.folder->path;
+    FAILS(run_go(&t), LCKV_ERROR_FILE, "is not a checkpoint of a run: it has no checksums.json");
 }
 
 static void half_a_checkpoint_is_never_taken(void **state) {

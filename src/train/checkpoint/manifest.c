@@ -90,7 +90,9 @@ int manifest_check(const char *folder) {
     char *path;
     json_t *files;
     TRY(path_join(folder, NAME, &path));
-    int status = json_read_file(path, &files);
+    int status = path_exists(path)
+                     ? json_read_file(path, &files)
+                     : fail(LCKV_ERROR_FILE, "'%s' is not a checkpoint of a run: it has no %s", folder, NAME);
     free(path);
     TRY(status);
     status = check_files(folder, files);

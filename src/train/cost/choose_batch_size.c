@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static const double GIB = 1 << 30;
+static const double GIB = 1 << 30, MIB = 1 << 20;
 /* Factor for what the device's libraries and the program take; measured: 2 to 4 % of what is counted. */
 static const double OVERHEAD = 1.05;
 
@@ -42,14 +42,17 @@ static int check(const memory_fit *f, int64_t batch_size) {
     double bytes;
     TRY(bytes_needed(f, batch_size, &bytes));
     if (bytes <= f->available) return LCKV_OK;
+    const char *name = bytes < GIB ? "MiB" : "GiB";
+    double unit = bytes < GIB ? MIB : GIB;
     return fail(
         LCKV_ERROR_MEMORY,
-        "training with micro-batches of %lld block%s of %lld tokens needs %.2f GiB%s, %.2f GiB more than the %.2f "
-        "GiB that are free; reduce per_device_train_batch_size or block_size, or set gradient_checkpointing, or "
-        "bf16 with torch_dtype bfloat16%s",
-        (long long)batch_size, plural(batch_size), (long long)f->shape.block_size, bytes / GIB,
-        f->shape.num_processes > 1 ? " in each process" : "", (bytes - f->available) / GIB, f->available / GIB,
-        f->shape.num_processes > 1 && f->shape.zero != 3 ? ", or zero 3" : "");
+        "training with micro-batches of %lld block%s of %lld tokens needs %.2f %s%s, %.2f %s more than the %.2f %s "
+        "that "
+        "are free; reduce per_device_train_batch_size or block_size, or set gradient_checkpointing, or bf16 with "
+        "torch_dtype bfloat16%s",
+        (long long)batch_size, plural(batch_size), (long long)f->shape.block_size, bytes / unit, name,
+        f->shape.num_processes > 1 ? " in each process" : "", (bytes - f->available) / unit, name, f->available / unit,
+        name, f->shape.num_processes > 1 && f->shape.zero != 3 ? ", or zero 3" : "");
 }
 
 static int fits(const memory_fit *f, int64_t size, bool *out) {
