@@ -3,6 +3,7 @@
 #include "data/tuning/tuning_text.h"
 
 #include "base/rng.h"
+#include "log_capture.h"
 #include "model_folder.h"
 
 #include <math.h>
@@ -266,6 +267,23 @@ static void long_rows_are_cut_or_left_out(void **state) {
     end(&r);
 }
 
+/* A prompt that fills the row leaves no token of the answer. */
+static void rows_that_teach_nothing_are_counted(void **state) {
+    static const char rows[] = "{\"prompt\":\"a b a b a b\",\"completion\":\" a\"}\n"
+                               "{\"prompt\":\"a\",\"completion\":\" b\"}\n";
+    reading r;
+    begin(&r, *state, false);
+    capture_log(LCKV_LOG_WARNING);
+    OK(read_rows(&r, *state, rows, 64));
+    assert_int_equal(r.rows.unlearned, 0);
+    OK(read_rows(&r, *state, rows, 5));
+    end_capture();
+    assert_int_equal(r.rows.cut, 1);
+    assert_int_equal(r.rows.unlearned, 1);
+    if (!strstr(logged, "1 of 2 rows have no token to train on")) fail_msg("%s", logged);
+    end(&r);
+}
+
 static void what_is_no_row_is_refused(void **state) {
     static const char *const rows[][2] = {
         {"{\"question\":\"the\"}\n",
@@ -478,6 +496,7 @@ int main(void) {
         MODEL_TEST(alpacas_rows_are_prompts),
         MODEL_TEST(alpacas_template_says_alpacas_words),
         MODEL_TEST(long_rows_are_cut_or_left_out),
+        MODEL_TEST(rows_that_teach_nothing_are_counted),
         MODEL_TEST(what_is_no_row_is_refused),
         cmocka_unit_test(rows_are_packed_as_trl_documents_it),
         cmocka_unit_test(every_row_is_packed),

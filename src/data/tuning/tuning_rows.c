@@ -120,6 +120,13 @@ static int reserve(tuning_rows *r) {
     return LCKV_OK;
 }
 
+/* Nothing predicts the first token of a row. */
+static bool teaches(const bool *learned, size_t count) {
+    for (size_t i = 1; i < count; i++)
+        if (learned[i]) return true;
+    return false;
+}
+
 /* Truncates a row that is too long, as trl does, or drops it. */
 static int add(const tuning_options *o, const encoded *e, tuning_rows *r) {
     bool is_long = e->count > (size_t)o->longest;
@@ -128,6 +135,7 @@ static int add(const tuning_options *o, const encoded *e, tuning_rows *r) {
     if (is_long && o->how->drop_long) r->dropped++;
     if (!e->count || (is_long && o->how->drop_long)) return LCKV_OK;
     r->cut += is_long;
+    r->unlearned += !teaches(e->learned, count);
     TRY(id_list_append(&r->ids, e->ids, count));
     TRY(reserve(r));
     memcpy(r->learned + begin, e->learned, count * sizeof *e->learned);
@@ -191,6 +199,12 @@ static void warn_of_rows(const tuning_options *o, const tuning_rows *r) {
     if (r->cut)
         log_message(LCKV_LOG_WARNING, "truncated %lld row%s to %lld tokens", (long long)r->cut, plural(r->cut),
                     longest);
+    if (r->unlearned)
+        log_message(
+            LCKV_LOG_WARNING,
+            "%lld of %lld rows have no token to train on, because their answer is empty or truncated: the model "
+            "learns nothing from them",
+            (long long)r->unlearned, (long long)r->count);
     if (r->dropped)
         log_message(LCKV_LOG_WARNING, "dropped %lld row%s of more than %lld tokens", (long long)r->dropped,
                     plural(r->dropped), longest);

@@ -35,6 +35,7 @@ typedef struct tuning_rows {
     int64_t *ends; /* [count]: number of ids in rows 0 to i */
     int64_t count, room;
     int64_t cut, dropped, empty; /* rows truncated, dropped as too long, dropped as empty */
+    int64_t unlearned;           /* rows that teach nothing: no token is trained on, or the first one alone */
     int64_t mismatched;          /* rows whose prompt is encoded differently by itself */
     int64_t alpaca;              /* rows formatted as Alpaca's prompt */
     int64_t endless;             /* conversations without EOS at the end */
