@@ -1580,7 +1580,7 @@ static inline lckv_serving_shape lckv_serving_shape_defaults(void) {
 }
 
 /* Estimates the memory of serving sequences that share nothing: prefill of all prompts, then one decoding step.
- *   LCKV_ERROR_UNSUPPORTED: quantized weights and tensor_parallel, which exclude each other. */
+ *   LCKV_ERROR_ARGUMENT: a value is out of range, or the model cannot be divided between tensor_parallel processes. */
 LCKV_API int lckv_memory_for_serving(const lckv_config *config, const lckv_serving_shape *shape, lckv_memory *out);
 
 #ifdef __cplusplus
