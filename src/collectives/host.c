@@ -202,7 +202,8 @@ static int gather_host(const collectives *c, const void *mine, const int64_t *co
 
 /* ---------------------------------------------------------------- barrier and agreement */
 
-/* Every rank receives the number of each rank. */
+/* Every rank receives the number of each rank, from that rank itself. With a tree there would be fewer messages, but a
+ * rank could wait for one that itself waits for a third, and could not say which of them hangs. */
 static int exchange_states(const collectives *c, int32_t mine) {
     host_transfer *with = no_transfers(c);
     int32_t *states = transport_of(c)->states;
